@@ -1,0 +1,35 @@
+# Whole-slide images to trained MIL heads and attention heatmaps.
+#   (fetch ->) tile -> features -> split -> train -> evaluate -> heatmap -> report
+from snakemake.utils import min_version
+
+from mil.config import config_path
+
+min_version("9.0")
+
+
+configfile: config_path("config.yaml")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/fetch.smk"
+include: "workflow/rules/tile.smk"
+include: "workflow/rules/features.smk"
+include: "workflow/rules/split.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/heatmap.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        expand("results/{dataset}/report.html", dataset=CONFIG.dataset),
+
+
+onsuccess:
+    shell(SUMMARY)
+
+
+onerror:
+    shell(SUMMARY)

@@ -1,0 +1,208 @@
+"""`mil STAGE --flags`: every step of a study by hand. A stage is imported when it is called."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mil.config import (
+    FeaturesConfig,
+    SplitConfig,
+    TileConfig,
+    checked,
+    load_encoder,
+)  # fmt: skip
+from mil.errors import MilError
+from mil.versions import TOOL_VERSION
+
+app = typer.Typer(
+    help="Slides to attention heatmaps, step by step. `snakemake --cores all` runs all steps of a study.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+dataset_app = typer.Typer(help="Describe your own slides.", no_args_is_help=True)
+app.add_typer(dataset_app, name="dataset")
+
+Out = Annotated[Path, typer.Option(help="Where the result goes.")]
+Dataset = Annotated[str, typer.Option(help="A name in configs/datasets, or the path of a dataset's yaml.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of the CPU.")]
+BagsDir = Annotated[Path, typer.Option("--bags", help="Folder of the bags.")]
+TilesDir = Annotated[Path, typer.Option("--tiles", help="Folder of the tiles files.")]
+Folds = Annotated[Path, typer.Option(help="The folds file that `mil split` wrote.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mil {TOOL_VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def fetch(url: Annotated[str, typer.Option(help="https:, file: or demo:")], out: Out,
+          checksum: Annotated[str, typer.Option(help="sha256:HEX or md5:HEX")] = "") -> None:  # fmt: skip
+    """Bring one file of a dataset onto this disk."""
+    from mil.fetch.stage import run
+
+    size = run(url, out, checksum=checksum)
+    typer.echo(f"fetch {out.name}: {size / 1e6:.1f} MB")
+
+
+@app.command()
+def tile(
+    slide: Annotated[Path, typer.Option(help="The slide.")],
+    out: Out,
+    name: Annotated[str, typer.Option(help="The slide's id; default: its file name.")] = "",
+    encoder: Annotated[
+        str, typer.Option(help="Take tile size and resolution from this encoder.")
+    ] = "efficientnet_lite0",
+    size_px: Annotated[int | None, typer.Option(help="Side of a tile, pixels.")] = None,
+    target_mpp: Annotated[float | None, typer.Option(help="Resolution of a tile, µm per pixel.")] = None,
+    mpp: Annotated[float | None, typer.Option(help="Resolution of level 0, over what the slide says.")] = None,
+    min_tissue: Annotated[float, typer.Option(help="Least share of a tile that is tissue.")] = 0.25,
+    min_area_mm2: Annotated[float, typer.Option(help="Smaller pieces of tissue are dropped.")] = 0.02,
+    max_upsample: Annotated[float, typer.Option(help="Coarser slides than this are refused.")] = 2.0,
+) -> None:
+    """Find tissue on a slide and cut it into tiles at an exact physical scale."""
+    from mil.tile.stage import run
+
+    entry = load_encoder(encoder)
+    raw = {"min_tissue": min_tissue, "min_area_mm2": min_area_mm2, "max_upsample": max_upsample}
+    geometry, count = run(
+        slide, name or slide.stem, out, tile_px=size_px or entry.tile_px, target_mpp=target_mpp or entry.mpp, mpp=mpp,
+        config=checked(TileConfig, raw, "mil tile"),
+    )  # fmt: skip
+    typer.echo(f"tile {geometry.slide}: {geometry.state}, {count} tiles, {geometry.tissue_mm2:.2f} mm² of tissue"
+               + (f" ({geometry.reason})" if geometry.reason else ""))  # fmt: skip
+
+
+@app.command()
+def features(
+    slide: Annotated[Path, typer.Option(help="The slide.")],
+    tiles: Annotated[Path, typer.Option(help="Its tiles file.")],
+    out: Out,
+    encoder: Annotated[str, typer.Option(help="An entry of configs/encoders.yaml.")] = "efficientnet_lite0",
+    batch_size: Annotated[int, typer.Option(min=1, help="Tiles per step of the encoder.")] = 64,
+    precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="auto: bf16 where it is fast.")] = "auto",
+    dtype: Annotated[Literal["float16", "float32"], typer.Option(help="Of the features in the bag.")] = "float16",
+    max_corrupt: Annotated[float, typer.Option(help="Largest share of unreadable tiles.")] = 0.01,
+    threads: Threads = 1,
+    device: Device = "auto",
+) -> None:
+    """Embed a slide's tiles; the bag is all that later stages need."""
+    from mil.features.stage import run
+
+    raw = {"batch_size": batch_size, "precision": precision, "dtype": dtype, "max_corrupt": max_corrupt}
+    line = run(
+        slide, tiles, out, encoder=encoder, entry=load_encoder(encoder),
+        config=checked(FeaturesConfig, raw, "mil features"), threads=threads, device=device,
+    )  # fmt: skip
+    typer.echo(line)
+
+
+@app.command()
+def split(
+    dataset: Dataset, tiles: TilesDir, bags: BagsDir, out: Out,
+    folds: Annotated[int, typer.Option(min=1, help="1: one division; k: k-fold cross-validation.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random division.")] = 0,
+    val_share: Annotated[float, typer.Option(help="Share of training patients used for validation.")] = 0.2,
+    test_share: Annotated[float, typer.Option(help="Share of patients held out, if the table names no test.")] = 0.25,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Go on without slides that are not ok.")] = False,
+) -> None:  # fmt: skip
+    """Divide the patients into train, val and test."""
+    from mil.split.stage import run
+
+    config = checked(SplitConfig, {"seed": seed, "val_share": val_share, "test_share": test_share}, "mil split")
+    typer.echo(run(dataset, tiles, bags, out, folds=folds, allow_missing=allow_missing, config=config))
+
+
+@app.command()
+def train(
+    dataset: Dataset, bags: BagsDir, folds: Folds, out: Out,
+    head: Annotated[str, typer.Option(help="A recipe: a name in configs/heads, or a file.")] = "abmil",
+    fold: Annotated[int, typer.Option(min=0, help="Which fold of the folds file.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order and masking.")] = 1,
+    threads: Threads = 1,
+    device: Device = "auto",
+) -> None:  # fmt: skip
+    """Train one head on the bags of the training slides."""
+    from mil.train.stage import run
+
+    done = run(dataset, bags, folds, out, recipe=head, fold=fold, seed=seed, threads=threads, device=device)
+    typer.echo(f"train {done.recipe_name} seed {done.seed} fold {done.fold}: kept epoch {done.epoch} in {out}")
+
+
+@app.command()
+def evaluate(
+    dataset: Dataset,
+    head_dir: Annotated[list[Path], typer.Option(help="Folder of a trained head; repeat for seeds and folds.")],
+    bags: BagsDir, folds: Folds, out: Out,
+    slides_dir: Annotated[Path, typer.Option(help="Where the annotations are.")] = Path(),
+    threads: Threads = 1,
+) -> None:  # fmt: skip
+    """Predict every slide; metrics of the test slides with intervals."""
+    from mil.evaluate.stage import run
+    from mil.report.text import metrics_line
+
+    typer.echo(metrics_line(run(dataset, head_dir, bags, folds, out, slides_dir=slides_dir, threads=threads)))
+
+
+@app.command()
+def heatmap(
+    head_dir: Annotated[list[Path], typer.Option(help="Folder of a trained head; repeat to average.")],
+    bag: Annotated[Path, typer.Option(help="The slide's bag.")],
+    tiles: Annotated[Path, typer.Option(help="Its tiles file.")],
+    out: Annotated[Path, typer.Option(help="A .png; .geojson (QuPath) and .csv go beside it.")],
+    folds: Annotated[Path | None, typer.Option(help="Use only heads that did not train on the slide.")] = None,
+    annotation: Annotated[Path | None, typer.Option(help="Regions to outline, ASAP .xml or .geojson.")] = None,
+    scale: Annotated[Literal["percentile", "relative"], typer.Option(help="Ranks, or times uniform.")] = "percentile",
+) -> None:
+    """Draw a slide's attention from cached features."""
+    from mil.heatmap.stage import run
+
+    typer.echo(f"heatmap {run(head_dir, bag, tiles, out, folds=folds, annotation=annotation, scale=scale)}")
+
+
+@app.command()
+def report(
+    dataset: Dataset, tiles: TilesDir, bags: BagsDir, out: Out,
+    evaluated: Annotated[list[Path], typer.Option(help="Folder of predictions.csv and metrics.json; repeat.")],
+    heatmaps: Annotated[list[Path], typer.Option(help="Folder of the heatmaps of the same head; repeat in the same order.")],
+) -> None:  # fmt: skip
+    """Put everything on one page."""
+    from mil.report.stage import run
+
+    run(dataset, tiles, bags, evaluated, heatmaps, out)
+    typer.echo(f"report {out}")
+
+
+@app.command()
+def summary(dataset: Dataset, tiles: TilesDir, bags: BagsDir) -> None:
+    """Say how many slides went in, how many came out, and why."""
+    from mil.io.tables import read_dataset
+    from mil.states import gather
+    from mil.states import summary as describe
+
+    _, slides = read_dataset(dataset)
+    typer.echo(describe(gather([slide.slide for slide in slides], tiles, bags)))
+
+
+def main() -> None:
+    """Run the command line; an error the user can mend is one line and exit code 1."""
+    try:
+        app()
+    except MilError as error:
+        sys.exit(f"mil: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""What the tissue is made of, on the grid of 4 um: lymphoid sheets, fat, glands, vessels, tumour nests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mil.demo.noise import Field, Points, even_points, smooth_noise, smoothstep
+from mil.demo.plan import DemoSlide
+from mil.demo.tissue import STEP_UM, Layout, extent_um, mesh_um, stream
+
+
+@dataclass(frozen=True)
+class Ring:
+    """A gland or a vessel: a wobbly closed curve around a hollow."""
+
+    y_um: float
+    x_um: float
+    radius_um: float
+    wall_um: float
+    wobble: tuple[tuple[float, float], ...]  # per harmonic from 1: amplitude, phase
+
+    def radius_at(self, angle: NDArray[np.floating]) -> Points:
+        """Outer radius in um in a direction (rad)."""
+        factor = np.ones(angle.shape)
+        for order, (amplitude, phase) in enumerate(self.wobble, start=1):
+            factor += amplitude * np.cos((order + 1) * angle + phase)
+        return self.radius_um * factor
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Compartments on nodes 4 um apart: `_um` fields are positive inside, the others run from 0 to 1."""
+
+    nest_um: Field
+    lymphoid: Field
+    follicle: Field
+    fat_um: Field
+    cellular: Field
+    collagen: Field
+    glands: list[Ring]
+    vessels: list[Ring]
+
+
+def build_anatomy(slide: DemoSlide, layout: Layout) -> Anatomy:
+    """Fill the outlines of a slide with compartments."""
+    rng = stream(slide, "anatomy")
+    size = layout.tissue_um.shape
+    nest = _nests(rng, layout)
+    clear_of_tumour = smoothstep(-layout.tumour_um, 4, 30)
+    if slide.tissue == "node":
+        lymphoid, follicle = _nodal(rng, slide, layout)
+        fat = np.full(size, -99, np.float32)
+        glands: list[Ring] = []
+    else:
+        lymphoid, follicle = _aggregates(rng, layout)
+        amount = 1.0 if slide.tissue == "resection" else 1.35
+        fat = 60 * (smooth_noise(rng, size, 150 / STEP_UM) - amount)
+        fat = np.minimum(fat, np.minimum(-layout.tumour_um - 25, layout.tissue_um - 12))
+        glands = _glands(rng, slide, np.minimum(np.minimum(layout.tissue_um, -layout.tumour_um), -fat))
+    free = np.minimum(np.minimum(layout.tissue_um, -nest), -fat)
+    lymphoid = lymphoid * (1 - smoothstep(fat, -10, 5)) * np.maximum(clear_of_tumour, 0.1)
+    vessels = _vessels(rng, slide, free, glands)
+    cellular = np.clip(0.45 + 0.3 * smooth_noise(rng, size, 45), 0.08, 1)
+    collagen = np.clip(0.6 + 0.3 * smooth_noise(rng, size, 38), 0.1, 1)
+    return Anatomy(
+        nest, lymphoid, follicle * clear_of_tumour, fat.astype(np.float32), cellular, collagen, glands, vessels
+    )
+
+
+def _nests(rng: np.random.Generator, layout: Layout) -> Field:
+    """Tumour cells lie in nests with strands of stroma between, thinner towards the middle."""
+    size = layout.tumour_um.shape
+    coarse = smooth_noise(rng, size, 70 / STEP_UM)
+    fine = smooth_noise(rng, size, 24 / STEP_UM)
+    # Ridges of the noise, not its lows: strands are long and thin.
+    strand = np.abs(coarse + 0.25 * fine)
+    width = rng.uniform(0.10, 0.26)
+    # Ragged, but never past the outline: what is annotated holds all that is painted.
+    within = layout.tumour_um + np.minimum(5 * fine, -1)
+    nests: Field = np.minimum((strand - width) * 40, within).astype(np.float32)
+    return nests
+
+
+def _nodal(rng: np.random.Generator, slide: DemoSlide, layout: Layout) -> tuple[Field, Field]:
+    """A lymph node: capsule, sinus under it, cortex with follicles, paler medulla with sinuses."""
+    depth = layout.tissue_um
+    size = depth.shape
+    wobble = smooth_noise(rng, size, 60 / STEP_UM)
+    capsule = 16 + 5 * wobble
+    parenchyma = smoothstep(depth - capsule, 0, 6)
+    sinus = smoothstep(depth - capsule, 4, 9) * (1 - smoothstep(depth - capsule, 13, 22))
+    medulla = smoothstep(depth + 25 * wobble, 110, 190)
+    cords = smoothstep(np.abs(smooth_noise(rng, size, 34 / STEP_UM)), 0.15, 0.5)
+    trabecula = smoothstep(np.abs(smooth_noise(rng, size, 150 / STEP_UM)), 0.03, 0.10)
+    density = parenchyma * (1 - 0.75 * sinus) * (1 - medulla * 0.85 * (1 - cords))
+    density *= np.maximum(trabecula, smoothstep(depth, 90, 140) * 0.35)
+    follicle = np.zeros(size, np.float32)
+    y, x = mesh_um(size, STEP_UM)
+    cortex = (depth > 60) & (depth < 190) & (layout.tumour_um < -50)
+    for centre in even_points(rng, extent_um(slide), 150):
+        row, column = (centre / STEP_UM).astype(int)
+        if not cortex[row, column] or rng.random() < 0.15:
+            continue
+        radius = rng.uniform(32, 62) + 9 * smooth_noise(rng, size, 14)
+        away = np.hypot(y - centre[0], (x - centre[1]) * rng.uniform(0.75, 1.3))
+        inside = 1 - smoothstep((away - radius).astype(np.float32), -7, 7)
+        follicle = np.maximum(follicle, inside)
+        mantle = 1 - smoothstep((away - radius - 24).astype(np.float32), -6, 10)
+        density = np.maximum(density, mantle * parenchyma)
+    return density.astype(np.float32), follicle * parenchyma
+
+
+def _aggregates(rng: np.random.Generator, layout: Layout) -> tuple[Field, Field]:
+    """Patches of lymphocytes in stroma, and the cuff of them that tumour often has."""
+    size = layout.tissue_um.shape
+    patch = smooth_noise(rng, size, 105 / STEP_UM) + 0.3 * smooth_noise(rng, size, 8)
+    density = smoothstep(patch, 1.0, 1.7)
+    cuff = np.exp(-(((layout.tumour_um + 12) / 18) ** 2)) * smoothstep(smooth_noise(rng, size, 80 / STEP_UM), 0.1, 1.1)
+    within = smoothstep(layout.tissue_um, 6, 18)
+    follicle = smoothstep(patch, 2.0, 2.3) * within
+    return (np.maximum(density, 0.7 * cuff) * within).astype(np.float32), follicle
+
+
+def _wobble(rng: np.random.Generator, strength: float) -> tuple[tuple[float, float], ...]:
+    return tuple((strength / order * float(rng.normal()), float(rng.uniform(0, 6.28))) for order in range(1, 6))
+
+
+def _glands(rng: np.random.Generator, slide: DemoSlide, room_um: Field) -> list[Ring]:
+    """Lobules: groups of acini, round a larger duct."""
+    glands: list[Ring] = []
+    seats = even_points(rng, extent_um(slide), 52)
+    rng.shuffle(seats)
+    lobule = smooth_noise(rng, room_um.shape, 170 / STEP_UM)
+    for seat in seats:
+        row, column = (seat / STEP_UM).astype(int)
+        radius = float(rng.choice([rng.uniform(19, 30), rng.uniform(28, 48)], p=[0.6, 0.4]))
+        if lobule[row, column] < 0.25 or room_um[row, column] < radius + 10:
+            continue
+        crowd = [np.hypot(g.y_um - seat[0], g.x_um - seat[1]) - g.radius_um - radius for g in glands]
+        if min(crowd, default=99.0) < 9:
+            continue
+        wall = float(rng.uniform(11, 14))
+        glands.append(Ring(float(seat[0]), float(seat[1]), radius, wall, _wobble(rng, 0.09)))
+    return glands
+
+
+def _vessels(rng: np.random.Generator, slide: DemoSlide, free: Field, glands: list[Ring]) -> list[Ring]:
+    vessels: list[Ring] = []
+    room = ndimage.minimum_filter(free, 3)
+    for seat in even_points(rng, extent_um(slide), 120):
+        row, column = (seat / STEP_UM).astype(int)
+        radius = float(np.exp(rng.normal(np.log(14), 0.45)))
+        if room[row, column] < radius + 6 or rng.random() < 0.45:
+            continue
+        crowd = [np.hypot(g.y_um - seat[0], g.x_um - seat[1]) - g.radius_um - radius for g in glands]
+        if min(crowd, default=99.0) < 6:
+            continue
+        wall = float(rng.uniform(0.12, 0.3)) * radius + 1.6
+        vessels.append(Ring(float(seat[0]), float(seat[1]), radius, wall, _wobble(rng, 0.16)))
+    return vessels

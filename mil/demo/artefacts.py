@@ -1,0 +1,81 @@
+"""What goes wrong on real slides: pen marks, folds and a part out of focus."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mil.demo.noise import Field, resample, smooth_noise, smoothstep
+from mil.demo.plan import DemoSlide
+from mil.demo.tissue import STEP_UM, Layout, extent_um, mesh_um, stream
+
+
+def pen_ink(slide: DemoSlide, layout: Layout) -> Field | None:
+    """Thickness of marker ink (0 to about 1) on nodes 4 um apart; None without a pen."""
+    if not slide.pen:
+        return None
+    rng = stream(slide, "pen")
+    size = layout.tissue_um.shape
+    height, width = extent_um(slide)
+    y, x = mesh_um(size, STEP_UM)
+    shaky = 9 * smooth_noise(rng, size, 60), 9 * smooth_noise(rng, size, 60)
+    t = np.linspace(0, 1, 60)
+    away = np.full(size, 1e4, np.float32)
+    edge = rng.choice([0.1, 0.9])  # along one side of the slide, then into it
+    start = np.array([rng.uniform(0.1, 0.9) * height, edge * width])
+    for _ in range(int(rng.integers(1, 4))):
+        end = start + rng.uniform(-0.4, 0.4, 2) * np.array([height, width]) * np.array([1.0, 0.5])
+        bend = rng.normal(0, 0.08, 2) * np.array([height, width])
+        curve = start + t[:, None] * (end - start) + np.sin(np.pi * t)[:, None] * bend
+        for row, column in curve:
+            away = np.minimum(away, np.hypot(y - row + shaky[0], x - column + shaky[1]))
+        start = end
+    thick = rng.uniform(28, 55)
+    ink = 1 - smoothstep(away, thick - 5, thick)
+    streak = 0.82 + 0.10 * smooth_noise(rng, size, 5) + 0.28 * smoothstep(away, thick - 16, thick)
+    inked: Field = np.maximum(ink * streak, 0).astype(np.float32)
+    return inked
+
+
+def fold_thickness(slide: DemoSlide, layout: Layout) -> Field | None:
+    """How many times over the tissue lies (1 to about 2.2) on nodes 4 um apart; None without a fold."""
+    if not slide.fold:
+        return None
+    rng = stream(slide, "fold")
+    size = layout.tissue_um.shape
+    y, x = mesh_um(size, STEP_UM)
+    inside = np.argwhere(layout.tissue_um > 40)
+    centre = inside[rng.integers(len(inside))] * STEP_UM
+    angle = rng.uniform(0, np.pi)
+    bent = 26 * smooth_noise(rng, size, 70) + 6 * smooth_noise(rng, size, 18)
+    across = (y - centre[0]) * np.cos(angle) - (x - centre[1]) * np.sin(angle) + bent
+    along = (y - centre[0]) * np.sin(angle) + (x - centre[1]) * np.cos(angle)
+    half = rng.uniform(11, 18) * np.sqrt(np.clip(1.05 - (along / rng.uniform(230, 420)) ** 2, 0, None))
+    band = smoothstep((half - np.abs(across)).astype(np.float32), -1, 3)
+    fold: Field = (1 + band * (0.95 + 0.25 * np.tanh(across / 8))).astype(np.float32)
+    return fold
+
+
+def defocus(image: NDArray[np.uint8], slide: DemoSlide, layout: Layout) -> None:
+    """Blur one round part of the tissue, in place, with a soft rim."""
+    if not slide.out_of_focus:
+        return
+    rng = stream(slide, "focus")
+    inside = np.argwhere(layout.tissue_um > 30)
+    centre = inside[rng.integers(len(inside))] * STEP_UM / slide.mpp
+    reach = rng.uniform(130, 200) / slide.mpp
+    rows, columns = (
+        slice(max(int(at - reach) // 4 * 4, 0), min(int(at + reach), end) // 4 * 4)
+        for at, end in zip(centre, image.shape[:2], strict=True)
+    )
+    part = image[rows, columns].astype(np.float32)
+    height, width = part.shape[:2]
+    y = (np.arange(height) + rows.start - centre[0])[:, None]
+    x = (np.arange(width) + columns.start - centre[1])[None, :]
+    weight = 1 - smoothstep(np.hypot(y, x).astype(np.float32) / np.float32(reach), 0.6, 1.0)
+    factor = 4 if slide.mpp < 0.4 else 2
+    small = part.reshape(height // factor, factor, width // factor, factor, 3).mean(axis=(1, 3))
+    for channel in range(3):
+        soft = resample(np.ascontiguousarray(small[..., channel]), (height, width), 1 / factor)
+        part[..., channel] += weight * (soft - part[..., channel])
+    image[rows, columns] = np.rint(part).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,55 @@
+"""Write an image as a tiled, pyramidal TIFF that OpenSlide reads as `generic-tiff`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+_TILE_PX = 256
+_SMALLEST_PX = 1024
+
+
+def halve(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The mean of every 2 x 2 pixels; a last odd row or column is left out."""
+    rows, columns = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
+    even, odd = image[0:rows:2], image[1:rows:2]
+    total = even[:, 0:columns:2].astype(np.uint16)
+    total += even[:, 1:columns:2]
+    total += odd[:, 0:columns:2]
+    total += odd[:, 1:columns:2]
+    total += 2
+    total >>= 2
+    return total.astype(np.uint8)
+
+
+def write_pyramid(path: Path, image: NDArray[np.uint8], mpp: float) -> None:
+    """Write JPEG tiles of 256 px, one directory per level, each half the one before.
+
+    Args:
+        path: the file to write.
+        image: level 0, [height, width, 3].
+        mpp: um per pixel of level 0.
+    """
+    with tifffile.TiffWriter(path) as file:
+        level, factor = image, 1
+        while True:
+            per_cm = 1e4 / (mpp * factor)
+            file.write(
+                level,
+                tile=(_TILE_PX, _TILE_PX),
+                photometric="rgb",
+                compression="jpeg",
+                compressionargs={"level": 85},
+                resolution=(per_cm, per_cm),
+                resolutionunit="CENTIMETER",
+                subfiletype=0 if factor == 1 else 1,
+                metadata=None,
+                maxworkers=1,
+                software=False if factor > 1 else "mil.demo",
+            )
+            if max(level.shape[:2]) <= _SMALLEST_PX:
+                return
+            level, factor = halve(level), factor * 2

@@ -1,0 +1,1 @@
+"""Stage `evaluate`: heads and bags give predictions, metrics and, where tumour is annotated, localisation."""

@@ -1,0 +1,37 @@
+"""How well attention finds annotated regions."""
+
+import numpy as np
+import shapely
+from jaxtyping import Float, Int
+from shapely import MultiPolygon
+
+from mil.metrics import auroc
+
+
+def share_annotated(
+    coords: Int[np.ndarray, "tiles 2"], side_px: float, regions: MultiPolygon
+) -> Float[np.ndarray, " tiles"]:
+    """Share of each tile's area inside annotated regions, 0..1.
+
+    Args:
+        coords: top left corners, level-0 pixels.
+        side_px: side of a tile, level-0 pixels.
+        regions: annotated regions, level-0 pixels.
+    """
+    x, y = coords[:, 0].astype(float), coords[:, 1].astype(float)
+    boxes = shapely.box(x, y, x + side_px, y + side_px)
+    shapely.prepare(regions)
+    share = np.zeros(len(boxes))
+    touched = shapely.intersects(regions, boxes)
+    share[touched] = shapely.area(shapely.intersection(boxes[touched], regions)) / side_px**2
+    return share
+
+
+def tile_auroc(attention: Float[np.ndarray, " tiles"], share: Float[np.ndarray, " tiles"]) -> float | None:
+    """AUROC of attention for annotated tiles against other tissue.
+
+    Annotated: at least half of a tile inside a region; other tissue: nothing of it inside. Tiles on a border are
+    neither. None when a slide has only one of the two.
+    """
+    known = (share >= 0.5) | (share == 0)
+    return auroc((share[known] >= 0.5).astype(int), attention[known])

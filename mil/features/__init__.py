@@ -1,0 +1,1 @@
+"""Stage `features`: tiles and an encoder give a slide's bag."""

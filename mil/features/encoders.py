@@ -1,0 +1,150 @@
+"""An entry of configs/encoders.yaml becomes a model and its preprocessing. The only place that knows timm."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from jaxtyping import Float, UInt8
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mil.config import EncoderConfig
+from mil.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen model on its device with the preprocessing its weights expect."""
+
+    name: str
+    model: nn.Module
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    device: torch.device
+    bf16: bool
+    identity: dict[str, Any]
+
+    @torch.inference_mode()
+    def __call__(self, pixels: UInt8[Tensor, "tiles height width 3"]) -> Float[Tensor, "tiles dim"]:
+        """Features of a batch of tiles, float32, on the CPU."""
+        # Channels last is the memory order the pixels already have, and the faster one for convolutions.
+        batch = pixels.to(self.device).permute(0, 3, 1, 2).to(torch.float32)
+        mean, std = (torch.tensor(v, device=self.device)[:, None, None] * 255 for v in (self.mean, self.std))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.model((batch - mean) / std).float().cpu()  # type: ignore[no-any-return]
+
+
+def build_encoder(name: str, entry: EncoderConfig, *, tile_px: int, device: torch.device, precision: str) -> Encoder:
+    """Build a model, load its weights, and say what it is.
+
+    Args:
+        name: the entry's name.
+        entry: what to build.
+        tile_px: side of the tiles it will see, pixels.
+        device: where it runs.
+        precision: `fp32`, `bf16`, or `auto`: bf16 where the device computes faster in it.
+
+    Raises:
+        ConfigError: timm does not know the model, the weights cannot be had or do not fit, or `dim` is wrong.
+    """
+    try:
+        model = timm.create_model(entry.timm, pretrained=entry.weights == "timm", num_classes=0, **entry.args)
+    except Exception as error:  # noqa: BLE001  timm and the hub raise of every kind
+        raise ConfigError(
+            f"encoder {name}: timm cannot build {entry.timm!r}: {_first_line(error)}. Without a network, give a "
+            "weights file in configs/encoders.yaml, or fetch it once where there is one"
+        ) from None
+    if entry.weights not in ("timm", "random"):
+        load_weights(model, weights_path(name, entry.weights), order=entry.keys == "order")
+    if model.num_features != entry.dim:
+        raise ConfigError(
+            f"encoder {name}: dim is {entry.dim} in configs/encoders.yaml, the model has {model.num_features}"
+        )
+    fixed = getattr(model, "pretrained_cfg", {}).get("fixed_input_size") and not entry.args.get("dynamic_img_size")
+    if fixed and tile_px != entry.tile_px:
+        raise ConfigError(f"encoder {name}: takes tiles of {entry.tile_px} px only, these have {tile_px}; tile again")
+    known = timm.data.resolve_data_config({}, model=model)
+    mean, std = entry.mean or known["mean"], entry.std or known["std"]
+    bf16 = precision == "bf16" or (precision == "auto" and fast_bf16(device))
+    model = model.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+    identity = {
+        "encoder": name,
+        "encoder_revision": entry.timm,
+        "weights_sha256": weights_digest(model),
+        "transform": f"{tile_px} px, /255, mean {tuple(mean)}, std {tuple(std)}",
+        "precision": "bf16" if bf16 else "fp32",
+    }
+    return Encoder(name, model, tuple(mean), tuple(std), device, bf16, identity)
+
+
+def weights_path(name: str, weights: str) -> Path:
+    """File that holds an encoder's weights: a path, or `package:PACKAGE/FILE`.
+
+    Raises:
+        ConfigError: there is no such file or package.
+    """
+    path = Path(weights)
+    if weights.startswith("package:"):
+        package, _, inside = weights.removeprefix("package:").partition("/")
+        try:
+            path = Path(str(files(package))) / inside
+        except ModuleNotFoundError:
+            raise ConfigError(
+                f"encoder {name}: its weights come with the package {package}; pip install {package}"
+            ) from None
+    if not path.is_file():
+        raise ConfigError(f"encoder {name}: no weights file {path}")
+    return path
+
+
+def load_weights(model: nn.Module, path: Path, *, order: bool) -> None:
+    """Load a weights file without unpickling anything.
+
+    Args:
+        model: filled in place; its classifier is gone, so surplus classifier tensors are dropped.
+        path: a .safetensors file, or a torch file of plain tensors.
+        order: match tensors by their order and shape instead of by name.
+
+    Raises:
+        ConfigError: the tensors do not fit.
+    """
+    if path.suffix == ".safetensors":
+        given = load_file(path)
+    else:
+        given = torch.load(path, map_location="cpu", weights_only=True)
+        given = given.get("state_dict", given.get("model", given))
+    own = model.state_dict()
+    if order:
+        given = dict(zip(own, given.values(), strict=False))
+    wrong = [k for k, v in own.items() if k not in given or given[k].shape != v.shape]
+    if wrong:
+        raise ConfigError(
+            f"{path}: does not fit the model: {len(wrong)} of {len(own)} tensors, the first is {wrong[0]}"
+        )
+    model.load_state_dict({name: given[name] for name in own})
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 over all tensors in order of their names: the same weights have the same digest in any file."""
+    digest = sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies matrices faster in bfloat16 than in float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    # Processors without these instructions emulate bf16, slower than fp32. Older torch cannot tell: then fp32.
+    can = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

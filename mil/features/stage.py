@@ -1,0 +1,84 @@
+"""Slide and tiles file in, bag out."""
+
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from mil.config import EncoderConfig, FeaturesConfig
+from mil.features.encoders import build_encoder
+from mil.features.extract import extract
+from mil.io.bags import write_bag
+from mil.io.tiles import Tiles, read_tiles
+from mil.progress import progress
+
+
+def run(
+    slide: Path,
+    tiles_path: Path,
+    out: Path,
+    *,
+    encoder: str,
+    entry: EncoderConfig,
+    config: FeaturesConfig,
+    threads: int,
+    device: str,
+) -> str:
+    """Embed a slide's tiles.
+
+    A slide whose state is not `ok` gives an empty bag of that state. More unreadable tiles than `max_corrupt` make
+    the state `corrupt_regions`.
+
+    Args:
+        slide: the slide's file.
+        tiles_path: its tiles file.
+        out: the bag.
+        encoder: the encoder's name.
+        entry: its entry in configs/encoders.yaml.
+        config: section `features`.
+        threads: for reading, and for the encoder on a CPU.
+        device: `cpu`, `cuda`, or `auto`.
+
+    Returns:
+        One line about what was done.
+    """
+    tiles = read_tiles(tiles_path)
+    geometry = tiles.geometry
+    if geometry.state != "ok":
+        identity = {"encoder": encoder}
+        _write(
+            out,
+            tiles,
+            np.zeros((0, entry.dim)),
+            np.zeros(0, bool),
+            geometry.state,
+            geometry.reason,
+            identity,
+            config,
+        )
+        return f"features {geometry.slide}: {geometry.state}, no tiles"
+    torch.set_num_threads(threads)
+    chosen = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+    built = build_encoder(encoder, entry, tile_px=geometry.tile_px, device=chosen, precision=config.precision)
+    began = perf_counter()
+    with progress(f"features {geometry.slide}", len(tiles.coords), "tiles") as advance:
+        features, valid = extract(
+            slide, tiles.coords, built, dim=entry.dim, side_level0_px=geometry.side_level0_px, tile_px=geometry.tile_px,
+            batch_size=config.batch_size, workers=threads, advance=advance,
+        )  # fmt: skip
+    bad = int((~valid).sum())
+    state = "corrupt_regions" if bad > config.max_corrupt * len(valid) else "ok"
+    reason = f"{bad} of {len(valid)} tiles cannot be decoded" if bad else ""
+    _write(out, tiles, features, valid, state, reason, built.identity, config)
+    rate = len(valid) / (perf_counter() - began)
+    return f"features {geometry.slide}: {state}, {len(valid)} tiles, {rate:.0f} tiles/s" + (
+        f" ({reason})" if bad else ""
+    )
+
+
+def _write(
+    out: Path, tiles: Tiles, features: np.ndarray, valid: np.ndarray, state: str, reason: str,  # type: ignore[type-arg]
+    identity: dict[str, str], config: FeaturesConfig,
+) -> None:  # fmt: skip
+    write_bag(out, tiles, features.astype(config.dtype), valid, state=state, reason=reason, encoder=identity)

@@ -1,0 +1,1 @@
+"""Fetching slides that a slide table names by URL."""

@@ -1,0 +1,38 @@
+"""Gated attention pooling (ABMIL), Ilse et al. 2018, https://arxiv.org/abs/1802.04712, eqs. 7 to 9.
+
+Reduced by one linear layer without bias, as in the code of ACMIL and AEM.
+"""
+
+from pydantic import Field
+from torch import nn
+
+from mil.config import Section
+from mil.heads._gated import GatedScores, default_hidden
+from mil.kernels.attn_pool import attn_pool
+from mil.types import Bags, HeadOutput
+
+
+class Config(Section):
+    """What a recipe with `name: abmil` may set under `options`."""
+
+    hidden: int | None = Field(None, gt=0, description="width after the reducer; empty: half of the features' length")
+    attention: int = Field(128, gt=0, description="width of the attention branch")
+    dropout: float = Field(0.0, ge=0, lt=1, description="after the reducer and before the score")
+
+
+class Head(nn.Module):
+    """Reduce each tile, score it, pool the bag with the scores, classify the pooled row."""
+
+    def __init__(self, config: Config, dim: int, classes: int) -> None:
+        super().__init__()
+        hidden = default_hidden(config.hidden, dim)
+        self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout))
+        self.attention = GatedScores(hidden, config.attention, 1, config.dropout)
+        self.classify = nn.Linear(hidden, classes)
+
+    def forward(self, bags: Bags) -> HeadOutput:
+        """Classify each bag."""
+        hidden = self.reduce(bags.features)  # [tiles, hidden]
+        scores = self.attention(hidden)  # [tiles, 1]
+        pooled = attn_pool(scores, hidden, bags.offsets)  # [bags, 1, hidden]
+        return HeadOutput(self.classify(pooled[:, 0]), scores)

@@ -1,0 +1,136 @@
+"""The picture: tissue and annotation beside attention, on one overview."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from shapely import MultiPolygon
+
+from mil.metrics import mid_ranks
+
+Scale = Literal["percentile", "relative"]
+COLOURS = "inferno"
+OPACITY = 0.55
+RELATIVE_TOP = 10.0  # multiples of uniform attention where the colours end
+
+
+def scaled(attention: Float[np.ndarray, " tiles"], scale: Scale) -> Float[np.ndarray, " tiles"]:
+    """Attention as it is drawn.
+
+    Args:
+        attention: sums to 1 over the slide.
+        scale: `percentile`: rank within the slide, 0..100, ties share the mean; `relative`: times the number of
+            tiles, so that uniform attention is 1.
+    """
+    if scale == "relative":
+        return attention * len(attention)
+    return (mid_ranks(attention) - 0.5) / len(attention) * 100
+
+
+def overlay(
+    overview: Image.Image,
+    corners: Float[np.ndarray, "tiles 2"],
+    side: float,
+    values: Float[np.ndarray, " tiles"],
+    top: float,
+) -> Image.Image:
+    """Colour each tile's footprint on the overview.
+
+    Args:
+        overview: RGB picture of the slide.
+        corners: top left corners, pixels of the overview; fractions are rounded to whole pixels at both edges, so
+            that neighbours meet.
+        side: side of a tile, pixels of the overview.
+        values: 0 is the bottom of the colours.
+        top: value at the top of the colours.
+    """
+    pixels = np.asarray(overview, np.float32).copy()
+    colours = mpl.colormaps[COLOURS](np.clip(values / top, 0, 1))[:, :3] * 255
+    first, last = np.rint(corners).astype(int), np.rint(corners + side).astype(int)
+    for (x0, y0), (x1, y1), colour in zip(first, last, colours, strict=True):
+        window = pixels[max(y0, 0) : y1, max(x0, 0) : x1]
+        window *= 1 - OPACITY
+        window += OPACITY * colour
+    return Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def draw(
+    path: Path,
+    overview: Image.Image,
+    coloured: Image.Image,
+    *,
+    title: str,
+    scale: Scale,
+    um_per_px: float,
+    tissue: Sequence[Float[np.ndarray, "corners 2"]],
+    annotated: Sequence[Float[np.ndarray, "corners 2"]],
+) -> None:
+    """Draw the slide with its outlines beside its attention with a colour bar and a scale bar.
+
+    Args:
+        path: a PNG.
+        overview: RGB picture of the slide.
+        coloured: the same with attention on it.
+        title: one line.
+        scale: how attention was scaled.
+        um_per_px: micrometres per pixel of the overview.
+        tissue: rings of the tissue outline, pixels of the overview.
+        annotated: rings of annotated regions, pixels of the overview.
+    """
+    tall = overview.height / overview.width
+    figure = Figure(figsize=(12, max(3.0, 5.6 * tall + 0.9)), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, picture, name in ((left, overview, "tissue found"), (right, coloured, "attention")):
+        axes.imshow(picture, interpolation="antialiased")
+        axes.set_title(name, fontsize=9, loc="left")
+        axes.set_axis_off()
+        _rings(axes, annotated, "#00c853", 1.4)
+    _rings(left, tissue, "#1565c0", 0.8)
+    _scale_bar(left, overview, um_per_px)
+    top, label = (
+        (100.0, "percentile of attention within this slide")
+        if scale == "percentile"
+        else (RELATIVE_TOP, "attention, multiples of uniform")
+    )
+    colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, top), COLOURS)
+    figure.colorbar(colours, ax=right, label=label, shrink=0.8, alpha=OPACITY)
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    figure.savefig(path, format="png")
+
+
+def _rings(axes: Axes, rings: Sequence[Float[np.ndarray, "corners 2"]], colour: str, width: float) -> None:
+    for ring in rings:
+        axes.plot(ring[:, 0] - 0.5, ring[:, 1] - 0.5, color=colour, linewidth=width)
+
+
+def _scale_bar(axes: Axes, overview: Image.Image, um_per_px: float) -> None:
+    if um_per_px <= 0:
+        return
+    wanted = overview.width * um_per_px / 5
+    length = max((n for n in (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000) if n <= wanted), default=10)
+    x, y = overview.width * 0.03, overview.height * 0.97
+    axes.plot([x, x + length / um_per_px], [y, y], color="black", linewidth=3)
+    axes.text(
+        x,
+        y - overview.height * 0.012,
+        f"{length / 1000:g} mm" if length >= 1000 else f"{length} µm",
+        fontsize=8,
+    )
+
+
+def rings_of(regions: MultiPolygon, scale: float, origin_px: tuple[int, int]) -> list[Int[np.ndarray, "corners 2"]]:
+    """Outer and inner rings of regions, pixels of the overview.
+
+    Args:
+        regions: level-0 pixels.
+        scale: level-0 pixels per pixel of the overview.
+        origin_px: where the overview begins, level-0 pixels.
+    """
+    rings = [ring for polygon in regions.geoms for ring in (polygon.exterior, *polygon.interiors)]
+    return [(np.asarray(ring.coords)[:, :2] - origin_px) / scale for ring in rings]

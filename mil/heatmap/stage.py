@@ -1,0 +1,118 @@
+"""Heads and a bag in; a picture, a QuPath layer and a table of tiles out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from shapely import MultiPolygon, box
+
+from mil.errors import DatasetError, FormatError
+from mil.heatmap.render import RELATIVE_TOP, Scale, draw, overlay, rings_of, scaled
+from mil.io.annotations import feature, read_annotation, write_geojson
+from mil.io.atomic import atomic_path
+from mil.io.bags import Bag, read_bag
+from mil.io.tables import read_csv, write_csv
+from mil.io.tiles import read_tiles
+from mil.trained import Trained, apply, load_trained
+
+COLUMNS = ("x", "y", "attention", "percentile", "relative")
+
+
+def run(
+    heads: Sequence[Path], bag_path: Path, tiles_path: Path, out: Path, *,
+    folds: Path | None, annotation: Path | None, scale: Scale,
+) -> str:  # fmt: skip
+    """Draw one slide's attention from cached features; no slide is read, nothing is embedded again.
+
+    With several heads (seeds and folds of one recipe) the attention is their mean. Given `folds`, only heads that did
+    not train on the slide take part, as long as there is one; if there is none, the title says so.
+
+    Args:
+        heads: folders of the heads.
+        bag_path: the slide's bag.
+        tiles_path: its tiles file; overview picture and tissue outline lie beside it.
+        out: the PNG; `.geojson` and `.csv` go beside it.
+        folds: folds.csv, or None.
+        annotation: annotated regions to outline, or None.
+        scale: see `mil.heatmap.render.scaled`.
+
+    Returns:
+        One line about what was drawn.
+    """
+    bag, tiles = read_bag(bag_path), read_tiles(tiles_path)
+    if bag.state != "ok":
+        _draw_state(out, tiles_path.with_suffix(".jpg"), bag)
+        return f"{bag.slide}: {bag.state}, nothing to draw"
+    chosen, seen = _choose(heads, bag, folds)
+    applied = [apply(head, bag) for head, _ in chosen]
+    weights, probabilities = (np.mean(values, axis=0) for values in zip(*applied, strict=True))
+    trained = chosen[0][1]
+    values = scaled(weights, scale)
+    geometry = tiles.geometry
+    origin = geometry.origin_x_level0_px, geometry.origin_y_level0_px
+    overview = Image.open(tiles_path.with_suffix(".jpg")).convert("RGB")
+    corners = (bag.coords[bag.valid] - origin) / geometry.overview_scale
+    side = bag.side_level0_px / geometry.overview_scale
+    coloured = overlay(overview, corners, side, values, 100.0 if scale == "percentile" else RELATIVE_TOP)
+    p = probabilities[trained.classes.index(trained.positive)]
+    note = ", seen in training" if seen else ""
+    title = f"{bag.slide}   p({trained.positive}) = {p:.3f}   {trained.recipe_name}, {len(chosen)} head(s){note}"
+    with atomic_path(out) as scratch:
+        draw(
+            scratch, overview, coloured, title=title, scale=scale, um_per_px=bag.mpp_level0 * geometry.overview_scale,
+            tissue=rings_of(read_annotation(tiles_path.with_suffix(".geojson")), geometry.overview_scale, origin),
+            annotated=rings_of(_regions(annotation), geometry.overview_scale, origin),
+        )  # fmt: skip
+    _write_layers(out, bag, weights)
+    return title
+
+
+def _choose(heads: Sequence[Path], bag: Bag, folds: Path | None) -> tuple[list[tuple[Any, Trained]], bool]:
+    loaded = [load_trained(folder) for folder in heads]
+    if not loaded:
+        raise DatasetError("no head given; name at least one folder of a trained head")
+    for folder, (_, trained) in zip(heads, loaded, strict=True):
+        if (trained.encoder, trained.dim) != (bag.encoder, bag.features.shape[1]):
+            raise FormatError(
+                f"{folder}: was trained on features of {trained.encoder} ({trained.dim} wide), the bag of {bag.slide} "
+                f"holds {bag.encoder} ({bag.features.shape[1]} wide); extract features with {trained.encoder}"
+            )
+    if folds is None:
+        return loaded, False
+    split = {int(row["fold"]): row["split"] for row in read_csv(folds) if row["slide"] == bag.slide}
+    unseen = [pair for pair in loaded if split.get(pair[1].fold) not in ("train", "val")]
+    return unseen or loaded, not unseen
+
+
+def _regions(annotation: Path | None) -> MultiPolygon:
+    return read_annotation(annotation) if annotation is not None else MultiPolygon()
+
+
+def _draw_state(out: Path, picture: Path, bag: Bag) -> None:
+    """A slide without attention still has its picture: what was seen of it, and why there is no more."""
+    overview = Image.open(picture).convert("RGB")
+    with atomic_path(out) as scratch:
+        draw(scratch, overview, overview, title=f"{bag.slide}   {bag.state}: {bag.reason}", scale="percentile",
+             um_per_px=0.0, tissue=[], annotated=[])  # fmt: skip
+    write_geojson(out.with_suffix(".geojson"), [])
+    write_csv(out.with_suffix(".csv"), [], COLUMNS)
+
+
+def _write_layers(out: Path, bag: Bag, weights: np.ndarray) -> None:  # type: ignore[type-arg]
+    coords, side = bag.coords[bag.valid], bag.side_level0_px
+    rows = [
+        {"x": int(x), "y": int(y), "attention": float(f"{a:.6g}"), "percentile": round(float(q), 2),
+         "relative": float(f"{r:.6g}")}
+        for (x, y), a, q, r in zip(coords, weights, scaled(weights, "percentile"), scaled(weights, "relative"), strict=True)
+    ]  # fmt: skip
+    tiles = [
+        feature(
+            box(row["x"], row["y"], row["x"] + side, row["y"] + side, ccw=False),
+            {"objectType": "tile", "measurements": {k: row[k] for k in COLUMNS[2:]}},
+        )
+        for row in rows
+    ]
+    write_geojson(out.with_suffix(".geojson"), tiles)
+    write_csv(out.with_suffix(".csv"), rows, COLUMNS)

@@ -1,0 +1,43 @@
+"""Files that appear whole or not at all."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import escape
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Give a scratch path beside `target`; move it onto `target` when the block ends well.
+
+    The scratch name begins with a dot and keeps the suffix of `target`, since writers choose their format by it.
+    Close the file inside the block: the move must come after the last byte. Scratch files that a killed run left
+    for the same target are removed first; the workflow never runs two jobs for one file.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f".partial-*-{escape(target.name)}"):
+        left.unlink(missing_ok=True)
+    scratch = target.with_name(f".partial-{uuid4().hex}-{target.name}")
+    try:
+        yield scratch
+        with scratch.open("rb+") as written:
+            os.fsync(written.fileno())
+        scratch.replace(target)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file whole or not at all."""
+    with atomic_path(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all, indented, keys in the order given."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,42 @@
+"""What our HDF5 files share: written whole, told apart by format and version, finished by an end mark."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+
+from mil.errors import FormatError
+from mil.io.atomic import atomic_path
+from mil.versions import TOOL_VERSION
+
+
+@contextmanager
+def writing(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
+    """Give an HDF5 file to fill; it appears under `path` whole, with its end mark, or not at all."""
+    with atomic_path(path) as scratch, h5py.File(scratch, "w") as file:  # h5 closes before the move
+        file.attrs.update(format=format_name, format_version=version, tool_version=TOOL_VERSION)
+        yield file
+        file.attrs["complete"] = True
+
+
+@contextmanager
+def reading(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
+    """Open an HDF5 file of ours, without locks (network file systems have none).
+
+    Raises:
+        FormatError: it is missing, another format or version, or was never finished.
+    """
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except FileNotFoundError:
+        raise FormatError(f"{path}: no such file") from None
+    except OSError as error:
+        raise FormatError(f"{path}: not an HDF5 file, or cut short ({error}); delete it and run again") from None
+    with file:
+        found, number = file.attrs.get("format", "another format"), file.attrs.get("format_version", "?")
+        if (found, number) != (format_name, version):
+            raise FormatError(f"{path}: expected {format_name} version {version}, found {found} version {number}")
+        if not file.attrs.get("complete", False):
+            raise FormatError(f"{path}: has no end mark, its writing was cut short; delete it and run again")
+        yield file

@@ -1,0 +1,31 @@
+"""Attention pooling: softmax over each bag and weighted sum, for several branches at once."""
+
+from typing import Literal
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mil.kernels.attn_pool.reference import attn_pool_reference
+
+Backend = Literal["auto", "reference", "triton"]
+
+
+def attn_pool(
+    scores: Float[Tensor, "tiles branches"],
+    features: Float[Tensor, "tiles dim"],
+    offsets: Int[Tensor, " bags_plus_1"],
+    backend: Backend = "auto",
+) -> Float[Tensor, "bags branches dim"]:
+    """Pool each bag's features by its attention.
+
+    Args:
+        scores: attention before the softmax; masked tiles hold a very negative number, not minus infinity.
+        features: what is averaged, in any floating type; sums are kept in float32.
+        offsets: bag b is rows ``offsets[b]:offsets[b + 1]``; no bag is empty.
+        backend: `auto` takes Triton for CUDA tensors and the reference elsewhere.
+    """
+    if backend == "reference" or (backend == "auto" and not features.is_cuda):
+        return attn_pool_reference(scores, features, offsets)
+    from mil.kernels.attn_pool.kernel import AttnPool  # Triton is needed only on this path
+
+    return AttnPool.apply(scores, features, offsets)  # type: ignore[no-any-return]

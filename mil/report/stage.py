@@ -1,0 +1,114 @@
+"""States, predictions, metrics and heatmaps in; one page out."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from mil.config import DatasetConfig
+from mil.errors import FormatError
+from mil.io.atomic import write_text
+from mil.io.tables import Slide, read_csv, read_dataset
+from mil.report.plots import roc_svg
+from mil.report.text import interval
+from mil.states import ADVICE, SlideState, gather, summary
+from mil.versions import TOOL_VERSION
+
+
+def run(
+    dataset: str,
+    tiles_dir: Path,
+    bags_dir: Path,
+    evaluated: Sequence[Path],
+    heatmaps: Sequence[Path],
+    out: Path,
+) -> None:
+    """Write the report.
+
+    Args:
+        dataset: name or yaml of the dataset.
+        tiles_dir: folder of the tiles files, for the states.
+        bags_dir: folder of the bags, for the states.
+        evaluated: folders of predictions.csv and metrics.json, one for each encoder and head.
+        heatmaps: folders of heatmaps in the same order.
+        out: the page; pictures are linked relative to it.
+    """
+    settings, slides = read_dataset(dataset)
+    states = gather([slide.slide for slide in slides], tiles_dir, bags_dir)
+    recipes = [_recipe(folder, pictures, out) for folder, pictures in zip(evaluated, heatmaps, strict=True)]
+    page = _template().render(
+        title=settings.title or dataset,
+        notes=settings.notes,
+        licence=settings.licence,
+        version=TOOL_VERSION,
+        summary=summary(states).splitlines()[0],
+        lost=[(state, ADVICE[state.state]) for state in states if state.state != "ok"],
+        positive=settings.positive_class,
+        recipes=recipes,
+        roc=_roc(recipes, settings),
+        slides=[_slide(slide, state, recipes, settings) for slide, state in zip(slides, states, strict=True)],
+    )
+    write_text(out, page)
+
+
+def _template() -> jinja2.Template:
+    # Names, labels and reasons come from strangers' files: everything is escaped, what is ours is marked `safe`.
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mil.report", "."), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["interval"] = interval
+    return environment.get_template("page.html.j2")
+
+
+def _recipe(folder: Path, pictures: Path, out: Path) -> dict[str, Any]:
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        rows = read_csv(folder / "predictions.csv")
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{folder}: no predictions.csv and metrics.json of `mil evaluate`: {error}") from None
+    return {
+        "name": f"{metrics['recipe']} · {metrics['encoder']}",
+        "metrics": metrics,
+        "rows": rows,
+        "pictures": {p.stem: Path(os.path.relpath(p, out.parent)).as_posix() for p in sorted(pictures.glob("*.png"))},
+    }
+
+
+def _unseen_mean(rows: Sequence[dict[str, str]], slide: str, column: str) -> tuple[float, str] | None:
+    """Mean probability of a slide over the heads that did not train on it (over all, if all did), and its split."""
+    mine = [row for row in rows if row["slide"] == slide]
+    chosen = [row for row in mine if row["split"] == "test"] or mine
+    return (sum(float(row[column]) for row in chosen) / len(chosen), chosen[0]["split"]) if chosen else None
+
+
+def _roc(recipes: Sequence[dict[str, Any]], settings: DatasetConfig) -> str:
+    column = f"p_{settings.positive_class}"
+    scores = {}
+    for recipe in recipes:
+        test = [row for row in recipe["rows"] if row["split"] == "test"]
+        label = {row["slide"]: int(row["label"] == settings.positive_class) for row in test}
+        means = {slide: _unseen_mean(test, slide, column) for slide in label}
+        if len(set(label.values())) == 2:
+            scores[recipe["name"]] = ([label[s] for s in label], [m[0] for m in means.values() if m])
+    return roc_svg(scores, settings.positive_class) if scores else ""
+
+
+def _slide(
+    slide: Slide, state: SlideState, recipes: Sequence[dict[str, Any]], settings: DatasetConfig
+) -> dict[str, Any]:
+    found = [_unseen_mean(recipe["rows"], slide.slide, f"p_{settings.positive_class}") for recipe in recipes]
+    return {
+        "slide": slide.slide,
+        "patient": slide.patient,
+        "label": slide.label,
+        "state": state.state,
+        "split": next((p[1] for p in found if p), slide.split),
+        "values": [
+            {"p": p[0] if p else None, "picture": recipe["pictures"].get(slide.slide)}
+            for p, recipe in zip(found, recipes, strict=True)
+        ],
+    }

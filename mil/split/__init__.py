@@ -1,0 +1,1 @@
+"""Stage `split`: the slide table and the slides' states give folds, by patient."""

@@ -1,0 +1,52 @@
+"""The named state every slide ends in, gathered: N in, N out, and why."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mil.io.bags import read_state
+from mil.io.tiles import read_tiles
+
+ADVICE = {
+    "no_tissue": "look at its overview picture; lower tile.min_tissue or tile.min_area_mm2 if there is tissue",
+    "no_mpp": "give its pixel size in the csv's column `mpp`, micrometres per pixel at level 0",
+    "unreadable": "copy it again from its source, or convert it; then check its checksum",
+    "corrupt_regions": "copy it again from its source, or raise features.max_corrupt",
+    "not reached": "run again; the run stopped before this slide",
+}
+
+
+@dataclass(frozen=True)
+class SlideState:
+    """A slide, its named state, and why."""
+
+    slide: str
+    state: str
+    reason: str = ""
+
+
+def gather(slides: Sequence[str], tiles_dir: Path, bags_dir: Path | None = None) -> list[SlideState]:
+    """State of each slide: from its bag if that exists, else from its tiles file, else `not reached`."""
+    return [_state(slide, tiles_dir, bags_dir) for slide in slides]
+
+
+def _state(slide: str, tiles_dir: Path, bags_dir: Path | None) -> SlideState:
+    if bags_dir is not None and (bags_dir / f"{slide}.h5").exists():
+        return SlideState(slide, *read_state(bags_dir / f"{slide}.h5"))
+    if (tiles_dir / f"{slide}.h5").exists():
+        geometry = read_tiles(tiles_dir / f"{slide}.h5").geometry
+        return SlideState(slide, geometry.state, geometry.reason)
+    return SlideState(slide, "not reached")
+
+
+def summary(states: Sequence[SlideState]) -> str:
+    """`N in, N out`, and a line for each slide that did not come out."""
+    lost = [state for state in states if state.state != "ok"]
+    counts = Counter(state.state for state in lost)
+    why = "".join(f", {count} {name}" for name, count in sorted(counts.items()))
+    lines = [f"{len(states)} in, {len(states) - len(lost)} out{why}"]
+    for state in lost:
+        reason = f": {state.reason}" if state.reason else ""
+        lines.append(f"  {state.slide}  {state.state}{reason}; {ADVICE[state.state]}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Stage `tile`: where on a slide there is tissue to look at."""

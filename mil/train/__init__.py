@@ -1,0 +1,1 @@
+"""Stage `train`: bags, folds and a recipe give a head."""

@@ -1,0 +1,59 @@
+"""Bags of a split in memory, and batches of them laid end to end."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mil.bags import join
+from mil.errors import DatasetError, FormatError
+from mil.io.bags import read_bag
+from mil.types import Bags
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledBag:
+    """One slide's valid tiles as stored, its coordinates, and its label as a class number."""
+
+    slide: str
+    features: Tensor  # [tiles, dim]
+    coords: Tensor  # [tiles, 2], level-0 pixels
+    label: int
+
+
+def load_bags(bags_dir: Path, slides: Sequence[tuple[str, str]], classes: Sequence[str]) -> list[LabelledBag]:
+    """Read the bags of slides with labels.
+
+    Args:
+        bags_dir: folder of the bags.
+        slides: slide id and label of each.
+        classes: labels in the order of the class numbers.
+
+    Raises:
+        FormatError: a bag holds a value that is not a number.
+        DatasetError: a bag has no tiles.
+    """
+    bags = []
+    for slide, label in slides:
+        path = bags_dir / f"{slide}.h5"
+        bag = read_bag(path)
+        features = torch.from_numpy(bag.features[bag.valid])
+        if not len(features):
+            raise DatasetError(f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again")
+        if not torch.isfinite(features).all():
+            raise FormatError(f"{path}: holds values that are not numbers; delete it and run `features` again")
+        bags.append(LabelledBag(slide, features, torch.from_numpy(bag.coords[bag.valid]), classes.index(label)))
+    return bags
+
+
+def batches(
+    bags: Sequence[LabelledBag], size: int, device: torch.device, order: torch.Generator | None = None
+) -> Iterator[tuple[Bags, Tensor]]:
+    """Bags `size` at a time with their labels, in a random order if `order` is given."""
+    sequence = torch.randperm(len(bags), generator=order).tolist() if order else list(range(len(bags)))
+    for first in range(0, len(bags), size):
+        chosen = [bags[i] for i in sequence[first : first + size]]
+        joined = join([bag.features.to(device).float() for bag in chosen], [bag.coords.to(device) for bag in chosen])
+        yield joined, torch.tensor([bag.label for bag in chosen], device=device)

@@ -1,0 +1,73 @@
+"""The training loop."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mil.config import LossWeight, TrainConfig
+from mil.losses import total_loss
+from mil.train.schedule import learning_rate, loss_weight
+from mil.types import Bags
+
+Batches = Callable[[], Iterable[tuple[Bags, Tensor]]]
+
+
+@dataclass
+class History:
+    """What happened: mean of each loss term and what validation said, epoch by epoch."""
+
+    train: list[dict[str, float]] = field(default_factory=list)
+    valid: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0  # from 1
+    best_score: float = float("-inf")
+
+
+def fit(
+    head: nn.Module,
+    train: Batches,
+    validate: Callable[[nn.Module], dict[str, float]],
+    *,
+    losses: Mapping[str, LossWeight],
+    config: TrainConfig,
+    steps: int,
+    keep: Callable[[nn.Module], None],
+    advance: Callable[[int], object] = lambda _: None,
+) -> History:
+    """Train a head and keep its best epoch.
+
+    Args:
+        head: trained in place.
+        train: gives an epoch's batches.
+        validate: metrics of the head on validation, with its `score` (larger is better).
+        losses: weight of each term.
+        config: how.
+        steps: batches per epoch.
+        keep: called with the head whenever an epoch is the best so far.
+        advance: told after each epoch.
+    """
+    optimiser = torch.optim.AdamW(head.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    history = History()
+    for epoch in range(config.epochs):
+        head.train()
+        seen: list[dict[str, Tensor]] = []
+        for step, (bags, labels) in enumerate(train()):
+            at = epoch + step / steps
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(config, at)
+            weights = {name: loss_weight(weight, at, config.epochs) for name, weight in losses.items()}
+            loss, terms = total_loss(weights, head(bags), bags, labels)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            seen.append({**terms, "loss": loss.detach()})
+        # Once an epoch: each conversion to a number makes a GPU wait.
+        history.train.append({name: float(torch.stack([terms[name] for terms in seen]).mean()) for name in seen[0]})
+        history.valid.append(validate(head.eval()))
+        score = float(epoch) if config.select == "last" else history.valid[-1]["score"]
+        if score > history.best_score:
+            history.best_epoch, history.best_score = epoch + 1, score
+            keep(head)
+        advance(1)
+    return history

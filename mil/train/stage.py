@@ -1,0 +1,92 @@
+"""Bags, folds and a recipe in; a head's folder out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mil.config import Recipe, dataset_path, load_dataset, load_recipe, recipe_path
+from mil.errors import DatasetError
+from mil.heads import build_head
+from mil.io.bags import read_identity
+from mil.io.tables import read_csv
+from mil.losses import check_terms, cross_entropy
+from mil.metrics import classification
+from mil.progress import progress
+from mil.train.bags import LabelledBag, batches, load_bags
+from mil.train.loop import fit
+from mil.trained import Trained, save_trained
+
+
+def run(
+    dataset: str,
+    bags_dir: Path,
+    folds: Path,
+    out: Path,
+    *,
+    recipe: str,
+    fold: int,
+    seed: int,
+    threads: int,
+    device: str,
+) -> Trained:
+    """Train one head.
+
+    Args:
+        dataset: name or yaml of the dataset.
+        bags_dir: folder of the bags.
+        folds: folds.csv; its test slides are never read here.
+        out: the head's folder.
+        recipe: name or file of the recipe.
+        fold: which fold of folds.csv.
+        seed: of initialisation, order, masking and dropout.
+        threads: of the CPU.
+        device: `cpu`, `cuda`, or `auto`.
+    """
+    settings, what = load_recipe(recipe), load_dataset(dataset)
+    check_terms(settings.losses)
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    on = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+    rows = [row for row in read_csv(folds) if int(row["fold"]) == fold]
+    named = {split: [(r["slide"], r["label"]) for r in rows if r["split"] == split] for split in ("train", "val")}
+    if not named["train"]:
+        raise DatasetError(f"{folds}: fold {fold} has no training slides")
+    train, valid = (load_bags(bags_dir, named[split], what.classes) for split in ("train", "val"))
+    dim = train[0].features.shape[1]
+    head = build_head(settings.name, settings.options, dim=dim, classes=len(what.classes)).to(on)
+    best: dict[str, Tensor] = {}
+
+    def keep(trained: nn.Module) -> None:
+        best.update({name: tensor.detach().clone() for name, tensor in trained.state_dict().items()})
+
+    size = settings.train.batch_bags
+    order = torch.Generator().manual_seed(seed)
+    name = recipe_path(recipe).stem
+    with progress(f"train {name} seed {seed} fold {fold}", settings.train.epochs, "epochs") as advance:
+        history = fit(
+            head, lambda: batches(train, size, on, order), lambda h: _validate(h, valid, settings, on),
+            losses=settings.losses, config=settings.train, steps=-(-len(train) // size), keep=keep, advance=advance,
+        )  # fmt: skip
+    identity = read_identity(bags_dir / f"{train[0].slide}.h5")
+    trained = Trained(
+        recipe_name=name, recipe=settings, **identity, dim=dim, classes=what.classes, positive=what.positive_class,
+        dataset=dataset_path(dataset).stem, seed=seed, fold=fold, epoch=history.best_epoch,
+    )  # fmt: skip
+    save_trained(out, trained, best, {"train": history.train, "valid": history.valid, "best_epoch": history.best_epoch})
+    return trained
+
+
+@torch.inference_mode()
+def _validate(head: nn.Module, valid: Sequence[LabelledBag], recipe: Recipe, device: torch.device) -> dict[str, float]:
+    if not valid:
+        return {"score": 0.0}  # never better than the first epoch; recipes for that case set `select: last`
+    found = [(head(bags), bags, labels) for bags, labels in batches(valid, 1, device)]
+    labels = torch.cat([labels for _, _, labels in found])
+    logits = torch.cat([out.logits for out, _, _ in found])
+    loss = float(torch.stack([cross_entropy(*row) for row in found]).mean())
+    values = classification(labels.cpu().numpy(), logits.softmax(-1).cpu().numpy())
+    metrics = {name: value for name, value in values.items() if value is not None}
+    score = -loss if recipe.train.select == "loss" else metrics["f1_macro"] + metrics.get("auroc_macro", 0.0)
+    return {"loss": loss, **metrics, "score": score}

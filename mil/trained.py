@@ -1,0 +1,88 @@
+"""A trained head is a folder: `head.safetensors`, `recipe.json`, `history.json`. Nothing in it is unpickled."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mil.bags import attention, join
+from mil.config import Recipe, checked
+from mil.errors import FormatError
+from mil.heads import build_head
+from mil.io.atomic import atomic_path, write_json
+from mil.io.bags import Bag
+from mil.versions import TOOL_VERSION
+
+FORMAT, VERSION = "mil.head", 1
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `recipe.json` says: everything needed to rebuild a head and to run it."""
+
+    recipe_name: str
+    recipe: Recipe
+    encoder: str
+    weights_sha256: str
+    tiling: str
+    dim: int
+    classes: list[str]
+    positive: str
+    dataset: str
+    seed: int
+    fold: int
+    epoch: int  # the one that was kept, from 1
+
+
+def save_trained(folder: Path, trained: Trained, weights: dict[str, Tensor], history: dict[str, Any]) -> None:
+    """Write a head's folder; the weights come last, so that a folder with weights is complete."""
+    values = {**trained.__dict__, "recipe": trained.recipe.model_dump(mode="json")}
+    write_json(folder / "history.json", history)
+    write_json(
+        folder / "recipe.json",
+        {"format": FORMAT, "format_version": VERSION, "tool_version": TOOL_VERSION, **values},
+    )
+    with atomic_path(folder / "head.safetensors") as scratch:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, scratch)
+
+
+def load_trained(folder: Path) -> tuple[nn.Module, Trained]:
+    """Rebuild a head from its folder, in evaluation mode.
+
+    Raises:
+        FormatError: a file is missing, of another format or version, or does not fit.
+    """
+    path = folder / "recipe.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        found = raw.pop("format"), raw.pop("format_version")
+        raw.pop("tool_version")
+        if found != (FORMAT, VERSION):
+            raise FormatError(f"{path}: expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}")
+        trained = Trained(**{**raw, "recipe": checked(Recipe, raw["recipe"], str(path))})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"{folder}: not the folder of a trained head: {error}") from None
+    head = build_head(trained.recipe.name, trained.recipe.options, dim=trained.dim, classes=len(trained.classes))
+    try:
+        head.load_state_dict(load_file(folder / "head.safetensors"))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise FormatError(f"{folder / 'head.safetensors'}: does not fit recipe.json: {reason}") from None
+    return head.eval(), trained
+
+
+@torch.inference_mode()
+def apply(head: nn.Module, bag: Bag) -> tuple[Float[np.ndarray, " tiles"], Float[np.ndarray, " classes"]]:
+    """Attention of a bag's valid tiles (sums to 1) and class probabilities, float64."""
+    bags = join([torch.from_numpy(bag.features[bag.valid]).float()], [torch.from_numpy(bag.coords[bag.valid])])
+    out = head(bags)
+    return attention(out, bags).double().numpy(), out.logits.softmax(-1)[0].double().numpy()

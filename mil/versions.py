@@ -1,0 +1,15 @@
+"""Version numbers: of the tool, and of what each stage writes."""
+
+TOOL_VERSION = "0.1.0"
+
+# Raise a number when the stage's output changes: the workflow then makes its files anew.
+STAGE_VERSION = {
+    "fetch": 1,
+    "tile": 1,
+    "features": 1,
+    "split": 1,
+    "train": 1,
+    "evaluate": 1,
+    "heatmap": 1,
+    "report": 1,
+}

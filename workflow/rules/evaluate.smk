@@ -1,0 +1,28 @@
+# Heads of one recipe + bags -> predictions and metrics.
+rule evaluate:
+    input:
+        heads=trained,
+        bags=expand(
+            "results/{{dataset}}/features/{{tiling}}/{{encoder}}/{slide}.h5",
+            slide=SLIDES,
+        ),
+        folds=f"results/{{dataset}}/split/{{tiling}}/{{encoder}}/folds{CONFIG.folds}.csv",
+        annotations=annotations,
+    output:
+        predictions="results/{dataset}/evaluate/{tiling}/{encoder}/{head}/predictions.csv",
+        metrics="results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json",
+    log:
+        "logs/{dataset}/evaluate/{tiling}/{encoder}/{head}.log",
+    resources:
+        mem_mb=4000,
+        runtime="1h",
+    params:
+        heads=head_dirs,
+        bags="results/{dataset}/features/{tiling}/{encoder}",
+        out="results/{dataset}/evaluate/{tiling}/{encoder}/{head}",
+        slides_dir=SLIDES_DIR,
+        version=STAGE_VERSION["evaluate"],
+    shell:
+        "mil evaluate --dataset {wildcards.dataset} {params.heads} --bags {params.bags:q}"
+        " --folds {input.folds:q} --slides-dir {params.slides_dir:q} --threads {threads}"
+        " --out {params.out:q} 2>&1 | tee {log:q}"

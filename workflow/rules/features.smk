@@ -1,0 +1,27 @@
+# Slide + tiles + encoder -> the slide's bag, which every head shares.
+rule features:
+    input:
+        slide=slide_input,
+        tiles="results/{dataset}/tile/{tiling}/{slide}.h5",
+    output:
+        bag=ensure(
+            "results/{dataset}/features/{tiling}/{encoder}/{slide}.h5", non_empty=True
+        ),
+    log:
+        "logs/{dataset}/features/{tiling}/{encoder}/{slide}.log",
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=6000,
+        runtime="2h",
+    params:
+        slide=slide_file,
+        entry=encoder_entry,
+        settings=CONFIG.features,
+        version=STAGE_VERSION["features"],
+    shell:
+        "mil features --slide {params.slide:q} --tiles {input.tiles:q}"
+        " --encoder {wildcards.encoder} --batch-size {params.settings.batch_size}"
+        " --precision {params.settings.precision} --dtype {params.settings.dtype}"
+        " --max-corrupt {params.settings.max_corrupt} --threads {threads}"
+        " --out {output.bag:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,19 @@
+# Files that the slide table gives a URL for -> the slides' folder.
+rule fetch:
+    output:
+        f"{SLIDES_DIR}/{{file}}",
+    log:
+        "logs/fetch/{file}.log",
+    wildcard_constraints:
+        file="|".join(re.escape(file) for file in FETCHABLE) or "(?!)",
+    retries: 2
+    resources:
+        mem_mb=2000,
+        runtime="2h",
+    params:
+        url=fetch_url,
+        checksum=fetch_checksum,
+        version=STAGE_VERSION["fetch"],
+    shell:
+        "mil fetch --url {params.url:q} --checksum {params.checksum:q} --out {output:q}"
+        " 2>&1 | tee {log:q}"

@@ -1,0 +1,27 @@
+# Everything -> one page.
+rule report:
+    input:
+        metrics=of_each_head(
+            "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json"
+        ),
+        heatmaps=heatmaps,
+    output:
+        "results/{dataset}/report.html",
+    log:
+        "logs/{dataset}/report.log",
+    resources:
+        mem_mb=2000,
+        runtime="10m",
+    params:
+        tiles=f"results/{{dataset}}/tile/{tiling(CONFIG.encoder[0])}",
+        bags=f"results/{{dataset}}/features/{tiling(CONFIG.encoder[0])}/{CONFIG.encoder[0]}",
+        evaluated=of_each_head(
+            "--evaluated results/{dataset}/evaluate/{tiling}/{encoder}/{head}"
+        ),
+        heatmaps=of_each_head(
+            "--heatmaps results/{dataset}/heatmap/{tiling}/{encoder}/{head}"
+        ),
+        version=STAGE_VERSION["report"],
+    shell:
+        "mil report --dataset {wildcards.dataset} --tiles {params.tiles:q} --bags {params.bags:q}"
+        " {params.evaluated} {params.heatmaps} --out {output:q} 2>&1 | tee {log:q}"

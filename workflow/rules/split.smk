@@ -1,0 +1,27 @@
+# Slide table + states of the slides -> folds, by patient.
+rule split:
+    input:
+        table=TABLE_FILE,
+        tiles=expand("results/{{dataset}}/tile/{{tiling}}/{slide}.h5", slide=SLIDES),
+        bags=expand(
+            "results/{{dataset}}/features/{{tiling}}/{{encoder}}/{slide}.h5",
+            slide=SLIDES,
+        ),
+    output:
+        "results/{dataset}/split/{tiling}/{encoder}/folds{folds}.csv",
+    log:
+        "logs/{dataset}/split/{tiling}/{encoder}/folds{folds}.log",
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        tiles="results/{dataset}/tile/{tiling}",
+        bags="results/{dataset}/features/{tiling}/{encoder}",
+        settings=CONFIG.split,
+        missing="--allow-missing" if CONFIG.allow_missing else "",
+        version=STAGE_VERSION["split"],
+    shell:
+        "mil split --dataset {wildcards.dataset} --tiles {params.tiles:q} --bags {params.bags:q}"
+        " --folds {wildcards.folds} --seed {params.settings.seed}"
+        " --val-share {params.settings.val_share} --test-share {params.settings.test_share}"
+        " {params.missing} --out {output:q} 2>&1 | tee {log:q}"

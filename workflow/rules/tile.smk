@@ -1,0 +1,23 @@
+# Slide -> where to look on it.
+rule tile:
+    input:
+        slide=slide_input,
+    output:
+        tiles=ensure("results/{dataset}/tile/{tiling}/{slide}.h5", non_empty=True),
+        tissue="results/{dataset}/tile/{tiling}/{slide}.geojson",
+        overview="results/{dataset}/tile/{tiling}/{slide}.jpg",
+    log:
+        "logs/{dataset}/tile/{tiling}/{slide}.log",
+    resources:
+        mem_mb=2000,
+        runtime="30m",
+    params:
+        slide=slide_file,
+        size=tile_size,
+        mpp=slide_mpp,
+        settings=CONFIG.tile,
+        version=STAGE_VERSION["tile"],
+    shell:
+        "mil tile --slide {params.slide:q} --name {wildcards.slide:q} {params.size} {params.mpp}"
+        " --min-tissue {params.settings.min_tissue} --min-area-mm2 {params.settings.min_area_mm2}"
+        " --max-upsample {params.settings.max_upsample} --out {output.tiles:q} 2>&1 | tee {log:q}"

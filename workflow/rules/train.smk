@@ -1,0 +1,28 @@
+# Bags + folds + recipe -> a head for each seed and fold.
+rule train:
+    input:
+        bags=expand(
+            "results/{{dataset}}/features/{{tiling}}/{{encoder}}/{slide}.h5",
+            slide=SLIDES,
+        ),
+        folds="results/{dataset}/split/{tiling}/{encoder}/folds{folds}.csv",
+        recipe=recipe_file,
+    output:
+        "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/head.safetensors",
+        "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/recipe.json",
+        "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/history.json",
+    log:
+        "logs/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}.log",
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime="4h",
+    params:
+        bags="results/{dataset}/features/{tiling}/{encoder}",
+        out="results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}",
+        version=STAGE_VERSION["train"],
+    shell:
+        "mil train --dataset {wildcards.dataset} --bags {params.bags:q} --folds {input.folds:q}"
+        " --head {input.recipe:q} --fold {wildcards.fold} --seed {wildcards.seed} --threads {threads}"
+        " --out {params.out:q} 2>&1 | tee {log:q}"
