@@ -89,7 +89,7 @@ def init(
     Raises:
         DatasetError: something is missing or could mean two things; nothing is written.
     """
-    if not re.match(NAME, name):
+    if not re.fullmatch(NAME, name):
         raise DatasetError(f"dataset name {name!r}: use letters, digits, dots, dashes and underscores only")
     yaml, table = out / f"{name}.yaml", out / f"{name}.csv"
     for file in (yaml, table):
@@ -97,6 +97,8 @@ def init(
             raise DatasetError(f"{file}: is there already; choose another name, or overwrite it with --force")
     if labels is None:
         raise DatasetError(f"no labels for the slides; give --labels FILE: {WHAT_IT_LOOKS_LIKE}")
+    if labels.resolve() == table.resolve():
+        raise DatasetError(f"{labels}: the new slide table would replace it; choose another name, or move it")
     root, sheet = slides.resolve(), read_sheet(labels)
     columns = {
         "slide": need_column(sheet, "slide", slide_column),

@@ -27,7 +27,7 @@ def match(sheet: Sheet, slides: Sequence[Found], slide_column: str, label_column
     """Match rows and slides by name: with or without extension and folder, in any case.
 
     Raises:
-        DatasetError: nothing matches, or a row matches two slides, or two rows match one slide.
+        DatasetError: nothing matches or has a label, a row matches two slides, or two rows match one slide.
     """
     index = _index(slides)
     rows: dict[str, tuple[int, dict[str, str]]] = {}
@@ -49,6 +49,11 @@ def match(sheet: Sheet, slides: Sequence[Found], slide_column: str, label_column
             "make the names the same, or say with --slide-column NAME where they are"
         )
     labelled = {name for name, (_, row) in rows.items() if row[label_column].lower() not in NO_LABEL}
+    if not labelled:
+        raise DatasetError(
+            f"{sheet.path}: no slide has a label in column {label_column!r}; "
+            "say with --label-column NAME where they are"
+        )
     return Matches(
         pairs=[(found, rows[found.slide][1]) for found in slides if found.slide in labelled],
         without_row=[str(found.path) for found in slides if found.slide not in rows],

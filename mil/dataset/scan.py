@@ -152,17 +152,20 @@ def find_annotations(root: Path, slides: Sequence[Found]) -> tuple[dict[str, str
     `root`.
 
     Returns:
-        Slide id to path, relative to `root` where it lies below it; and the files that have a slide's name but
-        are something else, such as Aperio's XML.
+        Slide id to path, relative to `root` where it lies below it; and the files that have a slide's name
+        but are something else, such as Aperio's XML.
     """
     listed: dict[Path, dict[str, Path]] = {}
-    times = Counter(stem for found in slides for stem in _stems(found))
+    everywhere = Counter(stem for found in slides for stem in _stems(found))
+    here = Counter((found.path.parent, stem) for found in slides for stem in _stems(found))
     paths: dict[str, str] = {}
     foreign: list[str] = []
     for found in slides:
-        # A name that two slides share does not say whose annotation it is; the id does.
-        stems = [found.slide.lower(), *(stem for stem in _stems(found) if times[stem] == 1)]
-        for file in _beside(root, found.path, stems, listed):
+        # A name that slides of several folders share says whose annotation it is only in the slide's own.
+        stems = sorted(_stems(found))
+        near = {found.slide.lower(), *(stem for stem in stems if here[found.path.parent, stem] == 1)}
+        far = {found.slide.lower(), *(stem for stem in stems if everywhere[stem] == 1)}
+        for file in _beside(root, found.path, near, far, listed):
             path = file.relative_to(root) if file.is_relative_to(root) else file
             if _is_annotation(file):
                 paths[found.slide] = path.as_posix()
@@ -176,14 +179,16 @@ def _stems(found: Found) -> set[str]:
 
 
 def _beside(
-    root: Path, slide: PurePosixPath, stems: Sequence[str], listed: dict[Path, dict[str, Path]]
+    root: Path, slide: PurePosixPath, near: set[str], far: set[str], listed: dict[Path, dict[str, Path]]
 ) -> Iterator[Path]:
-    above = [root / parent for parent in slide.parents] + [root.parent]
-    for folder in (above[0], *(parent / name for parent in above for name in ANNOTATION_FOLDERS)):
+    own, *above = [*(root / parent for parent in slide.parents), root.parent]
+    places = [(own, near), *((own / name, near) for name in ANNOTATION_FOLDERS)]
+    places += [(parent / name, far) for parent in above for name in ANNOTATION_FOLDERS]
+    for folder, stems in places:
         if folder not in listed:
             files = sorted(folder.iterdir()) if folder.is_dir() else []
             listed[folder] = {file.name.lower(): file for file in files if not file.name.startswith(".")}
-        names = dict.fromkeys(stem + suffix for suffix in ANNOTATION_SUFFIXES for stem in stems)
+        names = [stem + suffix for suffix in ANNOTATION_SUFFIXES for stem in sorted(stems)]
         yield from (listed[folder][name] for name in names if name in listed[folder])
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from mil.demo.noise import Field, resample, smooth_noise, smoothstep
+from mil.demo.noise import Field, smooth_noise, smoothstep
 from mil.demo.plan import DemoSlide
 from mil.demo.tissue import STEP_UM, Layout, extent_um, mesh_um, stream
+
+_BLUR_UM = 2.0
 
 
 def pen_ink(slide: DemoSlide, layout: Layout) -> Field | None:
@@ -65,17 +68,15 @@ def defocus(image: NDArray[np.uint8], slide: DemoSlide, layout: Layout) -> None:
     centre = inside[rng.integers(len(inside))] * STEP_UM / slide.mpp
     reach = rng.uniform(130, 200) / slide.mpp
     rows, columns = (
-        slice(max(int(at - reach) // 4 * 4, 0), min(int(at + reach), end) // 4 * 4)
+        slice(max(int(at - reach), 0), min(int(at + reach), end))
         for at, end in zip(centre, image.shape[:2], strict=True)
     )
     part = image[rows, columns].astype(np.float32)
-    height, width = part.shape[:2]
-    y = (np.arange(height) + rows.start - centre[0])[:, None]
-    x = (np.arange(width) + columns.start - centre[1])[None, :]
+    y = (np.arange(len(part)) + rows.start - centre[0])[:, None]
+    x = (np.arange(part.shape[1]) + columns.start - centre[1])[None, :]
     weight = 1 - smoothstep(np.hypot(y, x).astype(np.float32) / np.float32(reach), 0.6, 1.0)
-    factor = 4 if slide.mpp < 0.4 else 2
-    small = part.reshape(height // factor, factor, width // factor, factor, 3).mean(axis=(1, 3))
-    for channel in range(3):
-        soft = resample(np.ascontiguousarray(small[..., channel]), (height, width), 1 / factor)
-        part[..., channel] += weight * (soft - part[..., channel])
+    width_px = round(_BLUR_UM / slide.mpp)
+    soft = ndimage.uniform_filter(part, (width_px, width_px, 1))
+    soft = ndimage.uniform_filter(soft, (width_px, width_px, 1))  # twice: a box alone doubles edges
+    part += weight[..., None] * (soft - part)
     image[rows, columns] = np.rint(part).clip(0, 255).astype(np.uint8)

@@ -147,5 +147,5 @@ def _slide(plan: str, number: int, seat: _Seat, patient_order: list[int]) -> Dem
         extent=seat.extent,
         pen=_PENS[(seat.rank + offset) % len(_PENS)] if whole else "",
         fold=whole and (seat.rank + offset) % 5 == 2,
-        out_of_focus=whole and seat.split != "val" and seat.rank == 3,
+        out_of_focus=whole and seat.split == "train" and seat.rank == 3,
     )

@@ -17,6 +17,7 @@ from mil.metrics import mid_ranks
 Scale = Literal["percentile", "relative"]
 COLOURS = "inferno"
 OPACITY = 0.55
+DOTS_PER_INCH = 110
 RELATIVE_TOP = 10.0  # multiples of uniform attention where the colours end
 
 
@@ -83,12 +84,16 @@ def draw(
         tissue: rings of the tissue outline, pixels of the overview.
         annotated: rings of annotated regions, pixels of the overview.
     """
-    tall = overview.height / overview.width
-    figure = Figure(figsize=(12, max(3.0, 5.6 * tall + 0.9)), dpi=110, layout="constrained")
-    left, right = figure.subplots(1, 2)
+    wide, tall = 5.4, min(5.4 * overview.height / overview.width, 11.0)  # inches a picture
+    figure = Figure(figsize=(2 * wide + 1.5, tall + 0.8), dpi=DOTS_PER_INCH)
+    width, height = figure.get_size_inches()
+    places = [((0.1 + k * (wide + 0.15)) / width, 0.1 / height, wide / width, tall / height) for k in (0, 1)]
+    left, right = (figure.add_axes(place) for place in places)
     for axes, picture, name in ((left, overview, "tissue found"), (right, coloured, "attention")):
-        axes.imshow(picture, interpolation="antialiased")
-        axes.set_title(name, fontsize=9, loc="left")
+        small = picture.copy()  # shrunk to what will be seen: drawing every pixel takes most of the time
+        small.thumbnail((round(wide * DOTS_PER_INCH), round(tall * DOTS_PER_INCH)), reducing_gap=2.0)
+        axes.imshow(small, extent=(0, overview.width, overview.height, 0))
+        axes.set_title(name, fontsize=9, loc="left", pad=3)
         axes.set_axis_off()
         _rings(axes, annotated, "#00c853", 1.4)
     _rings(left, tissue, "#1565c0", 0.8)
@@ -99,14 +104,15 @@ def draw(
         else (RELATIVE_TOP, "attention, multiples of uniform")
     )
     colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, top), COLOURS)
-    figure.colorbar(colours, ax=right, label=label, shrink=0.8, alpha=OPACITY)
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    bar = figure.add_axes(((2 * wide + 0.4) / width, 0.15, 0.15 / width, 0.6))
+    figure.colorbar(colours, cax=bar, label=label, alpha=OPACITY)
+    figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=10, va="top")
     figure.savefig(path, format="png")
 
 
 def _rings(axes: Axes, rings: Sequence[Float[np.ndarray, "corners 2"]], colour: str, width: float) -> None:
     for ring in rings:
-        axes.plot(ring[:, 0] - 0.5, ring[:, 1] - 0.5, color=colour, linewidth=width)
+        axes.plot(ring[:, 0], ring[:, 1], color=colour, linewidth=width)
 
 
 def _scale_bar(axes: Axes, overview: Image.Image, um_per_px: float) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from shapely import MultiPolygon, box
 
@@ -41,6 +42,7 @@ def run(
     Returns:
         One line about what was drawn.
     """
+    torch.set_num_threads(1)  # a bag takes milliseconds; starting threads would take longer
     bag, tiles = read_bag(bag_path), read_tiles(tiles_path)
     if bag.state != "ok":
         _draw_state(out, tiles_path.with_suffix(".jpg"), bag)

@@ -18,13 +18,15 @@ def test_committed_csv_is_the_plan(plan, table):
         assert list(csv.DictReader(file)) == demo_table(plan)
 
 
-@pytest.mark.parametrize(("plan", "splits"), [
-    ("demo", {"train": 16, "val": 6, "test": 10}), ("mini", {"train": 4, "val": 2, "test": 2})])
+@pytest.mark.parametrize(
+    ("plan", "splits"), [("demo", {"train": 16, "val": 6, "test": 10}), ("mini", {"train": 4, "val": 2, "test": 2})]
+)
 def test_splits_are_balanced_and_share_no_patient(plan, splits):
     slides = demo_slides(plan)
     assert Counter(slide.split for slide in slides) == splits
     assert Counter((slide.split, slide.label) for slide in slides) == {
-        (split, label): count // 2 for split, count in splits.items() for label in ("normal", "tumour")}
+        (split, label): count // 2 for split, count in splits.items() for label in ("normal", "tumour")
+    }
     home = {(slide.patient, slide.split) for slide in slides}
     assert len(home) == len({patient for patient, _ in home})
     assert max(Counter(slide.patient for slide in slides).values()) <= 2

@@ -126,8 +126,10 @@ def test_tumour_looks_different_and_glass_is_white():
     tissue, tumour = (field[nodes[0], nodes[1]] for field in (layout.tissue_um, layout.tumour_um))
     assert 0.2 < (tissue < 0).mean() < 0.85
     assert image[tissue < -8].min(axis=1).mean() > 230
-    colour = {name: image[where].mean(axis=0) for name, where in
-              {"tumour": tumour > 8, "other": (tissue > 8) & (tumour < -8)}.items()}
+    colour = {
+        name: image[where].mean(axis=0)
+        for name, where in {"tumour": tumour > 8, "other": (tissue > 8) & (tumour < -8)}.items()
+    }
     assert colour["tumour"].mean() < 215
     assert np.abs(colour["tumour"] - colour["other"]).max() > 5
 

@@ -187,7 +187,7 @@ def heatmaps(wildcards):
 
 
 SUMMARY = (
-    "mil summary --dataset {CONFIG.dataset}"
-    " --tiles results/{CONFIG.dataset}/tile/{tiling(CONFIG.encoder[0])}"
-    " --bags results/{CONFIG.dataset}/features/{tiling(CONFIG.encoder[0])}/{CONFIG.encoder[0]}"
+    f"mil summary --dataset {CONFIG.dataset}"
+    f" --tiles results/{CONFIG.dataset}/tile/{tiling(CONFIG.encoder[0])}"
+    f" --bags results/{CONFIG.dataset}/features/{tiling(CONFIG.encoder[0])}/{CONFIG.encoder[0]}"
 )

@@ -15,5 +15,5 @@ rule fetch:
         checksum=fetch_checksum,
         version=STAGE_VERSION["fetch"],
     shell:
-        "mil fetch --url {params.url:q} --checksum {params.checksum:q} --out {output:q}"
+        "mil fetch --url {params.url:q} --checksum={params.checksum:q} --out {output:q}"
         " 2>&1 | tee {log:q}"

@@ -1,0 +1,151 @@
+"""Fetching: whole or not at all, checked, and one line when it fails."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from mil.errors import DatasetError
+from mil.fetch.stage import run
+
+CONTENT = bytes(range(256)) * 9000  # 2.3 MB: more than one read
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+class CutShort(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b"x" * 10)
+
+    def log_message(self, *args):
+        pass
+
+
+def serve(handler) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("shelf")
+    (folder / "a slide.tif").write_bytes(CONTENT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(shelf):
+    yield from serve(partial(Quiet, directory=str(shelf)))
+
+
+@pytest.fixture(scope="module")
+def bad_site():
+    yield from serve(CutShort)
+
+
+def fails(url: str, out: Path, **options: str) -> str:
+    """The message, after nothing is seen to be left."""
+    with pytest.raises(DatasetError) as caught:
+        run(url, out, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert not out.parent.exists() or list(out.parent.iterdir()) == []
+    return message
+
+
+@pytest.mark.parametrize("checksum", ["", f"sha256:{SHA256}", f"md5:{MD5}", f"SHA256:{SHA256.upper()}"])
+def test_file_url(shelf, tmp_path, checksum):
+    out = tmp_path / "new" / "slide.tif"
+    assert run((shelf / "a slide.tif").as_uri(), out, checksum=checksum) == len(CONTENT)
+    assert out.read_bytes() == CONTENT
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_http(site, tmp_path):
+    out = tmp_path / "slide.tif"
+    assert run(f"{site}/a%20slide.tif", out, checksum=f"sha256:{SHA256}") == len(CONTENT)
+    assert out.read_bytes() == CONTENT
+
+
+def test_not_on_the_server(site, tmp_path):
+    message = fails(f"{site}/other.tif", tmp_path / "x" / "slide.tif")
+    assert message.startswith(f"{site}/other.tif: the server says 404")
+    assert "by hand" in message
+
+
+def test_server_stops_early(bad_site, tmp_path):
+    assert "cut short, 10 of 1000 bytes" in fails(f"{bad_site}/slide.tif", tmp_path / "x" / "slide.tif")
+
+
+def test_no_server(tmp_path):
+    # Port 9 (discard): nothing listens there.
+    message = fails("http://127.0.0.1:9/slide.tif", tmp_path / "x" / "slide.tif")
+    assert "refused" in message
+    assert "check the url and the network" in message
+
+
+def test_missing_file(tmp_path):
+    assert "No such file" in fails((tmp_path / "none.tif").as_uri(), tmp_path / "x" / "slide.tif")
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "md5"])
+def test_wrong_checksum_leaves_nothing(shelf, tmp_path, algorithm):
+    wrong = "0" * len(hashlib.new(algorithm).hexdigest())
+    url = (shelf / "a slide.tif").as_uri()
+    message = fails(url, tmp_path / "x" / "slide.tif", checksum=f"{algorithm}:{wrong}")
+    assert f"not {wrong}" in message
+
+
+def test_wrong_checksum_leaves_the_old_file(shelf, tmp_path):
+    out = tmp_path / "slide.tif"
+    out.write_text("old")
+    with pytest.raises(DatasetError):
+        run((shelf / "a slide.tif").as_uri(), out, checksum=f"md5:{'0' * 32}")
+    assert out.read_text() == "old"
+
+
+@pytest.mark.parametrize("checksum", ["sha1:abc", SHA256, "md5:" + "0" * 31, "sha256:" + "g" * 64, "md5:" + "0" * 64])
+def test_checksum_of_another_kind(shelf, tmp_path, checksum):
+    assert repr(checksum) in fails((shelf / "a slide.tif").as_uri(), tmp_path / "x" / "s.tif", checksum=checksum)
+
+
+@pytest.mark.parametrize("url", ["ftp://host/a.tif", "s3://bucket/a.tif", "/data/a.tif", "a.tif", "", "http:"])
+def test_unknown_scheme(tmp_path, url):
+    message = fails(url, tmp_path / "x" / "slide.tif")
+    assert message.startswith(repr(url))
+    assert "https:, http:, file:, demo:" in message
+
+
+@pytest.mark.parametrize("url", ["http://[broken/a.tif", "https://", "http://a b/c.tif"])
+def test_malformed_url(tmp_path, url):
+    assert url in fails(url, tmp_path / "x" / "slide.tif")
+
+
+def test_demo(tmp_path, monkeypatch):
+    stage = pytest.importorskip("mil.demo.stage")
+    monkeypatch.setattr(stage, "make", lambda name, out: out.write_text(f"{name} {out.suffix}"))
+    out = tmp_path / "demo.tif"
+    assert run("demo:slide_001", out) == len("slide_001 .tif")
+    assert out.read_text() == "slide_001 .tif"

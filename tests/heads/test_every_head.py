@@ -1,0 +1,74 @@
+"""A new head is tested here by existing."""
+
+import pytest
+import torch
+
+from mil.bags import join
+from mil.config import config_path, load_recipe
+from mil.errors import ConfigError
+from mil.heads import build_head, head_names
+from mil.losses import check_terms, total_loss
+from mil.types import Bags
+from tests.synthetic import planted_bags
+
+RECIPES = sorted(path.stem for path in config_path("heads").glob("*.yaml"))
+BAGS = join([torch.randn(n, 16, generator=torch.Generator().manual_seed(n)) for n in (4, 1, 5)])
+
+
+def head_of(name):
+    torch.manual_seed(0)
+    return build_head(name, {}, dim=16, classes=3).eval()
+
+
+@pytest.mark.parametrize("name", head_names())
+def test_order_of_tiles_does_not_matter(name):
+    head = head_of(name)
+    shuffled = Bags(BAGS.features[[3, 1, 0, 2, 4, 9, 8, 7, 6, 5]], BAGS.offsets)
+    torch.testing.assert_close(head(BAGS).logits, head(shuffled).logits)
+
+
+@pytest.mark.parametrize("name", head_names())
+def test_a_bag_does_not_see_its_neighbours(name):
+    head = head_of(name)
+    alone = Bags(BAGS.features[5:], torch.tensor([0, 5]))
+    torch.testing.assert_close(head(BAGS).logits[2:], head(alone).logits)
+    torch.testing.assert_close(head(BAGS).scores[5:], head(alone).scores)
+
+
+@pytest.mark.parametrize("name", head_names())
+def test_attention_changes_the_answer(name):
+    head = head_of(name)
+    before = head(BAGS).logits
+    with torch.no_grad():
+        head.attention.score.weight.mul_(50)
+    assert (head(BAGS).logits - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", head_names())
+def test_unknown_option_is_one_line(name):
+    with pytest.raises(ConfigError, match="hiden.*did you mean 'hidden'"):
+        build_head(name, {"hiden": 3}, dim=4, classes=2)
+
+
+def test_unknown_head_lists_the_heads():
+    with pytest.raises(ConfigError, match=r"did you mean 'abmil'\? there are: abmil, acmil"):
+        build_head("abmli", {}, dim=4, classes=2)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_learns_to_find_one_planted_tile(recipe):
+    settings = load_recipe(recipe)
+    check_terms(settings.losses)
+    features, labels = planted_bags(seed=1)
+    torch.manual_seed(0)
+    head = build_head(settings.name, settings.options, dim=features[0].shape[1], classes=2)
+    bags, labels = join(features), torch.as_tensor(labels)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=3e-3)
+    weights = {name: weight.start for name, weight in settings.losses.items()}
+    for _ in range(60):
+        optimiser.zero_grad()
+        total_loss(weights, head.train()(bags), bags, labels)[0].backward()
+        optimiser.step()
+    fresh, truth = planted_bags(seed=2)
+    predicted = head.eval()(join(fresh)).logits.argmax(-1)
+    assert (predicted == torch.as_tensor(truth)).float().mean() >= 0.95

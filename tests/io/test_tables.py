@@ -1,0 +1,254 @@
+"""The slide table: what is read, and what is refused with which words."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mil.config import DatasetConfig
+from mil.errors import DatasetError
+from mil.io.tables import Slide, locate, locate_annotation, read_csv, read_slides, valid_id, write_csv
+
+DATASET = DatasetConfig(classes=["normal", "tumour"])
+
+
+def dataset(**changes: object) -> DatasetConfig:
+    return DatasetConfig(**{"classes": ["normal", "tumour"], **changes})
+
+
+def read(folder: Path, text: str, settings: DatasetConfig = DATASET) -> list[Slide]:
+    (folder / "t.csv").write_text(text, encoding="utf-8")
+    return read_slides(folder / "t.csv", settings)
+
+
+def refused(folder: Path, text: str, settings: DatasetConfig = DATASET) -> str:
+    with pytest.raises(DatasetError) as caught:
+        read(folder, text, settings)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_whole_row(tmp_path):
+    text = (
+        "slide,patient,path,label,split,mpp,annotation,checksum,sex\n"
+        "a,p1,in/a.svs,tumour,Train,0.25,in/a.xml,md5:00,f\n"
+    )
+    assert read(tmp_path, text) == [
+        Slide(
+            slide="a",
+            patient="p1",
+            label="tumour",
+            path="in/a.svs",
+            split="train",
+            mpp=0.25,
+            annotation="in/a.xml",
+            checksum="md5:00",
+            subgroups={"sex": "f"},
+        )
+    ]
+
+
+def test_the_least_row(tmp_path):
+    assert read(tmp_path, "slide,label\na,normal\n") == [Slide(slide="a", patient="a", label="normal")]
+
+
+def test_ids_keep_their_zeros(tmp_path):
+    (slide,) = read(tmp_path, "slide,patient,label\n007,0012,normal\n")
+    assert (slide.slide, slide.patient) == ("007", "0012")
+
+
+def test_byte_order_mark_blanks_and_empty_lines(tmp_path):
+    slides = read(tmp_path, "\ufeffslide , label\n\n a , normal \n,\n b,tumour\n")
+    assert [(slide.slide, slide.label) for slide in slides] == [("a", "normal"), ("b", "tumour")]
+
+
+def test_subgroups_are_kept(tmp_path):
+    slides = read(tmp_path, "slide,label,scanner,sex\na,normal,X,f\nb,tumour,,m\n")
+    assert [slide.subgroups for slide in slides] == [
+        {"scanner": "X", "sex": "f"},
+        {"scanner": "", "sex": "m"},
+    ]
+
+
+def test_other_names_of_columns(tmp_path):
+    clam = dataset(columns={"slide": "slide_id", "patient": "case_id"})
+    (slide,) = read(tmp_path, "case_id,slide_id,label,age\np,s,normal,50\n", clam)
+    assert slide == Slide(slide="s", patient="p", label="normal", subgroups={"age": "50"})
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(DatasetError, match="no such slide table; it needs the columns slide, patient, label"):
+        read_slides(tmp_path / "t.csv", DATASET)
+
+
+@pytest.mark.parametrize(("header", "missing"), [("slide,lable", "label"), ("id,label", "slide")])
+def test_missing_column(tmp_path, header, missing):
+    message = refused(tmp_path, f"{header}\na,normal\n")
+    assert f"no column {missing!r}" in message
+    assert f"the table has: {header.replace(',', ', ')}." in message
+    assert f"columns: {{{missing}: ITS_NAME}}" in message
+
+
+def test_a_mapping_must_hold(tmp_path):
+    # Else every slide would silently be a patient of its own.
+    text = "slide,case_id,label\na,p,normal\n"
+    assert "no column 'case'" in refused(tmp_path, text, dataset(columns={"patient": "case"}))
+    assert "did you mean 'patient'" in refused(tmp_path, text, dataset(columns={"patients": "case_id"}))
+
+
+def test_same_column_twice(tmp_path):
+    assert "'label' is there twice" in refused(tmp_path, "slide,label,label\na,normal,tumour\n")
+
+
+def test_empty_tables(tmp_path):
+    assert "no column 'slide'" in refused(tmp_path, "")
+    assert "no rows" in refused(tmp_path, "slide,label\n")
+
+
+def test_not_utf8(tmp_path):
+    (tmp_path / "t.csv").write_bytes("slide,label\nä,normal\n".encode("latin-1"))
+    with pytest.raises(DatasetError, match="CSV UTF-8"):
+        read_slides(tmp_path / "t.csv", DATASET)
+
+
+def test_more_cells_than_columns(tmp_path):
+    message = refused(tmp_path, "slide,notes,label\na,fine,normal\nb,blurred, old,tumour\n")
+    assert "line 3 has more cells than the header" in message
+
+
+def test_empty_columns_of_a_spreadsheet(tmp_path):
+    assert read(tmp_path, "slide,label,,\na,normal,,,\n") == [Slide(slide="a", patient="a", label="normal")]
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "a"), ("Slide_1", "slide_1")])
+def test_duplicate_id(tmp_path, first, second):
+    message = refused(tmp_path, f"slide,label\n{first},normal\nx,normal\n{second},tumour\n")
+    assert f"slide {second!r} stands on line 2 and on line 4" in message
+
+
+BAD_IDS = ["../a", "a/b", "a\\b", ".a", "-a", "{}", "{", "a{b}", "*", "a?", "a..b", "a:b", "a|b", "x" * 151]
+
+
+@pytest.mark.parametrize("name", BAD_IDS)
+def test_ids_that_cannot_be_file_names(tmp_path, name):
+    assert f"line 2: slide id {name!r} cannot be a file name" in refused(tmp_path, f"slide,label\n{name},normal\n")
+
+
+def test_ids_that_never_come_from_a_csv():
+    assert not valid_id("")
+    assert not valid_id("a\n")
+    assert not valid_id(" a")
+
+
+@pytest.mark.parametrize("name", ["a", "TCGA-3C-AALI-01Z-00-DX1.F6E9A5DF", "1.2.840.10008", "å 1 (2)", "x" * 150])
+def test_ids_that_can(tmp_path, name):
+    assert [slide.slide for slide in read(tmp_path, f"slide,label\n{name},normal\n")] == [name]
+
+
+def test_row_without_id(tmp_path):
+    assert "line 2: slide id ''" in refused(tmp_path, "slide,label\n,normal\n")
+
+
+def test_label_that_is_no_class(tmp_path):
+    message = refused(tmp_path, "slide,label\na,tumor\n")
+    assert message.endswith("line 2: slide a: label 'tumor'; the dataset's classes are: normal, tumour")
+    assert "slide a has no label" in refused(tmp_path, "slide,label\na,\n")
+
+
+def test_split_that_is_none(tmp_path):
+    message = refused(tmp_path, "slide,label,split\na,normal,trian\n")
+    assert "did you mean 'train'" in message
+
+
+@pytest.mark.parametrize("other", ["test", ""])
+def test_patient_in_two_splits(tmp_path, other):
+    text = f"slide,patient,label,split\na,p,normal,train\nb,q,normal,test\nc,p,tumour,{other}\n"
+    message = refused(tmp_path, text)
+    assert f"patient p is in two splits: a (train) and c ({other or 'none'})" in message
+
+
+@pytest.mark.parametrize("column", ["path", "annotation"])
+@pytest.mark.parametrize("value", ["../a.svs", "in/../../a.svs", "in\\..\\a.svs"])
+def test_paths_that_leave_the_folder(tmp_path, column, value):
+    message = refused(tmp_path, f"slide,label,{column}\na,normal,{value}\n")
+    assert f"{column} {value!r} leaves the slides' folder" in message
+
+
+def test_dots_inside_a_name_are_not_a_way_out(tmp_path):
+    (slide,) = read(tmp_path, "slide,label,path\na,normal,in..side/a...svs\n")
+    assert slide.path == "in..side/a...svs"
+
+
+@pytest.mark.parametrize("path", ["", "/data/a.svs"])
+def test_a_url_needs_a_place_to_save_to(tmp_path, path):
+    message = refused(tmp_path, f"slide,label,path,url\na,normal,{path},https://host/a.svs\n")
+    assert "url needs a path inside the slides' folder" in message
+
+
+@pytest.mark.parametrize("mpp", ["0", "-0.25", "nan", "inf", "0,25", "40x", "1000"])
+def test_mpp_nonsense(tmp_path, mpp):
+    message = refused(tmp_path, f'slide,label,mpp\na,normal,"{mpp}"\n')
+    assert f"line 2: slide a: mpp {mpp!r} is not a number of micrometres per pixel" in message
+
+
+def test_mpp(tmp_path):
+    slides = read(tmp_path, "slide,label,mpp\na,normal,0.2455\nb,normal,\nc,normal,1e0\n")
+    assert [slide.mpp for slide in slides] == [0.2455, None, 1.0]
+
+
+def test_locate(tmp_path):
+    settings = dataset(slide_paths=["x/{slide}.tif", "{slide}.svs"], annotation_paths=["{slide}.xml"])
+    named = Slide(slide="a", patient="a", label="normal", path="some/where.svs", annotation="other.xml")
+    plain = Slide(slide="a", patient="a", label="normal")
+    assert locate(named, tmp_path, settings) == tmp_path / "some/where.svs"
+    assert locate_annotation(named, tmp_path, settings) == tmp_path / "other.xml"
+    assert locate(plain, tmp_path, settings) == tmp_path / "x/a.tif"  # the first, when there is none
+    assert locate_annotation(plain, tmp_path, settings) is None
+    (tmp_path / "a.svs").touch()
+    (tmp_path / "A.xml").touch()
+    assert locate(plain, tmp_path, settings) == tmp_path / "a.svs"
+    assert locate_annotation(plain, tmp_path, settings) == tmp_path / "A.xml"
+    assert locate_annotation(plain, tmp_path, DATASET) is None
+
+
+def test_a_pattern_with_a_slip_is_a_missing_slide(tmp_path):
+    slide = Slide(slide="a", patient="a", label="normal")
+    assert locate(slide, tmp_path, dataset(slide_paths=["{slid}.tif"])) == tmp_path / "{slid}.tif"
+
+
+# What a csv in UTF-8 can hold; blanks around a value are not part of it.
+cells = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('\n",;'), max_size=12).map(str.strip)
+ids = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20).filter(valid_id)
+rows = st.builds(
+    Slide,
+    slide=ids.filter(lambda name: name == name.strip()),
+    patient=cells.filter(bool),
+    label=st.sampled_from(DATASET.classes),
+    path=cells.filter(lambda path: ".." not in path),
+    split=st.just("train"),
+    mpp=st.none() | st.floats(0.01, 999),
+    checksum=cells,
+    subgroups=st.fixed_dictionaries({"sex": cells, "the site": cells}),
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(st.lists(rows, min_size=1, max_size=6, unique_by=lambda slide: slide.slide.lower()))
+def test_what_is_written_is_read(tmp_path_factory, slides):
+    path = tmp_path_factory.mktemp("table") / "t.csv"
+    names = ("slide", "patient", "label", "path", "split", "mpp", "checksum")
+    written = [{**{name: getattr(slide, name) for name in names}, **slide.subgroups} for slide in slides]
+    write_csv(path, written)
+    assert read_slides(path, DATASET) == slides
+    assert [row["slide"] for row in read_csv(path)] == [slide.slide for slide in slides]
+
+
+def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="fields not in fieldnames"):
+        write_csv(path, [{"a": 1}, {"b": 2}])
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,86 @@
+"""Loss terms: signs, bounds, gradients."""
+
+import pytest
+import torch
+from torch import nn
+
+from mil.bags import join
+from mil.errors import ConfigError
+from mil.losses import attention_entropy, branch_cross_entropy, branch_diversity, check_terms, cross_entropy, total_loss
+from mil.types import HeadOutput
+
+BAGS = join([torch.zeros(4, 1), torch.zeros(6, 1)])
+LABELS = torch.tensor([0, 1])
+
+
+def out_of(scores):
+    return HeadOutput(torch.zeros(2, 2, dtype=scores.dtype), scores)
+
+
+def test_entropy_of_uniform_attention_is_minus_log_n():
+    value = attention_entropy(out_of(torch.zeros(10, 1)), BAGS, LABELS)
+    assert value.item() == pytest.approx(-(torch.tensor([4.0, 6.0]).log().mean()).item(), rel=1e-6)
+
+
+def test_entropy_gradient_has_its_closed_form():
+    scores = torch.randn(10, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    attention_entropy(out_of(scores), BAGS, LABELS).backward()
+    for rows, grad in zip(scores.detach().split([4, 6]), scores.grad.split([4, 6]), strict=True):
+        a = rows.softmax(0)
+        entropy = -(a * a.log()).sum()
+        torch.testing.assert_close(grad, a * (a.log() + entropy) / 2, rtol=0, atol=1e-15)
+
+
+def test_a_step_down_the_entropy_term_spreads_attention():
+    scores = nn.Parameter(torch.tensor([[4.0], [0.0], [0.0], [0.0], [3.0], [0.0], [0.0], [0.0], [0.0], [0.0]]))
+    before = attention_entropy(out_of(scores), BAGS, LABELS)
+    before.backward()
+    with torch.no_grad():
+        scores -= 0.5 * scores.grad
+    assert attention_entropy(out_of(scores), BAGS, LABELS) < before
+
+
+def test_entropy_is_finite_where_probabilities_underflow():
+    scores = torch.tensor([[900.0], [0.0], [-1e9], [0.0], *[[0.0]] * 6]).requires_grad_()
+    value = attention_entropy(out_of(scores), BAGS, LABELS)
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(scores.grad).all()
+
+
+@pytest.mark.parametrize(("second", "want"), [([9.0, 0, 0, 0], 1.0), ([0.0, 0, 0, 99.0], 0.0)])
+def test_diversity_is_one_for_equal_maps_and_zero_for_disjoint_ones(second, want):
+    scores = torch.tensor([[9.0, 0, 0, 0], second]).T * torch.tensor([11.0, 1.0 if want == 0 else 11.0])
+    bags = join([torch.zeros(4, 1)])
+    value = branch_diversity(HeadOutput(torch.zeros(1, 2), scores), bags, LABELS[:1])
+    assert value.item() == pytest.approx(want, abs=1e-6)
+
+
+def test_diversity_is_the_mean_over_pairs():
+    scores = torch.randn(10, 3, generator=torch.Generator().manual_seed(2))
+    got = branch_diversity(out_of(scores), BAGS, LABELS)
+    pairs = []
+    for rows in scores.split([4, 6]):
+        a = rows.softmax(0)
+        pairs += [torch.cosine_similarity(a[:, i], a[:, j], dim=0) for i, j in [(0, 1), (0, 2), (1, 2)]]
+    assert got.item() == pytest.approx(torch.stack(pairs).mean().item(), rel=1e-6)
+
+
+def test_branch_cross_entropy_is_the_mean_over_branches():
+    logits = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(1))
+    out = HeadOutput(torch.zeros(2, 4), torch.zeros(10, 3), logits)
+    want = torch.stack([nn.functional.cross_entropy(logits[:, i], LABELS) for i in range(3)]).mean()
+    assert branch_cross_entropy(out, BAGS, LABELS).item() == pytest.approx(want.item(), rel=1e-6)
+
+
+def test_total_is_the_weighted_sum():
+    out = HeadOutput(torch.tensor([[1.0, 0.0], [0.3, 0.2]]), torch.randn(10, 2))
+    total, terms = total_loss({"cross_entropy": 2.0, "attention_entropy": 0.1}, out, BAGS, LABELS)
+    want = 2 * cross_entropy(out, BAGS, LABELS) + 0.1 * attention_entropy(out, BAGS, LABELS)
+    assert total.item() == pytest.approx(want.item(), rel=1e-6)
+    assert set(terms) == {"cross_entropy", "attention_entropy"}
+
+
+def test_unknown_term_is_one_line():
+    with pytest.raises(ConfigError, match="no loss term named 'entropy'"):
+        check_terms({"entropy": 1.0})

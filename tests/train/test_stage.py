@@ -1,0 +1,155 @@
+"""From bags to a head's folder, and back."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mil.errors import DatasetError, FormatError, MilError
+from mil.evaluate.stage import run as evaluate
+from mil.io.bags import read_bag
+from mil.io.tables import read_csv, write_csv
+from mil.train.stage import run as train
+from mil.trained import apply, load_trained
+from tests.synthetic import bag_file, planted_bags
+
+
+@pytest.fixture
+def study(tmp_path):
+    """24 bags with one planted tile in each positive one, a dataset and one fold of 12 / 6 / 6."""
+    features, labels = planted_bags(seed=0)
+    names = ["normal", "tumour"]
+    rows, folds = [], []
+    for i in range(24):
+        slide, label = f"s{i:02d}", names[int(labels[i])]
+        bag_file(tmp_path / "bags" / f"{slide}.h5", slide, np.asarray(features[i]))
+        rows.append({"slide": slide, "patient": slide, "label": label})
+        split = "train" if i < 12 else "val" if i < 18 else "test"
+        folds.append({"fold": 0, **rows[-1], "split": split})
+    (tmp_path / "toy.yaml").write_text("classes: [normal, tumour]\n")
+    (tmp_path / "fast.yaml").write_text(
+        "name: acmil\nlosses: {cross_entropy: 1, branch_cross_entropy: 1, branch_diversity: 1}\n"
+        "train: {epochs: 12, lr: 3.0e-3, batch_bags: 4}\n"
+    )
+    write_csv(tmp_path / "toy.csv", rows)
+    write_csv(tmp_path / "folds.csv", folds)
+    return tmp_path
+
+
+def fit(study, out="head", seed=1, recipe="fast.yaml"):
+    return train(
+        str(study / "toy.yaml"), study / "bags", study / "folds.csv", study / out,
+        recipe=str(study / recipe), fold=0, seed=seed, threads=1, device="cpu",
+    )  # fmt: skip
+
+
+def predict(study, out="evaluated", head="head"):
+    return evaluate(
+        str(study / "toy.yaml"), [study / head], study / "bags", study / "folds.csv", study / out,
+        slides_dir=study, threads=1,
+    )  # fmt: skip
+
+
+def test_a_head_learns_and_predicts_unseen_slides(study):
+    fit(study)
+    metrics = predict(study)
+    assert metrics["test"]["auroc_macro"]["value"] >= 0.95
+    assert metrics["test"]["n_slides"] == 6
+    rows = read_csv(study / "evaluated" / "predictions.csv")
+    assert list(rows[0]) == ["slide", "patient", "split", "label", "p_normal", "p_tumour", "recipe", "encoder", "seed", "fold"]
+    assert len(rows) == 24
+    assert all(float(r["p_normal"]) + float(r["p_tumour"]) == pytest.approx(1, abs=1e-7) for r in rows)
+
+
+def test_same_seed_gives_the_same_predictions_to_the_last_digit(study):
+    texts = []
+    for out, seed in [("a", 1), ("b", 1), ("c", 2)]:
+        fit(study, out, seed)
+        predict(study, f"eval_{out}", out)
+        texts.append((study / f"eval_{out}" / "predictions.csv").read_text())
+    assert texts[0] == texts[1]
+    assert texts[0] != texts[2]
+
+
+def test_the_folder_rebuilds_the_head(study):
+    trained = fit(study)
+    head, again = load_trained(study / "head")
+    assert again == trained
+    assert not head.training
+    bag = read_bag(study / "bags" / "s00.h5")
+    attention, probabilities = apply(head, bag)
+    assert attention.sum() == pytest.approx(1, abs=1e-6)
+    assert probabilities.sum() == pytest.approx(1, abs=1e-6)
+    history = json.loads((study / "head" / "history.json").read_text())
+    assert len(history["train"]) == len(history["valid"]) == 12
+    losses = [epoch["loss"] for epoch in history["valid"]]
+    assert history["best_epoch"] == losses.index(min(losses)) + 1
+    assert history["train"][-1]["loss"] < history["train"][0]["loss"]
+
+
+def test_test_slides_are_not_read_in_training(study):
+    for row in read_csv(study / "folds.csv"):
+        if row["split"] == "test":
+            (study / "bags" / f"{row['slide']}.h5").unlink()
+    assert fit(study).epoch >= 1
+
+
+def test_invalid_tiles_are_left_out(study):
+    fit(study)
+    head, _ = load_trained(study / "head")
+    bag = read_bag(study / "bags" / "s01.h5")
+    valid = np.ones(len(bag.features), bool)
+    valid[2] = False
+    spoiled = bag.features.copy()
+    spoiled[2] = 1e4
+    bag_file(study / "bags" / "bad.h5", "bad", spoiled, valid=valid)
+    attention, _ = apply(head, read_bag(study / "bags" / "bad.h5"))
+    assert len(attention) == len(bag.features) - 1
+
+
+def test_nan_in_a_bag_is_one_line(study):
+    bag_file(study / "bags" / "s00.h5", "s00", np.full((3, 16), np.nan, np.float32))
+    with pytest.raises(FormatError, match=r"s00\.h5: holds values that are not numbers"):
+        fit(study)
+
+
+def test_an_empty_bag_is_one_line(study):
+    bag_file(study / "bags" / "s00.h5", "s00", np.empty((0, 16), np.float32))
+    with pytest.raises(DatasetError, match=r"s00\.h5: the bag has no tiles"):
+        fit(study)
+
+
+def test_a_missing_fold_is_one_line(study):
+    with pytest.raises(DatasetError, match="fold 3 has no training slides"):
+        train(
+            str(study / "toy.yaml"), study / "bags", study / "folds.csv", study / "h",
+            recipe=str(study / "fast.yaml"), fold=3, seed=1, threads=1, device="cpu",
+        )  # fmt: skip
+
+
+def test_a_recipe_with_an_unknown_term_is_one_line(study):
+    (study / "bad.yaml").write_text("name: abmil\nlosses: {cross_entropy: 1, entropy: 1}\n")
+    with pytest.raises(MilError, match="no loss term named 'entropy'"):
+        fit(study, recipe="bad.yaml")
+
+
+@pytest.mark.parametrize("spoil", ["head.safetensors", "recipe.json"])
+def test_a_spoilt_head_folder_is_one_line(study, spoil):
+    fit(study)
+    (study / "head" / spoil).write_bytes(b"{}")
+    with pytest.raises(FormatError) as error:
+        load_trained(study / "head")
+    assert "\n" not in str(error.value)
+
+
+def test_a_pickle_is_never_opened(study):
+    fit(study)
+    torch.save({"weights": torch.zeros(1)}, study / "head" / "head.safetensors")
+    with pytest.raises(FormatError, match=r"does not fit recipe\.json"):
+        load_trained(study / "head")
+
+
+def test_select_last_keeps_the_last_epoch(study):
+    (study / "last.yaml").write_text("name: abmil\nlosses: {cross_entropy: 1}\ntrain: {epochs: 3, select: last}\n")
+    assert fit(study, recipe="last.yaml").epoch == 3
