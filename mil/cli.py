@@ -6,13 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mil.config import (
-    FeaturesConfig,
-    SplitConfig,
-    TileConfig,
-    checked,
-    load_encoder,
-)  # fmt: skip
+from mil.config import FeaturesConfig, SplitConfig, TileConfig, checked, load_encoder
 from mil.errors import MilError
 from mil.versions import TOOL_VERSION
 
@@ -116,7 +110,7 @@ def split(
     seed: Annotated[int, typer.Option(min=0, help="Of the random division.")] = 0,
     val_share: Annotated[float, typer.Option(help="Share of training patients used for validation.")] = 0.2,
     test_share: Annotated[float, typer.Option(help="Share of patients held out, if the table names no test.")] = 0.25,
-    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Go on without slides that are not ok.")] = False,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Go on without unusable slides.")] = False,
 ) -> None:  # fmt: skip
     """Divide the patients into train, val and test."""
     from mil.split.stage import run
@@ -176,7 +170,7 @@ def heatmap(
 def report(
     dataset: Dataset, tiles: TilesDir, bags: BagsDir, out: Out,
     evaluated: Annotated[list[Path], typer.Option(help="Folder of predictions.csv and metrics.json; repeat.")],
-    heatmaps: Annotated[list[Path], typer.Option(help="Folder of the heatmaps of the same head; repeat in the same order.")],
+    heatmaps: Annotated[list[Path], typer.Option(help="Its folder of heatmaps; repeat in the same order.")],
 ) -> None:  # fmt: skip
     """Put everything on one page."""
     from mil.report.stage import run
@@ -194,6 +188,29 @@ def summary(dataset: Dataset, tiles: TilesDir, bags: BagsDir) -> None:
 
     _, slides = read_dataset(dataset)
     typer.echo(describe(gather([slide.slide for slide in slides], tiles, bags)))
+
+
+@dataset_app.command("init")
+def dataset_init(
+    name: Annotated[str, typer.Argument(help="What to call it: `--config dataset=NAME`.")],
+    slides: Annotated[Path, typer.Option(help="Folder of the slides; they may lie at any depth.")],
+    labels: Annotated[Path | None, typer.Option(help="Spreadsheet of their labels: .csv, .tsv or .xlsx.")] = None,
+    slide_column: Annotated[str | None, typer.Option(help="Its column of slide names.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Its column of labels.")] = None,
+    patient_column: Annotated[str | None, typer.Option(help="Its column of patients.")] = None,
+    positive: Annotated[str | None, typer.Option(help="The class of interest; default: the last.")] = None,
+    out: Annotated[Path, typer.Option(help="Where NAME.yaml and NAME.csv go.")] = Path("configs/datasets"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a dataset of that name.")] = False,
+) -> None:
+    """Make a dataset of a folder of slides and a spreadsheet."""
+    from mil.dataset.init import init
+
+    made = init(
+        name, slides=slides, labels=labels, out=out, slide_column=slide_column, label_column=label_column,
+        patient_column=patient_column, positive=positive, force=force,
+    )  # fmt: skip
+    typer.echo(made)
+    typer.echo(f"now: snakemake --cores all --config dataset={name}")
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ def _batches(
 
     def read(corner: Int[np.ndarray, " 2"]) -> UInt8[np.ndarray, "height width 3"] | None:
         try:
-            return as_array(local.reader.read(int(corner[0]), int(corner[1]), side, tile_px))
+            return as_array(local.reader.read(float(corner[0]), float(corner[1]), side, tile_px))
         except UnreadableSlideError:
             return None
 

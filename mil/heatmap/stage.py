@@ -104,10 +104,11 @@ def _draw_state(out: Path, picture: Path, bag: Bag) -> None:
 
 def _write_layers(out: Path, bag: Bag, weights: np.ndarray) -> None:  # type: ignore[type-arg]
     coords, side = bag.coords[bag.valid], bag.side_level0_px
+    ranks, multiples = (scaled(weights, scale) for scale in ("percentile", "relative"))
     rows = [
         {"x": int(x), "y": int(y), "attention": float(f"{a:.6g}"), "percentile": round(float(q), 2),
          "relative": float(f"{r:.6g}")}
-        for (x, y), a, q, r in zip(coords, weights, scaled(weights, "percentile"), scaled(weights, "relative"), strict=True)
+        for (x, y), a, q, r in zip(coords, weights, ranks, multiples, strict=True)
     ]  # fmt: skip
     tiles = [
         feature(

@@ -15,6 +15,8 @@ from mil.errors import MissingResolutionError, UnreadableSlideError
 PLAUSIBLE_MPP = (0.02, 50.0)
 # Side of the largest region read at once for an overview, pixels of its level.
 OVERVIEW_BLOCK_PX = 4096
+# How far blocks of an overview overlap, its own pixels; what resampling looks at reaches 2.
+OVERLAP_PX = 3
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,9 @@ class SlideReader:
         if not self.path.exists():
             raise UnreadableSlideError(self.path, "no such file")
         self._slide = self._open()
+        sizes, self._ratios = self._slide.level_dimensions, self._slide.level_downsamples
         self.levels = [
-            Level(width, height, downsample)
-            for (width, height), downsample in zip(
-                self._slide.level_dimensions, self._slide.level_downsamples, strict=True
-            )
+            Level(*size, _factor(sizes[0], size, ratio)) for size, ratio in zip(sizes, self._ratios, strict=True)
         ]
 
     def _open(self) -> openslide.OpenSlide:
@@ -136,14 +136,14 @@ class SlideReader:
         scale = self.levels[number].downsample
         left, top = corner[0] / scale, corner[1] / scale
         width, height = extent_px[0] / scale, extent_px[1] / scale
-        first_x, first_y = math.floor(left + 1e-6), math.floor(top + 1e-6)
-        last_x, last_y = math.ceil(left + width - 1e-6), math.ceil(top + height - 1e-6)
-        region = self._region(
-            (round(first_x * scale), round(first_y * scale)), number, (last_x - first_x, last_y - first_y)
-        )
-        box = (left - first_x, top - first_y, left - first_x + width, top - first_y + height)
-        box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], region.width), min(box[3], region.height))
-        if region.size == size_px and box == (0.0, 0.0, *map(float, size_px)):
+        # OpenSlide takes whole level-0 pixels and divides them by its own ratio, so that a region of a reduced level
+        # may begin between two of its pixels.
+        ratio = self._ratios[number]
+        location = math.floor(math.floor(left + 1e-6) * ratio + 1e-6), math.floor(math.floor(top + 1e-6) * ratio + 1e-6)
+        left, top = left - location[0] / ratio, top - location[1] / ratio
+        region = self._region(location, number, (math.ceil(left + width - 1e-6), math.ceil(top + height - 1e-6)))
+        box = (max(left, 0.0), max(top, 0.0), min(left + width, region.width), min(top + height, region.height))
+        if region.size == size_px and box == (0.0, 0.0, *size_px):
             return region
         return region.resize(size_px, Image.Resampling.BICUBIC, box=box)
 
@@ -174,10 +174,23 @@ class SlideReader:
         side = max(1, int(OVERVIEW_BLOCK_PX * self.levels[self.level_for(scale)].downsample / scale))
         for y in range(0, picture.height, side):
             for x in range(0, picture.width, side):
-                size = min(side, picture.width - x), min(side, picture.height - y)
-                corner = left + x * scale, top + y * scale
-                picture.paste(self.read_box(corner, (size[0] * scale, size[1] * scale), size), (x, y))
+                # A few pixels more on each side, so that resampling leaves no seams.
+                x0, y0 = max(0, x - OVERLAP_PX), max(0, y - OVERLAP_PX)
+                size = min(x + side + OVERLAP_PX, picture.width) - x0, min(y + side + OVERLAP_PX, picture.height) - y0
+                block = self.read_box((left + x0 * scale, top + y0 * scale), (size[0] * scale, size[1] * scale), size)
+                picture.paste(block.crop((x - x0, y - y0, min(x - x0 + side, size[0]), min(y - y0 + side, size[1]))), (x, y))
         return picture, scale
+
+
+def _factor(base: tuple[int, int], size: tuple[int, int], ratio: float) -> float:
+    """How much smaller a level is: the whole factor that explains its size in both axes, else OpenSlide's ratio.
+
+    Writers halve exactly and then drop or add part of a pixel at the edge: 1501 px become 750 or 751. Taking the
+    ratio of sizes for the factor would shift what lies at the far edge by a whole pixel of the level.
+    """
+    whole = round(ratio)
+    exact = all(abs(full / whole - part) < 1 for full, part in zip(base, size, strict=True))
+    return float(whole) if exact else ratio
 
 
 def as_array(image: Image.Image) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":

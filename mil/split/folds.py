@@ -89,6 +89,6 @@ def check_folds(rows: Sequence[Mapping[str, object]]) -> None:
         labels = {str(row["label"]) for row in mine if row["split"] == "train"}
         if len(labels) < 2:
             raise DatasetError(
-                f"fold {fold}: the training slides have {len(labels)} class(es) ({', '.join(sorted(labels)) or 'none'}); "
-                "a head needs at least two"
+                f"fold {fold}: the training slides have {len(labels)} class(es) "
+                f"({', '.join(sorted(labels)) or 'none'}); a head needs at least two"
             )

@@ -187,8 +187,9 @@ def test_a_dicom_series_is_one_slide(desk, monkeypatch):
         ("s1", "s1/2.dcm", True),
         ("only", "s2/only.dcm", True),
     ]
-    desk.sheet("slide,label\ns1,t\ns2,n\nm/1.dcm,n\n")
+    desk.sheet("slide,label\ns1,t\ns2,n\nm/1.dcm,n\nm,n\n")
     assert [slide.path for slide in desk.read()] == ["m/1.dcm", "s1/2.dcm", "s2/only.dcm"]
+    assert desk.init(force=True).without_slide == ["m"]  # a folder of two series is neither
 
 
 def test_a_dicom_series_of_which_nothing_opens_is_one_slide(desk):
@@ -203,7 +204,7 @@ def test_a_dicom_series_of_which_nothing_opens_is_one_slide(desk):
 
 
 def test_same_name_in_two_folders(desk):
-    desk.put("x/a.tif", "y/A.tif", "a.svs", "y/b.tif", "c.tif", "c.svs")
+    desk.put("x/a.tif", "y/A.tif", "a.svs", "y/b.tif", "c.tif", "c.svs", "d.tif", "x/D.tif")
     found = {str(slide.path): slide.slide for slide in scan.find_slides(desk.slides)}
     assert found == {
         "a.svs": "a",
@@ -212,9 +213,17 @@ def test_same_name_in_two_folders(desk):
         "y/b.tif": "b",
         "c.svs": "c.svs",
         "c.tif": "c.tif",
+        "d.tif": "d",
+        "x/D.tif": "x_D",
     }
     desk.sheet("slide,label\nx/a,n\ny_a,t\na.svs,n\nb,t\n")
     assert desk.labelled() == {"a": "n", "x_a": "n", "y_A": "t", "b": "t"}
+
+
+def test_a_name_without_folder_is_of_the_slide_without_folder(desk):
+    desk.put("a.tif", "x/a.tif")
+    desk.sheet("slide,label\na,n\nx/a,t\n")
+    assert desk.labelled() == {"a": "n", "x_a": "t"}
 
 
 def test_an_ambiguous_name_is_refused(desk):

@@ -18,12 +18,12 @@ from tests.synthetic import bag_file, planted_bags
 @pytest.fixture
 def study(tmp_path):
     """24 bags with one planted tile in each positive one, a dataset and one fold of 12 / 6 / 6."""
-    features, labels = planted_bags(seed=0)
+    features, labels = zip(*planted_bags(seed=0), strict=True)
     names = ["normal", "tumour"]
     rows, folds = [], []
     for i in range(24):
-        slide, label = f"s{i:02d}", names[int(labels[i])]
-        bag_file(tmp_path / "bags" / f"{slide}.h5", slide, np.asarray(features[i]))
+        slide, label = f"s{i:02d}", names[labels[i]]
+        bag_file(tmp_path / "bags" / f"{slide}.h5", slide, features[i])
         rows.append({"slide": slide, "patient": slide, "label": label})
         split = "train" if i < 12 else "val" if i < 18 else "test"
         folds.append({"fold": 0, **rows[-1], "split": split})
@@ -57,7 +57,18 @@ def test_a_head_learns_and_predicts_unseen_slides(study):
     assert metrics["test"]["auroc_macro"]["value"] >= 0.95
     assert metrics["test"]["n_slides"] == 6
     rows = read_csv(study / "evaluated" / "predictions.csv")
-    assert list(rows[0]) == ["slide", "patient", "split", "label", "p_normal", "p_tumour", "recipe", "encoder", "seed", "fold"]
+    assert list(rows[0]) == [
+        "slide",
+        "patient",
+        "split",
+        "label",
+        "p_normal",
+        "p_tumour",
+        "recipe",
+        "encoder",
+        "seed",
+        "fold",
+    ]
     assert len(rows) == 24
     assert all(float(r["p_normal"]) + float(r["p_tumour"]) == pytest.approx(1, abs=1e-7) for r in rows)
 

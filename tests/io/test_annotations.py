@@ -1,0 +1,136 @@
+"""Annotated regions: from ASAP and QuPath, whole or with one line that says why not."""
+
+import json
+
+import pytest
+from shapely import MultiPolygon, Polygon, box
+from shapely.geometry import mapping
+
+from mil.errors import FormatError
+from mil.io.annotations import feature, read_annotation, write_geojson
+
+SQUARE = [(10, 10), (110, 10), (110, 110), (10, 110)]
+HOLE = [(40, 40), (60, 40), (60, 60), (40, 60)]
+
+
+def asap(folder, *polygons, name="a.xml"):
+    """Write an ASAP file; each polygon is (group, corners), its corners written in another order than drawn."""
+    annotations = []
+    for number, (group, corners) in enumerate(polygons):
+        points = [f'<Coordinate Order="{i}" X="{x}" Y="{y}" />' for i, (x, y) in enumerate(corners)]
+        shuffled = "".join(points[::2] + points[1::2][::-1])
+        annotations.append(
+            f'<Annotation Name="{number}" Type="Polygon" PartOfGroup="{group}">'
+            f"<Coordinates>{shuffled}</Coordinates></Annotation>"
+        )
+    text = (
+        f'<?xml version="1.0"?><ASAP_Annotations><Annotations>{"".join(annotations)}</Annotations></ASAP_Annotations>'
+    )
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def refused(path) -> str:
+    with pytest.raises(FormatError) as caught:
+        read_annotation(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{path}: ")
+    return message
+
+
+def test_corners_go_by_their_order(tmp_path):
+    corners = [(i * 10, 0) for i in range(12)] + [(i * 10, 50) for i in reversed(range(12))]  # orders 10, 11 after 9
+    found = read_annotation(asap(tmp_path, ("Tumor", corners)))
+    assert found.equals(box(0, 0, 110, 50))
+
+
+@pytest.mark.parametrize("group", ["_2", "Exclusion"])
+def test_holes_are_taken_out(tmp_path, group):
+    found = read_annotation(asap(tmp_path, ("_0", SQUARE), (group, HOLE), ("_1", [(200, 0), (210, 0), (210, 10)])))
+    assert found.equals(MultiPolygon([Polygon(SQUARE, [HOLE]), Polygon([(200, 0), (210, 0), (210, 10)])]))
+
+
+def test_overlapping_regions_count_once(tmp_path):
+    found = read_annotation(asap(tmp_path, ("_0", SQUARE), ("_1", [(x + 50, y) for x, y in SQUARE])))
+    assert found.area == 150 * 100
+
+
+def test_a_self_crossing_is_mended(tmp_path):
+    found = read_annotation(asap(tmp_path, ("_0", [(0, 0), (100, 100), (100, 0), (0, 100)])))
+    assert found.is_valid
+    assert found.area == pytest.approx(2 * 100 * 50 / 2)
+
+
+def test_lines_and_nothing_are_no_region(tmp_path):
+    assert read_annotation(asap(tmp_path, ("_0", SQUARE[:2]))).is_empty
+    assert read_annotation(asap(tmp_path)).is_empty
+
+
+def test_an_entity_bomb_is_refused(tmp_path):
+    levels = "".join(f'<!ENTITY b{i} "{f"&b{i - 1};" * 10}">' for i in range(1, 9))
+    (tmp_path / "bomb.xml").write_text(
+        f'<!DOCTYPE x [<!ENTITY b0 "ha">{levels}]><ASAP_Annotations>&b8;</ASAP_Annotations>'
+    )
+    assert "not an ASAP annotation" in refused(tmp_path / "bomb.xml")
+    (tmp_path / "read.xml").write_text(
+        '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><ASAP_Annotations>&e;</ASAP_Annotations>'
+    )
+    assert "not an ASAP annotation" in refused(tmp_path / "read.xml")
+
+
+@pytest.mark.parametrize("value", ["", "abc", "nan", "inf", "1,5"])
+def test_a_coordinate_without_a_number(tmp_path, value):
+    assert "a Coordinate without a number in X" in refused(asap(tmp_path, ("_0", [(value, 1), (2, 2), (3, 1)])))
+
+
+def test_other_xml(tmp_path):
+    (tmp_path / "a.xml").write_text("<Annotations><x/></Annotations>")
+    assert "its root is <Annotations>" in refused(tmp_path / "a.xml")
+    (tmp_path / "b.xml").write_text("<ASAP_Annotations><open>")
+    assert "not an ASAP annotation" in refused(tmp_path / "b.xml")
+    assert "not an ASAP annotation" in refused(tmp_path / "none.xml")
+
+
+def test_wrong_suffix(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y")
+    assert "ASAP .xml or .geojson, not .csv" in refused(tmp_path / "a.csv")
+
+
+def test_geojson_round_trip(tmp_path):
+    shapes = [Polygon(SQUARE, [HOLE]), box(200.25, 0, 300.5, 7)]
+    write_geojson(tmp_path / "a.geojson", [feature(shape, {"objectType": "annotation"}) for shape in shapes])
+    assert read_annotation(tmp_path / "a.geojson").equals(MultiPolygon(shapes))
+    written = json.loads((tmp_path / "a.geojson").read_text())
+    assert written["type"] == "FeatureCollection"
+    assert [f["properties"] for f in written["features"]] == [{"objectType": "annotation"}] * 2
+    write_geojson(tmp_path / "none.geojson", [])
+    assert read_annotation(tmp_path / "none.geojson").is_empty
+
+
+@pytest.mark.parametrize("form", ["one feature", "list", "byte order mark", "multi", "no place"])
+def test_other_forms_of_geojson(tmp_path, form):
+    square = {"type": "Feature", "geometry": mapping(Polygon(SQUARE)), "properties": {}}
+    multi = {"type": "Feature", "geometry": mapping(MultiPolygon([Polygon(SQUARE)])), "properties": {}}
+    nowhere = {"type": "Feature", "geometry": None, "properties": {}}
+    value = {
+        "one feature": square,
+        "list": [square],
+        "byte order mark": [square],
+        "multi": [multi],
+        "no place": {"type": "FeatureCollection", "features": [nowhere, square]},
+    }[form]
+    encoding = "utf-8-sig" if form == "byte order mark" else "utf-8"
+    (tmp_path / "a.geojson").write_text(json.dumps(value), encoding=encoding)
+    assert read_annotation(tmp_path / "a.geojson").equals(Polygon(SQUARE))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[1, 2]", '{"type": "FeatureCollection"}', '"x"', '[{"geometry": {"type": "Polygon", "coordinates": [[[1]]]}}]',
+     '[{"geometry": {"type": "Polygon", "coordinates": [[[NaN, 0], [1, 0], [1, 1], [NaN, 0]]]}}]',
+     '[{"geometry": {"type": "Nonsense"}}]'],
+)  # fmt: skip
+def test_not_geojson(tmp_path, text):
+    (tmp_path / "a.geojson").write_text(text)
+    assert "not GeoJSON with polygons" in refused(tmp_path / "a.geojson")

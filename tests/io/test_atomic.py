@@ -1,0 +1,57 @@
+"""A file appears whole or not at all."""
+
+import json
+import os
+
+import pytest
+
+from mil.io.atomic import atomic_path, write_json, write_text
+
+
+def test_content_arrives_with_its_folders_and_nothing_else(tmp_path):
+    target = tmp_path / "new" / "deep" / "a.txt"
+    with atomic_path(target) as scratch:
+        scratch.write_text("whole")
+        assert not target.exists()
+        assert scratch.suffix == ".txt"
+        assert scratch.parent == target.parent
+        assert scratch.name.startswith(".")
+    assert target.read_text() == "whole"
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_the_old_file_and_no_scratch(tmp_path, error):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(error), atomic_path(target) as scratch:
+        scratch.write_text("half")
+        raise error
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
+    target, seen = tmp_path / "a.txt", []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append(target.exists()))
+    write_text(target, "x")
+    assert seen == [False]
+
+
+def test_what_a_killed_run_left_for_this_file_is_removed(tmp_path):
+    target = tmp_path / "a[1].h5"  # brackets are a pattern's
+    mine, other = tmp_path / ".partial-0123-a[1].h5", tmp_path / ".partial-0123-b.h5"
+    for path in (mine, other):
+        path.write_text("cut")
+    write_text(target, "new")
+    assert sorted(tmp_path.iterdir()) == sorted([other, target])
+
+
+def test_json_keeps_the_order_of_keys_and_refuses_nan(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"z": 1, "a": [0.5, None, "µm"]})
+    assert list(json.loads(path.read_text(encoding="utf-8")).items()) == [("z", 1), ("a", [0.5, None, "µm"])]
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": float("nan")})
+    assert '"z": 1' in path.read_text(encoding="utf-8")
+    assert list(tmp_path.iterdir()) == [path]

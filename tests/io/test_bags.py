@@ -1,0 +1,83 @@
+"""The bag file: what stands in it, and that other tools can read it."""
+
+import h5py
+import numpy as np
+import pytest
+
+from mil.errors import FormatError
+from mil.io.bags import read_bag, read_identity, read_state
+from tests.synthetic import bag_file
+
+FEATURES = np.arange(12, dtype=np.float32).reshape(3, 4) / 8
+COORDS = np.array([[100, 50], [548, 50], [100, 498]])
+
+
+@pytest.fixture
+def path(tmp_path):
+    bag_file(tmp_path / "s1.h5", "s1", FEATURES, COORDS, valid=np.array([True, False, True]))
+    return tmp_path / "s1.h5"
+
+
+def test_round_trip(path):
+    bag = read_bag(path)
+    assert (bag.slide, bag.state, bag.reason, bag.encoder) == ("s1", "ok", "", "tiny")
+    assert (bag.side_level0_px, bag.mpp_level0) == (448.0, 0.25)
+    np.testing.assert_array_equal(bag.features, FEATURES)
+    np.testing.assert_array_equal(bag.coords, COORDS)
+    assert bag.valid.tolist() == [True, False, True]
+
+
+def test_stored_contiguous_and_uncompressed(path):
+    with h5py.File(path) as file:
+        types = {"features": np.float16, "coords": np.int32, "valid": np.bool_}
+        for name, dtype in types.items():
+            assert file[name].chunks is None
+            assert file[name].compression is None
+            assert file[name].dtype == dtype
+        assert file["features"].id.get_offset() is not None  # one run of bytes in the file
+        assert file.attrs["invalid_tiles"] == 1
+
+
+def test_coords_carry_tridents_attributes(path):
+    with h5py.File(path) as file:
+        assert dict(file["coords"].attrs) == {
+            "patch_size": 224,
+            "patch_size_level0": 448.0,
+            "level0_magnification": 40.0,
+            "target_magnification": 20.0,
+            "overlap": 0,
+            "name": "s1",
+            "savetodir": "",
+            "level0_width": 4000,
+            "level0_height": 3000,
+        }
+
+
+def test_says_what_made_it(path, tmp_path):
+    tiles = bag_file(tmp_path / "other.h5", "s1", FEATURES, COORDS)
+    with h5py.File(path) as file:
+        assert file.attrs["tile_digest"] == tiles.digest
+        assert file.attrs["target_mpp"] == 0.5
+        assert file.attrs["tile_order"] == "row-major"
+        assert file.attrs["weights_sha256"] == "0" * 64
+    assert read_identity(path) == {"encoder": "tiny", "weights_sha256": "0" * 64, "tiling": "224px_0.5mpp"}
+
+
+def test_same_bag_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        bag_file(tmp_path / f"{name}.h5", "s1", FEATURES, COORDS)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_a_slide_without_tiles_keeps_its_state_and_width(tmp_path):
+    bag_file(tmp_path / "e.h5", "e", np.zeros((0, 4)), state="no_tissue", reason="no tile with enough tissue")
+    assert read_state(tmp_path / "e.h5") == ("no_tissue", "no tile with enough tissue")
+    assert read_bag(tmp_path / "e.h5").features.shape == (0, 4)
+
+
+def test_another_format_is_refused(path):
+    with h5py.File(path, "r+") as file:
+        file.attrs["format_version"] = 99
+    for read in (read_bag, read_state, read_identity):
+        with pytest.raises(FormatError, match=r"expected mil\.bag version 1, found mil\.bag version 99"):
+            read(path)

@@ -1,0 +1,82 @@
+"""HDF5 files of ours are told from others, and from halves of their own."""
+
+import h5py
+import pytest
+
+from mil.errors import FormatError
+from mil.io.h5 import reading, writing
+from mil.versions import TOOL_VERSION
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "a.h5"
+    with writing(path, "mil.thing", 3) as file:
+        file["values"] = list(range(1000))
+    return path
+
+
+def refused(path, name="mil.thing", version=3) -> str:
+    with pytest.raises(FormatError) as caught, reading(path, name, version):
+        pass
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{path}: ")
+    return message
+
+
+def test_what_was_written_is_read_with_its_version(path):
+    with reading(path, "mil.thing", 3) as file:
+        assert file["values"][:].tolist() == list(range(1000))
+        assert file.attrs["tool_version"] == TOOL_VERSION
+
+
+def test_no_end_mark(path):
+    with h5py.File(path, "r+") as file:
+        del file.attrs["complete"]
+    assert "no end mark" in refused(path)
+
+
+def test_the_end_mark_comes_last(tmp_path):
+    with writing(tmp_path / "b.h5", "mil.thing", 3) as file:
+        assert "complete" not in file.attrs
+
+
+@pytest.mark.parametrize("share", [0.5, 0.01])
+def test_cut_short(path, share):
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    assert "cut short" in refused(path)
+
+
+def test_other_version(path):
+    assert "expected mil.thing version 4, found mil.thing version 3" in refused(path, version=4)
+
+
+def test_other_format(path):
+    assert "expected mil.bag version 3, found mil.thing version 3" in refused(path, "mil.bag")
+
+
+def test_somebody_elses_file(tmp_path):
+    with h5py.File(tmp_path / "clam.h5", "w") as file:
+        file["features"] = [1.0]
+    assert "expected mil.thing version 3, found another format" in refused(tmp_path / "clam.h5")
+
+
+def test_not_hdf5_and_not_there(tmp_path):
+    (tmp_path / "text.h5").write_text("hello")
+    assert "not an HDF5 file" in refused(tmp_path / "text.h5")
+    assert "no such file" in refused(tmp_path / "none.h5")
+
+
+def test_a_failure_while_writing_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), writing(tmp_path / "b.h5", "mil.thing", 3) as file:
+        file["values"] = [1, 2]
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_without_write_permission_is_read(path):
+    path.chmod(0o444)
+    with reading(path, "mil.thing", 3) as file:
+        assert len(file["values"]) == 1000

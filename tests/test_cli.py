@@ -1,0 +1,43 @@
+"""The command line: what is printed, and how it fails."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from mil.cli import app
+from mil.versions import TOOL_VERSION
+
+STAGES = ["fetch", "tile", "features", "split", "train", "evaluate", "heatmap", "report", "summary"]
+
+
+def mil(*arguments):
+    command = [sys.executable, "-m", "mil.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_version():
+    assert CliRunner().invoke(app, ["--version"]).output.strip() == f"mil {TOOL_VERSION}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_explains_itself(stage):
+    shown = CliRunner().invoke(app, [stage, "--help"])
+    assert shown.exit_code == 0
+    assert "Usage" in shown.output
+
+
+def test_what_a_user_can_mend_is_one_line_and_exit_code_1(tmp_path):
+    done = mil("tile", "--slide", tmp_path / "a.tif", "--out", tmp_path / "a.h5", "--encoder", "resnet81")
+    assert done.returncode == 1
+    assert done.stderr.startswith("mil: no encoder named 'resnet81'; did you mean 'resnet18'?")
+    assert done.stderr.count("\n") == 1
+
+
+def test_tile_of_a_text_file_is_a_named_state(tmp_path):
+    (tmp_path / "a.tif").write_text("not a slide")
+    done = mil("tile", "--slide", tmp_path / "a.tif", "--out", tmp_path / "a.h5")
+    assert done.returncode == 0, done.stderr
+    assert "a: unreadable, 0 tiles" in done.stdout
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.geojson", "a.h5", "a.jpg", "a.tif"]

@@ -1,0 +1,75 @@
+"""The configuration at the door."""
+
+import pytest
+import yaml
+
+from mil.config import Config, checked, config_path, load_config, load_encoders, load_recipe, read_yaml, tiling_name
+from mil.errors import ConfigError
+from mil.heads import build_head
+from mil.losses import check_terms
+
+
+def test_the_file_in_the_repository_says_the_defaults():
+    """Whoever deletes a line of config.yaml gets what it said; only the head differs, since the demo compares three."""
+    written = load_config(read_yaml(config_path("config.yaml")))
+    assert written.head == ["abmil", "acmil", "aem"]
+    assert written.model_copy(update={"head": ["abmil"]}) == Config()
+
+
+def test_every_fault_is_named_at_once():
+    with pytest.raises(ConfigError) as error:
+        load_config({"sedes": 2, "tile": {"mpp": -1, "sise_px": 3}, "folds": "many"})
+    message = str(error.value)
+    assert "no key named 'sedes'; did you mean 'seeds'?" in message
+    assert "no key named 'tile.sise_px'; did you mean 'size_px'?" in message
+    assert "tile.mpp: Input should be greater than 0, not -1" in message
+    assert "folds: " in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("value", ["abmil,acmil", "[abmil,acmil]", ["abmil", "acmil"], "abmil, acmil"])
+def test_one_or_many_heads(value):
+    assert load_config({"head": value}).head == ["abmil", "acmil"]
+
+
+def test_settings_cannot_be_changed_inside():
+    with pytest.raises(ValueError, match="frozen"):
+        Config().seeds = 3
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in config_path("heads").glob("*.yaml")))
+def test_every_recipe_is_sound(recipe):
+    settings = load_recipe(recipe)
+    check_terms(settings.losses)
+    build_head(settings.name, settings.options, dim=8, classes=2)
+
+
+def test_published_presets_say_what_was_published():
+    november, october = load_recipe("acmil_2023_11"), load_recipe("acmil_2024_10")
+    assert (november.train.epochs, november.train.lr, november.options["mask_share"]) == (100, 1e-4, 0.5)
+    assert (october.train.epochs, october.train.lr, october.options["mask_share"]) == (50, 1e-4, 0.6)
+    for preset in (november, october):
+        assert (preset.options["branches"], preset.options["mask_top"]) == (5, 10)
+        assert (preset.train.batch_bags, preset.train.weight_decay, preset.train.select) == (1, 1e-5, "f1_auc")
+        assert {name: weight.start for name, weight in preset.losses.items()} == {
+            "cross_entropy": 1, "branch_cross_entropy": 1, "branch_diversity": 1,
+        }  # fmt: skip
+
+
+def test_encoders_are_sound_and_name_their_tiling():
+    encoders = load_encoders()
+    assert encoders["efficientnet_lite0"].tiling == "224px_0.5mpp"
+    assert tiling_name(256, 0.4942) == "256px_0.4942mpp"
+
+
+def test_a_broken_yaml_is_one_line(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("a: [1,\nb: }")
+    with pytest.raises(ConfigError, match=r"x\.yaml: not YAML") as error:
+        read_yaml(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_list_where_a_section_should_be_is_one_line():
+    with pytest.raises(ConfigError, match="config: tile: "):
+        checked(Config, yaml.safe_load("tile: [1, 2]"), "config")

@@ -1,0 +1,74 @@
+"""A toy study whose `mil` only makes the files it was asked for, so that plans can be tested in seconds."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SNAKEMAKE = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2"]
+
+# Finds --out among its arguments and makes what that command makes.
+FAKE_MIL = """#!/bin/bash
+stage=$1; out=
+while [ $# -gt 0 ]; do case "$1" in --out) out=$2; shift;; --out=*) out=${1#--out=};; esac; shift; done
+case $stage in
+  tile) for e in h5 geojson jpg; do echo x > "${out%.h5}.$e"; done;;
+  train) for f in head.safetensors recipe.json history.json; do echo x > "$out/$f"; done;;
+  evaluate) for f in predictions.csv metrics.json; do echo x > "$out/$f"; done;;
+  heatmap) for e in png geojson csv; do echo x > "${out%.png}.$e"; done;;
+  summary) echo "3 in, 3 out";;
+  *) echo x > "$out";;
+esac
+"""
+
+
+@dataclass
+class Study:
+    """A folder with a dataset called `toy`, and snakemake in it."""
+
+    folder: Path
+    path: str
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [*SNAKEMAKE, *arguments]
+        environment = {**os.environ, "PATH": self.path, "COLUMNS": "200"}
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
+
+    def planned(self, *config: str) -> dict[str, int]:
+        """Number of jobs of each rule that a dry run plans."""
+        done = self.snakemake("-n", "--config", "dataset=toy", *config)
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = (done.stdout + done.stderr).splitlines()
+        if "Job stats:" not in lines:
+            return {}
+        rows = [line.split() for line in lines[lines.index("Job stats:") + 3 :]]
+        table = rows[: next(i for i, row in enumerate(rows) if row[:1] == ["total"])]
+        return {name: int(count) for name, count in table if name != "all"}
+
+    def write_table(self, slides: dict[str, str]) -> None:
+        rows = "".join(f"{name},{name}.tif,{label}\n" for name, label in slides.items())
+        (self.folder / "configs/datasets/toy.csv").write_text("slide,path,label\n" + rows)
+        for name in slides:
+            file = self.folder / f"data/toy/{name}.tif"
+            if not file.exists():
+                file.write_text("a slide")
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    (tmp_path / "bin").mkdir()
+    fake = tmp_path / "bin/mil"
+    fake.write_text(FAKE_MIL)
+    fake.chmod(0o755)
+    (tmp_path / "configs/datasets").mkdir(parents=True)
+    (tmp_path / "configs/datasets/toy.yaml").write_text("classes: [normal, tumour]\n")
+    (tmp_path / "data/toy").mkdir(parents=True)
+    made = Study(tmp_path, f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    made.write_table({"a": "normal", "b": "tumour", "c": "tumour"})
+    return made

@@ -1,0 +1,128 @@
+"""What a run plans, before and after another."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.workflow.conftest import ROOT, SNAKEMAKE
+
+ALL = {"tile": 3, "features": 3, "split": 1, "train": 1, "evaluate": 1, "heatmap": 3, "report": 1}
+
+
+@pytest.fixture
+def finished(study):
+    done = study.snakemake("--config", "dataset=toy", "head=abmil")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 in, 3 out" in done.stdout
+    return study
+
+
+def test_a_fresh_study_plans_everything(study):
+    assert study.planned("head=abmil") == ALL
+    assert study.planned("head=[abmil,acmil]", "seeds=2", "folds=3")["train"] == 12
+
+
+def test_a_finished_study_and_its_neighbours(finished):
+    assert finished.planned("head=abmil") == {}
+
+    other_head = finished.planned("head=acmil")
+    assert other_head == {"train": 1, "evaluate": 1, "heatmap": 3, "report": 1}
+
+    more_seeds = finished.planned("head=abmil", "seeds=2")
+    assert more_seeds["train"] == 1
+    assert not {"tile", "features", "split"} & set(more_seeds)
+
+    other_folds = finished.planned("head=abmil", "folds=2")
+    assert other_folds["train"] == 2
+    assert not {"tile", "features"} & set(other_folds)
+
+    only_tests_drawn = finished.planned("head=abmil", "heatmap={slides: test}")
+    assert not {"tile", "features", "split", "train"} & set(only_tests_drawn)
+
+    other_tissue = finished.planned("head=abmil", "tile={min_tissue: 0.5}")
+    assert (other_tissue["tile"], other_tissue["features"]) == (3, 3)
+
+    finished.write_table({"a": "normal", "b": "tumour", "c": "tumour", "d": "normal"})
+    one_more = finished.planned("head=abmil")
+    assert (one_more["tile"], one_more["features"], one_more["split"], one_more["train"]) == (1, 1, 1, 1)
+
+
+def test_a_file_that_was_lost_is_made_again_and_nothing_upstream(finished):
+    (finished.folder / "results/toy/heatmap/224px_0.5mpp/efficientnet_lite0/abmil/b.png").unlink()
+    assert finished.planned("head=abmil") == {"heatmap": 1, "report": 1}
+
+
+def test_editing_a_recipe_trains_its_heads_anew(finished):
+    heads = finished.folder / "configs/heads"
+    heads.mkdir()
+    (heads / "mine.yaml").write_text("name: abmil\nlosses: {cross_entropy: 1}\n")
+    assert finished.planned("head=mine")["train"] == 1
+
+
+FAULTS = [
+    (["dataset=toy", "sedes=2"], "no key named 'sedes'; did you mean 'seeds'?"),
+    (["dataset=toy", "tile={sise_px: 3, mpp: -1}"], "tile.sise_px"),
+    (["dataset=toy", "tile={sise_px: 3, mpp: -1}"], "tile.mpp"),
+    (["dataset=toi"], "no dataset named 'toi'; did you mean 'toy'?"),
+    (["dataset=toy", "head=abmli"], "no head recipe named 'abmli'; did you mean 'abmil'?"),
+    (["dataset=toy", "encoder=resnet81"], "did you mean 'resnet18'?"),
+    (["dataset=../toy"], "dataset: String should match"),
+]
+
+
+@pytest.mark.parametrize(("config", "message"), FAULTS, ids=[fault[1][:30] for fault in FAULTS])
+def test_a_wrong_setting_is_one_line_before_anything_runs(study, config, message):
+    done = study.snakemake("-n", "--config", *config)
+    assert done.returncode != 0
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+TABLES = [
+    ("slide,path\na,a.tif\n", "no column 'label'"),
+    ("slide,path,label\na,a.tif,normal\na,b.tif,tumour\n", "slide 'a' stands on line 2 and on line 3"),
+    ("slide,path,label\n../a,a.tif,normal\n", "cannot be a file name"),
+    ("slide,path,label\na,a.tif,benign\n", "label 'benign'; the dataset's classes are: normal, tumour"),
+    ("slide,path,label\na,a.tif,normal\nz,z.tif,tumour\n", "z.tif"),
+]
+
+
+@pytest.mark.parametrize(("table", "message"), TABLES, ids=[row[1][:25] for row in TABLES])
+def test_a_wrong_table_is_one_line_before_anything_runs(study, table, message):
+    (study.folder / "configs/datasets/toy.csv").write_text(table)
+    done = study.snakemake("-n", "--config", "dataset=toy")
+    assert done.returncode != 0
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_missing_slides_can_be_left_out(study):
+    (study.folder / "data/toy/b.tif").unlink()
+    assert study.snakemake("-n", "--config", "dataset=toy").returncode != 0
+    assert study.planned("allow_missing=true", "head=abmil") == ALL
+
+
+def test_the_dry_run_of_the_demo_needs_no_torch(tmp_path):
+    """A `torch` that cannot be imported stands first on the path."""
+    for name in ("torch", "timm"):
+        (tmp_path / f"{name}.py").write_text("raise AssertionError('imported')\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [*SNAKEMAKE, "-n"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "heatmap          96" in done.stdout + done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", "import mil, mil.cli"], env=environment, cwd=ROOT, check=False, timeout=60
+    )
+    assert done.returncode == 0
+
+
+def test_the_workflow_has_no_lint(tmp_path):
+    done = subprocess.run(
+        [*SNAKEMAKE, "--lint"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Congratulations" in done.stdout + done.stderr
