@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import timm
 import torch
 from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -110,13 +112,14 @@ def load_weights(model: nn.Module, path: Path, *, order: bool) -> None:
         order: match tensors by their order and shape instead of by name.
 
     Raises:
-        ConfigError: the tensors do not fit.
+        ConfigError: the tensors do not fit, or there are not only tensors.
     """
-    if path.suffix == ".safetensors":
-        given = load_file(path)
-    else:
-        given = torch.load(path, map_location="cpu", weights_only=True)
-        given = given.get("state_dict", given.get("model", given))
+    try:
+        given = load_file(path) if path.suffix == ".safetensors" else _plain_tensors(path)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
+        raise ConfigError(
+            f"{path}: not a file of weights alone, which is all that is read: {_first_line(error)}"
+        ) from None
     own = model.state_dict()
     if order:
         given = dict(zip(own, given.values(), strict=False))
@@ -126,6 +129,12 @@ def load_weights(model: nn.Module, path: Path, *, order: bool) -> None:
             f"{path}: does not fit the model: {len(wrong)} of {len(own)} tensors, the first is {wrong[0]}"
         )
     model.load_state_dict({name: given[name] for name in own})
+
+
+def _plain_tensors(path: Path) -> dict[str, Tensor]:
+    given = torch.load(path, map_location="cpu", weights_only=True)
+    given = given.get("state_dict", given.get("model", given))
+    return {name: value for name, value in given.items() if isinstance(value, Tensor)}
 
 
 def weights_digest(model: nn.Module) -> str:

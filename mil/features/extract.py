@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -62,11 +63,9 @@ def _batches(
 ) -> Iterator[Batch]:
     # A handle a thread: after a decoding error a handle is broken, and it must not break the others' reads.
     local = threading.local()
-    opened: list[SlideReader] = []
 
     def open_slide() -> None:
-        local.reader = SlideReader(slide)
-        opened.append(local.reader)
+        local.reader = handles.enter_context(SlideReader(slide))
 
     def read(corner: Int[np.ndarray, " 2"]) -> UInt8[np.ndarray, "height width 3"] | None:
         try:
@@ -77,7 +76,9 @@ def _batches(
     def submit(first: int) -> list["Future[UInt8[np.ndarray, 'height width 3'] | None]"]:
         return [pool.submit(read, corner) for corner in coords[first : first + batch_size]]
 
-    with ThreadPoolExecutor(workers, initializer=open_slide) as pool:
+    with SlideReader(slide):  # a slide that does not open is told here, where it is one line
+        pass
+    with ExitStack() as handles, ThreadPoolExecutor(workers, initializer=open_slide) as pool:
         # Two batches ahead: one being read while one waits for the encoder; memory stays bounded.
         ahead = [submit(first) for first in (0, batch_size)]
         for first in range(0, len(coords), batch_size):
@@ -86,5 +87,3 @@ def _batches(
             readable = np.array([tile is not None for tile in tiles])
             blank = np.zeros((tile_px, tile_px, 3), np.uint8)
             yield np.stack([blank if tile is None else tile for tile in tiles]), readable
-    for reader in opened:
-        reader.__exit__(None, None, None)

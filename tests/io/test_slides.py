@@ -57,8 +57,8 @@ def one_line(caught) -> str:
     return message
 
 
-@pytest.mark.parametrize("corner", [(0, 0), (150, 123), (151, 127), (153.4, 131.7)], ids=str)
-@pytest.mark.parametrize("reduction", [0.5, 1.0, 1.37, 2.0, 1.9999, 3.9, 3.95, 7.3], ids=str)
+@pytest.mark.parametrize("corner", [(0, 0), (151, 127), (153.4, 131.7)], ids=str)
+@pytest.mark.parametrize("reduction", [0.5, 1.0, 1.37, 1.9999, 2.0, 3.95, 7.3], ids=str)
 def test_what_is_read_lies_where_it_should(pyramid, corner, reduction):
     path, _, _ = pyramid
     size = round(900 / reduction)
@@ -71,7 +71,7 @@ def test_what_is_read_lies_where_it_should(pyramid, corner, reduction):
     assert len(inside) >= 4
     guesses = (inside - corner) / reduction
     found = np.array([centre(darkness, guess, 100 / reduction) for guess in guesses]) * reduction + corner
-    assert np.abs(found - inside).max() <= 0.5  # level-0 pixels
+    assert np.abs(found - inside).max() <= 0.25  # level-0 pixels
     first, last = inside.min(0) < inside.max(0), np.ptp(inside, axis=0)
     assert first.all()
     np.testing.assert_allclose(np.ptp(found, axis=0), last, rtol=1e-3)
@@ -183,13 +183,13 @@ def test_a_bad_spot_does_not_spoil_the_rest(tmp_path):
 
 
 def test_overview_in_blocks_equals_overview_in_one_piece(tmp_path, monkeypatch):
-    tissue_slide(tmp_path / "a.tif", (1501, 1003), levels=(1, 2.01))
+    tissue_slide(tmp_path / "a.tif", (1500, 1002), levels=(1, 2))
     with SlideReader(tmp_path / "a.tif") as reader:
         for side in (400, 1100):  # from the second level, from the first
             monkeypatch.setattr(slides, "OVERVIEW_BLOCK_PX", 4096)
             whole, scale = reader.overview(side)
-            assert whole.size == (side, round(1003 * side / 1501))
-            assert scale == 1501 / side
+            assert whole.size == (side, round(1002 * side / 1500))
+            assert scale == 1500 / side
             for block in (97, 256):
                 monkeypatch.setattr(slides, "OVERVIEW_BLOCK_PX", block)
                 pieces, same = reader.overview(side)

@@ -1,0 +1,95 @@
+"""From slide and tiles to the bag: values, states, and what the file says of itself."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from mil.config import EncoderConfig, FeaturesConfig, TileConfig
+from mil.features.encoders import build_encoder
+from mil.features.stage import run
+from mil.io.bags import read_bag
+from mil.io.slides import SlideReader, as_array
+from mil.io.tiles import read_tiles, write_tiles
+from mil.tile import stage as tile_stage
+from tests.synthetic import make_tiles, spoil_tile, tissue_slide
+
+ENTRY = EncoderConfig(timm="test_resnet", dim=96, tile_px=64, mpp=0.5, weights="random", licence="ours")
+
+
+@pytest.fixture
+def slide(tmp_path):
+    tissue_slide(tmp_path / "a.tif", (1024, 768), 0.25)
+    tile_stage.run(
+        tmp_path / "a.tif", "a", tmp_path / "tiles.h5", tile_px=64, target_mpp=0.5, mpp=0.25, config=TileConfig()
+    )
+    return tmp_path
+
+
+def embed(folder, **config) -> str:
+    torch.manual_seed(5)  # of the random weights
+    return run(
+        folder / "a.tif", folder / "tiles.h5", folder / "bag.h5", encoder="tiny", entry=ENTRY,
+        config=FeaturesConfig(**{"precision": "fp32", "batch_size": 5, **config}), threads=2, device="cpu",
+    )  # fmt: skip
+
+
+def encoder():
+    torch.manual_seed(5)
+    return build_encoder("tiny", ENTRY, tile_px=64, device=torch.device("cpu"), precision="fp32")
+
+
+def test_a_bag_holds_the_features_of_its_tiles(slide):
+    assert embed(slide, dtype="float32").startswith("features a: ok, ")
+    bag, tiles, built = read_bag(slide / "bag.h5"), read_tiles(slide / "tiles.h5"), encoder()
+    np.testing.assert_array_equal(bag.coords, tiles.coords)
+    assert len(bag.coords) == 24  # 6 by 4 tiles hold tissue
+    assert (bag.slide, bag.state, bag.encoder, bag.side_level0_px) == ("a", "ok", "tiny", 128.0)
+    assert bag.valid.all()
+    with SlideReader(slide / "a.tif") as reader:
+        for row in (0, 7, 23):
+            x, y = (float(value) for value in bag.coords[row])
+            pixels = torch.from_numpy(as_array(reader.read(x, y, 128.0, 64)).copy())
+            np.testing.assert_allclose(bag.features[row], built(pixels[None])[0], rtol=1e-4, atol=1e-4)
+    assert np.abs(bag.features[0] - bag.features[7]).max() > 1e-3
+
+
+def test_the_file_says_what_made_it(slide):
+    embed(slide)
+    with h5py.File(slide / "bag.h5") as file:
+        assert file["features"].dtype == np.float16
+        assert {k: file.attrs[k] for k in encoder().identity} == encoder().identity
+        assert file.attrs["tile_digest"] == read_tiles(slide / "tiles.h5").digest
+        assert file.attrs["transform"].startswith("64 px, /255, mean (0.485, 0.456, 0.406)")
+        assert (file.attrs["mpp_level0"], file.attrs["target_mpp"], file.attrs["invalid_tiles"]) == (0.25, 0.5, 0)
+
+
+def test_twice_the_same_bytes(slide):
+    made = []
+    for _ in range(2):
+        embed(slide)
+        made.append((slide / "bag.h5").read_bytes())
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize(("max_corrupt", "state"), [(0.0, "corrupt_regions"), (0.5, "ok")])
+def test_unreadable_tiles_are_counted(slide, max_corrupt, state):
+    spoil_tile(slide / "a.tif", 5)  # the file's second row, second tile: x and y 256 to 511, 4 tiles of tissue
+    said = embed(slide, max_corrupt=max_corrupt)
+    bag = read_bag(slide / "bag.h5")
+    assert (bag.state, bag.reason) == (state, "4 of 24 tiles cannot be decoded")
+    assert bag.reason in said
+    assert bag.coords[~bag.valid].tolist() == [[256, 256], [384, 256], [256, 384], [384, 384]]
+    assert (bag.features[~bag.valid] == 0).all()
+    assert (np.abs(bag.features[bag.valid]).max(1) > 0).all()
+    with h5py.File(slide / "bag.h5") as file:
+        assert file.attrs["invalid_tiles"] == 4
+
+
+@pytest.mark.parametrize("state", ["no_tissue", "no_mpp", "unreadable"])
+def test_a_slide_that_is_not_ok_gives_an_empty_bag(tmp_path, state):
+    write_tiles(tmp_path / "tiles.h5", make_tiles(np.zeros((0, 2)), slide="a", state=state, reason="because", mpp=0.25))
+    assert embed(tmp_path) == f"features a: {state}, no tiles"  # the slide's file is not even looked for
+    bag = read_bag(tmp_path / "bag.h5")
+    assert (bag.slide, bag.state, bag.reason, bag.encoder) == ("a", state, "because", "tiny")
+    assert (bag.features.shape, bag.coords.shape) == ((0, 96), (0, 2))

@@ -1,0 +1,59 @@
+"""N in, N out, and why."""
+
+import numpy as np
+import pytest
+
+from mil.errors import CorruptRegionsError, FormatError, MissingResolutionError, NoTissueError, UnreadableSlideError
+from mil.io.tiles import STATES, write_tiles
+from mil.states import ADVICE, SlideState, gather, summary
+from tests.synthetic import bag_file, make_tiles
+
+
+@pytest.fixture
+def folders(tmp_path):
+    tiles, bags = tmp_path / "tile", tmp_path / "features"
+    for name, state in {"a": "ok", "b": "no_tissue", "c": "ok", "d": "ok"}.items():
+        coords = np.zeros((int(state == "ok"), 2))
+        write_tiles(tiles / f"{name}.h5", make_tiles(coords, slide=name, state=state, reason=state.replace("ok", "")))
+    bag_file(bags / "a.h5", "a", np.ones((1, 4)))
+    bag_file(bags / "c.h5", "c", np.ones((9, 4)), state="corrupt_regions", reason="5 of 9 tiles cannot be decoded")
+    return tiles, bags
+
+
+def test_the_bag_speaks_before_the_tiles(folders):
+    assert gather(["a", "b", "c", "d", "e"], *folders) == [
+        SlideState("a", "ok"),
+        SlideState("b", "no_tissue", "no_tissue"),
+        SlideState("c", "corrupt_regions", "5 of 9 tiles cannot be decoded"),
+        SlideState("d", "ok"),
+        SlideState("e", "not reached"),
+    ]
+
+
+def test_without_bags_the_tiles_speak(folders):
+    assert [state.state for state in gather(["c", "b", "e"], folders[0])] == ["ok", "no_tissue", "not reached"]
+
+
+def test_a_half_written_file_is_not_passed_over(folders):
+    (folders[1] / "a.h5").write_bytes((folders[1] / "a.h5").read_bytes()[:500])
+    with pytest.raises(FormatError, match="cut short"):
+        gather(["a"], *folders)
+
+
+def test_summary_counts_and_tells_what_to_do(folders):
+    lines = summary(gather(["a", "b", "c", "d", "e"], *folders)).splitlines()
+    assert lines[0] == "5 in, 2 out, 1 corrupt_regions, 1 no_tissue, 1 not reached"
+    assert lines[1] == f"  b  no_tissue: no_tissue; {ADVICE['no_tissue']}"
+    assert lines[2].startswith("  c  corrupt_regions: 5 of 9 tiles cannot be decoded; copy it again")
+    assert lines[3] == f"  e  not reached; {ADVICE['not reached']}"
+    assert len(lines) == 4
+
+
+def test_summary_of_a_good_run():
+    assert summary([SlideState("a", "ok"), SlideState("b", "ok")]) == "2 in, 2 out"
+
+
+def test_every_state_has_advice():
+    assert set(ADVICE) == {*STATES, "not reached"} - {"ok"}
+    errors = (UnreadableSlideError, MissingResolutionError, NoTissueError, CorruptRegionsError)
+    assert {error.state for error in errors} == set(STATES) - {"ok"}

@@ -1,0 +1,148 @@
+"""Tiling a slide: its tiles to the pixel, or its named state, and always all three files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mil.config import TileConfig
+from mil.io.annotations import read_annotation
+from mil.io.slides import SlideReader
+from mil.io.tiles import Tiles, read_tiles
+from mil.tile.stage import run
+from tests.synthetic import glass, tissue_slide, write_slide
+
+TILE_PX, TARGET_MPP = 128, 0.5
+
+
+def picture_of(out: Path) -> np.ndarray:
+    with Image.open(out.with_suffix(".jpg")) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def tile(slide: Path, mpp: float | None = None, **config: float) -> Tiles:
+    out = slide.parent / "out" / "s1.h5"
+    geometry, count = run(
+        slide, "s1", out, tile_px=TILE_PX, target_mpp=TARGET_MPP, mpp=mpp, config=TileConfig(**config)
+    )
+    assert sorted(path.name for path in out.parent.iterdir()) == ["s1.geojson", "s1.h5", "s1.jpg"]
+    assert json.loads(out.with_suffix(".geojson").read_text())["type"] == "FeatureCollection"
+    assert picture_of(out).size > 3
+    tiles = read_tiles(out)
+    assert tiles.geometry == geometry
+    assert len(tiles.coords) == count
+    assert "\n" not in geometry.reason
+    return tiles
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.4942])
+def test_tiles_are_those_of_the_tissue(tmp_path, mpp):
+    side = TILE_PX * TARGET_MPP / mpp
+    columns, rows, first = 5, 3, (1, 2)  # tissue covers these tiles, and 4 % of their neighbours
+    low, high = np.array(first) * side - 0.04 * side, (np.array(first) + (columns, rows)) * side + 0.04 * side
+    box = tuple(int(value) for value in (*np.rint(low), *np.rint(high)))
+    size = round(side * 7.3), round(side * 6.5)
+    tissue_slide(tmp_path / "a.tif", size, mpp, box_px=box, levels=(1, 4))
+    tiles = tile(tmp_path / "a.tif")
+    x, y = np.rint((first[0] + np.arange(columns)) * side), np.rint((first[1] + np.arange(rows)) * side)
+    expected = np.stack([np.tile(x, rows), np.repeat(y, columns)], axis=1)
+    geometry = tiles.geometry
+    assert (geometry.state, geometry.reason, geometry.slide) == ("ok", "", "s1")
+    np.testing.assert_array_equal(tiles.coords, expected)
+    assert (tiles.tissue > 0.9).all()
+    assert geometry.side_level0_px == pytest.approx(side, rel=1e-4)
+    assert geometry.mpp_level0 == pytest.approx(mpp, rel=1e-4)
+    assert (geometry.width_level0_px, geometry.height_level0_px) == size
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    assert geometry.tissue_mm2 == pytest.approx(area * mpp**2 / 1e6, rel=0.1)
+    outline = read_annotation(tmp_path / "out" / "s1.geojson")
+    np.testing.assert_allclose(outline.bounds, box, atol=12 / mpp)  # 12 µm, what the mask is smoothed by
+    assert outline.area == pytest.approx(area, rel=0.1)
+
+
+def test_share_of_tissue_decides(tmp_path):
+    side = 256
+    box = (side, side, side * 3 + side // 2, side * 3)  # the last column holds half
+    tissue_slide(tmp_path / "a.tif", (side * 5, side * 4), 0.25, box_px=box)
+    few, many = tile(tmp_path / "a.tif", min_tissue=0.7), tile(tmp_path / "a.tif", min_tissue=0.3)
+    assert (len(few.coords), len(many.coords)) == (4, 6)
+    np.testing.assert_allclose(many.tissue.reshape(2, 3)[:, 2], 0.5, atol=0.1)
+
+
+def test_the_grid_begins_where_the_scan_does(tmp_path, monkeypatch):
+    origin, extent = (300, 200), (1200, 900)
+    tissue_slide(tmp_path / "a.tif", (1600, 1200), 0.25, box_px=(540, 440, 1080, 980))
+    monkeypatch.setattr(SlideReader, "origin_px", property(lambda _: origin))
+    monkeypatch.setattr(SlideReader, "extent_px", property(lambda _: extent))
+    tiles = tile(tmp_path / "a.tif")
+    assert tiles.coords.tolist() == [[556, 456], [812, 456], [556, 712], [812, 712]]
+    assert (tiles.geometry.origin_x_level0_px, tiles.geometry.origin_y_level0_px) == origin
+    outline = read_annotation(tmp_path / "out" / "s1.geojson")
+    np.testing.assert_allclose(outline.bounds, (540, 440, 1080, 980), atol=48)
+    assert picture_of(tmp_path / "out" / "s1.h5").shape[:2] == extent[::-1]
+
+
+def test_the_tables_resolution_goes_before_the_slides(tmp_path):
+    tissue_slide(tmp_path / "a.tif", (1024, 768), 0.25)
+    assert tile(tmp_path / "a.tif", mpp=0.5).geometry.side_level0_px == 128
+    assert tile(tmp_path / "a.tif").geometry.side_level0_px == pytest.approx(256, rel=1e-4)
+
+
+def test_twice_the_same_bytes(tmp_path):
+    tissue_slide(tmp_path / "a.tif", mpp=0.5)
+    made = []
+    for _ in range(2):
+        tile(tmp_path / "a.tif")
+        made.append({path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()})
+    assert made[0] == made[1]
+
+
+def test_no_tissue(tmp_path):
+    write_slide(tmp_path / "a.tif", glass((1024, 768)), 0.5)
+    tiles = tile(tmp_path / "a.tif")
+    assert (tiles.geometry.state, len(tiles.coords)) == ("no_tissue", 0)
+    assert "0.000 mm² of tissue found" in tiles.geometry.reason
+    assert tiles.geometry.mpp_level0 == pytest.approx(0.5, rel=1e-4)
+
+
+def test_smaller_than_a_tile(tmp_path):
+    tissue_slide(tmp_path / "a.tif", (200, 300), 0.25, box_px=(0, 0, 200, 300), levels=(1,))
+    geometry = tile(tmp_path / "a.tif").geometry
+    assert geometry.state == "no_tissue"
+    assert geometry.reason == "the slide (200 x 300 px) is smaller than one tile (256 px)"
+
+
+def test_no_resolution_still_shows_the_slide(tmp_path):
+    tissue_slide(tmp_path / "a.tif", (1024, 768), None)
+    geometry = tile(tmp_path / "a.tif").geometry
+    assert geometry.state == "no_mpp"
+    assert "column `mpp`" in geometry.reason
+    picture = picture_of(tmp_path / "out" / "s1.h5")
+    assert picture.shape == (768, 1024, 3)
+    assert np.ptp(picture[384, 512].astype(int)) > 15  # tissue, in colour
+    assert tile(tmp_path / "a.tif", mpp=0.5).geometry.state == "ok"
+
+
+def test_too_coarse(tmp_path):
+    tissue_slide(tmp_path / "a.tif", mpp=1.1)
+    geometry = tile(tmp_path / "a.tif").geometry
+    assert (geometry.state, "too coarse" in geometry.reason) == ("no_mpp", True)
+    assert tile(tmp_path / "a.tif", max_upsample=2.5).geometry.state == "ok"
+
+
+@pytest.mark.parametrize("kind", ["text", "truncated", "empty", "missing"])
+def test_unreadable(tmp_path, kind):
+    path = tmp_path / "a.tif"
+    if kind == "truncated":
+        tissue_slide(path, (1500, 1200), 0.5)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    elif kind == "text":
+        path.write_text("not a slide")
+    elif kind == "empty":
+        path.touch()
+    tiles = tile(path)
+    assert (tiles.geometry.state, len(tiles.coords)) == ("unreadable", 0)
+    assert tiles.geometry.reason
+    assert str(tmp_path) not in tiles.geometry.reason
