@@ -7,7 +7,7 @@ from mil.config import config_path
 min_version("9.0")
 
 
-configfile: config_path("config.yaml")
+configfile: str(config_path("config.yaml"))
 
 
 include: "workflow/rules/common.smk"
@@ -25,6 +25,10 @@ rule all:
     default_target: True
     input:
         expand("results/{dataset}/report.html", dataset=CONFIG.dataset),
+        of_each_head(
+            "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json"
+        ),
+        heatmaps,
 
 
 onsuccess:

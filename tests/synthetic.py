@@ -176,9 +176,8 @@ def bag_file(
         coords = np.stack([np.arange(len(features)) * side, np.zeros(len(features), int)], axis=1)
     tiles = make_tiles(coords, slide=slide, **geometry)
     valid = np.ones(len(features), bool) if valid is None else valid
-    write_bag(
-        path, tiles, features.astype(np.float16), valid, state=state, reason=reason, encoder={**ENCODER, **(encoder or {})}
-    )  # fmt: skip
+    said = {**ENCODER, **(encoder or {})}
+    write_bag(path, tiles, features.astype(np.float16), valid, state=state, reason=reason, encoder=said)
     return tiles
 
 

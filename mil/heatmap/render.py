@@ -6,7 +6,7 @@ from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -130,7 +130,7 @@ def _scale_bar(axes: Axes, overview: Image.Image, um_per_px: float) -> None:
     )
 
 
-def rings_of(regions: MultiPolygon, scale: float, origin_px: tuple[int, int]) -> list[Int[np.ndarray, "corners 2"]]:
+def rings_of(regions: MultiPolygon, scale: float, origin_px: tuple[int, int]) -> list[Float[np.ndarray, "corners 2"]]:
     """Outer and inner rings of regions, pixels of the overview.
 
     Args:

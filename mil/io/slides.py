@@ -178,7 +178,9 @@ class SlideReader:
                 x0, y0 = max(0, x - OVERLAP_PX), max(0, y - OVERLAP_PX)
                 size = min(x + side + OVERLAP_PX, picture.width) - x0, min(y + side + OVERLAP_PX, picture.height) - y0
                 block = self.read_box((left + x0 * scale, top + y0 * scale), (size[0] * scale, size[1] * scale), size)
-                picture.paste(block.crop((x - x0, y - y0, min(x - x0 + side, size[0]), min(y - y0 + side, size[1]))), (x, y))
+                picture.paste(
+                    block.crop((x - x0, y - y0, min(x - x0 + side, size[0]), min(y - y0 + side, size[1]))), (x, y)
+                )
         return picture, scale
 
 

@@ -172,7 +172,7 @@ class Trap:
 def test_a_malicious_weights_file_is_refused_unexecuted(tmp_path):
     sprung = tmp_path / "sprung"
     torch.save({"weight": Trap(sprung)}, tmp_path / "a.pth")
-    (tmp_path / "b.pth").write_bytes(pickle.dumps(Trap(sprung)))
+    (tmp_path / "b.pth").write_bytes(pickle.dumps(Trap(sprung), protocol=2))
     for name in ("a.pth", "b.pth"):
         assert str(tmp_path / name) in refused(weights=str(tmp_path / name))
     assert not sprung.exists()

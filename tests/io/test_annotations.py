@@ -127,7 +127,8 @@ def test_other_forms_of_geojson(tmp_path, form):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[1, 2]", '{"type": "FeatureCollection"}', '"x"', '[{"geometry": {"type": "Polygon", "coordinates": [[[1]]]}}]',
+    ["", "[1, 2]", '{"type": "FeatureCollection"}', '"x"',
+     '[{"geometry": {"type": "Polygon", "coordinates": [[[1]]]}}]',
      '[{"geometry": {"type": "Polygon", "coordinates": [[[NaN, 0], [1, 0], [1, 1], [NaN, 0]]]}}]',
      '[{"geometry": {"type": "Nonsense"}}]'],
 )  # fmt: skip

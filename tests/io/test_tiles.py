@@ -47,7 +47,7 @@ def test_digest_names_corners_and_scale_only():
     others = [
         make_tiles(COORDS[::-1]),
         make_tiles(COORDS[:2]),
-        make_tiles(COORDS + [[0, 0], [0, 1], [0, 0]]),
+        make_tiles(np.add(COORDS, [[0, 0], [0, 1], [0, 0]])),
         make_tiles(COORDS, tile_px=256),
         make_tiles(COORDS, target_mpp=0.5000001),
         make_tiles(COORDS, side_level0_px=448.0001),

@@ -41,7 +41,7 @@ def tile(slide: Path, mpp: float | None = None, **config: float) -> Tiles:
 def test_tiles_are_those_of_the_tissue(tmp_path, mpp):
     side = TILE_PX * TARGET_MPP / mpp
     columns, rows, first = 5, 3, (1, 2)  # tissue covers these tiles, and 4 % of their neighbours
-    low, high = np.array(first) * side - 0.04 * side, (np.array(first) + (columns, rows)) * side + 0.04 * side
+    low, high = np.array(first) * side - 0.04 * side, np.add(first, (columns, rows)) * side + 0.04 * side
     box = tuple(int(value) for value in (*np.rint(low), *np.rint(high)))
     size = round(side * 7.3), round(side * 6.5)
     tissue_slide(tmp_path / "a.tif", size, mpp, box_px=box, levels=(1, 4))

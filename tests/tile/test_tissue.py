@@ -25,7 +25,9 @@ def overlap(found: np.ndarray, truth: np.ndarray) -> float:
     return (found & truth).sum() / (found | truth).sum()
 
 
-@pytest.mark.parametrize("colour", [(243, 242, 244), (255, 255, 255), (246, 238, 226), (215, 216, 214), (232, 238, 246)])
+@pytest.mark.parametrize(
+    "colour", [(243, 242, 244), (255, 255, 255), (246, 238, 226), (215, 216, 214), (232, 238, 246)]
+)
 def test_glass_is_not_tissue_whatever_its_tint(colour):
     assert mask_of(glass(SIZE, colour=colour)).sum() == 0
 

@@ -136,8 +136,7 @@ def recipe_file(wildcards):
 def trained(wildcards):
     """The weights of all seeds and folds of a head."""
     return expand(
-        "results/{dataset}/train/{tiling}/{encoder}/{head}"
-        "/seed{seed}_fold{fold}of{folds}/head.safetensors",
+        "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/head.safetensors",
         dataset=wildcards.dataset,
         tiling=wildcards.tiling,
         encoder=wildcards.encoder,
@@ -146,6 +145,21 @@ def trained(wildcards):
         fold=range(CONFIG.folds),
         folds=CONFIG.folds,
     )
+
+
+def tiles_dir(wildcards, input):
+    """Folder of the tiles files."""
+    return str(Path(input.tiles[0]).parent)
+
+
+def bags_dir(wildcards, input):
+    """Folder of the bags."""
+    return str(Path(input.bags[0]).parent)
+
+
+def out_dir(wildcards, output):
+    """Folder of what a rule writes."""
+    return str(Path(output[0]).parent)
 
 
 def head_dirs(wildcards, input):

@@ -18,8 +18,8 @@ rule evaluate:
         runtime="1h",
     params:
         heads=head_dirs,
-        bags="results/{dataset}/features/{tiling}/{encoder}",
-        out="results/{dataset}/evaluate/{tiling}/{encoder}/{head}",
+        bags=bags_dir,
+        out=out_dir,
         slides_dir=SLIDES_DIR,
         version=STAGE_VERSION["evaluate"],
     shell:

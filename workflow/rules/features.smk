@@ -17,11 +17,10 @@ rule features:
     params:
         slide=slide_file,
         entry=encoder_entry,
-        settings=CONFIG.features,
+        settings=f"--batch-size {CONFIG.features.batch_size} --precision {CONFIG.features.precision}"
+        f" --dtype {CONFIG.features.dtype} --max-corrupt {CONFIG.features.max_corrupt}",
         version=STAGE_VERSION["features"],
     shell:
         "mil features --slide {params.slide:q} --tiles {input.tiles:q}"
-        " --encoder {wildcards.encoder} --batch-size {params.settings.batch_size}"
-        " --precision {params.settings.precision} --dtype {params.settings.dtype}"
-        " --max-corrupt {params.settings.max_corrupt} --threads {threads}"
+        " --encoder {wildcards.encoder} {params.settings} --threads {threads}"
         " --out {output.bag:q} 2>&1 | tee {log:q}"

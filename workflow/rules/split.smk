@@ -15,13 +15,12 @@ rule split:
         mem_mb=1000,
         runtime="10m",
     params:
-        tiles="results/{dataset}/tile/{tiling}",
-        bags="results/{dataset}/features/{tiling}/{encoder}",
-        settings=CONFIG.split,
+        tiles=tiles_dir,
+        bags=bags_dir,
+        settings=f"--seed {CONFIG.split.seed} --val-share {CONFIG.split.val_share}"
+        f" --test-share {CONFIG.split.test_share}",
         missing="--allow-missing" if CONFIG.allow_missing else "",
         version=STAGE_VERSION["split"],
     shell:
         "mil split --dataset {wildcards.dataset} --tiles {params.tiles:q} --bags {params.bags:q}"
-        " --folds {wildcards.folds} --seed {params.settings.seed}"
-        " --val-share {params.settings.val_share} --test-share {params.settings.test_share}"
-        " {params.missing} --out {output:q} 2>&1 | tee {log:q}"
+        " --folds {wildcards.folds} {params.settings} {params.missing} --out {output:q} 2>&1 | tee {log:q}"

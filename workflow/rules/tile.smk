@@ -15,9 +15,9 @@ rule tile:
         slide=slide_file,
         size=tile_size,
         mpp=slide_mpp,
-        settings=CONFIG.tile,
+        settings=f"--min-tissue {CONFIG.tile.min_tissue} --min-area-mm2 {CONFIG.tile.min_area_mm2}"
+        f" --max-upsample {CONFIG.tile.max_upsample}",
         version=STAGE_VERSION["tile"],
     shell:
         "mil tile --slide {params.slide:q} --name {wildcards.slide:q} {params.size} {params.mpp}"
-        " --min-tissue {params.settings.min_tissue} --min-area-mm2 {params.settings.min_area_mm2}"
-        " --max-upsample {params.settings.max_upsample} --out {output.tiles:q} 2>&1 | tee {log:q}"
+        " {params.settings} --out {output.tiles:q} 2>&1 | tee {log:q}"

@@ -19,8 +19,8 @@ rule train:
         mem_mb=8000,
         runtime="4h",
     params:
-        bags="results/{dataset}/features/{tiling}/{encoder}",
-        out="results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}",
+        bags=bags_dir,
+        out=out_dir,
         version=STAGE_VERSION["train"],
     shell:
         "mil train --dataset {wildcards.dataset} --bags {params.bags:q} --folds {input.folds:q}"

@@ -1,0 +1,160 @@
+"""A slide's heatmap bundle: picture, layer and table say the same, and of the right heads."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from shapely import box
+from shapely.geometry import shape
+
+from mil.config import Recipe
+from mil.errors import DatasetError, FormatError
+from mil.heads import build_head
+from mil.heatmap.stage import run
+from mil.io.annotations import feature, write_geojson
+from mil.io.bags import read_bag
+from mil.io.tables import read_csv, write_csv
+from mil.io.tiles import write_tiles
+from mil.trained import Trained, apply, load_trained, save_trained
+from tests.synthetic import bag_file, make_tiles
+
+DIM, SIDE = 4, 453.3  # level-0 pixels; not a whole number
+ORIGIN = (100, 50)
+COORDS = np.rint(ORIGIN + np.array([(i, j) for j in range(2) for i in range(3)]) * SIDE).astype(int)
+GEOMETRY = {
+    "side_level0_px": SIDE, "origin_x_level0_px": ORIGIN[0], "origin_y_level0_px": ORIGIN[1], "overview_scale": 10.0
+}  # fmt: skip
+FEATURES = np.random.default_rng(0).normal(size=(6, DIM)) * 3
+
+
+def head(folder, seed: int, fold: int = 0, **changes):
+    torch.manual_seed(seed)
+    recipe = Recipe(name="abmil", options={"hidden": 8, "attention": 8}, losses={"cross_entropy": 1})
+    trained = Trained(
+        recipe_name="abmil", recipe=recipe, encoder="tiny", weights_sha256="0" * 64, tiling="224px_0.5mpp", dim=DIM,
+        classes=["normal", "tumour"], positive="tumour", dataset="d", seed=seed, fold=fold, epoch=1,
+    )  # fmt: skip
+    trained = replace(trained, **changes)
+    weights = build_head("abmil", recipe.options, dim=trained.dim, classes=2).state_dict()
+    save_trained(folder / f"head_{seed}_{fold}", trained, weights, {})
+    return folder / f"head_{seed}_{fold}"
+
+
+@pytest.fixture
+def slide(tmp_path):
+    """A bag of six tiles, the last one unreadable, with its tiles file, tissue outline and overview."""
+    valid = np.array([True] * 5 + [False])
+    tiles = bag_file(tmp_path / "bag.h5", "s1", FEATURES, COORDS, valid=valid, **GEOMETRY)
+    write_tiles(tmp_path / "tiles.h5", tiles)
+    write_geojson(tmp_path / "tiles.geojson", [feature(box(100, 50, 1400, 900), {})])
+    Image.new("RGB", (150, 100), (240, 240, 240)).save(tmp_path / "tiles.jpg")
+    return tmp_path
+
+
+def heatmap(folder, heads, **changes) -> str:
+    given = {"folds": None, "annotation": None, "scale": "percentile", **changes}
+    return run(heads, folder / "bag.h5", folder / "tiles.h5", folder / "out" / "s1.png", **given)
+
+
+def table(folder) -> dict[str, np.ndarray]:
+    rows = read_csv(folder / "out" / "s1.csv")
+    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+
+
+def attention_of(folder, *heads) -> np.ndarray:
+    return np.mean([apply(load_trained(one)[0], read_bag(folder / "bag.h5"))[0] for one in heads], axis=0)
+
+
+def test_bundle(slide):
+    one = head(slide, 1)
+    title = heatmap(slide, [one])
+    assert sorted(path.name for path in (slide / "out").iterdir()) == ["s1.csv", "s1.geojson", "s1.png"]
+    found, expected = table(slide), attention_of(slide, one)
+    assert found["attention"].sum() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(found["attention"], expected, rtol=1e-5)
+    np.testing.assert_allclose(found["relative"], expected * 5, rtol=1e-5)
+    np.testing.assert_allclose(found["percentile"], (expected.argsort().argsort() + 0.5) * 20, atol=0.01)
+    np.testing.assert_array_equal(np.stack([found["x"], found["y"]], 1), COORDS[:5])
+    _, p = apply(load_trained(one)[0], read_bag(slide / "bag.h5"))
+    assert title == f"s1   p(tumour) = {p[1]:.3f}   abmil, 1 head(s)"
+
+
+def test_the_layer_lies_on_the_tiles_in_level0_pixels(slide):
+    heatmap(slide, [head(slide, 1)])
+    layer = json.loads((slide / "out" / "s1.geojson").read_text())["features"]
+    found = table(slide)
+    for row, (one, (x, y)) in enumerate(zip(layer, COORDS[:5], strict=True)):
+        np.testing.assert_allclose(shape(one["geometry"]).bounds, (x, y, x + SIDE, y + SIDE), atol=1e-6)
+        assert one["properties"]["objectType"] == "tile"
+        assert one["properties"]["measurements"] == {n: found[n][row] for n in ("attention", "percentile", "relative")}
+
+
+def test_the_colours_lie_on_the_tiles(slide, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        "mil.heatmap.stage.draw", lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch()
+    )
+    write_geojson(slide / "tumour.geojson", [feature(box(553, 50, 1006, 503), {})])
+    heatmap(slide, [head(slide, 1)], annotation=slide / "tumour.geojson")
+    before, after = (np.asarray(picture).astype(int) for picture in drawn["p"])
+    expected = np.zeros((100, 150), bool)
+    expected[0:45, 0:136] = True  # three tiles: (0, 45.3, 90.7) + 45.3 pixels of the overview
+    expected[45:91, 0:91] = True  # two
+    np.testing.assert_array_equal(np.abs(after - before).max(2) > 8, expected)
+    assert drawn["um_per_px"] == 2.5
+    np.testing.assert_allclose(drawn["tissue"][0].max(0), [130, 85])
+    np.testing.assert_allclose([drawn["annotated"][0].min(0), drawn["annotated"][0].max(0)], [[45.3, 0], [90.6, 45.3]])
+
+
+def test_several_heads_give_their_mean(slide):
+    heads = [head(slide, seed) for seed in (1, 2, 3)]
+    title = heatmap(slide, heads, scale="relative")
+    np.testing.assert_allclose(table(slide)["attention"], attention_of(slide, *heads), rtol=1e-5)
+    assert "3 head(s)" in title
+
+
+@pytest.mark.parametrize(
+    ("splits", "used", "seen"),
+    [(("test", "train"), [0], False), (("train", "test"), [1], False), (("val", "test"), [1], False),
+     (("train", "val"), [0, 1], True), (("test", "test"), [0, 1], False)],
+)  # fmt: skip
+def test_only_heads_that_did_not_see_the_slide(slide, splits, used, seen):
+    heads = [head(slide, 1, fold=0), head(slide, 1, fold=1)]
+    columns = ("fold", "slide", "patient", "label", "split")
+    rows = [(fold, name, name, "tumour", split) for fold, split in enumerate(splits) for name in ("s1",)]
+    rows += [(fold, "other", "other", "normal", "train") for fold in (0, 1)]
+    write_csv(slide / "folds.csv", [dict(zip(columns, row, strict=True)) for row in rows])
+    title = heatmap(slide, heads, folds=slide / "folds.csv")
+    np.testing.assert_allclose(table(slide)["attention"], attention_of(slide, *(heads[i] for i in used)), rtol=1e-5)
+    assert f"{len(used)} head(s)" in title
+    assert title.endswith("seen in training") == seen
+
+
+def test_a_slide_that_is_not_ok_shows_itself_and_why(tmp_path):
+    tiles = make_tiles(np.zeros((0, 2)), state="no_tissue", reason="no tile <here>")
+    write_tiles(tmp_path / "tiles.h5", tiles)
+    Image.new("RGB", (150, 100), (240, 0, 240)).save(tmp_path / "tiles.jpg")
+    bag_file(tmp_path / "bag.h5", "s1", np.zeros((0, DIM)), state="no_tissue", reason="no tile <here>")
+    assert heatmap(tmp_path, [head(tmp_path, 1)]) == "s1: no_tissue, nothing to draw"
+    assert json.loads((tmp_path / "out" / "s1.geojson").read_text()) == {"type": "FeatureCollection", "features": []}
+    assert (tmp_path / "out" / "s1.csv").read_text() == "x,y,attention,percentile,relative\n"
+    with Image.open(tmp_path / "out" / "s1.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    assert (np.abs(pixels - (240, 0, 240)).max(2) < 12).mean() > 0.3
+
+
+@pytest.mark.parametrize("change", [{"encoder": "uni"}, {"dim": 7}])
+def test_features_of_another_encoder_are_refused(slide, change):
+    with pytest.raises(FormatError, match="was trained on features of") as caught:
+        heatmap(slide, [head(slide, 1, **change)])
+    assert "\n" not in str(caught.value)
+    assert "extract features with" in str(caught.value)
+    assert not (slide / "out").exists()
+
+
+def test_no_head(slide):
+    with pytest.raises(DatasetError, match="no head given"):
+        heatmap(slide, [])

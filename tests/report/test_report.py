@@ -1,0 +1,171 @@
+"""The page: nobody is lost silently, strangers' text stays text, pictures are there, nothing is fetched."""
+
+import html
+import json
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+
+from mil.errors import FormatError
+from mil.io.tables import write_csv
+from mil.io.tiles import write_tiles
+from mil.report.stage import run
+from mil.report.text import interval
+from mil.states import ADVICE
+from tests.synthetic import make_tiles
+
+EVIL = "<script>alert('µ')</script>"
+SLIDES = {  # slide: label, split, state
+    "a 1#%": ("normal", "test", "ok"),
+    "b": (EVIL, "test", "ok"),
+    "c": ("normal", "train", "ok"),
+    "d": (EVIL, "test", "no_tissue"),
+    "e": ("normal", "train", "not reached"),
+}
+PROBABILITY = {"abmil": {"a 1#%": 0.125, "b": 0.875, "c": 0.25}, "acmil": {"a 1#%": 0.625, "b": 0.375, "c": 0.5}}
+
+
+@pytest.fixture
+def study(tmp_path) -> Path:
+    """Five slides, of which three came through, evaluated with two recipes of two seeds."""
+    quoted = EVIL.replace('"', '\\"')
+    (tmp_path / "d.yaml").write_text(
+        f'title: "A & B {quoted}"\nclasses: [normal, "{quoted}"]\nnotes: "see <b>here</b>"\n', encoding="utf-8"
+    )
+    rows = [
+        {"slide": name, "patient": f"<i>p{name[0]}</i>", "label": label, "split": split}
+        for name, (label, split, _) in SLIDES.items()
+    ]
+    write_csv(tmp_path / "d.csv", rows)
+    for name, (_, _, state) in SLIDES.items():
+        if state != "not reached":
+            reason = "" if state == "ok" else f"nothing {EVIL} found"
+            tiles = make_tiles(np.zeros((0, 2)), slide=name, state=state, reason=reason)
+            write_tiles(tmp_path / "tile" / f"{name}.h5", tiles)
+    for recipe, values in PROBABILITY.items():
+        metric = {"value": 0.75, "ci95": [0.5, 1.0]}
+        test = {"auroc_macro": metric, "f1_macro": metric, "accuracy": {"value": 0.5, "ci95": None}}
+        metrics = {
+            "recipe": recipe, "encoder": "tiny", "localisation": {"tile_auroc_mean": 0.8125, "n_slides": 1},
+            "test": {**test, "n_slides": 2, "n_patients": 2},
+        }  # fmt: skip
+        folder = tmp_path / "evaluate" / recipe
+        predictions = [
+            {"slide": name, "split": SLIDES[name][1], "label": SLIDES[name][0], f"p_{EVIL}": p + step, "seed": seed}
+            for seed, step in ((1, -0.0625), (2, 0.0625))
+            for name, p in values.items()
+        ]
+        write_csv(folder / "predictions.csv", predictions)
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        pictures = tmp_path / "heatmap" / recipe
+        pictures.mkdir(parents=True)
+        for name in values:
+            (pictures / f"{name}.png").touch()
+    return tmp_path
+
+
+def report(study: Path, recipes=("abmil", "acmil")) -> str:
+    run(
+        str(study / "d.yaml"), study / "tile", study / "features", [study / "evaluate" / name for name in recipes],
+        [study / "heatmap" / name for name in recipes], study / "report" / "report.html",
+    )  # fmt: skip
+    return (study / "report" / "report.html").read_text(encoding="utf-8")
+
+
+def row_of(page: str, slide: str) -> str:
+    """Text of a slide's row in the last table."""
+    rows = re.findall(r"<tr data-split.*?</tr>", page, re.DOTALL)
+    return next(row for row in rows if f"<td>{html.escape(slide)}<br>" in row)
+
+
+def test_n_in_n_out_and_why(study):
+    page = report(study)
+    assert "<b>5 in, 3 out, 1 no_tissue, 1 not reached</b>" in page
+    lost = page[page.index("Slides that did not come through") : page.index("Heads on the test slides")]
+    assert re.findall(r"<tr><td>(.*?)</td>", lost) == ["d", "e"]
+    for state in ("no_tissue", "not reached"):
+        assert html.escape(ADVICE[state]) in lost.replace("&#39;", "&#x27;")
+    assert len(re.findall("<tr data-split", page)) == 5  # lost slides are listed with the others too
+    assert "no_tissue" in row_of(page, "d")
+
+
+def test_nobody_lost(study):
+    rows = [line for line in (study / "d.csv").read_text().splitlines() if not line.startswith(("d,", "e,"))]
+    (study / "d.csv").write_text("\n".join(rows) + "\n")
+    page = report(study)
+    assert "<b>3 in, 3 out</b>" in page
+    assert "did not come through" not in page
+
+
+def test_strangers_text_stays_text(study):
+    page = report(study)
+    assert EVIL not in page
+    for piece in ("<script>alert", "<b>here</b>", "<i>p"):
+        assert piece not in page
+    assert page.count("<script>") == 1  # ours
+    shown = html.unescape(page)
+    for text in (f"A & B {EVIL}: report", f"nothing {EVIL} found", "<i>pb</i>", "see <b>here</b>"):
+        assert text in shown
+
+
+def test_every_picture_is_where_the_page_says(study):
+    page = report(study)
+    links = re.findall(r'(?:src|href)="([^"#][^"]*)"', page)
+    assert len(links) == 12  # three slides, two recipes, a link and a picture each
+    for link in links:
+        assert (study / "report" / unquote(html.unescape(link))).resolve().is_file()
+    for recipe in PROBABILITY:
+        assert f"../heatmap/{recipe}/b.png" in row_of(page, "b")
+
+
+def test_nothing_is_fetched_from_elsewhere(study):
+    page = report(study)
+    assert not re.search(r"""(?:src|href|action|poster)\s*=\s*["']?\s*(?:\w+:|//)""", page, re.IGNORECASE)
+    assert not re.search(r"@import|url\((?!#)|\bfetch\(|XMLHttpRequest|<link|<iframe|<base", page, re.IGNORECASE)
+    assert "<svg" in page  # the curve is in the page
+
+
+def test_two_recipes_side_by_side(study):
+    page = report(study)
+    heads = page[page.index("Heads on the test slides") : page.index("<svg")]
+    assert re.findall(r"<tr><td>(.*?)</td>", heads) == ["abmil · tiny", "acmil · tiny"]
+    assert heads.count('<td class="n">0.750 (0.50 to 1.00)</td>') == 4
+    assert heads.count('<td class="n">0.500</td>') == 2
+    assert heads.count("0.812 on 1") == 2
+    for slide in ("a 1#%", "b", "c"):
+        probabilities = re.findall(r"<td>(\d\.\d{3}|–)<br>", row_of(page, slide))
+        assert probabilities == [f"{PROBABILITY[recipe][slide]:.3f}" for recipe in ("abmil", "acmil")]
+    assert re.findall(r"<td>(\d\.\d{3}|–)", row_of(page, "d")) == ["–", "–"]
+
+
+def test_the_same_study_gives_the_same_page(study):
+    assert report(study) == report(study)
+
+
+def test_one_recipe_without_curve_or_pictures(study):
+    for path in (study / "heatmap" / "abmil").glob("*.png"):
+        path.unlink()
+    page = report(study, ["abmil"])
+    assert "<img" not in page
+    assert "acmil" not in page
+    assert "0.875" in row_of(page, "b")
+
+
+def test_an_evaluation_that_is_missing(study):
+    (study / "evaluate" / "abmil" / "metrics.json").unlink()
+    with pytest.raises(FormatError, match="evaluate/abmil: no predictions") as caught:
+        report(study)
+    assert "\n" not in str(caught.value)
+    assert not (study / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("metric", "text"),
+    [(None, "–"), ({"value": None, "ci95": None}, "–"), ({"value": 0.93, "ci95": [0.811, 1.0]}, "0.930 (0.81 to 1.00)"),
+     ({"value": 0.5, "ci95": None}, "0.500"), ({"value": 0.0, "ci95": [0.0, 0.0]}, "0.000 (0.00 to 0.00)")],
+)  # fmt: skip
+def test_intervals(metric, text):
+    assert interval(metric) == text
