@@ -86,7 +86,7 @@ def _regions(dataset: str, slides_dir: Path) -> dict[str, Path]:
     return {name: path for name, path in found.items() if path is not None and path.exists()}
 
 
-def _row(mine: Mapping[str, str], trained: Trained, probabilities: np.ndarray) -> Row:  # type: ignore[type-arg]
+def _row(mine: Mapping[str, str], trained: Trained, probabilities: np.ndarray) -> Row:
     return {
         **{key: mine[key] for key in ("slide", "patient", "split", "label")},
         **{f"p_{name}": float(p) for name, p in zip(trained.classes, probabilities, strict=True)},
@@ -124,7 +124,7 @@ def _metrics(rows: Sequence[Row], found: Sequence[Row], trained: Trained) -> dic
     }
 
 
-def _arrays(rows: Sequence[Row], classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _arrays(rows: Sequence[Row], classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     labels = np.array([classes.index(row["label"]) for row in rows])
     return labels, np.array([[row[f"p_{name}"] for name in classes] for row in rows])
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
 from mil.config import EncoderConfig
@@ -37,7 +38,7 @@ class Encoder:
         batch = pixels.to(self.device).permute(0, 3, 1, 2).to(torch.float32)
         mean, std = (torch.tensor(v, device=self.device)[:, None, None] * 255 for v in (self.mean, self.std))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.model((batch - mean) / std).float().cpu()  # type: ignore[no-any-return]
+            return self.model((batch - mean) / std).float().cpu()
 
 
 def build_encoder(name: str, entry: EncoderConfig, *, tile_px: int, device: torch.device, precision: str) -> Encoder:
@@ -69,10 +70,10 @@ def build_encoder(name: str, entry: EncoderConfig, *, tile_px: int, device: torc
     fixed = getattr(model, "pretrained_cfg", {}).get("fixed_input_size") and not entry.args.get("dynamic_img_size")
     if fixed and tile_px != entry.tile_px:
         raise ConfigError(f"encoder {name}: takes tiles of {entry.tile_px} px only, these have {tile_px}; tile again")
-    known = timm.data.resolve_data_config({}, model=model)
+    known = resolve_data_config({}, model=model)
     mean, std = entry.mean or known["mean"], entry.std or known["std"]
     bf16 = precision == "bf16" or (precision == "auto" and fast_bf16(device))
-    model = model.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+    model = model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
     identity = {
         "encoder": name,
         "encoder_revision": entry.timm,
@@ -151,7 +152,7 @@ def fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     # Processors without these instructions emulate bf16, slower than fp32. Older torch cannot tell: then fp32.
-    can = getattr(torch.cpu, "get_capabilities", dict)()
+    can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
 
 

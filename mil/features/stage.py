@@ -78,7 +78,7 @@ def run(
 
 
 def _write(
-    out: Path, tiles: Tiles, features: np.ndarray, valid: np.ndarray, state: str, reason: str,  # type: ignore[type-arg]
+    out: Path, tiles: Tiles, features: np.ndarray, valid: np.ndarray, state: str, reason: str,
     identity: dict[str, str], config: FeaturesConfig,
 ) -> None:  # fmt: skip
     write_bag(out, tiles, features.astype(config.dtype), valid, state=state, reason=reason, encoder=identity)

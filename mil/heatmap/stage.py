@@ -102,7 +102,7 @@ def _draw_state(out: Path, picture: Path, bag: Bag) -> None:
     write_csv(out.with_suffix(".csv"), [], COLUMNS)
 
 
-def _write_layers(out: Path, bag: Bag, weights: np.ndarray) -> None:  # type: ignore[type-arg]
+def _write_layers(out: Path, bag: Bag, weights: np.ndarray) -> None:
     coords, side = bag.coords[bag.valid], bag.side_level0_px
     ranks, multiples = (scaled(weights, scale) for scale in ("percentile", "relative"))
     rows = [

@@ -28,7 +28,7 @@ def roc_svg(scores: Scores, positive: str) -> str:
     return svg[svg.index("<svg") :]
 
 
-def _roc(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _roc(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(-values, kind="stable")
     ends = np.append(np.diff(values[order]) != 0, True)
     hits = np.cumsum(labels[order])[ends]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from shapely.geometry.base import BaseGeometry
 
 from mil.config import TileConfig
 from mil.errors import MissingResolutionError, NoTissueError, SlideError
@@ -42,7 +43,8 @@ def run(
     Returns:
         Geometry with the slide's state, and the number of tiles.
     """
-    overview, tissue = Image.new("RGB", (256, 256), (224, 224, 224)), []
+    overview = Image.new("RGB", (256, 256), (224, 224, 224))
+    tissue: list[BaseGeometry] = []
     tiles = _nothing(name, tile_px, target_mpp)
     try:
         with SlideReader(slide) as reader:
@@ -90,7 +92,7 @@ def _tile(
     mpp: float,
     nothing: TileGeometry,
     config: TileConfig,
-) -> tuple[Tiles, list]:  # type: ignore[type-arg]
+) -> tuple[Tiles, list[BaseGeometry]]:
     small = overview.reduce(max(1, int(MASK_UM_PER_PX / (mpp * scale))))
     mask_scale = scale * overview.width / small.width
     mask = tissue_mask(as_array(small), mpp * mask_scale, config.min_area_mm2)

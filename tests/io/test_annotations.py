@@ -79,6 +79,12 @@ def test_an_entity_bomb_is_refused(tmp_path):
     assert "not an ASAP annotation" in refused(tmp_path / "read.xml")
 
 
+def test_even_a_small_entity_is_refused(tmp_path):
+    path = asap(tmp_path, ("_0", [("&e;", 1), (2, 2), (3, 1)]))
+    path.write_text(path.read_text().replace('<?xml version="1.0"?>', '<!DOCTYPE x [<!ENTITY e "1">]>'))
+    assert "EntitiesForbidden" in refused(path)
+
+
 @pytest.mark.parametrize("value", ["", "abc", "nan", "inf", "1,5"])
 def test_a_coordinate_without_a_number(tmp_path, value):
     assert "a Coordinate without a number in X" in refused(asap(tmp_path, ("_0", [(value, 1), (2, 2), (3, 1)])))

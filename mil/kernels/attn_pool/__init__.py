@@ -28,4 +28,4 @@ def attn_pool(
         return attn_pool_reference(scores, features, offsets)
     from mil.kernels.attn_pool.kernel import AttnPool  # Triton is needed only on this path
 
-    return AttnPool.apply(scores, features, offsets)  # type: ignore[no-any-return]
+    return AttnPool.apply(scores, features, offsets)
