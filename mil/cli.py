@@ -67,6 +67,7 @@ def tile(
     max_upsample: Annotated[float, typer.Option(help="Coarser slides than this are refused.")] = 2.0,
 ) -> None:
     """Find tissue on a slide and cut it into tiles at an exact physical scale."""
+    from mil.states import ADVICE
     from mil.tile.stage import run
 
     entry = load_encoder(encoder)
@@ -75,8 +76,8 @@ def tile(
         slide, name or slide.stem, out, tile_px=size_px or entry.tile_px, target_mpp=target_mpp or entry.mpp, mpp=mpp,
         config=checked(TileConfig, raw, "mil tile"),
     )  # fmt: skip
-    typer.echo(f"tile {geometry.slide}: {geometry.state}, {count} tiles, {geometry.tissue_mm2:.2f} mm² of tissue"
-               + (f" ({geometry.reason})" if geometry.reason else ""))  # fmt: skip
+    why = f" ({geometry.reason}; {ADVICE[geometry.state]})" if geometry.state != "ok" else ""
+    typer.echo(f"tile {geometry.slide}: {geometry.state}, {count} tiles, {geometry.tissue_mm2:.2f} mm² of tissue{why}")
 
 
 @app.command()

@@ -141,7 +141,7 @@ class DatasetConfig(Section):
     """One yaml of configs/datasets; the slide table of the same name lies beside it."""
 
     title: str = ""
-    classes: list[str] = Field(min_length=2, description="labels, in the order of the head's outputs")
+    classes: list[str] = Field(min_length=1, description="labels, in the order of the head's outputs")
     positive: str | None = Field(
         None, description="the class that sensitivity and heatmaps speak of; default: the last"
     )

@@ -167,8 +167,6 @@ def _classes(rows: Sequence[dict[str, str]], where: str, positive: str | None) -
     """Each class and its number of slides; what the others are compared with comes first, `positive` last."""
     counts = Counter(row["label"] for row in rows)
     named = ", ".join(sorted(counts)[:5])
-    if len(counts) == 1:
-        raise DatasetError(f"{where}: every slide has the label {named!r}; a head needs two classes")
     if len(counts) > MAX_CLASSES or len(counts) == len(rows) > 2:
         raise DatasetError(
             f"{where}: {len(counts)} labels for {len(rows)} slides ({named}, ...); is it the wrong column? "

@@ -55,6 +55,10 @@ class InitReport:
         ]
         if self.columns["patient"] is None:
             lines.append("no column for the patient: each slide counts as a patient of its own")
+        if len(self.classes) == 1:
+            lines.append(
+                "only one label: heads trained elsewhere can look at these slides, none can be trained on them"
+            )
         remarks = {
             "slides without a row in the table, left out": self.without_row,
             "rows without a slide, left out": self.without_slide,

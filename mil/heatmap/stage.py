@@ -59,8 +59,9 @@ def run(
     side = bag.side_level0_px / geometry.overview_scale
     coloured = overlay(overview, corners, side, values, 100.0 if scale == "percentile" else RELATIVE_TOP)
     p = probabilities[trained.classes.index(trained.positive)]
+    mean_of = f", mean of {len(chosen)} heads" if len(chosen) > 1 else ""
     note = ", seen in training" if seen else ""
-    title = f"{bag.slide}   p({trained.positive}) = {p:.3f}   {trained.recipe_name}, {len(chosen)} head(s){note}"
+    title = f"{bag.slide}   p({trained.positive}) = {p:.3f}   {trained.recipe_name}{mean_of}{note}"
     with atomic_path(out) as scratch:
         draw(
             scratch, overview, coloured, title=title, scale=scale, um_per_px=bag.mpp_level0 * geometry.overview_scale,

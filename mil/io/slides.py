@@ -98,12 +98,11 @@ class SlideReader:
             return override
         names = (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
         values = [float(self._slide.properties[name]) for name in names if name in self._slide.properties]
-        advice = "add the column `mpp` (micrometres per pixel at level 0) to the dataset's csv"
         if not values:
-            raise MissingResolutionError(self.path, f"no pixel size in its metadata; {advice}")
+            raise MissingResolutionError(self.path, "no pixel size in its metadata")
         mpp = sum(values) / len(values)
         if not PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]:
-            raise MissingResolutionError(self.path, f"a pixel size of {mpp:g} µm cannot be true; {advice}")
+            raise MissingResolutionError(self.path, f"a pixel size of {mpp:g} µm cannot be true")
         return mpp
 
     def level_for(self, downsample: float) -> int:

@@ -13,7 +13,7 @@ from mil.errors import FormatError
 from mil.io.atomic import write_text
 from mil.io.tables import Slide, read_csv, read_dataset
 from mil.report.plots import roc_svg
-from mil.report.text import interval
+from mil.report.text import interval, mean_sd, value
 from mil.states import ADVICE, SlideState, gather, summary
 from mil.versions import TOOL_VERSION
 
@@ -60,7 +60,7 @@ def _template() -> jinja2.Template:
         loader=jinja2.PackageLoader("mil.report", "."), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["interval"] = interval
+    environment.filters.update(value=value, ci=interval, mean_sd=mean_sd)
     return environment.get_template("page.html.j2")
 
 

@@ -364,7 +364,6 @@ def test_spreadsheets_that_cannot_be_read(abc, suffix):
         ("slide,label\nz,n\ny,t\n", "column 'slide' has such as 'z', the folder has such as 'a.tif'"),
         ("slide,label\na,n\nb,t\nA.tif,n\n", "slide a.tif stands on line 2 and on line 4; keep one"),
         ("slide,label\na,\nb,NA\n", "no slide has a label in column 'label'"),
-        ("slide,label\na,n\nb,n\n", "column 'label': every slide has the label 'n'"),
         ("slide,label\na,n\nb,t\nc,u\n", "column 'label': 3 labels for 3 slides (n, t, u, ...)"),
         ("slide,label\na,Tumour\nb,n\nc,tumour\n", "3 labels for 3 slides"),
         ("slide,label\na,N\nb,n\n", "differ in case only (N, n)"),
@@ -528,3 +527,10 @@ def test_odd_characters_in_the_folders_name(abc):
     odd = abc.folder / 'my "slides": #1 {x} é'
     abc.slides.rename(odd)
     assert load_dataset(str(abc.init(slides=odd).yaml)).slides_dir == str(odd)
+
+
+def test_one_label_is_enough_to_look_at_slides(abc):
+    abc.sheet("slide,label\na,n\nb,n\n")
+    made = abc.init()
+    assert made.classes == {"n": 2}
+    assert "none can be trained on them" in str(made)

@@ -145,7 +145,6 @@ def test_resolution_missing_or_impossible(tmp_path, mpp, why):
     with SlideReader(tmp_path / "a.tif") as reader:
         with pytest.raises(MissingResolutionError, match=why) as caught:
             reader.mpp()
-        assert "column `mpp`" in one_line(caught)
         assert one_line(caught).startswith(str(tmp_path / "a.tif"))
         assert reader.mpp(0.5) == 0.5
 

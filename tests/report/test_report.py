@@ -13,7 +13,7 @@ from mil.errors import FormatError
 from mil.io.tables import write_csv
 from mil.io.tiles import write_tiles
 from mil.report.stage import run
-from mil.report.text import interval
+from mil.report.text import interval, mean_sd, value
 from mil.states import ADVICE
 from tests.synthetic import make_tiles
 
@@ -51,6 +51,8 @@ def study(tmp_path) -> Path:
         metrics = {
             "recipe": recipe, "encoder": "tiny", "localisation": {"tile_auroc_mean": 0.8125, "n_slides": 1},
             "test": {**test, "n_slides": 2, "n_patients": 2},
+            "runs": [{"seed": 1, "fold": 0}, {"seed": 2, "fold": 0}],
+            "over_runs": {"auroc_macro": {"mean": 0.6875, "sd": 0.0625}},
         }  # fmt: skip
         folder = tmp_path / "evaluate" / recipe
         predictions = [
@@ -131,7 +133,8 @@ def test_nothing_is_fetched_from_elsewhere(study):
 def test_two_recipes_side_by_side(study):
     page = report(study)
     heads = page[page.index("Heads on the test slides") : page.index("<svg")]
-    assert re.findall(r"<tr><td>(.*?)</td>", heads) == ["abmil · tiny", "acmil · tiny"]
+    assert re.findall(r"<tr><td>(.*?)<br>", heads) == ["abmil · tiny", "acmil · tiny"]
+    assert heads.count("AUROC of 2 runs: 0.688 ± 0.06") == 2
     assert heads.count('<td class="n">0.750 (0.50 to 1.00)</td>') == 4
     assert heads.count('<td class="n">0.500</td>') == 2
     assert heads.count("0.812 on 1") == 2
@@ -163,9 +166,20 @@ def test_an_evaluation_that_is_missing(study):
 
 
 @pytest.mark.parametrize(
-    ("metric", "text"),
-    [(None, "–"), ({"value": None, "ci95": None}, "–"), ({"value": 0.93, "ci95": [0.811, 1.0]}, "0.930 (0.81 to 1.00)"),
-     ({"value": 0.5, "ci95": None}, "0.500"), ({"value": 0.0, "ci95": [0.0, 0.0]}, "0.000 (0.00 to 0.00)")],
-)  # fmt: skip
-def test_intervals(metric, text):
-    assert interval(metric) == text
+    ("metric", "number", "between"),
+    [
+        (None, "–", ""),
+        ({"value": None, "ci95": None}, "–", ""),
+        ({"value": 0.93, "ci95": [0.811, 1.0]}, "0.930", "0.81 to 1.00"),
+        ({"value": 0.5, "ci95": None}, "0.500", ""),
+        ({"value": 0.0, "ci95": [0.0, 0.0]}, "0.000", "0.00 to 0.00"),
+    ],
+)
+def test_numbers_as_people_read_them(metric, number, between):
+    assert (value(metric), interval(metric)) == (number, between)
+
+
+def test_mean_and_deviation_of_runs():
+    assert mean_sd({"mean": 0.9, "sd": 0.021}) == "0.900 ± 0.021"
+    assert mean_sd({"mean": 0.9, "sd": None}) == "0.900"
+    assert mean_sd({"mean": None, "sd": None}) == "–"

@@ -118,7 +118,7 @@ def test_no_resolution_still_shows_the_slide(tmp_path):
     tissue_slide(tmp_path / "a.tif", (1024, 768), None)
     geometry = tile(tmp_path / "a.tif").geometry
     assert geometry.state == "no_mpp"
-    assert "column `mpp`" in geometry.reason
+    assert geometry.reason == "no pixel size in its metadata"
     picture = picture_of(tmp_path / "out" / "s1.h5")
     assert picture.shape == (768, 1024, 3)
     assert np.ptp(picture[384, 512].astype(int)) > 15  # tissue, in colour
