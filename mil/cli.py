@@ -25,6 +25,8 @@ Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to c
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the CPU.")]
 BagsDir = Annotated[Path, typer.Option("--bags", help="Folder of the bags.")]
 TilesDir = Annotated[Path, typer.Option("--tiles", help="Folder of the tiles files.")]
+TilesDirs = Annotated[list[Path], typer.Option("--tiles", help="Folder of the tiles files; repeat for encoders.")]
+BagsDirs = Annotated[list[Path], typer.Option("--bags", help="Folder of the bags; repeat for encoders.")]
 Folds = Annotated[Path, typer.Option(help="The folds file that `mil split` wrote.")]
 
 
@@ -169,7 +171,7 @@ def heatmap(
 
 @app.command()
 def report(
-    dataset: Dataset, tiles: TilesDir, bags: BagsDir, out: Out,
+    dataset: Dataset, tiles: TilesDirs, bags: BagsDirs, out: Out,
     evaluated: Annotated[list[Path], typer.Option(help="Folder of predictions.csv and metrics.json; repeat.")],
     heatmaps: Annotated[list[Path], typer.Option(help="Its folder of heatmaps; repeat in the same order.")],
 ) -> None:  # fmt: skip
@@ -181,7 +183,7 @@ def report(
 
 
 @app.command()
-def summary(dataset: Dataset, tiles: TilesDir, bags: BagsDir) -> None:
+def summary(dataset: Dataset, tiles: TilesDirs, bags: BagsDirs) -> None:
     """Say how many slides went in, how many came out, and why."""
     from mil.io.tables import read_dataset
     from mil.states import gather

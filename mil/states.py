@@ -26,17 +26,28 @@ class SlideState:
     reason: str = ""
 
 
-def gather(slides: Sequence[str], tiles_dir: Path, bags_dir: Path | None = None) -> list[SlideState]:
-    """State of each slide: from its bag if that exists, else from its tiles file, else `not reached`."""
-    return [_state(slide, tiles_dir, bags_dir) for slide in slides]
+def gather(slides: Sequence[str], tiles_dirs: Sequence[Path], bags_dirs: Sequence[Path]) -> list[SlideState]:
+    """State of each slide: from its bag if that exists, else from its tiles file unless `ok`, else `not reached`.
+
+    Args:
+        slides: ids.
+        tiles_dirs: a folder of tiles files for each encoder.
+        bags_dirs: a folder of bags for each encoder, in the same order. A slide is `ok` if it is so for all of them.
+    """
+    states = []
+    for slide in slides:
+        found = [_state(slide, *dirs) for dirs in zip(tiles_dirs, bags_dirs, strict=True)]
+        states.append(next((state for state in found if state.state != "ok"), found[0]))
+    return states
 
 
-def _state(slide: str, tiles_dir: Path, bags_dir: Path | None) -> SlideState:
-    if bags_dir is not None and (bags_dir / f"{slide}.h5").exists():
+def _state(slide: str, tiles_dir: Path, bags_dir: Path) -> SlideState:
+    if (bags_dir / f"{slide}.h5").exists():
         return SlideState(slide, *read_state(bags_dir / f"{slide}.h5"))
     if (tiles_dir / f"{slide}.h5").exists():
         geometry = read_tiles(tiles_dir / f"{slide}.h5").geometry
-        return SlideState(slide, geometry.state, geometry.reason)
+        if geometry.state != "ok":
+            return SlideState(slide, geometry.state, geometry.reason)
     return SlideState(slide, "not reached")
 
 

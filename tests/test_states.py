@@ -17,7 +17,7 @@ def folders(tmp_path):
         write_tiles(tiles / f"{name}.h5", make_tiles(coords, slide=name, state=state, reason=state.replace("ok", "")))
     bag_file(bags / "a.h5", "a", np.ones((1, 4)))
     bag_file(bags / "c.h5", "c", np.ones((9, 4)), state="corrupt_regions", reason="5 of 9 tiles cannot be decoded")
-    return tiles, bags
+    return [tiles], [bags]
 
 
 def test_the_bag_speaks_before_the_tiles(folders):
@@ -25,28 +25,33 @@ def test_the_bag_speaks_before_the_tiles(folders):
         SlideState("a", "ok"),
         SlideState("b", "no_tissue", "no_tissue"),
         SlideState("c", "corrupt_regions", "5 of 9 tiles cannot be decoded"),
-        SlideState("d", "ok"),
+        SlideState("d", "not reached"),
         SlideState("e", "not reached"),
     ]
 
 
-def test_without_bags_the_tiles_speak(folders):
-    assert [state.state for state in gather(["c", "b", "e"], folders[0])] == ["ok", "no_tissue", "not reached"]
+def test_a_slide_is_ok_if_it_is_so_for_all_encoders(folders, tmp_path):
+    (tiles,), (bags,) = folders
+    other = tmp_path / "other"
+    bag_file(other / "a.h5", "a", np.ones((2, 4)), state="corrupt_regions", reason="2 of 2")
+    bag_file(other / "c.h5", "c", np.ones((2, 4)))
+    states = gather(["a", "c"], [tiles, tiles], [bags, other])
+    assert [state.state for state in states] == ["corrupt_regions", "corrupt_regions"]
 
 
 def test_a_half_written_file_is_not_passed_over(folders):
-    (folders[1] / "a.h5").write_bytes((folders[1] / "a.h5").read_bytes()[:500])
+    (folders[1][0] / "a.h5").write_bytes((folders[1][0] / "a.h5").read_bytes()[:500])
     with pytest.raises(FormatError, match="cut short"):
         gather(["a"], *folders)
 
 
 def test_summary_counts_and_tells_what_to_do(folders):
     lines = summary(gather(["a", "b", "c", "d", "e"], *folders)).splitlines()
-    assert lines[0] == "5 in, 2 out, 1 corrupt_regions, 1 no_tissue, 1 not reached"
+    assert lines[0] == "5 in, 1 out, 1 corrupt_regions, 1 no_tissue, 2 not reached"
     assert lines[1] == f"  b  no_tissue: no_tissue; {ADVICE['no_tissue']}"
     assert lines[2].startswith("  c  corrupt_regions: 5 of 9 tiles cannot be decoded; copy it again")
-    assert lines[3] == f"  e  not reached; {ADVICE['not reached']}"
-    assert len(lines) == 4
+    assert lines[3] == f"  d  not reached; {ADVICE['not reached']}"
+    assert len(lines) == 5
 
 
 def test_summary_of_a_good_run():

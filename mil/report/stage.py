@@ -20,8 +20,8 @@ from mil.versions import TOOL_VERSION
 
 def run(
     dataset: str,
-    tiles_dir: Path,
-    bags_dir: Path,
+    tiles_dirs: Sequence[Path],
+    bags_dirs: Sequence[Path],
     evaluated: Sequence[Path],
     heatmaps: Sequence[Path],
     out: Path,
@@ -30,14 +30,14 @@ def run(
 
     Args:
         dataset: name or yaml of the dataset.
-        tiles_dir: folder of the tiles files, for the states.
-        bags_dir: folder of the bags, for the states.
+        tiles_dirs: a folder of tiles files for each encoder, for the states.
+        bags_dirs: a folder of bags for each encoder, for the states.
         evaluated: folders of predictions.csv and metrics.json, one for each encoder and head.
         heatmaps: folders of heatmaps in the same order.
         out: the page; pictures are linked relative to it.
     """
     settings, slides = read_dataset(dataset)
-    states = gather([slide.slide for slide in slides], tiles_dir, bags_dir)
+    states = gather([slide.slide for slide in slides], tiles_dirs, bags_dirs)
     recipes = [_recipe(folder, pictures, out) for folder, pictures in zip(evaluated, heatmaps, strict=True)]
     page = _template().render(
         title=settings.title or dataset,

@@ -39,7 +39,7 @@ def run(
         DatasetError: a slide is not `ok` and that is not allowed, or the patients cannot be divided.
     """
     _, slides = read_dataset(dataset)
-    states = gather([slide.slide for slide in slides], tiles_dir, bags_dir)
+    states = gather([slide.slide for slide in slides], [tiles_dir], [bags_dir])
     lost = [state for state in states if state.state != "ok"]
     if lost and not allow_missing:
         raise DatasetError(

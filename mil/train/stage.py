@@ -61,13 +61,14 @@ def run(
     def keep(trained: nn.Module) -> None:
         best.update({name: tensor.detach().clone() for name, tensor in trained.state_dict().items()})
 
-    size = settings.train.batch_bags
+    how = settings.train if valid else settings.train.model_copy(update={"select": "last"})
+    size = how.batch_bags
     order = torch.Generator().manual_seed(seed)
     name = recipe_path(recipe).stem
-    with progress(f"train {name} seed {seed} fold {fold}", settings.train.epochs, "epochs") as advance:
+    with progress(f"train {name} seed {seed} fold {fold}", how.epochs, "epochs") as advance:
         history = fit(
             head, lambda: batches(train, size, on, order), lambda h: _validate(h, valid, settings, on),
-            losses=settings.losses, config=settings.train, steps=-(-len(train) // size), keep=keep, advance=advance,
+            losses=settings.losses, config=how, steps=-(-len(train) // size), keep=keep, advance=advance,
         )  # fmt: skip
     identity = read_identity(bags_dir / f"{train[0].slide}.h5")
     trained = Trained(
@@ -81,7 +82,7 @@ def run(
 @torch.inference_mode()
 def _validate(head: nn.Module, valid: Sequence[LabelledBag], recipe: Recipe, device: torch.device) -> dict[str, float]:
     if not valid:
-        return {"score": 0.0}  # never better than the first epoch; recipes for that case set `select: last`
+        return {}
     found = [(head(bags), bags, labels) for bags, labels in batches(valid, 1, device)]
     labels = torch.cat([labels for _, _, labels in found])
     logits = torch.cat([out.logits for out, _, _ in found])

@@ -15,7 +15,7 @@ from mil.io.tiles import write_tiles
 from mil.report.stage import run
 from mil.report.text import interval, mean_sd, value
 from mil.states import ADVICE
-from tests.synthetic import make_tiles
+from tests.synthetic import bag_file, make_tiles
 
 EVIL = "<script>alert('µ')</script>"
 SLIDES = {  # slide: label, split, state
@@ -45,6 +45,8 @@ def study(tmp_path) -> Path:
             reason = "" if state == "ok" else f"nothing {EVIL} found"
             tiles = make_tiles(np.zeros((0, 2)), slide=name, state=state, reason=reason)
             write_tiles(tmp_path / "tile" / f"{name}.h5", tiles)
+        if state == "ok":
+            bag_file(tmp_path / "features" / f"{name}.h5", name, np.ones((1, 4)))
     for recipe, values in PROBABILITY.items():
         metric = {"value": 0.75, "ci95": [0.5, 1.0]}
         test = {"auroc_macro": metric, "f1_macro": metric, "accuracy": {"value": 0.5, "ci95": None}}
@@ -71,7 +73,7 @@ def study(tmp_path) -> Path:
 
 def report(study: Path, recipes=("abmil", "acmil")) -> str:
     run(
-        str(study / "d.yaml"), study / "tile", study / "features", [study / "evaluate" / name for name in recipes],
+        str(study / "d.yaml"), [study / "tile"], [study / "features"], [study / "evaluate" / name for name in recipes],
         [study / "heatmap" / name for name in recipes], study / "report" / "report.html",
     )  # fmt: skip
     return (study / "report" / "report.html").read_text(encoding="utf-8")

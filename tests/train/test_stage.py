@@ -164,3 +164,9 @@ def test_a_pickle_is_never_opened(study):
 def test_select_last_keeps_the_last_epoch(study):
     (study / "last.yaml").write_text("name: abmil\nlosses: {cross_entropy: 1}\ntrain: {epochs: 3, select: last}\n")
     assert fit(study, recipe="last.yaml").epoch == 3
+
+
+def test_without_validation_slides_the_last_epoch_is_kept(study):
+    rows = [row for row in read_csv(study / "folds.csv") if row["split"] != "val"]
+    write_csv(study / "folds.csv", rows)
+    assert fit(study).epoch == 12

@@ -200,8 +200,10 @@ def heatmaps(wildcards):
     ]
 
 
-SUMMARY = (
-    f"mil summary --dataset {CONFIG.dataset}"
-    f" --tiles results/{CONFIG.dataset}/tile/{tiling(CONFIG.encoder[0])}"
-    f" --bags results/{CONFIG.dataset}/features/{tiling(CONFIG.encoder[0])}/{CONFIG.encoder[0]}"
+# Where the states of all slides are, as flags: one pair of folders for each encoder.
+STATES = " ".join(
+    f"--tiles results/{CONFIG.dataset}/tile/{tiling(encoder)}"
+    f" --bags results/{CONFIG.dataset}/features/{tiling(encoder)}/{encoder}"
+    for encoder in CONFIG.encoder
 )
+SUMMARY = f"mil summary --dataset {CONFIG.dataset} {STATES}"

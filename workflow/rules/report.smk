@@ -13,8 +13,7 @@ rule report:
         mem_mb=2000,
         runtime="10m",
     params:
-        tiles=f"results/{{dataset}}/tile/{tiling(CONFIG.encoder[0])}",
-        bags=f"results/{{dataset}}/features/{tiling(CONFIG.encoder[0])}/{CONFIG.encoder[0]}",
+        states=STATES,
         evaluated=of_each_head(
             "--evaluated results/{dataset}/evaluate/{tiling}/{encoder}/{head}"
         ),
@@ -23,5 +22,5 @@ rule report:
         ),
         version=STAGE_VERSION["report"],
     shell:
-        "mil report --dataset {wildcards.dataset} --tiles {params.tiles:q} --bags {params.bags:q}"
+        "mil report --dataset {wildcards.dataset} {params.states}"
         " {params.evaluated} {params.heatmaps} --out {output:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,33 @@
+"""The configuration, checked whole at the door: every section, encoder, recipe and dataset as a frozen model."""
+
+from mil.config.base import NAME, Section, checked, config_path, read_yaml
+from mil.config.datasets import DatasetConfig, dataset_path, load_dataset
+from mil.config.encoders import EncoderConfig, load_encoder, load_encoders, tiling_name
+from mil.config.recipes import LossWeight, Recipe, TrainConfig, load_recipe, recipe_path
+from mil.config.run import Config, FeaturesConfig, HeatmapConfig, SplitConfig, TileConfig, load_config
+
+__all__ = [
+    "NAME",
+    "Config",
+    "DatasetConfig",
+    "EncoderConfig",
+    "FeaturesConfig",
+    "HeatmapConfig",
+    "LossWeight",
+    "Recipe",
+    "Section",
+    "SplitConfig",
+    "TileConfig",
+    "TrainConfig",
+    "checked",
+    "config_path",
+    "dataset_path",
+    "load_config",
+    "load_dataset",
+    "load_encoder",
+    "load_encoders",
+    "load_recipe",
+    "read_yaml",
+    "recipe_path",
+    "tiling_name",
+]

@@ -1,0 +1,65 @@
+"""What all sections of the configuration share: the base model, the check, and where files are."""
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mil.errors import ConfigError, unknown_name
+
+# Names become folder names: letters, digits, dots, dashes and underscores, never a path.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def checked(model: type[Model], raw: Any, where: str) -> Model:
+    """Check a mapping read from a file; name every fault at once, each with its dotted path.
+
+    Raises:
+        ConfigError: one line with all faults.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        faults = "; ".join(_fault(fault, model) for fault in error.errors())
+        raise ConfigError(f"{where}: {faults}") from None
+
+
+def _fault(fault: Any, model: type[BaseModel]) -> str:
+    path = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        section = model
+        for part in fault["loc"][:-1]:
+            section = section.model_fields[part].annotation  # type: ignore[assignment]
+        return unknown_name("key", path, section.model_fields)
+    return f"{path}: {fault['msg'].removeprefix('Value error, ')}, not {fault['input']!r}"
+
+
+def read_yaml(path: Path) -> Any:
+    """Read one YAML file.
+
+    Raises:
+        ConfigError: it is missing or is not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+
+
+def config_path(relative: str) -> Path:
+    """Where a file of `configs/` is: under the working directory, else where this package came from."""
+    here = Path("configs") / relative
+    return here if here.exists() else Path(__file__).resolve().parents[2] / here

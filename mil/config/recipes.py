@@ -1,0 +1,64 @@
+"""Recipes: the files of configs/heads."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from mil.config.base import Name, Section, checked, config_path, read_yaml
+from mil.errors import ConfigError, unknown_name
+
+
+class LossWeight(Section):
+    """Weight of a loss term, constant or annealed along half a cosine."""
+
+    start: float = Field(ge=0, description="weight at the first step")
+    end: float | None = Field(None, ge=0, description="weight at the last step; empty: constant")
+
+
+def _weight(value: Any) -> Any:
+    return {"start": value} if isinstance(value, int | float) else value
+
+
+class TrainConfig(Section):
+    """How a head is trained."""
+
+    epochs: int = Field(50, gt=0)
+    batch_bags: int = Field(1, gt=0, description="bags per step, laid end to end")
+    lr: float = Field(1e-4, gt=0, description="at the start; a cosine to min_lr follows, step by step")
+    min_lr: float = Field(0.0, ge=0)
+    warmup_epochs: float = Field(0.0, ge=0)
+    weight_decay: float = Field(1e-5, ge=0)
+    select: Literal["loss", "f1_auc", "last"] = Field(
+        "loss",
+        description="which epoch is kept: least validation loss, largest macro-F1 + AUROC, or the last",
+    )
+
+
+class Recipe(Section):
+    """One file of configs/heads: a head, its options, the weights of its losses, and how it is trained."""
+
+    name: Name = Field(description="a file of mil/heads")
+    options: dict[str, Any] = Field({}, description="what the head's `Config` allows")
+    losses: dict[str, Annotated[LossWeight, BeforeValidator(_weight)]] = Field(min_length=1)
+    train: TrainConfig = Field(TrainConfig(), description="how it is trained")
+    source: str = Field("", description="where the settings are from")
+
+
+def recipe_path(name: str) -> Path:
+    """The file of a recipe, given its name or its path.
+
+    Raises:
+        ConfigError: there is none; the names that exist are listed.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else config_path(f"heads/{name}.yaml")
+    if not path.exists():
+        known = {file.stem for file in config_path("heads").glob("*.yaml")}
+        raise ConfigError(unknown_name("head recipe", name, known))
+    return path
+
+
+def load_recipe(name: str) -> Recipe:
+    """One recipe of configs/heads, by name or by path."""
+    path = recipe_path(name)
+    return checked(Recipe, read_yaml(path), str(path))
