@@ -68,7 +68,8 @@ def with_intervals(
     """Metrics with 95 % percentile intervals; whole patients are drawn with replacement.
 
     Returns:
-        For each metric `value` and `ci95` (low, high; None where it cannot be had), and `n` slides and patients.
+        For each metric `value` and `ci95` (low, high; None where it cannot be had, as with a single patient), and
+        `n_slides` and `n_patients`.
     """
     values = classification(labels, probabilities)
     names, member = np.unique(np.asarray(patients), return_inverse=True)
@@ -81,7 +82,7 @@ def with_intervals(
             if value is not None:
                 drawn[name].append(value)
     metrics: dict[str, Any] = {
-        name: {"value": value, "ci95": _interval(drawn[name]) if value is not None else None}
+        name: {"value": value, "ci95": _interval(drawn[name]) if value is not None and len(names) > 1 else None}
         for name, value in values.items()
     }
     return {**metrics, "n_slides": len(labels), "n_patients": len(names)}

@@ -63,3 +63,8 @@ def test_a_single_class_has_no_auroc_and_does_not_crash():
     found = with_intervals(np.array([1, 1]), np.array([[0.2, 0.8], [0.6, 0.4]]), ["a", "b"], resamples=20)
     assert found["auroc_macro"] == {"value": None, "ci95": None}
     assert found["accuracy"]["value"] == 0.5
+
+
+def test_a_single_patient_has_no_interval():
+    found = with_intervals(np.array([0, 1]), np.array([[0.8, 0.2], [0.4, 0.6]]), ["a", "a"], resamples=20)
+    assert found["accuracy"] == {"value": 1.0, "ci95": None}

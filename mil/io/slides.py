@@ -52,9 +52,7 @@ class SlideReader:
         try:
             return openslide.OpenSlide(self.path)
         except openslide.OpenSlideUnsupportedFormatError:
-            raise UnreadableSlideError(
-                self.path, "not a slide that OpenSlide reads, or cut short; is the file complete?"
-            ) from None
+            raise UnreadableSlideError(self.path, "not a slide that OpenSlide reads, or cut short") from None
         except (openslide.OpenSlideError, OSError) as error:
             raise UnreadableSlideError(self.path, f"OpenSlide cannot open it: {error}") from None
 

@@ -121,4 +121,4 @@ def _why_empty(geometry: TileGeometry) -> str:
             f"the slide ({geometry.width_level0_px} x {geometry.height_level0_px} px) is smaller than one tile "
             f"({geometry.side_level0_px:.0f} px)"
         )
-    return f"no tile with enough tissue ({geometry.tissue_mm2:.3f} mm² of tissue found); see the overview picture"
+    return f"no tile with enough tissue ({geometry.tissue_mm2:.3f} mm² of tissue found)"
