@@ -127,3 +127,12 @@ def test_the_workflow_has_no_lint(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Congratulations" in done.stdout + done.stderr
+
+
+def test_ids_with_spaces_brackets_and_umlauts_go_through(study):
+    study.write_table({"S 12 (HE) $HOME;x": "normal", "Größe-3.1": "tumour", "c": "tumour"})
+    done = study.snakemake("--config", "dataset=toy", "head=abmil")
+    assert done.returncode == 0, done.stdout + done.stderr
+    drawn = study.folder / "results/toy/heatmap/224px_0.5mpp/efficientnet_lite0/abmil"
+    assert {path.stem for path in drawn.glob("*.png")} == {"S 12 (HE) $HOME;x", "Größe-3.1", "c"}
+    assert study.planned("head=abmil") == {}
