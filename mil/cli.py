@@ -61,9 +61,9 @@ def tile(
     encoder: Annotated[
         str, typer.Option(help="Take tile size and resolution from this encoder.")
     ] = "efficientnet_lite0",
-    size_px: Annotated[int | None, typer.Option(help="Side of a tile, pixels.")] = None,
-    target_mpp: Annotated[float | None, typer.Option(help="Resolution of a tile, µm per pixel.")] = None,
-    mpp: Annotated[float | None, typer.Option(help="Resolution of level 0, over what the slide says.")] = None,
+    size_px: Annotated[int | None, typer.Option(min=1, help="Side of a tile, pixels.")] = None,
+    target_mpp: Annotated[float | None, typer.Option(min=0.001, help="Resolution of a tile, µm per pixel.")] = None,
+    mpp: Annotated[float | None, typer.Option(min=0.001, help="Resolution of level 0, over the slide's own.")] = None,
     min_tissue: Annotated[float, typer.Option(help="Least share of a tile that is tissue.")] = 0.25,
     min_area_mm2: Annotated[float, typer.Option(help="Smaller pieces of tissue are dropped.")] = 0.02,
     max_upsample: Annotated[float, typer.Option(help="Coarser slides than this are refused.")] = 2.0,
@@ -174,11 +174,12 @@ def report(
     dataset: Dataset, tiles: TilesDirs, bags: BagsDirs, out: Out,
     evaluated: Annotated[list[Path], typer.Option(help="Folder of predictions.csv and metrics.json; repeat.")],
     heatmaps: Annotated[list[Path], typer.Option(help="Its folder of heatmaps; repeat in the same order.")],
+    drawn: Annotated[Literal["all", "test"], typer.Option(help="Which slides' heatmaps to show.")] = "all",
 ) -> None:  # fmt: skip
     """Put everything on one page."""
     from mil.report.stage import run
 
-    run(dataset, tiles, bags, evaluated, heatmaps, out)
+    run(dataset, tiles, bags, evaluated, heatmaps, out, drawn)
     typer.echo(f"report {out}")
 
 

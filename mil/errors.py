@@ -59,4 +59,4 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"no {what} named {name!r}; {hint}there are: {', '.join(names) or 'none'}"
+    return f"no {what} named {name!r}" + (f"; {hint}there are: {', '.join(names)}" if names else "")

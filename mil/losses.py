@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from mil.bags import log_attention, per_bag
-from mil.errors import ConfigError, unknown_name
 from mil.types import Bags, HeadOutput
 
 Term = Callable[[HeadOutput, Bags, Tensor], Tensor]
@@ -57,17 +56,6 @@ def attention_entropy(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"])
 TERMS: dict[str, Term] = {
     term.__name__: term for term in (cross_entropy, branch_cross_entropy, branch_diversity, attention_entropy)
 }
-
-
-def check_terms(names: Mapping[str, object]) -> None:
-    """Refuse a recipe that weighs a term that does not exist.
-
-    Raises:
-        ConfigError: the names that exist are listed.
-    """
-    for name in names:
-        if name not in TERMS:
-            raise ConfigError(unknown_name("loss term", name, TERMS))
 
 
 def total_loss(

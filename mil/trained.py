@@ -17,7 +17,7 @@ from mil.config import Recipe, checked
 from mil.errors import FormatError
 from mil.heads import build_head
 from mil.io.atomic import atomic_path, write_json
-from mil.io.bags import Bag
+from mil.io.bags import Bag, read_identity
 from mil.versions import TOOL_VERSION
 
 FORMAT, VERSION = "mil.head", 1
@@ -78,6 +78,21 @@ def load_trained(folder: Path) -> tuple[nn.Module, Trained]:
         reason = str(error).splitlines()[0]
         raise FormatError(f"{folder / 'head.safetensors'}: does not fit recipe.json: {reason}") from None
     return head.eval(), trained
+
+
+def check_fits(trained: Trained, bag: Path) -> None:
+    """Refuse a bag of another encoder, other weights or another tiling than a head was trained on.
+
+    Raises:
+        FormatError: what differs.
+    """
+    for key, value in read_identity(bag).items():
+        wanted = getattr(trained, key)
+        if value != wanted:
+            raise FormatError(
+                f"{bag}: {key} is {value}, but {trained.recipe_name} was trained on {wanted}; "
+                f"extract features with {trained.encoder} for it"
+            )
 
 
 @torch.inference_mode()

@@ -3,10 +3,11 @@
 from mil.config.base import NAME, Section, checked, config_path, read_yaml
 from mil.config.datasets import DatasetConfig, dataset_path, load_dataset
 from mil.config.encoders import EncoderConfig, load_encoder, load_encoders, tiling_name
-from mil.config.recipes import LossWeight, Recipe, TrainConfig, load_recipe, recipe_path
+from mil.config.recipes import LOSS_TERMS, LossWeight, Recipe, TrainConfig, head_names, load_recipe, recipe_path
 from mil.config.run import Config, FeaturesConfig, HeatmapConfig, SplitConfig, TileConfig, load_config
 
 __all__ = [
+    "LOSS_TERMS",
     "NAME",
     "Config",
     "DatasetConfig",
@@ -22,6 +23,7 @@ __all__ = [
     "checked",
     "config_path",
     "dataset_path",
+    "head_names",
     "load_config",
     "load_dataset",
     "load_encoder",

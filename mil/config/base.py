@@ -1,5 +1,6 @@
 """What all sections of the configuration share: the base model, the check, and where files are."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -38,11 +39,18 @@ def checked(model: type[Model], raw: Any, where: str) -> Model:
 def _fault(fault: Any, model: type[BaseModel]) -> str:
     path = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        section = model
-        for part in fault["loc"][:-1]:
-            section = section.model_fields[part].annotation  # type: ignore[assignment]
-        return unknown_name("key", path, section.model_fields)
+        return unknown_name("key", path, _keys(model, fault["loc"][:-1]))
     return f"{path}: {fault['msg'].removeprefix('Value error, ')}, not {fault['input']!r}"
+
+
+def _keys(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
+    """The keys that exist where a wrong one stands; none where that is inside a mapping."""
+    for part in path:
+        inner = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)
 
 
 def read_yaml(path: Path) -> Any:

@@ -38,6 +38,8 @@ def load_encoders(path: Path | None = None) -> dict[str, EncoderConfig]:
     """All entries of an encoders file, by name."""
     path = path or config_path("encoders.yaml")
     raw = read_yaml(path)
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: no encoders; it needs entries such as `resnet18: {{timm: ..., dim: 512, ...}}`")
     return {name: checked(EncoderConfig, entry, f"{path}: {name}") for name, entry in raw.items()}
 
 

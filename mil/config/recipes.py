@@ -8,6 +8,9 @@ from pydantic import BeforeValidator, Field
 from mil.config.base import Name, Section, checked, config_path, read_yaml
 from mil.errors import ConfigError, unknown_name
 
+# The functions of mil/losses.py, named here so that a recipe is checked before anything runs; a test compares them.
+LOSS_TERMS = ("cross_entropy", "branch_cross_entropy", "branch_diversity", "attention_entropy")
+
 
 class LossWeight(Section):
     """Weight of a loss term, constant or annealed along half a cosine."""
@@ -45,6 +48,11 @@ class Recipe(Section):
     source: str = Field("", description="where the settings are from")
 
 
+def head_names() -> list[str]:
+    """Names a recipe may use: the files of mil/heads. Known without importing them, which would import torch."""
+    return sorted(path.stem for path in (Path(__file__).parents[1] / "heads").glob("[a-z]*.py"))
+
+
 def recipe_path(name: str) -> Path:
     """The file of a recipe, given its name or its path.
 
@@ -61,4 +69,10 @@ def recipe_path(name: str) -> Path:
 def load_recipe(name: str) -> Recipe:
     """One recipe of configs/heads, by name or by path."""
     path = recipe_path(name)
-    return checked(Recipe, read_yaml(path), str(path))
+    recipe = checked(Recipe, read_yaml(path), str(path))
+    if recipe.name not in head_names():
+        raise ConfigError(f"{path}: {unknown_name('head', recipe.name, head_names())}")
+    for term in recipe.losses:
+        if term not in LOSS_TERMS:
+            raise ConfigError(f"{path}: {unknown_name('loss term', term, LOSS_TERMS)}")
+    return recipe

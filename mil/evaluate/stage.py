@@ -15,7 +15,7 @@ from mil.io.bags import read_bag
 from mil.io.tables import locate_annotation, read_csv, read_dataset, write_csv
 from mil.metrics import classification, with_intervals
 from mil.progress import progress
-from mil.trained import Trained, apply, load_trained
+from mil.trained import Trained, apply, check_fits, load_trained
 
 Row = dict[str, Any]
 
@@ -65,6 +65,7 @@ def run(
                     raise DatasetError(
                         f"{folds}: has no fold {trained.fold}, which {trained.recipe_name} was trained on"
                     )
+                check_fits(trained, bags_dir / f"{slide}.h5")
                 weights, probabilities = apply(head, bag)
                 rows.append(_row(mine, trained, probabilities))
                 if share is not None:

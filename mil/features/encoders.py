@@ -63,13 +63,7 @@ def build_encoder(name: str, entry: EncoderConfig, *, tile_px: int, device: torc
         ) from None
     if entry.weights not in ("timm", "random"):
         load_weights(model, weights_path(name, entry.weights), order=entry.keys == "order")
-    if model.num_features != entry.dim:
-        raise ConfigError(
-            f"encoder {name}: dim is {entry.dim} in configs/encoders.yaml, the model has {model.num_features}"
-        )
-    fixed = getattr(model, "pretrained_cfg", {}).get("fixed_input_size") and not entry.args.get("dynamic_img_size")
-    if fixed and tile_px != entry.tile_px:
-        raise ConfigError(f"encoder {name}: takes tiles of {entry.tile_px} px only, these have {tile_px}; tile again")
+    _check_width(name, model, entry.dim, tile_px)
     known = resolve_data_config({}, model=model)
     mean, std = entry.mean or known["mean"], entry.std or known["std"]
     bf16 = precision == "bf16" or (precision == "auto" and fast_bf16(device))
@@ -82,6 +76,17 @@ def build_encoder(name: str, entry: EncoderConfig, *, tile_px: int, device: torc
         "precision": "bf16" if bf16 else "fp32",
     }
     return Encoder(name, model, tuple(mean), tuple(std), device, bf16, identity)
+
+
+@torch.inference_mode()
+def _check_width(name: str, model: nn.Module, dim: int, tile_px: int) -> None:
+    """Ask the model itself: some pool to another width than timm says, some take one size of tile only."""
+    try:
+        width = model.eval()(torch.zeros(1, 3, tile_px, tile_px)).shape
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"encoder {name}: cannot take tiles of {tile_px} px: {_first_line(error)}") from None
+    if tuple(width) != (1, dim):
+        raise ConfigError(f"encoder {name}: dim is {dim} in configs/encoders.yaml, the model gives {list(width)[1:]}")
 
 
 def weights_path(name: str, weights: str) -> Path:

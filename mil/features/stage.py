@@ -6,7 +6,9 @@ from time import perf_counter
 import numpy as np
 import torch
 
+from mil.bags import choose_device
 from mil.config import EncoderConfig, FeaturesConfig
+from mil.errors import FormatError
 from mil.features.encoders import build_encoder
 from mil.features.extract import extract
 from mil.io.bags import write_bag
@@ -59,16 +61,23 @@ def run(
         )
         return f"features {geometry.slide}: {geometry.state}, no tiles"
     torch.set_num_threads(threads)
-    chosen = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
-    built = build_encoder(encoder, entry, tile_px=geometry.tile_px, device=chosen, precision=config.precision)
+    built = build_encoder(
+        encoder, entry, tile_px=geometry.tile_px, device=choose_device(device), precision=config.precision
+    )
     began = perf_counter()
     with progress(f"features {geometry.slide}", len(tiles.coords), "tiles") as advance:
         features, valid = extract(
             slide, tiles.coords, built, dim=entry.dim, side_level0_px=geometry.side_level0_px, tile_px=geometry.tile_px,
             batch_size=config.batch_size, workers=threads, advance=advance,
         )  # fmt: skip
+    features = features.astype(config.dtype)
+    if not np.isfinite(features).all():
+        raise FormatError(
+            f"{slide}: {encoder} gives features that are not finite in {config.dtype} (encoder in "
+            f"{built.identity['precision']}); set features.dtype=float32 or features.precision=fp32"
+        )
     bad = int((~valid).sum())
-    state = "corrupt_regions" if bad > config.max_corrupt * len(valid) else "ok"
+    state = "corrupt_regions" if bad > config.max_corrupt * len(valid) or bad == len(valid) else "ok"
     reason = f"{bad} of {len(valid)} tiles cannot be decoded" if bad else ""
     _write(out, tiles, features, valid, state, reason, built.identity, config)
     rate = len(valid) / (perf_counter() - began)

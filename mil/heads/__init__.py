@@ -1,18 +1,12 @@
 """MIL heads, one file each, found by file name: bags in, one `HeadOutput` out."""
 
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from mil.config import checked
+from mil.config import checked, head_names
 from mil.errors import ConfigError, unknown_name
-
-
-def head_names() -> list[str]:
-    """Names a recipe may use: the files of this folder."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
 
 
 def build_head(name: str, options: dict[str, Any], *, dim: int, classes: int) -> nn.Module:

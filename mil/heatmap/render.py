@@ -106,7 +106,7 @@ def draw(
     colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, top), COLOURS)
     bar = figure.add_axes(((2 * wide + 0.4) / width, 0.15, 0.15 / width, 0.6))
     figure.colorbar(colours, cax=bar, label=label, alpha=OPACITY)
-    figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=10, va="top")
+    figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=10, va="top", parse_math=False)
     figure.savefig(path, format="png")
 
 

@@ -16,7 +16,7 @@ from mil.io.atomic import atomic_path
 from mil.io.bags import Bag, read_bag
 from mil.io.tables import read_csv, write_csv
 from mil.io.tiles import read_tiles
-from mil.trained import Trained, apply, load_trained
+from mil.trained import Trained, apply, check_fits, load_trained
 
 COLUMNS = ("x", "y", "attention", "percentile", "relative")
 
@@ -47,14 +47,14 @@ def run(
     if bag.state != "ok":
         _draw_state(out, tiles_path.with_suffix(".jpg"), bag)
         return f"{bag.slide}: {bag.state}, nothing to draw"
-    chosen, seen = _choose(heads, bag, folds)
+    chosen, seen = _choose(heads, bag_path, bag, folds)
     applied = [apply(head, bag) for head, _ in chosen]
     weights, probabilities = (np.mean(values, axis=0) for values in zip(*applied, strict=True))
     trained = chosen[0][1]
     values = scaled(weights, scale)
     geometry = tiles.geometry
     origin = geometry.origin_x_level0_px, geometry.origin_y_level0_px
-    overview = Image.open(tiles_path.with_suffix(".jpg")).convert("RGB")
+    overview = _overview(tiles_path.with_suffix(".jpg"))
     corners = (bag.coords[bag.valid] - origin) / geometry.overview_scale
     side = bag.side_level0_px / geometry.overview_scale
     coloured = overlay(overview, corners, side, values, 100.0 if scale == "percentile" else RELATIVE_TOP)
@@ -72,21 +72,26 @@ def run(
     return title
 
 
-def _choose(heads: Sequence[Path], bag: Bag, folds: Path | None) -> tuple[list[tuple[Any, Trained]], bool]:
+def _choose(
+    heads: Sequence[Path], bag_path: Path, bag: Bag, folds: Path | None
+) -> tuple[list[tuple[Any, Trained]], bool]:
     loaded = [load_trained(folder) for folder in heads]
     if not loaded:
         raise DatasetError("no head given; name at least one folder of a trained head")
-    for folder, (_, trained) in zip(heads, loaded, strict=True):
-        if (trained.encoder, trained.dim) != (bag.encoder, bag.features.shape[1]):
-            raise FormatError(
-                f"{folder}: was trained on features of {trained.encoder} ({trained.dim} wide), the bag of {bag.slide} "
-                f"holds {bag.encoder} ({bag.features.shape[1]} wide); extract features with {trained.encoder}"
-            )
+    for _, trained in loaded:
+        check_fits(trained, bag_path)
     if folds is None:
         return loaded, False
     split = {int(row["fold"]): row["split"] for row in read_csv(folds) if row["slide"] == bag.slide}
     unseen = [pair for pair in loaded if split.get(pair[1].fold) not in ("train", "val")]
     return unseen or loaded, not unseen
+
+
+def _overview(picture: Path) -> Image.Image:
+    try:
+        return Image.open(picture).convert("RGB")
+    except OSError as error:
+        raise FormatError(f"{picture}: no overview picture ({error}); tile the slide again") from None
 
 
 def _regions(annotation: Path | None) -> MultiPolygon:
@@ -95,7 +100,7 @@ def _regions(annotation: Path | None) -> MultiPolygon:
 
 def _draw_state(out: Path, picture: Path, bag: Bag) -> None:
     """A slide without attention still has its picture: what was seen of it, and why there is no more."""
-    overview = Image.open(picture).convert("RGB")
+    overview = _overview(picture)
     with atomic_path(out) as scratch:
         draw(scratch, overview, overview, title=f"{bag.slide}   {bag.state}: {bag.reason}", scale="percentile",
              um_per_px=0.0, tissue=[], annotated=[])  # fmt: skip

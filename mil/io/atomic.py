@@ -19,7 +19,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     for the same target are removed first; the workflow never runs two jobs for one file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f".partial-*-{escape(target.name)}"):
+    for left in target.parent.glob(f".partial-{'[0-9a-f]' * 32}-{escape(target.name)}"):
         left.unlink(missing_ok=True)
     scratch = target.with_name(f".partial-{uuid4().hex}-{target.name}")
     try:

@@ -1,5 +1,6 @@
 """The bag file: features of all tiles of one slide by one encoder, in row-major grid order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mil.config import tiling_name
+from mil.errors import FormatError
 from mil.io.h5 import reading, writing
 from mil.io.tiles import Tiles
 
@@ -114,12 +116,32 @@ def read_state(path: Path) -> tuple[str, str]:
 def read_identity(path: Path) -> dict[str, str]:
     """What a head must know of the bags it was trained on: `encoder`, `weights_sha256`, `tiling`."""
     with reading(path, FORMAT, VERSION) as file:
+        if "weights_sha256" not in file.attrs:
+            raise FormatError(f"{path}: holds no features, its state is {file.attrs['state']}")
         tiling = tiling_name(int(file["coords"].attrs["patch_size"]), float(file.attrs["target_mpp"]))
         return {
             "encoder": file.attrs["encoder"],
             "weights_sha256": file.attrs["weights_sha256"],
             "tiling": tiling,
         }
+
+
+def common_identity(paths: Sequence[Path]) -> dict[str, str]:
+    """The identity that all bags share.
+
+    Raises:
+        FormatError: two bags differ in encoder, weights or tiling.
+    """
+    identity = read_identity(paths[0])
+    for path in paths[1:]:
+        other = read_identity(path)
+        for key, value in identity.items():
+            if other[key] != value:
+                raise FormatError(
+                    f"{path}: {key} is {other[key]}, but {value} in {paths[0].name}; delete the bags of one of them "
+                    "and run `features` again"
+                )
+    return identity
 
 
 def _magnification(mpp: float) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from mil.config import DatasetConfig, dataset_path, load_dataset
-from mil.errors import DatasetError, unknown_name
+from mil.errors import DatasetError, FormatError, unknown_name
 from mil.io.atomic import atomic_path
 
 SPLITS = ("train", "val", "test")
@@ -150,6 +150,11 @@ def _check_unique(rows: Sequence[tuple[int, Slide]], path: Path) -> None:
             raise DatasetError(
                 f"{path}: slide {slide.slide!r} stands on line {first} and on line {line}; ids must differ"
             )
+    paths: dict[str, str] = {}
+    for _, slide in rows:
+        other = paths.setdefault(slide.path or f"id {slide.slide}", slide.slide)
+        if other != slide.slide:
+            raise DatasetError(f"{path}: slides {other} and {slide.slide} have the same path {slide.path}; keep one")
     splits: dict[str, tuple[str, str]] = {}
     for _, slide in rows:
         split, other = splits.setdefault(slide.patient, (slide.split, slide.slide))
@@ -192,5 +197,8 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequenc
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Read a CSV file of ours, all values as strings."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read: {error.strerror}") from None

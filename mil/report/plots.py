@@ -19,8 +19,13 @@ def roc_svg(scores: Scores, positive: str) -> str:
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1, linestyle=":")
     for name, (labels, values) in scores.items():
         x, y = _roc(np.asarray(labels), np.asarray(values))
-        axes.plot(x, y, label=name, linewidth=1.6, alpha=0.85)
-    axes.set(xlabel="1 - specificity", ylabel="sensitivity", title=f"test slides, {positive}", aspect="equal")
+        axes.plot(x, y, label=name.replace("$", r"\$"), linewidth=1.6, alpha=0.85)
+    axes.set(
+        xlabel="1 - specificity",
+        ylabel="sensitivity",
+        aspect="equal",
+    )
+    axes.set_title(f"test slides, {positive}", parse_math=False)
     axes.legend(fontsize=8, loc="lower right")
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})

@@ -4,12 +4,12 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 
 from mil.config import DatasetConfig
-from mil.errors import FormatError
+from mil.errors import ConfigError, FormatError
 from mil.io.atomic import write_text
 from mil.io.tables import Slide, read_csv, read_dataset
 from mil.report.plots import roc_svg
@@ -25,6 +25,7 @@ def run(
     evaluated: Sequence[Path],
     heatmaps: Sequence[Path],
     out: Path,
+    drawn: Literal["all", "test"] = "all",
 ) -> None:
     """Write the report.
 
@@ -35,10 +36,14 @@ def run(
         evaluated: folders of predictions.csv and metrics.json, one for each encoder and head.
         heatmaps: folders of heatmaps in the same order.
         out: the page; pictures are linked relative to it.
+        drawn: `test`: show only heatmaps of slides the table calls test; others may be of earlier heads.
     """
+    if len(evaluated) != len(heatmaps):
+        raise ConfigError(f"{len(evaluated)} folders of metrics, but {len(heatmaps)} of heatmaps; give one for each")
     settings, slides = read_dataset(dataset)
     states = gather([slide.slide for slide in slides], tiles_dirs, bags_dirs)
-    recipes = [_recipe(folder, pictures, out) for folder, pictures in zip(evaluated, heatmaps, strict=True)]
+    shown = {slide.slide for slide in slides if drawn == "all" or slide.split == "test"}
+    recipes = [_recipe(folder, pictures, out, shown) for folder, pictures in zip(evaluated, heatmaps, strict=True)]
     page = _template().render(
         title=settings.title or dataset,
         notes=settings.notes,
@@ -64,7 +69,7 @@ def _template() -> jinja2.Template:
     return environment.get_template("page.html.j2")
 
 
-def _recipe(folder: Path, pictures: Path, out: Path) -> dict[str, Any]:
+def _recipe(folder: Path, pictures: Path, out: Path, shown: set[str]) -> dict[str, Any]:
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         rows = read_csv(folder / "predictions.csv")
@@ -74,7 +79,11 @@ def _recipe(folder: Path, pictures: Path, out: Path) -> dict[str, Any]:
         "name": f"{metrics['recipe']} · {metrics['encoder']}",
         "metrics": metrics,
         "rows": rows,
-        "pictures": {p.stem: Path(os.path.relpath(p, out.parent)).as_posix() for p in sorted(pictures.glob("*.png"))},
+        "pictures": {
+            p.stem: Path(os.path.relpath(p, out.parent)).as_posix()
+            for p in sorted(pictures.glob("*.png"))
+            if p.stem in shown
+        },
     }
 
 

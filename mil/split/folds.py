@@ -14,16 +14,16 @@ def make_folds(
 ) -> list[list[str]]:
     """Say for each fold which split every slide is in.
 
-    A test split named by the table is kept in every fold; with several folds the other patients take turns in
-    validation. Without one, several folds take turns in test (cross-validation), and a single fold holds out
-    `test_share` of the patients. A validation split named by the table is kept when there is one fold. Labels are
-    kept in proportion as far as whole patients allow.
+    One fold: what the table names is kept; without a test split `test_share` of the patients it does not name are
+    held out, and without a validation split `val_share` of the others. Several folds: a test split of the table is kept
+    in each, and the other patients take turns in validation; without one they take turns in test (cross-validation).
+    Labels are kept in proportion as far as whole patients allow.
 
     Args:
-        slides: the usable slides.
+        slides: all slides of the table.
         folds: how many.
-        val_share: share of the patients that are not test used for validation, where nothing else says.
-        test_share: share of the patients held out, where nothing else says.
+        val_share: share of the patients that are not test used for validation.
+        test_share: share of the patients held out.
         seed: of the random division.
 
     Returns:
@@ -32,43 +32,60 @@ def make_folds(
     Raises:
         DatasetError: there are fewer patients of a class than parts to divide them into.
     """
-    everyone = list(range(len(slides)))
-    test = [i for i in everyone if slides[i].split == "test"]
-    rest = [i for i in everyone if slides[i].split != "test"]
+    named = {split: [i for i, slide in enumerate(slides) if slide.split == split] for split in ("test", "val", "")}
     if folds == 1:
-        if not test:
-            test = _parts(slides, rest, round(1 / test_share), seed)[0]
-            rest = [i for i in rest if i not in test]
-        val = [i for i in rest if slides[i].split == "val"]
-        return [_names(slides, test, val or _parts(slides, rest, round(1 / val_share), seed + 1)[0])]
-    parts = _parts(slides, rest, folds, seed)
-    if test:
-        return [_names(slides, test, part) for part in parts]
-    result = []
-    for part in parts:
-        others = [i for i in rest if i not in part]
-        result.append(_names(slides, part, _parts(slides, others, round(1 / val_share), seed + 1)[0]))
-    return result
+        test = named["test"] or (_portion(slides, named[""], test_share, seed) if named[""] else [])
+        rest = _without(slides, test)
+        return [_names(slides, test, named["val"] or _portion(slides, rest, val_share, seed + 1))]
+    parts = _parts(slides, _without(slides, named["test"]), folds, seed)
+    if named["test"]:
+        return [_names(slides, named["test"], part) for part in parts]
+    return [_names(slides, part, _portion(slides, _without(slides, part), val_share, seed + 1)) for part in parts]
+
+
+def _without(slides: Sequence[Slide], left_out: list[int]) -> list[int]:
+    gone = set(left_out)
+    return [i for i in range(len(slides)) if i not in gone]
+
+
+def _portion(slides: Sequence[Slide], members: list[int], share: float, seed: int) -> list[int]:
+    """`share` of the patients of each label, at least one and never all of them."""
+    _require(slides, members, 2)
+    labels: dict[str, set[str]] = {}
+    for i in members:
+        labels.setdefault(slides[i].patient, set()).add(slides[i].label)
+    strata: dict[tuple[str, ...], list[str]] = {}
+    for patient in sorted(labels):
+        strata.setdefault(tuple(sorted(labels[patient])), []).append(patient)
+    draw = np.random.default_rng(seed)
+    chosen: set[str] = set()
+    for stratum in sorted(strata):
+        patients = strata[stratum]
+        count = min(max(round(share * len(patients)), 1), len(patients) - 1)
+        chosen.update(patients[k] for k in draw.permutation(len(patients))[:count])
+    return [i for i in members if slides[i].patient in chosen]
 
 
 def _parts(slides: Sequence[Slide], members: list[int], parts: int, seed: int) -> list[list[int]]:
-    parts = max(2, parts)
-    labels = [slides[i].label for i in members]
-    patients = [slides[i].patient for i in members]
-    for label in sorted(set(labels)):
-        count = len({p for p, own in zip(patients, labels, strict=True) if own == label})
-        if count < 2:
-            raise DatasetError(
-                f"cannot divide {len(set(patients))} patients into {parts} parts: only {count} with label {label!r}; "
-                "add slides, or name the splits in the csv's column `split`"
-            )
-    least = min(len({p for p, own in zip(patients, labels, strict=True) if own == label}) for label in set(labels))
-    chosen = StratifiedGroupKFold(min(parts, least), shuffle=True, random_state=seed)
+    _require(slides, members, parts)
+    labels, patients = [slides[i].label for i in members], [slides[i].patient for i in members]
+    chosen = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
     return [[members[i] for i in part] for _, part in chosen.split(np.zeros(len(members)), labels, patients)]
 
 
+def _require(slides: Sequence[Slide], members: list[int], parts: int) -> None:
+    for label in sorted({slide.label for slide in slides}):
+        count = len({slides[i].patient for i in members if slides[i].label == label})
+        if count < parts:
+            raise DatasetError(
+                f"cannot divide the patients into {parts} parts: only {count} with label {label!r}; add slides, take "
+                "fewer folds, or name the splits in the csv's column `split`"
+            )
+
+
 def _names(slides: Sequence[Slide], test: list[int], val: list[int]) -> list[str]:
-    return ["test" if i in set(test) else "val" if i in set(val) else "train" for i in range(len(slides))]
+    held_out, checked = set(test), set(val)
+    return ["test" if i in held_out else "val" if i in checked else "train" for i in range(len(slides))]
 
 
 def check_folds(rows: Sequence[Mapping[str, object]]) -> None:

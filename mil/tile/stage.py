@@ -93,8 +93,8 @@ def _tile(
     nothing: TileGeometry,
     config: TileConfig,
 ) -> tuple[Tiles, list[BaseGeometry]]:
-    small = overview.reduce(max(1, int(MASK_UM_PER_PX / (mpp * scale))))
-    mask_scale = scale * overview.width / small.width
+    factor = max(1, int(MASK_UM_PER_PX / (mpp * scale)))
+    small, mask_scale = overview.reduce(factor), scale * factor  # its last row and column may hang over
     mask = tissue_mask(as_array(small), mpp * mask_scale, config.min_area_mm2)
     side = footprint_px(nothing.tile_px, nothing.target_mpp, mpp)
     corners = grid(reader.extent_px, side, reader.origin_px)

@@ -45,7 +45,9 @@ def tissue_mask(
     found = ndimage.binary_closing(padded, disk(radius))[radius:-radius, radius:-radius] & ~ignore
     mm2_per_px = (um_per_px / 1000) ** 2
     found = _keep_large(found, min_area_mm2 / mm2_per_px)
-    return ~_keep_large(~found, HOLE_MM2 / mm2_per_px)
+    # What touches the border is no hole: it goes on outside.
+    framed = np.pad(~found, 1, constant_values=True)
+    return ~_keep_large(framed, HOLE_MM2 / mm2_per_px)[1:-1, 1:-1]
 
 
 def optical_density(picture: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height width 3"]:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from mil.bags import choose_device
 from mil.config import Recipe, dataset_path, load_dataset, load_recipe, recipe_path
 from mil.errors import DatasetError
 from mil.heads import build_head
-from mil.io.bags import read_identity
+from mil.io.bags import common_identity
 from mil.io.tables import read_csv
-from mil.losses import check_terms, cross_entropy
 from mil.metrics import classification
 from mil.progress import progress
 from mil.train.bags import LabelledBag, batches, load_bags
@@ -45,14 +46,14 @@ def run(
         device: `cpu`, `cuda`, or `auto`.
     """
     settings, what = load_recipe(recipe), load_dataset(dataset)
-    check_terms(settings.losses)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    on = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+    on = choose_device(device)
     rows = [row for row in read_csv(folds) if int(row["fold"]) == fold]
     named = {split: [(r["slide"], r["label"]) for r in rows if r["split"] == split] for split in ("train", "val")}
     if not named["train"]:
         raise DatasetError(f"{folds}: fold {fold} has no training slides")
+    identity = common_identity([bags_dir / f"{slide}.h5" for split in named.values() for slide, _ in split])
     train, valid = (load_bags(bags_dir, named[split], what.classes) for split in ("train", "val"))
     dim = train[0].features.shape[1]
     head = build_head(settings.name, settings.options, dim=dim, classes=len(what.classes)).to(on)
@@ -70,7 +71,8 @@ def run(
             head, lambda: batches(train, size, on, order), lambda h: _validate(h, valid, settings, on),
             losses=settings.losses, config=how, steps=-(-len(train) // size), keep=keep, advance=advance,
         )  # fmt: skip
-    identity = read_identity(bags_dir / f"{train[0].slide}.h5")
+    if not best:
+        raise DatasetError(f"{name}: the validation loss was never a number; lower train.lr in the recipe")
     trained = Trained(
         recipe_name=name, recipe=settings, **identity, dim=dim, classes=what.classes, positive=what.positive_class,
         dataset=dataset_path(dataset).stem, seed=seed, fold=fold, epoch=history.best_epoch,
@@ -83,10 +85,9 @@ def run(
 def _validate(head: nn.Module, valid: Sequence[LabelledBag], recipe: Recipe, device: torch.device) -> dict[str, float]:
     if not valid:
         return {}
-    found = [(head(bags), bags, labels) for bags, labels in batches(valid, 1, device)]
-    labels = torch.cat([labels for _, _, labels in found])
-    logits = torch.cat([out.logits for out, _, _ in found])
-    loss = float(torch.stack([cross_entropy(*row) for row in found]).mean())
+    found = [(head(bags).logits, labels) for bags, labels in batches(valid, 1, device)]  # no bag is kept
+    logits, labels = (torch.cat(column) for column in zip(*found, strict=True))
+    loss = float(functional.cross_entropy(logits, labels))
     values = classification(labels.cpu().numpy(), logits.softmax(-1).cpu().numpy())
     metrics = {name: value for name, value in values.items() if value is not None}
     score = -loss if recipe.train.select == "loss" else metrics["f1_macro"] + metrics.get("auroc_macro", 0.0)

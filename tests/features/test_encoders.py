@@ -136,7 +136,7 @@ def test_weights_of_another_model(tiny_weights):
 
 
 def test_a_wrong_dim():
-    assert "dim is 97 in configs/encoders.yaml, the model has 96" in refused(dim=97)
+    assert "dim is 97 in configs/encoders.yaml, the model gives [96]" in refused(dim=97)
 
 
 def test_a_model_that_timm_does_not_know():
@@ -152,11 +152,17 @@ def test_without_a_network(monkeypatch, tmp_path):
 
 
 def test_a_model_of_one_size_refuses_other_tiles():
-    entry = EncoderConfig(**{**TINY, "timm": "test_vit", "dim": 64, "tile_px": 160})
-    built = build_encoder("tiny", entry, tile_px=160, device=CPU, precision="fp32")
-    assert built(torch.zeros(1, 160, 160, 3, dtype=torch.uint8)).shape == (1, 64)
-    with pytest.raises(ConfigError, match="takes tiles of 160 px only, these have 224; tile again"):
-        build_encoder("tiny", entry, tile_px=224, device=CPU, precision="fp32")
+    entry = EncoderConfig(**{**TINY, "timm": "vit_tiny_patch16_224", "dim": 192, "tile_px": 224})
+    built = build_encoder("tiny", entry, tile_px=224, device=CPU, precision="fp32")
+    assert built(torch.zeros(1, 224, 224, 3, dtype=torch.uint8)).shape == (1, 192)
+    with pytest.raises(ConfigError, match=r"cannot take tiles of 160 px: Input height \(160\)"):
+        build_encoder("tiny", entry, tile_px=160, device=CPU, precision="fp32")
+
+
+def test_a_model_that_pools_to_another_width_than_timm_says():
+    entry = EncoderConfig(**{**TINY, "timm": "mobilenetv3_small_050", "dim": 1024})
+    built = build_encoder("tiny", entry, tile_px=64, device=CPU, precision="fp32")
+    assert built(torch.zeros(2, 64, 64, 3, dtype=torch.uint8)).shape == (2, 1024)
 
 
 class Trap:

@@ -40,7 +40,7 @@ def test_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
 
 def test_what_a_killed_run_left_for_this_file_is_removed(tmp_path):
     target = tmp_path / "a[1].h5"  # brackets are a pattern's
-    mine, other = tmp_path / ".partial-0123-a[1].h5", tmp_path / ".partial-0123-b.h5"
+    mine, other = tmp_path / f".partial-{'0' * 32}-a[1].h5", tmp_path / f".partial-{'0' * 32}-b.h5"
     for path in (mine, other):
         path.write_text("cut")
     write_text(target, "new")
@@ -55,3 +55,12 @@ def test_json_keeps_the_order_of_keys_and_refuses_nan(tmp_path):
         write_json(path, {"a": float("nan")})
     assert '"z": 1' in path.read_text(encoding="utf-8")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_whose_name_ends_like_anothers_is_left_alone(tmp_path):
+    with atomic_path(tmp_path / "case-12.h5") as long:
+        long.write_text("long")
+        with atomic_path(tmp_path / "12.h5") as short:
+            short.write_text("short")
+    assert (tmp_path / "case-12.h5").read_text() == "long"
+    assert (tmp_path / "12.h5").read_text() == "short"

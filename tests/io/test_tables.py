@@ -252,3 +252,8 @@ def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path):
         write_csv(path, [{"a": 1}, {"b": 2}])
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_ids_for_one_file(tmp_path):
+    message = refused(tmp_path, "slide,path,label\na,x.tif,normal\nb,x.tif,tumour\n")
+    assert "slides a and b have the same path x.tif; keep one" in message

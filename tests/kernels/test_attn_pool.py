@@ -56,8 +56,11 @@ def test_masked_scores_have_no_weight_and_no_gradient(device, poisoned):
 
 def test_a_bag_whose_scores_are_all_masked_is_averaged(device, poisoned):
     _, features, offsets = make([66], 8, 1, torch.float32, device)
+    features.requires_grad_()
     pooled = attn_pool(torch.full((66, 1), -1e9, device=device), features, offsets, backend="triton")
     torch.testing.assert_close(pooled[0, 0], features.mean(0), rtol=1e-5, atol=1e-6)
+    pooled.sum().backward()
+    torch.testing.assert_close(features.grad, torch.full_like(features, 1 / 66))
 
 
 def test_reference_gradcheck():

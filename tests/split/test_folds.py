@@ -60,7 +60,7 @@ def test_same_seed_same_folds_and_another_seed_other_folds():
 
 def test_too_few_patients_of_a_class_is_one_line():
     slides = [Slide("a", "a", "normal"), Slide("b", "b", "normal"), Slide("c", "c", "tumour")]
-    with pytest.raises(DatasetError, match="only 1 with label 'tumour'; add slides, or name the splits"):
+    with pytest.raises(DatasetError, match=r"only 1 with label 'tumour'; add slides, .* or name the splits"):
         make_folds(slides, 1, seed=0, **SHARES)
 
 
@@ -77,3 +77,30 @@ def test_a_patient_in_two_splits_is_refused():
     ]
     with pytest.raises(DatasetError, match="patient p is in two splits"):
         check_folds(rows)
+
+
+@pytest.mark.parametrize(("test_share", "val_share"), [(0.25, 0.2), (0.4, 0.3), (0.1, 0.5), (0.6, 0.25)])
+def test_shares_are_shares_of_the_patients(test_share, val_share):
+    slides = cohort(100, slides_each=1)
+    names = make_folds(slides, 1, test_share=test_share, val_share=val_share, seed=0)[0]
+    assert names.count("test") == pytest.approx(100 * test_share, abs=1)
+    assert names.count("val") == pytest.approx((100 - names.count("test")) * val_share, abs=1)
+
+
+def test_what_the_table_names_is_not_moved():
+    slides = cohort(20, split=lambda i: "train" if i < 8 else "val" if i < 12 else "")
+    names = make_folds(slides, 1, seed=0, **SHARES)[0]
+    for slide, name in zip(slides, names, strict=True):
+        assert slide.split in ("", name)
+    assert {s.split for s, n in zip(slides, names, strict=True) if n == "test"} == {""}
+
+
+def test_a_table_of_train_and_val_has_no_test():
+    slides = cohort(12, split=lambda i: "train" if i < 8 else "val")
+    assert make_folds(slides, 1, seed=0, **SHARES) == [[slide.split for slide in slides]]
+
+
+def test_fewer_patients_than_folds_is_one_line():
+    slides = [Slide(f"s{i}", f"p{i}", "tumour" if i < 3 else "normal") for i in range(30)]
+    with pytest.raises(DatasetError, match="into 5 parts: only 3 with label 'tumour'; add slides, take fewer folds"):
+        make_folds(slides, 5, seed=0, **SHARES)

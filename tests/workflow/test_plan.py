@@ -136,3 +136,11 @@ def test_ids_with_spaces_brackets_and_umlauts_go_through(study):
     drawn = study.folder / "results/toy/heatmap/224px_0.5mpp/efficientnet_lite0/abmil"
     assert {path.stem for path in drawn.glob("*.png")} == {"S 12 (HE) $HOME;x", "Größe-3.1", "c"}
     assert study.planned("head=abmil") == {}
+
+
+def test_another_positive_class_or_patient_column_is_noticed(finished):
+    yaml = finished.folder / "configs/datasets/toy.yaml"
+    yaml.write_text("classes: [normal, tumour]\npositive: normal\n")
+    assert finished.planned("head=abmil") == {"train": 1, "evaluate": 1, "heatmap": 3, "report": 1}
+    yaml.write_text("classes: [normal, tumour]\ncolumns: {patient: path}\n")
+    assert finished.planned("head=abmil")["split"] == 1

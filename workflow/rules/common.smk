@@ -43,6 +43,7 @@ if MISSING and not CONFIG.allow_missing:
     )
 
 
+# Only for `--sdm apptainer`: put an image here in which this package is installed.
 container: "docker://python:3.12-slim"
 
 
@@ -77,7 +78,22 @@ def fetch_checksum(wildcards):
 
 def encoder_entry(wildcards):
     """An encoder's settings, so that changing them makes its bags anew."""
-    return ENCODERS[wildcards.encoder].model_dump_json()
+    return ENCODERS[wildcards.encoder].model_dump_json(exclude={"licence"})
+
+
+def dataset_columns(wildcards):
+    """Which column is what, so that changing it divides the patients anew."""
+    return str(DATASET.columns)
+
+
+def dataset_classes(wildcards):
+    """The classes in order and the positive one, so that changing them trains and draws anew."""
+    return f"{DATASET.classes} {DATASET.positive_class}"
+
+
+def dataset_entry(wildcards):
+    """The dataset's yaml, which the report quotes."""
+    return DATASET.model_dump_json()
 
 
 def tile_size(wildcards):
@@ -104,11 +120,9 @@ def slide_mpp(wildcards):
 
 
 def annotation_file(row):
-    """A slide's annotation as a list: there already, or to be fetched."""
+    """A slide's annotation as a list; one that the table names must be there or be fetched."""
     file = locate_annotation(row, SLIDES_DIR, DATASET)
-    return (
-        [str(file)] if file and (file.exists() or row.annotation in FETCHABLE) else []
-    )
+    return [str(file)] if file else []
 
 
 def annotation_input(wildcards):

@@ -21,6 +21,7 @@ rule evaluate:
         bags=bags_dir,
         out=out_dir,
         slides_dir=SLIDES_DIR,
+        classes=dataset_classes,
         version=STAGE_VERSION["evaluate"],
     shell:
         "mil evaluate --dataset {wildcards.dataset} {params.heads} --bags {params.bags:q}"

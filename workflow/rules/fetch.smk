@@ -3,7 +3,7 @@ rule fetch:
     output:
         f"{SLIDES_DIR}/{{file}}",
     log:
-        "logs/fetch/{file}.log",
+        f"logs/{CONFIG.dataset}/fetch/{{file}}.log",
     wildcard_constraints:
         file="|".join(re.escape(file) for file in FETCHABLE) or "(?!)",
     retries: 2

@@ -21,6 +21,7 @@ rule heatmap:
         heads=head_dirs,
         annotation=annotation_flag,
         scale=CONFIG.heatmap.scale,
+        classes=dataset_classes,
         version=STAGE_VERSION["heatmap"],
     shell:
         "mil heatmap {params.heads} --bag {input.bag:q} --tiles {input.tiles:q} --folds {input.folds:q}"

@@ -20,7 +20,9 @@ rule report:
         heatmaps=of_each_head(
             "--heatmaps results/{dataset}/heatmap/{tiling}/{encoder}/{head}"
         ),
+        dataset=dataset_entry,
+        drawn=CONFIG.heatmap.slides,
         version=STAGE_VERSION["report"],
     shell:
         "mil report --dataset {wildcards.dataset} {params.states}"
-        " {params.evaluated} {params.heatmaps} --out {output:q} 2>&1 | tee {log:q}"
+        " {params.evaluated} {params.heatmaps} --drawn {params.drawn} --out {output:q} 2>&1 | tee {log:q}"

@@ -20,6 +20,7 @@ rule split:
         settings=f"--seed {CONFIG.split.seed} --val-share {CONFIG.split.val_share}"
         f" --test-share {CONFIG.split.test_share}",
         missing="--allow-missing" if CONFIG.allow_missing else "",
+        columns=dataset_columns,
         version=STAGE_VERSION["split"],
     shell:
         "mil split --dataset {wildcards.dataset} --tiles {params.tiles:q} --bags {params.bags:q}"

@@ -21,6 +21,7 @@ rule train:
     params:
         bags=bags_dir,
         out=out_dir,
+        classes=dataset_classes,
         version=STAGE_VERSION["train"],
     shell:
         "mil train --dataset {wildcards.dataset} --bags {params.bags:q} --folds {input.folds:q}"

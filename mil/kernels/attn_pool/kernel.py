@@ -7,14 +7,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Set for a float32 tile of 16 KiB; issue-wide tuning belongs in the benchmark table.
+# A float32 tile of 16 KiB. Not tuned on a GPU yet.
 BLOCK_N = 64
 BLOCK_D = 64
 
 
 @triton.jit
 def _forward_kernel(
-    scores, features, offsets, pooled, lse, dim, branches, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr
+    scores, features, offsets, pooled, tops, log_totals, dim, branches, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr
 ):
     # int64 before any product: tiles * dim passes 2**31 at 2 M tiles of 1024
     bag = tl.program_id(0).to(tl.int64)
@@ -44,12 +44,14 @@ def _forward_kernel(
     row = bag * branches + branch
     tl.store(pooled + row * dim + o_d, (b_sum / total).to(pooled.dtype.element_ty), mask=m_d)
     if tl.program_id(2) == 0:
-        tl.store(lse + row, top + tl.log(total))
+        # Kept apart: beside a top of -1e9 (a bag whose tiles are all masked) float32 has no room for the logarithm.
+        tl.store(tops + row, top)
+        tl.store(log_totals + row, tl.log(total))
 
 
 @triton.jit
 def _scores_grad_kernel(
-    scores, features, bag_of, lse, d_pooled, delta, d_scores, tiles, dim, branches,
+    scores, features, bag_of, tops, log_totals, d_pooled, delta, d_scores, tiles, dim, branches,
     BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     o_n = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -64,7 +66,8 @@ def _scores_grad_kernel(
         b_g = tl.load(d_pooled + row[:, None] * dim + o_d[None, :], mask=both, other=0.0).to(tl.float32)
         b_dot += tl.sum(b_x * b_g, 1)
     b_s = tl.load(scores + o_n * branches + branch, mask=m_n, other=float("-inf")).to(tl.float32)
-    b_a = tl.exp(b_s - tl.load(lse + row, mask=m_n, other=0.0))
+    b_s -= tl.load(tops + row, mask=m_n, other=0.0)
+    b_a = tl.exp(b_s - tl.load(log_totals + row, mask=m_n, other=0.0))
     b_grad = b_a * (b_dot - tl.load(delta + row, mask=m_n, other=0.0))
     tl.store(d_scores + o_n * branches + branch, b_grad.to(d_scores.dtype.element_ty), mask=m_n)
 
@@ -73,7 +76,8 @@ def _scores_grad_kernel(
 def _features_grad_kernel(
     scores,
     bag_of,
-    lse,
+    tops,
+    log_totals,
     d_pooled,
     d_features,
     tiles,
@@ -91,25 +95,32 @@ def _features_grad_kernel(
     for branch in range(branches):
         row = bag * branches + branch
         b_s = tl.load(scores + o_n * branches + branch, mask=m_n, other=float("-inf")).to(tl.float32)
-        b_a = tl.exp(b_s - tl.load(lse + row, mask=m_n, other=0.0))
+        b_s -= tl.load(tops + row, mask=m_n, other=0.0)
+        b_a = tl.exp(b_s - tl.load(log_totals + row, mask=m_n, other=0.0))
         b_g = tl.load(d_pooled + row[:, None] * dim + o_d[None, :], mask=both, other=0.0).to(tl.float32)
         b_grad += b_a[:, None] * b_g
     tl.store(d_features + o_n[:, None] * dim + o_d[None, :], b_grad.to(d_features.dtype.element_ty), mask=both)
 
 
-def attn_pool_forward(scores: Tensor, features: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-    """Pooled rows [bags, branches, dim] and the log-sum-exp of the scores [bags, branches], float32."""
+def attn_pool_forward(scores: Tensor, features: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pooled rows [bags, branches, dim]; the log-sum-exp of the scores as largest score and the rest, float32."""
     bags, branches, dim = len(offsets) - 1, scores.shape[1], features.shape[1]
     pooled = torch.empty(bags, branches, dim, dtype=features.dtype, device=features.device)
-    lse = torch.empty(bags, branches, dtype=torch.float32, device=features.device)
+    tops, log_totals = (torch.empty(bags, branches, dtype=torch.float32, device=features.device) for _ in range(2))
     _forward_kernel[bags, branches, triton.cdiv(dim, BLOCK_D)](
-        scores, features, offsets, pooled, lse, dim, branches, BLOCK_N=BLOCK_N, BLOCK_D=BLOCK_D
+        scores, features, offsets, pooled, tops, log_totals, dim, branches, BLOCK_N=BLOCK_N, BLOCK_D=BLOCK_D
     )
-    return pooled, lse
+    return pooled, tops, log_totals
 
 
 def attn_pool_backward(
-    scores: Tensor, features: Tensor, offsets: Tensor, pooled: Tensor, lse: Tensor, d_pooled: Tensor
+    scores: Tensor,
+    features: Tensor,
+    offsets: Tensor,
+    pooled: Tensor,
+    tops: Tensor,
+    log_totals: Tensor,
+    d_pooled: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the scores and of the features; the attention is computed again from the log-sum-exp."""
     tiles, dim = features.shape
@@ -124,7 +135,8 @@ def attn_pool_backward(
         scores,
         features,
         bag_of,
-        lse,
+        tops,
+        log_totals,
         d_pooled,
         delta,
         d_scores,
@@ -135,7 +147,7 @@ def attn_pool_backward(
         BLOCK_D=BLOCK_D,
     )
     _features_grad_kernel[rows, triton.cdiv(dim, BLOCK_D)](
-        scores, bag_of, lse, d_pooled, d_features, tiles, dim, branches, BLOCK_N=BLOCK_N, BLOCK_D=BLOCK_D
+        scores, bag_of, tops, log_totals, d_pooled, d_features, tiles, dim, branches, BLOCK_N=BLOCK_N, BLOCK_D=BLOCK_D
     )
     return d_scores, d_features
 
@@ -147,9 +159,9 @@ class AttnPool(torch.autograd.Function):
     def forward(ctx: Any, scores: Tensor, features: Tensor, offsets: Tensor) -> Tensor:
         """Pool, and keep what the gradient needs."""
         scores, features = scores.contiguous(), features.contiguous()
-        pooled, lse = attn_pool_forward(scores, features, offsets)
-        ctx.save_for_backward(scores, features, offsets, pooled, lse)
-        return pooled
+        saved = attn_pool_forward(scores, features, offsets)
+        ctx.save_for_backward(scores, features, offsets, *saved)
+        return saved[0]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
