@@ -71,3 +71,23 @@ def test_a_broken_yaml_is_one_line(tmp_path):
 def test_a_list_where_a_section_should_be_is_one_line():
     with pytest.raises(ConfigError, match="config: tile: "):
         checked(Config, yaml.safe_load("tile: [1, 2]"), "config")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("name: abmli\nlosses: {cross_entropy: 1}\n", "no head named 'abmli'; did you mean 'abmil'?"),
+        (
+            "name: abmil\nlosses: {cross_entropie: 1}\n",
+            "no loss term named 'cross_entropie'; did you mean 'cross_entropy'?",
+        ),
+        ("name: abmil\nlosses: {attention_entropy: {strat: 0.1}}\n", "losses.attention_entropy.strat"),
+        ("name: abmil\nlosses: {}\n", "losses: "),
+    ],
+)
+def test_a_wrong_recipe_is_one_line(tmp_path, recipe, message):
+    (tmp_path / "mine.yaml").write_text(recipe)
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(str(tmp_path / "mine.yaml"))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

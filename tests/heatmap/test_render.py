@@ -87,7 +87,7 @@ def test_the_drawing_shows_what_it_is_given(tmp_path):
         tmp_path / "a.png",
         overview,
         attention,
-        title="t",
+        title="a$_$b",  # not mathematics
         scale="percentile",
         um_per_px=8.0,
         tissue=[],

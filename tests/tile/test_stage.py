@@ -146,3 +146,11 @@ def test_unreadable(tmp_path, kind):
     assert (tiles.geometry.state, len(tiles.coords)) == ("unreadable", 0)
     assert tiles.geometry.reason
     assert str(tmp_path) not in tiles.geometry.reason
+
+
+@pytest.mark.parametrize("width", [600, 603])
+def test_the_mask_lies_right_on_a_narrow_slide_whose_overview_does_not_divide(tmp_path, width):
+    tissue_slide(tmp_path / "a.tif", (width, 6144), 0.25, box_px=(0, 3000, width, 5400), levels=(1, 4))
+    tile(tmp_path / "a.tif")
+    _, top, _, bottom = read_annotation(tmp_path / "out" / "s1.geojson").bounds
+    assert (top, bottom) == (pytest.approx(3000, abs=64), pytest.approx(5400, abs=64))

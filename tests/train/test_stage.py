@@ -170,3 +170,21 @@ def test_without_validation_slides_the_last_epoch_is_kept(study):
     rows = [row for row in read_csv(study / "folds.csv") if row["split"] != "val"]
     write_csv(study / "folds.csv", rows)
     assert fit(study).epoch == 12
+
+
+def test_bags_of_other_weights_are_refused(study):
+    fit(study)
+    spoilt = read_bag(study / "bags" / "s20.h5").features
+    bag_file(study / "bags" / "s20.h5", "s20", spoilt, encoder={"weights_sha256": "other"})
+    with pytest.raises(FormatError, match=r"s20\.h5: weights_sha256 is other, but fast was trained on"):
+        predict(study)
+    bag_file(study / "bags" / "s03.h5", "s03", spoilt, encoder={"weights_sha256": "other"})
+    with pytest.raises(FormatError, match=r"weights_sha256 is .*delete the bags of one of them"):
+        fit(study)
+
+
+def test_a_loss_that_is_never_a_number_is_one_line(study, monkeypatch):
+    monkeypatch.setattr("mil.train.stage._validate", lambda *_: {"score": float("nan")})
+    with pytest.raises(DatasetError, match=r"the validation loss was never a number; lower train\.lr"):
+        fit(study)
+    assert not (study / "head").exists()
