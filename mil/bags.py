@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mil.errors import ConfigError
 from mil.types import Bags, HeadOutput
 
 
@@ -24,17 +23,6 @@ def join(features: Sequence[Float[Tensor, "_ dim"]], coords: Sequence[Int[Tensor
             raise ValueError(f"bag {number} of {len(sizes)} has no tiles")
     offsets = torch.tensor([0, *sizes]).cumsum(0).to(features[0].device)
     return Bags(torch.cat(list(features)), offsets, torch.cat(list(coords)) if coords else None)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name: `auto` is the GPU if there is one.
-
-    Raises:
-        ConfigError: `cuda` is asked for and there is none.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device here; leave out --device, or say --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def log_attention(

@@ -39,7 +39,9 @@ def test_settings_cannot_be_changed_inside():
 @pytest.mark.parametrize("recipe", sorted(path.stem for path in config_path("heads").glob("*.yaml")))
 def test_every_recipe_is_sound(recipe):
     settings = load_recipe(recipe)
-    build_head(settings.name, settings.options, dim=8, classes=2)
+    assert "cross_entropy" in settings.losses
+    head = build_head(settings.name, settings.options, dim=8, classes=3)
+    assert head.classify.out_features == 3
 
 
 def test_published_presets_say_what_was_published():
@@ -55,8 +57,8 @@ def test_published_presets_say_what_was_published():
 
 
 def test_encoders_are_sound_and_name_their_tiling():
-    encoders = load_encoders()
-    assert encoders["efficientnet_lite0"].tiling == "224px_0.5mpp"
+    entry = load_encoders()["efficientnet_lite0"]
+    assert tiling_name(entry.tile_px, entry.mpp) == "224px_0.5mpp"
     assert tiling_name(256, 0.4942) == "256px_0.4942mpp"
 
 

@@ -71,3 +71,16 @@ def config_path(relative: str) -> Path:
     """Where a file of `configs/` is: under the working directory, else where this package came from."""
     here = Path("configs") / relative
     return here if here.exists() else Path(__file__).resolve().parents[2] / here
+
+
+def named_file(folder: str, name: str, what: str) -> Path:
+    """A yaml of `configs/FOLDER`, given its name or its path.
+
+    Raises:
+        ConfigError: there is none; the names that exist are listed.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else config_path(f"{folder}/{name}.yaml")
+    if not path.exists():
+        known = {file.stem for file in config_path(folder).glob("*.yaml")}
+        raise ConfigError(unknown_name(what, name, known))
+    return path

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from mil.config.base import Section, checked, config_path, read_yaml
-from mil.errors import ConfigError, unknown_name
+from mil.config.base import Section, checked, named_file, read_yaml
 
 
 class DatasetConfig(Section):
@@ -40,16 +39,8 @@ class DatasetConfig(Section):
 
 
 def dataset_path(name: str) -> Path:
-    """The yaml of a dataset, given its name or its path.
-
-    Raises:
-        ConfigError: there is none; the names that exist are listed.
-    """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else config_path(f"datasets/{name}.yaml")
-    if not path.exists():
-        known = {file.stem for file in config_path("datasets").glob("*.yaml")}
-        raise ConfigError(unknown_name("dataset", name, known))
-    return path
+    """The yaml of a dataset, given its name or its path."""
+    return named_file("datasets", name, "dataset")
 
 
 def load_dataset(name: str) -> DatasetConfig:

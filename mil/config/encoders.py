@@ -23,11 +23,6 @@ class EncoderConfig(Section):
     std: tuple[float, float, float] | None = Field(None, description="of the channels; empty: timm's for this model")
     licence: str = Field(description="of the weights")
 
-    @property
-    def tiling(self) -> str:
-        """Folder name of the tiles this encoder wants, such as `224px_0.5mpp`."""
-        return tiling_name(self.tile_px, self.mpp)
-
 
 def tiling_name(tile_px: int, mpp: float) -> str:
     """Folder name of a tiling, such as `224px_0.5mpp`."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from mil.config.base import Name, Section, checked, config_path, read_yaml
+from mil.config.base import Name, Section, checked, named_file, read_yaml
 from mil.errors import ConfigError, unknown_name
 
 # The functions of mil/losses.py, named here so that a recipe is checked before anything runs; a test compares them.
@@ -54,16 +54,8 @@ def head_names() -> list[str]:
 
 
 def recipe_path(name: str) -> Path:
-    """The file of a recipe, given its name or its path.
-
-    Raises:
-        ConfigError: there is none; the names that exist are listed.
-    """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else config_path(f"heads/{name}.yaml")
-    if not path.exists():
-        known = {file.stem for file in config_path("heads").glob("*.yaml")}
-        raise ConfigError(unknown_name("head recipe", name, known))
-    return path
+    """The file of a recipe, given its name or its path."""
+    return named_file("heads", name, "head recipe")
 
 
 def load_recipe(name: str) -> Recipe:

@@ -67,9 +67,10 @@ def run(
                     )
                 check_fits(trained, bags_dir / f"{slide}.h5")
                 weights, probabilities = apply(head, bag)
-                rows.append(_row(mine, trained, probabilities))
+                row = _row(mine, trained, probabilities)
+                rows.append(row)
                 if share is not None:
-                    found.append({**_row(mine, trained, probabilities), "tile_auroc": tile_auroc(weights, share)})
+                    found.append({**row, "tile_auroc": tile_auroc(weights, share)})
             advance(1)
     rows.sort(key=lambda row: (row["seed"], row["fold"], row["slide"]))
     metrics = _metrics(rows, found, models[0][1])

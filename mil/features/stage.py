@@ -6,8 +6,8 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from mil.bags import choose_device
 from mil.config import EncoderConfig, FeaturesConfig
+from mil.device import choose_device
 from mil.errors import FormatError
 from mil.features.encoders import build_encoder
 from mil.features.extract import extract

@@ -1,4 +1,4 @@
-"""Slides: open, physical scale, exact reads. The only place that knows OpenSlide."""
+"""Slides: open, physical scale, exact reads. The only place that reads pixels through OpenSlide."""
 
 import math
 from dataclasses import dataclass

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mil.bags import choose_device
 from mil.config import Recipe, dataset_path, load_dataset, load_recipe, recipe_path
+from mil.device import choose_device
 from mil.errors import DatasetError
 from mil.heads import build_head
 from mil.io.bags import common_identity
