@@ -105,7 +105,7 @@ def test_an_error_of_the_encoder_is_not_swallowed(slide):
 def test_handles_are_closed(slide, monkeypatch):
     opened, closed = [], []
     enter, leave = SlideReader.__init__, SlideReader.__exit__
-    monkeypatch.setattr(SlideReader, "__init__", lambda self, path: (opened.append(self), enter(self, path))[1])
+    monkeypatch.setattr(SlideReader, "__init__", lambda self, *to: (opened.append(self), enter(self, *to))[1])
     monkeypatch.setattr(SlideReader, "__exit__", lambda self, *why: (closed.append(self), leave(self, *why))[1])
     read(slide)
     assert len(opened) >= 1

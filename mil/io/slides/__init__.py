@@ -1,0 +1,9 @@
+"""Slides: open, physical scale, exact reads, streams of tiles. The only place that knows OpenSlide and tifffile."""
+
+from mil.io.slides.levels import Level
+from mil.io.slides.picture import Picture
+from mil.io.slides.reader import SlideReader, as_array
+from mil.io.slides.resolution import Resolution
+from mil.io.slides.stream import TileBatch, TileRequest, stream
+
+__all__ = ["Level", "Picture", "Resolution", "SlideReader", "TileBatch", "TileRequest", "as_array", "stream"]

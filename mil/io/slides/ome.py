@@ -1,0 +1,88 @@
+"""Plain OME-TIFF, whose pyramids OpenSlide does not see."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from mil.errors import UnreadableSlideError
+from mil.io.slides.blocks import Pixels
+from mil.io.slides.levels import Level, make_levels
+from mil.io.slides.tiff import TiffBlocks
+
+# A level in one piece is decoded in one piece; larger ones would not fit into the memory that a slide may take.
+LARGEST_BLOCK_BYTES = 256 << 20
+
+
+def is_ome(path: Path) -> bool:
+    """Whether a file says of itself that it is OME-TIFF."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            return bool(file.is_ome)
+    except Exception:  # noqa: BLE001  strange files raise errors of every kind
+        return False
+
+
+class OmeSource:
+    """The first image of an OME-TIFF: 8-bit RGB, colours side by side, sub-resolutions as levels.
+
+    Raises:
+        UnreadableSlideError: it holds something else, such as fluorescence, or is stored in pieces too large.
+    """
+
+    vendor = "ome-tiff"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            with tifffile.TiffFile(path) as file:
+                self._pages = [_page(path, level) for level in file.series[0].levels]
+                description = file.ome_metadata or ""
+                for page in self._pages:
+                    _ = page.dataoffsets, page.databytecounts, page.jpegtables
+        except UnreadableSlideError:
+            raise
+        except Exception as error:  # noqa: BLE001  strange files raise errors of every kind
+            said = " ".join(str(error).split())
+            raise UnreadableSlideError(path, f"an OME-TIFF that cannot be read: {said}") from None
+        sizes = [(page.imagewidth, page.imagelength) for page in self._pages]
+        self.levels: list[Level] = make_levels(sizes)
+        self.properties: Mapping[str, str] = _properties(self._pages[0], description)
+        self._file = os.open(path, os.O_RDONLY)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def blocks(self, level: int) -> TiffBlocks:
+        return TiffBlocks(self._pages[level], self._file)
+
+    def window(self, level: int, left: int, top: int, width: int, height: int) -> tuple[Pixels, float, float]:
+        raise AssertionError("every level of an OME-TIFF has blocks")
+
+
+def _page(path: Path, level: tifffile.TiffPageSeries) -> tifffile.TiffPage:
+    page = level.keyframe
+    if level.axes != "YXS" or level.dtype != np.uint8 or page.samplesperpixel < 3:
+        shape = " x ".join(str(length) for length in level.shape)
+        raise UnreadableSlideError(
+            path, f"an OME-TIFF of {shape} ({level.axes}, {level.dtype}); only 8-bit RGB is read"
+        )
+    width, height = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
+    size = width * height * page.samplesperpixel
+    if size > LARGEST_BLOCK_BYTES:
+        raise UnreadableSlideError(path, f"stored in pieces of {size >> 20} MB; write it again with tiles of 512 px")
+    return page
+
+
+def _properties(page: tifffile.TiffPage, description: str) -> dict[str, str]:
+    """The keys that OpenSlide would give, as far as a TIFF has them."""
+    found = {"tiff.ImageDescription": description}
+    for axis in "XY":
+        tag = page.tags.get(f"{axis}Resolution")
+        if tag is not None and tag.value[1]:
+            found[f"tiff.{axis}Resolution"] = repr(tag.value[0] / tag.value[1])
+    unit = page.tags.get("ResolutionUnit")
+    found["tiff.ResolutionUnit"] = {2: "inch", 3: "centimeter"}.get(int(unit.value) if unit else 0, "")
+    return found

@@ -1,0 +1,138 @@
+"""Pixels through OpenSlide: any format that it reads."""
+
+import math
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import openslide
+from PIL import Image
+
+from mil.errors import UnreadableSlideError
+from mil.io.slides.blocks import BlockError, Pixels
+from mil.io.slides.faults import why_unreadable
+from mil.io.slides.levels import Level, make_levels
+
+# Side of a block where a level does not say how it is stored, or stores tiles too small or too large to fetch singly.
+BLOCK_PX, BLOCK_RANGE = 512, (128, 4096)
+
+
+class OpenSlideSource:
+    """A slide as OpenSlide sees it; each thread and each process reads on a handle of its own.
+
+    After a decoding error a handle stays broken, and it must not break the reads of others; and a handle that was
+    opened before a fork shares its place in the file with the parent's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._start()
+        slide = self._handle()
+        self.properties: Mapping[str, str] = dict(slide.properties)
+        self.vendor = self.properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
+        self.levels: list[Level] = make_levels(slide.level_dimensions)
+        self.ratios = slide.level_downsamples
+
+    def _start(self) -> None:
+        self._process, self._lock = os.getpid(), threading.Lock()
+        self._handles: list[openslide.OpenSlide] = []
+
+    def _handle(self) -> openslide.OpenSlide:
+        if self._process != os.getpid():
+            self._start()  # forked: the parent's lock may be held by a thread that does not exist here
+        if getattr(self._local, "process", None) != os.getpid():
+            self._renew()
+        handle: openslide.OpenSlide = self._local.handle
+        return handle
+
+    def _renew(self) -> None:
+        try:
+            handle = openslide.OpenSlide(self._path)
+        except (openslide.OpenSlideError, OSError) as error:
+            raise UnreadableSlideError(self._path, why_unreadable(self._path, error)) from None
+        self._local.handle, self._local.process = handle, os.getpid()
+        with self._lock:
+            self._handles.append(handle)
+
+    def close(self) -> None:
+        with self._lock:
+            for handle in self._handles:
+                handle.close()
+            self._handles.clear()
+
+    def window(self, level: int, left: int, top: int, width: int, height: int) -> tuple[Pixels, float, float]:
+        """Pixels of a level, at least those asked for, and where in the level they begin.
+
+        OpenSlide takes whole level-0 pixels and divides them by its own ratio, so that a region of a reduced level may
+        begin between two of its pixels.
+
+        Raises:
+            BlockError: they cannot be decoded, twice.
+        """
+        ratio = self.ratios[level]
+        location = math.floor(left * ratio + 1e-6), math.floor(top * ratio + 1e-6)
+        x, y = location[0] / ratio, location[1] / ratio
+        size = math.ceil(left + width - x - 1e-6), math.ceil(top + height - y - 1e-6)
+        return self._read(location, level, size), x, y
+
+    def _read(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Pixels:
+        try:
+            rgba = self._handle().read_region(location, level, size)
+        except openslide.OpenSlideError:
+            self._retire()
+            try:
+                rgba = self._handle().read_region(location, level, size)
+            except openslide.OpenSlideError as error:
+                self._retire()
+                raise BlockError(str(error)) from None
+        return _on_white(rgba)
+
+    def _retire(self) -> None:
+        """Close a broken handle; the next read opens another."""
+        handle = self._local.handle
+        with self._lock:
+            self._handles.remove(handle)
+        handle.close()
+        self._local.process = None
+
+    def blocks(self, level: int) -> "OpenSlideBlocks | None":
+        """The level's blocks; None where OpenSlide cannot address its pixels exactly."""
+        ratio = self.ratios[level]
+        if abs(ratio - round(ratio)) > 1e-9:
+            return None
+        names = (f"openslide.level[{level}].tile-{side}" for side in ("width", "height"))
+        width, height = (_usual(int(self.properties.get(name, 0))) for name in names)
+        return OpenSlideBlocks(self, level, width, height)
+
+
+class OpenSlideBlocks:
+    """Blocks of a level, read through OpenSlide along the borders of what is stored."""
+
+    def __init__(self, source: OpenSlideSource, level: int, width_px: int, height_px: int) -> None:
+        self.width_px, self.height_px = width_px, height_px
+        self._source, self._level = source, level
+
+    def read(self, column: int, row: int) -> Pixels:
+        level = self._source.levels[self._level]
+        left, top = column * self.width_px, row * self.height_px
+        size = min(self.width_px, level.width_px - left), min(self.height_px, level.height_px - top)
+        return self._source.window(self._level, left, top, *size)[0]
+
+
+def _usual(side: int) -> int:
+    if side <= 0 or side > BLOCK_RANGE[1]:
+        return BLOCK_PX
+    return side * math.ceil(BLOCK_RANGE[0] / side)
+
+
+def _on_white(rgba: Image.Image) -> Pixels:
+    """What was not scanned is white."""
+    # Alpha is the highest byte of each pixel taken as one number.
+    if np.asarray(rgba).view("<u4").min() >= 0xFF000000:
+        return np.asarray(rgba.convert("RGB"))
+    white = Image.new("RGB", rgba.size, (255, 255, 255))
+    white.paste(rgba, mask=rgba.getchannel("A"))
+    return np.asarray(white)

@@ -1,0 +1,253 @@
+"""A slide whose reads are exact in physical scale."""
+
+import math
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import openslide
+from jaxtyping import UInt8
+from PIL import Image
+
+from mil.errors import UnreadableSlideError
+from mil.io.slides.blocks import BlockCache, BlockError, Blocks, Pixels
+from mil.io.slides.faults import check_file
+from mil.io.slides.levels import Level, nearest_finer
+from mil.io.slides.ome import OmeSource, is_ome
+from mil.io.slides.openslide_source import OpenSlideSource
+from mil.io.slides.picture import Picture, draw_picture
+from mil.io.slides.resolution import Resolution, resolve
+from mil.io.slides.tiff import VENDORS, TiffBlocks, TiffPages, fast_blocks, open_pages
+
+Decoder = Literal["auto", "openslide"]
+CACHE_BYTES = 64 << 20
+LARGEST_CACHE_BYTES = 512 << 20
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Who knows a slide's levels and pixels."""
+
+    vendor: str
+    levels: list[Level]
+    properties: Mapping[str, str]
+
+    def blocks(self, level: int) -> Blocks | None: ...
+
+    def window(self, level: int, left: int, top: int, width: int, height: int) -> tuple[Pixels, float, float]: ...
+
+    def close(self) -> None: ...
+
+
+class Window(NamedTuple):
+    """Pixels of a level, and where in the level they begin."""
+
+    pixels: Pixels
+    left: float
+    top: float
+
+
+class SlideReader:
+    """An open slide. Coordinates are level-0 pixels, (x, y), top left.
+
+    Threads may share it: each compressed block is decoded once, and kept while the cache has room. It may cross a fork,
+    and it can be pickled, which opens the slide anew on the other side.
+
+    Args:
+        path: the slide's file.
+        decoder: `auto` decodes plain TIFF tiles without OpenSlide on levels where both agree within one grey level;
+            `openslide` never does.
+
+    Raises:
+        UnreadableSlideError: it does not open.
+    """
+
+    def __init__(self, path: Path, decoder: Decoder = "auto") -> None:
+        self.path, self.decoder = Path(path), decoder
+        why = check_file(self.path)
+        if why:
+            raise UnreadableSlideError(self.path, why)
+        self._source: Source = OmeSource(self.path) if is_ome(self.path) else OpenSlideSource(self.path)
+        self._pages = self._tiff_pages()
+        self._fresh_state()
+        self.levels, self.properties, self.vendor = self._source.levels, self._source.properties, self._source.vendor
+
+    def _tiff_pages(self) -> TiffPages | None:
+        wanted = self.decoder == "auto" and self._source.vendor in VENDORS
+        return open_pages(self.path) if wanted else None
+
+    def _fresh_state(self) -> None:
+        self._process = os.getpid()
+        self._cache = BlockCache(CACHE_BYTES)
+        self._level_blocks: dict[int, Blocks | None] = {}
+
+    def __reduce__(self) -> tuple[type["SlideReader"], tuple[Path, Decoder]]:
+        return SlideReader, (self.path, self.decoder)
+
+    def __enter__(self) -> "SlideReader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._source.close()
+        if self._pages is not None:
+            self._pages.close()
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of level 0, pixels."""
+        return self.levels[0].width_px, self.levels[0].height_px
+
+    @property
+    def origin_px(self) -> tuple[int, int]:
+        """Where the scanned part of the slide begins (`openslide.bounds-x/y`), level-0 pixels; else (0, 0)."""
+        get = self.properties.get
+        return int(get(openslide.PROPERTY_NAME_BOUNDS_X, 0)), int(get(openslide.PROPERTY_NAME_BOUNDS_Y, 0))
+
+    @property
+    def extent_px(self) -> tuple[int, int]:
+        """Width and height of the scanned part of the slide, level-0 pixels."""
+        get = self.properties.get
+        (width, height), (left, top) = self.size_px, self.origin_px
+        return (
+            int(get(openslide.PROPERTY_NAME_BOUNDS_WIDTH, width - left)),
+            int(get(openslide.PROPERTY_NAME_BOUNDS_HEIGHT, height - top)),
+        )
+
+    def resolution(self, override: float | None = None, *, allow_objective_power: bool = False) -> Resolution:
+        """Micrometres per pixel of level 0 and who says so; see `mil.io.slides.resolution.resolve`.
+
+        Raises:
+            MissingResolutionError: nobody says it.
+        """
+        return resolve(self.path, self.properties, override, allow_objective_power)
+
+    def level_for(self, downsample: float) -> int:
+        """The coarsest level that is not coarser than `downsample`; level 0 if there is none."""
+        return nearest_finer(self.levels, downsample)
+
+    def blocks(self, level: int) -> Blocks | None:
+        """How a level is stored and who decodes it; None when its pixels are had through windows only."""
+        if self._process != os.getpid():
+            self._fresh_state()  # forked: the parent's locks may be held by threads that do not exist here
+        if level not in self._level_blocks:
+            fast = None if self._pages is None else self._fast(self._pages, level)
+            self._level_blocks[level] = fast or self._source.blocks(level)
+        return self._level_blocks[level]
+
+    def _fast(self, pages: TiffPages, level: int) -> TiffBlocks | None:
+        assert isinstance(self._source, OpenSlideSource)
+        return fast_blocks(pages, self._source, level)
+
+    def reserve(self, downsample: float, side_level0_px: float) -> None:
+        """Make room for the blocks that tiles of two rows share, so that reading row by row decodes each block once.
+
+        Args:
+            downsample: of the reads to come.
+            side_level0_px: side of a tile, level-0 pixels.
+        """
+        number = self.level_for(downsample)
+        level, blocks = self.levels[number], self.blocks(number)
+        if blocks is not None:
+            rows = math.ceil(side_level0_px / level.downsample_y / blocks.height_px) + 2
+            wanted = rows * (level.width_px + blocks.width_px) * blocks.height_px * 3
+            self._cache.max_bytes = min(max(wanted, CACHE_BYTES), LARGEST_CACHE_BYTES)
+
+    def read(self, x: float, y: float, side_level0_px: float, size_px: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Read a square and resample it once, anti-aliased.
+
+        Args:
+            x: left edge, level-0 pixels; need not be whole.
+            y: top edge, level-0 pixels.
+            side_level0_px: side of the square, level-0 pixels.
+            size_px: side of the result, pixels.
+
+        Returns:
+            RGB pixels; what lies outside the slide, or was not scanned, is white.
+
+        Raises:
+            UnreadableSlideError: its pixels cannot be decoded, twice.
+        """
+        return self.read_box((x, y), (side_level0_px, side_level0_px), (size_px, size_px))
+
+    def read_box(
+        self,
+        corner: tuple[float, float],
+        extent_px: tuple[float, float],
+        size_px: tuple[int, int],
+        *,
+        level: int | None = None,
+    ) -> UInt8[np.ndarray, "height width 3"]:
+        """Like `read`, for a rectangle.
+
+        Args:
+            corner: left and top edge, level-0 pixels.
+            extent_px: width and height, level-0 pixels.
+            size_px: width and height of the result, pixels.
+            level: which level to read; None: the nearest finer one.
+        """
+        if level is None:
+            level = self.level_for(min(extent_px[0] / size_px[0], extent_px[1] / size_px[1]))
+        down_x, down_y = self.levels[level].downsample_x, self.levels[level].downsample_y
+        left, top, width, height = corner[0] / down_x, corner[1] / down_y, extent_px[0] / down_x, extent_px[1] / down_y
+        try:
+            window = self._window(level, left, top, left + width, top + height)
+        except BlockError as error:
+            place = f"({corner[0]:.0f}, {corner[1]:.0f})"
+            raise UnreadableSlideError(self.path, f"pixels at {place} cannot be decoded: {error}") from None
+        return _resample(window, left, top, width, height, size_px)
+
+    def _window(self, number: int, left: float, top: float, right: float, bottom: float) -> Window:
+        """The pixels of a level that a rectangle touches; white outside the level."""
+        x0, y0 = math.floor(left + 1e-6), math.floor(top + 1e-6)
+        x1, y1 = math.ceil(right - 1e-6), math.ceil(bottom - 1e-6)
+        blocks = self.blocks(number)
+        if blocks is None:
+            return Window(*self._source.window(number, x0, y0, x1 - x0, y1 - y0))
+        level = self.levels[number]
+        inside = max(x0, 0), max(y0, 0), min(x1, level.width_px), min(y1, level.height_px)
+        whole = inside == (x0, y0, x1, y1)
+        pixels = np.empty((y1 - y0, x1 - x0, 3), np.uint8) if whole else np.full((y1 - y0, x1 - x0, 3), 255, np.uint8)
+        for row in range(inside[1] // blocks.height_px, -(-inside[3] // blocks.height_px)):
+            for column in range(inside[0] // blocks.width_px, -(-inside[2] // blocks.width_px)):
+                block = self._cache.get((number, column, row), partial(blocks.read, column, row))
+                _paste(pixels, (x0, y0), block, (column * blocks.width_px, row * blocks.height_px), inside)
+        return Window(pixels, x0, y0)
+
+    def picture(self, downsample: float) -> Picture:
+        """The scanned part of the slide as one small picture; see `mil.io.slides.picture.draw_picture`."""
+        return draw_picture(self, downsample)
+
+
+def _paste(
+    pixels: Pixels, corner: tuple[int, int], block: Pixels, place: tuple[int, int], inside: tuple[int, int, int, int]
+) -> None:
+    """Copy the part of a block that lies inside a rectangle of its level."""
+    x0, y0 = max(place[0], inside[0]), max(place[1], inside[1])
+    x1 = min(place[0] + block.shape[1], inside[2])
+    y1 = min(place[1] + block.shape[0], inside[3])
+    part = block[y0 - place[1] : y1 - place[1], x0 - place[0] : x1 - place[0]]
+    pixels[y0 - corner[1] : y1 - corner[1], x0 - corner[0] : x1 - corner[0]] = part
+
+
+def _resample(
+    window: Window, left: float, top: float, width: float, height: float, size_px: tuple[int, int]
+) -> UInt8[np.ndarray, "height width 3"]:
+    pixels = window.pixels
+    left, top = left - window.left, top - window.top
+    rows, columns = pixels.shape[:2]
+    box = (max(left, 0.0), max(top, 0.0), min(left + width, columns), min(top + height, rows))
+    if (columns, rows) == size_px and max(box[0], box[1], columns - box[2], rows - box[3]) < 1e-6:
+        return pixels
+    image = Image.fromarray(pixels)
+    return np.asarray(image.resize(size_px, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
+
+
+def as_array(image: Image.Image | UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:
+    """Pixels of an RGB image, uint8 [height, width, 3]."""
+    return np.asarray(image, dtype=np.uint8)
