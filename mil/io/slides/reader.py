@@ -196,13 +196,13 @@ class SlideReader:
         down_x, down_y = self.levels[level].downsample_x, self.levels[level].downsample_y
         left, top, width, height = corner[0] / down_x, corner[1] / down_y, extent_px[0] / down_x, extent_px[1] / down_y
         try:
-            window = self._window(level, left, top, left + width, top + height)
+            window = self.window(level, left, top, left + width, top + height)
         except BlockError as error:
             place = f"({corner[0]:.0f}, {corner[1]:.0f})"
             raise UnreadableSlideError(self.path, f"pixels at {place} cannot be decoded: {error}") from None
-        return _resample(window, left, top, width, height, size_px)
+        return resample(window, left, top, width, height, size_px)
 
-    def _window(self, number: int, left: float, top: float, right: float, bottom: float) -> Window:
+    def window(self, number: int, left: float, top: float, right: float, bottom: float) -> Window:
         """The pixels of a level that a rectangle touches; white outside the level."""
         x0, y0 = math.floor(left + 1e-6), math.floor(top + 1e-6)
         x1, y1 = math.ceil(right - 1e-6), math.ceil(bottom - 1e-6)
@@ -235,7 +235,7 @@ def _paste(
     pixels[y0 - corner[1] : y1 - corner[1], x0 - corner[0] : x1 - corner[0]] = part
 
 
-def _resample(
+def resample(
     window: Window, left: float, top: float, width: float, height: float, size_px: tuple[int, int]
 ) -> UInt8[np.ndarray, "height width 3"]:
     pixels = window.pixels

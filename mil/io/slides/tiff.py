@@ -70,7 +70,7 @@ class TiffBlocks:
         self.counts = np.array(page.databytecounts, np.uint64)
         self.compression = tifffile.COMPRESSION(page.compression).name
         self._file, self._instead = file, instead
-        self._decode = _decoder(page)
+        self.decode = _decoder(page)
 
     def read(self, column: int, row: int) -> Pixels:
         index = row * self.columns + column
@@ -78,19 +78,20 @@ class TiffBlocks:
             return self._instead(column, row)
         for last in (False, True):
             try:
-                return self._once(index)
+                return self.decode(self.fetch(index), index)
             except Exception as error:  # noqa: BLE001  every codec raises its own
                 if last and self._instead is None:
                     raise BlockError(" ".join(str(error).split()) or type(error).__name__) from None
         assert self._instead is not None
         return self._instead(column, row)
 
-    def _once(self, index: int) -> Pixels:
+    def fetch(self, index: int) -> bytes:
+        """The compressed bytes of one block."""
         count, offset = int(self.counts[index]), int(self.offsets[index])
         data = os.pread(self._file, count, offset)
         if len(data) < count:
             raise BlockError(f"the file ends before byte {offset + count}")
-        return self._decode(data, index)
+        return data
 
     def cut_off(self) -> int:
         """Number of blocks that lie behind the end of the file."""
@@ -176,7 +177,7 @@ def _agree(blocks: TiffBlocks, source: OpenSlideSource, number: int) -> bool:
         row, column = divmod(int(index), blocks.columns)
         try:
             expected = _through_openslide(source, number, blocks, column, row)
-            found = blocks._once(int(index))[: expected.shape[0], : expected.shape[1]]
+            found = blocks.decode(blocks.fetch(int(index)), int(index))[: expected.shape[0], : expected.shape[1]]
         except Exception:  # noqa: BLE001  a damaged block proves nothing; take the next
             continue
         if found.shape != expected.shape or np.abs(found.astype(np.int16) - expected).max(initial=0) > TOLERANCE:
