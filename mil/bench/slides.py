@@ -1,0 +1,122 @@
+"""Large synthetic slides for benchmarks: as many blocks to decode as a real one, in a file of a few megabytes."""
+
+import struct
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import imagecodecs
+import numpy as np
+import simplejpeg
+from jaxtyping import UInt8
+
+from mil.io.atomic import atomic_path
+
+Codec = Literal["jpeg", "jpeg2000"]
+CODECS: tuple[Codec, ...] = ("jpeg", "jpeg2000")
+BLOCK_PX = 256
+LEVELS = (1, 4, 16, 64)
+MPP = 0.25
+VARIANTS = 24  # different blocks of tissue a level; a reader cannot know that they come again
+TISSUE_SHARE = 0.35
+APERIO_RGB_J2K = 33005
+ASCII, SHORT, LONG, LONG8 = 2, 3, 4, 16  # types of a TIFF's tags
+FIRST_LINK = 8  # where a BigTIFF says where its first directory is
+
+
+def make_slide(path: Path, side_px: int, codec: Codec, seed: int = 0) -> None:
+    """Write a square Aperio-like BigTIFF with a disc of tissue over glass.
+
+    All blocks of a level point to one of a few compressed blocks, so that the file is small, while a reader must fetch
+    and decode each.
+
+    Args:
+        path: an .svs.
+        side_px: side of level 0, pixels.
+        codec: of all blocks.
+        seed: of the tissue.
+    """
+    rng = np.random.default_rng(seed)
+    encode = _jpeg if codec == "jpeg" else _jpeg2000
+    text = f"Aperio Image Library mil.bench\r\n{side_px}x{side_px} {codec}|AppMag = 40|MPP = {MPP}"
+    with atomic_path(path) as scratch, scratch.open("wb") as file:
+        file.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0))
+        link = FIRST_LINK
+        for down in LEVELS:
+            blocks = [encode(_glass(rng)), *(encode(_tissue(rng, down)) for _ in range(VARIANTS))]
+            link = _write_level(file, link, side_px // down, blocks, codec, text, rng)
+
+
+def _write_level(
+    file: BinaryIO, link: int, side: int, blocks: list[bytes], codec: Codec, text: str, rng: np.random.Generator
+) -> int:
+    """Blocks, the tables that point to them, and the directory; returns where the next directory is linked."""
+    starts = file.tell() + np.cumsum([0, *map(len, blocks[:-1])])
+    file.write(b"".join(blocks))
+    layout = _layout(side, rng)
+    tags = _tags(side, codec, text) + [
+        (324, LONG8, len(layout), starts[layout].astype("<u8").tobytes()),
+        (325, LONG8, len(layout), np.array([len(block) for block in blocks])[layout].astype("<u8").tobytes()),
+    ]
+    entries = []
+    for tag, kind, count, value in sorted(tags):
+        if len(value) > 8:
+            place = file.tell()
+            file.write(value)
+            value = struct.pack("<Q", place)
+        entries.append(struct.pack("<HHQ", tag, kind, count) + value.ljust(8, b"\0"))
+    directory = file.tell()
+    file.write(struct.pack("<Q", len(entries)) + b"".join(entries) + struct.pack("<Q", 0))
+    end = file.tell()
+    file.seek(link)
+    file.write(struct.pack("<Q", directory))
+    file.seek(end)
+    return end - 8
+
+
+def _layout(side: int, rng: np.random.Generator) -> np.ndarray:
+    """Which of the blocks lies where: 0 is glass."""
+    count = -(-side // BLOCK_PX)
+    y, x = np.mgrid[:count, :count] + 0.5
+    inside = (x - count / 2) ** 2 + (y - count / 2) ** 2 < TISSUE_SHARE / np.pi * count**2
+    return np.where(inside, rng.integers(1, VARIANTS + 1, inside.shape), 0).ravel()
+
+
+def _glass(rng: np.random.Generator) -> UInt8[np.ndarray, "256 256 3"]:
+    return (243 + rng.normal(0, 1.2, (BLOCK_PX, BLOCK_PX, 1)).repeat(3, 2)).astype(np.uint8)
+
+
+def _tissue(rng: np.random.Generator, down: int) -> UInt8[np.ndarray, "256 256 3"]:
+    """Eosin with fibres and haematoxylin nuclei, about as hard to compress as scanned tissue."""
+    y, x = np.mgrid[:BLOCK_PX, :BLOCK_PX] / BLOCK_PX
+    density = np.zeros((BLOCK_PX, BLOCK_PX, 3))
+    fibres = 0.5 + 0.3 * np.sin(40 * (x * rng.normal() + y * rng.normal()) + 3 * np.sin(9 * x + rng.uniform(0, 6)))
+    density += fibres[..., None] * (0.08, 0.42, 0.18)
+    for _ in range(60):
+        (cx, cy), radius = rng.random(2), rng.uniform(0.012, 0.03)
+        nucleus = np.exp(-(((x - cx) ** 2 + (y - cy) ** 2) / radius**2) ** 2)
+        density += nucleus[..., None] * (0.6, 0.75, 0.3)
+    density *= rng.normal(1, 0.12 / np.sqrt(down), (BLOCK_PX, BLOCK_PX, 1))
+    return (243 * np.exp(-density.clip(0))).astype(np.uint8)
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=80, colorsubsampling="422")
+
+
+def _jpeg2000(pixels: np.ndarray) -> bytes:
+    return imagecodecs.jpeg2k_encode(pixels, level=35, codecformat="j2k", mct=True)
+
+
+def _tags(side: int, codec: Codec, text: str) -> list[tuple[int, int, int, bytes]]:
+    """Tag, type, count and value of all but the tables of blocks."""
+    description = text.encode() + b"\0"
+    jpeg = codec == "jpeg"
+    short = struct.Struct("<H").pack
+    tags = [
+        (254, LONG, 1, struct.pack("<I", 0)), (256, LONG, 1, struct.pack("<I", side)), (257, LONG, 1, struct.pack("<I", side)),
+        (258, SHORT, 3, struct.pack("<3H", 8, 8, 8)), (259, SHORT, 1, short(7 if jpeg else APERIO_RGB_J2K)),
+        (262, SHORT, 1, short(6 if jpeg else 2)), (270, ASCII, len(description), description),
+        (277, SHORT, 1, short(3)), (284, SHORT, 1, short(1)), (322, SHORT, 1, short(BLOCK_PX)),
+        (323, SHORT, 1, short(BLOCK_PX)),
+    ]  # fmt: skip
+    return tags + ([(530, SHORT, 2, struct.pack("<2H", 2, 1))] if jpeg else [])
