@@ -11,6 +11,11 @@ from jaxtyping import UInt8
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 
+# What is stored in larger pieces is refused: each is decoded whole, and a slide may take only so much memory.
+LARGEST_BLOCK_BYTES = 256 << 20
+# What the memory of a failure counts for.
+FAILURE_BYTES = 2 << 10
+
 
 class BlockError(Exception):
     """A block cannot be read or decoded, twice."""
@@ -36,47 +41,56 @@ class BlockCache:
     """Decoded blocks, least recently used dropped first; safe on threads.
 
     Two threads that want the same block decode it once: the second waits for the first. A block that cannot be
-    decoded is remembered too.
+    decoded is remembered too, by its message: the error itself would hold on to all that its frames do.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self._held: OrderedDict[Hashable, Future[Pixels]] = OrderedDict()
+        self._held: OrderedDict[Hashable, Future[Pixels | str]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, decode: Callable[[], Pixels]) -> Pixels:
-        """A block, from the cache or decoded now."""
+        """A block, from the cache or decoded now.
+
+        Raises:
+            BlockError: it cannot be decoded, now or when somebody tried before.
+        """
         with self._lock:
             future = self._held.get(key)
             if future is not None:
                 self._held.move_to_end(key)
             else:
                 mine = self._held[key] = Future()
-        if future is not None:
-            return future.result()
+        if future is None:
+            future = mine
+            self._decode(key, decode, mine)
+        found = future.result()
+        if isinstance(found, str):
+            raise BlockError(found)
+        return found
+
+    def _decode(self, key: Hashable, decode: Callable[[], Pixels], mine: Future[Pixels | str]) -> None:
+        found: Pixels | str
         try:
-            block = decode()
+            found = decode()
         except BlockError as error:
-            mine.set_exception(error)
-            raise
-        except BaseException as error:
-            mine.set_exception(error)
+            found = str(error)
+        except BaseException as error:  # noqa: BLE001  whoever waits for it must hear
             with self._lock:
                 self._held.pop(key, None)
-            raise
-        mine.set_result(block)
-        self._keep(block.nbytes)
-        return block
-
-    def _keep(self, size: int) -> None:
+            mine.set_exception(error)
+            return
         with self._lock:
-            self._bytes += size
+            mine.set_result(found)
+            self._bytes += _size(found)
             # What is being decoded just now has no size yet and stays.
             while self._bytes > self.max_bytes:
                 key = next((k for k, future in self._held.items() if future.done()), None)
                 if key is None:
                     return
-                gone = self._held.pop(key)
-                if gone.exception() is None:
-                    self._bytes -= gone.result().nbytes
+                self._bytes -= _size(self._held.pop(key).result())
+
+
+def _size(found: Pixels | str) -> int:
+    return FAILURE_BYTES if isinstance(found, str) else found.nbytes

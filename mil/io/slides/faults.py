@@ -11,7 +11,7 @@ OTHERS = {
     b"PK\x03\x04": "a ZIP archive; unpack it",
     b"\x1f\x8b": "a gzip archive; unpack it",
     b"\x89HDF": "an HDF5 file",
-    b"<!DOCTYPE": "a web page; the download was not the slide",
+    b"<!doctype": "a web page; the download was not the slide",
     b"<html": "a web page; the download was not the slide",
     b"version https://git-lfs": "a git-lfs pointer; run `git lfs pull`",
 }
@@ -20,13 +20,15 @@ TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 def check_file(path: Path) -> str:
     """Why a path cannot be a slide, before any library looks at it; empty when it may be one."""
-    if not path.exists():
-        return "no such file"
-    if path.is_dir():
-        return "a folder, not a slide"
-    if path.stat().st_size == 0:
-        return "an empty file (0 bytes)"
     try:
+        if not path.exists():
+            return "no such file"
+        if path.is_dir():
+            return "a folder, not a slide"
+        if not path.is_file():
+            return "neither a file nor a folder"  # reading from a pipe would wait for ever
+        if path.stat().st_size == 0:
+            return "an empty file (0 bytes)"
         with path.open("rb") as file:
             file.read(1)
     except OSError as error:  # no permission, locked by another program, or lost by the network
@@ -42,7 +44,9 @@ def why_unreadable(path: Path, error: Exception) -> str:
     # Only now: a MIRAX slide begins like a JPEG picture too.
     with path.open("rb") as file:
         head = file.read(32)
-    found = next((what for start, what in OTHERS.items() if head.lstrip().startswith(start)), "")
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    start = start.lower() if start.startswith(b"<") else start
+    found = next((what for other, what in OTHERS.items() if start.startswith(other)), "")
     if found:
         return f"not a slide but {found}"
     if head[:4] in TIFF:

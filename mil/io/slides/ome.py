@@ -1,6 +1,6 @@
 """Plain OME-TIFF, whose pyramids OpenSlide does not see."""
 
-import os
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,12 +8,9 @@ import numpy as np
 import tifffile
 
 from mil.errors import UnreadableSlideError
-from mil.io.slides.blocks import Pixels
+from mil.io.slides.blocks import LARGEST_BLOCK_BYTES, Pixels
 from mil.io.slides.levels import Level, make_levels
 from mil.io.slides.tiff import TiffBlocks
-
-# A level in one piece is decoded in one piece; larger ones would not fit into the memory that a slide may take.
-LARGEST_BLOCK_BYTES = 256 << 20
 
 
 def is_ome(path: Path) -> bool:
@@ -50,10 +47,10 @@ class OmeSource:
         sizes = [(page.imagewidth, page.imagelength) for page in self._pages]
         self.levels: list[Level] = make_levels(sizes)
         self.properties: Mapping[str, str] = _properties(self._pages[0], description)
-        self._file = os.open(path, os.O_RDONLY)
+        self._file = io.FileIO(path)
 
     def close(self) -> None:
-        os.close(self._file)
+        self._file.close()
 
     def blocks(self, level: int) -> TiffBlocks:
         return TiffBlocks(self._pages[level], self._file)

@@ -11,12 +11,17 @@ import openslide
 from PIL import Image
 
 from mil.errors import UnreadableSlideError
-from mil.io.slides.blocks import BlockError, Pixels
+from mil.io.slides.blocks import LARGEST_BLOCK_BYTES, BlockError, Pixels
 from mil.io.slides.faults import why_unreadable
 from mil.io.slides.levels import Level, make_levels
 
 # Side of a block where a level does not say how it is stored, or stores tiles too small or too large to fetch singly.
 BLOCK_PX, BLOCK_RANGE = 512, (128, 4096)
+SIDES = ("width", "height")
+# So many second attempts without one success, and the first is believed: each costs a new handle.
+IN_VAIN = 32
+# Handles from before a fork, kept for ever: closing them could wait for a lock of a thread that did not come along.
+_inherited: list[object] = []
 
 
 class OpenSlideSource:
@@ -27,23 +32,43 @@ class OpenSlideSource:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._local = threading.local()
+        self._path, self._in_vain = path, 0
         self._start()
         slide = self._handle()
         self.properties: Mapping[str, str] = dict(slide.properties)
         self.vendor = self.properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
+        self._check_tiles(slide.level_count)
         self.levels: list[Level] = make_levels(slide.level_dimensions)
         self.ratios = slide.level_downsamples
 
     def _start(self) -> None:
-        self._process, self._lock = os.getpid(), threading.Lock()
+        self._lock, self._local = threading.Lock(), threading.local()
         self._handles: list[openslide.OpenSlide] = []
+        self._process = os.getpid()  # last: from now on other threads take the rest for theirs
+
+    def _after_fork(self) -> None:
+        """Begin anew in a child: the parent's lock may be held by a thread that does not exist here."""
+        if self._process != os.getpid():
+            _inherited.append((self._handles, self._local))
+            self._start()
+
+    def _check_tiles(self, levels: int) -> None:
+        """OpenSlide makes room for whole tiles, however large a file says they are, and ends the program if it cannot.
+
+        Hamamatsu's are pieces of one JPEG, which it reads line by line.
+        """
+        for level in range(levels if self.vendor != "hamamatsu" else 0):
+            width, height = (int(self.properties.get(f"openslide.level[{level}].tile-{side}", 0)) for side in SIDES)
+            size = 4 * width * height
+            if size > LARGEST_BLOCK_BYTES:
+                self.close()
+                raise UnreadableSlideError(
+                    self._path, f"stored in pieces of {size >> 20} MB; write it again with tiles of 512 px"
+                )
 
     def _handle(self) -> openslide.OpenSlide:
-        if self._process != os.getpid():
-            self._start()  # forked: the parent's lock may be held by a thread that does not exist here
-        if getattr(self._local, "process", None) != os.getpid():
+        self._after_fork()
+        if getattr(self._local, "handle", None) is None:
             self._renew()
         handle: openslide.OpenSlide = self._local.handle
         return handle
@@ -53,11 +78,12 @@ class OpenSlideSource:
             handle = openslide.OpenSlide(self._path)
         except (openslide.OpenSlideError, OSError) as error:
             raise UnreadableSlideError(self._path, why_unreadable(self._path, error)) from None
-        self._local.handle, self._local.process = handle, os.getpid()
+        self._local.handle = handle
         with self._lock:
             self._handles.append(handle)
 
     def close(self) -> None:
+        self._after_fork()
         with self._lock:
             for handle in self._handles:
                 handle.close()
@@ -81,14 +107,22 @@ class OpenSlideSource:
     def _read(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Pixels:
         try:
             rgba = self._handle().read_region(location, level, size)
-        except openslide.OpenSlideError:
-            self._retire()
-            try:
-                rgba = self._handle().read_region(location, level, size)
-            except openslide.OpenSlideError as error:
-                self._retire()
-                raise BlockError(str(error)) from None
+        except openslide.OpenSlideError as error:
+            rgba = self._read_again(location, level, size, str(error))
         return _on_white(rgba)
+
+    def _read_again(self, location: tuple[int, int], level: int, size: tuple[int, int], first: str) -> Image.Image:
+        self._retire()
+        if self._in_vain >= IN_VAIN:
+            raise BlockError(first)
+        try:
+            rgba = self._handle().read_region(location, level, size)
+        except openslide.OpenSlideError as error:
+            self._in_vain += 1
+            self._retire()
+            raise BlockError(str(error)) from None
+        self._in_vain = 0
+        return rgba
 
     def _retire(self) -> None:
         """Close a broken handle; the next read opens another."""
@@ -96,14 +130,14 @@ class OpenSlideSource:
         with self._lock:
             self._handles.remove(handle)
         handle.close()
-        self._local.process = None
+        self._local.handle = None
 
     def blocks(self, level: int) -> "OpenSlideBlocks | None":
         """The level's blocks; None where OpenSlide cannot address its pixels exactly."""
         ratio = self.ratios[level]
         if abs(ratio - round(ratio)) > 1e-9:
             return None
-        names = (f"openslide.level[{level}].tile-{side}" for side in ("width", "height"))
+        names = (f"openslide.level[{level}].tile-{side}" for side in SIDES)
         width, height = (_usual(int(self.properties.get(name, 0))) for name in names)
         return OpenSlideBlocks(self, level, width, height)
 

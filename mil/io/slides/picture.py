@@ -1,5 +1,6 @@
 """A slide as one small picture, drawn block by block, with holes where it cannot be read."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,8 +19,8 @@ BLOCK_PX = 4096
 OVERLAP_PX = 3
 # A region that cannot be read is quartered down to this, pixels of the picture, to save what lies around the damage.
 SMALLEST_PX = 8
-# So many failures without one success, and the slide is given up.
-HOPELESS = 24
+# So many failures without one success, and the slide is given up; so many in all, and what fails is lost as it is.
+HOPELESS, PATIENCE = 100, 1000
 HOLE = (224, 224, 224)
 
 
@@ -39,12 +40,12 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom, pixels of the pictu
 
 
 class _Canvas:
-    def __init__(self, reader: "SlideReader", downsample: float) -> None:
+    def __init__(self, reader: "SlideReader", scale: float, level: int) -> None:
         width, height = reader.extent_px
-        self.reader, self.scale = reader, max(downsample, 1.0)
+        self.reader, self.scale, self.level = reader, scale, level
         self.image = Image.new("RGB", (max(1, round(width / self.scale)), max(1, round(height / self.scale))), HOLE)
-        self.level = reader.level_for(self.scale)
         self.lost_px = self.failures = self.successes = 0
+        self.hopeless = HOPELESS + sum(1 for _ in self.boxes())
 
     def boxes(self) -> Iterator[Box]:
         """Regions in rows; a slide without a coarse level would not fit into memory at once."""
@@ -53,15 +54,21 @@ class _Canvas:
             for x in range(0, self.image.width, side):
                 yield x, y, min(x + side, self.image.width), min(y + side, self.image.height)
 
-    def draw(self, box: Box) -> None:
-        """Read one region; where that fails, its quarters, then finer levels, then leave a hole."""
-        if self._read(box, self.level):
-            return
-        if max(box[2] - box[0], box[3] - box[1]) > SMALLEST_PX:
-            for quarter in _quarters(box):
-                self.draw(quarter)
-        elif not any(self._read(box, finer) for finer in range(self.level - 1, -1, -1)):
-            self.lost_px += (box[2] - box[0]) * (box[3] - box[1])
+    def draw(self) -> None:
+        """Read all regions; where that fails, their quarters, then finer levels, then leave a hole.
+
+        Large before small: a readable part is found early, and all holes are alike where patience ends.
+        """
+        boxes = deque(self.boxes())
+        while boxes:
+            box = boxes.popleft()
+            if self._read(box, self.level):
+                continue
+            patient = self.failures < PATIENCE
+            if patient and max(box[2] - box[0], box[3] - box[1]) > SMALLEST_PX:
+                boxes.extend(_quarters(box))
+            elif not (patient and any(self._read(box, finer) for finer in range(self.level - 1, -1, -1))):
+                self.lost_px += (box[2] - box[0]) * (box[3] - box[1])
 
     def _read(self, box: Box, level: int) -> bool:
         # A few pixels more on each side, so that resampling leaves no seams.
@@ -75,7 +82,7 @@ class _Canvas:
             )
         except UnreadableSlideError:
             self.failures += 1
-            if self.failures >= HOPELESS and self.successes == 0:
+            if self.failures >= self.hopeless and self.successes == 0:
                 raise
             return False
         self.successes += 1
@@ -103,7 +110,14 @@ def draw_picture(reader: "SlideReader", downsample: float) -> Picture:
     Raises:
         UnreadableSlideError: nothing at all can be decoded.
     """
-    canvas = _Canvas(reader, downsample)
-    for box in canvas.boxes():
-        canvas.draw(box)
+    scale = max(downsample, 1.0)
+    for level in range(reader.level_for(scale), -1, -1):
+        canvas = _Canvas(reader, scale, level)
+        try:
+            canvas.draw()
+        except UnreadableSlideError:
+            if level == 0:
+                raise
+        else:
+            break
     return Picture(canvas.image, canvas.scale, canvas.lost_px / (canvas.image.width * canvas.image.height))

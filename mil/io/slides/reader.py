@@ -80,10 +80,10 @@ class SlideReader:
         wanted = self.decoder == "auto" and self._source.vendor in VENDORS
         return open_pages(self.path) if wanted else None
 
-    def _fresh_state(self) -> None:
-        self._process = os.getpid()
-        self._cache = BlockCache(CACHE_BYTES)
+    def _fresh_state(self, cache_bytes: int = CACHE_BYTES) -> None:
+        self._cache = BlockCache(cache_bytes)
         self._level_blocks: dict[int, Blocks | None] = {}
+        self._process = os.getpid()  # last: from now on other threads take the rest for theirs
 
     def __reduce__(self) -> tuple[type["SlideReader"], tuple[Path, Decoder]]:
         return SlideReader, (self.path, self.decoder)
@@ -133,12 +133,18 @@ class SlideReader:
 
     def blocks(self, level: int) -> Blocks | None:
         """How a level is stored and who decodes it; None when its pixels are had through windows only."""
-        if self._process != os.getpid():
-            self._fresh_state()  # forked: the parent's locks may be held by threads that do not exist here
+        if self._process != os.getpid():  # forked: the parent's locks may be held by threads that do not exist here
+            self._fresh_state(self._cache.max_bytes)
         if level not in self._level_blocks:
             fast = None if self._pages is None else self._fast(self._pages, level)
-            self._level_blocks[level] = fast or self._source.blocks(level)
+            blocks = fast or self._source.blocks(level)
+            if blocks is not None:
+                self._make_room(2 * blocks.width_px * blocks.height_px * 3)  # so few at least
+            self._level_blocks[level] = blocks
         return self._level_blocks[level]
+
+    def _make_room(self, wanted_bytes: int) -> None:
+        self._cache.max_bytes = max(self._cache.max_bytes, min(wanted_bytes, LARGEST_CACHE_BYTES))
 
     def _fast(self, pages: TiffPages, level: int) -> TiffBlocks | None:
         assert isinstance(self._source, OpenSlideSource)
@@ -156,7 +162,7 @@ class SlideReader:
         if blocks is not None:
             rows = math.ceil(side_level0_px / level.downsample_y / blocks.height_px) + 2
             wanted = rows * (level.width_px + blocks.width_px) * blocks.height_px * 3
-            self._cache.max_bytes = min(max(wanted, CACHE_BYTES), LARGEST_CACHE_BYTES)
+            self._make_room(wanted)
 
     def read(self, x: float, y: float, side_level0_px: float, size_px: int) -> UInt8[np.ndarray, "height width 3"]:
         """Read a square and resample it once, anti-aliased.
@@ -229,8 +235,8 @@ def _paste(
 ) -> None:
     """Copy the part of a block that lies inside a rectangle of its level."""
     x0, y0 = max(place[0], inside[0]), max(place[1], inside[1])
-    x1 = min(place[0] + block.shape[1], inside[2])
-    y1 = min(place[1] + block.shape[0], inside[3])
+    x1 = max(x0, min(place[0] + block.shape[1], inside[2]))
+    y1 = max(y0, min(place[1] + block.shape[0], inside[3]))
     part = block[y0 - place[1] : y1 - place[1], x0 - place[0] : x1 - place[0]]
     pixels[y0 - corner[1] : y1 - corner[1], x0 - corner[0] : x1 - corner[0]] = part
 
@@ -238,6 +244,7 @@ def _paste(
 def resample(
     window: Window, left: float, top: float, width: float, height: float, size_px: tuple[int, int]
 ) -> UInt8[np.ndarray, "height width 3"]:
+    """Bring a rectangle of a level, given in pixels of the level, to a size; as it is where nothing changes."""
     pixels = window.pixels
     left, top = left - window.left, top - window.top
     rows, columns = pixels.shape[:2]

@@ -95,7 +95,7 @@ def _tiff(properties: Properties) -> Pair | None:
 
 def _vendor(properties: Properties) -> Pair | None:
     text = properties.get("tiff.ImageDescription") or properties.get("openslide.comment") or ""
-    aperio = re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", text)
+    aperio = re.search(r"\|\s*MPP\s*=\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)", text)
     if aperio:
         return _pair(aperio[1], aperio[1])
     root = _xml(text)

@@ -79,13 +79,13 @@ class _Slide:
 
     def __init__(self, request: TileRequest, decoder: Decoder) -> None:
         self.request, self._decoder = request, decoder
-        self._lock = threading.Lock()
+        self._opening, self._counting = threading.Lock(), threading.Lock()  # who counts does not wait for the opening
         self._reader: SlideReader | None = None
         self._under_way, self._last_begun = 0, False
         self.error: UnreadableSlideError | None = None
 
     def reader(self) -> SlideReader | None:
-        with self._lock:
+        with self._opening:
             if self._reader is None and self.error is None:
                 try:
                     self._reader = SlideReader(self.request.slide, self._decoder)
@@ -97,7 +97,7 @@ class _Slide:
 
     def count(self, change: int, *, last: bool = False) -> None:
         """Batches begin and end; when the last is over the slide is closed."""
-        with self._lock:
+        with self._counting:
             self._under_way += change
             self._last_begun |= last
             if self._under_way == 0 and self._last_begun and self._reader is not None:

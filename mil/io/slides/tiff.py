@@ -1,7 +1,9 @@
 """Blocks of tiled TIFFs, decoded without OpenSlide where that is faster and gives the same pixels."""
 
+import io
 import logging
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +28,12 @@ TOLERANCE, PROBES = 1, 2
 # OpenSlide mixes neighbouring pixels when a block does not begin on a whole pixel; by so little it does not show.
 WHOLE = 1e-3
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it has to say of a file becomes our one line
+# So many blocks that neither decoder could read, and OpenSlide is no longer asked: each time costs a new handle.
+IN_VAIN = 32
+
+# What it has to say of a file becomes our one line.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+logging.getLogger("tifffile").propagate = False
 
 
 class TiffPages:
@@ -38,10 +45,10 @@ class TiffPages:
             self.pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and page.is_tiled]
             for page in self.pages:  # what is read from the file must be read while it is open
                 _ = page.dataoffsets, page.databytecounts, page.jpegtables
-        self.file = os.open(path, os.O_RDONLY)
+        self.file = io.FileIO(path)
 
     def close(self) -> None:
-        os.close(self.file)
+        self.file.close()
 
 
 def open_pages(path: Path) -> TiffPages | None:
@@ -57,11 +64,13 @@ class TiffBlocks:
 
     Args:
         page: the level's page, with positions already read.
-        file: descriptor of the open file.
+        file: the open file; not its number, which may be another file's once this one is closed.
         instead: who reads a tile that is stored as nothing, or that the fast decoder refuses; None: nobody.
     """
 
-    def __init__(self, page: tifffile.TiffPage, file: int, instead: Callable[[int, int], Pixels] | None = None) -> None:
+    def __init__(
+        self, page: tifffile.TiffPage, file: io.FileIO, instead: Callable[[int, int], Pixels] | None = None
+    ) -> None:
         self.width_px = page.tilewidth if page.is_tiled else page.imagewidth
         self.height_px = page.tilelength if page.is_tiled else page.rowsperstrip
         self.columns = -(-page.imagewidth // self.width_px)
@@ -69,33 +78,68 @@ class TiffBlocks:
         self.offsets = np.array(page.dataoffsets, np.uint64)
         self.counts = np.array(page.databytecounts, np.uint64)
         self.compression = tifffile.COMPRESSION(page.compression).name
-        self._file, self._instead = file, instead
-        self.decode = _decoder(page)
+        self._page_px = page.imagewidth, page.imagelength
+        self._file, self._instead, self._in_vain = file, instead, 0
+        self._file_size = os.fstat(file.fileno()).st_size
+        self._decode = _decoder(page)
 
     def read(self, column: int, row: int) -> Pixels:
         index = row * self.columns + column
         if self.counts[index] == 0 and self._instead is not None:
             return self._instead(column, row)
-        for last in (False, True):
+        why = ""
+        for _ in range(2):
             try:
                 return self.decode(self.fetch(index), index)
             except Exception as error:  # noqa: BLE001  every codec raises its own
-                if last and self._instead is None:
-                    raise BlockError(" ".join(str(error).split()) or type(error).__name__) from None
-        assert self._instead is not None
-        return self._instead(column, row)
+                why = " ".join(str(error).split()) or type(error).__name__
+        if self._instead is None or self._in_vain >= IN_VAIN:
+            raise BlockError(why)
+        try:
+            block = self._instead(column, row)
+        except BlockError:
+            self._in_vain += 1
+            raise
+        self._in_vain = 0
+        return block
 
     def fetch(self, index: int) -> bytes:
         """The compressed bytes of one block."""
         count, offset = int(self.counts[index]), int(self.offsets[index])
-        data = os.pread(self._file, count, offset)
+        # First what the file says of itself: room is made for as many bytes as are asked for.
+        data = os.pread(self._file.fileno(), count, offset) if offset + count <= self._file_size else b""
         if len(data) < count:
             raise BlockError(f"the file ends before byte {offset + count}")
         return data
 
     def cut_off(self) -> int:
         """Number of blocks that lie behind the end of the file."""
-        return int(((self.offsets + self.counts) > os.fstat(self._file).st_size).sum())
+        return int((self.offsets.astype(float) + self.counts > self._file_size).sum())
+
+    def decode(self, data: bytes, index: int) -> Pixels:
+        """The pixels of one block."""
+        width, height = _claimed(data)
+        if width <= self.width_px and height <= self.height_px:
+            block = self._decode(data, index)
+            height, width = block.shape[:2]
+        row, column = divmod(index, self.columns)
+        right, bottom = self._page_px[0] - column * self.width_px, self._page_px[1] - row * self.height_px
+        fits = min(right, self.width_px) <= width <= self.width_px
+        if not fits or not min(bottom, self.height_px) <= height <= self.height_px:
+            raise BlockError(f"{width} x {height} px where {self.width_px} x {self.height_px} belong")
+        return block
+
+
+def _claimed(data: bytes) -> tuple[int, int]:
+    """Width and height that a JPEG or JPEG 2000 says of itself, before anybody makes room for them; else 0."""
+    if data.startswith(b"\xff\xd8"):
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        return width, height
+    found = data[:512].find(b"\xff\x4f\xff\x51")
+    if found < 0:
+        return 0, 0
+    right, bottom, left, top = struct.unpack_from(">4I", data, found + 8)
+    return right - left, bottom - top
 
 
 Decode = Callable[[bytes, int], Pixels]
@@ -143,10 +187,15 @@ def _any(page: tifffile.TiffPage) -> Decode:
 
 def fast_blocks(pages: TiffPages, source: OpenSlideSource, number: int) -> TiffBlocks | None:
     """A level's blocks without OpenSlide; None unless its page is known and probes of it agree with OpenSlide."""
-    page = _page_of(pages, source, number)
-    if page is None or page.dtype != np.uint8:
-        return None
+    for page in pages.pages:
+        if _may_be(page, source, number):
+            blocks = _blocks_of(page, pages, source, number)
+            if blocks is not None and _agree(blocks, source, number):
+                return blocks
+    return None
 
+
+def _blocks_of(page: tifffile.TiffPage, pages: TiffPages, source: OpenSlideSource, number: int) -> TiffBlocks | None:
     def instead(column: int, row: int) -> Pixels:
         return _through_openslide(source, number, blocks, column, row)
 
@@ -154,20 +203,15 @@ def fast_blocks(pages: TiffPages, source: OpenSlideSource, number: int) -> TiffB
         blocks = TiffBlocks(page, pages.file, instead)
     except Exception:  # noqa: BLE001  a page that tifffile cannot make sense of
         return None
-    return blocks if _agree(blocks, source, number) else None
+    return blocks
 
 
-def _page_of(pages: TiffPages, source: OpenSlideSource, number: int) -> tifffile.TiffPage | None:
-    """The page of a level: as large as the level; Philips fills its pages up to whole tiles."""
+def _may_be(page: tifffile.TiffPage, source: OpenSlideSource, number: int) -> bool:
+    """Whether a page is as large as a level; Philips fills its pages up to whole tiles, so small ones are alike."""
     level = source.levels[number]
-    for page in pages.pages:
-        width, height = page.imagewidth, page.imagelength
-        padded = source.vendor == "philips-tiff" and (
-            0 <= width - level.width_px < page.tilewidth and 0 <= height - level.height_px < page.tilelength
-        )
-        if padded or (width, height) == (level.width_px, level.height_px):
-            return page
-    return None
+    width, height = page.imagewidth - level.width_px, page.imagelength - level.height_px
+    padded = source.vendor == "philips-tiff" and 0 <= width < page.tilewidth and 0 <= height < page.tilelength
+    return page.dtype == np.uint8 and (padded or (width, height) == (0, 0))
 
 
 def _agree(blocks: TiffBlocks, source: OpenSlideSource, number: int) -> bool:
