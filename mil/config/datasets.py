@@ -1,10 +1,15 @@
 """Datasets: the yaml files of configs/datasets."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from mil.config.base import Section, checked, named_file, read_yaml
+
+# What GeoJSON counts from: the corner of the scanned part of a slide, as QuPath does, or of the whole slide.
+GeojsonFrame = Literal["scanned", "slide"]
+DRAWN = (".geojson", ".xml", ".png", ".tif")
 
 
 class DatasetConfig(Section):
@@ -19,6 +24,17 @@ class DatasetConfig(Section):
     slides_dir: str = Field("", description="where the slides are; the run's slides_dir goes before it")
     slide_paths: list[str] = Field(["{slide}"], description="patterns tried in turn when the csv has no path")
     annotation_paths: list[str] = Field([], description="patterns tried in turn when the csv has no annotation")
+    tissue_paths: list[str] = Field(
+        [f"tissue/{{slide}}{kind}" for kind in DRAWN],
+        description="the same for a mask of the tissue, which goes before the tissue that would be found",
+    )
+    region_paths: list[str] = Field(
+        [f"region/{{slide}}{kind}" for kind in DRAWN],
+        description="the same for the region that tiles are taken from",
+    )
+    geojson_frame: GeojsonFrame = Field(
+        "scanned", description="what GeoJSON counts from: the scanned part, as QuPath does, or the whole slide"
+    )
     size: str = Field("", description="how big the slides are, for the message that they are missing")
     get: str = Field("", description="how to get the slides, for the message that they are missing")
     licence: str = ""

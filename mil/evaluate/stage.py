@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
+from mil.config.datasets import GeojsonFrame
 from mil.errors import DatasetError
 from mil.evaluate.localise import share_annotated, tile_auroc
 from mil.io.annotations import read_annotation
 from mil.io.atomic import write_json
-from mil.io.bags import read_bag
+from mil.io.bags import Bag, read_bag
 from mil.io.tables import locate_annotation, read_csv, read_dataset, write_csv
 from mil.metrics import classification, with_intervals
 from mil.progress import progress
@@ -54,11 +56,7 @@ def run(
     with progress("evaluate", len(slides), "slides") as advance:
         for slide in slides:
             bag = read_bag(bags_dir / f"{slide}.h5")
-            share = (
-                share_annotated(bag.coords[bag.valid], bag.side_level0_px, read_annotation(regions[slide]))
-                if (slide in regions)
-                else None
-            )
+            share = _share(bag, *regions[slide]) if slide in regions else None
             for head, trained in models:
                 mine = next((r for r in table if r["slide"] == slide and int(r["fold"]) == trained.fold), None)
                 if mine is None:
@@ -82,10 +80,16 @@ def run(
     return metrics
 
 
-def _regions(dataset: str, slides_dir: Path) -> dict[str, Path]:
+def _regions(dataset: str, slides_dir: Path) -> dict[str, tuple[Path, GeojsonFrame]]:
     settings, slides = read_dataset(dataset)
     found = {slide.slide: locate_annotation(slide, slides_dir, settings) for slide in slides}
-    return {name: path for name, path in found.items() if path is not None and path.exists()}
+    return {name: (path, settings.geojson_frame) for name, path in found.items() if path is not None and path.exists()}
+
+
+def _share(bag: Bag, annotation: Path, frame: GeojsonFrame) -> Float[np.ndarray, " tiles"]:
+    """Share of each readable tile that is annotated."""
+    regions = read_annotation(annotation, bag.origin_px if frame == "scanned" else (0, 0))
+    return share_annotated(bag.coords[bag.valid], bag.side_level0_px, regions)
 
 
 def _row(mine: Mapping[str, str], trained: Trained, probabilities: np.ndarray) -> Row:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from shapely import MultiPolygon, box
 
+from mil.config.datasets import GeojsonFrame
 from mil.errors import DatasetError, FormatError
 from mil.heatmap.render import RELATIVE_TOP, Scale, draw, overlay, rings_of, scaled
 from mil.io.annotations import feature, read_annotation, write_geojson
@@ -23,7 +24,7 @@ COLUMNS = ("x", "y", "attention", "percentile", "relative")
 
 def run(
     heads: Sequence[Path], bag_path: Path, tiles_path: Path, out: Path, *,
-    folds: Path | None, annotation: Path | None, scale: Scale,
+    folds: Path | None, annotation: Path | None, scale: Scale, geojson_frame: GeojsonFrame = "scanned",
 ) -> str:  # fmt: skip
     """Draw one slide's attention from cached features; no slide is read, nothing is embedded again.
 
@@ -38,6 +39,7 @@ def run(
         folds: folds.csv, or None.
         annotation: annotated regions to outline, or None.
         scale: see `mil.heatmap.render.scaled`.
+        geojson_frame: what the annotation counts from, if it is GeoJSON; see `mil.config.datasets`.
 
     Returns:
         One line about what was drawn.
@@ -65,10 +67,12 @@ def run(
     with atomic_path(out) as scratch:
         draw(
             scratch, overview, coloured, title=title, scale=scale, um_per_px=bag.mpp_level0 * geometry.overview_scale,
-            tissue=rings_of(read_annotation(tiles_path.with_suffix(".geojson")), geometry.overview_scale, origin),
-            annotated=rings_of(_regions(annotation), geometry.overview_scale, origin),
+            tissue=rings_of(_regions(tiles_path.with_suffix(".geojson"), origin), geometry.overview_scale, origin),
+            annotated=rings_of(
+                _regions(annotation, origin if geojson_frame == "scanned" else (0, 0)), geometry.overview_scale, origin
+            ),
         )  # fmt: skip
-    _write_layers(out, bag, weights)
+    _write_layers(out, bag, weights, origin)
     return title
 
 
@@ -94,8 +98,8 @@ def _overview(picture: Path) -> Image.Image:
         raise FormatError(f"{picture}: no overview picture ({error}); tile the slide again") from None
 
 
-def _regions(annotation: Path | None) -> MultiPolygon:
-    return read_annotation(annotation) if annotation is not None else MultiPolygon()
+def _regions(annotation: Path | None, origin_px: tuple[int, int]) -> MultiPolygon:
+    return read_annotation(annotation, origin_px) if annotation is not None else MultiPolygon()
 
 
 def _draw_state(out: Path, picture: Path, bag: Bag) -> None:
@@ -108,7 +112,7 @@ def _draw_state(out: Path, picture: Path, bag: Bag) -> None:
     write_csv(out.with_suffix(".csv"), [], COLUMNS)
 
 
-def _write_layers(out: Path, bag: Bag, weights: np.ndarray) -> None:
+def _write_layers(out: Path, bag: Bag, weights: np.ndarray, origin_px: tuple[int, int]) -> None:
     coords, side = bag.coords[bag.valid], bag.side_level0_px
     ranks, multiples = (scaled(weights, scale) for scale in ("percentile", "relative"))
     rows = [
@@ -123,5 +127,5 @@ def _write_layers(out: Path, bag: Bag, weights: np.ndarray) -> None:
         )
         for row in rows
     ]
-    write_geojson(out.with_suffix(".geojson"), tiles)
+    write_geojson(out.with_suffix(".geojson"), tiles, origin_px)
     write_csv(out.with_suffix(".csv"), rows, COLUMNS)

@@ -32,6 +32,7 @@ class Bag:
     side_level0_px: float
     mpp_level0: float
     encoder: str
+    origin_px: tuple[int, int] = (0, 0)  # where the scanned part of the slide begins, level-0 pixels
 
 
 def write_bag(
@@ -79,6 +80,8 @@ def write_bag(
             mpp_level0=geometry.mpp_level0,
             target_mpp=geometry.target_mpp,
             side_level0_px=geometry.side_level0_px,
+            origin_x_level0_px=geometry.origin_x_level0_px,
+            origin_y_level0_px=geometry.origin_y_level0_px,
             tile_digest=tiles.digest,
             tile_order="row-major",
             invalid_tiles=int((~valid).sum()),
@@ -104,6 +107,8 @@ def read_bag(path: Path) -> Bag:
             side_level0_px=float(attrs["side_level0_px"]),
             mpp_level0=float(attrs["mpp_level0"]),
             encoder=attrs["encoder"],
+            # Bags of before these attributes existed have none.
+            origin_px=(int(attrs.get("origin_x_level0_px", 0)), int(attrs.get("origin_y_level0_px", 0))),
         )
 
 

@@ -49,7 +49,7 @@ def slide(tmp_path):
     valid = np.array([True] * 5 + [False])
     tiles = bag_file(tmp_path / "bag.h5", "s1", FEATURES, COORDS, valid=valid, **GEOMETRY)
     write_tiles(tmp_path / "tiles.h5", tiles)
-    write_geojson(tmp_path / "tiles.geojson", [feature(box(100, 50, 1400, 900), {})])
+    write_geojson(tmp_path / "tiles.geojson", [feature(box(100, 50, 1400, 900), {})], ORIGIN)
     Image.new("RGB", (150, 100), (240, 240, 240)).save(tmp_path / "tiles.jpg")
     return tmp_path
 
@@ -82,12 +82,14 @@ def test_bundle(slide):
     assert title == f"s1   p(tumour) = {p[1]:.3f}   abmil"
 
 
-def test_the_layer_lies_on_the_tiles_in_level0_pixels(slide):
+def test_the_layer_lies_on_the_tiles_and_counts_from_the_scanned_part(slide):
     heatmap(slide, [head(slide, 1)])
     layer = json.loads((slide / "out" / "s1.geojson").read_text())["features"]
     found = table(slide)
     for row, (one, (x, y)) in enumerate(zip(layer, COORDS[:5], strict=True)):
-        np.testing.assert_allclose(shape(one["geometry"]).bounds, (x, y, x + SIDE, y + SIDE), atol=1e-6)
+        np.testing.assert_allclose(
+            shape(one["geometry"]).bounds, np.add((0, 0, SIDE, SIDE), (x - 100, y - 50) * 2), atol=1e-6
+        )
         assert one["properties"]["objectType"] == "tile"
         assert one["properties"]["measurements"] == {n: found[n][row] for n in ("attention", "percentile", "relative")}
 
@@ -97,7 +99,7 @@ def test_the_colours_lie_on_the_tiles(slide, monkeypatch):
     monkeypatch.setattr(
         "mil.heatmap.stage.draw", lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch()
     )
-    write_geojson(slide / "tumour.geojson", [feature(box(553, 50, 1006, 503), {})])
+    write_geojson(slide / "tumour.geojson", [feature(box(453, 0, 906, 453), {})])
     heatmap(slide, [head(slide, 1)], annotation=slide / "tumour.geojson")
     before, after = (np.asarray(picture).astype(int) for picture in drawn["p"])
     expected = np.zeros((100, 150), bool)
@@ -106,6 +108,10 @@ def test_the_colours_lie_on_the_tiles(slide, monkeypatch):
     np.testing.assert_array_equal(np.abs(after - before).max(2) > 8, expected)
     assert drawn["um_per_px"] == 2.5
     np.testing.assert_allclose(drawn["tissue"][0].max(0), [130, 85])
+    np.testing.assert_allclose([drawn["annotated"][0].min(0), drawn["annotated"][0].max(0)], [[45.3, 0], [90.6, 45.3]])
+
+    write_geojson(slide / "tumour.geojson", [feature(box(553, 50, 1006, 503), {})])
+    heatmap(slide, [head(slide, 1)], annotation=slide / "tumour.geojson", geojson_frame="slide")
     np.testing.assert_allclose([drawn["annotated"][0].min(0), drawn["annotated"][0].max(0)], [[45.3, 0], [90.6, 45.3]])
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from shapely import MultiPolygon, Polygon, box
+from shapely import GeometryCollection, LineString, MultiPolygon, Point, Polygon, box
 from shapely.geometry import mapping
 
 from mil.errors import FormatError
@@ -95,7 +95,31 @@ def test_other_xml(tmp_path):
     assert "its root is <Annotations>" in refused(tmp_path / "a.xml")
     (tmp_path / "b.xml").write_text("<ASAP_Annotations><open>")
     assert "not an ASAP annotation" in refused(tmp_path / "b.xml")
-    assert "not an ASAP annotation" in refused(tmp_path / "none.xml")
+    assert "No such file" in refused(tmp_path / "none.xml")
+
+
+def imagescope(folder, *regions):
+    """Write a file of ImageScope; each region is (attributes, corners)."""
+    drawn = []
+    for said, corners in regions:
+        vertices = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in corners)
+        drawn.append(f"<Region {said}><Vertices>{vertices}</Vertices></Region>")
+    text = f"<Annotations><Annotation Id='1'><Regions>{''.join(drawn)}</Regions></Annotation></Annotations>"
+    (folder / "i.xml").write_text(text)
+    return folder / "i.xml"
+
+
+def test_imagescope(tmp_path):
+    regions = [('Type="0"', SQUARE), ('Type="0" NegativeROA="1"', HOLE), ('Type="4"', [(500, 0), (600, 0), (600, 9)])]
+    assert read_annotation(imagescope(tmp_path, *regions)).equals(Polygon(SQUARE, [HOLE]))
+    assert "a Vertex without a number in X" in refused(imagescope(tmp_path, ("", [("x", 0), *SQUARE])))
+    assert "draw it as a polygon" in refused(imagescope(tmp_path, ('Type="2"', SQUARE[:2])))
+
+
+def test_points_of_asap_are_no_polygon(tmp_path):
+    path = asap(tmp_path, ("_0", SQUARE))
+    path.write_text(path.read_text().replace("Polygon", "PointSet"))
+    assert read_annotation(path).is_empty
 
 
 def test_wrong_suffix(tmp_path):
@@ -114,18 +138,21 @@ def test_geojson_round_trip(tmp_path):
     assert read_annotation(tmp_path / "none.geojson").is_empty
 
 
-@pytest.mark.parametrize("form", ["one feature", "list", "byte order mark", "multi", "no place"])
+@pytest.mark.parametrize("form", ["one feature", "list", "byte order mark", "multi", "no place", "place only"])
 def test_other_forms_of_geojson(tmp_path, form):
     square = {"type": "Feature", "geometry": mapping(Polygon(SQUARE)), "properties": {}}
     multi = {"type": "Feature", "geometry": mapping(MultiPolygon([Polygon(SQUARE)])), "properties": {}}
     nowhere = {"type": "Feature", "geometry": None, "properties": {}}
     value = {
         "one feature": square,
+        "place only": square,
         "list": [square],
         "byte order mark": [square],
         "multi": [multi],
         "no place": {"type": "FeatureCollection", "features": [nowhere, square]},
     }[form]
+    if form == "place only":
+        value = value["geometry"]
     encoding = "utf-8-sig" if form == "byte order mark" else "utf-8"
     (tmp_path / "a.geojson").write_text(json.dumps(value), encoding=encoding)
     assert read_annotation(tmp_path / "a.geojson").equals(Polygon(SQUARE))
@@ -136,8 +163,51 @@ def test_other_forms_of_geojson(tmp_path, form):
     ["", "[1, 2]", '{"type": "FeatureCollection"}', '"x"',
      '[{"geometry": {"type": "Polygon", "coordinates": [[[1]]]}}]',
      '[{"geometry": {"type": "Polygon", "coordinates": [[[NaN, 0], [1, 0], [1, 1], [NaN, 0]]]}}]',
-     '[{"geometry": {"type": "Nonsense"}}]'],
+     '[{"geometry": {"type": "Nonsense"}}]', "{}", "1", "[[]]", "[" * 100_000,
+     '[{"geometry": {"type": "Polygon", "coordinates": [[[1e999, 0], [1, 0], [1, 1], [1e999, 0]]]}}]',
+     '[{"geometry": {"type": "Polygon", "coordinates": [[[1e12, 0], [1, 0], [1, 1], [1e12, 0]]]}}]',
+     f'[{{"geometry": {{"type": "Polygon", "coordinates": [[[{"9" * 400}, 0], [1, 0], [1, 1], [1, 0]]]}}}}]'],
 )  # fmt: skip
 def test_not_geojson(tmp_path, text):
     (tmp_path / "a.geojson").write_text(text)
     assert "not GeoJSON with polygons" in refused(tmp_path / "a.geojson")
+
+
+def test_geojson_counts_from_the_scanned_part_and_xml_from_the_slide(tmp_path):
+    write_geojson(tmp_path / "a.geojson", [feature(box(1010, 520, 1110, 620), {"name": "x"})], (1000, 500))
+    (written,) = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    assert Polygon(written["geometry"]["coordinates"][0]).bounds == (10, 20, 110, 120)
+    assert written["properties"] == {"name": "x"}
+    assert read_annotation(tmp_path / "a.geojson").bounds == (10, 20, 110, 120)
+    assert read_annotation(tmp_path / "a.geojson", (1000, 500)).bounds == (1010, 520, 1110, 620)
+    assert read_annotation(asap(tmp_path, ("_0", SQUARE)), (1000, 500)).bounds == (10, 10, 110, 110)
+
+
+CUT = [{"name": "Ignore*"}, {"name": "IGNORE"}, {"name": "Hole"}, {"names": ["Exclude", "x"]}, "exclude"]
+
+
+@pytest.mark.parametrize("said", CUT, ids=str)
+def test_classes_that_are_cut_out(tmp_path, said):
+    features = [feature(Polygon(HOLE), {"classification": said}), feature(Polygon(SQUARE), {"classification": None})]
+    write_geojson(tmp_path / "a.geojson", features)
+    assert read_annotation(tmp_path / "a.geojson").equals(Polygon(SQUARE, [HOLE]))
+
+
+@pytest.mark.parametrize("said", [{"name": "Tumor"}, {"name": None}, {"name": "Hollow"}, None])
+def test_classes_that_are_not(tmp_path, said):
+    write_geojson(tmp_path / "a.geojson", [feature(Polygon(SQUARE), {"classification": said})])
+    assert read_annotation(tmp_path / "a.geojson").equals(Polygon(SQUARE))
+
+
+def test_lines_and_points_of_geojson_are_left_out(tmp_path):
+    nested = GeometryCollection([GeometryCollection([Polygon(SQUARE), Point(3, 3)]), LineString(HOLE)])
+    write_geojson(
+        tmp_path / "a.geojson", [feature(g, {}) for g in (nested, Point(1, 2), LineString([(0, 0), (200, 5)]))]
+    )
+    assert read_annotation(tmp_path / "a.geojson").equals(Polygon(SQUARE))
+
+
+def test_a_file_too_large_for_outlines_is_not_opened(tmp_path):
+    with (tmp_path / "a.geojson").open("wb") as file:
+        file.truncate(200_000_000)
+    assert "200 MB are too much for outlines of one slide" in refused(tmp_path / "a.geojson")

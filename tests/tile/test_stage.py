@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from shapely import box
 
 from mil.config import TileConfig
-from mil.io.annotations import read_annotation
+from mil.errors import FormatError
+from mil.io.annotations import feature, read_annotation, write_geojson
 from mil.io.slides import SlideReader
 from mil.io.tiles import Tiles, read_tiles
 from mil.tile.stage import run
@@ -22,11 +24,14 @@ def picture_of(out: Path) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def tile(slide: Path, mpp: float | None = None, **config: float) -> Tiles:
+def tile(
+    slide: Path, mpp: float | None = None, tissue: Path | None = None, region: Path | None = None, **config: float
+) -> Tiles:
     out = slide.parent / "out" / "s1.h5"
     geometry, count = run(
-        slide, "s1", out, tile_px=TILE_PX, target_mpp=TARGET_MPP, mpp=mpp, config=TileConfig(**config)
-    )
+        slide, "s1", out, tile_px=TILE_PX, target_mpp=TARGET_MPP, mpp=mpp, config=TileConfig(**config), tissue=tissue,
+        region=region,
+    )  # fmt: skip
     assert sorted(path.name for path in out.parent.iterdir()) == ["s1.geojson", "s1.h5", "s1.jpg"]
     assert json.loads(out.with_suffix(".geojson").read_text())["type"] == "FeatureCollection"
     assert picture_of(out).size > 3
@@ -79,8 +84,9 @@ def test_the_grid_begins_where_the_scan_does(tmp_path, monkeypatch):
     tiles = tile(tmp_path / "a.tif")
     assert tiles.coords.tolist() == [[556, 456], [812, 456], [556, 712], [812, 712]]
     assert (tiles.geometry.origin_x_level0_px, tiles.geometry.origin_y_level0_px) == origin
-    outline = read_annotation(tmp_path / "out" / "s1.geojson")
+    outline = read_annotation(tmp_path / "out" / "s1.geojson", origin)
     np.testing.assert_allclose(outline.bounds, (540, 440, 1080, 980), atol=48)
+    assert read_annotation(tmp_path / "out" / "s1.geojson").bounds[0] == pytest.approx(240, abs=48)  # as QuPath counts
     assert picture_of(tmp_path / "out" / "s1.h5").shape[:2] == extent[::-1]
 
 
@@ -118,7 +124,7 @@ def test_no_resolution_still_shows_the_slide(tmp_path):
     tissue_slide(tmp_path / "a.tif", (1024, 768), None)
     geometry = tile(tmp_path / "a.tif").geometry
     assert geometry.state == "no_mpp"
-    assert geometry.reason == "no pixel size in its metadata"
+    assert geometry.reason == "no pixel size in OpenSlide's properties, TIFF tags or vendor's text"
     picture = picture_of(tmp_path / "out" / "s1.h5")
     assert picture.shape == (768, 1024, 3)
     assert np.ptp(picture[384, 512].astype(int)) > 15  # tissue, in colour
@@ -154,3 +160,88 @@ def test_the_mask_lies_right_on_a_narrow_slide_whose_overview_does_not_divide(tm
     tile(tmp_path / "a.tif")
     _, top, _, bottom = read_annotation(tmp_path / "out" / "s1.geojson").bounds
     assert (top, bottom) == (pytest.approx(3000, abs=64), pytest.approx(5400, abs=64))
+
+
+# Slides of 1536 x 1024 pixels at 0.25 µm/px have 6 x 4 tiles of 256 pixels; tissue covers 4 x 2 of them from (1, 1).
+SIZE, BOX = (1536, 1024), (256, 256, 1280, 768)
+
+
+def outline(path: Path, *boxes: tuple[int, int, int, int]) -> Path:
+    write_geojson(path, [feature(box(*one), {}) for one in boxes])
+    return path
+
+
+def places(tiles: Tiles) -> set[tuple[int, int]]:
+    """Columns and rows of the tiles."""
+    return {(round(x / 256), round(y / 256)) for x, y in tiles.coords}
+
+
+def test_the_users_tissue_goes_before_what_would_be_found(tmp_path):
+    tissue_slide(tmp_path / "a.tif", SIZE, 0.25, box_px=BOX)
+    glass_too = outline(tmp_path / "t.geojson", (0, 0, 512, 256), (1280, 768, 1536, 1024))
+    tiles = tile(tmp_path / "a.tif", tissue=glass_too)
+    assert places(tiles) == {(0, 0), (1, 0), (5, 3)}
+    assert tiles.geometry.tissue_mm2 == pytest.approx(3 * 0.064**2, rel=0.05)
+    picture = np.zeros((128, 192), np.uint8)
+    picture[64:96, 32:96] = 9
+    Image.fromarray(picture).save(tmp_path / "t.png")
+    assert places(tile(tmp_path / "a.tif", tissue=tmp_path / "t.png")) == {(1, 2), (2, 2)}
+
+
+def test_tiles_only_inside_the_region(tmp_path):
+    tissue_slide(tmp_path / "a.tif", SIZE, 0.25, box_px=BOX)
+    everything = places(tile(tmp_path / "a.tif"))
+    left = outline(tmp_path / "r.geojson", (0, 0, 768, 1024))
+    tiles = tile(tmp_path / "a.tif", region=left)
+    assert places(tiles) == {(x, y) for x, y in everything if x < 3} == {(1, 1), (2, 1), (1, 2), (2, 2)}
+    kept = read_annotation(tmp_path / "out" / "s1.geojson")
+    assert kept.bounds == pytest.approx((256, 256, 768, 768), abs=48)
+    both = tile(tmp_path / "a.tif", region=left, tissue=outline(tmp_path / "t.geojson", (512, 0, 1536, 512)))
+    assert places(both) == {(2, 0), (2, 1)}
+
+
+def test_the_outline_put_back_gives_the_same_tiles(tmp_path, monkeypatch):
+    monkeypatch.setattr(SlideReader, "origin_px", property(lambda _: (300, 200)))
+    monkeypatch.setattr(SlideReader, "extent_px", property(lambda _: (1200, 800)))
+    tissue_slide(tmp_path / "a.tif", SIZE, 0.25, box_px=(400, 300, 1400, 900), ellipse=True)
+    first = tile(tmp_path / "a.tif")
+    back = tmp_path / "back.geojson"
+    back.write_bytes((tmp_path / "out" / "s1.geojson").read_bytes())
+    second = tile(tmp_path / "a.tif", tissue=back)
+    np.testing.assert_array_equal(second.coords, first.coords)
+    np.testing.assert_allclose(second.tissue, first.tissue, atol=0.02)
+    assert second.geometry.tissue_mm2 == pytest.approx(first.geometry.tissue_mm2, rel=0.02)
+    (piece,) = json.loads(back.read_text())["features"]
+    assert piece["properties"] == {
+        "objectType": "annotation", "name": "Tissue", "isLocked": False,
+        "classification": {"name": "Tissue", "color": [0, 150, 136]},
+    }  # fmt: skip
+
+
+def test_the_reason_names_the_file_that_left_nothing(tmp_path):
+    tissue_slide(tmp_path / "a.tif", SIZE, 0.25, box_px=BOX)
+    far, corner = (
+        outline(tmp_path / "far.geojson", (5000, 0, 6000, 9)),
+        outline(tmp_path / "corner.json", (0, 0, 90, 90)),
+    )
+    for given, said in (
+        ({"tissue": far}, "in mask far.geojson"),
+        ({"region": corner}, "found inside region corner.json"),
+        ({"tissue": far, "region": corner}, "in mask far.geojson inside region corner.json"),
+    ):
+        geometry = tile(tmp_path / "a.tif", **given).geometry
+        assert (geometry.state, geometry.reason) == (
+            "no_tissue", f"no tile with enough tissue (0.000 mm² of tissue {said})"
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["tissue", "region"])
+@pytest.mark.parametrize("name", ["none.geojson", "bad.geojson", "bad.png", "narrow.png"])
+def test_a_bad_mask_stops_the_slide_and_writes_nothing(tmp_path, kind, name):
+    tissue_slide(tmp_path / "a.tif", SIZE, 0.25, box_px=BOX)
+    for bad in ("bad.geojson", "bad.png"):
+        (tmp_path / bad).write_text("bad")
+    Image.new("1", (100, 300), 1).save(tmp_path / "narrow.png")
+    with pytest.raises(FormatError, match=name):
+        tile(tmp_path / "a.tif", **{kind: tmp_path / name})
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,43 @@
+"""Which regions a slide's attention is held against: those of its annotation, in the right frame."""
+
+import h5py
+import numpy as np
+import pytest
+from shapely import box
+
+from mil.evaluate.stage import _regions, _share
+from mil.io.annotations import feature, write_geojson
+from mil.io.bags import read_bag
+from tests.synthetic import bag_file
+
+ORIGIN = (1000, 500)
+COORDS = np.array([[1000, 500], [1448, 500], [1000, 948]])
+
+
+@pytest.fixture
+def bag(tmp_path):
+    where = {"origin_x_level0_px": ORIGIN[0], "origin_y_level0_px": ORIGIN[1]}
+    bag_file(tmp_path / "a.h5", "a", np.zeros((3, 2)), COORDS, valid=np.array([True, True, False]), **where)
+    return tmp_path / "a.h5"
+
+
+def test_a_bag_knows_where_the_scanned_part_begins(bag):
+    assert read_bag(bag).origin_px == ORIGIN
+    with h5py.File(bag, "r+") as file:  # a bag of before
+        del file.attrs["origin_x_level0_px"], file.attrs["origin_y_level0_px"]
+    assert read_bag(bag).origin_px == (0, 0)
+
+
+@pytest.mark.parametrize(("frame", "shift"), [("scanned", ORIGIN), ("slide", (0, 0))])
+def test_annotations_lie_where_their_frame_says(bag, frame, shift):
+    x, y = 1448 - shift[0], 500 - shift[1]
+    write_geojson(bag.with_name("a.geojson"), [feature(box(x, y, x + 448, y + 112), {})])
+    np.testing.assert_allclose(_share(read_bag(bag), bag.with_name("a.geojson"), frame), [0, 0.25])
+
+
+def test_the_datasets_yaml_says_the_frame(tmp_path):
+    (tmp_path / "a.geojson").touch()
+    (tmp_path / "d.csv").write_text("slide,label\na,x\nb,x\n")
+    for said, frame in (("", "scanned"), ("geojson_frame: slide\n", "slide")):
+        (tmp_path / "d.yaml").write_text(f'classes: [x, y]\nannotation_paths: ["{{slide}}.geojson"]\n{said}')
+        assert _regions(str(tmp_path / "d.yaml"), tmp_path) == {"a": (tmp_path / "a.geojson", frame)}
