@@ -67,6 +67,11 @@ def tile(
     min_tissue: Annotated[float, typer.Option(help="Least share of a tile that is tissue.")] = 0.25,
     min_area_mm2: Annotated[float, typer.Option(help="Smaller pieces of tissue are dropped.")] = 0.02,
     max_upsample: Annotated[float, typer.Option(help="Coarser slides than this are refused.")] = 2.0,
+    tissue: Annotated[Path | None, typer.Option(help="Your mask of the tissue: .geojson, .xml, .png, .tif.")] = None,
+    region: Annotated[Path | None, typer.Option(help="Take tiles only in here; the same formats.")] = None,
+    geojson_frame: Annotated[
+        Literal["scanned", "slide"], typer.Option(help="GeoJSON counts from the scanned part (QuPath) or the slide.")
+    ] = "scanned",
 ) -> None:
     """Find tissue on a slide and cut it into tiles at an exact physical scale."""
     from mil.states import ADVICE
@@ -76,7 +81,7 @@ def tile(
     raw = {"min_tissue": min_tissue, "min_area_mm2": min_area_mm2, "max_upsample": max_upsample}
     geometry, count = run(
         slide, name or slide.stem, out, tile_px=size_px or entry.tile_px, target_mpp=target_mpp or entry.mpp, mpp=mpp,
-        config=checked(TileConfig, raw, "mil tile"),
+        config=checked(TileConfig, raw, "mil tile"), tissue=tissue, region=region, geojson_frame=geojson_frame,
     )  # fmt: skip
     why = f" ({geometry.reason}; {ADVICE[geometry.state]})" if geometry.state != "ok" else ""
     typer.echo(f"tile {geometry.slide}: {geometry.state}, {count} tiles, {geometry.tissue_mm2:.2f} mm² of tissue{why}")
