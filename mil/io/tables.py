@@ -2,8 +2,9 @@
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from mil.config import DatasetConfig, dataset_path, load_dataset
@@ -21,8 +22,11 @@ COLUMNS = (
     "mpp",
     "annotation",
     "annotation_url",
+    "tissue",
+    "region",
     "checksum",
 )
+IN_FOLDER = ("path", "annotation", "tissue", "region")  # columns of paths below the slides' folder
 # An id becomes a file name on every system: no separators, no wildcards of the workflow, nothing hidden.
 _NEVER = r"/\\{}*?\"'<>|:\x00-\x1f"
 SLIDE_ID = re.compile(rf"[^\s.\-{_NEVER}][^{_NEVER}]{{0,149}}")
@@ -41,6 +45,8 @@ class Slide:
     mpp: float | None = None
     annotation: str = ""
     annotation_url: str = ""
+    tissue: str = ""
+    region: str = ""
     checksum: str = ""
     subgroups: dict[str, str] = field(default_factory=dict)
 
@@ -117,7 +123,7 @@ def _slide(row: dict[str, str], named: dict[str, str], where: str, dataset: Data
         raise DatasetError(f"{hint}; the dataset's classes are: {', '.join(dataset.classes)}")
     if split and split not in SPLITS:
         raise DatasetError(f"{where}: slide {name}: {unknown_name('split', split, SPLITS)}")
-    for column in ("path", "annotation"):
+    for column in IN_FOLDER:
         if ".." in PurePosixPath(values[column].replace("\\", "/")).parts:
             raise DatasetError(f"{where}: slide {name}: {column} {values[column]!r} leaves the slides' folder by '..'")
     for column, url in (("path", "url"), ("annotation", "annotation_url")):
@@ -178,13 +184,46 @@ def locate_annotation(slide: Slide, slides_dir: Path, dataset: DatasetConfig) ->
     return found if found.is_file() else None
 
 
+def locate_masks(slides: Iterable[Slide], slides_dir: Path, dataset: DatasetConfig) -> dict[str, dict[str, Path]]:
+    """What users drew for `tile`: by slide, the files of `tissue` and `region` that it has.
+
+    Raises:
+        DatasetError: the table names a mask that is not there, of a slide that is.
+    """
+    # A folder is listed once: asking for every pattern of every slide takes minutes on a network's disk.
+    listing = cache(lambda folder: set(folder.iterdir()) if folder.is_dir() else set())
+    found: dict[str, dict[str, Path]] = {}
+    for slide in slides:
+        for kind, patterns in (("tissue", dataset.tissue_paths), ("region", dataset.region_paths)):
+            named = getattr(slide, kind)
+            tries = [slides_dir / named] if named else _tries(slide.slide, slides_dir, patterns)
+            file = next((file for file in tries if file in listing(file.parent)), None)
+            if file is not None:
+                found.setdefault(slide.slide, {})[kind] = file
+            elif named and (slide.url or locate(slide, slides_dir, dataset).exists()):
+                raise DatasetError(
+                    f"slide {slide.slide}: {kind} {named!r}: no file {tries[0]}; if this column of the table does not "
+                    "name masks, rename it"
+                )
+    return found
+
+
+def fetchable(slides: Sequence[Slide]) -> dict[str, tuple[str, str]]:
+    """Files that `fetch` can bring: URL and checksum by their path under the slides' folder."""
+    files = {slide.path: (slide.url, slide.checksum) for slide in slides if slide.url}
+    return files | {slide.annotation: (slide.annotation_url, "") for slide in slides if slide.annotation_url}
+
+
 def _locate(path: str, slide: str, slides_dir: Path, patterns: Sequence[str]) -> Path:
     if path:
         return slides_dir / path
-    tries = [
-        slides_dir / pattern.replace("{slide}", name) for pattern in patterns for name in (slide, slide.capitalize())
-    ]
+    tries = _tries(slide, slides_dir, patterns)
     return next((file for file in tries if file.exists()), tries[0])
+
+
+def _tries(slide: str, slides_dir: Path, patterns: Sequence[str]) -> list[Path]:
+    names = (slide, slide.capitalize())
+    return [slides_dir / pattern.replace("{slide}", name) for pattern in patterns for name in names]
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None) -> None:

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from mil.config import DatasetConfig
 from mil.errors import DatasetError
-from mil.io.tables import Slide, locate, locate_annotation, read_csv, read_slides, valid_id, write_csv
+from mil.io.tables import (
+    Slide,
+    fetchable,
+    locate,
+    locate_annotation,
+    locate_masks,
+    read_csv,
+    read_slides,
+    valid_id,
+    write_csv,
+)
 
 DATASET = DatasetConfig(classes=["normal", "tumour"])
 
@@ -169,7 +179,7 @@ def test_patient_in_two_splits(tmp_path, other):
     assert f"patient p is in two splits: a (train) and c ({other or 'none'})" in message
 
 
-@pytest.mark.parametrize("column", ["path", "annotation"])
+@pytest.mark.parametrize("column", ["path", "annotation", "tissue", "region"])
 @pytest.mark.parametrize("value", ["../a.svs", "in/../../a.svs", "in\\..\\a.svs"])
 def test_paths_that_leave_the_folder(tmp_path, column, value):
     message = refused(tmp_path, f"slide,label,{column}\na,normal,{value}\n")
@@ -257,3 +267,46 @@ def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path):
 def test_two_ids_for_one_file(tmp_path):
     message = refused(tmp_path, "slide,path,label\na,x.tif,normal\nb,x.tif,tumour\n")
     assert "slides a and b have the same path x.tif; keep one" in message
+
+
+def drawn(folder, *files, table="slide,label\na,normal\nb,normal\n", **changes):
+    """What is found when these files lie in the slides' folder, as paths below it."""
+    for name in ("a", "b", *files):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    found = locate_masks(read(folder, table), folder, dataset(slide_paths=["{slide}"], **changes))
+    return {name: {kind: str(p.relative_to(folder)) for kind, p in kinds.items()} for name, kinds in found.items()}
+
+
+def test_masks_are_found_in_their_folders(tmp_path):
+    assert drawn(tmp_path) == {}
+    assert drawn(tmp_path, "tissue/a.geojson", "region/a.png", "region/b.tif", "tissue/b.csv") == {
+        "a": {"tissue": "tissue/a.geojson", "region": "region/a.png"}, "b": {"region": "region/b.tif"}
+    }  # fmt: skip
+    assert drawn(tmp_path, "m/a_x.png", tissue_paths=["m/{slide}_x.png"], region_paths=[]) == {
+        "a": {"tissue": "m/a_x.png"}
+    }
+
+
+def test_an_outline_put_back_goes_before_a_picture_and_the_table_before_both(tmp_path):
+    files = ["tissue/a.png", "tissue/a.xml", "tissue/a.geojson"]
+    assert drawn(tmp_path, *files)["a"] == {"tissue": "tissue/a.geojson"}
+    table = "slide,label,tissue\na,normal,my/own.tiff\n"
+    assert drawn(tmp_path, *files, "my/own.tiff", table=table) == {"a": {"tissue": "my/own.tiff"}}
+
+
+@pytest.mark.parametrize("kind", ["tissue", "region"])
+def test_a_mask_that_the_table_names_must_be_there(tmp_path, kind):
+    table = f"slide,label,{kind}\na,normal,breast\nz,normal,\n"
+    with pytest.raises(DatasetError) as caught:
+        drawn(tmp_path, table=table)
+    assert str(caught.value).startswith(f"slide a: {kind} 'breast': no file {tmp_path / 'breast'}")
+    (tmp_path / "a").unlink()  # the slide is missing itself: that is told elsewhere
+    assert locate_masks(read(tmp_path, table), tmp_path, dataset()) == {}
+
+
+def test_fetchable():
+    common = {"patient": "p", "label": "normal"}
+    slides = [Slide("a", path="x/a", url="u", checksum="md5:0", **common), Slide("b", path="y", **common),
+              Slide("c", annotation="c.xml", annotation_url="v", **common)]  # fmt: skip
+    assert fetchable(slides) == {"x/a": ("u", "md5:0"), "c.xml": ("v", "")}

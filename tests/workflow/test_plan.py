@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -144,3 +145,36 @@ def test_another_positive_class_or_patient_column_is_noticed(finished):
     assert finished.planned("head=abmil") == {"train": 1, "evaluate": 1, "heatmap": 3, "report": 1}
     yaml.write_text("classes: [normal, tumour]\ncolumns: {patient: path}\n")
     assert finished.planned("head=abmil")["split"] == 1
+
+
+def test_a_mask_that_comes_changes_or_goes_tiles_its_slide_anew(finished):
+    mask = finished.folder / "data/toy/tissue/b.geojson"
+    mask.parent.mkdir()
+    mask.write_text("{}")
+    plan = finished.planned("head=abmil")
+    assert (plan["tile"], plan["features"]) == (1, 1)
+    done = finished.snakemake("-n", "-p", "--config", "dataset=toy", "head=abmil")
+    assert "--tissue data/toy/tissue/b.geojson --geojson-frame scanned" in done.stdout + done.stderr
+    assert finished.snakemake("--config", "dataset=toy", "head=abmil").returncode == 0
+    assert finished.planned("head=abmil") == {}
+    mask.write_text("[]")  # else only the time differs, and that is not enough
+    now = time.time() + 5
+    os.utime(mask, (now, now))
+    assert finished.planned("head=abmil")["tile"] == 1
+    mask.rename(finished.folder / "data/toy/tissue/b.png")
+    assert finished.planned("head=abmil")["tile"] == 1
+    (finished.folder / "data/toy/tissue/b.png").unlink()
+    assert finished.planned("head=abmil")["tile"] == 1
+
+
+def test_masks_of_the_table(study):
+    table = "slide,path,label,region\na,a.tif,normal,my regions/a 1.xml\nb,b.tif,tumour,\n"
+    (study.folder / "configs/datasets/toy.csv").write_text(table)
+    done = study.snakemake("-n", "--config", "dataset=toy")
+    assert done.returncode != 0
+    assert "slide a: region 'my regions/a 1.xml': no file data/toy/my regions/a 1.xml" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    (study.folder / "data/toy/my regions").mkdir()
+    (study.folder / "data/toy/my regions/a 1.xml").touch()
+    done = study.snakemake("-n", "-p", "--config", "dataset=toy")
+    assert "--region 'data/toy/my regions/a 1.xml' --geojson-frame scanned" in done.stdout + done.stderr

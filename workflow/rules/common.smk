@@ -14,24 +14,30 @@ from mil.config import (
 )
 from mil.dataset.missing import missing_message
 from mil.errors import MilError
-from mil.io.tables import locate, locate_annotation, read_dataset
+from mil.io import tables
 from mil.versions import STAGE_VERSION
 
 try:
     CONFIG = load_config(config)
-    DATASET, TABLE = read_dataset(CONFIG.dataset)
+    DATASET, TABLE = tables.read_dataset(CONFIG.dataset)
+    SLIDES_DIR = Path(
+        CONFIG.slides_dir or DATASET.slides_dir or f"data/{CONFIG.dataset}"
+    )
+    MASKS = tables.locate_masks(TABLE, SLIDES_DIR, DATASET)
 except MilError as error:
     raise WorkflowError(str(error)) from None
 
 TABLE_FILE = str(dataset_path(CONFIG.dataset).with_suffix(".csv"))
 SLIDES = {row.slide: row for row in TABLE}
-SLIDES_DIR = Path(CONFIG.slides_dir or DATASET.slides_dir or f"data/{CONFIG.dataset}")
 ENCODERS = load_encoders()
-SLIDE_FILES = {name: locate(row, SLIDES_DIR, DATASET) for name, row in SLIDES.items()}
-# Files that `fetch` can bring: their URL and checksum by their path under the slides' folder.
-FETCHABLE = {row.path: (row.url, row.checksum) for row in TABLE if row.url} | {
-    row.annotation: (row.annotation_url, "") for row in TABLE if row.annotation_url
+SLIDE_FILES = {
+    name: tables.locate(row, SLIDES_DIR, DATASET) for name, row in SLIDES.items()
 }
+ANNOTATIONS = {
+    name: tables.locate_annotation(row, SLIDES_DIR, DATASET)
+    for name, row in SLIDES.items()
+}
+FETCHABLE = tables.fetchable(TABLE)
 MISSING = [
     (name, file)
     for name, file in SLIDE_FILES.items()
@@ -119,27 +125,32 @@ def slide_mpp(wildcards):
     return "" if mpp is None else f"--mpp {mpp!r}"
 
 
-def annotation_file(row):
-    """A slide's annotation as a list; one that the table names must be there or be fetched."""
-    file = locate_annotation(row, SLIDES_DIR, DATASET)
-    return [str(file)] if file else []
+def masks(wildcards):
+    """The slide's own masks, by kind: `tissue`, `region`, or none."""
+    return MASKS.get(wildcards.slide, {})
+
+
+def mask_flags(wildcards):
+    """The slide's own masks as flags, and what their GeoJSON counts from; nothing when it has none."""
+    files = MASKS.get(wildcards.slide, {}).items()
+    flags = " ".join(f"--{kind} {shlex.quote(str(file))}" for kind, file in files)
+    return flags and f"{flags} --geojson-frame {DATASET.geojson_frame}"
 
 
 def annotation_input(wildcards):
-    """A slide's annotation, if it has one."""
-    return annotation_file(SLIDES[wildcards.slide])
+    """A slide's annotation, if it has one; one that the table names must be there or be fetched."""
+    return ANNOTATIONS[wildcards.slide] or []
 
 
 def annotations(wildcards):
     """The annotations of all slides that have one."""
-    return [file for row in TABLE for file in annotation_file(row)]
+    return [file for file in ANNOTATIONS.values() if file]
 
 
 def annotation_flag(wildcards, input):
     """The slide's annotation as a flag; nothing when it has none."""
-    return "".join(
-        f"--annotation {shlex.quote(file)}" for file in annotation_input(wildcards)
-    )
+    file = ANNOTATIONS[wildcards.slide]
+    return f"--annotation {shlex.quote(str(file))}" if file else ""
 
 
 def recipe_file(wildcards):
@@ -151,10 +162,7 @@ def trained(wildcards):
     """The weights of all seeds and folds of a head."""
     return expand(
         "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/head.safetensors",
-        dataset=wildcards.dataset,
-        tiling=wildcards.tiling,
-        encoder=wildcards.encoder,
-        head=wildcards.head,
+        **wildcards,
         seed=range(1, CONFIG.seeds + 1),
         fold=range(CONFIG.folds),
         folds=CONFIG.folds,
@@ -183,15 +191,6 @@ def head_dirs(wildcards, input):
     )
 
 
-def drawn_slides():
-    """Slides that get a heatmap."""
-    return [
-        name
-        for name, row in SLIDES.items()
-        if CONFIG.heatmap.slides == "all" or row.split == "test"
-    ]
-
-
 def of_each_head(pattern):
     """A path for each encoder and head of the run."""
     return [
@@ -204,13 +203,14 @@ def of_each_head(pattern):
 
 
 def heatmaps(wildcards):
-    """All heatmaps of the run."""
+    """The heatmaps of the run: of each slide that gets one, by each head."""
     return [
-        file.format(slide=slide)
+        file.format(slide=name)
         for file in of_each_head(
             "results/{dataset}/heatmap/{tiling}/{encoder}/{head}/{{slide}}.png"
         )
-        for slide in drawn_slides()
+        for name, row in SLIDES.items()
+        if CONFIG.heatmap.slides == "all" or row.split == "test"
     ]
 
 

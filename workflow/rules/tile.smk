@@ -1,6 +1,7 @@
 # Slide -> where to look on it.
 rule tile:
     input:
+        unpack(masks),
         slide=slide_input,
     output:
         tiles=ensure("results/{dataset}/tile/{tiling}/{slide}.h5", non_empty=True),
@@ -15,9 +16,10 @@ rule tile:
         slide=slide_file,
         size=tile_size,
         mpp=slide_mpp,
+        masks=mask_flags,
         settings=f"--min-tissue {CONFIG.tile.min_tissue} --min-area-mm2 {CONFIG.tile.min_area_mm2}"
         f" --max-upsample {CONFIG.tile.max_upsample}",
         version=STAGE_VERSION["tile"],
     shell:
         "mil tile --slide {params.slide:q} --name {wildcards.slide:q} {params.size} {params.mpp}"
-        " {params.settings} --out {output.tiles:q} 2>&1 | tee {log:q}"
+        " {params.masks} {params.settings} --out {output.tiles:q} 2>&1 | tee {log:q}"
