@@ -38,10 +38,10 @@ def _factors(base: Size, size: Size) -> tuple[float, float]:
     factor explains the sizes, the picture was fitted to them edge to edge, each axis on its own.
     """
     x, y = base[0] / size[0], base[1] / size[1]
-    whole = round((x + y) / 2)
-    if all(abs(full / whole - part) < 1 for full, part in zip(base, size, strict=True)):
-        return float(whole), float(whole)
-    return x, y
+    near = round((x + y) / 2)
+    off = {k: max(abs(base[0] / k - size[0]), abs(base[1] / k - size[1])) for k in (near, near - 1, near + 1) if k > 0}
+    whole = min(off, key=lambda k: off[k])
+    return (float(whole), float(whole)) if off[whole] < 1 else (x, y)
 
 
 def nearest_finer(levels: Sequence[Level], downsample: float) -> int:

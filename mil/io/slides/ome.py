@@ -10,7 +10,7 @@ import tifffile
 from mil.errors import UnreadableSlideError
 from mil.io.slides.blocks import LARGEST_BLOCK_BYTES, Pixels
 from mil.io.slides.levels import Level, make_levels
-from mil.io.slides.tiff import TiffBlocks
+from mil.io.slides.tiff import TiffBlocks, read_ahead
 
 
 def is_ome(path: Path) -> bool:
@@ -38,7 +38,7 @@ class OmeSource:
                 self._pages = [_page(path, level) for level in file.series[0].levels]
                 description = file.ome_metadata or ""
                 for page in self._pages:
-                    _ = page.dataoffsets, page.databytecounts, page.jpegtables
+                    read_ahead(page)
         except UnreadableSlideError:
             raise
         except Exception as error:  # noqa: BLE001  strange files raise errors of every kind

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
@@ -94,6 +94,10 @@ def _tiff(properties: Properties) -> Pair | None:
 
 
 def _vendor(properties: Properties) -> Pair | None:
+    # OpenSlide takes Philips' XML apart.
+    spacings = [text for key, text in properties.items() if re.fullmatch(r"philips\..*\bDICOM_PIXEL_SPACING", key)]
+    if spacings:
+        return _finest(spacings)
     text = properties.get("tiff.ImageDescription") or properties.get("openslide.comment") or ""
     aperio = re.search(r"\|\s*MPP\s*=\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)", text)
     if aperio:
@@ -133,12 +137,15 @@ def _philips(root: Element) -> Pair | None:
     """
     for image in root.iter("DataObject"):
         if any(_named(child, "PIM_DP_IMAGE_TYPE") == "WSI" for child in image):
-            texts = [_named(child, "DICOM_PIXEL_SPACING") for child in image.iter("Attribute")]
-            pairs = [re.findall(r"[0-9.eE+-]+", text) for text in texts if text]
-            sides = [(_number(x), _number(y)) for y, x in (pair for pair in pairs if len(pair) == 2)]
-            known = [(1e3 * x, 1e3 * y) for x, y in sides if x is not None and y is not None]
-            return min(known, default=None)
+            return _finest([_named(child, "DICOM_PIXEL_SPACING") for child in image.iter("Attribute")])
     return None
+
+
+def _finest(spacings: Iterable[str]) -> Pair | None:
+    """The smallest of texts such as `"0.00025" "0.00025"`."""
+    pairs = [re.findall(r"[0-9.eE+-]+", text) for text in spacings]
+    sides = [(_number(x), _number(y)) for y, x in (pair for pair in pairs if len(pair) == 2)]
+    return min(((1e3 * x, 1e3 * y) for x, y in sides if x is not None and y is not None), default=None)
 
 
 def _named(attribute: Element, name: str) -> str:

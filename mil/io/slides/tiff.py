@@ -18,7 +18,7 @@ from mil.io.slides.levels import Level
 from mil.io.slides.openslide_source import OpenSlideSource
 
 # Formats of OpenSlide whose levels are plain grids of TIFF tiles. Others place, overlap or stitch what they store.
-VENDORS = {"generic-tiff", "aperio", "philips-tiff"}
+VENDORS = {"generic-tiff", "aperio", "philips"}
 JPEG, APERIO_YCBCR = 7, 33003
 RGB, YCBCR = 2, 6
 # An APP14 marker with the colour transform, which TIFF keeps in a tag: 0 for RGB, 1 for YCbCr.
@@ -43,12 +43,17 @@ class TiffPages:
         self.path = path
         with tifffile.TiffFile(path) as file:
             self.pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and page.is_tiled]
-            for page in self.pages:  # what is read from the file must be read while it is open
-                _ = page.dataoffsets, page.databytecounts, page.jpegtables
+            for page in self.pages:
+                read_ahead(page)
         self.file = io.FileIO(path)
 
     def close(self) -> None:
         self.file.close()
+
+
+def read_ahead(page: tifffile.TiffPage) -> None:
+    """What a page reads from its file, which must be open for it: positions, and how to decode."""
+    _ = page.dataoffsets, page.databytecounts, page.jpegtables, page.decode
 
 
 def open_pages(path: Path) -> TiffPages | None:
@@ -210,7 +215,7 @@ def _may_be(page: tifffile.TiffPage, source: OpenSlideSource, number: int) -> bo
     """Whether a page is as large as a level; Philips fills its pages up to whole tiles, so small ones are alike."""
     level = source.levels[number]
     width, height = page.imagewidth - level.width_px, page.imagelength - level.height_px
-    padded = source.vendor == "philips-tiff" and 0 <= width < page.tilewidth and 0 <= height < page.tilelength
+    padded = source.vendor == "philips" and 0 <= width < page.tilewidth and 0 <= height < page.tilelength
     return page.dtype == np.uint8 and (padded or (width, height) == (0, 0))
 
 
