@@ -1,0 +1,185 @@
+"""Blocks: each decoded once, kept while there is room, and a failure reaches everybody who waits for it."""
+
+import math
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mil.errors import UnreadableSlideError
+from mil.io.slides import SlideReader
+from mil.io.slides.blocks import FAILURE_BYTES, BlockCache, BlockError
+from mil.tile.grid import grid
+from tests.synthetic import spoil_tile, write_slide
+
+TIMEOUT_S = 10
+BLOCK = np.zeros((10, 10, 3), np.uint8)
+
+
+def never():
+    raise AssertionError("decoded again")
+
+
+def test_a_block_is_decoded_once():
+    cache = BlockCache(1000)
+    first = cache.get("a", lambda: BLOCK)
+    assert cache.get("a", never) is first
+
+
+def test_two_who_want_the_same_block_wait_for_one():
+    cache, began, go, calls = BlockCache(1000), threading.Event(), threading.Event(), []
+
+    def slow():
+        calls.append(1)
+        began.set()
+        assert go.wait(TIMEOUT_S)
+        return BLOCK
+
+    with ThreadPoolExecutor(3) as pool:
+        futures = [pool.submit(cache.get, "a", slow)]
+        assert began.wait(TIMEOUT_S)
+        futures += [pool.submit(cache.get, "a", slow) for _ in range(2)]
+        other = cache.get("b", lambda: BLOCK)  # nobody else is held up
+        assert other is BLOCK
+        go.set()
+        assert all(future.result(TIMEOUT_S) is BLOCK for future in futures)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("error", [BlockError("damaged"), ValueError("a bug"), KeyboardInterrupt()], ids=repr)
+def test_who_waits_for_a_failure_hears_of_it(error):
+    cache, began, go = BlockCache(1000), threading.Event(), threading.Event()
+
+    def fail():
+        began.set()
+        assert go.wait(TIMEOUT_S)
+        raise error
+
+    found = []
+
+    def ask():
+        try:
+            cache.get("a", fail)
+        except BaseException as caught:  # noqa: BLE001
+            found.append(type(caught))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    threads[0].start()
+    assert began.wait(TIMEOUT_S)
+    for thread in threads[1:]:
+        thread.start()
+    go.set()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+    assert found == [type(error)] * 3
+
+
+def test_damage_is_remembered_and_other_errors_are_not():
+    cache = BlockCache(10_000)
+    for key, error in (("damage", BlockError("damaged")), ("bug", ValueError("a bug"))):
+        with pytest.raises(type(error), match=str(error)):
+            cache.get(key, lambda error=error: (_ for _ in ()).throw(error))
+    with pytest.raises(BlockError, match="damaged") as caught:
+        cache.get("damage", never)
+    assert cache.get("bug", lambda: BLOCK) is BLOCK
+    assert caught.value.__context__ is None  # nothing that held the first one's frames, and the data in them
+
+
+def held(cache: BlockCache) -> int:
+    sizes = [future.result() for future in cache._held.values()]
+    return sum(FAILURE_BYTES if isinstance(found, str) else found.nbytes for found in sizes)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 40), st.booleans()), max_size=200), st.integers(0, 20_000))
+def test_memory_is_bounded_and_blocks_are_the_right_ones(wanted, max_bytes):
+    cache = BlockCache(max_bytes)
+    damaged = {key for key, _, bad in wanted if bad}
+    for key, side, _ in wanted:
+
+        def decode(key=key, side=side):
+            if key in damaged:
+                raise BlockError(str(key))
+            return np.full((side, side, 3), key, np.uint8)
+
+        if key in damaged:
+            with pytest.raises(BlockError, match=f"^{key}$"):
+                cache.get(key, decode)
+        else:
+            assert (cache.get(key, decode) == key).all()
+        assert held(cache) == cache._bytes <= max_bytes
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40))
+def test_the_least_recently_used_goes_first(keys):
+    cache, order, decoded = BlockCache(3 * BLOCK.nbytes), [], []
+    for key in keys:
+        cache.get(key, lambda key=key: decoded.append(key) or BLOCK.copy())
+        if key in order:
+            order.remove(key)
+        order = [*order, key][-3:]
+        assert list(cache._held) == order
+
+
+def count_decoding(monkeypatch, reader: SlideReader, number: int) -> Counter:
+    calls: Counter = Counter()
+    blocks, lock = reader.blocks(number), threading.Lock()
+    read = blocks.read
+
+    def counted(column, row):
+        with lock:
+            calls[column, row] += 1
+        return read(column, row)
+
+    monkeypatch.setattr(blocks, "read", counted)
+    return calls
+
+
+@pytest.mark.parametrize("decoder", ["auto", "openslide"])
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_row_by_row_each_block_is_decoded_once(tmp_path, monkeypatch, workers, decoder):
+    size, side = (2000, 1600), 224 * 0.25 / 0.243  # tiles begin and end inside blocks
+    write_slide(
+        tmp_path / "a.tif", np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8), 0.25, tile=128
+    )
+    with SlideReader(tmp_path / "a.tif", decoder) as reader:
+        reader._cache.max_bytes = 1  # only what is reserved
+        reader.reserve(side / 224, side)
+        assert reader._cache.max_bytes < 2000 * 1600 * 3 / 2  # not all of it
+        calls = count_decoding(monkeypatch, reader, 0)
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(lambda corner: reader.read(float(corner[0]), float(corner[1]), side, 224), grid(size, side)))
+    touched = [math.ceil(int(length // side) * side / 128) for length in size]
+    assert len(calls) == touched[0] * touched[1]
+    assert set(calls.values()) == {1}
+
+
+def test_two_threads_at_a_damaged_block_both_hear_and_it_is_tried_twice_only(tmp_path, monkeypatch):
+    write_slide(tmp_path / "a.tif", np.full((512, 512, 3), 90, np.uint8), 0.25, compression="jpeg")
+    spoil_tile(tmp_path / "a.tif", 1)
+    with SlideReader(tmp_path / "a.tif") as reader:
+        calls = count_decoding(monkeypatch, reader, 0)
+        barrier = threading.Barrier(4)
+
+        def read(_):
+            barrier.wait(10)
+            with pytest.raises(UnreadableSlideError, match="cannot be decoded") as caught:
+                reader.read(300.0, 10.0, 100.0, 50)
+            return str(caught.value)
+
+        with ThreadPoolExecutor(4) as pool:
+            assert len(set(pool.map(read, range(4)))) == 1
+        assert calls == {(1, 0): 1}
+        assert (reader.read(10.0, 300.0, 100.0, 50) == 90).all()
+
+
+def test_a_closed_slide_does_not_read_another_file(tmp_path):
+    for name, grey in (("a.tif", 90), ("b.tif", 40)):
+        write_slide(tmp_path / name, np.full((512, 512, 3), grey, np.uint8), 0.25, compression=None)
+    with SlideReader(tmp_path / "a.tif") as reader:
+        blocks = reader.blocks(0)
+    with SlideReader(tmp_path / "b.tif"), pytest.raises(ValueError, match="closed"):  # it has a's number now
+        blocks.fetch(0)
