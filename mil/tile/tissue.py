@@ -1,96 +1,215 @@
-"""A classical tissue mask: what absorbs light as stained tissue does, and not as pen, dust or glass does."""
+"""A classical tissue mask: what absorbs light as stained tissue does, and not as pen, dust or glass does.
+
+What is measured is colour: how much more light one channel loses than another. Grey things (dust, shadows, coverslip
+edges, stitching, vignetting) have none, and the palest tissue has some. Thresholds are optical densities and square
+millimetres, never a share of the slide, so that a faint node or a small biopsy on a large slide survives.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool
 from scipy import ndimage
 from shapely import Polygon, make_valid
 from shapely.geometry.base import BaseGeometry
-from skimage.filters import threshold_otsu
 from skimage.measure import find_contours
-from skimage.morphology import disk
 
-# Bounds of the threshold on colour in optical density: the lower keeps noise of the glass out, the upper keeps
-# Otsu from splitting dark from pale tissue on a slide that is full of tissue.
-THRESHOLD = (0.05, 0.13)
-SMOOTH_UM = 12.0
-CLOSE_UM = 32.0
-HOLE_MM2 = 0.02
-BLACK = 45  # brightest channel of what is not glass but the frame or a masked background, 0..255
+from mil.tile.ink import Mask, Picture, Plane, extreme, ink_mask, keep_large, optical_density, texture, widen
+
+WORK_UM = 8.0  # finer pictures are reduced to this or a little less
+FRAME, BLACK = 20, 45  # brightest channel of a masked background, and of what is too dark for tissue, 0..255
+
+GLASS = (0.08, 0.3)  # glass has less colour than this near by, and loses less light in green
+EVEN, UNEVEN = 0.008, 6.0  # largest spread of colour on glass; tissue has that many times the spread found
+SMOOTH = 0.04  # fainter colour is tissue only with texture (a tint of the glass has none)
+RIM = (0.25, 0.13)  # edges are drawn at this share of the strongest colour near by, at most at this colour
+NEAR_UM, CLOSE_UM, INK_GAP_UM = 40.0, 48.0, 12.0
+HOLE_MM2, LITTLE_MM2 = 0.02, 0.15  # holes that are filled; less tissue than this asks for a second try
+LINE_UM = 2000.0  # thin and longer than this is the edge of a coverslip, a hair or a scratch
 
 
-def tissue_mask(
-    picture: UInt8[np.ndarray, "height width 3"], um_per_px: float, min_area_mm2: float
-) -> Bool[np.ndarray, "height width"]:
-    """Find tissue on an overview.
+@dataclass(frozen=True)
+class Sensitivity:
+    """Width of smoothing, bounds of the faintest colour that is tissue, and how wide a line is no more a line."""
 
-    Light lost against this slide's own glass is turned into optical density. Stained tissue loses most in green and
-    is coloured; glass and dust are grey, pen loses most in red (blue, green, black) or has no colour (black).
-    The colour is smoothed and cut at Otsu's threshold within fixed bounds; areas are in square millimetres, never a
-    share of the slide, so that a small biopsy on a large slide survives.
+    smooth_um: float
+    faint: tuple[float, float]
+    thin_um: float
+
+
+USUAL = Sensitivity(smooth_um=12.0, faint=(0.02, 0.04), thin_um=80.0)
+SENSITIVE = Sensitivity(smooth_um=30.0, faint=(0.015, 0.03), thin_um=180.0)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies where on an overview; `second_try` tells that it took the more sensitive thresholds."""
+
+    tissue: Mask
+    ink: Mask
+    second_try: bool
+
+
+@dataclass(frozen=True)
+class _View:
+    """What both tries look at: how much more is lost in green than in red and blue, and what to leave out."""
+
+    over: tuple[Plane, Plane]
+    clear: Mask
+    ignore: Mask
+    textured: Mask
+    um_per_px: float
+
+
+def find_tissue(picture: Picture, um_per_px: float, min_area_mm2: float) -> Found:
+    """Find tissue and marker ink on an overview.
 
     Args:
         picture: RGB overview.
-        um_per_px: micrometres per pixel of the overview.
+        um_per_px: micrometres per pixel of the overview; made for 2 to 30.
         min_area_mm2: smaller pieces are dropped, square millimetres.
     """
-    density = optical_density(picture)
-    colour = density.max(-1) - density.min(-1)
-    frame = picture.max(-1) < BLACK
-    ignore = pen_mask(density) | frame
-    ignore = ndimage.binary_dilation(ignore, iterations=max(1, round(SMOOTH_UM / um_per_px)))
-    smooth = _smooth(np.where(ignore, 0.0, colour), ~ignore, SMOOTH_UM / um_per_px)
-    found = (smooth > _threshold(smooth[~ignore])) & ~ignore
-    radius = max(1, round(CLOSE_UM / um_per_px))
-    padded = np.pad(found, radius)
-    found = ndimage.binary_closing(padded, disk(radius))[radius:-radius, radius:-radius] & ~ignore
-    mm2_per_px = (um_per_px / 1000) ** 2
-    found = _keep_large(found, min_area_mm2 / mm2_per_px)
-    # What touches the border is no hole: it goes on outside.
-    framed = np.pad(~found, 1, constant_values=True)
-    return ~_keep_large(framed, HOLE_MM2 / mm2_per_px)[1:-1, 1:-1]
+    factor = max(1, int(WORK_UM / um_per_px))
+    view, ink = _look(_reduce(picture, factor), um_per_px * factor)
+    tissue, second_try = _pieces(_coloured(view, USUAL), view, min_area_mm2, USUAL), False
+    if tissue.sum() * (view.um_per_px / 1000) ** 2 < LITTLE_MM2:
+        more = tissue | _pieces(_coloured(view, SENSITIVE), view, min_area_mm2, SENSITIVE)
+        tissue, second_try = more, bool(more.sum() > tissue.sum())
+    return Found(_enlarge(tissue, factor, picture.shape), _enlarge(ink, factor, picture.shape), second_try)
 
 
-def optical_density(picture: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height width 3"]:
-    """Light lost in each channel against the slide's glass, natural logarithm, not below 0."""
-    # Counted as 'glass' are bright and nearly grey pixels; without any (a slide full of tissue) plain white is.
-    flat = picture.reshape(-1, 3)
-    bright = flat[(flat.min(-1) > 200) & (np.ptp(flat, axis=-1) < 25)]
-    glass = np.median(bright, axis=0) if len(bright) > 0.005 * len(flat) else np.array([245.0, 245.0, 245.0])
-    return np.log((glass + 1) / (picture.astype(np.float32) + 1)).clip(0).astype(np.float32)
+def tissue_mask(picture: Picture, um_per_px: float, min_area_mm2: float) -> Mask:
+    """Only the tissue of `find_tissue`."""
+    return find_tissue(picture, um_per_px, min_area_mm2).tissue
 
 
-def pen_mask(density: Float[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "height width"]:
-    """Marker ink: clearly darker in red than in green (blue and green ink), or dark without colour (black ink).
+def _look(picture: Picture, um: float) -> tuple[_View, Mask]:
+    brightest, density = extreme(np.maximum, picture), optical_density(picture)
+    rough, textured = texture(density)
+    ink = ink_mask(density, rough, brightest < FRAME, um)
+    ignore = widen(ink, INK_GAP_UM / um) | (brightest < BLACK)
+    red, green, blue = density
+    return _View((green - red, green - blue), (green < GLASS[1]) & ~ignore, ignore, textured, um), ink
 
-    Haematoxylin loses about as much red as green, eosin hardly any red, so that tissue does not pass.
+
+def _coloured(view: _View, sensitivity: Sensitivity) -> Mask:
+    """Pixels with the colour of tissue."""
+    over_red, over_blue = _smoothed(view, max(sensitivity.smooth_um / view.um_per_px, 0.7))
+    reach = 2 * round(NEAR_UM / view.um_per_px) + 1
+    spread = _flatten(over_red, over_blue, view.clear, reach)
+    colour = _colour(over_red, over_blue)
+    edge = ndimage.maximum_filter(colour, reach)
+    edge *= RIM[0]
+    np.clip(edge, np.clip(UNEVEN * spread, *sensitivity.faint), RIM[1], out=edge)
+    found = (colour > edge) & ~view.ignore
+    return found & (view.textured | (colour > SMOOTH)) if sensitivity is USUAL else found
+
+
+def _pieces(found: Mask, view: _View, min_area_mm2: float, sensitivity: Sensitivity) -> Mask:
+    """Pixels joined to pieces; specks and lines are dropped, small holes filled."""
+    um, px_per_mm2 = view.um_per_px, (1000 / view.um_per_px) ** 2
+    found = _close(found, max(1, round(CLOSE_UM / um))) & ~view.ignore
+    found = keep_large(found, min(min_area_mm2 * px_per_mm2, found.size / 4))
+    found = _without_lines(found, sensitivity.thin_um / um, LINE_UM / um)
+    return found | _small_holes(found, HOLE_MM2 * px_per_mm2)
+
+
+def _smoothed(view: _View, sigma: float) -> tuple[Plane, Plane]:
+    """Means of the pixels around, those ignored left out."""
+    known = ~view.ignore
+    red, blue = (ndimage.gaussian_filter(np.where(known, plane, 0), sigma, truncate=3) for plane in view.over)
+    if view.ignore.any():
+        weight = ndimage.gaussian_filter(known.astype(np.float32), sigma, truncate=3)
+        np.maximum(weight, np.float32(0.05), out=weight)
+        red /= weight
+        blue /= weight
+    return red, blue
+
+
+def _colour(over_red: Plane, over_blue: Plane) -> Plane:
+    """Most lost in a channel less least lost in a channel."""
+    colour = over_red - over_blue
+    np.abs(colour, out=colour)
+    for plane in (over_red, over_blue):
+        np.maximum(colour, plane, out=colour)
+        np.maximum(colour, -plane, out=colour)
+    return colour
+
+
+def _flatten(over_red: Plane, over_blue: Plane, clear: Mask, reach: int, every: int = 8) -> float:
+    """Take the glass's own slow change of colour away, in place, where much glass is seen and its colour is even.
+
+    Returns:
+        The spread of colour that is left on glass; infinite where nothing could be taken away.
     """
-    red, green, blue = density[..., 0], density[..., 1], density[..., 2]
-    coloured_ink = ((red > 0.35) & (red > 1.35 * green)) | ((red > 0.1) & (red > 1.8 * green))
-    black_ink = (density.min(-1) > 0.9) & (blue > 0.75 * np.maximum(red, green))
-    return coloured_ink | black_ink
+    pick = np.ix_(*(np.arange(((side - 1) % every) // 2, side, every) for side in clear.shape))
+    near = ndimage.maximum_filter1d(_colour(over_red, over_blue), reach, axis=0)[pick[0][:, 0]]
+    near = ndimage.maximum_filter1d(near, reach, axis=1)[:, pick[1][0]]
+    glass = (near < GLASS[0]) & clear[pick]
+    if glass.mean() < 0.3 or glass.sum() < 50:
+        return np.inf
+    return max(_subtract_surface(values, pick, glass) for values in (over_red, over_blue))
 
 
-def _smooth(
-    values: Float[np.ndarray, "height width"], known: Bool[np.ndarray, "height width"], sigma: float
-) -> Float[np.ndarray, "height width"]:
-    weight = ndimage.gaussian_filter(known.astype(np.float32), sigma)
-    return ndimage.gaussian_filter(values.astype(np.float32), sigma) / np.maximum(weight, 1e-3)
+def _subtract_surface(values: Plane, pick: tuple[np.ndarray, ...], glass: Bool[np.ndarray, "rows columns"]) -> float:
+    """Fit a polynomial of second degree to the picked pixels of glass, and subtract it if they lie close to it."""
+    y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in values.shape)
+    powers = ((0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0))
+    basis = np.stack([(y[pick[0]] ** i * x[pick[1]] ** j)[glass] for i, j in powers], axis=-1)
+    seen = values[pick][glass]
+    kept = np.ones(len(seen), bool)
+    for _ in range(4):  # tissue among the glass is left out step by step
+        weights = np.linalg.lstsq(basis[kept], seen[kept], rcond=None)[0]
+        left = abs(seen - basis @ weights)
+        spread = 1.4826 * float(np.median(left[kept]))
+        kept = left < max(3 * spread, 0.004)
+    if spread > EVEN:
+        return np.inf
+    for weight, (i, j) in zip(weights, powers, strict=True):
+        values -= np.float32(weight) * (y**i)[:, None] * x**j
+    return spread
 
 
-def _threshold(values: Float[np.ndarray, " pixels"]) -> float:
-    if len(values) == 0 or np.ptp(values) < 1e-6:
-        return THRESHOLD[1]
-    return float(np.clip(threshold_otsu(values), *THRESHOLD))
+def _close(mask: Mask, radius: int) -> Mask:
+    padded, size = np.pad(mask, radius).view(np.uint8), 2 * radius + 1
+    closed = ndimage.minimum_filter(ndimage.maximum_filter(padded, size), size)
+    return closed[radius:-radius, radius:-radius].view(bool)
 
 
-def _keep_large(mask: Bool[np.ndarray, "height width"], min_px: float) -> Bool[np.ndarray, "height width"]:
-    labels, _ = ndimage.label(mask)
-    large = np.bincount(labels.ravel()) >= min_px
-    large[0] = False
-    return large[labels]
+def _without_lines(mask: Mask, thin_px: float, long_px: float) -> Mask:
+    labels, count = ndimage.label(mask)
+    area, keep = np.bincount(labels.ravel(), minlength=count + 1), np.arange(count + 1) > 0
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels, count), start=1):
+        length = np.hypot(rows.stop - rows.start, columns.stop - columns.start)
+        keep[number] = length < long_px or area[number] > thin_px * length
+    return mask if keep[1:].all() else keep[labels]
 
 
-def outlines(mask: Bool[np.ndarray, "height width"], scale: float, origin_px: tuple[int, int]) -> list[BaseGeometry]:
+def _small_holes(mask: Mask, max_px: float) -> Mask:
+    labels, _ = ndimage.label(~mask)
+    small = np.bincount(labels.ravel()) < max_px
+    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        small[side] = False  # what touches the border is no hole: it goes on outside
+    return small[labels] & ~mask
+
+
+def _reduce(picture: Picture, factor: int) -> Picture:
+    if factor == 1:
+        return picture
+    beyond = [(0, -side % factor) for side in picture.shape[:2]]
+    picture = np.pad(picture, (*beyond, (0, 0)), mode="edge")
+    parts = [picture[row::factor, column::factor] for row in range(factor) for column in range(factor)]
+    total = np.zeros(parts[0].shape, np.uint32)
+    for part in parts:
+        total += part
+    return ((total + len(parts) // 2) // len(parts)).astype(np.uint8)
+
+
+def _enlarge(mask: Mask, factor: int, shape: tuple[int, ...]) -> Mask:
+    return mask if factor == 1 else mask.repeat(factor, 0).repeat(factor, 1)[: shape[0], : shape[1]]
+
+
+def outlines(mask: Mask, scale: float, origin_px: tuple[int, int]) -> list[BaseGeometry]:
     """Outlines of the mask's pieces with their holes, level-0 pixels.
 
     Args:
