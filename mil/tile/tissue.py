@@ -73,8 +73,8 @@ def find_tissue(picture: Picture, um_per_px: float, min_area_mm2: float) -> Foun
     view, ink = _look(_reduce(picture, factor), um_per_px * factor)
     tissue, second_try = _pieces(_coloured(view, USUAL), view, min_area_mm2, USUAL), False
     if tissue.sum() * (view.um_per_px / 1000) ** 2 < LITTLE_MM2:
-        more = tissue | _pieces(_coloured(view, SENSITIVE), view, min_area_mm2, SENSITIVE)
-        tissue, second_try = more, bool(more.sum() > tissue.sum())
+        more = _hardly_in(tissue, _pieces(_coloured(view, SENSITIVE), view, min_area_mm2, SENSITIVE))
+        tissue, second_try = tissue | more, bool(more.any())
     return Found(_enlarge(tissue, factor, picture.shape), _enlarge(ink, factor, picture.shape), second_try)
 
 
@@ -183,6 +183,15 @@ def _without_lines(mask: Mask, thin_px: float, long_px: float) -> Mask:
         length = np.hypot(rows.stop - rows.start, columns.stop - columns.start)
         keep[number] = length < long_px or area[number] > thin_px * length
     return mask if keep[1:].all() else keep[labels]
+
+
+def _hardly_in(first: Mask, second: Mask) -> Mask:
+    """Pieces of the second mask less than half of which is in the first: where both agree, the first is sharper."""
+    labels, count = ndimage.label(second)
+    area, both = (np.bincount(labels[mask], minlength=count + 1) for mask in (second, first))
+    new = both < area / 2
+    new[0] = False
+    return new[labels]
 
 
 def _small_holes(mask: Mask, max_px: float) -> Mask:
