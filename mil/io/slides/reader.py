@@ -150,19 +150,21 @@ class SlideReader:
         assert isinstance(self._source, OpenSlideSource)
         return fast_blocks(pages, self._source, level)
 
-    def reserve(self, downsample: float, side_level0_px: float) -> None:
+    def reserve(self, downsample: float, side_level0_px: float, at_once: int = 1) -> None:
         """Make room for the blocks that tiles of two rows share, so that reading row by row decodes each block once.
 
         Args:
             downsample: of the reads to come.
             side_level0_px: side of a tile, level-0 pixels.
+            at_once: how many tiles threads may be apart.
         """
         number = self.level_for(downsample)
         level, blocks = self.levels[number], self.blocks(number)
         if blocks is not None:
             rows = math.ceil(side_level0_px / level.downsample_y / blocks.height_px) + 2
-            wanted = rows * (level.width_px + blocks.width_px) * blocks.height_px * 3
-            self._make_room(wanted)
+            row_px = (level.width_px + blocks.width_px) * blocks.height_px
+            side_px = side_level0_px / level.downsample + max(blocks.width_px, blocks.height_px)
+            self._make_room(3 * (rows * row_px + math.ceil((at_once - 1) * side_px**2)))
 
     def read(self, x: float, y: float, side_level0_px: float, size_px: int) -> UInt8[np.ndarray, "height width 3"]:
         """Read a square and resample it once, anti-aliased.

@@ -2,9 +2,10 @@
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def stream(
     """
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque[_Reading] = deque()
-        readings = _readings(requests, pool, batch_size, decoder)
+        readings = _readings(requests, pool, batch_size, partial(_Slide, decoder=decoder, at_once=workers * RUN))
         try:
             while True:
                 while len(ahead) <= AHEAD and (reading := next(readings, None)) is not None:
@@ -77,8 +78,8 @@ def stream(
 class _Slide:
     """A slide, opened by the first reading thread that gets to it and closed after the last of its batches."""
 
-    def __init__(self, request: TileRequest, decoder: Decoder) -> None:
-        self.request, self._decoder = request, decoder
+    def __init__(self, request: TileRequest, decoder: Decoder, at_once: int) -> None:
+        self.request, self._decoder, self._at_once = request, decoder, at_once
         self._opening, self._counting = threading.Lock(), threading.Lock()  # who counts does not wait for the opening
         self._reader: SlideReader | None = None
         self._under_way, self._last_begun = 0, False
@@ -90,7 +91,7 @@ class _Slide:
                 try:
                     self._reader = SlideReader(self.request.slide, self._decoder)
                     side = self.request.side_level0_px
-                    self._reader.reserve(side / self.request.tile_px, side)
+                    self._reader.reserve(side / self.request.tile_px, side, self._at_once)
                 except UnreadableSlideError as error:
                     self.error = error
             return self._reader
@@ -150,10 +151,10 @@ class _Reading:
 
 
 def _readings(
-    requests: Iterable[TileRequest], pool: ThreadPoolExecutor, batch_size: int, decoder: Decoder
+    requests: Iterable[TileRequest], pool: ThreadPoolExecutor, batch_size: int, make: Callable[[TileRequest], _Slide]
 ) -> Generator[_Reading, None, None]:
     for request in requests:
-        slide = _Slide(request, decoder)
+        slide = make(request)
         try:
             for first in range(0, max(1, len(request.coords)), batch_size):
                 yield _Reading(slide, first, min(batch_size, len(request.coords) - first), pool)
