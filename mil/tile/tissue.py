@@ -22,7 +22,7 @@ FRAME, BLACK = 20, 45  # brightest channel of a masked background, and of what i
 GLASS = (0.08, 0.3)  # glass has less colour than this near by, and loses less light in green
 EVEN, UNEVEN = 0.008, 6.0  # largest spread of colour on glass; tissue has that many times the spread found
 SMOOTH = 0.04  # fainter colour is tissue only with texture (a tint of the glass has none)
-RIM = (0.25, 0.13)  # edges are drawn at this share of the strongest colour near by, at most at this colour
+RIM = (0.4, 0.2)  # edges are drawn at this share of the strongest colour near by, at most at this colour
 NEAR_UM, CLOSE_UM, INK_GAP_UM = 40.0, 48.0, 12.0
 HOLE_MM2, LITTLE_MM2 = 0.02, 0.15  # holes that are filled; less tissue than this asks for a second try
 LINE_UM = 2000.0  # thin and longer than this is the edge of a coverslip, a hair or a scratch
@@ -37,7 +37,7 @@ class Sensitivity:
     thin_um: float
 
 
-USUAL = Sensitivity(smooth_um=12.0, faint=(0.02, 0.04), thin_um=80.0)
+USUAL = Sensitivity(smooth_um=12.0, faint=(0.02, 0.04), thin_um=60.0)
 SENSITIVE = Sensitivity(smooth_um=30.0, faint=(0.015, 0.03), thin_um=180.0)
 
 
