@@ -1,0 +1,204 @@
+"""The diagnosis as text: a table of slides, one line for each problem, totals, a verdict."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from io import StringIO
+
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mil.doctor.findings import ABSENT, Diagnosis, EncoderFinding, SlideFinding, advice
+
+# From these widths on there is room for sizes in millimetres, sources and decoders, and for sizes in pixels too.
+WIDE, WIDEST = 110, 140
+# More slides than this that are simply not there are named in a paragraph instead of a line each.
+MANY = 10
+UNBOUND = 100_000
+
+
+def show(diagnosis: Diagnosis, width: int | None, *, colour: bool = False) -> str:
+    """Text of a diagnosis, with a line break at its end.
+
+    Args:
+        diagnosis: what was found.
+        width: of the terminal, columns; None: a file or a pipe, where each problem is one line however long.
+        colour: whether to use the terminal's colours.
+    """
+    out = StringIO()
+    console = Console(file=out, width=width or UNBOUND, force_terminal=colour, no_color=not colour, highlight=False)
+    for part in (*_slides(diagnosis, width), *_problems(diagnosis, width), *_totals(diagnosis)):
+        console.print(part)
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def clean(text: str) -> str:
+    """Text from a file, without what would steer a terminal or hide: control and formatting characters."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(clean(text), style)
+
+
+def _slides(diagnosis: Diagnosis, width: int | None) -> Iterable[RenderableType]:
+    present = [slide for slide in diagnosis.slides if slide.state not in ABSENT]
+    yield _text(f"mil doctor: {diagnosis.dataset}, {len(diagnosis.slides)} slides in {diagnosis.slides_dir}", "bold")
+    if not present:
+        return
+    columns = _columns(diagnosis, width or UNBOUND)
+    table = Table(box=None, pad_edge=False, padding=(0, 2 if (width or UNBOUND) >= WIDE else 1, 0, 0))
+    for name in columns:
+        numeric = name in ("µm/px", "mm²") or name.endswith(("tiles", "mpp"))
+        folds = name in ("slide", "levels")
+        table.add_column(name, overflow="fold", no_wrap=not folds, justify="right" if numeric else "left")
+    for slide in present:
+        cells = _cells(slide, diagnosis)
+        table.add_row(*(_cell(cells[name], slide) for name in columns))
+    yield ""
+    yield table
+    if width is not None and width < WIDE:
+        yield Text(f"(sizes and sources are shown from {WIDE} columns on, and always in a pipe)", "dim")
+
+
+def _columns(diagnosis: Diagnosis, width: int) -> list[str]:
+    wide, widest = width >= WIDE, width >= WIDEST
+    return [
+        "slide", "state", "format",
+        *(["decoder"] if wide else []), *(["px"] if widest else []), *(["mm"] if wide else []),
+        "levels", "µm/px", *(["by"] if wide else []), "mm²", *_tiles_columns(diagnosis),
+    ]  # fmt: skip
+
+
+def _tiles_columns(diagnosis: Diagnosis) -> list[str]:
+    return ["tiles"] if len(diagnosis.tiles) == 1 else [_spaced(tiling) for tiling in diagnosis.tiles]
+
+
+def _cell(text: str, slide: SlideFinding) -> Text:
+    styles = {"ok": "green", "ok !": "yellow"}
+    return _text(text, styles.get(text, "red" if text == slide.state else ""))
+
+
+def _cells(slide: SlideFinding, diagnosis: Diagnosis) -> dict[str, str]:
+    tilings = [slide.tilings.get(name) for name in diagnosis.tiles]
+    first = tilings[0]
+    most = "" if diagnosis.tissue else "≤ "
+    tiles = [f"{most}{tiling.num_tiles}" if tiling and tiling.num_tiles else "" for tiling in tilings]
+    return {
+        "slide": slide.slide,
+        "state": "ok !" if slide.state == "ok" and slide.warnings else slide.state,
+        "format": slide.vendor,
+        "decoder": slide.decoder,
+        "px": f"{slide.size_px[0]} x {slide.size_px[1]}" if slide.size_px else "",
+        "mm": " x ".join(map(_mm, slide.size_mm)) if slide.size_mm else "",
+        "levels": " ".join(f"{level.downsample:.3g}" for level in slide.levels),
+        "µm/px": f"{slide.mpp:.4g}" if slide.mpp else "",
+        "by": slide.mpp_source,
+        "mm²": "" if first is None or first.tissue_mm2 is None else f"{first.tissue_mm2:.2f}",
+        **dict(zip(_tiles_columns(diagnosis), tiles, strict=True)),
+    }
+
+
+def _problems(diagnosis: Diagnosis, width: int | None) -> Iterable[RenderableType]:
+    """A heading for each state with what to do, and a line for each slide; then warnings."""
+    for state in dict.fromkeys(slide.state for slide in diagnosis.lost):
+        slides = [slide for slide in diagnosis.lost if slide.state == state]
+        yield ""
+        more = f". {diagnosis.how_to_get}" if state == "missing" and diagnosis.how_to_get else ""
+        heading = Text.assemble((f"{state} ({len(slides)})", "bold red"))
+        yield heading + _text(f": {advice(state, diagnosis.dataset)}{more}")
+        if state in ABSENT and len(slides) > MANY:
+            yield _indented(_text(", ".join(slide.slide for slide in slides)))
+        else:
+            yield _lines([(slide.slide, slide.reason) for slide in slides], width)
+    doubtful = [(slide.slide, text) for slide in diagnosis.slides for text in slide.warnings]
+    if doubtful:
+        yield ""
+        yield Text(f"warnings ({len(doubtful)})", "bold yellow")
+        yield _lines(doubtful, width)
+
+
+def _spaced(tiling: str) -> str:
+    return tiling.replace("_", " ")
+
+
+def _mm(length: float) -> str:
+    return f"{length:.1f}" if length >= 1 else f"{length:.1g}"
+
+
+def _lines(pairs: Sequence[tuple[str, str]], width: int | None) -> RenderableType:
+    grid = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+    # A long name may take two fifths of the line, the reason has the rest.
+    grid.add_column(overflow="fold", max_width=None if width is None else max(12, width * 2 // 5))
+    grid.add_column(overflow="fold")
+    for name, text in pairs:
+        grid.add_row(_text(name), _text(text))
+    return _indented(grid)
+
+
+def _indented(what: RenderableType) -> Padding:
+    return Padding(what, (0, 0, 0, 2), expand=False)
+
+
+def _totals(diagnosis: Diagnosis) -> Iterable[RenderableType]:
+    grid = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column(overflow="fold")
+    seen = any(slide.state not in ABSENT for slide in diagnosis.slides)
+    for name, text in (*_counts(diagnosis, seen), *(_disk_and_time(diagnosis) if seen else ())):
+        grid.add_row(name, _text(text))
+    yield ""
+    yield grid
+    yield ""
+    faults = diagnosis.faults
+    yield _text(f"Not ready: {'; '.join(faults)}.", "bold red") if faults else Text("Ready.", "bold green")
+
+
+def _counts(diagnosis: Diagnosis, seen: bool) -> Iterable[tuple[str, str]]:
+    lost = _counted(slide.state for slide in diagnosis.lost)
+    num_ok = len(diagnosis.slides) - len(diagnosis.lost)
+    yield "slides", f"{num_ok} of {len(diagnosis.slides)} ok{f', {lost}' if lost else ''}"
+    if seen:
+        most = "" if diagnosis.tissue else "at most "
+        yield "tiles", ", ".join(f"{most}{count} of {_spaced(tiling)}" for tiling, count in diagnosis.tiles.items())
+        yield "formats", _counted(slide.format for slide in diagnosis.slides if slide.levels) or "none"
+        yield "µm/px", _counted(f"by {slide.mpp_source}" for slide in diagnosis.slides if slide.mpp) or "none"
+    for encoder in diagnosis.encoders:
+        yield "weights", f"{encoder.encoder}: {encoder.weights}, {encoder.detail}; licence: {encoder.licence}"
+
+
+def _counted(names: Iterable[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in Counter(names).most_common())
+
+
+def _disk_and_time(diagnosis: Diagnosis) -> Iterable[tuple[str, str]]:
+    bags = ", ".join(_bags(encoder) for encoder in diagnosis.encoders)
+    yield "disk", f"{bags}; {_bytes(diagnosis.free_bytes)} free at {diagnosis.results_dir}"
+    if diagnosis.seconds_to_read is None:
+        yield "reading", "no time to tell: there are no tiles to measure with"
+    else:
+        seen = ", ".join(f"{rate.num_tiles} of {rate.slide} at {rate.tiles_per_s:.0f}/s" for rate in diagnosis.rates)
+        time = _duration(diagnosis.seconds_to_read)
+        yield "reading", f"about {time} on one core, without the encoder; estimated from tiles read just now: {seen}"
+
+
+def _bags(encoder: EncoderFinding) -> str:
+    text = f"{_bytes(encoder.bags_bytes)} of bags for {encoder.encoder}"
+    largest = f" (the largest {_bytes(encoder.largest_bag_bytes)}, of {encoder.largest_bag_slide})"
+    return text + (largest if encoder.largest_bag_slide else "")
+
+
+def _bytes(count: int | float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"
