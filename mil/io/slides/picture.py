@@ -45,6 +45,7 @@ class _Canvas:
         self.reader, self.scale, self.level = reader, scale, level
         self.image = Image.new("RGB", (max(1, round(width / self.scale)), max(1, round(height / self.scale))), HOLE)
         self.lost_px = self.failures = self.successes = 0
+        self.error: UnreadableSlideError | None = None
         self.hopeless = HOPELESS + sum(1 for _ in self.boxes())
 
     def boxes(self) -> Iterator[Box]:
@@ -69,6 +70,8 @@ class _Canvas:
                 boxes.extend(_quarters(box))
             elif not (patient and any(self._read(box, finer) for finer in range(self.level - 1, -1, -1))):
                 self.lost_px += (box[2] - box[0]) * (box[3] - box[1])
+        if self.error is not None and self.successes == 0:
+            raise self.error
 
     def _read(self, box: Box, level: int) -> bool:
         # A few pixels more on each side, so that resampling leaves no seams.
@@ -80,8 +83,8 @@ class _Canvas:
             pixels = self.reader.read_box(
                 (left + x0 * scale, top + y0 * scale), (size[0] * scale, size[1] * scale), size, level=level
             )
-        except UnreadableSlideError:
-            self.failures += 1
+        except UnreadableSlideError as error:
+            self.failures, self.error = self.failures + 1, error
             if self.failures >= self.hopeless and self.successes == 0:
                 raise
             return False

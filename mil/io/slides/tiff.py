@@ -28,9 +28,6 @@ TOLERANCE, PROBES = 1, 2
 # OpenSlide mixes neighbouring pixels when a block does not begin on a whole pixel; by so little it does not show.
 WHOLE = 1e-3
 
-# So many blocks that neither decoder could read, and OpenSlide is no longer asked: each time costs a new handle.
-IN_VAIN = 32
-
 # What it has to say of a file becomes our one line.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 logging.getLogger("tifffile").propagate = False
@@ -70,7 +67,8 @@ class TiffBlocks:
     Args:
         page: the level's page, with positions already read.
         file: the open file; not its number, which may be another file's once this one is closed.
-        instead: who reads a tile that is stored as nothing, or that the fast decoder refuses; None: nobody.
+        instead: who reads a tile that is stored as nothing; None: nobody. A damaged one is nobody's: OpenSlide would
+            fill it with grey or repeated pixels and say nothing.
     """
 
     def __init__(
@@ -84,7 +82,7 @@ class TiffBlocks:
         self.counts = np.array(page.databytecounts, np.uint64)
         self.compression = tifffile.COMPRESSION(page.compression).name
         self._page_px = page.imagewidth, page.imagelength
-        self._file, self._instead, self._in_vain = file, instead, 0
+        self._file, self._instead = file, instead
         self._file_size = os.fstat(file.fileno()).st_size
         self._decode = _decoder(page)
 
@@ -98,15 +96,7 @@ class TiffBlocks:
                 return self.decode(self.fetch(index), index)
             except Exception as error:  # noqa: BLE001  every codec raises its own
                 why = " ".join(str(error).split()) or type(error).__name__
-        if self._instead is None or self._in_vain >= IN_VAIN:
-            raise BlockError(why)
-        try:
-            block = self._instead(column, row)
-        except BlockError:
-            self._in_vain += 1
-            raise
-        self._in_vain = 0
-        return block
+        raise BlockError(why)
 
     def fetch(self, index: int) -> bytes:
         """The compressed bytes of one block."""

@@ -299,14 +299,6 @@ def test_a_decoder_that_disagrees_is_not_used(tmp_path, monkeypatch):
         check_same(tmp_path / "a.tif", fast=False)
 
 
-def test_a_block_that_only_openslide_decodes_is_read_by_it(tmp_path, monkeypatch):
-    write(tmp_path / "a.tif", "zlib")
-    with SlideReader(tmp_path / "a.tif") as reader:
-        blocks = reader.blocks(0)
-        monkeypatch.setattr(blocks, "_decode", lambda data, index: 1 / 0)
-        np.testing.assert_array_equal(whole(reader, 0), drawn())
-
-
 def test_reading_beyond_the_edges_is_white_and_never_fails(tmp_path):
     write(tmp_path / "a.tif", "zlib")
     with SlideReader(tmp_path / "a.tif") as reader:
