@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 dataset_app = typer.Typer(help="Describe your own slides.", no_args_is_help=True)
 app.add_typer(dataset_app, name="dataset")
+bench_app = typer.Typer(help="Measure throughput on this machine.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
 
 Out = Annotated[Path, typer.Option(help="Where the result goes.")]
 Dataset = Annotated[str, typer.Option(help="A name in configs/datasets, or the path of a dataset's yaml.")]
@@ -68,6 +70,9 @@ def tile(
     min_tissue: Annotated[float, typer.Option(help="Least share of a tile that is tissue.")] = 0.25,
     min_area_mm2: Annotated[float, typer.Option(help="Smaller pieces of tissue are dropped.")] = 0.02,
     max_upsample: Annotated[float, typer.Option(help="Coarser slides than this are refused.")] = 2.0,
+    objective_power: Annotated[
+        bool, typer.Option("--objective-power", help="Where no pixel size is stated, take 10 µm over the objective.")
+    ] = False,
     tissue: Annotated[Path | None, typer.Option(help="Your mask of the tissue: .geojson, .xml, .png, .tif.")] = None,
     region: Annotated[Path | None, typer.Option(help="Take tiles only in here; the same formats.")] = None,
     geojson_frame: Annotated[
@@ -79,7 +84,10 @@ def tile(
     from mil.tile.stage import run
 
     entry = load_encoder(encoder)
-    raw = {"min_tissue": min_tissue, "min_area_mm2": min_area_mm2, "max_upsample": max_upsample}
+    raw = {
+        "min_tissue": min_tissue, "min_area_mm2": min_area_mm2, "max_upsample": max_upsample,
+        "objective_power": objective_power,
+    }  # fmt: skip
     geometry, count = run(
         slide, name or slide.stem, out, tile_px=size_px or entry.tile_px, target_mpp=target_mpp or entry.mpp, mpp=mpp,
         config=checked(TileConfig, raw, "mil tile"), tissue=tissue, region=region, geojson_frame=geojson_frame,
@@ -168,11 +176,15 @@ def heatmap(
     folds: Annotated[Path | None, typer.Option(help="Use only heads that did not train on the slide.")] = None,
     annotation: Annotated[Path | None, typer.Option(help="Regions to outline, ASAP .xml or .geojson.")] = None,
     scale: Annotated[Literal["percentile", "relative"], typer.Option(help="Ranks, or times uniform.")] = "percentile",
+    geojson_frame: Annotated[
+        Literal["scanned", "slide"], typer.Option(help="GeoJSON counts from the scanned part (QuPath) or the slide.")
+    ] = "scanned",
 ) -> None:
     """Draw a slide's attention from cached features."""
     from mil.heatmap.stage import run
 
-    typer.echo(f"heatmap {run(head_dir, bag, tiles, out, folds=folds, annotation=annotation, scale=scale)}")
+    line = run(head_dir, bag, tiles, out, folds=folds, annotation=annotation, scale=scale, geojson_frame=geojson_frame)
+    typer.echo(f"heatmap {line}")
 
 
 @app.command()
@@ -244,6 +256,38 @@ def dataset_init(
     )  # fmt: skip
     typer.echo(made)
     typer.echo(f"now: snakemake --cores all --config dataset={name}")
+
+
+Slides = Annotated[list[Path] | None, typer.Argument(help="Slides; none: two made for it, 60 000 x 60 000 px.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the table and the machine to this file too.")]
+TilePx = Annotated[int, typer.Option(min=16, help="Side of a tile, pixels.")]
+TargetMpp = Annotated[float, typer.Option(min=0.01, help="Scale of a tile, µm per pixel.")]
+
+
+@bench_app.command("read")
+def bench_read(
+    slides: Slides = None, threads: Threads = 1,
+    tiles: Annotated[int, typer.Option(min=1, help="About how many tiles of each slide.")] = 1000,
+    tile_px: TilePx = 256, target_mpp: TargetMpp = 0.5,
+    repeats: Annotated[int, typer.Option(min=1, help="Of each measurement; the median counts.")] = 3,
+    json: Json = None,
+) -> None:  # fmt: skip
+    """Tiles a second, by stage, beside a plain loop over OpenSlide with as many threads."""
+    from mil.bench.outcome import show
+    from mil.bench.read import run
+
+    show(run(slides or [], threads=threads, tiles=tiles, tile_px=tile_px, target_mpp=target_mpp, repeats=repeats), json)
+
+
+@bench_app.command("tile")
+def bench_tile(
+    slides: Slides = None, tile_px: TilePx = 224, target_mpp: TargetMpp = 0.5, json: Json = None
+) -> None:  # fmt: skip
+    """Seconds to tile a slide, by stage, beside OpenSlide's own thumbnail."""
+    from mil.bench.outcome import show
+    from mil.bench.tile import run
+
+    show(run(slides or [], tile_px=tile_px, target_mpp=target_mpp), json)
 
 
 def main() -> None:

@@ -64,6 +64,11 @@ def write_slide(
     return made
 
 
+def write_aperio(path: Path, pixels: np.ndarray, description: str) -> None:
+    """Write an Aperio-like .svs of one level, uncompressed, with the given description."""
+    tifffile.imwrite(path, pixels, tile=(256, 256), photometric="rgb", metadata=None, description=description)
+
+
 def spoil_tile(path: Path, index: int) -> None:
     """Overwrite one compressed tile of level 0, counted row by row, so that it cannot be decoded."""
     with tifffile.TiffFile(path) as file:
@@ -144,7 +149,8 @@ def make_tiles(
     coords = np.array([[0, 0], [448, 0]]) if coords is None else np.asarray(coords)
     usual = {
         "width_level0_px": 4000, "height_level0_px": 3000, "origin_x_level0_px": 0, "origin_y_level0_px": 0,
-        "tissue_mm2": 1.5, "overview_scale": 4.0, "side_level0_px": tile_px * target_mpp / mpp,
+        "tissue_mm2": 1.5, "overview_scale": 4.0, "mpp_source": "openslide",
+        "side_level0_px": tile_px * target_mpp / mpp,
     }  # fmt: skip
     filled = TileGeometry(
         slide=slide, state=state, reason=reason, tile_px=tile_px, target_mpp=target_mpp, mpp_level0=mpp,

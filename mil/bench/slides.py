@@ -46,6 +46,13 @@ def make_slide(path: Path, side_px: int, codec: Codec, seed: int = 0) -> None:
             link = _write_level(file, link, side_px // down, blocks, codec, text, rng)
 
 
+def made(folder: Path, codec: Codec, side_px: int = 60_000) -> Path:
+    """A slide of this module, made in `folder`."""
+    path = folder / f"synthetic_{codec}.svs"
+    make_slide(path, side_px, codec)
+    return path
+
+
 def _write_level(
     file: BinaryIO, link: int, side: int, blocks: list[bytes], codec: Codec, text: str, rng: np.random.Generator
 ) -> int:
@@ -53,9 +60,10 @@ def _write_level(
     starts = file.tell() + np.cumsum([0, *map(len, blocks[:-1])])
     file.write(b"".join(blocks))
     layout = _layout(side, rng)
-    tags = _tags(side, codec, text) + [
-        (324, LONG8, len(layout), starts[layout].astype("<u8").tobytes()),
-        (325, LONG8, len(layout), np.array([len(block) for block in blocks])[layout].astype("<u8").tobytes()),
+    sizes = np.array([len(block) for block in blocks])
+    tags = _tags(side, codec, text)
+    tags += [
+        (tag, LONG8, len(layout), each[layout].astype("<u8").tobytes()) for tag, each in ((324, starts), (325, sizes))
     ]
     entries = []
     for tag, kind, count, value in sorted(tags):
@@ -93,18 +101,18 @@ def _tissue(rng: np.random.Generator, down: int) -> UInt8[np.ndarray, "256 256 3
     density += fibres[..., None] * (0.08, 0.42, 0.18)
     for _ in range(60):
         (cx, cy), radius = rng.random(2), rng.uniform(0.012, 0.03)
-        nucleus = np.exp(-(((x - cx) ** 2 + (y - cy) ** 2) / radius**2) ** 2)
+        nucleus = np.exp(-((((x - cx) ** 2 + (y - cy) ** 2) / radius**2) ** 2))
         density += nucleus[..., None] * (0.6, 0.75, 0.3)
     density *= rng.normal(1, 0.12 / np.sqrt(down), (BLOCK_PX, BLOCK_PX, 1))
     return (243 * np.exp(-density.clip(0))).astype(np.uint8)
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=80, colorsubsampling="422")
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=80, colorsubsampling="422"))
 
 
 def _jpeg2000(pixels: np.ndarray) -> bytes:
-    return imagecodecs.jpeg2k_encode(pixels, level=35, codecformat="j2k", mct=True)
+    return bytes(imagecodecs.jpeg2k_encode(pixels, level=35, codecformat="j2k", mct=True))
 
 
 def _tags(side: int, codec: Codec, text: str) -> list[tuple[int, int, int, bytes]]:
@@ -113,7 +121,8 @@ def _tags(side: int, codec: Codec, text: str) -> list[tuple[int, int, int, bytes
     jpeg = codec == "jpeg"
     short = struct.Struct("<H").pack
     tags = [
-        (254, LONG, 1, struct.pack("<I", 0)), (256, LONG, 1, struct.pack("<I", side)), (257, LONG, 1, struct.pack("<I", side)),
+        (254, LONG, 1, struct.pack("<I", 0)), (256, LONG, 1, struct.pack("<I", side)),
+        (257, LONG, 1, struct.pack("<I", side)),
         (258, SHORT, 3, struct.pack("<3H", 8, 8, 8)), (259, SHORT, 1, short(7 if jpeg else APERIO_RGB_J2K)),
         (262, SHORT, 1, short(6 if jpeg else 2)), (270, ASCII, len(description), description),
         (277, SHORT, 1, short(3)), (284, SHORT, 1, short(1)), (322, SHORT, 1, short(BLOCK_PX)),

@@ -28,6 +28,9 @@ class TileConfig(Section):
     min_tissue: float = Field(0.25, ge=0, le=1, description="least share of a tile that is tissue")
     min_area_mm2: float = Field(0.02, ge=0, description="smaller pieces of tissue are dropped, square millimetres")
     max_upsample: float = Field(2.0, ge=1, description="a slide coarser than this many times the target is refused")
+    objective_power: bool = Field(
+        False, description="take 10 µm over the objective power for the pixel size where nothing better is said"
+    )
 
 
 class FeaturesConfig(Section):

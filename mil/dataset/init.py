@@ -45,6 +45,8 @@ YAML = """\
 # columns: our column name: its name in the csv, where they differ
 # slide_paths: where to look for a slide whose row has no path, such as "{{slide}}.svs"
 # annotation_paths: the same for a slide whose row has no annotation
+# tissue_paths, region_paths: the same for your own masks; default: tissue/ and region/ in the slides' folder
+# geojson_frame: what your GeoJSON counts from: "scanned" part of the slide, as QuPath does, or the whole "slide"
 # size, get: for the message that slides are missing: how big they are, and how to get them
 # licence, notes: for those who come later
 title: {title}

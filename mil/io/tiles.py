@@ -1,6 +1,7 @@
 """The tiles file: where to look on a slide, or the named state that says why not."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from jaxtyping import Float, Int
 
 from mil.io.h5 import reading, writing
 
-FORMAT, VERSION = "mil.tiles", 1
+FORMAT, VERSION = "mil.tiles", 2
 STATES = ("ok", "no_tissue", "no_mpp", "unreadable", "corrupt_regions")
 
 
@@ -30,15 +31,21 @@ class TileGeometry:
     origin_y_level0_px: int
     tissue_mm2: float
     overview_scale: float  # level-0 pixels per pixel of the overview picture
+    mpp_source: str = ""  # who says so; see mil.io.slides.resolution
+    tissue_source: str = ""  # found, found on second try, or the user's file
 
 
 @dataclass(frozen=True, eq=False)
 class Tiles:
-    """A slide's tiles: geometry, corners (level-0 pixels, x and y, row by row) and share of tissue."""
+    """A slide's tiles: geometry, corners (level-0 pixels, x and y, row by row), share of tissue, quality columns.
+
+    Quality is 0..1 by name (`pen`, `blur`, `fold`, `blood`, `black`); it flags tiles and removes none.
+    """
 
     geometry: TileGeometry
     coords: Int[np.ndarray, "tiles 2"]
     tissue: Float[np.ndarray, " tiles"]
+    quality: Mapping[str, Float[np.ndarray, " tiles"]] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -52,6 +59,8 @@ def write_tiles(path: Path, tiles: Tiles) -> None:
     with writing(path, FORMAT, VERSION) as file:
         file["coords"] = tiles.coords.astype(np.int32)
         file["tissue"] = tiles.tissue.astype(np.float16)
+        for name, values in tiles.quality.items():
+            file[f"quality/{name}"] = values.astype(np.float16)
         file.attrs.update(asdict(tiles.geometry), digest=tiles.digest)
 
 
@@ -64,4 +73,5 @@ def read_tiles(path: Path) -> Tiles:
     with reading(path, FORMAT, VERSION) as file:
         values = {name: file.attrs[name] for name in TileGeometry.__dataclass_fields__}
         plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
-        return Tiles(TileGeometry(**plain), file["coords"][:], file["tissue"][:].astype(np.float32))
+        quality = {name: values[:].astype(np.float32) for name, values in file.get("quality", {}).items()}
+        return Tiles(TileGeometry(**plain), file["coords"][:], file["tissue"][:].astype(np.float32), quality)

@@ -1,26 +1,25 @@
-"""Slide in; tiles file, tissue outline and overview picture out."""
+"""Slide in; tiles file, tissue outline, overview picture and a sheet to look at out."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
 from PIL import Image
+from shapely.affinity import affine_transform
 from shapely.geometry.base import BaseGeometry
 
 from mil.config import TileConfig
 from mil.config.datasets import GeojsonFrame
-from mil.errors import MissingResolutionError, NoTissueError, SlideError
+from mil.errors import CorruptRegionsError, MissingResolutionError, NoTissueError, SlideError
 from mil.io.annotations import feature, write_geojson
 from mil.io.atomic import atomic_path
-from mil.io.regions import read_mask
-from mil.io.slides import SlideReader, as_array
+from mil.io.slides import Resolution, SlideReader
 from mil.io.tiles import TileGeometry, Tiles, write_tiles
-from mil.tile.grid import footprint_px, grid, share_inside
-from mil.tile.tissue import outlines, tissue_mask
+from mil.tile.plan import Drawn, TilePlan, View, look, overview, plan_tiles
+from mil.tile.quality import assess
+from mil.tile.sheet import draw_sheet
+from mil.tile.tissue import outlines
 
-OVERVIEW_PX = 2048
-MASK_UM_PER_PX = 4.0  # finer pictures are reduced to this for the mask
 # How QuPath shows a piece of tissue; it can be edited there at once.
 TISSUE = {
     "objectType": "annotation",
@@ -28,14 +27,9 @@ TISSUE = {
     "classification": {"name": "Tissue", "color": [0, 150, 136]},
     "isLocked": False,
 }
-
-
-class Drawn(NamedTuple):
-    """What the user drew on a slide, and what its GeoJSON counts from."""
-
-    tissue: Path | None
-    region: Path | None
-    frame: GeojsonFrame
+BLANK = View(Image.new("RGB", (256, 256), (224, 224, 224)), 1.0, 0.0)
+# A slide of which more than this cannot even be seen is damaged, whatever its tiles are like.
+LARGEST_LOSS = 0.01
 
 
 def run(
@@ -56,7 +50,8 @@ def run(
     Args:
         slide: the slide's file.
         name: the slide's id.
-        out: the tiles file; `.geojson` (tissue) and `.jpg` (overview) go beside it.
+        out: the tiles file; `.geojson` (tissue) and `.jpg` (overview) go beside it, `grid/NAME.jpg` (overview with
+            outline and tiles) into a folder there.
         tile_px: side of a tile as the encoder sees it, pixels.
         target_mpp: resolution the encoder sees, micrometres per pixel.
         mpp: resolution of level 0 from the slide table, over what the slide says.
@@ -71,29 +66,29 @@ def run(
     Raises:
         FormatError: `tissue` or `region` cannot be used; nothing is written.
     """
-    overview = Image.new("RGB", (256, 256), (224, 224, 224))
-    pieces: list[BaseGeometry] = []
     drawn = Drawn(tissue, region, geojson_frame)
-    tiles = _nothing(name, tile_px, target_mpp)
+    view, pieces, tiles = BLANK, [], _nothing(name, tile_px, target_mpp)
     try:
         with SlideReader(slide) as reader:
-            picture = reader.picture(max(reader.extent_px) / OVERVIEW_PX)
-            overview, scale = picture.image, picture.scale
-            level0 = reader.resolution(mpp).mpp
-            _check_scale(slide, level0, target_mpp, config.max_upsample)
-            tiles, pieces = _tile(reader, overview, scale, level0, tiles.geometry, config, drawn)
+            seen, resolution = _see(reader, mpp, target_mpp, config)
+            view = overview(seen)
+            tiles = replace(tiles, geometry=_placed(tiles.geometry, reader, view))
+            if isinstance(resolution, MissingResolutionError):
+                raise resolution
+            _check_loss(slide, seen)
+            plan = plan_tiles(
+                reader, resolution.mpp, tile_px=tile_px, target_mpp=target_mpp, config=config, drawn=drawn, view=seen
+            )
+            tiles = _tiles(reader, plan, resolution, tiles.geometry, drawn)
+            pieces = outlines(plan.mask, plan.mask_scale, reader.origin_px)
         if len(tiles.coords) == 0:
             raise NoTissueError(slide, _why_empty(tiles.geometry, drawn))
         state, reason = "ok", ""
     except SlideError as error:
         state, reason = error.state, error.reason
-    geometry = TileGeometry(**{**tiles.geometry.__dict__, "state": state, "reason": reason})
-    origin = geometry.origin_x_level0_px, geometry.origin_y_level0_px
-    write_geojson(out.with_suffix(".geojson"), [feature(piece, TISSUE) for piece in pieces], origin)
-    with atomic_path(out.with_suffix(".jpg")) as scratch:
-        overview.save(scratch, quality=90)
-    write_tiles(out, Tiles(geometry, tiles.coords, tiles.tissue))
-    return geometry, len(tiles.coords)
+    tiles = replace(tiles, geometry=replace(tiles.geometry, state=state, reason=reason))
+    _write(out, tiles, view, pieces)
+    return tiles.geometry, len(tiles.coords)
 
 
 def _nothing(name: str, tile_px: int, target_mpp: float) -> Tiles:
@@ -105,58 +100,42 @@ def _nothing(name: str, tile_px: int, target_mpp: float) -> Tiles:
     return Tiles(geometry, np.empty((0, 2), np.int32), np.empty(0, np.float32))
 
 
-def _check_scale(slide: Path, level0: float, target: float, max_upsample: float) -> None:
-    if level0 > target * max_upsample:
-        raise MissingResolutionError(
-            slide, f"its finest level has {level0:g} µm/px, too coarse for tiles of {target:g} µm/px"
-            " (an overview, not a scan?)"
-        )  # fmt: skip
+def _see(
+    reader: SlideReader, mpp: float | None, target_mpp: float, config: TileConfig
+) -> tuple[View, Resolution | MissingResolutionError]:
+    """The slide's picture and scale; a slide without scale can be seen all the same."""
+    try:
+        resolution = reader.resolution(mpp, allow_objective_power=config.objective_power)
+        if resolution.mpp > target_mpp * config.max_upsample:
+            raise MissingResolutionError(
+                reader.path, f"its finest level has {resolution.mpp:g} µm/px, too coarse for tiles of "
+                f"{target_mpp:g} µm/px (an overview, not a scan?)"
+            )  # fmt: skip
+    except MissingResolutionError as error:
+        return look(reader, None), error
+    return look(reader, resolution.mpp), resolution
 
 
-def _tile(
-    reader: SlideReader,
-    overview: Image.Image,
-    scale: float,
-    mpp: float,
-    nothing: TileGeometry,
-    config: TileConfig,
-    drawn: Drawn,
-) -> tuple[Tiles, list[BaseGeometry]]:
-    factor = max(1, int(MASK_UM_PER_PX / (mpp * scale)))
-    small, mask_scale = overview.reduce(factor), scale * factor  # its last row and column may hang over
-    mask = _mask(reader, small, mask_scale, mpp, config.min_area_mm2, drawn)
-    side = footprint_px(nothing.tile_px, nothing.target_mpp, mpp)
-    corners = grid(reader.extent_px, side, reader.origin_px)
-    share = share_inside(mask, (corners - reader.origin_px) / mask_scale, side / mask_scale)
-    keep = share >= max(config.min_tissue, 1e-6)
+def _placed(geometry: TileGeometry, reader: SlideReader, view: View) -> TileGeometry:
     (width, height), (left, top) = reader.size_px, reader.origin_px
-    geometry = TileGeometry(**{
-        **nothing.__dict__,
-        "mpp_level0": mpp,
-        "side_level0_px": side,
-        "width_level0_px": width,
-        "height_level0_px": height,
-        "origin_x_level0_px": left,
-        "origin_y_level0_px": top,
-        "tissue_mm2": float(mask.sum()) * (mpp * mask_scale / 1000) ** 2,
-        "overview_scale": scale,
-    })  # fmt: skip
-    return Tiles(geometry, corners[keep], share[keep]), outlines(mask, mask_scale, reader.origin_px)
+    return replace(
+        geometry, width_level0_px=width, height_level0_px=height, origin_x_level0_px=left, origin_y_level0_px=top,
+        overview_scale=view.scale,
+    )  # fmt: skip
 
 
-def _mask(
-    reader: SlideReader, small: Image.Image, mask_scale: float, mpp: float, min_area_mm2: float, drawn: Drawn
-) -> Bool[np.ndarray, "height width"]:
-    """The user's tissue or what is found, cut to the user's region."""
+def _check_loss(slide: Path, view: View) -> None:
+    if view.lost > LARGEST_LOSS:
+        raise CorruptRegionsError(slide, f"{100 * view.lost:.1f} % of its area cannot be decoded at any level")
 
-    def read(path: Path) -> Bool[np.ndarray, "height width"]:
-        return read_mask(
-            path, origin_px=reader.origin_px, extent_px=reader.extent_px, size_px=reader.size_px,
-            shape=(small.height, small.width), pitch_px=mask_scale, geojson_frame=drawn.frame,
-        )  # fmt: skip
 
-    mask = read(drawn.tissue) if drawn.tissue else tissue_mask(as_array(small), mpp * mask_scale, min_area_mm2)
-    return mask & read(drawn.region) if drawn.region else mask
+def _tiles(reader: SlideReader, plan: TilePlan, resolution: Resolution, geometry: TileGeometry, drawn: Drawn) -> Tiles:
+    again = " on a second, more sensitive try" if plan.found.second_try else ""
+    geometry = replace(
+        geometry, mpp_level0=resolution.mpp, mpp_source=resolution.source, side_level0_px=plan.side_level0_px,
+        tissue_mm2=plan.tissue_mm2, tissue_source=drawn.tissue.name if drawn.tissue else f"found{again}",
+    )  # fmt: skip
+    return Tiles(geometry, plan.coords, plan.tissue, assess(reader, plan, resolution.mpp))
 
 
 def _why_empty(geometry: TileGeometry, drawn: Drawn) -> str:
@@ -168,3 +147,26 @@ def _why_empty(geometry: TileGeometry, drawn: Drawn) -> str:
     where = f"in mask {drawn.tissue.name}" if drawn.tissue else "found"
     inside = f" inside region {drawn.region.name}" if drawn.region else ""
     return f"no tile with enough tissue ({geometry.tissue_mm2:.3f} mm² of tissue {where}{inside})"
+
+
+def _write(out: Path, tiles: Tiles, view: View, pieces: list[BaseGeometry]) -> None:
+    geometry = tiles.geometry
+    origin, scale = (geometry.origin_x_level0_px, geometry.origin_y_level0_px), view.scale
+    write_geojson(out.with_suffix(".geojson"), [feature(piece, TISSUE) for piece in pieces], origin)
+    onto = (1 / scale, 0, 0, 1 / scale, -origin[0] / scale, -origin[1] / scale)
+    sheet = draw_sheet(
+        view.image, _title(tiles), (tiles.coords - np.array(origin)) / scale, geometry.side_level0_px / scale,
+        tiles.quality, [affine_transform(piece, onto) for piece in pieces],
+    )  # fmt: skip
+    for picture, path in ((view.image, out.with_suffix(".jpg")), (sheet, out.parent / "grid" / f"{out.stem}.jpg")):
+        with atomic_path(path) as scratch:
+            picture.save(scratch, quality=90)
+    write_tiles(out, tiles)
+
+
+def _title(tiles: Tiles) -> str:
+    geometry = tiles.geometry
+    if geometry.state != "ok":
+        return f"{geometry.slide}: {geometry.state}"
+    side_um = geometry.tile_px * geometry.target_mpp
+    return f"{geometry.slide}: {len(tiles.coords)} tiles of {side_um:g} µm on {geometry.tissue_mm2:.1f} mm² of tissue"

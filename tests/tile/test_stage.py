@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+import tifffile
+from PIL import Image, ImageFilter
+from scipy import ndimage
 from shapely import box
 
 from mil.config import TileConfig
@@ -13,8 +15,9 @@ from mil.errors import FormatError
 from mil.io.annotations import feature, read_annotation, write_geojson
 from mil.io.slides import SlideReader
 from mil.io.tiles import Tiles, read_tiles
+from mil.tile.qc import FLAG
 from mil.tile.stage import run
-from tests.synthetic import glass, tissue_slide, write_slide
+from tests.synthetic import glass, spoil_tile, stain, tissue_slide, write_aperio, write_slide
 
 TILE_PX, TARGET_MPP = 128, 0.5
 
@@ -32,7 +35,8 @@ def tile(
         slide, "s1", out, tile_px=TILE_PX, target_mpp=TARGET_MPP, mpp=mpp, config=TileConfig(**config), tissue=tissue,
         region=region,
     )  # fmt: skip
-    assert sorted(path.name for path in out.parent.iterdir()) == ["s1.geojson", "s1.h5", "s1.jpg"]
+    assert sorted(path.name for path in out.parent.iterdir()) == ["grid", "s1.geojson", "s1.h5", "s1.jpg"]
+    assert [path.name for path in (out.parent / "grid").iterdir()] == ["s1.jpg"]
     assert json.loads(out.with_suffix(".geojson").read_text())["type"] == "FeatureCollection"
     assert picture_of(out).size > 3
     tiles = read_tiles(out)
@@ -101,8 +105,87 @@ def test_twice_the_same_bytes(tmp_path):
     made = []
     for _ in range(2):
         tile(tmp_path / "a.tif")
-        made.append({path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()})
+        made.append({path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")})
     assert made[0] == made[1]
+
+
+def test_the_slide_need_not_say_its_scale_in_openslides_way(tmp_path):
+    text = "Aperio Image Library v1\r\n1024x768|AppMag = 20|Note = no pixel size"
+    picture = glass((1024, 768))
+    where = np.zeros((768, 1024), bool)
+    where[200:560, 260:760] = True
+    stain(picture, where)
+    write_aperio(tmp_path / "a.svs", picture, text)
+    geometry = tile(tmp_path / "a.svs").geometry
+    assert geometry.state == "no_mpp"
+    assert geometry.reason.endswith("its objective power would mean 0.5 (tile.objective_power)")
+    geometry = tile(tmp_path / "a.svs", objective_power=True).geometry
+    assert (geometry.state, geometry.mpp_level0, geometry.mpp_source) == ("ok", 0.5, "objective power")
+    geometry = tile(tmp_path / "a.svs", mpp=0.4).geometry
+    assert (geometry.mpp_level0, geometry.mpp_source, geometry.tissue_source) == (0.4, "table", "found")
+
+
+def test_tiles_are_judged(tmp_path):
+    side = 256  # of a tile at 0.25 µm/px
+    size = (10 * side, 8 * side)
+    picture, where = glass(size), np.zeros((size[1], size[0]), bool)
+    where[side : 7 * side, side : 9 * side] = True
+    stain(picture, where)
+    spots = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=where.shape), 10)  # nuclei, some 8 µm wide
+    picture[where & (spots > 1.2 * spots.std())] = (90, 50, 130)
+    picture[2 * side : 5 * side, side : 3 * side] = (30, 60, 170)  # marker over tissue
+    out_of_focus = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(32)))  # 8 µm
+    picture[2 * side : 6 * side, 6 * side : 8 * side] = out_of_focus[2 * side : 6 * side, 6 * side : 8 * side]
+    write_slide(tmp_path / "a.tif", picture, 0.25, (1, 2, 4, 8), compression="jpeg")
+    tiles = tile(tmp_path / "a.tif", min_tissue=0.05)
+    assert set(tiles.quality) == {"pen", "blur", "fold", "blood", "black"}
+    at = {(int(x) // side, int(y) // side): row for row, (x, y) in enumerate(tiles.coords)}
+    pen, blur = tiles.quality["pen"], tiles.quality["blur"]
+    assert max(pen[at[3, row]] for row in (2, 3, 4)) > FLAG["pen"] or (2, 3) not in at  # what is all ink is no tile
+    assert pen[at[5, 4]] == 0
+    assert blur[at[7, 4]] > FLAG["blur"] > blur[at[4, 1]]
+    for values in tiles.quality.values():
+        assert np.isfinite(values).all()
+        assert ((values >= 0) & (values <= 1)).all()
+
+
+def test_the_sheet_shows_outline_tiles_and_flags(tmp_path):
+    box = tissue_slide(tmp_path / "a.tif", (1600, 1200), 0.25)
+    tiles = tile(tmp_path / "a.tif")
+    plain = picture_of(tmp_path / "out" / "s1.h5").astype(int)
+    with Image.open(tmp_path / "out" / "grid" / "s1.jpg") as picture:
+        sheet = np.asarray(picture).astype(int)
+    margin = sheet.shape[0] - plain.shape[0]
+    assert (sheet[:margin] < 100).any()  # the title
+    changed = np.abs(sheet[margin:, : plain.shape[1]] - plain).max(-1) > 40
+    rows, columns = np.nonzero(changed)
+    assert [columns.min(), rows.min()] == pytest.approx(tiles.coords.min(0), abs=3)
+    assert [columns.max(), rows.max()] == pytest.approx(tiles.coords.max(0) + 256, abs=3)
+    left = changed[600, box[0] - 40 : box[0] + 40]  # the outline, between lines of the grid
+    assert left.any()
+
+
+def test_a_slide_of_which_much_cannot_be_seen(tmp_path):
+    tissue_slide(tmp_path / "a.tif", (2048, 2048), 0.5, levels=(1,))
+    for index in (0, 1, 8):
+        spoil_tile(tmp_path / "a.tif", index)
+    tiles = tile(tmp_path / "a.tif")
+    assert (tiles.geometry.state, len(tiles.coords)) == ("corrupt_regions", 0)
+    share, rest = tiles.geometry.reason.split(" % ")
+    assert 100 * 3 / 64 <= float(share) <= 100 * 3.5 / 64  # a seam around what is lost is lost too
+    assert rest == "of its area cannot be decoded at any level"
+    assert picture_of(tmp_path / "out" / "s1.h5")[1024, 1024].min() < 235  # what can be seen is shown
+
+
+def test_a_damaged_coarse_level_is_made_good_from_a_finer_one(tmp_path):
+    tissue_slide(tmp_path / "a.tif", (4096, 3072), 0.25, levels=(1, 8))
+    whole = tile(tmp_path / "a.tif")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        place, count = file.pages[1].dataoffsets[0], file.pages[1].databytecounts[0]
+    with (tmp_path / "a.tif").open("r+b") as file:
+        file.seek(place)
+        file.write(b"\0" * count)
+    np.testing.assert_array_equal(tile(tmp_path / "a.tif").coords, whole.coords)
 
 
 def test_no_tissue(tmp_path):

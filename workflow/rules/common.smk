@@ -148,9 +148,10 @@ def annotations(wildcards):
 
 
 def annotation_flag(wildcards, input):
-    """The slide's annotation as a flag; nothing when it has none."""
+    """The slide's annotation as a flag, and what its GeoJSON counts from; nothing when it has none."""
     file = ANNOTATIONS[wildcards.slide]
-    return f"--annotation {shlex.quote(str(file))}" if file else ""
+    frame = f" --geojson-frame {DATASET.geojson_frame}"
+    return f"--annotation {shlex.quote(str(file))}{frame}" if file else ""
 
 
 def recipe_file(wildcards):

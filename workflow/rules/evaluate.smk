@@ -22,6 +22,7 @@ rule evaluate:
         out=out_dir,
         slides_dir=SLIDES_DIR,
         classes=dataset_classes,
+        frame=DATASET.geojson_frame,
         version=STAGE_VERSION["evaluate"],
     shell:
         "mil evaluate --dataset {wildcards.dataset} {params.heads} --bags {params.bags:q}"

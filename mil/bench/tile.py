@@ -1,0 +1,82 @@
+"""`mil bench tile`: seconds to tile a slide, by stage, beside OpenSlide's own thumbnail."""
+
+import resource
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter, process_time
+
+import openslide
+
+from mil.bench.outcome import Outcome, Row
+from mil.bench.slides import CODECS, made
+from mil.config import TileConfig
+from mil.io.slides import SlideReader, as_array
+from mil.tile.plan import look, plan_tiles
+from mil.tile.quality import assess
+from mil.tile.stage import run as tile
+from mil.tile.tissue import find_tissue
+
+NOTE = (
+    "seconds of one process. open, picture (read the overview), mask (find tissue), grid (lay tiles), quality (pen, "
+    "blur ...): each stage alone; all: `mil tile` with its files; cpu: of all. thumbnail: OpenSlide's get_thumbnail of "
+    "the same size, for comparison."
+)
+
+
+def run(slides: Sequence[Path], *, tile_px: int, target_mpp: float) -> Outcome:
+    """Time tiling, stage by stage.
+
+    Args:
+        slides: which; none: two synthetic ones of 60 000 x 60 000 px, JPEG and JPEG 2000.
+        tile_px: side of a tile, pixels.
+        target_mpp: its scale, micrometres per pixel.
+    """
+    with TemporaryDirectory() as folder:
+        paths = list(slides) or [made(Path(folder), codec) for codec in CODECS]
+        rows = [_row(path, Path(folder), tile_px, target_mpp) for path in paths]
+    return Outcome(f"mil bench tile, tiles of {tile_px} px at {target_mpp:g} µm/px", rows, NOTE)
+
+
+class _Clock:
+    """Seconds between calls."""
+
+    def __init__(self) -> None:
+        self._last = perf_counter()
+
+    def __call__(self) -> float:
+        now = perf_counter()
+        taken, self._last = now - self._last, now
+        return taken
+
+
+def _row(path: Path, folder: Path, tile_px: int, target_mpp: float) -> Row:
+    config = TileConfig()
+    clock = _Clock()
+    with SlideReader(path) as reader:
+        opened = clock()
+        mpp = reader.resolution().mpp
+        view = look(reader, mpp)
+        looked = clock()
+        plan = plan_tiles(reader, mpp, tile_px=tile_px, target_mpp=target_mpp, config=config, view=view)
+        planned = clock()
+        find_tissue(as_array(plan.picture), mpp * plan.mask_scale, config.min_area_mm2)
+        found = clock()
+        assess(reader, plan, mpp)
+        assessed = clock()
+        width, height = reader.size_px
+        form = f"{reader.vendor}, {len(reader.levels)} levels"
+    cpu = process_time()
+    clock()
+    tile(path, path.stem, folder / "out" / "a.h5", tile_px=tile_px, target_mpp=target_mpp, mpp=None, config=config)
+    whole = clock()
+    cpu = process_time() - cpu
+    clock()
+    with openslide.OpenSlide(path) as slide:
+        slide.get_thumbnail(view.image.size)
+    return {
+        "slide": path.name, "format": form, "px": f"{width} x {height}", "tiles": len(plan.coords), "open_s": opened,
+        "picture_s": looked, "mask_s": found, "grid_s": max(planned - found, 0.0), "quality_s": assessed,
+        "all_s": whole, "cpu_s": cpu, "thumbnail_s": clock(),
+        "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }  # fmt: skip

@@ -1,0 +1,74 @@
+"""Quality of each tile, read from the slide: columns that flag, and delete nothing."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mil.errors import UnreadableSlideError
+from mil.io.slides import SlideReader
+from mil.tile.plan import TilePlan
+from mil.tile.qc import blur, colour_shares
+
+# Focus is judged at about this scale; where a level of the slide lies in the range, at that level's own.
+FOCUS_UM_PER_PX, FOCUS_RANGE = 2.0, (1.0, 3.0)
+# Side of what is read in one piece, pixels of the level.
+WINDOW_PX = 4096
+# A tile that cannot be read is not blurred; it will be marked invalid when its features are made.
+UNREADABLE = 0.0
+
+
+def assess(reader: SlideReader, plan: TilePlan, mpp: float) -> dict[str, Float[np.ndarray, " tiles"]]:
+    """Quality columns of a slide's tiles, each 0..1; see `mil.tile.qc` for what they mean and from where they flag.
+
+    Args:
+        reader: the open slide.
+        plan: its tiles.
+        mpp: micrometres per pixel of level 0.
+    """
+    corners = (plan.coords - np.array(reader.origin_px)) / plan.mask_scale
+    columns = colour_shares(plan.picture, plan.found, corners, plan.side_level0_px / plan.mask_scale)
+    return {**columns, "blur": _blur(reader, plan, mpp)}
+
+
+def _blur(reader: SlideReader, plan: TilePlan, mpp: float) -> Float[np.ndarray, " tiles"]:
+    scale = _focus_scale(reader, mpp)
+    level = reader.levels[reader.level_for(scale)]
+    values = np.full(len(plan.coords), UNREADABLE)
+    for rows in _windows(plan.coords, WINDOW_PX * level.downsample, plan.side_level0_px):
+        try:
+            values[rows] = _of_window(reader, plan, rows, scale, mpp)
+        except UnreadableSlideError:
+            for row in rows:
+                try:
+                    values[row] = _of_window(reader, plan, np.array([row]), scale, mpp)[0]
+                except UnreadableSlideError:
+                    continue
+    return values
+
+
+def _focus_scale(reader: SlideReader, mpp: float) -> float:
+    """Level-0 pixels per pixel of the picture that focus is judged on."""
+    wanted = max(FOCUS_UM_PER_PX / mpp, 1.0)
+    fit = [level.downsample for level in reader.levels if FOCUS_RANGE[0] <= level.downsample * mpp <= FOCUS_RANGE[1]]
+    return min(fit, key=lambda down: abs(np.log(down / wanted)), default=wanted)
+
+
+def _windows(coords: Int[np.ndarray, "tiles 2"], window_px: float, side: float) -> Iterator[Int[np.ndarray, " some"]]:
+    """Rows of tiles that lie together in one window, level-0 pixels wide and high."""
+    if len(coords) == 0:
+        return
+    cell = np.floor((coords - coords.min(0)) / max(window_px - side, side)).astype(np.int64)
+    order = np.lexsort((cell[:, 0], cell[:, 1]))
+    bounds = np.flatnonzero((np.diff(cell[order], axis=0) != 0).any(1)) + 1
+    yield from np.split(order, bounds)
+
+
+def _of_window(
+    reader: SlideReader, plan: TilePlan, rows: Int[np.ndarray, " some"], scale: float, mpp: float
+) -> Float[np.ndarray, " some"]:
+    corner = plan.coords[rows].min(0).astype(float)
+    extent = plan.coords[rows].max(0) + plan.side_level0_px - corner
+    size = np.ceil(extent / scale).astype(int)
+    picture = reader.read_box((corner[0], corner[1]), (size[0] * scale, size[1] * scale), (int(size[0]), int(size[1])))
+    return blur(picture, mpp * scale, (plan.coords[rows] - corner) / scale, plan.side_level0_px / scale)
