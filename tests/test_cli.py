@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from mil.cli import app
 from mil.versions import TOOL_VERSION
 
-STAGES = ["fetch", "tile", "features", "split", "train", "evaluate", "heatmap", "report", "summary"]
+STAGES = ["fetch", "tile", "features", "split", "train", "evaluate", "heatmap", "report", "summary", "doctor"]
 
 
 def mil(*arguments):
@@ -40,4 +40,4 @@ def test_tile_of_a_text_file_is_a_named_state(tmp_path):
     done = mil("tile", "--slide", tmp_path / "a.tif", "--out", tmp_path / "a.h5")
     assert done.returncode == 0, done.stderr
     assert "a: unreadable, 0 tiles" in done.stdout
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.geojson", "a.h5", "a.jpg", "a.tif"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.geojson", "a.h5", "a.jpg", "a.tif", "grid"]

@@ -10,7 +10,6 @@ from jaxtyping import Bool
 from mil.config import TileConfig, tiling_name
 from mil.doctor import doubts
 from mil.doctor.findings import LevelFinding, SlideFinding, TilingFinding
-from mil.doctor.refusals import check_any, check_scale
 from mil.doctor.sample import Coords, cut_off, four_corners, last_row, places, unreadable
 from mil.errors import CorruptRegionsError, MilError, SlideError, UnreadableSlideError
 from mil.io.slides import SlideReader
@@ -19,6 +18,7 @@ from mil.io.slides.tiff import TiffBlocks
 from mil.io.tables import Slide
 from mil.tile import plan
 from mil.tile.grid import footprint_px, grid
+from mil.tile.refusals import check_any, check_scale
 
 NUM_TO_TIME = 64
 NOTHING = plan.Drawn()

@@ -1,6 +1,8 @@
 """The picture a person looks at: the slide with its tissue outlined, its tiles, and what was flagged."""
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -10,12 +12,12 @@ from shapely.geometry.base import BaseGeometry
 from mil.tile.qc import FLAG
 
 OUTLINE = (0, 105, 92)
-TILE = (60, 90, 200, 90)
+TILE = (40, 70, 200, 140)
 FLAGGED = {
     "pen": (0, 150, 60, 150), "blur": (250, 160, 0, 150), "fold": (150, 0, 180, 150), "blood": (220, 0, 0, 150),
     "black": (0, 0, 0, 170),
 }  # fmt: skip
-MARGIN_PX, FONT_PX = 34, 18
+MARGIN_PX, FONT_PX, SHORTEST_PX = 34, 18, 640
 Colour = tuple[int, int, int, int]
 
 
@@ -64,9 +66,9 @@ def _boxes(pen: ImageDraw.ImageDraw, boxes: Int[np.ndarray, "some 4"], colour: C
 
 
 def _with_legend(picture: Image.Image, title: str, counts: Mapping[str, int]) -> Image.Image:
-    font = ImageFont.load_default(FONT_PX)
+    font = _font()
     seen = {name: count for name, count in counts.items() if count}
-    sheet = Image.new("RGB", (max(picture.width, 640), picture.height + MARGIN_PX), (255, 255, 255))
+    sheet = Image.new("RGB", (max(picture.width, SHORTEST_PX), picture.height + MARGIN_PX), (255, 255, 255))
     sheet.paste(picture, (0, MARGIN_PX))
     pen = ImageDraw.Draw(sheet)
     x = 8.0
@@ -74,3 +76,10 @@ def _with_legend(picture: Image.Image, title: str, counts: Mapping[str, int]) ->
         pen.text((x, 6), text, fill=colour, font=font)
         x += pen.textlength(text, font=font) + 24
     return sheet
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font that comes with matplotlib knows µ and ²; Pillow's own does not. Found without importing matplotlib."""
+    package = find_spec("matplotlib")
+    path = Path(package.origin or "").parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf" if package else Path()
+    return ImageFont.truetype(str(path), FONT_PX) if path.is_file() else ImageFont.load_default(FONT_PX)

@@ -10,13 +10,14 @@ from shapely.geometry.base import BaseGeometry
 
 from mil.config import TileConfig
 from mil.config.datasets import GeojsonFrame
-from mil.errors import CorruptRegionsError, MissingResolutionError, NoTissueError, SlideError
+from mil.errors import CorruptRegionsError, MissingResolutionError, SlideError
 from mil.io.annotations import feature, write_geojson
 from mil.io.atomic import atomic_path
 from mil.io.slides import Resolution, SlideReader
 from mil.io.tiles import TileGeometry, Tiles, write_tiles
 from mil.tile.plan import Drawn, TilePlan, View, look, overview, plan_tiles
 from mil.tile.quality import assess
+from mil.tile.refusals import check_any, check_scale
 from mil.tile.sheet import draw_sheet
 from mil.tile.tissue import outlines
 
@@ -81,8 +82,8 @@ def run(
             )
             tiles = _tiles(reader, plan, resolution, tiles.geometry, drawn)
             pieces = outlines(plan.mask, plan.mask_scale, reader.origin_px)
-        if len(tiles.coords) == 0:
-            raise NoTissueError(slide, _why_empty(tiles.geometry, drawn))
+            side, area = plan.side_level0_px, plan.tissue_mm2
+            check_any(reader, len(plan.coords), side_level0_px=side, tissue_mm2=area, drawn=drawn)
         state, reason = "ok", ""
     except SlideError as error:
         state, reason = error.state, error.reason
@@ -106,11 +107,7 @@ def _see(
     """The slide's picture and scale; a slide without scale can be seen all the same."""
     try:
         resolution = reader.resolution(mpp, allow_objective_power=config.objective_power)
-        if resolution.mpp > target_mpp * config.max_upsample:
-            raise MissingResolutionError(
-                reader.path, f"its finest level has {resolution.mpp:g} µm/px, too coarse for tiles of "
-                f"{target_mpp:g} µm/px (an overview, not a scan?)"
-            )  # fmt: skip
+        check_scale(reader.path, resolution.mpp, target_mpp, config.max_upsample)
     except MissingResolutionError as error:
         return look(reader, None), error
     return look(reader, resolution.mpp), resolution
@@ -136,17 +133,6 @@ def _tiles(reader: SlideReader, plan: TilePlan, resolution: Resolution, geometry
         tissue_mm2=plan.tissue_mm2, tissue_source=drawn.tissue.name if drawn.tissue else f"found{again}",
     )  # fmt: skip
     return Tiles(geometry, plan.coords, plan.tissue, assess(reader, plan, resolution.mpp))
-
-
-def _why_empty(geometry: TileGeometry, drawn: Drawn) -> str:
-    if min(geometry.width_level0_px, geometry.height_level0_px) < geometry.side_level0_px:
-        return (
-            f"the slide ({geometry.width_level0_px} x {geometry.height_level0_px} px) is smaller than one tile "
-            f"({geometry.side_level0_px:.0f} px)"
-        )
-    where = f"in mask {drawn.tissue.name}" if drawn.tissue else "found"
-    inside = f" inside region {drawn.region.name}" if drawn.region else ""
-    return f"no tile with enough tissue ({geometry.tissue_mm2:.3f} mm² of tissue {where}{inside})"
 
 
 def _write(out: Path, tiles: Tiles, view: View, pieces: list[BaseGeometry]) -> None:

@@ -101,7 +101,7 @@ def test_the_plain_case(abc):
     assert not report.without_row + report.without_slide + report.without_label + report.unreadable
     assert "no column for the patient" in str(report)
     with SlideReader(abc.slides / "a.tif") as reader:
-        assert reader.mpp() == pytest.approx(0.5)
+        assert reader.resolution().mpp == pytest.approx(0.5)
 
 
 def test_every_key_is_explained(abc):

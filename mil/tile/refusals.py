@@ -1,4 +1,4 @@
-"""For what stage `tile` refuses a slide that opens; its reasons, word by word."""
+"""For what a slide that opens is refused."""
 
 from pathlib import Path
 
