@@ -1,0 +1,151 @@
+"""A cohort as it comes: 200 slides, half of them damaged in a dozen ways; each ends in its state and harms no other."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from mil.config import EncoderConfig, FeaturesConfig, TileConfig
+from mil.features import stage as features_stage
+from mil.states import gather, summary
+from mil.tile import stage as tile_stage
+from tests.synthetic import glass, tissue_slide, write_slide
+
+pytestmark = pytest.mark.slow
+
+SIZE, TILE_PX, MPP = (384, 320), 32, 0.5
+ENTRY = EncoderConfig(timm="none", dim=6, tile_px=TILE_PX, mpp=MPP, weights="random", licence="ours")
+TILE = TileConfig(min_tissue=0.5, min_area_mm2=0.002)
+FEATURES = FeaturesConfig(batch_size=32, max_corrupt=0.05, precision="fp32")
+IDENTITY = {
+    "encoder": "fake", "encoder_revision": "1", "weights_sha256": "0" * 64, "transform": "none", "precision": "fp32"
+}  # fmt: skip
+
+
+class Fake:
+    """Mean and spread of each colour."""
+
+    identity = IDENTITY
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        flat = pixels.flatten(1, 2).float()
+        return torch.cat([flat.mean(1), flat.std(1)], dim=1)
+
+
+def good(path: Path, seed: int = 0) -> None:
+    tissue_slide(path, SIZE, MPP, seed, box_px=(64, 64, 320, 288), levels=(1, 2))
+
+
+def cut(share: float) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        good(path)
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+    return make
+
+
+def spoilt(levels: int, blocks: range) -> Callable[[Path], None]:
+    """Zeros over blocks of the first levels."""
+
+    def make(path: Path) -> None:
+        good(path)
+        with tifffile.TiffFile(path) as file:
+            places = [
+                (page.dataoffsets[index], page.databytecounts[index])
+                for page in file.pages[:levels]
+                for index in blocks
+                if index < len(page.dataoffsets)
+            ]
+        with path.open("r+b") as file:
+            for offset, count in places:
+                file.seek(offset)
+                file.write(b"\0" * count)
+
+    return make
+
+
+def dpi_72(path: Path) -> None:
+    tissue_slide(path, SIZE, 25400 / 72)
+
+
+def jpeg(path: Path) -> None:
+    Image.fromarray(glass((64, 64))).save(path, "jpeg")
+
+
+KINDS: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "empty": (lambda path: path.touch(), "unreadable", "an empty file"),
+    "missing": (lambda path: None, "unreadable", "no such file"),
+    "text": (lambda path: path.write_text("a,b\n" * 50), "unreadable", "not a slide"),
+    "jpeg": (jpeg, "unreadable", "a JPEG picture"),
+    "page": (lambda path: path.write_text("<!DOCTYPE html><p>Sign in"), "unreadable", "a web page"),
+    "cut30": (cut(0.3), "unreadable", "cut short"),
+    "cut90": (cut(0.9), "unreadable", ""),
+    "lost": (spoilt(2, range(99)), "unreadable", "cannot be decoded"),
+    "no_mpp": (lambda path: tissue_slide(path, SIZE, None), "no_mpp", "no pixel size"),
+    "dpi72": (dpi_72, "no_mpp", "352.778 µm"),
+    "glass": (lambda path: write_slide(path, glass(SIZE), MPP, (1, 2)), "no_tissue", "no tile with enough tissue"),
+    "tiny": (lambda path: tissue_slide(path, (24, 24), MPP), "no_tissue", "smaller than one tile"),
+    "spot": (spoilt(1, range(1, 2)), "corrupt_regions", "cannot be decoded"),
+}
+EACH = 8
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory) -> dict[str, Path]:
+    """200 slides, of each kind eight, mixed."""
+    folder, patterns = tmp_path_factory.mktemp("slides"), tmp_path_factory.mktemp("patterns")
+    for kind, (make, _, _) in KINDS.items():
+        make(patterns / f"{kind}.tif")
+    for seed in range(20):
+        good(patterns / f"good{seed}.tif", seed)
+    names = [f"{kind}_{number}" for number in range(EACH) for kind in KINDS]
+    names += [f"good{number % 20}_{number}" for number in range(200 - len(names))]
+    order = np.random.default_rng(0).permutation(len(names))
+    for name in names:
+        pattern = patterns / f"{name.rpartition('_')[0]}.tif"
+        if pattern.exists():
+            shutil.copy(pattern, folder / f"{name}.tif")
+    return {names[k]: folder / f"{names[k]}.tif" for k in order}
+
+
+def work(slides: dict[str, Path], out: Path) -> None:
+    for name, path in slides.items():
+        tiles = out / "tile" / f"{name}.h5"
+        tile_stage.run(path, name, tiles, tile_px=TILE_PX, target_mpp=MPP, mpp=None, config=TILE)
+        features_stage.run(
+            path, tiles, out / "features" / f"{name}.h5", encoder="fake", entry=ENTRY, config=FEATURES, threads=2,
+            device="cpu",
+        )  # fmt: skip
+
+
+def files_of(folder: Path, names: set[str]) -> dict[str, bytes]:
+    """All files about some slides."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.*")) if p.stem in names}
+
+
+def test_each_slide_ends_in_its_state_and_harms_no_other(slides, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(features_stage, "build_encoder", lambda *_, **__: Fake())
+    work(slides, tmp_path / "all")
+    states = gather(list(slides), [tmp_path / "all" / "tile"], [tmp_path / "all" / "features"])
+    assert [state.slide for state in states] == list(slides)
+    for state in states:
+        kind = state.slide.rpartition("_")[0]
+        _, expected, why = KINDS.get(kind, (None, "ok", ""))
+        assert (state.slide, state.state) == (state.slide, expected)
+        assert why in state.reason
+        assert "\n" not in state.reason
+        assert bool(state.reason) == (expected != "ok")
+    lines = summary(states).splitlines()
+    assert lines[0] == "200 in, 96 out, 8 corrupt_regions, 16 no_mpp, 16 no_tissue, 64 unreadable"
+    assert len(lines) == 1 + 104
+    assert "Traceback" not in capfd.readouterr().err
+    clean = {name: path for name, path in slides.items() if name.startswith("good")}
+    work(clean, tmp_path / "clean")
+    found = files_of(tmp_path / "all", set(clean))
+    assert len(found) >= 4 * len(clean)
+    assert found == files_of(tmp_path / "clean", set(clean))
