@@ -11,5 +11,5 @@ STAGE_VERSION = {
     "train": 1,
     "evaluate": 2,
     "heatmap": 2,
-    "report": 1,
+    "report": 2,
 }

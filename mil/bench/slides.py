@@ -16,7 +16,7 @@ CODECS: tuple[Codec, ...] = ("jpeg", "jpeg2000")
 BLOCK_PX = 256
 LEVELS = (1, 4, 16, 64)
 MPP = 0.25
-VARIANTS = 24  # different blocks of tissue a level; a reader cannot know that they come again
+VARIANTS = 24  # different blocks of tissue; a reader cannot know that they come again
 TISSUE_SHARE = 0.35
 APERIO_RGB_J2K = 33005
 ASCII, SHORT, LONG, LONG8 = 2, 3, 4, 16  # types of a TIFF's tags
@@ -26,8 +26,8 @@ FIRST_LINK = 8  # where a BigTIFF says where its first directory is
 def make_slide(path: Path, side_px: int, codec: Codec, seed: int = 0) -> None:
     """Write a square Aperio-like BigTIFF with a disc of tissue over glass.
 
-    All blocks of a level point to one of a few compressed blocks, so that the file is small, while a reader must fetch
-    and decode each.
+    Each block of each level points to one of a few compressed blocks, so that the file is small, while a reader must
+    fetch and decode each.
 
     Args:
         path: an .svs.
@@ -41,8 +41,8 @@ def make_slide(path: Path, side_px: int, codec: Codec, seed: int = 0) -> None:
     with atomic_path(path) as scratch, scratch.open("wb") as file:
         file.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0))
         link = FIRST_LINK
+        blocks = [encode(_glass(rng)), *(encode(_tissue(rng)) for _ in range(VARIANTS))]
         for down in LEVELS:
-            blocks = [encode(_glass(rng)), *(encode(_tissue(rng, down)) for _ in range(VARIANTS))]
             link = _write_level(file, link, side_px // down, blocks, codec, text, rng)
 
 
@@ -93,7 +93,7 @@ def _glass(rng: np.random.Generator) -> UInt8[np.ndarray, "256 256 3"]:
     return (243 + rng.normal(0, 1.2, (BLOCK_PX, BLOCK_PX, 1)).repeat(3, 2)).astype(np.uint8)
 
 
-def _tissue(rng: np.random.Generator, down: int) -> UInt8[np.ndarray, "256 256 3"]:
+def _tissue(rng: np.random.Generator) -> UInt8[np.ndarray, "256 256 3"]:
     """Eosin with fibres and haematoxylin nuclei, about as hard to compress as scanned tissue."""
     y, x = np.mgrid[:BLOCK_PX, :BLOCK_PX] / BLOCK_PX
     density = np.zeros((BLOCK_PX, BLOCK_PX, 3))
@@ -101,9 +101,10 @@ def _tissue(rng: np.random.Generator, down: int) -> UInt8[np.ndarray, "256 256 3
     density += fibres[..., None] * (0.08, 0.42, 0.18)
     for _ in range(60):
         (cx, cy), radius = rng.random(2), rng.uniform(0.012, 0.03)
-        nucleus = np.exp(-((((x - cx) ** 2 + (y - cy) ** 2) / radius**2) ** 2))
-        density += nucleus[..., None] * (0.6, 0.75, 0.3)
-    density *= rng.normal(1, 0.12 / np.sqrt(down), (BLOCK_PX, BLOCK_PX, 1))
+        rows, columns = (slice(*(int(BLOCK_PX * max(c + d, 0)) for d in (-2 * radius, 2 * radius))) for c in (cy, cx))
+        distance = (x[rows, columns] - cx) ** 2 + (y[rows, columns] - cy) ** 2
+        density[rows, columns] += np.exp(-((distance / radius**2) ** 2))[..., None] * (0.6, 0.75, 0.3)
+    density *= rng.normal(1, 0.12, (BLOCK_PX, BLOCK_PX, 1))
     return (243 * np.exp(-density.clip(0))).astype(np.uint8)
 
 

@@ -44,17 +44,19 @@ def run(
     states = gather([slide.slide for slide in slides], tiles_dirs, bags_dirs)
     shown = {slide.slide for slide in slides if drawn == "all" or slide.split == "test"}
     recipes = [_recipe(folder, pictures, out, shown) for folder, pictures in zip(evaluated, heatmaps, strict=True)]
+    sheets = _sheets([slide.slide for slide in slides], tiles_dirs, out)
     page = _template().render(
         title=settings.title or dataset,
         notes=settings.notes,
         licence=settings.licence,
         version=TOOL_VERSION,
         summary=summary(states).splitlines()[0],
-        lost=[(state, ADVICE[state.state]) for state in states if state.state != "ok"],
+        lost=[(state, ADVICE[state.state], sheets.get(state.slide)) for state in states if state.state != "ok"],
         positive=settings.positive_class,
         recipes=recipes,
         roc=_roc(recipes, settings),
         slides=[_slide(slide, state, recipes, settings) for slide, state in zip(slides, states, strict=True)],
+        sheets=sheets,
     )
     write_text(out, page)
 
@@ -79,12 +81,19 @@ def _recipe(folder: Path, pictures: Path, out: Path, shown: set[str]) -> dict[st
         "name": f"{metrics['recipe']} · {metrics['encoder']}",
         "metrics": metrics,
         "rows": rows,
-        "pictures": {
-            p.stem: Path(os.path.relpath(p, out.parent)).as_posix()
-            for p in sorted(pictures.glob("*.png"))
-            if p.stem in shown
-        },
+        "pictures": {p.stem: _link(p, out) for p in sorted(pictures.glob("*.png")) if p.stem in shown},
     }
+
+
+def _link(picture: Path, out: Path) -> str:
+    return Path(os.path.relpath(picture, out.parent)).as_posix()
+
+
+def _sheets(slides: Sequence[str], tiles_dirs: Sequence[Path], out: Path) -> dict[str, str]:
+    """Where each slide's picture with tissue and tiles is; of the first encoder that has one."""
+    found = {slide: [folder / "grid" / f"{slide}.jpg" for folder in tiles_dirs] for slide in slides}
+    there = {slide: next((path for path in paths if path.exists()), None) for slide, paths in found.items()}
+    return {slide: _link(path, out) for slide, path in there.items() if path is not None}
 
 
 def _unseen_mean(rows: Sequence[dict[str, str]], slide: str, column: str) -> tuple[float, str] | None:

@@ -45,6 +45,8 @@ def study(tmp_path) -> Path:
             reason = "" if state == "ok" else f"nothing {EVIL} found"
             tiles = make_tiles(np.zeros((0, 2)), slide=name, state=state, reason=reason)
             write_tiles(tmp_path / "tile" / f"{name}.h5", tiles)
+            (tmp_path / "tile" / "grid").mkdir(exist_ok=True)
+            (tmp_path / "tile" / "grid" / f"{name}.jpg").touch()
         if state == "ok":
             bag_file(tmp_path / "features" / f"{name}.h5", name, np.ones((1, 4)))
     for recipe, values in PROBABILITY.items():
@@ -89,7 +91,7 @@ def test_n_in_n_out_and_why(study):
     page = report(study)
     assert "<b>5 in, 3 out, 1 no_tissue, 1 not reached</b>" in page
     lost = page[page.index("Slides that did not come through") : page.index("Heads on the test slides")]
-    assert re.findall(r"<tr><td>(.*?)</td>", lost) == ["d", "e"]
+    assert re.findall(r"<tr><td>(.*?)</td>", lost) == ['d<br><a href="../tile/grid/d.jpg">picture</a>', "e"]
     for state in ("no_tissue", "not reached"):
         assert html.escape(ADVICE[state]) in lost.replace("&#39;", "&#x27;")
     assert len(re.findall("<tr data-split", page)) == 5  # lost slides are listed with the others too
@@ -118,11 +120,13 @@ def test_strangers_text_stays_text(study):
 def test_every_picture_is_where_the_page_says(study):
     page = report(study)
     links = re.findall(r'(?:src|href)="([^"#][^"]*)"', page)
-    assert len(links) == 12  # three slides, two recipes, a link and a picture each
+    # Three slides with two recipes, a link and a picture each; four slides with their tiles, a lost one twice.
+    assert len(links) == 12 + 4 + 1
     for link in links:
         assert (study / "report" / unquote(urlsplit(html.unescape(link)).path)).resolve().is_file()
     for recipe in PROBABILITY:
         assert f"../heatmap/{recipe}/b.png" in row_of(page, "b")
+    assert 'href="../tile/grid/b.jpg">tissue and tiles<' in row_of(page, "b")
 
 
 def test_nothing_is_fetched_from_elsewhere(study):

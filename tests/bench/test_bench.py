@@ -1,0 +1,91 @@
+"""Benchmarks say what they measured, in numbers that fit together, and their slides are what they claim to be."""
+
+import json
+
+import numpy as np
+import openslide
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from mil.bench import outcome, read, tile
+from mil.bench.slides import LEVELS, MPP, made
+from mil.cli import app
+from mil.io.slides import SlideReader
+from mil.io.slides.tiff import TiffBlocks
+from tests.synthetic import tissue_slide
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "jpeg2000"])
+def test_a_synthetic_slide_is_a_slide_to_everyone(tmp_path, codec):
+    path = made(tmp_path, codec, 4096)
+    assert path.stat().st_size < 4e6
+    with openslide.OpenSlide(path) as slide:
+        assert slide.dimensions == (4096, 4096)
+        assert [round(down) for down in slide.level_downsamples] == list(LEVELS)
+        middle = np.asarray(slide.read_region((2048, 2048), 0, (256, 256)).convert("RGB")).astype(int)
+        corner = np.asarray(slide.read_region((0, 0), 0, (256, 256)).convert("RGB"))
+    assert middle.std() > 10
+    assert corner.min() > 230
+    with SlideReader(path) as reader:
+        assert reader.resolution().mpp == MPP
+        assert all(isinstance(reader.blocks(level), TiffBlocks) for level in range(len(LEVELS)))
+        assert np.abs(reader.read(2048.0, 2048.0, 256.0, 256).astype(int) - middle).max() <= 1
+
+
+def test_the_same_seed_makes_the_same_slide(tmp_path):
+    assert made(tmp_path / "a", "jpeg", 1024).read_bytes() == made(tmp_path / "b", "jpeg", 1024).read_bytes()
+
+
+def test_read_counts_the_same_tiles_for_loop_and_stream(tmp_path, monkeypatch):
+    path = made(tmp_path, "jpeg", 4096)
+    seen = []
+    for name in ("plain_loop", "_ours"):
+        real = getattr(read, name)
+        monkeypatch.setattr(
+            read, name, lambda request, *rest, n=name, r=real: (seen.append((n, request)), r(request, *rest))
+        )
+    found = read.run([path], threads=2, tiles=40, tile_px=128, target_mpp=0.5, repeats=1)
+    assert [row["scale"] for row in found.rows] == ["as stored", "0.5 µm/px"]
+    assert [(name, request.side_level0_px) for name, request in seen] == [
+        ("plain_loop", 128), ("_ours", 128), ("plain_loop", 256), ("_ours", 256)
+    ]  # fmt: skip
+    assert seen[0][1] is seen[1][1]
+    for row in found.rows:
+        assert 40 <= row["tiles"] < 40 + 32
+        assert row["format"] == "aperio JPEG, direct"
+        assert row["ours/loop"] == pytest.approx(row["ours_tiles/s"] / row["loop_tiles/s"])
+        assert min(row[f"{stage}_ms"] for stage in ("read", "decode", "assemble", "resample")) > 0
+    assert found.rows[0]["resample_ms"] < found.rows[1]["resample_ms"]  # nothing to resample as stored
+
+
+def test_tile_times_every_stage(tmp_path):
+    tissue_slide(tmp_path / "a.tif", (1024, 768), 0.5)
+    (row,) = tile.run([tmp_path / "a.tif"], tile_px=128, target_mpp=0.5).rows
+    assert (row["slide"], row["px"], row["tiles"]) == ("a.tif", "1024 x 768", 16)
+    stages = sum(row[f"{stage}_s"] for stage in ("open", "picture", "mask", "grid", "quality"))
+    assert stages > 0
+    assert row["all_s"] > row["mask_s"]
+
+
+def test_table_and_json_hold_the_same(tmp_path):
+    rows = [{"slide": "[b]x[/b]", "rate_tiles/s": 1234.5}, {"slide": "y", "rate_tiles/s": 0.01234}]
+    console = Console(width=200, record=True, file=open(tmp_path / "out.txt", "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+    outcome.show(outcome.Outcome("what", rows, "said"), tmp_path / "o.json", console)
+    console.file.close()
+    text = (tmp_path / "out.txt").read_text(encoding="utf-8")
+    for word in ("what", "rate tiles/s", "[b]x[/b]", "1234", "0.0123", "said", "cores"):
+        assert word in text
+    written = json.loads((tmp_path / "o.json").read_text())
+    assert (written["format"], written["version"], written["rows"]) == ("mil.bench", 1, rows)
+    assert written["machine"]["cores"] >= 1
+    assert written["machine"]["openslide-python"] == openslide.__version__
+
+
+def test_from_the_command_line(tmp_path):
+    tissue_slide(tmp_path / "a.tif", (1024, 768), 0.5)
+    for command in (["read", "--tiles", "10", "--repeats", "1", "--tile-px", "128"], ["tile", "--tile-px", "128"]):
+        done = CliRunner().invoke(app, ["bench", *command, str(tmp_path / "a.tif"), "--json", str(tmp_path / "o.json")])
+        assert done.exit_code == 0, done.output
+        assert f"mil bench {command[0]}" in done.output
+        assert json.loads((tmp_path / "o.json").read_text())["rows"][0]["slide"] == "a.tif"
