@@ -4,10 +4,12 @@ import os
 import shutil
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 import tifffile
 from PIL import Image
 
@@ -80,20 +82,20 @@ def endless(path: Path) -> None:
         file.pages[0].tags["TileByteCounts"].overwrite(counts)
 
 
-def a_smaller_picture(path: Path) -> None:
+def another_picture(width: int, height: int) -> Callable[[Path], None]:
     """A JPEG that is whole, but not as large as its place."""
-    offset, count = place(path, 5)
-    with tifffile.TiffFile(path) as file:
-        data = bytearray(file.filehandle.open() or path.read_bytes()[offset : offset + count])
-    at = data.find(b"\xff\xc0") + 5
-    data[at : at + 4] = (64).to_bytes(2, "big") * 2
-    overwrite(path, offset, bytes(data))
+
+    def damage(path: Path) -> None:
+        picture = np.full((height, width, 3), 100, np.uint8)
+        overwrite(path, place(path, 5)[0], simplejpeg.encode_jpeg(picture, quality=80))
+
+    damage.__name__ = f"{width} x {height}"
+    return damage
 
 
 DAMAGE = [zeros, half_zeros, garbage, cut_short, behind_the_end, endless]
-ALL = [(kind, compression) for kind in DAMAGE for compression in ("jpeg", "zlib", "lzw")] + [
-    (a_smaller_picture, "jpeg")
-]
+ALL = [(kind, compression) for kind in DAMAGE for compression in ("jpeg", "zlib", "lzw")]
+ALL += [(another_picture(*size), "jpeg") for size in ((64, 64), (128, 64), (64, 128), (256, 256))]
 
 
 @pytest.mark.parametrize(("damage", "compression"), ALL, ids=lambda value: getattr(value, "__name__", value))
@@ -156,6 +158,17 @@ def test_a_short_read_is_read_again(tmp_path, monkeypatch):
     assert len(calls) == 2
 
 
+def test_no_room_is_made_for_what_the_file_cannot_hold(tmp_path, monkeypatch):
+    path = tmp_path / "a.tif"
+    write_slide(path, noisy(), 0.25, (1, 2), tile=TILE)
+    endless(path)
+    pread, asked = os.pread, []
+    monkeypatch.setattr(os, "pread", lambda file, count, offset: asked.append(count) or pread(file, count, offset))
+    with SlideReader(path) as reader, pytest.raises(UnreadableSlideError, match="the file ends before byte 429"):
+        reader.read(128.0, 128.0, 128.0, 128)
+    assert max(asked) < path.stat().st_size
+
+
 def spoil(path: Path, level: int, indices: range | None = None) -> None:
     with tifffile.TiffFile(path) as file:
         count = len(file.pages[level].dataoffsets)
@@ -182,6 +195,24 @@ def test_a_picture_takes_what_is_damaged_from_finer_levels(tmp_path, decoder):
     found = np.asarray(picture.image).astype(int)
     np.testing.assert_array_equal(found[140:], whole[140:])
     assert np.abs(found - whole).mean() < 3
+
+
+def test_a_picture_whose_coarse_level_is_lost_comes_from_the_finest(tmp_path):
+    path = tmp_path / "a.tif"
+    write_slide(path, noisy((1024, 1024)), 0.25, (1, 4), tile=TILE)
+    spoil(path, 1)
+    with SlideReader(path) as reader:
+        picture = reader.picture(4.0)
+    assert picture.lost == 0
+    assert not grey(picture.image).any()
+
+
+@pytest.mark.parametrize("side", [16, 128, 512])
+def test_a_slide_of_which_nothing_is_readable_has_no_picture(tmp_path, side):
+    write_slide(tmp_path / "a.tif", noisy((side, side)), 0.25, tile=TILE)
+    spoil(tmp_path / "a.tif", 0)
+    with SlideReader(tmp_path / "a.tif") as reader, pytest.raises(UnreadableSlideError, match="cannot be decoded"):
+        reader.picture(1.0)
 
 
 def test_holes_are_counted(tmp_path):
