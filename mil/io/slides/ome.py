@@ -32,28 +32,31 @@ class OmeSource:
     vendor = "ome-tiff"
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._file = io.FileIO(path)
         try:
-            with tifffile.TiffFile(path) as file:
-                self._pages = [_page(path, level) for level in file.series[0].levels]
-                description = file.ome_metadata or ""
-                for page in self._pages:
-                    read_ahead(page)
+            self._open(path)
         except UnreadableSlideError:
+            self.close()
             raise
         except Exception as error:  # noqa: BLE001  strange files raise errors of every kind
+            self.close()
             said = " ".join(str(error).split())
             raise UnreadableSlideError(path, f"an OME-TIFF that cannot be read: {said}") from None
-        sizes = [(page.imagewidth, page.imagelength) for page in self._pages]
-        self.levels: list[Level] = make_levels(sizes)
-        self.properties: Mapping[str, str] = _properties(self._pages[0], description)
-        self._file = io.FileIO(path)
+
+    def _open(self, path: Path) -> None:
+        with tifffile.TiffFile(path) as file:
+            pages = [_page(path, level) for level in file.series[0].levels]
+            for page in pages:
+                read_ahead(page)
+            self.levels: list[Level] = make_levels([(page.imagewidth, page.imagelength) for page in pages])
+            self.properties: Mapping[str, str] = _properties(pages[0], file.ome_metadata or "")
+            self._blocks = [TiffBlocks(page, self._file) for page in pages]
 
     def close(self) -> None:
         self._file.close()
 
     def blocks(self, level: int) -> TiffBlocks:
-        return TiffBlocks(self._pages[level], self._file)
+        return self._blocks[level]
 
     def window(self, level: int, left: int, top: int, width: int, height: int) -> tuple[Pixels, float, float]:
         raise AssertionError("every level of an OME-TIFF has blocks")

@@ -372,6 +372,17 @@ def test_ome_that_is_no_rgb_slide_is_refused_in_one_line(tmp_path, kind):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("tag", "value"), [("Compression", 52479), ("TileWidth", 60000), ("SamplesPerPixel", 1)])
+def test_ome_that_lies_about_itself_is_refused_in_one_line(tmp_path, tag, value):
+    path = tmp_path / "a.ome.tif"
+    write_ome(path, drawn(), 1, tile=(256, 256))
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags[tag].overwrite(value)
+    with pytest.raises(UnreadableSlideError) as caught, SlideReader(path) as reader:
+        whole(reader, 0)
+    assert "\n" not in str(caught.value)
+
+
 def test_ome_with_a_broken_text_is_read_without_its_size(tmp_path, capfd):
     path = tmp_path / "a.ome.tif"
     write_ome(path, drawn(), 2, tile=(256, 256))
