@@ -16,7 +16,8 @@ FAKE_MIL = """#!/bin/bash
 stage=$1; out=
 while [ $# -gt 0 ]; do case "$1" in --out) out=$2; shift;; --out=*) out=${1#--out=};; esac; shift; done
 case $stage in
-  tile) for e in h5 geojson jpg; do echo x > "${out%.h5}.$e"; done;;
+  tile) for e in h5 geojson jpg; do echo x > "${out%.h5}.$e"; done
+    echo x > "$(dirname "$out")/grid/$(basename "${out%.h5}").jpg";;
   train) for f in head.safetensors recipe.json history.json; do echo x > "$out/$f"; done;;
   evaluate) for f in predictions.csv metrics.json; do echo x > "$out/$f"; done;;
   heatmap) for e in png geojson csv; do echo x > "${out%.png}.$e"; done;;
