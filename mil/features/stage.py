@@ -15,6 +15,9 @@ from mil.io.bags import write_bag
 from mil.io.tiles import Tiles, read_tiles
 from mil.progress import progress
 
+# A lost slide is tried on until so many of its tiles are known to be unreadable: the count should mean something.
+KNOWN_ENOUGH = 256
+
 
 def run(
     slide: Path,
@@ -66,9 +69,10 @@ def run(
     )
     began = perf_counter()
     with progress(f"features {geometry.slide}", len(tiles.coords), "tiles") as advance:
-        features, valid = extract(
+        features, valid, tried = extract(
             slide, tiles.coords, built, dim=entry.dim, side_level0_px=geometry.side_level0_px, tile_px=geometry.tile_px,
             batch_size=config.batch_size, workers=threads, advance=advance,
+            max_unreadable=max(int(config.max_corrupt * len(tiles.coords)), KNOWN_ENOUGH),
         )  # fmt: skip
     features = features.astype(config.dtype)
     if not np.isfinite(features).all():
@@ -76,9 +80,10 @@ def run(
             f"{slide}: {encoder} gives features that are not finite in {config.dtype} (encoder in "
             f"{built.identity['precision']}); set features.dtype=float32 or features.precision=fp32"
         )
-    bad = int((~valid).sum())
+    bad = int((~valid[:tried]).sum())
     state = "corrupt_regions" if bad > config.max_corrupt * len(valid) or bad == len(valid) else "ok"
-    reason = f"{bad} of {len(valid)} tiles cannot be decoded" if bad else ""
+    reason = f"{bad} of {tried} tiles cannot be decoded" if bad else ""
+    reason += f", {len(valid) - tried} more were not tried" if tried < len(valid) else ""
     _write(out, tiles, features, valid, state, reason, built.identity, config)
     rate = len(valid) / (perf_counter() - began)
     return f"features {geometry.slide}: {state}, {len(valid)} tiles, {rate:.0f} tiles/s" + (

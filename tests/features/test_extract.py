@@ -40,7 +40,7 @@ def slide(tmp_path_factory):
 
 
 def test_each_feature_belongs_to_its_tile(slide):
-    features, valid = read(slide)
+    features, valid, _ = read(slide)
     np.testing.assert_allclose(features, colours(), atol=0.01)
     assert features.dtype == np.float32
     assert valid.all()
@@ -69,7 +69,8 @@ def test_threads_change_nothing(slide, workers):
 @pytest.mark.parametrize("count", [0, 1, 6, 7, 8, 13, 14, 15, 21, 22])
 def test_at_the_borders_of_batches(slide, count):
     done = []
-    features, valid = read(slide, COORDS[:count], advance=done.append)
+    features, valid, tried = read(slide, COORDS[:count], advance=done.append)
+    assert tried == count
     np.testing.assert_allclose(features, colours()[:count], atol=0.01)
     assert (len(valid), valid.all()) == (count, True)
     assert sum(done) == count
@@ -83,10 +84,25 @@ def test_a_bad_spot_costs_its_tile_only(slide, tmp_path, batch_size):
     write_slide(path, pixels, 0.5, tile=64, compression="jpeg")
     for index in bad:  # the file's tiles are the grid's
         spoil_tile(path, index)
-    features, valid = read(path, batch_size=batch_size)
+    features, valid, tried = read(path, batch_size=batch_size)
     assert np.flatnonzero(~valid).tolist() == bad
     assert (features[bad] == 0).all()
+    assert tried == len(COORDS)
     np.testing.assert_allclose(features[valid], colours()[valid], atol=2)
+
+
+def test_a_slide_with_too_many_bad_spots_is_given_up(slide, tmp_path):
+    path = tmp_path / "b.tif"
+    with SlideReader(slide) as reader:
+        pixels = reader.read_box((0.0, 0.0), (768.0, 512.0), (768, 512))
+    write_slide(path, pixels, 0.5, tile=64, compression="jpeg")
+    for index in range(8, 96):
+        spoil_tile(path, index)
+    features, valid, tried = read(path, batch_size=16, max_unreadable=20)
+    assert np.flatnonzero(valid).tolist() == list(range(8))
+    assert tried == 32  # after the second batch 24 are bad
+    assert (features[8:] == 0).all()
+    assert read(path, batch_size=16, max_unreadable=88)[2] == 96
 
 
 def test_a_slide_that_is_gone(tmp_path):

@@ -98,13 +98,13 @@ def test_a_slide_that_is_not_ok_gives_an_empty_bag(tmp_path, state):
 
 
 def test_features_that_float16_cannot_hold_are_one_line(slide, monkeypatch):
-    monkeypatch.setattr("mil.features.stage.extract", lambda *_, **__: (np.full((48, 96), 1e6), np.ones(48, bool)))
+    monkeypatch.setattr("mil.features.stage.extract", lambda *_, **__: (np.full((48, 96), 1e6), np.ones(48, bool), 48))
     with np.errstate(over="ignore"), pytest.raises(FormatError, match=r"set features\.dtype=float32"):
         embed(slide)
     assert not (slide / "bag.h5").exists()
 
 
 def test_a_slide_of_which_nothing_can_be_read_is_corrupt_whatever_is_allowed(slide, monkeypatch):
-    monkeypatch.setattr("mil.features.stage.extract", lambda *_, **__: (np.zeros((48, 96)), np.zeros(48, bool)))
+    monkeypatch.setattr("mil.features.stage.extract", lambda *_, **__: (np.zeros((48, 96)), np.zeros(48, bool), 48))
     assert "corrupt_regions" in embed(slide, max_corrupt=1.0)
     assert read_bag(slide / "bag.h5").state == "corrupt_regions"

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -47,7 +47,7 @@ class TileBatch:
 
 def stream(
     requests: Iterable[TileRequest], *, batch_size: int, workers: int, decoder: Decoder = "auto"
-) -> Iterator[TileBatch]:
+) -> Generator[TileBatch, None, None]:
     """Read the tiles of one slide after another; batches come in order, and never mix slides.
 
     Reading runs ahead by a fixed number of batches, over the end of a slide into the next, so that memory is bounded
