@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from scipy import ndimage
 
 WHITE = (245.0, 245.0, 245.0)  # glass, where the slide shows none
+PADDING = 253  # darkest channel of white
 INK_MM2 = 0.003  # smaller specks are no stroke
 REACH_UM = 200.0  # how far the pale rim of a stroke goes
 NUCLEI_UM = 12.0  # coarser pixels do not show nuclei
@@ -19,10 +20,12 @@ Density = tuple[Plane, Plane, Plane]  # red, green, blue
 
 
 def optical_density(picture: Picture) -> Density:
-    """Light lost in red, green and blue, natural logarithm; about 0 on glass, not below -0.02 on what is brighter."""
-    levels = np.log(np.arange(1, 257))
-    tables = [(np.log(level + 1) - levels).clip(-0.02).astype(np.float32) for level in glass_colour(picture)]
+    """Light lost in red, green and blue, natural logarithm; 0 on the slide's glass and on white (padding)."""
+    levels, white = np.log(np.arange(1, 257)), extreme(np.minimum, picture) >= PADDING
+    tables = [(np.log(level + 1) - levels).astype(np.float32) for level in glass_colour(picture)]
     red, green, blue = (np.take(table, picture[..., channel]) for channel, table in enumerate(tables))
+    for plane in (red, green, blue):
+        plane[white] = 0
     return red, green, blue
 
 
@@ -66,7 +69,7 @@ def texture(density: Density) -> tuple[Bytes, Mask]:
 
     Returns:
         Mean deviation from the mean of 3 x 3 pixels, thousandths of the density (ink about 20, tissue 50 to 255);
-        and where it is more than 0.004 in itself.
+        and where it is more than 0.003 in itself.
     """
     values = density[0] + density[1]
     values += density[2]
@@ -74,7 +77,7 @@ def texture(density: Density) -> tuple[Bytes, Mask]:
     around = ndimage.uniform_filter(values, 3)
     fine = np.abs(np.subtract(values, around, out=values), out=values)
     fine = ndimage.uniform_filter(fine, 5, output=fine)
-    textured = fine > 0.004
+    textured = fine > 0.003
     np.divide(fine, np.maximum(around, np.float32(0.05), out=around), out=fine)
     fine *= 1000
     return np.minimum(fine, 255, out=fine).astype(np.uint8), textured

@@ -17,7 +17,7 @@ FLAG = {"pen": 0.05, "fold": 0.15, "blood": 0.5, "black": 0.05, "blur": 0.4}
 Corners = Float[np.ndarray, "tiles 2"]
 PerTile = Float[np.ndarray, " tiles"]
 
-AROUND_PX = 41  # side of the neighbourhood a fold is compared with, pixels of the overview
+AROUND_PX = 51  # side of the neighbourhood a fold is compared with, pixels of the overview
 FOLDED = (1.4, 1.4)  # a fold is that many times denser in each channel, and in none that much more than in another
 
 # Blur compares how much the picture changes over these two distances.

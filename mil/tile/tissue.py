@@ -8,7 +8,7 @@ millimetres, never a share of the slide, so that a faint node or a small biopsy 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 from scipy import ndimage
 from shapely import Polygon, make_valid
 from shapely.geometry.base import BaseGeometry
@@ -19,7 +19,7 @@ from mil.tile.ink import Mask, Picture, Plane, extreme, ink_mask, keep_large, op
 WORK_UM = 8.0  # finer pictures are reduced to this or a little less
 FRAME, BLACK = 20, 45  # brightest channel of a masked background, and of what is too dark for tissue, 0..255
 
-GLASS = (0.08, 0.3)  # glass has less colour than this near by, and loses less light in green
+GLASS = (0.06, 0.3)  # glass has less colour than this near by, and loses less light in green
 EVEN, UNEVEN = 0.008, 6.0  # largest spread of colour on glass; tissue has that many times the spread found
 SMOOTH = 0.04  # fainter colour is tissue only with texture (a tint of the glass has none)
 RIM = (0.4, 0.2)  # edges are drawn at this share of the strongest colour near by, at most at this colour
@@ -37,7 +37,7 @@ class Sensitivity:
     thin_um: float
 
 
-USUAL = Sensitivity(smooth_um=12.0, faint=(0.02, 0.04), thin_um=60.0)
+USUAL = Sensitivity(smooth_um=12.0, faint=(0.024, 0.04), thin_um=70.0)
 SENSITIVE = Sensitivity(smooth_um=30.0, faint=(0.015, 0.03), thin_um=180.0)
 
 
@@ -158,11 +158,11 @@ def _subtract_surface(values: Plane, pick: tuple[np.ndarray, ...], glass: Bool[n
     basis = np.stack([(y[pick[0]] ** i * x[pick[1]] ** j)[glass] for i, j in powers], axis=-1)
     seen = values[pick][glass]
     kept = np.ones(len(seen), bool)
-    for _ in range(4):  # tissue among the glass is left out step by step
+    for _ in range(12):  # tissue among the glass is left out step by step
         weights = np.linalg.lstsq(basis[kept], seen[kept], rcond=None)[0]
         left = abs(seen - basis @ weights)
-        spread = 1.4826 * float(np.median(left[kept]))
-        kept = left < max(3 * spread, 0.004)
+        kept = left <= max(3 * 1.4826 * float(np.median(left)), 0.004)
+    spread = 1.4826 * float(np.median(left[kept]))
     if spread > EVEN:
         return np.inf
     for weight, (i, j) in zip(weights, powers, strict=True):
@@ -202,7 +202,7 @@ def _small_holes(mask: Mask, max_px: float) -> Mask:
     return small[labels] & ~mask
 
 
-def _reduce(picture: Picture, factor: int) -> Picture:
+def _reduce(picture: Picture, factor: int) -> UInt8[np.ndarray, "rows columns 3"]:
     if factor == 1:
         return picture
     beyond = [(0, -side % factor) for side in picture.shape[:2]]
@@ -214,7 +214,7 @@ def _reduce(picture: Picture, factor: int) -> Picture:
     return ((total + len(parts) // 2) // len(parts)).astype(np.uint8)
 
 
-def _enlarge(mask: Mask, factor: int, shape: tuple[int, ...]) -> Mask:
+def _enlarge(mask: Mask, factor: int, shape: tuple[int, ...]) -> Bool[np.ndarray, "rows columns"]:
     return mask if factor == 1 else mask.repeat(factor, 0).repeat(factor, 1)[: shape[0], : shape[1]]
 
 
