@@ -20,8 +20,8 @@ from PIL import Image
 from mil.bench.outcome import Outcome, Row
 from mil.bench.slides import CODECS, made
 from mil.io.slides import SlideReader, TileRequest, stream
-from mil.io.slides.reader import resample
 from mil.io.slides.tiff import TiffBlocks
+from mil.io.slides.window import resample
 from mil.tile.grid import footprint_px, grid
 
 BATCH = 64

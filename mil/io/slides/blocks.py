@@ -74,6 +74,7 @@ class BlockCache:
         found: Pixels | str
         try:
             found = decode()
+            found.flags.writeable = False  # who reads may be given the block itself
         except BlockError as error:
             found = str(error)
         except BaseException as error:  # noqa: BLE001  whoever waits for it must hear

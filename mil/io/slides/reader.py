@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import openslide
@@ -22,6 +22,7 @@ from mil.io.slides.openslide_source import OpenSlideSource
 from mil.io.slides.picture import Picture, draw_picture
 from mil.io.slides.resolution import Resolution, resolve
 from mil.io.slides.tiff import VENDORS, TiffBlocks, TiffPages, fast_blocks, open_pages
+from mil.io.slides.window import Box, Window, assemble, resample
 
 Decoder = Literal["auto", "openslide"]
 CACHE_BYTES = 64 << 20
@@ -41,14 +42,6 @@ class Source(Protocol):
     def window(self, level: int, left: int, top: int, width: int, height: int) -> tuple[Pixels, float, float]: ...
 
     def close(self) -> None: ...
-
-
-class Window(NamedTuple):
-    """Pixels of a level, and where in the level they begin."""
-
-    pixels: Pixels
-    left: float
-    top: float
 
 
 class SlideReader:
@@ -211,50 +204,20 @@ class SlideReader:
         return resample(window, left, top, width, height, size_px)
 
     def window(self, number: int, left: float, top: float, right: float, bottom: float) -> Window:
-        """The pixels of a level that a rectangle touches; white outside the level."""
-        x0, y0 = math.floor(left + 1e-6), math.floor(top + 1e-6)
-        x1, y1 = math.ceil(right - 1e-6), math.ceil(bottom - 1e-6)
+        """The pixels of a level that a rectangle touches; white outside the level; not to be written to."""
+        box = Box(math.floor(left + 1e-6), math.floor(top + 1e-6), math.ceil(right - 1e-6), math.ceil(bottom - 1e-6))
         blocks = self.blocks(number)
         if blocks is None:
-            return Window(*self._source.window(number, x0, y0, x1 - x0, y1 - y0))
-        level = self.levels[number]
-        inside = max(x0, 0), max(y0, 0), min(x1, level.width_px), min(y1, level.height_px)
-        whole = inside == (x0, y0, x1, y1)
-        pixels = np.empty((y1 - y0, x1 - x0, 3), np.uint8) if whole else np.full((y1 - y0, x1 - x0, 3), 255, np.uint8)
-        for row in range(inside[1] // blocks.height_px, -(-inside[3] // blocks.height_px)):
-            for column in range(inside[0] // blocks.width_px, -(-inside[2] // blocks.width_px)):
-                block = self._cache.get((number, column, row), partial(blocks.read, column, row))
-                _paste(pixels, (x0, y0), block, (column * blocks.width_px, row * blocks.height_px), inside)
-        return Window(pixels, x0, y0)
+            return Window(*self._source.window(number, box.left, box.top, box.right - box.left, box.bottom - box.top))
+
+        def block(column: int, row: int) -> Pixels:
+            return self._cache.get((number, column, row), partial(blocks.read, column, row))
+
+        return assemble(self.levels[number], blocks, block, box)
 
     def picture(self, downsample: float) -> Picture:
         """The scanned part of the slide as one small picture; see `mil.io.slides.picture.draw_picture`."""
         return draw_picture(self, downsample)
-
-
-def _paste(
-    pixels: Pixels, corner: tuple[int, int], block: Pixels, place: tuple[int, int], inside: tuple[int, int, int, int]
-) -> None:
-    """Copy the part of a block that lies inside a rectangle of its level."""
-    x0, y0 = max(place[0], inside[0]), max(place[1], inside[1])
-    x1 = max(x0, min(place[0] + block.shape[1], inside[2]))
-    y1 = max(y0, min(place[1] + block.shape[0], inside[3]))
-    part = block[y0 - place[1] : y1 - place[1], x0 - place[0] : x1 - place[0]]
-    pixels[y0 - corner[1] : y1 - corner[1], x0 - corner[0] : x1 - corner[0]] = part
-
-
-def resample(
-    window: Window, left: float, top: float, width: float, height: float, size_px: tuple[int, int]
-) -> UInt8[np.ndarray, "height width 3"]:
-    """Bring a rectangle of a level, given in pixels of the level, to a size; as it is where nothing changes."""
-    pixels = window.pixels
-    left, top = left - window.left, top - window.top
-    rows, columns = pixels.shape[:2]
-    box = (max(left, 0.0), max(top, 0.0), min(left + width, columns), min(top + height, rows))
-    if (columns, rows) == size_px and max(box[0], box[1], columns - box[2], rows - box[3]) < 1e-6:
-        return pixels
-    image = Image.fromarray(pixels)
-    return np.asarray(image.resize(size_px, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
 
 
 def as_array(image: Image.Image | UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:

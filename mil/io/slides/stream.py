@@ -34,8 +34,8 @@ class TileRequest:
 class TileBatch:
     """Consecutive tiles of one request, from row `first` of its coordinates.
 
-    Tiles that cannot be read are black, and `readable` says which could. `error`: the slide does not open; then there
-    are no tiles.
+    Tiles that cannot be read are black, and `readable` says which could. `error`: the slide does not open; then none
+    could.
     """
 
     request: TileRequest
@@ -113,7 +113,7 @@ class _Reading:
         size = slide.request.tile_px
         self._slide, self._first, self._finished = slide, first, False
         slide.count(1)
-        self._pixels = np.zeros((count, size, size, 3), np.uint8)
+        self._pixels = np.empty((count, size, size, 3), np.uint8)
         self._readable = np.zeros(count, bool)
         self._futures: list[Future[None]] = [
             pool.submit(self._run, start, min(start + RUN, count)) for start in range(0, count, RUN)
@@ -122,6 +122,7 @@ class _Reading:
     def _run(self, start: int, stop: int) -> None:
         reader, request = self._slide.reader(), self._slide.request
         if reader is None:
+            self._pixels[start:stop] = 0
             return
         for row in range(start, stop):
             x, y = request.coords[self._first + row]
@@ -129,7 +130,7 @@ class _Reading:
                 self._pixels[row] = reader.read(float(x), float(y), request.side_level0_px, request.tile_px)
                 self._readable[row] = True
             except UnreadableSlideError:
-                continue
+                self._pixels[row] = 0
 
     def result(self) -> TileBatch:
         try:
