@@ -10,8 +10,9 @@ from mil.io.slides import SlideReader
 from mil.tile.plan import TilePlan
 from mil.tile.qc import blur, colour_shares
 
-# Focus is judged at about this scale; where a level of the slide lies in the range, at that level's own.
-FOCUS_UM_PER_PX, FOCUS_RANGE = 2.0, (1.0, 3.0)
+# Focus is judged on the coarsest level in this range, which costs least, else at the range's end: from 1 to 4 µm/px
+# the measure gives the same figures.
+FOCUS_UM_PER_PX = (1.0, 4.2)
 # Side of what is read in one piece, pixels of the level.
 WINDOW_PX = 4096
 # A tile that cannot be read is not blurred; it will be marked invalid when its features are made.
@@ -49,9 +50,9 @@ def _blur(reader: SlideReader, plan: TilePlan, mpp: float) -> Float[np.ndarray, 
 
 def _focus_scale(reader: SlideReader, mpp: float) -> float:
     """Level-0 pixels per pixel of the picture that focus is judged on."""
-    wanted = max(FOCUS_UM_PER_PX / mpp, 1.0)
-    fit = [level.downsample for level in reader.levels if FOCUS_RANGE[0] <= level.downsample * mpp <= FOCUS_RANGE[1]]
-    return min(fit, key=lambda down: abs(np.log(down / wanted)), default=wanted)
+    finest, coarsest = (um / mpp for um in FOCUS_UM_PER_PX)
+    fit = [level.downsample for level in reader.levels if finest <= level.downsample <= coarsest]
+    return max(fit, default=max(coarsest, 1.0))
 
 
 def _windows(coords: Int[np.ndarray, "tiles 2"], window_px: float, side: float) -> Iterator[Int[np.ndarray, " some"]]:
