@@ -102,7 +102,9 @@ def features(
     tiles: Annotated[Path, typer.Option(help="Its tiles file.")],
     out: Out,
     encoder: Annotated[str, typer.Option(help="An entry of configs/encoders.yaml.")] = "efficientnet_lite0",
-    batch_size: Annotated[int, typer.Option(min=1, help="Tiles per step of the encoder.")] = 64,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Tiles per step of the encoder; default: 16 on a CPU, 128 on a GPU.")
+    ] = None,
     precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="auto: bf16 where it is fast.")] = "auto",
     dtype: Annotated[Literal["float16", "float32"], typer.Option(help="Of the features in the bag.")] = "float16",
     max_corrupt: Annotated[float, typer.Option(help="Largest share of unreadable tiles.")] = 0.01,

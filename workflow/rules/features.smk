@@ -17,10 +17,15 @@ rule features:
     params:
         slide=slide_file,
         entry=encoder_entry,
-        settings=f"--batch-size {CONFIG.features.batch_size} --precision {CONFIG.features.precision}"
-        f" --dtype {CONFIG.features.dtype} --max-corrupt {CONFIG.features.max_corrupt}",
+        batch=(
+            f"--batch-size {CONFIG.features.batch_size}"
+            if CONFIG.features.batch_size
+            else ""
+        ),
+        settings=f"--precision {CONFIG.features.precision} --dtype {CONFIG.features.dtype}"
+        f" --max-corrupt {CONFIG.features.max_corrupt}",
         version=STAGE_VERSION["features"],
     shell:
         "mil features --slide {params.slide:q} --tiles {input.tiles:q}"
-        " --encoder {wildcards.encoder} {params.settings} --threads {threads}"
+        " --encoder {wildcards.encoder} {params.batch} {params.settings} --threads {threads}"
         " --out {output.bag:q} 2>&1 | tee {log:q}"
