@@ -121,7 +121,7 @@ def _stages(path: Path, request: TileRequest) -> dict[str, float]:
     taken = dict.fromkeys(("read_ms", "decode_ms", "assemble_ms", "resample_ms"), 0.0)
     side, size = request.side_level0_px, request.tile_px
     with SlideReader(path) as reader:
-        reader.reserve(side / size, side)
+        reader.expect(request.coords, side, size)
         number = reader.level_for(side / size)
         level, blocks = reader.levels[number], reader.blocks(number)
         if isinstance(blocks, TiffBlocks):

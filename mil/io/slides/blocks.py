@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future
 from typing import Protocol, runtime_checkable
 
@@ -38,7 +38,7 @@ class Blocks(Protocol):
 
 
 class BlockCache:
-    """Decoded blocks, least recently used dropped first; safe on threads.
+    """Decoded blocks, dropped after their last expected use, else least recently used first; safe on threads.
 
     Two threads that want the same block decode it once: the second waits for the first. A block that cannot be
     decoded is remembered too, by its message: the error itself would hold on to all that its frames do.
@@ -47,8 +47,14 @@ class BlockCache:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._held: OrderedDict[Hashable, Future[Pixels | str]] = OrderedDict()
+        self._uses: dict[Hashable, int] = {}
         self._bytes = 0
         self._lock = threading.Lock()
+
+    def expect(self, uses: Mapping[Hashable, int]) -> None:
+        """How often each block will be asked for from now on; of others nothing is known."""
+        with self._lock:
+            self._uses.update(uses)
 
     def get(self, key: Hashable, decode: Callable[[], Pixels]) -> Pixels:
         """A block, from the cache or decoded now.
@@ -66,9 +72,24 @@ class BlockCache:
             future = mine
             self._decode(key, decode, mine)
         found = future.result()
+        self._used(key)
         if isinstance(found, str):
             raise BlockError(found)
         return found
+
+    def _used(self, key: Hashable) -> None:
+        """Drop a block that nobody will ask for again: its memory is the warmest for the next."""
+        with self._lock:
+            left = self._uses.get(key)
+            if left is None:
+                return
+            if left > 1:
+                self._uses[key] = left - 1
+                return
+            del self._uses[key]
+            gone = self._held.pop(key, None)
+            if gone is not None:
+                self._bytes -= _size(gone.result())
 
     def _decode(self, key: Hashable, decode: Callable[[], Pixels], mine: Future[Pixels | str]) -> None:
         found: Pixels | str

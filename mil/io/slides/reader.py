@@ -1,6 +1,5 @@
 """A slide whose reads are exact in physical scale."""
 
-import math
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import openslide
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 
 from mil.errors import UnreadableSlideError
@@ -22,7 +21,7 @@ from mil.io.slides.openslide_source import OpenSlideSource
 from mil.io.slides.picture import Picture, draw_picture
 from mil.io.slides.resolution import Resolution, resolve
 from mil.io.slides.tiff import VENDORS, TiffBlocks, TiffPages, fast_blocks, open_pages
-from mil.io.slides.window import Box, Window, assemble, resample
+from mil.io.slides.window import Window, around, assemble, count_uses, resample
 
 Decoder = Literal["auto", "openslide"]
 CACHE_BYTES = 64 << 20
@@ -143,21 +142,22 @@ class SlideReader:
         assert isinstance(self._source, OpenSlideSource)
         return fast_blocks(pages, self._source, level)
 
-    def reserve(self, downsample: float, side_level0_px: float, at_once: int = 1) -> None:
-        """Make room for the blocks that tiles of two rows share, so that reading row by row decodes each block once.
+    def expect(self, coords: Int[np.ndarray, "tiles 2"], side_level0_px: float, size_px: int) -> None:
+        """Say which tiles will be read, each once and about row by row: then each block is decoded once.
+
+        A block is kept until the last tile that needs it has been read, as long as there is room.
 
         Args:
-            downsample: of the reads to come.
+            coords: top left corners, level-0 pixels.
             side_level0_px: side of a tile, level-0 pixels.
-            at_once: how many tiles threads may be apart.
+            size_px: side of a tile as it is read, pixels.
         """
-        number = self.level_for(downsample)
-        level, blocks = self.levels[number], self.blocks(number)
+        number = self.level_for(side_level0_px / size_px)
+        blocks = self.blocks(number)
         if blocks is not None:
-            rows = math.ceil(side_level0_px / level.downsample_y / blocks.height_px) + 2
-            row_px = (level.width_px + blocks.width_px) * blocks.height_px
-            side_px = side_level0_px / level.downsample + max(blocks.width_px, blocks.height_px)
-            self._make_room(3 * (rows * row_px + math.ceil((at_once - 1) * side_px**2)))
+            uses = count_uses(self.levels[number], blocks, coords, side_level0_px)
+            self._cache.expect({(number, column, row): count for (column, row), count in uses.items()})
+            self._make_room(LARGEST_CACHE_BYTES)
 
     def read(self, x: float, y: float, side_level0_px: float, size_px: int) -> UInt8[np.ndarray, "height width 3"]:
         """Read a square and resample it once, anti-aliased.
@@ -205,7 +205,7 @@ class SlideReader:
 
     def window(self, number: int, left: float, top: float, right: float, bottom: float) -> Window:
         """The pixels of a level that a rectangle touches; white outside the level; not to be written to."""
-        box = Box(math.floor(left + 1e-6), math.floor(top + 1e-6), math.ceil(right - 1e-6), math.ceil(bottom - 1e-6))
+        box = around(left, top, right, bottom)
         blocks = self.blocks(number)
         if blocks is None:
             return Window(*self._source.window(number, box.left, box.top, box.right - box.left, box.bottom - box.top))

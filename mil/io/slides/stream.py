@@ -61,7 +61,7 @@ def stream(
     """
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque[_Reading] = deque()
-        readings = _readings(requests, pool, batch_size, partial(_Slide, decoder=decoder, at_once=workers * RUN))
+        readings = _readings(requests, pool, batch_size, partial(_Slide, decoder=decoder))
         try:
             while True:
                 while len(ahead) <= AHEAD and (reading := next(readings, None)) is not None:
@@ -78,8 +78,8 @@ def stream(
 class _Slide:
     """A slide, opened by the first reading thread that gets to it and closed after the last of its batches."""
 
-    def __init__(self, request: TileRequest, decoder: Decoder, at_once: int) -> None:
-        self.request, self._decoder, self._at_once = request, decoder, at_once
+    def __init__(self, request: TileRequest, decoder: Decoder) -> None:
+        self.request, self._decoder = request, decoder
         self._opening, self._counting = threading.Lock(), threading.Lock()  # who counts does not wait for the opening
         self._reader: SlideReader | None = None
         self._under_way, self._last_begun = 0, False
@@ -90,8 +90,7 @@ class _Slide:
             if self._reader is None and self.error is None:
                 try:
                     self._reader = SlideReader(self.request.slide, self._decoder)
-                    side = self.request.side_level0_px
-                    self._reader.reserve(side / self.request.tile_px, side, self._at_once)
+                    self._reader.expect(self.request.coords, self.request.side_level0_px, self.request.tile_px)
                 except UnreadableSlideError as error:
                     self.error = error
             return self._reader

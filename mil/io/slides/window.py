@@ -1,10 +1,12 @@
 """Rectangles of a level: put together from blocks, brought to a size."""
 
+import math
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 
 from mil.io.slides.blocks import Blocks, Pixels
@@ -26,6 +28,45 @@ class Window(NamedTuple):
     pixels: Pixels
     left: float
     top: float
+
+
+WHOLE = 1e-6  # an edge this near to a whole pixel lies on it
+
+
+def around(left: float, top: float, right: float, bottom: float) -> Box:
+    """The smallest rectangle of whole pixels around another one."""
+    return Box(math.floor(left + WHOLE), math.floor(top + WHOLE), math.ceil(right - WHOLE), math.ceil(bottom - WHOLE))
+
+
+def count_uses(
+    level: Level, blocks: Blocks, coords: Int[np.ndarray, "tiles 2"], side_level0_px: float
+) -> dict[tuple[int, int], int]:
+    """How many of these tiles touch each block, by its column and row.
+
+    Args:
+        level: which.
+        blocks: its grid.
+        coords: top left corners of tiles, level-0 pixels.
+        side_level0_px: their side, level-0 pixels.
+    """
+    spans = []
+    for axis, (down, whole, block) in enumerate(
+        ((level.downsample_x, level.width_px, blocks.width_px), (level.downsample_y, level.height_px, blocks.height_px))
+    ):
+        start, stop = coords[:, axis] / down, coords[:, axis] / down + side_level0_px / down
+        first = np.floor(start + WHOLE).clip(0) // block
+        last = (np.ceil(stop - WHOLE).clip(max=whole) - 1) // block
+        spans.append((first.astype(np.int64), last.astype(np.int64)))
+    (left, right), (top, bottom) = spans
+    touched: Counter[tuple[int, int]] = Counter()
+    for down in range(int((bottom - top).max(initial=-1)) + 1):
+        for across in range(int((right - left).max(initial=-1)) + 1):
+            fits = (left + across <= right) & (top + down <= bottom)
+            pairs, counts = np.unique(
+                np.stack([left[fits] + across, top[fits] + down], axis=1), axis=0, return_counts=True
+            )
+            touched.update({(int(c), int(r)): int(n) for (c, r), n in zip(pairs, counts, strict=True)})
+    return touched
 
 
 def assemble(level: Level, blocks: Blocks, block: Callable[[int, int], Pixels], box: Box) -> Window:

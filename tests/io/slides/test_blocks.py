@@ -4,6 +4,7 @@ import math
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +14,24 @@ from hypothesis import strategies as st
 from mil.errors import UnreadableSlideError
 from mil.io.slides import SlideReader
 from mil.io.slides.blocks import FAILURE_BYTES, BlockCache, BlockError
+from mil.io.slides.levels import Level
+from mil.io.slides.window import around, assemble, count_uses
 from mil.tile.grid import grid
 from tests.synthetic import spoil_tile, write_slide
 
 TIMEOUT_S = 10
 BLOCK = np.zeros((10, 10, 3), np.uint8)
+
+
+def test_a_block_is_dropped_after_its_last_expected_use():
+    cache, decoded = BlockCache(1000), []
+    cache.expect({"a": 2, "b": 1})
+    for key in ("a", "b", "a"):
+        cache.get(key, lambda key=key: decoded.append(key) or BLOCK.copy())
+    assert (decoded, list(cache._held), cache._bytes) == (["a", "b"], [], 0)
+    for _ in range(2):  # more often than expected: decoded again, then kept as any other
+        cache.get("b", lambda: decoded.append("again") or BLOCK.copy())
+    assert (decoded, list(cache._held), cache._bytes) == (["a", "b", "again"], ["b"], 300)
 
 
 def never():
@@ -138,6 +152,24 @@ def count_decoding(monkeypatch, reader: SlideReader, number: int) -> Counter:
     return calls
 
 
+@given(
+    st.sampled_from([(1.0, 1.0), (2.0, 2.0), (1.9998, 2.0005), (3.8998, 3.9)]), st.floats(20, 700),
+    st.lists(st.tuples(st.integers(-300, 4000), st.integers(-300, 3000)), min_size=1, max_size=12),
+)  # fmt: skip
+def test_uses_are_counted_as_windows_ask_for_blocks(down, side, corners):
+    level, blocks = Level(1900, 1300, *down), SimpleNamespace(width_px=240, height_px=256, read=None)
+    asked: Counter = Counter()
+
+    def block(column, row):
+        asked[column, row] += 1
+        return np.zeros((256, 240, 3), np.uint8)
+
+    for x, y in corners:
+        box = around(x / down[0], y / down[1], x / down[0] + side / down[0], y / down[1] + side / down[1])
+        assemble(level, blocks, block, box)
+    assert count_uses(level, blocks, np.array(corners), side) == asked
+
+
 @pytest.mark.parametrize("decoder", ["auto", "openslide"])
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_row_by_row_each_block_is_decoded_once(tmp_path, monkeypatch, workers, decoder):
@@ -146,14 +178,19 @@ def test_row_by_row_each_block_is_decoded_once(tmp_path, monkeypatch, workers, d
         tmp_path / "a.tif", np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8), 0.25, tile=128
     )
     with SlideReader(tmp_path / "a.tif", decoder) as reader:
-        reader._cache.max_bytes = 1  # only what is reserved
-        reader.reserve(side / 224, side)
-        assert reader._cache.max_bytes < 2000 * 1600 * 3 / 2  # not all of it
-        if workers > 1:  # one may be kept waiting while the others run ahead, however far
-            reader._cache.max_bytes = 2000 * 1600 * 4
+        corners, held = grid(size, side), []
+        reader.expect(corners, side, 224)
         calls = count_decoding(monkeypatch, reader, 0)
+
+        def read(corner):
+            reader.read(float(corner[0]), float(corner[1]), side, 224)
+            held.append(reader._cache._bytes)
+
         with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(lambda corner: reader.read(float(corner[0]), float(corner[1]), side, 224), grid(size, side)))
+            list(pool.map(read, corners))
+        assert (reader._cache._bytes, len(reader._cache._held)) == (0, 0)  # nothing is kept that nobody will ask for
+    if workers == 1:
+        assert max(held) <= 4 * 2048 * 128 * 3  # rows of blocks that two rows of tiles share
     touched = [math.ceil(int(length // side) * side / 128) for length in size]
     assert len(calls) == touched[0] * touched[1]
     assert set(calls.values()) == {1}
