@@ -157,7 +157,7 @@ def count_decoding(monkeypatch, reader: SlideReader, number: int) -> Counter:
     st.lists(st.tuples(st.integers(-300, 4000), st.integers(-300, 3000)), min_size=1, max_size=12),
 )  # fmt: skip
 def test_uses_are_counted_as_windows_ask_for_blocks(down, side, corners):
-    level, blocks = Level(1900, 1300, *down), SimpleNamespace(width_px=240, height_px=256, read=None)
+    level, blocks = Level(1900, 1300, *down), SimpleNamespace(width_px=240, height_px=256, read=never)
     asked: Counter = Counter()
 
     def block(column, row):
