@@ -9,7 +9,7 @@ from mil.io.bags import read_state
 from mil.io.tiles import read_tiles
 
 ADVICE = {
-    "no_tissue": "look at its picture in tile/*/grid; if there is tissue, lower tile.min_tissue or outline it yourself",
+    "no_tissue": "look at its picture in tile/*/grid; lower tile.min_tissue, or outline the tissue yourself",
     "no_mpp": "give its pixel size in the csv's column `mpp` (micrometres per pixel at level 0), or leave it out",
     "unreadable": "copy it again from its source, or convert it; then check its checksum",
     "corrupt_regions": "copy it again from its source, or raise features.max_corrupt",
