@@ -28,6 +28,14 @@ def test_round_trip_keeps_values_and_plain_types(tmp_path):
     assert back.digest == tiles.digest
 
 
+def test_quality_columns_come_back(tmp_path):
+    tiles = replace(make_tiles(COORDS), quality={"pen": np.array([0, 0.25, 1]), "blur": np.array([0.5, 0, 0])})
+    write_tiles(tmp_path / "a.h5", tiles)
+    back = read_tiles(tmp_path / "a.h5").quality
+    assert {name: values.tolist() for name, values in back.items()} == {"pen": [0, 0.25, 1], "blur": [0.5, 0, 0]}
+    assert all(values.dtype == np.float32 for values in back.values())
+
+
 def test_stored_types(tmp_path):
     write_tiles(tmp_path / "a.h5", make_tiles(COORDS))
     with h5py.File(tmp_path / "a.h5") as file:
@@ -59,5 +67,5 @@ def test_a_bag_is_not_a_tiles_file(tmp_path):
     write_tiles(tmp_path / "a.h5", make_tiles(COORDS))
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         file.attrs["format"] = "mil.bag"
-    with pytest.raises(FormatError, match=r"expected mil\.tiles version 1, found mil\.bag"):
+    with pytest.raises(FormatError, match=r"expected mil\.tiles version 2, found mil\.bag"):
         read_tiles(tmp_path / "a.h5")
