@@ -24,6 +24,7 @@ FOLDED = (1.4, 1.4)  # a fold is that many times denser in each channel, and in 
 FINE_UM, COARSE_UM = 4.0, 16.0
 WIDTH_UM = (2.0, 8.0)  # standard deviation of the blur that counts as 0 and as 1
 NOISE = 1.0  # of a camera, grey levels
+ENOUGH = 0.1  # of a tile must be inside tissue to judge it
 BLANK = 4.0  # standard deviation of grey levels below which there is nothing to be sharp
 
 
@@ -74,7 +75,7 @@ def _blood(density: Density) -> Mask:
     return (green > 0.7) & (red < 0.3 * green) & (blue > 0.75 * green)
 
 
-def blur(picture: Picture, um_per_px: float, corners: Corners, side: float) -> PerTile:
+def blur(picture: Picture, um_per_px: float, corners: Corners, side: float, inside: Mask | None = None) -> PerTile:
     """How blurred each tile is: 0 sharp to 1 blurred; 0 also where it holds nothing to be sharp, such as plain glass.
 
     The mean square change of brightness over 4 µm is compared with that over 16 µm, so that contrast and stain cancel.
@@ -87,17 +88,33 @@ def blur(picture: Picture, um_per_px: float, corners: Corners, side: float) -> P
         um_per_px: micrometres per pixel of it.
         corners: top left corners of the tiles in pixels of the picture, (x, y).
         side: side of a tile in pixels of the picture.
+        inside: pixels that count, at least `COARSE_UM` from where tissue ends, since its rim changes over any distance;
+            None: all. A tile with fewer than `ENOUGH` of them is not judged: 0.
     """
     factor = max(1, int(FINE_UM / um_per_px + 0.05))
     grey, um = _grey(picture, factor), um_per_px * factor
-    fine = _mean(_change(grey, FINE_UM / um, 1), corners / factor, side / factor)
-    coarse = _mean(_change(grey, COARSE_UM / um, 2), corners / factor / 2, side / factor / 2)
-    fine, coarse = (np.maximum(change - 2 * NOISE**2, 0) for change in (fine, coarse))
+    counts = np.ones(grey.shape, np.float32)
+    if inside is not None:
+        counts[:] = inside[::factor, ::factor][: grey.shape[0], : grey.shape[1]]
+    fine, _ = _mean_change(grey, FINE_UM / um, 1, counts, corners / factor, side / factor)
+    coarse, share = _mean_change(grey, COARSE_UM / um, 2, counts, corners / factor, side / factor)
     widths = np.geomspace(0.5, 60, 400)
     ratios = (1 - np.exp(-((FINE_UM / widths / 2) ** 2))) / (1 - np.exp(-((COARSE_UM / widths / 2) ** 2)))
     width = np.interp(-fine / np.maximum(coarse, 1e-9), -ratios, widths)
     score = ((width - WIDTH_UM[0]) / (WIDTH_UM[1] - WIDTH_UM[0])).clip(0, 1)
-    return np.where((coarse < 2 * BLANK**2) & (_spread(grey, corners / factor, side / factor) < BLANK), 0.0, score)
+    blank = (coarse < 2 * BLANK**2) & (_spread(grey, corners / factor, side / factor) < BLANK)
+    return np.where(blank | (share < ENOUGH), 0.0, score)
+
+
+def _mean_change(
+    grey: Plane, lag_px: float, every: int, counts: Plane, corners: Corners, side: float
+) -> tuple[PerTile, PerTile]:
+    """Mean of `_change` over the pixels of each tile that count, less the noise, and their share."""
+    counted = counts[::every, ::every]
+    change = _change(grey, lag_px, every)
+    change *= counted
+    total, share = (_mean(values, corners / every, side / every) for values in (change, counted))
+    return np.maximum(total / np.maximum(share, 1e-6) - 2 * NOISE**2, 0), share
 
 
 def _grey(

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from scipy import ndimage
 
 from mil.errors import UnreadableSlideError
 from mil.io.slides import SlideReader
 from mil.tile.plan import TilePlan
-from mil.tile.qc import blur, colour_shares
+from mil.tile.qc import COARSE_UM, blur, colour_shares
 
 # Focus is judged on the coarsest level in this range, which costs least, else at the range's end: from 1 to 4 µm/px
 # the measure gives the same figures.
@@ -34,18 +35,25 @@ def assess(reader: SlideReader, plan: TilePlan, mpp: float) -> dict[str, Float[n
 
 def _blur(reader: SlideReader, plan: TilePlan, mpp: float) -> Float[np.ndarray, " tiles"]:
     scale = _focus_scale(reader, mpp)
+    deep = _deep(plan, mpp)
     level = reader.levels[reader.level_for(scale)]
     values = np.full(len(plan.coords), UNREADABLE)
     for rows in _windows(plan.coords, WINDOW_PX * level.downsample, plan.side_level0_px):
         try:
-            values[rows] = _of_window(reader, plan, rows, scale, mpp)
+            values[rows] = _of_window(reader, plan, deep, rows, scale, mpp)
         except UnreadableSlideError:
             for row in rows:
                 try:
-                    values[row] = _of_window(reader, plan, np.array([row]), scale, mpp)[0]
+                    values[row] = _of_window(reader, plan, deep, np.array([row]), scale, mpp)[0]
                 except UnreadableSlideError:
                     continue
     return values
+
+
+def _deep(plan: TilePlan, mpp: float) -> Bool[np.ndarray, "height width"]:
+    """Tissue farther from its rim than focus is looked at over; a pixel more, since the mask is no finer."""
+    rim = int(np.ceil(COARSE_UM / (mpp * plan.mask_scale))) + 1
+    return ndimage.minimum_filter(plan.mask.astype(np.uint8), 2 * rim + 1, mode="nearest").astype(bool)
 
 
 def _focus_scale(reader: SlideReader, mpp: float) -> float:
@@ -66,10 +74,21 @@ def _windows(coords: Int[np.ndarray, "tiles 2"], window_px: float, side: float) 
 
 
 def _of_window(
-    reader: SlideReader, plan: TilePlan, rows: Int[np.ndarray, " some"], scale: float, mpp: float
+    reader: SlideReader,
+    plan: TilePlan,
+    deep: Bool[np.ndarray, "height width"],
+    rows: Int[np.ndarray, " some"],
+    scale: float,
+    mpp: float,
 ) -> Float[np.ndarray, " some"]:
     corner = plan.coords[rows].min(0).astype(float)
     extent = plan.coords[rows].max(0) + plan.side_level0_px - corner
-    size = np.ceil(extent / scale).astype(int)
-    picture = reader.read_box((corner[0], corner[1]), (size[0] * scale, size[1] * scale), (int(size[0]), int(size[1])))
-    return blur(picture, mpp * scale, (plan.coords[rows] - corner) / scale, plan.side_level0_px / scale)
+    width, height = (int(side) for side in np.ceil(extent / scale))
+    picture = reader.read_box((corner[0], corner[1]), (width * scale, height * scale), (width, height))
+    columns, lines = (
+        (((np.arange(count) + 0.5) * scale + corner[axis] - reader.origin_px[axis]) / plan.mask_scale).astype(int)
+        for axis, count in enumerate((width, height))
+    )
+    inside = deep[np.ix_(lines.clip(0, deep.shape[0] - 1), columns.clip(0, deep.shape[1] - 1))]
+    corners = (plan.coords[rows] - corner) / scale
+    return blur(picture, mpp * scale, corners, plan.side_level0_px / scale, inside)

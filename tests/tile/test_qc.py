@@ -161,3 +161,20 @@ def test_blur_of_a_picture_smaller_than_the_distances(shape):
     picture = np.random.default_rng(0).integers(0, 255, (*shape, 3)).astype(np.uint8)
     corners = np.array([[0.0, 0.0], [-50.0, 10.0], [500.0, 500.0]])
     assert np.isfinite(blur(picture, FOCUS_UM, corners, 56.0)).all()
+
+
+def test_the_rim_of_tissue_is_no_blur(blurred):
+    um, (corners, side) = FOCUS_UM, tiles_of(FOCUS_UM)
+    scores = {}
+    for width in (0, 4):
+        picture = at_scale(blurred[width], 4)
+        edge = picture.shape[1] // 2 + 5  # inside the fifth column of tiles
+        picture[:, edge:] = 243
+        inside = np.zeros(picture.shape[:2], bool)
+        inside[:, : edge - 12] = True  # 24 µm
+        scores[width] = [blur(picture, um, corners, side, mask).reshape(8, 8) for mask in (None, inside)]
+    plain, masked = scores[0]
+    assert (plain[:, 4] > masked[:, 4] + 0.05).all()
+    assert (masked[:, :4] < FLAG["blur"] / 2).all()
+    assert (masked[:, 4:] == 0).all()  # too little of them to judge
+    assert (scores[4][1][:, :4] > FLAG["blur"]).all()
