@@ -12,7 +12,7 @@ from mil.tile.grid import share_inside
 from mil.tile.ink import Density, Mask, Picture, Plane, extreme, optical_density, widen
 from mil.tile.tissue import BLACK, Found
 
-FLAG = {"pen": 0.05, "fold": 0.15, "blood": 0.5, "black": 0.05, "blur": 0.4}
+FLAG = {"pen": 0.05, "fold": 0.3, "blood": 0.5, "black": 0.05, "blur": 0.4}
 
 Corners = Float[np.ndarray, "tiles 2"]
 PerTile = Float[np.ndarray, " tiles"]
