@@ -16,6 +16,7 @@ from mil.versions import TOOL_VERSION
 
 LIBRARIES = ("openslide-python", "openslide-bin", "tifffile", "imagecodecs", "simplejpeg", "pillow", "numpy")
 FORMAT, VERSION = "mil.bench", 1
+LEAST_COLUMNS = 160  # narrower, numbers would be broken into pieces
 Row = dict[str, str | int | float]
 
 
@@ -49,11 +50,13 @@ def _processor() -> str:
 
 def show(outcome: Outcome, json: Path | None, console: Console | None = None) -> None:
     """Print a benchmark's table and the machine it ran on; write both to `json` if given."""
-    console = console or Console(width=None)
+    console = console or Console(width=max(Console().width, LEAST_COLUMNS))
     table = Table(title=outcome.title, title_justify="left", box=None, pad_edge=False)
     for name in outcome.rows[0] if outcome.rows else ():
         numbers = isinstance(outcome.rows[0][name], int | float)
-        table.add_column(name.replace("_", " "), justify="right" if numbers else "left", overflow="fold")
+        table.add_column(
+            name.replace("_", " "), justify="right" if numbers else "left", overflow="fold", no_wrap=numbers
+        )
     for row in outcome.rows:
         table.add_row(*(escape(_text(value)) for value in row.values()))
     console.print(table)
