@@ -36,6 +36,10 @@ class UnreadableSlideError(SlideError):
     """A slide does not open, or its pixels cannot be decoded."""
 
 
+class ReadingError(MilError):
+    """A file that was being read is gone, or its disk is: nothing is wrong with the slide, the job can be run again."""
+
+
 class MissingResolutionError(SlideError):
     """A slide does not say how large its pixels are, or says something that cannot be true."""
 

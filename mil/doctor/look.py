@@ -18,7 +18,7 @@ from mil.io.slides.tiff import TiffBlocks
 from mil.io.tables import Slide
 from mil.tile import plan
 from mil.tile.grid import footprint_px, grid
-from mil.tile.refusals import check_any, check_scale
+from mil.tile.refusals import check_any, check_loss, check_scale
 
 NUM_TO_TIME = 64
 NOTHING = plan.Drawn()
@@ -44,16 +44,18 @@ def look(row: Slide, file: Path, wanted: Wanted, drawn: plan.Drawn = NOTHING) ->
         drawn: the user's masks of it.
     """
     known = SlideFinding(row.slide, str(file))
-    if not file.exists():
-        state, reason = ("not_fetched", f"will come from {row.url}") if row.url else ("missing", f"no file {file}")
-        return replace(known, state=state, reason=reason)
     try:
+        if not file.exists():
+            state, reason = ("not_fetched", f"will come from {row.url}") if row.url else ("missing", f"no file {file}")
+            return replace(known, state=state, reason=reason)
         with SlideReader(file) as reader:
             known = _described(known, reader)
             used = _resolution(reader, row, wanted)
             known = _scaled(known, used)
             view = plan.look(reader, used.mpp) if wanted.tissue else None
             known = replace(known, warnings=known.warnings + _of_view(reader, view))
+            if view is not None:
+                check_loss(file, view.lost)
             for tile_px, target_mpp in wanted.tilings:
                 finding = _Tiling(reader, used.mpp, tile_px, target_mpp).look(wanted, drawn, view)
                 known.tilings[tiling_name(tile_px, target_mpp)] = finding

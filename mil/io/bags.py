@@ -13,7 +13,7 @@ from mil.errors import FormatError
 from mil.io.h5 import reading, writing
 from mil.io.tiles import Tiles
 
-FORMAT, VERSION = "mil.bag", 1
+FORMAT, VERSION = "mil.bag", 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,7 @@ def read_bag(path: Path) -> Bag:
             mpp_level0=float(attrs["mpp_level0"]),
             encoder=attrs["encoder"],
             # Bags of before these attributes existed have none.
-            origin_px=(int(attrs.get("origin_x_level0_px", 0)), int(attrs.get("origin_y_level0_px", 0))),
+            origin_px=(int(attrs["origin_x_level0_px"]), int(attrs["origin_y_level0_px"])),
         )
 
 

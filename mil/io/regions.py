@@ -22,6 +22,7 @@ from shapely import MultiPolygon
 from mil.config.datasets import GeojsonFrame
 from mil.errors import FormatError
 from mil.io.annotations import read_annotation
+from mil.io.slides.tiff import COMPRESSIONS, J2K
 
 OUTLINES, PICTURES = (".geojson", ".json", ".xml"), (".png", ".tif", ".tiff")
 PROPORTION = 0.01  # how far a picture's sides may be from the slide's
@@ -225,6 +226,8 @@ def _segments(page: tifffile.TiffPage) -> Iterator[Block]:
     block = int(np.prod(page.chunks)) * np.dtype(page.dtype).itemsize
     if block > LARGEST_BLOCK_BYTES:
         raise ValueError(f"{block / 1e6:.0f} MB in one piece; save it as a tiled TIFF")
+    if page.compression not in COMPRESSIONS - J2K:
+        raise ValueError(f"compressed as {tifffile.COMPRESSION(page.compression).name}; save it with LZW or deflate")
     alpha = page.planarconfig == 1 and bool(page.extrasamples) and page.extrasamples[-1] in ALPHA
     for pixels, (_, _, top, left, _), _ in page.segments(maxworkers=1, buffersize=1 << 24):
         if pixels is not None:

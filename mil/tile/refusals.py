@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
-from mil.errors import MissingResolutionError, NoTissueError
+from mil.errors import CorruptRegionsError, MissingResolutionError, NoTissueError
 from mil.io.slides import SlideReader
 from mil.tile.plan import Drawn
+
+# A slide of which more than this cannot be seen is damaged, whatever its tiles are like.
+LARGEST_LOSS = 0.01
 
 
 def check_scale(slide: Path, mpp: float, target_mpp: float, max_upsample: float) -> None:
@@ -14,6 +17,12 @@ def check_scale(slide: Path, mpp: float, target_mpp: float, max_upsample: float)
             slide, f"its finest level has {mpp:g} µm/px, too coarse for tiles of {target_mpp:g} µm/px"
             " (an overview, not a scan?)"
         )  # fmt: skip
+
+
+def check_loss(slide: Path, lost: float) -> None:
+    """Refuse a slide of which too large a share cannot even be seen."""
+    if lost > LARGEST_LOSS:
+        raise CorruptRegionsError(slide, f"{100 * lost:.1f} % of its area cannot be decoded at any level")
 
 
 def check_any(reader: SlideReader, num_tiles: int, *, side_level0_px: float, tissue_mm2: float, drawn: Drawn) -> None:

@@ -10,14 +10,14 @@ from shapely.geometry.base import BaseGeometry
 
 from mil.config import TileConfig
 from mil.config.datasets import GeojsonFrame
-from mil.errors import CorruptRegionsError, MissingResolutionError, SlideError
+from mil.errors import MissingResolutionError, SlideError
 from mil.io.annotations import feature, write_geojson
 from mil.io.atomic import atomic_path
 from mil.io.slides import Resolution, SlideReader
 from mil.io.tiles import TileGeometry, Tiles, write_tiles
 from mil.tile.plan import Drawn, TilePlan, View, look, overview, plan_tiles
 from mil.tile.quality import assess
-from mil.tile.refusals import check_any, check_scale
+from mil.tile.refusals import check_any, check_loss, check_scale
 from mil.tile.sheet import draw_sheet
 from mil.tile.tissue import outlines
 
@@ -29,8 +29,6 @@ TISSUE = {
     "isLocked": False,
 }
 BLANK = View(Image.new("RGB", (256, 256), (224, 224, 224)), 1.0, 0.0)
-# A slide of which more than this cannot even be seen is damaged, whatever its tiles are like.
-LARGEST_LOSS = 0.01
 
 
 def run(
@@ -76,7 +74,7 @@ def run(
             tiles = replace(tiles, geometry=_placed(tiles.geometry, reader, view))
             if isinstance(resolution, MissingResolutionError):
                 raise resolution
-            _check_loss(slide, seen)
+            check_loss(slide, seen.lost)
             plan = plan_tiles(
                 reader, resolution.mpp, tile_px=tile_px, target_mpp=target_mpp, config=config, drawn=drawn, view=seen
             )
@@ -119,11 +117,6 @@ def _placed(geometry: TileGeometry, reader: SlideReader, view: View) -> TileGeom
         geometry, width_level0_px=width, height_level0_px=height, origin_x_level0_px=left, origin_y_level0_px=top,
         overview_scale=view.scale,
     )  # fmt: skip
-
-
-def _check_loss(slide: Path, view: View) -> None:
-    if view.lost > LARGEST_LOSS:
-        raise CorruptRegionsError(slide, f"{100 * view.lost:.1f} % of its area cannot be decoded at any level")
 
 
 def _tiles(reader: SlideReader, plan: TilePlan, resolution: Resolution, geometry: TileGeometry, drawn: Drawn) -> Tiles:

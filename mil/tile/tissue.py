@@ -237,5 +237,5 @@ def outlines(mask: Mask, scale: float, origin_px: tuple[int, int]) -> list[BaseG
         rings.sort(key=lambda ring: -ring.area)
         if rings:
             whole = Polygon(rings[0].exterior, [ring.exterior for ring in rings[1:]])
-            pieces.append(make_valid(whole.simplify(scale / 2)))
+            pieces.append(make_valid(whole.simplify(scale / 4)))
     return pieces

@@ -151,7 +151,16 @@ def test_few_tiles_lost_are_a_warning(tmp_path):
     ]
 
 
-def test_damage_among_the_tissue_is_corrupt(tmp_path):
+def test_what_cannot_be_seen_is_corrupt_as_for_tile(tmp_path):
+    tissue_slide(tmp_path / "a.tif", (1024, 1024), 0.5, levels=(1,), box_px=(0, 0, 512, 512))
+    spoil_tile(tmp_path / "a.tif", 15)
+    found = look_at(tmp_path / "a.tif")
+    assert found.state == "corrupt_regions"
+    assert found.reason.endswith(" % of its area cannot be decoded at any level")
+
+
+def test_damage_among_the_tissue_is_corrupt(tmp_path, monkeypatch):
+    monkeypatch.setattr("mil.tile.refusals.LARGEST_LOSS", 1.0)
     path = full_slide(tmp_path / "a.tif")
     spoil_tile(path, 15)  # the last block
     found = look_at(path)
@@ -159,7 +168,8 @@ def test_damage_among_the_tissue_is_corrupt(tmp_path):
     assert found.reason == "tiles that would be used cannot be read: (672, 672)"
 
 
-def test_damage_on_the_glass_is_a_warning(tmp_path):
+def test_damage_on_the_glass_is_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr("mil.tile.refusals.LARGEST_LOSS", 1.0)
     path = tmp_path / "a.tif"
     tissue_slide(path, (1024, 1024), 0.5, levels=(1,), box_px=(0, 0, 512, 512))
     spoil_tile(path, 15)

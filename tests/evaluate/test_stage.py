@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from shapely import box
 
+from mil.errors import FormatError
 from mil.evaluate.stage import _regions, _share
 from mil.io.annotations import feature, write_geojson
 from mil.io.bags import read_bag
@@ -23,9 +24,10 @@ def bag(tmp_path):
 
 def test_a_bag_knows_where_the_scanned_part_begins(bag):
     assert read_bag(bag).origin_px == ORIGIN
-    with h5py.File(bag, "r+") as file:  # a bag of before
-        del file.attrs["origin_x_level0_px"], file.attrs["origin_y_level0_px"]
-    assert read_bag(bag).origin_px == (0, 0)
+    with h5py.File(bag, "r+") as file:  # one of before, which does not know it
+        file.attrs["format_version"] = 1
+    with pytest.raises(FormatError, match=r"expected mil\.bag version 2, found mil\.bag version 1"):
+        read_bag(bag)
 
 
 @pytest.mark.parametrize(("frame", "shift"), [("scanned", ORIGIN), ("slide", (0, 0))])

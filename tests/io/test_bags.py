@@ -79,5 +79,5 @@ def test_another_format_is_refused(path):
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = 99
     for read in (read_bag, read_state, read_identity):
-        with pytest.raises(FormatError, match=r"expected mil\.bag version 1, found mil\.bag version 99"):
+        with pytest.raises(FormatError, match=r"expected mil\.bag version 2, found mil\.bag version 99"):
             read(path)

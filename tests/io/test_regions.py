@@ -282,3 +282,14 @@ def test_what_is_no_mask(tmp_path):
         assert "o such file" in refused(tmp_path / name)
     (tmp_path / "a.geojson").write_text("{}")
     assert "not GeoJSON with polygons" in refused(tmp_path / "a.geojson")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_mask_written_as_outlines_and_read_again_is_the_same_mask(seed):
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(200, 300)), 4)
+    mask, scale, origin = noise > 0.4 * noise.std(), 16.0, (1000, 500)
+    pieces = MultiPolygon(
+        [part for piece in outlines(mask, scale, origin) for part in getattr(piece, "geoms", [piece])]
+    )
+    again = rasterise(pieces, origin, (scale, scale), mask.shape)
+    assert int((again != mask).sum()) == 0

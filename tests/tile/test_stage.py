@@ -149,6 +149,64 @@ def test_tiles_are_judged(tmp_path):
         assert ((values >= 0) & (values <= 1)).all()
 
 
+def test_flags_and_sheet_lie_right_where_the_scan_does_not_begin_at_the_corner(tmp_path, monkeypatch):
+    side, origin = 256, (1024, 768)
+    size = (14 * side, 11 * side)
+    picture, where = glass(size), np.zeros((size[1], size[0]), bool)
+    where[4 * side : 10 * side, 5 * side : 13 * side] = True
+    stain(picture, where)
+    ink = (5 * side, 6 * side, 8 * side, 8 * side)  # left, top, right, bottom
+    picture[ink[1] : ink[3], ink[0] : ink[2]] = (30, 60, 170)
+    write_slide(tmp_path / "a.tif", picture, 0.25, (1, 4), compression="jpeg")
+    monkeypatch.setattr(SlideReader, "origin_px", property(lambda _: origin))
+    monkeypatch.setattr(SlideReader, "extent_px", property(lambda _: (size[0] - origin[0], size[1] - origin[1])))
+    tiles = tile(tmp_path / "a.tif", min_tissue=0.0)
+    inked = tiles.coords[tiles.quality["pen"] > FLAG["pen"]]
+    low, high = np.array(ink[:2]), np.array(ink[2:])
+    assert len(inked) >= 4
+    assert ((inked + side > low - 64) & (inked < high + 64)).all()
+    plain = picture_of(tmp_path / "out" / "s1.h5").astype(int)
+    with Image.open(tmp_path / "out" / "grid" / "s1.jpg") as file:
+        sheet = np.asarray(file).astype(int)[-plain.shape[0] :, : plain.shape[1]]
+    scale = tiles.geometry.overview_scale
+    rows, columns = np.nonzero(np.abs(sheet - plain).max(-1) > 40)
+    first, last = (tiles.coords.min(0) - origin) / scale, (tiles.coords.max(0) + side - origin) / scale
+    assert [columns.min(), rows.min()] == pytest.approx(first, abs=4)
+    assert [columns.max(), rows.max()] == pytest.approx(last, abs=4)
+    across = sheet[int((9.5 * side - origin[1]) / scale)]  # through tissue, below the ink
+    green = np.flatnonzero((across[:, 1] > across[:, 0] + 40) & (across[:, 0] < 90))  # the outline
+    assert green.min() * scale + origin[0] == pytest.approx(5 * side, abs=48)
+    assert green.max() * scale + origin[0] == pytest.approx(13 * side, abs=48)
+
+
+def test_a_lost_spot_does_not_hide_the_blur_of_its_neighbours(tmp_path):
+    side = 256
+    size = (8 * side, 6 * side)
+    picture, where = glass(size), np.zeros((size[1], size[0]), bool)
+    where[side : 5 * side, side : 7 * side] = True
+    stain(picture, where)
+    spots = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=where.shape), 10)
+    picture[where & (spots > 1.2 * spots.std())] = (90, 50, 130)
+    picture = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(32)))
+    write_slide(tmp_path / "a.tif", picture, 0.25, (1, 4), compression="jpeg")
+    whole = tile(tmp_path / "a.tif")
+    with tifffile.TiffFile(
+        tmp_path / "a.tif"
+    ) as file:  # at 1 µm/px, where focus is judged; the picture is made from level 0
+        page = file.pages[1]
+        offset, count = page.dataoffsets[0], page.databytecounts[0]
+    with (tmp_path / "a.tif").open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\0" * count)
+    hurt = tile(tmp_path / "a.tif")
+    np.testing.assert_array_equal(hurt.coords, whole.coords)
+    intact = ((hurt.coords + side) // 4 > 256 + 1).any(1) & ~((hurt.coords // 4 < 256).all(1))
+    assert intact.any()
+    assert (
+        (hurt.quality["blur"][intact] > FLAG["blur"]).sum() == (whole.quality["blur"][intact] > FLAG["blur"]).sum() > 3
+    )
+
+
 def test_the_sheet_shows_outline_tiles_and_flags(tmp_path):
     box = tissue_slide(tmp_path / "a.tif", (1600, 1200), 0.25)
     tiles = tile(tmp_path / "a.tif")

@@ -54,7 +54,8 @@ class BlockCache:
     def expect(self, uses: Mapping[Hashable, int]) -> None:
         """How often each block will be asked for from now on; of others nothing is known."""
         with self._lock:
-            self._uses.update(uses)
+            for key, count in uses.items():
+                self._uses[key] = self._uses.get(key, 0) + count
 
     def get(self, key: Hashable, decode: Callable[[], Pixels]) -> Pixels:
         """A block, from the cache or decoded now.
@@ -87,8 +88,9 @@ class BlockCache:
                 self._uses[key] = left - 1
                 return
             del self._uses[key]
-            gone = self._held.pop(key, None)
-            if gone is not None:
+            gone = self._held.get(key)
+            if gone is not None and gone.done():  # else it was dropped, and another is decoding it again
+                del self._held[key]
                 self._bytes -= _size(gone.result())
 
     def _decode(self, key: Hashable, decode: Callable[[], Pixels], mine: Future[Pixels | str]) -> None:

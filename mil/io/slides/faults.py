@@ -1,5 +1,6 @@
 """Why a file does not open as a slide, in words that help."""
 
+import os
 from pathlib import Path
 
 # How other files begin, for people who look at the name only.
@@ -36,9 +37,14 @@ def check_file(path: Path) -> str:
     return ""
 
 
+def said_of(path: Path, error: Exception) -> str:
+    """What a library says, in one line and without the folder of the slide: reasons are sent around."""
+    return " ".join(str(error).replace(f"{path.parent}{os.sep}", "").split())
+
+
 def why_unreadable(path: Path, error: Exception) -> str:
     """One line for an error of OpenSlide on opening: what the file is instead of a slide, or what OpenSlide says."""
-    said = " ".join(str(error).split())
+    said = said_of(path, error)
     if "Unsupported or missing image file" not in said:
         return f"OpenSlide cannot open it: {said}"
     # Only now: a MIRAX slide begins like a JPEG picture too.

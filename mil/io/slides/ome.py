@@ -9,6 +9,7 @@ import tifffile
 
 from mil.errors import UnreadableSlideError
 from mil.io.slides.blocks import LARGEST_BLOCK_BYTES, Pixels
+from mil.io.slides.faults import said_of
 from mil.io.slides.levels import Level, make_levels
 from mil.io.slides.tiff import TiffBlocks, read_ahead
 
@@ -16,7 +17,7 @@ from mil.io.slides.tiff import TiffBlocks, read_ahead
 def is_ome(path: Path) -> bool:
     """Whether a file says of itself that it is OME-TIFF."""
     try:
-        with tifffile.TiffFile(path) as file:
+        with tifffile.TiffFile(path, _multifile=False) as file:
             return bool(file.is_ome)
     except Exception:  # noqa: BLE001  strange files raise errors of every kind
         return False
@@ -40,12 +41,14 @@ class OmeSource:
             raise
         except Exception as error:  # noqa: BLE001  strange files raise errors of every kind
             self.close()
-            said = " ".join(str(error).split())
+            said = said_of(path, error)
             raise UnreadableSlideError(path, f"an OME-TIFF that cannot be read: {said}") from None
 
     def _open(self, path: Path) -> None:
-        with tifffile.TiffFile(path) as file:
+        with tifffile.TiffFile(path, _multifile=False) as file:  # a file may name others, and no path is to be followed
             pages = [_page(path, level) for level in file.series[0].levels]
+            if any(page.parent is not file for page in pages):
+                raise UnreadableSlideError(path, "an OME-TIFF in several files; write it again as one")
             for page in pages:
                 read_ahead(page)
             self.levels: list[Level] = make_levels([(page.imagewidth, page.imagelength) for page in pages])

@@ -128,7 +128,8 @@ class OpenSlideSource:
         """Close a broken handle; the next read opens another."""
         handle = self._local.handle
         with self._lock:
-            self._handles.remove(handle)
+            if handle in self._handles:
+                self._handles.remove(handle)
         handle.close()
         self._local.handle = None
 

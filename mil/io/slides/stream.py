@@ -51,7 +51,8 @@ def stream(
     """Read the tiles of one slide after another; batches come in order, and never mix slides.
 
     Reading runs ahead by a fixed number of batches, over the end of a slide into the next, so that memory is bounded
-    and nobody waits between slides. Pixels and batches do not depend on `workers`.
+    and nobody waits between slides. Pixels and batches do not depend on `workers`; a slide that does not open gives at
+    least one batch, with its error.
 
     Args:
         requests: what to read; taken one by one as reading gets there.
@@ -89,8 +90,9 @@ class _Slide:
         with self._opening:
             if self._reader is None and self.error is None:
                 try:
-                    self._reader = SlideReader(self.request.slide, self._decoder)
-                    self._reader.expect(self.request.coords, self.request.side_level0_px, self.request.tile_px)
+                    reader = SlideReader(self.request.slide, self._decoder)
+                    reader.expect(self.request.coords, self.request.side_level0_px, self.request.tile_px)
+                    self._reader = reader
                 except UnreadableSlideError as error:
                     self.error = error
             return self._reader

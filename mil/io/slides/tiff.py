@@ -1,5 +1,6 @@
 """Blocks of tiled TIFFs, decoded without OpenSlide where that is faster and gives the same pixels."""
 
+import errno
 import io
 import logging
 import os
@@ -13,6 +14,7 @@ import simplejpeg
 import tifffile
 from PIL import Image
 
+from mil.errors import ReadingError
 from mil.io.slides.blocks import BlockError, Pixels
 from mil.io.slides.levels import Level
 from mil.io.slides.openslide_source import OpenSlideSource
@@ -20,6 +22,10 @@ from mil.io.slides.openslide_source import OpenSlideSource
 # Formats of OpenSlide whose levels are plain grids of TIFF tiles. Others place, overlap or stitch what they store.
 VENDORS = {"generic-tiff", "aperio", "philips"}
 JPEG, APERIO_YCBCR = 7, 33003
+J2K = {34712, APERIO_YCBCR, 33004, 33005}
+# What is read: by decoders that fill no more room than they are given, or blocks that tell their size beforehand.
+# None, LZW, JPEG, deflate (two numbers), PackBits, LZMA, Zstandard.
+COMPRESSIONS = {1, 5, JPEG, 8, 32946, 32773, 34925, 50000} | J2K
 RGB, YCBCR = 2, 6
 # An APP14 marker with the colour transform, which TIFF keeps in a tag: 0 for RGB, 1 for YCbCr.
 ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
@@ -81,8 +87,11 @@ class TiffBlocks:
         self.offsets = np.array(page.dataoffsets, np.uint64)
         self.counts = np.array(page.databytecounts, np.uint64)
         self.compression = tifffile.COMPRESSION(page.compression).name
+        self._j2k = page.compression in J2K
         self._page_px = page.imagewidth, page.imagelength
         self._file, self._instead = file, instead
+        if min(len(self.offsets), len(self.counts)) < self.columns * self.rows:
+            raise BlockError("fewer tiles than its size asks for")
         self._file_size = os.fstat(file.fileno()).st_size
         self._decode = _decoder(page)
 
@@ -90,10 +99,16 @@ class TiffBlocks:
         index = row * self.columns + column
         if self.counts[index] == 0 and self._instead is not None:
             return self._instead(column, row)
+        if self.counts[index] == 0:
+            return np.full((self.height_px, self.width_px, 3), 255, np.uint8)  # nothing was scanned there
         why = ""
-        for _ in range(2):
+        for last in (False, True):
             try:
                 return self.decode(self.fetch(index), index)
+            except (OSError, MemoryError) as error:
+                why = str(error)
+                if last and getattr(error, "errno", None) != errno.EIO:  # a bad sector is the slide's own damage
+                    raise ReadingError(f"{self._file.name}: reading stopped: {error}; run again") from None
             except Exception as error:  # noqa: BLE001  every codec raises its own
                 why = " ".join(str(error).split()) or type(error).__name__
         raise BlockError(why)
@@ -114,6 +129,8 @@ class TiffBlocks:
     def decode(self, data: bytes, index: int) -> Pixels:
         """The pixels of one block."""
         width, height = _claimed(data)
+        if width == 0 and self._j2k:
+            raise BlockError("no JPEG 2000 header where one belongs")
         if width <= self.width_px and height <= self.height_px:
             block = self._decode(data, index)
             height, width = block.shape[:2]
@@ -141,6 +158,8 @@ Decode = Callable[[bytes, int], Pixels]
 
 
 def _decoder(page: tifffile.TiffPage) -> Decode:
+    if page.compression not in COMPRESSIONS:
+        raise BlockError(f"compressed as {tifffile.COMPRESSION(page.compression).name}, which is not read")
     if page.compression == JPEG and page.bitspersample == 8 and page.samplesperpixel == 3 and page.planarconfig == 1:
         return _jpeg(page)
     if page.compression == APERIO_YCBCR:
