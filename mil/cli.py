@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from mil.bench.commands import bench_app
 from mil.config import FeaturesConfig, SplitConfig, TileConfig, checked, load_encoder
 from mil.errors import MilError
 from mil.versions import TOOL_VERSION
@@ -19,7 +20,6 @@ app = typer.Typer(
 )
 dataset_app = typer.Typer(help="Describe your own slides.", no_args_is_help=True)
 app.add_typer(dataset_app, name="dataset")
-bench_app = typer.Typer(help="Measure throughput on this machine.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 
 Out = Annotated[Path, typer.Option(help="Where the result goes.")]
@@ -258,38 +258,6 @@ def dataset_init(
     )  # fmt: skip
     typer.echo(made)
     typer.echo(f"now: snakemake --cores all --config dataset={name}")
-
-
-Slides = Annotated[list[Path] | None, typer.Argument(help="Slides; none: two made for it, 60 000 x 60 000 px.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the table and the machine to this file too.")]
-TilePx = Annotated[int, typer.Option(min=16, help="Side of a tile, pixels.")]
-TargetMpp = Annotated[float, typer.Option(min=0.01, help="Scale of a tile, µm per pixel.")]
-
-
-@bench_app.command("read")
-def bench_read(
-    slides: Slides = None, threads: Threads = 1,
-    tiles: Annotated[int, typer.Option(min=1, help="About how many tiles of each slide.")] = 1000,
-    tile_px: TilePx = 256, target_mpp: TargetMpp = 0.5,
-    repeats: Annotated[int, typer.Option(min=1, help="Of each measurement; the median counts.")] = 3,
-    json: Json = None,
-) -> None:  # fmt: skip
-    """Tiles a second, by stage, beside a plain loop over OpenSlide with as many threads."""
-    from mil.bench.outcome import show
-    from mil.bench.read import run
-
-    show(run(slides or [], threads=threads, tiles=tiles, tile_px=tile_px, target_mpp=target_mpp, repeats=repeats), json)
-
-
-@bench_app.command("tile")
-def bench_tile(
-    slides: Slides = None, tile_px: TilePx = 224, target_mpp: TargetMpp = 0.5, json: Json = None
-) -> None:  # fmt: skip
-    """Seconds to tile a slide, by stage, beside OpenSlide's own thumbnail."""
-    from mil.bench.outcome import show
-    from mil.bench.tile import run
-
-    show(run(slides or [], tile_px=tile_px, target_mpp=target_mpp), json)
 
 
 def main() -> None:

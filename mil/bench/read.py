@@ -19,6 +19,7 @@ from PIL import Image
 
 from mil.bench.outcome import Outcome, Row
 from mil.bench.slides import CODECS, made
+from mil.errors import NoTissueError
 from mil.io.slides import SlideReader, TileRequest, stream
 from mil.io.slides.tiff import TiffBlocks
 from mil.io.slides.window import resample
@@ -74,6 +75,8 @@ def _rows(path: Path, *, threads: int, tiles: int, tile_px: int, target_mpp: flo
 def _corners(reader: SlideReader, side: float, tiles: int) -> Int[np.ndarray, "tiles 2"]:
     """Whole rows of tiles around the middle of the slide, where tissue usually is."""
     corners = grid(reader.extent_px, side, reader.origin_px)
+    if len(corners) == 0:
+        raise NoTissueError(reader.path, f"smaller than one tile ({side:.0f} px); nothing to time")
     columns = len(np.unique(corners[:, 0]))
     rows = len(corners) // max(columns, 1)
     across = slice(columns // 4, columns - columns // 4) if columns > 40 else slice(None)

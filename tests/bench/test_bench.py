@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from mil.bench import outcome, read, tile
 from mil.bench.slides import LEVELS, MPP, made
 from mil.cli import app
+from mil.errors import NoTissueError
 from mil.io.slides import SlideReader
 from mil.io.slides.tiff import TiffBlocks
 from tests.synthetic import tissue_slide
@@ -57,6 +58,12 @@ def test_read_counts_the_same_tiles_for_loop_and_stream(tmp_path, monkeypatch):
         assert row["ours/loop"] == pytest.approx(row["ours_tiles/s"] / row["loop_tiles/s"])
         assert min(row[f"{stage}_ms"] for stage in ("read", "decode", "assemble", "resample")) > 0
     assert found.rows[0]["resample_ms"] < found.rows[1]["resample_ms"]  # nothing to resample as stored
+
+
+def test_a_slide_without_a_tile_is_one_line(tmp_path):
+    tissue_slide(tmp_path / "a.tif", (100, 80), 0.5)
+    with pytest.raises(NoTissueError, match=r"smaller than one tile \(256 px\)"):
+        read.run([tmp_path / "a.tif"], threads=1, tiles=10, tile_px=256, target_mpp=0.5, repeats=1)
 
 
 def test_tile_times_every_stage(tmp_path):

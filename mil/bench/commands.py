@@ -1,0 +1,40 @@
+"""`mil bench …` at the command line. A benchmark is imported when it is called."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+bench_app = typer.Typer(help="Measure throughput on this machine.", no_args_is_help=True)
+
+Threads = Annotated[int, typer.Option(min=1, help="Threads of the CPU.")]
+Slides = Annotated[list[Path] | None, typer.Argument(help="Slides; none: two made for it, 60 000 x 60 000 px.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the table and the machine to this file too.")]
+TilePx = Annotated[int, typer.Option(min=16, help="Side of a tile, pixels.")]
+TargetMpp = Annotated[float, typer.Option(min=0.01, help="Scale of a tile, µm per pixel.")]
+
+
+@bench_app.command("read")
+def bench_read(
+    slides: Slides = None, threads: Threads = 1,
+    tiles: Annotated[int, typer.Option(min=1, help="About how many tiles of each slide.")] = 1000,
+    tile_px: TilePx = 256, target_mpp: TargetMpp = 0.5,
+    repeats: Annotated[int, typer.Option(min=1, help="Of each measurement; the median counts.")] = 3,
+    json: Json = None,
+) -> None:  # fmt: skip
+    """Tiles a second, by stage, beside a plain loop over OpenSlide with as many threads."""
+    from mil.bench.outcome import show
+    from mil.bench.read import run
+
+    show(run(slides or [], threads=threads, tiles=tiles, tile_px=tile_px, target_mpp=target_mpp, repeats=repeats), json)
+
+
+@bench_app.command("tile")
+def bench_tile(
+    slides: Slides = None, tile_px: TilePx = 224, target_mpp: TargetMpp = 0.5, json: Json = None
+) -> None:  # fmt: skip
+    """Seconds to tile a slide, by stage, beside OpenSlide's own thumbnail."""
+    from mil.bench.outcome import show
+    from mil.bench.tile import run
+
+    show(run(slides or [], tile_px=tile_px, target_mpp=target_mpp), json)
