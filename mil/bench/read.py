@@ -29,7 +29,8 @@ BATCH = 64
 NOTE = (
     "loop: one OpenSlide read_region and RGB conversion a tile, and a resize where the scale differs, a handle a "
     "thread; ours: the stream that `features` reads from. read (fetch the compressed bytes), decode, assemble and "
-    "resample: one thread, ms a tile; by OpenSlide all is assemble. Medians."
+    "resample: one thread, ms a tile; by OpenSlide all is assemble. Medians. "
+    "peak: of the process so far, the loop included."
 )
 
 

@@ -20,7 +20,7 @@ from mil.tile.tissue import find_tissue
 NOTE = (
     "seconds of one process. open, picture (read the overview), mask (find tissue), grid (lay tiles), quality (pen, "
     "blur ...): each stage alone; all: `mil tile` with its files; cpu: of all. thumbnail: OpenSlide's get_thumbnail of "
-    "the same size, for comparison."
+    "the same size, for comparison; peak: of the process so far."
 )
 
 

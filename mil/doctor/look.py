@@ -12,7 +12,7 @@ from mil.doctor import doubts
 from mil.doctor.findings import LevelFinding, SlideFinding, TilingFinding
 from mil.doctor.sample import Coords, cut_off, four_corners, last_row, places, unreadable
 from mil.errors import CorruptRegionsError, MilError, SlideError, UnreadableSlideError
-from mil.io.slides import SlideReader
+from mil.io.slides import Picture, SlideReader
 from mil.io.slides.resolution import Resolution, all_said
 from mil.io.slides.tiff import TiffBlocks
 from mil.io.tables import Slide
@@ -101,7 +101,7 @@ def _scaled(known: SlideFinding, used: Resolution) -> SlideFinding:
     return replace(known, mpp=used.mpp, mpp_source=used.source, warnings=known.warnings + more)
 
 
-def _of_view(reader: SlideReader, view: plan.View | None) -> list[str]:
+def _of_view(reader: SlideReader, view: Picture | None) -> list[str]:
     if view is None:
         return []
     lost = [f"{100 * view.lost:.2g} % of its area cannot be read at any level"] if view.lost else []
@@ -118,7 +118,7 @@ class _Tiling:
         self.level = reader.level_for(self.side / tile_px)
         self.downsample = reader.levels[self.level].downsample
 
-    def look(self, wanted: Wanted, drawn: plan.Drawn, view: plan.View | None) -> TilingFinding:
+    def look(self, wanted: Wanted, drawn: plan.Drawn, view: Picture | None) -> TilingFinding:
         excess = (self.target_mpp / self.mpp / self.downsample) ** 2
         known = TilingFinding("ok", "", level=self.level, excess=excess, side_level0_px=self.side)
         try:
@@ -133,7 +133,7 @@ class _Tiling:
             return replace(known, state=error.state, reason=error.reason)
         return known
 
-    def _tiles(self, wanted: Wanted, drawn: plan.Drawn, view: plan.View | None) -> tuple[Coords, float | None]:
+    def _tiles(self, wanted: Wanted, drawn: plan.Drawn, view: Picture | None) -> tuple[Coords, float | None]:
         """The tiles of the tissue, or the whole grid where it is not looked for."""
         if view is None:
             return self.whole, None

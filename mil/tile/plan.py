@@ -12,7 +12,7 @@ from PIL import Image
 from mil.config import TileConfig
 from mil.config.datasets import GeojsonFrame
 from mil.io.regions import read_mask
-from mil.io.slides import SlideReader, as_array
+from mil.io.slides import Picture, SlideReader, as_array
 from mil.tile.grid import footprint_px, grid, share_inside
 from mil.tile.tissue import Found, find_tissue
 
@@ -33,14 +33,6 @@ class Drawn(NamedTuple):
 NOTHING_DRAWN = Drawn()
 
 
-class View(NamedTuple):
-    """The scanned part of a slide as a picture; `scale` is level-0 pixels per pixel, `lost` the unreadable share."""
-
-    image: Image.Image
-    scale: float
-    lost: float
-
-
 @dataclass(frozen=True, eq=False)
 class TilePlan:
     """A slide's tiles and what they were chosen from.
@@ -59,7 +51,7 @@ class TilePlan:
     mask_scale: float
 
 
-def look(reader: SlideReader, mpp: float | None) -> View:
+def look(reader: SlideReader, mpp: float | None) -> Picture:
     """The slide as one picture, fine enough to see and to find tissue on.
 
     Args:
@@ -74,11 +66,10 @@ def look(reader: SlideReader, mpp: float | None) -> View:
     if mpp is not None:
         finer = min(scale, MASK_UM_PER_PX / mpp)
         scale = max(finer, math.sqrt(width * height / LARGEST_MASK_PX))
-    picture = reader.picture(scale)
-    return View(picture.image, picture.scale, picture.lost)
+    return reader.picture(scale)
 
 
-def overview(view: View) -> View:
+def overview(view: Picture) -> Picture:
     """The view, shrunk to `OVERVIEW_PX`."""
     factor = max(view.image.size) / OVERVIEW_PX
     if factor <= 1:
@@ -86,7 +77,7 @@ def overview(view: View) -> View:
     size = [max(1, int(side / factor)) for side in view.image.size]
     box = (0.0, 0.0, min(size[0] * factor, view.image.width), min(size[1] * factor, view.image.height))
     small = view.image.resize((size[0], size[1]), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-    return View(small, view.scale * factor, view.lost)
+    return Picture(small, view.scale * factor, view.lost)
 
 
 def plan_tiles(
@@ -97,7 +88,7 @@ def plan_tiles(
     target_mpp: float,
     config: TileConfig,
     drawn: Drawn = NOTHING_DRAWN,
-    view: View | None = None,
+    view: Picture | None = None,
 ) -> TilePlan:
     """Find tissue and lay tiles over it.
 

@@ -13,9 +13,9 @@ from mil.config.datasets import GeojsonFrame
 from mil.errors import MissingResolutionError, SlideError
 from mil.io.annotations import feature, write_geojson
 from mil.io.atomic import atomic_path
-from mil.io.slides import Resolution, SlideReader
+from mil.io.slides import Picture, Resolution, SlideReader
 from mil.io.tiles import TileGeometry, Tiles, write_tiles
-from mil.tile.plan import Drawn, TilePlan, View, look, overview, plan_tiles
+from mil.tile.plan import Drawn, TilePlan, look, overview, plan_tiles
 from mil.tile.quality import assess
 from mil.tile.refusals import check_any, check_loss, check_scale
 from mil.tile.sheet import draw_sheet
@@ -28,7 +28,7 @@ TISSUE = {
     "classification": {"name": "Tissue", "color": [0, 150, 136]},
     "isLocked": False,
 }
-BLANK = View(Image.new("RGB", (256, 256), (224, 224, 224)), 1.0, 0.0)
+BLANK = Picture(Image.new("RGB", (256, 256), (224, 224, 224)), 1.0, 0.0)
 
 
 def run(
@@ -101,7 +101,7 @@ def _nothing(name: str, tile_px: int, target_mpp: float) -> Tiles:
 
 def _see(
     reader: SlideReader, mpp: float | None, target_mpp: float, config: TileConfig
-) -> tuple[View, Resolution | MissingResolutionError]:
+) -> tuple[Picture, Resolution | MissingResolutionError]:
     """The slide's picture and scale; a slide without scale can be seen all the same."""
     try:
         resolution = reader.resolution(mpp, allow_objective_power=config.objective_power)
@@ -111,7 +111,7 @@ def _see(
     return look(reader, resolution.mpp), resolution
 
 
-def _placed(geometry: TileGeometry, reader: SlideReader, view: View) -> TileGeometry:
+def _placed(geometry: TileGeometry, reader: SlideReader, view: Picture) -> TileGeometry:
     (width, height), (left, top) = reader.size_px, reader.origin_px
     return replace(
         geometry, width_level0_px=width, height_level0_px=height, origin_x_level0_px=left, origin_y_level0_px=top,
@@ -128,7 +128,7 @@ def _tiles(reader: SlideReader, plan: TilePlan, resolution: Resolution, geometry
     return Tiles(geometry, plan.coords, plan.tissue, assess(reader, plan, resolution.mpp))
 
 
-def _write(out: Path, tiles: Tiles, view: View, pieces: list[BaseGeometry]) -> None:
+def _write(out: Path, tiles: Tiles, view: Picture, pieces: list[BaseGeometry]) -> None:
     geometry = tiles.geometry
     origin, scale = (geometry.origin_x_level0_px, geometry.origin_y_level0_px), view.scale
     write_geojson(out.with_suffix(".geojson"), [feature(piece, TISSUE) for piece in pieces], origin)

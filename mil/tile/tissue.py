@@ -78,11 +78,6 @@ def find_tissue(picture: Picture, um_per_px: float, min_area_mm2: float) -> Foun
     return Found(_enlarge(tissue, factor, picture.shape), _enlarge(ink, factor, picture.shape), second_try)
 
 
-def tissue_mask(picture: Picture, um_per_px: float, min_area_mm2: float) -> Mask:
-    """Only the tissue of `find_tissue`."""
-    return find_tissue(picture, um_per_px, min_area_mm2).tissue
-
-
 def _look(picture: Picture, um: float) -> tuple[_View, Mask]:
     brightest, density = extreme(np.maximum, picture), optical_density(picture)
     rough, textured = texture(density)

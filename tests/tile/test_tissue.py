@@ -5,7 +5,7 @@ import pytest
 from shapely import unary_union
 
 from mil.tile.ink import glass_colour
-from mil.tile.tissue import find_tissue, outlines, tissue_mask
+from mil.tile.tissue import find_tissue, outlines
 from tests.synthetic import glass, stain
 
 UM = 8.0  # micrometres per pixel
@@ -18,7 +18,7 @@ def disc(area_mm2: float, centre: tuple[int, int] = (300, 300)) -> np.ndarray:
 
 
 def mask_of(picture: np.ndarray, min_area_mm2: float = 0.02) -> np.ndarray:
-    return tissue_mask(picture, UM, min_area_mm2)
+    return find_tissue(picture, UM, min_area_mm2).tissue
 
 
 def overlap(found: np.ndarray, truth: np.ndarray) -> float:
