@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mil.io.bags import read_state
+from mil.io.bags import read_header
 from mil.io.tiles import read_tiles
 
 ADVICE = {
@@ -43,7 +43,8 @@ def gather(slides: Sequence[str], tiles_dirs: Sequence[Path], bags_dirs: Sequenc
 
 def _state(slide: str, tiles_dir: Path, bags_dir: Path) -> SlideState:
     if (bags_dir / f"{slide}.h5").exists():
-        return SlideState(slide, *read_state(bags_dir / f"{slide}.h5"))
+        header = read_header(bags_dir / f"{slide}.h5")
+        return SlideState(slide, header.state, header.reason)
     if (tiles_dir / f"{slide}.h5").exists():
         geometry = read_tiles(tiles_dir / f"{slide}.h5").geometry
         if geometry.state != "ok":

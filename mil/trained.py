@@ -98,6 +98,7 @@ def check_fits(trained: Trained, bag: Path) -> None:
 @torch.inference_mode()
 def apply(head: nn.Module, bag: Bag) -> tuple[Float[np.ndarray, " tiles"], Float[np.ndarray, " classes"]]:
     """Attention of a bag's valid tiles (sums to 1) and class probabilities, float64."""
-    bags = join([torch.from_numpy(bag.features[bag.valid]).float()], [torch.from_numpy(bag.coords[bag.valid])])
+    coords = None if bag.coords is None else [torch.from_numpy(bag.coords[bag.valid])]
+    bags = join([torch.from_numpy(bag.features[bag.valid]).float()], coords)
     out = head(bags)
     return attention(out, bags).double().numpy(), out.logits.softmax(-1)[0].double().numpy()

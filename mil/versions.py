@@ -6,7 +6,7 @@ TOOL_VERSION = "0.1.0"
 STAGE_VERSION = {
     "fetch": 1,
     "tile": 2,
-    "features": 2,
+    "features": 3,
     "split": 1,
     "train": 1,
     "evaluate": 2,

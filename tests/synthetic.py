@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from mil.io.bags import write_bag
+from mil.io.bags import bag_of, write_bag
 from mil.io.tiles import TileGeometry, Tiles
 
 GLASS = (243, 242, 244)
@@ -183,7 +183,7 @@ def bag_file(
     tiles = make_tiles(coords, slide=slide, **geometry)
     valid = np.ones(len(features), bool) if valid is None else valid
     said = {**ENCODER, **(encoder or {})}
-    write_bag(path, tiles, features.astype(np.float16), valid, state=state, reason=reason, encoder=said)
+    write_bag(path, bag_of(tiles, features.astype(np.float16), valid, state=state, reason=reason, encoder=said))
     return tiles
 
 

@@ -24,9 +24,9 @@ class EncoderConfig(Section):
     licence: str = Field(description="of the weights")
 
 
-def tiling_name(tile_px: int, mpp: float) -> str:
-    """Folder name of a tiling, such as `224px_0.5mpp`."""
-    return f"{tile_px}px_{mpp:.10g}mpp"
+def tiling_name(tile_px: int | None, mpp: float | None) -> str:
+    """Folder name of a tiling, such as `224px_0.5mpp`; what an imported bag does not say is `unknown`."""
+    return f"{tile_px or 'unknown'}px_{'unknown' if mpp is None else f'{mpp:.10g}'}mpp"
 
 
 def load_encoders(path: Path | None = None) -> dict[str, EncoderConfig]:

@@ -86,10 +86,13 @@ def _regions(dataset: str, slides_dir: Path) -> dict[str, tuple[Path, GeojsonFra
     return {name: (path, settings.geojson_frame) for name, path in found.items() if path is not None and path.exists()}
 
 
-def _share(bag: Bag, annotation: Path, frame: GeojsonFrame) -> Float[np.ndarray, " tiles"]:
-    """Share of each readable tile that is annotated."""
+def _share(bag: Bag, annotation: Path, frame: GeojsonFrame) -> Float[np.ndarray, " tiles"] | None:
+    """Share of each readable tile that is annotated; None for a bag that does not say where its tiles are."""
+    places = bag.places()
+    if places is None:
+        return None
     regions = read_annotation(annotation, bag.origin_px if frame == "scanned" else (0, 0))
-    return share_annotated(bag.coords[bag.valid], bag.side_level0_px, regions)
+    return share_annotated(*places, regions)
 
 
 def _row(mine: Mapping[str, str], trained: Trained, probabilities: np.ndarray) -> Row:

@@ -1,15 +1,12 @@
 """An entry of configs/encoders.yaml becomes a model and its preprocessing. The only place that knows timm."""
 
-from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
 
 import timm
 import torch
-from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.data.config import resolve_data_config
@@ -17,28 +14,7 @@ from torch import Tensor, nn
 
 from mil.config import EncoderConfig
 from mil.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """A frozen model on its device with the preprocessing its weights expect."""
-
-    name: str
-    model: nn.Module
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    device: torch.device
-    bf16: bool
-    identity: dict[str, Any]
-
-    @torch.inference_mode()
-    def __call__(self, pixels: UInt8[Tensor, "tiles height width 3"]) -> Float[Tensor, "tiles dim"]:
-        """Features of a batch of tiles, float32, on the CPU."""
-        # Channels last is the memory order the pixels already have, and the faster one for convolutions.
-        batch = pixels.to(self.device).permute(0, 3, 1, 2).to(torch.float32)
-        mean, std = (torch.tensor(v, device=self.device)[:, None, None] * 255 for v in (self.mean, self.std))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.model((batch - mean) / std).float().cpu()
+from mil.features.embed import Encoder
 
 
 def build_encoder(name: str, entry: EncoderConfig, *, tile_px: int, device: torch.device, precision: str) -> Encoder:
@@ -67,6 +43,7 @@ def build_encoder(name: str, entry: EncoderConfig, *, tile_px: int, device: torc
     known = resolve_data_config({}, model=model)
     mean, std = entry.mean or known["mean"], entry.std or known["std"]
     bf16 = precision == "bf16" or (precision == "auto" and fast_bf16(device))
+    dtype = torch.bfloat16 if bf16 else torch.float32
     model = model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
     identity = {
         "encoder": name,
@@ -75,7 +52,7 @@ def build_encoder(name: str, entry: EncoderConfig, *, tile_px: int, device: torc
         "transform": f"{tile_px} px, /255, mean {tuple(mean)}, std {tuple(std)}",
         "precision": "bf16" if bf16 else "fp32",
     }
-    return Encoder(name, model, tuple(mean), tuple(std), device, bf16, identity)
+    return Encoder(name, model, tuple(mean), tuple(std), device, dtype, identity)
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ from mil.device import choose_device
 from mil.errors import FormatError
 from mil.features.encoders import build_encoder
 from mil.features.extract import extract
-from mil.io.bags import write_bag
+from mil.io.bags import bag_of, write_bag
 from mil.io.tiles import Tiles, read_tiles
 from mil.progress import progress
 
@@ -97,4 +97,5 @@ def _write(
     out: Path, tiles: Tiles, features: np.ndarray, valid: np.ndarray, state: str, reason: str,
     identity: dict[str, str], config: FeaturesConfig,
 ) -> None:  # fmt: skip
-    write_bag(out, tiles, features.astype(config.dtype), valid, state=state, reason=reason, encoder=identity)
+    bag = bag_of(tiles, features.astype(config.dtype), valid, state=state, reason=reason, encoder=identity)
+    write_bag(out, bag)

@@ -49,6 +49,9 @@ def run(
     if bag.state != "ok":
         _draw_state(out, tiles_path.with_suffix(".jpg"), bag)
         return f"{bag.slide}: {bag.state}, nothing to draw"
+    places = bag.places()
+    if places is None:
+        raise FormatError(f"{bag_path}: does not say where its tiles are, so their attention cannot be drawn")
     chosen, seen = _choose(heads, bag_path, bag, folds)
     applied = [apply(head, bag) for head, _ in chosen]
     weights, probabilities = (np.mean(values, axis=0) for values in zip(*applied, strict=True))
@@ -57,8 +60,8 @@ def run(
     geometry = tiles.geometry
     origin = geometry.origin_x_level0_px, geometry.origin_y_level0_px
     overview = _overview(tiles_path.with_suffix(".jpg"))
-    corners = (bag.coords[bag.valid] - origin) / geometry.overview_scale
-    side = bag.side_level0_px / geometry.overview_scale
+    corners = (places[0] - origin) / geometry.overview_scale
+    side = places[1] / geometry.overview_scale
     coloured = overlay(overview, corners, side, values, 100.0 if scale == "percentile" else RELATIVE_TOP)
     p = probabilities[trained.classes.index(trained.positive)]
     mean_of = f", mean of {len(chosen)} heads" if len(chosen) > 1 else ""
@@ -66,13 +69,14 @@ def run(
     title = f"{bag.slide}   p({trained.positive}) = {p:.3f}   {trained.recipe_name}{mean_of}{note}"
     with atomic_path(out) as scratch:
         draw(
-            scratch, overview, coloured, title=title, scale=scale, um_per_px=bag.mpp_level0 * geometry.overview_scale,
+            scratch, overview, coloured, title=title, scale=scale,
+            um_per_px=geometry.mpp_level0 * geometry.overview_scale,
             tissue=rings_of(_regions(tiles_path.with_suffix(".geojson"), origin), geometry.overview_scale, origin),
             annotated=rings_of(
                 _regions(annotation, origin if geojson_frame == "scanned" else (0, 0)), geometry.overview_scale, origin
             ),
         )  # fmt: skip
-    _write_layers(out, bag, weights, origin)
+    _write_layers(out, *places, weights, origin)
     return title
 
 
@@ -112,8 +116,7 @@ def _draw_state(out: Path, picture: Path, bag: Bag) -> None:
     write_csv(out.with_suffix(".csv"), [], COLUMNS)
 
 
-def _write_layers(out: Path, bag: Bag, weights: np.ndarray, origin_px: tuple[int, int]) -> None:
-    coords, side = bag.coords[bag.valid], bag.side_level0_px
+def _write_layers(out: Path, coords: np.ndarray, side: float, weights: np.ndarray, origin_px: tuple[int, int]) -> None:
     ranks, multiples = (scaled(weights, scale) for scale in ("percentile", "relative"))
     rows = [
         {"x": int(x), "y": int(y), "attention": float(f"{a:.6g}"), "percentile": round(float(q), 2),

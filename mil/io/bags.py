@@ -1,10 +1,11 @@
 """The bag file: features of all tiles of one slide by one encoder, in row-major grid order."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -13,44 +14,79 @@ from mil.errors import FormatError
 from mil.io.h5 import reading, writing
 from mil.io.tiles import Tiles
 
-FORMAT, VERSION = "mil.bag", 2
+FORMAT, VERSION = "mil.bag", 3
 
 
-@dataclass(frozen=True, eq=False)
-class Bag:
-    """One slide's features.
+@dataclass(frozen=True, kw_only=True)
+class BagHeader:
+    """What a bag says of itself. What nobody knows is None or empty, never guessed.
 
-    Tiles whose pixels could not be read have `valid` False and a row of zeros; `state` is the slide's named state.
+    A bag that was imported from another tool may lack its scale; then it trains heads, but some pictures and exports
+    have to be refused. Lengths are pixels of level 0 unless the name says otherwise.
     """
 
     slide: str
-    state: str
-    reason: str
-    features: Float[np.ndarray, "tiles dim"]
-    coords: Int[np.ndarray, "tiles 2"]  # level-0 pixels, top left
-    valid: Bool[np.ndarray, " tiles"]
-    side_level0_px: float
-    mpp_level0: float
     encoder: str
-    origin_px: tuple[int, int] = (0, 0)  # where the scanned part of the slide begins, level-0 pixels
+    state: str = "ok"
+    reason: str = ""
+    encoder_revision: str = ""
+    weights_sha256: str = ""
+    transform: str = ""
+    precision: str = ""
+    tile_px: int | None = None
+    target_mpp: float | None = None
+    side_level0_px: float | None = None
+    mpp_level0: float | None = None
+    width_level0_px: int | None = None
+    height_level0_px: int | None = None
+    origin_x_level0_px: int = 0  # where the scanned part of the slide begins
+    origin_y_level0_px: int = 0
+    tile_digest: str = ""
+    source: str = "slide"  # or the tool it was imported from: clam, trident, stamp, acmil
+
+    @property
+    def origin_px(self) -> tuple[int, int]:
+        """Where the scanned part of the slide begins, level-0 pixels, x and y."""
+        return self.origin_x_level0_px, self.origin_y_level0_px
+
+    @property
+    def tiling(self) -> str:
+        """Name of the tiling, such as `224px_0.5mpp`."""
+        return tiling_name(self.tile_px, self.target_mpp)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a head must know of the bags it was trained on: `encoder`, `weights_sha256`, `tiling`."""
+        return {"encoder": self.encoder, "weights_sha256": self.weights_sha256, "tiling": self.tiling}
 
 
-def write_bag(
-    path: Path,
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bag(BagHeader):
+    """One slide's features. Tiles whose pixels could not be read have `valid` False and a row of zeros."""
+
+    features: Float[np.ndarray, "tiles dim"]
+    coords: Int[np.ndarray, "tiles 2"] | None  # level-0 pixels, top left; None: not known
+    valid: Bool[np.ndarray, " tiles"]
+
+    def places(self) -> tuple[Int[np.ndarray, "valid 2"], float] | None:
+        """Corners of the valid tiles and the side of a tile, level-0 pixels; None where the bag does not say."""
+        if self.coords is None or self.side_level0_px is None:
+            return None
+        return self.coords[self.valid], self.side_level0_px
+
+
+def bag_of(
     tiles: Tiles,
     features: Float[np.ndarray, "tiles dim"],
     valid: Bool[np.ndarray, " tiles"],
     *,
     state: str,
     reason: str,
-    encoder: dict[str, Any],
-) -> None:
-    """Write a bag file whole or not at all: contiguous, uncompressed.
-
-    The attributes on `coords` have TRIDENT's names, so that tools which read TRIDENT's bags open ours.
+    encoder: Mapping[str, str],
+) -> Bag:
+    """The bag of a slide whose tiles were read.
 
     Args:
-        path: where to.
         tiles: the tiles that were read.
         features: one row a tile, in the tiles' order.
         valid: which tiles could be read.
@@ -58,35 +94,32 @@ def write_bag(
         reason: why, when the state is not `ok`.
         encoder: `encoder`, `encoder_revision`, `weights_sha256`, `transform`, `precision`.
     """
-    geometry = tiles.geometry
+    scale: dict[str, Any] = {name: getattr(tiles.geometry, name) for name in _SHARED}
+    return Bag(
+        **scale, **dict[str, Any](encoder), state=state, reason=reason, tile_digest=tiles.digest, features=features,
+        coords=tiles.coords.astype(np.int32), valid=valid,
+    )  # fmt: skip
+
+
+_SHARED = (
+    "slide", "tile_px", "target_mpp", "side_level0_px", "mpp_level0", "width_level0_px", "height_level0_px",
+    "origin_x_level0_px", "origin_y_level0_px",
+)  # fmt: skip
+
+
+def write_bag(path: Path, bag: Bag) -> None:
+    """Write a bag file whole or not at all: contiguous, uncompressed.
+
+    The attributes on `coords` have TRIDENT's names, so that tools which read TRIDENT's bags open ours.
+    """
     with writing(path, FORMAT, VERSION) as file:
-        file["features"], file["valid"] = features, valid
-        file["coords"] = tiles.coords.astype(np.int32)
-        file["coords"].attrs.update(
-            patch_size=geometry.tile_px,
-            patch_size_level0=geometry.side_level0_px,
-            level0_magnification=_magnification(geometry.mpp_level0),
-            target_magnification=_magnification(geometry.target_mpp),
-            overlap=0,
-            name=geometry.slide,
-            savetodir="",
-            level0_width=geometry.width_level0_px,
-            level0_height=geometry.height_level0_px,
-        )
-        file.attrs.update(
-            slide=geometry.slide,
-            state=state,
-            reason=reason,
-            mpp_level0=geometry.mpp_level0,
-            target_mpp=geometry.target_mpp,
-            side_level0_px=geometry.side_level0_px,
-            origin_x_level0_px=geometry.origin_x_level0_px,
-            origin_y_level0_px=geometry.origin_y_level0_px,
-            tile_digest=tiles.digest,
-            tile_order="row-major",
-            invalid_tiles=int((~valid).sum()),
-            **encoder,
-        )
+        file["features"], file["valid"] = bag.features, bag.valid
+        if bag.coords is not None:
+            file["coords"] = bag.coords.astype(np.int32)
+            file["coords"].attrs.update(_as_trident(bag))
+        known = {field.name: getattr(bag, field.name) for field in fields(BagHeader)}
+        file.attrs.update({name: value for name, value in known.items() if value is not None})
+        file.attrs.update(tile_order="row-major", invalid_tiles=int((~bag.valid).sum()))
 
 
 def read_bag(path: Path) -> Bag:
@@ -96,39 +129,26 @@ def read_bag(path: Path) -> Bag:
         FormatError: it is not one, or was never finished.
     """
     with reading(path, FORMAT, VERSION) as file:
-        attrs = file.attrs
-        return Bag(
-            slide=attrs["slide"],
-            state=attrs["state"],
-            reason=attrs["reason"],
-            features=file["features"][:],
-            coords=file["coords"][:],
-            valid=file["valid"][:],
-            side_level0_px=float(attrs["side_level0_px"]),
-            mpp_level0=float(attrs["mpp_level0"]),
-            encoder=attrs["encoder"],
-            # Bags of before these attributes existed have none.
-            origin_px=(int(attrs["origin_x_level0_px"]), int(attrs["origin_y_level0_px"])),
-        )
+        coords = file["coords"][:] if "coords" in file else None
+        return Bag(**_header(file), features=file["features"][:], coords=coords, valid=file["valid"][:])
 
 
-def read_state(path: Path) -> tuple[str, str]:
-    """State and reason of a bag file, without its features."""
+def read_header(path: Path) -> BagHeader:
+    """What a bag file says of itself, without its features."""
     with reading(path, FORMAT, VERSION) as file:
-        return file.attrs["state"], file.attrs["reason"]
+        return BagHeader(**_header(file))
 
 
 def read_identity(path: Path) -> dict[str, str]:
-    """What a head must know of the bags it was trained on: `encoder`, `weights_sha256`, `tiling`."""
-    with reading(path, FORMAT, VERSION) as file:
-        if "weights_sha256" not in file.attrs:
-            raise FormatError(f"{path}: holds no features, its state is {file.attrs['state']}")
-        tiling = tiling_name(int(file["coords"].attrs["patch_size"]), float(file.attrs["target_mpp"]))
-        return {
-            "encoder": file.attrs["encoder"],
-            "weights_sha256": file.attrs["weights_sha256"],
-            "tiling": tiling,
-        }
+    """What a head must know of the bags it was trained on; see `BagHeader.identity`.
+
+    Raises:
+        FormatError: the bag holds no features, since its slide is not `ok`.
+    """
+    header = read_header(path)
+    if header.state != "ok":
+        raise FormatError(f"{path}: holds no features, its state is {header.state}")
+    return header.identity
 
 
 def common_identity(paths: Sequence[Path]) -> dict[str, str]:
@@ -143,12 +163,33 @@ def common_identity(paths: Sequence[Path]) -> dict[str, str]:
         for key, value in identity.items():
             if other[key] != value:
                 raise FormatError(
-                    f"{path}: {key} is {other[key]}, but {value} in {paths[0].name}; delete the bags of one of them "
-                    "and run `features` again"
+                    f"{path}: {key} is {other[key] or 'not known'}, but {value or 'not known'} in {paths[0].name}; "
+                    "delete the bags of one of them and run `features` again"
                 )
     return identity
 
 
-def _magnification(mpp: float) -> float:
+def _header(file: h5py.File) -> dict[str, Any]:
+    attrs = {field.name: file.attrs[field.name] for field in fields(BagHeader) if field.name in file.attrs}
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in attrs.items()}
+
+
+def _as_trident(bag: Bag) -> dict[str, Any]:
+    """TRIDENT's names, for its readers; what is not known is left out."""
+    named = {
+        "patch_size": bag.tile_px,
+        "patch_size_level0": bag.side_level0_px,
+        "level0_magnification": _magnification(bag.mpp_level0),
+        "target_magnification": _magnification(bag.target_mpp),
+        "overlap": 0,
+        "name": bag.slide,
+        "savetodir": "",
+        "level0_width": bag.width_level0_px,
+        "level0_height": bag.height_level0_px,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _magnification(mpp: float | None) -> float | None:
     """Nominal magnification, 10 µm/px over the pixel size; what TRIDENT's readers expect to find."""
-    return 10 / mpp if mpp > 0 else 0.0
+    return 10 / mpp if mpp else None

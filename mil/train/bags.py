@@ -19,7 +19,7 @@ class LabelledBag:
 
     slide: str
     features: Tensor  # [tiles, dim]
-    coords: Tensor  # [tiles, 2], level-0 pixels
+    coords: Tensor | None  # [tiles, 2], level-0 pixels
     label: int
 
 
@@ -44,7 +44,8 @@ def load_bags(bags_dir: Path, slides: Sequence[tuple[str, str]], classes: Sequen
             raise DatasetError(f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again")
         if not torch.isfinite(features).all():
             raise FormatError(f"{path}: holds values that are not numbers; delete it and run `features` again")
-        bags.append(LabelledBag(slide, features, torch.from_numpy(bag.coords[bag.valid]), classes.index(label)))
+        coords = None if bag.coords is None else torch.from_numpy(bag.coords[bag.valid])
+        bags.append(LabelledBag(slide, features, coords, classes.index(label)))
     return bags
 
 
@@ -55,5 +56,7 @@ def batches(
     sequence = torch.randperm(len(bags), generator=order).tolist() if order else list(range(len(bags)))
     for first in range(0, len(bags), size):
         chosen = [bags[i] for i in sequence[first : first + size]]
-        joined = join([bag.features.to(device).float() for bag in chosen], [bag.coords.to(device) for bag in chosen])
+        coords = [bag.coords.to(device) for bag in chosen if bag.coords is not None]
+        known = coords if len(coords) == len(chosen) else None
+        joined = join([bag.features.to(device).float() for bag in chosen], known)
         yield joined, torch.tensor([bag.label for bag in chosen], device=device)

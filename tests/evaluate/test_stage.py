@@ -26,7 +26,7 @@ def test_a_bag_knows_where_the_scanned_part_begins(bag):
     assert read_bag(bag).origin_px == ORIGIN
     with h5py.File(bag, "r+") as file:  # one of before, which does not know it
         file.attrs["format_version"] = 1
-    with pytest.raises(FormatError, match=r"expected mil\.bag version 2, found mil\.bag version 1"):
+    with pytest.raises(FormatError, match=r"expected mil\.bag version 3, found mil\.bag version 1"):
         read_bag(bag)
 
 

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from mil.config import EncoderConfig, load_encoder
 from mil.errors import ConfigError
-from mil.features.encoders import Encoder, build_encoder, load_weights, weights_digest, weights_path
+from mil.features.embed import Encoder
+from mil.features.encoders import build_encoder, load_weights, weights_digest, weights_path
 
 CPU = torch.device("cpu")
 TINY = {"timm": "test_resnet", "dim": 96, "tile_px": 32, "weights": "random", "licence": "ours"}
@@ -61,7 +62,7 @@ def test_the_default_encoders_weights_know_photographs(name, label):
     model = timm.create_model(entry.timm, num_classes=1000).eval()
     load_weights(model, weights_path("efficientnet_lite0", entry.weights), order=True)
     built = default("fp32")
-    whole = Encoder("whole", model, built.mean, built.std, CPU, False, {})
+    whole = Encoder("whole", model, built.mean, built.std, CPU, torch.float32, {})
     assert int(whole(picture(name)).argmax()) == label
     assert built.identity["weights_sha256"] == weights_digest(timm_without_classifier(model))
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mil.errors import FormatError
-from mil.io.bags import read_bag, read_identity, read_state
+from mil.io.bags import Bag, read_bag, read_header, read_identity, write_bag
 from tests.synthetic import bag_file
 
 FEATURES = np.arange(12, dtype=np.float32).reshape(3, 4) / 8
@@ -71,13 +71,35 @@ def test_same_bag_same_bytes(tmp_path):
 
 def test_a_slide_without_tiles_keeps_its_state_and_width(tmp_path):
     bag_file(tmp_path / "e.h5", "e", np.zeros((0, 4)), state="no_tissue", reason="no tile with enough tissue")
-    assert read_state(tmp_path / "e.h5") == ("no_tissue", "no tile with enough tissue")
+    header = read_header(tmp_path / "e.h5")
+    assert (header.state, header.reason) == ("no_tissue", "no tile with enough tissue")
     assert read_bag(tmp_path / "e.h5").features.shape == (0, 4)
 
 
 def test_another_format_is_refused(path):
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = 99
-    for read in (read_bag, read_state, read_identity):
-        with pytest.raises(FormatError, match=r"expected mil\.bag version 2, found mil\.bag version 99"):
+    for read in (read_bag, read_header, read_identity):
+        with pytest.raises(FormatError, match=r"expected mil\.bag version 3, found mil\.bag version 99"):
             read(path)
+
+
+def test_what_is_not_known_stays_unknown(tmp_path):
+    valid = np.ones(3, bool)
+    write_bag(
+        tmp_path / "i.h5", Bag(slide="i", encoder="uni", features=FEATURES, coords=None, valid=valid, source="clam")
+    )
+    bag, header = read_bag(tmp_path / "i.h5"), read_header(tmp_path / "i.h5")
+    assert bag.coords is None
+    assert (header.side_level0_px, header.mpp_level0, header.tile_px, header.weights_sha256) == (None, None, None, "")
+    assert read_identity(tmp_path / "i.h5") == {
+        "encoder": "uni", "weights_sha256": "", "tiling": "unknownpx_unknownmpp",
+    }  # fmt: skip
+    assert header.source == "clam"
+
+
+def test_trident_is_told_nothing_that_is_not_known(tmp_path):
+    bag = Bag(slide="i", encoder="uni", features=FEATURES, coords=COORDS, valid=np.ones(3, bool), tile_px=256)
+    write_bag(tmp_path / "i.h5", bag)
+    with h5py.File(tmp_path / "i.h5") as file:
+        assert dict(file["coords"].attrs) == {"patch_size": 256, "overlap": 0, "name": "i", "savetodir": ""}
