@@ -25,7 +25,7 @@ rule all:
     default_target: True
     input:
         expand("results/{dataset}/report.html", dataset=CONFIG.dataset),
-        of_each_head(
+        PLAN.of_each_head(
             "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json"
         ),
         heatmaps,

@@ -1,7 +1,7 @@
 # Everything -> one page.
 rule report:
     input:
-        metrics=of_each_head(
+        metrics=PLAN.of_each_head(
             "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json"
         ),
         heatmaps=heatmaps,
@@ -13,11 +13,11 @@ rule report:
         mem_mb=2000,
         runtime="10m",
     params:
-        states=STATES,
-        evaluated=of_each_head(
+        states=PLAN.states,
+        evaluated=PLAN.of_each_head(
             "--evaluated results/{dataset}/evaluate/{tiling}/{encoder}/{head}"
         ),
-        heatmaps=of_each_head(
+        heatmaps=PLAN.of_each_head(
             "--heatmaps results/{dataset}/heatmap/{tiling}/{encoder}/{head}"
         ),
         dataset=dataset_entry,

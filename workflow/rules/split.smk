@@ -1,7 +1,7 @@
 # Slide table + states of the slides -> folds, by patient.
 rule split:
     input:
-        table=TABLE_FILE,
+        table=str(PLAN.table),
         tiles=expand("results/{{dataset}}/tile/{{tiling}}/{slide}.h5", slide=SLIDES),
         bags=expand(
             "results/{{dataset}}/features/{{tiling}}/{{encoder}}/{slide}.h5",

@@ -1,0 +1,133 @@
+"""What a run is made of and where it lies, known before anything runs: no torch, no slide is opened."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mil.config import Config, DatasetConfig, EncoderConfig, dataset_path, load_config, load_encoders, tiling_name
+from mil.dataset.missing import missing_message
+from mil.errors import DatasetError
+from mil.io import tables
+
+# How a tiling's folder may be named, as a pattern.
+TILING = r"[0-9]+px_[0-9.e-]+mpp"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked run.
+
+    Attributes:
+        config: what the user set.
+        dataset: the dataset's yaml.
+        slides: the rows of its table, by slide.
+        slides_dir: where the slides and all that belongs to them are.
+        encoders: the entries of configs/encoders.yaml.
+        tilings: of each encoder of the run, the folder name of its tiles.
+        files: the file of each slide, there or not.
+        missing: slides whose file is not there and cannot be fetched; the run goes on without them.
+        masks: what users drew, by slide and kind; see `mil.io.tables.locate_masks`.
+        annotations: the annotation of each slide that has one.
+    """
+
+    config: Config
+    dataset: DatasetConfig
+    slides: Mapping[str, tables.Slide]
+    slides_dir: Path
+    encoders: Mapping[str, EncoderConfig]
+    tilings: Mapping[str, str]
+    files: Mapping[str, Path]
+    missing: Mapping[str, Path]
+    masks: Mapping[str, Mapping[str, Path]]
+    annotations: Mapping[str, Path]
+
+    @property
+    def table(self) -> Path:
+        """The slide table's file."""
+        return dataset_path(self.config.dataset).with_suffix(".csv")
+
+    @property
+    def drawn(self) -> list[str]:
+        """Slides that get heatmaps."""
+        every = self.config.heatmap.slides == "all"
+        return [name for name, row in self.slides.items() if every or row.split == "test"]
+
+    @property
+    def fetchable(self) -> dict[str, tuple[str, str]]:
+        """Files that `fetch` can bring; see `mil.io.tables.fetchable`."""
+        return tables.fetchable(list(self.slides.values()))
+
+    @property
+    def states(self) -> str:
+        """Where the states of all slides are, as flags: a pair of folders for each encoder."""
+        results = f"results/{self.config.dataset}"
+        pairs = [
+            f"--tiles {results}/tile/{tiling} --bags {results}/features/{tiling}/{encoder}"
+            for encoder, tiling in self.tilings.items()
+        ]
+        return " ".join(pairs)
+
+    def of_each_head(self, pattern: str) -> list[str]:
+        """A path for each encoder and head of the run.
+
+        Args:
+            pattern: holds `{dataset}`, `{tiling}`, `{encoder}` and `{head}`.
+        """
+        return [
+            pattern.format(dataset=self.config.dataset, tiling=tiling, encoder=encoder, head=head)
+            for encoder, tiling in self.tilings.items()
+            for head in self.config.head
+        ]
+
+    def mask_flags(self, slide: str) -> str:
+        """A slide's own masks, and what their GeoJSON counts from; nothing when it has none."""
+        flags = [f"--{kind} {shlex.quote(str(file))}" for kind, file in self.masks.get(slide, {}).items()]
+        return " ".join([*flags, self._frame]) if flags else ""
+
+    def annotation_flags(self, slide: str) -> str:
+        """A slide's annotation, and what its GeoJSON counts from; nothing when it has none."""
+        file = self.annotations.get(slide)
+        return f"--annotation {shlex.quote(str(file))} {self._frame}" if file else ""
+
+    @property
+    def _frame(self) -> str:
+        return f"--geojson-frame {self.dataset.geojson_frame}"
+
+
+def make_plan(raw: dict[str, Any]) -> Plan:
+    """Check a run's configuration and its slide table, and find the files that it starts from.
+
+    Args:
+        raw: the configuration, as a mapping read from YAML.
+
+    Raises:
+        MilError: a setting or the table is wrong, or slides are missing and the run may not go on without them.
+    """
+    config, encoders = load_config(raw), load_encoders()
+    dataset, table = tables.read_dataset(config.dataset)
+    slides_dir = Path(config.slides_dir or dataset.slides_dir or f"data/{config.dataset}")
+    files = {row.slide: tables.locate(row, slides_dir, dataset) for row in table}
+    masks = tables.locate_masks(table, slides_dir, dataset)
+    missing = {row.slide: files[row.slide] for row in table if not row.url and not files[row.slide].exists()}
+    if missing and not config.allow_missing:
+        raise DatasetError(missing_message(config.dataset, dataset, list(missing.items()), len(table), slides_dir))
+    annotations = {row.slide: tables.locate_annotation(row, slides_dir, dataset) for row in table}
+    return Plan(
+        config=config, dataset=dataset, slides={row.slide: row for row in table}, slides_dir=slides_dir,
+        encoders=encoders, tilings={name: _tiling(config, encoders[name]) for name in config.encoder},
+        files=files, missing=missing, masks=masks,
+        annotations={slide: file for slide, file in annotations.items() if file is not None},
+    )  # fmt: skip
+
+
+def _tiling(config: Config, entry: EncoderConfig) -> str:
+    """Folder name of the tiles an encoder gets: what it asks for, unless the config says otherwise."""
+    return tiling_name(config.tile.size_px or entry.tile_px, config.tile.mpp or entry.mpp)
+
+
+def size_flags(tiling: str) -> str:
+    """Side (pixels) and resolution (µm per pixel) of a tile, read from the folder's name."""
+    size_px, target_mpp = tiling.removesuffix("mpp").split("px_")
+    return f"--size-px {size_px} --target-mpp {target_mpp}"

@@ -1,0 +1,129 @@
+# What the rules ask the plan: the files they read, and their settings as flags.
+
+
+def tiling(encoder):
+    """Folder name of the tiles an encoder gets."""
+    return PLAN.tilings[encoder]
+
+
+def fetch_url(wildcards):
+    """Where a file comes from."""
+    return FETCHABLE[wildcards.file][0]
+
+
+def fetch_checksum(wildcards):
+    """What a file's checksum must be; empty when the table does not say."""
+    return FETCHABLE[wildcards.file][1]
+
+
+def encoder_entry(wildcards):
+    """An encoder's settings, so that changing them makes its bags anew."""
+    return ENCODERS[wildcards.encoder].model_dump_json(exclude={"licence"})
+
+
+def dataset_columns(wildcards):
+    """Which column is what, so that changing it divides the patients anew."""
+    return str(DATASET.columns)
+
+
+def dataset_classes(wildcards):
+    """The classes in order and the positive one, so that changing them trains and draws anew."""
+    return f"{DATASET.classes} {DATASET.positive_class}"
+
+
+def dataset_entry(wildcards):
+    """The dataset's yaml, which the report quotes."""
+    return DATASET.model_dump_json()
+
+
+def tile_size(wildcards):
+    """Side and resolution of a tile, as flags."""
+    return size_flags(wildcards.tiling)
+
+
+def slide_input(wildcards):
+    """The slide's file; nothing when it is missing and the run goes on without it."""
+    missing = wildcards.slide in PLAN.missing
+    return [] if missing else str(PLAN.files[wildcards.slide])
+
+
+def slide_file(wildcards):
+    """The slide's file, there or not."""
+    return str(PLAN.files[wildcards.slide])
+
+
+def slide_mpp(wildcards):
+    """Pixel size from the slide table, as a flag; nothing when the slide must say it itself."""
+    mpp = SLIDES[wildcards.slide].mpp
+    return "" if mpp is None else f"--mpp {mpp!r}"
+
+
+def masks(wildcards):
+    """The slide's own masks, by kind: `tissue`, `region`, or none."""
+    return PLAN.masks.get(wildcards.slide, {})
+
+
+def mask_flags(wildcards):
+    """The slide's own masks, as flags."""
+    return PLAN.mask_flags(wildcards.slide)
+
+
+def annotation_input(wildcards):
+    """A slide's annotation, if it has one; one that the table names must be there or be fetched."""
+    return PLAN.annotations.get(wildcards.slide, [])
+
+
+def annotations(wildcards):
+    """The annotations of all slides that have one."""
+    return list(PLAN.annotations.values())
+
+
+def annotation_flag(wildcards):
+    """The slide's annotation, as flags."""
+    return PLAN.annotation_flags(wildcards.slide)
+
+
+def recipe_file(wildcards):
+    """The file of a recipe, so that editing it trains its heads anew."""
+    return str(recipe_path(wildcards.head))
+
+
+def trained(wildcards):
+    """The weights of all seeds and folds of a head."""
+    return expand(
+        "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/head.safetensors",
+        **wildcards,
+        seed=range(1, CONFIG.seeds + 1),
+        fold=range(CONFIG.folds),
+        folds=CONFIG.folds,
+    )
+
+
+def tiles_dir(wildcards, input):
+    """Folder of the tiles files."""
+    return str(Path(input.tiles[0]).parent)
+
+
+def bags_dir(wildcards, input):
+    """Folder of the bags."""
+    return str(Path(input.bags[0]).parent)
+
+
+def out_dir(wildcards, output):
+    """Folder of what a rule writes."""
+    return str(Path(output[0]).parent)
+
+
+def head_dirs(wildcards, input):
+    """The folders of the heads, as flags."""
+    return " ".join(
+        f"--head-dir {shlex.quote(str(Path(file).parent))}" for file in input.heads
+    )
+
+
+def heatmaps(wildcards):
+    """The heatmaps of the run: of each slide that gets one, by each head."""
+    pictures = PLAN.of_each_head(
+        "results/{dataset}/heatmap/{tiling}/{encoder}/{head}/{{slide}}.png"
+    )
+    return [file.format(slide=name) for file in pictures for name in PLAN.drawn]
