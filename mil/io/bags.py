@@ -1,4 +1,4 @@
-"""The bag file: features of all tiles of one slide by one encoder, in row-major grid order."""
+"""The bag file: features of all tiles of one slide by one encoder; ours in row-major grid order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -67,6 +67,7 @@ class Bag(BagHeader):
     features: Float[np.ndarray, "tiles dim"]
     coords: Int[np.ndarray, "tiles 2"] | None  # level-0 pixels, top left; None: not known
     valid: Bool[np.ndarray, " tiles"]
+    coords_um: Float[np.ndarray, "tiles 2"] | None = None  # the same in micrometres, if the source counts in them
 
     def places(self) -> tuple[Int[np.ndarray, "valid 2"], float] | None:
         """Corners of the valid tiles and the side of a tile, level-0 pixels; None where the bag does not say."""
@@ -117,9 +118,11 @@ def write_bag(path: Path, bag: Bag) -> None:
         if bag.coords is not None:
             file["coords"] = bag.coords.astype(np.int32)
             file["coords"].attrs.update(_as_trident(bag))
+        if bag.coords_um is not None:
+            file["coords_um"] = bag.coords_um.astype(np.float32)
         known = {field.name: getattr(bag, field.name) for field in fields(BagHeader)}
         file.attrs.update({name: value for name, value in known.items() if value is not None})
-        file.attrs.update(tile_order="row-major", invalid_tiles=int((~bag.valid).sum()))
+        file.attrs.update(tile_order=_tile_order(bag.coords), invalid_tiles=int((~bag.valid).sum()))
 
 
 def read_bag(path: Path) -> Bag:
@@ -129,8 +132,9 @@ def read_bag(path: Path) -> Bag:
         FormatError: it is not one, or was never finished.
     """
     with reading(path, FORMAT, VERSION) as file:
-        coords = file["coords"][:] if "coords" in file else None
-        return Bag(**_header(file), features=file["features"][:], coords=coords, valid=file["valid"][:])
+        coords, coords_um = (file[name][:] if name in file else None for name in ("coords", "coords_um"))
+        features, valid = file["features"][:], file["valid"][:]
+        return Bag(**_header(file), features=features, coords=coords, valid=valid, coords_um=coords_um)
 
 
 def read_header(path: Path) -> BagHeader:
@@ -172,6 +176,15 @@ def common_identity(paths: Sequence[Path]) -> dict[str, str]:
 def _header(file: h5py.File) -> dict[str, Any]:
     attrs = {field.name: file.attrs[field.name] for field in fields(BagHeader) if field.name in file.attrs}
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in attrs.items()}
+
+
+def _tile_order(coords: Int[np.ndarray, "tiles 2"] | None) -> str:
+    """Bags of other tools keep the order of their source."""
+    if coords is None:
+        return "unknown"
+    below = np.diff(coords[:, 1].astype(np.int64))
+    right = np.diff(coords[:, 0].astype(np.int64))
+    return "row-major" if ((below > 0) | ((below == 0) & (right > 0))).all() else "source"
 
 
 def _as_trident(bag: Bag) -> dict[str, Any]:

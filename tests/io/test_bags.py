@@ -103,3 +103,25 @@ def test_trident_is_told_nothing_that_is_not_known(tmp_path):
     write_bag(tmp_path / "i.h5", bag)
     with h5py.File(tmp_path / "i.h5") as file:
         assert dict(file["coords"].attrs) == {"patch_size": 256, "overlap": 0, "name": "i", "savetodir": ""}
+
+
+@pytest.mark.parametrize(
+    ("coords", "order"),
+    [(COORDS, "row-major"), (COORDS[::-1], "source"), (COORDS[[0, 0, 2]], "source"), (None, "unknown")],
+)
+def test_says_in_which_order_its_tiles_are(tmp_path, coords, order):
+    bag = Bag(slide="i", encoder="uni", features=FEATURES, coords=coords, valid=np.ones(3, bool))
+    write_bag(tmp_path / "i.h5", bag)
+    with h5py.File(tmp_path / "i.h5") as file:
+        assert file.attrs["tile_order"] == order
+
+
+def test_corners_in_micrometres_are_kept(tmp_path):
+    places = np.array([[0, 0.1], [256, 0], [1.5, 2.5]], np.float32)
+    write_bag(
+        tmp_path / "i.h5",
+        Bag(slide="i", encoder="uni", features=FEATURES, coords=None, valid=np.ones(3, bool), coords_um=places),
+    )
+    np.testing.assert_array_equal(read_bag(tmp_path / "i.h5").coords_um, places)
+    write_bag(tmp_path / "j.h5", Bag(slide="j", encoder="uni", features=FEATURES, coords=None, valid=np.ones(3, bool)))
+    assert read_bag(tmp_path / "j.h5").coords_um is None
