@@ -1,20 +1,24 @@
 """The bag file: features of all tiles of one slide by one encoder; ours in row-major grid order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import h5py
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from pydantic import Field, TypeAdapter, ValidationError
 
 from mil.config import tiling_name
 from mil.errors import FormatError
 from mil.io.h5 import reading, writing
-from mil.io.tiles import Tiles
+from mil.io.tiles import STATES, Tiles
 
 FORMAT, VERSION = "mil.bag", 3
+# Lengths as a file may state them; 0 stands in bags of slides that are not `ok`.
+Pixels = Annotated[int, Field(ge=0)]
+Length = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +37,12 @@ class BagHeader:
     weights_sha256: str = ""
     transform: str = ""
     precision: str = ""
-    tile_px: int | None = None
-    target_mpp: float | None = None
-    side_level0_px: float | None = None
-    mpp_level0: float | None = None
-    width_level0_px: int | None = None
-    height_level0_px: int | None = None
+    tile_px: Pixels | None = None
+    target_mpp: Length | None = None
+    side_level0_px: Length | None = None
+    mpp_level0: Length | None = None
+    width_level0_px: Pixels | None = None
+    height_level0_px: Pixels | None = None
     origin_x_level0_px: int = 0  # where the scanned part of the slide begins
     origin_y_level0_px: int = 0
     tile_digest: str = ""
@@ -71,7 +75,7 @@ class Bag(BagHeader):
 
     def places(self) -> tuple[Int[np.ndarray, "valid 2"], float] | None:
         """Corners of the valid tiles and the side of a tile, level-0 pixels; None where the bag does not say."""
-        if self.coords is None or self.side_level0_px is None:
+        if self.coords is None or not self.side_level0_px:
             return None
         return self.coords[self.valid], self.side_level0_px
 
@@ -129,18 +133,16 @@ def read_bag(path: Path) -> Bag:
     """Read a bag file.
 
     Raises:
-        FormatError: it is not one, or was never finished.
+        FormatError: it is not one, was never finished, or holds something that cannot be.
     """
     with reading(path, FORMAT, VERSION) as file:
-        coords, coords_um = (file[name][:] if name in file else None for name in ("coords", "coords_um"))
-        features, valid = file["features"][:], file["valid"][:]
-        return Bag(**_header(file), features=features, coords=coords, valid=valid, coords_um=coords_um)
+        return Bag(**asdict(_header(file, path)), **_arrays(file, path))
 
 
 def read_header(path: Path) -> BagHeader:
-    """What a bag file says of itself, without its features."""
+    """What a bag file says of itself, without its features; raises what `read_bag` does."""
     with reading(path, FORMAT, VERSION) as file:
-        return BagHeader(**_header(file))
+        return _header(file, path)
 
 
 def read_identity(path: Path) -> dict[str, str]:
@@ -173,9 +175,35 @@ def common_identity(paths: Sequence[Path]) -> dict[str, str]:
     return identity
 
 
-def _header(file: h5py.File) -> dict[str, Any]:
+_CHECKED = TypeAdapter(BagHeader)
+_KINDS = {"features": "f", "valid": "b", "coords": "iu", "coords_um": "f"}  # of numbers, as NumPy abbreviates them
+
+
+def _header(file: h5py.File, path: Path) -> BagHeader:
+    """The attributes, whose types and ranges are checked: a bag may come from anywhere."""
     attrs = {field.name: file.attrs[field.name] for field in fields(BagHeader) if field.name in file.attrs}
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in attrs.items()}
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in attrs.items()}
+    try:
+        header = _CHECKED.validate_python(plain)
+    except ValidationError as error:
+        faults = "; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
+        raise FormatError(f"{path}: its attributes cannot be used: {faults}; make the bag again") from None
+    if header.state not in STATES:
+        raise FormatError(f"{path}: no state is called {header.state!r}; make the bag again")
+    return header
+
+
+def _arrays(file: h5py.File, path: Path) -> dict[str, Any]:
+    """Features, validity and, where they are known, coordinates: of the right kind, with a row for each tile."""
+    found = {name: np.asarray(file[name]) for name in _KINDS if name in file}
+    shape = found["features"].shape if "features" in found else ()
+    if len(shape) != 2 or "valid" not in found:
+        raise FormatError(f"{path}: no table of features with a row and a `valid` for each tile; make the bag again")
+    shapes = {"features": shape, "valid": shape[:1], "coords": (shape[0], 2), "coords_um": (shape[0], 2)}
+    for name, array in found.items():
+        if array.dtype.kind not in _KINDS[name] or array.shape != shapes[name]:
+            raise FormatError(f"{path}: {name} is not the numbers of each tile that it should be; make the bag again")
+    return {"coords": None, **found}
 
 
 def _tile_order(coords: Int[np.ndarray, "tiles 2"] | None) -> str:

@@ -84,6 +84,53 @@ def test_another_format_is_refused(path):
             read(path)
 
 
+STRANGE = {
+    "encoder": 7, "tile_px": "../../x", "target_mpp": float("nan"), "side_level0_px": -1.0, "mpp_level0": "half",
+    "width_level0_px": 1.5, "state": "fine", "reason": [1, 2],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_an_attribute_that_cannot_be_is_one_line(path, name):
+    with h5py.File(path, "r+") as file:
+        file.attrs[name] = STRANGE[name]
+    for read in (read_bag, read_header):
+        with pytest.raises(FormatError, match=f"s1.h5: .*{name}.*make the bag again") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_bag_without_its_slide_or_encoder_is_refused(path):
+    with h5py.File(path, "r+") as file:
+        del file.attrs["encoder"]
+    with pytest.raises(FormatError, match="encoder: Field required"):
+        read_header(path)
+
+
+ARRAYS = {
+    "features": np.ones(3, np.float16), "valid": np.ones(2, bool), "coords": np.ones((3, 3), np.int32),
+    "features of text": np.full((3, 4), b"x"), "valid of numbers": np.ones(3), "coords of fractions": np.ones((3, 2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_that_do_not_agree_are_one_line(path, name):
+    with h5py.File(path, "r+") as file:
+        del file[name.split()[0]]
+        file[name.split()[0]] = ARRAYS[name]
+    with pytest.raises(FormatError, match=r"s1\.h5: (no table of features|.* is not the numbers)") as caught:
+        read_bag(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["features", "valid"])
+def test_a_bag_without_features_is_refused(path, name):
+    with h5py.File(path, "r+") as file:
+        del file[name]
+    with pytest.raises(FormatError, match="no table of features"):
+        read_bag(path)
+
+
 def test_what_is_not_known_stays_unknown(tmp_path):
     valid = np.ones(3, bool)
     write_bag(
