@@ -10,6 +10,7 @@ import typer
 from mil.bench.commands import bench_app
 from mil.config import FeaturesConfig, SplitConfig, TileConfig, checked, load_encoder
 from mil.errors import MilError
+from mil.exchange.commands import bags_app
 from mil.versions import TOOL_VERSION
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
 dataset_app = typer.Typer(help="Describe your own slides.", no_args_is_help=True)
 app.add_typer(dataset_app, name="dataset")
 app.add_typer(bench_app, name="bench")
+app.add_typer(bags_app, name="bags")
 
 Out = Annotated[Path, typer.Option(help="Where the result goes.")]
 Dataset = Annotated[str, typer.Option(help="A name in configs/datasets, or the path of a dataset's yaml.")]

@@ -1,0 +1,98 @@
+"""Files in exactly the layouts of the other tools, written with h5py alone; and `mil bags` as its users meet it."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from typer.testing import CliRunner
+
+from mil.cli import app
+from mil.errors import MilError
+
+# Not on a lattice, not in order, with a tile that overlaps another: as CLAM's contours give them.
+COORDS = np.array([[4096, 512], [512, 0], [1024, 0], [512, 512], [700, 600]])
+TRIDENT = {
+    "patch_size": 256, "patch_size_level0": 512, "level0_magnification": 40, "target_magnification": 20, "overlap": 0,
+    "name": "a", "savetodir": "/somewhere", "level0_width": 50_000, "level0_height": 40_000,
+}  # fmt: skip
+
+
+def features(rows: int = 5, dim: int = 8, seed: int = 0) -> np.ndarray:
+    """Features that float16 holds exactly."""
+    return np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float16).astype(np.float32)
+
+
+def resizable(file: h5py.File, name: str, data: np.ndarray, rows: int) -> h5py.Dataset:
+    chunks, most = (rows, *data.shape[1:]), (None, *data.shape[1:])
+    return file.create_dataset(name, data=data, chunks=chunks, maxshape=most)
+
+
+def write_clam(root: Path, slide: str = "a", coords: np.ndarray = COORDS, seed: int = 0, *, pt: bool = True) -> None:
+    """RESULTS/features/h5_files and pt_files, and RESULTS/patches: 256 px of level 1, which is 4 times smaller."""
+    values = features(len(coords), seed=seed)
+    for folder in ("features/h5_files", "features/pt_files", "patches"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    with h5py.File(root / f"features/h5_files/{slide}.h5", "w") as file:
+        resizable(file, "features", values, 32)
+        resizable(file, "coords", coords.astype(np.int32), 32)
+    if pt:
+        torch.save(torch.from_numpy(values), root / f"features/pt_files/{slide}.pt")
+    with h5py.File(root / f"patches/{slide}.h5", "w") as file:
+        places = resizable(file, "coords", coords.astype(np.int64), 1)
+        places.attrs.update(
+            patch_size=256, patch_level=1, downsample=(4.0, 4.0), downsampled_level_dim=(12_500, 10_000),
+            level_dim=(12_500, 10_000), name=slide, save_path="/somewhere",
+        )  # fmt: skip
+
+
+def write_trident(root: Path, slide: str = "a", coords: np.ndarray = COORDS, seed: int = 0, **attrs: object) -> Path:
+    """JOB/20x_256px_0px_overlap/features_uni_v1 and patches."""
+    folder = root / "20x_256px_0px_overlap"
+    path = folder / f"features_uni_v1/{slide}.h5"
+    said = {**TRIDENT, "name": slide, **attrs}
+    for file in (path, folder / f"patches/{slide}_patches.h5"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(file, "w") as opened:
+            if file == path:
+                made = resizable(opened, "features", features(len(coords), seed=seed), 1)
+                made.attrs.update(name=slide, savetodir="/somewhere", encoder="uni_v1")
+            resizable(opened, "coords", coords.astype(np.int64), 1).attrs.update(said)
+    return path
+
+
+def write_stamp(root: Path, slide: str = "a", mpp: float = 0.25, coords: np.ndarray = COORDS, seed: int = 0) -> Path:
+    """OUT/mahmood-uni-1234abcd/ID.h5, as version 2 writes it: 256 µm in 224 px."""
+    path = root / f"mahmood-uni-1234abcd/{slide}.h5"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file["coords"] = (coords * mpp).astype(np.float32)
+        file["feats"] = features(len(coords), seed=seed).astype(np.float16)
+        file.attrs.update(
+            stamp_version="2.3.0", extractor="mahmood-uni", unit="um", tile_size_um=256.0, tile_size_px=224,
+            code_hash="1234abcd", feat_type="tile",
+        )  # fmt: skip
+    return path
+
+
+def write_acmil(path: Path, labels: dict[str, int], coords: np.ndarray = COORDS) -> Path:
+    """DATA/patch_feats_pretrain_medical_ssl.h5, a group a slide."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for seed, (slide, label) in enumerate(labels.items()):
+            group = file.create_group(slide)
+            group["feat"] = features(len(coords), seed=seed).astype(np.float16)
+            group["coords"] = coords
+            group.attrs["label"] = np.int64(label)
+    return path
+
+
+def bags(*arguments: object) -> tuple[int, str]:
+    """Run `mil bags …`: exit code and what it says; an error is one line, as `mil` prints it."""
+    done = CliRunner().invoke(app, ["bags", *map(str, arguments)])
+    if done.exception is None or isinstance(done.exception, SystemExit):
+        return done.exit_code, done.output
+    assert isinstance(done.exception, MilError), repr(done.exception)
+    line = str(done.exception)
+    assert "\n" not in line, line
+    return 1, line
