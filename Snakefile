@@ -11,9 +11,15 @@ configfile: str(config_path("config.yaml"))
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/fetch.smk"
-include: "workflow/rules/tile.smk"
-include: "workflow/rules/features.smk"
+
+
+if not PLAN.ready:  # ready bags: no slide is fetched, tiled or embedded
+
+    include: "workflow/rules/fetch.smk"
+    include: "workflow/rules/tile.smk"
+    include: "workflow/rules/features.smk"
+
+
 include: "workflow/rules/split.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
@@ -32,8 +38,8 @@ rule all:
 
 
 onsuccess:
-    shell(SUMMARY)
+    shell("{SUMMARY}")
 
 
 onerror:
-    shell(SUMMARY)
+    shell("{SUMMARY}")

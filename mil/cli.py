@@ -29,8 +29,10 @@ Dataset = Annotated[str, typer.Option(help="A name in configs/datasets, or the p
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the CPU.")]
 BagsDir = Annotated[Path, typer.Option("--bags", help="Folder of the bags.")]
-TilesDir = Annotated[Path, typer.Option("--tiles", help="Folder of the tiles files.")]
-TilesDirs = Annotated[list[Path], typer.Option("--tiles", help="Folder of the tiles files; repeat for encoders.")]
+TilesDir = Annotated[Path | None, typer.Option("--tiles", help="Folder of the tiles files; none: the bags are ready.")]
+TilesDirs = Annotated[
+    list[Path] | None, typer.Option("--tiles", help="Folder of the tiles files; repeat for encoders; none: ready bags.")
+]
 BagsDirs = Annotated[list[Path], typer.Option("--bags", help="Folder of the bags; repeat for encoders.")]
 Folds = Annotated[Path, typer.Option(help="The folds file that `mil split` wrote.")]
 
@@ -126,7 +128,7 @@ def features(
 
 @app.command()
 def split(
-    dataset: Dataset, tiles: TilesDir, bags: BagsDir, out: Out,
+    dataset: Dataset, bags: BagsDir, out: Out, tiles: TilesDir = None,
     folds: Annotated[int, typer.Option(min=1, help="1: one division; k: k-fold cross-validation.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the random division.")] = 0,
     val_share: Annotated[float, typer.Option(help="Share of training patients used for validation.")] = 0.2,
@@ -175,8 +177,9 @@ def evaluate(
 def heatmap(
     head_dir: Annotated[list[Path], typer.Option(help="Folder of a trained head; repeat to average.")],
     bag: Annotated[Path, typer.Option(help="The slide's bag.")],
-    tiles: Annotated[Path, typer.Option(help="Its tiles file.")],
     out: Annotated[Path, typer.Option(help="A .png; .geojson (QuPath) and .csv go beside it.")],
+    tiles: Annotated[Path | None, typer.Option(help="Its tiles file; none: the bag is ready.")] = None,
+    slide: Annotated[Path | None, typer.Option(help="To be seen under the attention of a ready bag.")] = None,
     folds: Annotated[Path | None, typer.Option(help="Use only heads that did not train on the slide.")] = None,
     annotation: Annotated[Path | None, typer.Option(help="Regions to outline, ASAP .xml or .geojson.")] = None,
     scale: Annotated[Literal["percentile", "relative"], typer.Option(help="Ranks, or times uniform.")] = "percentile",
@@ -187,33 +190,41 @@ def heatmap(
     """Draw a slide's attention from cached features."""
     from mil.heatmap.stage import run
 
-    line = run(head_dir, bag, tiles, out, folds=folds, annotation=annotation, scale=scale, geojson_frame=geojson_frame)
+    line = run(
+        head_dir, bag, tiles, out, slide=slide, folds=folds, annotation=annotation, scale=scale,
+        geojson_frame=geojson_frame,
+    )  # fmt: skip
     typer.echo(f"heatmap {line}")
 
 
 @app.command()
 def report(
-    dataset: Dataset, tiles: TilesDirs, bags: BagsDirs, out: Out,
+    dataset: Dataset, bags: BagsDirs, out: Out,
     evaluated: Annotated[list[Path], typer.Option(help="Folder of predictions.csv and metrics.json; repeat.")],
     heatmaps: Annotated[list[Path], typer.Option(help="Its folder of heatmaps; repeat in the same order.")],
+    tiles: TilesDirs = None,
     drawn: Annotated[Literal["all", "test"], typer.Option(help="Which slides' heatmaps to show.")] = "all",
 ) -> None:  # fmt: skip
     """Put everything on one page."""
     from mil.report.stage import run
 
-    run(dataset, tiles, bags, evaluated, heatmaps, out, drawn)
+    run(dataset, tiles or [], bags, evaluated, heatmaps, out, drawn)
     typer.echo(f"report {out}")
 
 
 @app.command()
-def summary(dataset: Dataset, tiles: TilesDirs, bags: BagsDirs) -> None:
+def summary(dataset: Dataset, bags: BagsDirs, tiles: TilesDirs = None) -> None:
     """Say how many slides went in, how many came out, and why."""
+    from mil.io.ready import describe_bags
     from mil.io.tables import read_dataset
     from mil.states import gather
     from mil.states import summary as describe
 
     _, slides = read_dataset(dataset)
-    typer.echo(describe(gather([slide.slide for slide in slides], tiles, bags)))
+    names = [slide.slide for slide in slides]
+    typer.echo(describe(gather(names, tiles or [], bags)))
+    for folder in [] if tiles else bags:
+        typer.echo(describe_bags(folder, names))
 
 
 @app.command()

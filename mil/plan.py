@@ -1,18 +1,18 @@
 """What a run is made of and where it lies, known before anything runs: no torch, no slide is opened."""
 
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mil.config import Config, DatasetConfig, EncoderConfig, dataset_path, load_config, load_encoders, tiling_name
-from mil.dataset.missing import missing_message
+from mil.dataset.missing import missing_bags_message, missing_message
 from mil.errors import DatasetError
 from mil.io import tables
 
 # How a tiling's folder may be named, as a pattern.
-TILING = r"[0-9]+px_[0-9.e-]+mpp"
+TILING = r"(?:[0-9]+|unknown)px_(?:[0-9.e+-]+|unknown)mpp"
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Plan:
         slides: the rows of its table, by slide.
         slides_dir: where the slides and all that belongs to them are.
         encoders: the entries of configs/encoders.yaml.
-        tilings: of each encoder of the run, the folder name of its tiles.
-        files: the file of each slide, there or not.
-        missing: slides whose file is not there and cannot be fetched; the run goes on without them.
-        masks: what users drew, by slide and kind; see `mil.io.tables.locate_masks`.
         annotations: the annotation of each slide that has one.
+        tilings: of each encoder of the run, the folder name of its tiles.
+        files: the file of each slide, there or not; of a run on ready bags, those that are there.
+        missing: slides whose file (or ready bag) is not there and cannot be fetched; the run goes on without them.
+        masks: what users drew, by slide and kind; see `mil.io.tables.locate_masks`.
     """
 
     config: Config
@@ -37,11 +37,11 @@ class Plan:
     slides: Mapping[str, tables.Slide]
     slides_dir: Path
     encoders: Mapping[str, EncoderConfig]
-    tilings: Mapping[str, str]
-    files: Mapping[str, Path]
-    missing: Mapping[str, Path]
-    masks: Mapping[str, Mapping[str, Path]]
     annotations: Mapping[str, Path]
+    tilings: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+    missing: Mapping[str, Path] = field(default_factory=dict)
+    masks: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
 
     @property
     def table(self) -> Path:
@@ -49,19 +49,34 @@ class Plan:
         return dataset_path(self.config.dataset).with_suffix(".csv")
 
     @property
+    def ready(self) -> Path | None:
+        """The folder of ready bags; None: the bags are made from slides."""
+        return None if self.config.bags is None else Path(self.config.bags)
+
+    @property
+    def ready_bags(self) -> dict[str, str]:
+        """The ready bag of each slide that has one."""
+        folder = self.ready
+        return {name: str(folder / f"{name}.h5") for name in self.slides if name not in self.missing} if folder else {}
+
+    @property
     def drawn(self) -> list[str]:
         """Slides that get heatmaps."""
-        every = self.config.heatmap.slides == "all"
-        return [name for name, row in self.slides.items() if every or row.split == "test"]
+        wanted = [
+            name for name, row in self.slides.items() if self.config.heatmap.slides == "all" or row.split == "test"
+        ]
+        return [name for name in wanted if self.ready is None or name not in self.missing]
 
     @property
     def fetchable(self) -> dict[str, tuple[str, str]]:
         """Files that `fetch` can bring; see `mil.io.tables.fetchable`."""
-        return tables.fetchable(list(self.slides.values()))
+        return tables.fetchable(list(self.slides.values())) if self.ready is None else {}
 
     @property
     def states(self) -> str:
-        """Where the states of all slides are, as flags: a pair of folders for each encoder."""
+        """Where the states of all slides are, as flags: a pair of folders for each encoder, or that of ready bags."""
+        if self.ready:
+            return f"--bags {shlex.quote(str(self.ready))}"
         results = f"results/{self.config.dataset}"
         pairs = [
             f"--tiles {results}/tile/{tiling} --bags {results}/features/{tiling}/{encoder}"
@@ -105,20 +120,45 @@ def make_plan(raw: dict[str, Any]) -> Plan:
     Raises:
         MilError: a setting or the table is wrong, or slides are missing and the run may not go on without them.
     """
-    config, encoders = load_config(raw), load_encoders()
+    config = load_config(raw)
     dataset, table = tables.read_dataset(config.dataset)
     slides_dir = Path(config.slides_dir or dataset.slides_dir or f"data/{config.dataset}")
+    annotations = {row.slide: tables.locate_annotation(row, slides_dir, dataset) for row in table}
+    plan = Plan(
+        config=config, dataset=dataset, slides={row.slide: row for row in table}, slides_dir=slides_dir,
+        encoders=load_encoders(), annotations={slide: file for slide, file in annotations.items() if file is not None},
+    )  # fmt: skip
+    return _from_slides(plan, table) if config.bags is None else _from_bags(plan, table, Path(config.bags))
+
+
+def _from_slides(plan: Plan, table: Sequence[tables.Slide]) -> Plan:
+    config, dataset, slides_dir = plan.config, plan.dataset, plan.slides_dir
     files = {row.slide: tables.locate(row, slides_dir, dataset) for row in table}
     masks = tables.locate_masks(table, slides_dir, dataset)
     missing = {row.slide: files[row.slide] for row in table if not row.url and not files[row.slide].exists()}
     if missing and not config.allow_missing:
         raise DatasetError(missing_message(config.dataset, dataset, list(missing.items()), len(table), slides_dir))
-    annotations = {row.slide: tables.locate_annotation(row, slides_dir, dataset) for row in table}
-    return Plan(
-        config=config, dataset=dataset, slides={row.slide: row for row in table}, slides_dir=slides_dir,
-        encoders=encoders, tilings={name: _tiling(config, encoders[name]) for name in config.encoder},
-        files=files, missing=missing, masks=masks,
-        annotations={slide: file for slide, file in annotations.items() if file is not None},
+    tilings = {name: _tiling(config, plan.encoders[name]) for name in config.encoder}
+    return replace(plan, files=files, masks=masks, missing=missing, tilings=tilings)
+
+
+def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
+    """A run on ready bags: their encoder and tiling are what the first one says, slides and annotations are a bonus."""
+    from mil.io.ready import kind_of_bags, slides_with_bags  # here, for a run on slides needs no HDF5
+
+    there = slides_with_bags(folder)
+    known = set(there).intersection(plan.slides)
+    missing = {row.slide: folder / f"{row.slide}.h5" for row in table if row.slide not in known}
+    if missing and not (known and plan.config.allow_missing):
+        others = [name for name in there if name not in known]
+        raise DatasetError(missing_bags_message(plan.config.dataset, list(missing.items()), len(table), others))
+    header = kind_of_bags(folder / f"{next(name for name in plan.slides if name in known)}.h5")
+    annotations = {name: file for name, file in plan.annotations.items() if file.exists()}
+    tried = table if plan.slides_dir.is_dir() else []
+    files = {row.slide: tables.locate(row, plan.slides_dir, plan.dataset) for row in tried}
+    return replace(
+        plan, tilings={header.encoder: header.tiling}, missing=missing, annotations=annotations,
+        files={name: file for name, file in files.items() if file.exists()},
     )  # fmt: skip
 
 

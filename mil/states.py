@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mil.errors import ConfigError, FormatError
 from mil.io.bags import read_header
 from mil.io.tiles import read_tiles
 
@@ -13,6 +14,7 @@ ADVICE = {
     "no_mpp": "give its pixel size in the csv's column `mpp` (micrometres per pixel at level 0), or leave it out",
     "unreadable": "copy it again from its source, or convert it; then check its checksum",
     "corrupt_regions": "copy it again from its source, or raise features.max_corrupt",
+    "no_bag": "import its bag into the folder of ready bags, or take its row out of the csv",
     "not reached": "run again; the run stopped before this slide",
 }
 
@@ -31,20 +33,37 @@ def gather(slides: Sequence[str], tiles_dirs: Sequence[Path], bags_dirs: Sequenc
 
     Args:
         slides: ids.
-        tiles_dirs: a folder of tiles files for each encoder.
+        tiles_dirs: a folder of tiles files for each encoder; none where the bags are ready, made from no slide. Then a
+            slide without a bag is `no_bag`.
         bags_dirs: a folder of bags for each encoder, in the same order. A slide is `ok` if it is so for all of them.
+
+    Raises:
+        ConfigError: there are more folders of the one than of the other.
+        FormatError: a file is damaged, or a ready bag is of another slide than its name says.
     """
+    if tiles_dirs and len(tiles_dirs) != len(bags_dirs):
+        raise ConfigError(
+            f"{len(tiles_dirs)} folders of tiles, but {len(bags_dirs)} of bags; give one for each, or none of tiles "
+            "where the bags are ready"
+        )
+    of_tiles: Sequence[Path | None] = tiles_dirs or [None] * len(bags_dirs)
+    pairs = list(zip(of_tiles, bags_dirs, strict=True))
     states = []
     for slide in slides:
-        found = [_state(slide, *dirs) for dirs in zip(tiles_dirs, bags_dirs, strict=True)]
+        found = [_state(slide, *dirs) for dirs in pairs]
         states.append(next((state for state in found if state.state != "ok"), found[0]))
     return states
 
 
-def _state(slide: str, tiles_dir: Path, bags_dir: Path) -> SlideState:
-    if (bags_dir / f"{slide}.h5").exists():
-        header = read_header(bags_dir / f"{slide}.h5")
+def _state(slide: str, tiles_dir: Path | None, bags_dir: Path) -> SlideState:
+    bag = bags_dir / f"{slide}.h5"
+    if bag.exists():
+        header = read_header(bag)
+        if tiles_dir is None and header.slide != slide:
+            raise FormatError(f"{bag}: is the bag of slide {header.slide!r}; give it that name, or import it again")
         return SlideState(slide, header.state, header.reason)
+    if tiles_dir is None:
+        return SlideState(slide, "no_bag")
     if (tiles_dir / f"{slide}.h5").exists():
         geometry = read_tiles(tiles_dir / f"{slide}.h5").geometry
         if geometry.state != "ok":

@@ -17,7 +17,7 @@ from mil.config import Recipe, checked
 from mil.errors import FormatError
 from mil.heads import build_head
 from mil.io.atomic import atomic_path, write_json
-from mil.io.bags import Bag, read_identity
+from mil.io.bags import Bag
 from mil.versions import TOOL_VERSION
 
 FORMAT, VERSION = "mil.head", 1
@@ -80,19 +80,34 @@ def load_trained(folder: Path) -> tuple[nn.Module, Trained]:
     return head.eval(), trained
 
 
-def check_fits(trained: Trained, bag: Path) -> None:
+def check_fits(trained: Trained, bag: Bag, path: Path) -> None:
     """Refuse a bag of another encoder, other weights or another tiling than a head was trained on.
 
     Raises:
         FormatError: what differs.
     """
-    for key, value in read_identity(bag).items():
+    for key, value in {**bag.identity, "dim": bag.features.shape[1]}.items():
         wanted = getattr(trained, key)
         if value != wanted:
             raise FormatError(
-                f"{bag}: {key} is {value}, but {trained.recipe_name} was trained on {wanted}; "
-                f"extract features with {trained.encoder} for it"
+                f"{path}: {key} is {value or 'not known'}, but {trained.recipe_name} was trained on "
+                f"{wanted or 'not known'}; extract features with {trained.encoder} for it"
             )
+
+
+def check_numbers(bag: Bag, path: Path) -> None:
+    """Refuse a bag that no head can be applied to.
+
+    Raises:
+        FormatError: it has no valid tiles, or holds something that is not a number.
+    """
+    if bag.state != "ok" or not bag.valid.any():
+        raise FormatError(
+            f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again, or take its slide out of "
+            "the csv"
+        )
+    if not np.isfinite(bag.features[bag.valid]).all():
+        raise FormatError(f"{path}: holds values that are not numbers; delete it and make it again")
 
 
 @torch.inference_mode()

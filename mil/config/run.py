@@ -70,6 +70,11 @@ class Config(Section):
     seeds: int = Field(1, ge=1, description="each head is trained with seeds 1 .. seeds")
     folds: int = Field(1, ge=1, description="1: one division of the patients; k: k-fold cross-validation")
     slides_dir: str | None = Field(None, description="where the slides are; empty: data/DATASET")
+    bags: str | None = Field(
+        None,
+        min_length=1,
+        description="folder of ready bags: train on them, no slides are read; encoder and tiling are theirs",
+    )
     allow_missing: bool = Field(False, description="go on without slides that are not ok; the report lists them")
     tile: TileConfig = TileConfig()
     features: FeaturesConfig = FeaturesConfig()
@@ -86,7 +91,7 @@ def load_config(raw: dict[str, Any]) -> Config:
     config = checked(Config, raw, "config")
     encoders = load_encoders()
     for name in config.encoder:
-        if name not in encoders:
+        if name not in encoders and config.bags is None:
             raise ConfigError(f"config: encoder: {unknown_name('encoder', name, encoders)}")
     for name in config.head:
         load_recipe(name)

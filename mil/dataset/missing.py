@@ -1,4 +1,4 @@
-"""What to say when slides of a dataset are not there. For the dry run, so it imports next to nothing."""
+"""What to say when slides of a dataset, or their bags, are not there. For the dry run: it imports next to nothing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,15 +24,39 @@ def missing_message(
         total: how many slides the table has.
         slides_dir: the folder that was looked in.
     """
-    lines = [f"dataset {dataset_name}: {len(missing)} of {total} slides are not in {slides_dir}"]
-    lines += [f"  {slide}: no {path}" for slide, path in missing[:NUM_SHOWN]]
-    if len(missing) > NUM_SHOWN:
-        lines[-1] += f", and {len(missing) - NUM_SHOWN} more"
+    lines = [f"dataset {dataset_name}: {len(missing)} of {total} slides are not in {slides_dir}", *_first(missing)]
     if dataset.size:
         lines.append(f"The whole set is {dataset.size}.")
     if dataset.get:
         lines.append(dataset.get.strip())
     advice = f"If they are elsewhere: `--config dataset={dataset_name} slides_dir=DIR`."
-    if len(missing) < total:
-        advice += f" To go on with the other {total - len(missing)}: `--config allow_missing=true`."
-    return "\n".join([*lines, advice])
+    return "\n".join([*lines, advice + _without(missing, total)])
+
+
+def missing_bags_message(dataset_name: str, missing: Sequence[tuple[str, Path]], total: int, others: list[str]) -> str:
+    """Which slides have no ready bag, and what to do.
+
+    Args:
+        dataset_name: as in `dataset=NAME`.
+        missing: id, and the bag looked for, of each slide without one.
+        total: how many slides the table has.
+        others: bags in the folder that are of no slide in the table.
+    """
+    folder = missing[0][1].parent
+    lines = [f"dataset {dataset_name}: {len(missing)} of {total} slides have no bag in {folder}", *_first(missing)]
+    if others:
+        lines.append(f"{len(others)} bags there are of no slide in the table, such as {others[0]}.h5.")
+    advice = "Bring them in by `mil bags import`; a bag is called SLIDE.h5, after the csv's column of slides."
+    return "\n".join([*lines, advice + _without(missing, total)])
+
+
+def _first(missing: Sequence[tuple[str, Path]]) -> list[str]:
+    lines = [f"  {slide}: no {path}" for slide, path in missing[:NUM_SHOWN]]
+    if len(missing) > NUM_SHOWN:
+        lines[-1] += f", and {len(missing) - NUM_SHOWN} more"
+    return lines
+
+
+def _without(missing: Sequence[tuple[str, Path]], total: int) -> str:
+    left = total - len(missing)
+    return f" To go on with the other {left}: `--config allow_missing=true`." if left else ""

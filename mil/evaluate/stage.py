@@ -17,7 +17,7 @@ from mil.io.bags import Bag, read_bag
 from mil.io.tables import locate_annotation, read_csv, read_dataset, write_csv
 from mil.metrics import classification, with_intervals
 from mil.progress import progress
-from mil.trained import Trained, apply, check_fits, load_trained
+from mil.trained import Trained, apply, check_fits, check_numbers, load_trained
 
 Row = dict[str, Any]
 
@@ -55,7 +55,9 @@ def run(
     found: list[Row] = []
     with progress("evaluate", len(slides), "slides") as advance:
         for slide in slides:
-            bag = read_bag(bags_dir / f"{slide}.h5")
+            path = bags_dir / f"{slide}.h5"
+            bag = read_bag(path)
+            check_numbers(bag, path)
             share = _share(bag, *regions[slide]) if slide in regions else None
             for head, trained in models:
                 mine = next((r for r in table if r["slide"] == slide and int(r["fold"]) == trained.fold), None)
@@ -63,7 +65,7 @@ def run(
                     raise DatasetError(
                         f"{folds}: has no fold {trained.fold}, which {trained.recipe_name} was trained on"
                     )
-                check_fits(trained, bags_dir / f"{slide}.h5")
+                check_fits(trained, bag, path)
                 weights, probabilities = apply(head, bag)
                 row = _row(mine, trained, probabilities)
                 rows.append(row)

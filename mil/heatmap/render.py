@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -51,13 +52,20 @@ def overlay(
         values: 0 is the bottom of the colours.
         top: value at the top of the colours.
     """
-    pixels = np.asarray(overview, np.float32).copy()
-    colours = mpl.colormaps[COLOURS](np.clip(values / top, 0, 1))[:, :3] * 255
-    first, last = np.rint(corners).astype(int), np.rint(corners + side).astype(int)
+    return painted(overview, corners, side, mpl.colormaps[COLOURS](np.clip(values / top, 0, 1))[:, :3] * 255, OPACITY)
+
+
+def painted(
+    picture: Image.Image, corners: Float[np.ndarray, "tiles 2"], side: float, colours: Num[np.ndarray, "tiles 3"],
+    opacity: float,
+) -> Image.Image:  # fmt: skip
+    """Lay a colour (0..255) on each tile's footprint; places as for `overlay`."""
+    pixels = np.asarray(picture, np.float32).copy()
+    first, last = np.rint(corners).astype(int).clip(0), np.rint(corners + side).astype(int).clip(0)
     for (x0, y0), (x1, y1), colour in zip(first, last, colours, strict=True):
-        window = pixels[max(y0, 0) : y1, max(x0, 0) : x1]
-        window *= 1 - OPACITY
-        window += OPACITY * colour
+        window = pixels[y0:y1, x0:x1]
+        window *= 1 - opacity
+        window += opacity * colour
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
@@ -71,29 +79,31 @@ def draw(
     um_per_px: float,
     tissue: Sequence[Float[np.ndarray, "corners 2"]],
     annotated: Sequence[Float[np.ndarray, "corners 2"]],
+    name: str = "tissue found",
 ) -> None:
     """Draw the slide with its outlines beside its attention with a colour bar and a scale bar.
 
     Args:
         path: a PNG.
         overview: RGB picture of the slide.
-        coloured: the same with attention on it.
+        coloured: a picture of that size with attention on it.
         title: one line.
         scale: how attention was scaled.
         um_per_px: micrometres per pixel of the overview.
         tissue: rings of the tissue outline, pixels of the overview.
         annotated: rings of annotated regions, pixels of the overview.
+        name: of the overview.
     """
     wide, tall = 5.4, min(5.4 * overview.height / overview.width, 11.0)  # inches a picture
     figure = Figure(figsize=(2 * wide + 1.5, tall + 0.8), dpi=DOTS_PER_INCH)
     width, height = figure.get_size_inches()
     places = [((0.1 + k * (wide + 0.15)) / width, 0.1 / height, wide / width, tall / height) for k in (0, 1)]
     left, right = (figure.add_axes(place) for place in places)
-    for axes, picture, name in ((left, overview, "tissue found"), (right, coloured, "attention")):
+    for axes, picture, heading in ((left, overview, name), (right, coloured, "attention")):
         small = picture.copy()  # shrunk to what will be seen: drawing every pixel takes most of the time
         small.thumbnail((round(wide * DOTS_PER_INCH), round(tall * DOTS_PER_INCH)), reducing_gap=2.0)
         axes.imshow(small, extent=(0, overview.width, overview.height, 0))
-        axes.set_title(name, fontsize=9, loc="left", pad=3)
+        axes.set_title(heading, fontsize=9, loc="left", pad=3)
         axes.set_axis_off()
         _rings(axes, annotated, "#00c853", 1.4)
     _rings(left, tissue, "#1565c0", 0.8)
@@ -107,6 +117,20 @@ def draw(
     bar = figure.add_axes(((2 * wide + 0.4) / width, 0.15, 0.15 / width, 0.6))
     figure.colorbar(colours, cax=bar, label=label, alpha=OPACITY)
     figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=10, va="top", parse_math=False)
+    figure.savefig(path, format="png")
+
+
+def draw_words(path: Path, title: str, words: str) -> None:
+    """Say why there is no picture.
+
+    Args:
+        path: a PNG.
+        title: one line.
+        words: a sentence or two.
+    """
+    figure = Figure(figsize=(8.0, 3.2), dpi=DOTS_PER_INCH)
+    figure.text(0.02, 0.95, title, fontsize=10, va="top", parse_math=False)
+    figure.text(0.5, 0.45, fill(words, 50), fontsize=15, ha="center", va="center", color="#555555", parse_math=False)
     figure.savefig(path, format="png")
 
 

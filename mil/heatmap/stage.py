@@ -6,27 +6,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from shapely import MultiPolygon, box
 
 from mil.config.datasets import GeojsonFrame
-from mil.errors import DatasetError, FormatError
-from mil.heatmap.render import RELATIVE_TOP, Scale, draw, overlay, rings_of, scaled
+from mil.errors import DatasetError
+from mil.heatmap.canvas import Canvas, Places, canvas_of, places_of, tiled_slide
+from mil.heatmap.render import RELATIVE_TOP, Scale, draw, draw_words, overlay, rings_of, scaled
 from mil.io.annotations import feature, read_annotation, write_geojson
 from mil.io.atomic import atomic_path
 from mil.io.bags import Bag, read_bag
 from mil.io.tables import read_csv, write_csv
-from mil.io.tiles import read_tiles
-from mil.trained import Trained, apply, check_fits, load_trained
+from mil.trained import Trained, apply, check_fits, check_numbers, load_trained
 
-COLUMNS = ("x", "y", "attention", "percentile", "relative")
+VALUES = ("attention", "percentile", "relative")
+NOWHERE = "This bag does not say where its tiles are. Their attention cannot be drawn; it is in the .csv, tile by tile."
 
 
 def run(
-    heads: Sequence[Path], bag_path: Path, tiles_path: Path, out: Path, *,
+    heads: Sequence[Path], bag_path: Path, tiles_path: Path | None, out: Path, *, slide: Path | None = None,
     folds: Path | None, annotation: Path | None, scale: Scale, geojson_frame: GeojsonFrame = "scanned",
 ) -> str:  # fmt: skip
-    """Draw one slide's attention from cached features; no slide is read, nothing is embedded again.
+    """Draw one slide's attention from cached features; nothing is embedded again.
 
     With several heads (seeds and folds of one recipe) the attention is their mean. Given `folds`, only heads that did
     not train on the slide take part, as long as there is one; if there is none, the title says so.
@@ -34,8 +34,10 @@ def run(
     Args:
         heads: folders of the heads.
         bag_path: the slide's bag.
-        tiles_path: its tiles file; overview picture and tissue outline lie beside it.
+        tiles_path: its tiles file; overview picture and tissue outline lie beside it. None for a ready bag: then
+            attention is drawn on the slide, if that is given, else on white glass.
         out: the PNG; `.geojson` and `.csv` go beside it.
+        slide: the slide's file, only to be seen under the attention of a ready bag.
         folds: folds.csv, or None.
         annotation: annotated regions to outline, or None.
         scale: see `mil.heatmap.render.scaled`.
@@ -45,39 +47,28 @@ def run(
         One line about what was drawn.
     """
     torch.set_num_threads(1)  # a bag takes milliseconds; starting threads would take longer
-    bag, tiles = read_bag(bag_path), read_tiles(tiles_path)
+    bag = read_bag(bag_path)
     if bag.state != "ok":
-        _draw_state(out, tiles_path.with_suffix(".jpg"), bag)
+        _draw_state(out, tiles_path, bag)
         return f"{bag.slide}: {bag.state}, nothing to draw"
-    places = bag.places()
-    if places is None:
-        raise FormatError(f"{bag_path}: does not say where its tiles are, so their attention cannot be drawn")
+    check_numbers(bag, bag_path)
     chosen, seen = _choose(heads, bag_path, bag, folds)
     applied = [apply(head, bag) for head, _ in chosen]
     weights, probabilities = (np.mean(values, axis=0) for values in zip(*applied, strict=True))
-    trained = chosen[0][1]
-    values = scaled(weights, scale)
-    geometry = tiles.geometry
-    origin = geometry.origin_x_level0_px, geometry.origin_y_level0_px
-    overview = _overview(tiles_path.with_suffix(".jpg"))
-    corners = (places[0] - origin) / geometry.overview_scale
-    side = places[1] / geometry.overview_scale
-    coloured = overlay(overview, corners, side, values, 100.0 if scale == "percentile" else RELATIVE_TOP)
-    p = probabilities[trained.classes.index(trained.positive)]
-    mean_of = f", mean of {len(chosen)} heads" if len(chosen) > 1 else ""
-    note = ", seen in training" if seen else ""
-    title = f"{bag.slide}   p({trained.positive}) = {p:.3f}   {trained.recipe_name}{mean_of}{note}"
-    with atomic_path(out) as scratch:
-        draw(
-            scratch, overview, coloured, title=title, scale=scale,
-            um_per_px=geometry.mpp_level0 * geometry.overview_scale,
-            tissue=rings_of(_regions(tiles_path.with_suffix(".geojson"), origin), geometry.overview_scale, origin),
-            annotated=rings_of(
-                _regions(annotation, origin if geojson_frame == "scanned" else (0, 0)), geometry.overview_scale, origin
-            ),
-        )  # fmt: skip
-    _write_layers(out, *places, weights, origin)
-    return title
+    title = _title(bag, chosen, probabilities, seen)
+    places = places_of(bag)
+    if places is None:
+        with atomic_path(out) as scratch:
+            draw_words(scratch, title, NOWHERE)
+        note = "; the bag does not say where its tiles are"
+        _write_layers(out, bag, weights, bag.origin_px)
+    else:
+        canvas, note = canvas_of(bag, places, tiles_path, slide)
+        # GeoJSON and XML are in pixels, which a bag in micrometres does not know.
+        regions = _regions(annotation if bag.places() else None, canvas, geojson_frame)
+        _draw(out, canvas, places, regions, scaled(weights, scale), title, scale)
+        _write_layers(out, bag, weights, canvas.scanned_px)
+    return title + note
 
 
 def _choose(
@@ -87,7 +78,7 @@ def _choose(
     if not loaded:
         raise DatasetError("no head given; name at least one folder of a trained head")
     for _, trained in loaded:
-        check_fits(trained, bag_path)
+        check_fits(trained, bag, bag_path)
     if folds is None:
         return loaded, False
     split = {int(row["fold"]): row["split"] for row in read_csv(folds) if row["slide"] == bag.slide}
@@ -95,40 +86,69 @@ def _choose(
     return unseen or loaded, not unseen
 
 
-def _overview(picture: Path) -> Image.Image:
-    try:
-        return Image.open(picture).convert("RGB")
-    except OSError as error:
-        raise FormatError(f"{picture}: no overview picture ({error}); tile the slide again") from None
+def _title(bag: Bag, chosen: Sequence[tuple[Any, Trained]], probabilities: np.ndarray, seen: bool) -> str:
+    trained = chosen[0][1]
+    p = probabilities[trained.classes.index(trained.positive)]
+    mean_of = f", mean of {len(chosen)} heads" if len(chosen) > 1 else ""
+    note = ", seen in training" if seen else ""
+    return f"{bag.slide}   p({trained.positive}) = {p:.3f}   {trained.recipe_name}{mean_of}{note}"
 
 
-def _regions(annotation: Path | None, origin_px: tuple[int, int]) -> MultiPolygon:
-    return read_annotation(annotation, origin_px) if annotation is not None else MultiPolygon()
+def _regions(annotation: Path | None, canvas: Canvas, frame: GeojsonFrame) -> MultiPolygon:
+    if annotation is None:
+        return MultiPolygon()
+    return read_annotation(annotation, canvas.scanned_px if frame == "scanned" else (0, 0))
 
 
-def _draw_state(out: Path, picture: Path, bag: Bag) -> None:
-    """A slide without attention still has its picture: what was seen of it, and why there is no more."""
-    overview = _overview(picture)
+def _draw(
+    out: Path, canvas: Canvas, places: Places, regions: MultiPolygon, values: np.ndarray, title: str, scale: Scale
+) -> None:
+    corners, side = (places.corners - np.array(canvas.origin)) / canvas.scale, places.side / canvas.scale
+    top = 100.0 if scale == "percentile" else RELATIVE_TOP
+    tissue = read_annotation(canvas.tissue, canvas.scanned_px) if canvas.tissue else MultiPolygon()
     with atomic_path(out) as scratch:
-        draw(scratch, overview, overview, title=f"{bag.slide}   {bag.state}: {bag.reason}", scale="percentile",
-             um_per_px=0.0, tissue=[], annotated=[])  # fmt: skip
+        draw(
+            scratch, canvas.left or canvas.image, overlay(canvas.image, corners, side, values, top),
+            title=title, scale=scale, um_per_px=canvas.um_per_px, name=canvas.name,
+            tissue=rings_of(tissue, canvas.scale, canvas.origin),
+            annotated=rings_of(regions, canvas.scale, canvas.origin),
+        )  # fmt: skip
+
+
+def _draw_state(out: Path, tiles: Path | None, bag: Bag) -> None:
+    """A slide without attention still has its picture: what was seen of it, and why there is no more."""
+    title = f"{bag.slide}   {bag.state}: {bag.reason}"
+    with atomic_path(out) as scratch:
+        if tiles is None:
+            draw_words(scratch, f"{bag.slide}   {bag.state}", bag.reason or "This bag holds no tiles.")
+        else:
+            overview = tiled_slide(tiles).image
+            draw(scratch, overview, overview, title=title, scale="percentile", um_per_px=0.0, tissue=[], annotated=[])
     write_geojson(out.with_suffix(".geojson"), [])
-    write_csv(out.with_suffix(".csv"), [], COLUMNS)
+    write_csv(out.with_suffix(".csv"), [], ("x", "y", *VALUES))
 
 
-def _write_layers(out: Path, coords: np.ndarray, side: float, weights: np.ndarray, origin_px: tuple[int, int]) -> None:
+def _write_layers(out: Path, bag: Bag, weights: np.ndarray, scanned_px: tuple[int, int]) -> None:
     ranks, multiples = (scaled(weights, scale) for scale in ("percentile", "relative"))
-    rows = [
-        {"x": int(x), "y": int(y), "attention": float(f"{a:.6g}"), "percentile": round(float(q), 2),
-         "relative": float(f"{r:.6g}")}
-        for (x, y), a, q, r in zip(coords, weights, ranks, multiples, strict=True)
-    ]  # fmt: skip
-    tiles = [
-        feature(
-            box(row["x"], row["y"], row["x"] + side, row["y"] + side, ccw=False),
-            {"objectType": "tile", "measurements": {k: row[k] for k in COLUMNS[2:]}},
-        )
-        for row in rows
+    values = [
+        {"attention": float(f"{a:.6g}"), "percentile": round(float(q), 2), "relative": float(f"{r:.6g}")}
+        for a, q, r in zip(weights, ranks, multiples, strict=True)
     ]
-    write_geojson(out.with_suffix(".geojson"), tiles, origin_px)
-    write_csv(out.with_suffix(".csv"), rows, COLUMNS)
+    rows = [{**where, **mine} for where, mine in zip(_where(bag), values, strict=True)]
+    places = bag.places()
+    corners, side = places if places is not None else (np.empty((0, 2)), 0.0)
+    tiles = [
+        feature(box(x, y, x + side, y + side, ccw=False), {"objectType": "tile", "measurements": mine})
+        for (x, y), mine in zip(corners.tolist(), values, strict=False)
+    ]
+    write_geojson(out.with_suffix(".geojson"), tiles, scanned_px)
+    write_csv(out.with_suffix(".csv"), rows)
+
+
+def _where(bag: Bag) -> list[dict[str, Any]]:
+    """How the table names each valid tile: by its corner, else by its row in the bag, from 0."""
+    if bag.coords is not None:
+        return [{"x": x, "y": y} for x, y in bag.coords[bag.valid].tolist()]
+    if bag.coords_um is not None:
+        return [{"x_um": round(x, 2), "y_um": round(y, 2)} for x, y in bag.coords_um[bag.valid].tolist()]
+    return [{"tile": number} for number in np.flatnonzero(bag.valid).tolist()]

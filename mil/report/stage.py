@@ -11,6 +11,7 @@ import jinja2
 from mil.config import DatasetConfig
 from mil.errors import ConfigError, FormatError
 from mil.io.atomic import write_text
+from mil.io.ready import describe_bags
 from mil.io.tables import Slide, read_csv, read_dataset
 from mil.report.plots import roc_svg
 from mil.report.text import interval, mean_sd, value
@@ -31,7 +32,7 @@ def run(
 
     Args:
         dataset: name or yaml of the dataset.
-        tiles_dirs: a folder of tiles files for each encoder, for the states.
+        tiles_dirs: a folder of tiles files for each encoder, for the states; none where the bags are ready.
         bags_dirs: a folder of bags for each encoder, for the states.
         evaluated: folders of predictions.csv and metrics.json, one for each encoder and head.
         heatmaps: folders of heatmaps in the same order.
@@ -41,12 +42,19 @@ def run(
     if len(evaluated) != len(heatmaps):
         raise ConfigError(f"{len(evaluated)} folders of metrics, but {len(heatmaps)} of heatmaps; give one for each")
     settings, slides = read_dataset(dataset)
-    states = gather([slide.slide for slide in slides], tiles_dirs, bags_dirs)
-    shown = {slide.slide for slide in slides if drawn == "all" or slide.split == "test"}
+    names = [slide.slide for slide in slides]
+    states = gather(names, tiles_dirs, bags_dirs)
+    # A slide without a bag may have a picture of another run, which is not this head's.
+    shown = {
+        slide.slide
+        for slide, state in zip(slides, states, strict=True)
+        if (drawn == "all" or slide.split == "test") and state.state != "no_bag"
+    }
     recipes = [_recipe(folder, pictures, out, shown) for folder, pictures in zip(evaluated, heatmaps, strict=True)]
-    sheets = _sheets([slide.slide for slide in slides], tiles_dirs, out)
+    sheets = _sheets(names, tiles_dirs, out)
     page = _template().render(
         title=settings.title or dataset,
+        ready=[describe_bags(folder, names) for folder in ([] if tiles_dirs else bags_dirs)],
         notes=settings.notes,
         licence=settings.licence,
         version=TOOL_VERSION,

@@ -13,7 +13,7 @@ COLUMNS = ("fold", "slide", "patient", "label", "split")
 
 def run(
     dataset: str,
-    tiles_dir: Path,
+    tiles_dir: Path | None,
     bags_dir: Path,
     out: Path,
     *,
@@ -25,7 +25,7 @@ def run(
 
     Args:
         dataset: name or yaml of the dataset.
-        tiles_dir: folder of the tiles files.
+        tiles_dir: folder of the tiles files; None where the bags are ready.
         bags_dir: folder of the bags; states found while reading tiles stand there.
         out: folds.csv, one row for each slide and fold.
         folds: how many.
@@ -39,7 +39,7 @@ def run(
         DatasetError: a slide is not `ok` and that is not allowed, or the patients cannot be divided.
     """
     _, slides = read_dataset(dataset)
-    states = gather([slide.slide for slide in slides], [tiles_dir], [bags_dir])
+    states = gather([slide.slide for slide in slides], [] if tiles_dir is None else [tiles_dir], [bags_dir])
     lost = [state for state in states if state.state != "ok"]
     if lost and not allow_missing:
         raise DatasetError(

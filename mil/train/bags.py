@@ -35,15 +35,23 @@ def load_bags(bags_dir: Path, slides: Sequence[tuple[str, str]], classes: Sequen
         FormatError: a bag holds a value that is not a number.
         DatasetError: a bag has no tiles.
     """
-    bags = []
+    bags: list[LabelledBag] = []
     for slide, label in slides:
         path = bags_dir / f"{slide}.h5"
         bag = read_bag(path)
         features = torch.from_numpy(bag.features[bag.valid])
         if not len(features):
-            raise DatasetError(f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again")
+            raise DatasetError(
+                f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again, or take its slide out of "
+                "the csv"
+            )
         if not torch.isfinite(features).all():
-            raise FormatError(f"{path}: holds values that are not numbers; delete it and run `features` again")
+            raise FormatError(f"{path}: holds values that are not numbers; delete it and make it again")
+        if bags and features.shape[1] != bags[0].features.shape[1]:
+            raise FormatError(
+                f"{path}: {features.shape[1]} numbers a tile, but {bags[0].features.shape[1]} in {bags[0].slide}.h5; a "
+                "folder holds bags of one encoder"
+            )
         coords = None if bag.coords is None else torch.from_numpy(bag.coords[bag.valid])
         bags.append(LabelledBag(slide, features, coords, classes.index(label)))
     return bags

@@ -31,7 +31,7 @@ container: "docker://python:3.12-slim"
 wildcard_constraints:
     dataset=re.escape(CONFIG.dataset),
     tiling=TILING,
-    encoder="|".join(re.escape(name) for name in ENCODERS),
+    encoder="|".join(re.escape(name) for name in {**ENCODERS, **PLAN.tilings}),
     head=r"[^/]+",
     slide="|".join(re.escape(name) for name in SLIDES),
     seed=r"\d+",

@@ -2,10 +2,7 @@
 rule evaluate:
     input:
         heads=trained,
-        bags=expand(
-            "results/{{dataset}}/features/{{tiling}}/{{encoder}}/{slide}.h5",
-            slide=SLIDES,
-        ),
+        bags=bags,
         folds=f"results/{{dataset}}/split/{{tiling}}/{{encoder}}/folds{CONFIG.folds}.csv",
         annotations=annotations,
     output:

@@ -1,11 +1,9 @@
 # Heads of one recipe + bag + overview -> a picture and a QuPath layer of each slide.
 rule heatmap:
     input:
+        unpack(canvas),
         heads=trained,
-        bag="results/{dataset}/features/{tiling}/{encoder}/{slide}.h5",
-        tiles="results/{dataset}/tile/{tiling}/{slide}.h5",
-        tissue="results/{dataset}/tile/{tiling}/{slide}.geojson",
-        overview="results/{dataset}/tile/{tiling}/{slide}.jpg",
+        bag=bag,
         folds=f"results/{{dataset}}/split/{{tiling}}/{{encoder}}/folds{CONFIG.folds}.csv",
         annotation=annotation_input,
     output:
@@ -19,10 +17,11 @@ rule heatmap:
         runtime="30m",
     params:
         heads=head_dirs,
+        canvas=canvas_flag,
         annotation=annotation_flag,
         scale=CONFIG.heatmap.scale,
         classes=dataset_classes,
         version=STAGE_VERSION["heatmap"],
     shell:
-        "mil heatmap {params.heads} --bag {input.bag:q} --tiles {input.tiles:q} --folds {input.folds:q}"
+        "mil heatmap {params.heads} --bag {input.bag:q} {params.canvas} --folds {input.folds:q}"
         " {params.annotation} --scale {params.scale} --out {output.picture:q} 2>&1 | tee {log:q}"

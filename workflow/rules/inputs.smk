@@ -21,6 +21,11 @@ def encoder_entry(wildcards):
     return ENCODERS[wildcards.encoder].model_dump_json(exclude={"licence"})
 
 
+def states(wildcards):
+    """Where the states of all slides are, as flags."""
+    return PLAN.states
+
+
 def dataset_columns(wildcards):
     """Which column is what, so that changing it divides the patients anew."""
     return str(DATASET.columns)
@@ -99,9 +104,52 @@ def trained(wildcards):
     )
 
 
-def tiles_dir(wildcards, input):
-    """Folder of the tiles files."""
-    return str(Path(input.tiles[0]).parent)
+def bag(wildcards):
+    """The slide's bag: a ready one, or what `features` makes."""
+    made = "results/{dataset}/features/{tiling}/{encoder}/{slide}.h5"
+    return PLAN.ready_bags.get(wildcards.slide, made.format(**wildcards))
+
+
+def bags(wildcards):
+    """The bags of all slides: ready ones, or what `features` makes."""
+    made = "results/{dataset}/features/{tiling}/{encoder}/{slide}.h5"
+    return list(PLAN.ready_bags.values()) or expand(made, slide=SLIDES, **wildcards)
+
+
+def tiles(wildcards):
+    """The tiles files of all slides; none where the bags are ready."""
+    made = "results/{dataset}/tile/{tiling}/{slide}.h5"
+    return [] if PLAN.ready else expand(made, slide=SLIDES, **wildcards)
+
+
+def tiles_flag(wildcards, input):
+    """Folder of the tiles files, as a flag; nothing where the bags are ready."""
+    return (
+        f"--tiles {shlex.quote(str(Path(input.tiles[0]).parent))}"
+        if input.tiles
+        else ""
+    )
+
+
+def canvas(wildcards):
+    """What a heatmap is drawn on: the tiled slide; for a ready bag its slide, if it is there, or nothing."""
+    if PLAN.ready:
+        file = PLAN.files.get(wildcards.slide)
+        return {"slide": str(file)} if file else {}
+    made = "results/{dataset}/tile/{tiling}/{slide}".format(**wildcards)
+    return {
+        "tiles": f"{made}.h5",
+        "tissue": f"{made}.geojson",
+        "overview": f"{made}.jpg",
+    }
+
+
+def canvas_flag(wildcards, input):
+    """What a heatmap is drawn on, as a flag."""
+    named = ((kind, input.get(kind)) for kind in ("tiles", "slide"))
+    return " ".join(
+        f"--{kind} {shlex.quote(str(file))}" for kind, file in named if file
+    )
 
 
 def bags_dir(wildcards, input):

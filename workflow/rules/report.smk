@@ -13,7 +13,7 @@ rule report:
         mem_mb=2000,
         runtime="10m",
     params:
-        states=PLAN.states,
+        states=states,
         evaluated=PLAN.of_each_head(
             "--evaluated results/{dataset}/evaluate/{tiling}/{encoder}/{head}"
         ),

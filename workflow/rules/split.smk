@@ -2,11 +2,8 @@
 rule split:
     input:
         table=str(PLAN.table),
-        tiles=expand("results/{{dataset}}/tile/{{tiling}}/{slide}.h5", slide=SLIDES),
-        bags=expand(
-            "results/{{dataset}}/features/{{tiling}}/{{encoder}}/{slide}.h5",
-            slide=SLIDES,
-        ),
+        tiles=tiles,
+        bags=bags,
     output:
         "results/{dataset}/split/{tiling}/{encoder}/folds{folds}.csv",
     log:
@@ -15,7 +12,7 @@ rule split:
         mem_mb=1000,
         runtime="10m",
     params:
-        tiles=tiles_dir,
+        tiles=tiles_flag,
         bags=bags_dir,
         settings=f"--seed {CONFIG.split.seed} --val-share {CONFIG.split.val_share}"
         f" --test-share {CONFIG.split.test_share}",
@@ -23,5 +20,5 @@ rule split:
         columns=dataset_columns,
         version=STAGE_VERSION["split"],
     shell:
-        "mil split --dataset {wildcards.dataset} --tiles {params.tiles:q} --bags {params.bags:q}"
+        "mil split --dataset {wildcards.dataset} {params.tiles} --bags {params.bags:q}"
         " --folds {wildcards.folds} {params.settings} {params.missing} --out {output:q} 2>&1 | tee {log:q}"

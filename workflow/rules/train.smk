@@ -1,10 +1,7 @@
 # Bags + folds + recipe -> a head for each seed and fold.
 rule train:
     input:
-        bags=expand(
-            "results/{{dataset}}/features/{{tiling}}/{{encoder}}/{slide}.h5",
-            slide=SLIDES,
-        ),
+        bags=bags,
         folds="results/{dataset}/split/{tiling}/{encoder}/folds{folds}.csv",
         recipe=recipe_file,
     output:
