@@ -9,8 +9,9 @@ import typer
 
 from mil.bench.commands import bench_app
 from mil.config import FeaturesConfig, SplitConfig, TileConfig, checked, load_encoder
-from mil.errors import MilError
+from mil.errors import ConfigError, MilError
 from mil.exchange.commands import bags_app
+from mil.features.commands import encoders_app
 from mil.versions import TOOL_VERSION
 
 app = typer.Typer(
@@ -23,6 +24,9 @@ dataset_app = typer.Typer(help="Describe your own slides.", no_args_is_help=True
 app.add_typer(dataset_app, name="dataset")
 app.add_typer(bench_app, name="bench")
 app.add_typer(bags_app, name="bags")
+app.add_typer(encoders_app, name="encoders")
+
+DEFAULT_ENCODER = "efficientnet_lite0"
 
 Out = Annotated[Path, typer.Option(help="Where the result goes.")]
 Dataset = Annotated[str, typer.Option(help="A name in configs/datasets, or the path of a dataset's yaml.")]
@@ -104,26 +108,37 @@ def tile(
 def features(
     slide: Annotated[Path, typer.Option(help="The slide.")],
     tiles: Annotated[Path, typer.Option(help="Its tiles file.")],
-    out: Out,
-    encoder: Annotated[str, typer.Option(help="An entry of configs/encoders.yaml.")] = "efficientnet_lite0",
+    out: Annotated[list[Path], typer.Option(help="Where the bag goes; one for each encoder.")],
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of configs/encoders.yaml; repeat to read the slide once for several. [default: efficientnet_lite0]"
+        ),
+    ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Tiles per step of the encoder; default: 16 on a CPU, 128 on a GPU.")
+        int | None, typer.Option(min=1, help="Tiles per step; default: 16 on a CPU, what the memory holds on a GPU.")
     ] = None,
     precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="auto: bf16 where it is fast.")] = "auto",
     dtype: Annotated[Literal["float16", "float32"], typer.Option(help="Of the features in the bag.")] = "float16",
     max_corrupt: Annotated[float, typer.Option(help="Largest share of unreadable tiles.")] = 0.01,
+    compile: Annotated[bool, typer.Option("--compile", help="torch.compile; slow to start.")] = False,
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
     """Embed a slide's tiles; the bag is all that later stages need."""
-    from mil.features.stage import run
+    names = encoder or [DEFAULT_ENCODER]
+    if len(names) != len(out):
+        raise ConfigError(f"mil features: {len(names)} --encoder, but {len(out)} --out; give one --out for each")
+    entries = [load_encoder(name) for name in names]
+    raw = {
+        "batch_size": batch_size, "precision": precision, "dtype": dtype, "max_corrupt": max_corrupt,
+        "compile": compile,
+    }  # fmt: skip
+    config = checked(FeaturesConfig, raw, "mil features")
+    from mil.features.stage import Target, run
 
-    raw = {"batch_size": batch_size, "precision": precision, "dtype": dtype, "max_corrupt": max_corrupt}
-    line = run(
-        slide, tiles, out, encoder=encoder, entry=load_encoder(encoder),
-        config=checked(FeaturesConfig, raw, "mil features"), threads=threads, device=device,
-    )  # fmt: skip
-    typer.echo(line)
+    targets = [Target(*target) for target in zip(names, entries, out, strict=True)]
+    typer.echo(run(slide, tiles, targets, config=config, threads=threads, device=device))
 
 
 @app.command()

@@ -37,11 +37,14 @@ class FeaturesConfig(Section):
     """How tiles become features."""
 
     batch_size: int | None = Field(
-        None, gt=0, description="tiles per step of the encoder; empty: 16 on a CPU, 128 on a GPU"
+        None, gt=0, description="tiles per step of the encoder; empty: 16 on a CPU, what its memory holds on a GPU"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device is fast in it")
     dtype: Literal["float16", "float32"] = Field("float16", description="of the features in the bag file")
     max_corrupt: float = Field(0.01, ge=0, le=1, description="largest share of tiles that may be unreadable")
+    compile: bool = Field(
+        False, description="torch.compile: a minute or more at each start, pays for very large slides"
+    )
 
 
 class SplitConfig(Section):

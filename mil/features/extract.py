@@ -1,61 +1,111 @@
-"""Read tiles on threads while the encoder computes."""
+"""Read tiles on some threads while others compute: the encoder does not wait for pixels, nor pixels for it."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
 
-from mil.io.slides import TileRequest, stream
+from mil.features.resample import fast_resample
+from mil.io.slides import TileBatch, TileRequest, stream
 
-Encode = Callable[[torch.Tensor], torch.Tensor]
+
+class Encode(Protocol):
+    """Pixels of tiles to features of `dim` numbers."""
+
+    dim: int
+
+    def __call__(self, pixels: UInt8[Tensor, "tiles height width 3"]) -> Float[Tensor, "tiles dim"]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Extracted:
+    """Features by encoder, in the order of the tiles; zeros where a tile could not be read.
+
+    `valid` says which tiles could be read; after the first `tried` nobody looked.
+    """
+
+    features: list[Float[np.ndarray, "tiles dim"]]
+    valid: Bool[np.ndarray, " tiles"]
+    tried: int
 
 
 def extract(
-    slide: Path,
-    coords: Int[np.ndarray, "tiles 2"],
-    encode: Encode,
+    request: TileRequest,
+    encoders: Sequence[Encode],
     *,
-    dim: int,
-    side_level0_px: float,
-    tile_px: int,
     batch_size: int,
     workers: int,
+    lanes: int,
     max_unreadable: int | None = None,
     advance: Callable[[int], object] = lambda _: None,
-) -> tuple[Float[np.ndarray, "tiles dim"], Bool[np.ndarray, " tiles"], int]:
-    """Features of all tiles of a slide.
+) -> Extracted:
+    """Features of all tiles of a slide, by one encoder or several, from one reading.
+
+    Batches do not depend on `workers` and `lanes`, so neither do features. Memory is bounded by the batches under way:
+    those read ahead, and one more than `lanes` being encoded.
 
     Args:
-        slide: the slide's file.
-        coords: top left corners, level-0 pixels.
-        encode: uint8 pixels [tiles, height, width, 3] to features [tiles, dim].
-        dim: length of a feature vector.
-        side_level0_px: side of a tile on the slide, level-0 pixels.
-        tile_px: side of a tile as the encoder sees it, pixels.
-        batch_size: tiles per step; batches do not depend on `workers`, so neither do the features.
+        request: the slide and its tiles.
+        encoders: who computes; each sees every batch.
+        batch_size: tiles a step.
         workers: reading threads.
+        lanes: encoding threads.
         max_unreadable: with more unreadable tiles than this the rest is not tried; None: all are.
         advance: told the number of tiles done after each step.
 
-    Returns:
-        Features in the order of `coords`, zeros where a tile could not be read; which tiles were; how many were tried.
+    Raises:
+        UnreadableSlideError: the slide does not open.
     """
-    features = np.zeros((len(coords), dim), np.float32)
-    valid = np.zeros(len(coords), bool)
+    count = len(request.coords)
+    found = [np.zeros((count, encode.dim), np.float32) for encode in encoders]
+    valid = np.zeros(count, bool)
     tried = 0
-    request = TileRequest(slide, coords, side_level0_px, tile_px)
-    with closing(stream([request], batch_size=batch_size, workers=workers)) as batches:
-        for batch in batches:
-            if batch.error is not None:
-                raise batch.error
-            rows, readable = slice(batch.first, batch.first + len(batch.pixels)), batch.readable
-            if readable.any():
-                features[rows][readable] = encode(torch.from_numpy(batch.pixels[readable])).numpy()
-            valid[rows], tried = readable, rows.stop
-            advance(len(batch.pixels))
-            if max_unreadable is not None and (~valid[:tried]).sum() > max_unreadable:
-                break
-    return features, valid, tried
+    under_way: deque[_Step] = deque()
+    batches = stream([request], batch_size=batch_size, workers=workers, resampler=fast_resample)
+    with ThreadPoolExecutor(lanes) as pool, closing(batches):
+        try:
+            for batch in batches:
+                if batch.error is not None:
+                    raise batch.error
+                under_way.append(_Step(batch, encoders, pool))
+                tried = batch.first + len(batch.pixels)
+                valid[batch.first : tried] = batch.readable
+                if len(under_way) > lanes:
+                    advance(under_way.popleft().keep(found))
+                if max_unreadable is not None and (~valid[:tried]).sum() > max_unreadable:
+                    break
+            while under_way:
+                advance(under_way.popleft().keep(found))
+        finally:
+            for step in under_way:
+                step.cancel()
+    return Extracted(found, valid, tried)
+
+
+class _Step:
+    """One batch on its way through the encoders."""
+
+    def __init__(self, batch: TileBatch, encoders: Sequence[Encode], pool: ThreadPoolExecutor) -> None:
+        self._batch = batch
+        self._futures: list[Future[Tensor]] = []
+        if batch.readable.any():
+            pixels = torch.from_numpy(batch.pixels if batch.readable.all() else batch.pixels[batch.readable])
+            self._futures = [pool.submit(encode, pixels) for encode in encoders]
+
+    def keep(self, found: Sequence[np.ndarray]) -> int:
+        """Put the features where they belong; returns the number of tiles."""
+        rows = slice(self._batch.first, self._batch.first + len(self._batch.pixels))
+        for features, future in zip(found, self._futures, strict=False):  # none where no tile could be read
+            features[rows][self._batch.readable] = future.result().numpy()
+        return len(self._batch.pixels)
+
+    def cancel(self) -> None:
+        for future in self._futures:
+            future.cancel()

@@ -1,5 +1,7 @@
-"""Slide and tiles file in, bag out."""
+"""Slide and tiles file in; a bag out for each encoder."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -9,30 +11,35 @@ import torch
 from mil.config import EncoderConfig, FeaturesConfig
 from mil.device import choose_device
 from mil.errors import FormatError
+from mil.features.casting import cast_weights
+from mil.features.embed import Encoder, Feeder
 from mil.features.encoders import build_encoder
-from mil.features.extract import extract
+from mil.features.extract import Extracted, extract
+from mil.features.memory import step_for
 from mil.io.bags import bag_of, write_bag
+from mil.io.slides import TileRequest
 from mil.io.tiles import Tiles, read_tiles
 from mil.progress import progress
 
-# On a CPU a small batch stays in its caches: 16 tiles went 1.7 times as fast as 64, in half the memory.
-BATCH_SIZE = {"cpu": 16, "cuda": 128}
 # A lost slide is tried on until so many of its tiles are known to be unreadable: the count should mean something.
 KNOWN_ENOUGH = 256
+# Steps in a GPU's queue: while one is computed, the next is prepared.
+GPU_LANES = 2
+
+
+@dataclass(frozen=True)
+class Target:
+    """An encoder by name, its entry in configs/encoders.yaml, and where its bag goes."""
+
+    encoder: str
+    entry: EncoderConfig
+    out: Path
 
 
 def run(
-    slide: Path,
-    tiles_path: Path,
-    out: Path,
-    *,
-    encoder: str,
-    entry: EncoderConfig,
-    config: FeaturesConfig,
-    threads: int,
-    device: str,
+    slide: Path, tiles_path: Path, targets: Sequence[Target], *, config: FeaturesConfig, threads: int, device: str
 ) -> str:
-    """Embed a slide's tiles.
+    """Embed a slide's tiles; with several encoders each tile is read once for all of them.
 
     A slide whose state is not `ok` gives an empty bag of that state. More unreadable tiles than `max_corrupt` make
     the state `corrupt_regions`.
@@ -40,62 +47,85 @@ def run(
     Args:
         slide: the slide's file.
         tiles_path: its tiles file.
-        out: the bag.
-        encoder: the encoder's name.
-        entry: its entry in configs/encoders.yaml.
+        targets: encoders and their bags.
         config: section `features`.
-        threads: for reading, and for the encoder on a CPU.
+        threads: for reading, and as many for the encoder on a CPU.
         device: `cpu`, `cuda`, or `auto`.
 
     Returns:
         One line about what was done.
+
+    Raises:
+        FormatError: an encoder gives features that are not finite; the bags of the others are written.
     """
     tiles = read_tiles(tiles_path)
     geometry = tiles.geometry
     if geometry.state != "ok":
-        identity = {"encoder": encoder}
-        _write(
-            out,
-            tiles,
-            np.zeros((0, entry.dim)),
-            np.zeros(0, bool),
-            geometry.state,
-            geometry.reason,
-            identity,
-            config,
-        )
+        for target in targets:
+            _write(target, tiles, np.zeros((0, target.entry.dim)), np.zeros(0, bool), geometry.state, geometry.reason,
+                   {"encoder": target.encoder}, config)  # fmt: skip
         return f"features {geometry.slide}: {geometry.state}, no tiles"
-    torch.set_num_threads(threads)
-    built = build_encoder(
-        encoder, entry, tile_px=geometry.tile_px, device=choose_device(device), precision=config.precision
-    )
+    feeders = [_feeder(target, geometry.tile_px, config, device) for target in targets]
+    request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
     began = perf_counter()
     with progress(f"features {geometry.slide}", len(tiles.coords), "tiles") as advance:
-        features, valid, tried = extract(
-            slide, tiles.coords, built, dim=entry.dim, side_level0_px=geometry.side_level0_px, tile_px=geometry.tile_px,
-            batch_size=config.batch_size or BATCH_SIZE[built.device.type], workers=threads, advance=advance,
+        found = extract(
+            request, feeders, batch_size=max(feeder.step for feeder in feeders), workers=threads,
+            lanes=threads if feeders[0].encoder.device.type == "cpu" else GPU_LANES, advance=advance,
             max_unreadable=max(int(config.max_corrupt * len(tiles.coords)), KNOWN_ENOUGH),
         )  # fmt: skip
-    features = features.astype(config.dtype)
-    if not np.isfinite(features).all():
-        raise FormatError(
-            f"{slide}: {encoder} gives features that are not finite in {config.dtype} (encoder in "
-            f"{built.identity['precision']}); set features.dtype=float32 or features.precision=fp32"
-        )
-    bad = int((~valid[:tried]).sum())
-    state = "corrupt_regions" if bad > config.max_corrupt * len(valid) or bad == len(valid) else "ok"
-    reason = f"{bad} of {tried} tiles cannot be decoded" if bad else ""
-    reason += f", {len(valid) - tried} more were not tried" if tried < len(valid) else ""
-    _write(out, tiles, features, valid, state, reason, built.identity, config)
-    rate = len(valid) / (perf_counter() - began)
-    return f"features {geometry.slide}: {state}, {len(valid)} tiles, {rate:.0f} tiles/s" + (
-        f" ({reason})" if bad else ""
+    rate = len(tiles.coords) / (perf_counter() - began)
+    state, reason = _state(found, config.max_corrupt)
+    _write_all(targets, feeders, tiles, found, state, reason, config)
+    by = f" by {len(targets)} encoders" if len(targets) > 1 else ""
+    why = f" ({reason})" if reason else ""
+    return f"features {geometry.slide}: {state}, {len(tiles.coords)} tiles{by}, {rate:.0f} tiles/s{why}"
+
+
+def _feeder(target: Target, tile_px: int, config: FeaturesConfig, device: str) -> Feeder:
+    torch.set_num_threads(1)  # threads work on batches of their own: the same features for any number of them
+    encoder = build_encoder(
+        target.encoder, target.entry, tile_px=tile_px, device=choose_device(device), precision=config.precision
     )
+    cast_weights(encoder.model, encoder.dtype)
+    if config.compile:
+        encoder.model.compile()
+    step = config.batch_size or step_for(encoder, tile_px)
+    return Feeder(encoder, target.entry.dim, step, whole=config.compile)
+
+
+def _state(found: Extracted, max_corrupt: float) -> tuple[str, str]:
+    """The slide's state and why, now that its tiles have been read."""
+    count = len(found.valid)
+    bad = int((~found.valid[: found.tried]).sum())
+    state = "corrupt_regions" if bad > max_corrupt * count or bad == count else "ok"
+    reason = f"{bad} of {found.tried} tiles cannot be decoded" if bad else ""
+    reason += f", {count - found.tried} more were not tried" if found.tried < count else ""
+    return state, reason
+
+
+def _write_all(
+    targets: Sequence[Target], feeders: Sequence[Feeder], tiles: Tiles, found: Extracted, state: str, reason: str,
+    config: FeaturesConfig,
+) -> None:  # fmt: skip
+    spoilt: list[Encoder] = []
+    for target, feeder, features in zip(targets, feeders, found.features, strict=True):
+        with np.errstate(over="ignore"):
+            stored = features.astype(config.dtype)
+        if np.isfinite(stored).all():
+            _write(target, tiles, stored, found.valid, state, reason, feeder.encoder.identity, config)
+        else:
+            spoilt.append(feeder.encoder)
+    if spoilt:
+        raise FormatError(
+            f"{tiles.geometry.slide}: {spoilt[0].name} gives features that are not finite in {config.dtype} (encoder "
+            f"in {spoilt[0].identity['precision']}); set features.dtype=float32 or features.precision=fp32"
+        )
 
 
 def _write(
-    out: Path, tiles: Tiles, features: np.ndarray, valid: np.ndarray, state: str, reason: str,
+    target: Target, tiles: Tiles, features: np.ndarray, valid: np.ndarray, state: str, reason: str,
     identity: dict[str, str], config: FeaturesConfig,
 ) -> None:  # fmt: skip
     bag = bag_of(tiles, features.astype(config.dtype), valid, state=state, reason=reason, encoder=identity)
-    write_bag(out, bag)
+    write_bag(target.out, bag)

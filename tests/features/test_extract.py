@@ -1,11 +1,13 @@
 """Reading tiles: each feature belongs to its tile, whatever the number of threads, and a bad spot costs one tile."""
 
+import time
+
 import numpy as np
 import pytest
 
 from mil.errors import UnreadableSlideError
 from mil.features.extract import extract
-from mil.io.slides import SlideReader
+from mil.io.slides import SlideReader, TileRequest
 from tests.synthetic import spoil_tile, write_slide
 
 SIDE = 64
@@ -18,16 +20,28 @@ def colours() -> np.ndarray:
     return (COORDS // SIDE * [20, 30]).astype(np.float32)
 
 
-def mean_colour(pixels):
-    assert pixels.shape[1:] == (32, 32, 3)
-    return pixels.float().mean((1, 2))[:, :2]
+class MeanColour:
+    """An encoder: red and green of a tile, `times` so bright; remembers the sizes of its batches."""
+
+    dim = 2
+
+    def __init__(self, times: float = 1.0) -> None:
+        self.times, self.sizes = times, []
+
+    def __call__(self, pixels):
+        assert pixels.shape[1:] == (32, 32, 3)
+        self.sizes.append(len(pixels))
+        return pixels.float().mean((1, 2))[:, :2] * self.times
+
+
+def read_all(path, coords, encoders, **changes):
+    request = TileRequest(path, coords, float(SIDE), 32)
+    return extract(request, encoders, **{"batch_size": 7, "workers": 2, "lanes": 2, **changes})
 
 
 def read(path, coords=COORDS, **changes):
-    return extract(
-        path, coords, mean_colour,
-        **{"dim": 2, "side_level0_px": float(SIDE), "tile_px": 32, "batch_size": 7, "workers": 2, **changes},
-    )  # fmt: skip
+    found = read_all(path, coords, [MeanColour()], **changes)
+    return found.features[0], found.valid, found.tried
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +67,39 @@ def test_order_is_that_of_the_coordinates(slide):
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_threads_change_nothing(slide, workers):
-    sizes = []
+    encoder = MeanColour()
+    found = read_all(slide, COORDS[:30], [encoder], batch_size=8, workers=workers, lanes=workers)
+    np.testing.assert_array_equal(found.features[0], read(slide, COORDS[:30], batch_size=30, workers=1, lanes=1)[0])
+    assert sorted(encoder.sizes) == [6, 8, 8, 8]
 
-    def encode(pixels):
-        sizes.append(len(pixels))
-        return mean_colour(pixels)
 
-    found = extract(
-        slide, COORDS[:30], encode, dim=2, side_level0_px=64.0, tile_px=32, batch_size=8, workers=workers
-    )  # fmt: skip
-    np.testing.assert_array_equal(found[0], read(slide, COORDS[:30], batch_size=30, workers=1)[0])
-    assert sizes == [8, 8, 8, 6]
+def test_several_encoders_share_one_reading(slide, monkeypatch):
+    reads = []
+    read_one = SlideReader.read
+    monkeypatch.setattr(SlideReader, "read", lambda self, *what: (reads.append(what), read_one(self, *what))[1])
+    found = read_all(slide, COORDS[:20], [MeanColour(), MeanColour(2.0), MeanColour(-1.0)])
+    assert len(reads) == 20
+    for features, times in zip(found.features, (1, 2, -1), strict=True):
+        np.testing.assert_allclose(features, colours()[:20] * times, atol=0.03)
+
+
+def test_batches_under_way_are_few(slide, monkeypatch):
+    """Two read ahead, one waiting for the encoder, one being encoded: however slow that is, no more."""
+    begun, done = [], []
+    read_one = SlideReader.read
+    monkeypatch.setattr(SlideReader, "read", lambda self, *what: (begun.append(what), read_one(self, *what))[1])
+
+    class Slow(MeanColour):
+        def __call__(self, pixels):
+            while len(begun) < min(len(done) + 4, 30):  # until reading is well ahead
+                time.sleep(0)
+            under_way.append(len(begun) - len(done))
+            done.append(len(pixels))
+            return super().__call__(pixels)
+
+    under_way: list[int] = []
+    assert read_all(slide, COORDS[:30], [Slow()], batch_size=1, workers=1, lanes=1).valid.all()
+    assert max(under_way) <= 4
 
 
 @pytest.mark.parametrize("count", [0, 1, 6, 7, 8, 13, 14, 15, 21, 22])
@@ -111,11 +147,12 @@ def test_a_slide_that_is_gone(tmp_path):
 
 
 def test_an_error_of_the_encoder_is_not_swallowed(slide):
-    def encode(_):
-        raise RuntimeError("out of memory")
+    class Broken(MeanColour):
+        def __call__(self, pixels):
+            raise RuntimeError("a fault of its own")
 
-    with pytest.raises(RuntimeError, match="out of memory"):
-        extract(slide, COORDS, encode, dim=2, side_level0_px=64.0, tile_px=32, batch_size=7, workers=2)
+    with pytest.raises(RuntimeError, match="a fault of its own"):
+        read_all(slide, COORDS, [MeanColour(), Broken()])
 
 
 def test_handles_are_closed(slide, monkeypatch):

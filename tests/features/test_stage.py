@@ -8,7 +8,8 @@ import torch
 from mil.config import EncoderConfig, FeaturesConfig, TileConfig
 from mil.errors import FormatError
 from mil.features.encoders import build_encoder
-from mil.features.stage import run
+from mil.features.extract import Extracted
+from mil.features.stage import Target, run
 from mil.io.bags import read_bag
 from mil.io.slides import SlideReader, as_array
 from mil.io.tiles import read_tiles, write_tiles
@@ -31,7 +32,7 @@ def slide(tmp_path):
 def embed(folder, **config) -> str:
     torch.manual_seed(5)  # of the random weights
     return run(
-        folder / "a.tif", folder / "tiles.h5", folder / "bag.h5", encoder="tiny", entry=ENTRY,
+        folder / "a.tif", folder / "tiles.h5", [Target("tiny", ENTRY, folder / "bag.h5")],
         config=FeaturesConfig(**{"precision": "fp32", "batch_size": 5, **config}), threads=1, device="cpu",
     )  # fmt: skip
 
@@ -98,13 +99,17 @@ def test_a_slide_that_is_not_ok_gives_an_empty_bag(tmp_path, state):
 
 
 def test_features_that_float16_cannot_hold_are_one_line(slide, monkeypatch):
-    monkeypatch.setattr("mil.features.stage.extract", lambda *_, **__: (np.full((48, 96), 1e6), np.ones(48, bool), 48))
-    with np.errstate(over="ignore"), pytest.raises(FormatError, match=r"set features\.dtype=float32"):
+    monkeypatch.setattr(
+        "mil.features.stage.extract", lambda *_, **__: Extracted([np.full((48, 96), 1e6)], np.ones(48, bool), 48)
+    )
+    with pytest.raises(FormatError, match=r"set features\.dtype=float32"):
         embed(slide)
     assert not (slide / "bag.h5").exists()
 
 
 def test_a_slide_of_which_nothing_can_be_read_is_corrupt_whatever_is_allowed(slide, monkeypatch):
-    monkeypatch.setattr("mil.features.stage.extract", lambda *_, **__: (np.zeros((48, 96)), np.zeros(48, bool), 48))
+    monkeypatch.setattr(
+        "mil.features.stage.extract", lambda *_, **__: Extracted([np.zeros((48, 96))], np.zeros(48, bool), 48)
+    )
     assert "corrupt_regions" in embed(slide, max_corrupt=1.0)
     assert read_bag(slide / "bag.h5").state == "corrupt_regions"

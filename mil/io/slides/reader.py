@@ -21,7 +21,7 @@ from mil.io.slides.openslide_source import OpenSlideSource
 from mil.io.slides.picture import Picture, draw_picture
 from mil.io.slides.resolution import Resolution, resolve
 from mil.io.slides.tiff import VENDORS, TiffBlocks, TiffPages, fast_blocks, open_pages
-from mil.io.slides.window import Window, around, assemble, count_uses, resample
+from mil.io.slides.window import Resample, Window, around, assemble, count_uses, resample
 
 Decoder = Literal["auto", "openslide"]
 CACHE_BYTES = 64 << 20
@@ -53,13 +53,14 @@ class SlideReader:
         path: the slide's file.
         decoder: `auto` decodes plain TIFF tiles without OpenSlide on levels where both agree within one grey level;
             `openslide` never does.
+        resampler: brings what was read to its size; stages that have a faster one than Pillow give it.
 
     Raises:
         UnreadableSlideError: it does not open.
     """
 
-    def __init__(self, path: Path, decoder: Decoder = "auto") -> None:
-        self.path, self.decoder = Path(path), decoder
+    def __init__(self, path: Path, decoder: Decoder = "auto", resampler: Resample = resample) -> None:
+        self.path, self.decoder, self.resampler = Path(path), decoder, resampler
         why = check_file(self.path)
         if why:
             raise UnreadableSlideError(self.path, why)
@@ -77,8 +78,8 @@ class SlideReader:
         self._level_blocks: dict[int, Blocks | None] = {}
         self._process = os.getpid()  # last: from now on other threads take the rest for theirs
 
-    def __reduce__(self) -> tuple[type["SlideReader"], tuple[Path, Decoder]]:
-        return SlideReader, (self.path, self.decoder)
+    def __reduce__(self) -> tuple[type["SlideReader"], tuple[Path, Decoder, Resample]]:
+        return SlideReader, (self.path, self.decoder, self.resampler)
 
     def __enter__(self) -> "SlideReader":
         return self
@@ -201,7 +202,7 @@ class SlideReader:
         except BlockError as error:
             place = f"({corner[0]:.0f}, {corner[1]:.0f})"
             raise UnreadableSlideError(self.path, f"pixels at {place} cannot be decoded: {error}") from None
-        return resample(window, left, top, width, height, size_px)
+        return self.resampler(window, left, top, width, height, size_px)
 
     def window(self, number: int, left: float, top: float, right: float, bottom: float) -> Window:
         """The pixels of a level that a rectangle touches; white outside the level; not to be written to."""

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int, UInt8
 
 from mil.errors import UnreadableSlideError
 from mil.io.slides.reader import Decoder, SlideReader
+from mil.io.slides.window import Resample, resample
 
 # Neighbouring tiles read by one thread in one go: they share blocks.
 RUN = 8
@@ -46,7 +47,12 @@ class TileBatch:
 
 
 def stream(
-    requests: Iterable[TileRequest], *, batch_size: int, workers: int, decoder: Decoder = "auto"
+    requests: Iterable[TileRequest],
+    *,
+    batch_size: int,
+    workers: int,
+    decoder: Decoder = "auto",
+    resampler: Resample = resample,
 ) -> Generator[TileBatch, None, None]:
     """Read the tiles of one slide after another; batches come in order, and never mix slides.
 
@@ -59,10 +65,11 @@ def stream(
         batch_size: tiles a batch; the last of a slide may be smaller.
         workers: reading threads.
         decoder: see `SlideReader`.
+        resampler: see `SlideReader`; called by several threads at once.
     """
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque[_Reading] = deque()
-        readings = _readings(requests, pool, batch_size, partial(_Slide, decoder=decoder))
+        readings = _readings(requests, pool, batch_size, partial(_Slide, decoder=decoder, resampler=resampler))
         try:
             while True:
                 while len(ahead) <= AHEAD and (reading := next(readings, None)) is not None:
@@ -79,8 +86,8 @@ def stream(
 class _Slide:
     """A slide, opened by the first reading thread that gets to it and closed after the last of its batches."""
 
-    def __init__(self, request: TileRequest, decoder: Decoder) -> None:
-        self.request, self._decoder = request, decoder
+    def __init__(self, request: TileRequest, decoder: Decoder, resampler: Resample) -> None:
+        self.request, self._decoder, self._resampler = request, decoder, resampler
         self._opening, self._counting = threading.Lock(), threading.Lock()  # who counts does not wait for the opening
         self._reader: SlideReader | None = None
         self._under_way, self._last_begun = 0, False
@@ -90,7 +97,7 @@ class _Slide:
         with self._opening:
             if self._reader is None and self.error is None:
                 try:
-                    reader = SlideReader(self.request.slide, self._decoder)
+                    reader = SlideReader(self.request.slide, self._decoder, self._resampler)
                     reader.expect(self.request.coords, self.request.side_level0_px, self.request.tile_px)
                     self._reader = reader
                 except UnreadableSlideError as error:

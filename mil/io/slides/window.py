@@ -30,6 +30,10 @@ class Window(NamedTuple):
     top: float
 
 
+# Brings a rectangle (left, top, width, height: pixels of the level) of a window to a size (width, height).
+Resample = Callable[[Window, float, float, float, float, tuple[int, int]], Pixels]
+
+
 WHOLE = 1e-6  # an edge this near to a whole pixel lies on it
 
 

@@ -198,8 +198,8 @@ class Noticed(SlideReader):
 
     log: list[tuple[str, str]]
 
-    def __init__(self, path, decoder="auto"):
-        super().__init__(path, decoder)
+    def __init__(self, path, *how):
+        super().__init__(path, *how)
         self.log.append(("open", path.name))
 
     def __exit__(self, *error):
@@ -254,10 +254,10 @@ def test_opening_holds_nobody_up(slides, monkeypatch):
     go = threading.Event()
 
     class Slow(SlideReader):
-        def __init__(self, path, decoder="auto"):
+        def __init__(self, path, *how):
             if path == slides[1]:
                 assert go.wait(20)
-            super().__init__(path, decoder)
+            super().__init__(path, *how)
 
     monkeypatch.setattr(stream_module, "SlideReader", Slow)
     few = grid(SIZE, SIDE)[:16]
