@@ -1,6 +1,7 @@
 """Files that come from strangers: opened for reading only, no link followed, nothing unpickled, no size believed."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,8 +50,8 @@ def member(group: h5py.Group, name: str, where: str) -> h5py.Dataset | h5py.Grou
     return group[name]
 
 
-def table(group: h5py.Group, name: str, where: str) -> h5py.Dataset | None:
-    """A dataset of numbers that lies in the file itself; None: there is none of that name.
+def dataset(group: h5py.Group, name: str, where: str) -> h5py.Dataset | None:
+    """A dataset whose data lies in the file itself; None: there is none of that name.
 
     Raises:
         FormatError: it is something else.
@@ -62,10 +63,20 @@ def table(group: h5py.Group, name: str, where: str) -> h5py.Dataset | None:
         raise FormatError(f"{where}: {name!r} is not a dataset")
     if found.is_virtual or found.external:
         raise FormatError(f"{where}: {name!r} keeps its data in other files, which are not opened; copy the data in")
-    if found.dtype.kind not in "fiu":
-        raise FormatError(f"{where}: {name!r} holds {found.dtype}, not numbers")
     if found.shape is None or math.prod(found.shape) * found.dtype.itemsize > MAX_PACKING * _stored(found):
         raise FormatError(f"{where}: {name!r} claims the shape {found.shape} but was never written")
+    return found
+
+
+def table(group: h5py.Group, name: str, where: str) -> h5py.Dataset | None:
+    """Like `dataset`, and it holds numbers.
+
+    Raises:
+        FormatError: it is something else.
+    """
+    found = dataset(group, name, where)
+    if found is not None and found.dtype.kind not in "fiu":
+        raise FormatError(f"{where}: {name!r} holds {found.dtype}, not numbers")
     return found
 
 
@@ -171,7 +182,7 @@ def read_pt(path: Path) -> Float[np.ndarray, "tiles dim"]:
     plain = [np._core.multiarray._reconstruct, np.ndarray, np.dtype]  # type: ignore[attr-defined]
     plain += [type(np.dtype(kind)) for kind in ("float16", "float32", "float64")]
     try:
-        with torch.serialization.safe_globals(plain):
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(plain):
             value = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, EOFError, AttributeError, *UNREADABLE) as error:
         raise FormatError(f"{path}: not one tensor saved by torch, or damaged ({_line(error)[:80]})") from None

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Shaped
 
 from mil.errors import FormatError
 from mil.exchange.foreign import Source
 from mil.exchange.sniff import find, tool_module
+from mil.exchange.strangers import dataset, opened
 from mil.io.bags import Bag, read_bag
 from mil.progress import progress
 
+ARRAYS = ("features", "valid", "coords", "coords_um")
 # What all bags of a folder share, and what it is called.
 SHARED = {"dim": "features a tile", "encoder": "encoder", "weights_sha256": "weights", "tiling": "tiling"}
 
@@ -66,6 +68,9 @@ def run(paths: Sequence[Path]) -> Verified:
 
 
 def _ours(source: Source) -> tuple[Summary, list[str]]:
+    with opened(source.path) as file:
+        for name in ARRAYS:
+            dataset(file, name, source.where)  # no link is followed by looking
     bag = read_bag(source.path)
     summary = Summary(source.where, bag.features.shape[1], bag.encoder, bag.weights_sha256, bag.tiling)
     # A slide without tiles knows neither its weights nor, sometimes, its tiling.
@@ -85,18 +90,18 @@ def _faults(bag: Bag, source: Source) -> Iterator[str]:
         yield from _places(bag.coords, bag.width_level0_px, bag.height_level0_px, where)
 
 
-def _places(coords: Int[np.ndarray, "tiles 2"], width: int | None, height: int | None, where: str) -> Iterator[str]:
+def _places(coords: Shaped[np.ndarray, "tiles 2"], width: int | None, height: int | None, where: str) -> Iterator[str]:
     unique, counts = np.unique(coords, axis=0, return_counts=True) if len(coords) else (coords, np.zeros(0))
     if len(unique) < len(coords):
         x, y = unique[counts.argmax()]
-        yield f"{where}: {len(coords) - len(unique)} tiles have the corner of another one, such as ({x}, {y})"
+        yield f"{where}: {len(coords) - len(unique)} tiles have the corner of another one, such as ({x:g}, {y:g})"
     outside = (coords < 0).any(axis=1)
     if width and height:
         outside |= (coords >= (width, height)).any(axis=1)
     if outside.any():
         x, y = coords[outside][0]
         size = f" of {width} x {height} px" if width and height else ""
-        yield f"{where}: {int(outside.sum())} tiles begin outside the slide{size}, such as ({x}, {y})"
+        yield f"{where}: {int(outside.sum())} tiles begin outside the slide{size}, such as ({x:g}, {y:g})"
 
 
 def _foreign(source: Source) -> tuple[Summary, list[str]]:

@@ -96,3 +96,49 @@ def bags(*arguments: object) -> tuple[int, str]:
     line = str(done.exception)
     assert "\n" not in line, line
     return 1, line
+
+
+def imported(path, out, *options):
+    code, said = bags("import", path, "--out", out, *options)
+    assert code == 0, said
+    return said
+
+
+def good_files(root: Path) -> dict[str, Path]:
+    """One good file of each tool."""
+    write_clam(root / "clam", pt=False)
+    write_acmil(root / "acmil/patch_feats_pretrain_ssl.h5", {"a": 1})
+    return {
+        "clam": root / "clam/features/h5_files/a.h5",
+        "trident": write_trident(root / "trident"),
+        "stamp": write_stamp(root / "stamp"),
+        "acmil": root / "acmil/patch_feats_pretrain_ssl.h5",
+    }
+
+
+def refused(path, tmp_path, *options):
+    """The line that refuses a file; there is no bag then."""
+    code, said = bags("import", path, "--out", tmp_path / "bags", "--mpp", "0.25", "--encoder", "tiny", *options)
+    assert code == 1
+    assert not list((tmp_path / "bags").glob("*")) if (tmp_path / "bags").exists() else True
+    lines = [line for line in said.splitlines() if str(path) in line]
+    assert len(lines) == 1, said
+    return lines[0]
+
+
+def replaced(path, name, make):
+    """Put something else in a dataset's place, with its attributes."""
+    with h5py.File(path, "r+") as file:
+        attrs = dict(file[name].attrs) if is_here(file, name) else {}
+        del file[name]
+        make(file, name)
+        if is_here(file, name):
+            file[name].attrs.update(attrs)
+
+
+def put(data):
+    return lambda file, name: file.create_dataset(name, data=data)
+
+
+def is_here(file, name):
+    return isinstance(file.get(name, getlink=True), h5py.HardLink)
