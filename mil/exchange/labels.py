@@ -54,12 +54,14 @@ def read_labels(
     elif find_column(sheet, "slide", columns["slide"]) is None and find_column(sheet, "patient", columns["patient"]):
         raise DatasetError(f"{labels}: a table of patients; give the table of their slides too: --slide-table FILE")
     slide, patient = need_column(sheet, "slide", columns["slide"]), find_column(sheet, "patient", columns["patient"])
-    matches = match(sheet, as_found(sources, root), slide, label)
+    slides = as_found(sources, root)
+    matches, ids = match(sheet, slides, slide, label), {str(each.path): each.slide for each in slides}
     rows = [
         Row(each.slide, (patient and cells[patient]) or each.slide, cells[label], _others(cells, slide, label, patient))
         for each, cells in matches.pairs
     ]
-    return Labels(rows, matches.without_row + matches.without_label, matches.without_slide)
+    without_label = [ids[path] for path in matches.without_row + matches.without_label]
+    return Labels(rows, without_label, matches.without_slide)
 
 
 def _others(cells: dict[str, str], *used: str | None) -> dict[str, str]:

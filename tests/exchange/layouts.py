@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from mil.cli import app
 from mil.errors import MilError
+from mil.io.tables import read_dataset
 
 # Not on a lattice, not in order, with a tile that overlaps another: as CLAM's contours give them.
 COORDS = np.array([[4096, 512], [512, 0], [1024, 0], [512, 512], [700, 600]])
@@ -142,3 +143,22 @@ def put(data):
 
 def is_here(file, name):
     return isinstance(file.get(name, getlink=True), h5py.HardLink)
+
+
+CLAM_TABLE = "case_id,slide_id,label\np1,001,tumor\np1,002,tumor\np2,003,normal\np3,004,normal\n"
+
+
+def put_text(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def made(path, *options):
+    """Import and make a dataset: exit code, what it says, and the slides of the dataset, if it was made."""
+    folder = path.parent
+    code, said = bags(
+        "import", path, "--out", folder / "bags", "--dataset", "set", "--datasets", folder / "sets", "--force", *options
+    )  # fmt: skip
+    yaml = folder / "sets/set.yaml"
+    return code, said, {row.slide: row for row in read_dataset(str(yaml))[1]} if yaml.exists() else {}
