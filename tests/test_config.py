@@ -3,7 +3,18 @@
 import pytest
 import yaml
 
-from mil.config import Config, checked, config_path, load_config, load_encoders, load_recipe, read_yaml, tiling_name
+from mil.config import (
+    Config,
+    EncoderConfig,
+    checked,
+    config_path,
+    load_config,
+    load_encoders,
+    load_recipe,
+    read_yaml,
+    tiling_name,
+)
+from mil.config.encoders import HubFile
 from mil.errors import ConfigError
 from mil.heads import build_head
 
@@ -60,6 +71,31 @@ def test_encoders_are_sound_and_name_their_tiling():
     entry = load_encoders()["efficientnet_lite0"]
     assert tiling_name(entry.tile_px, entry.mpp) == "224px_0.5mpp"
     assert tiling_name(256, 0.4942) == "256px_0.4942mpp"
+
+
+@pytest.mark.parametrize(
+    ("weights", "hub"),
+    [
+        ("hf-hub:A/B-1.c", ("A/B-1.c", None, None)),
+        ("hf-hub:A/B@v2", ("A/B", "v2", None)),
+        ("hf_hub:A/B/w.bin", ("A/B", None, "w.bin")),
+        ("hf-hub:A/B@c0ffee/sub/w.safetensors", ("A/B", "c0ffee", "sub/w.safetensors")),
+        ("timm", None),
+        ("/data/hf-hub:A/w.pth", None),
+    ],
+)
+def test_weights_on_the_hub(weights, hub):
+    entry = EncoderConfig(timm="x", dim=1, licence="x", weights=weights)
+    assert entry.hub == (None if hub is None else HubFile(*hub))
+    assert entry.settings() == entry.model_copy(update={"licence": "y", "citation": "us", "gated": True}).settings()
+    assert entry.settings() != entry.model_copy(update={"pooling": "mean"}).settings()
+
+
+@pytest.mark.parametrize("weights", ["hf-hub:A", "hf-hub:A/B@", "hf-hub:A/B/", "hf-hub:A/B@v/../w", "hf-hub:"])
+def test_what_cannot_be_on_the_hub_is_one_line(weights):
+    with pytest.raises(ConfigError, match="x: weights: a file on the hub is hf-hub:OWNER/NAME@REVISION/FILE") as error:
+        checked(EncoderConfig, {"timm": "x", "dim": 1, "licence": "x", "weights": weights}, "x")
+    assert "\n" not in str(error.value)
 
 
 def test_a_broken_yaml_is_one_line(tmp_path):

@@ -1,12 +1,30 @@
 """Encoders: the entries of configs/encoders.yaml."""
 
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mil.config.base import Section, checked, config_path, read_yaml
 from mil.errors import ConfigError, unknown_name
+
+HUB = ("hf-hub:", "hf_hub:")
+_PART = r"\w[\w.-]*"
+_HUB_FILE = re.compile(rf"hf[-_]hub:({_PART}/{_PART})(?:@({_PART}))?(?:/({_PART}(?:/{_PART})*))?")
+
+
+class HubFile(NamedTuple):
+    """A file of a model on the hub: `hf-hub:OWNER/NAME@REVISION/FILE`, where revision and file may be left out."""
+
+    repository: str
+    revision: str | None = None
+    file: str | None = None
+
+    @property
+    def pinned(self) -> str:
+        """The repository and its revision, as people write it."""
+        return f"{self.repository}@{self.revision}" if self.revision else self.repository
 
 
 class EncoderConfig(Section):
@@ -14,14 +32,41 @@ class EncoderConfig(Section):
 
     timm: str = Field(description="model name for timm.create_model, hf-hub: names included")
     args: dict[str, Any] = Field({}, description="further arguments of timm.create_model")
+    pooling: Literal["model", "cls", "mean", "cls+mean"] = Field(
+        "model", description="model: as timm does; else of the class token, the mean of the patch tokens, or both"
+    )
     dim: int = Field(gt=0, description="length of a tile's feature vector")
     tile_px: int = Field(224, gt=0, description="side of a tile, pixels")
     mpp: float = Field(0.5, gt=0, description="micrometres per pixel that the encoder sees")
-    weights: str = Field("timm", description="timm; package:PACKAGE/FILE; random; or a path to a file")
-    keys: Literal["name", "order"] = Field("name", description="order: same tensors in the same order, other names")
+    weights: str = Field(
+        "timm", description="timm; hf-hub:OWNER/NAME@REVISION/FILE; package:PACKAGE/FILE; random; path"
+    )
+    keys: Literal["name", "order", "transformers"] = Field(
+        "name", description="order: same tensors in the same order, other names; transformers: names of its ViTs"
+    )
     mean: tuple[float, float, float] | None = Field(None, description="of the channels; empty: timm's for this model")
     std: tuple[float, float, float] | None = Field(None, description="of the channels; empty: timm's for this model")
+    precision: Literal["fp32", "bf16", "fp16"] | None = Field(None, description="what its authors compute in on a GPU")
     licence: str = Field(description="of the weights")
+    gated: bool = Field(False, description="whether the hub gives the weights only to those who asked")
+    citation: str = Field("", description="what to cite")
+
+    @field_validator("weights")
+    @classmethod
+    def _sound(cls, weights: str) -> str:
+        if weights.startswith(HUB) and not _HUB_FILE.fullmatch(weights):
+            raise ValueError("a file on the hub is hf-hub:OWNER/NAME@REVISION/FILE (revision and file may be left out)")
+        return weights
+
+    @property
+    def hub(self) -> HubFile | None:
+        """Where on the hub the weights are, if the entry says so."""
+        found = _HUB_FILE.fullmatch(self.weights)
+        return HubFile(*found.groups()) if found else None
+
+    def settings(self) -> str:
+        """All that features depend on, as JSON: licence and citation may be mended without making bags anew."""
+        return self.model_dump_json(exclude={"licence", "gated", "citation"})
 
 
 def tiling_name(tile_px: int | None, mpp: float | None) -> str:

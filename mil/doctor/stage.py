@@ -19,7 +19,7 @@ from mil.config import (
 from mil.doctor.findings import Diagnosis, EncoderFinding, SlideFinding
 from mil.doctor.look import Wanted, look
 from mil.doctor.rate import measure
-from mil.doctor.weights import find_weights
+from mil.features.find import find_weights
 from mil.io.atomic import write_json
 from mil.io.tables import Slide, locate, locate_masks, read_dataset
 from mil.progress import progress
@@ -108,7 +108,7 @@ def _encoder(encoder: str, entry: EncoderConfig, slides: Sequence[SlideFinding],
     row = entry.dim * (2 if config.features.dtype == "float16" else 4) + ROW_BYTES
     bags = {s.slide: s.tilings[tiling].num_tiles * row + FILE_BYTES for s in slides if s.state == "ok"}
     largest = max(bags, key=lambda slide: bags[slide], default="")
-    weights = find_weights(entry)
+    weights = find_weights(encoder, entry)
     return EncoderFinding(
         encoder=encoder, tiling=tiling, dim=entry.dim, licence=entry.licence, weights=weights.word,
         weights_ok=weights.ok, detail=weights.detail, bags_bytes=sum(bags.values()),

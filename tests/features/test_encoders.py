@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from mil.config import EncoderConfig, load_encoder
 from mil.errors import ConfigError
 from mil.features.embed import Encoder
-from mil.features.encoders import build_encoder, load_weights, weights_digest, weights_path
+from mil.features.encoders import build_encoder
+from mil.features.weights import given_path, read_weights, weights_digest
 
 CPU = torch.device("cpu")
+DEFAULT_DIGEST = "0e6eac3920806d21a31ff56e55b88b6ad15e51712b8619e1e8151d6bd00a24bc"
 TINY = {"timm": "test_resnet", "dim": 96, "tile_px": 32, "weights": "random", "licence": "ours"}
 
 
@@ -60,16 +62,12 @@ def picture(name: str) -> torch.Tensor:
 def test_the_default_encoders_weights_know_photographs(name, label):
     entry = load_encoder("efficientnet_lite0")
     model = timm.create_model(entry.timm, num_classes=1000).eval()
-    load_weights(model, weights_path("efficientnet_lite0", entry.weights), order=True)
+    model.load_state_dict(read_weights(given_path("efficientnet_lite0", entry.weights), model, "order"))
     built = default("fp32")
     whole = Encoder("whole", model, built.mean, built.std, CPU, torch.float32, {})
     assert int(whole(picture(name)).argmax()) == label
-    assert built.identity["weights_sha256"] == weights_digest(timm_without_classifier(model))
-
-
-def timm_without_classifier(model):
     model.reset_classifier(0)
-    return model
+    assert built.identity["weights_sha256"] == weights_digest(model.state_dict()) == DEFAULT_DIGEST
 
 
 def test_the_default_encoder_is_the_same_each_time_and_in_bf16():
@@ -99,7 +97,7 @@ def test_pixels_are_normalised_as_the_entry_says():
 def test_weights_by_name_and_by_order_are_the_same(tiny_weights, tmp_path):
     by_name = build(weights=str(tiny_weights))
     model = timm.create_model("test_resnet", num_classes=5)
-    load_weights(model, tiny_weights, order=False)
+    model.load_state_dict(load_file(tiny_weights))
     torch.save({f"other.{i}": tensor for i, tensor in enumerate(model.state_dict().values())}, tmp_path / "a.pth")
     by_order = build(weights=str(tmp_path / "a.pth"), keys="order")
     torch.save({"state_dict": model.state_dict(), "epoch": 3}, tmp_path / "b.pth")
@@ -110,13 +108,50 @@ def test_weights_by_name_and_by_order_are_the_same(tiny_weights, tmp_path):
     torch.testing.assert_close(by_name(pixels), by_order(pixels))
 
 
+def test_the_older_of_torchs_formats_and_other_dtypes(tiny_weights, tmp_path):
+    halves = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in load_file(tiny_weights).items()
+    }
+    torch.save(halves, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    save_file(halves, tmp_path / "new.safetensors")
+    old, new = (build(weights=str(tmp_path / name)) for name in ("old.pth", "new.safetensors"))
+    assert {tensor.dtype for tensor in old.model.parameters()} == {torch.float32}
+    assert old.identity["weights_sha256"] == new.identity["weights_sha256"]
+    torch.testing.assert_close(old.model.state_dict()["conv1.0.weight"], halves["conv1.0.weight"].float())
+
+
+def test_tables_that_timm_computes_are_not_left_empty(tmp_path):
+    torch.manual_seed(3)
+    model = timm.create_model("test_vit_relpos", num_classes=0).eval()  # its positions are in no weights file
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    built = build_encoder(
+        "x", EncoderConfig(timm="test_vit_relpos", dim=96, weights=str(tmp_path / "w.safetensors"), licence="ours"),
+        tile_px=160, device=CPU, precision="fp32",
+    )  # fmt: skip
+    pixels = torch.randint(0, 255, (2, 160, 160, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = model((pixels / 255 - 0.5).div(0.5).permute(0, 3, 1, 2))
+    torch.testing.assert_close(built(pixels), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_weights_file_that_changes_later_changes_nothing(tiny_weights, tmp_path):
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(tiny_weights.read_bytes())
+    encoder = build(weights=str(file))
+    with file.open("r+b") as raw:
+        raw.seek(-4000, 2)
+        raw.write(b"\0" * 4000)
+    assert weights_digest(encoder.model.state_dict()) == encoder.identity["weights_sha256"]
+
+
 def test_one_changed_number_changes_the_digest(tiny_weights):
     encoder = build(weights=str(tiny_weights))
     before = encoder.identity["weights_sha256"]
-    assert weights_digest(encoder.model) == before
+    assert weights_digest(encoder.model.state_dict()) == before
     with torch.no_grad():
         next(encoder.model.parameters())[0, 0, 0, 0] += 1e-3
-    assert weights_digest(encoder.model) != before
+    assert weights_digest(encoder.model.state_dict()) != before
 
 
 def test_the_model_is_frozen(tiny_weights):
@@ -134,6 +169,16 @@ def test_a_package_or_file_that_is_missing(tmp_path):
 def test_weights_of_another_model(tiny_weights):
     for keys in ("name", "order"):
         assert "does not fit the model" in refused(timm="resnet10t", dim=512, weights=str(tiny_weights), keys=keys)
+    tensors = load_file(tiny_weights)
+    for spoilt, said in (
+        (
+            {"bn1.weight": tensors["bn1.weight"].int()},
+            "1 of 90 tensors, the first is bn1.weight ([32] int32 instead of [32] float32)",
+        ),
+        ({"bn1.weight": torch.ones(33)}, "bn1.weight ([33] float32 instead of [32] float32)"),
+    ):
+        save_file({**tensors, **spoilt}, tiny_weights.with_name("spoilt.safetensors"))
+        assert said in refused(weights=str(tiny_weights.with_name("spoilt.safetensors")))
 
 
 def test_a_wrong_dim():
@@ -142,22 +187,16 @@ def test_a_wrong_dim():
 
 def test_a_model_that_timm_does_not_know():
     assert "timm cannot build 'no_such_model'" in refused(timm="no_such_model")
-
-
-def test_without_a_network(monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    message = refused(timm="hf-hub:no_such_owner/no_such_model", weights="timm")
-    assert "Without a network, give a weights file" in message
-    assert "Without a network, give a weights file" in refused(timm="test_resnet.r160_in1k", weights="timm")
+    assert "unexpected keyword argument 'no_such'" in refused(args={"no_such": 1})
+    for layer in ("NoSuchMlp", "use_fused_attn"):
+        assert f"timm.layers has no layer '{layer}'" in refused(timm="test_vit", args={"mlp_layer": layer})
 
 
 def test_a_model_of_one_size_refuses_other_tiles():
-    entry = EncoderConfig(**{**TINY, "timm": "vit_tiny_patch16_224", "dim": 192, "tile_px": 224})
+    assert "cannot take tiles of 32 px: Input height (32)" in refused(timm="vit_tiny_patch16_224", dim=192)
+    entry = EncoderConfig(**{**TINY, "timm": "vit_tiny_patch16_224", "dim": 192})
     built = build_encoder("tiny", entry, tile_px=224, device=CPU, precision="fp32")
     assert built(torch.zeros(1, 224, 224, 3, dtype=torch.uint8)).shape == (1, 192)
-    with pytest.raises(ConfigError, match=r"cannot take tiles of 160 px: Input height \(160\)"):
-        build_encoder("tiny", entry, tile_px=160, device=CPU, precision="fp32")
 
 
 def test_a_model_that_pools_to_another_width_than_timm_says():
@@ -192,3 +231,7 @@ def test_a_malicious_weights_file_is_refused_unexecuted(tmp_path):
 def test_a_file_that_holds_no_weights(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x10\0\0\0\0\0\0\0 no weights in here")
     assert str(tmp_path / name) in refused(weights=str(tmp_path / name))
+    torch.save(torch.zeros(3), tmp_path / "b.pth")
+    assert "b.pth: not a file of weights alone, which is all that is read: it holds no names" in refused(
+        weights=str(tmp_path / "b.pth")
+    )

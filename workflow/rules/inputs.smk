@@ -18,7 +18,7 @@ def fetch_checksum(wildcards):
 
 def encoder_entry(wildcards):
     """An encoder's settings, so that changing them makes its bags anew."""
-    return ENCODERS[wildcards.encoder].model_dump_json(exclude={"licence"})
+    return ENCODERS[wildcards.encoder].settings()
 
 
 def states(wildcards):
