@@ -118,7 +118,9 @@ def features(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Tiles per step; default: 16 on a CPU, what the memory holds on a GPU.")
     ] = None,
-    precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="auto: bf16 where it is fast.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="auto: what the device is fast in.")
+    ] = "auto",
     dtype: Annotated[Literal["float16", "float32"], typer.Option(help="Of the features in the bag.")] = "float16",
     max_corrupt: Annotated[float, typer.Option(help="Largest share of unreadable tiles.")] = 0.01,
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile; slow to start.")] = False,

@@ -39,7 +39,7 @@ class FeaturesConfig(Section):
     batch_size: int | None = Field(
         None, gt=0, description="tiles per step of the encoder; empty: 16 on a CPU, what its memory holds on a GPU"
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device is fast in it")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: what the device is fast in")
     dtype: Literal["float16", "float32"] = Field("float16", description="of the features in the bag file")
     max_corrupt: float = Field(0.01, ge=0, le=1, description="largest share of tiles that may be unreadable")
     compile: bool = Field(
