@@ -42,7 +42,7 @@ def bags_import(
     """Make bags of another tool's features; with --dataset also what a run on them needs."""
     from mil.exchange.convert import Known
     from mil.exchange.importing import Sizes, Wanted, run
-    from mil.exchange.show import imported
+    from mil.exchange.outcome import imported
 
     wanted = None
     if dataset:
@@ -76,7 +76,7 @@ def bags_export(
 ) -> None:
     """Write bags as another tool's files."""
     from mil.exchange.exporting import run
-    from mil.exchange.show import exported
+    from mil.exchange.outcome import exported
 
     sent = run(bags, out, tool=tool, dataset=dataset, folds=folds, magnification=magnification, force=force)
     for line in exported(sent, tool, out):

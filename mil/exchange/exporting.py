@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mil.errors import FormatError, MilError
 from mil.exchange.cohort import Cohort, read_cohort, valid_rows
-from mil.exchange.importing import some
-from mil.exchange.sniff import tool_module
+from mil.exchange.sniff import bag_files, tool_module
+from mil.exchange.words import some
 from mil.io.bags import BagHeader, read_bag, read_header
 from mil.progress import progress
 
@@ -56,18 +56,6 @@ def run(
     _write(bags, out, tool, cohort, kept, sent)
     sent.folds = len(cohort.folds)
     return sent
-
-
-def bag_files(folder: Path) -> list[Path]:
-    """The bags of a folder.
-
-    Raises:
-        FormatError: there are none.
-    """
-    files = sorted(file for file in folder.glob("*.h5") if not file.name.startswith("."))
-    if not files:
-        raise FormatError(f"{folder}: no bags (.h5 files) in this folder")
-    return files
 
 
 def _one_encoder(headers: Sequence[BagHeader], bags: Path) -> str:

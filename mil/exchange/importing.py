@@ -12,15 +12,9 @@ from mil.exchange.labels import Columns, Labels, labels_inside, read_labels
 from mil.exchange.scale import NOMINAL, PixelSizes, pixel_sizes
 from mil.exchange.sniff import find, one_tool, tool_module
 from mil.exchange.splits import Splits, read_splits
+from mil.exchange.words import COSTS, some
 from mil.io.bags import Bag, BagHeader, read_header, write_bag
 from mil.progress import progress
-
-SHOWN = 3  # names of a list that are printed
-COSTS = {
-    "coords": "coordinates: no heatmap, no graph heads, no export but CLAM's",
-    "side_level0_px": "side of a tile: no heatmap; give --side-level0-px, or CLAM's --patches DIR",
-    "mpp_level0": "pixel size: no scale bar, no export to STAMP; give --mpp, --mpp-table or --slides-dir",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,9 +199,3 @@ def _left_over(labels: Labels, splits: Splits | None) -> list[str]:
         "names in the splits without a slide": splits.without_slide if splits else (),
     }
     return [f"{len(names)} {what}: {some(names)}" for what, names in lists.items() if names]
-
-
-def some(names: Sequence[str]) -> str:
-    """The first names of a list, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

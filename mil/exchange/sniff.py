@@ -139,6 +139,18 @@ def _once(sources: list[Source]) -> list[Source]:
     return [same[0] for same in by_slide.values()]
 
 
+def bag_files(folder: Path) -> list[Path]:
+    """The bags of a folder.
+
+    Raises:
+        FormatError: there are none.
+    """
+    files = sorted(file for file in folder.glob("*.h5") if not file.name.startswith("."))
+    if not files:
+        raise FormatError(f"{folder}: no bags (.h5 files) in this folder")
+    return files
+
+
 def one_tool(sources: list[Source], patches: Path | None) -> list[Source]:
     """The same sources, if they are all of one other tool; CLAM's with their files of coordinates.
 
