@@ -15,7 +15,7 @@ from mil.features.casting import cast_weights
 from mil.features.embed import Encoder, Feeder
 from mil.features.encoders import build_encoder
 from mil.features.extract import Extracted, extract
-from mil.features.memory import step_for
+from mil.features.memory import keep_freed_memory, step_for
 from mil.io.bags import bag_of, write_bag
 from mil.io.slides import TileRequest
 from mil.io.tiles import Tiles, read_tiles
@@ -65,6 +65,7 @@ def run(
             _write(target, tiles, np.zeros((0, target.entry.dim)), np.zeros(0, bool), geometry.state, geometry.reason,
                    {"encoder": target.encoder}, config)  # fmt: skip
         return f"features {geometry.slide}: {geometry.state}, no tiles"
+    keep_freed_memory()
     feeders = [_feeder(target, geometry.tile_px, config, device) for target in targets]
     request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
     began = perf_counter()
