@@ -10,6 +10,7 @@ from mil.config import Config, DatasetConfig, EncoderConfig, dataset_path, load_
 from mil.dataset.missing import missing_bags_message, missing_message
 from mil.errors import DatasetError
 from mil.io import tables
+from mil.made import check_encoder, made_together
 
 # How a tiling's folder may be named, as a pattern.
 TILING = r"(?:[0-9]+|unknown)px_(?:[0-9.e+-]+|unknown)mpp"
@@ -58,6 +59,17 @@ class Plan:
         """The ready bag of each slide that has one."""
         folder = self.ready
         return {name: str(folder / f"{name}.h5") for name in self.slides if name not in self.missing} if folder else {}
+
+    @property
+    def bags_dirs(self) -> dict[str, Path]:
+        """Folder of the bags of each encoder of a run on slides."""
+        results = Path("results") / self.config.dataset / "features"
+        return {encoder: results / tiling / encoder for encoder, tiling in self.tilings.items()}
+
+    @property
+    def together(self) -> dict[tuple[str, ...], list[str]]:
+        """Slides by the encoders whose bags are made of them from one reading; see `mil.made.made_together`."""
+        return {} if self.ready else made_together(self.bags_dirs, list(self.slides), self.tilings)
 
     @property
     def drawn(self) -> list[str]:
@@ -139,13 +151,18 @@ def _from_slides(plan: Plan, table: Sequence[tables.Slide]) -> Plan:
     if missing and not config.allow_missing:
         raise DatasetError(missing_message(config.dataset, dataset, list(missing.items()), len(table), slides_dir))
     tilings = {name: _tiling(config, plan.encoders[name]) for name in config.encoder}
-    return replace(plan, files=files, masks=masks, missing=missing, tilings=tilings)
+    made = replace(plan, files=files, masks=masks, missing=missing, tilings=tilings)
+    for name, folder in made.bags_dirs.items():
+        check_encoder(folder, name, plan.encoders[name])
+    return made
 
 
 def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
     """A run on ready bags: their encoder and tiling are what the first one says, slides and annotations are a bonus."""
     from mil.io.ready import kind_of_bags, slides_with_bags  # here, for a run on slides needs no HDF5
 
+    if "{" in str(folder):
+        raise DatasetError(f"bags: {folder}: the workflow takes {{ }} in a path for wildcards; rename the folder")
     there = slides_with_bags(folder)
     known = set(there).intersection(plan.slides)
     missing = {row.slide: folder / f"{row.slide}.h5" for row in table if row.slide not in known}

@@ -114,7 +114,8 @@ def _write_all(
         with np.errstate(over="ignore"):
             stored = features.astype(config.dtype)
         if np.isfinite(stored).all():
-            _write(target, tiles, stored, found.valid, state, reason, feeder.encoder.identity, config)
+            identity = {**feeder.encoder.identity, "encoder_settings": target.entry.settings()}
+            _write(target, tiles, stored, found.valid, state, reason, identity, config)
         else:
             spoilt.append(feeder.encoder)
     if spoilt:

@@ -34,6 +34,7 @@ class BagHeader:
     state: str = "ok"
     reason: str = ""
     encoder_revision: str = ""
+    encoder_settings: str = ""  # its entry of configs/encoders.yaml, as JSON
     weights_sha256: str = ""
     transform: str = ""
     precision: str = ""
@@ -170,7 +171,7 @@ def common_identity(paths: Sequence[Path]) -> dict[str, str]:
             if other[key] != value:
                 raise FormatError(
                     f"{path}: {key} is {other[key] or 'not known'}, but {value or 'not known'} in {paths[0].name}; "
-                    "delete the bags of one of them and run `features` again"
+                    "delete the bags of one of them, or give them a folder of their own"
                 )
     return identity
 

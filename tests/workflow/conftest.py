@@ -13,9 +13,10 @@ SNAKEMAKE = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "
 
 # Finds --out among its arguments and makes what that command makes.
 FAKE_MIL = """#!/bin/bash
-stage=$1; out=
-while [ $# -gt 0 ]; do case "$1" in --out) out=$2; shift;; --out=*) out=${1#--out=};; esac; shift; done
+stage=$1; out=; outs=()
+while [ $# -gt 0 ]; do case "$1" in --out) out=$2; outs+=("$2"); shift;; --out=*) out=${1#--out=};; esac; shift; done
 case $stage in
+  features) for out in "${outs[@]}"; do echo x > "$out"; done;;
   tile) for e in h5 geojson jpg; do echo x > "${out%.h5}.$e"; done
     echo x > "$(dirname "$out")/grid/$(basename "${out%.h5}").jpg";;
   train) for f in head.safetensors recipe.json history.json; do echo x > "$out/$f"; done;;

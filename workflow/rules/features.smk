@@ -16,16 +16,50 @@ rule features:
         runtime="2h",
     params:
         slide=slide_file,
-        entry=encoder_entry,
-        batch=(
-            f"--batch-size {CONFIG.features.batch_size}"
-            if CONFIG.features.batch_size
-            else ""
-        ),
+        targets=features_targets,
         settings=f"--precision {CONFIG.features.precision} --dtype {CONFIG.features.dtype}"
         f" --max-corrupt {CONFIG.features.max_corrupt}",
         version=STAGE_VERSION["features"],
     shell:
-        "mil features --slide {params.slide:q} --tiles {input.tiles:q}"
-        " --encoder {wildcards.encoder} {params.batch} {params.settings} --threads {threads}"
-        " --out {output.bag:q} 2>&1 | tee {log:q}"
+        "mil features --slide {params.slide:q} --tiles {input.tiles:q} {params.targets} {params.settings}"
+        " --threads {threads} 2>&1 | tee {log:q}"
+
+
+# The same for several encoders that see the same tiles: each slide that has no bag of any of them is read once for all.
+# Input, params and shell are those of `features`, else a later run for one of the encoders would make its bags anew.
+for encoders, slides in PLAN.together.items():
+
+    workflow.ruleorder(f"features_{'_'.join(encoders)}", "features")
+
+    rule:
+        name:
+            f"features_{'_'.join(encoders)}"
+        input:
+            slide=slide_input,
+            tiles="results/{dataset}/tile/{tiling}/{slide}.h5",
+        output:
+            [
+                ensure(
+                    f"results/{{dataset}}/features/{{tiling}}/{encoder}/{{slide}}.h5",
+                    non_empty=True,
+                )
+                for encoder in encoders
+            ],
+        log:
+            f"logs/{{dataset}}/features/{{tiling}}/{'_'.join(encoders)}/{{slide}}.log",
+        wildcard_constraints:
+            slide="|".join(re.escape(name) for name in slides),
+        threads: 1
+        resources:
+            gpu=1,
+            mem_mb=4000 + 2000 * len(encoders),
+            runtime="4h",
+        params:
+            slide=slide_file,
+            targets=features_targets,
+            settings=f"--precision {CONFIG.features.precision} --dtype {CONFIG.features.dtype}"
+            f" --max-corrupt {CONFIG.features.max_corrupt}",
+            version=STAGE_VERSION["features"],
+        shell:
+            "mil features --slide {params.slide:q} --tiles {input.tiles:q} {params.targets} {params.settings}"
+            " --threads {threads} 2>&1 | tee {log:q}"

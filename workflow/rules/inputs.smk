@@ -16,9 +16,18 @@ def fetch_checksum(wildcards):
     return FETCHABLE[wildcards.file][1]
 
 
-def encoder_entry(wildcards):
-    """An encoder's settings, so that changing them makes its bags anew."""
-    return ENCODERS[wildcards.encoder].settings()
+def features_targets(wildcards, output):
+    """Encoders and their bags as flags, and what makes no difference to bags: how fast they are made."""
+    # Asking for `output` keeps this out of what Snakemake compares, or a bag would depend on those made with it.
+    flags = [
+        f"--encoder {Path(file).parent.name} --out {shlex.quote(file)}"
+        for file in output
+    ]
+    if CONFIG.features.batch_size:
+        flags.append(f"--batch-size {CONFIG.features.batch_size}")
+    if CONFIG.features.compile:
+        flags.append("--compile")
+    return " ".join(flags)
 
 
 def states(wildcards):
