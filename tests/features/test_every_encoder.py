@@ -1,6 +1,8 @@
 """Every entry of configs/encoders.yaml: built without a network, as large as published, giving `dim` numbers."""
 
+import re
 import socket
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,8 @@ from mil.features.encoders import build_encoder, build_shell, pooled
 from mil.features.precision import choose_precision
 
 CPU = torch.device("cpu")
-ENTRIES = load_encoders()
+DOCS = Path(__file__).parents[2] / "docs" / "encoders.md"
+ENTRIES = load_encoders(DOCS.parents[1] / "configs" / "encoders.yaml")
 # Millions of parameters, without a classifier: of their papers, pages, or the size of their weights file over four.
 PUBLISHED = {
     "efficientnet_lite0": 3.4, "resnet18": 11.2, "resnet50": 23.5, "lunit_vits16": 21.7, "phikon": 85.8,
@@ -39,8 +42,26 @@ def tiles(entry: EncoderConfig) -> torch.Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-def test_each_entry_has_a_published_size():
+def test_each_entry_has_a_published_size_and_weights_that_stay():
     assert PUBLISHED.keys() == ENTRIES.keys()
+    hub = {name: entry.hub for name, entry in ENTRIES.items() if entry.hub is not None}
+    assert hub.keys() == ENTRIES.keys() - {"efficientnet_lite0"}
+    assert all(re.fullmatch("[0-9a-f]{40}", file.revision) and file.file for file in hub.values())
+    assert all(entry.citation for entry in ENTRIES.values())
+
+
+def test_the_documentation_says_the_same():
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in DOCS.read_text().splitlines() if line[:3] == "| `"
+    ]
+    said = {}
+    for names, _model, dims, pooling, licence, gated in rows:
+        for name, dim in zip(names.split(", "), dims.split(", "), strict=True):
+            said[name.strip("`")] = (int(dim), pooling == "class token and mean", licence, gated == "yes")
+    assert said == {
+        name: (entry.dim, entry.pooling == "cls+mean", entry.licence, entry.gated) for name, entry in ENTRIES.items()
+    }
+    assert {(entry.tile_px, entry.mpp) for entry in ENTRIES.values()} == {(224, 0.5)}  # as its text says
 
 
 @pytest.mark.parametrize("name", ENTRIES)
