@@ -63,7 +63,7 @@ def _state(slide: str, tiles_dir: Path | None, bags_dir: Path) -> SlideState:
             raise FormatError(f"{bag}: is the bag of slide {header.slide!r}; give it that name, or import it again")
         return SlideState(slide, header.state, header.reason)
     if tiles_dir is None:
-        return SlideState(slide, "no_bag")
+        return SlideState(slide, "no_bag", f"there is no {bag}")
     if (tiles_dir / f"{slide}.h5").exists():
         geometry = read_tiles(tiles_dir / f"{slide}.h5").geometry
         if geometry.state != "ok":

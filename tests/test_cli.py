@@ -3,11 +3,13 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from mil.cli import app
 from mil.versions import TOOL_VERSION
+from tests.synthetic import bag_file
 
 STAGES = ["fetch", "tile", "features", "split", "train", "evaluate", "heatmap", "report", "summary", "doctor"]
 
@@ -33,6 +35,21 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_1(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("mil: no encoder named 'resnet81'; did you mean 'resnet18'?")
     assert done.stderr.count("\n") == 1
+
+
+def test_ready_bags_need_no_tiles(tmp_path):
+    rows = "".join(f"s{n},{('normal', 'tumour')[n % 2]}\n" for n in range(12))
+    (tmp_path / "d.csv").write_text("slide,label\n" + rows)
+    (tmp_path / "d.yaml").write_text("classes: [normal, tumour]\n")
+    for n in range(13):
+        bag_file(tmp_path / "bags" / f"s{n}.h5", f"s{n}", np.ones((1, 4)))
+    on = ["--dataset", tmp_path / "d.yaml", "--bags", tmp_path / "bags"]
+    done = mil("split", *on, "--out", tmp_path / "folds.csv")
+    assert done.stdout == "12 in, 12 out\n", done.stderr
+    assert len((tmp_path / "folds.csv").read_text().splitlines()) == 13
+    done = mil("summary", *on)
+    note = f"ready bags of tiny, 224px_0.5mpp, in {tmp_path / 'bags'}; 1 more there are of no slide in the table"
+    assert done.stdout.splitlines() == ["12 in, 12 out", note]
 
 
 def test_tile_of_a_text_file_is_a_named_state(tmp_path):

@@ -1,12 +1,17 @@
 """What a run is made of, before anything runs."""
 
+import re
+import sys
 from pathlib import Path
+from subprocess import run
 
+import numpy as np
 import pytest
 
-from mil.config import load_encoders
-from mil.errors import DatasetError
-from mil.plan import make_plan, size_flags
+from mil.config import Config, load_config, load_encoders
+from mil.errors import ConfigError, DatasetError
+from mil.plan import TILING, make_plan, size_flags
+from tests.synthetic import bag_file
 
 TABLE = """slide,label,path,split,annotation,url
 a,normal,a.tif,train,,
@@ -85,3 +90,70 @@ def test_files_of_strangers_are_quoted(study):
 def test_a_tilings_name_says_its_size():
     assert size_flags("224px_0.5mpp") == "--size-px 224 --target-mpp 0.5"
     assert size_flags("96px_1e-05mpp") == "--size-px 96 --target-mpp 1e-05"
+
+
+@pytest.fixture
+def bags(study) -> Path:
+    for name in ("a", "b", "c", "stranger"):
+        bag_file(study / "my bags" / f"{name}.h5", name, np.ones((2, 4)), encoder={"encoder": "uni.v9"}, tile_px=96)
+    return study / "my bags"
+
+
+def test_ready_bags_say_encoder_and_tiling_whatever_the_run_says(bags):
+    made = plan(bags="my bags", encoder="nobody", tile={"size_px": 7})
+    assert made.tilings == {"uni.v9": "96px_0.5mpp"}
+    assert made.ready_bags == {name: f"my bags/{name}.h5" for name in "abc"}
+    assert made.states == "--bags 'my bags'"
+    assert made.fetchable == {}
+    assert (made.masks, made.missing) == ({}, {})
+
+
+def test_without_ready_bags_an_unknown_encoder_is_refused(study):
+    with pytest.raises(ConfigError, match="no encoder named 'nobody'"):
+        plan(encoder="nobody")
+    assert plan().ready_bags == {}
+    assert load_config({}) == Config(bags=None)
+    with pytest.raises(ConfigError, match="bags: String should have at least 1 character"):
+        plan(bags="")
+
+
+def test_of_slides_and_annotations_only_those_that_are_there(bags, study):
+    (study / "data/toy/a.tif").unlink()
+    made = plan(bags="my bags")
+    assert made.files == {"b": Path("data/toy/b.tif")}
+    assert made.annotations == {}
+    (study / "data/toy/b's regions.xml").touch()
+    assert plan(bags="my bags").annotations == {"b": Path("data/toy/b's regions.xml")}
+    assert plan(bags="my bags", slides_dir="nowhere").files == {}
+
+
+def test_only_the_first_bag_is_opened(bags):
+    for name in ("b", "c", "stranger"):
+        (bags / f"{name}.h5").write_text("not a bag")
+    assert plan(bags="my bags").tilings == {"uni.v9": "96px_0.5mpp"}
+    (bags / "a.h5").unlink()
+    with pytest.raises(DatasetError, match=r"bags: my bags/b\.h5: not an HDF5 file"):
+        plan(bags="my bags", allow_missing=True)
+
+
+def test_slides_without_a_bag(bags):
+    (bags / "b.h5").unlink()
+    with pytest.raises(DatasetError, match=r"1 of 3 slides have no bag in my bags\n.*\n1 bags there are of no slide"):
+        plan(bags="my bags")
+    made = plan(bags="my bags", allow_missing=True)
+    assert made.missing == {"b": Path("my bags/b.h5")}
+    assert (list(made.ready_bags), made.drawn) == (["a", "c"], ["a", "c"])
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [("224px_0.5mpp", True), ("256px_unknownmpp", True), ("unknownpx_unknownmpp", True), ("96px_1e+02mpp", True),
+     ("px_mpp", False), ("../224px_0.5mpp", False), ("224px_0.5mpp/x", False)],
+)  # fmt: skip
+def test_how_a_tilings_folder_is_called(name, good):
+    assert bool(re.fullmatch(TILING, name)) == good
+
+
+def test_a_run_on_slides_needs_no_hdf5():
+    code = "import sys, mil.plan; print(sorted({'h5py', 'torch', 'numpy', 'openslide'} & set(sys.modules)))"
+    assert run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from mil.errors import CorruptRegionsError, FormatError, MissingResolutionError, NoTissueError, UnreadableSlideError
+from mil.errors import (
+    ConfigError,
+    CorruptRegionsError,
+    FormatError,
+    MissingResolutionError,
+    NoTissueError,
+    UnreadableSlideError,
+)
 from mil.io.tiles import STATES, write_tiles
 from mil.states import ADVICE, SlideState, gather, summary
 from tests.synthetic import bag_file, make_tiles
@@ -37,6 +44,28 @@ def test_a_slide_is_ok_if_it_is_so_for_all_encoders(folders, tmp_path):
     bag_file(other / "c.h5", "c", np.ones((2, 4)))
     states = gather(["a", "c"], [tiles, tiles], [bags, other])
     assert [state.state for state in states] == ["corrupt_regions", "corrupt_regions"]
+
+
+def test_ready_bags_have_no_tiles(folders):
+    _, (bags,) = folders
+    assert gather(["a", "c", "d"], [], [bags]) == [
+        SlideState("a", "ok"),
+        SlideState("c", "corrupt_regions", "5 of 9 tiles cannot be decoded"),
+        SlideState("d", "no_bag", f"there is no {bags}/d.h5"),
+    ]
+
+
+def test_a_ready_bag_is_of_the_slide_that_its_name_says(folders):
+    _, (bags,) = folders
+    (bags / "a.h5").rename(bags / "d.h5")
+    with pytest.raises(FormatError, match=r"d\.h5: is the bag of slide 'a'; give it that name, or import it again"):
+        gather(["d"], [], [bags])
+
+
+def test_a_folder_of_tiles_for_each_of_bags_or_none(folders):
+    (tiles,), (bags,) = folders
+    with pytest.raises(ConfigError, match="1 folders of tiles, but 2 of bags; give one for each, or none"):
+        gather(["a"], [tiles], [bags, bags])
 
 
 def test_a_half_written_file_is_not_passed_over(folders):

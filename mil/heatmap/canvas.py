@@ -14,7 +14,7 @@ from mil.io.bags import Bag
 from mil.io.slides import SlideReader
 from mil.io.tiles import read_tiles
 
-WHITE, GREY = (255, 255, 255), (215, 215, 215)
+WHITE, GREY = (255, 255, 255), (205, 205, 205)
 LONGEST_PX = 1200  # long side of white glass, and of a picture read from a slide
 SLIMMEST = 1 / 8  # short side of white glass over its long one, at least
 
@@ -37,8 +37,7 @@ class Canvas:
         origin: where the image begins, the same unit.
         scanned_px: where the scanned part of the slide begins, level-0 pixels; GeoJSON counts from there.
         um_per_px: micrometres per pixel of the image; 0: not known.
-        left: the picture that is shown beside it; None: the image itself.
-        name: of that picture.
+        name: of the picture without attention.
         tissue: file of the tissue's outline.
     """
 
@@ -47,7 +46,6 @@ class Canvas:
     origin: tuple[int, int]
     scanned_px: tuple[int, int]
     um_per_px: float
-    left: Image.Image | None = None
     name: str = "tissue found"
     tissue: Path | None = None
 
@@ -116,7 +114,7 @@ def slide_itself(slide: Path, bag: Bag, places: Places) -> Canvas:
 
 
 def white_glass(bag: Bag, places: Places) -> Canvas:
-    """Nothing but tiles: on the whole slide if the bag says how large that is, else with a margin of a tile."""
+    """Nothing but grey tiles: on the whole slide if the bag says how large that is, else with a margin of a tile."""
     corners, side, unit_um = places
     first, last = corners.min(0).astype(float), corners.max(0).astype(float) + side
     if bag.places() is not None and bag.width_level0_px and bag.height_level0_px:
@@ -129,4 +127,4 @@ def white_glass(bag: Bag, places: Places) -> Canvas:
     glass = Image.new("RGB", (round(extent[0] / scale), round(extent[1] / scale)), WHITE)
     shown = painted(glass, (corners - first) / scale, side / scale, np.full((len(corners), 3), GREY), opacity=1.0)
     origin = int(first[0]), int(first[1])
-    return Canvas(glass, scale, origin, bag.origin_px, unit_um * scale, left=shown, name="tiles of the bag")
+    return Canvas(shown, scale, origin, bag.origin_px, unit_um * scale, name="tiles of the bag")

@@ -86,7 +86,7 @@ def draw(
     Args:
         path: a PNG.
         overview: RGB picture of the slide.
-        coloured: a picture of that size with attention on it.
+        coloured: the same with attention on it.
         title: one line.
         scale: how attention was scaled.
         um_per_px: micrometres per pixel of the overview.

@@ -108,7 +108,7 @@ def _draw(
     tissue = read_annotation(canvas.tissue, canvas.scanned_px) if canvas.tissue else MultiPolygon()
     with atomic_path(out) as scratch:
         draw(
-            scratch, canvas.left or canvas.image, overlay(canvas.image, corners, side, values, top),
+            scratch, canvas.image, overlay(canvas.image, corners, side, values, top),
             title=title, scale=scale, um_per_px=canvas.um_per_px, name=canvas.name,
             tissue=rings_of(tissue, canvas.scale, canvas.origin),
             annotated=rings_of(regions, canvas.scale, canvas.origin),

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from mil.config import DatasetConfig
-from mil.dataset.missing import missing_message
+from mil.dataset.missing import missing_bags_message, missing_message
 
 DATASET = DatasetConfig(classes=["a", "b"], size="about 7 GB in 9 files", get="Copy them from the moon.")
 
@@ -42,6 +42,21 @@ def test_a_dataset_that_says_nothing_of_itself_gets_no_empty_lines():
     message = missing_message("own", DatasetConfig(classes=["a", "b"]), missing(1), 2, Path("/data"))
     assert len(message.splitlines()) == 3
     assert all(message.splitlines())
+
+
+def test_slides_without_a_bag():
+    looked_for = [(slide, path.with_suffix(".h5")) for slide, path in missing(4)]
+    assert missing_bags_message("moon", looked_for, 9, ["x", "y"]).splitlines() == [
+        "dataset moon: 4 of 9 slides have no bag in /data",
+        "  s0: no /data/s0.h5",
+        "  s1: no /data/s1.h5",
+        "  s2: no /data/s2.h5, and 1 more",
+        "2 bags there are of no slide in the table, such as x.h5.",
+        "Bring them in by `mil bags import`; a bag is called SLIDE.h5, after the csv's column of slides. "
+        "To go on with the other 5: `--config allow_missing=true`.",
+    ]
+    assert len(missing_bags_message("moon", looked_for, 4, []).splitlines()) == 5
+    assert "allow_missing" not in missing_bags_message("moon", looked_for, 4, [])
 
 
 def test_imports_nothing_that_would_slow_a_dry_run():

@@ -1,5 +1,7 @@
 """Which regions a slide's attention is held against: those of its annotation, in the right frame."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -35,6 +37,11 @@ def test_annotations_lie_where_their_frame_says(bag, frame, shift):
     x, y = 1448 - shift[0], 500 - shift[1]
     write_geojson(bag.with_name("a.geojson"), [feature(box(x, y, x + 448, y + 112), {})])
     np.testing.assert_allclose(_share(read_bag(bag), bag.with_name("a.geojson"), frame), [0, 0.25])
+
+
+def test_a_bag_without_places_is_held_against_nothing(bag):
+    for unknown in ({"coords": None}, {"side_level0_px": None}):
+        assert _share(replace(read_bag(bag), **unknown), bag.with_name("nowhere.xml"), "slide") is None
 
 
 def test_the_datasets_yaml_says_the_frame(tmp_path):

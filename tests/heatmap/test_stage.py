@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -13,13 +14,15 @@ from shapely.geometry import shape
 from mil.config import Recipe
 from mil.errors import DatasetError, FormatError
 from mil.heads import build_head
+from mil.heatmap.canvas import GREY
+from mil.heatmap.render import COLOURS, OPACITY
 from mil.heatmap.stage import run
 from mil.io.annotations import feature, write_geojson
-from mil.io.bags import read_bag
+from mil.io.bags import read_bag, write_bag
 from mil.io.tables import read_csv, write_csv
 from mil.io.tiles import write_tiles
 from mil.trained import Trained, apply, load_trained, save_trained
-from tests.synthetic import bag_file, make_tiles
+from tests.synthetic import bag_file, make_tiles, tissue_slide
 
 DIM, SIDE = 4, 453.3  # level-0 pixels; not a whole number
 ORIGIN = (100, 50)
@@ -54,9 +57,9 @@ def slide(tmp_path):
     return tmp_path
 
 
-def heatmap(folder, heads, **changes) -> str:
+def heatmap(folder, heads, tiles: str | None = "tiles.h5", **changes) -> str:
     given = {"folds": None, "annotation": None, "scale": "percentile", **changes}
-    return run(heads, folder / "bag.h5", folder / "tiles.h5", folder / "out" / "s1.png", **given)
+    return run(heads, folder / "bag.h5", tiles and folder / tiles, folder / "out" / "s1.png", **given)
 
 
 def table(folder) -> dict[str, np.ndarray]:
@@ -164,3 +167,117 @@ def test_features_of_another_encoder_are_refused(slide, change):
 def test_no_head(slide):
     with pytest.raises(DatasetError, match="no head given"):
         heatmap(slide, [])
+
+
+def change_bag(folder, **changes) -> None:
+    write_bag(folder / "bag.h5", replace(read_bag(folder / "bag.h5"), **changes))
+
+
+def layer(folder) -> list:
+    return json.loads((folder / "out" / "s1.geojson").read_text())["features"]
+
+
+def test_a_ready_bag_gives_the_same_layer_and_table_as_its_tiled_slide(slide):
+    one = head(slide, 1)
+    written = [slide / "out" / name for name in ("s1.csv", "s1.geojson")]
+    title = heatmap(slide, [one])
+    before = [path.read_bytes() for path in written]
+    assert heatmap(slide, [one], tiles=None) == title
+    assert [path.read_bytes() for path in written] == before
+
+
+def test_a_ready_bag_is_drawn_on_white_glass(slide, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        "mil.heatmap.stage.draw", lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch()
+    )
+    write_geojson(slide / "tumour.geojson", [feature(box(453, 0, 906, 453), {})])
+    one = head(slide, 1)
+    heatmap(slide, [one], tiles=None, annotation=slide / "tumour.geojson")
+    scale = (4000 - 100) / 1200  # the header says 4000 x 3000 with the scanned part from (100, 50)
+    before, after = (np.asarray(picture).astype(int) for picture in drawn["p"])
+    assert before.shape == (round((3000 - 50) / scale), 1200, 3)
+    expected = np.zeros(before.shape[:2], bool)
+    colours = mpl.colormaps[COLOURS](table(slide)["percentile"] / 100)[:, :3] * 255
+    for (x, y), colour in zip((COORDS[:5] - ORIGIN) / scale, colours, strict=True):
+        window = np.s_[round(y) : round(y + SIDE / scale), round(x) : round(x + SIDE / scale)]
+        expected[window] = True
+        assert np.abs(after[window] - ((1 - OPACITY) * np.array(GREY) + OPACITY * colour)).max() <= 1
+    np.testing.assert_array_equal((before == GREY).all(2), expected)
+    assert (after[~expected] == 255).all()
+    assert drawn["um_per_px"] == pytest.approx(0.25 * scale)
+    assert (drawn["tissue"], drawn["name"]) == ([], "tiles of the bag")
+    ring = drawn["annotated"][0]
+    np.testing.assert_allclose([ring.min(0), ring.max(0)], np.array([[453, 0], [906, 453]]) / scale)
+
+
+def test_a_ready_bag_is_drawn_on_its_slide_if_that_is_there(slide):
+    change_bag(slide, width_level0_px=1600, height_level0_px=1000)
+    tissue_slide(slide / "s1.tif", (1600, 1000), mpp=0.25, compression=None)
+    assert "without" not in heatmap(slide, [head(slide, 1)], tiles=None, slide=slide / "s1.tif")
+    on_slide = np.asarray(Image.open(slide / "out" / "s1.png").convert("RGB")).astype(int)
+    heatmap(slide, [head(slide, 1)], tiles=None)
+    on_glass = np.asarray(Image.open(slide / "out" / "s1.png").convert("RGB")).astype(int)
+    left = np.s_[:, : on_glass.shape[1] // 2 - 80]
+    assert (np.ptp(on_slide[left], axis=2) > 40).mean() > 0.1  # pink tissue
+    assert np.ptp(on_glass[left], axis=2).max() == 0  # grey and white
+
+
+@pytest.mark.parametrize(
+    ("unknown", "where"),
+    [({"coords": None}, ["tile"]), ({"side_level0_px": None}, ["x", "y"]),
+     ({"coords": None, "coords_um": COORDS / 4, "tile_px": None}, ["x_um", "y_um"])],
+)  # fmt: skip
+def test_a_bag_that_does_not_say_where_its_tiles_are_says_so(slide, monkeypatch, unknown, where):
+    change_bag(slide, **unknown)
+    said = {}
+    monkeypatch.setattr(
+        "mil.heatmap.stage.draw_words", lambda path, title, words: said.update(title=title, words=words) or path.touch()
+    )
+    one = head(slide, 1, tiling=read_bag(slide / "bag.h5").tiling)
+    title = heatmap(slide, [one], tiles=None)
+    assert title == said["title"] + "; the bag does not say where its tiles are"
+    assert "p(tumour) = " in said["title"]
+    assert "does not say where its tiles are" in said["words"]
+    assert layer(slide) == []
+    found = table(slide)
+    assert list(found) == [*where, "attention", "percentile", "relative"]
+    np.testing.assert_allclose(found["attention"], attention_of(slide, one), rtol=1e-5)
+
+
+def test_tiles_are_numbered_by_their_row_in_the_bag(slide):
+    change_bag(slide, coords=None, valid=np.array([True, False, True, True, False, True]))
+    heatmap(slide, [head(slide, 1)], tiles=None)
+    assert table(slide)["tile"].tolist() == [0, 2, 3, 5]
+    with Image.open(slide / "out" / "s1.png") as picture:
+        pixels = np.asarray(picture.convert("L"))
+    assert 0.005 < (pixels < 160).mean() < 0.1  # words on white
+
+
+def test_a_bag_in_micrometres_has_a_picture_but_no_layer(slide):
+    change_bag(slide, coords=None, coords_um=COORDS / 4, side_level0_px=None)
+    title = heatmap(slide, [head(slide, 1)], tiles=None, annotation=slide / "nowhere.xml")
+    assert "does not say" not in title
+    assert layer(slide) == []
+    np.testing.assert_allclose(table(slide)["x_um"], COORDS[:5, 0] / 4)
+
+
+def test_a_ready_bag_that_is_not_ok_says_why(tmp_path):
+    bag_file(tmp_path / "bag.h5", "s1", np.zeros((0, DIM)), state="no_tissue", reason="no tile <here>")
+    assert heatmap(tmp_path, [head(tmp_path, 1)], tiles=None) == "s1: no_tissue, nothing to draw"
+    assert layer(tmp_path) == []
+    assert (tmp_path / "out" / "s1.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"features": np.ones((6, 5), np.float16)}, "dim is 5, but abmil was trained on 4"),
+     ({"features": np.full((6, DIM), np.nan, np.float16)}, "holds values that are not numbers"),
+     ({"valid": np.zeros(6, bool)}, "the bag has no tiles")],
+)  # fmt: skip
+def test_features_that_no_head_can_take_are_one_line(slide, change, message):
+    change_bag(slide, **change)
+    with pytest.raises(FormatError, match=message) as caught:
+        heatmap(slide, [head(slide, 1)], tiles=None)
+    assert "\n" not in str(caught.value)
+    assert not (slide / "out").exists()

@@ -98,6 +98,24 @@ def test_n_in_n_out_and_why(study):
     assert "no_tissue" in row_of(page, "d")
 
 
+def test_ready_bags(study):
+    """No tiles, no sheets; a picture of a slide without a bag is of an earlier run, and is not shown."""
+    (study / "heatmap" / "abmil" / "e.png").touch()
+    run(
+        str(study / "d.yaml"), [], [study / "features"], [study / "evaluate" / "abmil"], [study / "heatmap" / "abmil"],
+        study / "report" / "report.html",
+    )  # fmt: skip
+    page = (study / "report" / "report.html").read_text(encoding="utf-8")
+    assert "<b>5 in, 3 out, 2 no_bag</b>" in page
+    assert f"Trained on ready bags of tiny, 224px_0.5mpp, in {study / 'features'}." in page
+    assert set(re.findall(r'(?:src|href)="([^"#]+)"', page)) == {
+        f"../heatmap/abmil/{name}.png" for name in ("a%201%23%25", "b", "c")
+    }
+    lost = page[page.index("Slides that did not come through") : page.index("Heads on the test slides")]
+    assert lost.count(html.escape(ADVICE["no_bag"])) == 2
+    assert f"there is no {study / 'features' / 'd.h5'}" in lost
+
+
 def test_nobody_lost(study):
     rows = [line for line in (study / "d.csv").read_text().splitlines() if not line.startswith(("d,", "e,"))]
     (study / "d.csv").write_text("\n".join(rows) + "\n")

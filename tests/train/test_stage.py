@@ -125,6 +125,13 @@ def test_nan_in_a_bag_is_one_line(study):
         fit(study)
 
 
+def test_bags_of_several_widths_are_one_line(study):
+    bag_file(study / "bags" / "s02.h5", "s02", np.ones((3, 15), np.float32))
+    with pytest.raises(FormatError, match=r"\.h5: 1[56] numbers a tile, but 1[56] in s\d\d\.h5") as caught:
+        fit(study)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_empty_bag_is_one_line(study):
     bag_file(study / "bags" / "s00.h5", "s00", np.empty((0, 16), np.float32))
     with pytest.raises(DatasetError, match=r"s00\.h5: the bag has no tiles"):

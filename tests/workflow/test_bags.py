@@ -1,0 +1,209 @@
+"""A run on ready bags: no slide anywhere."""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from mil.io.tables import read_csv
+from tests.synthetic import bag_file, planted_bags
+
+READY = {"split": 1, "train": 1, "evaluate": 1, "heatmap": 3, "report": 1}
+FOLDER = "my bags (x) µ"
+BAGS = f"bags={FOLDER}"
+RECIPE = """name: abmil
+options: {hidden: 16, attention: 8, dropout: 0}
+losses: {cross_entropy: 1}
+train: {epochs: 40, lr: 0.01, weight_decay: 0, select: last}
+"""
+
+
+@pytest.fixture
+def study(study):
+    """The toy study with a bag of each slide, of an encoder that nobody here knows, and without its slides."""
+    for name in "abc":
+        bag_file(study.folder / FOLDER / f"{name}.h5", name, np.ones((2, 4)), encoder={"encoder": "stranger.v2"})
+        (study.folder / f"data/toy/{name}.tif").unlink()
+    return study
+
+
+def refused(study, *config: str) -> str:
+    """What a dry run says that must not succeed, without Snakemake's own first lines."""
+    done = study.snakemake("-n", "--config", "dataset=toy", "head=abmil", *config)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "Traceback" not in said
+    return said
+
+
+def test_no_slide_is_fetched_tiled_or_embedded(study):
+    assert study.planned("head=abmil", BAGS) == READY
+    assert study.planned("head=[abmil,acmil]", "seeds=2", "folds=2", BAGS)["train"] == 8
+    done = study.snakemake("--config", "dataset=toy", "head=abmil", BAGS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = study.folder / "results/toy"
+    assert {path.name for path in made.iterdir()} == {"split", "train", "evaluate", "heatmap", "report.html"}
+    assert (made / "evaluate/224px_0.5mpp/stranger.v2/abmil/metrics.json").exists()
+    assert study.planned("head=abmil", BAGS) == {}
+
+
+def test_commands_are_told_of_bags_and_of_no_tiles(study):
+    done = study.snakemake("-n", "-p", "--config", "dataset=toy", "head=abmil", BAGS)
+    said = re.sub(r"\s+", " ", done.stdout + done.stderr)
+    assert f"mil split --dataset toy --bags '{FOLDER}'" in said
+    assert f"mil train --dataset toy --bags '{FOLDER}'" in said
+    assert f"--bag '{FOLDER}/a.h5'" in said
+    assert f"mil report --dataset toy --bags '{FOLDER}'" in said
+    assert "--tiles" not in said
+
+
+def test_what_an_imported_bag_does_not_know_is_part_of_its_paths(study):
+    for path in (study.folder / FOLDER).glob("*.h5"):
+        with h5py.File(path, "r+") as file:
+            del file.attrs["target_mpp"]
+            if "unknownpx" in path.parent.name:
+                del file.attrs["tile_px"]
+    done = study.snakemake("--config", "dataset=toy", "head=abmil", BAGS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (study.folder / "results/toy/evaluate/224px_unknownmpp/stranger.v2/abmil/metrics.json").exists()
+    for path in (study.folder / FOLDER).glob("*.h5"):
+        with h5py.File(path, "r+") as file:
+            del file.attrs["tile_px"]
+    done = study.snakemake("-n", "--config", "dataset=toy", "head=abmil", BAGS)
+    assert "results/toy/evaluate/unknownpx_unknownmpp/stranger.v2/abmil/metrics.json" in done.stdout + done.stderr
+
+
+def test_bags_of_an_earlier_run_are_bags_too(study):
+    """Rules that could make them again are not there: nothing asks for slides."""
+    own = study.folder / "results/toy/features/224px_0.5mpp/stranger.v2"
+    own.parent.mkdir(parents=True)
+    (study.folder / FOLDER).rename(own)
+    assert study.planned("head=abmil", f"bags={own.relative_to(study.folder)}") == READY
+
+
+def test_slides_that_could_be_fetched_are_not(study):
+    table = "slide,path,url,label,annotation,annotation_url\n" + "".join(
+        f"{name},{name}.tif,https://example.org/{name}.tif,{label},{name}.xml,https://example.org/{name}.xml\n"
+        for name, label in (("a", "normal"), ("b", "tumour"), ("c", "tumour"))
+    )
+    (study.folder / "configs/datasets/toy.csv").write_text(table)
+    assert study.planned("head=abmil")["fetch"] == 6
+    assert study.planned("head=abmil", BAGS) == READY
+
+
+def test_a_slide_that_is_there_is_drawn_on_and_an_annotation_is_used(study):
+    (study.folder / "configs/datasets/toy.csv").write_text("slide,path,label,annotation\n" + "".join(
+        f"{name},{name}.tif,{label},{name}.xml\n" for name, label in (("a", "normal"), ("b", "tumour"), ("c", "tumour"))
+    ))  # fmt: skip
+    for name in ("b.tif", "b.xml"):
+        (study.folder / "data/toy" / name).touch()
+    done = study.snakemake("-n", "-p", "--config", "dataset=toy", "head=abmil", BAGS)
+    said = re.sub(r"\s+", " ", done.stdout + done.stderr)
+    assert said.count("--slide data/toy/b.tif") == said.count("--annotation data/toy/b.xml") == 1
+    assert said.count("--slide ") == said.count("--annotation ") == 1
+
+
+def test_from_slides_and_from_bags_is_never_mixed(study):
+    """The same paths, other inputs: Snakemake makes everything after the bags anew, and says so."""
+    study.write_table({"a": "normal", "b": "tumour", "c": "tumour"})
+    for path in (study.folder / FOLDER).glob("*.h5"):
+        with h5py.File(path, "r+") as file:
+            file.attrs["encoder"] = "efficientnet_lite0"
+    done = study.snakemake("--config", "dataset=toy", "head=abmil")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert study.planned("head=abmil", BAGS) == READY
+    assert study.snakemake("--config", "dataset=toy", "head=abmil", BAGS).returncode == 0
+    assert study.planned("head=abmil") == READY  # and back: the tiles and bags of the slides are still good
+
+
+def test_slides_without_a_bag_stop_the_run_unless_they_may_be_missing(study):
+    (study.folder / FOLDER / "b.h5").unlink()
+    (study.folder / FOLDER / "zz.h5").touch()
+    said = refused(study, BAGS)
+    for line in (
+        f"dataset toy: 1 of 3 slides have no bag in {FOLDER}",
+        f"  b: no {FOLDER}/b.h5",
+        "1 bags there are of no slide in the table, such as zz.h5.",
+        "`mil bags import`",
+        "To go on with the other 2: `--config allow_missing=true`.",
+    ):
+        assert line in said
+    assert study.planned("head=abmil", BAGS, "allow_missing=true") == {**READY, "heatmap": 2}
+    for name in "ac":
+        (study.folder / FOLDER / f"{name}.h5").unlink()
+    assert "3 of 3 slides have no bag" in refused(study, BAGS, "allow_missing=true")
+
+
+def test_no_bags(study):
+    assert "bags: nowhere: No such file or directory; give the folder" in refused(study, "bags=nowhere")
+    (study.folder / "empty").mkdir()
+    assert "bags: empty holds no file SLIDE.h5; bags come there by `mil bags import`" in refused(study, "bags=empty")
+    (study.folder / "x {slide}").mkdir()
+    assert "bags: x {slide}: the workflow takes { } in a path for wildcards" in refused(study, "bags=x {slide}")
+    (study.folder / FOLDER / "a.h5").write_text("not a bag")
+    said = refused(study, BAGS)
+    assert f"bags: {FOLDER}/a.h5: not an HDF5 file" in said
+    assert "`mil bags import`" in said
+
+
+@pytest.mark.parametrize("name", ["../../x", "hf-hub:someone/uni", "a b", "", "x\n", "$(rm)", "{head}", "x" * 101])
+def test_an_encoder_whose_name_is_no_folders_is_one_line(study, name):
+    with h5py.File(study.folder / FOLDER / "a.h5", "r+") as file:
+        file.attrs["encoder"] = name
+    assert f"its encoder is called {name[:100]!r}, which cannot name a folder" in refused(study, BAGS)
+
+
+def test_the_dry_run_needs_no_torch(study):
+    for name in ("torch", "timm"):
+        (study.folder / f"{name}.py").write_text("raise AssertionError('imported')\n")
+    os.environ["PYTHONPATH"] = str(study.folder)
+    try:
+        assert study.planned("head=abmil", BAGS) == READY
+    finally:
+        del os.environ["PYTHONPATH"]
+
+
+@pytest.fixture
+def planted(study) -> Path:
+    """Twelve bags with a truth: of 9 tiles in a square, one of which is pushed in each tumour."""
+    (study.folder / "bin/mil").unlink()
+    study.path = f"{Path(sys.executable).parent}:{study.path}"
+    rows = ["slide,label,split"]
+    for number, (features, label) in enumerate(planted_bags(12, 9, dim=4, push=20)):
+        name, part = f"s{number:02}", ("test", "val", "train", "train", "train", "train")[number // 2]
+        rows.append(f"{name},{('normal', 'tumour')[label]},{part}")
+        corners = np.array([(column, row) for row in range(3) for column in range(3)]) * 448
+        bag_file(study.folder / FOLDER / f"{name}.h5", name, features, corners, encoder={"encoder": "stranger.v2"})
+    (study.folder / "configs/datasets/toy.csv").write_text("\n".join(rows) + "\n")
+    (study.folder / "configs/heads").mkdir()
+    (study.folder / "configs/heads/quick.yaml").write_text(RECIPE)
+    return study
+
+
+@pytest.mark.slow
+def test_bags_to_report_with_no_slide_anywhere(planted):
+    done = planted.snakemake("--config", "dataset=toy", "head=quick", "heatmap={slides: test}", BAGS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "12 in, 12 out" in done.stdout
+    note = f"ready bags of stranger.v2, 224px_0.5mpp, in {FOLDER}; 3 more there are of no slide in the table"
+    assert note in done.stdout
+    results = planted.folder / "results/toy"
+    metrics = json.loads((results / "evaluate/224px_0.5mpp/stranger.v2/quick/metrics.json").read_text())
+    assert metrics["test"]["n_slides"] == 2
+    assert metrics["test"]["auroc_macro"]["value"] == 1.0
+    page = (results / "report.html").read_text(encoding="utf-8")
+    assert "<b>12 in, 12 out</b>" in page
+    assert f"Trained on {note}." in page
+    linked = set(re.findall(r'(?:src|href)="([^"#]+)"', page))
+    drawn = "heatmap/224px_0.5mpp/stranger.v2/quick"
+    assert linked == {f"{drawn}/{name}.png" for name in ("s00", "s01")}
+    most = max(read_csv(results / drawn / "s01.csv"), key=lambda row: float(row["attention"]))
+    with h5py.File(planted.folder / FOLDER / "s01.h5") as file:
+        pushed = file["coords"][int(np.argmax(file["features"][:, 0]))]
+    assert [int(most["x"]), int(most["y"])] == pushed.tolist()
+    assert len(json.loads((results / drawn / "s01.geojson").read_text())["features"]) == 9
