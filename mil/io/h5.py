@@ -25,7 +25,7 @@ def reading(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
     """Open an HDF5 file of ours, without locks (network file systems have none).
 
     Raises:
-        FormatError: it is missing, another format or version, or was never finished.
+        FormatError: it is missing, another format or version, was never finished, or is damaged where it is read.
     """
     try:
         file = h5py.File(path, "r", locking=False)
@@ -33,10 +33,22 @@ def reading(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
         raise FormatError(f"{path}: no such file") from None
     except OSError as error:
         raise FormatError(f"{path}: not an HDF5 file, or cut short ({error}); delete it and run again") from None
-    with file:
+    with file, _damage(path):
         found, number = file.attrs.get("format", "another format"), file.attrs.get("format_version", "?")
         if (found, number) != (format_name, version):
             raise FormatError(f"{path}: expected {format_name} version {version}, found {found} version {number}")
         if not file.attrs.get("complete", False):
             raise FormatError(f"{path}: has no end mark, its writing was cut short; delete it and run again")
         yield file
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """What HDF5 says of a file that opens but is damaged further in, in one line."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise FormatError(
+            f"{path}: damaged, or lacks what it should hold ({reason}); delete it and run again"
+        ) from None

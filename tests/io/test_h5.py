@@ -80,3 +80,17 @@ def test_a_file_without_write_permission_is_read(path):
     path.chmod(0o444)
     with reading(path, "mil.thing", 3) as file:
         assert len(file["values"]) == 1000
+
+
+@pytest.mark.parametrize("signature", [b"GCOL", b"TREE", b"SNOD"])
+def test_damage_further_in_is_one_line_too(tmp_path, signature):
+    path = tmp_path / "a.h5"
+    with writing(path, "mil.thing", 3) as file:
+        file["more/values"] = [1, 2]
+        file.attrs["words"] = "text is kept on a heap"
+    whole = path.read_bytes()
+    assert signature in whole
+    path.write_bytes(whole.replace(signature, b"XXXX"))
+    with pytest.raises(FormatError, match=r"a\.h5: damaged") as caught, reading(path, "mil.thing", 3) as file:
+        _ = file.attrs["words"], file["more/values"][:]
+    assert "\n" not in str(caught.value)
