@@ -1,6 +1,6 @@
 """TRIDENT: features_ENCODER/ID.h5, features, and coords that carry the scale; its magnification is nominal."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,16 +64,18 @@ def writing(out: Path, cohort: Cohort) -> Iterator[Callable[[Bag], None]]:
 
     The name of the folder and the attributes want a magnification, which is 10 µm over the pixel size.
     """
+    sizes: dict[str, float | None] = {}
 
     def write(bag: Bag) -> None:
         attrs = _attributes(bag, cohort)
         folder = out / f"{attrs['target_magnification']:g}x_{bag.tile_px}px_0px_overlap"
         _write_patches(folder / f"patches/{bag.slide}_patches.h5", bag, attrs)
         _write_features(folder / f"{FOLDER}{bag.encoder}/{bag.slide}.h5", bag, attrs)
+        sizes[bag.slide] = bag.mpp_level0
 
     yield write
     if cohort.name:
-        write_tables(out, cohort)
+        write_tables(out, cohort, sizes)
 
 
 def _attributes(bag: Bag, cohort: Cohort) -> dict[str, Any]:
@@ -122,10 +124,15 @@ def _write_features(path: Path, bag: Bag, attrs: dict[str, Any]) -> None:
         stamp_passport(file.attrs, bag)
 
 
-def write_tables(out: Path, cohort: Cohort) -> None:
+def write_tables(out: Path, cohort: Cohort, sizes: Mapping[str, float | None]) -> None:
     """TRIDENT's list of slides with their labels beside it, and the folds as Patho-Bench has them."""
     rows = [
-        {"wsi": Path(row.path).name or row.slide, "mpp": row.mpp or "", "case_id": row.patient, "label": row.label}
+        {
+            "wsi": Path(row.path).name or row.slide,
+            "mpp": sizes[row.slide] or "",
+            "case_id": row.patient,
+            "label": row.label,
+        }
         for row in cohort.rows
     ]
     write_csv(out / f"{cohort.name}.csv", rows)

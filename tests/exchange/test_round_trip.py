@@ -157,7 +157,7 @@ def test_what_is_not_ok_or_not_valid_is_left_out_and_counted(tmp_path):
     bag = read_bag(tmp_path / "back/a.h5")
     np.testing.assert_array_equal(bag.features, features(3)[keep])
     np.testing.assert_array_equal(bag.coords, [[0, 0], [896, 0]])
-    assert [row["wsi"] for row in read_csv(tmp_path / "other/set.csv")] == ["a"]
+    assert [(row["wsi"], row["mpp"]) for row in read_csv(tmp_path / "other/set.csv")] == [("a", "0.25")]
 
 
 def test_float32_bags_stay_float32(tmp_path):
