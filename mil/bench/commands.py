@@ -1,7 +1,7 @@
 """`mil bench …` at the command line. A benchmark is imported when it is called."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,6 +27,31 @@ def bench_read(
     from mil.bench.read import run
 
     show(run(slides or [], threads=threads, tiles=tiles, tile_px=tile_px, target_mpp=target_mpp, repeats=repeats), json)
+
+
+@bench_app.command("features")
+def bench_features(
+    slides: Slides = None,
+    encoder: Annotated[
+        list[str] | None, typer.Option(help="Of configs/encoders.yaml; repeat. [default: efficientnet_lite0]")
+    ] = None,
+    threads: Threads = 1,
+    tiles: Annotated[int, typer.Option(min=1, help="About how many tiles of each slide, at most.")] = 1000,
+    repeats: Annotated[int, typer.Option(min=1, help="Of each measurement; the median counts.")] = 3,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="auto: what is fast.")] = "auto",
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="Do not ask for weights.")] = False,
+    json: Json = None,
+) -> None:
+    """Tiles a second of reading, of an encoder, and of both together; which of them limits."""
+    from mil.bench.features import run
+    from mil.bench.outcome import show
+
+    found = run(
+        slides or [], encoders=encoder or ["efficientnet_lite0"], threads=threads, tiles=tiles, repeats=repeats,
+        device=device, precision=precision, random_weights=random_weights,
+    )  # fmt: skip
+    show(found, json)
 
 
 @bench_app.command("tile")

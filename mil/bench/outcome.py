@@ -14,8 +14,11 @@ from rich.table import Table
 from mil.io.atomic import write_json
 from mil.versions import TOOL_VERSION
 
-LIBRARIES = ("openslide-python", "openslide-bin", "tifffile", "imagecodecs", "simplejpeg", "pillow", "numpy")
+LIBRARIES = (
+    "openslide-python", "openslide-bin", "tifffile", "imagecodecs", "simplejpeg", "pillow", "numpy", "torch", "timm",
+)  # fmt: skip
 FORMAT, VERSION = "mil.bench", 1
+MOST_COLUMNS = 13  # more values in a row are printed as a column
 LEAST_COLUMNS = 160  # narrower, numbers would be broken into pieces
 Row = dict[str, str | int | float]
 
@@ -51,6 +54,17 @@ def _processor() -> str:
 def show(outcome: Outcome, json: Path | None, console: Console | None = None) -> None:
     """Print a benchmark's table and the machine it ran on; write both to `json` if given."""
     console = console or Console(width=max(Console().width, LEAST_COLUMNS))
+    console.print(_standing(outcome) if outcome.rows and len(outcome.rows[0]) > MOST_COLUMNS else _lying(outcome))
+    about = machine()
+    if outcome.note:
+        console.print(escape(outcome.note), highlight=False)
+    console.print(escape(f"{about['cpu']}, {about['cores']} cores; {about['system']}"), highlight=False)
+    if json is not None:
+        written = {"format": FORMAT, "version": VERSION, "tool_version": TOOL_VERSION, "title": outcome.title}
+        write_json(json, {**written, "machine": about, "note": outcome.note, "rows": list(outcome.rows)})
+
+
+def _lying(outcome: Outcome) -> Table:
     table = Table(title=outcome.title, title_justify="left", box=None, pad_edge=False)
     for name in outcome.rows[0] if outcome.rows else ():
         numbers = isinstance(outcome.rows[0][name], int | float)
@@ -59,14 +73,18 @@ def show(outcome: Outcome, json: Path | None, console: Console | None = None) ->
         )
     for row in outcome.rows:
         table.add_row(*(escape(_text(value)) for value in row.values()))
-    console.print(table)
-    about = machine()
-    if outcome.note:
-        console.print(escape(outcome.note), highlight=False)
-    console.print(escape(f"{about['cpu']}, {about['cores']} cores; {about['system']}"), highlight=False)
-    if json is not None:
-        written = {"format": FORMAT, "version": VERSION, "tool_version": TOOL_VERSION, "title": outcome.title}
-        write_json(json, {**written, "machine": about, "note": outcome.note, "rows": list(outcome.rows)})
+    return table
+
+
+def _standing(outcome: Outcome) -> Table:
+    """Rows as columns, where there are too many values in a row."""
+    table = Table(title=outcome.title, title_justify="left", box=None, pad_edge=False, show_header=False)
+    table.add_column()
+    for _ in outcome.rows:
+        table.add_column(justify="right", overflow="fold")
+    for name in outcome.rows[0]:
+        table.add_row(name.replace("_", " "), *(escape(_text(row[name])) for row in outcome.rows))
+    return table
 
 
 def _text(value: str | int | float) -> str:

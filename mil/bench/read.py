@@ -58,30 +58,29 @@ def _rows(path: Path, *, threads: int, tiles: int, tile_px: int, target_mpp: flo
         sides = {"as stored": float(tile_px), f"{target_mpp:g} µm/px": footprint_px(tile_px, target_mpp, mpp)}
         rows: list[Row] = []
         for scale, side in sides.items():
-            corners = _corners(reader, side, tiles)
-            request = TileRequest(path, corners, side, tile_px)
-            level = reader.level_for(side / tile_px)
+            request = TileRequest(path, corners(reader, side, tiles), side, tile_px)
+            level, count = reader.level_for(side / tile_px), len(request.coords)
             plain = partial(plain_loop, request, level, reader.levels[level].downsample, threads)
             loop, ours = _in_turns((plain, partial(_ours, request, threads)), repeats)
             blocks = reader.blocks(level)
             codec = f"{blocks.compression}, direct" if isinstance(blocks, TiffBlocks) else "by OpenSlide"
             rows.append({
-                "slide": path.name, "format": f"{reader.vendor} {codec}", "scale": scale, "tiles": len(corners),
-                "loop_tiles/s": len(corners) / loop, "ours_tiles/s": len(corners) / ours, "ours/loop": loop / ours,
+                "slide": path.name, "format": f"{reader.vendor} {codec}", "scale": scale, "tiles": count,
+                "loop_tiles/s": count / loop, "ours_tiles/s": count / ours, "ours/loop": loop / ours,
                 **_stages(path, request), "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             })  # fmt: skip
     return rows
 
 
-def _corners(reader: SlideReader, side: float, tiles: int) -> Int[np.ndarray, "tiles 2"]:
+def corners(reader: SlideReader, side: float, tiles: int) -> Int[np.ndarray, "tiles 2"]:
     """Whole rows of tiles around the middle of the slide, where tissue usually is."""
-    corners = grid(reader.extent_px, side, reader.origin_px)
-    if len(corners) == 0:
+    whole = grid(reader.extent_px, side, reader.origin_px)
+    if len(whole) == 0:
         raise NoTissueError(reader.path, f"smaller than one tile ({side:.0f} px); nothing to time")
-    columns = len(np.unique(corners[:, 0]))
-    rows = len(corners) // max(columns, 1)
+    columns = len(np.unique(whole[:, 0]))
+    rows = len(whole) // max(columns, 1)
     across = slice(columns // 4, columns - columns // 4) if columns > 40 else slice(None)
-    chosen = corners.reshape(rows, columns, 2)[:, across]
+    chosen = whole.reshape(rows, columns, 2)[:, across]
     wanted = min(rows, math.ceil(tiles / chosen.shape[1]))
     first = (rows - wanted) // 2
     return chosen[first : first + wanted].reshape(-1, 2)

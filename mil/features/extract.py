@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mil.features.resample import fast_resample
-from mil.io.slides import TileBatch, TileRequest, stream
+from mil.io.slides import Resample, TileBatch, TileRequest, stream
 
 
 class Encode(Protocol):
@@ -44,6 +44,7 @@ def extract(
     workers: int,
     lanes: int,
     max_unreadable: int | None = None,
+    resampler: Resample = fast_resample,
     advance: Callable[[int], object] = lambda _: None,
 ) -> Extracted:
     """Features of all tiles of a slide, by one encoder or several, from one reading.
@@ -58,6 +59,7 @@ def extract(
         workers: reading threads.
         lanes: encoding threads.
         max_unreadable: with more unreadable tiles than this the rest is not tried; None: all are.
+        resampler: see `SlideReader`.
         advance: told the number of tiles done after each step.
 
     Raises:
@@ -68,7 +70,7 @@ def extract(
     valid = np.zeros(count, bool)
     tried = 0
     under_way: deque[_Step] = deque()
-    batches = stream([request], batch_size=batch_size, workers=workers, resampler=fast_resample)
+    batches = stream([request], batch_size=batch_size, workers=workers, resampler=resampler)
     with ThreadPoolExecutor(lanes) as pool, closing(batches):
         try:
             for batch in batches:
