@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Plan:
         """The folder of ready bags; None: the bags are made from slides."""
         return None if self.config.bags is None else Path(self.config.bags)
 
-    @property
+    @cached_property
     def ready_bags(self) -> dict[str, str]:
         """The ready bag of each slide that has one."""
         folder = self.ready

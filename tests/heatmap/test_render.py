@@ -60,7 +60,7 @@ def test_neighbours_leave_no_gap_and_do_not_overlap(side):
 
 
 def test_tiles_over_the_border_are_cut():
-    found = coloured([(-4, -4), (56, 36), (100, 100)], 8.0, [0, 100, 100])
+    found = coloured([(-4, -4), (56, 36), (100, 100), (-20, 10), (30, -50)], 8.0, [0, 100, 100, 100, 100])
     expected = np.full((40, 60, 3), GREY)
     expected[:4, :4], expected[36:, 56:] = colour_of(0), colour_of(1)
     np.testing.assert_allclose(found, expected, atol=1)

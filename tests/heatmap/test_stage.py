@@ -177,7 +177,9 @@ def layer(folder) -> list:
     return json.loads((folder / "out" / "s1.geojson").read_text())["features"]
 
 
-def test_a_ready_bag_gives_the_same_layer_and_table_as_its_tiled_slide(slide):
+@pytest.mark.parametrize("known", [{}, {"width_level0_px": None, "mpp_level0": None}], ids=["all", "no size"])
+def test_a_ready_bag_gives_the_same_layer_and_table_as_its_tiled_slide(slide, known):
+    change_bag(slide, **known)
     one = head(slide, 1)
     written = [slide / "out" / name for name in ("s1.csv", "s1.geojson")]
     title = heatmap(slide, [one])
