@@ -13,7 +13,7 @@ WHOLE = 1e-6  # an edge this near to a whole pixel lies on it
 def fast_resample(
     window: Window, left: float, top: float, width: float, height: float, size_px: tuple[int, int]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Anti-aliased bicubic resampling, within one grey level of `mil.io.slides.resample`.
+    """Anti-aliased bicubic resampling, within one grey level of `mil.io.slides.resample` (two where it enlarges).
 
     torch counts from the first pixel of what it is given. A rectangle that begins inside a pixel is left to Pillow, and
     so is one that is not resampled at all.
