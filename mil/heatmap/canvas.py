@@ -16,6 +16,7 @@ from mil.io.tiles import read_tiles
 
 WHITE, GREY = (255, 255, 255), (205, 205, 205)
 LONGEST_PX = 1200  # long side of white glass, and of a picture read from a slide
+FARTHEST_UM = 1e9  # no tile is there, nor at a place that is not a number
 SLIMMEST = 1 / 8  # short side of white glass over its long one, at least
 
 
@@ -55,9 +56,10 @@ def places_of(bag: Bag) -> Places | None:
     in_px = bag.places()
     if in_px is not None:
         return Places(*in_px, bag.mpp_level0 or 0.0)
-    if bag.coords_um is not None and bag.tile_px and bag.target_mpp:
-        return Places(bag.coords_um[bag.valid], bag.tile_px * bag.target_mpp, 1.0)
-    return None
+    if bag.coords_um is None or not (bag.tile_px and bag.target_mpp):
+        return None
+    corners = bag.coords_um[bag.valid]
+    return Places(corners, bag.tile_px * bag.target_mpp, 1.0) if (np.abs(corners) < FARTHEST_UM).all() else None
 
 
 def canvas_of(bag: Bag, places: Places, tiles: Path | None, slide: Path | None) -> tuple[Canvas, str]:

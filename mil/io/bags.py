@@ -17,8 +17,8 @@ from mil.io.tiles import STATES, Tiles
 
 FORMAT, VERSION = "mil.bag", 3
 # Lengths as a file may state them; 0 stands in bags of slides that are not `ok`.
-Pixels = Annotated[int, Field(ge=0)]
-Length = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Pixels = Annotated[int, Field(ge=0, lt=2**31)]
+Length = Annotated[float, Field(ge=0, lt=1e9)]
 
 
 @dataclass(frozen=True, kw_only=True)

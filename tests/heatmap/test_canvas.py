@@ -101,7 +101,8 @@ def test_a_bag_that_counts_in_micrometres():
 @pytest.mark.parametrize(
     "missing",
     [{"coords": None}, {"side_level0_px": None}, {"side_level0_px": 0.0},
-     {"coords": None, "coords_um": np.ones((3, 2), np.float32)}],
+     {"coords": None, "coords_um": np.ones((3, 2), np.float32)},
+     {"coords": None, "coords_um": np.full((3, 2), np.nan, np.float32), "tile_px": 224, "target_mpp": 0.5}],
 )  # fmt: skip
 def test_no_places(missing):
     assert places_of(replace(BAG, **missing)) is None

@@ -86,7 +86,7 @@ def test_another_format_is_refused(path):
 
 STRANGE = {
     "encoder": 7, "tile_px": "../../x", "target_mpp": float("nan"), "side_level0_px": -1.0, "mpp_level0": "half",
-    "width_level0_px": 1.5, "state": "fine", "reason": [1, 2],
+    "width_level0_px": 1.5, "state": "fine", "reason": [1, 2], "height_level0_px": 2**31,
 }  # fmt: skip
 
 
