@@ -1,5 +1,7 @@
 """From slide and tiles to the bag: values, states, and what the file says of itself."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -113,3 +115,34 @@ def test_a_slide_of_which_nothing_can_be_read_is_corrupt_whatever_is_allowed(sli
     )
     assert "corrupt_regions" in embed(slide, max_corrupt=1.0)
     assert read_bag(slide / "bag.h5").state == "corrupt_regions"
+
+
+def test_several_encoders_give_the_bags_that_each_gives_alone(slide):
+    wide = ENTRY.model_copy(update={"timm": "test_vit2", "dim": 64, "args": {"img_size": 64}})
+    targets = [Target("tiny", ENTRY, slide / "tiny.h5"), Target("wide", wide, slide / "wide.h5")]
+    config = FeaturesConfig(precision="fp32")
+
+    def go(*chosen: Target) -> tuple[str, list[bytes]]:
+        torch.manual_seed(5)
+        said = run(slide / "a.tif", slide / "tiles.h5", chosen, config=config, threads=2, device="cpu")
+        return said, [target.out.read_bytes() for target in chosen]
+
+    said, together = go(*targets)
+    assert said.startswith("features a: ok, 48 tiles by 2 encoders, ")
+    assert [read_bag(target.out).encoder for target in targets] == ["tiny", "wide"]
+    assert go(targets[0])[1] == together[:1]
+
+
+def test_an_encoder_that_fails_spoils_no_others_bag(slide, monkeypatch):
+    found = Extracted([np.full((48, 96), 1e6), np.ones((48, 96))], np.ones(48, bool), 48)
+    monkeypatch.setattr("mil.features.stage.extract", lambda *_, **__: found)
+    targets = [Target(name, ENTRY, slide / f"{name}.h5") for name in ("bad", "good")]
+    with pytest.raises(FormatError, match=r"^a: bad gives features that are not finite in float16"):
+        run(slide / "a.tif", slide / "tiles.h5", targets, config=FeaturesConfig(), threads=1, device="cpu")
+    assert not targets[0].out.exists()
+    assert (read_bag(targets[1].out).features == 1).all()
+
+
+def test_the_bag_says_with_which_settings_it_was_made(slide):
+    embed(slide)
+    assert json.loads(read_bag(slide / "bag.h5").encoder_settings)["timm"] == "test_resnet"

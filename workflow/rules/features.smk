@@ -12,7 +12,7 @@ rule features:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=6000,
+        mem_mb=10000,
         runtime="2h",
     params:
         slide=slide_file,
@@ -52,7 +52,7 @@ for encoders, slides in PLAN.together.items():
         threads: 1
         resources:
             gpu=1,
-            mem_mb=4000 + 2000 * len(encoders),
+            mem_mb=6000 + 4000 * len(encoders),
             runtime="4h",
         params:
             slide=slide_file,
