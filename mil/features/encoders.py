@@ -119,8 +119,9 @@ def _layer(name: str, layer: str) -> Callable[..., nn.Module]:
 
 
 def _made_by_timm(name: str, entry: EncoderConfig, device: torch.device) -> tuple[nn.Module, str]:
-    """The model with the weights that timm gives it, or random ones, and their digest."""
-    with device:
+    """The model with the weights that timm gives it, or random ones, the same each time; and their digest."""
+    with torch.random.fork_rng(), device:
+        torch.manual_seed(0)
         bare = _create(name, entry, pretrained=entry.weights == "timm")
     return bare, weights_digest(bare.state_dict())
 

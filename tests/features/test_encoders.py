@@ -235,3 +235,12 @@ def test_a_file_that_holds_no_weights(tmp_path, name):
     assert "b.pth: not a file of weights alone, which is all that is read: it holds no names" in refused(
         weights=str(tmp_path / "b.pth")
     )
+
+
+def test_random_weights_are_the_same_each_time():
+    torch.manual_seed(1)
+    first = build()
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    assert build().identity["weights_sha256"] == first.identity["weights_sha256"]
+    assert torch.equal(torch.get_rng_state(), state)
