@@ -13,7 +13,7 @@ from mil.exchange.cohort import Cohort
 from mil.exchange.foreign import Foreign, Source
 from mil.exchange.passport import Passport, read_passport, stamp_passport
 from mil.exchange.pixels import whole
-from mil.exchange.strangers import member, opened, read_coords, read_features, table
+from mil.exchange.strangers import attribute, member, opened, read_coords, read_features, table
 from mil.io.atomic import atomic_path, write_json
 from mil.io.bags import Bag
 from mil.io.tables import valid_id, write_csv
@@ -29,9 +29,9 @@ def slides(path: Path) -> Iterator[Source]:
         FormatError: a group's name cannot be a slide's id.
     """
     with opened(path) as file:
-        names = sorted(file)
+        names = sorted(file, key=str)
     for name in names:
-        if not valid_id(name):
+        if not isinstance(name, str) or not valid_id(name):
             raise FormatError(f"{path}: the group {name!r} cannot be a slide's id, which becomes a file name")
         yield Source("acmil", name, path, name)
 
@@ -59,7 +59,7 @@ def read(source: Source) -> Foreign:
 
 def _label(attrs: h5py.AttributeManager, passport: Passport | None, where: str) -> str:
     """The label's number, or its name where the file is ours and still says that number."""
-    value = attrs.get("label")
+    value = attribute(attrs, "label", where)
     if value is None:
         return ""
     if isinstance(value, str) and len(value) <= 100 and value.isprintable():

@@ -13,7 +13,7 @@ from mil.exchange.cohort import Cohort
 from mil.exchange.foreign import Foreign, Source
 from mil.exchange.passport import read_passport, stamp_passport
 from mil.exchange.pixels import whole
-from mil.exchange.strangers import number, opened, read_coords, read_features, read_pt, table
+from mil.exchange.strangers import attribute, number, opened, read_coords, read_features, read_pt, table
 from mil.io.atomic import atomic_path
 from mil.io.bags import Bag
 from mil.io.tables import write_csv
@@ -65,9 +65,9 @@ def _footprint(source: Source, tiles: int, coords: np.ndarray | None) -> dict[st
 
 def _downsample(attrs: h5py.AttributeManager, where: str) -> float | None:
     """Level-0 pixels for a pixel of the level that patches were read from; CLAM writes it for x and y."""
-    raw = attrs.get("downsample")
+    raw = attribute(attrs, "downsample", where)
     if raw is None:
-        return 1.0 if attrs.get("patch_level") == 0 else None
+        return 1.0 if attribute(attrs, "patch_level", where) == 0 else None
     factors = np.ravel(raw)
     if factors.dtype.kind not in "fiu" or not 0 < factors.size <= 2 or not (np.isfinite(factors) & (factors > 0)).all():
         raise FormatError(f"{where}: downsample is not one or two positive numbers")

@@ -1,6 +1,7 @@
 """`mil bags …` at the command line. What it does is imported when it is called."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 import typer
@@ -60,7 +61,7 @@ def bags_import(
     for line in imported(brought, out, dtype):
         typer.echo(line)
     if dataset and not brought.faults:
-        typer.echo(f"now: snakemake --cores all --config dataset={dataset} bags={out}")
+        typer.echo(f"now: snakemake --cores all --config dataset={dataset} bags={quote(str(out))}")
     raise typer.Exit(1 if brought.faults else 0)
 
 

@@ -13,6 +13,7 @@ from mil.errors import ConfigError, FormatError
 from mil.exchange.foreign import Foreign, Source
 from mil.exchange.pixels import from_um
 from mil.io.bags import Bag
+from mil.io.ready import LONGEST_NAME
 
 OF_ENCODER = ("encoder", "encoder_revision", "weights_sha256", "transform", "precision")
 
@@ -84,7 +85,7 @@ def _same(name: str, ours: Any, theirs: Any) -> bool:
 def _check_encoder(name: str, source: Source) -> None:
     if not name:
         raise ConfigError(f"{source.tool} does not say which encoder made the features; say it with --encoder NAME")
-    if not re.fullmatch(NAME, name):
+    if not re.fullmatch(NAME, name) or len(name) > LONGEST_NAME:
         raise ConfigError(f"{source.where}: encoder {name[:60]!r} cannot name a folder; give it one: --encoder NAME")
 
 

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from mil.config import Section
 from mil.errors import FormatError
+from mil.exchange.strangers import attribute
 from mil.io.bags import BagHeader
 
 ATTRIBUTE = "mil_header"
@@ -65,7 +66,7 @@ def read_passport(attrs: h5py.AttributeManager, where: str) -> Passport | None:
     Raises:
         FormatError: there is one that cannot be ours.
     """
-    raw = attrs.get(ATTRIBUTE)
+    raw = attribute(attrs, ATTRIBUTE, where)
     if raw is None:
         return None
     try:

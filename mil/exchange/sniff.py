@@ -11,7 +11,7 @@ import h5py
 
 from mil.errors import ConfigError, FormatError
 from mil.exchange.foreign import Source
-from mil.exchange.strangers import member, opened
+from mil.exchange.strangers import member, opened, text
 from mil.io.tables import valid_id
 
 TOOLS = ("clam", "trident", "stamp", "acmil")
@@ -51,8 +51,8 @@ def sniff(path: Path) -> str:
 
 
 def _by_keys(file: h5py.File, path: Path) -> str:
-    keys = set(file)
-    if file.attrs.get("format") == "mil.bag":
+    keys = {name for name in file if isinstance(name, str)}  # h5py gives names that are no UTF-8 as bytes
+    if text(file.attrs, "format", str(path)) == "mil.bag":
         return "mil"
     if keys & {"feats", "patch_embeddings"}:
         return "stamp"

@@ -15,7 +15,7 @@ from mil.errors import FormatError, MilError
 
 MAX_DIM, MAX_COORDINATE = 65_536, 2**31 - 1
 MAX_PACKING = 1100  # deflate cannot pack denser: a table that claims more was never written
-MAX_TEXT = 1000
+MAX_TEXT, MAX_VALUES, MAX_ATTRIBUTE_BYTES = 1000, 100, 1 << 20
 UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 
 
@@ -137,13 +137,27 @@ def read_coords(dataset: h5py.Dataset, tiles: int, where: str) -> Shaped[np.ndar
     return coords
 
 
+def attribute(attrs: h5py.AttributeManager, name: str, where: str) -> Any:
+    """One attribute, whatever it is; None: there is none of that name.
+
+    Raises:
+        FormatError: it claims to be large, and reading it could take for ever.
+    """
+    if name not in attrs:
+        return None
+    found = attrs.get_id(name)
+    if math.prod(found.shape or ()) > MAX_VALUES or found.get_storage_size() > MAX_ATTRIBUTE_BYTES:
+        raise FormatError(f"{where}: {name} is too large for an attribute")
+    return attrs[name]
+
+
 def number(attrs: h5py.AttributeManager, name: str, where: str) -> float | None:
     """A positive number among the attributes; None where it is missing or said to be unknown ('None').
 
     Raises:
         FormatError: it is something else.
     """
-    value = attrs.get(name)
+    value = attribute(attrs, name, where)
     if value is None or (isinstance(value, str) and value in ("None", "")):
         return None
     try:
@@ -161,7 +175,9 @@ def text(attrs: h5py.AttributeManager, name: str, where: str) -> str:
     Raises:
         FormatError: it is something else.
     """
-    value: Any = attrs.get(name, "")
+    value = attribute(attrs, name, where)
+    if value is None:
+        return ""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():

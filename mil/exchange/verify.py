@@ -11,7 +11,7 @@ from jaxtyping import Shaped
 from mil.errors import FormatError
 from mil.exchange.foreign import Source
 from mil.exchange.sniff import find, tool_module
-from mil.exchange.strangers import dataset, opened
+from mil.exchange.strangers import attribute, dataset, opened
 from mil.io.bags import Bag, read_bag
 from mil.progress import progress
 
@@ -71,6 +71,8 @@ def _ours(source: Source) -> tuple[Summary, list[str]]:
     with opened(source.path) as file:
         for name in ARRAYS:
             dataset(file, name, source.where)  # no link is followed by looking
+        for name in file.attrs:
+            attribute(file.attrs, name, source.where)
     bag = read_bag(source.path)
     summary = Summary(source.where, bag.features.shape[1], bag.encoder, bag.weights_sha256, bag.tiling)
     # A slide without tiles knows neither its weights nor, sometimes, its tiling.

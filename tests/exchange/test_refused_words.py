@@ -95,6 +95,20 @@ def test_a_group_that_leaves_the_folder(tmp_path):
     assert not list(tmp_path.rglob("evil*"))
 
 
+def test_a_group_whose_name_is_no_text(tmp_path):
+    path = write_acmil(tmp_path / "patch_feats_pretrain_ssl.h5", {"fine": 0})
+    with h5py.File(path, "r+") as file:
+        h5py.h5g.create(file.id, b"\xff\xfe")
+    assert "cannot be a slide's id" in refused(path, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["patch_size", "encoder", "mil_header"])
+def test_an_attribute_that_is_too_large(files, tmp_path, name):
+    where = {"patch_size": "coords", "encoder": "features"}.get(name, "/")
+    attribute(files["trident"], where, name, np.zeros(5000))
+    assert f"{name} is too large for an attribute" in refused(files["trident"], tmp_path)
+
+
 def test_atlaspatch_is_recognised(tmp_path):
     for number, of_group in enumerate((True, False)):
         path = tmp_path / f"{number}.h5"
