@@ -70,7 +70,7 @@ def run(
             for path in paths
             for name, entry in entries.items()
         ]
-    return Outcome(f"mil bench features, {threads} reading threads", rows, NOTE)
+    return Outcome(f"mil bench features, threads: {threads}", rows, NOTE)
 
 
 def _row(

@@ -54,6 +54,7 @@ def _processor() -> str:
 def show(outcome: Outcome, json: Path | None, console: Console | None = None) -> None:
     """Print a benchmark's table and the machine it ran on; write both to `json` if given."""
     console = console or Console(width=max(Console().width, LEAST_COLUMNS))
+    console.print(escape(outcome.title), style="italic", highlight=False)
     console.print(_standing(outcome) if outcome.rows and len(outcome.rows[0]) > MOST_COLUMNS else _lying(outcome))
     about = machine()
     if outcome.note:
@@ -65,7 +66,7 @@ def show(outcome: Outcome, json: Path | None, console: Console | None = None) ->
 
 
 def _lying(outcome: Outcome) -> Table:
-    table = Table(title=outcome.title, title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for name in outcome.rows[0] if outcome.rows else ():
         numbers = isinstance(outcome.rows[0][name], int | float)
         table.add_column(
@@ -78,7 +79,7 @@ def _lying(outcome: Outcome) -> Table:
 
 def _standing(outcome: Outcome) -> Table:
     """Rows as columns, where there are too many values in a row."""
-    table = Table(title=outcome.title, title_justify="left", box=None, pad_edge=False, show_header=False)
+    table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column()
     for _ in outcome.rows:
         table.add_column(justify="right", overflow="fold")
