@@ -46,6 +46,7 @@ class Brought:
     """What an import made: headers of the bags, what they do not know, and what could not be used."""
 
     tool: str
+    encoder: str = ""
     headers: list[BagHeader] = field(default_factory=list)
     tiles: int = 0
     dim: int = 0
@@ -92,7 +93,7 @@ def run(
     if wanted and labels:
         classes_of([row.label for row in labels.rows], wanted.positive)  # what is wrong with it is said first
     splits = _splits(wanted, labels)
-    brought = Brought(sources[0].tool, faults=found.faults)
+    brought = Brought(sources[0].tool, encoder=_there_already(out, sources), faults=found.faults)
     with progress("import", len(sources), "bags") as advance:
         for source in sources:
             _bring(source, out, known, pixels, brought)
@@ -114,7 +115,7 @@ def _bring(source: Source, out: Path, known: Known, pixels: PixelSizes, brought:
     try:
         found = tool_module(source.tool).read(source)
         bag = as_bag(source, found, known, pixels.of(source.slide))
-        _check_alike(bag, brought, out)
+        _check_alike(bag, brought)
         write_bag(out / f"{source.slide}.h5", bag)
     except FormatError as error:
         brought.faults.append(error)
@@ -122,21 +123,23 @@ def _bring(source: Source, out: Path, known: Known, pixels: PixelSizes, brought:
         _note(bag, found, brought)
 
 
-def _check_alike(bag: Bag, brought: Brought, out: Path) -> None:
-    """Bags of one folder are of one encoder: also those that lie there already."""
+def _there_already(out: Path, sources: Sequence[Source]) -> str:
+    """Encoder of the bags that lie in the folder already; empty: there are none that stay."""
+    new = {source.slide for source in sources}
+    other = next((file for file in sorted(out.glob("*.h5")) if file.stem not in new), None)
+    return read_header(other).encoder if other else ""
+
+
+def _check_alike(bag: Bag, brought: Brought) -> None:
+    """Bags of one folder are of one encoder and one dimension."""
     if bag.state != "ok":
         return
-    if not brought.headers:
-        brought.dim = bag.features.shape[1]
-        other = next((file for file in sorted(out.glob("*.h5")) if file.stem != bag.slide), None)
-        first: BagHeader = read_header(other) if other else bag
-    else:
-        first = brought.headers[0]
+    brought.encoder, brought.dim = brought.encoder or bag.encoder, brought.dim or bag.features.shape[1]
     if bag.features.shape[1] != brought.dim:
         raise FormatError(f"slide {bag.slide}: {bag.features.shape[1]} features a tile, {brought.dim} in the others")
-    if first.encoder != bag.encoder:
+    if bag.encoder != brought.encoder:
         raise FormatError(
-            f"slide {bag.slide}: encoder {bag.encoder}, but {first.encoder} in {out / first.slide}.h5; "
+            f"slide {bag.slide}: encoder {bag.encoder}, but {brought.encoder} in the others; "
             "a folder holds the bags of one encoder"
         )
 

@@ -10,8 +10,8 @@ from mil.exchange.words import COSTS, some
 def imported(brought: Brought, out: Path, dtype: str) -> list[str]:
     """The lines about an import; the last but the faults says what is not known."""
     made, lost = len(brought.labels), len(brought.faults)
-    first = brought.headers[0] if brought.headers else None
-    what = f", {brought.tiles} tiles of {brought.dim} features in {dtype}, encoder {first.encoder}" if first else ""
+    what = f", {brought.tiles} tiles of {brought.dim} features in {dtype}, encoder {brought.encoder}"
+    what = what if brought.headers else ""
     lines = [f"import: {made} of {made + lost} bags from {brought.tool} into {out}{what}"]
     for name, slides in brought.unknown.items():
         if slides:

@@ -61,7 +61,9 @@ def _by_keys(file: h5py.File, path: Path) -> str:
     if "imgs" in keys:
         raise NoFeatures(f"{path}: holds pixels of tiles, not features")
     if "coords" in keys:
-        raise NoFeatures(f"{path}: holds coordinates, not features; name the folder of features")
+        # Elsewhere than where coordinates belong it is a file of features that has lost them.
+        kind = NoFeatures if path.parent.name == "patches" or "attention_scores" in keys else FormatError
+        raise kind(f"{path}: holds coordinates, not features; name the folder of features")
     if any(_holds_feat(file, name, path) for name in sorted(keys)[:FEW]):
         return "acmil"
     raise FormatError(f"{path}: not a file of features that is known here; it has: {', '.join(sorted(keys)[:5])}")
@@ -99,7 +101,7 @@ def find(path: Path, tool: str | None = None) -> Found:
     passed_over: list[FormatError] = []
     for file in [path] if path.is_file() else list(_files(path)):
         try:
-            sources += _sources(file, tool or sniff(file))
+            sources += _sources(file, _tool(file, tool))
         except NoFeatures as error:
             passed_over.append(error)
         except FormatError as error:
@@ -107,6 +109,19 @@ def find(path: Path, tool: str | None = None) -> Found:
     if not sources and not faults:
         raise passed_over[0] if passed_over else FormatError(f"{path}: no .h5 or .pt files in this folder or below it")
     return Found(_once(sources), faults)
+
+
+def _tool(path: Path, said: str | None) -> str:
+    """Whose a file is: what the user says, unless it holds no features at all."""
+    try:
+        sniffed = sniff(path)
+        return said or sniffed
+    except NoFeatures:
+        raise
+    except FormatError:
+        if said is None:
+            raise
+        return said
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -161,7 +176,7 @@ def one_tool(sources: list[Source], patches: Path | None) -> list[Source]:
     if tools == ["mil"]:
         raise FormatError(f"{sources[0].path}: a bag of ours already; there is nothing to import")
     if len(tools) > 1:
-        raise ConfigError(f"files of {' and '.join(tools)} together; name the folder of one, or say --from TOOL")
+        raise ConfigError(f"files of {' and '.join(tools)} together; name the folder of one")
     if tools != ["clam"]:
         return sources
     return [replace(source, patches=_patches(source, patches)) for source in sources]

@@ -1,5 +1,6 @@
 """The dataset that an import makes: labels of any tool's tables, one split, pixel sizes; and what it refuses."""
 
+import h5py
 import pytest
 from openpyxl import Workbook
 
@@ -161,7 +162,7 @@ def test_bags_of_one_folder_are_of_one_encoder(job, tmp_path):
     write_clam(tmp_path / "clam")
     assert bags("import", job, "--out", tmp_path / "bags")[0] == 0
     code, said = bags("import", tmp_path / "clam", "--out", tmp_path / "bags", "--encoder", "resnet50")
-    assert (code, "encoder resnet50, but uni_v1 in" in said) == (1, True)
+    assert (code, "encoder resnet50, but uni_v1 in the others" in said) == (1, True)
     code, said = bags("import", tmp_path / "clam", "--out", tmp_path / "b2")
     assert (code, said) == (1, "clam does not say which encoder made the features; say it with --encoder NAME")
 
@@ -178,9 +179,27 @@ def test_files_of_two_tools(tmp_path):
     write_trident(tmp_path / "both", "a")
     write_stamp(tmp_path / "both", "b")
     code, said = bags("import", tmp_path / "both", "--out", tmp_path / "bags")
-    assert (code, said) == (1, "files of stamp and trident together; name the folder of one, or say --from TOOL")
+    assert (code, said) == (1, "files of stamp and trident together; name the folder of one")
 
 
 def test_our_own_bags_are_not_imported(job, tmp_path):
     assert bags("import", job, "--out", tmp_path / "bags")[0] == 0
     assert "a bag of ours already" in bags("import", tmp_path / "bags", "--out", tmp_path / "again")[1]
+
+
+def test_saying_whose_it_is_does_not_make_features_of_coordinates(tmp_path):
+    write_clam(tmp_path / "results")
+    code, said = bags("import", tmp_path / "results", "--from", "clam", "--out", tmp_path / "bags", "--encoder", "r")
+    assert (code, "1 of 1 bags from clam" in said) == (0, True)
+    assert read_bag(tmp_path / "bags/a.h5").side_level0_px == 1024.0
+
+
+def test_a_file_without_its_signs_is_read_as_what_the_user_says(tmp_path):
+    path = write_trident(tmp_path / "job")
+    with h5py.File(path, "r+") as file:
+        for name in list(file["coords"].attrs):
+            del file["coords"].attrs[name]
+        del file["features"].attrs["encoder"]
+    assert "say it with --encoder NAME" in bags("import", path, "--out", tmp_path / "bags")[1]  # as CLAM's
+    assert bags("import", path, "--out", tmp_path / "bags", "--from", "trident")[0] == 0
+    assert read_bag(tmp_path / "bags/a.h5").encoder == "uni_v1"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.exchange.layouts import COORDS, features, good_files, put, refused, replaced
+from tests.exchange.layouts import COORDS, bags, features, good_files, put, refused, replaced
 
 TRAPPED = []
 
@@ -152,3 +152,12 @@ def test_tensors_that_are_not_features(tmp_path, value, line):
     (tmp_path / "pt_files").mkdir()
     torch.save(value, tmp_path / "pt_files/a.pt")
     assert line in refused(tmp_path / "pt_files/a.pt", tmp_path)
+
+
+@pytest.mark.parametrize("tool", ["clam", "trident", "stamp"])
+def test_a_file_in_a_folder_that_lost_its_features_is_not_passed_over(files, tmp_path, tool):
+    other = files[tool].with_name("b.h5")
+    other.write_bytes(files[tool].read_bytes())
+    replaced(other, KEYS[tool], lambda file, name: None)
+    code, said = bags("import", files[tool].parent, "--out", tmp_path / "bags", "--encoder", "tiny")
+    assert (code, f"{other}: holds coordinates, not features" in said, "1 of 2 bags" in said) == (1, True, True)
