@@ -39,7 +39,28 @@ def reading(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
             raise FormatError(f"{path}: expected {format_name} version {version}, found {found} version {number}")
         if not file.attrs.get("complete", False):
             raise FormatError(f"{path}: has no end mark, its writing was cut short; delete it and run again")
+        if not _whole(file):
+            raise FormatError(
+                f"{path}: keeps data in other files, or claims data that was never written; make it again"
+            )
         yield file
+
+
+def _whole(group: h5py.Group, depth: int = 2) -> bool:
+    """Whether all data lies in the file itself, as our writer puts it there: a file may come from anywhere.
+
+    A link could show what else is on this disk, and a table that was never written could fill the memory.
+    """
+    for name in group:
+        if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD or depth == 0:
+            return False
+        found = group[name]
+        if isinstance(found, h5py.Group):
+            if not _whole(found, depth - 1):
+                return False
+        elif found.is_virtual or found.external or found.id.get_storage_size() != found.nbytes:
+            return False
+    return True
 
 
 @contextmanager

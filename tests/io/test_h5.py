@@ -94,3 +94,48 @@ def test_damage_further_in_is_one_line_too(tmp_path, signature):
     with pytest.raises(FormatError, match=r"a\.h5: damaged") as caught, reading(path, "mil.thing", 3) as file:
         _ = file.attrs["words"], file["more/values"][:]
     assert "\n" not in str(caught.value)
+
+
+def link(file, other):
+    file["other"] = h5py.ExternalLink(other, "/values")
+
+
+def soft_link(file, other):
+    file["other"] = h5py.SoftLink("/values")
+
+
+def external_storage(file, other):
+    file.create_dataset("other", (4,), "u1", external=[(other, 0, 4)])
+
+
+def virtual(file, other):
+    layout = h5py.VirtualLayout((1000,), "i8")
+    layout[:] = h5py.VirtualSource(other, "values", (1000,))
+    file.create_virtual_dataset("other", layout)
+
+
+def never_written(file, other):
+    file.create_dataset("other", (1 << 40,), "f8")
+
+
+def group_in_itself(file, other):
+    file["group"] = file["/"]
+
+
+WAYS_OUT = [link, soft_link, external_storage, virtual, never_written, group_in_itself]
+
+
+@pytest.mark.parametrize("way", WAYS_OUT, ids=lambda way: way.__name__)
+def test_what_is_not_in_the_file_is_not_looked_for(path, way):
+    other = path.with_name("other.h5")
+    other.write_bytes(path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        way(file, str(other))
+    assert "keeps data in other files" in refused(path)
+
+
+def test_data_in_groups_and_empty_data_are_in_the_file(path):
+    with h5py.File(path, "r+") as file:
+        file["a/b"], file["none"] = [1.0], [[]]
+    with reading(path, "mil.thing", 3) as file:
+        assert file["a/b"][:].tolist() == [1.0]
