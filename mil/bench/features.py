@@ -2,8 +2,6 @@
 
 import os
 import resource
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mil.bench.outcome import Outcome, Row
-from mil.bench.read import corners
+from mil.bench.processes import plain_rate, plainly, some_tiles, start_up_s
 from mil.bench.slides import made
 from mil.config import EncoderConfig, load_encoder
 from mil.device import choose_device
@@ -29,15 +27,15 @@ from mil.features.extract import extract
 from mil.features.memory import keep_freed_memory, step_for
 from mil.features.resample import fast_resample
 from mil.features.stage import GPU_LANES
-from mil.io.slides import SlideReader, TileRequest, stream
-from mil.tile.grid import footprint_px
+from mil.io.slides import TileRequest, stream
 
 NOTE = (
-    "plain: the model as timm makes it, float32, channels first, with as many threads; speed-up: encoder over plain; "
-    "cosine: of each tile's features to the plain ones; ratio: together over the smaller of reading and encoder; busy: "
-    "share of the time in which the encoder computed; start-up: of a process, to its first batch, imports and weights "
-    "included, the faster of two. Reading and encoder have cores of their own where there are enough. Medians over "
-    "rounds in which each has its turn."
+    "plain: the model as timm makes it, float32, channels first, as many threads, in a process of its own; kept: the "
+    "same in this process, where freed memory is kept as in `mil features`; speed-up: encoder over each; cosine: of "
+    "each tile's features to plain ones; ratio: together over the smaller of reading and encoder; busy: share of the "
+    "time in which the encoder computed; start-up: of a process, to its first batch, imports and weights included, the "
+    "faster of two. Reading and encoder have cores of their own where there are enough. Medians over rounds in which "
+    "each has its turn."
 )
 ROUND_S = 8.0  # aimed at for each measurement
 
@@ -82,29 +80,25 @@ def _row(
     cast_weights(encoder.model, encoder.dtype)
     feeder = Feeder(encoder, entry.dim, step_for(encoder, entry.tile_px))
     lanes = threads if on.type == "cpu" else GPU_LANES
-    request = _request(path, entry, tiles)
+    request = some_tiles(path, entry, tiles)
     pixels = _read(request, feeder.step, threads, lanes)
     pixels = pixels[: _enough(feeder, pixels)]
     request = TileRequest(path, request.coords[: len(pixels)], request.side_level0_px, request.tile_px)
     bench = _Bench(request, pixels, feeder, threads, lanes)
     taken = bench.in_turns(repeats, build(precision="fp32"))
     count = len(pixels)
-    reading, alone, together, plain = (count / taken[what] for what in ("reading", "encoder", "together", "plain"))
+    reading, alone, together, kept = (count / taken[what] for what in ("reading", "encoder", "together", "plain"))
+    plain = plain_rate(name, entry, device, threads=threads, step=feeder.step, seconds=ROUND_S)
     cosine = torch.nn.functional.cosine_similarity(bench.features, bench.truth)
     return {
         "slide": path.name, "encoder": name, "device": f"{on.type}, {encoder.identity['precision']}", "tiles": count,
-        "step": feeder.step, "plain_tiles/s": plain, "encoder_tiles/s": alone, "speed-up": alone / plain,
+        "step": feeder.step, "plain_tiles/s": plain, "plain_kept_tiles/s": kept, "encoder_tiles/s": alone,
+        "speed-up": alone / plain, "speed-up_kept": alone / kept,
         "cosine_least": f"{cosine.min():.5f}", "cosine_median": f"{cosine.median():.5f}", "reading_tiles/s": reading,
         "together_tiles/s": together, "ratio": together / min(reading, alone), "busy": taken["busy"],
-        "limits": "reading" if reading < alone else "encoder", "start-up_s": start_up(path, name, entry, device),
+        "limits": "reading" if reading < alone else "encoder", "start-up_s": start_up_s(path, name, entry, device),
         "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }  # fmt: skip
-
-
-def _request(path: Path, entry: EncoderConfig, tiles: int) -> TileRequest:
-    with SlideReader(path) as reader:
-        side = footprint_px(entry.tile_px, entry.mpp, reader.resolution().mpp)
-        return TileRequest(path, corners(reader, side, tiles)[:tiles], side, entry.tile_px)
 
 
 def _read(request: TileRequest, step: int, threads: int, first_core: int) -> Tensor:
@@ -170,18 +164,9 @@ class _Bench:
         """What one writes first: batch after batch, all threads on one."""
         torch.set_num_threads(self.threads)
         with ThreadPoolExecutor(1) as pool:  # a thread whose cores are those of the encoder, like its rival's
-            encode = _pinned(partial(_plainly, encoder), range(self.lanes) if encoder.device.type == "cpu" else None)
+            encode = _pinned(partial(plainly, encoder), range(self.lanes) if encoder.device.type == "cpu" else None)
             self.truth = torch.cat(list(pool.map(encode, self.pixels.split(self.feeder.step))))
         torch.set_num_threads(1)
-
-
-@torch.inference_mode()
-def _plainly(encoder: Encoder, pixels: Tensor) -> Tensor:
-    """Features as the usual transforms would have them: float32, channels first."""
-    model = encoder.model.to(memory_format=torch.contiguous_format)
-    batch = pixels.to(encoder.device).permute(0, 3, 1, 2).contiguous().float() / 255
-    mean, std = (torch.tensor(v, device=encoder.device)[:, None, None] for v in (encoder.mean, encoder.std))
-    return model((batch - mean) / std).float().cpu()
 
 
 def _pinned(call: Callable[..., Any], cores: range | None) -> Callable[..., Any]:
@@ -198,27 +183,3 @@ def _pinned(call: Callable[..., Any], cores: range | None) -> Callable[..., Any]
         return call(*arguments)
 
     return pinned
-
-
-def start_up(slide: Path, name: str, entry: EncoderConfig, device: str) -> float:
-    """Seconds from the start of a process to its first batch of features, the second time."""
-    return min(_start(slide, name, entry.model_dump_json(), device) for _ in range(2))
-
-
-def _start(slide: Path, name: str, entry: str, device: str) -> float:
-    program = "import sys; from mil.bench.features import first_batch; first_batch(*sys.argv[1:])"
-    began = perf_counter()
-    subprocess.run([sys.executable, "-c", program, str(slide), name, entry, device], check=True)
-    return perf_counter() - began
-
-
-def first_batch(slide: str, name: str, entry: str, device: str) -> None:
-    """What `mil features` does up to its first batch; ends the process there."""
-    settings = EncoderConfig.model_validate_json(entry)
-    encoder = build_encoder(name, settings, tile_px=settings.tile_px, device=choose_device(device), precision="auto")
-    cast_weights(encoder.model, encoder.dtype)
-    step = step_for(encoder, settings.tile_px)
-    request = _request(Path(slide), settings, step)
-    batch = next(stream([request], batch_size=step, workers=1, resampler=fast_resample))
-    encoder(torch.from_numpy(batch.pixels))
-    os._exit(0)

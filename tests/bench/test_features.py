@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from mil.bench import features
+from mil.bench import features, processes
 from mil.cli import app
 from mil.config import EncoderConfig
 from tests.synthetic import tissue_slide
@@ -17,6 +17,8 @@ ENTRY = EncoderConfig(timm="test_resnet", dim=96, tile_px=64, mpp=0.5, weights="
 def slide(tmp_path, monkeypatch):
     tissue_slide(tmp_path / "a.tif", (2048, 1536), 0.25)
     monkeypatch.setattr(features, "load_encoder", lambda _: ENTRY)
+    monkeypatch.setattr(features, "start_up_s", lambda *_: 1.5)
+    monkeypatch.setattr(features, "plain_rate", lambda *_, **__: 50.0)
     return tmp_path / "a.tif"
 
 
@@ -29,11 +31,11 @@ def bench(slide, **changes):
 
 
 def test_numbers_that_fit_together(slide, monkeypatch):
-    monkeypatch.setattr(features, "start_up", lambda *_: 1.5)
     (row,) = bench(slide)
     assert (row["slide"], row["encoder"], row["device"], row["step"]) == ("a.tif", "tiny", "cpu, fp32", 16)
     assert row["tiles"] == 70
-    assert row["speed-up"] == pytest.approx(row["encoder_tiles/s"] / row["plain_tiles/s"])
+    assert row["speed-up"] == pytest.approx(row["encoder_tiles/s"] / 50.0)
+    assert row["speed-up_kept"] == pytest.approx(row["encoder_tiles/s"] / row["plain_kept_tiles/s"])
     assert row["ratio"] == pytest.approx(row["together_tiles/s"] / min(row["reading_tiles/s"], row["encoder_tiles/s"]))
     assert row["limits"] == ("reading" if row["reading_tiles/s"] < row["encoder_tiles/s"] else "encoder")
     assert 0 < row["busy"] <= 1
@@ -42,16 +44,19 @@ def test_numbers_that_fit_together(slide, monkeypatch):
 
 
 def test_a_slow_encoder_is_given_fewer_tiles(slide, monkeypatch):
-    monkeypatch.setattr(features, "start_up", lambda *_: 1.5)
     monkeypatch.setattr(features, "ROUND_S", 0.0)
     assert [row["tiles"] for row in bench(slide, threads=1)] == [32]
 
 
-def test_from_the_command_line_with_a_real_start(slide, tmp_path):
+def test_from_the_command_line_with_a_real_start(slide, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "start_up_s", processes.start_up_s)
+    monkeypatch.setattr(features, "plain_rate", processes.plain_rate)
+    monkeypatch.setattr(features, "ROUND_S", 0.0)
     done = CliRunner().invoke(
         app, ["bench", "features", str(slide), "--tiles", "32", "--repeats", "1", "--json", str(tmp_path / "o.json")]
     )
     assert done.exit_code == 0, done.output
     assert "mil bench features, threads: 1" in done.output
     (row,) = json.loads((tmp_path / "o.json").read_text())["rows"]
+    assert row["plain_tiles/s"] > 0
     assert row["start-up_s"] > 0.5  # a Python with torch cannot do it in less
