@@ -1,5 +1,6 @@
 """`mil STAGE --flags`: every step of a study by hand. A stage is imported when it is called."""
 
+import errno
 import sys
 from pathlib import Path
 from shutil import get_terminal_size
@@ -8,10 +9,11 @@ from typing import Annotated, Literal
 import typer
 
 from mil.bench.commands import bench_app
-from mil.config import FeaturesConfig, SplitConfig, TileConfig, checked, load_encoder
-from mil.errors import ConfigError, MilError
+from mil.config import SplitConfig, TileConfig, checked, load_encoder
+from mil.dataset.commands import dataset_app
+from mil.errors import MilError
 from mil.exchange.commands import bags_app
-from mil.features.commands import encoders_app
+from mil.features.commands import encoders_app, features
 from mil.versions import TOOL_VERSION
 
 app = typer.Typer(
@@ -20,13 +22,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-dataset_app = typer.Typer(help="Describe your own slides.", no_args_is_help=True)
 app.add_typer(dataset_app, name="dataset")
 app.add_typer(bench_app, name="bench")
 app.add_typer(bags_app, name="bags")
 app.add_typer(encoders_app, name="encoders")
-
-DEFAULT_ENCODER = "efficientnet_lite0"
 
 Out = Annotated[Path, typer.Option(help="Where the result goes.")]
 Dataset = Annotated[str, typer.Option(help="A name in configs/datasets, or the path of a dataset's yaml.")]
@@ -39,6 +38,10 @@ TilesDirs = Annotated[
 ]
 BagsDirs = Annotated[list[Path], typer.Option("--bags", help="Folder of the bags; repeat for encoders.")]
 Folds = Annotated[Path, typer.Option(help="The folds file that `mil split` wrote.")]
+
+# What a place of files answers when it is full, not ours, or something else than was thought.
+FULL, CLOSED = {errno.ENOSPC, errno.EDQUOT}, {errno.EACCES, errno.EPERM, errno.EROFS}
+TAKEN = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 
 
 def _version(wanted: bool) -> None:
@@ -104,43 +107,7 @@ def tile(
     typer.echo(f"tile {geometry.slide}: {geometry.state}, {count} tiles, {geometry.tissue_mm2:.2f} mm² of tissue{why}")
 
 
-@app.command()
-def features(
-    slide: Annotated[Path, typer.Option(help="The slide.")],
-    tiles: Annotated[Path, typer.Option(help="Its tiles file.")],
-    out: Annotated[list[Path], typer.Option(help="Where the bag goes; one for each encoder.")],
-    encoder: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Of configs/encoders.yaml; repeat to read the slide once for several. [default: efficientnet_lite0]"
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Tiles per step; default: 16 on a CPU, what the memory holds on a GPU.")
-    ] = None,
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="auto: what the device is fast in.")
-    ] = "auto",
-    dtype: Annotated[Literal["float16", "float32"], typer.Option(help="Of the features in the bag.")] = "float16",
-    max_corrupt: Annotated[float, typer.Option(help="Largest share of unreadable tiles.")] = 0.01,
-    compile: Annotated[bool, typer.Option("--compile", help="torch.compile; slow to start.")] = False,
-    threads: Threads = 1,
-    device: Device = "auto",
-) -> None:
-    """Embed a slide's tiles; the bag is all that later stages need."""
-    names = encoder or [DEFAULT_ENCODER]
-    if len(names) != len(out):
-        raise ConfigError(f"mil features: {len(names)} --encoder, but {len(out)} --out; give one --out for each")
-    entries = [load_encoder(name) for name in names]
-    raw = {
-        "batch_size": batch_size, "precision": precision, "dtype": dtype, "max_corrupt": max_corrupt,
-        "compile": compile,
-    }  # fmt: skip
-    config = checked(FeaturesConfig, raw, "mil features")
-    from mil.features.stage import Target, run
-
-    targets = [Target(*target) for target in zip(names, entries, out, strict=True)]
-    typer.echo(run(slide, tiles, targets, config=config, threads=threads, device=device))
+app.command()(features)
 
 
 @app.command()
@@ -267,35 +234,16 @@ def doctor(
     raise typer.Exit(1 if found.faults else 0)
 
 
-@dataset_app.command("init")
-def dataset_init(
-    name: Annotated[str, typer.Argument(help="What to call it: `--config dataset=NAME`.")],
-    slides: Annotated[Path, typer.Option(help="Folder of the slides; they may lie at any depth.")],
-    labels: Annotated[Path | None, typer.Option(help="Spreadsheet of their labels: .csv, .tsv or .xlsx.")] = None,
-    slide_column: Annotated[str | None, typer.Option(help="Its column of slide names.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Its column of labels.")] = None,
-    patient_column: Annotated[str | None, typer.Option(help="Its column of patients.")] = None,
-    positive: Annotated[str | None, typer.Option(help="The class of interest; default: the last.")] = None,
-    out: Annotated[Path, typer.Option(help="Where NAME.yaml and NAME.csv go.")] = Path("configs/datasets"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a dataset of that name.")] = False,
-) -> None:
-    """Make a dataset of a folder of slides and a spreadsheet."""
-    from mil.dataset.init import init
-
-    made = init(
-        name, slides=slides, labels=labels, out=out, slide_column=slide_column, label_column=label_column,
-        patient_column=patient_column, positive=positive, force=force,
-    )  # fmt: skip
-    typer.echo(made)
-    typer.echo(f"now: snakemake --cores all --config dataset={name}")
-
-
 def main() -> None:
     """Run the command line; an error the user can mend is one line and exit code 1."""
     try:
         app()
     except MilError as error:
         sys.exit(f"mil: {error}")
+    except OSError as error:
+        if error.errno not in FULL | CLOSED | TAKEN:
+            raise
+        sys.exit(f"mil: {' '.join(str(error).split())}; make room there, or give another place")
 
 
 if __name__ == "__main__":

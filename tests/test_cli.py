@@ -58,3 +58,21 @@ def test_tile_of_a_text_file_is_a_named_state(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "a: unreadable, 0 tiles" in done.stdout
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.geojson", "a.h5", "a.jpg", "a.tif", "grid"]
+
+
+def test_each_encoder_has_a_file_of_its_own(tmp_path):
+    one, two = tmp_path / "a.h5", tmp_path / "x/../a.h5"
+    asked = ["--slide", "a.tif", "--tiles", "t.h5", "--encoder", "resnet18", "--encoder", "resnet50"]
+    shown = CliRunner().invoke(app, ["features", *asked, "--out", str(one), "--out", str(two)])
+    assert str(shown.exception) == "mil features: the same --out twice; each encoder's bag needs a file of its own"
+    shown = CliRunner().invoke(app, ["features", *asked, "--out", str(one), "--out", str(tmp_path)])
+    assert str(shown.exception).startswith(f"mil features: --out {tmp_path} is a folder; give the bag's file")
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
+    (tmp_path / "a.tif").write_text("not a slide")
+    done = mil("tile", "--slide", tmp_path / "a.tif", "--out", tmp_path / "a.tif/a.h5")
+    assert done.returncode == 1
+    assert done.stderr.startswith("mil: ")
+    assert done.stderr.endswith("; make room there, or give another place\n")
+    assert done.stderr.count("\n") == 1

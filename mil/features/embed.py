@@ -62,10 +62,11 @@ class Feeder:
             try:
                 features.append(self._encode(pixels[start : start + step], step))
                 start += step
+                continue
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
-                self._halve(step)
+            self._halve(step)  # not before the error is gone, which holds on to what filled the memory
         return torch.cat(features) if len(features) != 1 else features[0]
 
     def _encode(self, pixels: Tensor, step: int) -> Tensor:
@@ -76,13 +77,17 @@ class Feeder:
 
     def _halve(self, step: int) -> None:
         if step == 1:
-            raise ConfigError(
-                f"encoder {self.encoder.name}: the memory of {self.encoder.device} does not hold it and one tile; "
-                "free some, or choose a smaller encoder"
-            )
+            raise ConfigError(no_room(self.encoder.name, self.encoder.device))
         self.step = min(self.step, step // 2)  # another thread may have halved it meanwhile
         if self.encoder.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def no_room(name: str, device: torch.device) -> str:
+    """What to say when not even one tile fits."""
+    return (
+        f"encoder {name}: the memory of {device} does not hold it and one tile; free some, or choose a smaller encoder"
+    )
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -10,14 +10,14 @@ import torch
 
 from mil.config import EncoderConfig, FeaturesConfig
 from mil.device import choose_device
-from mil.errors import FormatError
+from mil.errors import ConfigError, FormatError
 from mil.features.casting import cast_weights
-from mil.features.embed import Encoder, Feeder
+from mil.features.embed import Encoder, Feeder, no_room
 from mil.features.encoders import build_encoder
 from mil.features.extract import Extracted, extract
 from mil.features.memory import keep_freed_memory, step_for
 from mil.io.bags import bag_of, write_bag
-from mil.io.slides import TileRequest
+from mil.io.slides import SlideReader, TileRequest
 from mil.io.tiles import Tiles, read_tiles
 from mil.progress import progress
 
@@ -56,15 +56,19 @@ def run(
         One line about what was done.
 
     Raises:
-        FormatError: an encoder gives features that are not finite; the bags of the others are written.
+        UnreadableSlideError: the slide does not open.
+        FormatError: the tiles are of another slide; or an encoder gives features that are not finite, then the bags of
+            the others are written.
+        ConfigError: an encoder cannot be built, or its device's memory does not hold it.
     """
     tiles = read_tiles(tiles_path)
     geometry = tiles.geometry
     if geometry.state != "ok":
         for target in targets:
             _write(target, tiles, np.zeros((0, target.entry.dim)), np.zeros(0, bool), geometry.state, geometry.reason,
-                   {"encoder": target.encoder}, config)  # fmt: skip
+                   {"encoder": target.encoder, "encoder_settings": target.entry.settings()}, config)  # fmt: skip
         return f"features {geometry.slide}: {geometry.state}, no tiles"
+    _check_slide(slide, tiles_path, tiles)
     keep_freed_memory()
     feeders = [_feeder(target, geometry.tile_px, config, device) for target in targets]
     request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
@@ -83,15 +87,29 @@ def run(
     return f"features {geometry.slide}: {state}, {len(tiles.coords)} tiles{by}, {rate:.0f} tiles/s{why}"
 
 
+def _check_slide(slide: Path, tiles_path: Path, tiles: Tiles) -> None:
+    """Places of another slide give features of glass, and nobody would notice."""
+    tiled = tiles.geometry.width_level0_px, tiles.geometry.height_level0_px
+    with SlideReader(slide) as reader:
+        size = reader.size_px
+    if size != tiled:
+        raise FormatError(
+            f"{tiles_path}: its slide has {tiled[0]} x {tiled[1]} px, but {slide} has {size[0]} x {size[1]} px; tile "
+            "the slide again, or give the tiles that belong to it"
+        )
+
+
 def _feeder(target: Target, tile_px: int, config: FeaturesConfig, device: str) -> Feeder:
     torch.set_num_threads(1)  # threads work on batches of their own: the same features for any number of them
-    encoder = build_encoder(
-        target.encoder, target.entry, tile_px=tile_px, device=choose_device(device), precision=config.precision
-    )
-    cast_weights(encoder.model, encoder.dtype)
-    if config.compile:
-        encoder.model.compile()
-    step = config.batch_size or step_for(encoder, tile_px)
+    on = choose_device(device)
+    try:
+        encoder = build_encoder(target.encoder, target.entry, tile_px=tile_px, device=on, precision=config.precision)
+        cast_weights(encoder.model, encoder.dtype)
+        if config.compile:
+            encoder.model.compile()
+        step = config.batch_size or step_for(encoder, tile_px)
+    except torch.OutOfMemoryError:
+        raise ConfigError(no_room(target.encoder, on)) from None
     return Feeder(encoder, target.entry.dim, step, whole=config.compile)
 
 

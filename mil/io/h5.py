@@ -1,5 +1,7 @@
 """What our HDF5 files share: written whole, told apart by format and version, finished by an end mark."""
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +15,27 @@ from mil.versions import TOOL_VERSION
 
 @contextmanager
 def writing(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
-    """Give an HDF5 file to fill; it appears under `path` whole, with its end mark, or not at all."""
-    with atomic_path(path) as scratch, h5py.File(scratch, "w") as file:  # h5 closes before the move
+    """Give an HDF5 file to fill; it appears under `path` whole, with its end mark, or not at all.
+
+    Raises:
+        OSError: the disk is full, or no place to write to.
+    """
+    with _full_disk(path), atomic_path(path) as scratch, h5py.File(scratch, "w") as file:  # h5 closes before the move
         file.attrs.update(format=format_name, format_version=version, tool_version=TOOL_VERSION)
         yield file
         file.attrs["complete"] = True
+
+
+@contextmanager
+def _full_disk(path: Path) -> Iterator[None]:
+    """What HDF5 raises on a full disk is of many kinds, and many lines long."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number), str(path)) from None
+        raise
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Steps that the memory holds, and weights in the precision of the computing."""
 
+import sys
+
 import pytest
 import timm
 import torch
@@ -49,6 +51,15 @@ def test_a_step_too_large_is_halved_and_nothing_is_lost():
 def test_the_memory_of_a_cpu_ends_too(error, said):
     model = Small(8, error, said)
     torch.testing.assert_close(feeder(model)(TILES)[:, 0], torch.arange(23.0))
+
+
+def test_what_filled_the_memory_is_let_go_before_the_next_try(monkeypatch):
+    under_way = []
+    monkeypatch.setattr(
+        Feeder, "_halve", lambda self, step: under_way.append(sys.exc_info()[0]) or setattr(self, "step", 4)
+    )
+    feeder(Small(5))(TILES)
+    assert under_way == [None]
 
 
 def test_a_memory_that_holds_no_tile_is_one_line():

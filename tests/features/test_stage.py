@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mil.config import EncoderConfig, FeaturesConfig, TileConfig
-from mil.errors import FormatError
+from mil.errors import ConfigError, FormatError
 from mil.features.encoders import build_encoder
 from mil.features.extract import Extracted
 from mil.features.stage import Target, run
@@ -146,3 +146,25 @@ def test_an_encoder_that_fails_spoils_no_others_bag(slide, monkeypatch):
 def test_the_bag_says_with_which_settings_it_was_made(slide):
     embed(slide)
     assert json.loads(read_bag(slide / "bag.h5").encoder_settings)["timm"] == "test_resnet"
+
+
+def test_a_slide_without_tiles_says_it_too(tmp_path):
+    write_tiles(tmp_path / "tiles.h5", make_tiles(np.zeros((0, 2)), slide="a", state="no_tissue", mpp=0.25))
+    embed(tmp_path)
+    assert read_bag(tmp_path / "bag.h5").encoder_settings == ENTRY.settings()
+
+
+def test_tiles_of_another_slide_are_refused(slide):
+    tissue_slide(slide / "a.tif", (1024, 768), 0.25)
+    with pytest.raises(FormatError, match=r"tiles\.h5: its slide has 2048 x 1536 px, but .*a\.tif has 1024 x 768 px"):
+        embed(slide)
+    assert not (slide / "bag.h5").exists()
+
+
+def test_a_model_too_large_for_its_device_is_one_line(slide, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("mil.features.stage.build_encoder", full)
+    with pytest.raises(ConfigError, match=r"^encoder tiny: the memory of cpu does not hold it and one tile"):
+        embed(slide)

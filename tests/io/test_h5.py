@@ -139,3 +139,12 @@ def test_data_in_groups_and_empty_data_are_in_the_file(path):
         file["a/b"], file["none"] = [1.0], [[]]
     with reading(path, "mil.thing", 3) as file:
         assert file["a/b"][:].tolist() == [1.0]
+
+
+def test_a_full_disk_is_one_error_whatever_hdf5_makes_of_it(tmp_path):
+    with (
+        pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: '.*x\.h5'$"),
+        writing(tmp_path / "x.h5", "mil.x", 1),
+    ):
+        raise RuntimeError("Disable slist failed (\n errno = 28, error message = 'No space left on device', buf = 0x5)")
+    assert list(tmp_path.iterdir()) == []
