@@ -33,6 +33,8 @@ def check_encoder(folder: Path, name: str, entry: EncoderConfig) -> None:
         then = json.loads(read_header(bag).encoder_settings or "{}")
     except (FormatError, ValueError):
         return  # who reads the bags says so
+    if not isinstance(then, dict):
+        return
     now = json.loads(entry.settings())
     changed = [key for key in then if key not in IN_PATH and then[key] != now.get(key)]
     if changed:

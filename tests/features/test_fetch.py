@@ -127,7 +127,7 @@ def test_what_is_not_on_the_hub_is_not_fetched(tmp_path):
 def encoders_file(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/encoders.yaml").write_text(
-        f"x: {{timm: test_resnet, dim: 96, licence: ours, gated: true, citation: 'us, 2026', weights: '{PINNED}'}}\n"
+        f"x: {{timm: test_resnet, dim: 96, licence: '[o/]', gated: true, citation: 'us, 2026', weights: '{PINNED}'}}\n"
         "y: {timm: test_resnet, dim: 96, mpp: 0.25, licence: ours, weights: random}\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -140,7 +140,7 @@ def mil(*arguments: str):
 @pytest.mark.usefixtures("encoders_file")
 def test_the_commands(hub):
     assert [line.split() for line in mil("list").output.splitlines()[1:]] == [
-        ["x", "96", "224", "0.5", "ours", "yes", "not", "here"],
+        ["x", "96", "224", "0.5", "[o/]", "yes", "not", "here"],
         ["y", "96", "224", "0.25", "ours", "random"],
     ]
     shown = mil("show", "x").output
