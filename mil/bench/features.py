@@ -24,9 +24,8 @@ from mil.features.casting import cast_weights
 from mil.features.embed import Encoder, Feeder
 from mil.features.encoders import build_encoder
 from mil.features.extract import extract
-from mil.features.memory import keep_freed_memory, step_for
+from mil.features.memory import GPU_LANES, keep_freed_memory, step_for
 from mil.features.resample import fast_resample
-from mil.features.stage import GPU_LANES
 from mil.io.slides import TileRequest, stream
 
 NOTE = (

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -13,6 +13,10 @@ HUB = ("hf-hub:", "hf_hub:")
 _PART = r"\w[\w.-]*"
 _PACKAGE_FILE = re.compile(r"package:[A-Za-z_]\w*(?:\.\w+)*/.+")
 _HUB_FILE = re.compile(rf"hf[-_]hub:({_PART}/{_PART})(?:@({_PART}))?(?:/({_PART}(?:/{_PART})*))?")
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class HubFile(NamedTuple):
@@ -38,15 +42,19 @@ class EncoderConfig(Section):
     )
     dim: int = Field(gt=0, description="length of a tile's feature vector")
     tile_px: int = Field(224, gt=0, description="side of a tile, pixels")
-    mpp: float = Field(0.5, gt=0, description="micrometres per pixel that the encoder sees")
+    mpp: Positive = Field(0.5, description="micrometres per pixel that the encoder sees")
     weights: str = Field(
         "timm", description="timm; hf-hub:OWNER/NAME@REVISION/FILE; package:PACKAGE/FILE; random; path"
     )
     keys: Literal["name", "order", "transformers"] = Field(
         "name", description="order: same tensors in the same order, other names; transformers: names of its ViTs"
     )
-    mean: tuple[float, float, float] | None = Field(None, description="of the channels; empty: timm's for this model")
-    std: tuple[float, float, float] | None = Field(None, description="of the channels; empty: timm's for this model")
+    mean: tuple[Finite, Finite, Finite] | None = Field(
+        None, description="of the channels; empty: timm's for this model"
+    )
+    std: tuple[Positive, Positive, Positive] | None = Field(
+        None, description="of the channels; empty: timm's for this model"
+    )
     precision: Literal["fp32", "bf16", "fp16"] | None = Field(None, description="what its authors compute in on a GPU")
     licence: str = Field(description="of the weights")
     gated: bool = Field(False, description="whether the hub gives the weights only to those who asked")

@@ -43,6 +43,7 @@ def extract(
     batch_size: int,
     workers: int,
     lanes: int,
+    dtype: str = "float32",
     max_unreadable: int | None = None,
     resampler: Resample = fast_resample,
     advance: Callable[[int], object] = lambda _: None,
@@ -58,6 +59,7 @@ def extract(
         batch_size: tiles a step.
         workers: reading threads.
         lanes: encoding threads.
+        dtype: of the features; what it cannot hold becomes infinite.
         max_unreadable: with more unreadable tiles than this the rest is not tried; None: all are.
         resampler: see `SlideReader`.
         advance: told the number of tiles done after each step.
@@ -66,7 +68,7 @@ def extract(
         UnreadableSlideError: the slide does not open.
     """
     count = len(request.coords)
-    found = [np.zeros((count, encode.dim), np.float32) for encode in encoders]
+    found = [np.zeros((count, encode.dim), dtype) for encode in encoders]
     valid = np.zeros(count, bool)
     tried = 0
     under_way: deque[_Step] = deque()
@@ -105,7 +107,8 @@ class _Step:
         """Put the features where they belong; returns the number of tiles."""
         rows = slice(self._batch.first, self._batch.first + len(self._batch.pixels))
         for features, future in zip(found, self._futures, strict=False):  # none where no tile could be read
-            features[rows][self._batch.readable] = future.result().numpy()
+            with np.errstate(over="ignore"):
+                features[rows][self._batch.readable] = future.result().numpy()
         return len(self._batch.pixels)
 
     def cancel(self) -> None:

@@ -15,7 +15,7 @@ from mil.features.casting import cast_weights
 from mil.features.embed import Encoder, Feeder, no_room
 from mil.features.encoders import build_encoder
 from mil.features.extract import Extracted, extract
-from mil.features.memory import keep_freed_memory, step_for
+from mil.features.memory import GPU_LANES, keep_freed_memory, step_for
 from mil.io.bags import bag_of, write_bag
 from mil.io.slides import SlideReader, TileRequest
 from mil.io.tiles import Tiles, read_tiles
@@ -23,8 +23,6 @@ from mil.progress import progress
 
 # A lost slide is tried on until so many of its tiles are known to be unreadable: the count should mean something.
 KNOWN_ENOUGH = 256
-# Steps in a GPU's queue: while one is computed, the next is prepared.
-GPU_LANES = 2
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def run(
         found = extract(
             request, feeders, batch_size=max(feeder.step for feeder in feeders), workers=threads,
             lanes=threads if feeders[0].encoder.device.type == "cpu" else GPU_LANES, advance=advance,
-            max_unreadable=max(int(config.max_corrupt * len(tiles.coords)), KNOWN_ENOUGH),
+            max_unreadable=max(int(config.max_corrupt * len(tiles.coords)), KNOWN_ENOUGH), dtype=config.dtype,
         )  # fmt: skip
     rate = len(tiles.coords) / (perf_counter() - began)
     state, reason = _state(found, config.max_corrupt)
@@ -129,11 +127,9 @@ def _write_all(
 ) -> None:  # fmt: skip
     spoilt: list[Encoder] = []
     for target, feeder, features in zip(targets, feeders, found.features, strict=True):
-        with np.errstate(over="ignore"):
-            stored = features.astype(config.dtype)
-        if np.isfinite(stored).all():
+        if np.isfinite(features).all():
             identity = {**feeder.encoder.identity, "encoder_settings": target.entry.settings()}
-            _write(target, tiles, stored, found.valid, state, reason, identity, config)
+            _write(target, tiles, features, found.valid, state, reason, identity, config)
         else:
             spoilt.append(feeder.encoder)
     if spoilt:
@@ -147,5 +143,5 @@ def _write(
     target: Target, tiles: Tiles, features: np.ndarray, valid: np.ndarray, state: str, reason: str,
     identity: dict[str, str], config: FeaturesConfig,
 ) -> None:  # fmt: skip
-    bag = bag_of(tiles, features.astype(config.dtype), valid, state=state, reason=reason, encoder=identity)
+    bag = bag_of(tiles, features.astype(config.dtype, copy=False), valid, state=state, reason=reason, encoder=identity)
     write_bag(target.out, bag)

@@ -1,6 +1,7 @@
 """Steps that the memory holds, and weights in the precision of the computing."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -129,6 +130,24 @@ def test_only_depthwise_filters_are_rounded_so():
 @pytest.mark.parametrize(("tiles", "step"), [(0.3, 1), (1, 1), (2.9, 2), (127.9, 64), (128, 128), (1e9, 256)], ids=str)
 def test_the_largest_step_that_fits(tiles, step):
     assert largest_power(tiles) == step
+
+
+def test_a_gpus_step_leaves_room_for_another_job(monkeypatch):
+    """Of 1000 bytes 900 are for two jobs; a model of 100 leaves each 350 for two steps, and a tile takes 20."""
+    seen = []
+
+    class Pretended:
+        device = torch.device("cuda")
+        model = nn.Linear(25, 1, bias=False)
+
+        def __call__(self, pixels):
+            seen.append(len(pixels))
+
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 5000)  # others' are no matter
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 5000 + 20 * seen[-1])
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=1000))
+    assert step_for(Pretended(), 8) == largest_power(175 / 20) == 8
 
 
 def test_a_cpus_step_is_small():

@@ -163,3 +163,11 @@ def test_handles_are_closed(slide, monkeypatch):
     read(slide)
     assert len(opened) >= 1
     assert {id(one) for one in opened} == {id(one) for one in closed}
+
+
+def test_features_are_kept_as_they_will_be_stored(slide):
+    found = read_all(slide, COORDS, [MeanColour(), MeanColour(1000.0)], dtype="float16")
+    assert [features.dtype for features in found.features] == [np.float16, np.float16]
+    np.testing.assert_allclose(found.features[0], colours(), rtol=1e-3, atol=0.01)
+    too_much = colours() > 65  # a thousand times as much is more than float16 holds
+    assert np.isinf(found.features[1]).tolist() == too_much.tolist()

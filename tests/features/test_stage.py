@@ -102,7 +102,7 @@ def test_a_slide_that_is_not_ok_gives_an_empty_bag(tmp_path, state):
 
 def test_features_that_float16_cannot_hold_are_one_line(slide, monkeypatch):
     monkeypatch.setattr(
-        "mil.features.stage.extract", lambda *_, **__: Extracted([np.full((48, 96), 1e6)], np.ones(48, bool), 48)
+        "mil.features.stage.extract", lambda *_, **__: Extracted([np.full((48, 96), np.inf)], np.ones(48, bool), 48)
     )
     with pytest.raises(FormatError, match=r"set features\.dtype=float32"):
         embed(slide)
@@ -134,7 +134,7 @@ def test_several_encoders_give_the_bags_that_each_gives_alone(slide):
 
 
 def test_an_encoder_that_fails_spoils_no_others_bag(slide, monkeypatch):
-    found = Extracted([np.full((48, 96), 1e6), np.ones((48, 96))], np.ones(48, bool), 48)
+    found = Extracted([np.full((48, 96), np.inf), np.ones((48, 96))], np.ones(48, bool), 48)
     monkeypatch.setattr("mil.features.stage.extract", lambda *_, **__: found)
     targets = [Target(name, ENTRY, slide / f"{name}.h5") for name in ("bad", "good")]
     with pytest.raises(FormatError, match=r"^a: bad gives features that are not finite in float16"):
