@@ -30,7 +30,8 @@ IDENTITY = {
 class Fake:
     """Mean and spread of each colour."""
 
-    identity = IDENTITY
+    name, identity = "fake", IDENTITY
+    model, device, dtype = None, torch.device("cpu"), torch.float32
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         flat = pixels.flatten(1, 2).float()
@@ -117,10 +118,8 @@ def work(slides: dict[str, Path], out: Path) -> None:
     for name, path in slides.items():
         tiles = out / "tile" / f"{name}.h5"
         tile_stage.run(path, name, tiles, tile_px=TILE_PX, target_mpp=MPP, mpp=None, config=TILE)
-        features_stage.run(
-            path, tiles, out / "features" / f"{name}.h5", encoder="fake", entry=ENTRY, config=FEATURES, threads=2,
-            device="cpu",
-        )  # fmt: skip
+        target = features_stage.Target("fake", ENTRY, out / "features" / f"{name}.h5")
+        features_stage.run(path, tiles, [target], config=FEATURES, threads=2, device="cpu")
 
 
 def files_of(folder: Path, names: set[str]) -> dict[str, bytes]:
