@@ -123,7 +123,7 @@ def _one_label(cohort: Cohort) -> None:
         if labels.setdefault(row.patient, row.label) != row.label:
             raise DatasetError(
                 f"dataset {cohort.name}: patient {row.patient} has slides labelled {labels[row.patient]} and "
-                f"{row.label}; STAMP's table has one label a patient"
+                f"{row.label}; STAMP's table has one label a patient, so export without --dataset"
             )
 
 
