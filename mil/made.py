@@ -24,7 +24,7 @@ def check_encoder(folder: Path, name: str, entry: EncoderConfig) -> None:
     Raises:
         ConfigError: what has changed.
     """
-    bag = next(folder.glob("*.h5"), None)
+    bag = next(folder.glob("[!.]*.h5"), None)  # scratch files of a killed run begin with a dot
     if bag is None:
         return
     from mil.io.bags import read_header  # HDF5 only where there are bags

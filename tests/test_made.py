@@ -35,6 +35,13 @@ def test_a_changed_entry_is_refused_and_nothing_is_lost(folder):
     assert (folder / "a.h5").exists()
 
 
+def test_a_scratch_file_hides_no_change(folder):
+    for letter in "0123456789abcdef":  # one of them is listed before the bag
+        (folder / f".partial-{letter * 32}-b.h5").write_text("half of a bag")
+    with pytest.raises(ConfigError, match="weights"):
+        check_encoder(folder, "mine", THEN.model_copy(update={"weights": "new.safetensors"}))
+
+
 def test_bags_that_do_not_say_are_left_to_their_readers(tmp_path):
     check_encoder(tmp_path / "none", "mine", THEN)
     (tmp_path / "b.h5").write_text("not a bag")
