@@ -126,7 +126,7 @@ def _bring(source: Source, out: Path, known: Known, pixels: PixelSizes, brought:
 def _there_already(out: Path, sources: Sequence[Source]) -> str:
     """Encoder of the bags that lie in the folder already; empty: there are none that stay."""
     new = {source.slide for source in sources}
-    other = next((file for file in sorted(out.glob("*.h5")) if file.stem not in new), None)
+    other = next((file for file in sorted(out.glob("[!.]*.h5")) if file.stem not in new), None)
     return read_header(other).encoder if other else ""
 
 
