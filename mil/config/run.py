@@ -43,7 +43,7 @@ class FeaturesConfig(Section):
     dtype: Literal["float16", "float32"] = Field("float16", description="of the features in the bag file")
     max_corrupt: float = Field(0.01, ge=0, le=1, description="largest share of tiles that may be unreadable")
     compile: bool = Field(
-        False, description="torch.compile: a minute or more at each start, pays for very large slides"
+        False, description="torch.compile: half a minute or more at each start, pays for very large slides"
     )
 
 

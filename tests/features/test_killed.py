@@ -11,6 +11,7 @@ import torch
 
 from mil.config import EncoderConfig, FeaturesConfig, TileConfig
 from mil.features.stage import Target, run
+from mil.io import bags
 from mil.tile import stage as tile_stage
 from tests.synthetic import tissue_slide
 
@@ -73,6 +74,21 @@ def test_killed_at_twenty_random_moments(slide, undisturbed, tmp_path):
     assert killed >= 5  # of the rest some were done before
     embed(slide, tmp_path)
     assert files(tmp_path) == wanted
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_killed_while_a_bag_is_written(slide, undisturbed, tmp_path):
+    child = os.fork()
+    if child == 0:  # asked for when features and coordinates are in the file already
+        bags._tile_order = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        embed(slide, tmp_path)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    (left,) = files(tmp_path)
+    assert left.startswith("a/.partial-")
+    embed(slide, tmp_path)
+    assert files(tmp_path) == undisturbed[0]
 
 
 @pytest.mark.parametrize("threads", [2, 4])

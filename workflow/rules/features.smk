@@ -17,8 +17,7 @@ rule features:
     params:
         slide=slide_file,
         targets=features_targets,
-        settings=f"--precision {CONFIG.features.precision} --dtype {CONFIG.features.dtype}"
-        f" --max-corrupt {CONFIG.features.max_corrupt}",
+        settings=features_settings,
         version=STAGE_VERSION["features"],
     shell:
         "mil features --slide {params.slide:q} --tiles {input.tiles:q} {params.targets} {params.settings}"
@@ -57,8 +56,7 @@ for encoders, slides in PLAN.together.items():
         params:
             slide=slide_file,
             targets=features_targets,
-            settings=f"--precision {CONFIG.features.precision} --dtype {CONFIG.features.dtype}"
-            f" --max-corrupt {CONFIG.features.max_corrupt}",
+            settings=features_settings,
             version=STAGE_VERSION["features"],
         shell:
             "mil features --slide {params.slide:q} --tiles {input.tiles:q} {params.targets} {params.settings}"

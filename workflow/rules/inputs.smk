@@ -16,6 +16,12 @@ def fetch_checksum(wildcards):
     return FETCHABLE[wildcards.file][1]
 
 
+def features_settings(wildcards):
+    """What features depend on, as flags."""
+    settings = CONFIG.features
+    return f"--precision {settings.precision} --dtype {settings.dtype} --max-corrupt {settings.max_corrupt}"
+
+
 def features_targets(wildcards, output):
     """Encoders and their bags as flags, and what makes no difference to bags: how fast they are made."""
     # Asking for `output` keeps this out of what Snakemake compares, or a bag would depend on those made with it.
