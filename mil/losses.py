@@ -1,6 +1,7 @@
 """Loss terms: functions of (output, bags, labels), composed by weights in the recipe."""
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -8,9 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from mil.bags import log_attention, per_bag
+from mil.errors import ConfigError
 from mil.types import Bags, HeadOutput
 
 Term = Callable[[HeadOutput, Bags, Tensor], Tensor]
+Given = TypeVar("Given")
+TEACHER_TEMPERATURE = 0.1
 
 
 def cross_entropy(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
@@ -19,11 +23,12 @@ def cross_entropy(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> 
 
 
 def branch_cross_entropy(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
-    """Cross-entropy of the branches' own logits, mean over bags and branches, nats; 0 with one branch or none.
+    """Cross-entropy of the branches' own logits, mean over bags and branches, nats; 0 for a head that gives none.
 
-    ACMIL, Zhang et al. 2024, https://arxiv.org/abs/2311.07125, eq. 4.
+    ACMIL, Zhang et al. 2024, https://arxiv.org/abs/2311.07125, eq. 4. Of DSMIL's most suspicious tile and of DTFD-MIL's
+    pseudo-bags too.
     """
-    if out.branch_logits is None or out.branch_logits.shape[1] < 2:
+    if out.branch_logits is None:
         return out.logits.new_zeros(())
     branches = out.branch_logits.shape[1]
     return functional.cross_entropy(out.branch_logits.flatten(0, 1), labels.repeat_interleave(branches))
@@ -32,13 +37,14 @@ def branch_cross_entropy(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags
 def branch_diversity(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
     """Cosine between the attention maps of two branches, mean over pairs and bags, 0..1; 0 with one branch.
 
-    Adding it pushes the maps apart. ACMIL, Zhang et al. 2024, https://arxiv.org/abs/2311.07125, eq. 5.
+    Adding it pushes the maps apart. ACMIL, Zhang et al. 2024, https://arxiv.org/abs/2311.07125, eq. 5. Where a branch
+    has several attention heads, a head is compared with the same head of the other branch.
     """
-    branches = out.scores.shape[1]
+    branches = out.scores.shape[1] // out.attention_heads
     if branches < 2:
         return out.logits.new_zeros(())
     first, second = torch.triu_indices(branches, branches, offset=1, device=out.scores.device)
-    attention = log_attention(out.scores, bags.offsets).exp()
+    attention = log_attention(out.scores, bags.offsets).exp().unflatten(1, (branches, out.attention_heads))
     cosines = [functional.cosine_similarity(a[:, first], a[:, second], dim=0) for a in per_bag(attention, bags.offsets)]
     return torch.stack(cosines).mean()
 
@@ -46,16 +52,79 @@ def branch_diversity(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) 
 def attention_entropy(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
     """Minus the entropy of each bag's attention, mean over bags and branches, nats.
 
-    Adding it spreads attention out. AEM, Zhang et al. 2024, https://arxiv.org/abs/2406.15303
+    Adding it spreads attention out. AEM, Zhang et al. 2024, https://arxiv.org/abs/2406.15303. The mean is over all
+    columns of the scores: branches, attention heads (the published MHA) or classes (the published DSMIL).
     """
+    return _negative_entropies(out, bags).mean()
+
+
+def attention_entropy_share(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
+    """`attention_entropy` as a share of the most a bag of its size can have, -1..0: large bags weigh no more. Ours."""
+    most = bags.offsets.diff().to(out.scores.dtype).log().clamp(min=1.0)  # a bag of 1 or 2 tiles has next to none
+    return (_negative_entropies(out, bags) / most[:, None]).mean()
+
+
+def _negative_entropies(out: HeadOutput, bags: Bags) -> Float[Tensor, "bags branches"]:
     log_a = log_attention(out.scores, bags.offsets)
-    negative = [rows.sum(0).mean() for rows in per_bag(log_a.exp() * log_a, bags.offsets)]
-    return torch.stack(negative).mean()
+    return torch.stack([rows.sum(0) for rows in per_bag(log_a.exp() * log_a, bags.offsets)])
+
+
+def instance_cross_entropy(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
+    """Cross-entropy of single tiles, mean over bags, nats: those its label attends to most are of it, others not.
+
+    With more than two classes the tiles most attended by the other classes are not of those, and the mean over classes
+    counts. A bag of one tile has none. CLAM, Lu et al. 2021, https://arxiv.org/abs/2004.09666.
+    """
+    found = _given(out.instances, "instance_cross_entropy", "clam_sb, clam_mb")
+    count, classes = out.logits.shape
+    of_label = found.of_class == labels[found.bag]
+    counted = of_label | found.highest if classes > 2 else of_label
+    loss = functional.cross_entropy(found.logits, (of_label & found.highest).long(), reduction="none")
+    group = (found.bag * classes + found.of_class)[counted]
+    sums = loss.new_zeros(count * classes).index_add(0, group, loss[counted])
+    sizes = torch.bincount(group, minlength=count * classes).clamp(min=1)
+    return (sums / sizes).sum() / count / (classes if classes > 2 else 1)
+
+
+def full_cross_entropy(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
+    """Cross-entropy of what all tiles would give, mean over bags, nats: keeps the scores of tiles not selected fair."""
+    return functional.cross_entropy(_given(out.full_logits, "full_cross_entropy", "graph_select"), labels)
+
+
+def sufficiency(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
+    """KL(all tiles ‖ selected tiles) of the predictions, mean over bags, nats: the selected ones must say the same.
+
+    The prediction of all tiles is the target and gets no gradient.
+    """
+    full = _given(out.full_logits, "sufficiency", "graph_select").detach().log_softmax(-1)
+    return functional.kl_div(out.logits.log_softmax(-1), full, reduction="batchmean", log_target=True)
+
+
+def teacher_consistency(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
+    """Cross-entropy from the teacher's sharpened bag embedding to the student's, mean over bags, nats.
+
+    MHIM-MIL, Tang et al. 2023, https://arxiv.org/abs/2307.15254; the teacher's temperature is the published 0.1. 0
+    where no teacher took part (`mhim` before its second stage, or in evaluation).
+    """
+    if out.embedding is None or out.teacher_embedding is None:
+        return out.logits.new_zeros(())
+    target = (out.teacher_embedding.detach() / TEACHER_TEMPERATURE).softmax(-1)
+    return -(target * out.embedding.log_softmax(-1)).sum(-1).mean()
+
+
+def _given(value: Given | None, term: str, heads: str) -> Given:
+    if value is None:
+        raise ConfigError(f"loss term {term}: this head does not give what it needs; take it out, or use {heads}")
+    return value
 
 
 TERMS: dict[str, Term] = {
-    term.__name__: term for term in (cross_entropy, branch_cross_entropy, branch_diversity, attention_entropy)
-}
+    term.__name__: term
+    for term in (
+        cross_entropy, branch_cross_entropy, branch_diversity, attention_entropy, attention_entropy_share,
+        instance_cross_entropy, full_cross_entropy, sufficiency, teacher_consistency,
+    )
+}  # fmt: skip
 
 
 def total_loss(

@@ -3,11 +3,11 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -110,10 +110,24 @@ def check_numbers(bag: Bag, path: Path) -> None:
         raise FormatError(f"{path}: holds values that are not numbers; delete it and make it again")
 
 
+class Applied(NamedTuple):
+    """What a head says of a bag's valid tiles."""
+
+    attention: Float[np.ndarray, " tiles"]  # sums to 1
+    probabilities: Float[np.ndarray, " classes"]
+    selected: Bool[np.ndarray, " tiles"] | None  # the tiles that the answer comes from, if not all
+    full_probabilities: Float[np.ndarray, " classes"] | None  # what all tiles would have given, if some are selected
+
+
 @torch.inference_mode()
-def apply(head: nn.Module, bag: Bag) -> tuple[Float[np.ndarray, " tiles"], Float[np.ndarray, " classes"]]:
-    """Attention of a bag's valid tiles (sums to 1) and class probabilities, float64."""
+def apply(head: nn.Module, trained: Trained, bag: Bag) -> Applied:
+    """Apply a head to a bag; float64."""
     coords = None if bag.coords is None else [torch.from_numpy(bag.coords[bag.valid])]
     bags = join([torch.from_numpy(bag.features[bag.valid]).float()], coords)
     out = head(bags)
-    return attention(out, bags).double().numpy(), out.logits.softmax(-1)[0].double().numpy()
+    return Applied(
+        attention(out, bags, trained.classes.index(trained.positive)).double().numpy(),
+        out.logits.softmax(-1)[0].double().numpy(),
+        None if out.selected is None else out.selected.numpy(),
+        None if out.full_logits is None else out.full_logits.softmax(-1)[0].double().numpy(),
+    )

@@ -2,8 +2,19 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+
+class Graph(NamedTuple):
+    """Which tiles look at which: directed edges source -> target, rows of `Bags.features`.
+
+    Sorted by target, then source; no pair twice; every tile has the edge to itself.
+    """
+
+    sources: Int[Tensor, " edges"]
+    targets: Int[Tensor, " edges"]
+    kinds: Int[Tensor, " edges"]  # sum of what made the edge: 1 itself, 2 neighbours in space, 4 similar features
 
 
 class Bags(NamedTuple):
@@ -15,11 +26,32 @@ class Bags(NamedTuple):
     features: Float[Tensor, "tiles dim"]
     offsets: Int[Tensor, " bags_plus_1"]
     coords: Int[Tensor, "tiles 2"] | None = None
+    graph: Graph | None = None  # made beforehand; no edge leaves its bag
+
+
+class Instances(NamedTuple):
+    """Tiles that a head judges one by one: those a class attends to most and least."""
+
+    logits: Float[Tensor, "instances 2"]  # not of the class, of the class
+    bag: Int[Tensor, " instances"]
+    of_class: Int[Tensor, " instances"]
+    highest: Bool[Tensor, " instances"]  # among the most attended, else among the least
 
 
 class HeadOutput(NamedTuple):
-    """What every head returns, in every mode."""
+    """What every head returns, in every mode.
 
-    logits: Float[Tensor, "bags classes"]
-    scores: Float[Tensor, "tiles branches"]  # attention before the softmax over a bag
-    branch_logits: Float[Tensor, "bags branches classes"] | None = None
+    `scores` is attention before the softmax over a bag. Its columns are branches; with `attention_heads` above 1 column
+    ``branch * attention_heads + head``; with `per_class` column c is what class c attends to.
+    """
+
+    logits: Float[Tensor, "bags classes"]  # their softmax is what the head predicts
+    scores: Float[Tensor, "tiles branches"]
+    branch_logits: Float[Tensor, "bags branches classes"] | None = None  # more answers for the bag's label
+    attention_heads: int = 1
+    per_class: bool = False
+    instances: Instances | None = None
+    selected: Bool[Tensor, " tiles"] | None = None  # the tiles that `logits` come from, if not all
+    full_logits: Float[Tensor, "bags classes"] | None = None  # what all tiles would give, where some are selected
+    embedding: Float[Tensor, "bags hidden"] | None = None  # of a student,
+    teacher_embedding: Float[Tensor, "bags hidden"] | None = None  # and what its teacher makes of the same bag

@@ -8,8 +8,8 @@ STAGE_VERSION = {
     "tile": 2,
     "features": 3,
     "split": 1,
-    "train": 1,
-    "evaluate": 2,
+    "train": 2,
+    "evaluate": 3,
     "heatmap": 2,
     "report": 2,
 }

@@ -9,7 +9,10 @@ from mil.config.base import Name, Section, checked, named_file, read_yaml
 from mil.errors import ConfigError, unknown_name
 
 # The functions of mil/losses.py, named here so that a recipe is checked before anything runs; a test compares them.
-LOSS_TERMS = ("cross_entropy", "branch_cross_entropy", "branch_diversity", "attention_entropy")
+LOSS_TERMS = (
+    "cross_entropy", "branch_cross_entropy", "branch_diversity", "attention_entropy", "attention_entropy_share",
+    "instance_cross_entropy", "full_cross_entropy", "sufficiency", "teacher_consistency",
+)  # fmt: skip
 
 
 class LossWeight(Section):
@@ -32,6 +35,7 @@ class TrainConfig(Section):
     min_lr: float = Field(0.0, ge=0)
     warmup_epochs: float = Field(0.0, ge=0)
     weight_decay: float = Field(1e-5, ge=0)
+    clip_norm: float | None = Field(None, gt=0, description="longest gradient, over all parameters; empty: any")
     select: Literal["loss", "f1_auc", "last"] = Field(
         "loss",
         description="which epoch is kept: least validation loss, largest macro-F1 + AUROC, or the last",

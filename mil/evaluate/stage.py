@@ -66,11 +66,11 @@ def run(
                         f"{folds}: has no fold {trained.fold}, which {trained.recipe_name} was trained on"
                     )
                 check_fits(trained, bag, path)
-                weights, probabilities = apply(head, bag)
-                row = _row(mine, trained, probabilities)
+                applied = apply(head, trained, bag)
+                row = _row(mine, trained, applied.probabilities)
                 rows.append(row)
                 if share is not None:
-                    found.append({**row, "tile_auroc": tile_auroc(weights, share)})
+                    found.append({**row, "tile_auroc": tile_auroc(applied.attention, share)})
             advance(1)
     rows.sort(key=lambda row: (row["seed"], row["fold"], row["slide"]))
     metrics = _metrics(rows, found, models[0][1])

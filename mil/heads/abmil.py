@@ -1,4 +1,4 @@
-"""Gated attention pooling (ABMIL), Ilse et al. 2018, https://arxiv.org/abs/1802.04712, eqs. 7 to 9.
+"""Attention pooling (ABMIL), gated or plain, Ilse et al. 2018, https://arxiv.org/abs/1802.04712, eqs. 7 to 9.
 
 Reduced by one linear layer without bias, as in the code of ACMIL and AEM.
 """
@@ -17,6 +17,7 @@ class Config(Section):
 
     hidden: int | None = Field(None, gt=0, description="width after the reducer; empty: half of the features' length")
     attention: int = Field(128, gt=0, description="width of the attention branch")
+    gated: bool = Field(True, description="multiply by the sigmoid gate (eq. 9); false: tanh alone (eq. 8)")
     dropout: float = Field(0.0, ge=0, lt=1, description="after the reducer and before the score")
 
 
@@ -27,7 +28,7 @@ class Head(nn.Module):
         super().__init__()
         hidden = default_hidden(config.hidden, dim)
         self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout))
-        self.attention = GatedScores(hidden, config.attention, 1, config.dropout)
+        self.attention = GatedScores(hidden, config.attention, 1, config.dropout, config.gated)
         self.classify = nn.Linear(hidden, classes)
 
     def forward(self, bags: Bags) -> HeadOutput:

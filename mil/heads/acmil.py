@@ -6,17 +6,14 @@ Several attention branches over one reduced bag; in training some of each branch
 """
 
 import torch
-from jaxtyping import Float, Int
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from mil.bags import per_bag
 from mil.config import Section
 from mil.heads._gated import GatedScores, default_hidden
+from mil.heads._stkim import mask_top
 from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput
-
-MASKED = -1e9  # the published fill: the softmax makes it zero, and a bag of masked tiles stays uniform, not NaN
 
 
 class Config(Section):
@@ -49,23 +46,8 @@ class Head(nn.Module):
         if self.training and self.mask_top:
             scores = mask_top(scores, bags.offsets, self.mask_top, self.mask_share)
         pooled = attn_pool(scores, hidden, bags.offsets)  # [bags, branches, hidden]
+        # A single branch has nothing to be kept apart from: its own classifier takes no part, as published.
+        several = len(self.branch_classify) > 1
         branch_logits = [classify(pooled[:, i]) for i, classify in enumerate(self.branch_classify)]
         # Mean of the branches' rows = pooling with the mean of their attention maps, since they share the tiles.
-        return HeadOutput(self.classify(pooled.mean(1)), scores, torch.stack(branch_logits, 1))
-
-
-def mask_top(
-    scores: Float[Tensor, "tiles branches"], offsets: Int[Tensor, " bags_plus_1"], top: int, share: float
-) -> Float[Tensor, "tiles branches"]:
-    """Mask exactly ``floor(min(top, tiles) * share)`` of each bag's highest scores, per branch.
-
-    Which of them is drawn without replacement: one ``torch.rand(branches, k)`` a bag, in the bags' order, whose
-    ascending order names the masked ones (the published code's draw).
-    """
-    masked = []
-    for bag in per_bag(scores, offsets):
-        k = min(top, len(bag))
-        highest = bag.topk(k, dim=0).indices  # [k, branches]
-        draw = torch.rand(bag.shape[1], k, device=bag.device).argsort(-1)[:, : int(k * share)].T
-        masked.append(bag.scatter(0, highest.gather(0, draw), MASKED))
-    return torch.cat(masked)
+        return HeadOutput(self.classify(pooled.mean(1)), scores, torch.stack(branch_logits, 1) if several else None)

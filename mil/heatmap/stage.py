@@ -53,8 +53,9 @@ def run(
         return f"{bag.slide}: {bag.state}, nothing to draw"
     check_numbers(bag, bag_path)
     chosen, seen = _choose(heads, bag_path, bag, folds)
-    applied = [apply(head, bag) for head, _ in chosen]
-    weights, probabilities = (np.mean(values, axis=0) for values in zip(*applied, strict=True))
+    applied = [apply(head, trained, bag) for head, trained in chosen]
+    weights = np.mean([one.attention for one in applied], axis=0)
+    probabilities = np.mean([one.probabilities for one in applied], axis=0)
     title = _title(bag, chosen, probabilities, seen)
     places = places_of(bag)
     if places is None:

@@ -1,7 +1,7 @@
 """Bags of a split in memory, and batches of them laid end to end."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -9,8 +9,9 @@ from torch import Tensor
 
 from mil.bags import join
 from mil.errors import DatasetError, FormatError
+from mil.heads import UsesGraph
 from mil.io.bags import read_bag
-from mil.types import Bags
+from mil.types import Bags, Graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,7 @@ class LabelledBag:
     features: Tensor  # [tiles, dim]
     coords: Tensor | None  # [tiles, 2], level-0 pixels
     label: int
+    graph: Graph | None = None
 
 
 def load_bags(bags_dir: Path, slides: Sequence[tuple[str, str]], classes: Sequence[str]) -> list[LabelledBag]:
@@ -66,5 +68,12 @@ def batches(
         chosen = [bags[i] for i in sequence[first : first + size]]
         coords = [bag.coords.to(device) for bag in chosen if bag.coords is not None]
         known = coords if len(coords) == len(chosen) else None
-        joined = join([bag.features.to(device).float() for bag in chosen], known)
+        graphs = [Graph(*(part.to(device) for part in bag.graph)) for bag in chosen if bag.graph is not None]
+        whole = graphs if len(graphs) == len(chosen) else None
+        joined = join([bag.features.to(device).float() for bag in chosen], known, whole)
         yield joined, torch.tensor([bag.label for bag in chosen], device=device)
+
+
+def with_graphs(bags: Sequence[LabelledBag], head: UsesGraph) -> list[LabelledBag]:
+    """The bags with the graph that a head makes of each, so that it is made once and not at every step."""
+    return [replace(bag, graph=head.build_graph(bag.features.float(), bag.coords)) for bag in bags]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mil.config import LossWeight, TrainConfig
+from mil.heads import FollowsSteps
 from mil.losses import total_loss
 from mil.train.schedule import learning_rate, loss_weight
 from mil.types import Bags
@@ -47,7 +48,9 @@ def fit(
         keep: called with the head whenever an epoch is the best so far.
         advance: told after each epoch.
     """
-    optimiser = torch.optim.AdamW(head.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW(
+        [p for p in head.parameters() if p.requires_grad], lr=config.lr, weight_decay=config.weight_decay
+    )
     history = History()
     for epoch in range(config.epochs):
         head.train()
@@ -60,7 +63,11 @@ def fit(
             loss, terms = total_loss(weights, head(bags), bags, labels)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
+            if config.clip_norm is not None:
+                nn.utils.clip_grad_norm_(head.parameters(), config.clip_norm)
             optimiser.step()
+            if isinstance(head, FollowsSteps):
+                head.after_step()
             seen.append({**terms, "loss": loss.detach()})
         # Once an epoch: each conversion to a number makes a GPU wait.
         history.train.append({name: float(torch.stack([terms[name] for terms in seen]).mean()) for name in seen[0]})

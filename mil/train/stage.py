@@ -1,23 +1,25 @@
 """Bags, folds and a recipe in; a head's folder out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mil.config import Recipe, dataset_path, load_dataset, load_recipe, recipe_path
+from mil.config import LossWeight, Recipe, dataset_path, load_dataset, load_recipe, recipe_path
 from mil.device import choose_device
 from mil.errors import DatasetError
-from mil.heads import build_head
+from mil.heads import TwoStage, UsesGraph, build_head
 from mil.io.bags import common_identity
 from mil.io.tables import read_csv
 from mil.metrics import classification
 from mil.progress import progress
-from mil.train.bags import LabelledBag, batches, load_bags
-from mil.train.loop import fit
+from mil.train.bags import LabelledBag, batches, load_bags, with_graphs
+from mil.train.loop import History, fit
 from mil.trained import Trained, save_trained
+
+FIRST_STAGE = {"cross_entropy": LossWeight(start=1.0)}
 
 
 def run(
@@ -57,28 +59,46 @@ def run(
     train, valid = (load_bags(bags_dir, named[split], what.classes) for split in ("train", "val"))
     dim = train[0].features.shape[1]
     head = build_head(settings.name, settings.options, dim=dim, classes=len(what.classes)).to(on)
-    best: dict[str, Tensor] = {}
-
-    def keep(trained: nn.Module) -> None:
-        best.update({name: tensor.detach().clone() for name, tensor in trained.state_dict().items()})
-
-    how = settings.train if valid else settings.train.model_copy(update={"select": "last"})
-    size = how.batch_bags
-    order = torch.Generator().manual_seed(seed)
     name = recipe_path(recipe).stem
-    with progress(f"train {name} seed {seed} fold {fold}", how.epochs, "epochs") as advance:
-        history = fit(
-            head, lambda: batches(train, size, on, order), lambda h: _validate(h, valid, settings, on),
-            losses=settings.losses, config=how, steps=-(-len(train) // size), keep=keep, advance=advance,
-        )  # fmt: skip
-    if not best:
-        raise DatasetError(f"{name}: the validation loss was never a number; lower train.lr in the recipe")
+    title = f"train {name} seed {seed} fold {fold}"
+    if isinstance(head, TwoStage):
+        first = head.first_stage().to(on)
+        first.load_state_dict(_fit(first, train, valid, settings, FIRST_STAGE, seed, f"{title}, first stage")[0])
+        head.follow(first.eval(), (bags for bags, _ in batches(train, 1, on)))
+    if isinstance(head, UsesGraph):
+        head.see_training(bags for bags, _ in batches(train, 1, on))
+        train, valid = with_graphs(train, head), with_graphs(valid, head)
+    best, history = _fit(head, train, valid, settings, settings.losses, seed, title)
     trained = Trained(
         recipe_name=name, recipe=settings, **identity, dim=dim, classes=what.classes, positive=what.positive_class,
         dataset=dataset_path(dataset).stem, seed=seed, fold=fold, epoch=history.best_epoch,
     )  # fmt: skip
     save_trained(out, trained, best, {"train": history.train, "valid": history.valid, "best_epoch": history.best_epoch})
     return trained
+
+
+def _fit(
+    head: nn.Module, train: Sequence[LabelledBag], valid: Sequence[LabelledBag], recipe: Recipe,
+    losses: Mapping[str, LossWeight], seed: int, title: str,
+) -> tuple[dict[str, Tensor], History]:  # fmt: skip
+    """Weights of the best epoch, and what happened."""
+    best: dict[str, Tensor] = {}
+
+    def keep(trained: nn.Module) -> None:
+        best.update({name: tensor.detach().clone() for name, tensor in trained.state_dict().items()})
+
+    how = recipe.train if valid else recipe.train.model_copy(update={"select": "last"})
+    device = next(head.parameters()).device
+    order = torch.Generator().manual_seed(seed)
+    with progress(title, how.epochs, "epochs") as advance:
+        history = fit(
+            head, lambda: batches(train, how.batch_bags, device, order),
+            lambda h: _validate(h, valid, recipe, device), losses=losses, config=how,
+            steps=-(-len(train) // how.batch_bags), keep=keep, advance=advance,
+        )  # fmt: skip
+    if not best:
+        raise DatasetError(f"{title}: the validation loss was never a number; lower train.lr in the recipe")
+    return best, history
 
 
 @torch.inference_mode()

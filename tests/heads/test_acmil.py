@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from mil.bags import join, log_attention
+from mil.bags import MASKED, join, log_attention
 from mil.heads import build_head
-from mil.heads.acmil import MASKED, mask_top
+from mil.heads._stkim import mask_top
 from mil.losses import attention_entropy, branch_cross_entropy, branch_diversity, cross_entropy
 from mil.types import Bags, HeadOutput
 

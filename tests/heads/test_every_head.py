@@ -6,7 +6,7 @@ import torch
 from mil.bags import join
 from mil.config import config_path, load_recipe
 from mil.errors import ConfigError
-from mil.heads import build_head, head_names
+from mil.heads import FollowsSteps, TwoStage, UsesGraph, build_head, head_names
 from mil.losses import total_loss
 from mil.metrics import auroc
 from mil.types import Bags
@@ -21,6 +21,16 @@ def planted(seed):
     return join([torch.from_numpy(bag) for bag in features]), torch.tensor(labels)
 
 
+def learn(head, bags, labels, weights):
+    optimiser = torch.optim.AdamW([p for p in head.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(60):
+        optimiser.zero_grad()
+        total_loss(weights, head.train()(bags), bags, labels)[0].backward()
+        optimiser.step()
+        if isinstance(head, FollowsSteps):
+            head.after_step()
+
+
 def head_of(name):
     torch.manual_seed(0)
     return build_head(name, {}, dim=16, classes=3).eval()
@@ -29,6 +39,8 @@ def head_of(name):
 @pytest.mark.parametrize("name", head_names())
 def test_order_of_tiles_does_not_matter(name):
     head = head_of(name)
+    if getattr(head, "ordered", False):
+        pytest.skip("this head reads tiles as a sequence")
     shuffled = Bags(BAGS.features[[3, 1, 0, 2, 4, 9, 8, 7, 6, 5]], BAGS.offsets)
     torch.testing.assert_close(head(BAGS).logits, head(shuffled).logits)
 
@@ -44,9 +56,12 @@ def test_a_bag_does_not_see_its_neighbours(name):
 @pytest.mark.parametrize("name", head_names())
 def test_attention_changes_the_answer(name):
     head = head_of(name)
+    if not hasattr(head, "attention"):
+        pytest.skip("this head has no attention")
     before = head(BAGS).logits
     with torch.no_grad():
-        head.attention.score.weight.mul_(50)
+        for parameter in head.attention.parameters():
+            parameter.mul_(5)
     assert (head(BAGS).logits - before).abs().max() > 1e-3
 
 
@@ -57,7 +72,7 @@ def test_unknown_option_is_one_line(name):
 
 
 def test_unknown_head_lists_the_heads():
-    with pytest.raises(ConfigError, match=r"did you mean 'abmil'\? there are: abmil, acmil"):
+    with pytest.raises(ConfigError, match=r"did you mean 'abmil'\? there are: .*abmil, acmil"):
         build_head("abmli", {}, dim=4, classes=2)
 
 
@@ -68,12 +83,13 @@ def test_every_recipe_learns_to_find_one_planted_tile(recipe):
     small = {"hidden": 32} | ({"mask_top": 2} if "mask_top" in settings.options else {})  # the bags are small, too
     torch.manual_seed(0)
     head = build_head(settings.name, settings.options | small, dim=bags.features.shape[1], classes=2)
-    optimiser = torch.optim.AdamW(head.parameters(), lr=1e-2)
-    weights = {name: weight.start for name, weight in settings.losses.items()}
-    for _ in range(60):
-        optimiser.zero_grad()
-        total_loss(weights, head.train()(bags), bags, labels)[0].backward()
-        optimiser.step()
+    if isinstance(head, TwoStage):
+        first = head.first_stage()
+        learn(first, bags, labels, {"cross_entropy": 1.0})
+        head.follow(first.eval(), [bags])
+    if isinstance(head, UsesGraph):
+        head.see_training([bags])
+    learn(head, bags, labels, {name: weight.start for name, weight in settings.losses.items()})
     fresh, truth = planted(seed=2)
     logits = head.eval()(fresh).logits.detach().numpy()
     assert auroc(truth.numpy(), logits[:, 1] - logits[:, 0]) >= 0.97

@@ -68,7 +68,7 @@ def table(folder) -> dict[str, np.ndarray]:
 
 
 def attention_of(folder, *heads) -> np.ndarray:
-    return np.mean([apply(load_trained(one)[0], read_bag(folder / "bag.h5"))[0] for one in heads], axis=0)
+    return np.mean([apply(*load_trained(one), read_bag(folder / "bag.h5")).attention for one in heads], axis=0)
 
 
 def test_bundle(slide):
@@ -81,7 +81,7 @@ def test_bundle(slide):
     np.testing.assert_allclose(found["relative"], expected * 5, rtol=1e-5)
     np.testing.assert_allclose(found["percentile"], (expected.argsort().argsort() + 0.5) * 20, atol=0.01)
     np.testing.assert_array_equal(np.stack([found["x"], found["y"]], 1), COORDS[:5])
-    _, p = apply(load_trained(one)[0], read_bag(slide / "bag.h5"))
+    p = apply(*load_trained(one), read_bag(slide / "bag.h5")).probabilities
     assert title == f"s1   p(tumour) = {p[1]:.3f}   abmil"
 
 

@@ -89,7 +89,7 @@ def test_the_folder_rebuilds_the_head(study):
     assert again == trained
     assert not head.training
     bag = read_bag(study / "bags" / "s00.h5")
-    attention, probabilities = apply(head, bag)
+    attention, probabilities, *_ = apply(head, trained, bag)
     assert attention.sum() == pytest.approx(1, abs=1e-6)
     assert probabilities.sum() == pytest.approx(1, abs=1e-6)
     history = json.loads((study / "head" / "history.json").read_text())
@@ -108,14 +108,14 @@ def test_test_slides_are_not_read_in_training(study):
 
 def test_invalid_tiles_are_left_out(study):
     fit(study)
-    head, _ = load_trained(study / "head")
+    head, trained = load_trained(study / "head")
     bag = read_bag(study / "bags" / "s01.h5")
     valid = np.ones(len(bag.features), bool)
     valid[2] = False
     spoiled = bag.features.copy()
     spoiled[2] = 1e4
     bag_file(study / "bags" / "bad.h5", "bad", spoiled, valid=valid)
-    attention, _ = apply(head, read_bag(study / "bags" / "bad.h5"))
+    attention, *_ = apply(head, trained, read_bag(study / "bags" / "bad.h5"))
     assert len(attention) == len(bag.features) - 1
 
 

@@ -1,0 +1,1 @@
+"""Neighbour graphs over the tiles of a bag."""
