@@ -1,0 +1,44 @@
+"""Attention over the neighbours of each tile (GATv2), for several heads at once."""
+
+from typing import Literal
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mil.kernels.neighbour_attn.chunked import ChunkedNeighbourAttn
+from mil.kernels.neighbour_attn.reference import neighbour_attn_reference
+
+Backend = Literal["auto", "reference", "chunked"]
+
+
+def neighbour_attn(
+    queries: Float[Tensor, "tiles heads width"],
+    keys: Float[Tensor, "tiles heads width"],
+    vector: Float[Tensor, "heads width"],
+    sources: Int[Tensor, " edges"],
+    targets: Int[Tensor, " edges"],
+    *,
+    slope: float = 0.2,
+    backend: Backend = "auto",
+) -> tuple[Float[Tensor, "tiles heads width"], Float[Tensor, " edges"]]:
+    """Each tile takes up its neighbours' keys, weighted by how much it attends to them.
+
+    The score of an edge from j to i is ``vector · LeakyReLU(queries[i] + keys[j])``; the softmax is over the edges
+    into i. Brody et al. 2022, https://arxiv.org/abs/2105.14491, eq. 7.
+
+    Args:
+        queries: of the tile that looks.
+        keys: of the tile that is looked at.
+        vector: of each head.
+        sources: of the edges, rows of `keys`.
+        targets: of the edges, rows of `queries`, sorted; a tile without edges gets zeros.
+        slope: of the LeakyReLU below 0.
+        backend: `chunked` never holds all edges with all their numbers, forward or backward; `auto` takes it.
+
+    Returns:
+        What each tile took up, and the attention of each edge, mean over the heads: both carry gradients.
+    """
+    if backend == "reference":
+        return neighbour_attn_reference(queries, keys, vector, sources, targets, slope)
+    messages, attention = ChunkedNeighbourAttn.apply(queries, keys, vector, sources, targets, slope)
+    return messages, attention
