@@ -1,0 +1,57 @@
+"""Exact nearest neighbours in the features."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mil.graph.directions import Directions
+from mil.graph.edges import from_neighbours
+from mil.types import Graph
+
+CELLS = 2**25  # cosines held at a time
+GROUP = 64
+
+
+def knn_graph(
+    features: Float[Tensor, "tiles dim"], neighbours: int = 8, centre: Float[Tensor, " dim"] | None = None
+) -> Graph:
+    """Every tile looks at the tiles of largest cosine to it.
+
+    Time grows with the square of the tiles; memory is one float32 copy of the features and 128 MiB.
+
+    Args:
+        features: of one bag.
+        neighbours: how many a tile looks at, besides itself; fewer in a smaller bag.
+        centre: mean of the training tiles, taken off before; None: the bag's own mean.
+    """
+    directions = torch.cat(list(Directions(features, centre).blocks()))
+    tiles = len(directions)
+    found = [nearest_within(directions, rows, neighbours)[1] for rows in _queries(tiles, directions.device)]
+    indices = torch.cat(found)
+    return from_neighbours(indices, torch.ones_like(indices, dtype=torch.bool))
+
+
+def nearest_within(
+    directions: Float[Tensor, "tiles dim"], queries: Int[Tensor, " queries"], neighbours: int
+) -> tuple[Float[Tensor, "queries most"], Int[Tensor, "queries most"]]:
+    """The largest cosines of some tiles to the others, and whose they are."""
+    width = -(-len(directions) // GROUP) * GROUP
+    cosines = directions.new_full((len(queries), width), -torch.inf)
+    torch.mm(directions[queries], directions.T, out=cosines[:, : len(directions)])
+    cosines.scatter_(1, queries[:, None], -torch.inf)
+    return _largest(cosines, min(neighbours, len(directions) - 1))
+
+
+def _queries(tiles: int, device: torch.device) -> tuple[Tensor, ...]:
+    return torch.arange(tiles, device=device).split(max(1, CELLS // tiles))
+
+
+def _largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """As `topk`, but several times as fast in long rows: the largest values are in the groups of largest maximum."""
+    groups = values.unflatten(1, (-1, GROUP))
+    if groups.shape[1] <= count:
+        return values.topk(count)
+    best = groups.amax(2).topk(count, sorted=False).indices
+    within = groups.gather(1, best[:, :, None].expand(-1, -1, GROUP)).flatten(1)
+    top = within.topk(count)
+    return top.values, best.gather(1, top.indices // GROUP) * GROUP + top.indices % GROUP
