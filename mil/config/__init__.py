@@ -3,7 +3,16 @@
 from mil.config.base import NAME, Section, checked, config_path, read_yaml
 from mil.config.datasets import DatasetConfig, dataset_path, load_dataset
 from mil.config.encoders import EncoderConfig, load_encoder, load_encoders, tiling_name
-from mil.config.recipes import LOSS_TERMS, LossWeight, Recipe, TrainConfig, head_names, load_recipe, recipe_path
+from mil.config.recipes import (
+    LOSS_TERMS,
+    LossWeight,
+    Recipe,
+    TrainConfig,
+    check_head,
+    head_names,
+    load_recipe,
+    recipe_path,
+)
 from mil.config.run import Config, FeaturesConfig, HeatmapConfig, SplitConfig, TileConfig, load_config
 
 __all__ = [
@@ -20,6 +29,7 @@ __all__ = [
     "SplitConfig",
     "TileConfig",
     "TrainConfig",
+    "check_head",
     "checked",
     "config_path",
     "dataset_path",

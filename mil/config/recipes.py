@@ -1,11 +1,12 @@
 """Recipes: the files of configs/heads."""
 
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from mil.config.base import Name, Section, checked, named_file, read_yaml
+from mil.config.base import Name, Section, checked, config_path, named_file, read_yaml
 from mil.errors import ConfigError, unknown_name
 
 # The functions of mil/losses.py, named here so that a recipe is checked before anything runs; a test compares them.
@@ -29,12 +30,12 @@ def _weight(value: Any) -> Any:
 class TrainConfig(Section):
     """How a head is trained."""
 
-    epochs: int = Field(50, gt=0)
+    epochs: int = Field(50, gt=0, description="times that every training bag is seen")
     batch_bags: int = Field(1, gt=0, description="bags per step, laid end to end")
     lr: float = Field(1e-4, gt=0, description="at the start; a cosine to min_lr follows, step by step")
-    min_lr: float = Field(0.0, ge=0)
-    warmup_epochs: float = Field(0.0, ge=0)
-    weight_decay: float = Field(1e-5, ge=0)
+    min_lr: float = Field(0.0, ge=0, description="learning rate at the end")
+    warmup_epochs: float = Field(0.0, ge=0, description="the learning rate rises from 0 this long")
+    weight_decay: float = Field(1e-5, ge=0, description="of AdamW")
     clip_norm: float | None = Field(None, gt=0, description="longest gradient, over all parameters; empty: any")
     select: Literal["loss", "f1_auc", "last"] = Field(
         "loss",
@@ -45,16 +46,64 @@ class TrainConfig(Section):
 class Recipe(Section):
     """One file of configs/heads: a head, its options, the weights of its losses, and how it is trained."""
 
-    name: Name = Field(description="a file of mil/heads")
+    name: Name = Field(description="a file of mil/heads, or a head that another package plugs in")
     options: dict[str, Any] = Field({}, description="what the head's `Config` allows")
     losses: dict[str, Annotated[LossWeight, BeforeValidator(_weight)]] = Field(min_length=1)
     train: TrainConfig = Field(TrainConfig(), description="how it is trained")
     source: str = Field("", description="where the settings are from")
 
 
-def head_names() -> list[str]:
-    """Names a recipe may use: the files of mil/heads. Known without importing them, which would import torch."""
+PLUG = "mil.heads"  # the entry points by which other packages add heads; their values are modules
+
+
+def own_heads() -> list[str]:
+    """The heads that come with mil: the files of mil/heads."""
     return sorted(path.stem for path in (Path(__file__).parents[1] / "heads").glob("[a-z]*.py"))
+
+
+def plugged_heads() -> dict[str, EntryPoint]:
+    """The heads of other packages, by name; nothing of them is imported. Of two with one name, the first."""
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=PLUG):
+        found.setdefault(entry.name, entry)
+    return found
+
+
+def package_of(entry: EntryPoint) -> str:
+    """The package that a plugged-in head comes from, as pip calls it."""
+    return entry.dist.name if entry.dist else entry.value.partition(".")[0]
+
+
+def head_names() -> list[str]:
+    """Names a recipe may use. Known without importing the heads, which would import torch."""
+    return sorted({*own_heads(), *plugged_heads()})
+
+
+def check_head(name: str) -> EntryPoint | None:
+    """Whether a name means exactly one head.
+
+    Returns:
+        Where it is plugged in; None: it is one of ours.
+
+    Raises:
+        ConfigError: there is none, or several have that name.
+    """
+    entries = list(entry_points(group=PLUG, name=name))
+    owners = ["mil"] * (name in own_heads()) + [package_of(entry) for entry in entries]
+    if not owners:
+        raise ConfigError(unknown_name("head", name, head_names()))
+    if len(owners) > 1:
+        raise ConfigError(
+            f"head {name} is in {' and in '.join(owners)}; rename it in {owners[-1]} (entry point of {PLUG}), or "
+            f"uninstall that package"
+        )
+    return entries[0] if entries else None
+
+
+def recipe_files() -> dict[str, Path]:
+    """All recipes by name: those of ./configs/heads go before those that came with mil."""
+    shipped = Path(__file__).resolve().parents[2] / "configs/heads"
+    return {path.stem: path for folder in (shipped, config_path("heads")) for path in sorted(folder.glob("*.yaml"))}
 
 
 def recipe_path(name: str) -> Path:
@@ -66,8 +115,10 @@ def load_recipe(name: str) -> Recipe:
     """One recipe of configs/heads, by name or by path."""
     path = recipe_path(name)
     recipe = checked(Recipe, read_yaml(path), str(path))
-    if recipe.name not in head_names():
-        raise ConfigError(f"{path}: {unknown_name('head', recipe.name, head_names())}")
+    try:
+        check_head(recipe.name)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     for term in recipe.losses:
         if term not in LOSS_TERMS:
             raise ConfigError(f"{path}: {unknown_name('loss term', term, LOSS_TERMS)}")

@@ -1,18 +1,21 @@
 """MIL heads, one file each, found by file name: bags in, one `HeadOutput` out.
 
 A head is its `Config` and its `Head(config, dim, classes)`. What a few of them need besides is in the protocols below;
-a head takes part in one by having its methods.
+a head takes part in one by having its methods. Other packages add heads by entry points, see docs/own-head.md.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from importlib.metadata import EntryPoint
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mil.config import checked, head_names
-from mil.errors import ConfigError, unknown_name
+from mil.config import Section, check_head, checked, head_names
+from mil.config.recipes import package_of
+from mil.errors import ConfigError, MilError
 from mil.types import Bags, Graph
 
 
@@ -46,20 +49,61 @@ class UsesGraph(Protocol):
         """The graph of one bag, to be kept for the whole training; None: one is drawn anew at every step."""
 
 
+def head_module(name: str) -> Any:
+    """The module of a head, with its `Config` and its `Head`.
+
+    Raises:
+        ConfigError: there is no such head, or the package that plugs it in is broken.
+    """
+    return _module(name, check_head(name))
+
+
+def _module(name: str, entry: EntryPoint | None) -> Any:
+    if entry is None:
+        return import_module(f"mil.heads.{name}")
+    with _blamed(entry):
+        module = entry.load()
+    for part, base, kind in (("Config", Section, "mil.config.Section"), ("Head", nn.Module, "torch.nn.Module")):
+        found = getattr(module, part, None)
+        if not (isinstance(found, type) and issubclass(found, base)):
+            raise ConfigError(
+                f"head {name} of the package {package_of(entry)}: {entry.value} has no class {part} that is a {kind}"
+            )
+    return module
+
+
 def build_head(name: str, options: dict[str, Any], *, dim: int, classes: int) -> nn.Module:
     """Build a head.
 
     Args:
-        name: a file of this folder.
+        name: a file of this folder, or a head that another package plugs in.
         options: what the head's `Config` allows.
         dim: length of a tile's feature vector.
         classes: number of classes.
 
     Raises:
-        ConfigError: there is no such head, or it does not know an option.
+        ConfigError: there is no such head, it does not know an option, or its package is broken.
     """
-    if name not in head_names():
-        raise ConfigError(unknown_name("head", name, head_names()))
-    module = import_module(f"mil.heads.{name}")
-    head: nn.Module = module.Head(checked(module.Config, options, f"head {name}: options"), dim, classes)
-    return head
+    entry = check_head(name)
+    module = _module(name, entry)
+    config = checked(module.Config, options, f"head {name}: options")
+    with _blamed(entry):
+        head: nn.Module = module.Head(config, dim, classes)
+        return head
+
+
+@contextmanager
+def _blamed(entry: EntryPoint | None) -> Iterator[None]:
+    """Whatever another package's code raises becomes one line that names the package."""
+    try:
+        yield
+    except MilError:
+        raise
+    except Exception as error:
+        if entry is None:
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"head {entry.name} of the package {package_of(entry)} does not work: {what}") from error
+
+
+__all__ = ["FollowsSteps", "TwoStage", "UsesGraph", "build_head", "head_module", "head_names"]
