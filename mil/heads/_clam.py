@@ -1,0 +1,85 @@
+"""What CLAM's two heads share, Lu et al. 2021, https://arxiv.org/abs/2004.09666."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from mil.bags import per_bag
+from mil.config import Section
+from mil.heads._gated import default_hidden
+from mil.heads._precision import at_least_float32
+from mil.types import Instances
+
+
+class ClamConfig(Section):
+    """Options of both heads."""
+
+    hidden: int | None = Field(None, gt=0, description="width after the reducer; empty: half of the features' length")
+    attention: int = Field(128, gt=0, description="width of the attention branch")
+    dropout: float = Field(0.25, ge=0, lt=1, description="after the reducer and on both gates")
+    instances: int = Field(8, gt=0, description="tiles judged among the most attended, and as many among the least")
+
+
+def reducer(config: ClamConfig, dim: int) -> tuple[nn.Sequential, int]:
+    """Features to rows, with their width."""
+    hidden = default_hidden(config.hidden, dim)
+    return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(config.dropout)), hidden
+
+
+class ClamScores(nn.Module):
+    """Gated scores with dropout on each gate, not on their product; one column a row of attention."""
+
+    def __init__(self, config: ClamConfig, hidden: int, rows: int) -> None:
+        super().__init__()
+        self.value = nn.Sequential(nn.Linear(hidden, config.attention), nn.Tanh(), nn.Dropout(config.dropout))
+        self.gate = nn.Sequential(nn.Linear(hidden, config.attention), nn.Sigmoid(), nn.Dropout(config.dropout))
+        self.score = nn.Linear(config.attention, rows)
+
+    def forward(self, hidden: Float[Tensor, "tiles hidden"]) -> Float[Tensor, "tiles rows"]:
+        """Scores before the softmax."""
+        return at_least_float32(self.score(self.value(hidden) * self.gate(hidden)))
+
+
+class InstanceJudges(nn.Module):
+    """For each class, a two-way judge of the tiles that it attends to most and least."""
+
+    def __init__(self, hidden: int, classes: int, instances: int) -> None:
+        super().__init__()
+        self.judges = nn.ModuleList(nn.Linear(hidden, 2) for _ in range(classes))
+        self.instances = instances
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "tiles hidden"],
+        scores: Float[Tensor, "tiles rows"],
+        offsets: Int[Tensor, " bags_plus_1"],
+    ) -> Instances:
+        """Judge; one row of scores serves every class."""
+        classes = len(self.judges)
+        rows, bag, highest = extremes(scores.expand(-1, classes), offsets, self.instances)
+        logits = torch.stack([judge(hidden[rows[:, c]]) for c, judge in enumerate(self.judges)], 1)
+        of_class = torch.arange(classes, device=rows.device).repeat(len(rows))
+        return Instances(
+            logits.flatten(0, 1), bag.repeat_interleave(classes), of_class, highest.repeat_interleave(classes)
+        )
+
+
+def extremes(
+    scores: Float[Tensor, "tiles classes"], offsets: Int[Tensor, " bags_plus_1"], most: int
+) -> tuple[Int[Tensor, "found classes"], Int[Tensor, " found"], Bool[Tensor, " found"]]:
+    """The tiles of highest and of lowest score in each bag, per class.
+
+    As many of each, `most` or half of the bag: no tile is on both sides, and a bag of one tile has none.
+
+    Returns:
+        Rows of the tiles, which bag they are of, and whether they are among the highest.
+    """
+    rows, bag, highest = [], [], []
+    for number, (part, first) in enumerate(zip(per_bag(scores.detach(), offsets), offsets.tolist()[:-1], strict=True)):
+        k = min(most, len(part) // 2)
+        order = part.argsort(dim=0, descending=True, stable=True) + first
+        rows.append(torch.cat([order[:k], order[len(part) - k :]]))
+        bag.append(torch.full((2 * k,), number, device=scores.device))
+        highest.append(torch.arange(2 * k, device=scores.device) < k)
+    return torch.cat(rows), torch.cat(bag), torch.cat(highest)

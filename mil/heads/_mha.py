@@ -1,0 +1,83 @@
+"""Attention pooling with a learned query and several attention heads, as in the code of ACMIL and AEM.
+
+Keys and values are linear in a tile, so neither is made tile by tile: the query is taken back through the key layer
+once, and the values are made of the pooled rows (attention sums to 1, so the bias stays).
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mil.config import Section
+from mil.heads._precision import at_least_float32
+
+QUERY_STD = 1e-6  # published: a query says next to nothing at first
+
+
+class MhaConfig(Section):
+    """Options of the heads with multi-head attention."""
+
+    hidden: int | None = Field(
+        None,
+        gt=0,
+        description="width after the reducer; empty: half of the features' length, up to a multiple of heads",
+    )
+    heads: int = Field(8, gt=0, description="attention heads of a query")
+    dropout: float = Field(0.1, ge=0, lt=1, description="before the layer norm of a pooled row")
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "MhaConfig":
+        if self.hidden and self.hidden % self.heads:
+            raise ValueError(f"hidden must be a multiple of heads ({self.heads}), not {self.hidden}")
+        return self
+
+    def width(self, dim: int) -> int:
+        """Width after the reducer, for features of that length."""
+        return self.hidden or max(1, math.ceil(dim // 2 / self.heads)) * self.heads
+
+
+class QueryScores(nn.Module):
+    """Score each tile by a query, once per attention head: ``q · k / sqrt(width of a head)``."""
+
+    def __init__(self, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(hidden, hidden)
+        self.key = nn.Linear(hidden, hidden)
+
+    def forward(
+        self, query: Float[Tensor, " hidden"], hidden: Float[Tensor, "tiles hidden"]
+    ) -> Float[Tensor, "tiles heads"]:
+        """Scores before the softmax."""
+        queries = self.query(query).unflatten(0, (self.heads, -1))  # [heads, width]
+        queries = queries / math.sqrt(queries.shape[1])
+        directions = torch.einsum("hw,hwd->hd", queries, self.key.weight.unflatten(0, (self.heads, -1)))
+        shifts = (queries * self.key.bias.unflatten(0, (self.heads, -1))).sum(1)
+        return at_least_float32(functional.linear(hidden, directions, shifts))
+
+
+class PooledValues(nn.Module):
+    """Turn what each attention head pooled into one row: its part of the values, output layer, dropout, norm."""
+
+    def __init__(self, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.value = nn.Linear(hidden, hidden)
+        self.out = nn.Linear(hidden, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(hidden, eps=1e-6)
+
+    def forward(self, pooled: Float[Tensor, "bags heads hidden"]) -> Float[Tensor, "bags hidden"]:
+        """One row a bag."""
+        weight = self.value.weight.unflatten(0, (pooled.shape[1], -1))  # [heads, width, hidden]
+        values = torch.einsum("bhd,hwd->bhw", pooled, weight).flatten(1) + self.value.bias
+        row: Tensor = self.norm(self.dropout(self.out(values)))
+        return row
+
+
+def learned_queries(count: int, hidden: int) -> nn.Parameter:
+    """Queries [count, hidden], as they start."""
+    return nn.Parameter(torch.empty(count, hidden).normal_(std=QUERY_STD))

@@ -1,0 +1,34 @@
+"""CLAM with an attention branch for each class, Lu et al. 2021, https://arxiv.org/abs/2004.09666.
+
+Its instance loss is the recipe's term `instance_cross_entropy`.
+"""
+
+import torch
+from torch import nn
+
+from mil.heads._clam import ClamConfig, ClamScores, InstanceJudges, reducer
+from mil.kernels.attn_pool import attn_pool
+from mil.types import Bags, HeadOutput
+
+
+class Config(ClamConfig):
+    """What a recipe with `name: clam_mb` may set under `options`."""
+
+
+class Head(nn.Module):
+    """Reduce, then per class: score, pool, one logit from the pooled row, judge the most and least attended tiles."""
+
+    def __init__(self, config: Config, dim: int, classes: int) -> None:
+        super().__init__()
+        self.reduce, hidden = reducer(config, dim)
+        self.attention = ClamScores(config, hidden, classes)
+        self.classify = nn.ModuleList(nn.Linear(hidden, 1) for _ in range(classes))
+        self.judge = InstanceJudges(hidden, classes, config.instances)
+
+    def forward(self, bags: Bags) -> HeadOutput:
+        """Classify each bag."""
+        hidden = self.reduce(bags.features)  # [tiles, hidden]
+        scores = self.attention(hidden)  # [tiles, classes]
+        pooled = attn_pool(scores, hidden, bags.offsets)  # [bags, classes, hidden]
+        logits = torch.cat([classify(pooled[:, c]) for c, classify in enumerate(self.classify)], 1)
+        return HeadOutput(logits, scores, per_class=True, instances=self.judge(hidden, scores, bags.offsets))

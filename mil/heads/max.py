@@ -1,0 +1,26 @@
+"""Largest of the tiles' logits (mi-Net with max pooling), Wang et al. 2018, https://arxiv.org/abs/1610.02501."""
+
+import torch
+from torch import nn
+
+from mil.bags import per_bag
+from mil.heads._tile_classifier import TileConfig, tile_classifier
+from mil.types import Bags, HeadOutput
+
+
+class Config(TileConfig):
+    """What a recipe with `name: max` may set under `options`."""
+
+
+class Head(nn.Module):
+    """Classify each tile, take each class's largest logit over the bag."""
+
+    def __init__(self, config: Config, dim: int, classes: int) -> None:
+        super().__init__()
+        self.classify = tile_classifier(config, dim, classes)
+
+    def forward(self, bags: Bags) -> HeadOutput:
+        """Classify each bag; the scores are the tiles' logits, class by class."""
+        tiles = self.classify(bags.features)  # [tiles, classes]
+        logits = torch.stack([rows.amax(0) for rows in per_bag(tiles, bags.offsets)])
+        return HeadOutput(logits, tiles, per_class=True)

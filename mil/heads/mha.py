@@ -1,0 +1,34 @@
+"""Attention pooling by one learned query with several attention heads: the default of AEM's code.
+
+Zhang et al. 2024, https://arxiv.org/abs/2406.15303.
+"""
+
+from torch import nn
+
+from mil.heads._mha import MhaConfig, PooledValues, QueryScores, learned_queries
+from mil.kernels.attn_pool import attn_pool
+from mil.types import Bags, HeadOutput
+
+
+class Config(MhaConfig):
+    """What a recipe with `name: mha` may set under `options`."""
+
+
+class Head(nn.Module):
+    """Reduce each tile, score it per attention head, pool, classify the row that the heads make together."""
+
+    def __init__(self, config: Config, dim: int, classes: int) -> None:
+        super().__init__()
+        hidden = config.width(dim)
+        self.query = learned_queries(1, hidden)
+        self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU())
+        self.attention = QueryScores(hidden, config.heads)
+        self.values = PooledValues(hidden, config.dropout)
+        self.classify = nn.Linear(hidden, classes)
+
+    def forward(self, bags: Bags) -> HeadOutput:
+        """Classify each bag."""
+        hidden = self.reduce(bags.features)  # [tiles, hidden]
+        scores = self.attention(self.query[0], hidden)  # [tiles, heads]
+        row = self.values(attn_pool(scores, hidden, bags.offsets))  # [bags, hidden]
+        return HeadOutput(self.classify(row), scores, attention_heads=scores.shape[1])
