@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from mil.bags import join
-from mil.config import LOSS_TERMS
+from mil.config import LOSS_TERMS, load_recipe
+from mil.heads import build_head
 from mil.losses import TERMS, attention_entropy, branch_cross_entropy, branch_diversity, cross_entropy, total_loss
 from mil.types import HeadOutput
 
@@ -20,6 +21,26 @@ def out_of(scores):
 def test_entropy_of_uniform_attention_is_minus_log_n():
     value = attention_entropy(out_of(torch.zeros(10, 1)), BAGS, LABELS)
     assert value.item() == pytest.approx(-(torch.tensor([4.0, 6.0]).log().mean()).item(), rel=1e-6)
+
+
+def test_entropy_of_abmil_is_the_plain_sum_over_its_tiles():
+    head = build_head("abmil", {}, dim=6, classes=2).double().eval()
+    bags = join([torch.randn(9, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(4))])
+    out = head(bags)
+    a = out.scores[:, 0].softmax(0)
+    assert attention_entropy(out, bags, LABELS[:1]).item() == pytest.approx((a * a.log()).sum().item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(("recipe", "weight"), [("camelyon16", 0.001), ("camelyon17", 0.1), ("lbc", 0.2)])
+def test_published_weights_of_the_entropy(recipe, weight):
+    found = load_recipe(f"aem_{recipe}")
+    assert {name: (w.start, w.end) for name, w in found.losses.items()} == {
+        "cross_entropy": (1.0, None),
+        "attention_entropy": (weight, None),
+    }
+    how = found.train
+    assert (how.epochs, how.lr, how.min_lr, how.weight_decay) == (50, 1e-4, 0.0, 1e-5)
+    assert (how.batch_bags, how.select) == (1, "f1_auc")
 
 
 def test_entropy_gradient_has_its_closed_form():
