@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from mil.kernels.neighbour_attn.reference import edge_softmax
 
-# Numbers that the edges of a chunk hold at once: 4 MB of float32, of which four or so are in memory at a time.
-CHUNK_NUMBERS = 2**20
+# Numbers that the edges of a chunk hold: 2 MB of float32, so that the few such tensors of a chunk stay in the cache.
+CHUNK_NUMBERS = 2**19
 
 
 def chunks(targets: Tensor, tiles: int, limit: int) -> Iterator[tuple[slice, slice]]:
@@ -83,4 +83,4 @@ class ChunkedNeighbourAttn(torch.autograd.Function):
 def _softmax_grad(a: Tensor, d_a: Tensor, local: Tensor, tiles: slice) -> Tensor:
     """Gradient of the scores [edges, heads] from that of their softmax over the edges into each tile."""
     both = a * d_a
-    return both - a * a.new_zeros(tiles.stop - tiles.start, a.shape[1]).index_add(0, local, both)[local]
+    return both - a * a.new_zeros(tiles.stop - tiles.start, a.shape[1]).index_add(0, local, both).index_select(0, local)

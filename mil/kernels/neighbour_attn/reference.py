@@ -32,5 +32,5 @@ def edge_softmax(
     index = targets[:, None].expand_as(scores)
     none = scores.new_full((tiles, scores.shape[1]), -torch.inf)
     top = none.scatter_reduce(0, index, scores.detach(), "amax")
-    weights = (scores - top[targets]).exp()
-    return weights / torch.zeros_like(none).index_add(0, targets, weights)[targets]
+    weights = (scores - top.index_select(0, targets)).exp()
+    return weights / torch.zeros_like(none).index_add(0, targets, weights).index_select(0, targets)
