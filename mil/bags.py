@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from mil.types import Bags, Graph, HeadOutput
@@ -50,7 +50,7 @@ def log_attention(
     return torch.cat([bag.log_softmax(0) for bag in per_bag(scores, offsets)])
 
 
-def per_bag(rows: Float[Tensor, "tiles ..."], offsets: Int[Tensor, " bags_plus_1"]) -> tuple[Tensor, ...]:
+def per_bag(rows: Shaped[Tensor, "tiles ..."], offsets: Int[Tensor, " bags_plus_1"]) -> tuple[Tensor, ...]:
     """The rows of each bag."""
     return rows.split(offsets.diff().tolist())
 
