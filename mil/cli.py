@@ -13,6 +13,7 @@ from mil.config import SplitConfig, TileConfig, checked, load_encoder
 from mil.dataset.commands import dataset_app
 from mil.errors import MilError
 from mil.exchange.commands import bags_app
+from mil.exchange.head_commands import heads_app
 from mil.features.commands import encoders_app, features
 from mil.versions import TOOL_VERSION
 
@@ -26,6 +27,7 @@ app.add_typer(dataset_app, name="dataset")
 app.add_typer(bench_app, name="bench")
 app.add_typer(bags_app, name="bags")
 app.add_typer(encoders_app, name="encoders")
+app.add_typer(heads_app, name="heads")
 
 Out = Annotated[Path, typer.Option(help="Where the result goes.")]
 Dataset = Annotated[str, typer.Option(help="A name in configs/datasets, or the path of a dataset's yaml.")]

@@ -61,7 +61,7 @@ def head_module(name: str) -> Any:
 def _module(name: str, entry: EntryPoint | None) -> Any:
     if entry is None:
         return import_module(f"mil.heads.{name}")
-    with _blamed(entry):
+    with blamed(entry):
         module = entry.load()
     for part, base, kind in (("Config", Section, "mil.config.Section"), ("Head", nn.Module, "torch.nn.Module")):
         found = getattr(module, part, None)
@@ -87,13 +87,13 @@ def build_head(name: str, options: dict[str, Any], *, dim: int, classes: int) ->
     entry = check_head(name)
     module = _module(name, entry)
     config = checked(module.Config, options, f"head {name}: options")
-    with _blamed(entry):
+    with blamed(entry):
         head: nn.Module = module.Head(config, dim, classes)
         return head
 
 
 @contextmanager
-def _blamed(entry: EntryPoint | None) -> Iterator[None]:
+def blamed(entry: EntryPoint | None) -> Iterator[None]:
     """Whatever another package's code raises becomes one line that names the package."""
     try:
         yield
@@ -106,4 +106,4 @@ def _blamed(entry: EntryPoint | None) -> Iterator[None]:
         raise ConfigError(f"head {entry.name} of the package {package_of(entry)} does not work: {what}") from error
 
 
-__all__ = ["FollowsSteps", "TwoStage", "UsesGraph", "build_head", "head_module", "head_names"]
+__all__ = ["FollowsSteps", "TwoStage", "UsesGraph", "blamed", "build_head", "head_module", "head_names"]

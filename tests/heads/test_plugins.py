@@ -1,6 +1,6 @@
 """Heads that other packages plug in: found by an entry point, imported when used, blamed by name when broken."""
 
-import sys
+from functools import partial
 
 import pytest
 import torch
@@ -9,65 +9,21 @@ from mil.bags import join
 from mil.config import head_names, load_recipe
 from mil.errors import ConfigError
 from mil.heads import build_head, head_module
-
-GOOD = '''"""Sum of the tiles' logits, Someone et al. 2024, https://example.org/sum."""
-
-from pydantic import Field
-from torch import nn
-
-from mil.bags import per_bag
-from mil.config import Section
-from mil.types import HeadOutput
-
-import torch
-
-
-class Config(Section):
-    """Options."""
-
-    scale: float = Field(1.0, gt=0, description="of the sum")
-
-
-class Head(nn.Module):
-    """Sum."""
-
-    def __init__(self, config, dim, classes):
-        super().__init__()
-        self.classify, self.scale = nn.Linear(dim, classes), config.scale
-
-    def forward(self, bags):
-        """Classify each bag."""
-        logits = self.classify(bags.features) * self.scale
-        sums = torch.stack([bag.sum(0) for bag in per_bag(logits, bags.offsets)])
-        return HeadOutput(sums, logits[:, :1] * 0)
-'''
+from tests.plugged import GOOD, forget, imported, put
 
 
 @pytest.fixture
 def plug(tmp_path, monkeypatch):
-    """Put a package with one module on the path, as pip would, whose entry points name it as these heads."""
     monkeypatch.syspath_prepend(tmp_path)
-
-    def put(package, code=GOOD, heads=("of_others",)):
-        (tmp_path / package).mkdir()
-        (tmp_path / package / "__init__.py").write_text("")
-        (tmp_path / package / "head.py").write_text(code)
-        info = tmp_path / f"{package}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        points = "".join(f"{head} = {package}.head\n" for head in heads)
-        (info / "entry_points.txt").write_text(f"[mil.heads]\n{points}")
-
-    yield put
-    for name in [name for name in sys.modules if name.startswith("strange_")]:
-        del sys.modules[name]
+    yield partial(put, tmp_path)
+    forget()
 
 
 def test_a_head_is_listed_without_being_imported_and_built_like_ours(plug):
     assert "of_others" not in head_names()
     plug("strange_good")
     assert "of_others" in head_names()
-    assert "strange_good" not in sys.modules
+    assert not imported()
     head = build_head("of_others", {"scale": 2.0}, dim=4, classes=3)
     tiles = torch.randn(5, 4)
     want = (tiles @ head.classify.weight.T + head.classify.bias).sum(0) * 2
@@ -90,7 +46,7 @@ def test_a_recipe_of_ones_own_names_it(plug, tmp_path, monkeypatch, place):
     file.write_text("name: of_others\noptions: {scale: 0.5}\nlosses: {cross_entropy: 1}\n")
     recipe = load_recipe(str(file) if place == "path" else "mine")
     assert (recipe.name, recipe.options) == ("of_others", {"scale": 0.5})
-    assert "strange_recipe" not in sys.modules
+    assert not imported()
     assert load_recipe("abmil").name == "abmil"  # those that came with mil are still there
 
 
