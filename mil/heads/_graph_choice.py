@@ -1,0 +1,117 @@
+"""Which graphs a head's option asks for, and what becomes of them for one bag."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor
+
+from mil.bags import join_graphs, per_bag
+from mil.config import Section
+from mil.errors import ConfigError
+from mil.graph import drop_edges, knn_graph, lsh_graph, minibatch_graph, spatial_graph, union
+from mil.graph.edges import ITSELF
+from mil.types import Bags, Graph
+
+Build = Callable[[Tensor, Tensor | None], Graph | None]
+
+Builder = Literal["spatial", "knn", "lsh", "minibatch"]
+EXACT_UP_TO = 20_000  # tiles; beyond, `auto` hashes
+
+
+class GraphConfig(Section):
+    """Options of heads over a graph."""
+
+    graph: Literal["auto", "none"] | list[Builder] = Field(
+        "auto",
+        description="what makes edges, all of: spatial, knn, lsh, minibatch (drawn anew at every step); none: a tile "
+        "sees itself alone; auto: spatial where coordinates are known, and knn, beyond 20 000 tiles lsh",
+    )
+    neighbours: int = Field(8, gt=0, description="similar tiles that a tile looks at, at most (knn, lsh, minibatch)")
+    tables: int = Field(4, gt=0, description="lsh: number of hash tables")
+    levels: int = Field(1, gt=0, description="lsh: levels of a hash table")
+    block: int = Field(1024, gt=0, description="minibatch: tiles that are compared with one another, at most")
+    drop_edges: float = Field(0.2, ge=0, lt=1, description="share of edges left out at each step of training")
+
+
+def graph_of(config: GraphConfig, bags: Bags, centre: Float[Tensor, " dim"], build: Build, training: bool) -> Graph:
+    """The graph of all bags: what was made beforehand or is made now, and what is drawn, less what is dropped.
+
+    Args:
+        config: what is asked for.
+        bags: with the part of their graph that stays the same, or without.
+        centre: mean of the training tiles.
+        build: makes that part for one bag.
+        training: draw by torch's own chance, and drop edges; else draws are the same every time.
+    """
+    sizes, features = bags.offsets.diff().tolist(), per_bag(bags.features, bags.offsets)
+    parts = [] if bags.graph is None else [bags.graph]
+    if not parts:
+        coords = [None] * len(sizes) if bags.coords is None else per_bag(bags.coords, bags.offsets)
+        made = [graph for bag in zip(features, coords, strict=True) if (graph := build(*bag)) is not None]
+        parts = [join_graphs(made, sizes)] if made else []
+    if "minibatch" in config.graph:
+        chance = [None if training else torch.Generator().manual_seed(0) for _ in sizes]
+        drawn = [
+            minibatch_graph(_plain(bag), config.neighbours, _plain(centre), block=config.block, generator=generator)
+            for bag, generator in zip(features, chance, strict=True)
+        ]
+        parts.append(join_graphs(drawn, sizes))
+    graph = union(parts) if len(parts) > 1 else parts[0]
+    return drop_edges(graph, config.drop_edges) if training else graph
+
+
+def kept_graph(
+    config: GraphConfig,
+    features: Float[Tensor, "tiles dim"],
+    coords: Int[Tensor, "tiles 2"] | None,
+    centre: Float[Tensor, " dim"],
+) -> Graph | None:
+    """The part of a bag's graph that stays the same; None if there is none.
+
+    Raises:
+        ConfigError: spatial neighbours are asked for by name, but nobody knows where the tiles are.
+    """
+    features, centre = _plain(features), _plain(centre)
+    made: list[Graph] = []
+    for builder in _builders(config, len(features), coords is not None):
+        if builder == "spatial":
+            made.append(spatial_graph(_known(coords)))
+        elif builder == "knn":
+            made.append(knn_graph(features, config.neighbours, centre))
+        elif builder == "lsh":
+            tables = {"tables": config.tables, "levels": config.levels}
+            made.append(lsh_graph(features, config.neighbours, centre, **tables))
+    if made:
+        return union(made) if len(made) > 1 else made[0]
+    return None if "minibatch" in config.graph else _alone(features)
+
+
+def _plain(numbers: Tensor) -> Tensor:
+    """A graph has no gradient, and who is similar is judged in float32 at most."""
+    return numbers.detach().float() if numbers.dtype == torch.float64 else numbers.detach()
+
+
+def _builders(config: GraphConfig, tiles: int, placed: bool) -> list[Builder]:
+    if config.graph == "none":
+        return []
+    if config.graph != "auto":
+        return config.graph
+    similar: Builder = "knn" if tiles <= EXACT_UP_TO else "lsh"
+    return ["spatial", similar] if placed else [similar]
+
+
+def _known(coords: Tensor | None) -> Tensor:
+    if coords is None:
+        raise ConfigError(
+            "head options: graph asks for spatial neighbours, but a bag does not say where its tiles are; set graph to "
+            "auto, or to [knn]"
+        )
+    return coords
+
+
+def _alone(features: Tensor) -> Graph:
+    itself = torch.arange(len(features), device=features.device)
+    return Graph(itself, itself, torch.full_like(itself, ITSELF))

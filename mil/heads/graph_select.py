@@ -1,0 +1,102 @@
+"""Attention over a neighbour graph, and an answer from a few selected tiles alone; trained end to end on bag labels.
+
+Inspired by GAIS (Rustamov et al., https://arxiv.org/abs/2412.19201 and https://arxiv.org/abs/2502.20293), which selects
+labelled rows of a table by graph attention; no code of theirs is public, and nothing here repeats their results. Ours:
+tiles without labels, graph attention inside the head, a selection that has a gradient. Without layers, and with all
+tiles selected, it is ABMIL.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from mil.heads._budget import Selection, SelectionConfig
+from mil.heads._gated import GatedScores, default_hidden
+from mil.heads._graph_choice import GraphConfig, graph_of, kept_graph
+from mil.heads._graph_layer import GraphLayer, log_received
+from mil.heads._selection import pool_selected
+from mil.kernels.attn_pool import attn_pool
+from mil.types import Bags, Graph, HeadOutput
+
+
+class Config(GraphConfig, SelectionConfig):
+    """What a recipe with `name: graph_select` may set under `options`."""
+
+    hidden: int | None = Field(None, gt=0, description="width after the reducer; empty: half of the features' length")
+    attention: int = Field(128, gt=0, description="width of the attention branches")
+    branches: int = Field(1, gt=0, description="number of attention branches (M); all share one selection")
+    dropout: float = Field(0.0, ge=0, lt=1, description="after the reducer and before the score")
+    layers: int = Field(1, ge=0, description="graph layers (L); 0: no graph")
+    heads: int = Field(4, gt=0, description="attention heads of a graph layer")
+    slope: float = Field(0.2, ge=0, le=1, description="of the LeakyReLU in a graph layer, below 0")
+
+
+class Head(nn.Module):
+    """Reduce, look at the neighbours, score, select, and classify what is pooled from the selected tiles."""
+
+    centre: Tensor
+
+    def __init__(self, config: Config, dim: int, classes: int) -> None:
+        super().__init__()
+        hidden = default_hidden(config.hidden, dim)
+        self.config = config
+        self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout))
+        self.layers = nn.ModuleList(GraphLayer(hidden, config.heads, config.slope) for _ in range(config.layers))
+        self.attention = GatedScores(hidden, config.attention, config.branches, config.dropout)
+        self.received = nn.Parameter(torch.zeros(config.branches))  # gamma: what received attention adds to a score
+        several = config.branches if config.branches > 1 else 0
+        self.branch_classify = nn.ModuleList(nn.Linear(hidden, classes) for _ in range(several))
+        self.classify = nn.Linear(hidden, classes)
+        self.select = Selection(config)
+        self.register_buffer("centre", torch.zeros(dim))  # mean of the training tiles
+
+    def see_training(self, train: Iterable[Bags]) -> None:
+        """Take the mean of the training tiles, which encoders place far from zero."""
+        total, count = torch.zeros_like(self.centre, dtype=torch.float64), 0
+        for bags in train:
+            total += bags.features.sum(0, dtype=torch.float64).to(total.device)
+            count += len(bags.features)
+        self.centre.copy_(total / max(count, 1))
+
+    def build_graph(self, features: Float[Tensor, "tiles dim"], coords: Int[Tensor, "tiles 2"] | None) -> Graph | None:
+        """The part of a bag's graph that stays the same; None if there is none, or no layer to use it."""
+        return kept_graph(self.config, features, coords, self.centre.to(features)) if len(self.layers) else None
+
+    def after_step(self) -> None:
+        """The noise on the selection fades."""
+        self.select.steps += 1
+
+    def forward(self, bags: Bags) -> HeadOutput:
+        """Classify each bag from its selected tiles; scores, branches and `full_logits` are those of all tiles."""
+        hidden, scores = self._scored(bags)
+        rows = attn_pool(scores, hidden, bags.offsets)  # [bags, branches, hidden]
+        selected, pooled = self.select(scores, hidden, bags.offsets, rows)
+        branches = [classify(rows[:, i]) for i, classify in enumerate(self.branch_classify)]
+        return HeadOutput(
+            self.classify(pooled.mean(1)), scores, torch.stack(branches, 1) if branches else None, selected=selected,
+            full_logits=self.classify(rows.mean(1)),
+        )  # fmt: skip
+
+    def answers(
+        self, bags: Bags, selections: Sequence[Bool[Tensor, " tiles"]]
+    ) -> Float[Tensor, "selections bags classes"]:
+        """Logits had other tiles been selected. Each keeps what it saw of its neighbours, selected or not."""
+        hidden, scores = self._scored(bags)
+        rows = [pool_selected(scores, hidden, bags.offsets, selected).mean(1) for selected in selections]
+        return self.classify(torch.stack(rows))
+
+    def _scored(self, bags: Bags) -> tuple[Tensor, Tensor]:
+        """Tiles that have seen their neighbours [tiles, hidden], and their scores [tiles, branches]."""
+        hidden = self.reduce(bags.features)
+        if not len(self.layers):
+            return hidden, self.attention(hidden)
+        graph = graph_of(self.config, bags, self.centre.to(bags.features), self.build_graph, self.training)
+        attention = []
+        for layer in self.layers:
+            hidden, of_edges = layer(hidden, graph)
+            attention.append(of_edges)
+        received = log_received(attention, graph, len(hidden))
+        return hidden, self.attention(hidden) + received[:, None] * self.received
