@@ -7,8 +7,7 @@ from pydantic import Field
 from torch import nn
 
 from mil.config import Section
-from mil.heads._gated import GatedScores, default_hidden
-from mil.kernels.attn_pool import attn_pool
+from mil.heads._gated import GatedScores, default_hidden, reduce_and_pool
 from mil.types import Bags, HeadOutput
 
 
@@ -33,7 +32,5 @@ class Head(nn.Module):
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag."""
-        hidden = self.reduce(bags.features)  # [tiles, hidden]
-        scores = self.attention(hidden)  # [tiles, 1]
-        pooled = attn_pool(scores, hidden, bags.offsets)  # [bags, 1, hidden]
+        pooled, scores = reduce_and_pool(self.reduce, self.attention, bags)  # [bags, 1, hidden], [tiles, 1]
         return HeadOutput(self.classify(pooled[:, 0]), scores)

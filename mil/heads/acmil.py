@@ -5,14 +5,15 @@ Several attention branches over one reduced bag; in training some of each branch
 `cross_entropy` (bag), `branch_cross_entropy` (eq. 4) and `branch_diversity` (eq. 5).
 """
 
+from functools import partial
+
 import torch
 from pydantic import Field
 from torch import nn
 
 from mil.config import Section
-from mil.heads._gated import GatedScores, default_hidden
+from mil.heads._gated import GatedScores, default_hidden, reduce_and_pool
 from mil.heads._stkim import mask_top
-from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput
 
 
@@ -41,11 +42,10 @@ class Head(nn.Module):
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag; scores are those after masking, so that the losses see what was pooled."""
-        hidden = self.reduce(bags.features)  # [tiles, hidden]
-        scores = self.attention(hidden)  # [tiles, branches]
-        if self.training and self.mask_top:
-            scores = mask_top(scores, bags.offsets, self.mask_top, self.mask_share)
-        pooled = attn_pool(scores, hidden, bags.offsets)  # [bags, branches, hidden]
+        mask = partial(mask_top, offsets=bags.offsets, top=self.mask_top, share=self.mask_share)
+        pooled, scores = reduce_and_pool(
+            self.reduce, self.attention, bags, mask if self.training and self.mask_top else None
+        )  # [bags, branches, hidden], [tiles, branches]
         # A single branch has nothing to be kept apart from: its own classifier takes no part, as published.
         several = len(self.branch_classify) > 1
         branch_logits = [classify(pooled[:, i]) for i, classify in enumerate(self.branch_classify)]

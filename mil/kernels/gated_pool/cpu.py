@@ -1,0 +1,211 @@
+"""Reducing, scoring and pooling on a CPU.
+
+A chunk of rows at a time, so that what lies between the matrix products stays in the caches; no gradient of hidden
+rows is ever whole, and of large bags not even the hidden rows are.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mil.kernels.gated_pool.reference import Mask, Weights
+
+CHUNK_BYTES = 4 << 20  # hidden rows of a chunk: small enough for the caches, large enough for the matrix products
+KEPT_BYTES = 128 << 20  # hidden rows and gates that are kept for the gradient, whatever the bag; of larger bags
+KEPT_SHARE = 0.4  # of the features' bytes. What is not kept is computed again
+aten = torch.ops.aten
+
+
+class _Trunk:
+    """Hidden rows and gates, chunk by chunk: kept if there is room, else computed whenever they are asked for."""
+
+    def __init__(self, features: Tensor, weights: Weights, kept: tuple[Tensor, Tensor]) -> None:
+        self.features, self.attention, self.kept = features, len(weights.value), kept
+        self.chunk = max(1, CHUNK_BYTES // (features.itemsize * len(weights.reducer)))  # rows
+        cast = Weights(*(None if tensor is None else tensor.to(features.dtype) for tensor in weights))
+        self.reducer, self.score = cast.reducer, cast.score
+        gated = cast.gate is not None
+        self.gates = torch.cat([cast.value, cast.gate]) if gated else cast.value  # [gates, hidden]
+        self.gate_biases = torch.cat([cast.value_bias, cast.gate_bias]) if gated else cast.value_bias
+
+    def hidden(self, part: slice, *, known: bool = True) -> Tensor:
+        """Hidden rows of a chunk; `known`: they have been computed before."""
+        kept = self.kept[0][part] if part.stop <= len(self.kept[0]) else None
+        if known and kept is not None:
+            return kept
+        return torch.mm(self.features[part], self.reducer.T, out=kept).relu_()
+
+    def gated(self, part: slice, hidden: Tensor, *, known: bool = True) -> Tensor:
+        """``[tanh, sigmoid]`` of a chunk; `known`: they have been computed before."""
+        kept = self.kept[1][part] if part.stop <= len(self.kept[1]) else None
+        if known and kept is not None:
+            return kept
+        gated = torch.addmm(self.gate_biases, hidden, self.gates.T, out=kept)
+        gated[:, : self.attention].tanh_()
+        gated[:, self.attention :].sigmoid_()
+        return gated
+
+    def values(self, gated: Tensor) -> Tensor:
+        """What is scored."""
+        value, gate = gated[:, : self.attention], gated[:, self.attention :]
+        return value * gate if gate.shape[1] else value
+
+
+class _Found(NamedTuple):
+    """What the gradient needs of the way forward."""
+
+    pooled: Tensor  # [bags, branches, hidden]
+    attention: Tensor  # [tiles, branches], float32
+    totals: Tensor  # [bags, branches, 1], of the attention as rounded for the products
+    masked: Tensor | None  # [tiles, branches], scores that the mask has changed
+
+
+def room_for(features: Tensor, weights: Weights, learning: bool) -> tuple[Tensor, Tensor]:
+    """Memory for hidden rows, as many as may be kept, and for gates, if there is room for all."""
+    room = max(KEPT_BYTES, int(KEPT_SHARE * features.nbytes)) // features.itemsize
+    tiles, hidden = len(features), len(weights.reducer)
+    gates = len(weights.value) * (1 if weights.gate is None else 2)
+    gated = tiles if learning and tiles * (hidden + gates) <= room else 0
+    return features.new_empty(min(tiles, room // hidden), hidden), features.new_empty(gated, gates)
+
+
+def gated_pool_forward(trunk: _Trunk, score_bias: Tensor, offsets: Tensor, mask: Mask | None) -> tuple[Tensor, _Found]:
+    """Scores, and what they pool."""
+    dtype = trunk.features.dtype
+    scores = torch.empty(len(trunk.features), len(trunk.score))
+    for _, part in _parts(offsets, trunk.chunk):
+        gated = trunk.gated(part, trunk.hidden(part, known=False), known=False)
+        scores[part] = torch.mm(trunk.values(gated), trunk.score.T)
+    raw = scores.add_(score_bias)
+    scores = raw if mask is None else mask(raw)
+    attention = torch.cat([bag.softmax(0) for bag in scores.split(offsets.diff().tolist())])
+    pooled = torch.zeros(len(offsets) - 1, scores.shape[1], len(trunk.reducer))
+    totals = torch.zeros(*pooled.shape[:2], 1)
+    for bag, part in _parts(offsets, trunk.chunk):
+        weights = attention[part].to(dtype)
+        totals[bag, :, 0] += weights.sum(0, dtype=torch.float32)
+        pooled[bag] += torch.mm(weights.T, trunk.hidden(part))
+    pooled /= totals  # rounded weights do not sum to 1
+    return scores, _Found(pooled, attention, totals, None if mask is None else scores != raw)
+
+
+def gated_pool_backward(
+    trunk: _Trunk, offsets: Tensor, found: _Found, d_pooled: Tensor, d_scores: Tensor, d_features: Tensor | None
+) -> tuple[Tensor, ...]:
+    """Gradients of reducer, gates, their biases, score and its bias, in float32; of the features in place."""
+    dtype, gates = trunk.features.dtype, len(trunk.gates)
+    d_reducer, d_gates, d_score = (torch.zeros(w.shape) for w in (trunk.reducer, trunk.gates, trunk.score))
+    d_biases, d_bias = torch.zeros(gates), torch.zeros(len(trunk.score))
+    back = _Back(trunk, found, d_pooled)
+    for bag, part in _parts(offsets, trunk.chunk):
+        hidden = trunk.hidden(part)
+        gated = trunk.gated(part, hidden)
+        of_scores = back.scores(bag, part, hidden, d_scores[part])
+        d_bias += of_scores.sum(0)
+        of_scores = of_scores.to(dtype)
+        _add_product(d_score, of_scores.T, trunk.values(gated))
+        of_gates = back.gates(of_scores, gated)
+        d_biases += of_gates.sum(0, dtype=torch.float32)
+        _add_product(d_gates, of_gates.T, hidden)
+        of_hidden = back.hidden(bag, part, hidden)
+        _add_product(d_reducer, of_hidden.T, trunk.features[part])
+        if d_features is not None:
+            torch.mm(of_hidden, trunk.reducer, out=d_features[part])
+    return d_reducer, d_gates, d_biases, d_score, d_bias
+
+
+class _Back:
+    """The gradient of a chunk, from its scores back to its hidden rows."""
+
+    def __init__(self, trunk: _Trunk, found: _Found, d_pooled: Tensor) -> None:
+        self.trunk, self.found = trunk, found
+        dtype, self.width = trunk.features.dtype, len(trunk.gates)
+        self.d_pooled = d_pooled.to(dtype)
+        self.d_rows = (d_pooled / found.totals).to(dtype)
+        self.mean = (self.d_pooled * found.pooled).sum(-1)  # [bags, branches]
+        self.near = self.mean.to(dtype)
+        rows, branches = min(trunk.chunk, len(trunk.features)), len(trunk.score)
+        # Beside the gradient of the gates stands the attention: one product with [gates' weights, gradient of the
+        # pooled rows] then gives that of the hidden rows, whole.
+        self.of_gates = trunk.features.new_empty(rows, self.width + branches)
+        self.weights = torch.cat([trunk.gates, trunk.gates.new_empty(branches, trunk.gates.shape[1])])
+        self.of_hidden = trunk.features.new_empty(rows, len(trunk.reducer))
+
+    def scores(self, bag: int, part: slice, hidden: Tensor, given: Tensor) -> Tensor:
+        """Gradient of the scores, in float32: that of the softmax and what comes from the losses."""
+        # The mean is subtracted inside the product, before that is rounded: the two are often nearly the same.
+        felt = torch.addmm(-self.near[bag], hidden, self.d_pooled[bag].T)
+        felt = felt + (self.near[bag].float() - self.mean[bag])
+        found = torch.addcmul(given, felt, self.found.attention[part])
+        return found if self.found.masked is None else found.masked_fill_(self.found.masked[part], 0.0)
+
+    def gates(self, of_scores: Tensor, gated: Tensor) -> Tensor:
+        """Gradient of the gates before tanh and sigmoid."""
+        found, middle = self.of_gates[: len(gated)], self.trunk.attention
+        of_values = torch.mm(of_scores, self.trunk.score)
+        value, gate = gated[:, :middle], gated[:, middle:]
+        if gate.shape[1]:
+            aten.sigmoid_backward.grad_input(of_values * value, gate, grad_input=found[:, middle : self.width])
+            of_values *= gate
+        aten.tanh_backward.grad_input(of_values, value, grad_input=found[:, :middle])
+        return found[:, : self.width]
+
+    def hidden(self, bag: int, part: slice, hidden: Tensor) -> Tensor:
+        """Gradient of the hidden rows before the ReLU, from gates and pooled rows; after `gates`."""
+        self.of_gates[: len(hidden), self.width :] = self.found.attention[part]
+        self.weights[self.width :] = self.d_rows[bag]
+        found = torch.mm(self.of_gates[: len(hidden)], self.weights, out=self.of_hidden[: len(hidden)])
+        aten.threshold_backward.grad_input(found, hidden, 0, grad_input=found)
+        return found
+
+
+def _parts(offsets: Tensor, rows: int) -> Iterator[tuple[int, slice]]:
+    """Chunks of each bag, with the bag's number."""
+    ends = offsets.tolist()
+    for bag, (first, last) in enumerate(pairwise(ends)):
+        for start in range(first, last, rows):
+            yield bag, slice(start, min(start + rows, last))
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add a product to a sum in float32."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += torch.mm(left, right)
+
+
+class GatedPool(torch.autograd.Function):
+    """Reducing, scoring and pooling with their gradient; see `mil.kernels.gated_pool.gated_pool`."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
+        """Pool, and keep what the gradient needs."""
+        weights, (offsets, mask) = Weights(*given[:7]), given[7:]
+        kept = room_for(features, weights, learning=any(ctx.needs_input_grad))
+        with torch.autocast("cpu", enabled=False):
+            scores, found = gated_pool_forward(_Trunk(features, weights, kept), weights.score_bias, offsets, mask)
+        ctx.save_for_backward(features, *weights, offsets, *kept, *found)
+        return found.pooled, scores
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of features and weights."""
+        features, *rest = ctx.saved_tensors
+        weights, offsets, kept, found = Weights(*rest[:7]), rest[7], rest[8:10], _Found(*rest[10:])
+        d_features = torch.empty_like(features) if ctx.needs_input_grad[0] else None
+        with torch.autocast("cpu", enabled=False):
+            trunk = _Trunk(features, weights, kept)
+            d_reducer, d_gates, d_biases, d_score, d_bias = gated_pool_backward(
+                trunk, offsets, found, *grads, d_features
+            )
+        middle = trunk.attention
+        value, gate = (d_gates[:middle], d_biases[:middle]), (d_gates[middle:], d_biases[middle:])
+        if weights.gate is None:
+            gate = None, None
+        return d_features, d_reducer, *value, *gate, d_score, d_bias, None, None

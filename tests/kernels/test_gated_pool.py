@@ -1,0 +1,164 @@
+"""Reducing, scoring and pooling: the fast form against its meaning in float64, values and gradients."""
+
+import pytest
+import torch
+
+from mil.bags import MASKED, join
+from mil.kernels.gated_pool import Weights, cpu, gated_pool
+
+HIDDEN = 12
+CHUNK = 16  # rows; the sizes below are under, on and over it, one tile, and several bags
+CASES = [[1], [15], [16], [17], [16, 1, 33], [50, 2]]
+# Relative to the largest number of a tensor. In bfloat16 a hidden value near 0 may be cut off by one and not the other.
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 5e-2}
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(cpu, "CHUNK_BYTES", 4 * HIDDEN * CHUNK)
+
+
+def make(sizes, gated=True, branches=3, dim=20, attention=7):
+    draw = torch.Generator().manual_seed(sum(sizes))
+    bags = join([torch.randn(n, dim, generator=draw) for n in sizes])
+
+    def weight(*shape):
+        return torch.randn(*shape, generator=draw) / shape[-1] ** 0.5
+
+    gate = (weight(attention, HIDDEN), weight(attention)) if gated else (None, None)
+    value = weight(attention, HIDDEN), weight(attention)
+    return bags, Weights(weight(HIDDEN, dim), *value, *gate, 3 * weight(branches, attention), weight(branches))
+
+
+def mask_highest(scores):
+    return scores.scatter(0, scores.argmax(0, keepdim=True), MASKED)
+
+
+def everything(bags, weights, backend, dtype, mask=None, upstream=1):
+    """Pooled rows, scores, and the gradients of features and weights for random ones of both results."""
+    features = bags.features.clone().to(dtype).requires_grad_()
+    kind = torch.float64 if dtype == torch.float64 else torch.float32
+    weights = Weights(*(None if w is None else w.clone().to(kind).requires_grad_() for w in weights))
+    pooled, scores = gated_pool(features, weights, bags.offsets, mask, backend=backend)
+    draw = torch.Generator().manual_seed(upstream)
+    seen = scores.masked_fill(scores == MASKED, 0.0) if mask else scores
+    loss = (pooled * torch.randn(pooled.shape, generator=draw)).sum()
+    (loss + (seen * torch.randn(scores.shape, generator=draw)).sum()).backward()
+    named = {"features": features, **weights._asdict()}
+    return {"pooled": pooled, "scores": seen} | {f"d_{k}": t.grad for k, t in named.items() if t is not None}
+
+
+def assert_close(got, want, tolerance):
+    assert got.keys() == want.keys()
+    for name, tensor in got.items():
+        error = (tensor.double() - want[name]).abs().max() / want[name].abs().max().clamp(min=0.1)
+        assert error < tolerance, name
+
+
+@pytest.mark.parametrize("mask", [None, mask_highest], ids=["all", "masked"])
+@pytest.mark.parametrize("gated", [True, False], ids=["gated", "plain"])
+@pytest.mark.parametrize("sizes", CASES, ids=str)
+def test_values_and_gradients_match_the_reference_in_double(sizes, gated, mask, poisoned):
+    bags, weights = make(sizes, gated)
+    got = everything(bags, weights, "cpu", torch.float32, mask)
+    assert_close(got, everything(bags, weights, "reference", torch.float64, mask), TOLERANCE[torch.float32])
+
+
+@pytest.mark.parametrize("mask", [None, mask_highest], ids=["all", "masked"])
+@pytest.mark.parametrize("sizes", [[40], [33, 60]], ids=str)
+def test_bfloat16_is_near(sizes, mask, poisoned):
+    bags, weights = make(sizes)
+    rounded = bags._replace(features=bags.features.bfloat16().float())
+    got = everything(rounded, weights, "cpu", torch.bfloat16, mask)
+    want = everything(rounded, weights, "reference", torch.float64, mask)
+    assert got["pooled"].dtype == got["scores"].dtype == got["d_reducer"].dtype == torch.float32
+    error = {name: (t.double() - want[name]).norm() / want[name].norm() for name, t in got.items()}
+    assert max(error.values()) < TOLERANCE[torch.bfloat16], error
+
+
+@pytest.mark.parametrize("kept", ["hidden rows", "some hidden rows", "nothing"])
+def test_what_is_not_kept_is_computed_again(kept, monkeypatch, poisoned):
+    bags, weights = make([100])
+    want = everything(bags, weights, "reference", torch.float64)
+    room = {"hidden rows": 100, "some hidden rows": 70, "nothing": 0}[kept]
+    monkeypatch.setattr(cpu, "KEPT_BYTES", 4 * HIDDEN * room)
+    monkeypatch.setattr(cpu, "KEPT_SHARE", 0.0)
+    hidden, gated = cpu.room_for(bags.features, weights, learning=True)
+    assert (len(hidden), len(gated)) == (room, 0)
+    assert_close(everything(bags, weights, "cpu", torch.float32), want, TOLERANCE[torch.float32])
+
+
+def test_without_a_gradient_no_gates_are_kept():
+    bags, weights = make([100])
+    assert len(cpu.room_for(bags.features, weights, learning=False)[1]) == 0
+    assert len(cpu.room_for(bags.features, weights, learning=True)[1]) == 100
+    pooled, _ = gated_pool(bags.features, weights, bags.offsets, backend="cpu")
+    want, _ = gated_pool(bags.features.double(), weights, bags.offsets)
+    torch.testing.assert_close(pooled.double(), want, rtol=1e-5, atol=1e-6)
+
+
+def test_masked_scores_get_no_gradient_even_where_all_are_masked(poisoned):
+    bags, weights = make([20])
+    got = everything(bags, weights, "cpu", torch.float32, lambda scores: torch.full_like(scores, MASKED))
+    assert max(got[name].abs().max() for name in ("d_value", "d_gate", "d_score", "d_score_bias")) == 0
+    mean = torch.relu(bags.features @ weights.reducer.T).mean(0)
+    torch.testing.assert_close(got["pooled"][0], mean.expand(3, -1), rtol=1e-5, atol=1e-6)
+    assert got["d_reducer"].abs().max() > 0
+
+
+def test_equal_tiles_have_no_gradient_of_the_scores_from_pooling_in_bfloat16():
+    bags, weights = make([40])
+    same = bags._replace(features=(5 + bags.features[:1]).expand(40, -1).contiguous().bfloat16())
+    weights = Weights(*(t.clone().requires_grad_() for t in weights))
+    pooled, _ = gated_pool(same.features, weights, bags.offsets)
+    pooled.square().sum().backward()
+    assert weights.score.grad.abs().max() < 1e-3 * weights.reducer.grad.abs().max()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_two_runs_give_the_same_bits(dtype):
+    bags, weights = make([16, 1, 33])
+    first, second = (everything(bags, weights, "cpu", dtype, mask_highest) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_bag_alone_is_the_same_as_among_others():
+    bags, weights = make([30, 25])
+    together, _ = gated_pool(bags.features, weights, bags.offsets, backend="cpu")
+    alone, _ = gated_pool(bags.features[30:], weights, torch.tensor([0, 25]), backend="cpu")
+    torch.testing.assert_close(together[1:], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_a_graph_that_is_kept_gives_the_same_gradient_twice():
+    bags, weights = make([40])
+    weights = Weights(*(t.clone().requires_grad_() for t in weights))
+    pooled, _ = gated_pool(bags.features, weights, bags.offsets, backend="cpu")
+    first, second = (torch.autograd.grad(pooled.sum(), weights.reducer, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_a_weight_changed_before_the_gradient_is_noticed():
+    bags, weights = make([40])
+    weights = Weights(*(t.clone().requires_grad_() for t in weights))
+    pooled, _ = gated_pool(bags.features, weights, bags.offsets, backend="cpu")
+    with torch.no_grad():
+        weights.reducer.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        pooled.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fast"), [(torch.float32, True), (torch.bfloat16, True), (torch.float64, False)], ids=str
+)
+def test_doubles_are_left_to_the_reference(dtype, fast):
+    bags, weights = make([5])
+    weights = Weights(*(t.clone().to(max(dtype, torch.float32, key=lambda d: d.itemsize)) for t in weights))
+    pooled, _ = gated_pool(bags.features.to(dtype), Weights(*(t.requires_grad_() for t in weights)), bags.offsets)
+    assert ("GatedPool" in type(pooled.grad_fn).__name__) == fast
+
+
+def test_autocast_changes_nothing():
+    bags, weights = make([40])
+    plain = gated_pool(bags.features, weights, bags.offsets, backend="cpu")[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(gated_pool(bags.features, weights, bags.offsets, backend="cpu")[0], plain)
