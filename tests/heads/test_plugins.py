@@ -1,6 +1,8 @@
 """Heads that other packages plug in: found by an entry point, imported when used, blamed by name when broken."""
 
+import re
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,3 +98,19 @@ def test_a_package_without_the_module_it_names(plug, tmp_path):
     (tmp_path / "strange_empty/head.py").unlink()
     with pytest.raises(ConfigError, match=r"of the package strange_empty does not work: ModuleNotFoundError"):
         head_module("of_others")
+
+
+def test_the_example_of_the_docs_works(plug, tmp_path):
+    text = (Path(__file__).parents[2] / "docs/own-head.md").read_text(encoding="utf-8")
+    code, recipe = (re.search(rf"```{kind}\n(.*?)```", text, re.DOTALL)[1] for kind in ("python", "yaml"))
+    plug("strange_docs", code, heads=("top_mean",))
+    (tmp_path / "top_mean.yaml").write_text(recipe)
+    settings = load_recipe(str(tmp_path / "top_mean.yaml"))
+    head = build_head(settings.name, settings.options, dim=4, classes=2)
+    tiles = torch.randn(12, 4)
+    scores = head.attention(head.reduce(tiles))
+    highest = scores[:, 0].argsort(descending=True)[:10]
+    want = head.classify((head.reduce(tiles) * scores.sigmoid())[highest].mean(0))
+    out = head(join([tiles, tiles[:1]]))
+    torch.testing.assert_close(out.logits[0], want)
+    torch.testing.assert_close(out.logits[1], head(join([tiles[:1]])).logits[0])
