@@ -1,13 +1,20 @@
 """Tiles as directions: features less a centre, at length 1, so that a product of two is their cosine."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 ROWS = 4096  # made at a time: features stay as they are stored, in float16 perhaps
+
+
+@contextmanager
+def plain_float32(device: torch.device) -> Iterator[None]:
+    """No gradients, and no half precision where a head is trained in it: one graph for every precision."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield
 
 
 class Directions:
@@ -26,7 +33,8 @@ class Directions:
 
     def __getitem__(self, rows: slice | Int[Tensor, " rows"]) -> Float[Tensor, "rows dim"]:
         """Those tiles' directions; zero for a tile at the centre."""
-        return functional.normalize(self.features[rows].float() - self.centre, dim=1)
+        away = (self.features[rows] - self.centre).float()
+        return away.div_(away.norm(dim=1, keepdim=True).clamp_(min=1e-12))
 
     def blocks(self) -> Iterator[Float[Tensor, "rows dim"]]:
         """All directions in turn, a block of rows at a time."""

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from mil.types import Graph
 
 ITSELF, SPATIAL, SIMILAR = 1, 2, 4  # kinds of edges; an edge's kind is the sum of those it is
 KINDS = (ITSELF, SPATIAL, SIMILAR)
+NOBODY = -1  # stands where a tile has fewer neighbours than others
 
 
 def from_pairs(sources: Int[Tensor, " pairs"], targets: Int[Tensor, " pairs"], kind: int, tiles: int) -> Graph:
@@ -19,18 +20,16 @@ def from_pairs(sources: Int[Tensor, " pairs"], targets: Int[Tensor, " pairs"], k
     return _deduplicated(torch.cat([sources, itself]), torch.cat([targets, itself]), kinds, tiles)
 
 
-def from_neighbours(neighbours: Int[Tensor, "tiles most"], kept: Bool[Tensor, "tiles most"]) -> Graph:
+def from_neighbours(neighbours: Int[Tensor, "tiles most"]) -> Graph:
     """Graph in which every tile looks at its similar ones and at itself.
 
     Args:
-        neighbours: of each tile, no tile twice and not itself, as far as they are kept.
-        kept: which of them count.
+        neighbours: of each tile, no tile twice and not itself, or `NOBODY`.
     """
-    tiles = len(neighbours)
-    itself = torch.arange(tiles, device=neighbours.device)
-    rows = torch.cat([neighbours.masked_fill(~kept, tiles), itself[:, None]], dim=1).sort(dim=1).values
-    targets = itself.repeat_interleave(kept.sum(1) + 1)
-    sources = rows[rows < tiles]
+    itself = torch.arange(len(neighbours), device=neighbours.device)
+    rows = torch.cat([neighbours, itself[:, None]], dim=1).sort(dim=1).values
+    there = rows != NOBODY
+    sources, targets = rows[there], itself.repeat_interleave(there.sum(1))
     return Graph(sources, targets, torch.where(sources == targets, ITSELF, SIMILAR))
 
 

@@ -18,8 +18,8 @@ def default_bits(tiles: int, per_bucket: int = PER_BUCKET) -> int:
 
 
 def code_lengths(bits: int, levels: int) -> list[int]:
-    """Bits that each level looks at, from the coarsest to the finest; one less than the next."""
-    return sorted({max(1, bits - level) for level in range(levels)})
+    """Bits that each level looks at, from the coarsest to the finest: around `bits`, two apart as far as they go."""
+    return sorted({min(max(bits + 2 * level - (levels - 1), 1), MOST_BITS) for level in range(levels)})
 
 
 def hashes(

@@ -4,12 +4,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mil.graph.directions import Directions
+from mil.graph.directions import Directions, plain_float32
 from mil.graph.edges import from_neighbours
 from mil.types import Graph
 
 CELLS = 2**25  # cosines held at a time
-GROUP = 64
+GROUP = 64  # of them looked at as one
 
 
 def knn_graph(
@@ -24,17 +24,16 @@ def knn_graph(
         neighbours: how many a tile looks at, besides itself; fewer in a smaller bag.
         centre: mean of the training tiles, taken off before; None: the bag's own mean.
     """
-    directions = torch.cat(list(Directions(features, centre).blocks()))
-    tiles = len(directions)
-    found = [nearest_within(directions, rows, neighbours)[1] for rows in _queries(tiles, directions.device)]
-    indices = torch.cat(found)
-    return from_neighbours(indices, torch.ones_like(indices, dtype=torch.bool))
+    with plain_float32(features.device):
+        directions = torch.cat(list(Directions(features, centre).blocks()))
+        queries = torch.arange(len(directions), device=features.device).split(max(1, CELLS // len(directions)))
+        return from_neighbours(torch.cat([nearest(directions, rows, neighbours) for rows in queries]))
 
 
-def nearest_within(
+def nearest(
     directions: Float[Tensor, "tiles dim"], queries: Int[Tensor, " queries"], neighbours: int
-) -> tuple[Float[Tensor, "queries most"], Int[Tensor, "queries most"]]:
-    """The largest cosines of some tiles to the others, and whose they are."""
+) -> Int[Tensor, "queries most"]:
+    """The tiles of largest cosine to some of them, themselves left out."""
     width = -(-len(directions) // GROUP) * GROUP
     cosines = directions.new_full((len(queries), width), -torch.inf)
     torch.mm(directions[queries], directions.T, out=cosines[:, : len(directions)])
@@ -42,16 +41,12 @@ def nearest_within(
     return _largest(cosines, min(neighbours, len(directions) - 1))
 
 
-def _queries(tiles: int, device: torch.device) -> tuple[Tensor, ...]:
-    return torch.arange(tiles, device=device).split(max(1, CELLS // tiles))
-
-
-def _largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _largest(values: Float[Tensor, "rows padded"], count: int) -> Int[Tensor, "rows count"]:
     """As `topk`, but several times as fast in long rows: the largest values are in the groups of largest maximum."""
     groups = values.unflatten(1, (-1, GROUP))
     if groups.shape[1] <= count:
-        return values.topk(count)
+        return values.topk(count).indices
     best = groups.amax(2).topk(count, sorted=False).indices
     within = groups.gather(1, best[:, :, None].expand(-1, -1, GROUP)).flatten(1)
-    top = within.topk(count)
-    return top.values, best.gather(1, top.indices // GROUP) * GROUP + top.indices % GROUP
+    top = within.topk(count).indices
+    return best.gather(1, top // GROUP) * GROUP + top % GROUP

@@ -7,13 +7,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from mil.graph.directions import ROWS, Directions
-from mil.graph.edges import from_neighbours
+from mil.graph.directions import ROWS, Directions, plain_float32
+from mil.graph.edges import NOBODY, from_neighbours
 from mil.graph.hashing import by_code, code_lengths, default_bits, hashes
 from mil.types import Graph
 
 BAND = 32  # rows of a small matrix product, of which a band beside the diagonal is used
-NOBODY = -1
 
 
 def lsh_graph(
@@ -43,7 +42,7 @@ def lsh_graph(
         neighbours: how many a tile looks at besides itself, at most.
         centre: mean of the training tiles, taken off before; None: the bag's own mean.
         tables: independent tables.
-        bits: planes a table, of the longest code; None: buckets of 16 tiles on average.
+        bits: planes a table, of the level in the middle; None: buckets of 16 tiles on average.
         levels: lengths of code a table.
         width: tiles that one is compared with, a table, at most.
         least: cosine below which a tile is not looked at.
@@ -54,16 +53,17 @@ def lsh_graph(
     """
     if width < 2 or tables < 1 or levels < 1:
         raise ValueError(f"width {width} must be at least 2, tables {tables} and levels {levels} at least 1")
-    directions = Directions(features, centre)
-    lengths = code_lengths(bits or default_bits(len(directions)), levels)
-    nearest = _Nearest(len(directions), neighbours, features.device)
-    generator = torch.Generator().manual_seed(seed)
-    for codes, along in zip(*hashes(directions, tables, lengths[-1], generator), strict=True):
-        order = by_code(codes, along)
-        cosines = _cosines_ahead(directions, order, width // 2)
-        cosines.masked_fill_(~_together(codes[order], lengths, neighbours, width // 2), -torch.inf)
-        nearest.improve(order, cosines)
-    return from_neighbours(nearest.tiles, (nearest.tiles != NOBODY) & (nearest.cosines >= least))
+    with plain_float32(features.device):
+        directions = Directions(features, centre)
+        lengths = code_lengths(bits or default_bits(len(directions)), levels)
+        found = _Nearest(len(directions), neighbours, features.device)
+        generator = torch.Generator().manual_seed(seed)
+        for codes, along in zip(*hashes(directions, tables, lengths[-1], generator), strict=True):
+            order = by_code(codes, along)
+            cosines = _cosines_ahead(directions, order, width // 2)
+            cosines.masked_fill_(~_together(codes[order], lengths, neighbours, width // 2), -torch.inf)
+            found.improve(order, cosines)
+        return from_neighbours(found.tiles.masked_fill(~(found.cosines >= least), NOBODY))
 
 
 class _Nearest:

@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mil.graph.directions import Directions
-from mil.graph.edges import from_neighbours
+from mil.graph.directions import Directions, plain_float32
+from mil.graph.edges import NOBODY, from_neighbours
 from mil.graph.hashing import by_code, default_bits, hashes
-from mil.graph.knn import nearest_within
+from mil.graph.knn import nearest
 from mil.types import Graph
 
 BLOCKS = 4  # in a stratum, about
@@ -41,13 +41,14 @@ def minibatch_graph(
     """
     if block < 1:
         raise ValueError(f"a block must hold at least 1 tile, not {block}")
-    directions = Directions(features, centre)
-    labels = _strata(directions, block, generator) if strata is None else strata
-    found = features.new_full((len(directions), neighbours), -1, dtype=torch.long)
-    for rows in _blocks(labels, block, generator):
-        here = nearest_within(directions[rows], torch.arange(len(rows), device=rows.device), neighbours)[1]
-        found[rows, : here.shape[1]] = rows[here]
-    return from_neighbours(found, found >= 0)
+    with plain_float32(features.device):
+        directions = Directions(features, centre)
+        labels = _strata(directions, block, generator) if strata is None else strata
+        found = torch.full((len(directions), neighbours), NOBODY, device=features.device)
+        for rows in _blocks(labels, block, generator):
+            within = nearest(directions[rows], torch.arange(len(rows), device=rows.device), neighbours)
+            found[rows, : within.shape[1]] = rows[within]
+        return from_neighbours(found)
 
 
 def _strata(directions: Directions, block: int, generator: torch.Generator | None) -> Int[Tensor, " tiles"]:

@@ -11,7 +11,7 @@ FORWARD = ((1, 0), (-1, 1), (0, 1), (1, 1))  # the other four of the eight are t
 COMMON = 0.1  # of the commonest distance: what is rarer is chance, as between the rows of two regions
 
 
-def spatial_graph(coords: Int[Tensor, "tiles 2"], step: float | None = None) -> Graph:
+def spatial_graph(coords: Int[Tensor, "tiles 2"], step: int | float | None = None) -> Graph:
     """Every tile looks at the up to eight tiles around it.
 
     A neighbour's corner lies a step away, give or take a quarter of a step, along one axis or both. So corners rounded
@@ -41,7 +41,8 @@ def _neighbours(halves: Float[Tensor, "tiles 2"]) -> tuple[Int[Tensor, " pairs"]
             a quarter of a step to either side, is within two cells on either axis.
     """
     across = int(halves[:, 0].amax()) + 6
-    keys, tiles = _first_in_cell(halves.floor().long() @ halves.new_tensor([1, across]).long())
+    cells = halves.floor().long()
+    keys, tiles = _first_in_cell(cells[:, 0] + cells[:, 1] * across)
     places = halves[tiles]
     found = []
     for direction in FORWARD:
