@@ -1,5 +1,7 @@
 """Gated attention, shared by the heads that use it."""
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,6 +32,12 @@ class GatedScores(nn.Module):
             values = values * torch.sigmoid(self.gate(hidden))
         return at_least_float32(self.score(self.dropout(values)))
 
+    def weights(self, reducer: Float[Tensor, "hidden dim"]) -> Weights:
+        """The parameters, with those of the reducer that goes before."""
+        gate, gate_bias = (None, None) if self.gate is None else (self.gate.weight, self.gate.bias)
+        value, score = self.value, self.score
+        return Weights(reducer, value.weight, value.bias, gate, gate_bias, score.weight, score.bias)
+
 
 def reduce_and_pool(
     reduce: nn.Sequential, attention: GatedScores, bags: Bags, mask: Mask | None = None
@@ -44,16 +52,13 @@ def reduce_and_pool(
         bags: to pool.
         mask: see `gated_pool`.
     """
-    if attention.training and (reduce[2].p or attention.dropout.p):
+    linear, dropout = cast(nn.Linear, reduce[0]), cast(nn.Dropout, reduce[2])
+    if attention.training and (dropout.p or attention.dropout.p):
         hidden = reduce(bags.features)  # [tiles, hidden]
         scores = attention(hidden)
         scores = mask(scores) if mask else scores
         return at_least_float32(attn_pool(scores, hidden, bags.offsets)), scores
-    value, gate, score = attention.value, attention.gate, attention.score
-    weights = Weights(
-        reduce[0].weight, value.weight, value.bias, gate and gate.weight, gate and gate.bias, score.weight, score.bias
-    )
-    return gated_pool(bags.features, weights, bags.offsets, mask)
+    return gated_pool(bags.features, attention.weights(linear.weight), bags.offsets, mask)
 
 
 def default_hidden(hidden: int | None, dim: int) -> int:

@@ -26,11 +26,10 @@ class _Trunk:
     def __init__(self, features: Tensor, weights: Weights, kept: tuple[Tensor, Tensor]) -> None:
         self.features, self.attention, self.kept = features, len(weights.value), kept
         self.chunk = max(1, CHUNK_BYTES // (features.itemsize * len(weights.reducer)))  # rows
-        cast = Weights(*(None if tensor is None else tensor.to(features.dtype) for tensor in weights))
+        cast = weights.to(features.dtype)
         self.reducer, self.score = cast.reducer, cast.score
-        gated = cast.gate is not None
-        self.gates = torch.cat([cast.value, cast.gate]) if gated else cast.value  # [gates, hidden]
-        self.gate_biases = torch.cat([cast.value_bias, cast.gate_bias]) if gated else cast.value_bias
+        self.gates = _joined(cast.value, cast.gate)  # [gates, hidden]
+        self.gate_biases = _joined(cast.value_bias, cast.gate_bias)
 
     def hidden(self, part: slice, *, known: bool = True) -> Tensor:
         """Hidden rows of a chunk; `known`: they have been computed before."""
@@ -127,7 +126,6 @@ class _Back:
         self.d_pooled = d_pooled.to(dtype)
         self.d_rows = (d_pooled / found.totals).to(dtype)
         self.mean = (self.d_pooled * found.pooled).sum(-1)  # [bags, branches]
-        self.near = self.mean.to(dtype)
         rows, branches = min(trunk.chunk, len(trunk.features)), len(trunk.score)
         # Beside the gradient of the gates stands the attention: one product with [gates' weights, gradient of the
         # pooled rows] then gives that of the hidden rows, whole.
@@ -137,9 +135,7 @@ class _Back:
 
     def scores(self, bag: int, part: slice, hidden: Tensor, given: Tensor) -> Tensor:
         """Gradient of the scores, in float32: that of the softmax and what comes from the losses."""
-        # The mean is subtracted inside the product, before that is rounded: the two are often nearly the same.
-        felt = torch.addmm(-self.near[bag], hidden, self.d_pooled[bag].T)
-        felt = felt + (self.near[bag].float() - self.mean[bag])
+        felt = torch.mm(hidden, self.d_pooled[bag].T) - self.mean[bag]
         found = torch.addcmul(given, felt, self.found.attention[part])
         return found if self.found.masked is None else found.masked_fill_(self.found.masked[part], 0.0)
 
@@ -161,6 +157,10 @@ class _Back:
         found = torch.mm(self.of_gates[: len(hidden)], self.weights, out=self.of_hidden[: len(hidden)])
         aten.threshold_backward.grad_input(found, hidden, 0, grad_input=found)
         return found
+
+
+def _joined(value: Tensor, gate: Tensor | None) -> Tensor:
+    return value if gate is None else torch.cat([value, gate])
 
 
 def _parts(offsets: Tensor, rows: int) -> Iterator[tuple[int, slice]]:
@@ -202,10 +202,8 @@ class GatedPool(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             trunk = _Trunk(features, weights, kept)
             d_reducer, d_gates, d_biases, d_score, d_bias = gated_pool_backward(
-                trunk, offsets, found, *grads, d_features
+                trunk, offsets, found, grads[0], grads[1], d_features
             )
-        middle = trunk.attention
+        middle, plain = trunk.attention, weights.gate is None
         value, gate = (d_gates[:middle], d_biases[:middle]), (d_gates[middle:], d_biases[middle:])
-        if weights.gate is None:
-            gate = None, None
-        return d_features, d_reducer, *value, *gate, d_score, d_bias, None, None
+        return d_features, d_reducer, *value, *((None, None) if plain else gate), d_score, d_bias, None, None

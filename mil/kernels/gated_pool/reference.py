@@ -24,6 +24,13 @@ class Weights(NamedTuple):
     score: Float[Tensor, "branches attention"]
     score_bias: Float[Tensor, " branches"]
 
+    def to(self, dtype: torch.dtype) -> "Weights":
+        """The same in another type."""
+        gate, gate_bias = (None if tensor is None else tensor.to(dtype) for tensor in (self.gate, self.gate_bias))
+        value, value_bias = self.value.to(dtype), self.value_bias.to(dtype)
+        score, score_bias = self.score.to(dtype), self.score_bias.to(dtype)
+        return Weights(self.reducer.to(dtype), value, value_bias, gate, gate_bias, score, score_bias)
+
 
 def gated_pool_reference(
     features: Float[Tensor, "tiles dim"],
@@ -32,7 +39,7 @@ def gated_pool_reference(
     mask: Mask | None = None,
 ) -> tuple[Float[Tensor, "bags branches hidden"], Float[Tensor, "tiles branches"]]:
     """Reduce the tiles, score them, put other scores in the place of some, pool each bag by what came of it."""
-    cast = Weights(*(None if tensor is None else tensor.to(features.dtype) for tensor in weights))
+    cast = weights.to(features.dtype)
     hidden = functional.linear(features, cast.reducer).relu()
     values = torch.tanh(functional.linear(hidden, cast.value, cast.value_bias))
     if cast.gate is not None:
