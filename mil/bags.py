@@ -17,7 +17,7 @@ def join(
     coords: Sequence[Int[Tensor, "_ 2"]] | None = None,
     graphs: Sequence[Graph] | None = None,
 ) -> Bags:
-    """Lay bags end to end, and their graphs, whose rows count from their own bag's first.
+    """Lay bags end to end, and their graphs, whose rows count from their own bag's first; one bag is not copied.
 
     Raises:
         ValueError: there is no bag, or one has no tiles.
@@ -30,7 +30,8 @@ def join(
             raise ValueError(f"bag {number} of {len(sizes)} has no tiles")
     offsets = torch.tensor([0, *sizes]).cumsum(0).to(features[0].device)
     graph = join_graphs(graphs, sizes) if graphs else None
-    return Bags(torch.cat(list(features)), offsets, torch.cat(list(coords)) if coords else None, graph)
+    whole = torch.cat(list(features)) if len(features) > 1 else features[0]
+    return Bags(whole, offsets, torch.cat(list(coords)) if coords else None, graph)
 
 
 def join_graphs(graphs: Sequence[Graph], sizes: Sequence[int]) -> Graph:

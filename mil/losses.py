@@ -45,8 +45,16 @@ def branch_diversity(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) 
         return out.logits.new_zeros(())
     first, second = torch.triu_indices(branches, branches, offset=1, device=out.scores.device)
     attention = log_attention(out.scores, bags.offsets).exp().unflatten(1, (branches, out.attention_heads))
-    cosines = [functional.cosine_similarity(a[:, first], a[:, second], dim=0) for a in per_bag(attention, bags.offsets)]
+    cosines = [_cosines(maps)[:, first, second] for maps in per_bag(attention, bags.offsets)]
     return torch.stack(cosines).mean()
+
+
+def _cosines(maps: Float[Tensor, "tiles branches heads"]) -> Float[Tensor, "heads branches branches"]:
+    """Cosine of each pair, from the products of all with all: no pair's tiles are laid out apart."""
+    rows = maps.permute(2, 1, 0)
+    products = rows @ rows.mT
+    norms = products.diagonal(dim1=1, dim2=2).sqrt()
+    return products / (norms[:, :, None] * norms[:, None])
 
 
 def attention_entropy(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
