@@ -63,3 +63,25 @@ def bench_tile(
     from mil.bench.tile import run
 
     show(run(slides or [], tile_px=tile_px, target_mpp=target_mpp), json)
+
+
+@bench_app.command("classical")
+def bench_classical(
+    folder: Annotated[Path, typer.Argument(help="Of the data sets: NAME.jld files, NAME_mat folders.")],
+    dataset: Annotated[list[str] | None, typer.Option(help="Such as musk1; repeat. [default: all]")] = None,
+    head: Annotated[
+        list[str] | None, typer.Option(help="Recipes; repeat. [default: all but those of publications]")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Of the cross-validation.")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="Of each.")] = 10,
+    threads: Annotated[int, typer.Option(min=1, help="Processes side by side, one thread each.")] = 1,
+    json: Annotated[Path | None, typer.Option("--json", help="Results, after each head; taken up where left.")] = None,
+) -> None:  # fmt: skip
+    """Cross-validated accuracy of the heads on the classical MIL data sets, beside what is published."""
+    from mil.bench.classical import run
+    from mil.bench.outcome import show
+
+    found = run(
+        folder, datasets=dataset or [], heads=head or [], repeats=repeats, folds=folds, threads=threads, json=json
+    )
+    show(found, None)
