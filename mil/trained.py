@@ -1,6 +1,7 @@
 """A trained head is a folder: `head.safetensors`, `recipe.json`, `history.json`. Nothing in it is unpickled."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 from mil.bags import attention, join
 from mil.config import Recipe, checked
 from mil.errors import FormatError
-from mil.heads import build_head
+from mil.heads import SelectsTiles, build_head
 from mil.io.atomic import atomic_path, write_json
 from mil.io.bags import Bag
+from mil.types import Bags
 from mil.versions import TOOL_VERSION
 
 FORMAT, VERSION = "mil.head", 1
@@ -122,8 +124,7 @@ class Applied(NamedTuple):
 @torch.inference_mode()
 def apply(head: nn.Module, trained: Trained, bag: Bag) -> Applied:
     """Apply a head to a bag; float64."""
-    coords = None if bag.coords is None else [torch.from_numpy(bag.coords[bag.valid])]
-    bags = join([torch.from_numpy(bag.features[bag.valid]).float()], coords)
+    bags = _bags(bag)
     out = head(bags)
     return Applied(
         attention(out, bags, trained.classes.index(trained.positive)).double().numpy(),
@@ -131,3 +132,17 @@ def apply(head: nn.Module, trained: Trained, bag: Bag) -> Applied:
         None if out.selected is None else out.selected.numpy(),
         None if out.full_logits is None else out.full_logits.softmax(-1)[0].double().numpy(),
     )
+
+
+@torch.inference_mode()
+def answers(
+    head: SelectsTiles, bag: Bag, selections: Sequence[Bool[np.ndarray, " tiles"]]
+) -> Float[np.ndarray, "selections classes"]:
+    """What a head would say of a bag had it selected other tiles, probabilities; float64."""
+    logits = head.answers(_bags(bag), [torch.from_numpy(selected) for selected in selections])
+    return logits[:, 0].softmax(-1).double().numpy()
+
+
+def _bags(bag: Bag) -> Bags:
+    coords = None if bag.coords is None else [torch.from_numpy(bag.coords[bag.valid])]
+    return join([torch.from_numpy(bag.features[bag.valid]).float()], coords)

@@ -1,4 +1,4 @@
-"""How well attention finds annotated regions."""
+"""How well attention finds annotated regions, and how far it is spread."""
 
 import numpy as np
 import shapely
@@ -35,3 +35,11 @@ def tile_auroc(attention: Float[np.ndarray, " tiles"], share: Float[np.ndarray, 
     """
     known = (share >= 0.5) | (share == 0)
     return auroc((share[known] >= 0.5).astype(int), attention[known])
+
+
+def entropy_share(attention: Float[np.ndarray, " tiles"]) -> float | None:
+    """Entropy of attention as a share of what it is when uniform, 0..1; None for a single tile."""
+    if len(attention) < 2:
+        return None
+    known = attention[attention > 0]
+    return float(-(known * np.log(known)).sum() / np.log(len(attention)))

@@ -4,13 +4,13 @@ A head is its `Config` and its `Head(config, dim, classes)`. What a few of them 
 a head takes part in one by having its methods. Other packages add heads by entry points, see docs/own-head.md.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import EntryPoint
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mil.config import Section, check_head, checked, head_names
@@ -47,6 +47,16 @@ class UsesGraph(Protocol):
 
     def build_graph(self, features: Float[Tensor, "tiles dim"], coords: Int[Tensor, "tiles 2"] | None) -> Graph | None:
         """The graph of one bag, to be kept for the whole training; None: one is drawn anew at every step."""
+
+
+@runtime_checkable
+class SelectsTiles(Protocol):
+    """A head that answers from some of a bag's tiles, and can be asked what it would from others."""
+
+    def answers(
+        self, bags: Bags, selections: Sequence[Bool[Tensor, " tiles"]]
+    ) -> Float[Tensor, "selections bags classes"]:
+        """Logits from each selection; it holds at least one tile of each bag."""
 
 
 def head_module(name: str) -> Any:
@@ -106,4 +116,4 @@ def blamed(entry: EntryPoint | None) -> Iterator[None]:
         raise ConfigError(f"head {entry.name} of the package {package_of(entry)} does not work: {what}") from error
 
 
-__all__ = ["FollowsSteps", "TwoStage", "UsesGraph", "blamed", "build_head", "head_module", "head_names"]
+__all__ = ["FollowsSteps", "SelectsTiles", "TwoStage", "UsesGraph", "blamed", "build_head", "head_module", "head_names"]
