@@ -8,6 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mil.errors import FormatError
+from mil.trained import load_trained
 from tests.exchange.published import DIM, drawn, heads, imported, save
 from tests.synthetic import bag_file
 
@@ -202,6 +204,21 @@ def test_what_is_there_is_kept(tmp_path):
     assert (tmp_path / "head/head.safetensors").read_bytes() == before
     assert heads("import", file, "--out", tmp_path / "head", *said, "--force")[0] == 0
     assert (tmp_path / "head/head.safetensors").read_bytes() != before
+
+
+def test_an_import_that_is_killed_leaves_no_mixture(tmp_path, monkeypatch):
+    file = save(tmp_path / "c.pth", drawn("ABMIL"))
+    imported(file, tmp_path / "head", "aem")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mil.trained.save_file", killed)
+    heads(
+        "import", file, "--out", tmp_path / "head", "--from", "aem", "--classes", "x,y,z", "--encoder", "e", "--force"
+    )
+    with pytest.raises(FormatError, match="does not fit recipe"):
+        load_trained(tmp_path / "head")
 
 
 def test_exports_that_cannot_be(tmp_path):
