@@ -1,8 +1,10 @@
 """The configuration at the door."""
 
 import pytest
+import torch
 import yaml
 
+from mil.bags import join
 from mil.config import (
     Config,
     EncoderConfig,
@@ -52,7 +54,7 @@ def test_every_recipe_is_sound(recipe):
     settings = load_recipe(recipe)
     assert "cross_entropy" in settings.losses
     head = build_head(settings.name, settings.options, dim=8, classes=3)
-    assert head.classify.out_features == 3
+    assert head.eval()(join([torch.zeros(4, 8)])).logits.shape == (1, 3)
 
 
 def test_published_presets_say_what_was_published():
