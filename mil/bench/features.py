@@ -19,12 +19,12 @@ from mil.bench.outcome import Outcome, Row
 from mil.bench.processes import plain_rate, plainly, some_tiles, start_up_s
 from mil.bench.slides import made
 from mil.config import EncoderConfig, load_encoder
-from mil.device import choose_device
+from mil.device import choose_device, keep_freed_memory
 from mil.features.casting import cast_weights
 from mil.features.embed import Encoder, Feeder
 from mil.features.encoders import build_encoder
 from mil.features.extract import extract
-from mil.features.memory import GPU_LANES, keep_freed_memory, step_for
+from mil.features.memory import GPU_LANES, step_for
 from mil.features.resample import fast_resample
 from mil.io.slides import TileRequest, stream
 

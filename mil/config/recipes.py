@@ -37,6 +37,11 @@ class TrainConfig(Section):
     warmup_epochs: float = Field(0.0, ge=0, description="the learning rate rises from 0 this long")
     weight_decay: float = Field(1e-5, ge=0, description="of AdamW")
     clip_norm: float | None = Field(None, gt=0, description="longest gradient, over all parameters; empty: any")
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        "fp32",
+        description="of the matrix products in training; auto: bf16 where the processor has instructions for it. "
+        "Parameters, scores, softmax, losses and optimiser are fp32 in any case",
+    )
     select: Literal["loss", "f1_auc", "last"] = Field(
         "loss",
         description="which epoch is kept: least validation loss, largest macro-F1 + AUROC, or the last",

@@ -1,7 +1,4 @@
-"""Memory of an encoder: how many tiles a step, and who keeps what was freed."""
-
-import ctypes
-import sys
+"""Memory of an encoder: how many tiles a step."""
 
 import torch
 
@@ -31,22 +28,6 @@ def step_for(encoder: Encoder, tile_px: int) -> int:
     total = torch.cuda.get_device_properties(encoder.device).total_memory
     room = (SHARE * total / JOBS - weights) / GPU_LANES
     return largest_power(room / max(per_tile, 1.0))
-
-
-def keep_freed_memory() -> None:
-    """Let glibc hand freed memory to the next step instead of back to the system; elsewhere nothing is done.
-
-    Each step frees and asks again for the same hundreds of megabytes. By default those come as fresh pages every time,
-    which the kernel has to find and to fill with zeros: a third of the time of a small encoder on a CPU.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8  # of malloc.h
-        mallopt(m_mmap_threshold, 1 << 30)
-        mallopt(m_trim_threshold, (1 << 31) - 1)
-        mallopt(m_arena_max, 1)  # other arenas are too small for such blocks
 
 
 def largest_power(tiles: float) -> int:

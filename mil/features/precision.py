@@ -2,6 +2,8 @@
 
 import torch
 
+from mil.device import has_fast_bf16
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -19,12 +21,6 @@ def choose_precision(wanted: str, published: str | None, device: torch.device) -
     if published == "fp32":
         return "fp32"
     if device.type == "cuda":
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        bf16 = has_fast_bf16(device)
         return published if published and (bf16 or published != "bf16") else "bf16" if bf16 else "fp16"
-    return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
-
-
-def _cpu_has_bf16() -> bool:
-    # Processors without these instructions emulate bf16, slower than fp32. Older torch cannot tell: then fp32.
-    can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+    return "bf16" if has_fast_bf16(device) else "fp32"

@@ -8,6 +8,7 @@ from torch import nn
 
 from mil.config import Section
 from mil.heads._gated import GatedScores, default_hidden, reduce_and_pool
+from mil.heads._precision import Classifier
 from mil.types import Bags, HeadOutput
 
 
@@ -28,7 +29,7 @@ class Head(nn.Module):
         hidden = default_hidden(config.hidden, dim)
         self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout))
         self.attention = GatedScores(hidden, config.attention, 1, config.dropout, config.gated)
-        self.classify = nn.Linear(hidden, classes)
+        self.classify: nn.Linear = Classifier(hidden, classes)
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag."""

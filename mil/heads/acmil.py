@@ -13,6 +13,7 @@ from torch import nn
 
 from mil.config import Section
 from mil.heads._gated import GatedScores, default_hidden, reduce_and_pool
+from mil.heads._precision import Classifier
 from mil.heads._stkim import mask_top
 from mil.types import Bags, HeadOutput
 
@@ -37,8 +38,8 @@ class Head(nn.Module):
         self.mask_top, self.mask_share = config.mask_top, config.mask_share
         self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout))
         self.attention = GatedScores(hidden, config.attention, config.branches)
-        self.branch_classify = nn.ModuleList(nn.Linear(hidden, classes) for _ in range(config.branches))
-        self.classify = nn.Linear(hidden, classes)
+        self.branch_classify = nn.ModuleList(Classifier(hidden, classes) for _ in range(config.branches))
+        self.classify: nn.Linear = Classifier(hidden, classes)
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag; scores are those after masking, so that the losses see what was pooled."""

@@ -60,9 +60,13 @@ def load_bags(bags_dir: Path, slides: Sequence[tuple[str, str]], classes: Sequen
 
 
 def batches(
-    bags: Sequence[LabelledBag], size: int, device: torch.device, order: torch.Generator | None = None
+    bags: Sequence[LabelledBag],
+    size: int,
+    device: torch.device,
+    order: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[Bags, Tensor]]:
-    """Bags `size` at a time with their labels, in a random order if `order` is given."""
+    """Bags `size` at a time with their labels, in a random order if `order` is given; features are given as `dtype`."""
     sequence = torch.randperm(len(bags), generator=order).tolist() if order else list(range(len(bags)))
     for first in range(0, len(bags), size):
         chosen = [bags[i] for i in sequence[first : first + size]]
@@ -70,7 +74,7 @@ def batches(
         known = coords if len(coords) == len(chosen) else None
         graphs = [Graph(*(part.to(device) for part in bag.graph)) for bag in chosen if bag.graph is not None]
         whole = graphs if len(graphs) == len(chosen) else None
-        joined = join([bag.features.to(device).float() for bag in chosen], known, whole)
+        joined = join([bag.features.to(device, dtype) for bag in chosen], known, whole)
         yield joined, torch.tensor([bag.label for bag in chosen], device=device)
 
 

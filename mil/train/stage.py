@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mil.config import LossWeight, Recipe, dataset_path, load_dataset, load_recipe, recipe_path
-from mil.device import choose_device
+from mil.device import choose_device, keep_freed_memory
 from mil.errors import DatasetError
 from mil.heads import TwoStage, UsesGraph, build_head
 from mil.io.bags import common_identity
@@ -17,6 +17,7 @@ from mil.metrics import classification
 from mil.progress import progress
 from mil.train.bags import LabelledBag, batches, load_bags, with_graphs
 from mil.train.loop import History, fit
+from mil.train.precision import choose_dtype
 from mil.trained import Trained, save_trained
 
 FIRST_STAGE = {"cross_entropy": LossWeight(start=1.0)}
@@ -48,6 +49,7 @@ def run(
         device: `cpu`, `cuda`, or `auto`.
     """
     settings, what = load_recipe(recipe), load_dataset(dataset)
+    keep_freed_memory()
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     on = choose_device(device)
@@ -92,7 +94,7 @@ def _fit(
     order = torch.Generator().manual_seed(seed)
     with progress(title, how.epochs, "epochs") as advance:
         history = fit(
-            head, lambda: batches(train, how.batch_bags, device, order),
+            head, lambda: batches(train, how.batch_bags, device, order, choose_dtype(how.precision, device)),
             lambda h: _validate(h, valid, recipe, device), losses=losses, config=how,
             steps=-(-len(train) // how.batch_bags), keep=keep, advance=advance,
         )  # fmt: skip

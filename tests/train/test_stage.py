@@ -99,6 +99,18 @@ def test_the_folder_rebuilds_the_head(study):
     assert history["train"][-1]["loss"] < history["train"][0]["loss"]
 
 
+def test_a_head_learns_in_half_precision_too(study):
+    recipe = (study / "fast.yaml").read_text().replace("{epochs", "{precision: bf16, epochs")
+    (study / "half.yaml").write_text(recipe)
+    fit(study, recipe="half.yaml")
+    head, trained = load_trained(study / "head")
+    assert trained.recipe.train.precision == "bf16"
+    assert {parameter.dtype for parameter in head.parameters()} == {torch.float32}
+    assert predict(study)["test"]["auroc_macro"]["value"] >= 0.95
+    fit(study, "full")
+    assert not torch.equal(head.classify.weight, load_trained(study / "full")[0].classify.weight)
+
+
 def test_test_slides_are_not_read_in_training(study):
     for row in read_csv(study / "folds.csv"):
         if row["split"] == "test":

@@ -71,7 +71,7 @@ class ChunkedNeighbourAttn(torch.autograd.Function):
             a = attention[edges]
             d_scores = _softmax_grad(
                 a, neighbours.mul_(d_received).sum(-1) + d_mean[edges, None] / a.shape[1], local, tiles
-            ).to(vector.dtype)
+            ).to(queries.dtype)
             d_vector += torch.einsum("eh,ehw->hw", d_scores, functional.leaky_relu(sums, ctx.slope))
             slopes = (sums > 0).to(sums.dtype).mul_(1 - ctx.slope).add_(ctx.slope)
             d_sums = slopes.mul_(vector).mul_(d_scores[..., None])
