@@ -10,6 +10,6 @@ STAGE_VERSION = {
     "split": 1,
     "train": 2,
     "evaluate": 3,
-    "heatmap": 2,
+    "heatmap": 3,
     "report": 2,
 }

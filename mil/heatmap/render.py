@@ -7,10 +7,10 @@ from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw
 from shapely import MultiPolygon
 
 from mil.metrics import mid_ranks
@@ -18,6 +18,7 @@ from mil.metrics import mid_ranks
 Scale = Literal["percentile", "relative"]
 COLOURS = "inferno"
 OPACITY = 0.55
+SELECTED = "#00e5ff"  # lines around selected tiles: no colour of attention is like it
 DOTS_PER_INCH = 110
 RELATIVE_TOP = 10.0  # multiples of uniform attention where the colours end
 
@@ -69,6 +70,19 @@ def painted(
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
+def outlined(
+    picture: Image.Image, corners: Float[np.ndarray, "tiles 2"], side: float, chosen: Bool[np.ndarray, " tiles"]
+) -> Image.Image:
+    """Draw a thin line just inside the footprint of the chosen tiles; places as for `overlay`."""
+    marked = picture.copy()
+    pen, width = ImageDraw.Draw(marked), max(1, round(side / 10))
+    first = np.rint(corners[chosen]).astype(int)
+    last = np.maximum(np.rint(corners[chosen] + side).astype(int) - 1, first)
+    for box in np.hstack([first, last]).tolist():
+        pen.rectangle(box, outline=SELECTED, width=width)
+    return marked
+
+
 def draw(
     path: Path,
     overview: Image.Image,
@@ -80,6 +94,7 @@ def draw(
     tissue: Sequence[Float[np.ndarray, "corners 2"]],
     annotated: Sequence[Float[np.ndarray, "corners 2"]],
     name: str = "tissue found",
+    heading: str = "attention",
 ) -> None:
     """Draw the slide with its outlines beside its attention with a colour bar and a scale bar.
 
@@ -93,17 +108,18 @@ def draw(
         tissue: rings of the tissue outline, pixels of the overview.
         annotated: rings of annotated regions, pixels of the overview.
         name: of the overview.
+        heading: of the coloured picture.
     """
     wide, tall = 5.4, min(5.4 * overview.height / overview.width, 11.0)  # inches a picture
     figure = Figure(figsize=(2 * wide + 1.5, tall + 0.8), dpi=DOTS_PER_INCH)
     width, height = figure.get_size_inches()
     places = [((0.1 + k * (wide + 0.15)) / width, 0.1 / height, wide / width, tall / height) for k in (0, 1)]
     left, right = (figure.add_axes(place) for place in places)
-    for axes, picture, heading in ((left, overview, name), (right, coloured, "attention")):
+    for axes, picture, words in ((left, overview, name), (right, coloured, heading)):
         small = picture.copy()  # shrunk to what will be seen: drawing every pixel takes most of the time
         small.thumbnail((round(wide * DOTS_PER_INCH), round(tall * DOTS_PER_INCH)), reducing_gap=2.0)
         axes.imshow(small, extent=(0, overview.width, overview.height, 0))
-        axes.set_title(heading, fontsize=9, loc="left", pad=3)
+        axes.set_title(words, fontsize=9, loc="left", pad=3)
         axes.set_axis_off()
         _rings(axes, annotated, "#00c853", 1.4)
     _rings(left, tissue, "#1565c0", 0.8)

@@ -11,12 +11,12 @@ from shapely import MultiPolygon, box
 from mil.config.datasets import GeojsonFrame
 from mil.errors import DatasetError
 from mil.heatmap.canvas import Canvas, Places, canvas_of, places_of, tiled_slide
-from mil.heatmap.render import RELATIVE_TOP, Scale, draw, draw_words, overlay, rings_of, scaled
+from mil.heatmap.render import RELATIVE_TOP, Scale, draw, draw_words, outlined, overlay, rings_of, scaled
 from mil.io.annotations import feature, read_annotation, write_geojson
 from mil.io.atomic import atomic_path
 from mil.io.bags import Bag, read_bag
 from mil.io.tables import read_csv, write_csv
-from mil.trained import Trained, apply, check_fits, check_numbers, load_trained
+from mil.trained import Applied, Trained, apply, check_fits, check_numbers, load_trained
 
 VALUES = ("attention", "percentile", "relative")
 NOWHERE = "This bag does not say where its tiles are. Their attention cannot be drawn; it is in the .csv, tile by tile."
@@ -29,7 +29,8 @@ def run(
     """Draw one slide's attention from cached features; nothing is embedded again.
 
     With several heads (seeds and folds of one recipe) the attention is their mean. Given `folds`, only heads that did
-    not train on the slide take part, as long as there is one; if there is none, the title says so.
+    not train on the slide take part, as long as there is one; if there is none, the title says so. Of heads that select
+    tiles, those are outlined that at least half of the heads selected; the layer and the table hold the share.
 
     Args:
         heads: folders of the heads.
@@ -55,6 +56,7 @@ def run(
     chosen, seen = _choose(heads, bag_path, bag, folds)
     applied = [apply(head, trained, bag) for head, trained in chosen]
     weights = np.mean([one.attention for one in applied], axis=0)
+    selected = _selected(applied)
     probabilities = np.mean([one.probabilities for one in applied], axis=0)
     title = _title(bag, chosen, probabilities, seen)
     places = places_of(bag)
@@ -62,13 +64,13 @@ def run(
         with atomic_path(out) as scratch:
             draw_words(scratch, title, NOWHERE)
         note = "; the bag does not say where its tiles are"
-        _write_layers(out, bag, weights, bag.origin_px)
+        _write_layers(out, bag, weights, selected, bag.origin_px)
     else:
         canvas, note = canvas_of(bag, places, tiles_path, slide)
         # GeoJSON and XML are in pixels, which a bag in micrometres does not know.
         regions = _regions(annotation if bag.places() else None, canvas, geojson_frame)
-        _draw(out, canvas, places, regions, scaled(weights, scale), title, scale)
-        _write_layers(out, bag, weights, canvas.scanned_px)
+        _draw(out, canvas, places, regions, scaled(weights, scale), selected, title, scale)
+        _write_layers(out, bag, weights, selected, canvas.scanned_px)
     return title + note
 
 
@@ -101,16 +103,26 @@ def _regions(annotation: Path | None, canvas: Canvas, frame: GeojsonFrame) -> Mu
     return read_annotation(annotation, canvas.scanned_px if frame == "scanned" else (0, 0))
 
 
+def _selected(applied: Sequence[Applied]) -> np.ndarray | None:
+    """Share of the heads that selected each tile; None for heads that select none."""
+    chosen = [one.selected for one in applied if one.selected is not None]
+    return np.mean(chosen, axis=0) if chosen else None
+
+
 def _draw(
-    out: Path, canvas: Canvas, places: Places, regions: MultiPolygon, values: np.ndarray, title: str, scale: Scale
-) -> None:
+    out: Path, canvas: Canvas, places: Places, regions: MultiPolygon, values: np.ndarray, selected: np.ndarray | None,
+    title: str, scale: Scale,
+) -> None:  # fmt: skip
     corners, side = (places.corners - np.array(canvas.origin)) / canvas.scale, places.side / canvas.scale
     top = 100.0 if scale == "percentile" else RELATIVE_TOP
     tissue = read_annotation(canvas.tissue, canvas.scanned_px) if canvas.tissue else MultiPolygon()
+    coloured, heading = overlay(canvas.image, corners, side, values, top), "attention"
+    if selected is not None:
+        coloured, heading = outlined(coloured, corners, side, selected >= 0.5), "attention, selected tiles outlined"
     with atomic_path(out) as scratch:
         draw(
-            scratch, canvas.image, overlay(canvas.image, corners, side, values, top),
-            title=title, scale=scale, um_per_px=canvas.um_per_px, name=canvas.name,
+            scratch, canvas.image, coloured,
+            title=title, scale=scale, um_per_px=canvas.um_per_px, name=canvas.name, heading=heading,
             tissue=rings_of(tissue, canvas.scale, canvas.origin),
             annotated=rings_of(regions, canvas.scale, canvas.origin),
         )  # fmt: skip
@@ -129,12 +141,16 @@ def _draw_state(out: Path, tiles: Path | None, bag: Bag) -> None:
     write_csv(out.with_suffix(".csv"), [], ("x", "y", *VALUES))
 
 
-def _write_layers(out: Path, bag: Bag, weights: np.ndarray, scanned_px: tuple[int, int]) -> None:
+def _write_layers(
+    out: Path, bag: Bag, weights: np.ndarray, selected: np.ndarray | None, scanned_px: tuple[int, int]
+) -> None:
     ranks, multiples = (scaled(weights, scale) for scale in ("percentile", "relative"))
     values = [
         {"attention": float(f"{a:.6g}"), "percentile": round(float(q), 2), "relative": float(f"{r:.6g}")}
         for a, q, r in zip(weights, ranks, multiples, strict=True)
     ]
+    if selected is not None:
+        values = [{**mine, "selected": round(float(share), 3)} for mine, share in zip(values, selected, strict=True)]
     rows = [{**where, **mine} for where, mine in zip(_where(bag), values, strict=True)]
     places = bag.places()
     corners, side = places if places is not None else (np.empty((0, 2)), 0.0)

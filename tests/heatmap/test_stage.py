@@ -283,3 +283,42 @@ def test_features_that_no_head_can_take_are_one_line(slide, change, message):
         heatmap(slide, [head(slide, 1)], tiles=None)
     assert "\n" not in str(caught.value)
     assert not (slide / "out").exists()
+
+
+def selecting(folder, seed: int):
+    """A head that answers from two tiles."""
+    torch.manual_seed(seed)
+    options = {"hidden": 8, "attention": 8, "keep_share": 0.4, "keep_least": 1}
+    recipe = Recipe(name="graph_select", options=options, losses={"cross_entropy": 1})
+    weights = build_head("graph_select", options, dim=DIM, classes=2).state_dict()
+    trained = load_trained(head(folder, seed))[1]
+    save_trained(folder / f"selecting_{seed}", replace(trained, recipe=recipe, recipe_name="few"), weights, {})
+    return folder / f"selecting_{seed}"
+
+
+def test_selected_tiles_are_marked_everywhere(slide, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        "mil.heatmap.stage.draw", lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch()
+    )
+    heads = [selecting(slide, seed) for seed in (1, 2, 3)]
+    chosen = [apply(*load_trained(one), read_bag(slide / "bag.h5")).selected for one in heads]
+    assert [one.sum() for one in chosen] == [2, 2, 2]
+    heatmap(slide, heads)
+    share = np.mean(chosen, axis=0)
+    np.testing.assert_allclose(table(slide)["selected"], share, atol=1e-3)
+    np.testing.assert_allclose(
+        [one["properties"]["measurements"]["selected"] for one in layer(slide)], share, atol=1e-3
+    )
+    assert drawn["heading"] == "attention, selected tiles outlined"
+    corner = np.rint((COORDS[:5] - ORIGIN) / 10).astype(int) + 1
+    cyan = (np.asarray(drawn["p"][1])[corner[:, 1], corner[:, 0]] == (0, 229, 255)).all(1)
+    assert cyan.tolist() == (share >= 0.5).tolist()
+    middle = corner + 20
+    assert not (np.asarray(drawn["p"][1])[middle[:, 1], middle[:, 0]] == (0, 229, 255)).all(1).any()
+
+
+def test_heads_that_use_all_tiles_mark_none(slide):
+    heatmap(slide, [head(slide, 1)])
+    assert "selected" not in table(slide)
+    assert all("selected" not in one["properties"]["measurements"] for one in layer(slide))
