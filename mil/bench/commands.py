@@ -85,3 +85,26 @@ def bench_classical(
         folder, datasets=dataset or [], heads=head or [], repeats=repeats, folds=folds, threads=threads, json=json
     )
     show(found, None)
+
+
+@bench_app.command("graph")
+def bench_graph(
+    tiles: Annotated[
+        list[int] | None, typer.Option(min=10, help="Of a bag; repeat. [default: 10 000, 100 000, 1 000 000]")
+    ] = None,
+    dim: Annotated[int, typer.Option(min=1, help="Length of a feature vector.")] = 384,
+    threads: Threads = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Of each; the fastest counts.")] = 2,
+    knn_up_to: Annotated[int, typer.Option(min=0, help="Tiles up to which exact neighbours are sought.")] = 20_000,
+    libraries_up_to: Annotated[int, typer.Option(min=0, help="Tiles up to which others are timed.")] = 100_000,
+    json: Json = None,
+) -> None:
+    """Seconds, growth, memory and quality of neighbour graphs, beside hnswlib and pynndescent if they are installed."""
+    from mil.bench.graph import run
+    from mil.bench.outcome import show
+
+    found = run(
+        tiles or [10_000, 100_000, 1_000_000], dim=dim, threads=threads, repeats=repeats, knn_up_to=knn_up_to,
+        libraries_up_to=libraries_up_to,
+    )  # fmt: skip
+    show(found, json)
