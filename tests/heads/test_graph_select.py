@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,8 +13,13 @@ from mil.heads._budget import SelectionConfig, budget
 from mil.heads._graph_choice import GraphConfig, kept_graph
 from mil.heads._graph_layer import log_received
 from mil.heads._selection import importance, pool_through, soft_mask, straight_through, top_mask
+from mil.io.bags import read_bag
+from mil.io.tables import write_csv
 from mil.losses import full_cross_entropy, sufficiency
+from mil.train.stage import run as train
+from mil.trained import apply, load_trained
 from mil.types import Bags, Graph
+from tests.synthetic import bag_file, planted_bags
 
 NOTHING = Graph(*(torch.zeros(0, dtype=torch.long),) * 3)
 FEW = {"keep_share": 0.1, "keep_least": 4, "hidden": 8, "attention": 6}
@@ -308,3 +314,38 @@ def test_centre_is_the_mean_of_all_training_tiles_and_is_kept():
 def test_a_width_that_the_attention_heads_do_not_divide():
     out = head_of(hidden=7, heads=4).eval()(bags_of(20))
     assert torch.isfinite(out.logits).all()
+
+
+@pytest.mark.parametrize("graph", ["auto", "[minibatch]"])
+def test_from_bags_to_a_folder_and_back(tmp_path, graph):
+    rows = []
+    for number, (features, label) in enumerate(planted_bags(count=12, tiles=30)):
+        bag_file(tmp_path / "bags" / f"s{number}.h5", f"s{number}", features + 3)
+        split = "train" if number < 8 else "val"
+        rows.append(
+            {
+                "fold": 0,
+                **dict.fromkeys(("slide", "patient"), f"s{number}"),
+                "label": ["no", "yes"][label],
+                "split": split,
+            }
+        )
+    write_csv(tmp_path / "folds.csv", rows)
+    (tmp_path / "toy.yaml").write_text("classes: [normal, tumour]\n")
+    write_csv(tmp_path / "toy.csv", [{k: row[k] for k in ("slide", "patient", "label")} for row in rows])
+    options = f"{{hidden: 8, keep_least: 4, graph: {graph}}}"
+    (tmp_path / "r.yaml").write_text(
+        f"name: graph_select\noptions: {options}\nlosses: {{cross_entropy: 1, full_cross_entropy: 0.5}}\n"
+        "train: {epochs: 2, batch_bags: 4}\n"
+    )
+    train(
+        str(tmp_path / "toy.yaml"), tmp_path / "bags", tmp_path / "folds.csv", tmp_path / "head",
+        recipe=str(tmp_path / "r.yaml"), fold=0, seed=1, threads=1, device="cpu",
+    )  # fmt: skip
+    head, trained = load_trained(tmp_path / "head")
+    seen = [read_bag(tmp_path / "bags" / f"s{number}.h5").features for number in range(8)]
+    mean = torch.from_numpy(np.concatenate(seen)).float().mean(0)
+    torch.testing.assert_close(head.centre, mean, rtol=1e-4, atol=1e-4)
+    applied = apply(head, trained, read_bag(tmp_path / "bags" / "s9.h5"))
+    assert applied.selected.sum() == 4
+    assert applied.attention.sum() == pytest.approx(1, abs=1e-6)
