@@ -1,0 +1,108 @@
+"""MHIM-MIL, Tang et al. 2023, https://arxiv.org/abs/2307.15254: hide from a student what its teacher attends to most.
+
+Student and teacher are the same plain attention. The teacher starts as what a first stage learnt and follows the
+student slowly (a moving average); the student starts afresh. In training the teacher sees the whole bag; some of the
+tiles it attends to most are hidden from the student, whose row of the bag shall be like the teacher's
+(`teacher_consistency`). As published, the teacher's dropout is on then, and only the student is used for prediction.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from mil.bags import MASKED, per_bag
+from mil.config import Section
+from mil.heads._gated import default_hidden
+from mil.heads._precision import at_least_float32
+from mil.kernels.attn_pool import attn_pool
+from mil.types import Bags, HeadOutput
+
+
+class Config(Section):
+    """What a recipe with `name: mhim` may set under `options`."""
+
+    hidden: int | None = Field(None, gt=0, description="width after the reducer; empty: half of the features' length")
+    attention: int = Field(128, gt=0, description="width of the attention branch")
+    dropout: float = Field(0.25, ge=0, lt=1, description="after the reducer")
+    mask_share: float = Field(0.1, ge=0, le=1, description="share of a bag's tiles hidden from the student")
+    mask_random: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="those are drawn from so many times more (1 / this) that the teacher attends to most; 1: no draw",
+    )
+    momentum: float = Field(0.9999, ge=0, le=1, description="of the teacher at each step")
+
+
+class Network(nn.Module):
+    """Plain attention pooling without biases in the attention; the first stage, and the teacher."""
+
+    def __init__(self, config: Config, dim: int, classes: int) -> None:
+        super().__init__()
+        hidden = default_hidden(config.hidden, dim)
+        self.reduce = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(config.dropout))
+        self.attention = nn.Sequential(
+            nn.Linear(hidden, config.attention, bias=False), nn.ReLU(), nn.Linear(config.attention, 1, bias=False)
+        )
+        self.classify = nn.Linear(hidden, classes)
+
+    def forward(self, bags: Bags) -> HeadOutput:
+        """Classify each bag; `embedding` is its row."""
+        hidden = self.reduce(bags.features)  # [tiles, hidden]
+        return self._answer(hidden, at_least_float32(self.attention(hidden)), bags)
+
+    def _answer(
+        self, hidden: Float[Tensor, "tiles hidden"], scores: Float[Tensor, "tiles 1"], bags: Bags
+    ) -> HeadOutput:
+        pooled = attn_pool(scores, hidden, bags.offsets)[:, 0]  # [bags, hidden]
+        return HeadOutput(self.classify(pooled), scores, embedding=pooled)
+
+
+class Head(Network):
+    """The student, with its teacher. `scores` are the student's, after masking in training."""
+
+    def __init__(self, config: Config, dim: int, classes: int) -> None:
+        super().__init__(config, dim, classes)
+        self.config, self.dim = config, dim
+        self.teacher = Network(config, dim, classes).requires_grad_(False)
+
+    def first_stage(self) -> nn.Module:
+        """The network alone, without a teacher and without masking."""
+        return Network(self.config, self.dim, self.classify.out_features)
+
+    def follow(self, first: nn.Module, train: Iterable[Bags]) -> None:
+        """Make the trained network the teacher."""
+        self.teacher.load_state_dict(first.state_dict())
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Move the teacher a little towards the student."""
+        for name, weight in self.teacher.named_parameters():
+            weight.lerp_(self.get_parameter(name), 1 - self.config.momentum)
+
+    def forward(self, bags: Bags) -> HeadOutput:
+        """Classify each bag, in training without the tiles that are hidden."""
+        if not self.training:
+            return super().forward(bags)
+        with torch.no_grad():
+            teacher = self.teacher(bags)
+        hidden = self.reduce(bags.features)
+        scores = at_least_float32(self.attention(hidden))
+        hide = _hardest(teacher.scores, bags.offsets, self.config.mask_share, self.config.mask_random)
+        student = self._answer(hidden, scores.index_fill(0, hide, MASKED), bags)
+        return student._replace(teacher_embedding=teacher.embedding)
+
+
+def _hardest(
+    scores: Float[Tensor, "tiles 1"], offsets: Int[Tensor, " bags_plus_1"], share: float, random: float
+) -> Int[Tensor, " hidden"]:
+    """Rows of ``floor(tiles * share)`` tiles of each bag, drawn from ``1 / random`` as many with the highest scores."""
+    hidden = []
+    for first, bag in zip(offsets.tolist(), per_bag(scores[:, 0], offsets), strict=False):
+        count = int(len(bag) * share)
+        highest = bag.topk(min(len(bag), round(count / random))).indices
+        hidden.append(first + highest[torch.randperm(len(highest), device=bag.device)[:count]])
+    return torch.cat(hidden)
