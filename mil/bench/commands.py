@@ -65,6 +65,30 @@ def bench_tile(
     show(run(slides or [], tile_px=tile_px, target_mpp=target_mpp), json)
 
 
+@bench_app.command("train")
+def bench_train(
+    recipe: Annotated[
+        list[str] | None, typer.Option("--head", help="Recipes; repeat. [default: each head's own]")
+    ] = None,
+    tiles: Annotated[list[int] | None, typer.Option(min=1, help="Of a bag; repeat. [default: 10 000]")] = None,
+    dim: Annotated[int, typer.Option(min=2, help="Length of a feature vector.")] = 1024,
+    precision: Annotated[Literal["fp32", "bf16", "both"], typer.Option(help="Of the matrix products.")] = "fp32",
+    threads: Threads = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds of the comparison; the fastest counts.")] = 3,
+    literal: Annotated[bool, typer.Option(help="Compare ACMIL with the literal way of writing it.")] = True,
+    json: Json = None,
+) -> None:
+    """Milliseconds and memory of a training step, by head, on this machine's CPU."""
+    from mil.bench.outcome import show
+    from mil.bench.train import run
+
+    found = run(
+        recipe or [], tiles=tiles or [10_000], dim=dim, threads=threads, repeats=repeats,
+        precisions=["fp32", "bf16"] if precision == "both" else [precision], literal=literal,
+    )  # fmt: skip
+    show(found, json)
+
+
 @bench_app.command("classical")
 def bench_classical(
     folder: Annotated[Path, typer.Argument(help="Of the data sets: NAME.jld files, NAME_mat folders.")],
