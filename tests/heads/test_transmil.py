@@ -52,8 +52,8 @@ def test_golden_numbers():
         index = torch.arange(tensor.numel(), dtype=torch.float64)
         tensor.copy_((0.5 * torch.sin(1 + index + 10 * t)).reshape(tensor.shape))
     out = head(join([torch.cos(torch.arange(66.0, dtype=torch.float64)).reshape(11, 6)]))
-    torch.testing.assert_close(out.logits[0], torch.tensor(LOGITS).double(), rtol=0, atol=1e-7)
-    torch.testing.assert_close(out.scores[:, 0].exp(), torch.tensor(ATTENTION).double(), rtol=0, atol=1e-8)
+    torch.testing.assert_close(out.logits[0], torch.tensor(LOGITS, dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(out.scores[:, 0].exp(), torch.tensor(ATTENTION, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
 @pytest.fixture
