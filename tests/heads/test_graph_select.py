@@ -168,14 +168,14 @@ def test_received_attention_reaches_the_vector_even_without_messages():
 
 
 def test_attention_received_by_hand():
-    """0 and 1 look at both, 2 at itself and 1: uniformly 1 receives 3/2, 0 receives 1, 2 receives 1/2."""
-    graph = Graph(torch.tensor([0, 1, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 2, 2]), torch.ones(6, dtype=torch.long))
-    uniform = torch.full((6,), 0.5)
+    """0 looks at itself, 1 at 0 and itself, 2 at 1 and itself: uniformly they receive 3/2, 1 and 1/2."""
+    graph = Graph(torch.tensor([0, 0, 1, 1, 2]), torch.tensor([0, 1, 1, 2, 2]), torch.ones(5, dtype=torch.long))
+    uniform = torch.tensor([1.0, 0.5, 0.5, 0.5, 0.5])
     assert log_received([uniform], graph, 3).tolist() == [0.0, 0.0, 0.0]
-    to_first = torch.tensor([1.0, 0.0, 1.0, 0.0, 0.0, 1.0])
-    torch.testing.assert_close(log_received([to_first], graph, 3), torch.tensor([2.0, 1e-6, 2.0]).log())
-    half_way = torch.tensor([1.5, 0.75 / 1.5, 1.5]).log()
-    torch.testing.assert_close(log_received([uniform, to_first], graph, 3), half_way)
+    away = torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0])  # nobody looks at 1
+    torch.testing.assert_close(log_received([away], graph, 3), torch.tensor([2 / 1.5, 1e-6, 1 / 0.5]).log())
+    half_way = torch.tensor([1.75 / 1.5, 0.5, 0.75 / 0.5]).log()
+    torch.testing.assert_close(log_received([uniform, away], graph, 3), half_way)
 
 
 @pytest.mark.parametrize(("tiles", "count", "temperature"), [(7, 3, 0.5), (40, 1, 0.1), (40, 39, 2.0), (9, 4, 1e-3)])
@@ -321,15 +321,8 @@ def test_from_bags_to_a_folder_and_back(tmp_path, graph):
     rows = []
     for number, (features, label) in enumerate(planted_bags(count=12, tiles=30)):
         bag_file(tmp_path / "bags" / f"s{number}.h5", f"s{number}", features + 3)
-        split = "train" if number < 8 else "val"
-        rows.append(
-            {
-                "fold": 0,
-                **dict.fromkeys(("slide", "patient"), f"s{number}"),
-                "label": ["no", "yes"][label],
-                "split": split,
-            }
-        )
+        same = {"slide": f"s{number}", "patient": f"s{number}", "label": ["normal", "tumour"][label]}
+        rows.append({"fold": 0, **same, "split": "train" if number < 8 else "val"})
     write_csv(tmp_path / "folds.csv", rows)
     (tmp_path / "toy.yaml").write_text("classes: [normal, tumour]\n")
     write_csv(tmp_path / "toy.csv", [{k: row[k] for k in ("slide", "patient", "label")} for row in rows])
