@@ -18,7 +18,7 @@ from mil.config import load_recipe
 from mil.device import keep_freed_memory
 from mil.heads import FollowsSteps, TwoStage, UsesGraph, build_head
 from mil.losses import total_loss
-from mil.train.loop import make_optimiser
+from mil.train.loop import LARGEST_KEPT, make_optimiser
 from mil.train.precision import answer, choose_dtype
 from mil.types import Bags
 
@@ -42,7 +42,7 @@ def main() -> None:
 
 def head(recipe: str, tiles: int, dim: int, precision: str, seconds: float) -> dict[str, Any]:
     """A training step of a recipe's head on one bag."""
-    keep_freed_memory()
+    keep_freed_memory(LARGEST_KEPT)
     settings = load_recipe(recipe)
     torch.manual_seed(SEED)
     made = build_head(settings.name, settings.options, dim=dim, classes=CLASSES).train()

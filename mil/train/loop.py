@@ -13,6 +13,7 @@ from mil.train.precision import answer
 from mil.train.schedule import learning_rate, loss_weight
 from mil.types import Bags
 
+LARGEST_KEPT = 64 << 20  # bytes; what is larger belongs to a large bag, and is given back between steps
 Batches = Callable[[], Iterable[tuple[Bags, Tensor]]]
 
 

@@ -16,7 +16,7 @@ from mil.io.tables import read_csv
 from mil.metrics import classification
 from mil.progress import progress
 from mil.train.bags import LabelledBag, batches, load_bags, with_graphs
-from mil.train.loop import History, fit
+from mil.train.loop import LARGEST_KEPT, History, fit
 from mil.train.precision import choose_dtype
 from mil.trained import Trained, save_trained
 
@@ -49,7 +49,7 @@ def run(
         device: `cpu`, `cuda`, or `auto`.
     """
     settings, what = load_recipe(recipe), load_dataset(dataset)
-    keep_freed_memory()
+    keep_freed_memory(LARGEST_KEPT)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     on = choose_device(device)
