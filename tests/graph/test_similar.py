@@ -82,18 +82,30 @@ def test_the_same_graph_with_any_number_of_threads_at_the_width_of_encoders(buil
     assert all(same(made[0], other) for other in made[1:])
 
 
-@pytest.mark.parametrize(("tables", "width"), [(1, 8), (3, 4), (2, 31)])
-def test_lsh_keeps_the_best_of_those_beside_one_another_in_a_bucket(tables, width):
-    features, half, bits = normal(500), width // 2, default_bits(500)
-    codes, along = hashes(Directions(features), tables, bits, seeded(7))
-    compared = torch.zeros(500, 500, dtype=torch.bool)
-    for table in range(tables):
-        order = sorted(range(500), key=lambda i, t=table: (codes[t, i].item(), along[t, i].item()))
+def reach(codes, lengths, companions) -> list[int]:
+    """Length of code at which each tile is sought: the longest that enough others share, or the shortest."""
+    found = []
+    for code in codes:
+        sharing = {length: sum((code ^ other) >> lengths[-1] - length == 0 for other in codes) for length in lengths}
+        found.append(max((length for length in lengths if sharing[length] > companions), default=lengths[0]))
+    return found
+
+
+@pytest.mark.parametrize(("tiles", "tables", "width", "levels"), [
+    (500, 1, 8, 1), (500, 3, 4, 1), (500, 2, 31, 1), (60, 4, 8, 1), (300, 1, 8, 3), (200, 3, 12, 2)
+])  # fmt: skip
+def test_lsh_keeps_the_best_of_those_beside_one_another_in_a_bucket(tiles, tables, width, levels):
+    features, half, lengths = normal(tiles), width // 2, code_lengths(default_bits(tiles), levels)
+    codes, along = hashes(Directions(features), tables, lengths[-1], seeded(7))
+    compared = torch.zeros(tiles, tiles, dtype=torch.bool)
+    for code, places in zip(codes.tolist(), along.tolist(), strict=True):
+        length = reach(code, lengths, companions=5)
+        order = sorted(range(tiles), key=lambda i, key=(code, places): (key[0][i], key[1][i]))
         for place, tile in enumerate(order):
             for other in order[place + 1 : place + 1 + half]:
-                if codes[table, tile] == codes[table, other]:
+                if (code[tile] ^ code[other]) >> lengths[-1] - min(length[tile], length[other]) == 0:
                     compared[tile, other] = compared[other, tile] = True
-    graph = lsh_graph(features, 5, tables=tables, width=width, seed=7)
+    graph = lsh_graph(features, 5, tables=tables, width=width, levels=levels, seed=7)
     assert pairs(graph) == top(cosines(features).masked_fill(~compared, -torch.inf), 5)
 
 
@@ -125,17 +137,10 @@ def test_levels_lie_around_the_bits_asked_for():
     assert code_lengths(24, 3) == [22, MOST_BITS]
 
 
-@given(st.lists(st.integers(0, 63), min_size=1, max_size=30), st.integers(1, 5))
+@given(st.lists(st.integers(0, 63), min_size=1, max_size=30).map(sorted), st.integers(1, 5))
 def test_the_finest_level_with_enough_companions(codes, companions):
-    codes, lengths = sorted(codes), [2, 4, 6]
-    want = []
-    for code in codes:
-        enough = [
-            length for length in lengths
-            if sum(other >> 6 - length == code >> 6 - length for other in codes) > companions
-        ]  # fmt: skip
-        want.append(6 - max(enough, default=2))
-    assert _dropped_bits(torch.tensor(codes), lengths, companions).tolist() == want
+    want = [6 - length for length in reach(codes, [2, 4, 6], companions)]
+    assert _dropped_bits(torch.tensor(codes), [2, 4, 6], companions).tolist() == want
 
 
 def test_levels_find_companions_for_lonely_tiles():

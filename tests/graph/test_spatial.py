@@ -58,6 +58,14 @@ def test_corners_that_are_off_by_a_pixel_each():
     assert pairs(spatial_graph(cells * 224 + off)) == around(cells)
 
 
+@pytest.mark.parametrize(("near", "far"), [
+    ((279, 0), (281, 0)), ((169, 55), (167, 55)), ((55, 169), (57, 169)), ((-279, 279), (-279, 281)),
+])  # fmt: skip
+def test_a_neighbour_may_be_a_quarter_of_a_step_off(near, far):
+    assert len(spatial_graph(torch.tensor([(0, 0), near]), 224).sources) == 4
+    assert len(spatial_graph(torch.tensor([(0, 0), far]), 224).sources) == 2
+
+
 def test_regions_with_grids_of_their_own():
     regions = [square(12) * 256 + torch.tensor(corner) for corner in ((0, 0), (20_133, 77), (128, 9_000), (11_111, 0))]
     graph = spatial_graph(torch.cat(regions))
