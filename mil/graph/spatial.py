@@ -72,11 +72,8 @@ def _step(coords: Int[Tensor, "tiles 2"]) -> float:
         gaps = torch.cat([axis.unique().diff() for axis in coords.T])
     if len(gaps) == 0:
         return 1.0
-    gaps = gaps.sort().values.double()
-    upto = torch.searchsorted(gaps, gaps * 1.05, right=True)  # a step that is no whole number gives two distances
-    counts = upto - torch.searchsorted(gaps, gaps)
-    first = int((counts >= COMMON * counts.amax()).long().argmax())
-    return float(gaps[first : int(upto[first])].mean())
+    found, counts = gaps.unique(return_counts=True)
+    return float(found[counts >= COMMON * counts.amax()][0])
 
 
 def _gaps(coords: Int[Tensor, "tiles 2"]) -> Int[Tensor, " gaps"]:

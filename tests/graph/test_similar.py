@@ -91,11 +91,11 @@ def reach(codes, lengths, companions) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize(("tiles", "tables", "width", "levels"), [
-    (500, 1, 8, 1), (500, 3, 4, 1), (500, 2, 31, 1), (60, 4, 8, 1), (300, 1, 8, 3), (200, 3, 12, 2)
+@pytest.mark.parametrize(("tiles", "tables", "width", "bits", "levels"), [
+    (500, 1, 8, 5, 1), (500, 3, 4, 5, 1), (500, 2, 31, 5, 1), (60, 8, 8, 5, 1), (300, 1, 8, 5, 3), (200, 3, 12, 4, 2)
 ])  # fmt: skip
-def test_lsh_keeps_the_best_of_those_beside_one_another_in_a_bucket(tiles, tables, width, levels):
-    features, half, lengths = normal(tiles), width // 2, code_lengths(default_bits(tiles), levels)
+def test_lsh_keeps_the_best_of_those_beside_one_another_in_a_bucket(tiles, tables, width, bits, levels):
+    features, half, lengths = normal(tiles), width // 2, code_lengths(bits, levels)
     codes, along = hashes(Directions(features), tables, lengths[-1], seeded(7))
     compared = torch.zeros(tiles, tiles, dtype=torch.bool)
     for code, places in zip(codes.tolist(), along.tolist(), strict=True):
@@ -105,7 +105,7 @@ def test_lsh_keeps_the_best_of_those_beside_one_another_in_a_bucket(tiles, table
             for other in order[place + 1 : place + 1 + half]:
                 if (code[tile] ^ code[other]) >> lengths[-1] - min(length[tile], length[other]) == 0:
                     compared[tile, other] = compared[other, tile] = True
-    graph = lsh_graph(features, 5, tables=tables, width=width, levels=levels, seed=7)
+    graph = lsh_graph(features, 5, tables=tables, width=width, bits=bits, levels=levels, seed=7)
     assert pairs(graph) == top(cosines(features).masked_fill(~compared, -torch.inf), 5)
 
 
