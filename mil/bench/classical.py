@@ -23,7 +23,7 @@ PUBLISHED = {
 NOTE = (
     "Share of the test bags found right, mean over folds; mean ± standard deviation over repetitions (standard error "
     "over the folds of one repetition). One setting for all, the last epoch counts, features are standardised by the "
-    "training bags' tiles alone. Published: Ilse et al. 2018, ± as there."
+    "training bags' tiles alone and cut off at 3 deviations. Published: Ilse et al. 2018, ± as there."
 )
 
 

@@ -25,18 +25,23 @@ class DataSet:
     bags: Sequence[LabelledBag]
     training: Masks
 
-    def fold(self, repetition: int, fold: int) -> tuple[list[LabelledBag], list[LabelledBag]]:
-        """Training and test bags of a fold, both standardised with mean and deviation of the training bags' tiles."""
+    def fold(self, repetition: int, fold: int, clip: float) -> tuple[list[LabelledBag], list[LabelledBag]]:
+        """Training and test bags of a fold, both standardised with mean and deviation of the training bags' tiles.
+
+        Args:
+            repetition: which, from 0.
+            fold: which, from 0.
+            clip: values further than so many deviations from the mean are set to that.
+        """
         mask = self.training[repetition][fold]
         rows = torch.cat([bag.features for bag, train in zip(self.bags, mask, strict=True) if train]).double()
         mean, deviation = rows.mean(0), rows.std(0, correction=0)
         deviation[rows.amax(0) == rows.amin(0)] = 1.0
-        bags = [
-            LabelledBag(bag.slide, ((bag.features - mean) / deviation).float(), None, bag.label) for bag in self.bags
-        ]
-        return [b for b, train in zip(bags, mask, strict=True) if train], [
-            b for b, train in zip(bags, mask, strict=True) if not train
-        ]
+        train, test = [], []
+        for bag, trained_on in zip(self.bags, mask, strict=True):
+            features = ((bag.features - mean) / deviation).clamp(-clip, clip).float()
+            (train if trained_on else test).append(LabelledBag(bag.slide, features, None, bag.label))
+        return train, test
 
 
 def places(folder: Path) -> dict[str, Path]:

@@ -25,10 +25,11 @@ TEST_BAGS = 64  # at once
 class Protocol(Section):
     """One setting for all heads and data sets. Of a recipe count head, options, losses and the longest gradient."""
 
+    clip: float = Field(3.0, gt=0, description="deviations from the mean at which a standardised feature is cut off")
     hidden: int = Field(128, gt=0, description="width after the reducer, where the head has that option")
     attention: int = Field(64, gt=0, description="width of the attention branch, likewise")
     dropout: float = Field(0.5, ge=0, lt=1, description="likewise, where the recipe does not say otherwise")
-    steps: int = Field(300, gt=0, description="of the optimiser, rounded to whole epochs")
+    steps: int = Field(200, gt=0, description="of the optimiser, rounded to whole epochs")
     batch_bags: int = Field(16, gt=0, description="bags a step")
     lr: float = Field(2e-3, gt=0, description="of AdamW at the start; half a cosine to 0 follows")
     weight_decay: float = Field(0.1, ge=0, description="of AdamW")
@@ -80,7 +81,7 @@ def _loaded(name: str, place: Path, repeats: int, folds: int) -> DataSet:
 
 
 def _accuracy(task: Task, data: DataSet, fold: int) -> float:
-    train, test = data.fold(task.repetition, fold)
+    train, test = data.fold(task.repetition, fold, task.protocol.clip)
     seed = 1000 * (task.repetition + 1) + fold
     torch.manual_seed(seed)
     options = task.protocol.options(task.recipe)

@@ -41,7 +41,7 @@ def run(folder, **changes):
 
 def test_standardised_by_the_training_bags_alone(folder):
     data = load("easy", folder / "Easy.jld", 2, 3)
-    train, test = data.fold(1, 2)
+    train, test = data.fold(1, 2, 9.0)
     assert {bag.slide for bag in test} == {str(number) for number in range(24) if (number + 1) % 3 == 2}
     assert len(train) + len(test) == 24
     rows = torch.cat([bag.features for bag in train]).double()
@@ -51,6 +51,9 @@ def test_standardised_by_the_training_bags_alone(folder):
     of_one = next(bag for bag in data.bags if bag.slide == test[0].slide)
     wanted = (of_one.features - raw.mean(0)) / raw.std(0, correction=0)
     torch.testing.assert_close(test[0].features, wanted.float())
+    clipped = torch.cat([bag.features for part in data.fold(1, 2, 1.5) for bag in part])
+    torch.testing.assert_close(clipped, torch.cat([bag.features for bag in [*train, *test]]).clamp(-1.5, 1.5))
+    assert clipped.abs().max() == 1.5
 
 
 def test_a_feature_that_is_constant_in_training_stays_finite(tmp_path):
@@ -60,7 +63,7 @@ def test_a_feature_that_is_constant_in_training_stays_finite(tmp_path):
     with pytest.raises(FormatError, match="one label to train on"):
         load("a", path, 1, 2)
     folds = [[[True, True, True, False], [True, True, False, True], [False, False, True, True]]]
-    train, test = load("a", jld_file(path, bags, [True, False, True, False], folds), 1, 3).fold(0, 0)
+    train, test = load("a", jld_file(path, bags, [True, False, True, False], folds), 1, 3).fold(0, 0, 9.0)
     assert [bag.features[0, 1:].tolist() for bag in train] == [[0.0, 0.0]] * 3
     assert test[0].features[0, 1:].tolist() == [0.0, 5.0]
 
@@ -184,7 +187,7 @@ def test_a_head_in_two_stages_and_one_with_a_graph(folder, monkeypatch):
         def build_graph(self, features, coords):
             done.append("graph")
 
-    train, test = load("easy", folder / "Easy.jld", 2, 3).fold(0, 0)
+    train, test = load("easy", folder / "Easy.jld", 2, 3).fold(0, 0, 3.0)
     recipe = load_recipe("abmil")
     head = Both()
     classical_fit.train_head(head, train, recipe, QUICK.training(len(train), recipe), 1)
