@@ -37,7 +37,8 @@ class DataSet:
         rows = torch.cat([bag.features for bag, train in zip(self.bags, mask, strict=True) if train]).double()
         mean, deviation = rows.mean(0), rows.std(0, correction=0)
         deviation[rows.amax(0) == rows.amin(0)] = 1.0
-        train, test = [], []
+        train: list[LabelledBag] = []
+        test: list[LabelledBag] = []
         for bag, trained_on in zip(self.bags, mask, strict=True):
             features = ((bag.features - mean) / deviation).clamp(-clip, clip).float()
             (train if trained_on else test).append(LabelledBag(bag.slide, features, None, bag.label))
