@@ -11,21 +11,18 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from mil.config import Section
 from mil.heads._gated import GatedScores, default_hidden, reduce_and_pool
 from mil.heads._precision import Classifier
-from mil.heads._stkim import mask_top
+from mil.heads._stkim import StkimConfig, mask_top
 from mil.types import Bags, HeadOutput
 
 
-class Config(Section):
+class Config(StkimConfig):
     """What a recipe with `name: acmil` may set under `options`."""
 
     hidden: int | None = Field(None, gt=0, description="width after the reducer; empty: half of the features' length")
     attention: int = Field(128, gt=0, description="width of the attention branches")
     branches: int = Field(5, gt=0, description="number of attention branches (M)")
-    mask_top: int = Field(10, ge=0, description="STKIM: how many of the highest scores may be masked (K)")
-    mask_share: float = Field(0.6, ge=0, le=1, description="STKIM: share of those that is masked at each step (p)")
     dropout: float = Field(0.0, ge=0, lt=1, description="after the reducer")
 
 
@@ -35,7 +32,7 @@ class Head(nn.Module):
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
         hidden = default_hidden(config.hidden, dim)
-        self.mask_top, self.mask_share = config.mask_top, config.mask_share
+        self.config = config
         self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout))
         self.attention = GatedScores(hidden, config.attention, config.branches)
         self.branch_classify = nn.ModuleList(Classifier(hidden, classes) for _ in range(config.branches))
@@ -43,9 +40,10 @@ class Head(nn.Module):
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag; scores are those after masking, so that the losses see what was pooled."""
-        mask = partial(mask_top, offsets=bags.offsets, top=self.mask_top, share=self.mask_share)
+        how = self.config
+        mask = partial(mask_top, offsets=bags.offsets, top=how.mask_top, share=how.mask_share, most=how.mask_most)
         pooled, scores = reduce_and_pool(
-            self.reduce, self.attention, bags, mask if self.training and self.mask_top else None
+            self.reduce, self.attention, bags, mask if self.training and how.mask_top else None
         )  # [bags, branches, hidden], [tiles, branches]
         # A single branch has nothing to be kept apart from: its own classifier takes no part, as published.
         several = len(self.branch_classify) > 1

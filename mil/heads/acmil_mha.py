@@ -9,17 +9,15 @@ from pydantic import Field
 from torch import nn
 
 from mil.heads._mha import MhaConfig, PooledValues, QueryScores, learned_queries
-from mil.heads._stkim import mask_top
+from mil.heads._stkim import StkimConfig, mask_top
 from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput
 
 
-class Config(MhaConfig):
+class Config(MhaConfig, StkimConfig):
     """What a recipe with `name: acmil_mha` may set under `options`."""
 
     branches: int = Field(5, gt=0, description="number of attention branches (M)")
-    mask_top: int = Field(10, ge=0, description="STKIM: how many of the highest scores may be masked (K)")
-    mask_share: float = Field(0.6, ge=0, le=1, description="STKIM: share of those that is masked at each step (p)")
 
 
 class Head(nn.Module):
@@ -28,7 +26,7 @@ class Head(nn.Module):
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
         hidden, branches = config.width(dim), range(config.branches)
-        self.mask_top, self.mask_share = config.mask_top, config.mask_share
+        self.config = config
         self.queries = learned_queries(config.branches, hidden)
         self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU())
         self.attention = nn.ModuleList(QueryScores(hidden, config.heads) for _ in branches)
@@ -54,6 +52,7 @@ class Head(nn.Module):
         return HeadOutput(logits, torch.cat(scores, 1), several, attention_heads=scores[0].shape[1])
 
     def _masked(self, scores: torch.Tensor, bags: Bags) -> torch.Tensor:
-        if not (self.training and self.mask_top):
+        how = self.config
+        if not (self.training and how.mask_top):
             return scores
-        return mask_top(scores, bags.offsets, self.mask_top, self.mask_share)
+        return mask_top(scores, bags.offsets, how.mask_top, how.mask_share, how.mask_most)

@@ -95,6 +95,12 @@ def test_exactly_that_many_of_the_highest_scores_are_masked(sizes, top, share, m
     assert torch.equal(got[kept], scores[kept])
 
 
+@pytest.mark.parametrize(("tiles", "most", "masked"), [(100, 0.01, 0), (1000, 0.01, 6), (300, 0.01, 1), (50, 1.0, 6)])
+def test_in_small_bags_fewer_are_masked_if_the_recipe_says_so(tiles, most, masked):
+    got = mask_top(torch.randn(tiles, 2), torch.tensor([0, tiles]), 10, 0.6, most)
+    assert (got == MASKED).sum(0).tolist() == [masked] * 2
+
+
 def test_masking_draws_as_the_published_code_does():
     scores = torch.randn(20, 2, generator=torch.Generator().manual_seed(3))
     torch.manual_seed(5)
