@@ -151,8 +151,11 @@ def _pynndescent(features: Tensor, threads: int) -> Graph:
 
 
 def _others(indices: Any) -> Graph:
+    """Graph of what a library found with a tile itself, usually, as its nearest; else the last is one too many."""
     found = torch.from_numpy(indices.astype("int64"))
-    return from_neighbours(found.masked_fill(found == torch.arange(len(found))[:, None], NOBODY))
+    left_out = found == torch.arange(len(found))[:, None]
+    left_out[:, -1] |= ~left_out.any(1)
+    return from_neighbours(found.masked_fill(left_out, NOBODY))
 
 
 BUILDERS: dict[str, Callable[[Tensor], Graph]] = {

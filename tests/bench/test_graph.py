@@ -48,6 +48,13 @@ def test_bags_are_the_same_every_time_and_lie_far_from_zero():
     assert features.float().mean(0).norm() > 2 * features.float().std(0).norm()
 
 
+def test_a_library_that_missed_a_tile_itself_gives_no_neighbour_more():
+    found = graph._others(torch.tensor([[0, 1], [2, 0], [0, 2]]).numpy())
+    assert list(zip(found.sources.tolist(), found.targets.tolist(), strict=True)) == [
+        (0, 0), (1, 0), (1, 1), (2, 1), (0, 2), (2, 2)
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["hnswlib", "pynndescent"])
 def test_other_libraries_find_neighbours_where_they_are_installed(name):
     pytest.importorskip(name)
