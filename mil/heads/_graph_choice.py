@@ -32,6 +32,7 @@ class GraphConfig(Section):
     neighbours: int = Field(8, gt=0, description="similar tiles that a tile looks at, at most (knn, lsh, minibatch)")
     tables: int = Field(4, gt=0, description="lsh: number of hash tables")
     levels: int = Field(1, gt=0, description="lsh: levels of a hash table")
+    width: int = Field(32, gt=1, description="lsh: tiles of a table that a tile is compared with, at most")
     block: int = Field(1024, gt=0, description="minibatch: tiles that are compared with one another, at most")
     drop_edges: float = Field(0.2, ge=0, lt=1, description="share of edges left out at each step of training")
 
@@ -82,7 +83,7 @@ def kept_graph(
         elif builder == "knn":
             made.append(knn_graph(features, config.neighbours, centre))
         elif builder == "lsh":
-            tables = {"tables": config.tables, "levels": config.levels}
+            tables = {"tables": config.tables, "levels": config.levels, "width": config.width}
             made.append(lsh_graph(features, config.neighbours, centre, **tables))
     if made:
         return union(made) if len(made) > 1 else made[0]
