@@ -2,19 +2,19 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mil.bags import attention, join
-from mil.config import Recipe, checked
+from mil.config import Recipe, Section, checked
 from mil.errors import FormatError
 from mil.heads import SelectsTiles, build_head
 from mil.io.atomic import atomic_path, write_json
@@ -25,8 +25,7 @@ from mil.versions import TOOL_VERSION
 FORMAT, VERSION = "mil.head", 1
 
 
-@dataclass(frozen=True)
-class Trained:
+class Trained(Section):
     """What `recipe.json` says: everything needed to rebuild a head and to run it."""
 
     recipe_name: str
@@ -34,8 +33,8 @@ class Trained:
     encoder: str
     weights_sha256: str
     tiling: str
-    dim: int
-    classes: list[str]
+    dim: int = Field(gt=0)
+    classes: list[str] = Field(min_length=1)
     positive: str
     dataset: str
     seed: int
@@ -45,11 +44,10 @@ class Trained:
 
 def save_trained(folder: Path, trained: Trained, weights: dict[str, Tensor], history: dict[str, Any]) -> None:
     """Write a head's folder; the weights come last, so that a folder with weights is complete."""
-    values = {**trained.__dict__, "recipe": trained.recipe.model_dump(mode="json")}
     write_json(folder / "history.json", history)
     write_json(
         folder / "recipe.json",
-        {"format": FORMAT, "format_version": VERSION, "tool_version": TOOL_VERSION, **values},
+        {"format": FORMAT, "format_version": VERSION, "tool_version": TOOL_VERSION, **trained.model_dump(mode="json")},
     )
     with atomic_path(folder / "head.safetensors") as scratch:
         save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, scratch)
@@ -68,13 +66,15 @@ def load_trained(folder: Path) -> tuple[nn.Module, Trained]:
         raw.pop("tool_version")
         if found != (FORMAT, VERSION):
             raise FormatError(f"{path}: expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}")
-        trained = Trained(**{**raw, "recipe": checked(Recipe, raw["recipe"], str(path))})
+        trained = checked(Trained, raw, str(path))
+        if trained.positive not in trained.classes:
+            raise FormatError(f"{path}: positive is {trained.positive!r}, which is none of its classes")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"{folder}: not the folder of a trained head: {error}") from None
-    head = build_head(trained.recipe.name, trained.recipe.options, dim=trained.dim, classes=len(trained.classes))
     try:
+        head = build_head(trained.recipe.name, trained.recipe.options, dim=trained.dim, classes=len(trained.classes))
         head.load_state_dict(load_file(folder / "head.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

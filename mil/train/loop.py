@@ -1,5 +1,6 @@
 """The training loop."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mil.config import LossWeight, TrainConfig
+from mil.errors import ConfigError, DatasetError
 from mil.heads import FollowsSteps
 from mil.losses import total_loss
 from mil.train.precision import answer
@@ -55,6 +57,10 @@ def fit(
         steps: batches per epoch.
         keep: called with the head whenever an epoch is the best so far.
         advance: told after each epoch.
+
+    Raises:
+        ConfigError: the losses do not depend on the head.
+        DatasetError: a loss or a metric is not a number, from which no training recovers.
     """
     optimiser = make_optimiser(head, config)
     history = History()
@@ -67,6 +73,8 @@ def fit(
                 group["lr"] = learning_rate(config, at)
             weights = {name: loss_weight(weight, at, config.epochs) for name, weight in losses.items()}
             loss, terms = total_loss(weights, answer(head, bags), bags, labels)
+            if not loss.requires_grad:
+                raise ConfigError(f"losses {', '.join(losses)}: this head gives nothing for them; add cross_entropy")
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             if config.clip_norm is not None:
@@ -76,11 +84,18 @@ def fit(
                 head.after_step()
             seen.append({**terms, "loss": loss.detach()})
         # Once an epoch: each conversion to a number makes a GPU wait.
-        history.train.append({name: float(torch.stack([terms[name] for terms in seen]).mean()) for name in seen[0]})
-        history.valid.append(validate(head.eval()))
+        means = {name: float(torch.stack([terms[name] for terms in seen]).mean()) for name in seen[0]}
+        history.train.append(_numbers(means, epoch))
+        history.valid.append(_numbers(validate(head.eval()), epoch))
         score = float(epoch) if config.select == "last" else history.valid[-1]["score"]
         if score > history.best_score:
             history.best_epoch, history.best_score = epoch + 1, score
             keep(head)
         advance(1)
     return history
+
+
+def _numbers(values: dict[str, float], epoch: int) -> dict[str, float]:
+    if not all(map(math.isfinite, values.values())):
+        raise DatasetError(f"training, epoch {epoch + 1}: the loss is not a number; lower train.lr in the recipe")
+    return values

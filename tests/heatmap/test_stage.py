@@ -40,7 +40,7 @@ def head(folder, seed: int, fold: int = 0, **changes):
         recipe_name="abmil", recipe=recipe, encoder="tiny", weights_sha256="0" * 64, tiling="224px_0.5mpp", dim=DIM,
         classes=["normal", "tumour"], positive="tumour", dataset="d", seed=seed, fold=fold, epoch=1,
     )  # fmt: skip
-    trained = replace(trained, **changes)
+    trained = trained.model_copy(update=changes)
     weights = build_head("abmil", recipe.options, dim=trained.dim, classes=2).state_dict()
     save_trained(folder / f"head_{seed}_{fold}", trained, weights, {})
     return folder / f"head_{seed}_{fold}"
@@ -292,7 +292,8 @@ def selecting(folder, seed: int):
     recipe = Recipe(name="graph_select", options=options, losses={"cross_entropy": 1})
     weights = build_head("graph_select", options, dim=DIM, classes=2).state_dict()
     trained = load_trained(head(folder, seed))[1]
-    save_trained(folder / f"selecting_{seed}", replace(trained, recipe=recipe, recipe_name="few"), weights, {})
+    few = trained.model_copy(update={"recipe": recipe, "recipe_name": "few"})
+    save_trained(folder / f"selecting_{seed}", few, weights, {})
     return folder / f"selecting_{seed}"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mil.errors import DatasetError, FormatError, MilError
+from mil.errors import ConfigError, DatasetError, FormatError, MilError
 from mil.evaluate.stage import run as evaluate
 from mil.io.bags import read_bag
 from mil.io.tables import read_csv, write_csv
@@ -173,6 +173,21 @@ def test_a_spoilt_head_folder_is_one_line(study, spoil):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("dim", "wide", "dim: "), ("dim", -1, "dim: .*greater than 0"), ("dim", 10**13, r"does not fit recipe\.json"),
+     ("classes", "normal", "classes: "), ("fold", None, "fold: "), ("positive", "cyst", "'cyst'.* none of its classes"),
+     ("recipe", {"name": "abmil"}, r"recipe\.losses: "), ("colour", "red", "no key named 'colour'")],
+)  # fmt: skip
+def test_a_recipe_json_that_says_what_cannot_be_is_one_line(study, key, value, message):
+    fit(study)
+    path = study / "head" / "recipe.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(FormatError, match=message) as error:
+        load_trained(study / "head")
+    assert "\n" not in str(error.value)
+
+
 def test_a_pickle_is_never_opened(study):
     fit(study)
     torch.save({"weights": torch.zeros(1)}, study / "head" / "head.safetensors")
@@ -202,8 +217,28 @@ def test_bags_of_other_weights_are_refused(study):
         fit(study)
 
 
-def test_a_loss_that_is_never_a_number_is_one_line(study, monkeypatch):
+@pytest.mark.parametrize("select", ["loss", "f1_auc", "last"])
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_loss_that_is_no_number_is_one_line(study, select, validated):
+    if not validated:
+        write_csv(study / "folds.csv", [row for row in read_csv(study / "folds.csv") if row["split"] != "val"])
+    how = f"{{epochs: 3, lr: 1.0e+30, select: {select}}}"
+    (study / "wild.yaml").write_text(f"name: abmil\nlosses: {{cross_entropy: 1}}\ntrain: {how}\n")
+    with pytest.raises(DatasetError, match=r"epoch \d: the loss is not a number; lower train\.lr") as error:
+        fit(study, recipe="wild.yaml")
+    assert "\n" not in str(error.value)
+    assert not (study / "head").exists()
+
+
+def test_a_validation_loss_that_is_no_number_is_one_line(study, monkeypatch):
     monkeypatch.setattr("mil.train.stage._validate", lambda *_: {"score": float("nan")})
-    with pytest.raises(DatasetError, match=r"the validation loss was never a number; lower train\.lr"):
+    with pytest.raises(DatasetError, match=r"epoch 1: the loss is not a number; lower train\.lr"):
         fit(study)
     assert not (study / "head").exists()
+
+
+def test_losses_that_teach_a_head_nothing_are_one_line(study):
+    (study / "idle.yaml").write_text("name: abmil\nlosses: {branch_diversity: 1, branch_cross_entropy: 1}\n")
+    with pytest.raises(ConfigError, match=r"branch_diversity, branch_cross_entropy: .*; add cross_entropy") as error:
+        fit(study, recipe="idle.yaml")
+    assert "\n" not in str(error.value)
