@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mil.bags import per_bag
 from mil.config import Section
 from mil.heads._gated import default_hidden
-from mil.heads._precision import at_least_float32
+from mil.heads._precision import Classifier, at_least_float32
 from mil.types import Instances
 
 
@@ -46,7 +46,7 @@ class InstanceJudges(nn.Module):
 
     def __init__(self, hidden: int, classes: int, instances: int) -> None:
         super().__init__()
-        self.judges = nn.ModuleList(nn.Linear(hidden, 2) for _ in range(classes))
+        self.judges = nn.ModuleList(Classifier(hidden, 2) for _ in range(classes))
         self.instances = instances
 
     def forward(

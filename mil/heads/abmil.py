@@ -29,7 +29,7 @@ class Head(nn.Module):
         hidden = default_hidden(config.hidden, dim)
         self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout))
         self.attention = GatedScores(hidden, config.attention, 1, config.dropout, config.gated)
-        self.classify: nn.Linear = Classifier(hidden, classes)
+        self.classify = Classifier(hidden, classes)
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag."""

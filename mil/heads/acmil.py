@@ -36,7 +36,7 @@ class Head(nn.Module):
         self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout))
         self.attention = GatedScores(hidden, config.attention, config.branches)
         self.branch_classify = nn.ModuleList(Classifier(hidden, classes) for _ in range(config.branches))
-        self.classify: nn.Linear = Classifier(hidden, classes)
+        self.classify = Classifier(hidden, classes)
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag; scores are those after masking, so that the losses see what was pooled."""

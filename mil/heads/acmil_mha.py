@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import nn
 
 from mil.heads._mha import MhaConfig, PooledValues, QueryScores, learned_queries
+from mil.heads._precision import Classifier
 from mil.heads._stkim import StkimConfig, mask_top
 from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput
@@ -32,8 +33,8 @@ class Head(nn.Module):
         self.attention = nn.ModuleList(QueryScores(hidden, config.heads) for _ in branches)
         self.branch_values = nn.ModuleList(PooledValues(hidden, config.dropout) for _ in branches)
         self.values = PooledValues(hidden, config.dropout)
-        self.branch_classify = nn.ModuleList(nn.Linear(hidden, classes) for _ in branches)
-        self.classify = nn.Linear(hidden, classes)
+        self.branch_classify = nn.ModuleList(Classifier(hidden, classes) for _ in branches)
+        self.classify = Classifier(hidden, classes)
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag; scores are those after masking, so that the losses see what was pooled."""

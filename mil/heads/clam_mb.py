@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mil.heads._clam import ClamConfig, ClamScores, InstanceJudges, reducer
+from mil.heads._precision import Classifier
 from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput
 
@@ -22,7 +23,7 @@ class Head(nn.Module):
         super().__init__()
         self.reduce, hidden = reducer(config, dim)
         self.attention = ClamScores(config, hidden, classes)
-        self.classify = nn.ModuleList(nn.Linear(hidden, 1) for _ in range(classes))
+        self.classify = nn.ModuleList(Classifier(hidden, 1) for _ in range(classes))
         self.judge = InstanceJudges(hidden, classes, config.instances)
 
     def forward(self, bags: Bags) -> HeadOutput:

@@ -6,6 +6,7 @@ Its instance loss is the recipe's term `instance_cross_entropy`.
 from torch import nn
 
 from mil.heads._clam import ClamConfig, ClamScores, InstanceJudges, reducer
+from mil.heads._precision import Classifier
 from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput
 
@@ -21,7 +22,7 @@ class Head(nn.Module):
         super().__init__()
         self.reduce, hidden = reducer(config, dim)
         self.attention = ClamScores(config, hidden, 1)
-        self.classify = nn.Linear(hidden, classes)
+        self.classify = Classifier(hidden, classes)
         self.judge = InstanceJudges(hidden, classes, config.instances)
 
     def forward(self, bags: Bags) -> HeadOutput:

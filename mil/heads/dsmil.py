@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mil.bags import per_bag
 from mil.config import Section
 from mil.heads._gated import default_hidden
-from mil.heads._precision import at_least_float32
+from mil.heads._precision import Classifier, at_least_float32
 from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput
 
@@ -41,7 +41,7 @@ class Head(nn.Module):
         if config.two_layers:
             self.attention.extend([nn.ReLU(), nn.Linear(hidden, hidden), nn.Tanh()])
         self.dropout = nn.Dropout(config.dropout)
-        self.classify = nn.Linear(classes * dim, classes)  # the published convolution over all of [classes, dim]
+        self.classify = Classifier(classes * dim, classes)  # the published convolution over all of [classes, dim]
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag."""

@@ -20,6 +20,7 @@ from torch.nn import functional
 from mil.bags import log_attention, per_bag
 from mil.config import Section
 from mil.heads._gated import GatedScores, default_hidden
+from mil.heads._precision import Classifier
 from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput
 
@@ -55,9 +56,9 @@ class Head(nn.Module):
         self.pseudo_bags, self.distill = config.pseudo_bags, config.distill
         self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU())
         self.tile_attention = GatedScores(hidden, config.attention, 1)
-        self.pseudo_classify = nn.Linear(hidden, classes)
+        self.pseudo_classify = Classifier(hidden, classes)
         self.row_attention = GatedScores(hidden, config.attention, 1)
-        self.classify = nn.Linear(hidden, classes)
+        self.classify = Classifier(hidden, classes)
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag."""

@@ -17,6 +17,7 @@ from mil.heads._budget import Selection, SelectionConfig
 from mil.heads._gated import GatedScores, default_hidden
 from mil.heads._graph_choice import GraphConfig, graph_of, kept_graph
 from mil.heads._graph_layer import GraphLayer, log_received
+from mil.heads._precision import Classifier
 from mil.heads._selection import pool_selected
 from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, Graph, HeadOutput
@@ -48,8 +49,8 @@ class Head(nn.Module):
         self.attention = GatedScores(hidden, config.attention, config.branches, config.dropout)
         self.received = nn.Parameter(torch.zeros(config.branches))  # gamma: what received attention adds to a score
         several = config.branches if config.branches > 1 else 0
-        self.branch_classify = nn.ModuleList(nn.Linear(hidden, classes) for _ in range(several))
-        self.classify = nn.Linear(hidden, classes)
+        self.branch_classify = nn.ModuleList(Classifier(hidden, classes) for _ in range(several))
+        self.classify = Classifier(hidden, classes)
         self.select = Selection(config)
         self.register_buffer("centre", torch.zeros(dim))  # mean of the training tiles
 

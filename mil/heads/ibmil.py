@@ -23,6 +23,7 @@ from mil.config import Section
 from mil.errors import DatasetError
 from mil.heads import abmil
 from mil.heads._gated import reduce_and_pool
+from mil.heads._precision import Classifier
 from mil.types import Bags, HeadOutput
 
 KMEANS_SEED = 66  # published
@@ -49,7 +50,7 @@ class Head(abmil.Head):
         self.first_config, self.dim = first, dim
         hidden = self.classify.in_features
         self.query, self.key = nn.Linear(hidden, JOINT), nn.Linear(hidden, JOINT)
-        self.classify = nn.Linear(2 * hidden, classes)
+        self.classify = Classifier(2 * hidden, classes)
         self.register_buffer("confounders", torch.zeros(config.prototypes, hidden))
         self.register_buffer("present", torch.zeros(config.prototypes, dtype=torch.bool))
 

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from mil.bags import per_bag
+from mil.heads._precision import at_least_float32
 from mil.heads._tile_classifier import TileConfig, tile_classifier
 from mil.types import Bags, HeadOutput
 
@@ -21,6 +22,6 @@ class Head(nn.Module):
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag; it has no attention, so the scores are zero: every tile counts the same."""
-        tiles = self.classify(bags.features)  # [tiles, classes]
+        tiles = at_least_float32(self.classify(bags.features))  # [tiles, classes]
         logits = torch.stack([rows.mean(0) for rows in per_bag(tiles, bags.offsets)])
         return HeadOutput(logits, tiles.new_zeros(len(tiles), 1))

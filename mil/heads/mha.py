@@ -6,6 +6,7 @@ Zhang et al. 2024, https://arxiv.org/abs/2406.15303.
 from torch import nn
 
 from mil.heads._mha import MhaConfig, PooledValues, QueryScores, learned_queries
+from mil.heads._precision import Classifier
 from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput
 
@@ -24,7 +25,7 @@ class Head(nn.Module):
         self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU())
         self.attention = QueryScores(hidden, config.heads)
         self.values = PooledValues(hidden, config.dropout)
-        self.classify = nn.Linear(hidden, classes)
+        self.classify = Classifier(hidden, classes)
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag."""

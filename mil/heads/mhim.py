@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mil.bags import MASKED, per_bag
 from mil.config import Section
 from mil.heads._gated import default_hidden
-from mil.heads._precision import at_least_float32
+from mil.heads._precision import Classifier, at_least_float32
 from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput
 
@@ -47,7 +47,7 @@ class Network(nn.Module):
         self.attention = nn.Sequential(
             nn.Linear(hidden, config.attention, bias=False), nn.ReLU(), nn.Linear(config.attention, 1, bias=False)
         )
-        self.classify = nn.Linear(hidden, classes)
+        self.classify = Classifier(hidden, classes)
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag; `embedding` is its row."""

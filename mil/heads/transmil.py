@@ -16,7 +16,7 @@ from torch.nn import functional
 from mil.bags import per_bag
 from mil.heads._mha import MhaConfig
 from mil.heads._nystrom import NystromAttention, Parts, attention_of_first
-from mil.heads._precision import at_least_float32
+from mil.heads._precision import Classifier, at_least_float32
 from mil.types import Bags, HeadOutput
 
 LEAST_ATTENTION = 1e-12  # Nyström attention is not quite a probability: what is below counts as this
@@ -48,7 +48,7 @@ class Head(nn.Module):
         self.place = _Place(hidden)
         self.attention = _Layer(config, hidden)
         self.norm = nn.LayerNorm(hidden)
-        self.classify = nn.Linear(hidden, classes)
+        self.classify = Classifier(hidden, classes)
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag; bags of one size go through together, others are squares of their own."""

@@ -5,7 +5,7 @@ import torch
 
 from mil.bags import join
 from mil.config import TrainConfig, config_path, load_recipe
-from mil.heads import UsesGraph, build_head
+from mil.heads import UsesGraph, build_head, head_names
 from mil.losses import total_loss
 from mil.train.bags import LabelledBag, batches
 from mil.train.loop import make_optimiser
@@ -73,11 +73,15 @@ def test_dropout_works_in_half_precision():
     assert loss.item() == pytest.approx(loss_of(head, settings, torch.float32)[1].item(), abs=1e-2)
 
 
-def test_logits_are_not_rounded():
+@pytest.mark.parametrize("name", [name for name in head_names() if name != "max"])  # whose logits are a tile's
+def test_logits_are_not_rounded(name):
     torch.manual_seed(0)
-    head = build_head("acmil", {}, dim=64, classes=2).eval()
-    logits = answer(head, join([torch.randn(9, 64).bfloat16()])).logits
-    assert not torch.equal(logits, logits.bfloat16().float())
+    head = build_head(name, {}, dim=64, classes=2).train()  # DSMIL's in evaluation are a mean
+    out = answer(head, join([torch.randn(9, 64).bfloat16()]))
+    several = out.branch_logits if name != "dsmil" else None  # its branch is a tile
+    judged = None if out.instances is None else out.instances.logits
+    for logits in (out.logits, several, out.full_logits, judged):
+        assert logits is None or not torch.equal(logits, logits.bfloat16().float())
 
 
 @pytest.mark.parametrize("stored", [torch.float16, torch.float32], ids=str)
