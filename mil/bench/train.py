@@ -24,7 +24,7 @@ NOTE = (
 )
 ROUND_S = 2.0
 LONGEST_S = 120.0  # a process that takes longer is ended
-LITERAL, OURS = "acmil, literal", "acmil"
+LITERAL, OURS = "acmil, literal", "acmil_2024_10"  # the recipe that the literal one is written from
 NOTHING = ""
 
 

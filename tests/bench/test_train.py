@@ -45,7 +45,7 @@ def test_arithmetic_of_a_step():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_first_losses_of_head_and_literal_are_near(precision):
     how = {"tiles": 300, "dim": 64, "seconds": 0.02}
-    ours = train_step.head(recipe="acmil", precision=precision, **how)
+    ours = train_step.head(recipe="acmil_2024_10", precision=precision, **how)
     plain = train_step.literal(**how)
     assert ours["losses"][0] == pytest.approx(plain["losses"][0], abs=1e-5 if precision == "fp32" else 1e-2)
     assert ours["parameters"] == plain["parameters"] == 32 * 64 + 2 * 128 * 33 + 5 * 129 + 6 * 2 * 33
@@ -84,12 +84,17 @@ def test_rows_say_how_the_head_compares(fake):
     usual = {"tiles": [1000], "dim": 64, "precisions": ["fp32"], "threads": 1}
     rows = train.run(["abmil", "max"], repeats=2, literal=True, **usual).rows
     assert [(row["head"], row["precision"]) for row in rows] == [
-        ("acmil, literal", "fp32"), ("acmil", "fp32"), ("acmil", "bf16"), ("abmil", "fp32"), ("max", "fp32")
+        ("acmil, literal", "fp32"), ("acmil_2024_10", "fp32"), ("acmil_2024_10", "bf16"), ("abmil", "fp32"), ("max", "fp32")
     ]  # fmt: skip
     assert (
         fake[:4]
         == fake[4:8]
-        == [("literal", "", ""), ("head", "acmil", "fp32"), ("head", "acmil", "bf16"), ("products", "", "")]
+        == [
+            ("literal", "", ""),
+            ("head", "acmil_2024_10", "fp32"),
+            ("head", "acmil_2024_10", "bf16"),
+            ("products", "", ""),
+        ]
     )
     assert rows[0]["step_ms"] == 8.0  # of its fastest round
     assert (rows[2]["speed-up"], rows[2]["its_memory"], rows[2]["loss_off"]) == (2.0, 0.25, 0.25)
