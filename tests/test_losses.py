@@ -6,8 +6,19 @@ from torch import nn
 
 from mil.bags import join
 from mil.config import LOSS_TERMS, load_recipe
+from mil.errors import ConfigError
 from mil.heads import build_head
-from mil.losses import TERMS, attention_entropy, branch_cross_entropy, branch_diversity, cross_entropy, total_loss
+from mil.losses import (
+    TERMS,
+    attention_entropy,
+    attention_entropy_share,
+    branch_cross_entropy,
+    branch_diversity,
+    cross_entropy,
+    full_cross_entropy,
+    sufficiency,
+    total_loss,
+)  # fmt: skip
 from mil.types import HeadOutput
 
 BAGS = join([torch.zeros(4, 1), torch.zeros(6, 1)])
@@ -92,6 +103,46 @@ def test_branch_cross_entropy_is_the_mean_over_branches():
     out = HeadOutput(torch.zeros(2, 4), torch.zeros(10, 3), logits)
     want = torch.stack([nn.functional.cross_entropy(logits[:, i], LABELS) for i in range(3)]).mean()
     assert branch_cross_entropy(out, BAGS, LABELS).item() == pytest.approx(want.item(), rel=1e-6)
+
+
+def test_entropy_as_a_share_weighs_large_bags_no_more():
+    bags = join([torch.zeros(size, 1) for size in (4, 600, 1)])
+    out = HeadOutput(torch.zeros(3, 2), torch.zeros(605, 1))
+    value = attention_entropy_share(out, bags, torch.tensor([0, 1, 0]))
+    assert value.item() == pytest.approx(-2 / 3, rel=1e-6)  # both are uniform, and one tile has no entropy
+
+
+def selecting():
+    """What selected tiles say, and what all tiles say, of two bags."""
+    logits = torch.tensor([[1.0, 0.0], [0.5, 2.0]], requires_grad=True)
+    full = torch.tensor([[3.0, 0.0], [0.0, -1.0]], requires_grad=True)
+    return HeadOutput(logits, torch.zeros(10, 1), full_logits=full)
+
+
+def test_full_cross_entropy_is_of_what_all_tiles_say():
+    out = selecting()
+    value = full_cross_entropy(out, BAGS, LABELS)
+    p = out.full_logits.softmax(1)
+    assert value.item() == pytest.approx(-(p[0, 0].log() + p[1, 1].log()).item() / 2, rel=1e-6)
+    value.backward()
+    assert out.logits.grad is None
+
+
+def test_sufficiency_moves_the_selected_towards_all_and_not_the_other_way():
+    out = selecting()
+    value = sufficiency(out, BAGS, LABELS)
+    p, full = out.logits.softmax(1), out.full_logits.softmax(1)
+    assert value.item() == pytest.approx((full * (full / p).log()).sum().item() / 2, rel=1e-6)
+    value.backward()
+    torch.testing.assert_close(out.logits.grad, (p - full).detach() / 2)
+    assert out.full_logits.grad is None
+
+
+@pytest.mark.parametrize("term", ["full_cross_entropy", "sufficiency", "instance_cross_entropy"])
+def test_a_term_that_a_head_gives_nothing_for_is_one_line(term):
+    with pytest.raises(ConfigError, match=f"loss term {term}: .* take it out, or use ") as error:
+        TERMS[term](out_of(torch.zeros(10, 1)), BAGS, LABELS)
+    assert "\n" not in str(error.value)
 
 
 def test_total_is_the_weighted_sum():

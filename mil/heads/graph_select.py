@@ -64,7 +64,7 @@ class Head(nn.Module):
 
     def build_graph(self, features: Float[Tensor, "tiles dim"], coords: Int[Tensor, "tiles 2"] | None) -> Graph | None:
         """The part of a bag's graph that stays the same; None if there is none, or no layer to use it."""
-        return kept_graph(self.config, features, coords, self.centre.to(features)) if len(self.layers) else None
+        return kept_graph(self.config, features, coords, self.centre) if len(self.layers) else None
 
     def after_step(self) -> None:
         """The noise on the selection fades."""
@@ -94,7 +94,7 @@ class Head(nn.Module):
         hidden = self.reduce(bags.features)
         if not len(self.layers):
             return hidden, self.attention(hidden)
-        graph = graph_of(self.config, bags, self.centre.to(bags.features), self.build_graph, self.training)
+        graph = graph_of(self.config, bags, self.centre, self.build_graph, self.training)
         attention = []
         for layer in self.layers:
             hidden, of_edges = layer(hidden, graph)

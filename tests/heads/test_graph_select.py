@@ -16,6 +16,7 @@ from mil.heads._selection import importance, pool_through, soft_mask, straight_t
 from mil.io.bags import read_bag
 from mil.io.tables import write_csv
 from mil.losses import full_cross_entropy, sufficiency
+from mil.train.precision import answer
 from mil.train.stage import run as train
 from mil.trained import apply, load_trained
 from mil.types import Bags, Graph
@@ -250,6 +251,16 @@ def test_graph_is_drawn_anew_in_training_only():
     assert head.build_graph(bags.features, bags.coords) is None
     assert torch.equal(head.eval()(bags).scores, head.eval()(bags).scores)
     assert not torch.equal(head.train()(bags).scores, head.train()(bags).scores)
+
+
+def test_half_precision_changes_no_graph():
+    head, seen = head_of(graph=["minibatch"], block=8).float().eval(), []
+    features = (7.3 + bags_of(60).features).bfloat16()  # far from zero, as an encoder's
+    head.see_training([join([features.float()])])
+    head.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
+    for dtype in (torch.bfloat16, torch.float32):
+        answer(head, join([features.to(dtype)]))
+    assert torch.equal(seen[0].sources, seen[1].sources)
 
 
 def test_edges_are_dropped_in_training_only():
