@@ -84,7 +84,7 @@ def test_rows_say_how_the_head_compares(fake):
     usual = {"tiles": [1000], "dim": 64, "precisions": ["fp32"], "threads": 1}
     rows = train.run(["abmil", "max"], repeats=2, literal=True, **usual).rows
     assert [(row["head"], row["precision"]) for row in rows] == [
-        ("acmil, literal", "fp32"), ("acmil_2024_10", "fp32"), ("acmil_2024_10", "bf16"), ("abmil", "fp32"), ("max", "fp32")
+        (train.LITERAL, "fp32"), (train.OURS, "fp32"), (train.OURS, "bf16"), ("abmil", "fp32"), ("max", "fp32")
     ]  # fmt: skip
     assert (
         fake[:4]
