@@ -1,6 +1,6 @@
 """Bags of a split in memory, and batches of them laid end to end."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,6 +78,18 @@ def batches(
         yield joined, torch.tensor([bag.label for bag in chosen], device=device)
 
 
-def with_graphs(bags: Sequence[LabelledBag], head: UsesGraph) -> list[LabelledBag]:
-    """The bags with the graph that a head makes of each, so that it is made once and not at every step."""
-    return [replace(bag, graph=head.build_graph(bag.features.float(), bag.coords)) for bag in bags]
+def with_graphs(
+    bags: Sequence[LabelledBag], head: UsesGraph, advance: Callable[[int], object] = lambda _: None
+) -> list[LabelledBag]:
+    """The bags with the graph that a head makes of each, so that it is made once and not at every step.
+
+    Args:
+        bags: to make graphs of.
+        head: that uses them.
+        advance: told after each bag: a graph of a large one takes seconds.
+    """
+    found: list[LabelledBag] = []
+    for bag in bags:
+        found.append(replace(bag, graph=head.build_graph(bag.features.float(), bag.coords)))
+        advance(1)
+    return found

@@ -69,7 +69,8 @@ def run(
         head.follow(first.eval(), (bags for bags, _ in batches(train, 1, on)))
     if isinstance(head, UsesGraph):
         head.see_training(bags for bags, _ in batches(train, 1, on))
-        train, valid = with_graphs(train, head), with_graphs(valid, head)
+        with progress(f"{title}, graphs", len(train) + len(valid), "slides") as advance:
+            train, valid = (with_graphs(split, head, advance) for split in (train, valid))
     best, history = _fit(head, train, valid, settings, settings.losses, seed, title)
     trained = Trained(
         recipe_name=name, recipe=settings, **identity, dim=dim, classes=what.classes, positive=what.positive_class,

@@ -16,6 +16,7 @@ from mil.heads._selection import importance, pool_through, soft_mask, straight_t
 from mil.io.bags import read_bag
 from mil.io.tables import write_csv
 from mil.losses import full_cross_entropy, sufficiency
+from mil.train.bags import LabelledBag, with_graphs
 from mil.train.precision import answer
 from mil.train.stage import run as train
 from mil.trained import apply, load_trained
@@ -320,6 +321,16 @@ def test_centre_is_the_mean_of_all_training_tiles_and_is_kept():
     assert torch.equal(again.eval()(bags).logits, head.eval()(bags).logits)
     again.centre.fill_(9.0)  # off the data: other neighbours look similar
     assert not torch.equal(again.eval()(bags).logits, head.eval()(bags).logits)
+
+
+def test_graphs_are_made_bag_by_bag():
+    head, told = head_of(), []
+    bags = [LabelledBag(f"s{n}", bags_of(n).features.half(), bags_of(n).coords, 0) for n in (1, 30)]
+    made = with_graphs(bags, head, told.append)
+    assert told == [1, 1]
+    want = head.build_graph(bags[1].features.float(), bags[1].coords)
+    assert all(torch.equal(*pair) for pair in zip(made[1].graph, want, strict=True))
+    assert bags[1].graph is None
 
 
 def test_a_width_that_the_attention_heads_do_not_divide():
