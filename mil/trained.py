@@ -57,7 +57,7 @@ def load_trained(folder: Path) -> tuple[nn.Module, Trained]:
     """Rebuild a head from its folder, in evaluation mode.
 
     Raises:
-        FormatError: a file is missing, of another format or version, or does not fit.
+        FormatError: a file is missing, of another format or version, does not fit, or holds no numbers.
     """
     path = folder / "recipe.json"
     try:
@@ -79,6 +79,8 @@ def load_trained(folder: Path) -> tuple[nn.Module, Trained]:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise FormatError(f"{folder / 'head.safetensors'}: does not fit recipe.json: {reason}") from None
+    if not all(tensor.isfinite().all() for tensor in head.state_dict().values()):
+        raise FormatError(f"{folder / 'head.safetensors'}: holds values that are not numbers; train the head again")
     return head.eval(), trained
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mil.errors import ConfigError, DatasetError, FormatError, MilError
 from mil.evaluate.stage import run as evaluate
@@ -184,6 +185,17 @@ def test_a_recipe_json_that_says_what_cannot_be_is_one_line(study, key, value, m
     path = study / "head" / "recipe.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with pytest.raises(FormatError, match=message) as error:
+        load_trained(study / "head")
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_are_no_numbers_are_one_line(study):
+    fit(study)
+    path = study / "head" / "head.safetensors"
+    weights = load_file(path)
+    weights["classify.weight"][1, 2] = torch.inf
+    save_file(weights, path)
+    with pytest.raises(FormatError, match=r"head\.safetensors: holds values that are not numbers") as error:
         load_trained(study / "head")
     assert "\n" not in str(error.value)
 
