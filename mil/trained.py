@@ -44,6 +44,7 @@ class Trained(Section):
 
 def save_trained(folder: Path, trained: Trained, weights: dict[str, Tensor], history: dict[str, Any]) -> None:
     """Write a head's folder; the weights come last, so that a folder with weights is complete."""
+    (folder / "head.safetensors").unlink(missing_ok=True)  # never new settings beside old weights
     write_json(folder / "history.json", history)
     write_json(
         folder / "recipe.json",

@@ -74,7 +74,6 @@ def run(file: Path, out: Path, *, tool: str, stated: Stated, force: bool = False
         recipe_name=_name(stated.name or layout.head), recipe=_recipe(layout, tool, sizes, given.config, file),
         dim=sizes.dim, **identity, **labels, **_when(stated, given),
     )  # fmt: skip
-    (out / "head.safetensors").unlink(missing_ok=True)  # with --force: never new settings beside old weights
     save_trained(out, trained, weights, {"train": [], "valid": [], "best_epoch": trained.epoch})
     return Brought(layout, trained, _notes(layout, tool, theirs, trained.recipe))
 
