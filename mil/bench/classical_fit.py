@@ -1,6 +1,6 @@
 """One repetition of cross-validation: a head is trained on each fold as the stage `train` would, and tested once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
@@ -12,11 +12,10 @@ from torch import nn
 
 from mil.bench.classical_data import DataSet, load
 from mil.config import LossWeight, Recipe, Section, TrainConfig
-from mil.heads import TwoStage, UsesGraph, build_head, head_module
+from mil.heads import UsesGraph, build_head, head_module
 from mil.train.bags import LabelledBag, batches, with_graphs
 from mil.train.loop import fit
-from mil.train.stage import FIRST_STAGE
-from mil.types import Bags
+from mil.train.prepare import FIRST_STAGE, prepare
 
 CPU = torch.device("cpu")
 TEST_BAGS = 64  # at once
@@ -92,16 +91,8 @@ def _accuracy(task: Task, data: DataSet, fold: int) -> float:
 
 def train_head(head: nn.Module, bags: list[LabelledBag], recipe: Recipe, how: TrainConfig, seed: int) -> None:
     """Train a head in place, with all that it asks for beforehand."""
-
-    def one_by_one() -> Iterator[Bags]:
-        return (joined for joined, _ in batches(bags, 1, CPU))
-
-    if isinstance(head, TwoStage):
-        first = head.first_stage()
-        _fit(first, bags, FIRST_STAGE, how, seed)
-        head.follow(first, one_by_one())
+    prepare(head, bags, lambda first: _fit(first, bags, FIRST_STAGE, how, seed))
     if isinstance(head, UsesGraph):
-        head.see_training(one_by_one())
         bags = with_graphs(bags, head)
     _fit(head, bags, recipe.losses, how, seed)
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from mil.config import LossWeight, Recipe, dataset_path, load_dataset, load_recipe, recipe_path
 from mil.device import choose_device, keep_freed_memory
 from mil.errors import DatasetError
-from mil.heads import TwoStage, UsesGraph, build_head
+from mil.heads import UsesGraph, build_head
 from mil.io.bags import common_identity
 from mil.io.tables import read_csv
 from mil.metrics import classification
@@ -18,9 +18,8 @@ from mil.progress import progress
 from mil.train.bags import LabelledBag, batches, load_bags, with_graphs
 from mil.train.loop import LARGEST_KEPT, History, fit
 from mil.train.precision import choose_dtype
+from mil.train.prepare import FIRST_STAGE, prepare
 from mil.trained import Trained, save_trained
-
-FIRST_STAGE = {"cross_entropy": LossWeight(start=1.0)}
 
 
 def run(
@@ -63,12 +62,12 @@ def run(
     head = build_head(settings.name, settings.options, dim=dim, classes=len(what.classes)).to(on)
     name = recipe_path(recipe).stem
     title = f"train {name} seed {seed} fold {fold}"
-    if isinstance(head, TwoStage):
-        first = head.first_stage().to(on)
+
+    def train_first(first: nn.Module) -> None:
         first.load_state_dict(_fit(first, train, valid, settings, FIRST_STAGE, seed, f"{title}, first stage")[0])
-        head.follow(first.eval(), (bags for bags, _ in batches(train, 1, on)))
+
+    prepare(head, train, train_first)
     if isinstance(head, UsesGraph):
-        head.see_training(bags for bags, _ in batches(train, 1, on))
         with progress(f"{title}, graphs", len(train) + len(valid), "slides") as advance:
             train, valid = (with_graphs(split, head, advance) for split in (train, valid))
     best, history = _fit(head, train, valid, settings, settings.losses, seed, title)
