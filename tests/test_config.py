@@ -136,6 +136,8 @@ def test_a_list_where_a_section_should_be_is_one_line():
         ),
         ("name: abmil\nlosses: {attention_entropy: {strat: 0.1}}\n", "losses.attention_entropy.strat"),
         ("name: abmil\nlosses: {}\n", "losses: "),
+        ("name: abmil\n", "mine.yaml: losses: Field required"),
+        ("", "mine.yaml: Input should be a valid dictionary, not None"),
     ],
 )
 def test_a_wrong_recipe_is_one_line(tmp_path, recipe, message):
@@ -144,3 +146,25 @@ def test_a_wrong_recipe_is_one_line(tmp_path, recipe, message):
         load_recipe(str(tmp_path / "mine.yaml"))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named_as_such():
+    with pytest.raises(ConfigError, match=r"^nowhere/mine\.yaml: no such file$"):
+        load_recipe("nowhere/mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("head", "options", "faults"),
+    [
+        ("mha", {"hidden": 30}, "hidden must be a multiple of heads (8), not 30"),
+        (
+            "graph_select", {"graph": ["spatial", "near"]},
+            "graph: Input should be 'auto' or 'none', not ['spatial', 'near']; "
+            "graph.1: Input should be 'spatial', 'knn', 'lsh' or 'minibatch', not 'near'",
+        ),
+    ],
+)  # fmt: skip
+def test_a_fault_of_options_is_named_without_the_checkers_own_words(head, options, faults):
+    with pytest.raises(ConfigError) as caught:
+        build_head(head, options, dim=8, classes=2)
+    assert str(caught.value) == f"head {head}: options: {faults}"

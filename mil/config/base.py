@@ -37,10 +37,14 @@ def checked(model: type[Model], raw: Any, where: str) -> Model:
 
 
 def _fault(fault: Any, model: type[BaseModel]) -> str:
-    path = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return unknown_name("key", path, _keys(model, fault["loc"][:-1]))
-    return f"{path}: {fault['msg'].removeprefix('Value error, ')}, not {fault['input']!r}"
+        return unknown_name("key", ".".join(map(str, fault["loc"])), _keys(model, fault["loc"][:-1]))
+    # pydantic puts the kind of value in a path where several are allowed: literal['auto','none'], list[int]
+    path = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))
+    message = fault["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
+    if not (fault["type"] == "missing" or (fault["type"] == "value_error" and not path)):  # there the whole stands
+        message += f", not {fault['input']!r}"
+    return f"{path}: {message}" if path else message
 
 
 def _keys(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
@@ -77,10 +81,12 @@ def named_file(folder: str, name: str, what: str) -> Path:
     """A yaml of `configs/FOLDER`, given its name or its path.
 
     Raises:
-        ConfigError: there is none; the names that exist are listed.
+        ConfigError: there is none; of a name, those that exist are listed.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else config_path(f"{folder}/{name}.yaml")
     if not path.exists():
+        if path == Path(name):
+            raise ConfigError(f"{path}: no such file")
         known = {file.stem for file in config_path(folder).glob("*.yaml")}
         raise ConfigError(unknown_name(what, name, known))
     return path

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mil.errors import DatasetError, FormatError
+from mil.errors import DatasetError
 from mil.io.bags import Bag
-from mil.io.tables import SPLITS, Slide, read_csv, read_dataset
+from mil.io.tables import Slide, read_dataset, read_folds
 
 Fold = dict[str, str]  # slide: its split
 
@@ -79,12 +79,9 @@ def _own_split(rows: Sequence[Slide]) -> list[Fold]:
 
 def _read_folds(path: Path, slides: set[str]) -> list[Fold]:
     folds: dict[int, Fold] = {}
-    for line, row in enumerate(read_csv(path), 2):
-        number, slide, split = (row.get(name) or "" for name in ("fold", "slide", "split"))
-        if not number.isdecimal() or not slide or split not in SPLITS:
-            raise FormatError(f"{path}: line {line}: not of a folds file, which has the columns fold, slide, split")
-        if slide in slides:
-            folds.setdefault(int(number), {})[slide] = split
+    for row in read_folds(path):
+        if row["slide"] in slides:
+            folds.setdefault(int(row["fold"]), {})[row["slide"]] = row["split"]
     if not folds:
         raise DatasetError(f"{path}: divides none of the slides that are exported")
     return [folds[number] for number in sorted(folds)]

@@ -15,7 +15,7 @@ from mil.heatmap.render import RELATIVE_TOP, Scale, draw, draw_words, outlined, 
 from mil.io.annotations import feature, read_annotation, write_geojson
 from mil.io.atomic import atomic_path
 from mil.io.bags import Bag, read_bag
-from mil.io.tables import read_csv, write_csv
+from mil.io.tables import read_folds, write_csv
 from mil.trained import Applied, Trained, apply, check_fits, check_numbers, load_trained
 
 VALUES = ("attention", "percentile", "relative")
@@ -46,7 +46,13 @@ def run(
 
     Returns:
         One line about what was drawn.
+
+    Raises:
+        DatasetError: no head is given, or heads of several recipes; or `out` is no PNG.
+        FormatError: a file cannot be used.
     """
+    if out.suffix.lower() != ".png":
+        raise DatasetError(f"{out}: the picture is a PNG; give a name that ends with .png")
     torch.set_num_threads(1)  # a bag takes milliseconds; starting threads would take longer
     bag = read_bag(bag_path)
     if bag.state != "ok":
@@ -80,11 +86,17 @@ def _choose(
     loaded = [load_trained(folder) for folder in heads]
     if not loaded:
         raise DatasetError("no head given; name at least one folder of a trained head")
-    for _, trained in loaded:
+    for folder, (_, trained) in zip(heads, loaded, strict=True):
         check_fits(trained, bag, bag_path)
+        first = loaded[0][1]
+        if (trained.recipe_name, trained.classes) != (first.recipe_name, first.classes):
+            raise DatasetError(
+                f"{folder} is of recipe {trained.recipe_name} with classes {', '.join(trained.classes)}, {heads[0]} of "
+                f"{first.recipe_name} with {', '.join(first.classes)}; a heatmap is of one recipe's heads"
+            )
     if folds is None:
         return loaded, False
-    split = {int(row["fold"]): row["split"] for row in read_csv(folds) if row["slide"] == bag.slide}
+    split = {int(row["fold"]): row["split"] for row in read_folds(folds) if row["slide"] == bag.slide}
     unseen = [pair for pair in loaded if split.get(pair[1].fold) not in ("train", "val")]
     return unseen or loaded, not unseen
 

@@ -235,9 +235,28 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequenc
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file of ours, all values as strings."""
+    """Read a CSV file of ours, all values as strings.
+
+    Raises:
+        FormatError: it is not there or is no text.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise FormatError(f"{path}: not a CSV file in UTF-8") from None
+
+
+def read_folds(path: Path) -> list[dict[str, str]]:
+    """Rows of a folds file; `fold` is a whole number as text, `split` one of the three.
+
+    Raises:
+        FormatError: it is another table.
+    """
+    rows = read_csv(path)
+    for line, row in enumerate(rows, 2):
+        if not (row.get("fold") or "").isdecimal() or not row.get("slide") or row.get("split") not in SPLITS:
+            raise FormatError(f"{path}: line {line}: not of a folds file, which has the columns fold, slide, split")
+    return rows

@@ -169,6 +169,30 @@ def test_no_head(slide):
         heatmap(slide, [])
 
 
+@pytest.mark.parametrize(
+    ("changes", "other"),
+    [
+        ({"recipe_name": "aem"}, "aem with classes normal, tumour,"),
+        ({"classes": ["a", "tumour"]}, "abmil with classes a, tumour,"),
+    ],
+)
+def test_heads_of_several_recipes_are_refused(slide, changes, other):
+    """Their mean would bear the name of the first."""
+    with pytest.raises(DatasetError, match="a heatmap is of one recipe's heads") as caught:
+        heatmap(slide, [head(slide, 1), head(slide, 2, **changes)])
+    assert f"{slide / 'head_2_0'} is of recipe " in str(caught.value)
+    assert other in str(caught.value)
+    assert not (slide / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["s1.csv", "s1", "s1.jpg"])
+def test_the_picture_is_a_png(slide, name):
+    """A picture called .csv would be lost to the table of that name."""
+    with pytest.raises(DatasetError, match=r"give a name that ends with \.png"):
+        run([head(slide, 1)], slide / "bag.h5", None, slide / name, folds=None, annotation=None, scale="relative")
+    assert not (slide / name).exists()
+
+
 def change_bag(folder, **changes) -> None:
     write_bag(folder / "bag.h5", replace(read_bag(folder / "bag.h5"), **changes))
 

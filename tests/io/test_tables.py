@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mil.config import DatasetConfig
-from mil.errors import DatasetError
+from mil.errors import DatasetError, FormatError
 from mil.io.tables import (
     Slide,
     fetchable,
@@ -15,6 +15,7 @@ from mil.io.tables import (
     locate_annotation,
     locate_masks,
     read_csv,
+    read_folds,
     read_slides,
     valid_id,
     write_csv,
@@ -121,6 +122,21 @@ def test_not_utf8(tmp_path):
     (tmp_path / "t.csv").write_bytes("slide,label\nä,normal\n".encode("latin-1"))
     with pytest.raises(DatasetError, match="CSV UTF-8"):
         read_slides(tmp_path / "t.csv", DATASET)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x89HDF\r\n\x1a\n\x00\x00", "not a CSV file in UTF-8"),
+        (b"slide,label\na,normal\n", "line 2: not of a folds file, which has the columns fold, slide, split"),
+        (b"fold,slide,split\n0,a,train\nx,b,train\n", "line 3: not of a folds file"),
+        (b"fold,slide,split\n0,a,trian\n", "line 2: not of a folds file"),
+    ],
+)
+def test_what_is_no_folds_file_is_one_line(tmp_path, content, message):
+    (tmp_path / "folds.csv").write_bytes(content)
+    with pytest.raises(FormatError, match=rf"folds\.csv: {message}"):
+        read_folds(tmp_path / "folds.csv")
 
 
 def test_more_cells_than_columns(tmp_path):
