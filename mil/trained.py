@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from mil.bags import attention, join
 from mil.config import Recipe, Section, checked
-from mil.errors import FormatError
-from mil.heads import SelectsTiles, build_head
+from mil.errors import ConfigError, FormatError
+from mil.heads import SelectsTiles, build_head, head_names
 from mil.io.atomic import atomic_path, write_json
 from mil.io.bags import Bag
 from mil.types import Bags
@@ -51,7 +51,8 @@ def save_trained(folder: Path, trained: Trained, weights: dict[str, Tensor], his
         {"format": FORMAT, "format_version": VERSION, "tool_version": TOOL_VERSION, **trained.model_dump(mode="json")},
     )
     with atomic_path(folder / "head.safetensors") as scratch:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, scratch)
+        # not save_file, which makes a file that nobody else may read
+        scratch.write_bytes(save({name: tensor.contiguous().cpu() for name, tensor in weights.items()}))
 
 
 def load_trained(folder: Path) -> tuple[nn.Module, Trained]:
@@ -77,6 +78,10 @@ def load_trained(folder: Path) -> tuple[nn.Module, Trained]:
     try:
         head = build_head(trained.recipe.name, trained.recipe.options, dim=trained.dim, classes=len(trained.classes))
         head.load_state_dict(load_file(folder / "head.safetensors"))
+    except ConfigError as error:
+        missing = trained.recipe.name not in head_names()
+        hint = "; a head of another package needs that to be installed" if missing else ""
+        raise FormatError(f"{path}: {error}{hint}") from None
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise FormatError(f"{folder / 'head.safetensors'}: does not fit recipe.json: {reason}") from None

@@ -213,7 +213,7 @@ def test_an_import_that_is_killed_leaves_no_mixture(tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mil.trained.save_file", killed)
+    monkeypatch.setattr("mil.trained.save", killed)
     heads(
         "import", file, "--out", tmp_path / "head", "--from", "aem", "--classes", "x,y,z", "--encoder", "e", "--force"
     )

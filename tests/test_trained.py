@@ -1,0 +1,44 @@
+"""The folder of a trained head: who may read it, and what is said when it cannot be used here."""
+
+import json
+
+import pytest
+
+from mil.config import Recipe
+from mil.errors import FormatError
+from mil.heads import build_head
+from mil.trained import Trained, load_trained, save_trained
+
+
+@pytest.fixture
+def folder(tmp_path):
+    recipe = Recipe(name="mean", options={"hidden": 4}, losses={"cross_entropy": 1})
+    trained = Trained(
+        recipe_name="mean", recipe=recipe, encoder="tiny", weights_sha256="", tiling="224px_0.5mpp", dim=3,
+        classes=["normal", "tumour"], positive="tumour", dataset="d", seed=1, fold=0, epoch=1,
+    )  # fmt: skip
+    save_trained(tmp_path, trained, build_head("mean", recipe.options, dim=3, classes=2).state_dict(), {})
+    return tmp_path
+
+
+def test_weights_may_be_read_by_whoever_may_read_the_rest(folder):
+    modes = {path.name: path.stat().st_mode for path in folder.iterdir()}
+    assert modes["head.safetensors"] == modes["recipe.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "end"),
+    [
+        ({"name": "top_mean"}, "no head named 'top_mean'; did you mean 'mean'? ", "needs that to be installed"),
+        ({"options": {"hiden": 4}}, "head mean: options: no key named 'hiden'; did you mean 'hidden'? ", "hidden"),
+    ],
+)
+def test_a_head_that_is_not_here_is_one_line_with_its_file(folder, change, message, end):
+    path = folder / "recipe.json"
+    said = json.loads(path.read_text())
+    said["recipe"] |= change
+    path.write_text(json.dumps(said))
+    with pytest.raises(FormatError) as caught:
+        load_trained(folder)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert str(caught.value).endswith(end)
