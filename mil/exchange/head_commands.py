@@ -1,6 +1,8 @@
 """`mil heads …` at the command line. What it does is imported when it is called; `list` never imports torch."""
 
+import sys
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Annotated, Literal
 
 import typer
@@ -24,10 +26,11 @@ def heads_show(
     name: Annotated[str, typer.Argument(help="A head, a recipe in configs/heads, or a recipe's file.")],
 ) -> None:
     """What a head or a recipe is, its options, its losses and how it is trained."""
-    from mil.exchange.head_show import described
+    from mil.exchange.head_show import described, fitted
 
+    width = get_terminal_size().columns if sys.stdout.isatty() else None
     for line in described(name):
-        typer.echo(line)
+        typer.echo("\n".join(fitted(line, width)) if width else line)
 
 
 @heads_app.command("import")

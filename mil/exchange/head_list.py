@@ -32,7 +32,9 @@ def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
         table.add_row(*map(escape, row))
     for column in table.columns[:-2]:
         column.no_wrap = True
-    console = Console(width=max(Console().width, LEAST_COLUMNS), highlight=False)
+    table.columns[-1].overflow = "fold"  # an address cut short is of no use
+    seen = Console()
+    console = Console(width=seen.width if seen.is_terminal else max(seen.width, LEAST_COLUMNS), highlight=False)
     with console.capture() as captured:
         console.print(table)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())

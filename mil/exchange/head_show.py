@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from mil.types import Bags
 
 BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
 WORDS = {"integer": "whole number", "boolean": "true or false", "null": "empty", "string": "text"}
+NOTHING = "nothing: this head does not give what it needs"
 DIM, SIDE = 16, 6  # of the bags that losses are tried on
 
 
@@ -33,13 +35,22 @@ def described(name: str) -> list[str]:
     """
     if name.endswith((".yaml", ".yml")) or name in recipe_files():
         recipe = load_recipe(name)
-        return [*_recipe(name, recipe), "", *_head(recipe.name, recipe.options)]
+        terms = _losses(recipe.name, recipe.options)
+        return [*_recipe(name, recipe, terms), "", *_head(recipe.name, recipe.options, terms)]
     if name not in head_names():
         raise ConfigError(unknown_name("head or recipe", name, {*head_names(), *recipe_files()}))
-    return [*_head(name, {})]
+    return [*_head(name, {}, _losses(name, {}))]
 
 
-def _recipe(name: str, recipe: Recipe) -> Iterator[str]:
+def fitted(line: str, width: int) -> list[str]:
+    """A line broken to a width; what follows stands under its last column."""
+    columns = [gap.end() for gap in re.finditer(r"^ +| {2,}", line) if gap.end() <= width * 0.6]
+    return wrap(
+        line, width, subsequent_indent=" " * max(columns, default=0), break_long_words=False, break_on_hyphens=False
+    ) or [""]
+
+
+def _recipe(name: str, recipe: Recipe, terms: Sequence[str]) -> Iterator[str]:
     path = recipe_path(name)
     yield f"recipe {path.stem}, {path}"
     if said := comment(path):
@@ -50,24 +61,31 @@ def _recipe(name: str, recipe: Recipe) -> Iterator[str]:
     yield "  losses"
     for term, weight in recipe.losses.items():
         height = f"{weight.start:g}" if weight.end is None else f"{weight.start:g} to {weight.end:g}"
-        yield f"    {term:<24} {height:<12} {_gist(TERMS[term])}"
+        yield f"    {term:<24} {height:<12} {_gist(TERMS[term]) if term in terms else NOTHING}"
     yield "  train"
     for option, field in type(recipe.train).model_fields.items():
         yield f"    {option:<24} {_value(getattr(recipe.train, option)):<12} {field.description or ''}".rstrip()
 
 
-def _head(name: str, options: Mapping[str, Any]) -> Iterator[str]:
+def _head(name: str, options: Mapping[str, Any], terms: Sequence[str]) -> Iterator[str]:
     module, entry = head_module(name), check_head(name)
     yield f"head {name}" + (f", from the package {package_of(entry)}" if entry else f", mil/heads/{name}.py")
-    for line in (inspect.getdoc(module) or "").splitlines():
+    for line in _paragraphs(inspect.getdoc(module) or ""):
         yield f"  {line}".rstrip()
     yield "  options" + (" (as the recipe sets them)" if options else "")
     yield from _options(module.Config, options)
     yield "  losses it can take"
-    with blamed(entry):
-        terms = _losses(name, options)
     for term in terms:
         yield f"    {term:<24} {_gist(TERMS[term])}"
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Each paragraph as one line, unless it is a list or otherwise laid out."""
+    for number, part in enumerate(text.split("\n\n")):
+        if number:
+            yield ""
+        lines = part.splitlines()
+        yield from lines if any(line[:1] in " -*>|" for line in lines) else [" ".join(lines)]
 
 
 def _options(config: type[BaseModel], chosen: Mapping[str, Any]) -> Iterator[str]:
@@ -79,7 +97,7 @@ def _options(config: type[BaseModel], chosen: Mapping[str, Any]) -> Iterator[str
         default = "needed" if field.default is PydanticUndefined else _value(field.default)
         value = _value(chosen[option]) if option in chosen else default
         value += f" (default {default})" if value != default else ""
-        yield f"    {option:<16} {_kind(kinds.get(option, {})):<28} {value}"
+        yield f"    {option:<16} {_kind(kinds.get(option, {})):<28}  {value}"
         if field.description:
             yield f"    {'':<16} {field.description}"
 
@@ -90,6 +108,8 @@ def _kind(schema: Mapping[str, Any]) -> str:
         return " or ".join(_kind(each) for each in schema["anyOf"])
     if "enum" in schema:
         return " | ".join(map(str, schema["enum"]))
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema.get('items', {}))}".removesuffix(" of ")
     bounds = ", ".join(f"{sign} {schema[key]:g}" for key, sign in BOUNDS.items() if key in schema)
     kind = schema.get("type", "")
     return " ".join(filter(None, [WORDS.get(kind, kind), bounds]))
@@ -109,7 +129,7 @@ def _losses(name: str, options: Mapping[str, Any]) -> list[str]:
     """Terms that reach a head's parameters: found by trying them on small bags."""
     labels = torch.tensor([0, 1])
     bags = _small_bags()
-    with torch.random.fork_rng(devices=[]):
+    with blamed(check_head(name)), torch.random.fork_rng(devices=[]):
         head = _ready(build_head(name, {**options}, dim=DIM, classes=2), bags).train()
         out = head(bags)
     found = []

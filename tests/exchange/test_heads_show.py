@@ -8,6 +8,7 @@ import pytest
 
 from mil.config import head_names
 from mil.config.recipes import recipe_files
+from mil.exchange.head_show import fitted
 from tests.exchange.published import heads
 from tests.plugged import GOOD, forget, imported, put
 
@@ -101,6 +102,31 @@ TAKES = {
 @pytest.mark.parametrize("name", TAKES)
 def test_losses_are_those_that_reach_the_head(name):
     assert set(section(heads("show", name)[1], "losses it can take")) == TAKES[name]
+
+
+def test_a_loss_that_a_head_does_not_give_is_marked(tmp_path):
+    (tmp_path / "mine.yaml").write_text("name: mean\nlosses: {cross_entropy: 1, sufficiency: 0.1}\n")
+    losses = section(heads("show", tmp_path / "mine.yaml")[1], "losses")
+    assert losses["sufficiency"].split(maxsplit=2)[1:] == ["0.1", "nothing: this head does not give what it needs"]
+    assert losses["cross_entropy"].split(maxsplit=2)[2].startswith("Cross-entropy of the bag logits")
+
+
+def test_a_list_of_choices_names_them():
+    said = heads("show", "graph_select")[1]
+    assert "    graph            auto | none or list of spatial | knn | lsh | minibatch  auto\n" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "broken"),
+    [
+        ("    top   5   tiles that count", ["    top   5   tiles that", "              count"]),
+        ("  some words that are said of it", ["  some words that are said", "  of it"]),
+        ("short", ["short"]),
+        ("", [""]),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_a_line_goes_on_under_its_column(line, broken):
+    assert fitted(line, 26) == broken
 
 
 @pytest.mark.parametrize("name", head_names())
