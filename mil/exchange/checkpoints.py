@@ -68,6 +68,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         FormatError: it is something else, would have to be unpickled, claims more than it holds, or holds NaN.
     """
+    if path.is_dir():
+        raise FormatError(f"{path}: is a folder; give the checkpoint's file in it")
     if not path.is_file():
         raise FormatError(f"{path}: no such file")
     size = path.stat().st_size
@@ -114,8 +116,9 @@ def _reason(error: BaseException) -> str:
             f"reading it would run {named[1][:80]}, which is never done with a stranger's file; "
             "save the model's state_dict() alone and import that"
         )
-    gist = said.rpartition("WeightsUnpickler error: ")[2][:80] or type(error).__name__
-    return f"not a checkpoint saved by torch, cut short or damaged ({gist})"
+    gist = said.rpartition("WeightsUnpickler error: ")[2].partition(" Check the documentation")[0][:80]
+    known = f" ({gist})" if " " in gist else ""  # an error of one word, such as a number, says nothing
+    return f"not a checkpoint saved by torch, cut short or damaged{known}"
 
 
 def _check(tensors: Mapping[Any, Any], size: int, path: Path) -> None:
@@ -123,7 +126,7 @@ def _check(tensors: Mapping[Any, Any], size: int, path: Path) -> None:
     for name, tensor in tensors.items():
         where = f"{path}: {str(name)[:80]!r}"
         if not isinstance(tensor, Tensor):
-            raise FormatError(f"{where} is a {type(tensor).__name__}, not a tensor of a head")
+            raise FormatError(f"{where} is of type {type(tensor).__name__}, not a tensor of a head")
         if not isinstance(name, str):
             raise FormatError(f"{where} is no name of a tensor")
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":

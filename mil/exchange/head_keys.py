@@ -49,7 +49,7 @@ def layout_of(tensors: Tensors, tool: str, path: Path) -> Layout:
     found = next((each for each in LAYOUTS if all(mark in tensors for mark in each.marks)), None)
     if found is None:
         known = ", ".join(each.name for each in LAYOUTS if tool in each.tools)
-        raise FormatError(f"{path}: its tensors are those of none of {known}; it has {some(sorted(tensors))}")
+        raise FormatError(f"{path}: its tensors are those of none of {known}; it has {some(sorted(tensors)) or 'none'}")
     if tool not in found.tools:
         raise FormatError(f"{path}: its tensors are those of {found.name}; say --from {' or '.join(found.tools)}")
     return found

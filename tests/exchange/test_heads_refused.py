@@ -78,7 +78,7 @@ def test_cut_short(tmp_path, share, legacy):
 def test_something_else(tmp_path):
     file = tmp_path / "c.pth"
     assert refused(file, tmp_path) == f"{file}: no such file"
-    assert refused(tmp_path, tmp_path) == f"{tmp_path}: no such file"
+    assert refused(tmp_path, tmp_path) == f"{tmp_path}: is a folder; give the checkpoint's file in it"
     file.write_text("not a checkpoint\n" * 100)
     assert "not a checkpoint saved by torch" in refused(file, tmp_path)
     with file.open("wb") as sparse:
@@ -97,7 +97,7 @@ def test_a_compressed_archive_is_not_unpacked(tmp_path):
 CONTENTS = {
     "one tensor": (torch.zeros(5, 8), "holds a Tensor, not the named tensors of a head"),
     "a list": ([1, 2], "holds a list"),
-    "numbers": ({"a": 3}, "'a' is a int, not a tensor"),
+    "numbers": ({"a": 3}, "'a' is of type int, not a tensor"),
     "numbered": ({0: torch.zeros(1)}, "'0' is no name of a tensor"),
     "sparse": ({"a": torch.eye(3).to_sparse()}, "'a' is not a plain tensor"),
     "meta": ({"a": torch.zeros(3, device="meta")}, "'a' is not a plain tensor"),

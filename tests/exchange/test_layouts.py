@@ -72,7 +72,7 @@ def test_clams_tensors_alone_are_bags_without_coordinates(tmp_path):
     bag = read_bag(tmp_path / "bags/a.h5")
     np.testing.assert_array_equal(bag.features, features())
     assert bag.coords is None
-    assert "coordinates: no heatmap, no graph heads, no export but CLAM's" in said
+    assert "coordinates: no heatmap, no neighbours in space for graph heads, no export but CLAM's" in said
 
 
 def test_trident(tmp_path):
