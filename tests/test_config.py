@@ -153,6 +153,16 @@ def test_a_file_that_is_not_there_is_named_as_such():
         load_recipe("nowhere/mine.yaml")
 
 
+def test_recipes_of_ones_own_and_those_that_came_along_are_named(tmp_path, monkeypatch):
+    (tmp_path / "configs/heads").mkdir(parents=True)
+    (tmp_path / "configs/heads/mine.yaml").write_text("name: abmil\nlosses: {cross_entropy: 1}\n")
+    monkeypatch.chdir(tmp_path)
+    assert (load_recipe("mine").name, load_recipe("acmil").name) == ("abmil", "acmil")
+    with pytest.raises(ConfigError, match=r"there are: abmil, .*, mine, .*transmil") as caught:
+        load_recipe("abc")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("head", "options", "faults"),
     [

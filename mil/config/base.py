@@ -12,6 +12,7 @@ from mil.errors import ConfigError, unknown_name
 # Names become folder names: letters, digits, dots, dashes and underscores, never a path.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
+CAME_WITH = Path(__file__).resolve().parents[2]  # where this package came from, with its `configs/`
 
 
 class Section(BaseModel):
@@ -74,7 +75,7 @@ def read_yaml(path: Path) -> Any:
 def config_path(relative: str) -> Path:
     """Where a file of `configs/` is: under the working directory, else where this package came from."""
     here = Path("configs") / relative
-    return here if here.exists() else Path(__file__).resolve().parents[2] / here
+    return here if here.exists() else CAME_WITH / here
 
 
 def named_file(folder: str, name: str, what: str) -> Path:
@@ -87,6 +88,7 @@ def named_file(folder: str, name: str, what: str) -> Path:
     if not path.exists():
         if path == Path(name):
             raise ConfigError(f"{path}: no such file")
-        known = {file.stem for file in config_path(folder).glob("*.yaml")}
+        places = (Path(), CAME_WITH)  # a folder here does not hide the files that came with this package
+        known = {file.stem for place in places for file in (place / "configs" / folder).glob("*.yaml")}
         raise ConfigError(unknown_name(what, name, known))
     return path
