@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mil.bags import attention, join
 from mil.config import Recipe, Section, checked
-from mil.errors import ConfigError, FormatError
+from mil.errors import ConfigError, DatasetError, FormatError
 from mil.heads import SelectsTiles, build_head, head_names
 from mil.io.atomic import atomic_path, write_json
 from mil.io.bags import Bag
@@ -88,6 +88,26 @@ def load_trained(folder: Path) -> tuple[nn.Module, Trained]:
     if not all(tensor.isfinite().all() for tensor in head.state_dict().values()):
         raise FormatError(f"{folder / 'head.safetensors'}: holds values that are not numbers; train the head again")
     return head.eval(), trained
+
+
+def load_heads(folders: Sequence[Path]) -> list[tuple[nn.Module, Trained]]:
+    """Heads of one recipe, its seeds and folds, whose answers may be averaged.
+
+    Raises:
+        FormatError: see `load_trained`.
+        DatasetError: there is none, or they are of several recipes.
+    """
+    loaded = [load_trained(folder) for folder in folders]
+    if not loaded:
+        raise DatasetError("no head given; name at least one folder of a trained head")
+    first = loaded[0][1]
+    for folder, (_, trained) in zip(folders, loaded, strict=True):
+        if (trained.recipe_name, trained.classes) != (first.recipe_name, first.classes):
+            raise DatasetError(
+                f"{folder} is of recipe {trained.recipe_name} with classes {', '.join(trained.classes)}, {folders[0]} "
+                f"of {first.recipe_name} with {', '.join(first.classes)}; give heads of one recipe"
+            )
+    return loaded
 
 
 def check_fits(trained: Trained, bag: Bag, path: Path) -> None:

@@ -19,9 +19,9 @@ from mil.heads import SelectsTiles
 from mil.io.annotations import read_annotation
 from mil.io.atomic import write_json
 from mil.io.bags import Bag, read_bag
-from mil.io.tables import locate_annotation, read_csv, read_dataset, write_csv
+from mil.io.tables import locate_annotation, read_dataset, read_folds, write_csv
 from mil.progress import progress
-from mil.trained import Applied, Trained, apply, check_fits, check_numbers, load_trained
+from mil.trained import Applied, Trained, apply, check_fits, check_numbers, load_heads
 
 SEEN = ("tile_auroc", "attention_entropy_share", "selection")  # of test slides; see `metrics_of`
 
@@ -49,10 +49,14 @@ def run(
 
     Returns:
         What metrics.json holds.
+
+    Raises:
+        DatasetError: no head is given, or heads of several recipes; or a fold is not in `folds`.
+        FormatError: a file is not what it should be, or does not fit a head.
     """
     torch.set_num_threads(threads)
-    table = read_csv(folds)
-    models = [load_trained(folder) for folder in heads]
+    table = read_folds(folds)
+    models = load_heads(heads)
     slides = sorted({row["slide"] for row in table})
     regions = _regions(dataset, slides_dir)
     rows: list[Row] = []

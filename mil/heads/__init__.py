@@ -98,7 +98,10 @@ def build_head(name: str, options: dict[str, Any], *, dim: int, classes: int) ->
     module = _module(name, entry)
     config = checked(module.Config, options, f"head {name}: options")
     with blamed(entry):
-        head: nn.Module = module.Head(config, dim, classes)
+        try:
+            head: nn.Module = module.Head(config, dim, classes)
+        except RuntimeError as error:  # so torch says that there is no memory
+            raise ConfigError(f"head {name}: too large for this machine: {str(error).splitlines()[0]}") from None
         return head
 
 

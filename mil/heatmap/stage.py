@@ -16,7 +16,7 @@ from mil.io.annotations import feature, read_annotation, write_geojson
 from mil.io.atomic import atomic_path
 from mil.io.bags import Bag, read_bag
 from mil.io.tables import read_folds, write_csv
-from mil.trained import Applied, Trained, apply, check_fits, check_numbers, load_trained
+from mil.trained import Applied, Trained, apply, check_fits, check_numbers, load_heads
 
 VALUES = ("attention", "percentile", "relative")
 NOWHERE = "This bag does not say where its tiles are. Their attention cannot be drawn; it is in the .csv, tile by tile."
@@ -83,17 +83,9 @@ def run(
 def _choose(
     heads: Sequence[Path], bag_path: Path, bag: Bag, folds: Path | None
 ) -> tuple[list[tuple[Any, Trained]], bool]:
-    loaded = [load_trained(folder) for folder in heads]
-    if not loaded:
-        raise DatasetError("no head given; name at least one folder of a trained head")
-    for folder, (_, trained) in zip(heads, loaded, strict=True):
+    loaded = load_heads(heads)
+    for _, trained in loaded:
         check_fits(trained, bag, bag_path)
-        first = loaded[0][1]
-        if (trained.recipe_name, trained.classes) != (first.recipe_name, first.classes):
-            raise DatasetError(
-                f"{folder} is of recipe {trained.recipe_name} with classes {', '.join(trained.classes)}, {heads[0]} of "
-                f"{first.recipe_name} with {', '.join(first.classes)}; a heatmap is of one recipe's heads"
-            )
     if folds is None:
         return loaded, False
     split = {int(row["fold"]): row["split"] for row in read_folds(folds) if row["slide"] == bag.slide}

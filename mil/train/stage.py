@@ -12,7 +12,7 @@ from mil.device import choose_device, keep_freed_memory
 from mil.errors import DatasetError
 from mil.heads import UsesGraph, build_head
 from mil.io.bags import common_identity
-from mil.io.tables import read_csv
+from mil.io.tables import read_folds
 from mil.metrics import classification
 from mil.progress import progress
 from mil.train.bags import LabelledBag, batches, load_bags, with_graphs
@@ -52,7 +52,7 @@ def run(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     on = choose_device(device)
-    rows = [row for row in read_csv(folds) if int(row["fold"]) == fold]
+    rows = [row for row in read_folds(folds) if int(row["fold"]) == fold]
     named = {split: [(r["slide"], r["label"]) for r in rows if r["split"] == split] for split in ("train", "val")}
     if not named["train"]:
         raise DatasetError(f"{folds}: fold {fold} has no training slides")

@@ -178,7 +178,7 @@ def test_no_head(slide):
 )
 def test_heads_of_several_recipes_are_refused(slide, changes, other):
     """Their mean would bear the name of the first."""
-    with pytest.raises(DatasetError, match="a heatmap is of one recipe's heads") as caught:
+    with pytest.raises(DatasetError, match="give heads of one recipe") as caught:
         heatmap(slide, [head(slide, 1), head(slide, 2, **changes)])
     assert f"{slide / 'head_2_0'} is of recipe " in str(caught.value)
     assert other in str(caught.value)

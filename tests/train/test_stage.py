@@ -176,7 +176,7 @@ def test_a_spoilt_head_folder_is_one_line(study, spoil):
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
-    [("dim", "wide", "dim: "), ("dim", -1, "dim: .*greater than 0"), ("dim", 10**13, r"does not fit recipe\.json"),
+    [("dim", "wide", "dim: "), ("dim", -1, "dim: .*greater than 0"), ("dim", 10**13, r"too large for this machine"),
      ("classes", "normal", "classes: "), ("fold", None, "fold: "), ("positive", "cyst", "'cyst'.* none of its classes"),
      ("recipe", {"name": "abmil"}, r"recipe\.losses: "), ("colour", "red", "no key named 'colour'")],
 )  # fmt: skip
@@ -263,3 +263,27 @@ def test_losses_that_teach_a_head_nothing_are_one_line(study):
     with pytest.raises(ConfigError, match=r"branch_diversity, branch_cross_entropy: .*; add cross_entropy") as error:
         fit(study, recipe="idle.yaml")
     assert "\n" not in str(error.value)
+
+
+def test_heads_of_two_recipes_are_not_averaged(study):
+    (study / "other.yaml").write_text((study / "fast.yaml").read_text())
+    fit(study)
+    fit(study, out="second", recipe="other.yaml")
+    with pytest.raises(DatasetError, match=r"second is of recipe other .* give heads of one recipe"):
+        evaluate(
+            str(study / "toy.yaml"), [study / "head", study / "second"], study / "bags", study / "folds.csv",
+            study / "out", slides_dir=study, threads=1,
+        )  # fmt: skip
+    assert not (study / "out").exists()
+
+
+def test_another_table_than_the_folds_is_one_line(study):
+    (study / "folds.csv").write_text("slide,label\ns00,normal\n")
+    with pytest.raises(FormatError, match="line 2: not of a folds file"):
+        fit(study)
+
+
+def test_a_head_too_large_for_the_machine_is_one_line(study):
+    (study / "wide.yaml").write_text("name: abmil\noptions: {hidden: 1000000000000}\nlosses: {cross_entropy: 1}\n")
+    with pytest.raises(ConfigError, match="head abmil: too large for this machine"):
+        fit(study, recipe="wide.yaml")
