@@ -18,7 +18,7 @@ LIBRARIES = (
     "openslide-python", "openslide-bin", "tifffile", "imagecodecs", "simplejpeg", "pillow", "numpy", "torch", "timm",
 )  # fmt: skip
 FORMAT, VERSION = "mil.bench", 1
-MOST_COLUMNS = 13  # more values in a row are printed as a column
+MOST_COLUMNS = 13  # more values in a row are printed as a column, if there are fewer rows than values
 LEAST_COLUMNS = 160  # narrower, numbers would be broken into pieces
 Row = dict[str, str | int | float]
 
@@ -55,7 +55,7 @@ def show(outcome: Outcome, json: Path | None, console: Console | None = None) ->
     """Print a benchmark's table and the machine it ran on; write both to `json` if given."""
     console = console or Console(width=max(Console().width, LEAST_COLUMNS))
     console.print(escape(outcome.title), style="italic", highlight=False)
-    console.print(_standing(outcome) if outcome.rows and len(outcome.rows[0]) > MOST_COLUMNS else _lying(outcome))
+    console.print(_standing(outcome) if _is_wide(outcome) else _lying(outcome))
     about = machine()
     if outcome.note:
         console.print(escape(outcome.note), highlight=False)
@@ -63,6 +63,10 @@ def show(outcome: Outcome, json: Path | None, console: Console | None = None) ->
     if json is not None:
         written = {"format": FORMAT, "version": VERSION, "tool_version": TOOL_VERSION, "title": outcome.title}
         write_json(json, {**written, "machine": about, "note": outcome.note, "rows": list(outcome.rows)})
+
+
+def _is_wide(outcome: Outcome) -> bool:
+    return bool(outcome.rows) and len(outcome.rows) < len(outcome.rows[0]) > MOST_COLUMNS
 
 
 def _lying(outcome: Outcome) -> Table:
