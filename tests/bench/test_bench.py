@@ -1,6 +1,7 @@
 """Benchmarks say what they measured, in numbers that fit together, and their slides are what they claim to be."""
 
 import json
+from io import StringIO
 
 import numpy as np
 import openslide
@@ -87,6 +88,16 @@ def test_table_and_json_hold_the_same(tmp_path):
     assert (written["format"], written["version"], written["rows"]) == ("mil.bench", 1, rows)
     assert written["machine"]["cores"] >= 1
     assert written["machine"]["openslide-python"] == openslide.__version__
+
+
+@pytest.mark.parametrize(("rows", "lines"), [(2, 15), (30, 31)])
+def test_many_values_stand_upright_unless_there_are_many_rows(rows, lines):
+    """Fourteen values: as lines for two rows, as columns for thirty."""
+    console = Console(file=StringIO(), width=200)
+    table = [{f"v{i}": row for i in range(14)} | {"name": "x"} for row in range(rows)]
+    outcome.show(outcome.Outcome("what", table), None, console)
+    printed = console.file.getvalue().splitlines()[1:-1]
+    assert len(printed) == lines
 
 
 def test_from_the_command_line(tmp_path):
