@@ -88,15 +88,20 @@ def write_acmil(path: Path, labels: dict[str, int], coords: np.ndarray = COORDS)
     return path
 
 
-def bags(*arguments: object) -> tuple[int, str]:
-    """Run `mil bags …`: exit code and what it says; an error is one line, as `mil` prints it."""
-    done = CliRunner().invoke(app, ["bags", *map(str, arguments)])
+def mil(*arguments: object) -> tuple[int, str]:
+    """Run `mil …`: exit code and what it says; an error is one line, as `mil` prints it."""
+    done = CliRunner().invoke(app, [*map(str, arguments)])
     if done.exception is None or isinstance(done.exception, SystemExit):
         return done.exit_code, done.output
     assert isinstance(done.exception, MilError), repr(done.exception)
     line = str(done.exception)
     assert "\n" not in line, line
     return 1, line
+
+
+def bags(*arguments: object) -> tuple[int, str]:
+    """Run `mil bags …`."""
+    return mil("bags", *arguments)
 
 
 def imported(path, out, *options):

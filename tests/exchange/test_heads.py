@@ -19,7 +19,7 @@ MHA_BAG = [0.3377547832733203, 0.35305860052212423, -1.0208237774066746]
 X = torch.randn(7, DIM, generator=torch.Generator().manual_seed(5))
 
 
-def close(got, want, atol=1e-5):
+def assert_close(got, want, atol=1e-5):
     torch.testing.assert_close(got.double(), torch.as_tensor(want, dtype=torch.float64), rtol=0, atol=atol)
 
 
@@ -30,7 +30,7 @@ def test_a_published_head_gives_the_same_logits_here(tmp_path, name):
     head, trained = load_trained(tmp_path / "head")
     assert (trained.recipe.name, trained.dim, trained.epoch) == (HEADS[name], DIM, 13)
     assert trained.recipe.options["hidden"] == HIDDEN
-    close(head(join([X])).logits[0], logits(name, theirs, X))
+    assert_close(head(join([X])).logits[0], logits(name, theirs, X))
 
 
 @pytest.mark.parametrize(("name", "want"), [("ACMIL_GA", BAG), ("ACMIL_MHA", MHA_BAG)])
@@ -38,8 +38,8 @@ def test_golden_numbers_of_the_published_code(tmp_path, name, want):
     said = imported(save(tmp_path / "c.pth", golden(name)), tmp_path / "head", "acmil")
     assert "kept as float32, was float64" in said
     head, _ = load_trained(tmp_path / "head")
-    close(head(golden_bag(torch.float32)).logits[0], want)
-    close(logits(name, golden(name), golden_bag().features), want, 1e-12)  # so the formulas of these tests are right
+    assert_close(head(golden_bag(torch.float32)).logits[0], want)
+    assert_close(logits(name, golden(name), golden_bag().features), want, 1e-12)  # the formulas here are right
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -136,7 +136,7 @@ def as_saved(kind, path, tensors):
 def test_a_state_dict_alone_is_enough(tmp_path, kind):
     file = as_saved(kind, tmp_path / "c.pt", drawn("ACMIL_GA"))
     assert "epoch ?" in imported(file, tmp_path / "head", "acmil")
-    close(load_trained(tmp_path / "head")[0](join([X])).logits[0], logits("ACMIL_GA", drawn("ACMIL_GA"), X))
+    assert_close(load_trained(tmp_path / "head")[0](join([X])).logits[0], logits("ACMIL_GA", drawn("ACMIL_GA"), X))
 
 
 RENAMED = {
@@ -153,7 +153,7 @@ def test_names_that_codes_made_on_their_way_are_undone(tmp_path, how):
         tensors["instance_loss_fn.labels"] = torch.arange(2)
     torch.save(tensors, tmp_path / "c.pt")
     imported(tmp_path / "c.pt", tmp_path / "head", "clam")
-    close(load_trained(tmp_path / "head")[0](join([X])).logits[0], logits("CLAM_SB", drawn("CLAM_SB"), X))
+    assert_close(load_trained(tmp_path / "head")[0](join([X])).logits[0], logits("CLAM_SB", drawn("CLAM_SB"), X))
 
 
 def test_the_other_softmax_of_acmils_clam_is_told(tmp_path):

@@ -26,7 +26,7 @@ BUILDERS = {
 }
 
 
-def check(graph: Graph, tiles: int, most: int | None = None) -> None:
+def assert_sound(graph: Graph, tiles: int, most: int | None = None) -> None:
     """What every head may rely on."""
     key = graph.targets * tiles + graph.sources
     assert (key.diff() > 0).all()  # sorted by target, then source, no edge twice
@@ -54,13 +54,13 @@ def same(first: Graph, second: Graph) -> bool:
 @pytest.mark.parametrize("tiles", [1, 2, 3, 17, 300])
 def test_every_graph_keeps_the_contract(name, tiles):
     graph = BUILDERS[name](torch.randn(tiles, 12, generator=seeded(tiles)))
-    check(graph, tiles, most=24 if name == "union" else 8)
+    assert_sound(graph, tiles, most=24 if name == "union" else 8)
 
 
 @pytest.mark.parametrize("name", BUILDERS)
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e4])
 def test_equal_tiles_make_no_giant_neighbourhoods(name, value):
-    check(BUILDERS[name](torch.full((200, 12), value)), 200, most=24 if name == "union" else 8)
+    assert_sound(BUILDERS[name](torch.full((200, 12), value)), 200, most=24 if name == "union" else 8)
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -117,4 +117,4 @@ def test_dropped_edges_are_a_random_share_and_never_a_tile_to_itself():
     assert not same(less, drop_edges(graph, 0.2, seeded(2)))
     assert same(drop_edges(graph, 0.0), graph)
     assert pairs(drop_edges(graph, 1.0)) == {(i, i) for i in range(500)}
-    check(drop_edges(graph, 0.2), 500)  # by torch's own chance
+    assert_sound(drop_edges(graph, 0.2), 500)  # by torch's own chance

@@ -11,7 +11,7 @@ from mil.graph import knn, knn_graph, lsh_graph, minibatch_graph
 from mil.graph.directions import Directions
 from mil.graph.hashing import MOST_BITS, by_code, code_lengths, default_bits, hashes
 from mil.graph.lsh import _dropped_bits
-from tests.graph.test_edges import check, pairs, same, seeded
+from tests.graph.test_edges import assert_sound, pairs, same, seeded
 
 
 def cosines(features, centre=None):
@@ -50,7 +50,7 @@ def test_knn_equals_brute_force(tiles, centre, monkeypatch):
     monkeypatch.setattr(knn, "CELLS", 7000)  # several rounds of queries
     graph = knn_graph(normal(tiles), 8, centre)
     assert pairs(graph) == top(cosines(normal(tiles), centre), 8)
-    check(graph, tiles, most=8)
+    assert_sound(graph, tiles, most=8)
 
 
 def test_what_encoders_share_is_taken_off():
@@ -113,7 +113,7 @@ def test_lsh_keeps_the_best_of_those_beside_one_another_in_a_bucket(tiles, table
 @pytest.mark.parametrize("features", [torch.ones(1500, 4), clusters(1500, 0.01, number=2)[0]], ids=["equal", "two"])
 def test_giant_buckets_are_never_joined_all_with_all(features, levels):
     graph = lsh_graph(features, 100, tables=3, width=6, levels=levels)
-    check(graph, 1500, most=3 * 6)
+    assert_sound(graph, 1500, most=3 * 6)
 
 
 def test_codes_are_sides_of_planes_through_the_centre():
@@ -198,7 +198,7 @@ def test_options_of_lsh_that_cannot_be(wrong):
 @pytest.mark.parametrize(("tiles", "block"), [(1000, 64), (1000, 1), (130, 128), (257, 128)])
 def test_no_edge_leaves_a_block(tiles, block):
     graph = minibatch_graph(normal(tiles), block=block, generator=seeded())
-    check(graph, tiles, most=8)
+    assert_sound(graph, tiles, most=8)
     joined = coo_array((torch.ones(len(graph.sources)), (graph.sources, graph.targets)), shape=(tiles, tiles))
     _, of = connected_components(joined, directed=False)
     assert torch.from_numpy(of).bincount().max() <= block
