@@ -56,7 +56,7 @@ def per_bag(rows: Shaped[Tensor, "tiles ..."], offsets: Int[Tensor, " bags_plus_
     return rows.split(offsets.diff().tolist())
 
 
-def attention(out: HeadOutput, bags: Bags, of_class: int) -> Float[Tensor, " tiles"]:
+def attention(out: HeadOutput, bags: Bags, of_class: int | None) -> Float[Tensor, " tiles"]:
     """Attention of each tile, sums to 1 over a bag: of a class if classes attend apart, else the branches' mean."""
-    scores = out.scores[:, of_class, None] if out.per_class else out.scores
+    scores = out.scores[:, of_class, None] if out.per_class and of_class is not None else out.scores
     return log_attention(scores, bags.offsets).exp().mean(1)

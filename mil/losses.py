@@ -1,40 +1,43 @@
-"""Loss terms: functions of (output, bags, labels), composed by weights in the recipe."""
+"""Loss terms: functions of (output, bags, labels, task), composed by weights in the recipe.
+
+Labels are the stacked targets of the task (`mil.tasks`); for classes their numbers [bags].
+"""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
 from mil.bags import log_attention, per_bag
 from mil.errors import ConfigError
+from mil.tasks import CLASSES, AnyTask
 from mil.types import Bags, HeadOutput
 
-Term = Callable[[HeadOutput, Bags, Tensor], Tensor]
+Term = Callable[[HeadOutput, Bags, Tensor, AnyTask], Tensor]
 Given = TypeVar("Given")
 TEACHER_TEMPERATURE = 0.1
 
 
-def cross_entropy(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
-    """Cross-entropy of the bag logits, mean over bags, nats."""
-    return functional.cross_entropy(out.logits, labels)
+def cross_entropy(out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES) -> Float[Tensor, ""]:
+    """Cross-entropy of the bag logits, or another task's loss of them; mean over bags, nats."""
+    return task.loss(out.logits, labels).mean()
 
 
-def branch_cross_entropy(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
-    """Cross-entropy of the branches' own logits, mean over bags and branches, nats; 0 for a head that gives none.
+def branch_cross_entropy(out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES) -> Float[Tensor, ""]:
+    """Cross-entropy (or the task's loss) of the branches' own logits, mean over bags and branches; 0 where there are none.
 
     ACMIL, Zhang et al. 2024, https://arxiv.org/abs/2311.07125, eq. 4. Of DSMIL's most suspicious tile and of DTFD-MIL's
     pseudo-bags too.
     """
     if out.branch_logits is None:
         return out.logits.new_zeros(())
-    branches = out.branch_logits.shape[1]
-    return functional.cross_entropy(out.branch_logits.flatten(0, 1), labels.repeat_interleave(branches))
+    return torch.stack([task.loss(logits, labels).mean() for logits in out.branch_logits.unbind(1)]).mean()
 
 
-def branch_diversity(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
+def branch_diversity(out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES) -> Float[Tensor, ""]:
     """Cosine between the attention maps of two branches, mean over pairs and bags, 0..1; 0 with one branch.
 
     Adding it pushes the maps apart. ACMIL, Zhang et al. 2024, https://arxiv.org/abs/2311.07125, eq. 5. Where a branch
@@ -57,7 +60,7 @@ def _cosines(maps: Float[Tensor, "tiles branches heads"]) -> Float[Tensor, "head
     return products / (norms[:, :, None] * norms[:, None])
 
 
-def attention_entropy(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
+def attention_entropy(out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES) -> Float[Tensor, ""]:
     """Minus the entropy of each bag's attention, mean over bags and branches, nats.
 
     Adding it spreads attention out. AEM, Zhang et al. 2024, https://arxiv.org/abs/2406.15303. The mean is over all
@@ -66,7 +69,7 @@ def attention_entropy(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"])
     return _negative_entropies(out, bags).mean()
 
 
-def attention_entropy_share(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
+def attention_entropy_share(out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES) -> Float[Tensor, ""]:
     """`attention_entropy` as a share of the most a bag of its size can have, -1..0: large bags weigh no more. Ours."""
     most = bags.offsets.diff().to(out.scores.dtype).log().clamp(min=1.0)  # a bag of 1 or 2 tiles has next to none
     return (_negative_entropies(out, bags) / most[:, None]).mean()
@@ -77,12 +80,13 @@ def _negative_entropies(out: HeadOutput, bags: Bags) -> Float[Tensor, "bags bran
     return torch.stack([rows.sum(0) for rows in per_bag(log_a.exp() * log_a, bags.offsets)])
 
 
-def instance_cross_entropy(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
+def instance_cross_entropy(out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES) -> Float[Tensor, ""]:
     """Cross-entropy of single tiles, mean over bags, nats: those its label attends to most are of it, others not.
 
     With more than two classes the tiles most attended by the other classes are not of those, and the mean over classes
     counts. A bag of one tile has none. CLAM, Lu et al. 2021, https://arxiv.org/abs/2004.09666.
     """
+    _for_classes(task, "instance_cross_entropy")
     found = _given(out.instances, "instance_cross_entropy", "clam_sb, clam_mb")
     count, classes = out.logits.shape
     of_label = found.of_class == labels[found.bag]
@@ -94,21 +98,22 @@ def instance_cross_entropy(out: HeadOutput, bags: Bags, labels: Int[Tensor, " ba
     return (sums / sizes).sum() / count / (classes if classes > 2 else 1)
 
 
-def full_cross_entropy(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
-    """Cross-entropy of what all tiles would give, mean over bags, nats: keeps the scores of tiles not selected fair."""
-    return functional.cross_entropy(_given(out.full_logits, "full_cross_entropy", "graph_select"), labels)
+def full_cross_entropy(out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES) -> Float[Tensor, ""]:
+    """Cross-entropy (or the task's loss) of what all tiles would give: keeps the scores of tiles not selected fair."""
+    return task.loss(_given(out.full_logits, "full_cross_entropy", "graph_select"), labels).mean()
 
 
-def sufficiency(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
+def sufficiency(out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES) -> Float[Tensor, ""]:
     """KL(all tiles ‖ selected tiles) of the predictions, mean over bags, nats: the selected ones must say the same.
 
     The prediction of all tiles is the target and gets no gradient.
     """
+    _for_classes(task, "sufficiency")
     full = _given(out.full_logits, "sufficiency", "graph_select").detach().log_softmax(-1)
     return functional.kl_div(out.logits.log_softmax(-1), full, reduction="batchmean", log_target=True)
 
 
-def teacher_consistency(out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]) -> Float[Tensor, ""]:
+def teacher_consistency(out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES) -> Float[Tensor, ""]:
     """Cross-entropy from the teacher's sharpened bag embedding to the student's, mean over bags, nats.
 
     MHIM-MIL, Tang et al. 2023, https://arxiv.org/abs/2307.15254; the teacher's temperature is the published 0.1. 0
@@ -126,6 +131,11 @@ def _given(value: Given | None, term: str, heads: str) -> Given:
     return value
 
 
+def _for_classes(task: AnyTask, term: str) -> None:
+    if task.kind != "classification":
+        raise ConfigError(f"loss term {term}: is of classes, which the task {task.kind} does not have; take it out")
+
+
 TERMS: dict[str, Term] = {
     term.__name__: term
     for term in (
@@ -136,9 +146,9 @@ TERMS: dict[str, Term] = {
 
 
 def total_loss(
-    weights: Mapping[str, float], out: HeadOutput, bags: Bags, labels: Int[Tensor, " bags"]
+    weights: Mapping[str, float], out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Weighted sum of terms, and each term without its weight, detached."""
-    terms = {name: TERMS[name](out, bags, labels) for name in weights}
+    terms = {name: TERMS[name](out, bags, labels, task) for name in weights}
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     return total, {name: term.detach() for name, term in terms.items()}

@@ -19,10 +19,12 @@ from mil.errors import ConfigError, DatasetError, FormatError
 from mil.heads import SelectsTiles, build_head, head_names
 from mil.io.atomic import atomic_path, write_json
 from mil.io.bags import Bag
+from mil.tasks import AnyTask
 from mil.types import Bags
 from mil.versions import TOOL_VERSION
 
-FORMAT, VERSION = "mil.head", 1
+FORMAT, VERSION = "mil.head", 2
+CLASSES_ONLY = 1  # the version in which `classes` and `positive` stood where `task` does now
 
 
 class Trained(Section):
@@ -34,12 +36,21 @@ class Trained(Section):
     weights_sha256: str
     tiling: str
     dim: int = Field(gt=0)
-    classes: list[str] = Field(min_length=1)
-    positive: str
+    task: AnyTask
     dataset: str
     seed: int
     fold: int
     epoch: int  # the one that was kept, from 1
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes in order; none where the label is a number."""
+        return list(self.task.classes)
+
+    @property
+    def positive(self) -> str:
+        """The class of interest; empty where there are no classes."""
+        return self.task.positive
 
 
 def save_trained(folder: Path, trained: Trained, weights: dict[str, Tensor], history: dict[str, Any]) -> None:
@@ -66,17 +77,17 @@ def load_trained(folder: Path) -> tuple[nn.Module, Trained]:
         raw = json.loads(path.read_text(encoding="utf-8"))
         found = raw.pop("format"), raw.pop("format_version")
         raw.pop("tool_version")
-        if found != (FORMAT, VERSION):
+        if found == (FORMAT, CLASSES_ONLY):
+            raw["task"] = {"kind": "classification", "classes": raw.pop("classes"), "positive": raw.pop("positive")}
+        elif found != (FORMAT, VERSION):
             raise FormatError(f"{path}: expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}")
         trained = checked(Trained, raw, str(path))
-        if trained.positive not in trained.classes:
-            raise FormatError(f"{path}: positive is {trained.positive!r}, which is none of its classes")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"{folder}: not the folder of a trained head: {error}") from None
     try:
-        head = build_head(trained.recipe.name, trained.recipe.options, dim=trained.dim, classes=len(trained.classes))
+        head = build_head(trained.recipe.name, trained.recipe.options, dim=trained.dim, classes=trained.task.outputs)
         head.load_state_dict(load_file(folder / "head.safetensors"))
     except ConfigError as error:
         missing = trained.recipe.name not in head_names()
@@ -102,12 +113,20 @@ def load_heads(folders: Sequence[Path]) -> list[tuple[nn.Module, Trained]]:
         raise DatasetError("no head given; name at least one folder of a trained head")
     first = loaded[0][1]
     for folder, (_, trained) in zip(folders, loaded, strict=True):
-        if (trained.recipe_name, trained.classes) != (first.recipe_name, first.classes):
+        if _answering(trained) != _answering(first):
             raise DatasetError(
-                f"{folder} is of recipe {trained.recipe_name} with classes {', '.join(trained.classes)}, {folders[0]} "
-                f"of {first.recipe_name} with {', '.join(first.classes)}; give heads of one recipe"
+                f"{folder} is of {_said(trained)}, {folders[0]} of {_said(first)}; give heads of one recipe and task"
             )
     return loaded
+
+
+def _answering(trained: Trained) -> tuple[str, str, list[str]]:
+    return trained.recipe_name, trained.task.kind, list(trained.task.columns)
+
+
+def _said(trained: Trained) -> str:
+    names = ", ".join(trained.classes or trained.task.columns)
+    return f"recipe {trained.recipe_name} with {trained.task.kind} of {names}"
 
 
 def check_fits(trained: Trained, bag: Bag, path: Path) -> None:
@@ -144,9 +163,9 @@ class Applied(NamedTuple):
     """What a head says of a bag's valid tiles."""
 
     attention: Float[np.ndarray, " tiles"]  # sums to 1
-    probabilities: Float[np.ndarray, " classes"]
+    answers: Float[np.ndarray, " columns"]  # in the order of the task's columns; for classes their probabilities
     selected: Bool[np.ndarray, " tiles"] | None  # the tiles that the answer comes from, if not all
-    full_probabilities: Float[np.ndarray, " classes"] | None  # what all tiles would have given, if some are selected
+    full_answers: Float[np.ndarray, " columns"] | None  # what all tiles would have given, if some are selected
 
 
 @torch.inference_mode()
@@ -155,20 +174,20 @@ def apply(head: nn.Module, trained: Trained, bag: Bag) -> Applied:
     bags = _bags(bag)
     out = head(bags)
     return Applied(
-        attention(out, bags, trained.classes.index(trained.positive)).double().numpy(),
-        out.logits.softmax(-1)[0].double().numpy(),
+        attention(out, bags, trained.task.attended).double().numpy(),
+        trained.task.answers(out.logits)[0].double().numpy(),
         None if out.selected is None else out.selected.numpy(),
-        None if out.full_logits is None else out.full_logits.softmax(-1)[0].double().numpy(),
+        None if out.full_logits is None else trained.task.answers(out.full_logits)[0].double().numpy(),
     )
 
 
 @torch.inference_mode()
 def answers(
-    head: SelectsTiles, bag: Bag, selections: Sequence[Bool[np.ndarray, " tiles"]]
-) -> Float[np.ndarray, "selections classes"]:
-    """What a head would say of a bag had it selected other tiles, probabilities; float64."""
+    head: SelectsTiles, task: AnyTask, bag: Bag, selections: Sequence[Bool[np.ndarray, " tiles"]]
+) -> Float[np.ndarray, "selections columns"]:
+    """What a head would say of a bag had it selected other tiles; float64."""
     logits = head.answers(_bags(bag), [torch.from_numpy(selected) for selected in selections])
-    return logits[:, 0].softmax(-1).double().numpy()
+    return task.answers(logits[:, 0]).double().numpy()
 
 
 def _bags(bag: Bag) -> Bags:

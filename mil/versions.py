@@ -8,7 +8,7 @@ STAGE_VERSION = {
     "tile": 2,
     "features": 3,
     "split": 1,
-    "train": 2,
+    "train": 3,
     "evaluate": 3,
     "heatmap": 3,
     "report": 2,

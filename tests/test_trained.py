@@ -7,6 +7,7 @@ import pytest
 from mil.config import Recipe
 from mil.errors import FormatError
 from mil.heads import build_head
+from mil.tasks import Classification
 from mil.trained import Trained, load_trained, save_trained
 
 
@@ -15,7 +16,7 @@ def folder(tmp_path):
     recipe = Recipe(name="mean", options={"hidden": 4}, losses={"cross_entropy": 1})
     trained = Trained(
         recipe_name="mean", recipe=recipe, encoder="tiny", weights_sha256="", tiling="224px_0.5mpp", dim=3,
-        classes=["normal", "tumour"], positive="tumour", dataset="d", seed=1, fold=0, epoch=1,
+        task=Classification(classes=["normal", "tumour"], positive="tumour"), dataset="d", seed=1, fold=0, epoch=1,
     )  # fmt: skip
     save_trained(tmp_path, trained, build_head("mean", recipe.options, dim=3, classes=2).state_dict(), {})
     return tmp_path
@@ -42,3 +43,29 @@ def test_a_head_that_is_not_here_is_one_line_with_its_file(folder, change, messa
         load_trained(folder)
     assert str(caught.value).startswith(f"{path}: {message}")
     assert str(caught.value).endswith(end)
+
+
+def test_a_folder_of_version_1_is_of_classes(folder):
+    path = folder / "recipe.json"
+    said = json.loads(path.read_text())
+    task = said.pop("task")
+    path.write_text(json.dumps({**said, "format_version": 1, "classes": task["classes"], "positive": "normal"}))
+    trained = load_trained(folder)[1]
+    assert trained.task == Classification(classes=["normal", "tumour"], positive="normal")
+    assert (trained.classes, trained.positive) == (["normal", "tumour"], "normal")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 3}, "expected mil.head version 2, found mil.head version 3"),
+        ({"task": {"kind": "classification", "classes": ["a"], "positive": "b"}}, "positive is 'b', which is none of"),
+        ({"format_version": 1}, "not the folder of a trained head: 'classes'"),
+    ],
+)
+def test_another_version_or_task_is_one_line(folder, change, message):
+    path = folder / "recipe.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(FormatError, match=message) as caught:
+        load_trained(folder)
+    assert "\n" not in str(caught.value)

@@ -103,7 +103,9 @@ def load(name: str, path: Path, repetitions: int, folds: int) -> DataSet:
         raise FormatError(f"{path}: a fold has nothing to test, or bags of one label to train on; get it again")
     features = [torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float64)) for rows in stored.features]
     bags = zip(features, stored.labels, strict=True)
-    return DataSet(name, [LabelledBag(str(i), rows, None, int(label)) for i, (rows, label) in enumerate(bags)], own)
+    return DataSet(
+        name, [LabelledBag(str(i), rows, None, torch.tensor(int(label))) for i, (rows, label) in enumerate(bags)], own
+    )
 
 
 def _check(path: Path, stored: StoredBags) -> None:

@@ -11,7 +11,7 @@ from mil.evaluate.runs import Row, by_run, labels_of, mean, mean_sd, probabiliti
 from mil.heads import SelectsTiles
 from mil.io.bags import Bag
 from mil.metrics import classification
-from mil.trained import Applied, answers
+from mil.trained import Applied, Trained, answers
 
 RANDOM_DRAWS = 5  # selections a slide, as large as the head's own
 
@@ -28,24 +28,25 @@ class Selected(NamedTuple):
 
 
 def selection_of(
-    head: SelectsTiles, bag: Bag, applied: Applied, share: Float[np.ndarray, " tiles"] | None
+    head: SelectsTiles, trained: Trained, bag: Bag, applied: Applied, share: Float[np.ndarray, " tiles"] | None
 ) -> Selected | None:
     """What there is to know of a slide's selection; None if the head made none.
 
     Args:
         head: asked again, with other selections.
+        trained: what the head is.
         bag: of the slide.
         applied: what the head said.
         share: of each tile that is annotated; None: not known.
     """
     mine = applied.selected
-    if mine is None or applied.full_probabilities is None:
+    if mine is None or applied.full_answers is None:
         return None
     draw = np.random.default_rng(0)  # the same for each head, so that they can be compared
     others = [draw.permutation(mine) for _ in range(RANDOM_DRAWS)] + ([] if mine.all() else [~mine])
-    found = answers(head, bag, others)
+    found = answers(head, trained.task, bag, others)
     return Selected(
-        np.flatnonzero(mine), len(mine), applied.full_probabilities, found[:RANDOM_DRAWS],
+        np.flatnonzero(mine), len(mine), applied.full_answers, found[:RANDOM_DRAWS],
         None if mine.all() else found[-1], None if share is None else found_tiles(mine, share),
     )  # fmt: skip
 

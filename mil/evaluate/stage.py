@@ -74,14 +74,15 @@ def run(
                     )
                 check_fits(trained, bag, path)
                 applied = apply(head, trained, bag)
-                row = _row(mine, trained, applied.probabilities)
-                rows.append(row | (_seen(head, bag, applied, share) if mine["split"] == "test" else {}))
+                row = _row(mine, trained, applied.answers)
+                rows.append(row | (_seen(head, trained, bag, applied, share) if mine["split"] == "test" else {}))
             advance(1)
     rows.sort(key=lambda row: (row["seed"], row["fold"], row["slide"]))
     metrics = metrics_of(rows, models[0][1])
+    columns = set(models[0][1].task.columns)
     write_csv(
         out / "predictions.csv",
-        [{k: f"{v:.9g}" if k.startswith("p_") else v for k, v in r.items() if k not in SEEN} for r in rows],
+        [{k: f"{v:.9g}" if k in columns else v for k, v in r.items() if k not in SEEN} for r in rows],
     )
     write_json(out / "metrics.json", metrics)
     return metrics
@@ -102,10 +103,10 @@ def _share(bag: Bag, annotation: Path, frame: GeojsonFrame) -> Float[np.ndarray,
     return share_annotated(*places, regions)
 
 
-def _row(mine: Mapping[str, str], trained: Trained, probabilities: np.ndarray) -> Row:
+def _row(mine: Mapping[str, str], trained: Trained, answers: np.ndarray) -> Row:
     return {
         **{key: mine[key] for key in ("slide", "patient", "split", "label")},
-        **{f"p_{name}": float(p) for name, p in zip(trained.classes, probabilities, strict=True)},
+        **{name: float(value) for name, value in zip(trained.task.columns, answers, strict=True)},
         "recipe": trained.recipe_name,
         "encoder": trained.encoder,
         "seed": trained.seed,
@@ -113,8 +114,10 @@ def _row(mine: Mapping[str, str], trained: Trained, probabilities: np.ndarray) -
     }
 
 
-def _seen(head: nn.Module, bag: Bag, applied: Applied, share: Float[np.ndarray, " tiles"] | None) -> Row:
+def _seen(
+    head: nn.Module, trained: Trained, bag: Bag, applied: Applied, share: Float[np.ndarray, " tiles"] | None
+) -> Row:
     """What a test slide's metrics need besides its prediction."""
-    selection = selection_of(head, bag, applied, share) if isinstance(head, SelectsTiles) else None
+    selection = selection_of(head, trained, bag, applied, share) if isinstance(head, SelectsTiles) else None
     found = None if share is None else tile_auroc(applied.attention, share)
     return dict(zip(SEEN, (found, entropy_share(applied.attention), selection), strict=True))

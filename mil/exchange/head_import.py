@@ -16,6 +16,7 @@ from mil.exchange.head_layouts import MASKING, PAPERS, TRAINING, Layout
 from mil.exchange.sniff import bag_files
 from mil.heads import head_module
 from mil.io.bags import common_identity, read_bag, read_header
+from mil.tasks import Classification
 from mil.trained import Trained, save_trained
 
 OTHER_SOFTMAX = "CLAM_MB in ACMIL's code adds 1 to what its softmax divides by: its probabilities differ from ours"
@@ -67,12 +68,12 @@ def run(file: Path, out: Path, *, tool: str, stated: Stated, force: bool = False
     theirs = tidy(given.tensors)
     layout = layout_of(theirs, tool, file)
     sizes = sizes_of(layout, theirs, file)
-    labels = _labels(stated, sizes.classes, file)
+    task = _task(stated, sizes.classes, file)
     identity = _identity(stated, sizes.dim, file)
     weights = to_ours(layout, sizes, theirs, file)
     trained = Trained(
         recipe_name=_name(stated.name or layout.head), recipe=_recipe(layout, tool, sizes, given.config, file),
-        dim=sizes.dim, **identity, **labels, **_when(stated, given),
+        dim=sizes.dim, task=task, **identity, **_when(stated, given),
     )  # fmt: skip
     save_trained(out, trained, weights, {"train": [], "valid": [], "best_epoch": trained.epoch})
     return Brought(layout, trained, _notes(layout, tool, theirs, trained.recipe))
@@ -84,8 +85,8 @@ def _name(name: str) -> str:
     return name
 
 
-def _labels(stated: Stated, count: int, file: Path) -> dict[str, Any]:
-    """`classes` and `positive` of the head."""
+def _task(stated: Stated, count: int, file: Path) -> Classification:
+    """The head's classes and which is of interest."""
     if bool(stated.classes) == bool(stated.dataset):
         raise ConfigError(f"{file}: {count} classes without names; give --classes A,B in their order, or a --dataset")
     what = load_dataset(stated.dataset) if stated.dataset else None
@@ -97,7 +98,7 @@ def _labels(stated: Stated, count: int, file: Path) -> dict[str, Any]:
         raise ConfigError(f"--classes {','.join(classes)!r}: each needs a name of its own")
     if positive not in classes:
         raise ConfigError(f"--positive {positive!r} is not among the classes {', '.join(classes)}")
-    return {"classes": classes, "positive": positive}
+    return Classification(classes=classes, positive=positive)
 
 
 def _identity(stated: Stated, dim: int, file: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from mil.errors import ConfigError, unknown_name
 from mil.exchange.head_list import comment
 from mil.heads import TwoStage, UsesGraph, blamed, build_head, head_module
 from mil.losses import TERMS
+from mil.tasks import CLASSES
 from mil.types import Bags
 
 BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
@@ -135,7 +136,7 @@ def _losses(name: str, options: Mapping[str, Any]) -> list[str]:
     found = []
     for term, loss in TERMS.items():
         try:
-            if loss(out, bags, labels).requires_grad:
+            if loss(out, bags, labels, CLASSES).requires_grad:
                 found.append(term)
         except ConfigError:  # the head does not give what it needs
             continue

@@ -63,8 +63,8 @@ def run(
     applied = [apply(head, trained, bag) for head, trained in chosen]
     weights = np.mean([one.attention for one in applied], axis=0)
     selected = _selected(applied)
-    probabilities = np.mean([one.probabilities for one in applied], axis=0)
-    title = _title(bag, chosen, probabilities, seen)
+    answers = np.mean([one.answers for one in applied], axis=0)
+    title = _title(bag, chosen, answers, seen)
     places = places_of(bag)
     if places is None:
         with atomic_path(out) as scratch:
@@ -93,12 +93,14 @@ def _choose(
     return unseen or loaded, not unseen
 
 
-def _title(bag: Bag, chosen: Sequence[tuple[Any, Trained]], probabilities: np.ndarray, seen: bool) -> str:
+def _title(bag: Bag, chosen: Sequence[tuple[Any, Trained]], answers: np.ndarray, seen: bool) -> str:
     trained = chosen[0][1]
-    p = probabilities[trained.classes.index(trained.positive)]
+    name = trained.task.of_interest
+    value = answers[trained.task.columns.index(name)]
+    says = f"p({name[2:]})" if name.startswith("p_") else name
     mean_of = f", mean of {len(chosen)} heads" if len(chosen) > 1 else ""
     note = ", seen in training" if seen else ""
-    return f"{bag.slide}   p({trained.positive}) = {p:.3f}   {trained.recipe_name}{mean_of}{note}"
+    return f"{bag.slide}   {says} = {value:.3f}   {trained.recipe_name}{mean_of}{note}"
 
 
 def _regions(annotation: Path | None, canvas: Canvas, frame: GeojsonFrame) -> MultiPolygon:

@@ -11,27 +11,28 @@ from mil.bags import join
 from mil.errors import DatasetError, FormatError
 from mil.heads import UsesGraph
 from mil.io.bags import read_bag
+from mil.tasks import AnyTask
 from mil.types import Bags, Graph
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledBag:
-    """One slide's valid tiles as stored, its coordinates, and its label as a class number."""
+    """One slide's valid tiles as stored, its coordinates, and its label as the task's target."""
 
     slide: str
     features: Tensor  # [tiles, dim]
     coords: Tensor | None  # [tiles, 2], level-0 pixels
-    label: int
+    label: Tensor  # the task's target; of classes a number, []
     graph: Graph | None = None
 
 
-def load_bags(bags_dir: Path, slides: Sequence[tuple[str, str]], classes: Sequence[str]) -> list[LabelledBag]:
+def load_bags(bags_dir: Path, slides: Sequence[tuple[str, str]], task: AnyTask) -> list[LabelledBag]:
     """Read the bags of slides with labels.
 
     Args:
         bags_dir: folder of the bags.
         slides: slide id and label of each.
-        classes: labels in the order of the class numbers.
+        task: makes targets of the labels.
 
     Raises:
         FormatError: a bag holds a value that is not a number.
@@ -55,7 +56,7 @@ def load_bags(bags_dir: Path, slides: Sequence[tuple[str, str]], classes: Sequen
                 "folder holds bags of one encoder"
             )
         coords = None if bag.coords is None else torch.from_numpy(bag.coords[bag.valid])
-        bags.append(LabelledBag(slide, features, coords, classes.index(label)))
+        bags.append(LabelledBag(slide, features, coords, task.target(label)))
     return bags
 
 
@@ -66,7 +67,7 @@ def batches(
     order: torch.Generator | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[Bags, Tensor]]:
-    """Bags `size` at a time with their labels, in a random order if `order` is given; features are given as `dtype`."""
+    """Bags `size` at a time with stacked targets, in a random order if `order` is given; features as `dtype`."""
     sequence = torch.randperm(len(bags), generator=order).tolist() if order else list(range(len(bags)))
     for first in range(0, len(bags), size):
         chosen = [bags[i] for i in sequence[first : first + size]]
@@ -75,7 +76,7 @@ def batches(
         graphs = [Graph(*(part.to(device) for part in bag.graph)) for bag in chosen if bag.graph is not None]
         whole = graphs if len(graphs) == len(chosen) else None
         joined = join([bag.features.to(device, dtype) for bag in chosen], known, whole)
-        yield joined, torch.tensor([bag.label for bag in chosen], device=device)
+        yield joined, torch.stack([bag.label for bag in chosen]).to(device)
 
 
 def with_graphs(

@@ -11,6 +11,7 @@ from mil.config import LossWeight, TrainConfig
 from mil.errors import ConfigError, DatasetError
 from mil.heads import FollowsSteps
 from mil.losses import total_loss
+from mil.tasks import CLASSES, AnyTask
 from mil.train.precision import answer
 from mil.train.schedule import learning_rate, loss_weight
 from mil.types import Bags
@@ -40,6 +41,7 @@ def fit(
     train: Batches,
     validate: Callable[[nn.Module], dict[str, float]],
     *,
+    task: AnyTask = CLASSES,
     losses: Mapping[str, LossWeight],
     config: TrainConfig,
     steps: int,
@@ -52,6 +54,7 @@ def fit(
         head: trained in place.
         train: gives an epoch's batches; with features in bfloat16 it is trained in half precision.
         validate: metrics of the head on validation, with its `score` (larger is better).
+        task: of the batches' targets.
         losses: weight of each term.
         config: how.
         steps: batches per epoch.
@@ -72,7 +75,7 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(config, at)
             weights = {name: loss_weight(weight, at, config.epochs) for name, weight in losses.items()}
-            loss, terms = total_loss(weights, answer(head, bags), bags, labels)
+            loss, terms = total_loss(weights, answer(head, bags), bags, labels, task)
             if not loss.requires_grad:
                 raise ConfigError(f"losses {', '.join(losses)}: this head gives nothing for them; add cross_entropy")
             optimiser.zero_grad(set_to_none=True)

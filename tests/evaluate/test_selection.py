@@ -16,6 +16,7 @@ from mil.io.annotations import feature, write_geojson
 from mil.io.bags import read_bag
 from mil.io.tables import read_csv, write_csv
 from mil.metrics import classification
+from mil.tasks import Classification
 from mil.trained import Trained, answers, apply, load_trained, save_trained
 from tests.synthetic import bag_file
 
@@ -83,7 +84,7 @@ def save_head(folder, name, seed, **options):
     recipe = Recipe(name=name, options={"hidden": 8, **options}, losses={"cross_entropy": 1})
     trained = Trained(
         recipe_name=name, recipe=recipe, encoder="tiny", weights_sha256="0" * 64, tiling="224px_0.5mpp", dim=DIM,
-        classes=CLASSES, positive="tumour", dataset="toy", seed=seed, fold=0, epoch=1,
+        task=Classification(classes=CLASSES, positive="tumour"), dataset="toy", seed=seed, fold=0, epoch=1,
     )  # fmt: skip
     save_trained(
         folder / f"{name}_{seed}", trained, build_head(name, recipe.options, dim=DIM, classes=2).state_dict(), {}
@@ -122,7 +123,7 @@ def test_heads_and_bags_give_metrics(study):
     assert selection["jaccard_over_seeds"]["n_pairs"] == 4
     assert list(selection["per_slide"]) == ["s1", "s3"]
     applied = [apply(*load_trained(heads[0]), read_bag(study / "bags" / f"s{i}.h5")) for i in range(4)]
-    full = classification(np.array([0, 1, 0, 1]), np.stack([one.full_probabilities for one in applied]))
+    full = classification(np.array([0, 1, 0, 1]), np.stack([one.full_answers for one in applied]))
     found = {name.removesuffix("_full"): v for name, v in selection["runs"][0].items() if name.endswith("_full")}
     assert found == full
     mine = {name.removesuffix("_selected"): v for name, v in selection["runs"][0].items() if name.endswith("_selected")}
@@ -134,9 +135,9 @@ def test_a_head_answers_from_what_it_is_given(study):
     head, trained = load_trained(save_head(study, "graph_select", 1, keep_least=4))
     bag = read_bag(study / "bags" / "s1.h5")
     applied = apply(head, trained, bag)
-    own, all_tiles, rest = answers(head, bag, [applied.selected, np.ones(TILES, bool), ~applied.selected])
-    np.testing.assert_allclose(own, applied.probabilities, rtol=1e-5)
-    np.testing.assert_allclose(all_tiles, applied.full_probabilities, rtol=1e-5)
+    own, all_tiles, rest = answers(head, trained.task, bag, [applied.selected, np.ones(TILES, bool), ~applied.selected])
+    np.testing.assert_allclose(own, applied.answers, rtol=1e-5)
+    np.testing.assert_allclose(all_tiles, applied.full_answers, rtol=1e-5)
     assert np.abs(rest - own).max() > 1e-4
 
 

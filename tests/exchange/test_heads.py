@@ -104,7 +104,7 @@ def test_bags_say_what_the_head_is_for(tmp_path):
     head, trained = load_trained(tmp_path / "head")
     path = tmp_path / "bags/s1.h5"
     check_fits(trained, read_bag(path), path)
-    assert apply(head, trained, read_bag(path)).probabilities.sum() == pytest.approx(1)
+    assert apply(head, trained, read_bag(path)).answers.sum() == pytest.approx(1)
     imported(file, tmp_path / "other", "aem", "--encoder", "tiny", "--tile-px", "224", "--target-mpp", "0.5")
     with pytest.raises(FormatError, match="weights_sha256 is 0000"):
         check_fits(load_trained(tmp_path / "other")[1], read_bag(path), path)

@@ -325,7 +325,7 @@ def test_centre_is_the_mean_of_all_training_tiles_and_is_kept():
 
 def test_graphs_are_made_bag_by_bag():
     head, told = head_of(), []
-    bags = [LabelledBag(f"s{n}", bags_of(n).features.half(), bags_of(n).coords, 0) for n in (1, 30)]
+    bags = [LabelledBag(f"s{n}", bags_of(n).features.half(), bags_of(n).coords, torch.tensor(0)) for n in (1, 30)]
     made = with_graphs(bags, head, told.append)
     assert told == [1, 1]
     want = head.build_graph(bags[1].features.float(), bags[1].coords)

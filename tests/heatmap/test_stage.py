@@ -21,6 +21,7 @@ from mil.io.annotations import feature, write_geojson
 from mil.io.bags import read_bag, write_bag
 from mil.io.tables import read_csv, write_csv
 from mil.io.tiles import write_tiles
+from mil.tasks import Classification
 from mil.trained import Trained, apply, load_trained, save_trained
 from tests.synthetic import bag_file, make_tiles, tissue_slide
 
@@ -38,7 +39,8 @@ def head(folder, seed: int, fold: int = 0, **changes):
     recipe = Recipe(name="abmil", options={"hidden": 8, "attention": 8}, losses={"cross_entropy": 1})
     trained = Trained(
         recipe_name="abmil", recipe=recipe, encoder="tiny", weights_sha256="0" * 64, tiling="224px_0.5mpp", dim=DIM,
-        classes=["normal", "tumour"], positive="tumour", dataset="d", seed=seed, fold=fold, epoch=1,
+        task=Classification(classes=["normal", "tumour"], positive="tumour"), dataset="d",
+        seed=seed, fold=fold, epoch=1,
     )  # fmt: skip
     trained = trained.model_copy(update=changes)
     weights = build_head("abmil", recipe.options, dim=trained.dim, classes=2).state_dict()
@@ -81,7 +83,7 @@ def test_bundle(slide):
     np.testing.assert_allclose(found["relative"], expected * 5, rtol=1e-5)
     np.testing.assert_allclose(found["percentile"], (expected.argsort().argsort() + 0.5) * 20, atol=0.01)
     np.testing.assert_array_equal(np.stack([found["x"], found["y"]], 1), COORDS[:5])
-    p = apply(*load_trained(one), read_bag(slide / "bag.h5")).probabilities
+    p = apply(*load_trained(one), read_bag(slide / "bag.h5")).answers
     assert title == f"s1   p(tumour) = {p[1]:.3f}   abmil"
 
 
@@ -172,8 +174,8 @@ def test_no_head(slide):
 @pytest.mark.parametrize(
     ("changes", "other"),
     [
-        ({"recipe_name": "aem"}, "aem with classes normal, tumour,"),
-        ({"classes": ["a", "tumour"]}, "abmil with classes a, tumour,"),
+        ({"recipe_name": "aem"}, "aem with classification of normal, tumour,"),
+        ({"task": Classification(classes=["a", "b"], positive="b")}, "abmil with classification of a, b,"),
     ],
 )
 def test_heads_of_several_recipes_are_refused(slide, changes, other):

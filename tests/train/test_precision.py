@@ -87,8 +87,8 @@ def test_logits_are_not_rounded(name):
 @pytest.mark.parametrize("stored", [torch.float16, torch.float32], ids=str)
 def test_batches_have_the_type_that_is_asked_for(stored):
     bags = [
-        LabelledBag("a", torch.randn(3, 4).to(stored), None, 1),
-        LabelledBag("b", torch.randn(2, 4).to(stored), None, 0),
+        LabelledBag("a", torch.randn(3, 4).to(stored), None, torch.tensor(1)),
+        LabelledBag("b", torch.randn(2, 4).to(stored), None, torch.tensor(0)),
     ]
     for size in (1, 2):
         assert all(joined.features.dtype == torch.float32 for joined, _ in batches(bags, size, CPU))

@@ -15,6 +15,8 @@ from mil.train.stage import run as train
 from mil.trained import apply, load_trained
 from tests.synthetic import bag_file, planted_bags
 
+TASK = {"kind": "classification", "classes": ["normal", "tumour"], "positive": "tumour"}
+
 
 @pytest.fixture
 def study(tmp_path):
@@ -177,7 +179,8 @@ def test_a_spoilt_head_folder_is_one_line(study, spoil):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [("dim", "wide", "dim: "), ("dim", -1, "dim: .*greater than 0"), ("dim", 10**13, r"too large for this machine"),
-     ("classes", "normal", "classes: "), ("fold", None, "fold: "), ("positive", "cyst", "'cyst'.* none of its classes"),
+     ("task", TASK | {"classes": "normal"}, r"task\..*classes: "), ("fold", None, "fold: "),
+     ("task", TASK | {"positive": "cyst"}, "'cyst'.* none of the classes"),
      ("recipe", {"name": "abmil"}, r"recipe\.losses: "), ("colour", "red", "no key named 'colour'")],
 )  # fmt: skip
 def test_a_recipe_json_that_says_what_cannot_be_is_one_line(study, key, value, message):
