@@ -27,7 +27,7 @@ def cross_entropy(out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = C
 
 
 def branch_cross_entropy(out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES) -> Float[Tensor, ""]:
-    """Cross-entropy (or the task's loss) of the branches' own logits, mean over bags and branches; 0 where there are none.
+    """Cross-entropy (or the task's loss) of the branches' own logits, mean over bags and branches; 0 without branches.
 
     ACMIL, Zhang et al. 2024, https://arxiv.org/abs/2311.07125, eq. 4. Of DSMIL's most suspicious tile and of DTFD-MIL's
     pseudo-bags too.
