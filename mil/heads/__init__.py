@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mil.config import Section, check_head, checked, head_names
 from mil.config.recipes import package_of
 from mil.errors import ConfigError, MilError
-from mil.types import Bags, Graph
+from mil.types import Bags, Graph, HeadOutput
 
 
 @runtime_checkable
@@ -57,6 +57,29 @@ class SelectsTiles(Protocol):
         self, bags: Bags, selections: Sequence[Bool[Tensor, " tiles"]]
     ) -> Float[Tensor, "selections bags classes"]:
         """Logits from each selection; it holds at least one tile of each bag."""
+
+
+@runtime_checkable
+class Part(Protocol):
+    """What a head keeps of some tiles of a bag: its size does not depend on how many they are."""
+
+    def merge(self, other: Any) -> Any:
+        """What it would keep of both together, in any order."""
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """A head whose answer, outside training, can be put together from parts of a bag as they come.
+
+    Each tile is seen by itself, and what is kept of the tiles seen so far is merged: the result is that of the whole
+    bag to rounding, however it is cut. Heads whose tiles look at one another, or that rank them, are not of this kind.
+    """
+
+    def part(self, features: Float[Tensor, "tiles dim"]) -> tuple[Part, Float[Tensor, "tiles branches"]]:
+        """What is kept of some tiles, and their scores."""
+
+    def conclude(self, part: Part, scores: Float[Tensor, "tiles branches"]) -> HeadOutput:
+        """The output for one bag: what was kept of all its tiles, with the scores of these (or of none)."""
 
 
 def head_module(name: str) -> Any:
@@ -119,4 +142,7 @@ def blamed(entry: EntryPoint | None) -> Iterator[None]:
         raise ConfigError(f"head {entry.name} of the package {package_of(entry)} does not work: {what}") from error
 
 
-__all__ = ["FollowsSteps", "SelectsTiles", "TwoStage", "UsesGraph", "blamed", "build_head", "head_module", "head_names"]
+__all__ = [
+    "FollowsSteps", "Part", "SelectsTiles", "Streams", "TwoStage", "UsesGraph", "blamed", "build_head", "head_module",
+    "head_names",
+]  # fmt: skip

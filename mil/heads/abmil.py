@@ -4,11 +4,12 @@ Reduced by one linear layer without bias, as in the code of ACMIL and AEM.
 """
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from mil.config import Section
 from mil.heads._gated import GatedScores, default_hidden, reduce_and_pool
 from mil.heads._precision import Classifier
+from mil.heads._stream import PoolsTiles
 from mil.types import Bags, HeadOutput
 
 
@@ -21,7 +22,7 @@ class Config(Section):
     dropout: float = Field(0.0, ge=0, lt=1, description="after the reducer and before the score")
 
 
-class Head(nn.Module):
+class Head(PoolsTiles):
     """Reduce each tile, score it, pool the bag with the scores, classify the pooled row."""
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
@@ -31,7 +32,10 @@ class Head(nn.Module):
         self.attention = GatedScores(hidden, config.attention, 1, config.dropout, config.gated)
         self.classify = Classifier(hidden, classes)
 
-    def forward(self, bags: Bags) -> HeadOutput:
-        """Classify each bag."""
-        pooled, scores = reduce_and_pool(self.reduce, self.attention, bags)  # [bags, 1, hidden], [tiles, 1]
+    def pool(self, bags: Bags) -> tuple[Tensor, Tensor]:
+        """Rows [bags, 1, hidden] and scores [tiles, 1]."""
+        return reduce_and_pool(self.reduce, self.attention, bags)
+
+    def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
+        """Classify each row."""
         return HeadOutput(self.classify(pooled[:, 0]), scores)

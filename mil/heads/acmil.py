@@ -9,11 +9,12 @@ from functools import partial
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from mil.heads._gated import GatedScores, default_hidden, reduce_and_pool
 from mil.heads._precision import Classifier
 from mil.heads._stkim import StkimConfig, mask_top
+from mil.heads._stream import PoolsTiles
 from mil.types import Bags, HeadOutput
 
 
@@ -26,7 +27,7 @@ class Config(StkimConfig):
     dropout: float = Field(0.0, ge=0, lt=1, description="after the reducer")
 
 
-class Head(nn.Module):
+class Head(PoolsTiles):
     """Reduce, score per branch, pool per branch; classify each branch's row and, apart, the mean of the rows."""
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
@@ -38,13 +39,14 @@ class Head(nn.Module):
         self.branch_classify = nn.ModuleList(Classifier(hidden, classes) for _ in range(config.branches))
         self.classify = Classifier(hidden, classes)
 
-    def forward(self, bags: Bags) -> HeadOutput:
-        """Classify each bag; scores are those after masking, so that the losses see what was pooled."""
+    def pool(self, bags: Bags) -> tuple[Tensor, Tensor]:
+        """Rows [bags, branches, hidden]; scores are those after masking, so that the losses see what was pooled."""
         how = self.config
         mask = partial(mask_top, offsets=bags.offsets, top=how.mask_top, share=how.mask_share, most=how.mask_most)
-        pooled, scores = reduce_and_pool(
-            self.reduce, self.attention, bags, mask if self.training and how.mask_top else None
-        )  # [bags, branches, hidden], [tiles, branches]
+        return reduce_and_pool(self.reduce, self.attention, bags, mask if self.training and how.mask_top else None)
+
+    def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
+        """Classify each branch's row, and the mean of them."""
         # A single branch has nothing to be kept apart from: its own classifier takes no part, as published.
         several = len(self.branch_classify) > 1
         branch_logits = [classify(pooled[:, i]) for i, classify in enumerate(self.branch_classify)]

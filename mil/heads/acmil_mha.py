@@ -6,11 +6,12 @@ pooled through values of its own. The losses are the same terms of the recipe.
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from mil.heads._mha import MhaConfig, PooledValues, QueryScores, learned_queries
 from mil.heads._precision import Classifier
 from mil.heads._stkim import StkimConfig, mask_top
+from mil.heads._stream import PoolsTiles
 from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput
 
@@ -21,7 +22,7 @@ class Config(MhaConfig, StkimConfig):
     branches: int = Field(5, gt=0, description="number of attention branches (M)")
 
 
-class Head(nn.Module):
+class Head(PoolsTiles):
     """Reduce; score, pool and classify per branch; classify the bag, pooled by the mean of the branches' attention."""
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
@@ -39,20 +40,42 @@ class Head(nn.Module):
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag; scores are those after masking, so that the losses see what was pooled."""
         hidden = self.reduce(bags.features)  # [tiles, hidden]
-        scores, pooled, branch_logits = [], [], []
+        found, branch_logits = [], []
         # Branch by branch, as published: random numbers are drawn for a branch's masking, then for its dropout.
-        for query, score, values, classify in zip(
-            self.queries, self.attention, self.branch_values, self.branch_classify, strict=True
-        ):
-            scores.append(self._masked(score(query, hidden), bags))  # [tiles, heads]
-            pooled.append(attn_pool(scores[-1], hidden, bags.offsets))  # [bags, heads, hidden]
-            branch_logits.append(classify(values(pooled[-1])))
-        # Mean of what the branches pooled = pooling with the mean of their attention maps, since they share the tiles.
-        logits = self.classify(self.values(torch.stack(pooled).mean(0)))
-        several = torch.stack(branch_logits, 1) if len(pooled) > 1 else None
-        return HeadOutput(logits, torch.cat(scores, 1), several, attention_heads=scores[0].shape[1])
+        for branch in range(len(self.attention)):
+            found.append(self._pool(branch, hidden, bags))
+            branch_logits.append(self._classify(branch, found[-1][0]))
+        pooled, scores = zip(*found, strict=True)
+        return self._output(torch.stack(pooled, 1), torch.cat(scores, 1), branch_logits)
 
-    def _masked(self, scores: torch.Tensor, bags: Bags) -> torch.Tensor:
+    def pool(self, bags: Bags) -> tuple[Tensor, Tensor]:
+        """Rows [bags, branches * heads, hidden] and scores [tiles, branches * heads]."""
+        hidden = self.reduce(bags.features)
+        pooled, scores = zip(*(self._pool(i, hidden, bags) for i in range(len(self.attention))), strict=True)
+        return torch.cat(pooled, 1), torch.cat(scores, 1)
+
+    def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
+        """Classify each branch's row, and what the branches pooled together."""
+        branches = pooled.unflatten(1, (len(self.attention), -1))
+        return self._output(branches, scores, [self._classify(i, branches[:, i]) for i in range(branches.shape[1])])
+
+    def _pool(self, branch: int, hidden: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
+        """Rows [bags, heads, hidden] and scores [tiles, heads] of a branch."""
+        scores = self._masked(self.attention[branch](self.queries[branch], hidden), bags)
+        return attn_pool(scores, hidden, bags.offsets), scores
+
+    def _classify(self, branch: int, pooled: Tensor) -> Tensor:
+        logits: Tensor = self.branch_classify[branch](self.branch_values[branch](pooled))
+        return logits
+
+    def _output(self, pooled: Tensor, scores: Tensor, branch_logits: list[Tensor]) -> HeadOutput:
+        """The output, of rows [bags, branches, heads, hidden]."""
+        # Mean of what the branches pooled = pooling with the mean of their attention maps, since they share the tiles.
+        logits = self.classify(self.values(pooled.mean(1)))
+        several = torch.stack(branch_logits, 1) if len(branch_logits) > 1 else None
+        return HeadOutput(logits, scores, several, attention_heads=pooled.shape[2])
+
+    def _masked(self, scores: Tensor, bags: Bags) -> Tensor:
         how = self.config
         if not (self.training and how.mask_top):
             return scores

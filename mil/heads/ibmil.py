@@ -73,9 +73,8 @@ class Head(abmil.Head):
         self.confounders.zero_()[: len(found)] = found
         self.present.zero_()[: len(found)] = True
 
-    def forward(self, bags: Bags) -> HeadOutput:
-        """Classify each bag."""
-        pooled, scores = reduce_and_pool(self.reduce, self.attention, bags)
+    def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
+        """Classify each row [bags, 1, hidden] beside what it finds."""
         rows = pooled[:, 0]  # [bags, hidden]
         likeness = self.query(rows) @ self.key(self.confounders).mT / math.sqrt(JOINT)  # [bags, prototypes]
         shares = likeness.masked_fill(~self.present, MASKED).softmax(-1)

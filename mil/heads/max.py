@@ -1,9 +1,10 @@
 """Largest of the tiles' logits (mi-Net with max pooling), Wang et al. 2018, https://arxiv.org/abs/1610.02501."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mil.bags import per_bag
+from mil.heads._stream import Highest
 from mil.heads._tile_classifier import TileConfig, tile_classifier
 from mil.types import Bags, HeadOutput
 
@@ -24,3 +25,12 @@ class Head(nn.Module):
         tiles = self.classify(bags.features)  # [tiles, classes]
         logits = torch.stack([rows.amax(0) for rows in per_bag(tiles, bags.offsets)])
         return HeadOutput(logits, tiles, per_class=True)
+
+    def part(self, features: Tensor) -> tuple[Highest, Tensor]:
+        """See `mil.heads.Streams`."""
+        tiles: Tensor = self.classify(features)
+        return Highest(tiles.amax(0)), tiles
+
+    def conclude(self, part: Highest, scores: Tensor) -> HeadOutput:
+        """See `mil.heads.Streams`."""
+        return HeadOutput(part.row[None], scores, per_class=True)

@@ -3,10 +3,11 @@
 Zhang et al. 2024, https://arxiv.org/abs/2406.15303.
 """
 
-from torch import nn
+from torch import Tensor, nn
 
 from mil.heads._mha import MhaConfig, PooledValues, QueryScores, learned_queries
 from mil.heads._precision import Classifier
+from mil.heads._stream import PoolsTiles
 from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput
 
@@ -15,7 +16,7 @@ class Config(MhaConfig):
     """What a recipe with `name: mha` may set under `options`."""
 
 
-class Head(nn.Module):
+class Head(PoolsTiles):
     """Reduce each tile, score it per attention head, pool, classify the row that the heads make together."""
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
@@ -27,9 +28,12 @@ class Head(nn.Module):
         self.values = PooledValues(hidden, config.dropout)
         self.classify = Classifier(hidden, classes)
 
-    def forward(self, bags: Bags) -> HeadOutput:
-        """Classify each bag."""
+    def pool(self, bags: Bags) -> tuple[Tensor, Tensor]:
+        """Rows [bags, heads, hidden] and scores [tiles, heads]."""
         hidden = self.reduce(bags.features)  # [tiles, hidden]
-        scores = self.attention(self.query[0], hidden)  # [tiles, heads]
-        row = self.values(attn_pool(scores, hidden, bags.offsets))  # [bags, hidden]
-        return HeadOutput(self.classify(row), scores, attention_heads=scores.shape[1])
+        scores = self.attention(self.query[0], hidden)
+        return attn_pool(scores, hidden, bags.offsets), scores
+
+    def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
+        """Classify the row that the heads make together."""
+        return HeadOutput(self.classify(self.values(pooled)), scores, attention_heads=scores.shape[1])

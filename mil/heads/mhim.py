@@ -17,6 +17,7 @@ from mil.bags import MASKED, per_bag
 from mil.config import Section
 from mil.heads._gated import default_hidden
 from mil.heads._precision import Classifier, at_least_float32
+from mil.heads._stream import PoolsTiles
 from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput
 
@@ -37,7 +38,7 @@ class Config(Section):
     momentum: float = Field(0.9999, ge=0, le=1, description="of the teacher at each step")
 
 
-class Network(nn.Module):
+class Network(PoolsTiles):
     """Plain attention pooling without biases in the attention; the first stage, and the teacher."""
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
@@ -49,16 +50,15 @@ class Network(nn.Module):
         )
         self.classify = Classifier(hidden, classes)
 
-    def forward(self, bags: Bags) -> HeadOutput:
-        """Classify each bag; `embedding` is its row."""
+    def pool(self, bags: Bags) -> tuple[Tensor, Tensor]:
+        """Rows [bags, 1, hidden] and scores [tiles, 1]."""
         hidden = self.reduce(bags.features)  # [tiles, hidden]
-        return self._answer(hidden, at_least_float32(self.attention(hidden)), bags)
+        scores = at_least_float32(self.attention(hidden))
+        return attn_pool(scores, hidden, bags.offsets), scores
 
-    def _answer(
-        self, hidden: Float[Tensor, "tiles hidden"], scores: Float[Tensor, "tiles 1"], bags: Bags
-    ) -> HeadOutput:
-        pooled = attn_pool(scores, hidden, bags.offsets)[:, 0]  # [bags, hidden]
-        return HeadOutput(self.classify(pooled), scores, embedding=pooled)
+    def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
+        """Classify each row; it is the `embedding`."""
+        return HeadOutput(self.classify(pooled[:, 0]), scores, embedding=pooled[:, 0])
 
 
 class Head(Network):
@@ -92,7 +92,8 @@ class Head(Network):
         hidden = self.reduce(bags.features)
         scores = at_least_float32(self.attention(hidden))
         hide = _hardest(teacher.scores, bags.offsets, self.config.mask_share, self.config.mask_random)
-        student = self._answer(hidden, scores.index_fill(0, hide, MASKED), bags)
+        seen = scores.index_fill(0, hide, MASKED)
+        student = self.answer(attn_pool(seen, hidden, bags.offsets), seen)
         return student._replace(teacher_embedding=teacher.embedding)
 
 
