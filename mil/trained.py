@@ -20,7 +20,7 @@ from mil.heads import SelectsTiles, build_head, head_names
 from mil.io.atomic import atomic_path, write_json
 from mil.io.bags import Bag
 from mil.tasks import AnyTask
-from mil.types import Bags
+from mil.types import Bags, HeadOutput
 from mil.versions import TOOL_VERSION
 
 FORMAT, VERSION = "mil.head", 2
@@ -172,7 +172,11 @@ class Applied(NamedTuple):
 def apply(head: nn.Module, trained: Trained, bag: Bag) -> Applied:
     """Apply a head to a bag; float64."""
     bags = _bags(bag)
-    out = head(bags)
+    return applied(trained, head(bags), bags)
+
+
+def applied(trained: Trained, out: HeadOutput, bags: Bags) -> Applied:
+    """What a head's output for one bag says, however it was come by; float64."""
     return Applied(
         attention(out, bags, trained.task.attended).double().numpy(),
         trained.task.answers(out.logits)[0].double().numpy(),

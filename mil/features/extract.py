@@ -1,7 +1,7 @@
 """Read tiles on some threads while others compute: the encoder does not wait for pixels, nor pixels for it."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -36,6 +36,15 @@ class Extracted:
     tried: int
 
 
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Features of consecutive tiles, from row `first` on: by encoder, a row for each of those that are `readable`."""
+
+    first: int
+    readable: Bool[np.ndarray, " tiles"]
+    features: list[Float[np.ndarray, "readable dim"]]
+
+
 def extract(
     request: TileRequest,
     encoders: Sequence[Encode],
@@ -48,7 +57,52 @@ def extract(
     resampler: Resample = fast_resample,
     advance: Callable[[int], object] = lambda _: None,
 ) -> Extracted:
-    """Features of all tiles of a slide, by one encoder or several, from one reading.
+    """Features of all tiles of a slide, by one encoder or several, from one reading; see `steps`.
+
+    Args:
+        request: see `steps`.
+        encoders: see `steps`.
+        batch_size: see `steps`.
+        workers: see `steps`.
+        lanes: see `steps`.
+        dtype: of the features; what it cannot hold becomes infinite.
+        max_unreadable: see `steps`.
+        resampler: see `steps`.
+        advance: told the number of tiles done after each step.
+
+    Raises:
+        UnreadableSlideError: the slide does not open.
+    """
+    count = len(request.coords)
+    found = [np.zeros((count, encode.dim), dtype) for encode in encoders]
+    valid = np.zeros(count, bool)
+    tried = 0
+    made = steps(
+        request, encoders, batch_size=batch_size, workers=workers, lanes=lanes, max_unreadable=max_unreadable,
+        resampler=resampler,
+    )  # fmt: skip
+    with closing(made):
+        for step in made:
+            rows = slice(step.first, step.first + len(step.readable))
+            for features, new in zip(found, step.features, strict=True):
+                with np.errstate(over="ignore"):
+                    features[rows][step.readable] = new
+            valid[rows], tried = step.readable, rows.stop
+            advance(len(step.readable))
+    return Extracted(found, valid, tried)
+
+
+def steps(
+    request: TileRequest,
+    encoders: Sequence[Encode],
+    *,
+    batch_size: int,
+    workers: int,
+    lanes: int,
+    max_unreadable: int | None = None,
+    resampler: Resample = fast_resample,
+) -> Generator[Step, None, None]:
+    """Features of a slide's tiles as they come, in the order of the tiles; close it when no more are wanted.
 
     Batches do not depend on `workers` and `lanes`, so neither do features. Memory is bounded by the batches under way:
     those read ahead, and one more than `lanes` being encoded.
@@ -59,57 +113,47 @@ def extract(
         batch_size: tiles a step.
         workers: reading threads.
         lanes: encoding threads.
-        dtype: of the features; what it cannot hold becomes infinite.
         max_unreadable: with more unreadable tiles than this the rest is not tried; None: all are.
         resampler: see `SlideReader`.
-        advance: told the number of tiles done after each step.
 
     Raises:
         UnreadableSlideError: the slide does not open.
     """
-    count = len(request.coords)
-    found = [np.zeros((count, encode.dim), dtype) for encode in encoders]
-    valid = np.zeros(count, bool)
-    tried = 0
-    under_way: deque[_Step] = deque()
+    unreadable = 0
+    under_way: deque[_Batch] = deque()
     batches = stream([request], batch_size=batch_size, workers=workers, resampler=resampler)
     with ThreadPoolExecutor(lanes) as pool, closing(batches):
         try:
             for batch in batches:
                 if batch.error is not None:
                     raise batch.error
-                under_way.append(_Step(batch, encoders, pool))
-                tried = batch.first + len(batch.pixels)
-                valid[batch.first : tried] = batch.readable
+                under_way.append(_Batch(batch, encoders, pool))
+                unreadable += int((~batch.readable).sum())
                 if len(under_way) > lanes:
-                    advance(under_way.popleft().keep(found))
-                if max_unreadable is not None and (~valid[:tried]).sum() > max_unreadable:
+                    yield under_way.popleft().step()
+                if max_unreadable is not None and unreadable > max_unreadable:
                     break
             while under_way:
-                advance(under_way.popleft().keep(found))
+                yield under_way.popleft().step()
         finally:
-            for step in under_way:
-                step.cancel()
-    return Extracted(found, valid, tried)
+            for waiting in under_way:
+                waiting.cancel()
 
 
-class _Step:
+class _Batch:
     """One batch on its way through the encoders."""
 
     def __init__(self, batch: TileBatch, encoders: Sequence[Encode], pool: ThreadPoolExecutor) -> None:
-        self._batch = batch
+        self._first, self._readable, self._dims = batch.first, batch.readable, [encode.dim for encode in encoders]
         self._futures: list[Future[Tensor]] = []
         if batch.readable.any():
             pixels = torch.from_numpy(batch.pixels if batch.readable.all() else batch.pixels[batch.readable])
             self._futures = [pool.submit(encode, pixels) for encode in encoders]
 
-    def keep(self, found: Sequence[np.ndarray]) -> int:
-        """Put the features where they belong; returns the number of tiles."""
-        rows = slice(self._batch.first, self._batch.first + len(self._batch.pixels))
-        for features, future in zip(found, self._futures, strict=False):  # none where no tile could be read
-            with np.errstate(over="ignore"):
-                features[rows][self._batch.readable] = future.result().numpy()
-        return len(self._batch.pixels)
+    def step(self) -> Step:
+        features = [future.result().numpy() for future in self._futures]
+        none = [np.empty((0, dim), np.float32) for dim in self._dims]
+        return Step(self._first, self._readable, features or none)
 
     def cancel(self) -> None:
         for future in self._futures:

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 
 from mil.config import EncoderConfig, FeaturesConfig
 from mil.device import choose_device, keep_freed_memory
@@ -68,17 +70,16 @@ def run(
         return f"features {geometry.slide}: {geometry.state}, no tiles"
     _check_slide(slide, tiles_path, tiles)
     keep_freed_memory()
-    feeders = [_feeder(target, geometry.tile_px, config, device) for target in targets]
+    feeders = [make_feeder(target.encoder, target.entry, geometry.tile_px, config, device) for target in targets]
     request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
     began = perf_counter()
     with progress(f"features {geometry.slide}", len(tiles.coords), "tiles") as advance:
         found = extract(
-            request, feeders, batch_size=max(feeder.step for feeder in feeders), workers=threads,
-            lanes=threads if feeders[0].encoder.device.type == "cpu" else GPU_LANES, advance=advance,
-            max_unreadable=max(int(config.max_corrupt * len(tiles.coords)), KNOWN_ENOUGH), dtype=config.dtype,
+            request, feeders, **pace(feeders, len(tiles.coords), config.max_corrupt, threads), dtype=config.dtype,
+            advance=advance,
         )  # fmt: skip
     rate = len(tiles.coords) / (perf_counter() - began)
-    state, reason = _state(found, config.max_corrupt)
+    state, reason = state_of(found.valid, found.tried, config.max_corrupt)
     _write_all(targets, feeders, tiles, found, state, reason, config)
     by = f" by {len(targets)} encoders" if len(targets) > 1 else ""
     why = f" ({reason})" if reason else ""
@@ -97,27 +98,41 @@ def _check_slide(slide: Path, tiles_path: Path, tiles: Tiles) -> None:
         )
 
 
-def _feeder(target: Target, tile_px: int, config: FeaturesConfig, device: str) -> Feeder:
+def make_feeder(name: str, entry: EncoderConfig, tile_px: int, config: FeaturesConfig, device: str) -> Feeder:
+    """An encoder on its device, ready for work.
+
+    Raises:
+        ConfigError: it cannot be built, or the memory does not hold it.
+    """
     torch.set_num_threads(1)  # threads work on batches of their own: the same features for any number of them
     on = choose_device(device)
     try:
-        encoder = build_encoder(target.encoder, target.entry, tile_px=tile_px, device=on, precision=config.precision)
+        encoder = build_encoder(name, entry, tile_px=tile_px, device=on, precision=config.precision)
         cast_weights(encoder.model, encoder.dtype)
         if config.compile:
             encoder.model.compile()
         step = config.batch_size or step_for(encoder, tile_px)
     except torch.OutOfMemoryError:
-        raise ConfigError(no_room(target.encoder, on)) from None
-    return Feeder(encoder, target.entry.dim, step, whole=config.compile)
+        raise ConfigError(no_room(name, on)) from None
+    return Feeder(encoder, entry.dim, step, whole=config.compile)
 
 
-def _state(found: Extracted, max_corrupt: float) -> tuple[str, str]:
-    """The slide's state and why, now that its tiles have been read."""
-    count = len(found.valid)
-    bad = int((~found.valid[: found.tried]).sum())
+def pace(feeders: Sequence[Feeder], num_tiles: int, max_corrupt: float, threads: int) -> dict[str, Any]:
+    """How the tiles of a slide are gone through, as arguments of `extract`: features do not depend on the threads."""
+    return {
+        "batch_size": max(feeder.step for feeder in feeders), "workers": threads,
+        "lanes": threads if feeders[0].encoder.device.type == "cpu" else GPU_LANES,
+        "max_unreadable": max(int(max_corrupt * num_tiles), KNOWN_ENOUGH),
+    }  # fmt: skip
+
+
+def state_of(valid: Bool[np.ndarray, " tiles"], tried: int, max_corrupt: float) -> tuple[str, str]:
+    """The slide's state and why, now that its tiles have been read: which could be, and how many were tried."""
+    count = len(valid)
+    bad = int((~valid[:tried]).sum())
     state = "corrupt_regions" if bad > max_corrupt * count or bad == count else "ok"
-    reason = f"{bad} of {found.tried} tiles cannot be decoded" if bad else ""
-    reason += f", {count - found.tried} more were not tried" if found.tried < count else ""
+    reason = f"{bad} of {tried} tiles cannot be decoded" if bad else ""
+    reason += f", {count - tried} more were not tried" if tried < count else ""
     return state, reason
 
 

@@ -14,7 +14,7 @@ from mil.heatmap.canvas import Canvas, Places, canvas_of, places_of, tiled_slide
 from mil.heatmap.render import RELATIVE_TOP, Scale, draw, draw_words, outlined, overlay, rings_of, scaled
 from mil.io.annotations import feature, read_annotation, write_geojson
 from mil.io.atomic import atomic_path
-from mil.io.bags import Bag, read_bag
+from mil.io.bags import Bag, BagHeader, read_bag
 from mil.io.tables import read_folds, write_csv
 from mil.trained import Applied, Trained, apply, check_fits, check_numbers, load_heads
 
@@ -56,15 +56,40 @@ def run(
     torch.set_num_threads(1)  # a bag takes milliseconds; starting threads would take longer
     bag = read_bag(bag_path)
     if bag.state != "ok":
-        _draw_state(out, tiles_path, bag)
+        draw_state(out, tiles_path, bag)
         return f"{bag.slide}: {bag.state}, nothing to draw"
     check_numbers(bag, bag_path)
     chosen, seen = _choose(heads, bag_path, bag, folds)
     applied = [apply(head, trained, bag) for head, trained in chosen]
+    title = title_of(bag.slide, chosen[0][1], applied) + (", seen in training" if seen else "")
+    return title + draw_bundle(
+        bag, applied, out, title=title, tiles=tiles_path, slide=slide, annotation=annotation, scale=scale,
+        geojson_frame=geojson_frame,
+    )  # fmt: skip
+
+
+def draw_bundle(
+    bag: Bag, applied: Sequence[Applied], out: Path, *, title: str, tiles: Path | None, slide: Path | None = None,
+    annotation: Path | None = None, scale: Scale = "percentile", geojson_frame: GeojsonFrame = "scanned",
+) -> str:  # fmt: skip
+    """Write picture, layer and table of what heads said of a slide's valid tiles; see `run`.
+
+    Args:
+        bag: says what is known of the slide and its tiles; its features are not looked at.
+        applied: what each head said.
+        out: the PNG.
+        title: of the picture.
+        tiles: the tiles file, or None.
+        slide: the slide's file, or None.
+        annotation: regions to outline, or None.
+        scale: see `mil.heatmap.render.scaled`.
+        geojson_frame: what the annotation counts from.
+
+    Returns:
+        What there is to add to the title; mostly nothing.
+    """
     weights = np.mean([one.attention for one in applied], axis=0)
     selected = _selected(applied)
-    answers = np.mean([one.answers for one in applied], axis=0)
-    title = _title(bag, chosen, answers, seen)
     places = places_of(bag)
     if places is None:
         with atomic_path(out) as scratch:
@@ -72,12 +97,12 @@ def run(
         note = "; the bag does not say where its tiles are"
         _write_layers(out, bag, weights, selected, bag.origin_px)
     else:
-        canvas, note = canvas_of(bag, places, tiles_path, slide)
+        canvas, note = canvas_of(bag, places, tiles, slide)
         # GeoJSON and XML are in pixels, which a bag in micrometres does not know.
         regions = _regions(annotation if bag.places() else None, canvas, geojson_frame)
         _draw(out, canvas, places, regions, scaled(weights, scale), selected, title, scale)
         _write_layers(out, bag, weights, selected, canvas.scanned_px)
-    return title + note
+    return note
 
 
 def _choose(
@@ -93,14 +118,13 @@ def _choose(
     return unseen or loaded, not unseen
 
 
-def _title(bag: Bag, chosen: Sequence[tuple[Any, Trained]], answers: np.ndarray, seen: bool) -> str:
-    trained = chosen[0][1]
+def title_of(slide: str, trained: Trained, applied: Sequence[Applied]) -> str:
+    """What a picture is called: the slide, the mean answer of interest, and the recipe."""
     name = trained.task.of_interest
-    value = answers[trained.task.columns.index(name)]
+    value = np.mean([one.answers for one in applied], axis=0)[trained.task.columns.index(name)]
     says = f"p({name[2:]})" if name.startswith("p_") else name
-    mean_of = f", mean of {len(chosen)} heads" if len(chosen) > 1 else ""
-    note = ", seen in training" if seen else ""
-    return f"{bag.slide}   {says} = {value:.3f}   {trained.recipe_name}{mean_of}{note}"
+    mean_of = f", mean of {len(applied)} heads" if len(applied) > 1 else ""
+    return f"{slide}   {says} = {value:.3f}   {trained.recipe_name}{mean_of}"
 
 
 def _regions(annotation: Path | None, canvas: Canvas, frame: GeojsonFrame) -> MultiPolygon:
@@ -134,7 +158,7 @@ def _draw(
         )  # fmt: skip
 
 
-def _draw_state(out: Path, tiles: Path | None, bag: Bag) -> None:
+def draw_state(out: Path, tiles: Path | None, bag: BagHeader) -> None:
     """A slide without attention still has its picture: what was seen of it, and why there is no more."""
     title = f"{bag.slide}   {bag.state}: {bag.reason}"
     with atomic_path(out) as scratch:
