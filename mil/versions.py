@@ -9,7 +9,7 @@ STAGE_VERSION = {
     "features": 3,
     "split": 1,
     "train": 3,
-    "evaluate": 3,
+    "evaluate": 4,
     "heatmap": 3,
-    "report": 2,
+    "report": 3,
 }

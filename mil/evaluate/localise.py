@@ -5,7 +5,7 @@ import shapely
 from jaxtyping import Float, Int
 from shapely import MultiPolygon
 
-from mil.metrics import auroc
+from mil.statistics.discrimination import auroc
 
 
 def share_annotated(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from mil.metrics import classification
+from mil.statistics.classified import classification
 
 Row = dict[str, Any]
 
@@ -17,6 +17,11 @@ def by_run(rows: Iterable[Row]) -> dict[tuple[int, int], list[Row]]:
     for row in rows:
         found.setdefault((row["seed"], row["fold"]), []).append(row)
     return dict(sorted(found.items()))
+
+
+def positive_last(classes: Sequence[str], positive: str) -> list[str]:
+    """Two classes with the positive one second, as the statistics want them; more as they are."""
+    return sorted(classes, key=lambda name: name == positive) if len(classes) == 2 else list(classes)
 
 
 def labels_of(rows: Sequence[Row], classes: Sequence[str]) -> Int[np.ndarray, " rows"]:

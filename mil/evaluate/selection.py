@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from mil.evaluate.runs import Row, by_run, labels_of, mean, mean_sd, probabilities_of
 from mil.heads import SelectsTiles
 from mil.io.bags import Bag
-from mil.metrics import classification
+from mil.statistics.classified import classification
 from mil.trained import Applied, Trained, answers
 
 RANDOM_DRAWS = 5  # selections a slide, as large as the head's own

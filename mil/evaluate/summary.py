@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from mil.evaluate.runs import Row, by_run, labels_of, mean, mean_sd, plain, probabilities_of
+from mil.evaluate.runs import Row, by_run, labels_of, mean, mean_sd, plain, positive_last, probabilities_of
 from mil.evaluate.selection import of_selection
-from mil.metrics import with_intervals
+from mil.statistics.classified import with_intervals
 from mil.trained import Trained
 
 OVER_RUNS = ("auroc_macro", "f1_macro", "accuracy", "tile_auroc", "attention_entropy_share")
@@ -31,7 +31,7 @@ def metrics_of(rows: Sequence[Row], trained: Trained) -> dict[str, Any]:
         "dataset": trained.dataset,
         "classes": classes,
         # A slide's probability here is the mean over the heads that did not see it in training.
-        "test": _with_intervals(test, classes),
+        "test": _with_intervals(test, positive_last(classes, trained.positive)),
         "runs": each,
         "over_runs": {name: mean_sd(run.get(name) for run in each) for name in OVER_RUNS},
         "localisation": _localisation(test, trained),

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from shapely import MultiPolygon
 
-from mil.metrics import mid_ranks
+from mil.statistics.discrimination import mid_ranks
 
 Scale = Literal["percentile", "relative"]
 COLOURS = "inferno"

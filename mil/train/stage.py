@@ -12,8 +12,8 @@ from mil.errors import DatasetError
 from mil.heads import UsesGraph, build_head
 from mil.io.bags import common_identity
 from mil.io.tables import read_folds
-from mil.metrics import classification
 from mil.progress import progress
+from mil.statistics.classified import classification
 from mil.tasks import AnyTask, fit_task
 from mil.train.bags import LabelledBag, batches, load_bags, with_graphs
 from mil.train.loop import LARGEST_KEPT, History, fit

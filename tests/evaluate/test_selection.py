@@ -15,7 +15,7 @@ from mil.heads import build_head
 from mil.io.annotations import feature, write_geojson
 from mil.io.bags import read_bag
 from mil.io.tables import read_csv, write_csv
-from mil.metrics import classification
+from mil.statistics.classified import classification
 from mil.tasks import Classification
 from mil.trained import Trained, answers, apply, load_trained, save_trained
 from tests.synthetic import bag_file

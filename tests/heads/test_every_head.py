@@ -8,7 +8,7 @@ from mil.config import config_path, load_recipe
 from mil.errors import ConfigError
 from mil.heads import FollowsSteps, TwoStage, UsesGraph, build_head, head_names
 from mil.losses import total_loss
-from mil.metrics import auroc
+from mil.statistics.discrimination import auroc
 from mil.types import Bags
 from tests.synthetic import planted_bags
 
