@@ -136,11 +136,16 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order and masking.")] = 1,
     threads: Threads = 1,
     device: Device = "auto",
+    cache_mb: Annotated[int, typer.Option(min=0, help="Memory for bags, MiB; others are read in every epoch.")] = 8000,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's curves of each training.")] = None,
 ) -> None:  # fmt: skip
-    """Train one head on the bags of the training slides."""
+    """Train one head on the bags of the training slides, or go on where a training was cut off."""
     from mil.train.stage import run
 
-    done = run(dataset, bags, folds, out, recipe=head, fold=fold, seed=seed, threads=threads, device=device)
+    done = run(
+        dataset, bags, folds, out, recipe=head, fold=fold, seed=seed, threads=threads, device=device,
+        cache_mb=cache_mb, tensorboard=tensorboard,
+    )  # fmt: skip
     typer.echo(f"train {done.recipe_name} seed {done.seed} fold {done.fold}: kept epoch {done.epoch} in {out}")
 
 

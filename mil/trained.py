@@ -1,9 +1,13 @@
-"""A trained head is a folder: `head.safetensors`, `recipe.json`, `history.json`. Nothing in it is unpickled."""
+"""A trained head is a folder, in which nothing is unpickled.
+
+`head.safetensors` has the weights of the epoch that is kept, `last.safetensors` those of the last one (but of a head
+that was imported); `recipe.json` and `history.json` say what they are and how they came about.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +28,8 @@ from mil.types import Bags, HeadOutput
 from mil.versions import TOOL_VERSION
 
 FORMAT, VERSION = "mil.head", 2
+FILES = {"kept": "head.safetensors", "last": "last.safetensors"}
+Which = Literal["kept", "last"]
 CLASSES_ONLY = 1  # the version in which `classes` and `positive` stood where `task` does now
 
 
@@ -53,26 +59,51 @@ class Trained(Section):
         return self.task.positive
 
 
-def save_trained(folder: Path, trained: Trained, weights: dict[str, Tensor], history: dict[str, Any]) -> None:
-    """Write a head's folder; the weights come last, so that a folder with weights is complete."""
-    (folder / "head.safetensors").unlink(missing_ok=True)  # never new settings beside old weights
+def save_trained(
+    folder: Path,
+    trained: Trained,
+    weights: Mapping[str, Tensor],
+    history: dict[str, Any],
+    last: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a head's folder; the weights come last, so that a folder with weights is complete.
+
+    Args:
+        folder: is made.
+        trained: what `recipe.json` says.
+        weights: of the epoch that is kept.
+        history: what `history.json` says.
+        last: weights of the last epoch, where they are known.
+    """
+    for name in FILES.values():
+        (folder / name).unlink(missing_ok=True)  # never new settings beside old weights
     write_json(folder / "history.json", history)
     write_json(
         folder / "recipe.json",
         {"format": FORMAT, "format_version": VERSION, "tool_version": TOOL_VERSION, **trained.model_dump(mode="json")},
     )
-    with atomic_path(folder / "head.safetensors") as scratch:
+    if last is not None:
+        _write_weights(folder / FILES["last"], last)
+    _write_weights(folder / FILES["kept"], weights)
+
+
+def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    with atomic_path(path) as scratch:
         # not save_file, which makes a file that nobody else may read
         scratch.write_bytes(save({name: tensor.contiguous().cpu() for name, tensor in weights.items()}))
 
 
-def load_trained(folder: Path) -> tuple[nn.Module, Trained]:
+def load_trained(folder: Path, which: Which = "kept") -> tuple[nn.Module, Trained]:
     """Rebuild a head from its folder, in evaluation mode.
+
+    Args:
+        folder: of the head.
+        which: with the weights of the epoch that was kept, or of the last.
 
     Raises:
         FormatError: a file is missing, of another format or version, does not fit, or holds no numbers.
     """
-    path = folder / "recipe.json"
+    path, weights = folder / "recipe.json", folder / FILES[which]
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         found = raw.pop("format"), raw.pop("format_version")
@@ -88,27 +119,27 @@ def load_trained(folder: Path) -> tuple[nn.Module, Trained]:
         raise FormatError(f"{folder}: not the folder of a trained head: {error}") from None
     try:
         head = build_head(trained.recipe.name, trained.recipe.options, dim=trained.dim, classes=trained.task.outputs)
-        head.load_state_dict(load_file(folder / "head.safetensors"))
+        head.load_state_dict(load_file(weights))
     except ConfigError as error:
         missing = trained.recipe.name not in head_names()
         hint = "; a head of another package needs that to be installed" if missing else ""
         raise FormatError(f"{path}: {error}{hint}") from None
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise FormatError(f"{folder / 'head.safetensors'}: does not fit recipe.json: {reason}") from None
+        raise FormatError(f"{weights}: does not fit recipe.json: {reason}") from None
     if not all(tensor.isfinite().all() for tensor in head.state_dict().values()):
-        raise FormatError(f"{folder / 'head.safetensors'}: holds values that are not numbers; train the head again")
+        raise FormatError(f"{weights}: holds values that are not numbers; train the head again")
     return head.eval(), trained
 
 
-def load_heads(folders: Sequence[Path]) -> list[tuple[nn.Module, Trained]]:
+def load_heads(folders: Sequence[Path], which: Which = "kept") -> list[tuple[nn.Module, Trained]]:
     """Heads of one recipe, its seeds and folds, whose answers may be averaged.
 
     Raises:
         FormatError: see `load_trained`.
         DatasetError: there is none, or they are of several recipes.
     """
-    loaded = [load_trained(folder) for folder in folders]
+    loaded = [load_trained(folder, which) for folder in folders]
     if not loaded:
         raise DatasetError("no head given; name at least one folder of a trained head")
     first = loaded[0][1]

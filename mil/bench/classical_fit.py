@@ -14,7 +14,7 @@ from mil.bench.classical_data import DataSet, load
 from mil.config import LossWeight, Recipe, Section, TrainConfig
 from mil.heads import UsesGraph, build_head, head_module
 from mil.train.bags import LabelledBag, batches, with_graphs
-from mil.train.loop import fit
+from mil.train.loop import Objective, fit
 from mil.train.prepare import FIRST_STAGE, prepare
 
 CPU = torch.device("cpu")
@@ -102,8 +102,8 @@ def _fit(
 ) -> None:
     order = torch.Generator().manual_seed(seed)
     fit(
-        head, lambda: batches(bags, how.batch_bags, CPU, order), lambda _: {}, losses=losses, config=how,
-        steps=-(-len(bags) // how.batch_bags), keep=lambda _: None,
+        head, lambda: batches(bags, how.batch_bags, CPU, order), lambda _: {}, objective=Objective(losses), config=how,
+        bags=len(bags),
     )  # fmt: skip
     head.eval()
 

@@ -19,6 +19,7 @@ from mil.device import keep_freed_memory
 from mil.heads import FollowsSteps, TwoStage, UsesGraph, build_head
 from mil.losses import total_loss
 from mil.train.loop import LARGEST_KEPT, make_optimiser
+from mil.train.optimiser import AdamW
 from mil.train.precision import answer, choose_dtype
 from mil.types import Bags
 
@@ -93,7 +94,7 @@ def products(seconds: float) -> dict[str, Any]:
 
 
 def _measure(
-    made: nn.Module, optimiser: torch.optim.Optimizer, loss_of: Step, prepare: Callable[[Bags], Bags],
+    made: nn.Module, optimiser: AdamW | torch.optim.Optimizer, loss_of: Step, prepare: Callable[[Bags], Bags],
     after: Callable[[], None], tiles: int, dim: int, dtype: torch.dtype, seconds: float,
 ) -> dict[str, Any]:  # fmt: skip
     loss_of(prepare(_bag(FEW, dim, dtype))).backward()

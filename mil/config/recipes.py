@@ -4,7 +4,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from mil.config.base import Name, Section, checked, config_path, named_file, read_yaml
 from mil.errors import ConfigError, unknown_name
@@ -31,21 +31,49 @@ class TrainConfig(Section):
     """How a head is trained."""
 
     epochs: int = Field(50, gt=0, description="times that every training bag is seen")
-    batch_bags: int = Field(1, gt=0, description="bags per step, laid end to end")
+    batch_bags: int = Field(1, gt=0, description="bags laid end to end, which go through the head together")
+    accumulate: int = Field(
+        1, gt=0, description="such batches per step: their gradients are added up, as if their bags were one batch"
+    )
     lr: float = Field(1e-4, gt=0, description="at the start; a cosine to min_lr follows, step by step")
     min_lr: float = Field(0.0, ge=0, description="learning rate at the end")
     warmup_epochs: float = Field(0.0, ge=0, description="the learning rate rises from 0 this long")
     weight_decay: float = Field(1e-5, ge=0, description="of AdamW")
     clip_norm: float | None = Field(None, gt=0, description="longest gradient, over all parameters; empty: any")
-    precision: Literal["fp32", "bf16", "auto"] = Field(
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: a bag counts the more in the losses, the rarer its class is in training"
+    )
+    sampling: Literal["shuffle", "balanced"] = Field(
+        "shuffle", description="order of an epoch: each bag once, or each class equally often"
+    )
+    max_tiles: int | None = Field(
+        None, gt=0, description="tiles of a bag that a training step sees, drawn anew each time; empty: all"
+    )
+    feature_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of the features' dimensions zeroed in a whole bag, drawn at each step"
+    )
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         "fp32",
-        description="of the matrix products in training; auto: bf16 where the processor has instructions for it. "
-        "Parameters, scores, softmax, losses and optimiser are fp32 in any case",
+        description="of the matrix products in training; auto: bf16 where the processor has instructions for it; fp16: "
+        "on a GPU alone, the loss scaled. Parameters, scores, softmax, losses and optimiser are fp32 in any case",
     )
     select: Literal["loss", "f1_auc", "last"] = Field(
         "loss",
         description="which epoch is kept: least validation loss, largest macro-F1 + AUROC, or the last",
     )
+    patience: int | None = Field(
+        None,
+        gt=0,
+        description="stop after so many epochs in a row without a better one, by `select`; the learning rate still "
+        "falls as if there were `epochs`; empty: never",
+    )
+
+    @field_validator("patience")
+    @classmethod
+    def _waits_for_a_score(cls, patience: int | None, others: ValidationInfo) -> int | None:
+        if patience is not None and others.data.get("select") == "last":
+            raise ValueError("must be empty where select is last")
+        return patience
 
 
 class Recipe(Section):

@@ -1,8 +1,10 @@
-"""Bags of a split in memory, and batches of them laid end to end."""
+"""Bags with labels, and batches of them laid end to end."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,7 +13,6 @@ from mil.bags import join
 from mil.errors import DatasetError, FormatError
 from mil.heads import UsesGraph
 from mil.io.bags import read_bag
-from mil.tasks import AnyTask
 from mil.types import Bags, Graph
 
 
@@ -26,38 +27,37 @@ class LabelledBag:
     graph: Graph | None = None
 
 
-def load_bags(bags_dir: Path, slides: Sequence[tuple[str, str]], task: AnyTask) -> list[LabelledBag]:
-    """Read the bags of slides with labels.
+@runtime_checkable
+class ReadAhead(Protocol):
+    """Bags that are read from disk while those before them are worked on."""
+
+    def ahead(self, places: Sequence[int]) -> Iterator[LabelledBag]:
+        """Bags in that order."""
+
+
+def read_labelled(path: Path, slide: str, target: Tensor) -> LabelledBag:
+    """Read the bag of a slide.
 
     Args:
-        bags_dir: folder of the bags.
-        slides: slide id and label of each.
-        task: makes targets of the labels.
+        path: the bag.
+        slide: its id.
+        target: what the task makes of its label.
 
     Raises:
-        FormatError: a bag holds a value that is not a number.
-        DatasetError: a bag has no tiles.
+        FormatError: it holds a value that is not a number.
+        DatasetError: it has no tiles.
     """
-    bags: list[LabelledBag] = []
-    for slide, label in slides:
-        path = bags_dir / f"{slide}.h5"
-        bag = read_bag(path)
-        features = torch.from_numpy(bag.features[bag.valid])
-        if not len(features):
-            raise DatasetError(
-                f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again, or take its slide out of "
-                "the csv"
-            )
-        if not torch.isfinite(features).all():
-            raise FormatError(f"{path}: holds values that are not numbers; delete it and make it again")
-        if bags and features.shape[1] != bags[0].features.shape[1]:
-            raise FormatError(
-                f"{path}: {features.shape[1]} numbers a tile, but {bags[0].features.shape[1]} in {bags[0].slide}.h5; a "
-                "folder holds bags of one encoder"
-            )
-        coords = None if bag.coords is None else torch.from_numpy(bag.coords[bag.valid])
-        bags.append(LabelledBag(slide, features, coords, task.target(label)))
-    return bags
+    bag = read_bag(path)
+    features = torch.from_numpy(bag.features[bag.valid])
+    if not len(features):
+        raise DatasetError(
+            f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again, or take its slide out of "
+            "the csv"
+        )
+    if not torch.isfinite(features).all():
+        raise FormatError(f"{path}: holds values that are not numbers; delete it and make it again")
+    coords = None if bag.coords is None else torch.from_numpy(bag.coords[bag.valid])
+    return LabelledBag(slide, features, coords, target)
 
 
 def batches(
@@ -69,8 +69,19 @@ def batches(
 ) -> Iterator[tuple[Bags, Tensor]]:
     """Bags `size` at a time with stacked targets, in a random order if `order` is given; features as `dtype`."""
     sequence = torch.randperm(len(bags), generator=order).tolist() if order else list(range(len(bags)))
-    for first in range(0, len(bags), size):
-        chosen = [bags[i] for i in sequence[first : first + size]]
+    yield from laid_out(in_order(bags, sequence), size, device, dtype)
+
+
+def in_order(bags: Sequence[LabelledBag], places: Sequence[int]) -> Iterator[LabelledBag]:
+    """Bags one by one; those of a store are read ahead."""
+    return bags.ahead(places) if isinstance(bags, ReadAhead) else (bags[place] for place in places)
+
+
+def laid_out(
+    bags: Iterator[LabelledBag], size: int, device: torch.device, dtype: torch.dtype
+) -> Iterator[tuple[Bags, Tensor]]:
+    """Bags `size` at a time, end to end, with stacked targets; features as `dtype`."""
+    while chosen := list(islice(bags, size)):
         coords = [bag.coords.to(device) for bag in chosen if bag.coords is not None]
         known = coords if len(coords) == len(chosen) else None
         graphs = [Graph(*(part.to(device) for part in bag.graph)) for bag in chosen if bag.graph is not None]

@@ -1,25 +1,35 @@
 """Bags, folds and a recipe in; a head's folder out."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mil.config import LossWeight, Recipe, dataset_path, load_dataset, load_recipe, recipe_path
+from mil.config import DatasetConfig, Recipe, check_head, dataset_path, load_dataset, load_recipe, recipe_path
 from mil.device import choose_device, keep_freed_memory
-from mil.errors import DatasetError
+from mil.errors import ConfigError, DatasetError
 from mil.heads import UsesGraph, build_head
 from mil.io.bags import common_identity
 from mil.io.tables import read_folds
 from mil.progress import progress
 from mil.statistics.classified import classification
 from mil.tasks import AnyTask, fit_task
-from mil.train.bags import LabelledBag, batches, load_bags, with_graphs
-from mil.train.loop import LARGEST_KEPT, History, fit
+from mil.train.bags import read_labelled
+from mil.train.board import Board
+from mil.train.job import Job
+from mil.train.loop import LARGEST_KEPT, Fitted
 from mil.train.precision import choose_dtype
 from mil.train.prepare import FIRST_STAGE, prepare
+from mil.train.store import BagStore
 from mil.trained import Trained, save_trained
+from mil.versions import STAGE_VERSION, TOOL_VERSION
+
+CACHE_MB = 8000
+Slides = Sequence[tuple[str, str]]  # id and label
 
 
 def run(
@@ -33,8 +43,10 @@ def run(
     seed: int,
     threads: int,
     device: str,
+    cache_mb: int = CACHE_MB,
+    tensorboard: Path | None = None,
 ) -> Trained:
-    """Train one head.
+    """Train one head; a training that was cut off goes on where it was.
 
     Args:
         dataset: name or yaml of the dataset.
@@ -46,72 +58,93 @@ def run(
         seed: of initialisation, order, masking and dropout.
         threads: of the CPU.
         device: `cpu`, `cuda`, or `auto`.
+        cache_mb: memory for bags, MiB; those that do not fit are read again in every epoch.
+        tensorboard: folder in which each training has its curves; None: no curves.
     """
     settings, what = load_recipe(recipe), load_dataset(dataset)
     keep_freed_memory(LARGEST_KEPT)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     on = choose_device(device)
-    rows = [row for row in read_folds(folds) if int(row["fold"]) == fold]
-    named = {split: [(r["slide"], r["label"]) for r in rows if r["split"] == split] for split in ("train", "val")}
-    if not named["train"]:
+    choose_dtype(settings.train.precision, on)  # told before anything is read
+    train, valid = (_slides(folds, fold, split) for split in ("train", "val"))
+    if not train:
         raise DatasetError(f"{folds}: fold {fold} has no training slides")
-    identity = common_identity([bags_dir / f"{slide}.h5" for split in named.values() for slide, _ in split])
-    task = fit_task(what, [label for _, label in named["train"]], balanced=False)
-    train, valid = (load_bags(bags_dir, named[split], task) for split in ("train", "val"))
-    dim = train[0].features.shape[1]
-    head = build_head(settings.name, settings.options, dim=dim, classes=task.outputs).to(on)
+    labels = [label for _, label in train]
+    task = _task(settings, what, labels)
     name = recipe_path(recipe).stem
     title = f"train {name} seed {seed} fold {fold}"
-
-    def train_first(first: nn.Module) -> None:
-        first.load_state_dict(_fit(first, train, valid, task, settings, FIRST_STAGE, seed, f"{title}, first stage")[0])
-
-    prepare(head, train, train_first)
-    if isinstance(head, UsesGraph):
-        with progress(f"{title}, graphs", len(train) + len(valid), "slides") as advance:
-            train, valid = (with_graphs(split, head, advance) for split in (train, valid))
-    best, history = _fit(head, train, valid, task, settings, settings.losses, seed, title)
-    trained = Trained(
-        recipe_name=name, recipe=settings, **identity, dim=dim, task=task,
-        dataset=dataset_path(dataset).stem, seed=seed, fold=fold, epoch=history.best_epoch,
+    board = None if tensorboard is None else Board(tensorboard / f"{name}_seed{seed}_fold{fold}")
+    identity = common_identity([bags_dir / f"{slide}.h5" for slide, _ in [*train, *valid]])
+    store = _store(bags_dir, [*train, *valid], task, cache_mb)
+    decisive = {
+        "slides": [_bags_as_they_are(bags_dir, split) for split in (train, valid)], "identity": identity,
+        "task": task.model_dump(mode="json"), "recipe": settings.model_dump(mode="json"), "seed": seed, "fold": fold,
+        "versions": _versions(settings), "machine": [on.type, threads, torch.backends.cpu.get_cpu_capability()],
+    }  # fmt: skip
+    job = Job(
+        title=title, recipe=settings, task=task, train=store.part(range(len(train))), labels=labels,
+        valid=store.part(range(len(train), len(train) + len(valid))), seed=seed, device=on, out=out, decisive=decisive,
+        board=board,
     )  # fmt: skip
-    save_trained(out, trained, best, {"train": history.train, "valid": history.valid, "best_epoch": history.best_epoch})
+    head = build_head(settings.name, settings.options, dim=store.dim, classes=task.outputs).to(on)
+    fitted = _fit(job, head, store)
+    trained = Trained(
+        recipe_name=name, recipe=settings, **identity, dim=store.dim, task=task,
+        dataset=dataset_path(dataset).stem, seed=seed, fold=fold, epoch=fitted.history.best_epoch,
+    )  # fmt: skip
+    history = {key: getattr(fitted.history, key) for key in ("train", "valid", "best_epoch")}
+    save_trained(out, trained, fitted.kept, history, last=head.state_dict())
+    for checkpoint in job.checkpoints():
+        checkpoint.unlink()
     return trained
 
 
-def _fit(
-    head: nn.Module, train: Sequence[LabelledBag], valid: Sequence[LabelledBag], task: AnyTask, recipe: Recipe,
-    losses: Mapping[str, LossWeight], seed: int, title: str,
-) -> tuple[dict[str, Tensor], History]:  # fmt: skip
-    """Weights of the best epoch, and what happened."""
-    best: dict[str, Tensor] = {}
+def _fit(job: Job, head: nn.Module, store: BagStore) -> Fitted:
+    def train_first(first: nn.Module) -> None:
+        first.load_state_dict(job.fit(first, FIRST_STAGE, "first").kept)
 
-    def keep(trained: nn.Module) -> None:
-        best.update({name: tensor.detach().clone() for name, tensor in trained.state_dict().items()})
-
-    how = recipe.train if valid else recipe.train.model_copy(update={"select": "last"})
-    device = next(head.parameters()).device
-    order = torch.Generator().manual_seed(seed)
-    with progress(title, how.epochs, "epochs") as advance:
-        history = fit(
-            head, lambda: batches(train, how.batch_bags, device, order, choose_dtype(how.precision, device)),
-            lambda h: _validate(h, valid, task, recipe, device), task=task, losses=losses, config=how,
-            steps=-(-len(train) // how.batch_bags), keep=keep, advance=advance,
-        )  # fmt: skip
-    return best, history
+    try:
+        prepare(head, job.train, train_first)
+        if isinstance(head, UsesGraph):
+            with progress(f"{job.title}, graphs", len(job.train) + len(job.valid), "slides") as advance:
+                store.add_graphs(head, advance)
+        return job.fit(head, job.recipe.losses)
+    except KeyboardInterrupt:
+        kept = job.checkpoints()
+        then = f"goes on from {kept[0]}" if kept else "starts again, since nothing was kept yet"
+        print(f"{job.title}: interrupted; the same command {then}", file=sys.stderr, flush=True)
+        raise
 
 
-@torch.inference_mode()
-def _validate(
-    head: nn.Module, valid: Sequence[LabelledBag], task: AnyTask, recipe: Recipe, device: torch.device
-) -> dict[str, float]:
-    if not valid:
-        return {}
-    found = [(head(bags).logits, labels) for bags, labels in batches(valid, 1, device)]  # no bag is kept
-    logits, labels = (torch.cat(column) for column in zip(*found, strict=True))
-    loss = float(task.loss(logits, labels).mean())
-    values = classification(labels.cpu().numpy(), task.answers(logits).cpu().numpy())
-    metrics = {name: value for name, value in values.items() if value is not None}
-    score = -loss if recipe.train.select == "loss" else metrics["f1_macro"] + metrics.get("auroc_macro", 0.0)
-    return {"loss": loss, **metrics, "score": score}
+def _slides(folds: Path, fold: int, split: str) -> Slides:
+    rows = [row for row in read_folds(folds) if int(row["fold"]) == fold and row["split"] == split]
+    return [(row["slide"], row["label"]) for row in rows]
+
+
+def _task(recipe: Recipe, dataset: DatasetConfig, labels: Sequence[str]) -> AnyTask:
+    task = fit_task(dataset, labels, balanced=recipe.train.class_weights == "balanced")
+    if recipe.train.sampling == "balanced" and not task.classes:
+        raise ConfigError(f"train.sampling: balanced needs classes, which the task {task.kind} does not have")
+    return task
+
+
+def _store(bags_dir: Path, slides: Slides, task: AnyTask, cache_mb: int) -> BagStore:
+    paths = [bags_dir / f"{slide}.h5" for slide, _ in slides]
+    readers = [
+        partial(read_labelled, path, slide, task.target(label))
+        for path, (slide, label) in zip(paths, slides, strict=True)
+    ]
+    return BagStore(readers, cache_mb << 20)
+
+
+def _bags_as_they_are(bags_dir: Path, slides: Slides) -> list[Any]:
+    """Slides and labels with size and time of change of each bag: to read them all would take as long as an epoch."""
+    found = [(slide, label, (bags_dir / f"{slide}.h5").stat()) for slide, label in slides]
+    return [[slide, label, stat.st_size, stat.st_mtime_ns] for slide, label, stat in found]
+
+
+def _versions(recipe: Recipe) -> list[Any]:
+    entry = check_head(recipe.name)
+    plugged = entry.dist.version if entry is not None and entry.dist is not None else ""
+    return [TOOL_VERSION, STAGE_VERSION["train"], torch.__version__, plugged]

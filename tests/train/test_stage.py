@@ -255,7 +255,7 @@ def test_a_loss_that_is_no_number_is_one_line(study, select, validated):
 
 
 def test_a_validation_loss_that_is_no_number_is_one_line(study, monkeypatch):
-    monkeypatch.setattr("mil.train.stage._validate", lambda *_: {"score": float("nan")})
+    monkeypatch.setattr("mil.train.job.validate", lambda *_: {"score": float("nan")})
     with pytest.raises(DatasetError, match=r"epoch 1: the loss is not a number; lower train\.lr"):
         fit(study)
     assert not (study / "head").exists()

@@ -1,4 +1,5 @@
-# Bags + folds + recipe -> a head for each seed and fold.
+# Bags + folds + recipe -> a head for each seed and fold. Cut off, it leaves a checkpoint, which is no output: Snakemake
+# would delete it. The next run takes it up.
 rule train:
     input:
         bags=bags,
@@ -6,6 +7,7 @@ rule train:
         recipe=recipe_file,
     output:
         "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/head.safetensors",
+        "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/last.safetensors",
         "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/recipe.json",
         "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/history.json",
     log:
@@ -23,4 +25,4 @@ rule train:
     shell:
         "mil train --dataset {wildcards.dataset} --bags {params.bags:q} --folds {input.folds:q}"
         " --head {input.recipe:q} --fold {wildcards.fold} --seed {wildcards.seed} --threads {threads}"
-        " --out {params.out:q} 2>&1 | tee {log:q}"
+        " --cache-mb $(( {resources.mem_mb} * 5 / 8 )) --out {params.out:q} 2>&1 | tee {log:q}"
