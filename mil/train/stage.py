@@ -16,7 +16,6 @@ from mil.heads import UsesGraph, build_head
 from mil.io.bags import common_identity
 from mil.io.tables import read_folds
 from mil.progress import progress
-from mil.statistics.classified import classification
 from mil.tasks import AnyTask, fit_task
 from mil.train.bags import read_labelled
 from mil.train.board import Board

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from mil.metrics import classification
+from mil.statistics.classified import classification
 from mil.tasks import AnyTask
 from mil.train.bags import LabelledBag, batches
 
