@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from mil.statistics.classified import classification
-
 Row = dict[str, Any]
 
 
@@ -19,9 +17,21 @@ def by_run(rows: Iterable[Row]) -> dict[tuple[int, int], list[Row]]:
     return dict(sorted(found.items()))
 
 
-def positive_last(classes: Sequence[str], positive: str) -> list[str]:
-    """Two classes with the positive one second, as the statistics want them; more as they are."""
-    return sorted(classes, key=lambda name: name == positive) if len(classes) == 2 else list(classes)
+def averaged(rows: Iterable[Row], columns: Sequence[str], key: str) -> list[Row]:
+    """One row for each value of `key`: the first of its rows, with the mean of each column that is a number.
+
+    Args:
+        rows: to be averaged, by several heads or of several slides.
+        columns: what is averaged. One that holds None anywhere is None.
+        key: `slide` or `patient`.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row[key], []).append(row)
+    return [
+        {**group[0], **{name: mean_of_all([row[name] for row in group]) for name in columns}}
+        for group in groups.values()
+    ]
 
 
 def labels_of(rows: Sequence[Row], classes: Sequence[str]) -> Int[np.ndarray, " rows"]:
@@ -34,11 +44,10 @@ def probabilities_of(rows: Sequence[Row], classes: Sequence[str]) -> Float[np.nd
     return np.array([[row[f"p_{name}"] for name in classes] for row in rows])
 
 
-def plain(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, Any]:
-    """Metrics without intervals, and how many slides they are of."""
-    if not rows:
-        return {"n_slides": 0}
-    return classification(labels_of(rows, classes), probabilities_of(rows, classes)) | {"n_slides": len(rows)}
+def mean_of_all(values: Sequence[float | None]) -> float | None:
+    """Mean; None if any is."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def mean(values: Iterable[float | None]) -> float | None:

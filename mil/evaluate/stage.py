@@ -1,4 +1,4 @@
-"""Heads and bags in; predictions.csv and metrics.json out."""
+"""Heads and bags in; predictions of slides and patients, and metrics.json out."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,19 +9,21 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from mil.config import DatasetConfig
 from mil.config.datasets import GeojsonFrame
 from mil.errors import DatasetError
+from mil.evaluate.groups import by_patient
 from mil.evaluate.localise import entropy_share, share_annotated, tile_auroc
-from mil.evaluate.runs import Row
+from mil.evaluate.runs import Row, by_run
 from mil.evaluate.selection import selection_of
 from mil.evaluate.summary import metrics_of
 from mil.heads import SelectsTiles
 from mil.io.annotations import read_annotation
 from mil.io.atomic import write_json
 from mil.io.bags import Bag, read_bag
-from mil.io.tables import locate_annotation, read_dataset, read_folds, write_csv
+from mil.io.tables import Slide, locate_annotation, read_dataset, read_folds, write_csv
 from mil.progress import progress
-from mil.trained import Applied, Trained, apply, check_fits, check_numbers, load_heads
+from mil.trained import FILES, Applied, Trained, apply, check_fits, check_numbers, load_heads
 
 SEEN = ("tile_auroc", "attention_entropy_share", "selection")  # of test slides; see `metrics_of`
 
@@ -43,7 +45,7 @@ def run(
         heads: folders of the heads.
         bags_dir: folder of the bags.
         folds: folds.csv.
-        out: folder for predictions.csv and metrics.json.
+        out: folder for predictions.csv, predictions_patients.csv and metrics.json.
         slides_dir: where annotations are looked for.
         threads: of the CPU.
 
@@ -57,9 +59,14 @@ def run(
     torch.set_num_threads(threads)
     table = read_folds(folds)
     models = load_heads(heads)
-    slides = sorted({row["slide"] for row in table})
-    regions = _regions(dataset, slides_dir)
+    # Heads that were imported have no last epoch.
+    kept_last = all((folder / FILES["last"]).exists() for folder in heads)
+    last_models = load_heads(heads, "last") if kept_last else []
+    settings, listed = read_dataset(dataset)
+    regions = _regions(settings, listed, slides_dir)
     rows: list[Row] = []
+    last: list[Row] = []
+    slides = sorted({row["slide"] for row in table})
     with progress("evaluate", len(slides), "slides") as advance:
         for slide in slides:
             path = bags_dir / f"{slide}.h5"
@@ -67,29 +74,57 @@ def run(
             check_numbers(bag, path)
             share = _share(bag, *regions[slide]) if slide in regions else None
             for head, trained in models:
-                mine = next((r for r in table if r["slide"] == slide and int(r["fold"]) == trained.fold), None)
-                if mine is None:
-                    raise DatasetError(
-                        f"{folds}: has no fold {trained.fold}, which {trained.recipe_name} was trained on"
-                    )
+                mine = _split(table, slide, trained, folds)
                 check_fits(trained, bag, path)
                 applied = apply(head, trained, bag)
                 row = _row(mine, trained, applied.answers)
                 rows.append(row | (_seen(head, trained, bag, applied, share) if mine["split"] == "test" else {}))
+            for head, trained in last_models:
+                mine = _split(table, slide, trained, folds)
+                if mine["split"] == "test":
+                    bare = trained.model_copy(update={"calibration": None})  # which is of the kept epoch
+                    last.append(_row(mine, bare, apply(head, bare, bag).answers))
             advance(1)
     rows.sort(key=lambda row: (row["seed"], row["fold"], row["slide"]))
-    metrics = metrics_of(rows, models[0][1])
-    columns = set(models[0][1].task.columns)
-    write_csv(
-        out / "predictions.csv",
-        [{k: f"{v:.9g}" if k in columns else v for k, v in r.items() if k not in SEEN} for r in rows],
-    )
+    metrics = metrics_of(rows, models[0][1], _columns(listed), last)
+    _write_predictions(out, rows, models[0][1])
     write_json(out / "metrics.json", metrics)
     return metrics
 
 
-def _regions(dataset: str, slides_dir: Path) -> dict[str, tuple[Path, GeojsonFrame]]:
-    settings, slides = read_dataset(dataset)
+def _split(table: Sequence[Mapping[str, str]], slide: str, trained: Trained, folds: Path) -> Mapping[str, str]:
+    """The row of a slide in the head's fold."""
+    for row in table:
+        if row["slide"] == slide and int(row["fold"]) == trained.fold:
+            return row
+    raise DatasetError(f"{folds}: has no fold {trained.fold}, which {trained.recipe_name} was trained on")
+
+
+def _write_predictions(out: Path, rows: Sequence[Row], trained: Trained) -> None:
+    """Every slide under every head, and every patient."""
+    written = (*trained.task.columns, "temperature", "threshold")
+    patients = [row for mine in by_run(rows).values() for row in by_patient(mine, trained.task)]
+    for name, each in (("predictions.csv", rows), ("predictions_patients.csv", patients)):
+        left_out = SEEN if name == "predictions.csv" else (*SEEN, "slide")
+        write_csv(
+            out / name,
+            [{k: _written(v) if k in written else v for k, v in row.items() if k not in left_out} for row in each],
+        )
+
+
+def _written(value: float | None) -> str:
+    return "" if value is None else f"{value:.9g}"
+
+
+def _columns(slides: Sequence[Slide]) -> dict[str, dict[str, str]]:
+    """Further columns of the slide table: the value of each slide."""
+    names = dict.fromkeys(name for slide in slides for name in slide.subgroups)
+    return {name: {slide.slide: slide.subgroups.get(name, "") for slide in slides} for name in names}
+
+
+def _regions(
+    settings: DatasetConfig, slides: Sequence[Slide], slides_dir: Path
+) -> dict[str, tuple[Path, GeojsonFrame]]:
     found = {slide.slide: locate_annotation(slide, slides_dir, settings) for slide in slides}
     return {name: (path, settings.geojson_frame) for name, path in found.items() if path is not None and path.exists()}
 
@@ -111,7 +146,14 @@ def _row(mine: Mapping[str, str], trained: Trained, answers: np.ndarray) -> Row:
         "encoder": trained.encoder,
         "seed": trained.seed,
         "fold": trained.fold,
+        **_calibration(trained),
     }
+
+
+def _calibration(trained: Trained) -> Row:
+    """What makes a head's answers probabilities, and where its positive call begins; None: half."""
+    found = getattr(trained, "calibration", None)
+    return {"temperature": found.temperature if found else 1.0, "threshold": found.threshold if found else None}
 
 
 def _seen(

@@ -1,19 +1,22 @@
 """Predictions and what was seen of each slide -> metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mil.evaluate.runs import Row, by_run, labels_of, mean, mean_sd, plain, positive_last, probabilities_of
+from mil.evaluate.groups import metrics_of_patients, subgroups
+from mil.evaluate.runs import Row, averaged, by_run, mean, mean_sd
 from mil.evaluate.selection import of_selection
-from mil.statistics.classified import with_intervals
+from mil.evaluate.tasks import BY_KIND, metrics_of_task, plain_of_task
 from mil.trained import Trained
 
-OVER_RUNS = ("auroc_macro", "f1_macro", "accuracy", "tile_auroc", "attention_entropy_share")
+NOT_OVER_RUNS = ("seed", "fold", "n_slides")
 
 
-def metrics_of(rows: Sequence[Row], trained: Trained) -> dict[str, Any]:
+def metrics_of(
+    rows: Sequence[Row], trained: Trained, columns: Mapping[str, Mapping[str, str]], last: Sequence[Row] = ()
+) -> dict[str, Any]:
     """What metrics.json holds.
 
     Args:
@@ -21,23 +24,41 @@ def metrics_of(rows: Sequence[Row], trained: Trained) -> dict[str, Any]:
             annotated), `attention_entropy_share` (None: a bag of one tile) and `selection` (None: the head selects
             no tiles).
         trained: one of the heads.
+        columns: further columns of the slide table: the value of each slide.
+        last: predictions of test slides by the last epochs' weights; none where they were not kept.
     """
-    classes = trained.classes
+    task, measures = trained.task, BY_KIND[trained.task.kind]
     test = [row for row in rows if row["split"] == "test"]
+    slides = _means(test, trained)
     each = [_run([r for r in mine if r["split"] == "test"], trained, *run) for run, mine in by_run(rows).items()]
     return {
         "recipe": trained.recipe_name,
         "encoder": trained.encoder,
         "dataset": trained.dataset,
-        "classes": classes,
-        # A slide's probability here is the mean over the heads that did not see it in training.
-        "test": _with_intervals(test, positive_last(classes, trained.positive)),
+        "task": task.kind,
+        "classes": trained.classes,
+        "positive": trained.positive,
+        # A slide's answer here is the mean over the heads that did not see it in training.
+        "test": metrics_of_task(task, slides),
+        "test_patients": metrics_of_patients(slides, task),
+        "last": metrics_of_task(task, _means(last, trained)) if last else None,
         "runs": each,
-        "over_runs": {name: mean_sd(run.get(name) for run in each) for name in OVER_RUNS},
+        "over_runs": {k: mean_sd(run.get(k) for run in each) for k in _names(each) if k not in NOT_OVER_RUNS},
+        "calibration": measures.calibration(test, task) if test else None,
+        "subgroups": subgroups(slides, task, columns),
+        "power": measures.power(slides, task) if slides else None,
         "localisation": _localisation(test, trained),
-        "selection": of_selection(test, classes, trained.positive),
+        "selection": of_selection(test, trained.classes, trained.positive) if task.kind == "classification" else None,
         "slides_used": sorted({row["slide"] for row in test}),
     }
+
+
+def _means(rows: Sequence[Row], trained: Trained) -> list[Row]:
+    return averaged(rows, [*trained.task.columns, "threshold"], "slide")
+
+
+def _names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for run in runs for name in run))
 
 
 def _run(rows: Sequence[Row], trained: Trained, seed: int, fold: int) -> dict[str, Any]:
@@ -45,25 +66,10 @@ def _run(rows: Sequence[Row], trained: Trained, seed: int, fold: int) -> dict[st
     return {
         "seed": seed,
         "fold": fold,
-        **plain(rows, trained.classes),
+        **plain_of_task(trained.task, rows),
         "tile_auroc": mean(row["tile_auroc"] for row in rows if row["label"] == trained.positive),
         "attention_entropy_share": mean(row["attention_entropy_share"] for row in rows),
     }
-
-
-def _with_intervals(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, Any]:
-    if not rows:
-        return {"n_slides": 0, "n_patients": 0}
-    slides = {row["slide"]: row for row in rows}
-    means = [
-        {
-            **row,
-            **{f"p_{c}": float(np.mean([r[f"p_{c}"] for r in rows if r["slide"] == slide])) for c in classes},
-        }
-        for slide, row in slides.items()
-    ]
-    patients = [row["patient"] for row in means]
-    return with_intervals(labels_of(means, classes), probabilities_of(means, classes), patients)
 
 
 def _localisation(test: Sequence[Row], trained: Trained) -> dict[str, Any] | None:

@@ -1,9 +1,17 @@
 """What a test set of a size could show at all: two-sided alpha 0.05, power 0.8, normal approximation."""
 
+from collections.abc import Sequence
 from math import sqrt
 from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mil.statistics.delong import delong
 
 ALPHA, POWER = 0.05, 0.8
+CORRELATION = 0.5  # of two heads' errors on the same slides, where it is not known
 _Z = NormalDist().inv_cdf(1 - ALPHA / 2), NormalDist().inv_cdf(POWER)
 
 
@@ -16,7 +24,7 @@ def smallest_difference(error: float) -> float:
     return sum(_Z) * error
 
 
-def smallest_difference_before(error: float, correlation: float = 0.5) -> float:
+def smallest_difference_before(error: float, correlation: float = CORRELATION) -> float:
     """The same before there is a second head: one as good, whose AUROC's error correlates so with the first's.
 
     Args:
@@ -56,3 +64,29 @@ def smallest_auroc(positives: int, negatives: int) -> float | None:
         middle = (low + high) / 2
         low, high = (middle, high) if short(middle) else (low, middle)
     return high
+
+
+def power_note(
+    positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"], patients: Sequence[str]
+) -> dict[str, Any] | None:
+    """What these slides could show, before there is a second head.
+
+    Returns:
+        `smallest_auroc`, told from 0.5; `smallest_difference` to a second head's AUROC, errors correlated by
+        `correlation` (None at an AUROC of 1, whose error is not known); `alpha`, `power`, and how many patients have a
+        positive and a negative slide. None where there are not two of each.
+    """
+    try:
+        areas = delong(positive, scores[None], patients)
+    except ValueError:
+        return None
+    error = float(areas.covariance[0, 0]) ** 0.5
+    return {
+        "alpha": ALPHA,
+        "power": POWER,
+        "patients_positive": areas.positives,
+        "patients_negative": areas.negatives,
+        "smallest_auroc": smallest_auroc(areas.positives, areas.negatives),
+        "smallest_difference": smallest_difference_before(error, CORRELATION) if error > 1e-9 else None,
+        "correlation": CORRELATION,
+    }

@@ -11,6 +11,7 @@ from mil.errors import FormatError
 from mil.evaluate.stage import _regions, _share
 from mil.io.annotations import feature, write_geojson
 from mil.io.bags import read_bag
+from mil.io.tables import read_dataset
 from tests.synthetic import bag_file
 
 ORIGIN = (1000, 500)
@@ -49,4 +50,4 @@ def test_the_datasets_yaml_says_the_frame(tmp_path):
     (tmp_path / "d.csv").write_text("slide,label\na,x\nb,x\n")
     for said, frame in (("", "scanned"), ("geojson_frame: slide\n", "slide")):
         (tmp_path / "d.yaml").write_text(f'classes: [x, y]\nannotation_paths: ["{{slide}}.geojson"]\n{said}')
-        assert _regions(str(tmp_path / "d.yaml"), tmp_path) == {"a": (tmp_path / "a.geojson", frame)}
+        assert _regions(*read_dataset(str(tmp_path / "d.yaml")), tmp_path) == {"a": (tmp_path / "a.geojson", frame)}

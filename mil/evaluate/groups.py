@@ -1,0 +1,73 @@
+"""Slides put together by patient, and taken apart by what else the slide table says of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mil.evaluate.runs import Row, averaged
+from mil.evaluate.tasks import BY_KIND, metrics_of_task
+from mil.tasks import Task
+
+FEWEST, MOST = 2, 10  # values of a column that divides slides into subgroups
+
+
+def by_patient(rows: Sequence[Row], task: Task) -> list[Row]:
+    """One row a patient: the mean of its slides' answers (late fusion), and `n_slides`.
+
+    The label is that of the slides; empty where they have different ones.
+    """
+    slides: dict[str, list[Row]] = {}
+    for row in rows:
+        slides.setdefault(row["patient"], []).append(row)
+    labels = {patient: {row["label"] for row in mine} for patient, mine in slides.items()}
+    return [
+        {
+            **row,
+            "label": min(labels[row["patient"]]) if len(labels[row["patient"]]) == 1 else "",
+            "n_slides": len(slides[row["patient"]]),
+        }
+        for row in averaged(rows, [*task.columns, "threshold"], "patient")
+    ]
+
+
+def metrics_of_patients(rows: Sequence[Row], task: Task) -> dict[str, Any]:
+    """Metrics of patients; a `note` instead where a patient's slides have different labels.
+
+    Args:
+        rows: one for each slide.
+        task: what the answers are of.
+    """
+    patients = by_patient(rows, task)
+    torn = [row["patient"] for row in patients if row["label"] == ""]
+    if torn:
+        named = ", ".join(torn[:3]) + (" …" if len(torn) > 3 else "")
+        return {
+            "note": f"{len(torn)} of {len(patients)} patients have slides of different labels ({named}), so that "
+            "patients have none",
+            "n_patients": len(patients),
+            "n_slides": len(rows),
+        }
+    return {"fusion": "late", **metrics_of_task(task, patients), "n_slides": len(rows)}
+
+
+def subgroups(rows: Sequence[Row], task: Task, columns: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """The most telling metrics of the slides with each value of a column.
+
+    Args:
+        rows: one for each slide.
+        task: what the answers are of.
+        columns: the value of each slide, by column.
+
+    Returns:
+        By column and value the metrics with intervals, `n_slides` and `n_patients`. A cell without text is `(empty)`.
+    """
+    named = BY_KIND[task.kind].subgroup
+    tables: dict[str, Any] = {}
+    for column, value_of in columns.items():
+        values = {slide: value or "(empty)" for slide, value in value_of.items()}
+        if not FEWEST <= len(set(values.values())) <= MOST:
+            continue
+        tables[column] = {}
+        for value in sorted(set(values.values())):
+            found = metrics_of_task(task, [row for row in rows if values.get(row["slide"]) == value])
+            tables[column][value] = {k: v for k, v in found.items() if k in (*named, "n_slides", "n_patients")}
+    return tables
