@@ -15,6 +15,7 @@ from mil.errors import MilError
 from mil.exchange.commands import bags_app
 from mil.exchange.head_commands import heads_app
 from mil.features.commands import encoders_app, features
+from mil.predict.commands import predict
 from mil.versions import TOOL_VERSION
 
 app = typer.Typer(
@@ -186,6 +187,9 @@ def heatmap(
         geojson_frame=geojson_frame,
     )  # fmt: skip
     typer.echo(f"heatmap {line}")
+
+
+app.command()(predict)
 
 
 @app.command()

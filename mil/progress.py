@@ -1,8 +1,9 @@
 """Progress with a rate and the time left; quiet when nobody watches."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -26,8 +27,14 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:.1f} {self.unit}/s" if task.speed else f"- {self.unit}/s")
 
 
+class Advance(Protocol):
+    """To be told how many more are done, and what there is to say meanwhile."""
+
+    def __call__(self, count: int, note: str = "") -> None: ...
+
+
 @contextmanager
-def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
     """Show a bar on standard error while the block runs, if that is a terminal.
 
     Args:
@@ -38,7 +45,12 @@ def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]
     Yields:
         A function to be told how many more are done.
     """
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
+    note_column = TextColumn("{task.fields[note]}", markup=False)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn(), note_column)
     with Progress(*columns, console=Console(file=sys.stderr), disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda count: bar.advance(task, count)
+        task = bar.add_task(what, total=total, note="")
+
+        def advance(count: int, note: str = "") -> None:
+            bar.update(task, advance=count, note=note)
+
+        yield advance

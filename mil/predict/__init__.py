@@ -1,0 +1,1 @@
+"""New slides to answers and heatmaps in one command."""

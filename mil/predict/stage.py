@@ -1,0 +1,90 @@
+"""Slides and a folder of heads in; predictions.csv and a heatmap bundle of each slide out."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+
+from mil.config import Config, checked, config_path, read_yaml
+from mil.errors import DatasetError, FormatError
+from mil.io.tables import valid_id, write_csv
+from mil.predict import words
+from mil.predict.ensemble import feeder_of, load_ensemble
+from mil.predict.slide import Prediction, Settings, predict
+from mil.predict.table import row_of
+
+
+def run(
+    slides: Sequence[Path],
+    folder: Path,
+    out: Path,
+    *,
+    mpp: float | None,
+    threads: int,
+    device: str,
+    heatmaps: bool,
+    keep_bags: Path | None,
+    say: Callable[[str], object],
+) -> list[Prediction]:
+    """Predict new slides with a trained head, or with all heads of a folder.
+
+    Tiles and features are made as `mil tile` and `mil features` make them with the settings of configs/config.yaml;
+    size and scale of a tile, and the encoder, are the head's. What goes wrong with a slide is its state.
+
+    Args:
+        slides: files; a slide's id is its file's name.
+        folder: of a head, or one that holds several of one recipe: then answers and attention are their mean.
+        out: folder for predictions.csv, written anew after each slide, and for the pictures in `heatmap/`.
+        mpp: pixel size of level 0 of all slides, micrometres; None: what each says itself.
+        threads: of the CPU.
+        device: of the encoder: `cpu`, `cuda`, or `auto`.
+        heatmaps: whether to draw.
+        keep_bags: a folder for the slides' bags; None: they are not kept.
+        say: told a line now and then.
+
+    Returns:
+        What became of each slide.
+
+    Raises:
+        MilError: the head, its encoder or the slides' names cannot be used; nothing is written.
+    """
+    names = _names(slides)
+    settings = config_path("config.yaml")
+    config = checked(Config, read_yaml(settings), str(settings))
+    ensemble = load_ensemble(folder)
+    feeder = feeder_of(ensemble, folder, config.features, device)
+    if len(ensemble.models) > 1:
+        say(f"{ensemble.trained.recipe_name}: mean of {words.heads([(t.seed, t.fold) for _, t in ensemble.models])}")
+    if not ensemble.streams:
+        say(words.whole_bag(ensemble.trained, config.features.dtype))
+    how = Settings(
+        tile=config.tile, features=config.features, heatmap=config.heatmap, mpp=mpp, threads=threads,
+        heatmaps_dir=out / "heatmap" if heatmaps else None, bags_dir=keep_bags,
+    )  # fmt: skip
+    found = [Prediction(name) for name in names]
+    for number, (slide, name) in enumerate(zip(slides, names, strict=True)):
+        began = perf_counter()
+        try:
+            found[number] = predict(slide, name, ensemble, feeder, how)
+        except FormatError as error:
+            found[number] = Prediction(name, "failed", str(error))
+        write_csv(out / "predictions.csv", [row_of(one, ensemble) for one in found])
+        say(words.done(found[number], ensemble, perf_counter() - began))
+    return found
+
+
+def _names(slides: Sequence[Path]) -> list[str]:
+    """Ids of slides: the names of their files.
+
+    Raises:
+        DatasetError: two have the same, or one cannot name other files.
+    """
+    seen: dict[str, Path] = {}
+    for slide in slides:
+        if not valid_id(slide.stem):
+            raise DatasetError(f"{slide}: its name cannot be that of other files; rename it: letters, digits, _ and -")
+        other = seen.setdefault(slide.stem.lower(), slide)
+        if other is not slide:
+            raise DatasetError(
+                f"{slide}: has the name of {other}, and so would its files; rename one, or give each its own --out"
+            )
+    return [slide.stem for slide in slides]

@@ -1,0 +1,85 @@
+"""Which heads can be used together and here; what is said of those that cannot, before anything is written."""
+
+import numpy as np
+import pytest
+import yaml
+
+from mil.errors import MilError
+from mil.predict.ensemble import load_ensemble
+from mil.predict.stage import run
+from mil.predict.table import called
+from mil.tasks import Classification
+from mil.trained import load_trained
+
+
+def refused(place, slides=("a.tif",), head="heads") -> str:
+    with pytest.raises(MilError) as caught:
+        run(
+            [place / slide for slide in slides], place / head, place / "out", mpp=None, threads=1, device="cpu",
+            heatmaps=True, keep_bags=None, say=lambda _: None,
+        )  # fmt: skip
+    assert "\n" not in str(caught.value)
+    assert not (place / "out").exists()
+    return str(caught.value).replace(f"{place}/", "")
+
+
+def test_a_folder_without_heads(place):
+    assert refused(place, head="nowhere").startswith("nowhere: no such folder; give a folder with recipe.json and")
+    (place / "heads").mkdir()
+    assert refused(place).startswith("heads: has no trained head in it; ")
+
+
+def test_an_encoder_without_an_entry(place, make_head):
+    make_head(encoder="tinny")
+    said = refused(place)
+    assert said.startswith("heads/one: was trained on features of tinny, which has no entry in configs/encoders.yaml; ")
+    assert "did you mean 'tiny'?" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"weights_sha256": "f" * 64}, "heads: was trained on tiny with weights ffffffffffff and 96 features a tile, "),
+     ({"weights_sha256": ""}, "heads/one: does not say which weights of tiny it was trained on; import the head again"),
+     ({"tiling": "unknownpx_unknownmpp"}, "heads/one: does not say how large its tiles were (unknownpx_unknownmpp); ")],
+)  # fmt: skip
+def test_an_encoder_that_is_another_or_not_known(place, make_head, changes, message):
+    make_head(**changes)
+    assert refused(place).startswith(message)
+
+
+def test_heads_of_two_recipes_or_of_different_features(place, make_head):
+    make_head("heads/one")
+    make_head("heads/two", seed=2, recipe_name="aem")
+    assert refused(place).endswith("give heads of one recipe and task")
+    make_head("heads/two", seed=2, tiling="64px_1mpp")
+    assert refused(place).startswith("heads/two: tiling is 64px_1mpp, but 64px_0.5mpp in heads/one; give heads that ")
+
+
+def test_slides_of_one_name(place, make_head):
+    make_head()
+    said = refused(place, slides=("a.tif", "more/A.svs"))
+    assert said.startswith("more/A.svs: has the name of a.tif, and so would its files; ")
+    assert refused(place, slides=("a*.tif",)).endswith("rename it: letters, digits, _ and -")
+
+
+def test_heads_are_found_at_any_depth_in_the_order_of_seeds(place, make_head):
+    for name, seed in (("heads/x/seed10", 10), ("heads/seed2", 2), ("heads/x/y/seed1", 1)):
+        make_head(name, seed=seed)
+    found = load_ensemble(place / "heads")
+    assert [trained.seed for _, trained in found.models] == [1, 2, 10]
+    assert (found.tile_px, found.target_mpp, found.streams) == (64, 0.5, True)
+
+
+def test_a_broken_settings_file_is_one_line(place, make_head):
+    make_head()
+    (place / "configs" / "config.yaml").write_text(yaml.safe_dump({"tile": {"min_tisue": 0.5}}))
+    assert "did you mean 'min_tissue'?" in refused(place)
+
+
+def test_what_a_slide_is_called(make_head):
+    two = load_trained(make_head())[1]
+    assert [called(two, np.array([1 - p, p]), t) for p, t in ((0.3, None), (0.3, 0.25), (0.3, 0.3), (0.3, 0.31))] == [
+        "normal", "tumour", "tumour", "normal",
+    ]  # fmt: skip
+    three = two.model_copy(update={"task": Classification(classes=["a", "tumour", "c"], positive="tumour")})
+    assert called(three, np.array([0.2, 0.3, 0.5]), 0.25) == "c"

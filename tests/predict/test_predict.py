@@ -1,0 +1,182 @@
+"""New slides to answers: the same numbers as stage by stage, and a state for whatever cannot be predicted."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mil.cli import app
+from mil.config import FeaturesConfig, TileConfig, load_encoder
+from mil.features import stage as features_stage
+from mil.heatmap import stage as heatmap_stage
+from mil.io.bags import read_bag
+from mil.io.tables import read_csv
+from mil.predict import slide, stage
+from mil.tile import stage as tile_stage
+from mil.trained import apply, load_trained
+from tests.synthetic import glass, spoil_tile, tissue_slide, write_slide
+
+BUNDLE = ("a.png", "a.geojson", "a.csv")
+
+
+def predict(place, slides=("a.tif",), head="heads", out="out", **changes):
+    given = {"mpp": None, "threads": 1, "device": "cpu", "heatmaps": True, "keep_bags": None, **changes}
+    said: list[str] = []
+    stage.run([place / name for name in slides], place / head, place / out, say=said.append, **given)
+    return {row["slide"]: row for row in read_csv(place / out / "predictions.csv")}, said
+
+
+def stage_by_stage(place):
+    """The bag of slide a, as the stages make it."""
+    target = features_stage.Target("tiny", load_encoder("tiny"), place / "by_hand" / "bag.h5")
+    tile_stage.run(
+        place / "a.tif", "a", place / "by_hand" / "a.h5", tile_px=64, target_mpp=0.5, mpp=None,
+        config=TileConfig(min_tissue=0.6),
+    )  # fmt: skip
+    features_stage.run(
+        place / "a.tif", place / "by_hand" / "a.h5", [target], config=FeaturesConfig(batch_size=5), threads=1,
+        device="cpu",
+    )  # fmt: skip
+    return read_bag(place / "by_hand" / "bag.h5")
+
+
+@pytest.mark.parametrize("name", ["abmil", "acmil", "clam_mb", "max", "mean", "transmil", "dsmil", "graph_select"])
+def test_the_same_numbers_as_stage_by_stage(place, make_head, name):
+    folder = make_head(head=name)
+    rows, said = predict(place)
+    expected = apply(*load_trained(folder), stage_by_stage(place))
+    found = [float(rows["a"][f"p_{c}"]) for c in ("normal", "tumour")]
+    np.testing.assert_allclose(found, expected.answers, rtol=1e-5, atol=1e-7)
+    assert (rows["a"]["state"], rows["a"]["tiles"], rows["a"]["heads"], rows["a"]["sd_tumour"]) == ("ok", "48", "1", "")
+    assert rows["a"]["called"] == ("tumour" if found[1] > 0.5 else "normal")
+    table = read_csv(place / "out" / "heatmap" / "a.csv")
+    np.testing.assert_allclose([float(row["attention"]) for row in table], expected.attention, rtol=2e-5, atol=1e-8)
+    waits = name in ("transmil", "dsmil", "graph_select")
+    assert any("looks at all tiles of a slide together" in line for line in said) == waits
+
+
+def test_the_bundle_and_the_kept_bag_are_those_of_the_stages(place, make_head):
+    folder = make_head(head="transmil")  # from the whole bag: the very same numbers
+    predict(place, keep_bags=place / "kept")
+    stage_by_stage(place)
+    assert (place / "kept" / "a.h5").read_bytes() == (place / "by_hand" / "bag.h5").read_bytes()
+    heatmap_stage.run(
+        [folder], place / "by_hand" / "bag.h5", place / "by_hand" / "a.h5", place / "drawn" / "a.png", folds=None,
+        annotation=None, scale="percentile",
+    )  # fmt: skip
+    for name in BUNDLE:
+        assert (place / "out" / "heatmap" / name).read_bytes() == (place / "drawn" / name).read_bytes(), name
+
+
+def test_a_streaming_head_gives_the_same_with_its_bag_kept(place, make_head):
+    make_head()
+    first, _ = predict(place, heatmaps=False)
+    assert predict(place, out="other", keep_bags=place / "kept", heatmaps=False)[0] == first
+    assert read_bag(place / "kept" / "a.h5").features.shape == (48, 96)
+
+
+def test_several_heads_are_averaged_and_their_spread_is_said(place, make_head):
+    for seed in (1, 2, 3):
+        make_head(f"heads/seed{seed}_fold0of1", seed=seed)
+    rows, said = predict(place, heatmaps=False)
+    alone = [predict(place, head=f"heads/seed{n}_fold0of1", out=f"o{n}", heatmaps=False)[0] for n in (1, 2, 3)]
+    each = [float(found["a"]["p_tumour"]) for found in alone]
+    found = [float(rows["a"][f"{what}_tumour"]) for what in ("p", "sd", "min", "max")]
+    np.testing.assert_allclose(found, [np.mean(each), np.std(each, ddof=1), min(each), max(each)], rtol=1e-6)
+    assert rows["a"]["heads"] == "3"
+    assert said[0] == "abmil: mean of 3 heads (3 seeds, 1 fold)"
+    assert f"p(tumour) = {np.mean(each):.3f} (sd {np.std(each, ddof=1):.3f} over 3 heads)" in said[1]
+
+
+def test_twice_the_same_bytes_for_any_number_of_threads(place, make_head):
+    make_head()
+    for out, threads in (("one", 1), ("two", 3)):
+        predict(place, out=out, threads=threads)
+    for name in ("predictions.csv", *(f"heatmap/{name}" for name in BUNDLE)):
+        assert (place / "one" / name).read_bytes() == (place / "two" / name).read_bytes(), name
+
+
+def test_one_slide_does_not_stop_the_others(place, make_head):
+    make_head()
+    tissue_slide(place / "b.tif", mpp=None)
+    write_slide(place / "c.tif", glass((1024, 768)), 0.5)
+    (place / "d.tif").write_text("<html>not found</html>")
+    names = ["b.tif", "c.tif", "d.tif", "e.tif", "a.tif"]
+    done = CliRunner().invoke(app, ["predict", *names, "--head", "heads", "--out", "out"])
+    assert done.exit_code == 1
+    rows = {row["slide"]: row for row in read_csv(place / "out" / "predictions.csv")}
+    states = {"b": "no_mpp", "c": "no_tissue", "d": "unreadable", "e": "unreadable", "a": "ok"}
+    assert {name: row["state"] for name, row in rows.items()} == states
+    assert all(rows[name]["p_tumour"] == "" and rows[name]["reason"] for name in "bcde")
+    lines = dict(line.removeprefix("predict ").split(": ", 1) for line in done.output.splitlines())
+    assert lines["b"].startswith("no_mpp: ")
+    assert lines["b"].endswith("; give its pixel size: --mpp, micrometres per pixel at level 0")
+    assert "no tile with enough tissue" in lines["c"]
+    assert "a web page" in lines["d"]
+    assert lines["e"] == "unreadable: no such file; look at the path"
+    assert lines["a"].startswith("ok, p(tumour) = ")
+    assert all((place / "out" / "heatmap" / f"{name}.png").exists() for name in "abcde")
+
+
+def test_a_pixel_size_that_is_given_goes_before_the_slides_own(place, make_head):
+    make_head()
+    tissue_slide(place / "b.tif", (2048, 1536), None)
+    rows, _ = predict(place, ("a.tif", "b.tif"), mpp=0.25, heatmaps=False)
+    assert {name: row["tiles"] for name, row in rows.items()} == {"a": "48", "b": "48"}
+
+
+@pytest.mark.parametrize(("most", "state", "tiles"), [(0.01, "corrupt_regions", "0"), (0.5, "ok", "44")])
+def test_unreadable_tiles_take_no_part_or_are_too_many(place, make_head, monkeypatch, most, state, tiles):
+    make_head()
+    (place / "configs" / "config.yaml").write_text(
+        f"tile: {{min_tissue: 0.6}}\nfeatures: {{batch_size: 5, max_corrupt: {most}}}\n"
+    )
+    real = slide.tile
+
+    def tile_then_spoil(*given, **named):
+        found = real(*given, **named)
+        spoil_tile(place / "a.tif", 18)  # of 256 px, 8 a row: x and y from 512 to 767, which is 4 of our tiles
+        return found
+
+    monkeypatch.setattr(slide, "tile", tile_then_spoil)
+    rows, said = predict(place, keep_bags=place / "kept")
+    assert (rows["a"]["state"], rows["a"]["tiles"]) == (state, tiles)
+    assert "4 of 48 tiles cannot be decoded" in said[-1]
+    assert (read_bag(place / "kept" / "a.h5").state, (~read_bag(place / "kept" / "a.h5").valid).sum()) == (state, 4)
+    assert len(read_csv(place / "out" / "heatmap" / "a.csv")) == int(tiles)
+
+
+def test_features_that_are_not_finite_are_said_and_stop_no_other(place, make_head, monkeypatch):
+    make_head()
+    tissue_slide(place / "b.tif", (2048, 1536), 0.25)
+    real = features_stage.Feeder.__call__
+    calls = iter(range(100))
+    monkeypatch.setattr(
+        features_stage.Feeder, "__call__", lambda self, pixels: real(self, pixels) * (1e9 if next(calls) == 0 else 1)
+    )
+    rows, said = predict(place, ("a.tif", "b.tif"))
+    assert [rows[name]["state"] for name in "ab"] == ["failed", "ok"]
+    assert "features.dtype: float32" in said[0]
+    assert not (place / "out" / "heatmap" / "a.png").exists()
+
+
+def test_no_heatmap_writes_the_table_alone(place, make_head):
+    make_head()
+    predict(place, heatmaps=False)
+    assert [path.name for path in (place / "out").iterdir()] == ["predictions.csv"]
+
+
+def test_rows_are_there_before_all_slides_are_done(place, make_head, monkeypatch):
+    make_head()
+    tissue_slide(place / "b.tif", (2048, 1536), 0.25)
+
+    real = stage.predict
+
+    def killed_at_b(slide, name, *rest):
+        if name == "b":
+            raise KeyboardInterrupt
+        return real(slide, name, *rest)
+
+    monkeypatch.setattr(stage, "predict", killed_at_b)
+    with pytest.raises(KeyboardInterrupt):
+        predict(place, ("a.tif", "b.tif"), heatmaps=False)
+    assert [row["state"] for row in read_csv(place / "out" / "predictions.csv")] == ["ok", "not reached"]
