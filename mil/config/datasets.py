@@ -1,11 +1,13 @@
 """Datasets: the yaml files of configs/datasets."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from mil.config.base import Section, checked, named_file, read_yaml
+from mil.config.encoders import Positive
+from mil.config.labels import BETWEEN, OF_CLASSES, TaskName, classes_of
 
 # What GeoJSON counts from: the corner of the scanned part of a slide, as QuPath does, or of the whole slide.
 GeojsonFrame = Literal["scanned", "slide"]
@@ -16,9 +18,17 @@ class DatasetConfig(Section):
     """One yaml of configs/datasets; the slide table of the same name lies beside it."""
 
     title: str = ""
-    classes: list[str] = Field(min_length=1, description="labels, in the order of the head's outputs")
+    task: TaskName = Field("classification", description="what a label is, and what a head is trained to say")
+    classes: list[str] = Field(
+        [], description="the classes, in the order of the head's outputs (ordinal: from low to high); empty for numbers"
+    )
     positive: str | None = Field(
         None, description="the class that sensitivity and heatmaps speak of; default: the last"
+    )
+    intervals: Annotated[int, Field(ge=1, le=100)] | Annotated[list[Positive], Field(min_length=1)] = Field(
+        4,
+        description="of survival_discrete: how many, ending at quantiles of the training slides' event times, or the "
+        "times at which they end",
     )
     columns: dict[str, str] = Field({}, description="our column name: the name in the csv")
     slides_dir: str = Field("", description="where the slides are; the run's slides_dir goes before it")
@@ -44,14 +54,25 @@ class DatasetConfig(Section):
     def _positive_is_a_class(self) -> "DatasetConfig":
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("classes holds a name twice")
+        if (self.task in OF_CLASSES) != bool(self.classes):
+            needs = (
+                "are needed: the labels, in the order of the head's outputs" if not self.classes else "must be empty"
+            )
+            raise ValueError(f"classes {needs} (task: {self.task})")
+        if self.task == "ordinal" and len(self.classes) < 2:
+            raise ValueError("classes of an ordinal task are two at least")
+        if self.task == "multilabel" and any(classes_of(name) != [name] for name in self.classes):
+            raise ValueError(f"classes of which a slide may have several cannot hold {BETWEEN!r}, nor be empty")
+        if isinstance(self.intervals, list) and self.intervals != sorted(set(self.intervals)):
+            raise ValueError("intervals: the times must rise")
         if self.positive is not None and self.positive not in self.classes:
             raise ValueError(f"positive: {self.positive!r} is not among classes {self.classes}")
         return self
 
     @property
     def positive_class(self) -> str:
-        """The class of interest: `positive`, or the last of `classes`."""
-        return self.positive or self.classes[-1]
+        """The class of interest: `positive`, or the last of `classes`; empty where labels are numbers."""
+        return self.positive or (self.classes[-1] if self.classes else "")
 
 
 def dataset_path(name: str) -> Path:

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from mil.config import DatasetConfig, dataset_path, load_dataset
+from mil.config.labels import SURVIVAL, check_label, survival_label
 from mil.errors import DatasetError, FormatError, unknown_name
 from mil.io.atomic import atomic_path
 
@@ -26,6 +27,7 @@ COLUMNS = (
     "region",
     "checksum",
 )
+FOLLOWED = ("time", "event")  # may stand for `label` where the task is survival
 IN_FOLDER = ("path", "annotation", "tissue", "region")  # columns of paths below the slides' folder
 # An id becomes a file name on every system: no separators, no wildcards of the workflow, nothing hidden.
 _NEVER = r"/\\{}*?\"'<>|:\x00-\x1f"
@@ -100,27 +102,33 @@ def _named(header: Sequence[str], path: Path, dataset: DatasetConfig) -> dict[st
     twice = [name for name in header if name and header.count(name) > 1]
     if twice:
         raise DatasetError(f"{path}: the column {twice[0]!r} is there twice; rename or remove one")
+    followed = dataset.task in SURVIVAL and ("time" in dataset.columns or "label" not in [*dataset.columns, *header])
+    known = tuple(name for name in COLUMNS if name != "label") + FOLLOWED if followed else COLUMNS
     for ours in dataset.columns:
-        if ours not in COLUMNS:
-            raise DatasetError(f"{path.with_suffix('.yaml')}: columns: {unknown_name('column', ours, COLUMNS)}")
-    for ours in ("slide", "label", *dataset.columns):
+        if ours not in known:
+            raise DatasetError(f"{path.with_suffix('.yaml')}: columns: {unknown_name('column', ours, known)}")
+    for ours in ("slide", *(FOLLOWED if followed else ("label",)), *dataset.columns):
         theirs = dataset.columns.get(ours, ours)
         if theirs not in header:
             raise DatasetError(
                 f"{path}: no column {theirs!r}; the table has: {', '.join(header)}. Add it, or name "
                 f"the column that holds it in the dataset's yaml: `columns: {{{ours}: ITS_NAME}}`"
             )
-    return {ours: dataset.columns.get(ours, ours) for ours in COLUMNS}
+    return {ours: dataset.columns.get(ours, ours) for ours in known}
 
 
 def _slide(row: dict[str, str], named: dict[str, str], where: str, dataset: DatasetConfig) -> Slide:
     values = {ours: row.get(theirs, "") for ours, theirs in named.items()}
-    name, label, split = values["slide"], values["label"], values["split"].lower()
+    name, label, split = values["slide"], values.get("label", ""), values["split"].lower()
+    followed = [values.pop(column) for column in FOLLOWED if column in values]
     if not valid_id(name):
         raise DatasetError(f"{where}: slide id {name!r} cannot be a file name; use letters, digits, _ and -")
-    if label not in dataset.classes:
+    try:
+        label = survival_label(*followed) if followed else label
+        check_label(dataset.task, dataset.classes, label)
+    except ValueError as error:
         hint = f"{where}: slide {name}: label {label!r}" if label else f"{where}: slide {name} has no label"
-        raise DatasetError(f"{hint}; the dataset's classes are: {', '.join(dataset.classes)}")
+        raise DatasetError(f"{hint}; {error}") from None
     if split and split not in SPLITS:
         raise DatasetError(f"{where}: slide {name}: {unknown_name('split', split, SPLITS)}")
     for column in IN_FOLDER:
@@ -132,7 +140,7 @@ def _slide(row: dict[str, str], named: dict[str, str], where: str, dataset: Data
     mpp = _mpp(values.pop("mpp"), f"{where}: slide {name}")
     subgroups = {key: value for key, value in row.items() if key not in named.values()}
     patient = values.pop("patient") or name
-    return Slide(**{**values, "split": split}, patient=patient, mpp=mpp, subgroups=subgroups)
+    return Slide(**{**values, "label": label, "split": split}, patient=patient, mpp=mpp, subgroups=subgroups)
 
 
 def _mpp(text: str, where: str) -> float | None:

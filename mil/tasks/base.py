@@ -42,6 +42,10 @@ class Task(Protocol):
     def attended(self) -> int | None:
         """The logit whose attention is drawn, of a head that attends for each logit apart; None: the mean of all."""
 
+    @property
+    def least_bags(self) -> int:
+        """How many bags a step of training needs."""
+
     def target(self, label: str) -> Tensor:
         """What the loss is told of a slide."""
 

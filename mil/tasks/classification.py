@@ -55,6 +55,11 @@ class Classification(Section):
         """The positive class."""
         return self.classes.index(self.positive)
 
+    @property
+    def least_bags(self) -> int:
+        """One."""
+        return 1
+
     def target(self, label: str) -> Int[Tensor, ""]:
         """The class's number."""
         return torch.tensor(self.classes.index(label))

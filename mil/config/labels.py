@@ -1,0 +1,90 @@
+"""What a label may be, task by task: the grammar of the slide table's column `label`."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
+TaskName = Literal["classification", "multilabel", "ordinal", "regression", "survival_discrete", "survival_cox"]
+TASKS: tuple[TaskName, ...] = get_args(TaskName)
+OF_CLASSES: tuple[TaskName, ...] = ("classification", "multilabel", "ordinal")
+SURVIVAL: tuple[TaskName, ...] = ("survival_discrete", "survival_cox")
+BETWEEN = ";"  # between the classes of a slide that has several
+CENSORED = "+"  # after the time of a slide whose event was not seen
+_HAPPENED = {"1": True, "1.0": True, "true": True, "yes": True, "0": False, "0.0": False, "false": False, "no": False}
+
+
+class Survival(NamedTuple):
+    """How long somebody was followed, and whether the event ended it."""
+
+    time: float
+    event: bool
+
+
+def number_of(label: str) -> float:
+    """A label that is a number.
+
+    Raises:
+        ValueError: it is none, or not a finite one.
+    """
+    try:
+        number = float("" if "_" in label else label)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError("a number is needed, such as 27.5")
+    return number
+
+
+def survival_of(label: str) -> Survival:
+    """A label that is a time: `27.5`, the event came then; `27.5+`, none was seen until then (censored).
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        time = number_of(label.removesuffix(CENSORED).rstrip())
+    except ValueError:
+        time = -1.0
+    if time < 0:
+        raise ValueError("a time is needed: 27.5 (the event came then) or 27.5+ (none was seen until then)")
+    return Survival(time, not label.endswith(CENSORED))
+
+
+def survival_label(time: str, event: str) -> str:
+    """The label of two cells: a time, and whether the event came then (1, true, yes; 0, false, no; `1:DECEASED`).
+
+    Raises:
+        ValueError: the second says neither.
+    """
+    happened = _HAPPENED.get(event.partition(":")[0].strip().lower())
+    if happened is None:
+        raise ValueError(f"event {event!r} is neither 1 (it came) nor 0 (censored)")
+    return time if happened else f"{time}{CENSORED}"
+
+
+def classes_of(label: str) -> list[str]:
+    """The classes of a slide that may have several, or none."""
+    return [name.strip() for name in label.split(BETWEEN) if name.strip()]
+
+
+def check_label(task: TaskName, classes: Sequence[str], label: str) -> None:
+    """Whether a slide's label is one of the task's.
+
+    Args:
+        task: of the dataset.
+        classes: its classes; none where labels are numbers.
+        label: without spaces around it.
+
+    Raises:
+        ValueError: what it may be.
+    """
+    if task == "regression":
+        number_of(label)
+    elif task in SURVIVAL:
+        survival_of(label)
+    else:
+        named = classes_of(label) if task == "multilabel" else [label]
+        if not set(named) <= set(classes):
+            raise ValueError(f"the dataset's classes are: {', '.join(classes)}")
+        if len(set(named)) < len(named):
+            raise ValueError("it names a class twice")
