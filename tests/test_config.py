@@ -7,6 +7,7 @@ import yaml
 from mil.bags import join
 from mil.config import (
     Config,
+    DatasetConfig,
     EncoderConfig,
     checked,
     config_path,
@@ -178,3 +179,25 @@ def test_a_fault_of_options_is_named_without_the_checkers_own_words(head, option
     with pytest.raises(ConfigError) as caught:
         build_head(head, options, dim=8, classes=2)
     assert str(caught.value) == f"head {head}: options: {faults}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "classes are needed"),
+        ({"task": "regression", "classes": ["a"]}, "classes must be empty"),
+        ({"task": "ordinal", "classes": ["a"]}, "two at least"),
+        ({"task": "multilabel", "classes": ["a;b"]}, "cannot hold ';'"),
+        ({"task": "survival_discrete", "ends": [2, 1]}, "ends: the times must rise"),
+        ({"task": "survival_discrete", "ends": [0]}, r"ends\.0: .*greater than 0"),
+        ({"task": "survival"}, "task: Input should be 'classification'"),
+        ({"task": "regression", "positive": "a"}, "positive: 'a' is not among classes"),
+    ],
+)
+def test_classes_go_with_the_task(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        checked(DatasetConfig, settings, "d.yaml")
+
+
+def test_numbers_have_no_positive_class():
+    assert DatasetConfig(task="survival_cox").positive_class == ""

@@ -1,7 +1,7 @@
 """Datasets: the yaml files of configs/datasets."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -25,11 +25,10 @@ class DatasetConfig(Section):
     positive: str | None = Field(
         None, description="the class that sensitivity and heatmaps speak of; default: the last"
     )
-    intervals: Annotated[int, Field(ge=1, le=100)] | Annotated[list[Positive], Field(min_length=1)] = Field(
-        4,
-        description="of survival_discrete: how many, ending at quantiles of the training slides' event times, or the "
-        "times at which they end",
+    intervals: int = Field(
+        4, ge=1, le=100, description="of survival_discrete: how many, ending at quantiles of the training event times"
     )
+    ends: list[Positive] = Field([], description="of survival_discrete: when intervals end; goes before `intervals`")
     columns: dict[str, str] = Field({}, description="our column name: the name in the csv")
     slides_dir: str = Field("", description="where the slides are; the run's slides_dir goes before it")
     slide_paths: list[str] = Field(["{slide}"], description="patterns tried in turn when the csv has no path")
@@ -63,8 +62,8 @@ class DatasetConfig(Section):
             raise ValueError("classes of an ordinal task are two at least")
         if self.task == "multilabel" and any(classes_of(name) != [name] for name in self.classes):
             raise ValueError(f"classes of which a slide may have several cannot hold {BETWEEN!r}, nor be empty")
-        if isinstance(self.intervals, list) and self.intervals != sorted(set(self.intervals)):
-            raise ValueError("intervals: the times must rise")
+        if self.ends != sorted(set(self.ends)):
+            raise ValueError("ends: the times must rise")
         if self.positive is not None and self.positive not in self.classes:
             raise ValueError(f"positive: {self.positive!r} is not among classes {self.classes}")
         return self

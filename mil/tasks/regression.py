@@ -92,4 +92,4 @@ def refuse_balance(dataset: DatasetConfig, balanced: bool) -> None:
         ConfigError: it was asked for.
     """
     if balanced:
-        raise ConfigError(f"balanced weights are of classes, which the task {dataset.task} has none of; take them out")
+        raise ConfigError(f"train.class_weights: balanced needs classes, which the task {dataset.task} does not have")

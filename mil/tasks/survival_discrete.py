@@ -43,10 +43,9 @@ class SurvivalDiscrete(Section):
             ConfigError: it was to be balanced.
         """
         refuse_balance(dataset, balanced)
-        if isinstance(dataset.intervals, list):
-            seen_events(labels)
-            return cls(ends=dataset.intervals)
         times = sorted(event.time for event in seen_events(labels))
+        if dataset.ends:
+            return cls(ends=dataset.ends)
         several = dataset.intervals > 1 and len(times) > 1
         inner = statistics.quantiles(times, n=dataset.intervals, method="inclusive") if several else []
         ends = sorted({time for time in [*inner, times[-1]] if time > 0})

@@ -65,6 +65,55 @@ def test_the_least_row(tmp_path):
     assert read(tmp_path, "slide,label\na,normal\n") == [Slide(slide="a", patient="a", label="normal")]
 
 
+SURVIVAL = DatasetConfig(task="survival_cox")
+
+
+@pytest.mark.parametrize(
+    ("settings", "cell", "message"),
+    [
+        (DatasetConfig(task="multilabel", classes=["x", "y"]), "x;z", "label 'x;z'; the dataset's classes are: x, y"),
+        (DatasetConfig(task="ordinal", classes=["x", "y"]), "", " has no label; the dataset's classes are: x, y"),
+        (DatasetConfig(task="regression"), "NaN", "label 'NaN'; a number is needed, such as 27.5"),
+        (DatasetConfig(task="regression"), "", " has no label; a number is needed, such as 27.5"),
+        (
+            SURVIVAL,
+            "-3",
+            "label '-3'; a time is needed: 27.5 (the event came then) or 27.5+ (none was seen until then)",
+        ),
+    ],
+)
+def test_a_label_that_its_task_does_not_know(tmp_path, settings, cell, message):
+    text = f"slide,patient,label\na,p,{cell}\n"
+    said = refused(tmp_path, text, settings)
+    assert said.startswith(f"{tmp_path / 't.csv'}: line 2: slide a")
+    assert said.endswith(message)
+
+
+def test_labels_of_other_tasks(tmp_path):
+    several = DatasetConfig(task="multilabel", classes=["x", "y"])
+    assert [s.label for s in read(tmp_path, "slide,patient,label\na,p,x;y\nb,p,\n", several)] == ["x;y", ""]
+    assert [s.label for s in read(tmp_path, "slide,label\na,3.5\n", DatasetConfig(task="regression"))] == ["3.5"]
+
+
+def test_survival_in_two_columns(tmp_path):
+    text = "slide,OS,dead,sex\na,12,1,f\nb,30.5,0,m\n"
+    slides = read(tmp_path, text, SURVIVAL.model_copy(update={"columns": {"time": "OS", "event": "dead"}}))
+    assert [(slide.label, slide.subgroups) for slide in slides] == [("12", {"sex": "f"}), ("30.5+", {"sex": "m"})]
+    assert [slide.label for slide in read(tmp_path, "slide,time,event\na,4,true\n", SURVIVAL)] == ["4"]
+    assert [slide.label for slide in read(tmp_path, "slide,label,time\na,4+,noon\n", SURVIVAL)] == ["4+"]
+    assert "line 2: slide a has no label; event 'maybe' is" in refused(
+        tmp_path, "slide,time,event\na,4,maybe\n", SURVIVAL
+    )
+    assert "label '+'; a time is needed" in refused(tmp_path, "slide,time,event\na,,0\n", SURVIVAL)
+    assert "no column 'event'" in refused(tmp_path, "slide,time\na,4\n", SURVIVAL)
+
+
+def test_time_is_an_ordinary_column_elsewhere(tmp_path):
+    (slide,) = read(tmp_path, "slide,label,time\na,normal,noon\n")
+    assert slide.subgroups == {"time": "noon"}
+    assert "no column named 'time'" in refused(tmp_path, "slide,label,t\na,normal,1\n", dataset(columns={"time": "t"}))
+
+
 def test_ids_keep_their_zeros(tmp_path):
     (slide,) = read(tmp_path, "slide,patient,label\n007,0012,normal\n")
     assert (slide.slide, slide.patient) == ("007", "0012")

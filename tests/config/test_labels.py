@@ -1,0 +1,69 @@
+"""The grammar of labels, task by task."""
+
+import pytest
+
+from mil.config.labels import check_label, classes_of, number_of, survival_label, survival_of
+
+CLASSES = ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"),
+    [
+        ("classification", ["a", "b"]),
+        ("ordinal", ["a"]),
+        ("multilabel", ["", "a", "a;b", " b ; a "]),
+        ("regression", ["0", "-1.5", "1e3"]),
+        ("survival_discrete", ["27.5", "27.5+", "0", "3 +"]),
+        ("survival_cox", ["27.5", "0+"]),
+    ],
+)
+def test_what_a_label_may_be(task, labels):
+    for label in labels:
+        check_label(task, CLASSES, label)
+
+
+@pytest.mark.parametrize(
+    ("task", "label", "message"),
+    [
+        ("classification", "c", "the dataset's classes are: a, b"),
+        ("classification", "", "the dataset's classes are: a, b"),
+        ("ordinal", "a;b", "the dataset's classes are: a, b"),
+        ("multilabel", "a;c", "the dataset's classes are: a, b"),
+        ("multilabel", "a;a", "it names a class twice"),
+        ("regression", "", "a number is needed"),
+        ("regression", "nan", "a number is needed"),
+        ("regression", "inf", "a number is needed"),
+        ("regression", "1_0", "a number is needed"),
+        ("regression", "1,5", "a number is needed"),
+        ("survival_cox", "", "a time is needed"),
+        ("survival_cox", "+", "a time is needed"),
+        ("survival_cox", "-1", "a time is needed"),
+        ("survival_cox", "nan+", "a time is needed"),
+        ("survival_discrete", "5++", "a time is needed"),
+        ("survival_discrete", "dead", "a time is needed"),
+    ],
+)
+def test_what_it_may_not_be(task, label, message):
+    with pytest.raises(ValueError, match=message):
+        check_label(task, CLASSES, label)
+
+
+def test_values():
+    assert number_of("1e2") == 100
+    assert (survival_of("27.5"), survival_of("27.5 +")) == ((27.5, True), (27.5, False))
+    assert classes_of(" b;;a ") == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("event", "label"),
+    [("1", "7"), ("0", "7+"), ("True", "7"), ("no", "7+"), ("1.0", "7"), ("1:DECEASED", "7"), ("0:LIVING", "7+")],
+)
+def test_two_cells_make_one_label(event, label):
+    assert survival_label("7", event) == label
+
+
+@pytest.mark.parametrize("event", ["", "2", "dead", "nan"])
+def test_an_event_is_one_or_nought(event):
+    with pytest.raises(ValueError, match="is neither 1"):
+        survival_label("7", event)
