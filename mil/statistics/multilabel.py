@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
+
 from mil.statistics.discrimination import weighted_auprc, weighted_auroc
 
 
