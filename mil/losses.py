@@ -3,7 +3,7 @@
 Labels are the stacked targets of the task (`mil.tasks`); for classes their numbers [bags].
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import torch
@@ -19,6 +19,7 @@ from mil.types import Bags, HeadOutput
 Term = Callable[[HeadOutput, Bags, Tensor, AnyTask], Tensor]
 Given = TypeVar("Given")
 TEACHER_TEMPERATURE = 0.1
+OF_CLASSES = ("instance_cross_entropy", "sufficiency")  # of one class of several, and no other task
 
 
 def cross_entropy(out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES) -> Float[Tensor, ""]:
@@ -86,7 +87,7 @@ def instance_cross_entropy(out: HeadOutput, bags: Bags, labels: Tensor, task: An
     With more than two classes the tiles most attended by the other classes are not of those, and the mean over classes
     counts. A bag of one tile has none. CLAM, Lu et al. 2021, https://arxiv.org/abs/2004.09666.
     """
-    _for_classes(task, "instance_cross_entropy")
+    check_terms(["instance_cross_entropy"], task)
     found = _given(out.instances, "instance_cross_entropy", "clam_sb, clam_mb")
     count, classes = out.logits.shape
     of_label = found.of_class == labels[found.bag]
@@ -108,7 +109,7 @@ def sufficiency(out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLA
 
     The prediction of all tiles is the target and gets no gradient.
     """
-    _for_classes(task, "sufficiency")
+    check_terms(["sufficiency"], task)
     full = _given(out.full_logits, "sufficiency", "graph_select").detach().log_softmax(-1)
     return functional.kl_div(out.logits.log_softmax(-1), full, reduction="batchmean", log_target=True)
 
@@ -131,9 +132,15 @@ def _given(value: Given | None, term: str, heads: str) -> Given:
     return value
 
 
-def _for_classes(task: AnyTask, term: str) -> None:
-    if task.kind != "classification":
-        raise ConfigError(f"loss term {term}: is of classes, which the task {task.kind} does not have; take it out")
+def check_terms(names: Iterable[str], task: AnyTask) -> None:
+    """Refuse terms that are not of a task.
+
+    Raises:
+        ConfigError: a term is of classes that exclude one another, and the task has none.
+    """
+    for name in names:
+        if name in OF_CLASSES and task.kind != "classification":
+            raise ConfigError(f"loss term {name}: is of classes, which the task {task.kind} does not have; take it out")
 
 
 TERMS: dict[str, Term] = {

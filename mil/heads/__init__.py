@@ -1,7 +1,8 @@
 """MIL heads, one file each, found by file name: bags in, one `HeadOutput` out.
 
 A head is its `Config` and its `Head(config, dim, classes)`. What a few of them need besides is in the protocols below;
-a head takes part in one by having its methods. Other packages add heads by entry points, see docs/own-head.md.
+a head takes part in one by having its methods. A head that compares classes within says `for_classes = True`, and is
+trained for no other task. Other packages add heads by entry points, see docs/own-head.md.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -33,6 +33,8 @@ class Head(nn.Module):
     the mean of both streams' softmaxes, the published prediction.
     """
 
+    for_classes = True  # what it predicts is a mean of softmaxes
+
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
         hidden = default_hidden(config.hidden, dim)

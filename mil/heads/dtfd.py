@@ -48,6 +48,7 @@ class Head(nn.Module):
     the same way. A bag of fewer tiles than pseudo-bags has one tile in each, some tiles in several.
     """
 
+    for_classes = True  # a tile is ranked by the softmax over the classes
     ordered = True  # a tile's place decides which pseudo-bag it falls into
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:

@@ -61,28 +61,24 @@ def intervals_of_task(
     targets: Targets,
     answers: Answers,
     patients: Sequence[str],
-    thresholds: Float[np.ndarray, " n"] | None = None,
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
     """The metrics of a task, each with `value` and `ci95`; `n_slides` and `n_patients`.
 
-    Classification as `classified.with_intervals` has it. The rest: patients resampled, a t interval on the scale of
-    log odds (of what lies in -1..1, of the share of that range, which is Fisher's z), or of the logarithm (of errors,
-    and of 1 - r2).
+    Patients are resampled; a t interval on the scale of log odds (of what lies in -1..1, of the share of that range,
+    which is Fisher's z), or of the logarithm (of errors, and of 1 - r2). For classification there is
+    `classified.with_intervals`.
 
     Args:
-        task: see `metrics_of_task`.
+        task: see `metrics_of_task`; of another kind than classification.
         targets: see `metrics_of_task`.
         answers: see `metrics_of_task`.
         patients: of each slide.
-        thresholds: of two classes, where each slide's positive call begins.
         seed: of the resamples.
         resamples: how many.
     """
-    if task.kind == "classification":
-        return classified.with_intervals(targets, answers, patients, thresholds, seed=seed, resamples=resamples)
     member, values = members(patients), metrics_of_task(task, targets, answers)
     count = int(member.max()) + 1
     drawn = resampled(lambda w: _weighted(task, targets, answers, w), member, resamples=resamples, seed=seed)

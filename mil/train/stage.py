@@ -24,6 +24,7 @@ from mil.train.loop import LARGEST_KEPT, Fitted
 from mil.train.precision import choose_dtype
 from mil.train.prepare import FIRST_STAGE, prepare
 from mil.train.store import BagStore
+from mil.train.suits import check_suits
 from mil.trained import Trained, save_trained
 from mil.versions import STAGE_VERSION, TOOL_VERSION
 
@@ -87,6 +88,7 @@ def run(
         board=board,
     )  # fmt: skip
     head = build_head(settings.name, settings.options, dim=store.dim, classes=task.outputs).to(on)
+    check_suits(task, settings, head)
     fitted = _fit(job, head, store)
     trained = Trained(
         recipe_name=name, recipe=settings, **identity, dim=store.dim, task=task,

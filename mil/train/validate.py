@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from mil.statistics.classified import classification
+from mil.statistics.of_task import metrics_of_task
 from mil.tasks import AnyTask
 from mil.train.bags import LabelledBag, batches
 
@@ -30,14 +30,14 @@ def validate(
         head: in evaluation.
         bags: the validation slides.
         task: of the head.
-        select: what the score is: `loss`, else macro-F1 + AUROC.
+        select: what the score is: `f1_auc`, macro-F1 + AUROC; else minus the loss.
         device: where the head is.
     """
     if not bags:
         return {}
     logits, targets = logits_of(head, bags, device)
     loss = float(task.loss(logits, targets).mean())
-    values = classification(targets.cpu().numpy(), task.answers(logits).cpu().numpy())
+    values = metrics_of_task(task, targets.cpu().numpy(), task.answers(logits).cpu().numpy())
     metrics = {name: value for name, value in values.items() if value is not None}
-    score = -loss if select == "loss" else metrics["f1_macro"] + metrics.get("auroc_macro", 0.0)
+    score = metrics["f1_macro"] + metrics.get("auroc_macro", 0.0) if select == "f1_auc" else -loss
     return {"loss": loss, **metrics, "score": score}

@@ -155,7 +155,7 @@ def test_a_class_that_all_slides_have_has_no_auroc():
     assert found["auroc_macro"][0] == found["auroc_y"][0] == 1.0
 
 
-@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize("kind", [kind for kind in TASKS if kind != "classification"])
 def test_intervals_hold_the_value_and_what_many_slides_give(kind):
     patients = [f"p{i}" for i in range(60)]
     found = intervals_of_task(TASKS[kind], *drawn(kind), patients, resamples=300)
