@@ -1,5 +1,5 @@
 # Whole-slide images to trained MIL heads and attention heatmaps.
-#   (fetch ->) tile -> features -> split -> train -> evaluate -> heatmap -> report
+#   (fetch ->) tile -> features -> split -> train -> evaluate -> compare -> heatmap -> report
 from snakemake.utils import min_version
 
 from mil.config import config_path
@@ -23,6 +23,7 @@ if not PLAN.ready:  # ready bags: no slide is fetched, tiled or embedded
 include: "workflow/rules/split.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/compare.smk"
 include: "workflow/rules/heatmap.smk"
 include: "workflow/rules/report.smk"
 
@@ -31,6 +32,7 @@ rule all:
     default_target: True
     input:
         expand("results/{dataset}/report.html", dataset=CONFIG.dataset),
+        expand("results/{dataset}/compare/comparison.tex", dataset=CONFIG.dataset),
         PLAN.of_each_head(
             "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json"
         ),

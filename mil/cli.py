@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from mil.bench.commands import bench_app
+from mil.compare.commands import compare
 from mil.config import SplitConfig, TileConfig, checked, load_encoder
 from mil.dataset.commands import dataset_app
 from mil.errors import MilError
@@ -165,6 +166,9 @@ def evaluate(
     typer.echo(metrics_line(run(dataset, head_dir, bags, folds, out, slides_dir=slides_dir, threads=threads)))
 
 
+app.command()(compare)
+
+
 @app.command()
 def heatmap(
     head_dir: Annotated[list[Path], typer.Option(help="Folder of a trained head; repeat to average.")],
@@ -198,12 +202,13 @@ def report(
     evaluated: Annotated[list[Path], typer.Option(help="Folder of predictions.csv and metrics.json; repeat.")],
     heatmaps: Annotated[list[Path], typer.Option(help="Its folder of heatmaps; repeat in the same order.")],
     tiles: TilesDirs = None,
+    comparison: Annotated[Path | None, typer.Option(help="The comparison.json that `mil compare` wrote.")] = None,
     drawn: Annotated[Literal["all", "test"], typer.Option(help="Which slides' heatmaps to show.")] = "all",
 ) -> None:  # fmt: skip
     """Put everything on one page."""
     from mil.report.stage import run
 
-    run(dataset, tiles or [], bags, evaluated, heatmaps, out, drawn)
+    run(dataset, tiles or [], bags, evaluated, heatmaps, out, drawn, comparison)
     typer.echo(f"report {out}")
 
 

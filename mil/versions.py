@@ -10,6 +10,7 @@ STAGE_VERSION = {
     "split": 1,
     "train": 3,
     "evaluate": 4,
+    "compare": 1,
     "heatmap": 3,
     "report": 3,
 }

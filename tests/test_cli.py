@@ -11,7 +11,9 @@ from mil.cli import app
 from mil.versions import TOOL_VERSION
 from tests.synthetic import bag_file
 
-STAGES = ["fetch", "tile", "features", "split", "train", "evaluate", "heatmap", "report", "summary", "doctor"]
+STAGES = [
+    "fetch", "tile", "features", "split", "train", "evaluate", "compare", "heatmap", "report", "summary", "doctor",
+]  # fmt: skip
 
 
 def mil(*arguments):

@@ -14,8 +14,8 @@ from mil.io.atomic import write_text
 from mil.io.ready import describe_bags
 from mil.io.tables import Slide, read_csv, read_dataset
 from mil.report.plots import roc_svg
-from mil.report.text import interval, mean_sd, value
 from mil.states import ADVICE, SlideState, gather, summary
+from mil.statistics.text import interval, mean_sd, value
 from mil.versions import TOOL_VERSION
 
 
@@ -27,6 +27,7 @@ def run(
     heatmaps: Sequence[Path],
     out: Path,
     drawn: Literal["all", "test"] = "all",
+    comparison: Path | None = None,
 ) -> None:
     """Write the report.
 
@@ -38,6 +39,7 @@ def run(
         heatmaps: folders of heatmaps in the same order.
         out: the page; pictures are linked relative to it.
         drawn: `test`: show only heatmaps of slides the table calls test; others may be of earlier heads.
+        comparison: what `mil compare` wrote of the same heads.
     """
     if len(evaluated) != len(heatmaps):
         raise ConfigError(f"{len(evaluated)} folders of metrics, but {len(heatmaps)} of heatmaps; give one for each")
@@ -62,6 +64,7 @@ def run(
         lost=[(state, ADVICE[state.state], sheets.get(state.slide)) for state in states if state.state != "ok"],
         positive=settings.positive_class,
         recipes=recipes,
+        compared=None if comparison is None else _compared(comparison),
         roc=_roc(recipes, settings),
         slides=[_slide(slide, state, recipes, settings) for slide, state in zip(slides, states, strict=True)],
         sheets=sheets,
@@ -91,6 +94,14 @@ def _recipe(folder: Path, pictures: Path, out: Path, shown: set[str]) -> dict[st
         "rows": rows,
         "pictures": {p.stem: _link(p, out) for p in sorted(pictures.glob("*.png")) if p.stem in shown},
     }
+
+
+def _compared(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {"tables": found["tables"], "notes": found["notes"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{path}: no comparison.json of `mil compare`: {error}") from None
 
 
 def _link(picture: Path, out: Path) -> str:

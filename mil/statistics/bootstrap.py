@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from mil.statistics.delong import Difference, normal_difference
 from mil.statistics.intervals import Interval, wilson
 from mil.statistics.normal import expit, logit, t_quantile
 
@@ -69,3 +70,15 @@ def interval(value: float, drawn: Float[np.ndarray, " draws"], patients: int, *,
         half = t_quantile(patients - 1) * error / (share * (1 - share))
         low, high = expit(logit(share) - half), expit(logit(share) + half)
     return low * top, high * top
+
+
+def paired_difference(difference: float, drawn: Float[np.ndarray, " draws"], patients: int) -> Difference:
+    """Interval and normal test of a difference of two heads' metrics on the same slides.
+
+    Args:
+        difference: on all slides.
+        drawn: on each resample, the same patients for both heads.
+        patients: how many there are; see `interval`.
+    """
+    known = drawn[np.isfinite(drawn)]
+    return normal_difference(difference, float(known.std(ddof=1)) * (patients / (patients - 1)) ** 0.5)

@@ -71,9 +71,10 @@ def _placements(is_positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray
 
 
 class Difference(NamedTuple):
-    """AUROC of one head less that of another."""
+    """A metric of one head less that of another."""
 
     difference: float
+    error: float  # standard error
     ci95: tuple[float, float]
     p: float  # two-sided, of no difference
 
@@ -82,6 +83,11 @@ def paired(areas: Areas, one: int, other: int) -> Difference:
     """DeLong's test of two heads on the same slides; normal 95 % interval of the difference."""
     contrast = np.zeros(len(areas.auroc))
     contrast[one], contrast[other] = 1, -1
-    difference, error = float(contrast @ areas.auroc), float(contrast @ areas.covariance @ contrast) ** 0.5
+    difference, error = float(contrast @ areas.auroc), max(0.0, float(contrast @ areas.covariance @ contrast)) ** 0.5
+    return normal_difference(difference, error)
+
+
+def normal_difference(difference: float, error: float) -> Difference:
+    """Interval and test of a difference with a normal error; without an error only 0 is no difference."""
     z = difference / error if error > 1e-12 else 0.0 if abs(difference) < 1e-12 else np.inf
-    return Difference(difference, (difference - CI_Z * error, difference + CI_Z * error), two_sided_p(z))
+    return Difference(difference, error, (difference - CI_Z * error, difference + CI_Z * error), two_sided_p(z))

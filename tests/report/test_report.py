@@ -13,8 +13,8 @@ from mil.errors import FormatError
 from mil.io.tables import write_csv
 from mil.io.tiles import write_tiles
 from mil.report.stage import run
-from mil.report.text import interval, mean_sd, value
 from mil.states import ADVICE
+from mil.statistics.text import interval, mean_sd, value
 from tests.synthetic import bag_file, make_tiles
 
 EVIL = "<script>alert('µ')</script>"
@@ -166,6 +166,38 @@ def test_two_recipes_side_by_side(study):
         probabilities = re.findall(r"<td>(\d\.\d{3}|–)<br>", row_of(page, slide))
         assert probabilities == [f"{PROBABILITY[recipe][slide]:.3f}" for recipe in ("abmil", "acmil")]
     assert re.findall(r"<td>(\d\.\d{3}|–)", row_of(page, "d")) == ["–", "–"]
+
+
+def compared(study, comparison) -> str:
+    run(
+        str(study / "d.yaml"), [study / "tile"], [study / "features"], [study / "evaluate" / "abmil"],
+        [study / "heatmap" / "abmil"], study / "report" / "report.html", "all", comparison,
+    )  # fmt: skip
+    return (study / "report" / "report.html").read_text(encoding="utf-8")
+
+
+def test_heads_compared(study):
+    heads = {
+        "header": ["encoder", "recipe", "AUROC"],
+        "rows": [["tiny", EVIL, "0.750 (0.50 to 1.00)"], ["tiny", "b", "–"]],
+    }
+    pairs = {"header": ["one", "other", "difference", "p"], "rows": [[EVIL, "b", "−0.1 (−0.2 to 0.0)", "< 0.001"]]}
+    tables = {"heads": heads, "pairs": pairs}
+    (study / "comparison.json").write_text(json.dumps({"tables": tables, "notes": [f"Note {EVIL}"]}))
+    page = compared(study, study / "comparison.json")
+    section = page[page.index("<h2>Heads compared") : page.index("<h2>Slides</h2>")]
+    assert '<td class="n">0.750<br><span class="quiet">(0.50 to 1.00)</span></td>' in section
+    assert '<td class="n">&lt; 0.001</td>' in section
+    assert "<details open><summary>1 paired test</summary>" in section
+    assert section.count(html.escape(EVIL).replace("&#x27;", "&#39;")) == 3
+    assert EVIL not in page
+    assert "Heads compared" not in report(study)
+
+
+def test_a_comparison_that_is_none(study):
+    (study / "comparison.json").write_text("{}")
+    with pytest.raises(FormatError, match=r"comparison\.json: no comparison\.json of `mil compare`: 'tables'"):
+        compared(study, study / "comparison.json")
 
 
 def test_the_same_study_gives_the_same_page(study):

@@ -94,7 +94,7 @@ def test_test_agrees_with_swapping_the_heads():
 def test_the_same_head_twice():
     positive, scores = two_heads(30, np.random.default_rng(5))
     found = paired(delong(positive, np.stack([scores[0], scores[0]])), 0, 1)
-    assert found == (0.0, (0.0, 0.0), 1.0)
+    assert found == (0.0, 0.0, (0.0, 0.0), 1.0)
 
 
 def test_too_few():

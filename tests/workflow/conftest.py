@@ -20,7 +20,8 @@ case $stage in
   tile) for e in h5 geojson jpg; do echo x > "${out%.h5}.$e"; done
     echo x > "$(dirname "$out")/grid/$(basename "${out%.h5}").jpg";;
   train) for f in head.safetensors last.safetensors recipe.json history.json; do echo x > "$out/$f"; done;;
-  evaluate) for f in predictions.csv metrics.json; do echo x > "$out/$f"; done;;
+  evaluate) for f in predictions.csv predictions_patients.csv metrics.json; do echo x > "$out/$f"; done;;
+  compare) for e in json csv md tex; do echo x > "$out/comparison.$e"; done;;
   heatmap) for e in png geojson csv; do echo x > "${out%.png}.$e"; done;;
   summary) echo "3 in, 3 out";;
   *) echo x > "$out";;

@@ -1,4 +1,5 @@
 # Everything the rules share: the checked plan of the run, and patterns of the wildcards.
+import hashlib
 import re
 import shlex
 from pathlib import Path

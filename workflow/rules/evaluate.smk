@@ -7,6 +7,7 @@ rule evaluate:
         annotations=annotations,
     output:
         predictions="results/{dataset}/evaluate/{tiling}/{encoder}/{head}/predictions.csv",
+        patients="results/{dataset}/evaluate/{tiling}/{encoder}/{head}/predictions_patients.csv",
         metrics="results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json",
     log:
         "logs/{dataset}/evaluate/{tiling}/{encoder}/{head}.log",
@@ -20,6 +21,7 @@ rule evaluate:
         slides_dir=SLIDES_DIR,
         classes=dataset_classes,
         frame=DATASET.geojson_frame,
+        subgroups=subgroups,
         version=STAGE_VERSION["evaluate"],
     shell:
         "mil evaluate --dataset {wildcards.dataset} {params.heads} --bags {params.bags:q}"

@@ -4,6 +4,7 @@ rule report:
         metrics=PLAN.of_each_head(
             "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json"
         ),
+        comparison="results/{dataset}/compare/comparison.json",
         heatmaps=heatmaps,
     output:
         "results/{dataset}/report.html",
@@ -25,4 +26,4 @@ rule report:
         version=STAGE_VERSION["report"],
     shell:
         "mil report --dataset {wildcards.dataset} {params.states}"
-        " {params.evaluated} {params.heatmaps} --drawn {params.drawn} --out {output:q} 2>&1 | tee {log:q}"
+        " {params.evaluated} {params.heatmaps} --comparison {input.comparison:q} --drawn {params.drawn} --out {output:q} 2>&1 | tee {log:q}"

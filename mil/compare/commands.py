@@ -1,0 +1,20 @@
+"""`mil compare`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    evaluated: Annotated[list[Path], typer.Option(help="Folder that `mil evaluate` wrote; repeat for each head.")],
+    out: Annotated[Path, typer.Option(help="Folder for comparison.json, .csv, .md and .tex.")],
+) -> None:
+    """Hold heads and encoders against one another on the same test slides."""
+    from mil.compare.stage import run
+
+    pairs = run(evaluated, out)["tests"]["pairs"]
+    apart = sum(pair["p_holm"] < 0.05 for pair in pairs)
+    heads = "1 head" if len(evaluated) == 1 else f"{len(evaluated)} heads"
+    tested = f", {apart} of {len(pairs)} pairs differ (p < 0.05 after Holm)" if pairs else ""
+    typer.echo(f"compare {heads}{tested}: {out / 'comparison.md'}")

@@ -1,0 +1,124 @@
+"""Evaluated heads of one run in; a table of them and their paired tests out, as JSON, CSV, Markdown and LaTeX."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mil.compare.pairs import Tested, tested_pairs
+from mil.compare.read import Evaluated, check_alike, read_evaluated
+from mil.compare.tables import tables_of
+from mil.compare.write import write_csv_table, write_latex, write_markdown
+from mil.errors import DatasetError
+from mil.io.atomic import write_json
+
+CLASSES = ("balanced_accuracy", "f1_macro", "sensitivity", "specificity", "brier", "ece")
+
+
+def run(evaluated: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Compare heads and encoders.
+
+    Args:
+        evaluated: folders of predictions.csv and metrics.json, one for each recipe and encoder.
+        out: folder for comparison.json, .csv, .md and .tex.
+
+    Returns:
+        What comparison.json holds.
+
+    Raises:
+        DatasetError: none is given, or they are of different slides or tasks.
+        FormatError: a folder is not what `mil evaluate` wrote.
+    """
+    if not evaluated:
+        raise DatasetError("nothing to compare; name at least one folder that `mil evaluate` wrote")
+    heads = [read_evaluated(folder) for folder in evaluated]
+    check_alike(heads)
+    tested = tested_pairs(heads)
+    first = heads[0]
+    found: dict[str, Any] = {
+        "dataset": first.metrics["dataset"],
+        "task": first.metrics["task"],
+        "positive": first.metrics["positive"],
+        "n_slides": len(first.labels),
+        "n_patients": len(set(first.patients.values())),
+        "metrics": _metrics(first),
+        "rows": [_row(head) for head in heads],
+        "tests": tested._asdict(),
+        "notes": _notes(heads, tested),
+    }
+    found["tables"] = tables_of(found)
+    write_csv_table(out / "comparison.csv", found)
+    write_markdown(out / "comparison.md", found)
+    write_latex(out / "comparison.tex", found)
+    write_json(out / "comparison.json", found)  # last: who has it has all
+    return found
+
+
+def _metrics(head: Evaluated) -> list[str]:
+    """The columns of the table; the first is what heads are tested by."""
+    kind, classes, _ = head.about
+    if kind == "classification":
+        ranking = ("auroc", "auprc") if len(classes) == 2 else ("auroc_macro", "auprc_macro")
+        return [
+            *ranking,
+            *(name for name in CLASSES if len(classes) == 2 or name not in ("sensitivity", "specificity")),
+        ]
+    return [name for name, metric in head.metrics["test"].items() if isinstance(metric, dict) and "value" in metric]
+
+
+def _row(head: Evaluated) -> dict[str, Any]:
+    names, metrics = _metrics(head), head.metrics
+    runs = metrics["runs"]
+    return {
+        "recipe": metrics["recipe"],
+        "encoder": metrics["encoder"],
+        "seeds": len({run["seed"] for run in runs}),
+        "folds": len({run["fold"] for run in runs}),
+        "slides": {name: metrics["test"].get(name) for name in names},
+        "patients": {name: metrics["test_patients"].get(name) for name in names},
+        "over_runs": {name: metrics["over_runs"].get(name) for name in names},
+    }
+
+
+def _notes(heads: Sequence[Evaluated], tested: Tested) -> list[str]:
+    """What a reader must know to read the table, in sentences."""
+    slides, patients = len(heads[0].labels), len(set(heads[0].patients.values()))
+    notes = [
+        f"{slides} test slides of {patients} patients; 95 % intervals. They speak of other patients, not of training "
+        "again: that is the standard deviation over seeds and folds."
+    ]
+    if heads[0].about[0] == "classification":
+        two = len(heads[0].about[1]) == 2
+        notes.append(
+            "Balanced accuracy and F1 are of the most probable class"
+            + ("; sensitivity and specificity at the threshold chosen on validation slides." if two else ".")
+            + " ECE, which has no interval, with what faultless probabilities would get on as many slides in brackets."
+        )
+    folds = max(len({run["fold"] for run in head.metrics["runs"]}) for head in heads)
+    if folds > 1:
+        notes.append(
+            f"Cross-validation: each slide's answer is that of the heads that held it out, and the answers of {folds} "
+            "folds are pooled. Heads of different folds may differ in scale, which lowers a pooled AUROC but not that "
+            "of runs, and share training slides, which intervals and tests do not know."
+        )
+    several = any(len(head.metrics["runs"]) > folds for head in heads)
+    if several:
+        notes.append("A slide's answer is the mean over seeds, which may be better than any one of them.")
+    torn = next(
+        (head.metrics["test_patients"]["note"] for head in heads if "note" in head.metrics["test_patients"]), None
+    )
+    if torn:
+        notes.append(f"No patient level: {torn}.")
+    if tested.pairs:
+        shown = [pair["smallest_difference"] for pair in tested.pairs]
+        notes.append(
+            f"Pairs: {tested.method} on the slides' answers; p corrected for {len(shown)} pairs by Holm. With power "
+            f"0.8 and before correction this set shows differences of {_span(shown)}; smaller ones may be there."
+        )
+    elif len(heads) > 1:
+        notes.append(f"Pairs are not tested: {tested.why_not}.")
+    return notes
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.3f}", f"{max(values):.3f}"
+    return f"at least {low}" if low == high else f"at least {low} to {high}, by pair"

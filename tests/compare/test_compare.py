@@ -1,0 +1,190 @@
+"""Heads beside one another: the same numbers as alone, tests by scikit-learn's areas and by hand, tables that hold."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
+
+from mil.cli import app
+from mil.compare.stage import run
+from mil.compare.write import latex
+from mil.errors import DatasetError, FormatError
+from mil.io.tables import read_csv, write_csv
+from mil.statistics.delong import delong, paired
+from mil.statistics.multiple import holm
+from tests.compare.heads import THREE, evaluated
+
+
+@pytest.fixture
+def three(tmp_path):
+    return [evaluated(tmp_path, name, gain) for name, gain in (("abmil", 1.2), ("acmil", 1.7), ("aem_50%", 0.3))]
+
+
+def slides_of(folder):
+    rows = [row for row in read_csv(folder / "predictions.csv") if row["split"] == "test"]
+    return sorted({row["slide"] for row in rows}), rows
+
+
+def test_rows_are_what_evaluate_says(three, tmp_path):
+    found = run(three, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == found
+    for folder, row in zip(three, found["rows"], strict=True):
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert (row["recipe"], row["encoder"], row["seeds"], row["folds"]) == (metrics["recipe"], "tiny", 1, 1)
+        assert row["slides"] == {name: metrics["test"][name] for name in found["metrics"]}
+        assert row["patients"]["auroc"] == metrics["test_patients"]["auroc"]
+    assert (found["n_slides"], found["n_patients"]) == (60, 60)
+
+
+def test_pairs_are_delongs_and_corrected(three, tmp_path):
+    tests = run(three, tmp_path / "out")["tests"]
+    labels, scores = None, []
+    for folder in three:
+        names, rows = slides_of(folder)
+        by_name = {row["slide"]: row for row in rows}
+        labels = np.array([int(by_name[name]["label"] == "tumour") for name in names])
+        scores.append([float(by_name[name]["p_tumour"]) for name in names])
+    areas = delong(labels, np.array(scores))
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    want = [paired(areas, *pair) for pair in pairs]
+    assert tests["method"] == "DeLong's paired test"
+    assert [pair["p"] for pair in tests["pairs"]] == pytest.approx([one.p for one in want])
+    assert [pair["p_holm"] for pair in tests["pairs"]] == pytest.approx(holm(np.array([one.p for one in want])))
+    found = [pair["difference"] for pair in tests["pairs"]]
+    alone = [roc_auc_score(labels, row) for row in scores]
+    assert found == pytest.approx([alone[i] - alone[j] for i, j in pairs])
+    assert (tests["pairs"][0]["one"], tests["pairs"][0]["other"]) == ("abmil · tiny", "acmil · tiny")
+
+
+def test_seeds_and_folds_are_averaged_and_patients_kept_together(tmp_path):
+    heads = [
+        evaluated(tmp_path, name, gain, per_patient=3, seeds=2, folds=4, encoder=encoder)
+        for name, gain, encoder in (("abmil", 1.2, "one"), ("abmil", 0.5, "two"))
+    ]
+    found = run(heads, tmp_path / "out")
+    assert found["tests"]["method"].endswith("(Obuchowski)")
+    assert found["n_patients"] == 20
+    assert [(row["seeds"], row["folds"], row["encoder"]) for row in found["rows"]] == [(2, 4, "one"), (2, 4, "two")]
+    names, rows = slides_of(heads[0])
+    assert len(rows) == 2 * 60  # each slide once a seed
+    mean = {name: np.mean([float(row["p_tumour"]) for row in rows if row["slide"] == name]) for name in names}
+    label = {row["slide"]: row["label"] == "tumour" for row in rows}
+    want = roc_auc_score([label[slide] for slide in mean], list(mean.values()))
+    assert found["rows"][0]["slides"]["auroc"]["value"] == pytest.approx(want)
+    assert found["tables"]["heads"]["header"][-2:] == ["AUROC, patients", "AUROC of runs"]
+    notes = " ".join(found["notes"])
+    for said in ("60 test slides of 20 patients", "answers of 4 folds are pooled", "mean over seeds", "by Holm"):
+        assert said in notes
+
+
+def test_more_classes(tmp_path):
+    heads = [evaluated(tmp_path, name, gain, classes=THREE, slides=90) for name, gain in (("abmil", 1.5), ("aem", 0.0))]
+    found = run(heads, tmp_path / "out")
+    assert found["tests"]["method"] == "paired bootstrap of patients"
+    assert found["metrics"][:2] == ["auroc_macro", "auprc_macro"]
+    assert "sensitivity" not in found["metrics"]
+    (pair,) = found["tests"]["pairs"]
+    rows = [row["slides"]["auroc_macro"]["value"] for row in found["rows"]]
+    assert pair["difference"] == pytest.approx(rows[0] - rows[1])
+    assert pair["p"] < 0.001
+    assert pair["ci95"][0] > 0
+
+
+def test_one_head_has_a_row_and_no_tests(tmp_path):
+    found = run([evaluated(tmp_path, "abmil", 1.0)], tmp_path / "out")
+    assert len(found["rows"]) == 1
+    assert found["tests"]["pairs"] == []
+    assert list(found["tables"]) == ["heads"]
+    assert "Pairs" not in " ".join(found["notes"])
+
+
+def test_tables(three, tmp_path):
+    found = run(three, tmp_path / "out")
+    table = read_csv(tmp_path / "out" / "comparison.csv")
+    auroc = found["rows"][0]["slides"]["auroc"]
+    assert [float(table[0][name]) for name in ("auroc", "auroc_low", "auroc_high")] == [auroc["value"], *auroc["ci95"]]
+    assert table[0]["ece_low"] == ""
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 3 + 2 + 3 + 2
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {11, 6}
+    assert r"aem\_50%" in text
+    assert f"| {auroc['value']:.3f} ({auroc['ci95'][0]:.2f} to {auroc['ci95'][1]:.2f}) |" in text
+
+
+def test_latex(three, tmp_path):
+    run(three, tmp_path / "out")
+    text = (tmp_path / "out" / "comparison.tex").read_text()
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    assert r"aem\_50\%" in body
+    assert not re.search(r"(?<!\\)[_#]|(?<!\\)%(?!\n)", body)
+    assert body.count(r"\begin{tabular}{llrrrrrrrr}") == body.count(r"\begin{tabular}{llrrr}") == 1
+    for line in body.splitlines():
+        if line.endswith(r"\\"):
+            assert line.count(" & ") in (9, 4)
+    for word in ("toprule", "midrule", "bottomrule"):
+        assert body.count(rf"\{word}") == 2
+    assert body.count("{") - body.count(r"\{") == body.count("}") - body.count(r"\}")
+    assert body.isascii()
+    assert latex("a_b 5% {x} ~ \\") == r"a\_b 5\% \{x\} \textasciitilde{} \textbackslash{}"
+
+
+def test_the_same_twice(three, tmp_path):
+    for out in ("one", "two"):
+        run(three, tmp_path / out)
+    for name in ("json", "csv", "md", "tex"):
+        assert (tmp_path / f"one/comparison.{name}").read_bytes() == (tmp_path / f"two/comparison.{name}").read_bytes()
+
+
+def refused(heads, out, error=DatasetError):
+    with pytest.raises(error) as caught:
+        run(heads, out)
+    assert not out.exists()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_other_slides_are_refused_by_name(three, tmp_path):
+    rows = [row for row in read_csv(three[1] / "predictions.csv") if row["slide"] not in ("s003", "s007")]
+    write_csv(three[1] / "predictions.csv", rows)
+    said = refused(three, tmp_path / "out")
+    assert "acmil" in said
+    assert "tested on different slides: s003, s007; evaluate both with the same folds" in said
+
+
+def test_other_labels_are_refused_by_name(three, tmp_path):
+    rows = read_csv(three[2] / "predictions.csv")
+    rows[5]["label"] = "normal"
+    write_csv(three[2] / "predictions.csv", rows)
+    assert "other labels or patients for s005" in refused(three, tmp_path / "out")
+
+
+def test_what_cannot_be_compared(three, tmp_path):
+    assert "nothing to compare" in refused([], tmp_path / "out")
+    assert "give each once" in refused([three[0], three[0]], tmp_path / "out")
+    other = evaluated(tmp_path / "other", "abmil", 1.0, classes=["benign", "tumour"])
+    assert "different tasks or classes" in refused([three[0], other], tmp_path / "out")
+    metrics = json.loads((three[0] / "metrics.json").read_text())
+    del metrics["task"]
+    (three[0] / "metrics.json").write_text(json.dumps(metrics))
+    assert "('task' is missing); run it again" in refused(three, tmp_path / "out", FormatError)
+    (three[0] / "metrics.json").unlink()
+    assert "abmil: no predictions.csv and metrics.json" in refused(three, tmp_path / "out", FormatError)
+
+
+@pytest.mark.parametrize(("slides", "why"), [(1, "of one class"), (3, "two patients with a positive")])
+def test_too_few_slides_for_tests(tmp_path, slides, why):
+    heads = [evaluated(tmp_path, name, 1.0, slides=slides) for name in ("abmil", "acmil")]
+    found = run(heads, tmp_path / "out")
+    assert found["tests"]["pairs"] == []
+    assert why in found["notes"][-1]
+
+
+def test_the_command(three, tmp_path):
+    flags = [part for folder in three for part in ("--evaluated", str(folder))]
+    done = CliRunner().invoke(app, ["compare", *flags, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0
+    assert re.match(r"compare 3 heads, \d of 3 pairs differ \(p < 0.05 after Holm\): .*comparison.md", done.output)
