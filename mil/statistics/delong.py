@@ -17,6 +17,7 @@ class Areas(NamedTuple):
     covariance: Float[np.ndarray, "k k"]
     positives: int  # patients with a positive slide,
     negatives: int  # with a negative one
+    several: bool  # slides of some patient
 
 
 def delong(
@@ -59,7 +60,8 @@ def delong(
     there = len(np.unique(names))
     across = there / (there - 1) * (sums[0] @ sums[1].T) / (len(groups[0]) * len(groups[1]))
     covariance = own[0] + own[1] + across + across.T
-    return Areas(areas, covariance, len(np.unique(groups[0])), len(np.unique(groups[1])))
+    several = there < len(positive)
+    return Areas(areas, covariance, len(np.unique(groups[0])), len(np.unique(groups[1])), several)
 
 
 def _placements(is_positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -25,8 +25,9 @@ def proportion(right: Float[np.ndarray, " n"], member: Int[np.ndarray, " n"]) ->
     """Interval of the share of slides that are right: Wilson's, of as many slides as they are worth.
 
     Slides of one patient tell less than slides of several: n is divided by the design effect, the variance between
-    patients over that of independent slides (Rao and Scott 1992, Biometrics 48:577), at least 1. Where all slides are
-    right, or none is, they are worth one slide a patient.
+    patients over that of independent slides (Rao and Scott 1992, Biometrics 48:577), at least 1; and by
+    (t / 1.96)², t with the patients less 1 degrees of freedom, for that variance is only estimated (Korn and Graubard
+    1998, Surv. Methodol. 24:193). Where all slides are right, or none is, they are worth one slide a patient.
 
     Args:
         right: 1 or 0 for each slide.
@@ -41,20 +42,25 @@ def proportion(right: Float[np.ndarray, " n"], member: Int[np.ndarray, " n"]) ->
     share = float(right.mean())
     if not 0 < share < 1:
         return wilson(share, patients)
+    if patients == n:
+        return wilson(share, n)
     between = (np.bincount(member, right - share) ** 2).sum() * patients / (patients - 1) / n**2
-    return wilson(share, n / max(1.0, between * n / (share * (1 - share))))
+    effect = max(1.0, between * n / (share * (1 - share)))
+    return wilson(share, n / effect * (CI_Z / t_quantile(patients - 1)) ** 2)
 
 
 def area(areas: Areas, head: int = 0) -> Interval:
     """Interval of one of DeLong's AUROCs: a t interval on the scale of log odds.
 
-    Degrees of freedom are the patients less 2. An AUROC of 0 or 1, whose variance DeLong cannot see, gets Newcombe's
-    interval (2006, Stat. Med. 25:559, method 5).
+    Degrees of freedom are the patients less 2; where patients have several slides, those of the rarer class less 1,
+    with which it covers as it should (docs/statistics.md). An AUROC of 0 or 1, whose variance DeLong
+    cannot see, gets Newcombe's interval (2006, Stat. Med. 25:559, method 5).
     """
     value, variance = float(areas.auroc[head]), float(areas.covariance[head, head])
     if variance < 1e-12 or not 0 < value < 1:
         return newcombe(value, areas.positives, areas.negatives)
-    half = t_quantile(areas.positives + areas.negatives - 2) * variance**0.5 / (value * (1 - value))
+    counts = areas.positives, areas.negatives
+    half = t_quantile(min(counts) - 1 if areas.several else sum(counts) - 2) * variance**0.5 / (value * (1 - value))
     return expit(logit(value) - half), expit(logit(value) + half)
 
 

@@ -16,18 +16,20 @@ def test_wilson(right, n):
 
 
 def test_one_slide_a_patient_is_plain_wilson():
-    right = np.array([1.0] * 7 + [0.0] * 3)
-    # the variance between patients has k - 1 below, which costs a tenth here
-    assert proportion(right, np.arange(10)) == pytest.approx(wilson(0.7, 9))
+    assert proportion(np.array([1.0] * 7 + [0.0] * 3), np.arange(10)) == wilson(0.7, 10)
 
 
 def test_slides_that_repeat_one_another_count_once():
-    right = np.array([1.0] * 7 + [0.0] * 3)
-    assert proportion(np.repeat(right, 4), np.repeat(np.arange(10), 4)) == pytest.approx(wilson(0.7, 9))
-    assert proportion(np.ones(40), np.repeat(np.arange(10), 4)) == pytest.approx(wilson(1.0, 10))
+    right, patients = np.repeat([1.0] * 7 + [0.0] * 3, 4), np.repeat(np.arange(10), 4)
+    # the variance between patients has 9 below, and 9 degrees of freedom
+    assert proportion(right, patients) == pytest.approx(
+        wilson(0.7, 9 * (1.959964 / stats.t.ppf(0.975, 9)) ** 2), abs=1e-6
+    )
+    assert proportion(np.ones(40), patients) == wilson(1.0, 10)
     assert proportion(np.ones(40), np.zeros(40, int)) is None
     # slides of a patient that contradict each other are at most independent
-    assert proportion(np.tile([1.0, 0.0], 5), np.arange(10) // 2) == pytest.approx(wilson(0.5, 10))
+    want = wilson(0.5, 10 * (1.959964 / stats.t.ppf(0.975, 4)) ** 2)
+    assert proportion(np.tile([1.0, 0.0], 5), np.arange(10) // 2) == pytest.approx(want, abs=1e-6)
 
 
 def test_normal_and_t():
@@ -45,6 +47,15 @@ def test_area():
     assert low < found.auroc[0] < high < 1
     half = stats.t.ppf(0.975, 6) * found.covariance[0, 0] ** 0.5 / (found.auroc[0] * (1 - found.auroc[0]))
     assert stats.logistic.cdf(stats.logistic.ppf(found.auroc[0]) + half) == pytest.approx(high)
+
+
+def test_an_area_of_patients_with_several_slides_has_fewer_degrees_of_freedom():
+    positive, scores = np.array([0, 0, 0, 1, 1, 1, 0, 1]), np.array([[0.1, 0.4, 0.35, 0.8, 0.3, 0.9, 0.2, 0.7]])
+    found = delong(positive, scores, list("aabccded"))
+    low, _ = area(found)
+    half = stats.t.ppf(0.975, 1) * found.covariance[0, 0] ** 0.5 / (found.auroc[0] * (1 - found.auroc[0]))
+    assert (found.positives, found.negatives) == (2, 3)
+    assert stats.logistic.cdf(stats.logistic.ppf(found.auroc[0]) - half) == pytest.approx(low)
 
 
 def test_an_area_of_one_is_not_certain():
