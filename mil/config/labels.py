@@ -67,8 +67,8 @@ def classes_of(label: str) -> list[str]:
     return [name.strip() for name in label.split(BETWEEN) if name.strip()]
 
 
-def check_label(task: TaskName, classes: Sequence[str], label: str) -> None:
-    """Whether a slide's label is one of the task's.
+def checked_label(task: TaskName, classes: Sequence[str], label: str) -> str:
+    """A slide's label, if it is one of the task's; one way of writing for each (several classes in their order).
 
     Args:
         task: of the dataset.
@@ -82,9 +82,13 @@ def check_label(task: TaskName, classes: Sequence[str], label: str) -> None:
         number_of(label)
     elif task in SURVIVAL:
         survival_of(label)
+        return label.replace(" ", "")
     else:
         named = classes_of(label) if task == "multilabel" else [label]
         if not set(named) <= set(classes):
             raise ValueError(f"the dataset's classes are: {', '.join(classes)}")
         if len(set(named)) < len(named):
             raise ValueError("it names a class twice")
+        if task == "multilabel":
+            return BETWEEN.join(name for name in classes if name in named)
+    return label

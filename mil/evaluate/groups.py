@@ -1,5 +1,6 @@
 """Slides put together by patient, and taken apart by what else the slide table says of them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,18 +16,20 @@ def by_patient(rows: Sequence[Row], task: Task) -> list[Row]:
 
     The label is that of the slides; empty where they have different ones.
     """
-    slides: dict[str, list[Row]] = {}
-    for row in rows:
-        slides.setdefault(row["patient"], []).append(row)
-    labels = {patient: {row["label"] for row in mine} for patient, mine in slides.items()}
+    labels = _labels(rows)
+    counts = Counter(row["patient"] for row in rows)
     return [
-        {
-            **row,
-            "label": min(labels[row["patient"]]) if len(labels[row["patient"]]) == 1 else "",
-            "n_slides": len(slides[row["patient"]]),
-        }
+        {**row, "label": row["label"] if len(labels[row["patient"]]) == 1 else "", "n_slides": counts[row["patient"]]}
         for row in averaged(rows, [*task.columns, "threshold"], "patient")
     ]
+
+
+def _labels(rows: Sequence[Row]) -> dict[str, set[str]]:
+    """The labels of each patient's slides."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["patient"], set()).add(row["label"])
+    return found
 
 
 def metrics_of_patients(rows: Sequence[Row], task: Task) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def metrics_of_patients(rows: Sequence[Row], task: Task) -> dict[str, Any]:
         task: what the answers are of.
     """
     patients = by_patient(rows, task)
-    torn = [row["patient"] for row in patients if row["label"] == ""]
+    torn = [patient for patient, labels in _labels(rows).items() if len(labels) > 1]
     if torn:
         named = ", ".join(torn[:3]) + (" …" if len(torn) > 3 else "")
         return {

@@ -5,7 +5,9 @@ import shapely
 from jaxtyping import Float, Int
 from shapely import MultiPolygon
 
+from mil.config.labels import classes_of
 from mil.statistics.discrimination import auroc
+from mil.tasks import Task
 
 
 def share_annotated(
@@ -43,3 +45,15 @@ def entropy_share(attention: Float[np.ndarray, " tiles"]) -> float | None:
         return None
     known = attention[attention > 0]
     return float(-(known * np.log(known)).sum() / np.log(len(attention)))
+
+
+def should_attend(label: str, task: Task) -> bool:
+    """Whether a head should attend to what is annotated in a slide with this label: of the positive class, or a number.
+
+    Args:
+        label: of the slide.
+        task: of the head.
+    """
+    if not task.classes:
+        return True
+    return task.positive in (classes_of(label) if task.kind == "multilabel" else [label])

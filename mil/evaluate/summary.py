@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mil.evaluate.groups import metrics_of_patients, subgroups
+from mil.evaluate.localise import should_attend
 from mil.evaluate.runs import Row, averaged, by_run, mean, mean_sd
 from mil.evaluate.selection import of_selection
 from mil.evaluate.tasks import BY_KIND, metrics_of_task, plain_of_task
@@ -62,18 +63,18 @@ def _names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _run(rows: Sequence[Row], trained: Trained, seed: int, fold: int) -> dict[str, Any]:
-    """One seed and fold; tile AUROC is of the positive annotated slides."""
+    """One seed and fold; tile AUROC is of the annotated slides of the positive class, or of all where there is none."""
     return {
         "seed": seed,
         "fold": fold,
         **plain_of_task(trained.task, rows),
-        "tile_auroc": mean(row["tile_auroc"] for row in rows if row["label"] == trained.positive),
+        "tile_auroc": mean(row["tile_auroc"] for row in rows if should_attend(row["label"], trained.task)),
         "attention_entropy_share": mean(row["attention_entropy_share"] for row in rows),
     }
 
 
 def _localisation(test: Sequence[Row], trained: Trained) -> dict[str, Any] | None:
-    rows = [r for r in test if r["label"] == trained.positive and r["tile_auroc"] is not None]
+    rows = [r for r in test if should_attend(r["label"], trained.task) and r["tile_auroc"] is not None]
     if not rows:
         return None
     per_slide = {

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mil.evaluate import classes
+from mil.evaluate import classes, others
 from mil.evaluate.runs import Row
 from mil.tasks import Task
 
@@ -30,6 +30,16 @@ BY_KIND: Mapping[str, Measures] = {
         classes.power,
         classes.calibration,
     ),
+    **{
+        kind: Measures(others.plain, others.with_intervals, names)
+        for kind, names in (
+            ("multilabel", ("auroc_macro", "auprc_macro", "f1_macro")),
+            ("ordinal", ("kappa_quadratic", "mae_classes", "balanced_accuracy")),
+            ("regression", ("mae", "r2", "spearman")),
+            ("survival_discrete", ("c_index",)),
+            ("survival_cox", ("c_index",)),
+        )
+    },
 }
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from mil.config import DatasetConfig, dataset_path, load_dataset
-from mil.config.labels import SURVIVAL, check_label, survival_label
+from mil.config.labels import SURVIVAL, checked_label, survival_label
 from mil.errors import DatasetError, FormatError, unknown_name
 from mil.io.atomic import atomic_path
 
@@ -125,7 +125,7 @@ def _slide(row: dict[str, str], named: dict[str, str], where: str, dataset: Data
         raise DatasetError(f"{where}: slide id {name!r} cannot be a file name; use letters, digits, _ and -")
     try:
         label = survival_label(*followed) if followed else label
-        check_label(dataset.task, dataset.classes, label)
+        label = checked_label(dataset.task, dataset.classes, label)
     except ValueError as error:
         hint = f"{where}: slide {name}: label {label!r}" if label else f"{where}: slide {name} has no label"
         raise DatasetError(f"{hint}; {error}") from None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mil.config.labels import check_label, classes_of, number_of, survival_label, survival_of
+from mil.config.labels import checked_label, classes_of, number_of, survival_label, survival_of
 
 CLASSES = ["a", "b"]
 
@@ -20,7 +20,8 @@ CLASSES = ["a", "b"]
 )
 def test_what_a_label_may_be(task, labels):
     for label in labels:
-        check_label(task, CLASSES, label)
+        written = checked_label(task, CLASSES, label)
+        assert checked_label(task, CLASSES, written) == written
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_what_a_label_may_be(task, labels):
 )
 def test_what_it_may_not_be(task, label, message):
     with pytest.raises(ValueError, match=message):
-        check_label(task, CLASSES, label)
+        checked_label(task, CLASSES, label)
 
 
 def test_values():
@@ -67,3 +68,14 @@ def test_two_cells_make_one_label(event, label):
 def test_an_event_is_one_or_nought(event):
     with pytest.raises(ValueError, match="is neither 1"):
         survival_label("7", event)
+
+
+def test_one_way_of_writing_for_each_label():
+    assert [checked_label("multilabel", CLASSES, label) for label in ("b; a", "a;b", " ;a;", "")] == [
+        "a;b",
+        "a;b",
+        "a",
+        "",
+    ]
+    assert checked_label("survival_cox", CLASSES, "3 +") == "3+"
+    assert checked_label("classification", ["x y"], "x y") == "x y"
