@@ -92,3 +92,24 @@ def checked_label(task: TaskName, classes: Sequence[str], label: str) -> str:
         if task == "multilabel":
             return BETWEEN.join(name for name in classes if name in named)
     return label
+
+
+def column_of_interest(task: TaskName, positive: str) -> str:
+    """The column of predictions.csv that report and heatmaps speak of.
+
+    Args:
+        task: of the dataset.
+        positive: its class of interest, if it has classes.
+    """
+    numbers = {"regression": "predicted", "survival_discrete": "risk", "survival_cox": "log_risk"}
+    return numbers.get(task, f"p_{positive}")
+
+
+def spoken(column: str) -> str:
+    """A column of predictions.csv as people read it: `p(tumour)`, `log risk`."""
+    return f"p({column[2:]})" if column.startswith("p_") else column.replace("_", " ")
+
+
+def is_positive(task: TaskName, positive: str, label: str) -> bool:
+    """Whether a slide is of the class of interest; never where labels are numbers."""
+    return task in OF_CLASSES and positive in (classes_of(label) if task == "multilabel" else [label])

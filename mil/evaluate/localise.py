@@ -5,7 +5,7 @@ import shapely
 from jaxtyping import Float, Int
 from shapely import MultiPolygon
 
-from mil.config.labels import classes_of
+from mil.config.labels import is_positive
 from mil.statistics.discrimination import auroc
 from mil.tasks import Task
 
@@ -54,6 +54,4 @@ def should_attend(label: str, task: Task) -> bool:
         label: of the slide.
         task: of the head.
     """
-    if not task.classes:
-        return True
-    return task.positive in (classes_of(label) if task.kind == "multilabel" else [label])
+    return not task.classes or is_positive(task.kind, task.positive, label)

@@ -9,6 +9,7 @@ import torch
 from shapely import MultiPolygon, box
 
 from mil.config.datasets import GeojsonFrame
+from mil.config.labels import spoken
 from mil.errors import DatasetError
 from mil.heatmap.canvas import Canvas, Places, canvas_of, places_of, tiled_slide
 from mil.heatmap.render import RELATIVE_TOP, Scale, draw, draw_words, outlined, overlay, rings_of, scaled
@@ -122,9 +123,8 @@ def title_of(slide: str, trained: Trained, applied: Sequence[Applied]) -> str:
     """What a picture is called: the slide, the mean answer of interest, and the recipe."""
     name = trained.task.of_interest
     value = np.mean([one.answers for one in applied], axis=0)[trained.task.columns.index(name)]
-    says = f"p({name[2:]})" if name.startswith("p_") else name
     mean_of = f", mean of {len(applied)} heads" if len(applied) > 1 else ""
-    return f"{slide}   {says} = {value:.3f}   {trained.recipe_name}{mean_of}"
+    return f"{slide}   {spoken(name)} = {value:.3f}   {trained.recipe_name}{mean_of}"
 
 
 def _regions(annotation: Path | None, canvas: Canvas, frame: GeojsonFrame) -> MultiPolygon:

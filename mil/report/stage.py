@@ -9,11 +9,13 @@ from typing import Any, Literal
 import jinja2
 
 from mil.config import DatasetConfig
+from mil.config.labels import column_of_interest, is_positive, spoken
 from mil.errors import ConfigError, FormatError
 from mil.io.atomic import write_text
 from mil.io.ready import describe_bags
 from mil.io.tables import Slide, read_csv, read_dataset
 from mil.report.plots import roc_svg
+from mil.report.text import HEADLINES, headline
 from mil.states import ADVICE, SlideState, gather, summary
 from mil.statistics.text import interval, mean_sd, value
 from mil.versions import TOOL_VERSION
@@ -63,6 +65,8 @@ def run(
         summary=summary(states).splitlines()[0],
         lost=[(state, ADVICE[state.state], sheets.get(state.slide)) for state in states if state.state != "ok"],
         positive=settings.positive_class,
+        answer=spoken(column_of_interest(settings.task, settings.positive_class)),
+        headlines=HEADLINES[settings.task],
         recipes=recipes,
         compared=None if comparison is None else _compared(comparison),
         roc=_roc(recipes, settings),
@@ -78,7 +82,7 @@ def _template() -> jinja2.Template:
         loader=jinja2.PackageLoader("mil.report", "."), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(value=value, ci=interval, mean_sd=mean_sd)
+    environment.filters.update(value=value, ci=interval, mean_sd=mean_sd, headline=headline)
     return environment.get_template("page.html.j2")
 
 
@@ -116,28 +120,32 @@ def _sheets(slides: Sequence[str], tiles_dirs: Sequence[Path], out: Path) -> dic
 
 
 def _unseen_mean(rows: Sequence[dict[str, str]], slide: str, column: str) -> tuple[float, str] | None:
-    """Mean probability of a slide over the heads that did not train on it (over all, if all did), and its split."""
+    """Mean answer for a slide over the heads that did not train on it (over all, if all did), and its split."""
     mine = [row for row in rows if row["slide"] == slide]
     chosen = [row for row in mine if row["split"] == "test"] or mine
     return (sum(float(row[column]) for row in chosen) / len(chosen), chosen[0]["split"]) if chosen else None
 
 
 def _roc(recipes: Sequence[dict[str, Any]], settings: DatasetConfig) -> str:
-    column = f"p_{settings.positive_class}"
+    """Of classification and of one class of several; other answers have no such curve."""
+    if settings.task not in ("classification", "multilabel"):
+        return ""
+    column, positive = column_of_interest(settings.task, settings.positive_class), settings.positive_class
     scores = {}
     for recipe in recipes:
         test = [row for row in recipe["rows"] if row["split"] == "test"]
-        label = {row["slide"]: int(row["label"] == settings.positive_class) for row in test}
+        label = {row["slide"]: int(is_positive(settings.task, positive, row["label"])) for row in test}
         means = {slide: _unseen_mean(test, slide, column) for slide in label}
         if len(set(label.values())) == 2:
             scores[recipe["name"]] = ([label[s] for s in label], [m[0] for m in means.values() if m])
-    return roc_svg(scores, settings.positive_class) if scores else ""
+    return roc_svg(scores, positive) if scores else ""
 
 
 def _slide(
     slide: Slide, state: SlideState, recipes: Sequence[dict[str, Any]], settings: DatasetConfig
 ) -> dict[str, Any]:
-    found = [_unseen_mean(recipe["rows"], slide.slide, f"p_{settings.positive_class}") for recipe in recipes]
+    column = column_of_interest(settings.task, settings.positive_class)
+    found = [_unseen_mean(recipe["rows"], slide.slide, column) for recipe in recipes]
     return {
         "slide": slide.slide,
         "patient": slide.patient,

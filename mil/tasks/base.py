@@ -6,6 +6,8 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from mil.config.labels import TaskName
+
 
 @runtime_checkable
 class Task(Protocol):
@@ -15,7 +17,7 @@ class Task(Protocol):
     """
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> TaskName:
         """Its name, as a dataset's yaml has it."""
 
     @property

@@ -1,8 +1,16 @@
-"""The grammar of labels, task by task."""
+"""The grammar of labels, task by task, and what is said of them."""
 
 import pytest
 
-from mil.config.labels import checked_label, classes_of, number_of, survival_label, survival_of
+from mil.config.labels import (
+    checked_label,
+    classes_of,
+    is_positive,
+    number_of,
+    spoken,
+    survival_label,
+    survival_of,
+)
 
 CLASSES = ["a", "b"]
 
@@ -79,3 +87,14 @@ def test_one_way_of_writing_for_each_label():
     ]
     assert checked_label("survival_cox", CLASSES, "3 +") == "3+"
     assert checked_label("classification", ["x y"], "x y") == "x y"
+
+
+def test_columns_are_spoken():
+    assert [spoken(column) for column in ("p_a_b", "log_risk", "predicted")] == ["p(a_b)", "log risk", "predicted"]
+
+
+def test_which_slides_are_positive():
+    assert is_positive("classification", "a;b", "a;b")
+    assert is_positive("multilabel", "b", "a;b")
+    assert not is_positive("multilabel", "b", "")
+    assert not is_positive("regression", "", "")

@@ -53,7 +53,8 @@ def study(tmp_path) -> Path:
         metric = {"value": 0.75, "ci95": [0.5, 1.0]}
         test = {"auroc_macro": metric, "f1_macro": metric, "accuracy": {"value": 0.5, "ci95": None}}
         metrics = {
-            "recipe": recipe, "encoder": "tiny", "localisation": {"tile_auroc_mean": 0.8125, "n_slides": 1},
+            "recipe": recipe, "encoder": "tiny", "task": "classification",
+            "localisation": {"tile_auroc_mean": 0.8125, "n_slides": 1},
             "test": {**test, "n_slides": 2, "n_patients": 2},
             "runs": [{"seed": 1, "fold": 0}, {"seed": 2, "fold": 0}],
             "over_runs": {"auroc_macro": {"mean": 0.6875, "sd": 0.0625}},

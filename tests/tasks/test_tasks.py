@@ -8,7 +8,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from mil.config import DatasetConfig
-from mil.config.labels import TASKS
+from mil.config.labels import TASKS, column_of_interest
 from mil.errors import ConfigError, DatasetError
 from mil.tasks import AnyTask, Multilabel, Ordinal, Regression, SurvivalCox, SurvivalDiscrete, Task, fit_task
 
@@ -45,6 +45,7 @@ def test_the_contract(kind):
     assert (loss >= 0).all()
     assert answers.shape == (4, len(task.columns))
     assert task.of_interest in task.columns
+    assert task.of_interest == column_of_interest(kind, task.positive)
     assert task.attended is None or 0 <= task.attended < task.outputs
     loss.sum().backward()
     assert logits.grad.isfinite().all()
