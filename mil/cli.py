@@ -10,13 +10,14 @@ import typer
 
 from mil.bench.commands import bench_app
 from mil.compare.commands import compare
-from mil.config import SplitConfig, TileConfig, checked, load_encoder
+from mil.config import TileConfig, checked, load_encoder
 from mil.dataset.commands import dataset_app
 from mil.errors import MilError
 from mil.exchange.commands import bags_app
 from mil.exchange.head_commands import heads_app
 from mil.features.commands import encoders_app, features
 from mil.predict.commands import predict
+from mil.split.commands import split
 from mil.versions import TOOL_VERSION
 
 app = typer.Typer(
@@ -36,7 +37,6 @@ Dataset = Annotated[str, typer.Option(help="A name in configs/datasets, or the p
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of the CPU.")]
 BagsDir = Annotated[Path, typer.Option("--bags", help="Folder of the bags.")]
-TilesDir = Annotated[Path | None, typer.Option("--tiles", help="Folder of the tiles files; none: the bags are ready.")]
 TilesDirs = Annotated[
     list[Path] | None, typer.Option("--tiles", help="Folder of the tiles files; repeat for encoders; none: ready bags.")
 ]
@@ -114,20 +114,7 @@ def tile(
 app.command()(features)
 
 
-@app.command()
-def split(
-    dataset: Dataset, bags: BagsDir, out: Out, tiles: TilesDir = None,
-    folds: Annotated[int, typer.Option(min=1, help="1: one division; k: k-fold cross-validation.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random division.")] = 0,
-    val_share: Annotated[float, typer.Option(help="Share of training patients used for validation.")] = 0.2,
-    test_share: Annotated[float, typer.Option(help="Share of patients held out, if the table names no test.")] = 0.25,
-    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Go on without unusable slides.")] = False,
-) -> None:  # fmt: skip
-    """Divide the patients into train, val and test."""
-    from mil.split.stage import run
-
-    config = checked(SplitConfig, {"seed": seed, "val_share": val_share, "test_share": test_share}, "mil split")
-    typer.echo(run(dataset, tiles, bags, out, folds=folds, allow_missing=allow_missing, config=config))
+app.command()(split)
 
 
 @app.command()

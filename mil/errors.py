@@ -1,8 +1,10 @@
 """Errors that a user can mend: one line that says what, where and what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+
+SHOWN = 3  # names of a list that a message prints
 
 
 class MilError(Exception):
@@ -64,3 +66,9 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"no {what} named {name!r}" + (f"; {hint}there are: {', '.join(names)}" if names else "")
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

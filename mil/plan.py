@@ -11,7 +11,10 @@ from mil.config import Config, DatasetConfig, EncoderConfig, dataset_path, load_
 from mil.dataset.missing import missing_bags_message, missing_message
 from mil.errors import DatasetError
 from mil.io import tables
+from mil.io.splits import split_files
 from mil.made import check_encoder, made_together
+from mil.split.checks import check_labels
+from mil.split.given import number_of_folds
 
 # How a tiling's folder may be named, as a pattern.
 TILING = r"(?:[0-9]+|unknown)px_(?:[0-9.e+-]+|unknown)mpp"
@@ -22,7 +25,7 @@ class Plan:
     """A checked run.
 
     Attributes:
-        config: what the user set.
+        config: what the user set; `folds` also where `split.file` or `split.by` say how many.
         dataset: the dataset's yaml.
         slides: the rows of its table, by slide.
         slides_dir: where the slides and all that belongs to them are.
@@ -81,6 +84,21 @@ class Plan:
         return [name for name in wanted if self.ready is None or name not in self.missing]
 
     @property
+    def split_flags(self) -> str:
+        """How the patients are divided, as flags."""
+        split = self.config.split
+        chosen = [f"--{name} {shlex.quote(value)}" for name in ("file", "by") if (value := getattr(split, name))]
+        shares = f"--seed {split.seed} --val-share {split.val_share} --test-share {split.test_share}"
+        return " ".join([shares, f"--fusion {self.config.fusion}", *chosen])
+
+    @property
+    def split_files(self) -> list[str]:
+        """The files of splits that the run takes; none where the patients are divided here."""
+        return (
+            [] if self.config.split.file is None else [str(file) for file in split_files(Path(self.config.split.file))]
+        )
+
+    @property
     def fetchable(self) -> dict[str, tuple[str, str]]:
         """Files that `fetch` can bring; see `mil.io.tables.fetchable`."""
         return tables.fetchable(list(self.slides.values())) if self.ready is None else {}
@@ -135,6 +153,7 @@ def make_plan(raw: dict[str, Any]) -> Plan:
     """
     config = load_config(raw)
     dataset, table = tables.read_dataset(config.dataset)
+    config = _with_folds(config, table)
     slides_dir = Path(config.slides_dir or dataset.slides_dir or f"data/{config.dataset}")
     annotations = {row.slide: tables.locate_annotation(row, slides_dir, dataset) for row in table}
     plan = Plan(
@@ -142,6 +161,17 @@ def make_plan(raw: dict[str, Any]) -> Plan:
         encoders=load_encoders(), annotations={slide: file for slide, file in annotations.items() if file is not None},
     )  # fmt: skip
     return _from_slides(plan, table) if config.bags is None else _from_bags(plan, table, Path(config.bags))
+
+
+def _with_folds(config: Config, table: Sequence[tables.Slide]) -> Config:
+    """The configuration with as many folds as there will be, so that paths can say it."""
+    check_labels(table, early=config.fusion == "early")
+    if "{" in (config.split.file or ""):
+        raise DatasetError(
+            f"split.file: {config.split.file}: the workflow takes {{ }} in a path for wildcards; rename it"
+        )
+    folds = number_of_folds(config.split, config.folds, table, allow_missing=config.allow_missing)
+    return config.model_copy(update={"folds": folds})
 
 
 def _from_slides(plan: Plan, table: Sequence[tables.Slide]) -> Plan:

@@ -7,7 +7,7 @@ STAGE_VERSION = {
     "fetch": 1,
     "tile": 2,
     "features": 3,
-    "split": 1,
+    "split": 2,
     "train": 3,
     "evaluate": 4,
     "compare": 1,

@@ -44,7 +44,7 @@ def test_ready_bags_need_no_tiles(tmp_path):
     (tmp_path / "d.csv").write_text("slide,label\n" + rows)
     (tmp_path / "d.yaml").write_text("classes: [normal, tumour]\n")
     for n in range(13):
-        bag_file(tmp_path / "bags" / f"s{n}.h5", f"s{n}", np.ones((1, 4)))
+        bag_file(tmp_path / "bags" / f"s{n}.h5", f"s{n}", np.full((1, 4), n))
     on = ["--dataset", tmp_path / "d.yaml", "--bags", tmp_path / "bags"]
     done = mil("split", *on, "--out", tmp_path / "folds.csv")
     assert done.stdout == "12 in, 12 out\n", done.stderr

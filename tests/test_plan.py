@@ -92,6 +92,45 @@ def test_a_tilings_name_says_its_size():
     assert size_flags("96px_1e-05mpp") == "--size-px 96 --target-mpp 1e-05"
 
 
+CENTRES = "slide,label,path,centre\na,normal,a.tif,x\nb,tumour,b.tif,y's\nc,tumour,b2.tif,x\n"
+
+
+def test_the_number_of_folds_is_what_the_file_or_the_column_says(study):
+    assert (plan().config.folds, plan(folds=3).config.folds) == (1, 3)
+    assert plan().split_files == []
+    assert plan().split_flags == "--seed 0 --val-share 0.2 --test-share 0.25 --fusion late"
+    for k in range(11):
+        (study / f"my splits/splits_{k}.csv").parent.mkdir(exist_ok=True)
+        (study / f"my splits/splits_{k}.csv").write_text("train,val,test\na,b,c\n")
+    made = plan(split={"file": "my splits"}, fusion="early")
+    assert made.config.folds == 11
+    assert made.split_files == [f"my splits/splits_{k}.csv" for k in range(11)]
+    assert made.split_flags.endswith("--fusion early --file 'my splits'")
+    (study / "configs/datasets/toy.csv").write_text(CENTRES)
+    made = plan(split={"by": "centre"}, allow_missing=True)
+    assert made.config.folds == 2
+    assert made.split_flags.endswith("--by centre")
+
+
+def test_a_division_that_cannot_be_is_known_before_anything_runs(study):
+    (study / "s.csv").write_text("slide,split\na,train\nb,test\n")
+    with pytest.raises(DatasetError, match=r"s.csv: 1 slides of the table are in no split \(c\)\. Mend the file or"):
+        plan(split={"file": "s.csv"})
+    assert plan(split={"file": "s.csv"}, allow_missing=True).config.folds == 1
+    with pytest.raises(DatasetError, match=r"split\.by: no column named 'centre'"):
+        plan(split={"by": "centre"})
+    with pytest.raises(DatasetError, match=r"split\.file: s\{a\}\.csv: the workflow takes \{ \} in a path"):
+        plan(split={"file": "s{a}.csv"})
+    with pytest.raises(ConfigError, match=r"folds: 4, but s\.csv gives 1"):
+        plan(split={"file": "s.csv"}, allow_missing=True, folds=4)
+    (study / "configs/datasets/toy.csv").write_text(TABLE.replace("tumour", "normal"))
+    with pytest.raises(DatasetError, match="all 3 slides of the table have the label 'normal'"):
+        plan()
+    (study / "configs/datasets/toy.csv").write_text("slide,patient,label,path\na,p,normal,a.tif\nb,p,tumour,b.tif\n")
+    with pytest.raises(DatasetError, match=r"patient p has two labels: normal .* but fusion=early makes one bag"):
+        plan(fusion="early")
+
+
 @pytest.fixture
 def bags(study) -> Path:
     for name in ("a", "b", "c", "stranger"):

@@ -13,7 +13,7 @@ from mil.config.recipes import (
     load_recipe,
     recipe_path,
 )
-from mil.config.run import Config, FeaturesConfig, HeatmapConfig, SplitConfig, TileConfig, load_config
+from mil.config.run import Config, FeaturesConfig, Fusion, HeatmapConfig, SplitConfig, TileConfig, load_config
 
 __all__ = [
     "LOSS_TERMS",
@@ -22,6 +22,7 @@ __all__ = [
     "DatasetConfig",
     "EncoderConfig",
     "FeaturesConfig",
+    "Fusion",
     "HeatmapConfig",
     "LossWeight",
     "Recipe",

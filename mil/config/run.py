@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from mil.config.base import Name, Section, checked
 from mil.config.encoders import load_encoders
@@ -17,6 +17,7 @@ def _one_or_many(value: Any) -> Any:
     return value
 
 
+Fusion = Literal["late", "early"]  # slides of one patient: predicted one by one, or laid end to end as one bag
 Names = Annotated[list[Name], BeforeValidator(_one_or_many), Field(min_length=1)]
 
 
@@ -50,9 +51,22 @@ class FeaturesConfig(Section):
 class SplitConfig(Section):
     """How patients are divided."""
 
+    file: str | None = Field(
+        None, min_length=1, description="folds.csv of another run, or splits of CLAM, ACMIL, STAMP: taken as they are"
+    )
+    by: str | None = Field(
+        None, min_length=1, description="a column of the slide table, such as the centre: each value is once the test"
+    )
+
     val_share: float = Field(0.2, gt=0, lt=1, description="share of the training patients used for validation")
     test_share: float = Field(0.25, gt=0, lt=1, description="share of patients held out when the table names no test")
     seed: int = Field(0, ge=0, description="of the random division")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "SplitConfig":
+        if self.file is not None and self.by is not None:
+            raise ValueError("file and by both say the folds; keep one")
+        return self
 
 
 class HeatmapConfig(Section):
@@ -71,7 +85,12 @@ class Config(Section):
     encoder: Names = Field(["efficientnet_lite0"], description="one or several names in configs/encoders.yaml")
     head: Names = Field(["abmil"], description="one or several names in configs/heads")
     seeds: int = Field(1, ge=1, description="each head is trained with seeds 1 .. seeds")
-    folds: int = Field(1, ge=1, description="1: one division of the patients; k: k-fold cross-validation")
+    folds: int = Field(
+        1, ge=1, description="1: one division, or as many as split.file or split.by say; k: k-fold cross-validation"
+    )
+    fusion: Fusion = Field(
+        "late", description="slides of one patient; late: predicted one by one, early: laid end to end as one bag"
+    )
     slides_dir: str | None = Field(None, description="where the slides are; empty: data/DATASET")
     bags: str | None = Field(
         None,

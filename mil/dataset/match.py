@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from mil.dataset.scan import Found, without_suffix
+from mil.dataset.scan import Found
 from mil.dataset.sheet import Sheet
 from mil.errors import DatasetError
-
-# Spreadsheets' words for an empty cell.
-NO_LABEL = {"", "na", "n/a", "nan", "#n/a"}
+from mil.io.names import NO_LABEL, without_suffix
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,10 @@ from pathlib import Path, PurePosixPath
 import openslide
 
 from mil.errors import DatasetError
+from mil.io.names import SUFFIXES, without_suffix
 from mil.io.tables import valid_id
 from mil.progress import progress
 
-# Files named so are slides even if OpenSlide cannot open them: they must end in a named state, not vanish.
-OPENSLIDE_SUFFIXES = frozenset(
-    (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm", ".czi")
-)
-OTHER_SUFFIXES = frozenset((".vsi", ".isyntax", ".qptiff", ".zvi", ".kfb", ".sdpc"))
-SUFFIXES = OPENSLIDE_SUFFIXES | OTHER_SUFFIXES
-# Other tools' tables name the file of features in place of the slide.
-FEATURE_SUFFIXES = frozenset((".h5", ".pt"))
 ANNOTATION_SUFFIXES = (".xml", ".geojson")
 ANNOTATION_FOLDERS = ("annotations", "lesion_annotations")
 MAX_STEM = 140  # characters of a slide id that come from its file name
@@ -41,14 +34,6 @@ class Found:
     names: tuple[PurePosixPath, ...]
     readable: bool
     slide: str = ""
-
-
-def without_suffix(name: PurePosixPath) -> PurePosixPath:
-    """A slide's name without its extension; other dots (of TCGA's names, of UIDs) stay."""
-    if name.suffix.lower() not in SUFFIXES | FEATURE_SUFFIXES:
-        return name
-    stem = name.with_suffix("")
-    return stem.with_suffix("") if stem.suffix.lower() == ".ome" else stem
 
 
 def find_slides(root: Path) -> list[Found]:

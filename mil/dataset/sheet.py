@@ -13,34 +13,8 @@ from openpyxl import load_workbook
 from openpyxl.utils.exceptions import InvalidFileException
 
 from mil.errors import DatasetError, unknown_name
+from mil.io.names import KNOWN, column_key
 
-# Ours, CLAM's, TRIDENT's, STAMP's and slideflow's names, and others in use; small letters, `_` for blanks.
-KNOWN = {
-    "slide": (
-        "slide",
-        "slide_id",
-        "slide_name",
-        "wsi",
-        "wsi_id",
-        "filename",
-        "file_name",
-        "file",
-        "image",
-        "image_id",
-    ),
-    "label": (
-        "label",
-        "labels",
-        "slide_label",
-        "class",
-        "diagnosis",
-        "target",
-        "category",
-        "outcome",
-        "ground_truth",
-    ),
-    "patient": ("patient", "patient_id", "case_id", "case", "subject", "subject_id"),
-}
 LAST_RESORT = {"slide": ("path", "slide_path", "file_path"), "label": (), "patient": ()}
 WHAT_IT_LOOKS_LIKE = (
     "a .csv, .tsv or .xlsx with one row a slide and the columns slide (the file's name), label, "
@@ -154,7 +128,7 @@ def find_column(sheet: Sheet, ours: str, given: str | None) -> str | None:
         if given not in sheet.header:
             raise DatasetError(f"{sheet.path}: --{ours}-column: {unknown_name('column', given, sheet.header)}")
         return given
-    by_name = {_key(name): name for name in sheet.header}
+    by_name = {column_key(name): name for name in sheet.header}
     found = [by_name[name] for name in KNOWN[ours] if name in by_name]
     found = found or [by_name[name] for name in LAST_RESORT[ours] if name in by_name]
     # Our own name says enough, but `label` beside `diagnosis` does not.
@@ -185,8 +159,4 @@ def need_column(sheet: Sheet, ours: str, given: str | None) -> str:
 
 def _could_be_label(sheet: Sheet, column: str) -> bool:
     taken = {"split", "mpp", "annotation", *KNOWN["slide"], *KNOWN["patient"]}
-    return _key(column) not in taken and 2 <= len(sheet.values(column)) <= MAX_CLASSES
-
-
-def _key(column: str) -> str:
-    return column.lower().replace(" ", "_").replace("-", "_")
+    return column_key(column) not in taken and 2 <= len(sheet.values(column)) <= MAX_CLASSES

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mil.errors import FormatError, MilError
+from mil.errors import FormatError, MilError, some
 from mil.exchange.cohort import Cohort, read_cohort, valid_rows
 from mil.exchange.sniff import bag_files, tool_module
-from mil.exchange.words import some
 from mil.io.bags import BagHeader, read_bag, read_header
 from mil.progress import progress
 

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mil.errors import FormatError
+from mil.errors import FormatError, some
 from mil.exchange.head_layouts import LAYOUTS, Layout
-from mil.exchange.words import some
 from mil.heads import build_head
 
 Tensors = Mapping[str, Tensor]

@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mil.errors import ConfigError, DatasetError, FormatError
+from mil.errors import ConfigError, DatasetError, FormatError, some
 from mil.exchange.convert import Known, as_bag
 from mil.exchange.dataset import check_free, classes_of, write_dataset
 from mil.exchange.foreign import Foreign, Source
 from mil.exchange.labels import Columns, Labels, labels_inside, read_labels
 from mil.exchange.scale import NOMINAL, PixelSizes, pixel_sizes
 from mil.exchange.sniff import find, one_tool, tool_module
-from mil.exchange.splits import Splits, read_splits
-from mil.exchange.words import COSTS, some
+from mil.exchange.splits import read_splits
+from mil.exchange.words import COSTS
 from mil.io.bags import Bag, BagHeader, read_header, write_bag
+from mil.io.splits import Splits
 from mil.progress import progress
 
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from mil.errors import some
 from mil.exchange.exporting import Sent
 from mil.exchange.importing import Brought
-from mil.exchange.words import COSTS, some
+from mil.exchange.words import COSTS
 
 
 def imported(brought: Brought, out: Path, dtype: str) -> list[str]:

@@ -11,6 +11,7 @@ from mil.config import DatasetConfig, dataset_path, load_dataset
 from mil.config.labels import SURVIVAL, checked_label, survival_label
 from mil.errors import DatasetError, FormatError, unknown_name
 from mil.io.atomic import atomic_path
+from mil.io.names import NO_LABEL
 
 SPLITS = ("train", "val", "test")
 COLUMNS = (
@@ -127,8 +128,9 @@ def _slide(row: dict[str, str], named: dict[str, str], where: str, dataset: Data
         label = survival_label(*followed) if followed else label
         label = checked_label(dataset.task, dataset.classes, label)
     except ValueError as error:
-        hint = f"{where}: slide {name}: label {label!r}" if label else f"{where}: slide {name} has no label"
-        raise DatasetError(f"{hint}; {error}") from None
+        said = f" ({label!r})" if label else ""
+        hint = f"slide {name} has no label{said}" if label.lower() in NO_LABEL else f"slide {name}: label {label!r}"
+        raise DatasetError(f"{where}: {hint}; {error}") from None
     if split and split not in SPLITS:
         raise DatasetError(f"{where}: slide {name}: {unknown_name('split', split, SPLITS)}")
     for column in IN_FOLDER:
@@ -166,7 +168,8 @@ def _check_unique(rows: Sequence[tuple[int, Slide]], path: Path) -> None:
             )
     paths: dict[str, str] = {}
     for _, slide in rows:
-        other = paths.setdefault(slide.path or f"id {slide.slide}", slide.slide)
+        written = str(PurePosixPath(slide.path.replace("\\", "/")))  # ./a.svs is a.svs
+        other = paths.setdefault(written if slide.path else f"id {slide.slide}", slide.slide)
         if other != slide.slide:
             raise DatasetError(f"{path}: slides {other} and {slide.slide} have the same path {slide.path}; keep one")
     splits: dict[str, tuple[str, str]] = {}

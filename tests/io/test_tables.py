@@ -73,7 +73,7 @@ SURVIVAL = DatasetConfig(task="survival_cox")
     [
         (DatasetConfig(task="multilabel", classes=["x", "y"]), "x;z", "label 'x;z'; the dataset's classes are: x, y"),
         (DatasetConfig(task="ordinal", classes=["x", "y"]), "", " has no label; the dataset's classes are: x, y"),
-        (DatasetConfig(task="regression"), "NaN", "label 'NaN'; a number is needed, such as 27.5"),
+        (DatasetConfig(task="regression"), "NaN", "has no label ('NaN'); a number is needed, such as 27.5"),
         (DatasetConfig(task="regression"), "", " has no label; a number is needed, such as 27.5"),
         (
             SURVIVAL,
@@ -332,6 +332,8 @@ def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path):
 def test_two_ids_for_one_file(tmp_path):
     message = refused(tmp_path, "slide,path,label\na,x.tif,normal\nb,x.tif,tumour\n")
     assert "slides a and b have the same path x.tif; keep one" in message
+    message = refused(tmp_path, "slide,path,label\na,in/x.tif,normal\nb,./in//x.tif,tumour\n")
+    assert "slides a and b have the same path ./in//x.tif; keep one" in message
 
 
 def drawn(folder, *files, table="slide,label\na,normal\nb,normal\n", **changes):

@@ -178,3 +178,26 @@ def test_masks_of_the_table(study):
     (study.folder / "data/toy/my regions/a 1.xml").touch()
     done = study.snakemake("-n", "-p", "--config", "dataset=toy")
     assert "--region 'data/toy/my regions/a 1.xml' --geojson-frame scanned" in done.stdout + done.stderr
+
+
+def test_a_file_or_a_column_says_the_folds(study):
+    """The fold that is made is the one that is asked for; a changed file divides anew, another column too."""
+    (study.folder / "configs/datasets/toy.csv").write_text(
+        "slide,path,label,centre\na,a.tif,normal,x\nb,b.tif,tumour,y's {1}\nc,c.tif,tumour,x\n"
+    )
+    by = ["head=abmil", "split={by: centre}"]
+    done = study.snakemake("--config", "dataset=toy", *by)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert study.planned(*by) == {}
+    assert study.planned(*by, "folds=2") == {}
+    of_two = "results/toy/split/224px_0.5mpp/efficientnet_lite0/folds2.csv"
+    assert (study.folder / of_two).exists()
+    own = study.folder / "my own splits.csv"
+    own.write_text("slide,fold_0,fold_1\na,train,test\nb,train,train\nc,test,val\n")
+    given = ["head=abmil", f"split={{file: '{own.name}'}}"]
+    assert study.planned(*given)["train"] == 2
+    done = study.snakemake("--config", "dataset=toy", *given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert study.planned(*given) == {}
+    own.write_text("slide,fold_0,fold_1\na,train,test\nb,train,train\nc,val,val\n")
+    assert study.planned(*given)["split"] == 1

@@ -111,6 +111,16 @@ def annotation_flag(wildcards):
     return PLAN.annotation_flags(wildcards.slide)
 
 
+def split_files(wildcards):
+    """The files of splits that the run takes, if it takes any."""
+    return PLAN.split_files
+
+
+def split_settings(wildcards):
+    """How the patients are divided, as flags."""
+    return PLAN.split_flags
+
+
 def recipe_file(wildcards):
     """The file of a recipe, so that editing it trains its heads anew."""
     return str(recipe_path(wildcards.head))

@@ -4,6 +4,7 @@ rule split:
         table=str(PLAN.table),
         tiles=tiles,
         bags=bags,
+        given=split_files,
     output:
         "results/{dataset}/split/{tiling}/{encoder}/folds{folds}.csv",
     log:
@@ -14,8 +15,7 @@ rule split:
     params:
         tiles=tiles_flag,
         bags=bags_dir,
-        settings=f"--seed {CONFIG.split.seed} --val-share {CONFIG.split.val_share}"
-        f" --test-share {CONFIG.split.test_share}",
+        settings=split_settings,
         missing="--allow-missing" if CONFIG.allow_missing else "",
         columns=dataset_columns,
         version=STAGE_VERSION["split"],
