@@ -37,6 +37,7 @@ rule all:
             "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json"
         ),
         heatmaps,
+        cards,
 
 
 onsuccess:

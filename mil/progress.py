@@ -15,12 +15,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Task as RichTask
+from rich.table import Column
 from rich.text import Text
 
 
 class _Rate(ProgressColumn):
     def __init__(self, unit: str) -> None:
-        super().__init__()
+        super().__init__(table_column=Column(no_wrap=True))
         self.unit = unit
 
     def render(self, task: RichTask) -> Text:
@@ -45,7 +46,7 @@ def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
     Yields:
         A function to be told how many more are done.
     """
-    note_column = TextColumn("{task.fields[note]}", markup=False)
+    note_column = TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True))
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn(), note_column)
     with Progress(*columns, console=Console(file=sys.stderr), disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(what, total=total, note="")

@@ -132,6 +132,22 @@ def load_trained(folder: Path, which: Which = "kept") -> tuple[nn.Module, Traine
     return head.eval(), trained
 
 
+def find_heads(folder: Path) -> list[Path]:
+    """The folder of a head, or the folders of all heads below it.
+
+    Raises:
+        FormatError: there is none.
+    """
+    found = sorted(path.parent for path in folder.rglob("head.safetensors"))
+    if not found:
+        what = "has no trained head in it" if folder.is_dir() else "no such folder"
+        raise FormatError(
+            f"{folder}: {what}; give a folder with recipe.json and head.safetensors, such as "
+            "results/DATASET/train/TILING/ENCODER/HEAD/SEED, or one that holds several"
+        )
+    return found
+
+
 def load_heads(folders: Sequence[Path], which: Which = "kept") -> list[tuple[nn.Module, Trained]]:
     """Heads of one recipe, its seeds and folds, whose answers may be averaged.
 

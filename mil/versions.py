@@ -12,5 +12,6 @@ STAGE_VERSION = {
     "evaluate": 4,
     "compare": 1,
     "heatmap": 3,
+    "card": 1,
     "report": 3,
 }

@@ -33,6 +33,33 @@ def heads_show(
         typer.echo("\n".join(fitted(line, width)) if width else line)
 
 
+@heads_app.command("verify")
+def heads_verify(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of trained heads, or folders that hold some.")],
+    seal: Annotated[bool, typer.Option("--seal", help="Seal them as they are now, whatever they were.")] = False,
+) -> None:
+    """Check that a head is what it was when it was made: its files, and its answer to the example bag beside them."""
+    from mil.exchange.head_verify import run
+
+    found = run(folders, seal=seal)
+    for line in found.lines:
+        typer.echo(line)
+    raise typer.Exit(1 if found.faults else 0)
+
+
+@heads_app.command("card")
+def heads_card(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of trained heads, or folders that hold some.")],
+    evaluated: Annotated[Path, typer.Option(help="Folder of their predictions.csv and metrics.json.")],
+    dataset: Annotated[str, typer.Option(help="Its yaml, if it is not in configs/datasets.")] = "",
+) -> None:
+    """Write MODEL_CARD.md into each head's folder: data, splits, metrics, limits, licence, how to use it."""
+    from mil.exchange.head_card import run
+
+    for path in run(folders, evaluated, dataset=dataset):
+        typer.echo(f"card {path}")
+
+
 @heads_app.command("import")
 def heads_import(
     file: Annotated[Path, typer.Argument(help="The checkpoint: .pth or .pt saved by torch.")],

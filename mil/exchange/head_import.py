@@ -16,6 +16,7 @@ from mil.exchange.head_layouts import MASKING, PAPERS, TRAINING, Layout
 from mil.exchange.sniff import bag_files
 from mil.heads import head_module
 from mil.io.bags import common_identity, read_bag, read_header
+from mil.sealed import seal
 from mil.tasks import Classification
 from mil.trained import Trained, save_trained
 
@@ -76,6 +77,7 @@ def run(file: Path, out: Path, *, tool: str, stated: Stated, force: bool = False
         dim=sizes.dim, task=task, **identity, **_when(stated, given),
     )  # fmt: skip
     save_trained(out, trained, weights, {"train": [], "valid": [], "best_epoch": trained.epoch})
+    seal(out)
     return Brought(layout, trained, _notes(layout, tool, theirs, trained.recipe))
 
 

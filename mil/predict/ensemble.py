@@ -11,7 +11,7 @@ from mil.errors import ConfigError, FormatError, unknown_name
 from mil.features.embed import Feeder
 from mil.features.stage import make_feeder
 from mil.heads import Streams
-from mil.trained import Trained, load_heads
+from mil.trained import Trained, find_heads, load_heads
 
 TILING = re.compile(r"(\d+)px_([0-9.e+-]+)mpp")
 SHARED = ("encoder", "weights_sha256", "tiling", "dim")
@@ -42,22 +42,6 @@ class Ensemble:
     def streams(self) -> bool:
         """Whether all heads answer from parts of a bag, so that no features need to be kept."""
         return all(isinstance(head, Streams) for head, _ in self.models)
-
-
-def find_heads(folder: Path) -> list[Path]:
-    """The folder of a head, or the folders of all heads below it.
-
-    Raises:
-        FormatError: there is none.
-    """
-    found = sorted(path.parent for path in folder.rglob("head.safetensors"))
-    if not found:
-        what = "has no trained head in it" if folder.is_dir() else "no such folder"
-        raise FormatError(
-            f"{folder}: {what}; give a folder with recipe.json and head.safetensors, such as "
-            "results/DATASET/train/TILING/ENCODER/HEAD/SEED, or one that holds several"
-        )
-    return found
 
 
 def load_ensemble(folder: Path) -> Ensemble:

@@ -75,7 +75,7 @@ class Running:
         """The mean answer of interest of the tiles so far, in words; empty before the first."""
         answers, task = self.answers(), self._heads[0].trained.task
         column = list(task.columns).index(task.of_interest)
-        return f"{name_of(task.of_interest)} = {answers[:, column].mean():.3f} so far" if len(answers) else ""
+        return f"{name_of(task.of_interest)} = {answers[:, column].mean():.3f}" if len(answers) else ""
 
     @torch.inference_mode()
     def conclude(self) -> list[Applied]:

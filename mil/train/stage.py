@@ -16,6 +16,7 @@ from mil.heads import UsesGraph, build_head
 from mil.io.bags import common_identity
 from mil.io.tables import read_folds
 from mil.progress import progress
+from mil.sealed import seal
 from mil.tasks import AnyTask, fit_task
 from mil.train.bags import read_labelled
 from mil.train.board import Board
@@ -96,6 +97,7 @@ def run(
     )  # fmt: skip
     history = {key: getattr(fitted.history, key) for key in ("train", "valid", "best_epoch")}
     save_trained(out, trained, fitted.kept, history, last=head.state_dict())
+    seal(out)
     for checkpoint in job.checkpoints():
         checkpoint.unlink()
     return trained

@@ -27,3 +27,31 @@ rule evaluate:
         "mil evaluate --dataset {wildcards.dataset} {params.heads} --bags {params.bags:q}"
         " --folds {input.folds:q} --slides-dir {params.slides_dir:q} --threads {threads}"
         " --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+# Heads + how good they were -> what goes with a head that is given away.
+rule card:
+    input:
+        heads=trained,
+        predictions="results/{dataset}/evaluate/{tiling}/{encoder}/{head}/predictions.csv",
+        metrics="results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json",
+    output:
+        expand(
+            "results/{{dataset}}/train/{{tiling}}/{{encoder}}/{{head}}/seed{seed}_fold{fold}of{folds}/MODEL_CARD.md",
+            seed=range(1, CONFIG.seeds + 1),
+            fold=range(CONFIG.folds),
+            folds=CONFIG.folds,
+        ),
+    log:
+        "logs/{dataset}/card/{tiling}/{encoder}/{head}.log",
+    resources:
+        mem_mb=2000,
+        runtime="10m",
+    params:
+        heads=head_folders,
+        evaluated=evaluated_dir,
+        dataset=dataset_entry,
+        version=STAGE_VERSION["card"],
+    shell:
+        "mil heads card {params.heads} --evaluated {params.evaluated:q} --dataset {wildcards.dataset}"
+        " 2>&1 | tee {log:q}"

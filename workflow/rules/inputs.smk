@@ -190,9 +190,32 @@ def bags_dir(wildcards, input):
     return str(Path(input.bags[0]).parent)
 
 
+def evaluated_dir(wildcards, input):
+    """Folder of predictions and metrics."""
+    return str(Path(input.metrics).parent)
+
+
 def out_dir(wildcards, output):
     """Folder of what a rule writes."""
     return str(Path(output[0]).parent)
+
+
+def head_folders(wildcards, input):
+    """The folders of the heads."""
+    return " ".join(shlex.quote(str(Path(file).parent)) for file in input.heads)
+
+
+def cards(wildcards):
+    """The model cards of all heads of the run."""
+    patterns = PLAN.of_each_head(
+        "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{{seed}}_fold{{fold}}of{{folds}}/MODEL_CARD.md"
+    )
+    return expand(
+        patterns,
+        seed=range(1, CONFIG.seeds + 1),
+        fold=range(CONFIG.folds),
+        folds=CONFIG.folds,
+    )
 
 
 def head_dirs(wildcards, input):

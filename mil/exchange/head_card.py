@@ -1,0 +1,215 @@
+"""A model card in each head's folder: what it is, what it was trained on, how good it was, what it is not for."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mil.config import DatasetConfig, load_dataset, load_encoders
+from mil.errors import ConfigError, DatasetError, FormatError
+from mil.io.atomic import write_text
+from mil.io.tables import read_csv
+from mil.sealed import read_seal
+from mil.trained import Trained, find_heads, load_trained
+
+NAME = "MODEL_CARD.md"
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+LIMITS = """\
+For research on whole-slide images like those it was trained on. **Not a medical device**: it must neither decide on nor
+guide the diagnosis or treatment of a person. Another scanner, laboratory, stain, tissue or group of patients may give
+worse results, and nothing in the output shows it; measure it on slides of your own first. Attention says where the head
+looked, not what is there."""
+
+
+def run(folders: Sequence[Path], evaluated: Path, *, dataset: str = "") -> list[Path]:
+    """Write the cards of heads of one evaluation.
+
+    Args:
+        folders: of heads, or folders that hold some.
+        evaluated: folder of predictions.csv and metrics.json.
+        dataset: name or yaml; empty: as the head calls it, if that is in configs/datasets.
+
+    Returns:
+        The cards.
+
+    Raises:
+        FormatError: a head or a file of the evaluation cannot be used.
+        DatasetError: a head is not of this evaluation.
+        ConfigError: the dataset that was named is not there.
+    """
+    metrics, rows = _metrics(evaluated / "metrics.json"), read_csv(evaluated / "predictions.csv")
+    cards: dict[Path, str] = {}
+    for folder in [each for given in folders for each in find_heads(given)]:
+        trained = load_trained(folder)[1]
+        mine = [row for row in rows if (row.get("seed"), row.get("fold")) == (str(trained.seed), str(trained.fold))]
+        if not mine or (metrics.get("recipe"), metrics.get("encoder")) != (trained.recipe_name, trained.encoder):
+            raise DatasetError(
+                f"{evaluated}: is of {metrics.get('recipe')} on {metrics.get('encoder')} and has no predictions by "
+                f"{folder} ({trained.recipe_name} on {trained.encoder}, seed {trained.seed}, fold {trained.fold}); "
+                "evaluate that head, or give the folder where it was evaluated"
+            )
+        cards[folder / NAME] = card(trained, folder, metrics, mine, _dataset(trained, dataset))
+    for path, text in cards.items():
+        write_text(path, text)
+    return list(cards)
+
+
+def card(
+    trained: Trained,
+    folder: Path,
+    metrics: Mapping[str, Any],
+    rows: Sequence[Mapping[str, str]],
+    dataset: DatasetConfig | None,
+) -> str:
+    """The card, Markdown.
+
+    Args:
+        trained: the head.
+        folder: its folder.
+        metrics: what metrics.json holds.
+        rows: this head's rows of predictions.csv.
+        dataset: what the dataset's yaml says, if it is there.
+    """
+    title = dataset.title if dataset and dataset.title else trained.dataset
+    parts = [
+        f"# {md(trained.recipe_name)} for {md(title)}",
+        f"Multiple-instance learning on whole-slide images, made with mil. Head: {md(trained.recipe.name)}. Task: "
+        f"{md(trained.task.kind)}{_of_classes(trained)}.",
+        f"## Intended use and limits\n\n{LIMITS}",
+        f"## Data\n\n{_data(trained, rows, dataset)}",
+        f"## How good it was\n\n{_results(trained, metrics)}",
+        f"## How to use it\n\n{_use(trained, folder)}",
+        f"## Recipe\n\n{_recipe(trained)}",
+        f"## Where it comes from\n\n{_provenance(trained, folder)}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def md(text: object) -> str:
+    """Text as Markdown shows it: on one line, none of its marks in force."""
+    # An underscore inside a word is no mark.
+    return re.sub(r"[\\`*{}\[\]<>#|~!&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(str(text).split()))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table; cells are text."""
+    lines = [header, ["---"] * len(header), *([md(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _of_classes(trained: Trained) -> str:
+    if not trained.classes:
+        return ""
+    return f" of {', '.join(map(md, trained.classes))}; of interest: {md(trained.positive)}"
+
+
+def _data(trained: Trained, rows: Sequence[Mapping[str, str]], dataset: DatasetConfig | None) -> str:
+    counts = []
+    for split, words in SPLITS.items():
+        mine = [row for row in rows if row["split"] == split]
+        labels = [f"{sum(row['label'] == name for row in mine)} {name}" for name in trained.classes]
+        counts.append([words, len(mine), len({row["patient"] for row in mine}), ", ".join(labels)])
+    parts: dict[str, set[str]] = {}
+    for row in rows:
+        parts.setdefault(row["patient"], set()).add(row["split"])
+    twice = sum(len(found) > 1 for found in parts.values())
+    apart = f"**{twice} patients are in two of its parts**" if twice else "no patient is in two of its parts"
+    said = [f"Dataset {md(trained.dataset)}, fold {trained.fold}; {apart}."]
+    if dataset and dataset.licence:
+        said.append(f"Licence of the data: {md(dataset.licence)}.")
+    header = ["part", "slides", "patients", "labels"]
+    if not trained.classes:
+        header, counts = header[:3], [line[:3] for line in counts]
+    notes = [f"> {md(dataset.notes)}"] if dataset and dataset.notes else []
+    return "\n\n".join([" ".join(said), table(header, counts), *notes])
+
+
+def _results(trained: Trained, metrics: Mapping[str, Any]) -> str:
+    sets = {what: metrics.get(key) or {} for key, what in (("test", "slides"), ("test_patients", "patients"))}
+    names = [name for name, value in sets["slides"].items() if isinstance(value, Mapping) and "value" in value]
+    mine: Mapping[str, Any] = next(
+        (r for r in metrics.get("runs", []) if (r.get("seed"), r.get("fold")) == (trained.seed, trained.fold)), {}
+    )
+    if not names:
+        return "It was not tested: the dataset has no test slides for this fold."
+    header = ["metric", *(f"test {what} (95 % CI)" for what, found in sets.items() if found), "this head alone"]
+    rows = [
+        [name, *(_value(found.get(name)) for found in sets.values() if found), _number(mine.get(name))]
+        for name in names
+    ]
+    runs = len(metrics.get("runs", []))
+    count = f"{sets['slides'].get('n_slides', 0)} slides of {sets['slides'].get('n_patients', 0)} patients"
+    whose = "this head" if runs == 1 else f"the mean of the {runs} heads of this study (seeds and folds)"
+    return (
+        f"On test slides that the heads had not seen, {count}, by {whose}; intervals by drawing patients. A test set "
+        f"from the same study says little about slides from elsewhere.\n\n{table(header, rows)}"
+    )
+
+
+def _value(found: Any) -> str:
+    if not isinstance(found, Mapping):
+        return ""
+    interval = found.get("ci95")
+    return _number(found.get("value")) + (f" ({_number(interval[0])} to {_number(interval[1])})" if interval else "")
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, int | float) else "not known"
+
+
+def _use(trained: Trained, folder: Path) -> str:
+    entry = load_encoders().get(trained.encoder)
+    name = folder.name or "HEAD"
+    licence = f"licence: {md(entry.licence)}" if entry else "its licence is not known here"
+    gated = "; its weights are given to those who ask on their page" if entry and entry.gated else ""
+    cite = f" Cite: {md(entry.citation)}." if entry and entry.citation else ""
+    return (
+        f"````bash\nmil heads verify {name}\nmil predict SLIDE... --head {name} --out predicted\n````\n\n"
+        f"It needs the encoder {md(trained.encoder)} ({licence}{gated}) with weights of SHA-256 "
+        f"`{trained.weights_sha256 or 'not known'}`, on tiles of {md(trained.tiling)}; what that licence forbids, it "
+        f"forbids for this head too.{cite}"
+    )
+
+
+def _recipe(trained: Trained) -> str:
+    text = yaml.safe_dump(
+        trained.recipe.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
+    )
+    fence = "`" * (max([3, *(len(run) for run in re.findall("`+", text))]) + 1)
+    return f"{fence}yaml\n{text}{fence}"
+
+
+def _provenance(trained: Trained, folder: Path) -> str:
+    sealed = read_seal(folder)
+    files = [[name, digest] for name, digest in sealed.sha256.items()]
+    return (
+        f"Trained with mil {md(_tool_version(folder))}, seed {trained.seed}, fold {trained.fold}, epoch "
+        f"{trained.epoch} kept.\n\n{table(['file', 'SHA-256'], files)}"
+    )
+
+
+def _tool_version(folder: Path) -> str:
+    return str(json.loads((folder / "recipe.json").read_text(encoding="utf-8")).get("tool_version", "?"))
+
+
+def _metrics(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: cannot be read ({error}); run `mil evaluate`") from None
+    if not isinstance(found, dict):
+        raise FormatError(f"{path}: no metrics of `mil evaluate`; run it again")
+    return found
+
+
+def _dataset(trained: Trained, named: str) -> DatasetConfig | None:
+    """The dataset's yaml: that which was named must be there."""
+    try:
+        return load_dataset(named or trained.dataset)
+    except ConfigError:
+        if named:
+            raise
+        return None

@@ -1,0 +1,138 @@
+"""A trained head that can be given away: what its files are, and a small bag with the answer that it must give.
+
+`seal.json` has the SHA-256 of each file of the folder and the answer to `example.safetensors`, a bag of random
+numbers: nothing of a patient goes with a head.
+"""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from mil.bags import join
+from mil.config import Section, checked
+from mil.errors import ConfigError, FormatError
+from mil.io.atomic import atomic_path, write_json
+from mil.trained import load_trained
+from mil.versions import TOOL_VERSION
+
+FORMAT, VERSION = "mil.seal", 1
+SEAL, EXAMPLE = "seal.json", "example.safetensors"
+FILES = ("head.safetensors", "last.safetensors", "recipe.json", "history.json", EXAMPLE)
+SIDE, TILE_PX = 6, 224  # tiles of the example lie in a square
+# Another processor or release of torch adds up in another order.
+RTOL, ATOL = 1e-4, 1e-4
+
+
+class Seal(Section):
+    """What `seal.json` says."""
+
+    tool_version: str
+    sha256: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")], str]
+    logits: list[float]  # of the example
+    answers: list[float]  # the same as the head's task says it, calibrated
+
+
+def seal(folder: Path) -> Seal:
+    """Seal a finished head as it is now; whatever seal it had is gone.
+
+    Raises:
+        FormatError: it is no trained head.
+    """
+    (folder / SEAL).unlink(missing_ok=True)
+    dim = load_trained(folder)[1].dim
+    features = np.random.default_rng(0).standard_normal((SIDE * SIDE, dim), np.float32)
+    corners = torch.cartesian_prod(torch.arange(SIDE), torch.arange(SIDE)).flip(1) * TILE_PX
+    with atomic_path(folder / EXAMPLE) as scratch:
+        scratch.write_bytes(save({"features": torch.from_numpy(features), "coords": corners.contiguous()}))
+    logits, answers = _ask(folder)
+    made = Seal(
+        tool_version=TOOL_VERSION, sha256={name: _digest(folder / name) for name in FILES if (folder / name).exists()},
+        logits=logits.tolist(), answers=answers.tolist(),
+    )  # fmt: skip
+    write_json(folder / SEAL, {"format": FORMAT, "format_version": VERSION, **made.model_dump()})
+    return made
+
+
+def read_seal(folder: Path) -> Seal:
+    """The seal of a folder.
+
+    Raises:
+        FormatError: there is none, or it is none of ours.
+    """
+    path = folder / SEAL
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        found = raw.pop("format"), raw.pop("format_version")
+        if found != (FORMAT, VERSION):
+            raise FormatError(f"{path}: expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}")
+        return checked(Seal, raw, str(path))
+    except FileNotFoundError:
+        raise FormatError(
+            f"{folder}: has no {SEAL}, so that nobody knows what it was when it was made; `mil heads verify --seal` "
+            "seals it as it is now"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"{path}: not the seal of a head ({' '.join(str(error).split())}); get it again") from None
+
+
+def verify(folder: Path) -> list[str]:
+    """What is not as it was when a folder was sealed, one line each; none if all is.
+
+    Raises:
+        FormatError: it was never sealed.
+    """
+    known = read_seal(folder)
+    faults = []
+    for name, digest in known.sha256.items():
+        if not (folder / name).is_file():
+            faults.append(f"{folder / name}: is missing; get the folder again from where it came")
+        elif _digest(folder / name) != digest:
+            faults.append(f"{folder / name}: is not the file that was sealed; get it again from where it came")
+    if faults:
+        return faults
+    logits, answers = _ask(folder)
+    for what, found, sealed in (("logits", logits, known.logits), ("answers", answers, known.answers)):
+        wanted = found.new_tensor(sealed)
+        if found.shape != wanted.shape or not torch.allclose(found, wanted, rtol=RTOL, atol=ATOL):
+            faults.append(
+                f"{folder}: its files are as sealed (by mil {known.tool_version}), but the example bag gives {what} "
+                f"{_said(found)} here (mil {TOOL_VERSION}, torch {torch.__version__}), not {_said(wanted)}; use the "
+                "versions that it was made with"
+            )
+    return faults
+
+
+@torch.inference_mode()
+def _ask(folder: Path) -> tuple[Tensor, Tensor]:
+    """Logits and answers to the example, float64."""
+    head, trained = load_trained(folder)
+    path = folder / EXAMPLE
+    try:
+        example = load_file(path)
+        bags = join([example["features"]], [example["coords"]])
+        logits = head(bags).logits
+    except (OSError, SafetensorError, KeyError, RuntimeError, ConfigError) as error:
+        raise FormatError(f"{path}: is no bag for this head: {' '.join(str(error).split())}") from None
+    return logits[0].double(), trained.task.answers(logits)[0].double()
+
+
+def _said(values: Tensor) -> str:
+    return ", ".join(f"{value:.6g}" for value in values.tolist())
+
+
+def _digest(path: Path) -> str:
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
