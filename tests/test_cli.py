@@ -12,7 +12,8 @@ from mil.versions import TOOL_VERSION
 from tests.synthetic import bag_file
 
 STAGES = [
-    "fetch", "tile", "features", "split", "train", "evaluate", "compare", "heatmap", "report", "summary", "doctor",
+    "fetch", "tile", "features", "split", "train", "evaluate", "compare", "heatmap", "report", "summary", "predict",
+    "doctor",
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from mil.bags import join
 from mil.errors import FormatError
 from mil.io.bags import read_bag
+from mil.sealed import verify
 from mil.trained import apply, check_fits, load_trained
 from tests.exchange.published import DIM, HEADS, HIDDEN, SHAPES, TOOLS, drawn, golden, heads, imported, logits, save
 from tests.heads.test_acmil import BAG, golden_bag
@@ -171,6 +172,7 @@ def test_clams_constructor_is_told_of(tmp_path):
 def test_what_the_folder_holds_is_read_by_nothing_but_json_and_safetensors(tmp_path):
     imported(save(tmp_path / "c.pth", drawn("ABMIL")), tmp_path / "head", "aem")
     assert sorted(path.name for path in (tmp_path / "head").iterdir()) == [
-        "head.safetensors", "history.json", "recipe.json",
+        "example.safetensors", "head.safetensors", "history.json", "recipe.json", "seal.json",
     ]  # fmt: skip
+    assert verify(tmp_path / "head") == []
     assert json.loads((tmp_path / "head/recipe.json").read_text())["format"] == "mil.head"
