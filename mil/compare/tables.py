@@ -18,12 +18,13 @@ def heads_table(found: Mapping[str, Any]) -> Table:
     main, names = found["metrics"][0], found["metrics"]
     patients = found["n_patients"] < found["n_slides"] and any(row["patients"].get(main) for row in found["rows"])
     runs = any(row["seeds"] * row["folds"] > 1 for row in found["rows"])
-    header = ["encoder", "recipe", *map(title, names)]
-    header += [f"{title(main)}, patients"] * patients + [f"{title(main)} of runs"] * runs
+    header = ["encoder", "recipe", title(main)]
+    header += [f"{title(main)}, patients"] * patients + [f"{title(main)} of runs"] * runs + [*map(title, names[1:])]
     rows = []
     for row in found["rows"]:
-        cells = [row["encoder"], row["recipe"], *(_cell(row["slides"][name]) for name in names)]
-        rows.append(cells + [_cell(row["patients"][main])] * patients + [mean_sd(row["over_runs"][main])] * runs)
+        cells = [row["encoder"], row["recipe"], _cell(row["slides"][main])]
+        cells += [_cell(row["patients"][main])] * patients + [mean_sd(row["over_runs"][main])] * runs
+        rows.append(cells + [_cell(row["slides"][name]) for name in names[1:]])
     return {"header": header, "rows": rows}
 
 

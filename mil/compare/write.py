@@ -1,12 +1,14 @@
 """A comparison as a table: CSV for machines, Markdown and LaTeX for people."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mil.io.atomic import write_text
 from mil.io.tables import write_csv
 
+NAMES = 2  # columns that say what a row is of
+WIDE = 6  # more columns than this are made to fit the page
 ESCAPED = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$",
@@ -68,16 +70,29 @@ def write_latex(path: Path, found: Mapping[str, Any]) -> None:
 def _latex(
     header: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str, label: str, notes: Sequence[str]
 ) -> str:
-    lines = [" & ".join(map(latex, line)) + r" \\" for line in (header, *rows)]
+    wide = len(header) > WIDE
+    body = [line for row in rows for line in (_two_lines(row) if wide else [_line(map(latex, row))])]
     return "\n".join(
         [
-            r"\begin{table}", r"\centering", rf"\caption{{{latex(caption)}}}", rf"\label{{tab:{label}}}",
-            r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{ll{'r' * (len(header) - 2)}}}", r"\toprule", lines[0],
-            r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}}",
+            r"\begin{table}", r"\centering", rf"\caption{{{latex(caption)}}}\label{{tab:{label}}}", r"\smallskip",
+            *([r"\resizebox{\textwidth}{!}{%"] if wide else []),
+            rf"\begin{{tabular}}{{ll{'r' * (len(header) - NAMES)}}}", r"\toprule", _line(map(latex, header)), r"\midrule", *body,
+            r"\bottomrule", r"\end{tabular}" + "}" * wide,
             *([rf"\par\smallskip\raggedright\footnotesize {latex(' '.join(notes))}"] if notes else []),
             r"\end{table}", "",
         ]
     )  # fmt: skip
+
+
+def _two_lines(row: Sequence[str]) -> list[str]:
+    """Numbers, and below each in small print what stands behind it, such as its interval."""
+    split = [(cell, "", "") if i < NAMES or cell.startswith("<") else cell.partition(" ") for i, cell in enumerate(row)]
+    below = [rf"{{\scriptsize {latex(rest)}}}" if rest else "" for _, _, rest in split]
+    return [_line(latex(number) for number, _, _ in split), _line(below), r"\addlinespace"]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
 
 
 def latex(text: str) -> str:

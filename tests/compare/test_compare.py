@@ -74,7 +74,7 @@ def test_seeds_and_folds_are_averaged_and_patients_kept_together(tmp_path):
     label = {row["slide"]: row["label"] == "tumour" for row in rows}
     want = roc_auc_score([label[slide] for slide in mean], list(mean.values()))
     assert found["rows"][0]["slides"]["auroc"]["value"] == pytest.approx(want)
-    assert found["tables"]["heads"]["header"][-2:] == ["AUROC, patients", "AUROC of runs"]
+    assert found["tables"]["heads"]["header"][3:5] == ["AUROC, patients", "AUROC of runs"]
     notes = " ".join(found["notes"])
     for said in ("60 test slides of 20 patients", "answers of 4 folds are pooled", "mean over seeds", "by Holm"):
         assert said in notes
@@ -129,6 +129,10 @@ def test_latex(three, tmp_path):
         assert body.count(rf"\{word}") == 2
     assert body.count("{") - body.count(r"\{") == body.count("}") - body.count(r"\}")
     assert body.isascii()
+    lines = body.splitlines()
+    first = lines[next(i for i, line in enumerate(lines) if line == r"\midrule") + 1 :]
+    assert re.fullmatch(r"tiny & abmil & 0\.\d{3} & .* \\\\", first[0])
+    assert re.fullmatch(r" &  & \{\\scriptsize \(0\.\d\d to \d\.\d\d\)\} & .* \\\\", first[1])
     assert latex("a_b 5% {x} ~ \\") == r"a\_b 5\% \{x\} \textasciitilde{} \textbackslash{}"
 
 
