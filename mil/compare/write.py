@@ -76,8 +76,8 @@ def _latex(
         [
             r"\begin{table}", r"\centering", rf"\caption{{{latex(caption)}}}\label{{tab:{label}}}", r"\smallskip",
             *([r"\resizebox{\textwidth}{!}{%"] if wide else []),
-            rf"\begin{{tabular}}{{ll{'r' * (len(header) - NAMES)}}}", r"\toprule", _line(map(latex, header)), r"\midrule", *body,
-            r"\bottomrule", r"\end{tabular}" + "}" * wide,
+            rf"\begin{{tabular}}{{ll{'r' * (len(header) - NAMES)}}}", r"\toprule",
+            _line(map(latex, header)), r"\midrule", *body, r"\bottomrule", r"\end{tabular}" + "}" * wide,
             *([rf"\par\smallskip\raggedright\footnotesize {latex(' '.join(notes))}"] if notes else []),
             r"\end{table}", "",
         ]
