@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from mil.bags import attention, join
-from mil.config import Recipe, Section, checked
+from mil.config import Fusion, Recipe, Section, checked
 from mil.errors import ConfigError, DatasetError, FormatError
 from mil.heads import SelectsTiles, build_head, head_names
 from mil.io.atomic import atomic_path, write_json
@@ -47,6 +47,7 @@ class Trained(Section):
     seed: int
     fold: int
     epoch: int  # the one that was kept, from 1
+    fusion: Fusion = "late"  # early: trained on bags of patients, all slides of each
 
     @property
     def classes(self) -> list[str]:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mil.config import Fusion
 from mil.evaluate.runs import Row, averaged
 from mil.evaluate.tasks import BY_KIND, metrics_of_task
 from mil.tasks import Task
@@ -32,12 +33,13 @@ def _labels(rows: Sequence[Row]) -> dict[str, set[str]]:
     return found
 
 
-def metrics_of_patients(rows: Sequence[Row], task: Task) -> dict[str, Any]:
+def metrics_of_patients(rows: Sequence[Row], task: Task, fusion: Fusion = "late") -> dict[str, Any]:
     """Metrics of patients; a `note` instead where a patient's slides have different labels.
 
     Args:
         rows: one for each slide.
         task: what the answers are of.
+        fusion: how patients were put together: here, or as bags.
     """
     patients = by_patient(rows, task)
     torn = [patient for patient, labels in _labels(rows).items() if len(labels) > 1]
@@ -49,7 +51,7 @@ def metrics_of_patients(rows: Sequence[Row], task: Task) -> dict[str, Any]:
             "n_patients": len(patients),
             "n_slides": len(rows),
         }
-    return {"fusion": "late", **metrics_of_task(task, patients), "n_slides": len(rows)}
+    return {"fusion": fusion, **metrics_of_task(task, patients), "n_slides": len(rows)}
 
 
 def subgroups(rows: Sequence[Row], task: Task, columns: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from mil.evaluate.summary import metrics_of
 from mil.heads import SelectsTiles
 from mil.io.annotations import read_annotation
 from mil.io.atomic import write_json
-from mil.io.bags import Bag, read_bag
-from mil.io.tables import Slide, locate_annotation, read_dataset, read_folds, write_csv
+from mil.io.bags import Bag
+from mil.io.fusion import HELD_OUT, FoldBag, laid_together, read_each, read_fold_bags
+from mil.io.tables import Slide, locate_annotation, read_dataset, write_csv
 from mil.progress import progress
 from mil.trained import FILES, Applied, Trained, apply, check_fits, check_numbers, load_heads
 
@@ -57,8 +58,9 @@ def run(
         FormatError: a file is not what it should be, or does not fit a head.
     """
     torch.set_num_threads(threads)
-    table = read_folds(folds)
+    bags_of = {(bag.fold, bag.name): bag for bag in read_fold_bags(folds)}
     models = load_heads(heads)
+    _check_folds(bags_of, models, folds)
     # Heads that were imported have no last epoch.
     kept_last = all((folder / FILES["last"]).exists() for folder in heads)
     last_models = load_heads(heads, "last") if kept_last else []
@@ -66,38 +68,41 @@ def run(
     regions = _regions(settings, listed, slides_dir)
     rows: list[Row] = []
     last: list[Row] = []
-    slides = sorted({row["slide"] for row in table})
-    with progress("evaluate", len(slides), "slides") as advance:
-        for slide in slides:
-            path = bags_dir / f"{slide}.h5"
-            bag = read_bag(path)
+    slides_of = {bag.name: bag.slides for bag in sorted(bags_of.values(), key=lambda bag: bag.name)}
+    with progress("evaluate", len(slides_of), "slides") as advance:
+        for name, slides in slides_of.items():
+            path = bags_dir / f"{slides[0]}.h5"
+            parts = read_each([bags_dir / f"{slide}.h5" for slide in slides])
+            bag, share = laid_together(parts, name), _share_of_all(parts, slides, regions)
             check_numbers(bag, path)
-            share = _share(bag, *regions[slide]) if slide in regions else None
             for head, trained in models:
-                mine = _split(table, slide, trained, folds)
+                mine = bags_of.get((trained.fold, name))
+                if mine is None:  # folds of other tools may leave slides out
+                    continue
                 check_fits(trained, bag, path)
                 applied = apply(head, trained, bag)
                 row = _row(mine, trained, applied.answers)
-                rows.append(row | (_seen(head, trained, bag, applied, share) if mine["split"] == "test" else {}))
+                rows.append(row | (_seen(head, trained, bag, applied, share) if mine.split == "test" else {}))
             for head, trained in last_models:
-                mine = _split(table, slide, trained, folds)
-                if mine["split"] == "test":
+                mine = bags_of.get((trained.fold, name))
+                if mine is not None and mine.split == "test":
                     bare = trained.model_copy(update={"calibration": None})  # which is of the kept epoch
                     last.append(_row(mine, bare, apply(head, bare, bag).answers))
             advance(1)
     rows.sort(key=lambda row: (row["seed"], row["fold"], row["slide"]))
-    metrics = metrics_of(rows, models[0][1], _columns(listed), last)
+    metrics = metrics_of(rows, models[0][1], _columns(listed, slides_of), last)
     _write_predictions(out, rows, models[0][1])
     write_json(out / "metrics.json", metrics)
     return metrics
 
 
-def _split(table: Sequence[Mapping[str, str]], slide: str, trained: Trained, folds: Path) -> Mapping[str, str]:
-    """The row of a slide in the head's fold."""
-    for row in table:
-        if row["slide"] == slide and int(row["fold"]) == trained.fold:
-            return row
-    raise DatasetError(f"{folds}: has no fold {trained.fold}, which {trained.recipe_name} was trained on")
+def _check_folds(
+    bags: Mapping[tuple[int, str], FoldBag], models: Sequence[tuple[nn.Module, Trained]], folds: Path
+) -> None:
+    there = {fold for fold, _ in bags}
+    for _, trained in models:
+        if trained.fold not in there:
+            raise DatasetError(f"{folds}: has no fold {trained.fold}, which {trained.recipe_name} was trained on")
 
 
 def _write_predictions(out: Path, rows: Sequence[Row], trained: Trained) -> None:
@@ -116,10 +121,16 @@ def _written(value: float | None) -> str:
     return "" if value is None else f"{value:.9g}"
 
 
-def _columns(slides: Sequence[Slide]) -> dict[str, dict[str, str]]:
-    """Further columns of the slide table: the value of each slide."""
+def _columns(slides: Sequence[Slide], slides_of: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+    """Further columns of the slide table: the value of each bag; empty where its slides have several."""
     names = dict.fromkeys(name for slide in slides for name in slide.subgroups)
-    return {name: {slide.slide: slide.subgroups.get(name, "") for slide in slides} for name in names}
+    of = {slide.slide: slide.subgroups for slide in slides}
+
+    def value(name: str, members: Sequence[str]) -> str:
+        found = {of[slide].get(name, "") for slide in members if slide in of}
+        return found.pop() if len(found) == 1 else ""
+
+    return {name: {bag: value(name, members) for bag, members in slides_of.items()} for name in names}
 
 
 def _regions(
@@ -127,6 +138,15 @@ def _regions(
 ) -> dict[str, tuple[Path, GeojsonFrame]]:
     found = {slide.slide: locate_annotation(slide, slides_dir, settings) for slide in slides}
     return {name: (path, settings.geojson_frame) for name, path in found.items() if path is not None and path.exists()}
+
+
+def _share_of_all(
+    parts: Sequence[Bag], slides: Sequence[str], regions: Mapping[str, tuple[Path, GeojsonFrame]]
+) -> Float[np.ndarray, " tiles"] | None:
+    """Share of each readable tile that is annotated; None where a slide of the bag has no annotation or no places."""
+    shares = [_share(bag, *regions[slide]) for bag, slide in zip(parts, slides, strict=True) if slide in regions]
+    known = [share for share in shares if share is not None]
+    return np.concatenate(known) if len(known) == len(slides) else None
 
 
 def _share(bag: Bag, annotation: Path, frame: GeojsonFrame) -> Float[np.ndarray, " tiles"] | None:
@@ -138,14 +158,16 @@ def _share(bag: Bag, annotation: Path, frame: GeojsonFrame) -> Float[np.ndarray,
     return share_annotated(*places, regions)
 
 
-def _row(mine: Mapping[str, str], trained: Trained, answers: np.ndarray) -> Row:
+def _row(mine: FoldBag, trained: Trained, answers: np.ndarray) -> Row:
     return {
-        **{key: mine[key] for key in ("slide", "patient", "split", "label")},
+        "slide": mine.name,
+        **{key: getattr(mine, key) for key in ("patient", "split", "label")},
         **{name: float(value) for name, value in zip(trained.task.columns, answers, strict=True)},
         "recipe": trained.recipe_name,
         "encoder": trained.encoder,
         "seed": trained.seed,
         "fold": trained.fold,
+        **({HELD_OUT: mine.held_out} if mine.held_out else {}),
         **_calibration(trained),
     }
 

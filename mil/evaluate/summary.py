@@ -10,9 +10,10 @@ from mil.evaluate.localise import should_attend
 from mil.evaluate.runs import Row, averaged, by_run, mean, mean_sd
 from mil.evaluate.selection import of_selection
 from mil.evaluate.tasks import BY_KIND, metrics_of_task, plain_of_task
+from mil.io.fusion import HELD_OUT
 from mil.trained import Trained
 
-NOT_OVER_RUNS = ("seed", "fold", "n_slides")
+NOT_OVER_RUNS = ("seed", "fold", HELD_OUT, "n_slides")
 
 
 def metrics_of(
@@ -41,7 +42,8 @@ def metrics_of(
         "positive": trained.positive,
         # A slide's answer here is the mean over the heads that did not see it in training.
         "test": metrics_of_task(task, slides),
-        "test_patients": metrics_of_patients(slides, task),
+        "fusion": trained.fusion,  # early: what is called a slide here is a patient, all slides of one in one bag
+        "test_patients": metrics_of_patients(slides, task, trained.fusion),
         "last": metrics_of_task(task, _means(last, trained)) if last else None,
         "runs": each,
         "over_runs": {k: mean_sd(run.get(k) for run in each) for k in _names(each) if k not in NOT_OVER_RUNS},
@@ -67,6 +69,7 @@ def _run(rows: Sequence[Row], trained: Trained, seed: int, fold: int) -> dict[st
     return {
         "seed": seed,
         "fold": fold,
+        **({HELD_OUT: rows[0][HELD_OUT]} if rows and HELD_OUT in rows[0] else {}),
         **plain_of_task(trained.task, rows),
         "tile_auroc": mean(row["tile_auroc"] for row in rows if should_attend(row["label"], trained.task)),
         "attention_entropy_share": mean(row["attention_entropy_share"] for row in rows),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mil.config import DatasetConfig, Fusion, SplitConfig
 from mil.errors import DatasetError
+from mil.io.fusion import BAG, HELD_OUT
 from mil.io.tables import Slide, read_dataset, write_csv
 from mil.split.checks import check_folds, check_labels, doubts
 from mil.split.folds import leave_one_out, make_folds, with_val
@@ -14,8 +15,6 @@ from mil.split.twins import check_twins, find_twins
 from mil.states import gather, summary
 
 COLUMNS = ("fold", "slide", "patient", "label", "split")
-HELD_OUT = "held_out"  # the value of `split.by` that a fold tests; only there with `split.by`
-BAG = "bag"  # the bag that a slide's tiles go into; only there with early fusion, else a slide is a bag
 
 
 def run(

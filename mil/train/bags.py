@@ -12,13 +12,13 @@ from torch import Tensor
 from mil.bags import join
 from mil.errors import DatasetError, FormatError
 from mil.heads import UsesGraph
-from mil.io.bags import read_bag
+from mil.io.fusion import read_together
 from mil.types import Bags, Graph
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledBag:
-    """One slide's valid tiles as stored, its coordinates, and its label as the task's target."""
+    """One bag's valid tiles as stored, its coordinates, and its label as the task's target."""
 
     slide: str
     features: Tensor  # [tiles, dim]
@@ -35,19 +35,19 @@ class ReadAhead(Protocol):
         """Bags in that order."""
 
 
-def read_labelled(path: Path, slide: str, target: Tensor) -> LabelledBag:
-    """Read the bag of a slide.
+def read_labelled(paths: Sequence[Path], name: str, target: Tensor) -> LabelledBag:
+    """Read the bag of a slide, or those of a patient as one.
 
     Args:
-        path: the bag.
-        slide: its id.
+        paths: the bag of each slide.
+        name: of the whole.
         target: what the task makes of its label.
 
     Raises:
         FormatError: it holds a value that is not a number.
         DatasetError: it has no tiles.
     """
-    bag = read_bag(path)
+    bag, path = read_together(paths, name), paths[0]
     features = torch.from_numpy(bag.features[bag.valid])
     if not len(features):
         raise DatasetError(
@@ -57,7 +57,7 @@ def read_labelled(path: Path, slide: str, target: Tensor) -> LabelledBag:
     if not torch.isfinite(features).all():
         raise FormatError(f"{path}: holds values that are not numbers; delete it and make it again")
     coords = None if bag.coords is None else torch.from_numpy(bag.coords[bag.valid])
-    return LabelledBag(slide, features, coords, target)
+    return LabelledBag(name, features, coords, target)
 
 
 def batches(

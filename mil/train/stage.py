@@ -14,7 +14,7 @@ from mil.device import choose_device, keep_freed_memory
 from mil.errors import ConfigError, DatasetError
 from mil.heads import UsesGraph, build_head
 from mil.io.bags import common_identity
-from mil.io.tables import read_folds
+from mil.io.fusion import FoldBag, is_early, read_fold_bags
 from mil.progress import progress
 from mil.sealed import seal
 from mil.tasks import AnyTask, fit_task
@@ -30,7 +30,6 @@ from mil.trained import Trained, save_trained
 from mil.versions import STAGE_VERSION, TOOL_VERSION
 
 CACHE_MB = 8000
-Slides = Sequence[tuple[str, str]]  # id and label
 
 
 def run(
@@ -68,15 +67,16 @@ def run(
     torch.manual_seed(seed)
     on = choose_device(device)
     choose_dtype(settings.train.precision, on)  # told before anything is read
-    train, valid = (_slides(folds, fold, split) for split in ("train", "val"))
+    bags = [bag for bag in read_fold_bags(folds) if bag.fold == fold]
+    train, valid = ([bag for bag in bags if bag.split == split] for split in ("train", "val"))
     if not train:
         raise DatasetError(f"{folds}: fold {fold} has no training slides")
-    labels = [label for _, label in train]
+    labels = [bag.label for bag in train]
     task = _task(settings, what, labels)
     name = recipe_path(recipe).stem
     title = f"train {name} seed {seed} fold {fold}"
     board = None if tensorboard is None else Board(tensorboard / f"{name}_seed{seed}_fold{fold}")
-    identity = common_identity([bags_dir / f"{slide}.h5" for slide, _ in [*train, *valid]])
+    identity = common_identity([path for bag in [*train, *valid] for path in bag.paths(bags_dir)])
     store = _store(bags_dir, [*train, *valid], task, cache_mb)
     decisive = {
         "slides": [_bags_as_they_are(bags_dir, split) for split in (train, valid)], "identity": identity,
@@ -94,6 +94,7 @@ def run(
     trained = Trained(
         recipe_name=name, recipe=settings, **identity, dim=store.dim, task=task,
         dataset=dataset_path(dataset).stem, seed=seed, fold=fold, epoch=fitted.history.best_epoch,
+        fusion="early" if is_early(bags) else "late",
     )  # fmt: skip
     history = {key: getattr(fitted.history, key) for key in ("train", "valid", "best_epoch")}
     save_trained(out, trained, fitted.kept, history, last=head.state_dict())
@@ -120,11 +121,6 @@ def _fit(job: Job, head: nn.Module, store: BagStore) -> Fitted:
         raise
 
 
-def _slides(folds: Path, fold: int, split: str) -> Slides:
-    rows = [row for row in read_folds(folds) if int(row["fold"]) == fold and row["split"] == split]
-    return [(row["slide"], row["label"]) for row in rows]
-
-
 def _task(recipe: Recipe, dataset: DatasetConfig, labels: Sequence[str]) -> AnyTask:
     task = fit_task(dataset, labels, balanced=recipe.train.class_weights == "balanced")
     if recipe.train.sampling == "balanced" and not task.classes:
@@ -132,19 +128,16 @@ def _task(recipe: Recipe, dataset: DatasetConfig, labels: Sequence[str]) -> AnyT
     return task
 
 
-def _store(bags_dir: Path, slides: Slides, task: AnyTask, cache_mb: int) -> BagStore:
-    paths = [bags_dir / f"{slide}.h5" for slide, _ in slides]
-    readers = [
-        partial(read_labelled, path, slide, task.target(label))
-        for path, (slide, label) in zip(paths, slides, strict=True)
-    ]
+def _store(bags_dir: Path, bags: Sequence[FoldBag], task: AnyTask, cache_mb: int) -> BagStore:
+    readers = [partial(read_labelled, bag.paths(bags_dir), bag.name, task.target(bag.label)) for bag in bags]
     return BagStore(readers, cache_mb << 20)
 
 
-def _bags_as_they_are(bags_dir: Path, slides: Slides) -> list[Any]:
-    """Slides and labels with size and time of change of each bag: to read them all would take as long as an epoch."""
-    found = [(slide, label, (bags_dir / f"{slide}.h5").stat()) for slide, label in slides]
-    return [[slide, label, stat.st_size, stat.st_mtime_ns] for slide, label, stat in found]
+def _bags_as_they_are(bags_dir: Path, bags: Sequence[FoldBag]) -> list[Any]:
+    """Names and labels with size and time of change of each file: to read them all would take as long as an epoch."""
+    stats = [[path.stat() for path in bag.paths(bags_dir)] for bag in bags]
+    files = [[[stat.st_size, stat.st_mtime_ns] for stat in of] for of in stats]
+    return [[bag.name, bag.slides, bag.label, *of] for bag, of in zip(bags, files, strict=True)]
 
 
 def _versions(recipe: Recipe) -> list[Any]:

@@ -1,0 +1,117 @@
+"""Slides of one patient as one bag (early fusion): what folds.csv says of it, and the bags laid end to end."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from mil.errors import DatasetError, FormatError
+from mil.io.bags import Bag, common_identity, read_bag
+from mil.io.tables import read_folds
+
+BAG = "bag"  # column of folds.csv that names the bag of a slide; without it each slide is a bag of its own
+HELD_OUT = "held_out"  # column of folds.csv: the value of `split.by` that is the test of a fold
+GAP = 16  # sides of a tile between two slides, so that no neighbourhood reaches across
+
+
+class FoldBag(NamedTuple):
+    """A bag in one fold: a slide, or with early fusion all slides of a patient."""
+
+    fold: int
+    name: str
+    slides: tuple[str, ...]
+    patient: str
+    label: str
+    split: str
+    held_out: str = ""  # what the fold leaves out, of folds made with `split.by`
+
+    def paths(self, bags_dir: Path) -> list[Path]:
+        """The bag files of its slides."""
+        return [bags_dir / f"{slide}.h5" for slide in self.slides]
+
+
+def read_fold_bags(path: Path) -> list[FoldBag]:
+    """The bags that a folds.csv speaks of, in its order.
+
+    Raises:
+        FormatError: it is another table, or slides of one bag are in two splits or have two labels.
+    """
+    found: dict[tuple[int, str], FoldBag] = {}
+    for row in read_folds(path):
+        fold, slide = int(row["fold"]), row["slide"]
+        name = row.get(BAG) or slide
+        said = (row.get("patient") or slide, row.get("label") or "", row["split"], row.get(HELD_OUT) or "")
+        new = FoldBag(fold, name, (slide,), *said)
+        old = found.get((fold, name), new)
+        if (old.label, old.split) != (new.label, new.split):
+            raise FormatError(f"{path}: fold {fold}: slides of bag {name} differ in label or split; run `split` again")
+        found[fold, name] = new if old is new else old._replace(slides=(*old.slides, slide))
+    return list(found.values())
+
+
+def is_early(bags: Sequence[FoldBag]) -> bool:
+    """Whether bags are of patients: some has several slides, or another name than its slide."""
+    return any(bag.slides != (bag.name,) for bag in bags)
+
+
+def read_together(paths: Sequence[Path], name: str) -> Bag:
+    """The bags of a patient's slides as one.
+
+    Args:
+        paths: of the bags; of one alone it is that bag as it is.
+        name: of the whole.
+
+    Raises:
+        FormatError: one cannot be read, or they are not of one encoder, tiling and width.
+        DatasetError: one of several holds no tiles, since its slide is not `ok`.
+    """
+    return laid_together(read_each(paths), name)
+
+
+def read_each(paths: Sequence[Path]) -> list[Bag]:
+    """Bags that may be laid together; raises what `read_together` does."""
+    bags = [read_bag(path) for path in paths]
+    if len(bags) == 1:
+        return bags
+    for path, bag in zip(paths, bags, strict=True):
+        if bag.state != "ok":
+            raise DatasetError(f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again")
+        if bag.features.shape[1] != bags[0].features.shape[1]:
+            raise FormatError(
+                f"{path}: {bag.features.shape[1]} numbers a tile, but {bags[0].features.shape[1]} in {paths[0].name}; "
+                "a folder holds bags of one encoder"
+            )
+    common_identity(paths)
+    return bags
+
+
+def laid_together(bags: Sequence[Bag], name: str) -> Bag:
+    """Bags end to end; one alone stays as it is.
+
+    Their slides lie side by side, `GAP` tiles apart, all at the scale of the first.
+    Coordinates are not known where one slide's are not, nor where tiles of one slide could not be told from
+    neighbours of another: without the side of a tile.
+    """
+    first = bags[0]
+    if len(bags) == 1:
+        return first
+    return replace(
+        first, slide=name, mpp_level0=None, width_level0_px=None, height_level0_px=None, origin_x_level0_px=0,
+        origin_y_level0_px=0, tile_digest="", features=np.concatenate([bag.features for bag in bags]),
+        valid=np.concatenate([bag.valid for bag in bags]), coords=_side_by_side(bags), coords_um=None,
+    )  # fmt: skip
+
+
+def _side_by_side(bags: Sequence[Bag]) -> Int[np.ndarray, "tiles 2"] | None:
+    side, right, placed = bags[0].side_level0_px, 0.0, []
+    for bag in bags:
+        if bag.coords is None or not bag.side_level0_px or not side:
+            return None
+        if len(bag.coords):
+            corners = (bag.coords - bag.coords.min(0)) * (side / bag.side_level0_px) + (right, 0)
+            right = float(corners[:, 0].max()) + GAP * side
+            placed.append(corners)
+    return np.rint(np.concatenate(placed)).astype(np.int32)

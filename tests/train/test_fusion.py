@@ -1,0 +1,84 @@
+"""Slides of one patient trained on and answered as one bag."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mil.errors import DatasetError
+from mil.evaluate.stage import run as evaluate
+from mil.io.bags import read_bag
+from mil.io.fusion import laid_together
+from mil.io.tables import read_csv
+from mil.train.stage import run as train
+from mil.trained import apply, load_trained
+from tests.split.cohorts import divide
+from tests.synthetic import bag_file, planted_bags
+
+
+@pytest.fixture
+def study(tmp_path):
+    """20 patients of two slides each, of which only one has the planted tile; centres; heads of one early study."""
+    lines = ["slide,patient,label,centre"]
+    for number, (features, label) in enumerate(planted_bags(count=20)):
+        for part in range(2):
+            slide = f"s{number}_{part}"
+            rows = features if part == label else np.random.default_rng(1000 + number).normal(size=features.shape)
+            bag_file(tmp_path / "bags" / f"{slide}.h5", slide, rows)
+            lines.append(f"{slide},p{number},{('normal', 'tumour')[label]},{'xy'[part]}{number % 4}")
+    (tmp_path / "d.csv").write_text("\n".join(lines))
+    (tmp_path / "d.yaml").write_text("classes: [normal, tumour]\n")
+    (tmp_path / "fast.yaml").write_text(
+        "name: abmil\noptions: {hidden: 16, attention: 8, dropout: 0}\nlosses: {cross_entropy: 1}\n"
+        "train: {epochs: 30, lr: 0.01, batch_bags: 4}\n"
+    )
+    divide(tmp_path, fusion="early")
+    train(
+        str(tmp_path / "d.yaml"), tmp_path / "bags", tmp_path / "out/folds.csv", tmp_path / "head",
+        recipe=str(tmp_path / "fast.yaml"), fold=0, seed=1, threads=1, device="cpu",
+    )  # fmt: skip
+    return tmp_path
+
+
+def test_a_patient_is_one_bag_in_training_and_in_predictions(study):
+    found = evaluate(
+        str(study / "d.yaml"), [study / "head"], study / "bags", study / "out/folds.csv", study / "evaluated",
+        slides_dir=study, threads=1,
+    )  # fmt: skip
+    rows = read_csv(study / "evaluated/predictions.csv")
+    assert sorted(row["slide"] for row in rows) == sorted(row["patient"] for row in rows) == sorted(
+        f"p{i}" for i in range(20)
+    )  # fmt: skip
+    assert (found["fusion"], found["test_patients"]["fusion"]) == ("early", "early")
+    assert found["test"]["n_patients"] == found["test"]["n_slides"] == sum(row["split"] == "test" for row in rows)
+    assert json.loads((study / "head/recipe.json").read_text())["fusion"] == "early"
+    head, trained = load_trained(study / "head")
+    together = laid_together([read_bag(study / f"bags/s3_{part}.h5") for part in range(2)], "p3")
+    said = next(float(row["p_tumour"]) for row in rows if row["slide"] == "p3")
+    assert said == pytest.approx(apply(head, trained, together).answers[1], abs=1e-6)
+    assert found["subgroups"] == {}  # no patient's slides are all of one centre
+
+
+def evaluated(study, lines):
+    """Predictions and metrics over a folds file of these lines."""
+    (study / "own.csv").write_text("\n".join(["fold,slide,patient,label,split,held_out", *lines]))
+    found = evaluate(
+        str(study / "d.yaml"), [study / "head"], study / "bags", study / "own.csv", study / "own", slides_dir=study,
+        threads=1,
+    )  # fmt: skip
+    return read_csv(study / "own/predictions.csv"), found
+
+
+def test_what_a_fold_leaves_out_is_named_and_slides_of_other_folds_are_not_asked_for(study):
+    lines = [
+        "0,s0_0,p0,normal,test,x",
+        "0,s1_1,p1,tumour,test,x",
+        "0,s2_0,p2,normal,train,x",
+        "1,s4_0,p4,normal,test,y",
+    ]
+    rows, found = evaluated(study, lines)
+    assert [(row["slide"], row["held_out"]) for row in rows] == [("s0_0", "x"), ("s1_1", "x"), ("s2_0", "x")]
+    assert [(run["fold"], run["held_out"]) for run in found["runs"]] == [(0, "x")]
+    assert "held_out" not in found["over_runs"]
+    with pytest.raises(DatasetError, match=r"own\.csv: has no fold 0, which fast was trained on"):
+        evaluated(study, lines[3:])
