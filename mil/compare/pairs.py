@@ -5,17 +5,26 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from mil.compare.read import Evaluated
+from mil.config.labels import SURVIVAL, classes_of, number_of, survival_of
 from mil.statistics.bootstrap import members, paired_difference, resampled
 from mil.statistics.delong import Difference, delong, paired
 from mil.statistics.discrimination import one_vs_rest, weighted_auroc
 from mil.statistics.multiple import holm
+from mil.statistics.of_task import weighted_of_task
 from mil.statistics.power import smallest_difference
+from mil.statistics.text import title
 
 SINGLE = "DeLong's paired test"
 SEVERAL = "DeLong's paired test with the slides of a patient summed (Obuchowski)"
 RESAMPLED = "paired bootstrap of patients"
+# What heads are tested by; of two classes it is `auroc`.
+MAIN = {
+    "classification": "auroc_macro", "multilabel": "auroc_macro", "ordinal": "kappa_quadratic", "regression": "mae",
+    "survival_discrete": "c_index", "survival_cox": "c_index",
+}  # fmt: skip
 
 
 class Tested(NamedTuple):
@@ -27,26 +36,23 @@ class Tested(NamedTuple):
     pairs: list[dict[str, Any]]
 
 
-def tested_pairs(heads: Sequence[Evaluated]) -> Tested:
+def compare_pairs(heads: Sequence[Evaluated]) -> Tested:
     """Compare every two heads by their answers, averaged over seeds and folds.
 
-    Two classes: AUROC of the positive one. More: macro AUROC.
+    Two classes: AUROC of the positive one. More: macro AUROC. Other tasks: see `MAIN`.
 
     Returns:
         `pairs`: `one`, `other`, `difference` (one less the other), `ci95`, `p`, `p_holm` (corrected for all pairs), and
         `smallest_difference`: what would have been shown at all (not corrected).
     """
     kind, classes, _ = heads[0].about
-    metric = "auroc" if len(classes) == 2 else "auroc_macro"
-    if len(heads) < 2:
-        return Tested(metric, None, "there is one head", [])
-    if kind != "classification":
-        return Tested(metric, None, f"{kind} has no paired test here; compare intervals, and the runs' spread", [])
-    if len(set(heads[0].labels.values())) < 2:
-        return Tested(metric, None, "the test slides are of one class", [])
+    two = kind == "classification" and len(classes) == 2
+    metric = "auroc" if two else MAIN[kind]
     numbers = list(combinations(range(len(heads)), 2))
+    if not numbers:
+        return Tested(metric, None, "there is one head", [])
     try:
-        method, found = _two_classes(heads, numbers) if len(classes) == 2 else _more_classes(heads, numbers)
+        method, found = _two_classes(heads, numbers) if two else _resampled(heads, metric, numbers)
     except ValueError as error:
         return Tested(metric, None, str(error), [])
     adjusted = holm(np.array([one.p for one in found]))
@@ -64,25 +70,53 @@ def _two_classes(heads: Sequence[Evaluated], numbers: Sequence[tuple[int, int]])
     patients = list(heads[0].patients.values())
     labels = np.array([int(label == positive) for label in heads[0].labels.values()])
     areas = delong(labels, np.stack([head.answers[f"p_{positive}"] for head in heads]), patients)
-    single = len(set(patients)) == len(patients)
-    return SINGLE if single else SEVERAL, [paired(areas, *pair) for pair in numbers]
+    return SEVERAL if areas.several else SINGLE, [paired(areas, *pair) for pair in numbers]
 
 
-def _more_classes(heads: Sequence[Evaluated], numbers: Sequence[tuple[int, int]]) -> tuple[str, list[Difference]]:
-    _, classes, _ = heads[0].about
-    labels = np.array([classes.index(label) for label in heads[0].labels.values()])
+def _resampled(
+    heads: Sequence[Evaluated], metric: str, numbers: Sequence[tuple[int, int]]
+) -> tuple[str, list[Difference]]:
+    """Of the same resamples for all heads."""
     member = members(list(heads[0].patients.values()))
-    if member.max() < 1:
+    count = int(member.max()) + 1
+    if count < 2:
         raise ValueError("there is one patient")
-    said = [np.stack([head.answers[f"p_{name}"] for name in classes], 1) for head in heads]
+    targets = targets_of(heads[0])
 
-    def areas(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {str(i): one_vs_rest(weighted_auroc, labels, p, weights) for i, p in enumerate(said)}
+    def measured(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {str(i): _weighted(head, metric, targets, weights) for i, head in enumerate(heads)}
 
-    once, drawn = areas(np.ones((1, len(labels)))), resampled(areas, member)
+    whole, drawn = measured(np.ones((1, len(member)))), resampled(measured, member)
+    if not all(np.isfinite(value[0]) for value in whole.values()):
+        raise ValueError(f"these slides have no {title(metric)}")
     return RESAMPLED, [
-        paired_difference(
-            float(once[str(i)][0] - once[str(j)][0]), drawn[str(i)] - drawn[str(j)], int(member.max()) + 1
-        )
+        paired_difference(float(whole[str(i)][0] - whole[str(j)][0]), drawn[str(i)] - drawn[str(j)], count)
         for i, j in numbers
     ]
+
+
+def _weighted(head: Evaluated, metric: str, targets: np.ndarray, weights: np.ndarray) -> Float[np.ndarray, " draws"]:
+    answers = np.stack(list(head.answers.values()), 1)
+    if head.metrics["task"] == "classification":
+        return one_vs_rest(weighted_auroc, targets, answers, weights)
+    return weighted_of_task(_Asked(head.metrics["task"], head.metrics["classes"]), targets, answers, weights)[metric]
+
+
+class _Asked(NamedTuple):
+    """A task, as far as its metrics ask."""
+
+    kind: str
+    classes: Sequence[str]
+
+
+def targets_of(head: Evaluated) -> Shaped[np.ndarray, "slides ..."]:
+    """What is true of each slide, as the metrics want it."""
+    kind, classes, _ = head.about
+    labels = list(head.labels.values())
+    if kind == "multilabel":
+        return np.array([[float(name in classes_of(label)) for name in classes] for label in labels])
+    if kind == "regression":
+        return np.array([number_of(label) for label in labels])
+    if kind in SURVIVAL:
+        return np.array([survival_of(label) for label in labels], dtype=float)
+    return np.array([classes.index(label) for label in labels])

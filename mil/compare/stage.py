@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mil.compare.pairs import Tested, tested_pairs
+from mil.compare.pairs import Tested, compare_pairs
 from mil.compare.read import Evaluated, check_alike, read_evaluated
 from mil.compare.tables import tables_of
 from mil.compare.write import write_csv_table, write_latex, write_markdown
@@ -32,7 +32,7 @@ def run(evaluated: Sequence[Path], out: Path) -> dict[str, Any]:
         raise DatasetError("nothing to compare; name at least one folder that `mil evaluate` wrote")
     heads = [read_evaluated(folder) for folder in evaluated]
     check_alike(heads)
-    tested = tested_pairs(heads)
+    tested = compare_pairs(heads)
     first = heads[0]
     found: dict[str, Any] = {
         "dataset": first.metrics["dataset"],

@@ -12,7 +12,7 @@ WIDE = 6  # more columns than this are made to fit the page
 ESCAPED = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$",
-    "±": r"$\pm$", "–": "--", "·": r"$\cdot$", "µ": r"\textmu{}", "−": "$-$", "|": r"\textbar{}",
+    "±": r"$\pm$", "–": "--", "·": r"$\cdot$", "µ": r"\textmu{}", "−": "$-$", "|": r"\textbar{}", "²": "$^2$",
 }  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def metrics_of_task(task: Judged, targets: Targets, answers: Answers) -> dict[st
     if task.kind == "classification":
         return classified.classification(targets, answers)
     once = np.ones((1, len(targets)))
-    return {name: known(values[0]) for name, values in _weighted(task, targets, answers, once).items()}
+    return {name: known(values[0]) for name, values in weighted_of_task(task, targets, answers, once).items()}
 
 
 def intervals_of_task(
@@ -81,7 +81,7 @@ def intervals_of_task(
     """
     member, values = members(patients), metrics_of_task(task, targets, answers)
     count = int(member.max()) + 1
-    drawn = resampled(lambda w: _weighted(task, targets, answers, w), member, resamples=resamples, seed=seed)
+    drawn = resampled(lambda w: weighted_of_task(task, targets, answers, w), member, resamples=resamples, seed=seed)
     found: dict[str, Any] = {
         name: {"value": value, "ci95": None if value is None else _interval(name, value, drawn[name], count)}
         for name, value in values.items()
@@ -89,9 +89,10 @@ def intervals_of_task(
     return {**found, "n_slides": len(targets), "n_patients": count}
 
 
-def _weighted(
-    task: Judged, targets: np.ndarray, answers: np.ndarray, weights: np.ndarray
+def weighted_of_task(
+    task: Judged, targets: Targets, answers: Answers, weights: Float[np.ndarray, "draws n"]
 ) -> Mapping[str, Float[np.ndarray, " draws"]]:
+    """Metrics of samples in which each row occurs `weights` times; of another kind of task than classification."""
     if task.kind == "multilabel":
         return multilabel(targets, answers, task.classes, weights)
     if task.kind == "ordinal":

@@ -6,7 +6,8 @@ from typing import Any
 TITLES = {
     "auroc": "AUROC", "auroc_macro": "AUROC, macro", "auprc": "AUPRC", "auprc_macro": "AUPRC, macro",
     "balanced_accuracy": "balanced accuracy", "f1_macro": "F1, macro", "f1_micro": "F1, micro", "ppv": "PPV",
-    "npv": "NPV", "brier": "Brier", "ece": "ECE",
+    "npv": "NPV", "brier": "Brier", "ece": "ECE", "c_index": "C-index", "mae": "MAE", "rmse": "RMSE", "r2": "R²",
+    "kappa_quadratic": "quadratic kappa", "mae_classes": "classes off, mean",
 }  # fmt: skip
 
 

@@ -1,0 +1,106 @@
+"""Pairs of heads of every task, against what the metrics are alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lifelines.utils import concordance_index
+from scipy import stats
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
+
+from mil.compare.pairs import compare_pairs
+from mil.compare.read import Evaluated
+
+N = 60
+RNG = np.random.default_rng(0)
+TRUE = RNG.normal(size=N)
+
+
+def head(name, kind, labels, answers, classes=()):
+    metrics = {
+        "task": kind,
+        "classes": list(classes),
+        "positive": classes[-1] if classes else "",
+        "recipe": name,
+        "encoder": "e",
+    }
+    slides = [f"s{i}" for i in range(len(labels))]
+    by_slide = dict(zip(slides, labels, strict=True))
+    return Evaluated(Path(name), metrics, by_slide, dict(zip(slides, slides, strict=True)), answers)
+
+
+def two(kind, labels, columns, classes=()):
+    """A head that is near the truth and one that is less so."""
+    return [
+        head(name, kind, labels, columns(TRUE + noise * RNG.normal(size=N)), classes)
+        for name, noise in (("a", 0.2), ("b", 1.0))
+    ]
+
+
+def test_numbers():
+    heads = two("regression", [f"{value:.6f}" for value in TRUE], lambda said: {"predicted": said})
+    found = compare_pairs(heads)
+    errors = [np.abs(one.answers["predicted"] - TRUE) for one in heads]
+    (pair,) = found.pairs
+    assert (found.metric, found.method) == ("mae", "paired bootstrap of patients")
+    assert pair["difference"] == pytest.approx(errors[0].mean() - errors[1].mean(), abs=1e-5)
+    t = stats.ttest_rel(*errors)  # a mean of differences: the bootstrap's error is the plain one
+    assert (pair["ci95"][1] - pair["ci95"][0]) / 2 == pytest.approx(1.96 * pair["difference"] / t.statistic, rel=0.08)
+    assert pair["p"] < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["survival_cox", "survival_discrete"])
+def test_survival(kind):
+    times, events = np.exp(-TRUE), RNG.random(N) < 0.7
+    labels = [f"{time:.6f}" + ("" if event else "+") for time, event in zip(times, events, strict=True)]
+    heads = two(kind, labels, lambda said: {"risk": said, "survival_1": -said})
+    (pair,) = compare_pairs(heads).pairs
+    want = [concordance_index(times, -one.answers["risk"], events) for one in heads]
+    assert pair["difference"] == pytest.approx(want[0] - want[1])
+    assert pair["p"] < 0.01
+
+
+def test_ordinal():
+    classes = ["low", "mid", "high"]
+    labels = [classes[i] for i in np.digitize(TRUE, [-0.5, 0.5])]
+
+    def columns(said):
+        near = np.exp(-((said[:, None] - [-1, 0, 1]) ** 2) * 4)
+        return {f"p_{name}": p for name, p in zip(classes, (near / near.sum(1, keepdims=True)).T, strict=True)}
+
+    heads = two("ordinal", labels, columns, classes)
+    (pair,) = compare_pairs(heads).pairs
+    said = [np.stack(list(one.answers.values()), 1) for one in heads]
+    want = [cohen_kappa_score([classes.index(x) for x in labels], expected(p), weights="quadratic") for p in said]
+    assert pair["difference"] == pytest.approx(want[0] - want[1])
+
+
+def expected(p):
+    """The class with at least half of the probability at or below it."""
+    return (p.cumsum(1) < 0.5).sum(1)
+
+
+def test_several_classes_of_a_slide():
+    classes = ["x", "y"]
+    there = np.stack([TRUE > 0, TRUE < 0.5], 1)
+    labels = [";".join(name for name, yes in zip(classes, row, strict=True) if yes) for row in there]
+
+    def columns(said):
+        p = 1 / (1 + np.exp(-np.stack([said, 0.5 - said], 1)))
+        return {f"p_{name}": p[:, i] for i, name in enumerate(classes)}
+
+    heads = two("multilabel", labels, columns, classes)
+    (pair,) = compare_pairs(heads).pairs
+    want = [
+        np.mean([roc_auc_score(there[:, i], one.answers[f"p_{name}"]) for i, name in enumerate(classes)])
+        for one in heads
+    ]
+    assert pair["difference"] == pytest.approx(want[0] - want[1])
+
+
+def test_what_the_slides_do_not_have_is_not_tested():
+    p = np.full(N, 1 / 3)
+    heads = [head(name, "classification", ["x"] * N, dict.fromkeys(("p_x", "p_y", "p_z"), p), "xyz") for name in "ab"]
+    found = compare_pairs(heads)
+    assert (found.pairs, found.method, found.why_not) == ([], None, "these slides have no AUROC, macro")
+    assert compare_pairs(heads[:1]).why_not == "there is one head"
