@@ -65,6 +65,10 @@ def read_cohort(dataset: str, folds: Path | None, slides: Sequence[str]) -> Coho
             raise DatasetError(f"{folds}: folds need the dataset that they divide; give --dataset NAME")
         return Cohort()
     config, rows = read_dataset(dataset)
+    if config.task != "classification":
+        raise DatasetError(
+            f"dataset {dataset}: labels are of {config.task}, which no table of theirs holds; export without --dataset"
+        )
     names = set(slides)
     kept = [row for row in rows if row.slide in names]
     if not kept:

@@ -50,6 +50,8 @@ def run(folder: Path, file: Path, *, tool: str, force: bool = False) -> Sent:
     if file.exists() and not force:
         raise FormatError(f"{file}: is there; choose another file, or overwrite it with --force")
     head, trained = load_trained(folder)
+    if trained.task.kind != "classification":
+        raise ConfigError(f"{folder}: is of the task {trained.task.kind}, but heads of {tool} are of classes")
     layout = _layout(trained.recipe.name, tool, folder)
     options = checked(head_module(layout.head).Config, trained.recipe.options, str(folder))
     for option, value in layout.fixed.items():

@@ -92,6 +92,8 @@ def _task(stated: Stated, count: int, file: Path) -> Classification:
     if bool(stated.classes) == bool(stated.dataset):
         raise ConfigError(f"{file}: {count} classes without names; give --classes A,B in their order, or a --dataset")
     what = load_dataset(stated.dataset) if stated.dataset else None
+    if what is not None and what.task != "classification":
+        raise ConfigError(f"{file}: is of classes, but the task of dataset {stated.dataset} is {what.task}")
     classes = list(what.classes if what else stated.classes)
     positive = stated.positive or (what.positive_class if what else classes[-1])
     if len(classes) != count:

@@ -1,5 +1,6 @@
 """Checkpoints with one thing wrong: one line that says which file and what, nothing run, nothing written."""
 
+import json
 import re
 import zipfile
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mil.errors import FormatError
+from mil.errors import DatasetError, FormatError
+from mil.exchange.cohort import read_cohort
 from mil.trained import load_trained
 from tests.exchange.published import DIM, drawn, heads, imported, save
 from tests.synthetic import bag_file
@@ -244,3 +246,28 @@ def test_a_head_without_the_gate_has_no_published_form(tmp_path):
     save_file({name: t for name, t in load_file(weights).items() if "gate" not in name}, weights)
     code, line = heads("export", tmp_path / "head", tmp_path / "d.pth", "--to", "aem")
     assert (code, line) == (1, f"{tmp_path / 'head'}: has gated: False, but ABMIL always True")
+
+
+def test_a_head_of_another_task_is_not_theirs(tmp_path):
+    (tmp_path / "age.yaml").write_text("task: regression\n")
+    (tmp_path / "age.csv").write_text("slide,label\na,71\n")
+    file = save(tmp_path / "c.pth", drawn("ABMIL"))
+    line = refused(file, tmp_path, "acmil", "--dataset", tmp_path / "age.yaml", "--encoder", "tiny")
+    assert "c.pth: is of classes, but the task of dataset" in line
+    assert line.rstrip().endswith("is regression")
+    folder = tmp_path / "head"
+    imported(save(tmp_path / "d.pth", drawn("ABMIL")), folder, "acmil")
+    recipe = json.loads((folder / "recipe.json").read_text())
+    recipe["task"] = {"kind": "ordinal", "classes": ["a", "b", "c", "d"], "positive": "d"}
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    code, line = heads("export", folder, tmp_path / "e.pth", "--to", "acmil")
+    assert code == 1
+    assert "is of the task ordinal, but heads of acmil are of classes" in line
+    assert not (tmp_path / "e.pth").exists()
+
+
+def test_labels_that_no_table_of_theirs_holds(tmp_path):
+    (tmp_path / "age.yaml").write_text("task: survival_cox\n")
+    (tmp_path / "age.csv").write_text("slide,label\na,7.5+\n")
+    with pytest.raises(DatasetError, match="labels are of survival_cox, which no table of theirs holds"):
+        read_cohort(str(tmp_path / "age.yaml"), None, ["a"])

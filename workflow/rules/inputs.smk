@@ -47,8 +47,9 @@ def dataset_columns(wildcards):
 
 
 def dataset_classes(wildcards):
-    """The classes in order and the positive one, so that changing them trains and draws anew."""
-    return f"{DATASET.classes} {DATASET.positive_class}"
+    """The task, its classes in order and the positive one, so that changing them trains and draws anew."""
+    intervals = DATASET.ends or DATASET.intervals
+    return f"{DATASET.task} {DATASET.classes} {DATASET.positive_class} {intervals}"
 
 
 def subgroups(wildcards):
