@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mil.evaluate.runs import Row
-from mil.statistics.of_task import intervals_of_task, metrics_of_task
+from mil.statistics.of_task import intervals_of_task, metrics_of_task, targets_of
 from mil.tasks import Task
 
 
@@ -21,5 +21,5 @@ def with_intervals(rows: Sequence[Row], task: Task) -> dict[str, Any]:
 
 
 def _targets_and_answers(rows: Sequence[Row], task: Task) -> tuple[np.ndarray, np.ndarray]:
-    targets = np.stack([task.target(row["label"]).numpy() for row in rows])
+    targets = targets_of(task, [row["label"] for row in rows])
     return targets, np.array([[row[name] for name in task.columns] for row in rows], dtype=np.float64)

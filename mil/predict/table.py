@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from mil.predict.ensemble import Ensemble
 from mil.predict.slide import Prediction
+from mil.statistics.ordinal import ranks_of
 from mil.trained import Trained
 
 SPREAD = ("sd", "min", "max")
@@ -60,6 +61,8 @@ def called(trained: Trained, answers: Float[np.ndarray, " columns"], threshold: 
     kind: str = task.kind
     if kind == "multilabel":
         return ";".join(name for name, p in zip(classes, answers, strict=True) if p >= 0.5)
+    if kind == "ordinal":
+        return classes[int(ranks_of(answers[None])[0])]
     if list(task.columns) != [f"p_{name}" for name in classes]:
         return ""
     if threshold is not None and len(classes) == 2:

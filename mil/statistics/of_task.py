@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from mil.config.labels import SURVIVAL, classes_of, number_of, survival_of
 from mil.statistics import classified
 from mil.statistics.bootstrap import RESAMPLES, interval, members, resampled
 from mil.statistics.continuous import regression
@@ -17,6 +18,11 @@ from mil.statistics.normal import t_quantile
 from mil.statistics.ordinal import ordinal
 from mil.statistics.survival import concordance
 
+# What heads are compared by: the first that is said of them.
+BEST = {
+    "multilabel": "auroc_macro", "ordinal": "kappa_quadratic", "regression": "mae", "survival_discrete": "c_index",
+    "survival_cox": "c_index",
+}  # fmt: skip
 SIGNED = ("pearson", "spearman", "kappa_quadratic")  # -1..1
 FROM_ZERO = ("mae", "rmse", "mae_classes")  # without an upper end
 
@@ -38,6 +44,22 @@ Targets = Shaped[np.ndarray, "n ..."]
 Answers = Float[np.ndarray, "n columns"]
 
 
+def targets_of(task: Judged, labels: Sequence[str]) -> Targets:
+    """The targets of labels as `mil.tasks` makes them, without torch.
+
+    Args:
+        task: of the head.
+        labels: of the slides, checked when the table was read.
+    """
+    if task.kind == "regression":
+        return np.array([number_of(label) for label in labels])
+    if task.kind in SURVIVAL:
+        return np.array([survival_of(label) for label in labels], dtype=np.float64)
+    if task.kind == "multilabel":
+        return np.array([[float(name in classes_of(label)) for name in task.classes] for label in labels])
+    return np.array([list(task.classes).index(label) for label in labels])
+
+
 def metrics_of_task(task: Judged, targets: Targets, answers: Answers) -> dict[str, float | None]:
     """Metrics without intervals; None for what a set of slides cannot have.
 
@@ -54,6 +76,23 @@ def metrics_of_task(task: Judged, targets: Targets, answers: Answers) -> dict[st
         return classified.classification(targets, answers)
     once = np.ones((1, len(targets)))
     return {name: known(values[0]) for name, values in weighted_of_task(task, targets, answers, once).items()}
+<<<<<<< HEAD
+=======
+
+
+def weighted_of_task(
+    task: Judged, targets: Targets, answers: Answers, weights: Float[np.ndarray, "draws n"]
+) -> Mapping[str, Float[np.ndarray, " draws"]]:
+    """The metrics of every task but classification, of samples in which each slide occurs `weights` times."""
+    if task.kind == "multilabel":
+        return multilabel(targets, answers, task.classes, weights)
+    if task.kind == "ordinal":
+        return ordinal(targets, answers, weights)
+    if task.kind == "regression":
+        return regression(targets.astype(float), answers[:, 0].astype(float), weights)
+    assert task.kind.startswith("survival")
+    return {"c_index": concordance(targets[:, 0], targets[:, 1] > 0, answers[:, 0], weights)}
+>>>>>>> c4448d8 (Compare: paired tests of every task; report of tasks without them)
 
 
 def intervals_of_task(
@@ -89,6 +128,7 @@ def intervals_of_task(
     return {**found, "n_slides": len(targets), "n_patients": count}
 
 
+<<<<<<< HEAD
 def weighted_of_task(
     task: Judged, targets: Targets, answers: Answers, weights: Float[np.ndarray, "draws n"]
 ) -> Mapping[str, Float[np.ndarray, " draws"]]:
@@ -103,6 +143,8 @@ def weighted_of_task(
     return {"c_index": concordance(targets[:, 0], targets[:, 1] > 0, answers[:, 0], weights)}
 
 
+=======
+>>>>>>> c4448d8 (Compare: paired tests of every task; report of tasks without them)
 def _interval(name: str, value: float, drawn: np.ndarray, patients: int) -> list[float] | None:
     found: Interval | None
     if name in SIGNED:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from mil.compare.stage import run as compare
 from mil.config.labels import TASKS
 from mil.evaluate.groups import by_patient, metrics_of_patients
 from mil.evaluate.localise import should_attend
@@ -13,7 +14,8 @@ from mil.heatmap.stage import run as heatmap
 from mil.io.tables import read_csv
 from mil.report.stage import run as report
 from mil.report.text import metrics_line
-from mil.statistics.of_task import metrics_of_task
+from mil.statistics.of_task import BEST as BEST_OF
+from mil.statistics.of_task import metrics_of_task, targets_of
 from mil.tasks import Multilabel, Ordinal, Regression
 from mil.train.stage import run as train
 from mil.trained import load_trained
@@ -59,15 +61,25 @@ def test_a_study_of_every_task(tmp_path, kind):
         of = {slide: [row for row in rows if row["slide"] == slide] for slide in slides}
         answers = np.array([[np.mean([float(r[c]) for r in of[s]]) for c in task.columns] for s in slides])
         targets = np.stack([task.target(of[s][0]["label"]).numpy() for s in slides])
+        np.testing.assert_allclose(targets, targets_of(task, [of[s][0]["label"] for s in slides]), rtol=1e-6)
         want = metrics_of_task(task, targets, answers)
         assert {name: metrics["test"][name]["value"] for name in want} == pytest.approx(want, abs=1e-6)
 
     assert f"test {heading} " in metrics_line(metrics)
+    again = evaluate(toy, heads[:1], bags, folds, study / "first", slides_dir=study, threads=1)
+    found = compare([study / "evaluate", study / "first"], study / "compare")
+    name = BEST_OF.get(kind, "auroc")
+    (pair,) = found["tests"]["pairs"]
+    assert found["tests"]["metric"] == name
+    assert pair["difference"] == pytest.approx(metrics["test"][name]["value"] - again["test"][name]["value"], abs=1e-6)
     said = heatmap(heads, bags / "s85.h5", None, study / "heatmaps" / "s85.png", folds=folds, annotation=None,
                    scale="percentile")  # fmt: skip
     assert said.startswith("s85   ")
     assert " = " in said
-    report(toy, [], [bags], [study / "evaluate"], [study / "heatmaps"], study / "report.html")
+    report(
+        toy, [], [bags], [study / "evaluate"], [study / "heatmaps"], study / "report.html",
+        comparison=study / "compare" / "comparison.json",
+    )  # fmt: skip
     page = (study / "report.html").read_text()
     assert f">{heading}</th>" in page
     assert ("<svg" in page) == (kind in ("classification", "multilabel"))

@@ -8,7 +8,7 @@ from mil.errors import MilError
 from mil.predict.ensemble import load_ensemble
 from mil.predict.stage import run
 from mil.predict.table import called
-from mil.tasks import Classification
+from mil.tasks import Classification, Ordinal
 from mil.trained import load_trained
 
 
@@ -83,3 +83,5 @@ def test_what_a_slide_is_called(make_head):
     ]  # fmt: skip
     three = two.model_copy(update={"task": Classification(classes=["a", "tumour", "c"], positive="tumour")})
     assert called(three, np.array([0.2, 0.3, 0.5]), 0.25) == "c"
+    grades = two.model_copy(update={"task": Ordinal(classes=["a", "b", "c"], positive="c")})
+    assert called(grades, np.array([0.4, 0.2, 0.4]), None) == "b"  # the median, not the most probable

@@ -71,6 +71,8 @@ def test_a_head_learns_and_predicts_unseen_slides(study):
         "encoder",
         "seed",
         "fold",
+        "temperature",
+        "threshold",
     ]
     assert len(rows) == 24
     assert all(float(r["p_normal"]) + float(r["p_tumour"]) == pytest.approx(1, abs=1e-7) for r in rows)
