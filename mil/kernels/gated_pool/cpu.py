@@ -1,11 +1,12 @@
 """Reducing, scoring and pooling on a CPU.
 
 A chunk of rows at a time, so that what lies between the matrix products stays in the caches; no gradient of hidden
-rows is ever whole, and of large bags not even the hidden rows are.
+rows is ever whole, and of large bags not even the hidden rows are. A chunk holds as many small bags as it has room
+for, since a product of few rows takes longer a row.
 """
 
-from collections.abc import Iterator
-from itertools import pairwise
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from mil.kernels.gated_pool.reference import Mask, Weights
 CHUNK_BYTES = 4 << 20  # hidden rows of a chunk: small enough for the caches, large enough for the matrix products
 KEPT_BYTES = 128 << 20  # hidden rows and gates that are kept for the gradient, whatever the bag; of larger bags
 KEPT_SHARE = 0.4  # of the features' bytes. What is not kept is computed again
+_Rows = tuple[int, slice]  # a bag's number, and its rows of a chunk
 aten = torch.ops.aten
 
 
@@ -76,7 +78,7 @@ def gated_pool_forward(trunk: _Trunk, score_bias: Tensor, offsets: Tensor, mask:
     """Scores, and what they pool."""
     dtype = trunk.features.dtype
     scores = torch.empty(len(trunk.features), len(trunk.score))
-    for _, part in _parts(offsets, trunk.chunk):
+    for part in _chunks(len(scores), trunk.chunk):
         gated = trunk.gated(part, trunk.hidden(part, known=False), known=False)
         scores[part] = torch.mm(trunk.values(gated), trunk.score.T)
     raw = scores.add_(score_bias)
@@ -84,10 +86,12 @@ def gated_pool_forward(trunk: _Trunk, score_bias: Tensor, offsets: Tensor, mask:
     attention = torch.cat([bag.softmax(0) for bag in scores.split(offsets.diff().tolist())])
     pooled = torch.zeros(len(offsets) - 1, scores.shape[1], len(trunk.reducer))
     totals = torch.zeros(*pooled.shape[:2], 1)
-    for bag, part in _parts(offsets, trunk.chunk):
-        weights = attention[part].to(dtype)
-        totals[bag, :, 0] += weights.sum(0, dtype=torch.float32)
-        pooled[bag] += torch.mm(weights.T, trunk.hidden(part))
+    ends = offsets.tolist()
+    for part in _chunks(len(scores), trunk.chunk):
+        weights, hidden = attention[part].to(dtype), trunk.hidden(part)
+        for bag, rows in _bags_in(part, ends):
+            totals[bag, :, 0] += weights[rows].sum(0, dtype=torch.float32)
+            pooled[bag] += torch.mm(weights[rows].T, hidden[rows])
     pooled /= totals  # rounded weights do not sum to 1
     return scores, _Found(pooled, attention, totals, None if mask is None else scores != raw)
 
@@ -99,18 +103,19 @@ def gated_pool_backward(
     dtype, gates = trunk.features.dtype, len(trunk.gates)
     d_reducer, d_gates, d_score = (torch.zeros(w.shape) for w in (trunk.reducer, trunk.gates, trunk.score))
     d_biases, d_bias = torch.zeros(gates), torch.zeros(len(trunk.score))
-    back = _Back(trunk, found, d_pooled)
-    for bag, part in _parts(offsets, trunk.chunk):
+    back, ends = _Back(trunk, found, d_pooled), offsets.tolist()
+    for part in _chunks(len(d_scores), trunk.chunk):
+        bags = list(_bags_in(part, ends))
         hidden = trunk.hidden(part)
         gated = trunk.gated(part, hidden)
-        of_scores = back.scores(bag, part, hidden, d_scores[part])
+        of_scores = back.scores(bags, part, hidden, d_scores[part])
         d_bias += of_scores.sum(0)
         of_scores = of_scores.to(dtype)
         _add_product(d_score, of_scores.T, trunk.values(gated))
         of_gates = back.gates(of_scores, gated)
         d_biases += of_gates.sum(0, dtype=torch.float32)
         _add_product(d_gates, of_gates.T, hidden)
-        of_hidden = back.hidden(bag, part, hidden)
+        of_hidden = back.hidden(bags, part, hidden)
         _add_product(d_reducer, of_hidden.T, trunk.features[part])
         if d_features is not None:
             torch.mm(of_hidden, trunk.reducer, out=d_features[part])
@@ -133,10 +138,10 @@ class _Back:
         self.weights = torch.cat([trunk.gates, trunk.gates.new_empty(branches, trunk.gates.shape[1])])
         self.of_hidden = trunk.features.new_empty(rows, len(trunk.reducer))
 
-    def scores(self, bag: int, part: slice, hidden: Tensor, given: Tensor) -> Tensor:
+    def scores(self, bags: Sequence[_Rows], part: slice, hidden: Tensor, given: Tensor) -> Tensor:
         """Gradient of the scores, in float32: that of the softmax and what comes from the losses."""
-        felt = torch.mm(hidden, self.d_pooled[bag].T) - self.mean[bag]
-        found = torch.addcmul(given, felt, self.found.attention[part])
+        felt = [torch.mm(hidden[rows], self.d_pooled[bag].T) - self.mean[bag] for bag, rows in bags]
+        found = torch.addcmul(given, torch.cat(felt), self.found.attention[part])
         return found if self.found.masked is None else found.masked_fill_(self.found.masked[part], 0.0)
 
     def gates(self, of_scores: Tensor, gated: Tensor) -> Tensor:
@@ -150,11 +155,13 @@ class _Back:
         aten.tanh_backward.grad_input(of_values, value, grad_input=found[:, :middle])
         return found[:, : self.width]
 
-    def hidden(self, bag: int, part: slice, hidden: Tensor) -> Tensor:
+    def hidden(self, bags: Sequence[_Rows], part: slice, hidden: Tensor) -> Tensor:
         """Gradient of the hidden rows before the ReLU, from gates and pooled rows; after `gates`."""
         self.of_gates[: len(hidden), self.width :] = self.found.attention[part]
-        self.weights[self.width :] = self.d_rows[bag]
-        found = torch.mm(self.of_gates[: len(hidden)], self.weights, out=self.of_hidden[: len(hidden)])
+        found = self.of_hidden[: len(hidden)]
+        for bag, rows in bags:
+            self.weights[self.width :] = self.d_rows[bag]
+            torch.mm(self.of_gates[rows], self.weights, out=found[rows])
         aten.threshold_backward.grad_input(found, hidden, 0, grad_input=found)
         return found
 
@@ -163,12 +170,17 @@ def _joined(value: Tensor, gate: Tensor | None) -> Tensor:
     return value if gate is None else torch.cat([value, gate])
 
 
-def _parts(offsets: Tensor, rows: int) -> Iterator[tuple[int, slice]]:
-    """Chunks of each bag, with the bag's number."""
-    ends = offsets.tolist()
-    for bag, (first, last) in enumerate(pairwise(ends)):
-        for start in range(first, last, rows):
-            yield bag, slice(start, min(start + rows, last))
+def _chunks(tiles: int, rows: int) -> Iterator[slice]:
+    return (slice(start, min(start + rows, tiles)) for start in range(0, tiles, rows))
+
+
+def _bags_in(part: slice, ends: Sequence[int]) -> Iterator[_Rows]:
+    """The bags that have rows in a chunk, and which rows of it they are."""
+    first = bisect_right(ends, part.start) - 1
+    for bag in range(first, len(ends) - 1):
+        if ends[bag] >= part.stop:
+            return
+        yield bag, slice(max(ends[bag], part.start) - part.start, min(ends[bag + 1], part.stop) - part.start)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
