@@ -13,11 +13,7 @@ from mil.statistics.bootstrap import members, paired_difference, resampled
 from mil.statistics.delong import Difference, delong, paired
 from mil.statistics.discrimination import one_vs_rest, weighted_auroc
 from mil.statistics.multiple import holm
-<<<<<<< HEAD
 from mil.statistics.of_task import weighted_of_task
-=======
-from mil.statistics.of_task import BEST, targets_of, weighted_of_task
->>>>>>> c4448d8 (Compare: paired tests of every task; report of tasks without them)
 from mil.statistics.power import smallest_difference
 from mil.statistics.text import title
 
@@ -43,37 +39,20 @@ class Tested(NamedTuple):
 def compare_pairs(heads: Sequence[Evaluated]) -> Tested:
     """Compare every two heads by their answers, averaged over seeds and folds.
 
-<<<<<<< HEAD
     Two classes: AUROC of the positive one. More: macro AUROC. Other tasks: see `MAIN`.
-=======
-    Two classes: AUROC of the positive one. More: macro AUROC. Other tasks: see `mil.statistics.of_task.BEST`.
->>>>>>> c4448d8 (Compare: paired tests of every task; report of tasks without them)
 
     Returns:
         `pairs`: `one`, `other`, `difference` (one less the other), `ci95`, `p`, `p_holm` (corrected for all pairs), and
         `smallest_difference`: what would have been shown at all (not corrected).
     """
     kind, classes, _ = heads[0].about
-<<<<<<< HEAD
     two = kind == "classification" and len(classes) == 2
     metric = "auroc" if two else MAIN[kind]
-=======
-    metric = BEST.get(kind, "auroc" if len(classes) == 2 else "auroc_macro")
-    if len(heads) < 2:
-        return Tested(metric, None, "there is one head", [])
-    if len(set(heads[0].labels.values())) < 2:
-        return Tested(metric, None, "the test slides are of one class", [])
-    two = kind == "classification" and len(classes) == 2
->>>>>>> c4448d8 (Compare: paired tests of every task; report of tasks without them)
     numbers = list(combinations(range(len(heads)), 2))
     if not numbers:
         return Tested(metric, None, "there is one head", [])
     try:
-<<<<<<< HEAD
         method, found = _two_classes(heads, numbers) if two else _resampled(heads, metric, numbers)
-=======
-        method, found = _two_classes(heads, numbers) if two else _others(heads, numbers, metric)
->>>>>>> c4448d8 (Compare: paired tests of every task; report of tasks without them)
     except ValueError as error:
         return Tested(metric, None, str(error), [])
     adjusted = holm(np.array([one.p for one in found]))
@@ -94,30 +73,14 @@ def _two_classes(heads: Sequence[Evaluated], numbers: Sequence[tuple[int, int]])
     return SEVERAL if areas.several else SINGLE, [paired(areas, *pair) for pair in numbers]
 
 
-<<<<<<< HEAD
 def _resampled(
     heads: Sequence[Evaluated], metric: str, numbers: Sequence[tuple[int, int]]
 ) -> tuple[str, list[Difference]]:
     """Of the same resamples for all heads."""
-=======
-class _Task(NamedTuple):
-    kind: str
-    classes: list[str]
-
-
-def _others(
-    heads: Sequence[Evaluated], numbers: Sequence[tuple[int, int]], metric: str
-) -> tuple[str, list[Difference]]:
-    """Of more than two classes, and of every other task."""
-    kind, classes, _ = heads[0].about
-    task = _Task(kind, classes)
-    labels = targets_of(task, list(heads[0].labels.values()))
->>>>>>> c4448d8 (Compare: paired tests of every task; report of tasks without them)
     member = members(list(heads[0].patients.values()))
     count = int(member.max()) + 1
     if count < 2:
         raise ValueError("there is one patient")
-<<<<<<< HEAD
     targets = targets_of(heads[0])
 
     def measured(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -126,16 +89,6 @@ def _others(
     whole, drawn = measured(np.ones((1, len(member)))), resampled(measured, member)
     if not all(np.isfinite(value[0]) for value in whole.values()):
         raise ValueError(f"these slides have no {title(metric)}")
-=======
-    said = [np.stack(list(head.answers.values()), 1) for head in heads]
-
-    def values(weights: np.ndarray) -> dict[str, np.ndarray]:
-        if kind == "classification":
-            return {str(i): one_vs_rest(weighted_auroc, labels, p, weights) for i, p in enumerate(said)}
-        return {str(i): weighted_of_task(task, labels, p, weights)[metric] for i, p in enumerate(said)}
-
-    once, drawn = values(np.ones((1, len(labels)))), resampled(values, member)
->>>>>>> c4448d8 (Compare: paired tests of every task; report of tasks without them)
     return RESAMPLED, [
         paired_difference(float(whole[str(i)][0] - whole[str(j)][0]), drawn[str(i)] - drawn[str(j)], count)
         for i, j in numbers

@@ -18,11 +18,6 @@ from mil.statistics.normal import t_quantile
 from mil.statistics.ordinal import ordinal
 from mil.statistics.survival import concordance
 
-# What heads are compared by: the first that is said of them.
-BEST = {
-    "multilabel": "auroc_macro", "ordinal": "kappa_quadratic", "regression": "mae", "survival_discrete": "c_index",
-    "survival_cox": "c_index",
-}  # fmt: skip
 SIGNED = ("pearson", "spearman", "kappa_quadratic")  # -1..1
 FROM_ZERO = ("mae", "rmse", "mae_classes")  # without an upper end
 
@@ -76,23 +71,6 @@ def metrics_of_task(task: Judged, targets: Targets, answers: Answers) -> dict[st
         return classified.classification(targets, answers)
     once = np.ones((1, len(targets)))
     return {name: known(values[0]) for name, values in weighted_of_task(task, targets, answers, once).items()}
-<<<<<<< HEAD
-=======
-
-
-def weighted_of_task(
-    task: Judged, targets: Targets, answers: Answers, weights: Float[np.ndarray, "draws n"]
-) -> Mapping[str, Float[np.ndarray, " draws"]]:
-    """The metrics of every task but classification, of samples in which each slide occurs `weights` times."""
-    if task.kind == "multilabel":
-        return multilabel(targets, answers, task.classes, weights)
-    if task.kind == "ordinal":
-        return ordinal(targets, answers, weights)
-    if task.kind == "regression":
-        return regression(targets.astype(float), answers[:, 0].astype(float), weights)
-    assert task.kind.startswith("survival")
-    return {"c_index": concordance(targets[:, 0], targets[:, 1] > 0, answers[:, 0], weights)}
->>>>>>> c4448d8 (Compare: paired tests of every task; report of tasks without them)
 
 
 def intervals_of_task(
@@ -128,7 +106,6 @@ def intervals_of_task(
     return {**found, "n_slides": len(targets), "n_patients": count}
 
 
-<<<<<<< HEAD
 def weighted_of_task(
     task: Judged, targets: Targets, answers: Answers, weights: Float[np.ndarray, "draws n"]
 ) -> Mapping[str, Float[np.ndarray, " draws"]]:
@@ -143,8 +120,6 @@ def weighted_of_task(
     return {"c_index": concordance(targets[:, 0], targets[:, 1] > 0, answers[:, 0], weights)}
 
 
-=======
->>>>>>> c4448d8 (Compare: paired tests of every task; report of tasks without them)
 def _interval(name: str, value: float, drawn: np.ndarray, patients: int) -> list[float] | None:
     found: Interval | None
     if name in SIGNED:
