@@ -67,6 +67,7 @@ def test_a_study_of_every_task(tmp_path, kind):
 
     assert f"test {heading} " in metrics_line(metrics)
     again = evaluate(toy, heads[:1], bags, folds, study / "first", slides_dir=study, threads=1)
+    (study / "first" / "metrics.json").write_text(json.dumps(again | {"recipe": "another"}))
     found = compare([study / "evaluate", study / "first"], study / "compare")
     name = BEST_OF.get(kind, "auroc")
     (pair,) = found["tests"]["pairs"]
