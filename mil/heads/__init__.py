@@ -33,7 +33,11 @@ class TwoStage(Protocol):
 
 @runtime_checkable
 class FollowsSteps(Protocol):
-    """A head with something to do after each step of the optimiser, such as a teacher that follows its student."""
+    """A head with something to do after each step of the optimiser, such as a teacher that follows its student.
+
+    What it counts or collects is a buffer (`persistent=False` if the trained head does not need it): a training that
+    was cut off goes on with parameters and buffers, and with nothing else of a head.
+    """
 
     def after_step(self) -> None:
         """The parameters have just changed."""

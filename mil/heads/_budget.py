@@ -32,9 +32,12 @@ def budget(tiles: int, config: SelectionConfig) -> int:
 class Selection(nn.Module):
     """Select each bag's highest tiles and pool those; in training with a gradient for the others."""
 
+    steps: Tensor  # of training so far; a buffer, so that a training that is taken up goes on with it
+
     def __init__(self, config: SelectionConfig) -> None:
         super().__init__()
-        self.config, self.steps = config, 0  # steps of training so far
+        self.config = config
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64), persistent=False)
 
     def forward(
         self,
@@ -64,5 +67,7 @@ class Selection(nn.Module):
         return chosen, pool_through(scores, hidden, chosen, mask)
 
     def _noisy(self, ranked: Tensor) -> Tensor:
-        scale = self.config.noise * max(0.0, 1 - self.steps / self.config.noise_steps)
+        if not self.config.noise:
+            return ranked
+        scale = self.config.noise * max(0.0, 1 - int(self.steps) / self.config.noise_steps)
         return ranked - scale * torch.empty_like(ranked).exponential_().log() if scale else ranked

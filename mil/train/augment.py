@@ -8,14 +8,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mil.config import TrainConfig
-from mil.train.bags import LabelledBag, in_order, laid_out
+from mil.train.bags import LabelledBag, Source, in_order, laid_out
 from mil.train.order import epoch_order
 from mil.train.precision import choose_dtype
 from mil.types import Bags, Graph
 
 
 def training_batches(
-    bags: Sequence[LabelledBag],
+    bags: Source,
     labels: Sequence[str],
     config: TrainConfig,
     device: torch.device,

@@ -31,8 +31,14 @@ class LabelledBag:
 class ReadAhead(Protocol):
     """Bags that are read from disk while those before them are worked on."""
 
+    def __len__(self) -> int:
+        """How many there are."""
+
     def ahead(self, places: Sequence[int]) -> Iterator[LabelledBag]:
         """Bags in that order."""
+
+
+Source = Sequence[LabelledBag] | ReadAhead
 
 
 def read_labelled(paths: Sequence[Path], name: str, target: Tensor) -> LabelledBag:
@@ -61,7 +67,7 @@ def read_labelled(paths: Sequence[Path], name: str, target: Tensor) -> LabelledB
 
 
 def batches(
-    bags: Sequence[LabelledBag],
+    bags: Source,
     size: int,
     device: torch.device,
     order: torch.Generator | None = None,
@@ -72,7 +78,7 @@ def batches(
     yield from laid_out(in_order(bags, sequence), size, device, dtype)
 
 
-def in_order(bags: Sequence[LabelledBag], places: Sequence[int]) -> Iterator[LabelledBag]:
+def in_order(bags: Source, places: Sequence[int]) -> Iterator[LabelledBag]:
     """Bags one by one; those of a store are read ahead."""
     return bags.ahead(places) if isinstance(bags, ReadAhead) else (bags[place] for place in places)
 

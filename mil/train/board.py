@@ -30,7 +30,7 @@ class Board:
     def write(self, history: History, config: TrainConfig) -> None:
         """Write the epochs that are new."""
         for epoch in range(self._written, len(history.train)):
-            numbers = {"lr": learning_rate(config, epoch + 1)}
+            numbers = {"lr": learning_rate(config, epoch + 1.0)}
             numbers |= {f"train/{name}": value for name, value in history.train[epoch].items()}
             numbers |= {f"valid/{name}": value for name, value in history.valid[epoch].items()}
             for name, value in numbers.items():

@@ -1,18 +1,18 @@
 """What some heads ask for before they are trained."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from torch import nn
 
 from mil.config import LossWeight
 from mil.heads import TwoStage, UsesGraph
-from mil.train.bags import LabelledBag, batches
+from mil.train.bags import Source, batches
 from mil.types import Bags
 
 FIRST_STAGE = {"cross_entropy": LossWeight(start=1.0)}  # losses of a first head
 
 
-def prepare(head: nn.Module, train: Sequence[LabelledBag], train_first: Callable[[nn.Module], None]) -> None:
+def prepare(head: nn.Module, train: Source, train_first: Callable[[nn.Module], None]) -> None:
     """Train the first head of a two-stage head, and let a head see the training bags if it wants to.
 
     Args:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import overload
 
 from mil.errors import FormatError
 from mil.heads import UsesGraph
@@ -82,20 +81,26 @@ class BagStore:
     def ahead(self, numbers: Sequence[int]) -> Iterator[LabelledBag]:
         """Bags in that order; those not kept are read by a thread while the ones before them are worked on."""
         coming: dict[int, Future[LabelledBag]] = {}  # by place in the order
-        place_read = 0  # everything before it is kept, or comes
+        sought = 0  # the places before it are kept, or come
         reader = ThreadPoolExecutor(1, "bags")
+
+        def read_on() -> None:
+            nonlocal sought
+            while sought < len(numbers) and self._may_read(numbers[sought], bool(coming)):
+                if not self._is_kept(numbers[sought]):
+                    coming[sought] = reader.submit(self._make, numbers[sought])
+                    self._count(coming=self._sizes[numbers[sought]])
+                sought += 1
+
         try:
+            read_on()
             for place, number in enumerate(numbers):
-                while place_read < len(numbers) and self._may_read(numbers[place_read], bool(coming)):
-                    if not self._is_kept(numbers[place_read]):
-                        coming[place_read] = reader.submit(self._make, numbers[place_read])
-                        self._count(coming=self._sizes[numbers[place_read]])
-                    place_read += 1
                 if place in coming:
                     bag = coming.pop(place).result()
                     self._count(coming=-self._sizes[number])
                 else:
                     bag = self._make(number)
+                read_on()
                 yield bag
         finally:
             reader.shutdown(cancel_futures=True)
@@ -137,7 +142,7 @@ class BagStore:
             )
 
 
-class Part(Sequence[LabelledBag]):
+class Part:
     """Some of a store's bags."""
 
     def __init__(self, store: BagStore, numbers: range) -> None:
@@ -145,15 +150,6 @@ class Part(Sequence[LabelledBag]):
 
     def __len__(self) -> int:
         return len(self._numbers)
-
-    @overload
-    def __getitem__(self, place: int) -> LabelledBag: ...
-    @overload
-    def __getitem__(self, place: slice) -> "Part": ...
-    def __getitem__(self, place: int | slice) -> "LabelledBag | Part":
-        if isinstance(place, slice):
-            return Part(self._store, self._numbers[place])
-        return next(self._store.ahead([self._numbers[place]]))
 
     def ahead(self, places: Sequence[int]) -> Iterator[LabelledBag]:
         """Bags in that order, read ahead where they are not kept."""

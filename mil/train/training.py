@@ -46,6 +46,7 @@ class Training:
         """Write everything at the end of an epoch."""
         parts = {
             "head": self.head.state_dict(),
+            "besides": self._besides(),
             "kept": self.kept,
             "optimiser": self.optimiser.state(),
             "chance": chance_state(self._device, self.order),
@@ -59,6 +60,8 @@ class Training:
         if saved is None:
             return
         self.head.load_state_dict(_part(saved.tensors, "head"))
+        for name, buffer in self._besides().items():
+            buffer.copy_(saved.tensors[f"besides/{name}"])
         self.optimiser.restore(_part(saved.tensors, "optimiser"))
         self.kept = {name: tensor.to(self._device) for name, tensor in _part(saved.tensors, "kept").items()}
         self.history = History(**saved.facts["history"])
@@ -66,6 +69,11 @@ class Training:
             self.scaler.load_state_dict(saved.facts["scaler"])
         restore_chance(_part(saved.tensors, "chance"), self._device, self.order)
         checkpoint.taken_up(len(self.history.train), epochs)
+
+    def _besides(self) -> dict[str, Tensor]:
+        """Buffers that are not saved with a head, such as a count of its steps."""
+        saved = self.head.state_dict()
+        return {name: buffer for name, buffer in self.head.named_buffers() if name not in saved}
 
     @property
     def _device(self) -> torch.device:

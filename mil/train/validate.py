@@ -1,19 +1,17 @@
 """What the validation slides say of a head."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from mil.statistics.of_task import metrics_of_task
 from mil.tasks import AnyTask
-from mil.train.bags import LabelledBag, batches
+from mil.train.bags import Source, batches
 
 
 @torch.inference_mode()
 def logits_of(
-    head: nn.Module, bags: Sequence[LabelledBag], device: torch.device
+    head: nn.Module, bags: Source, device: torch.device
 ) -> tuple[Float[Tensor, "bags outputs"], Shaped[Tensor, "bags ..."]]:
     """Logits of a head in evaluation, bag by bag in full precision, and the targets; there is at least one bag."""
     found = [(head(joined).logits, targets) for joined, targets in batches(bags, 1, device)]  # no bag is kept
@@ -21,9 +19,7 @@ def logits_of(
     return logits, targets
 
 
-def validate(
-    head: nn.Module, bags: Sequence[LabelledBag], task: AnyTask, select: str, device: torch.device
-) -> dict[str, float]:
+def validate(head: nn.Module, bags: Source, task: AnyTask, select: str, device: torch.device) -> dict[str, float]:
     """Metrics of a head, and its `score` (larger is better); empty without bags.
 
     Args:

@@ -1,0 +1,193 @@
+"""A training that is cut off at any moment, and run again, ends in the same bits."""
+
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mil.train.checkpoint import Checkpoint
+from mil.train.optimiser import AdamW
+
+HOW = "epochs: 4, lr: 1.0e-2, batch_bags: 3, max_tiles: 9, feature_dropout: 0.1, clip_norm: 1.0"
+EPOCHS, STEPS = 4, 3  # of HOW
+
+
+class Killed(BaseException):
+    """As sudden as can be within one process."""
+
+
+@contextmanager
+def killed_after(steps: int) -> Iterator[None]:
+    """The training dies when that many steps were taken, in the middle of the next one."""
+    left, step = [steps], AdamW.step
+
+    def count(self):
+        if left[0] == 0:
+            raise Killed
+        left[0] -= 1
+        step(self)
+
+    with patch.object(AdamW, "step", count), pytest.raises(Killed):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def each_epoch_is_kept(monkeypatch):
+    monkeypatch.setattr("mil.train.checkpoint.EVERY_S", 0.0)
+
+
+@pytest.mark.parametrize(("head", "moments"), [("acmil", 10), ("mhim", 10), ("ibmil", 2), ("graph_select", 3)])
+def test_killed_at_random_moments_the_weights_are_those_of_an_undisturbed_training(small, head, moments, capfd):
+    small.train(head, HOW, "undisturbed")
+    want = small.files("undisturbed")
+    assert set(want) == {"head.safetensors", "last.safetensors", "recipe.json", "history.json"}
+    stages = 2 if head in ("ibmil", "mhim") else 1
+    for moment in random.Random(head).sample(range(stages * EPOCHS * STEPS), moments):
+        out = f"killed_{moment}"
+        with killed_after(moment):
+            small.train(head, HOW, out)
+        assert "head.safetensors" not in small.files(out)
+        capfd.readouterr()
+        small.train(head, HOW, out)
+        done = moment // STEPS
+        said = capfd.readouterr().err
+        assert ("goes on after epoch" in said) == (done > 0)
+        if done % EPOCHS:
+            assert f"goes on after epoch {done % EPOCHS} of {EPOCHS}, from " in said
+        assert small.files(out) == want, moment
+
+
+def test_killed_again_and_again(small):
+    small.train("mhim", HOW, "undisturbed")
+    for _ in range(2 * EPOCHS - 1):
+        with killed_after(STEPS):  # one epoch gets done each time
+            small.train("mhim", HOW)
+    small.train("mhim", HOW)
+    assert small.files() == small.files("undisturbed")
+
+
+@pytest.mark.parametrize("place", ["mil.train.optimiser.AdamW.step", "mil.io.atomic.os.fsync"])
+def test_a_process_that_is_killed(small, place):
+    """In the middle of a step; in the middle of writing a checkpoint."""
+    small.train("acmil", HOW, "undisturbed")
+    program = f"""
+import os, signal, sys
+from pathlib import Path
+from unittest.mock import patch
+import mil.io.atomic, mil.train.checkpoint, mil.train.optimiser
+from tests.train.conftest import SmallStudy
+mil.train.checkpoint.EVERY_S = 0.0
+from mil.train.optimiser import AdamW
+calls, real = [0], {place.removeprefix("mil.train.optimiser.")}
+def count(*given):
+    calls[0] += 1
+    if calls[0] == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*given)
+with patch("{place}", count):
+    SmallStudy(Path(sys.argv[1])).train("acmil", {HOW!r})
+"""
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(small.folder)], cwd=root, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == -9, done.stderr
+    assert "checkpoint.safetensors" in small.files()
+    small.train("acmil", HOW)
+    assert small.files() == small.files("undisturbed")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 2}, {"threads": 2}, {"how": HOW.replace("4, lr", "5, lr")}, {"bag": True}],
+    ids=["seed", "threads", "recipe", "bag"],
+)
+def test_another_training_starts_anew(small, change, capfd):
+    with killed_after(7):
+        small.train("acmil", HOW)
+    if change.pop("bag", False):
+        bag = small.folder / "bags" / "s03.h5"
+        bag.write_bytes(bag.read_bytes())
+    how = change.pop("how", HOW)
+    small.train("acmil", how, **change)
+    assert (
+        "checkpoint.safetensors is of another recipe, other bags or another machine; starts anew"
+        in capfd.readouterr().err
+    )
+    small.train("acmil", how, "undisturbed", **change)
+    assert small.files() == small.files("undisturbed")
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"{}", b'\x08\0\0\0\0\0\0\0{"a":12}', "cut"])
+def test_a_checkpoint_that_cannot_be_read_is_one_line(small, spoilt, capfd):
+    with killed_after(7):
+        small.train("acmil", HOW)
+    path = small.folder / "head" / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-9] if spoilt == "cut" else spoilt)
+    small.train("acmil", HOW)
+    said = capfd.readouterr().err
+    assert "starts anew" in said
+    assert len(said.splitlines()) == 1
+    small.train("acmil", HOW, "undisturbed")
+    assert small.files() == small.files("undisturbed")
+
+
+def test_a_pickle_is_never_opened_as_a_checkpoint(small, capfd):
+    (small.folder / "head").mkdir()
+    torch.save({"weights": torch.zeros(1)}, small.folder / "head" / "checkpoint.safetensors")
+    small.train("acmil", HOW)
+    assert "cannot be read" in capfd.readouterr().err
+
+
+def test_ctrl_c_says_that_the_training_can_be_taken_up(small, capfd, monkeypatch):
+    steps, step = [0], AdamW.step
+
+    def interrupted(self):
+        steps[0] += 1
+        if steps[0] in (2, 9):
+            raise KeyboardInterrupt
+        step(self)
+
+    monkeypatch.setattr(AdamW, "step", interrupted)
+    for then in (
+        "starts again, since nothing was kept yet",
+        f"goes on from {small.folder}/head/checkpoint.safetensors",
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            small.train("acmil", HOW)
+        assert capfd.readouterr().err == f"train acmil seed 1 fold 0: interrupted; the same command {then}\n"
+
+
+def test_a_checkpoint_is_written_no_more_often_than_it_is_worth(small, monkeypatch):
+    written = []
+    save = Checkpoint.save
+
+    def count(self, tensors, facts):
+        written.append(len(facts["history"]["train"]))
+        save(self, tensors, facts)
+
+    monkeypatch.setattr(Checkpoint, "save", count)
+    monkeypatch.setattr("mil.train.checkpoint.EVERY_S", 3600.0)
+    small.train("ibmil", HOW)
+    assert written == [EPOCHS, EPOCHS]  # the first stage is done; the second is
+    monkeypatch.setattr("mil.train.checkpoint.EVERY_S", 0.0)
+    small.train("acmil", HOW, "other")
+    assert written[2:] == [1, 2, 3, 4]
+
+
+def test_both_the_kept_and_the_last_epoch_are_there(small):
+    trained = small.train("acmil", "epochs: 8, lr: 1.0e-1, batch_bags: 4")
+    assert trained.epoch < 8
+    kept, last = (load_file(small.folder / "head" / name) for name in ("head.safetensors", "last.safetensors"))
+    assert any(not torch.equal(kept[name], last[name]) for name in kept)
+    cut = small.train("acmil", "epochs: 8, lr: 1.0e-1, batch_bags: 4, select: last", "whole")
+    assert cut.epoch == 8
+    whole = small.files("whole")
+    assert whole["head.safetensors"] == whole["last.safetensors"] == small.files()["last.safetensors"]
