@@ -33,6 +33,13 @@ Which = Literal["kept", "last"]
 CLASSES_ONLY = 1  # the version in which `classes` and `positive` stood where `task` does now
 
 
+class Calibration(Section):
+    """What the validation slides say of a head's answers."""
+
+    temperature: float = Field(gt=0)  # logits are divided by it
+    threshold: float | None = Field(None, ge=0, le=1)  # of two classes: from here on the positive one is called
+
+
 class Trained(Section):
     """What `recipe.json` says: everything needed to rebuild a head and to run it."""
 
@@ -48,6 +55,7 @@ class Trained(Section):
     fold: int
     epoch: int  # the one that was kept, from 1
     fusion: Fusion = "late"  # early: trained on bags of patients, all slides of each
+    calibration: Calibration | None = None  # of that epoch
 
     @property
     def classes(self) -> list[str]:
@@ -58,6 +66,10 @@ class Trained(Section):
     def positive(self) -> str:
         """The class of interest; empty where there are no classes."""
         return self.task.positive
+
+    def answers(self, logits: Float[Tensor, "n outputs"]) -> Float[Tensor, "n columns"]:
+        """What the task makes of logits, with calibrated probabilities."""
+        return self.task.answers(logits if self.calibration is None else logits / self.calibration.temperature)
 
 
 def save_trained(
@@ -227,19 +239,19 @@ def applied(trained: Trained, out: HeadOutput, bags: Bags) -> Applied:
     """What a head's output for one bag says, however it was come by; float64."""
     return Applied(
         attention(out, bags, trained.task.attended).double().numpy(),
-        trained.task.answers(out.logits)[0].double().numpy(),
+        trained.answers(out.logits)[0].double().numpy(),
         None if out.selected is None else out.selected.numpy(),
-        None if out.full_logits is None else trained.task.answers(out.full_logits)[0].double().numpy(),
+        None if out.full_logits is None else trained.answers(out.full_logits)[0].double().numpy(),
     )
 
 
 @torch.inference_mode()
 def answers(
-    head: SelectsTiles, task: AnyTask, bag: Bag, selections: Sequence[Bool[np.ndarray, " tiles"]]
+    head: SelectsTiles, trained: Trained, bag: Bag, selections: Sequence[Bool[np.ndarray, " tiles"]]
 ) -> Float[np.ndarray, "selections columns"]:
     """What a head would say of a bag had it selected other tiles; float64."""
     logits = head.answers(_bags(bag), [torch.from_numpy(selected) for selected in selections])
-    return task.answers(logits[:, 0]).double().numpy()
+    return trained.answers(logits[:, 0]).double().numpy()
 
 
 def _bags(bag: Bag) -> Bags:

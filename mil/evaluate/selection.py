@@ -44,7 +44,7 @@ def selection_of(
         return None
     draw = np.random.default_rng(0)  # the same for each head, so that they can be compared
     others = [draw.permutation(mine) for _ in range(RANDOM_DRAWS)] + ([] if mine.all() else [~mine])
-    found = answers(head, trained.task, bag, others)
+    found = answers(head, trained, bag, others)
     return Selected(
         np.flatnonzero(mine), len(mine), applied.full_answers, found[:RANDOM_DRAWS],
         None if mine.all() else found[-1], None if share is None else found_tiles(mine, share),

@@ -39,7 +39,7 @@ class _Running:
         """What the head would say if there were no more tiles."""
         assert self.part is not None
         out = self.head.conclude(self.part, self.scores[:1])
-        return self.trained.task.answers(out.logits)[0].double().numpy()
+        return self.trained.answers(out.logits)[0].double().numpy()
 
     def conclude(self) -> Applied:
         assert self.part is not None

@@ -20,12 +20,14 @@ from mil.sealed import seal
 from mil.tasks import AnyTask, fit_task
 from mil.train.bags import read_labelled
 from mil.train.board import Board
+from mil.train.calibrate import calibrate
 from mil.train.job import Job
 from mil.train.loop import LARGEST_KEPT, Fitted
 from mil.train.precision import choose_dtype
 from mil.train.prepare import FIRST_STAGE, prepare
 from mil.train.store import BagStore
 from mil.train.suits import check_suits
+from mil.train.training import weights_of
 from mil.trained import Trained, save_trained
 from mil.versions import STAGE_VERSION, TOOL_VERSION
 
@@ -91,13 +93,16 @@ def run(
     head = build_head(settings.name, settings.options, dim=store.dim, classes=task.outputs).to(on)
     check_suits(task, settings, head)
     fitted = _fit(job, head, store)
+    last = weights_of(head)
+    head.load_state_dict(fitted.kept)
     trained = Trained(
         recipe_name=name, recipe=settings, **identity, dim=store.dim, task=task,
         dataset=dataset_path(dataset).stem, seed=seed, fold=fold, epoch=fitted.history.best_epoch,
         fusion="early" if is_early(bags) else "late",
+        calibration=calibrate(head.eval(), job.valid, task, on),
     )  # fmt: skip
     history = {key: getattr(fitted.history, key) for key in ("train", "valid", "best_epoch")}
-    save_trained(out, trained, fitted.kept, history, last=head.state_dict())
+    save_trained(out, trained, fitted.kept, history, last=last)
     seal(out)
     for checkpoint in job.checkpoints():
         checkpoint.unlink()

@@ -40,7 +40,7 @@ class Training:
 
     def keep(self) -> None:
         """Keep the weights as they are now."""
-        self.kept = {name: tensor.detach().clone() for name, tensor in self.head.state_dict().items()}
+        self.kept = weights_of(self.head)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write everything at the end of an epoch."""
@@ -78,6 +78,11 @@ class Training:
     @property
     def _device(self) -> torch.device:
         return next(self.head.parameters()).device
+
+
+def weights_of(head: nn.Module) -> dict[str, Tensor]:
+    """A copy of everything that is saved with a head."""
+    return {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
 
 
 def _part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

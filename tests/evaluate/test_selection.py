@@ -136,7 +136,7 @@ def test_a_head_answers_from_what_it_is_given(study):
     head, trained = load_trained(save_head(study, "graph_select", 1, keep_least=4))
     bag = read_bag(study / "bags" / "s1.h5")
     applied = apply(head, trained, bag)
-    own, all_tiles, rest = answers(head, trained.task, bag, [applied.selected, np.ones(TILES, bool), ~applied.selected])
+    own, all_tiles, rest = answers(head, trained, bag, [applied.selected, np.ones(TILES, bool), ~applied.selected])
     np.testing.assert_allclose(own, applied.answers, rtol=1e-5)
     np.testing.assert_allclose(all_tiles, applied.full_answers, rtol=1e-5)
     assert np.abs(rest - own).max() > 1e-4

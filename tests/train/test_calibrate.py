@@ -1,0 +1,71 @@
+"""Temperature and threshold: from the validation slides and the kept epoch, and used in every answer."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mil.io.bags import read_bag
+from mil.io.tables import read_csv, write_csv
+from mil.statistics.calibration import fit_temperature
+from mil.statistics.threshold import youden_threshold
+from mil.trained import Calibration, answers, apply, load_trained
+
+HOW = "epochs: 6, lr: 3.0e-2, batch_bags: 4"
+
+
+def validation(small, which="kept"):
+    """Logits and labels of the validation slides under a head, without its calibration."""
+    head, trained = load_trained(small.folder / "head", which)
+    bare = trained.model_copy(update={"calibration": None})
+    rows = [row for row in read_csv(small.folder / "folds.csv") if row["split"] == "val"]
+    found = [apply(head, bare, read_bag(small.folder / "bags" / f"{row['slide']}.h5")).answers for row in rows]
+    return np.log(np.stack(found)), np.array([row["label"] == "tumour" for row in rows]).astype(int)
+
+
+def test_they_are_those_of_the_kept_epoch_on_the_validation_slides(small):
+    trained = small.train("acmil", HOW)
+    logits, labels = validation(small)
+    temperature = fit_temperature(logits, labels)
+    assert trained.calibration.temperature == pytest.approx(temperature, rel=1e-4)
+    assert temperature != pytest.approx(1.0, abs=0.05)
+    calibrated = torch.from_numpy(logits / temperature).softmax(-1)[:, 1].numpy()
+    assert trained.calibration.threshold == pytest.approx(youden_threshold(labels, calibrated), abs=1e-5)
+    assert json.loads(small.files()["recipe.json"])["calibration"] == trained.calibration.model_dump()
+    assert load_trained(small.folder / "head")[1] == trained
+
+
+def test_answers_are_divided_by_the_temperature_before_the_softmax(small):
+    small.train("graph_select", HOW)
+    head, trained = load_trained(small.folder / "head")
+    bag = read_bag(small.folder / "bags" / "s00.h5")
+    bare, hot = (trained.model_copy(update={"calibration": c}) for c in (None, Calibration(temperature=2.0)))
+    plain, calibrated = apply(head, bare, bag), apply(head, hot, bag)
+    for name in ("answers", "full_answers"):
+        want = torch.from_numpy(np.log(getattr(plain, name)) / 2).softmax(-1).numpy()
+        np.testing.assert_allclose(getattr(calibrated, name), want, rtol=1e-5)
+    np.testing.assert_allclose(answers(head, hot, bag, [plain.selected])[0], calibrated.answers, rtol=1e-5)
+    assert (plain.attention == calibrated.attention).all()
+
+
+def test_without_validation_slides_there_is_none(small):
+    write_csv(small.folder / "folds.csv", [r for r in read_csv(small.folder / "folds.csv") if r["split"] == "train"])
+    assert small.train("acmil", HOW).calibration is None
+
+
+def test_of_three_classes_there_is_no_threshold(small):
+    (small.folder / "toy.yaml").write_text("classes: [normal, tumour, other]\n")
+    calibration = small.train("acmil", HOW).calibration
+    assert calibration.temperature > 0
+    assert calibration.threshold is None
+
+
+def test_the_last_epoch_is_loaded_when_asked_for(small):
+    small.train("acmil", HOW)
+    path = small.folder / "head" / "last.safetensors"
+    weights = load_file(path)
+    save_file({**weights, "classify.weight": torch.full_like(weights["classify.weight"], 7.0)}, path)
+    assert (load_trained(small.folder / "head", "last")[0].classify.weight == 7).all()
+    assert not (load_trained(small.folder / "head")[0].classify.weight == 7).any()
