@@ -47,7 +47,8 @@ def each_epoch_is_kept(monkeypatch):
 def test_killed_at_random_moments_the_weights_are_those_of_an_undisturbed_training(small, head, moments, capfd):
     small.train(head, HOW, "undisturbed")
     want = small.files("undisturbed")
-    assert set(want) == {"head.safetensors", "last.safetensors", "recipe.json", "history.json"}
+    assert {"head.safetensors", "last.safetensors"} < set(want)
+    assert not any("checkpoint" in name or "partial" in name for name in want)
     stages = 2 if head in ("ibmil", "mhim") else 1
     for moment in random.Random(head).sample(range(stages * EPOCHS * STEPS), moments):
         out = f"killed_{moment}"
