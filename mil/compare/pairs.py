@@ -5,15 +5,14 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from mil.compare.read import Evaluated
-from mil.config.labels import SURVIVAL, classes_of, number_of, survival_of
 from mil.statistics.bootstrap import members, paired_difference, resampled
 from mil.statistics.delong import Difference, delong, paired
 from mil.statistics.discrimination import one_vs_rest, weighted_auroc
 from mil.statistics.multiple import holm
-from mil.statistics.of_task import weighted_of_task
+from mil.statistics.of_task import targets_of, weighted_of_task
 from mil.statistics.power import smallest_difference
 from mil.statistics.text import title
 
@@ -81,7 +80,7 @@ def _resampled(
     count = int(member.max()) + 1
     if count < 2:
         raise ValueError("there is one patient")
-    targets = targets_of(heads[0])
+    targets = targets_of(_asked(heads[0]), list(heads[0].labels.values()))
 
     def measured(weights: np.ndarray) -> dict[str, np.ndarray]:
         return {str(i): _weighted(head, metric, targets, weights) for i, head in enumerate(heads)}
@@ -99,7 +98,7 @@ def _weighted(head: Evaluated, metric: str, targets: np.ndarray, weights: np.nda
     answers = np.stack(list(head.answers.values()), 1)
     if head.metrics["task"] == "classification":
         return one_vs_rest(weighted_auroc, targets, answers, weights)
-    return weighted_of_task(_Asked(head.metrics["task"], head.metrics["classes"]), targets, answers, weights)[metric]
+    return weighted_of_task(_asked(head), targets, answers, weights)[metric]
 
 
 class _Asked(NamedTuple):
@@ -109,14 +108,6 @@ class _Asked(NamedTuple):
     classes: Sequence[str]
 
 
-def targets_of(head: Evaluated) -> Shaped[np.ndarray, "slides ..."]:
-    """What is true of each slide, as the metrics want it."""
+def _asked(head: Evaluated) -> _Asked:
     kind, classes, _ = head.about
-    labels = list(head.labels.values())
-    if kind == "multilabel":
-        return np.array([[float(name in classes_of(label)) for name in classes] for label in labels])
-    if kind == "regression":
-        return np.array([number_of(label) for label in labels])
-    if kind in SURVIVAL:
-        return np.array([survival_of(label) for label in labels], dtype=float)
-    return np.array([classes.index(label) for label in labels])
+    return _Asked(kind, classes)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from mil.compare.pairs import MAIN
 from mil.compare.stage import run as compare
 from mil.config.labels import TASKS
 from mil.evaluate.groups import by_patient, metrics_of_patients
@@ -14,7 +15,6 @@ from mil.heatmap.stage import run as heatmap
 from mil.io.tables import read_csv
 from mil.report.stage import run as report
 from mil.report.text import metrics_line
-from mil.statistics.of_task import BEST as BEST_OF
 from mil.statistics.of_task import metrics_of_task, targets_of
 from mil.tasks import Multilabel, Ordinal, Regression
 from mil.train.stage import run as train
@@ -69,7 +69,7 @@ def test_a_study_of_every_task(tmp_path, kind):
     again = evaluate(toy, heads[:1], bags, folds, study / "first", slides_dir=study, threads=1)
     (study / "first" / "metrics.json").write_text(json.dumps(again | {"recipe": "another"}))
     found = compare([study / "evaluate", study / "first"], study / "compare")
-    name = BEST_OF.get(kind, "auroc")
+    name = "auroc" if kind == "classification" else MAIN[kind]
     (pair,) = found["tests"]["pairs"]
     assert found["tests"]["metric"] == name
     assert pair["difference"] == pytest.approx(metrics["test"][name]["value"] - again["test"][name]["value"], abs=1e-6)
