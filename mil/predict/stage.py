@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import perf_counter
 
 from mil.config import Config, checked, config_path, read_yaml
 from mil.errors import DatasetError, FormatError
@@ -62,13 +61,12 @@ def run(
     )  # fmt: skip
     found = [Prediction(name) for name in names]
     for number, (slide, name) in enumerate(zip(slides, names, strict=True)):
-        began = perf_counter()
         try:
             found[number] = predict(slide, name, ensemble, feeder, how)
         except FormatError as error:
             found[number] = Prediction(name, "failed", str(error))
         write_csv(out / "predictions.csv", [row_of(one, ensemble) for one in found])
-        say(words.done(found[number], ensemble, perf_counter() - began))
+        say(words.done(found[number], ensemble))
     return found
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mil.config.labels import BETWEEN
 from mil.predict.ensemble import Ensemble
 from mil.predict.slide import Prediction
 from mil.statistics.ordinal import ranks_of
@@ -60,7 +61,7 @@ def called(trained: Trained, answers: Float[np.ndarray, " columns"], threshold: 
     task, classes = trained.task, trained.classes
     kind: str = task.kind
     if kind == "multilabel":
-        return ";".join(name for name, p in zip(classes, answers, strict=True) if p >= 0.5)
+        return BETWEEN.join(name for name, p in zip(classes, answers, strict=True) if p >= 0.5)
     if kind == "ordinal":
         return classes[int(ranks_of(answers[None])[0])]
     if list(task.columns) != [f"p_{name}" for name in classes]:

@@ -30,7 +30,7 @@ def whole_bag(trained: Trained, dtype: str) -> str:
     )
 
 
-def done(found: Prediction, ensemble: Ensemble, seconds: float) -> str:
+def done(found: Prediction, ensemble: Ensemble) -> str:
     """The line about a slide that is done with."""
     if found.state != "ok":
         return f"predict {found.slide}: {found.state}: {found.reason}{_advice(found)}"
@@ -42,7 +42,7 @@ def done(found: Prediction, ensemble: Ensemble, seconds: float) -> str:
     note = f"; {found.reason}" if found.reason else ""
     return (
         f"predict {found.slide}: ok, {name_of(name)} = {float(row[name]):.3f}{spread}{call}; {found.tiles} tiles, "
-        f"{found.tiles / max(seconds, 1e-9):.0f} a second{note}"
+        f"{found.tiles_per_s:.0f} a second{note}"
     )
 
 

@@ -1,15 +1,11 @@
 """Which heads can be used together and here; what is said of those that cannot, before anything is written."""
 
-import numpy as np
 import pytest
 import yaml
 
 from mil.errors import MilError
 from mil.predict.ensemble import load_ensemble
 from mil.predict.stage import run
-from mil.predict.table import called
-from mil.tasks import Classification, Ordinal
-from mil.trained import load_trained
 
 
 def refused(place, slides=("a.tif",), head="heads") -> str:
@@ -74,14 +70,3 @@ def test_a_broken_settings_file_is_one_line(place, make_head):
     make_head()
     (place / "configs" / "config.yaml").write_text(yaml.safe_dump({"tile": {"min_tisue": 0.5}}))
     assert "did you mean 'min_tissue'?" in refused(place)
-
-
-def test_what_a_slide_is_called(make_head):
-    two = load_trained(make_head())[1]
-    assert [called(two, np.array([1 - p, p]), t) for p, t in ((0.3, None), (0.3, 0.25), (0.3, 0.3), (0.3, 0.31))] == [
-        "normal", "tumour", "tumour", "normal",
-    ]  # fmt: skip
-    three = two.model_copy(update={"task": Classification(classes=["a", "tumour", "c"], positive="tumour")})
-    assert called(three, np.array([0.2, 0.3, 0.5]), 0.25) == "c"
-    grades = two.model_copy(update={"task": Ordinal(classes=["a", "b", "c"], positive="c")})
-    assert called(grades, np.array([0.4, 0.2, 0.4]), None) == "b"  # the median, not the most probable

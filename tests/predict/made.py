@@ -1,0 +1,21 @@
+"""Ensembles of heads that are never asked, for what is said of their answers."""
+
+from torch import nn
+
+from mil.config import EncoderConfig, Recipe
+from mil.predict.ensemble import Ensemble
+from mil.tasks import AnyTask, Classification
+from mil.trained import Trained
+
+TWO = Classification(classes=["normal", "tumour"], positive="tumour")
+
+
+def ensemble(task: AnyTask, heads: int = 1) -> Ensemble:
+    """Heads of a task, on features of 4 numbers."""
+    recipe = Recipe(name="abmil", options={}, losses={"cross_entropy": 1})
+    trained = Trained(
+        recipe_name="abmil", recipe=recipe, encoder="tiny", weights_sha256="0", tiling="64px_0.5mpp", dim=4, task=task,
+        dataset="d", seed=1, fold=0, epoch=1,
+    )  # fmt: skip
+    entry = EncoderConfig(timm="test_resnet", dim=4, mpp=0.5, weights="random", licence="ours")
+    return Ensemble([(nn.Identity(), trained)] * heads, entry, 64, 0.5)
