@@ -27,7 +27,7 @@ def weights_sha256() -> str:
 def place(tmp_path, monkeypatch) -> Path:
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "encoders.yaml").write_text(yaml.safe_dump({"tiny": ENTRY}))
-    settings = {"tile": {"min_tissue": 0.6}, "features": {"batch_size": 5}}
+    settings = {"tile": {"min_tissue": 0.6}, "features": {"batch_size": 5, "precision": "fp32"}}
     (tmp_path / "configs" / "config.yaml").write_text(yaml.safe_dump(settings))
     monkeypatch.chdir(tmp_path)
     tissue_slide(tmp_path / "a.tif", (2048, 1536), 0.25)  # 48 tiles on tissue
