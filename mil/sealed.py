@@ -123,7 +123,7 @@ def _ask(folder: Path) -> tuple[Tensor, Tensor]:
         logits = head(bags).logits
     except (OSError, SafetensorError, KeyError, RuntimeError, ConfigError) as error:
         raise FormatError(f"{path}: is no bag for this head: {' '.join(str(error).split())}") from None
-    return logits[0].double(), trained.task.answers(logits)[0].double()
+    return logits[0].double(), trained.answers(logits)[0].double()
 
 
 def _said(values: Tensor) -> str:

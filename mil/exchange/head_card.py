@@ -118,6 +118,8 @@ def _data(trained: Trained, rows: Sequence[Mapping[str, str]], dataset: DatasetC
     twice = sum(len(found) > 1 for found in parts.values())
     apart = f"**{twice} patients are in two of its parts**" if twice else "no patient is in two of its parts"
     said = [f"Dataset {md(trained.dataset)}, fold {trained.fold}; {apart}."]
+    if trained.fusion == "early":
+        said.append("All slides of a patient were one bag.")
     if dataset and dataset.licence:
         said.append(f"Licence of the data: {md(dataset.licence)}.")
     header = ["part", "slides", "patients", "labels"]
@@ -187,8 +189,16 @@ def _provenance(trained: Trained, folder: Path) -> str:
     files = [[name, digest] for name, digest in sealed.sha256.items()]
     return (
         f"Trained with mil {md(_tool_version(folder))}, seed {trained.seed}, fold {trained.fold}, epoch "
-        f"{trained.epoch} kept.\n\n{table(['file', 'SHA-256'], files)}"
+        f"{trained.epoch} kept{_calibrated(trained)}.\n\n{table(['file', 'SHA-256'], files)}"
     )
+
+
+def _calibrated(trained: Trained) -> str:
+    if trained.calibration is None:
+        return ", answers not calibrated"
+    threshold = trained.calibration.threshold
+    called = "" if threshold is None else f", {md(trained.positive)} called from {threshold:.4g} up"
+    return f"; answers calibrated on the validation slides (temperature {trained.calibration.temperature:.4g}){called}"
 
 
 def _tool_version(folder: Path) -> str:

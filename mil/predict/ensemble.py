@@ -14,7 +14,7 @@ from mil.heads import Streams
 from mil.trained import Trained, find_heads, load_heads
 
 TILING = re.compile(r"(\d+)px_([0-9.e+-]+)mpp")
-SHARED = ("encoder", "weights_sha256", "tiling", "dim")
+SHARED = ("encoder", "weights_sha256", "tiling", "dim", "fusion")
 
 
 @dataclass(frozen=True)

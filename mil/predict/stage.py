@@ -53,6 +53,8 @@ def run(
     feeder = feeder_of(ensemble, folder, config.features, device)
     if len(ensemble.models) > 1:
         say(f"{ensemble.trained.recipe_name}: mean of {words.heads([(t.seed, t.fold) for _, t in ensemble.models])}")
+    if ensemble.trained.fusion == "early":
+        say(f"{ensemble.trained.recipe_name}: {words.EARLY}")
     if not ensemble.streams:
         say(words.whole_bag(ensemble.trained, config.features.dtype))
     how = Settings(

@@ -1,6 +1,6 @@
 """predictions.csv: a row for each slide, whatever became of it."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,14 +40,15 @@ def row_of(found: Prediction, ensemble: Ensemble) -> dict[str, Any]:
 
 def _mean_calibration(ensemble: Ensemble) -> tuple[float | None, float | None]:
     """Temperature and threshold, mean over the heads; None where a head has none."""
-    each = [getattr(trained, "calibration", None) for _, trained in ensemble.models]
-    return _mean(one and one.temperature for one in each), _mean(one and one.threshold for one in each)
+    each = [trained.calibration for _, trained in ensemble.models]
+    temperatures = [None if one is None else one.temperature for one in each]
+    thresholds = [None if one is None else one.threshold for one in each]
+    return _mean(temperatures), _mean(thresholds)
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    each = list(values)
-    known = [value for value in each if value is not None]
-    return float(np.mean(known)) if len(known) == len(each) else None
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def called(trained: Trained, answers: Float[np.ndarray, " columns"], threshold: float | None) -> str:

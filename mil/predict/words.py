@@ -21,6 +21,9 @@ ADVICE = {
 NOT_A_FILE = ("no such file", "a folder, not a slide")
 
 
+EARLY = "trained on all slides of a patient as one bag; here each slide is answered by itself"
+
+
 def whole_bag(trained: Trained, dtype: str) -> str:
     """Why there is nothing to see while tiles are read."""
     size = trained.dim * np.dtype(dtype).itemsize

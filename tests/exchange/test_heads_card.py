@@ -9,12 +9,14 @@ from mil.errors import ConfigError, DatasetError
 from mil.exchange.head_card import md, run
 from mil.io.tables import write_csv
 from mil.sealed import seal
+from mil.trained import Calibration
 from tests.exchange.made import make
 
 ENTRY = {
     "timm": "test_resnet", "dim": 12, "mpp": 0.5, "weights": "random", "licence": "ours | alone", "gated": True,
     "citation": "Us 2024",
 }  # fmt: skip
+CALIBRATION = Calibration(temperature=1.25, threshold=0.4375)
 SLIDES = [("train", "a", "normal"), ("train", "a", "normal"), ("train", "b", "tumour"), ("val", "c", "tumour"),
           ("test", "d", "normal"), ("test", "e", "tumour"), ("test", "e", "tumour")]  # fmt: skip
 
@@ -41,7 +43,7 @@ def study(tmp_path, monkeypatch):
     }  # fmt: skip
     (tmp_path / "evaluated" / "metrics.json").write_text(json.dumps(metrics))
     for seed in (1, 2):
-        seal(make(tmp_path / "heads" / f"seed{seed}", seed=seed))
+        seal(make(tmp_path / "heads" / f"seed{seed}", seed=seed, calibration=CALIBRATION if seed == 1 else None))
     return tmp_path
 
 
@@ -68,6 +70,11 @@ def test_what_a_card_says(study):
         f"`{'0' * 64}`",
     ):
         assert line in one, line
+    assert (
+        "epoch 1 kept; answers calibrated on the validation slides (temperature 1.25), tumour called from 0.4375 up."
+        in one
+    )
+    assert "epoch 1 kept, answers not calibrated." in two
     assert "| accuracy | 0.750 |  | not known |" in one
     assert "| auroc | 0.812 (0.500 to 0.950) | 0.700 (0.250 to 1.000) | 0.810 |" in two
     digest = json.loads((study / "heads" / "seed1" / "seal.json").read_text())["sha256"]["head.safetensors"]

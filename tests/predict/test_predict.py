@@ -11,8 +11,9 @@ from mil.heatmap import stage as heatmap_stage
 from mil.io.bags import read_bag
 from mil.io.tables import read_csv
 from mil.predict import slide, stage
+from mil.predict.running import Running
 from mil.tile import stage as tile_stage
-from mil.trained import apply, load_trained
+from mil.trained import Calibration, apply, load_trained
 from tests.synthetic import glass, spoil_tile, tissue_slide, write_slide
 
 BUNDLE = ("a.png", "a.geojson", "a.csv")
@@ -85,6 +86,28 @@ def test_several_heads_are_averaged_and_their_spread_is_said(place, make_head):
     assert rows["a"]["heads"] == "3"
     assert said[0] == "abmil: mean of 3 heads (3 seeds, 1 fold)"
     assert f"p(tumour) = {np.mean(each):.3f} (sd {np.std(each, ddof=1):.3f} over 3 heads)" in said[1]
+
+
+def test_answers_are_calibrated_while_reading_and_at_the_end(place, make_head):
+    folder = make_head(calibration=Calibration(temperature=3.0, threshold=0.4))
+    rows, _ = predict(place, heatmaps=False)
+    bag = stage_by_stage(place)
+    head, trained = load_trained(folder)
+    bare = apply(head, trained.model_copy(update={"calibration": None}), bag).answers
+    logits = np.log(bare) / 3
+    expected = np.exp(logits) / np.exp(logits).sum()
+    assert abs(expected[1] - bare[1]) > 1e-3
+    np.testing.assert_allclose([float(rows["a"][f"p_{name}"]) for name in trained.classes], expected, rtol=1e-5)
+    assert (rows["a"]["temperature"], rows["a"]["threshold"]) == ("3", "0.4")
+    assert rows["a"]["called"] == ("tumour" if expected[1] >= 0.4 else "normal")
+    running = Running([(head, trained)], len(bag.features))
+    running.add(bag.features)
+    np.testing.assert_allclose(running.answers()[0], expected, rtol=1e-5)
+
+
+def test_a_head_of_patients_says_so(place, make_head):
+    make_head(fusion="early")
+    assert "each slide is answered by itself" in predict(place, heatmaps=False)[1][0]
 
 
 def test_twice_the_same_bytes_for_any_number_of_threads(place, make_head):

@@ -7,6 +7,7 @@ from mil.predict.slide import Prediction
 from mil.predict.table import called, row_of
 from mil.predict.words import done
 from mil.tasks import Classification, Multilabel, Ordinal, Regression, SurvivalCox, SurvivalDiscrete
+from mil.trained import Calibration
 from tests.predict.made import TWO, ensemble
 
 THREE = ["a", "b", "c"]
@@ -41,7 +42,7 @@ def test_a_slide_without_an_answer_has_the_same_columns():
     ("task", "answers", "name"),
     [(TWO, [0.5, 0.5], "normal"), (Classification(classes=THREE, positive="b"), [0.2, 0.3, 0.5], "c"),
      (Ordinal(classes=THREE, positive="b"), [0.4, 0.2, 0.4], "b"),  # the median, not the most probable
-    
+
      (Multilabel(classes=THREE, positive="b"), [0.6, 0.2, 0.5], "a;c"),
      (Multilabel(classes=THREE, positive="b"), [0.1, 0.2, 0.3], ""),
      (Regression(mean=1.0, deviation=2.0), [0.7], ""),
@@ -75,3 +76,13 @@ def test_the_threshold_holds_for_two_classes_only():
     assert called(turned, np.array([0.3, 0.7]), 0.25) == "tumour"
     three = ensemble(Classification(classes=THREE, positive="b")).trained
     assert called(three, np.array([0.2, 0.3, 0.5]), 0.25) == "c"
+
+
+def test_temperature_and_threshold_are_the_heads_mean():
+    found = Prediction("s", "ok", "", 7, [np.array([0.7, 0.3]), np.array([0.5, 0.5])])
+    both = [Calibration(temperature=1.5, threshold=0.2), Calibration(temperature=2.5, threshold=0.5)]
+    said = row_of(found, ensemble(TWO, calibrations=both))
+    assert (said["temperature"], said["threshold"], said["called"]) == ("2", "0.35", "tumour")
+    for lacking in (None, Calibration(temperature=2.5)):
+        said = row_of(found, ensemble(TWO, calibrations=[both[0], lacking]))
+        assert (said["threshold"], said["called"]) == ("", "normal")
