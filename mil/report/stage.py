@@ -145,7 +145,9 @@ def _slide(
     slide: Slide, state: SlideState, recipes: Sequence[dict[str, Any]], settings: DatasetConfig
 ) -> dict[str, Any]:
     column = column_of_interest(settings.task, settings.positive_class)
-    found = [_unseen_mean(recipe["rows"], slide.slide, column) for recipe in recipes]
+    # With early fusion the answers are of patients, and each slide shows its patient's.
+    names = [slide.patient if recipe["metrics"].get("fusion") == "early" else slide.slide for recipe in recipes]
+    found = [_unseen_mean(recipe["rows"], name, column) for recipe, name in zip(recipes, names, strict=True)]
     return {
         "slide": slide.slide,
         "patient": slide.patient,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mil.errors import FormatError
-from mil.io.tables import write_csv
+from mil.io.tables import read_csv, write_csv
 from mil.io.tiles import write_tiles
 from mil.report.stage import run
 from mil.states import ADVICE
@@ -193,6 +193,8 @@ def test_heads_compared(study):
     assert section.count(html.escape(EVIL).replace("&#x27;", "&#39;")) == 3
     assert EVIL not in page
     assert "Heads compared" not in report(study)
+    (study / "comparison.json").write_text(json.dumps({"tables": {"heads": heads}, "notes": []}))  # of one head alone
+    assert "paired test" not in compared(study, study / "comparison.json")
 
 
 def test_a_comparison_that_is_none(study):
@@ -240,3 +242,13 @@ def test_mean_and_deviation_of_runs():
     assert mean_sd({"mean": 0.9, "sd": 0.021}) == "0.900 ± 0.021"
     assert mean_sd({"mean": 0.9, "sd": None}) == "0.900"
     assert mean_sd({"mean": None, "sd": None}) == "–"
+
+
+def test_with_early_fusion_a_slide_shows_what_is_said_of_its_patient(study):
+    folder = study / "evaluate" / "abmil"
+    rows = read_csv(folder / "predictions.csv")
+    write_csv(folder / "predictions.csv", [{**row, "slide": f"<i>p{row['slide'][0]}</i>"} for row in rows])
+    assert "0.875" not in row_of(report(study), "b")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps({**metrics, "fusion": "early"}))
+    assert "0.875" in row_of(report(study), "b")
