@@ -76,19 +76,14 @@ def run(
     labels = [bag.label for bag in train]
     task = _task(settings, what, labels)
     name = recipe_path(recipe).stem
-    title = f"train {name} seed {seed} fold {fold}"
     board = None if tensorboard is None else Board(tensorboard / f"{name}_seed{seed}_fold{fold}")
     identity = common_identity([path for bag in [*train, *valid] for path in bag.paths(bags_dir)])
     store = _store(bags_dir, [*train, *valid], task, cache_mb)
-    decisive = {
-        "slides": [_bags_as_they_are(bags_dir, split) for split in (train, valid)], "identity": identity,
-        "task": task.model_dump(mode="json"), "recipe": settings.model_dump(mode="json"), "seed": seed, "fold": fold,
-        "versions": _versions(settings), "machine": [on.type, threads, torch.backends.cpu.get_cpu_capability()],
-    }  # fmt: skip
+    decisive = _decisive(settings, task, [_bags_as_they_are(bags_dir, split) for split in (train, valid)], on)
     job = Job(
-        title=title, recipe=settings, task=task, train=store.part(range(len(train))), labels=labels,
-        valid=store.part(range(len(train), len(train) + len(valid))), seed=seed, device=on, out=out, decisive=decisive,
-        board=board,
+        title=f"train {name} seed {seed} fold {fold}", recipe=settings, task=task, labels=labels,
+        train=store.part(range(len(train))), valid=store.part(range(len(train), len(train) + len(valid))),
+        seed=seed, device=on, out=out, decisive={**decisive, **identity, "seed": seed, "fold": fold}, board=board,
     )  # fmt: skip
     head = build_head(settings.name, settings.options, dim=store.dim, classes=task.outputs).to(on)
     check_suits(task, settings, head)
@@ -106,6 +101,8 @@ def run(
     seal(out)
     for checkpoint in job.checkpoints():
         checkpoint.unlink()
+    if board is not None:
+        board.close()
     return trained
 
 
@@ -145,7 +142,12 @@ def _bags_as_they_are(bags_dir: Path, bags: Sequence[FoldBag]) -> list[Any]:
     return [[bag.name, bag.slides, bag.label, *of] for bag, of in zip(bags, files, strict=True)]
 
 
-def _versions(recipe: Recipe) -> list[Any]:
+def _decisive(recipe: Recipe, task: AnyTask, bags: list[Any], device: torch.device) -> dict[str, Any]:
+    """What decides the last bit of the weights, besides seed and fold."""
     entry = check_head(recipe.name)
     plugged = entry.dist.version if entry is not None and entry.dist is not None else ""
-    return [TOOL_VERSION, STAGE_VERSION["train"], torch.__version__, plugged]
+    return {
+        "recipe": recipe.model_dump(mode="json"), "task": task.model_dump(mode="json"), "bags": bags,
+        "versions": [TOOL_VERSION, STAGE_VERSION["train"], torch.__version__, plugged],
+        "machine": [device.type, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()],
+    }  # fmt: skip
