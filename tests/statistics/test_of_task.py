@@ -46,8 +46,9 @@ def once(n):
     return np.ones((1, n))
 
 
-def test_regression_is_that_of_scikit_learn_and_scipy():
-    labels, predicted = drawn("regression")
+@pytest.mark.parametrize("decimals", [9, 0], ids=["no ties", "ties"])
+def test_regression_is_that_of_scikit_learn_and_scipy(decimals):
+    labels, predicted = (values.round(decimals) for values in drawn("regression"))
     found = metrics_of_task(TASKS["regression"], labels, predicted)
     predicted = predicted[:, 0]
     assert found == pytest.approx(
