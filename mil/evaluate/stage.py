@@ -17,6 +17,7 @@ from mil.evaluate.localise import entropy_share, share_annotated, tile_auroc
 from mil.evaluate.runs import Row, by_run
 from mil.evaluate.selection import selection_of
 from mil.evaluate.summary import metrics_of
+from mil.fits import check_fits, check_numbers
 from mil.heads import SelectsTiles
 from mil.io.annotations import read_annotation
 from mil.io.atomic import write_json
@@ -24,7 +25,7 @@ from mil.io.bags import Bag
 from mil.io.fusion import HELD_OUT, FoldBag, laid_together, read_each, read_fold_bags
 from mil.io.tables import Slide, locate_annotation, read_dataset, write_csv
 from mil.progress import progress
-from mil.trained import FILES, Applied, Trained, apply, check_fits, check_numbers, load_heads
+from mil.trained import FILES, Applied, Trained, apply, load_heads
 
 SEEN = ("tile_auroc", "attention_entropy_share", "selection")  # of test slides; see `metrics_of`
 

@@ -106,7 +106,7 @@ def _task(stated: Stated, count: int, file: Path) -> Classification:
 
 
 def _identity(stated: Stated, dim: int, file: Path) -> dict[str, Any]:
-    """What `mil.trained.check_fits` will ask of bags."""
+    """What `mil.fits.check_fits` will ask of bags."""
     if stated.bags is None:
         if not stated.encoder:
             raise ConfigError(f"{file}: does not say what made its features; give --bags FOLDER, or --encoder NAME")

@@ -9,9 +9,10 @@ from safetensors.torch import save_file
 
 from mil.bags import join
 from mil.errors import FormatError
+from mil.fits import check_fits
 from mil.io.bags import read_bag
 from mil.sealed import verify
-from mil.trained import apply, check_fits, load_trained
+from mil.trained import apply, load_trained
 from tests.exchange.published import DIM, HEADS, HIDDEN, SHAPES, TOOLS, drawn, golden, heads, imported, logits, save
 from tests.heads.test_acmil import BAG, golden_bag
 from tests.synthetic import bag_file
