@@ -50,6 +50,7 @@ class Job:
             how = how.model_copy(update={"select": "last", "patience": None})
         title = f"{self.title}, {stage} stage" if stage else self.title
         name = f"checkpoint_{stage}.safetensors" if stage else "checkpoint.safetensors"
+        checkpoint = Checkpoint(self.out / name, {**self.decisive, "stage": stage}, title, to_the_end=bool(stage))
         order = torch.Generator().manual_seed(self.seed)
         done = 0
         with progress(title, how.epochs, "epochs") as advance:
@@ -65,7 +66,7 @@ class Job:
                 head, lambda: training_batches(self.train, self.labels, how, self.device, order),
                 lambda h: validate(h, self.valid, self.task, self.recipe.train.select, self.device),
                 objective=Objective(losses, self.task), config=how, bags=epoch_length(self.labels, how), order=order,
-                checkpoint=Checkpoint(self.out / name, {**self.decisive, "stage": stage}, title), report=report,
+                checkpoint=checkpoint, report=report,
             )  # fmt: skip
 
     def checkpoints(self) -> list[Path]:

@@ -89,7 +89,7 @@ def fit(
             history.best_epoch, history.best_score = epoch + 1, score
             if config.select != "last":
                 training.keep()
-        if checkpoint is not None and (checkpoint.is_due() or history.is_over(config)):
+        if checkpoint is not None and checkpoint.is_due(history.is_over(config)):
             training.save(checkpoint)
         report(history)
     if not training.kept:
