@@ -175,7 +175,7 @@ def _row(mine: FoldBag, trained: Trained, answers: np.ndarray) -> Row:
 
 def _calibration(trained: Trained) -> Row:
     """What makes a head's answers probabilities, and where its positive call begins; None: half."""
-    found = getattr(trained, "calibration", None)
+    found = trained.calibration
     return {"temperature": found.temperature if found else 1.0, "threshold": found.threshold if found else None}
 
 
