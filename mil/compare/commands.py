@@ -9,11 +9,14 @@ import typer
 def compare(
     evaluated: Annotated[list[Path], typer.Option(help="Folder that `mil evaluate` wrote; repeat for each head.")],
     out: Annotated[Path, typer.Option(help="Folder for comparison.json, .csv, .md and .tex.")],
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Test pairs on the slides that all heads share.")
+    ] = False,
 ) -> None:
     """Hold heads and encoders against one another on the same test slides."""
     from mil.compare.stage import run
 
-    pairs = run(evaluated, out)["tests"]["pairs"]
+    pairs = run(evaluated, out, allow_missing=allow_missing)["tests"]["pairs"]
     apart = sum(pair["p_holm"] < 0.05 for pair in pairs)
     heads = "1 head" if len(evaluated) == 1 else f"{len(evaluated)} heads"
     tested = f", {apart} of {len(pairs)} pairs differ (p < 0.05 after Holm)" if pairs else ""

@@ -50,6 +50,8 @@ def compare_pairs(heads: Sequence[Evaluated]) -> Tested:
     numbers = list(combinations(range(len(heads)), 2))
     if not numbers:
         return Tested(metric, None, "there is one head", [])
+    if not heads[0].labels:
+        return Tested(metric, None, "they share no test slide", [])
     try:
         method, found = _two_classes(heads, numbers) if two else _resampled(heads, metric, numbers)
     except ValueError as error:

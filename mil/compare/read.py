@@ -87,13 +87,13 @@ def check_alike(heads: Sequence[Evaluated]) -> None:
         apart = sorted(set(head.labels) ^ set(first.labels))
         if apart:
             raise DatasetError(
-                f"{head.folder} and {first.folder} were tested on different slides: {_few(apart)}; "
+                f"{head.folder} and {first.folder} were tested on different slides: {few(apart)}; "
                 "evaluate both with the same folds"
             )
         torn = [s for s in first.labels if (head.labels[s], head.patients[s]) != (first.labels[s], first.patients[s])]
         if torn:
             raise DatasetError(
-                f"{head.folder} and {first.folder} have other labels or patients for {_few(torn)}; "
+                f"{head.folder} and {first.folder} have other labels or patients for {few(torn)}; "
                 "evaluate both with the same slide table"
             )
     named: dict[str, Path] = {}
@@ -103,5 +103,22 @@ def check_alike(heads: Sequence[Evaluated]) -> None:
         named[head.name] = head.folder
 
 
-def _few(names: Sequence[str]) -> str:
+def in_common(heads: Sequence[Evaluated]) -> tuple[list[Evaluated], list[str]]:
+    """The heads on the slides that all were tested on, and the slides that some were not."""
+    shared = set.intersection(*(set(head.labels) for head in heads))
+    left_out = sorted(set().union(*(head.labels for head in heads)) - shared)
+    return [_on(head, shared) for head in heads] if left_out else list(heads), left_out
+
+
+def _on(head: Evaluated, slides: set[str]) -> Evaluated:
+    rows = [i for i, slide in enumerate(head.labels) if slide in slides]
+    return head._replace(
+        labels={slide: label for slide, label in head.labels.items() if slide in slides},
+        patients={slide: patient for slide, patient in head.patients.items() if slide in slides},
+        answers={column: said[rows] for column, said in head.answers.items()},
+    )
+
+
+def few(names: Sequence[str]) -> str:
+    """The first five, and how many more."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mil.compare.pairs import Tested, compare_pairs
-from mil.compare.read import Evaluated, check_alike, read_evaluated
+from mil.compare.read import Evaluated, check_alike, few, in_common, read_evaluated
 from mil.compare.tables import tables_of
 from mil.compare.write import write_csv_table, write_latex, write_markdown
 from mil.errors import DatasetError
@@ -14,12 +14,13 @@ from mil.io.atomic import write_json
 CLASSES = ("balanced_accuracy", "f1_macro", "sensitivity", "specificity", "brier", "ece")
 
 
-def run(evaluated: Sequence[Path], out: Path) -> dict[str, Any]:
+def run(evaluated: Sequence[Path], out: Path, *, allow_missing: bool = False) -> dict[str, Any]:
     """Compare heads and encoders.
 
     Args:
         evaluated: folders of predictions.csv and metrics.json, one for each recipe and encoder.
         out: folder for comparison.json, .csv, .md and .tex.
+        allow_missing: where heads were tested on different slides, test pairs on those they share.
 
     Returns:
         What comparison.json holds.
@@ -31,6 +32,7 @@ def run(evaluated: Sequence[Path], out: Path) -> dict[str, Any]:
     if not evaluated:
         raise DatasetError("nothing to compare; name at least one folder that `mil evaluate` wrote")
     heads = [read_evaluated(folder) for folder in evaluated]
+    heads, left_out = in_common(heads) if allow_missing else (heads, [])
     check_alike(heads)
     tested = compare_pairs(heads)
     first = heads[0]
@@ -43,7 +45,7 @@ def run(evaluated: Sequence[Path], out: Path) -> dict[str, Any]:
         "metrics": _metrics(first),
         "rows": [_row(head) for head in heads],
         "tests": tested._asdict(),
-        "notes": _notes(heads, tested),
+        "notes": [*_notes(heads, tested), *_missing(left_out)],
     }
     found["tables"] = tables_of(found)
     write_csv_table(out / "comparison.csv", found)
@@ -117,6 +119,15 @@ def _notes(heads: Sequence[Evaluated], tested: Tested) -> list[str]:
     elif len(heads) > 1:
         notes.append(f"Pairs are not tested: {tested.why_not}.")
     return notes
+
+
+def _missing(left_out: Sequence[str]) -> list[str]:
+    if not left_out:
+        return []
+    return [
+        "Not every head was tested on all slides: pairs are of those in common, the numbers of a head of all of its "
+        f"own; apart: {few(left_out)}."
+    ]
 
 
 def _span(values: Sequence[float]) -> str:

@@ -74,6 +74,9 @@ def test_seeds_and_folds_are_averaged_and_patients_kept_together(tmp_path):
     label = {row["slide"]: row["label"] == "tumour" for row in rows}
     want = roc_auc_score([label[slide] for slide in mean], list(mean.values()))
     assert found["rows"][0]["slides"]["auroc"]["value"] == pytest.approx(want)
+    # only the answers of heads that held a slide out
+    areas = [row["slides"]["auroc"]["value"] for row in found["rows"]]
+    assert found["tests"]["pairs"][0]["difference"] == pytest.approx(areas[0] - areas[1])
     assert found["tables"]["heads"]["header"][3:5] == ["AUROC, patients", "AUROC of runs"]
     notes = " ".join(found["notes"])
     for said in ("60 test slides of 20 patients", "answers of 4 folds are pooled", "mean over seeds", "by Holm"):
@@ -157,6 +160,25 @@ def test_other_slides_are_refused_by_name(three, tmp_path):
     said = refused(three, tmp_path / "out")
     assert "acmil" in said
     assert "tested on different slides: s003, s007; evaluate both with the same folds" in said
+
+
+def test_slides_in_common_where_some_may_be_missing(three, tmp_path):
+    whole = run(three, tmp_path / "whole")
+    gone = ("s003", "s007")
+    rows = [row for row in read_csv(three[1] / "predictions.csv") if row["slide"] not in gone]
+    write_csv(three[1] / "predictions.csv", rows)
+    found = run(three, tmp_path / "out", allow_missing=True)
+    assert found["notes"][-1].endswith("apart: s003, s007.")
+    assert found["n_slides"] == 58
+    names, rows = slides_of(three[1])
+    areas = []
+    for folder in three[:2]:
+        p = {row["slide"]: (row["label"] == "tumour", float(row["p_tumour"])) for row in slides_of(folder)[1]}
+        areas.append(roc_auc_score([p[name][0] for name in names], [p[name][1] for name in names]))
+    assert found["tests"]["pairs"][0]["difference"] == pytest.approx(areas[0] - areas[1])
+    assert run(three[::2], tmp_path / "two", allow_missing=True)["tests"]["pairs"][0]["p"] == pytest.approx(
+        whole["tests"]["pairs"][1]["p"]
+    )
 
 
 def test_other_labels_are_refused_by_name(three, tmp_path):

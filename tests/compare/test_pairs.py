@@ -104,3 +104,5 @@ def test_what_the_slides_do_not_have_is_not_tested():
     found = compare_pairs(heads)
     assert (found.pairs, found.method, found.why_not) == ([], None, "these slides have no AUROC, macro")
     assert compare_pairs(heads[:1]).why_not == "there is one head"
+    none = [one._replace(labels={}, patients={}) for one in heads]
+    assert compare_pairs(none).why_not == "they share no test slide"

@@ -22,6 +22,7 @@ rule compare:
             "--evaluated results/{dataset}/evaluate/{tiling}/{encoder}/{head}"
         ),
         out=out_dir,
+        allow_missing="--allow-missing" if CONFIG.allow_missing else "",
         version=STAGE_VERSION["compare"],
     shell:
-        "mil compare {params.evaluated} --out {params.out:q} 2>&1 | tee {log:q}"
+        "mil compare {params.evaluated} {params.allow_missing} --out {params.out:q} 2>&1 | tee {log:q}"
