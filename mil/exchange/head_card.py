@@ -146,7 +146,7 @@ def _results(trained: Trained, metrics: Mapping[str, Any]) -> str:
     count = f"{sets['slides'].get('n_slides', 0)} slides of {sets['slides'].get('n_patients', 0)} patients"
     whose = "this head" if runs == 1 else f"the mean of the {runs} heads of this study (seeds and folds)"
     return (
-        f"On test slides that the heads had not seen, {count}, by {whose}; intervals by drawing patients. A test set "
+        f"On test slides that the heads had not seen, {count}, by {whose}; intervals are over patients. A test set "
         f"from the same study says little about slides from elsewhere.\n\n{table(header, rows)}"
     )
 

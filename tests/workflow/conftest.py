@@ -11,9 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2"]
 
-# Finds --out among its arguments and makes what that command makes.
+# Finds --out among its arguments and makes what that command makes; a card goes into the folders it is given.
 FAKE_MIL = """#!/bin/bash
 stage=$1; out=; outs=()
+if [ "$stage $2" = "heads card" ]; then
+  shift 2; while [ "${1:0:2}" != "--" ]; do echo x > "$1/MODEL_CARD.md"; shift; done; exit
+fi
 while [ $# -gt 0 ]; do case "$1" in --out) out=$2; outs+=("$2"); shift;; --out=*) out=${1#--out=};; esac; shift; done
 case $stage in
   features) for out in "${outs[@]}"; do echo x > "$out"; done;;

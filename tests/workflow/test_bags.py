@@ -12,7 +12,7 @@ import pytest
 from mil.io.tables import read_csv
 from tests.synthetic import bag_file, planted_bags
 
-READY = {"split": 1, "train": 1, "evaluate": 1, "heatmap": 3, "report": 1}
+READY = {"split": 1, "train": 1, "evaluate": 1, "compare": 1, "card": 1, "heatmap": 3, "report": 1}
 FOLDER = "my bags (x) µ"
 BAGS = f"bags={FOLDER}"
 RECIPE = """name: abmil
@@ -46,7 +46,7 @@ def test_no_slide_is_fetched_tiled_or_embedded(study):
     done = study.snakemake("--config", "dataset=toy", "head=abmil", BAGS)
     assert done.returncode == 0, done.stdout + done.stderr
     made = study.folder / "results/toy"
-    assert {path.name for path in made.iterdir()} == {"split", "train", "evaluate", "heatmap", "report.html"}
+    assert {path.name for path in made.iterdir()} == {"split", "train", "evaluate", "compare", "heatmap", "report.html"}
     assert (made / "evaluate/224px_0.5mpp/stranger.v2/abmil/metrics.json").exists()
     assert study.planned("head=abmil", BAGS) == {}
 
