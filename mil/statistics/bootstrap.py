@@ -48,8 +48,8 @@ def interval(value: float, drawn: Float[np.ndarray, " draws"], patients: int, *,
     """95 % interval of a metric between 0 and `top`: a t interval on the scale of log odds.
 
     The standard error is that of the resamples, times sqrt(k / (k - 1)) for k patients, t with k - 1 degrees of
-    freedom. Percentiles of the same resamples cover 82 to 93 % where patients are few or the value is near the top
-    (docs/statistics.md). A value at an end, from which no resample differs, gets Wilson's interval of k patients.
+    freedom. Percentiles of the same resamples cover 82 to 95 %, least where patients are few or the value is near the
+    top (docs/statistics.md). A value at an end, from which no resample differs, gets Wilson's interval of k patients.
 
     Args:
         value: of the metric on all slides.
