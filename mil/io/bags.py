@@ -182,7 +182,8 @@ _KINDS = {"features": "f", "valid": "b", "coords": "iu", "coords_um": "f"}  # of
 
 def _header(file: h5py.File, path: Path) -> BagHeader:
     """The attributes, whose types and ranges are checked: a bag may come from anywhere."""
-    attrs = {field.name: file.attrs[field.name] for field in fields(BagHeader) if field.name in file.attrs}
+    held = file.attrs  # asked for once: each time costs as much as reading one
+    attrs = {field.name: held[field.name] for field in fields(BagHeader) if field.name in held}
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in attrs.items()}
     try:
         header = _CHECKED.validate_python(plain)

@@ -34,13 +34,13 @@ class FoldBag(NamedTuple):
 
 
 def read_fold_bags(path: Path) -> list[FoldBag]:
-    """The bags that a folds.csv speaks of, in its order.
+    """The bags that a folds.csv speaks of, by fold and name: the order of its rows makes no difference.
 
     Raises:
         FormatError: it is another table, or slides of one bag are in two splits or have two labels.
     """
     found: dict[tuple[int, str], FoldBag] = {}
-    for row in read_folds(path):
+    for row in sorted(read_folds(path), key=lambda row: row["slide"]):
         fold, slide = int(row["fold"]), row["slide"]
         name = row.get(BAG) or slide
         said = (row.get("patient") or slide, row.get("label") or "", row["split"], row.get(HELD_OUT) or "")
@@ -49,7 +49,7 @@ def read_fold_bags(path: Path) -> list[FoldBag]:
         if (old.label, old.split) != (new.label, new.split):
             raise FormatError(f"{path}: fold {fold}: slides of bag {name} differ in label or split; run `split` again")
         found[fold, name] = new if old is new else old._replace(slides=(*old.slides, slide))
-    return list(found.values())
+    return [found[key] for key in sorted(found)]
 
 
 def is_early(bags: Sequence[FoldBag]) -> bool:
