@@ -17,7 +17,7 @@ def compare(
     from mil.compare.stage import run
 
     pairs = run(evaluated, out, allow_missing=allow_missing)["tests"]["pairs"]
-    apart = sum(pair["p_holm"] < 0.05 for pair in pairs)
+    tests = [pair["p_holm"] for pair in pairs if pair["p_holm"] is not None]
     heads = "1 head" if len(evaluated) == 1 else f"{len(evaluated)} heads"
-    tested = f", {apart} of {len(pairs)} pairs differ (p < 0.05 after Holm)" if pairs else ""
+    tested = f", {sum(p < 0.05 for p in tests)} of {len(tests)} pairs differ (p < 0.05 after Holm)" if pairs else ""
     typer.echo(f"compare {heads}{tested}: {out / 'comparison.md'}")

@@ -42,7 +42,8 @@ def compare_pairs(heads: Sequence[Evaluated]) -> Tested:
 
     Returns:
         `pairs`: `one`, `other`, `difference` (one less the other), `ci95`, `p`, `p_holm` (corrected for all pairs), and
-        `smallest_difference`: what would have been shown at all (not corrected).
+        `smallest_difference`: what would have been shown at all (not corrected). All but the difference are None where
+        these slides do not show how far it varies; see `mil.statistics.delong.normal_difference`.
     """
     kind, classes, _ = heads[0].about
     two = kind == "classification" and len(classes) == 2
@@ -56,14 +57,20 @@ def compare_pairs(heads: Sequence[Evaluated]) -> Tested:
         method, found = _two_classes(heads, numbers) if two else _resampled(heads, metric, numbers)
     except ValueError as error:
         return Tested(metric, None, str(error), [])
-    adjusted = holm(np.array([one.p for one in found]))
     return Tested(metric, method, "", [
         {
-            "one": heads[i].name, "other": heads[j].name, "difference": one.difference, "ci95": list(one.ci95),
-            "p": one.p, "p_holm": float(p), "smallest_difference": smallest_difference(one.error),
+            "one": heads[i].name, "other": heads[j].name, "difference": one.difference,
+            "ci95": None if one.ci95 is None else list(one.ci95), "p": one.p, "p_holm": p,
+            "smallest_difference": None if one.p is None else smallest_difference(one.error),
         }
-        for (i, j), one, p in zip(numbers, found, adjusted, strict=True)
+        for (i, j), one, p in zip(numbers, found, _corrected(found), strict=True)
     ])  # fmt: skip
+
+
+def _corrected(found: Sequence[Difference]) -> list[float | None]:
+    """The p values corrected for how many there are."""
+    adjusted = iter(holm(np.array([one.p for one in found if one.p is not None])))
+    return [None if one.p is None else float(next(adjusted)) for one in found]
 
 
 def _two_classes(heads: Sequence[Evaluated], numbers: Sequence[tuple[int, int]]) -> tuple[str, list[Difference]]:

@@ -110,14 +110,25 @@ def _notes(heads: Sequence[Evaluated], tested: Tested) -> list[str]:
     )
     if torn:
         notes.append(f"No patient level: {torn}.")
-    if tested.pairs:
-        shown = [pair["smallest_difference"] for pair in tested.pairs]
+    return [*notes, *_on_tests(tested)] if len(heads) > 1 else notes
+
+
+def _on_tests(tested: Tested) -> list[str]:
+    """What a reader must know of the pairs."""
+    if not tested.pairs:
+        return [f"Pairs are not tested: {tested.why_not}."]
+    shown = [pair["smallest_difference"] for pair in tested.pairs if pair["p"] is not None]
+    notes = []
+    if shown:
         notes.append(
             f"Pairs: {tested.method} on the slides' answers; p corrected for {len(shown)} pairs by Holm. With power "
             f"0.8 and before correction this set shows differences of {_span(shown)}; smaller ones may be there."
         )
-    elif len(heads) > 1:
-        notes.append(f"Pairs are not tested: {tested.why_not}.")
+    if len(shown) < len(tested.pairs):
+        notes.append(
+            "A pair without p is not tested: nothing varies between its heads on these slides, as where both rank all "
+            "of them right. That does not say that they are equally good."
+        )
     return notes
 
 

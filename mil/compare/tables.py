@@ -39,8 +39,8 @@ def pairs_table(found: Mapping[str, Any]) -> Table:
 
 
 def _difference(pair: Mapping[str, Any]) -> str:
-    low, high = pair["ci95"]
-    return f"{pair['difference']:+.3f} ({low:+.2f} to {high:+.2f})".replace("-", "−")
+    between = " ({:+.2f} to {:+.2f})".format(*pair["ci95"]) if pair["ci95"] else ""
+    return f"{pair['difference']:+.3f}{between}".replace("-", "−")
 
 
 def _cell(metric: Mapping[str, Any] | None) -> str:

@@ -81,4 +81,5 @@ def paired_difference(difference: float, drawn: Float[np.ndarray, " draws"], pat
         patients: how many there are; see `interval`.
     """
     known = drawn[np.isfinite(drawn)]
-    return normal_difference(difference, float(known.std(ddof=1)) * (patients / (patients - 1)) ** 0.5)
+    spread = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+    return normal_difference(difference, spread * (patients / (patients - 1)) ** 0.5)

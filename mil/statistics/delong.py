@@ -76,9 +76,9 @@ class Difference(NamedTuple):
     """A metric of one head less that of another."""
 
     difference: float
-    error: float  # standard error
-    ci95: tuple[float, float]
-    p: float  # two-sided, of no difference
+    error: float  # standard error; 0: these slides do not show how far it varies
+    ci95: tuple[float, float] | None  # None, and so is p: without an error there is no test
+    p: float | None  # two-sided, of no difference
 
 
 def paired(areas: Areas, one: int, other: int) -> Difference:
@@ -90,6 +90,12 @@ def paired(areas: Areas, one: int, other: int) -> Difference:
 
 
 def normal_difference(difference: float, error: float) -> Difference:
-    """Interval and test of a difference with a normal error; without an error only 0 is no difference."""
-    z = difference / error if error > 1e-12 else 0.0 if abs(difference) < 1e-12 else np.inf
-    return Difference(difference, error, (difference - CI_Z * error, difference + CI_Z * error), two_sided_p(z))
+    """Interval and test of a difference with a normal error.
+
+    Without an error nothing is tested. Two heads that both rank all slides right have none, nor has such a head beside
+    one that says the same of every slide: not because the difference is certain, but since nothing varies in this set.
+    """
+    if not error > 1e-12:
+        return Difference(difference, 0.0, None, None)
+    ends = difference - CI_Z * error, difference + CI_Z * error
+    return Difference(difference, error, ends, two_sided_p(difference / error))

@@ -83,6 +83,17 @@ def test_seeds_and_folds_are_averaged_and_patients_kept_together(tmp_path):
         assert said in notes
 
 
+def test_two_heads_without_an_error(tmp_path):
+    heads = [evaluated(tmp_path, name, 50.0, slides=8) for name in ("abmil", "acmil")]
+    found = run(heads, tmp_path / "out")
+    assert found["tables"]["pairs"]["rows"] == [["abmil · tiny", "acmil · tiny", "+0.000", "–", "–"]]
+    assert "A pair without p is not tested" in found["notes"][-1]
+    assert "differences of" not in " ".join(found["notes"])
+    flags = [part for folder in heads for part in ("--evaluated", str(folder))]
+    done = CliRunner().invoke(app, ["compare", *flags, "--out", str(tmp_path / "out")])
+    assert "0 of 0 pairs differ" in done.output
+
+
 def test_more_classes(tmp_path):
     heads = [evaluated(tmp_path, name, gain, classes=THREE, slides=90) for name, gain in (("abmil", 1.5), ("aem", 0.0))]
     found = run(heads, tmp_path / "out")

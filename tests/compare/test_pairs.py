@@ -10,6 +10,7 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from mil.compare.pairs import compare_pairs
 from mil.compare.read import Evaluated
+from mil.statistics.bootstrap import paired_difference
 
 N = 60
 RNG = np.random.default_rng(0)
@@ -106,3 +107,26 @@ def test_what_the_slides_do_not_have_is_not_tested():
     assert compare_pairs(heads[:1]).why_not == "there is one head"
     none = [one._replace(labels={}, patients={}) for one in heads]
     assert compare_pairs(none).why_not == "they share no test slide"
+
+
+def test_a_pair_in_which_nothing_varies_is_not_tested():
+    """Two heads that rank all slides right, and a third that does not."""
+    right = (TRUE > 0).astype(float)
+    answers = [0.2 + 0.6 * right, 0.1 + 0.8 * right, 1 / (1 + np.exp(-TRUE - RNG.normal(size=N)))]
+    labels = ["tumour" if yes else "normal" for yes in right]
+    heads = [
+        head(name, "classification", labels, {"p_normal": 1 - p, "p_tumour": p}, ["normal", "tumour"])
+        for name, p in zip("abc", answers, strict=True)
+    ]
+    perfect, *others = compare_pairs(heads).pairs
+    assert perfect == {
+        "one": "a · e", "other": "b · e", "difference": 0.0, "ci95": None, "p": None, "p_holm": None,
+        "smallest_difference": None,
+    }  # fmt: skip
+    assert others[0]["p"] == others[1]["p"] < 0.01
+    assert others[0]["p_holm"] == pytest.approx(2 * others[0]["p"])  # of two tests, not three
+
+
+def test_too_few_resamples_with_a_value_are_no_test():
+    found = paired_difference(0.1, np.array([np.nan, np.nan, 0.2]), 3)
+    assert found == (0.1, 0.0, None, None)

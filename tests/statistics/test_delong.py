@@ -94,7 +94,16 @@ def test_test_agrees_with_swapping_the_heads():
 def test_the_same_head_twice():
     positive, scores = two_heads(30, np.random.default_rng(5))
     found = paired(delong(positive, np.stack([scores[0], scores[0]])), 0, 1)
-    assert found == (0.0, 0.0, (0.0, 0.0), 1.0)
+    assert found == (0.0, 0.0, None, None)
+
+
+def test_without_an_error_nothing_is_tested():
+    """Two that rank all right, and one that says the same of all: DeLong's variance is 0, which is no certainty."""
+    positive = np.array([0, 0, 1, 1])
+    areas = delong(positive, np.array([[1, 2, 3, 4], [1, 2, 8, 9], [5, 5, 5, 5]], dtype=float))
+    assert list(areas.auroc) == [1.0, 1.0, 0.5]
+    assert paired(areas, 0, 1) == (0.0, 0.0, None, None)
+    assert paired(areas, 0, 2) == (0.5, 0.0, None, None)
 
 
 def test_too_few():
