@@ -56,6 +56,7 @@ class Trained(Section):
     epoch: int  # the one that was kept, from 1
     fusion: Fusion = "late"  # early: trained on bags of patients, all slides of each
     calibration: Calibration | None = None  # of that epoch
+    seen: str | None = None  # digest of the slides of training and validation (`mil.io.fusion`); None: not known
 
     @property
     def classes(self) -> list[str]:

@@ -8,7 +8,7 @@ STAGE_VERSION = {
     "tile": 2,
     "features": 3,
     "split": 2,
-    "train": 3,
+    "train": 4,
     "evaluate": 4,
     "compare": 1,
     "heatmap": 3,

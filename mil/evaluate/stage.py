@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from mil.config import DatasetConfig
+from mil.config import DatasetConfig, dataset_path
 from mil.config.datasets import GeojsonFrame
 from mil.errors import DatasetError
 from mil.evaluate.groups import by_patient
@@ -22,7 +22,7 @@ from mil.heads import SelectsTiles
 from mil.io.annotations import read_annotation
 from mil.io.atomic import write_json
 from mil.io.bags import Bag
-from mil.io.fusion import HELD_OUT, FoldBag, laid_together, read_each, read_fold_bags
+from mil.io.fusion import HELD_OUT, FoldBag, digest_of_seen, laid_together, read_each, read_fold_bags
 from mil.io.tables import Slide, locate_annotation, read_dataset, write_csv
 from mil.progress import progress
 from mil.trained import FILES, Applied, Trained, apply, load_heads
@@ -55,13 +55,14 @@ def run(
         What metrics.json holds.
 
     Raises:
-        DatasetError: no head is given, or heads of several recipes; or a fold is not in `folds`.
+        DatasetError: no head is given, or heads of several recipes; a fold is not in `folds`, or has other training
+            and validation slides than the head was trained with.
         FormatError: a file is not what it should be, or does not fit a head.
     """
     torch.set_num_threads(threads)
     bags_of = {(bag.fold, bag.name): bag for bag in read_fold_bags(folds)}
     models = load_heads(heads)
-    _check_folds(bags_of, models, folds)
+    _check_folds(bags_of, models, folds, dataset_path(dataset).stem)
     # Heads that were imported have no last epoch.
     kept_last = all((folder / FILES["last"]).exists() for folder in heads)
     last_models = load_heads(heads, "last") if kept_last else []
@@ -98,12 +99,20 @@ def run(
 
 
 def _check_folds(
-    bags: Mapping[tuple[int, str], FoldBag], models: Sequence[tuple[nn.Module, Trained]], folds: Path
+    bags: Mapping[tuple[int, str], FoldBag], models: Sequence[tuple[nn.Module, Trained]], folds: Path, dataset: str
 ) -> None:
-    there = {fold for fold, _ in bags}
+    """Refuse a head of a fold that is not there, or that was trained on slides which are test here."""
     for _, trained in models:
-        if trained.fold not in there:
+        mine = [bag for (fold, _), bag in bags.items() if fold == trained.fold]
+        if not mine:
             raise DatasetError(f"{folds}: has no fold {trained.fold}, which {trained.recipe_name} was trained on")
+        seen = digest_of_seen(mine)
+        if trained.dataset == dataset and None not in (seen, trained.seen) and seen != trained.seen:
+            raise DatasetError(
+                f"{folds}: fold {trained.fold} trains and validates on other slides than those {trained.recipe_name} "
+                f"seed {trained.seed} was trained with, which may be in its test; give the folds of that training, or "
+                "train again"
+            )
 
 
 def _write_predictions(out: Path, rows: Sequence[Row], trained: Trained) -> None:

@@ -1,7 +1,8 @@
 """Slides of one patient as one bag (early fusion): what folds.csv says of it, and the bags laid end to end."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +56,19 @@ def read_fold_bags(path: Path) -> list[FoldBag]:
 def is_early(bags: Sequence[FoldBag]) -> bool:
     """Whether bags are of patients: some has several slides, or another name than its slide."""
     return any(bag.slides != (bag.name,) for bag in bags)
+
+
+def digest_of_seen(bags: Iterable[FoldBag]) -> str | None:
+    """What tells the slides a head was trained and validated on from others, without naming them.
+
+    Args:
+        bags: of one fold; those of its test are passed over.
+
+    Returns:
+        SHA-256, hex, of their names in order; None where there are none.
+    """
+    names = sorted(slide for bag in bags if bag.split != "test" for slide in bag.slides)
+    return sha256("\n".join(names).encode()).hexdigest() if names else None
 
 
 def read_together(paths: Sequence[Path], name: str) -> Bag:

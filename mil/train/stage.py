@@ -14,7 +14,7 @@ from mil.device import choose_device, keep_freed_memory
 from mil.errors import ConfigError, DatasetError
 from mil.heads import UsesGraph, build_head
 from mil.io.bags import common_identity
-from mil.io.fusion import FoldBag, is_early, read_fold_bags
+from mil.io.fusion import FoldBag, digest_of_seen, is_early, read_fold_bags
 from mil.progress import progress
 from mil.sealed import seal
 from mil.tasks import AnyTask, fit_task
@@ -94,7 +94,7 @@ def run(
         recipe_name=name, recipe=settings, **identity, dim=store.dim, task=task,
         dataset=dataset_path(dataset).stem, seed=seed, fold=fold, epoch=fitted.history.best_epoch,
         fusion="early" if is_early(bags) else "late",
-        calibration=calibrate(head.eval(), job.valid, task, on),
+        calibration=calibrate(head.eval(), job.valid, task, on), seen=digest_of_seen(bags),
     )  # fmt: skip
     history = {key: getattr(fitted.history, key) for key in ("train", "valid", "best_epoch")}
     save_trained(out, trained, fitted.kept, history, last=last)

@@ -33,11 +33,15 @@ def study(tmp_path):
         "train: {epochs: 30, lr: 0.01, batch_bags: 4}\n"
     )
     divide(tmp_path, fusion="early")
-    train(
-        str(tmp_path / "d.yaml"), tmp_path / "bags", tmp_path / "out/folds.csv", tmp_path / "head",
-        recipe=str(tmp_path / "fast.yaml"), fold=0, seed=1, threads=1, device="cpu",
-    )  # fmt: skip
+    fit(tmp_path, "out/folds.csv", "head")
     return tmp_path
+
+
+def fit(study, folds, out):
+    train(
+        str(study / "d.yaml"), study / "bags", study / folds, study / out,
+        recipe=str(study / "fast.yaml"), fold=0, seed=1, threads=1, device="cpu",
+    )  # fmt: skip
 
 
 def test_a_patient_is_one_bag_in_training_and_in_predictions(study):
@@ -59,11 +63,14 @@ def test_a_patient_is_one_bag_in_training_and_in_predictions(study):
     assert found["subgroups"] == {}  # no patient's slides are all of one centre
 
 
-def evaluated(study, lines):
-    """Predictions and metrics over a folds file of these lines."""
+def written(study, lines):
     (study / "own.csv").write_text("\n".join(["fold,slide,patient,label,split,held_out", *lines]))
+
+
+def evaluated(study):
+    """Predictions and metrics over the folds file that was written."""
     found = evaluate(
-        str(study / "d.yaml"), [study / "head"], study / "bags", study / "own.csv", study / "own", slides_dir=study,
+        str(study / "d.yaml"), [study / "own_head"], study / "bags", study / "own.csv", study / "own", slides_dir=study,
         threads=1,
     )  # fmt: skip
     return read_csv(study / "own/predictions.csv"), found
@@ -76,9 +83,12 @@ def test_what_a_fold_leaves_out_is_named_and_slides_of_other_folds_are_not_asked
         "0,s2_0,p2,normal,train,x",
         "1,s4_0,p4,normal,test,y",
     ]
-    rows, found = evaluated(study, lines)
+    written(study, lines)
+    fit(study, "own.csv", "own_head")
+    rows, found = evaluated(study)
     assert [(row["slide"], row["held_out"]) for row in rows] == [("s0_0", "x"), ("s1_1", "x"), ("s2_0", "x")]
     assert [(run["fold"], run["held_out"]) for run in found["runs"]] == [(0, "x")]
     assert "held_out" not in found["over_runs"]
+    written(study, lines[3:])
     with pytest.raises(DatasetError, match=r"own\.csv: has no fold 0, which fast was trained on"):
-        evaluated(study, lines[3:])
+        evaluated(study)

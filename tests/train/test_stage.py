@@ -54,6 +54,28 @@ def predict(study, out="evaluated", head="head"):
     )  # fmt: skip
 
 
+def test_a_head_is_not_tested_on_the_slides_it_was_trained_with(study):
+    fit(study)
+    rows = read_csv(study / "folds.csv")
+    turned = [row | {"split": {"train": "test", "test": "train"}.get(row["split"], row["split"])} for row in rows]
+    write_csv(study / "folds.csv", turned)
+    with pytest.raises(
+        DatasetError, match=r"fold 0 trains and validates on other slides than those fast seed 1"
+    ) as told:
+        predict(study)
+    assert "\n" not in str(told.value)
+    assert not (study / "evaluated").exists()
+    # Slides of another study, or a test set alone, are nothing that it could have seen.
+    write_csv(study / "folds.csv", [row for row in rows if row["split"] == "test"])
+    assert predict(study)["test"]["n_slides"] == 6
+    write_csv(study / "folds.csv", turned)
+    for name in ("toy.yaml", "toy.csv"):
+        (study / name).rename(study / name.replace("toy", "other"))
+    where = study / "bags", study / "folds.csv", study / "evaluated"
+    found = evaluate(str(study / "other.yaml"), [study / "head"], *where, slides_dir=study, threads=1)
+    assert found["test"]["n_slides"] == 12
+
+
 def test_a_head_learns_and_predicts_unseen_slides(study):
     fit(study)
     metrics = predict(study)
