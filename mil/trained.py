@@ -29,6 +29,7 @@ from mil.versions import TOOL_VERSION
 
 FORMAT, VERSION = "mil.head", 2
 FILES = {"kept": "head.safetensors", "last": "last.safetensors"}
+OF_WEIGHTS = ("seal.json", "MODEL_CARD.md")  # what is said of them afterwards (`mil.sealed`, `mil.exchange.head_card`)
 Which = Literal["kept", "last"]
 CLASSES_ONLY = 1  # the version in which `classes` and `positive` stood where `task` does now
 
@@ -89,8 +90,8 @@ def save_trained(
         history: what `history.json` says.
         last: weights of the last epoch, where they are known.
     """
-    for name in FILES.values():
-        (folder / name).unlink(missing_ok=True)  # never new settings beside old weights
+    for name in (*FILES.values(), *OF_WEIGHTS):
+        (folder / name).unlink(missing_ok=True)  # never old weights beside new settings, nor an old card
     write_json(folder / "history.json", history)
     write_json(
         folder / "recipe.json",

@@ -27,6 +27,23 @@ def test_weights_may_be_read_by_whoever_may_read_the_rest(folder):
     assert modes["head.safetensors"] == modes["recipe.json"]
 
 
+def test_nothing_of_earlier_weights_stays_beside_new_ones(folder, monkeypatch):
+    head, trained = load_trained(folder)
+    for name in ("seal.json", "MODEL_CARD.md", "last.safetensors"):
+        (folder / name).write_text("of the earlier weights")
+
+    def killed(path, value):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mil.trained.write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save_trained(folder, trained, head.state_dict(), {})
+    assert {path.name for path in folder.iterdir()} == {"recipe.json", "history.json"}
+    save_trained(folder, trained, head.state_dict(), {})
+    assert {path.name for path in folder.iterdir()} == {"recipe.json", "history.json", "head.safetensors"}
+
+
 @pytest.mark.parametrize(
     ("change", "message", "end"),
     [

@@ -10,6 +10,7 @@ from mil.compare.tables import tables_of
 from mil.compare.write import write_csv_table, write_latex, write_markdown
 from mil.errors import DatasetError
 from mil.io.atomic import write_json
+from mil.statistics.text import title
 
 CLASSES = ("balanced_accuracy", "f1_macro", "sensitivity", "specificity", "brier", "ece")
 
@@ -48,6 +49,7 @@ def run(evaluated: Sequence[Path], out: Path, *, allow_missing: bool = False) ->
         "notes": [*_notes(heads, tested), *_missing(left_out)],
     }
     found["tables"] = tables_of(found)
+    (out / "comparison.json").unlink(missing_ok=True)
     write_csv_table(out / "comparison.csv", found)
     write_markdown(out / "comparison.md", found)
     write_latex(out / "comparison.tex", found)
@@ -95,22 +97,33 @@ def _notes(heads: Sequence[Evaluated], tested: Tested) -> list[str]:
             + ("; sensitivity and specificity at the threshold chosen on validation slides." if two else ".")
             + " ECE, which has no interval, with what faultless probabilities would get on as many slides in brackets."
         )
-    folds = max(len({run["fold"] for run in head.metrics["runs"]}) for head in heads)
-    if folds > 1:
-        notes.append(
-            f"Cross-validation: each slide's answer is that of the heads that held it out, and the answers of {folds} "
-            "folds are pooled. Heads of different folds may differ in scale, which lowers a pooled AUROC but not that "
-            "of runs, and share training slides, which intervals and tests do not know."
-        )
-    several = any(len(head.metrics["runs"]) > folds for head in heads)
-    if several:
-        notes.append("A slide's answer is the mean over seeds, which may be better than any one of them.")
+    notes += _on_runs(heads, tested.metric)
     torn = next(
         (head.metrics["test_patients"]["note"] for head in heads if "note" in head.metrics["test_patients"]), None
     )
     if torn:
         notes.append(f"No patient level: {torn}.")
     return [*notes, *_on_tests(tested)] if len(heads) > 1 else notes
+
+
+def _on_runs(heads: Sequence[Evaluated], metric: str) -> list[str]:
+    """What a reader must know of several seeds and folds."""
+    seeds, folds = (max(len({run[of] for run in head.metrics["runs"]}) for head in heads) for of in ("seed", "fold"))
+    # Where the slide table names the test slides, those are of every fold.
+    crossed = any(run["n_slides"] < head.metrics["test"]["n_slides"] for head in heads for run in head.metrics["runs"])
+    notes = []
+    if crossed:
+        notes.append(
+            f"Cross-validation: each slide's answer is that of the heads that held it out, and the answers of {folds} "
+            f"folds are pooled. Heads of different folds may differ in scale, which spoils a pooled {title(metric)} "
+            "but not that of runs, and share training slides, which intervals and tests do not know."
+        )
+    over = ["seeds"] * (seeds > 1) + ["folds"] * (folds > 1 and not crossed)
+    if over:
+        notes.append(
+            f"A slide's answer is the mean over {' and '.join(over)}, which may be better than any one of them."
+        )
+    return notes
 
 
 def _on_tests(tested: Tested) -> list[str]:

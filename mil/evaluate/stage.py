@@ -93,6 +93,7 @@ def run(
             advance(1)
     rows.sort(key=lambda row: (row["seed"], row["fold"], row["slide"]))
     metrics = metrics_of(rows, models[0][1], _columns(listed, slides_of), last)
+    (out / "metrics.json").unlink(missing_ok=True)  # never new predictions beside old metrics
     _write_predictions(out, rows, models[0][1])
     write_json(out / "metrics.json", metrics)
     return metrics

@@ -9,7 +9,8 @@ def learning_rate(config: TrainConfig, epoch: float) -> float:
     """Linear warm-up, then half a cosine from `lr` to `min_lr` (ACMIL, heads' published schedule)."""
     if epoch < config.warmup_epochs:
         return config.lr * epoch / config.warmup_epochs
-    share = (epoch - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
+    falling = config.epochs - config.warmup_epochs
+    share = (epoch - config.warmup_epochs) / falling if falling > 0 else 0.0
     return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 

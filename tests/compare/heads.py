@@ -12,7 +12,10 @@ from mil.trained import Trained
 TWO, THREE = ["normal", "tumour"], ["a", "b_1", "c"]
 
 
-def evaluated(folder, name, gain, *, encoder="tiny", slides=60, per_patient=1, seeds=1, folds=1, classes=TWO, seed=0):
+def evaluated(
+    folder, name, gain, *, encoder="tiny", slides=60, per_patient=1, seeds=1, folds=1, same_test=False, classes=TWO,
+    seed=0,
+):  # fmt: skip
     """Write predictions of a head whose scores are `gain` standard deviations apart; noise is shared by all heads."""
     task = Classification(classes=classes, positive=classes[1])
     of_patient = np.arange(slides // per_patient) % len(classes)
@@ -26,7 +29,7 @@ def evaluated(folder, name, gain, *, encoder="tiny", slides=60, per_patient=1, s
             logits = gain * np.eye(len(classes))[labels] + shared + noise
             p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
             for i in range(slides):
-                split = "test" if folds == 1 or i // per_patient % folds == fold else "train"
+                split = "test" if folds == 1 or same_test or i // per_patient % folds == fold else "train"
                 rows.append({
                     "slide": f"s{i:03d}", "patient": f"p{i // per_patient:03d}", "split": split,
                     "label": classes[labels[i]], **{f"p_{c}": float(v) for c, v in zip(classes, p[i], strict=True)},

@@ -83,6 +83,16 @@ def test_seeds_and_folds_are_averaged_and_patients_kept_together(tmp_path):
         assert said in notes
 
 
+def test_folds_with_the_same_test_slides_are_averaged_and_not_pooled(tmp_path):
+    heads = [evaluated(tmp_path, name, 1.0, seeds=2, folds=3, same_test=True) for name in ("abmil", "acmil")]
+    found = run(heads, tmp_path / "out")
+    notes = " ".join(found["notes"])
+    assert "mean over seeds and folds" in notes
+    assert "pooled" not in notes
+    one = [evaluated(tmp_path / "one", "abmil", 1.0, folds=3, same_test=True)]
+    assert "mean over folds" in " ".join(run(one, tmp_path / "out")["notes"])
+
+
 def test_two_heads_without_an_error(tmp_path):
     heads = [evaluated(tmp_path, name, 50.0, slides=8) for name in ("abmil", "acmil")]
     found = run(heads, tmp_path / "out")
@@ -155,6 +165,18 @@ def test_the_same_twice(three, tmp_path):
         run(three, tmp_path / out)
     for name in ("json", "csv", "md", "tex"):
         assert (tmp_path / f"one/comparison.{name}").read_bytes() == (tmp_path / f"two/comparison.{name}").read_bytes()
+
+
+def test_a_comparison_that_was_cut_off_does_not_look_whole(three, tmp_path, monkeypatch):
+    run(three, tmp_path / "out")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mil.compare.stage.write_latex", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(three[:2], tmp_path / "out")
+    assert not (tmp_path / "out" / "comparison.json").exists()
 
 
 def refused(heads, out, error=DatasetError):

@@ -188,6 +188,19 @@ def test_the_last_epoch_is_evaluated_too(study):
     assert evaluated(study, "out")["last"] is None
 
 
+@pytest.mark.parametrize("place", ["_write_predictions", "write_json"])
+def test_old_metrics_never_stand_beside_new_predictions(study, monkeypatch, place):
+    evaluated(study, "out")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"mil.evaluate.stage.{place}", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(study, "out")
+    assert not (study / "out" / "metrics.json").exists()
+
+
 def test_predictions_of_slides_and_patients(study):
     evaluated(study, "out")
     slides, patients = (read_csv(study / "out" / name) for name in ("predictions.csv", "predictions_patients.csv"))

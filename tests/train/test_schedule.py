@@ -18,6 +18,12 @@ def test_warm_up_is_linear_and_the_end_is_min_lr():
     assert learning_rate(config, 10.0) == pytest.approx(1e-5)
 
 
+@pytest.mark.parametrize("warmup", [4, 6])
+def test_a_warm_up_as_long_as_the_training_has_an_end(warmup):
+    config = TrainConfig(epochs=4, lr=1e-3, warmup_epochs=warmup)
+    assert learning_rate(config, 4.0) == pytest.approx(1e-3 * 4 / warmup)
+
+
 @pytest.mark.parametrize(("epoch", "want"), [(0.0, 0.2), (50.0, 0.15), (100.0, 0.1), (120.0, 0.1)])
 def test_annealed_weight_starts_whole_and_ends_at_its_end(epoch, want):
     assert loss_weight(LossWeight(start=0.2, end=0.1), epoch, 100) == pytest.approx(want)
