@@ -12,6 +12,6 @@ STAGE_VERSION = {
     "evaluate": 4,
     "compare": 1,
     "heatmap": 3,
-    "card": 1,
+    "card": 2,
     "report": 3,
 }

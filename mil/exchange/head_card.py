@@ -4,15 +4,18 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from mil.config import DatasetConfig, load_dataset, load_encoders
 from mil.errors import ConfigError, DatasetError, FormatError
+from mil.exchange.markdown import md, table
 from mil.io.atomic import write_text
+from mil.io.fusion import HELD_OUT
 from mil.io.tables import read_csv
 from mil.sealed import read_seal
+from mil.statistics.text import title as metric_title
 from mil.trained import Trained, find_heads, load_trained
 
 NAME = "MODEL_CARD.md"
@@ -24,13 +27,24 @@ worse results, and nothing in the output shows it; measure it on slides of your 
 looked, not what is there."""
 
 
-def run(folders: Sequence[Path], evaluated: Path, *, dataset: str = "") -> list[Path]:
+class Tissue(NamedTuple):
+    """Settings of the section `tile` that a head does not store; None: not known."""
+
+    min_tissue: float | None = None
+    min_area_mm2: float | None = None
+
+
+UNKNOWN = Tissue()
+
+
+def run(folders: Sequence[Path], evaluated: Path, *, dataset: str = "", tissue: Tissue = UNKNOWN) -> list[Path]:
     """Write the cards of heads of one evaluation.
 
     Args:
         folders: of heads, or folders that hold some.
         evaluated: folder of predictions.csv and metrics.json.
         dataset: name or yaml; empty: as the head calls it, if that is in configs/datasets.
+        tissue: what its tiles were cut with.
 
     Returns:
         The cards.
@@ -51,7 +65,7 @@ def run(folders: Sequence[Path], evaluated: Path, *, dataset: str = "") -> list[
                 f"{folder} ({trained.recipe_name} on {trained.encoder}, seed {trained.seed}, fold {trained.fold}); "
                 "evaluate that head, or give the folder where it was evaluated"
             )
-        cards[folder / NAME] = card(trained, folder, metrics, mine, _dataset(trained, dataset))
+        cards[folder / NAME] = card(trained, folder, metrics, mine, _dataset(trained, dataset), tissue)
     for path, text in cards.items():
         write_text(path, text)
     return list(cards)
@@ -63,6 +77,7 @@ def card(
     metrics: Mapping[str, Any],
     rows: Sequence[Mapping[str, str]],
     dataset: DatasetConfig | None,
+    tissue: Tissue = UNKNOWN,
 ) -> str:
     """The card, Markdown.
 
@@ -72,6 +87,7 @@ def card(
         metrics: what metrics.json holds.
         rows: this head's rows of predictions.csv.
         dataset: what the dataset's yaml says, if it is there.
+        tissue: what its tiles were cut with.
     """
     title = dataset.title if dataset and dataset.title else trained.dataset
     parts = [
@@ -81,23 +97,11 @@ def card(
         f"## Intended use and limits\n\n{LIMITS}",
         f"## Data\n\n{_data(trained, rows, dataset)}",
         f"## How good it was\n\n{_results(trained, metrics)}",
-        f"## How to use it\n\n{_use(trained, folder)}",
+        f"## How to use it\n\n{_use(trained, folder, tissue)}",
         f"## Recipe\n\n{_recipe(trained)}",
         f"## Where it comes from\n\n{_provenance(trained, folder)}",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def md(text: object) -> str:
-    """Text as Markdown shows it: on one line, none of its marks in force."""
-    # An underscore inside a word is no mark.
-    return re.sub(r"[\\`*{}\[\]<>#|~!&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(str(text).split()))
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table; cells are text."""
-    lines = [header, ["---"] * len(header), *([md(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _of_classes(trained: Trained) -> str:
@@ -117,37 +121,44 @@ def _data(trained: Trained, rows: Sequence[Mapping[str, str]], dataset: DatasetC
         parts.setdefault(row["patient"], set()).add(row["split"])
     twice = sum(len(found) > 1 for found in parts.values())
     apart = f"**{twice} patients are in two of its parts**" if twice else "no patient is in two of its parts"
-    said = [f"Dataset {md(trained.dataset)}, fold {trained.fold}; {apart}."]
-    if trained.fusion == "early":
-        said.append("All slides of a patient were one bag.")
+    held_out = next((row[HELD_OUT] for row in rows if row.get(HELD_OUT)), "")
+    without = f" (tested on {md(held_out)}, trained without it)" if held_out else ""
+    said = [f"Dataset {md(trained.dataset)}, fold {trained.fold}{without}; {apart}."]
     if dataset and dataset.licence:
         said.append(f"Licence of the data: {md(dataset.licence)}.")
-    header = ["part", "slides", "patients", "labels"]
+    columns = dict(zip(("part", "slides", "patients", "labels"), zip(*counts, strict=True), strict=True))
+    if trained.fusion == "early":
+        said.append("All slides of a patient were one bag, and count as one.")
+        del columns["slides"]
     if not trained.classes:
-        header, counts = header[:3], [line[:3] for line in counts]
+        del columns["labels"]
     notes = [f"> {md(dataset.notes)}"] if dataset and dataset.notes else []
-    return "\n\n".join([" ".join(said), table(header, counts), *notes])
+    return "\n\n".join([" ".join(said), table(list(columns), list(zip(*columns.values(), strict=True))), *notes])
 
 
 def _results(trained: Trained, metrics: Mapping[str, Any]) -> str:
-    sets = {what: metrics.get(key) or {} for key, what in (("test", "slides"), ("test_patients", "patients"))}
-    names = [name for name, value in sets["slides"].items() if isinstance(value, Mapping) and "value" in value]
+    tested: Mapping[str, Any] = metrics.get("test") or {}
+    early = trained.fusion == "early"
+    names = [name for name, value in tested.items() if isinstance(value, Mapping) and "value" in value]
+    sets = {"patients": tested} if early else {"slides": tested, "patients": metrics.get("test_patients") or {}}
+    sets = {what: found for what, found in sets.items() if any(name in found for name in names)}
     mine: Mapping[str, Any] = next(
         (r for r in metrics.get("runs", []) if (r.get("seed"), r.get("fold")) == (trained.seed, trained.fold)), {}
     )
     if not names:
         return "It was not tested: the dataset has no test slides for this fold."
-    header = ["metric", *(f"test {what} (95 % CI)" for what, found in sets.items() if found), "this head alone"]
+    header = ["metric", *(f"test {what} (95 % CI)" for what in sets), "this head alone"]
     rows = [
-        [name, *(_value(found.get(name)) for found in sets.values() if found), _number(mine.get(name))]
+        [metric_title(name), *(_value(found.get(name)) for found in sets.values()), _number(mine.get(name))]
         for name in names
     ]
     runs = len(metrics.get("runs", []))
-    count = f"{sets['slides'].get('n_slides', 0)} slides of {sets['slides'].get('n_patients', 0)} patients"
-    whose = "this head" if runs == 1 else f"the mean of the {runs} heads of this study (seeds and folds)"
+    count = f"{tested.get('n_patients', 0)} patients"
+    count = count if early else f"{tested.get('n_slides', 0)} slides of {count}"
+    whose = "this head" if runs == 1 else f"the mean of those of the study's {runs} heads (seeds, folds)"
     return (
-        f"On test slides that the heads had not seen, {count}, by {whose}; intervals are over patients. A test set "
-        f"from the same study says little about slides from elsewhere.\n\n{table(header, rows)}"
+        f"On {count}, by {whose} that had not seen them; intervals are over patients. A test set from the same "
+        f" study says little about slides from elsewhere.\n\n{table(header, rows)}"
     )
 
 
@@ -162,7 +173,7 @@ def _number(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, int | float) else "not known"
 
 
-def _use(trained: Trained, folder: Path) -> str:
+def _use(trained: Trained, folder: Path, tissue: Tissue) -> str:
     entry = load_encoders().get(trained.encoder)
     name = folder.name or "HEAD"
     licence = f"licence: {md(entry.licence)}" if entry else "its licence is not known here"
@@ -172,8 +183,17 @@ def _use(trained: Trained, folder: Path) -> str:
         f"````bash\nmil heads verify {name}\nmil predict SLIDE... --head {name} --out predicted\n````\n\n"
         f"It needs the encoder {md(trained.encoder)} ({licence}{gated}) with weights of SHA-256 "
         f"`{trained.weights_sha256 or 'not known'}`, on tiles of {md(trained.tiling)}; what that licence forbids, it "
-        f"forbids for this head too.{cite}"
+        f"forbids for this head too.{cite}\n\n{_on_tissue(tissue)}"
     )
+
+
+def _on_tissue(tissue: Tissue) -> str:
+    """Settings that whoever uses the head must set as they were."""
+    known = ", ".join(f"`{name}: {setting:g}`" for name, setting in tissue._asdict().items() if setting is not None)
+    where = "in section `tile` of `configs/config.yaml`"
+    if not known:
+        return f"What counted as tissue is not known here; `mil predict` takes what stands {where}."
+    return f"Its tiles were cut with {known}, which the head does not store; `mil predict` takes what stands {where}."
 
 
 def _recipe(trained: Trained) -> str:

@@ -52,11 +52,13 @@ def heads_card(
     folders: Annotated[list[Path], typer.Argument(help="Folders of trained heads, or folders that hold some.")],
     evaluated: Annotated[Path, typer.Option(help="Folder of their predictions.csv and metrics.json.")],
     dataset: Annotated[str, typer.Option(help="Its yaml, if it is not in configs/datasets.")] = "",
+    min_tissue: Annotated[float | None, typer.Option(help="What its tiles were cut with, for the card.")] = None,
+    min_area_mm2: Annotated[float | None, typer.Option(help="The same.")] = None,
 ) -> None:
     """Write MODEL_CARD.md into each head's folder: data, splits, metrics, limits, licence, how to use it."""
-    from mil.exchange.head_card import run
+    from mil.exchange.head_card import Tissue, run
 
-    for path in run(folders, evaluated, dataset=dataset):
+    for path in run(folders, evaluated, dataset=dataset, tissue=Tissue(min_tissue, min_area_mm2)):
         typer.echo(f"card {path}")
 
 

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from mil.errors import ConfigError, DatasetError
-from mil.exchange.head_card import md, run
+from mil.exchange.head_card import Tissue, run
+from mil.exchange.markdown import md
 from mil.io.tables import write_csv
 from mil.sealed import seal
 from mil.trained import Calibration
@@ -60,7 +61,7 @@ def test_what_a_card_says(study):
         "| validation | 1 | 1 | 0 normal, 1 tumour |",
         "| test | 3 | 2 | 1 normal, 2 tumour |",
         "| metric | test slides (95 % CI) | test patients (95 % CI) | this head alone |",
-        "| auroc | 0.812 (0.500 to 0.950) | 0.700 (0.250 to 1.000) | 0.790 |",
+        "| AUROC | 0.812 (0.500 to 0.950) | 0.700 (0.250 to 1.000) | 0.790 |",
         "no patient is in two of its parts",
         "> one \\# two",
         "(licence: ours \\| alone; its weights are given to those who ask on their page)",
@@ -76,17 +77,50 @@ def test_what_a_card_says(study):
     )
     assert "epoch 1 kept, answers not calibrated." in two
     assert "| accuracy | 0.750 |  | not known |" in one
-    assert "| auroc | 0.812 (0.500 to 0.950) | 0.700 (0.250 to 1.000) | 0.810 |" in two
+    assert "| AUROC | 0.812 (0.500 to 0.950) | 0.700 (0.250 to 1.000) | 0.810 |" in two
     digest = json.loads((study / "heads" / "seed1" / "seal.json").read_text())["sha256"]["head.safetensors"]
     assert f"| head.safetensors | {digest} |" in one
     assert yaml.safe_load(one.split("yaml\n")[1].split("````")[0])["losses"]["cross_entropy"]["start"] == 1.0
     assert cards(study) == [one, two]
 
 
+def test_what_counted_as_tissue_is_said(study):
+    assert (
+        "What counted as tissue is not known here; `mil predict` takes what stands in section `tile` of"
+        in cards(study)[0]
+    )
+    said = cards(study, tissue=Tissue(min_tissue=0.5, min_area_mm2=0.02))[0]
+    assert "Its tiles were cut with `min_tissue: 0.5`, `min_area_mm2: 0.02`, which the head does not store; " in said
+
+
 def test_a_patient_in_two_parts_is_said(study):
     path = study / "evaluated" / "predictions.csv"
     path.write_text(path.read_text().replace("s4,d,test", "s4,a,test"))
     assert "**1 patients are in two of its parts**" in cards(study)[0]
+
+
+def test_one_bag_a_patient_counts_as_patients(study):
+    for seed in (1, 2):
+        seal(make(study / "heads" / f"seed{seed}", seed=seed, fusion="early"))
+    said = cards(study)[0]
+    assert "All slides of a patient were one bag, and count as one.\n\n| part | patients | labels |" in said
+    assert "| training | 2 | 2 normal, 1 tumour |" in said
+    assert "| metric | test patients (95 % CI) | this head alone |\n| --- | --- | --- |\n| AUROC | 0.812 (" in said
+    assert "On 2 patients, by the mean of those of the study's 2 heads (seeds, folds) that had not seen them; " in said
+
+
+def test_a_centre_that_was_left_out_is_named(study):
+    path = study / "evaluated" / "predictions.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0] + ",held_out", *(line + ",Centre <b>" for line in lines[1:])]))
+    assert "fold 0 (tested on Centre \\<b\\>, trained without it); no patient is in two" in cards(study)[0]
+
+
+def test_patients_without_a_label_get_no_column(study):
+    path = study / "evaluated" / "metrics.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, "test_patients": {"note": "of different labels", "n_patients": 2}}))
+    assert "| metric | test slides (95 % CI) | this head alone |" in cards(study)[0]
 
 
 def test_without_the_datasets_yaml_its_name_stands(study):

@@ -51,7 +51,8 @@ rule card:
         heads=head_folders,
         evaluated=evaluated_dir,
         dataset=dataset_entry,
+        tissue=tissue_settings,
         version=STAGE_VERSION["card"],
     shell:
         "mil heads card {params.heads} --evaluated {params.evaluated:q} --dataset {wildcards.dataset}"
-        " 2>&1 | tee {log:q}"
+        " {params.tissue} 2>&1 | tee {log:q}"

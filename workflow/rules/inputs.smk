@@ -201,6 +201,13 @@ def out_dir(wildcards, output):
     return str(Path(output[0]).parent)
 
 
+def tissue_settings(wildcards):
+    """What counts as tissue, as flags; nothing where the bags are ready."""
+    settings = CONFIG.tile
+    flags = f"--min-tissue {settings.min_tissue} --min-area-mm2 {settings.min_area_mm2}"
+    return "" if PLAN.ready else flags
+
+
 def head_folders(wildcards, input):
     """The folders of the heads."""
     return " ".join(shlex.quote(str(Path(file).parent)) for file in input.heads)
