@@ -13,6 +13,7 @@ from mil.features.stage import make_feeder
 from mil.heads import Streams
 from mil.trained import Trained, find_heads, load_heads
 
+DIVISION = re.compile(r"_fold\d+of(\d+)")  # in the name of a folder of the workflow: into how many folds
 TILING = re.compile(r"(\d+)px_([0-9.e+-]+)mpp")
 SHARED = ("encoder", "weights_sha256", "tiling", "dim", "fusion")
 
@@ -26,12 +27,14 @@ class Ensemble:
         entry: of their encoder in configs/encoders.yaml.
         tile_px: side of a tile as the encoder sees it, pixels.
         target_mpp: its resolution, micrometres per pixel.
+        divisions: into how many folds the patients were divided for them, as far as their folders' names say.
     """
 
     models: list[tuple[nn.Module, Trained]]
     entry: EncoderConfig
     tile_px: int
     target_mpp: float
+    divisions: tuple[int, ...] = ()
 
     @property
     def trained(self) -> Trained:
@@ -64,7 +67,9 @@ def load_ensemble(folder: Path) -> Ensemble:
                     "features"
                 )
     entry, (tile_px, target_mpp) = _entry(first, folders[0]), _tiling(first, folders[0])
-    return Ensemble(sorted(loaded, key=lambda pair: (pair[1].seed, pair[1].fold)), entry, tile_px, target_mpp)
+    models = sorted(loaded, key=lambda pair: (pair[1].seed, pair[1].fold))
+    divisions = {int(found[1]) for found in (DIVISION.search(where.name) for where in folders) if found}
+    return Ensemble(models, entry, tile_px, target_mpp, tuple(sorted(divisions)))
 
 
 def _entry(trained: Trained, folder: Path) -> EncoderConfig:

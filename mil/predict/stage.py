@@ -53,6 +53,8 @@ def run(
     feeder = feeder_of(ensemble, folder, config.features, device)
     if len(ensemble.models) > 1:
         say(f"{ensemble.trained.recipe_name}: mean of {words.heads([(t.seed, t.fold) for _, t in ensemble.models])}")
+    if len(ensemble.divisions) > 1:
+        say(f"{ensemble.trained.recipe_name}: {words.several_divisions(ensemble.divisions)}")
     if ensemble.trained.fusion == "early":
         say(f"{ensemble.trained.recipe_name}: {words.EARLY}")
     if not ensemble.streams:

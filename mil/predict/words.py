@@ -62,3 +62,11 @@ def heads(seeds_and_folds: Sequence[tuple[int, int]]) -> str:
         return "1 head"
     seeds, folds = ({pair[i] for pair in seeds_and_folds} for i in (0, 1))
     return f"{count} heads ({len(seeds)} seed{'s' * (len(seeds) > 1)}, {len(folds)} fold{'s' * (len(folds) > 1)})"
+
+
+def several_divisions(folds: Sequence[int]) -> str:
+    """That the heads of a folder are of several runs."""
+    runs = " and ".join(f"folds={count}" for count in folds)
+    return (
+        f"these heads are of several runs, {runs}, and all are averaged; copy those you want into a folder of their own"
+    )

@@ -66,6 +66,23 @@ def test_heads_are_found_at_any_depth_in_the_order_of_seeds(place, make_head):
     assert (found.tile_px, found.target_mpp, found.streams) == (64, 0.5, True)
 
 
+def test_heads_of_several_runs_are_said(place, make_head):
+    for name in ("seed1_fold0of1", "seed1_fold0of5", "seed1_fold1of5"):
+        make_head(f"heads/{name}", fold=int(name[10]))
+    assert load_ensemble(place / "heads").divisions == (1, 5)
+    assert load_ensemble(place / "heads" / "seed1_fold1of5").divisions == (5,)
+    said: list[str] = []
+    run(
+        [place / "none.tif"], place / "heads", place / "out", mpp=None, threads=1, device="cpu", heatmaps=False,
+        keep_bags=None, say=said.append,
+    )  # fmt: skip
+    assert said[:2] == [
+        "abmil: mean of 3 heads (1 seed, 2 folds)",
+        "abmil: these heads are of several runs, folds=1 and folds=5, and all are averaged; copy those you want into a "
+        "folder of their own",
+    ]
+
+
 def test_a_broken_settings_file_is_one_line(place, make_head):
     make_head()
     (place / "configs" / "config.yaml").write_text(yaml.safe_dump({"tile": {"min_tisue": 0.5}}))
