@@ -10,7 +10,7 @@ from typing import Any
 from mil.config import Config, DatasetConfig, EncoderConfig, dataset_path, load_config, load_encoders, tiling_name
 from mil.dataset.missing import missing_bags_message, missing_message
 from mil.errors import DatasetError
-from mil.io import tables
+from mil.io import places, tables
 from mil.io.splits import split_files
 from mil.made import check_encoder, made_together
 from mil.split.checks import check_labels
@@ -34,7 +34,7 @@ class Plan:
         tilings: of each encoder of the run, the folder name of its tiles.
         files: the file of each slide, there or not; of a run on ready bags, those that are there.
         missing: slides whose file (or ready bag) is not there and cannot be fetched; the run goes on without them.
-        masks: what users drew, by slide and kind; see `mil.io.tables.locate_masks`.
+        masks: what users drew, by slide and kind; see `mil.io.places.locate_masks`.
     """
 
     config: Config
@@ -100,8 +100,8 @@ class Plan:
 
     @property
     def fetchable(self) -> dict[str, tuple[str, str]]:
-        """Files that `fetch` can bring; see `mil.io.tables.fetchable`."""
-        return tables.fetchable(list(self.slides.values())) if self.ready is None else {}
+        """Files that `fetch` can bring; see `mil.io.places.fetchable`."""
+        return places.fetchable(list(self.slides.values())) if self.ready is None else {}
 
     @property
     def states(self) -> str:
@@ -155,7 +155,7 @@ def make_plan(raw: dict[str, Any]) -> Plan:
     dataset, table = tables.read_dataset(config.dataset)
     config = _with_folds(config, table)
     slides_dir = Path(config.slides_dir or dataset.slides_dir or f"data/{config.dataset}")
-    annotations = {row.slide: tables.locate_annotation(row, slides_dir, dataset) for row in table}
+    annotations = {row.slide: places.locate_annotation(row, slides_dir, dataset) for row in table}
     plan = Plan(
         config=config, dataset=dataset, slides={row.slide: row for row in table}, slides_dir=slides_dir,
         encoders=load_encoders(), annotations={slide: file for slide, file in annotations.items() if file is not None},
@@ -176,8 +176,8 @@ def _with_folds(config: Config, table: Sequence[tables.Slide]) -> Config:
 
 def _from_slides(plan: Plan, table: Sequence[tables.Slide]) -> Plan:
     config, dataset, slides_dir = plan.config, plan.dataset, plan.slides_dir
-    files = {row.slide: tables.locate(row, slides_dir, dataset) for row in table}
-    masks = tables.locate_masks(table, slides_dir, dataset)
+    files = {row.slide: places.locate(row, slides_dir, dataset) for row in table}
+    masks = places.locate_masks(table, slides_dir, dataset)
     missing = {row.slide: files[row.slide] for row in table if not row.url and not files[row.slide].exists()}
     if missing and not config.allow_missing:
         raise DatasetError(missing_message(config.dataset, dataset, list(missing.items()), len(table), slides_dir))
@@ -203,7 +203,7 @@ def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
     header = kind_of_bags(folder / f"{next(name for name in plan.slides if name in known)}.h5")
     annotations = {name: file for name, file in plan.annotations.items() if file.exists()}
     tried = table if plan.slides_dir.is_dir() else []
-    files = {row.slide: tables.locate(row, plan.slides_dir, plan.dataset) for row in tried}
+    files = {row.slide: places.locate(row, plan.slides_dir, plan.dataset) for row in tried}
     return replace(
         plan, tilings={header.encoder: header.tiling}, missing=missing, annotations=annotations,
         files={name: file for name, file in files.items() if file.exists()},

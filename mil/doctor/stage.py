@@ -21,7 +21,8 @@ from mil.doctor.look import Wanted, look
 from mil.doctor.rate import measure
 from mil.features.find import find_weights
 from mil.io.atomic import write_json
-from mil.io.tables import Slide, locate, locate_masks, read_dataset
+from mil.io.places import locate, locate_masks
+from mil.io.tables import Slide, read_dataset
 from mil.progress import progress
 from mil.tile.plan import Drawn
 

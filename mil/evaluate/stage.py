@@ -23,7 +23,8 @@ from mil.io.annotations import read_annotation
 from mil.io.atomic import write_json
 from mil.io.bags import Bag
 from mil.io.fusion import HELD_OUT, FoldBag, digest_of_seen, laid_together, read_each, read_fold_bags
-from mil.io.tables import Slide, locate_annotation, read_dataset, write_csv
+from mil.io.places import locate_annotation
+from mil.io.tables import Slide, read_dataset, write_csv
 from mil.progress import progress
 from mil.trained import FILES, Applied, Trained, apply, load_heads
 

@@ -13,8 +13,9 @@ from mil.config import load_dataset
 from mil.dataset import scan
 from mil.dataset.init import init
 from mil.errors import DatasetError
+from mil.io.places import locate, locate_annotation
 from mil.io.slides import SlideReader
-from mil.io.tables import Slide, locate, locate_annotation, read_csv, read_dataset
+from mil.io.tables import Slide, read_csv, read_dataset
 
 LABELS = "slide,label\na,normal\nb,tumour\nc,normal\n"
 ASAP = "<?xml version='1.0'?>\n<ASAP_Annotations><Annotations/></ASAP_Annotations>"
