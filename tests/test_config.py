@@ -187,6 +187,7 @@ def test_a_fault_of_options_is_named_without_the_checkers_own_words(head, option
         ({}, "classes are needed"),
         ({"task": "regression", "classes": ["a"]}, "classes must be empty"),
         ({"task": "ordinal", "classes": ["a"]}, "two at least"),
+        ({"task": "multilabel", "classes": ["a", "macro"]}, "cannot be 'macro'"),
         ({"task": "multilabel", "classes": ["a;b"]}, "cannot hold ';'"),
         ({"task": "survival_discrete", "ends": [2, 1]}, "ends: the times must rise"),
         ({"task": "survival_discrete", "ends": [0]}, r"ends\.0: .*greater than 0"),

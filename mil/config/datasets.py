@@ -62,6 +62,8 @@ class DatasetConfig(Section):
             raise ValueError("classes of an ordinal task are two at least")
         if self.task == "multilabel" and any(classes_of(name) != [name] for name in self.classes):
             raise ValueError(f"classes of which a slide may have several cannot hold {BETWEEN!r}, nor be empty")
+        if self.task == "multilabel" and "macro" in self.classes:
+            raise ValueError("a class of which a slide may have several cannot be 'macro': metrics of all are named so")
         if self.ends != sorted(set(self.ends)):
             raise ValueError("ends: the times must rise")
         if self.positive is not None and self.positive not in self.classes:

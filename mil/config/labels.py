@@ -54,8 +54,10 @@ def survival_label(time: str, event: str) -> str:
     """The label of two cells: a time, and whether the event came then (1, true, yes; 0, false, no; `1:DECEASED`).
 
     Raises:
-        ValueError: the second says neither.
+        ValueError: the second says neither, or the first says it too.
     """
+    if time.rstrip().endswith(CENSORED):
+        raise ValueError(f"time {time!r} says that it is censored, which the event does; take the {CENSORED} away")
     happened = _HAPPENED.get(event.partition(":")[0].strip().lower())
     if happened is None:
         raise ValueError(f"event {event!r} is neither 1 (it came) nor 0 (censored)")

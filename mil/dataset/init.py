@@ -39,8 +39,10 @@ YAML = """\
 # The slide table is {name}.csv beside this file; both may be edited by hand.
 #
 # title: what the report calls the dataset
-# classes: the labels, in the order of the head's outputs
+# task: what a label is: classification (default), multilabel, ordinal, regression, survival_discrete or survival_cox
+# classes: the labels, in the order of the head's outputs; empty where they are numbers
 # positive: the class that sensitivity and heatmaps speak of
+# intervals, ends: of survival_discrete: how many intervals of time, or when they end
 # slides_dir: where the slides are; `--config slides_dir=DIR` goes before it
 # columns: our column name: its name in the csv, where they differ
 # slide_paths: where to look for a slide whose row has no path, such as "{{slide}}.svs"

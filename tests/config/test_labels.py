@@ -78,6 +78,11 @@ def test_an_event_is_one_or_nought(event):
         survival_label("7", event)
 
 
+def test_a_time_does_not_say_what_the_event_says():
+    with pytest.raises(ValueError, match="says that it is censored"):
+        survival_label("7+", "1")
+
+
 def test_one_way_of_writing_for_each_label():
     assert [checked_label("multilabel", CLASSES, label) for label in ("b; a", "a;b", " ;a;", "")] == [
         "a;b",
