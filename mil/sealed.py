@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mil.bags import join
 from mil.config import Section, checked
-from mil.errors import ConfigError, FormatError
+from mil.errors import FormatError
 from mil.io.atomic import atomic_path, write_json
 from mil.trained import load_trained
 from mil.versions import TOOL_VERSION
@@ -26,6 +26,7 @@ from mil.versions import TOOL_VERSION
 FORMAT, VERSION = "mil.seal", 1
 SEAL, EXAMPLE = "seal.json", "example.safetensors"
 FILES = ("head.safetensors", "last.safetensors", "recipe.json", "history.json", EXAMPLE)
+NEEDED = ("head.safetensors", "recipe.json", EXAMPLE)  # what the answer depends on
 SIDE, TILE_PX = 6, 224  # tiles of the example lie in a square
 # Another processor or release of torch adds up in another order.
 RTOL, ATOL = 1e-4, 1e-4
@@ -79,7 +80,7 @@ def read_seal(folder: Path) -> Seal:
             f"{folder}: has no {SEAL}, so that nobody knows what it was when it was made; `mil heads verify --seal` "
             "seals it as it is now"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"{path}: not the seal of a head ({' '.join(str(error).split())}); get it again") from None
@@ -92,7 +93,7 @@ def verify(folder: Path) -> list[str]:
         FormatError: it was never sealed.
     """
     known = read_seal(folder)
-    faults = []
+    faults = [f"{folder / SEAL}: does not speak of {name}; get it again" for name in NEEDED if name not in known.sha256]
     for name, digest in known.sha256.items():
         if not (folder / name).is_file():
             faults.append(f"{folder / name}: is missing; get the folder again from where it came")
@@ -121,7 +122,7 @@ def _ask(folder: Path) -> tuple[Tensor, Tensor]:
         example = load_file(path)
         bags = join([example["features"]], [example["coords"]])
         logits = head(bags).logits
-    except (OSError, SafetensorError, KeyError, RuntimeError, ConfigError) as error:
+    except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
         raise FormatError(f"{path}: is no bag for this head: {' '.join(str(error).split())}") from None
     return logits[0].double(), trained.answers(logits)[0].double()
 

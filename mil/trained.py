@@ -128,7 +128,7 @@ def load_trained(folder: Path, which: Which = "kept") -> tuple[nn.Module, Traine
         elif found != (FORMAT, VERSION):
             raise FormatError(f"{path}: expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}")
         trained = checked(Trained, raw, str(path))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"{folder}: not the folder of a trained head: {error}") from None

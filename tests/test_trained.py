@@ -86,3 +86,10 @@ def test_another_version_or_task_is_one_line(folder, change, message):
     with pytest.raises(FormatError, match=message) as caught:
         load_trained(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_nested_too_deep_is_one_line(folder):
+    (folder / "recipe.json").write_text("[" * 100_000)
+    with pytest.raises(FormatError, match="not the folder of a trained head") as caught:
+        load_trained(folder)
+    assert "\n" not in str(caught.value)

@@ -197,6 +197,10 @@ def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     except csv.Error as error:
         raise DatasetError(f"{path}: not a table ({error})") from None
     header = [name.strip() for name in lines[0]] if lines else []
+    twice = [name for name in header if name and header.count(name) > 1]
+    if not header or twice:
+        what = f"the column {twice[0]!r} is there twice; rename or remove one" if twice else "the file is empty"
+        raise DatasetError(f"{path}: {what}")
     header[:1] = [header[0] or "slide"] if header else []
     filled = [[*map(str.strip, cells), *[""] * len(header)] for cells in lines[1:] if any(map(str.strip, cells))]
     return header, [dict(zip(header, cells, strict=False)) for cells in filled]

@@ -14,7 +14,7 @@ from mil.heads import Streams
 from mil.trained import Trained, find_heads, load_heads
 
 DIVISION = re.compile(r"_fold\d+of(\d+)")  # in the name of a folder of the workflow: into how many folds
-TILING = re.compile(r"(\d+)px_([0-9.e+-]+)mpp")
+TILING = re.compile(r"(\d{1,4})px_(\d+(?:\.\d+)?(?:e[+-]?\d+)?)mpp")
 SHARED = ("encoder", "weights_sha256", "tiling", "dim", "fusion")
 
 
@@ -89,7 +89,7 @@ def _entry(trained: Trained, folder: Path) -> EncoderConfig:
 
 def _tiling(trained: Trained, folder: Path) -> tuple[int, float]:
     found = TILING.fullmatch(trained.tiling)
-    if not found:
+    if not found or not int(found[1]) or not 0 < float(found[2]) < 1000:
         raise ConfigError(
             f"{folder}: does not say how large its tiles were ({trained.tiling}); import the head again with --tile-px "
             "and --target-mpp"

@@ -1,6 +1,7 @@
 """A head that was given away: whether it is what it was, and what differs if not."""
 
 import json
+from hashlib import sha256
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -68,7 +69,7 @@ def test_rounding_is_not_a_difference(sealed):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not the seal of a head"), ("[]", "not the seal of a head"),
+    [("{", "not the seal of a head"), ("[]", "not the seal of a head"), ("[" * 100_000, "not the seal of a head"),
      ('{"format": "mil.seal", "format_version": 9}', "expected mil.seal version 1, found mil.seal version 9"),
      ('{"format": "mil.seal", "format_version": 1, "tool_version": "1", "answers": [], "logits": [],'
       ' "sha256": {"../x": ""}}', "sha256")],
@@ -83,11 +84,31 @@ def test_a_seal_that_is_none_is_one_line(sealed, text, message):
 def test_an_example_for_another_head_is_one_line(sealed):
     features = load_file(sealed / EXAMPLE)["features"]
     save_file({"features": features[:, :3].contiguous()}, sealed / EXAMPLE)
-    said = json.loads((sealed / SEAL).read_text())
-    del said["sha256"][EXAMPLE]
-    (sealed / SEAL).write_text(json.dumps(said))
+    seal_example(sealed)
     with pytest.raises(FormatError, match="is no bag for this head"):
         verify(sealed)
+
+
+def test_an_example_without_tiles_is_one_line(sealed):
+    example = load_file(sealed / EXAMPLE)
+    save_file({name: values[:0].contiguous() for name, values in example.items()}, sealed / EXAMPLE)
+    seal_example(sealed)
+    with pytest.raises(FormatError, match="is no bag for this head"):
+        verify(sealed)
+
+
+def seal_example(folder):
+    said = json.loads((folder / SEAL).read_text())
+    said["sha256"][EXAMPLE] = sha256((folder / EXAMPLE).read_bytes()).hexdigest()
+    (folder / SEAL).write_text(json.dumps(said))
+
+
+def test_a_seal_that_leaves_files_out_is_no_seal(sealed):
+    said = json.loads((sealed / SEAL).read_text())
+    (sealed / SEAL).write_text(json.dumps({**said, "sha256": {}}))
+    assert [line.split(": ")[1] for line in verify(sealed)] == [
+        f"does not speak of {name}; get it again" for name in ("head.safetensors", "recipe.json", EXAMPLE)
+    ]
 
 
 def test_the_command_goes_through_all_heads_of_a_folder(tmp_path, sealed):

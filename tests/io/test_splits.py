@@ -72,7 +72,9 @@ def test_a_folder_that_is_none_of_splits(tmp_path, files, line):
         ("s.csv", "fold,slide,split\n", "the table has no rows"),
         ("s.json", '{"splits": []}', "has no fold"),
         ("s.json", '{"splits": [{"train_patients": "p1"}]}', "not a file of splits that is known here"),
-        ("s.csv", "", "no column for the slide; call it `slide`"),
+        ("s.csv", "", "the file is empty"),
+        ("s.csv", "a,split\n001,train\n", "no column for the slide; call it `slide`"),
+        ("s.csv", "slide,slide,split\n001,002,train\n", "the column 'slide' is there twice; rename or remove one"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_none_of_splits(tmp_path, name, text, line):

@@ -36,6 +36,9 @@ def test_an_encoder_without_an_entry(place, make_head):
     ("changes", "message"),
     [({"weights_sha256": "f" * 64}, "heads: was trained on tiny with weights ffffffffffff and 96 features a tile, "),
      ({"weights_sha256": ""}, "heads/one: does not say which weights of tiny it was trained on; import the head again"),
+     ({"tiling": "64px_e.e-mpp"}, "heads/one: does not say how large its tiles were (64px_e.e-mpp); import the head "),
+     ({"tiling": "0px_0.5mpp"}, "heads/one: does not say how large its tiles were (0px_0.5mpp); import the head again"),
+     ({"tiling": "64px_0mpp"}, "heads/one: does not say how large its tiles were (64px_0mpp); import the head again "),
      ({"tiling": "unknownpx_unknownmpp"}, "heads/one: does not say how large its tiles were (unknownpx_unknownmpp); ")],
 )  # fmt: skip
 def test_an_encoder_that_is_another_or_not_known(place, make_head, changes, message):
