@@ -30,7 +30,7 @@ COLUMNS = (
 FOLLOWED = ("time", "event")  # may stand for `label` where the task is survival
 IN_FOLDER = ("path", "annotation", "tissue", "region")  # columns of paths below the slides' folder
 # An id becomes a file name on every system: no separators, no wildcards of the workflow, nothing hidden.
-_NEVER = r"/\\{}*?\"'<>|:\x00-\x1f"
+_NEVER = r"/\\{}*?\"'<>|:\x00-\x1f\x7f\ud800-\udfff"  # the last: a file's name that is not UTF-8
 SLIDE_ID = re.compile(rf"[^\s.\-{_NEVER}][^{_NEVER}]{{0,149}}")
 
 
