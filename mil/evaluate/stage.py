@@ -1,6 +1,6 @@
 """Heads and bags in; predictions of slides and patients, and metrics.json out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from mil.io.tables import Slide, read_dataset, write_csv
 from mil.progress import progress
 from mil.trained import FILES, Applied, Trained, apply, load_heads
 
+Model = tuple[nn.Module, Trained]
+Bags = Mapping[tuple[int, str], FoldBag]  # by fold and name
 SEEN = ("tile_auroc", "attention_entropy_share", "selection")  # of test slides; see `metrics_of`
 
 
@@ -64,9 +66,7 @@ def run(
     bags_of = {(bag.fold, bag.name): bag for bag in read_fold_bags(folds)}
     models = load_heads(heads)
     _check_folds(bags_of, models, folds, dataset_path(dataset).stem)
-    # Heads that were imported have no last epoch.
-    kept_last = all((folder / FILES["last"]).exists() for folder in heads)
-    last_models = load_heads(heads, "last") if kept_last else []
+    last_models = _of_last_epochs(heads)
     settings, listed = read_dataset(dataset)
     regions = _regions(settings, listed, slides_dir)
     rows: list[Row] = []
@@ -78,19 +78,14 @@ def run(
             parts = read_each([bags_dir / f"{slide}.h5" for slide in slides])
             bag, share = laid_together(parts, name), _share_of_all(parts, slides, regions)
             check_numbers(bag, path)
-            for head, trained in models:
-                mine = bags_of.get((trained.fold, name))
-                if mine is None:  # folds of other tools may leave slides out
-                    continue
+            for head, trained, mine in _concerned(models, bags_of, name):
                 check_fits(trained, bag, path)
                 applied = apply(head, trained, bag)
                 row = _row(mine, trained, applied.answers)
                 rows.append(row | (_seen(head, trained, bag, applied, share) if mine.split == "test" else {}))
-            for head, trained in last_models:
-                mine = bags_of.get((trained.fold, name))
-                if mine is not None and mine.split == "test":
-                    bare = trained.model_copy(update={"calibration": None})  # which is of the kept epoch
-                    last.append(_row(mine, bare, apply(head, bare, bag).answers))
+            for head, trained, mine in _concerned(last_models, bags_of, name):
+                if mine.split == "test":
+                    last.append(_row(mine, trained, apply(head, trained, bag).answers))
             advance(1)
     rows.sort(key=lambda row: (row["seed"], row["fold"], row["slide"]))
     metrics = metrics_of(rows, models[0][1], _columns(listed, slides_of), last)
@@ -100,9 +95,25 @@ def run(
     return metrics
 
 
-def _check_folds(
-    bags: Mapping[tuple[int, str], FoldBag], models: Sequence[tuple[nn.Module, Trained]], folds: Path, dataset: str
-) -> None:
+def _of_last_epochs(heads: Sequence[Path]) -> list[Model]:
+    """The heads with the weights of their last epochs, without what was learnt of the kept ones; none if any has none.
+
+    Heads that were imported have none.
+    """
+    if not all((folder / FILES["last"]).exists() for folder in heads):
+        return []
+    return [(head, trained.model_copy(update={"calibration": None})) for head, trained in load_heads(heads, "last")]
+
+
+def _concerned(models: Sequence[Model], bags: Bags, name: str) -> Iterator[tuple[nn.Module, Trained, FoldBag]]:
+    """Heads with the bag as their folds have it; folds of other tools may leave slides out."""
+    for head, trained in models:
+        mine = bags.get((trained.fold, name))
+        if mine is not None:
+            yield head, trained, mine
+
+
+def _check_folds(bags: Bags, models: Sequence[Model], folds: Path, dataset: str) -> None:
     """Refuse a head of a fold that is not there, or that was trained on slides which are test here."""
     for _, trained in models:
         mine = [bag for (fold, _), bag in bags.items() if fold == trained.fold]

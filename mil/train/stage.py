@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mil.config import DatasetConfig, Recipe, check_head, dataset_path, load_dataset, load_recipe, recipe_path
 from mil.device import choose_device, keep_freed_memory
@@ -64,11 +64,7 @@ def run(
         tensorboard: folder in which each training has its curves; None: no curves.
     """
     settings, what = load_recipe(recipe), load_dataset(dataset)
-    keep_freed_memory(LARGEST_KEPT)
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    on = choose_device(device)
-    choose_dtype(settings.train.precision, on)  # told before anything is read
+    on = _set_up(settings, seed, threads, device)
     bags = [bag for bag in read_fold_bags(folds) if bag.fold == fold]
     train, valid = ([bag for bag in bags if bag.split == split] for split in ("train", "val"))
     if not train:
@@ -96,14 +92,18 @@ def run(
         fusion="early" if is_early(bags) else "late",
         calibration=calibrate(head.eval(), job.valid, task, on), seen=digest_of_seen(bags),
     )  # fmt: skip
-    history = {key: getattr(fitted.history, key) for key in ("train", "valid", "best_epoch")}
-    save_trained(out, trained, fitted.kept, history, last=last)
-    seal(out)
-    for checkpoint in job.checkpoints():
-        checkpoint.unlink()
-    if board is not None:
-        board.close()
+    _save(job, trained, fitted, last)
     return trained
+
+
+def _set_up(recipe: Recipe, seed: int, threads: int, device: str) -> torch.device:
+    """Everything that holds for the whole process; what the device cannot do is told before anything is read."""
+    keep_freed_memory(LARGEST_KEPT)
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    on = choose_device(device)
+    choose_dtype(recipe.train.precision, on)
+    return on
 
 
 def _fit(job: Job, head: nn.Module, store: BagStore) -> Fitted:
@@ -121,6 +121,17 @@ def _fit(job: Job, head: nn.Module, store: BagStore) -> Fitted:
         then = f"goes on from {kept[0]}" if kept else "starts again, since nothing was kept yet"
         print(f"{job.title}: interrupted; the same command {then}", file=sys.stderr, flush=True)
         raise
+
+
+def _save(job: Job, trained: Trained, fitted: Fitted, last: dict[str, Tensor]) -> None:
+    """Write the head; what was kept to go on with is no longer needed."""
+    history = {key: getattr(fitted.history, key) for key in ("train", "valid", "best_epoch")}
+    save_trained(job.out, trained, fitted.kept, history, last=last)
+    seal(job.out)
+    for checkpoint in job.checkpoints():
+        checkpoint.unlink()
+    if job.board is not None:
+        job.board.close()
 
 
 def _task(recipe: Recipe, dataset: DatasetConfig, labels: Sequence[str]) -> AnyTask:
