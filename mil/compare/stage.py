@@ -13,6 +13,7 @@ from mil.io.atomic import write_json
 from mil.statistics.text import title
 
 CLASSES = ("balanced_accuracy", "f1_macro", "sensitivity", "specificity", "brier", "ece")
+UP_TO_1 = ("auroc", "auroc_macro", "c_index")
 
 
 def run(evaluated: Sequence[Path], out: Path, *, allow_missing: bool = False) -> dict[str, Any]:
@@ -134,8 +135,9 @@ def _on_tests(tested: Tested) -> list[str]:
     notes = []
     if shown:
         notes.append(
-            f"Pairs: {tested.method} on the slides' answers; p corrected for {len(shown)} pairs by Holm. With power "
-            f"0.8 and before correction this set shows differences of {_span(shown)}; smaller ones may be there."
+            f"Pairs: {tested.method} on the slides' answers"
+            + (f"; p corrected for {len(shown)} pairs by Holm. " if len(shown) > 1 else ". ")
+            + _smallest(shown, tested.metric)
         )
     if len(shown) < len(tested.pairs):
         notes.append(
@@ -143,6 +145,13 @@ def _on_tests(tested: Tested) -> list[str]:
             "of them right. That does not say that they are equally good."
         )
     return notes
+
+
+def _smallest(shown: Sequence[float], metric: str) -> str:
+    if min(shown) >= 1 and metric in UP_TO_1:
+        return "With power 0.8 this set is too small to show any difference; there may well be one."
+    before = " and before correction" if len(shown) > 1 else ""
+    return f"With power 0.8{before} this set shows differences of {_span(shown)}; smaller ones may be there."
 
 
 def _missing(left_out: Sequence[str]) -> list[str]:

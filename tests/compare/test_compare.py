@@ -40,8 +40,10 @@ def test_rows_are_what_evaluate_says(three, tmp_path):
 
 
 def test_pairs_are_delongs_and_corrected(three, tmp_path):
-    tests = run(three, tmp_path / "out")["tests"]
-    labels, scores = None, []
+    found = run(three, tmp_path / "out")
+    tests = found["tests"]
+    assert "corrected for 3 pairs by Holm. With power 0.8 and before correction" in found["notes"][-1]
+    scores = []
     for folder in three:
         names, rows = slides_of(folder)
         by_name = {row["slide"]: row for row in rows}
@@ -53,9 +55,9 @@ def test_pairs_are_delongs_and_corrected(three, tmp_path):
     assert tests["method"] == "DeLong's paired test"
     assert [pair["p"] for pair in tests["pairs"]] == pytest.approx([one.p for one in want])
     assert [pair["p_holm"] for pair in tests["pairs"]] == pytest.approx(holm(np.array([one.p for one in want])))
-    found = [pair["difference"] for pair in tests["pairs"]]
+    differences = [pair["difference"] for pair in tests["pairs"]]
     alone = [roc_auc_score(labels, row) for row in scores]
-    assert found == pytest.approx([alone[i] - alone[j] for i, j in pairs])
+    assert differences == pytest.approx([alone[i] - alone[j] for i, j in pairs])
     assert (tests["pairs"][0]["one"], tests["pairs"][0]["other"]) == ("abmil · tiny", "acmil · tiny")
 
 
@@ -79,7 +81,7 @@ def test_seeds_and_folds_are_averaged_and_patients_kept_together(tmp_path):
     assert found["tests"]["pairs"][0]["difference"] == pytest.approx(areas[0] - areas[1])
     assert found["tables"]["heads"]["header"][3:5] == ["AUROC, patients", "AUROC of runs"]
     notes = " ".join(found["notes"])
-    for said in ("60 test slides of 20 patients", "answers of 4 folds are pooled", "mean over seeds", "by Holm"):
+    for said in ("60 test slides of 20 patients", "answers of 4 folds are pooled", "mean over seeds"):
         assert said in notes
 
 

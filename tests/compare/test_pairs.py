@@ -10,7 +10,9 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from mil.compare.pairs import compare_pairs
 from mil.compare.read import Evaluated
+from mil.compare.stage import run
 from mil.statistics.bootstrap import paired_difference
+from tests.compare.heads import evaluated
 
 N = 60
 RNG = np.random.default_rng(0)
@@ -130,3 +132,12 @@ def test_a_pair_in_which_nothing_varies_is_not_tested():
 def test_too_few_resamples_with_a_value_are_no_test():
     found = paired_difference(0.1, np.array([np.nan, np.nan, 0.2]), 3)
     assert found == (0.1, 0.0, None, None)
+
+
+def test_one_pair_on_few_slides(tmp_path):
+    """Nothing to correct for; and no AUROC differs by more than 1 from another."""
+    found = run([evaluated(tmp_path, name, 0.5, slides=4) for name in ("a", "zz")], tmp_path / "out")
+    assert found["tests"]["pairs"][0]["smallest_difference"] > 1
+    assert found["notes"][-1].endswith(
+        "on the slides' answers. With power 0.8 this set is too small to show any difference; there may well be one."
+    )
