@@ -88,7 +88,9 @@ def read_split_file(path: Path) -> SplitFile:
 
 
 def splits_of(file: SplitFile, fold: int, rows: Sequence[OfPatient]) -> Splits:
-    """The split of each slide in one fold; names are compared without folder, extension and case.
+    """The split of each slide in one fold.
+
+    Slides are compared without folder, extension and case, patients as they are.
 
     Args:
         file: what was read.
@@ -99,19 +101,20 @@ def splits_of(file: SplitFile, fold: int, rows: Sequence[OfPatient]) -> Splits:
         DatasetError: no slide is named, or a slide or a patient is in two splits.
     """
     named = file.folds[fold]
+    key = str if file.by_patient else _key
     names: dict[str, list[OfPatient]] = {}
     for row in rows:
-        names.setdefault(_key(row.patient if file.by_patient else row.slide), []).append(row)
+        names.setdefault(key(row.patient if file.by_patient else row.slide), []).append(row)
     of: dict[str, str] = {}
     for name, split in named:
-        for row in names.get(_key(name), []):
+        for row in names.get(key(name), []):
             if of.setdefault(row.slide, split) != split:
                 raise DatasetError(f"{file.path}: {name} is in {of[row.slide]} and in {split}; keep one")
     if not of:
         such = named[0][0] if named else "nothing"
         raise DatasetError(f"{file.path}: names none of the slides; it has such as {such!r}")
     _check_patients(file.path, rows, of)
-    without = list(dict.fromkeys(name for name, _ in named if _key(name) not in names))
+    without = list(dict.fromkeys(name for name, _ in named if key(name) not in names))
     return Splits(of, [row.slide for row in rows if row.slide not in of], without)
 
 

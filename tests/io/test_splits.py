@@ -83,6 +83,16 @@ def test_a_file_that_is_none_of_splits(tmp_path, name, text, line):
         read_split_file(tmp_path / name)
 
 
+def test_patients_are_compared_as_they_are(tmp_path):
+    """Numbers of cases have slashes and dots: H19/7 is not H20/7."""
+    part = {"train_patients": ["H19/7", "p.h5"], "test_patients": ["H20/7", "P.h5"]}
+    (tmp_path / "splits.json").write_text(json.dumps({"splits": [part]}))
+    rows = [Slide(f"s{i}", patient, "x") for i, patient in enumerate(["H19/7", "H20/7", "p.h5", "P.h5", "7"])]
+    found = splits_of(read_split_file(tmp_path / "splits.json"), 0, rows)
+    assert found.of == {"s0": "train", "s1": "test", "s2": "train", "s3": "test"}
+    assert found.without_split == ["s4"]
+
+
 def test_no_file(tmp_path):
     with pytest.raises(DatasetError, match=r"nothing\.csv: no such file of splits"):
         read_split_file(tmp_path / "nothing.csv")
