@@ -15,7 +15,10 @@ from mil.trained import Trained, find_heads, load_heads
 
 DIVISION = re.compile(r"_fold\d+of(\d+)")  # in the name of a folder of the workflow: into how many folds
 TILING = re.compile(r"(\d{1,4})px_(\d+(?:\.\d+)?(?:e[+-]?\d+)?)mpp")
-SHARED = ("encoder", "weights_sha256", "tiling", "dim", "fusion")
+SHARED = {
+    **dict.fromkeys(("encoder", "weights_sha256", "tiling", "dim"), "that were trained on the same features"),
+    **dict.fromkeys(("fusion", "dataset"), "of one study"),
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def load_ensemble(folder: Path) -> Ensemble:
     """All heads of a folder, and their encoder's entry.
 
     Raises:
-        FormatError: there is no head, or one cannot be used; or they were trained on different features.
+        FormatError: there is no head, or one cannot be used; or they are of different features or studies.
         DatasetError: they are of several recipes.
         ConfigError: their encoder is not in configs/encoders.yaml.
     """
@@ -59,13 +62,10 @@ def load_ensemble(folder: Path) -> Ensemble:
     loaded = load_heads(folders)
     first = loaded[0][1]
     for where, (_, trained) in zip(folders, loaded, strict=True):
-        for key in SHARED:
+        for key, advice in SHARED.items():
             mine, usual = (getattr(each, key) or "not known" for each in (trained, first))
             if mine != usual:
-                raise FormatError(
-                    f"{where}: {key} is {mine}, but {usual} in {folders[0]}; give heads that were trained on the same "
-                    "features"
-                )
+                raise FormatError(f"{where}: {key} is {mine}, but {usual} in {folders[0]}; give heads {advice}")
     entry, (tile_px, target_mpp) = _entry(first, folders[0]), _tiling(first, folders[0])
     models = sorted(loaded, key=lambda pair: (pair[1].seed, pair[1].fold))
     divisions = {int(found[1]) for found in (DIVISION.search(where.name) for where in folders) if found}

@@ -52,6 +52,8 @@ def test_heads_of_two_recipes_or_of_different_features(place, make_head):
     assert refused(place).endswith("give heads of one recipe and task")
     make_head("heads/two", seed=2, tiling="64px_1mpp")
     assert refused(place).startswith("heads/two: tiling is 64px_1mpp, but 64px_0.5mpp in heads/one; give heads that ")
+    make_head("heads/two", seed=2, dataset="other")
+    assert refused(place) == "heads/two: dataset is other, but d in heads/one; give heads of one study"
 
 
 def test_slides_of_one_name(place, make_head):
