@@ -6,59 +6,24 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from mil.config import DatasetConfig, Section
+from mil.config import DatasetConfig
+from mil.tasks.shared import OfClasses
 
 
-class Classification(Section):
+class Classification(OfClasses):
     """One class of two or more; answers are the softmax of the logits."""
 
     kind: Literal["classification"] = "classification"
-    classes: list[str] = Field(min_length=1)
-    positive: str
     weights: list[float] | None = None  # of each class in the loss; None: all the same
-
-    @model_validator(mode="after")
-    def _sound(self) -> "Classification":
-        if self.positive not in self.classes:
-            raise ValueError(f"positive is {self.positive!r}, which is none of the classes")
-        if self.weights is not None and len(self.weights) != len(self.classes):
-            raise ValueError(f"{len(self.weights)} weights for {len(self.classes)} classes")
-        return self
 
     @classmethod
     def fitted(cls, dataset: DatasetConfig, labels: Sequence[str], balanced: bool) -> "Classification":
         """The task of a dataset; see `mil.tasks.fit_task`."""
         weights = balanced_weights(dataset.classes, labels) if balanced else None
         return cls(classes=dataset.classes, positive=dataset.positive_class, weights=weights)
-
-    @property
-    def outputs(self) -> int:
-        """A logit for each class."""
-        return len(self.classes)
-
-    @property
-    def columns(self) -> list[str]:
-        """A probability for each class."""
-        return [f"p_{name}" for name in self.classes]
-
-    @property
-    def of_interest(self) -> str:
-        """The probability of the positive class."""
-        return f"p_{self.positive}"
-
-    @property
-    def attended(self) -> int:
-        """The positive class."""
-        return self.classes.index(self.positive)
-
-    @property
-    def least_bags(self) -> int:
-        """One."""
-        return 1
 
     def target(self, label: str) -> Int[Tensor, ""]:
         """The class's number."""

@@ -5,15 +5,16 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from mil.config import DatasetConfig, Section
+from mil.config import DatasetConfig
 from mil.tasks.classification import balanced_weights
+from mil.tasks.shared import OfClasses
 
 
-class Ordinal(Section):
+class Ordinal(OfClasses):
     """Classes in an order, by conditional logits: CORN, Shi et al. 2021, https://arxiv.org/abs/2111.08851.
 
     Logit k says whether a slide that is not below class k is above it, so that being above class k is never less
@@ -22,16 +23,7 @@ class Ordinal(Section):
 
     kind: Literal["ordinal"] = "ordinal"
     classes: list[str] = Field(min_length=2)  # from low to high
-    positive: str
     weights: list[float] | None = None  # of each class in the loss; None: all the same
-
-    @model_validator(mode="after")
-    def _sound(self) -> "Ordinal":
-        if self.positive not in self.classes:
-            raise ValueError(f"positive is {self.positive!r}, which is none of the classes")
-        if self.weights is not None and len(self.weights) != len(self.classes):
-            raise ValueError(f"{len(self.weights)} weights for {len(self.classes)} classes")
-        return self
 
     @classmethod
     def fitted(cls, dataset: DatasetConfig, labels: Sequence[str], balanced: bool) -> "Ordinal":
@@ -45,24 +37,9 @@ class Ordinal(Section):
         return len(self.classes) - 1
 
     @property
-    def columns(self) -> list[str]:
-        """A probability for each class."""
-        return [f"p_{name}" for name in self.classes]
-
-    @property
-    def of_interest(self) -> str:
-        """The probability of the positive class."""
-        return f"p_{self.positive}"
-
-    @property
     def attended(self) -> int:
         """The logit that says whether it is above the positive class; of the last class, whether it is that."""
         return min(self.classes.index(self.positive), self.outputs - 1)
-
-    @property
-    def least_bags(self) -> int:
-        """One."""
-        return 1
 
     def target(self, label: str) -> Int[Tensor, ""]:
         """The class's number, from 0, the lowest."""

@@ -1,25 +1,26 @@
 """How long until an event, by comparing slides: whose came first among those who were still there."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mil.config import DatasetConfig, Section
+from mil.config import DatasetConfig
 from mil.config.labels import survival_of
-from mil.tasks.regression import refuse_balance
+from mil.tasks.shared import OfNumbers, refuse_balance
 from mil.tasks.survival_discrete import seen_events
 
 
-class SurvivalCox(Section):
+class SurvivalCox(OfNumbers):
     """Cox's proportional hazards; the logit is the logarithm of the risk, against nothing in particular.
 
     As a loss of a network: Faraggi and Simon 1995; Katzman et al. 2018, https://arxiv.org/abs/1606.00931. Slides are
     compared with those of the same step, so a step needs several.
     """
 
+    answer: ClassVar[str] = "log_risk"  # larger: sooner
     kind: Literal["survival_cox"] = "survival_cox"
 
     @classmethod
@@ -33,36 +34,6 @@ class SurvivalCox(Section):
         refuse_balance(dataset, balanced)
         seen_events(labels)
         return cls()
-
-    @property
-    def classes(self) -> list[str]:
-        """None."""
-        return []
-
-    @property
-    def positive(self) -> str:
-        """None."""
-        return ""
-
-    @property
-    def outputs(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def columns(self) -> list[str]:
-        """The logarithm of the risk; larger: sooner."""
-        return ["log_risk"]
-
-    @property
-    def of_interest(self) -> str:
-        """The only column."""
-        return "log_risk"
-
-    @property
-    def attended(self) -> int:
-        """The only logit."""
-        return 0
 
     @property
     def least_bags(self) -> int:

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -11,13 +11,13 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from mil.config import DatasetConfig, Section
+from mil.config import DatasetConfig
 from mil.config.labels import Survival, survival_of
 from mil.errors import DatasetError
-from mil.tasks.regression import refuse_balance
+from mil.tasks.shared import OfNumbers, refuse_balance
 
 
-class SurvivalDiscrete(Section):
+class SurvivalDiscrete(OfNumbers):
     """Discrete-time survival: logit k is of the hazard, that the event comes in interval k if not before.
 
     Gensheimer and Narasimhan 2019, https://arxiv.org/abs/1805.00917; for slides, Zadeh and Schmid 2021,
@@ -25,6 +25,7 @@ class SurvivalDiscrete(Section):
     later has survived all of them.
     """
 
+    answer: ClassVar[str] = "risk"
     kind: Literal["survival_discrete"] = "survival_discrete"
     ends: list[float] = Field(min_length=1)
 
@@ -54,16 +55,6 @@ class SurvivalDiscrete(Section):
         return cls(ends=ends)
 
     @property
-    def classes(self) -> list[str]:
-        """None."""
-        return []
-
-    @property
-    def positive(self) -> str:
-        """None."""
-        return ""
-
-    @property
     def outputs(self) -> int:
         """A logit for each interval."""
         return len(self.ends)
@@ -71,22 +62,12 @@ class SurvivalDiscrete(Section):
     @property
     def columns(self) -> list[str]:
         """The risk, and the probability to survive each interval and those before."""
-        return ["risk", *(f"survival_{number}" for number in range(1, len(self.ends) + 1))]
-
-    @property
-    def of_interest(self) -> str:
-        """The risk."""
-        return "risk"
+        return [self.answer, *(f"survival_{number}" for number in range(1, len(self.ends) + 1))]
 
     @property
     def attended(self) -> None:
         """All intervals."""
         return
-
-    @property
-    def least_bags(self) -> int:
-        """One."""
-        return 1
 
     def target(self, label: str) -> Float[Tensor, " 2"]:
         """Time, and 1 if the event came then, 0 if censored."""
