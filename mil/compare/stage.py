@@ -87,9 +87,12 @@ def _row(head: Evaluated) -> dict[str, Any]:
 def _notes(heads: Sequence[Evaluated], tested: Tested) -> list[str]:
     """What a reader must know to read the table, in sentences."""
     slides, patients = len(heads[0].labels), len(set(heads[0].patients.values()))
+    tested_on = f"{slides} test slides of {patients} patients"
+    if any(head.metrics.get("fusion") == "early" for head in heads):  # what is called a slide is then a patient
+        tested_on = f"{patients} test patients, all slides of each as one bag"
     notes = [
-        f"{slides} test slides of {patients} patients; 95 % intervals. They speak of other patients, not of training "
-        "again: that is the standard deviation over seeds and folds."
+        f"{tested_on}; 95 % intervals. They speak of other patients, not of training again: that is the standard "
+        "deviation over seeds and folds."
     ]
     if heads[0].about[0] == "classification":
         two = len(heads[0].about[1]) == 2

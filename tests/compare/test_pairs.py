@@ -1,5 +1,6 @@
 """Pairs of heads of every task, against what the metrics are alone."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +142,11 @@ def test_one_pair_on_few_slides(tmp_path):
     assert found["notes"][-1].endswith(
         "on the slides' answers. With power 0.8 this set is too small to show any difference; there may well be one."
     )
+
+
+def test_patients_of_early_fusion_are_not_called_slides(tmp_path):
+    folder = evaluated(tmp_path, "a", 0.5)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps({**metrics, "fusion": "early"}))
+    said = run([folder], tmp_path / "out")["notes"][0]
+    assert said.startswith("60 test patients, all slides of each as one bag; 95 % intervals.")

@@ -251,4 +251,7 @@ def test_with_early_fusion_a_slide_shows_what_is_said_of_its_patient(study):
     assert "0.875" not in row_of(report(study), "b")
     metrics = json.loads((folder / "metrics.json").read_text())
     (folder / "metrics.json").write_text(json.dumps({**metrics, "fusion": "early"}))
-    assert "0.875" in row_of(report(study), "b")
+    page = report(study)
+    assert "0.875" in row_of(page, "b")
+    assert "All slides of a patient are one bag." in page
+    assert f'<td class="n">–</td><td class="n">{metrics["test"]["n_patients"]}</td>' in page
