@@ -19,6 +19,7 @@ from mil.statistics.text import title as metric_title
 from mil.trained import Trained, find_heads, load_trained
 
 NAME = "MODEL_CARD.md"
+COLUMNS = ("patient", "split", "label", "seed", "fold")  # of predictions.csv
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 LIMITS = """\
 For research on whole-slide images like those it was trained on. **Not a medical device**: it must neither decide on nor
@@ -55,6 +56,9 @@ def run(folders: Sequence[Path], evaluated: Path, *, dataset: str = "", tissue: 
         ConfigError: the dataset that was named is not there.
     """
     metrics, rows = _metrics(evaluated / "metrics.json"), read_csv(evaluated / "predictions.csv")
+    lacking = [name for name in COLUMNS if rows and name not in rows[0]]
+    if lacking:
+        raise FormatError(f"{evaluated / 'predictions.csv'}: no column {lacking[0]!r}; run `mil evaluate` again")
     cards: dict[Path, str] = {}
     for folder in [each for given in folders for each in find_heads(given)]:
         trained = load_trained(folder)[1]

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from mil.errors import ConfigError, DatasetError
+from mil.errors import ConfigError, DatasetError, FormatError
 from mil.exchange.head_card import Tissue, run
 from mil.exchange.markdown import md
 from mil.io.tables import write_csv
@@ -136,6 +136,12 @@ def test_a_head_of_another_evaluation_is_refused_and_no_card_is_written(study):
         cards(study)
     assert "\n" not in str(caught.value)
     assert not list(study.rglob("MODEL_CARD.md"))
+
+
+def test_another_table_is_one_line(study):
+    write_csv(study / "evaluated" / "predictions.csv", [{"seed": 1, "fold": 0, "patient": "a"}])
+    with pytest.raises(FormatError, match=r"predictions\.csv: no column 'split'; run `mil evaluate` again"):
+        cards(study)
 
 
 @pytest.mark.parametrize(
