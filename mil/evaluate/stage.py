@@ -22,7 +22,7 @@ from mil.heads import SelectsTiles
 from mil.io.annotations import read_annotation
 from mil.io.atomic import write_json
 from mil.io.bags import Bag
-from mil.io.fusion import HELD_OUT, FoldBag, digest_of_seen, laid_together, read_each, read_fold_bags
+from mil.io.fusion import HELD_OUT, FoldBag, check_labels, digest_of_seen, laid_together, read_each, read_fold_bags
 from mil.io.places import locate_annotation
 from mil.io.tables import Slide, read_dataset, write_csv
 from mil.progress import progress
@@ -119,6 +119,7 @@ def _check_folds(bags: Bags, models: Sequence[Model], folds: Path, dataset: str)
         mine = [bag for (fold, _), bag in bags.items() if fold == trained.fold]
         if not mine:
             raise DatasetError(f"{folds}: has no fold {trained.fold}, which {trained.recipe_name} was trained on")
+        check_labels([bag for bag in mine if bag.split == "test"], folds, trained.task.kind, trained.classes)
         seen = digest_of_seen(mine)
         if trained.dataset == dataset and None not in (seen, trained.seen) and seen != trained.seen:
             raise DatasetError(

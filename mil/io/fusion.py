@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from mil.config.labels import TaskName, checked_label
 from mil.errors import DatasetError, FormatError
 from mil.io.bags import Bag, common_identity, read_bag
 from mil.io.tables import read_folds
@@ -38,7 +39,9 @@ def read_fold_bags(path: Path) -> list[FoldBag]:
     """The bags that a folds.csv speaks of, by fold and name: the order of its rows makes no difference.
 
     Raises:
-        FormatError: it is another table, or slides of one bag are in two splits or have two labels.
+        FormatError: it is another table, slides of one bag are in two splits or have two labels, or a slide stands
+            there twice.
+        DatasetError: a patient is in two splits of one fold.
     """
     found: dict[tuple[int, str], FoldBag] = {}
     for row in sorted(read_folds(path), key=lambda row: row["slide"]):
@@ -49,8 +52,43 @@ def read_fold_bags(path: Path) -> list[FoldBag]:
         old = found.get((fold, name), new)
         if (old.label, old.split) != (new.label, new.split):
             raise FormatError(f"{path}: fold {fold}: slides of bag {name} differ in label or split; run `split` again")
+        if slide in old.slides and old is not new:
+            raise FormatError(f"{path}: fold {fold}: slide {slide} stands there twice; take one row away")
         found[fold, name] = new if old is new else old._replace(slides=(*old.slides, slide))
+    _refuse_torn_patients(path, found.values())
     return [found[key] for key in sorted(found)]
+
+
+def _refuse_torn_patients(path: Path, bags: Iterable[FoldBag]) -> None:
+    seen: dict[tuple[int, str], FoldBag] = {}
+    for bag in bags:
+        other = seen.setdefault((bag.fold, bag.patient), bag)
+        if other.split != bag.split:
+            raise DatasetError(
+                f"{path}: fold {bag.fold}: patient {bag.patient} is in two splits: {other.name} in {other.split}, "
+                f"{bag.name} in {bag.split}; such a split leaks"
+            )
+
+
+def check_labels(bags: Iterable[FoldBag], path: Path, task: TaskName, classes: Sequence[str]) -> None:
+    """Refuse labels that are none of a task's, in a folds.csv that was edited or is older than the dataset's yaml.
+
+    Args:
+        bags: that are trained with, or tested on.
+        path: of folds.csv.
+        task: of the dataset, or of a head.
+        classes: its classes.
+
+    Raises:
+        DatasetError: the first such label.
+    """
+    for bag in bags:
+        try:
+            checked_label(task, classes, bag.label)
+        except ValueError as error:
+            raise DatasetError(
+                f"{path}: fold {bag.fold}: {bag.name} has the label {bag.label!r}; {error}; run `split` again"
+            ) from None
 
 
 def is_early(bags: Sequence[FoldBag]) -> bool:

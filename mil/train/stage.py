@@ -14,7 +14,7 @@ from mil.device import choose_device, keep_freed_memory
 from mil.errors import ConfigError, DatasetError
 from mil.heads import UsesGraph, build_head
 from mil.io.bags import common_identity
-from mil.io.fusion import FoldBag, digest_of_seen, is_early, read_fold_bags
+from mil.io.fusion import FoldBag, check_labels, digest_of_seen, is_early, read_fold_bags
 from mil.progress import progress
 from mil.sealed import seal
 from mil.tasks import AnyTask, fit_task
@@ -69,6 +69,7 @@ def run(
     train, valid = ([bag for bag in bags if bag.split == split] for split in ("train", "val"))
     if not train:
         raise DatasetError(f"{folds}: fold {fold} has no training slides")
+    check_labels([*train, *valid], folds, what.task, what.classes)
     labels = [bag.label for bag in train]
     task = _task(settings, what, labels)
     name = recipe_path(recipe).stem

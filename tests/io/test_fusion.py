@@ -7,7 +7,7 @@ import torch
 from mil.errors import DatasetError, FormatError
 from mil.graph import spatial_graph
 from mil.io.bags import read_bag
-from mil.io.fusion import FoldBag, is_early, laid_together, read_fold_bags, read_together
+from mil.io.fusion import FoldBag, check_labels, is_early, laid_together, read_fold_bags, read_together
 from tests.synthetic import bag_file
 
 COARSE = {"mpp": 0.5}  # of the second slide, whose tiles are 224 pixels wide, not 448
@@ -89,3 +89,32 @@ def test_the_bags_of_a_folds_file(tmp_path):
 def test_a_bag_of_two_labels_or_splits_is_refused(tmp_path, second):
     with pytest.raises(FormatError, match="fold 0: slides of bag p differ in label or split; run `split` again"):
         read_fold_bags(folds(tmp_path, "0,a,p,x,train,p", second))
+
+
+def written(folder, *rows):
+    path = folder / "f.csv"
+    path.write_text("\n".join(["fold,slide,patient,label,split", *rows]))
+    return path
+
+
+def test_a_patient_in_two_splits_leaks(tmp_path):
+    path = written(tmp_path, "0,a,p,x,train", "0,b,p,x,test", "1,a,p,x,test", "1,b,p,x,test")
+    with pytest.raises(DatasetError, match=r"fold 0: patient p is in two splits: a in train, b in test; such a split"):
+        read_fold_bags(path)
+    assert len(read_fold_bags(written(tmp_path, "0,a,p,x,train", "1,a,p,x,test", "1,b,p,x,test"))) == 3
+
+
+def test_a_slide_stands_there_once(tmp_path):
+    with pytest.raises(FormatError, match="fold 0: slide a stands there twice"):
+        read_fold_bags(written(tmp_path, "0,a,p,x,train", "0,a,p,x,train"))
+
+
+def test_a_label_that_is_none_of_the_tasks_is_one_line(tmp_path):
+    path = written(tmp_path, "0,a,p,x,train", "0,b,q,,test")
+    bags = read_fold_bags(path)
+    check_labels(bags[:1], path, "classification", ["x", "y"])
+    with pytest.raises(DatasetError) as told:
+        check_labels(bags, path, "classification", ["x", "y"])
+    assert str(told.value) == f"{path}: fold 0: b has the label ''; the dataset's classes are: x, y; run `split` again"
+    with pytest.raises(DatasetError, match="a number is needed"):
+        check_labels(bags, path, "regression", [])

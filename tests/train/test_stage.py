@@ -76,6 +76,16 @@ def test_a_head_is_not_tested_on_the_slides_it_was_trained_with(study):
     assert found["test"]["n_slides"] == 12
 
 
+@pytest.mark.parametrize("slide", ["s00", "s14", "s23"])
+def test_a_label_of_no_class_is_one_line(study, slide):
+    """In training, validation and test."""
+    fit(study)
+    rows = read_csv(study / "folds.csv")
+    write_csv(study / "folds.csv", [row | ({"label": "other"} if row["slide"] == slide else {}) for row in rows])
+    with pytest.raises(DatasetError, match=f"fold 0: {slide} has the label 'other'; the dataset's classes are: normal"):
+        (predict if slide == "s23" else fit)(study)
+
+
 def test_a_head_learns_and_predicts_unseen_slides(study):
     fit(study)
     metrics = predict(study)
