@@ -13,7 +13,7 @@ from mil.errors import DatasetError
 from mil.io import places, tables
 from mil.io.splits import split_files
 from mil.made import check_encoder, made_together
-from mil.split.checks import check_labels
+from mil.split.checks import check_enough, check_labels
 from mil.split.given import number_of_folds
 
 # How a tiling's folder may be named, as a pattern.
@@ -153,7 +153,7 @@ def make_plan(raw: dict[str, Any]) -> Plan:
     """
     config = load_config(raw)
     dataset, table = tables.read_dataset(config.dataset)
-    config = _with_folds(config, table)
+    config = _with_folds(config, dataset, table)
     slides_dir = Path(config.slides_dir or dataset.slides_dir or f"data/{config.dataset}")
     annotations = {row.slide: places.locate_annotation(row, slides_dir, dataset) for row in table}
     plan = Plan(
@@ -163,7 +163,7 @@ def make_plan(raw: dict[str, Any]) -> Plan:
     return _from_slides(plan, table) if config.bags is None else _from_bags(plan, table, Path(config.bags))
 
 
-def _with_folds(config: Config, table: Sequence[tables.Slide]) -> Config:
+def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.Slide]) -> Config:
     """The configuration with as many folds as there will be, so that paths can say it."""
     check_labels(table, early=config.fusion == "early")
     if "{" in (config.split.file or ""):
@@ -171,6 +171,8 @@ def _with_folds(config: Config, table: Sequence[tables.Slide]) -> Config:
             f"split.file: {config.split.file}: the workflow takes {{ }} in a path for wildcards; rename it"
         )
     folds = number_of_folds(config.split, config.folds, table, allow_missing=config.allow_missing)
+    if config.split.file is None and config.split.by is None:
+        check_enough(table, folds, dataset.task)
     return config.model_copy(update={"folds": folds})
 
 

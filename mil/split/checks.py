@@ -6,6 +6,7 @@ from mil.errors import DatasetError
 from mil.io.tables import Slide
 
 Row = Mapping[str, object]
+EVERY_LABEL = ("classification", "ordinal")  # tasks of which each part must have patients of each label
 
 
 def check_labels(slides: Sequence[Slide], *, early: bool) -> None:
@@ -31,6 +32,40 @@ def check_labels(slides: Sequence[Slide], *, early: bool) -> None:
                 f"patient {slide.patient} has two labels: {other.label} (slide {other.slide}) and {slide.label} (slide "
                 f"{slide.slide}), but fusion=early makes one bag of them; give them one label, or take fusion=late"
             )
+
+
+def check_enough(slides: Sequence[Slide], folds: int, task: str) -> None:
+    """Refuse, before anything runs, folds that could not be drawn.
+
+    Args:
+        slides: all slides of the table.
+        folds: how many.
+        task: of the dataset.
+
+    Raises:
+        DatasetError: there are fewer patients, or patients of a label, than folds.
+    """
+    if folds > 1:
+        check_parts(slides, [i for i, slide in enumerate(slides) if slide.split != "test"], folds, task in EVERY_LABEL)
+
+
+def check_parts(slides: Sequence[Slide], members: Sequence[int], parts: int, every_label: bool) -> None:
+    """Refuse to divide some of the slides into more parts than there are patients, or patients of a label."""
+    what = "add slides, take fewer folds, or name the splits in the csv's column `split`"
+    patients = {slides[i].patient for i in members}
+    if len(patients) < parts:
+        raise DatasetError(f"cannot divide {len(patients)} patients into {parts} parts; {what}")
+    for label in sorted({slide.label for slide in slides}) if every_label else ():
+        count = len(patients_of(slides, members, label))
+        if count < parts:
+            raise DatasetError(
+                f"cannot divide the patients into {parts} parts: only {count} with label {label!r}; {what}"
+            )
+
+
+def patients_of(slides: Sequence[Slide], members: Sequence[int], label: str) -> set[str]:
+    """The patients of some of the slides that have a label."""
+    return {slides[i].patient for i in members if slides[i].label == label}
 
 
 def check_folds(rows: Sequence[Row]) -> None:

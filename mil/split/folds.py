@@ -7,6 +7,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from mil.errors import DatasetError
 from mil.io.tables import Slide
+from mil.split.checks import check_parts, patients_of
 
 
 def make_folds(
@@ -36,14 +37,14 @@ def make_folds(
     named = {split: [i for i, slide in enumerate(slides) if slide.split == split] for split in ("test", "val", "")}
 
     def drawn(members: list[int], share: float, seed: int) -> list[int]:
-        _require(slides, members, 2, every_label)
+        check_parts(slides, members, 2, every_label)
         return _portion(slides, members, share, seed)
 
     if folds == 1:
         test = named["test"] or (drawn(named[""], test_share, seed) if named[""] else [])
         return [_names(slides, test, named["val"] or drawn(_without(slides, test), val_share, seed + 1))]
     rest = _without(slides, named["test"])
-    _require(slides, rest, folds, every_label)
+    check_parts(slides, rest, folds, every_label)
     parts = _parts(slides, rest, folds, seed)
     if named["test"]:
         return [_names(slides, named["test"], part) for part in parts]
@@ -125,28 +126,11 @@ def _portion(slides: Sequence[Slide], members: list[int], share: float, seed: in
 def _parts(slides: Sequence[Slide], members: list[int], parts: int, seed: int) -> list[list[int]]:
     members = sorted(members, key=lambda i: slides[i].slide)
     labels, patients = [slides[i].label for i in members], [slides[i].patient for i in members]
-    counts = {label: len(_patients(slides, members, label)) for label in dict.fromkeys(labels)}
+    counts = {label: len(patients_of(slides, members, label)) for label in dict.fromkeys(labels)}
     common = [label for label in counts if counts[label] >= parts]  # in order of their first slides, not of their names
     numbers = [common.index(label) if label in common else 0 for label in labels]
     chosen = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
     return [[members[i] for i in part] for _, part in chosen.split(np.zeros(len(members)), numbers, patients)]
-
-
-def _require(slides: Sequence[Slide], members: list[int], parts: int, every_label: bool) -> None:
-    what = "add slides, take fewer folds, or name the splits in the csv's column `split`"
-    patients = {slides[i].patient for i in members}
-    if len(patients) < parts:
-        raise DatasetError(f"cannot divide {len(patients)} patients into {parts} parts; {what}")
-    for label in sorted({slide.label for slide in slides}) if every_label else ():
-        count = len(_patients(slides, members, label))
-        if count < parts:
-            raise DatasetError(
-                f"cannot divide the patients into {parts} parts: only {count} with label {label!r}; {what}"
-            )
-
-
-def _patients(slides: Sequence[Slide], members: list[int], label: str) -> set[str]:
-    return {slides[i].patient for i in members if slides[i].label == label}
 
 
 def _names(slides: Sequence[Slide], test: list[int], val: list[int]) -> list[str]:

@@ -7,7 +7,7 @@ from mil.config import DatasetConfig, Fusion, SplitConfig
 from mil.errors import DatasetError
 from mil.io.fusion import BAG, HELD_OUT
 from mil.io.tables import Slide, read_dataset, write_csv
-from mil.split.checks import check_folds, check_labels, doubts
+from mil.split.checks import EVERY_LABEL, check_folds, check_labels, doubts
 from mil.split.folds import leave_one_out, make_folds, with_val
 from mil.split.given import from_file, groups_of, number_of_folds
 from mil.split.strata import named_by, stratified
@@ -89,7 +89,7 @@ def _divide(
         return list(left_out.values()), list(left_out), notes
     drawn = make_folds(
         slides, folds, val_share=config.val_share, test_share=config.test_share, seed=config.seed,
-        every_label=settings.task in ("classification", "ordinal"),
+        every_label=settings.task in EVERY_LABEL,
     )  # fmt: skip
     return drawn, [], []
 
