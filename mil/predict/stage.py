@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mil.config import Config, checked, config_path, read_yaml
-from mil.errors import DatasetError, FormatError
-from mil.io.tables import valid_id, write_csv
+from mil.errors import DatasetError, FormatError, some
+from mil.io.tables import read_csv, valid_id, write_csv
 from mil.predict import words
 from mil.predict.ensemble import feeder_of, load_ensemble
 from mil.predict.slide import Prediction, Settings, predict
 from mil.predict.table import row_of
+
+TABLE = "predictions.csv"
 
 
 def run(
@@ -47,6 +49,7 @@ def run(
         MilError: the head, its encoder or the slides' names cannot be used; nothing is written.
     """
     names = _names(slides)
+    _check_nothing_lost(out / TABLE, names)
     settings = config_path("config.yaml")
     config = checked(Config, read_yaml(settings), str(settings))
     ensemble = load_ensemble(folder)
@@ -69,9 +72,25 @@ def run(
             found[number] = predict(slide, name, ensemble, feeder, how)
         except FormatError as error:
             found[number] = Prediction(name, "failed", str(error))
-        write_csv(out / "predictions.csv", [row_of(one, ensemble) for one in found])
+        write_csv(out / TABLE, [row_of(one, ensemble) for one in found])
         say(words.done(found[number], ensemble))
     return found
+
+
+def _check_nothing_lost(path: Path, names: Sequence[str]) -> None:
+    """Refuse to write over the answers for other slides, or over another table.
+
+    Raises:
+        DatasetError: they would be lost.
+        FormatError: the file cannot be read.
+    """
+    if path.exists():
+        others = [row.get("slide", "?") for row in read_csv(path) if row.get("slide") not in names]
+        if others:
+            raise DatasetError(
+                f"{path}: has answers for slides that are not among these ({some(others)}), which would be lost; give "
+                "another --out, or remove it"
+            )
 
 
 def _names(slides: Sequence[Path]) -> list[str]:

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from mil.cli import app
 from mil.config import FeaturesConfig, TileConfig, load_encoder
+from mil.errors import DatasetError
 from mil.features import stage as features_stage
 from mil.heatmap import stage as heatmap_stage
 from mil.io.bags import read_bag
@@ -203,3 +204,15 @@ def test_rows_are_there_before_all_slides_are_done(place, make_head, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         predict(place, ("a.tif", "b.tif"), heatmaps=False)
     assert [row["state"] for row in read_csv(place / "out" / "predictions.csv")] == ["ok", "not reached"]
+
+
+def test_answers_for_other_slides_are_not_written_over(place, make_head):
+    make_head()
+    both = ("missing.tif", "gone.tif")
+    rows, _ = predict(place, both, heatmaps=False)
+    assert set(rows) == {"missing", "gone"}
+    assert set(predict(place, both, heatmaps=False)[0]) == {"missing", "gone"}  # the same again is fine
+    before = (place / "out" / "predictions.csv").read_bytes()
+    with pytest.raises(DatasetError, match=r"has answers for slides that are not among these \(gone\), which would be"):
+        predict(place, ("missing.tif",), heatmaps=False)
+    assert (place / "out" / "predictions.csv").read_bytes() == before
