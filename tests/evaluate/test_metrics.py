@@ -184,6 +184,12 @@ def test_the_last_epoch_is_evaluated_too(study):
         (study / f"head{seed}" / "last.safetensors").write_bytes(kept.read_bytes())
     again = evaluated(study, "out")
     assert again["last"] == again["test"] == first["test"]
+    path = study / "head1" / "recipe.json"  # what validation said is of the kept epoch, not of the last
+    calibration = {"temperature": 5.0, "threshold": 0.9}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "calibration": calibration}))
+    calibrated = evaluated(study, "out")
+    assert calibrated["last"] == first["test"]
+    assert calibrated["test"]["brier"] != first["test"]["brier"]
     (study / "head1" / "last.safetensors").unlink()
     assert evaluated(study, "out")["last"] is None
 

@@ -1,10 +1,11 @@
-"""Intervals of proportions against statsmodels, of AUROC by what defines them."""
+"""Intervals of proportions against statsmodels, of AUROC by what defines them, of resamples by their formula."""
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 from statsmodels.stats.proportion import proportion_confint
 
+from mil.statistics.bootstrap import interval, paired_difference
 from mil.statistics.delong import delong
 from mil.statistics.intervals import area, newcombe, proportion, wilson
 from mil.statistics.normal import expit, logit, t_quantile, two_sided_p
@@ -74,3 +75,26 @@ def test_newcombe_mirrors():
     low, high = newcombe(0.8, 20, 30)
     assert newcombe(0.2, 20, 30) == pytest.approx((1 - high, 1 - low))
     assert low < 0.8 < high
+
+
+@pytest.mark.parametrize("top", [1.0, 2.0])
+def test_the_interval_of_resamples_is_a_t_interval_of_the_log_odds(top):
+    drawn, share, patients = np.array([0.6, 0.7, 0.9, np.nan, 0.8]), 0.75, 5
+    error = np.std([0.6, 0.7, 0.9, 0.8], ddof=1) * (5 / 4) ** 0.5
+    half = stats.t.ppf(0.975, 4) * error / (0.75 * 0.25)
+    want = special.expit(special.logit(0.75) + np.array([-half, half])) * top
+    np.testing.assert_allclose(interval(share * top, drawn * top, patients, top=top), want)
+
+
+def test_a_value_at_an_end_gets_wilsons_interval_of_patients():
+    assert interval(1.0, np.ones(9), 7) == wilson(1.0, 7)
+    assert interval(0.4, np.full(9, 0.4), 7) == wilson(0.4, 7)
+    assert interval(0.4, np.array([0.1, 0.5]), 1) is None
+
+
+def test_a_difference_has_the_error_of_its_resamples():
+    found = paired_difference(0.1, np.array([0.0, 0.1, 0.3, np.nan]), 4)
+    error = np.std([0.0, 0.1, 0.3], ddof=1) * (4 / 3) ** 0.5
+    assert found.error == pytest.approx(error)
+    assert found.p == pytest.approx(2 * stats.norm.sf(0.1 / error))
+    assert found.ci95 == pytest.approx(stats.norm.interval(0.95, 0.1, error))
