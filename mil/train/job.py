@@ -47,7 +47,7 @@ class Job:
         """
         how = self.recipe.train
         if not self.valid:
-            how = how.model_copy(update={"select": "last", "patience": None})
+            how = how.model_copy(update={"select": "last"})  # each epoch is better than the one before
         title = f"{self.title}, {stage} stage" if stage else self.title
         name = f"checkpoint_{stage}.safetensors" if stage else "checkpoint.safetensors"
         checkpoint = Checkpoint(self.out / name, {**self.decisive, "stage": stage}, title, to_the_end=bool(stage))
