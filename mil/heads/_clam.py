@@ -9,7 +9,9 @@ from mil.bags import per_bag
 from mil.config import Section
 from mil.heads._gated import default_hidden
 from mil.heads._precision import Classifier, at_least_float32
-from mil.types import Instances
+from mil.heads._stream import PoolsTiles
+from mil.kernels.attn_pool import attn_pool
+from mil.types import Bags, HeadOutput, Instances
 
 
 class ClamConfig(Section):
@@ -83,3 +85,25 @@ def extremes(
         bag.append(torch.full((2 * k,), number, device=scores.device))
         highest.append(torch.arange(2 * k, device=scores.device) < k)
     return torch.cat(rows), torch.cat(bag), torch.cat(highest)
+
+
+class ClamHead(PoolsTiles):
+    """Reduce, score, pool, answer, and judge the most and least attended tiles; what the answer is, each head says."""
+
+    reduce: nn.Module
+    attention: ClamScores
+    judge: InstanceJudges
+
+    def pool(self, bags: Bags) -> tuple[Float[Tensor, "bags rows hidden"], Float[Tensor, "tiles rows"]]:
+        """Pooled rows, one for each row of attention, and the scores."""
+        return self._pool(self.reduce(bags.features), bags)
+
+    def forward(self, bags: Bags) -> HeadOutput:
+        """Classify each bag, and judge its tiles."""
+        hidden = self.reduce(bags.features)  # [tiles, hidden]
+        pooled, scores = self._pool(hidden, bags)
+        return self.answer(pooled, scores)._replace(instances=self.judge(hidden, scores, bags.offsets))
+
+    def _pool(self, hidden: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
+        scores = self.attention(hidden)
+        return attn_pool(scores, hidden, bags.offsets), scores

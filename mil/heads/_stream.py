@@ -5,6 +5,7 @@ is its pooled rows and the log-sum-exp of its scores, and two parts are put toge
 Milakov and Gimelshein 2018, https://arxiv.org/abs/1805.02867, eqs. 4 and 5).
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import torch
@@ -38,21 +39,21 @@ class Highest(NamedTuple):
         return Highest(torch.maximum(self.row, other.row))
 
 
-class PoolsTiles(nn.Module):
+class PoolsTiles(nn.Module, ABC):
     """A head that pools tiles, each seen by itself, and answers from what it pooled: `mil.heads.Streams`.
 
     A head of this kind has `pool` and `answer`; branches are columns of its scores.
     """
 
+    @abstractmethod
     def pool(self, bags: Bags) -> tuple[Float[Tensor, "bags branches hidden"], Float[Tensor, "tiles branches"]]:
         """Rows that each bag's tiles were averaged to by the softmax of their scores, and those scores."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(
         self, pooled: Float[Tensor, "bags branches hidden"], scores: Float[Tensor, "tiles branches"]
     ) -> HeadOutput:
         """The output that goes with pooled rows."""
-        raise NotImplementedError
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag."""

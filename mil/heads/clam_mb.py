@@ -6,18 +6,16 @@ Its instance loss is the recipe's term `instance_cross_entropy`.
 import torch
 from torch import Tensor, nn
 
-from mil.heads._clam import ClamConfig, ClamScores, InstanceJudges, reducer
+from mil.heads._clam import ClamConfig, ClamHead, ClamScores, InstanceJudges, reducer
 from mil.heads._precision import Classifier
-from mil.heads._stream import PoolsTiles
-from mil.kernels.attn_pool import attn_pool
-from mil.types import Bags, HeadOutput
+from mil.types import HeadOutput
 
 
 class Config(ClamConfig):
     """What a recipe with `name: clam_mb` may set under `options`."""
 
 
-class Head(PoolsTiles):
+class Head(ClamHead):
     """Reduce, then per class: score, pool, one logit from the pooled row, judge the most and least attended tiles."""
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
@@ -27,21 +25,7 @@ class Head(PoolsTiles):
         self.classify = nn.ModuleList(Classifier(hidden, 1) for _ in range(classes))
         self.judge = InstanceJudges(hidden, classes, config.instances)
 
-    def pool(self, bags: Bags) -> tuple[Tensor, Tensor]:
-        """Rows [bags, classes, hidden] and scores [tiles, classes]."""
-        return self._pool(self.reduce(bags.features), bags)
-
-    def _pool(self, hidden: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
-        scores = self.attention(hidden)
-        return attn_pool(scores, hidden, bags.offsets), scores
-
     def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """A logit from each class's row."""
         logits = torch.cat([classify(pooled[:, c]) for c, classify in enumerate(self.classify)], 1)
         return HeadOutput(logits, scores, per_class=True)
-
-    def forward(self, bags: Bags) -> HeadOutput:
-        """Classify each bag, and judge its tiles."""
-        hidden = self.reduce(bags.features)  # [tiles, hidden]
-        pooled, scores = self._pool(hidden, bags)
-        return self.answer(pooled, scores)._replace(instances=self.judge(hidden, scores, bags.offsets))
