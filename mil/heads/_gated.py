@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mil.heads._precision import at_least_float32
 from mil.kernels.attn_pool import attn_pool
-from mil.kernels.gated_pool import Mask, Weights, gated_pool
+from mil.kernels.gated_attn_pool import Mask, Weights, gated_attn_pool
 from mil.types import Bags
 
 
@@ -50,7 +50,7 @@ def reduce_and_pool(
         reduce: a linear layer without bias, ReLU, dropout.
         attention: what scores.
         bags: to pool.
-        mask: see `gated_pool`.
+        mask: see `gated_attn_pool`.
     """
     linear, dropout = cast(nn.Linear, reduce[0]), cast(nn.Dropout, reduce[2])
     if attention.training and (dropout.p or attention.dropout.p):
@@ -58,7 +58,7 @@ def reduce_and_pool(
         scores = attention(hidden)
         scores = mask(scores) if mask else scores
         return at_least_float32(attn_pool(scores, hidden, bags.offsets)), scores
-    return gated_pool(bags.features, attention.weights(linear.weight), bags.offsets, mask)
+    return gated_attn_pool(bags.features, attention.weights(linear.weight), bags.offsets, mask)
 
 
 def default_hidden(hidden: int | None, dim: int) -> int:

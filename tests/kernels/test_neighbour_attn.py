@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mil.kernels.neighbour_attn import chunked, neighbour_attn
-from mil.kernels.neighbour_attn.chunked import chunks
+from mil.kernels.neighbour_attn import cpu, neighbour_attn
+from mil.kernels.neighbour_attn.cpu import chunks
 
 # one tile; one with itself alone among others; under, on and over a chunk; a tile with more edges than a chunk
 CASES = [(1, 1, 1, 1), (5, 3, 4, 2), (63, 7, 2, 3), (64, 17, 4, 8), (300, 9, 1, 5), (40, 40, 3, 4)]
@@ -23,7 +23,7 @@ def make(tiles, most, heads, width, dtype=torch.float64):
 
 @pytest.fixture(params=[1, 64, 2**20], ids="chunk {}".format)
 def chunk(request, monkeypatch):
-    monkeypatch.setattr(chunked, "CHUNK_NUMBERS", request.param)
+    monkeypatch.setattr(cpu, "CHUNK_NUMBERS", request.param)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -32,17 +32,17 @@ def test_values_and_gradients_match_reference(case, chunk, poisoned):
     draw = torch.Generator().manual_seed(1)
     upstream = [torch.randn(numbers[0].shape, generator=draw).double(), torch.randn(len(sources), generator=draw)]
     found = {}
-    for backend in ("reference", "chunked"):
+    for backend in ("reference", "cpu"):
         leaves = [t.clone().requires_grad_() for t in numbers]
         out = neighbour_attn(*leaves, sources, targets, backend=backend)
         torch.autograd.backward(out, [u.double() for u in upstream])
         found[backend] = [*(t.detach() for t in out), *(t.grad for t in leaves)]
     names = ("messages", "attention", "queries", "keys", "vector")
-    for name, got, want in zip(names, found["chunked"], found["reference"], strict=True):
+    for name, got, want in zip(names, found["cpu"], found["reference"], strict=True):
         torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
 
 
-@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_gradcheck(backend, chunk):
     *numbers, sources, targets = make(6, 3, 2, 3)
     leaves = [t.requires_grad_() for t in numbers]
@@ -63,7 +63,7 @@ def test_by_hand():
 def test_lower_precision(dtype, close):
     *numbers, sources, targets = make(50, 9, 4, 8, dtype)
     want = neighbour_attn(*(t.double() for t in numbers), sources, targets, backend="reference")
-    for backend in ("reference", "chunked"):
+    for backend in ("reference", "cpu"):
         got = neighbour_attn(*numbers, sources, targets, backend=backend)
         assert got[0].dtype == dtype
         for one, right in zip(got, want, strict=True):
@@ -73,7 +73,7 @@ def test_lower_precision(dtype, close):
 def test_a_tile_without_edges_gets_zeros(chunk):
     queries, keys, vector, *_ = make(4, 1, 2, 3)
     edges = torch.tensor([0, 3]), torch.tensor([1, 1])
-    for backend in ("reference", "chunked"):
+    for backend in ("reference", "cpu"):
         messages, attention = neighbour_attn(queries, keys, vector, *edges, backend=backend)
         assert messages[[0, 2, 3]].abs().max() == 0
         assert attention.sum().item() == pytest.approx(1)
@@ -103,14 +103,14 @@ class Largest(TorchDispatchMode):
 
 
 def test_no_tensor_holds_all_edges_with_all_their_numbers(monkeypatch):
-    monkeypatch.setattr(chunked, "CHUNK_NUMBERS", 2000)
+    monkeypatch.setattr(cpu, "CHUNK_NUMBERS", 2000)
     *numbers, sources, targets = make(200, 40, 4, 8)
     largest = {}
-    for backend in ("reference", "chunked"):
+    for backend in ("reference", "cpu"):
         leaves = [t.clone().requires_grad_() for t in numbers]
         with Largest() as seen:
             messages, attention = neighbour_attn(*leaves, sources, targets, backend=backend)
             (messages.square().sum() + attention.square().sum()).backward()
         largest[backend] = seen.numel
     assert largest["reference"] >= len(sources) * 32
-    assert largest["chunked"] <= max(len(sources) * 4, 200 * 32)
+    assert largest["cpu"] <= max(len(sources) * 4, 200 * 32)

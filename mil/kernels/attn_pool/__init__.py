@@ -1,13 +1,10 @@
 """Attention pooling: softmax over each bag and weighted sum, for several branches at once."""
 
-from typing import Literal
-
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mil.kernels.attn_pool.reference import attn_pool_reference
-
-Backend = Literal["auto", "reference", "triton"]
+from mil.kernels.backend import Backend, choose
 
 
 def attn_pool(
@@ -22,9 +19,9 @@ def attn_pool(
         scores: attention before the softmax; masked tiles hold a very negative number, not minus infinity.
         features: what is averaged, in any floating type; sums are kept in float32.
         offsets: bag b is rows ``offsets[b]:offsets[b + 1]``; no bag is empty.
-        backend: `auto` takes Triton for CUDA tensors and the reference elsewhere.
+        backend: see `mil.kernels.backend.choose`; on a CPU the reference is all there is.
     """
-    if backend == "reference" or (backend == "auto" and not features.is_cuda):
+    if choose(backend, features, scores) != "triton":
         return attn_pool_reference(scores, features, offsets)
     from mil.kernels.attn_pool.kernel import AttnPool  # Triton is needed only on this path
 

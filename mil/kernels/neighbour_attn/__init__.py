@@ -1,14 +1,11 @@
 """Attention over the neighbours of each tile (GATv2), for several heads at once."""
 
-from typing import Literal
-
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mil.kernels.neighbour_attn.chunked import ChunkedNeighbourAttn
+from mil.kernels.backend import Backend, choose
+from mil.kernels.neighbour_attn.cpu import ChunkedNeighbourAttn
 from mil.kernels.neighbour_attn.reference import neighbour_attn_reference
-
-Backend = Literal["auto", "reference", "chunked"]
 
 
 def neighbour_attn(
@@ -33,12 +30,12 @@ def neighbour_attn(
         sources: of the edges, rows of `keys`.
         targets: of the edges, rows of `queries`, sorted; a tile without edges gets zeros.
         slope: of the LeakyReLU below 0.
-        backend: `chunked` never holds all edges with all their numbers, forward or backward; `auto` takes it.
+        backend: see `mil.kernels.backend.choose`; all but the reference never hold all edges with all their numbers.
 
     Returns:
         What each tile took up, and the attention of each edge, mean over the heads: both carry gradients.
     """
-    if backend == "reference":
+    if choose(backend, queries, keys) == "reference":
         return neighbour_attn_reference(queries, keys, vector, sources, targets, slope)
     messages, attention = ChunkedNeighbourAttn.apply(queries, keys, vector, sources, targets, slope)
     return messages, attention

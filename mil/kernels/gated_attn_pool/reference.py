@@ -32,7 +32,7 @@ class Weights(NamedTuple):
         return Weights(self.reducer.to(dtype), value, value_bias, gate, gate_bias, score, score_bias)
 
 
-def gated_pool_reference(
+def gated_attn_pool_reference(
     features: Float[Tensor, "tiles dim"],
     weights: Weights,
     offsets: Int[Tensor, " bags_plus_1"],

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mil.kernels.gated_pool.reference import Mask, Weights
+from mil.kernels.gated_attn_pool.reference import Mask, Weights
 
 CHUNK_BYTES = 4 << 20  # hidden rows of a chunk: small enough for the caches, large enough for the matrix products
 KEPT_BYTES = 128 << 20  # hidden rows and gates that are kept for the gradient, whatever the bag; of larger bags
@@ -74,7 +74,9 @@ def room_for(features: Tensor, weights: Weights, learning: bool) -> tuple[Tensor
     return features.new_empty(min(tiles, room // hidden), hidden), features.new_empty(gated, gates)
 
 
-def gated_pool_forward(trunk: _Trunk, score_bias: Tensor, offsets: Tensor, mask: Mask | None) -> tuple[Tensor, _Found]:
+def gated_attn_pool_forward(
+    trunk: _Trunk, score_bias: Tensor, offsets: Tensor, mask: Mask | None
+) -> tuple[Tensor, _Found]:
     """Scores, and what they pool."""
     dtype = trunk.features.dtype
     scores = torch.empty(len(trunk.features), len(trunk.score))
@@ -96,7 +98,7 @@ def gated_pool_forward(trunk: _Trunk, score_bias: Tensor, offsets: Tensor, mask:
     return scores, _Found(pooled, attention, totals, None if mask is None else scores != raw)
 
 
-def gated_pool_backward(
+def gated_attn_pool_backward(
     trunk: _Trunk, offsets: Tensor, found: _Found, d_pooled: Tensor, d_scores: Tensor, d_features: Tensor | None
 ) -> tuple[Tensor, ...]:
     """Gradients of reducer, gates, their biases, score and its bias, in float32; of the features in place."""
@@ -191,8 +193,8 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total += torch.mm(left, right)
 
 
-class GatedPool(torch.autograd.Function):
-    """Reducing, scoring and pooling with their gradient; see `mil.kernels.gated_pool.gated_pool`."""
+class GatedAttnPool(torch.autograd.Function):
+    """Reducing, scoring and pooling with their gradient; see `mil.kernels.gated_attn_pool.gated_attn_pool`."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
@@ -200,7 +202,7 @@ class GatedPool(torch.autograd.Function):
         weights, (offsets, mask) = Weights(*given[:7]), given[7:]
         kept = room_for(features, weights, learning=any(ctx.needs_input_grad))
         with torch.autocast("cpu", enabled=False):
-            scores, found = gated_pool_forward(_Trunk(features, weights, kept), weights.score_bias, offsets, mask)
+            scores, found = gated_attn_pool_forward(_Trunk(features, weights, kept), weights.score_bias, offsets, mask)
         ctx.save_for_backward(features, *weights, offsets, *kept, *found)
         return found.pooled, scores
 
@@ -213,7 +215,7 @@ class GatedPool(torch.autograd.Function):
         d_features = torch.empty_like(features) if ctx.needs_input_grad[0] else None
         with torch.autocast("cpu", enabled=False):
             trunk = _Trunk(features, weights, kept)
-            d_reducer, d_gates, d_biases, d_score, d_bias = gated_pool_backward(
+            d_reducer, d_gates, d_biases, d_score, d_bias = gated_attn_pool_backward(
                 trunk, offsets, found, grads[0], grads[1], d_features
             )
         middle, plain = trunk.attention, weights.gate is None

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mil.bags import MASKED, join
-from mil.kernels.gated_pool import Weights, cpu, gated_pool
+from mil.kernels.gated_attn_pool import Weights, cpu, gated_attn_pool
 
 HIDDEN = 12
 CHUNK = 16  # rows; the sizes below are under, on and over it, one tile, and several bags
@@ -39,7 +39,7 @@ def everything(bags, weights, backend, dtype, mask=None):
     features = bags.features.clone().to(dtype).requires_grad_()
     kind = torch.float64 if dtype == torch.float64 else torch.float32
     weights = Weights(*(None if w is None else w.clone().to(kind).requires_grad_() for w in weights))
-    pooled, scores = gated_pool(features, weights, bags.offsets, mask, backend=backend)
+    pooled, scores = gated_attn_pool(features, weights, bags.offsets, mask, backend=backend)
     draw = torch.Generator().manual_seed(1)
     seen = scores.masked_fill(scores == MASKED, 0.0) if mask else scores
     loss = (pooled * torch.randn(pooled.shape, generator=draw)).sum()
@@ -92,8 +92,8 @@ def test_without_a_gradient_no_gates_are_kept():
     bags, weights = make([100])
     assert len(cpu.room_for(bags.features, weights, learning=False)[1]) == 0
     assert len(cpu.room_for(bags.features, weights, learning=True)[1]) == 100
-    pooled, _ = gated_pool(bags.features, weights, bags.offsets, backend="cpu")
-    want, _ = gated_pool(bags.features.double(), weights, bags.offsets)
+    pooled, _ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
+    want, _ = gated_attn_pool(bags.features.double(), weights, bags.offsets)
     torch.testing.assert_close(pooled.double(), want, rtol=1e-5, atol=1e-6)
 
 
@@ -125,15 +125,15 @@ def test_two_runs_give_the_same_bits(dtype):
 
 def test_a_bag_alone_is_the_same_as_among_others():
     bags, weights = make([30, 25])
-    together, _ = gated_pool(bags.features, weights, bags.offsets, backend="cpu")
-    alone, _ = gated_pool(bags.features[30:], weights, torch.tensor([0, 25]), backend="cpu")
+    together, _ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
+    alone, _ = gated_attn_pool(bags.features[30:], weights, torch.tensor([0, 25]), backend="cpu")
     torch.testing.assert_close(together[1:], alone, rtol=1e-5, atol=1e-6)
 
 
 def test_a_graph_that_is_kept_gives_the_same_gradient_twice():
     bags, weights = make([40])
     weights = Weights(*(t.clone().requires_grad_() for t in weights))
-    pooled, _ = gated_pool(bags.features, weights, bags.offsets, backend="cpu")
+    pooled, _ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
     first, second = (torch.autograd.grad(pooled.sum(), weights.reducer, retain_graph=True)[0] for _ in range(2))
     assert torch.equal(first, second)
 
@@ -141,7 +141,7 @@ def test_a_graph_that_is_kept_gives_the_same_gradient_twice():
 def test_a_weight_changed_before_the_gradient_is_noticed():
     bags, weights = make([40])
     weights = Weights(*(t.clone().requires_grad_() for t in weights))
-    pooled, _ = gated_pool(bags.features, weights, bags.offsets, backend="cpu")
+    pooled, _ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
     with torch.no_grad():
         weights.reducer.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -154,12 +154,12 @@ def test_a_weight_changed_before_the_gradient_is_noticed():
 def test_doubles_are_left_to_the_reference(dtype, fast):
     bags, weights = make([5])
     weights = Weights(*(t.clone().to(max(dtype, torch.float32, key=lambda d: d.itemsize)) for t in weights))
-    pooled, _ = gated_pool(bags.features.to(dtype), Weights(*(t.requires_grad_() for t in weights)), bags.offsets)
-    assert ("GatedPool" in type(pooled.grad_fn).__name__) == fast
+    pooled, _ = gated_attn_pool(bags.features.to(dtype), Weights(*(t.requires_grad_() for t in weights)), bags.offsets)
+    assert ("GatedAttnPool" in type(pooled.grad_fn).__name__) == fast
 
 
 def test_autocast_changes_nothing():
     bags, weights = make([40])
-    plain = gated_pool(bags.features, weights, bags.offsets, backend="cpu")[0]
+    plain = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(gated_pool(bags.features, weights, bags.offsets, backend="cpu")[0], plain)
+        assert torch.equal(gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")[0], plain)
