@@ -168,7 +168,7 @@ def load_heads(folders: Sequence[Path], which: Which = "kept") -> list[tuple[nn.
 
     Raises:
         FormatError: see `load_trained`.
-        DatasetError: there is none, or they are of several recipes.
+        DatasetError: there is none, or they are of several recipes, or of one that was changed in between.
     """
     loaded = [load_trained(folder, which) for folder in folders]
     if not loaded:
@@ -179,11 +179,29 @@ def load_heads(folders: Sequence[Path], which: Which = "kept") -> list[tuple[nn.
             raise DatasetError(
                 f"{folder} is of {_said(trained)}, {folders[0]} of {_said(first)}; give heads of one recipe and task"
             )
+        others = _differing(trained.recipe, first.recipe)
+        if others:
+            raise DatasetError(
+                f"{folder} and {folders[0]} are both of recipe {first.recipe_name}, but with other settings "
+                f"({', '.join(others)}); train the older one again, or take it out"
+            )
     return loaded
 
 
 def _answering(trained: Trained) -> tuple[str, str, list[str]]:
     return trained.recipe_name, trained.task.kind, list(trained.task.columns)
+
+
+def _differing(one: Recipe, other: Recipe) -> list[str]:
+    """Settings in which two recipes differ, as ``section.name``."""
+    left, right = (_flat(recipe.model_dump()) for recipe in (one, other))
+    return sorted(name for name in left.keys() | right.keys() if left.get(name) != right.get(name))
+
+
+def _flat(sections: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {name: values for name, values in sections.items() if isinstance(values, dict)}
+    inside = {f"{name}.{key}": value for name, values in nested.items() for key, value in values.items()}
+    return inside | {name: value for name, value in sections.items() if name not in nested}
 
 
 def _said(trained: Trained) -> str:

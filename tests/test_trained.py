@@ -1,14 +1,15 @@
 """The folder of a trained head: who may read it, and what is said when it cannot be used here."""
 
 import json
+import shutil
 
 import pytest
 
 from mil.config import Recipe
-from mil.errors import FormatError
+from mil.errors import DatasetError, FormatError
 from mil.heads import build_head
 from mil.tasks import Classification
-from mil.trained import Trained, load_trained, save_trained
+from mil.trained import Trained, load_heads, load_trained, save_trained
 
 
 @pytest.fixture
@@ -93,3 +94,17 @@ def test_a_recipe_nested_too_deep_is_one_line(folder):
     with pytest.raises(FormatError, match="not the folder of a trained head") as caught:
         load_trained(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_heads_of_one_recipe_that_was_changed_in_between_are_not_averaged(folder, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("recipe.json", "head.safetensors"):
+        shutil.copy(folder / name, other)
+    said = json.loads((other / "recipe.json").read_text())
+    said["recipe"]["train"]["lr"] = 0.5
+    said["recipe"]["losses"]["branch_diversity"] = {"start": 1.0, "end": None}
+    (other / "recipe.json").write_text(json.dumps(said))
+    assert len(load_heads([folder, folder])) == 2
+    with pytest.raises(DatasetError, match=r"other settings \(losses.branch_diversity, train.lr\)"):
+        load_heads([folder, other])
