@@ -38,6 +38,17 @@ class Instances(NamedTuple):
     highest: Bool[Tensor, " instances"]  # among the most attended, else among the least
 
 
+class AttentionStats(NamedTuple):
+    """What the losses need to know of the attention over each bag (the softmax of its scores), in place of a map of it.
+
+    `products` are the branches' Gram matrix: the sum over the tiles of the attention of one times that of the other.
+    """
+
+    log_total: Float[Tensor, "bags branches"]  # log-sum-exp of the scores
+    entropy: Float[Tensor, "bags branches"]  # nats
+    products: Float[Tensor, "bags branches branches"]
+
+
 class HeadOutput(NamedTuple):
     """What every head returns, in every mode.
 
@@ -55,3 +66,4 @@ class HeadOutput(NamedTuple):
     full_logits: Float[Tensor, "bags classes"] | None = None  # what all tiles would give, where some are selected
     embedding: Float[Tensor, "bags hidden"] | None = None  # of a student,
     teacher_embedding: Float[Tensor, "bags hidden"] | None = None  # and what its teacher makes of the same bag
+    attention_stats: AttentionStats | None = None  # of the columns of `scores`, where pooling gave them on the way

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from mil.bags import per_bag
 from mil.config import Section
 from mil.heads._gated import default_hidden
+from mil.heads._pooling import Pooling, pool_by
 from mil.heads._precision import Classifier, at_least_float32
 from mil.heads._stream import PoolsTiles
-from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput, Instances
 
 
@@ -94,16 +94,16 @@ class ClamHead(PoolsTiles):
     attention: ClamScores
     judge: InstanceJudges
 
-    def pool(self, bags: Bags) -> tuple[Float[Tensor, "bags rows hidden"], Float[Tensor, "tiles rows"]]:
+    def pool(self, bags: Bags) -> Pooling:
         """Pooled rows, one for each row of attention, and the scores."""
         return self._pool(self.reduce(bags.features), bags)
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag, and judge its tiles."""
         hidden = self.reduce(bags.features)  # [tiles, hidden]
-        pooled, scores = self._pool(hidden, bags)
-        return self.answer(pooled, scores)._replace(instances=self.judge(hidden, scores, bags.offsets))
+        rows, scores, stats = self._pool(hidden, bags)
+        judged = self.judge(hidden, scores, bags.offsets)
+        return self.answer(rows, scores)._replace(instances=judged, attention_stats=stats)
 
-    def _pool(self, hidden: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
-        scores = self.attention(hidden)
-        return attn_pool(scores, hidden, bags.offsets), scores
+    def _pool(self, hidden: Tensor, bags: Bags) -> Pooling:
+        return pool_by(self.attention(hidden), hidden, bags.offsets)

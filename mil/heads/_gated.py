@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mil.heads._pooling import Pooling, pool_by
 from mil.heads._precision import at_least_float32
-from mil.kernels.attn_pool import attn_pool
 from mil.kernels.gated_attn_pool import Mask, Weights, gated_attn_pool
 from mil.types import Bags
 
@@ -39,9 +39,7 @@ class GatedScores(nn.Module):
         return Weights(reducer, value.weight, value.bias, gate, gate_bias, score.weight, score.bias)
 
 
-def reduce_and_pool(
-    reduce: nn.Sequential, attention: GatedScores, bags: Bags, mask: Mask | None = None
-) -> tuple[Float[Tensor, "bags branches hidden"], Float[Tensor, "tiles branches"]]:
+def reduce_and_pool(reduce: nn.Sequential, attention: GatedScores, bags: Bags, mask: Mask | None = None) -> Pooling:
     """Reduce each tile, score it, mask some scores, pool each bag; pooled rows and scores are float32 at least.
 
     Without dropout all of it is one operation, much faster and leaner on a CPU; with dropout it goes layer by layer.
@@ -57,8 +55,9 @@ def reduce_and_pool(
         hidden = reduce(bags.features)  # [tiles, hidden]
         scores = attention(hidden)
         scores = mask(scores) if mask else scores
-        return at_least_float32(attn_pool(scores, hidden, bags.offsets)), scores
-    return gated_attn_pool(bags.features, attention.weights(linear.weight), bags.offsets, mask)
+        pooled = pool_by(scores, hidden, bags.offsets)
+        return pooled._replace(rows=at_least_float32(pooled.rows))
+    return Pooling(*gated_attn_pool(bags.features, attention.weights(linear.weight), bags.offsets, mask))
 
 
 def default_hidden(hidden: int | None, dim: int) -> int:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mil.bags import join
+from mil.heads._pooling import Pooling
 from mil.types import Bags, HeadOutput
 
 
@@ -46,7 +47,7 @@ class PoolsTiles(nn.Module, ABC):
     """
 
     @abstractmethod
-    def pool(self, bags: Bags) -> tuple[Float[Tensor, "bags branches hidden"], Float[Tensor, "tiles branches"]]:
+    def pool(self, bags: Bags) -> Pooling:
         """Rows that each bag's tiles were averaged to by the softmax of their scores, and those scores."""
 
     @abstractmethod
@@ -57,12 +58,13 @@ class PoolsTiles(nn.Module, ABC):
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag."""
-        return self.answer(*self.pool(bags))
+        pooled = self.pool(bags)
+        return self.answer(pooled.rows, pooled.scores)._replace(attention_stats=pooled.stats)
 
     def part(self, features: Float[Tensor, "tiles dim"]) -> tuple[Any, Float[Tensor, "tiles branches"]]:
         """See `mil.heads.Streams`."""
-        pooled, scores = self.pool(join([features]))
-        return Pooled(pooled[0].double(), scores.double().logsumexp(0)), scores
+        rows, scores, _ = self.pool(join([features]))
+        return Pooled(rows[0].double(), scores.double().logsumexp(0)), scores
 
     def conclude(self, part: Any, scores: Float[Tensor, "tiles branches"]) -> HeadOutput:
         """See `mil.heads.Streams`."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mil.config import Section
 from mil.heads._gated import GatedScores, default_hidden, reduce_and_pool
+from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
 from mil.heads._stream import PoolsTiles
 from mil.types import Bags, HeadOutput
@@ -32,7 +33,7 @@ class Head(PoolsTiles):
         self.attention = GatedScores(hidden, config.attention, 1, config.dropout, config.gated)
         self.classify = Classifier(hidden, classes)
 
-    def pool(self, bags: Bags) -> tuple[Tensor, Tensor]:
+    def pool(self, bags: Bags) -> Pooling:
         """Rows [bags, 1, hidden] and scores [tiles, 1]."""
         return reduce_and_pool(self.reduce, self.attention, bags)
 

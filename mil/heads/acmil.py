@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.heads._gated import GatedScores, default_hidden, reduce_and_pool
+from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
 from mil.heads._stkim import StkimConfig, mask_top
 from mil.heads._stream import PoolsTiles
@@ -39,7 +40,7 @@ class Head(PoolsTiles):
         self.branch_classify = nn.ModuleList(Classifier(hidden, classes) for _ in range(config.branches))
         self.classify = Classifier(hidden, classes)
 
-    def pool(self, bags: Bags) -> tuple[Tensor, Tensor]:
+    def pool(self, bags: Bags) -> Pooling:
         """Rows [bags, branches, hidden]; scores are those after masking, so that the losses see what was pooled."""
         how = self.config
         mask = partial(mask_top, offsets=bags.offsets, top=how.mask_top, share=how.mask_share, most=how.mask_most)

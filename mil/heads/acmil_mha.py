@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.heads._mha import MhaConfig, PooledValues, QueryScores, learned_queries
+from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
 from mil.heads._stkim import StkimConfig, mask_top
 from mil.heads._stream import PoolsTiles
@@ -48,11 +49,11 @@ class Head(PoolsTiles):
         pooled, scores = zip(*found, strict=True)
         return self._output(torch.stack(pooled, 1), torch.cat(scores, 1), branch_logits)
 
-    def pool(self, bags: Bags) -> tuple[Tensor, Tensor]:
+    def pool(self, bags: Bags) -> Pooling:
         """Rows [bags, branches * heads, hidden] and scores [tiles, branches * heads]."""
         hidden = self.reduce(bags.features)
         pooled, scores = zip(*(self._pool(i, hidden, bags) for i in range(len(self.attention))), strict=True)
-        return torch.cat(pooled, 1), torch.cat(scores, 1)
+        return Pooling(torch.cat(pooled, 1), torch.cat(scores, 1))
 
     def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """Classify each branch's row, and what the branches pooled together."""

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from mil.bags import per_bag
 from mil.config import Section
 from mil.heads._gated import default_hidden
+from mil.heads._pooling import pool_by
 from mil.heads._precision import Classifier, at_least_float32
-from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput
 
 
@@ -51,12 +51,12 @@ class Head(nn.Module):
         top = [rows.max(0) for rows in per_bag(tiles, bags.offsets)]
         highest = torch.stack([values for values, _ in top])  # [bags, classes]
         chosen = torch.stack([indices for _, indices in top]) + bags.offsets[:-1, None]
-        scores = self._scores(bags, chosen)
-        pooled = attn_pool(scores, self.dropout(bags.features), bags.offsets)  # [bags, classes, dim]
-        logits = self.classify(pooled.flatten(1))
+        # rows [bags, classes, dim]
+        rows, scores, stats = pool_by(self._scores(bags, chosen), self.dropout(bags.features), bags.offsets)
+        logits = self.classify(rows.flatten(1))
         if not self.training:
             logits = torch.logaddexp(logits.log_softmax(-1), highest.log_softmax(-1)) - math.log(2)
-        return HeadOutput(logits, scores, highest[:, None], per_class=True)
+        return HeadOutput(logits, scores, highest[:, None], per_class=True, attention_stats=stats)
 
     def _scores(self, bags: Bags, chosen: Int[Tensor, "bags classes"]) -> Float[Tensor, "tiles classes"]:
         """Likeness of each tile's query to that of the chosen tiles of its bag."""

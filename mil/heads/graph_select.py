@@ -17,9 +17,9 @@ from mil.heads._budget import Selection, SelectionConfig
 from mil.heads._gated import GatedScores, default_hidden
 from mil.heads._graph_choice import GraphConfig, graph_of, kept_graph
 from mil.heads._graph_layer import GraphLayer, log_received
+from mil.heads._pooling import pool_by
 from mil.heads._precision import Classifier
 from mil.heads._selection import pool_selected
-from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, Graph, HeadOutput
 
 
@@ -73,12 +73,12 @@ class Head(nn.Module):
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag from its selected tiles; scores, branches and `full_logits` are those of all tiles."""
         hidden, scores = self._scored(bags)
-        rows = attn_pool(scores, hidden, bags.offsets)  # [bags, branches, hidden]
+        rows, _, stats = pool_by(scores, hidden, bags.offsets)  # [bags, branches, hidden]
         selected, pooled = self.select(scores, hidden, bags.offsets, rows)
         branches = [classify(rows[:, i]) for i, classify in enumerate(self.branch_classify)]
         return HeadOutput(
             self.classify(pooled.mean(1)), scores, torch.stack(branches, 1) if branches else None, selected=selected,
-            full_logits=self.classify(rows.mean(1)),
+            full_logits=self.classify(rows.mean(1)), attention_stats=stats,
         )  # fmt: skip
 
     def answers(

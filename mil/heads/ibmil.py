@@ -66,7 +66,7 @@ class Head(abmil.Head):
             DatasetError: there are no training bags, or the first stage gave values that are not numbers.
         """
         assert isinstance(first, abmil.Head)
-        rows = [reduce_and_pool(first.reduce, first.attention, bags)[0][:, 0] for bags in train]
+        rows = [reduce_and_pool(first.reduce, first.attention, bags).rows[:, 0] for bags in train]
         if not rows:
             raise DatasetError("head ibmil: there are no training bags to make prototypes of")
         found = _prototypes(torch.cat(rows), len(self.confounders))

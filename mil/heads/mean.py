@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mil.bags import per_bag
+from mil.heads._pooling import Pooling
 from mil.heads._precision import at_least_float32
 from mil.heads._stream import PoolsTiles
 from mil.heads._tile_classifier import TileConfig, tile_classifier
@@ -21,11 +22,11 @@ class Head(PoolsTiles):
         super().__init__()
         self.classify = tile_classifier(config, dim, classes)
 
-    def pool(self, bags: Bags) -> tuple[Tensor, Tensor]:
+    def pool(self, bags: Bags) -> Pooling:
         """Logits [bags, 1, classes]; it has no attention, so the scores are zero: every tile counts the same."""
         tiles = at_least_float32(self.classify(bags.features))  # [tiles, classes]
         logits = torch.stack([rows.mean(0) for rows in per_bag(tiles, bags.offsets)])
-        return logits[:, None], tiles.new_zeros(len(tiles), 1)
+        return Pooling(logits[:, None], tiles.new_zeros(len(tiles), 1))
 
     def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """The pooled logits as they are."""

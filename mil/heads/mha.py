@@ -6,9 +6,9 @@ Zhang et al. 2024, https://arxiv.org/abs/2406.15303.
 from torch import Tensor, nn
 
 from mil.heads._mha import MhaConfig, PooledValues, QueryScores, learned_queries
+from mil.heads._pooling import Pooling, pool_by
 from mil.heads._precision import Classifier
 from mil.heads._stream import PoolsTiles
-from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput
 
 
@@ -28,11 +28,10 @@ class Head(PoolsTiles):
         self.values = PooledValues(hidden, config.dropout)
         self.classify = Classifier(hidden, classes)
 
-    def pool(self, bags: Bags) -> tuple[Tensor, Tensor]:
+    def pool(self, bags: Bags) -> Pooling:
         """Rows [bags, heads, hidden] and scores [tiles, heads]."""
         hidden = self.reduce(bags.features)  # [tiles, hidden]
-        scores = self.attention(self.query[0], hidden)
-        return attn_pool(scores, hidden, bags.offsets), scores
+        return pool_by(self.attention(self.query[0], hidden), hidden, bags.offsets)
 
     def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """Classify the row that the heads make together."""

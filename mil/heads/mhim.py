@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from mil.bags import MASKED, per_bag
 from mil.config import Section
 from mil.heads._gated import default_hidden
+from mil.heads._pooling import Pooling, pool_by
 from mil.heads._precision import Classifier, at_least_float32
 from mil.heads._stream import PoolsTiles
-from mil.kernels.attn_pool import attn_pool
 from mil.types import Bags, HeadOutput
 
 
@@ -50,11 +50,10 @@ class Network(PoolsTiles):
         )
         self.classify = Classifier(hidden, classes)
 
-    def pool(self, bags: Bags) -> tuple[Tensor, Tensor]:
+    def pool(self, bags: Bags) -> Pooling:
         """Rows [bags, 1, hidden] and scores [tiles, 1]."""
         hidden = self.reduce(bags.features)  # [tiles, hidden]
-        scores = at_least_float32(self.attention(hidden))
-        return attn_pool(scores, hidden, bags.offsets), scores
+        return pool_by(at_least_float32(self.attention(hidden)), hidden, bags.offsets)
 
     def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """Classify each row; it is the `embedding`."""
@@ -92,9 +91,9 @@ class Head(Network):
         hidden = self.reduce(bags.features)
         scores = at_least_float32(self.attention(hidden))
         hide = _hardest(teacher.scores, bags.offsets, self.config.mask_share, self.config.mask_random)
-        seen = scores.index_fill(0, hide, MASKED)
-        student = self.answer(attn_pool(seen, hidden, bags.offsets), seen)
-        return student._replace(teacher_embedding=teacher.embedding)
+        rows, seen, stats = pool_by(scores.index_fill(0, hide, MASKED), hidden, bags.offsets)
+        student = self.answer(rows, seen)
+        return student._replace(teacher_embedding=teacher.embedding, attention_stats=stats)
 
 
 def _hardest(

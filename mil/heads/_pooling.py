@@ -1,0 +1,26 @@
+"""Tiles pooled by attention, with what the losses need to know of it where that costs nothing."""
+
+from typing import NamedTuple
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mil.kernels.attn_pool import attn_pool
+from mil.types import AttentionStats
+
+
+class Pooling(NamedTuple):
+    """What each bag's tiles were averaged to by the softmax of their scores."""
+
+    rows: Float[Tensor, "bags branches hidden"]
+    scores: Float[Tensor, "tiles branches"]
+    stats: AttentionStats | None = None  # None: to be had from the scores
+
+
+def pool_by(
+    scores: Float[Tensor, "tiles branches"],
+    hidden: Float[Tensor, "tiles hidden"],
+    offsets: Int[Tensor, " bags_plus_1"],
+) -> Pooling:
+    """Pool each bag by its scores."""
+    return Pooling(attn_pool(scores, hidden, offsets), scores)
