@@ -1,11 +1,14 @@
 """Attention pooling in Triton: one pass over a bag forward, no attention map in memory in either direction."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from mil.kernels.variants import Variant
 
 # A float32 tile of 16 KiB. Not tuned on a GPU yet.
 BLOCK_N = 64
@@ -167,3 +170,16 @@ class AttnPool(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         """Gradients of scores and features."""
         return *attn_pool_backward(*ctx.saved_tensors, grads[0].contiguous()), None
+
+
+def variants() -> Iterator[Variant]:
+    """What the launchers launch."""
+    numbers = dict.fromkeys(("tops", "log_totals", "delta"), "*fp32") | dict.fromkeys(("offsets", "bag_of"), "*i64")
+    whole = {"tiles": "i32", "dim": "i32:16", "branches": "i32"}
+    blocks = {"BLOCK_N": BLOCK_N, "BLOCK_D": BLOCK_D}
+    for type_ in ("fp32", "bf16", "fp16"):
+        of_type = dict.fromkeys(("features", "pooled", "d_pooled", "d_features", "scores", "d_scores"), f"*{type_}")
+        for kernel in (_forward_kernel, _scores_grad_kernel, _features_grad_kernel):
+            known = numbers | whole | of_type
+            signature = {name: known[name] for name in kernel.arg_names if name not in blocks}
+            yield Variant(type_, kernel, signature, blocks, 4, 3)
