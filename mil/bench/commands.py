@@ -132,3 +132,38 @@ def bench_graph(
         libraries_up_to=libraries_up_to,
     )  # fmt: skip
     show(found, json)
+
+
+@bench_app.command("kernels")
+def bench_kernels(
+    op: Annotated[list[str] | None, typer.Option(help="Operations; repeat. [default: all]")] = None,
+    tiles: Annotated[
+        list[int] | None, typer.Option(min=1, help="Of all bags together; repeat. [default: see docs/kernels.md]")
+    ] = None,
+    dim: Annotated[list[int] | None, typer.Option(min=4, help="Length of a feature vector; repeat.")] = None,
+    branches: Annotated[list[int] | None, typer.Option(min=1, help="Of attention; repeat.")] = None,
+    bags: Annotated[list[int] | None, typer.Option(min=1, help="Of unequal length, packed; repeat.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="fp32, bf16, fp16: of features; repeat.")] = None,
+    backend: Annotated[Literal["auto", "reference", "cpu", "triton"], typer.Option(help="Who computes.")] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
+    compiled: Annotated[
+        bool | None, typer.Option(help="Time torch.compile too. [default: on a GPU; it takes long]")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer sizes.")] = False,
+    bars: Annotated[bool, typer.Option("--bars", help="Only what is to be reached on an H100 or H200.")] = False,
+    threads: Threads = 1,
+    json: Json = None,
+) -> None:
+    """Time, rates and memory of each operation over bags, beside its floor, PyTorch, torch.compile and others."""
+    from mil.bench import kernels, kernels_bars
+    from mil.bench.outcome import show
+
+    where = kernels.chosen_device(device, backend)
+    both = ("ours", "eager", "compiled") if compiled or (compiled is None and where == "cuda") else ("ours", "eager")
+    how = kernels.How(where, backend, threads, (*both, "other"))
+    if bars:
+        show(kernels_bars.run(how._replace(ways=("ours", "eager", "compiled"))), json)
+        return
+    usual = (kernels.QUICK if quick else kernels.USUAL)[where]
+    sizes = kernels.Sizes(tiles or (), dim or (), branches or (), bags or (), dtype or ())
+    show(kernels.run(op or [], sizes.or_else(usual), how), json)

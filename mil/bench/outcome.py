@@ -30,11 +30,13 @@ class Outcome:
     title: str
     rows: Sequence[Row]
     note: str = ""
+    gpu: str = ""  # that did the work, if one did
 
 
-def machine() -> dict[str, str | int]:
-    """Processor, cores that this process may use, and versions of what does the work."""
+def machine(gpu: str = "") -> dict[str, str | int]:
+    """Processor, cores that this process may use, the GPU if one was used, and versions of what does the work."""
     return {
+        **({"gpu": gpu, "triton": version("triton")} if gpu else {}),
         "cpu": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
@@ -56,10 +58,11 @@ def show(outcome: Outcome, json: Path | None, console: Console | None = None) ->
     console = console or Console(width=max(Console().width, LEAST_COLUMNS))
     console.print(escape(outcome.title), style="italic", highlight=False)
     console.print(_standing(outcome) if _is_wide(outcome) else _lying(outcome))
-    about = machine()
+    about = machine(outcome.gpu)
     if outcome.note:
         console.print(escape(outcome.note), highlight=False)
-    console.print(escape(f"{about['cpu']}, {about['cores']} cores; {about['system']}"), highlight=False)
+    chips = f"{outcome.gpu}; {about['cpu']}" if outcome.gpu else about["cpu"]
+    console.print(escape(f"{chips}, {about['cores']} cores; {about['system']}"), highlight=False)
     if json is not None:
         written = {"format": FORMAT, "version": VERSION, "tool_version": TOOL_VERSION, "title": outcome.title}
         write_json(json, {**written, "machine": about, "note": outcome.note, "rows": list(outcome.rows)})

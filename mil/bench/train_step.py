@@ -1,19 +1,17 @@
 """What `mil bench train` measures, each in a process of its own: a head's step, the literal one, matrix products."""
 
 import json
-import resource
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mil.bench.literal import LiteralAcmil, literal_loss
+from mil.bench.measure import held_mb, limit_memory, peak_mb, times_of
 from mil.config import load_recipe
 from mil.device import keep_freed_memory
 from mil.heads import FollowsSteps, TwoStage, UsesGraph, build_head
@@ -28,7 +26,6 @@ FEW = 64  # tiles of a first step that is not counted: it loads libraries
 COMPARED = 5  # steps whose losses are compared
 SIDE = 2048  # of the matrices whose product is timed
 PLACE_PX = 512  # from tile to tile
-SHARE_OF_MEMORY = 0.8  # that a head may take of what is free; beyond, it does not fit
 Step = Callable[[Bags], Tensor]
 
 
@@ -36,7 +33,7 @@ def main() -> None:
     """Measure what the first argument says with the settings of the second; print the result as JSON."""
     settings = json.loads(sys.argv[2])
     torch.set_num_threads(settings.pop("threads"))
-    _limit_memory()
+    limit_memory()
     measure: dict[str, Callable[..., dict[str, Any]]] = {"head": head, "literal": literal, "products": products}
     print(json.dumps(measure[sys.argv[1]](**settings)), flush=True)
 
@@ -89,7 +86,7 @@ def products(seconds: float) -> dict[str, Any]:
     rates = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         left, right = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
-        rates[name] = 2e-9 * SIDE**3 / min(_times(partial(torch.mm, left, right), seconds))
+        rates[name] = 2e-9 * SIDE**3 / min(times_of(partial(torch.mm, left, right), seconds))
     return rates
 
 
@@ -111,10 +108,10 @@ def _measure(
         losses.append(loss.detach())
 
     optimiser.zero_grad()
-    before = _held_mb()
-    times = _times(step, seconds)
+    before = held_mb()
+    times = times_of(step, seconds)
     return {
-        "step_ms": 1e3 * min(times), "median_ms": 1e3 * median(times), "memory_MB": max(0.0, _peak_mb() - before),
+        "step_ms": 1e3 * min(times), "median_ms": 1e3 * median(times), "memory_MB": max(0.0, peak_mb() - before),
         "bag_MB": bags.features.nbytes / 2**20, "parameters": sum(p.numel() for p in made.parameters()),
         "losses": [float(loss) for loss in losses[:COMPARED]],
     }  # fmt: skip
@@ -129,40 +126,3 @@ def _bag(tiles: int, dim: int, dtype: torch.dtype) -> Bags:
     across = max(1, round(tiles**0.5))
     number = torch.arange(tiles)
     return Bags(features, torch.tensor([0, tiles]), PLACE_PX * torch.stack([number % across, number // across], 1))
-
-
-def _times(call: Callable[[], Any], seconds: float) -> list[float]:
-    """Seconds of each call, after one that is not counted."""
-    call()
-    times: list[float] = []
-    while not times or sum(times) < seconds:
-        began = perf_counter()
-        call()
-        times.append(perf_counter() - began)
-    return times
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _held_mb() -> float:
-    """Memory that the process holds now; where the system does not tell, at most so far."""
-    return _told("/proc/self/status", "VmRSS:") or _peak_mb()
-
-
-def _limit_memory() -> None:
-    """A head that does not fit gets an error of its own, before the system ends somebody else's process."""
-    free = _told("/proc/meminfo", "MemAvailable:")
-    if free:
-        limit = int((_held_mb() + SHARE_OF_MEMORY * free) * 2**20)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-
-
-def _told(path: str, key: str) -> float:
-    """A number of kB in one of the system's tables, in MB; 0 where there is none."""
-    try:
-        lines = Path(path).read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(key)), 0.0)
