@@ -2,6 +2,7 @@
 
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd import Function
 
 from mil.kernels.backend import Backend, choose
 from mil.kernels.neighbour_attn.cpu import ChunkedNeighbourAttn
@@ -35,7 +36,13 @@ def neighbour_attn(
     Returns:
         What each tile took up, and the attention of each edge, mean over the heads: both carry gradients.
     """
-    if choose(backend, queries, keys) == "reference":
+    chosen = choose(backend, queries, keys)
+    if chosen == "reference":
         return neighbour_attn_reference(queries, keys, vector, sources, targets, slope)
-    messages, attention = ChunkedNeighbourAttn.apply(queries, keys, vector, sources, targets, slope)
+    how: type[Function] = ChunkedNeighbourAttn
+    if chosen == "triton":
+        from mil.kernels.neighbour_attn.kernel import NeighbourAttn  # Triton is needed only on this path
+
+        how = NeighbourAttn
+    messages, attention = how.apply(queries, keys, vector, sources, targets, slope)
     return messages, attention
