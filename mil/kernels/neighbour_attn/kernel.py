@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from mil.kernels.variants import Variant
 
 BLOCK_NUMBERS = 2048  # of the edges that a program gathers at a time; not tuned on a GPU yet
+EDGES = 256  # that a program turns from scores to attention
 PARTS = 2048  # programs of a head that add up the gradient of its vector, at most
 
 
