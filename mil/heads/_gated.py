@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mil.heads._pooling import Pooling, pool_by
 from mil.heads._precision import at_least_float32
 from mil.kernels.gated_attn_pool import Mask, Weights, gated_attn_pool
+from mil.kernels.gated_scores import GateWeights, gated_scores
 from mil.types import Bags
 
 
@@ -27,16 +28,18 @@ class GatedScores(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "tiles hidden"]) -> Float[Tensor, "tiles branches"]:
         """Scores before the softmax, float32 whatever the precision of the rest."""
+        if not (self.training and self.dropout.p):
+            return gated_scores(hidden, self.weights())
         values = torch.tanh(self.value(hidden))
         if self.gate is not None:
             values = values * torch.sigmoid(self.gate(hidden))
         return at_least_float32(self.score(self.dropout(values)))
 
-    def weights(self, reducer: Float[Tensor, "hidden dim"]) -> Weights:
-        """The parameters, with those of the reducer that goes before."""
+    def weights(self) -> GateWeights:
+        """The parameters."""
         gate, gate_bias = (None, None) if self.gate is None else (self.gate.weight, self.gate.bias)
         value, score = self.value, self.score
-        return Weights(reducer, value.weight, value.bias, gate, gate_bias, score.weight, score.bias)
+        return GateWeights(value.weight, value.bias, gate, gate_bias, score.weight, score.bias)
 
 
 def reduce_and_pool(reduce: nn.Sequential, attention: GatedScores, bags: Bags, mask: Mask | None = None) -> Pooling:
@@ -57,7 +60,7 @@ def reduce_and_pool(reduce: nn.Sequential, attention: GatedScores, bags: Bags, m
         scores = mask(scores) if mask else scores
         pooled = pool_by(scores, hidden, bags.offsets)
         return pooled._replace(rows=at_least_float32(pooled.rows))
-    return Pooling(*gated_attn_pool(bags.features, attention.weights(linear.weight), bags.offsets, mask))
+    return Pooling(*gated_attn_pool(bags.features, Weights(linear.weight, *attention.weights()), bags.offsets, mask))
 
 
 def default_hidden(hidden: int | None, dim: int) -> int:

@@ -1,12 +1,12 @@
 """Reduce, score, pool: the trunk of the heads with gated attention, in one operation."""
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mil.kernels.backend import Backend, choose
+from mil.kernels.backend import Backend
 from mil.kernels.gated_attn_pool.cpu import GatedAttnPool
 from mil.kernels.gated_attn_pool.reference import Mask, Weights, gated_attn_pool_reference
+from mil.kernels.gated_scores.common import choose_gated
 
 __all__ = ["Backend", "Mask", "Weights", "gated_attn_pool"]
 
@@ -30,16 +30,8 @@ def gated_attn_pool(
     Returns:
         One row a bag and branch, and the scores that they were pooled by; float32, or float64 of float64 features.
     """
-    chosen = choose(backend, features, *weights)
-    if backend == "auto" and chosen == "cpu" and not _suits_cpu(features, weights):
-        chosen = "reference"
+    chosen = choose_gated(backend, features, weights, len(weights.score))
     if chosen == "reference":
         return gated_attn_pool_reference(features, weights, offsets, mask)
     pooled, scores = GatedAttnPool.apply(features, *weights, offsets, mask)
     return pooled, scores
-
-
-def _suits_cpu(features: Tensor, weights: Weights) -> bool:
-    return features.dtype in (torch.float32, torch.bfloat16) and all(
-        tensor is None or tensor.dtype == torch.float32 for tensor in weights
-    )

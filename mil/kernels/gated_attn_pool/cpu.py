@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mil.kernels.gated_attn_pool.reference import Mask, Weights
+from mil.kernels.gated_scores.common import GateSums, add_product, chunks
+from mil.kernels.gated_scores.cpu import Gates
 
 CHUNK_BYTES = 4 << 20  # hidden rows of a chunk: small enough for the caches, large enough for the matrix products
 KEPT_BYTES = 128 << 20  # hidden rows and gates that are kept for the gradient, whatever the bag; of larger bags
@@ -26,12 +28,10 @@ class _Trunk:
     """Hidden rows and gates, chunk by chunk: kept if there is room, else computed whenever they are asked for."""
 
     def __init__(self, features: Tensor, weights: Weights, kept: tuple[Tensor, Tensor]) -> None:
-        self.features, self.attention, self.kept = features, len(weights.value), kept
+        self.features, self.kept = features, kept
         self.chunk = max(1, CHUNK_BYTES // (features.itemsize * len(weights.reducer)))  # rows
-        cast = weights.to(features.dtype)
-        self.reducer, self.score = cast.reducer, cast.score
-        self.gates = _joined(cast.value, cast.gate)  # [gates, hidden]
-        self.gate_biases = _joined(cast.value_bias, cast.gate_bias)
+        self.reducer = weights.reducer.to(features.dtype)
+        self.gates = Gates(weights.gates, features.dtype)
 
     def hidden(self, part: slice, *, known: bool = True) -> Tensor:
         """Hidden rows of a chunk; `known`: they have been computed before."""
@@ -45,15 +45,7 @@ class _Trunk:
         kept = self.kept[1][part] if part.stop <= len(self.kept[1]) else None
         if known and kept is not None:
             return kept
-        gated = torch.addmm(self.gate_biases, hidden, self.gates.T, out=kept)
-        gated[:, : self.attention].tanh_()
-        gated[:, self.attention :].sigmoid_()
-        return gated
-
-    def values(self, gated: Tensor) -> Tensor:
-        """What is scored."""
-        value, gate = gated[:, : self.attention], gated[:, self.attention :]
-        return value * gate if gate.shape[1] else value
+        return self.gates.gated(hidden, out=kept)
 
 
 class _Found(NamedTuple):
@@ -79,17 +71,16 @@ def gated_attn_pool_forward(
 ) -> tuple[Tensor, _Found]:
     """Scores, and what they pool."""
     dtype = trunk.features.dtype
-    scores = torch.empty(len(trunk.features), len(trunk.score))
-    for part in _chunks(len(scores), trunk.chunk):
-        gated = trunk.gated(part, trunk.hidden(part, known=False), known=False)
-        scores[part] = torch.mm(trunk.values(gated), trunk.score.T)
+    scores = torch.empty(len(trunk.features), len(score_bias))
+    for part in chunks(len(scores), trunk.chunk):
+        scores[part] = trunk.gates.scores(trunk.gated(part, trunk.hidden(part, known=False), known=False))
     raw = scores.add_(score_bias)
     scores = raw if mask is None else mask(raw)
     attention = torch.cat([bag.softmax(0) for bag in scores.split(offsets.diff().tolist())])
     pooled = torch.zeros(len(offsets) - 1, scores.shape[1], len(trunk.reducer))
     totals = torch.zeros(*pooled.shape[:2], 1)
     ends = offsets.tolist()
-    for part in _chunks(len(scores), trunk.chunk):
+    for part in chunks(len(scores), trunk.chunk):
         weights, hidden = attention[part].to(dtype), trunk.hidden(part)
         for bag, rows in _bags_in(part, ends):
             totals[bag, :, 0] += weights[rows].sum(0, dtype=torch.float32)
@@ -100,28 +91,20 @@ def gated_attn_pool_forward(
 
 def gated_attn_pool_backward(
     trunk: _Trunk, offsets: Tensor, found: _Found, d_pooled: Tensor, d_scores: Tensor, d_features: Tensor | None
-) -> tuple[Tensor, ...]:
-    """Gradients of reducer, gates, their biases, score and its bias, in float32; of the features in place."""
-    dtype, gates = trunk.features.dtype, len(trunk.gates)
-    d_reducer, d_gates, d_score = (torch.zeros(w.shape) for w in (trunk.reducer, trunk.gates, trunk.score))
-    d_biases, d_bias = torch.zeros(gates), torch.zeros(len(trunk.score))
+) -> tuple[Tensor | None, ...]:
+    """Gradients of reducer and of what scores, in float32; of the features in place."""
+    d_reducer = torch.zeros(trunk.reducer.shape)
+    sums = GateSums.zeros(trunk.gates.weights, trunk.gates.score)
     back, ends = _Back(trunk, found, d_pooled), offsets.tolist()
-    for part in _chunks(len(d_scores), trunk.chunk):
+    for part in chunks(len(d_scores), trunk.chunk):
         bags = list(_bags_in(part, ends))
         hidden = trunk.hidden(part)
-        gated = trunk.gated(part, hidden)
-        of_scores = back.scores(bags, part, hidden, d_scores[part])
-        d_bias += of_scores.sum(0)
-        of_scores = of_scores.to(dtype)
-        _add_product(d_score, of_scores.T, trunk.values(gated))
-        of_gates = back.gates(of_scores, gated)
-        d_biases += of_gates.sum(0, dtype=torch.float32)
-        _add_product(d_gates, of_gates.T, hidden)
+        back.gates(back.scores(bags, part, hidden, d_scores[part]), trunk.gated(part, hidden), hidden, sums)
         of_hidden = back.hidden(bags, part, hidden)
-        _add_product(d_reducer, of_hidden.T, trunk.features[part])
+        add_product(d_reducer, of_hidden.T, trunk.features[part])
         if d_features is not None:
             torch.mm(of_hidden, trunk.reducer, out=d_features[part])
-    return d_reducer, d_gates, d_biases, d_score, d_bias
+    return d_reducer, *sums.named()
 
 
 class _Back:
@@ -129,15 +112,16 @@ class _Back:
 
     def __init__(self, trunk: _Trunk, found: _Found, d_pooled: Tensor) -> None:
         self.trunk, self.found = trunk, found
-        dtype, self.width = trunk.features.dtype, len(trunk.gates)
+        dtype, gates = trunk.features.dtype, trunk.gates.weights
+        self.width = len(gates)
         self.d_pooled = d_pooled.to(dtype)
         self.d_rows = (d_pooled / found.totals).to(dtype)
         self.mean = (self.d_pooled * found.pooled).sum(-1)  # [bags, branches]
-        rows, branches = min(trunk.chunk, len(trunk.features)), len(trunk.score)
+        rows, branches = min(trunk.chunk, len(trunk.features)), found.attention.shape[1]
         # Beside the gradient of the gates stands the attention: one product with [gates' weights, gradient of the
         # pooled rows] then gives that of the hidden rows, whole.
         self.of_gates = trunk.features.new_empty(rows, self.width + branches)
-        self.weights = torch.cat([trunk.gates, trunk.gates.new_empty(branches, trunk.gates.shape[1])])
+        self.weights = torch.cat([gates, gates.new_empty(branches, gates.shape[1])])
         self.of_hidden = trunk.features.new_empty(rows, len(trunk.reducer))
 
     def scores(self, bags: Sequence[_Rows], part: slice, hidden: Tensor, given: Tensor) -> Tensor:
@@ -146,16 +130,9 @@ class _Back:
         found = torch.addcmul(given, torch.cat(felt), self.found.attention[part])
         return found if self.found.masked is None else found.masked_fill_(self.found.masked[part], 0.0)
 
-    def gates(self, of_scores: Tensor, gated: Tensor) -> Tensor:
-        """Gradient of the gates before tanh and sigmoid."""
-        found, middle = self.of_gates[: len(gated)], self.trunk.attention
-        of_values = torch.mm(of_scores, self.trunk.score)
-        value, gate = gated[:, :middle], gated[:, middle:]
-        if gate.shape[1]:
-            aten.sigmoid_backward.grad_input(of_values * value, gate, grad_input=found[:, middle : self.width])
-            of_values *= gate
-        aten.tanh_backward.grad_input(of_values, value, grad_input=found[:, :middle])
-        return found[:, : self.width]
+    def gates(self, d_scores: Tensor, gated: Tensor, hidden: Tensor, sums: GateSums) -> None:
+        """Gradient of the gates before tanh and sigmoid, kept for `hidden`, and of the parameters."""
+        self.trunk.gates.back(d_scores, gated, hidden, sums, self.of_gates[: len(gated), : self.width])
 
     def hidden(self, bags: Sequence[_Rows], part: slice, hidden: Tensor) -> Tensor:
         """Gradient of the hidden rows before the ReLU, from gates and pooled rows; after `gates`."""
@@ -168,14 +145,6 @@ class _Back:
         return found
 
 
-def _joined(value: Tensor, gate: Tensor | None) -> Tensor:
-    return value if gate is None else torch.cat([value, gate])
-
-
-def _chunks(tiles: int, rows: int) -> Iterator[slice]:
-    return (slice(start, min(start + rows, tiles)) for start in range(0, tiles, rows))
-
-
 def _bags_in(part: slice, ends: Sequence[int]) -> Iterator[_Rows]:
     """The bags that have rows in a chunk, and which rows of it they are."""
     first = bisect_right(ends, part.start) - 1
@@ -183,14 +152,6 @@ def _bags_in(part: slice, ends: Sequence[int]) -> Iterator[_Rows]:
         if ends[bag] >= part.stop:
             return
         yield bag, slice(max(ends[bag], part.start) - part.start, min(ends[bag + 1], part.stop) - part.start)
-
-
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add a product to a sum in float32."""
-    if left.dtype == total.dtype:
-        total.addmm_(left, right)
-    else:
-        total += torch.mm(left, right)
 
 
 class GatedAttnPool(torch.autograd.Function):
@@ -215,9 +176,5 @@ class GatedAttnPool(torch.autograd.Function):
         d_features = torch.empty_like(features) if ctx.needs_input_grad[0] else None
         with torch.autocast("cpu", enabled=False):
             trunk = _Trunk(features, weights, kept)
-            d_reducer, d_gates, d_biases, d_score, d_bias = gated_attn_pool_backward(
-                trunk, offsets, found, grads[0], grads[1], d_features
-            )
-        middle, plain = trunk.attention, weights.gate is None
-        value, gate = (d_gates[:middle], d_biases[:middle]), (d_gates[middle:], d_biases[middle:])
-        return d_features, d_reducer, *value, *((None, None) if plain else gate), d_score, d_bias, None, None
+            of_weights = gated_attn_pool_backward(trunk, offsets, found, grads[0], grads[1], d_features)
+        return d_features, *of_weights, None, None

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 from mil.kernels.attn_pool import attn_pool
+from mil.kernels.gated_scores.reference import GateWeights, at_least_float32, gated_scores_reference
 
 Mask = Callable[[Tensor], Tensor]
 
@@ -24,12 +24,10 @@ class Weights(NamedTuple):
     score: Float[Tensor, "branches attention"]
     score_bias: Float[Tensor, " branches"]
 
-    def to(self, dtype: torch.dtype) -> "Weights":
-        """The same in another type."""
-        gate, gate_bias = (None if tensor is None else tensor.to(dtype) for tensor in (self.gate, self.gate_bias))
-        value, value_bias = self.value.to(dtype), self.value_bias.to(dtype)
-        score, score_bias = self.score.to(dtype), self.score_bias.to(dtype)
-        return Weights(self.reducer.to(dtype), value, value_bias, gate, gate_bias, score, score_bias)
+    @property
+    def gates(self) -> GateWeights:
+        """Those of the scores alone."""
+        return GateWeights(*self[1:])
 
 
 def gated_attn_pool_reference(
@@ -39,16 +37,8 @@ def gated_attn_pool_reference(
     mask: Mask | None = None,
 ) -> tuple[Float[Tensor, "bags branches hidden"], Float[Tensor, "tiles branches"]]:
     """Reduce the tiles, score them, put other scores in the place of some, pool each bag by what came of it."""
-    cast = weights.to(features.dtype)
-    hidden = functional.linear(features, cast.reducer).relu()
-    values = torch.tanh(functional.linear(hidden, cast.value, cast.value_bias))
-    if cast.gate is not None:
-        values = values * torch.sigmoid(functional.linear(hidden, cast.gate, cast.gate_bias))
-    scores = _at_least_float32(functional.linear(values, cast.score, cast.score_bias))
+    hidden = functional.linear(features, weights.reducer.to(features.dtype)).relu()
+    scores = gated_scores_reference(hidden, weights.gates)
     if mask is not None:
         scores = mask(scores)
-    return _at_least_float32(attn_pool(scores, hidden, offsets)), scores
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    return at_least_float32(attn_pool(scores, hidden, offsets)), scores

@@ -1,0 +1,65 @@
+"""What the ways of computing gated scores have in common."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mil.kernels.backend import Backend, Chosen, choose
+
+BRANCHES = 16  # at most on a GPU: the narrowest block that its matrix units multiply by
+ON_CPU = (torch.float32, torch.bfloat16)
+
+
+def choose_gated(backend: Backend, features: Tensor, weights: Sequence[Tensor | None], branches: int) -> Chosen:
+    """As `mil.kernels.backend.choose`, where `auto` knows what the CPU's and the GPU's way are not made for."""
+    chosen = choose(backend, features, *weights)
+    if backend != "auto" or chosen == "reference":
+        return chosen
+    if chosen == "triton":
+        return chosen if branches <= BRANCHES else "reference"
+    full = all(tensor is None or tensor.dtype == torch.float32 for tensor in weights)
+    return chosen if full and features.dtype in ON_CPU else "reference"
+
+
+class GateSums(NamedTuple):
+    """Gradients of the parameters while they are summed, in float32."""
+
+    gates: Tensor  # [gates, hidden], of both gates one below the other
+    rest: Tensor  # [branches * attention + gates], of the score's weights and of the gates' biases
+    score: Tensor  # [branches, attention], the first part of `rest`
+    biases: Tensor  # [gates], the other part
+    score_bias: Tensor  # [branches]
+
+    @classmethod
+    def zeros(cls, gates: Tensor, score: Tensor) -> "GateSums":
+        """Nothing yet, for weights of these shapes."""
+        rest = gates.new_zeros(score.numel() + len(gates), dtype=torch.float32)
+        parts = rest[: score.numel()].view(score.shape), rest[score.numel() :]
+        return cls(torch.zeros_like(gates, dtype=torch.float32), rest, *parts, rest.new_zeros(len(score)))
+
+    def named(self) -> tuple[Tensor | None, ...]:
+        """In the order of `GateWeights`."""
+        middle = self.score.shape[1]
+        plain = middle == len(self.gates)
+        gate = (None, None) if plain else (self.gates[middle:], self.biases[middle:])
+        return self.gates[:middle], self.biases[:middle], *gate, self.score, self.score_bias
+
+
+def joined(value: Tensor, gate: Tensor | None) -> Tensor:
+    """Both gates one below the other, so that one product gives both."""
+    return value if gate is None else torch.cat([value, gate])
+
+
+def chunks(tiles: int, rows: int) -> Iterator[slice]:
+    """All rows, so many at a time."""
+    return (slice(start, min(start + rows, tiles)) for start in range(0, tiles, rows))
+
+
+def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add a product to a sum in float32."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += torch.mm(left, right)

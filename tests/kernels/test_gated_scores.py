@@ -1,0 +1,203 @@
+"""Gated scores: in Triton and in tiled torch against their meaning in float64, values and gradients."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mil.kernels.gated_scores import GateWeights, cpu, gated_scores, kernel
+from mil.kernels.gated_scores.common import chunks
+
+CONFIG = kernel.config
+ROWS = 16  # of a block; a chunk has two of them. Tiles are below under, on and over both, and one alone
+SIZES = [1, 15, 16, 17, 32, 33, 70]
+# branches, gated, hidden, attention: widths under, on and over a block, which is 16 wide
+SHAPES = [(1, True, 33, 7), (5, True, 16, 16), (16, True, 20, 40), (3, False, 33, 20), (1, False, 5, 16)]
+# Of the norm of a tensor. In Triton only operands are rounded, the gates' gradient, and what a chunk adds to a sum
+TOLERANCE = {torch.float32: 2e-6, torch.float16: 1.5e-3, torch.bfloat16: 1e-2}
+ON_CPU = {torch.float32: 2e-6, torch.bfloat16: 3e-2}
+BOTH = [("triton", *item) for item in TOLERANCE.items()] + [("cpu", *item) for item in ON_CPU.items()]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    blocks = {"BLOCK_N": ROWS, "BLOCK_A": 16, "BLOCK_H": 16, "BLOCK_M": 16}
+    monkeypatch.setattr(kernel, "config", lambda dtype, width, backward: blocks)
+    monkeypatch.setattr(kernel, "CHUNK_BYTES", 0)
+    monkeypatch.setattr(cpu, "CHUNK_BYTES", 0)
+
+
+def set_chunk(monkeypatch, dtype, gates, rows=2 * ROWS):
+    """The chunk's rows by its bytes, whatever the widths."""
+    monkeypatch.setattr(kernel, "CHUNK_BYTES", dtype.itemsize * gates * rows)
+    monkeypatch.setattr(cpu, "CHUNK_BYTES", dtype.itemsize * gates * rows)
+
+
+def make(tiles, branches, gated, hidden, attention, dtype=torch.float32):
+    """Hidden rows that the type holds exactly, and weights."""
+    draw = torch.Generator().manual_seed(tiles + branches)
+
+    def weight(*shape):
+        return torch.randn(*shape, generator=draw) / shape[-1] ** 0.5
+
+    gate = (weight(attention, hidden), weight(attention)) if gated else (None, None)
+    value = weight(attention, hidden), weight(attention)
+    rows = torch.randn(tiles, hidden, generator=draw).to(dtype)
+    return rows, GateWeights(*value, *gate, 3 * weight(branches, attention), weight(branches))
+
+
+def everything(hidden, weights, backend, dtype):
+    """Scores, and the gradients of hidden rows and weights for a random one of the scores."""
+    leaf = hidden.detach().clone().to(dtype).requires_grad_()
+    kind = torch.float64 if dtype == torch.float64 else torch.float32
+    weights = GateWeights(*(None if w is None else w.clone().to(kind).requires_grad_() for w in weights))
+    scores = gated_scores(leaf, weights, backend=backend)
+    upstream = torch.randn(scores.shape, generator=torch.Generator().manual_seed(1))
+    scores.backward(upstream.to(scores.dtype))
+    named = {"hidden": leaf, **weights._asdict()}
+    return {"scores": scores.detach()} | {f"d_{name}": t.grad for name, t in named.items() if t is not None}
+
+
+def assert_close(got, want, tolerance):
+    assert got.keys() == want.keys()
+    errors = {name: ((t.double() - want[name]).norm() / want[name].norm()).item() for name, t in got.items()}
+    assert max(errors.values()) < tolerance, errors
+
+
+@pytest.mark.parametrize(("backend", "dtype", "tolerance"), BOTH, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_values_and_gradients_match_the_reference_in_double(shape, backend, dtype, tolerance, monkeypatch, poisoned):
+    set_chunk(monkeypatch, dtype, shape[3] * (1 + shape[1]))
+    hidden, weights = make(70, *shape, dtype)
+    got = everything(hidden, weights, backend, dtype)
+    assert got["scores"].dtype == got["d_value"].dtype == torch.float32
+    assert got["d_hidden"].dtype == dtype
+    assert_close(got, everything(hidden, weights, "reference", torch.float64), tolerance)
+
+
+@pytest.mark.parametrize("backend", ["triton", "cpu"])
+@pytest.mark.parametrize("tiles", SIZES)
+def test_sizes_under_on_and_over_block_and_chunk(tiles, backend, monkeypatch, poisoned):
+    shape = (2, True, 12, 7)
+    set_chunk(monkeypatch, torch.float32, 14)
+    hidden, weights = make(tiles, *shape)
+    want = everything(hidden, weights, "reference", torch.float64)
+    assert_close(everything(hidden, weights, backend, torch.float32), want, TOLERANCE[torch.float32])
+
+
+@pytest.mark.parametrize("width", [70, 80])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_the_blocks_that_are_launched_on_a_gpu(dtype, width, monkeypatch, poisoned):
+    monkeypatch.setattr(kernel, "config", CONFIG)
+    hidden, weights = make(150, 5, True, width, 130, dtype)
+    want = everything(hidden, weights, "reference", torch.float64)
+    assert_close(everything(hidden, weights, "triton", dtype), want, TOLERANCE[dtype])
+
+
+def test_by_hand():
+    """Rows 0 and ln 2: tanh(ln 2) = 3/5, sigmoid(2 ln 2) = 4/5."""
+    hidden = torch.tensor([[0.0], [2.0]]).log1p()[:, :1] * torch.tensor([0.0, 0.6309297535714574])[:, None]
+    one, two = torch.tensor([[1.0]]), torch.tensor([[2.0]])
+    zero = torch.zeros(1)
+    weights = GateWeights(one, zero, two, zero, torch.tensor([[10.0], [-5.0]]), torch.tensor([1.0, 0.0]))
+    for backend in ("reference", "cpu", "triton"):
+        scores = gated_scores(hidden, weights, backend=backend)
+        torch.testing.assert_close(scores, torch.tensor([[1.0, 0.0], [5.8, -2.4]]))
+
+
+@pytest.mark.parametrize("gated", [True, False], ids=["gated", "plain"])
+def test_gradcheck_of_the_reference(gated):
+    hidden, weights = make(4, 2, gated, 3, 3)
+    leaves = [None if t is None else t.double().requires_grad_() for t in (hidden, *weights)]
+    assert torch.autograd.gradcheck(lambda h, *w: gated_scores(h, GateWeights(*w), backend="reference"), leaves)
+
+
+@pytest.mark.parametrize(("backend", "dtype"), [case[:2] for case in BOTH], ids=str)
+def test_two_runs_give_the_same_bits(backend, dtype):
+    hidden, weights = make(70, 5, True, 33, 20, dtype)
+    first, second = (everything(hidden, weights, backend, dtype) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("backend", ["triton", "cpu"])
+def test_hidden_rows_need_no_gradient_and_no_order_in_memory(backend, poisoned):
+    hidden, weights = make(40, 2, True, 12, 7)
+    want = everything(hidden, weights, backend, torch.float32)
+    leaves = GateWeights(*(t.clone().requires_grad_() for t in weights))
+    scores = gated_scores(hidden.T.contiguous().T, leaves, backend=backend)
+    upstream = torch.randn(scores.shape, generator=torch.Generator().manual_seed(1))
+    scores.backward(upstream.T.contiguous().T)
+    torch.testing.assert_close(scores, want["scores"])
+    for name, leaf in leaves._asdict().items():
+        torch.testing.assert_close(leaf.grad, want[f"d_{name}"])
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in exp")  # of numpy, which interprets
+@pytest.mark.parametrize("backend", ["triton", "cpu"])
+def test_large_numbers_saturate(backend):
+    hidden, weights = make(20, 2, True, 12, 7)
+    got = everything(300 * hidden, weights, backend, torch.float32)
+    assert_close({"scores": got["scores"]}, {"scores": gated_scores(300 * hidden.double(), weights, "reference")}, 2e-6)
+    assert all(t.isfinite().all() for t in got.values())
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the bytes of the largest tensor that any operation made."""
+
+    nbytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        made = [t for t in (out if isinstance(out, tuple | list) else [out]) if isinstance(t, torch.Tensor)]
+        self.nbytes = max(self.nbytes, *(t.untyped_storage().nbytes() for t in made), 0)
+        return out
+
+
+def largest(backend, hidden, weights):
+    leaf = hidden.clone().requires_grad_()
+    with Largest() as seen:
+        gated_scores(leaf, weights, backend=backend).square().sum().backward()
+    return seen.nbytes
+
+
+@pytest.mark.parametrize("backend", ["triton", "cpu"])
+def test_no_tensor_holds_the_gates_of_all_tiles(backend, monkeypatch):
+    set_chunk(monkeypatch, torch.float32, 40)
+    hidden, weights = make(300, 2, True, 5, 20)
+    weights = GateWeights(*(t.requires_grad_() for t in weights))
+    assert largest("reference", hidden, weights) >= 4 * 300 * 20
+    assert largest(backend, hidden, weights) <= 4 * max(300 * 5, 32 * 40)  # rows; gates of a chunk
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind", "found"),
+    [
+        (torch.float32, torch.float32, "GatedScores"),
+        (torch.bfloat16, torch.float32, "GatedScores"),
+        (torch.bfloat16, torch.bfloat16, "ToCopy"),
+        (torch.float16, torch.float32, "ToCopy"),
+        (torch.float64, torch.float64, "Addmm"),
+    ],
+    ids=str,
+)
+def test_what_the_cpu_is_left_with(dtype, kind, found):
+    hidden, weights = make(5, 2, True, 12, 7)
+    weights = GateWeights(*(t.to(kind).requires_grad_() for t in weights))
+    assert found in type(gated_scores(hidden.to(dtype), weights).grad_fn).__name__
+
+
+def test_autocast_changes_nothing():
+    hidden, weights = make(40, 2, True, 12, 7)
+    weights = GateWeights(*(t.requires_grad_() for t in weights))
+    grads = []
+    for enabled in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            scores = gated_scores(hidden, weights, backend="cpu")
+            grads.append([scores.detach(), *torch.autograd.grad(scores.square().sum(), weights)])
+    assert all(torch.equal(one, other) for one, other in zip(*grads, strict=True))
+
+
+@pytest.mark.parametrize(("tiles", "rows"), [(1, 1), (7, 3), (6, 3), (2, 5)])
+def test_chunks_hold_every_row_once(tiles, rows):
+    found = list(chunks(tiles, rows))
+    assert [i for part in found for i in range(part.start, part.stop)] == list(range(tiles))
+    assert max(part.stop - part.start for part in found) <= rows
