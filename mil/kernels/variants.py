@@ -4,7 +4,7 @@ import re
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from triton.runtime.jit import JITFunction
@@ -26,9 +26,17 @@ class Variant(NamedTuple):
     name: str
     kernel: "JITFunction"
     signature: dict[str, str]  # of every argument that is not a constant
-    constants: dict[str, int | bool]
+    constants: dict[str, int | bool | None]  # None: no such tensor
     num_warps: int
     num_stages: int
+
+    @classmethod
+    def of(cls, name: str, kernel: "JITFunction", types: dict[str, str], given: dict[str, Any]) -> "Variant":
+        """From what a launch is given by name, warps and stages among it, and the types of the other arguments."""
+        options = {key: given[key] for key in ("num_warps", "num_stages")}
+        constants = {key: value for key, value in given.items() if key not in options}
+        signature = {key: types[key] for key in kernel.arg_names if key not in constants}
+        return cls(name, kernel, signature, constants, **options)
 
 
 class Report(NamedTuple):

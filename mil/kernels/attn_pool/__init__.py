@@ -3,8 +3,11 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mil.kernels.attn_pool.reference import attn_pool_reference
-from mil.kernels.backend import Backend, choose
+from mil.kernels.attn_pool.reference import attn_pool_reference, attn_pool_with_stats_reference
+from mil.kernels.backend import FAST, Backend, choose
+from mil.types import AttentionStats
+
+MOST_BRANCHES = 64  # of the fast form
 
 
 def attn_pool(
@@ -20,9 +23,43 @@ def attn_pool(
         features: what is averaged, in any floating type; sums are kept in float32.
         offsets: bag b is rows ``offsets[b]:offsets[b + 1]``; no bag is empty.
         backend: see `mil.kernels.backend.choose`; on a CPU the reference is all there is.
+
+    Raises:
+        ValueError: Triton is asked for, and the features are doubles, or there are more than 64 branches.
     """
-    if choose(backend, features, scores) != "triton":
+    if not by_triton(scores, features, backend):
         return attn_pool_reference(scores, features, offsets)
     from mil.kernels.attn_pool.kernel import AttnPool  # Triton is needed only on this path
 
-    return AttnPool.apply(scores, features, offsets)
+    return AttnPool.apply(scores.float(), features, offsets)[0]
+
+
+def attn_pool_with_stats(
+    scores: Float[Tensor, "tiles branches"],
+    features: Float[Tensor, "tiles dim"],
+    offsets: Int[Tensor, " bags_plus_1"],
+    backend: Backend = "auto",
+) -> tuple[Float[Tensor, "bags branches dim"], AttentionStats]:
+    """`attn_pool`, and statistics of the attention that it pooled by, all with a gradient.
+
+    They cost next to nothing by Triton; the reference lays attention maps out.
+    """
+    if not by_triton(scores, features, backend):
+        return attn_pool_with_stats_reference(scores, features, offsets)
+    from mil.kernels.attn_pool.kernel import AttnPool
+
+    pooled, *stats = AttnPool.apply(scores.float(), features, offsets)
+    return pooled, AttentionStats(*stats)
+
+
+def by_triton(scores: Tensor, features: Tensor, backend: Backend = "auto") -> bool:
+    """Whether Triton pools these."""
+    if choose(backend, features, scores) != "triton":
+        return False
+    suits = scores.shape[1] <= MOST_BRANCHES and features.dtype in FAST
+    if backend == "triton" and not suits:
+        raise ValueError(
+            f"attn_pool by Triton takes {MOST_BRANCHES} branches of halves or float32, not {scores.shape[1]} "
+            f"of {features.dtype}"
+        )
+    return suits
