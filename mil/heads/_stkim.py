@@ -5,8 +5,10 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from mil.bags import MASKED, per_bag
+from mil.bags import MASKED
 from mil.config import Section
+from mil.kernels.topk_mask import topk_mask
+from mil.kernels.topk_mask.reference import ranked
 
 
 class StkimConfig(Section):
@@ -28,13 +30,25 @@ def mask_top(
 ) -> Float[Tensor, "tiles branches"]:
     """Mask exactly ``floor(k * share)`` of each bag's k highest scores, per branch; k is ``min(top, tiles * most)``.
 
-    Which of them is drawn without replacement: one ``torch.rand(branches, k)`` a bag, in the bags' order, whose
-    ascending order names the masked ones (the published code's draw).
+    Which of them is drawn without replacement, by uniform draws whose ascending order names the masked ones.
     """
-    masked = []
-    for bag in per_bag(scores, offsets):
-        k = min(top, int(len(bag) * most))
-        highest = bag.topk(k, dim=0).indices  # [k, branches]
-        draw = torch.rand(bag.shape[1], k, device=bag.device).argsort(-1)[:, : int(k * share)].T
-        masked.append(bag.scatter(0, highest.gather(0, draw), MASKED))
-    return torch.cat(masked)
+    draws = drawn(offsets, scores.shape[1], top, most)
+    return topk_mask(scores, offsets, draws, share=share, fill=MASKED, most=most)
+
+
+def drawn(
+    offsets: Int[Tensor, " bags_plus_1"], branches: int, top: int, most: float
+) -> Float[Tensor, "bags branches top"]:
+    """A draw for each rank that may be masked, on the offsets' device.
+
+    On a CPU one ``torch.rand(branches, k)`` a bag, in the bags' order (the published code's draw); on a GPU all at
+    once, since each k is known on the device alone.
+    """
+    if offsets.device.type != "cpu":
+        return torch.rand(len(offsets) - 1, branches, top, device=offsets.device)
+    counts = [ranked(tiles, top, most) for tiles in offsets.diff().tolist()]
+    return torch.stack([_padded(torch.rand(branches, k), top) for k in counts])
+
+
+def _padded(draws: Tensor, top: int) -> Tensor:
+    return torch.nn.functional.pad(draws, (0, top - draws.shape[1]), value=torch.inf)
