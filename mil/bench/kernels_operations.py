@@ -101,7 +101,7 @@ def _call_attn_pool(given: Inputs, backend: Backend) -> Results:
 
 def _call_gated_attn_pool(given: Inputs, backend: Backend) -> Results:
     weights = Weights(given["reducer"], *(given[name] for name in GATES))
-    return gated_attn_pool(given["features"], weights, given["offsets"], backend=backend)
+    return gated_attn_pool(given["features"], weights, given["offsets"], backend=backend)[:2]
 
 
 def _call_neighbour_attn(given: Inputs, backend: Backend) -> Results:

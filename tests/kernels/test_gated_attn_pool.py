@@ -1,12 +1,12 @@
-"""Reducing, scoring and pooling: the fast form against its meaning in float64, values and gradients."""
+"""Reducing, scoring and pooling on a CPU: against their meaning in float64, values and gradients."""
 
 import pytest
 import torch
 
-from mil.bags import MASKED, join
+from mil.bags import MASKED
 from mil.kernels.gated_attn_pool import Weights, cpu, gated_attn_pool
+from tests.kernels.gated import HIDDEN, assert_close, assert_near, everything, make, mask_highest
 
-HIDDEN = 12
 CHUNK = 16  # rows; the sizes below are under, on and over it, one tile, and several bags
 CASES = [[1], [15], [16], [17], [16, 1, 33], [50, 2]]
 # Relative to the largest number of a tensor. In bfloat16 a hidden value near 0 may be cut off by one and not the other.
@@ -16,43 +16,6 @@ TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 5e-2}
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     monkeypatch.setattr(cpu, "CHUNK_BYTES", 4 * HIDDEN * CHUNK)
-
-
-def make(sizes, gated=True, branches=3, dim=20, attention=7):
-    draw = torch.Generator().manual_seed(sum(sizes))
-    bags = join([torch.randn(n, dim, generator=draw) for n in sizes])
-
-    def weight(*shape):
-        return torch.randn(*shape, generator=draw) / shape[-1] ** 0.5
-
-    gate = (weight(attention, HIDDEN), weight(attention)) if gated else (None, None)
-    value = weight(attention, HIDDEN), weight(attention)
-    return bags, Weights(weight(HIDDEN, dim), *value, *gate, 3 * weight(branches, attention), weight(branches))
-
-
-def mask_highest(scores):
-    return scores.scatter(0, scores.argmax(0, keepdim=True), MASKED)
-
-
-def everything(bags, weights, backend, dtype, mask=None):
-    """Pooled rows, scores, and the gradients of features and weights for random ones of both results."""
-    features = bags.features.clone().to(dtype).requires_grad_()
-    kind = torch.float64 if dtype == torch.float64 else torch.float32
-    weights = Weights(*(None if w is None else w.clone().to(kind).requires_grad_() for w in weights))
-    pooled, scores = gated_attn_pool(features, weights, bags.offsets, mask, backend=backend)
-    draw = torch.Generator().manual_seed(1)
-    seen = scores.masked_fill(scores == MASKED, 0.0) if mask else scores
-    loss = (pooled * torch.randn(pooled.shape, generator=draw)).sum()
-    (loss + (seen * torch.randn(scores.shape, generator=draw)).sum()).backward()
-    named = {"features": features, **weights._asdict()}
-    return {"pooled": pooled, "scores": seen} | {f"d_{k}": t.grad for k, t in named.items() if t is not None}
-
-
-def assert_close(got, want, tolerance):
-    assert got.keys() == want.keys()
-    for name, tensor in got.items():
-        error = (tensor.double() - want[name]).abs().max() / want[name].abs().max().clamp(min=0.1)
-        assert error < tolerance, name
 
 
 @pytest.mark.parametrize("mask", [None, mask_highest], ids=["all", "masked"])
@@ -72,8 +35,7 @@ def test_bfloat16_is_near(sizes, mask, poisoned):
     got = everything(rounded, weights, "cpu", torch.bfloat16, mask)
     want = everything(rounded, weights, "reference", torch.float64, mask)
     assert got["pooled"].dtype == got["scores"].dtype == got["d_reducer"].dtype == torch.float32
-    error = {name: (t.double() - want[name]).norm() / want[name].norm() for name, t in got.items()}
-    assert max(error.values()) < TOLERANCE[torch.bfloat16], error
+    assert_near(got, want, TOLERANCE[torch.bfloat16])
 
 
 @pytest.mark.parametrize("kept", ["hidden rows", "some hidden rows", "nothing"])
@@ -92,8 +54,8 @@ def test_without_a_gradient_no_gates_are_kept():
     bags, weights = make([100])
     assert len(cpu.room_for(bags.features, weights, learning=False)[1]) == 0
     assert len(cpu.room_for(bags.features, weights, learning=True)[1]) == 100
-    pooled, _ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
-    want, _ = gated_attn_pool(bags.features.double(), weights, bags.offsets)
+    pooled, *_ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
+    want, *_ = gated_attn_pool(bags.features.double(), weights, bags.offsets)
     torch.testing.assert_close(pooled.double(), want, rtol=1e-5, atol=1e-6)
 
 
@@ -125,15 +87,15 @@ def test_two_runs_give_the_same_bits(dtype):
 
 def test_a_bag_alone_is_the_same_as_among_others():
     bags, weights = make([30, 25])
-    together, _ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
-    alone, _ = gated_attn_pool(bags.features[30:], weights, torch.tensor([0, 25]), backend="cpu")
+    together, *_ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
+    alone, *_ = gated_attn_pool(bags.features[30:], weights, torch.tensor([0, 25]), backend="cpu")
     torch.testing.assert_close(together[1:], alone, rtol=1e-5, atol=1e-6)
 
 
 def test_a_graph_that_is_kept_gives_the_same_gradient_twice():
     bags, weights = make([40])
     weights = Weights(*(t.clone().requires_grad_() for t in weights))
-    pooled, _ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
+    pooled, *_ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
     first, second = (torch.autograd.grad(pooled.sum(), weights.reducer, retain_graph=True)[0] for _ in range(2))
     assert torch.equal(first, second)
 
@@ -141,7 +103,7 @@ def test_a_graph_that_is_kept_gives_the_same_gradient_twice():
 def test_a_weight_changed_before_the_gradient_is_noticed():
     bags, weights = make([40])
     weights = Weights(*(t.clone().requires_grad_() for t in weights))
-    pooled, _ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
+    pooled, *_ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
     with torch.no_grad():
         weights.reducer.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -154,7 +116,7 @@ def test_a_weight_changed_before_the_gradient_is_noticed():
 def test_doubles_are_left_to_the_reference(dtype, fast):
     bags, weights = make([5])
     weights = Weights(*(t.clone().to(max(dtype, torch.float32, key=lambda d: d.itemsize)) for t in weights))
-    pooled, _ = gated_attn_pool(bags.features.to(dtype), Weights(*(t.requires_grad_() for t in weights)), bags.offsets)
+    pooled, *_ = gated_attn_pool(bags.features.to(dtype), Weights(*(t.requires_grad_() for t in weights)), bags.offsets)
     assert ("GatedAttnPool" in type(pooled.grad_fn).__name__) == fast
 
 

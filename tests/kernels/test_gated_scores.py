@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mil.kernels.gated_scores import GateWeights, cpu, gated_scores, kernel
 from mil.kernels.gated_scores.common import chunks
+from tests.kernels.gated import Largest, assert_near
 
 CONFIG = kernel.config
 ROWS = 16  # of a block; a chunk has two of them. Tiles are below under, on and over both, and one alone
@@ -57,12 +57,6 @@ def everything(hidden, weights, backend, dtype):
     return {"scores": scores.detach()} | {f"d_{name}": t.grad for name, t in named.items() if t is not None}
 
 
-def assert_close(got, want, tolerance):
-    assert got.keys() == want.keys()
-    errors = {name: ((t.double() - want[name]).norm() / want[name].norm()).item() for name, t in got.items()}
-    assert max(errors.values()) < tolerance, errors
-
-
 @pytest.mark.parametrize(("backend", "dtype", "tolerance"), BOTH, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_values_and_gradients_match_the_reference_in_double(shape, backend, dtype, tolerance, monkeypatch, poisoned):
@@ -71,7 +65,7 @@ def test_values_and_gradients_match_the_reference_in_double(shape, backend, dtyp
     got = everything(hidden, weights, backend, dtype)
     assert got["scores"].dtype == got["d_value"].dtype == torch.float32
     assert got["d_hidden"].dtype == dtype
-    assert_close(got, everything(hidden, weights, "reference", torch.float64), tolerance)
+    assert_near(got, everything(hidden, weights, "reference", torch.float64), tolerance)
 
 
 @pytest.mark.parametrize("backend", ["triton", "cpu"])
@@ -81,7 +75,7 @@ def test_sizes_under_on_and_over_block_and_chunk(tiles, backend, monkeypatch, po
     set_chunk(monkeypatch, torch.float32, 14)
     hidden, weights = make(tiles, *shape)
     want = everything(hidden, weights, "reference", torch.float64)
-    assert_close(everything(hidden, weights, backend, torch.float32), want, TOLERANCE[torch.float32])
+    assert_near(everything(hidden, weights, backend, torch.float32), want, TOLERANCE[torch.float32])
 
 
 @pytest.mark.parametrize("width", [70, 80])
@@ -90,7 +84,7 @@ def test_the_blocks_that_are_launched_on_a_gpu(dtype, width, monkeypatch, poison
     monkeypatch.setattr(kernel, "config", CONFIG)
     hidden, weights = make(150, 5, True, width, 130, dtype)
     want = everything(hidden, weights, "reference", torch.float64)
-    assert_close(everything(hidden, weights, "triton", dtype), want, TOLERANCE[dtype])
+    assert_near(everything(hidden, weights, "triton", dtype), want, TOLERANCE[dtype])
 
 
 def test_by_hand():
@@ -136,20 +130,8 @@ def test_hidden_rows_need_no_gradient_and_no_order_in_memory(backend, poisoned):
 def test_large_numbers_saturate(backend):
     hidden, weights = make(20, 2, True, 12, 7)
     got = everything(300 * hidden, weights, backend, torch.float32)
-    assert_close({"scores": got["scores"]}, {"scores": gated_scores(300 * hidden.double(), weights, "reference")}, 2e-6)
+    assert_near({"scores": got["scores"]}, {"scores": gated_scores(300 * hidden.double(), weights, "reference")}, 2e-6)
     assert all(t.isfinite().all() for t in got.values())
-
-
-class Largest(TorchDispatchMode):
-    """Remembers the bytes of the largest tensor that any operation made."""
-
-    nbytes = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        made = [t for t in (out if isinstance(out, tuple | list) else [out]) if isinstance(t, torch.Tensor)]
-        self.nbytes = max(self.nbytes, *(t.untyped_storage().nbytes() for t in made), 0)
-        return out
 
 
 def largest(backend, hidden, weights):

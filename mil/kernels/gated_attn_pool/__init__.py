@@ -4,9 +4,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mil.kernels.backend import Backend
-from mil.kernels.gated_attn_pool.cpu import GatedAttnPool
+from mil.kernels.gated_attn_pool.cpu import ChunkedGatedAttnPool
 from mil.kernels.gated_attn_pool.reference import Mask, Weights, gated_attn_pool_reference
 from mil.kernels.gated_scores.common import choose_gated
+from mil.types import AttentionStats
 
 __all__ = ["Backend", "Mask", "Weights", "gated_attn_pool"]
 
@@ -17,7 +18,7 @@ def gated_attn_pool(
     offsets: Int[Tensor, " bags_plus_1"],
     mask: Mask | None = None,
     backend: Backend = "auto",
-) -> tuple[Float[Tensor, "bags branches hidden"], Float[Tensor, "tiles branches"]]:
+) -> tuple[Float[Tensor, "bags branches hidden"], Float[Tensor, "tiles branches"], AttentionStats | None]:
     """Pool each bag's reduced tiles by gated attention.
 
     Args:
@@ -25,13 +26,20 @@ def gated_attn_pool(
         weights: of the reducer, ``relu(W x)``, and of the scores, ``w · (tanh(V h + b) ⊙ sigmoid(U h + c)) + d``.
         offsets: bag b is rows ``offsets[b]:offsets[b + 1]``; no bag is empty.
         mask: given the scores, gives them with other numbers in the place of some, which get no gradient.
-        backend: see `mil.kernels.backend.choose`; `cpu` is for float32 and bfloat16 with weights in float32.
+        backend: see `mil.kernels.backend.choose`; `cpu` is for float32 and bfloat16 with weights in float32, `triton`
+            for at most 16 branches.
 
     Returns:
         One row a bag and branch, and the scores that they were pooled by; float32, or float64 of float64 features.
+        By Triton also statistics of the attention, with a gradient, which cost next to nothing on the way.
     """
     chosen = choose_gated(backend, features, weights, len(weights.score))
     if chosen == "reference":
-        return gated_attn_pool_reference(features, weights, offsets, mask)
-    pooled, scores = GatedAttnPool.apply(features, *weights, offsets, mask)
-    return pooled, scores
+        return *gated_attn_pool_reference(features, weights, offsets, mask), None
+    if chosen == "cpu":
+        pooled, scores = ChunkedGatedAttnPool.apply(features, *weights, offsets, mask)
+        return pooled, scores, None
+    from mil.kernels.gated_attn_pool.kernel import GatedAttnPool  # Triton is needed only on this path
+
+    pooled, scores, *stats = GatedAttnPool.apply(features, *weights, offsets, mask)
+    return pooled, scores, AttentionStats(*stats)

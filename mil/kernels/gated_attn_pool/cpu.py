@@ -154,7 +154,7 @@ def _bags_in(part: slice, ends: Sequence[int]) -> Iterator[_Rows]:
         yield bag, slice(max(ends[bag], part.start) - part.start, min(ends[bag + 1], part.stop) - part.start)
 
 
-class GatedAttnPool(torch.autograd.Function):
+class ChunkedGatedAttnPool(torch.autograd.Function):
     """Reducing, scoring and pooling with their gradient; see `mil.kernels.gated_attn_pool.gated_attn_pool`."""
 
     @staticmethod

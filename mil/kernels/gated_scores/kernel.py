@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mil.kernels.common import halves
 from mil.kernels.gated_scores.common import BRANCHES, GateSums, add_product, chunks, joined
 from mil.kernels.gated_scores.reference import GateWeights
 from mil.kernels.variants import Variant
@@ -24,12 +25,14 @@ def _tanh(b_x):
 
 
 @triton.jit
-def _split_dot(b_a, b_b, b_sum):
-    # Float32 times half precision: in two parts, since one would be rounded
-    b_high = b_a.to(b_b.dtype)
-    b_sum = tl.dot(b_high, b_b, b_sum, input_precision="ieee")
-    if b_b.dtype != tl.float32:
-        b_sum = tl.dot((b_a - b_high.to(tl.float32)).to(b_b.dtype), b_b, b_sum)
+def _full_dot(b_a, b_b, b_sum):
+    """Product of float32 and of what may be half precision, without rounding the first."""
+    if b_b.dtype == tl.float32:
+        b_sum = tl.dot(b_a, b_b, b_sum, input_precision="ieee")
+    else:
+        high, low = halves(b_a, b_b.dtype)
+        b_sum = tl.dot(high, b_b, b_sum)
+        b_sum = tl.dot(low, b_b, b_sum)
     return b_sum
 
 
@@ -108,11 +111,11 @@ def _backward_kernel(
     b_w = tl.load(  # [BLOCK_M, BLOCK_A]
         score + o_m[:, None] * attention + o_a[None, :], mask=m_m[:, None] & m_a[None, :], other=0.0
     )
-    b_d = _split_dot(b_ds, b_w, tl.zeros([BLOCK_N, BLOCK_A], tl.float32))  # gradient of what is scored
+    b_d = _full_dot(b_ds, b_w, tl.zeros([BLOCK_N, BLOCK_A], tl.float32))  # gradient of what is scored
 
     # Sums over the rows of the block: gradients of score [branches, attention] and of the biases
     b_x = b_v * b_u if GATED else b_v
-    b_score = _split_dot(tl.trans(b_ds), b_x.to(b_w.dtype), tl.zeros([BLOCK_M, BLOCK_A], tl.float32))
+    b_score = _full_dot(tl.trans(b_ds), b_x.to(b_w.dtype), tl.zeros([BLOCK_M, BLOCK_A], tl.float32))
     tl.store(parts + o_m[:, None] * attention + o_a[None, :], b_score, mask=m_m[:, None] & m_a[None, :])
     if GATED:
         b_du = b_d * b_x * (1 - b_u)
@@ -238,9 +241,7 @@ def variants() -> Iterator[Variant]:
         types |= dict.fromkeys(("hidden", "gates", "score", "d_gates"), f"*{name}")
         for width, gated in product((16, 1), (True, False)):
             label = f"{name}{' gated' if gated else ''}{'' if width == 16 else ' any width'}"
+            known = types | {"width": "i32:16" if width == 16 else "i32"}
             for kernel, backward in ((_forward_kernel, False), (_backward_kernel, True)):
-                constants: dict[str, int | bool] = {"GATED": gated} | config(dtype, width, backward)
-                options = constants.pop("num_warps"), constants.pop("num_stages")
-                known = types | {"width": "i32:16" if width == 16 else "i32"}
-                signature = {arg: known[arg] for arg in kernel.arg_names if arg not in constants}
-                yield Variant(label, kernel, signature, constants, *options)
+                given = {"GATED": gated} | config(dtype, width, backward)
+                yield Variant.of(label, kernel, known, given)

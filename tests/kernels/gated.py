@@ -1,0 +1,73 @@
+"""Bags, weights and results of gated attention pooling, for the tests of its several ways."""
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mil.bags import MASKED, join
+from mil.kernels.attn_pool.reference import attn_pool_with_stats_reference
+from mil.kernels.gated_attn_pool import Weights, gated_attn_pool
+
+HIDDEN = 12
+
+
+def make(sizes, gated=True, branches=3, dim=20, attention=7):
+    draw = torch.Generator().manual_seed(sum(sizes))
+    bags = join([torch.randn(n, dim, generator=draw) for n in sizes])
+
+    def weight(*shape):
+        return torch.randn(*shape, generator=draw) / shape[-1] ** 0.5
+
+    gate = (weight(attention, HIDDEN), weight(attention)) if gated else (None, None)
+    value = weight(attention, HIDDEN), weight(attention)
+    return bags, Weights(weight(HIDDEN, dim), *value, *gate, 3 * weight(branches, attention), weight(branches))
+
+
+def mask_highest(scores):
+    return scores.scatter(0, scores.argmax(0, keepdim=True), MASKED)
+
+
+def everything(bags, weights, backend, dtype, mask=None, stats=False, of_features=True):
+    """Pooled rows, scores and gradients of features and weights, for random ones of both results.
+
+    With `stats` also statistics of the attention, which then have random gradients too.
+    """
+    features = bags.features.clone().to(dtype).requires_grad_(of_features)
+    kind = torch.float64 if dtype == torch.float64 else torch.float32
+    weights = Weights(*(None if w is None else w.clone().to(kind).requires_grad_() for w in weights))
+    pooled, scores, known = gated_attn_pool(features, weights, bags.offsets, mask, backend=backend)
+    found = {"pooled": pooled, "scores": scores.masked_fill(scores == MASKED, 0.0) if mask else scores}
+    if stats:
+        known = known or attn_pool_with_stats_reference(scores, scores, bags.offsets)[1]
+        found |= known._asdict()
+    draw = torch.Generator().manual_seed(1)
+    sum((t * torch.randn(t.shape, generator=draw)).sum() for t in found.values()).backward()
+    named = {"features": features, **weights._asdict()}
+    found = {name: tensor.detach() for name, tensor in found.items()}
+    return found | {f"d_{k}": t.grad for k, t in named.items() if t is not None and t.grad is not None}
+
+
+def assert_close(got, want, tolerance):
+    """Relative to the largest number of a tensor."""
+    assert got.keys() == want.keys()
+    for name, tensor in got.items():
+        error = (tensor.double() - want[name]).abs().max() / want[name].abs().max().clamp(min=0.1)
+        assert error < tolerance, name
+
+
+def assert_near(got, want, tolerance):
+    """Relative to the norm of a tensor."""
+    assert got.keys() == want.keys()
+    errors = {name: ((t.double() - want[name]).norm() / want[name].norm()).item() for name, t in got.items()}
+    assert max(errors.values()) < tolerance, errors
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the bytes of the largest tensor that any operation made."""
+
+    nbytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        made = [t for t in (out if isinstance(out, tuple | list) else [out]) if isinstance(t, torch.Tensor)]
+        self.nbytes = max(self.nbytes, *(t.untyped_storage().nbytes() for t in made), 0)
+        return out
