@@ -13,7 +13,7 @@ from mil.kernels.pieces import cut
 from mil.kernels.variants import Variant
 
 # Not tuned on a GPU yet.
-ROWS = 2048  # of a piece, whose scores a program keeps in registers while it ranks them
+ROWS = 2048  # of a piece (a power of 2), whose scores a program keeps in registers while it ranks them
 BLOCK_C = 1024  # candidates of a bag that are looked at at a time
 HOW = {"num_warps": 4, "num_stages": 2}
 
@@ -27,18 +27,16 @@ def _order(b_s, row):
 
 
 @triton.jit
-def _pieces_kernel(
-    scores, offsets, bag_of, firsts, candidates, bags, branches, pieces, rows, top, BLOCK_N: tl.constexpr
-):
+def _pieces_kernel(scores, offsets, bag_of, firsts, candidates, bags, branches, pieces, top, BLOCK_N: tl.constexpr):
     """The highest of each piece, in their order, and no candidate where a piece has no more."""
     none = -0x7FFFFFFFFFFFFFFF
     piece = tl.program_id(0).to(tl.int64)
     branch = tl.program_id(1).to(tl.int64)
     bag = tl.load(bag_of + piece)
     if bag < bags:
-        first = tl.load(offsets + bag) + (piece - tl.load(firsts + bag)) * rows
+        first = tl.load(offsets + bag) + (piece - tl.load(firsts + bag)) * BLOCK_N
         row = first + tl.arange(0, BLOCK_N)
-        m_n = (tl.arange(0, BLOCK_N) < rows) & (row < tl.load(offsets + bag + 1))
+        m_n = row < tl.load(offsets + bag + 1)
         b_s = tl.load(scores + row * branches + branch, mask=m_n, other=0.0).to(tl.float32)
         b_order = tl.where(m_n, _order(b_s, row), none)  # [BLOCK_N]
         for rank in range(top):
@@ -103,8 +101,7 @@ def topk_mask_forward(
     pieces = len(cuts.bag_of)
     candidates = offsets.new_empty(branches, pieces, top)
     _pieces_kernel[pieces, branches](
-        scores, offsets, cuts.bag_of, cuts.firsts, candidates, bags, branches, pieces, cuts.rows, top,
-        BLOCK_N=triton.next_power_of_2(ROWS), **HOW,
+        scores, offsets, cuts.bag_of, cuts.firsts, candidates, bags, branches, pieces, top, BLOCK_N=ROWS, **HOW,
     )  # fmt: skip
     hidden = offsets.new_empty(bags, branches, top)
     _bags_kernel[bags, branches](
@@ -145,10 +142,10 @@ def variants() -> Iterator[Variant]:
     """What the launchers launch, for few ranks and for many."""
     types = dict.fromkeys(("scores", "draws", "numbers"), "*fp32") | {"fill": "fp32"}
     types |= dict.fromkeys(("offsets", "bag_of", "firsts", "candidates", "ranked", "masked", "hidden"), "*i64")
-    types |= dict.fromkeys(("bags", "branches", "pieces", "top"), "i32") | {"rows": "i32:16"}
+    types |= dict.fromkeys(("bags", "branches", "pieces", "top"), "i32")
     for top in (16, 64):
         for kernel, blocks in {
-            _pieces_kernel: {"BLOCK_N": triton.next_power_of_2(ROWS)},
+            _pieces_kernel: {"BLOCK_N": ROWS},
             _bags_kernel: {"BLOCK_C": BLOCK_C, "TOP": top},
             _fill_kernel: {"TOP": top},
         }.items():
