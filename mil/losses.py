@@ -48,17 +48,21 @@ def branch_diversity(out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask 
     if branches < 2:
         return out.logits.new_zeros(())
     first, second = torch.triu_indices(branches, branches, offset=1, device=out.scores.device)
-    attention = log_attention(out.scores, bags.offsets).exp().unflatten(1, (branches, out.attention_heads))
-    cosines = [_cosines(maps)[:, first, second] for maps in per_bag(attention, bags.offsets)]
-    return torch.stack(cosines).mean()
+    products = _products(out, bags, branches)
+    norms = products.diagonal(dim1=-2, dim2=-1).sqrt()
+    cosines = products / (norms[..., :, None] * norms[..., None, :])
+    return cosines[..., first, second].mean()
 
 
-def _cosines(maps: Float[Tensor, "tiles branches heads"]) -> Float[Tensor, "heads branches branches"]:
-    """Cosine of each pair, from the products of all with all: no pair's tiles are laid out apart."""
-    rows = maps.permute(2, 1, 0)
-    products = rows @ rows.mT
-    norms = products.diagonal(dim1=1, dim2=2).sqrt()
-    return products / (norms[:, :, None] * norms[:, None])
+def _products(out: HeadOutput, bags: Bags, branches: int) -> Float[Tensor, "bags heads branches branches"]:
+    """Attention of one branch times that of another, summed over the tiles: no pair's tiles are laid out apart."""
+    columns = branches, out.attention_heads
+    if out.attention_stats is not None:
+        of_all = out.attention_stats.products.unflatten(2, columns).unflatten(1, columns)
+        return of_all.diagonal(dim1=2, dim2=4).movedim(-1, 1)
+    maps = log_attention(out.scores, bags.offsets).exp().unflatten(1, columns)
+    rows = [bag.permute(2, 1, 0) for bag in per_bag(maps, bags.offsets)]  # [heads, branches, tiles]
+    return torch.stack([bag @ bag.mT for bag in rows])
 
 
 def attention_entropy(out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES) -> Float[Tensor, ""]:
@@ -77,6 +81,8 @@ def attention_entropy_share(out: HeadOutput, bags: Bags, labels: Tensor, task: A
 
 
 def _negative_entropies(out: HeadOutput, bags: Bags) -> Float[Tensor, "bags branches"]:
+    if out.attention_stats is not None:
+        return -out.attention_stats.entropy
     log_a = log_attention(out.scores, bags.offsets)
     return torch.stack([rows.sum(0) for rows in per_bag(log_a.exp() * log_a, bags.offsets)])
 

@@ -8,6 +8,7 @@ from mil.bags import join
 from mil.config import LOSS_TERMS, load_recipe
 from mil.errors import ConfigError
 from mil.heads import build_head
+from mil.kernels.attn_pool import attn_pool_with_stats
 from mil.losses import (
     TERMS,
     attention_entropy,
@@ -96,6 +97,21 @@ def test_diversity_is_the_mean_over_pairs():
         a = rows.softmax(0)
         pairs += [torch.cosine_similarity(a[:, i], a[:, j], dim=0) for i, j in [(0, 1), (0, 2), (1, 2)]]
     assert got.item() == pytest.approx(torch.stack(pairs).mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("term", [attention_entropy, attention_entropy_share, branch_diversity])
+@pytest.mark.parametrize("heads", [1, 2])
+def test_statistics_of_the_attention_say_what_the_scores_say(term, heads):
+    draw = torch.Generator().manual_seed(5)
+    scores = torch.randn(10, 6, dtype=torch.float64, generator=draw).requires_grad_()
+    _, stats = attn_pool_with_stats(scores, BAGS.features, BAGS.offsets)
+    alone = out_of(scores)._replace(attention_heads=heads)
+    given = out_of(torch.full_like(scores, torch.nan))._replace(attention_heads=heads, attention_stats=stats)
+    found = []
+    for out in (alone, given):  # the scores are not looked at again
+        value = term(out, BAGS, LABELS)
+        found.append((value, *torch.autograd.grad(value, scores)))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
 
 
 def test_branch_cross_entropy_is_the_mean_over_branches():

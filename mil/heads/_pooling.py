@@ -5,7 +5,7 @@ from typing import NamedTuple
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mil.kernels.attn_pool import attn_pool
+from mil.kernels.attn_pool import attn_pool, attn_pool_with_stats, by_triton
 from mil.types import AttentionStats
 
 
@@ -23,4 +23,7 @@ def pool_by(
     offsets: Int[Tensor, " bags_plus_1"],
 ) -> Pooling:
     """Pool each bag by its scores."""
+    if by_triton(scores, hidden):  # else the statistics would cost an attention map
+        rows, stats = attn_pool_with_stats(scores, hidden, offsets)
+        return Pooling(rows, scores, stats)
     return Pooling(attn_pool(scores, hidden, offsets), scores)

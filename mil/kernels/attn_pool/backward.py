@@ -113,13 +113,13 @@ def attn_pool_backward(
     blocks = config(features.dtype, branches)
     pieces = cut(offsets, tiles, blocks["BLOCK_N"])
     sizes = of.d_pooled.abs().amax(-1).clamp(min=torch.finfo(torch.float32).tiny)  # half precision has no tiny numbers
-    d_rows = of.d_pooled / sizes[..., None]
-    d_entropy = torch.zeros_like(of.top) if of.d_entropy is None else of.d_entropy.contiguous()
-    pull = of.top.new_zeros(bags, branches, branches) if of.pull is None else of.pull.contiguous()
+    d_entropy = of.top.new_zeros(bags, branches) if of.d_entropy is None else of.d_entropy
+    pull = of.top.new_zeros(bags, branches, branches) if of.pull is None else of.pull
+    of_bags = (of.top, of.log_total, of.d_pooled / sizes[..., None], sizes, of.shift, d_entropy, pull)
     d_scores = torch.empty_like(scores)
     _backward_kernel[(len(pieces.bag_of),)](
-        scores, features, offsets, pieces.bag_of, pieces.firsts, of.top, of.log_total, d_rows, sizes, of.shift,
-        d_entropy, pull, d_scores, d_features, bags, branches, dim, **blocks,
+        scores, features, offsets, pieces.bag_of, pieces.firsts, *(tensor.contiguous() for tensor in of_bags),
+        d_scores, d_features, bags, branches, dim, **blocks,
     )  # fmt: skip
     return d_scores
 

@@ -13,8 +13,8 @@ from mil.kernels.pieces import cut
 from mil.kernels.variants import Variant
 
 LEAST_ROWS = 128  # of a piece
-MOST_PIECES = 1024  # of all bags together, over the blocks of columns, but at least
-FEW_PIECES = 256  # so many: their sums are small beside the features, whatever the number of tiles
+MOST_PROGRAMS = 1024  # pieces of full bags times blocks of columns, or if there are many columns
+MOST_PIECES = 256  # pieces: so the memory of their sums does not grow with the tiles
 
 
 @triton.jit
@@ -189,6 +189,17 @@ def config(dtype: torch.dtype, branches: int) -> dict[str, dict[str, int]]:
     }
 
 
+def piece_rows(tiles: int, columns: int) -> int:
+    """Rows of a piece, a power of 2: few enough that all of a GPU has work, and the sums are small beside the tiles.
+
+    Args:
+        tiles: of all bags.
+        columns: blocks of columns.
+    """
+    most = max(MOST_PROGRAMS // columns, MOST_PIECES)
+    return max(LEAST_ROWS, triton.next_power_of_2(triton.cdiv(tiles, most)))
+
+
 def attn_pool_forward(scores: Tensor, features: Tensor, offsets: Tensor) -> Sums:
     """Sums over each bag's tiles.
 
@@ -200,8 +211,7 @@ def attn_pool_forward(scores: Tensor, features: Tensor, offsets: Tensor) -> Sums
     (tiles, dim), branches, bags = features.shape, scores.shape[1], len(offsets) - 1
     blocks = config(features.dtype, branches)
     columns = triton.cdiv(dim, blocks["pieces"]["BLOCK_D"])
-    most = max(MOST_PIECES // columns, FEW_PIECES)
-    pieces = cut(offsets, tiles, max(LEAST_ROWS, triton.next_power_of_2(triton.cdiv(tiles, most))))
+    pieces = cut(offsets, tiles, piece_rows(tiles, columns))
     parts, sums = (_unfilled(n, branches, dim, features.device) for n in (len(pieces.bag_of), bags))
     _pieces_kernel[(len(pieces.bag_of) * (columns + 1),)](
         scores, features, offsets, pieces.bag_of, pieces.firsts, parts.top, parts.total, parts.spread, parts.products,

@@ -71,7 +71,7 @@ class Gradients(NamedTuple):
         d_products: Float[Tensor, "bags branches branches"] | None = None,
     ) -> "Gradients":
         """From the gradients of what was pooled; None: has none."""
-        d_pooled = torch.zeros_like(sums.rows) if d_pooled is None else d_pooled.float()
+        d_pooled = torch.zeros_like(sums.rows) if d_pooled is None else d_pooled.to(sums.rows.dtype)
         shift, pull = (d_pooled * sums.pooled()).sum(-1), None
         if d_log_total is not None:
             shift = shift - d_log_total

@@ -1,0 +1,115 @@
+"""What attention pooling is made of: sums that chunks of tiles add to; a gradient from what a bag has in common."""
+
+import math
+
+import pytest
+import torch
+
+from mil.kernels.attn_pool import forward
+from mil.kernels.attn_pool.kernel import Gradients, Sums, attn_pool_backward, attn_pool_forward
+from mil.kernels.attn_pool.reference import attn_pool_with_stats_reference
+from tests.kernels.packed import make
+
+TYPES = [torch.float32, torch.float16, torch.bfloat16]
+
+
+def check_sums(scores, features, offsets):
+    """Of one bag."""
+    s, x = scores.double(), features.double()
+    gap = s - s.amax(0)
+    w = gap.exp()
+    wanted = w.T @ x, s.amax(0), w.sum(0), (w * gap).sum(0), w.T @ w
+    for name, got, want in zip(Sums._fields, attn_pool_forward(scores, features, offsets), wanted, strict=True):
+        near = {"rtol": 1e-5, "atol": 2e-4}  # of hundreds of numbers around 1
+        torch.testing.assert_close(got[0].double(), want, **near, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_sums_are_float32_whatever_the_features_are(dtype, device, poisoned):
+    check_sums(*make([300], 40, 3, dtype, device, spread=0.1))
+
+
+def test_a_bag_of_more_pieces_than_are_merged_at_once(device, poisoned, monkeypatch):
+    blocks = forward.config(torch.float32, 2)
+    monkeypatch.setattr(forward, "config", lambda *_: {**blocks, "merge": {**blocks["merge"], "BLOCK_P": 4}})
+    monkeypatch.setattr(forward, "LEAST_ROWS", 2)
+    monkeypatch.setattr(forward, "MOST_PIECES", 1000)
+    assert forward.piece_rows(19, 1) == 2
+    scores, features, offsets = make([19], 40, 2, device=device)
+    scores[15] += 30.0  # most of the pieces fade
+    check_sums(scores, features, offsets)
+
+
+def test_pieces_are_few_however_many_tiles_there_are():
+    for tiles in (1, 1000, 10**5, 10**6, 10**8):
+        for columns in (1, 4, 20):
+            rows = forward.piece_rows(tiles, columns)
+            assert rows >= forward.LEAST_ROWS
+            assert tiles / rows <= 1024
+    assert forward.piece_rows(10**6, 4) == 4096
+
+
+def parts(scores, features, offsets, rows):
+    """Tiles chunk by chunk, with the bags that they are of; in some chunks some bags have none."""
+    for start in range(0, len(scores), rows):
+        part = slice(start, start + rows)
+        yield scores[part], features[part], offsets.clamp(start, min(start + rows, len(scores))) - start, part
+
+
+def test_chunk_by_chunk(device, poisoned):
+    scores, features, offsets = make([3, 100, 40], 12, 2, device=device)
+    scores[:, 0] -= torch.arange(143, device=device)  # tops fall, and rise
+    scores[:, 1] += torch.arange(143, device=device)
+    whole, found = attn_pool_forward(scores, features, offsets), None
+    for s, x, bounds, _ in parts(scores, features, offsets, 37):
+        sums = attn_pool_forward(s, x, bounds)
+        empty = bounds.diff() == 0
+        assert (sums.top[empty] == -math.inf).all()
+        assert all((t[empty] == 0).all() for t in (sums.rows, sums.total, sums.spread, sums.products))
+        found = sums if found is None else found.merge(sums)
+    for name, got, want in zip(Sums._fields, found, whole, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+
+    draw = torch.Generator().manual_seed(2)
+    upstream = [torch.randn(t.shape, generator=draw).to(device) for t in (whole.rows, *whole.stats())]
+    of, d_features = Gradients.of(whole, *upstream), torch.empty_like(features)
+    d_scores = attn_pool_backward(scores, features, offsets, of, d_features)
+    for s, x, bounds, part in parts(scores, features, offsets, 37):
+        written = torch.empty_like(x)
+        torch.testing.assert_close(attn_pool_backward(s, x, bounds, of, written), d_scores[part])
+        torch.testing.assert_close(written, d_features[part])
+
+
+def test_the_closed_form_of_the_gradient_is_that_of_autograd():
+    scores, features, offsets = (t.double() if t.is_floating_point() else t for t in make([9], 4, 3))
+    scores.requires_grad_(), features.requires_grad_()
+    pooled, stats = attn_pool_with_stats_reference(scores, features, offsets)
+    upstream = [
+        torch.randn(t.shape, dtype=t.dtype, generator=torch.Generator().manual_seed(7)) for t in (pooled, *stats)
+    ]
+    want = torch.autograd.grad((pooled, *stats), (scores, features), upstream)
+    gap = (scores - scores.amax(0)).detach()
+    w, x = gap.exp(), features.detach()
+    sums = Sums(*(t[None] for t in (w.T @ x, scores.detach().amax(0), w.sum(0), (w * gap).sum(0), w.T @ w)))
+    of = Gradients.of(sums, *upstream)
+    log_a = gap - of.log_total
+    a = log_a.exp()
+    d_scores = a * (x @ of.d_pooled[0].T + a @ of.pull[0] - of.d_entropy * log_a - of.shift)
+    torch.testing.assert_close((d_scores, a @ of.d_pooled[0]), want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-7, 1e6], ids=str)
+def test_gradients_that_half_precision_does_not_hold(size, device, poisoned):
+    scores, features, offsets = make([70], 12, 2, torch.float16, device)
+    scores[:, 0] -= 15 * torch.arange(70, device=device).remainder(2)  # attention of half of them around 1e-7
+    sums = attn_pool_forward(scores, features, offsets)
+    d_pooled = size * torch.randn(1, 2, 12, generator=torch.Generator().manual_seed(3)).to(device)
+    d_pooled[0, 1] = 0  # so that the tiles' gradients are small where the first branch does not look
+    d_features = torch.empty_like(features) if size < 1 else None  # it would not hold those
+    d_scores = attn_pool_backward(scores, features, offsets, Gradients.of(sums, d_pooled), d_features)
+    a, x, p = scores.double().softmax(0), features.double(), d_pooled[0].double()
+    felt = x @ p.T
+    want = a * (felt - (a * felt).sum(0))
+    torch.testing.assert_close(d_scores.double() / size, want / size, rtol=1e-3, atol=1e-9)
+    if d_features is not None:
+        torch.testing.assert_close(d_features.double(), a @ p, rtol=1e-3, atol=3e-8)  # half of the least that it holds
