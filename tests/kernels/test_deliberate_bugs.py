@@ -1,0 +1,155 @@
+"""Kernels with one line spoilt: each must be found out by what the tests of kernels compare."""
+
+import importlib
+import importlib.util
+import sys
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from mil.kernels.attn_pool import attn_pool_with_stats
+from mil.kernels.gated_scores import GateWeights, gated_scores
+from mil.kernels.neighbour_attn import neighbour_attn
+
+TOLERANCE = 1e-5  # of the largest number of a result; float32
+FOUND_OUT = 1e-3  # a bug is off by more
+pytestmark = [pytest.mark.usefixtures("poisoned"), pytest.mark.filterwarnings("ignore:.*encountered in")]
+
+
+class Bug(NamedTuple):
+    """A line of a kernel's source, and what it becomes."""
+
+    module: str  # under mil.kernels
+    right: str
+    wrong: str
+
+
+def normal(*shape, seed=0):
+    """Numbers before others that belong to nobody: who reads on takes those."""
+    draw = torch.Generator().manual_seed(seed)
+    return torch.cat([torch.randn(shape, generator=draw), torch.full((2, *shape[1:]), 9.0)])[: shape[0]]
+
+
+def attn_pool_off(device):
+    """Bags of one piece and of two, columns of two blocks."""
+    sizes = [1, 150, 40]
+    given = {"scores": 4 * normal(sum(sizes), 3), "features": normal(sum(sizes), 140, seed=1)}
+    offsets = torch.tensor([0, *sizes], device=device).cumsum(0)
+
+    def call(known, backend):
+        pooled, stats = attn_pool_with_stats(known["scores"], known["features"], offsets, backend=backend)
+        return pooled, *stats
+
+    return off(call, given, device)
+
+
+def gated_scores_off(device):
+    """Rows, hidden numbers and gates over a block each."""
+    shapes = {"value": (40, 20), "value_bias": (40,), "gate": (40, 20), "gate_bias": (40,)}
+    shapes |= {"score": (3, 40), "score_bias": (3,)}
+    given = {"hidden": normal(70, 20)} | {
+        name: normal(*shape, seed=place) / shape[-1] ** 0.5 for place, (name, shape) in enumerate(shapes.items())
+    }
+
+    def call(known, backend):
+        hidden, *weights = known.values()
+        return (gated_scores(hidden, GateWeights(*weights), backend=backend),)
+
+    return off(call, given, device)
+
+
+def neighbour_attn_off(device):
+    """A tile with more edges than a block has, one without any."""
+    targets = torch.cat([torch.zeros(70), torch.arange(2, 12).repeat_interleave(2)]).long().to(device)
+    sources = torch.arange(len(targets), device=device) * 7 % 12
+    given = {"queries": normal(12, 2, 10), "keys": normal(12, 2, 10, seed=1), "vector": normal(2, 10, seed=2)}
+
+    def call(known, backend):
+        return neighbour_attn(*known.values(), sources, targets, backend=backend)
+
+    return off(call, given, device)
+
+
+def off(call, given, device):
+    """How far the results and gradients of Triton are from the reference's in float64, each of its largest number."""
+    found = {}
+    for backend, dtype in (("triton", torch.float32), ("reference", torch.float64)):
+        known = {name: tensor.to(device, dtype).detach().requires_grad_() for name, tensor in given.items()}
+        results = call(known, backend)
+        upstream = [normal(*result.shape, seed=7).to(device, dtype) for result in results]
+        grads = torch.autograd.grad(results, list(known.values()), upstream)
+        found[backend] = [tensor.detach().double() for tensor in (*results, *grads)]
+    errors = [(got - want).abs().max() / want.abs().max() for got, want in zip(*found.values(), strict=True)]
+    return max(float("inf") if error.isnan() else float(error) for error in errors)
+
+
+POOL, POOL_BACK, SCORES, NEIGHBOURS = (
+    "attn_pool.forward",
+    "attn_pool.backward",
+    "gated_scores.kernel",
+    "neighbour_attn.kernel",
+)
+OFF = {"attn_pool": attn_pool_off, "gated_scores": gated_scores_off, "neighbour_attn": neighbour_attn_off}
+BUGS = {
+    "pieces merged without rescaling": Bug(POOL, "b_sum += b_fade[:, None] * tl.load(sums", "b_sum += tl.load(sums"),
+    "mask one too long": Bug(POOL, "m_n = o_n < last\n        m_x", "m_n = o_n <= last\n        m_x"),
+    "padding has weight": Bug(POOL, "b_w = tl.where(m_s, tl.exp(b_gap), 0.0)", "b_w = tl.exp(b_gap)"),
+    "last columns not pooled": Bug(
+        POOL, "m_m, m_d = o_m < branches, o_d < dim", "m_m, m_d = o_m < branches, o_d < dim // BLOCK_D * BLOCK_D"
+    ),
+    "last piece not merged": Bug(
+        POOL, "o_p < last\n        o_row = o_p * branches + branch\n        b_fade =",
+        "o_p < last - 1\n        o_row = o_p * branches + branch\n        b_fade =",
+    ),
+    "entropy of pieces not shifted": Bug(POOL, ", other=0.0) + b_faded * b_gap", ", other=0.0)"),
+    "products faded for one branch": Bug(POOL, "b_fade[None, :] * tl.exp(tl.where", "tl.exp(tl.where"),
+    "gradient of the entropy, wrong sign": Bug(POOL_BACK, "b_felt -= tl.load(d_entropy", "b_felt += tl.load(d_entropy"),
+    "gradient of scores not centred": Bug(POOL_BACK, "b_felt -= tl.load(shift", "b_felt -= 0 * tl.load(shift"),
+    "last gates not scored": Bug(SCORES, "(0, attention, BLOCK_A)", "(0, attention // BLOCK_A * BLOCK_A, BLOCK_A)"),
+    "bias of the other gate": Bug(SCORES, "b_u + tl.load(biases + attention +", "b_u + tl.load(biases +"),
+    "gradient of tanh": Bug(SCORES, "b_d *= 1 - b_v * b_v", "b_d *= 1 - b_v"),
+    "gradient of the gate forgotten": Bug(SCORES, "b_d *= b_u\n", "b_d *= 1\n"),
+    "running sum not rescaled": Bug(NEIGHBOURS, "b_message = b_message * fade +", "b_message = b_message +"),
+    "second block of edges skipped": Bug(
+        NEIGHBOURS, "last, BLOCK_E):\n        o_e = start + tl.arange(0, BLOCK_E)\n        m_e = o_e < last\n        s",
+        "last, 2 * BLOCK_E):\n        o_e = start + tl.arange(0, BLOCK_E)\n        m_e = o_e < last\n        s",
+    ),
+    "edges that are none attended to": Bug(NEIGHBOURS, 'tl.where(m_e, b_s, float("-inf"))', "tl.where(m_e, b_s, 0.0)"),
+    "slope above zero": Bug(NEIGHBOURS, "b_slope = tl.where(b_sums > 0,", "b_slope = tl.where(b_sums < 0,"),
+    "gradient of keys, wrong sign": Bug(NEIGHBOURS, "(b_d_s - tl.load(deltas", "(b_d_s + tl.load(deltas"),
+    "gradient of the mean, not divided": Bug(NEIGHBOURS, "mask=m_e, other=0.0) / heads", "mask=m_e, other=0.0)"),
+}  # fmt: skip
+
+
+def spoil(bug, folder, monkeypatch):
+    """Put functions of a changed copy of a module in the place of the module's own, wherever they are named."""
+    module = importlib.import_module(f"mil.kernels.{bug.module}")
+    source = Path(module.__file__).read_text(encoding="utf-8")
+    assert source.count(bug.right) == 1, f"{bug.module} has changed: it should have once\n{bug.right}"
+    copy = folder / "spoilt.py"  # a file, from which Triton reads the source
+    copy.write_text(source.replace(bug.right, bug.wrong), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(f"spoilt_{bug.module.replace('.', '_')}", copy)
+    spoilt = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(spoilt)
+    own = {name: value for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
+    users = [user for name, user in sys.modules.items() if name.startswith("mil.kernels.")]
+    for user, (name, value) in product(users, own.items()):
+        if vars(user).get(name) is value:
+            monkeypatch.setattr(user, name, getattr(spoilt, name))
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_spoilt_line_is_found_out(name, tmp_path, monkeypatch, device):
+    bug = BUGS[name]
+    spoil(bug, tmp_path, monkeypatch)
+    assert OFF[bug.module.partition(".")[0]](device) > FOUND_OUT
+
+
+@pytest.mark.parametrize("module", sorted({bug.module for bug in BUGS.values()}))
+def test_an_unspoilt_copy_is_right(module, tmp_path, monkeypatch, device):
+    right = next(bug.right for bug in BUGS.values() if bug.module == module)
+    spoil(Bug(module, right, right), tmp_path, monkeypatch)
+    assert OFF[module.partition(".")[0]](device) < TOLERANCE
