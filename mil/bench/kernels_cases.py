@@ -116,7 +116,10 @@ def _topk_mask(case: Case, backward: bool) -> Work:
 
 WORK: dict[str, Callable[[Case, bool], Work]] = {
     "attn_pool": _attn_pool,
+    "attn_pool_stats": _attn_pool,
+    "gated_scores": _gated_scores,
     "gated_attn_pool": _gated_attn_pool,
     "neighbour_attn": _neighbour_attn,
+    "topk_mask": _topk_mask,
 }
 OPERATIONS = tuple(WORK)

@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mil.bench.kernels_cases import ATTENTION, HEADS, Case
-from mil.kernels.attn_pool import attn_pool
+from mil.bags import MASKED
+from mil.bench.kernels_cases import ATTENTION, HEADS, SHARE, TOP, Case
+from mil.kernels.attn_pool import attn_pool, attn_pool_with_stats
 from mil.kernels.backend import Backend
 from mil.kernels.gated_attn_pool import Weights, gated_attn_pool
+from mil.kernels.gated_scores import GateWeights, gated_scores
 from mil.kernels.neighbour_attn import neighbour_attn
+from mil.kernels.topk_mask import topk_mask
 
 SEED = 1
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -75,6 +78,21 @@ def _unreduced(case: Case, device: torch.device) -> Inputs:
     return {"features": features, "reducer": reducer, **gates, "offsets": _offsets(case, device)}
 
 
+def _reduced(case: Case, device: torch.device) -> Inputs:
+    """Reduced tiles, and the parameters of gated scores."""
+    draw = _generator(device)
+    hidden = _normal(draw, (case.tiles, case.dim), DTYPES[case.dtype])
+    return {"hidden": hidden, **_gates(draw, case.dim, case.branches)}
+
+
+def _ranked(case: Case, device: torch.device) -> Inputs:
+    """Scores, and the draws that say which of the highest are masked."""
+    draw = _generator(device)
+    scores = _normal(draw, (case.tiles, case.branches))
+    draws = torch.rand(case.bags, case.branches, TOP, generator=draw, device=device)
+    return {"scores": scores, "offsets": _offsets(case, device), "draws": draws}
+
+
 def _graph(case: Case, device: torch.device) -> Inputs:
     """Tiles of a square that look at those around them and at themselves; beyond a bag's end it begins again."""
     draw = _generator(device)
@@ -97,6 +115,20 @@ def _graph(case: Case, device: torch.device) -> Inputs:
 
 def _call_attn_pool(given: Inputs, backend: Backend) -> Results:
     return (attn_pool(given["scores"], given["features"], given["offsets"], backend=backend),)
+
+
+def _call_attn_pool_stats(given: Inputs, backend: Backend) -> Results:
+    pooled, stats = attn_pool_with_stats(given["scores"], given["features"], given["offsets"], backend=backend)
+    return pooled, *stats
+
+
+def _call_gated_scores(given: Inputs, backend: Backend) -> Results:
+    return (gated_scores(given["hidden"], GateWeights(*(given[name] for name in GATES)), backend=backend),)
+
+
+def _call_topk_mask(given: Inputs, backend: Backend) -> Results:
+    how = {"share": SHARE, "fill": MASKED}
+    return (topk_mask(given["scores"], given["offsets"], given["draws"], **how, backend=backend),)
 
 
 def _call_gated_attn_pool(given: Inputs, backend: Backend) -> Results:
@@ -147,6 +179,9 @@ def pyg(given: Inputs) -> Results | None:
 
 OPERATION = {
     "attn_pool": Operation(_scored, _call_attn_pool, ("scores", "features"), sdpa),
+    "attn_pool_stats": Operation(_scored, _call_attn_pool_stats, ("scores", "features")),
+    "gated_scores": Operation(_reduced, _call_gated_scores, ("hidden", *GATES)),
     "gated_attn_pool": Operation(_unreduced, _call_gated_attn_pool, ("reducer", *GATES)),
     "neighbour_attn": Operation(_graph, _call_neighbour_attn, ("queries", "keys", "vector"), pyg),
+    "topk_mask": Operation(_ranked, _call_topk_mask, ("scores",)),
 }

@@ -38,6 +38,9 @@ def test_bags_are_unequal_and_hold_all_tiles():
             (1600 + 800 + 5248 + 96, 6400 + 256_000 + 1600),
             (3200 + 1600 + 15_744 + 192, 12_800 + 3 * 257_600),
         ),
+        # 256 gates of 8 numbers, 2 scores of 128: 2304 numbers; products 409 600 and 51 200
+        ("gated_scores", (1600 + 800 + 9216, 460_800), (4800 + 1600 + 27_648, 3 * 460_800)),
+        ("topk_mask", (1600, 0), (3200, 0)),
         # 900 edges: 14 400 bytes of indices, 3600 of attention
         ("neighbour_attn", (4800 + 14_400 + 3600, 6 * 7200), (12_800 + 28_800 + 7200, 14 * 7200)),
     ],

@@ -13,6 +13,7 @@ import torch
 from mil.kernels.attn_pool import attn_pool_with_stats
 from mil.kernels.gated_scores import GateWeights, gated_scores
 from mil.kernels.neighbour_attn import neighbour_attn
+from mil.kernels.topk_mask import topk_mask
 
 TOLERANCE = 1e-5  # of the largest number of a result; float32
 FOUND_OUT = 1e-3  # a bug is off by more
@@ -62,13 +63,29 @@ def gated_scores_off(device):
 
 
 def neighbour_attn_off(device):
-    """A tile with more edges than a block has, one without any."""
+    """A tile with more edges than a block of 64, the last of which it attends to most; one without any."""
     targets = torch.cat([torch.zeros(70), torch.arange(2, 12).repeat_interleave(2)]).long().to(device)
-    sources = torch.arange(len(targets), device=device) * 7 % 12
+    sources = torch.arange(len(targets), device=device) % 6
+    sources[64:70] += 6
     given = {"queries": normal(12, 2, 10), "keys": normal(12, 2, 10, seed=1), "vector": normal(2, 10, seed=2)}
+    given["keys"][6:] += 2 * given["vector"]
 
     def call(known, backend):
         return neighbour_attn(*known.values(), sources, targets, backend=backend)
+
+    return off(call, given, device)
+
+
+def topk_mask_off(device):
+    """A bag of two pieces, and others below zero."""
+    sizes = [1, 2100, 30]
+    offsets = torch.tensor([0, *sizes], device=device).cumsum(0)
+    draws = torch.rand(3, 2, 5, generator=torch.Generator().manual_seed(3)).to(device)
+    given = {"scores": normal(sum(sizes), 2) - 3}
+    given["scores"][2060:2070] += 5  # the highest are in the second piece
+
+    def call(known, backend):
+        return (topk_mask(known["scores"], offsets, draws, share=0.6, fill=-20.0, backend=backend),)
 
     return off(call, given, device)
 
@@ -92,7 +109,13 @@ POOL, POOL_BACK, SCORES, NEIGHBOURS = (
     "gated_scores.kernel",
     "neighbour_attn.kernel",
 )
-OFF = {"attn_pool": attn_pool_off, "gated_scores": gated_scores_off, "neighbour_attn": neighbour_attn_off}
+TOP = "topk_mask.kernel"
+OFF = {
+    "topk_mask": topk_mask_off,
+    "attn_pool": attn_pool_off,
+    "gated_scores": gated_scores_off,
+    "neighbour_attn": neighbour_attn_off,
+}
 BUGS = {
     "pieces merged without rescaling": Bug(POOL, "b_sum += b_fade[:, None] * tl.load(sums", "b_sum += tl.load(sums"),
     "mask one too long": Bug(POOL, "m_n = o_n < last\n        m_x", "m_n = o_n <= last\n        m_x"),
@@ -121,11 +144,16 @@ BUGS = {
     "slope above zero": Bug(NEIGHBOURS, "b_slope = tl.where(b_sums > 0,", "b_slope = tl.where(b_sums < 0,"),
     "gradient of keys, wrong sign": Bug(NEIGHBOURS, "(b_d_s - tl.load(deltas", "(b_d_s + tl.load(deltas"),
     "gradient of the mean, not divided": Bug(NEIGHBOURS, "mask=m_e, other=0.0) / heads", "mask=m_e, other=0.0)"),
+    "one masked too many": Bug(TOP, "< quota)", "<= quota)"),
+    "the highest again and again": Bug(TOP, "b_order < before", "b_order <= before"),
+    "order below zero": Bug(TOP, "bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)", "bits = bits ^ 0"),
+    "draw of the next rank": Bug(TOP, "tl.where(o_k == rank, b_draws", "tl.where(o_k == rank + 1, b_draws"),
 }  # fmt: skip
 
 
 def spoil(bug, folder, monkeypatch):
     """Put functions of a changed copy of a module in the place of the module's own, wherever they are named."""
+    importlib.import_module(f"mil.kernels.{bug.module.partition('.')[0]}.kernel")  # what it names is not yet spoilt
     module = importlib.import_module(f"mil.kernels.{bug.module}")
     source = Path(module.__file__).read_text(encoding="utf-8")
     assert source.count(bug.right) == 1, f"{bug.module} has changed: it should have once\n{bug.right}"
