@@ -58,7 +58,7 @@ def drop_edges(graph: Graph, share: float, generator: torch.Generator | None = N
         return graph
     device = graph.sources.device
     chance = torch.rand(len(graph.sources), generator=generator, device=generator.device if generator else device)
-    kept = (chance.to(device) >= share) | (graph.sources == graph.targets)
+    kept = ((chance.to(device) >= share) | (graph.sources == graph.targets)).nonzero()[:, 0]  # the device is asked once
     return Graph(graph.sources[kept], graph.targets[kept], graph.kinds[kept])
 
 

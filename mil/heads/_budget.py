@@ -7,7 +7,6 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from mil.bags import per_bag
 from mil.config import Section
 from mil.heads._selection import importance, pool_selected, pool_through, straight_through, top_mask
 
@@ -51,7 +50,7 @@ class Selection(nn.Module):
         counts = [budget(size, self.config) for size in sizes]
         if counts == sizes:
             return torch.ones(len(scores), dtype=torch.bool, device=scores.device), rows
-        ranked = [importance(bag) for bag in per_bag(scores, offsets)]
+        ranked = [importance(bag) for bag in scores.split(sizes)]
         if not self.training:
             selected = torch.cat([top_mask(bag, count) for bag, count in zip(ranked, counts, strict=True)])
             return selected, pool_selected(scores, hidden, offsets, selected)

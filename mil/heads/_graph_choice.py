@@ -47,21 +47,30 @@ def graph_of(config: GraphConfig, bags: Bags, centre: Float[Tensor, " dim"], bui
         build: makes that part for one bag.
         training: draw by torch's own chance, and drop edges; else draws are the same every time.
     """
-    sizes, features = bags.offsets.diff().tolist(), per_bag(bags.features, bags.offsets)
-    parts = [] if bags.graph is None else [bags.graph]
-    if not parts:
-        coords = [None] * len(sizes) if bags.coords is None else per_bag(bags.coords, bags.offsets)
-        made = [graph for bag in zip(features, coords, strict=True) if (graph := build(*bag)) is not None]
-        parts = [join_graphs(made, sizes)] if made else []
+    parts = [_made(bags, build)] if bags.graph is None else [bags.graph]
     if "minibatch" in config.graph:
-        chance = [None if training else torch.Generator().manual_seed(0) for _ in sizes]
-        drawn = [
-            minibatch_graph(_plain(bag), config.neighbours, _plain(centre), block=config.block, generator=generator)
-            for bag, generator in zip(features, chance, strict=True)
-        ]
-        parts.append(join_graphs(drawn, sizes))
-    graph = union(parts) if len(parts) > 1 else parts[0]
+        parts.append(_drawn(config, bags, centre, training))
+    given = [part for part in parts if part is not None]
+    graph = union(given) if len(given) > 1 else given[0]
     return drop_edges(graph, config.drop_edges) if training else graph
+
+
+def _made(bags: Bags, build: Build) -> Graph | None:
+    """The part of the bags' graph that stays the same, made now."""
+    features, sizes = per_bag(bags.features, bags.offsets), bags.offsets.diff().tolist()
+    coords = [None] * len(sizes) if bags.coords is None else per_bag(bags.coords, bags.offsets)
+    made = [graph for bag in zip(features, coords, strict=True) if (graph := build(*bag)) is not None]
+    return join_graphs(made, sizes) if made else None
+
+
+def _drawn(config: GraphConfig, bags: Bags, centre: Float[Tensor, " dim"], training: bool) -> Graph:
+    """The part of the bags' graph that is drawn anew at each step of training."""
+    graphs = []
+    for bag in per_bag(bags.features, bags.offsets):
+        generator = None if training else torch.Generator().manual_seed(0)
+        numbers = _plain(bag), config.neighbours, _plain(centre)
+        graphs.append(minibatch_graph(*numbers, block=config.block, generator=generator))
+    return join_graphs(graphs, bags.offsets.diff().tolist())
 
 
 def kept_graph(

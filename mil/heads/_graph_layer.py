@@ -51,6 +51,7 @@ def log_received(attention: Sequence[Float[Tensor, " edges"]], graph: Graph, til
     """
     mean = torch.stack(list(attention)).mean(0)
     received = mean.new_zeros(tiles).index_add(0, graph.sources, mean)
-    looks_at = torch.bincount(graph.targets, minlength=tiles).to(mean.dtype)
+    bounds = torch.searchsorted(graph.targets, torch.arange(tiles + 1, device=graph.targets.device))
+    looks_at = bounds.diff().to(mean.dtype)  # as `bincount`, which waits for the device, would count them
     uniform = mean.new_zeros(tiles).index_add(0, graph.sources, 1 / looks_at[graph.targets])
     return (received / uniform).clamp_min(FLOOR).log()

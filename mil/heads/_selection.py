@@ -24,8 +24,7 @@ def importance(scores: Float[Tensor, "tiles branches"]) -> Float[Tensor, " tiles
 def top_mask(ranked: Float[Tensor, " tiles"], count: int) -> Bool[Tensor, " tiles"]:
     """Mark the highest; of equals those that come first."""
     mask = torch.zeros_like(ranked, dtype=torch.bool)
-    mask[ranked.sort(descending=True, stable=True).indices[:count]] = True
-    return mask
+    return mask.index_fill_(0, ranked.sort(descending=True, stable=True).indices[:count], True)
 
 
 def straight_through(
@@ -85,7 +84,7 @@ def pool_through(
 
     A tile not chosen may still score higher than all chosen ones; its gradient is then that of the highest of them.
     """
-    top = scores.detach()[chosen].amax(0)
+    top = scores.detach().masked_fill(~chosen[:, None], -torch.inf).amax(0)
     weights = mask[:, None].to(scores.dtype) * (scores - top).clamp(max=0.0).exp()
     return (weights / weights.sum(0)).to(features.dtype).mT @ features
 

@@ -31,7 +31,8 @@ def neighbour_attn(
         sources: of the edges, rows of `keys`.
         targets: of the edges, rows of `queries`, sorted; a tile without edges gets zeros.
         slope: of the LeakyReLU below 0.
-        backend: see `mil.kernels.backend.choose`; all but the reference never hold all edges with all their numbers.
+        backend: see `mil.kernels.backend.choose`; all but the reference never hold all edges with all their numbers,
+            and Triton reckons in float32 whatever it is given.
 
     Returns:
         What each tile took up, and the attention of each edge, mean over the heads: both carry gradients.

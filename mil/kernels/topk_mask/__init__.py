@@ -30,7 +30,7 @@ def topk_mask(
         share: of the k scores that is masked, 0 to 1.
         fill: what a masked score becomes.
         most: largest share of a bag's tiles that may be ranked, 0 to 1.
-        backend: see `mil.kernels.backend.choose`; Triton does not wait for the device.
+        backend: see `mil.kernels.backend.choose`; Triton does not wait for the device, and ranks scores as float32.
 
     Returns:
         The scores; those that are masked have no gradient.
