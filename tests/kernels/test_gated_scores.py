@@ -125,6 +125,18 @@ def test_hidden_rows_need_no_gradient_and_no_order_in_memory(backend, poisoned):
         torch.testing.assert_close(leaf.grad, want[f"d_{name}"])
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 5e-3), (torch.bfloat16, 3e-2)], ids=str)
+def test_gradients_that_cancel_are_not_rounded_before(dtype, tolerance):
+    hidden, weights = make(1, 2, True, 12, 7, dtype)
+    weights = GateWeights(*(t.clone().requires_grad_() for t in weights))
+    upstream = torch.randn(64, 2, generator=torch.Generator().manual_seed(1))
+    upstream += 1e-3 - upstream.mean(0)
+    gated_scores(hidden.expand(64, 12), weights, backend="triton").backward(upstream)
+    values = torch.tanh(hidden.float() @ weights.value.T + weights.value_bias)
+    values *= torch.sigmoid(hidden.float() @ weights.gate.T + weights.gate_bias)
+    torch.testing.assert_close(weights.score.grad, 64e-3 * values.expand(2, 7), rtol=tolerance, atol=0)
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered in exp")  # of numpy, which interprets
 @pytest.mark.parametrize("backend", ["triton", "cpu"])
 def test_large_numbers_saturate(backend):
