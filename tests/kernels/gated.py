@@ -8,6 +8,17 @@ from mil.kernels.attn_pool.reference import attn_pool_with_stats_reference
 from mil.kernels.gated_attn_pool import Weights, gated_attn_pool
 
 HIDDEN = 12
+GPU = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # else under Triton's interpreter
+
+
+def place(backend):
+    """Where a backend computes."""
+    return GPU if backend == "triton" else torch.device("cpu")
+
+
+def leaves(weights, *where):
+    """Copies on a device or of a type, which want a gradient."""
+    return type(weights)(*(None if w is None else w.detach().clone().to(*where).requires_grad_() for w in weights))
 
 
 def make(sizes, gated=True, branches=3, dim=20, attention=7):
@@ -26,24 +37,26 @@ def mask_highest(scores):
     return scores.scatter(0, scores.argmax(0, keepdim=True), MASKED)
 
 
-def everything(bags, weights, backend, dtype, mask=None, stats=False, of_features=True):
-    """Pooled rows, scores and gradients of features and weights, for random ones of both results.
+def everything(bags, weights, backend, dtype, mask=None, stats=False, of_features=True, asked=None):
+    """On the CPU: pooled rows, scores and gradients of features and weights, for random ones of both results.
 
-    With `stats` also statistics of the attention, which then have random gradients too.
+    With `stats` also statistics of the attention, which then have random gradients too; `asked`: of one result alone.
     """
-    features = bags.features.clone().to(dtype).requires_grad_(of_features)
+    device = place(backend)
+    features = bags.features.clone().to(device, dtype).requires_grad_(of_features)
     kind = torch.float64 if dtype == torch.float64 else torch.float32
-    weights = Weights(*(None if w is None else w.clone().to(kind).requires_grad_() for w in weights))
-    pooled, scores, known = gated_attn_pool(features, weights, bags.offsets, mask, backend=backend)
+    weights = leaves(weights, device, kind)
+    pooled, scores, known = gated_attn_pool(features, weights, bags.offsets.to(device), mask, backend=backend)
     found = {"pooled": pooled, "scores": scores.masked_fill(scores == MASKED, 0.0) if mask else scores}
     if stats:
         known = known or attn_pool_with_stats_reference(scores, scores, bags.offsets)[1]
         found |= known._asdict()
     draw = torch.Generator().manual_seed(1)
-    sum((t * torch.randn(t.shape, generator=draw)).sum() for t in found.values()).backward()
+    upstream = {name: torch.randn(t.shape, generator=draw).to(device) for name, t in found.items()}
+    sum((found[name] * upstream[name]).sum() for name in found if asked in (None, name)).backward()
     named = {"features": features, **weights._asdict()}
-    found = {name: tensor.detach() for name, tensor in found.items()}
-    return found | {f"d_{k}": t.grad for k, t in named.items() if t is not None and t.grad is not None}
+    found |= {f"d_{k}": t.grad for k, t in named.items() if t is not None and t.grad is not None}
+    return {name: tensor.detach().cpu() for name, tensor in found.items()}
 
 
 def assert_close(got, want, tolerance):

@@ -1,11 +1,13 @@
 """Gated scores: in Triton and in tiled torch against their meaning in float64, values and gradients."""
 
+import math
+
 import pytest
 import torch
 
 from mil.kernels.gated_scores import GateWeights, cpu, gated_scores, kernel
 from mil.kernels.gated_scores.common import chunks
-from tests.kernels.gated import Largest, assert_near
+from tests.kernels.gated import GPU, Largest, assert_near, leaves, place
 
 CONFIG = kernel.config
 ROWS = 16  # of a block; a chunk has two of them. Tiles are below under, on and over both, and one alone
@@ -46,15 +48,16 @@ def make(tiles, branches, gated, hidden, attention, dtype=torch.float32):
 
 
 def everything(hidden, weights, backend, dtype):
-    """Scores, and the gradients of hidden rows and weights for a random one of the scores."""
-    leaf = hidden.detach().clone().to(dtype).requires_grad_()
+    """On the CPU: scores, and the gradients of hidden rows and weights for a random one of the scores."""
+    leaf = hidden.detach().clone().to(place(backend), dtype).requires_grad_()
     kind = torch.float64 if dtype == torch.float64 else torch.float32
-    weights = GateWeights(*(None if w is None else w.clone().to(kind).requires_grad_() for w in weights))
+    weights = leaves(weights, leaf.device, kind)
     scores = gated_scores(leaf, weights, backend=backend)
     upstream = torch.randn(scores.shape, generator=torch.Generator().manual_seed(1))
-    scores.backward(upstream.to(scores.dtype))
+    scores.backward(upstream.to(scores))
     named = {"hidden": leaf, **weights._asdict()}
-    return {"scores": scores.detach()} | {f"d_{name}": t.grad for name, t in named.items() if t is not None}
+    grads = {f"d_{name}": t.grad.cpu() for name, t in named.items() if t is not None}
+    return {"scores": scores.detach().cpu()} | grads
 
 
 @pytest.mark.parametrize(("backend", "dtype", "tolerance"), BOTH, ids=str)
@@ -87,22 +90,21 @@ def test_the_blocks_that_are_launched_on_a_gpu(dtype, width, monkeypatch, poison
     assert_near(everything(hidden, weights, "triton", dtype), want, TOLERANCE[dtype])
 
 
-def test_by_hand():
-    """Rows 0 and ln 2: tanh(ln 2) = 3/5, sigmoid(2 ln 2) = 4/5."""
-    hidden = torch.tensor([[0.0], [2.0]]).log1p()[:, :1] * torch.tensor([0.0, 0.6309297535714574])[:, None]
-    one, two = torch.tensor([[1.0]]), torch.tensor([[2.0]])
-    zero = torch.zeros(1)
-    weights = GateWeights(one, zero, two, zero, torch.tensor([[10.0], [-5.0]]), torch.tensor([1.0, 0.0]))
-    for backend in ("reference", "cpu", "triton"):
-        scores = gated_scores(hidden, weights, backend=backend)
-        torch.testing.assert_close(scores, torch.tensor([[1.0, 0.0], [5.8, -2.4]]))
+@pytest.mark.parametrize("backend", ["reference", "cpu", "triton"])
+def test_by_hand(backend):
+    """Of 0 and ln 2: tanh(ln 2) = 3/5, sigmoid(2 ln 2) = 4/5."""
+    hidden = torch.tensor([[0.0], [math.log(2)]])
+    zero, one = torch.zeros(1), torch.ones(1, 1)
+    weights = GateWeights(one, zero, 2 * one, zero, torch.tensor([[10.0], [-5.0]]), torch.tensor([1.0, 0.0]))
+    scores = gated_scores(hidden.to(place(backend)), leaves(weights, place(backend)), backend=backend)
+    torch.testing.assert_close(scores.detach().cpu(), torch.tensor([[1.0, 0.0], [5.8, -2.4]]))
 
 
 @pytest.mark.parametrize("gated", [True, False], ids=["gated", "plain"])
 def test_gradcheck_of_the_reference(gated):
     hidden, weights = make(4, 2, gated, 3, 3)
-    leaves = [None if t is None else t.double().requires_grad_() for t in (hidden, *weights)]
-    assert torch.autograd.gradcheck(lambda h, *w: gated_scores(h, GateWeights(*w), backend="reference"), leaves)
+    given = hidden.double().requires_grad_(), *leaves(weights, torch.float64)
+    assert torch.autograd.gradcheck(lambda h, *w: gated_scores(h, GateWeights(*w), backend="reference"), given)
 
 
 @pytest.mark.parametrize(("backend", "dtype"), [case[:2] for case in BOTH], ids=str)
@@ -116,25 +118,25 @@ def test_two_runs_give_the_same_bits(backend, dtype):
 def test_hidden_rows_need_no_gradient_and_no_order_in_memory(backend, poisoned):
     hidden, weights = make(40, 2, True, 12, 7)
     want = everything(hidden, weights, backend, torch.float32)
-    leaves = GateWeights(*(t.clone().requires_grad_() for t in weights))
-    scores = gated_scores(hidden.T.contiguous().T, leaves, backend=backend)
+    given = leaves(weights, place(backend))
+    scores = gated_scores(hidden.to(place(backend)).T.contiguous().T, given, backend=backend)
     upstream = torch.randn(scores.shape, generator=torch.Generator().manual_seed(1))
-    scores.backward(upstream.T.contiguous().T)
-    torch.testing.assert_close(scores, want["scores"])
-    for name, leaf in leaves._asdict().items():
-        torch.testing.assert_close(leaf.grad, want[f"d_{name}"])
+    scores.backward(upstream.to(scores).T.contiguous().T)
+    torch.testing.assert_close(scores.detach().cpu(), want["scores"])
+    for name, leaf in given._asdict().items():
+        torch.testing.assert_close(leaf.grad.cpu(), want[f"d_{name}"])
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 5e-3), (torch.bfloat16, 3e-2)], ids=str)
 def test_gradients_that_cancel_are_not_rounded_before(dtype, tolerance):
     hidden, weights = make(1, 2, True, 12, 7, dtype)
-    weights = GateWeights(*(t.clone().requires_grad_() for t in weights))
+    given = leaves(weights, GPU)
     upstream = torch.randn(64, 2, generator=torch.Generator().manual_seed(1))
     upstream += 1e-3 - upstream.mean(0)
-    gated_scores(hidden.expand(64, 12), weights, backend="triton").backward(upstream)
+    gated_scores(hidden.expand(64, 12).to(GPU), given, backend="triton").backward(upstream.to(GPU))
     values = torch.tanh(hidden.float() @ weights.value.T + weights.value_bias)
     values *= torch.sigmoid(hidden.float() @ weights.gate.T + weights.gate_bias)
-    torch.testing.assert_close(weights.score.grad, 64e-3 * values.expand(2, 7), rtol=tolerance, atol=0)
+    torch.testing.assert_close(given.score.grad.cpu(), 64e-3 * values.expand(2, 7), rtol=tolerance, atol=0)
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in exp")  # of numpy, which interprets
@@ -147,9 +149,9 @@ def test_large_numbers_saturate(backend):
 
 
 def largest(backend, hidden, weights):
-    leaf = hidden.clone().requires_grad_()
+    leaf, given = hidden.clone().to(place(backend)).requires_grad_(), leaves(weights, place(backend))
     with Largest() as seen:
-        gated_scores(leaf, weights, backend=backend).square().sum().backward()
+        gated_scores(leaf, given, backend=backend).square().sum().backward()
     return seen.nbytes
 
 
@@ -157,7 +159,6 @@ def largest(backend, hidden, weights):
 def test_no_tensor_holds_the_gates_of_all_tiles(backend, monkeypatch):
     set_chunk(monkeypatch, torch.float32, 40)
     hidden, weights = make(300, 2, True, 5, 20)
-    weights = GateWeights(*(t.requires_grad_() for t in weights))
     assert largest("reference", hidden, weights) >= 4 * 300 * 20
     assert largest(backend, hidden, weights) <= 4 * max(300 * 5, 32 * 40)  # rows; gates of a chunk
 
@@ -175,13 +176,13 @@ def test_no_tensor_holds_the_gates_of_all_tiles(backend, monkeypatch):
 )
 def test_what_the_cpu_is_left_with(dtype, kind, found):
     hidden, weights = make(5, 2, True, 12, 7)
-    weights = GateWeights(*(t.to(kind).requires_grad_() for t in weights))
+    weights = leaves(weights, kind)
     assert found in type(gated_scores(hidden.to(dtype), weights).grad_fn).__name__
 
 
 def test_autocast_changes_nothing():
     hidden, weights = make(40, 2, True, 12, 7)
-    weights = GateWeights(*(t.requires_grad_() for t in weights))
+    weights = leaves(weights, torch.float32)
     grads = []
     for enabled in (True, False):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
