@@ -112,4 +112,4 @@ def test_gradients_that_half_precision_does_not_hold(size, device, poisoned):
     want = a * (felt - (a * felt).sum(0))
     torch.testing.assert_close(d_scores.double() / size, want / size, rtol=1e-3, atol=1e-9)
     if d_features is not None:
-        torch.testing.assert_close(d_features.double(), a @ p, rtol=1e-3, atol=3e-8)  # half of the least that it holds
+        torch.testing.assert_close(d_features.double(), a @ p, rtol=2e-3, atol=3e-8)  # half of the least that it holds

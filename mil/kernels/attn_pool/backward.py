@@ -35,21 +35,14 @@ def _felt(features, d_rows, o_n, m_n, row, m_m, dim, M: tl.constexpr, BLOCK_N: t
 def _hand_on(b_w, d_rows, d_features, o_n, m_n, row, m_m, dim, BLOCK_D: tl.constexpr):
     """Write the gradient of the features: that of the pooled rows, weighted by [BLOCK_N, M]."""
     b_peak = tl.maximum(tl.max(b_w, 1), 1e-30)[:, None]  # half precision has few small numbers
-    b_w = b_w / b_peak
+    b_w = (b_w / b_peak).to(d_features.dtype.element_ty)  # rounded as what is written
     for start in range(0, dim, BLOCK_D):
         o_d = start + tl.arange(0, BLOCK_D)
         m_d = o_d < dim
         b_p = tl.load(d_rows + row[:, None] * dim + o_d[None, :], mask=m_m[:, None] & m_d[None, :], other=0.0)
-        if d_features.dtype.element_ty == tl.float32:
-            b_grad = tl.dot(b_w, b_p, input_precision="ieee")
-        else:
-            high, low = halves(b_p, d_features.dtype.element_ty)
-            w_high, w_low = halves(b_w, d_features.dtype.element_ty)
-            b_grad = tl.dot(w_high, high)
-            b_grad = tl.dot(w_low, high, b_grad)
-            b_grad = tl.dot(w_high, low, b_grad)
-        b_grad = (b_grad * b_peak).to(d_features.dtype.element_ty)
-        tl.store(d_features + o_n[:, None] * dim + o_d[None, :], b_grad, mask=m_n[:, None] & m_d[None, :])
+        b_grad = tl.dot(b_w, b_p.to(b_w.dtype), input_precision="ieee") * b_peak
+        m_x = m_n[:, None] & m_d[None, :]
+        tl.store(d_features + o_n[:, None] * dim + o_d[None, :], b_grad.to(d_features.dtype.element_ty), mask=m_x)
 
 
 @triton.jit
