@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mil.kernels.gated_scores import GateWeights, cpu, gated_scores, kernel
+from mil.kernels.gated_scores import GateWeights, common, cpu, gated_scores, kernel
 from mil.kernels.gated_scores.common import chunks
 from tests.kernels.gated import GPU, Largest, assert_near, leaves, place
 
@@ -196,3 +196,14 @@ def test_chunks_hold_every_row_once(tiles, rows):
     found = list(chunks(tiles, rows))
     assert [i for part in found for i in range(part.start, part.stop)] == list(range(tiles))
     assert max(part.stop - part.start for part in found) <= rows
+
+
+@pytest.mark.parametrize(("branches", "dtype"), [(17, torch.float32), (2, torch.float64)], ids=str)
+def test_what_triton_is_not_made_for(branches, dtype):
+    hidden, weights = make(5, branches, True, 12, 7, dtype)
+    with pytest.raises(ValueError, match=f"takes 16 branches of halves or float32, not {branches} of {dtype}"):
+        gated_scores(hidden, weights, backend="triton")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common, "choose", lambda backend, *tensors: "triton")
+        assert common.choose_gated("auto", hidden, weights, branches) == "reference"
+        assert common.choose_gated("auto", hidden.float(), weights, 16) == "triton"

@@ -32,6 +32,9 @@ def gated_attn_pool(
     Returns:
         One row a bag and branch, and the scores that they were pooled by; float32, or float64 of float64 features.
         By Triton also statistics of the attention, with a gradient, which cost next to nothing on the way.
+
+    Raises:
+        ValueError: Triton is asked for, and it is not made for these.
     """
     chosen = choose_gated(backend, features, weights, len(weights.score))
     if chosen == "reference":

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from mil.kernels.attn_pool import attn_pool
+from mil.kernels.attn_pool.reference import attn_pool_reference
 from mil.kernels.gated_scores.reference import GateWeights, at_least_float32, gated_scores_reference
 
 Mask = Callable[[Tensor], Tensor]
@@ -41,4 +41,4 @@ def gated_attn_pool_reference(
     scores = gated_scores_reference(hidden, weights.gates)
     if mask is not None:
         scores = mask(scores)
-    return at_least_float32(attn_pool(scores, hidden, offsets)), scores
+    return at_least_float32(attn_pool_reference(scores, hidden, offsets)), scores

@@ -23,6 +23,9 @@ def gated_scores(
         weights: in float32, or in the type of the hidden rows.
         backend: see `mil.kernels.backend.choose`; `cpu` is for float32 and bfloat16 with weights in float32, `triton`
             for at most 16 branches.
+
+    Raises:
+        ValueError: Triton is asked for, and it is not made for these.
     """
     chosen = choose_gated(backend, hidden, weights, len(weights.score))
     if chosen == "reference":

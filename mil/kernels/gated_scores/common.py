@@ -6,21 +6,31 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mil.kernels.backend import Backend, Chosen, choose
+from mil.kernels.backend import FAST, Backend, Chosen, choose
 
 BRANCHES = 16  # at most on a GPU: the narrowest block that its matrix units multiply by
 ON_CPU = (torch.float32, torch.bfloat16)
 
 
 def choose_gated(backend: Backend, features: Tensor, weights: Sequence[Tensor | None], branches: int) -> Chosen:
-    """As `mil.kernels.backend.choose`, where `auto` knows what the CPU's and the GPU's way are not made for."""
+    """As `mil.kernels.backend.choose`, where `auto` knows what the CPU's and the GPU's way are not made for.
+
+    Raises:
+        ValueError: Triton is asked for, and the features are doubles, or there are more than 16 branches.
+    """
     chosen = choose(backend, features, *weights)
-    if backend != "auto" or chosen == "reference":
-        return chosen
     if chosen == "triton":
-        return chosen if branches <= BRANCHES else "reference"
-    full = all(tensor is None or tensor.dtype == torch.float32 for tensor in weights)
-    return chosen if full and features.dtype in ON_CPU else "reference"
+        suits = branches <= BRANCHES and features.dtype in FAST
+        if backend == "triton" and not suits:
+            raise ValueError(
+                f"gated attention by Triton takes {BRANCHES} branches of halves or float32, not {branches} "
+                f"of {features.dtype}"
+            )
+        return chosen if suits else "reference"
+    if chosen == "cpu" and backend == "auto":
+        full = all(tensor is None or tensor.dtype == torch.float32 for tensor in weights)
+        return chosen if full and features.dtype in ON_CPU else "reference"
+    return chosen
 
 
 class GateSums(NamedTuple):

@@ -154,7 +154,6 @@ class Gates(NamedTuple):
     @classmethod
     def of(cls, weights: GateWeights, dtype: torch.dtype) -> "Gates":
         """Cast and laid out once for all rows."""
-        assert len(weights.score) <= BRANCHES, f"more than {BRANCHES} branches"
         gates, biases = joined(weights.value, weights.gate), joined(weights.value_bias, weights.gate_bias)
         score = weights.score.to(dtype).contiguous()
         return cls(gates.to(dtype).contiguous(), biases.float(), score, weights.score_bias.float())
