@@ -115,11 +115,12 @@ def test_a_graph_that_is_kept_gives_the_same_gradient_twice(monkeypatch):
     assert torch.equal(first, second)
 
 
-def test_autocast_changes_nothing():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_autocast_changes_nothing(dtype):
     bags, weights = make([10])
-    plain = everything(bags, weights, "triton", torch.float32)
+    plain = everything(bags, weights, "triton", dtype)
     with torch.autocast(GPU.type, dtype=torch.bfloat16):
-        got = everything(bags, weights, "triton", torch.float32)
+        got = everything(bags, weights, "triton", dtype)
     assert all(torch.equal(tensor, plain[name]) for name, tensor in got.items())
 
 

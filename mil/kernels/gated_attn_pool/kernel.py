@@ -132,8 +132,7 @@ class GatedAttnPool(torch.autograd.Function):
         """Pooled rows, scores, and the three of `AttentionStats`; keeps what the gradient needs."""
         features, weights, (offsets, mask) = features.contiguous(), Weights(*given[:7]), given[7:]
         kept = room_for(features, weights, needed=mask is not None or any(ctx.needs_input_grad))
-        with torch.autocast(features.device.type, enabled=False):
-            found = gated_attn_pool_forward(_Trunk(features, weights, kept), offsets, mask)
+        found = gated_attn_pool_forward(_Trunk(features, weights, kept), offsets, mask)
         ctx.save_for_backward(features, *weights, offsets, kept, found.scores, found.masked, *found.sums)
         ctx.set_materialize_grads(False)
         return found.sums.pooled(), found.scores, *found.sums.stats()
