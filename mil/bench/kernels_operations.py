@@ -108,7 +108,7 @@ def _graph(case: Case, device: torch.device) -> Inputs:
     targets = numbers[:, None].expand_as(sources)
     vector = shape[2] ** -0.5 * _normal(draw, shape[1:])
     return {
-        "queries": queries, "keys": keys, "vector": vector.to(queries.dtype),
+        "queries": queries, "keys": keys, "vector": vector,
         "sources": sources.flatten(), "targets": targets.flatten(),
     }  # fmt: skip
 

@@ -16,7 +16,7 @@ from mil.kernels.variants import SHARED_BYTES, Report, Variant, compiled
 
 TENSOR_COLUMNS = 512
 COLUMNS = ("kernel", "variant", "arch", "registers", "shared_bytes", "spill_bytes", "tensor_columns", "fault")
-LINE = "{:45} {:40} {:>4} {:>9} {:>12} {:>11} {:>14}  {}"
+LINE = "{:30} {:35} {:>4} {:>9} {:>12} {:>11} {:>14}  {}"
 
 
 def kernel_modules() -> list[ModuleType]:
@@ -64,6 +64,12 @@ def _called(kernel: Any) -> list[Any]:
     return [value for value in named if isinstance(value, type(kernel))]
 
 
+def short(kernel: Any) -> str:
+    """Name of a kernel: what stands before it and after it all have."""
+    place = kernel.fn.__module__.removeprefix("mil.kernels.").removesuffix(".kernel")
+    return f"{place}.{kernel.__name__.strip('_').removesuffix('_kernel')}"
+
+
 def fault(report: Report, arch: int) -> str:
     """What keeps a kernel from running well, or at all; nothing, if it is as it should be."""
     if report.shared_bytes > SHARED_BYTES[arch]:
@@ -76,8 +82,7 @@ def fault(report: Report, arch: int) -> str:
 def measure(module: str, place: int, arch: int) -> dict[str, Any]:
     """A row of the table; what does not compile says why."""
     variant = variants_of(import_module(module))[place]
-    place_of = module.removeprefix("mil.kernels.").removesuffix(".kernel")
-    row = {"kernel": f"{place_of}.{variant.kernel.__name__}", "variant": variant.name, "arch": arch}
+    row = {"kernel": short(variant.kernel), "variant": variant.name, "arch": arch}
     try:
         report = compiled(variant, arch)
     except Exception as error:  # noqa: BLE001  the compiler's passes raise anything; the other variants count still

@@ -70,6 +70,17 @@ def test_every_variant_compiles_for_every_chip_and_fits():
     assert all(0 < row["registers"] <= 255 for row in rows)
 
 
+@pytest.mark.slow
+def test_what_operations_launch_are_these_variants():
+    done = run("-m", "tests.kernels.launches", env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    kernels, launches, missing = json.loads(done.stdout)
+    assert missing == []
+    assert launches > 500
+    modules = {"attn_pool.forward", "attn_pool.backward", "gated_scores", "neighbour_attn", "topk_mask"}
+    assert {name.rpartition(".")[0] for name in kernels} == modules
+
+
 def test_what_spills_what_is_too_large_and_what_is_forgotten_is_told(tmp_path):
     (tmp_path / "bad.py").write_text(BAD, encoding="utf-8")
     env = {**ENVIRONMENT, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}

@@ -76,18 +76,18 @@ def _backward_kernel(
             _hand_on(b_a * b_size, d_rows, d_features, o_n, m_n, row, m_m, dim, BLOCK_D)
 
 
-def config(dtype: torch.dtype, branches: int) -> dict[str, int]:
-    """Branches, padded (M), rows and columns of features at a time, warps and stages; not tuned on a GPU yet."""
-    m = 16 if branches <= 16 else 64
+def config(dtype: torch.dtype, branches: int, dim: int) -> dict[str, int]:
+    """Branches, padded (M), rows and columns of features at a time, warps and stages; not tuned on a GPU yet.
+
+    Rows that do not begin at multiples of 16 are read number by number: half as many at a time, or there are spills.
+    """
+    few = branches <= 16
     if dtype == torch.float32:
-        return {
-            "M": m,
-            "BLOCK_N": 64 if m == 16 else 32,
-            "BLOCK_D": 32,
-            "num_warps": 4 if m == 16 else 8,
-            "num_stages": 3,
-        }
-    return {"M": m, "BLOCK_N": 128 if m == 16 else 32, "BLOCK_D": 64, "num_warps": 8, "num_stages": 3}
+        rows, columns, warps = (64, 32, 4) if few else (32, 32, 8)
+    else:
+        rows, columns, warps = (128, 64, 8) if few else (32, 64, 8)
+    rows = rows // 2 if dim % 16 else rows
+    return {"M": 16 if few else 64, "BLOCK_N": rows, "BLOCK_D": columns, "num_warps": warps, "num_stages": 3}
 
 
 def attn_pool_backward(
@@ -103,7 +103,7 @@ def attn_pool_backward(
         d_features: of the features' type.
     """
     (tiles, dim), branches, bags = features.shape, scores.shape[1], len(offsets) - 1
-    blocks = config(features.dtype, branches)
+    blocks = config(features.dtype, branches, dim)
     pieces = cut(offsets, tiles, blocks["BLOCK_N"])
     sizes = of.d_pooled.abs().amax(-1).clamp(min=torch.finfo(torch.float32).tiny)  # half precision has no tiny numbers
     d_entropy = of.top.new_zeros(bags, branches) if of.d_entropy is None else of.d_entropy
@@ -122,11 +122,16 @@ def variants() -> Iterator[Variant]:
     of_bags = ("top", "log_total", "d_rows", "sizes", "shift", "d_entropy", "pull")
     types = dict.fromkeys((*of_bags, "scores", "d_scores"), "*fp32")
     types |= dict.fromkeys(("offsets", "bag_of", "firsts"), "*i64")
-    types |= {"bags": "i32", "branches": "i32", "dim": "i32:16"}
+    types |= {"bags": "i32", "branches": "i32"}
     for branches in (1, 16, 64):
+        known = {"branches": 1} if branches == 1 else {}
         for name, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}.items():
-            of = types | dict.fromkeys(("features", "d_features"), f"*{name}")
-            given = ({"branches": 1} if branches == 1 else {}) | config(dtype, branches)
-            yield Variant.of(f"{name} branches {branches}", _backward_kernel, of, given)
-            alone = {"d_features": None} | given
-            yield Variant.of(f"{name} branches {branches}, of scores alone", _backward_kernel, of, alone)
+            of, label = types | dict.fromkeys(("features", "d_features"), f"*{name}"), f"{name} branches {branches}"
+            whole = known | config(dtype, branches, 16)
+            yield Variant.of(label, _backward_kernel, of | {"dim": "i32:16"}, whole)
+            yield Variant.of(
+                f"{label}, of scores alone", _backward_kernel, of | {"dim": "i32:16"}, {"d_features": None} | whole
+            )
+            if dtype != torch.float16:  # compiled as bfloat16 is
+                given = known | config(dtype, branches, 1)
+                yield Variant.of(f"{label}, any dim", _backward_kernel, of | {"dim": "i32"}, given)

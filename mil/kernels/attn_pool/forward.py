@@ -1,6 +1,7 @@
 """Sums of attention pooling in Triton: long bags are cut into pieces, whose sums are merged in their order."""
 
 from collections.abc import Iterator
+from itertools import product
 
 import torch
 import triton
@@ -233,11 +234,14 @@ def variants() -> Iterator[Variant]:
     """What the launcher launches."""
     sums = ("tops", "totals", "spreads", "products", "sums", "top", "total", "spread", "product", "merged", "scores")
     types = dict.fromkeys(sums, "*fp32") | dict.fromkeys(("offsets", "bag_of", "firsts"), "*i64")
-    types |= {"bags": "i32", "rows": "i32:16", "branches": "i32", "dim": "i32:16"}
-    for branches in (1, 16, 64):
-        known = {"branches": 1} if branches == 1 else {}
+    types |= {"bags": "i32", "rows": "i32:16", "branches": "i32"}
+    for branches, dim in product((1, 16, 64), ("i32:16", "i32")):
+        known, of = {"branches": 1} if branches == 1 else {}, types | {"dim": dim}
+        label = f"branches {branches}{'' if dim == 'i32:16' else ', any dim'}"
         for name, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}.items():
             blocks = config(dtype, branches)
-            of = types | {"features": f"*{name}"}
-            yield Variant.of(f"{name} branches {branches}", _pieces_kernel, of, known | blocks["pieces"])
-        yield Variant.of(f"branches {branches}", _merge_kernel, types, known | blocks["merge"])
+            if dim == "i32:16" or dtype != torch.float16:  # compiled as bfloat16 is
+                yield Variant.of(
+                    f"{name} {label}", _pieces_kernel, of | {"features": f"*{name}"}, known | blocks["pieces"]
+                )
+        yield Variant.of(label, _merge_kernel, of, known | blocks["merge"])

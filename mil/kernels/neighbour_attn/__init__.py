@@ -3,10 +3,13 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd import Function
+from torch.nn import functional
 
 from mil.kernels.backend import Backend, choose
 from mil.kernels.neighbour_attn.cpu import ChunkedNeighbourAttn
 from mil.kernels.neighbour_attn.reference import neighbour_attn_reference
+
+WHOLE = 16  # numbers of a row by Triton, padded: rows that begin anywhere are read number by number
 
 
 def neighbour_attn(
@@ -41,9 +44,12 @@ def neighbour_attn(
     if chosen == "reference":
         return neighbour_attn_reference(queries, keys, vector, sources, targets, slope)
     how: type[Function] = ChunkedNeighbourAttn
+    width, spare = queries.shape[-1], 0
     if chosen == "triton":
         from mil.kernels.neighbour_attn.kernel import NeighbourAttn  # Triton is needed only on this path
 
-        how = NeighbourAttn
+        how, spare = NeighbourAttn, -width % WHOLE
+    if spare:
+        queries, keys, vector = (functional.pad(tensor, (0, spare)) for tensor in (queries, keys, vector))
     messages, attention = how.apply(queries, keys, vector, sources, targets, slope)
-    return messages, attention
+    return messages[..., :width] if spare else messages, attention
