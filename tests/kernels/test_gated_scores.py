@@ -196,6 +196,14 @@ def test_chunks_hold_every_row_once(tiles, rows):
     assert max(part.stop - part.start for part in found) <= rows
 
 
+@pytest.mark.parametrize(
+    ("tiles", "most", "rows"),
+    [(16384, 5461, 4096), (1000, 600, 512), (1025, 1024, 640), (50, 8192, 128), (70, 32, 32), (5, 0, 1), (0, 500, 128)],
+)
+def test_chunks_on_a_gpu_are_even_and_aligned(tiles, most, rows):
+    assert common.even_rows(tiles, most) == rows
+
+
 @pytest.mark.parametrize(("branches", "dtype"), [(17, torch.float32), (2, torch.float64)], ids=str)
 def test_what_triton_is_not_made_for(branches, dtype):
     hidden, weights = make(5, branches, True, 12, 7, dtype)

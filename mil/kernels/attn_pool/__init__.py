@@ -1,5 +1,6 @@
 """Attention pooling: softmax over each bag and weighted sum, for several branches at once."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -31,7 +32,8 @@ def attn_pool(
         return attn_pool_reference(scores, features, offsets)
     from mil.kernels.attn_pool.kernel import AttnPool  # Triton is needed only on this path
 
-    return AttnPool.apply(scores.float(), features, offsets)[0]
+    with torch.cuda.device_of(features):  # where Triton launches
+        return AttnPool.apply(scores.float(), features, offsets, False)[0]
 
 
 def attn_pool_with_stats(
@@ -48,7 +50,8 @@ def attn_pool_with_stats(
         return attn_pool_with_stats_reference(scores, features, offsets)
     from mil.kernels.attn_pool.kernel import AttnPool
 
-    pooled, *stats = AttnPool.apply(scores.float(), features, offsets)
+    with torch.cuda.device_of(features):
+        pooled, *stats = AttnPool.apply(scores.float(), features, offsets, True)
     return pooled, AttentionStats(*stats)
 
 

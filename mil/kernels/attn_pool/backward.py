@@ -45,7 +45,7 @@ def _hand_on(b_w, d_rows, d_features, o_n, m_n, row, m_m, dim, BLOCK_D: tl.const
         tl.store(d_features + o_n[:, None] * dim + o_d[None, :], b_grad.to(d_features.dtype.element_ty), mask=m_x)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["bags"], do_not_specialize_on_alignment=["branches"])  # as `variants` has them
 def _backward_kernel(
     scores, features, offsets, bag_of, firsts, top, log_total, d_rows, sizes, shift, d_entropy, pull, d_scores,
     d_features, bags, branches, dim,

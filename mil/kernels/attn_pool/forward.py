@@ -86,7 +86,7 @@ def _pool(
     tl.store(sums + o_row[:, None] * dim + o_d[None, :], b_sum, mask=m_m[:, None] & m_d[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["bags"], do_not_specialize_on_alignment=["branches"])  # as `variants` has them
 def _pieces_kernel(
     scores, features, offsets, bag_of, firsts, tops, totals, spreads, products, sums, bags, rows, branches, dim,
     M: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -157,7 +157,7 @@ def _merge_rows(
     tl.store(merged + row * dim + o_d, tl.sum(b_sum, 0), mask=m_d)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["branches"])
 def _merge_kernel(
     firsts, tops, totals, spreads, products, sums, top, total, spread, product, merged, branches, dim,
     M: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr,

@@ -1,5 +1,6 @@
 """Reduce, score, pool: the trunk of the heads with gated attention, in one operation."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -39,10 +40,12 @@ def gated_attn_pool(
     chosen = choose_gated(backend, features, weights, len(weights.score))
     if chosen == "reference":
         return *gated_attn_pool_reference(features, weights, offsets, mask), None
+    learning = torch.is_grad_enabled()  # which an autograd function cannot ask itself
     if chosen == "cpu":
-        pooled, scores = ChunkedGatedAttnPool.apply(features, *weights, offsets, mask)
+        pooled, scores = ChunkedGatedAttnPool.apply(features, *weights, offsets, mask, learning)
         return pooled, scores, None
     from mil.kernels.gated_attn_pool.kernel import GatedAttnPool  # Triton is needed only on this path
 
-    pooled, scores, *stats = GatedAttnPool.apply(features, *weights, offsets, mask)
+    with torch.cuda.device_of(features):  # where Triton launches
+        pooled, scores, *stats = GatedAttnPool.apply(features, *weights, offsets, mask, learning)
     return pooled, scores, AttentionStats(*stats)

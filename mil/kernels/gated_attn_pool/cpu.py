@@ -160,8 +160,8 @@ class ChunkedGatedAttnPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
         """Pool, and keep what the gradient needs."""
-        weights, (offsets, mask) = Weights(*given[:7]), given[7:]
-        kept = room_for(features, weights, learning=any(ctx.needs_input_grad))
+        weights, (offsets, mask, learning) = Weights(*given[:7]), given[7:]
+        kept = room_for(features, weights, learning=learning and any(ctx.needs_input_grad))
         with torch.autocast("cpu", enabled=False):
             scores, found = gated_attn_pool_forward(_Trunk(features, weights, kept), weights.score_bias, offsets, mask)
         ctx.save_for_backward(features, *weights, offsets, *kept, *found)
@@ -177,4 +177,4 @@ class ChunkedGatedAttnPool(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             trunk = _Trunk(features, weights, kept)
             of_weights = gated_attn_pool_backward(trunk, offsets, found, grads[0], grads[1], d_features)
-        return d_features, *of_weights, None, None
+        return d_features, *of_weights, None, None, None

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from mil.kernels.attn_pool.kernel import Gradients, Sums, attn_pool_backward, attn_pool_forward
 from mil.kernels.gated_attn_pool.reference import Mask, Weights
-from mil.kernels.gated_scores.common import GateSums, add_product, chunks
+from mil.kernels.gated_scores.common import GateSums, add_product, chunks, even_rows
 from mil.kernels.gated_scores.kernel import Gates, gated_scores_backward, gated_scores_forward
 
 # Bytes of hidden rows; not tuned on a GPU yet.
@@ -31,7 +31,7 @@ class _Trunk:
         self.gates = Gates.of(weights.gates, features.dtype)
         rows = chunk_rows(features, weights)
         self.parts = list(chunks(len(features), rows))
-        self.cached = max(1, CACHED_BYTES // (features.itemsize * len(self.reducer)))
+        self.cached = even_rows(min(rows, len(features)), CACHED_BYTES // (features.itemsize * len(self.reducer)))
         self.work = features.new_empty(0 if len(kept) == len(features) else min(rows, len(features)), len(self.reducer))
 
     def hidden(self, part: slice, *, known: bool = True) -> Tensor:
@@ -55,7 +55,7 @@ class _Found(NamedTuple):
 
 def chunk_rows(features: Tensor, weights: Weights) -> int:
     """Rows of a chunk."""
-    return max(1, CHUNK_BYTES // (features.itemsize * len(weights.reducer)))
+    return even_rows(len(features), CHUNK_BYTES // (features.itemsize * len(weights.reducer)))
 
 
 def room_for(features: Tensor, weights: Weights, needed: bool) -> Tensor:
@@ -130,8 +130,9 @@ class GatedAttnPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, *given: Any) -> tuple[Tensor, ...]:
         """Pooled rows, scores, and the three of `AttentionStats`; keeps what the gradient needs."""
-        features, weights, (offsets, mask) = features.contiguous(), Weights(*given[:7]), given[7:]
-        kept = room_for(features, weights, needed=mask is not None or any(ctx.needs_input_grad))
+        features, weights, (offsets, mask, learning) = features.contiguous(), Weights(*given[:7]), given[7:]
+        needed = mask is not None or (learning and any(ctx.needs_input_grad))
+        kept = room_for(features, weights, needed)
         found = gated_attn_pool_forward(_Trunk(features, weights, kept), offsets, mask)
         ctx.save_for_backward(features, *weights, offsets, kept, found.scores, found.masked, *found.sums)
         ctx.set_materialize_grads(False)
@@ -152,4 +153,4 @@ class GatedAttnPool(torch.autograd.Function):
                 _Trunk(features, weights, kept), offsets, found, of, d_scores, d_features
             )
         cast = (None if d is None else d.to(w.dtype) for d, w in zip(of_weights, weights, strict=True))
-        return d_features, *cast, None, None
+        return d_features, *cast, None, None, None

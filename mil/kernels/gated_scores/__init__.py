@@ -1,5 +1,6 @@
 """Scores of gated attention: two layers over each tile and one score a branch, in one operation."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -34,4 +35,5 @@ def gated_scores(
         return ChunkedGatedScores.apply(hidden, *weights)
     from mil.kernels.gated_scores.kernel import GatedScores  # Triton is needed only on this path
 
-    return GatedScores.apply(hidden, *weights)
+    with torch.cuda.device_of(hidden):  # where Triton launches
+        return GatedScores.apply(hidden, *weights)

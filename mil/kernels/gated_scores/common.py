@@ -9,6 +9,7 @@ from torch import Tensor
 from mil.kernels.backend import FAST, Backend, Chosen, choose
 
 BRANCHES = 16  # at most on a GPU: the narrowest block that its matrix units multiply by
+ALIGNED = 128  # rows of a chunk on a GPU are a multiple of
 ON_CPU = (torch.float32, torch.bfloat16)
 
 
@@ -65,6 +66,16 @@ def joined(value: Tensor, gate: Tensor | None) -> Tensor:
 def chunks(tiles: int, rows: int) -> Iterator[slice]:
     """All rows, so many at a time."""
     return (slice(start, min(start + rows, tiles)) for start in range(0, tiles, rows))
+
+
+def even_rows(tiles: int, most: int) -> int:
+    """Rows of each chunk, so many at most: no chunk is left with a few, and each begins at an aligned address."""
+    most = max(1, most)
+    if most < ALIGNED:
+        return most
+    most -= most % ALIGNED
+    rows = -(-tiles // max(1, -(-tiles // most)))
+    return max(1, -(-rows // ALIGNED)) * ALIGNED
 
 
 def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mil.kernels.common import halves
-from mil.kernels.gated_scores.common import BRANCHES, GateSums, add_product, chunks, joined
+from mil.kernels.gated_scores.common import BRANCHES, GateSums, add_product, chunks, even_rows, joined
 from mil.kernels.gated_scores.reference import GateWeights
 from mil.kernels.variants import Variant
 
@@ -189,7 +189,8 @@ def gated_scores_backward(
     """
     width, (branches, attention) = hidden.shape[1], gates.score.shape
     blocks = config(hidden.dtype, width, backward=True)
-    rows = max(blocks["BLOCK_N"], CHUNK_BYTES // (hidden.itemsize * len(gates.weights)))
+    most = max(blocks["BLOCK_N"], CHUNK_BYTES // (hidden.itemsize * len(gates.weights)))
+    rows = even_rows(len(hidden), most)
     d_gates = hidden.new_empty(min(rows, len(hidden)), len(gates.weights))
     parts = hidden.new_empty(triton.cdiv(len(d_gates), blocks["BLOCK_N"]), len(sums.rest), dtype=torch.float32)
     for part in chunks(len(hidden), rows):

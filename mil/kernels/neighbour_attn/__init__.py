@@ -1,5 +1,6 @@
 """Attention over the neighbours of each tile (GATv2), for several heads at once."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd import Function
@@ -51,5 +52,6 @@ def neighbour_attn(
         how, spare = NeighbourAttn, -width % WHOLE
     if spare:
         queries, keys, vector = (functional.pad(tensor, (0, spare)) for tensor in (queries, keys, vector))
-    messages, attention = how.apply(queries, keys, vector, sources, targets, slope)
+    with torch.cuda.device_of(queries):  # where Triton launches
+        messages, attention = how.apply(queries, keys, vector, sources, targets, slope)
     return messages[..., :width] if spare else messages, attention

@@ -67,7 +67,7 @@ def _forward_kernel(
     tl.store(totals + place, total)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["edges"])
 def _attention_kernel(attention, targets, tops, totals, mean, edges, heads, BLOCK_E: tl.constexpr):
     """Scores become attention in place."""
     o_e = tl.program_id(0).to(tl.int64) * BLOCK_E + tl.arange(0, BLOCK_E)
@@ -83,7 +83,7 @@ def _attention_kernel(attention, targets, tops, totals, mean, edges, heads, BLOC
     tl.store(mean + o_e, b_mean / heads, mask=m_e)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles"])
 def _queries_grad_kernel(
     queries, keys, vector, sources, bounds, attention, d_messages, d_mean, d_queries, d_attention, deltas, d_vectors,
     tiles, heads, width, slope, BLOCK_E: tl.constexpr, WIDTH: tl.constexpr,

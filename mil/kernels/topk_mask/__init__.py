@@ -1,5 +1,6 @@
 """Some of each bag's highest scores masked by chance (STKIM), per branch."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -41,5 +42,6 @@ def topk_mask(
         return topk_mask_reference(scores, offsets, draws, share, fill, most)
     from mil.kernels.topk_mask.kernel import TopkMask  # Triton is needed only on this path
 
-    masked: Tensor = TopkMask.apply(scores, offsets, draws, share, fill, most)
+    with torch.cuda.device_of(scores):  # where Triton launches
+        masked: Tensor = TopkMask.apply(scores, offsets, draws, share, fill, most)
     return masked

@@ -26,7 +26,7 @@ def _order(b_s, row):
     return (bits.to(tl.int64) << 32) + (0xFFFFFFFF - row)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["bags", "pieces"])  # which differ from step to step
 def _pieces_kernel(scores, offsets, bag_of, firsts, candidates, bags, branches, pieces, top, BLOCK_N: tl.constexpr):
     """The highest of each piece, in their order, and no candidate where a piece has no more."""
     none = -0x7FFFFFFFFFFFFFFF
@@ -45,7 +45,7 @@ def _pieces_kernel(scores, offsets, bag_of, firsts, candidates, bags, branches, 
             b_order = tl.where(b_order == best, none, b_order)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pieces"])
 def _bags_kernel(
     candidates, firsts, draws, ranked, masked, hidden, branches, pieces, top,
     BLOCK_C: tl.constexpr, TOP: tl.constexpr,
