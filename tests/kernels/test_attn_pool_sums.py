@@ -30,7 +30,7 @@ def test_sums_are_float32_whatever_the_features_are(dtype, device, poisoned):
 
 
 def test_a_bag_of_more_pieces_than_are_merged_at_once(device, poisoned, monkeypatch):
-    blocks = forward.config(torch.float32, 2)
+    blocks = forward.config(torch.float32, 2, 40)
     monkeypatch.setattr(forward, "config", lambda *_: {**blocks, "merge": {**blocks["merge"], "BLOCK_P": 4}})
     monkeypatch.setattr(forward, "LEAST_ROWS", 2)
     monkeypatch.setattr(forward, "MOST_PIECES", 1000)

@@ -5,7 +5,7 @@ import torch
 
 from mil.bags import MASKED
 from mil.kernels.gated_attn_pool import Weights, cpu, gated_attn_pool
-from tests.kernels.gated import HIDDEN, assert_close, assert_near, everything, make, mask_highest
+from tests.kernels.gated import HIDDEN, assert_close, assert_near, everything, leaves, make, mask_highest
 
 CHUNK = 16  # rows; the sizes below are under, on and over it, one tile, and several bags
 CASES = [[1], [15], [16], [17], [16, 1, 33], [50, 2]]
@@ -57,6 +57,17 @@ def test_without_a_gradient_no_gates_are_kept():
     pooled, *_ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
     want, *_ = gated_attn_pool(bags.features.double(), weights, bags.offsets)
     torch.testing.assert_close(pooled.double(), want, rtol=1e-5, atol=1e-6)
+
+
+def test_where_no_gradient_can_be_asked_for_nothing_is_kept_for_it(monkeypatch):
+    bags, weights = make([100])
+    asked, room_for = [], cpu.room_for
+    monkeypatch.setattr(cpu, "room_for", lambda *given, learning: asked.append(learning) or room_for(*given, learning))
+    given = bags.features, leaves(weights), bags.offsets
+    with torch.no_grad():
+        gated_attn_pool(*given, backend="cpu")
+    gated_attn_pool(*given, backend="cpu")
+    assert asked == [False, True]
 
 
 def test_masked_scores_get_no_gradient_even_where_all_are_masked(poisoned):

@@ -66,6 +66,17 @@ def test_nothing_is_kept_without_need():
     assert len(kernel.room_for(bags.features, weights, needed=False)) == 0
 
 
+def test_nothing_is_kept_where_no_gradient_can_be_asked_for(monkeypatch):
+    bags, weights = make([20])
+    needed, room_for = [], kernel.room_for
+    monkeypatch.setattr(kernel, "room_for", lambda *given: needed.append(given[-1]) or room_for(*given))
+    given = bags.features.to(GPU), leaves(weights, GPU), bags.offsets.to(GPU)
+    with torch.no_grad():
+        gated_attn_pool(*given, backend="triton")
+    gated_attn_pool(*given, backend="triton")
+    assert needed == [False, True]
+
+
 def test_features_need_no_gradient(poisoned):
     bags, weights = make([20, 5])
     want = everything(bags, weights, "triton", torch.float32)

@@ -86,19 +86,21 @@ def _pool(
     tl.store(sums + o_row[:, None] * dim + o_d[None, :], b_sum, mask=m_m[:, None] & m_d[None, :])
 
 
-@triton.jit(do_not_specialize=["bags"], do_not_specialize_on_alignment=["branches"])  # as `variants` has them
+@triton.jit(do_not_specialize=["bags", "pieces"], do_not_specialize_on_alignment=["branches"])  # as in `variants`
 def _pieces_kernel(
-    scores, features, offsets, bag_of, firsts, tops, totals, spreads, products, sums, bags, rows, branches, dim,
+    scores, features, offsets, bag_of, firsts, tops, totals, spreads, products, sums, bags, pieces, rows, branches, dim,
     M: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_W: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """A piece and a block of columns a program, and one more program a piece for the sums that need no features."""
+    """A piece and a block of columns a program; before them, as they mostly wait, one a piece for the other sums."""
+    place = tl.program_id(0) - pieces
     blocks = tl.cdiv(dim, BLOCK_D)
-    piece, block = (tl.program_id(0) // (blocks + 1)).to(tl.int64), tl.program_id(0) % (blocks + 1)
+    piece = tl.where(place < 0, place + pieces, place // blocks).to(tl.int64)
     if tl.load(bag_of + piece) < bags:
         first, last = piece_of(offsets, bag_of, firsts, piece, rows)
-        if block == blocks:
+        if place < 0:
             _weigh(scores, tops, totals, spreads, products, piece, first, last, branches, M, BLOCK_S, BLOCK_W)
         else:
+            block = place % blocks
             _pool(scores, features, sums, piece, first, last, block, branches, dim, M, BLOCK_S, BLOCK_N, BLOCK_D)
 
 
@@ -174,18 +176,19 @@ def _merge_kernel(
         _merge_rows(tops, sums, merged, first, last, row, block, branches, dim, BLOCK_P, BLOCK_D)
 
 
-def config(dtype: torch.dtype, branches: int) -> dict[str, dict[str, int]]:
+def config(dtype: torch.dtype, branches: int, dim: int) -> dict[str, dict[str, int]]:
     """Blocks, warps and stages of both kernels; not tuned on a GPU yet.
 
     M: branches, padded. The first kernel takes BLOCK_S rows of scores for the highest and BLOCK_W for their sums,
     BLOCK_N rows and BLOCK_D columns of features (16 KiB) at a time; the second BLOCK_P pieces and BLOCK_D columns.
+    Rows that do not begin at multiples of 16 are read number by number: many branches then leave no room for as many.
     """
     few = branches <= 16
+    rows = (32 if few else 16) if dtype == torch.float32 else 32 if dim % 16 and not few else 64
     pieces = {"M": 16 if few else 64, "BLOCK_S": 128 if few else 64, "BLOCK_W": 32}
-    pieces |= {"BLOCK_N": 64 if dtype != torch.float32 else 32 if few else 16, "BLOCK_D": 128}
     merge = {"M": pieces["M"], "BLOCK_P": 128 if few else 32, "BLOCK_D": 32}
     return {
-        "pieces": pieces | {"num_warps": 4 if few else 8, "num_stages": 3},
+        "pieces": pieces | {"BLOCK_N": rows, "BLOCK_D": 128, "num_warps": 4 if few else 8, "num_stages": 3},
         "merge": merge | {"num_warps": 8, "num_stages": 2},
     }
 
@@ -210,13 +213,13 @@ def attn_pool_forward(scores: Tensor, features: Tensor, offsets: Tensor) -> Sums
         offsets: bag b is rows ``offsets[b]:offsets[b + 1]``; it may be empty.
     """
     (tiles, dim), branches, bags = features.shape, scores.shape[1], len(offsets) - 1
-    blocks = config(features.dtype, branches)
+    blocks = config(features.dtype, branches, dim)
     columns = triton.cdiv(dim, blocks["pieces"]["BLOCK_D"])
     pieces = cut(offsets, tiles, piece_rows(tiles, columns))
     parts, sums = (_unfilled(n, branches, dim, features.device) for n in (len(pieces.bag_of), bags))
     _pieces_kernel[(len(pieces.bag_of) * (columns + 1),)](
         scores, features, offsets, pieces.bag_of, pieces.firsts, parts.top, parts.total, parts.spread, parts.products,
-        parts.rows, bags, pieces.rows, branches, dim, **blocks["pieces"],
+        parts.rows, bags, len(pieces.bag_of), pieces.rows, branches, dim, **blocks["pieces"],
     )  # fmt: skip
     _merge_kernel[(bags * branches * (triton.cdiv(dim, blocks["merge"]["BLOCK_D"]) + 1),)](
         pieces.firsts, parts.top, parts.total, parts.spread, parts.products, parts.rows, sums.top, sums.total,
@@ -234,14 +237,13 @@ def variants() -> Iterator[Variant]:
     """What the launcher launches."""
     sums = ("tops", "totals", "spreads", "products", "sums", "top", "total", "spread", "product", "merged", "scores")
     types = dict.fromkeys(sums, "*fp32") | dict.fromkeys(("offsets", "bag_of", "firsts"), "*i64")
-    types |= {"bags": "i32", "rows": "i32:16", "branches": "i32"}
-    for branches, dim in product((1, 16, 64), ("i32:16", "i32")):
-        known, of = {"branches": 1} if branches == 1 else {}, types | {"dim": dim}
-        label = f"branches {branches}{'' if dim == 'i32:16' else ', any dim'}"
+    types |= {"bags": "i32", "pieces": "i32", "rows": "i32:16", "branches": "i32"}
+    for branches, dim in product((1, 16, 64), (16, 1)):
+        known = {"branches": 1} if branches == 1 else {}
+        label, of = ("", {"dim": "i32:16"}) if dim == 16 else (", any dim", {"dim": "i32"})
         for name, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}.items():
-            blocks = config(dtype, branches)
-            if dim == "i32:16" or dtype != torch.float16:  # compiled as bfloat16 is
-                yield Variant.of(
-                    f"{name} {label}", _pieces_kernel, of | {"features": f"*{name}"}, known | blocks["pieces"]
-                )
-        yield Variant.of(label, _merge_kernel, of, known | blocks["merge"])
+            given, of["features"] = known | config(dtype, branches, dim)["pieces"], f"*{name}"
+            if dim == 16 or dtype != torch.float16:  # compiled as bfloat16 is
+                yield Variant.of(f"{name} branches {branches}{label}", _pieces_kernel, types | of, given)
+        given = known | config(torch.float32, branches, dim)["merge"]
+        yield Variant.of(f"branches {branches}{label}", _merge_kernel, types | of, given)

@@ -38,17 +38,17 @@ class GateSums(NamedTuple):
     """Gradients of the parameters while they are summed, in float32."""
 
     gates: Tensor  # [gates, hidden], of both gates one below the other
-    rest: Tensor  # [branches * attention + gates], of the score's weights and of the gates' biases
+    rest: Tensor  # [branches * attention + gates + branches], of the score's weights and of both biases
     score: Tensor  # [branches, attention], the first part of `rest`
-    biases: Tensor  # [gates], the other part
-    score_bias: Tensor  # [branches]
+    biases: Tensor  # [gates], the second
+    score_bias: Tensor  # [branches], the last
 
     @classmethod
     def zeros(cls, gates: Tensor, score: Tensor) -> "GateSums":
         """Nothing yet, for weights of these shapes."""
-        rest = gates.new_zeros(score.numel() + len(gates), dtype=torch.float32)
-        parts = rest[: score.numel()].view(score.shape), rest[score.numel() :]
-        return cls(torch.zeros_like(gates, dtype=torch.float32), rest, *parts, rest.new_zeros(len(score)))
+        rest = gates.new_zeros(score.numel() + len(gates) + len(score), dtype=torch.float32)
+        weights, biases, score_bias = rest.split([score.numel(), len(gates), len(score)])
+        return cls(torch.zeros_like(gates, dtype=torch.float32), rest, weights.view(score.shape), biases, score_bias)
 
     def named(self) -> tuple[Tensor | None, ...]:
         """In the order of `GateWeights`."""

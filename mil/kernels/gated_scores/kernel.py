@@ -99,7 +99,7 @@ def _backward_kernel(
     hidden += block * BLOCK_N * width
     d_scores += block * BLOCK_N * branches
     d_gates += block * BLOCK_N * stride
-    parts += block * (branches * attention + stride)
+    parts += block * (branches * attention + stride + branches)
     o_a = tl.program_id(1) * BLOCK_A + tl.arange(0, BLOCK_A)
     m_a = o_a < attention
     o_m = tl.arange(0, BLOCK_M)
@@ -113,7 +113,8 @@ def _backward_kernel(
     )
     b_d = _full_dot(b_ds, b_w, tl.zeros([BLOCK_N, BLOCK_A], tl.float32))  # gradient of what is scored
 
-    # Sums over the rows of the block: gradients of score [branches, attention] and of the biases
+    # Sums over the rows of the block: gradients of score [branches, attention], of the gates' biases and of its own
+    tl.store(parts + branches * attention + stride + o_m, tl.sum(b_ds, 0), mask=m_m & (tl.program_id(1) == 0))
     b_x = b_v * b_u if GATED else b_v
     b_score = _full_dot(tl.trans(b_ds), b_x.to(b_w.dtype), tl.zeros([BLOCK_M, BLOCK_A], tl.float32))
     tl.store(parts + o_m[:, None] * attention + o_a[None, :], b_score, mask=m_m[:, None] & m_a[None, :])
@@ -205,7 +206,6 @@ def gated_scores_backward(
         add_product(sums.gates, of_part.T, hidden[part])
         if d_hidden is not None:
             d_hidden[part].addmm_(of_part, gates.weights, beta=int(add))
-    sums.score_bias.add_(d_scores.sum(0))
 
 
 class GatedScores(torch.autograd.Function):
