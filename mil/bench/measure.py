@@ -11,11 +11,11 @@ from typing import Any
 SHARE_OF_MEMORY = 0.8  # that may be taken of what is free; beyond, it does not fit
 
 
-def times_of(call: Callable[[], Any], seconds: float) -> list[float]:
-    """Seconds of each call, after one that is not counted."""
+def times_of(call: Callable[[], Any], seconds: float, least: int = 1) -> list[float]:
+    """Seconds of each call, after one that is not counted: so many seconds in all, and calls, at least."""
     call()
     times: list[float] = []
-    while not times or sum(times) < seconds:
+    while len(times) < least or sum(times) < seconds:
         began = perf_counter()
         call()
         times.append(perf_counter() - began)

@@ -76,7 +76,7 @@ def test_what_operations_launch_are_these_variants():
     assert done.returncode == 0, done.stderr
     kernels, launches, missing = json.loads(done.stdout)
     assert missing == []
-    assert launches > 500
+    assert launches > 300
     modules = {"attn_pool.forward", "attn_pool.backward", "gated_scores", "neighbour_attn", "pieces", "topk_mask"}
     assert {name.rpartition(".")[0] for name in kernels} == modules
 
