@@ -162,7 +162,7 @@ def bench_kernels(
     both = ("ours", "eager", "compiled") if compiled or (compiled is None and where == "cuda") else ("ours", "eager")
     how = kernels.How(where, backend, threads, (*both, "other"))
     if bars:
-        show(kernels_bars.run(how._replace(ways=("ours", "eager", "compiled"))), json)
+        show(kernels_bars.run(how), json)
         return
     usual = (kernels.QUICK if quick else kernels.USUAL)[where]
     sizes = kernels.Sizes(tiles or (), dim or (), branches or (), bags or (), dtype or ())

@@ -22,7 +22,7 @@ COPIED = {"cpu": 256 << 20, "cuda": 1 << 30}  # bytes whose copy is timed
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is timed
 CALLS = 4  # on a CPU, of which the fastest counts: others use it too
 MB = 2**20
-NO_ROOM = "memory"  # what torch says on either device
+NO_ROOM = ("out of memory", "allocate memory")  # what torch says on a GPU and on a CPU
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
         try:
             found = _of(way, case, settings, device)
         except RuntimeError as error:
-            if NO_ROOM not in str(error):
+            if not any(said in str(error) for said in NO_ROOM):
                 raise
             found = {"failed": "does not fit into memory"}
         print(json.dumps(found), flush=True)
@@ -88,6 +88,7 @@ def measure(case: Case, way: str, backend: Backend, device: torch.device, second
     if results is None:
         return {}
     upstream = upstreams(results)
+    results_mb = sum(tensor.nbytes for tensor in results) / MB
     del results
 
     def both() -> Results:
@@ -96,6 +97,7 @@ def measure(case: Case, way: str, backend: Backend, device: torch.device, second
     both_mb, _ = with_memory(both, device)
     return {
         "ms": [milliseconds(one, device, seconds) for one in (forward, both)], "memory_MB": [forward_mb, both_mb],
+        "results_MB": results_mb,
         "largest_MB": max(tensor.nbytes for tensor in given.values()) / MB,
         "gradients_MB": sum(tensor.nbytes for tensor in learned) / MB,
     }  # fmt: skip

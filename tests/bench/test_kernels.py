@@ -185,25 +185,56 @@ def test_what_cannot_be_is_refused_in_one_line(arguments, said):
     assert "\n" not in str(done.exception)
 
 
-def bar(measure, place, **ours):
+def bar(measure, place=1, more=0.0, **ours):
+    """The row of a bar whose step takes 10 ms and 1000 MB, and for twice as many tiles 2000 MB and `more`."""
     one = next(bar for bar in kernels_bars.BARS if (bar.measure, bar.place) == (measure, place))
-    found = {"ours": {"ms": [1.0, 10.0], "memory_MB": [0.0, 1000.0], "largest_MB": 100.0, "gradients_MB": 998.0} | ours}
-    found |= {"eager": {"ms": [1.0, 30.0]}, "compiled": {"failed": "does not fit into memory"}}
-    return kernels_bars.row_of(one, found, kernels.Rates(1.2e12, {"bf16": 5e14}, "H100"))
+    found = {
+        "ms": [1.0, 10.0],
+        "memory_MB": [0.0, 1000.0],
+        "results_MB": 1.0,
+        "largest_MB": 980.0,
+        "gradients_MB": 990.0,
+    }
+    found |= ours
+    doubled = {name: [0.0, 2000.0 + more] if name == "memory_MB" else 2 * found[name] for name in found if name != "ms"}
+    ways = {"ours": found, "eager": {"ms": [1.0, 30.0]}, "compiled": {"failed": "does not fit into memory"}}
+    both = {one.case: ways, kernels_bars.twice(one.case): {"ours": doubled}}
+    return kernels_bars.row_of(one, both, kernels.Rates(1.2e12, {"bf16": 5e14}, "H100"))
 
 
 def test_bars_hold_or_do_not():
     row = bar("of copy", 0)  # 1.044 GB in a millisecond, of 1.2 TB/s
     assert (row["measured"], row["held"]) == (pytest.approx(0.870, abs=1e-3), "yes")
     assert bar("of copy", 0, ms=[1.1, 9.0])["held"] == "no"
-    row = bar("of copy", 1, ms=[1.0, 3.0])
+    row = bar("of copy", ms=[1.0, 3.0])
     assert (row["measured"], row["held"]) == (pytest.approx(0.870, abs=1e-3), "yes")
-    assert (bar("times eager", 1)["measured"], bar("times eager", 1)["held"]) == (3.0, "yes")
-    assert (bar("extra memory", 1)["measured"], bar("extra memory", 1)["held"]) == (0.02, "yes")
-    assert bar("extra memory", 1, gradients_MB=900.0)["held"] == "no"
+    assert (bar("times eager")["measured"], bar("times eager")["held"]) == (3.0, "yes")
+    assert bar("times eager", ms=[1.0, 10.1])["held"] == "no"
+
+
+def test_the_bar_of_memory_is_that_it_does_not_grow():
+    row = bar("memory that grows")  # 9 MB more for 980 MB more of features
+    assert (row["measured"], row["held"]) == (pytest.approx(9 / 980), "yes")
+    assert bar("memory that grows", more=98.0)["held"] == "no"
 
 
 def test_a_bar_that_could_not_be_measured_does_not_hold():
-    row = bar("times compiled", 1)
+    row = bar("times compiled")
     assert (row["measured"], row["held"], row["failed"]) == ("", "no", "does not fit into memory")
-    assert bar("of floor", 1, failed="wrong, not timed")["held"] == "no"
+    assert bar("of floor", failed="wrong, not timed")["held"] == "no"
+
+
+def test_all_bars_are_measured_on_a_gpu(monkeypatch):
+    def measured(cases, how):
+        found = {"ms": [1.0, 3.0], "memory_MB": [0.0, 9.0], "results_MB": 1.0, "gradients_MB": 0.0}
+        ways = {way: found | {"ms": [1.0, 3.0] if way == "ours" else [2.0, 6.0]} for way in how.ways}
+        for case in cases:
+            ways["ours"] = ways["ours"] | {"largest_MB": case.tiles / 1000}
+            yield case, dict(ways)
+
+    rates = kernels.Rates(1.2e12, {"bf16": 1e15}, "H100")
+    monkeypatch.setattr(kernels_bars, "measured", lambda cases, how: (dict(measured(cases, how)), rates))
+    outcome = kernels_bars.run(HOW._replace(device="cuda"))
+    assert [row["held"] for row in outcome.rows] == ["yes", "yes", "yes", "no", "yes", "no", "yes"]
+    assert outcome.title == "mil bench kernels --bars, H100: 5 of 7 hold"
+    assert outcome.gpu == "H100"
