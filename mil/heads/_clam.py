@@ -9,8 +9,9 @@ from mil.bags import per_bag
 from mil.config import Section
 from mil.heads._gated import default_hidden
 from mil.heads._pooling import Pooling, pool_by
-from mil.heads._precision import Classifier, at_least_float32
+from mil.heads._precision import Classifier
 from mil.heads._stream import PoolsTiles
+from mil.kernels.precision import at_least_float32
 from mil.types import Bags, HeadOutput, Instances
 
 

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mil.heads._pooling import Pooling, pool_by
-from mil.heads._precision import at_least_float32
 from mil.kernels.gated_attn_pool import Mask, Weights, gated_attn_pool
 from mil.kernels.gated_scores import GateWeights, gated_scores
+from mil.kernels.precision import at_least_float32
 from mil.types import Bags
 
 

@@ -5,11 +5,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def at_least_float32(scores: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Scores for a softmax: float32 instead of half precision, whose range has no room for masked tiles."""
-    return scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
-
-
 class Classifier(nn.Linear):
     """A linear layer computed in the precision of its parameters, under autocast too: it is small."""
 

@@ -5,9 +5,9 @@ from torch import Tensor
 
 from mil.bags import per_bag
 from mil.heads._pooling import Pooling
-from mil.heads._precision import at_least_float32
 from mil.heads._stream import PoolsTiles
 from mil.heads._tile_classifier import TileConfig, tile_classifier
+from mil.kernels.precision import at_least_float32
 from mil.types import Bags, HeadOutput
 
 

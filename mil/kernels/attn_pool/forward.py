@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from mil.kernels.attn_pool.sums import Sums
-from mil.kernels.common import halves, piece_of
+from mil.kernels.common import full_dot, piece_of
 from mil.kernels.pieces import cut
 from mil.kernels.variants import Variant
 
@@ -76,12 +76,7 @@ def _pool(
         b_x = tl.load(features + o_n[:, None] * dim + o_d[None, :], mask=m_x, other=0.0)  # [BLOCK_N, BLOCK_D]
         b_s = tl.load(scores + o_n[None, :] * branches + o_m[:, None], mask=m_s, other=float("-inf"))
         b_w = tl.exp(b_s - b_top[:, None])  # [M, BLOCK_N]
-        if b_x.dtype == tl.float32:
-            b_sum = tl.dot(b_w, b_x, b_sum, input_precision="ieee")
-        else:
-            high, low = halves(b_w, b_x.dtype)
-            b_sum = tl.dot(high, b_x, b_sum)
-            b_sum = tl.dot(low, b_x, b_sum)
+        b_sum = full_dot(b_w, b_x, b_sum)
     o_row = piece * branches + o_m
     tl.store(sums + o_row[:, None] * dim + o_d[None, :], b_sum, mask=m_m[:, None] & m_d[None, :])
 

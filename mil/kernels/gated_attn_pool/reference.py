@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from mil.kernels.attn_pool.reference import attn_pool_reference
-from mil.kernels.gated_scores.reference import GateWeights, at_least_float32, gated_scores_reference
+from mil.kernels.gated_scores.reference import GateWeights, gated_scores_reference
+from mil.kernels.precision import at_least_float32
 
 Mask = Callable[[Tensor], Tensor]
 

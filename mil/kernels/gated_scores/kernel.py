@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mil.kernels.common import halves
+from mil.kernels.common import full_dot
 from mil.kernels.gated_scores.common import BRANCHES, GateSums, add_product, chunks, even_rows, joined
 from mil.kernels.gated_scores.reference import GateWeights
 from mil.kernels.variants import Variant
@@ -22,18 +22,6 @@ UNSPECIAL = ("tiles", "attention", "branches")  # one compilation for all values
 @triton.jit
 def _tanh(b_x):
     return 2 * tl.sigmoid(2 * b_x) - 1
-
-
-@triton.jit
-def _full_dot(b_a, b_b, b_sum):
-    """Product of float32 and of what may be half precision, without rounding the first."""
-    if b_b.dtype == tl.float32:
-        b_sum = tl.dot(b_a, b_b, b_sum, input_precision="ieee")
-    else:
-        high, low = halves(b_a, b_b.dtype)
-        b_sum = tl.dot(high, b_b, b_sum)
-        b_sum = tl.dot(low, b_b, b_sum)
-    return b_sum
 
 
 @triton.jit
@@ -111,12 +99,12 @@ def _backward_kernel(
     b_w = tl.load(  # [BLOCK_M, BLOCK_A]
         score + o_m[:, None] * attention + o_a[None, :], mask=m_m[:, None] & m_a[None, :], other=0.0
     )
-    b_d = _full_dot(b_ds, b_w, tl.zeros([BLOCK_N, BLOCK_A], tl.float32))  # gradient of what is scored
+    b_d = full_dot(b_ds, b_w, tl.zeros([BLOCK_N, BLOCK_A], tl.float32))  # gradient of what is scored
 
     # Sums over the rows of the block: gradients of score [branches, attention], of the gates' biases and of its own
     tl.store(parts + branches * attention + stride + o_m, tl.sum(b_ds, 0), mask=m_m & (tl.program_id(1) == 0))
     b_x = b_v * b_u if GATED else b_v
-    b_score = _full_dot(tl.trans(b_ds), b_x.to(b_w.dtype), tl.zeros([BLOCK_M, BLOCK_A], tl.float32))
+    b_score = full_dot(tl.trans(b_ds), b_x.to(b_w.dtype), tl.zeros([BLOCK_M, BLOCK_A], tl.float32))
     tl.store(parts + o_m[:, None] * attention + o_a[None, :], b_score, mask=m_m[:, None] & m_a[None, :])
     if GATED:
         b_du = b_d * b_x * (1 - b_u)

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from mil.kernels.precision import at_least_float32
+
 
 class GateWeights(NamedTuple):
     """Parameters of gated scores, in the order of the operation's gradients."""
@@ -34,8 +36,3 @@ def gated_scores_reference(
     if cast.gate is not None:
         values = values * torch.sigmoid(functional.linear(hidden, cast.gate, cast.gate_bias))
     return at_least_float32(functional.linear(values, cast.score, cast.score_bias))
-
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Single precision instead of half, and what is more precise as it is."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
