@@ -8,14 +8,15 @@ from typing import Annotated, Literal
 import typer
 
 from mil.bench.commands import bench_app
+from mil.catalogue.commands import encoders_app, heads_app
 from mil.compare.commands import compare
 from mil.config import TileConfig, checked, load_encoder
 from mil.dataset.commands import dataset_app
 from mil.doctor.commands import doctor
 from mil.errors import MilError
-from mil.exchange.commands import bags_app
-from mil.exchange.head_commands import heads_app
-from mil.features.commands import encoders_app, features
+from mil.features.commands import features
+from mil.interop.commands import bags_app
+from mil.interop.head_commands import export_head, import_head
 from mil.predict.commands import predict
 from mil.split.commands import split
 from mil.versions import TOOL_VERSION
@@ -31,6 +32,8 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(bags_app, name="bags")
 app.add_typer(encoders_app, name="encoders")
 app.add_typer(heads_app, name="heads")
+heads_app.command("import")(import_head)
+heads_app.command("export")(export_head)
 
 Out = Annotated[Path, typer.Option(help="Where the result goes.")]
 Dataset = Annotated[str, typer.Option(help="A name in configs/datasets, or the path of a dataset's yaml.")]
@@ -95,7 +98,7 @@ def tile(
     ] = "scanned",
 ) -> None:
     """Find tissue on a slide and cut it into tiles at an exact physical scale."""
-    from mil.states import ADVICE
+    from mil.io.bags.status import ADVICE
     from mil.tile.stage import run
 
     entry = load_encoder(encoder)
@@ -202,10 +205,10 @@ def report(
 @app.command()
 def summary(dataset: Dataset, bags: BagsDirs, tiles: TilesDirs = None) -> None:
     """Say how many slides went in, how many came out, and why."""
-    from mil.io.ready import describe_bags
+    from mil.io.bags.folder import describe_bags
+    from mil.io.bags.status import gather
+    from mil.io.bags.status import summary as describe
     from mil.io.tables import read_dataset
-    from mil.states import gather
-    from mil.states import summary as describe
 
     _, slides = read_dataset(dataset)
     names = [slide.slide for slide in slides]

@@ -11,10 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from mil.bags import log_attention, per_bag
+from mil.bags import Bags, HeadOutput, log_attention, per_bag
 from mil.errors import ConfigError
 from mil.tasks import CLASSES, AnyTask
-from mil.types import Bags, HeadOutput
 
 Term = Callable[[HeadOutput, Bags, Tensor, AnyTask], Tensor]
 Given = TypeVar("Given")

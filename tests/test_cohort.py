@@ -12,7 +12,7 @@ from PIL import Image
 
 from mil.config import EncoderConfig, FeaturesConfig, TileConfig
 from mil.features import stage as features_stage
-from mil.states import gather, summary
+from mil.io.bags.status import gather, summary
 from mil.tile import stage as tile_stage
 from tests.synthetic import glass, tissue_slide, write_slide
 

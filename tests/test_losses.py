@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mil.bags import join
+from mil.bags import HeadOutput, join
 from mil.config import LOSS_TERMS, load_recipe
 from mil.errors import ConfigError
 from mil.heads import build_head
@@ -20,7 +20,6 @@ from mil.losses import (
     sufficiency,
     total_loss,
 )  # fmt: skip
-from mil.types import HeadOutput
 
 BAGS = join([torch.zeros(4, 1), torch.zeros(6, 1)])
 LABELS = torch.tensor([0, 1])

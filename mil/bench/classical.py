@@ -7,10 +7,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from mil.bench.classical_book import Book, Measured, Settings, counts, opened
 from mil.bench.classical_data import chosen, fingerprint
 from mil.bench.classical_fit import Protocol, Repetition, Task, repetition
-from mil.bench.outcome import Outcome, Row
+from mil.bench.classical_results import Book, Measured, Settings, counts, opened
+from mil.bench.results_table import Outcome, Row
 from mil.config import Recipe, load_recipe
 from mil.config.recipes import recipe_files
 from mil.progress import progress

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool
 from sklearn.model_selection import StratifiedKFold
 
+from mil.bench.classical_files import StoredBags, read_jld, read_matlab
 from mil.errors import DatasetError, FormatError, unknown_name
-from mil.io.classical import StoredBags, read_jld, read_matlab
 from mil.train.bags import LabelledBag
 
 Masks = Sequence[Sequence[Bool[np.ndarray, " bags"]]]

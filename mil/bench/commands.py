@@ -23,8 +23,8 @@ def bench_read(
     json: Json = None,
 ) -> None:  # fmt: skip
     """Tiles a second, by stage, beside a plain loop over OpenSlide with as many threads."""
-    from mil.bench.outcome import show
     from mil.bench.read import run
+    from mil.bench.results_table import show
 
     show(run(slides or [], threads=threads, tiles=tiles, tile_px=tile_px, target_mpp=target_mpp, repeats=repeats), json)
 
@@ -45,7 +45,7 @@ def bench_features(
 ) -> None:
     """Tiles a second of reading, of an encoder, and of both together; which of them limits."""
     from mil.bench.features import run
-    from mil.bench.outcome import show
+    from mil.bench.results_table import show
 
     found = run(
         slides or [], encoders=encoder or ["efficientnet_lite0"], threads=threads, tiles=tiles, repeats=repeats,
@@ -59,7 +59,7 @@ def bench_tile(
     slides: Slides = None, tile_px: TilePx = 224, target_mpp: TargetMpp = 0.5, json: Json = None
 ) -> None:  # fmt: skip
     """Seconds to tile a slide, by stage, beside OpenSlide's own thumbnail."""
-    from mil.bench.outcome import show
+    from mil.bench.results_table import show
     from mil.bench.tile import run
 
     show(run(slides or [], tile_px=tile_px, target_mpp=target_mpp), json)
@@ -79,7 +79,7 @@ def bench_train(
     json: Json = None,
 ) -> None:
     """Milliseconds and memory of a training step, by head, on this machine's CPU."""
-    from mil.bench.outcome import show
+    from mil.bench.results_table import show
     from mil.bench.train import run
 
     found = run(
@@ -103,7 +103,7 @@ def bench_classical(
 ) -> None:  # fmt: skip
     """Cross-validated accuracy of the heads on the classical MIL data sets, beside what is published."""
     from mil.bench.classical import run
-    from mil.bench.outcome import show
+    from mil.bench.results_table import show
 
     found = run(
         folder, datasets=dataset or [], heads=head or [], repeats=repeats, folds=folds, threads=threads, json=json
@@ -125,7 +125,7 @@ def bench_graph(
 ) -> None:
     """Seconds, growth, memory and quality of neighbour graphs, beside hnswlib and pynndescent if they are installed."""
     from mil.bench.graph import run
-    from mil.bench.outcome import show
+    from mil.bench.results_table import show
 
     found = run(
         tiles or [10_000, 100_000, 1_000_000], dim=dim, threads=threads, repeats=repeats, knn_up_to=knn_up_to,
@@ -156,7 +156,7 @@ def bench_kernels(
 ) -> None:
     """Time, rates and memory of each operation over bags, beside its floor, PyTorch, torch.compile and others."""
     from mil.bench import kernels, kernels_bars
-    from mil.bench.outcome import show
+    from mil.bench.results_table import show
 
     where = kernels.chosen_device(device, backend)
     both = ("ours", "eager", "compiled") if compiled or (compiled is None and where == "cuda") else ("ours", "eager")

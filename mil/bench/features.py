@@ -15,16 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mil.bench.outcome import Outcome, Row
 from mil.bench.processes import plain_rate, plainly, some_tiles, start_up_s
+from mil.bench.results_table import Outcome, Row
 from mil.bench.slides import made
 from mil.config import EncoderConfig, load_encoder
 from mil.device import choose_device, keep_freed_memory
-from mil.features.casting import cast_weights
-from mil.features.embed import Encoder, Feeder
-from mil.features.encoders import build_encoder
+from mil.encoders.build import build_encoder
+from mil.encoders.casting import cast_weights
+from mil.encoders.memory import GPU_LANES, step_for
+from mil.encoders.runner import Encoder, Feeder
 from mil.features.extract import extract
-from mil.features.memory import GPU_LANES, step_for
 from mil.features.resample import fast_resample
 from mil.io.slides import TileRequest, stream
 

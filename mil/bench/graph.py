@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mil.bench.outcome import Outcome, Row
+from mil.bags import Graph
+from mil.bench.results_table import Outcome, Row
 from mil.graph import knn_graph, lsh_graph, minibatch_graph, spatial_graph
 from mil.graph.directions import Directions
 from mil.graph.edges import NOBODY, from_neighbours
-from mil.types import Graph
 
 NEIGHBOURS = 8
 QUERIES = 256  # tiles whose neighbours are compared with all others

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any, Literal, NamedTuple
 
 from mil.bench.kernels_cases import BYTES, HEADS, OPERATIONS, Case, work
-from mil.bench.outcome import Outcome, Row
+from mil.bench.results_table import Outcome, Row
 from mil.device import choose_device
 from mil.errors import ConfigError
 from mil.kernels.backend import Backend

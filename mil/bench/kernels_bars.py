@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from mil.bench.kernels import NOTHING, PASSES, Found, How, Rates, measured
 from mil.bench.kernels_cases import Case, work
-from mil.bench.outcome import Outcome, Row
+from mil.bench.results_table import Outcome, Row
 from mil.errors import ConfigError
 
 NOTE = (

@@ -12,10 +12,10 @@ from torch import Tensor
 from mil.bench.read import corners
 from mil.config import EncoderConfig
 from mil.device import choose_device
-from mil.features.casting import cast_weights
-from mil.features.embed import Encoder
-from mil.features.encoders import build_encoder
-from mil.features.memory import step_for
+from mil.encoders.build import build_encoder
+from mil.encoders.casting import cast_weights
+from mil.encoders.memory import step_for
+from mil.encoders.runner import Encoder
 from mil.features.resample import fast_resample
 from mil.io.slides import SlideReader, TileRequest, stream
 from mil.tile.grid import footprint_px

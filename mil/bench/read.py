@@ -17,7 +17,7 @@ import openslide
 from jaxtyping import Int
 from PIL import Image
 
-from mil.bench.outcome import Outcome, Row
+from mil.bench.results_table import Outcome, Row
 from mil.bench.slides import CODECS, made
 from mil.errors import NoTissueError
 from mil.io.slides import SlideReader, TileRequest, stream

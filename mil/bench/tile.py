@@ -8,7 +8,7 @@ from time import perf_counter, process_time
 
 import openslide
 
-from mil.bench.outcome import Outcome, Row
+from mil.bench.results_table import Outcome, Row
 from mil.bench.slides import CODECS, made
 from mil.config import TileConfig
 from mil.io.slides import SlideReader, as_array

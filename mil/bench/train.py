@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mil.bench.outcome import Outcome, Row
+from mil.bench.results_table import Outcome, Row
 from mil.config import config_path, head_names, load_recipe
 from mil.device import has_fast_bf16
 

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mil.bench.literal import LiteralAcmil, literal_loss
+from mil.bags import Bags
 from mil.bench.measure import held_mb, limit_memory, peak_mb, times_of
+from mil.bench.plain_acmil import LiteralAcmil, literal_loss
 from mil.config import load_recipe
 from mil.device import keep_freed_memory
 from mil.heads import FollowsSteps, TwoStage, UsesGraph, build_head
@@ -19,7 +20,6 @@ from mil.losses import total_loss
 from mil.train.loop import LARGEST_KEPT, make_optimiser
 from mil.train.optimiser import AdamW
 from mil.train.precision import answer, choose_dtype
-from mil.types import Bags
 
 CLASSES, SEED = 2, 1
 FEW = 64  # tiles of a first step that is not counted: it loads libraries

@@ -8,29 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mil.config import NAME
-from mil.dataset.match import match
 from mil.dataset.report import InitReport
-from mil.dataset.scan import Found, find_annotations, find_slides
-from mil.dataset.sheet import MAX_CLASSES, WHAT_IT_LOOKS_LIKE, find_column, need_column, read_sheet
 from mil.errors import DatasetError, unknown_name
 from mil.io.atomic import write_text
 from mil.io.tables import read_dataset, write_csv
+from mil.io.tables.class_order import class_order
+from mil.io.tables.matching import match
+from mil.io.tables.scan import Found, find_annotations, find_slides
+from mil.io.tables.spreadsheet import MAX_CLASSES, WHAT_IT_LOOKS_LIKE, find_column, need_column, read_sheet
 
-# Of several classes, these come first: they are what the others are compared with.
-NEGATIVE = {
-    "0",
-    "normal",
-    "negative",
-    "neg",
-    "benign",
-    "healthy",
-    "control",
-    "no",
-    "false",
-    "non-tumor",
-    "non-tumour",
-}
-NEGATIVE |= {"wt", "wildtype", "wild type", "mss", "nonmsih"}
 SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 OPTIONAL = ("patient", "split", "mpp", "annotation")  # columns left out when no slide has one
 
@@ -180,12 +166,7 @@ def _classes(rows: Sequence[dict[str, str]], where: str, positive: str | None) -
         raise DatasetError(f"{where}: labels that differ in case only ({named}); write them the same")
     if positive is not None and positive not in counts:
         raise DatasetError(f"{where}: --positive: {unknown_name('label', positive, counts)}")
-    order = sorted(counts, key=lambda label: (label == positive, label.lower() not in NEGATIVE, _natural(label)))
-    return {label: counts[label] for label in order}
-
-
-def _natural(label: str) -> tuple[int, float, str]:
-    return (0, float(label), label) if label.isdecimal() else (1, 0.0, label)
+    return class_order(counts, positive)
 
 
 def _write(yaml: Path, text: str, rows: Sequence[dict[str, str]], labels: Path) -> None:

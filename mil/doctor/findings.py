@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mil.states import ADVICE
+from mil.io.bags.status import ADVICE
 
 FORMAT, VERSION = "mil.doctor", 1
 # States that only the doctor knows: of slides that are not there yet, and of faults of ours.

@@ -17,12 +17,12 @@ from mil.config import (
     tiling_name,
 )
 from mil.doctor.findings import Diagnosis, EncoderFinding, SlideFinding
-from mil.doctor.look import Wanted, look
-from mil.doctor.rate import measure
-from mil.features.find import find_weights
+from mil.doctor.inspect import Wanted, look
+from mil.doctor.throughput import measure
+from mil.encoders.availability import find_weights
 from mil.io.atomic import write_json
-from mil.io.places import locate, locate_masks
 from mil.io.tables import Slide, read_dataset
+from mil.io.tables.paths import locate, locate_masks
 from mil.progress import progress
 from mil.tile.plan import Drawn
 

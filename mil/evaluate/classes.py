@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from mil.evaluate.runs import Row, averaged, labels_of, mean_sd, probabilities_of
+from mil.evaluate.rows import Row, averaged, labels_of, mean_sd, probabilities_of
 from mil.statistics import classified
 from mil.statistics.calibration import brier, ece, reliability
 from mil.statistics.confusion import confusion

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mil.evaluate.runs import Row
+from mil.evaluate.rows import Row
 from mil.statistics.of_task import intervals_of_task, metrics_of_task, targets_of
 from mil.tasks import Task
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mil.evaluate.runs import Row, by_run, labels_of, mean, mean_sd, probabilities_of
+from mil.evaluate.rows import Row, by_run, labels_of, mean, mean_sd, probabilities_of
 from mil.heads import SelectsTiles
 from mil.io.bags import Bag
 from mil.statistics.classified import classification

@@ -12,21 +12,30 @@ from torch import nn
 from mil.config import DatasetConfig, dataset_path
 from mil.config.datasets import GeojsonFrame
 from mil.errors import DatasetError
-from mil.evaluate.groups import by_patient
 from mil.evaluate.localise import entropy_share, share_annotated, tile_auroc
-from mil.evaluate.runs import Row, by_run
+from mil.evaluate.rows import Row, by_run
 from mil.evaluate.selection import selection_of
+from mil.evaluate.subgroups import by_patient
 from mil.evaluate.summary import metrics_of
-from mil.fits import check_fits, check_numbers
 from mil.heads import SelectsTiles
 from mil.io.annotations import read_annotation
 from mil.io.atomic import write_json
 from mil.io.bags import Bag
-from mil.io.fusion import HELD_OUT, FoldBag, check_labels, digest_of_seen, laid_together, read_each, read_fold_bags
-from mil.io.places import locate_annotation
+from mil.io.bags.patients import (
+    HELD_OUT,
+    FoldBag,
+    check_labels,
+    digest_of_seen,
+    laid_together,
+    read_each,
+    read_fold_bags,
+)
 from mil.io.tables import Slide, read_dataset, write_csv
+from mil.io.tables.paths import locate_annotation
 from mil.progress import progress
-from mil.trained import FILES, Applied, Trained, apply, load_heads
+from mil.trained import Applied, Trained, apply, load_heads
+from mil.trained.compatibility import check_fits, check_numbers
+from mil.trained.folder import FILES
 
 Model = tuple[nn.Module, Trained]
 Bags = Mapping[tuple[int, str], FoldBag]  # by fold and name

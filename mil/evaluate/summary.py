@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from mil.evaluate.groups import metrics_of_patients, subgroups
 from mil.evaluate.localise import should_attend
-from mil.evaluate.runs import Row, averaged, by_run, mean, mean_sd
+from mil.evaluate.rows import Row, averaged, by_run, mean, mean_sd
 from mil.evaluate.selection import of_selection
+from mil.evaluate.subgroups import metrics_of_patients, subgroups
 from mil.evaluate.tasks import BY_KIND, metrics_of_task, plain_of_task
-from mil.io.fusion import HELD_OUT
+from mil.io.bags.patients import HELD_OUT
 from mil.trained import Trained
 
 NOT_OVER_RUNS = ("seed", "fold", HELD_OUT, "n_slides")

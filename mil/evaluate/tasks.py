@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mil.evaluate import classes, others
-from mil.evaluate.runs import Row
+from mil.evaluate.rows import Row
 from mil.tasks import Task
 
 

@@ -12,12 +12,12 @@ from jaxtyping import Bool
 
 from mil.config import EncoderConfig, FeaturesConfig
 from mil.device import choose_device, keep_freed_memory
+from mil.encoders.build import build_encoder
+from mil.encoders.casting import cast_weights
+from mil.encoders.memory import GPU_LANES, step_for
+from mil.encoders.runner import Encoder, Feeder, no_room
 from mil.errors import ConfigError, FormatError
-from mil.features.casting import cast_weights
-from mil.features.embed import Encoder, Feeder, no_room
-from mil.features.encoders import build_encoder
 from mil.features.extract import Extracted, extract
-from mil.features.memory import GPU_LANES, step_for
 from mil.io.bags import bag_of, write_bag
 from mil.io.slides import SlideReader, TileRequest
 from mil.io.tiles import Tiles, read_tiles

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mil.types import Graph
+from mil.bags import Graph
 
 ITSELF, SPATIAL, SIMILAR = 1, 2, 4  # kinds of edges; an edge's kind is the sum of those it is
 KINDS = (ITSELF, SPATIAL, SIMILAR)

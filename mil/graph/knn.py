@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mil.bags import Graph
 from mil.graph.directions import Directions, plain_float32
 from mil.graph.edges import from_neighbours
-from mil.types import Graph
 
 CELLS = 2**25  # cosines held at a time
 GROUP = 64  # of them looked at as one

@@ -7,10 +7,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from mil.bags import Graph
 from mil.graph.directions import ROWS, Directions, plain_float32
 from mil.graph.edges import NOBODY, from_neighbours
 from mil.graph.hashing import by_code, code_lengths, default_bits, hashes
-from mil.types import Graph
 
 BAND = 32  # rows of a small matrix product, of which a band beside the diagonal is used
 

@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mil.bags import Graph
 from mil.graph.directions import Directions, plain_float32
 from mil.graph.edges import NOBODY, from_neighbours
 from mil.graph.hashing import by_code, default_bits, hashes
 from mil.graph.knn import nearest
-from mil.types import Graph
 
 BLOCKS = 4  # in a stratum, about
 

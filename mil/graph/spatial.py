@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mil.bags import Graph
 from mil.graph.edges import SPATIAL, from_pairs
-from mil.types import Graph
 
 FORWARD = ((1, 0), (-1, 1), (0, 1), (1, 1))  # the other four of the eight are these, looked at from the other tile
 COMMON = 0.1  # of the commonest distance: what is rarer is chance, as between the rows of two regions

@@ -14,10 +14,10 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mil.bags import Bags, Graph, HeadOutput
 from mil.config import Section, check_head, checked, head_names
 from mil.config.recipes import package_of
 from mil.errors import ConfigError, MilError
-from mil.types import Bags, Graph, HeadOutput
 
 
 @runtime_checkable

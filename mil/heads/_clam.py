@@ -5,14 +5,13 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from mil.bags import per_bag
+from mil.bags import Bags, HeadOutput, Instances, per_bag
 from mil.config import Section
 from mil.heads._gated import default_hidden
 from mil.heads._pooling import Pooling, pool_by
 from mil.heads._precision import Classifier
 from mil.heads._stream import PoolsTiles
 from mil.kernels.precision import at_least_float32
-from mil.types import Bags, HeadOutput, Instances
 
 
 class ClamConfig(Section):

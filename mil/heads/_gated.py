@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mil.bags import Bags
 from mil.heads._pooling import Pooling, pool_by
 from mil.kernels.gated_attn_pool import Mask, Weights, gated_attn_pool
 from mil.kernels.gated_scores import GateWeights, gated_scores
 from mil.kernels.precision import at_least_float32
-from mil.types import Bags
 
 
 class GatedScores(nn.Module):

@@ -8,12 +8,11 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from mil.bags import join_graphs, per_bag
+from mil.bags import Bags, Graph, join_graphs, per_bag
 from mil.config import Section
 from mil.errors import ConfigError
 from mil.graph import drop_edges, knn_graph, lsh_graph, minibatch_graph, spatial_graph, union
 from mil.graph.edges import ITSELF
-from mil.types import Bags, Graph
 
 Build = Callable[[Tensor, Tensor | None], Graph | None]
 

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mil.bags import Graph
 from mil.kernels.neighbour_attn import neighbour_attn
-from mil.types import Graph
 
 FLOOR = 1e-6  # of received attention, as a share of what is expected
 

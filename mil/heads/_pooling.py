@@ -5,8 +5,8 @@ from typing import NamedTuple
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mil.bags import AttentionStats
 from mil.kernels.attn_pool import attn_pool, attn_pool_with_stats, by_triton
-from mil.types import AttentionStats
 
 
 class Pooling(NamedTuple):

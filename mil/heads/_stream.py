@@ -12,9 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mil.bags import join
+from mil.bags import Bags, HeadOutput, join
 from mil.heads._pooling import Pooling
-from mil.types import Bags, HeadOutput
 
 
 class Pooled(NamedTuple):

@@ -6,12 +6,12 @@ Reduced by one linear layer without bias, as in the code of ACMIL and AEM.
 from pydantic import Field
 from torch import Tensor, nn
 
+from mil.bags import Bags, HeadOutput
 from mil.config import Section
 from mil.heads._gated import GatedScores, default_hidden, reduce_and_pool
 from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
 from mil.heads._stream import PoolsTiles
-from mil.types import Bags, HeadOutput
 
 
 class Config(Section):

@@ -11,12 +11,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from mil.bags import Bags, HeadOutput
 from mil.heads._gated import GatedScores, default_hidden, reduce_and_pool
 from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
 from mil.heads._stkim import StkimConfig, mask_top
 from mil.heads._stream import PoolsTiles
-from mil.types import Bags, HeadOutput
 
 
 class Config(StkimConfig):

@@ -8,13 +8,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from mil.bags import Bags, HeadOutput
 from mil.heads._mha import MhaConfig, PooledValues, QueryScores, learned_queries
 from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
 from mil.heads._stkim import StkimConfig, mask_top
 from mil.heads._stream import PoolsTiles
 from mil.kernels.attn_pool import attn_pool
-from mil.types import Bags, HeadOutput
 
 
 class Config(MhaConfig, StkimConfig):

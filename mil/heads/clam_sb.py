@@ -5,9 +5,9 @@ Its instance loss is the recipe's term `instance_cross_entropy`.
 
 from torch import Tensor
 
+from mil.bags import HeadOutput
 from mil.heads._clam import ClamConfig, ClamHead, ClamScores, InstanceJudges, reducer
 from mil.heads._precision import Classifier
-from mil.types import HeadOutput
 
 
 class Config(ClamConfig):

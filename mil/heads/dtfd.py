@@ -17,12 +17,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mil.bags import log_attention, per_bag
+from mil.bags import Bags, HeadOutput, log_attention, per_bag
 from mil.config import Section
 from mil.heads._gated import GatedScores, default_hidden
 from mil.heads._precision import Classifier
 from mil.kernels.attn_pool import attn_pool
-from mil.types import Bags, HeadOutput
 
 EVALUATION_SEED = 66  # of the split outside training, where the published code draws a new one each time
 

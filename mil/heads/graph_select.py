@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
+from mil.bags import Bags, Graph, HeadOutput
 from mil.heads._budget import Selection, SelectionConfig
 from mil.heads._gated import GatedScores, default_hidden
 from mil.heads._graph_choice import GraphConfig, graph_of, kept_graph
@@ -20,7 +21,6 @@ from mil.heads._graph_layer import GraphLayer, log_received
 from mil.heads._pooling import pool_by
 from mil.heads._precision import Classifier
 from mil.heads._selection import pool_selected
-from mil.types import Bags, Graph, HeadOutput
 
 
 class Config(GraphConfig, SelectionConfig):

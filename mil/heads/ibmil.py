@@ -18,13 +18,12 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mil.bags import MASKED
+from mil.bags import MASKED, Bags, HeadOutput
 from mil.config import Section
 from mil.errors import DatasetError
 from mil.heads import abmil
 from mil.heads._gated import reduce_and_pool
 from mil.heads._precision import Classifier
-from mil.types import Bags, HeadOutput
 
 KMEANS_SEED = 66  # published
 JOINT = 128  # published: where rows and prototypes are compared

@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from mil.bags import per_bag
+from mil.bags import Bags, HeadOutput, per_bag
 from mil.heads._stream import Highest
 from mil.heads._tile_classifier import TileConfig, tile_classifier
-from mil.types import Bags, HeadOutput
 
 
 class Config(TileConfig):

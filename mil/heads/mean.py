@@ -3,12 +3,11 @@
 import torch
 from torch import Tensor
 
-from mil.bags import per_bag
+from mil.bags import Bags, HeadOutput, per_bag
 from mil.heads._pooling import Pooling
 from mil.heads._stream import PoolsTiles
 from mil.heads._tile_classifier import TileConfig, tile_classifier
 from mil.kernels.precision import at_least_float32
-from mil.types import Bags, HeadOutput
 
 
 class Config(TileConfig):

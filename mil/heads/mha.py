@@ -5,11 +5,11 @@ Zhang et al. 2024, https://arxiv.org/abs/2406.15303.
 
 from torch import Tensor, nn
 
+from mil.bags import Bags, HeadOutput
 from mil.heads._mha import MhaConfig, PooledValues, QueryScores, learned_queries
 from mil.heads._pooling import Pooling, pool_by
 from mil.heads._precision import Classifier
 from mil.heads._stream import PoolsTiles
-from mil.types import Bags, HeadOutput
 
 
 class Config(MhaConfig):

@@ -13,12 +13,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mil.bags import per_bag
+from mil.bags import Bags, HeadOutput, per_bag
 from mil.heads._mha import MhaConfig
 from mil.heads._nystrom import NystromAttention, Parts, attention_of_first
 from mil.heads._precision import Classifier
 from mil.kernels.precision import at_least_float32
-from mil.types import Bags, HeadOutput
 
 LEAST_ATTENTION = 1e-12  # Nyström attention is not quite a probability: what is below counts as this
 

@@ -11,7 +11,6 @@ from shapely import MultiPolygon, box
 from mil.config.datasets import GeojsonFrame
 from mil.config.labels import spoken
 from mil.errors import DatasetError
-from mil.fits import check_fits, check_numbers
 from mil.heatmap.canvas import Canvas, Places, canvas_of, places_of, tiled_slide
 from mil.heatmap.render import RELATIVE_TOP, Scale, draw, draw_words, outlined, overlay, rings_of, scaled
 from mil.io.annotations import feature, read_annotation, write_geojson
@@ -19,6 +18,7 @@ from mil.io.atomic import atomic_path
 from mil.io.bags import Bag, BagHeader, read_bag
 from mil.io.tables import read_folds, write_csv
 from mil.trained import Applied, Trained, apply, load_heads
+from mil.trained.compatibility import check_fits, check_numbers
 
 VALUES = ("attention", "percentile", "relative")
 NOWHERE = "This bag does not say where its tiles are. Their attention cannot be drawn; it is in the .csv, tile by tile."

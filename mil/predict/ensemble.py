@@ -7,8 +7,8 @@ from pathlib import Path
 from torch import nn
 
 from mil.config import EncoderConfig, FeaturesConfig, load_encoders
+from mil.encoders.runner import Feeder
 from mil.errors import ConfigError, FormatError, unknown_name
-from mil.features.embed import Feeder
 from mil.features.stage import make_feeder
 from mil.heads import Streams
 from mil.trained import Trained, find_heads, load_heads

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mil.config import FeaturesConfig, HeatmapConfig, TileConfig
+from mil.encoders.runner import Feeder
 from mil.errors import FormatError, ReadingError, SlideError
-from mil.features.embed import Feeder
 from mil.features.extract import steps
 from mil.features.stage import pace, state_of
 from mil.heatmap.stage import draw_bundle, draw_state, title_of

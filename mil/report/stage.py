@@ -12,11 +12,11 @@ from mil.config import DatasetConfig
 from mil.config.labels import column_of_interest, is_positive, spoken
 from mil.errors import ConfigError, FormatError
 from mil.io.atomic import write_text
-from mil.io.ready import describe_bags
+from mil.io.bags.folder import describe_bags
+from mil.io.bags.status import ADVICE, SlideState, gather, summary
 from mil.io.tables import Slide, read_csv, read_dataset
 from mil.report.plots import roc_svg
 from mil.report.text import HEADLINES, headline
-from mil.states import ADVICE, SlideState, gather, summary
 from mil.statistics.text import interval, mean_sd, value
 from mil.versions import TOOL_VERSION
 

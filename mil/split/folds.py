@@ -7,7 +7,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from mil.errors import DatasetError
 from mil.io.tables import Slide
-from mil.split.checks import check_parts, patients_of
+from mil.io.tables.checks import check_parts, patients_of
 
 
 def make_folds(

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from mil.config import DatasetConfig, Fusion, SplitConfig
 from mil.errors import DatasetError
-from mil.io.fusion import BAG, HELD_OUT
+from mil.io.bags.patients import BAG, HELD_OUT
+from mil.io.bags.status import gather, summary
 from mil.io.tables import Slide, read_dataset, write_csv
-from mil.split.checks import EVERY_LABEL, check_folds, check_labels, doubts
+from mil.io.tables.checks import EVERY_LABEL, check_folds, check_labels, doubts
+from mil.io.tables.predefined import from_file, groups_of, number_of_folds
+from mil.split.duplicates import check_twins, find_twins
 from mil.split.folds import leave_one_out, make_folds, with_val
-from mil.split.given import from_file, groups_of, number_of_folds
 from mil.split.strata import named_by, stratified
-from mil.split.twins import check_twins, find_twins
-from mil.states import gather, summary
 
 COLUMNS = ("fold", "slide", "patient", "label", "split")
 

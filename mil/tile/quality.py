@@ -8,8 +8,8 @@ from scipy import ndimage
 
 from mil.errors import UnreadableSlideError
 from mil.io.slides import SlideReader
+from mil.tile.flags import COARSE_UM, blur, colour_shares
 from mil.tile.plan import TilePlan
-from mil.tile.qc import COARSE_UM, blur, colour_shares
 
 # Focus is judged on the coarsest level in this range, which costs least, else at the range's end: from 1 to 4 µm/px
 # the measure gives the same figures.
@@ -21,7 +21,7 @@ UNREADABLE = 0.0
 
 
 def assess(reader: SlideReader, plan: TilePlan, mpp: float) -> dict[str, Float[np.ndarray, " tiles"]]:
-    """Quality columns of a slide's tiles, each 0..1; see `mil.tile.qc` for what they mean and from where they flag.
+    """Quality columns of a slide's tiles, each 0..1; see `mil.tile.flags` for what they mean and from where they flag.
 
     Args:
         reader: the open slide.

@@ -15,10 +15,10 @@ from mil.io.annotations import feature, write_geojson
 from mil.io.atomic import atomic_path
 from mil.io.slides import Picture, Resolution, SlideReader
 from mil.io.tiles import TileGeometry, Tiles, write_tiles
+from mil.tile.checks import check_any, check_loss, check_scale
 from mil.tile.plan import Drawn, TilePlan, look, overview, plan_tiles
+from mil.tile.qc_image import draw_sheet
 from mil.tile.quality import assess
-from mil.tile.refusals import check_any, check_loss, check_scale
-from mil.tile.sheet import draw_sheet
 from mil.tile.tissue import outlines
 
 # How QuPath shows a piece of tissue; it can be edited there at once.

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mil.bags import Bags, Graph
 from mil.config import TrainConfig
 from mil.train.bags import LabelledBag, Source, in_order, laid_out
-from mil.train.order import epoch_order
 from mil.train.precision import choose_dtype
-from mil.types import Bags, Graph
+from mil.train.sampling import epoch_order
 
 
 def training_batches(

@@ -9,11 +9,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from mil.bags import join
+from mil.bags import Bags, Graph, join
 from mil.errors import DatasetError, FormatError
 from mil.heads import UsesGraph
-from mil.io.fusion import read_together
-from mil.types import Bags, Graph
+from mil.io.bags.patients import read_together
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,12 +12,12 @@ from mil.config import LossWeight, Recipe
 from mil.progress import progress
 from mil.tasks import AnyTask
 from mil.train.augment import training_batches
-from mil.train.board import Board
 from mil.train.checkpoint import Checkpoint
+from mil.train.data import Part
 from mil.train.loop import Fitted, Objective, fit
-from mil.train.order import epoch_length
-from mil.train.store import Part
-from mil.train.training import History
+from mil.train.sampling import epoch_length
+from mil.train.state import History
+from mil.train.tensorboard import Board
 from mil.train.validate import validate
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
+from mil.bags import Bags
 from mil.config import LossWeight, TrainConfig
 from mil.errors import ConfigError, DatasetError
 from mil.heads import FollowsSteps
@@ -17,8 +18,7 @@ from mil.train.checkpoint import Checkpoint
 from mil.train.optimiser import AdamW
 from mil.train.precision import answer
 from mil.train.schedule import learning_rate, loss_weight
-from mil.train.training import History, Training
-from mil.types import Bags
+from mil.train.state import History, Training
 
 LARGEST_KEPT = 64 << 20  # bytes; what is larger belongs to a large bag, and is given back between steps
 Batches = Callable[[], Iterable[tuple[Bags, Tensor]]]

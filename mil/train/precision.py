@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mil.bags import Bags, HeadOutput, Instances
 from mil.device import has_fast_bf16
 from mil.errors import ConfigError
-from mil.types import Bags, HeadOutput, Instances
 
 HALF = (torch.bfloat16, torch.float16)
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 
 from torch import nn
 
+from mil.bags import Bags
 from mil.config import LossWeight
 from mil.heads import TwoStage, UsesGraph
 from mil.train.bags import Source, batches
-from mil.types import Bags
 
 FIRST_STAGE = {"cross_entropy": LossWeight(start=1.0)}  # losses of a first head
 

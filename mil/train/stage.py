@@ -14,21 +14,21 @@ from mil.device import choose_device, keep_freed_memory
 from mil.errors import ConfigError, DatasetError
 from mil.heads import UsesGraph, build_head
 from mil.io.bags import common_identity
-from mil.io.fusion import FoldBag, check_labels, digest_of_seen, is_early, read_fold_bags
+from mil.io.bags.patients import FoldBag, check_labels, digest_of_seen, is_early, read_fold_bags
 from mil.progress import progress
-from mil.sealed import seal
 from mil.tasks import AnyTask, fit_task
 from mil.train.bags import read_labelled
-from mil.train.board import Board
 from mil.train.calibrate import calibrate
+from mil.train.checks import check_suits
+from mil.train.data import BagStore
 from mil.train.job import Job
 from mil.train.loop import LARGEST_KEPT, Fitted
 from mil.train.precision import choose_dtype
 from mil.train.prepare import FIRST_STAGE, prepare
-from mil.train.store import BagStore
-from mil.train.suits import check_suits
-from mil.train.training import weights_of
+from mil.train.state import weights_of
+from mil.train.tensorboard import Board
 from mil.trained import Trained, save_trained
+from mil.trained.seal import seal
 from mil.versions import STAGE_VERSION, TOOL_VERSION
 
 CACHE_MB = 8000

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from mil.bench import outcome, read, tile
+from mil.bench import read, tile
+from mil.bench import results_table as outcome
 from mil.bench.slides import LEVELS, MPP, made
 from mil.cli import app
 from mil.errors import NoTissueError

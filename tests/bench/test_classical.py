@@ -9,9 +9,9 @@ import torch
 from typer.testing import CliRunner
 
 from mil.bench import classical, classical_fit
-from mil.bench.classical_book import Measured
 from mil.bench.classical_data import chosen, load
 from mil.bench.classical_fit import Protocol, Task, repetition
+from mil.bench.classical_results import Measured
 from mil.cli import app
 from mil.config import load_recipe
 from mil.errors import ConfigError, DatasetError, FormatError

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from mil.bags import join
 from mil.bench import train, train_step
-from mil.bench.literal import LiteralAcmil, literal_loss
+from mil.bench.plain_acmil import LiteralAcmil, literal_loss
 from mil.cli import app
 from mil.config import load_recipe
 from mil.errors import ConfigError

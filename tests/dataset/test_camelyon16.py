@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mil.io.places import locate, locate_annotation
 from mil.io.tables import read_dataset
+from mil.io.tables.paths import locate, locate_annotation
 
 DATASET, SLIDES = read_dataset(str(Path(__file__).parents[2] / "configs/datasets/camelyon16.yaml"))
 BY_ID = {slide.slide: slide for slide in SLIDES}

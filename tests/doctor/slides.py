@@ -8,7 +8,7 @@ from PIL import Image
 
 from mil.config import TileConfig
 from mil.doctor.findings import SlideFinding
-from mil.doctor.look import Wanted, look
+from mil.doctor.inspect import Wanted, look
 from mil.io.tables import Slide
 from tests.synthetic import glass, stain, write_slide
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from mil.cli import app
 from mil.doctor import stage
 from mil.doctor.show import show
-from mil.features.find import Weights
+from mil.encoders.availability import Weights
 from tests.doctor.slides import cut_slide, write_dataset
 from tests.synthetic import glass, tissue_slide, write_slide
 

@@ -9,9 +9,9 @@ from sklearn.metrics import roc_auc_score
 
 from mil.config import Recipe
 from mil.errors import DatasetError
-from mil.evaluate.groups import by_patient, metrics_of_patients, subgroups
-from mil.evaluate.runs import averaged
+from mil.evaluate.rows import averaged
 from mil.evaluate.stage import run
+from mil.evaluate.subgroups import by_patient, metrics_of_patients, subgroups
 from mil.evaluate.summary import metrics_of
 from mil.evaluate.tasks import metrics_of_task, plain_of_task
 from mil.heads import build_head

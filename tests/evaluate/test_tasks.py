@@ -8,9 +8,9 @@ import pytest
 from mil.compare.pairs import MAIN
 from mil.compare.stage import run as compare
 from mil.config.labels import TASKS
-from mil.evaluate.groups import by_patient, metrics_of_patients
 from mil.evaluate.localise import should_attend
 from mil.evaluate.stage import run as evaluate
+from mil.evaluate.subgroups import by_patient, metrics_of_patients
 from mil.heatmap.stage import run as heatmap
 from mil.io.tables import read_csv
 from mil.report.stage import run as report

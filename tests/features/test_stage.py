@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mil.config import EncoderConfig, FeaturesConfig, TileConfig
+from mil.encoders.build import build_encoder
 from mil.errors import ConfigError, FormatError
-from mil.features.encoders import build_encoder
 from mil.features.extract import Extracted
 from mil.features.stage import Target, run
 from mil.io.bags import read_bag

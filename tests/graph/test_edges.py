@@ -1,13 +1,13 @@
-"""Every graph keeps the contract of `mil.types.Graph`; unions and dropped edges do too."""
+"""Every graph keeps the contract of `mil.bags.Graph`; unions and dropped edges do too."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mil.bags import Graph
 from mil.graph import drop_edges, knn_graph, lsh_graph, minibatch_graph, spatial_graph, union
 from mil.graph.edges import from_pairs
-from mil.types import Graph
 
 
 def seeded(seed=0):

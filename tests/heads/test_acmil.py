@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from mil.bags import MASKED, join, log_attention
+from mil.bags import MASKED, Bags, HeadOutput, join, log_attention
 from mil.heads import build_head
 from mil.heads._stkim import mask_top
 from mil.losses import attention_entropy, branch_cross_entropy, branch_diversity, cross_entropy
-from mil.types import Bags, HeadOutput
 
 SUB = [
     [-0.27993740584494037, -0.6595729100881313, 0.6866861991257883],

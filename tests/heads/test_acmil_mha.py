@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mil.bags import MASKED, join, log_attention, per_bag
+from mil.bags import MASKED, Bags, HeadOutput, join, log_attention, per_bag
 from mil.errors import ConfigError
 from mil.heads import build_head
 from mil.losses import attention_entropy, branch_cross_entropy, branch_diversity, cross_entropy
-from mil.types import Bags, HeadOutput
 
 SUB = [
     [1.88903982464674, -0.08741047153173755, -1.7488508222539232],

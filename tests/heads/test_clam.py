@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mil.bags import join, log_attention, per_bag
+from mil.bags import HeadOutput, Instances, join, log_attention, per_bag
 from mil.config import load_recipe
 from mil.heads import build_head
 from mil.heads._clam import extremes
 from mil.losses import instance_cross_entropy, total_loss
-from mil.types import HeadOutput, Instances
 
 HEADS = ["clam_sb", "clam_mb"]
 

@@ -5,10 +5,9 @@ import copy
 import pytest
 import torch
 
-from mil.bags import join
+from mil.bags import Bags, join
 from mil.heads import build_head
 from mil.losses import branch_cross_entropy, cross_entropy
-from mil.types import Bags
 
 MODES = ["max_min", "max", "attended"]
 TIER1 = ("reduce", "tile_attention", "pseudo_classify")

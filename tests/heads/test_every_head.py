@@ -3,13 +3,12 @@
 import pytest
 import torch
 
-from mil.bags import join
+from mil.bags import Bags, join
 from mil.config import config_path, load_recipe
 from mil.errors import ConfigError
 from mil.heads import FollowsSteps, TwoStage, UsesGraph, build_head, head_names
 from mil.losses import total_loss
 from mil.statistics.discrimination import auroc
-from mil.types import Bags
 from tests.synthetic import planted_bags
 
 RECIPES = sorted(path.stem for path in config_path("heads").glob("*.yaml"))

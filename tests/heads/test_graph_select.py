@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mil.bags import join, join_graphs, per_bag
+from mil.bags import Bags, Graph, join, join_graphs, per_bag
 from mil.errors import ConfigError
 from mil.heads import FollowsSteps, UsesGraph, build_head
 from mil.heads._budget import SelectionConfig, budget
@@ -20,7 +20,6 @@ from mil.train.bags import LabelledBag, with_graphs
 from mil.train.precision import answer
 from mil.train.stage import run as train
 from mil.trained import apply, load_trained
-from mil.types import Bags, Graph
 from tests.synthetic import bag_file, planted_bags
 
 NOTHING = Graph(*(torch.zeros(0, dtype=torch.long),) * 3)

@@ -9,7 +9,7 @@ from triton.runtime.jit import JITFunction
 from mil.bench.kernels_cases import OPERATIONS, Case
 from mil.bench.kernels_operations import OPERATION
 from mil.bench.kernels_step import upstreams
-from mil.kernels.resources import kernel_modules, short, variants_of
+from mil.bench.resources import kernel_modules, short, variants_of
 
 TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.int64: "i64", torch.int32: "i32"}
 DIMS, BRANCHES, MANY = (36, 512, 1536, 2560), (1, 5), 40  # so many are for attn_pool alone

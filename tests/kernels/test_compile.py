@@ -62,7 +62,7 @@ def run(*arguments, **how):
 
 @pytest.mark.slow
 def test_every_variant_compiles_for_every_chip_and_fits():
-    done = run("-m", "mil.kernels.resources", "--json", "--processes", "2", env=ENVIRONMENT)
+    done = run("-m", "mil.bench.resources", "--json", "--processes", "2", env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert {row["arch"] for row in rows} == {80, 90, 100}
@@ -96,6 +96,6 @@ def test_what_spills_what_is_too_large_and_what_is_forgotten_is_told(tmp_path):
 
 
 def test_the_interpreter_is_refused():
-    done = run("-m", "mil.kernels.resources", env={**ENVIRONMENT, "TRITON_INTERPRET": "1"})
+    done = run("-m", "mil.bench.resources", env={**ENVIRONMENT, "TRITON_INTERPRET": "1"})
     assert done.returncode == 1
     assert done.stderr.strip() == "TRITON_INTERPRET is set, and nothing would be compiled: unset it"

@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from mil.bags import join
+from mil.bags import Bags, join
 from mil.heads import UsesGraph, build_head, head_names
 from mil.losses import total_loss
-from mil.types import Bags
 
 HEADS = sorted(set(head_names()) - {"max", "mean", "transmil"})  # which do not pool by attention
 WITHOUT_STATS = {"acmil_mha", "dtfd"}  # pooled branch by branch, or over parts of a bag: the losses go to the scores

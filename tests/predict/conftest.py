@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from mil.config import EncoderConfig, Recipe
-from mil.features.encoders import build_encoder
+from mil.encoders.build import build_encoder
 from mil.heads import build_head
 from mil.tasks import Classification
 from mil.trained import Trained, save_trained

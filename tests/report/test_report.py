@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from mil.errors import FormatError
+from mil.io.bags.status import ADVICE
 from mil.io.tables import read_csv, write_csv
 from mil.io.tiles import write_tiles
 from mil.report.stage import run
-from mil.states import ADVICE
 from mil.statistics.text import interval, mean_sd, value
 from tests.synthetic import bag_file, make_tiles
 

@@ -15,7 +15,7 @@ from mil.errors import FormatError
 from mil.io.annotations import feature, read_annotation, write_geojson
 from mil.io.slides import SlideReader
 from mil.io.tiles import Tiles, read_tiles
-from mil.tile.qc import FLAG
+from mil.tile.flags import FLAG
 from mil.tile.stage import run
 from tests.synthetic import glass, spoil_tile, stain, tissue_slide, write_aperio, write_slide
 

@@ -8,7 +8,7 @@ import pytest
 from mil.errors import DatasetError
 from mil.evaluate.stage import run as evaluate
 from mil.io.bags import read_bag
-from mil.io.fusion import laid_together
+from mil.io.bags.patients import laid_together
 from mil.io.tables import read_csv
 from mil.train.stage import run as train
 from mil.trained import apply, load_trained

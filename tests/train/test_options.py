@@ -14,8 +14,8 @@ from mil.train.augment import drop_features, some_tiles, training_batches
 from mil.train.bags import LabelledBag
 from mil.train.loop import Objective, fit
 from mil.train.optimiser import AdamW
-from mil.train.order import epoch_length, epoch_order
 from mil.train.precision import answer, choose_dtype
+from mil.train.sampling import epoch_length, epoch_order
 from mil.train.schedule import learning_rate
 
 CPU = torch.device("cpu")

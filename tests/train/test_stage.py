@@ -239,7 +239,7 @@ def test_weights_that_are_no_numbers_are_one_line(study):
 
 def test_new_settings_never_lie_beside_old_weights(study, monkeypatch):
     fit(study)
-    monkeypatch.setattr("mil.trained.save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("mil.trained.folder.save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         fit(study, seed=2)
     with pytest.raises(FormatError, match=r"head\.safetensors"):

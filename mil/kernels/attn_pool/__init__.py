@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mil.bags import AttentionStats
 from mil.kernels.attn_pool.reference import attn_pool_reference, attn_pool_with_stats_reference
 from mil.kernels.backend import FAST, Backend, choose
-from mil.types import AttentionStats
 
 MOST_BRANCHES = 64  # of the fast form
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mil.types import AttentionStats
+from mil.bags import AttentionStats
 
 
 def attn_pool_reference(

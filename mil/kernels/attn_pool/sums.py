@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mil.types import AttentionStats
+from mil.bags import AttentionStats
 
 
 class Sums(NamedTuple):

@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mil.bags import AttentionStats
 from mil.kernels.backend import Backend
 from mil.kernels.gated_attn_pool.cpu import ChunkedGatedAttnPool
 from mil.kernels.gated_attn_pool.reference import Mask, Weights, gated_attn_pool_reference
 from mil.kernels.gated_scores.common import choose_gated
-from mil.types import AttentionStats
 
 __all__ = ["Backend", "Mask", "Weights", "gated_attn_pool"]
 

@@ -1,0 +1,1 @@
+"""`mil heads list|show` and `mil encoders list|show`: the heads, recipes and encoders there are."""

@@ -1,0 +1,1 @@
+"""Patch encoders: their weights, how they are built, and how they compute."""

@@ -1,0 +1,1 @@
+"""Exchange of bags and heads with CLAM, TRIDENT, STAMP, ACMIL and AEM."""

@@ -1,0 +1,23 @@
+"""Bags on disk: one HDF5 file a slide, folders of them, patients as one bag, and the state of each slide."""
+
+from mil.io.bags.file import (
+    Bag,
+    BagHeader,
+    bag_of,
+    common_identity,
+    read_bag,
+    read_header,
+    read_identity,
+    write_bag,
+)
+
+__all__ = [
+    "Bag",
+    "BagHeader",
+    "bag_of",
+    "common_identity",
+    "read_bag",
+    "read_header",
+    "read_identity",
+    "write_bag",
+]

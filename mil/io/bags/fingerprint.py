@@ -1,0 +1,30 @@
+"""What tells a bag's features from others, without reading all of them."""
+
+from hashlib import blake2b
+from pathlib import Path
+
+from mil.io.bags.file import FORMAT, VERSION
+from mil.io.h5 import reading
+
+END_BYTES = 256 << 10  # of features, hashed at either end of a bag
+
+
+def features_digest(path: Path, end_bytes: int | None = END_BYTES) -> str:
+    """Digest of the shape of a bag's features and of their first and last rows.
+
+    Args:
+        path: of the bag.
+        end_bytes: how much of either end is read; None: all of it, so that equal digests mean equal features.
+
+    Raises:
+        FormatError: it is not a bag.
+    """
+    with reading(path, FORMAT, VERSION) as file:
+        features = file["features"]
+        digest = blake2b(f"{features.shape} {features.dtype}".encode(), digest_size=16)
+        count = len(features)
+        row_bytes = max(features.dtype.itemsize * features.shape[1], 1)
+        rows = count if end_bytes is None else min(-(-end_bytes // row_bytes), count)
+        digest.update(features[:rows].tobytes())
+        digest.update(features[max(rows, count - rows) :].tobytes())
+        return digest.hexdigest()

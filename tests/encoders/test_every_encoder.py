@@ -1,0 +1,107 @@
+"""Every entry of configs/encoders.yaml: built without a network, as large as published, giving `dim` numbers."""
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mil.config import EncoderConfig, load_encoders
+from mil.encoders.build import build_encoder, build_shell, pooled
+from mil.encoders.precision import choose_precision
+
+CPU = torch.device("cpu")
+DOCS = Path(__file__).parents[2] / "docs" / "encoders.md"
+ENTRIES = load_encoders(DOCS.parents[1] / "configs" / "encoders.yaml")
+# Millions of parameters, without a classifier: of their papers, pages, or the size of their weights file over four.
+PUBLISHED = {
+    "efficientnet_lite0": 3.4, "resnet18": 11.2, "resnet50": 23.5, "lunit_vits16": 21.7, "phikon": 85.8,
+    "phikon_v2": 303.3, "uni": 303.3, "uni2_h": 681.4, "virchow": 631.2, "virchow2": 631.2, "h_optimus_0": 1134.8,
+    "h_optimus_1": 1134.8, "gigapath": 1135.0, "hibou_b": 85.7, "hibou_l": 303.7,
+}  # fmt: skip
+LARGE = [name for name in ENTRIES if PUBLISHED.get(name, 0) > 100]
+# Of entries that are the same model with other weights one is enough to be run.
+RUN = list({(str(ENTRIES[name].args), ENTRIES[name].timm, ENTRIES[name].pooling): name for name in LARGE}.values())
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def random(name: str) -> EncoderConfig:
+    return ENTRIES[name].model_copy(update={"weights": "random"})
+
+
+def tiles(entry: EncoderConfig) -> torch.Tensor:
+    shape = (2, entry.tile_px, entry.tile_px, 3)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def test_each_entry_has_a_published_size_and_weights_that_stay():
+    assert PUBLISHED.keys() == ENTRIES.keys()
+    hub = {name: entry.hub for name, entry in ENTRIES.items() if entry.hub is not None}
+    assert hub.keys() == ENTRIES.keys() - {"efficientnet_lite0"}
+    assert all(re.fullmatch("[0-9a-f]{40}", file.revision) and file.file for file in hub.values())
+    assert all(entry.citation for entry in ENTRIES.values())
+
+
+def test_the_documentation_says_the_same():
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in DOCS.read_text().splitlines() if line[:3] == "| `"
+    ]
+    said = {}
+    for names, _model, dims, pooling, licence, gated in rows:
+        for name, dim in zip(names.split(", "), dims.split(", "), strict=True):
+            said[name.strip("`")] = (int(dim), pooling == "class token and mean", licence, gated == "yes")
+    assert said == {
+        name: (entry.dim, entry.pooling == "cls+mean", entry.licence, entry.gated) for name, entry in ENTRIES.items()
+    }
+    assert {(entry.tile_px, entry.mpp) for entry in ENTRIES.values()} == {(224, 0.5)}  # as its text says
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_as_large_as_published(name):
+    shell = build_shell(name, ENTRIES[name], ENTRIES[name].tile_px)
+    assert all(parameter.is_meta for parameter in shell.parameters())  # it took no memory
+    millions = sum(parameter.numel() for parameter in shell.parameters()) / 1e6
+    assert millions == pytest.approx(PUBLISHED[name], abs=0.06)
+
+
+@pytest.mark.parametrize("name", [name for name in ENTRIES if name not in LARGE])
+def test_small_ones_built_and_run(name):
+    entry = random(name)
+    encoder = build_encoder(name, entry, tile_px=entry.tile_px, device=CPU, precision="fp32")
+    features = encoder(tiles(entry))
+    assert features.shape == (2, entry.dim)
+    assert features.isfinite().all()
+    assert (features[0] - features[1]).abs().max() > 0
+
+
+def filled(shell: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Memory for a model that has none, all of it with the same million random numbers over and over: cheap."""
+    model = shell.to(dtype).to_empty(device="cpu")
+    noise = (torch.randn(1 << 20, generator=torch.Generator().manual_seed(1)) * 0.05).to(dtype)
+    for tensor in model.state_dict().values():
+        for part in tensor.view(-1).split(len(noise)):
+            part.copy_(noise[: len(part)])
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUN)
+@torch.inference_mode()
+def test_large_ones_run(name):
+    entry = ENTRIES[name]
+    dtype = torch.bfloat16 if choose_precision("auto", None, CPU) == "bf16" else torch.float32
+    model = pooled(name, entry, filled(build_shell(name, entry, entry.tile_px), dtype)).eval()
+    features = model((tiles(entry)[:1] / 255).permute(0, 3, 1, 2).to(dtype))
+    assert features.shape == (1, entry.dim)
+    assert features.isfinite().all()
+    assert features.float().std() > 0

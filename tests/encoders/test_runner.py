@@ -1,0 +1,154 @@
+"""Steps that the memory holds, and weights in the precision of the computing."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from mil.encoders.casting import cast_weights, round_keeping_sums
+from mil.encoders.memory import largest_power, step_for
+from mil.encoders.runner import Encoder, Feeder
+from mil.errors import ConfigError
+
+CPU = torch.device("cpu")
+TILES = torch.arange(23, dtype=torch.uint8)[:, None, None, None].expand(23, 4, 4, 3)
+
+
+class Small(nn.Module):
+    """Tells the mean of each tile; has memory for `most` tiles."""
+
+    def __init__(self, most: int, error: type[Exception] = torch.OutOfMemoryError, said: str = "CUDA out of memory"):
+        super().__init__()
+        self.most, self.error, self.said, self.sizes = most, error, said, []
+
+    def forward(self, batch):
+        self.sizes.append(len(batch))
+        if len(batch) > self.most:
+            raise self.error(self.said)
+        return batch.mean((1, 2, 3))[:, None]
+
+
+def feeder(model: nn.Module, step: int = 16, **how) -> Feeder:
+    return Feeder(Encoder("small", model, (0.0,) * 3, (1 / 255,) * 3, CPU, torch.float32, {}), 1, step, **how)
+
+
+def test_a_step_too_large_is_halved_and_nothing_is_lost():
+    model = Small(5)
+    fed = feeder(model)
+    torch.testing.assert_close(fed(TILES)[:, 0], torch.arange(23.0))
+    assert model.sizes == [16, 8, 4, 4, 4, 4, 4, 3]
+    assert fed.step == 4  # the next batch does not try again
+    fed(TILES[:8])
+    assert model.sizes[8:] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(RuntimeError, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), (MemoryError, "")],
+)
+def test_the_memory_of_a_cpu_ends_too(error, said):
+    model = Small(8, error, said)
+    torch.testing.assert_close(feeder(model)(TILES)[:, 0], torch.arange(23.0))
+
+
+def test_what_filled_the_memory_is_let_go_before_the_next_try(monkeypatch):
+    under_way = []
+    monkeypatch.setattr(
+        Feeder, "_halve", lambda self, step: under_way.append(sys.exc_info()[0]) or setattr(self, "step", 4)
+    )
+    feeder(Small(5))(TILES)
+    assert under_way == [None]
+
+
+def test_a_memory_that_holds_no_tile_is_one_line():
+    with pytest.raises(ConfigError, match=r"^encoder small: the memory of cpu does not hold it and one tile; [^\n]*$"):
+        feeder(Small(0))(TILES)
+
+
+def test_other_errors_are_not_taken_for_a_full_memory():
+    model = Small(5, RuntimeError, "size mismatch")
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        feeder(model)(TILES)
+    assert model.sizes == [16]
+
+
+def test_a_compiled_model_sees_one_size():
+    model = Small(16)
+    torch.testing.assert_close(feeder(model, whole=True)(TILES)[:, 0], torch.arange(23.0))
+    assert model.sizes == [16, 16]
+
+
+def test_no_tiles_no_step():
+    model = Small(16)
+    feeder(model)(TILES[:1])
+    assert model.sizes == [1]
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_cast_weights_give_the_features_of_autocast(name, dtype):
+    torch.manual_seed(0)
+    size = 160 if name == "test_vit" else 64
+    model = timm.create_model(name, num_classes=0).eval()
+    pixels = torch.rand(2, 3, size, size)
+    with torch.inference_mode(), torch.autocast("cpu", dtype):
+        before = model(pixels)
+        cast_weights(model, dtype)
+        after = model(pixels)
+    assert {p.dtype for p in model.parameters()} == {dtype, torch.float32}
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+
+
+def test_float32_is_left_alone():
+    model = timm.create_model("test_resnet", num_classes=0)
+    cast_weights(model, torch.float32)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_depthwise_filters_keep_their_sums():
+    torch.manual_seed(0)
+    weight = torch.randn(200, 1, 3, 3) + 0.3
+    rounded, nearest = round_keeping_sums(weight), weight.bfloat16().float()
+    assert torch.equal(rounded, rounded.bfloat16().float())
+    off, off_nearest = ((w.double() - weight.double()).sum((1, 2, 3)).abs() for w in (rounded, nearest))
+    assert off.median() < off_nearest.median() / 10
+    torch.testing.assert_close(rounded, weight, rtol=0.02, atol=0.02)
+
+
+def test_only_depthwise_filters_are_rounded_so():
+    torch.manual_seed(0)
+    deep, full = nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 3)
+    wanted = {"deep": round_keeping_sums(deep.weight.detach()), "full": full.weight.detach().clone()}
+    cast_weights(nn.Sequential(deep, full), torch.bfloat16)
+    assert torch.equal(deep.weight.float(), wanted["deep"])
+    assert torch.equal(full.weight, wanted["full"].bfloat16())
+
+
+@pytest.mark.parametrize(("tiles", "step"), [(0.3, 1), (1, 1), (2.9, 2), (127.9, 64), (128, 128), (1e9, 256)], ids=str)
+def test_the_largest_step_that_fits(tiles, step):
+    assert largest_power(tiles) == step
+
+
+def test_a_gpus_step_leaves_room_for_another_job(monkeypatch):
+    """Of 1000 bytes 900 are for two jobs; a model of 100 leaves each 350 for two steps, and a tile takes 20."""
+    seen = []
+
+    class Pretended:
+        device = torch.device("cuda")
+        model = nn.Linear(25, 1, bias=False)
+
+        def __call__(self, pixels):
+            seen.append(len(pixels))
+
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 5000)  # others' are no matter
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 5000 + 20 * seen[-1])
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=1000))
+    assert step_for(Pretended(), 8) == largest_power(175 / 20) == 8
+
+
+def test_a_cpus_step_is_small():
+    assert step_for(feeder(Small(1)).encoder, 224) == 16

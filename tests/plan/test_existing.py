@@ -1,0 +1,69 @@
+"""Bags that are there: of the encoder as it is now, and which are made together."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mil.config import EncoderConfig
+from mil.errors import ConfigError
+from mil.plan.existing import check_encoder, made_together
+from tests.synthetic import bag_file
+
+THEN = EncoderConfig(timm="resnet18", dim=4, weights="old.safetensors", licence="one")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    bag_file(tmp_path / "bags/a.h5", "a", np.ones((2, 4)), encoder={"encoder_settings": THEN.settings()})
+    return tmp_path / "bags"
+
+
+def test_an_entry_that_only_reads_otherwise_is_the_same(folder):
+    check_encoder(folder, "mine", THEN)
+    check_encoder(folder, "mine", THEN.model_copy(update={"licence": "another", "tile_px": 256, "mpp": 1.0}))
+
+
+def test_a_changed_entry_is_refused_and_nothing_is_lost(folder):
+    with pytest.raises(ConfigError) as caught:
+        check_encoder(folder, "mine", THEN.model_copy(update={"weights": "new.safetensors", "mean": (0.0, 0.5, 1.0)}))
+    said = str(caught.value)
+    assert said.startswith(f"encoder mine: changed in configs/encoders.yaml since the bags of {folder} were made: ")
+    assert "weights (then 'old.safetensors', now 'new.safetensors')" in said
+    assert "mean (then None, now [0.0, 0.5, 1.0])" in said
+    assert "\n" not in said
+    assert (folder / "a.h5").exists()
+
+
+def test_a_scratch_file_hides_no_change(folder):
+    for letter in "0123456789abcdef":  # one of them is listed before the bag
+        (folder / f".partial-{letter * 32}-b.h5").write_text("half of a bag")
+    with pytest.raises(ConfigError, match="weights"):
+        check_encoder(folder, "mine", THEN.model_copy(update={"weights": "new.safetensors"}))
+
+
+def test_bags_that_do_not_say_are_left_to_their_readers(tmp_path):
+    check_encoder(tmp_path / "none", "mine", THEN)
+    (tmp_path / "b.h5").write_text("not a bag")
+    check_encoder(tmp_path, "mine", THEN)
+    bag_file(tmp_path / "b.h5", "b", np.ones((2, 4)))
+    check_encoder(tmp_path, "mine", THEN)
+    for said in ({"timm": "resnet18"}, ["timm"], 7):
+        bag_file(tmp_path / "b.h5", "b", np.ones((2, 4)), encoder={"encoder_settings": json.dumps(said)})
+        check_encoder(tmp_path, "mine", THEN)
+    check_encoder(tmp_path, "mine", THEN)
+
+
+def test_slides_by_what_they_lack(tmp_path):
+    folders = {name: tmp_path / name for name in ("a", "b", "c", "wide")}
+    tilings = {"a": "224px_0.5mpp", "b": "224px_0.5mpp", "c": "224px_0.5mpp", "wide": "224px_1mpp"}
+    for name, slides in {"a": "12", "b": "1", "c": "14"}.items():
+        folders[name].mkdir()
+        for slide in slides:
+            (folders[name] / f"{slide}.h5").touch()
+    assert made_together(folders, list("1234"), tilings) == {
+        ("b", "c"): ["2"],
+        ("a", "b", "c"): ["3"],
+        ("a", "b"): ["4"],
+    }
+    assert made_together({"a": folders["a"], "wide": folders["wide"]}, list("1234"), tilings) == {}

@@ -1,0 +1,191 @@
+"""Bags under a budget: the same bags whatever it is, and no more of them at once than it allows."""
+
+import weakref
+from functools import partial
+from itertools import count
+from threading import Event
+
+import numpy as np
+import pytest
+import torch
+
+from mil.errors import FormatError
+from mil.graph import knn_graph
+from mil.io import bags
+from mil.io.tables import read_csv, write_csv
+from mil.train.bags import LabelledBag, batches
+from mil.train.data import BagStore, bytes_of
+from tests.synthetic import bag_file
+
+CPU = torch.device("cpu")
+DIM = 32
+
+
+class Disk:
+    """Bags of 10 to 28 tiles, made anew at each reading; who reads what is counted, and what is alive."""
+
+    def __init__(self, bags=10):
+        self.read: list[int] = []
+        self.alive: dict[int, int] = {}
+        self.most, self.number = 0, count()
+        self.sizes = [10 + 2 * i for i in range(bags)]
+        self.bytes = [tiles * (DIM * 2 + 2 * 8) for tiles in self.sizes]
+        self.readers = [partial(self.reading, i) for i in range(bags)]
+
+    def reading(self, number):
+        self.read.append(number)
+        features = torch.randn(self.sizes[number], DIM, generator=torch.Generator().manual_seed(number)).half()
+        coords = torch.arange(2 * self.sizes[number]).reshape(-1, 2)
+        bag = LabelledBag(f"s{number}", features, coords, torch.tensor(number % 2))
+        key = next(self.number)
+        self.alive[key] = bytes_of(bag)
+        self.most = max(self.most, sum(self.alive.values()))
+        weakref.finalize(features, self.alive.pop, key)
+        return bag
+
+
+class Grapher:
+    """A head, as far as graphs go."""
+
+    def __init__(self):
+        self.made = 0
+
+    def see_training(self, train):
+        pass
+
+    def build_graph(self, features, coords):
+        self.made += 1
+        return knn_graph(features, 3, torch.zeros(DIM))
+
+
+def content(some):
+    found = []
+    for joined, labels in batches(some, 3, CPU, torch.Generator().manual_seed(1)):
+        edges = None if joined.graph is None else [part.tolist() for part in joined.graph]
+        found.append((joined.features.numpy().tobytes(), joined.coords.tolist(), labels.tolist(), edges))
+    return found
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.6, 1.0])
+def test_the_same_bags_whatever_the_budget(share):
+    whole, disk = Disk(), Disk()
+    plain = [reader() for reader in whole.readers]
+    assert bytes_of(plain[3]) == disk.bytes[3]
+    store = BagStore(disk.readers, int(share * sum(disk.bytes)))
+    assert content(store.part(range(10))) == content(plain)
+    assert [bag.slide for bag in store.part(range(4, 7)).ahead([0, 1, 2])] == ["s4", "s5", "s6"]
+    assert (len(disk.read) == 10) == (share == 1.0)  # all fit: nothing is read twice
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.9])
+def test_what_is_held_stays_within_the_budget(share):
+    disk = Disk()
+    budget, largest = int(share * sum(disk.bytes)), max(disk.bytes)
+    store = BagStore(disk.readers, budget)
+    part = store.part(range(10))
+    for _ in range(3):
+        for bag in part.ahead(torch.randperm(10).tolist()):
+            del bag
+    assert store.most <= max(budget, largest) + largest  # the first reading counts a bag before it is given up
+    # What is alive besides: the bag that is worked on, and that of the reading thread.
+    assert disk.most <= max(budget, largest) + 3 * largest
+    if share >= 0.6:
+        assert 0 < store.kept < 10
+        assert store.most <= budget + largest
+
+
+def test_a_bag_is_read_while_those_before_it_are_worked_on():
+    disk = Disk()
+    store = BagStore(disk.readers, 4 * max(disk.bytes))
+    assert store.kept < 8
+    read, eighth = Event(), disk.readers[8]
+
+    def reading():
+        read.set()
+        return eighth()
+
+    disk.readers[8] = reading
+    stream = store.part(range(10)).ahead(list(range(9, -1, -1)))
+    assert next(stream).slide == "s9"
+    assert read.wait(timeout=30)
+    stream.close()  # as after an error
+
+
+def test_what_a_reader_raises_while_reading_ahead_is_raised_in_turn():
+    disk = Disk()
+    store = BagStore(disk.readers, 0)
+
+    def gone():
+        raise FormatError("s5.h5: no such file")
+
+    disk.readers[5] = gone
+    seen = []
+    with pytest.raises(FormatError, match="no such file"):
+        seen.extend(bag.slide for bag in store.part(range(10)).ahead(list(range(3, 10))))
+    assert seen == ["s3", "s4"]
+    assert [bag.slide for bag in store.part(range(10)).ahead([3, 4])] == ["s3", "s4"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.7, 1.0])
+def test_graphs_are_counted_and_kept_before_features(share):
+    whole, disk, grapher = Disk(), Disk(), Grapher()
+    everything = BagStore(whole.readers, 1 << 30)
+    everything.add_graphs(Grapher(), lambda _: None)
+    with_graphs = everything.most
+    assert with_graphs > sum(disk.bytes)
+    budget = int(share * with_graphs)
+    store = BagStore(disk.readers, budget)
+    told = []
+    store.add_graphs(grapher, told.append)
+    assert told == [1] * 10
+    assert content(store.part(range(10))) == content(everything.part(range(10)))
+    largest = max(disk.bytes) + (with_graphs - sum(disk.bytes)) // 5
+    assert store.most <= budget + 2 * largest
+    graphs = with_graphs - sum(disk.bytes)
+    if share == 1.0:
+        assert (store.kept, grapher.made, len(disk.read)) == (10, 10, 10)
+    elif graphs <= 0.75 * budget:
+        assert grapher.made == 10  # none is made twice
+        assert store.kept < 10
+    else:
+        assert grapher.made > 10
+
+
+@pytest.mark.parametrize("head", ["acmil", "graph_select", "ibmil"])
+def test_the_weights_are_the_same_with_and_without_memory(small, head):
+    how = "epochs: 2, batch_bags: 3, max_tiles: 9"
+    small.train(head, how, "memory", cache_mb=100)
+    small.train(head, how, "disk", cache_mb=0)
+    assert small.files("memory") == small.files("disk")
+
+
+def test_bags_that_turn_bad_during_training_are_one_line(small, monkeypatch):
+    from mil.train import job
+
+    def spoil(*given):
+        bag_file(small.folder / "bags" / "s03.h5", "s03", np.full((3, 16), np.nan, np.float32))
+        return {"score": 0.0}
+
+    monkeypatch.setattr(job, "validate", spoil)
+    with pytest.raises(FormatError, match=r"s03\.h5: holds values that are not numbers") as error:
+        small.train("acmil", "epochs: 3", cache_mb=0)
+    assert "\n" not in str(error.value)
+
+
+def test_test_slides_are_never_opened(small, monkeypatch):
+    """Not even a header, nor does it matter what is there."""
+    rows = read_csv(small.folder / "folds.csv")
+    for row in rows:
+        if row["slide"] in ("s02", "s09"):
+            row["split"] = "test"
+    write_csv(small.folder / "folds.csv", rows)
+    opened = set()
+    reading = bags.reading
+
+    def opening(path, *given):
+        opened.add(path.stem)
+        return reading(path, *given)
+
+    monkeypatch.setattr(bags, "reading", opening)
+    small.train("ibmil", "epochs: 2", cache_mb=0)
+    assert opened == {f"s{i:02d}" for i in range(12)} - {"s02", "s09"}

@@ -1,0 +1,153 @@
+"""The model card: the numbers of the evaluation, what the data was, and no text that becomes markup."""
+
+import json
+
+import pytest
+import yaml
+
+from mil.errors import ConfigError, DatasetError, FormatError
+from mil.io.tables import write_csv
+from mil.trained import Calibration
+from mil.trained.card import Tissue, run
+from mil.trained.markdown import md
+from mil.trained.seal import seal
+from tests.interop.made import make
+
+ENTRY = {
+    "timm": "test_resnet", "dim": 12, "mpp": 0.5, "weights": "random", "licence": "ours | alone", "gated": True,
+    "citation": "Us 2024",
+}  # fmt: skip
+CALIBRATION = Calibration(temperature=1.25, threshold=0.4375)
+SLIDES = [("train", "a", "normal"), ("train", "a", "normal"), ("train", "b", "tumour"), ("val", "c", "tumour"),
+          ("test", "d", "normal"), ("test", "e", "tumour"), ("test", "e", "tumour")]  # fmt: skip
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs" / "datasets").mkdir(parents=True)
+    (tmp_path / "configs" / "encoders.yaml").write_text(yaml.safe_dump({"tiny": ENTRY}))
+    what = {"title": "Nodes <b>2</b> [x](y)", "classes": ["normal", "tumour"], "licence": "CC0", "notes": "one\n# two"}
+    (tmp_path / "configs" / "datasets" / "d.yaml").write_text(yaml.safe_dump(what))
+    rows = [
+        {"slide": f"s{number}", "patient": patient, "split": split, "label": label, "seed": seed, "fold": 0}
+        for seed in (1, 2)
+        for number, (split, patient, label) in enumerate(SLIDES)
+    ]
+    write_csv(tmp_path / "evaluated" / "predictions.csv", rows)
+    metrics = {
+        "recipe": "abmil", "encoder": "tiny",
+        "test": {"auroc": {"value": 0.8125, "ci95": [0.5, 0.95]}, "accuracy": {"value": 0.75, "ci95": None},
+                 "n_slides": 3, "n_patients": 2, "confusion": {"table": []}},
+        "test_patients": {"auroc": {"value": 0.7, "ci95": [0.25, 1.0]}, "n_slides": 2, "n_patients": 2},
+        "runs": [{"seed": 1, "fold": 0, "auroc": 0.79, "accuracy": None}, {"seed": 2, "fold": 0, "auroc": 0.81}],
+    }  # fmt: skip
+    (tmp_path / "evaluated" / "metrics.json").write_text(json.dumps(metrics))
+    for seed in (1, 2):
+        seal(make(tmp_path / "heads" / f"seed{seed}", seed=seed, calibration=CALIBRATION if seed == 1 else None))
+    return tmp_path
+
+
+def cards(study, **given) -> list[str]:
+    return [path.read_text() for path in run([study / "heads"], study / "evaluated", **given)]
+
+
+def test_what_a_card_says(study):
+    one, two = cards(study)
+    for line in (
+        "# abmil for Nodes \\<b\\>2\\</b\\> \\[x\\](y)",
+        "Task: classification of normal, tumour; of interest: tumour.",
+        "| training | 3 | 2 | 2 normal, 1 tumour |",
+        "| validation | 1 | 1 | 0 normal, 1 tumour |",
+        "| test | 3 | 2 | 1 normal, 2 tumour |",
+        "| metric | test slides (95 % CI) | test patients (95 % CI) | this head alone |",
+        "| AUROC | 0.812 (0.500 to 0.950) | 0.700 (0.250 to 1.000) | 0.790 |",
+        "no patient is in two of its parts",
+        "> one \\# two",
+        "(licence: ours \\| alone; its weights are given to those who ask on their page)",
+        "**Not a medical device**",
+        "mil predict SLIDE... --head seed1 --out predicted",
+        "Cite: Us 2024.",
+        f"`{'0' * 64}`",
+    ):
+        assert line in one, line
+    assert (
+        "epoch 1 kept; answers calibrated on the validation slides (temperature 1.25), tumour called from 0.4375 up."
+        in one
+    )
+    assert "epoch 1 kept, answers not calibrated." in two
+    assert "| accuracy | 0.750 |  | not known |" in one
+    assert "| AUROC | 0.812 (0.500 to 0.950) | 0.700 (0.250 to 1.000) | 0.810 |" in two
+    digest = json.loads((study / "heads" / "seed1" / "seal.json").read_text())["sha256"]["head.safetensors"]
+    assert f"| head.safetensors | {digest} |" in one
+    assert yaml.safe_load(one.split("yaml\n")[1].split("````")[0])["losses"]["cross_entropy"]["start"] == 1.0
+    assert cards(study) == [one, two]
+
+
+def test_what_counted_as_tissue_is_said(study):
+    assert (
+        "What counted as tissue is not known here; `mil predict` takes what stands in section `tile` of"
+        in cards(study)[0]
+    )
+    said = cards(study, tissue=Tissue(min_tissue=0.5, min_area_mm2=0.02))[0]
+    assert "Its tiles were cut with `min_tissue: 0.5`, `min_area_mm2: 0.02`, which the head does not store; " in said
+
+
+def test_a_patient_in_two_parts_is_said(study):
+    path = study / "evaluated" / "predictions.csv"
+    path.write_text(path.read_text().replace("s4,d,test", "s4,a,test"))
+    assert "**1 patients are in two of its parts**" in cards(study)[0]
+
+
+def test_one_bag_a_patient_counts_as_patients(study):
+    for seed in (1, 2):
+        seal(make(study / "heads" / f"seed{seed}", seed=seed, fusion="early"))
+    said = cards(study)[0]
+    assert "All slides of a patient were one bag, and count as one.\n\n| part | patients | labels |" in said
+    assert "| training | 2 | 2 normal, 1 tumour |" in said
+    assert "| metric | test patients (95 % CI) | this head alone |\n| --- | --- | --- |\n| AUROC | 0.812 (" in said
+    assert "On 2 patients, by the mean of those of the study's 2 heads (seeds, folds) that had not seen them; " in said
+
+
+def test_a_centre_that_was_left_out_is_named(study):
+    path = study / "evaluated" / "predictions.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0] + ",held_out", *(line + ",Centre <b>" for line in lines[1:])]))
+    assert "fold 0 (tested on Centre \\<b\\>, trained without it); no patient is in two" in cards(study)[0]
+
+
+def test_patients_without_a_label_get_no_column(study):
+    path = study / "evaluated" / "metrics.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, "test_patients": {"note": "of different labels", "n_patients": 2}}))
+    assert "| metric | test slides (95 % CI) | this head alone |" in cards(study)[0]
+
+
+def test_without_the_datasets_yaml_its_name_stands(study):
+    (study / "configs" / "datasets" / "d.yaml").unlink()
+    assert cards(study)[0].startswith("# abmil for d\n")
+    with pytest.raises(ConfigError, match="no dataset named 'd'"):
+        cards(study, dataset="d")
+
+
+def test_a_head_of_another_evaluation_is_refused_and_no_card_is_written(study):
+    seal(make(study / "heads" / "seed3", seed=3))
+    with pytest.raises(DatasetError, match="has no predictions by") as caught:
+        cards(study)
+    assert "\n" not in str(caught.value)
+    assert not list(study.rglob("MODEL_CARD.md"))
+
+
+def test_another_table_is_one_line(study):
+    write_csv(study / "evaluated" / "predictions.csv", [{"seed": 1, "fold": 0, "patient": "a"}])
+    with pytest.raises(FormatError, match=r"predictions\.csv: no column 'split'; run `mil evaluate` again"):
+        cards(study)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("a_b", "a_b"), ("_a_", "\\_a\\_"), ("a|b", "a\\|b"), ("x\n\n# y", "x \\# y"), ("`a`", "\\`a\\`"),
+     ("![i](http://x)", "\\!\\[i\\](http://x)"), ("<img>", "\\<img\\>"), ("a\\", "a\\\\")],
+)  # fmt: skip
+def test_text_stays_text(text, shown):
+    assert md(text) == shown
