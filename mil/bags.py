@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-# The published fill for a tile left out of the softmax: it makes it zero, and a bag of such tiles uniform, not NaN.
+# The published fill for a tile left out of the softmax: it makes it zero, and a bag of
+# such tiles uniform, not NaN.
 MASKED = -1e9
 
 
@@ -19,13 +20,16 @@ class Graph(NamedTuple):
 
     sources: Int[Tensor, " edges"]
     targets: Int[Tensor, " edges"]
-    kinds: Int[Tensor, " edges"]  # sum of what made the edge: 1 itself, 2 neighbours in space, 4 similar features
+    kinds: Int[
+        Tensor, " edges"
+    ]  # sum of what made the edge: 1 itself, 2 neighbours in space, 4 similar features
 
 
 class Bags(NamedTuple):
     """Several bags laid end to end: no padding, no mask.
 
-    Bag b is rows ``offsets[b]:offsets[b + 1]`` of ``features`` and ``coords`` (level-0 pixels, top left, x and y).
+    Bag b is rows ``offsets[b]:offsets[b + 1]`` of ``features`` and ``coords`` (level-0
+    pixels, top left, x and y).
     """
 
     features: Float[Tensor, "tiles dim"]
@@ -46,7 +50,8 @@ class Instances(NamedTuple):
 class AttentionStats(NamedTuple):
     """What the losses need to know of the attention over each bag (the softmax of its scores), in place of a map of it.
 
-    `products` are the branches' Gram matrix: the sum over the tiles of the attention of one times that of the other.
+    `products` are the branches' Gram matrix: the sum over the tiles of the attention of
+    one times that of the other.
     """
 
     log_total: Float[Tensor, "bags branches"]  # log-sum-exp of the scores
@@ -57,21 +62,30 @@ class AttentionStats(NamedTuple):
 class HeadOutput(NamedTuple):
     """What every head returns, in every mode.
 
-    `scores` is attention before the softmax over a bag. Its columns are branches; with `attention_heads` above 1 column
-    ``branch * attention_heads + head``; with `per_class` column c is what class c attends to.
+    `scores` is attention before the softmax over a bag. Its columns are branches; with
+    `attention_heads` above 1 column ``branch * attention_heads + head``; with
+    `per_class` column c is what class c attends to.
     """
 
     logits: Float[Tensor, "bags classes"]  # their softmax is what the head predicts
     scores: Float[Tensor, "tiles branches"]
-    branch_logits: Float[Tensor, "bags branches classes"] | None = None  # more answers for the bag's label
+    branch_logits: Float[Tensor, "bags branches classes"] | None = (
+        None  # more answers for the bag's label
+    )
     attention_heads: int = 1
     per_class: bool = False
     instances: Instances | None = None
     selected: Bool[Tensor, " tiles"] | None = None  # the tiles that `logits` come from, if not all
-    full_logits: Float[Tensor, "bags classes"] | None = None  # what all tiles would give, where some are selected
+    full_logits: Float[Tensor, "bags classes"] | None = (
+        None  # what all tiles would give, where some are selected
+    )
     embedding: Float[Tensor, "bags hidden"] | None = None  # of a student,
-    teacher_embedding: Float[Tensor, "bags hidden"] | None = None  # and what its teacher makes of the same bag
-    attention_stats: AttentionStats | None = None  # of the columns of `scores`, where pooling gave them on the way
+    teacher_embedding: Float[Tensor, "bags hidden"] | None = (
+        None  # and what its teacher makes of the same bag
+    )
+    attention_stats: AttentionStats | None = (
+        None  # of the columns of `scores`, where pooling gave them on the way
+    )
 
 
 def join(
@@ -113,7 +127,9 @@ def log_attention(
     return torch.cat([bag.log_softmax(0) for bag in per_bag(scores, offsets)])
 
 
-def per_bag(rows: Shaped[Tensor, "tiles ..."], offsets: Int[Tensor, " bags_plus_1"]) -> tuple[Tensor, ...]:
+def per_bag(
+    rows: Shaped[Tensor, "tiles ..."], offsets: Int[Tensor, " bags_plus_1"]
+) -> tuple[Tensor, ...]:
     """The rows of each bag."""
     return rows.split(offsets.diff().tolist())
 

@@ -31,18 +31,22 @@ def has_fast_bf16(device: torch.device) -> bool:
 def keep_freed_memory(largest: int = 1 << 30) -> None:
     """Let glibc hand freed memory to the next step instead of back to the system; elsewhere nothing is done.
 
-    Each step frees and asks again for the same hundreds of megabytes. By default those come as fresh pages every time,
-    which the kernel has to find and to fill with zeros: a third of the time of a small encoder on a CPU.
+    Each step frees and asks again for the same hundreds of megabytes. By default those
+    come as fresh pages every time, which the kernel has to find and to fill with zeros:
+    a third of the time of a small encoder on a CPU.
 
     Args:
-        largest: block that is kept, bytes. Where blocks of many sizes come and go, a large one may find its old place
-            cut up, and take a second one.
+        largest: block that is kept, bytes. Where blocks of many sizes come and go, a
+            large one may find its old place cut up, and take a second one.
     """
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8  # of malloc.h
+        # of malloc.h
+        m_trim_threshold = -1
+        m_mmap_threshold = -3
+        m_arena_max = -8
         mallopt(m_mmap_threshold, largest)
         mallopt(m_trim_threshold, (1 << 31) - 1)
         mallopt(m_arena_max, 1)  # other arenas are too small for such blocks

@@ -47,8 +47,17 @@ def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
         A function to be told how many more are done.
     """
     note_column = TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True))
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn(), note_column)
-    with Progress(*columns, console=Console(file=sys.stderr), disable=not sys.stderr.isatty()) as bar:
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeRemainingColumn(),
+        note_column,
+    )
+    with Progress(
+        *columns, console=Console(file=sys.stderr), disable=not sys.stderr.isatty()
+    ) as bar:
         task = bar.add_task(what, total=total, note="")
 
         def advance(count: int, note: str = "") -> None:

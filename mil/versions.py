@@ -2,7 +2,8 @@
 
 TOOL_VERSION = "0.1.0"
 
-# Raise a number when the stage's output changes: the workflow then makes its files anew.
+# Raise a number when the stage's output changes: the workflow then makes its files
+# anew.
 STAGE_VERSION = {
     "fetch": 1,
     "tile": 2,

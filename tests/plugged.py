@@ -35,7 +35,9 @@ class Head(nn.Module):
 '''
 
 
-def put(root: Path, package: str, code: str = GOOD, heads: tuple[str, ...] = ("of_others",)) -> None:
+def put(
+    root: Path, package: str, code: str = GOOD, heads: tuple[str, ...] = ("of_others",)
+) -> None:
     """Write a package with one module under a folder of the path; its entry points name it as these heads."""
     (root / package).mkdir()
     (root / package / "__init__.py").write_text("")

@@ -40,7 +40,8 @@ def write_slide(
         levels: downsample of each level, from 1; contents keep their place exactly.
         tile: side of the file's tiles, pixels.
         compression: `zlib` or None are lossless, `jpeg` is not.
-        rounding: of the levels' sizes: `math.floor` drops the last part of a pixel, `math.ceil` completes it.
+        rounding: of the levels' sizes: `math.floor` drops the last part of a pixel,
+            `math.ceil` completes it.
 
     Returns:
         Pixels of each level.
@@ -49,37 +50,59 @@ def write_slide(
     made = []
     for factor in levels:
         size = (rounding(width / factor), rounding(height / factor))
-        beyond = ((0, max(0, round(size[1] * factor) - height)), (0, max(0, round(size[0] * factor) - width)), (0, 0))
+        beyond = (
+            (0, max(0, round(size[1] * factor) - height)),
+            (0, max(0, round(size[0] * factor) - width)),
+            (0, 0),
+        )
         whole = Image.fromarray(np.pad(pixels, beyond, mode="edge"))
         box = (0.0, 0.0, size[0] * factor, size[1] * factor)
-        made.append(pixels if factor == 1 else np.asarray(whole.resize(size, Image.Resampling.BOX, box=box)))
+        made.append(
+            pixels if factor == 1 else np.asarray(whole.resize(size, Image.Resampling.BOX, box=box))
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tifffile.TiffWriter(path) as file:
         for number, (level, factor) in enumerate(zip(made, levels, strict=True)):
-            scale = {} if mpp is None else {"resolution": (1e4 / (mpp * factor),) * 2, "resolutionunit": "CENTIMETER"}
+            scale = (
+                {}
+                if mpp is None
+                else {"resolution": (1e4 / (mpp * factor),) * 2, "resolutionunit": "CENTIMETER"}
+            )
             file.write(
-                level, tile=(tile, tile), photometric="rgb", compression=compression, metadata=None, maxworkers=1,
-                subfiletype=min(number, 1), compressionargs={"level": 92} if compression == "jpeg" else None, **scale,
-            )  # fmt: skip
+                level,
+                tile=(tile, tile),
+                photometric="rgb",
+                compression=compression,
+                metadata=None,
+                maxworkers=1,
+                subfiletype=min(number, 1),
+                compressionargs={"level": 92} if compression == "jpeg" else None,
+                **scale,
+            )
     return made
 
 
 def write_aperio(path: Path, pixels: np.ndarray, description: str) -> None:
     """Write an Aperio-like .svs of one level, uncompressed, with the given description."""
-    tifffile.imwrite(path, pixels, tile=(256, 256), photometric="rgb", metadata=None, description=description)
+    tifffile.imwrite(
+        path, pixels, tile=(256, 256), photometric="rgb", metadata=None, description=description
+    )
 
 
 def spoil_tile(path: Path, index: int) -> None:
     """Overwrite one compressed tile of level 0, counted row by row, so that it cannot be decoded."""
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
-        offset, count = page.dataoffsets[index], page.databytecounts[index]
+        offset = page.dataoffsets[index]
+        count = page.databytecounts[index]
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(b"\0" * count)
 
 
-def glass(size_px: tuple[int, int], seed: int = 0, colour: tuple[int, int, int] = GLASS) -> np.ndarray:
+def glass(
+    size_px: tuple[int, int], seed: int = 0, colour: tuple[int, int, int] = GLASS
+) -> np.ndarray:
     """An empty slide, uint8 [height, width, 3], with the camera's noise."""
     noise = np.random.default_rng(seed).normal(0, 1.5, (size_px[1], size_px[0], 1))
     return (np.array(colour) + noise).clip(0, 255).astype(np.uint8)
@@ -123,10 +146,12 @@ def tissue_slide(
     """
     width, height = size_px
     left, top, right, bottom = box_px or (width // 4, height // 4, width * 3 // 4, height * 3 // 4)
-    x, y = np.arange(width)[None, :] + 0.5, np.arange(height)[:, None] + 0.5
+    x = np.arange(width)[None, :] + 0.5
+    y = np.arange(height)[:, None] + 0.5
     where = (x > left) & (x < right) & (y > top) & (y < bottom)
     if ellipse:
-        across, down = (2 * x - left - right) / (right - left), (2 * y - top - bottom) / (bottom - top)
+        across = (2 * x - left - right) / (right - left)
+        down = (2 * y - top - bottom) / (bottom - top)
         where = across**2 + down**2 < 1
     picture = glass(size_px, seed)
     stain(picture, where, seed)
@@ -148,14 +173,24 @@ def make_tiles(
     """Tiles in memory; by default two of a slide of 4000 x 3000 pixels at 0.25 µm/px."""
     coords = np.array([[0, 0], [448, 0]]) if coords is None else np.asarray(coords)
     usual = {
-        "width_level0_px": 4000, "height_level0_px": 3000, "origin_x_level0_px": 0, "origin_y_level0_px": 0,
-        "tissue_mm2": 1.5, "overview_scale": 4.0, "mpp_source": "openslide",
+        "width_level0_px": 4000,
+        "height_level0_px": 3000,
+        "origin_x_level0_px": 0,
+        "origin_y_level0_px": 0,
+        "tissue_mm2": 1.5,
+        "overview_scale": 4.0,
+        "mpp_source": "openslide",
         "side_level0_px": tile_px * target_mpp / mpp,
-    }  # fmt: skip
+    }
     filled = TileGeometry(
-        slide=slide, state=state, reason=reason, tile_px=tile_px, target_mpp=target_mpp, mpp_level0=mpp,
+        slide=slide,
+        state=state,
+        reason=reason,
+        tile_px=tile_px,
+        target_mpp=target_mpp,
+        mpp_level0=mpp,
         **{**usual, **geometry},
-    )  # fmt: skip
+    )
     return Tiles(filled, coords.astype(np.int32).reshape(-1, 2), np.ones(len(coords), np.float32))
 
 
@@ -183,7 +218,10 @@ def bag_file(
     tiles = make_tiles(coords, slide=slide, **geometry)
     valid = np.ones(len(features), bool) if valid is None else valid
     said = {**ENCODER, **(encoder or {})}
-    write_bag(path, bag_of(tiles, features.astype(np.float16), valid, state=state, reason=reason, encoder=said))
+    write_bag(
+        path,
+        bag_of(tiles, features.astype(np.float16), valid, state=state, reason=reason, encoder=said),
+    )
     return tiles
 
 
@@ -194,7 +232,8 @@ def planted_bags(
     rng = np.random.default_rng(seed)
     bags = []
     for number in range(count):
-        features, label = rng.normal(size=(tiles, dim)).astype(np.float32), number % 2
+        features = rng.normal(size=(tiles, dim)).astype(np.float32)
+        label = number % 2
         features[rng.integers(tiles), 0] += push * label
         bags.append((features, label))
     return bags

@@ -12,9 +12,19 @@ from mil.versions import TOOL_VERSION
 from tests.synthetic import bag_file
 
 STAGES = [
-    "fetch", "tile", "features", "split", "train", "evaluate", "compare", "heatmap", "report", "summary", "predict",
+    "fetch",
+    "tile",
+    "features",
+    "split",
+    "train",
+    "evaluate",
+    "compare",
+    "heatmap",
+    "report",
+    "summary",
+    "predict",
     "doctor",
-]  # fmt: skip
+]
 
 
 def mil(*arguments):
@@ -34,7 +44,9 @@ def test_every_stage_explains_itself(stage):
 
 
 def test_what_a_user_can_mend_is_one_line_and_exit_code_1(tmp_path):
-    done = mil("tile", "--slide", tmp_path / "a.tif", "--out", tmp_path / "a.h5", "--encoder", "resnet81")
+    done = mil(
+        "tile", "--slide", tmp_path / "a.tif", "--out", tmp_path / "a.h5", "--encoder", "resnet81"
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("mil: no encoder named 'resnet81'; did you mean 'resnet18'?")
     assert done.stderr.count("\n") == 1
@@ -60,16 +72,37 @@ def test_tile_of_a_text_file_is_a_named_state(tmp_path):
     done = mil("tile", "--slide", tmp_path / "a.tif", "--out", tmp_path / "a.h5")
     assert done.returncode == 0, done.stderr
     assert "a: unreadable, 0 tiles" in done.stdout
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.geojson", "a.h5", "a.jpg", "a.tif", "grid"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "a.geojson",
+        "a.h5",
+        "a.jpg",
+        "a.tif",
+        "grid",
+    ]
 
 
 def test_each_encoder_has_a_file_of_its_own(tmp_path):
-    one, two = tmp_path / "a.h5", tmp_path / "x/../a.h5"
-    asked = ["--slide", "a.tif", "--tiles", "t.h5", "--encoder", "resnet18", "--encoder", "resnet50"]
+    one = tmp_path / "a.h5"
+    two = tmp_path / "x/../a.h5"
+    asked = [
+        "--slide",
+        "a.tif",
+        "--tiles",
+        "t.h5",
+        "--encoder",
+        "resnet18",
+        "--encoder",
+        "resnet50",
+    ]
     shown = CliRunner().invoke(app, ["features", *asked, "--out", str(one), "--out", str(two)])
-    assert str(shown.exception) == "mil features: the same --out twice; each encoder's bag needs a file of its own"
+    assert (
+        str(shown.exception)
+        == "mil features: the same --out twice; each encoder's bag needs a file of its own"
+    )
     shown = CliRunner().invoke(app, ["features", *asked, "--out", str(one), "--out", str(tmp_path)])
-    assert str(shown.exception).startswith(f"mil features: --out {tmp_path} is a folder; give the bag's file")
+    assert str(shown.exception).startswith(
+        f"mil features: --out {tmp_path} is a folder; give the bag's file"
+    )
 
 
 def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):

@@ -18,20 +18,31 @@ from tests.synthetic import glass, tissue_slide, write_slide
 
 pytestmark = pytest.mark.slow
 
-SIZE, TILE_PX, MPP = (384, 320), 32, 0.5
-ENTRY = EncoderConfig(timm="none", dim=6, tile_px=TILE_PX, mpp=MPP, weights="random", licence="ours")
+SIZE = (384, 320)
+TILE_PX = 32
+MPP = 0.5
+ENTRY = EncoderConfig(
+    timm="none", dim=6, tile_px=TILE_PX, mpp=MPP, weights="random", licence="ours"
+)
 TILE = TileConfig(min_tissue=0.5, min_area_mm2=0.002)
 FEATURES = FeaturesConfig(batch_size=32, max_corrupt=0.05, precision="fp32")
 IDENTITY = {
-    "encoder": "fake", "encoder_revision": "1", "weights_sha256": "0" * 64, "transform": "none", "precision": "fp32"
-}  # fmt: skip
+    "encoder": "fake",
+    "encoder_revision": "1",
+    "weights_sha256": "0" * 64,
+    "transform": "none",
+    "precision": "fp32",
+}
 
 
 class Fake:
     """Mean and spread of each colour."""
 
-    name, identity = "fake", IDENTITY
-    model, device, dtype = None, torch.device("cpu"), torch.float32
+    name = "fake"
+    identity = IDENTITY
+    model = None
+    device = torch.device("cpu")
+    dtype = torch.float32
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         flat = pixels.flatten(1, 2).float()
@@ -89,7 +100,11 @@ KINDS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "lost": (spoilt(2, range(99)), "unreadable", "cannot be decoded"),
     "no_mpp": (lambda path: tissue_slide(path, SIZE, None), "no_mpp", "no pixel size"),
     "dpi72": (dpi_72, "no_mpp", "352.778 µm"),
-    "glass": (lambda path: write_slide(path, glass(SIZE), MPP, (1, 2)), "no_tissue", "no tile with enough tissue"),
+    "glass": (
+        lambda path: write_slide(path, glass(SIZE), MPP, (1, 2)),
+        "no_tissue",
+        "no tile with enough tissue",
+    ),
     "tiny": (lambda path: tissue_slide(path, (24, 24), MPP), "no_tissue", "smaller than one tile"),
     "spot": (spoilt(1, range(1, 2)), "corrupt_regions", "cannot be decoded"),
 }
@@ -99,7 +114,8 @@ EACH = 8
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory) -> dict[str, Path]:
     """200 slides, of each kind eight, mixed."""
-    folder, patterns = tmp_path_factory.mktemp("slides"), tmp_path_factory.mktemp("patterns")
+    folder = tmp_path_factory.mktemp("slides")
+    patterns = tmp_path_factory.mktemp("patterns")
     for kind, (make, _, _) in KINDS.items():
         make(patterns / f"{kind}.tif")
     for seed in range(20):
@@ -124,7 +140,11 @@ def work(slides: dict[str, Path], out: Path) -> None:
 
 def files_of(folder: Path, names: set[str]) -> dict[str, bytes]:
     """All files about some slides."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.*")) if p.stem in names}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*.*"))
+        if p.stem in names
+    }
 
 
 def test_each_slide_ends_in_its_state_and_harms_no_other(slides, tmp_path, monkeypatch, capfd):

@@ -1,7 +1,8 @@
 """What a stage writes, held against a file named after its version.
 
-A change here means that the stage's output changed: raise its number in mil/versions.py, so that the workflow makes
-its files anew, and write the new file with `MIL_WRITE_GOLDEN=1 pytest tests/test_golden.py`.
+A change here means that the stage's output changed: raise its number in
+mil/versions.py, so that the workflow makes its files anew, and write the new file with
+`MIL_WRITE_GOLDEN=1 pytest tests/test_golden.py`.
 """
 
 import json
@@ -23,9 +24,21 @@ ROOT = Path(__file__).parents[1]
 
 def tile(folder):
     make("mini_05.tif", folder / "a.tif")
-    run(folder / "a.tif", "a", folder / "a.h5", tile_px=224, target_mpp=0.5, mpp=None, config=TileConfig())
+    run(
+        folder / "a.tif",
+        "a",
+        folder / "a.h5",
+        tile_px=224,
+        target_mpp=0.5,
+        mpp=None,
+        config=TileConfig(),
+    )
     tiles = read_tiles(folder / "a.h5")
-    return {"coords": tiles.coords.tolist(), "side_level0_px": tiles.geometry.side_level0_px, "digest": tiles.digest}
+    return {
+        "coords": tiles.coords.tolist(),
+        "side_level0_px": tiles.geometry.side_level0_px,
+        "digest": tiles.digest,
+    }
 
 
 def split(folder):

@@ -19,7 +19,7 @@ from mil.losses import (
     full_cross_entropy,
     sufficiency,
     total_loss,
-)  # fmt: skip
+)
 
 BAGS = join([torch.zeros(4, 1), torch.zeros(6, 1)])
 LABELS = torch.tensor([0, 1])
@@ -36,13 +36,19 @@ def test_entropy_of_uniform_attention_is_minus_log_n():
 
 def test_entropy_of_abmil_is_the_plain_sum_over_its_tiles():
     head = build_head("abmil", {}, dim=6, classes=2).double().eval()
-    bags = join([torch.randn(9, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(4))])
+    bags = join(
+        [torch.randn(9, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(4))]
+    )
     out = head(bags)
     a = out.scores[:, 0].softmax(0)
-    assert attention_entropy(out, bags, LABELS[:1]).item() == pytest.approx((a * a.log()).sum().item(), rel=1e-12)
+    assert attention_entropy(out, bags, LABELS[:1]).item() == pytest.approx(
+        (a * a.log()).sum().item(), rel=1e-12
+    )
 
 
-@pytest.mark.parametrize(("recipe", "weight"), [("camelyon16", 0.001), ("camelyon17", 0.1), ("lbc", 0.2)])
+@pytest.mark.parametrize(
+    ("recipe", "weight"), [("camelyon16", 0.001), ("camelyon17", 0.1), ("lbc", 0.2)]
+)
 def test_published_weights_of_the_entropy(recipe, weight):
     found = load_recipe(f"aem_{recipe}")
     assert {name: (w.start, w.end) for name, w in found.losses.items()} == {
@@ -55,7 +61,9 @@ def test_published_weights_of_the_entropy(recipe, weight):
 
 
 def test_entropy_gradient_has_its_closed_form():
-    scores = torch.randn(10, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    scores = torch.randn(
+        10, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    ).requires_grad_()
     attention_entropy(out_of(scores), BAGS, LABELS).backward()
     for rows, grad in zip(scores.detach().split([4, 6]), scores.grad.split([4, 6]), strict=True):
         a = rows.softmax(0)
@@ -64,7 +72,9 @@ def test_entropy_gradient_has_its_closed_form():
 
 
 def test_a_step_down_the_entropy_term_spreads_attention():
-    scores = nn.Parameter(torch.tensor([[4.0], [0.0], [0.0], [0.0], [3.0], [0.0], [0.0], [0.0], [0.0], [0.0]]))
+    scores = nn.Parameter(
+        torch.tensor([[4.0], [0.0], [0.0], [0.0], [3.0], [0.0], [0.0], [0.0], [0.0], [0.0]])
+    )
     before = attention_entropy(out_of(scores), BAGS, LABELS)
     before.backward()
     with torch.no_grad():
@@ -82,7 +92,9 @@ def test_entropy_is_finite_where_probabilities_underflow():
 
 @pytest.mark.parametrize(("second", "want"), [([9.0, 0, 0, 0], 1.0), ([0.0, 0, 0, 99.0], 0.0)])
 def test_diversity_is_one_for_equal_maps_and_zero_for_disjoint_ones(second, want):
-    scores = torch.tensor([[9.0, 0, 0, 0], second]).T * torch.tensor([11.0, 1.0 if want == 0 else 11.0])
+    scores = torch.tensor([[9.0, 0, 0, 0], second]).T * torch.tensor(
+        [11.0, 1.0 if want == 0 else 11.0]
+    )
     bags = join([torch.zeros(4, 1)])
     value = branch_diversity(HeadOutput(torch.zeros(1, 2), scores), bags, LABELS[:1])
     assert value.item() == pytest.approx(want, abs=1e-6)
@@ -94,7 +106,9 @@ def test_diversity_is_the_mean_over_pairs():
     pairs = []
     for rows in scores.split([4, 6]):
         a = rows.softmax(0)
-        pairs += [torch.cosine_similarity(a[:, i], a[:, j], dim=0) for i, j in [(0, 1), (0, 2), (1, 2)]]
+        pairs += [
+            torch.cosine_similarity(a[:, i], a[:, j], dim=0) for i, j in [(0, 1), (0, 2), (1, 2)]
+        ]
     assert got.item() == pytest.approx(torch.stack(pairs).mean().item(), rel=1e-6)
 
 
@@ -105,7 +119,9 @@ def test_statistics_of_the_attention_say_what_the_scores_say(term, heads):
     scores = torch.randn(10, 6, dtype=torch.float64, generator=draw).requires_grad_()
     _, stats = attn_pool_with_stats(scores, BAGS.features, BAGS.offsets)
     alone = out_of(scores)._replace(attention_heads=heads)
-    given = out_of(torch.full_like(scores, torch.nan))._replace(attention_heads=heads, attention_stats=stats)
+    given = out_of(torch.full_like(scores, torch.nan))._replace(
+        attention_heads=heads, attention_stats=stats
+    )
     found = []
     for out in (alone, given):  # the scores are not looked at again
         value = term(out, BAGS, LABELS)
@@ -124,7 +140,9 @@ def test_entropy_as_a_share_weighs_large_bags_no_more():
     bags = join([torch.zeros(size, 1) for size in (4, 600, 1)])
     out = HeadOutput(torch.zeros(3, 2), torch.zeros(605, 1))
     value = attention_entropy_share(out, bags, torch.tensor([0, 1, 0]))
-    assert value.item() == pytest.approx(-2 / 3, rel=1e-6)  # both are uniform, and one tile has no entropy
+    assert value.item() == pytest.approx(
+        -2 / 3, rel=1e-6
+    )  # both are uniform, and one tile has no entropy
 
 
 def selecting():
@@ -146,7 +164,8 @@ def test_full_cross_entropy_is_of_what_all_tiles_say():
 def test_sufficiency_moves_the_selected_towards_all_and_not_the_other_way():
     out = selecting()
     value = sufficiency(out, BAGS, LABELS)
-    p, full = out.logits.softmax(1), out.full_logits.softmax(1)
+    p = out.logits.softmax(1)
+    full = out.full_logits.softmax(1)
     assert value.item() == pytest.approx((full * (full / p).log()).sum().item() / 2, rel=1e-6)
     value.backward()
     torch.testing.assert_close(out.logits.grad, (p - full).detach() / 2)

@@ -15,14 +15,22 @@ from tests.synthetic import bag_file, planted_bags
 SPLITS = ["train"] * 24 + ["val"] * 12 + ["test"] * 24
 
 
-def make(folder: Path, labels: Sequence[str], tiles: np.random.Generator | None = None) -> list[dict[str, Any]]:
+def make(
+    folder: Path, labels: Sequence[str], tiles: np.random.Generator | None = None
+) -> list[dict[str, Any]]:
     """Bags with one planted tile in every second one, and a recipe with chance in it; rows of a folds.csv."""
     for number, (features, _) in enumerate(planted_bags(count=60, push=8.0)):
         slide = f"s{number:02d}"
-        bag_file(folder / "bags" / f"{slide}.h5", slide, features if tiles is None else tiles.permutation(features))
+        bag_file(
+            folder / "bags" / f"{slide}.h5",
+            slide,
+            features if tiles is None else tiles.permutation(features),
+        )
     (folder / "fast.yaml").write_text(
-        "name: acmil\noptions: {hidden: 16}\nlosses: {cross_entropy: 1, branch_cross_entropy: 1, branch_diversity: 1}\n"
-        "train: {epochs: 8, lr: 1.0e-2, batch_bags: 4, sampling: balanced, class_weights: balanced}\n"
+        "name: acmil\noptions: {hidden: 16}\nlosses: {cross_entropy: 1, branch_cross_entropy: 1, "
+        "branch_diversity: 1}\n"
+        "train: {epochs: 8, lr: 1.0e-2, batch_bags: 4, sampling: balanced, class_weights: "
+        "balanced}\n"
     )
     return rows_of(labels)
 
@@ -35,19 +43,29 @@ def rows_of(labels: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def study(folder: Path, rows: Sequence[dict[str, Any]], classes: Sequence[str], seed: int = 1) -> dict[str, Any]:
+def study(
+    folder: Path, rows: Sequence[dict[str, Any]], classes: Sequence[str], seed: int = 1
+) -> dict[str, Any]:
     """Train on those folds and evaluate; what metrics.json holds."""
     (folder / "toy.yaml").write_text(f"classes: [{', '.join(classes)}]\n")
-    write_csv(folder / "toy.csv", [{key: row[key] for key in ("slide", "patient", "label")} for row in rows])
+    write_csv(
+        folder / "toy.csv",
+        [{key: row[key] for key in ("slide", "patient", "label")} for row in rows],
+    )
     write_csv(folder / "folds.csv", rows)
     where = str(folder / "toy.yaml"), folder / "bags", folder / "folds.csv", folder / f"seed{seed}"
     train(*where, recipe=str(folder / "fast.yaml"), fold=0, seed=seed, threads=1, device="cpu")
-    return evaluate(where[0], [where[3]], *where[1:3], folder / "evaluated", slides_dir=folder, threads=1)
+    return evaluate(
+        where[0], [where[3]], *where[1:3], folder / "evaluated", slides_dir=folder, threads=1
+    )
 
 
 def found(folder: Path, positive: str) -> dict[str, float]:
     """What was predicted of each slide."""
-    return {row["slide"]: float(row[f"p_{positive}"]) for row in read_csv(folder / "evaluated" / "predictions.csv")}
+    return {
+        row["slide"]: float(row[f"p_{positive}"])
+        for row in read_csv(folder / "evaluated" / "predictions.csv")
+    }
 
 
 def named(negative: str, positive: str) -> list[str]:
@@ -64,12 +82,19 @@ def usual(tmp_path_factory) -> tuple[bytes, dict[str, float]]:
 
 def test_order_of_slides_in_the_table_changes_nothing(usual, tmp_path):
     rows = make(tmp_path, named("normal", "tumour"))
-    study(tmp_path, [rows[i] for i in np.random.default_rng(0).permutation(60)], ["normal", "tumour"])
-    assert ((tmp_path / "seed1" / "head.safetensors").read_bytes(), found(tmp_path, "tumour")) == usual
+    study(
+        tmp_path, [rows[i] for i in np.random.default_rng(0).permutation(60)], ["normal", "tumour"]
+    )
+    assert (
+        (tmp_path / "seed1" / "head.safetensors").read_bytes(),
+        found(tmp_path, "tumour"),
+    ) == usual
 
 
 def test_names_of_labels_change_nothing(usual, tmp_path):
-    study(tmp_path, make(tmp_path, named("z", "a")), ["z", "a"])  # whose alphabetical order is the other one
+    study(
+        tmp_path, make(tmp_path, named("z", "a")), ["z", "a"]
+    )  # whose alphabetical order is the other one
     assert ((tmp_path / "seed1" / "head.safetensors").read_bytes(), found(tmp_path, "a")) == usual
 
 

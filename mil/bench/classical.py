@@ -15,15 +15,19 @@ from mil.config import Recipe, load_recipe
 from mil.config.recipes import recipe_files
 from mil.progress import progress
 
-# Accuracy and standard error: Ilse et al. 2018, https://arxiv.org/abs/1802.04712, table 1.
+# Accuracy and standard error: Ilse et al. 2018, https://arxiv.org/abs/1802.04712, table
+# 1.
 PUBLISHED = {
     "abmil": {"musk1": (0.900, 0.050), "musk2": (0.863, 0.042), "tiger": (0.845, 0.018)},
     "abmil_plain": {"musk1": (0.892, 0.040), "musk2": (0.858, 0.048), "tiger": (0.839, 0.022)},
 }
 NOTE = (
-    "Share of the test bags found right, mean over folds; mean ± standard deviation over repetitions (standard error "
-    "over the folds of one repetition). One setting for all, the last epoch counts, features are standardised by the "
-    "training bags' tiles alone and cut off at 3 deviations. Published: Ilse et al. 2018, ± as there."
+    "Share of the test bags found right, mean over folds; mean ± standard deviation over "
+    "repetitions (standard error "
+    "over the folds of one repetition). One setting for all, the last epoch counts, features are "
+    "standardised by the "
+    "training bags' tiles alone and cut off at 3 deviations. Published: Ilse et al. 2018, ± as "
+    "there."
 )
 
 
@@ -39,19 +43,27 @@ class _Cell(NamedTuple):
 
 
 def run(
-    folder: Path, *, datasets: Sequence[str], heads: Sequence[str], repeats: int, folds: int, threads: int,
+    folder: Path,
+    *,
+    datasets: Sequence[str],
+    heads: Sequence[str],
+    repeats: int,
+    folds: int,
+    threads: int,
     json: Path | None,
-) -> Outcome:  # fmt: skip
+) -> Outcome:
     """Cross-validate heads.
 
     Args:
         folder: of the data sets.
         datasets: which; none: all that are there.
-        heads: recipes, by name or by file; none: all that do not repeat a publication's settings.
+        heads: recipes, by name or by file; none: all that do not repeat a publication's
+            settings.
         repeats: of the cross-validation.
         folds: of each.
         threads: how many repetitions run side by side.
-        json: results go there after every head; those that stand there are not measured again.
+        json: results go there after every head; those that stand there are not measured
+            again.
     """
     recipes = {Path(name).stem: load_recipe(name) for name in heads} if heads else ours()
     places = chosen(folder, datasets)
@@ -77,7 +89,9 @@ def _known(book: Book, cell: _Cell) -> Measured | None:
 
 
 def _measure(cells: Sequence[_Cell], book: Book, threads: int) -> None:
-    repeats, folds, protocol = book.settings.repeats, book.settings.folds, book.settings.protocol
+    repeats = book.settings.repeats
+    folds = book.settings.folds
+    protocol = book.settings.protocol
     tasks = [
         Task(cell.dataset, cell.place, cell.recipe, protocol, number, repeats, folds)
         for cell in cells
@@ -98,9 +112,13 @@ def _counted(one: Repetition, advance: Callable[[int], None]) -> Repetition:
 def _measured(cell: _Cell, found: Sequence[Repetition]) -> Measured:
     accuracy = [one.accuracy for one in found]
     return Measured(
-        dataset=cell.dataset, data=cell.data, recipe=cell.name, what=counts(cell.recipe), accuracy=accuracy,
+        dataset=cell.dataset,
+        data=cell.data,
+        recipe=cell.name,
+        what=counts(cell.recipe),
+        accuracy=accuracy,
         seconds=sum(one.seconds for one in found) / sum(map(len, accuracy)),
-    )  # fmt: skip
+    )
 
 
 def _spread(tasks: Sequence[Task], threads: int) -> Iterator[Repetition]:
@@ -121,12 +139,22 @@ def _table(book: Book, cells: Sequence[_Cell]) -> list[Row]:
         row = _known(book, cell)
         assert row is not None  # just measured
         mean, deviation, error = row.summary()
-        texts.setdefault(cell.name, {})[cell.dataset] = f"{mean:.3f} ± {deviation:.3f} ({error:.3f})"
+        texts.setdefault(cell.name, {})[cell.dataset] = (
+            f"{mean:.3f} ± {deviation:.3f} ({error:.3f})"
+        )
         seconds[cell.name] = seconds.get(cell.name, 0.0) + row.seconds / len(datasets)
     rows: list[Row] = []
     for name, text in texts.items():
         rows.append({"recipe": name, **text, "s_a_fit": seconds[name]})
         if name in PUBLISHED:
-            known = {key: f"{mean:.3f} ± {error:.3f}" for key, (mean, error) in PUBLISHED[name].items()}
-            rows.append({"recipe": "  published", **{key: known.get(key, "") for key in datasets}, "s_a_fit": ""})
+            known = {
+                key: f"{mean:.3f} ± {error:.3f}" for key, (mean, error) in PUBLISHED[name].items()
+            }
+            rows.append(
+                {
+                    "recipe": "  published",
+                    **{key: known.get(key, "") for key in datasets},
+                    "s_a_fit": "",
+                }
+            )
     return rows

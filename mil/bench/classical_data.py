@@ -25,7 +25,9 @@ class DataSet:
     bags: Sequence[LabelledBag]
     training: Masks
 
-    def fold(self, repetition: int, fold: int, clip: float) -> tuple[list[LabelledBag], list[LabelledBag]]:
+    def fold(
+        self, repetition: int, fold: int, clip: float
+    ) -> tuple[list[LabelledBag], list[LabelledBag]]:
         """Training and test bags of a fold, both standardised with mean and deviation of the training bags' tiles.
 
         Args:
@@ -34,14 +36,19 @@ class DataSet:
             clip: values further than so many deviations from the mean are set to that.
         """
         mask = self.training[repetition][fold]
-        rows = torch.cat([bag.features for bag, train in zip(self.bags, mask, strict=True) if train]).double()
-        mean, deviation = rows.mean(0), rows.std(0, correction=0)
+        rows = torch.cat(
+            [bag.features for bag, train in zip(self.bags, mask, strict=True) if train]
+        ).double()
+        mean = rows.mean(0)
+        deviation = rows.std(0, correction=0)
         deviation[rows.amax(0) == rows.amin(0)] = 1.0
         train: list[LabelledBag] = []
         test: list[LabelledBag] = []
         for bag, trained_on in zip(self.bags, mask, strict=True):
             features = ((bag.features - mean) / deviation).clamp(-clip, clip).float()
-            (train if trained_on else test).append(LabelledBag(bag.slide, features, None, bag.label))
+            (train if trained_on else test).append(
+                LabelledBag(bag.slide, features, None, bag.label)
+            )
         return train, test
 
 
@@ -54,7 +61,9 @@ def places(folder: Path) -> dict[str, Path]:
     found = {path.stem.lower(): path for path in sorted(folder.glob("*.jld"))}
     found |= {path.name.removesuffix("_mat").lower(): path for path in sorted(folder.glob("*_mat"))}
     if not found:
-        raise DatasetError(f"{folder}: no data sets here; give a folder of NAME.jld files or NAME_mat folders")
+        raise DatasetError(
+            f"{folder}: no data sets here; give a folder of NAME.jld files or NAME_mat folders"
+        )
     return found
 
 
@@ -87,8 +96,9 @@ def load(name: str, path: Path, repetitions: int, folds: int) -> DataSet:
         name: what to call it.
         path: a .jld file, or a folder of MATLAB files.
         repetitions: of the cross-validation.
-        folds: of each; the file's own division is used where it has as many, else one is drawn that keeps the
-            labels in proportion, with the repetition's number as seed.
+        folds: of each; the file's own division is used where it has as many, else one
+            is drawn that keeps the labels in proportion, with the repetition's number
+            as seed.
 
     Raises:
         FormatError: the files are damaged or hold something else.
@@ -100,11 +110,20 @@ def load(name: str, path: Path, repetitions: int, folds: int) -> DataSet:
     if len(own) < repetitions or any(len(masks) != folds for masks in own):
         own = _drawn(path, stored.labels, repetitions, folds)
     if any(len(set(stored.labels[mask])) < 2 or mask.all() for masks in own for mask in masks):
-        raise FormatError(f"{path}: a fold has nothing to test, or bags of one label to train on; get it again")
-    features = [torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float64)) for rows in stored.features]
+        raise FormatError(
+            f"{path}: a fold has nothing to test, or bags of one label to train on; get it again"
+        )
+    features = [
+        torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float64)) for rows in stored.features
+    ]
     bags = zip(features, stored.labels, strict=True)
     return DataSet(
-        name, [LabelledBag(str(i), rows, None, torch.tensor(int(label))) for i, (rows, label) in enumerate(bags)], own
+        name,
+        [
+            LabelledBag(str(i), rows, None, torch.tensor(int(label)))
+            for i, (rows, label) in enumerate(bags)
+        ],
+        own,
     )
 
 
@@ -118,7 +137,12 @@ def _check(path: Path, stored: StoredBags) -> None:
 def _drawn(path: Path, labels: Bool[np.ndarray, " bags"], repetitions: int, folds: int) -> Masks:
     fewest = int(min(labels.sum(), (~labels).sum()))
     if fewest < folds:
-        raise DatasetError(f"{path}: {fewest} bags of a label cannot be divided into {folds} folds; take fewer --folds")
+        raise DatasetError(
+            f"{path}: {fewest} bags of a label cannot be divided into {folds} folds; take fewer "
+            "--folds"
+        )
     every = np.arange(len(labels))
-    parts = [StratifiedKFold(folds, shuffle=True, random_state=seed + 1) for seed in range(repetitions)]
+    parts = [
+        StratifiedKFold(folds, shuffle=True, random_state=seed + 1) for seed in range(repetitions)
+    ]
     return [[np.isin(every, train) for train, _ in part.split(every, labels)] for part in parts]

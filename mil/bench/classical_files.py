@@ -1,6 +1,7 @@
 """The files that the classical MIL data sets come in: Julia's JLD, which is HDF5 full of references, and MATLAB 5.
 
-They come from anywhere: nothing is unpickled, and no file can make us read more than it holds.
+They come from anywhere: nothing is unpickled, and no file can make us read more than it
+holds.
 """
 
 import math
@@ -21,7 +22,9 @@ class StoredBags(NamedTuple):
 
     features: Sequence[Shaped[np.ndarray, "_ dim"]]
     labels: Bool[np.ndarray, " bags"]
-    training: Sequence[Sequence[Bool[np.ndarray, " bags"]]]  # by repetition and fold: the bags to train on; may be none
+    training: Sequence[
+        Sequence[Bool[np.ndarray, " bags"]]
+    ]  # by repetition and fold: the bags to train on; may be none
 
 
 class _BrokenError(Exception):
@@ -39,9 +42,19 @@ def read_jld(path: Path) -> StoredBags:
             return _Jld(file, path.stat().st_size).bags()
     except FileNotFoundError:
         raise FormatError(f"{path}: no such file") from None
-    except (_BrokenError, OSError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+    except (
+        _BrokenError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        ArithmeticError,
+    ) as error:
         reason = " ".join(str(error).split())
-        raise FormatError(f"{path}: not a classical MIL data set, or damaged ({reason}); get it again") from None
+        raise FormatError(
+            f"{path}: not a classical MIL data set, or damaged ({reason}); get it again"
+        ) from None
 
 
 def read_matlab(folder: Path) -> StoredBags:
@@ -51,45 +64,81 @@ def read_matlab(folder: Path) -> StoredBags:
         FormatError: a file is missing, damaged or holds something else.
     """
     tiles = read_matrix(folder / "X.mat", "X")
-    bag_of, labels = _column(folder / "Bag2.mat", "Bag2"), _column(folder / "BagI.mat", "bagI")
+    bag_of = _column(folder / "Bag2.mat", "Bag2")
+    labels = _column(folder / "BagI.mat", "bagI")
     if len(bag_of) != len(tiles):
-        raise FormatError(f"{folder}: {len(tiles)} tiles in X.mat, but {len(bag_of)} in Bag2.mat; get the files again")
+        raise FormatError(
+            f"{folder}: {len(tiles)} tiles in X.mat, but {len(bag_of)} in Bag2.mat; get the "
+            "files again"
+        )
     if not np.array_equal(np.unique(bag_of), np.arange(1, len(labels) + 1)):
-        raise FormatError(f"{folder / 'Bag2.mat'}: its bags are not 1 to {len(labels)}, as in BagI.mat; get it again")
+        raise FormatError(
+            f"{folder / 'Bag2.mat'}: its bags are not 1 to {len(labels)}, as in BagI.mat; get it "
+            "again"
+        )
     if not np.isin(labels, (0, 1)).all():
         raise FormatError(f"{folder / 'BagI.mat'}: its labels are not 0 and 1; get it again")
-    return StoredBags([tiles[bag_of == number] for number in range(1, len(labels) + 1)], labels == 1, ())
+    return StoredBags(
+        [tiles[bag_of == number] for number in range(1, len(labels) + 1)], labels == 1, ()
+    )
 
 
 class _Jld:
     """An open file, and how many bytes of it are left to read: references could name the same data for ever."""
 
     def __init__(self, file: h5py.File, left: int) -> None:
-        self._file, self._left = file, left
+        self._file = file
+        self._left = left
 
     def bags(self) -> StoredBags:
         labels = self._bits(self._read(self._dataset("y"))[()])
         tables = [self._read(self._follow(one)) for one in self._references(self._dataset("X"))]
         if not len(tables) == len(labels) > 0:
             raise _BrokenError(f"{len(tables)} bags, but {len(labels)} labels")
-        if any(table.ndim != 2 or table.dtype.kind != "f" or table.shape[0] != len(tables[0]) for table in tables):
-            raise _BrokenError("its bags are not matrices of floating-point numbers, all of one length")
+        if any(
+            table.ndim != 2 or table.dtype.kind != "f" or table.shape[0] != len(tables[0])
+            for table in tables
+        ):
+            raise _BrokenError(
+                "its bags are not matrices of floating-point numbers, all of one length"
+            )
         repetitions = self._references(self._dataset("folds")) if "folds" in self._file else []
-        return StoredBags([table.T for table in tables], labels, [self._folds(one, len(labels)) for one in repetitions])
+        return StoredBags(
+            [table.T for table in tables],
+            labels,
+            [self._folds(one, len(labels)) for one in repetitions],
+        )
 
     def _folds(self, repetition: h5py.Reference, bags: int) -> list[Bool[np.ndarray, " bags"]]:
-        folds = [self._bits(self._read(self._follow(fold))[()]) for fold in self._references(self._follow(repetition))]
-        if any(len(fold) != bags for fold in folds) or not (np.sum([~fold for fold in folds], 0) == 1).all():
+        folds = [
+            self._bits(self._read(self._follow(fold))[()])
+            for fold in self._references(self._follow(repetition))
+        ]
+        if (
+            any(len(fold) != bags for fold in folds)
+            or not (np.sum([~fold for fold in folds], 0) == 1).all()
+        ):
             raise _BrokenError("its folds do not test each bag once")
         return folds
 
     def _bits(self, packed: Any) -> Bool[np.ndarray, " bits"]:
         """Julia's BitArray: 64 bits a word, the lowest first."""
-        if getattr(packed, "dtype", None) is None or packed.dtype.names != ("chunks_", "len_", "dims_"):
+        if getattr(packed, "dtype", None) is None or packed.dtype.names != (
+            "chunks_",
+            "len_",
+            "dims_",
+        ):
             raise _BrokenError("its labels or folds are not a BitArray of Julia")
-        words, length = self._read(self._follow(packed["chunks_"])), int(packed["len_"])
-        if words.ndim != 1 or words.dtype != np.dtype("<u8") or len(words) != math.ceil(length / 64):
-            raise _BrokenError(f"a BitArray of {length} bits in {words.shape} words of {words.dtype}")
+        words = self._read(self._follow(packed["chunks_"]))
+        length = int(packed["len_"])
+        if (
+            words.ndim != 1
+            or words.dtype != np.dtype("<u8")
+            or len(words) != math.ceil(length / 64)
+        ):
+            raise _BrokenError(
+                f"a BitArray of {length} bits in {words.shape} words of {words.dtype}"
+            )
         return np.unpackbits(words.view(np.uint8), bitorder="little")[:length].astype(bool)
 
     def _references(self, dataset: h5py.Dataset) -> list[Any]:
@@ -109,7 +158,12 @@ class _Jld:
 
     def _checked(self, found: Any) -> h5py.Dataset:
         """Its data must lie in the file as it is written: nothing elsewhere on this disk, nothing compressed."""
-        if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external or found.chunks is not None:
+        if (
+            not isinstance(found, h5py.Dataset)
+            or found.is_virtual
+            or found.external
+            or found.chunks is not None
+        ):
             raise _BrokenError("a reference to something that is not plain data")
         return found
 

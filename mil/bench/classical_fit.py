@@ -24,10 +24,16 @@ TEST_BAGS = 64  # at once
 class Protocol(Section):
     """One setting for all heads and data sets. Of a recipe count head, options, losses and the longest gradient."""
 
-    clip: float = Field(3.0, gt=0, description="deviations from the mean at which a standardised feature is cut off")
-    hidden: int = Field(128, gt=0, description="width after the reducer, where the head has that option")
+    clip: float = Field(
+        3.0, gt=0, description="deviations from the mean at which a standardised feature is cut off"
+    )
+    hidden: int = Field(
+        128, gt=0, description="width after the reducer, where the head has that option"
+    )
     attention: int = Field(64, gt=0, description="width of the attention branch, likewise")
-    dropout: float = Field(0.5, ge=0, lt=1, description="likewise, where the recipe does not say otherwise")
+    dropout: float = Field(
+        0.5, ge=0, lt=1, description="likewise, where the recipe does not say otherwise"
+    )
     steps: int = Field(200, gt=0, description="of the optimiser, rounded to whole epochs")
     batch_bags: int = Field(16, gt=0, description="bags a step")
     lr: float = Field(2e-3, gt=0, description="of AdamW at the start; half a cosine to 0 follows")
@@ -36,9 +42,13 @@ class Protocol(Section):
     def training(self, bags: int, recipe: Recipe) -> TrainConfig:
         """How a head is trained on so many bags; the last epoch is kept, whatever it is worth."""
         return TrainConfig(
-            epochs=max(1, round(self.steps * self.batch_bags / bags)), batch_bags=self.batch_bags, lr=self.lr,
-            weight_decay=self.weight_decay, clip_norm=recipe.train.clip_norm, select="last",
-        )  # fmt: skip
+            epochs=max(1, round(self.steps * self.batch_bags / bags)),
+            batch_bags=self.batch_bags,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            clip_norm=recipe.train.clip_norm,
+            select="last",
+        )
 
     def options(self, recipe: Recipe) -> dict[str, Any]:
         """A head's options: ours that it has, then the recipe's."""
@@ -69,7 +79,8 @@ class Repetition(NamedTuple):
 def repetition(task: Task) -> Repetition:
     """Train and test a head on every fold of one repetition."""
     torch.set_num_threads(1)  # the matrices are small: more threads only wait for one another
-    data, began = _loaded(task.data, task.place, task.repeats, task.folds), perf_counter()
+    data = _loaded(task.data, task.place, task.repeats, task.folds)
+    began = perf_counter()
     accuracy = [_accuracy(task, data, fold) for fold in range(task.folds)]
     return Repetition(accuracy, perf_counter() - began)
 
@@ -89,7 +100,9 @@ def _accuracy(task: Task, data: DataSet, fold: int) -> float:
     return tested(head, test)
 
 
-def train_head(head: nn.Module, bags: list[LabelledBag], recipe: Recipe, how: TrainConfig, seed: int) -> None:
+def train_head(
+    head: nn.Module, bags: list[LabelledBag], recipe: Recipe, how: TrainConfig, seed: int
+) -> None:
     """Train a head in place, with all that it asks for beforehand."""
     prepare(head, bags, lambda first: _fit(first, bags, FIRST_STAGE, how, seed))
     if isinstance(head, UsesGraph):
@@ -98,13 +111,21 @@ def train_head(head: nn.Module, bags: list[LabelledBag], recipe: Recipe, how: Tr
 
 
 def _fit(
-    head: nn.Module, bags: list[LabelledBag], losses: Mapping[str, LossWeight], how: TrainConfig, seed: int
+    head: nn.Module,
+    bags: list[LabelledBag],
+    losses: Mapping[str, LossWeight],
+    how: TrainConfig,
+    seed: int,
 ) -> None:
     order = torch.Generator().manual_seed(seed)
     fit(
-        head, lambda: batches(bags, how.batch_bags, CPU, order), lambda _: {}, objective=Objective(losses), config=how,
+        head,
+        lambda: batches(bags, how.batch_bags, CPU, order),
+        lambda _: {},
+        objective=Objective(losses),
+        config=how,
         bags=len(bags),
-    )  # fmt: skip
+    )
     head.eval()
 
 
@@ -113,5 +134,7 @@ def tested(head: nn.Module, bags: list[LabelledBag]) -> float:
     """Share of the bags whose label is the class that the head finds more probable."""
     if isinstance(head, UsesGraph):
         bags = with_graphs(bags, head)
-    right = [head(joined).logits.argmax(-1) == labels for joined, labels in batches(bags, TEST_BAGS, CPU)]
+    right = [
+        head(joined).logits.argmax(-1) == labels for joined, labels in batches(bags, TEST_BAGS, CPU)
+    ]
     return float(torch.cat(right).double().mean())

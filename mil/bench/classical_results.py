@@ -25,7 +25,9 @@ class Measured(Section):
     dataset: str
     data: str = Field(description="fingerprint of its files")
     recipe: str
-    what: dict[str, Any] = Field(description="of the recipe what counts here, so that a changed one is measured anew")
+    what: dict[str, Any] = Field(
+        description="of the recipe what counts here, so that a changed one is measured anew"
+    )
     accuracy: list[list[Share]] = Field(description="by repetition and fold", min_length=1)
     seconds: float = Field(ge=0, description="of one fit and its test, mean")
 
@@ -33,7 +35,11 @@ class Measured(Section):
         """Mean, standard deviation over the repetitions, and standard error over the folds of one of them."""
         table = np.array(self.accuracy)
         deviation = table.mean(1).std(ddof=1) if len(table) > 1 else 0.0
-        return float(table.mean()), float(deviation), float(table.std(1, ddof=1).mean() / sqrt(table.shape[1]))
+        return (
+            float(table.mean()),
+            float(deviation),
+            float(table.std(1, ddof=1).mean() / sqrt(table.shape[1])),
+        )
 
 
 class Settings(Section):
@@ -64,11 +70,16 @@ class Book:
     def find(self, dataset: str, data: str, recipe: str, what: Recipe) -> Measured | None:
         """The result of this very recipe on these very files, if there is one."""
         wanted = (dataset, data, recipe, counts(what))
-        return next((row for row in self.rows if (row.dataset, row.data, row.recipe, row.what) == wanted), None)
+        return next(
+            (row for row in self.rows if (row.dataset, row.data, row.recipe, row.what) == wanted),
+            None,
+        )
 
     def add(self, row: Measured) -> None:
         """Put a result in the place of the one that had its name."""
-        self.rows = [old for old in self.rows if (old.dataset, old.recipe) != (row.dataset, row.recipe)] + [row]
+        self.rows = [
+            old for old in self.rows if (old.dataset, old.recipe) != (row.dataset, row.recipe)
+        ] + [row]
         if self.path is not None:
             page = _Page(machine=machine(), settings=self.settings, rows=self.rows)
             write_json(self.path, page.model_dump(mode="json"))
@@ -86,13 +97,20 @@ def opened(path: Path | None, settings: Settings) -> Book:
         page = checked(_Page, json.loads(path.read_text(encoding="utf-8")), str(path))
     except ValueError as error:
         reason = " ".join(str(error).split())
-        raise FormatError(f"{path}: not the results of this benchmark ({reason}); give another --json") from None
+        raise FormatError(
+            f"{path}: not the results of this benchmark ({reason}); give another --json"
+        ) from None
     if (page.settings, page.tool_version) != (settings, TOOL_VERSION):
-        raise FormatError(f"{path}: made with other settings or another version; give another --json, or delete it")
+        raise FormatError(
+            f"{path}: made with other settings or another version; give another --json, or "
+            "delete it"
+        )
     return Book(settings, path, page.rows)
 
 
 def counts(recipe: Recipe) -> dict[str, Any]:
     """What counts of a recipe: how it is trained is the protocol's, but for the longest gradient."""
     whole = recipe.model_dump(mode="json")
-    return {key: whole[key] for key in ("name", "options", "losses")} | {"clip_norm": recipe.train.clip_norm}
+    return {key: whole[key] for key in ("name", "options", "losses")} | {
+        "clip_norm": recipe.train.clip_norm
+    }

@@ -29,20 +29,32 @@ from mil.features.resample import fast_resample
 from mil.io.slides import TileRequest, stream
 
 NOTE = (
-    "plain: the model as timm makes it, float32, channels first, as many threads, in a process of its own; kept: the "
-    "same in this process, where freed memory is kept as in `mil features`; speed-up: encoder over each; cosine: of "
-    "each tile's features to plain ones; ratio: together over the smaller of reading and encoder; busy: share of the "
-    "time in which the encoder computed; start-up: of a process, to its first batch, imports and weights included, the "
-    "faster of two. Reading and encoder have cores of their own where there are enough. Medians over rounds in which "
+    "plain: the model as timm makes it, float32, channels first, as many threads, in a process "
+    "of its own; kept: the "
+    "same in this process, where freed memory is kept as in `mil features`; speed-up: encoder "
+    "over each; cosine: of "
+    "each tile's features to plain ones; ratio: together over the smaller of reading and "
+    "encoder; busy: share of the "
+    "time in which the encoder computed; start-up: of a process, to its first batch, imports and "
+    "weights included, the "
+    "faster of two. Reading and encoder have cores of their own where there are enough. Medians "
+    "over rounds in which "
     "each has its turn."
 )
 ROUND_S = 8.0  # aimed at for each measurement
 
 
 def run(
-    slides: Sequence[Path], *, encoders: Sequence[str], threads: int, tiles: int, repeats: int, device: str,
-    precision: str, random_weights: bool,
-) -> Outcome:  # fmt: skip
+    slides: Sequence[Path],
+    *,
+    encoders: Sequence[str],
+    threads: int,
+    tiles: int,
+    repeats: int,
+    device: str,
+    precision: str,
+    random_weights: bool,
+) -> Outcome:
     """Time feature extraction.
 
     Args:
@@ -53,7 +65,8 @@ def run(
         repeats: of each measurement; the median counts.
         device: `cpu`, `cuda`, or `auto`.
         precision: see `choose_precision`.
-        random_weights: do not ask for weights; speed does not depend on them, cosines do.
+        random_weights: do not ask for weights; speed does not depend on them, cosines
+            do.
     """
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -61,9 +74,21 @@ def run(
         paths = list(slides) or [made(Path(folder), "jpeg")]
         entries = {name: load_encoder(name) for name in encoders}
         if random_weights:
-            entries = {name: entry.model_copy(update={"weights": "random"}) for name, entry in entries.items()}
+            entries = {
+                name: entry.model_copy(update={"weights": "random"})
+                for name, entry in entries.items()
+            }
         rows = [
-            _row(path, name, entry, threads=threads, tiles=tiles, repeats=repeats, device=device, precision=precision)
+            _row(
+                path,
+                name,
+                entry,
+                threads=threads,
+                tiles=tiles,
+                repeats=repeats,
+                device=device,
+                precision=precision,
+            )
             for path in paths
             for name, entry in entries.items()
         ]
@@ -71,7 +96,15 @@ def run(
 
 
 def _row(
-    path: Path, name: str, entry: EncoderConfig, *, threads: int, tiles: int, repeats: int, device: str, precision: str
+    path: Path,
+    name: str,
+    entry: EncoderConfig,
+    *,
+    threads: int,
+    tiles: int,
+    repeats: int,
+    device: str,
+    precision: str,
 ) -> Row:
     on = choose_device(device)
     build = partial(build_encoder, name, entry, tile_px=entry.tile_px, device=on)
@@ -82,22 +115,38 @@ def _row(
     request = some_tiles(path, entry, tiles)
     pixels = _read(request, feeder.step, threads, lanes)
     pixels = pixels[: _enough(feeder, pixels)]
-    request = TileRequest(path, request.coords[: len(pixels)], request.side_level0_px, request.tile_px)
+    request = TileRequest(
+        path, request.coords[: len(pixels)], request.side_level0_px, request.tile_px
+    )
     bench = _Bench(request, pixels, feeder, threads, lanes)
     taken = bench.in_turns(repeats, build(precision="fp32"))
     count = len(pixels)
-    reading, alone, together, kept = (count / taken[what] for what in ("reading", "encoder", "together", "plain"))
+    reading, alone, together, kept = (
+        count / taken[what] for what in ("reading", "encoder", "together", "plain")
+    )
     plain = plain_rate(name, entry, device, threads=threads, step=feeder.step, seconds=ROUND_S)
     cosine = torch.nn.functional.cosine_similarity(bench.features, bench.truth)
     return {
-        "slide": path.name, "encoder": name, "device": f"{on.type}, {encoder.identity['precision']}", "tiles": count,
-        "step": feeder.step, "plain_tiles/s": plain, "plain_kept_tiles/s": kept, "encoder_tiles/s": alone,
-        "speed-up": alone / plain, "speed-up_kept": alone / kept,
-        "cosine_least": f"{cosine.min():.5f}", "cosine_median": f"{cosine.median():.5f}", "reading_tiles/s": reading,
-        "together_tiles/s": together, "ratio": together / min(reading, alone), "busy": taken["busy"],
-        "limits": "reading" if reading < alone else "encoder", "start-up_s": start_up_s(path, name, entry, device),
+        "slide": path.name,
+        "encoder": name,
+        "device": f"{on.type}, {encoder.identity['precision']}",
+        "tiles": count,
+        "step": feeder.step,
+        "plain_tiles/s": plain,
+        "plain_kept_tiles/s": kept,
+        "encoder_tiles/s": alone,
+        "speed-up": alone / plain,
+        "speed-up_kept": alone / kept,
+        "cosine_least": f"{cosine.min():.5f}",
+        "cosine_median": f"{cosine.median():.5f}",
+        "reading_tiles/s": reading,
+        "together_tiles/s": together,
+        "ratio": together / min(reading, alone),
+        "busy": taken["busy"],
+        "limits": "reading" if reading < alone else "encoder",
+        "start-up_s": start_up_s(path, name, entry, device),
         "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }  # fmt: skip
+    }
 
 
 def _read(request: TileRequest, step: int, threads: int, first_core: int) -> Tensor:
@@ -118,9 +167,17 @@ def _enough(feeder: Feeder, pixels: Tensor) -> int:
 class _Bench:
     """Reading, encoder, both, and the plain way, each in its turn over the same tiles."""
 
-    def __init__(self, request: TileRequest, pixels: Tensor, feeder: Feeder, threads: int, lanes: int) -> None:
-        self.request, self.pixels, self.feeder, self.threads, self.lanes = request, pixels, feeder, threads, lanes
-        self.dim, self._busy_s, self._counting = feeder.dim, 0.0, threading.Lock()
+    def __init__(
+        self, request: TileRequest, pixels: Tensor, feeder: Feeder, threads: int, lanes: int
+    ) -> None:
+        self.request = request
+        self.pixels = pixels
+        self.feeder = feeder
+        self.threads = threads
+        self.lanes = lanes
+        self.dim = feeder.dim
+        self._busy_s = 0.0
+        self._counting = threading.Lock()
         self._encode = _pinned(feeder, range(lanes))
         self.features = self.truth = torch.zeros(0)
 
@@ -130,12 +187,15 @@ class _Bench:
         for _ in range(repeats):
             for what in (self.reading, self.encoder, self.together, partial(self.plain, plain)):
                 name = getattr(what, "__name__", "plain")
-                self._busy_s, began = 0.0, perf_counter()
+                self._busy_s = 0.0
+                began = perf_counter()
                 what()
                 seconds = perf_counter() - began
                 taken.setdefault(name, []).append(seconds)
                 if name == "together":
-                    taken.setdefault("busy", []).append(min(1.0, self._busy_s / seconds / self.lanes))
+                    taken.setdefault("busy", []).append(
+                        min(1.0, self._busy_s / seconds / self.lanes)
+                    )
         return {name: median(values) for name, values in taken.items()}
 
     def reading(self) -> None:
@@ -143,13 +203,19 @@ class _Bench:
 
     def encoder(self) -> None:
         with ThreadPoolExecutor(self.lanes) as pool:
-            self.features = torch.cat(list(pool.map(self._encode, self.pixels.split(self.feeder.step))))
+            self.features = torch.cat(
+                list(pool.map(self._encode, self.pixels.split(self.feeder.step)))
+            )
 
     def together(self) -> None:
         extract(
-            self.request, [self], batch_size=self.feeder.step, workers=self.threads, lanes=self.lanes,
+            self.request,
+            [self],
+            batch_size=self.feeder.step,
+            workers=self.threads,
+            lanes=self.lanes,
             resampler=_pinned(fast_resample, range(self.lanes, self.lanes + self.threads)),
-        )  # fmt: skip
+        )
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """An encoder that counts its seconds."""
@@ -162,8 +228,13 @@ class _Bench:
     def plain(self, encoder: Encoder) -> None:
         """What one writes first: batch after batch, all threads on one."""
         torch.set_num_threads(self.threads)
-        with ThreadPoolExecutor(1) as pool:  # a thread whose cores are those of the encoder, like its rival's
-            encode = _pinned(partial(plainly, encoder), range(self.lanes) if encoder.device.type == "cpu" else None)
+        with ThreadPoolExecutor(
+            1
+        ) as pool:  # a thread whose cores are those of the encoder, like its rival's
+            encode = _pinned(
+                partial(plainly, encoder),
+                range(self.lanes) if encoder.device.type == "cpu" else None,
+            )
             self.truth = torch.cat(list(pool.map(encode, self.pixels.split(self.feeder.step))))
         torch.set_num_threads(1)
 
@@ -173,7 +244,8 @@ def _pinned(call: Callable[..., Any], cores: range | None) -> Callable[..., Any]
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if cores is None or cores.stop > len(allowed):
         return call
-    mine, local = [allowed[core] for core in cores], threading.local()
+    mine = [allowed[core] for core in cores]
+    local = threading.local()
 
     def pinned(*arguments: Any) -> Any:
         if not hasattr(local, "done"):

@@ -26,15 +26,27 @@ QUERIES = 256  # tiles whose neighbours are compared with all others
 LONG_S = 30.0  # what takes longer is not repeated
 NOT_COMPARED = "-"
 NOTE = (
-    "s: the fastest of the repeats; growth: CPU seconds / (N log2 N), over the same at the fewest tiles: at most 1 if "
-    "time grows no faster than N log N (a busy machine disturbs CPU seconds less); extra: memory at its peak, beyond "
-    "program and features; cosine: mean over the neighbours, as a share of that of the exact 8; recall: share of the "
-    "exact 8 that are found. Features: 40 clusters of uneven size, each with six directions of its own, about a large "
+    "s: the fastest of the repeats; growth: CPU seconds / (N log2 N), over the same at the "
+    "fewest tiles: at most 1 if "
+    "time grows no faster than N log N (a busy machine disturbs CPU seconds less); extra: memory "
+    "at its peak, beyond "
+    "program and features; cosine: mean over the neighbours, as a share of that of the exact 8; "
+    "recall: share of the "
+    "exact 8 that are found. Features: 40 clusters of uneven size, each with six directions of "
+    "its own, about a large "
     "common mean, float16."
 )
 
 
-def run(sizes: Sequence[int], *, dim: int, threads: int, repeats: int, knn_up_to: int, libraries_up_to: int) -> Outcome:
+def run(
+    sizes: Sequence[int],
+    *,
+    dim: int,
+    threads: int,
+    repeats: int,
+    knn_up_to: int,
+    libraries_up_to: int,
+) -> Outcome:
     """Build every kind of graph over synthetic bags, each in a process of its own.
 
     Args:
@@ -45,11 +57,19 @@ def run(sizes: Sequence[int], *, dim: int, threads: int, repeats: int, knn_up_to
         knn_up_to: tiles up to which the exact graph is made.
         libraries_up_to: tiles up to which other libraries are timed.
     """
-    most = dict.fromkeys(BUILDERS, max(sizes)) | dict.fromkeys(LIBRARIES, libraries_up_to) | {"knn": knn_up_to}
+    most = (
+        dict.fromkeys(BUILDERS, max(sizes))
+        | dict.fromkeys(LIBRARIES, libraries_up_to)
+        | {"knn": knn_up_to}
+    )
     absent = [name for name in LIBRARIES if find_spec(name) is None]
     rows: list[Row] = []
     for name in (name for name in most if name not in absent):
-        found = [_apart(measure, name, size, dim, threads, repeats) for size in sorted(sizes) if size <= most[name]]
+        found = [
+            _apart(measure, name, size, dim, threads, repeats)
+            for size in sorted(sizes)
+            if size <= most[name]
+        ]
         rows += [{**row, "growth": _per_step(row) / _per_step(found[0])} for row in found]
     missing = "".join(f" {name} is not installed: not compared." for name in absent)
     return Outcome(f"mil bench graph, {dim} features, {threads} threads", rows, NOTE + missing)
@@ -62,17 +82,27 @@ def measure(name: str, tiles: int, dim: int, threads: int, repeats: int) -> Row:
     build = BUILDERS.get(name) or partial(LIBRARIES[name], threads=threads)
     if name in LIBRARIES:
         build(features[:2000])  # they may compile
-    before, taken = _peak_mb(), list[tuple[float, float]]()
+    before = _peak_mb()
+    taken = list[tuple[float, float]]()
     while len(taken) < repeats and (not taken or taken[0][0] < LONG_S):
-        began, cpu = perf_counter(), process_time()
+        began = perf_counter()
+        cpu = process_time()
         graph = build(features)
         taken.append((perf_counter() - began, process_time() - cpu))
     extra = _peak_mb() - before
-    cosine, recall = (NOT_COMPARED,) * 2 if name == "spatial" else quality(graph, Directions(features))
+    cosine, recall = (
+        (NOT_COMPARED,) * 2 if name == "spatial" else quality(graph, Directions(features))
+    )
     return {
-        "graph": name, "tiles": tiles, "s": min(s for s, _ in taken), "cpu_s": min(cpu for _, cpu in taken),
-        "extra_MB": extra, "edges/tile": len(graph.sources) / tiles - 1, "cosine": cosine, "recall": recall,
-    }  # fmt: skip
+        "graph": name,
+        "tiles": tiles,
+        "s": min(s for s, _ in taken),
+        "cpu_s": min(cpu for _, cpu in taken),
+        "extra_MB": extra,
+        "edges/tile": len(graph.sources) / tiles - 1,
+        "cosine": cosine,
+        "recall": recall,
+    }
 
 
 def bag(tiles: int, dim: int) -> Float[Tensor, "tiles dim"]:
@@ -80,7 +110,9 @@ def bag(tiles: int, dim: int) -> Float[Tensor, "tiles dim"]:
     chance = torch.Generator().manual_seed(0)
     draw = partial(torch.randn, generator=chance)
     shares = 1 / torch.arange(1.0, 41)
-    mean, centres, directions = 5 * draw(dim), draw(40, dim), 0.5 * draw(40, 6, dim)
+    mean = 5 * draw(dim)
+    centres = draw(40, dim)
+    directions = 0.5 * draw(40, 6, dim)
     features = torch.empty(tiles, dim, dtype=torch.float16)
     for rows in features.split(4096):
         of = torch.multinomial(shares, len(rows), replacement=True, generator=chance)
@@ -96,7 +128,8 @@ def quality(graph: Graph, directions: Directions) -> tuple[float, float]:
     number = torch.full((len(directions),), -1)
     number[queries] = torch.arange(len(queries))
     seen = (number[graph.targets] >= 0) & (graph.sources != graph.targets)
-    sources, of = graph.sources[seen], number[graph.targets[seen]]
+    sources = graph.sources[seen]
+    of = number[graph.targets[seen]]
     cosines = (directions[sources] * directions[queries[of]]).sum(1)
     found = (best.indices[of] == sources[:, None]).any(1)
     return float(cosines.mean() / best.values.mean()), float(found.sum() / best.indices.numel())
@@ -128,8 +161,11 @@ def _minibatch(features: Tensor) -> Graph:
 
 def _spatial(features: Tensor) -> Graph:
     """Of as many tiles on a square grid, corners rounded to whole pixels."""
-    number, side = torch.arange(len(features)), math.isqrt(len(features) - 1) + 1
-    return spatial_graph((torch.stack([number % side, number // side], dim=1) * 538.37).round().int())
+    number = torch.arange(len(features))
+    side = math.isqrt(len(features) - 1) + 1
+    return spatial_graph(
+        (torch.stack([number % side, number // side], dim=1) * 538.37).round().int()
+    )
 
 
 def _hnswlib(features: Tensor, threads: int) -> Graph:

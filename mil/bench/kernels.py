@@ -14,11 +14,16 @@ from mil.errors import ConfigError
 from mil.kernels.backend import Backend
 
 NOTE = (
-    "of copy: bytes that must be read and written, a second, over those of a copy; of floor: time over the larger of "
-    "those bytes at the copy's rate and the products at the rate of one of square matrices, both measured in this run. "
-    "eager, compiled: time of the reference, and of it through torch.compile, over this; other: of torch's "
-    "scaled_dot_product_attention (attn_pool, one bag) and of PyTorch Geometric's GATv2 (neighbour_attn), if it is "
-    "installed. memory: most that is taken beyond the inputs; eager MB: by the reference. Each is proved on small bags "
+    "of copy: bytes that must be read and written, a second, over those of a copy; of floor: "
+    "time over the larger of "
+    "those bytes at the copy's rate and the products at the rate of one of square matrices, both "
+    "measured in this run. "
+    "eager, compiled: time of the reference, and of it through torch.compile, over this; other: "
+    "of torch's "
+    "scaled_dot_product_attention (attn_pool, one bag) and of PyTorch Geometric's GATv2 "
+    "(neighbour_attn), if it is "
+    "installed. memory: most that is taken beyond the inputs; eager MB: by the reference. Each "
+    "is proved on small bags "
     "against the reference in float64 before it is timed."
 )
 SECONDS = 0.3  # that the timing of one thing takes, about
@@ -40,13 +45,18 @@ class Sizes(NamedTuple):
     def or_else(self, usual: "Sizes") -> "Sizes":
         """The usual ones in the place of those that were not named."""
         return Sizes(
-            self.tiles or usual.tiles, self.dims or usual.dims, self.branches or usual.branches,
-            self.bags or usual.bags, self.dtypes or usual.dtypes,
-        )  # fmt: skip
+            self.tiles or usual.tiles,
+            self.dims or usual.dims,
+            self.branches or usual.branches,
+            self.bags or usual.bags,
+            self.dtypes or usual.dtypes,
+        )
 
 
 USUAL = {
-    "cuda": Sizes((1000, 10_000, 100_000, 1_000_000), (512, 1024, 1536, 2560), (1, 5), (1, 16), ("bf16",)),
+    "cuda": Sizes(
+        (1000, 10_000, 100_000, 1_000_000), (512, 1024, 1536, 2560), (1, 5), (1, 16), ("bf16",)
+    ),
     "cpu": Sizes((1000, 10_000), (512,), (5,), (1, 16), ("fp32",)),
 }
 QUICK = {
@@ -100,7 +110,9 @@ def chosen_device(name: str, backend: Backend) -> Literal["cpu", "cuda"]:
     """
     device = choose_device(name).type
     if backend == "triton" and device == "cpu":
-        raise ConfigError("--backend triton needs a CUDA device; on a CPU, leave it out or say --backend cpu")
+        raise ConfigError(
+            "--backend triton needs a CUDA device; on a CPU, leave it out or say --backend cpu"
+        )
     return "cuda" if device == "cuda" else "cpu"
 
 
@@ -112,7 +124,9 @@ def cases_of(operations: Sequence[str], sizes: Sizes) -> Iterator[Case]:
         if unknown:
             raise ConfigError(f"--{option} {unknown[0]}: there are {', '.join(known)}")
     if max(bags) > min(tiles):
-        raise ConfigError(f"--bags {max(bags)}: more than --tiles {min(tiles)}, and no bag may be empty")
+        raise ConfigError(
+            f"--bags {max(bags)}: more than --tiles {min(tiles)}, and no bag may be empty"
+        )
     odd = [dim for dim in dims if dim % HEADS]
     if odd:
         raise ConfigError(f"--dim {odd[0]}: not a multiple of {HEADS}, the heads of neighbour_attn")
@@ -137,7 +151,9 @@ def measured(cases: Sequence[Case], how: How) -> tuple[dict[Case, dict[str, Foun
     rates += _answers([("rates", dtypes)], how)
     best = {name: max(one.get(name, 0.0) for one in rates) for name in ("copy", *dtypes)}
     if not all(best.values()):
-        raise ConfigError(f"no rate could be measured: {rates[-1].get('failed', 'nothing was answered')}")
+        raise ConfigError(
+            f"no rate could be measured: {rates[-1].get('failed', 'nothing was answered')}"
+        )
     return found, Rates(best.pop("copy"), best, rates[-1].get("gpu", ""))
 
 
@@ -155,14 +171,21 @@ def _answers(asked: Sequence[tuple[str, Any]], how: How) -> Iterator[Found]:
 def _process(batch: Sequence[tuple[str, Any]], how: How) -> tuple[list[Found], str]:
     """All that a process has answered, and its last word if it ended before the end."""
     settings = {**how._asdict(), "seconds": SECONDS, "asked": batch}
-    command = [sys.executable, "-c", "from mil.bench.kernels_step import main; main()", json.dumps(settings)]
+    command = [
+        sys.executable,
+        "-c",
+        "from mil.bench.kernels_step import main; main()",
+        json.dumps(settings),
+    ]
     limit = LONGEST_S * len(batch)
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired as late:
         out = late.stdout or b""
         lines = (out if isinstance(out, str) else out.decode()).splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")], f"took over {limit:.0f} s"
+        return [
+            json.loads(line) for line in lines if line.endswith("\n")
+        ], f"took over {limit:.0f} s"
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     said = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"]
     return answers, said[-1][:100]
@@ -172,15 +195,33 @@ def rows_of(case: Case, found: dict[str, Found], rates: Rates) -> Iterator[Row]:
     """A row for forward, and one for forward and backward."""
     ours = found["ours"]
     for place, name in enumerate(PASSES):
-        row: Row = {"op": case.operation, "pass": name, "dtype": case.dtype, "tiles": case.tiles, "dim": case.dim}
+        row: Row = {
+            "op": case.operation,
+            "pass": name,
+            "dtype": case.dtype,
+            "tiles": case.tiles,
+            "dim": case.dim,
+        }
         row |= {"branches": case.branches, "bags": case.bags}
         yield row | _numbers(case, place, found, rates) | {"failed": ours.get("failed", NOTHING)}
 
 
 def _numbers(case: Case, place: int, found: dict[str, Found], rates: Rates) -> Row:
-    names = ("ms", "GB/s", "TFLOP/s", "of_copy", "of_floor", "eager", "compiled", "other", "memory_MB", "eager_MB")
+    names = (
+        "ms",
+        "GB/s",
+        "TFLOP/s",
+        "of_copy",
+        "of_floor",
+        "eager",
+        "compiled",
+        "other",
+        "memory_MB",
+        "eager_MB",
+    )
     numbers: Row = dict.fromkeys(names, NOTHING)
-    ours, least = found["ours"], work(case, backward=place == 1)
+    ours = found["ours"]
+    least = work(case, backward=place == 1)
     if "ms" not in ours:
         return numbers
     ms = ours["ms"][place]

@@ -9,9 +9,12 @@ from mil.bench.results_table import Outcome, Row
 from mil.errors import ConfigError
 
 NOTE = (
-    "of copy: least bytes a second over those of a copy in this run; of floor: time over the larger of those bytes at "
-    "the copy's rate and the products at the rate of one of square matrices; memory that grows: how much more is taken "
-    "for twice as many tiles, beyond the inputs, their gradients and the results, over how much more the inputs are."
+    "of copy: least bytes a second over those of a copy in this run; of floor: time over the "
+    "larger of those bytes at "
+    "the copy's rate and the products at the rate of one of square matrices; memory that grows: "
+    "how much more is taken "
+    "for twice as many tiles, beyond the inputs, their gradients and the results, over how much "
+    "more the inputs are."
 )
 BACKWARD = 1
 POOL = Case("attn_pool", 1_000_000, 512, 5, 1, "bf16")
@@ -62,26 +65,35 @@ def run(how: How) -> Outcome:
     """
     if how.device != "cuda":
         raise ConfigError(
-            "--bars are of an H100 or H200, and no CUDA device is used here; leave it out for a CPU's table"
+            "--bars are of an H100 or H200, and no CUDA device is used here; leave it out for a "
+            "CPU's table"
         )
     found, rates = measured([POOL, TRUNK], how._replace(ways=("ours", "eager", "compiled")))
     more, _ = measured([twice(POOL), LONG, twice(LONG)], how._replace(ways=("ours",)))
     rows = [row_of(bar, found | more, rates) for bar in BARS]
     held = sum(row["held"] == "yes" for row in rows)
-    return Outcome(f"mil bench kernels --bars, {rates.gpu}: {held} of {len(rows)} hold", rows, NOTE, rates.gpu)
+    return Outcome(
+        f"mil bench kernels --bars, {rates.gpu}: {held} of {len(rows)} hold", rows, NOTE, rates.gpu
+    )
 
 
 def row_of(bar: Bar, found: All, rates: Rates) -> Row:
     """What was measured of a bar, and whether it holds; what could not be measured does not."""
     case = bar.case
-    failed = next((found[one][way]["failed"] for one, way in bar.needs() if "failed" in found[one][way]), "")
+    failed = next(
+        (found[one][way]["failed"] for one, way in bar.needs() if "failed" in found[one][way]), ""
+    )
     got = None if failed else MEASURE[bar.measure](bar, found, rates)
     held = got is not None and (got >= bar.limit if bar.at_least else got <= bar.limit)
     return {
-        "op": case.operation, "pass": PASSES[bar.place], "sizes": f"{case.tiles} x {case.dim}, {case.bags} bags, "
-        f"M = {case.branches}, {case.dtype}", "bar": f"{bar.measure} {'≥' if bar.at_least else '≤'} {bar.limit:g}",
-        "measured": NOTHING if got is None else got, "held": "yes" if held else "no", "failed": failed,
-    }  # fmt: skip
+        "op": case.operation,
+        "pass": PASSES[bar.place],
+        "sizes": f"{case.tiles} x {case.dim}, {case.bags} bags, M = {case.branches}, {case.dtype}",
+        "bar": f"{bar.measure} {'≥' if bar.at_least else '≤'} {bar.limit:g}",
+        "measured": NOTHING if got is None else got,
+        "held": "yes" if held else "no",
+        "failed": failed,
+    }
 
 
 def _of_copy(bar: Bar, found: All, rates: Rates) -> float:
@@ -89,7 +101,9 @@ def _of_copy(bar: Bar, found: All, rates: Rates) -> float:
 
 
 def _of_floor(bar: Bar, found: All, rates: Rates) -> float:
-    floor = work(bar.case, backward=bar.place == BACKWARD).floor_s(rates.copy, rates.products[bar.case.dtype])
+    floor = work(bar.case, backward=bar.place == BACKWARD).floor_s(
+        rates.copy, rates.products[bar.case.dtype]
+    )
     return _seconds(found, bar) / floor
 
 
@@ -99,7 +113,10 @@ def _times(way: str) -> Callable[[Bar, All, Rates], float]:
 
 def _grows(bar: Bar, found: All, _: Rates) -> float:
     less, more = (found[case]["ours"] for case in (bar.case, twice(bar.case)))
-    extra = [one["memory_MB"][bar.place] - one["gradients_MB"] - one["results_MB"] for one in (less, more)]
+    extra = [
+        one["memory_MB"][bar.place] - one["gradients_MB"] - one["results_MB"]
+        for one in (less, more)
+    ]
     return (extra[1] - extra[0]) / (more["largest_MB"] - less["largest_MB"])
 
 
@@ -109,6 +126,9 @@ def _seconds(found: All, bar: Bar, way: str = "ours") -> float:
 
 
 MEASURE: dict[str, Callable[[Bar, All, Rates], float]] = {
-    "of copy": _of_copy, "of floor": _of_floor, "times eager": _times("eager"), "times compiled": _times("compiled"),
+    "of copy": _of_copy,
+    "of floor": _of_floor,
+    "times eager": _times("eager"),
+    "times compiled": _times("compiled"),
     GROWS: _grows,
-}  # fmt: skip
+}

@@ -1,7 +1,8 @@
 """What `mil bench kernels` gives each operation, and the least that must be read, written and multiplied for it.
 
-Of bytes, each pass over its inputs counts once and each result once: forward, then backward, which needs the inputs
-again. Of arithmetic, only that of products: gates that are computed again for the gradient are the kernel's affair.
+Of bytes, each pass over its inputs counts once and each result once: forward, then
+backward, which needs the inputs again. Of arithmetic, only that of products: gates that
+are computed again for the gradient are the kernel's affair.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,9 @@ INDEX = 8
 ATTENTION = 128  # width of the gates
 HEADS = 4  # of attention over neighbours
 NEIGHBOURS = 9  # that a tile looks at: 8 around it, and itself
-TOP, SHARE = 10, 0.6  # STKIM: so many of the highest scores, of which this share is masked
+# STKIM: so many of the highest scores, of which this share is masked
+TOP = 10
+SHARE = 0.6
 WIDEST = 1024  # inner width
 
 
@@ -64,7 +67,8 @@ def work(case: Case, *, backward: bool) -> Work:
 
 def _attn_pool(case: Case, backward: bool) -> Work:
     """Backward reads features and scores again, and writes the gradients of both."""
-    features, scores = case.tiles * case.dim * BYTES[case.dtype], case.tiles * case.branches * FLOAT32
+    features = case.tiles * case.dim * BYTES[case.dtype]
+    scores = case.tiles * case.branches * FLOAT32
     pooled = case.bags * case.branches * case.dim * FLOAT32
     product = 2 * case.tiles * case.dim * case.branches
     if not backward:
@@ -74,7 +78,8 @@ def _attn_pool(case: Case, backward: bool) -> Work:
 
 def _gated_scores(case: Case, backward: bool) -> Work:
     """Backward reads the rows again and writes their gradient; parameters are small."""
-    rows, scores = case.tiles * case.dim * BYTES[case.dtype], case.tiles * case.branches * FLOAT32
+    rows = case.tiles * case.dim * BYTES[case.dtype]
+    scores = case.tiles * case.branches * FLOAT32
     parameters = ATTENTION * (2 * case.dim + case.branches) * FLOAT32
     product = 2 * case.tiles * ATTENTION * (2 * case.dim + case.branches)
     if not backward:
@@ -84,7 +89,8 @@ def _gated_scores(case: Case, backward: bool) -> Work:
 
 def _gated_attn_pool(case: Case, backward: bool) -> Work:
     """Features get no gradient, so that backward only reads them, and of the reducer there are two products."""
-    features, scores = case.tiles * case.dim * BYTES[case.dtype], case.tiles * case.branches * FLOAT32
+    features = case.tiles * case.dim * BYTES[case.dtype]
+    scores = case.tiles * case.branches * FLOAT32
     parameters = (case.hidden * case.dim + ATTENTION * (2 * case.hidden + case.branches)) * FLOAT32
     reduce = 2 * case.tiles * case.dim * case.hidden
     score = 2 * case.tiles * ATTENTION * (2 * case.hidden + case.branches)
@@ -92,16 +98,21 @@ def _gated_attn_pool(case: Case, backward: bool) -> Work:
     pooled = case.bags * case.branches * case.hidden * FLOAT32
     if not backward:
         return Work(features + scores + parameters + pooled, reduce + score + pool)
-    return Work(2 * features + 2 * scores + 3 * parameters + 2 * pooled, 2 * reduce + 3 * (score + pool))
+    return Work(
+        2 * features + 2 * scores + 3 * parameters + 2 * pooled, 2 * reduce + 3 * (score + pool)
+    )
 
 
 def _neighbour_attn(case: Case, backward: bool) -> Work:
     """Rows count once, although each is looked at by several: neighbours are near in memory.
 
-    For a number of an edge: add, slope, times vector, sum, times attention, sum; backward four products with sums more.
+    For a number of an edge: add, slope, times vector, sum, times attention, sum;
+    backward four products with sums more.
     """
-    rows, edges = case.tiles * case.dim * BYTES[case.dtype], case.tiles * NEIGHBOURS
-    listed, attention = 2 * edges * INDEX, edges * FLOAT32
+    rows = case.tiles * case.dim * BYTES[case.dtype]
+    edges = case.tiles * NEIGHBOURS
+    listed = 2 * edges * INDEX
+    attention = edges * FLOAT32
     numbers = edges * case.dim
     if not backward:
         return Work(3 * rows + listed + attention, 6 * numbers)

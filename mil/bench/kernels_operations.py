@@ -29,10 +29,14 @@ class Operation(NamedTuple):
     make: Callable[[Case, torch.device], Inputs]
     call: Callable[[Inputs, Backend], Results]
     learned: tuple[str, ...]  # inputs that get a gradient
-    other: Callable[[Inputs], Results | None] | None = None  # of another library; None: it does not apply
+    other: Callable[[Inputs], Results | None] | None = (
+        None  # of another library; None: it does not apply
+    )
 
 
-def _normal(draw: torch.Generator, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+def _normal(
+    draw: torch.Generator, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Made in place, so that nothing larger has been in memory before."""
     return torch.empty(shape, dtype=dtype, device=draw.device).normal_(generator=draw)
 
@@ -58,12 +62,16 @@ def _scored(case: Case, device: torch.device) -> Inputs:
 
 def _gates(draw: torch.Generator, hidden: int, branches: int) -> Inputs:
     """Parameters of gated scores, in their order."""
-    wide, narrow = hidden**-0.5, ATTENTION**-0.5
+    wide = hidden**-0.5
+    narrow = ATTENTION**-0.5
     return {
-        "value": wide * _normal(draw, (ATTENTION, hidden)), "value_bias": wide * _normal(draw, (ATTENTION,)),
-        "gate": wide * _normal(draw, (ATTENTION, hidden)), "gate_bias": wide * _normal(draw, (ATTENTION,)),
-        "score": narrow * _normal(draw, (branches, ATTENTION)), "score_bias": narrow * _normal(draw, (branches,)),
-    }  # fmt: skip
+        "value": wide * _normal(draw, (ATTENTION, hidden)),
+        "value_bias": wide * _normal(draw, (ATTENTION,)),
+        "gate": wide * _normal(draw, (ATTENTION, hidden)),
+        "gate_bias": wide * _normal(draw, (ATTENTION,)),
+        "score": narrow * _normal(draw, (branches, ATTENTION)),
+        "score_bias": narrow * _normal(draw, (branches,)),
+    }
 
 
 GATES = ("value", "value_bias", "gate", "gate_bias", "score", "score_bias")
@@ -99,18 +107,28 @@ def _graph(case: Case, device: torch.device) -> Inputs:
     shape = (case.tiles, HEADS, case.dim // HEADS)
     queries, keys = (_normal(draw, shape, DTYPES[case.dtype]) for _ in range(2))
     offsets = _offsets(case, device)
-    sizes, numbers = offsets.diff(), torch.arange(case.tiles, device=device)
+    sizes = offsets.diff()
+    numbers = torch.arange(case.tiles, device=device)
     bag = torch.searchsorted(offsets[1:], numbers, right=True)
-    first, size = offsets[bag][:, None], sizes[bag][:, None]
+    first = offsets[bag][:, None]
+    size = sizes[bag][:, None]
     across = size.double().sqrt().long()
-    down, right = (step.flatten() for step in torch.meshgrid(*2 * [torch.arange(-1, 2, device=device)], indexing="ij"))
-    sources = first + (numbers[:, None] - first + down * across + right) % size  # [tiles, neighbours]
+    down, right = (
+        step.flatten()
+        for step in torch.meshgrid(*2 * [torch.arange(-1, 2, device=device)], indexing="ij")
+    )
+    sources = (
+        first + (numbers[:, None] - first + down * across + right) % size
+    )  # [tiles, neighbours]
     targets = numbers[:, None].expand_as(sources)
     vector = shape[2] ** -0.5 * _normal(draw, shape[1:])
     return {
-        "queries": queries, "keys": keys, "vector": vector,
-        "sources": sources.flatten(), "targets": targets.flatten(),
-    }  # fmt: skip
+        "queries": queries,
+        "keys": keys,
+        "vector": vector,
+        "sources": sources.flatten(),
+        "targets": targets.flatten(),
+    }
 
 
 def _call_attn_pool(given: Inputs, backend: Backend) -> Results:
@@ -118,12 +136,18 @@ def _call_attn_pool(given: Inputs, backend: Backend) -> Results:
 
 
 def _call_attn_pool_stats(given: Inputs, backend: Backend) -> Results:
-    pooled, stats = attn_pool_with_stats(given["scores"], given["features"], given["offsets"], backend=backend)
+    pooled, stats = attn_pool_with_stats(
+        given["scores"], given["features"], given["offsets"], backend=backend
+    )
     return pooled, *stats
 
 
 def _call_gated_scores(given: Inputs, backend: Backend) -> Results:
-    return (gated_scores(given["hidden"], GateWeights(*(given[name] for name in GATES)), backend=backend),)
+    return (
+        gated_scores(
+            given["hidden"], GateWeights(*(given[name] for name in GATES)), backend=backend
+        ),
+    )
 
 
 def _call_topk_mask(given: Inputs, backend: Backend) -> Results:
@@ -138,16 +162,19 @@ def _call_gated_attn_pool(given: Inputs, backend: Backend) -> Results:
 
 def _call_neighbour_attn(given: Inputs, backend: Backend) -> Results:
     return neighbour_attn(
-        *(given[name] for name in ("queries", "keys", "vector", "sources", "targets")), backend=backend
+        *(given[name] for name in ("queries", "keys", "vector", "sources", "targets")),
+        backend=backend,
     )
 
 
 def sdpa(given: Inputs) -> Results | None:
     """Pooling as torch's attention has it: zeros for queries and keys, scores as what is added to their products.
 
-    Heads share the scores, and each pools some of the numbers. Of one bag: it knows no packed ones.
+    Heads share the scores, and each pools some of the numbers. Of one bag: it knows no
+    packed ones.
     """
-    scores, features = given["scores"], given["features"]
+    scores = given["scores"]
+    features = given["features"]
     (tiles, branches), dim = scores.shape, features.shape[1]
     if len(given["offsets"]) > 2 or dim % HEAD_WIDTH:
         return None

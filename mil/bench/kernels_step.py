@@ -43,7 +43,9 @@ def main() -> None:
         print(json.dumps(found), flush=True)
 
 
-def _of(way: str, case: list[Any], settings: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def _of(
+    way: str, case: list[Any], settings: dict[str, Any], device: torch.device
+) -> dict[str, Any]:
     if way == "rates":
         return rates(device, case, settings["seconds"])
     return measure(Case(*case), way, settings["backend"], device, settings["seconds"])
@@ -53,7 +55,9 @@ def rates(device: torch.device, dtypes: list[str], seconds: float) -> dict[str, 
     """Bytes a second of a copy, read and written, and operations a second of products of square matrices."""
     source = torch.ones(COPIED[device.type], dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    found: dict[str, Any] = {"copy": 2e3 * source.nbytes / milliseconds(lambda: target.copy_(source), device, seconds)}
+    found: dict[str, Any] = {
+        "copy": 2e3 * source.nbytes / milliseconds(lambda: target.copy_(source), device, seconds)
+    }
     del source, target
     side = SIDE[device.type]
     for dtype in dtypes:
@@ -62,12 +66,15 @@ def rates(device: torch.device, dtypes: list[str], seconds: float) -> dict[str, 
     return found | {"gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else ""}
 
 
-def measure(case: Case, way: str, backend: Backend, device: torch.device, seconds: float) -> dict[str, Any]:
+def measure(
+    case: Case, way: str, backend: Backend, device: torch.device, seconds: float
+) -> dict[str, Any]:
     """Time and memory of one way to compute an operation, forward and with its gradient.
 
     Args:
         case: what it is given.
-        way: `ours`; `eager`, the reference; `compiled`, the reference through `torch.compile`; `other`, a library's.
+        way: `ours`; `eager`, the reference; `compiled`, the reference through
+            `torch.compile`; `other`, a library's.
         backend: of ours.
         device: where.
         seconds: that the timing of each takes, about.
@@ -96,11 +103,12 @@ def measure(case: Case, way: str, backend: Backend, device: torch.device, second
 
     both_mb, _ = with_memory(both, device)
     return {
-        "ms": [milliseconds(one, device, seconds) for one in (forward, both)], "memory_MB": [forward_mb, both_mb],
+        "ms": [milliseconds(one, device, seconds) for one in (forward, both)],
+        "memory_MB": [forward_mb, both_mb],
         "results_MB": results_mb,
         "largest_MB": max(tensor.nbytes for tensor in given.values()) / MB,
         "gradients_MB": sum(tensor.nbytes for tensor in learned) / MB,
-    }  # fmt: skip
+    }
 
 
 def called(case: Case, way: str, backend: Backend) -> Callable[[Inputs], Any]:
@@ -120,17 +128,23 @@ def called(case: Case, way: str, backend: Backend) -> Callable[[Inputs], Any]:
 def error(case: Case, call: Callable[[Inputs], Any], device: torch.device) -> str:
     """How results or gradients of small bags differ from the reference's in float64; nothing, if they agree.
 
-    In half precision the reference itself may be further off than a number says: then so may what is proved.
+    In half precision the reference itself may be further off than a number says: then
+    so may what is proved.
     """
     operation = OPERATION[case.operation]
     given = operation.make(case._replace(tiles=min(case.tiles, FEW)), device)
-    twice = {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in given.items()}
+    twice = {
+        name: tensor.double() if tensor.is_floating_point() else tensor
+        for name, tensor in given.items()
+    }
     got = _results_and_gradients(call, given, operation.learned)
     if got is None:
         return ""
     many = sum(name.startswith("result") for name in got)  # a library may not have them all
     plain, want = (
-        _results_and_gradients(lambda known: operation.call(known, "reference")[:many], one, operation.learned)
+        _results_and_gradients(
+            lambda known: operation.call(known, "reference")[:many], one, operation.learned
+        )
         for one in (given, twice)
     )
     for name, tensor in got.items():
@@ -144,7 +158,9 @@ def _off(got: Tensor, want: Tensor) -> float:
     return float((got.double() - want).abs().max() / want.abs().max().clamp(min=1e-6))
 
 
-def _results_and_gradients(call: Callable[[Inputs], Any], given: Inputs, learned: Sequence[str]) -> Any:
+def _results_and_gradients(
+    call: Callable[[Inputs], Any], given: Inputs, learned: Sequence[str]
+) -> Any:
     known = {name: tensor.clone().requires_grad_(name in learned) for name, tensor in given.items()}
     results = call(known)
     if results is None:
@@ -157,7 +173,9 @@ def _results_and_gradients(call: Callable[[Inputs], Any], given: Inputs, learned
 def upstreams(results: Results) -> Results:
     """Gradients for results: numbers that tell places apart, the same in every type."""
     draw = torch.Generator(results[0].device).manual_seed(2)
-    return tuple(torch.randn(one.shape, generator=draw, device=one.device).to(one.dtype) for one in results)
+    return tuple(
+        torch.randn(one.shape, generator=draw, device=one.device).to(one.dtype) for one in results
+    )
 
 
 def with_memory(call: Callable[[], Any], device: torch.device) -> tuple[float, Any]:

@@ -1,6 +1,7 @@
 """Matrices of MATLAB 5 files, read here: scipy's reader can be made to crash by a damaged file.
 
-The layout is in MathWorks' "MAT-File Format": a header of 128 bytes, then elements, each a tag (type, bytes) and data.
+The layout is in MathWorks' "MAT-File Format": a header of 128 bytes, then elements,
+each a tag (type, bytes) and data.
 """
 
 import math
@@ -15,8 +16,20 @@ from jaxtyping import Shaped
 from mil.errors import FormatError
 
 HEADER = 128
-MATRIX, COMPRESSED = 14, 15
-NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+MATRIX = 14
+COMPRESSED = 15
+NUMBERS = {
+    1: "i1",
+    2: "u1",
+    3: "i2",
+    4: "u2",
+    5: "i4",
+    6: "u4",
+    7: "f4",
+    9: "f8",
+    12: "i8",
+    13: "u8",
+}
 NUMERIC_CLASSES = range(6, 16)  # double to uint64; a logical one is a uint8
 COMPLEX = 0x0800
 MOST_BYTES = 2**28  # once decompressed
@@ -35,7 +48,8 @@ def read_matrix(path: Path, name: str) -> Shaped[np.ndarray, "rows columns"]:
     """Read one matrix of real numbers, in the type it is stored in, which may be narrower than its class.
 
     Raises:
-        FormatError: the file is missing, damaged, of another version, or has no such matrix.
+        FormatError: the file is missing, damaged, of another version, or has no such
+            matrix.
     """
     try:
         raw = path.read_bytes()
@@ -44,7 +58,9 @@ def read_matrix(path: Path, name: str) -> Shaped[np.ndarray, "rows columns"]:
     try:
         return _matrix(memoryview(raw), name)
     except (_BrokenError, zlib.error) as error:
-        raise FormatError(f"{path}: not a MATLAB 5 file with what is wanted ({error}); get it again") from None
+        raise FormatError(
+            f"{path}: not a MATLAB 5 file with what is wanted ({error}); get it again"
+        ) from None
 
 
 def _matrix(raw: memoryview, name: str) -> Shaped[np.ndarray, "rows columns"]:
@@ -52,7 +68,9 @@ def _matrix(raw: memoryview, name: str) -> Shaped[np.ndarray, "rows columns"]:
     if order is None:
         raise _BrokenError("no such header")
     for element in _elements(raw[HEADER:], order):
-        for inner in _elements(_inflated(element.data), order) if element.kind == COMPRESSED else [element]:
+        for inner in (
+            _elements(_inflated(element.data), order) if element.kind == COMPRESSED else [element]
+        ):
             if inner.kind == MATRIX:
                 flags, shape, named, *parts = _elements_of_matrix(inner.data, order)
                 if bytes(named.data) == name.encode():
@@ -71,7 +89,12 @@ def _values(
     flags: _Element, dimensions: _Element, parts: list[_Element], order: str
 ) -> Shaped[np.ndarray, "rows columns"]:
     (said,), shape = _numbers(flags, order)[:1], _numbers(dimensions, order)
-    if int(said) & 0xFF not in NUMERIC_CLASSES or int(said) & COMPLEX or len(shape) != 2 or len(parts) != 1:
+    if (
+        int(said) & 0xFF not in NUMERIC_CLASSES
+        or int(said) & COMPLEX
+        or len(shape) != 2
+        or len(parts) != 1
+    ):
         raise _BrokenError("not a matrix of real numbers in two dimensions")
     values = _numbers(parts[0], order)
     rows, columns = (int(side) for side in shape)

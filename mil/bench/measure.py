@@ -24,7 +24,10 @@ def times_of(call: Callable[[], Any], seconds: float, least: int = 1) -> list[fl
 
 def peak_mb() -> float:
     """Most memory that the process has held, since `forget_peak` if that was called."""
-    return _told("/proc/self/status", "VmHWM:") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return (
+        _told("/proc/self/status", "VmHWM:")
+        or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    )
 
 
 def held_mb() -> float:

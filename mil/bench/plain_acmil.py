@@ -4,7 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-ATTENTION, BRANCHES, TOP, SHARE = 128, 5, 10, 0.6
+ATTENTION = 128
+BRANCHES = 5
+TOP = 10
+SHARE = 0.6
 
 
 class LiteralAcmil(nn.Module):
@@ -28,7 +31,9 @@ class LiteralAcmil(nn.Module):
         drawn = torch.rand(BRANCHES, top).argsort(-1)[:, : int(top * SHARE)]
         attention = scores.scatter(-1, highest.gather(-1, drawn), -1e9).softmax(-1)
         pooled = attention @ hidden
-        branches = torch.cat([classify(pooled[i : i + 1]) for i, classify in enumerate(self.branch_classify)])
+        branches = torch.cat(
+            [classify(pooled[i : i + 1]) for i, classify in enumerate(self.branch_classify)]
+        )
         return branches, self.classify(attention.mean(0, keepdim=True) @ hidden), attention
 
 
@@ -37,5 +42,7 @@ def literal_loss(out: tuple[Tensor, Tensor, Tensor], label: Tensor) -> Tensor:
     branches, bag, attention = out
     pairs = [(i, j) for i in range(BRANCHES) for j in range(i + 1, BRANCHES)]
     cosines = [functional.cosine_similarity(attention[i], attention[j], dim=-1) for i, j in pairs]
-    loss = functional.cross_entropy(bag, label) + functional.cross_entropy(branches, label.repeat(BRANCHES))
+    loss = functional.cross_entropy(bag, label) + functional.cross_entropy(
+        branches, label.repeat(BRANCHES)
+    )
     return loss + torch.stack(cosines).mean()

@@ -41,7 +41,9 @@ def start_up_s(slide: Path, name: str, entry: EncoderConfig, device: str) -> flo
 def first_batch(slide: str, name: str, settings: str, device: str) -> None:
     """What `mil features` does up to its first batch."""
     entry = EncoderConfig.model_validate_json(settings)
-    encoder = build_encoder(name, entry, tile_px=entry.tile_px, device=choose_device(device), precision="auto")
+    encoder = build_encoder(
+        name, entry, tile_px=entry.tile_px, device=choose_device(device), precision="auto"
+    )
     cast_weights(encoder.model, encoder.dtype)
     step = step_for(encoder, entry.tile_px)
     request = some_tiles(Path(slide), entry, step)
@@ -49,7 +51,9 @@ def first_batch(slide: str, name: str, settings: str, device: str) -> None:
     encoder(torch.from_numpy(batch.pixels))
 
 
-def plain_rate(name: str, entry: EncoderConfig, device: str, *, threads: int, step: int, seconds: float) -> float:
+def plain_rate(
+    name: str, entry: EncoderConfig, device: str, *, threads: int, step: int, seconds: float
+) -> float:
     """Tiles a second of the plain way in a process that is left as it is."""
     how = json.dumps({"threads": threads, "step": step, "seconds": seconds})
     return float(_call("plain_alone", name, entry.model_dump_json(), device, how))
@@ -57,12 +61,18 @@ def plain_rate(name: str, entry: EncoderConfig, device: str, *, threads: int, st
 
 def plain_alone(name: str, settings: str, device: str, how: str) -> None:
     """Print tiles a second."""
-    entry, given = EncoderConfig.model_validate_json(settings), json.loads(how)
+    entry = EncoderConfig.model_validate_json(settings)
+    given = json.loads(how)
     torch.set_num_threads(given["threads"])
-    encoder = build_encoder(name, entry, tile_px=entry.tile_px, device=choose_device(device), precision="fp32")
-    pixels = torch.randint(0, 256, (given["step"], entry.tile_px, entry.tile_px, 3), dtype=torch.uint8)
+    encoder = build_encoder(
+        name, entry, tile_px=entry.tile_px, device=choose_device(device), precision="fp32"
+    )
+    pixels = torch.randint(
+        0, 256, (given["step"], entry.tile_px, entry.tile_px, 3), dtype=torch.uint8
+    )
     plainly(encoder, pixels)
-    began, done = perf_counter(), 0
+    began = perf_counter()
+    done = 0
     while done == 0 or perf_counter() - began < given["seconds"]:
         plainly(encoder, pixels)
         done += len(pixels)
@@ -74,7 +84,9 @@ def plainly(encoder: Encoder, pixels: Tensor) -> Tensor:
     """Features as the usual transforms would have them: float32, channels first."""
     model = encoder.model.to(memory_format=torch.contiguous_format)
     batch = pixels.to(encoder.device).permute(0, 3, 1, 2).contiguous().float() / 255
-    mean, std = (torch.tensor(v, device=encoder.device)[:, None, None] for v in (encoder.mean, encoder.std))
+    mean, std = (
+        torch.tensor(v, device=encoder.device)[:, None, None] for v in (encoder.mean, encoder.std)
+    )
     return model((batch - mean) / std).float().cpu()
 
 

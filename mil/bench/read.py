@@ -27,18 +27,29 @@ from mil.tile.grid import footprint_px, grid
 
 BATCH = 64
 NOTE = (
-    "loop: one OpenSlide read_region and RGB conversion a tile, and a resize where the scale differs, a handle a "
-    "thread; ours: the stream that `features` reads from. read (fetch the compressed bytes), decode, assemble and "
+    "loop: one OpenSlide read_region and RGB conversion a tile, and a resize where the scale "
+    "differs, a handle a "
+    "thread; ours: the stream that `features` reads from. read (fetch the compressed bytes), "
+    "decode, assemble and "
     "resample: one thread, ms a tile; by OpenSlide all is assemble. Medians. "
     "peak: of the process so far, the loop included."
 )
 
 
-def run(slides: Sequence[Path], *, threads: int, tiles: int, tile_px: int, target_mpp: float, repeats: int) -> Outcome:
+def run(
+    slides: Sequence[Path],
+    *,
+    threads: int,
+    tiles: int,
+    tile_px: int,
+    target_mpp: float,
+    repeats: int,
+) -> Outcome:
     """Time reading the tiles of slides, as they are stored and at a given scale.
 
     Args:
-        slides: what to read; none: two synthetic ones of 60 000 x 60 000 px, JPEG and JPEG 2000.
+        slides: what to read; none: two synthetic ones of 60 000 x 60 000 px, JPEG and
+            JPEG 2000.
         threads: of the loop and of ours alike.
         tiles: how many tiles of each slide, at most.
         tile_px: side of a tile, pixels.
@@ -47,28 +58,53 @@ def run(slides: Sequence[Path], *, threads: int, tiles: int, tile_px: int, targe
     """
     with TemporaryDirectory() as folder:
         paths = list(slides) or [made(Path(folder), codec) for codec in CODECS]
-        measure = partial(_rows, threads=threads, tiles=tiles, tile_px=tile_px, target_mpp=target_mpp, repeats=repeats)
+        measure = partial(
+            _rows,
+            threads=threads,
+            tiles=tiles,
+            tile_px=tile_px,
+            target_mpp=target_mpp,
+            repeats=repeats,
+        )
         rows = [row for path in paths for row in measure(path)]
     return Outcome(f"mil bench read, {threads} threads, tiles of {tile_px} px", rows, NOTE)
 
 
-def _rows(path: Path, *, threads: int, tiles: int, tile_px: int, target_mpp: float, repeats: int) -> list[Row]:
+def _rows(
+    path: Path, *, threads: int, tiles: int, tile_px: int, target_mpp: float, repeats: int
+) -> list[Row]:
     with SlideReader(path) as reader:
         mpp = reader.resolution().mpp
-        sides = {"as stored": float(tile_px), f"{target_mpp:g} µm/px": footprint_px(tile_px, target_mpp, mpp)}
+        sides = {
+            "as stored": float(tile_px),
+            f"{target_mpp:g} µm/px": footprint_px(tile_px, target_mpp, mpp),
+        }
         rows: list[Row] = []
         for scale, side in sides.items():
             request = TileRequest(path, corners(reader, side, tiles), side, tile_px)
-            level, count = reader.level_for(side / tile_px), len(request.coords)
+            level = reader.level_for(side / tile_px)
+            count = len(request.coords)
             plain = partial(plain_loop, request, level, reader.levels[level].downsample, threads)
             loop, ours = _in_turns((plain, partial(_ours, request, threads)), repeats)
             blocks = reader.blocks(level)
-            codec = f"{blocks.compression}, direct" if isinstance(blocks, TiffBlocks) else "by OpenSlide"
-            rows.append({
-                "slide": path.name, "format": f"{reader.vendor} {codec}", "scale": scale, "tiles": count,
-                "loop_tiles/s": count / loop, "ours_tiles/s": count / ours, "ours/loop": loop / ours,
-                **_stages(path, request), "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            })  # fmt: skip
+            codec = (
+                f"{blocks.compression}, direct"
+                if isinstance(blocks, TiffBlocks)
+                else "by OpenSlide"
+            )
+            rows.append(
+                {
+                    "slide": path.name,
+                    "format": f"{reader.vendor} {codec}",
+                    "scale": scale,
+                    "tiles": count,
+                    "loop_tiles/s": count / loop,
+                    "ours_tiles/s": count / ours,
+                    "ours/loop": loop / ours,
+                    **_stages(path, request),
+                    "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                }
+            )
     return rows
 
 
@@ -95,8 +131,14 @@ def plain_loop(request: TileRequest, level: int, downsample: float, threads: int
         local.slide = openslide.OpenSlide(request.slide)
 
     def read(corner: Int[np.ndarray, " 2"]) -> Image.Image:
-        tile = local.slide.read_region((int(corner[0]), int(corner[1])), level, (size, size)).convert("RGB")
-        return tile if size == request.tile_px else tile.resize((request.tile_px,) * 2, Image.Resampling.BICUBIC)
+        tile = local.slide.read_region(
+            (int(corner[0]), int(corner[1])), level, (size, size)
+        ).convert("RGB")
+        return (
+            tile
+            if size == request.tile_px
+            else tile.resize((request.tile_px,) * 2, Image.Resampling.BICUBIC)
+        )
 
     with ThreadPoolExecutor(threads, initializer=open_slide) as pool:
         for _ in pool.map(read, request.coords):
@@ -122,17 +164,21 @@ def _in_turns(calls: Sequence[Callable[[], None]], repeats: int) -> list[float]:
 def _stages(path: Path, request: TileRequest) -> dict[str, float]:
     """Milliseconds a tile of one thread, stage by stage."""
     taken = dict.fromkeys(("read_ms", "decode_ms", "assemble_ms", "resample_ms"), 0.0)
-    side, size = request.side_level0_px, request.tile_px
+    side = request.side_level0_px
+    size = request.tile_px
     with SlideReader(path) as reader:
         reader.expect(request.coords, side, size)
         number = reader.level_for(side / size)
-        level, blocks = reader.levels[number], reader.blocks(number)
+        level = reader.levels[number]
+        blocks = reader.blocks(number)
         if isinstance(blocks, TiffBlocks):
             _time(blocks, "fetch", taken, "read_ms")
             _time(blocks, "decode", taken, "decode_ms")
         for x, y in request.coords.astype(float):
-            left, top = x / level.downsample_x, y / level.downsample_y
-            width, height = side / level.downsample_x, side / level.downsample_y
+            left = x / level.downsample_x
+            top = y / level.downsample_y
+            width = side / level.downsample_x
+            height = side / level.downsample_y
             began = perf_counter()
             window = reader.window(number, left, top, left + width, top + height)
             assembled = perf_counter()

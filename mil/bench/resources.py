@@ -15,13 +15,25 @@ import mil.kernels
 from mil.kernels.variants import SHARED_BYTES, Report, Variant, compiled
 
 TENSOR_COLUMNS = 512
-COLUMNS = ("kernel", "variant", "arch", "registers", "shared_bytes", "spill_bytes", "tensor_columns", "fault")
+COLUMNS = (
+    "kernel",
+    "variant",
+    "arch",
+    "registers",
+    "shared_bytes",
+    "spill_bytes",
+    "tensor_columns",
+    "fault",
+)
 LINE = "{:30} {:35} {:>4} {:>9} {:>12} {:>11} {:>14}  {}"
 
 
 def kernel_modules() -> list[ModuleType]:
     """Modules with jitted functions of their own."""
-    found = [import_module(info.name) for info in pkgutil.walk_packages(mil.kernels.__path__, "mil.kernels.")]
+    found = [
+        import_module(info.name)
+        for info in pkgutil.walk_packages(mil.kernels.__path__, "mil.kernels.")
+    ]
     return [module for module in found if jitted(module)]
 
 
@@ -106,7 +118,9 @@ def rows(archs: Sequence[int], processes: int) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Print what each variant takes of each chip, then what is wrong; the exit status is 1 if anything is."""
     told = argparse.ArgumentParser(prog="python -m mil.bench.resources", description=__doc__)
-    told.add_argument("--arch", type=int, action="append", choices=SHARED_BYTES, help="repeat; default: all")
+    told.add_argument(
+        "--arch", type=int, action="append", choices=SHARED_BYTES, help="repeat; default: all"
+    )
     told.add_argument("--processes", type=int, default=2)
     told.add_argument("--json", action="store_true", help="an object a line")
     asked = told.parse_args()
@@ -116,7 +130,10 @@ def main() -> None:
     if not asked.json:
         print(LINE.format(*COLUMNS))
     for row in rows(asked.arch or list(SHARED_BYTES), asked.processes):
-        print(json.dumps(row) if asked.json else LINE.format(*(row[name] for name in COLUMNS)), flush=True)
+        print(
+            json.dumps(row) if asked.json else LINE.format(*(row[name] for name in COLUMNS)),
+            flush=True,
+        )
         if row["fault"]:
             wrong.append(f"{row['kernel']} {row['variant']} on sm_{row['arch']}: {row['fault']}")
     if wrong:

@@ -15,10 +15,21 @@ from mil.io.atomic import write_json
 from mil.versions import TOOL_VERSION
 
 LIBRARIES = (
-    "openslide-python", "openslide-bin", "tifffile", "imagecodecs", "simplejpeg", "pillow", "numpy", "torch", "timm",
-)  # fmt: skip
-FORMAT, VERSION = "mil.bench", 1
-MOST_COLUMNS = 13  # more values in a row are printed as a column, if there are fewer rows than values
+    "openslide-python",
+    "openslide-bin",
+    "tifffile",
+    "imagecodecs",
+    "simplejpeg",
+    "pillow",
+    "numpy",
+    "torch",
+    "timm",
+)
+FORMAT = "mil.bench"
+VERSION = 1
+MOST_COLUMNS = (
+    13  # more values in a row are printed as a column, if there are fewer rows than values
+)
 LEAST_COLUMNS = 160  # narrower, numbers would be broken into pieces
 Row = dict[str, str | int | float]
 
@@ -38,7 +49,9 @@ def machine(gpu: str = "") -> dict[str, str | int]:
     return {
         **({"gpu": gpu, "triton": version("triton")} if gpu else {}),
         "cpu": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         **{name: version(name) for name in LIBRARIES},
     }
@@ -49,7 +62,9 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    named = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), ""
+    )
     return named or platform.processor() or "unknown"
 
 
@@ -64,8 +79,15 @@ def show(outcome: Outcome, json: Path | None, console: Console | None = None) ->
     chips = f"{outcome.gpu}; {about['cpu']}" if outcome.gpu else about["cpu"]
     console.print(escape(f"{chips}, {about['cores']} cores; {about['system']}"), highlight=False)
     if json is not None:
-        written = {"format": FORMAT, "version": VERSION, "tool_version": TOOL_VERSION, "title": outcome.title}
-        write_json(json, {**written, "machine": about, "note": outcome.note, "rows": list(outcome.rows)})
+        written = {
+            "format": FORMAT,
+            "version": VERSION,
+            "tool_version": TOOL_VERSION,
+            "title": outcome.title,
+        }
+        write_json(
+            json, {**written, "machine": about, "note": outcome.note, "rows": list(outcome.rows)}
+        )
 
 
 def _is_wide(outcome: Outcome) -> bool:
@@ -77,7 +99,10 @@ def _lying(outcome: Outcome) -> Table:
     for name in outcome.rows[0] if outcome.rows else ():
         numbers = isinstance(outcome.rows[0][name], int | float)
         table.add_column(
-            name.replace("_", " "), justify="right" if numbers else "left", overflow="fold", no_wrap=numbers
+            name.replace("_", " "),
+            justify="right" if numbers else "left",
+            overflow="fold",
+            no_wrap=numbers,
         )
     for row in outcome.rows:
         table.add_row(*(escape(_text(value)) for value in row.values()))

@@ -19,15 +19,19 @@ MPP = 0.25
 VARIANTS = 24  # different blocks of tissue; a reader cannot know that they come again
 TISSUE_SHARE = 0.35
 APERIO_RGB_J2K = 33005
-ASCII, SHORT, LONG, LONG8 = 2, 3, 4, 16  # types of a TIFF's tags
+# types of a TIFF's tags
+ASCII = 2
+SHORT = 3
+LONG = 4
+LONG8 = 16
 FIRST_LINK = 8  # where a BigTIFF says where its first directory is
 
 
 def make_slide(path: Path, side_px: int, codec: Codec, seed: int = 0) -> None:
     """Write a square Aperio-like BigTIFF with a disc of tissue over glass.
 
-    Each block of each level points to one of a few compressed blocks, so that the file is small, while a reader must
-    fetch and decode each.
+    Each block of each level points to one of a few compressed blocks, so that the file
+    is small, while a reader must fetch and decode each.
 
     Args:
         path: an .svs.
@@ -54,7 +58,13 @@ def made(folder: Path, codec: Codec, side_px: int = 60_000) -> Path:
 
 
 def _write_level(
-    file: BinaryIO, link: int, side: int, blocks: list[bytes], codec: Codec, text: str, rng: np.random.Generator
+    file: BinaryIO,
+    link: int,
+    side: int,
+    blocks: list[bytes],
+    codec: Codec,
+    text: str,
+    rng: np.random.Generator,
 ) -> int:
     """Blocks, the tables that point to them, and the directory; returns where the next directory is linked."""
     starts = file.tell() + np.cumsum([0, *map(len, blocks[:-1])])
@@ -63,7 +73,8 @@ def _write_level(
     sizes = np.array([len(block) for block in blocks])
     tags = _tags(side, codec, text)
     tags += [
-        (tag, LONG8, len(layout), each[layout].astype("<u8").tobytes()) for tag, each in ((324, starts), (325, sizes))
+        (tag, LONG8, len(layout), each[layout].astype("<u8").tobytes())
+        for tag, each in ((324, starts), (325, sizes))
     ]
     entries = []
     for tag, kind, count, value in sorted(tags):
@@ -97,19 +108,30 @@ def _tissue(rng: np.random.Generator) -> UInt8[np.ndarray, "256 256 3"]:
     """Eosin with fibres and haematoxylin nuclei, about as hard to compress as scanned tissue."""
     y, x = np.mgrid[:BLOCK_PX, :BLOCK_PX] / BLOCK_PX
     density = np.zeros((BLOCK_PX, BLOCK_PX, 3))
-    fibres = 0.5 + 0.3 * np.sin(40 * (x * rng.normal() + y * rng.normal()) + 3 * np.sin(9 * x + rng.uniform(0, 6)))
+    fibres = 0.5 + 0.3 * np.sin(
+        40 * (x * rng.normal() + y * rng.normal()) + 3 * np.sin(9 * x + rng.uniform(0, 6))
+    )
     density += fibres[..., None] * (0.08, 0.42, 0.18)
     for _ in range(60):
         (cx, cy), radius = rng.random(2), rng.uniform(0.012, 0.03)
-        rows, columns = (slice(*(int(BLOCK_PX * max(c + d, 0)) for d in (-2 * radius, 2 * radius))) for c in (cy, cx))
+        rows, columns = (
+            slice(*(int(BLOCK_PX * max(c + d, 0)) for d in (-2 * radius, 2 * radius)))
+            for c in (cy, cx)
+        )
         distance = (x[rows, columns] - cx) ** 2 + (y[rows, columns] - cy) ** 2
-        density[rows, columns] += np.exp(-((distance / radius**2) ** 2))[..., None] * (0.6, 0.75, 0.3)
+        density[rows, columns] += np.exp(-((distance / radius**2) ** 2))[..., None] * (
+            0.6,
+            0.75,
+            0.3,
+        )
     density *= rng.normal(1, 0.12, (BLOCK_PX, BLOCK_PX, 1))
     return (243 * np.exp(-density.clip(0))).astype(np.uint8)
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:
-    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=80, colorsubsampling="422"))
+    return bytes(
+        simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=80, colorsubsampling="422")
+    )
 
 
 def _jpeg2000(pixels: np.ndarray) -> bytes:
@@ -122,11 +144,16 @@ def _tags(side: int, codec: Codec, text: str) -> list[tuple[int, int, int, bytes
     jpeg = codec == "jpeg"
     short = struct.Struct("<H").pack
     tags = [
-        (254, LONG, 1, struct.pack("<I", 0)), (256, LONG, 1, struct.pack("<I", side)),
+        (254, LONG, 1, struct.pack("<I", 0)),
+        (256, LONG, 1, struct.pack("<I", side)),
         (257, LONG, 1, struct.pack("<I", side)),
-        (258, SHORT, 3, struct.pack("<3H", 8, 8, 8)), (259, SHORT, 1, short(7 if jpeg else APERIO_RGB_J2K)),
-        (262, SHORT, 1, short(6 if jpeg else 2)), (270, ASCII, len(description), description),
-        (277, SHORT, 1, short(3)), (284, SHORT, 1, short(1)), (322, SHORT, 1, short(BLOCK_PX)),
+        (258, SHORT, 3, struct.pack("<3H", 8, 8, 8)),
+        (259, SHORT, 1, short(7 if jpeg else APERIO_RGB_J2K)),
+        (262, SHORT, 1, short(6 if jpeg else 2)),
+        (270, ASCII, len(description), description),
+        (277, SHORT, 1, short(3)),
+        (284, SHORT, 1, short(1)),
+        (322, SHORT, 1, short(BLOCK_PX)),
         (323, SHORT, 1, short(BLOCK_PX)),
-    ]  # fmt: skip
+    ]
     return tags + ([(530, SHORT, 2, struct.pack("<2H", 2, 1))] if jpeg else [])

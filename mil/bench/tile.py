@@ -18,8 +18,10 @@ from mil.tile.stage import run as tile
 from mil.tile.tissue import find_tissue
 
 NOTE = (
-    "seconds of one process. open, picture (read the overview), mask (find tissue), grid (lay tiles), quality (pen, "
-    "blur ...): each stage alone; all: `mil tile` with its files; cpu: of all. thumbnail: OpenSlide's get_thumbnail of "
+    "seconds of one process. open, picture (read the overview), mask (find tissue), grid (lay "
+    "tiles), quality (pen, "
+    "blur ...): each stage alone; all: `mil tile` with its files; cpu: of all. thumbnail: "
+    "OpenSlide's get_thumbnail of "
     "the same size, for comparison; peak: of the process so far."
 )
 
@@ -28,7 +30,8 @@ def run(slides: Sequence[Path], *, tile_px: int, target_mpp: float) -> Outcome:
     """Time tiling, stage by stage.
 
     Args:
-        slides: which; none: two synthetic ones of 60 000 x 60 000 px, JPEG and JPEG 2000.
+        slides: which; none: two synthetic ones of 60 000 x 60 000 px, JPEG and JPEG
+            2000.
         tile_px: side of a tile, pixels.
         target_mpp: its scale, micrometres per pixel.
     """
@@ -46,7 +49,8 @@ class _Clock:
 
     def __call__(self) -> float:
         now = perf_counter()
-        taken, self._last = now - self._last, now
+        taken = now - self._last
+        self._last = now
         return taken
 
 
@@ -58,7 +62,9 @@ def _row(path: Path, folder: Path, tile_px: int, target_mpp: float) -> Row:
         mpp = reader.resolution().mpp
         view = look(reader, mpp)
         looked = clock()
-        plan = plan_tiles(reader, mpp, tile_px=tile_px, target_mpp=target_mpp, config=config, view=view)
+        plan = plan_tiles(
+            reader, mpp, tile_px=tile_px, target_mpp=target_mpp, config=config, view=view
+        )
         planned = clock()
         find_tissue(as_array(plan.picture), mpp * plan.mask_scale, config.min_area_mm2)
         found = clock()
@@ -68,15 +74,32 @@ def _row(path: Path, folder: Path, tile_px: int, target_mpp: float) -> Row:
         form = f"{reader.vendor}, {len(reader.levels)} levels"
     cpu = process_time()
     clock()
-    tile(path, path.stem, folder / "out" / "a.h5", tile_px=tile_px, target_mpp=target_mpp, mpp=None, config=config)
+    tile(
+        path,
+        path.stem,
+        folder / "out" / "a.h5",
+        tile_px=tile_px,
+        target_mpp=target_mpp,
+        mpp=None,
+        config=config,
+    )
     whole = clock()
     cpu = process_time() - cpu
     clock()
     with openslide.OpenSlide(path) as slide:
         slide.get_thumbnail(view.image.size)
     return {
-        "slide": path.name, "format": form, "px": f"{width} x {height}", "tiles": len(plan.coords), "open_s": opened,
-        "picture_s": looked, "mask_s": found, "grid_s": max(planned - found, 0.0), "quality_s": assessed,
-        "all_s": whole, "cpu_s": cpu, "thumbnail_s": clock(),
+        "slide": path.name,
+        "format": form,
+        "px": f"{width} x {height}",
+        "tiles": len(plan.coords),
+        "open_s": opened,
+        "picture_s": looked,
+        "mask_s": found,
+        "grid_s": max(planned - found, 0.0),
+        "quality_s": assessed,
+        "all_s": whole,
+        "cpu_s": cpu,
+        "thumbnail_s": clock(),
         "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }  # fmt: skip
+    }

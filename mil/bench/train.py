@@ -14,24 +14,38 @@ from mil.config import config_path, head_names, load_recipe
 from mil.device import has_fast_bf16
 
 NOTE = (
-    "one bag of random features on a CPU; each row in processes of its own. step: forward, losses, backward, "
-    "optimiser, of the fastest; median: of all in the same process; memory: what a process holds at its peak beyond "
-    "the program, the bag (of the precision's type) and the parameters. literal: ACMIL written down in plain torch, "
-    "float32, as many threads. speed-up: the literal's step over this; its memory: this over the literal's; loss off: "
-    "from the literal's, at most, over the same first steps; floor: arithmetic of the matrix products over the rate of "
-    "one of square matrices, in this precision; of floor: step over it. The compared ones take turns; of each the "
+    "one bag of random features on a CPU; each row in processes of its own. step: forward, "
+    "losses, backward, "
+    "optimiser, of the fastest; median: of all in the same process; memory: what a process holds "
+    "at its peak beyond "
+    "the program, the bag (of the precision's type) and the parameters. literal: ACMIL written "
+    "down in plain torch, "
+    "float32, as many threads. speed-up: the literal's step over this; its memory: this over the "
+    "literal's; loss off: "
+    "from the literal's, at most, over the same first steps; floor: arithmetic of the matrix "
+    "products over the rate of "
+    "one of square matrices, in this precision; of floor: step over it. The compared ones take "
+    "turns; of each the "
     "fastest round counts."
 )
 ROUND_S = 2.0
 LONGEST_S = 120.0  # a process that takes longer is ended
-LITERAL, OURS = "acmil, literal", "acmil_2024_10"  # the recipe that the literal one is written from
+# the recipe that the literal one is written from
+LITERAL = "acmil, literal"
+OURS = "acmil_2024_10"
 NOTHING = ""
 
 
 def run(
-    recipes: Sequence[str], *, tiles: Sequence[int], dim: int, precisions: Sequence[str], threads: int, repeats: int,
+    recipes: Sequence[str],
+    *,
+    tiles: Sequence[int],
+    dim: int,
+    precisions: Sequence[str],
+    threads: int,
+    repeats: int,
     literal: bool,
-) -> Outcome:  # fmt: skip
+) -> Outcome:
     """Time training steps.
 
     Args:
@@ -71,8 +85,13 @@ def _compared(tiles: int, how: dict[str, Any], repeats: int) -> list[Row]:
         for name, (what, settings) in asked.items():
             rounds[name].append(_measured(what, settings))
         rates.append(_measured("products", {"threads": how["threads"], "seconds": ROUND_S / 4}))
-    best = {name: min(found, key=lambda one: one.get("step_ms", float("inf"))) for name, found in rounds.items()}
-    rate = {precision: max(one.get(precision, 0.0) for one in rates) for precision in ("fp32", "bf16")}
+    best = {
+        name: min(found, key=lambda one: one.get("step_ms", float("inf")))
+        for name, found in rounds.items()
+    }
+    rate = {
+        precision: max(one.get(precision, 0.0) for one in rates) for precision in ("fp32", "bf16")
+    }
     plain = best.pop(LITERAL)
     rows = [_row(LITERAL, tiles, "fp32", plain)]
     for precision, found in best.items():
@@ -94,17 +113,22 @@ def _beside(found: dict[str, Any], plain: dict[str, Any], floor_ms: float) -> Ro
         "speed-up": plain["step_ms"] / found["step_ms"],
         "its_memory": found["memory_MB"] / max(plain["memory_MB"], 1e-9),
         "loss_off": max(abs(a - b) for a, b in zip(found["losses"], plain["losses"], strict=False)),
-        "floor_ms": floor_ms, "of_floor": found["step_ms"] / floor_ms if floor_ms else NOTHING,
-    }  # fmt: skip
+        "floor_ms": floor_ms,
+        "of_floor": found["step_ms"] / floor_ms if floor_ms else NOTHING,
+    }
 
 
 def _row(name: str, tiles: int, precision: str, found: dict[str, Any]) -> Row:
     numbers = ("parameters", "step_ms", "median_ms", "bag_MB", "memory_MB")
     beside = dict.fromkeys(("speed-up", "its_memory", "loss_off", "floor_ms", "of_floor"), NOTHING)
     return {
-        "head": name, "tiles": tiles, "precision": precision, **{key: found.get(key, NOTHING) for key in numbers},
-        **beside, "failed": found.get("failed", NOTHING),
-    }  # fmt: skip
+        "head": name,
+        "tiles": tiles,
+        "precision": precision,
+        **{key: found.get(key, NOTHING) for key in numbers},
+        **beside,
+        "failed": found.get("failed", NOTHING),
+    }
 
 
 def _measured(what: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +136,9 @@ def _measured(what: str, settings: dict[str, Any]) -> dict[str, Any]:
     program = "from mil.bench.train_step import main; main()"
     command = [sys.executable, "-c", program, what, json.dumps(settings)]
     try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=LONGEST_S)
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=LONGEST_S
+        )
     except subprocess.TimeoutExpired:
         return {"failed": f"took over {LONGEST_S:.0f} s"}
     if done.returncode:

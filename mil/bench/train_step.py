@@ -21,7 +21,8 @@ from mil.train.loop import LARGEST_KEPT, make_optimiser
 from mil.train.optimiser import AdamW
 from mil.train.precision import answer, choose_dtype
 
-CLASSES, SEED = 2, 1
+CLASSES = 2
+SEED = 1
 FEW = 64  # tiles of a first step that is not counted: it loads libraries
 COMPARED = 5  # steps whose losses are compared
 SIDE = 2048  # of the matrices whose product is timed
@@ -34,7 +35,11 @@ def main() -> None:
     settings = json.loads(sys.argv[2])
     torch.set_num_threads(settings.pop("threads"))
     limit_memory()
-    measure: dict[str, Callable[..., dict[str, Any]]] = {"head": head, "literal": literal, "products": products}
+    measure: dict[str, Callable[..., dict[str, Any]]] = {
+        "head": head,
+        "literal": literal,
+        "products": products,
+    }
     print(json.dumps(measure[sys.argv[1]](**settings)), flush=True)
 
 
@@ -76,9 +81,16 @@ def literal(tiles: int, dim: int, seconds: float) -> dict[str, Any]:
             parameter.copy_(value)
     optimiser = torch.optim.AdamW(made.parameters(), lr=1e-4, weight_decay=1e-5)
     return _measure(
-        made, optimiser, lambda bags: literal_loss(made(bags.features), torch.tensor([1])), lambda bags: bags,
-        lambda: None, tiles, dim, torch.float32, seconds,
-    )  # fmt: skip
+        made,
+        optimiser,
+        lambda bags: literal_loss(made(bags.features), torch.tensor([1])),
+        lambda bags: bags,
+        lambda: None,
+        tiles,
+        dim,
+        torch.float32,
+        seconds,
+    )
 
 
 def products(seconds: float) -> dict[str, Any]:
@@ -91,9 +103,16 @@ def products(seconds: float) -> dict[str, Any]:
 
 
 def _measure(
-    made: nn.Module, optimiser: AdamW | torch.optim.Optimizer, loss_of: Step, prepare: Callable[[Bags], Bags],
-    after: Callable[[], None], tiles: int, dim: int, dtype: torch.dtype, seconds: float,
-) -> dict[str, Any]:  # fmt: skip
+    made: nn.Module,
+    optimiser: AdamW | torch.optim.Optimizer,
+    loss_of: Step,
+    prepare: Callable[[Bags], Bags],
+    after: Callable[[], None],
+    tiles: int,
+    dim: int,
+    dtype: torch.dtype,
+    seconds: float,
+) -> dict[str, Any]:
     loss_of(prepare(_bag(FEW, dim, dtype))).backward()
     bags = prepare(_bag(tiles, dim, dtype))
     torch.manual_seed(SEED)
@@ -111,10 +130,13 @@ def _measure(
     before = held_mb()
     times = times_of(step, seconds)
     return {
-        "step_ms": 1e3 * min(times), "median_ms": 1e3 * median(times), "memory_MB": max(0.0, peak_mb() - before),
-        "bag_MB": bags.features.nbytes / 2**20, "parameters": sum(p.numel() for p in made.parameters()),
+        "step_ms": 1e3 * min(times),
+        "median_ms": 1e3 * median(times),
+        "memory_MB": max(0.0, peak_mb() - before),
+        "bag_MB": bags.features.nbytes / 2**20,
+        "parameters": sum(p.numel() for p in made.parameters()),
         "losses": [float(loss) for loss in losses[:COMPARED]],
-    }  # fmt: skip
+    }
 
 
 def _bag(tiles: int, dim: int, dtype: torch.dtype) -> Bags:
@@ -125,4 +147,8 @@ def _bag(tiles: int, dim: int, dtype: torch.dtype) -> Bags:
         rows.copy_(torch.randn(rows.shape, generator=draw))
     across = max(1, round(tiles**0.5))
     number = torch.arange(tiles)
-    return Bags(features, torch.tensor([0, tiles]), PLACE_PX * torch.stack([number % across, number // across], 1))
+    return Bags(
+        features,
+        torch.tensor([0, tiles]),
+        PLACE_PX * torch.stack([number % across, number // across], 1),
+    )

@@ -9,9 +9,13 @@ import typer
 
 from mil.config import load_encoder
 
-heads_app = typer.Typer(help="Heads and recipes; exchange with the published codes.", no_args_is_help=True)
+heads_app = typer.Typer(
+    help="Heads and recipes; exchange with the published codes.", no_args_is_help=True
+)
 
-encoders_app = typer.Typer(help="What can embed tiles, and whether its weights are here.", no_args_is_help=True)
+encoders_app = typer.Typer(
+    help="What can embed tiles, and whether its weights are here.", no_args_is_help=True
+)
 
 LEAST_COLUMNS = 100  # for a pipe, which has no width
 
@@ -29,7 +33,9 @@ def heads_list() -> None:
 
 @heads_app.command("show")
 def heads_show(
-    name: Annotated[str, typer.Argument(help="A head, a recipe in configs/heads, or a recipe's file.")],
+    name: Annotated[
+        str, typer.Argument(help="A head, a recipe in configs/heads, or a recipe's file.")
+    ],
 ) -> None:
     """What a head or a recipe is, its options, its losses and how it is trained."""
     from mil.catalogue.show import described, fitted
@@ -41,8 +47,12 @@ def heads_show(
 
 @heads_app.command("verify")
 def heads_verify(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of trained heads, or folders that hold some.")],
-    seal: Annotated[bool, typer.Option("--seal", help="Seal them as they are now, whatever they were.")] = False,
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of trained heads, or folders that hold some.")
+    ],
+    seal: Annotated[
+        bool, typer.Option("--seal", help="Seal them as they are now, whatever they were.")
+    ] = False,
 ) -> None:
     """Check that a head is what it was when it was made: its files, and its answer to the example bag beside them."""
     from mil.trained.verify import run
@@ -55,10 +65,16 @@ def heads_verify(
 
 @heads_app.command("card")
 def heads_card(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of trained heads, or folders that hold some.")],
-    evaluated: Annotated[Path, typer.Option(help="Folder of their predictions.csv and metrics.json.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of trained heads, or folders that hold some.")
+    ],
+    evaluated: Annotated[
+        Path, typer.Option(help="Folder of their predictions.csv and metrics.json.")
+    ],
     dataset: Annotated[str, typer.Option(help="Its yaml, if it is not in configs/datasets.")] = "",
-    min_tissue: Annotated[float | None, typer.Option(help="What its tiles were cut with, for the card.")] = None,
+    min_tissue: Annotated[
+        float | None, typer.Option(help="What its tiles were cut with, for the card.")
+    ] = None,
     min_area_mm2: Annotated[float | None, typer.Option(help="The same.")] = None,
 ) -> None:
     """Write MODEL_CARD.md into each head's folder: data, splits, metrics, limits, licence, how to use it."""
@@ -78,15 +94,30 @@ def encoders_list() -> None:
     from mil.config import load_encoders
     from mil.encoders.availability import find_weights
 
-    table = Table("encoder", "dim", "tile, px", "µm/px", "licence", "gated", "weights", box=None, pad_edge=False)
+    table = Table(
+        "encoder",
+        "dim",
+        "tile, px",
+        "µm/px",
+        "licence",
+        "gated",
+        "weights",
+        box=None,
+        pad_edge=False,
+    )
     for column in table.columns:
         column.no_wrap = True
     for name, entry in load_encoders().items():
         weights = find_weights(name, entry, ask=False)
         table.add_row(
-            name, str(entry.dim), str(entry.tile_px), f"{entry.mpp:g}", escape(entry.licence),
-            "yes" if entry.gated else "", weights.word,
-        )  # fmt: skip
+            name,
+            str(entry.dim),
+            str(entry.tile_px),
+            f"{entry.mpp:g}",
+            escape(entry.licence),
+            "yes" if entry.gated else "",
+            weights.word,
+        )
     Console(width=max(Console().width, LEAST_COLUMNS), highlight=False).print(table)
 
 
@@ -98,11 +129,16 @@ def encoders_show(name: Name) -> None:
 
     entry = load_encoder(name)
     found = find_weights(name, entry, ask=False)
-    said = entry.model_dump(exclude_none=True) | {"args": ", ".join(f"{k}={v}" for k, v in entry.args.items())}
+    said = entry.model_dump(exclude_none=True) | {
+        "args": ", ".join(f"{k}={v}" for k, v in entry.args.items())
+    }
     for key, value in {"encoder": name, **said, "gated": "yes" if entry.gated else "no"}.items():
         if value != "":
             typer.echo(f"{key:<10} {value}")
-    typer.echo(f"{'tiling':<10} {tiling_name(entry.tile_px, entry.mpp)}, {entry.tile_px * entry.mpp:g} µm wide")
+    typer.echo(
+        f"{'tiling':<10} {tiling_name(entry.tile_px, entry.mpp)}, {entry.tile_px * entry.mpp:g} "
+        "µm wide"
+    )
     typer.echo(f"{'here':<10} {found.word}: {found.detail}")
 
 
@@ -113,4 +149,7 @@ def encoders_fetch(names: Names) -> None:
 
     for name, entry in [(name, load_encoder(name)) for name in names]:
         path = fetch(name, entry)
-        typer.echo(f"{name}: {f'{path} ({path.stat().st_size / 1e6:.0f} MB)' if path else 'nothing to fetch'}")
+        typer.echo(
+            f"{name}: "
+            f"{f'{path} ({path.stat().st_size / 1e6:.0f} MB)' if path else 'nothing to fetch'}"
+        )

@@ -18,7 +18,8 @@ from mil.errors import ConfigError
 
 LEAST_COLUMNS = 100  # for a pipe, which has no width
 ADDRESS = re.compile(r"https?://[^\s,;()]*[^\s,;().:]")
-RECIPES, HEADS = ("recipe", "head", "what it is", "from"), ("head", "what it is", "from")
+RECIPES = ("recipe", "head", "what it is", "from")
+HEADS = ("head", "what it is", "from")
 
 
 def listed() -> str:
@@ -34,7 +35,9 @@ def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
         column.no_wrap = True
     table.columns[-1].overflow = "fold"  # an address cut short is of no use
     seen = Console()
-    console = Console(width=seen.width if seen.is_terminal else max(seen.width, LEAST_COLUMNS), highlight=False)
+    console = Console(
+        width=seen.width if seen.is_terminal else max(seen.width, LEAST_COLUMNS), highlight=False
+    )
     with console.capture() as captured:
         console.print(table)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
@@ -50,7 +53,14 @@ def _recipes() -> list[tuple[str, ...]]:
             rows.append((name, "", f"unusable: {str(error).removeprefix(f'{path}: ')}", str(path)))
             continue
         package = f"head of the package {package_of(entry)}" if entry else ""
-        rows.append((name, recipe.name, sentence(comment(path)), ", ".join(filter(None, [recipe.source, package]))))
+        rows.append(
+            (
+                name,
+                recipe.name,
+                sentence(comment(path)),
+                ", ".join(filter(None, [recipe.source, package])),
+            )
+        )
     return rows
 
 
@@ -69,7 +79,11 @@ def _head(name: str, entry: EntryPoint | None) -> tuple[str, ...]:
     address = ADDRESS.search(said)
     first = said.partition("\n")[0]
     what = first[: address.start()] if address and address.start() < len(first) else first
-    return name, what.rstrip(" ,("), ", ".join(filter(None, [package, address[0] if address else ""]))
+    return (
+        name,
+        what.rstrip(" ,("),
+        ", ".join(filter(None, [package, address[0] if address else ""])),
+    )
 
 
 def source_of(name: str, entry: EntryPoint | None) -> Path | None:

@@ -24,7 +24,9 @@ from mil.tasks import CLASSES
 BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
 WORDS = {"integer": "whole number", "boolean": "true or false", "null": "empty", "string": "text"}
 NOTHING = "nothing: this head does not give what it needs"
-DIM, SIDE = 16, 6  # of the bags that losses are tried on
+# of the bags that losses are tried on
+DIM = 16
+SIDE = 6
 
 
 def described(name: str) -> list[str]:
@@ -46,7 +48,11 @@ def fitted(line: str, width: int) -> list[str]:
     """A line broken to a width; what follows stands under its last column."""
     columns = [gap.end() for gap in re.finditer(r"^ +| {2,}", line) if gap.end() <= width * 0.6]
     return wrap(
-        line, width, subsequent_indent=" " * max(columns, default=0), break_long_words=False, break_on_hyphens=False
+        line,
+        width,
+        subsequent_indent=" " * max(columns, default=0),
+        break_long_words=False,
+        break_on_hyphens=False,
     ) or [""]
 
 
@@ -60,7 +66,9 @@ def _recipe(name: str, recipe: Recipe, terms: Sequence[str]) -> Iterator[str]:
     yield f"  head: {recipe.name}"
     yield "  losses"
     for term, weight in recipe.losses.items():
-        height = f"{weight.start:g}" if weight.end is None else f"{weight.start:g} to {weight.end:g}"
+        height = (
+            f"{weight.start:g}" if weight.end is None else f"{weight.start:g} to {weight.end:g}"
+        )
         yield f"    {term:<24} {height:<12} {_gist(TERMS[term]) if term in terms else NOTHING}"
     yield "  train"
     for option, field in type(recipe.train).model_fields.items():
@@ -68,8 +76,11 @@ def _recipe(name: str, recipe: Recipe, terms: Sequence[str]) -> Iterator[str]:
 
 
 def _head(name: str, options: Mapping[str, Any], terms: Sequence[str]) -> Iterator[str]:
-    module, entry = head_module(name), check_head(name)
-    yield f"head {name}" + (f", from the package {package_of(entry)}" if entry else f", mil/heads/{name}.py")
+    module = head_module(name)
+    entry = check_head(name)
+    yield f"head {name}" + (
+        f", from the package {package_of(entry)}" if entry else f", mil/heads/{name}.py"
+    )
     for line in _paragraphs(inspect.getdoc(module) or ""):
         yield f"  {line}".rstrip()
     yield "  options" + (" (as the recipe sets them)" if options else "")
@@ -91,7 +102,10 @@ def _paragraphs(text: str) -> Iterator[str]:
 def _options(config: type[BaseModel], chosen: Mapping[str, Any]) -> Iterator[str]:
     try:
         kinds = config.model_json_schema()["properties"]
-    except (PydanticUserError, KeyError):  # another package's head may take what JSON cannot say, or nothing at all
+    except (
+        PydanticUserError,
+        KeyError,
+    ):  # another package's head may take what JSON cannot say, or nothing at all
         kinds = {}
     for option, field in config.model_fields.items():
         default = "needed" if field.default is PydanticUndefined else _value(field.default)
@@ -118,7 +132,13 @@ def _kind(schema: Mapping[str, Any]) -> str:
 def _value(value: Any) -> str:
     if value is None:
         return "empty"
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return (
+        str(value).lower()
+        if isinstance(value, bool)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def _gist(term: Any) -> str:

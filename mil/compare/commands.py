@@ -7,7 +7,9 @@ import typer
 
 
 def compare(
-    evaluated: Annotated[list[Path], typer.Option(help="Folder that `mil evaluate` wrote; repeat for each head.")],
+    evaluated: Annotated[
+        list[Path], typer.Option(help="Folder that `mil evaluate` wrote; repeat for each head.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for comparison.json, .csv, .md and .tex.")],
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Test pairs on the slides that all heads share.")
@@ -19,5 +21,9 @@ def compare(
     pairs = run(evaluated, out, allow_missing=allow_missing)["tests"]["pairs"]
     tests = [pair["p_holm"] for pair in pairs if pair["p_holm"] is not None]
     heads = "1 head" if len(evaluated) == 1 else f"{len(evaluated)} heads"
-    tested = f", {sum(p < 0.05 for p in tests)} of {len(tests)} pairs differ (p < 0.05 after Holm)" if pairs else ""
+    tested = (
+        f", {sum(p < 0.05 for p in tests)} of {len(tests)} pairs differ (p < 0.05 after Holm)"
+        if pairs
+        else ""
+    )
     typer.echo(f"compare {heads}{tested}: {out / 'comparison.md'}")

@@ -21,9 +21,13 @@ SEVERAL = "DeLong's paired test with the slides of a patient summed (Obuchowski)
 RESAMPLED = "paired bootstrap of patients"
 # What heads are tested by; of two classes it is `auroc`.
 MAIN = {
-    "classification": "auroc_macro", "multilabel": "auroc_macro", "ordinal": "kappa_quadratic", "regression": "mae",
-    "survival_discrete": "c_index", "survival_cox": "c_index",
-}  # fmt: skip
+    "classification": "auroc_macro",
+    "multilabel": "auroc_macro",
+    "ordinal": "kappa_quadratic",
+    "regression": "mae",
+    "survival_discrete": "c_index",
+    "survival_cox": "c_index",
+}
 
 
 class Tested(NamedTuple):
@@ -41,9 +45,11 @@ def compare_pairs(heads: Sequence[Evaluated]) -> Tested:
     Two classes: AUROC of the positive one. More: macro AUROC. Other tasks: see `MAIN`.
 
     Returns:
-        `pairs`: `one`, `other`, `difference` (one less the other), `ci95`, `p`, `p_holm` (corrected for all pairs), and
-        `smallest_difference`: what would have been shown at all (not corrected). All but the difference are None where
-        these slides do not show how far it varies; see `mil.statistics.delong.normal_difference`.
+        `pairs`: `one`, `other`, `difference` (one less the other), `ci95`, `p`,
+        `p_holm` (corrected for all pairs), and `smallest_difference`: what would have
+        been shown at all (not corrected). All but the difference are None where these
+        slides do not show how far it varies; see
+        `mil.statistics.delong.normal_difference`.
     """
     kind, classes, _ = heads[0].about
     two = kind == "classification" and len(classes) == 2
@@ -57,14 +63,23 @@ def compare_pairs(heads: Sequence[Evaluated]) -> Tested:
         method, found = _two_classes(heads, numbers) if two else _resampled(heads, metric, numbers)
     except ValueError as error:
         return Tested(metric, None, str(error), [])
-    return Tested(metric, method, "", [
-        {
-            "one": heads[i].name, "other": heads[j].name, "difference": one.difference,
-            "ci95": None if one.ci95 is None else list(one.ci95), "p": one.p, "p_holm": p,
-            "smallest_difference": None if one.p is None else smallest_difference(one.error),
-        }
-        for (i, j), one, p in zip(numbers, found, _corrected(found), strict=True)
-    ])  # fmt: skip
+    return Tested(
+        metric,
+        method,
+        "",
+        [
+            {
+                "one": heads[i].name,
+                "other": heads[j].name,
+                "difference": one.difference,
+                "ci95": None if one.ci95 is None else list(one.ci95),
+                "p": one.p,
+                "p_holm": p,
+                "smallest_difference": None if one.p is None else smallest_difference(one.error),
+            }
+            for (i, j), one, p in zip(numbers, found, _corrected(found), strict=True)
+        ],
+    )
 
 
 def _corrected(found: Sequence[Difference]) -> list[float | None]:
@@ -73,7 +88,9 @@ def _corrected(found: Sequence[Difference]) -> list[float | None]:
     return [None if one.p is None else float(next(adjusted)) for one in found]
 
 
-def _two_classes(heads: Sequence[Evaluated], numbers: Sequence[tuple[int, int]]) -> tuple[str, list[Difference]]:
+def _two_classes(
+    heads: Sequence[Evaluated], numbers: Sequence[tuple[int, int]]
+) -> tuple[str, list[Difference]]:
     _, _, positive = heads[0].about
     patients = list(heads[0].patients.values())
     labels = np.array([int(label == positive) for label in heads[0].labels.values()])
@@ -94,16 +111,21 @@ def _resampled(
     def measured(weights: np.ndarray) -> dict[str, np.ndarray]:
         return {str(i): _weighted(head, metric, targets, weights) for i, head in enumerate(heads)}
 
-    whole, drawn = measured(np.ones((1, len(member)))), resampled(measured, member)
+    whole = measured(np.ones((1, len(member))))
+    drawn = resampled(measured, member)
     if not all(np.isfinite(value[0]) for value in whole.values()):
         raise ValueError(f"these slides have no {title(metric)}")
     return RESAMPLED, [
-        paired_difference(float(whole[str(i)][0] - whole[str(j)][0]), drawn[str(i)] - drawn[str(j)], count)
+        paired_difference(
+            float(whole[str(i)][0] - whole[str(j)][0]), drawn[str(i)] - drawn[str(j)], count
+        )
         for i, j in numbers
     ]
 
 
-def _weighted(head: Evaluated, metric: str, targets: np.ndarray, weights: np.ndarray) -> Float[np.ndarray, " draws"]:
+def _weighted(
+    head: Evaluated, metric: str, targets: np.ndarray, weights: np.ndarray
+) -> Float[np.ndarray, " draws"]:
     answers = np.stack(list(head.answers.values()), 1)
     if head.metrics["task"] == "classification":
         return one_vs_rest(weighted_auroc, targets, answers, weights)

@@ -19,7 +19,9 @@ class Evaluated(NamedTuple):
     metrics: Mapping[str, Any]
     labels: Mapping[str, str]  # of each test slide, in the order of their names
     patients: Mapping[str, str]
-    answers: Mapping[str, Float[np.ndarray, " slides"]]  # by column, mean over the heads that held the slide out
+    answers: Mapping[
+        str, Float[np.ndarray, " slides"]
+    ]  # by column, mean over the heads that held the slide out
 
     @property
     def name(self) -> str:
@@ -43,7 +45,16 @@ def read_evaluated(folder: Path) -> Evaluated:
         rows = read_csv(folder / "predictions.csv")
         _ = [
             metrics[key]
-            for key in ("recipe", "encoder", "task", "classes", "positive", "test", "test_patients", "runs")
+            for key in (
+                "recipe",
+                "encoder",
+                "task",
+                "classes",
+                "positive",
+                "test",
+                "test_patients",
+                "runs",
+            )
         ]
         slides: dict[str, list[dict[str, str]]] = {}
         for row in rows:
@@ -52,17 +63,26 @@ def read_evaluated(folder: Path) -> Evaluated:
         ordered = dict(sorted(slides.items()))
         columns = _answers(rows[0]) if rows else []
         return Evaluated(
-            folder, metrics,
+            folder,
+            metrics,
             {name: mine[0]["label"] for name, mine in ordered.items()},
             {name: mine[0]["patient"] for name, mine in ordered.items()},
-            {c: np.array([np.mean([float(row[c]) for row in mine]) for mine in ordered.values()]) for c in columns},
-        )  # fmt: skip
+            {
+                c: np.array([np.mean([float(row[c]) for row in mine]) for mine in ordered.values()])
+                for c in columns
+            },
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, FormatError):
             raise
-        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+        what = (
+            f"{error.args[0]!r} is missing"
+            if isinstance(error, KeyError)
+            else " ".join(str(error).split())
+        )
         raise FormatError(
-            f"{folder}: no predictions.csv and metrics.json of `mil evaluate` ({what}); run it again"
+            f"{folder}: no predictions.csv and metrics.json of `mil evaluate` ({what}); run it "
+            "again"
         ) from None
 
 
@@ -82,7 +102,8 @@ def check_alike(heads: Sequence[Evaluated]) -> None:
     for head in heads[1:]:
         if head.about != first.about:
             raise DatasetError(
-                f"{head.folder} and {first.folder} are of different tasks or classes; compare heads of one"
+                f"{head.folder} and {first.folder} are of different tasks or classes; compare "
+                "heads of one"
             )
         apart = sorted(set(head.labels) ^ set(first.labels))
         if apart:
@@ -90,7 +111,11 @@ def check_alike(heads: Sequence[Evaluated]) -> None:
                 f"{head.folder} and {first.folder} were tested on different slides: {few(apart)}; "
                 "evaluate both with the same folds"
             )
-        torn = [s for s in first.labels if (head.labels[s], head.patients[s]) != (first.labels[s], first.patients[s])]
+        torn = [
+            s
+            for s in first.labels
+            if (head.labels[s], head.patients[s]) != (first.labels[s], first.patients[s])
+        ]
         if torn:
             raise DatasetError(
                 f"{head.folder} and {first.folder} have other labels or patients for {few(torn)}; "
@@ -99,7 +124,9 @@ def check_alike(heads: Sequence[Evaluated]) -> None:
     named: dict[str, Path] = {}
     for head in heads:
         if head.name in named:
-            raise DatasetError(f"{head.folder} and {named[head.name]} are both {head.name}; give each once")
+            raise DatasetError(
+                f"{head.folder} and {named[head.name]} are both {head.name}; give each once"
+            )
         named[head.name] = head.folder
 
 

@@ -20,9 +20,11 @@ def run(evaluated: Sequence[Path], out: Path, *, allow_missing: bool = False) ->
     """Compare heads and encoders.
 
     Args:
-        evaluated: folders of predictions.csv and metrics.json, one for each recipe and encoder.
+        evaluated: folders of predictions.csv and metrics.json, one for each recipe and
+            encoder.
         out: folder for comparison.json, .csv, .md and .tex.
-        allow_missing: where heads were tested on different slides, test pairs on those they share.
+        allow_missing: where heads were tested on different slides, test pairs on those
+            they share.
 
     Returns:
         What comparison.json holds.
@@ -65,13 +67,22 @@ def _metrics(head: Evaluated) -> list[str]:
         ranking = ("auroc", "auprc") if len(classes) == 2 else ("auroc_macro", "auprc_macro")
         return [
             *ranking,
-            *(name for name in CLASSES if len(classes) == 2 or name not in ("sensitivity", "specificity")),
+            *(
+                name
+                for name in CLASSES
+                if len(classes) == 2 or name not in ("sensitivity", "specificity")
+            ),
         ]
-    return [name for name, metric in head.metrics["test"].items() if isinstance(metric, dict) and "value" in metric]
+    return [
+        name
+        for name, metric in head.metrics["test"].items()
+        if isinstance(metric, dict) and "value" in metric
+    ]
 
 
 def _row(head: Evaluated) -> dict[str, Any]:
-    names, metrics = _metrics(head), head.metrics
+    names = _metrics(head)
+    metrics = head.metrics
     runs = metrics["runs"]
     return {
         "recipe": metrics["recipe"],
@@ -86,24 +97,37 @@ def _row(head: Evaluated) -> dict[str, Any]:
 
 def _notes(heads: Sequence[Evaluated], tested: Tested) -> list[str]:
     """What a reader must know to read the table, in sentences."""
-    slides, patients = len(heads[0].labels), len(set(heads[0].patients.values()))
+    slides = len(heads[0].labels)
+    patients = len(set(heads[0].patients.values()))
     tested_on = f"{slides} test slides of {patients} patients"
-    if any(head.metrics.get("fusion") == "early" for head in heads):  # what is called a slide is then a patient
+    if any(
+        head.metrics.get("fusion") == "early" for head in heads
+    ):  # what is called a slide is then a patient
         tested_on = f"{patients} test patients, all slides of each as one bag"
     notes = [
-        f"{tested_on}; 95 % intervals. They speak of other patients, not of training again: that is the standard "
+        f"{tested_on}; 95 % intervals. They speak of other patients, not of training again: that "
+        "is the standard "
         "deviation over seeds and folds."
     ]
     if heads[0].about[0] == "classification":
         two = len(heads[0].about[1]) == 2
         notes.append(
             "Balanced accuracy and F1 are of the most probable class"
-            + ("; sensitivity and specificity at the threshold chosen on validation slides." if two else ".")
+            + (
+                "; sensitivity and specificity at the threshold chosen on validation slides."
+                if two
+                else "."
+            )
             + " ECE, which has no interval, with what faultless probabilities would get on as many slides in brackets."
         )
     notes += _on_runs(heads, tested.metric)
     torn = next(
-        (head.metrics["test_patients"]["note"] for head in heads if "note" in head.metrics["test_patients"]), None
+        (
+            head.metrics["test_patients"]["note"]
+            for head in heads
+            if "note" in head.metrics["test_patients"]
+        ),
+        None,
     )
     if torn:
         notes.append(f"No patient level: {torn}.")
@@ -112,20 +136,31 @@ def _notes(heads: Sequence[Evaluated], tested: Tested) -> list[str]:
 
 def _on_runs(heads: Sequence[Evaluated], metric: str) -> list[str]:
     """What a reader must know of several seeds and folds."""
-    seeds, folds = (max(len({run[of] for run in head.metrics["runs"]}) for head in heads) for of in ("seed", "fold"))
+    seeds, folds = (
+        max(len({run[of] for run in head.metrics["runs"]}) for head in heads)
+        for of in ("seed", "fold")
+    )
     # Where the slide table names the test slides, those are of every fold.
-    crossed = any(run["n_slides"] < head.metrics["test"]["n_slides"] for head in heads for run in head.metrics["runs"])
+    crossed = any(
+        run["n_slides"] < head.metrics["test"]["n_slides"]
+        for head in heads
+        for run in head.metrics["runs"]
+    )
     notes = []
     if crossed:
         notes.append(
-            f"Cross-validation: each slide's answer is that of the heads that held it out, and the answers of {folds} "
-            f"folds are pooled. Heads of different folds may differ in scale, which spoils a pooled {title(metric)} "
-            "but not that of runs, and share training slides, which intervals and tests do not know."
+            "Cross-validation: each slide's answer is that of the heads that held it out, and "
+            f"the answers of {folds} "
+            "folds are pooled. Heads of different folds may differ in scale, which spoils a "
+            f"pooled {title(metric)} "
+            "but not that of runs, and share training slides, which intervals and tests do not "
+            "know."
         )
     over = ["seeds"] * (seeds > 1) + ["folds"] * (folds > 1 and not crossed)
     if over:
         notes.append(
-            f"A slide's answer is the mean over {' and '.join(over)}, which may be better than any one of them."
+            f"A slide's answer is the mean over {' and '.join(over)}, which may be better than "
+            "any one of them."
         )
     return notes
 
@@ -144,7 +179,8 @@ def _on_tests(tested: Tested) -> list[str]:
         )
     if len(shown) < len(tested.pairs):
         notes.append(
-            "A pair without p is not tested: nothing varies between its heads on these slides, as where both rank all "
+            "A pair without p is not tested: nothing varies between its heads on these slides, "
+            "as where both rank all "
             "of them right. That does not say that they are equally good."
         )
     return notes
@@ -161,11 +197,13 @@ def _missing(left_out: Sequence[str]) -> list[str]:
     if not left_out:
         return []
     return [
-        "Not every head was tested on all slides: pairs are of those in common, the numbers of a head of all of its "
+        "Not every head was tested on all slides: pairs are of those in common, the numbers of a "
+        "head of all of its "
         f"own; apart: {few(left_out)}."
     ]
 
 
 def _span(values: Sequence[float]) -> str:
-    low, high = f"{min(values):.3f}", f"{max(values):.3f}"
+    low = f"{min(values):.3f}"
+    high = f"{max(values):.3f}"
     return f"at least {low}" if low == high else f"at least {low} to {high}, by pair"

@@ -10,20 +10,31 @@ Table = dict[str, Any]  # `header`: names of the columns, `rows`: a list of cell
 
 def tables_of(found: Mapping[str, Any]) -> dict[str, Table]:
     """`heads`, and `pairs` where any were tested."""
-    return {"heads": heads_table(found)} | ({"pairs": pairs_table(found)} if found["tests"]["pairs"] else {})
+    return {"heads": heads_table(found)} | (
+        {"pairs": pairs_table(found)} if found["tests"]["pairs"] else {}
+    )
 
 
 def heads_table(found: Mapping[str, Any]) -> Table:
     """Header and rows of the heads as people read them; with patients and runs only where they say more."""
-    main, names = found["metrics"][0], found["metrics"]
-    patients = found["n_patients"] < found["n_slides"] and any(row["patients"].get(main) for row in found["rows"])
+    main = found["metrics"][0]
+    names = found["metrics"]
+    patients = found["n_patients"] < found["n_slides"] and any(
+        row["patients"].get(main) for row in found["rows"]
+    )
     runs = any(row["seeds"] * row["folds"] > 1 for row in found["rows"])
     header = ["encoder", "recipe", title(main)]
-    header += [f"{title(main)}, patients"] * patients + [f"{title(main)} of runs"] * runs + [*map(title, names[1:])]
+    header += (
+        [f"{title(main)}, patients"] * patients
+        + [f"{title(main)} of runs"] * runs
+        + [*map(title, names[1:])]
+    )
     rows = []
     for row in found["rows"]:
         cells = [row["encoder"], row["recipe"], _cell(row["slides"][main])]
-        cells += [_cell(row["patients"][main])] * patients + [mean_sd(row["over_runs"][main])] * runs
+        cells += [_cell(row["patients"][main])] * patients + [
+            mean_sd(row["over_runs"][main])
+        ] * runs
         rows.append(cells + [_cell(row["slides"][name]) for name in names[1:]])
     return {"header": header, "rows": rows}
 
@@ -32,7 +43,13 @@ def pairs_table(found: Mapping[str, Any]) -> Table:
     """Header and rows of the paired tests."""
     header = ["one", "other", f"difference of {title(found['tests']['metric'])}", "p", "p, Holm"]
     rows = [
-        [pair["one"], pair["other"], _difference(pair), probability(pair["p"]), probability(pair["p_holm"])]
+        [
+            pair["one"],
+            pair["other"],
+            _difference(pair),
+            probability(pair["p"]),
+            probability(pair["p_holm"]),
+        ]
         for pair in found["tests"]["pairs"]
     ]
     return {"header": header, "rows": rows}

@@ -10,10 +10,26 @@ from mil.io.tables import write_csv
 NAMES = 2  # columns that say what a row is of
 WIDE = 6  # more columns than this are made to fit the page
 ESCAPED = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$",
-    "±": r"$\pm$", "–": "--", "·": r"$\cdot$", "µ": r"\textmu{}", "−": "$-$", "|": r"\textbar{}", "²": "$^2$",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "±": r"$\pm$",
+    "–": "--",
+    "·": r"$\cdot$",
+    "µ": r"\textmu{}",
+    "−": "$-$",
+    "|": r"\textbar{}",
+    "²": "$^2$",
+}
 
 
 def write_csv_table(path: Path, found: Mapping[str, Any]) -> None:
@@ -29,7 +45,11 @@ def _flat(row: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
             prefix = name if level == "slides" else f"patients_{name}"
             low, high = (metric or {}).get("ci95") or ("", "")
             number = (metric or {}).get("value")
-            flat |= {prefix: "" if number is None else number, f"{prefix}_low": low, f"{prefix}_high": high}
+            flat |= {
+                prefix: "" if number is None else number,
+                f"{prefix}_low": low,
+                f"{prefix}_high": high,
+            }
     for name, spread in row["over_runs"].items():
         flat |= {f"{name}_{key}": _or_nothing((spread or {}).get(key)) for key in ("mean", "sd")}
     return flat
@@ -58,35 +78,66 @@ def _plain(text: str) -> str:
 
 def write_latex(path: Path, found: Mapping[str, Any]) -> None:
     """Both tables, for the packages booktabs and graphicx; the notes under the last."""
-    captions = {"heads": f"Heads on {found['dataset']}.", "pairs": f"Paired tests of the heads on {found['dataset']}."}
+    captions = {
+        "heads": f"Heads on {found['dataset']}.",
+        "pairs": f"Paired tests of the heads on {found['dataset']}.",
+    }
     last = list(found["tables"])[-1]
     parts = [
-        _latex(**table, caption=captions[name], label=name, notes=found["notes"] if name == last else ())
+        _latex(
+            **table,
+            caption=captions[name],
+            label=name,
+            notes=found["notes"] if name == last else (),
+        )
         for name, table in found["tables"].items()
     ]
     write_text(path, "% needs \\usepackage{booktabs, graphicx}\n" + "\n".join(parts))
 
 
 def _latex(
-    header: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str, label: str, notes: Sequence[str]
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    caption: str,
+    label: str,
+    notes: Sequence[str],
 ) -> str:
     wide = len(header) > WIDE
-    body = [line for row in rows for line in (_two_lines(row) if wide else [_line(map(latex, row))])]
+    body = [
+        line for row in rows for line in (_two_lines(row) if wide else [_line(map(latex, row))])
+    ]
     return "\n".join(
         [
-            r"\begin{table}", r"\centering", rf"\caption{{{latex(caption)}}}\label{{tab:{label}}}", r"\smallskip",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{latex(caption)}}}\label{{tab:{label}}}",
+            r"\smallskip",
             *([r"\resizebox{\textwidth}{!}{%"] if wide else []),
-            rf"\begin{{tabular}}{{ll{'r' * (len(header) - NAMES)}}}", r"\toprule",
-            _line(map(latex, header)), r"\midrule", *body, r"\bottomrule", r"\end{tabular}" + "}" * wide,
-            *([rf"\par\smallskip\raggedright\footnotesize {latex(' '.join(notes))}"] if notes else []),
-            r"\end{table}", "",
+            rf"\begin{{tabular}}{{ll{'r' * (len(header) - NAMES)}}}",
+            r"\toprule",
+            _line(map(latex, header)),
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}" + "}" * wide,
+            *(
+                [rf"\par\smallskip\raggedright\footnotesize {latex(' '.join(notes))}"]
+                if notes
+                else []
+            ),
+            r"\end{table}",
+            "",
         ]
-    )  # fmt: skip
+    )
 
 
 def _two_lines(row: Sequence[str]) -> list[str]:
     """Numbers, and below each in small print what stands behind it, such as its interval."""
-    split = [(cell, "", "") if i < NAMES or cell.startswith("<") else cell.partition(" ") for i, cell in enumerate(row)]
+    split = [
+        (cell, "", "") if i < NAMES or cell.startswith("<") else cell.partition(" ")
+        for i, cell in enumerate(row)
+    ]
     below = [rf"{{\scriptsize {latex(rest)}}}" if rest else "" for _, _, rest in split]
     return [_line(latex(number) for number, _, _ in split), _line(below), r"\addlinespace"]
 

@@ -13,7 +13,15 @@ from mil.config.recipes import (
     load_recipe,
     recipe_path,
 )
-from mil.config.run import Config, FeaturesConfig, Fusion, HeatmapConfig, SplitConfig, TileConfig, load_config
+from mil.config.run import (
+    Config,
+    FeaturesConfig,
+    Fusion,
+    HeatmapConfig,
+    SplitConfig,
+    TileConfig,
+    load_config,
+)
 
 __all__ = [
     "LOSS_TERMS",

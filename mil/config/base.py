@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mil.errors import ConfigError, unknown_name
 
-# Names become folder names: letters, digits, dots, dashes and underscores, never a path.
+# Names become folder names: letters, digits, dots, dashes and underscores, never a
+# path.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 CAME_WITH = Path(__file__).resolve().parents[2]  # where this package came from, with its `configs/`
@@ -39,11 +40,16 @@ def checked(model: type[Model], raw: Any, where: str) -> Model:
 
 def _fault(fault: Any, model: type[BaseModel]) -> str:
     if fault["type"] == "extra_forbidden":
-        return unknown_name("key", ".".join(map(str, fault["loc"])), _keys(model, fault["loc"][:-1]))
-    # pydantic puts the kind of value in a path where several are allowed: literal['auto','none'], list[int]
+        return unknown_name(
+            "key", ".".join(map(str, fault["loc"])), _keys(model, fault["loc"][:-1])
+        )
+    # pydantic puts the kind of value in a path where several are allowed:
+    # literal['auto','none'], list[int]
     path = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))
     message = fault["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
-    if not (fault["type"] == "missing" or (fault["type"] == "value_error" and not path)):  # there the whole stands
+    if not (
+        fault["type"] == "missing" or (fault["type"] == "value_error" and not path)
+    ):  # there the whole stands
         message += f", not {fault['input']!r}"
     return f"{path}: {message}" if path else message
 
@@ -88,7 +94,12 @@ def named_file(folder: str, name: str, what: str) -> Path:
     if not path.exists():
         if path == Path(name):
             raise ConfigError(f"{path}: no such file")
-        places = (Path(), CAME_WITH)  # a folder here does not hide the files that came with this package
-        known = {file.stem for place in places for file in (place / "configs" / folder).glob("*.yaml")}
+        places = (
+            Path(),
+            CAME_WITH,
+        )  # a folder here does not hide the files that came with this package
+        known = {
+            file.stem for place in places for file in (place / "configs" / folder).glob("*.yaml")
+        }
         raise ConfigError(unknown_name(what, name, known))
     return path

@@ -9,7 +9,8 @@ from mil.config.base import Section, checked, named_file, read_yaml
 from mil.config.encoders import Positive
 from mil.config.labels import BETWEEN, OF_CLASSES, TaskName, classes_of
 
-# What GeoJSON counts from: the corner of the scanned part of a slide, as QuPath does, or of the whole slide.
+# What GeoJSON counts from: the corner of the scanned part of a slide, as QuPath does,
+# or of the whole slide.
 GeojsonFrame = Literal["scanned", "slide"]
 DRAWN = (".geojson", ".xml", ".png", ".tif")
 
@@ -18,21 +19,35 @@ class DatasetConfig(Section):
     """One yaml of configs/datasets; the slide table of the same name lies beside it."""
 
     title: str = ""
-    task: TaskName = Field("classification", description="what a label is, and what a head is trained to say")
+    task: TaskName = Field(
+        "classification", description="what a label is, and what a head is trained to say"
+    )
     classes: list[str] = Field(
-        [], description="the classes, in the order of the head's outputs (ordinal: from low to high); empty for numbers"
+        [],
+        description="the classes, in the order of the head's outputs (ordinal: from low to high); empty for numbers",
     )
     positive: str | None = Field(
         None, description="the class that sensitivity and heatmaps speak of; default: the last"
     )
     intervals: int = Field(
-        4, ge=1, le=100, description="of survival_discrete: how many, ending at quantiles of the training event times"
+        4,
+        ge=1,
+        le=100,
+        description="of survival_discrete: how many, ending at quantiles of the training event times",
     )
-    ends: list[Positive] = Field([], description="of survival_discrete: when intervals end; goes before `intervals`")
+    ends: list[Positive] = Field(
+        [], description="of survival_discrete: when intervals end; goes before `intervals`"
+    )
     columns: dict[str, str] = Field({}, description="our column name: the name in the csv")
-    slides_dir: str = Field("", description="where the slides are; the run's slides_dir goes before it")
-    slide_paths: list[str] = Field(["{slide}"], description="patterns tried in turn when the csv has no path")
-    annotation_paths: list[str] = Field([], description="patterns tried in turn when the csv has no annotation")
+    slides_dir: str = Field(
+        "", description="where the slides are; the run's slides_dir goes before it"
+    )
+    slide_paths: list[str] = Field(
+        ["{slide}"], description="patterns tried in turn when the csv has no path"
+    )
+    annotation_paths: list[str] = Field(
+        [], description="patterns tried in turn when the csv has no annotation"
+    )
     tissue_paths: list[str] = Field(
         [f"tissue/{{slide}}{kind}" for kind in DRAWN],
         description="the same for a mask of the tissue, which goes before the tissue that would be found",
@@ -42,9 +57,12 @@ class DatasetConfig(Section):
         description="the same for the region that tiles are taken from",
     )
     geojson_frame: GeojsonFrame = Field(
-        "scanned", description="what GeoJSON counts from: the scanned part, as QuPath does, or the whole slide"
+        "scanned",
+        description="what GeoJSON counts from: the scanned part, as QuPath does, or the whole slide",
     )
-    size: str = Field("", description="how big the slides are, for the message that they are missing")
+    size: str = Field(
+        "", description="how big the slides are, for the message that they are missing"
+    )
     get: str = Field("", description="how to get the slides, for the message that they are missing")
     licence: str = ""
     notes: str = ""
@@ -55,15 +73,22 @@ class DatasetConfig(Section):
             raise ValueError("classes holds a name twice")
         if (self.task in OF_CLASSES) != bool(self.classes):
             needs = (
-                "are needed: the labels, in the order of the head's outputs" if not self.classes else "must be empty"
+                "are needed: the labels, in the order of the head's outputs"
+                if not self.classes
+                else "must be empty"
             )
             raise ValueError(f"classes {needs} (task: {self.task})")
         if self.task == "ordinal" and len(self.classes) < 2:
             raise ValueError("classes of an ordinal task are two at least")
         if self.task == "multilabel" and any(classes_of(name) != [name] for name in self.classes):
-            raise ValueError(f"classes of which a slide may have several cannot hold {BETWEEN!r}, nor be empty")
+            raise ValueError(
+                f"classes of which a slide may have several cannot hold {BETWEEN!r}, nor be empty"
+            )
         if self.task == "multilabel" and "macro" in self.classes:
-            raise ValueError("a class of which a slide may have several cannot be 'macro': metrics of all are named so")
+            raise ValueError(
+                "a class of which a slide may have several cannot be 'macro': metrics of all are "
+                "named so"
+            )
         if self.ends != sorted(set(self.ends)):
             raise ValueError("ends: the times must rise")
         if self.positive is not None and self.positive not in self.classes:

@@ -38,16 +38,19 @@ class EncoderConfig(Section):
     timm: str = Field(description="model name for timm.create_model, hf-hub: names included")
     args: dict[str, Any] = Field({}, description="further arguments of timm.create_model")
     pooling: Literal["model", "cls", "mean", "cls+mean"] = Field(
-        "model", description="model: as timm does; else of the class token, the mean of the patch tokens, or both"
+        "model",
+        description="model: as timm does; else of the class token, the mean of the patch tokens, or both",
     )
     dim: int = Field(gt=0, description="length of a tile's feature vector")
     tile_px: int = Field(224, gt=0, description="side of a tile, pixels")
     mpp: Positive = Field(0.5, description="micrometres per pixel that the encoder sees")
     weights: str = Field(
-        "timm", description="timm; hf-hub:OWNER/NAME@REVISION/FILE; package:PACKAGE/FILE; random; path"
+        "timm",
+        description="timm; hf-hub:OWNER/NAME@REVISION/FILE; package:PACKAGE/FILE; random; path",
     )
     keys: Literal["name", "order", "transformers"] = Field(
-        "name", description="order: same tensors in the same order, other names; transformers: names of its ViTs"
+        "name",
+        description="order: same tensors in the same order, other names; transformers: names of its ViTs",
     )
     mean: tuple[Finite, Finite, Finite] | None = Field(
         None, description="of the channels; empty: timm's for this model"
@@ -55,16 +58,23 @@ class EncoderConfig(Section):
     std: tuple[Positive, Positive, Positive] | None = Field(
         None, description="of the channels; empty: timm's for this model"
     )
-    precision: Literal["fp32", "bf16", "fp16"] | None = Field(None, description="what its authors compute in on a GPU")
+    precision: Literal["fp32", "bf16", "fp16"] | None = Field(
+        None, description="what its authors compute in on a GPU"
+    )
     licence: str = Field(description="of the weights")
-    gated: bool = Field(False, description="whether the hub gives the weights only to those who asked")
+    gated: bool = Field(
+        False, description="whether the hub gives the weights only to those who asked"
+    )
     citation: str = Field("", description="what to cite")
 
     @field_validator("weights")
     @classmethod
     def _sound(cls, weights: str) -> str:
         if weights.startswith(HUB) and not _HUB_FILE.fullmatch(weights):
-            raise ValueError("a file on the hub is hf-hub:OWNER/NAME@REVISION/FILE (revision and file may be left out)")
+            raise ValueError(
+                "a file on the hub is hf-hub:OWNER/NAME@REVISION/FILE (revision and file may be "
+                "left out)"
+            )
         if weights.startswith("package:") and not _PACKAGE_FILE.fullmatch(weights):
             raise ValueError("a file inside an installed package is package:PACKAGE/FILE")
         return weights
@@ -89,16 +99,21 @@ def load_encoders(path: Path | None = None) -> dict[str, EncoderConfig]:
     """All entries of an encoders file, by name.
 
     Raises:
-        ConfigError: the file is not one, an entry is wrong, or its name cannot be that of a folder.
+        ConfigError: the file is not one, an entry is wrong, or its name cannot be that
+            of a folder.
     """
     path = path or config_path("encoders.yaml")
     raw = read_yaml(path)
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: no encoders; it needs entries such as `resnet18: {{timm: ..., dim: 512, ...}}`")
+        raise ConfigError(
+            f"{path}: no encoders; it needs entries such as `resnet18: "
+            "{timm: ..., dim: 512, ...}`"
+        )
     for name in raw:
         if not isinstance(name, str) or not re.fullmatch(NAME, name):
             raise ConfigError(
-                f"{path}: {name!r} cannot name an encoder: use letters, digits, '.', '_' and '-' (a number in quotes)"
+                f"{path}: {name!r} cannot name an encoder: use letters, digits, '.', '_' and '-' "
+                "(a number in quotes)"
             )
     return {name: checked(EncoderConfig, entry, f"{path}: {name}") for name, entry in raw.items()}
 

@@ -4,13 +4,24 @@ import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
-TaskName = Literal["classification", "multilabel", "ordinal", "regression", "survival_discrete", "survival_cox"]
+TaskName = Literal[
+    "classification", "multilabel", "ordinal", "regression", "survival_discrete", "survival_cox"
+]
 TASKS: tuple[TaskName, ...] = get_args(TaskName)
 OF_CLASSES: tuple[TaskName, ...] = ("classification", "multilabel", "ordinal")
 SURVIVAL: tuple[TaskName, ...] = ("survival_discrete", "survival_cox")
 BETWEEN = ";"  # between the classes of a slide that has several
 CENSORED = "+"  # after the time of a slide whose event was not seen
-_HAPPENED = {"1": True, "1.0": True, "true": True, "yes": True, "0": False, "0.0": False, "false": False, "no": False}
+_HAPPENED = {
+    "1": True,
+    "1.0": True,
+    "true": True,
+    "yes": True,
+    "0": False,
+    "0.0": False,
+    "false": False,
+    "no": False,
+}
 
 
 class Survival(NamedTuple):
@@ -46,7 +57,9 @@ def survival_of(label: str) -> Survival:
     except ValueError:
         time = -1.0
     if time < 0:
-        raise ValueError("a time is needed: 27.5 (the event came then) or 27.5+ (none was seen until then)")
+        raise ValueError(
+            "a time is needed: 27.5 (the event came then) or 27.5+ (none was seen until then)"
+        )
     return Survival(time, not label.endswith(CENSORED))
 
 
@@ -57,7 +70,10 @@ def survival_label(time: str, event: str) -> str:
         ValueError: the second says neither, or the first says it too.
     """
     if time.rstrip().endswith(CENSORED):
-        raise ValueError(f"time {time!r} says that it is censored, which the event does; take the {CENSORED} away")
+        raise ValueError(
+            f"time {time!r} says that it is censored, which the event does; take the {CENSORED} "
+            "away"
+        )
     happened = _HAPPENED.get(event.partition(":")[0].strip().lower())
     if happened is None:
         raise ValueError(f"event {event!r} is neither 1 (it came) nor 0 (censored)")
@@ -114,4 +130,6 @@ def spoken(column: str) -> str:
 
 def is_positive(task: TaskName, positive: str, label: str) -> bool:
     """Whether a slide is of the class of interest; never where labels are numbers."""
-    return task in OF_CLASSES and positive in (classes_of(label) if task == "multilabel" else [label])
+    return task in OF_CLASSES and positive in (
+        classes_of(label) if task == "multilabel" else [label]
+    )

@@ -9,11 +9,19 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from mil.config.base import Name, Section, checked, config_path, named_file, read_yaml
 from mil.errors import ConfigError, unknown_name
 
-# The functions of mil/losses.py, named here so that a recipe is checked before anything runs; a test compares them.
+# The functions of mil/losses.py, named here so that a recipe is checked before anything
+# runs; a test compares them.
 LOSS_TERMS = (
-    "cross_entropy", "branch_cross_entropy", "branch_diversity", "attention_entropy", "attention_entropy_share",
-    "instance_cross_entropy", "full_cross_entropy", "sufficiency", "teacher_consistency",
-)  # fmt: skip
+    "cross_entropy",
+    "branch_cross_entropy",
+    "branch_diversity",
+    "attention_entropy",
+    "attention_entropy_share",
+    "instance_cross_entropy",
+    "full_cross_entropy",
+    "sufficiency",
+    "teacher_consistency",
+)
 
 
 class LossWeight(Section):
@@ -31,31 +39,46 @@ class TrainConfig(Section):
     """How a head is trained."""
 
     epochs: int = Field(50, gt=0, description="times that every training bag is seen")
-    batch_bags: int = Field(1, gt=0, description="bags laid end to end, which go through the head together")
-    accumulate: int = Field(
-        1, gt=0, description="such batches per step: their gradients are added up, as if their bags were one batch"
+    batch_bags: int = Field(
+        1, gt=0, description="bags laid end to end, which go through the head together"
     )
-    lr: float = Field(1e-4, gt=0, description="at the start; a cosine to min_lr follows, step by step")
+    accumulate: int = Field(
+        1,
+        gt=0,
+        description="such batches per step: their gradients are added up, as if their bags were one batch",
+    )
+    lr: float = Field(
+        1e-4, gt=0, description="at the start; a cosine to min_lr follows, step by step"
+    )
     min_lr: float = Field(0.0, ge=0, description="learning rate at the end")
     warmup_epochs: float = Field(0.0, ge=0, description="the learning rate rises from 0 this long")
     weight_decay: float = Field(1e-5, ge=0, description="of AdamW")
-    clip_norm: float | None = Field(None, gt=0, description="longest gradient, over all parameters; empty: any")
+    clip_norm: float | None = Field(
+        None, gt=0, description="longest gradient, over all parameters; empty: any"
+    )
     class_weights: Literal["none", "balanced"] = Field(
-        "none", description="balanced: a bag counts the more in the losses, the rarer its class is in training"
+        "none",
+        description="balanced: a bag counts the more in the losses, the rarer its class is in training",
     )
     sampling: Literal["shuffle", "balanced"] = Field(
         "shuffle", description="order of an epoch: each bag once, or each class equally often"
     )
     max_tiles: int | None = Field(
-        None, gt=0, description="tiles of a bag that a training step sees, drawn anew each time; empty: all"
+        None,
+        gt=0,
+        description="tiles of a bag that a training step sees, drawn anew each time; empty: all",
     )
     feature_dropout: float = Field(
-        0.0, ge=0, lt=1, description="share of the features' dimensions zeroed in a whole bag, drawn at each step"
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the features' dimensions zeroed in a whole bag, drawn at each step",
     )
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         "fp32",
         description="of the matrix products in training; auto: bf16 where the processor has instructions for it; fp16: "
-        "on a GPU alone, the loss scaled. Parameters, scores, softmax, losses and optimiser are fp32 in any case",
+        "on a GPU alone, the loss scaled. Parameters, scores, softmax, losses and optimiser are "
+        "fp32 in any case",
     )
     select: Literal["loss", "f1_auc", "last"] = Field(
         "loss",
@@ -127,7 +150,8 @@ def check_head(name: str) -> EntryPoint | None:
         raise ConfigError(unknown_name("head", name, head_names()))
     if len(owners) > 1:
         raise ConfigError(
-            f"head {name} is in {' and in '.join(owners)}; rename it in {owners[-1]} (entry point of {PLUG}), or "
+            f"head {name} is in {' and in '.join(owners)}; rename it in {owners[-1]} (entry "
+            f"point of {PLUG}), or "
             f"uninstall that package"
         )
     return entries[0] if entries else None
@@ -136,7 +160,11 @@ def check_head(name: str) -> EntryPoint | None:
 def recipe_files() -> dict[str, Path]:
     """All recipes by name: those of ./configs/heads go before those that came with mil."""
     shipped = Path(__file__).resolve().parents[2] / "configs/heads"
-    return {path.stem: path for folder in (shipped, config_path("heads")) for path in sorted(folder.glob("*.yaml"))}
+    return {
+        path.stem: path
+        for folder in (shipped, config_path("heads"))
+        for path in sorted(folder.glob("*.yaml"))
+    }
 
 
 def recipe_path(name: str) -> Path:

@@ -15,7 +15,13 @@ from mil.io.tables import read_dataset, write_csv
 from mil.io.tables.class_order import class_order
 from mil.io.tables.matching import match
 from mil.io.tables.scan import Found, find_annotations, find_slides
-from mil.io.tables.spreadsheet import MAX_CLASSES, WHAT_IT_LOOKS_LIKE, find_column, need_column, read_sheet
+from mil.io.tables.spreadsheet import (
+    MAX_CLASSES,
+    WHAT_IT_LOOKS_LIKE,
+    find_column,
+    need_column,
+    read_sheet,
+)
 
 SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 OPTIONAL = ("patient", "split", "mpp", "annotation")  # columns left out when no slide has one
@@ -70,7 +76,8 @@ def init(
         slides: the folder; slides may lie at any depth.
         labels: the spreadsheet: .csv, .tsv or .xlsx.
         out: folder of `NAME.yaml` and `NAME.csv`.
-        slide_column: the spreadsheet's column of slide names; None: found by its name, like the next two.
+        slide_column: the spreadsheet's column of slide names; None: found by its name,
+            like the next two.
         label_column: its column of labels.
         patient_column: its column of patients.
         positive: the class of interest; None: the last.
@@ -80,22 +87,31 @@ def init(
         DatasetError: something is missing or could mean two things; nothing is written.
     """
     if not re.fullmatch(NAME, name):
-        raise DatasetError(f"dataset name {name!r}: use letters, digits, dots, dashes and underscores only")
-    yaml, table = out / f"{name}.yaml", out / f"{name}.csv"
+        raise DatasetError(
+            f"dataset name {name!r}: use letters, digits, dots, dashes and underscores only"
+        )
+    yaml = out / f"{name}.yaml"
+    table = out / f"{name}.csv"
     for file in (yaml, table):
         if file.exists() and not force:
-            raise DatasetError(f"{file}: is there already; choose another name, or overwrite it with --force")
+            raise DatasetError(
+                f"{file}: is there already; choose another name, or overwrite it with --force"
+            )
     if labels is None:
         raise DatasetError(f"no labels for the slides; give --labels FILE: {WHAT_IT_LOOKS_LIKE}")
     if labels.resolve() == table.resolve():
-        raise DatasetError(f"{labels}: the new slide table would replace it; choose another name, or move it")
-    root, sheet = slides.resolve(), read_sheet(labels)
+        raise DatasetError(
+            f"{labels}: the new slide table would replace it; choose another name, or move it"
+        )
+    root = slides.resolve()
+    sheet = read_sheet(labels)
     columns = {
         "slide": need_column(sheet, "slide", slide_column),
         "label": need_column(sheet, "label", label_column),
         "patient": find_column(sheet, "patient", patient_column),
     }
-    slide, label = str(columns["slide"]), str(columns["label"])
+    slide = str(columns["slide"])
+    label = str(columns["label"])
     matches = match(sheet, find_slides(root), slide, label)
     annotations, foreign = find_annotations(root, [found for found, _ in matches.pairs])
     rows = [_row(found, cells, columns, annotations) for found, cells in matches.pairs]
@@ -128,7 +144,9 @@ def _row(
     """One row of the slide table; the spreadsheet's other columns are kept."""
     others = {key: value for key, value in cells.items() if key not in columns.values()}
     ours = {
-        key.lower(): others.pop(key) for key in list(others) if key.lower() in ("split", "mpp", "annotation", "path")
+        key.lower(): others.pop(key)
+        for key in list(others)
+        if key.lower() in ("split", "mpp", "annotation", "path")
     }
     split = ours.get("split", "").lower()
     return {
@@ -140,7 +158,10 @@ def _row(
         "mpp": ours.get("mpp", "").replace(",", "."),
         "annotation": ours.get("annotation", "") or annotations.get(found.slide, ""),
         # A column that has our name but is not the one meant goes under another name.
-        **{f"sheet_{key}" if key in ("slide", "label", "patient") else key: value for key, value in others.items()},
+        **{
+            f"sheet_{key}" if key in ("slide", "label", "patient") else key: value
+            for key, value in others.items()
+        },
     }
 
 
@@ -148,7 +169,8 @@ def _check_annotations(rows: Sequence[dict[str, str]], root: Path, labels: Path)
     for row in rows:
         if row["annotation"] and not (root / row["annotation"]).is_file():
             raise DatasetError(
-                f"{labels}: slide {row['slide']}: there is no annotation {root / row['annotation']}; "
+                f"{labels}: slide {row['slide']}: there is no annotation "
+                f"{root / row['annotation']}; "
                 "write it relative to the slides' folder, or absolute"
             )
 
@@ -159,11 +181,14 @@ def _classes(rows: Sequence[dict[str, str]], where: str, positive: str | None) -
     named = ", ".join(sorted(counts)[:5])
     if len(counts) > MAX_CLASSES or len(counts) == len(rows) > 2:
         raise DatasetError(
-            f"{where}: {len(counts)} labels for {len(rows)} slides ({named}, ...); is it the wrong column? "
+            f"{where}: {len(counts)} labels for {len(rows)} slides ({named}, ...); is it the "
+            "wrong column? "
             "Say which with --label-column NAME"
         )
     if len({label.casefold() for label in counts}) < len(counts):
-        raise DatasetError(f"{where}: labels that differ in case only ({named}); write them the same")
+        raise DatasetError(
+            f"{where}: labels that differ in case only ({named}); write them the same"
+        )
     if positive is not None and positive not in counts:
         raise DatasetError(f"{where}: --positive: {unknown_name('label', positive, counts)}")
     return class_order(counts, positive)

@@ -14,12 +14,14 @@ class InitReport:
     Attributes:
         yaml: the dataset's yaml.
         csv: its slide table.
-        columns: slide, label and patient: the spreadsheet's name of the column; None: there was none.
+        columns: slide, label and patient: the spreadsheet's name of the column; None:
+            there was none.
         classes: each class and its number of slides, in the order of the yaml.
         positive: the class of interest.
         num_patients: how many patients the slides are of.
         num_annotated: how many slides have an annotation.
-        unreadable: slides in the table that OpenSlide does not know; tiling will name their state.
+        unreadable: slides in the table that OpenSlide does not know; tiling will name
+            their state.
         without_row: slides that the spreadsheet does not name; left out.
         without_slide: names in the spreadsheet that no slide has; left out.
         without_label: slides whose label is empty; left out.
@@ -57,7 +59,8 @@ class InitReport:
             lines.append("no column for the patient: each slide counts as a patient of its own")
         if len(self.classes) == 1:
             lines.append(
-                "only one label: heads trained elsewhere can look at these slides, none can be trained on them"
+                "only one label: heads trained elsewhere can look at these slides, none can be "
+                "trained on them"
             )
         remarks = {
             "slides without a row in the table, left out": self.without_row,
@@ -66,7 +69,9 @@ class InitReport:
             "slides that OpenSlide does not know, kept; tiling will say why": self.unreadable,
             "files that are not ASAP annotations, not used": self.foreign,
         }
-        lines += [f"{what} ({len(names)}): {_few(names)}" for what, names in remarks.items() if names]
+        lines += [
+            f"{what} ({len(names)}): {_few(names)}" for what, names in remarks.items() if names
+        ]
         return "\n".join([*lines, f"wrote {self.yaml}", f"wrote {self.csv}"])
 
 

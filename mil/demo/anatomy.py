@@ -60,14 +60,23 @@ def build_anatomy(slide: DemoSlide, layout: Layout) -> Anatomy:
         amount = 1.0 if slide.tissue == "resection" else 1.35
         fat = 60 * (smooth_noise(rng, size, 150 / STEP_UM) - amount)
         fat = np.minimum(fat, np.minimum(-layout.tumour_um - 25, layout.tissue_um - 12))
-        glands = _glands(rng, slide, np.minimum(np.minimum(layout.tissue_um, -layout.tumour_um), -fat))
+        glands = _glands(
+            rng, slide, np.minimum(np.minimum(layout.tissue_um, -layout.tumour_um), -fat)
+        )
     free = np.minimum(np.minimum(layout.tissue_um, -nest), -fat)
     lymphoid = lymphoid * (1 - smoothstep(fat, -10, 5)) * np.maximum(clear_of_tumour, 0.1)
     vessels = _vessels(rng, slide, free, glands)
     cellular = np.clip(0.45 + 0.3 * smooth_noise(rng, size, 45), 0.08, 1)
     collagen = np.clip(0.6 + 0.3 * smooth_noise(rng, size, 38), 0.1, 1)
     return Anatomy(
-        nest, lymphoid, follicle * clear_of_tumour, fat.astype(np.float32), cellular, collagen, glands, vessels
+        nest,
+        lymphoid,
+        follicle * clear_of_tumour,
+        fat.astype(np.float32),
+        cellular,
+        collagen,
+        glands,
+        vessels,
     )
 
 
@@ -119,14 +128,19 @@ def _aggregates(rng: np.random.Generator, layout: Layout) -> tuple[Field, Field]
     size = layout.tissue_um.shape
     patch = smooth_noise(rng, size, 105 / STEP_UM) + 0.3 * smooth_noise(rng, size, 8)
     density = smoothstep(patch, 1.0, 1.7)
-    cuff = np.exp(-(((layout.tumour_um + 12) / 18) ** 2)) * smoothstep(smooth_noise(rng, size, 80 / STEP_UM), 0.1, 1.1)
+    cuff = np.exp(-(((layout.tumour_um + 12) / 18) ** 2)) * smoothstep(
+        smooth_noise(rng, size, 80 / STEP_UM), 0.1, 1.1
+    )
     within = smoothstep(layout.tissue_um, 6, 18)
     follicle = smoothstep(patch, 2.0, 2.3) * within
     return (np.maximum(density, 0.7 * cuff) * within).astype(np.float32), follicle
 
 
 def _wobble(rng: np.random.Generator, strength: float) -> tuple[tuple[float, float], ...]:
-    return tuple((strength / order * float(rng.normal()), float(rng.uniform(0, 6.28))) for order in range(1, 6))
+    return tuple(
+        (strength / order * float(rng.normal()), float(rng.uniform(0, 6.28)))
+        for order in range(1, 6)
+    )
 
 
 def _glands(rng: np.random.Generator, slide: DemoSlide, room_um: Field) -> list[Ring]:
@@ -140,7 +154,9 @@ def _glands(rng: np.random.Generator, slide: DemoSlide, room_um: Field) -> list[
         radius = float(rng.choice([rng.uniform(19, 30), rng.uniform(28, 48)], p=[0.6, 0.4]))
         if lobule[row, column] < 0.25 or room_um[row, column] < radius + 10:
             continue
-        crowd = [np.hypot(g.y_um - seat[0], g.x_um - seat[1]) - g.radius_um - radius for g in glands]
+        crowd = [
+            np.hypot(g.y_um - seat[0], g.x_um - seat[1]) - g.radius_um - radius for g in glands
+        ]
         if min(crowd, default=99.0) < 9:
             continue
         wall = float(rng.uniform(11, 14))
@@ -148,7 +164,9 @@ def _glands(rng: np.random.Generator, slide: DemoSlide, room_um: Field) -> list[
     return glands
 
 
-def _vessels(rng: np.random.Generator, slide: DemoSlide, free: Field, glands: list[Ring]) -> list[Ring]:
+def _vessels(
+    rng: np.random.Generator, slide: DemoSlide, free: Field, glands: list[Ring]
+) -> list[Ring]:
     vessels: list[Ring] = []
     room = ndimage.minimum_filter(free, 3)
     for seat in even_points(rng, extent_um(slide), 120):
@@ -156,7 +174,9 @@ def _vessels(rng: np.random.Generator, slide: DemoSlide, free: Field, glands: li
         radius = float(np.exp(rng.normal(np.log(14), 0.45)))
         if room[row, column] < radius + 6 or rng.random() < 0.45:
             continue
-        crowd = [np.hypot(g.y_um - seat[0], g.x_um - seat[1]) - g.radius_um - radius for g in glands]
+        crowd = [
+            np.hypot(g.y_um - seat[0], g.x_um - seat[1]) - g.radius_um - radius for g in glands
+        ]
         if min(crowd, default=99.0) < 6:
             continue
         wall = float(rng.uniform(0.12, 0.3)) * radius + 1.6

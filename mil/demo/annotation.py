@@ -40,11 +40,18 @@ def write_annotation(path: Path, slide: DemoSlide) -> None:
     root = ElementTree.Element("ASAP_Annotations")
     parent = ElementTree.SubElement(root, "Annotations")
     for index, outline in enumerate(tumour_outlines(slide)):
-        facts = {"Name": f"Annotation {index}", "Type": "Polygon", "PartOfGroup": "Tumor", "Color": _COLOUR}
+        facts = {
+            "Name": f"Annotation {index}",
+            "Type": "Polygon",
+            "PartOfGroup": "Tumor",
+            "Color": _COLOUR,
+        }
         node = ElementTree.SubElement(parent, "Annotation", facts)
         coordinates = ElementTree.SubElement(node, "Coordinates")
         for order, (x, y) in enumerate(outline[:-1]):
-            ElementTree.SubElement(coordinates, "Coordinate", Order=str(order), X=f"{x:.2f}", Y=f"{y:.2f}")
+            ElementTree.SubElement(
+                coordinates, "Coordinate", Order=str(order), X=f"{x:.2f}", Y=f"{y:.2f}"
+            )
     groups = ElementTree.SubElement(root, "AnnotationGroups")
     group = ElementTree.SubElement(groups, "Group", Name="Tumor", PartOfGroup="None", Color=_COLOUR)
     ElementTree.SubElement(group, "Attributes")

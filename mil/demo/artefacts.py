@@ -53,7 +53,9 @@ def fold_thickness(slide: DemoSlide, layout: Layout) -> Field | None:
     bent = 26 * smooth_noise(rng, size, 70) + 6 * smooth_noise(rng, size, 18)
     across = (y - centre[0]) * np.cos(angle) - (x - centre[1]) * np.sin(angle) + bent
     along = (y - centre[0]) * np.sin(angle) + (x - centre[1]) * np.cos(angle)
-    half = rng.uniform(11, 18) * np.sqrt(np.clip(1.05 - (along / rng.uniform(230, 420)) ** 2, 0, None))
+    half = rng.uniform(11, 18) * np.sqrt(
+        np.clip(1.05 - (along / rng.uniform(230, 420)) ** 2, 0, None)
+    )
     band = smoothstep((half - np.abs(across)).astype(np.float32), -1, 3)
     fold: Field = (1 + band * (0.95 + 0.25 * np.tanh(across / 8))).astype(np.float32)
     return fold

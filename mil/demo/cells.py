@@ -38,11 +38,14 @@ def place_cells(slide: DemoSlide, layout: Layout, anatomy: Anatomy, grain: Field
         slide: the slide.
         layout: its outlines.
         anatomy: its compartments.
-        grain: distance across the fibres in um, on nodes 4 um apart; its slope turns the spindle nuclei.
+        grain: distance across the fibres in um, on nodes 4 um apart; its slope turns
+            the spindle nuclei.
     """
     rng = stream(slide, "cells")
     nest = smoothstep(anatomy.nest_um, -1, 4)
-    outside = (1 - smoothstep(anatomy.nest_um, -7, -3)) * ((layout.tissue_um > 4) & (anatomy.fat_um < -4))
+    outside = (1 - smoothstep(anatomy.nest_um, -7, -3)) * (
+        (layout.tissue_um > 4) & (anatomy.fat_um < -4)
+    )
     dense = np.maximum(anatomy.lymphoid, anatomy.follicle)
     lymphocyte = anatomy.lymphoid * (1 - anatomy.follicle) * 0.93
     lymphocyte = lymphocyte + 0.028 * anatomy.cellular + 0.12 * anatomy.follicle
@@ -87,8 +90,11 @@ def _dress(rng: np.random.Generator, kind: str, place: Points, grain: Field) -> 
         room = cKDTree(place).query(place, k=2)[0][:, 1] * (1.12 if kind == "tumour" else 1.03)
     wish = np.exp(rng.normal(np.log(np.median(diameters) * 1.04), 0.24, len(place)))
     size = np.searchsorted(diameters, np.minimum(wish, room)) - 1
-    down, across = np.gradient(grain, axis=0), np.gradient(grain, axis=1)
-    along = np.arctan2(at_points(across, place), -at_points(down, place)) + rng.normal(0, 0.16, len(place))
+    down = np.gradient(grain, axis=0)
+    across = np.gradient(grain, axis=1)
+    along = np.arctan2(at_points(across, place), -at_points(down, place)) + rng.normal(
+        0, 0.16, len(place)
+    )
     angle = np.rint(along / np.pi * ANGLES).astype(int) % ANGLES
     return Cells(kind, place, np.clip(size, 0, None), angle)
 
@@ -119,7 +125,9 @@ def _ring_cells(rng: np.random.Generator, anatomy: Anatomy) -> list[Cells]:
         place, angle = _along(rng, gland, 6.4, 5.2)
         rows["epithelium"].append(place)
         turns["epithelium"].append(angle)
-        place, angle = _along(rng, gland, 21.0, 0.6)  # myoepithelium, flat against the basement membrane
+        place, angle = _along(
+            rng, gland, 21.0, 0.6
+        )  # myoepithelium, flat against the basement membrane
         rows["fibroblast"].append(place)
         turns["fibroblast"].append(angle + np.pi / 2)
     for vessel in anatomy.vessels:
@@ -130,14 +138,20 @@ def _ring_cells(rng: np.random.Generator, anatomy: Anatomy) -> list[Cells]:
     cells = []
     for kind, places in rows.items():
         place = np.concatenate([np.zeros((0, 2)), *places])
-        angle = np.concatenate([np.zeros(0), *turns[kind]]) if kind in turns else np.zeros(len(place))
-        turn = np.rint((angle + rng.normal(0, 0.12, len(angle))) / np.pi * ANGLES).astype(int) % ANGLES
+        angle = (
+            np.concatenate([np.zeros(0), *turns[kind]]) if kind in turns else np.zeros(len(place))
+        )
+        turn = (
+            np.rint((angle + rng.normal(0, 0.12, len(angle))) / np.pi * ANGLES).astype(int) % ANGLES
+        )
         most = 2 if kind == "fibroblast" else len(KINDS[kind].diameters)
         cells.append(Cells(kind, place, rng.integers(0, most, len(place)), turn))
     return cells
 
 
-def _along(rng: np.random.Generator, ring: Ring, spacing_um: float, depth_um: float) -> tuple[Points, Points]:
+def _along(
+    rng: np.random.Generator, ring: Ring, spacing_um: float, depth_um: float
+) -> tuple[Points, Points]:
     """Places along a ring at a depth under its outer edge, and the outward direction at each."""
     fine = np.linspace(0, 2 * np.pi, 361)
     radius = ring.radius_at(fine) - depth_um
@@ -157,7 +171,8 @@ def _filling(rng: np.random.Generator, vessel: Ring) -> Points:
     if rng.random() < 0.35 or inner < 4:
         return np.zeros((0, 2))
     place = even_points(rng, (2 * inner, 2 * inner), 5.0) - inner
-    level, tilt = rng.uniform(-0.6, 1.2) * inner, rng.uniform(0, 2 * np.pi)
+    level = rng.uniform(-0.6, 1.2) * inner
+    tilt = rng.uniform(0, 2 * np.pi)
     settled = place @ np.array([np.sin(tilt), np.cos(tilt)]) < level
     radius = vessel.radius_at(np.arctan2(place[:, 0], place[:, 1])) - vessel.wall_um - 3
     inside = np.hypot(place[:, 0], place[:, 1]) < radius
@@ -171,7 +186,9 @@ def _inside(rings: list[Ring], place: Points) -> NDArray[np.bool_]:
         return inside
     tree = cKDTree(place)
     for ring in rings:
-        near = np.array(tree.query_ball_point((ring.y_um, ring.x_um), ring.radius_um * 1.5 + 6), dtype=int)
+        near = np.array(
+            tree.query_ball_point((ring.y_um, ring.x_um), ring.radius_um * 1.5 + 6), dtype=int
+        )
         offset = place[near] - np.array([ring.y_um, ring.x_um])
         edge = ring.radius_at(np.arctan2(offset[:, 0], offset[:, 1])) + 2.5
         inside[near] |= np.hypot(offset[:, 0], offset[:, 1]) < edge

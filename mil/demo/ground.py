@@ -21,9 +21,10 @@ _WALL_UM = 1.05  # half a fat cell's wall
 class Ground:
     """Fields on nodes 1 um apart.
 
-    `solid_um` is the signed distance to the nearest glass (positive in tissue, cut off at 4 um); `haem` and
-    `eosin` are optical densities in units of each stain; `fibre` says how much the fibres show (0 to 1);
-    `across_um`, `along_um` are the coordinates in which fibres run straight.
+    `solid_um` is the signed distance to the nearest glass (positive in tissue, cut off
+    at 4 um); `haem` and `eosin` are optical densities in units of each stain; `fibre`
+    says how much the fibres show (0 to 1); `across_um`, `along_um` are the coordinates
+    in which fibres run straight.
     """
 
     solid_um: Field
@@ -53,7 +54,11 @@ def fibre_frame(slide: DemoSlide, layout: Layout, anatomy: Anatomy) -> tuple[Fie
 
 
 def lay_ground(
-    slide: DemoSlide, layout: Layout, anatomy: Anatomy, cells: list[Cells], frame: tuple[Field, Field]
+    slide: DemoSlide,
+    layout: Layout,
+    anatomy: Anatomy,
+    cells: list[Cells],
+    frame: tuple[Field, Field],
 ) -> Ground:
     """Compose the ground of a slide."""
     rng = stream(slide, "ground")
@@ -64,7 +69,9 @@ def lay_ground(
         return resample(field, size, GROUND_UM / STEP_UM)
 
     haem, eosin, fibre = (fine(field) for field in _stroma(rng, slide, layout, anatomy))
-    frayed = fine(layout.tissue_um) + 1.3 * smooth_noise(rng, size, 9) + 0.8 * smooth_noise(rng, size, 3)
+    frayed = (
+        fine(layout.tissue_um) + 1.3 * smooth_noise(rng, size, 9) + 0.8 * smooth_noise(rng, size, 3)
+    )
     ground = Ground(np.clip(frayed, -4, 4), haem, eosin, fibre, fine(frame[0]), fine(frame[1]))
     _paint_nests(ground, rng, fine(anatomy.nest_um), cells)
     for gland in anatomy.glands:
@@ -78,7 +85,9 @@ def lay_ground(
     return ground
 
 
-def _stroma(rng: np.random.Generator, slide: DemoSlide, layout: Layout, anatomy: Anatomy) -> tuple[Field, Field, Field]:
+def _stroma(
+    rng: np.random.Generator, slide: DemoSlide, layout: Layout, anatomy: Anatomy
+) -> tuple[Field, Field, Field]:
     """Haematoxylin, eosin and fibres outside nests and rings, on nodes 4 um apart."""
     lymphoid = np.maximum(anatomy.lymphoid, anatomy.follicle)
     collagen = anatomy.collagen
@@ -95,7 +104,9 @@ def _stroma(rng: np.random.Generator, slide: DemoSlide, layout: Layout, anatomy:
     return haem * (1 + 0.1 * mottle), eosin * (1 + 0.08 * mottle), fibre.astype(np.float32)
 
 
-def _paint_nests(ground: Ground, rng: np.random.Generator, nest_um: Field, cells: list[Cells]) -> None:
+def _paint_nests(
+    ground: Ground, rng: np.random.Generator, nest_um: Field, cells: list[Cells]
+) -> None:
     """Tumour cytoplasm: purple, each cell its own shade, with faint borders half way between nuclei."""
     places = [c.place_um for c in cells if c.kind in ("tumour", "mitosis", "apoptosis")]
     if not places or not sum(map(len, places)):
@@ -155,7 +166,9 @@ def _paint_gland(ground: Ground, gland: Ring, secretion: float) -> None:
         value = np.full_like(depth, 0.40)
         _hollow(ground, window, inner)
     ground.eosin[window] += wall * (value + 0.10 * apical - ground.eosin[window]) + membrane
-    ground.haem[window] += wall * (np.where(inner > 1, 0.02, 0.20 - 0.08 * apical) - ground.haem[window])
+    ground.haem[window] += wall * (
+        np.where(inner > 1, 0.02, 0.20 - 0.08 * apical) - ground.haem[window]
+    )
     ground.fibre[window] *= 1 - 0.92 * wall
     ground.across_um[window] += 34 * np.exp(np.minimum(depth, 0) / 20)
 
@@ -166,7 +179,9 @@ def _paint_vessel(ground: Ground, vessel: Ring, plasma: float) -> None:
     wall = smoothstep(depth, -1, 1)
     if plasma <= 0:
         _hollow(ground, window, inner)
-    ground.eosin[window] += wall * (np.where(inner > 0, max(plasma, 0), 0.62) - ground.eosin[window])
+    ground.eosin[window] += wall * (
+        np.where(inner > 0, max(plasma, 0), 0.62) - ground.eosin[window]
+    )
     ground.haem[window] *= 1 - wall * (0.5 + 0.5 * (inner > 0))
     ground.fibre[window] *= 1 - 0.75 * wall
     ground.across_um[window] += 24 * np.exp(np.minimum(depth, 0) / 14)

@@ -12,7 +12,9 @@ from scipy.spatial import cKDTree
 Field = NDArray[np.float32]
 Points = NDArray[np.float64]
 
-_LATTICE_STD = 0.48  # what cubic B-spline interpolation leaves of unit white noise in two dimensions
+_LATTICE_STD = (
+    0.48  # what cubic B-spline interpolation leaves of unit white noise in two dimensions
+)
 
 
 def spline_weights(position: NDArray[np.floating], num_nodes: int) -> Field:
@@ -43,8 +45,13 @@ class Sampler:
         block: side of a block in pixels.
     """
 
-    def __init__(self, num_nodes: tuple[int, int], size: tuple[int, int], *, scale: float, block: int) -> None:
-        self._axes = [self._blocks(nodes, pixels, scale, block) for nodes, pixels in zip(num_nodes, size, strict=True)]
+    def __init__(
+        self, num_nodes: tuple[int, int], size: tuple[int, int], *, scale: float, block: int
+    ) -> None:
+        self._axes = [
+            self._blocks(nodes, pixels, scale, block)
+            for nodes, pixels in zip(num_nodes, size, strict=True)
+        ]
 
     @staticmethod
     def _blocks(nodes: int, pixels: int, scale: float, block: int) -> list[tuple[slice, Field]]:
@@ -83,7 +90,9 @@ def _sparse_weights(num_cells: int, num_nodes: int, scale: float) -> sparse.csr_
     columns = np.clip(base[:, None] + np.arange(-1, 3), 0, num_nodes - 1)
     values = _cubic(position - base).astype(np.float32)
     rows = np.repeat(np.arange(num_cells), 4)
-    return sparse.csr_matrix((values.ravel(), (rows, columns.ravel())), shape=(num_cells, num_nodes))
+    return sparse.csr_matrix(
+        (values.ravel(), (rows, columns.ravel())), shape=(num_cells, num_nodes)
+    )
 
 
 def _cubic(t: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -100,7 +109,9 @@ def smooth_noise(rng: np.random.Generator, size: tuple[int, int], period: float)
         size: rows and columns.
         period: distance of independent values, in cells.
     """
-    lattice = rng.standard_normal((int(size[0] / period) + 4, int(size[1] / period) + 4), dtype=np.float32)
+    lattice = rng.standard_normal(
+        (int(size[0] / period) + 4, int(size[1] / period) + 4), dtype=np.float32
+    )
     return resample(lattice, size, 1 / period) / np.float32(_LATTICE_STD)
 
 

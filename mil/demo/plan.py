@@ -9,8 +9,8 @@ from random import Random
 SCANNER_MPP = {"A": 0.25, "B": 0.4942}
 TISSUES = ("node", "resection", "core")
 
-# One word per patient; one letter pair per slide: label (n, t) and scanner (A, B).
-# A patient's slides stay in one split; scanner and label are crossed within every split.
+# One word per patient; one letter pair per slide: label (n, t) and scanner (A, B). A
+# patient's slides stay in one split; scanner and label are crossed within every split.
 _COHORTS: dict[str, dict[str, str]] = {
     "demo": {
         "train": "nAnB tAtB nA nB tA tB nAnA tAtB nBtA tB nB",

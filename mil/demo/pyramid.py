@@ -14,8 +14,10 @@ _SMALLEST_PX = 1024
 
 def halve(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The mean of every 2 x 2 pixels; a last odd row or column is left out."""
-    rows, columns = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
-    even, odd = image[0:rows:2], image[1:rows:2]
+    rows = image.shape[0] // 2 * 2
+    columns = image.shape[1] // 2 * 2
+    even = image[0:rows:2]
+    odd = image[1:rows:2]
     total = even[:, 0:columns:2].astype(np.uint16)
     total += even[:, 1:columns:2]
     total += odd[:, 0:columns:2]
@@ -34,7 +36,8 @@ def write_pyramid(path: Path, image: NDArray[np.uint8], mpp: float) -> None:
         mpp: um per pixel of level 0.
     """
     with tifffile.TiffWriter(path) as file:
-        level, factor = image, 1
+        level = image
+        factor = 1
         while True:
             per_cm = 1e4 / (mpp * factor)
             file.write(
@@ -52,4 +55,5 @@ def write_pyramid(path: Path, image: NDArray[np.uint8], mpp: float) -> None:
             )
             if max(level.shape[:2]) <= _SMALLEST_PX:
                 return
-            level, factor = halve(level), factor * 2
+            level = halve(level)
+            factor = factor * 2

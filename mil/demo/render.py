@@ -30,11 +30,16 @@ def render(slide: DemoSlide) -> Image:
     ground = lay_ground(slide, layout, anatomy, cells, frame)
     extras = {"ink": pen_ink(slide, layout), "fold": fold_thickness(slide, layout)}
     stamped = stamp_cells(slide, cells)
-    painter = _Painter(slide, ground, {name: field for name, field in extras.items() if field is not None})
+    painter = _Painter(
+        slide, ground, {name: field for name, field in extras.items() if field is not None}
+    )
     image = np.empty((slide.height_px, slide.width_px, 3), np.uint8)
     for row in range(-(-slide.height_px // _BLOCK)):
         for column in range(-(-slide.width_px // _BLOCK)):
-            window = (slice(row * _BLOCK, (row + 1) * _BLOCK), slice(column * _BLOCK, (column + 1) * _BLOCK))
+            window = (
+                slice(row * _BLOCK, (row + 1) * _BLOCK),
+                slice(column * _BLOCK, (column + 1) * _BLOCK),
+            )
             image[window] = painter.block(row, column, stamped[window])
     defocus(image, slide, layout)
     return image
@@ -43,7 +48,8 @@ def render(slide: DemoSlide) -> Image:
 def stamp_cells(slide: DemoSlide, cells: list[Cells]) -> Image:
     """All nuclei on one canvas [height, width, 3]: coverage, haematoxylin, red-cell pigment.
 
-    Where nuclei overlap the stronger wins, as two thin things seen through each other would.
+    Where nuclei overlap the stronger wins, as two thin things seen through each other
+    would.
     """
     rng = stream(slide, "stamps")
     canvas = np.zeros((slide.height_px, slide.width_px, 3), np.uint8)
@@ -63,10 +69,12 @@ def stamp_cells(slide: DemoSlide, cells: list[Cells]) -> Image:
             sprite = sprite[::-1, ::-1] if flip & 1 else sprite
             sprite = sprite[::-1] if flip & 2 and not turned else sprite
             half = len(sprite) // 2
-            top, left = row - half, column - half
+            top = row - half
+            left = column - half
             target = canvas[max(top, 0) : top + len(sprite), max(left, 0) : left + len(sprite)]
             if target.size:
-                up, aside = max(-top, 0), max(-left, 0)
+                up = max(-top, 0)
+                aside = max(-left, 0)
                 part = sprite[up : up + target.shape[0], aside : aside + target.shape[1]]
                 np.maximum(target, part, out=target)
     return canvas
@@ -77,9 +85,13 @@ class _Painter:
 
     def __init__(self, slide: DemoSlide, ground: Ground, extras: dict[str, Field]) -> None:
         size = slide.height_px, slide.width_px
-        self.slide, self.ground, self.extras = slide, ground, extras
+        self.slide = slide
+        self.ground = ground
+        self.extras = extras
         self.stain: Stain = slide_stain(slide)
-        self.at_ground = Sampler(ground.solid_um.shape, size, scale=slide.mpp / GROUND_UM, block=_BLOCK)
+        self.at_ground = Sampler(
+            ground.solid_um.shape, size, scale=slide.mpp / GROUND_UM, block=_BLOCK
+        )
         coarse = int(size[0] * slide.mpp / STEP_UM) + 3, int(size[1] * slide.mpp / STEP_UM) + 3
         self.at_extra = Sampler(coarse, size, scale=slide.mpp / STEP_UM, block=_BLOCK)
         rng = stream(slide, "glass")
@@ -92,7 +104,8 @@ class _Painter:
         """The colours of one block."""
         height, width = stamped.shape[:2]
         glow = self.at_extra(self.glow, row, column)
-        top, left = row * _BLOCK % 512, column * _BLOCK % 512
+        top = row * _BLOCK % 512
+        left = column * _BLOCK % 512
         noise = self.noise[top : top + height, left : left + width]
         thickness = self._tissue(row, column, stamped)
         ink = self._extra("ink", row, column)
@@ -128,7 +141,8 @@ class _Painter:
         if self.ground.solid_um[window].max() <= -2:
             return None
         height, width = stamped.shape[:2]
-        top, left = row * _BLOCK % 1024, column * _BLOCK % 1024
+        top = row * _BLOCK % 1024
+        left = column * _BLOCK % 1024
         grain = self.grain[top : top + height, left : left + width]
         solid = self.at_ground(self.ground.solid_um, row, column)
         solid = np.clip(solid * 0.9 + 0.5 + 0.25 * grain, 0, 1)
@@ -139,16 +153,23 @@ class _Painter:
         cover = stamped[..., 0] * np.float32(1 / 255)
         eosin = np.maximum(eosin * (1 - 0.62 * cover), 0) * solid
         red_cell = stamped[..., 2] * np.float32(1 / 255)
-        haem = np.maximum(haem * (1 - cover), 0) + stamped[..., 1] * np.float32(HAEMATOXYLIN_FULL / 255)
+        haem = np.maximum(haem * (1 - cover), 0) + stamped[..., 1] * np.float32(
+            HAEMATOXYLIN_FULL / 255
+        )
         haem *= np.maximum(solid, red_cell > 0)
         fold = self._extra("fold", row, column)
         if fold is not None:
-            haem, eosin = haem * fold, eosin * fold
+            haem = haem * fold
+            eosin = eosin * fold
         return haem, eosin, red_cell
 
     def _fibre_texture(self, row: int, column: int) -> Field:
         texels = len(self.fibres)
         per_um = np.float32(texels / FIBRE_PERIOD_UM)
-        across = (self.at_ground(self.ground.across_um, row, column) * per_um).astype(np.int32) & (texels - 1)
-        along = (self.at_ground(self.ground.along_um, row, column) * per_um).astype(np.int32) & (texels - 1)
+        across = (self.at_ground(self.ground.across_um, row, column) * per_um).astype(np.int32) & (
+            texels - 1
+        )
+        along = (self.at_ground(self.ground.along_um, row, column) * per_um).astype(np.int32) & (
+            texels - 1
+        )
         return self.fibres.ravel()[across * texels + along]

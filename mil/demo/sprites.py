@@ -1,6 +1,7 @@
 """A bank of drawn nuclei: many sizes, shapes and chromatin patterns of each kind of cell.
 
-A sprite has three channels, uint8: how much of the pixel is nucleus, its haematoxylin, and red-cell pigment.
+A sprite has three channels, uint8: how much of the pixel is nucleus, its haematoxylin,
+and red-cell pigment.
 """
 
 from __future__ import annotations
@@ -39,11 +40,17 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "lymphocyte": Kind((5.6, 6.2, 6.8, 7.6), (0.80, 1.0), 1.45, 0.15, 0.34, 1.0, variants=48, lobes=0.035),
+    "lymphocyte": Kind(
+        (5.6, 6.2, 6.8, 7.6), (0.80, 1.0), 1.45, 0.15, 0.34, 1.0, variants=48, lobes=0.035
+    ),
     "centre": Kind((6.8, 7.8, 8.8), (0.7, 0.95), 0.72, 0.30, 0.40, 1.0, variants=40, lobes=0.06),
     "plasma": Kind((8.0, 9.0), (0.8, 1.0), 1.15, 0.25, 0.5, 1.2, variants=16),
-    "fibroblast": Kind((10.0, 14.0, 19.0), (0.13, 0.27), 1.05, 0.12, 0.25, 0.9, pointed=True, turned=True),
-    "epithelium": Kind((7.2, 8.0, 8.8), (0.62, 0.8), 0.92, 0.26, 0.22, 0.8, turned=True, lobes=0.03),
+    "fibroblast": Kind(
+        (10.0, 14.0, 19.0), (0.13, 0.27), 1.05, 0.12, 0.25, 0.9, pointed=True, turned=True
+    ),
+    "epithelium": Kind(
+        (7.2, 8.0, 8.8), (0.62, 0.8), 0.92, 0.26, 0.22, 0.8, turned=True, lobes=0.03
+    ),
     "tumour": Kind(
         (9.0, 11.0, 12.5, 14.0, 16.0, 18.5),
         (0.60, 0.98),
@@ -68,11 +75,14 @@ def sprite_bank(mpp: float) -> dict[str, list[list[list[Sprite]]]]:
     rng = np.random.default_rng(11)
     noise = rng.standard_normal((420, 420), dtype=np.float32)
     return {
-        name: [_of_size(rng, kind, diameter, mpp, noise) for diameter in kind.diameters] for name, kind in KINDS.items()
+        name: [_of_size(rng, kind, diameter, mpp, noise) for diameter in kind.diameters]
+        for name, kind in KINDS.items()
     }
 
 
-def _of_size(rng: np.random.Generator, kind: Kind, diameter_um: float, mpp: float, noise: Field) -> list[list[Sprite]]:
+def _of_size(
+    rng: np.random.Generator, kind: Kind, diameter_um: float, mpp: float, noise: Field
+) -> list[list[Sprite]]:
     num_angles = ANGLES if kind.turned else 1
     count = num_angles * kind.variants
     angle = np.repeat(np.arange(num_angles) / ANGLES * np.pi, kind.variants)
@@ -80,7 +90,8 @@ def _of_size(rng: np.random.Generator, kind: Kind, diameter_um: float, mpp: floa
         angle = rng.uniform(0, np.pi, count)
     sprites = _draw(rng, kind, diameter_um, mpp, angle, noise)
     return [
-        [_trim(sprite) for sprite in sprites[first : first + kind.variants]] for first in range(0, count, kind.variants)
+        [_trim(sprite) for sprite in sprites[first : first + kind.variants]]
+        for first in range(0, count, kind.variants)
     ]
 
 
@@ -104,9 +115,11 @@ def _draw(
     count = len(angle)
     half = int(np.ceil((diameter_um * 0.62 + 1.6) / mpp))
     axis = (np.arange(-half, half + 1, dtype=np.float32)) * np.float32(mpp)
-    y, x = axis[None, :, None], axis[None, None, :]
+    y = axis[None, :, None]
+    x = axis[None, None, :]
     cos, sin = (f(angle).astype(np.float32)[:, None, None] for f in (np.cos, np.sin))
-    along, across = x * cos + y * sin, y * cos - x * sin
+    along = x * cos + y * sin
+    across = y * cos - x * sin
     aspect = _column(rng.uniform(*kind.aspect, count))
     # Round nuclei keep their area when stretched; spindles keep their length.
     long = diameter_um / 2 * (1 if kind.pointed else aspect**-0.5)
@@ -136,17 +149,23 @@ def _column(values: NDArray[np.float64]) -> Field:
     return column
 
 
-def _chromatin(rng: np.random.Generator, noise: Field, clump_px: float, count: int, side: int) -> Field:
+def _chromatin(
+    rng: np.random.Generator, noise: Field, clump_px: float, count: int, side: int
+) -> Field:
     """Random windows of noise with grains of one size, mean 0, pushed towards its extremes."""
     grain = ndimage.gaussian_filter(noise, clump_px * 0.42, mode="wrap")
     fine = ndimage.gaussian_filter(noise[::-1], max(clump_px * 0.17, 0.5), mode="wrap")
     grain = np.tanh(0.85 * grain / grain.std()) + 0.30 * fine / fine.std()
     corner = rng.integers(0, len(noise) - side, (count, 2))
-    windows: Field = np.stack([grain[row : row + side, column : column + side] for row, column in corner])
+    windows: Field = np.stack(
+        [grain[row : row + side, column : column + side] for row, column in corner]
+    )
     return windows
 
 
-def _nucleoli(rng: np.random.Generator, kind: Kind, along: Field, across: Field, reach: Field, count: int) -> Field:
+def _nucleoli(
+    rng: np.random.Generator, kind: Kind, along: Field, across: Field, reach: Field, count: int
+) -> Field:
     """None to three dark round bodies in a nucleus."""
     total = np.zeros_like(along + across)
     if not kind.nucleoli:

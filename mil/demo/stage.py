@@ -16,7 +16,8 @@ def make(name: str, out: Path) -> None:
     """Write a demo slide or its annotation; the same name gives the same bytes every time.
 
     Args:
-        name: `demo_07.tif`, `mini_03.xml` and so on; annotations exist for the tumour slides only.
+        name: `demo_07.tif`, `mini_03.xml` and so on; annotations exist for the tumour
+            slides only.
         out: the file to write, whole or not at all.
 
     Raises:
@@ -35,10 +36,13 @@ def _find(name: str) -> DemoSlide:
     stem, _, suffix = name.partition(".")
     if stem not in slides or suffix not in ("tif", "xml"):
         raise DatasetError(
-            f"no demo file named '{name}'; there are demo_01.tif to demo_32.tif, mini_01.tif to mini_08.tif, "
+            f"no demo file named '{name}'; there are demo_01.tif to demo_32.tif, mini_01.tif to "
+            "mini_08.tif, "
             "and an .xml of the same name for each tumour slide"
         )
     if suffix == "xml" and slides[stem].label == "normal":
         positive = ", ".join(slide.id for slide in slides.values() if slide.label == "tumour")
-        raise DatasetError(f"no demo file named '{name}': {stem} has no tumour; annotated are {positive}")
+        raise DatasetError(
+            f"no demo file named '{name}': {stem} has no tumour; annotated are {positive}"
+        )
     return slides[stem]

@@ -35,7 +35,9 @@ def _stretched(rng: np.random.Generator, texels: int, across_um: float, along_um
     spectrum = fft.rfft2(rng.standard_normal((side, side), dtype=np.float32))
     row = fft.fftfreq(side, FIBRE_PERIOD_UM / side)[:, None]
     column = fft.rfftfreq(side, FIBRE_PERIOD_UM / side)[None, :]
-    spectrum *= np.exp(-2 * np.pi**2 * ((row * across_um) ** 2 + (column * along_um) ** 2)).astype(np.float32)
+    spectrum *= np.exp(-2 * np.pi**2 * ((row * across_um) ** 2 + (column * along_um) ** 2)).astype(
+        np.float32
+    )
     if texels != side:
         wide = np.zeros((texels, texels // 2 + 1), np.complex64)
         wide[: side // 2, : side // 2] = spectrum[: side // 2, : side // 2]

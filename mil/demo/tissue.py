@@ -58,7 +58,8 @@ def _tissue(slide: DemoSlide, size: tuple[int, int]) -> Field:
     rng = stream(slide, "tissue")
     height, width = extent_um(slide)
     y, x = mesh_um(size, STEP_UM)
-    # Warping the plane, not the outline, gives bays and tongues that a wobbly radius cannot.
+    # Warping the plane, not the outline, gives bays and tongues that a wobbly radius
+    # cannot.
     for period_um, depth_um in ((260, 28), (70, 10), (24, 3.2)):
         y = y + depth_um * smooth_noise(rng, size, period_um / STEP_UM)
         x = x + depth_um * smooth_noise(rng, size, period_um / STEP_UM)
@@ -72,7 +73,9 @@ def _tissue(slide: DemoSlide, size: tuple[int, int]) -> Field:
     cuts = np.concatenate([[0], cuts / cuts[-1]])
     for low, high in pairwise(cuts.tolist()):
         spans = (
-            [(0.0, height), (low * width, high * width)] if along_x else [(low * height, high * height), (0.0, width)]
+            [(0.0, height), (low * width, high * width)]
+            if along_x
+            else [(low * height, high * height), (0.0, width)]
         )
         centre = [(a + b) / 2 for a, b in spans]
         half = [(b - a) / 2 - rng.uniform(0.04, 0.10) * (b - a) - 22 for a, b in spans]
@@ -89,10 +92,12 @@ def _tissue(slide: DemoSlide, size: tuple[int, int]) -> Field:
 def _node(rng: np.random.Generator, y: Field, x: Field, half_y: float, half_x: float) -> Field:
     """A bean: an ellipse with a dent for the hilum."""
     scale = rng.uniform(0.82, 1.0, 2)
-    half_y, half_x = half_y * scale[0], half_x * scale[1]
+    half_y = half_y * scale[0]
+    half_x = half_x * scale[1]
     oval = (1 - np.hypot(y / half_y, x / half_x)) * min(half_y, half_x)
     angle = rng.uniform(0, 2 * np.pi)
-    dent_y, dent_x = 1.12 * half_y * np.sin(angle), 1.12 * half_x * np.cos(angle)
+    dent_y = 1.12 * half_y * np.sin(angle)
+    dent_x = 1.12 * half_x * np.cos(angle)
     dent = np.hypot(y - dent_y, x - dent_x) - 0.34 * min(half_y, half_x)
     bean: Field = np.minimum(oval, dent)
     return bean
@@ -102,11 +107,14 @@ def _core(rng: np.random.Generator, y: Field, x: Field, half_y: float, half_x: f
     """A needle core: a long bent strip, sometimes broken once."""
     upright = half_y > half_x
     along, across = (y, x) if upright else (x, y)
-    half_long, half_wide = max(half_y, half_x), min(half_y, half_x)
+    half_long = max(half_y, half_x)
+    half_wide = min(half_y, half_x)
     thick = min(half_wide * 0.78, rng.uniform(165, 215))
     bend = (half_wide - thick) * rng.uniform(-1, 1)
     t = along / half_long
-    strip = thick - np.abs(across - bend * (2 * t * t - 1) - (half_wide - thick) * 0.4 * np.sin(3 * t))
+    strip = thick - np.abs(
+        across - bend * (2 * t * t - 1) - (half_wide - thick) * 0.4 * np.sin(3 * t)
+    )
     core = np.minimum(strip, half_long * 0.98 - np.abs(along))
     if rng.random() < 0.6 and half_long > 500:
         gap = rng.uniform(-0.5, 0.5) * half_long
@@ -121,12 +129,15 @@ def _resection(rng: np.random.Generator, y: Field, x: Field, half_y: float, half
     for _ in range(4):
         size = rng.uniform(0.5, 0.72, 2)
         at = rng.uniform(-1, 1, 2) * (1 - size)
-        down, aside = (y / half_y - at[0]) / size[0], (x / half_x - at[1]) / size[1]
+        down = (y / half_y - at[0]) / size[0]
+        aside = (x / half_x - at[1]) / size[1]
         radius = np.hypot(down, aside)
         piece = np.maximum(piece, (1 - radius) * size.min() * min(half_y, half_x))
     angle = rng.uniform(0, 2 * np.pi)
     knife = 0.72 * np.hypot(half_y * np.sin(angle), half_x * np.cos(angle))
-    cut: Field = np.minimum(piece, knife - (y * np.sin(angle) + x * np.cos(angle))).astype(np.float32)
+    cut: Field = np.minimum(piece, knife - (y * np.sin(angle) + x * np.cos(angle))).astype(
+        np.float32
+    )
     return cut
 
 
@@ -140,7 +151,8 @@ def _tumour(slide: DemoSlide, tissue: Field) -> Field:
     deep = np.argwhere(reach > np.quantile(reach[reach > 0], 0.75))
     for index in range(num_foci):
         centre = deep[rng.integers(len(deep))] * STEP_UM
-        angle, stretch = rng.uniform(0, np.pi), rng.uniform(1.0, 1.35)
+        angle = rng.uniform(0, np.pi)
+        stretch = rng.uniform(1.0, 1.35)
         across = (y - centre[0]) * np.cos(angle) - (x - centre[1]) * np.sin(angle)
         along = (y - centre[0]) * np.sin(angle) + (x - centre[1]) * np.cos(angle)
         radius = np.hypot(across * stretch, along / stretch)

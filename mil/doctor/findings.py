@@ -8,8 +8,10 @@ from jaxtyping import Int
 
 from mil.io.bags.status import ADVICE
 
-FORMAT, VERSION = "mil.doctor", 1
-# States that only the doctor knows: of slides that are not there yet, and of faults of ours.
+FORMAT = "mil.doctor"
+VERSION = 1
+# States that only the doctor knows: of slides that are not there yet, and of faults of
+# ours.
 ABSENT = ("missing", "not_fetched")
 MORE_ADVICE = {
     "missing": "if the slides are elsewhere, give --slides-dir DIR (for a run: `--config slides_dir=DIR`)",
@@ -47,9 +49,10 @@ class LevelFinding:
 class TilingFinding:
     """What `tile` and `features` would make of a slide for one size and resolution of tiles.
 
-    `level` is what tiles are read from, and `excess` how many of its pixels there are for each pixel of a tile.
-    Where tissue was not looked for, `tissue_mm2` is None and `num_tiles` counts the whole grid. `tried` tiles were
-    read, those at `unreadable` (level-0 pixels, top left) could not be.
+    `level` is what tiles are read from, and `excess` how many of its pixels there are
+    for each pixel of a tile. Where tissue was not looked for, `tissue_mm2` is None and
+    `num_tiles` counts the whole grid. `tried` tiles were read, those at `unreadable`
+    (level-0 pixels, top left) could not be.
     """
 
     state: str
@@ -62,7 +65,9 @@ class TilingFinding:
     unreadable: list[tuple[int, int]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     side_level0_px: float = 0.0
-    to_time: Int[np.ndarray, "tiles 2"] = field(default_factory=no_coords, repr=False)  # tiles to measure reading with
+    to_time: Int[np.ndarray, "tiles 2"] = field(
+        default_factory=no_coords, repr=False
+    )  # tiles to measure reading with
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +182,9 @@ class Diagnosis:
         for count, what in ((absent, "not there"), (len(self.lost) - absent, "unusable")):
             if count:
                 faults.append(f"{count} of {len(self.slides)} slides {what}")
-        faults += [f"the weights of {e.encoder} cannot be had" for e in self.encoders if not e.weights_ok]
+        faults += [
+            f"the weights of {e.encoder} cannot be had" for e in self.encoders if not e.weights_ok
+        ]
         if self.bags_bytes > self.free_bytes:
             faults.append("the bags do not fit on the disk")
         return faults
@@ -190,6 +197,11 @@ class Diagnosis:
             for tiling in slide["tilings"].values():
                 del tiling["to_time"]
         return {
-            "format": FORMAT, "version": VERSION, "ready": not self.faults, "faults": self.faults, **plain,
-            "bags_bytes": self.bags_bytes, "seconds_to_read_on_one_core": self.seconds_to_read,
-        }  # fmt: skip
+            "format": FORMAT,
+            "version": VERSION,
+            "ready": not self.faults,
+            "faults": self.faults,
+            **plain,
+            "bags_bytes": self.bags_bytes,
+            "seconds_to_read_on_one_core": self.seconds_to_read,
+        }

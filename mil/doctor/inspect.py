@@ -46,7 +46,11 @@ def look(row: Slide, file: Path, wanted: Wanted, drawn: plan.Drawn = NOTHING) ->
     known = SlideFinding(row.slide, str(file))
     try:
         if not file.exists():
-            state, reason = ("not_fetched", f"will come from {row.url}") if row.url else ("missing", f"no file {file}")
+            state, reason = (
+                ("not_fetched", f"will come from {row.url}")
+                if row.url
+                else ("missing", f"no file {file}")
+            )
             return replace(known, state=state, reason=reason)
         with SlideReader(file) as reader:
             known = _described(known, reader)
@@ -74,14 +78,25 @@ def _described(known: SlideFinding, reader: SlideReader) -> SlideFinding:
     levels = [_level(reader, number) for number in range(len(reader.levels))]
     doubtful = doubts.not_square(reader.properties, reader.levels) + doubts.cut_short(levels)
     return replace(
-        known, size_bytes=reader.path.stat().st_size, vendor=reader.vendor, size_px=reader.size_px,
-        scanned_px=reader.extent_px, levels=levels, mpp_said=all_said(reader.properties), warnings=doubtful,
-    )  # fmt: skip
+        known,
+        size_bytes=reader.path.stat().st_size,
+        vendor=reader.vendor,
+        size_px=reader.size_px,
+        scanned_px=reader.extent_px,
+        levels=levels,
+        mpp_said=all_said(reader.properties),
+        warnings=doubtful,
+    )
 
 
 def _level(reader: SlideReader, number: int) -> LevelFinding:
-    level, blocks = reader.levels[number], reader.blocks(number)
-    decoder, behind = (blocks.compression, blocks.cut_off()) if isinstance(blocks, TiffBlocks) else ("OpenSlide", None)
+    level = reader.levels[number]
+    blocks = reader.blocks(number)
+    decoder, behind = (
+        (blocks.compression, blocks.cut_off())
+        if isinstance(blocks, TiffBlocks)
+        else ("OpenSlide", None)
+    )
     return LevelFinding(level.width_px, level.height_px, level.downsample, decoder, behind)
 
 
@@ -92,7 +107,9 @@ def _resolution(reader: SlideReader, row: Slide, wanted: Wanted) -> Resolution:
     except SlideError:
         side = wanted.tilings[0][0]
         if unreadable(reader, four_corners(reader, float(side)), float(side), side).all():
-            raise UnreadableSlideError(reader.path, "it opens, but none of its pixels can be decoded") from None
+            raise UnreadableSlideError(
+                reader.path, "it opens, but none of its pixels can be decoded"
+            ) from None
         raise
 
 
@@ -112,7 +129,10 @@ class _Tiling:
     """A slide seen through tiles of one size and resolution."""
 
     def __init__(self, reader: SlideReader, mpp: float, tile_px: int, target_mpp: float) -> None:
-        self.reader, self.mpp, self.tile_px, self.target_mpp = reader, mpp, tile_px, target_mpp
+        self.reader = reader
+        self.mpp = mpp
+        self.tile_px = tile_px
+        self.target_mpp = target_mpp
         self.side = footprint_px(tile_px, target_mpp, mpp)
         self.whole = grid(reader.extent_px, self.side, reader.origin_px)
         self.level = reader.level_for(self.side / tile_px)
@@ -125,42 +145,73 @@ class _Tiling:
             check_scale(self.reader.path, self.mpp, self.target_mpp, wanted.tile.max_upsample)
             far = doubts.far_from_tiles(self.mpp, self.target_mpp, self.downsample)
             coords, tissue_mm2 = self._tiles(wanted, drawn, view)
-            known = replace(known, num_tiles=len(coords), tissue_mm2=tissue_mm2, to_time=_middle(coords), warnings=far)
+            known = replace(
+                known,
+                num_tiles=len(coords),
+                tissue_mm2=tissue_mm2,
+                to_time=_middle(coords),
+                warnings=far,
+            )
             known = self._try(known, coords)
-            check_any(self.reader, len(coords), side_level0_px=self.side, tissue_mm2=tissue_mm2 or 0.0, drawn=drawn)
+            check_any(
+                self.reader,
+                len(coords),
+                side_level0_px=self.side,
+                tissue_mm2=tissue_mm2 or 0.0,
+                drawn=drawn,
+            )
             self._count_lost(coords, known.unreadable, wanted.max_corrupt)
         except SlideError as error:
             return replace(known, state=error.state, reason=error.reason)
         return known
 
-    def _tiles(self, wanted: Wanted, drawn: plan.Drawn, view: Picture | None) -> tuple[Coords, float | None]:
+    def _tiles(
+        self, wanted: Wanted, drawn: plan.Drawn, view: Picture | None
+    ) -> tuple[Coords, float | None]:
         """The tiles of the tissue, or the whole grid where it is not looked for."""
         if view is None:
             return self.whole, None
         found = plan.plan_tiles(
-            self.reader, self.mpp, tile_px=self.tile_px, target_mpp=self.target_mpp, config=wanted.tile, drawn=drawn,
+            self.reader,
+            self.mpp,
+            tile_px=self.tile_px,
+            target_mpp=self.target_mpp,
+            config=wanted.tile,
+            drawn=drawn,
             view=view,
-        )  # fmt: skip
+        )
         return found.coords, found.tissue_mm2
 
     def _try(self, known: TilingFinding, coords: Coords) -> TilingFinding:
         """Read the corners of the slide and the last rows, of the slide and of its tissue."""
         corners = four_corners(self.reader, self.side)
-        tried = np.unique(np.concatenate([corners, last_row(self.whole), last_row(coords)]).astype(np.int32), axis=0)
+        tried = np.unique(
+            np.concatenate([corners, last_row(self.whole), last_row(coords)]).astype(np.int32),
+            axis=0,
+        )
         bad = tried[unreadable(self.reader, tried, self.side, self.tile_px)]
         if len(bad) == len(tried):
-            raise UnreadableSlideError(self.reader.path, "it opens, but none of the tiles tried can be decoded")
+            raise UnreadableSlideError(
+                self.reader.path, "it opens, but none of the tiles tried can be decoded"
+            )
         failed = [(int(x), int(y)) for x, y in bad]
-        more = [f"{len(failed)} of {len(tried)} tiles tried cannot be read: {places(failed)}"] if failed else []
+        more = (
+            [f"{len(failed)} of {len(tried)} tiles tried cannot be read: {places(failed)}"]
+            if failed
+            else []
+        )
         return replace(known, tried=len(tried), unreadable=failed, warnings=known.warnings + more)
 
-    def _count_lost(self, coords: Coords, failed: list[tuple[int, int]], max_corrupt: float) -> None:
+    def _count_lost(
+        self, coords: Coords, failed: list[tuple[int, int]], max_corrupt: float
+    ) -> None:
         """Refuse a slide of which so many tiles are lost that `features` will give it up."""
         lost = cut_off(self.reader, self.level, coords, self.side)
         if lost.sum() > max_corrupt * len(lost):
             why = f"{lost.sum()} of {len(lost)} tiles cannot be read: the file ends before them"
             raise CorruptRegionsError(self.reader.path, why)
-        # A few tries cannot tell the share; damage that no cut explains is taken for more than may be.
+        # A few tries cannot tell the share; damage that no cut explains is taken for
+        # more than may be.
         bad = coords[_among(coords, failed) & ~lost]
         if len(bad):
             why = f"tiles that would be used cannot be read: {places(bad.tolist())}"
@@ -180,7 +231,11 @@ def _middle(coords: Coords) -> Coords:
 def _concluded(known: SlideFinding) -> SlideFinding:
     """The slide's state: that of the first tiling that is not ok."""
     worst = next((tiling for tiling in known.tilings.values() if tiling.state != "ok"), None)
-    warnings = list(dict.fromkeys(known.warnings + [text for each in known.tilings.values() for text in each.warnings]))
+    warnings = list(
+        dict.fromkeys(
+            known.warnings + [text for each in known.tilings.values() for text in each.warnings]
+        )
+    )
     if worst is None:
         return replace(known, state="ok", warnings=warnings)
     return replace(known, state=worst.state, reason=worst.reason, warnings=warnings)

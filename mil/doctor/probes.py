@@ -30,7 +30,13 @@ def unreadable(
     reader: SlideReader, coords: Num[np.ndarray, "tiles 2"], side_level0_px: float, tile_px: int
 ) -> Bool[np.ndarray, " tiles"]:
     """Which tiles cannot be read."""
-    return np.array([not _reads(reader, x, y, side_level0_px, tile_px) for x, y in coords.astype(float).tolist()], bool)
+    return np.array(
+        [
+            not _reads(reader, x, y, side_level0_px, tile_px)
+            for x, y in coords.astype(float).tolist()
+        ],
+        bool,
+    )
 
 
 def _reads(reader: SlideReader, x: float, y: float, side_level0_px: float, tile_px: int) -> bool:
@@ -41,23 +47,35 @@ def _reads(reader: SlideReader, x: float, y: float, side_level0_px: float, tile_
     return True
 
 
-def cut_off(reader: SlideReader, level: int, coords: Coords, side_level0_px: float) -> Bool[np.ndarray, " tiles"]:
+def cut_off(
+    reader: SlideReader, level: int, coords: Coords, side_level0_px: float
+) -> Bool[np.ndarray, " tiles"]:
     """Which tiles touch a block that lies behind the end of the file; none where the blocks' places are not known."""
-    blocks, shape = reader.blocks(level), reader.levels[level]
+    blocks = reader.blocks(level)
+    shape = reader.levels[level]
     if not isinstance(blocks, TiffBlocks) or blocks.cut_off() == 0:
         return np.zeros(len(coords), bool)
     gone = (blocks.offsets + blocks.counts) > reader.path.stat().st_size
     total = np.zeros((blocks.rows + 1, blocks.columns + 1), int)
-    total[1:, 1:] = gone[: blocks.rows * blocks.columns].reshape(blocks.rows, blocks.columns).cumsum(0).cumsum(1)
+    total[1:, 1:] = (
+        gone[: blocks.rows * blocks.columns]
+        .reshape(blocks.rows, blocks.columns)
+        .cumsum(0)
+        .cumsum(1)
+    )
     steps = (shape.downsample_x * blocks.width_px, shape.downsample_y * blocks.height_px)
     left, right = _blocks_of(coords[:, 0], side_level0_px, steps[0]).clip(0, blocks.columns)
     top, bottom = _blocks_of(coords[:, 1], side_level0_px, steps[1]).clip(0, blocks.rows)
     return (total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]) > 0
 
 
-def _blocks_of(start: Int[np.ndarray, " tiles"], side: float, step: float) -> Int[np.ndarray, "2 tiles"]:
+def _blocks_of(
+    start: Int[np.ndarray, " tiles"], side: float, step: float
+) -> Int[np.ndarray, "2 tiles"]:
     """First block that an interval touches, and the first after it."""
-    return np.stack([np.floor(start / step + 1e-6), np.ceil((start + side) / step - 1e-6)]).astype(int)
+    return np.stack([np.floor(start / step + 1e-6), np.ceil((start + side) / step - 1e-6)]).astype(
+        int
+    )
 
 
 def places(coords: Iterable[Iterable[int]], most: int = 3) -> str:

@@ -11,9 +11,12 @@ from rich.text import Text
 
 from mil.doctor.findings import ABSENT, Diagnosis, EncoderFinding, SlideFinding, advice
 
-# From these widths on there is room for sizes in millimetres, sources and decoders, and for sizes in pixels too.
-WIDE, WIDEST = 110, 140
-# More slides than this that are simply not there are named in a paragraph instead of a line each.
+# From these widths on there is room for sizes in millimetres, sources and decoders, and
+# for sizes in pixels too.
+WIDE = 110
+WIDEST = 140
+# More slides than this that are simply not there are named in a paragraph instead of a
+# line each.
 MANY = 10
 UNBOUND = 100_000
 
@@ -23,11 +26,18 @@ def show(diagnosis: Diagnosis, width: int | None, *, colour: bool = False) -> st
 
     Args:
         diagnosis: what was found.
-        width: of the terminal, columns; None: a file or a pipe, where each problem is one line however long.
+        width: of the terminal, columns; None: a file or a pipe, where each problem is
+            one line however long.
         colour: whether to use the terminal's colours.
     """
     out = StringIO()
-    console = Console(file=out, width=width or UNBOUND, force_terminal=colour, no_color=not colour, highlight=False)
+    console = Console(
+        file=out,
+        width=width or UNBOUND,
+        force_terminal=colour,
+        no_color=not colour,
+        highlight=False,
+    )
     for part in (*_slides(diagnosis, width), *_problems(diagnosis, width), *_totals(diagnosis)):
         console.print(part)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
@@ -44,35 +54,56 @@ def _text(text: str, style: str = "") -> Text:
 
 def _slides(diagnosis: Diagnosis, width: int | None) -> Iterable[RenderableType]:
     present = [slide for slide in diagnosis.slides if slide.state not in ABSENT]
-    yield _text(f"mil doctor: {diagnosis.dataset}, {len(diagnosis.slides)} slides in {diagnosis.slides_dir}", "bold")
+    yield _text(
+        f"mil doctor: {diagnosis.dataset}, {len(diagnosis.slides)} slides in "
+        f"{diagnosis.slides_dir}",
+        "bold",
+    )
     if not present:
         return
     columns = _columns(diagnosis, width or UNBOUND)
-    table = Table(box=None, pad_edge=False, padding=(0, 2 if (width or UNBOUND) >= WIDE else 1, 0, 0))
+    table = Table(
+        box=None, pad_edge=False, padding=(0, 2 if (width or UNBOUND) >= WIDE else 1, 0, 0)
+    )
     for name in columns:
         numeric = name in ("µm/px", "mm²") or name.endswith(("tiles", "mpp"))
         folds = name in ("slide", "levels")
-        table.add_column(name, overflow="fold", no_wrap=not folds, justify="right" if numeric else "left")
+        table.add_column(
+            name, overflow="fold", no_wrap=not folds, justify="right" if numeric else "left"
+        )
     for slide in present:
         cells = _cells(slide, diagnosis)
         table.add_row(*(_cell(cells[name], slide) for name in columns))
     yield ""
     yield table
     if width is not None and width < WIDE:
-        yield Text(f"(sizes and sources are shown from {WIDE} columns on, and always in a pipe)", "dim")
+        yield Text(
+            f"(sizes and sources are shown from {WIDE} columns on, and always in a pipe)", "dim"
+        )
 
 
 def _columns(diagnosis: Diagnosis, width: int) -> list[str]:
-    wide, widest = width >= WIDE, width >= WIDEST
+    wide = width >= WIDE
+    widest = width >= WIDEST
     return [
-        "slide", "state", "format",
-        *(["decoder"] if wide else []), *(["px"] if widest else []), *(["mm"] if wide else []),
-        "levels", "µm/px", *(["by"] if wide else []), "mm²", *_tiles_columns(diagnosis),
-    ]  # fmt: skip
+        "slide",
+        "state",
+        "format",
+        *(["decoder"] if wide else []),
+        *(["px"] if widest else []),
+        *(["mm"] if wide else []),
+        "levels",
+        "µm/px",
+        *(["by"] if wide else []),
+        "mm²",
+        *_tiles_columns(diagnosis),
+    ]
 
 
 def _tiles_columns(diagnosis: Diagnosis) -> list[str]:
-    return ["tiles"] if len(diagnosis.tiles) == 1 else [_spaced(tiling) for tiling in diagnosis.tiles]
+    return (
+        ["tiles"] if len(diagnosis.tiles) == 1 else [_spaced(tiling) for tiling in diagnosis.tiles]
+    )
 
 
 def _cell(text: str, slide: SlideFinding) -> Text:
@@ -84,7 +115,9 @@ def _cells(slide: SlideFinding, diagnosis: Diagnosis) -> dict[str, str]:
     tilings = [slide.tilings.get(name) for name in diagnosis.tiles]
     first = tilings[0]
     most = "" if diagnosis.tissue else "≤ "
-    tiles = [f"{most}{tiling.num_tiles}" if tiling and tiling.num_tiles else "" for tiling in tilings]
+    tiles = [
+        f"{most}{tiling.num_tiles}" if tiling and tiling.num_tiles else "" for tiling in tilings
+    ]
     return {
         "slide": slide.slide,
         "state": "ok !" if slide.state == "ok" and slide.warnings else slide.state,
@@ -152,7 +185,11 @@ def _totals(diagnosis: Diagnosis) -> Iterable[RenderableType]:
     yield grid
     yield ""
     faults = diagnosis.faults
-    yield _text(f"Not ready: {'; '.join(faults)}.", "bold red") if faults else Text("Ready.", "bold green")
+    yield (
+        _text(f"Not ready: {'; '.join(faults)}.", "bold red")
+        if faults
+        else Text("Ready.", "bold green")
+    )
 
 
 def _counts(diagnosis: Diagnosis, seen: bool) -> Iterable[tuple[str, str]]:
@@ -161,11 +198,25 @@ def _counts(diagnosis: Diagnosis, seen: bool) -> Iterable[tuple[str, str]]:
     yield "slides", f"{num_ok} of {len(diagnosis.slides)} ok{f', {lost}' if lost else ''}"
     if seen:
         most = "" if diagnosis.tissue else "at most "
-        yield "tiles", ", ".join(f"{most}{count} of {_spaced(tiling)}" for tiling, count in diagnosis.tiles.items())
-        yield "formats", _counted(slide.format for slide in diagnosis.slides if slide.levels) or "none"
-        yield "µm/px", _counted(f"by {slide.mpp_source}" for slide in diagnosis.slides if slide.mpp) or "none"
+        yield (
+            "tiles",
+            ", ".join(
+                f"{most}{count} of {_spaced(tiling)}" for tiling, count in diagnosis.tiles.items()
+            ),
+        )
+        yield (
+            "formats",
+            _counted(slide.format for slide in diagnosis.slides if slide.levels) or "none",
+        )
+        yield (
+            "µm/px",
+            _counted(f"by {slide.mpp_source}" for slide in diagnosis.slides if slide.mpp) or "none",
+        )
     for encoder in diagnosis.encoders:
-        yield "weights", f"{encoder.encoder}: {encoder.weights}, {encoder.detail}; licence: {encoder.licence}"
+        yield (
+            "weights",
+            f"{encoder.encoder}: {encoder.weights}, {encoder.detail}; licence: {encoder.licence}",
+        )
 
 
 def _counted(names: Iterable[str]) -> str:
@@ -178,9 +229,16 @@ def _disk_and_time(diagnosis: Diagnosis) -> Iterable[tuple[str, str]]:
     if diagnosis.seconds_to_read is None:
         yield "reading", "no time to tell: there are no tiles to measure with"
     else:
-        seen = ", ".join(f"{rate.num_tiles} of {rate.slide} at {rate.tiles_per_s:.0f}/s" for rate in diagnosis.rates)
+        seen = ", ".join(
+            f"{rate.num_tiles} of {rate.slide} at {rate.tiles_per_s:.0f}/s"
+            for rate in diagnosis.rates
+        )
         time = _duration(diagnosis.seconds_to_read)
-        yield "reading", f"about {time} on one core, without the encoder; estimated from tiles read just now: {seen}"
+        yield (
+            "reading",
+            f"about {time} on one core, without the encoder; estimated from tiles read just now: "
+            f"{seen}",
+        )
 
 
 def _bags(encoder: EncoderFinding) -> str:

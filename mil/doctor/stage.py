@@ -26,7 +26,8 @@ from mil.io.tables.paths import locate, locate_masks
 from mil.progress import progress
 from mil.tile.plan import Drawn
 
-# A tile's row in the bag besides its features: two int32 of coordinates, one byte of validity.
+# A tile's row in the bag besides its features: two int32 of coordinates, one byte of
+# validity.
 ROW_BYTES = 9
 # What an HDF5 file takes with all its attributes, about.
 FILE_BYTES = 8192
@@ -63,7 +64,9 @@ def run(
     masks = locate_masks(rows, folder, described)
     drawn = {slide: Drawn(**files, frame=described.geojson_frame) for slide, files in masks.items()}
     slides = _look_at_all(
-        [(row, locate(row, folder, described), drawn.get(row.slide, Drawn())) for row in rows], wanted, threads
+        [(row, locate(row, folder, described), drawn.get(row.slide, Drawn())) for row in rows],
+        wanted,
+        threads,
     )
     found = [_encoder(encoder, entry, slides, config) for encoder, entry in entries.items()]
     results = Path("results") / name
@@ -71,12 +74,19 @@ def run(
     tile_px, target_mpp = wanted.tilings[0]
     names = [tiling_name(*tiling) for tiling in wanted.tilings]
     diagnosis = Diagnosis(
-        dataset=name, slides_dir=str(folder), results_dir=str(results), free_bytes=_free(results), tissue=tissue,
-        slides=slides, encoders=found,
-        tiles={tiling: sum(slide.tilings[tiling].num_tiles for slide in usable) for tiling in names},
+        dataset=name,
+        slides_dir=str(folder),
+        results_dir=str(results),
+        free_bytes=_free(results),
+        tissue=tissue,
+        slides=slides,
+        encoders=found,
+        tiles={
+            tiling: sum(slide.tilings[tiling].num_tiles for slide in usable) for tiling in names
+        },
         how_to_get=" ".join(described.get.split()),
         rates=measure(usable, tile_px, tiling_name(tile_px, target_mpp)),
-    )  # fmt: skip
+    )
     if json is not None:
         write_json(json, diagnosis.as_json())
     return diagnosis
@@ -91,9 +101,14 @@ def _tiling(config: Config, entry: EncoderConfig) -> tuple[int, float]:
     return config.tile.size_px or entry.tile_px, config.tile.mpp or entry.mpp
 
 
-def _look_at_all(slides: Sequence[tuple[Slide, Path, Drawn]], wanted: Wanted, threads: int) -> list[SlideFinding]:
+def _look_at_all(
+    slides: Sequence[tuple[Slide, Path, Drawn]], wanted: Wanted, threads: int
+) -> list[SlideFinding]:
     """All slides in the order of the table; no more than `threads` are open at once."""
-    with ThreadPoolExecutor(threads) as pool, progress("looking at slides", len(slides), "slides") as advance:
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        progress("looking at slides", len(slides), "slides") as advance,
+    ):
         futures = [pool.submit(look, row, file, wanted, drawn) for row, file, drawn in slides]
         try:
             for _ in as_completed(futures):
@@ -104,17 +119,28 @@ def _look_at_all(slides: Sequence[tuple[Slide, Path, Drawn]], wanted: Wanted, th
         return [future.result() for future in futures]
 
 
-def _encoder(encoder: str, entry: EncoderConfig, slides: Sequence[SlideFinding], config: Config) -> EncoderFinding:
+def _encoder(
+    encoder: str, entry: EncoderConfig, slides: Sequence[SlideFinding], config: Config
+) -> EncoderFinding:
     tiling = tiling_name(*_tiling(config, entry))
     row = entry.dim * (2 if config.features.dtype == "float16" else 4) + ROW_BYTES
-    bags = {s.slide: s.tilings[tiling].num_tiles * row + FILE_BYTES for s in slides if s.state == "ok"}
+    bags = {
+        s.slide: s.tilings[tiling].num_tiles * row + FILE_BYTES for s in slides if s.state == "ok"
+    }
     largest = max(bags, key=lambda slide: bags[slide], default="")
     weights = find_weights(encoder, entry)
     return EncoderFinding(
-        encoder=encoder, tiling=tiling, dim=entry.dim, licence=entry.licence, weights=weights.word,
-        weights_ok=weights.ok, detail=weights.detail, bags_bytes=sum(bags.values()),
-        largest_bag_bytes=bags.get(largest, 0), largest_bag_slide=largest,
-    )  # fmt: skip
+        encoder=encoder,
+        tiling=tiling,
+        dim=entry.dim,
+        licence=entry.licence,
+        weights=weights.word,
+        weights_ok=weights.ok,
+        detail=weights.detail,
+        bags_bytes=sum(bags.values()),
+        largest_bag_bytes=bags.get(largest, 0),
+        largest_bag_slide=largest,
+    )
 
 
 def _free(folder: Path) -> int:

@@ -18,7 +18,11 @@ def measure(slides: Sequence[SlideFinding], tile_px: int, tiling: str) -> list[R
         tile_px: side of a tile, pixels.
         tiling: its name.
     """
-    return [rate for slide in choose(slides, tiling) if (rate := _measure(slide, tile_px, tiling)) is not None]
+    return [
+        rate
+        for slide in choose(slides, tiling)
+        if (rate := _measure(slide, tile_px, tiling)) is not None
+    ]
 
 
 def _measure(slide: SlideFinding, tile_px: int, tiling: str) -> Rate | None:

@@ -6,9 +6,11 @@ from mil.doctor.findings import LevelFinding
 from mil.io.slides import Level, Resolution
 from mil.io.slides.resolution import CHAIN, PLAUSIBLE_MPP, SQUARE
 
-# Two statements of the pixel size that differ by more than this share are not the same statement.
+# Two statements of the pixel size that differ by more than this share are not the same
+# statement.
 AGREE = 0.05
-# Objective power is nominal: scanners of 40x have 0.22 to 0.28 µm/px. Only a wrong objective differs by more.
+# Objective power is nominal: scanners of 40x have 0.22 to 0.28 µm/px. Only a wrong
+# objective differs by more.
 AGREE_NOMINAL = 0.30
 NOMINAL = "objective power"
 # Pyramids halve or quarter, so that up to twice as many pixels a side is usual.
@@ -27,7 +29,10 @@ def sizes_disagree(used: Resolution, said: Mapping[str, float]) -> list[str]:
     if not others:
         return []
     texts = ", ".join(f"{mpp} by {' and '.join(sources)}" for mpp, sources in others.items())
-    return [f"its pixel size is {used.mpp:.4g} µm by {used.source}, but {texts}; give the right one in the csv's `mpp`"]
+    return [
+        f"its pixel size is {used.mpp:.4g} µm by {used.source}, but {texts}; give the right one "
+        "in the csv's `mpp`"
+    ]
 
 
 def not_square(properties: Mapping[str, str], levels: Sequence[Level]) -> list[str]:
@@ -41,7 +46,8 @@ def not_square(properties: Mapping[str, str], levels: Sequence[Level]) -> list[s
         # A pixel more or less at the edge of a small level is rounding.
         odd = abs(level.downsample_x - level.downsample_y) * min(level.width_px, level.height_px)
         if odd > 2 * level.downsample and abs(level.downsample_x / level.downsample_y - 1) > SQUARE:
-            x, y = level.downsample_x, level.downsample_y
+            x = level.downsample_x
+            y = level.downsample_y
             found.append(f"level {number} is {x:.4g} times smaller across but {y:.4g} times down")
     return found[:1]
 
@@ -49,7 +55,8 @@ def not_square(properties: Mapping[str, str], levels: Sequence[Level]) -> list[s
 def cut_short(levels: Sequence[LevelFinding]) -> list[str]:
     """Blocks that lie behind the end of the file."""
     return [
-        f"blocks of level {number} behind the end of the file: {level.cut_off}; it was cut short, copy it again"
+        f"blocks of level {number} behind the end of the file: {level.cut_off}; it was cut "
+        "short, copy it again"
         for number, level in enumerate(levels)
         if level.cut_off
     ]
@@ -63,10 +70,12 @@ def far_from_tiles(mpp: float, target_mpp: float, downsample: float) -> list[str
         target_mpp: of the tiles.
         downsample: of the level that tiles are read from.
     """
-    have, reduction = mpp * downsample, target_mpp / (mpp * downsample)
+    have = mpp * downsample
+    reduction = target_mpp / (mpp * downsample)
     if reduction > USUAL_REDUCTION:
         return [
-            f"no level near the tiles' {target_mpp:g} µm/px: they are read from {have:.3g} µm/px, {reduction**2:.0f} "
+            f"no level near the tiles' {target_mpp:g} µm/px: they are read from {have:.3g} "
+            f"µm/px, {reduction**2:.0f} "
             "pixels for each that is used, and slowly so"
         ]
     if have > target_mpp * (1 + AGREE):
@@ -80,4 +89,6 @@ def no_overview(level: Level) -> list[str]:
     pixels = level.width_px * level.height_px
     if pixels <= LARGE_OVERVIEW_PX:
         return []
-    return [f"no small level: to find tissue, {pixels / 1e9:.1f} thousand million pixels are decoded"]
+    return [
+        f"no small level: to find tissue, {pixels / 1e9:.1f} thousand million pixels are decoded"
+    ]

@@ -48,7 +48,8 @@ def find_weights(name: str, entry: EncoderConfig, *, ask: bool = True) -> Weight
     if own is not None and not (own.ok and entry.timm.startswith(HUB)):
         return own
     try:
-        # Also with weights of one's own, timm reads the shape of a hub's model from there.
+        # Also with weights of one's own, timm reads the shape of a hub's model from
+        # there.
         asked = Asked(named(entry.timm), ["config.json"]) if own else source(entry)
     except HubError as error:
         return Weights(error.word, False, error.detail)
@@ -74,14 +75,19 @@ def in_package(weights: str) -> Path | None:
     package, _, inside = weights.removeprefix("package:").partition("/")
     try:
         return Path(str(files(package))) / inside
-    except (ModuleNotFoundError, TypeError, ValueError):  # TypeError: a module, which holds no files
+    except (
+        ModuleNotFoundError,
+        TypeError,
+        ValueError,
+    ):  # TypeError: a module, which holds no files
         return None
 
 
 def source(entry: EncoderConfig) -> Asked:
     """Where the weights of an entry are that the hub or timm has.
 
-    A name of timm's own with a tag is nearly always the name on the hub; if it is in the cache, timm is not imported.
+    A name of timm's own with a tag is nearly always the name on the hub; if it is in
+    the cache, timm is not imported.
 
     Raises:
         HubError: timm does not know the model, or has no weights for it.
@@ -102,7 +108,9 @@ def source(entry: EncoderConfig) -> Asked:
         raise HubError("unknown", str(error)) from None
     if not repository and not url:
         raise HubError("missing", f"timm has no weights for {entry.timm}")
-    return Asked(Repository(repository), [file] if file else WEIGHTS_FILES, "" if repository else url)
+    return Asked(
+        Repository(repository), [file] if file else WEIGHTS_FILES, "" if repository else url
+    )
 
 
 def named(timm: str) -> Repository:
@@ -113,7 +121,10 @@ def named(timm: str) -> Repository:
 
 def kept(url: str) -> Path:
     """Where torch keeps what it downloaded from an address: under the file's name."""
-    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
+    home = (
+        os.environ.get("TORCH_HOME")
+        or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
+    )
     return Path(home).expanduser() / "hub" / "checkpoints" / url.rpartition("/")[2]
 
 
@@ -135,7 +146,9 @@ def _on_hub(name: str, asked: Asked, ask: bool) -> Weights:
     except HubError as error:
         advice = f": {how_to_fetch(name)}" if error.word in ("offline", "not reachable") else ""
         return Weights(error.word, False, error.detail + advice)
-    return Weights("reachable", True, f"{what}, to be downloaded{f': {size / 1e6:.0f} MB' if size else ''}")
+    return Weights(
+        "reachable", True, f"{what}, to be downloaded{f': {size / 1e6:.0f} MB' if size else ''}"
+    )
 
 
 def _ask(asked: Asked) -> int | None:

@@ -19,10 +19,13 @@ from mil.encoders.runner import Encoder
 from mil.encoders.weights import first_line, given_path, read_weights, weights_digest
 from mil.errors import ConfigError
 
-# timm is imported where it is used: it takes longer than torch, and a slide without tiles needs neither model nor timm.
+# timm is imported where it is used: it takes longer than torch, and a slide without
+# tiles needs neither model nor timm.
 
 
-def build_encoder(name: str, entry: EncoderConfig, *, tile_px: int, device: torch.device, precision: str) -> Encoder:
+def build_encoder(
+    name: str, entry: EncoderConfig, *, tile_px: int, device: torch.device, precision: str
+) -> Encoder:
     """Build a model, load its weights, and say what it is.
 
     Args:
@@ -30,14 +33,18 @@ def build_encoder(name: str, entry: EncoderConfig, *, tile_px: int, device: torc
         entry: what to build.
         tile_px: side of the tiles it will see, pixels.
         device: where it runs.
-        precision: `fp32`, `bf16`, `fp16`, or `auto`: what the device is fast in; see `choose_precision`.
+        precision: `fp32`, `bf16`, `fp16`, or `auto`: what the device is fast in; see
+            `choose_precision`.
 
     Raises:
-        ConfigError: timm does not know the model, the weights cannot be had or do not fit, or `dim` is wrong.
+        ConfigError: timm does not know the model, the weights cannot be had or do not
+            fit, or `dim` is wrong.
     """
     path = None if entry.weights in ("timm", "random") else _weights_file(name, entry)
     shell = build_shell(name, entry, tile_px)
-    bare, digest = _loaded(name, entry, shell, path, device) if path else _made_by_timm(name, entry, device)
+    bare, digest = (
+        _loaded(name, entry, shell, path, device) if path else _made_by_timm(name, entry, device)
+    )
     mean, std = _normalisation(entry, bare)
     used = choose_precision(precision, entry.precision, device)
     identity = {
@@ -49,7 +56,9 @@ def build_encoder(name: str, entry: EncoderConfig, *, tile_px: int, device: torc
         "precision": used,
     }
     model = pooled(name, entry, bare).eval().requires_grad_(False).to(device)
-    return Encoder(name, model.to(memory_format=torch.channels_last), mean, std, device, DTYPES[used], identity)
+    return Encoder(
+        name, model.to(memory_format=torch.channels_last), mean, std, device, DTYPES[used], identity
+    )
 
 
 def build_shell(name: str, entry: EncoderConfig, tile_px: int) -> nn.Module:
@@ -88,25 +97,40 @@ def _check_width(name: str, model: nn.Module, dim: int, tile_px: int) -> None:
     try:
         width = model(torch.zeros(1, 3, tile_px, tile_px, device=device)).shape
     except AttributeError:
-        raise ConfigError(f"encoder {name}: the model gives no vector for a tile; look at its args") from None
+        raise ConfigError(
+            f"encoder {name}: the model gives no vector for a tile; look at its args"
+        ) from None
     except (AssertionError, RuntimeError, ValueError, IndexError) as error:
-        raise ConfigError(f"encoder {name}: cannot take tiles of {tile_px} px: {first_line(error)}") from None
+        raise ConfigError(
+            f"encoder {name}: cannot take tiles of {tile_px} px: {first_line(error)}"
+        ) from None
     if tuple(width) != (1, dim):
-        raise ConfigError(f"encoder {name}: dim is {dim} in configs/encoders.yaml, the model gives {list(width)[1:]}")
+        raise ConfigError(
+            f"encoder {name}: dim is {dim} in configs/encoders.yaml, the model gives "
+            f"{list(width)[1:]}"
+        )
 
 
 def _create(name: str, entry: EncoderConfig, *, pretrained: bool = False) -> nn.Module:
     import timm
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-    args: dict[str, Any] = {k: _layer(name, v) if k == "mlp_layer" else v for k, v in entry.args.items()}
+    args: dict[str, Any] = {
+        k: _layer(name, v) if k == "mlp_layer" else v for k, v in entry.args.items()
+    }
     try:
         return timm.create_model(entry.timm, pretrained=pretrained, num_classes=0, **args)
     except (HfHubHTTPError, EntryNotFoundError, ConnectionError) as error:
-        hub_name = named(entry.timm) if entry.timm.startswith(HUB) else Repository(f"timm/{entry.timm}")
-        raise ConfigError(f"encoder {name}: {explained(error, hub_name).detail}; {how_to_fetch(name)}") from None
+        hub_name = (
+            named(entry.timm) if entry.timm.startswith(HUB) else Repository(f"timm/{entry.timm}")
+        )
+        raise ConfigError(
+            f"encoder {name}: {explained(error, hub_name).detail}; {how_to_fetch(name)}"
+        ) from None
     except Exception as error:  # noqa: BLE001  timm raises of every kind
-        raise ConfigError(f"encoder {name}: timm cannot build {entry.timm!r}: {first_line(error)}") from None
+        raise ConfigError(
+            f"encoder {name}: timm cannot build {entry.timm!r}: {first_line(error)}"
+        ) from None
 
 
 def _layer(name: str, layer: object) -> Callable[..., nn.Module]:
@@ -154,10 +178,14 @@ def _computes_tensors(model: nn.Module) -> bool:
     """Whether timm makes tensors that no weights file holds, such as tables of positions: then memory is not enough."""
     held = model.state_dict().keys()
     others = (value for module in model.modules() for value in vars(module).values())
-    return any(name not in held for name, _ in model.named_buffers()) or any(isinstance(v, Tensor) for v in others)
+    return any(name not in held for name, _ in model.named_buffers()) or any(
+        isinstance(v, Tensor) for v in others
+    )
 
 
-def _normalisation(entry: EncoderConfig, bare: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalisation(
+    entry: EncoderConfig, bare: nn.Module
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if entry.mean and entry.std:
         return entry.mean, entry.std
     from timm.data.config import resolve_data_config

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 def cast_weights(model: nn.Module, dtype: torch.dtype) -> None:
     """Round the weights of convolutions and matrix products; all else stays float32.
 
-    Under autocast, features are those of the uncast model to the last bit, but for depthwise filters in bfloat16: they
-    are rounded so that their sums are kept (`round_keeping_sums`), which costs nothing and brings features nearer to
-    those of float32.
+    Under autocast, features are those of the uncast model to the last bit, but for
+    depthwise filters in bfloat16: they are rounded so that their sums are kept
+    (`round_keeping_sums`), which costs nothing and brings features nearer to those of
+    float32.
 
     Args:
         model: changed in place.
@@ -33,9 +34,10 @@ def _is_depthwise(module: nn.Module) -> bool:
 def round_keeping_sums(weight: Float[Tensor, "filters *taps"]) -> Float[Tensor, "filters *taps"]:
     """Round to bfloat16 so that the sum of each filter is kept, as nearly as its smallest tap allows.
 
-    A filter's sum is its answer to an even area. Rounded tap by tap, the nine taps of a depthwise filter can be off by
-    0.4 % together, in every place alike, and the layers that follow take that for a signal. Each tap's error is
-    therefore handed on to the next smaller one, as in the dithering of pictures.
+    A filter's sum is its answer to an even area. Rounded tap by tap, the nine taps of a
+    depthwise filter can be off by 0.4 % together, in every place alike, and the layers
+    that follow take that for a signal. Each tap's error is therefore handed on to the
+    next smaller one, as in the dithering of pictures.
 
     Returns:
         Values that bfloat16 holds exactly, in the dtype of `weight`.

@@ -17,7 +17,8 @@ def fetch(name: str, entry: EncoderConfig) -> Path | None:
         entry: the entry.
 
     Returns:
-        The file of weights; None where there is none to fetch, because the entry does not take it from the hub.
+        The file of weights; None where there is none to fetch, because the entry does
+        not take it from the hub.
 
     Raises:
         ConfigError: it cannot be had.

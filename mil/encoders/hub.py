@@ -46,7 +46,9 @@ def ask_size(repository: Repository, wanted: Sequence[str]) -> int | None:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
     if constants.HF_HUB_OFFLINE:
-        raise HubError("offline", f"{repository.name} is not on this disk and HF_HUB_OFFLINE is set")
+        raise HubError(
+            "offline", f"{repository.name} is not on this disk and HF_HUB_OFFLINE is set"
+        )
     return _first(
         repository,
         wanted,
@@ -67,7 +69,9 @@ def bring(repository: Repository, wanted: Sequence[str]) -> Path:
     from huggingface_hub import hf_hub_download
 
     return cached(repository, wanted) or _first(
-        repository, wanted, lambda file: Path(hf_hub_download(repository.name, file, revision=repository.revision))
+        repository,
+        wanted,
+        lambda file: Path(hf_hub_download(repository.name, file, revision=repository.revision)),
     )
 
 
@@ -109,13 +113,19 @@ def explained(error: Exception, repository: Repository) -> HubError:
             page = f"{constants.ENDPOINT}/{name}"
             return HubError("gated", f"ask for access on {page}, then log in with `hf auth login`")
         case RepositoryNotFoundError():
-            return HubError("unknown", f"the hub has no {name}, or not for you: check the name, or log in")
+            return HubError(
+                "unknown", f"the hub has no {name}, or not for you: check the name, or log in"
+            )
         case RevisionNotFoundError():
             return HubError("unknown", f"{name} has no revision {repository.revision}")
         case LocalEntryNotFoundError() if constants.HF_HUB_OFFLINE:
             return HubError("offline", f"{name} is not on this disk and HF_HUB_OFFLINE is set")
         case LocalEntryNotFoundError():
-            return HubError("not reachable", f"{name} is not on this disk and the hub does not answer")
+            return HubError(
+                "not reachable", f"{name} is not on this disk and the hub does not answer"
+            )
         case HfHubHTTPError():
-            return HubError("not reachable", f"{name}: the hub answers {error.response.status_code}")
+            return HubError(
+                "not reachable", f"{name}: the hub answers {error.response.status_code}"
+            )
     return HubError("not reachable", f"{name} ({type(error).__name__})")

@@ -11,9 +11,11 @@ class Pooled(nn.Module):
     """A timm model of tokens, pooled as its authors publish it.
 
     Args:
-        model: a timm model whose `forward_features` gives tokens [tiles, prefix + patches, dim]: the class token, if it
-            has one, stands first, register tokens follow, then the patches.
-        pooling: `cls`: the class token; `mean`: of the patch tokens; `cls+mean`: both, one after the other.
+        model: a timm model whose `forward_features` gives tokens [tiles, prefix +
+            patches, dim]: the class token, if it has one, stands first, register tokens
+            follow, then the patches.
+        pooling: `cls`: the class token; `mean`: of the patch tokens; `cls+mean`: both,
+            one after the other.
 
     Raises:
         ValueError: the model has no tokens, or no class token.
@@ -31,5 +33,8 @@ class Pooled(nn.Module):
     def forward(self, pixels: Float[Tensor, "tiles 3 height width"]) -> Float[Tensor, "tiles dim"]:
         """Features of a batch of tiles."""
         tokens: Tensor = self.model.forward_features(pixels)
-        pooled = {"cls": lambda: tokens[:, 0], "mean": lambda: tokens[:, self.model.num_prefix_tokens :].mean(1)}
+        pooled = {
+            "cls": lambda: tokens[:, 0],
+            "mean": lambda: tokens[:, self.model.num_prefix_tokens :].mean(1),
+        }
         return torch.cat([pooled[part]() for part in self.parts], dim=1)

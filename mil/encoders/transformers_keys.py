@@ -27,7 +27,8 @@ _WORDS = [
 def in_timms_words(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a checkpoint's tensors; queries, keys and values become one tensor, as in timm.
 
-    With register tokens, timm adds no position to the class token when it computes: the position is put into the token.
+    With register tokens, timm adds no position to the class token when it computes: the
+    position is put into the token.
 
     Args:
         given: tensors of a `ViTModel`, `Dinov2Model` or `Dinov2WithRegistersModel`.
@@ -37,7 +38,10 @@ def in_timms_words(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     renamed = {_renamed(name): tensor for name, tensor in given.items()}
     for name in [name for name in renamed if ".attn.query." in name]:
-        parts = [renamed.pop(name.replace("query", part), torch.empty(0)) for part in ("query", "key", "value")]
+        parts = [
+            renamed.pop(name.replace("query", part), torch.empty(0))
+            for part in ("query", "key", "value")
+        ]
         renamed[name.replace("query", "qkv")] = torch.cat(parts)
     if {"reg_token", "cls_token", "pos_embed"} <= renamed.keys():
         position = renamed["pos_embed"]

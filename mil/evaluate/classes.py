@@ -38,21 +38,28 @@ def plain(rows: Sequence[Row], task: Task) -> dict[str, float | None]:
 def with_intervals(rows: Sequence[Row], task: Task) -> dict[str, Any]:
     """Metrics with intervals, and the table of labels (rows) against predictions (columns).
 
-    Of two classes the predictions are those at the thresholds, else the most probable classes.
+    Of two classes the predictions are those at the thresholds, else the most probable
+    classes.
     """
     mine = _Set(rows, task)
     called = mine.probabilities.argmax(-1)
     if mine.thresholds is not None:
         called = (mine.probabilities[:, 1] >= mine.thresholds).astype(int)
     table = confusion(mine.labels, called, len(mine.classes)).tolist()
-    found = classified.with_intervals(mine.labels, mine.probabilities, mine.patients, mine.thresholds)
+    found = classified.with_intervals(
+        mine.labels, mine.probabilities, mine.patients, mine.thresholds
+    )
     return found | {"confusion": {"classes": mine.classes, "table": table}}
 
 
 def power(rows: Sequence[Row], task: Task) -> dict[str, Any] | None:
     """What these slides could show; None but for two classes."""
     mine = _Set(rows, task)
-    return power_note(mine.labels, mine.probabilities[:, 1], mine.patients) if len(mine.classes) == 2 else None
+    return (
+        power_note(mine.labels, mine.probabilities[:, 1], mine.patients)
+        if len(mine.classes) == 2
+        else None
+    )
 
 
 def calibration(rows: Sequence[Row], task: Task) -> dict[str, Any]:
@@ -64,13 +71,18 @@ def calibration(rows: Sequence[Row], task: Task) -> dict[str, Any]:
     """
     heads = {(row["seed"], row["fold"]): row for row in rows}.values()
     before = [_uncalibrated(row, task.classes) for row in rows]
-    means = {name: _Set(_means(each, task), task) for name, each in (("before", before), ("after", rows))}
+    means = {
+        name: _Set(_means(each, task), task) for name, each in (("before", before), ("after", rows))
+    }
     after = means["after"]
     return {
         "temperature": mean_sd(row["temperature"] for row in heads),
         "threshold": mean_sd(row["threshold"] for row in heads),
         **{
-            name: {"brier": brier(one.labels, one.probabilities), "ece": ece(one.labels, one.probabilities)}
+            name: {
+                "brier": brier(one.labels, one.probabilities),
+                "ece": ece(one.labels, one.probabilities),
+            }
             for name, one in means.items()
         },
         "reliability": [row._asdict() for row in reliability(after.labels, after.probabilities)],

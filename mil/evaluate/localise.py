@@ -20,7 +20,8 @@ def share_annotated(
         side_px: side of a tile, level-0 pixels.
         regions: annotated regions, level-0 pixels.
     """
-    x, y = coords[:, 0].astype(float), coords[:, 1].astype(float)
+    x = coords[:, 0].astype(float)
+    y = coords[:, 1].astype(float)
     boxes = shapely.box(x, y, x + side_px, y + side_px)
     shapely.prepare(regions)
     share = np.zeros(len(boxes))
@@ -29,11 +30,13 @@ def share_annotated(
     return share
 
 
-def tile_auroc(attention: Float[np.ndarray, " tiles"], share: Float[np.ndarray, " tiles"]) -> float | None:
+def tile_auroc(
+    attention: Float[np.ndarray, " tiles"], share: Float[np.ndarray, " tiles"]
+) -> float | None:
     """AUROC of attention for annotated tiles against other tissue.
 
-    Annotated: at least half of a tile inside a region; other tissue: nothing of it inside. Tiles on a border are
-    neither. None when a slide has only one of the two.
+    Annotated: at least half of a tile inside a region; other tissue: nothing of it
+    inside. Tiles on a border are neither. None when a slide has only one of the two.
     """
     known = (share >= 0.5) | (share == 0)
     return auroc((share[known] >= 0.5).astype(int), attention[known])

@@ -17,9 +17,13 @@ def plain(rows: Sequence[Row], task: Task) -> dict[str, float | None]:
 
 def with_intervals(rows: Sequence[Row], task: Task) -> dict[str, Any]:
     """Metrics with intervals, best first."""
-    return intervals_of_task(task, *_targets_and_answers(rows, task), [row["patient"] for row in rows])
+    return intervals_of_task(
+        task, *_targets_and_answers(rows, task), [row["patient"] for row in rows]
+    )
 
 
 def _targets_and_answers(rows: Sequence[Row], task: Task) -> tuple[np.ndarray, np.ndarray]:
     targets = targets_of(task, [row["label"] for row in rows])
-    return targets, np.array([[row[name] for name in task.columns] for row in rows], dtype=np.float64)
+    return targets, np.array(
+        [[row[name] for name in task.columns] for row in rows], dtype=np.float64
+    )

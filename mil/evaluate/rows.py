@@ -39,7 +39,9 @@ def labels_of(rows: Sequence[Row], classes: Sequence[str]) -> Int[np.ndarray, " 
     return np.array([classes.index(row["label"]) for row in rows])
 
 
-def probabilities_of(rows: Sequence[Row], classes: Sequence[str]) -> Float[np.ndarray, "rows classes"]:
+def probabilities_of(
+    rows: Sequence[Row], classes: Sequence[str]
+) -> Float[np.ndarray, "rows classes"]:
     """What was predicted."""
     return np.array([[row[f"p_{name}"] for name in classes] for row in rows])
 

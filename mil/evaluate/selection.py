@@ -28,7 +28,11 @@ class Selected(NamedTuple):
 
 
 def selection_of(
-    head: SelectsTiles, trained: Trained, bag: Bag, applied: Applied, share: Float[np.ndarray, " tiles"] | None
+    head: SelectsTiles,
+    trained: Trained,
+    bag: Bag,
+    applied: Applied,
+    share: Float[np.ndarray, " tiles"] | None,
 ) -> Selected | None:
     """What there is to know of a slide's selection; None if the head made none.
 
@@ -46,37 +50,50 @@ def selection_of(
     others = [draw.permutation(mine) for _ in range(RANDOM_DRAWS)] + ([] if mine.all() else [~mine])
     found = answers(head, trained, bag, others)
     return Selected(
-        np.flatnonzero(mine), len(mine), applied.full_answers, found[:RANDOM_DRAWS],
-        None if mine.all() else found[-1], None if share is None else found_tiles(mine, share),
-    )  # fmt: skip
+        np.flatnonzero(mine),
+        len(mine),
+        applied.full_answers,
+        found[:RANDOM_DRAWS],
+        None if mine.all() else found[-1],
+        None if share is None else found_tiles(mine, share),
+    )
 
 
-def found_tiles(selected: Bool[np.ndarray, " tiles"], share: Float[np.ndarray, " tiles"]) -> dict[str, float] | None:
+def found_tiles(
+    selected: Bool[np.ndarray, " tiles"], share: Float[np.ndarray, " tiles"]
+) -> dict[str, float] | None:
     """How a selection finds annotated tiles (at least half of them inside); tiles on a border count for nothing.
 
     Returns:
-        `tile_precision` of the selected, `tile_recall` of the annotated, and `tile_prevalence`: the precision of
-        tiles drawn at random. None where nothing is annotated, or only border tiles are selected.
+        `tile_precision` of the selected, `tile_recall` of the annotated, and
+        `tile_prevalence`: the precision of tiles drawn at random. None where nothing is
+        annotated, or only border tiles are selected.
     """
-    known, annotated = (share >= 0.5) | (share == 0), share >= 0.5
+    known = (share >= 0.5) | (share == 0)
+    annotated = share >= 0.5
     chosen = selected & known
     if not annotated.any() or not chosen.any():
         return None
     hits = float((selected & annotated).sum())
     return {
-        "tile_precision": hits / float(chosen.sum()), "tile_recall": hits / float(annotated.sum()),
+        "tile_precision": hits / float(chosen.sum()),
+        "tile_recall": hits / float(annotated.sum()),
         "tile_prevalence": float(annotated.sum() / known.sum()),
-    }  # fmt: skip
+    }
 
 
-def of_selection(test: Sequence[Row], classes: Sequence[str], positive: str) -> dict[str, Any] | None:
+def of_selection(
+    test: Sequence[Row], classes: Sequence[str], positive: str
+) -> dict[str, Any] | None:
     """Metrics of the selections on test slides; None for a head that selects none.
 
     Returns:
-        `runs` and `over_runs`: `reduction` (1 - selected / tiles), `agreement` and `kl` (nats, from the selected to
-        all tiles' prediction), each metric of the predictions from the selected, from all (`full`), from as many drawn
-        at random (mean over draws) and from those not selected (`rest`), and precision and recall of annotated tiles
-        in positive slides. `jaccard_over_seeds`: how alike two seeds select. `per_slide`: of annotated tiles.
+        `runs` and `over_runs`: `reduction` (1 - selected / tiles), `agreement` and `kl`
+        (nats, from the selected to all tiles' prediction), each metric of the
+        predictions from the selected, from all (`full`), from as many drawn at random
+        (mean over draws) and from those not selected (`rest`), and precision and recall
+        of annotated tiles in positive slides. `jaccard_over_seeds`: how alike two seeds
+        select. `per_slide`: of annotated tiles.
     """
     rows = [row for row in test if row["selection"] is not None]
     if not rows:
@@ -91,16 +108,30 @@ def of_selection(test: Sequence[Row], classes: Sequence[str], positive: str) -> 
     }
 
 
-def _run(rows: Sequence[Row], classes: Sequence[str], positive: str, seed: int, fold: int) -> dict[str, Any]:
-    labels, selected = labels_of(rows, classes), probabilities_of(rows, classes)
+def _run(
+    rows: Sequence[Row], classes: Sequence[str], positive: str, seed: int, fold: int
+) -> dict[str, Any]:
+    labels = labels_of(rows, classes)
+    selected = probabilities_of(rows, classes)
     each = [row["selection"] for row in rows]
     full = np.stack([one.full for one in each])
-    at_random = [classification(labels, np.stack([one.random[i] for one in each])) for i in range(RANDOM_DRAWS)]
+    at_random = [
+        classification(labels, np.stack([one.random[i] for one in each]))
+        for i in range(RANDOM_DRAWS)
+    ]
     left = [i for i, one in enumerate(each) if one.rest is not None]
     rest = classification(labels[left], np.stack([each[i].rest for i in left])) if left else {}
-    named = {"selected": classification(labels, selected), "full": classification(labels, full), "rest": rest}
+    named = {
+        "selected": classification(labels, selected),
+        "full": classification(labels, full),
+        "rest": rest,
+    }
     named["random"] = {name: mean(one[name] for one in at_random) for name in at_random[0]}
-    found = [one.found for row, one in zip(rows, each, strict=True) if row["label"] == positive and one.found]
+    found = [
+        one.found
+        for row, one in zip(rows, each, strict=True)
+        if row["label"] == positive and one.found
+    ]
     return {
         "seed": seed,
         "fold": fold,
@@ -108,8 +139,15 @@ def _run(rows: Sequence[Row], classes: Sequence[str], positive: str, seed: int, 
         "reduction": mean(1 - len(one.tiles) / one.of for one in each),
         "agreement": float((selected.argmax(-1) == full.argmax(-1)).mean()),
         "kl": float(_divergence(full, selected).mean()),
-        **{f"{metric}_{which}": values.get(metric) for which, values in named.items() for metric in named["full"]},
-        **{name: mean(one[name] for one in found) for name in ("tile_precision", "tile_recall", "tile_prevalence")},
+        **{
+            f"{metric}_{which}": values.get(metric)
+            for which, values in named.items()
+            for metric in named["full"]
+        },
+        **{
+            name: mean(one[name] for one in found)
+            for name in ("tile_precision", "tile_recall", "tile_prevalence")
+        },
     }
 
 

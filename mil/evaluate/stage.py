@@ -67,8 +67,9 @@ def run(
         What metrics.json holds.
 
     Raises:
-        DatasetError: no head is given, or heads of several recipes; a fold is not in `folds`, or has other training
-            and validation slides than the head was trained with.
+        DatasetError: no head is given, or heads of several recipes; a fold is not in
+            `folds`, or has other training and validation slides than the head was
+            trained with.
         FormatError: a file is not what it should be, or does not fit a head.
     """
     torch.set_num_threads(threads)
@@ -85,13 +86,17 @@ def run(
         for name, slides in slides_of.items():
             path = bags_dir / f"{slides[0]}.h5"
             parts = read_each([bags_dir / f"{slide}.h5" for slide in slides])
-            bag, share = laid_together(parts, name), _share_of_all(parts, slides, regions)
+            bag = laid_together(parts, name)
+            share = _share_of_all(parts, slides, regions)
             check_numbers(bag, path)
             for head, trained, mine in _concerned(models, bags_of, name):
                 check_fits(trained, bag, path)
                 applied = apply(head, trained, bag)
                 row = _row(mine, trained, applied.answers)
-                rows.append(row | (_seen(head, trained, bag, applied, share) if mine.split == "test" else {}))
+                rows.append(
+                    row
+                    | (_seen(head, trained, bag, applied, share) if mine.split == "test" else {})
+                )
             for head, trained, mine in _concerned(last_models, bags_of, name):
                 if mine.split == "test":
                     last.append(_row(mine, trained, apply(head, trained, bag).answers))
@@ -111,10 +116,15 @@ def _of_last_epochs(heads: Sequence[Path]) -> list[Model]:
     """
     if not all((folder / FILES["last"]).exists() for folder in heads):
         return []
-    return [(head, trained.model_copy(update={"calibration": None})) for head, trained in load_heads(heads, "last")]
+    return [
+        (head, trained.model_copy(update={"calibration": None}))
+        for head, trained in load_heads(heads, "last")
+    ]
 
 
-def _concerned(models: Sequence[Model], bags: Bags, name: str) -> Iterator[tuple[nn.Module, Trained, FoldBag]]:
+def _concerned(
+    models: Sequence[Model], bags: Bags, name: str
+) -> Iterator[tuple[nn.Module, Trained, FoldBag]]:
     """Heads with the bag as their folds have it; folds of other tools may leave slides out."""
     for head, trained in models:
         mine = bags.get((trained.fold, name))
@@ -127,13 +137,19 @@ def _check_folds(bags: Bags, models: Sequence[Model], folds: Path, dataset: str)
     for _, trained in models:
         mine = [bag for (fold, _), bag in bags.items() if fold == trained.fold]
         if not mine:
-            raise DatasetError(f"{folds}: has no fold {trained.fold}, which {trained.recipe_name} was trained on")
-        check_labels([bag for bag in mine if bag.split == "test"], folds, trained.task.kind, trained.classes)
+            raise DatasetError(
+                f"{folds}: has no fold {trained.fold}, which {trained.recipe_name} was trained on"
+            )
+        check_labels(
+            [bag for bag in mine if bag.split == "test"], folds, trained.task.kind, trained.classes
+        )
         seen = digest_of_seen(mine)
         if trained.dataset == dataset and None not in (seen, trained.seen) and seen != trained.seen:
             raise DatasetError(
-                f"{folds}: fold {trained.fold} trains and validates on other slides than those {trained.recipe_name} "
-                f"seed {trained.seed} was trained with, which may be in its test; give the folds of that training, or "
+                f"{folds}: fold {trained.fold} trains and validates on other slides than those "
+                f"{trained.recipe_name} "
+                f"seed {trained.seed} was trained with, which may be in its test; give the folds "
+                "of that training, or "
                 "train again"
             )
 
@@ -146,7 +162,10 @@ def _write_predictions(out: Path, rows: Sequence[Row], trained: Trained) -> None
         left_out = SEEN if name == "predictions.csv" else (*SEEN, "slide")
         write_csv(
             out / name,
-            [{k: _written(v) if k in written else v for k, v in row.items() if k not in left_out} for row in each],
+            [
+                {k: _written(v) if k in written else v for k, v in row.items() if k not in left_out}
+                for row in each
+            ],
         )
 
 
@@ -154,7 +173,9 @@ def _written(value: float | None) -> str:
     return "" if value is None else f"{value:.9g}"
 
 
-def _columns(slides: Sequence[Slide], slides_of: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+def _columns(
+    slides: Sequence[Slide], slides_of: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, str]]:
     """Further columns of the slide table: the value of each bag; empty where its slides have several."""
     names = dict.fromkeys(name for slide in slides for name in slide.subgroups)
     of = {slide.slide: slide.subgroups for slide in slides}
@@ -163,21 +184,31 @@ def _columns(slides: Sequence[Slide], slides_of: Mapping[str, Sequence[str]]) ->
         found = {of[slide].get(name, "") for slide in members if slide in of}
         return found.pop() if len(found) == 1 else ""
 
-    return {name: {bag: value(name, members) for bag, members in slides_of.items()} for name in names}
+    return {
+        name: {bag: value(name, members) for bag, members in slides_of.items()} for name in names
+    }
 
 
 def _regions(
     settings: DatasetConfig, slides: Sequence[Slide], slides_dir: Path
 ) -> dict[str, tuple[Path, GeojsonFrame]]:
     found = {slide.slide: locate_annotation(slide, slides_dir, settings) for slide in slides}
-    return {name: (path, settings.geojson_frame) for name, path in found.items() if path is not None and path.exists()}
+    return {
+        name: (path, settings.geojson_frame)
+        for name, path in found.items()
+        if path is not None and path.exists()
+    }
 
 
 def _share_of_all(
     parts: Sequence[Bag], slides: Sequence[str], regions: Mapping[str, tuple[Path, GeojsonFrame]]
 ) -> Float[np.ndarray, " tiles"] | None:
     """Share of each readable tile that is annotated; None where a slide of the bag has no annotation or no places."""
-    shares = [_share(bag, *regions[slide]) for bag, slide in zip(parts, slides, strict=True) if slide in regions]
+    shares = [
+        _share(bag, *regions[slide])
+        for bag, slide in zip(parts, slides, strict=True)
+        if slide in regions
+    ]
     known = [share for share in shares if share is not None]
     return np.concatenate(known) if len(known) == len(slides) else None
 
@@ -208,13 +239,22 @@ def _row(mine: FoldBag, trained: Trained, answers: np.ndarray) -> Row:
 def _calibration(trained: Trained) -> Row:
     """What makes a head's answers probabilities, and where its positive call begins; None: half."""
     found = trained.calibration
-    return {"temperature": found.temperature if found else 1.0, "threshold": found.threshold if found else None}
+    return {
+        "temperature": found.temperature if found else 1.0,
+        "threshold": found.threshold if found else None,
+    }
 
 
 def _seen(
-    head: nn.Module, trained: Trained, bag: Bag, applied: Applied, share: Float[np.ndarray, " tiles"] | None
+    head: nn.Module,
+    trained: Trained,
+    bag: Bag,
+    applied: Applied,
+    share: Float[np.ndarray, " tiles"] | None,
 ) -> Row:
     """What a test slide's metrics need besides its prediction."""
-    selection = selection_of(head, trained, bag, applied, share) if isinstance(head, SelectsTiles) else None
+    selection = (
+        selection_of(head, trained, bag, applied, share) if isinstance(head, SelectsTiles) else None
+    )
     found = None if share is None else tile_auroc(applied.attention, share)
     return dict(zip(SEEN, (found, entropy_share(applied.attention), selection), strict=True))

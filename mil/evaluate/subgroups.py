@@ -9,7 +9,9 @@ from mil.evaluate.rows import Row, averaged
 from mil.evaluate.tasks import BY_KIND, metrics_of_task
 from mil.tasks import Task
 
-FEWEST, MOST = 2, 10  # values of a column that divides slides into subgroups
+# values of a column that divides slides into subgroups
+FEWEST = 2
+MOST = 10
 
 
 def by_patient(rows: Sequence[Row], task: Task) -> list[Row]:
@@ -20,7 +22,11 @@ def by_patient(rows: Sequence[Row], task: Task) -> list[Row]:
     labels = _labels(rows)
     counts = Counter(row["patient"] for row in rows)
     return [
-        {**row, "label": row["label"] if len(labels[row["patient"]]) == 1 else "", "n_slides": counts[row["patient"]]}
+        {
+            **row,
+            "label": row["label"] if len(labels[row["patient"]]) == 1 else "",
+            "n_slides": counts[row["patient"]],
+        }
         for row in averaged(rows, [*task.columns, "threshold"], "patient")
     ]
 
@@ -54,7 +60,9 @@ def metrics_of_patients(rows: Sequence[Row], task: Task, fusion: Fusion = "late"
     return {"fusion": fusion, **metrics_of_task(task, patients), "n_slides": len(rows)}
 
 
-def subgroups(rows: Sequence[Row], task: Task, columns: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+def subgroups(
+    rows: Sequence[Row], task: Task, columns: Mapping[str, Mapping[str, str]]
+) -> dict[str, Any]:
     """The most telling metrics of the slides with each value of a column.
 
     Args:
@@ -63,7 +71,8 @@ def subgroups(rows: Sequence[Row], task: Task, columns: Mapping[str, Mapping[str
         columns: the value of each slide, by column.
 
     Returns:
-        By column and value the metrics with intervals, `n_slides` and `n_patients`. A cell without text is `(empty)`.
+        By column and value the metrics with intervals, `n_slides` and `n_patients`. A
+        cell without text is `(empty)`.
     """
     named = BY_KIND[task.kind].subgroup
     tables: dict[str, Any] = {}
@@ -73,6 +82,10 @@ def subgroups(rows: Sequence[Row], task: Task, columns: Mapping[str, Mapping[str
             continue
         tables[column] = {}
         for value in sorted(set(values.values())):
-            found = metrics_of_task(task, [row for row in rows if values.get(row["slide"]) == value])
-            tables[column][value] = {k: v for k, v in found.items() if k in (*named, "n_slides", "n_patients")}
+            found = metrics_of_task(
+                task, [row for row in rows if values.get(row["slide"]) == value]
+            )
+            tables[column][value] = {
+                k: v for k, v in found.items() if k in (*named, "n_slides", "n_patients")
+            }
     return tables

@@ -16,10 +16,14 @@ class Measures(NamedTuple):
     """Functions of rows, one for each slide or patient; rows have `label`, `patient`, `threshold` and the answers."""
 
     plain: Callable[[Sequence[Row], Task], dict[str, float | None]]
-    with_intervals: Callable[[Sequence[Row], Task], dict[str, Any]]  # with `n_slides` and `n_patients`; best first
+    with_intervals: Callable[
+        [Sequence[Row], Task], dict[str, Any]
+    ]  # with `n_slides` and `n_patients`; best first
     subgroup: Sequence[str]  # which of them a subgroup gets
     power: Callable[[Sequence[Row], Task], dict[str, Any] | None] = _nothing
-    calibration: Callable[[Sequence[Row], Task], dict[str, Any] | None] = _nothing  # of rows of each head
+    calibration: Callable[[Sequence[Row], Task], dict[str, Any] | None] = (
+        _nothing  # of rows of each head
+    )
 
 
 BY_KIND: Mapping[str, Measures] = {
@@ -50,4 +54,6 @@ def plain_of_task(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
 
 def metrics_of_task(task: Task, rows: Sequence[Row]) -> dict[str, Any]:
     """Metrics of rows, each with `value` and `ci95`, and of how many slides and patients they are."""
-    return BY_KIND[task.kind].with_intervals(rows, task) if rows else {"n_slides": 0, "n_patients": 0}
+    return (
+        BY_KIND[task.kind].with_intervals(rows, task) if rows else {"n_slides": 0, "n_patients": 0}
+    )

@@ -22,30 +22,50 @@ def features(
         ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Tiles per step; default: 16 on a CPU, what the memory holds on a GPU.")
+        int | None,
+        typer.Option(
+            min=1, help="Tiles per step; default: 16 on a CPU, what the memory holds on a GPU."
+        ),
     ] = None,
     precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="auto: what the device is fast in.")
+        Literal["auto", "fp32", "bf16", "fp16"],
+        typer.Option(help="auto: what the device is fast in."),
     ] = "auto",
-    dtype: Annotated[Literal["float16", "float32"], typer.Option(help="Of the features in the bag.")] = "float16",
+    dtype: Annotated[
+        Literal["float16", "float32"], typer.Option(help="Of the features in the bag.")
+    ] = "float16",
     max_corrupt: Annotated[float, typer.Option(help="Largest share of unreadable tiles.")] = 0.01,
-    compile: Annotated[bool, typer.Option("--compile", help="torch.compile; slow to start.")] = False,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="torch.compile; slow to start.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the CPU.")] = 1,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")
+    ] = "auto",
 ) -> None:
     """Embed a slide's tiles; the bag is all that later stages need."""
     names = encoder or [DEFAULT_ENCODER]
     if len(names) != len(out):
-        raise ConfigError(f"mil features: {len(names)} --encoder, but {len(out)} --out; give one --out for each")
+        raise ConfigError(
+            f"mil features: {len(names)} --encoder, but {len(out)} --out; give one --out for each"
+        )
     if len({path.resolve() for path in out}) != len(out):
-        raise ConfigError("mil features: the same --out twice; each encoder's bag needs a file of its own")
+        raise ConfigError(
+            "mil features: the same --out twice; each encoder's bag needs a file of its own"
+        )
     if folder := next((path for path in out if path.is_dir()), None):
-        raise ConfigError(f"mil features: --out {folder} is a folder; give the bag's file, such as {folder}/SLIDE.h5")
+        raise ConfigError(
+            f"mil features: --out {folder} is a folder; give the bag's file, such as "
+            f"{folder}/SLIDE.h5"
+        )
     entries = [load_encoder(name) for name in names]
     raw = {
-        "batch_size": batch_size, "precision": precision, "dtype": dtype, "max_corrupt": max_corrupt,
+        "batch_size": batch_size,
+        "precision": precision,
+        "dtype": dtype,
+        "max_corrupt": max_corrupt,
         "compile": compile,
-    }  # fmt: skip
+    }
     config = checked(FeaturesConfig, raw, "mil features")
     from mil.features.stage import Target, run
 

@@ -21,7 +21,9 @@ class Encode(Protocol):
 
     dim: int
 
-    def __call__(self, pixels: UInt8[Tensor, "tiles height width 3"]) -> Float[Tensor, "tiles dim"]: ...
+    def __call__(
+        self, pixels: UInt8[Tensor, "tiles height width 3"]
+    ) -> Float[Tensor, "tiles dim"]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +80,14 @@ def extract(
     valid = np.zeros(count, bool)
     tried = 0
     made = steps(
-        request, encoders, batch_size=batch_size, workers=workers, lanes=lanes, max_unreadable=max_unreadable,
+        request,
+        encoders,
+        batch_size=batch_size,
+        workers=workers,
+        lanes=lanes,
+        max_unreadable=max_unreadable,
         resampler=resampler,
-    )  # fmt: skip
+    )
     with closing(made):
         for step in made:
             rows = slice(step.first, step.first + len(step.readable))
@@ -104,8 +111,9 @@ def steps(
 ) -> Generator[Step, None, None]:
     """Features of a slide's tiles as they come, in the order of the tiles; close it when no more are wanted.
 
-    Batches do not depend on `workers` and `lanes`, so neither do features. Memory is bounded by the batches under way:
-    those read ahead, and one more than `lanes` being encoded.
+    Batches do not depend on `workers` and `lanes`, so neither do features. Memory is
+    bounded by the batches under way: those read ahead, and one more than `lanes` being
+    encoded.
 
     Args:
         request: the slide and its tiles.
@@ -113,7 +121,8 @@ def steps(
         batch_size: tiles a step.
         workers: reading threads.
         lanes: encoding threads.
-        max_unreadable: with more unreadable tiles than this the rest is not tried; None: all are.
+        max_unreadable: with more unreadable tiles than this the rest is not tried;
+            None: all are.
         resampler: see `SlideReader`.
 
     Raises:
@@ -143,11 +152,17 @@ def steps(
 class _Batch:
     """One batch on its way through the encoders."""
 
-    def __init__(self, batch: TileBatch, encoders: Sequence[Encode], pool: ThreadPoolExecutor) -> None:
-        self._first, self._readable, self._dims = batch.first, batch.readable, [encode.dim for encode in encoders]
+    def __init__(
+        self, batch: TileBatch, encoders: Sequence[Encode], pool: ThreadPoolExecutor
+    ) -> None:
+        self._first = batch.first
+        self._readable = batch.readable
+        self._dims = [encode.dim for encode in encoders]
         self._futures: list[Future[Tensor]] = []
         if batch.readable.any():
-            pixels = torch.from_numpy(batch.pixels if batch.readable.all() else batch.pixels[batch.readable])
+            pixels = torch.from_numpy(
+                batch.pixels if batch.readable.all() else batch.pixels[batch.readable]
+            )
             self._futures = [pool.submit(encode, pixels) for encode in encoders]
 
     def step(self) -> Step:

@@ -15,8 +15,8 @@ def fast_resample(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Anti-aliased bicubic resampling, within one grey level of `mil.io.slides.resample` (two where it enlarges).
 
-    torch counts from the first pixel of what it is given. A rectangle that begins inside a pixel is left to Pillow, and
-    so is one that is not resampled at all.
+    torch counts from the first pixel of what it is given. A rectangle that begins
+    inside a pixel is left to Pillow, and so is one that is not resampled at all.
 
     Args:
         window: pixels that hold the rectangle.
@@ -32,7 +32,8 @@ def fast_resample(
     inside = abs(columns - width) < 1 - WHOLE and abs(rows - height) < 1 - WHOLE
     if not (at_corner and inside) or (columns, rows) == size_px:
         return resample(window, left, top, width, height, size_px)
-    # torch does not take memory that must not be written to, such as a part of a cached block.
+    # torch does not take memory that must not be written to, such as a part of a cached
+    # block.
     given = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
     planes = given.permute(2, 0, 1)[None]
     if abs(columns - width) < WHOLE and abs(rows - height) < WHOLE:

@@ -23,7 +23,8 @@ from mil.io.slides import SlideReader, TileRequest
 from mil.io.tiles import Tiles, read_tiles
 from mil.progress import progress
 
-# A lost slide is tried on until so many of its tiles are known to be unreadable: the count should mean something.
+# A lost slide is tried on until so many of its tiles are known to be unreadable: the
+# count should mean something.
 KNOWN_ENOUGH = 256
 
 
@@ -37,12 +38,18 @@ class Target:
 
 
 def run(
-    slide: Path, tiles_path: Path, targets: Sequence[Target], *, config: FeaturesConfig, threads: int, device: str
+    slide: Path,
+    tiles_path: Path,
+    targets: Sequence[Target],
+    *,
+    config: FeaturesConfig,
+    threads: int,
+    device: str,
 ) -> str:
     """Embed a slide's tiles; with several encoders each tile is read once for all of them.
 
-    A slide whose state is not `ok` gives an empty bag of that state. More unreadable tiles than `max_corrupt` make
-    the state `corrupt_regions`.
+    A slide whose state is not `ok` gives an empty bag of that state. More unreadable
+    tiles than `max_corrupt` make the state `corrupt_regions`.
 
     Args:
         slide: the slide's file.
@@ -57,27 +64,42 @@ def run(
 
     Raises:
         UnreadableSlideError: the slide does not open.
-        FormatError: the tiles are of another slide; or an encoder gives features that are not finite, then the bags of
-            the others are written.
-        ConfigError: an encoder cannot be built, or its device's memory does not hold it.
+        FormatError: the tiles are of another slide; or an encoder gives features that
+            are not finite, then the bags of the others are written.
+        ConfigError: an encoder cannot be built, or its device's memory does not hold
+            it.
     """
     tiles = read_tiles(tiles_path)
     geometry = tiles.geometry
     if geometry.state != "ok":
         for target in targets:
-            _write(target, tiles, np.zeros((0, target.entry.dim)), np.zeros(0, bool), geometry.state, geometry.reason,
-                   {"encoder": target.encoder, "encoder_settings": target.entry.settings()}, config)  # fmt: skip
+            _write(
+                target,
+                tiles,
+                np.zeros((0, target.entry.dim)),
+                np.zeros(0, bool),
+                geometry.state,
+                geometry.reason,
+                {"encoder": target.encoder, "encoder_settings": target.entry.settings()},
+                config,
+            )
         return f"features {geometry.slide}: {geometry.state}, no tiles"
     _check_slide(slide, tiles_path, tiles)
     keep_freed_memory()
-    feeders = [make_feeder(target.encoder, target.entry, geometry.tile_px, config, device) for target in targets]
+    feeders = [
+        make_feeder(target.encoder, target.entry, geometry.tile_px, config, device)
+        for target in targets
+    ]
     request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
     began = perf_counter()
     with progress(f"features {geometry.slide}", len(tiles.coords), "tiles") as advance:
         found = extract(
-            request, feeders, **pace(feeders, len(tiles.coords), config.max_corrupt, threads), dtype=config.dtype,
+            request,
+            feeders,
+            **pace(feeders, len(tiles.coords), config.max_corrupt, threads),
+            dtype=config.dtype,
             advance=advance,
-        )  # fmt: skip
+        )
     rate = len(tiles.coords) / (perf_counter() - began)
     state, reason = state_of(found.valid, found.tried, config.max_corrupt)
     _write_all(targets, feeders, tiles, found, state, reason, config)
@@ -93,18 +115,23 @@ def _check_slide(slide: Path, tiles_path: Path, tiles: Tiles) -> None:
         size = reader.size_px
     if size != tiled:
         raise FormatError(
-            f"{tiles_path}: its slide has {tiled[0]} x {tiled[1]} px, but {slide} has {size[0]} x {size[1]} px; tile "
+            f"{tiles_path}: its slide has {tiled[0]} x {tiled[1]} px, but {slide} has {size[0]} "
+            f"x {size[1]} px; tile "
             "the slide again, or give the tiles that belong to it"
         )
 
 
-def make_feeder(name: str, entry: EncoderConfig, tile_px: int, config: FeaturesConfig, device: str) -> Feeder:
+def make_feeder(
+    name: str, entry: EncoderConfig, tile_px: int, config: FeaturesConfig, device: str
+) -> Feeder:
     """An encoder on its device, ready for work.
 
     Raises:
         ConfigError: it cannot be built, or the memory does not hold it.
     """
-    torch.set_num_threads(1)  # threads work on batches of their own: the same features for any number of them
+    torch.set_num_threads(
+        1
+    )  # threads work on batches of their own: the same features for any number of them
     on = choose_device(device)
     try:
         encoder = build_encoder(name, entry, tile_px=tile_px, device=on, precision=config.precision)
@@ -117,13 +144,16 @@ def make_feeder(name: str, entry: EncoderConfig, tile_px: int, config: FeaturesC
     return Feeder(encoder, entry.dim, step, whole=config.compile)
 
 
-def pace(feeders: Sequence[Feeder], num_tiles: int, max_corrupt: float, threads: int) -> dict[str, Any]:
+def pace(
+    feeders: Sequence[Feeder], num_tiles: int, max_corrupt: float, threads: int
+) -> dict[str, Any]:
     """How the tiles of a slide are gone through, as arguments of `extract`: features do not depend on the threads."""
     return {
-        "batch_size": max(feeder.step for feeder in feeders), "workers": threads,
+        "batch_size": max(feeder.step for feeder in feeders),
+        "workers": threads,
         "lanes": threads if feeders[0].encoder.device.type == "cpu" else GPU_LANES,
         "max_unreadable": max(int(max_corrupt * num_tiles), KNOWN_ENOUGH),
-    }  # fmt: skip
+    }
 
 
 def state_of(valid: Bool[np.ndarray, " tiles"], tried: int, max_corrupt: float) -> tuple[str, str]:
@@ -137,9 +167,14 @@ def state_of(valid: Bool[np.ndarray, " tiles"], tried: int, max_corrupt: float) 
 
 
 def _write_all(
-    targets: Sequence[Target], feeders: Sequence[Feeder], tiles: Tiles, found: Extracted, state: str, reason: str,
+    targets: Sequence[Target],
+    feeders: Sequence[Feeder],
+    tiles: Tiles,
+    found: Extracted,
+    state: str,
+    reason: str,
     config: FeaturesConfig,
-) -> None:  # fmt: skip
+) -> None:
     spoilt: list[Encoder] = []
     for target, feeder, features in zip(targets, feeders, found.features, strict=True):
         if np.isfinite(features).all():
@@ -149,14 +184,29 @@ def _write_all(
             spoilt.append(feeder.encoder)
     if spoilt:
         raise FormatError(
-            f"{tiles.geometry.slide}: {spoilt[0].name} gives features that are not finite in {config.dtype} (encoder "
-            f"in {spoilt[0].identity['precision']}); set features.dtype=float32 or features.precision=fp32"
+            f"{tiles.geometry.slide}: {spoilt[0].name} gives features that are not finite in "
+            f"{config.dtype} (encoder "
+            f"in {spoilt[0].identity['precision']}); set features.dtype=float32 or "
+            "features.precision=fp32"
         )
 
 
 def _write(
-    target: Target, tiles: Tiles, features: np.ndarray, valid: np.ndarray, state: str, reason: str,
-    identity: dict[str, str], config: FeaturesConfig,
-) -> None:  # fmt: skip
-    bag = bag_of(tiles, features.astype(config.dtype, copy=False), valid, state=state, reason=reason, encoder=identity)
+    target: Target,
+    tiles: Tiles,
+    features: np.ndarray,
+    valid: np.ndarray,
+    state: str,
+    reason: str,
+    identity: dict[str, str],
+    config: FeaturesConfig,
+) -> None:
+    bag = bag_of(
+        tiles,
+        features.astype(config.dtype, copy=False),
+        valid,
+        state=state,
+        reason=reason,
+        encoder=identity,
+    )
     write_bag(target.out, bag)

@@ -24,7 +24,8 @@ def run(url: str, out: Path, *, checksum: str = "") -> int:
     """Fetch one file; it appears under its name when it is whole and its checksum is right.
 
     Args:
-        url: `https:`, `http:` or `file:`; or `demo:NAME`, which makes a slide or annotation of the demo.
+        url: `https:`, `http:` or `file:`; or `demo:NAME`, which makes a slide or
+            annotation of the demo.
         out: where to put it.
         checksum: `sha256:HEX` or `md5:HEX`; empty: not checked.
 
@@ -32,12 +33,15 @@ def run(url: str, out: Path, *, checksum: str = "") -> int:
         Size of the file, bytes.
 
     Raises:
-        DatasetError: the URL cannot be fetched, or the file is not the one the checksum is of.
+        DatasetError: the URL cannot be fetched, or the file is not the one the checksum
+            is of.
     """
     scheme, _, rest = url.partition(":")
     if scheme.lower() not in SCHEMES or not rest:
         kinds = ", ".join(f"{name}:" for name in SCHEMES)
-        raise DatasetError(f"{url!r}: cannot be fetched, only {kinds}; get the file by hand and put it at {out}")
+        raise DatasetError(
+            f"{url!r}: cannot be fetched, only {kinds}; get the file by hand and put it at {out}"
+        )
     algorithm, digest = _checksum(checksum, url)
     with atomic_path(out) as scratch:
         if scheme.lower() == "demo":
@@ -52,7 +56,8 @@ def run(url: str, out: Path, *, checksum: str = "") -> int:
                 found = hashlib.file_digest(file, algorithm).hexdigest()
             if found != digest:
                 raise DatasetError(
-                    f"{url}: its {algorithm} is {found}, not {digest}; try again, or correct the slide table"
+                    f"{url}: its {algorithm} is {found}, not {digest}; try again, or correct the "
+                    "slide table"
                 )
         return scratch.stat().st_size
 
@@ -62,7 +67,9 @@ def _checksum(text: str, url: str) -> tuple[str, str]:
         return "", ""
     match = CHECKSUM.fullmatch(text.strip())
     if not match:
-        raise DatasetError(f"{url}: checksum {text!r} is not sha256: and 64 digits, or md5: and 32 (0-9, a-f)")
+        raise DatasetError(
+            f"{url}: checksum {text!r} is not sha256: and 64 digits, or md5: and 32 (0-9, a-f)"
+        )
     algorithm, digest = filter(None, match.groups())
     return algorithm.lower(), digest.lower()
 
@@ -76,7 +83,9 @@ def _download(url: str, scratch: Path, out: Path) -> None:
             received = _copy(response, scratch, url, expected)
     except HTTPError as error:
         error.close()
-        raise DatasetError(f"{url}: the server says {error.code} {error.reason}; {by_hand}") from None
+        raise DatasetError(
+            f"{url}: the server says {error.code} {error.reason}; {by_hand}"
+        ) from None
     except (URLError, HTTPException, SSLError, TimeoutError, ConnectionError, ValueError) as error:
         raise DatasetError(f"{url}: {getattr(error, 'reason', error)}; {by_hand}") from None
     # Python's HTTP client does not say when a server stops early.

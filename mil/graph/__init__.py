@@ -1,6 +1,7 @@
 """Neighbour graphs over the tiles of one bag: who lies beside whom, who looks like whom.
 
-Every builder gives a `mil.bags.Graph` on the device of what it was given, the same one for the same seed.
+Every builder gives a `mil.bags.Graph` on the device of what it was given, the same one
+for the same seed.
 """
 
 from mil.graph.edges import drop_edges, union

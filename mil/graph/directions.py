@@ -20,13 +20,18 @@ def plain_float32(device: torch.device) -> Iterator[None]:
 class Directions:
     """Directions of a bag's tiles, float32, made when they are asked for."""
 
-    def __init__(self, features: Float[Tensor, "tiles dim"], centre: Float[Tensor, " dim"] | None = None) -> None:
+    def __init__(
+        self, features: Float[Tensor, "tiles dim"], centre: Float[Tensor, " dim"] | None = None
+    ) -> None:
         """Centre is the mean of the training tiles; None: the bag's own mean.
 
-        Features of an encoder share a large mean: about zero they would all point the same way.
+        Features of an encoder share a large mean: about zero they would all point the
+        same way.
         """
         self.features = features
-        self.centre = _mean(features) if centre is None else centre.to(features.device, torch.float32)
+        self.centre = (
+            _mean(features) if centre is None else centre.to(features.device, torch.float32)
+        )
 
     def __len__(self) -> int:
         return len(self.features)

@@ -8,12 +8,17 @@ from torch import Tensor
 
 from mil.bags import Graph
 
-ITSELF, SPATIAL, SIMILAR = 1, 2, 4  # kinds of edges; an edge's kind is the sum of those it is
+# kinds of edges; an edge's kind is the sum of those it is
+ITSELF = 1
+SPATIAL = 2
+SIMILAR = 4
 KINDS = (ITSELF, SPATIAL, SIMILAR)
 NOBODY = -1  # stands where a tile has fewer neighbours than others
 
 
-def from_pairs(sources: Int[Tensor, " pairs"], targets: Int[Tensor, " pairs"], kind: int, tiles: int) -> Graph:
+def from_pairs(
+    sources: Int[Tensor, " pairs"], targets: Int[Tensor, " pairs"], kind: int, tiles: int
+) -> Graph:
     """Graph of those edges, in any order and any number of times, and of every tile to itself."""
     itself = torch.arange(tiles, device=sources.device)
     kinds = torch.cat([torch.full_like(sources, kind), torch.full_like(itself, ITSELF)])
@@ -29,7 +34,8 @@ def from_neighbours(neighbours: Int[Tensor, "tiles most"]) -> Graph:
     itself = torch.arange(len(neighbours), device=neighbours.device)
     rows = torch.cat([neighbours, itself[:, None]], dim=1).sort(dim=1).values
     there = rows != NOBODY
-    sources, targets = rows[there], itself.repeat_interleave(there.sum(1))
+    sources = rows[there]
+    targets = itself.repeat_interleave(there.sum(1))
     return Graph(sources, targets, torch.where(sources == targets, ITSELF, SIMILAR))
 
 
@@ -57,8 +63,12 @@ def drop_edges(graph: Graph, share: float, generator: torch.Generator | None = N
     if share <= 0:
         return graph
     device = graph.sources.device
-    chance = torch.rand(len(graph.sources), generator=generator, device=generator.device if generator else device)
-    kept = ((chance.to(device) >= share) | (graph.sources == graph.targets)).nonzero()[:, 0]  # the device is asked once
+    chance = torch.rand(
+        len(graph.sources), generator=generator, device=generator.device if generator else device
+    )
+    kept = ((chance.to(device) >= share) | (graph.sources == graph.targets)).nonzero()[
+        :, 0
+    ]  # the device is asked once
     return Graph(graph.sources[kept], graph.targets[kept], graph.kinds[kept])
 
 

@@ -19,7 +19,9 @@ def default_bits(tiles: int, per_bucket: int = PER_BUCKET) -> int:
 
 def code_lengths(bits: int, levels: int) -> list[int]:
     """Bits that each level looks at, from the coarsest to the finest: around `bits`, two apart as far as they go."""
-    return sorted({min(max(bits + 2 * level - (levels - 1), 1), MOST_BITS) for level in range(levels)})
+    return sorted(
+        {min(max(bits + 2 * level - (levels - 1), 1), MOST_BITS) for level in range(levels)}
+    )
 
 
 def hashes(
@@ -31,7 +33,9 @@ def hashes(
     """
     device = directions.features.device
     shape = (directions.features.shape[1], tables * (bits + 1))
-    planes = torch.randn(shape, generator=generator, device=generator.device if generator else None).to(device)
+    planes = torch.randn(
+        shape, generator=generator, device=generator.device if generator else None
+    ).to(device)
     weights = 2.0 ** torch.arange(bits - 1, -1, -1, device=device)
     codes = torch.empty(tables, len(directions), dtype=torch.int32, device=device)
     along = torch.empty(tables, len(directions), device=device)

@@ -13,11 +13,14 @@ GROUP = 64  # of them looked at as one
 
 
 def knn_graph(
-    features: Float[Tensor, "tiles dim"], neighbours: int = 8, centre: Float[Tensor, " dim"] | None = None
+    features: Float[Tensor, "tiles dim"],
+    neighbours: int = 8,
+    centre: Float[Tensor, " dim"] | None = None,
 ) -> Graph:
     """Every tile looks at the tiles of largest cosine to it.
 
-    Time grows with the square of the tiles; memory is one float32 copy of the features and 128 MiB.
+    Time grows with the square of the tiles; memory is one float32 copy of the features
+    and 128 MiB.
 
     Args:
         features: of one bag.
@@ -26,8 +29,12 @@ def knn_graph(
     """
     with plain_float32(features.device):
         directions = torch.cat(list(Directions(features, centre).blocks()))
-        queries = torch.arange(len(directions), device=features.device).split(max(1, CELLS // len(directions)))
-        return from_neighbours(torch.cat([nearest(directions, rows, neighbours) for rows in queries]))
+        queries = torch.arange(len(directions), device=features.device).split(
+            max(1, CELLS // len(directions))
+        )
+        return from_neighbours(
+            torch.cat([nearest(directions, rows, neighbours) for rows in queries])
+        )
 
 
 def nearest(

@@ -29,20 +29,25 @@ def lsh_graph(
 ) -> Graph:
     """Every tile looks at the most similar of the tiles that fell into a bucket with it.
 
-    A table cuts space by random planes through the centre; the sides a tile is on are its code, equal codes a bucket.
-    In a bucket, however large, tiles are in the order of one more random projection, and only those `width / 2` places
-    apart or less are compared: at most `width * tables` for a tile, of which those of largest cosine are kept.
+    A table cuts space by random planes through the centre; the sides a tile is on are
+    its code, equal codes a bucket. In a bucket, however large, tiles are in the order
+    of one more random projection, and only those `width / 2` places apart or less are
+    compared: at most `width * tables` for a tile, of which those of largest cosine are
+    kept.
 
-    One table and one level is the single-level hash of GAIS (Rustamov et al. 2025, https://arxiv.org/abs/2502.20293),
-    several tables its multi-view, several levels its multi-level hash. Levels are beginnings of the code: a tile whose
-    bucket holds fewer than `neighbours` others is sought in the bucket of a shorter beginning, which holds that bucket.
+    One table and one level is the single-level hash of GAIS (Rustamov et al. 2025,
+    https://arxiv.org/abs/2502.20293), several tables its multi-view, several levels its
+    multi-level hash. Levels are beginnings of the code: a tile whose bucket holds fewer
+    than `neighbours` others is sought in the bucket of a shorter beginning, which holds
+    that bucket.
 
     Args:
         features: of one bag; in float16 no copy of them is made.
         neighbours: how many a tile looks at besides itself, at most.
         centre: mean of the training tiles, taken off before; None: the bag's own mean.
         tables: independent tables.
-        bits: planes a table, of the level in the middle; None: buckets of 16 tiles on average.
+        bits: planes a table, of the level in the middle; None: buckets of 16 tiles on
+            average.
         levels: lengths of code a table.
         width: tiles that one is compared with, a table, at most.
         least: cosine below which a tile is not looked at.
@@ -52,7 +57,9 @@ def lsh_graph(
         ValueError: width is below 2, or tables or levels below 1.
     """
     if width < 2 or tables < 1 or levels < 1:
-        raise ValueError(f"width {width} must be at least 2, tables {tables} and levels {levels} at least 1")
+        raise ValueError(
+            f"width {width} must be at least 2, tables {tables} and levels {levels} at least 1"
+        )
     with plain_float32(features.device):
         directions = Directions(features, centre)
         lengths = code_lengths(bits or default_bits(len(directions)), levels)
@@ -61,7 +68,9 @@ def lsh_graph(
         for codes, along in zip(*hashes(directions, tables, lengths[-1], generator), strict=True):
             order = by_code(codes, along)
             cosines = _cosines_ahead(directions, order, width // 2)
-            cosines.masked_fill_(~_together(codes[order], lengths, neighbours, width // 2), -torch.inf)
+            cosines.masked_fill_(
+                ~_together(codes[order], lengths, neighbours, width // 2), -torch.inf
+            )
             found.improve(order, cosines)
         return from_neighbours(found.tiles.masked_fill(~(found.cosines >= least), NOBODY))
 
@@ -80,7 +89,9 @@ class _Nearest:
         for places in torch.arange(len(order), device=order.device).split(ROWS):
             before = places[:, None] - steps
             behind = ahead[before.clamp(min=0), steps - 1].masked_fill(before < 0, -torch.inf)
-            others = order[torch.cat([places[:, None] + steps, before], dim=1).clamp(0, len(order) - 1)]
+            others = order[
+                torch.cat([places[:, None] + steps, before], dim=1).clamp(0, len(order) - 1)
+            ]
             self._take(order[places], others, torch.cat([ahead[places], behind], dim=1))
 
     def _take(self, tiles: Tensor, others: Tensor, cosines: Tensor) -> None:
@@ -92,7 +103,9 @@ class _Nearest:
         self.tiles[tiles] = named.masked_fill(best.values == -torch.inf, NOBODY)
 
 
-def _cosines_ahead(directions: Directions, order: Int[Tensor, " tiles"], half: int) -> Float[Tensor, "tiles half"]:
+def _cosines_ahead(
+    directions: Directions, order: Int[Tensor, " tiles"], half: int
+) -> Float[Tensor, "tiles half"]:
     """Cosines of each place in an order to the `half` places after it; beyond the last it is any number."""
     found = []
     for first in range(0, len(order), ROWS):
@@ -100,9 +113,13 @@ def _cosines_ahead(directions: Directions, order: Int[Tensor, " tiles"], half: i
         count = min(ROWS, len(order) - first)
         blocks = -(-count // BAND)
         rows = functional.pad(rows, (0, 0, 0, blocks * BAND + half - len(rows)))
-        products = rows[: blocks * BAND].unflatten(0, (blocks, BAND)) @ rows.unfold(0, BAND + half, BAND)
+        products = rows[: blocks * BAND].unflatten(0, (blocks, BAND)) @ rows.unfold(
+            0, BAND + half, BAND
+        )
         wide = BAND + half
-        beside = products.contiguous().as_strided((blocks, BAND, half), (BAND * wide, wide + 1, 1), 1)
+        beside = products.contiguous().as_strided(
+            (blocks, BAND, half), (BAND * wide, wide + 1, 1), 1
+        )
         found.append(beside.flatten(0, 1)[:count].clamp(-1, 1))
     return torch.cat(found)
 
@@ -119,7 +136,9 @@ def _together(
     return shared
 
 
-def _dropped_bits(codes: Int[Tensor, " tiles"], lengths: Sequence[int], companions: int) -> Int[Tensor, " tiles"]:
+def _dropped_bits(
+    codes: Int[Tensor, " tiles"], lengths: Sequence[int], companions: int
+) -> Int[Tensor, " tiles"]:
     """Last bits that a place leaves out: as few as give it so many companions, or all but the coarsest level's."""
     dropped = torch.full_like(codes, lengths[-1] - lengths[0])
     for length in lengths[1:]:

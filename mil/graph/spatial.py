@@ -7,20 +7,29 @@ from torch import Tensor
 from mil.bags import Graph
 from mil.graph.edges import SPATIAL, from_pairs
 
-FORWARD = ((1, 0), (-1, 1), (0, 1), (1, 1))  # the other four of the eight are these, looked at from the other tile
-COMMON = 0.1  # of the commonest distance: what is rarer is chance, as between the rows of two regions
+FORWARD = (
+    (1, 0),
+    (-1, 1),
+    (0, 1),
+    (1, 1),
+)  # the other four of the eight are these, looked at from the other tile
+COMMON = (
+    0.1  # of the commonest distance: what is rarer is chance, as between the rows of two regions
+)
 
 
 def spatial_graph(coords: Int[Tensor, "tiles 2"], step: int | float | None = None) -> Graph:
     """Every tile looks at the up to eight tiles around it.
 
-    A neighbour's corner lies a step away, give or take a quarter of a step, along one axis or both. So corners rounded
-    to whole pixels do no harm however far they reach, and regions may have grids of their own. Of tiles in one place
-    the first counts, the others look at themselves alone.
+    A neighbour's corner lies a step away, give or take a quarter of a step, along one
+    axis or both. So corners rounded to whole pixels do no harm however far they reach,
+    and regions may have grids of their own. Of tiles in one place the first counts, the
+    others look at themselves alone.
 
     Args:
         coords: level-0 pixels, top left, x and y.
-        step: between neighbours, level-0 pixels; None: the smallest distance in a row or column that is not rare.
+        step: between neighbours, level-0 pixels; None: the smallest distance in a row
+            or column that is not rare.
 
     Raises:
         ValueError: the step is not positive.
@@ -30,15 +39,20 @@ def spatial_graph(coords: Int[Tensor, "tiles 2"], step: int | float | None = Non
         raise ValueError(f"the step between tiles must be positive, not {step}")
     halves = (coords.double() - coords.amin(0)) * (2 / step)
     sources, targets = _neighbours(halves)
-    return from_pairs(torch.cat([sources, targets]), torch.cat([targets, sources]), SPATIAL, len(coords))
+    return from_pairs(
+        torch.cat([sources, targets]), torch.cat([targets, sources]), SPATIAL, len(coords)
+    )
 
 
-def _neighbours(halves: Float[Tensor, "tiles 2"]) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
+def _neighbours(
+    halves: Float[Tensor, "tiles 2"],
+) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
     """Pairs of neighbours, each once.
 
     Args:
-        halves: corners in half steps. A cell of a half step holds one tile of a grid, and where a neighbour may be,
-            a quarter of a step to either side, is within two cells on either axis.
+        halves: corners in half steps. A cell of a half step holds one tile of a grid,
+            and where a neighbour may be, a quarter of a step to either side, is within
+            two cells on either axis.
     """
     across = int(halves[:, 0].amax()) + 6
     cells = halves.floor().long()
@@ -57,7 +71,9 @@ def _neighbours(halves: Float[Tensor, "tiles 2"]) -> tuple[Int[Tensor, " pairs"]
     return torch.cat(sources), torch.cat(targets)
 
 
-def _first_in_cell(cells: Int[Tensor, " tiles"]) -> tuple[Int[Tensor, " cells"], Int[Tensor, " cells"]]:
+def _first_in_cell(
+    cells: Int[Tensor, " tiles"],
+) -> tuple[Int[Tensor, " cells"], Int[Tensor, " cells"]]:
     """Cells in ascending order, and the first tile of each."""
     ordered = cells.sort(stable=True)
     first = torch.ones_like(ordered.values, dtype=torch.bool)

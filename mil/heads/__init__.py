@@ -1,8 +1,9 @@
 """MIL heads, one file each, found by file name: bags in, one `HeadOutput` out.
 
-A head is its `Config` and its `Head(config, dim, classes)`. What a few of them need besides is in the protocols below;
-a head takes part in one by having its methods. A head that compares classes within says `for_classes = True`, and is
-trained for no other task. Other packages add heads by entry points, see docs/own-head.md.
+A head is its `Config` and its `Head(config, dim, classes)`. What a few of them need
+besides is in the protocols below; a head takes part in one by having its methods. A
+head that compares classes within says `for_classes = True`, and is trained for no other
+task. Other packages add heads by entry points, see docs/own-head.md.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,8 +36,9 @@ class TwoStage(Protocol):
 class FollowsSteps(Protocol):
     """A head with something to do after each step of the optimiser, such as a teacher that follows its student.
 
-    What it counts or collects is a buffer (`persistent=False` if the trained head does not need it): a training that
-    was cut off goes on with parameters and buffers, and with nothing else of a head.
+    What it counts or collects is a buffer (`persistent=False` if the trained head does
+    not need it): a training that was cut off goes on with parameters and buffers, and
+    with nothing else of a head.
     """
 
     def after_step(self) -> None:
@@ -50,7 +52,9 @@ class UsesGraph(Protocol):
     def see_training(self, train: Iterable[Bags]) -> None:
         """Take what graphs need of the training bags, as their mean; called once, before any graph is made."""
 
-    def build_graph(self, features: Float[Tensor, "tiles dim"], coords: Int[Tensor, "tiles 2"] | None) -> Graph | None:
+    def build_graph(
+        self, features: Float[Tensor, "tiles dim"], coords: Int[Tensor, "tiles 2"] | None
+    ) -> Graph | None:
         """The graph of one bag, to be kept for the whole training; None: one is drawn anew at every step."""
 
 
@@ -76,11 +80,14 @@ class Part(Protocol):
 class Streams(Protocol):
     """A head whose answer, outside training, can be put together from parts of a bag as they come.
 
-    Each tile is seen by itself, and what is kept of the tiles seen so far is merged: the result is that of the whole
-    bag to rounding, however it is cut. Heads whose tiles look at one another, or that rank them, are not of this kind.
+    Each tile is seen by itself, and what is kept of the tiles seen so far is merged:
+    the result is that of the whole bag to rounding, however it is cut. Heads whose
+    tiles look at one another, or that rank them, are not of this kind.
     """
 
-    def part(self, features: Float[Tensor, "tiles dim"]) -> tuple[Part, Float[Tensor, "tiles branches"]]:
+    def part(
+        self, features: Float[Tensor, "tiles dim"]
+    ) -> tuple[Part, Float[Tensor, "tiles branches"]]:
         """What is kept of some tiles, and their scores."""
 
     def conclude(self, part: Part, scores: Float[Tensor, "tiles branches"]) -> HeadOutput:
@@ -101,11 +108,15 @@ def _module(name: str, entry: EntryPoint | None) -> Any:
         return import_module(f"mil.heads.{name}")
     with blamed(entry):
         module = entry.load()
-    for part, base, kind in (("Config", Section, "mil.config.Section"), ("Head", nn.Module, "torch.nn.Module")):
+    for part, base, kind in (
+        ("Config", Section, "mil.config.Section"),
+        ("Head", nn.Module, "torch.nn.Module"),
+    ):
         found = getattr(module, part, None)
         if not (isinstance(found, type) and issubclass(found, base)):
             raise ConfigError(
-                f"head {name} of the package {package_of(entry)}: {entry.value} has no class {part} that is a {kind}"
+                f"head {name} of the package {package_of(entry)}: {entry.value} has no class "
+                f"{part} that is a {kind}"
             )
     return module
 
@@ -120,7 +131,8 @@ def build_head(name: str, options: dict[str, Any], *, dim: int, classes: int) ->
         classes: number of classes.
 
     Raises:
-        ConfigError: there is no such head, it does not know an option, or its package is broken.
+        ConfigError: there is no such head, it does not know an option, or its package
+            is broken.
     """
     entry = check_head(name)
     module = _module(name, entry)
@@ -129,7 +141,9 @@ def build_head(name: str, options: dict[str, Any], *, dim: int, classes: int) ->
         try:
             head: nn.Module = module.Head(config, dim, classes)
         except RuntimeError as error:  # so torch says that there is no memory
-            raise ConfigError(f"head {name}: too large for this machine: {str(error).splitlines()[0]}") from None
+            raise ConfigError(
+                f"head {name}: too large for this machine: {str(error).splitlines()[0]}"
+            ) from None
         return head
 
 
@@ -144,10 +158,20 @@ def blamed(entry: EntryPoint | None) -> Iterator[None]:
         if entry is None:
             raise
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"head {entry.name} of the package {package_of(entry)} does not work: {what}") from error
+        raise ConfigError(
+            f"head {entry.name} of the package {package_of(entry)} does not work: {what}"
+        ) from error
 
 
 __all__ = [
-    "FollowsSteps", "Part", "SelectsTiles", "Streams", "TwoStage", "UsesGraph", "blamed", "build_head", "head_module",
+    "FollowsSteps",
+    "Part",
+    "SelectsTiles",
+    "Streams",
+    "TwoStage",
+    "UsesGraph",
+    "blamed",
+    "build_head",
+    "head_module",
     "head_names",
-]  # fmt: skip
+]

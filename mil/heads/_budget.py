@@ -14,11 +14,21 @@ from mil.heads._selection import importance, pool_selected, pool_through, straig
 class SelectionConfig(Section):
     """Options of heads that select tiles."""
 
-    keep_share: float = Field(0.05, gt=0, le=1, description="share of a bag's tiles that is selected (kappa)")
+    keep_share: float = Field(
+        0.05, gt=0, le=1, description="share of a bag's tiles that is selected (kappa)"
+    )
     keep_least: int = Field(16, gt=0, description="but at least so many (k_min), or all there are")
-    keep_most: int | None = Field(512, gt=0, description="and never more than so many (k_max); empty: any number")
-    temperature: float = Field(0.5, gt=0, description="how far around the threshold tiles get a gradient, in nats (T)")
-    noise: float = Field(0.0, ge=0, description="scale of Gumbel noise on the selection at the first step of training")
+    keep_most: int | None = Field(
+        512, gt=0, description="and never more than so many (k_max); empty: any number"
+    )
+    temperature: float = Field(
+        0.5, gt=0, description="how far around the threshold tiles get a gradient, in nats (T)"
+    )
+    noise: float = Field(
+        0.0,
+        ge=0,
+        description="scale of Gumbel noise on the selection at the first step of training",
+    )
     noise_steps: int = Field(1000, gt=0, description="steps over which that noise fades to none")
 
 
@@ -31,7 +41,9 @@ def budget(tiles: int, config: SelectionConfig) -> int:
 class Selection(nn.Module):
     """Select each bag's highest tiles and pool those; in training with a gradient for the others."""
 
-    steps: Tensor  # of training so far; a buffer, so that a training that is taken up goes on with it
+    steps: (
+        Tensor  # of training so far; a buffer, so that a training that is taken up goes on with it
+    )
 
     def __init__(self, config: SelectionConfig) -> None:
         super().__init__()
@@ -52,13 +64,17 @@ class Selection(nn.Module):
             return torch.ones(len(scores), dtype=torch.bool, device=scores.device), rows
         ranked = [importance(bag) for bag in scores.split(sizes)]
         if not self.training:
-            selected = torch.cat([top_mask(bag, count) for bag, count in zip(ranked, counts, strict=True)])
+            selected = torch.cat(
+                [top_mask(bag, count) for bag, count in zip(ranked, counts, strict=True)]
+            )
             return selected, pool_selected(scores, hidden, offsets, selected)
         bags = zip(ranked, counts, scores.split(sizes), hidden.split(sizes), rows, strict=True)
         chosen, pooled = zip(*(self._softly(*bag) for bag in bags), strict=True)
         return torch.cat(chosen), torch.stack(pooled)
 
-    def _softly(self, ranked: Tensor, count: int, scores: Tensor, hidden: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    def _softly(
+        self, ranked: Tensor, count: int, scores: Tensor, hidden: Tensor, row: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The selection of one bag in training."""
         if count == len(ranked):
             return torch.ones_like(ranked, dtype=torch.bool), row

@@ -17,10 +17,14 @@ from mil.kernels.precision import at_least_float32
 class ClamConfig(Section):
     """Options of both heads."""
 
-    hidden: int | None = Field(None, gt=0, description="width after the reducer; empty: half of the features' length")
+    hidden: int | None = Field(
+        None, gt=0, description="width after the reducer; empty: half of the features' length"
+    )
     attention: int = Field(128, gt=0, description="width of the attention branch")
     dropout: float = Field(0.25, ge=0, lt=1, description="after the reducer and on both gates")
-    instances: int = Field(8, gt=0, description="tiles judged among the most attended, and as many among the least")
+    instances: int = Field(
+        8, gt=0, description="tiles judged among the most attended, and as many among the least"
+    )
 
 
 def reducer(config: ClamConfig, dim: int) -> tuple[nn.Sequential, int]:
@@ -34,8 +38,12 @@ class ClamScores(nn.Module):
 
     def __init__(self, config: ClamConfig, hidden: int, rows: int) -> None:
         super().__init__()
-        self.value = nn.Sequential(nn.Linear(hidden, config.attention), nn.Tanh(), nn.Dropout(config.dropout))
-        self.gate = nn.Sequential(nn.Linear(hidden, config.attention), nn.Sigmoid(), nn.Dropout(config.dropout))
+        self.value = nn.Sequential(
+            nn.Linear(hidden, config.attention), nn.Tanh(), nn.Dropout(config.dropout)
+        )
+        self.gate = nn.Sequential(
+            nn.Linear(hidden, config.attention), nn.Sigmoid(), nn.Dropout(config.dropout)
+        )
         self.score = nn.Linear(config.attention, rows)
 
     def forward(self, hidden: Float[Tensor, "tiles hidden"]) -> Float[Tensor, "tiles rows"]:
@@ -63,7 +71,10 @@ class InstanceJudges(nn.Module):
         logits = torch.stack([judge(hidden[rows[:, c]]) for c, judge in enumerate(self.judges)], 1)
         of_class = torch.arange(classes, device=rows.device).repeat(len(rows))
         return Instances(
-            logits.flatten(0, 1), bag.repeat_interleave(classes), of_class, highest.repeat_interleave(classes)
+            logits.flatten(0, 1),
+            bag.repeat_interleave(classes),
+            of_class,
+            highest.repeat_interleave(classes),
         )
 
 
@@ -72,13 +83,19 @@ def extremes(
 ) -> tuple[Int[Tensor, "found classes"], Int[Tensor, " found"], Bool[Tensor, " found"]]:
     """The tiles of highest and of lowest score in each bag, per class.
 
-    As many of each, `most` or half of the bag: no tile is on both sides, and a bag of one tile has none.
+    As many of each, `most` or half of the bag: no tile is on both sides, and a bag of
+    one tile has none.
 
     Returns:
-        Rows of the tiles, which bag they are of, and whether they are among the highest.
+        Rows of the tiles, which bag they are of, and whether they are among the
+        highest.
     """
-    rows, bag, highest = [], [], []
-    for number, (part, first) in enumerate(zip(per_bag(scores.detach(), offsets), offsets.tolist()[:-1], strict=True)):
+    rows = []
+    bag = []
+    highest = []
+    for number, (part, first) in enumerate(
+        zip(per_bag(scores.detach(), offsets), offsets.tolist()[:-1], strict=True)
+    ):
         k = min(most, len(part) // 2)
         order = part.argsort(dim=0, descending=True, stable=True) + first
         rows.append(torch.cat([order[:k], order[len(part) - k :]]))

@@ -16,10 +16,13 @@ from mil.kernels.precision import at_least_float32
 class GatedScores(nn.Module):
     """Score each tile, once per branch: ``w_i · (tanh(V h + b_V) ⊙ sigmoid(U h + b_U)) + b_i``.
 
-    Ilse et al. 2018, https://arxiv.org/abs/1802.04712, eq. 9; without the gate, eq. 8. The branches share V and U.
+    Ilse et al. 2018, https://arxiv.org/abs/1802.04712, eq. 9; without the gate, eq. 8.
+    The branches share V and U.
     """
 
-    def __init__(self, hidden: int, attention: int, branches: int, dropout: float = 0.0, gated: bool = True) -> None:
+    def __init__(
+        self, hidden: int, attention: int, branches: int, dropout: float = 0.0, gated: bool = True
+    ) -> None:
         super().__init__()
         self.value = nn.Linear(hidden, attention)
         self.gate = nn.Linear(hidden, attention) if gated else None
@@ -38,14 +41,18 @@ class GatedScores(nn.Module):
     def weights(self) -> GateWeights:
         """The parameters."""
         gate, gate_bias = (None, None) if self.gate is None else (self.gate.weight, self.gate.bias)
-        value, score = self.value, self.score
+        value = self.value
+        score = self.score
         return GateWeights(value.weight, value.bias, gate, gate_bias, score.weight, score.bias)
 
 
-def reduce_and_pool(reduce: nn.Sequential, attention: GatedScores, bags: Bags, mask: Mask | None = None) -> Pooling:
+def reduce_and_pool(
+    reduce: nn.Sequential, attention: GatedScores, bags: Bags, mask: Mask | None = None
+) -> Pooling:
     """Reduce each tile, score it, mask some scores, pool each bag; pooled rows and scores are float32 at least.
 
-    Without dropout all of it is one operation, much faster and leaner on a CPU; with dropout it goes layer by layer.
+    Without dropout all of it is one operation, much faster and leaner on a CPU; with
+    dropout it goes layer by layer.
 
     Args:
         reduce: a linear layer without bias, ReLU, dropout.
@@ -53,14 +60,19 @@ def reduce_and_pool(reduce: nn.Sequential, attention: GatedScores, bags: Bags, m
         bags: to pool.
         mask: see `gated_attn_pool`.
     """
-    linear, dropout = cast(nn.Linear, reduce[0]), cast(nn.Dropout, reduce[2])
+    linear = cast(nn.Linear, reduce[0])
+    dropout = cast(nn.Dropout, reduce[2])
     if attention.training and (dropout.p or attention.dropout.p):
         hidden = reduce(bags.features)  # [tiles, hidden]
         scores = attention(hidden)
         scores = mask(scores) if mask else scores
         pooled = pool_by(scores, hidden, bags.offsets)
         return pooled._replace(rows=at_least_float32(pooled.rows))
-    return Pooling(*gated_attn_pool(bags.features, Weights(linear.weight, *attention.weights()), bags.offsets, mask))
+    return Pooling(
+        *gated_attn_pool(
+            bags.features, Weights(linear.weight, *attention.weights()), bags.offsets, mask
+        )
+    )
 
 
 def default_hidden(hidden: int | None, dim: int) -> int:

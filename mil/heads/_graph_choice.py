@@ -26,17 +26,28 @@ class GraphConfig(Section):
     graph: Literal["auto", "none"] | list[Builder] = Field(
         "auto",
         description="what makes edges, all of: spatial, knn, lsh, minibatch (drawn anew at every step); none: a tile "
-        "sees itself alone; auto: spatial where coordinates are known, and knn, beyond 20 000 tiles lsh",
+        "sees itself alone; auto: spatial where coordinates are known, and knn, beyond 20 000 "
+        "tiles lsh",
     )
-    neighbours: int = Field(8, gt=0, description="similar tiles that a tile looks at, at most (knn, lsh, minibatch)")
+    neighbours: int = Field(
+        8, gt=0, description="similar tiles that a tile looks at, at most (knn, lsh, minibatch)"
+    )
     tables: int = Field(4, gt=0, description="lsh: number of hash tables")
     levels: int = Field(1, gt=0, description="lsh: levels of a hash table")
-    width: int = Field(32, gt=1, description="lsh: tiles of a table that a tile is compared with, at most")
-    block: int = Field(1024, gt=0, description="minibatch: tiles that are compared with one another, at most")
-    drop_edges: float = Field(0.2, ge=0, lt=1, description="share of edges left out at each step of training")
+    width: int = Field(
+        32, gt=1, description="lsh: tiles of a table that a tile is compared with, at most"
+    )
+    block: int = Field(
+        1024, gt=0, description="minibatch: tiles that are compared with one another, at most"
+    )
+    drop_edges: float = Field(
+        0.2, ge=0, lt=1, description="share of edges left out at each step of training"
+    )
 
 
-def graph_of(config: GraphConfig, bags: Bags, centre: Float[Tensor, " dim"], build: Build, training: bool) -> Graph:
+def graph_of(
+    config: GraphConfig, bags: Bags, centre: Float[Tensor, " dim"], build: Build, training: bool
+) -> Graph:
     """The graph of all bags: what was made beforehand or is made now, and what is drawn, less what is dropped.
 
     Args:
@@ -44,7 +55,8 @@ def graph_of(config: GraphConfig, bags: Bags, centre: Float[Tensor, " dim"], bui
         bags: with the part of their graph that stays the same, or without.
         centre: mean of the training tiles.
         build: makes that part for one bag.
-        training: draw by torch's own chance, and drop edges; else draws are the same every time.
+        training: draw by torch's own chance, and drop edges; else draws are the same
+            every time.
     """
     parts = [_made(bags, build)] if bags.graph is None else [bags.graph]
     if "minibatch" in config.graph:
@@ -56,9 +68,12 @@ def graph_of(config: GraphConfig, bags: Bags, centre: Float[Tensor, " dim"], bui
 
 def _made(bags: Bags, build: Build) -> Graph | None:
     """The part of the bags' graph that stays the same, made now."""
-    features, sizes = per_bag(bags.features, bags.offsets), bags.offsets.diff().tolist()
+    features = per_bag(bags.features, bags.offsets)
+    sizes = bags.offsets.diff().tolist()
     coords = [None] * len(sizes) if bags.coords is None else per_bag(bags.coords, bags.offsets)
-    made = [graph for bag in zip(features, coords, strict=True) if (graph := build(*bag)) is not None]
+    made = [
+        graph for bag in zip(features, coords, strict=True) if (graph := build(*bag)) is not None
+    ]
     return join_graphs(made, sizes) if made else None
 
 
@@ -81,9 +96,11 @@ def kept_graph(
     """The part of a bag's graph that stays the same; None if there is none.
 
     Raises:
-        ConfigError: spatial neighbours are asked for by name, but nobody knows where the tiles are.
+        ConfigError: spatial neighbours are asked for by name, but nobody knows where
+            the tiles are.
     """
-    features, centre = _plain(features), _plain(centre)
+    features = _plain(features)
+    centre = _plain(centre)
     made: list[Graph] = []
     for builder in _builders(config, len(features), coords is not None):
         if builder == "spatial":
@@ -115,7 +132,8 @@ def _builders(config: GraphConfig, tiles: int, placed: bool) -> list[Builder]:
 def _known(coords: Tensor | None) -> Tensor:
     if coords is None:
         raise ConfigError(
-            "head options: graph asks for spatial neighbours, but a bag does not say where its tiles are; set graph to "
+            "head options: graph asks for spatial neighbours, but a bag does not say where its "
+            "tiles are; set graph to "
             "auto, or to [knn]"
         )
     return coords

@@ -15,13 +15,15 @@ FLOOR = 1e-6  # of received attention, as a share of what is expected
 class GraphLayer(nn.Module):
     """Residual GATv2: ``h + O · GATv2(LayerNorm(h))``. Brody et al. 2022, https://arxiv.org/abs/2105.14491.
 
-    O starts as any layer, not as zero: from zero the prototype never learned what only neighbours tell.
+    O starts as any layer, not as zero: from zero the prototype never learned what only
+    neighbours tell.
     """
 
     def __init__(self, hidden: int, heads: int, slope: float) -> None:
         super().__init__()
         width = -(-hidden // heads)
-        self.heads, self.slope = heads, slope
+        self.heads = heads
+        self.slope = slope
         self.norm = nn.LayerNorm(hidden)
         self.query = nn.Linear(hidden, heads * width)
         self.key = nn.Linear(hidden, heads * width)
@@ -34,12 +36,18 @@ class GraphLayer(nn.Module):
     ) -> tuple[Float[Tensor, "tiles hidden"], Float[Tensor, " edges"]]:
         """Tiles that have seen their neighbours, and the attention of each edge, mean over the heads."""
         normed = self.norm(hidden)
-        queries, keys = (layer(normed).unflatten(1, (self.heads, -1)) for layer in (self.query, self.key))
-        messages, attention = neighbour_attn(queries, keys, self.vector, graph.sources, graph.targets, slope=self.slope)
+        queries, keys = (
+            layer(normed).unflatten(1, (self.heads, -1)) for layer in (self.query, self.key)
+        )
+        messages, attention = neighbour_attn(
+            queries, keys, self.vector, graph.sources, graph.targets, slope=self.slope
+        )
         return hidden + self.out(messages.flatten(1)), attention
 
 
-def log_received(attention: Sequence[Float[Tensor, " edges"]], graph: Graph, tiles: int) -> Float[Tensor, " tiles"]:
+def log_received(
+    attention: Sequence[Float[Tensor, " edges"]], graph: Graph, tiles: int
+) -> Float[Tensor, " tiles"]:
     """Logarithm of the attention that each tile receives, over what it would if all were uniform.
 
     0 where attention tells nothing, however many tiles look at this one.
@@ -52,6 +60,8 @@ def log_received(attention: Sequence[Float[Tensor, " edges"]], graph: Graph, til
     mean = torch.stack(list(attention)).mean(0)
     received = mean.new_zeros(tiles).index_add(0, graph.sources, mean)
     bounds = torch.searchsorted(graph.targets, torch.arange(tiles + 1, device=graph.targets.device))
-    looks_at = bounds.diff().to(mean.dtype)  # as `bincount`, which waits for the device, would count them
+    looks_at = bounds.diff().to(
+        mean.dtype
+    )  # as `bincount`, which waits for the device, would count them
     uniform = mean.new_zeros(tiles).index_add(0, graph.sources, 1 / looks_at[graph.targets])
     return (received / uniform).clamp_min(FLOOR).log()

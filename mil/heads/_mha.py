@@ -1,7 +1,8 @@
 """Attention pooling with a learned query and several attention heads, as in the code of ACMIL and AEM.
 
-Keys and values are linear in a tile, so neither is made tile by tile: the query is taken back through the key layer
-once, and the values are made of the pooled rows (attention sums to 1, so the bias stays).
+Keys and values are linear in a tile, so neither is made tile by tile: the query is
+taken back through the key layer once, and the values are made of the pooled rows
+(attention sums to 1, so the bias stays).
 """
 
 import math
@@ -32,7 +33,9 @@ class MhaConfig(Section):
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> "MhaConfig":
         if self.hidden and self.hidden % self.heads:
-            raise ValueError(f"hidden must be a multiple of heads ({self.heads}), not {self.hidden}")
+            raise ValueError(
+                f"hidden must be a multiple of heads ({self.heads}), not {self.hidden}"
+            )
         return self
 
     def width(self, dim: int) -> int:
@@ -55,7 +58,9 @@ class QueryScores(nn.Module):
         """Scores before the softmax."""
         queries = self.query(query).unflatten(0, (self.heads, -1))  # [heads, width]
         queries = queries / math.sqrt(queries.shape[1])
-        directions = torch.einsum("hw,hwd->hd", queries, self.key.weight.unflatten(0, (self.heads, -1)))
+        directions = torch.einsum(
+            "hw,hwd->hd", queries, self.key.weight.unflatten(0, (self.heads, -1))
+        )
         shifts = (queries * self.key.bias.unflatten(0, (self.heads, -1))).sum(1)
         return at_least_float32(functional.linear(hidden, directions, shifts))
 

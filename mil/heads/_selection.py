@@ -36,7 +36,9 @@ def straight_through(
     return chosen, chosen.to(soft.dtype) + (soft - soft.detach())
 
 
-def soft_mask(ranked: Float[Tensor, " tiles"], count: int, temperature: float) -> Float[Tensor, " tiles"]:
+def soft_mask(
+    ranked: Float[Tensor, " tiles"], count: int, temperature: float
+) -> Float[Tensor, " tiles"]:
     """``sigmoid((ranked - t) / temperature)`` with the threshold t at which it sums to `count`.
 
     Args:
@@ -54,13 +56,16 @@ class _SoftMask(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, ranked: Tensor, count: int, temperature: float) -> Tensor:
         exact = ranked.double()
-        # At equal numbers the mask would be count / tiles everywhere: the threshold is between those of the extremes.
+        # At equal numbers the mask would be count / tiles everywhere: the threshold is
+        # between those of the extremes.
         shift = temperature * math.log(count / (len(ranked) - count))
-        low, high = exact.min() - shift, exact.max() - shift
+        low = exact.min() - shift
+        high = exact.max() - shift
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             too_many = ((exact - middle) / temperature).sigmoid().sum() > count
-            low, high = torch.where(too_many, middle, low), torch.where(too_many, high, middle)
+            low = torch.where(too_many, middle, low)
+            high = torch.where(too_many, high, middle)
         mask = ((exact - (low + high) / 2) / temperature).sigmoid()
         ctx.save_for_backward(mask * (1 - mask) / temperature)
         return mask.to(ranked.dtype)
@@ -82,7 +87,8 @@ def pool_through(
 ) -> Float[Tensor, "branches dim"]:
     """Pool a bag by the softmax over the chosen tiles, `mask` being those as numbers whose gradient counts.
 
-    A tile not chosen may still score higher than all chosen ones; its gradient is then that of the highest of them.
+    A tile not chosen may still score higher than all chosen ones; its gradient is then
+    that of the highest of them.
     """
     top = scores.detach().masked_fill(~chosen[:, None], -torch.inf).amax(0)
     weights = mask[:, None].to(scores.dtype) * (scores - top).clamp(max=0.0).exp()

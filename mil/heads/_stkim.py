@@ -14,10 +14,17 @@ from mil.kernels.topk_mask.reference import ranked
 class StkimConfig(Section):
     """Options of heads that mask their highest scores in training."""
 
-    mask_top: int = Field(10, ge=0, description="STKIM: how many of the highest scores may be masked (K)")
-    mask_share: float = Field(0.6, ge=0, le=1, description="STKIM: share of those that is masked at each step (p)")
+    mask_top: int = Field(
+        10, ge=0, description="STKIM: how many of the highest scores may be masked (K)"
+    )
+    mask_share: float = Field(
+        0.6, ge=0, le=1, description="STKIM: share of those that is masked at each step (p)"
+    )
     mask_most: float = Field(
-        1.0, ge=0, le=1, description="STKIM: largest share of a bag's tiles that K may be; published: any (1)"
+        1.0,
+        ge=0,
+        le=1,
+        description="STKIM: largest share of a bag's tiles that K may be; published: any (1)",
     )
 
 
@@ -30,7 +37,8 @@ def mask_top(
 ) -> Float[Tensor, "tiles branches"]:
     """Mask exactly ``floor(k * share)`` of each bag's k highest scores, per branch; k is ``min(top, tiles * most)``.
 
-    Which of them is drawn without replacement, by uniform draws whose ascending order names the masked ones.
+    Which of them is drawn without replacement, by uniform draws whose ascending order
+    names the masked ones.
     """
     draws = drawn(offsets, scores.shape[1], top, most)
     return topk_mask(scores, offsets, draws, share=share, fill=MASKED, most=most)
@@ -41,8 +49,8 @@ def drawn(
 ) -> Float[Tensor, "bags branches top"]:
     """A draw for each rank that may be masked, on the offsets' device.
 
-    On a CPU one ``torch.rand(branches, k)`` a bag, in the bags' order (the published code's draw); on a GPU all at
-    once, since each k is known on the device alone.
+    On a CPU one ``torch.rand(branches, k)`` a bag, in the bags' order (the published
+    code's draw); on a GPU all at once, since each k is known on the device alone.
     """
     if offsets.device.type != "cpu":
         return torch.rand(len(offsets) - 1, branches, top, device=offsets.device)

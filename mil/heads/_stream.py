@@ -1,8 +1,9 @@
 """A bag pooled part by part: what is kept of the tiles seen so far does not grow with them.
 
-Softmax over a bag is softmax over each part of it, the parts weighted by the softmax of their log-sum-exps. So a part
-is its pooled rows and the log-sum-exp of its scores, and two parts are put together exactly (the running softmax of
-Milakov and Gimelshein 2018, https://arxiv.org/abs/1805.02867, eqs. 4 and 5).
+Softmax over a bag is softmax over each part of it, the parts weighted by the softmax of
+their log-sum-exps. So a part is its pooled rows and the log-sum-exp of its scores, and
+two parts are put together exactly (the running softmax of Milakov and Gimelshein 2018,
+https://arxiv.org/abs/1805.02867, eqs. 4 and 5).
 """
 
 from abc import ABC, abstractmethod
@@ -60,7 +61,9 @@ class PoolsTiles(nn.Module, ABC):
         pooled = self.pool(bags)
         return self.answer(pooled.rows, pooled.scores)._replace(attention_stats=pooled.stats)
 
-    def part(self, features: Float[Tensor, "tiles dim"]) -> tuple[Any, Float[Tensor, "tiles branches"]]:
+    def part(
+        self, features: Float[Tensor, "tiles dim"]
+    ) -> tuple[Any, Float[Tensor, "tiles branches"]]:
         """See `mil.heads.Streams`."""
         rows, scores, _ = self.pool(join([features]))
         return Pooled(rows[0].double(), scores.double().logsumexp(0)), scores

@@ -10,11 +10,15 @@ from mil.heads._gated import default_hidden
 class TileConfig(Section):
     """Options of the heads that classify each tile."""
 
-    hidden: int | None = Field(None, gt=0, description="width of the hidden layer; empty: half of the features' length")
+    hidden: int | None = Field(
+        None, gt=0, description="width of the hidden layer; empty: half of the features' length"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="after the hidden layer")
 
 
 def tile_classifier(config: TileConfig, dim: int, classes: int) -> nn.Sequential:
     """Features [tiles, dim] to logits [tiles, classes], through one hidden layer."""
     hidden = default_hidden(config.hidden, dim)
-    return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(hidden, classes))
+    return nn.Sequential(
+        nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(hidden, classes)
+    )

@@ -17,9 +17,13 @@ from mil.heads._stream import PoolsTiles
 class Config(Section):
     """What a recipe with `name: abmil` may set under `options`."""
 
-    hidden: int | None = Field(None, gt=0, description="width after the reducer; empty: half of the features' length")
+    hidden: int | None = Field(
+        None, gt=0, description="width after the reducer; empty: half of the features' length"
+    )
     attention: int = Field(128, gt=0, description="width of the attention branch")
-    gated: bool = Field(True, description="multiply by the sigmoid gate (eq. 9); false: tanh alone (eq. 8)")
+    gated: bool = Field(
+        True, description="multiply by the sigmoid gate (eq. 9); false: tanh alone (eq. 8)"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="after the reducer and before the score")
 
 
@@ -29,7 +33,9 @@ class Head(PoolsTiles):
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
         hidden = default_hidden(config.hidden, dim)
-        self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout))
+        self.reduce = nn.Sequential(
+            nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout)
+        )
         self.attention = GatedScores(hidden, config.attention, 1, config.dropout, config.gated)
         self.classify = Classifier(hidden, classes)
 

@@ -1,8 +1,9 @@
 """Attention-challenging MIL with gated attention (ACMIL-GA), Zhang et al. 2024, https://arxiv.org/abs/2311.07125.
 
-Several attention branches over one reduced bag; in training some of each branch's highest scores are masked
-(stochastic top-K instance masking, STKIM, eq. 9). The losses that go with it are terms of the recipe:
-`cross_entropy` (bag), `branch_cross_entropy` (eq. 4) and `branch_diversity` (eq. 5).
+Several attention branches over one reduced bag; in training some of each branch's
+highest scores are masked (stochastic top-K instance masking, STKIM, eq. 9). The losses
+that go with it are terms of the recipe: `cross_entropy` (bag), `branch_cross_entropy`
+(eq. 4) and `branch_diversity` (eq. 5).
 """
 
 from functools import partial
@@ -22,7 +23,9 @@ from mil.heads._stream import PoolsTiles
 class Config(StkimConfig):
     """What a recipe with `name: acmil` may set under `options`."""
 
-    hidden: int | None = Field(None, gt=0, description="width after the reducer; empty: half of the features' length")
+    hidden: int | None = Field(
+        None, gt=0, description="width after the reducer; empty: half of the features' length"
+    )
     attention: int = Field(128, gt=0, description="width of the attention branches")
     branches: int = Field(5, gt=0, description="number of attention branches (M)")
     dropout: float = Field(0.0, ge=0, lt=1, description="after the reducer")
@@ -35,21 +38,39 @@ class Head(PoolsTiles):
         super().__init__()
         hidden = default_hidden(config.hidden, dim)
         self.config = config
-        self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout))
+        self.reduce = nn.Sequential(
+            nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout)
+        )
         self.attention = GatedScores(hidden, config.attention, config.branches)
-        self.branch_classify = nn.ModuleList(Classifier(hidden, classes) for _ in range(config.branches))
+        self.branch_classify = nn.ModuleList(
+            Classifier(hidden, classes) for _ in range(config.branches)
+        )
         self.classify = Classifier(hidden, classes)
 
     def pool(self, bags: Bags) -> Pooling:
         """Rows [bags, branches, hidden]; scores are those after masking, so that the losses see what was pooled."""
         how = self.config
-        mask = partial(mask_top, offsets=bags.offsets, top=how.mask_top, share=how.mask_share, most=how.mask_most)
-        return reduce_and_pool(self.reduce, self.attention, bags, mask if self.training and how.mask_top else None)
+        mask = partial(
+            mask_top,
+            offsets=bags.offsets,
+            top=how.mask_top,
+            share=how.mask_share,
+            most=how.mask_most,
+        )
+        return reduce_and_pool(
+            self.reduce, self.attention, bags, mask if self.training and how.mask_top else None
+        )
 
     def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """Classify each branch's row, and the mean of them."""
-        # A single branch has nothing to be kept apart from: its own classifier takes no part, as published.
+        # A single branch has nothing to be kept apart from: its own classifier takes no
+        # part, as published.
         several = len(self.branch_classify) > 1
         branch_logits = [classify(pooled[:, i]) for i, classify in enumerate(self.branch_classify)]
-        # Mean of the branches' rows = pooling with the mean of their attention maps, since they share the tiles.
-        return HeadOutput(self.classify(pooled.mean(1)), scores, torch.stack(branch_logits, 1) if several else None)
+        # Mean of the branches' rows = pooling with the mean of their attention maps,
+        # since they share the tiles.
+        return HeadOutput(
+            self.classify(pooled.mean(1)),
+            scores,
+            torch.stack(branch_logits, 1) if several else None,
+        )

@@ -1,7 +1,8 @@
 """Attention-challenging MIL with multi-head attention (ACMIL-MHA), Zhang et al. 2024, https://arxiv.org/abs/2311.07125.
 
-As `acmil`, but the branches share nothing except the reduced tiles, each has several attention heads, and the bag is
-pooled through values of its own. The losses are the same terms of the recipe.
+As `acmil`, but the branches share nothing except the reduced tiles, each has several
+attention heads, and the bag is pooled through values of its own. The losses are the
+same terms of the recipe.
 """
 
 import torch
@@ -28,7 +29,8 @@ class Head(PoolsTiles):
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
-        hidden, branches = config.width(dim), range(config.branches)
+        hidden = config.width(dim)
+        branches = range(config.branches)
         self.config = config
         self.queries = learned_queries(config.branches, hidden)
         self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU())
@@ -41,8 +43,10 @@ class Head(PoolsTiles):
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag; scores are those after masking, so that the losses see what was pooled."""
         hidden = self.reduce(bags.features)  # [tiles, hidden]
-        found, branch_logits = [], []
-        # Branch by branch, as published: random numbers are drawn for a branch's masking, then for its dropout.
+        found = []
+        branch_logits = []
+        # Branch by branch, as published: random numbers are drawn for a branch's
+        # masking, then for its dropout.
         for branch in range(len(self.attention)):
             found.append(self._pool(branch, hidden, bags))
             branch_logits.append(self._classify(branch, found[-1][0]))
@@ -52,13 +56,17 @@ class Head(PoolsTiles):
     def pool(self, bags: Bags) -> Pooling:
         """Rows [bags, branches * heads, hidden] and scores [tiles, branches * heads]."""
         hidden = self.reduce(bags.features)
-        pooled, scores = zip(*(self._pool(i, hidden, bags) for i in range(len(self.attention))), strict=True)
+        pooled, scores = zip(
+            *(self._pool(i, hidden, bags) for i in range(len(self.attention))), strict=True
+        )
         return Pooling(torch.cat(pooled, 1), torch.cat(scores, 1))
 
     def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """Classify each branch's row, and what the branches pooled together."""
         branches = pooled.unflatten(1, (len(self.attention), -1))
-        return self._output(branches, scores, [self._classify(i, branches[:, i]) for i in range(branches.shape[1])])
+        return self._output(
+            branches, scores, [self._classify(i, branches[:, i]) for i in range(branches.shape[1])]
+        )
 
     def _pool(self, branch: int, hidden: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
         """Rows [bags, heads, hidden] and scores [tiles, heads] of a branch."""
@@ -71,7 +79,8 @@ class Head(PoolsTiles):
 
     def _output(self, pooled: Tensor, scores: Tensor, branch_logits: list[Tensor]) -> HeadOutput:
         """The output, of rows [bags, branches, heads, hidden]."""
-        # Mean of what the branches pooled = pooling with the mean of their attention maps, since they share the tiles.
+        # Mean of what the branches pooled = pooling with the mean of their attention
+        # maps, since they share the tiles.
         logits = self.classify(self.values(pooled.mean(1)))
         several = torch.stack(branch_logits, 1) if len(branch_logits) > 1 else None
         return HeadOutput(logits, scores, several, attention_heads=pooled.shape[2])

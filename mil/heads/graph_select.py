@@ -1,9 +1,10 @@
 """Attention over a neighbour graph, and an answer from a few selected tiles alone; trained end to end on bag labels.
 
-Inspired by GAIS (Rustamov et al., https://arxiv.org/abs/2412.19201 and https://arxiv.org/abs/2502.20293), which selects
-labelled rows of a table by graph attention; no code of theirs is public, and nothing here repeats their results. Ours:
-tiles without labels, graph attention inside the head, a selection that has a gradient. Without layers, and with all
-tiles selected, it is ABMIL.
+Inspired by GAIS (Rustamov et al., https://arxiv.org/abs/2412.19201 and
+https://arxiv.org/abs/2502.20293), which selects labelled rows of a table by graph
+attention; no code of theirs is public, and nothing here repeats their results. Ours:
+tiles without labels, graph attention inside the head, a selection that has a gradient.
+Without layers, and with all tiles selected, it is ABMIL.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,9 +27,13 @@ from mil.heads._selection import pool_selected
 class Config(GraphConfig, SelectionConfig):
     """What a recipe with `name: graph_select` may set under `options`."""
 
-    hidden: int | None = Field(None, gt=0, description="width after the reducer; empty: half of the features' length")
+    hidden: int | None = Field(
+        None, gt=0, description="width after the reducer; empty: half of the features' length"
+    )
     attention: int = Field(128, gt=0, description="width of the attention branches")
-    branches: int = Field(1, gt=0, description="number of attention branches (M); all share one selection")
+    branches: int = Field(
+        1, gt=0, description="number of attention branches (M); all share one selection"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="after the reducer and before the score")
     layers: int = Field(1, ge=0, description="graph layers (L); 0: no graph")
     heads: int = Field(4, gt=0, description="attention heads of a graph layer")
@@ -44,10 +49,16 @@ class Head(nn.Module):
         super().__init__()
         hidden = default_hidden(config.hidden, dim)
         self.config = config
-        self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout))
-        self.layers = nn.ModuleList(GraphLayer(hidden, config.heads, config.slope) for _ in range(config.layers))
+        self.reduce = nn.Sequential(
+            nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout)
+        )
+        self.layers = nn.ModuleList(
+            GraphLayer(hidden, config.heads, config.slope) for _ in range(config.layers)
+        )
         self.attention = GatedScores(hidden, config.attention, config.branches, config.dropout)
-        self.received = nn.Parameter(torch.zeros(config.branches))  # gamma: what received attention adds to a score
+        self.received = nn.Parameter(
+            torch.zeros(config.branches)
+        )  # gamma: what received attention adds to a score
         several = config.branches if config.branches > 1 else 0
         self.branch_classify = nn.ModuleList(Classifier(hidden, classes) for _ in range(several))
         self.classify = Classifier(hidden, classes)
@@ -56,13 +67,16 @@ class Head(nn.Module):
 
     def see_training(self, train: Iterable[Bags]) -> None:
         """Take the mean of the training tiles, which encoders place far from zero."""
-        total, count = torch.zeros_like(self.centre, dtype=torch.float64), 0
+        total = torch.zeros_like(self.centre, dtype=torch.float64)
+        count = 0
         for bags in train:
             total += bags.features.sum(0, dtype=torch.float64).to(total.device)
             count += len(bags.features)
         self.centre.copy_(total / max(count, 1))
 
-    def build_graph(self, features: Float[Tensor, "tiles dim"], coords: Int[Tensor, "tiles 2"] | None) -> Graph | None:
+    def build_graph(
+        self, features: Float[Tensor, "tiles dim"], coords: Int[Tensor, "tiles 2"] | None
+    ) -> Graph | None:
         """The part of a bag's graph that stays the same; None if there is none, or no layer to use it."""
         return kept_graph(self.config, features, coords, self.centre) if len(self.layers) else None
 
@@ -77,16 +91,22 @@ class Head(nn.Module):
         selected, pooled = self.select(scores, hidden, bags.offsets, rows)
         branches = [classify(rows[:, i]) for i, classify in enumerate(self.branch_classify)]
         return HeadOutput(
-            self.classify(pooled.mean(1)), scores, torch.stack(branches, 1) if branches else None, selected=selected,
-            full_logits=self.classify(rows.mean(1)), attention_stats=stats,
-        )  # fmt: skip
+            self.classify(pooled.mean(1)),
+            scores,
+            torch.stack(branches, 1) if branches else None,
+            selected=selected,
+            full_logits=self.classify(rows.mean(1)),
+            attention_stats=stats,
+        )
 
     def answers(
         self, bags: Bags, selections: Sequence[Bool[Tensor, " tiles"]]
     ) -> Float[Tensor, "selections bags classes"]:
         """Logits had other tiles been selected. Each keeps what it saw of its neighbours, selected or not."""
         hidden, scores = self._scored(bags)
-        rows = [pool_selected(scores, hidden, bags.offsets, selected).mean(1) for selected in selections]
+        rows = [
+            pool_selected(scores, hidden, bags.offsets, selected).mean(1) for selected in selections
+        ]
         return self.classify(torch.stack(rows))
 
     def _scored(self, bags: Bags) -> tuple[Tensor, Tensor]:

@@ -35,4 +35,6 @@ class Head(PoolsTiles):
 
     def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """Classify the row that the heads make together."""
-        return HeadOutput(self.classify(self.values(pooled)), scores, attention_heads=scores.shape[1])
+        return HeadOutput(
+            self.classify(self.values(pooled)), scores, attention_heads=scores.shape[1]
+        )

@@ -1,9 +1,11 @@
 """MHIM-MIL, Tang et al. 2023, https://arxiv.org/abs/2307.15254: hide from a student what its teacher attends to most.
 
-Student and teacher are the same plain attention. The teacher starts as what a first stage learnt and follows the
-student slowly (a moving average); the student starts afresh. In training the teacher sees the whole bag; some of the
-tiles it attends to most are hidden from the student, whose row of the bag shall be like the teacher's
-(`teacher_consistency`). As published, the teacher's dropout is on then, and only the student is used for prediction.
+Student and teacher are the same plain attention. The teacher starts as what a first
+stage learnt and follows the student slowly (a moving average); the student starts
+afresh. In training the teacher sees the whole bag; some of the tiles it attends to most
+are hidden from the student, whose row of the bag shall be like the teacher's
+(`teacher_consistency`). As published, the teacher's dropout is on then, and only the
+student is used for prediction.
 """
 
 from collections.abc import Iterable
@@ -25,10 +27,14 @@ from mil.kernels.precision import at_least_float32
 class Config(Section):
     """What a recipe with `name: mhim` may set under `options`."""
 
-    hidden: int | None = Field(None, gt=0, description="width after the reducer; empty: half of the features' length")
+    hidden: int | None = Field(
+        None, gt=0, description="width after the reducer; empty: half of the features' length"
+    )
     attention: int = Field(128, gt=0, description="width of the attention branch")
     dropout: float = Field(0.25, ge=0, lt=1, description="after the reducer")
-    mask_share: float = Field(0.1, ge=0, le=1, description="share of a bag's tiles hidden from the student")
+    mask_share: float = Field(
+        0.1, ge=0, le=1, description="share of a bag's tiles hidden from the student"
+    )
     mask_random: float = Field(
         0.5,
         gt=0,
@@ -46,7 +52,9 @@ class Network(PoolsTiles):
         hidden = default_hidden(config.hidden, dim)
         self.reduce = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(config.dropout))
         self.attention = nn.Sequential(
-            nn.Linear(hidden, config.attention, bias=False), nn.ReLU(), nn.Linear(config.attention, 1, bias=False)
+            nn.Linear(hidden, config.attention, bias=False),
+            nn.ReLU(),
+            nn.Linear(config.attention, 1, bias=False),
         )
         self.classify = Classifier(hidden, classes)
 
@@ -65,7 +73,8 @@ class Head(Network):
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__(config, dim, classes)
-        self.config, self.dim = config, dim
+        self.config = config
+        self.dim = dim
         self.teacher = Network(config, dim, classes).requires_grad_(False)
 
     def first_stage(self) -> nn.Module:
@@ -90,14 +99,19 @@ class Head(Network):
             teacher = self.teacher(bags)
         hidden = self.reduce(bags.features)
         scores = at_least_float32(self.attention(hidden))
-        hide = _hardest(teacher.scores, bags.offsets, self.config.mask_share, self.config.mask_random)
+        hide = _hardest(
+            teacher.scores, bags.offsets, self.config.mask_share, self.config.mask_random
+        )
         rows, seen, stats = pool_by(scores.index_fill(0, hide, MASKED), hidden, bags.offsets)
         student = self.answer(rows, seen)
         return student._replace(teacher_embedding=teacher.embedding, attention_stats=stats)
 
 
 def _hardest(
-    scores: Float[Tensor, "tiles 1"], offsets: Int[Tensor, " bags_plus_1"], share: float, random: float
+    scores: Float[Tensor, "tiles 1"],
+    offsets: Int[Tensor, " bags_plus_1"],
+    share: float,
+    random: float,
 ) -> Int[Tensor, " hidden"]:
     """Rows of ``floor(tiles * share)`` tiles of each bag, drawn from ``1 / random`` as many with the highest scores."""
     hidden = []

@@ -1,7 +1,8 @@
 """TransMIL, Shao et al. 2021, https://arxiv.org/abs/2106.00908: a transformer over all tiles with Nyström attention.
 
-The tiles, in the order of the bag, are folded into a square, so that convolutions can tell them where they are. The
-square is filled up with the first tiles; as published, it has nothing to do with where tiles lie on the slide.
+The tiles, in the order of the bag, are folded into a square, so that convolutions can
+tell them where they are. The square is filled up with the first tiles; as published, it
+has nothing to do with where tiles lie on the slide.
 """
 
 import math
@@ -19,22 +20,26 @@ from mil.heads._nystrom import NystromAttention, Parts, attention_of_first
 from mil.heads._precision import Classifier
 from mil.kernels.precision import at_least_float32
 
-LEAST_ATTENTION = 1e-12  # Nyström attention is not quite a probability: what is below counts as this
+LEAST_ATTENTION = (
+    1e-12  # Nyström attention is not quite a probability: what is below counts as this
+)
 
 
 class Config(MhaConfig):
     """What a recipe with `name: transmil` may set under `options`."""
 
-    landmarks: int | None = Field(None, gt=0, description="landmarks of Nyström attention; empty: half of hidden")
+    landmarks: int | None = Field(
+        None, gt=0, description="landmarks of Nyström attention; empty: half of hidden"
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="after each attention")
 
 
 class Head(nn.Module):
     """Reduce each tile, mix tiles and a class token by two attention layers, classify the class token.
 
-    `scores` are the logarithm of the class token's attention to the tiles in the last layer, mean over heads, so that
-    their softmax is that attention, made to sum to 1. What it attends to in itself and in the square's copies is left
-    out.
+    `scores` are the logarithm of the class token's attention to the tiles in the last
+    layer, mean over heads, so that their softmax is that attention, made to sum to 1.
+    What it attends to in itself and in the square's copies is left out.
     """
 
     ordered = True
@@ -56,7 +61,9 @@ class Head(nn.Module):
         found: dict[int, list[Tensor]] = {}
         for numbers in _same_size(tiles):
             rows, scores = self._rows_and_scores(torch.stack([tiles[number] for number in numbers]))
-            found.update({number: pair for number, *pair in zip(numbers, rows, scores, strict=True)})
+            found.update(
+                {number: pair for number, *pair in zip(numbers, rows, scores, strict=True)}
+            )
         pairs = [found[number] for number in range(len(tiles))]
         logits = self.classify(torch.stack([row for row, _ in pairs]))
         return HeadOutput(logits, torch.cat([seen for _, seen in pairs])[:, None])
@@ -69,7 +76,9 @@ class Head(nn.Module):
         side = math.isqrt(size - 1) + 1
         copies = tiles[:, : side * side - size]
         tokens, _ = self.mix(torch.cat([self.token.expand(count, 1, -1), tiles, copies], dim=1))
-        tokens, parts = self.attention(torch.cat([tokens[:, :1], self.place(tokens[:, 1:], side)], dim=1))
+        tokens, parts = self.attention(
+            torch.cat([tokens[:, :1], self.place(tokens[:, 1:], side)], dim=1)
+        )
         seen = attention_of_first(parts, tokens.shape[1])[:, 1 : size + 1]
         return self.norm(tokens[:, 0]), at_least_float32(seen).clamp(min=LEAST_ATTENTION).log()
 
@@ -91,7 +100,9 @@ class _Layer(nn.Module):
         landmarks = config.landmarks or max(1, hidden // 2)
         self.mix = NystromAttention(hidden, config.heads, landmarks, config.dropout)
 
-    def forward(self, tokens: Float[Tensor, "bags tokens hidden"]) -> tuple[Float[Tensor, "bags tokens hidden"], Parts]:
+    def forward(
+        self, tokens: Float[Tensor, "bags tokens hidden"]
+    ) -> tuple[Float[Tensor, "bags tokens hidden"], Parts]:
         mixed, parts = self.mix(self.norm(tokens))
         return tokens + mixed, parts
 
@@ -102,14 +113,20 @@ class _Place(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.wide = nn.Conv2d(hidden, hidden, 7, groups=hidden)
-        self.middle = nn.Conv2d(hidden, hidden, 5, groups=hidden, bias=False)  # one bias is as good as three
+        self.middle = nn.Conv2d(
+            hidden, hidden, 5, groups=hidden, bias=False
+        )  # one bias is as good as three
         self.narrow = nn.Conv2d(hidden, hidden, 3, groups=hidden, bias=False)
 
-    def forward(self, tokens: Float[Tensor, "bags tokens hidden"], side: int) -> Float[Tensor, "bags tokens hidden"]:
+    def forward(
+        self, tokens: Float[Tensor, "bags tokens hidden"], side: int
+    ) -> Float[Tensor, "bags tokens hidden"]:
         """Three convolutions at once, by the sum of their kernels."""
         kernel = self.wide.weight + _around(self.middle.weight, 1) + _around(self.narrow.weight, 2)
         square = tokens.mT.unflatten(2, (side, side))  # [bags, hidden, side, side]
-        placed = functional.conv2d(square, kernel, self.wide.bias, padding=3, groups=tokens.shape[2])
+        placed = functional.conv2d(
+            square, kernel, self.wide.bias, padding=3, groups=tokens.shape[2]
+        )
         return tokens + placed.flatten(2).mT
 
 

@@ -14,7 +14,8 @@ from mil.io.bags import Bag
 from mil.io.slides import SlideReader
 from mil.io.tiles import read_tiles
 
-WHITE, GREY = (255, 255, 255), (205, 205, 205)
+WHITE = (255, 255, 255)
+GREY = (205, 205, 205)
 LONGEST_PX = 1200  # long side of white glass, and of a picture read from a slide
 FARTHEST_UM = 1e9  # no tile is there, nor at a place that is not a number
 SLIMMEST = 1 / 8  # short side of white glass over its long one, at least
@@ -34,9 +35,11 @@ class Canvas:
 
     Attributes:
         image: RGB.
-        scale: units of length per pixel of the image; the unit is a level-0 pixel, or what `Places` counts in.
+        scale: units of length per pixel of the image; the unit is a level-0 pixel, or
+            what `Places` counts in.
         origin: where the image begins, the same unit.
-        scanned_px: where the scanned part of the slide begins, level-0 pixels; GeoJSON counts from there.
+        scanned_px: where the scanned part of the slide begins, level-0 pixels; GeoJSON
+            counts from there.
         um_per_px: micrometres per pixel of the image; 0: not known.
         name: of the picture without attention.
         tissue: file of the tissue's outline.
@@ -59,10 +62,16 @@ def places_of(bag: Bag) -> Places | None:
     if bag.coords_um is None or not (bag.tile_px and bag.target_mpp):
         return None
     corners = bag.coords_um[bag.valid]
-    return Places(corners, bag.tile_px * bag.target_mpp, 1.0) if (np.abs(corners) < FARTHEST_UM).all() else None
+    return (
+        Places(corners, bag.tile_px * bag.target_mpp, 1.0)
+        if (np.abs(corners) < FARTHEST_UM).all()
+        else None
+    )
 
 
-def canvas_of(bag: Bag, places: Places, tiles: Path | None, slide: Path | None) -> tuple[Canvas, str]:
+def canvas_of(
+    bag: Bag, places: Places, tiles: Path | None, slide: Path | None
+) -> tuple[Canvas, str]:
     """What a bag's attention is drawn on, and why not on the slide if that was wished but cannot be.
 
     Args:
@@ -87,14 +96,24 @@ def tiled_slide(tiles: Path) -> Canvas:
     Raises:
         FormatError: there is no overview.
     """
-    geometry, picture = read_tiles(tiles).geometry, tiles.with_suffix(".jpg")
+    geometry = read_tiles(tiles).geometry
+    picture = tiles.with_suffix(".jpg")
     try:
         image = Image.open(picture).convert("RGB")
     except OSError as error:
-        raise FormatError(f"{picture}: no overview picture ({error}); tile the slide again") from None
+        raise FormatError(
+            f"{picture}: no overview picture ({error}); tile the slide again"
+        ) from None
     origin = geometry.origin_x_level0_px, geometry.origin_y_level0_px
     um_per_px = geometry.mpp_level0 * geometry.overview_scale
-    return Canvas(image, geometry.overview_scale, origin, origin, um_per_px, tissue=tiles.with_suffix(".geojson"))
+    return Canvas(
+        image,
+        geometry.overview_scale,
+        origin,
+        origin,
+        um_per_px,
+        tissue=tiles.with_suffix(".geojson"),
+    )
 
 
 def slide_itself(slide: Path, bag: Bag, places: Places) -> Canvas:
@@ -111,22 +130,31 @@ def slide_itself(slide: Path, bag: Bag, places: Places) -> Canvas:
         if not (np.array_equal(said, size) and inside):
             raise FormatError(f"{slide}: is of another size than the slide of this bag")
         picture = reader.picture(max(reader.extent_px) / LONGEST_PX)
-        origin, um_per_px = reader.origin_px, places.unit_um * picture.scale
+        origin = reader.origin_px
+        um_per_px = places.unit_um * picture.scale
     return Canvas(picture.image, picture.scale, origin, origin, um_per_px, name="slide")
 
 
 def white_glass(bag: Bag, places: Places) -> Canvas:
     """Nothing but grey tiles: on the whole slide if the bag says how large that is, else with a margin of a tile."""
     corners, side, unit_um = places
-    first, last = corners.min(0).astype(float), corners.max(0).astype(float) + side
+    first = corners.min(0).astype(float)
+    last = corners.max(0).astype(float) + side
     if bag.places() is not None and bag.width_level0_px and bag.height_level0_px:
         first = np.minimum(first, bag.origin_px)
         last = np.maximum(last, (bag.width_level0_px, bag.height_level0_px))
     else:
-        first, last = np.floor(first - side), last + side
+        first = np.floor(first - side)
+        last = last + side
     extent = np.maximum(last - first, (last - first).max() * SLIMMEST)
     scale = float(extent.max()) / LONGEST_PX
     glass = Image.new("RGB", (round(extent[0] / scale), round(extent[1] / scale)), WHITE)
-    shown = painted(glass, (corners - first) / scale, side / scale, np.full((len(corners), 3), GREY), opacity=1.0)
+    shown = painted(
+        glass,
+        (corners - first) / scale,
+        side / scale,
+        np.full((len(corners), 3), GREY),
+        opacity=1.0,
+    )
     origin = int(first[0]), int(first[1])
     return Canvas(shown, scale, origin, bag.origin_px, unit_um * scale, name="tiles of the bag")

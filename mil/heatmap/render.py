@@ -28,8 +28,8 @@ def scaled(attention: Float[np.ndarray, " tiles"], scale: Scale) -> Float[np.nda
 
     Args:
         attention: sums to 1 over the slide.
-        scale: `percentile`: rank within the slide, 0..100, ties share the mean; `relative`: times the number of
-            tiles, so that uniform attention is 1.
+        scale: `percentile`: rank within the slide, 0..100, ties share the mean;
+            `relative`: times the number of tiles, so that uniform attention is 1.
     """
     if scale == "relative":
         return attention * len(attention)
@@ -47,22 +47,32 @@ def overlay(
 
     Args:
         overview: RGB picture of the slide.
-        corners: top left corners, pixels of the overview; fractions are rounded to whole pixels at both edges, so
-            that neighbours meet.
+        corners: top left corners, pixels of the overview; fractions are rounded to
+            whole pixels at both edges, so that neighbours meet.
         side: side of a tile, pixels of the overview.
         values: 0 is the bottom of the colours.
         top: value at the top of the colours.
     """
-    return painted(overview, corners, side, mpl.colormaps[COLOURS](np.clip(values / top, 0, 1))[:, :3] * 255, OPACITY)
+    return painted(
+        overview,
+        corners,
+        side,
+        mpl.colormaps[COLOURS](np.clip(values / top, 0, 1))[:, :3] * 255,
+        OPACITY,
+    )
 
 
 def painted(
-    picture: Image.Image, corners: Float[np.ndarray, "tiles 2"], side: float, colours: Num[np.ndarray, "tiles 3"],
+    picture: Image.Image,
+    corners: Float[np.ndarray, "tiles 2"],
+    side: float,
+    colours: Num[np.ndarray, "tiles 3"],
     opacity: float,
-) -> Image.Image:  # fmt: skip
+) -> Image.Image:
     """Lay a colour (0..255) on each tile's footprint; places as for `overlay`."""
     pixels = np.asarray(picture, np.float32).copy()
-    first, last = np.rint(corners).astype(int).clip(0), np.rint(corners + side).astype(int).clip(0)
+    first = np.rint(corners).astype(int).clip(0)
+    last = np.rint(corners + side).astype(int).clip(0)
     for (x0, y0), (x1, y1), colour in zip(first, last, colours, strict=True):
         window = pixels[y0:y1, x0:x1]
         window *= 1 - opacity
@@ -71,11 +81,15 @@ def painted(
 
 
 def outlined(
-    picture: Image.Image, corners: Float[np.ndarray, "tiles 2"], side: float, chosen: Bool[np.ndarray, " tiles"]
+    picture: Image.Image,
+    corners: Float[np.ndarray, "tiles 2"],
+    side: float,
+    chosen: Bool[np.ndarray, " tiles"],
 ) -> Image.Image:
     """Draw a thin line just inside the footprint of the chosen tiles; places as for `overlay`."""
     marked = picture.copy()
-    pen, width = ImageDraw.Draw(marked), max(1, round(side / 10))
+    pen = ImageDraw.Draw(marked)
+    width = max(1, round(side / 10))
     first = np.rint(corners[chosen]).astype(int)
     last = np.maximum(np.rint(corners[chosen] + side).astype(int) - 1, first)
     for box in np.hstack([first, last]).tolist():
@@ -110,14 +124,23 @@ def draw(
         name: of the overview.
         heading: of the coloured picture.
     """
-    wide, tall = 5.4, min(5.4 * overview.height / overview.width, 11.0)  # inches a picture
+    # inches a picture
+    wide = 5.4
+    tall = min(5.4 * overview.height / overview.width, 11.0)
     figure = Figure(figsize=(2 * wide + 1.5, tall + 0.8), dpi=DOTS_PER_INCH)
     width, height = figure.get_size_inches()
-    places = [((0.1 + k * (wide + 0.15)) / width, 0.1 / height, wide / width, tall / height) for k in (0, 1)]
+    places = [
+        ((0.1 + k * (wide + 0.15)) / width, 0.1 / height, wide / width, tall / height)
+        for k in (0, 1)
+    ]
     left, right = (figure.add_axes(place) for place in places)
     for axes, picture, words in ((left, overview, name), (right, coloured, heading)):
-        small = picture.copy()  # shrunk to what will be seen: drawing every pixel takes most of the time
-        small.thumbnail((round(wide * DOTS_PER_INCH), round(tall * DOTS_PER_INCH)), reducing_gap=2.0)
+        small = (
+            picture.copy()
+        )  # shrunk to what will be seen: drawing every pixel takes most of the time
+        small.thumbnail(
+            (round(wide * DOTS_PER_INCH), round(tall * DOTS_PER_INCH)), reducing_gap=2.0
+        )
         axes.imshow(small, extent=(0, overview.width, overview.height, 0))
         axes.set_title(words, fontsize=9, loc="left", pad=3)
         axes.set_axis_off()
@@ -146,11 +169,22 @@ def draw_words(path: Path, title: str, words: str) -> None:
     """
     figure = Figure(figsize=(8.0, 3.2), dpi=DOTS_PER_INCH)
     figure.text(0.02, 0.95, title, fontsize=10, va="top", parse_math=False)
-    figure.text(0.5, 0.45, fill(words, 50), fontsize=15, ha="center", va="center", color="#555555", parse_math=False)
+    figure.text(
+        0.5,
+        0.45,
+        fill(words, 50),
+        fontsize=15,
+        ha="center",
+        va="center",
+        color="#555555",
+        parse_math=False,
+    )
     figure.savefig(path, format="png")
 
 
-def _rings(axes: Axes, rings: Sequence[Float[np.ndarray, "corners 2"]], colour: str, width: float) -> None:
+def _rings(
+    axes: Axes, rings: Sequence[Float[np.ndarray, "corners 2"]], colour: str, width: float
+) -> None:
     for ring in rings:
         axes.plot(ring[:, 0], ring[:, 1], color=colour, linewidth=width)
 
@@ -159,8 +193,11 @@ def _scale_bar(axes: Axes, overview: Image.Image, um_per_px: float) -> None:
     if um_per_px <= 0:
         return
     wanted = overview.width * um_per_px / 5
-    length = max((n for n in (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000) if n <= wanted), default=10)
-    x, y = overview.width * 0.03, overview.height * 0.97
+    length = max(
+        (n for n in (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000) if n <= wanted), default=10
+    )
+    x = overview.width * 0.03
+    y = overview.height * 0.97
     axes.plot([x, x + length / um_per_px], [y, y], color="black", linewidth=3)
     axes.text(
         x,
@@ -170,7 +207,9 @@ def _scale_bar(axes: Axes, overview: Image.Image, um_per_px: float) -> None:
     )
 
 
-def rings_of(regions: MultiPolygon, scale: float, origin_px: tuple[int, int]) -> list[Float[np.ndarray, "corners 2"]]:
+def rings_of(
+    regions: MultiPolygon, scale: float, origin_px: tuple[int, int]
+) -> list[Float[np.ndarray, "corners 2"]]:
     """Outer and inner rings of regions, pixels of the overview.
 
     Args:

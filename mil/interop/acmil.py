@@ -32,7 +32,9 @@ def slides(path: Path) -> Iterator[Source]:
         names = sorted(file, key=str)
     for name in names:
         if not isinstance(name, str) or not valid_id(name):
-            raise FormatError(f"{path}: the group {name!r} cannot be a slide's id, which becomes a file name")
+            raise FormatError(
+                f"{path}: the group {name!r} cannot be a slide's id, which becomes a file name"
+            )
         yield Source("acmil", name, path, name)
 
 
@@ -48,7 +50,8 @@ def read(source: Source) -> Foreign:
         stored = table(group, "feat", where) if isinstance(group, h5py.Group) else None
         if group is None or stored is None:
             raise FormatError(f"{where}: has no dataset 'feat'")
-        features, places = read_features(stored, where), table(group, "coords", where)
+        features = read_features(stored, where)
+        places = table(group, "coords", where)
         coords = None if places is None else whole(read_coords(places, len(features), where), where)
         passport = read_passport(group.attrs, where)
         label = _label(group.attrs, passport, where)
@@ -68,14 +71,20 @@ def _label(attrs: h5py.AttributeManager, passport: Passport | None, where: str) 
     if numbers.size != 1 or numbers.dtype.kind not in "iuf" or numbers[0] != np.rint(numbers[0]):
         raise FormatError(f"{where}: label is not a number")
     number = int(numbers[0])
-    return passport.label if passport and passport.label and passport.label_number == number else str(number)
+    return (
+        passport.label
+        if passport and passport.label and passport.label_number == number
+        else str(number)
+    )
 
 
 @contextmanager
 def writing(out: Path, cohort: Cohort) -> Iterator[Callable[[Bag], None]]:
     """Write all bags into one file, which appears when the last one is in it; then the table and the splits."""
     if not cohort.name:
-        raise ConfigError("ACMIL keeps the label beside the features; say whose labels: --dataset NAME")
+        raise ConfigError(
+            "ACMIL keeps the label beside the features; say whose labels: --dataset NAME"
+        )
     with (
         atomic_path(out / f"{PREFIX}{cohort.encoder}.h5") as scratch,
         h5py.File(scratch, "w") as file,
@@ -85,7 +94,8 @@ def writing(out: Path, cohort: Cohort) -> Iterator[Callable[[Bag], None]]:
 
 
 def _write(file: h5py.File, cohort: Cohort, bag: Bag) -> None:
-    group, number = file.create_group(bag.slide), cohort.label_number(bag.slide)
+    group = file.create_group(bag.slide)
+    number = cohort.label_number(bag.slide)
     group["feat"] = bag.features
     group.create_dataset("coords", data=bag.coords, dtype=np.int64)
     group.attrs["label"] = number
@@ -95,9 +105,13 @@ def _write(file: h5py.File, cohort: Cohort, bag: Bag) -> None:
 def write_tables(out: Path, cohort: Cohort) -> None:
     """ACMIL's table, whose labels are numbers, and a file for each fold."""
     rows = [
-        {"case_id": row.patient, "slide_id": row.slide, "label": cohort.label_number(row.slide)} for row in cohort.rows
+        {"case_id": row.patient, "slide_id": row.slide, "label": cohort.label_number(row.slide)}
+        for row in cohort.rows
     ]
     write_csv(out / f"dataset_csv/{cohort.name}.csv", rows)
     for k, fold in enumerate(cohort.folds, 1):
-        names = {f"{split}_names": [s for s, its in fold.items() if its == split] for split in ("train", "val", "test")}
+        names = {
+            f"{split}_names": [s for s, its in fold.items() if its == split]
+            for split in ("train", "val", "test")
+        }
         write_json(out / f"splits/{cohort.name}/split_{k}.json", names)

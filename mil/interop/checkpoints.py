@@ -45,11 +45,14 @@ def _named(path: str, kind: type) -> Any:
     return type(name, (kind,), {"__slots__": (), "__module__": module})
 
 
-# All that may stand in a checkpoint besides what torch allows by itself. The first holds the settings in the files of
-# ACMIL and AEM.
+# All that may stand in a checkpoint besides what torch allows by itself. The first
+# holds the settings in the files of ACMIL and AEM.
 _STAND_INS = [
     _named("utils.utils.Struct", _Settings),
-    *(_named(f"numpy.{path}", _Passed) for path in ("core.multiarray.scalar", "_core.multiarray.scalar", "dtype")),
+    *(
+        _named(f"numpy.{path}", _Passed)
+        for path in ("core.multiarray.scalar", "_core.multiarray.scalar", "dtype")
+    ),
 ]
 
 
@@ -66,7 +69,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a state dict, alone or in a dict beside `epoch` and `config`.
 
     Raises:
-        FormatError: it is something else, would have to be unpickled, claims more than it holds, or holds NaN.
+        FormatError: it is something else, would have to be unpickled, claims more than
+            it holds, or holds NaN.
     """
     if path.is_dir():
         raise FormatError(f"{path}: is a folder; give the checkpoint's file in it")
@@ -74,19 +78,29 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise FormatError(f"{path}: no such file")
     size = path.stat().st_size
     if size > LARGEST_BYTES:
-        raise FormatError(f"{path}: {size / 1e9:.1f} GB, which is no checkpoint of a head; those have some MB")
+        raise FormatError(
+            f"{path}: {size / 1e9:.1f} GB, which is no checkpoint of a head; those have some MB"
+        )
     whole = _loaded(path)
     if not isinstance(whole, Mapping):
-        raise FormatError(f"{path}: holds a {type(whole).__name__}, not the named tensors of a head")
+        raise FormatError(
+            f"{path}: holds a {type(whole).__name__}, not the named tensors of a head"
+        )
     tensors = next((whole[key] for key in INSIDE if isinstance(whole.get(key), Mapping)), whole)
     _check(tensors, size, path)
     epoch = whole.get("epoch")
-    return Checkpoint(dict(tensors), epoch if type(epoch) is int else None, _config(whole.get("config")))
+    return Checkpoint(
+        dict(tensors), epoch if type(epoch) is int else None, _config(whole.get("config"))
+    )
 
 
 def _config(found: Any) -> dict[str, Any]:
     said = getattr(found, "said", None) if isinstance(found, _Settings) else found
-    return {key: value for key, value in said.items() if isinstance(key, str)} if isinstance(said, dict) else {}
+    return (
+        {key: value for key, value in said.items() if isinstance(key, str)}
+        if isinstance(said, dict)
+        else {}
+    )
 
 
 def _loaded(path: Path) -> Any:
@@ -116,8 +130,12 @@ def _reason(error: BaseException) -> str:
             f"reading it would run {named[1][:80]}, which is never done with a stranger's file; "
             "save the model's state_dict() alone and import that"
         )
-    gist = said.rpartition("WeightsUnpickler error: ")[2].partition(" Check the documentation")[0][:80]
-    known = f" ({gist})" if " " in gist else ""  # an error of one word, such as a number, says nothing
+    gist = said.rpartition("WeightsUnpickler error: ")[2].partition(" Check the documentation")[0][
+        :80
+    ]
+    known = (
+        f" ({gist})" if " " in gist else ""
+    )  # an error of one word, such as a number, says nothing
     return f"not a checkpoint saved by torch, cut short or damaged{known}"
 
 
@@ -131,7 +149,8 @@ def _check(tensors: Mapping[Any, Any], size: int, path: Path) -> None:
             raise FormatError(f"{where} is no name of a tensor")
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
             raise FormatError(f"{where} is not a plain tensor")
-    # A tensor may claim one number of the file for all its places; copied out it would have any size.
+    # A tensor may claim one number of the file for all its places; copied out it would
+    # have any size.
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > size:
         raise FormatError(f"{path}: its tensors claim more numbers than the file has")
     bad = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)

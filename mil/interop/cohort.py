@@ -42,11 +42,17 @@ class Cohort:
     def label_number(self, slide: str) -> int:
         """A slide's label as a number: itself where all classes are numbers, else its place among the classes."""
         label = self.label(slide)
-        return int(label) if all(name.isdecimal() for name in self.classes) else list(self.classes).index(label)
+        return (
+            int(label)
+            if all(name.isdecimal() for name in self.classes)
+            else list(self.classes).index(label)
+        )
 
     def patients(self, fold: Fold, splits: Sequence[str]) -> list[str]:
         """Patients of a fold that are in one of these splits, in the table's order."""
-        return list(dict.fromkeys(row.patient for row in self.rows if fold.get(row.slide) in splits))
+        return list(
+            dict.fromkeys(row.patient for row in self.rows if fold.get(row.slide) in splits)
+        )
 
 
 def read_cohort(dataset: str, folds: Path | None, slides: Sequence[str]) -> Cohort:
@@ -54,20 +60,25 @@ def read_cohort(dataset: str, folds: Path | None, slides: Sequence[str]) -> Coho
 
     Args:
         dataset: name or yaml of a dataset; empty: no tables.
-        folds: our folds.csv; None: the table's own split, if it names one for every slide.
+        folds: our folds.csv; None: the table's own split, if it names one for every
+            slide.
         slides: ids of the usable bags.
 
     Raises:
-        DatasetError: the dataset or its folds cannot be used, or have none of the slides.
+        DatasetError: the dataset or its folds cannot be used, or have none of the
+            slides.
     """
     if not dataset:
         if folds:
-            raise DatasetError(f"{folds}: folds need the dataset that they divide; give --dataset NAME")
+            raise DatasetError(
+                f"{folds}: folds need the dataset that they divide; give --dataset NAME"
+            )
         return Cohort()
     config, rows = read_dataset(dataset)
     if config.task != "classification":
         raise DatasetError(
-            f"dataset {dataset}: labels are of {config.task}, which no table of theirs holds; export without --dataset"
+            f"dataset {dataset}: labels are of {config.task}, which no table of theirs holds; "
+            "export without --dataset"
         )
     names = set(slides)
     kept = [row for row in rows if row.slide in names]

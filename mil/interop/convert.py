@@ -31,7 +31,10 @@ class Known:
 
     def header(self) -> dict[str, Any]:
         """Fields of a bag's header."""
-        said = {name: getattr(self, name) for name in ("encoder", "weights_sha256", "tile_px", "target_mpp")}
+        said = {
+            name: getattr(self, name)
+            for name in ("encoder", "weights_sha256", "tile_px", "target_mpp")
+        }
         said["side_level0_px"] = self.side_level0_px
         return {name: value for name, value in said.items() if value}
 
@@ -43,7 +46,8 @@ def as_bag(source: Source, found: Foreign, known: Known, mpp: float | None) -> B
         source: where it was read.
         found: what was read.
         known: what the user says.
-        mpp: micrometres per pixel of level 0; None: only what our own header in the file says.
+        mpp: micrometres per pixel of level 0; None: only what our own header in the
+            file says.
 
     Raises:
         FormatError: the bag's numbers cannot hold what was read.
@@ -58,20 +62,30 @@ def as_bag(source: Source, found: Foreign, known: Known, mpp: float | None) -> B
     if not passport:
         header = {name: value for name, value in found.implied.items() if value} | header
     _check_encoder(header.get("encoder", ""), source)
-    empty: dict[str, Any] = {"state": "no_tissue", "reason": f"no tiles in the file of {source.tool}"}
+    empty: dict[str, Any] = {
+        "state": "no_tissue",
+        "reason": f"no tiles in the file of {source.tool}",
+    }
     coords = from_um(found.coords_um, mpp) if found.coords_um is not None and mpp else found.coords
     return Bag(
-        slide=source.slide, source=source.tool, **header, **({} if len(found.features) else empty),
-        features=_stored(found.features, known.dtype, source.where), valid=np.ones(len(found.features), bool),
-        coords=coords, coords_um=found.coords_um,
-    )  # fmt: skip
+        slide=source.slide,
+        source=source.tool,
+        **header,
+        **({} if len(found.features) else empty),
+        features=_stored(found.features, known.dtype, source.where),
+        valid=np.ones(len(found.features), bool),
+        coords=coords,
+        coords_um=found.coords_um,
+    )
 
 
 def _believed(passport: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
     """Our header, but the file where it says something else."""
     if "encoder" in said and passport.get("encoder", said["encoder"]) != said["encoder"]:
         passport = {name: value for name, value in passport.items() if name not in OF_ENCODER}
-    return passport | {name: value for name, value in said.items() if not _same(name, passport.get(name), value)}
+    return passport | {
+        name: value for name, value in said.items() if not _same(name, passport.get(name), value)
+    }
 
 
 def _same(name: str, ours: Any, theirs: Any) -> bool:
@@ -84,12 +98,20 @@ def _same(name: str, ours: Any, theirs: Any) -> bool:
 
 def _check_encoder(name: str, source: Source) -> None:
     if not name:
-        raise ConfigError(f"{source.tool} does not say which encoder made the features; say it with --encoder NAME")
+        raise ConfigError(
+            f"{source.tool} does not say which encoder made the features; say it with --encoder "
+            "NAME"
+        )
     if not re.fullmatch(NAME, name) or len(name) > LONGEST_NAME:
-        raise ConfigError(f"{source.where}: encoder {name[:60]!r} cannot name a folder; give it one: --encoder NAME")
+        raise ConfigError(
+            f"{source.where}: encoder {name[:60]!r} cannot name a folder; give it one: --encoder "
+            "NAME"
+        )
 
 
-def _stored(features: Float[np.ndarray, "tiles dim"], dtype: str, where: str) -> Float[np.ndarray, "tiles dim"]:
+def _stored(
+    features: Float[np.ndarray, "tiles dim"], dtype: str, where: str
+) -> Float[np.ndarray, "tiles dim"]:
     with np.errstate(over="ignore"):
         stored = features.astype(dtype)
     if not np.isfinite(stored).all():

@@ -14,7 +14,10 @@ def whole(coords: Shaped[np.ndarray, "tiles 2"], where: str) -> Int[np.ndarray, 
     """
     rounded = np.rint(coords.astype(float))
     if not (rounded == coords).all():
-        raise FormatError(f"{where}: coords that are fractions, so not pixels of level 0; are they in another unit?")
+        raise FormatError(
+            f"{where}: coords that are fractions, so not pixels of level 0; are they in another "
+            "unit?"
+        )
     return rounded.astype(np.int32)
 
 
@@ -28,7 +31,9 @@ def from_um(coords_um: Float[np.ndarray, "tiles 2"], mpp: float) -> Int[np.ndarr
     return np.rint(coords_um.astype(float) / mpp).astype(np.int32)
 
 
-def to_um(coords: Int[np.ndarray, "tiles 2"], mpp: float, where: str) -> Float[np.ndarray, "tiles 2"]:
+def to_um(
+    coords: Int[np.ndarray, "tiles 2"], mpp: float, where: str
+) -> Float[np.ndarray, "tiles 2"]:
     """Corners in micrometres, float32 as STAMP keeps them.
 
     Raises:
@@ -36,5 +41,8 @@ def to_um(coords: Int[np.ndarray, "tiles 2"], mpp: float, where: str) -> Float[n
     """
     coords_um = (coords.astype(float) * mpp).astype(np.float32)
     if not (from_um(coords_um, mpp) == coords).all():
-        raise FormatError(f"{where}: pixels of {mpp} µm so far from the corner do not fit STAMP's float32 coordinates")
+        raise FormatError(
+            f"{where}: pixels of {mpp} µm so far from the corner do not fit STAMP's float32 "
+            "coordinates"
+        )
     return coords_um

@@ -31,10 +31,14 @@ def check_free(name: str, folder: Path, force: bool) -> None:
         DatasetError: the name cannot be one, or it is there already.
     """
     if not re.fullmatch(NAME, name):
-        raise DatasetError(f"dataset name {name!r}: use letters, digits, dots, dashes and underscores only")
+        raise DatasetError(
+            f"dataset name {name!r}: use letters, digits, dots, dashes and underscores only"
+        )
     for file in (folder / f"{name}.yaml", folder / f"{name}.csv"):
         if file.exists() and not force:
-            raise DatasetError(f"{file}: is there already; choose another name, or overwrite it with --force")
+            raise DatasetError(
+                f"{file}: is there already; choose another name, or overwrite it with --force"
+            )
 
 
 def classes_of(labels: Sequence[str], positive: str) -> dict[str, int]:
@@ -45,16 +49,24 @@ def classes_of(labels: Sequence[str], positive: str) -> dict[str, int]:
     """
     counts = Counter(labels)
     if len(counts) > MAX_CLASSES:
-        raise DatasetError(f"{len(counts)} different labels: the wrong column? Say which with --label-column NAME")
+        raise DatasetError(
+            f"{len(counts)} different labels: the wrong column? Say which with --label-column NAME"
+        )
     if positive and positive not in counts:
         raise DatasetError(f"--positive: {unknown_name('label', positive, counts)}")
     return class_order(counts, positive)
 
 
 def write_dataset(
-    name: str, folder: Path, rows: Sequence[Row], *, splits: Mapping[str, str], sizes: Mapping[str, float],
-    positive: str, slides_dir: Path | None,
-) -> dict[str, int]:  # fmt: skip
+    name: str,
+    folder: Path,
+    rows: Sequence[Row],
+    *,
+    splits: Mapping[str, str],
+    sizes: Mapping[str, float],
+    positive: str,
+    slides_dir: Path | None,
+) -> dict[str, int]:
     """Write `NAME.yaml` and `NAME.csv`, once it is seen that they read back.
 
     Args:
@@ -74,13 +86,19 @@ def write_dataset(
     """
     classes = classes_of([row.label for row in rows], positive)
     table = [_cells(row, splits, sizes) for row in rows]
-    columns = [key for key in table[0] if key not in ("split", "mpp") or any(cells[key] for cells in table)]
+    columns = [
+        key for key in table[0] if key not in ("split", "mpp") or any(cells[key] for cells in table)
+    ]
     values = {
-        "title": name, "classes": list(classes), "positive": positive or list(classes)[-1],
+        "title": name,
+        "classes": list(classes),
+        "positive": positive or list(classes)[-1],
         "slides_dir": str(slides_dir.resolve()) if slides_dir else "",
-    }  # fmt: skip
+    }
     # JSON is YAML, and its quotes keep `0` and `no` strings.
-    text = YAML.format(**{key: json.dumps(value, ensure_ascii=False) for key, value in values.items()})
+    text = YAML.format(
+        **{key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+    )
     with TemporaryDirectory() as trial:
         _write(Path(trial), name, text, table, columns)
         try:
@@ -93,14 +111,25 @@ def write_dataset(
 
 def _cells(row: Row, splits: Mapping[str, str], sizes: Mapping[str, float]) -> dict[str, str]:
     """One line of the table; columns of the other tool that have a name of ours go under another."""
-    others = {f"sheet_{key}" if key.lower() in COLUMNS else key: value for key, value in row.others.items()}
+    others = {
+        f"sheet_{key}" if key.lower() in COLUMNS else key: value
+        for key, value in row.others.items()
+    }
     mpp = sizes.get(row.slide)
     return {
-        "slide": row.slide, "patient": row.patient, "label": row.label, "split": splits.get(row.slide, ""),
-        "mpp": f"{mpp:.10g}" if mpp else "", **others,
-    }  # fmt: skip
+        "slide": row.slide,
+        "patient": row.patient,
+        "label": row.label,
+        "split": splits.get(row.slide, ""),
+        "mpp": f"{mpp:.10g}" if mpp else "",
+        **others,
+    }
 
 
-def _write(folder: Path, name: str, text: str, table: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:
-    write_csv(folder / f"{name}.csv", [{key: cells[key] for key in columns} for cells in table], columns)
+def _write(
+    folder: Path, name: str, text: str, table: Sequence[Mapping[str, str]], columns: Sequence[str]
+) -> None:
+    write_csv(
+        folder / f"{name}.csv", [{key: cells[key] for key in columns} for cells in table], columns
+    )
     write_text(folder / f"{name}.yaml", text)

@@ -17,7 +17,9 @@ from mil.io.tables import valid_id
 TOOLS = ("clam", "trident", "stamp", "acmil")
 SUFFIXES = (".h5", ".hdf5", ".pt")
 FEW = 100  # groups of a file looked at to tell whose it is
-ATLASPATCH = "a file of AtlasPatch, which is not read; write its features and coords (x, y) as TRIDENT does"
+ATLASPATCH = (
+    "a file of AtlasPatch, which is not read; write its features and coords (x, y) as TRIDENT does"
+)
 
 
 class NoFeatures(FormatError):
@@ -51,7 +53,9 @@ def sniff(path: Path) -> str:
 
 
 def _by_keys(file: h5py.File, path: Path) -> str:
-    keys = {name for name in file if isinstance(name, str)}  # h5py gives names that are no UTF-8 as bytes
+    keys = {
+        name for name in file if isinstance(name, str)
+    }  # h5py gives names that are no UTF-8 as bytes
     if text(file.attrs, "format", str(path)) == "mil.bag":
         return "mil"
     if keys & {"feats", "patch_embeddings"}:
@@ -61,12 +65,19 @@ def _by_keys(file: h5py.File, path: Path) -> str:
     if "imgs" in keys:
         raise NoFeatures(f"{path}: holds pixels of tiles, not features")
     if "coords" in keys:
-        # Elsewhere than where coordinates belong it is a file of features that has lost them.
-        kind = NoFeatures if path.parent.name == "patches" or "attention_scores" in keys else FormatError
+        # Elsewhere than where coordinates belong it is a file of features that has lost
+        # them.
+        kind = (
+            NoFeatures
+            if path.parent.name == "patches" or "attention_scores" in keys
+            else FormatError
+        )
         raise kind(f"{path}: holds coordinates, not features; name the folder of features")
     if any(_holds_feat(file, name, path) for name in sorted(keys)[:FEW]):
         return "acmil"
-    raise FormatError(f"{path}: not a file of features that is known here; it has: {', '.join(sorted(keys)[:5])}")
+    raise FormatError(
+        f"{path}: not a file of features that is known here; it has: {', '.join(sorted(keys)[:5])}"
+    )
 
 
 def _holds_feat(file: h5py.File, name: str, path: Path) -> bool:
@@ -76,10 +87,14 @@ def _holds_feat(file: h5py.File, name: str, path: Path) -> bool:
 
 def _trident_or_clam(file: h5py.File, path: Path) -> str:
     features, coords = (member(file, name, str(path)) for name in ("features", "coords"))
-    if isinstance(features, h5py.Group) or (coords is not None and getattr(coords, "shape", ())[1:] == (5,)):
+    if isinstance(features, h5py.Group) or (
+        coords is not None and getattr(coords, "shape", ())[1:] == (5,)
+    ):
         raise FormatError(f"{path}: {ATLASPATCH}")
     if path.parent.name.startswith("slide_features"):
-        raise NoFeatures(f"{path}: features of a whole slide, not of its tiles; name the folder features_ENCODER")
+        raise NoFeatures(
+            f"{path}: features of a whole slide, not of its tiles; name the folder features_ENCODER"
+        )
     said = {name for part in (features, coords) if part is not None for name in part.attrs}
     return "trident" if said & {"target_magnification", "patch_size_level0", "encoder"} else "clam"
 
@@ -107,7 +122,11 @@ def find(path: Path, tool: str | None = None) -> Found:
         except FormatError as error:
             faults.append(error)
     if not sources and not faults:
-        raise passed_over[0] if passed_over else FormatError(f"{path}: no .h5 or .pt files in this folder or below it")
+        raise (
+            passed_over[0]
+            if passed_over
+            else FormatError(f"{path}: no .h5 or .pt files in this folder or below it")
+        )
     return Found(_once(sources), faults)
 
 
@@ -150,7 +169,9 @@ def _once(sources: list[Source]) -> list[Source]:
             same[:] = complete
         if len(same) > 1:
             places = " and ".join(source.where for source in same[:2])
-            raise FormatError(f"slide {slide} is there twice, {places}; name the folder of one of them")
+            raise FormatError(
+                f"slide {slide} is there twice, {places}; name the folder of one of them"
+            )
     return [same[0] for same in by_slide.values()]
 
 

@@ -24,8 +24,15 @@ class Sent:
 
 
 def run(
-    bags: Path, out: Path, *, tool: str, dataset: str, folds: Path | None, magnification: float | None, force: bool
-) -> Sent:  # fmt: skip
+    bags: Path,
+    out: Path,
+    *,
+    tool: str,
+    dataset: str,
+    folds: Path | None,
+    magnification: float | None,
+    force: bool,
+) -> Sent:
     """Export a folder of bags. Slides that are not `ok`, and tiles that could not be read, are left out and counted.
 
     Args:
@@ -38,15 +45,20 @@ def run(
         force: write into a folder that is not empty; other files in it stay.
 
     Raises:
-        FormatError: there are no bags, one cannot be read, or does not know what the tool needs.
+        FormatError: there are no bags, one cannot be read, or does not know what the
+            tool needs.
     """
     if out.is_dir() and any(out.iterdir()) and not force:
-        raise FormatError(f"{out}: is not empty; choose another --out, or write into it with --force")
+        raise FormatError(
+            f"{out}: is not empty; choose another --out, or write into it with --force"
+        )
     headers = [read_header(file) for file in bag_files(bags)]
     sent = Sent(not_ok=[header.slide for header in headers if header.state != "ok"])
     usable = [header for header in headers if header.state == "ok"]
     if not usable:
-        raise FormatError(f"{bags}: none of its {len(headers)} bags is usable, so there is nothing to export")
+        raise FormatError(
+            f"{bags}: none of its {len(headers)} bags is usable, so there is nothing to export"
+        )
     cohort = read_cohort(dataset, folds, [header.slide for header in usable])
     cohort = replace(cohort, encoder=_one_encoder(usable, bags), magnification=magnification)
     kept = [header for header in usable if not cohort.name or header.slide in cohort.by_slide]
@@ -62,7 +74,8 @@ def _one_encoder(headers: Sequence[BagHeader], bags: Path) -> str:
     for header in headers:
         if header.encoder != first.encoder:
             raise FormatError(
-                f"{bags}: encoder {header.encoder} in {header.slide}, but {first.encoder} in {first.slide}; "
+                f"{bags}: encoder {header.encoder} in {header.slide}, but {first.encoder} in "
+                f"{first.slide}; "
                 "export the bags of one encoder"
             )
     return first.encoder
@@ -71,15 +84,20 @@ def _one_encoder(headers: Sequence[BagHeader], bags: Path) -> str:
 def _check_known(headers: Sequence[BagHeader], tool: str, bags: Path) -> None:
     """Say before anything is written which bags lack what the tool's files must hold."""
     for name in tool_module(tool).NEEDS:
-        lacking = [header.slide for header in headers if name != "coords" and getattr(header, name) is None]
+        lacking = [
+            header.slide for header in headers if name != "coords" and getattr(header, name) is None
+        ]
         if lacking:
             raise FormatError(
-                f"{bags}: {tool} needs {name}, which {len(lacking)} of {len(headers)} bags do not know "
+                f"{bags}: {tool} needs {name}, which {len(lacking)} of {len(headers)} bags do "
+                "not know "
                 f"({some(lacking)}); import them again and say it (docs/bags.md)"
             )
 
 
-def _write(bags: Path, out: Path, tool: str, cohort: Cohort, headers: Sequence[BagHeader], sent: Sent) -> None:
+def _write(
+    bags: Path, out: Path, tool: str, cohort: Cohort, headers: Sequence[BagHeader], sent: Sent
+) -> None:
     module = tool_module(tool)
     with progress("export", len(headers), "bags") as advance, module.writing(out, cohort) as write:
         for header in headers:
@@ -90,7 +108,8 @@ def _write(bags: Path, out: Path, tool: str, cohort: Cohort, headers: Sequence[B
                 write(valid_rows(bag))
             except (MilError, OSError) as error:
                 raise FormatError(
-                    f"stopped at slide {header.slide}, {len(sent.slides)} of {len(headers)} are written: {error}"
+                    f"stopped at slide {header.slide}, {len(sent.slides)} of {len(headers)} are "
+                    f"written: {error}"
                 ) from None
             sent.slides.append(header.slide)
             sent.tiles += int(bag.valid.sum())

@@ -1,7 +1,7 @@
 """Our header inside other tools' files: one attribute that they ignore, so that a bag comes back with all it knew.
 
-It comes from strangers as much as the rest of the file: it is checked, and where the file itself says something else,
-the file is believed.
+It comes from strangers as much as the rest of the file: it is checked, and where the
+file itself says something else, the file is believed.
 """
 
 from typing import Annotated, Any
@@ -57,7 +57,9 @@ def stamp_passport(
 ) -> None:
     """Write a bag's header into the attributes of another tool's file."""
     known: dict[str, Any] = {name: getattr(bag, name) for name in HEADER}
-    attrs[ATTRIBUTE] = Passport(**known, label=label, label_number=label_number).model_dump_json(exclude_none=True)
+    attrs[ATTRIBUTE] = Passport(**known, label=label, label_number=label_number).model_dump_json(
+        exclude_none=True
+    )
 
 
 def read_passport(attrs: h5py.AttributeManager, where: str) -> Passport | None:
@@ -71,7 +73,9 @@ def read_passport(attrs: h5py.AttributeManager, where: str) -> Passport | None:
         return None
     try:
         if not isinstance(raw, str) or len(raw) > LONGEST:
-            raise FormatError(f"{where}: {ATTRIBUTE} is not ours; remove that attribute to go on without it")
+            raise FormatError(
+                f"{where}: {ATTRIBUTE} is not ours; remove that attribute to go on without it"
+            )
         return Passport.model_validate_json(raw)
     except ValidationError as error:
         fault = error.errors()[0]

@@ -59,13 +59,20 @@ class Brought:
 
 
 def run(
-    path: Path, out: Path, *, tool: str | None, known: Known, sizes: Sizes, patches: Path | None,
-    wanted: Wanted | None, force: bool,
-) -> Brought:  # fmt: skip
+    path: Path,
+    out: Path,
+    *,
+    tool: str | None,
+    known: Known,
+    sizes: Sizes,
+    patches: Path | None,
+    wanted: Wanted | None,
+    force: bool,
+) -> Brought:
     """Import a file or a folder of features.
 
-    A file that cannot be used is left out and told; the others are written. A dataset is written only when all
-    files could be used.
+    A file that cannot be used is left out and told; the others are written. A dataset
+    is written only when all files could be used.
 
     Args:
         path: what another tool wrote.
@@ -89,10 +96,14 @@ def run(
     _check_out(sources, out, force)
     if wanted:
         check_free(wanted.name, wanted.folder, wanted.force)
-    pixels = pixel_sizes(sources, path, mpp=sizes.mpp, table=sizes.table, slides_dir=sizes.slides_dir)
+    pixels = pixel_sizes(
+        sources, path, mpp=sizes.mpp, table=sizes.table, slides_dir=sizes.slides_dir
+    )
     labels = _labels(wanted, sources, path)
     if wanted and labels:
-        classes_of([row.label for row in labels.rows], wanted.positive)  # what is wrong with it is said first
+        classes_of(
+            [row.label for row in labels.rows], wanted.positive
+        )  # what is wrong with it is said first
     splits = _splits(wanted, labels)
     brought = Brought(sources[0].tool, encoder=_there_already(out, sources), faults=found.faults)
     with progress("import", len(sources), "bags") as advance:
@@ -109,7 +120,10 @@ def run(
 def _check_out(sources: Sequence[Source], out: Path, force: bool) -> None:
     there = [source.slide for source in sources if (out / f"{source.slide}.h5").exists()]
     if there and not force:
-        raise FormatError(f"{out}: has bags of {some(there)} already; choose another --out, or overwrite with --force")
+        raise FormatError(
+            f"{out}: has bags of {some(there)} already; choose another --out, or overwrite with "
+            "--force"
+        )
 
 
 def _bring(source: Source, out: Path, known: Known, pixels: PixelSizes, brought: Brought) -> None:
@@ -135,9 +149,15 @@ def _check_alike(bag: Bag, brought: Brought) -> None:
     """Bags of one folder are of one encoder and one dimension."""
     if bag.state != "ok":
         return
-    brought.encoder, brought.dim = brought.encoder or bag.encoder, brought.dim or bag.features.shape[1]
+    brought.encoder, brought.dim = (
+        brought.encoder or bag.encoder,
+        brought.dim or bag.features.shape[1],
+    )
     if bag.features.shape[1] != brought.dim:
-        raise FormatError(f"slide {bag.slide}: {bag.features.shape[1]} features a tile, {brought.dim} in the others")
+        raise FormatError(
+            f"slide {bag.slide}: {bag.features.shape[1]} features a tile, {brought.dim} in the "
+            "others"
+        )
     if bag.encoder != brought.encoder:
         raise FormatError(
             f"slide {bag.slide}: encoder {bag.encoder}, but {brought.encoder} in the others; "
@@ -148,13 +168,19 @@ def _check_alike(bag: Bag, brought: Brought) -> None:
 def _note(bag: Bag, found: Foreign, brought: Brought) -> None:
     brought.tiles += len(bag.features)
     if bag.state == "ok":
-        brought.headers.append(BagHeader(**{name: getattr(bag, name) for name in BagHeader.__dataclass_fields__}))
+        brought.headers.append(
+            BagHeader(**{name: getattr(bag, name) for name in BagHeader.__dataclass_fields__})
+        )
         for name in COSTS:
             if getattr(bag, name) is None:
                 brought.unknown[name].append(bag.slide)
     else:
         brought.notes.append(f"slide {bag.slide} has no tiles")
-    if bag.mpp_level0 and found.nominal_mpp and abs(bag.mpp_level0 / found.nominal_mpp - 1) > NOMINAL:
+    if (
+        bag.mpp_level0
+        and found.nominal_mpp
+        and abs(bag.mpp_level0 / found.nominal_mpp - 1) > NOMINAL
+    ):
         brought.off_nominal[bag.slide] = bag.mpp_level0, found.nominal_mpp
     brought.labels[bag.slide] = found.label
 
@@ -164,7 +190,9 @@ def _labels(wanted: Wanted | None, sources: Sequence[Source], root: Path) -> Lab
     if wanted is None or (wanted.labels is None and sources[0].tool == "acmil"):
         return None
     if wanted.labels is None:
-        raise ConfigError(f"a dataset of bags of {sources[0].tool} needs their labels; give --labels FILE")
+        raise ConfigError(
+            f"a dataset of bags of {sources[0].tool} needs their labels; give --labels FILE"
+        )
     return read_labels(wanted.labels, wanted.slide_table, wanted.columns, sources, root)
 
 
@@ -174,10 +202,14 @@ def _splits(wanted: Wanted | None, labels: Labels | None) -> Splits | None:
     return read_splits(wanted.split, labels.rows, wanted.fold)
 
 
-def _make_dataset(wanted: Wanted, labels: Labels | None, splits: Splits | None, sizes: Sizes, brought: Brought) -> None:
+def _make_dataset(
+    wanted: Wanted, labels: Labels | None, splits: Splits | None, sizes: Sizes, brought: Brought
+) -> None:
     """Write the dataset, of all slides that have a label and, where splits are given, a split."""
     if brought.faults:
-        brought.notes.append(f"dataset {wanted.name}: not written, since not all files could be used")
+        brought.notes.append(
+            f"dataset {wanted.name}: not written, since not all files could be used"
+        )
         return
     if labels is None:
         labels = labels_inside(brought.labels)
@@ -187,12 +219,19 @@ def _make_dataset(wanted: Wanted, labels: Labels | None, splits: Splits | None, 
         raise DatasetError("no slide has a label; give --labels FILE")
     pixels = {header.slide: header.mpp_level0 for header in brought.headers if header.mpp_level0}
     classes = write_dataset(
-        wanted.name, wanted.folder, rows, splits=splits.of if splits else {}, sizes=pixels,
-        positive=wanted.positive, slides_dir=sizes.slides_dir,
-    )  # fmt: skip
+        wanted.name,
+        wanted.folder,
+        rows,
+        splits=splits.of if splits else {},
+        sizes=pixels,
+        positive=wanted.positive,
+        slides_dir=sizes.slides_dir,
+    )
     brought.notes += _left_over(labels, splits)
     counts = ", ".join(f"{label} {count}" for label, count in classes.items())
-    brought.notes.append(f"dataset {wanted.name}: {len(rows)} slides ({counts}) in {wanted.folder / wanted.name}.csv")
+    brought.notes.append(
+        f"dataset {wanted.name}: {len(rows)} slides ({counts}) in {wanted.folder / wanted.name}.csv"
+    )
 
 
 def _left_over(labels: Labels, splits: Splits | None) -> list[str]:

@@ -8,7 +8,16 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from mil.config import NAME, LossWeight, Recipe, TrainConfig, checked, dataset_path, load_dataset, tiling_name
+from mil.config import (
+    NAME,
+    LossWeight,
+    Recipe,
+    TrainConfig,
+    checked,
+    dataset_path,
+    load_dataset,
+    tiling_name,
+)
 from mil.errors import ConfigError, FormatError
 from mil.heads import head_module
 from mil.interop.checkpoints import Checkpoint, read_checkpoint
@@ -53,7 +62,8 @@ def run(file: Path, out: Path, *, tool: str, stated: Stated, force: bool = False
     """Make a trained head's folder of a checkpoint.
 
     Args:
-        file: a state dict saved by torch, alone or in a dict beside `epoch` and `config`.
+        file: a state dict saved by torch, alone or in a dict beside `epoch` and
+            `config`.
         out: the head's folder.
         tool: whose code trained it: acmil, aem, clam.
         stated: what the file cannot say.
@@ -64,7 +74,9 @@ def run(file: Path, out: Path, *, tool: str, stated: Stated, force: bool = False
         ConfigError: something has to be stated, or does not go with the file.
     """
     if out.is_dir() and any(out.iterdir()) and not force:
-        raise FormatError(f"{out}: is not empty; choose another --out, or write into it with --force")
+        raise FormatError(
+            f"{out}: is not empty; choose another --out, or write into it with --force"
+        )
     given = read_checkpoint(file)
     theirs = tidy(given.tensors)
     layout = layout_of(theirs, tool, file)
@@ -73,9 +85,13 @@ def run(file: Path, out: Path, *, tool: str, stated: Stated, force: bool = False
     identity = _identity(stated, sizes.dim, file)
     weights = to_ours(layout, sizes, theirs, file)
     trained = Trained(
-        recipe_name=_name(stated.name or layout.head), recipe=_recipe(layout, tool, sizes, given.config, file),
-        dim=sizes.dim, task=task, **identity, **_when(stated, given),
-    )  # fmt: skip
+        recipe_name=_name(stated.name or layout.head),
+        recipe=_recipe(layout, tool, sizes, given.config, file),
+        dim=sizes.dim,
+        task=task,
+        **identity,
+        **_when(stated, given),
+    )
     save_trained(out, trained, weights, {"train": [], "valid": [], "best_epoch": trained.epoch})
     seal(out)
     return Brought(layout, trained, _notes(layout, tool, theirs, trained.recipe))
@@ -90,14 +106,21 @@ def _name(name: str) -> str:
 def _task(stated: Stated, count: int, file: Path) -> Classification:
     """The head's classes and which is of interest."""
     if bool(stated.classes) == bool(stated.dataset):
-        raise ConfigError(f"{file}: {count} classes without names; give --classes A,B in their order, or a --dataset")
+        raise ConfigError(
+            f"{file}: {count} classes without names; give --classes A,B in their order, or a "
+            "--dataset"
+        )
     what = load_dataset(stated.dataset) if stated.dataset else None
     if what is not None and what.task != "classification":
-        raise ConfigError(f"{file}: is of classes, but the task of dataset {stated.dataset} is {what.task}")
+        raise ConfigError(
+            f"{file}: is of classes, but the task of dataset {stated.dataset} is {what.task}"
+        )
     classes = list(what.classes if what else stated.classes)
     positive = stated.positive or (what.positive_class if what else classes[-1])
     if len(classes) != count:
-        raise ConfigError(f"{file}: has {count} classes, but {len(classes)} are named: {', '.join(classes)}")
+        raise ConfigError(
+            f"{file}: has {count} classes, but {len(classes)} are named: {', '.join(classes)}"
+        )
     if len(set(classes)) < count or not all(name and name.isprintable() for name in classes):
         raise ConfigError(f"--classes {','.join(classes)!r}: each needs a name of its own")
     if positive not in classes:
@@ -109,17 +132,30 @@ def _identity(stated: Stated, dim: int, file: Path) -> dict[str, Any]:
     """What `mil.trained.compatibility.check_fits` will ask of bags."""
     if stated.bags is None:
         if not stated.encoder:
-            raise ConfigError(f"{file}: does not say what made its features; give --bags FOLDER, or --encoder NAME")
+            raise ConfigError(
+                f"{file}: does not say what made its features; give --bags FOLDER, or --encoder "
+                "NAME"
+            )
         tiling = tiling_name(stated.tile_px, stated.target_mpp)
-        return {"encoder": stated.encoder, "weights_sha256": stated.weights_sha256, "tiling": tiling}
+        return {
+            "encoder": stated.encoder,
+            "weights_sha256": stated.weights_sha256,
+            "tiling": tiling,
+        }
     usable = [path for path in bag_files(stated.bags) if read_header(path).state == "ok"]
     if not usable:
         raise FormatError(f"{stated.bags}: none of its bags has features")
     identity = common_identity(usable)
     if stated.encoder not in ("", identity["encoder"]):
-        raise ConfigError(f"{stated.bags}: encoder {identity['encoder']}, not {stated.encoder}; leave out --encoder")
+        raise ConfigError(
+            f"{stated.bags}: encoder {identity['encoder']}, not {stated.encoder}; leave out "
+            "--encoder"
+        )
     if (found := read_bag(usable[0]).features.shape[1]) != dim:
-        raise FormatError(f"{file}: takes {dim} features a tile, but {usable[0]} has {found}; it is for other bags")
+        raise FormatError(
+            f"{file}: takes {dim} features a tile, but {usable[0]} has {found}; it is for other "
+            "bags"
+        )
     return {**identity}
 
 
@@ -135,7 +171,9 @@ def _when(stated: Stated, given: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _recipe(layout: Layout, tool: str, sizes: Sizes, config: Mapping[str, Any], file: Path) -> Recipe:
+def _recipe(
+    layout: Layout, tool: str, sizes: Sizes, config: Mapping[str, Any], file: Path
+) -> Recipe:
     """Options from shapes and settings, and how it was trained as far as the file says."""
     entropy = _valid(LossWeight, config, {"start": "lamda"}).get("start", 0) if tool == "aem" else 0
     raw = {
@@ -148,7 +186,9 @@ def _recipe(layout: Layout, tool: str, sizes: Sizes, config: Mapping[str, Any], 
     return checked(Recipe, raw, str(file))
 
 
-def _valid(model: type[BaseModel], config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def _valid(
+    model: type[BaseModel], config: Mapping[str, Any], names: Mapping[str, str]
+) -> dict[str, Any]:
     """Numbers of a stranger's settings that ours may be, under our names."""
     found: dict[str, Any] = {}
     for ours, theirs in names.items():
@@ -163,10 +203,14 @@ def _valid(model: type[BaseModel], config: Mapping[str, Any], names: Mapping[str
 
 
 def _notes(layout: Layout, tool: str, theirs: Tensors, recipe: Recipe) -> list[str]:
-    kinds = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in theirs.values()} - {"float32"})
+    kinds = sorted(
+        {str(tensor.dtype).removeprefix("torch.") for tensor in theirs.values()} - {"float32"}
+    )
     notes = [f"kept as float32, was {' and '.join(kinds)}"] if kinds else []
     options = head_module(layout.head).Config.model_fields
     lacking = [name for name in MASKING if name in options and name not in recipe.options]
     if lacking:
-        notes.append(f"the file does not say, so the default, for training only: {', '.join(lacking)}")
+        notes.append(
+            f"the file does not say, so the default, for training only: {', '.join(lacking)}"
+        )
     return [*notes, OTHER_SOFTMAX] if (layout.name, tool) == ("CLAM_MB", "acmil") else notes

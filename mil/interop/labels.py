@@ -51,13 +51,24 @@ def read_labels(
     label = need_column(sheet, "label", columns["label"])
     if slide_table is not None:
         sheet = _joined(read_sheet(slide_table), sheet, label, columns)
-    elif find_column(sheet, "slide", columns["slide"]) is None and find_column(sheet, "patient", columns["patient"]):
-        raise DatasetError(f"{labels}: a table of patients; give the table of their slides too: --slide-table FILE")
-    slide, patient = need_column(sheet, "slide", columns["slide"]), find_column(sheet, "patient", columns["patient"])
+    elif find_column(sheet, "slide", columns["slide"]) is None and find_column(
+        sheet, "patient", columns["patient"]
+    ):
+        raise DatasetError(
+            f"{labels}: a table of patients; give the table of their slides too: --slide-table FILE"
+        )
+    slide = need_column(sheet, "slide", columns["slide"])
+    patient = find_column(sheet, "patient", columns["patient"])
     slides = as_found(sources, root)
-    matches, ids = match(sheet, slides, slide, label), {str(each.path): each.slide for each in slides}
+    matches = match(sheet, slides, slide, label)
+    ids = {str(each.path): each.slide for each in slides}
     rows = [
-        Row(each.slide, (patient and cells[patient]) or each.slide, cells[label], _others(cells, slide, label, patient))
+        Row(
+            each.slide,
+            (patient and cells[patient]) or each.slide,
+            cells[label],
+            _others(cells, slide, label, patient),
+        )
         for each, cells in matches.pairs
     ]
     without_label = [ids[path] for path in matches.without_row + matches.without_label]
@@ -75,7 +86,9 @@ def _joined(slides: Sheet, patients: Sheet, label: str, columns: Columns) -> She
     labels: dict[str, str] = {}
     for line, cells in patients.rows:
         if labels.setdefault(cells[here], cells[label]) != cells[label]:
-            raise DatasetError(f"{patients.path}: line {line}: patient {cells[here]} has two labels; keep one")
+            raise DatasetError(
+                f"{patients.path}: line {line}: patient {cells[here]} has two labels; keep one"
+            )
     rows = [(line, {**cells, label: labels.get(cells[there], "")}) for line, cells in slides.rows]
     return Sheet(slides.path, [*dict.fromkeys([*slides.header, label])], rows)
 

@@ -13,8 +13,12 @@ PAPERS = {
 }
 # Our name of a setting, and its name in the settings of ACMIL and AEM.
 TRAINING = {
-    "epochs": "train_epoch", "lr": "lr", "min_lr": "min_lr", "warmup_epochs": "warmup_epoch", "weight_decay": "wd",
-}  # fmt: skip
+    "epochs": "train_epoch",
+    "lr": "lr",
+    "min_lr": "min_lr",
+    "warmup_epochs": "warmup_epoch",
+    "weight_decay": "wd",
+}
 MASKING = {"mask_top": "n_masked_patch", "mask_share": "mask_drop"}
 
 ACMIL_LOSSES = {"cross_entropy": 1.0, "branch_cross_entropy": 1.0, "branch_diversity": 1.0}
@@ -32,9 +36,15 @@ class Layout:
     marks: tuple[str, ...]  # keys that tell it from the others
     first: str  # weight of the layer that takes the features, [width, dim]
     answers: str  # weight with a row for each class; with {}: one for each
-    pairs: Callable[[int, int], Pairs]  # of (branches, classes): their names and ours, in their order
-    widths: Mapping[str, str] = field(default_factory=dict)  # option of ours: weight whose rows it counts
-    fixed: Mapping[str, Any] = field(default_factory=dict)  # options of ours that their code has no choice in
+    pairs: Callable[
+        [int, int], Pairs
+    ]  # of (branches, classes): their names and ours, in their order
+    widths: Mapping[str, str] = field(
+        default_factory=dict
+    )  # option of ours: weight whose rows it counts
+    fixed: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # options of ours that their code has no choice in
     losses: Mapping[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
 
 
@@ -89,44 +99,100 @@ _CLAM_LOSSES = {"cross_entropy": 0.7, "instance_cross_entropy": 0.3}
 
 LAYOUTS = (
     Layout(
-        name="ACMIL_MHA", arch="mha", head="acmil_mha", tools=("acmil",), marks=("q", "Slide_classifier.fc.weight"),
-        first=_HIDDEN["hidden"], answers="Slide_classifier.fc.weight", pairs=_acmil_mha, widths=_HIDDEN,
-        fixed={"heads": 8}, losses=ACMIL_LOSSES,
+        name="ACMIL_MHA",
+        arch="mha",
+        head="acmil_mha",
+        tools=("acmil",),
+        marks=("q", "Slide_classifier.fc.weight"),
+        first=_HIDDEN["hidden"],
+        answers="Slide_classifier.fc.weight",
+        pairs=_acmil_mha,
+        widths=_HIDDEN,
+        fixed={"heads": 8},
+        losses=ACMIL_LOSSES,
     ),
     Layout(
-        name="ACMIL_GA", arch="ga", head="acmil", tools=("acmil", "aem"), marks=("Slide_classifier.fc.weight",),
-        first=_HIDDEN["hidden"], answers="Slide_classifier.fc.weight", widths=_GATED, losses=ACMIL_LOSSES,
+        name="ACMIL_GA",
+        arch="ga",
+        head="acmil",
+        tools=("acmil", "aem"),
+        marks=("Slide_classifier.fc.weight",),
+        first=_HIDDEN["hidden"],
+        answers="Slide_classifier.fc.weight",
+        widths=_GATED,
+        losses=ACMIL_LOSSES,
         pairs=lambda branches, _: _gated(*_branch_classifiers(branches)),
     ),
     Layout(
-        name="MHA", arch="mha", head="mha", tools=("aem", "acmil"), marks=("q", "classifier.fc.weight"),
-        first=_HIDDEN["hidden"], answers="classifier.fc.weight", widths=_HIDDEN, fixed={"heads": 8},
+        name="MHA",
+        arch="mha",
+        head="mha",
+        tools=("aem", "acmil"),
+        marks=("q", "classifier.fc.weight"),
+        first=_HIDDEN["hidden"],
+        answers="classifier.fc.weight",
+        widths=_HIDDEN,
+        fixed={"heads": 8},
         pairs=lambda *_: [
-            ("q", "query"), REDUCER, *_queried("attention", "attention", "values"), ("classifier.fc", "classify"),
+            ("q", "query"),
+            REDUCER,
+            *_queried("attention", "attention", "values"),
+            ("classifier.fc", "classify"),
         ],
     ),
     Layout(
-        name="ABMIL", arch="abmil", head="abmil", tools=("aem", "acmil"), marks=("classifier.fc.weight",),
-        first=_HIDDEN["hidden"], answers="classifier.fc.weight", widths=_GATED, fixed={"gated": True},
+        name="ABMIL",
+        arch="abmil",
+        head="abmil",
+        tools=("aem", "acmil"),
+        marks=("classifier.fc.weight",),
+        first=_HIDDEN["hidden"],
+        answers="classifier.fc.weight",
+        widths=_GATED,
+        fixed={"gated": True},
         pairs=lambda *_: _gated(("classifier.fc", "classify")),
     ),
     Layout(
-        name="CLAM_SB", arch="clam_sb", head="clam_sb", tools=("clam", "acmil"), marks=("classifiers.weight",),
-        first=_CLAM["hidden"], answers="classifiers.weight", widths=_CLAM, losses=_CLAM_LOSSES,
+        name="CLAM_SB",
+        arch="clam_sb",
+        head="clam_sb",
+        tools=("clam", "acmil"),
+        marks=("classifiers.weight",),
+        first=_CLAM["hidden"],
+        answers="classifiers.weight",
+        widths=_CLAM,
+        losses=_CLAM_LOSSES,
         pairs=lambda _, classes: _clam([("classifiers", "classify")], classes),
     ),
     Layout(
-        name="CLAM_MB", arch="clam_mb", head="clam_mb", tools=("clam", "acmil"), marks=("classifiers.0.weight",),
-        first=_CLAM["hidden"], answers="classifiers.{}.weight", widths=_CLAM, losses=_CLAM_LOSSES,
-        pairs=lambda _, classes: _clam([(f"classifiers.{k}", f"classify.{k}") for k in range(classes)], classes),
+        name="CLAM_MB",
+        arch="clam_mb",
+        head="clam_mb",
+        tools=("clam", "acmil"),
+        marks=("classifiers.0.weight",),
+        first=_CLAM["hidden"],
+        answers="classifiers.{}.weight",
+        widths=_CLAM,
+        losses=_CLAM_LOSSES,
+        pairs=lambda _, classes: _clam(
+            [(f"classifiers.{k}", f"classify.{k}") for k in range(classes)], classes
+        ),
     ),
     Layout(
-        name="DSMIL", arch="dsmil", head="dsmil", tools=("aem", "acmil"), marks=("i_classifier.fc.0.weight",),
-        first="i_classifier.fc.0.weight", answers="i_classifier.fc.0.weight",
-        widths={"hidden": "b_classifier.q.weight"}, fixed={"two_layers": False},
+        name="DSMIL",
+        arch="dsmil",
+        head="dsmil",
+        tools=("aem", "acmil"),
+        marks=("i_classifier.fc.0.weight",),
+        first="i_classifier.fc.0.weight",
+        answers="i_classifier.fc.0.weight",
+        widths={"hidden": "b_classifier.q.weight"},
+        fixed={"two_layers": False},
         losses={"cross_entropy": 0.5, "branch_cross_entropy": 0.5},
         pairs=lambda *_: [
-            ("i_classifier.fc.0", "classify_tile"), ("b_classifier.q", "attention.0"), ("b_classifier.fcc", "classify"),
+            ("i_classifier.fc.0", "classify_tile"),
+            ("b_classifier.q", "attention.0"),
+            ("b_classifier.fcc", "classify"),
         ],
     ),
-)  # fmt: skip
+)

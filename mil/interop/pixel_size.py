@@ -30,7 +30,12 @@ class PixelSizes:
 
 
 def pixel_sizes(
-    sources: Sequence[Source], root: Path, *, mpp: float | None, table: Path | None, slides_dir: Path | None
+    sources: Sequence[Source],
+    root: Path,
+    *,
+    mpp: float | None,
+    table: Path | None,
+    slides_dir: Path | None,
 ) -> PixelSizes:
     """The first of these that is given: one for all, a table, the slides themselves.
 
@@ -54,7 +59,10 @@ def pixel_sizes(
 def as_found(sources: Sequence[Source], root: Path) -> list[Found]:
     """The sources as `mil.io.tables.matching` wants slides: by their place in the folder and by their id."""
     places = [_place(source, root) for source in sources]
-    return [Found(at, (at,), readable=True, slide=each.slide) for at, each in zip(places, sources, strict=True)]
+    return [
+        Found(at, (at,), readable=True, slide=each.slide)
+        for at, each in zip(places, sources, strict=True)
+    ]
 
 
 def _place(source: Source, root: Path) -> PurePosixPath:
@@ -65,9 +73,14 @@ def _place(source: Source, root: Path) -> PurePosixPath:
 def _from_table(sheet: Sheet, sources: Sequence[Source], root: Path) -> PixelSizes:
     column = next((name for name in sheet.header if name.lower() == "mpp"), None)
     if column is None:
-        raise DatasetError(f"{sheet.path}: no column 'mpp'; the table has: {', '.join(sheet.header)}")
+        raise DatasetError(
+            f"{sheet.path}: no column 'mpp'; the table has: {', '.join(sheet.header)}"
+        )
     matches = match(sheet, as_found(sources, root), need_column(sheet, "slide", None), column)
-    found = {each.slide: _positive(row[column], f"{sheet.path}: slide {each.slide}") for each, row in matches.pairs}
+    found = {
+        each.slide: _positive(row[column], f"{sheet.path}: slide {each.slide}")
+        for each, row in matches.pairs
+    }
     return PixelSizes(None, found)
 
 
@@ -77,13 +90,16 @@ def _positive(text: str, where: str) -> float:
     except ValueError:
         value = 0.0
     if not PLAUSIBLE_MPP[0] <= value <= PLAUSIBLE_MPP[1]:
-        raise DatasetError(f"{where}: mpp {text!r} is not a number of micrometres per pixel, such as 0.25")
+        raise DatasetError(
+            f"{where}: mpp {text!r} is not a number of micrometres per pixel, such as 0.25"
+        )
     return value
 
 
 def _from_slides(folder: Path, sources: Sequence[Source]) -> PixelSizes:
     paths = {found.slide.lower(): folder / found.path for found in find_slides(folder)}
-    sizes, unknown = {}, []
+    sizes = {}
+    unknown = []
     with progress("reading pixel sizes", len(sources), "slides") as advance:
         for source in sources:
             path = paths.get(source.slide.lower())

@@ -21,7 +21,9 @@ def listed(folder: Path) -> str:
     """A table of a folder's bags; no features are read."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("slide", "tiles", "dim", "encoder", "tiling", "state", "MB"):
-        table.add_column(name, justify="right" if name in ("tiles", "dim", "MB") else "left", no_wrap=True)
+        table.add_column(
+            name, justify="right" if name in ("tiles", "dim", "MB") else "left", no_wrap=True
+        )
     files = bag_files(folder)
     for file in files:
         table.add_row(*_row(file))
@@ -59,7 +61,9 @@ def described(path: Path) -> list[str]:
         raise found.faults[0]
     source = found.sources[0]
     if len(found.sources) > 1:
-        raise FormatError(f"{path}: holds {len(found.sources)} slides; `mil bags verify` looks at all of them")
+        raise FormatError(
+            f"{path}: holds {len(found.sources)} slides; `mil bags verify` looks at all of them"
+        )
     if source.tool != "mil":
         return [*_of_foreign(tool_module(source.tool).read(source), source.tool)]
     return [*_of_ours(path)]

@@ -24,5 +24,7 @@ def read_splits(path: Path, rows: Sequence[Row], fold: int | None) -> Splits:
     if fold is None and len(file.folds) == 1:
         fold = next(iter(file.folds))
     if fold is None or fold not in file.folds:
-        raise ConfigError(f"{path}: has the folds {', '.join(map(str, file.folds))}; say which with --fold")
+        raise ConfigError(
+            f"{path}: has the folds {', '.join(map(str, file.folds))}; say which with --fold"
+        )
     return splits_of(file, fold, rows)

@@ -35,9 +35,12 @@ def read(source: Source) -> Foreign:
         return Foreign(features=read_pt(source.path), said={"encoder": named})
     where = source.where
     with opened(source.path) as file:
-        stored, places = table(file, "features", where), table(file, "coords", where)
+        stored = table(file, "features", where)
+        places = table(file, "coords", where)
         if stored is None or places is None:
-            raise FormatError(f"{where}: has no dataset {'features' if stored is None else 'coords'!r}")
+            raise FormatError(
+                f"{where}: has no dataset {'features' if stored is None else 'coords'!r}"
+            )
         features = read_features(stored, where)
         coords = whole(read_coords(places, len(features), where), where)
         said = _scale(places.attrs, where)
@@ -46,13 +49,21 @@ def read(source: Source) -> Foreign:
         passport = read_passport(file.attrs, where)
     nominal = MPP_AT_POWER_1 / power if power else None
     return Foreign(
-        features=features, coords=coords, said={**said, "encoder": encoder}, nominal_mpp=nominal, passport=passport
+        features=features,
+        coords=coords,
+        said={**said, "encoder": encoder},
+        nominal_mpp=nominal,
+        passport=passport,
     )
 
 
 def _scale(attrs: h5py.AttributeManager, where: str) -> dict[str, Any]:
     """What the attributes say in pixels; the sizes of the slide are left out where they are not whole."""
-    whole_ones = {"tile_px": "patch_size", "width_level0_px": "level0_width", "height_level0_px": "level0_height"}
+    whole_ones = {
+        "tile_px": "patch_size",
+        "width_level0_px": "level0_width",
+        "height_level0_px": "level0_height",
+    }
     said = {ours: number(attrs, theirs, where) for ours, theirs in whole_ones.items()}
     sizes = {ours: round(value) for ours, value in said.items() if value is not None and value >= 1}
     return {**sizes, "side_level0_px": number(attrs, "patch_size_level0", where)}
@@ -62,7 +73,8 @@ def _scale(attrs: h5py.AttributeManager, where: str) -> dict[str, Any]:
 def writing(out: Path, cohort: Cohort) -> Iterator[Callable[[Bag], None]]:
     """Write bags into the folders that TRIDENT would have made for them; then a table.
 
-    The name of the folder and the attributes want a magnification, which is 10 µm over the pixel size.
+    The name of the folder and the attributes want a magnification, which is 10 µm over
+    the pixel size.
     """
     sizes: dict[str, float | None] = {}
 
@@ -80,10 +92,12 @@ def writing(out: Path, cohort: Cohort) -> Iterator[Callable[[Bag], None]]:
 
 def _attributes(bag: Bag, cohort: Cohort) -> dict[str, Any]:
     target = cohort.magnification or (MPP_AT_POWER_1 / bag.target_mpp if bag.target_mpp else None)
-    side, size = bag.side_level0_px, bag.tile_px
+    side = bag.side_level0_px
+    size = bag.tile_px
     if target is None or side is None or size is None:
         raise FormatError(
-            f"{bag.slide}: TRIDENT's folders are named after a magnification, which this bag does not know; "
+            f"{bag.slide}: TRIDENT's folders are named after a magnification, which this bag "
+            "does not know; "
             "say it with --magnification, such as 20"
         )
     own = MPP_AT_POWER_1 / bag.mpp_level0 if bag.mpp_level0 else target * side / size
@@ -105,7 +119,9 @@ def _plain(value: float) -> int | float:
 
 
 def _coords(file: h5py.File, bag: Bag, attrs: dict[str, Any]) -> None:
-    coords = file.create_dataset("coords", data=bag.coords, dtype=np.int64, chunks=(1, 2), maxshape=(None, 2))
+    coords = file.create_dataset(
+        "coords", data=bag.coords, dtype=np.int64, chunks=(1, 2), maxshape=(None, 2)
+    )
     coords.attrs.update(attrs)
 
 

@@ -13,9 +13,12 @@ from jaxtyping import Float, Shaped
 
 from mil.errors import FormatError, MilError
 
-MAX_DIM, MAX_COORDINATE = 65_536, 2**31 - 1
+MAX_DIM = 65_536
+MAX_COORDINATE = 2**31 - 1
 MAX_PACKING = 1100  # deflate cannot pack denser: a table that claims more was never written
-MAX_TEXT, MAX_VALUES, MAX_ATTRIBUTE_BYTES = 1000, 100, 1 << 20
+MAX_TEXT = 1000
+MAX_VALUES = 100
+MAX_ATTRIBUTE_BYTES = 1 << 20
 UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 
 
@@ -32,7 +35,9 @@ def opened(path: Path) -> Iterator[h5py.File]:
     except MilError:
         raise
     except UNREADABLE as error:
-        raise FormatError(f"{path}: not an HDF5 file, cut short or damaged ({_line(error)})") from None
+        raise FormatError(
+            f"{path}: not an HDF5 file, cut short or damaged ({_line(error)})"
+        ) from None
 
 
 def member(group: h5py.Group, name: str, where: str) -> h5py.Dataset | h5py.Group | None:
@@ -41,11 +46,15 @@ def member(group: h5py.Group, name: str, where: str) -> h5py.Dataset | h5py.Grou
     Raises:
         FormatError: it holds a link, which could lead out of the file.
     """
-    links, key = group.id.links, name.encode()
+    links = group.id.links
+    key = name.encode()
     if not links.exists(key):
         return None
     if links.get_info(key).type != h5py.h5l.TYPE_HARD:
-        raise FormatError(f"{where}: {name!r} is a link to somewhere else, which is not followed; copy the data in")
+        raise FormatError(
+            f"{where}: {name!r} is a link to somewhere else, which is not followed; copy the "
+            "data in"
+        )
     return group[name]
 
 
@@ -61,8 +70,13 @@ def dataset(group: h5py.Group, name: str, where: str) -> h5py.Dataset | None:
     if not isinstance(found, h5py.Dataset):
         raise FormatError(f"{where}: {name!r} is not a dataset")
     if found.is_virtual or found.external:
-        raise FormatError(f"{where}: {name!r} keeps its data in other files, which are not opened; copy the data in")
-    if found.shape is None or math.prod(found.shape) * found.dtype.itemsize > MAX_PACKING * _stored(found):
+        raise FormatError(
+            f"{where}: {name!r} keeps its data in other files, which are not opened; copy the "
+            "data in"
+        )
+    if found.shape is None or math.prod(found.shape) * found.dtype.itemsize > MAX_PACKING * _stored(
+        found
+    ):
         raise FormatError(f"{where}: {name!r} claims the shape {found.shape} but was never written")
     return found
 
@@ -90,8 +104,13 @@ def check_features(shape: tuple[int, ...], kind: str, where: str) -> None:
         FormatError: they are not.
     """
     if len(shape) == 1 and shape[0] > 0:
-        raise FormatError(f"{where}: one vector of {shape[0]} numbers: features of a whole slide, not of its tiles")
-    if len(shape) not in (1, 2) or (len(shape) == 2 and not (shape[0] == 0 or 0 < shape[1] <= MAX_DIM)):
+        raise FormatError(
+            f"{where}: one vector of {shape[0]} numbers: features of a whole slide, not of its "
+            "tiles"
+        )
+    if len(shape) not in (1, 2) or (
+        len(shape) == 2 and not (shape[0] == 0 or 0 < shape[1] <= MAX_DIM)
+    ):
         raise FormatError(f"{where}: features of shape {shape}, not one row a tile")
     if kind != "f":
         raise FormatError(f"{where}: features that are whole numbers, not what an encoder gives")
@@ -115,7 +134,9 @@ def finite(features: Float[np.ndarray, "..."], where: str) -> Float[np.ndarray, 
     """
     bad = np.flatnonzero(~np.isfinite(features).all(axis=-1)) if features.size else np.zeros(0, int)
     if len(bad):
-        raise FormatError(f"{where}: {len(bad)} of {len(features)} tiles hold NaN or infinity, first row {bad[0]}")
+        raise FormatError(
+            f"{where}: {len(bad)} of {len(features)} tiles hold NaN or infinity, first row {bad[0]}"
+        )
     return features if features.ndim == 2 else features.reshape(0, 0)
 
 
@@ -133,7 +154,9 @@ def read_coords(dataset: h5py.Dataset, tiles: int, where: str) -> Shaped[np.ndar
     if not np.isfinite(coords).all():
         raise FormatError(f"{where}: coords hold NaN or infinity")
     if len(coords) and np.abs(coords.astype(float)).max() > MAX_COORDINATE:
-        raise FormatError(f"{where}: coords up to {np.abs(coords.astype(float)).max():.4g}, which no slide has")
+        raise FormatError(
+            f"{where}: coords up to {np.abs(coords.astype(float)).max():.4g}, which no slide has"
+        )
     return coords
 
 
@@ -193,14 +216,17 @@ def read_pt(path: Path) -> Float[np.ndarray, "tiles dim"]:
     """
     import torch
 
-    # What an array of numbers is made of; everything else in a pickle is refused by torch.
+    # What an array of numbers is made of; everything else in a pickle is refused by
+    # torch.
     plain = [np._core.multiarray._reconstruct, np.ndarray, np.dtype]  # type: ignore[attr-defined]
     plain += [type(np.dtype(kind)) for kind in ("float16", "float32", "float64")]
     try:
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(plain):
             value = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  a damaged pickle fails in as many ways as there are instructions
-        raise FormatError(f"{path}: not one tensor saved by torch, or damaged ({_line(error)[:80]})") from None
+        raise FormatError(
+            f"{path}: not one tensor saved by torch, or damaged ({_line(error)[:80]})"
+        ) from None
     if isinstance(value, torch.Tensor):
         value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
     if not isinstance(value, np.ndarray):

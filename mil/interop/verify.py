@@ -17,7 +17,12 @@ from mil.progress import progress
 
 ARRAYS = ("features", "valid", "coords", "coords_um")
 # What all bags of a folder share, and what it is called.
-SHARED = {"dim": "features a tile", "encoder": "encoder", "weights_sha256": "weights", "tiling": "tiling"}
+SHARED = {
+    "dim": "features a tile",
+    "encoder": "encoder",
+    "weights_sha256": "weights",
+    "tiling": "tiling",
+}
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,9 @@ def _ours(source: Source) -> tuple[Summary, list[str]]:
         for name in file.attrs:
             attribute(file.attrs, name, source.where)
     bag = read_bag(source.path)
-    summary = Summary(source.where, bag.features.shape[1], bag.encoder, bag.weights_sha256, bag.tiling)
+    summary = Summary(
+        source.where, bag.features.shape[1], bag.encoder, bag.weights_sha256, bag.tiling
+    )
     # A slide without tiles knows neither its weights nor, sometimes, its tiling.
     return (summary if bag.state == "ok" else Summary(source.where)), [*_faults(bag, source)]
 
@@ -92,8 +99,12 @@ def _faults(bag: Bag, source: Source) -> Iterator[str]:
         yield from _places(bag.coords, bag.width_level0_px, bag.height_level0_px, where)
 
 
-def _places(coords: Shaped[np.ndarray, "tiles 2"], width: int | None, height: int | None, where: str) -> Iterator[str]:
-    unique, counts = np.unique(coords, axis=0, return_counts=True) if len(coords) else (coords, np.zeros(0))
+def _places(
+    coords: Shaped[np.ndarray, "tiles 2"], width: int | None, height: int | None, where: str
+) -> Iterator[str]:
+    unique, counts = (
+        np.unique(coords, axis=0, return_counts=True) if len(coords) else (coords, np.zeros(0))
+    )
     if len(unique) < len(coords):
         x, y = unique[counts.argmax()]
         yield f"{where}: {len(coords) - len(unique)} tiles have the corner of another one, such as ({x:g}, {y:g})"
@@ -114,13 +125,19 @@ def _foreign(source: Source) -> tuple[Summary, list[str]]:
     coords = found.coords if found.coords is not None else found.coords_um
     if coords is None:
         return summary, []
-    return summary, [*_places(coords, said.get("width_level0_px"), said.get("height_level0_px"), source.where)]
+    return summary, [
+        *_places(coords, said.get("width_level0_px"), said.get("height_level0_px"), source.where)
+    ]
 
 
 def _differences(summaries: Sequence[Summary]) -> Iterator[str]:
     """Bags that are not like most of their folder."""
     for name, what in SHARED.items():
-        values = Counter(value for each in summaries if (value := getattr(each, name)) or name == "weights_sha256")
+        values = Counter(
+            value
+            for each in summaries
+            if (value := getattr(each, name)) or name == "weights_sha256"
+        )
         if len(values) < 2:
             continue
         usual, times = values.most_common(1)[0]

@@ -1,7 +1,8 @@
 """Annotated regions: XML of ASAP and ImageScope and GeoJSON in, GeoJSON out.
 
-Coordinates are level-0 pixels of the whole slide, (x, y). QuPath shows the scanned part of a slide only
-(`openslide.bounds-x/y`) and counts from its corner, so GeoJSON is moved by that origin on its way in and out.
+Coordinates are level-0 pixels of the whole slide, (x, y). QuPath shows the scanned part
+of a slide only (`openslide.bounds-x/y`) and counts from its corner, so GeoJSON is moved
+by that origin on its way in and out.
 """
 
 import json
@@ -23,17 +24,29 @@ from shapely.geometry.base import BaseGeometry
 from mil.errors import FormatError
 from mil.io.atomic import write_text
 
-# What is cut out of the other regions: classes of QuPath and groups of ASAP. CAMELYON16 names its holes `_2`.
+# What is cut out of the other regions: classes of QuPath and groups of ASAP. CAMELYON16
+# names its holes `_2`.
 CUT_OUT = {"ignore", "hole", "exclude", "exclusion", "_2"}
 NO_AREA = {"Dot", "PointSet", "Measurement"}  # types of ASAP
-ARROW, RULER, ELLIPSE = "3", "4", "2"  # types of ImageScope
-# Parsed, a file takes some ten times its size in memory; outlines of a slide have a few MB.
+# types of ImageScope
+ARROW = "3"
+RULER = "4"
+ELLIPSE = "2"
+# Parsed, a file takes some ten times its size in memory; outlines of a slide have a few
+# MB.
 LARGEST_BYTES = 100_000_000
 LARGEST_PX = 1e8  # no slide reaches so far
 # What reading JSON of another shape raises.
 NOT_GEOJSON = (
-    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, ShapelyError,
-)  # fmt: skip
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    ShapelyError,
+)
 
 Parts = list[tuple[bool, BaseGeometry]]  # is it cut out, and where
 
@@ -43,22 +56,32 @@ def read_annotation(path: Path, origin_px: tuple[int, int] = (0, 0)) -> MultiPol
 
     Args:
         path: ASAP or ImageScope .xml, or .geojson.
-        origin_px: what GeoJSON counts from, level-0 pixels; (0, 0): the corner of the whole slide.
+        origin_px: what GeoJSON counts from, level-0 pixels; (0, 0): the corner of the
+            whole slide.
 
     Returns:
         Polygons, level-0 pixels of the whole slide; lines and points are left out.
 
     Raises:
-        FormatError: it is neither ASAP XML, ImageScope XML nor GeoJSON, or holds a place that is on no slide.
+        FormatError: it is neither ASAP XML, ImageScope XML nor GeoJSON, or holds a
+            place that is on no slide.
     """
-    readers: dict[str, Callable[[Path], Parts]] = {".xml": _read_xml, ".geojson": _read_geojson, ".json": _read_geojson}
+    readers: dict[str, Callable[[Path], Parts]] = {
+        ".xml": _read_xml,
+        ".geojson": _read_geojson,
+        ".json": _read_geojson,
+    }
     suffix = path.suffix.lower()
     if suffix not in readers:
-        raise FormatError(f"{path}: annotations are read from ASAP .xml or .geojson, not {path.suffix or 'this'}")
+        raise FormatError(
+            f"{path}: annotations are read from ASAP .xml or .geojson, not {path.suffix or 'this'}"
+        )
     _check_size(path)
     try:
         parts = readers[suffix](path)
-        wanted, unwanted = (unary_union([_polygons(g) for cut, g in parts if cut == out]) for out in (False, True))
+        wanted, unwanted = (
+            unary_union([_polygons(g) for cut, g in parts if cut == out]) for out in (False, True)
+        )
         regions = _polygons(wanted.difference(unwanted))
     except ShapelyError as error:
         raise FormatError(f"{path}: its polygons cannot be joined: {error}") from None
@@ -72,7 +95,8 @@ def _check_size(path: Path) -> None:
         raise FormatError(f"{path}: cannot be read: {error.strerror}") from None
     if size > LARGEST_BYTES:
         raise FormatError(
-            f"{path}: {size / 1e6:.0f} MB are too much for outlines of one slide; at most {LARGEST_BYTES / 1e6:.0f} MB"
+            f"{path}: {size / 1e6:.0f} MB are too much for outlines of one slide; at most "
+            f"{LARGEST_BYTES / 1e6:.0f} MB"
         )
 
 
@@ -87,12 +111,16 @@ def _read_xml(path: Path) -> Parts:
         return [part for element in root.iter("Region") for part in _imagescope_part(element, path)]
     found = "nothing" if root is None else f"<{root.tag}>"
     raise FormatError(
-        f"{path}: not an ASAP annotation: its root is {found}, not <ASAP_Annotations> (or ImageScope's <Annotations>)"
+        f"{path}: not an ASAP annotation: its root is {found}, not <ASAP_Annotations> (or "
+        "ImageScope's <Annotations>)"
     )
 
 
 def _asap_part(element: Any, path: Path) -> Parts:
-    corners = [tuple(_number(c, name, path) for name in ("Order", "X", "Y")) for c in element.iter("Coordinate")]
+    corners = [
+        tuple(_number(c, name, path) for name in ("Order", "X", "Y"))
+        for c in element.iter("Coordinate")
+    ]
     if len(corners) < 3 or element.get("Type") in NO_AREA:
         return []
     polygon = Polygon([(x, y) for _, x, y in sorted(corners)])
@@ -102,7 +130,9 @@ def _asap_part(element: Any, path: Path) -> Parts:
 def _imagescope_part(element: Any, path: Path) -> Parts:
     corners = [(_number(c, "X", path), _number(c, "Y", path)) for c in element.iter("Vertex")]
     if element.get("Type") == ELLIPSE and len(corners) == 2:
-        raise FormatError(f"{path}: an ellipse of ImageScope has no outline in its file; draw it as a polygon")
+        raise FormatError(
+            f"{path}: an ellipse of ImageScope has no outline in its file; draw it as a polygon"
+        )
     if len(corners) < 3 or element.get("Type") in (ARROW, RULER):
         return []
     return [(element.get("NegativeROA") == "1", make_valid(Polygon(corners)))]
@@ -114,7 +144,9 @@ def _number(element: Any, name: str, path: Path) -> float:
     except ValueError:
         value = math.nan
     if not abs(value) <= LARGEST_PX:
-        raise FormatError(f"{path}: a {element.tag} without a number in {name} that can be a place on a slide")
+        raise FormatError(
+            f"{path}: a {element.tag} without a number in {name} that can be a place on a slide"
+        )
     return value
 
 
@@ -126,7 +158,10 @@ def _read_geojson(path: Path) -> Parts:
         shapes = [shape(feature["geometry"]) for feature in features]
         if not (np.abs(shapely.get_coordinates(shapes)) <= LARGEST_PX).all():
             raise ValueError("a coordinate is on no slide")
-        return [(_is_cut_out(_class(f)), make_valid(where)) for f, where in zip(features, shapes, strict=True)]
+        return [
+            (_is_cut_out(_class(f)), make_valid(where))
+            for f, where in zip(features, shapes, strict=True)
+        ]
     except NOT_GEOJSON as error:
         raise FormatError(f"{path}: not GeoJSON with polygons: {error}") from None
 
@@ -165,17 +200,22 @@ def feature(geometry: BaseGeometry, properties: dict[str, Any]) -> dict[str, Any
     return {"type": "Feature", "geometry": mapping(geometry), "properties": properties}
 
 
-def write_geojson(path: Path, features: Iterable[dict[str, Any]], origin_px: tuple[int, int] = (0, 0)) -> None:
+def write_geojson(
+    path: Path, features: Iterable[dict[str, Any]], origin_px: tuple[int, int] = (0, 0)
+) -> None:
     """Write features as a GeoJSON FeatureCollection, whole or not at all.
 
     Args:
         path: where to.
         features: see `feature`.
-        origin_px: where the scanned part of the slide begins, which QuPath counts from, level-0 pixels.
+        origin_px: where the scanned part of the slide begins, which QuPath counts from,
+            level-0 pixels.
     """
     left, top = origin_px
     moved = [
-        {**one, "geometry": mapping(translate(shape(one["geometry"]), -left, -top))} if any(origin_px) else one
+        {**one, "geometry": mapping(translate(shape(one["geometry"]), -left, -top))}
+        if any(origin_px)
+        else one
         for one in features
     ]
     write_text(path, json.dumps({"type": "FeatureCollection", "features": moved}, allow_nan=False))

@@ -14,9 +14,10 @@ from uuid import uuid4
 def atomic_path(target: Path) -> Iterator[Path]:
     """Give a scratch path beside `target`; move it onto `target` when the block ends well.
 
-    The scratch name begins with a dot and keeps the suffix of `target`, since writers choose their format by it.
-    Close the file inside the block: the move must come after the last byte. Scratch files that a killed run left
-    for the same target are removed first; the workflow never runs two jobs for one file.
+    The scratch name begins with a dot and keeps the suffix of `target`, since writers
+    choose their format by it. Close the file inside the block: the move must come after
+    the last byte. Scratch files that a killed run left for the same target are removed
+    first; the workflow never runs two jobs for one file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(f".partial-{'[0-9a-f]' * 32}-{escape(target.name)}"):

@@ -20,7 +20,11 @@ def writing(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
     Raises:
         OSError: the disk is full, or no place to write to.
     """
-    with _full_disk(path), atomic_path(path) as scratch, h5py.File(scratch, "w") as file:  # h5 closes before the move
+    with (
+        _full_disk(path),
+        atomic_path(path) as scratch,
+        h5py.File(scratch, "w") as file,
+    ):  # h5 closes before the move
         file.attrs.update(format=format_name, format_version=version, tool_version=TOOL_VERSION)
         yield file
         file.attrs["complete"] = True
@@ -43,23 +47,32 @@ def reading(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
     """Open an HDF5 file of ours, without locks (network file systems have none).
 
     Raises:
-        FormatError: it is missing, another format or version, was never finished, or is damaged where it is read.
+        FormatError: it is missing, another format or version, was never finished, or is
+            damaged where it is read.
     """
     try:
         file = h5py.File(path, "r", locking=False)
     except FileNotFoundError:
         raise FormatError(f"{path}: no such file") from None
     except OSError as error:
-        raise FormatError(f"{path}: not an HDF5 file, or cut short ({error}); delete it and run again") from None
+        raise FormatError(
+            f"{path}: not an HDF5 file, or cut short ({error}); delete it and run again"
+        ) from None
     with file, _damage(path):
-        found, number = file.attrs.get("format", "another format"), file.attrs.get("format_version", "?")
+        found = file.attrs.get("format", "another format")
+        number = file.attrs.get("format_version", "?")
         if (found, number) != (format_name, version):
-            raise FormatError(f"{path}: expected {format_name} version {version}, found {found} version {number}")
+            raise FormatError(
+                f"{path}: expected {format_name} version {version}, found {found} version {number}"
+            )
         if not file.attrs.get("complete", False):
-            raise FormatError(f"{path}: has no end mark, its writing was cut short; delete it and run again")
+            raise FormatError(
+                f"{path}: has no end mark, its writing was cut short; delete it and run again"
+            )
         if not _whole(file):
             raise FormatError(
-                f"{path}: keeps data in other files, or claims data that was never written; make it again"
+                f"{path}: keeps data in other files, or claims data that was never written; make "
+                "it again"
             )
         yield file
 
@@ -67,7 +80,8 @@ def reading(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
 def _whole(group: h5py.Group, depth: int = 2) -> bool:
     """Whether all data lies in the file itself, as our writer puts it there: a file may come from anywhere.
 
-    A link could show what else is on this disk, and a table that was never written could fill the memory.
+    A link could show what else is on this disk, and a table that was never written
+    could fill the memory.
     """
     for name in group:
         if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD or depth == 0:

@@ -1,7 +1,8 @@
 """Regions that users drew, as a mask on a grid over a slide: outlines or pictures, of any size.
 
-Everywhere the same rule: a pixel of the grid is inside when its centre is. `mil.tile.tissue.outlines` draws between
-the centres, so a mask survives being written as an outline and read again.
+Everywhere the same rule: a pixel of the grid is inside when its centre is.
+`mil.tile.tissue.outlines` draws between the centres, so a mask survives being written
+as an outline and read again.
 """
 
 import struct
@@ -24,7 +25,8 @@ from mil.errors import FormatError
 from mil.io.annotations import read_annotation
 from mil.io.slides.tiff import COMPRESSIONS, J2K
 
-OUTLINES, PICTURES = (".geojson", ".json", ".xml"), (".png", ".tif", ".tiff")
+OUTLINES = (".geojson", ".json", ".xml")
+PICTURES = (".png", ".tif", ".tiff")
 PROPORTION = 0.01  # how far a picture's sides may be from the slide's
 STRIP_PX = 512  # of a PNG, looked at in one piece
 LARGEST_BLOCK_BYTES = 256 << 20  # of a TIFF, decoded in one piece
@@ -32,12 +34,25 @@ LARGEST_PX = 100_000_000_000  # of a TIFF; the largest slides have some tens of 
 CROSSINGS = 4_000_000  # of outlines with rows of the grid, found in one piece
 ALPHA = (1, 2)  # values of TIFF's tag ExtraSamples
 
-Block = tuple[np.ndarray, int, int]  # inside or not [height, width], and its top and left in the picture
+Block = tuple[
+    np.ndarray, int, int
+]  # inside or not [height, width], and its top and left in the picture
 # What decoders raise on damaged or hostile files.
 DAMAGE = (
-    OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError,
-    SyntaxError, AssertionError, struct.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
-)  # fmt: skip
+    OSError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    SyntaxError,
+    AssertionError,
+    struct.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +63,9 @@ class _Grid:
     origin_px: tuple[int, int]
     pitch_px: tuple[float, float]
 
-    def steps(self, axis: int, start_px: int, length_px: int, count: int) -> Int[np.ndarray, " pixels"]:
+    def steps(
+        self, axis: int, start_px: int, length_px: int, count: int
+    ) -> Int[np.ndarray, " pixels"]:
         """For each column (axis 0) or row (1) of the grid, the column or row of a picture that its centre lies in.
 
         Args:
@@ -57,7 +74,9 @@ class _Grid:
             length_px: how far it reaches.
             count: of the picture's pixels along the axis.
         """
-        centres = self.origin_px[axis] + (np.arange(self.shape[1 - axis]) + 0.5) * self.pitch_px[axis]
+        centres = (
+            self.origin_px[axis] + (np.arange(self.shape[1 - axis]) + 0.5) * self.pitch_px[axis]
+        )
         return np.floor((centres - start_px) * count / length_px).astype(np.int64)
 
 
@@ -81,22 +100,30 @@ def read_mask(
 ) -> Bool[np.ndarray, "height width"]:
     """What lies inside the regions of a file, on a grid over the scanned part of a slide.
 
-    A picture spans the scanned part or the whole slide, whichever its proportion fits; what is not zero is inside.
+    A picture spans the scanned part or the whole slide, whichever its proportion fits;
+    what is not zero is inside.
 
     Args:
         path: .geojson, .json or .xml (see `mil.io.annotations`), or .png, .tif, .tiff.
-        origin_px: where the scanned part begins, level-0 pixels; the grid begins there too.
+        origin_px: where the scanned part begins, level-0 pixels; the grid begins there
+            too.
         extent_px: width and height of the scanned part, level-0 pixels.
         size_px: width and height of the whole slide, level-0 pixels.
         shape: rows and columns of the grid.
-        pitch_px: level-0 pixels per pixel of the grid, whose last row and column may hang over; None: the grid ends
-            where the scanned part does.
-        geojson_frame: what GeoJSON counts from: the corner of the `scanned` part, as QuPath does, or of the `slide`.
+        pitch_px: level-0 pixels per pixel of the grid, whose last row and column may
+            hang over; None: the grid ends where the scanned part does.
+        geojson_frame: what GeoJSON counts from: the corner of the `scanned` part, as
+            QuPath does, or of the `slide`.
 
     Raises:
-        FormatError: the file cannot be read, or a picture's proportion is not the slide's.
+        FormatError: the file cannot be read, or a picture's proportion is not the
+            slide's.
     """
-    pitch = (extent_px[0] / shape[1], extent_px[1] / shape[0]) if pitch_px is None else (pitch_px, pitch_px)
+    pitch = (
+        (extent_px[0] / shape[1], extent_px[1] / shape[0])
+        if pitch_px is None
+        else (pitch_px, pitch_px)
+    )
     grid = _Grid(shape, origin_px, pitch)
     suffix = path.suffix.lower()
     if suffix in OUTLINES:
@@ -118,7 +145,10 @@ def read_mask(
 
 
 def rasterise(
-    regions: MultiPolygon, origin_px: tuple[int, int], pitch_px: tuple[float, float], shape: tuple[int, int]
+    regions: MultiPolygon,
+    origin_px: tuple[int, int],
+    pitch_px: tuple[float, float],
+    shape: tuple[int, int],
 ) -> Bool[np.ndarray, "height width"]:
     """Pixels of a grid whose centres lie inside polygons, holes left out.
 
@@ -131,7 +161,9 @@ def rasterise(
     height, width = shape
     # Along a row, every border that is crossed changes inside to outside or back.
     borders = np.zeros((height, width + 1), np.uint8)
-    corners, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(regions)), return_index=True)
+    corners, ring = shapely.get_coordinates(
+        shapely.get_rings(shapely.get_parts(regions)), return_index=True
+    )
     corners = (corners - origin_px) / pitch_px - 0.5  # now centres are whole numbers
     edges = np.stack([corners[:-1], corners[1:]], axis=1)[ring[1:] == ring[:-1]]
     edges = np.where(edges[:, :1, 1:] > edges[:, 1:, 1:], edges[:, ::-1], edges)  # downwards
@@ -140,11 +172,15 @@ def rasterise(
     pieces = np.searchsorted(total, np.arange(CROSSINGS, total[-1:].sum(), CROSSINGS))
     for part in np.split(np.arange(len(edges)), pieces):
         row, column = _crossings(edges[part], first[part], last[part])
-        np.add.at(borders, (row, column.clip(0, width)), 1)  # may wrap round: only odd or even matters
+        np.add.at(
+            borders, (row, column.clip(0, width)), 1
+        )  # may wrap round: only odd or even matters
     return np.bitwise_xor.accumulate(borders & 1, axis=1)[:, :width].astype(bool)
 
 
-def _crossings(edges: np.ndarray, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _crossings(
+    edges: np.ndarray, first: np.ndarray, last: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows that edges cross, and the first column whose centre is not left of the crossing."""
     count = last - first
     edge = np.repeat(np.arange(len(edges)), count)
@@ -158,7 +194,11 @@ def _sampled(
 ) -> Bool[np.ndarray, "height width"]:
     """The picture's pixels at the centres of the grid's, read block by block."""
     (left, top), (width, height) = _span(path, picture.levels[0], spans)
-    fine = [n for n, size in enumerate(picture.levels) if width / size[0] <= grid.pitch_px[0] * (1 + PROPORTION)]
+    fine = [
+        n
+        for n, size in enumerate(picture.levels)
+        if width / size[0] <= grid.pitch_px[0] * (1 + PROPORTION)
+    ]
     level = max(fine, default=0)
     columns = grid.steps(0, left, width, picture.levels[level][0])
     rows = grid.steps(1, top, height, picture.levels[level][1])
@@ -178,8 +218,10 @@ def _span(
     if min(off) > PROPORTION + 0.5 / min(size):  # sides are rounded to whole pixels
         (_, (width, height)), (_, (whole_width, whole_height)) = spans
         raise FormatError(
-            f"{path}: a picture of {size[0]} x {size[1]} pixels has neither the proportion of the slide "
-            f"({whole_width} x {whole_height}) nor of its scanned part ({width} x {height}); export it uncropped"
+            f"{path}: a picture of {size[0]} x {size[1]} pixels has neither the proportion of "
+            "the slide "
+            f"({whole_width} x {whole_height}) nor of its scanned part ({width} x {height}); "
+            "export it uncropped"
         )
     return spans[off.index(min(off))]
 
@@ -203,13 +245,17 @@ def _tiff(path: Path) -> Iterator[_Picture]:
     with tifffile.TiffFile(path) as file:
         pages = _levels(file)
         sizes = sorted(pages, reverse=True)
-        yield _Picture(sizes, lambda level: (block for page in pages[sizes[level]] for block in _segments(page)))
+        yield _Picture(
+            sizes,
+            lambda level: (block for page in pages[sizes[level]] for block in _segments(page)),
+        )
 
 
 def _levels(file: tifffile.TiffFile) -> dict[tuple[int, int], list[tifffile.TiffPage]]:
     """Pages by size: all that have the proportion of the first, whether chained or below it; channels share a size."""
     every = [inner for page in file.pages for inner in (page, *(page.pages or ()))]
-    width, height = every[0].imagewidth, every[0].imagelength
+    width = every[0].imagewidth
+    height = every[0].imagelength
     if not 0 < width * height <= LARGEST_PX:
         raise ValueError(f"it claims {width} x {height} pixels")
     pages: dict[tuple[int, int], list[Any]] = {}
@@ -227,7 +273,10 @@ def _segments(page: tifffile.TiffPage) -> Iterator[Block]:
     if block > LARGEST_BLOCK_BYTES:
         raise ValueError(f"{block / 1e6:.0f} MB in one piece; save it as a tiled TIFF")
     if page.compression not in COMPRESSIONS - J2K:
-        raise ValueError(f"compressed as {tifffile.COMPRESSION(page.compression).name}; save it with LZW or deflate")
+        raise ValueError(
+            f"compressed as {tifffile.COMPRESSION(page.compression).name}; save it with LZW or "
+            "deflate"
+        )
     alpha = page.planarconfig == 1 and bool(page.extrasamples) and page.extrasamples[-1] in ALPHA
     for pixels, (_, _, top, left, _), _ in page.segments(maxworkers=1, buffersize=1 << 24):
         if pixels is not None:

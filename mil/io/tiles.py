@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 
 from mil.io.h5 import reading, writing
 
-FORMAT, VERSION = "mil.tiles", 2
+FORMAT = "mil.tiles"
+VERSION = 2
 STATES = ("ok", "no_tissue", "no_mpp", "unreadable", "corrupt_regions")
 
 
@@ -39,7 +40,8 @@ class TileGeometry:
 class Tiles:
     """A slide's tiles: geometry, corners (level-0 pixels, x and y, row by row), share of tissue, quality columns.
 
-    Quality is 0..1 by name (`pen`, `blur`, `fold`, `blood`, `black`); it flags tiles and removes none.
+    Quality is 0..1 by name (`pen`, `blur`, `fold`, `blood`, `black`); it flags tiles
+    and removes none.
     """
 
     geometry: TileGeometry
@@ -50,8 +52,12 @@ class Tiles:
     @property
     def digest(self) -> str:
         """Names this set of tiles: equal for equal corners and scale."""
-        scale = f"{self.geometry.tile_px} {self.geometry.target_mpp!r} {self.geometry.side_level0_px!r}"
-        return sha256(np.ascontiguousarray(self.coords, np.int32).tobytes() + scale.encode()).hexdigest()
+        scale = (
+            f"{self.geometry.tile_px} {self.geometry.target_mpp!r} {self.geometry.side_level0_px!r}"
+        )
+        return sha256(
+            np.ascontiguousarray(self.coords, np.int32).tobytes() + scale.encode()
+        ).hexdigest()
 
 
 def write_tiles(path: Path, tiles: Tiles) -> None:
@@ -72,6 +78,13 @@ def read_tiles(path: Path) -> Tiles:
     """
     with reading(path, FORMAT, VERSION) as file:
         values = {name: file.attrs[name] for name in TileGeometry.__dataclass_fields__}
-        plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
-        quality = {name: values[:].astype(np.float32) for name, values in file.get("quality", {}).items()}
-        return Tiles(TileGeometry(**plain), file["coords"][:], file["tissue"][:].astype(np.float32), quality)
+        plain = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in values.items()
+        }
+        quality = {
+            name: values[:].astype(np.float32) for name, values in file.get("quality", {}).items()
+        }
+        return Tiles(
+            TileGeometry(**plain), file["coords"][:], file["tissue"][:].astype(np.float32), quality
+        )

@@ -18,10 +18,13 @@ HOW = {"num_warps": 1, "num_stages": 2}
 class Pieces(NamedTuple):
     """Which rows a program works on: piece p is part of one bag, and a bag's pieces follow one another.
 
-    Piece p of bag b is the `rows` rows from ``offsets[b] + (p - firsts[b]) * rows``, the bag's last one fewer.
+    Piece p of bag b is the `rows` rows from ``offsets[b] + (p - firsts[b]) * rows``,
+    the bag's last one fewer.
     """
 
-    bag_of: Int[Tensor, " pieces"]  # the number of bags for the pieces that are left over at the end
+    bag_of: Int[
+        Tensor, " pieces"
+    ]  # the number of bags for the pieces that are left over at the end
     firsts: Int[Tensor, " bags_plus_1"]  # first piece of each bag
     rows: int
 
@@ -38,7 +41,9 @@ def _cut_kernel(
     for start in range(0, bags, BLOCK_B):
         o_b = start + tl.arange(0, BLOCK_B)
         m_b = o_b < bags
-        b_size = tl.load(offsets + o_b + 1, mask=m_b, other=0) - tl.load(offsets + o_b, mask=m_b, other=0)
+        b_size = tl.load(offsets + o_b + 1, mask=m_b, other=0) - tl.load(
+            offsets + o_b, mask=m_b, other=0
+        )
         b_count = (b_size + rows - 1) // rows
         b_next = before + tl.cumsum(b_count, 0)  # the first piece of the next bag
         before += tl.sum(b_count, 0)
@@ -51,16 +56,19 @@ def _cut_kernel(
 def cut(offsets: Int[Tensor, " bags_plus_1"], tiles: int, rows: int) -> Pieces:
     """Cut bags into pieces of at most `rows` rows, without waiting for the device.
 
-    How many pieces there are is known on the device alone; the host reckons with the most there can be. One launch:
-    what it is for is often done in the time that a handful of operations take to start.
+    How many pieces there are is known on the device alone; the host reckons with the
+    most there can be. One launch: what it is for is often done in the time that a
+    handful of operations take to start.
 
     Args:
-        offsets: bag b is rows ``offsets[b]:offsets[b + 1]``; it may be empty, and then has no piece.
+        offsets: bag b is rows ``offsets[b]:offsets[b + 1]``; it may be empty, and then
+            has no piece.
         tiles: rows of all bags.
         rows: of a piece.
     """
     bags = len(offsets) - 1
-    bag_of, firsts = offsets.new_empty(-(-tiles // rows) + bags), torch.empty_like(offsets)
+    bag_of = offsets.new_empty(-(-tiles // rows) + bags)
+    firsts = torch.empty_like(offsets)
     grid = (max(1, triton.cdiv(len(bag_of), BLOCKS["BLOCK_P"])),)
     _cut_kernel[grid](offsets, bag_of, firsts, bags, len(bag_of), rows, **BLOCKS, **HOW)
     return Pieces(bag_of, firsts, rows)
@@ -68,5 +76,7 @@ def cut(offsets: Int[Tensor, " bags_plus_1"], tiles: int, rows: int) -> Pieces:
 
 def variants() -> Iterator[Variant]:
     """What the launcher launches."""
-    types = dict.fromkeys(("offsets", "bag_of", "firsts"), "*i64") | dict.fromkeys(("bags", "pieces", "rows"), "i32")
+    types = dict.fromkeys(("offsets", "bag_of", "firsts"), "*i64") | dict.fromkeys(
+        ("bags", "pieces", "rows"), "i32"
+    )
     yield Variant.of("any", _cut_kernel, types, BLOCKS | HOW)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from triton.runtime.jit import JITFunction
 
-# Shared memory that a block may have, bytes (CUDA C++ Programming Guide, technical specifications by compute
-# capability); the first key is the A100's, then H100 and H200, then B200.
+# Shared memory that a block may have, bytes (CUDA C++ Programming Guide, technical
+# specifications by compute capability); the first key is the A100's, then H100 and
+# H200, then B200.
 SHARED_BYTES = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
 WHOLE = 16  # what Triton's launcher finds addresses and integers to be multiples of, or not
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
@@ -19,8 +20,9 @@ _USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
 class Variant(NamedTuple):
     """What decides how a kernel is compiled: types of its arguments, constants, warps and stages.
 
-    Types are Triton's: `*bf16` for a pointer, `i32`, `i64` or `fp32` for a number; `i32:16` for a number that is
-    a multiple of 16, as a feature's length mostly is. Addresses are taken to be multiples of 16, as torch's are.
+    Types are Triton's: `*bf16` for a pointer, `i32`, `i64` or `fp32` for a number;
+    `i32:16` for a number that is a multiple of 16, as a feature's length mostly is.
+    Addresses are taken to be multiples of 16, as torch's are.
     """
 
     name: str
@@ -31,7 +33,9 @@ class Variant(NamedTuple):
     num_stages: int
 
     @classmethod
-    def of(cls, name: str, kernel: "JITFunction", types: dict[str, str], given: dict[str, Any]) -> "Variant":
+    def of(
+        cls, name: str, kernel: "JITFunction", types: dict[str, str], given: dict[str, Any]
+    ) -> "Variant":
         """From what a launch is given by name, warps and stages among it, and the types of the other arguments."""
         options = {key: given[key] for key in ("num_warps", "num_stages")}
         constants = {key: value for key, value in given.items() if key not in options}
@@ -65,7 +69,10 @@ def compiled(variant: Variant, arch: int) -> Report:
     names = variant.kernel.arg_names
     known = {**variant.signature, **dict.fromkeys(variant.constants, "constexpr")}
     if set(names) != set(known):
-        raise ValueError(f"{variant.name}: arguments {sorted(set(names) ^ set(known))} are not those of the kernel")
+        raise ValueError(
+            f"{variant.name}: arguments {sorted(set(names) ^ set(known))} are not those of the "
+            "kernel"
+        )
     types = [known[name].partition(":") for name in names]
     whole = {
         (place,): [["tt.divisibility", WHOLE]]
@@ -90,6 +97,8 @@ def _usage(code: bytes, triton: Path) -> tuple[int, int]:
         file.write(code)
         file.flush()
         tool = triton / "backends" / "nvidia" / "bin" / "cuobjdump"
-        told = subprocess.run([tool, "--dump-resource-usage", file.name], check=True, capture_output=True, text=True)
+        told = subprocess.run(
+            [tool, "--dump-resource-usage", file.name], check=True, capture_output=True, text=True
+        )
     ((registers, stack),) = _USAGE.findall(told.stdout)
     return int(registers), int(stack)

@@ -13,8 +13,8 @@ IN_PATH = ("tile_px", "mpp")  # a folder's name says them
 def check_encoder(folder: Path, name: str, entry: EncoderConfig) -> None:
     """Refuse an entry of configs/encoders.yaml that was changed after bags were made with it.
 
-    Bags take hours and are made once: they are neither made anew unasked nor mixed with others. One bag is looked at,
-    for all of its folder.
+    Bags take hours and are made once: they are neither made anew unasked nor mixed with
+    others. One bag is looked at, for all of its folder.
 
     Args:
         folder: of the bags.
@@ -40,7 +40,8 @@ def check_encoder(folder: Path, name: str, entry: EncoderConfig) -> None:
     if changed:
         told = ", ".join(f"{key} (then {then[key]!r}, now {now.get(key)!r})" for key in changed)
         raise ConfigError(
-            f"encoder {name}: changed in configs/encoders.yaml since the bags of {folder} were made: {told}; remove "
+            f"encoder {name}: changed in configs/encoders.yaml since the bags of {folder} were "
+            f"made: {told}; remove "
             "that folder to make them anew, or give the changed entry a name of its own"
         )
 
@@ -61,7 +62,11 @@ def made_together(
     groups: dict[tuple[str, ...], list[str]] = {}
     for tiling in dict.fromkeys(tilings.values()):
         alike = [name for name in folders if tilings[name] == tiling]
-        there = {name: {file.name for file in folders[name].glob("*.h5")} for name in alike if len(alike) > 1}
+        there = {
+            name: {file.name for file in folders[name].glob("*.h5")}
+            for name in alike
+            if len(alike) > 1
+        }
         for slide in slides:
             lacking = tuple(name for name in there if f"{slide}.h5" not in there[name])
             if len(lacking) > 1:

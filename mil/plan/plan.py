@@ -7,7 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mil.config import Config, DatasetConfig, EncoderConfig, dataset_path, load_config, load_encoders, tiling_name
+from mil.config import (
+    Config,
+    DatasetConfig,
+    EncoderConfig,
+    dataset_path,
+    load_config,
+    load_encoders,
+    tiling_name,
+)
 from mil.errors import DatasetError
 from mil.io import tables
 from mil.io.tables import paths as places
@@ -26,16 +34,20 @@ class Plan:
     """A checked run.
 
     Attributes:
-        config: what the user set; `folds` also where `split.file` or `split.by` say how many.
+        config: what the user set; `folds` also where `split.file` or `split.by` say how
+            many.
         dataset: the dataset's yaml.
         slides: the rows of its table, by slide.
         slides_dir: where the slides and all that belongs to them are.
         encoders: the entries of configs/encoders.yaml.
         annotations: the annotation of each slide that has one.
         tilings: of each encoder of the run, the folder name of its tiles.
-        files: the file of each slide, there or not; of a run on ready bags, those that are there.
-        missing: slides whose file (or ready bag) is not there and cannot be fetched; the run goes on without them.
-        masks: what users drew, by slide and kind; see `mil.io.tables.paths.locate_masks`.
+        files: the file of each slide, there or not; of a run on ready bags, those that
+            are there.
+        missing: slides whose file (or ready bag) is not there and cannot be fetched;
+            the run goes on without them.
+        masks: what users drew, by slide and kind; see
+            `mil.io.tables.paths.locate_masks`.
     """
 
     config: Config
@@ -63,7 +75,11 @@ class Plan:
     def ready_bags(self) -> dict[str, str]:
         """The ready bag of each slide that has one."""
         folder = self.ready
-        return {name: str(folder / f"{name}.h5") for name in self.slides if name not in self.missing} if folder else {}
+        return (
+            {name: str(folder / f"{name}.h5") for name in self.slides if name not in self.missing}
+            if folder
+            else {}
+        )
 
     @property
     def bags_dirs(self) -> dict[str, Path]:
@@ -80,7 +96,9 @@ class Plan:
     def drawn(self) -> list[str]:
         """Slides that get heatmaps."""
         wanted = [
-            name for name, row in self.slides.items() if self.config.heatmap.slides == "all" or row.split == "test"
+            name
+            for name, row in self.slides.items()
+            if self.config.heatmap.slides == "all" or row.split == "test"
         ]
         return [name for name in wanted if self.ready is None or name not in self.missing]
 
@@ -88,15 +106,23 @@ class Plan:
     def split_flags(self) -> str:
         """How the patients are divided, as flags."""
         split = self.config.split
-        chosen = [f"--{name} {shlex.quote(value)}" for name in ("file", "by") if (value := getattr(split, name))]
-        shares = f"--seed {split.seed} --val-share {split.val_share} --test-share {split.test_share}"
+        chosen = [
+            f"--{name} {shlex.quote(value)}"
+            for name in ("file", "by")
+            if (value := getattr(split, name))
+        ]
+        shares = (
+            f"--seed {split.seed} --val-share {split.val_share} --test-share {split.test_share}"
+        )
         return " ".join([shares, f"--fusion {self.config.fusion}", *chosen])
 
     @property
     def split_files(self) -> list[str]:
         """The files of splits that the run takes; none where the patients are divided here."""
         return (
-            [] if self.config.split.file is None else [str(file) for file in split_files(Path(self.config.split.file))]
+            []
+            if self.config.split.file is None
+            else [str(file) for file in split_files(Path(self.config.split.file))]
         )
 
     @property
@@ -130,7 +156,9 @@ class Plan:
 
     def mask_flags(self, slide: str) -> str:
         """A slide's own masks, and what their GeoJSON counts from; nothing when it has none."""
-        flags = [f"--{kind} {shlex.quote(str(file))}" for kind, file in self.masks.get(slide, {}).items()]
+        flags = [
+            f"--{kind} {shlex.quote(str(file))}" for kind, file in self.masks.get(slide, {}).items()
+        ]
         return " ".join([*flags, self._frame]) if flags else ""
 
     def annotation_flags(self, slide: str) -> str:
@@ -150,7 +178,8 @@ def make_plan(raw: dict[str, Any]) -> Plan:
         raw: the configuration, as a mapping read from YAML.
 
     Raises:
-        MilError: a setting or the table is wrong, or slides are missing and the run may not go on without them.
+        MilError: a setting or the table is wrong, or slides are missing and the run may
+            not go on without them.
     """
     config = load_config(raw)
     dataset, table = tables.read_dataset(config.dataset)
@@ -158,10 +187,18 @@ def make_plan(raw: dict[str, Any]) -> Plan:
     slides_dir = Path(config.slides_dir or dataset.slides_dir or f"data/{config.dataset}")
     annotations = {row.slide: places.locate_annotation(row, slides_dir, dataset) for row in table}
     plan = Plan(
-        config=config, dataset=dataset, slides={row.slide: row for row in table}, slides_dir=slides_dir,
-        encoders=load_encoders(), annotations={slide: file for slide, file in annotations.items() if file is not None},
-    )  # fmt: skip
-    return _from_slides(plan, table) if config.bags is None else _from_bags(plan, table, Path(config.bags))
+        config=config,
+        dataset=dataset,
+        slides={row.slide: row for row in table},
+        slides_dir=slides_dir,
+        encoders=load_encoders(),
+        annotations={slide: file for slide, file in annotations.items() if file is not None},
+    )
+    return (
+        _from_slides(plan, table)
+        if config.bags is None
+        else _from_bags(plan, table, Path(config.bags))
+    )
 
 
 def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.Slide]) -> Config:
@@ -169,7 +206,8 @@ def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.S
     check_labels(table, early=config.fusion == "early")
     if "{" in (config.split.file or ""):
         raise DatasetError(
-            f"split.file: {config.split.file}: the workflow takes {{ }} in a path for wildcards; rename it"
+            f"split.file: {config.split.file}: the workflow takes {{ }} in a path for wildcards; "
+            "rename it"
         )
     folds = number_of_folds(config.split, config.folds, table, allow_missing=config.allow_missing)
     if config.split.file is None and config.split.by is None:
@@ -178,12 +216,20 @@ def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.S
 
 
 def _from_slides(plan: Plan, table: Sequence[tables.Slide]) -> Plan:
-    config, dataset, slides_dir = plan.config, plan.dataset, plan.slides_dir
+    config = plan.config
+    dataset = plan.dataset
+    slides_dir = plan.slides_dir
     files = {row.slide: places.locate(row, slides_dir, dataset) for row in table}
     masks = places.locate_masks(table, slides_dir, dataset)
-    missing = {row.slide: files[row.slide] for row in table if not row.url and not files[row.slide].exists()}
+    missing = {
+        row.slide: files[row.slide]
+        for row in table
+        if not row.url and not files[row.slide].exists()
+    }
     if missing and not config.allow_missing:
-        raise DatasetError(missing_message(config.dataset, dataset, list(missing.items()), len(table), slides_dir))
+        raise DatasetError(
+            missing_message(config.dataset, dataset, list(missing.items()), len(table), slides_dir)
+        )
     tilings = {name: _tiling(config, plan.encoders[name]) for name in config.encoder}
     made = replace(plan, files=files, masks=masks, missing=missing, tilings=tilings)
     for name, folder in made.bags_dirs.items():
@@ -193,24 +239,34 @@ def _from_slides(plan: Plan, table: Sequence[tables.Slide]) -> Plan:
 
 def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
     """A run on ready bags: their encoder and tiling are what the first one says, slides and annotations are a bonus."""
-    from mil.io.bags.folder import kind_of_bags, slides_with_bags  # here, for a run on slides needs no HDF5
+    from mil.io.bags.folder import (
+        kind_of_bags,
+        slides_with_bags,
+    )  # here, for a run on slides needs no HDF5
 
     if "{" in str(folder):
-        raise DatasetError(f"bags: {folder}: the workflow takes {{ }} in a path for wildcards; rename the folder")
+        raise DatasetError(
+            f"bags: {folder}: the workflow takes {{ }} in a path for wildcards; rename the folder"
+        )
     there = slides_with_bags(folder)
     known = set(there).intersection(plan.slides)
     missing = {row.slide: folder / f"{row.slide}.h5" for row in table if row.slide not in known}
     if missing and not (known and plan.config.allow_missing):
         others = [name for name in there if name not in known]
-        raise DatasetError(missing_bags_message(plan.config.dataset, list(missing.items()), len(table), others))
+        raise DatasetError(
+            missing_bags_message(plan.config.dataset, list(missing.items()), len(table), others)
+        )
     header = kind_of_bags(folder / f"{next(name for name in plan.slides if name in known)}.h5")
     annotations = {name: file for name, file in plan.annotations.items() if file.exists()}
     tried = table if plan.slides_dir.is_dir() else []
     files = {row.slide: places.locate(row, plan.slides_dir, plan.dataset) for row in tried}
     return replace(
-        plan, tilings={header.encoder: header.tiling}, missing=missing, annotations=annotations,
+        plan,
+        tilings={header.encoder: header.tiling},
+        missing=missing,
+        annotations=annotations,
         files={name: file for name, file in files.items() if file.exists()},
-    )  # fmt: skip
+    )
 
 
 def _tiling(config: Config, entry: EncoderConfig) -> str:

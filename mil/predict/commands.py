@@ -7,18 +7,32 @@ import typer
 
 
 def predict(
-    slides: Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="New slides; each by its own file.")],
-    head: Annotated[
-        Path, typer.Option(help="Folder of a trained head; or one that holds several of one recipe: their mean.")
+    slides: Annotated[
+        list[Path], typer.Argument(metavar="SLIDE...", help="New slides; each by its own file.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for predictions.csv and heatmap/SLIDE.png, .geojson, .csv.")],
+    head: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of a trained head; or one that holds several of one recipe: their mean."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for predictions.csv and heatmap/SLIDE.png, .geojson, .csv.")
+    ],
     mpp: Annotated[
-        float | None, typer.Option(min=0.001, help="Pixel size of level 0 of all slides, µm, over what they say.")
+        float | None,
+        typer.Option(
+            min=0.001, help="Pixel size of level 0 of all slides, µm, over what they say."
+        ),
     ] = None,
     no_heatmap: Annotated[bool, typer.Option("--no-heatmap", help="The table alone.")] = False,
-    keep_bags: Annotated[Path | None, typer.Option(help="Keep the slides' bags in this folder.")] = None,
+    keep_bags: Annotated[
+        Path | None, typer.Option(help="Keep the slides' bags in this folder.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the CPU.")] = 1,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the encoder computes.")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the encoder computes.")
+    ] = "auto",
 ) -> None:
     """Predict new slides with a trained head: calibrated probability, named state and heatmap.
 
@@ -26,13 +40,21 @@ def predict(
 
     A slide that cannot be used gets its state, and stops no other; exit code 1 then.
 
-    Example: mil predict new/*.svs --head results/demo/train/TILING/ENCODER/abmil --out predicted
+    Example: mil predict new/*.svs --head results/demo/train/TILING/ENCODER/abmil --out
+        predicted
     """
     from mil.predict.stage import run
 
     found = run(
-        slides, head, out, mpp=mpp, threads=threads, device=device, heatmaps=not no_heatmap, keep_bags=keep_bags,
+        slides,
+        head,
+        out,
+        mpp=mpp,
+        threads=threads,
+        device=device,
+        heatmaps=not no_heatmap,
+        keep_bags=keep_bags,
         say=typer.echo,
-    )  # fmt: skip
+    )
     if any(one.state != "ok" for one in found):
         raise typer.Exit(1)

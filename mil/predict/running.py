@@ -22,7 +22,9 @@ class _Running:
     """One head on one slide."""
 
     def __init__(self, head: nn.Module, trained: Trained, num_tiles: int) -> None:
-        self.head, self.trained, self._num_tiles = cast(Streams, head), trained, num_tiles
+        self.head = cast(Streams, head)
+        self.trained = trained
+        self._num_tiles = num_tiles
         self.part: Part | None = None
         self.scores = torch.empty(0, 1)  # [tiles, branches], of which the first `seen` are known
         self.seen = 0
@@ -44,7 +46,11 @@ class _Running:
     def conclude(self) -> Applied:
         assert self.part is not None
         scores = self.scores[: self.seen]
-        return applied(self.trained, self.head.conclude(self.part, scores), join([scores.new_empty(self.seen, 0)]))
+        return applied(
+            self.trained,
+            self.head.conclude(self.part, scores),
+            join([scores.new_empty(self.seen, 0)]),
+        )
 
 
 class Running:
@@ -73,9 +79,12 @@ class Running:
 
     def estimate(self) -> str:
         """The mean answer of interest of the tiles so far, in words; empty before the first."""
-        answers, task = self.answers(), self._heads[0].trained.task
+        answers = self.answers()
+        task = self._heads[0].trained.task
         column = list(task.columns).index(task.of_interest)
-        return f"{name_of(task.of_interest)} = {answers[:, column].mean():.3f}" if len(answers) else ""
+        return (
+            f"{name_of(task.of_interest)} = {answers[:, column].mean():.3f}" if len(answers) else ""
+        )
 
     @torch.inference_mode()
     def conclude(self) -> list[Applied]:

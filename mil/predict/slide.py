@@ -30,8 +30,8 @@ from mil.trained import Applied, apply
 class Prediction:
     """What became of a slide.
 
-    `answers` are each head's, in the order of the task's columns; empty unless the state is `ok`. `tiles` are those
-    that could be read.
+    `answers` are each head's, in the order of the task's columns; empty unless the
+    state is `ok`. `tiles` are those that could be read.
     """
 
     slide: str
@@ -66,7 +66,9 @@ class _Embedded:
     running: Running | None
 
 
-def predict(slide: Path, name: str, ensemble: Ensemble, feeder: Feeder, how: Settings) -> Prediction:
+def predict(
+    slide: Path, name: str, ensemble: Ensemble, feeder: Feeder, how: Settings
+) -> Prediction:
     """Predict one slide.
 
     Args:
@@ -82,9 +84,14 @@ def predict(slide: Path, name: str, ensemble: Ensemble, feeder: Feeder, how: Set
     with TemporaryDirectory(prefix="mil-predict-") as scratch:
         tiles_path = Path(scratch) / f"{name}.h5"
         geometry, _ = tile(
-            slide, name, tiles_path, tile_px=ensemble.tile_px, target_mpp=ensemble.target_mpp, mpp=how.mpp,
+            slide,
+            name,
+            tiles_path,
+            tile_px=ensemble.tile_px,
+            target_mpp=ensemble.target_mpp,
+            mpp=how.mpp,
             config=how.tile,
-        )  # fmt: skip
+        )
         if geometry.state != "ok":
             return _lost(geometry.state, geometry.reason, tiles_path, ensemble, how)
         try:
@@ -97,7 +104,8 @@ def predict(slide: Path, name: str, ensemble: Ensemble, feeder: Feeder, how: Set
 def _predict(
     slide: Path, tiles: Tiles, tiles_path: Path, ensemble: Ensemble, feeder: Feeder, how: Settings
 ) -> Prediction:
-    name, began = tiles.geometry.slide, perf_counter()
+    name = tiles.geometry.slide
+    began = perf_counter()
     found = _embed(slide, tiles, ensemble, feeder, how)
     rate = len(tiles.coords) / (perf_counter() - began)
     bag = _bag(tiles, found, ensemble, feeder)
@@ -106,19 +114,28 @@ def _predict(
     if found.state != "ok":
         return _lost(found.state, found.reason, tiles_path, ensemble, how, written=True)
     said = (
-        found.running.conclude() if found.running else [apply(head, trained, bag) for head, trained in ensemble.models]
+        found.running.conclude()
+        if found.running
+        else [apply(head, trained, bag) for head, trained in ensemble.models]
     )
     if how.heatmaps_dir:
         _draw(bag, said, tiles_path, ensemble, how.heatmaps_dir, how)
-    return Prediction(name, "ok", found.reason, int(found.valid.sum()), [one.answers for one in said], rate)
+    return Prediction(
+        name, "ok", found.reason, int(found.valid.sum()), [one.answers for one in said], rate
+    )
 
 
-def _embed(slide: Path, tiles: Tiles, ensemble: Ensemble, feeder: Feeder, how: Settings) -> _Embedded:
+def _embed(
+    slide: Path, tiles: Tiles, ensemble: Ensemble, feeder: Feeder, how: Settings
+) -> _Embedded:
     """Read all tiles; heads that stream see them as they come."""
-    geometry, count, dtype = tiles.geometry, len(tiles.coords), how.features.dtype
+    geometry = tiles.geometry
+    count = len(tiles.coords)
+    dtype = how.features.dtype
     running = Running(ensemble.models, count) if ensemble.streams else None
     features = np.zeros((count, feeder.dim), dtype) if how.bags_dir or running is None else None
-    valid, tried = np.zeros(count, bool), 0
+    valid = np.zeros(count, bool)
+    tried = 0
     request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
     made = steps(request, [feeder], **pace([feeder], count, how.features.max_corrupt, how.threads))
     with progress(f"predict {geometry.slide}", count, "tiles") as advance, closing(made):
@@ -128,7 +145,8 @@ def _embed(slide: Path, tiles: Tiles, ensemble: Ensemble, feeder: Feeder, how: S
                 new = step.features[0].astype(dtype)  # as a bag would hold them
             if not np.isfinite(new).all():
                 raise FormatError(
-                    f"{geometry.slide}: {feeder.encoder.name} gives features that are not finite in {dtype}; set "
+                    f"{geometry.slide}: {feeder.encoder.name} gives features that are not finite "
+                    f"in {dtype}; set "
                     "features.dtype: float32 or features.precision: fp32 in configs/config.yaml"
                 )
             valid[rows], tried = step.readable, rows.stop
@@ -142,25 +160,51 @@ def _embed(slide: Path, tiles: Tiles, ensemble: Ensemble, feeder: Feeder, how: S
 
 def _bag(tiles: Tiles, found: _Embedded, ensemble: Ensemble, feeder: Feeder) -> Bag:
     """The slide's bag, as `mil features` would make it; without features where none were kept."""
-    features = np.empty((len(found.valid), 0), np.float16) if found.features is None else found.features
+    features = (
+        np.empty((len(found.valid), 0), np.float16) if found.features is None else found.features
+    )
     said = {**feeder.encoder.identity, "encoder_settings": ensemble.entry.settings()}
-    return bag_of(tiles, features, found.valid, state=found.state, reason=found.reason, encoder=said)
+    return bag_of(
+        tiles, features, found.valid, state=found.state, reason=found.reason, encoder=said
+    )
 
 
-def _draw(bag: Bag, said: Sequence[Applied], tiles_path: Path, ensemble: Ensemble, folder: Path, how: Settings) -> None:
+def _draw(
+    bag: Bag,
+    said: Sequence[Applied],
+    tiles_path: Path,
+    ensemble: Ensemble,
+    folder: Path,
+    how: Settings,
+) -> None:
     title = title_of(bag.slide, ensemble.trained, said)
-    draw_bundle(bag, said, folder / f"{bag.slide}.png", title=title, tiles=tiles_path, scale=how.heatmap.scale)
+    draw_bundle(
+        bag,
+        said,
+        folder / f"{bag.slide}.png",
+        title=title,
+        tiles=tiles_path,
+        scale=how.heatmap.scale,
+    )
 
 
 def _lost(
-    state: str, reason: str, tiles_path: Path, ensemble: Ensemble, how: Settings, written: bool = False
+    state: str,
+    reason: str,
+    tiles_path: Path,
+    ensemble: Ensemble,
+    how: Settings,
+    written: bool = False,
 ) -> Prediction:
     """A slide without an answer still has its picture, and its bag if bags are wanted (or that is `written`)."""
-    name, tiles = tiles_path.stem, read_tiles(tiles_path)
+    name = tiles_path.stem
+    tiles = read_tiles(tiles_path)
     if how.bags_dir and not written:
         empty = np.zeros((len(tiles.coords), ensemble.trained.dim), how.features.dtype)
         said = {"encoder": ensemble.trained.encoder, "encoder_settings": ensemble.entry.settings()}
-        bag = bag_of(tiles, empty, np.zeros(len(empty), bool), state=state, reason=reason, encoder=said)
+        bag = bag_of(
+            tiles, empty, np.zeros(len(empty), bool), state=state, reason=reason, encoder=said
+        )
         write_bag(how.bags_dir / f"{name}.h5", bag)
     if how.heatmaps_dir:
         header = BagHeader(slide=name, encoder=ensemble.trained.encoder, state=state, reason=reason)

@@ -28,14 +28,18 @@ def run(
 ) -> list[Prediction]:
     """Predict new slides with a trained head, or with all heads of a folder.
 
-    Tiles and features are made as `mil tile` and `mil features` make them with the settings of configs/config.yaml;
-    size and scale of a tile, and the encoder, are the head's. What goes wrong with a slide is its state.
+    Tiles and features are made as `mil tile` and `mil features` make them with the
+    settings of configs/config.yaml; size and scale of a tile, and the encoder, are the
+    head's. What goes wrong with a slide is its state.
 
     Args:
         slides: files; a slide's id is its file's name.
-        folder: of a head, or one that holds several of one recipe: then answers and attention are their mean.
-        out: folder for predictions.csv, written anew after each slide, and for the pictures in `heatmap/`.
-        mpp: pixel size of level 0 of all slides, micrometres; None: what each says itself.
+        folder: of a head, or one that holds several of one recipe: then answers and
+            attention are their mean.
+        out: folder for predictions.csv, written anew after each slide, and for the
+            pictures in `heatmap/`.
+        mpp: pixel size of level 0 of all slides, micrometres; None: what each says
+            itself.
         threads: of the CPU.
         device: of the encoder: `cpu`, `cuda`, or `auto`.
         heatmaps: whether to draw.
@@ -46,7 +50,8 @@ def run(
         What became of each slide.
 
     Raises:
-        MilError: the head, its encoder or the slides' names cannot be used; nothing is written.
+        MilError: the head, its encoder or the slides' names cannot be used; nothing is
+            written.
     """
     names = _names(slides)
     _check_nothing_lost(out / TABLE, names)
@@ -55,7 +60,10 @@ def run(
     ensemble = load_ensemble(folder)
     feeder = feeder_of(ensemble, folder, config.features, device)
     if len(ensemble.models) > 1:
-        say(f"{ensemble.trained.recipe_name}: mean of {words.heads([(t.seed, t.fold) for _, t in ensemble.models])}")
+        say(
+            f"{ensemble.trained.recipe_name}: mean of "
+            f"{words.heads([(t.seed, t.fold) for _, t in ensemble.models])}"
+        )
     if len(ensemble.divisions) > 1:
         say(f"{ensemble.trained.recipe_name}: {words.several_divisions(ensemble.divisions)}")
     if ensemble.trained.fusion == "early":
@@ -63,9 +71,14 @@ def run(
     if not ensemble.streams:
         say(words.whole_bag(ensemble.trained, config.features.dtype))
     how = Settings(
-        tile=config.tile, features=config.features, heatmap=config.heatmap, mpp=mpp, threads=threads,
-        heatmaps_dir=out / "heatmap" if heatmaps else None, bags_dir=keep_bags,
-    )  # fmt: skip
+        tile=config.tile,
+        features=config.features,
+        heatmap=config.heatmap,
+        mpp=mpp,
+        threads=threads,
+        heatmaps_dir=out / "heatmap" if heatmaps else None,
+        bags_dir=keep_bags,
+    )
     found = [Prediction(name) for name in names]
     for number, (slide, name) in enumerate(zip(slides, names, strict=True)):
         try:
@@ -88,7 +101,8 @@ def _check_nothing_lost(path: Path, names: Sequence[str]) -> None:
         others = [row.get("slide", "?") for row in read_csv(path) if row.get("slide") not in names]
         if others:
             raise DatasetError(
-                f"{path}: has answers for slides that are not among these ({some(others)}), which would be lost; give "
+                f"{path}: has answers for slides that are not among these ({some(others)}), "
+                "which would be lost; give "
                 "another --out, or remove it"
             )
 
@@ -102,10 +116,14 @@ def _names(slides: Sequence[Path]) -> list[str]:
     seen: dict[str, Path] = {}
     for slide in slides:
         if not valid_id(slide.stem):
-            raise DatasetError(f"{slide}: its name cannot be that of other files; rename it: letters, digits, _ and -")
+            raise DatasetError(
+                f"{slide}: its name cannot be that of other files; rename it: letters, digits, _ "
+                "and -"
+            )
         other = seen.setdefault(slide.stem.lower(), slide)
         if other is not slide:
             raise DatasetError(
-                f"{slide}: has the name of {other}, and so would its files; rename one, or give each its own --out"
+                f"{slide}: has the name of {other}, and so would its files; rename one, or give "
+                "each its own --out"
             )
     return [slide.stem for slide in slides]

@@ -18,24 +18,44 @@ SPREAD = ("sd", "min", "max")
 def row_of(found: Prediction, ensemble: Ensemble) -> dict[str, Any]:
     """A slide's row.
 
-    Its answers are the mean over the heads, and `sd_`, `min_` and `max_` say how far apart those are (sample standard
-    deviation, empty for a single head). Temperature and threshold are the heads' mean.
+    Its answers are the mean over the heads, and `sd_`, `min_` and `max_` say how far
+    apart those are (sample standard deviation, empty for a single head). Temperature
+    and threshold are the heads' mean.
     """
     task = ensemble.trained.task
-    named = {"slide": found.slide, "state": found.state, "reason": found.reason, "tiles": found.tiles}
+    named = {
+        "slide": found.slide,
+        "state": found.state,
+        "reason": found.reason,
+        "tiles": found.tiles,
+    }
     columns = list(task.columns)
     spread = [f"{what}_{name.removeprefix('p_')}" for name in columns for what in SPREAD]
     if not found.answers:
-        return {**named, "heads": 0, **dict.fromkeys([*columns, *spread, "temperature", "threshold", "called"], "")}
+        return {
+            **named,
+            "heads": 0,
+            **dict.fromkeys([*columns, *spread, "temperature", "threshold", "called"], ""),
+        }
     answers = np.stack(found.answers)
     mean = answers.mean(0)
     sd = answers.std(0, ddof=1) if len(answers) > 1 else [None] * len(mean)
-    spread_values = [v for each in zip(sd, answers.min(0), answers.max(0), strict=True) for v in each]
+    spread_values = [
+        v for each in zip(sd, answers.min(0), answers.max(0), strict=True) for v in each
+    ]
     temperature, threshold = _mean_calibration(ensemble)
-    numbers = {**dict(zip(columns, mean, strict=True)), **dict(zip(spread, spread_values, strict=True))}
+    numbers = {
+        **dict(zip(columns, mean, strict=True)),
+        **dict(zip(spread, spread_values, strict=True)),
+    }
     numbers |= {"temperature": temperature, "threshold": threshold}
     said = {name: "" if value is None else f"{value:.9g}" for name, value in numbers.items()}
-    return {**named, "heads": len(answers), **said, "called": called(ensemble.trained, mean, threshold)}
+    return {
+        **named,
+        "heads": len(answers),
+        **said,
+        "called": called(ensemble.trained, mean, threshold),
+    }
 
 
 def _mean_calibration(ensemble: Ensemble) -> tuple[float | None, float | None]:
@@ -51,15 +71,19 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if len(known) == len(values) else None
 
 
-def called(trained: Trained, answers: Float[np.ndarray, " columns"], threshold: float | None) -> str:
+def called(
+    trained: Trained, answers: Float[np.ndarray, " columns"], threshold: float | None
+) -> str:
     """The class that a slide is called, or all of several; empty where the answer is not a class.
 
     Args:
         trained: says the task.
         answers: mean over the heads.
-        threshold: least probability of the positive class of two; None: the more probable class.
+        threshold: least probability of the positive class of two; None: the more
+            probable class.
     """
-    task, classes = trained.task, trained.classes
+    task = trained.task
+    classes = trained.classes
     kind: str = task.kind
     if kind == "multilabel":
         return BETWEEN.join(name for name, p in zip(classes, answers, strict=True) if p >= 0.5)

@@ -28,7 +28,8 @@ def whole_bag(trained: Trained, dtype: str) -> str:
     """Why there is nothing to see while tiles are read."""
     size = trained.dim * np.dtype(dtype).itemsize
     return (
-        f"{trained.recipe.name} looks at all tiles of a slide together: no estimate while reading, and features are "
+        f"{trained.recipe.name} looks at all tiles of a slide together: no estimate while "
+        "reading, and features are "
         f"kept, {size / 1000:.1f} kB a tile ({size * 1e4 / 1e6:.0f} MB for 10 000)"
     )
 
@@ -37,14 +38,16 @@ def done(found: Prediction, ensemble: Ensemble) -> str:
     """The line about a slide that is done with."""
     if found.state != "ok":
         return f"predict {found.slide}: {found.state}: {found.reason}{_advice(found)}"
-    row, task = row_of(found, ensemble), ensemble.trained.task
+    row = row_of(found, ensemble)
+    task = ensemble.trained.task
     name = task.of_interest
     sd = row[f"sd_{name.removeprefix('p_')}"]
     spread = f" (sd {float(sd):.3f} over {len(found.answers)} heads)" if sd else ""
     call = f", called {row['called']}" if row["called"] else ""
     note = f"; {found.reason}" if found.reason else ""
     return (
-        f"predict {found.slide}: ok, {name_of(name)} = {float(row[name]):.3f}{spread}{call}; {found.tiles} tiles, "
+        f"predict {found.slide}: ok, {name_of(name)} = {float(row[name]):.3f}{spread}{call}; "
+        f"{found.tiles} tiles, "
         f"{found.tiles_per_s:.0f} a second{note}"
     )
 
@@ -67,6 +70,4 @@ def heads(seeds_and_folds: Sequence[tuple[int, int]]) -> str:
 def several_divisions(folds: Sequence[int]) -> str:
     """That the heads of a folder are of several runs."""
     runs = " and ".join(f"folds={count}" for count in folds)
-    return (
-        f"these heads are of several runs, {runs}, and all are averaged; copy those you want into a folder of their own"
-    )
+    return f"these heads are of several runs, {runs}, and all are averaged; copy those you want into a folder of their own"

@@ -35,16 +35,22 @@ def run(
 
     Args:
         dataset: name or yaml of the dataset.
-        tiles_dirs: a folder of tiles files for each encoder, for the states; none where the bags are ready.
+        tiles_dirs: a folder of tiles files for each encoder, for the states; none where
+            the bags are ready.
         bags_dirs: a folder of bags for each encoder, for the states.
-        evaluated: folders of predictions.csv and metrics.json, one for each encoder and head.
+        evaluated: folders of predictions.csv and metrics.json, one for each encoder and
+            head.
         heatmaps: folders of heatmaps in the same order.
         out: the page; pictures are linked relative to it.
-        drawn: `test`: show only heatmaps of slides the table calls test; others may be of earlier heads.
+        drawn: `test`: show only heatmaps of slides the table calls test; others may be
+            of earlier heads.
         comparison: what `mil compare` wrote of the same heads.
     """
     if len(evaluated) != len(heatmaps):
-        raise ConfigError(f"{len(evaluated)} folders of metrics, but {len(heatmaps)} of heatmaps; give one for each")
+        raise ConfigError(
+            f"{len(evaluated)} folders of metrics, but {len(heatmaps)} of heatmaps; give one for "
+            "each"
+        )
     settings, slides = read_dataset(dataset)
     names = [slide.slide for slide in slides]
     states = gather(names, tiles_dirs, bags_dirs)
@@ -54,7 +60,10 @@ def run(
         for slide, state in zip(slides, states, strict=True)
         if (drawn == "all" or slide.split == "test") and state.state != "no_bag"
     }
-    recipes = [_recipe(folder, pictures, out, shown) for folder, pictures in zip(evaluated, heatmaps, strict=True)]
+    recipes = [
+        _recipe(folder, pictures, out, shown)
+        for folder, pictures in zip(evaluated, heatmaps, strict=True)
+    ]
     sheets = _sheets(names, tiles_dirs, out)
     page = _template().render(
         title=settings.title or dataset,
@@ -63,25 +72,36 @@ def run(
         licence=settings.licence,
         version=TOOL_VERSION,
         summary=summary(states).splitlines()[0],
-        lost=[(state, ADVICE[state.state], sheets.get(state.slide)) for state in states if state.state != "ok"],
+        lost=[
+            (state, ADVICE[state.state], sheets.get(state.slide))
+            for state in states
+            if state.state != "ok"
+        ],
         positive=settings.positive_class,
         answer=spoken(column_of_interest(settings.task, settings.positive_class)),
         headlines=HEADLINES[settings.task],
         recipes=recipes,
         compared=None if comparison is None else _compared(comparison),
         roc=_roc(recipes, settings),
-        slides=[_slide(slide, state, recipes, settings) for slide, state in zip(slides, states, strict=True)],
+        slides=[
+            _slide(slide, state, recipes, settings)
+            for slide, state in zip(slides, states, strict=True)
+        ],
         sheets=sheets,
     )
     write_text(out, page)
 
 
 def _template() -> jinja2.Template:
-    # Names, labels and reasons come from strangers' files: everything is escaped, what is ours is marked `safe`.
+    # Names, labels and reasons come from strangers' files: everything is escaped, what
+    # is ours is marked `safe`.
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mil.report", "."), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=jinja2.PackageLoader("mil.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters.update(value=value, ci=interval, mean_sd=mean_sd, headline=headline)
     return environment.get_template("page.html.j2")
 
@@ -91,12 +111,16 @@ def _recipe(folder: Path, pictures: Path, out: Path, shown: set[str]) -> dict[st
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         rows = read_csv(folder / "predictions.csv")
     except (OSError, ValueError) as error:
-        raise FormatError(f"{folder}: no predictions.csv and metrics.json of `mil evaluate`: {error}") from None
+        raise FormatError(
+            f"{folder}: no predictions.csv and metrics.json of `mil evaluate`: {error}"
+        ) from None
     return {
         "name": f"{metrics['recipe']} · {metrics['encoder']}",
         "metrics": metrics,
         "rows": rows,
-        "pictures": {p.stem: _link(p, out) for p in sorted(pictures.glob("*.png")) if p.stem in shown},
+        "pictures": {
+            p.stem: _link(p, out) for p in sorted(pictures.glob("*.png")) if p.stem in shown
+        },
     }
 
 
@@ -115,29 +139,44 @@ def _link(picture: Path, out: Path) -> str:
 def _sheets(slides: Sequence[str], tiles_dirs: Sequence[Path], out: Path) -> dict[str, str]:
     """Where each slide's picture with tissue and tiles is; of the first encoder that has one."""
     found = {slide: [folder / "grid" / f"{slide}.jpg" for folder in tiles_dirs] for slide in slides}
-    there = {slide: next((path for path in paths if path.exists()), None) for slide, paths in found.items()}
+    there = {
+        slide: next((path for path in paths if path.exists()), None)
+        for slide, paths in found.items()
+    }
     return {slide: _link(path, out) for slide, path in there.items() if path is not None}
 
 
-def _unseen_mean(rows: Sequence[dict[str, str]], slide: str, column: str) -> tuple[float, str] | None:
+def _unseen_mean(
+    rows: Sequence[dict[str, str]], slide: str, column: str
+) -> tuple[float, str] | None:
     """Mean answer for a slide over the heads that did not train on it (over all, if all did), and its split."""
     mine = [row for row in rows if row["slide"] == slide]
     chosen = [row for row in mine if row["split"] == "test"] or mine
-    return (sum(float(row[column]) for row in chosen) / len(chosen), chosen[0]["split"]) if chosen else None
+    return (
+        (sum(float(row[column]) for row in chosen) / len(chosen), chosen[0]["split"])
+        if chosen
+        else None
+    )
 
 
 def _roc(recipes: Sequence[dict[str, Any]], settings: DatasetConfig) -> str:
     """Of classification and of one class of several; other answers have no such curve."""
     if settings.task not in ("classification", "multilabel"):
         return ""
-    column, positive = column_of_interest(settings.task, settings.positive_class), settings.positive_class
+    column = column_of_interest(settings.task, settings.positive_class)
+    positive = settings.positive_class
     scores = {}
     for recipe in recipes:
         test = [row for row in recipe["rows"] if row["split"] == "test"]
-        label = {row["slide"]: int(is_positive(settings.task, positive, row["label"])) for row in test}
+        label = {
+            row["slide"]: int(is_positive(settings.task, positive, row["label"])) for row in test
+        }
         means = {slide: _unseen_mean(test, slide, column) for slide in label}
         if len(set(label.values())) == 2:
-            scores[recipe["name"]] = ([label[s] for s in label], [m[0] for m in means.values() if m])
+            scores[recipe["name"]] = (
+                [label[s] for s in label],
+                [m[0] for m in means.values() if m],
+            )
     return roc_svg(scores, positive) if scores else ""
 
 
@@ -146,8 +185,14 @@ def _slide(
 ) -> dict[str, Any]:
     column = column_of_interest(settings.task, settings.positive_class)
     # With early fusion the answers are of patients, and each slide shows its patient's.
-    names = [slide.patient if recipe["metrics"].get("fusion") == "early" else slide.slide for recipe in recipes]
-    found = [_unseen_mean(recipe["rows"], name, column) for recipe, name in zip(recipes, names, strict=True)]
+    names = [
+        slide.patient if recipe["metrics"].get("fusion") == "early" else slide.slide
+        for recipe in recipes
+    ]
+    found = [
+        _unseen_mean(recipe["rows"], name, column)
+        for recipe, name in zip(recipes, names, strict=True)
+    ]
     return {
         "slide": slide.slide,
         "patient": slide.patient,

@@ -5,7 +5,8 @@ from typing import Any
 
 from mil.statistics.text import interval, value
 
-# What a table of heads says first of each task: a heading, and the metrics of which it shows the first there is.
+# What a table of heads says first of each task: a heading, and the metrics of which it
+# shows the first there is.
 HEADLINES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "classification": [
         ("AUROC", ("auroc", "auroc_macro")), ("macro-F1", ("f1_macro",)), ("accuracy", ("accuracy",)),
@@ -30,8 +31,13 @@ def headline(metrics: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 def metrics_line(metrics: Mapping[str, Any]) -> str:
     """One line of a recipe's test metrics."""
-    test, found = metrics["test"], metrics["localisation"]
-    tiles = f", tile AUROC {found['tile_auroc_mean']:.3f} on {found['n_slides']} slides" if found else ""
+    test = metrics["test"]
+    found = metrics["localisation"]
+    tiles = (
+        f", tile AUROC {found['tile_auroc_mean']:.3f} on {found['n_slides']} slides"
+        if found
+        else ""
+    )
     heading, names = HEADLINES[metrics["task"]][0]
     best = headline(test, names)
     between = f" ({interval(best)})" if interval(best) else ""

@@ -28,7 +28,9 @@ def find_twins(slides: Sequence[Slide], bags_dir: Path) -> list[Twins]:
     Raises:
         FormatError: a bag cannot be read.
     """
-    ends = _alike(slides, {slide.slide: features_digest(bags_dir / f"{slide.slide}.h5") for slide in slides})
+    ends = _alike(
+        slides, {slide.slide: features_digest(bags_dir / f"{slide.slide}.h5") for slide in slides}
+    )
     close = [slide for group in ends for slide in group]
     whole = {slide.slide: features_digest(bags_dir / f"{slide.slide}.h5", None) for slide in close}
     found: dict[tuple[str, str], Twins] = {}
@@ -64,17 +66,22 @@ def check_twins(twins: Sequence[Twins], folds: Sequence[Mapping[str, str]]) -> l
         (fold, pair, of[pair.first.slide], of[pair.second.slide])
         for fold, of in enumerate(folds)
         for pair in twins
-        if of.get(pair.first.slide) and of.get(pair.second.slide) and of[pair.first.slide] != of[pair.second.slide]
+        if of.get(pair.first.slide)
+        and of.get(pair.second.slide)
+        and of[pair.first.slide] != of[pair.second.slide]
     ]
     if parted:
         fold, pair, here, there = parted[0]
         others = len({(first.slide, second.slide) for _, (first, second, _), *_ in parted}) - 1
         raise DatasetError(
-            f"fold {fold}: slide {pair.first.slide} is in {here} and its twin {pair.second.slide} in {there} (the same "
-            f"{pair.same}){f', and {others} more such pairs' if others else ''}; such a split leaks: remove one from "
+            f"fold {fold}: slide {pair.first.slide} is in {here} and its twin "
+            f"{pair.second.slide} in {there} (the same "
+            f"{pair.same}){f', and {others} more such pairs' if others else ''}; such a split "
+            "leaks: remove one from "
             "the table, or give both the same `patient`"
         )
     return [
-        f"slides {first.slide} and {second.slide} are twins (the same {same}) and count twice; one may leave the table"
+        f"slides {first.slide} and {second.slide} are twins (the same {same}) and count twice; "
+        "one may leave the table"
         for first, second, same in twins
     ]

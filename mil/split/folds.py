@@ -11,14 +11,21 @@ from mil.io.tables.checks import check_parts, patients_of
 
 
 def make_folds(
-    slides: Sequence[Slide], folds: int, *, val_share: float, test_share: float, seed: int, every_label: bool = True
+    slides: Sequence[Slide],
+    folds: int,
+    *,
+    val_share: float,
+    test_share: float,
+    seed: int,
+    every_label: bool = True,
 ) -> list[list[str]]:
     """Say for each fold which split every slide is in.
 
-    One fold: what the table names is kept; without a test split `test_share` of the patients it does not name are
-    held out, and without a validation split `val_share` of the others. Several folds: a test split of the table is kept
-    in each, and the other patients take turns in validation; without one they take turns in test (cross-validation).
-    Labels are kept in proportion as far as whole patients allow.
+    One fold: what the table names is kept; without a test split `test_share` of the
+    patients it does not name are held out, and without a validation split `val_share`
+    of the others. Several folds: a test split of the table is kept in each, and the
+    other patients take turns in validation; without one they take turns in test
+    (cross-validation). Labels are kept in proportion as far as whole patients allow.
 
     Args:
         slides: all slides of the table.
@@ -26,15 +33,20 @@ def make_folds(
         val_share: share of the patients that are not test used for validation.
         test_share: share of the patients held out.
         seed: of the random division.
-        every_label: insist on enough patients of each label for every split; else rare ones go where they fall.
+        every_label: insist on enough patients of each label for every split; else rare
+            ones go where they fall.
 
     Returns:
         For each fold, `train`, `val` or `test` for each slide.
 
     Raises:
-        DatasetError: there are fewer patients of a class than parts to divide them into.
+        DatasetError: there are fewer patients of a class than parts to divide them
+            into.
     """
-    named = {split: [i for i, slide in enumerate(slides) if slide.split == split] for split in ("test", "val", "")}
+    named = {
+        split: [i for i, slide in enumerate(slides) if slide.split == split]
+        for split in ("test", "val", "")
+    }
 
     def drawn(members: list[int], share: float, seed: int) -> list[int]:
         check_parts(slides, members, 2, every_label)
@@ -42,13 +54,17 @@ def make_folds(
 
     if folds == 1:
         test = named["test"] or (drawn(named[""], test_share, seed) if named[""] else [])
-        return [_names(slides, test, named["val"] or drawn(_without(slides, test), val_share, seed + 1))]
+        return [
+            _names(slides, test, named["val"] or drawn(_without(slides, test), val_share, seed + 1))
+        ]
     rest = _without(slides, named["test"])
     check_parts(slides, rest, folds, every_label)
     parts = _parts(slides, rest, folds, seed)
     if named["test"]:
         return [_names(slides, named["test"], part) for part in parts]
-    return [_names(slides, part, drawn(_without(slides, part), val_share, seed + 1)) for part in parts]
+    return [
+        _names(slides, part, drawn(_without(slides, part), val_share, seed + 1)) for part in parts
+    ]
 
 
 def leave_one_out(
@@ -68,14 +84,18 @@ def leave_one_out(
     Raises:
         DatasetError: the others are too few to divide.
     """
-    tested = {name: [i for i, group in enumerate(groups) if group == name] for name in sorted(set(groups))}
+    tested = {
+        name: [i for i, group in enumerate(groups) if group == name] for name in sorted(set(groups))
+    }
     return {
         name: with_val(slides, _names(slides, test, []), val_share=val_share, seed=seed)
         for name, test in tested.items()
     }
 
 
-def with_val(slides: Sequence[Slide], names: Sequence[str], *, val_share: float, seed: int) -> list[str]:
+def with_val(
+    slides: Sequence[Slide], names: Sequence[str], *, val_share: float, seed: int
+) -> list[str]:
     """One fold, in which validation is drawn from training if there is none; labels with one patient stay in training.
 
     Args:
@@ -92,7 +112,8 @@ def with_val(slides: Sequence[Slide], names: Sequence[str], *, val_share: float,
         return list(names)
     if len({slides[i].patient for i in train}) < 2:
         raise DatasetError(
-            f"only patient {slides[train[0]].patient} is left for training, and validation needs another; add slides, "
+            f"only patient {slides[train[0]].patient} is left for training, and validation needs "
+            "another; add slides, "
             "or name the splits in the csv's column `split`"
         )
     val = set(_portion(slides, train, val_share, seed + 1))
@@ -125,14 +146,23 @@ def _portion(slides: Sequence[Slide], members: list[int], share: float, seed: in
 
 def _parts(slides: Sequence[Slide], members: list[int], parts: int, seed: int) -> list[list[int]]:
     members = sorted(members, key=lambda i: slides[i].slide)
-    labels, patients = [slides[i].label for i in members], [slides[i].patient for i in members]
+    labels = [slides[i].label for i in members]
+    patients = [slides[i].patient for i in members]
     counts = {label: len(patients_of(slides, members, label)) for label in dict.fromkeys(labels)}
-    common = [label for label in counts if counts[label] >= parts]  # in order of their first slides, not of their names
+    common = [
+        label for label in counts if counts[label] >= parts
+    ]  # in order of their first slides, not of their names
     numbers = [common.index(label) if label in common else 0 for label in labels]
     chosen = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
-    return [[members[i] for i in part] for _, part in chosen.split(np.zeros(len(members)), numbers, patients)]
+    return [
+        [members[i] for i in part]
+        for _, part in chosen.split(np.zeros(len(members)), numbers, patients)
+    ]
 
 
 def _names(slides: Sequence[Slide], test: list[int], val: list[int]) -> list[str]:
-    held_out, checked = set(test), set(val)
-    return ["test" if i in held_out else "val" if i in checked else "train" for i in range(len(slides))]
+    held_out = set(test)
+    checked = set(val)
+    return [
+        "test" if i in held_out else "val" if i in checked else "train" for i in range(len(slides))
+    ]

@@ -15,8 +15,9 @@ PARTS = 4  # of the range of a number: quarters, each with as many slides
 def stratified(slides: Sequence[Slide], dataset: DatasetConfig) -> list[Slide]:
     """The slides with their stratum in place of their label.
 
-    Classes stay as they are; of several classes their order does not matter; a number becomes its quarter among the
-    slides; a time its half among those with the event, or among those without.
+    Classes stay as they are; of several classes their order does not matter; a number
+    becomes its quarter among the slides; a time its half among those with the event, or
+    among those without.
     """
     if dataset.task == "multilabel":
         strata = [";".join(sorted(classes_of(slide.label))) for slide in slides]
@@ -45,7 +46,9 @@ def _of_times(slides: Sequence[Slide]) -> list[str]:
     strata = [""] * len(slides)
     for event in (True, False):
         members = [i for i, one in enumerate(followed) if one.event == event]
-        for i, half in zip(members, _ranked([followed[i].time for i in members], PARTS // 2), strict=True):
+        for i, half in zip(
+            members, _ranked([followed[i].time for i in members], PARTS // 2), strict=True
+        ):
             strata[i] = f"{event} {half}"
     return strata
 

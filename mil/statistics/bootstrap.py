@@ -24,15 +24,19 @@ def weights(
 ) -> Iterator[Float[np.ndarray, "draws n"]]:
     """How often each slide occurs in each resample, a block of resamples at a time.
 
-    Whole patients are drawn, as many as there are; not within classes, for how many patients of a class there are is
-    chance too (drawing within classes covered less in simulations).
+    Whole patients are drawn, as many as there are; not within classes, for how many
+    patients of a class there are is chance too (drawing within classes covered less in
+    simulations).
     """
-    rng, count = np.random.default_rng(seed), int(member.max()) + 1
+    rng = np.random.default_rng(seed)
+    count = int(member.max()) + 1
     block = max(1, _CELLS // len(member))
     for start in range(0, resamples, block):
         drawn = rng.integers(count, size=(min(block, resamples - start), count))
         rows = np.arange(len(drawn))[:, None] * count
-        times = np.bincount((drawn + rows).ravel(), minlength=len(drawn) * count).reshape(len(drawn), count)
+        times = np.bincount((drawn + rows).ravel(), minlength=len(drawn) * count).reshape(
+            len(drawn), count
+        )
         yield times[:, member].astype(float)
 
 
@@ -44,12 +48,16 @@ def resampled(
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def interval(value: float, drawn: Float[np.ndarray, " draws"], patients: int, *, top: float = 1.0) -> Interval | None:
+def interval(
+    value: float, drawn: Float[np.ndarray, " draws"], patients: int, *, top: float = 1.0
+) -> Interval | None:
     """95 % interval of a metric between 0 and `top`: a t interval on the scale of log odds.
 
-    The standard error is that of the resamples, times sqrt(k / (k - 1)) for k patients, t with k - 1 degrees of
-    freedom. Percentiles of the same resamples cover 82 to 95 %, least where patients are few or the value is near the
-    top (docs/statistics.md). A value at an end, from which no resample differs, gets Wilson's interval of k patients.
+    The standard error is that of the resamples, times sqrt(k / (k - 1)) for k patients,
+    t with k - 1 degrees of freedom. Percentiles of the same resamples cover 82 to 95 %,
+    least where patients are few or the value is near the top (docs/statistics.md). A
+    value at an end, from which no resample differs, gets Wilson's interval of k
+    patients.
 
     Args:
         value: of the metric on all slides.
@@ -60,7 +68,8 @@ def interval(value: float, drawn: Float[np.ndarray, " draws"], patients: int, *,
     Returns:
         Low and high; None for fewer than two patients.
     """
-    share, known = value / top, drawn[np.isfinite(drawn)] / top
+    share = value / top
+    known = drawn[np.isfinite(drawn)] / top
     if patients < 2 or len(known) < 2:
         return None
     error = float(known.std(ddof=1)) * (patients / (patients - 1)) ** 0.5
@@ -68,11 +77,14 @@ def interval(value: float, drawn: Float[np.ndarray, " draws"], patients: int, *,
         low, high = wilson(min(max(share, 0.0), 1.0), patients)
     else:
         half = t_quantile(patients - 1) * error / (share * (1 - share))
-        low, high = expit(logit(share) - half), expit(logit(share) + half)
+        low = expit(logit(share) - half)
+        high = expit(logit(share) + half)
     return low * top, high * top
 
 
-def paired_difference(difference: float, drawn: Float[np.ndarray, " draws"], patients: int) -> Difference:
+def paired_difference(
+    difference: float, drawn: Float[np.ndarray, " draws"], patients: int
+) -> Difference:
     """Interval and normal test of a difference of two heads' metrics on the same slides.
 
     Args:

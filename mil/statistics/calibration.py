@@ -5,16 +5,18 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-COLDEST, HOTTEST = 0.05, 20.0
+COLDEST = 0.05
+HOTTEST = 20.0
 BINS = 10
 
 
 def fit_temperature(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]) -> float:
     """Temperature T that minimises the negative log likelihood of softmax(logits / T) (Guo et al. 2017, ICML).
 
-    Targets are smoothed as Platt (1999) did: of N slides with a class, that class gets (N + 1) / (N + classes) and
-    each other 1 / (N + classes). So validation slides without an error do not drive T to 0. The loss is convex in
-    1 / T; its slope is bisected.
+    Targets are smoothed as Platt (1999) did: of N slides with a class, that class gets
+    (N + 1) / (N + classes) and each other 1 / (N + classes). So validation slides
+    without an error do not drive T to 0. The loss is convex in 1 / T; its slope is
+    bisected.
 
     Args:
         logits: of validation slides.
@@ -34,7 +36,8 @@ def fit_temperature(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarr
     def slope(inverse: float) -> float:
         return float((softmax(shifted * inverse) * shifted).sum() - wanted)
 
-    low, high = 1 / HOTTEST, 1 / COLDEST
+    low = 1 / HOTTEST
+    high = 1 / COLDEST
     if slope(low) >= 0:
         # Flat where all logits of a slide are equal: nothing to scale.
         return HOTTEST if slope(low) > 0 else 1.0
@@ -52,7 +55,9 @@ def softmax(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n clas
     return powers / powers.sum(1, keepdims=True)
 
 
-def brier_each(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, " n"]:
+def brier_each(
+    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
+) -> Float[np.ndarray, " n"]:
     """Squared error of each slide; of two classes that of the second (0..1), else the sum over classes (0..2)."""
     if probabilities.shape[1] == 2:
         return (probabilities[:, 1] - labels) ** 2
@@ -73,10 +78,13 @@ def stated(
     return probabilities.max(1), (probabilities.argmax(1) == labels).astype(float)
 
 
-def ece(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], bins: int = BINS) -> float:
+def ece(
+    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], bins: int = BINS
+) -> float:
     """Expected calibration error (Naeini et al. 2015) of `stated` in bins of equal width.
 
-    It is never below 0, so that noise alone makes it positive: the fewer the slides, the more.
+    It is never below 0, so that noise alone makes it positive: the fewer the slides,
+    the more.
     """
     said, true = stated(labels, probabilities)
     return float(weighted_ece(said, true, np.ones((1, len(said))), bins)[0])
@@ -103,8 +111,9 @@ def ece_if_calibrated(
 ) -> tuple[float, float]:
     """What 95 % of ECEs would lie between, were these probabilities true: labels drawn from them, not from the data.
 
-    Consistency resampling (Broecker and Smith 2007, Weather Forecast. 22:651). One number is drawn a patient, so that
-    slides of one patient agree as far as their probabilities do.
+    Consistency resampling (Broecker and Smith 2007, Weather Forecast. 22:651). One
+    number is drawn a patient, so that slides of one patient agree as far as their
+    probabilities do.
     """
     said = probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities.max(1)
     chance = np.random.default_rng(seed).random((draws, int(member.max()) + 1))
@@ -131,7 +140,13 @@ def reliability(
     said, true = stated(labels, probabilities)
     member = _bin(said, bins)
     return [
-        Bin(b / bins, (b + 1) / bins, int(mine.sum()), float(said[mine].mean()), float(true[mine].mean()))
+        Bin(
+            b / bins,
+            (b + 1) / bins,
+            int(mine.sum()),
+            float(said[mine].mean()),
+            float(true[mine].mean()),
+        )
         for b in range(bins)
         if (mine := member == b).any()
     ]

@@ -23,7 +23,9 @@ def classification(
     Of two classes `auroc_macro` is the AUROC of either.
     """
     once = np.ones((1, len(labels)))
-    table = confusion.weighted_confusion(labels, probabilities.argmax(-1), probabilities.shape[1], once)
+    table = confusion.weighted_confusion(
+        labels, probabilities.argmax(-1), probabilities.shape[1], once
+    )
     return {
         "auroc_macro": known(one_vs_rest(weighted_auroc, labels, probabilities, once)[0]),
         "f1_macro": float(confusion.f1_macro(table)[0]),
@@ -41,16 +43,21 @@ def plain(
     Args:
         labels: class numbers; of two classes 1 is the positive one.
         probabilities: of each class.
-        thresholds: of two classes, where each slide's positive call begins; default 0.5.
+        thresholds: of two classes, where each slide's positive call begins; default
+            0.5.
 
     Returns:
-        Of two classes `auroc` and `auprc` (average precision) of the positive class, else `auroc_macro` and
-        `auprc_macro`, one class against the rest; `balanced_accuracy`, `f1_macro`, `f1_micro` and `accuracy` of the
-        most probable class; of two classes `sensitivity`, `specificity`, `ppv` and `npv` at the threshold; `brier`
-        and `ece`. None for what a set cannot have, such as an AUROC of one class.
+        Of two classes `auroc` and `auprc` (average precision) of the positive class,
+        else `auroc_macro` and `auprc_macro`, one class against the rest;
+        `balanced_accuracy`, `f1_macro`, `f1_micro` and `accuracy` of the most probable
+        class; of two classes `sensitivity`, `specificity`, `ppv` and `npv` at the
+        threshold; `brier` and `ece`. None for what a set cannot have, such as an AUROC
+        of one class.
     """
     once = np.ones((1, len(labels)))
-    values = {name: known(found[0]) for name, found in _weighted(labels, probabilities, once).items()}
+    values = {
+        name: known(found[0]) for name, found in _weighted(labels, probabilities, once).items()
+    }
     if probabilities.shape[1] == 2:
         called = (probabilities[:, 1] >= (0.5 if thresholds is None else thresholds)).astype(int)
         table = confusion.weighted_confusion(labels, called, 2, once)
@@ -70,9 +77,11 @@ def with_intervals(
 ) -> dict[str, Any]:
     """The metrics of `plain`, each with `value` and `ci95` (low, high; None where it cannot be had), and how many.
 
-    AUROC of two classes: DeLong's, logit t (`intervals.area`). Proportions: Wilson's (`intervals.proportion`). The
-    rest: patients resampled (`bootstrap.interval`). ECE has no interval, for none covers a quantity whose estimate is
-    biased by as much as it varies; it has `if_calibrated`, the range that probabilities without any fault would give.
+    AUROC of two classes: DeLong's, logit t (`intervals.area`). Proportions: Wilson's
+    (`intervals.proportion`). The rest: patients resampled (`bootstrap.interval`). ECE
+    has no interval, for none covers a quantity whose estimate is biased by as much as
+    it varies; it has `if_calibrated`, the range that probabilities without any fault
+    would give.
 
     Args:
         labels: see `plain`.
@@ -82,11 +91,16 @@ def with_intervals(
         seed: of the resamples.
         resamples: how many.
     """
-    member, values = members(patients), plain(labels, probabilities, thresholds)
+    member = members(patients)
+    values = plain(labels, probabilities, thresholds)
     count = int(member.max()) + 1
-    drawn = resampled(lambda w: _weighted(labels, probabilities, w), member, resamples=resamples, seed=seed)
+    drawn = resampled(
+        lambda w: _weighted(labels, probabilities, w), member, resamples=resamples, seed=seed
+    )
     found: dict[str, Interval | None] = {
-        name: None if (value := values[name]) is None else interval(value, each, count, top=_top(name, probabilities))
+        name: None
+        if (value := values[name]) is None
+        else interval(value, each, count, top=_top(name, probabilities))
         for name, each in drawn.items()
     }
     found |= {
@@ -96,10 +110,15 @@ def with_intervals(
     if "auroc" in values:
         found["auroc"] = _area(labels, probabilities, patients)
     metrics: dict[str, Any] = {
-        name: {"value": value, "ci95": list(ci) if value is not None and (ci := found.get(name)) else None}
+        name: {
+            "value": value,
+            "ci95": list(ci) if value is not None and (ci := found.get(name)) else None,
+        }
         for name, value in values.items()
     }
-    metrics["ece"]["if_calibrated"] = list(calibration.ece_if_calibrated(probabilities, member, seed=seed))
+    metrics["ece"]["if_calibrated"] = list(
+        calibration.ece_if_calibrated(probabilities, member, seed=seed)
+    )
     return {**metrics, "n_slides": len(labels), "n_patients": count}
 
 
@@ -120,7 +139,8 @@ def _weighted(
             "auprc_macro": one_vs_rest(weighted_auprc, labels, probabilities, weights),
         }
     counted = {
-        name: getattr(confusion, name)(table) for name in ("balanced_accuracy", "f1_macro", "f1_micro", "accuracy")
+        name: getattr(confusion, name)(table)
+        for name in ("balanced_accuracy", "f1_macro", "f1_micro", "accuracy")
     }
     squared = weights @ calibration.brier_each(labels, probabilities) / weights.sum(1)
     return {**ranked, **counted, "brier": squared}
@@ -141,7 +161,9 @@ def _shares(
     return shares
 
 
-def _area(labels: np.ndarray, probabilities: np.ndarray, patients: Sequence[str]) -> Interval | None:
+def _area(
+    labels: np.ndarray, probabilities: np.ndarray, patients: Sequence[str]
+) -> Interval | None:
     try:
         return area(delong(labels, probabilities[:, 1][None], patients))
     except ValueError:

@@ -84,4 +84,6 @@ def _mean(each: np.ndarray) -> np.ndarray:
 
 def _ratio(above: Any, below: Any) -> Any:
     """Quotient, NaN where there is nothing to divide by; numbers or arrays."""
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) > 0)
+    return np.divide(
+        above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) > 0
+    )

@@ -27,9 +27,10 @@ def delong(
 ) -> Areas:
     """AUROCs and their covariance by DeLong et al. (1988, Biometrics 44:837), placements from mid-ranks.
 
-    Mid-ranks are Sun and Xu's way (2014, IEEE Signal Process. Lett. 21:1389) to O(n log n). With `patients` the
-    placements of a patient's slides are summed first (Obuchowski 1997, Biometrics 53:567); with one slide a patient
-    that is the same number.
+    Mid-ranks are Sun and Xu's way (2014, IEEE Signal Process. Lett. 21:1389) to O(n log
+    n). With `patients` the placements of a patient's slides are summed first
+    (Obuchowski 1997, Biometrics 53:567); with one slide a patient that is the same
+    number.
 
     Args:
         positive: 1 for the positive class, 0 for the rest.
@@ -37,19 +38,30 @@ def delong(
         patients: of each slide; default: each slide is one patient's.
 
     Raises:
-        ValueError: there are not two patients with a positive slide and two with a negative one.
+        ValueError: there are not two patients with a positive slide and two with a
+            negative one.
     """
     is_positive = positive.astype(bool)
-    names = np.arange(len(positive)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
+    names = (
+        np.arange(len(positive))
+        if patients is None
+        else np.unique(np.asarray(patients), return_inverse=True)[1]
+    )
     groups = names[is_positive], names[~is_positive]
     if min(len(np.unique(group)) for group in groups) < 2:
-        raise ValueError("an AUROC's variance needs two patients with a positive slide and two with a negative one")
+        raise ValueError(
+            "an AUROC's variance needs two patients with a positive slide and two with a "
+            "negative one"
+        )
     each = [_placements(is_positive, row) for row in scores]
     areas = np.array([above.mean() for above, _ in each])
     count = names.max() + 1
     sums = [
         np.stack(
-            [np.bincount(group, pair[side] - area, minlength=count) for pair, area in zip(each, areas, strict=True)]
+            [
+                np.bincount(group, pair[side] - area, minlength=count)
+                for pair, area in zip(each, areas, strict=True)
+            ]
         )
         for side, group in enumerate(groups)
     ]
@@ -66,7 +78,8 @@ def delong(
 
 def _placements(is_positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each positive the share of negatives below it, of each negative the share of positives above it."""
-    ours, others = scores[is_positive], scores[~is_positive]
+    ours = scores[is_positive]
+    others = scores[~is_positive]
     everywhere = mid_ranks(np.concatenate([ours, others]))
     above = (everywhere[: len(ours)] - mid_ranks(ours)) / len(others)
     return above, 1 - (everywhere[len(ours) :] - mid_ranks(others)) / len(ours)
@@ -85,15 +98,17 @@ def paired(areas: Areas, one: int, other: int) -> Difference:
     """DeLong's test of two heads on the same slides; normal 95 % interval of the difference."""
     contrast = np.zeros(len(areas.auroc))
     contrast[one], contrast[other] = 1, -1
-    difference, error = float(contrast @ areas.auroc), max(0.0, float(contrast @ areas.covariance @ contrast)) ** 0.5
+    difference = float(contrast @ areas.auroc)
+    error = max(0.0, float(contrast @ areas.covariance @ contrast)) ** 0.5
     return normal_difference(difference, error)
 
 
 def normal_difference(difference: float, error: float) -> Difference:
     """Interval and test of a difference with a normal error.
 
-    Without an error nothing is tested. Two heads that both rank all slides right have none, nor has such a head beside
-    one that says the same of every slide: not because the difference is certain, but since nothing varies in this set.
+    Without an error nothing is tested. Two heads that both rank all slides right have
+    none, nor has such a head beside one that says the same of every slide: not because
+    the difference is certain, but since nothing varies in this set.
     """
     if not error > 1e-12:
         return Difference(difference, 0.0, None, None)

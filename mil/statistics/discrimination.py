@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 Ranking = Callable[
-    [Int[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, "draws n"]], Float[np.ndarray, " draws"]
+    [Int[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, "draws n"]],
+    Float[np.ndarray, " draws"],
 ]
 
 
@@ -23,13 +24,16 @@ def auroc(positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> f
 def auprc(positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float | None:
     """Average precision: precision at each score weighted by the recall it adds, no interpolation; None with one class.
 
-    By chance it is the share of positives, not a half. A set of positives alone would give 1 whatever the scores.
+    By chance it is the share of positives, not a half. A set of positives alone would
+    give 1 whatever the scores.
     """
     return known(weighted_auprc(positive, scores, np.ones((1, len(scores))))[0])
 
 
 def weighted_auroc(
-    positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"], weights: Float[np.ndarray, "draws n"]
+    positive: Int[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"],
+    weights: Float[np.ndarray, "draws n"],
 ) -> Float[np.ndarray, " draws"]:
     """AUROC of a sample in which each row occurs `weights` times; NaN where a class does not occur."""
     hits, misses = _by_score(positive, scores, weights)
@@ -38,7 +42,9 @@ def weighted_auroc(
 
 
 def weighted_auprc(
-    positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"], weights: Float[np.ndarray, "draws n"]
+    positive: Int[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"],
+    weights: Float[np.ndarray, "draws n"],
 ) -> Float[np.ndarray, " draws"]:
     """Average precision of a sample in which each row occurs `weights` times; NaN where a class does not occur."""
     hits, misses = (counts[:, ::-1] for counts in _by_score(positive, scores, weights))
@@ -55,7 +61,9 @@ def one_vs_rest(
 ) -> Float[np.ndarray, " draws"]:
     """A ranking metric of each class against the rest, plain mean over the classes that occur (macro)."""
     columns = range(probabilities.shape[1])
-    each = np.stack([metric((labels == c).astype(int), probabilities[:, c], weights) for c in columns])
+    each = np.stack(
+        [metric((labels == c).astype(int), probabilities[:, c], weights) for c in columns]
+    )
     there = np.isfinite(each)
     return _ratio(np.where(there, each, 0).sum(0), there.sum(0))
 
@@ -63,7 +71,8 @@ def one_vs_rest(
 def mid_ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Ranks from 1; equal values share the mean of theirs.
 
-    Equal to scipy.stats.rankdata, whose import would take longer than drawing a heatmap.
+    Equal to scipy.stats.rankdata, whose import would take longer than drawing a
+    heatmap.
     """
     _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (counts.cumsum() - (counts - 1) / 2)[group]
@@ -80,7 +89,8 @@ def _by_score(
     """Weight of positives and of the rest at each score, smallest score first."""
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(scores[order]) != 0))
-    sorted_weights, is_positive = weights[:, order], positive[order].astype(bool)
+    sorted_weights = weights[:, order]
+    is_positive = positive[order].astype(bool)
     return (
         np.add.reduceat(sorted_weights * is_positive, starts, axis=1),
         np.add.reduceat(sorted_weights * ~is_positive, starts, axis=1),

@@ -24,10 +24,12 @@ def wilson(share: float, n: int | float) -> Interval:
 def proportion(right: Float[np.ndarray, " n"], member: Int[np.ndarray, " n"]) -> Interval | None:
     """Interval of the share of slides that are right: Wilson's, of as many slides as they are worth.
 
-    Slides of one patient tell less than slides of several: n is divided by the design effect, the variance between
-    patients over that of independent slides (Rao and Scott 1992, Biometrics 48:577), at least 1; and by
-    (t / 1.96)², t with the patients less 1 degrees of freedom, for that variance is only estimated (Korn and Graubard
-    1998, Surv. Methodol. 24:193). Where all slides are right, or none is, they are worth one slide a patient.
+    Slides of one patient tell less than slides of several: n is divided by the design
+    effect, the variance between patients over that of independent slides (Rao and Scott
+    1992, Biometrics 48:577), at least 1; and by (t / 1.96)², t with the patients less 1
+    degrees of freedom, for that variance is only estimated (Korn and Graubard 1998,
+    Surv. Methodol. 24:193). Where all slides are right, or none is, they are worth one
+    slide a patient.
 
     Args:
         right: 1 or 0 for each slide.
@@ -36,7 +38,8 @@ def proportion(right: Float[np.ndarray, " n"], member: Int[np.ndarray, " n"]) ->
     Returns:
         Low and high; None for fewer than two patients.
     """
-    n, patients = len(right), len(np.unique(member))
+    n = len(right)
+    patients = len(np.unique(member))
     if patients < 2:
         return None
     share = float(right.mean())
@@ -52,22 +55,29 @@ def proportion(right: Float[np.ndarray, " n"], member: Int[np.ndarray, " n"]) ->
 def area(areas: Areas, head: int = 0) -> Interval:
     """Interval of one of DeLong's AUROCs: a t interval on the scale of log odds.
 
-    Degrees of freedom are the patients less 2; where patients have several slides, those of the rarer class less 1,
-    with which it covers as it should (docs/statistics.md). An AUROC of 0 or 1, whose variance DeLong
-    cannot see, gets Newcombe's interval (2006, Stat. Med. 25:559, method 5).
+    Degrees of freedom are the patients less 2; where patients have several slides,
+    those of the rarer class less 1, with which it covers as it should
+    (docs/statistics.md). An AUROC of 0 or 1, whose variance DeLong cannot see, gets
+    Newcombe's interval (2006, Stat. Med. 25:559, method 5).
     """
-    value, variance = float(areas.auroc[head]), float(areas.covariance[head, head])
+    value = float(areas.auroc[head])
+    variance = float(areas.covariance[head, head])
     if variance < 1e-12 or not 0 < value < 1:
         return newcombe(value, areas.positives, areas.negatives)
     counts = areas.positives, areas.negatives
-    half = t_quantile(min(counts) - 1 if areas.several else sum(counts) - 2) * variance**0.5 / (value * (1 - value))
+    half = (
+        t_quantile(min(counts) - 1 if areas.several else sum(counts) - 2)
+        * variance**0.5
+        / (value * (1 - value))
+    )
     return expit(logit(value) - half), expit(logit(value) + half)
 
 
 def newcombe(auroc: float, positives: int, negatives: int) -> Interval:
     """The AUROCs that are within 1.96 standard errors of the one found, the error being that at each of them.
 
-    Hanley and McNeil's standard error, both sample sizes replaced by their mean where they stand alone.
+    Hanley and McNeil's standard error, both sample sizes replaced by their mean where
+    they stand alone.
     """
     mean = (positives + negatives) / 2 - 1
 

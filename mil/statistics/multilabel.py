@@ -17,23 +17,34 @@ def multilabel(
     """Metrics of probabilities of classes that do not exclude one another; a class is called from 0.5 on.
 
     Returns:
-        `auroc_macro` and `auprc_macro`, mean over the classes that some slides have and some have not; `f1_macro`,
-        mean of the classes' F1 (of those that occur among labels or calls), and `f1_micro`, of all counts together;
-        `exact_match`, the share of slides of which all classes are right; `auroc_CLASS` of each. NaN where there is
-        none.
+        `auroc_macro` and `auprc_macro`, mean over the classes that some slides have and
+        some have not; `f1_macro`, mean of the classes' F1 (of those that occur among
+        labels or calls), and `f1_micro`, of all counts together; `exact_match`, the
+        share of slides of which all classes are right; `auroc_CLASS` of each. NaN where
+        there is none.
     """
-    there, called = labels > 0.5, probabilities >= 0.5
+    there = labels > 0.5
+    called = probabilities >= 0.5
     each = {
-        kind: np.stack([metric(there[:, c].astype(int), probabilities[:, c], weights) for c in range(len(names))])
+        kind: np.stack(
+            [
+                metric(there[:, c].astype(int), probabilities[:, c], weights)
+                for c in range(len(names))
+            ]
+        )
         for kind, metric in (("auroc", weighted_auroc), ("auprc", weighted_auprc))
     }
-    hits, both = weights @ (there & called), weights @ (there.astype(float) + called)  # [draws, classes]
+    # [draws, classes]
+    hits = weights @ (there & called)
+    both = weights @ (there.astype(float) + called)
     return {
-        "auroc_macro": _mean(each["auroc"]), "auprc_macro": _mean(each["auprc"]),
-        "f1_macro": _mean(_ratio(2 * hits, both).T), "f1_micro": _ratio(2 * hits.sum(1), both.sum(1)),
+        "auroc_macro": _mean(each["auroc"]),
+        "auprc_macro": _mean(each["auprc"]),
+        "f1_macro": _mean(_ratio(2 * hits, both).T),
+        "f1_micro": _ratio(2 * hits.sum(1), both.sum(1)),
         "exact_match": weights @ (there == called).all(1) / weights.sum(1),
         **{f"auroc_{name}": values for name, values in zip(names, each["auroc"], strict=True)},
-    }  # fmt: skip
+    }
 
 
 def _mean(each: np.ndarray) -> Float[np.ndarray, " draws"]:

@@ -51,7 +51,9 @@ def targets_of(task: Judged, labels: Sequence[str]) -> Targets:
     if task.kind in SURVIVAL:
         return np.array([survival_of(label) for label in labels], dtype=np.float64)
     if task.kind == "multilabel":
-        return np.array([[float(name in classes_of(label)) for name in task.classes] for label in labels])
+        return np.array(
+            [[float(name in classes_of(label)) for name in task.classes] for label in labels]
+        )
     return np.array([list(task.classes).index(label) for label in labels])
 
 
@@ -64,13 +66,16 @@ def metrics_of_task(task: Judged, targets: Targets, answers: Answers) -> dict[st
         answers: `task.answers` of each slide; of survival the first column is the risk.
 
     Returns:
-        classification: see `classified.classification`; multilabel, ordinal, regression: see the functions of the same
-        name; survival: `c_index`.
+        classification: see `classified.classification`; multilabel, ordinal,
+        regression: see the functions of the same name; survival: `c_index`.
     """
     if task.kind == "classification":
         return classified.classification(targets, answers)
     once = np.ones((1, len(targets)))
-    return {name: known(values[0]) for name, values in weighted_of_task(task, targets, answers, once).items()}
+    return {
+        name: known(values[0])
+        for name, values in weighted_of_task(task, targets, answers, once).items()
+    }
 
 
 def intervals_of_task(
@@ -84,9 +89,9 @@ def intervals_of_task(
 ) -> dict[str, Any]:
     """The metrics of a task, each with `value` and `ci95`; `n_slides` and `n_patients`.
 
-    Patients are resampled; a t interval on the scale of log odds (of what lies in -1..1, of the share of that range,
-    which is Fisher's z), or of the logarithm (of errors, and of 1 - r2). For classification there is
-    `classified.with_intervals`.
+    Patients are resampled; a t interval on the scale of log odds (of what lies in
+    -1..1, of the share of that range, which is Fisher's z), or of the logarithm (of
+    errors, and of 1 - r2). For classification there is `classified.with_intervals`.
 
     Args:
         task: see `metrics_of_task`; of another kind than classification.
@@ -96,11 +101,20 @@ def intervals_of_task(
         seed: of the resamples.
         resamples: how many.
     """
-    member, values = members(patients), metrics_of_task(task, targets, answers)
+    member = members(patients)
+    values = metrics_of_task(task, targets, answers)
     count = int(member.max()) + 1
-    drawn = resampled(lambda w: weighted_of_task(task, targets, answers, w), member, resamples=resamples, seed=seed)
+    drawn = resampled(
+        lambda w: weighted_of_task(task, targets, answers, w),
+        member,
+        resamples=resamples,
+        seed=seed,
+    )
     found: dict[str, Any] = {
-        name: {"value": value, "ci95": None if value is None else _interval(name, value, drawn[name], count)}
+        name: {
+            "value": value,
+            "ci95": None if value is None else _interval(name, value, drawn[name], count),
+        }
         for name, value in values.items()
     }
     return {**found, "n_slides": len(targets), "n_patients": count}
@@ -137,5 +151,10 @@ def _above_zero(value: float, drawn: np.ndarray, patients: int) -> Interval | No
     there = drawn[np.isfinite(drawn)]
     if patients < 2 or len(there) < 2 or not value > 0:
         return None
-    half = t_quantile(patients - 1) * float(there.std(ddof=1)) * (patients / (patients - 1)) ** 0.5 / value
+    half = (
+        t_quantile(patients - 1)
+        * float(there.std(ddof=1))
+        * (patients / (patients - 1)) ** 0.5
+        / value
+    )
     return value * math.exp(-half), value * math.exp(min(half, 700.0))

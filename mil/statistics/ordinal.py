@@ -15,14 +15,16 @@ def ranks_of(probabilities: Float[np.ndarray, "n classes"]) -> Int[np.ndarray, "
 
 
 def ordinal(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], weights: Float[np.ndarray, "draws n"]
+    labels: Int[np.ndarray, " n"],
+    probabilities: Float[np.ndarray, "n classes"],
+    weights: Float[np.ndarray, "draws n"],
 ) -> Mapping[str, Float[np.ndarray, " draws"]]:
     """Metrics of the predicted classes in samples in which each row occurs `weights` times.
 
     Returns:
-        `kappa_quadratic`, Cohen's weighted by the squared distance of classes, -1..1, 0 by chance, NaN where labels
-        and predictions are all of one class; `mae_classes`, the mean distance in classes; `balanced_accuracy` and
-        `accuracy`.
+        `kappa_quadratic`, Cohen's weighted by the squared distance of classes, -1..1, 0
+        by chance, NaN where labels and predictions are all of one class; `mae_classes`,
+        the mean distance in classes; `balanced_accuracy` and `accuracy`.
     """
     classes = probabilities.shape[1]
     table = confusion.weighted_confusion(labels, ranks_of(probabilities), classes, weights)
@@ -32,6 +34,8 @@ def ordinal(
     expected, seen = ((counts * apart**2).sum((-1, -2)) for counts in (by_chance, table))
     kappa = np.where(expected > 0, 1 - seen / np.where(expected > 0, expected, 1), np.nan)
     return {
-        "kappa_quadratic": kappa, "mae_classes": (table * apart).sum((-1, -2)) / total,
-        "balanced_accuracy": confusion.balanced_accuracy(table), "accuracy": confusion.accuracy(table),
-    }  # fmt: skip
+        "kappa_quadratic": kappa,
+        "mae_classes": (table * apart).sum((-1, -2)) / total,
+        "balanced_accuracy": confusion.balanced_accuracy(table),
+        "accuracy": confusion.accuracy(table),
+    }

@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 
 from mil.statistics.delong import delong
 
-ALPHA, POWER = 0.05, 0.8
+ALPHA = 0.05
+POWER = 0.8
 CORRELATION = 0.5  # of two heads' errors on the same slides, where it is not known
 _Z = NormalDist().inv_cdf(1 - ALPHA / 2), NormalDist().inv_cdf(POWER)
 
@@ -19,7 +20,8 @@ def smallest_difference(error: float) -> float:
     """Smallest true difference of two AUROCs that DeLong's paired test would show: (z_0.975 + z_0.8) · SE.
 
     Args:
-        error: standard error of the difference, from DeLong's covariance of the two on these slides.
+        error: standard error of the difference, from DeLong's covariance of the two on
+            these slides.
     """
     return sum(_Z) * error
 
@@ -29,14 +31,16 @@ def smallest_difference_before(error: float, correlation: float = CORRELATION) -
 
     Args:
         error: standard error of the first AUROC.
-        correlation: of the two errors; heads on the same slides agree, so that it is well above 0.
+        correlation: of the two errors; heads on the same slides agree, so that it is
+            well above 0.
     """
     return smallest_difference(error * sqrt(2 * (1 - correlation)))
 
 
 def hanley_mcneil(auroc: float, positives: int, negatives: int) -> float:
     """Standard error of an AUROC (Hanley and McNeil 1982, Radiology 143:29), scores taken as exponential."""
-    both_positive, both_negative = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
+    both_positive = auroc / (2 - auroc)
+    both_negative = 2 * auroc**2 / (1 + auroc)
     above = (
         auroc * (1 - auroc)
         + (positives - 1) * (both_positive - auroc**2)
@@ -48,7 +52,8 @@ def hanley_mcneil(auroc: float, positives: int, negatives: int) -> float:
 def smallest_auroc(positives: int, negatives: int) -> float | None:
     """Smallest true AUROC that such a set would tell from 0.5; None where not even 1 would do.
 
-    The A for which A - 0.5 = z_0.975 · SE(0.5) + z_0.8 · SE(A), SE of Hanley and McNeil.
+    The A for which A - 0.5 = z_0.975 · SE(0.5) + z_0.8 · SE(A), SE of Hanley and
+    McNeil.
     """
     if positives < 1 or negatives < 1:
         return None
@@ -59,7 +64,8 @@ def smallest_auroc(positives: int, negatives: int) -> float | None:
 
     if short(1.0):
         return None
-    low, high = 0.5, 1.0
+    low = 0.5
+    high = 1.0
     for _ in range(50):
         middle = (low + high) / 2
         low, high = (middle, high) if short(middle) else (low, middle)
@@ -72,9 +78,10 @@ def power_note(
     """What these slides could show, before there is a second head.
 
     Returns:
-        `smallest_auroc`, told from 0.5; `smallest_difference` to a second head's AUROC, errors correlated by
-        `correlation` (None at an AUROC of 1, whose error is not known); `alpha`, `power`, and how many patients have a
-        positive and a negative slide. None where there are not two of each.
+        `smallest_auroc`, told from 0.5; `smallest_difference` to a second head's AUROC,
+        errors correlated by `correlation` (None at an AUROC of 1, whose error is not
+        known); `alpha`, `power`, and how many patients have a positive and a negative
+        slide. None where there are not two of each.
     """
     try:
         areas = delong(positive, scores[None], patients)
@@ -87,6 +94,8 @@ def power_note(
         "patients_positive": areas.positives,
         "patients_negative": areas.negatives,
         "smallest_auroc": smallest_auroc(areas.positives, areas.negatives),
-        "smallest_difference": smallest_difference_before(error, CORRELATION) if error > 1e-9 else None,
+        "smallest_difference": smallest_difference_before(error, CORRELATION)
+        if error > 1e-9
+        else None,
         "correlation": CORRELATION,
     }

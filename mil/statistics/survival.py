@@ -14,9 +14,9 @@ def concordance(
 ) -> Float[np.ndarray, " draws"]:
     """Harrell's concordance index (1982, JAMA 247:2543), 0.5 by chance, in samples in which rows occur `weights` times.
 
-    Of all pairs of which it is known whose event came first, the share in which that one has the higher risk; equal
-    risks count half. With equal times it is known if one has an event and the other is censored; two events at the
-    same time are no pair.
+    Of all pairs of which it is known whose event came first, the share in which that
+    one has the higher risk; equal risks count half. With equal times it is known if one
+    has an event and the other is censored; two events at the same time are no pair.
 
     Args:
         times: until the event or, for censored rows, until which none was seen.
@@ -27,7 +27,8 @@ def concordance(
     Returns:
         NaN where no pair can be compared.
     """
-    right, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    right = np.zeros(len(weights))
+    pairs = np.zeros(len(weights))
     first = np.flatnonzero(events)
     block = max(1, _PAIRS // max(1, len(times)))
     for start in range(0, len(first), block):

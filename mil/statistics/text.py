@@ -4,11 +4,24 @@ from collections.abc import Mapping
 from typing import Any
 
 TITLES = {
-    "auroc": "AUROC", "auroc_macro": "AUROC, macro", "auprc": "AUPRC", "auprc_macro": "AUPRC, macro",
-    "balanced_accuracy": "balanced accuracy", "f1_macro": "F1, macro", "f1_micro": "F1, micro", "ppv": "PPV",
-    "npv": "NPV", "brier": "Brier", "ece": "ECE", "c_index": "C-index", "mae": "MAE", "rmse": "RMSE", "r2": "R²",
-    "kappa_quadratic": "quadratic kappa", "mae_classes": "classes off, mean",
-}  # fmt: skip
+    "auroc": "AUROC",
+    "auroc_macro": "AUROC, macro",
+    "auprc": "AUPRC",
+    "auprc_macro": "AUPRC, macro",
+    "balanced_accuracy": "balanced accuracy",
+    "f1_macro": "F1, macro",
+    "f1_micro": "F1, micro",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "brier": "Brier",
+    "ece": "ECE",
+    "c_index": "C-index",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R²",
+    "kappa_quadratic": "quadratic kappa",
+    "mae_classes": "classes off, mean",
+}
 
 
 def title(metric: str) -> str:

@@ -13,7 +13,8 @@ from mil.config.labels import TaskName
 class Task(Protocol):
     """Labels to targets, logits and targets to a loss, logits to answers.
 
-    The target of a slide is a tensor of the task's own shape; those of several slides are stacked.
+    The target of a slide is a tensor of the task's own shape; those of several slides
+    are stacked.
     """
 
     @property
@@ -51,7 +52,9 @@ class Task(Protocol):
     def target(self, label: str) -> Tensor:
         """What the loss is told of a slide."""
 
-    def loss(self, logits: Float[Tensor, "n outputs"], targets: Shaped[Tensor, "n ..."]) -> Float[Tensor, " n"]:
+    def loss(
+        self, logits: Float[Tensor, "n outputs"], targets: Shaped[Tensor, "n ..."]
+    ) -> Float[Tensor, " n"]:
         """Loss of each bag, with the weight of its class if classes have weights."""
 
     def answers(self, logits: Float[Tensor, "n outputs"]) -> Float[Tensor, "n columns"]:

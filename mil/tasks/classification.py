@@ -20,7 +20,9 @@ class Classification(OfClasses):
     weights: list[float] | None = None  # of each class in the loss; None: all the same
 
     @classmethod
-    def fitted(cls, dataset: DatasetConfig, labels: Sequence[str], balanced: bool) -> "Classification":
+    def fitted(
+        cls, dataset: DatasetConfig, labels: Sequence[str], balanced: bool
+    ) -> "Classification":
         """The task of a dataset; see `mil.tasks.fit_task`."""
         weights = balanced_weights(dataset.classes, labels) if balanced else None
         return cls(classes=dataset.classes, positive=dataset.positive_class, weights=weights)
@@ -29,10 +31,13 @@ class Classification(OfClasses):
         """The class's number."""
         return torch.tensor(self.classes.index(label))
 
-    def loss(self, logits: Float[Tensor, "n outputs"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    def loss(
+        self, logits: Float[Tensor, "n outputs"], targets: Int[Tensor, " n"]
+    ) -> Float[Tensor, " n"]:
         """Cross-entropy of each bag, nats, times the weight of its class.
 
-        The weighted mean of torch divides by the weights of the batch, which undoes them where a step has one bag.
+        The weighted mean of torch divides by the weights of the batch, which undoes
+        them where a step has one bag.
         """
         loss = functional.cross_entropy(logits, targets, reduction="none")
         return loss if self.weights is None else loss * loss.new_tensor(self.weights)[targets]

@@ -17,7 +17,9 @@ class Multilabel(OfClasses):
     """Any number of classes at once; answers are the sigmoids of the logits and do not sum to 1."""
 
     kind: Literal["multilabel"] = "multilabel"
-    weights: list[tuple[float, float]] | None = None  # in the loss, of slides without each class and with it
+    weights: list[tuple[float, float]] | None = (
+        None  # in the loss, of slides without each class and with it
+    )
 
     @classmethod
     def fitted(cls, dataset: DatasetConfig, labels: Sequence[str], balanced: bool) -> "Multilabel":
@@ -32,7 +34,9 @@ class Multilabel(OfClasses):
         found = classes_of(label)
         return torch.tensor([float(name in found) for name in self.classes])
 
-    def loss(self, logits: Float[Tensor, "n outputs"], targets: Float[Tensor, "n outputs"]) -> Float[Tensor, " n"]:
+    def loss(
+        self, logits: Float[Tensor, "n outputs"], targets: Float[Tensor, "n outputs"]
+    ) -> Float[Tensor, " n"]:
         """Binary cross-entropy of each bag, mean over classes, nats."""
         targets = targets.to(logits.dtype)
         loss = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")

@@ -17,8 +17,9 @@ from mil.tasks.shared import OfClasses
 class Ordinal(OfClasses):
     """Classes in an order, by conditional logits: CORN, Shi et al. 2021, https://arxiv.org/abs/2111.08851.
 
-    Logit k says whether a slide that is not below class k is above it, so that being above class k is never less
-    probable than being above class k + 1, whatever the head's weights.
+    Logit k says whether a slide that is not below class k is above it, so that being
+    above class k is never less probable than being above class k + 1, whatever the
+    head's weights.
     """
 
     kind: Literal["ordinal"] = "ordinal"
@@ -45,10 +46,13 @@ class Ordinal(OfClasses):
         """The class's number, from 0, the lowest."""
         return torch.tensor(self.classes.index(label))
 
-    def loss(self, logits: Float[Tensor, "n outputs"], targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    def loss(
+        self, logits: Float[Tensor, "n outputs"], targets: Int[Tensor, " n"]
+    ) -> Float[Tensor, " n"]:
         """Sum of the binary cross-entropies of the logits that a bag's class has to do with, nats.
 
-        Which is minus the logarithm of its class's probability. The published loss divides by their number instead.
+        Which is minus the logarithm of its class's probability. The published loss
+        divides by their number instead.
         """
         loss = -_log_probabilities(logits).gather(1, targets[:, None])[:, 0]
         return loss if self.weights is None else loss * loss.new_tensor(self.weights)[targets]

@@ -36,14 +36,19 @@ class Regression(OfNumbers):
         numbers = [number_of(label) for label in labels]
         deviation = statistics.pstdev(numbers)
         if not deviation > 0 or not math.isfinite(deviation):
-            raise DatasetError(f"the labels of the {len(labels)} training slides do not differ; nothing can be learnt")
+            raise DatasetError(
+                f"the labels of the {len(labels)} training slides do not differ; nothing can be "
+                "learnt"
+            )
         return cls(mean=statistics.fmean(numbers), deviation=deviation)
 
     def target(self, label: str) -> Float[Tensor, ""]:
         """The number, in the label's units."""
         return torch.tensor(number_of(label), dtype=torch.float32)
 
-    def loss(self, logits: Float[Tensor, "n outputs"], targets: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    def loss(
+        self, logits: Float[Tensor, "n outputs"], targets: Float[Tensor, " n"]
+    ) -> Float[Tensor, " n"]:
         """Squared error of each bag, in squared deviations of the training labels."""
         return (logits[:, 0] - (targets.to(logits.dtype) - self.mean) / self.deviation).square()
 

@@ -100,4 +100,7 @@ def refuse_balance(dataset: DatasetConfig, balanced: bool) -> None:
         ConfigError: it was asked for.
     """
     if balanced:
-        raise ConfigError(f"train.class_weights: balanced needs classes, which the task {dataset.task} does not have")
+        raise ConfigError(
+            f"train.class_weights: balanced needs classes, which the task {dataset.task} does "
+            "not have"
+        )

@@ -20,9 +20,9 @@ from mil.tasks.shared import OfNumbers, refuse_balance
 class SurvivalDiscrete(OfNumbers):
     """Discrete-time survival: logit k is of the hazard, that the event comes in interval k if not before.
 
-    Gensheimer and Narasimhan 2019, https://arxiv.org/abs/1805.00917; for slides, Zadeh and Schmid 2021,
-    https://doi.org/10.1109/TPAMI.2020.2979450. Interval k is the time after `ends[k - 1]` up to `ends[k]`; what comes
-    later has survived all of them.
+    Gensheimer and Narasimhan 2019, https://arxiv.org/abs/1805.00917; for slides, Zadeh
+    and Schmid 2021, https://doi.org/10.1109/TPAMI.2020.2979450. Interval k is the time
+    after `ends[k - 1]` up to `ends[k]`; what comes later has survived all of them.
     """
 
     answer: ClassVar[str] = "risk"
@@ -36,7 +36,9 @@ class SurvivalDiscrete(OfNumbers):
         return self
 
     @classmethod
-    def fitted(cls, dataset: DatasetConfig, labels: Sequence[str], balanced: bool) -> "SurvivalDiscrete":
+    def fitted(
+        cls, dataset: DatasetConfig, labels: Sequence[str], balanced: bool
+    ) -> "SurvivalDiscrete":
         """The task of a dataset; see `mil.tasks.fit_task`. Intervals end at quantiles of the event times.
 
         Raises:
@@ -48,10 +50,14 @@ class SurvivalDiscrete(OfNumbers):
         if dataset.ends:
             return cls(ends=dataset.ends)
         several = dataset.intervals > 1 and len(times) > 1
-        inner = statistics.quantiles(times, n=dataset.intervals, method="inclusive") if several else []
+        inner = (
+            statistics.quantiles(times, n=dataset.intervals, method="inclusive") if several else []
+        )
         ends = sorted({time for time in [*inner, times[-1]] if time > 0})
         if not ends:
-            raise DatasetError("all events of the training slides come at time 0; nothing can be learnt")
+            raise DatasetError(
+                "all events of the training slides come at time 0; nothing can be learnt"
+            )
         return cls(ends=ends)
 
     @property
@@ -73,17 +79,22 @@ class SurvivalDiscrete(OfNumbers):
         """Time, and 1 if the event came then, 0 if censored."""
         return torch.tensor(survival_of(label), dtype=torch.float32)
 
-    def loss(self, logits: Float[Tensor, "n outputs"], targets: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
+    def loss(
+        self, logits: Float[Tensor, "n outputs"], targets: Float[Tensor, "n 2"]
+    ) -> Float[Tensor, " n"]:
         """Minus the logarithm of the likelihood of each bag, nats.
 
-        A slide with an event survived the intervals that ended before; a censored one those of which it saw half.
+        A slide with an event survived the intervals that ended before; a censored one
+        those of which it saw half.
         """
-        time, event = targets[:, :1], targets[:, 1:] > 0
+        time = targets[:, :1]
+        event = targets[:, 1:] > 0
         ends = targets.new_tensor(self.ends)
         starts = torch.cat([ends.new_zeros(1), ends[:-1]])
         survived = torch.where(event, ends < time, (starts + ends) / 2 <= time)
         came = event & (time <= ends) & ((starts < time) | (starts == 0))
-        alive, dead = functional.logsigmoid(-logits), functional.logsigmoid(logits)
+        alive = functional.logsigmoid(-logits)
+        dead = functional.logsigmoid(logits)
         return -(alive * survived + dead * came).sum(1)
 
     def answers(self, logits: Float[Tensor, "n outputs"]) -> Float[Tensor, "n columns"]:
@@ -100,5 +111,8 @@ def seen_events(labels: Sequence[str]) -> list[Survival]:
     """
     events = [found for found in map(survival_of, labels) if found.event]
     if not events:
-        raise DatasetError(f"all {len(labels)} training slides are censored; survival cannot be learnt without events")
+        raise DatasetError(
+            f"all {len(labels)} training slides are censored; survival cannot be learnt without "
+            "events"
+        )
     return events

@@ -23,14 +23,19 @@ def footprint_px(size_px: int, target_mpp: float, slide_mpp: float) -> float:
         448.0
     """
     if min(size_px, target_mpp, slide_mpp) <= 0:
-        raise ValueError(f"sizes must be positive: {size_px} px, {target_mpp} and {slide_mpp} µm/px")
+        raise ValueError(
+            f"sizes must be positive: {size_px} px, {target_mpp} and {slide_mpp} µm/px"
+        )
     return size_px * target_mpp / slide_mpp
 
 
-def grid(extent_px: tuple[int, int], side_px: float, origin_px: tuple[int, int] = (0, 0)) -> Int[np.ndarray, "tiles 2"]:
+def grid(
+    extent_px: tuple[int, int], side_px: float, origin_px: tuple[int, int] = (0, 0)
+) -> Int[np.ndarray, "tiles 2"]:
     """Top left corners of all tiles that lie wholly inside, row by row.
 
-    Corner (i, j) is at ``origin + (i, j) * side`` rounded to whole pixels, so that errors do not add up along a row.
+    Corner (i, j) is at ``origin + (i, j) * side`` rounded to whole pixels, so that
+    errors do not add up along a row.
 
     Args:
         extent_px: width and height of the scanned part, level-0 pixels.
@@ -56,18 +61,27 @@ def share_inside(
     total = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1))
     total[1:, 1:] = mask.cumsum(0).cumsum(1)
 
-    def area_above_left(x: Float[np.ndarray, " tiles"], y: Float[np.ndarray, " tiles"]) -> Float[np.ndarray, " tiles"]:
-        x, y = x.clip(0, mask.shape[1]), y.clip(0, mask.shape[0])
-        x0, y0 = np.minimum(x.astype(int), mask.shape[1] - 1), np.minimum(y.astype(int), mask.shape[0] - 1)
-        dx, dy = x - x0, y - y0
+    def area_above_left(
+        x: Float[np.ndarray, " tiles"], y: Float[np.ndarray, " tiles"]
+    ) -> Float[np.ndarray, " tiles"]:
+        x = x.clip(0, mask.shape[1])
+        y = y.clip(0, mask.shape[0])
+        x0 = np.minimum(x.astype(int), mask.shape[1] - 1)
+        y0 = np.minimum(y.astype(int), mask.shape[0] - 1)
+        dx = x - x0
+        dy = y - y0
         upper = total[y0, x0] * (1 - dx) + total[y0, x0 + 1] * dx
         lower = total[y0 + 1, x0] * (1 - dx) + total[y0 + 1, x0 + 1] * dx
         return upper * (1 - dy) + lower * dy
 
-    left, top = corners[:, 0], corners[:, 1]
-    right, bottom = left + side, top + side
+    left = corners[:, 0]
+    top = corners[:, 1]
+    right = left + side
+    bottom = top + side
     covered = (
-        area_above_left(right, bottom) - area_above_left(left, bottom)
-        - area_above_left(right, top) + area_above_left(left, top)
-    )  # fmt: skip
+        area_above_left(right, bottom)
+        - area_above_left(left, bottom)
+        - area_above_left(right, top)
+        + area_above_left(left, top)
+    )
     return (covered / side**2).clip(0, 1)

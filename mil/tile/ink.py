@@ -21,9 +21,12 @@ Density = tuple[Plane, Plane, Plane]  # red, green, blue
 
 def optical_density(picture: Picture) -> Density:
     """Light lost in red, green and blue, natural logarithm; 0 on the slide's glass and on white (padding)."""
-    levels, white = np.log(np.arange(1, 257)), extreme(np.minimum, picture) >= PADDING
+    levels = np.log(np.arange(1, 257))
+    white = extreme(np.minimum, picture) >= PADDING
     tables = [(np.log(level + 1) - levels).astype(np.float32) for level in glass_colour(picture)]
-    red, green, blue = (np.take(table, picture[..., channel]) for channel, table in enumerate(tables))
+    red, green, blue = (
+        np.take(table, picture[..., channel]) for channel, table in enumerate(tables)
+    )
     for plane in (red, green, blue):
         plane[white] = 0
     return red, green, blue
@@ -38,8 +41,10 @@ def glass_colour(picture: Picture) -> Float[np.ndarray, "3"]:
     counts = np.bincount(codes.ravel(), minlength=64**3).reshape(64, 64, 64)
     level = np.arange(64) * 4 + 1.5
     red, green, blue = np.meshgrid(level, level, level, indexing="ij", sparse=True)
-    low, high = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
-    # Glass is tinted yellow, blue or lavender; what has lost most in green is pale tissue.
+    low = np.minimum(np.minimum(red, green), blue)
+    high = np.maximum(np.maximum(red, green), blue)
+    # Glass is tinted yellow, blue or lavender; what has lost most in green is pale
+    # tissue.
     may_be = (low > 160) & (high - low < 36) & (np.minimum(red, blue) - green < 12)
     weight = np.where(may_be, np.exp((low - 255) / 15), 0)
     unpadded = counts.copy()  # pure white is padding if the rest has glass of its own
@@ -59,17 +64,17 @@ def _mean_level(
     window = [slice(max(index - 1, 0), index + 2) for index in peak]
     part = histogram[tuple(window)]
     others = [tuple(other for other in range(3) if other != axis) for axis in range(3)]
-    return np.array([
-        np.average(level[window[axis]], weights=part.sum(axis=others[axis])) for axis in range(3)
-    ])  # fmt: skip
+    return np.array(
+        [np.average(level[window[axis]], weights=part.sum(axis=others[axis])) for axis in range(3)]
+    )
 
 
 def texture(density: Density) -> tuple[Bytes, Mask]:
     """How rough the picture is, and where that is more than a smooth tint or clean glass has.
 
     Returns:
-        Mean deviation from the mean of 3 x 3 pixels, thousandths of the density (ink about 20, tissue 50 to 255);
-        and where it is more than 0.003 in itself.
+        Mean deviation from the mean of 3 x 3 pixels, thousandths of the density (ink
+        about 20, tissue 50 to 255); and where it is more than 0.003 in itself.
     """
     values = density[0] + density[1]
     values += density[2]
@@ -108,12 +113,21 @@ def _inks(density: Density, rough: Bytes, um_per_px: float) -> Iterator[tuple[Ma
     if cool.sum() > 0.6 * ((red > 0.15) | (green > 0.15)).sum() and (rough[cool] > 50).mean() > 0.5:
         cool[:] = False  # most of what absorbs, and textured: a blue or green stain
     cool |= (red > 1.0) & (red > 1.15 * green) & (blue < 0.55 * green)
-    cool |= (red > 1.3) & (red > 0.95 * green) & (blue < 0.6 * green) & (rough < 100)  # blue ink over tissue
-    yield cool, ((red > 0.04) & (red > 1.3 * green)) | ((red > 0.3) & (red > 1.12 * green) & (blue < 0.6 * green))
+    cool |= (
+        (red > 1.3) & (red > 0.95 * green) & (blue < 0.6 * green) & (rough < 100)
+    )  # blue ink over tissue
+    yield (
+        cool,
+        ((red > 0.04) & (red > 1.3 * green))
+        | ((red > 0.3) & (red > 1.12 * green) & (blue < 0.6 * green)),
+    )
     yellow = (blue > 0.6) & (blue > 1.8 * green) & (red < 0.25 * blue)
     yield yellow, (blue > 0.2) & (blue > 1.6 * green) & (red < 0.3 * blue)
     pink = (green > 0.8) & (red < 0.4 * green) & (blue > 0.6 * green)
-    yield pink & (rough < 100) & (green > 1.5) & (red < 0.33 * green), pink  # blood is hardly ever so dense
+    yield (
+        pink & (rough < 100) & (green > 1.5) & (red < 0.33 * green),
+        pink,
+    )  # blood is hardly ever so dense
     dark = (red > 0.6) & (green > 0.6) & (blue > 0.6)
     grey = dark & (blue > 0.66 * red) & (blue > 0.66 * green)
     dense = grey & (red > 0.8) & (green > 0.8) & (blue > 0.8)

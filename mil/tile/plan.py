@@ -18,8 +18,10 @@ from mil.tile.tissue import Found, find_tissue
 
 # Longer side of the picture that people see, pixels.
 OVERVIEW_PX = 2048
-# Tissue is looked for at about this scale; on the largest slides coarser: a mask has no more pixels than this.
-MASK_UM_PER_PX, LARGEST_MASK_PX = 8.0, 16_000_000
+# Tissue is looked for at about this scale; on the largest slides coarser: a mask has no
+# more pixels than this.
+MASK_UM_PER_PX = 8.0
+LARGEST_MASK_PX = 16_000_000
 
 
 class Drawn(NamedTuple):
@@ -37,8 +39,9 @@ NOTHING_DRAWN = Drawn()
 class TilePlan:
     """A slide's tiles and what they were chosen from.
 
-    `coords` are top left corners, level-0 pixels, row by row; `tissue` is the share of each tile that is tissue. `mask`
-    (what counts as tissue) and `picture` have the scale `mask_scale`, level-0 pixels per pixel.
+    `coords` are top left corners, level-0 pixels, row by row; `tissue` is the share of
+    each tile that is tissue. `mask` (what counts as tissue) and `picture` have the
+    scale `mask_scale`, level-0 pixels per pixel.
     """
 
     coords: Int[np.ndarray, "tiles 2"]
@@ -56,7 +59,8 @@ def look(reader: SlideReader, mpp: float | None) -> Picture:
 
     Args:
         reader: the open slide.
-        mpp: micrometres per pixel of level 0; None: not known, so that the picture is only for people.
+        mpp: micrometres per pixel of level 0; None: not known, so that the picture is
+            only for people.
 
     Raises:
         UnreadableSlideError: nothing of it can be decoded.
@@ -75,8 +79,15 @@ def overview(view: Picture) -> Picture:
     if factor <= 1:
         return view
     size = [max(1, int(side / factor)) for side in view.image.size]
-    box = (0.0, 0.0, min(size[0] * factor, view.image.width), min(size[1] * factor, view.image.height))
-    small = view.image.resize((size[0], size[1]), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    box = (
+        0.0,
+        0.0,
+        min(size[0] * factor, view.image.width),
+        min(size[1] * factor, view.image.height),
+    )
+    small = view.image.resize(
+        (size[0], size[1]), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0
+    )
     return Picture(small, view.scale * factor, view.lost)
 
 
@@ -107,7 +118,9 @@ def plan_tiles(
     """
     view = view or look(reader, mpp)
     factor = max(1, int(MASK_UM_PER_PX / (mpp * view.scale)))
-    picture, scale = as_array(view.image.reduce(factor)), view.scale * factor  # its last row and column may hang over
+    # its last row and column may hang over
+    picture = as_array(view.image.reduce(factor))
+    scale = view.scale * factor
     found = find_tissue(picture, mpp * scale, config.min_area_mm2)
     mask = _mask(reader, found, scale, drawn)
     side = footprint_px(tile_px, target_mpp, mpp)
@@ -118,14 +131,21 @@ def plan_tiles(
     return TilePlan(corners[keep], share[keep], side, area, mask, found, picture, scale)
 
 
-def _mask(reader: SlideReader, found: Found, scale: float, drawn: Drawn) -> Bool[np.ndarray, "height width"]:
+def _mask(
+    reader: SlideReader, found: Found, scale: float, drawn: Drawn
+) -> Bool[np.ndarray, "height width"]:
     """The user's tissue or what was found, cut to the user's region."""
 
     def read(path: Path) -> Bool[np.ndarray, "height width"]:
         return read_mask(
-            path, origin_px=reader.origin_px, extent_px=reader.extent_px, size_px=reader.size_px,
-            shape=found.tissue.shape, pitch_px=scale, geojson_frame=drawn.frame,
-        )  # fmt: skip
+            path,
+            origin_px=reader.origin_px,
+            extent_px=reader.extent_px,
+            size_px=reader.size_px,
+            shape=found.tissue.shape,
+            pitch_px=scale,
+            geojson_frame=drawn.frame,
+        )
 
     mask = read(drawn.tissue) if drawn.tissue else found.tissue
     return mask & read(drawn.region) if drawn.region else mask

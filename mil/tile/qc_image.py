@@ -17,11 +17,15 @@ FLAGGED = {
     "pen": (0, 150, 60, 150), "blur": (250, 160, 0, 150), "fold": (150, 0, 180, 150), "blood": (220, 0, 0, 150),
     "black": (0, 0, 0, 170),
 }  # fmt: skip
-MARGIN_PX, FONT_PX, SHORTEST_PX = 34, 18, 640
+MARGIN_PX = 34
+FONT_PX = 18
+SHORTEST_PX = 640
 Colour = tuple[int, int, int, int]
 
 
-def flags(quality: Mapping[str, Float[np.ndarray, " tiles"]]) -> dict[str, Bool[np.ndarray, " tiles"]]:
+def flags(
+    quality: Mapping[str, Float[np.ndarray, " tiles"]],
+) -> dict[str, Bool[np.ndarray, " tiles"]]:
     """Which tiles each column flags."""
     return {name: quality[name] >= FLAG[name] for name in FLAGGED if name in quality}
 
@@ -60,19 +64,30 @@ def draw_sheet(
     return _with_legend(picture, title, {name: int(where.sum()) for name, where in flagged.items()})
 
 
-def _boxes(pen: ImageDraw.ImageDraw, boxes: Int[np.ndarray, "some 4"], colour: Colour, *, filled: bool) -> None:
+def _boxes(
+    pen: ImageDraw.ImageDraw, boxes: Int[np.ndarray, "some 4"], colour: Colour, *, filled: bool
+) -> None:
     for x0, y0, x1, y1 in boxes.tolist():
-        pen.rectangle((x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)), outline=colour, fill=colour if filled else None)
+        pen.rectangle(
+            (x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)),
+            outline=colour,
+            fill=colour if filled else None,
+        )
 
 
 def _with_legend(picture: Image.Image, title: str, counts: Mapping[str, int]) -> Image.Image:
     font = _font()
     seen = {name: count for name, count in counts.items() if count}
-    sheet = Image.new("RGB", (max(picture.width, SHORTEST_PX), picture.height + MARGIN_PX), (255, 255, 255))
+    sheet = Image.new(
+        "RGB", (max(picture.width, SHORTEST_PX), picture.height + MARGIN_PX), (255, 255, 255)
+    )
     sheet.paste(picture, (0, MARGIN_PX))
     pen = ImageDraw.Draw(sheet)
     x = 8.0
-    for text, colour in [(title, (0, 0, 0)), *((f"{count} {name}", FLAGGED[name][:3]) for name, count in seen.items())]:
+    for text, colour in [
+        (title, (0, 0, 0)),
+        *((f"{count} {name}", FLAGGED[name][:3]) for name, count in seen.items()),
+    ]:
         pen.text((x, 6), text, fill=colour, font=font)
         x += pen.textlength(text, font=font) + 24
     return sheet
@@ -81,5 +96,13 @@ def _with_legend(picture: Image.Image, title: str, counts: Mapping[str, int]) ->
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The font that comes with matplotlib knows µ and ²; Pillow's own does not. Found without importing matplotlib."""
     package = find_spec("matplotlib")
-    path = Path(package.origin or "").parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf" if package else Path()
-    return ImageFont.truetype(str(path), FONT_PX) if path.is_file() else ImageFont.load_default(FONT_PX)
+    path = (
+        Path(package.origin or "").parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if package
+        else Path()
+    )
+    return (
+        ImageFont.truetype(str(path), FONT_PX)
+        if path.is_file()
+        else ImageFont.load_default(FONT_PX)
+    )

@@ -49,13 +49,14 @@ def run(
     Args:
         slide: the slide's file.
         name: the slide's id.
-        out: the tiles file; `.geojson` (tissue) and `.jpg` (overview) go beside it, `grid/NAME.jpg` (overview with
-            outline and tiles) into a folder there.
+        out: the tiles file; `.geojson` (tissue) and `.jpg` (overview) go beside it,
+            `grid/NAME.jpg` (overview with outline and tiles) into a folder there.
         tile_px: side of a tile as the encoder sees it, pixels.
         target_mpp: resolution the encoder sees, micrometres per pixel.
         mpp: resolution of level 0 from the slide table, over what the slide says.
         config: section `tile`.
-        tissue: the user's own mask, instead of the tissue that would be found; see `mil.io.regions`.
+        tissue: the user's own mask, instead of the tissue that would be found; see
+            `mil.io.regions`.
         region: tiles are taken only inside it.
         geojson_frame: what GeoJSON of the user counts from; see `mil.config.datasets`.
 
@@ -66,7 +67,9 @@ def run(
         FormatError: `tissue` or `region` cannot be used; nothing is written.
     """
     drawn = Drawn(tissue, region, geojson_frame)
-    view, pieces, tiles = BLANK, [], _nothing(name, tile_px, target_mpp)
+    view = BLANK
+    pieces = []
+    tiles = _nothing(name, tile_px, target_mpp)
     try:
         with SlideReader(slide) as reader:
             seen, resolution = _see(reader, mpp, target_mpp, config)
@@ -76,15 +79,24 @@ def run(
                 raise resolution
             check_loss(slide, seen.lost)
             plan = plan_tiles(
-                reader, resolution.mpp, tile_px=tile_px, target_mpp=target_mpp, config=config, drawn=drawn, view=seen
+                reader,
+                resolution.mpp,
+                tile_px=tile_px,
+                target_mpp=target_mpp,
+                config=config,
+                drawn=drawn,
+                view=seen,
             )
             tiles = _tiles(reader, plan, resolution, tiles.geometry, drawn)
             pieces = outlines(plan.mask, plan.mask_scale, reader.origin_px)
-            side, area = plan.side_level0_px, plan.tissue_mm2
+            side = plan.side_level0_px
+            area = plan.tissue_mm2
             check_any(reader, len(plan.coords), side_level0_px=side, tissue_mm2=area, drawn=drawn)
-        state, reason = "ok", ""
+        state = "ok"
+        reason = ""
     except SlideError as error:
-        state, reason = error.state, error.reason
+        state = error.state
+        reason = error.reason
     tiles = replace(tiles, geometry=replace(tiles.geometry, state=state, reason=reason))
     _write(out, tiles, view, pieces)
     return tiles.geometry, len(tiles.coords)
@@ -92,10 +104,20 @@ def run(
 
 def _nothing(name: str, tile_px: int, target_mpp: float) -> Tiles:
     geometry = TileGeometry(
-        slide=name, state="unreadable", reason="", tile_px=tile_px, target_mpp=target_mpp, mpp_level0=0.0,
-        side_level0_px=0.0, width_level0_px=0, height_level0_px=0, origin_x_level0_px=0, origin_y_level0_px=0,
-        tissue_mm2=0.0, overview_scale=1.0,
-    )  # fmt: skip
+        slide=name,
+        state="unreadable",
+        reason="",
+        tile_px=tile_px,
+        target_mpp=target_mpp,
+        mpp_level0=0.0,
+        side_level0_px=0.0,
+        width_level0_px=0,
+        height_level0_px=0,
+        origin_x_level0_px=0,
+        origin_y_level0_px=0,
+        tissue_mm2=0.0,
+        overview_scale=1.0,
+    )
     return Tiles(geometry, np.empty((0, 2), np.int32), np.empty(0, np.float32))
 
 
@@ -114,30 +136,52 @@ def _see(
 def _placed(geometry: TileGeometry, reader: SlideReader, view: Picture) -> TileGeometry:
     (width, height), (left, top) = reader.size_px, reader.origin_px
     return replace(
-        geometry, width_level0_px=width, height_level0_px=height, origin_x_level0_px=left, origin_y_level0_px=top,
+        geometry,
+        width_level0_px=width,
+        height_level0_px=height,
+        origin_x_level0_px=left,
+        origin_y_level0_px=top,
         overview_scale=view.scale,
-    )  # fmt: skip
+    )
 
 
-def _tiles(reader: SlideReader, plan: TilePlan, resolution: Resolution, geometry: TileGeometry, drawn: Drawn) -> Tiles:
+def _tiles(
+    reader: SlideReader,
+    plan: TilePlan,
+    resolution: Resolution,
+    geometry: TileGeometry,
+    drawn: Drawn,
+) -> Tiles:
     again = " on a second, more sensitive try" if plan.found.second_try else ""
     geometry = replace(
-        geometry, mpp_level0=resolution.mpp, mpp_source=resolution.source, side_level0_px=plan.side_level0_px,
-        tissue_mm2=plan.tissue_mm2, tissue_source=drawn.tissue.name if drawn.tissue else f"found{again}",
-    )  # fmt: skip
+        geometry,
+        mpp_level0=resolution.mpp,
+        mpp_source=resolution.source,
+        side_level0_px=plan.side_level0_px,
+        tissue_mm2=plan.tissue_mm2,
+        tissue_source=drawn.tissue.name if drawn.tissue else f"found{again}",
+    )
     return Tiles(geometry, plan.coords, plan.tissue, assess(reader, plan, resolution.mpp))
 
 
 def _write(out: Path, tiles: Tiles, view: Picture, pieces: list[BaseGeometry]) -> None:
     geometry = tiles.geometry
-    origin, scale = (geometry.origin_x_level0_px, geometry.origin_y_level0_px), view.scale
+    origin = (geometry.origin_x_level0_px, geometry.origin_y_level0_px)
+    scale = view.scale
     write_geojson(out.with_suffix(".geojson"), [feature(piece, TISSUE) for piece in pieces], origin)
     onto = (1 / scale, 0, 0, 1 / scale, -origin[0] / scale, -origin[1] / scale)
     sheet = draw_sheet(
-        view.image, _title(tiles), (tiles.coords - np.array(origin)) / scale, geometry.side_level0_px / scale,
-        tiles.quality, [affine_transform(piece, onto) for piece in pieces],
-    )  # fmt: skip
-    for picture, path in ((view.image, out.with_suffix(".jpg")), (sheet, out.parent / "grid" / f"{out.stem}.jpg")):
+        view.image,
+        _title(tiles),
+        (tiles.coords - np.array(origin)) / scale,
+        geometry.side_level0_px / scale,
+        tiles.quality,
+        [affine_transform(piece, onto) for piece in pieces],
+    )
+    for picture, path in (
+        (view.image, out.with_suffix(".jpg")),
+        (sheet, out.parent / "grid" / f"{out.stem}.jpg"),
+    ):
         with atomic_path(path) as scratch:
             picture.save(scratch, quality=90)
     write_tiles(out, tiles)

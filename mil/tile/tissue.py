@@ -1,8 +1,9 @@
 """A classical tissue mask: what absorbs light as stained tissue does, and not as pen, dust or glass does.
 
-What is measured is colour: how much more light one channel loses than another. Grey things (dust, shadows, coverslip
-edges, stitching, vignetting) have none, and the palest tissue has some. Thresholds are optical densities and square
-millimetres, never a share of the slide, so that a faint node or a small biopsy on a large slide survives.
+What is measured is colour: how much more light one channel loses than another. Grey
+things (dust, shadows, coverslip edges, stitching, vignetting) have none, and the palest
+tissue has some. Thresholds are optical densities and square millimetres, never a share
+of the slide, so that a faint node or a small biopsy on a large slide survives.
 """
 
 from dataclasses import dataclass
@@ -14,17 +15,38 @@ from shapely import Polygon, make_valid
 from shapely.geometry.base import BaseGeometry
 from skimage.measure import find_contours
 
-from mil.tile.ink import Mask, Picture, Plane, extreme, ink_mask, keep_large, optical_density, texture, widen
+from mil.tile.ink import (
+    Mask,
+    Picture,
+    Plane,
+    extreme,
+    ink_mask,
+    keep_large,
+    optical_density,
+    texture,
+    widen,
+)
 
 WORK_UM = 8.0  # finer pictures are reduced to this or a little less
-FRAME, BLACK = 20, 45  # brightest channel of a masked background, and of what is too dark for tissue, 0..255
+# brightest channel of a masked background, and of what is too dark for tissue, 0..255
+FRAME = 20
+BLACK = 45
 
 GLASS = (0.06, 0.3)  # glass has less colour than this near by, and loses less light in green
-EVEN, UNEVEN = 0.008, 6.0  # largest spread of colour on glass; tissue has that many times the spread found
+# largest spread of colour on glass; tissue has that many times the spread found
+EVEN = 0.008
+UNEVEN = 6.0
 SMOOTH = 0.04  # fainter colour is tissue only with texture (a tint of the glass has none)
-RIM = (0.4, 0.2)  # edges are drawn at this share of the strongest colour near by, at most at this colour
-NEAR_UM, CLOSE_UM, INK_GAP_UM = 40.0, 48.0, 12.0
-HOLE_MM2, LITTLE_MM2 = 0.02, 0.15  # holes that are filled; less tissue than this asks for a second try
+RIM = (
+    0.4,
+    0.2,
+)  # edges are drawn at this share of the strongest colour near by, at most at this colour
+NEAR_UM = 40.0
+CLOSE_UM = 48.0
+INK_GAP_UM = 12.0
+# holes that are filled; less tissue than this asks for a second try
+HOLE_MM2 = 0.02
+LITTLE_MM2 = 0.15
 LINE_UM = 2000.0  # thin and longer than this is the edge of a coverslip, a hair or a scratch
 
 
@@ -71,20 +93,29 @@ def find_tissue(picture: Picture, um_per_px: float, min_area_mm2: float) -> Foun
     """
     factor = max(1, int(WORK_UM / um_per_px))
     view, ink = _look(_reduce(picture, factor), um_per_px * factor)
-    tissue, second_try = _pieces(_coloured(view, USUAL), view, min_area_mm2, USUAL), False
+    tissue = _pieces(_coloured(view, USUAL), view, min_area_mm2, USUAL)
+    second_try = False
     if tissue.sum() * (view.um_per_px / 1000) ** 2 < LITTLE_MM2:
-        more = _hardly_in(tissue, _pieces(_coloured(view, SENSITIVE), view, min_area_mm2, SENSITIVE))
-        tissue, second_try = tissue | more, bool(more.any())
-    return Found(_enlarge(tissue, factor, picture.shape), _enlarge(ink, factor, picture.shape), second_try)
+        more = _hardly_in(
+            tissue, _pieces(_coloured(view, SENSITIVE), view, min_area_mm2, SENSITIVE)
+        )
+        tissue = tissue | more
+        second_try = bool(more.any())
+    return Found(
+        _enlarge(tissue, factor, picture.shape), _enlarge(ink, factor, picture.shape), second_try
+    )
 
 
 def _look(picture: Picture, um: float) -> tuple[_View, Mask]:
-    brightest, density = extreme(np.maximum, picture), optical_density(picture)
+    brightest = extreme(np.maximum, picture)
+    density = optical_density(picture)
     rough, textured = texture(density)
     ink = ink_mask(density, rough, brightest < FRAME, um)
     ignore = widen(ink, INK_GAP_UM / um) | (brightest < BLACK)
     red, green, blue = density
-    return _View((green - red, green - blue), (green < GLASS[1]) & ~ignore, ignore, textured, um), ink
+    return _View(
+        (green - red, green - blue), (green < GLASS[1]) & ~ignore, ignore, textured, um
+    ), ink
 
 
 def _coloured(view: _View, sensitivity: Sensitivity) -> Mask:
@@ -102,7 +133,8 @@ def _coloured(view: _View, sensitivity: Sensitivity) -> Mask:
 
 def _pieces(found: Mask, view: _View, min_area_mm2: float, sensitivity: Sensitivity) -> Mask:
     """Pixels joined to pieces; specks and lines are dropped, small holes filled."""
-    um, px_per_mm2 = view.um_per_px, (1000 / view.um_per_px) ** 2
+    um = view.um_per_px
+    px_per_mm2 = (1000 / view.um_per_px) ** 2
     found = _close(found, max(1, round(CLOSE_UM / um))) & ~view.ignore
     found = keep_large(found, min(min_area_mm2 * px_per_mm2, found.size / 4))
     found = _without_lines(found, sensitivity.thin_um / um, LINE_UM / um)
@@ -112,7 +144,9 @@ def _pieces(found: Mask, view: _View, min_area_mm2: float, sensitivity: Sensitiv
 def _smoothed(view: _View, sigma: float) -> tuple[Plane, Plane]:
     """Means of the pixels around, those ignored left out."""
     known = ~view.ignore
-    red, blue = (ndimage.gaussian_filter(np.where(known, plane, 0), sigma, truncate=3) for plane in view.over)
+    red, blue = (
+        ndimage.gaussian_filter(np.where(known, plane, 0), sigma, truncate=3) for plane in view.over
+    )
     if view.ignore.any():
         weight = ndimage.gaussian_filter(known.astype(np.float32), sigma, truncate=3)
         np.maximum(weight, np.float32(0.05), out=weight)
@@ -135,7 +169,8 @@ def _flatten(over_red: Plane, over_blue: Plane, clear: Mask, reach: int, every: 
     """Take the glass's own slow change of colour away, in place, where much glass is seen and its colour is even.
 
     Returns:
-        The spread of colour that is left on glass; infinite where nothing could be taken away.
+        The spread of colour that is left on glass; infinite where nothing could be
+        taken away.
     """
     pick = np.ix_(*(np.arange(((side - 1) % every) // 2, side, every) for side in clear.shape))
     near = ndimage.maximum_filter1d(_colour(over_red, over_blue), reach, axis=0)[pick[0][:, 0]]
@@ -146,7 +181,9 @@ def _flatten(over_red: Plane, over_blue: Plane, clear: Mask, reach: int, every: 
     return max(_subtract_surface(values, pick, glass) for values in (over_red, over_blue))
 
 
-def _subtract_surface(values: Plane, pick: tuple[np.ndarray, ...], glass: Bool[np.ndarray, "rows columns"]) -> float:
+def _subtract_surface(
+    values: Plane, pick: tuple[np.ndarray, ...], glass: Bool[np.ndarray, "rows columns"]
+) -> float:
     """Fit a polynomial of second degree to the picked pixels of glass, and subtract it if they lie close to it."""
     y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in values.shape)
     powers = ((0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0))
@@ -166,14 +203,16 @@ def _subtract_surface(values: Plane, pick: tuple[np.ndarray, ...], glass: Bool[n
 
 
 def _close(mask: Mask, radius: int) -> Mask:
-    padded, size = np.pad(mask, radius).view(np.uint8), 2 * radius + 1
+    padded = np.pad(mask, radius).view(np.uint8)
+    size = 2 * radius + 1
     closed = ndimage.minimum_filter(ndimage.maximum_filter(padded, size), size)
     return closed[radius:-radius, radius:-radius].view(bool)
 
 
 def _without_lines(mask: Mask, thin_px: float, long_px: float) -> Mask:
     labels, count = ndimage.label(mask)
-    area, keep = np.bincount(labels.ravel(), minlength=count + 1), np.arange(count + 1) > 0
+    area = np.bincount(labels.ravel(), minlength=count + 1)
+    keep = np.arange(count + 1) > 0
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels, count), start=1):
         length = np.hypot(rows.stop - rows.start, columns.stop - columns.start)
         keep[number] = length < long_px or area[number] > thin_px * length
@@ -202,7 +241,9 @@ def _reduce(picture: Picture, factor: int) -> UInt8[np.ndarray, "rows columns 3"
         return picture
     beyond = [(0, -side % factor) for side in picture.shape[:2]]
     picture = np.pad(picture, (*beyond, (0, 0)), mode="edge")
-    parts = [picture[row::factor, column::factor] for row in range(factor) for column in range(factor)]
+    parts = [
+        picture[row::factor, column::factor] for row in range(factor) for column in range(factor)
+    ]
     total = np.zeros(parts[0].shape, np.uint32)
     for part in parts:
         total += part
@@ -225,7 +266,9 @@ def outlines(mask: Mask, scale: float, origin_px: tuple[int, int]) -> list[BaseG
     pieces = []
     for number, window in enumerate(ndimage.find_objects(labels, count), start=1):
         rings = [
-            Polygon((ring[:, ::-1] + (window[1].start - 0.5, window[0].start - 0.5)) * scale + origin_px)
+            Polygon(
+                (ring[:, ::-1] + (window[1].start - 0.5, window[0].start - 0.5)) * scale + origin_px
+            )
             for ring in find_contours(np.pad(labels[window] == number, 1).astype(float), 0.5)
             if len(ring) >= 4
         ]

@@ -28,18 +28,25 @@ def training_batches(
         labels: of each, as classes to be balanced.
         config: how.
         device: where the batches go.
-        chance: what order, tiles and features are drawn from; all in this thread, bag by bag.
+        chance: what order, tiles and features are drawn from; all in this thread, bag
+            by bag.
     """
     dtype = choose_dtype(config.precision, device)
     chosen = in_order(bags, epoch_order(labels, config, chance))
-    return laid_out((_changed(bag, config, dtype, chance) for bag in chosen), config.batch_bags, device, dtype)
+    return laid_out(
+        (_changed(bag, config, dtype, chance) for bag in chosen), config.batch_bags, device, dtype
+    )
 
 
-def _changed(bag: LabelledBag, config: TrainConfig, dtype: torch.dtype, chance: torch.Generator) -> LabelledBag:
+def _changed(
+    bag: LabelledBag, config: TrainConfig, dtype: torch.dtype, chance: torch.Generator
+) -> LabelledBag:
     bag = some_tiles(bag, config.max_tiles, chance)
     if config.feature_dropout == 0:
         return bag
-    return replace(bag, features=drop_features(bag.features.to(dtype), config.feature_dropout, chance))
+    return replace(
+        bag, features=drop_features(bag.features.to(dtype), config.feature_dropout, chance)
+    )
 
 
 def some_tiles(bag: LabelledBag, most: int | None, chance: torch.Generator) -> LabelledBag:
@@ -59,7 +66,8 @@ def induced(graph: Graph, rows: Int[Tensor, " kept"], tiles: int) -> Graph:
     """The edges between the tiles that are kept, with their new numbers; `rows` ascend, so the order stays sorted."""
     number = torch.full((tiles,), -1, dtype=graph.sources.dtype, device=graph.sources.device)
     number[rows] = torch.arange(len(rows), dtype=number.dtype, device=number.device)
-    sources, targets = number[graph.sources], number[graph.targets]
+    sources = number[graph.sources]
+    targets = number[graph.targets]
     inside = (sources >= 0) & (targets >= 0)
     return Graph(sources[inside], targets[inside], graph.kinds[inside])
 

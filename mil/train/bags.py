@@ -52,11 +52,13 @@ def read_labelled(paths: Sequence[Path], name: str, target: Tensor) -> LabelledB
         FormatError: it holds a value that is not a number.
         DatasetError: it has no tiles.
     """
-    bag, path = read_together(paths, name), paths[0]
+    bag = read_together(paths, name)
+    path = paths[0]
     features = torch.from_numpy(bag.features[bag.valid])
     if not len(features):
         raise DatasetError(
-            f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again, or take its slide out of "
+            f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again, or "
+            "take its slide out of "
             "the csv"
         )
     if not torch.isfinite(features).all():
@@ -73,7 +75,9 @@ def batches(
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[Bags, Tensor]]:
     """Bags `size` at a time with stacked targets, in a random order if `order` is given; features as `dtype`."""
-    sequence = torch.randperm(len(bags), generator=order).tolist() if order else list(range(len(bags)))
+    sequence = (
+        torch.randperm(len(bags), generator=order).tolist() if order else list(range(len(bags)))
+    )
     yield from laid_out(in_order(bags, sequence), size, device, dtype)
 
 
@@ -89,7 +93,11 @@ def laid_out(
     while chosen := list(islice(bags, size)):
         coords = [bag.coords.to(device) for bag in chosen if bag.coords is not None]
         known = coords if len(coords) == len(chosen) else None
-        graphs = [Graph(*(part.to(device) for part in bag.graph)) for bag in chosen if bag.graph is not None]
+        graphs = [
+            Graph(*(part.to(device) for part in bag.graph))
+            for bag in chosen
+            if bag.graph is not None
+        ]
         whole = graphs if len(graphs) == len(chosen) else None
         joined = join([bag.features.to(device, dtype) for bag in chosen], known, whole)
         yield joined, torch.stack([bag.label for bag in chosen]).to(device)

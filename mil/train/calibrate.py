@@ -11,7 +11,9 @@ from mil.train.validate import logits_of
 from mil.trained import Calibration
 
 
-def calibrate(head: nn.Module, valid: Source, task: AnyTask, device: torch.device) -> Calibration | None:
+def calibrate(
+    head: nn.Module, valid: Source, task: AnyTask, device: torch.device
+) -> Calibration | None:
     """Temperature of the logits and, of two classes, the threshold of the calibrated probability of the positive one.
 
     Args:
@@ -21,7 +23,8 @@ def calibrate(head: nn.Module, valid: Source, task: AnyTask, device: torch.devic
         device: where the head is.
 
     Returns:
-        None without validation slides, or where the answers are not probabilities of one class of several.
+        None without validation slides, or where the answers are not probabilities of
+        one class of several.
     """
     if not valid or task.kind != "classification":
         return None

@@ -17,7 +17,9 @@ from torch import Tensor
 from mil.io.atomic import atomic_path
 
 FORMAT = "mil.checkpoint 1"
-EVERY_S = 20.0  # of training that may be lost, besides the epoch that was begun; writing takes 0.05 to 0.4 s
+# of training that may be lost, besides the epoch that was begun; writing takes 0.05 to
+# 0.4 s
+EVERY_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,16 @@ class Checkpoint:
         path: the file.
         what: everything that decides the outcome, as JSON can hold it.
         title: of the training, for what is said.
-        to_the_end: whether its last epoch is kept in any case, since another training follows before anything is saved.
+        to_the_end: whether its last epoch is kept in any case, since another training
+            follows before anything is saved.
     """
 
-    def __init__(self, path: Path, what: Mapping[str, Any], title: str, *, to_the_end: bool = False) -> None:
-        self.path, self.title, self._to_the_end = path, title, to_the_end
+    def __init__(
+        self, path: Path, what: Mapping[str, Any], title: str, *, to_the_end: bool = False
+    ) -> None:
+        self.path = path
+        self.title = title
+        self._to_the_end = to_the_end
         self.digest = sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
         self._last = monotonic()
 
@@ -74,7 +81,9 @@ class Checkpoint:
         """Write the file, whole or not at all; the one before it stays until then."""
         stated = {FORMAT: json.dumps({**facts, "digest": self.digest}, allow_nan=False)}
         with atomic_path(self.path) as scratch:
-            scratch.write_bytes(save({name: t.contiguous().cpu() for name, t in tensors.items()}, metadata=stated))
+            scratch.write_bytes(
+                save({name: t.contiguous().cpu() for name, t in tensors.items()}, metadata=stated)
+            )
         self._last = monotonic()
 
     def remove(self) -> None:
@@ -93,7 +102,9 @@ def chance_state(device: torch.device, order: torch.Generator | None) -> dict[st
     return states if order is None else states | {"order": order.get_state()}
 
 
-def restore_chance(states: Mapping[str, Tensor], device: torch.device, order: torch.Generator | None) -> None:
+def restore_chance(
+    states: Mapping[str, Tensor], device: torch.device, order: torch.Generator | None
+) -> None:
     """Draw on from those states."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda":

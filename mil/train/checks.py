@@ -22,11 +22,18 @@ def check_suits(task: AnyTask, recipe: Recipe, head: nn.Module) -> None:
     check_terms(recipe.losses, task)
     classes = task.kind == "classification"
     if getattr(head, "for_classes", False) and not classes:
-        raise ConfigError(f"head {recipe.name}: compares classes, which the task {task.kind} does not; take another")
+        raise ConfigError(
+            f"head {recipe.name}: compares classes, which the task {task.kind} does not; take "
+            "another"
+        )
     if recipe.train.select == "f1_auc" and not classes:
-        raise ConfigError(f"train.select: f1_auc is of classes, which the task {task.kind} does not have; use loss")
+        raise ConfigError(
+            f"train.select: f1_auc is of classes, which the task {task.kind} does not have; use "
+            "loss"
+        )
     if recipe.train.batch_bags < task.least_bags:
         raise ConfigError(
-            f"task {task.kind}: compares the slides of a step with one another; set train.batch_bags in the recipe to "
+            f"task {task.kind}: compares the slides of a step with one another; set "
+            "train.batch_bags in the recipe to "
             f"{task.least_bags} or more (32, say), not {recipe.train.batch_bags}"
         )

@@ -16,12 +16,14 @@ Reader = Callable[[], LabelledBag]
 class BagStore:
     """Bags as they are stored, and their graphs. What is kept and what is read ahead stays within the budget.
 
-    The one exception: a bag larger than what is free is still read, alone, while the one before it is worked on.
-    Graphs go before features, since a graph takes longer to make than a bag to read; a graph that does not fit is made
-    again with its bag. Whatever the budget, the bags are the same.
+    The one exception: a bag larger than what is free is still read, alone, while the
+    one before it is worked on. Graphs go before features, since a graph takes longer to
+    make than a bag to read; a graph that does not fit is made again with its bag.
+    Whatever the budget, the bags are the same.
 
     Args:
-        readers: read each bag; all are called once, so that a bag that cannot be used is told at once.
+        readers: read each bag; all are called once, so that a bag that cannot be used
+            is told at once.
         budget: bytes.
 
     Raises:
@@ -29,13 +31,16 @@ class BagStore:
     """
 
     def __init__(self, readers: Sequence[Reader], budget: int) -> None:
-        self._readers, self._budget = readers, budget
+        self._readers = readers
+        self._budget = budget
         self._limit = float(budget)  # of what is kept
         self._bags: dict[int, LabelledBag] = {}
         self._graphs: dict[int, Graph | None] = {}  # of a bag: None is that it has none
         self._build: Callable[[LabelledBag], Graph | None] | None = None
         self._sizes: list[int] = []  # of each bag with its graph
-        self._kept, self._coming = 0, 0  # bytes
+        # bytes
+        self._kept = 0
+        self._coming = 0
         self.most = 0  # bytes that were held at once
         for number, reader in enumerate(readers):
             bag = reader()
@@ -110,14 +115,20 @@ class BagStore:
         return number in self._bags and (self._build is None or number in self._graphs)
 
     def _may_read(self, number: int, busy: bool) -> bool:
-        return self._is_kept(number) or not busy or self._kept + self._coming + self._sizes[number] <= self._budget
+        return (
+            self._is_kept(number)
+            or not busy
+            or self._kept + self._coming + self._sizes[number] <= self._budget
+        )
 
     def _make(self, number: int) -> LabelledBag:
         """A bag with its graph, of what is kept and what has to be made."""
         bag = self._bags[number] if number in self._bags else self._readers[number]()
         if self._build is None:
             return bag
-        return replace(bag, graph=self._graphs[number] if number in self._graphs else self._build(bag))
+        return replace(
+            bag, graph=self._graphs[number] if number in self._graphs else self._build(bag)
+        )
 
     def _spill(self) -> None:
         """Give up the last bags until the rest fits, and leave room to read ahead from then on."""
@@ -134,10 +145,12 @@ class BagStore:
     def _check_width(self, bag: LabelledBag, number: int) -> None:
         width = bag.features.shape[1]
         if number == 0:
-            self.dim, self._first = width, bag.slide
+            self.dim = width
+            self._first = bag.slide
         elif width != self.dim:
             raise FormatError(
-                f"{bag.slide}.h5: {width} numbers a tile, but {self.dim} in {self._first}.h5; a folder holds bags of "
+                f"{bag.slide}.h5: {width} numbers a tile, but {self.dim} in {self._first}.h5; a "
+                "folder holds bags of "
                 "one encoder"
             )
 
@@ -146,7 +159,8 @@ class Part:
     """Some of a store's bags."""
 
     def __init__(self, store: BagStore, numbers: range) -> None:
-        self._store, self._numbers = store, numbers
+        self._store = store
+        self._numbers = numbers
 
     def __len__(self) -> int:
         return len(self._numbers)

@@ -43,14 +43,19 @@ class Job:
         Args:
             head: to be trained.
             losses: weight of each term.
-            stage: a name for what is not the main training; it has a checkpoint of its own.
+            stage: a name for what is not the main training; it has a checkpoint of its
+                own.
         """
         how = self.recipe.train
         if not self.valid:
-            how = how.model_copy(update={"select": "last"})  # each epoch is better than the one before
+            how = how.model_copy(
+                update={"select": "last"}
+            )  # each epoch is better than the one before
         title = f"{self.title}, {stage} stage" if stage else self.title
         name = f"checkpoint_{stage}.safetensors" if stage else "checkpoint.safetensors"
-        checkpoint = Checkpoint(self.out / name, {**self.decisive, "stage": stage}, title, to_the_end=bool(stage))
+        checkpoint = Checkpoint(
+            self.out / name, {**self.decisive, "stage": stage}, title, to_the_end=bool(stage)
+        )
         order = torch.Generator().manual_seed(self.seed)
         done = 0
         with progress(title, how.epochs, "epochs") as advance:
@@ -63,11 +68,16 @@ class Job:
                     self.board.write(history, how)
 
             return fit(
-                head, lambda: training_batches(self.train, self.labels, how, self.device, order),
+                head,
+                lambda: training_batches(self.train, self.labels, how, self.device, order),
                 lambda h: validate(h, self.valid, self.task, self.recipe.train.select, self.device),
-                objective=Objective(losses, self.task), config=how, bags=epoch_length(self.labels, how), order=order,
-                checkpoint=checkpoint, report=report,
-            )  # fmt: skip
+                objective=Objective(losses, self.task),
+                config=how,
+                bags=epoch_length(self.labels, how),
+                order=order,
+                checkpoint=checkpoint,
+                report=report,
+            )
 
     def checkpoints(self) -> list[Path]:
         """Those that are there."""

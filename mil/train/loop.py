@@ -20,7 +20,9 @@ from mil.train.precision import answer
 from mil.train.schedule import learning_rate, loss_weight
 from mil.train.state import History, Training
 
-LARGEST_KEPT = 64 << 20  # bytes; what is larger belongs to a large bag, and is given back between steps
+LARGEST_KEPT = (
+    64 << 20
+)  # bytes; what is larger belongs to a large bag, and is given back between steps
 Batches = Callable[[], Iterable[tuple[Bags, Tensor]]]
 
 
@@ -60,8 +62,10 @@ def fit(
 
     Args:
         head: trained in place.
-        train: gives an epoch's batches of `config.batch_bags`; their features' type is that of the matrix products.
-        validate: metrics of the head on validation, with its `score` (larger is better).
+        train: gives an epoch's batches of `config.batch_bags`; their features' type is
+            that of the matrix products.
+        validate: metrics of the head on validation, with its `score` (larger is
+            better).
         objective: what is made small.
         config: how.
         bags: per epoch.
@@ -71,7 +75,8 @@ def fit(
 
     Raises:
         ConfigError: the losses do not depend on the head.
-        DatasetError: a loss or a metric is not a number, from which no training recovers.
+        DatasetError: a loss or a metric is not a number, from which no training
+            recovers.
     """
     scaler = GradScaler(next(head.parameters()).device.type, enabled=config.precision == "fp16")
     training = Training(head, make_optimiser(head, config), scaler, order)
@@ -98,21 +103,31 @@ def fit(
 
 
 def _one_epoch(
-    training: Training, batches: Iterable[tuple[Bags, Tensor]], objective: Objective, config: TrainConfig, epoch: int,
+    training: Training,
+    batches: Iterable[tuple[Bags, Tensor]],
+    objective: Objective,
+    config: TrainConfig,
+    epoch: int,
     bags: int,
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """Mean of each term over the batches."""
-    head, per_step = training.head.train(), config.batch_bags * config.accumulate
+    head = training.head.train()
+    per_step = config.batch_bags * config.accumulate
     steps = -(-bags // per_step)
     seen: list[dict[str, Tensor]] = []
     for number, (batch, labels) in enumerate(batches):
         step, place = divmod(number, config.accumulate)
         at = epoch + step / steps
-        weights = {name: loss_weight(weight, at, config.epochs) for name, weight in objective.losses.items()}
+        weights = {
+            name: loss_weight(weight, at, config.epochs)
+            for name, weight in objective.losses.items()
+        }
         loss, terms = total_loss(weights, answer(head, batch), batch, labels, objective.task)
         if not loss.requires_grad:
             names = ", ".join(objective.losses)
-            raise ConfigError(f"losses {names}: this head gives nothing for them; add cross_entropy")
+            raise ConfigError(
+                f"losses {names}: this head gives nothing for them; add cross_entropy"
+            )
         seen.append({**terms, "loss": loss.detach()})
         if place == 0:
             training.optimiser.zero_grad()
@@ -126,7 +141,9 @@ def _one_epoch(
 
 
 def _step(training: Training, rate: float, clip_norm: float | None) -> None:
-    optimiser, scaler = cast(Any, training.optimiser), training.scaler  # to a scaler, one of torch's own
+    # to a scaler, one of torch's own
+    optimiser = cast(Any, training.optimiser)
+    scaler = training.scaler
     optimiser.param_groups[0]["lr"] = rate
     if clip_norm is not None:
         scaler.unscale_(optimiser)
@@ -139,5 +156,7 @@ def _step(training: Training, rate: float, clip_norm: float | None) -> None:
 
 def _numbers(values: dict[str, float], epoch: int) -> dict[str, float]:
     if not all(map(math.isfinite, values.values())):
-        raise DatasetError(f"training, epoch {epoch + 1}: the loss is not a number; lower train.lr in the recipe")
+        raise DatasetError(
+            f"training, epoch {epoch + 1}: the loss is not a number; lower train.lr in the recipe"
+        )
     return values

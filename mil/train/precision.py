@@ -16,7 +16,8 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     """Type of the features in training, which is that of the matrix products.
 
     Args:
-        wanted: `fp32`, `bf16`, `fp16`, or `auto`: bf16 where the device has instructions for it.
+        wanted: `fp32`, `bf16`, `fp16`, or `auto`: bf16 where the device has
+            instructions for it.
         device: where it computes.
 
     Raises:
@@ -24,7 +25,10 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     """
     if wanted == "fp16":
         if device.type != "cuda":
-            raise ConfigError("train.precision: fp16 is for GPUs, and there is none in use; set bf16, auto or fp32")
+            raise ConfigError(
+                "train.precision: fp16 is for GPUs, and there is none in use; set bf16, auto or "
+                "fp32"
+            )
         return torch.float16
     half = wanted == "bf16" or (wanted == "auto" and has_fast_bf16(device))
     return torch.bfloat16 if half else torch.float32

@@ -16,9 +16,11 @@ def prepare(head: nn.Module, train: Source, train_first: Callable[[nn.Module], N
     """Train the first head of a two-stage head, and let a head see the training bags if it wants to.
 
     Args:
-        head: to be trained afterwards; graphs of its bags can be made when this is done.
+        head: to be trained afterwards; graphs of its bags can be made when this is
+            done.
         train: the training bags.
-        train_first: trains a head in place with `FIRST_STAGE` and leaves it with the weights to keep.
+        train_first: trains a head in place with `FIRST_STAGE` and leaves it with the
+            weights to keep.
     """
     device = next(head.parameters()).device
 

@@ -9,7 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mil.config import DatasetConfig, Recipe, check_head, dataset_path, load_dataset, load_recipe, recipe_path
+from mil.config import (
+    DatasetConfig,
+    Recipe,
+    check_head,
+    dataset_path,
+    load_dataset,
+    load_recipe,
+    recipe_path,
+)
 from mil.device import choose_device, keep_freed_memory
 from mil.errors import ConfigError, DatasetError
 from mil.heads import UsesGraph, build_head
@@ -60,10 +68,12 @@ def run(
         seed: of initialisation, order, masking and dropout.
         threads: of the CPU.
         device: `cpu`, `cuda`, or `auto`.
-        cache_mb: memory for bags, MiB; those that do not fit are read again in every epoch.
+        cache_mb: memory for bags, MiB; those that do not fit are read again in every
+            epoch.
         tensorboard: folder in which each training has its curves; None: no curves.
     """
-    settings, what = load_recipe(recipe), load_dataset(dataset)
+    settings = load_recipe(recipe)
+    what = load_dataset(dataset)
     on = _set_up(settings, seed, threads, device)
     bags = [bag for bag in read_fold_bags(folds) if bag.fold == fold]
     train, valid = ([bag for bag in bags if bag.split == split] for split in ("train", "val"))
@@ -76,23 +86,41 @@ def run(
     board = None if tensorboard is None else Board(tensorboard / f"{name}_seed{seed}_fold{fold}")
     identity = common_identity([path for bag in [*train, *valid] for path in bag.paths(bags_dir)])
     store = _store(bags_dir, [*train, *valid], task, cache_mb)
-    decisive = _decisive(settings, task, [_bags_as_they_are(bags_dir, split) for split in (train, valid)], on)
+    decisive = _decisive(
+        settings, task, [_bags_as_they_are(bags_dir, split) for split in (train, valid)], on
+    )
     job = Job(
-        title=f"train {name} seed {seed} fold {fold}", recipe=settings, task=task, labels=labels,
-        train=store.part(range(len(train))), valid=store.part(range(len(train), len(train) + len(valid))),
-        seed=seed, device=on, out=out, decisive={**decisive, **identity, "seed": seed, "fold": fold}, board=board,
-    )  # fmt: skip
+        title=f"train {name} seed {seed} fold {fold}",
+        recipe=settings,
+        task=task,
+        labels=labels,
+        train=store.part(range(len(train))),
+        valid=store.part(range(len(train), len(train) + len(valid))),
+        seed=seed,
+        device=on,
+        out=out,
+        decisive={**decisive, **identity, "seed": seed, "fold": fold},
+        board=board,
+    )
     head = build_head(settings.name, settings.options, dim=store.dim, classes=task.outputs).to(on)
     check_suits(task, settings, head)
     fitted = _fit(job, head, store)
     last = weights_of(head)
     head.load_state_dict(fitted.kept)
     trained = Trained(
-        recipe_name=name, recipe=settings, **identity, dim=store.dim, task=task,
-        dataset=dataset_path(dataset).stem, seed=seed, fold=fold, epoch=fitted.history.best_epoch,
+        recipe_name=name,
+        recipe=settings,
+        **identity,
+        dim=store.dim,
+        task=task,
+        dataset=dataset_path(dataset).stem,
+        seed=seed,
+        fold=fold,
+        epoch=fitted.history.best_epoch,
         fusion="early" if is_early(bags) else "late",
-        calibration=calibrate(head.eval(), job.valid, task, on), seen=digest_of_seen(bags),
-    )  # fmt: skip
+        calibration=calibrate(head.eval(), job.valid, task, on),
+        seen=digest_of_seen(bags),
+    )
     _save(job, trained, fitted, last)
     return trained
 
@@ -114,7 +142,9 @@ def _fit(job: Job, head: nn.Module, store: BagStore) -> Fitted:
     try:
         prepare(head, job.train, train_first)
         if isinstance(head, UsesGraph):
-            with progress(f"{job.title}, graphs", len(job.train) + len(job.valid), "slides") as advance:
+            with progress(
+                f"{job.title}, graphs", len(job.train) + len(job.valid), "slides"
+            ) as advance:
                 store.add_graphs(head, advance)
         return job.fit(head, job.recipe.losses)
     except KeyboardInterrupt:
@@ -138,12 +168,17 @@ def _save(job: Job, trained: Trained, fitted: Fitted, last: dict[str, Tensor]) -
 def _task(recipe: Recipe, dataset: DatasetConfig, labels: Sequence[str]) -> AnyTask:
     task = fit_task(dataset, labels, balanced=recipe.train.class_weights == "balanced")
     if recipe.train.sampling == "balanced" and not task.classes:
-        raise ConfigError(f"train.sampling: balanced needs classes, which the task {task.kind} does not have")
+        raise ConfigError(
+            f"train.sampling: balanced needs classes, which the task {task.kind} does not have"
+        )
     return task
 
 
 def _store(bags_dir: Path, bags: Sequence[FoldBag], task: AnyTask, cache_mb: int) -> BagStore:
-    readers = [partial(read_labelled, bag.paths(bags_dir), bag.name, task.target(bag.label)) for bag in bags]
+    readers = [
+        partial(read_labelled, bag.paths(bags_dir), bag.name, task.target(bag.label))
+        for bag in bags
+    ]
     return BagStore(readers, cache_mb << 20)
 
 
@@ -154,12 +189,16 @@ def _bags_as_they_are(bags_dir: Path, bags: Sequence[FoldBag]) -> list[Any]:
     return [[bag.name, bag.slides, bag.label, *of] for bag, of in zip(bags, files, strict=True)]
 
 
-def _decisive(recipe: Recipe, task: AnyTask, bags: list[Any], device: torch.device) -> dict[str, Any]:
+def _decisive(
+    recipe: Recipe, task: AnyTask, bags: list[Any], device: torch.device
+) -> dict[str, Any]:
     """What decides the last bit of the weights, besides seed and fold."""
     entry = check_head(recipe.name)
     plugged = entry.dist.version if entry is not None and entry.dist is not None else ""
     return {
-        "recipe": recipe.model_dump(mode="json"), "task": task.model_dump(mode="json"), "bags": bags,
+        "recipe": recipe.model_dump(mode="json"),
+        "task": task.model_dump(mode="json"),
+        "bags": bags,
         "versions": [TOOL_VERSION, STAGE_VERSION["train"], torch.__version__, plugged],
         "machine": [device.type, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()],
-    }  # fmt: skip
+    }

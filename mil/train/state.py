@@ -24,7 +24,9 @@ class History:
     def is_over(self, config: TrainConfig) -> bool:
         """Whether all epochs are done, or so many without a better one that no more is waited for."""
         done = len(self.train)
-        return done >= config.epochs or (config.patience is not None and done - self.best_epoch >= config.patience)
+        return done >= config.epochs or (
+            config.patience is not None and done - self.best_epoch >= config.patience
+        )
 
 
 @dataclass
@@ -36,7 +38,9 @@ class Training:
     scaler: GradScaler
     order: torch.Generator | None  # of the bags
     history: History = field(default_factory=History)
-    kept: dict[str, Tensor] = field(default_factory=dict)  # weights of the best epoch; none yet where the last is kept
+    kept: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # weights of the best epoch; none yet where the last is kept
 
     def keep(self) -> None:
         """Keep the weights as they are now."""
@@ -51,8 +55,12 @@ class Training:
             "optimiser": self.optimiser.state(),
             "chance": chance_state(self._device, self.order),
         }
-        tensors = {f"{part}/{name}": tensor for part, of in parts.items() for name, tensor in of.items()}
-        checkpoint.save(tensors, {"history": asdict(self.history), "scaler": self.scaler.state_dict()})
+        tensors = {
+            f"{part}/{name}": tensor for part, of in parts.items() for name, tensor in of.items()
+        }
+        checkpoint.save(
+            tensors, {"history": asdict(self.history), "scaler": self.scaler.state_dict()}
+        )
 
     def restore(self, checkpoint: Checkpoint, epochs: int) -> None:
         """Go on from what was saved of the same training, if anything was."""
@@ -63,7 +71,9 @@ class Training:
         for name, buffer in self._besides().items():
             buffer.copy_(saved.tensors[f"besides/{name}"])
         self.optimiser.restore(_part(saved.tensors, "optimiser"))
-        self.kept = {name: tensor.to(self._device) for name, tensor in _part(saved.tensors, "kept").items()}
+        self.kept = {
+            name: tensor.to(self._device) for name, tensor in _part(saved.tensors, "kept").items()
+        }
         self.history = History(**saved.facts["history"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(saved.facts["scaler"])
@@ -86,4 +96,8 @@ def weights_of(head: nn.Module) -> dict[str, Tensor]:
 
 
 def _part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {key.removeprefix(f"{name}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")}
+    return {
+        key.removeprefix(f"{name}/"): tensor
+        for key, tensor in tensors.items()
+        if key.startswith(f"{name}/")
+    }

@@ -13,7 +13,8 @@ class Board:
     """Writes each epoch's numbers once: `train/TERM`, `valid/METRIC` and `lr`, its learning rate at the end.
 
     Args:
-        folder: of one training; what it holds of the same epochs is overwritten in the picture.
+        folder: of one training; what it holds of the same epochs is overwritten in the
+            picture.
 
     Raises:
         ConfigError: TensorBoard is not installed.
@@ -23,7 +24,9 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise ConfigError("--tensorboard: it is not installed here; pip install 'mil[tensorboard]'") from None
+            raise ConfigError(
+                "--tensorboard: it is not installed here; pip install 'mil[tensorboard]'"
+            ) from None
         self._writer: Any = SummaryWriter(str(folder))
         self._written = 0
 

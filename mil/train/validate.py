@@ -14,12 +14,16 @@ def logits_of(
     head: nn.Module, bags: Source, device: torch.device
 ) -> tuple[Float[Tensor, "bags outputs"], Shaped[Tensor, "bags ..."]]:
     """Logits of a head in evaluation, bag by bag in full precision, and the targets; there is at least one bag."""
-    found = [(head(joined).logits, targets) for joined, targets in batches(bags, 1, device)]  # no bag is kept
+    found = [
+        (head(joined).logits, targets) for joined, targets in batches(bags, 1, device)
+    ]  # no bag is kept
     logits, targets = (torch.cat(column) for column in zip(*found, strict=True))
     return logits, targets
 
 
-def validate(head: nn.Module, bags: Source, task: AnyTask, select: str, device: torch.device) -> dict[str, float]:
+def validate(
+    head: nn.Module, bags: Source, task: AnyTask, select: str, device: torch.device
+) -> dict[str, float]:
     """Metrics of a head, and its `score` (larger is better); empty without bags.
 
     Args:

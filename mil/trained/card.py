@@ -38,13 +38,16 @@ class Tissue(NamedTuple):
 UNKNOWN = Tissue()
 
 
-def run(folders: Sequence[Path], evaluated: Path, *, dataset: str = "", tissue: Tissue = UNKNOWN) -> list[Path]:
+def run(
+    folders: Sequence[Path], evaluated: Path, *, dataset: str = "", tissue: Tissue = UNKNOWN
+) -> list[Path]:
     """Write the cards of heads of one evaluation.
 
     Args:
         folders: of heads, or folders that hold some.
         evaluated: folder of predictions.csv and metrics.json.
-        dataset: name or yaml; empty: as the head calls it, if that is in configs/datasets.
+        dataset: name or yaml; empty: as the head calls it, if that is in
+            configs/datasets.
         tissue: what its tiles were cut with.
 
     Returns:
@@ -55,21 +58,35 @@ def run(folders: Sequence[Path], evaluated: Path, *, dataset: str = "", tissue: 
         DatasetError: a head is not of this evaluation.
         ConfigError: the dataset that was named is not there.
     """
-    metrics, rows = _metrics(evaluated / "metrics.json"), read_csv(evaluated / "predictions.csv")
+    metrics = _metrics(evaluated / "metrics.json")
+    rows = read_csv(evaluated / "predictions.csv")
     lacking = [name for name in COLUMNS if rows and name not in rows[0]]
     if lacking:
-        raise FormatError(f"{evaluated / 'predictions.csv'}: no column {lacking[0]!r}; run `mil evaluate` again")
+        raise FormatError(
+            f"{evaluated / 'predictions.csv'}: no column {lacking[0]!r}; run `mil evaluate` again"
+        )
     cards: dict[Path, str] = {}
     for folder in [each for given in folders for each in find_heads(given)]:
         trained = load_trained(folder)[1]
-        mine = [row for row in rows if (row.get("seed"), row.get("fold")) == (str(trained.seed), str(trained.fold))]
-        if not mine or (metrics.get("recipe"), metrics.get("encoder")) != (trained.recipe_name, trained.encoder):
+        mine = [
+            row
+            for row in rows
+            if (row.get("seed"), row.get("fold")) == (str(trained.seed), str(trained.fold))
+        ]
+        if not mine or (metrics.get("recipe"), metrics.get("encoder")) != (
+            trained.recipe_name,
+            trained.encoder,
+        ):
             raise DatasetError(
-                f"{evaluated}: is of {metrics.get('recipe')} on {metrics.get('encoder')} and has no predictions by "
-                f"{folder} ({trained.recipe_name} on {trained.encoder}, seed {trained.seed}, fold {trained.fold}); "
+                f"{evaluated}: is of {metrics.get('recipe')} on {metrics.get('encoder')} and has "
+                "no predictions by "
+                f"{folder} ({trained.recipe_name} on {trained.encoder}, seed {trained.seed}, "
+                f"fold {trained.fold}); "
                 "evaluate that head, or give the folder where it was evaluated"
             )
-        cards[folder / NAME] = card(trained, folder, metrics, mine, _dataset(trained, dataset), tissue)
+        cards[folder / NAME] = card(
+            trained, folder, metrics, mine, _dataset(trained, dataset), tissue
+        )
     for path, text in cards.items():
         write_text(path, text)
     return list(cards)
@@ -96,7 +113,8 @@ def card(
     title = dataset.title if dataset and dataset.title else trained.dataset
     parts = [
         f"# {md(trained.recipe_name)} for {md(title)}",
-        f"Multiple-instance learning on whole-slide images, made with mil. Head: {md(trained.recipe.name)}. Task: "
+        "Multiple-instance learning on whole-slide images, made with mil. Head: "
+        f"{md(trained.recipe.name)}. Task: "
         f"{md(trained.task.kind)}{_of_classes(trained)}.",
         f"## Intended use and limits\n\n{LIMITS}",
         f"## Data\n\n{_data(trained, rows, dataset)}",
@@ -114,7 +132,9 @@ def _of_classes(trained: Trained) -> str:
     return f" of {', '.join(map(md, trained.classes))}; of interest: {md(trained.positive)}"
 
 
-def _data(trained: Trained, rows: Sequence[Mapping[str, str]], dataset: DatasetConfig | None) -> str:
+def _data(
+    trained: Trained, rows: Sequence[Mapping[str, str]], dataset: DatasetConfig | None
+) -> str:
     counts = []
     for split, words in SPLITS.items():
         mine = [row for row in rows if row["split"] == split]
@@ -124,44 +144,72 @@ def _data(trained: Trained, rows: Sequence[Mapping[str, str]], dataset: DatasetC
     for row in rows:
         parts.setdefault(row["patient"], set()).add(row["split"])
     twice = sum(len(found) > 1 for found in parts.values())
-    apart = f"**{twice} patients are in two of its parts**" if twice else "no patient is in two of its parts"
+    apart = (
+        f"**{twice} patients are in two of its parts**"
+        if twice
+        else "no patient is in two of its parts"
+    )
     held_out = next((row[HELD_OUT] for row in rows if row.get(HELD_OUT)), "")
     without = f" (tested on {md(held_out)}, trained without it)" if held_out else ""
     said = [f"Dataset {md(trained.dataset)}, fold {trained.fold}{without}; {apart}."]
     if dataset and dataset.licence:
         said.append(f"Licence of the data: {md(dataset.licence)}.")
-    columns = dict(zip(("part", "slides", "patients", "labels"), zip(*counts, strict=True), strict=True))
+    columns = dict(
+        zip(("part", "slides", "patients", "labels"), zip(*counts, strict=True), strict=True)
+    )
     if trained.fusion == "early":
         said.append("All slides of a patient were one bag, and count as one.")
         del columns["slides"]
     if not trained.classes:
         del columns["labels"]
     notes = [f"> {md(dataset.notes)}"] if dataset and dataset.notes else []
-    return "\n\n".join([" ".join(said), table(list(columns), list(zip(*columns.values(), strict=True))), *notes])
+    return "\n\n".join(
+        [" ".join(said), table(list(columns), list(zip(*columns.values(), strict=True))), *notes]
+    )
 
 
 def _results(trained: Trained, metrics: Mapping[str, Any]) -> str:
     tested: Mapping[str, Any] = metrics.get("test") or {}
     early = trained.fusion == "early"
-    names = [name for name, value in tested.items() if isinstance(value, Mapping) and "value" in value]
-    sets = {"patients": tested} if early else {"slides": tested, "patients": metrics.get("test_patients") or {}}
+    names = [
+        name for name, value in tested.items() if isinstance(value, Mapping) and "value" in value
+    ]
+    sets = (
+        {"patients": tested}
+        if early
+        else {"slides": tested, "patients": metrics.get("test_patients") or {}}
+    )
     sets = {what: found for what, found in sets.items() if any(name in found for name in names)}
     mine: Mapping[str, Any] = next(
-        (r for r in metrics.get("runs", []) if (r.get("seed"), r.get("fold")) == (trained.seed, trained.fold)), {}
+        (
+            r
+            for r in metrics.get("runs", [])
+            if (r.get("seed"), r.get("fold")) == (trained.seed, trained.fold)
+        ),
+        {},
     )
     if not names:
         return "It was not tested: the dataset has no test slides for this fold."
     header = ["metric", *(f"test {what} (95 % CI)" for what in sets), "this head alone"]
     rows = [
-        [metric_title(name), *(_value(found.get(name)) for found in sets.values()), _number(mine.get(name))]
+        [
+            metric_title(name),
+            *(_value(found.get(name)) for found in sets.values()),
+            _number(mine.get(name)),
+        ]
         for name in names
     ]
     runs = len(metrics.get("runs", []))
     count = f"{tested.get('n_patients', 0)} patients"
     count = count if early else f"{tested.get('n_slides', 0)} slides of {count}"
-    whose = "this head" if runs == 1 else f"the mean of those of the study's {runs} heads (seeds, folds)"
+    whose = (
+        "this head"
+        if runs == 1
+        else f"the mean of those of the study's {runs} heads (seeds, folds)"
+    )
     return (
-        f"On {count}, by {whose} that had not seen them; intervals are over patients. A test set from the same "
+        f"On {count}, by {whose} that had not seen them; intervals are over patients. A test set "
+        "from the same "
         f" study says little about slides from elsewhere.\n\n{table(header, rows)}"
     )
 
@@ -170,7 +218,9 @@ def _value(found: Any) -> str:
     if not isinstance(found, Mapping):
         return ""
     interval = found.get("ci95")
-    return _number(found.get("value")) + (f" ({_number(interval[0])} to {_number(interval[1])})" if interval else "")
+    return _number(found.get("value")) + (
+        f" ({_number(interval[0])} to {_number(interval[1])})" if interval else ""
+    )
 
 
 def _number(value: Any) -> str:
@@ -181,19 +231,27 @@ def _use(trained: Trained, folder: Path, tissue: Tissue) -> str:
     entry = load_encoders().get(trained.encoder)
     name = folder.name or "HEAD"
     licence = f"licence: {md(entry.licence)}" if entry else "its licence is not known here"
-    gated = "; its weights are given to those who ask on their page" if entry and entry.gated else ""
+    gated = (
+        "; its weights are given to those who ask on their page" if entry and entry.gated else ""
+    )
     cite = f" Cite: {md(entry.citation)}." if entry and entry.citation else ""
     return (
-        f"````bash\nmil heads verify {name}\nmil predict SLIDE... --head {name} --out predicted\n````\n\n"
+        f"````bash\nmil heads verify {name}\nmil predict SLIDE... --head {name} --out "
+        "predicted\n````\n\n"
         f"It needs the encoder {md(trained.encoder)} ({licence}{gated}) with weights of SHA-256 "
-        f"`{trained.weights_sha256 or 'not known'}`, on tiles of {md(trained.tiling)}; what that licence forbids, it "
+        f"`{trained.weights_sha256 or 'not known'}`, on tiles of {md(trained.tiling)}; what that "
+        "licence forbids, it "
         f"forbids for this head too.{cite}\n\n{_on_tissue(tissue)}"
     )
 
 
 def _on_tissue(tissue: Tissue) -> str:
     """Settings that whoever uses the head must set as they were."""
-    known = ", ".join(f"`{name}: {setting:g}`" for name, setting in tissue._asdict().items() if setting is not None)
+    known = ", ".join(
+        f"`{name}: {setting:g}`"
+        for name, setting in tissue._asdict().items()
+        if setting is not None
+    )
     where = "in section `tile` of `configs/config.yaml`"
     if not known:
         return f"What counted as tissue is not known here; `mil predict` takes what stands {where}."
@@ -202,7 +260,9 @@ def _on_tissue(tissue: Tissue) -> str:
 
 def _recipe(trained: Trained) -> str:
     text = yaml.safe_dump(
-        trained.recipe.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
+        trained.recipe.model_dump(mode="json", exclude_none=True),
+        sort_keys=False,
+        allow_unicode=True,
     )
     fence = "`" * (max([3, *(len(run) for run in re.findall("`+", text))]) + 1)
     return f"{fence}yaml\n{text}{fence}"
@@ -212,7 +272,8 @@ def _provenance(trained: Trained, folder: Path) -> str:
     sealed = read_seal(folder)
     files = [[name, digest] for name, digest in sealed.sha256.items()]
     return (
-        f"Trained with mil {md(_tool_version(folder))}, seed {trained.seed}, fold {trained.fold}, epoch "
+        f"Trained with mil {md(_tool_version(folder))}, seed {trained.seed}, fold "
+        f"{trained.fold}, epoch "
         f"{trained.epoch} kept{_calibrated(trained)}.\n\n{table(['file', 'SHA-256'], files)}"
     )
 
@@ -226,7 +287,9 @@ def _calibrated(trained: Trained) -> str:
 
 
 def _tool_version(folder: Path) -> str:
-    return str(json.loads((folder / "recipe.json").read_text(encoding="utf-8")).get("tool_version", "?"))
+    return str(
+        json.loads((folder / "recipe.json").read_text(encoding="utf-8")).get("tool_version", "?")
+    )
 
 
 def _metrics(path: Path) -> dict[str, Any]:

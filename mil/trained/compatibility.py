@@ -19,7 +19,8 @@ def check_fits(trained: Trained, bag: Bag, path: Path) -> None:
         wanted = getattr(trained, key)
         if value != wanted:
             raise FormatError(
-                f"{path}: {key} is {value or 'not known'}, but {trained.recipe_name} was trained on "
+                f"{path}: {key} is {value or 'not known'}, but {trained.recipe_name} was trained "
+                "on "
                 f"{wanted or 'not known'}; extract features with {trained.encoder} for it"
             )
 
@@ -32,7 +33,8 @@ def check_numbers(bag: Bag, path: Path) -> None:
     """
     if bag.state != "ok" or not bag.valid.any():
         raise FormatError(
-            f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again, or take its slide out of "
+            f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again, or "
+            "take its slide out of "
             "the csv"
         )
     if not np.isfinite(bag.features[bag.valid]).all():

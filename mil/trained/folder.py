@@ -1,7 +1,8 @@
 """A trained head is a folder, in which nothing is unpickled.
 
-`head.safetensors` has the weights of the epoch that is kept, `last.safetensors` those of the last one (but of a head
-that was imported); `recipe.json` and `history.json` say what they are and how they came about.
+`head.safetensors` has the weights of the epoch that is kept, `last.safetensors` those
+of the last one (but of a head that was imported); `recipe.json` and `history.json` say
+what they are and how they came about.
 """
 
 import json
@@ -26,9 +27,13 @@ from mil.io.bags import Bag
 from mil.tasks import AnyTask
 from mil.versions import TOOL_VERSION
 
-FORMAT, VERSION = "mil.head", 2
+FORMAT = "mil.head"
+VERSION = 2
 FILES = {"kept": "head.safetensors", "last": "last.safetensors"}
-OF_WEIGHTS = ("seal.json", "MODEL_CARD.md")  # what is said of them afterwards (`mil.trained.seal`, `mil.trained.card`)
+OF_WEIGHTS = (
+    "seal.json",
+    "MODEL_CARD.md",
+)  # what is said of them afterwards (`mil.trained.seal`, `mil.trained.card`)
 Which = Literal["kept", "last"]
 CLASSES_ONLY = 1  # the version in which `classes` and `positive` stood where `task` does now
 
@@ -37,7 +42,9 @@ class Calibration(Section):
     """What the validation slides say of a head's answers."""
 
     temperature: float = Field(gt=0)  # logits are divided by it
-    threshold: float | None = Field(None, ge=0, le=1)  # of two classes: from here on the positive one is called
+    threshold: float | None = Field(
+        None, ge=0, le=1
+    )  # of two classes: from here on the positive one is called
 
 
 class Trained(Section):
@@ -56,7 +63,11 @@ class Trained(Section):
     epoch: int  # the one that was kept, from 1
     fusion: Fusion = "late"  # early: trained on bags of patients, all slides of each
     calibration: Calibration | None = None  # of that epoch
-    seen: str | None = None  # digest of the slides of training and validation (`mil.io.bags.patients`); None: not known
+    seen: str | None = (
+        # digest of the slides of training and validation (`mil.io.bags.patients`);
+        # None: not known
+        None
+    )
 
     @property
     def classes(self) -> list[str]:
@@ -70,7 +81,9 @@ class Trained(Section):
 
     def answers(self, logits: Float[Tensor, "n outputs"]) -> Float[Tensor, "n columns"]:
         """What the task makes of logits, with calibrated probabilities."""
-        return self.task.answers(logits if self.calibration is None else logits / self.calibration.temperature)
+        return self.task.answers(
+            logits if self.calibration is None else logits / self.calibration.temperature
+        )
 
 
 def save_trained(
@@ -90,11 +103,18 @@ def save_trained(
         last: weights of the last epoch, where they are known.
     """
     for name in (*FILES.values(), *OF_WEIGHTS):
-        (folder / name).unlink(missing_ok=True)  # never old weights beside new settings, nor an old card
+        (folder / name).unlink(
+            missing_ok=True
+        )  # never old weights beside new settings, nor an old card
     write_json(folder / "history.json", history)
     write_json(
         folder / "recipe.json",
-        {"format": FORMAT, "format_version": VERSION, "tool_version": TOOL_VERSION, **trained.model_dump(mode="json")},
+        {
+            "format": FORMAT,
+            "format_version": VERSION,
+            "tool_version": TOOL_VERSION,
+            **trained.model_dump(mode="json"),
+        },
     )
     if last is not None:
         _write_weights(folder / FILES["last"], last)
@@ -104,7 +124,9 @@ def save_trained(
 def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     with atomic_path(path) as scratch:
         # not save_file, which makes a file that nobody else may read
-        scratch.write_bytes(save({name: tensor.contiguous().cpu() for name, tensor in weights.items()}))
+        scratch.write_bytes(
+            save({name: tensor.contiguous().cpu() for name, tensor in weights.items()})
+        )
 
 
 def load_trained(folder: Path, which: Which = "kept") -> tuple[nn.Module, Trained]:
@@ -115,24 +137,37 @@ def load_trained(folder: Path, which: Which = "kept") -> tuple[nn.Module, Traine
         which: with the weights of the epoch that was kept, or of the last.
 
     Raises:
-        FormatError: a file is missing, of another format or version, does not fit, or holds no numbers.
+        FormatError: a file is missing, of another format or version, does not fit, or
+            holds no numbers.
     """
-    path, weights = folder / "recipe.json", folder / FILES[which]
+    path = folder / "recipe.json"
+    weights = folder / FILES[which]
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         found = raw.pop("format"), raw.pop("format_version")
         raw.pop("tool_version")
         if found == (FORMAT, CLASSES_ONLY):
-            raw["task"] = {"kind": "classification", "classes": raw.pop("classes"), "positive": raw.pop("positive")}
+            raw["task"] = {
+                "kind": "classification",
+                "classes": raw.pop("classes"),
+                "positive": raw.pop("positive"),
+            }
         elif found != (FORMAT, VERSION):
-            raise FormatError(f"{path}: expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}")
+            raise FormatError(
+                f"{path}: expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}"
+            )
         trained = checked(Trained, raw, str(path))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"{folder}: not the folder of a trained head: {error}") from None
     try:
-        head = build_head(trained.recipe.name, trained.recipe.options, dim=trained.dim, classes=trained.task.outputs)
+        head = build_head(
+            trained.recipe.name,
+            trained.recipe.options,
+            dim=trained.dim,
+            classes=trained.task.outputs,
+        )
         head.load_state_dict(load_file(weights))
     except ConfigError as error:
         missing = trained.recipe.name not in head_names()
@@ -167,7 +202,8 @@ def load_heads(folders: Sequence[Path], which: Which = "kept") -> list[tuple[nn.
 
     Raises:
         FormatError: see `load_trained`.
-        DatasetError: there is none, or they are of several recipes, or of one that was changed in between.
+        DatasetError: there is none, or they are of several recipes, or of one that was
+            changed in between.
     """
     loaded = [load_trained(folder, which) for folder in folders]
     if not loaded:
@@ -176,12 +212,14 @@ def load_heads(folders: Sequence[Path], which: Which = "kept") -> list[tuple[nn.
     for folder, (_, trained) in zip(folders, loaded, strict=True):
         if _answering(trained) != _answering(first):
             raise DatasetError(
-                f"{folder} is of {_said(trained)}, {folders[0]} of {_said(first)}; give heads of one recipe and task"
+                f"{folder} is of {_said(trained)}, {folders[0]} of {_said(first)}; give heads of "
+                "one recipe and task"
             )
         others = _differing(trained.recipe, first.recipe)
         if others:
             raise DatasetError(
-                f"{folder} and {folders[0]} are both of recipe {first.recipe_name}, but with other settings "
+                f"{folder} and {folders[0]} are both of recipe {first.recipe_name}, but with "
+                "other settings "
                 f"({', '.join(others)}); train the older one again, or take it out"
             )
     return loaded
@@ -199,7 +237,9 @@ def _differing(one: Recipe, other: Recipe) -> list[str]:
 
 def _flat(sections: Mapping[str, Any]) -> dict[str, Any]:
     nested = {name: values for name, values in sections.items() if isinstance(values, dict)}
-    inside = {f"{name}.{key}": value for name, values in nested.items() for key, value in values.items()}
+    inside = {
+        f"{name}.{key}": value for name, values in nested.items() for key, value in values.items()
+    }
     return inside | {name: value for name, value in sections.items() if name not in nested}
 
 
@@ -212,9 +252,13 @@ class Applied(NamedTuple):
     """What a head says of a bag's valid tiles."""
 
     attention: Float[np.ndarray, " tiles"]  # sums to 1
-    answers: Float[np.ndarray, " columns"]  # in the order of the task's columns; for classes their probabilities
+    answers: Float[
+        np.ndarray, " columns"
+    ]  # in the order of the task's columns; for classes their probabilities
     selected: Bool[np.ndarray, " tiles"] | None  # the tiles that the answer comes from, if not all
-    full_answers: Float[np.ndarray, " columns"] | None  # what all tiles would have given, if some are selected
+    full_answers: (
+        Float[np.ndarray, " columns"] | None
+    )  # what all tiles would have given, if some are selected
 
 
 @torch.inference_mode()

@@ -1,7 +1,7 @@
 """A trained head that can be given away: what its files are, and a small bag with the answer that it must give.
 
-`seal.json` has the SHA-256 of each file of the folder and the answer to `example.safetensors`, a bag of random
-numbers: nothing of a patient goes with a head.
+`seal.json` has the SHA-256 of each file of the folder and the answer to
+`example.safetensors`, a bag of random numbers: nothing of a patient goes with a head.
 """
 
 import json
@@ -23,13 +23,18 @@ from mil.io.atomic import atomic_path, write_json
 from mil.trained import load_trained
 from mil.versions import TOOL_VERSION
 
-FORMAT, VERSION = "mil.seal", 1
-SEAL, EXAMPLE = "seal.json", "example.safetensors"
+FORMAT = "mil.seal"
+VERSION = 1
+SEAL = "seal.json"
+EXAMPLE = "example.safetensors"
 FILES = ("head.safetensors", "last.safetensors", "recipe.json", "history.json", EXAMPLE)
 NEEDED = ("head.safetensors", "recipe.json", EXAMPLE)  # what the answer depends on
-SIDE, TILE_PX = 6, 224  # tiles of the example lie in a square
+# tiles of the example lie in a square
+SIDE = 6
+TILE_PX = 224
 # Another processor or release of torch adds up in another order.
-RTOL, ATOL = 1e-4, 1e-4
+RTOL = 1e-4
+ATOL = 1e-4
 
 
 class Seal(Section):
@@ -52,12 +57,16 @@ def seal(folder: Path) -> Seal:
     features = np.random.default_rng(0).standard_normal((SIDE * SIDE, dim), np.float32)
     corners = torch.cartesian_prod(torch.arange(SIDE), torch.arange(SIDE)).flip(1) * TILE_PX
     with atomic_path(folder / EXAMPLE) as scratch:
-        scratch.write_bytes(save({"features": torch.from_numpy(features), "coords": corners.contiguous()}))
+        scratch.write_bytes(
+            save({"features": torch.from_numpy(features), "coords": corners.contiguous()})
+        )
     logits, answers = _ask(folder)
     made = Seal(
-        tool_version=TOOL_VERSION, sha256={name: _digest(folder / name) for name in FILES if (folder / name).exists()},
-        logits=logits.tolist(), answers=answers.tolist(),
-    )  # fmt: skip
+        tool_version=TOOL_VERSION,
+        sha256={name: _digest(folder / name) for name in FILES if (folder / name).exists()},
+        logits=logits.tolist(),
+        answers=answers.tolist(),
+    )
     write_json(folder / SEAL, {"format": FORMAT, "format_version": VERSION, **made.model_dump()})
     return made
 
@@ -73,17 +82,22 @@ def read_seal(folder: Path) -> Seal:
         raw = json.loads(path.read_text(encoding="utf-8"))
         found = raw.pop("format"), raw.pop("format_version")
         if found != (FORMAT, VERSION):
-            raise FormatError(f"{path}: expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}")
+            raise FormatError(
+                f"{path}: expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}"
+            )
         return checked(Seal, raw, str(path))
     except FileNotFoundError:
         raise FormatError(
-            f"{folder}: has no {SEAL}, so that nobody knows what it was when it was made; `mil heads verify --seal` "
+            f"{folder}: has no {SEAL}, so that nobody knows what it was when it was made; `mil "
+            "heads verify --seal` "
             "seals it as it is now"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, FormatError):
             raise
-        raise FormatError(f"{path}: not the seal of a head ({' '.join(str(error).split())}); get it again") from None
+        raise FormatError(
+            f"{path}: not the seal of a head ({' '.join(str(error).split())}); get it again"
+        ) from None
 
 
 def verify(folder: Path) -> list[str]:
@@ -93,21 +107,32 @@ def verify(folder: Path) -> list[str]:
         FormatError: it was never sealed.
     """
     known = read_seal(folder)
-    faults = [f"{folder / SEAL}: does not speak of {name}; get it again" for name in NEEDED if name not in known.sha256]
+    faults = [
+        f"{folder / SEAL}: does not speak of {name}; get it again"
+        for name in NEEDED
+        if name not in known.sha256
+    ]
     for name, digest in known.sha256.items():
         if not (folder / name).is_file():
             faults.append(f"{folder / name}: is missing; get the folder again from where it came")
         elif _digest(folder / name) != digest:
-            faults.append(f"{folder / name}: is not the file that was sealed; get it again from where it came")
+            faults.append(
+                f"{folder / name}: is not the file that was sealed; get it again from where it came"
+            )
     if faults:
         return faults
     logits, answers = _ask(folder)
-    for what, found, sealed in (("logits", logits, known.logits), ("answers", answers, known.answers)):
+    for what, found, sealed in (
+        ("logits", logits, known.logits),
+        ("answers", answers, known.answers),
+    ):
         wanted = found.new_tensor(sealed)
         if found.shape != wanted.shape or not torch.allclose(found, wanted, rtol=RTOL, atol=ATOL):
             faults.append(
-                f"{folder}: its files are as sealed (by mil {known.tool_version}), but the example bag gives {what} "
-                f"{_said(found)} here (mil {TOOL_VERSION}, torch {torch.__version__}), not {_said(wanted)}; use the "
+                f"{folder}: its files are as sealed (by mil {known.tool_version}), but the "
+                f"example bag gives {what} "
+                f"{_said(found)} here (mil {TOOL_VERSION}, torch {torch.__version__}), not "
+                f"{_said(wanted)}; use the "
                 "versions that it was made with"
             )
     return faults
@@ -123,7 +148,9 @@ def _ask(folder: Path) -> tuple[Tensor, Tensor]:
         bags = join([example["features"]], [example["coords"]])
         logits = head(bags).logits
     except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
-        raise FormatError(f"{path}: is no bag for this head: {' '.join(str(error).split())}") from None
+        raise FormatError(
+            f"{path}: is no bag for this head: {' '.join(str(error).split())}"
+        ) from None
     return logits[0].double(), trained.answers(logits)[0].double()
 
 

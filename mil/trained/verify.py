@@ -26,7 +26,8 @@ def run(folders: Sequence[Path], *, seal: bool = False) -> Found:
     Raises:
         FormatError: there is no head in one of them.
     """
-    lines, faults = [], 0
+    lines = []
+    faults = 0
     for folder in [each for given in folders for each in _heads(given)]:
         try:
             wrong = [] if seal else verify(folder)
@@ -34,7 +35,11 @@ def run(folders: Sequence[Path], *, seal: bool = False) -> Found:
                 seal_head(folder)
         except FormatError as error:
             wrong = [str(error)]
-        what = "sealed" if seal else "ok: its files are as sealed, and it answers the example bag as it did"
+        what = (
+            "sealed"
+            if seal
+            else "ok: its files are as sealed, and it answers the example bag as it did"
+        )
         lines += wrong or [f"{folder}: {what}"]
         faults += bool(wrong)
     return Found(lines, faults)

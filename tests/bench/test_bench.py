@@ -26,7 +26,9 @@ def test_a_synthetic_slide_is_a_slide_to_everyone(tmp_path, codec):
     with openslide.OpenSlide(path) as slide:
         assert slide.dimensions == (4096, 4096)
         assert [round(down) for down in slide.level_downsamples] == list(LEVELS)
-        middle = np.asarray(slide.read_region((2048, 2048), 0, (256, 256)).convert("RGB")).astype(int)
+        middle = np.asarray(slide.read_region((2048, 2048), 0, (256, 256)).convert("RGB")).astype(
+            int
+        )
         corner = np.asarray(slide.read_region((0, 0), 0, (256, 256)).convert("RGB"))
     assert middle.std() > 10
     assert corner.min() > 230
@@ -37,7 +39,10 @@ def test_a_synthetic_slide_is_a_slide_to_everyone(tmp_path, codec):
 
 
 def test_the_same_seed_makes_the_same_slide(tmp_path):
-    assert made(tmp_path / "a", "jpeg", 1024).read_bytes() == made(tmp_path / "b", "jpeg", 1024).read_bytes()
+    assert (
+        made(tmp_path / "a", "jpeg", 1024).read_bytes()
+        == made(tmp_path / "b", "jpeg", 1024).read_bytes()
+    )
 
 
 def test_read_counts_the_same_tiles_for_loop_and_stream(tmp_path, monkeypatch):
@@ -46,20 +51,27 @@ def test_read_counts_the_same_tiles_for_loop_and_stream(tmp_path, monkeypatch):
     for name in ("plain_loop", "_ours"):
         real = getattr(read, name)
         monkeypatch.setattr(
-            read, name, lambda request, *rest, n=name, r=real: (seen.append((n, request)), r(request, *rest))
+            read,
+            name,
+            lambda request, *rest, n=name, r=real: (seen.append((n, request)), r(request, *rest)),
         )
     found = read.run([path], threads=2, tiles=40, tile_px=128, target_mpp=0.5, repeats=1)
     assert [row["scale"] for row in found.rows] == ["as stored", "0.5 µm/px"]
     assert [(name, request.side_level0_px) for name, request in seen] == [
-        ("plain_loop", 128), ("_ours", 128), ("plain_loop", 256), ("_ours", 256)
-    ]  # fmt: skip
+        ("plain_loop", 128),
+        ("_ours", 128),
+        ("plain_loop", 256),
+        ("_ours", 256),
+    ]
     assert seen[0][1] is seen[1][1]
     for row in found.rows:
         assert 40 <= row["tiles"] < 40 + 32
         assert row["format"] == "aperio JPEG, direct"
         assert row["ours/loop"] == pytest.approx(row["ours_tiles/s"] / row["loop_tiles/s"])
         assert min(row[f"{stage}_ms"] for stage in ("read", "decode", "assemble", "resample")) > 0
-    assert found.rows[0]["resample_ms"] < found.rows[1]["resample_ms"]  # nothing to resample as stored
+    assert (
+        found.rows[0]["resample_ms"] < found.rows[1]["resample_ms"]
+    )  # nothing to resample as stored
 
 
 def test_a_slide_without_a_tile_is_one_line(tmp_path):
@@ -79,9 +91,10 @@ def test_tile_times_every_stage(tmp_path):
 
 def test_table_and_json_hold_the_same(tmp_path):
     rows = [{"slide": "[b]x[/b]", "rate_tiles/s": 1234.5}, {"slide": "y", "rate_tiles/s": 0.01234}]
-    console = Console(width=200, record=True, file=open(tmp_path / "out.txt", "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+    written = (tmp_path / "out.txt").open("w", encoding="utf-8")
+    console = Console(width=200, record=True, file=written)
     outcome.show(outcome.Outcome("what", rows, "said"), tmp_path / "o.json", console)
-    console.file.close()
+    written.close()
     text = (tmp_path / "out.txt").read_text(encoding="utf-8")
     for word in ("what", "rate tiles/s", "[b]x[/b]", "1234", "0.0123", "said", "cores"):
         assert word in text
@@ -103,8 +116,13 @@ def test_many_values_stand_upright_unless_there_are_many_rows(rows, lines):
 
 def test_from_the_command_line(tmp_path):
     tissue_slide(tmp_path / "a.tif", (1024, 768), 0.5)
-    for command in (["read", "--tiles", "10", "--repeats", "1", "--tile-px", "128"], ["tile", "--tile-px", "128"]):
-        done = CliRunner().invoke(app, ["bench", *command, str(tmp_path / "a.tif"), "--json", str(tmp_path / "o.json")])
+    for command in (
+        ["read", "--tiles", "10", "--repeats", "1", "--tile-px", "128"],
+        ["tile", "--tile-px", "128"],
+    ):
+        done = CliRunner().invoke(
+            app, ["bench", *command, str(tmp_path / "a.tif"), "--json", str(tmp_path / "o.json")]
+        )
         assert done.exit_code == 0, done.output
         assert f"mil bench {command[0]}" in done.output
         assert json.loads((tmp_path / "o.json").read_text())["rows"][0]["slide"] == "a.tif"

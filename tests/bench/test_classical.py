@@ -28,31 +28,46 @@ def folder(tmp_path, monkeypatch):
     """A JLD data set of 24 bags with 2 x 3 folds of its own, and one of MATLAB files; both are easy."""
     monkeypatch.setattr(classical, "PROTOCOL", QUICK)
     bags, labels = zip(*planted_bags(24, tiles=4, dim=4, push=9.0), strict=True)
-    folds = [[[(bag + turn) % 3 != fold for bag in range(24)] for fold in range(3)] for turn in range(2)]
+    folds = [
+        [[(bag + turn) % 3 != fold for bag in range(24)] for fold in range(3)] for turn in range(2)
+    ]
     jld_file(tmp_path / "Easy.jld", bags, labels, folds)
     matlab_folder(tmp_path / "Musk2_mat", bags, labels)
     return tmp_path
 
 
 def run(folder, **changes):
-    usual = {"datasets": ["easy"], "heads": ["max"], "repeats": 2, "folds": 3, "threads": 1, "json": None}
+    usual = {
+        "datasets": ["easy"],
+        "heads": ["max"],
+        "repeats": 2,
+        "folds": 3,
+        "threads": 1,
+        "json": None,
+    }
     return classical.run(folder, **{**usual, **changes})
 
 
 def test_standardised_by_the_training_bags_alone(folder):
     data = load("easy", folder / "Easy.jld", 2, 3)
     train, test = data.fold(1, 2, 9.0)
-    assert {bag.slide for bag in test} == {str(number) for number in range(24) if (number + 1) % 3 == 2}
+    assert {bag.slide for bag in test} == {
+        str(number) for number in range(24) if (number + 1) % 3 == 2
+    }
     assert len(train) + len(test) == 24
     rows = torch.cat([bag.features for bag in train]).double()
     torch.testing.assert_close(rows.mean(0), torch.zeros(4).double(), atol=1e-5, rtol=0)
     torch.testing.assert_close(rows.std(0, correction=0), torch.ones(4).double(), atol=1e-5, rtol=0)
-    raw = torch.cat([bag.features for bag in data.bags if bag.slide in {one.slide for one in train}])
+    raw = torch.cat(
+        [bag.features for bag in data.bags if bag.slide in {one.slide for one in train}]
+    )
     of_one = next(bag for bag in data.bags if bag.slide == test[0].slide)
     wanted = (of_one.features - raw.mean(0)) / raw.std(0, correction=0)
     torch.testing.assert_close(test[0].features, wanted.float())
     clipped = torch.cat([bag.features for part in data.fold(1, 2, 1.5) for bag in part])
-    torch.testing.assert_close(clipped, torch.cat([bag.features for bag in [*train, *test]]).clamp(-1.5, 1.5))
+    torch.testing.assert_close(
+        clipped, torch.cat([bag.features for bag in [*train, *test]]).clamp(-1.5, 1.5)
+    )
     assert clipped.abs().max() == 1.5
 
 
@@ -63,7 +78,9 @@ def test_a_feature_that_is_constant_in_training_stays_finite(tmp_path):
     with pytest.raises(FormatError, match="one label to train on"):
         load("a", path, 1, 2)
     folds = [[[True, True, True, False], [True, True, False, True], [False, False, True, True]]]
-    train, test = load("a", jld_file(path, bags, [True, False, True, False], folds), 1, 3).fold(0, 0, 9.0)
+    train, test = load("a", jld_file(path, bags, [True, False, True, False], folds), 1, 3).fold(
+        0, 0, 9.0
+    )
     assert [bag.features[0, 1:].tolist() for bag in train] == [[0.0, 0.0]] * 3
     assert test[0].features[0, 1:].tolist() == [0.0, 5.0]
 
@@ -121,7 +138,9 @@ def test_an_easy_data_set_is_learnt_and_the_table_says_so(folder):
 
 
 def test_figures_are_those_of_the_folds():
-    row = Measured(dataset="a", data="", recipe="b", what={}, accuracy=[[1.0, 0.5], [0.5, 0.0]], seconds=1.0)
+    row = Measured(
+        dataset="a", data="", recipe="b", what={}, accuracy=[[1.0, 0.5], [0.5, 0.0]], seconds=1.0
+    )
     mean, deviation, error = row.summary()
     assert mean == 0.5
     assert deviation == pytest.approx(np.std([0.75, 0.25], ddof=1))
@@ -131,8 +150,11 @@ def test_figures_are_those_of_the_folds():
 def test_options_are_the_protocols_unless_the_recipe_says_otherwise():
     protocol = Protocol(hidden=24, attention=12, dropout=0.4)
     assert protocol.options(load_recipe("abmil_plain")) == {
-        "hidden": 24, "attention": 12, "dropout": 0.4, "gated": False
-    }  # fmt: skip
+        "hidden": 24,
+        "attention": 12,
+        "dropout": 0.4,
+        "gated": False,
+    }
     assert protocol.options(load_recipe("clam_sb"))["dropout"] == 0.25
     assert set(protocol.options(load_recipe("max"))) == {"hidden", "dropout"} & set(
         head_module("max").Config.model_fields
@@ -155,7 +177,8 @@ def test_every_fold_has_a_seed_of_its_own_and_the_same_one_again(folder, monkeyp
 
     monkeypatch.setattr(classical_fit, "train_head", noted)
     task = Task("easy", folder / "Easy.jld", load_recipe("abmil"), QUICK, 1, 2, 3)
-    first, second = repetition(task), repetition(task)
+    first = repetition(task)
+    second = repetition(task)
     assert first.accuracy == second.accuracy
     assert len(set(seeds)) == 3
     assert seeds[:3] == seeds[3:]
@@ -167,7 +190,9 @@ def test_a_head_in_two_stages_and_one_with_a_graph(folder, monkeypatch):
     class Both(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.inner = classical_fit.build_head("abmil", {"hidden": 4, "attention": 4}, dim=4, classes=2)
+            self.inner = classical_fit.build_head(
+                "abmil", {"hidden": 4, "attention": 4}, dim=4, classes=2
+            )
 
         def forward(self, bags):
             done.append("step" if self.training else "test")
@@ -194,14 +219,23 @@ def test_a_head_in_two_stages_and_one_with_a_graph(folder, monkeypatch):
     accuracy = classical_fit.tested(head, test)
     assert 0 <= accuracy <= 1
     steps = QUICK.training(16, recipe).epochs * 2
-    assert done == [("follow", 16), ("see", 16), *["graph"] * 16, *["step"] * steps, *["graph"] * 8, "test"]
+    assert done == [
+        ("follow", 16),
+        ("see", 16),
+        *["graph"] * 16,
+        *["step"] * steps,
+        *["graph"] * 8,
+        "test",
+    ]
 
 
 @pytest.mark.slow
 def test_two_processes_find_the_same(folder, tmp_path):
     run(folder, json=tmp_path / "one.json")
     run(folder, json=tmp_path / "two.json", threads=2)
-    one, two = (json.loads((tmp_path / f"{name}.json").read_text())["rows"] for name in ("one", "two"))
+    one, two = (
+        json.loads((tmp_path / f"{name}.json").read_text())["rows"] for name in ("one", "two")
+    )
     assert [row["accuracy"] for row in one] == [row["accuracy"] for row in two]
     assert np.shape(one[0]["accuracy"]) == (2, 3)
 
@@ -227,7 +261,9 @@ def test_results_are_kept_and_taken_up_again(folder, tmp_path, monkeypatch):
     measured.clear()
     assert len(run(folder, json=path, heads=["max", "mean"]).rows) == 2
     assert measured == []
-    (tmp_path / "max.yaml").write_text("name: max\noptions: {hidden: 5}\nlosses: {cross_entropy: 1}\n")
+    (tmp_path / "max.yaml").write_text(
+        "name: max\noptions: {hidden: 5}\nlosses: {cross_entropy: 1}\n"
+    )
     run(folder, json=path, heads=[str(tmp_path / "max.yaml")])  # another recipe of that name
     assert measured == [("easy", "max"), ("easy", "max")]
     assert len(json.loads(path.read_text())["rows"]) == 2
@@ -278,9 +314,18 @@ def test_recipes_of_publications_are_left_out():
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the data sets are not here")
 def test_the_real_files():
-    sizes = {"musk1": (92, 47, 476, 166), "musk2": (102, 39, 6598, 166), "tiger": (200, 100, 1220, 230)}
+    sizes = {
+        "musk1": (92, 47, 476, 166),
+        "musk2": (102, 39, 6598, 166),
+        "tiger": (200, 100, 1220, 230),
+    }
     for name, place in chosen(REAL, list(sizes)).items():
         data = load(name, place, 5, 10)
         tiles = sum(len(bag.features) for bag in data.bags)
-        found = (len(data.bags), sum(bag.label for bag in data.bags), tiles, data.bags[0].features.shape[1])
+        found = (
+            len(data.bags),
+            sum(bag.label for bag in data.bags),
+            tiles,
+            data.bags[0].features.shape[1],
+        )
         assert found == sizes[name]

@@ -9,7 +9,11 @@ from mil.bench.classical_files import read_jld, read_matlab
 from mil.errors import FormatError
 from tests.classical_files import jld_file, matlab_folder
 
-BAGS = [np.arange(6, dtype=np.float32).reshape(2, 3), np.full((1, 3), 7.0, np.float32), np.zeros((4, 3), np.float32)]
+BAGS = [
+    np.arange(6, dtype=np.float32).reshape(2, 3),
+    np.full((1, 3), 7.0, np.float32),
+    np.zeros((4, 3), np.float32),
+]
 LABELS = [True, False, True]
 FOLDS = [[[False, True, True], [True, False, False]], [[True, True, False], [False, False, True]]]
 

@@ -10,7 +10,9 @@ from mil.cli import app
 from mil.config import EncoderConfig
 from tests.synthetic import tissue_slide
 
-ENTRY = EncoderConfig(timm="test_resnet", dim=96, tile_px=64, mpp=0.5, weights="random", licence="ours")
+ENTRY = EncoderConfig(
+    timm="test_resnet", dim=96, tile_px=64, mpp=0.5, weights="random", licence="ours"
+)
 
 
 @pytest.fixture
@@ -24,20 +26,34 @@ def slide(tmp_path, monkeypatch):
 
 def bench(slide, **changes):
     usual = {
-        "encoders": ["tiny"], "threads": 2, "tiles": 70, "repeats": 1, "device": "cpu", "precision": "fp32",
+        "encoders": ["tiny"],
+        "threads": 2,
+        "tiles": 70,
+        "repeats": 1,
+        "device": "cpu",
+        "precision": "fp32",
         "random_weights": False,
-    }  # fmt: skip
+    }
     return features.run([slide], **{**usual, **changes}).rows
 
 
 def test_numbers_that_fit_together(slide, monkeypatch):
     (row,) = bench(slide)
-    assert (row["slide"], row["encoder"], row["device"], row["step"]) == ("a.tif", "tiny", "cpu, fp32", 16)
+    assert (row["slide"], row["encoder"], row["device"], row["step"]) == (
+        "a.tif",
+        "tiny",
+        "cpu, fp32",
+        16,
+    )
     assert row["tiles"] == 70
     assert row["speed-up"] == pytest.approx(row["encoder_tiles/s"] / 50.0)
     assert row["speed-up_kept"] == pytest.approx(row["encoder_tiles/s"] / row["plain_kept_tiles/s"])
-    assert row["ratio"] == pytest.approx(row["together_tiles/s"] / min(row["reading_tiles/s"], row["encoder_tiles/s"]))
-    assert row["limits"] == ("reading" if row["reading_tiles/s"] < row["encoder_tiles/s"] else "encoder")
+    assert row["ratio"] == pytest.approx(
+        row["together_tiles/s"] / min(row["reading_tiles/s"], row["encoder_tiles/s"])
+    )
+    assert row["limits"] == (
+        "reading" if row["reading_tiles/s"] < row["encoder_tiles/s"] else "encoder"
+    )
     assert 0 < row["busy"] <= 1
     assert float(row["cosine_least"]) > 0.99999  # the same model in the same precision
     assert row["start-up_s"] == 1.5
@@ -53,7 +69,18 @@ def test_from_the_command_line_with_a_real_start(slide, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "plain_rate", processes.plain_rate)
     monkeypatch.setattr(features, "ROUND_S", 0.0)
     done = CliRunner().invoke(
-        app, ["bench", "features", str(slide), "--tiles", "32", "--repeats", "1", "--json", str(tmp_path / "o.json")]
+        app,
+        [
+            "bench",
+            "features",
+            str(slide),
+            "--tiles",
+            "32",
+            "--repeats",
+            "1",
+            "--json",
+            str(tmp_path / "o.json"),
+        ],
     )
     assert done.exit_code == 0, done.output
     assert "mil bench features, threads: 1" in done.output

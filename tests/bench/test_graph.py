@@ -17,14 +17,19 @@ def at_hand(monkeypatch):
 
 def test_rows_of_every_builder_grow_from_the_fewest_tiles(at_hand):
     found = graph.run([400, 200], dim=24, threads=1, repeats=1, knn_up_to=300, libraries_up_to=400)
-    sizes = {name: [row["tiles"] for row in found.rows if row["graph"] == name] for name in graph.BUILDERS}
+    sizes = {
+        name: [row["tiles"] for row in found.rows if row["graph"] == name]
+        for name in graph.BUILDERS
+    }
     assert sizes == {name: [200] if name == "knn" else [200, 400] for name in graph.BUILDERS}
     exact = found.rows[0]
     assert (exact["edges/tile"], exact["recall"]) == (8, 1)
     assert exact["cosine"] == pytest.approx(1)
     for first, second in zip(found.rows[1::2], found.rows[2::2], strict=True):
         assert first["growth"] == 1
-        n_log_n = 400 * torch.tensor(400.0).log2().item() / (200 * torch.tensor(200.0).log2().item())
+        n_log_n = (
+            400 * torch.tensor(400.0).log2().item() / (200 * torch.tensor(200.0).log2().item())
+        )
         assert second["growth"] == pytest.approx(second["cpu_s"] / first["cpu_s"] / n_log_n)
     assert "hnswlib is not installed: not compared. pynndescent is not installed" in found.note
 
@@ -51,8 +56,13 @@ def test_bags_are_the_same_every_time_and_lie_far_from_zero():
 def test_a_library_that_missed_a_tile_itself_gives_no_neighbour_more():
     found = graph._others(torch.tensor([[0, 1], [2, 0], [0, 2]]).numpy())
     assert list(zip(found.sources.tolist(), found.targets.tolist(), strict=True)) == [
-        (0, 0), (1, 0), (1, 1), (2, 1), (0, 2), (2, 2)
-    ]  # fmt: skip
+        (0, 0),
+        (1, 0),
+        (1, 1),
+        (2, 1),
+        (0, 2),
+        (2, 2),
+    ]
 
 
 @pytest.mark.parametrize("name", ["hnswlib", "pynndescent"])

@@ -30,15 +30,18 @@ def test_bags_are_unequal_and_hold_all_tiles():
 @pytest.mark.parametrize(
     ("operation", "forward", "both"),
     [
-        # 100 tiles of 8 numbers in bf16: 1600 bytes; 2 branches: 800 of scores; 3 pooled rows a branch: 192
+        # 100 tiles of 8 numbers in bf16: 1600 bytes; 2 branches: 800 of scores; 3
+        # pooled rows a branch: 192
         ("attn_pool", (1600 + 800 + 192, 2 * 100 * 8 * 2), (3 * 2400 + 2 * 192, 3 * 3200)),
-        # reducer 4 x 8, gates 2 x 128 x 4, score 2 x 128: 1312 numbers; products 6400, 230400, 1600
+        # reducer 4 x 8, gates 2 x 128 x 4, score 2 x 128: 1312 numbers; products 6400,
+        # 230400, 1600
         (
             "gated_attn_pool",
             (1600 + 800 + 5248 + 96, 6400 + 256_000 + 1600),
             (3200 + 1600 + 15_744 + 192, 12_800 + 3 * 257_600),
         ),
-        # 256 gates of 8 numbers, 2 scores of 128: 2304 numbers; products 409 600 and 51 200
+        # 256 gates of 8 numbers, 2 scores of 128: 2304 numbers; products 409 600 and 51
+        # 200
         ("gated_scores", (1600 + 800 + 9216, 460_800), (4800 + 1600 + 27_648, 3 * 460_800)),
         ("topk_mask", (1600, 0), (3200, 0)),
         # 900 edges: 14 400 bytes of indices, 3600 of attention
@@ -69,7 +72,9 @@ def test_every_operation_is_proved_and_timed(operation, dtype, bags):
 
 
 def test_memory_is_that_of_the_call_alone():
-    taken, kept = kernels_step.with_memory(lambda: torch.ones(5 << 20) + torch.ones(5 << 20), CPU)  # three of 20 MB
+    taken, kept = kernels_step.with_memory(
+        lambda: torch.ones(5 << 20) + torch.ones(5 << 20), CPU
+    )  # three of 20 MB
     assert taken == pytest.approx(60, abs=4)
     assert kept.nbytes == 20 << 20
     assert kernels_step.with_memory(lambda: torch.ones(5 << 20), CPU)[0] == pytest.approx(20, abs=4)
@@ -80,14 +85,19 @@ def test_torchs_attention_pools_the_same(dtype):
     case = Case("attn_pool", 60, 256, 3, 1, dtype)
     assert kernels_step.error(case, kernels_step.called(case, "other", "auto"), CPU) == ""
     assert "ms" in kernels_step.measure(case, "other", "auto", CPU, 0.0)
-    assert kernels_step.measure(case._replace(bags=2), "other", "auto", CPU, 0.0) == {}  # it knows no packed bags
+    assert (
+        kernels_step.measure(case._replace(bags=2), "other", "auto", CPU, 0.0) == {}
+    )  # it knows no packed bags
 
 
 @pytest.mark.parametrize(
     ("spoilt", "said"),
     [
         (lambda pooled, given: pooled * 1.01, "result 0 is off by 0.01"),
-        (lambda pooled, given: pooled + (given["scores"] - given["scores"].detach()).sum(), "gradient of scores"),
+        (
+            lambda pooled, given: pooled + (given["scores"] - given["scores"].detach()).sum(),
+            "gradient of scores",
+        ),
         (lambda pooled, given: pooled * float("nan"), "result 0 is off by nan"),
     ],
 )
@@ -105,7 +115,9 @@ def test_what_is_wrong_is_not_timed(spoilt, said, monkeypatch):
 
 
 def answered(monkeypatch, capsys, asked):
-    monkeypatch.setattr(kernels_step, "limit_memory", lambda: None)  # of this process, which goes on
+    monkeypatch.setattr(
+        kernels_step, "limit_memory", lambda: None
+    )  # of this process, which goes on
     monkeypatch.setattr(kernels_step, "keep_freed_memory", lambda: None)
     settings = {**HOW._asdict(), "seconds": 0.0, "asked": asked}
     monkeypatch.setattr(sys, "argv", ["", json.dumps(settings)])
@@ -114,7 +126,8 @@ def answered(monkeypatch, capsys, asked):
 
 
 def test_what_does_not_fit_is_told_and_the_next_is_measured(monkeypatch, capsys):
-    huge, next_one = small("attn_pool")._replace(tiles=10**14), small("attn_pool")
+    huge = small("attn_pool")._replace(tiles=10**14)
+    next_one = small("attn_pool")
     first, second = answered(monkeypatch, capsys, [("ours", huge), ("ours", next_one)])
     assert first == {"failed": "does not fit into memory"}
     assert second["ms"][1] > second["ms"][0] > 0
@@ -125,11 +138,21 @@ def test_after_a_process_that_ended_another_goes_on(monkeypatch):
 
     def process(batch, how):
         batches.append([way for way, _ in batch])
-        return ([{"ms": [1.0, 2.0]}] * 2, "Segmentation fault") if len(batches) == 1 else ([{}] * len(batch), "")
+        return (
+            ([{"ms": [1.0, 2.0]}] * 2, "Segmentation fault")
+            if len(batches) == 1
+            else ([{}] * len(batch), "")
+        )
 
     monkeypatch.setattr(kernels, "_process", process)
     answers = list(kernels._answers([(name, None) for name in "abcde"], HOW))
-    assert answers == [{"ms": [1.0, 2.0]}, {"ms": [1.0, 2.0]}, {"failed": "Segmentation fault"}, {}, {}]
+    assert answers == [
+        {"ms": [1.0, 2.0]},
+        {"ms": [1.0, 2.0]},
+        {"failed": "Segmentation fault"},
+        {},
+        {},
+    ]
     assert batches == [list("abcde"), list("de")]
 
 
@@ -143,12 +166,19 @@ def test_rows_have_rates_and_ratios():
     assert forward["of_copy"] == pytest.approx(0.517, rel=1e-3)
     assert forward["of_floor"] == pytest.approx(1.934, rel=1e-3)
     assert (forward["eager"], forward["compiled"], forward["other"]) == (1.5, "", "")
-    assert (both["pass"], both["memory_MB"], both["eager_MB"], both["failed"]) == ("forward+backward", 2000.0, 6.0, "")
+    assert (both["pass"], both["memory_MB"], both["eager_MB"], both["failed"]) == (
+        "forward+backward",
+        2000.0,
+        6.0,
+        "",
+    )
     assert both.keys() == forward.keys()
 
 
 def test_what_failed_is_a_row_with_its_reason():
-    (row, _) = kernels.rows_of(small("attn_pool"), {"ours": {"failed": "does not fit into memory"}, "eager": {}}, RATES)
+    (row, _) = kernels.rows_of(
+        small("attn_pool"), {"ours": {"failed": "does not fit into memory"}, "eager": {}}, RATES
+    )
     assert row["failed"] == "does not fit into memory"
     assert row["ms"] == row["eager"] == ""
 
@@ -157,13 +187,17 @@ def test_what_failed_is_a_row_with_its_reason():
 def test_a_run_from_the_command_line(tmp_path):
     out = tmp_path / "kernels.json"
     sizes = ["--tiles", "60", "--dim", "32", "--bags", "1", "--bags", "2", "--branches", "3"]
-    done = CliRunner().invoke(app, ["bench", "kernels", "--op", "attn_pool", *sizes, "--json", str(out)])
+    done = CliRunner().invoke(
+        app, ["bench", "kernels", "--op", "attn_pool", *sizes, "--json", str(out)]
+    )
     assert done.exit_code == 0, done.output
     written = json.loads(out.read_text(encoding="utf-8"))
     assert [(row["bags"], row["pass"]) for row in written["rows"]] == [
         (bags, name) for bags in (1, 2) for name in kernels.PASSES
     ]
-    assert all(row["ms"] > 0 and row["eager"] > 0 and row["failed"] == "" for row in written["rows"])
+    assert all(
+        row["ms"] > 0 and row["eager"] > 0 and row["failed"] == "" for row in written["rows"]
+    )
     assert "gpu" not in written["machine"]
 
 
@@ -172,10 +206,16 @@ def test_a_run_from_the_command_line(tmp_path):
     [
         (["--op", "softmax"], "--op softmax: there are attn_pool, "),
         (["--dtype", "fp8"], "--dtype fp8: there are fp32, bf16, fp16"),
-        (["--tiles", "4", "--bags", "16"], "--bags 16: more than --tiles 4, and no bag may be empty"),
+        (
+            ["--tiles", "4", "--bags", "16"],
+            "--bags 16: more than --tiles 4, and no bag may be empty",
+        ),
         (["--dim", "30"], "--dim 30: not a multiple of 4, the heads of neighbour_attn"),
         (["--backend", "triton", "--device", "cpu"], "--backend triton needs a CUDA device"),
-        (["--bars", "--device", "cpu"], "--bars are of an H100 or H200, and no CUDA device is used here"),
+        (
+            ["--bars", "--device", "cpu"],
+            "--bars are of an H100 or H200, and no CUDA device is used here",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(arguments, said):
@@ -196,8 +236,16 @@ def bar(measure, place=1, more=0.0, **ours):
         "gradients_MB": 990.0,
     }
     found |= ours
-    doubled = {name: [0.0, 2000.0 + more] if name == "memory_MB" else 2 * found[name] for name in found if name != "ms"}
-    ways = {"ours": found, "eager": {"ms": [1.0, 30.0]}, "compiled": {"failed": "does not fit into memory"}}
+    doubled = {
+        name: [0.0, 2000.0 + more] if name == "memory_MB" else 2 * found[name]
+        for name in found
+        if name != "ms"
+    }
+    ways = {
+        "ours": found,
+        "eager": {"ms": [1.0, 30.0]},
+        "compiled": {"failed": "does not fit into memory"},
+    }
     both = {one.case: ways, kernels_bars.twice(one.case): {"ours": doubled}}
     return kernels_bars.row_of(one, both, kernels.Rates(1.2e12, {"bf16": 5e14}, "H100"))
 
@@ -227,13 +275,17 @@ def test_a_bar_that_could_not_be_measured_does_not_hold():
 def test_all_bars_are_measured_on_a_gpu(monkeypatch):
     def measured(cases, how):
         found = {"ms": [1.0, 3.0], "memory_MB": [0.0, 9.0], "results_MB": 1.0, "gradients_MB": 0.0}
-        ways = {way: found | {"ms": [1.0, 3.0] if way == "ours" else [2.0, 6.0]} for way in how.ways}
+        ways = {
+            way: found | {"ms": [1.0, 3.0] if way == "ours" else [2.0, 6.0]} for way in how.ways
+        }
         for case in cases:
             ways["ours"] = ways["ours"] | {"largest_MB": case.tiles / 1000}
             yield case, dict(ways)
 
     rates = kernels.Rates(1.2e12, {"bf16": 1e15}, "H100")
-    monkeypatch.setattr(kernels_bars, "measured", lambda cases, how: (dict(measured(cases, how)), rates))
+    monkeypatch.setattr(
+        kernels_bars, "measured", lambda cases, how: (dict(measured(cases, how)), rates)
+    )
     outcome = kernels_bars.run(HOW._replace(device="cuda"))
     assert [row["held"] for row in outcome.rows] == ["yes", "yes", "yes", "no", "yes", "no", "yes"]
     assert outcome.title == "mil bench kernels --bars, H100: 5 of 7 hold"

@@ -26,7 +26,11 @@ def refused(path, name="X"):
 @pytest.mark.parametrize("dtype", ["f8", "f4", "i2", "u1", "i8", bool])
 def test_what_scipy_wrote(tmp_path, dtype, compress):
     table = (TABLE * 4).astype(dtype)
-    savemat(tmp_path / "a.mat", {"before": TABLE[:1], "X": table, "after": "words"}, do_compression=compress)
+    savemat(
+        tmp_path / "a.mat",
+        {"before": TABLE[:1], "X": table, "after": "words"},
+        do_compression=compress,
+    )
     found = read_matrix(tmp_path / "a.mat", "X")
     np.testing.assert_array_equal(found, table)
     assert found.shape == (4, 3)
@@ -43,14 +47,26 @@ def test_the_other_byte_order(tmp_path):
     def element(kind, data):
         return struct.pack(">II", kind, len(data)) + data + b"\0" * (-len(data) % 8)
 
-    inner = element(6, struct.pack(">II", 6, 0)) + element(5, struct.pack(">ii", 2, 2)) + element(1, b"X")
+    inner = (
+        element(6, struct.pack(">II", 6, 0))
+        + element(5, struct.pack(">ii", 2, 2))
+        + element(1, b"X")
+    )
     inner += element(3, struct.pack(">4h", 1, -2, 3, 400))  # doubles that fit into 16 bits
     (tmp_path / "a.mat").write_bytes(b" " * 124 + b"\1\0MI" + element(14, inner))
     assert read_matrix(tmp_path / "a.mat", "X").tolist() == [[1, 3], [-2, 400]]
 
 
 @pytest.mark.parametrize(
-    "values", ["words", {"a": 1.0}, TABLE * 1j, TABLE.reshape(2, 2, 3), np.zeros((0, 3)), np.array([["a", 1]], object)]
+    "values",
+    [
+        "words",
+        {"a": 1.0},
+        TABLE * 1j,
+        TABLE.reshape(2, 2, 3),
+        np.zeros((0, 3)),
+        np.array([["a", 1]], object),
+    ],
 )
 def test_what_is_no_matrix_of_real_numbers(tmp_path, values):
     savemat(tmp_path / "a.mat", {"X": values})

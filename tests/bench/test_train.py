@@ -47,16 +47,27 @@ def test_the_first_losses_of_head_and_literal_are_near(precision):
     how = {"tiles": 300, "dim": 64, "seconds": 0.02}
     ours = train_step.head(recipe="acmil_2024_10", precision=precision, **how)
     plain = train_step.literal(**how)
-    assert ours["losses"][0] == pytest.approx(plain["losses"][0], abs=1e-5 if precision == "fp32" else 1e-2)
-    assert ours["parameters"] == plain["parameters"] == 32 * 64 + 2 * 128 * 33 + 5 * 129 + 6 * 2 * 33
-    assert ours["bag_MB"] * (1 if precision == "fp32" else 2) == plain["bag_MB"] == 300 * 64 * 4 / 2**20
+    assert ours["losses"][0] == pytest.approx(
+        plain["losses"][0], abs=1e-5 if precision == "fp32" else 1e-2
+    )
+    assert (
+        ours["parameters"] == plain["parameters"] == 32 * 64 + 2 * 128 * 33 + 5 * 129 + 6 * 2 * 33
+    )
+    assert (
+        ours["bag_MB"] * (1 if precision == "fp32" else 2)
+        == plain["bag_MB"]
+        == 300 * 64 * 4 / 2**20
+    )
     assert ours["median_ms"] >= ours["step_ms"] > 0
     assert ours["losses"][0] != ours["losses"][1]  # it was a step
 
 
 @pytest.mark.parametrize("recipe", ["graph_select", "ibmil", "mhim"])
 def test_heads_with_graphs_and_first_stages_are_measured_too(recipe):
-    assert train_step.head(recipe=recipe, tiles=80, dim=16, precision="fp32", seconds=0.0)["step_ms"] > 0
+    assert (
+        train_step.head(recipe=recipe, tiles=80, dim=16, precision="fp32", seconds=0.0)["step_ms"]
+        > 0
+    )
 
 
 @pytest.fixture
@@ -72,7 +83,12 @@ def fake(monkeypatch):
             return {"failed": "not enough memory"}
         slow = 10.0 if what == "literal" and asked.count(("literal", "", "")) == 1 else 8.0
         step = slow if what == "literal" else 4.0
-        same = {"median_ms": step, "memory_MB": 3.0 if what == "head" else 12.0, "bag_MB": 1.0, "parameters": 5}
+        same = {
+            "median_ms": step,
+            "memory_MB": 3.0 if what == "head" else 12.0,
+            "bag_MB": 1.0,
+            "parameters": 5,
+        }
         return {"step_ms": step, "losses": [2.0, 1.5 if what == "head" else 1.25], **same}
 
     monkeypatch.setattr(train, "_measured", measured)
@@ -84,8 +100,12 @@ def test_rows_say_how_the_head_compares(fake):
     usual = {"tiles": [1000], "dim": 64, "precisions": ["fp32"], "threads": 1}
     rows = train.run(["abmil", "max"], repeats=2, literal=True, **usual).rows
     assert [(row["head"], row["precision"]) for row in rows] == [
-        (train.LITERAL, "fp32"), (train.OURS, "fp32"), (train.OURS, "bf16"), ("abmil", "fp32"), ("max", "fp32")
-    ]  # fmt: skip
+        (train.LITERAL, "fp32"),
+        (train.OURS, "fp32"),
+        (train.OURS, "bf16"),
+        ("abmil", "fp32"),
+        ("max", "fp32"),
+    ]
     assert (
         fake[:4]
         == fake[4:8]
@@ -105,21 +125,37 @@ def test_rows_say_how_the_head_compares(fake):
 
 
 def test_all_heads_unless_some_are_named(fake):
-    found = train.run([], tiles=[10], dim=8, precisions=["fp32"], threads=1, repeats=1, literal=False)
+    found = train.run(
+        [], tiles=[10], dim=8, precisions=["fp32"], threads=1, repeats=1, literal=False
+    )
     assert {"abmil", "acmil"} <= {row["head"] for row in found.rows}
     with pytest.raises(ConfigError, match="no head recipe named 'abmli'"):
-        train.run(["abmli"], tiles=[10], dim=8, precisions=["fp32"], threads=1, repeats=1, literal=False)
+        train.run(
+            ["abmli"], tiles=[10], dim=8, precisions=["fp32"], threads=1, repeats=1, literal=False
+        )
 
 
 def test_a_process_that_fails_says_why_in_one_line():
-    found = train._measured("head", {"recipe": "acmil", "tiles": 10, "dim": -1, "threads": 1, "seconds": 0})
+    found = train._measured(
+        "head", {"recipe": "acmil", "tiles": 10, "dim": -1, "threads": 1, "seconds": 0}
+    )
     assert "\n" not in found["failed"]
     assert "precision" in found["failed"]
 
 
 def test_from_the_command_line(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "ROUND_S", 0.01)
-    options = ["--head", "abmil", "--tiles", "20", "--dim", "8", "--no-literal", "--json", str(tmp_path / "o.json")]
+    options = [
+        "--head",
+        "abmil",
+        "--tiles",
+        "20",
+        "--dim",
+        "8",
+        "--no-literal",
+        "--json",
+        str(tmp_path / "o.json"),
+    ]
     done = CliRunner().invoke(app, ["bench", "train", *options])
     assert done.exit_code == 0, done.output
     (row,) = json.loads((tmp_path / "o.json").read_text())["rows"]

@@ -39,7 +39,10 @@ def test_everything_is_listed_with_a_sentence_and_its_source(wide):
     assert recipes["acmil_2024_10"].split()[1] == "acmil"
     assert "https://arxiv.org/abs/2311.07125, code since October 2024" in recipes["acmil_2024_10"]
     what, source = found["abmil"].split("https://")
-    assert what.split(maxsplit=1)[1].strip() == "Attention pooling (ABMIL), gated or plain, Ilse et al. 2018"
+    assert (
+        what.split(maxsplit=1)[1].strip()
+        == "Attention pooling (ABMIL), gated or plain, Ilse et al. 2018"
+    )
     assert source == "arxiv.org/abs/1802.04712"
 
 
@@ -54,7 +57,9 @@ def test_heads_and_recipes_of_others_are_marked_and_not_imported(plug, tmp_path,
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "configs/heads"
     folder.mkdir(parents=True)
-    (folder / "mine.yaml").write_text("# My own. More.\nname: of_others\nlosses: {cross_entropy: 1}\n")
+    (folder / "mine.yaml").write_text(
+        "# My own. More.\nname: of_others\nlosses: {cross_entropy: 1}\n"
+    )
     (folder / "bad.yaml").write_text("name: acmil\nloses: {cross_entropy: 1}\n")
     recipes, found = rows(heads("list")[1])
     assert "Sum of the tiles' logits, Someone et al. 2024 " in found["of_others"]
@@ -72,7 +77,9 @@ def test_heads_and_recipes_of_others_are_marked_and_not_imported(plug, tmp_path,
 def section(said, title):
     """The lines under a title, each by its first word."""
     lines = said.split(f"  {title}", 1)[1].splitlines()[1:]
-    block = lines[: next((i for i, line in enumerate(lines) if not line.startswith("    ")), len(lines))]
+    block = lines[
+        : next((i for i, line in enumerate(lines) if not line.startswith("    ")), len(lines))
+    ]
     return {line.split()[0]: line for line in block}
 
 
@@ -82,21 +89,35 @@ def test_a_recipe_is_shown_with_its_head():
     assert "source: https://arxiv.org/abs/2311.07125, code of November 2023" in said
     losses = section(said, "losses\n")
     assert "Cosine between the attention maps of two branches" in losses["branch_diversity"]
-    assert section(said, "train")["epochs"].split(maxsplit=2)[1:] == ["100", "times that every training bag is seen"]
+    assert section(said, "train")["epochs"].split(maxsplit=2)[1:] == [
+        "100",
+        "times that every training bag is seen",
+    ]
     assert "(stochastic top-K instance masking, STKIM, eq. 9)" in said
     options = section(said, "options")
-    assert " ".join(options["mask_share"].split()) == "mask_share number >= 0, <= 1 0.5 (default 0.6)"
+    assert (
+        " ".join(options["mask_share"].split()) == "mask_share number >= 0, <= 1 0.5 (default 0.6)"
+    )
     assert "STKIM: share of those that is masked at each step (p)" in said
 
 
 TAKES = {
     "abmil": {"cross_entropy", "attention_entropy", "attention_entropy_share"},
     "mean": {"cross_entropy"},
-    "clam_sb": {"cross_entropy", "attention_entropy", "attention_entropy_share", "instance_cross_entropy"},
-    "acmil": {
-        "cross_entropy", "branch_cross_entropy", "branch_diversity", "attention_entropy", "attention_entropy_share",
+    "clam_sb": {
+        "cross_entropy",
+        "attention_entropy",
+        "attention_entropy_share",
+        "instance_cross_entropy",
     },
-}  # fmt: skip
+    "acmil": {
+        "cross_entropy",
+        "branch_cross_entropy",
+        "branch_diversity",
+        "attention_entropy",
+        "attention_entropy_share",
+    },
+}
 
 
 @pytest.mark.parametrize("name", TAKES)
@@ -105,15 +126,25 @@ def test_losses_are_those_that_reach_the_head(name):
 
 
 def test_a_loss_that_a_head_does_not_give_is_marked(tmp_path):
-    (tmp_path / "mine.yaml").write_text("name: mean\nlosses: {cross_entropy: 1, sufficiency: 0.1}\n")
+    (tmp_path / "mine.yaml").write_text(
+        "name: mean\nlosses: {cross_entropy: 1, sufficiency: 0.1}\n"
+    )
     losses = section(heads("show", tmp_path / "mine.yaml")[1], "losses")
-    assert losses["sufficiency"].split(maxsplit=2)[1:] == ["0.1", "nothing: this head does not give what it needs"]
-    assert losses["cross_entropy"].split(maxsplit=2)[2].startswith("Cross-entropy of the bag logits")
+    assert losses["sufficiency"].split(maxsplit=2)[1:] == [
+        "0.1",
+        "nothing: this head does not give what it needs",
+    ]
+    assert (
+        losses["cross_entropy"].split(maxsplit=2)[2].startswith("Cross-entropy of the bag logits")
+    )
 
 
 def test_a_list_of_choices_names_them():
     said = heads("show", "graph_select")[1]
-    assert "    graph            auto | none or list of spatial | knn | lsh | minibatch  auto\n" in said
+    assert (
+        "    graph            auto | none or list of spatial | knn | lsh | minibatch  auto\n"
+        in said
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,7 +155,7 @@ def test_a_list_of_choices_names_them():
         ("short", ["short"]),
         ("", [""]),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_a_line_goes_on_under_its_column(line, broken):
     assert fitted(line, 26) == broken
 
@@ -140,7 +171,9 @@ def test_every_head_can_be_shown(name):
 def test_a_head_of_another_package_is_shown(plug):
     plug("strange_shown")
     said = heads("show", "of_others")[1]
-    assert said.startswith("head of_others, from the package strange_shown\n  Sum of the tiles' logits")
+    assert said.startswith(
+        "head of_others, from the package strange_shown\n  Sum of the tiles' logits"
+    )
     assert section(said, "options")["scale"].split() == ["scale", "number", ">", "0", "1"]
     assert set(section(said, "losses it can take")) == {"cross_entropy"}
 
@@ -148,7 +181,10 @@ def test_a_head_of_another_package_is_shown(plug):
 def test_a_head_of_another_package_that_does_not_run(plug):
     plug("strange_stops", GOOD.replace("bag.sum(0)", "bag.sum(7)"))
     code, said = heads("show", "of_others")
-    assert (code, said[:70]) == (1, "head of_others of the package strange_stops does not work: IndexError:")
+    assert (code, said[:70]) == (
+        1,
+        "head of_others of the package strange_stops does not work: IndexError:",
+    )
 
 
 def test_a_name_that_is_neither():

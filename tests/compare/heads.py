@@ -9,13 +9,24 @@ from mil.io.atomic import write_json
 from mil.tasks import Classification
 from mil.trained import Trained
 
-TWO, THREE = ["normal", "tumour"], ["a", "b_1", "c"]
+TWO = ["normal", "tumour"]
+THREE = ["a", "b_1", "c"]
 
 
 def evaluated(
-    folder, name, gain, *, encoder="tiny", slides=60, per_patient=1, seeds=1, folds=1, same_test=False, classes=TWO,
+    folder,
+    name,
+    gain,
+    *,
+    encoder="tiny",
+    slides=60,
+    per_patient=1,
+    seeds=1,
+    folds=1,
+    same_test=False,
+    classes=TWO,
     seed=0,
-):  # fmt: skip
+):
     """Write predictions of a head whose scores are `gain` standard deviations apart; noise is shared by all heads."""
     task = Classification(classes=classes, positive=classes[1])
     of_patient = np.arange(slides // per_patient) % len(classes)
@@ -29,18 +40,43 @@ def evaluated(
             logits = gain * np.eye(len(classes))[labels] + shared + noise
             p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
             for i in range(slides):
-                split = "test" if folds == 1 or same_test or i // per_patient % folds == fold else "train"
-                rows.append({
-                    "slide": f"s{i:03d}", "patient": f"p{i // per_patient:03d}", "split": split,
-                    "label": classes[labels[i]], **{f"p_{c}": float(v) for c, v in zip(classes, p[i], strict=True)},
-                    "recipe": name, "encoder": encoder, "seed": run, "fold": fold, "temperature": 1.0, "threshold": 0.5,
-                    "tile_auroc": None, "attention_entropy_share": None, "selection": None,
-                })  # fmt: skip
+                split = (
+                    "test"
+                    if folds == 1 or same_test or i // per_patient % folds == fold
+                    else "train"
+                )
+                rows.append(
+                    {
+                        "slide": f"s{i:03d}",
+                        "patient": f"p{i // per_patient:03d}",
+                        "split": split,
+                        "label": classes[labels[i]],
+                        **{f"p_{c}": float(v) for c, v in zip(classes, p[i], strict=True)},
+                        "recipe": name,
+                        "encoder": encoder,
+                        "seed": run,
+                        "fold": fold,
+                        "temperature": 1.0,
+                        "threshold": 0.5,
+                        "tile_auroc": None,
+                        "attention_entropy_share": None,
+                        "selection": None,
+                    }
+                )
     recipe = Recipe(name="abmil", options={}, losses={"cross_entropy": 1})
     trained = Trained(
-        recipe_name=name, recipe=recipe, encoder=encoder, weights_sha256="0" * 64, tiling="224px_0.5mpp", dim=4,
-        task=task, dataset="toy_50%", seed=1, fold=0, epoch=1,
-    )  # fmt: skip
+        recipe_name=name,
+        recipe=recipe,
+        encoder=encoder,
+        weights_sha256="0" * 64,
+        tiling="224px_0.5mpp",
+        dim=4,
+        task=task,
+        dataset="toy_50%",
+        seed=1,
+        fold=0,
+        epoch=1,
+    )
     where = folder / encoder / name
     _write_predictions(where, rows, trained)
     write_json(where / "metrics.json", metrics_of(rows, trained, {}))

@@ -20,7 +20,10 @@ from tests.compare.heads import THREE, evaluated
 
 @pytest.fixture
 def three(tmp_path):
-    return [evaluated(tmp_path, name, gain) for name, gain in (("abmil", 1.2), ("acmil", 1.7), ("aem_50%", 0.3))]
+    return [
+        evaluated(tmp_path, name, gain)
+        for name, gain in (("abmil", 1.2), ("acmil", 1.7), ("aem_50%", 0.3))
+    ]
 
 
 def slides_of(folder):
@@ -33,7 +36,12 @@ def test_rows_are_what_evaluate_says(three, tmp_path):
     assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == found
     for folder, row in zip(three, found["rows"], strict=True):
         metrics = json.loads((folder / "metrics.json").read_text())
-        assert (row["recipe"], row["encoder"], row["seeds"], row["folds"]) == (metrics["recipe"], "tiny", 1, 1)
+        assert (row["recipe"], row["encoder"], row["seeds"], row["folds"]) == (
+            metrics["recipe"],
+            "tiny",
+            1,
+            1,
+        )
         assert row["slides"] == {name: metrics["test"][name] for name in found["metrics"]}
         assert row["patients"]["auroc"] == metrics["test_patients"]["auroc"]
     assert (found["n_slides"], found["n_patients"]) == (60, 60)
@@ -42,7 +50,9 @@ def test_rows_are_what_evaluate_says(three, tmp_path):
 def test_pairs_are_delongs_and_corrected(three, tmp_path):
     found = run(three, tmp_path / "out")
     tests = found["tests"]
-    assert "corrected for 3 pairs by Holm. With power 0.8 and before correction" in found["notes"][-1]
+    assert (
+        "corrected for 3 pairs by Holm. With power 0.8 and before correction" in found["notes"][-1]
+    )
     scores = []
     for folder in three:
         names, rows = slides_of(folder)
@@ -54,11 +64,16 @@ def test_pairs_are_delongs_and_corrected(three, tmp_path):
     want = [paired(areas, *pair) for pair in pairs]
     assert tests["method"] == "DeLong's paired test"
     assert [pair["p"] for pair in tests["pairs"]] == pytest.approx([one.p for one in want])
-    assert [pair["p_holm"] for pair in tests["pairs"]] == pytest.approx(holm(np.array([one.p for one in want])))
+    assert [pair["p_holm"] for pair in tests["pairs"]] == pytest.approx(
+        holm(np.array([one.p for one in want]))
+    )
     differences = [pair["difference"] for pair in tests["pairs"]]
     alone = [roc_auc_score(labels, row) for row in scores]
     assert differences == pytest.approx([alone[i] - alone[j] for i, j in pairs])
-    assert (tests["pairs"][0]["one"], tests["pairs"][0]["other"]) == ("abmil · tiny", "acmil · tiny")
+    assert (tests["pairs"][0]["one"], tests["pairs"][0]["other"]) == (
+        "abmil · tiny",
+        "acmil · tiny",
+    )
 
 
 def test_seeds_and_folds_are_averaged_and_patients_kept_together(tmp_path):
@@ -69,10 +84,16 @@ def test_seeds_and_folds_are_averaged_and_patients_kept_together(tmp_path):
     found = run(heads, tmp_path / "out")
     assert found["tests"]["method"].endswith("(Obuchowski)")
     assert found["n_patients"] == 20
-    assert [(row["seeds"], row["folds"], row["encoder"]) for row in found["rows"]] == [(2, 4, "one"), (2, 4, "two")]
+    assert [(row["seeds"], row["folds"], row["encoder"]) for row in found["rows"]] == [
+        (2, 4, "one"),
+        (2, 4, "two"),
+    ]
     names, rows = slides_of(heads[0])
     assert len(rows) == 2 * 60  # each slide once a seed
-    mean = {name: np.mean([float(row["p_tumour"]) for row in rows if row["slide"] == name]) for name in names}
+    mean = {
+        name: np.mean([float(row["p_tumour"]) for row in rows if row["slide"] == name])
+        for name in names
+    }
     label = {row["slide"]: row["label"] == "tumour" for row in rows}
     want = roc_auc_score([label[slide] for slide in mean], list(mean.values()))
     assert found["rows"][0]["slides"]["auroc"]["value"] == pytest.approx(want)
@@ -81,12 +102,19 @@ def test_seeds_and_folds_are_averaged_and_patients_kept_together(tmp_path):
     assert found["tests"]["pairs"][0]["difference"] == pytest.approx(areas[0] - areas[1])
     assert found["tables"]["heads"]["header"][3:5] == ["AUROC, patients", "AUROC of runs"]
     notes = " ".join(found["notes"])
-    for said in ("60 test slides of 20 patients", "answers of 4 folds are pooled", "mean over seeds"):
+    for said in (
+        "60 test slides of 20 patients",
+        "answers of 4 folds are pooled",
+        "mean over seeds",
+    ):
         assert said in notes
 
 
 def test_folds_with_the_same_test_slides_are_averaged_and_not_pooled(tmp_path):
-    heads = [evaluated(tmp_path, name, 1.0, seeds=2, folds=3, same_test=True) for name in ("abmil", "acmil")]
+    heads = [
+        evaluated(tmp_path, name, 1.0, seeds=2, folds=3, same_test=True)
+        for name in ("abmil", "acmil")
+    ]
     found = run(heads, tmp_path / "out")
     notes = " ".join(found["notes"])
     assert "mean over seeds and folds" in notes
@@ -98,7 +126,9 @@ def test_folds_with_the_same_test_slides_are_averaged_and_not_pooled(tmp_path):
 def test_two_heads_without_an_error(tmp_path):
     heads = [evaluated(tmp_path, name, 50.0, slides=8) for name in ("abmil", "acmil")]
     found = run(heads, tmp_path / "out")
-    assert found["tables"]["pairs"]["rows"] == [["abmil · tiny", "acmil · tiny", "+0.000", "–", "–"]]
+    assert found["tables"]["pairs"]["rows"] == [
+        ["abmil · tiny", "acmil · tiny", "+0.000", "–", "–"]
+    ]
     assert "A pair without p is not tested" in found["notes"][-1]
     assert "differences of" not in " ".join(found["notes"])
     flags = [part for folder in heads for part in ("--evaluated", str(folder))]
@@ -107,7 +137,10 @@ def test_two_heads_without_an_error(tmp_path):
 
 
 def test_more_classes(tmp_path):
-    heads = [evaluated(tmp_path, name, gain, classes=THREE, slides=90) for name, gain in (("abmil", 1.5), ("aem", 0.0))]
+    heads = [
+        evaluated(tmp_path, name, gain, classes=THREE, slides=90)
+        for name, gain in (("abmil", 1.5), ("aem", 0.0))
+    ]
     found = run(heads, tmp_path / "out")
     assert found["tests"]["method"] == "paired bootstrap of patients"
     assert found["metrics"][:2] == ["auroc_macro", "auprc_macro"]
@@ -131,7 +164,10 @@ def test_tables(three, tmp_path):
     found = run(three, tmp_path / "out")
     table = read_csv(tmp_path / "out" / "comparison.csv")
     auroc = found["rows"][0]["slides"]["auroc"]
-    assert [float(table[0][name]) for name in ("auroc", "auroc_low", "auroc_high")] == [auroc["value"], *auroc["ci95"]]
+    assert [float(table[0][name]) for name in ("auroc", "auroc_low", "auroc_high")] == [
+        auroc["value"],
+        *auroc["ci95"],
+    ]
     assert table[0]["ece_low"] == ""
     text = (tmp_path / "out" / "comparison.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -166,7 +202,9 @@ def test_the_same_twice(three, tmp_path):
     for out in ("one", "two"):
         run(three, tmp_path / out)
     for name in ("json", "csv", "md", "tex"):
-        assert (tmp_path / f"one/comparison.{name}").read_bytes() == (tmp_path / f"two/comparison.{name}").read_bytes()
+        assert (tmp_path / f"one/comparison.{name}").read_bytes() == (
+            tmp_path / f"two/comparison.{name}"
+        ).read_bytes()
 
 
 def test_a_comparison_that_was_cut_off_does_not_look_whole(three, tmp_path, monkeypatch):
@@ -190,7 +228,11 @@ def refused(heads, out, error=DatasetError):
 
 
 def test_other_slides_are_refused_by_name(three, tmp_path):
-    rows = [row for row in read_csv(three[1] / "predictions.csv") if row["slide"] not in ("s003", "s007")]
+    rows = [
+        row
+        for row in read_csv(three[1] / "predictions.csv")
+        if row["slide"] not in ("s003", "s007")
+    ]
     write_csv(three[1] / "predictions.csv", rows)
     said = refused(three, tmp_path / "out")
     assert "acmil" in said
@@ -208,12 +250,15 @@ def test_slides_in_common_where_some_may_be_missing(three, tmp_path):
     names, rows = slides_of(three[1])
     areas = []
     for folder in three[:2]:
-        p = {row["slide"]: (row["label"] == "tumour", float(row["p_tumour"])) for row in slides_of(folder)[1]}
+        p = {
+            row["slide"]: (row["label"] == "tumour", float(row["p_tumour"]))
+            for row in slides_of(folder)[1]
+        }
         areas.append(roc_auc_score([p[name][0] for name in names], [p[name][1] for name in names]))
     assert found["tests"]["pairs"][0]["difference"] == pytest.approx(areas[0] - areas[1])
-    assert run(three[::2], tmp_path / "two", allow_missing=True)["tests"]["pairs"][0]["p"] == pytest.approx(
-        whole["tests"]["pairs"][1]["p"]
-    )
+    assert run(three[::2], tmp_path / "two", allow_missing=True)["tests"]["pairs"][0][
+        "p"
+    ] == pytest.approx(whole["tests"]["pairs"][1]["p"])
 
 
 def test_other_labels_are_refused_by_name(three, tmp_path):
@@ -233,10 +278,14 @@ def test_what_cannot_be_compared(three, tmp_path):
     (three[0] / "metrics.json").write_text(json.dumps(metrics))
     assert "('task' is missing); run it again" in refused(three, tmp_path / "out", FormatError)
     (three[0] / "metrics.json").unlink()
-    assert "abmil: no predictions.csv and metrics.json" in refused(three, tmp_path / "out", FormatError)
+    assert "abmil: no predictions.csv and metrics.json" in refused(
+        three, tmp_path / "out", FormatError
+    )
 
 
-@pytest.mark.parametrize(("slides", "why"), [(1, "two patients with a positive"), (3, "two patients with a positive")])
+@pytest.mark.parametrize(
+    ("slides", "why"), [(1, "two patients with a positive"), (3, "two patients with a positive")]
+)
 def test_too_few_slides_for_tests(tmp_path, slides, why):
     heads = [evaluated(tmp_path, name, 1.0, slides=slides) for name in ("abmil", "acmil")]
     found = run(heads, tmp_path / "out")
@@ -248,4 +297,7 @@ def test_the_command(three, tmp_path):
     flags = [part for folder in three for part in ("--evaluated", str(folder))]
     done = CliRunner().invoke(app, ["compare", *flags, "--out", str(tmp_path / "out")])
     assert done.exit_code == 0
-    assert re.match(r"compare 3 heads, \d of 3 pairs differ \(p < 0.05 after Holm\): .*comparison.md", done.output)
+    assert re.match(
+        r"compare 3 heads, \d of 3 pairs differ \(p < 0.05 after Holm\): .*comparison.md",
+        done.output,
+    )

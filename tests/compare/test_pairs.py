@@ -49,14 +49,19 @@ def test_numbers():
     assert (found.metric, found.method) == ("mae", "paired bootstrap of patients")
     assert pair["difference"] == pytest.approx(errors[0].mean() - errors[1].mean(), abs=1e-5)
     t = stats.ttest_rel(*errors)  # a mean of differences: the bootstrap's error is the plain one
-    assert (pair["ci95"][1] - pair["ci95"][0]) / 2 == pytest.approx(1.96 * pair["difference"] / t.statistic, rel=0.08)
+    assert (pair["ci95"][1] - pair["ci95"][0]) / 2 == pytest.approx(
+        1.96 * pair["difference"] / t.statistic, rel=0.08
+    )
     assert pair["p"] < 1e-6
 
 
 @pytest.mark.parametrize("kind", ["survival_cox", "survival_discrete"])
 def test_survival(kind):
-    times, events = np.exp(-TRUE), RNG.random(N) < 0.7
-    labels = [f"{time:.6f}" + ("" if event else "+") for time, event in zip(times, events, strict=True)]
+    times = np.exp(-TRUE)
+    events = RNG.random(N) < 0.7
+    labels = [
+        f"{time:.6f}" + ("" if event else "+") for time, event in zip(times, events, strict=True)
+    ]
     heads = two(kind, labels, lambda said: {"risk": said, "survival_1": -said})
     (pair,) = compare_pairs(heads).pairs
     want = [concordance_index(times, -one.answers["risk"], events) for one in heads]
@@ -70,12 +75,18 @@ def test_ordinal():
 
     def columns(said):
         near = np.exp(-((said[:, None] - [-1, 0, 1]) ** 2) * 4)
-        return {f"p_{name}": p for name, p in zip(classes, (near / near.sum(1, keepdims=True)).T, strict=True)}
+        return {
+            f"p_{name}": p
+            for name, p in zip(classes, (near / near.sum(1, keepdims=True)).T, strict=True)
+        }
 
     heads = two("ordinal", labels, columns, classes)
     (pair,) = compare_pairs(heads).pairs
     said = [np.stack(list(one.answers.values()), 1) for one in heads]
-    want = [cohen_kappa_score([classes.index(x) for x in labels], expected(p), weights="quadratic") for p in said]
+    want = [
+        cohen_kappa_score([classes.index(x) for x in labels], expected(p), weights="quadratic")
+        for p in said
+    ]
     assert pair["difference"] == pytest.approx(want[0] - want[1])
 
 
@@ -87,7 +98,9 @@ def expected(p):
 def test_several_classes_of_a_slide():
     classes = ["x", "y"]
     there = np.stack([TRUE > 0, TRUE < 0.5], 1)
-    labels = [";".join(name for name, yes in zip(classes, row, strict=True) if yes) for row in there]
+    labels = [
+        ";".join(name for name, yes in zip(classes, row, strict=True) if yes) for row in there
+    ]
 
     def columns(said):
         p = 1 / (1 + np.exp(-np.stack([said, 0.5 - said], 1)))
@@ -96,7 +109,9 @@ def test_several_classes_of_a_slide():
     heads = two("multilabel", labels, columns, classes)
     (pair,) = compare_pairs(heads).pairs
     want = [
-        np.mean([roc_auc_score(there[:, i], one.answers[f"p_{name}"]) for i, name in enumerate(classes)])
+        np.mean(
+            [roc_auc_score(there[:, i], one.answers[f"p_{name}"]) for i, name in enumerate(classes)]
+        )
         for one in heads
     ]
     assert pair["difference"] == pytest.approx(want[0] - want[1])
@@ -104,9 +119,16 @@ def test_several_classes_of_a_slide():
 
 def test_what_the_slides_do_not_have_is_not_tested():
     p = np.full(N, 1 / 3)
-    heads = [head(name, "classification", ["x"] * N, dict.fromkeys(("p_x", "p_y", "p_z"), p), "xyz") for name in "ab"]
+    heads = [
+        head(name, "classification", ["x"] * N, dict.fromkeys(("p_x", "p_y", "p_z"), p), "xyz")
+        for name in "ab"
+    ]
     found = compare_pairs(heads)
-    assert (found.pairs, found.method, found.why_not) == ([], None, "these slides have no AUROC, macro")
+    assert (found.pairs, found.method, found.why_not) == (
+        [],
+        None,
+        "these slides have no AUROC, macro",
+    )
     assert compare_pairs(heads[:1]).why_not == "there is one head"
     none = [one._replace(labels={}, patients={}) for one in heads]
     assert compare_pairs(none).why_not == "they share no test slide"
@@ -118,14 +140,21 @@ def test_a_pair_in_which_nothing_varies_is_not_tested():
     answers = [0.2 + 0.6 * right, 0.1 + 0.8 * right, 1 / (1 + np.exp(-TRUE - RNG.normal(size=N)))]
     labels = ["tumour" if yes else "normal" for yes in right]
     heads = [
-        head(name, "classification", labels, {"p_normal": 1 - p, "p_tumour": p}, ["normal", "tumour"])
+        head(
+            name, "classification", labels, {"p_normal": 1 - p, "p_tumour": p}, ["normal", "tumour"]
+        )
         for name, p in zip("abc", answers, strict=True)
     ]
     perfect, *others = compare_pairs(heads).pairs
     assert perfect == {
-        "one": "a · e", "other": "b · e", "difference": 0.0, "ci95": None, "p": None, "p_holm": None,
+        "one": "a · e",
+        "other": "b · e",
+        "difference": 0.0,
+        "ci95": None,
+        "p": None,
+        "p_holm": None,
         "smallest_difference": None,
-    }  # fmt: skip
+    }
     assert others[0]["p"] == others[1]["p"] < 0.01
     assert others[0]["p_holm"] == pytest.approx(2 * others[0]["p"])  # of two tests, not three
 
@@ -137,10 +166,13 @@ def test_too_few_resamples_with_a_value_are_no_test():
 
 def test_one_pair_on_few_slides(tmp_path):
     """Nothing to correct for; and no AUROC differs by more than 1 from another."""
-    found = run([evaluated(tmp_path, name, 0.5, slides=4) for name in ("a", "zz")], tmp_path / "out")
+    found = run(
+        [evaluated(tmp_path, name, 0.5, slides=4) for name in ("a", "zz")], tmp_path / "out"
+    )
     assert found["tests"]["pairs"][0]["smallest_difference"] > 1
     assert found["notes"][-1].endswith(
-        "on the slides' answers. With power 0.8 this set is too small to show any difference; there may well be one."
+        "on the slides' answers. With power 0.8 this set is too small to show any difference; "
+        "there may well be one."
     )
 
 

@@ -40,7 +40,9 @@ def test_every_fault_is_named_at_once():
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("value", ["abmil,acmil", "[abmil,acmil]", ["abmil", "acmil"], "abmil, acmil"])
+@pytest.mark.parametrize(
+    "value", ["abmil,acmil", "[abmil,acmil]", ["abmil", "acmil"], "abmil, acmil"]
+)
 def test_one_or_many_heads(value):
     assert load_config({"head": value}).head == ["abmil", "acmil"]
 
@@ -50,7 +52,9 @@ def test_settings_cannot_be_changed_inside():
         Config().seeds = 3
 
 
-@pytest.mark.parametrize("recipe", sorted(path.stem for path in config_path("heads").glob("*.yaml")))
+@pytest.mark.parametrize(
+    "recipe", sorted(path.stem for path in config_path("heads").glob("*.yaml"))
+)
 def test_every_recipe_is_sound(recipe):
     settings = load_recipe(recipe)
     assert "cross_entropy" in settings.losses
@@ -59,15 +63,30 @@ def test_every_recipe_is_sound(recipe):
 
 
 def test_published_presets_say_what_was_published():
-    november, october = load_recipe("acmil_2023_11"), load_recipe("acmil_2024_10")
-    assert (november.train.epochs, november.train.lr, november.options["mask_share"]) == (100, 1e-4, 0.5)
-    assert (october.train.epochs, october.train.lr, october.options["mask_share"]) == (50, 1e-4, 0.6)
+    november = load_recipe("acmil_2023_11")
+    october = load_recipe("acmil_2024_10")
+    assert (november.train.epochs, november.train.lr, november.options["mask_share"]) == (
+        100,
+        1e-4,
+        0.5,
+    )
+    assert (october.train.epochs, october.train.lr, october.options["mask_share"]) == (
+        50,
+        1e-4,
+        0.6,
+    )
     for preset in (november, october):
         assert (preset.options["branches"], preset.options["mask_top"]) == (5, 10)
-        assert (preset.train.batch_bags, preset.train.weight_decay, preset.train.select) == (1, 1e-5, "f1_auc")
+        assert (preset.train.batch_bags, preset.train.weight_decay, preset.train.select) == (
+            1,
+            1e-5,
+            "f1_auc",
+        )
         assert {name: weight.start for name, weight in preset.losses.items()} == {
-            "cross_entropy": 1, "branch_cross_entropy": 1, "branch_diversity": 1,
-        }  # fmt: skip
+            "cross_entropy": 1,
+            "branch_cross_entropy": 1,
+            "branch_diversity": 1,
+        }
 
 
 def test_encoders_are_sound_and_name_their_tiling():
@@ -90,20 +109,31 @@ def test_encoders_are_sound_and_name_their_tiling():
 def test_weights_on_the_hub(weights, hub):
     entry = EncoderConfig(timm="x", dim=1, licence="x", weights=weights)
     assert entry.hub == (None if hub is None else HubFile(*hub))
-    assert entry.settings() == entry.model_copy(update={"licence": "y", "citation": "us", "gated": True}).settings()
+    assert (
+        entry.settings()
+        == entry.model_copy(update={"licence": "y", "citation": "us", "gated": True}).settings()
+    )
     assert entry.settings() != entry.model_copy(update={"pooling": "mean"}).settings()
 
 
-@pytest.mark.parametrize("weights", ["hf-hub:A", "hf-hub:A/B@", "hf-hub:A/B/", "hf-hub:A/B@v/../w", "hf-hub:"])
+@pytest.mark.parametrize(
+    "weights", ["hf-hub:A", "hf-hub:A/B@", "hf-hub:A/B/", "hf-hub:A/B@v/../w", "hf-hub:"]
+)
 def test_what_cannot_be_on_the_hub_is_one_line(weights):
-    with pytest.raises(ConfigError, match="x: weights: a file on the hub is hf-hub:OWNER/NAME@REVISION/FILE") as error:
+    with pytest.raises(
+        ConfigError, match="x: weights: a file on the hub is hf-hub:OWNER/NAME@REVISION/FILE"
+    ) as error:
         checked(EncoderConfig, {"timm": "x", "dim": 1, "licence": "x", "weights": weights}, "x")
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("weights", ["package:", "package:timm", "package:.timm/x.pth", "package:/x.pth"])
+@pytest.mark.parametrize(
+    "weights", ["package:", "package:timm", "package:.timm/x.pth", "package:/x.pth"]
+)
 def test_what_cannot_be_in_a_package_is_one_line(weights):
-    with pytest.raises(ConfigError, match="x: weights: a file inside an installed package is package:PACKAGE/FILE"):
+    with pytest.raises(
+        ConfigError, match="x: weights: a file inside an installed package is package:PACKAGE/FILE"
+    ):
         checked(EncoderConfig, {"timm": "x", "dim": 1, "licence": "x", "weights": weights}, "x")
 
 
@@ -130,12 +160,18 @@ def test_a_list_where_a_section_should_be_is_one_line():
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ("name: abmli\nlosses: {cross_entropy: 1}\n", "no head named 'abmli'; did you mean 'abmil'?"),
+        (
+            "name: abmli\nlosses: {cross_entropy: 1}\n",
+            "no head named 'abmli'; did you mean 'abmil'?",
+        ),
         (
             "name: abmil\nlosses: {cross_entropie: 1}\n",
             "no loss term named 'cross_entropie'; did you mean 'cross_entropy'?",
         ),
-        ("name: abmil\nlosses: {attention_entropy: {strat: 0.1}}\n", "losses.attention_entropy.strat"),
+        (
+            "name: abmil\nlosses: {attention_entropy: {strat: 0.1}}\n",
+            "losses.attention_entropy.strat",
+        ),
         ("name: abmil\nlosses: {}\n", "losses: "),
         ("name: abmil\n", "mine.yaml: losses: Field required"),
         ("", "mine.yaml: Input should be a valid dictionary, not None"),
@@ -169,12 +205,13 @@ def test_recipes_of_ones_own_and_those_that_came_along_are_named(tmp_path, monke
     [
         ("mha", {"hidden": 30}, "hidden must be a multiple of heads (8), not 30"),
         (
-            "graph_select", {"graph": ["spatial", "near"]},
+            "graph_select",
+            {"graph": ["spatial", "near"]},
             "graph: Input should be 'auto' or 'none', not ['spatial', 'near']; "
             "graph.1: Input should be 'spatial', 'knn', 'lsh' or 'minibatch', not 'near'",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_fault_of_options_is_named_without_the_checkers_own_words(head, options, faults):
     with pytest.raises(ConfigError) as caught:
         build_head(head, options, dim=8, classes=2)

@@ -66,7 +66,15 @@ def test_values():
 
 @pytest.mark.parametrize(
     ("event", "label"),
-    [("1", "7"), ("0", "7+"), ("True", "7"), ("no", "7+"), ("1.0", "7"), ("1:DECEASED", "7"), ("0:LIVING", "7+")],
+    [
+        ("1", "7"),
+        ("0", "7+"),
+        ("True", "7"),
+        ("no", "7+"),
+        ("1.0", "7"),
+        ("1:DECEASED", "7"),
+        ("0:LIVING", "7+"),
+    ],
 )
 def test_two_cells_make_one_label(event, label):
     assert survival_label("7", event) == label
@@ -84,7 +92,9 @@ def test_a_time_does_not_say_what_the_event_says():
 
 
 def test_one_way_of_writing_for_each_label():
-    assert [checked_label("multilabel", CLASSES, label) for label in ("b; a", "a;b", " ;a;", "")] == [
+    assert [
+        checked_label("multilabel", CLASSES, label) for label in ("b; a", "a;b", " ;a;", "")
+    ] == [
         "a;b",
         "a;b",
         "a",
@@ -95,7 +105,11 @@ def test_one_way_of_writing_for_each_label():
 
 
 def test_columns_are_spoken():
-    assert [spoken(column) for column in ("p_a_b", "log_risk", "predicted")] == ["p(a_b)", "log risk", "predicted"]
+    assert [spoken(column) for column in ("p_a_b", "log_risk", "predicted")] == [
+        "p(a_b)",
+        "log risk",
+        "predicted",
+    ]
 
 
 def test_which_slides_are_positive():

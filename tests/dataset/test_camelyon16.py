@@ -46,7 +46,9 @@ def test_counts():
     assert Counter(slide.split for slide in SLIDES) == {"train": 216, "val": 54, "test": 129}
     test = Counter(slide.label for slide in SLIDES if slide.split == "test")
     assert test == {"normal": 80, "tumour": 49}
-    assert Counter((kind(slide.slide), slide.label) for slide in SLIDES if slide.split == "val") == {
+    assert Counter(
+        (kind(slide.slide), slide.label) for slide in SLIDES if slide.split == "val"
+    ) == {
         ("normal", "normal"): 32,
         ("tumor", "tumour"): 22,
     }
@@ -94,7 +96,9 @@ def test_single_slides(slide, label, split):
 def test_odd_slides_have_a_note():
     notes = {slide.slide: slide.subgroups["notes"] for slide in SLIDES if slide.subgroups["notes"]}
     assert notes["tumor_111"] == "formerly normal_086"
-    assert {"normal_027", "normal_045"} == {slide for slide, note in notes.items() if "no tissue" in note}
+    assert {"normal_027", "normal_045"} == {
+        slide for slide, note in notes.items() if "no tissue" in note
+    }
     partial = [slide for slide, note in notes.items() if "not exhaustively" in note]
     assert len(partial) == 21
     assert {"test_114", "tumor_010", "tumor_092", "tumor_110"} <= set(partial)
@@ -118,7 +122,9 @@ def test_every_known_tree_is_found(tmp_path, layout):
     for slide in SLIDES:
         picture, annotation = (tmp_path / part for part in layout(slide.slide))
         assert locate(slide, tmp_path, DATASET) == picture
-        assert locate_annotation(slide, tmp_path, DATASET) == (annotation if slide.label == "tumour" else None)
+        assert locate_annotation(slide, tmp_path, DATASET) == (
+            annotation if slide.label == "tumour" else None
+        )
 
 
 def test_a_missing_slide_is_looked_for_in_awss_layout(tmp_path):
@@ -127,6 +133,9 @@ def test_a_missing_slide_is_looked_for_in_awss_layout(tmp_path):
 
 def test_says_how_to_get_them():
     assert DATASET.size == "about 701 GB in 399 files"
-    assert "aws s3 cp --no-sign-request --recursive s3://camelyon-dataset/CAMELYON16/images/ DIR/images/" in DATASET.get
+    assert (
+        "aws s3 cp --no-sign-request --recursive s3://camelyon-dataset/CAMELYON16/images/ "
+        "DIR/images/" in DATASET.get
+    )
     assert "masks/" in DATASET.get
     assert "--config dataset=camelyon16 slides_dir=DIR" in DATASET.get

@@ -25,7 +25,14 @@ def tiff(tmp_path_factory) -> Path:
     """A slide that OpenSlide opens, 0.5 um/px."""
     path = tmp_path_factory.mktemp("tiff") / "slide.tif"
     pixels = np.full((64, 64, 3), 200, np.uint8)
-    imwrite(path, pixels, tile=(64, 64), photometric="rgb", resolution=(2e4, 2e4), resolutionunit="CENTIMETER")
+    imwrite(
+        path,
+        pixels,
+        tile=(64, 64),
+        photometric="rgb",
+        resolution=(2e4, 2e4),
+        resolutionunit="CENTIMETER",
+    )
     return path
 
 
@@ -33,7 +40,10 @@ class Desk:
     """A folder of slides, a spreadsheet, and a folder for the result."""
 
     def __init__(self, folder: Path, tiff: Path) -> None:
-        self.slides, self.out, self.tiff, self.folder = folder / "slides", folder / "out", tiff, folder
+        self.slides = folder / "slides"
+        self.out = folder / "out"
+        self.tiff = tiff
+        self.folder = folder
         self.slides.mkdir()
         self.labels = folder / "labels.csv"
 
@@ -55,7 +65,9 @@ class Desk:
         book.save(self.labels)
 
     def init(self, **options: object):
-        return init("mine", **{"slides": self.slides, "labels": self.labels, "out": self.out, **options})
+        return init(
+            "mine", **{"slides": self.slides, "labels": self.labels, "out": self.out, **options}
+        )
 
     def read(self, **options: object) -> list[Slide]:
         """Init, then what the workflow reads."""
@@ -91,9 +103,15 @@ def abc(desk) -> Desk:
 
 def test_the_plain_case(abc):
     report = abc.init()
-    assert (abc.out / "mine.csv").read_text() == ("slide,path,label\na,a.tif,normal\nb,b.tif,tumour\nc,c.tif,normal\n")
+    assert (abc.out / "mine.csv").read_text() == (
+        "slide,path,label\na,a.tif,normal\nb,b.tif,tumour\nc,c.tif,normal\n"
+    )
     dataset = load_dataset(str(abc.out / "mine.yaml"))
-    assert (dataset.title, dataset.classes, dataset.positive) == ("mine", ["normal", "tumour"], "tumour")
+    assert (dataset.title, dataset.classes, dataset.positive) == (
+        "mine",
+        ["normal", "tumour"],
+        "tumour",
+    )
     assert dataset.slides_dir == str(abc.slides)
     assert report.num_slides == 3
     assert report.classes == {"normal": 2, "tumour": 1}
@@ -235,12 +253,21 @@ def test_an_ambiguous_name_is_refused(desk):
 def test_names_that_cannot_be_ids(desk):
     desk.put("{a}.tif", "b: 2*.tif", "-c.tif", "d..e.tif", "x" * 200 + ".tif", "o'f.ome.tif")
     desk.sheet("slide,label\n{a},n\nb: 2*,t\n-c,n\nd..e.tif,t\no'f,n\n" + "x" * 200 + ",t\n")
-    assert desk.labelled() == {"_a_": "n", "b_ 2_": "t", "_c": "n", "d_e": "t", "o_f": "n", "x" * 140: "t"}
+    assert desk.labelled() == {
+        "_a_": "n",
+        "b_ 2_": "t",
+        "_c": "n",
+        "d_e": "t",
+        "o_f": "n",
+        "x" * 140: "t",
+    }
 
 
 def test_spellings_of_a_name(desk):
     desk.put("a.tif", "B.tif", "x/c.tif", "TCGA-1.F6E9.tif", "e.tif", "f.tif")
-    desk.sheet("slide,label\nA.TIF,n\nb,t\n/old/disk/c.svs,n\nTCGA-1.F6E9,t\nC:\\scans\\e.tif,n\nfeatures/f.h5,t\n")
+    desk.sheet(
+        "slide,label\nA.TIF,n\nb,t\n/old/disk/c.svs,n\nTCGA-1.F6E9,t\nC:\\scans\\e.tif,n\nfeatures/f.h5,t\n"
+    )
     assert desk.labelled() == {"a": "n", "B": "t", "c": "n", "TCGA-1.F6E9": "t", "e": "n", "f": "t"}
 
 
@@ -290,7 +317,11 @@ def test_optional_columns_and_subgroups(abc):
         ("val", 0.5, "a.geojson"),
         ("test", None, ""),
     ]
-    assert [slide.subgroups for slide in slides] == [{"scanner": "X"}, {"scanner": ""}, {"scanner": "Z"}]
+    assert [slide.subgroups for slide in slides] == [
+        {"scanner": "X"},
+        {"scanner": ""},
+        {"scanner": "Z"},
+    ]
 
 
 def test_a_path_column_of_the_sheet_is_replaced(abc):
@@ -355,19 +386,31 @@ def test_spreadsheets_that_cannot_be_read(abc, suffix):
             "wsi,filename,label\na,a,n\n",
             "the slide could be in 'wsi' or 'filename'; say which with --slide-column",
         ),
-        ("slide,case_id,subject,label\na,p,p,n\n", "the patient could be in 'case_id' or 'subject'"),
+        (
+            "slide,case_id,subject,label\na,p,p,n\n",
+            "the patient could be in 'case_id' or 'subject'",
+        ),
         (
             "slide,grade,sex,id\na,1,f,1\nb,2,m,2\n",
             "it could be one of: grade, sex, id; say which with --label-column",
         ),
         ("name,label\na,n\n", "no column for the slide; it could be one of: name, label"),
-        ("slide,label\nz,n\ny,t\n", "column 'slide' has such as 'z', the folder has such as 'a.tif'"),
-        ("slide,label\na,n\nb,t\nA.tif,n\n", "slide a.tif stands on line 2 and on line 4; keep one"),
+        (
+            "slide,label\nz,n\ny,t\n",
+            "column 'slide' has such as 'z', the folder has such as 'a.tif'",
+        ),
+        (
+            "slide,label\na,n\nb,t\nA.tif,n\n",
+            "slide a.tif stands on line 2 and on line 4; keep one",
+        ),
         ("slide,label\na,\nb,NA\n", "no slide has a label in column 'label'"),
         ("slide,label\na,n\nb,t\nc,u\n", "column 'label': 3 labels for 3 slides (n, t, u, ...)"),
         ("slide,label\na,Tumour\nb,n\nc,tumour\n", "3 labels for 3 slides"),
         ("slide,label\na,N\nb,n\n", "differ in case only (N, n)"),
-        ("slide,label,patient,split\na,n,p,train\nb,t,p,test\n", "labels.csv: patient p is in two splits"),
+        (
+            "slide,label,patient,split\na,n,p,train\nb,t,p,test\n",
+            "labels.csv: patient p is in two splits",
+        ),
         ("slide,label,split\na,n,trian\nb,t,test\n", "labels.csv: slide a: no split named 'trian'"),
         ("slide,label,mpp\na,n,40x\nb,t,\n", "labels.csv: slide a: mpp '40x'"),
         ("slide,label,annotation\na,n,no.xml\nb,t,\n", "slide a: there is no annotation"),
@@ -385,7 +428,9 @@ def test_a_mistake_names_the_users_file_not_ours(abc):
 
 def test_options_that_are_refused(abc):
     assert "did you mean 'label'" in abc.refused(label_column="lable")
-    assert "--positive: no label named 'tumor'; did you mean 'tumour'" in abc.refused(positive="tumor")
+    assert "--positive: no label named 'tumor'; did you mean 'tumour'" in abc.refused(
+        positive="tumor"
+    )
     assert "columns slide (the file's name), label" in abc.refused(labels=None)
     assert "no such file" in abc.refused(labels=abc.folder / "none.csv")
     assert "no such folder" in abc.refused(slides=abc.folder / "none")
@@ -453,7 +498,9 @@ def test_the_positive_class_comes_last(abc):
 
 def test_annotations(desk):
     desk.put("in/a.tif", "in/b.tif", "in/c.tif", "in/d.tif", "in/e.tif", "in/f.tif")
-    beside, inside, outside = desk.slides / "in", desk.slides / "annotations", desk.folder / "annotations"
+    beside = desk.slides / "in"
+    inside = desk.slides / "annotations"
+    outside = desk.folder / "annotations"
     for folder in (inside, outside):
         folder.mkdir()
     (beside / "a.xml").write_text(ASAP)

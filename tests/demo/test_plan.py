@@ -19,13 +19,16 @@ def test_committed_csv_is_the_plan(plan, table):
 
 
 @pytest.mark.parametrize(
-    ("plan", "splits"), [("demo", {"train": 16, "val": 6, "test": 10}), ("mini", {"train": 4, "val": 2, "test": 2})]
+    ("plan", "splits"),
+    [("demo", {"train": 16, "val": 6, "test": 10}), ("mini", {"train": 4, "val": 2, "test": 2})],
 )
 def test_splits_are_balanced_and_share_no_patient(plan, splits):
     slides = demo_slides(plan)
     assert Counter(slide.split for slide in slides) == splits
     assert Counter((slide.split, slide.label) for slide in slides) == {
-        (split, label): count // 2 for split, count in splits.items() for label in ("normal", "tumour")
+        (split, label): count // 2
+        for split, count in splits.items()
+        for label in ("normal", "tumour")
     }
     home = {(slide.patient, slide.split) for slide in slides}
     assert len(home) == len({patient for patient, _ in home})
@@ -45,7 +48,9 @@ def test_scanner_tells_nothing_about_the_label():
 
 def test_every_split_has_a_small_tumour_but_few():
     for split in ("train", "val", "test"):
-        extents = [s.extent for s in demo_slides("demo") if s.split == split and s.label == "tumour"]
+        extents = [
+            s.extent for s in demo_slides("demo") if s.split == split and s.label == "tumour"
+        ]
         assert 1 <= extents.count("small") <= len(extents) / 3
 
 

@@ -27,7 +27,9 @@ POSITIVE = [slide for slide in MINI.values() if slide.label == "tumour"]
 
 def first(scanner: str, label: str = "tumour") -> DemoSlide:
     """The first mini slide of a scanner and a label."""
-    return next(slide for slide in MINI.values() if slide.scanner == scanner and slide.label == label)
+    return next(
+        slide for slide in MINI.values() if slide.scanner == scanner and slide.label == label
+    )
 
 
 @pytest.fixture(scope="module", params=["A", "B"])
@@ -47,7 +49,9 @@ def test_openslide_reads_size_and_resolution(made):
         assert float(opened.properties["openslide.mpp-x"]) == pytest.approx(slide.mpp, rel=1e-4)
         assert float(opened.properties["openslide.mpp-y"]) == pytest.approx(slide.mpp, rel=1e-4)
         assert max(opened.level_dimensions[-1]) <= 1024
-        assert opened.level_downsamples == pytest.approx([2.0**n for n in range(opened.level_count)], rel=2e-3)
+        assert opened.level_downsamples == pytest.approx(
+            [2.0**n for n in range(opened.level_count)], rel=2e-3
+        )
 
 
 def test_levels_show_the_same_picture(made):
@@ -121,8 +125,13 @@ def test_outlines_lie_in_tissue_and_small_ones_are_small():
 
 def test_tumour_looks_different_and_glass_is_white():
     slide = first("B")
-    image, layout = render(slide), lay_out(slide)
-    nodes = np.clip((np.indices((slide.height_px, slide.width_px)) * slide.mpp / STEP_UM + 0.5).astype(int), 0, None)
+    image = render(slide)
+    layout = lay_out(slide)
+    nodes = np.clip(
+        (np.indices((slide.height_px, slide.width_px)) * slide.mpp / STEP_UM + 0.5).astype(int),
+        0,
+        None,
+    )
     tissue, tumour = (field[nodes[0], nodes[1]] for field in (layout.tissue_um, layout.tumour_um))
     assert 0.2 < (tissue < 0).mean() < 0.85
     assert image[tissue < -8].min(axis=1).mean() > 230

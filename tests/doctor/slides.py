@@ -18,7 +18,9 @@ def wanted(*tilings, tissue=True, max_corrupt=0.01, **tile) -> Wanted:
 
 
 def look_at(file: Path, mpp: float | None = None, url: str = "", tilings=(), **how) -> SlideFinding:
-    return look(Slide(file.stem, "p", "a", path=file.name, mpp=mpp, url=url), file, wanted(*tilings, **how))
+    return look(
+        Slide(file.stem, "p", "a", path=file.name, mpp=mpp, url=url), file, wanted(*tilings, **how)
+    )
 
 
 def full_slide(path: Path, size_px=(1024, 1024), mpp=0.5) -> Path:
@@ -35,14 +37,24 @@ def cut_slide(path: Path, share: float, size_px=(1024, 1024)) -> Path:
     level0 = Image.fromarray(_tissue(size_px))
     small = level0.resize((size_px[0] // 4, size_px[1] // 4))
     with tifffile.TiffWriter(path) as file:
-        for number, level in enumerate((small, level0)):  # OpenSlide takes the pixel size of the first
+        for number, level in enumerate(
+            (small, level0)
+        ):  # OpenSlide takes the pixel size of the first
             file.write(
-                np.asarray(level), tile=(256, 256), photometric="rgb", compression="jpeg", metadata=None, maxworkers=1,
-                subfiletype=number, resolution=(1e4 / 0.5,) * 2, resolutionunit="CENTIMETER",
-            )  # fmt: skip
+                np.asarray(level),
+                tile=(256, 256),
+                photometric="rgb",
+                compression="jpeg",
+                metadata=None,
+                maxworkers=1,
+                subfiletype=number,
+                resolution=(1e4 / 0.5,) * 2,
+                resolutionunit="CENTIMETER",
+            )
     with tifffile.TiffFile(path) as file:
         page = file.pages[1]
-        start, end = page.dataoffsets[0], page.dataoffsets[-1] + page.databytecounts[-1]
+        start = page.dataoffsets[0]
+        end = page.dataoffsets[-1] + page.databytecounts[-1]
     path.write_bytes(path.read_bytes()[: int(start + share * (end - start))])
     return path
 
@@ -58,9 +70,14 @@ def aperio_slide(path: Path, text: str) -> Path:
     said = f"Aperio Image Library v1\r\n512x512|{text}"
     with tifffile.TiffWriter(path) as file:
         file.write(
-            _tissue((512, 512)), tile=(256, 256), photometric="rgb", compression="jpeg", metadata=None, maxworkers=1,
+            _tissue((512, 512)),
+            tile=(256, 256),
+            photometric="rgb",
+            compression="jpeg",
+            metadata=None,
+            maxworkers=1,
             description=said,
-        )  # fmt: skip
+        )
     return path
 
 

@@ -30,14 +30,27 @@ def elsewhere(tmp_path, monkeypatch):
 def test_a_dataset_that_is_ready(tmp_path):
     for name in ("a", "b"):
         tissue_slide(tmp_path / f"{name}.tif", (1024, 768), 0.5)
-    done = doctor(write_dataset(tmp_path, ["a,a.tif,a", "b,b.tif,a"]), "--json", tmp_path / "out/d.json")
+    done = doctor(
+        write_dataset(tmp_path, ["a,a.tif,a", "b,b.tif,a"]), "--json", tmp_path / "out/d.json"
+    )
     assert done.exit_code == 0, done.output
     assert done.output.endswith("\nReady.\n")
     found = json.loads((tmp_path / "out/d.json").read_text())
-    assert (found["format"], found["version"], found["ready"], found["faults"]) == ("mil.doctor", 1, True, [])
-    assert [(s["slide"], s["state"], s["advice"]) for s in found["slides"]] == [("a", "ok", ""), ("b", "ok", "")]
+    assert (found["format"], found["version"], found["ready"], found["faults"]) == (
+        "mil.doctor",
+        1,
+        True,
+        [],
+    )
+    assert [(s["slide"], s["state"], s["advice"]) for s in found["slides"]] == [
+        ("a", "ok", ""),
+        ("b", "ok", ""),
+    ]
     assert found["slides"][0]["size_mm"] == pytest.approx([0.512, 0.384])
-    assert found["slides"][0]["mpp_said"] == {"openslide": pytest.approx(0.5), "tiff tags": pytest.approx(0.5)}
+    assert found["slides"][0]["mpp_said"] == {
+        "openslide": pytest.approx(0.5),
+        "tiff tags": pytest.approx(0.5),
+    }
     assert [level["decoder"] for level in found["slides"][0]["levels"]] == ["JPEG", "JPEG"]
     count = sum(slide["tilings"]["224px_0.5mpp"]["num_tiles"] for slide in found["slides"])
     assert found["tiles"] == {"224px_0.5mpp": count}
@@ -62,28 +75,46 @@ def test_each_state_has_its_line_and_what_to_do(tmp_path):
     for line in (
         "unreadable (1): copy it again from its source, or convert it; then check its checksum",
         "  text  not a slide that OpenSlide reads, or cut short",
-        "no_mpp (1): give its pixel size in the csv's column `mpp` (micrometres per pixel at level 0), or leave it out",
+        "no_mpp (1): give its pixel size in the csv's column `mpp` (micrometres per pixel at "
+        "level 0), or leave it out",
         "  nompp  no pixel size in OpenSlide's properties, TIFF tags or vendor's text",
         f"  gone  no file {tmp_path / 'gone.tif'}",
-        "no_tissue (1): look at its picture in tile/*/grid; lower tile.min_tissue, or outline the tissue yourself",
+        "no_tissue (1): look at its picture in tile/*/grid; lower tile.min_tissue, or outline "
+        "the tissue yourself",
         "corrupt_regions (1): copy it again from its source, or raise features.max_corrupt",
         "Not ready: 1 of 6 slides not there; 4 of 6 slides unusable.",
     ):
         assert line in done.output.splitlines()
-    assert re.search(r"^good +ok +generic-tiff +JPEG +1024 x 768 +0.5 x 0.4 +1 4 +0.5 +openslide", done.output, re.M)
-    assert "slides   1 of 6 ok, 1 no_mpp, 1 no_tissue, 1 unreadable, 1 corrupt_regions, 1 missing\n" in done.output
-    states = {slide["slide"]: slide["state"] for slide in json.loads((tmp_path / "d.json").read_text())["slides"]}
+    assert re.search(
+        r"^good +ok +generic-tiff +JPEG +1024 x 768 +0.5 x 0.4 +1 4 +0.5 +openslide",
+        done.output,
+        re.M,
+    )
+    assert (
+        "slides   1 of 6 ok, 1 no_mpp, 1 no_tissue, 1 unreadable, 1 corrupt_regions, 1 missing\n"
+        in done.output
+    )
+    states = {
+        slide["slide"]: slide["state"]
+        for slide in json.loads((tmp_path / "d.json").read_text())["slides"]
+    }
     assert states == {
-        "good": "ok", "nompp": "no_mpp", "empty": "no_tissue", "text": "unreadable", "cut": "corrupt_regions",
+        "good": "ok",
+        "nompp": "no_mpp",
+        "empty": "no_tissue",
+        "text": "unreadable",
+        "cut": "corrupt_regions",
         "gone": "missing",
-    }  # fmt: skip
+    }
 
 
 def test_weights_that_cannot_be_had(tmp_path, monkeypatch):
     tissue_slide(tmp_path / "a.tif", (1024, 768), 0.5)
     yaml = write_dataset(tmp_path, ["a,a.tif,a"])
     gated = Weights("gated", False, "ask on its page")
-    monkeypatch.setattr(stage, "find_weights", lambda name, _: gated if name == "uni" else Weights("file", True, ""))
+    monkeypatch.setattr(
+        stage, "find_weights", lambda name, _: gated if name == "uni" else Weights("file", True, "")
+    )
     done = doctor(yaml, "--encoder", "uni", "--encoder", "resnet18", "--no-tissue")
     assert done.exit_code == 1
     assert "weights  uni: gated, ask on its page; licence: CC-BY-NC-ND-4.0\n" in done.output
@@ -140,7 +171,9 @@ def test_looking_on_more_threads_finds_the_same(tmp_path):
         tissue_slide(tmp_path / f"{i}.tif", (512, 512), 0.5, seed=i)
     yaml = str(write_dataset(tmp_path, [f"{i},{i}.tif,a" for i in range(3)]))
     runs = [
-        stage.run(yaml, slides_dir=None, encoders=[], json=None, threads=threads, tissue=True).as_json()["slides"]
+        stage.run(
+            yaml, slides_dir=None, encoders=[], json=None, threads=threads, tissue=True
+        ).as_json()["slides"]
         for threads in (1, 3)
     ]
     assert runs[0] == runs[1]
@@ -152,10 +185,15 @@ def test_nothing_is_cut_off_at_any_width(tmp_path, width):
     long = "TCGA-A1-A0SB-01Z-00-DX1.B34C267B-CAAA-4AB6-AD5C-276C26F997A1"
     tissue_slide(tmp_path / "a.tif", mpp=None)
     yaml = str(write_dataset(tmp_path, [f"{long},a.tif,a"]))
-    shown = show(stage.run(yaml, slides_dir=None, encoders=[], json=None, threads=1, tissue=True), width)
+    shown = show(
+        stage.run(yaml, slides_dir=None, encoders=[], json=None, threads=1, tissue=True), width
+    )
     assert "…" not in shown
     assert max(map(len, shown.splitlines())) <= (width or 1000)
     squeezed = re.sub(r"\s", "", shown)
     assert squeezed.count("generic-tiff") == 2
     if width is None:
-        assert f"  {long}  no pixel size in OpenSlide's properties, TIFF tags or vendor's text\n" in shown
+        assert (
+            f"  {long}  no pixel size in OpenSlide's properties, TIFF tags or vendor's text\n"
+            in shown
+        )

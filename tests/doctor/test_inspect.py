@@ -18,10 +18,17 @@ def test_a_good_slide(tmp_path):
     tissue_slide(path, (1024, 768), 0.5)
     found = look_at(path)
     assert (found.state, found.reason, found.warnings) == ("ok", "", [])
-    assert (found.vendor, found.decoder, found.format) == ("generic-tiff", "JPEG", "generic-tiff in JPEG")
+    assert (found.vendor, found.decoder, found.format) == (
+        "generic-tiff",
+        "JPEG",
+        "generic-tiff in JPEG",
+    )
     assert found.size_px == (1024, 768)
     assert found.size_mm == pytest.approx((0.512, 0.384))
-    assert [(level.width_px, level.downsample, level.cut_off) for level in found.levels] == [(1024, 1, 0), (256, 4, 0)]
+    assert [(level.width_px, level.downsample, level.cut_off) for level in found.levels] == [
+        (1024, 1, 0),
+        (256, 4, 0),
+    ]
     assert (found.mpp, found.mpp_source) == (pytest.approx(0.5), "openslide")
     at = found.tilings[TILING]
     assert 0.04 < at.tissue_mm2 < 0.08  # of a box of 0.049 mm²
@@ -65,7 +72,9 @@ def test_the_state_and_the_tiles_are_those_of_the_stage(tmp_path, kind, state):
     path = tmp_path / "a.tif"
     make_bad(path, kind)
     found = look_at(path)
-    geometry, count = tile(path, "a", tmp_path / "a.h5", tile_px=224, target_mpp=0.5, mpp=None, config=TileConfig())
+    geometry, count = tile(
+        path, "a", tmp_path / "a.h5", tile_px=224, target_mpp=0.5, mpp=None, config=TileConfig()
+    )
     assert found.state == geometry.state == state
     if kind != "spoilt":  # what is said of a slide without a readable pixel differs
         assert found.reason == geometry.reason
@@ -86,7 +95,10 @@ def test_without_tissue_a_slide_of_which_no_try_can_be_read_is_unreadable(tmp_pa
     for index in range(4):
         spoil_tile(path, index)
     found = look_at(path, tissue=False)
-    assert (found.state, found.reason) == ("unreadable", "it opens, but none of the tiles tried can be decoded")
+    assert (found.state, found.reason) == (
+        "unreadable",
+        "it opens, but none of the tiles tried can be decoded",
+    )
 
 
 def test_the_objective_power_stands_in_only_where_it_may(tmp_path):
@@ -96,7 +108,8 @@ def test_the_objective_power_stands_in_only_where_it_may(tmp_path):
     assert (allowed.state, allowed.mpp, allowed.mpp_source) == ("ok", 0.5, "objective power")
     doubtful = look_at(aperio_slide(tmp_path / "b.svs", "AppMag = 40|MPP = 0.5"))
     assert doubtful.warnings == [
-        "its pixel size is 0.5 µm by openslide, but 0.25 by objective power; give the right one in the csv's `mpp`"
+        "its pixel size is 0.5 µm by openslide, but 0.25 by objective power; give the right one "
+        "in the csv's `mpp`"
     ]
     assert look_at(aperio_slide(tmp_path / "c.svs", "AppMag = 40|MPP = 0.25")).mpp == 0.25
 
@@ -105,7 +118,12 @@ def test_what_was_learnt_before_the_fault_is_kept(tmp_path):
     path = tmp_path / "a.tif"
     tissue_slide(path, mpp=None)
     found = look_at(path)
-    assert (found.vendor, len(found.levels), found.mpp, found.size_mm) == ("generic-tiff", 2, None, None)
+    assert (found.vendor, len(found.levels), found.mpp, found.size_mm) == (
+        "generic-tiff",
+        2,
+        None,
+        None,
+    )
 
 
 def test_slides_that_are_not_there(tmp_path):
@@ -130,7 +148,8 @@ def test_a_slide_cut_short_is_corrupt(tmp_path):
     path = cut_slide(tmp_path / "a.tif", 0.7)
     found = look_at(path, tissue=False)
     assert found.state == "corrupt_regions"
-    # 16 blocks of 256 px lie row by row: the last of them are gone, and with them at least the last row of tiles.
+    # 16 blocks of 256 px lie row by row: the last of them are gone, and with them at
+    # least the last row of tiles.
     lost = found.levels[0].cut_off
     assert lost in (4, 5, 6)
     assert found.levels[1].cut_off == 0
@@ -182,11 +201,17 @@ def test_damage_on_the_glass_is_a_warning(tmp_path, monkeypatch):
 
 def test_doubts_are_told(tmp_path):
     tissue_slide(tmp_path / "fine.tif", (1200, 1200), 0.1, levels=(1,))
-    assert any("25 pixels for each that is used" in warning for warning in look_at(tmp_path / "fine.tif").warnings)
+    assert any(
+        "25 pixels for each that is used" in warning
+        for warning in look_at(tmp_path / "fine.tif").warnings
+    )
     tissue_slide(tmp_path / "a.tif", mpp=0.5)
     doubtful = look_at(tmp_path / "a.tif", mpp=0.25)
     assert (doubtful.mpp, doubtful.mpp_source) == (0.25, "table")
-    assert "its pixel size is 0.25 µm by table, but 0.5 by openslide and tiff tags" in doubtful.warnings[0]
+    assert (
+        "its pixel size is 0.25 µm by table, but 0.5 by openslide and tiff tags"
+        in doubtful.warnings[0]
+    )
 
 
 def test_without_tissue_the_whole_grid_counts(tmp_path):
@@ -210,6 +235,7 @@ def test_only_the_scanned_part_is_tried(tmp_path):
     found = look_at(path, tissue=False)
     assert (found.vendor, found.size_px, found.scanned_px) == ("leica", (8192, 8192), (2048, 1536))
     at = found.tilings[TILING]
-    # 448 px at level 0: 4 x 3 tiles; their coordinates count from the whole slide's corner.
+    # 448 px at level 0: 4 x 3 tiles; their coordinates count from the whole slide's
+    # corner.
     assert (at.num_tiles, found.state) == (12, "ok")
     assert np.array_equal(at.to_time[0], (3000, 2000))

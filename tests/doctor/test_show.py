@@ -8,13 +8,21 @@ TILING = "224px_0.5mpp"
 
 def diagnosis(*slides, free=10**12, bags=10**9):
     encoder = EncoderFinding("e", TILING, 8, "none", "file", True, "w.pth", bags, bags, "big")
-    return Diagnosis("set", "dir", "results/set", free, True, list(slides), [encoder], {TILING: 5}, "", [])
+    return Diagnosis(
+        "set", "dir", "results/set", free, True, list(slides), [encoder], {TILING: 5}, "", []
+    )
 
 
 def test_hostile_text_does_not_reach_the_terminal():
     evil = "\x1b[2J\x07[red]\u202egnp.exe\nnew"
     slide = SlideFinding(
-        "s", "f", "unreadable", evil, warnings=[evil], vendor=evil, levels=[LevelFinding(1, 1, 1.0, "X", 0)]
+        "s",
+        "f",
+        "unreadable",
+        evil,
+        warnings=[evil],
+        vendor=evil,
+        levels=[LevelFinding(1, 1, 1.0, "X", 0)],
     )
     shown = show(diagnosis(slide), 120)
     assert "\x1b" not in shown
@@ -30,13 +38,18 @@ def test_warnings_mark_the_slide_and_have_a_line_each():
         mpp_source="openslide", tilings={TILING: fine}, warnings=["first", "second"],
     )  # fmt: skip
     shown = show(diagnosis(slide), None).splitlines()
-    assert " ".join(shown[3].split()) == "s ok ! aperio JPEG 100 x 200 0.03 x 0.05 1 0.25 openslide 1.25 5"
+    assert (
+        " ".join(shown[3].split())
+        == "s ok ! aperio JPEG 100 x 200 0.03 x 0.05 1 0.25 openslide 1.25 5"
+    )
     assert shown[5:8] == ["warnings (2)", "  s  first", "  s  second"]
     assert shown[-1] == "Ready."
 
 
 def test_slides_that_cannot_be_used_have_a_line_each_however_many():
-    shown = show(diagnosis(*(SlideFinding(f"s{i}", "f", "unreadable", f"why {i}") for i in range(20))), None)
+    shown = show(
+        diagnosis(*(SlideFinding(f"s{i}", "f", "unreadable", f"why {i}") for i in range(20))), None
+    )
     assert all(f"  {f's{i}':3}  why {i}\n" in shown for i in range(20))
 
 
@@ -47,5 +60,11 @@ def test_colours_only_where_asked():
 
 
 def test_sizes_have_units():
-    shown = show(diagnosis(SlideFinding("s", "f", "unreadable", "why"), free=1_500_000_000, bags=2_000_000), 120)
-    assert "disk     2 MB of bags for e (the largest 2 MB, of big); 1.5 GB free at results/set\n" in shown
+    shown = show(
+        diagnosis(SlideFinding("s", "f", "unreadable", "why"), free=1_500_000_000, bags=2_000_000),
+        120,
+    )
+    assert (
+        "disk     2 MB of bags for e (the largest 2 MB, of big); 1.5 GB free at results/set\n"
+        in shown
+    )

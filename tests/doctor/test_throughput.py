@@ -5,7 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mil.doctor.findings import Diagnosis, EncoderFinding, LevelFinding, Rate, SlideFinding, TilingFinding
+from mil.doctor.findings import (
+    Diagnosis,
+    EncoderFinding,
+    LevelFinding,
+    Rate,
+    SlideFinding,
+    TilingFinding,
+)
 from mil.doctor.throughput import choose
 
 TILING = "224px_0.5mpp"

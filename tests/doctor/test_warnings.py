@@ -11,12 +11,24 @@ from mil.io.slides import Level, Resolution
     ("used", "said", "warned"),
     [
         (("openslide", 0.25), {"openslide": 0.25, "objective power": 0.25}, ""),
-        (("openslide", 0.2265), {"openslide": 0.2265, "objective power": 0.25}, ""),  # as scanners are
+        (
+            ("openslide", 0.2265),
+            {"openslide": 0.2265, "objective power": 0.25},
+            "",
+        ),  # as scanners are
         (("openslide", 0.25), {"openslide": 0.25, "tiff tags": 0.26}, ""),
         (("openslide", 0.25), {"openslide": 0.25, "tiff tags": 0.27}, "0.27 by tiff tags"),
-        (("openslide", 0.25), {"openslide": 0.25, "objective power": 0.5}, "0.5 by objective power"),
+        (
+            ("openslide", 0.25),
+            {"openslide": 0.25, "objective power": 0.5},
+            "0.5 by objective power",
+        ),
         (("table", 0.5), {"openslide": 0.25, "tiff tags": 0.25}, "0.25 by openslide and tiff tags"),
-        (("vendor text", 0.25), {"tiff tags": 352.778, "vendor text": 0.25}, ""),  # 72 dpi is what nobody means
+        (
+            ("vendor text", 0.25),
+            {"tiff tags": 352.778, "vendor text": 0.25},
+            "",
+        ),  # 72 dpi is what nobody means
         (("vendor text", 0.25), {"tiff tags": 0.001, "vendor text": 0.25}, ""),
         (("objective power", 0.25), {"objective power": 0.25}, ""),
     ],
@@ -26,15 +38,20 @@ def test_pixel_sizes_that_disagree(used, said, warned):
     assert len(found) == bool(warned)
     if warned:
         assert found[0] == (
-            f"its pixel size is {used[1]} µm by {used[0]}, but {warned}; give the right one in the csv's `mpp`"
+            f"its pixel size is {used[1]} µm by {used[0]}, but {warned}; give the right one in "
+            "the csv's `mpp`"
         )
 
 
 def test_pixels_that_are_not_square():
     level = Level(1000, 1000, 1.0, 1.0)
     said = {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.5"}
-    assert doubts.not_square(said, [level]) == ["its pixels are not square: 0.25 by 0.5 µm by openslide"]
-    assert doubts.not_square({"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.2501"}, [level]) == []
+    assert doubts.not_square(said, [level]) == [
+        "its pixels are not square: 0.25 by 0.5 µm by openslide"
+    ]
+    assert (
+        doubts.not_square({"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.2501"}, [level]) == []
+    )
     assert doubts.not_square({}, [level, Level(250, 500, 4.0, 2.0)]) == [
         "level 1 is 4 times smaller across but 2 times down"
     ]
@@ -47,7 +64,11 @@ def test_pixels_that_are_not_square():
     [
         (0.25, 2, ""),
         (0.25, 1, ""),  # 4 to 1, as in a pyramid that quarters
-        (0.1, 1, "no level near the tiles' 0.5 µm/px: they are read from 0.1 µm/px, 25 pixels for each"),
+        (
+            0.1,
+            1,
+            "no level near the tiles' 0.5 µm/px: they are read from 0.1 µm/px, 25 pixels for each",
+        ),
         (0.25, 4, "its finest level has 1 µm/px: tiles of 0.5 µm/px are enlarged 2 times"),
         (0.51, 1, ""),
     ],

@@ -15,7 +15,8 @@ class PlayedHub:
 
     Attributes:
         cache: path by repository, file and revision.
-        answers: what comes back for an address that holds the key: bytes of a file, or an error.
+        answers: what comes back for an address that holds the key: bytes of a file, or
+            an error.
         asked: the addresses that were asked, in order.
     """
 
@@ -34,7 +35,9 @@ class PlayedHub:
 
     def download(self, repository, file, revision=None):
         if constants.HF_HUB_OFFLINE:
-            raise errors.LocalEntryNotFoundError("Cannot find the requested files in the disk cache\nand so on")
+            raise errors.LocalEntryNotFoundError(
+                "Cannot find the requested files in the disk cache\nand so on"
+            )
         content = self._answer(f"/{repository}/resolve/{revision or 'main'}/{file}")
         path = self.folder / repository / "snapshots" / (revision or "f00d") / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +47,10 @@ class PlayedHub:
 
     def _answer(self, url):
         self.asked.append(url)
-        answer = next((answer for part, answer in self.answers.items() if part in url), ConnectionError("no route"))
+        answer = next(
+            (answer for part, answer in self.answers.items() if part in url),
+            ConnectionError("no route"),
+        )
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -34,10 +34,17 @@ def test_weights_on_the_disk(tmp_path):
     file = tmp_path / "w.safetensors"
     file.write_bytes(b"0" * 3_000_000)
     assert found("resnet18", str(file)) == ("file", True, "w.safetensors, 3 MB")
-    assert found("resnet18", str(tmp_path / "no")) == ("missing", False, f"no file {tmp_path / 'no'}")
+    assert found("resnet18", str(tmp_path / "no")) == (
+        "missing",
+        False,
+        f"no file {tmp_path / 'no'}",
+    )
     assert found("resnet18", "random").ok
     absent = found("resnet18", "package:no_such/w.pth")
-    assert (absent.ok, absent.detail) == (False, "they come with the package no_such: pip install no_such")
+    assert (absent.ok, absent.detail) == (
+        False,
+        "they come with the package no_such: pip install no_such",
+    )
 
 
 def test_in_the_cache_nobody_is_asked(hub, tmp_path):
@@ -76,7 +83,11 @@ def test_the_hub_is_asked_for_a_file(hub):
             "the hub has no A/B, or not for you: check the name, or log in",
         ),
         (refusal(errors.RevisionNotFoundError, 404), "unknown", "A/B has no revision v1"),
-        (refusal(errors.HfHubHTTPError, 503), "not reachable", f"A/B: the hub answers 503: {FETCH}"),
+        (
+            refusal(errors.HfHubHTTPError, 503),
+            "not reachable",
+            f"A/B: the hub answers 503: {FETCH}",
+        ),
         (TimeoutError(), "not reachable", f"A/B (TimeoutError): {FETCH}"),
         (refusal(NO_FILE, 404), "missing", "A/B has none of model.safetensors, pytorch_model.bin"),
     ],
@@ -110,7 +121,10 @@ def test_own_weights_of_a_model_of_the_hub_need_its_config(hub, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "where"),
-    [("resnet18", "timm/resnet18.a1_in1k"), ("fastvit_mci0.apple_mclip", "apple/mobileclip_s0_timm")],
+    [
+        ("resnet18", "timm/resnet18.a1_in1k"),
+        ("fastvit_mci0.apple_mclip", "apple/mobileclip_s0_timm"),
+    ],
 )
 def test_timm_tells_where_its_models_are(hub, name, where):
     hub.answers[f"/{where}/"] = b"0" * 1_000_000
@@ -123,13 +137,19 @@ def test_a_name_that_timm_does_not_know(name):
 
 
 def test_a_model_that_timm_has_no_weights_for():
-    assert found("vit_giant_patch14_224") == ("missing", False, "timm has no weights for vit_giant_patch14_224")
+    assert found("vit_giant_patch14_224") == (
+        "missing",
+        False,
+        "timm has no weights for vit_giant_patch14_224",
+    )
 
 
 def test_weights_at_an_address(monkeypatch, tmp_path):
     monkeypatch.setattr(timm_hub, "where", lambda _name: ("", "", "https://example.org/w.pth"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(find, "urlopen", lambda *_args, **_kwargs: (_ for _ in ()).throw(TimeoutError()))
+    monkeypatch.setattr(
+        find, "urlopen", lambda *_args, **_kwargs: (_ for _ in ()).throw(TimeoutError())
+    )
     assert found("gcvit_base").detail == f"https://example.org/w.pth (TimeoutError): {FETCH}"
     (tmp_path / "hub/checkpoints").mkdir(parents=True)
     (tmp_path / "hub/checkpoints/w.pth").write_bytes(b"0")

@@ -54,15 +54,22 @@ def picture(name: str) -> torch.Tensor:
 
     image = Image.fromarray(getattr(data, name)())
     side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return torch.from_numpy(np.array(image.resize((224, 224), box=(left, top, left + side, top + side))))[None]
+    left = (image.width - side) // 2
+    top = (image.height - side) // 2
+    return torch.from_numpy(
+        np.array(image.resize((224, 224), box=(left, top, left + side, top + side)))
+    )[None]
 
 
-@pytest.mark.parametrize(("name", "label"), [("chelsea", 285), ("coffee", 967)], ids=["cat", "espresso"])
+@pytest.mark.parametrize(
+    ("name", "label"), [("chelsea", 285), ("coffee", 967)], ids=["cat", "espresso"]
+)
 def test_the_default_encoders_weights_know_photographs(name, label):
     entry = load_encoder("efficientnet_lite0")
     model = timm.create_model(entry.timm, num_classes=1000).eval()
-    model.load_state_dict(read_weights(given_path("efficientnet_lite0", entry.weights), model, "order"))
+    model.load_state_dict(
+        read_weights(given_path("efficientnet_lite0", entry.weights), model, "order")
+    )
     built = default("fp32")
     whole = Encoder("whole", model, built.mean, built.std, CPU, torch.float32, {})
     assert int(whole(picture(name)).argmax()) == label
@@ -71,13 +78,15 @@ def test_the_default_encoders_weights_know_photographs(name, label):
 
 
 def test_the_default_encoder_is_the_same_each_time_and_in_bf16():
-    full, half = default("fp32"), default("bf16")
+    full = default("fp32")
+    half = default("bf16")
     assert full.identity["weights_sha256"] == half.identity["weights_sha256"]
     assert (full.identity["precision"], half.identity["precision"]) == ("fp32", "bf16")
     assert full.identity["encoder_revision"] == "tf_efficientnet_lite0"
     # Photographs: on plain noise features nearly vanish, and rounding rules.
     pixels = torch.cat([picture("chelsea"), picture("coffee")])
-    a, b = full(pixels), half(pixels)
+    a = full(pixels)
+    b = half(pixels)
     assert a.shape == (2, 1280)
     assert a.dtype == b.dtype == torch.float32
     assert torch.nn.functional.cosine_similarity(a, b).min() > 0.999
@@ -98,13 +107,18 @@ def test_weights_by_name_and_by_order_are_the_same(tiny_weights, tmp_path):
     by_name = build(weights=str(tiny_weights))
     model = timm.create_model("test_resnet", num_classes=5)
     model.load_state_dict(load_file(tiny_weights))
-    torch.save({f"other.{i}": tensor for i, tensor in enumerate(model.state_dict().values())}, tmp_path / "a.pth")
+    torch.save(
+        {f"other.{i}": tensor for i, tensor in enumerate(model.state_dict().values())},
+        tmp_path / "a.pth",
+    )
     by_order = build(weights=str(tmp_path / "a.pth"), keys="order")
     torch.save({"state_dict": model.state_dict(), "epoch": 3}, tmp_path / "b.pth")
     nested = build(weights=str(tmp_path / "b.pth"))
     digests = {e.identity["weights_sha256"] for e in (by_name, by_order, nested)}
     assert len(digests) == 1
-    pixels = torch.randint(0, 255, (2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(
+        0, 255, (2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     torch.testing.assert_close(by_name(pixels), by_order(pixels))
 
 
@@ -118,17 +132,26 @@ def test_the_older_of_torchs_formats_and_other_dtypes(tiny_weights, tmp_path):
     old, new = (build(weights=str(tmp_path / name)) for name in ("old.pth", "new.safetensors"))
     assert {tensor.dtype for tensor in old.model.parameters()} == {torch.float32}
     assert old.identity["weights_sha256"] == new.identity["weights_sha256"]
-    torch.testing.assert_close(old.model.state_dict()["conv1.0.weight"], halves["conv1.0.weight"].float())
+    torch.testing.assert_close(
+        old.model.state_dict()["conv1.0.weight"], halves["conv1.0.weight"].float()
+    )
 
 
 def test_tables_that_timm_computes_are_not_left_empty(tmp_path):
     torch.manual_seed(3)
-    model = timm.create_model("test_vit_relpos", num_classes=0).eval()  # its positions are in no weights file
+    model = timm.create_model(
+        "test_vit_relpos", num_classes=0
+    ).eval()  # its positions are in no weights file
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     built = build_encoder(
-        "x", EncoderConfig(timm="test_vit_relpos", dim=96, weights=str(tmp_path / "w.safetensors"), licence="ours"),
-        tile_px=160, device=CPU, precision="fp32",
-    )  # fmt: skip
+        "x",
+        EncoderConfig(
+            timm="test_vit_relpos", dim=96, weights=str(tmp_path / "w.safetensors"), licence="ours"
+        ),
+        tile_px=160,
+        device=CPU,
+        precision="fp32",
+    )
     pixels = torch.randint(0, 255, (2, 160, 160, 3), dtype=torch.uint8)
     with torch.inference_mode():
         expected = model((pixels / 255 - 0.5).div(0.5).permute(0, 3, 1, 2))
@@ -163,13 +186,17 @@ def test_the_model_is_frozen(tiny_weights):
 def test_a_package_or_file_that_is_missing(tmp_path):
     assert "pip install no_such_package" in refused(weights="package:no_such_package/a.pth")
     assert "no weights file" in refused(weights="package:timm/none.pth")
-    assert "pip install csv" in refused(weights="package:csv/none.pth")  # a module, which holds no files
+    assert "pip install csv" in refused(
+        weights="package:csv/none.pth"
+    )  # a module, which holds no files
     assert f"no weights file {tmp_path / 'none.pth'}" in refused(weights=str(tmp_path / "none.pth"))
 
 
 def test_weights_of_another_model(tiny_weights):
     for keys in ("name", "order"):
-        assert "does not fit the model" in refused(timm="resnet10t", dim=512, weights=str(tiny_weights), keys=keys)
+        assert "does not fit the model" in refused(
+            timm="resnet10t", dim=512, weights=str(tiny_weights), keys=keys
+        )
     tensors = load_file(tiny_weights)
     for spoilt, said in (
         (
@@ -195,11 +222,15 @@ def test_a_model_that_timm_does_not_know():
     assert "timm cannot build 'no_such_model'" in refused(timm="no_such_model")
     assert "unexpected keyword argument 'no_such'" in refused(args={"no_such": 1})
     for layer in ("NoSuchMlp", "use_fused_attn"):
-        assert f"timm.layers has no layer '{layer}'" in refused(timm="test_vit", args={"mlp_layer": layer})
+        assert f"timm.layers has no layer '{layer}'" in refused(
+            timm="test_vit", args={"mlp_layer": layer}
+        )
 
 
 def test_a_model_of_one_size_refuses_other_tiles():
-    assert "cannot take tiles of 32 px: Input height (32)" in refused(timm="vit_tiny_patch16_224", dim=192)
+    assert "cannot take tiles of 32 px: Input height (32)" in refused(
+        timm="vit_tiny_patch16_224", dim=192
+    )
     entry = EncoderConfig(**{**TINY, "timm": "vit_tiny_patch16_224", "dim": 192})
     built = build_encoder("tiny", entry, tile_px=224, device=CPU, precision="fp32")
     assert built(torch.zeros(1, 224, 224, 3, dtype=torch.uint8)).shape == (1, 192)
@@ -238,8 +269,9 @@ def test_a_file_that_holds_no_weights(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x10\0\0\0\0\0\0\0 no weights in here")
     assert str(tmp_path / name) in refused(weights=str(tmp_path / name))
     torch.save(torch.zeros(3), tmp_path / "b.pth")
-    assert "b.pth: not a file of weights alone, which is all that is read: it holds no names" in refused(
-        weights=str(tmp_path / "b.pth")
+    assert (
+        "b.pth: not a file of weights alone, which is all that is read: it holds no names"
+        in refused(weights=str(tmp_path / "b.pth"))
     )
 
 

@@ -32,7 +32,14 @@ def tensors():
 
 def entry(weights: str = PINNED, **changes: object) -> EncoderConfig:
     return EncoderConfig(
-        **{"timm": "test_resnet", "dim": 96, "tile_px": 32, "licence": "x", "weights": weights, **changes}
+        **{
+            "timm": "test_resnet",
+            "dim": 96,
+            "tile_px": 32,
+            "licence": "x",
+            "weights": weights,
+            **changes,
+        }
     )
 
 
@@ -63,7 +70,9 @@ def test_what_was_fetched_is_used_without_a_network(hub, tensors, monkeypatch):
 def test_weights_come_when_they_are_needed_and_say_which_they_are(hub, tensors):
     hub.answers["/A/B/resolve/main/model.safetensors"] = save(tensors)
     encoder = build(entry("hf-hub:A/B"))
-    assert encoder.identity["encoder_revision"] == "A/B@f00d"  # the entry names none: the commit that was got
+    assert (
+        encoder.identity["encoder_revision"] == "A/B@f00d"
+    )  # the entry names none: the commit that was got
     assert encoder.identity["weights_sha256"] == weights_digest(tensors)
 
 
@@ -83,7 +92,9 @@ def test_offline_and_not_there(monkeypatch):
 
 def test_gated(hub):
     hub.answers["/A/B/"] = refusal(errors.GatedRepoError)
-    said = "encoder x: ask for access on https://huggingface.co/A/B, then log in with `hf auth login`"
+    said = (
+        "encoder x: ask for access on https://huggingface.co/A/B, then log in with `hf auth login`"
+    )
     assert refused(build, entry()) == f"{said}; {FETCH}"
     assert refused(fetch, "x", entry()) == said
 
@@ -106,7 +117,9 @@ def test_timms_own_weights_without_a_network(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     for name in ("test_resnet.r160_in1k", "hf-hub:timm/test_resnet.r160_in1k"):
         message = refused(build, entry("timm", timm=name))
-        assert message.startswith("encoder x: timm/test_resnet.r160_in1k is not on this disk and HF_HUB_OFFLINE")
+        assert message.startswith(
+            "encoder x: timm/test_resnet.r160_in1k is not on this disk and HF_HUB_OFFLINE"
+        )
         assert message.endswith(FETCH)
 
 
@@ -120,14 +133,18 @@ def test_models_of_timm_and_of_the_hub_are_fetched_too(hub, tensors):
 
 def test_what_is_not_on_the_hub_is_not_fetched(tmp_path):
     assert fetch("x", entry("random")) is None
-    assert refused(fetch, "x", entry(str(tmp_path / "w.pth"))) == f"encoder x: no file {tmp_path / 'w.pth'}"
+    assert (
+        refused(fetch, "x", entry(str(tmp_path / "w.pth")))
+        == f"encoder x: no file {tmp_path / 'w.pth'}"
+    )
 
 
 @pytest.fixture
 def encoders_file(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/encoders.yaml").write_text(
-        f"x: {{timm: test_resnet, dim: 96, licence: '[o/]', gated: true, citation: 'us, 2026', weights: '{PINNED}'}}\n"
+        "x: "
+        f"{{timm: test_resnet, dim: 96, licence: '[o/]', gated: true, citation: 'us, 2026', weights: '{PINNED}'}}\n"
         "y: {timm: test_resnet, dim: 96, mpp: 0.25, licence: ours, weights: random}\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -149,7 +166,10 @@ def test_the_commands(hub):
     assert f"here       not here: {FETCH}\n" in shown
     hub.answers["/A/B/"] = b"0" * 2_000_000
     done = mil("fetch", "x", "y")
-    assert done.output == f"x: {hub.folder / 'A/B/snapshots/c0ffee/model.safetensors'} (2 MB)\ny: nothing to fetch\n"
+    assert (
+        done.output
+        == f"x: {hub.folder / 'A/B/snapshots/c0ffee/model.safetensors'} (2 MB)\ny: nothing to fetch\n"
+    )
     assert mil("list").output.splitlines()[1].split()[-1] == "cached"
 
 
@@ -161,5 +181,7 @@ def test_a_fetch_that_fails(hub, monkeypatch, capsys):
 
     with pytest.raises(SystemExit) as stopped:
         main()
-    assert str(stopped.value.code).startswith("mil: encoder x: ask for access on https://huggingface.co/A/B")
+    assert str(stopped.value.code).startswith(
+        "mil: encoder x: ask for access on https://huggingface.co/A/B"
+    )
     assert "did you mean 'x'" in str(mil("fetch", "xx").exception)

@@ -15,15 +15,32 @@ from mil.encoders.precision import choose_precision
 CPU = torch.device("cpu")
 DOCS = Path(__file__).parents[2] / "docs" / "encoders.md"
 ENTRIES = load_encoders(DOCS.parents[1] / "configs" / "encoders.yaml")
-# Millions of parameters, without a classifier: of their papers, pages, or the size of their weights file over four.
+# Millions of parameters, without a classifier: of their papers, pages, or the size of
+# their weights file over four.
 PUBLISHED = {
-    "efficientnet_lite0": 3.4, "resnet18": 11.2, "resnet50": 23.5, "lunit_vits16": 21.7, "phikon": 85.8,
-    "phikon_v2": 303.3, "uni": 303.3, "uni2_h": 681.4, "virchow": 631.2, "virchow2": 631.2, "h_optimus_0": 1134.8,
-    "h_optimus_1": 1134.8, "gigapath": 1135.0, "hibou_b": 85.7, "hibou_l": 303.7,
-}  # fmt: skip
+    "efficientnet_lite0": 3.4,
+    "resnet18": 11.2,
+    "resnet50": 23.5,
+    "lunit_vits16": 21.7,
+    "phikon": 85.8,
+    "phikon_v2": 303.3,
+    "uni": 303.3,
+    "uni2_h": 681.4,
+    "virchow": 631.2,
+    "virchow2": 631.2,
+    "h_optimus_0": 1134.8,
+    "h_optimus_1": 1134.8,
+    "gigapath": 1135.0,
+    "hibou_b": 85.7,
+    "hibou_l": 303.7,
+}
 LARGE = [name for name in ENTRIES if PUBLISHED.get(name, 0) > 100]
 # Of entries that are the same model with other weights one is enough to be run.
-RUN = list({(str(ENTRIES[name].args), ENTRIES[name].timm, ENTRIES[name].pooling): name for name in LARGE}.values())
+RUN = list(
+    {
+        (str(ENTRIES[name].args), ENTRIES[name].timm, ENTRIES[name].pooling): name for name in LARGE
+    }.values()
+)
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +58,9 @@ def random(name: str) -> EncoderConfig:
 
 def tiles(entry: EncoderConfig) -> torch.Tensor:
     shape = (2, entry.tile_px, entry.tile_px, 3)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    return torch.randint(
+        0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
 
 
 def test_each_entry_has_a_published_size_and_weights_that_stay():
@@ -54,16 +73,26 @@ def test_each_entry_has_a_published_size_and_weights_that_stay():
 
 def test_the_documentation_says_the_same():
     rows = [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in DOCS.read_text().splitlines() if line[:3] == "| `"
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in DOCS.read_text().splitlines()
+        if line[:3] == "| `"
     ]
     said = {}
     for names, _model, dims, pooling, licence, gated in rows:
         for name, dim in zip(names.split(", "), dims.split(", "), strict=True):
-            said[name.strip("`")] = (int(dim), pooling == "class token and mean", licence, gated == "yes")
+            said[name.strip("`")] = (
+                int(dim),
+                pooling == "class token and mean",
+                licence,
+                gated == "yes",
+            )
     assert said == {
-        name: (entry.dim, entry.pooling == "cls+mean", entry.licence, entry.gated) for name, entry in ENTRIES.items()
+        name: (entry.dim, entry.pooling == "cls+mean", entry.licence, entry.gated)
+        for name, entry in ENTRIES.items()
     }
-    assert {(entry.tile_px, entry.mpp) for entry in ENTRIES.values()} == {(224, 0.5)}  # as its text says
+    assert {(entry.tile_px, entry.mpp) for entry in ENTRIES.values()} == {
+        (224, 0.5)
+    }  # as its text says
 
 
 @pytest.mark.parametrize("name", ENTRIES)

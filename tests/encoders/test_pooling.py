@@ -26,7 +26,11 @@ class Tokens(nn.Module):
 
 @pytest.mark.parametrize(
     ("pooling", "first", "second"),
-    [("cls", [0, 1], [12, 13]), ("mean", [8, 9], [20, 21]), ("cls+mean", [0, 1, 8, 9], [12, 13, 20, 21])],
+    [
+        ("cls", [0, 1], [12, 13]),
+        ("mean", [8, 9], [20, 21]),
+        ("cls+mean", [0, 1, 8, 9], [12, 13, 20, 21]),
+    ],
 )
 def test_by_hand(pooling, first, second):
     pooled = Pooled(Tokens(), pooling)(torch.zeros(2, 3, 4, 4))
@@ -42,13 +46,19 @@ def test_the_mean_needs_no_class_token():
 
 def build(pooling: str, timm: str = "test_vit", dim: int = 64, **args: object):
     torch.manual_seed(0)
-    entry = EncoderConfig(timm=timm, args=args, pooling=pooling, dim=dim, tile_px=160, weights="random", licence="x")
+    entry = EncoderConfig(
+        timm=timm, args=args, pooling=pooling, dim=dim, tile_px=160, weights="random", licence="x"
+    )
     return build_encoder("x", entry, tile_px=160, device=torch.device("cpu"), precision="fp32")
 
 
 def test_an_entry_says_how():
-    pixels = torch.randint(0, 256, (2, 160, 160, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    token, mean, both = build("cls"), build("mean"), build("cls+mean", dim=128)
+    pixels = torch.randint(
+        0, 256, (2, 160, 160, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+    token = build("cls")
+    mean = build("mean")
+    both = build("cls+mean", dim=128)
     torch.testing.assert_close(both(pixels), torch.cat([token(pixels), mean(pixels)], dim=1))
     torch.testing.assert_close(token(pixels), build("model", global_pool="token")(pixels))
     assert (token(pixels) - mean(pixels)).abs().max() > 0.01
@@ -59,9 +69,19 @@ def test_an_entry_says_how():
 @pytest.mark.parametrize(
     ("pooling", "timm", "dim", "said"),
     [
-        ("cls", "test_resnet", 96, "pooling cls needs a model of tokens, which this one is not (test_resnet)"),
+        (
+            "cls",
+            "test_resnet",
+            96,
+            "pooling cls needs a model of tokens, which this one is not (test_resnet)",
+        ),
         ("mean", "test_convnext", 64, "pooling mean needs a model of tokens"),
-        ("cls+mean", "test_vit_relpos", 192, "pooling cls+mean needs a class token, which this model lacks"),
+        (
+            "cls+mean",
+            "test_vit_relpos",
+            192,
+            "pooling cls+mean needs a class token, which this model lacks",
+        ),
         ("cls+mean", "test_vit", 64, "dim is 64 in configs/encoders.yaml, the model gives [128]"),
     ],
 )

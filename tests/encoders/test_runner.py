@@ -20,9 +20,17 @@ TILES = torch.arange(23, dtype=torch.uint8)[:, None, None, None].expand(23, 4, 4
 class Small(nn.Module):
     """Tells the mean of each tile; has memory for `most` tiles."""
 
-    def __init__(self, most: int, error: type[Exception] = torch.OutOfMemoryError, said: str = "CUDA out of memory"):
+    def __init__(
+        self,
+        most: int,
+        error: type[Exception] = torch.OutOfMemoryError,
+        said: str = "CUDA out of memory",
+    ):
         super().__init__()
-        self.most, self.error, self.said, self.sizes = most, error, said, []
+        self.most = most
+        self.error = error
+        self.said = said
+        self.sizes = []
 
     def forward(self, batch):
         self.sizes.append(len(batch))
@@ -32,7 +40,9 @@ class Small(nn.Module):
 
 
 def feeder(model: nn.Module, step: int = 16, **how) -> Feeder:
-    return Feeder(Encoder("small", model, (0.0,) * 3, (1 / 255,) * 3, CPU, torch.float32, {}), 1, step, **how)
+    return Feeder(
+        Encoder("small", model, (0.0,) * 3, (1 / 255,) * 3, CPU, torch.float32, {}), 1, step, **how
+    )
 
 
 def test_a_step_too_large_is_halved_and_nothing_is_lost():
@@ -47,7 +57,10 @@ def test_a_step_too_large_is_halved_and_nothing_is_lost():
 
 @pytest.mark.parametrize(
     ("error", "said"),
-    [(RuntimeError, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), (MemoryError, "")],
+    [
+        (RuntimeError, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        (MemoryError, ""),
+    ],
 )
 def test_the_memory_of_a_cpu_ends_too(error, said):
     model = Small(8, error, said)
@@ -57,14 +70,19 @@ def test_the_memory_of_a_cpu_ends_too(error, said):
 def test_what_filled_the_memory_is_let_go_before_the_next_try(monkeypatch):
     under_way = []
     monkeypatch.setattr(
-        Feeder, "_halve", lambda self, step: under_way.append(sys.exc_info()[0]) or setattr(self, "step", 4)
+        Feeder,
+        "_halve",
+        lambda self, step: under_way.append(sys.exc_info()[0]) or setattr(self, "step", 4),
     )
     feeder(Small(5))(TILES)
     assert under_way == [None]
 
 
 def test_a_memory_that_holds_no_tile_is_one_line():
-    with pytest.raises(ConfigError, match=r"^encoder small: the memory of cpu does not hold it and one tile; [^\n]*$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^encoder small: the memory of cpu does not hold it and one tile; [^\n]*$",
+    ):
         feeder(Small(0))(TILES)
 
 
@@ -111,23 +129,32 @@ def test_float32_is_left_alone():
 def test_depthwise_filters_keep_their_sums():
     torch.manual_seed(0)
     weight = torch.randn(200, 1, 3, 3) + 0.3
-    rounded, nearest = round_keeping_sums(weight), weight.bfloat16().float()
+    rounded = round_keeping_sums(weight)
+    nearest = weight.bfloat16().float()
     assert torch.equal(rounded, rounded.bfloat16().float())
-    off, off_nearest = ((w.double() - weight.double()).sum((1, 2, 3)).abs() for w in (rounded, nearest))
+    off, off_nearest = (
+        (w.double() - weight.double()).sum((1, 2, 3)).abs() for w in (rounded, nearest)
+    )
     assert off.median() < off_nearest.median() / 10
     torch.testing.assert_close(rounded, weight, rtol=0.02, atol=0.02)
 
 
 def test_only_depthwise_filters_are_rounded_so():
     torch.manual_seed(0)
-    deep, full = nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 3)
-    wanted = {"deep": round_keeping_sums(deep.weight.detach()), "full": full.weight.detach().clone()}
+    deep = nn.Conv2d(8, 8, 3, groups=8)
+    full = nn.Conv2d(8, 8, 3)
+    wanted = {
+        "deep": round_keeping_sums(deep.weight.detach()),
+        "full": full.weight.detach().clone(),
+    }
     cast_weights(nn.Sequential(deep, full), torch.bfloat16)
     assert torch.equal(deep.weight.float(), wanted["deep"])
     assert torch.equal(full.weight, wanted["full"].bfloat16())
 
 
-@pytest.mark.parametrize(("tiles", "step"), [(0.3, 1), (1, 1), (2.9, 2), (127.9, 64), (128, 128), (1e9, 256)], ids=str)
+@pytest.mark.parametrize(
+    ("tiles", "step"), [(0.3, 1), (1, 1), (2.9, 2), (127.9, 64), (128, 128), (1e9, 256)], ids=str
+)
 def test_the_largest_step_that_fits(tiles, step):
     assert largest_power(tiles) == step
 
@@ -146,7 +173,9 @@ def test_a_gpus_step_leaves_room_for_another_job(monkeypatch):
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 5000)  # others' are no matter
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 5000 + 20 * seen[-1])
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=1000))
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=1000)
+    )
     assert step_for(Pretended(), 8) == largest_power(175 / 20) == 8
 
 

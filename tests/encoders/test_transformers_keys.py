@@ -11,20 +11,34 @@ from mil.encoders.transformers_keys import in_timms_words
 from mil.errors import ConfigError
 
 VIT = {
-    "attn.proj": "attention.output.dense", "mlp.fc1": "intermediate.dense", "mlp.fc2": "output.dense",
-    "norm1": "layernorm_before", "norm2": "layernorm_after",
-}  # fmt: skip
-DINOV2 = {"attn.proj": "attention.output.dense", "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2", "norm1": "norm1",
-          "norm2": "norm2", "ls1.gamma": "layer_scale1.lambda1", "ls2.gamma": "layer_scale2.lambda1"}  # fmt: skip
+    "attn.proj": "attention.output.dense",
+    "mlp.fc1": "intermediate.dense",
+    "mlp.fc2": "output.dense",
+    "norm1": "layernorm_before",
+    "norm2": "layernorm_after",
+}
+DINOV2 = {
+    "attn.proj": "attention.output.dense",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
+    "norm1": "norm1",
+    "norm2": "norm2",
+    "ls1.gamma": "layer_scale1.lambda1",
+    "ls2.gamma": "layer_scale2.lambda1",
+}
 GATED = {**DINOV2, "mlp.fc1": "mlp.weights_in", "mlp.fc2": "mlp.weights_out"}
 OUTSIDE = {
-    "cls_token": "embeddings.cls_token", "pos_embed": "embeddings.position_embeddings",
-    "reg_token": "embeddings.register_tokens", "patch_embed.proj": "embeddings.patch_embeddings.projection",
+    "cls_token": "embeddings.cls_token",
+    "pos_embed": "embeddings.position_embeddings",
+    "reg_token": "embeddings.register_tokens",
+    "patch_embed.proj": "embeddings.patch_embeddings.projection",
     "norm": "layernorm",
-}  # fmt: skip
+}
 
 
-def in_transformers_words(own: dict[str, torch.Tensor], words: dict[str, str]) -> dict[str, torch.Tensor]:
+def in_transformers_words(
+    own: dict[str, torch.Tensor], words: dict[str, str]
+) -> dict[str, torch.Tensor]:
     """A timm ViT's tensors as `transformers` would have saved them."""
     given = {"embeddings.mask_token": torch.zeros(1, 4), "pooler.dense.weight": torch.zeros(4, 4)}
     for name, tensor in own.items():
@@ -45,21 +59,33 @@ def test_a_block_by_hand():
     one = lambda *shape: torch.full(shape, float(next(numbers)))  # noqa: E731
     block = "vit.encoder.layer.7."
     given = {
-        block + "attention.attention.query.weight": one(1, 2), block + "attention.attention.key.weight": one(1, 2),
-        block + "attention.attention.value.weight": one(1, 2), block + "attention.output.dense.bias": one(2),
-        block + "intermediate.dense.bias": one(2), block + "output.dense.bias": one(2),
-        block + "layernorm_after.weight": one(2), "vit.layernorm.bias": one(2), "pooler.dense.bias": one(1),
-    }  # fmt: skip
+        block + "attention.attention.query.weight": one(1, 2),
+        block + "attention.attention.key.weight": one(1, 2),
+        block + "attention.attention.value.weight": one(1, 2),
+        block + "attention.output.dense.bias": one(2),
+        block + "intermediate.dense.bias": one(2),
+        block + "output.dense.bias": one(2),
+        block + "layernorm_after.weight": one(2),
+        "vit.layernorm.bias": one(2),
+        "pooler.dense.bias": one(1),
+    }
     assert {name: tensor.tolist() for name, tensor in in_timms_words(given).items()} == {
-        "blocks.7.attn.qkv.weight": [[0, 0], [1, 1], [2, 2]], "blocks.7.attn.proj.bias": [3, 3],
-        "blocks.7.mlp.fc1.bias": [4, 4], "blocks.7.mlp.fc2.bias": [5, 5], "blocks.7.norm2.weight": [6, 6],
-        "norm.bias": [7, 7], "pooler.dense.bias": [8],
-    }  # fmt: skip
+        "blocks.7.attn.qkv.weight": [[0, 0], [1, 1], [2, 2]],
+        "blocks.7.attn.proj.bias": [3, 3],
+        "blocks.7.mlp.fc1.bias": [4, 4],
+        "blocks.7.mlp.fc2.bias": [5, 5],
+        "blocks.7.norm2.weight": [6, 6],
+        "norm.bias": [7, 7],
+        "pooler.dense.bias": [8],
+    }
 
 
 def test_with_registers_the_class_tokens_position_is_added_to_it():
-    given = {"embeddings.cls_token": torch.ones(1, 1, 2), "embeddings.register_tokens": torch.zeros(1, 4, 2),
-             "embeddings.position_embeddings": torch.tensor([[[5.0, 6.0], [7.0, 8.0], [9.0, 9.0]]])}  # fmt: skip
+    given = {
+        "embeddings.cls_token": torch.ones(1, 1, 2),
+        "embeddings.register_tokens": torch.zeros(1, 4, 2),
+        "embeddings.position_embeddings": torch.tensor([[[5.0, 6.0], [7.0, 8.0], [9.0, 9.0]]]),
+    }
     renamed = in_timms_words(given)
     assert renamed["cls_token"].tolist() == [[[6, 7]]]
     assert renamed["pos_embed"].tolist() == [[[7, 8], [9, 9]]]
@@ -77,13 +103,21 @@ SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_head
         ("vit_tiny_patch16_224", {}, VIT),
         ("vit_tiny_patch16_224", {"init_values": 1.0}, DINOV2),
         ("vit_small_patch14_reg4_dinov2", {}, DINOV2),
-        ("vit_small_patch14_reg4_dinov2", {"mlp_layer": "SwiGLUPacked", "act_layer": "silu", "mlp_ratio": 2}, GATED),
+        (
+            "vit_small_patch14_reg4_dinov2",
+            {"mlp_layer": "SwiGLUPacked", "act_layer": "silu", "mlp_ratio": 2},
+            GATED,
+        ),
     ],
     ids=["vit", "dinov2", "registers", "registers and gated"],
 )
 def test_whole_models_there_and_back(name, args, words, tmp_path):
     torch.manual_seed(2)
-    made = {**SMALL, **args, **({"mlp_layer": timm.layers.SwiGLUPacked} if "mlp_layer" in args else {})}
+    made = {
+        **SMALL,
+        **args,
+        **({"mlp_layer": timm.layers.SwiGLUPacked} if "mlp_layer" in args else {}),
+    }
     model = timm.create_model(name, num_classes=0, **made).eval()
     for tensor in model.state_dict().values():
         tensor.normal_(std=0.3)
@@ -102,23 +136,37 @@ def test_whole_models_there_and_back(name, args, words, tmp_path):
 
 
 def build(name, args, weights):
-    entry = EncoderConfig(timm=name, args=args, dim=48, tile_px=32, weights=weights, keys="transformers", licence="x",
-                          mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # fmt: skip
+    entry = EncoderConfig(
+        timm=name,
+        args=args,
+        dim=48,
+        tile_px=32,
+        weights=weights,
+        keys="transformers",
+        licence="x",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    )
     return build_encoder("x", entry, tile_px=32, device=torch.device("cpu"), precision="fp32")
 
 
 @pytest.mark.parametrize(
     "given",
     [
-        {"encoder.layer.0.attention.attention.query.weight": torch.zeros(2, 3),
-         "encoder.layer.0.attention.attention.key.weight": torch.zeros(2, 5)},
-        {"embeddings.cls_token": torch.zeros(1), "embeddings.register_tokens": torch.zeros(1),
-         "embeddings.position_embeddings": torch.zeros(1)},
+        {
+            "encoder.layer.0.attention.attention.query.weight": torch.zeros(2, 3),
+            "encoder.layer.0.attention.attention.key.weight": torch.zeros(2, 5),
+        },
+        {
+            "embeddings.cls_token": torch.zeros(1),
+            "embeddings.register_tokens": torch.zeros(1),
+            "embeddings.position_embeddings": torch.zeros(1),
+        },
         {"encoder.layer.0.attention.attention.query.weight": torch.zeros(48, 48)},
         {},
     ],
     ids=["shapes that do not join", "no dimensions", "no keys and values", "nothing"],
-)  # fmt: skip
+)
 def test_a_file_that_makes_no_sense_is_one_line(given, tmp_path):
     torch.save(given, tmp_path / "w.pth")
     with pytest.raises(ConfigError) as caught:

@@ -25,20 +25,42 @@ RECIPE = Recipe(name="abmil", options={"hidden": 8}, losses={"cross_entropy": 1}
 DIM = 6
 
 
-def row(slide, label, p, *, patient=None, seed=1, fold=0, temperature=1.0, threshold=0.5, split="test"):
+def row(
+    slide, label, p, *, patient=None, seed=1, fold=0, temperature=1.0, threshold=0.5, split="test"
+):
     seen = {"tile_auroc": None, "attention_entropy_share": 0.5, "selection": None}
     return {
-        "slide": slide, "patient": patient or slide, "split": split, "label": label, "p_tumour": p, "p_normal": 1 - p,
-        "recipe": "abmil", "encoder": "tiny", "seed": seed, "fold": fold, "temperature": temperature,
-        "threshold": threshold, **seen,
-    }  # fmt: skip
+        "slide": slide,
+        "patient": patient or slide,
+        "split": split,
+        "label": label,
+        "p_tumour": p,
+        "p_normal": 1 - p,
+        "recipe": "abmil",
+        "encoder": "tiny",
+        "seed": seed,
+        "fold": fold,
+        "temperature": temperature,
+        "threshold": threshold,
+        **seen,
+    }
 
 
 def trained(**changes):
     return Trained(
-        recipe_name="abmil", recipe=RECIPE, encoder="tiny", weights_sha256="0" * 64, tiling="224px_0.5mpp", dim=DIM,
-        task=TASK, dataset="toy", seed=1, fold=0, epoch=1, **changes,
-    )  # fmt: skip
+        recipe_name="abmil",
+        recipe=RECIPE,
+        encoder="tiny",
+        weights_sha256="0" * 64,
+        tiling="224px_0.5mpp",
+        dim=DIM,
+        task=TASK,
+        dataset="toy",
+        seed=1,
+        fold=0,
+        epoch=1,
+        **changes,
+    )
 
 
 SLIDES = [
@@ -53,7 +75,8 @@ SLIDES = [
 
 def test_the_positive_class_may_stand_first():
     found = metrics_of_task(TASK, SLIDES)
-    p, labels = [r["p_tumour"] for r in SLIDES], [r["label"] == "tumour" for r in SLIDES]
+    p = [r["p_tumour"] for r in SLIDES]
+    labels = [r["label"] == "tumour" for r in SLIDES]
     assert found["auroc"]["value"] == pytest.approx(roc_auc_score(labels, p))
     assert found["sensitivity"]["value"] == pytest.approx(2 / 3)
     assert found["confusion"] == {"classes": ["normal", "tumour"], "table": [[2, 1], [1, 2]]}
@@ -65,7 +88,9 @@ def test_thresholds_of_validation_are_used():
     assert found["sensitivity"]["value"] == 1
     assert found["confusion"]["table"] == [[2, 1], [0, 3]]
     assert found["accuracy"]["value"] == pytest.approx(4 / 6)  # of the most probable class
-    assert plain_of_task(TASK, [r | {"threshold": None} for r in SLIDES])["sensitivity"] == pytest.approx(2 / 3)
+    assert plain_of_task(TASK, [r | {"threshold": None} for r in SLIDES])[
+        "sensitivity"
+    ] == pytest.approx(2 / 3)
 
 
 def test_a_patient_gets_the_mean_of_its_slides():
@@ -74,7 +99,12 @@ def test_a_patient_gets_the_mean_of_its_slides():
     assert patients["q"]["p_normal"] == pytest.approx(0.65)
     assert [patients[name]["n_slides"] for name in "pqrs"] == [2, 2, 1, 1]
     found = metrics_of_patients(SLIDES, TASK)
-    assert (found["auroc"]["value"], found["fusion"], found["n_slides"], found["n_patients"]) == (1.0, "late", 6, 4)
+    assert (found["auroc"]["value"], found["fusion"], found["n_slides"], found["n_patients"]) == (
+        1.0,
+        "late",
+        6,
+        4,
+    )
 
 
 def test_patients_whose_slides_differ_in_label_have_none():
@@ -89,7 +119,10 @@ def test_subgroups_of_columns_with_two_to_ten_values():
     columns = {
         "site": dict(zip("abcdef", ["x", "x", "x", "y", "y", ""], strict=True)),
         "same": dict.fromkeys("abcdef", "1"),
-        "name": {**dict(zip("abcdef", "123456", strict=True)), **{str(i): str(i) for i in range(11)}},
+        "name": {
+            **dict(zip("abcdef", "123456", strict=True)),
+            **{str(i): str(i) for i in range(11)},
+        },
     }
     found = subgroups(SLIDES, TASK, columns)
     assert list(found) == ["site"]
@@ -102,8 +135,12 @@ def test_subgroups_of_columns_with_two_to_ten_values():
 
 def test_before_and_after_the_temperature():
     """Logits of log odds 2: p after a temperature of 2 has log odds 1."""
-    hot, raw = 1 / (1 + np.exp(-1)), 1 / (1 + np.exp(-2))
-    rows = [row("a", "tumour", hot, temperature=2.0, threshold=0.4), row("b", "normal", 1 - hot, temperature=2.0)]
+    hot = 1 / (1 + np.exp(-1))
+    raw = 1 / (1 + np.exp(-2))
+    rows = [
+        row("a", "tumour", hot, temperature=2.0, threshold=0.4),
+        row("b", "normal", 1 - hot, temperature=2.0),
+    ]
     found = metrics_of(rows, trained(), {})["calibration"]
     assert found["temperature"] == {"mean": 2.0, "sd": None}
     assert found["before"]["brier"] == pytest.approx((1 - raw) ** 2)
@@ -123,14 +160,21 @@ def test_several_seeds_are_averaged_by_slide_and_counted_apart():
     assert found["test"]["auroc"]["value"] == 1.0
     assert found["slides_used"] == ["e", "f"]
     assert found["power"] is None  # one patient of each
-    assert averaged(rows + wrong, ["p_tumour"], "slide")[0]["p_tumour"] == pytest.approx((0.7 + 0.45) / 2)
+    assert averaged(rows + wrong, ["p_tumour"], "slide")[0]["p_tumour"] == pytest.approx(
+        (0.7 + 0.45) / 2
+    )
 
 
 def test_what_the_set_could_show():
     rng = np.random.default_rng(0)
     rows = [row(f"s{i}", TASK.classes[i % 2], float(rng.random())) for i in range(40)]
     found = metrics_of(rows, trained(), {})["power"]
-    assert (found["patients_positive"], found["patients_negative"], found["alpha"], found["power"]) == (
+    assert (
+        found["patients_positive"],
+        found["patients_negative"],
+        found["alpha"],
+        found["power"],
+    ) == (
         20,
         20,
         0.05,
@@ -143,26 +187,42 @@ def test_what_the_set_could_show():
 @pytest.fixture
 def study(tmp_path):
     """Eight slides of four patients, one head of two seeds, each with weights of a last epoch."""
-    rng, rows = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    rows = []
     for i in range(8):
         bag_file(tmp_path / "bags" / f"s{i}.h5", f"s{i}", rng.normal(size=(5, DIM)))
         split = "test" if i < 6 else "train"
         label = TASK.classes[i // 2 % 2]
-        rows.append({"fold": 0, "slide": f"s{i}", "patient": f"p{i // 2}", "label": label, "split": split})
+        rows.append(
+            {"fold": 0, "slide": f"s{i}", "patient": f"p{i // 2}", "label": label, "split": split}
+        )
     (tmp_path / "toy.yaml").write_text("classes: [tumour, normal]\npositive: tumour\n")
-    table = [{k: r[k] for k in ("slide", "patient", "label")} | {"site": "xy"[i % 2]} for i, r in enumerate(rows)]
+    table = [
+        {k: r[k] for k in ("slide", "patient", "label")} | {"site": "xy"[i % 2]}
+        for i, r in enumerate(rows)
+    ]
     write_csv(tmp_path / "toy.csv", table)
     write_csv(tmp_path / "folds.csv", rows)
     for seed in (1, 2):
         torch.manual_seed(seed)
-        kept, last = (build_head("abmil", RECIPE.options, dim=DIM, classes=2).state_dict() for _ in range(2))
-        save_trained(tmp_path / f"head{seed}", trained().model_copy(update={"seed": seed}), kept, {}, last)
+        kept, last = (
+            build_head("abmil", RECIPE.options, dim=DIM, classes=2).state_dict() for _ in range(2)
+        )
+        save_trained(
+            tmp_path / f"head{seed}", trained().model_copy(update={"seed": seed}), kept, {}, last
+        )
     return tmp_path
 
 
 def evaluated(study, out):
     where = study / "bags", study / "folds.csv", study / out
-    return run(str(study / "toy.yaml"), [study / "head1", study / "head2"], *where, slides_dir=study, threads=1)
+    return run(
+        str(study / "toy.yaml"),
+        [study / "head1", study / "head2"],
+        *where,
+        slides_dir=study,
+        threads=1,
+    )
 
 
 def test_the_same_study_gives_the_same_bytes(study):
@@ -184,7 +244,9 @@ def test_the_last_epoch_is_evaluated_too(study):
         (study / f"head{seed}" / "last.safetensors").write_bytes(kept.read_bytes())
     again = evaluated(study, "out")
     assert again["last"] == again["test"] == first["test"]
-    path = study / "head1" / "recipe.json"  # what validation said is of the kept epoch, not of the last
+    path = (
+        study / "head1" / "recipe.json"
+    )  # what validation said is of the kept epoch, not of the last
     calibration = {"temperature": 5.0, "threshold": 0.9}
     path.write_text(json.dumps({**json.loads(path.read_text()), "calibration": calibration}))
     calibrated = evaluated(study, "out")
@@ -209,9 +271,21 @@ def test_old_metrics_never_stand_beside_new_predictions(study, monkeypatch, plac
 
 def test_predictions_of_slides_and_patients(study):
     evaluated(study, "out")
-    slides, patients = (read_csv(study / "out" / name) for name in ("predictions.csv", "predictions_patients.csv"))
+    slides, patients = (
+        read_csv(study / "out" / name) for name in ("predictions.csv", "predictions_patients.csv")
+    )
     assert (len(slides), len(patients)) == (16, 8)
-    common = ["patient", "split", "label", "p_tumour", "p_normal", "recipe", "encoder", "seed", "fold"]
+    common = [
+        "patient",
+        "split",
+        "label",
+        "p_tumour",
+        "p_normal",
+        "recipe",
+        "encoder",
+        "seed",
+        "fold",
+    ]
     assert list(slides[0]) == ["slide", *common, "temperature", "threshold"]
     assert list(patients[0]) == [*common, "temperature", "threshold", "n_slides"]
     mine = [float(r["p_tumour"]) for r in slides if r["patient"] == "p1" and r["seed"] == "2"]

@@ -21,21 +21,39 @@ from mil.trained import Trained, answers, apply, load_trained, save_trained
 from tests.synthetic import bag_file
 
 CLASSES = ["normal", "tumour"]
-DIM, TILES, SIDE = 6, 40, 448
+DIM = 6
+TILES = 40
+SIDE = 448
 
 
 def row(slide, label, seed, tiles, p, full, *, rest=None, found=None, of=10, random=0.5):
     drawn = np.full((RANDOM_DRAWS, 2), (1 - random, random))
-    mine = Selected(np.array(tiles), of, np.array([1 - full, full]), drawn, rest and np.array([1 - rest, rest]), found)
-    return {"slide": slide, "label": label, "seed": seed, "fold": 0, "p_normal": 1 - p, "p_tumour": p,
-            "selection": mine}  # fmt: skip
+    mine = Selected(
+        np.array(tiles),
+        of,
+        np.array([1 - full, full]),
+        drawn,
+        rest and np.array([1 - rest, rest]),
+        found,
+    )
+    return {
+        "slide": slide,
+        "label": label,
+        "seed": seed,
+        "fold": 0,
+        "p_normal": 1 - p,
+        "p_tumour": p,
+        "selection": mine,
+    }
 
 
 def test_by_hand():
     found = {"tile_precision": 0.5, "tile_recall": 1.0, "tile_prevalence": 0.2}
     rows = [
         row("a", "tumour", 1, [0, 1], 0.9, 0.6, rest=0.3, found=found),
-        row("b", "normal", 1, [0, 1, 2, 3, 4], 0.2, 0.7, rest=0.4, found=found),  # negative: its annotation is ignored
+        row(
+            "b", "normal", 1, [0, 1, 2, 3, 4], 0.2, 0.7, rest=0.4, found=found
+        ),  # negative: its annotation is ignored
         row("a", "tumour", 2, [1, 2], 0.8, 0.8, found={**found, "tile_precision": 1.0}, of=2),
         row("b", "normal", 2, [0, 1, 2, 3, 4], 0.2, 0.2),
     ]
@@ -45,15 +63,25 @@ def test_by_hand():
     assert first["reduction"] == pytest.approx((0.8 + 0.5) / 2)
     assert second["reduction"] == pytest.approx((0.0 + 0.5) / 2)
     assert (first["agreement"], second["agreement"]) == (0.5, 1.0)
-    kl = [0.6 * np.log(0.6 / 0.9) + 0.4 * np.log(0.4 / 0.1), 0.7 * np.log(0.7 / 0.2) + 0.3 * np.log(0.3 / 0.8)]
+    kl = [
+        0.6 * np.log(0.6 / 0.9) + 0.4 * np.log(0.4 / 0.1),
+        0.7 * np.log(0.7 / 0.2) + 0.3 * np.log(0.3 / 0.8),
+    ]
     assert first["kl"] == pytest.approx(np.mean(kl))
     assert second["kl"] == 0
     assert first["auroc_macro_selected"] == 1.0
     assert first["auroc_macro_full"] == first["auroc_macro_rest"] == 0.0
     assert first["auroc_macro_random"] == 0.5
     assert second["auroc_macro_rest"] is None
-    assert (first["tile_precision"], first["tile_recall"], second["tile_precision"]) == (0.5, 1.0, 1.0)
-    assert metrics["over_runs"]["agreement"] == {"mean": 0.75, "sd": pytest.approx(0.5 / np.sqrt(2))}
+    assert (first["tile_precision"], first["tile_recall"], second["tile_precision"]) == (
+        0.5,
+        1.0,
+        1.0,
+    )
+    assert metrics["over_runs"]["agreement"] == {
+        "mean": 0.75,
+        "sd": pytest.approx(0.5 / np.sqrt(2)),
+    }
     assert metrics["over_runs"]["auroc_macro_rest"] == {"mean": 0.0, "sd": None}
     assert metrics["jaccard_over_seeds"] == {"mean": pytest.approx((1 / 3 + 1) / 2), "n_pairs": 2}
     assert metrics["per_slide"] == {"a": {**found, "tile_precision": 0.75}}
@@ -67,7 +95,11 @@ def test_heads_that_select_nothing():
 def test_annotated_tiles_that_are_found():
     share = np.array([1.0, 0.5, 0.3, 0.0, 0.0, 0.0])  # the third is on the border
     chosen = np.array([True, False, True, True, True, False])
-    assert found_tiles(chosen, share) == {"tile_precision": 1 / 3, "tile_recall": 0.5, "tile_prevalence": 0.4}
+    assert found_tiles(chosen, share) == {
+        "tile_precision": 1 / 3,
+        "tile_recall": 0.5,
+        "tile_prevalence": 0.4,
+    }
     assert found_tiles(chosen, np.zeros(6)) is None
     assert found_tiles(share == 0.3, share) is None
 
@@ -83,11 +115,23 @@ def save_head(folder, name, seed, **options):
     torch.manual_seed(seed)
     recipe = Recipe(name=name, options={"hidden": 8, **options}, losses={"cross_entropy": 1})
     trained = Trained(
-        recipe_name=name, recipe=recipe, encoder="tiny", weights_sha256="0" * 64, tiling="224px_0.5mpp", dim=DIM,
-        task=Classification(classes=CLASSES, positive="tumour"), dataset="toy", seed=seed, fold=0, epoch=1,
-    )  # fmt: skip
+        recipe_name=name,
+        recipe=recipe,
+        encoder="tiny",
+        weights_sha256="0" * 64,
+        tiling="224px_0.5mpp",
+        dim=DIM,
+        task=Classification(classes=CLASSES, positive="tumour"),
+        dataset="toy",
+        seed=seed,
+        fold=0,
+        epoch=1,
+    )
     save_trained(
-        folder / f"{name}_{seed}", trained, build_head(name, recipe.options, dim=DIM, classes=2).state_dict(), {}
+        folder / f"{name}_{seed}",
+        trained,
+        build_head(name, recipe.options, dim=DIM, classes=2).state_dict(),
+        {},
     )
     return folder / f"{name}_{seed}"
 
@@ -95,16 +139,25 @@ def save_head(folder, name, seed, **options):
 @pytest.fixture
 def study(tmp_path):
     """Six bags, four of them test slides; of the tumours two tiles are annotated, and in one a bit of a third."""
-    rng, rows = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    rows = []
     for i in range(6):
-        slide, label = f"s{i}", CLASSES[i % 2]
+        slide = f"s{i}"
+        label = CLASSES[i % 2]
         bag_file(tmp_path / "bags" / f"{slide}.h5", slide, rng.normal(size=(TILES, DIM)))
         split = "test" if i < 4 else "train"
         rows.append({"fold": 0, "slide": slide, "patient": slide, "label": label, "split": split})
         if label == "tumour":
-            write_geojson(tmp_path / f"{slide}.geojson", [feature(box(0, 0, SIDE * (1.5 + 0.2 * i), SIDE), {})])
-    (tmp_path / "toy.yaml").write_text('classes: [normal, tumour]\nannotation_paths: ["{slide}.geojson"]\n')
-    write_csv(tmp_path / "toy.csv", [{k: r[k] for k in ("slide", "patient", "label")} for r in rows])
+            write_geojson(
+                tmp_path / f"{slide}.geojson",
+                [feature(box(0, 0, SIDE * (1.5 + 0.2 * i), SIDE), {})],
+            )
+    (tmp_path / "toy.yaml").write_text(
+        'classes: [normal, tumour]\nannotation_paths: ["{slide}.geojson"]\n'
+    )
+    write_csv(
+        tmp_path / "toy.csv", [{k: r[k] for k in ("slide", "patient", "label")} for r in rows]
+    )
     write_csv(tmp_path / "folds.csv", rows)
     return tmp_path
 
@@ -119,16 +172,33 @@ def test_heads_and_bags_give_metrics(study):
     metrics = evaluated(study, heads)
     assert json.loads((study / "out" / "metrics.json").read_text()) == metrics
     selection = metrics["selection"]
-    assert selection["over_runs"]["reduction"] == {"mean": pytest.approx(0.9), "sd": pytest.approx(0)}
+    assert selection["over_runs"]["reduction"] == {
+        "mean": pytest.approx(0.9),
+        "sd": pytest.approx(0),
+    }
     assert selection["jaccard_over_seeds"]["n_pairs"] == 4
     assert list(selection["per_slide"]) == ["s1", "s3"]
-    applied = [apply(*load_trained(heads[0]), read_bag(study / "bags" / f"s{i}.h5")) for i in range(4)]
+    applied = [
+        apply(*load_trained(heads[0]), read_bag(study / "bags" / f"s{i}.h5")) for i in range(4)
+    ]
     full = classification(np.array([0, 1, 0, 1]), np.stack([one.full_answers for one in applied]))
-    found = {name.removesuffix("_full"): v for name, v in selection["runs"][0].items() if name.endswith("_full")}
+    found = {
+        name.removesuffix("_full"): v
+        for name, v in selection["runs"][0].items()
+        if name.endswith("_full")
+    }
     assert found == full
-    mine = {name.removesuffix("_selected"): v for name, v in selection["runs"][0].items() if name.endswith("_selected")}
+    mine = {
+        name.removesuffix("_selected"): v
+        for name, v in selection["runs"][0].items()
+        if name.endswith("_selected")
+    }
     run = metrics["runs"][0]
-    assert mine == {"auroc_macro": run["auroc"], "f1_macro": run["f1_macro"], "accuracy": run["accuracy"]}
+    assert mine == {
+        "auroc_macro": run["auroc"],
+        "f1_macro": run["f1_macro"],
+        "accuracy": run["accuracy"],
+    }
     assert "selection" not in read_csv(study / "out" / "predictions.csv")[0]
 
 
@@ -136,7 +206,9 @@ def test_a_head_answers_from_what_it_is_given(study):
     head, trained = load_trained(save_head(study, "graph_select", 1, keep_least=4))
     bag = read_bag(study / "bags" / "s1.h5")
     applied = apply(head, trained, bag)
-    own, all_tiles, rest = answers(head, trained, bag, [applied.selected, np.ones(TILES, bool), ~applied.selected])
+    own, all_tiles, rest = answers(
+        head, trained, bag, [applied.selected, np.ones(TILES, bool), ~applied.selected]
+    )
     np.testing.assert_allclose(own, applied.answers, rtol=1e-5)
     np.testing.assert_allclose(all_tiles, applied.full_answers, rtol=1e-5)
     assert np.abs(rest - own).max() > 1e-4
@@ -147,12 +219,20 @@ def test_tile_auroc_and_spread_of_attention_of_each_run(study):
     assert metrics["selection"] is None
     for number, each in enumerate(metrics["runs"], start=1):
         head, trained = load_trained(study / f"abmil_{number}")
-        attention = [apply(head, trained, read_bag(study / "bags" / f"s{i}.h5")).attention for i in range(4)]
-        above = [(one[:2, None] > one[first:]).mean() for one, first in ((attention[1], 2), (attention[3], 3))]
+        attention = [
+            apply(head, trained, read_bag(study / "bags" / f"s{i}.h5")).attention for i in range(4)
+        ]
+        above = [
+            (one[:2, None] > one[first:]).mean()
+            for one, first in ((attention[1], 2), (attention[3], 3))
+        ]
         assert each["tile_auroc"] == pytest.approx(np.mean(above))
-        assert each["attention_entropy_share"] == pytest.approx(np.mean([entropy_share(a) for a in attention]))
+        assert each["attention_entropy_share"] == pytest.approx(
+            np.mean([entropy_share(a) for a in attention])
+        )
     values = [each["tile_auroc"] for each in metrics["runs"]]
     assert metrics["over_runs"]["tile_auroc"] == {
-        "mean": pytest.approx(np.mean(values)), "sd": pytest.approx(np.std(values, ddof=1)),
-    }  # fmt: skip
+        "mean": pytest.approx(np.mean(values)),
+        "sd": pytest.approx(np.std(values, ddof=1)),
+    }
     assert 0 < metrics["over_runs"]["attention_entropy_share"]["mean"] <= 1

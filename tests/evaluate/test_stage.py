@@ -21,7 +21,14 @@ COORDS = np.array([[1000, 500], [1448, 500], [1000, 948]])
 @pytest.fixture
 def bag(tmp_path):
     where = {"origin_x_level0_px": ORIGIN[0], "origin_y_level0_px": ORIGIN[1]}
-    bag_file(tmp_path / "a.h5", "a", np.zeros((3, 2)), COORDS, valid=np.array([True, True, False]), **where)
+    bag_file(
+        tmp_path / "a.h5",
+        "a",
+        np.zeros((3, 2)),
+        COORDS,
+        valid=np.array([True, True, False]),
+        **where,
+    )
     return tmp_path / "a.h5"
 
 
@@ -35,19 +42,26 @@ def test_a_bag_knows_where_the_scanned_part_begins(bag):
 
 @pytest.mark.parametrize(("frame", "shift"), [("scanned", ORIGIN), ("slide", (0, 0))])
 def test_annotations_lie_where_their_frame_says(bag, frame, shift):
-    x, y = 1448 - shift[0], 500 - shift[1]
+    x = 1448 - shift[0]
+    y = 500 - shift[1]
     write_geojson(bag.with_name("a.geojson"), [feature(box(x, y, x + 448, y + 112), {})])
     np.testing.assert_allclose(_share(read_bag(bag), bag.with_name("a.geojson"), frame), [0, 0.25])
 
 
 def test_a_bag_without_places_is_held_against_nothing(bag):
     for unknown in ({"coords": None}, {"side_level0_px": None}):
-        assert _share(replace(read_bag(bag), **unknown), bag.with_name("nowhere.xml"), "slide") is None
+        assert (
+            _share(replace(read_bag(bag), **unknown), bag.with_name("nowhere.xml"), "slide") is None
+        )
 
 
 def test_the_datasets_yaml_says_the_frame(tmp_path):
     (tmp_path / "a.geojson").touch()
     (tmp_path / "d.csv").write_text("slide,label\na,x\nb,x\n")
     for said, frame in (("", "scanned"), ("geojson_frame: slide\n", "slide")):
-        (tmp_path / "d.yaml").write_text(f'classes: [x, y]\nannotation_paths: ["{{slide}}.geojson"]\n{said}')
-        assert _regions(*read_dataset(str(tmp_path / "d.yaml")), tmp_path) == {"a": (tmp_path / "a.geojson", frame)}
+        (tmp_path / "d.yaml").write_text(
+            f'classes: [x, y]\nannotation_paths: ["{{slide}}.geojson"]\n{said}'
+        )
+        assert _regions(*read_dataset(str(tmp_path / "d.yaml")), tmp_path) == {
+            "a": (tmp_path / "a.geojson", frame)
+        }

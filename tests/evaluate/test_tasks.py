@@ -34,14 +34,23 @@ BEST = {
 @pytest.mark.parametrize("kind", TASKS)
 def test_a_study_of_every_task(tmp_path, kind):
     study = write_study(tmp_path, kind)
-    toy, bags, folds, heads = str(study / "toy.yaml"), study / "bags", study / "folds.csv", []
+    toy = str(study / "toy.yaml")
+    bags = study / "bags"
+    folds = study / "folds.csv"
+    heads = []
     (study / "r.yaml").write_text(
         "name: abmil\noptions: {hidden: 8, attention: 8}\nlosses: {cross_entropy: 1}\n"
         "train: {epochs: 10, batch_bags: 12, lr: 2.0e-2}\n"
     )
     for seed in (1, 2):
         heads.append(study / f"head{seed}")
-        how = {"recipe": str(study / "r.yaml"), "fold": 0, "seed": seed, "threads": 1, "device": "cpu"}
+        how = {
+            "recipe": str(study / "r.yaml"),
+            "fold": 0,
+            "seed": seed,
+            "threads": 1,
+            "device": "cpu",
+        }
         train(toy, bags, folds, heads[-1], **how)
     metrics = evaluate(toy, heads, bags, folds, study / "evaluate", slides_dir=study, threads=1)
     assert json.loads((study / "evaluate" / "metrics.json").read_text()) == metrics
@@ -54,16 +63,24 @@ def test_a_study_of_every_task(tmp_path, kind):
     assert (metrics["test"]["n_slides"], metrics["test"]["n_patients"]) == (30, 15)
     assert metrics["over_runs"][best]["sd"] >= 0
 
-    rows = [row for row in read_csv(study / "evaluate" / "predictions.csv") if row["split"] == "test"]
+    rows = [
+        row for row in read_csv(study / "evaluate" / "predictions.csv") if row["split"] == "test"
+    ]
     assert {*task.columns} <= set(rows[0])
     if kind != "classification":  # which has its own test
         slides = sorted({row["slide"] for row in rows})
         of = {slide: [row for row in rows if row["slide"] == slide] for slide in slides}
-        answers = np.array([[np.mean([float(r[c]) for r in of[s]]) for c in task.columns] for s in slides])
+        answers = np.array(
+            [[np.mean([float(r[c]) for r in of[s]]) for c in task.columns] for s in slides]
+        )
         targets = np.stack([task.target(of[s][0]["label"]).numpy() for s in slides])
-        np.testing.assert_allclose(targets, targets_of(task, [of[s][0]["label"] for s in slides]), rtol=1e-6)
+        np.testing.assert_allclose(
+            targets, targets_of(task, [of[s][0]["label"] for s in slides]), rtol=1e-6
+        )
         want = metrics_of_task(task, targets, answers)
-        assert {name: metrics["test"][name]["value"] for name in want} == pytest.approx(want, abs=1e-6)
+        assert {name: metrics["test"][name]["value"] for name in want} == pytest.approx(
+            want, abs=1e-6
+        )
 
     assert f"test {heading} " in metrics_line(metrics)
     again = evaluate(toy, heads[:1], bags, folds, study / "first", slides_dir=study, threads=1)
@@ -72,15 +89,29 @@ def test_a_study_of_every_task(tmp_path, kind):
     name = "auroc" if kind == "classification" else MAIN[kind]
     (pair,) = found["tests"]["pairs"]
     assert found["tests"]["metric"] == name
-    assert pair["difference"] == pytest.approx(metrics["test"][name]["value"] - again["test"][name]["value"], abs=1e-6)
-    said = heatmap(heads, bags / "s85.h5", None, study / "heatmaps" / "s85.png", folds=folds, annotation=None,
-                   scale="percentile")  # fmt: skip
+    assert pair["difference"] == pytest.approx(
+        metrics["test"][name]["value"] - again["test"][name]["value"], abs=1e-6
+    )
+    said = heatmap(
+        heads,
+        bags / "s85.h5",
+        None,
+        study / "heatmaps" / "s85.png",
+        folds=folds,
+        annotation=None,
+        scale="percentile",
+    )
     assert said.startswith("s85   ")
     assert " = " in said
     report(
-        toy, [], [bags], [study / "evaluate"], [study / "heatmaps"], study / "report.html",
+        toy,
+        [],
+        [bags],
+        [study / "evaluate"],
+        [study / "heatmaps"],
+        study / "report.html",
         comparison=study / "compare" / "comparison.json",
-    )  # fmt: skip
+    )
     page = (study / "report.html").read_text()
     assert f">{heading}</th>" in page
     assert ("<svg" in page) == (kind in ("classification", "multilabel"))
@@ -92,15 +123,27 @@ def test_a_slide_without_any_class_is_not_torn():
         {"slide": s, "patient": p, "label": label, "p_a": 0.2, "p_b": 0.3, "threshold": None}
         for s, p, label in (("1", "p", ""), ("2", "p", ""), ("3", "q", "b"))
     ]
-    assert [(row["label"], row["n_slides"]) for row in by_patient(rows, task)] == [("", 2), ("b", 1)]
+    assert [(row["label"], row["n_slides"]) for row in by_patient(rows, task)] == [
+        ("", 2),
+        ("b", 1),
+    ]
     assert "note" not in metrics_of_patients(rows, task)
     rows[1]["label"] = "a"
-    assert metrics_of_patients(rows, task)["note"].startswith("1 of 2 patients have slides of different labels (p)")
+    assert metrics_of_patients(rows, task)["note"].startswith(
+        "1 of 2 patients have slides of different labels (p)"
+    )
 
 
 def test_which_slides_should_attend_to_what_is_annotated():
     assert should_attend("12.5", Regression(mean=0.0, deviation=1.0))
-    assert [should_attend(label, Multilabel(classes=["a", "b"], positive="b")) for label in ("a;b", "a", "")] == [
-        True, False, False,
-    ]  # fmt: skip
-    assert [should_attend(label, Ordinal(classes=["a", "b"], positive="b")) for label in ("a", "b")] == [False, True]
+    assert [
+        should_attend(label, Multilabel(classes=["a", "b"], positive="b"))
+        for label in ("a;b", "a", "")
+    ] == [
+        True,
+        False,
+        False,
+    ]
+    assert [
+        should_attend(label, Ordinal(classes=["a", "b"], positive="b")) for label in ("a", "b")
+    ] == [False, True]

@@ -11,7 +11,8 @@ from mil.io.slides import SlideReader, TileRequest
 from tests.synthetic import spoil_tile, write_slide
 
 SIDE = 64
-COLUMNS, ROWS = 12, 8
+COLUMNS = 12
+ROWS = 8
 COORDS = np.array([(x * SIDE, y * SIDE) for y in range(ROWS) for x in range(COLUMNS)], np.int32)
 
 
@@ -26,7 +27,8 @@ class MeanColour:
     dim = 2
 
     def __init__(self, times: float = 1.0) -> None:
-        self.times, self.sizes = times, []
+        self.times = times
+        self.sizes = []
 
     def __call__(self, pixels):
         assert pixels.shape[1:] == (32, 32, 3)
@@ -69,14 +71,18 @@ def test_order_is_that_of_the_coordinates(slide):
 def test_threads_change_nothing(slide, workers):
     encoder = MeanColour()
     found = read_all(slide, COORDS[:30], [encoder], batch_size=8, workers=workers, lanes=workers)
-    np.testing.assert_array_equal(found.features[0], read(slide, COORDS[:30], batch_size=30, workers=1, lanes=1)[0])
+    np.testing.assert_array_equal(
+        found.features[0], read(slide, COORDS[:30], batch_size=30, workers=1, lanes=1)[0]
+    )
     assert sorted(encoder.sizes) == [6, 8, 8, 8]
 
 
 def test_several_encoders_share_one_reading(slide, monkeypatch):
     reads = []
     read_one = SlideReader.read
-    monkeypatch.setattr(SlideReader, "read", lambda self, *what: (reads.append(what), read_one(self, *what))[1])
+    monkeypatch.setattr(
+        SlideReader, "read", lambda self, *what: (reads.append(what), read_one(self, *what))[1]
+    )
     found = read_all(slide, COORDS[:20], [MeanColour(), MeanColour(2.0), MeanColour(-1.0)])
     assert len(reads) == 20
     for features, times in zip(found.features, (1, 2, -1), strict=True):
@@ -85,9 +91,12 @@ def test_several_encoders_share_one_reading(slide, monkeypatch):
 
 def test_batches_under_way_are_few(slide, monkeypatch):
     """Two read ahead, one waiting for the encoder, one being encoded: however slow that is, no more."""
-    begun, done = Queue(), []
+    begun = Queue()
+    done = []
     read_one = SlideReader.read
-    monkeypatch.setattr(SlideReader, "read", lambda self, *what: (begun.put(what), read_one(self, *what))[1])
+    monkeypatch.setattr(
+        SlideReader, "read", lambda self, *what: (begun.put(what), read_one(self, *what))[1]
+    )
 
     class Slow(MeanColour):
         def __call__(self, pixels):
@@ -97,7 +106,8 @@ def test_batches_under_way_are_few(slide, monkeypatch):
             done.append(len(pixels))
             return super().__call__(pixels)
 
-    seen, under_way = [], []
+    seen = []
+    under_way = []
     assert read_all(slide, COORDS[:30], [Slow()], batch_size=1, workers=1, lanes=1).valid.all()
     assert max(under_way) <= 4
 
@@ -114,7 +124,8 @@ def test_at_the_borders_of_batches(slide, count):
 
 @pytest.mark.parametrize("batch_size", [1, 7, 200])
 def test_a_bad_spot_costs_its_tile_only(slide, tmp_path, batch_size):
-    path, bad = tmp_path / "b.tif", [5, 40, 41]
+    path = tmp_path / "b.tif"
+    bad = [5, 40, 41]
     with SlideReader(slide) as reader:
         pixels = np.asarray(reader.read_box((0.0, 0.0), (768.0, 512.0), (768, 512)))
     write_slide(path, pixels, 0.5, tile=64, compression="jpeg")
@@ -156,10 +167,16 @@ def test_an_error_of_the_encoder_is_not_swallowed(slide):
 
 
 def test_handles_are_closed(slide, monkeypatch):
-    opened, closed = [], []
-    enter, leave = SlideReader.__init__, SlideReader.__exit__
-    monkeypatch.setattr(SlideReader, "__init__", lambda self, *to: (opened.append(self), enter(self, *to))[1])
-    monkeypatch.setattr(SlideReader, "__exit__", lambda self, *why: (closed.append(self), leave(self, *why))[1])
+    opened = []
+    closed = []
+    enter = SlideReader.__init__
+    leave = SlideReader.__exit__
+    monkeypatch.setattr(
+        SlideReader, "__init__", lambda self, *to: (opened.append(self), enter(self, *to))[1]
+    )
+    monkeypatch.setattr(
+        SlideReader, "__exit__", lambda self, *why: (closed.append(self), leave(self, *why))[1]
+    )
     read(slide)
     assert len(opened) >= 1
     assert {id(one) for one in opened} == {id(one) for one in closed}

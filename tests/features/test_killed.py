@@ -15,7 +15,9 @@ from mil.io import bags
 from mil.tile import stage as tile_stage
 from tests.synthetic import tissue_slide
 
-ENTRY = EncoderConfig(timm="test_resnet", dim=96, tile_px=64, mpp=0.5, weights="random", licence="ours")
+ENTRY = EncoderConfig(
+    timm="test_resnet", dim=96, tile_px=64, mpp=0.5, weights="random", licence="ours"
+)
 NAMES = ("a", "b")
 
 
@@ -24,19 +26,36 @@ def slide(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slide")
     tissue_slide(folder / "s.tif", (3072, 2304), 0.25, levels=(1,), compression=None)
     tile_stage.run(
-        folder / "s.tif", "s", folder / "s.h5", tile_px=64, target_mpp=0.5, mpp=0.25, config=TileConfig()
-    )  # fmt: skip
+        folder / "s.tif",
+        "s",
+        folder / "s.h5",
+        tile_px=64,
+        target_mpp=0.5,
+        mpp=0.25,
+        config=TileConfig(),
+    )
     return folder
 
 
 def embed(slide, out, threads: int = 1) -> None:
     targets = [Target(name, ENTRY, out / name / "s.h5") for name in NAMES]
     torch.manual_seed(5)  # of the random weights
-    run(slide / "s.tif", slide / "s.h5", targets, config=FeaturesConfig(), threads=threads, device="cpu")
+    run(
+        slide / "s.tif",
+        slide / "s.h5",
+        targets,
+        config=FeaturesConfig(),
+        threads=threads,
+        device="cpu",
+    )
 
 
 def files(folder) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,9 @@ RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (600, 600, 3), np.uint8)
 
 
-def both(side: float, size: int, at: float = 0.0, pixels: np.ndarray = NOISE) -> tuple[np.ndarray, np.ndarray]:
+def both(
+    side: float, size: int, at: float = 0.0, pixels: np.ndarray = NOISE
+) -> tuple[np.ndarray, np.ndarray]:
     count = int(np.ceil(at + side - 1e-6))
     window = Window(pixels[:count, :count].copy(), 10.0, 20.0)
     how = (10.0 + at, 20.0 + at, side, side, (size, size))
@@ -33,7 +35,9 @@ def test_a_slide_coarser_than_wanted():
     assert np.abs(ours - pillows).mean() < 0.01
 
 
-@pytest.mark.parametrize(("side", "size", "at"), [(448.0, 224, 0.5), (224.0, 224, 0.0), (224.0, 224, 0.25)])
+@pytest.mark.parametrize(
+    ("side", "size", "at"), [(448.0, 224, 0.5), (224.0, 224, 0.0), (224.0, 224, 0.25)]
+)
 def test_what_torch_cannot_do_is_pillows(side, size, at):
     ours, pillows = both(side, size, at)
     np.testing.assert_array_equal(ours, pillows)

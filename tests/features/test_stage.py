@@ -18,25 +18,38 @@ from mil.io.tiles import read_tiles, write_tiles
 from mil.tile import stage as tile_stage
 from tests.synthetic import make_tiles, spoil_tile, tissue_slide
 
-ENTRY = EncoderConfig(timm="test_resnet", dim=96, tile_px=64, mpp=0.5, weights="random", licence="ours")
+ENTRY = EncoderConfig(
+    timm="test_resnet", dim=96, tile_px=64, mpp=0.5, weights="random", licence="ours"
+)
 
 
 @pytest.fixture
 def slide(tmp_path):
-    tissue_slide(tmp_path / "a.tif", (2048, 1536), 0.25)  # tissue: x from 512 to 1536, y from 384 to 1152
+    tissue_slide(
+        tmp_path / "a.tif", (2048, 1536), 0.25
+    )  # tissue: x from 512 to 1536, y from 384 to 1152
     tile_stage.run(
-        tmp_path / "a.tif", "a", tmp_path / "tiles.h5", tile_px=64, target_mpp=0.5, mpp=0.25,
+        tmp_path / "a.tif",
+        "a",
+        tmp_path / "tiles.h5",
+        tile_px=64,
+        target_mpp=0.5,
+        mpp=0.25,
         config=TileConfig(min_tissue=0.6),
-    )  # fmt: skip
+    )
     return tmp_path
 
 
 def embed(folder, **config) -> str:
     torch.manual_seed(5)  # of the random weights
     return run(
-        folder / "a.tif", folder / "tiles.h5", [Target("tiny", ENTRY, folder / "bag.h5")],
-        config=FeaturesConfig(**{"precision": "fp32", "batch_size": 5, **config}), threads=1, device="cpu",
-    )  # fmt: skip
+        folder / "a.tif",
+        folder / "tiles.h5",
+        [Target("tiny", ENTRY, folder / "bag.h5")],
+        config=FeaturesConfig(**{"precision": "fp32", "batch_size": 5, **config}),
+        threads=1,
+        device="cpu",
+    )
 
 
 def encoder():
@@ -46,7 +59,9 @@ def encoder():
 
 def test_a_bag_holds_the_features_of_its_tiles(slide):
     assert embed(slide, dtype="float32").startswith("features a: ok, ")
-    bag, tiles, built = read_bag(slide / "bag.h5"), read_tiles(slide / "tiles.h5"), encoder()
+    bag = read_bag(slide / "bag.h5")
+    tiles = read_tiles(slide / "tiles.h5")
+    built = encoder()
     np.testing.assert_array_equal(bag.coords, tiles.coords)
     assert len(bag.coords) == 48  # 8 by 6 tiles hold tissue
     assert (bag.slide, bag.state, bag.encoder, bag.side_level0_px) == ("a", "ok", "tiny", 128.0)
@@ -55,7 +70,9 @@ def test_a_bag_holds_the_features_of_its_tiles(slide):
         for row in (0, 7, 47):
             x, y = (float(value) for value in bag.coords[row])
             pixels = torch.from_numpy(as_array(reader.read(x, y, 128.0, 64)).copy())
-            np.testing.assert_allclose(bag.features[row], built(pixels[None])[0], rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(
+                bag.features[row], built(pixels[None])[0], rtol=1e-4, atol=1e-4
+            )
     assert np.abs(bag.features[0] - bag.features[7]).max() > 1e-3
 
 
@@ -66,7 +83,11 @@ def test_the_file_says_what_made_it(slide):
         assert {k: file.attrs[k] for k in encoder().identity} == encoder().identity
         assert file.attrs["tile_digest"] == read_tiles(slide / "tiles.h5").digest
         assert file.attrs["transform"].startswith("64 px, /255, mean (0.5, 0.5, 0.5), std (0.5")
-        assert (file.attrs["mpp_level0"], file.attrs["target_mpp"], file.attrs["invalid_tiles"]) == (0.25, 0.5, 0)
+        assert (
+            file.attrs["mpp_level0"],
+            file.attrs["target_mpp"],
+            file.attrs["invalid_tiles"],
+        ) == (0.25, 0.5, 0)
 
 
 def test_twice_the_same_bytes(slide):
@@ -79,7 +100,9 @@ def test_twice_the_same_bytes(slide):
 
 @pytest.mark.parametrize(("max_corrupt", "state"), [(0.0, "corrupt_regions"), (0.5, "ok")])
 def test_unreadable_tiles_are_counted(slide, max_corrupt, state):
-    spoil_tile(slide / "a.tif", 18)  # of 256 px, 8 a row: x and y from 512 to 767, which is 4 of our tiles
+    spoil_tile(
+        slide / "a.tif", 18
+    )  # of 256 px, 8 a row: x and y from 512 to 767, which is 4 of our tiles
     said = embed(slide, max_corrupt=max_corrupt)
     bag = read_bag(slide / "bag.h5")
     assert (bag.state, bag.reason) == (state, "4 of 48 tiles cannot be decoded")
@@ -93,8 +116,13 @@ def test_unreadable_tiles_are_counted(slide, max_corrupt, state):
 
 @pytest.mark.parametrize("state", ["no_tissue", "no_mpp", "unreadable"])
 def test_a_slide_that_is_not_ok_gives_an_empty_bag(tmp_path, state):
-    write_tiles(tmp_path / "tiles.h5", make_tiles(np.zeros((0, 2)), slide="a", state=state, reason="because", mpp=0.25))
-    assert embed(tmp_path) == f"features a: {state}, no tiles"  # the slide's file is not even looked for
+    write_tiles(
+        tmp_path / "tiles.h5",
+        make_tiles(np.zeros((0, 2)), slide="a", state=state, reason="because", mpp=0.25),
+    )
+    assert (
+        embed(tmp_path) == f"features a: {state}, no tiles"
+    )  # the slide's file is not even looked for
     bag = read_bag(tmp_path / "bag.h5")
     assert (bag.slide, bag.state, bag.reason, bag.encoder) == ("a", state, "because", "tiny")
     assert (bag.features.shape, bag.coords.shape) == ((0, 96), (0, 2))
@@ -102,7 +130,8 @@ def test_a_slide_that_is_not_ok_gives_an_empty_bag(tmp_path, state):
 
 def test_features_that_float16_cannot_hold_are_one_line(slide, monkeypatch):
     monkeypatch.setattr(
-        "mil.features.stage.extract", lambda *_, **__: Extracted([np.full((48, 96), np.inf)], np.ones(48, bool), 48)
+        "mil.features.stage.extract",
+        lambda *_, **__: Extracted([np.full((48, 96), np.inf)], np.ones(48, bool), 48),
     )
     with pytest.raises(FormatError, match=r"set features\.dtype=float32"):
         embed(slide)
@@ -111,7 +140,8 @@ def test_features_that_float16_cannot_hold_are_one_line(slide, monkeypatch):
 
 def test_a_slide_of_which_nothing_can_be_read_is_corrupt_whatever_is_allowed(slide, monkeypatch):
     monkeypatch.setattr(
-        "mil.features.stage.extract", lambda *_, **__: Extracted([np.zeros((48, 96))], np.zeros(48, bool), 48)
+        "mil.features.stage.extract",
+        lambda *_, **__: Extracted([np.zeros((48, 96))], np.zeros(48, bool), 48),
     )
     assert "corrupt_regions" in embed(slide, max_corrupt=1.0)
     assert read_bag(slide / "bag.h5").state == "corrupt_regions"
@@ -124,7 +154,9 @@ def test_several_encoders_give_the_bags_that_each_gives_alone(slide):
 
     def go(*chosen: Target) -> tuple[str, list[bytes]]:
         torch.manual_seed(5)
-        said = run(slide / "a.tif", slide / "tiles.h5", chosen, config=config, threads=2, device="cpu")
+        said = run(
+            slide / "a.tif", slide / "tiles.h5", chosen, config=config, threads=2, device="cpu"
+        )
         return said, [target.out.read_bytes() for target in chosen]
 
     said, together = go(*targets)
@@ -138,7 +170,14 @@ def test_an_encoder_that_fails_spoils_no_others_bag(slide, monkeypatch):
     monkeypatch.setattr("mil.features.stage.extract", lambda *_, **__: found)
     targets = [Target(name, ENTRY, slide / f"{name}.h5") for name in ("bad", "good")]
     with pytest.raises(FormatError, match=r"^a: bad gives features that are not finite in float16"):
-        run(slide / "a.tif", slide / "tiles.h5", targets, config=FeaturesConfig(), threads=1, device="cpu")
+        run(
+            slide / "a.tif",
+            slide / "tiles.h5",
+            targets,
+            config=FeaturesConfig(),
+            threads=1,
+            device="cpu",
+        )
     assert not targets[0].out.exists()
     assert (read_bag(targets[1].out).features == 1).all()
 
@@ -149,14 +188,19 @@ def test_the_bag_says_with_which_settings_it_was_made(slide):
 
 
 def test_a_slide_without_tiles_says_it_too(tmp_path):
-    write_tiles(tmp_path / "tiles.h5", make_tiles(np.zeros((0, 2)), slide="a", state="no_tissue", mpp=0.25))
+    write_tiles(
+        tmp_path / "tiles.h5", make_tiles(np.zeros((0, 2)), slide="a", state="no_tissue", mpp=0.25)
+    )
     embed(tmp_path)
     assert read_bag(tmp_path / "bag.h5").encoder_settings == ENTRY.settings()
 
 
 def test_tiles_of_another_slide_are_refused(slide):
     tissue_slide(slide / "a.tif", (1024, 768), 0.25)
-    with pytest.raises(FormatError, match=r"tiles\.h5: its slide has 2048 x 1536 px, but .*a\.tif has 1024 x 768 px"):
+    with pytest.raises(
+        FormatError,
+        match=r"tiles\.h5: its slide has 2048 x 1536 px, but .*a\.tif has 1024 x 768 px",
+    ):
         embed(slide)
     assert not (slide / "bag.h5").exists()
 
@@ -166,5 +210,7 @@ def test_a_model_too_large_for_its_device_is_one_line(slide, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("mil.features.stage.build_encoder", full)
-    with pytest.raises(ConfigError, match=r"^encoder tiny: the memory of cpu does not hold it and one tile"):
+    with pytest.raises(
+        ConfigError, match=r"^encoder tiny: the memory of cpu does not hold it and one tile"
+    ):
         embed(slide)

@@ -75,7 +75,9 @@ def fails(url: str, out: Path, **options: str) -> str:
     return message
 
 
-@pytest.mark.parametrize("checksum", ["", f"sha256:{SHA256}", f"md5:{MD5}", f"SHA256:{SHA256.upper()}"])
+@pytest.mark.parametrize(
+    "checksum", ["", f"sha256:{SHA256}", f"md5:{MD5}", f"SHA256:{SHA256.upper()}"]
+)
 def test_file_url(shelf, tmp_path, checksum):
     out = tmp_path / "new" / "slide.tif"
     assert run((shelf / "a slide.tif").as_uri(), out, checksum=checksum) == len(CONTENT)
@@ -96,7 +98,9 @@ def test_not_on_the_server(site, tmp_path):
 
 
 def test_server_stops_early(bad_site, tmp_path):
-    assert "cut short, 10 of 1000 bytes" in fails(f"{bad_site}/slide.tif", tmp_path / "x" / "slide.tif")
+    assert "cut short, 10 of 1000 bytes" in fails(
+        f"{bad_site}/slide.tif", tmp_path / "x" / "slide.tif"
+    )
 
 
 def test_no_server(tmp_path):
@@ -126,12 +130,18 @@ def test_wrong_checksum_leaves_the_old_file(shelf, tmp_path):
     assert out.read_text() == "old"
 
 
-@pytest.mark.parametrize("checksum", ["sha1:abc", SHA256, "md5:" + "0" * 31, "sha256:" + "g" * 64, "md5:" + "0" * 64])
+@pytest.mark.parametrize(
+    "checksum", ["sha1:abc", SHA256, "md5:" + "0" * 31, "sha256:" + "g" * 64, "md5:" + "0" * 64]
+)
 def test_checksum_of_another_kind(shelf, tmp_path, checksum):
-    assert repr(checksum) in fails((shelf / "a slide.tif").as_uri(), tmp_path / "x" / "s.tif", checksum=checksum)
+    assert repr(checksum) in fails(
+        (shelf / "a slide.tif").as_uri(), tmp_path / "x" / "s.tif", checksum=checksum
+    )
 
 
-@pytest.mark.parametrize("url", ["ftp://host/a.tif", "s3://bucket/a.tif", "/data/a.tif", "a.tif", "", "http:"])
+@pytest.mark.parametrize(
+    "url", ["ftp://host/a.tif", "s3://bucket/a.tif", "/data/a.tif", "a.tif", "", "http:"]
+)
 def test_unknown_scheme(tmp_path, url):
     message = fails(url, tmp_path / "x" / "slide.tif")
     assert message.startswith(repr(url))

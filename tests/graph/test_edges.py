@@ -60,13 +60,16 @@ def test_every_graph_keeps_the_contract(name, tiles):
 @pytest.mark.parametrize("name", BUILDERS)
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e4])
 def test_equal_tiles_make_no_giant_neighbourhoods(name, value):
-    assert_sound(BUILDERS[name](torch.full((200, 12), value)), 200, most=24 if name == "union" else 8)
+    assert_sound(
+        BUILDERS[name](torch.full((200, 12), value)), 200, most=24 if name == "union" else 8
+    )
 
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_the_same_seed_gives_the_same_graph_with_any_number_of_threads(name):
     features = torch.randn(5000, 16, generator=seeded())
-    once, again = BUILDERS[name](features), BUILDERS[name](features)
+    once = BUILDERS[name](features)
+    again = BUILDERS[name](features)
     try:
         torch.set_num_threads(4)
         threaded = BUILDERS[name](features)
@@ -84,10 +87,12 @@ def test_a_union_has_every_edge_once_with_all_its_kinds(spatial, similar):
     made = [
         from_pairs(
             torch.tensor([s for s, _ in found], dtype=torch.int64),
-            torch.tensor([t for _, t in found], dtype=torch.int64), kind, tiles=10,
+            torch.tensor([t for _, t in found], dtype=torch.int64),
+            kind,
+            tiles=10,
         )
         for found, kind in ((spatial, 2), (similar, 4))
-    ]  # fmt: skip
+    ]
     both = union(made)
     kinds = dict.fromkeys([*spatial, *similar], 0) | {(i, i): 1 for i in range(10)}
     for found, kind in ((spatial, 2), (similar, 4)):

@@ -23,7 +23,12 @@ def cosines(features, centre=None):
 def top(cosine, most: int) -> set[tuple[int, int]]:
     """Edges to every tile from those of largest cosine, minus infinity never, and from itself."""
     best = cosine.topk(min(most, len(cosine) - 1), dim=1)
-    found = {(j, i) for i, row in enumerate(best.indices.tolist()) for k, j in enumerate(row) if best.values[i, k] > -2}
+    found = {
+        (j, i)
+        for i, row in enumerate(best.indices.tolist())
+        for k, j in enumerate(row)
+        if best.values[i, k] > -2
+    }
     return found | {(i, i) for i in range(len(cosine))}
 
 
@@ -44,7 +49,9 @@ def share_inside(graph, of) -> float:
     return (of[graph.sources] == of[graph.targets])[between].float().mean().item()
 
 
-@pytest.mark.parametrize("tiles", [2, 5, 9, 200, 700])  # 700: rows long enough to be searched by groups
+@pytest.mark.parametrize(
+    "tiles", [2, 5, 9, 200, 700]
+)  # 700: rows long enough to be searched by groups
 @pytest.mark.parametrize("centre", [None, torch.linspace(-1, 1, 16)])
 def test_knn_equals_brute_force(tiles, centre, monkeypatch):
     monkeypatch.setattr(knn, "CELLS", 7000)  # several rounds of queries
@@ -56,10 +63,14 @@ def test_knn_equals_brute_force(tiles, centre, monkeypatch):
 def test_what_encoders_share_is_taken_off():
     features = normal(300)
     assert pairs(knn_graph(features + 50)) == pairs(knn_graph(features))
-    assert pairs(knn_graph(features + 50, centre=torch.full((16,), 50.0))) != pairs(knn_graph(features + 50))
+    assert pairs(knn_graph(features + 50, centre=torch.full((16,), 50.0))) != pairs(
+        knn_graph(features + 50)
+    )
 
 
-@pytest.mark.parametrize("build", [knn_graph, lsh_graph, lambda x: minibatch_graph(x, block=64, generator=seeded())])
+@pytest.mark.parametrize(
+    "build", [knn_graph, lsh_graph, lambda x: minibatch_graph(x, block=64, generator=seeded())]
+)
 def test_storage_and_precision_of_the_head_change_nothing(build):
     stored = (normal(500) + 3).half()
     want = build(stored.float())
@@ -86,16 +97,33 @@ def reach(codes, lengths, companions) -> list[int]:
     """Length of code at which each tile is sought: the longest that enough others share, or the shortest."""
     found = []
     for code in codes:
-        sharing = {length: sum((code ^ other) >> lengths[-1] - length == 0 for other in codes) for length in lengths}
-        found.append(max((length for length in lengths if sharing[length] > companions), default=lengths[0]))
+        sharing = {
+            length: sum((code ^ other) >> lengths[-1] - length == 0 for other in codes)
+            for length in lengths
+        }
+        found.append(
+            max((length for length in lengths if sharing[length] > companions), default=lengths[0])
+        )
     return found
 
 
-@pytest.mark.parametrize(("tiles", "tables", "width", "bits", "levels"), [
-    (500, 1, 8, 5, 1), (500, 3, 4, 5, 1), (500, 2, 31, 5, 1), (60, 8, 8, 5, 1), (300, 1, 8, 5, 3), (200, 3, 12, 4, 2)
-])  # fmt: skip
-def test_lsh_keeps_the_best_of_those_beside_one_another_in_a_bucket(tiles, tables, width, bits, levels):
-    features, half, lengths = normal(tiles), width // 2, code_lengths(bits, levels)
+@pytest.mark.parametrize(
+    ("tiles", "tables", "width", "bits", "levels"),
+    [
+        (500, 1, 8, 5, 1),
+        (500, 3, 4, 5, 1),
+        (500, 2, 31, 5, 1),
+        (60, 8, 8, 5, 1),
+        (300, 1, 8, 5, 3),
+        (200, 3, 12, 4, 2),
+    ],
+)
+def test_lsh_keeps_the_best_of_those_beside_one_another_in_a_bucket(
+    tiles, tables, width, bits, levels
+):
+    features = normal(tiles)
+    half = width // 2
+    lengths = code_lengths(bits, levels)
     codes, along = hashes(Directions(features), tables, lengths[-1], seeded(7))
     compared = torch.zeros(tiles, tiles, dtype=torch.bool)
     for code, places in zip(codes.tolist(), along.tolist(), strict=True):
@@ -103,14 +131,18 @@ def test_lsh_keeps_the_best_of_those_beside_one_another_in_a_bucket(tiles, table
         order = sorted(range(tiles), key=lambda i, key=(code, places): (key[0][i], key[1][i]))
         for place, tile in enumerate(order):
             for other in order[place + 1 : place + 1 + half]:
-                if (code[tile] ^ code[other]) >> lengths[-1] - min(length[tile], length[other]) == 0:
+                if (code[tile] ^ code[other]) >> lengths[-1] - min(
+                    length[tile], length[other]
+                ) == 0:
                     compared[tile, other] = compared[other, tile] = True
     graph = lsh_graph(features, 5, tables=tables, width=width, bits=bits, levels=levels, seed=7)
     assert pairs(graph) == top(cosines(features).masked_fill(~compared, -torch.inf), 5)
 
 
 @pytest.mark.parametrize("levels", [1, 3])
-@pytest.mark.parametrize("features", [torch.ones(1500, 4), clusters(1500, 0.01, number=2)[0]], ids=["equal", "two"])
+@pytest.mark.parametrize(
+    "features", [torch.ones(1500, 4), clusters(1500, 0.01, number=2)[0]], ids=["equal", "two"]
+)
 def test_giant_buckets_are_never_joined_all_with_all(features, levels):
     graph = lsh_graph(features, 100, tables=3, width=6, levels=levels)
     assert_sound(graph, 1500, most=3 * 6)
@@ -122,10 +154,14 @@ def test_codes_are_sides_of_planes_through_the_centre():
     planes = torch.randn(16, 12, generator=seeded()).unflatten(1, (2, 6))
     for table in range(2):
         sides = directions[:] @ planes[:, table, :5] > 0
-        assert codes[table].tolist() == [int("".join(str(int(bit)) for bit in row), 2) for row in sides]
+        assert codes[table].tolist() == [
+            int("".join(str(int(bit)) for bit in row), 2) for row in sides
+        ]
 
 
-@pytest.mark.parametrize(("tiles", "bits"), [(1, 1), (16, 1), (33, 2), (20_000, 11), (1_000_000, 16), (10**9, 24)])
+@pytest.mark.parametrize(
+    ("tiles", "bits"), [(1, 1), (16, 1), (33, 2), (20_000, 11), (1_000_000, 16), (10**9, 24)]
+)
 def test_planes_for_buckets_of_sixteen(tiles, bits):
     assert default_bits(tiles) == bits
 
@@ -152,7 +188,8 @@ def test_levels_find_companions_for_lonely_tiles():
 
 
 def test_order_of_codes_then_of_places_along_a_direction():
-    codes, along = torch.tensor([3, 0, 3, 0]), torch.tensor([0.2, 0.9, -0.5, 0.1])
+    codes = torch.tensor([3, 0, 3, 0])
+    along = torch.tensor([0.2, 0.9, -0.5, 0.1])
     assert by_code(codes, along).tolist() == [3, 1, 2, 0]
 
 
@@ -170,7 +207,9 @@ def test_without_centring_hashes_are_blind():
     shifted = features + 50
     blind = share_inside(lsh_graph(shifted, centre=torch.zeros(96)), of)
     assert blind < 0.5 * share_inside(lsh_graph(shifted), of)
-    assert share_inside(lsh_graph(shifted), of) == pytest.approx(share_inside(lsh_graph(features), of), abs=0.01)
+    assert share_inside(lsh_graph(shifted), of) == pytest.approx(
+        share_inside(lsh_graph(features), of), abs=0.01
+    )
 
 
 def test_lsh_leaves_out_what_is_not_similar_enough():
@@ -199,7 +238,9 @@ def test_options_of_lsh_that_cannot_be(wrong):
 def test_no_edge_leaves_a_block(tiles, block):
     graph = minibatch_graph(normal(tiles), block=block, generator=seeded())
     assert_sound(graph, tiles, most=8)
-    joined = coo_array((torch.ones(len(graph.sources)), (graph.sources, graph.targets)), shape=(tiles, tiles))
+    joined = coo_array(
+        (torch.ones(len(graph.sources)), (graph.sources, graph.targets)), shape=(tiles, tiles)
+    )
     _, of = connected_components(joined, directed=False)
     assert torch.from_numpy(of).bincount().max() <= block
 
@@ -208,12 +249,16 @@ def test_all_of_a_block_are_compared():
     features = normal(300)
     strata = torch.arange(300) % 3
     graph = minibatch_graph(features, block=100, generator=seeded(), strata=strata)
-    assert pairs(graph) == top(cosines(features).masked_fill(strata[:, None] != strata, -torch.inf), 8)
+    assert pairs(graph) == top(
+        cosines(features).masked_fill(strata[:, None] != strata, -torch.inf), 8
+    )
     assert same(minibatch_graph(features, block=300), knn_graph(features))
 
 
 def test_blocks_are_as_large_as_can_be():
-    graph = minibatch_graph(normal(101), block=10, generator=seeded(), strata=torch.zeros(101, dtype=torch.int64))
+    graph = minibatch_graph(
+        normal(101), block=10, generator=seeded(), strata=torch.zeros(101, dtype=torch.int64)
+    )
     sizes = graph.targets.bincount()  # 11 blocks of 9 or 10 tiles: all others, at most 8
     assert sizes.tolist() == [9] * 101
 
@@ -231,7 +276,9 @@ def test_blocks_are_drawn_anew():
 def test_strata_of_a_few_planes_hold_tiles_that_are_alike():
     features, of = clusters(4000)
     by_planes = minibatch_graph(features, block=128, generator=seeded())
-    at_random = minibatch_graph(features, block=128, generator=seeded(), strata=torch.zeros(4000, dtype=torch.int64))
+    at_random = minibatch_graph(
+        features, block=128, generator=seeded(), strata=torch.zeros(4000, dtype=torch.int64)
+    )
     assert share_inside(by_planes, of) > share_inside(at_random, of)
 
 

@@ -24,7 +24,11 @@ def some(cells, share: float, seed: int = 0) -> torch.Tensor:
     return cells[torch.rand(len(cells), generator=seeded(seed)) < share]
 
 
-@given(st.sets(st.tuples(st.integers(0, 12), st.integers(-5, 7)), min_size=1), st.integers(1, 600), st.randoms())
+@given(
+    st.sets(st.tuples(st.integers(0, 12), st.integers(-5, 7)), min_size=1),
+    st.integers(1, 600),
+    st.randoms(),
+)
 def test_any_tiles_on_a_whole_grid_equal_brute_force(places, step, chance):
     places = sorted(places)
     chance.shuffle(places)
@@ -58,23 +62,35 @@ def test_corners_that_are_off_by_a_pixel_each():
     assert pairs(spatial_graph(cells * 224 + off)) == around(cells)
 
 
-@pytest.mark.parametrize(("near", "far"), [
-    ((279, 0), (281, 0)), ((169, 55), (167, 55)), ((55, 169), (57, 169)), ((-279, 279), (-279, 281)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("near", "far"),
+    [
+        ((279, 0), (281, 0)),
+        ((169, 55), (167, 55)),
+        ((55, 169), (57, 169)),
+        ((-279, 279), (-279, 281)),
+    ],
+)
 def test_a_neighbour_may_be_a_quarter_of_a_step_off(near, far):
     assert len(spatial_graph(torch.tensor([(0, 0), near]), 224).sources) == 4
     assert len(spatial_graph(torch.tensor([(0, 0), far]), 224).sources) == 2
 
 
 def test_regions_with_grids_of_their_own():
-    regions = [square(12) * 256 + torch.tensor(corner) for corner in ((0, 0), (20_133, 77), (128, 9_000), (11_111, 0))]
+    regions = [
+        square(12) * 256 + torch.tensor(corner)
+        for corner in ((0, 0), (20_133, 77), (128, 9_000), (11_111, 0))
+    ]
     graph = spatial_graph(torch.cat(regions))
     ours = around(square(12))
-    assert pairs(graph) == {(s + 144 * region, t + 144 * region) for region in range(4) for s, t in ours}
+    assert pairs(graph) == {
+        (s + 144 * region, t + 144 * region) for region in range(4) for s, t in ours
+    }
 
 
 def test_a_few_regions_that_touch_do_not_shrink_the_step():
-    first, second = square(20) * 256, square(20) * 256 + torch.tensor([20 * 256 - 56, 0])
+    first = square(20) * 256
+    second = square(20) * 256 + torch.tensor([20 * 256 - 56, 0])
     graph = spatial_graph(torch.cat([first, second]))
     inside = {(s, t) for s, t in pairs(graph) if (s < 400) == (t < 400)}
     assert inside == around(square(20)) | {(s + 400, t + 400) for s, t in around(square(20))}
@@ -83,8 +99,12 @@ def test_a_few_regions_that_touch_do_not_shrink_the_step():
 def test_kinds_say_who_is_beside_whom():
     graph = spatial_graph(torch.tensor([[0, 0], [224, 224], [900, 0]]), 224)
     assert list(zip(*(part.tolist() for part in graph), strict=True)) == [
-        (0, 0, 1), (1, 0, 2), (0, 1, 2), (1, 1, 1), (2, 2, 1)
-    ]  # fmt: skip
+        (0, 0, 1),
+        (1, 0, 2),
+        (0, 1, 2),
+        (1, 1, 1),
+        (2, 2, 1),
+    ]
 
 
 @pytest.mark.parametrize("step", [None, 224])
@@ -92,14 +112,23 @@ def test_tiles_in_one_place_are_not_all_neighbours(step):
     coords = torch.cat([torch.zeros(500, 2), torch.tensor([[224, 0], [448, 0]])]).int()
     graph = spatial_graph(coords, step)
     assert_sound(graph, 502, most=8)
-    assert pairs(graph) - {(i, i) for i in range(502)} == {(0, 500), (500, 0), (500, 501), (501, 500)}
+    assert pairs(graph) - {(i, i) for i in range(502)} == {
+        (0, 500),
+        (500, 0),
+        (500, 501),
+        (501, 500),
+    }
     assert len(spatial_graph(coords[:500]).sources) == 500  # nobody anywhere else
 
 
 def test_tiles_in_no_common_row_or_column():
     assert pairs(spatial_graph(torch.tensor([[0, 0], [100, 100], [200, 200], [900, 400]]))) == {
-        *((i, i) for i in range(4)), (0, 1), (1, 0), (1, 2), (2, 1)
-    }  # fmt: skip
+        *((i, i) for i in range(4)),
+        (0, 1),
+        (1, 0),
+        (1, 2),
+        (2, 1),
+    }
 
 
 @pytest.mark.parametrize("step", [0, -3])

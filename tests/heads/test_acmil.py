@@ -14,8 +14,20 @@ SUB = [
 ]
 BAG = [-0.14000570231439446, 0.8519028286991001, 0.23412056932936903]
 RAW = [
-    [-0.23761838673445168, -0.1836034698709012, -0.16200749543272464, -0.1954905251689048, -0.25794779723858186],
-    [-0.5739064524734957, -0.6743741076538754, -0.760724871227471, -0.7652167494803083, -0.7051058279511273],
+    [
+        -0.23761838673445168,
+        -0.1836034698709012,
+        -0.16200749543272464,
+        -0.1954905251689048,
+        -0.25794779723858186,
+    ],
+    [
+        -0.5739064524734957,
+        -0.6743741076538754,
+        -0.760724871227471,
+        -0.7652167494803083,
+        -0.7051058279511273,
+    ],
 ]
 MASKED_SUB = [
     [-0.24394654258573067, -0.6354484936794398, 0.6436751290604232],
@@ -27,7 +39,9 @@ LABEL = torch.tensor([1])
 
 def golden_head(dtype=torch.float64, **options):
     """Tensor t holds 0.5 sin(1 + index + 10 t), in the order reducer, V, U, w, branch classifiers, classifier."""
-    head = build_head("acmil", {"hidden": 8, "attention": 4, "branches": 2, **options}, dim=6, classes=3).double()
+    head = build_head(
+        "acmil", {"hidden": 8, "attention": 4, "branches": 2, **options}, dim=6, classes=3
+    ).double()
     for t, tensor in enumerate(head.state_dict().values()):
         index = torch.arange(tensor.numel(), dtype=torch.float64)
         tensor.copy_((0.5 * torch.sin(1 + index + 10 * t)).reshape(tensor.shape))
@@ -39,11 +53,15 @@ def golden_bag(dtype=torch.float64):
     return join([torch.cos(index).to(dtype)])
 
 
-@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str
+)
 def test_golden_numbers(dtype, close):
     out = golden_head(dtype).eval()(golden_bag(dtype))
     for got, want in [(out.branch_logits[0], SUB), (out.logits[0], BAG), (out.scores.T, RAW)]:
-        torch.testing.assert_close(got.double(), torch.tensor(want, dtype=torch.float64), rtol=0, atol=close)
+        torch.testing.assert_close(
+            got.double(), torch.tensor(want, dtype=torch.float64), rtol=0, atol=close
+        )
 
 
 def test_golden_losses():
@@ -56,10 +74,13 @@ def test_golden_losses():
 
 
 def test_golden_numbers_with_the_highest_score_masked():
-    head, bags = golden_head(mask_top=1, mask_share=1.0).train(), golden_bag()
+    head = golden_head(mask_top=1, mask_share=1.0).train()
+    bags = golden_bag()
     out = head(bags)
     assert (out.scores == MASKED).sum(0).tolist() == [1, 1]
-    torch.testing.assert_close(out.branch_logits[0], torch.tensor(MASKED_SUB).double(), rtol=0, atol=1e-7)
+    torch.testing.assert_close(
+        out.branch_logits[0], torch.tensor(MASKED_SUB).double(), rtol=0, atol=1e-7
+    )
     torch.testing.assert_close(out.logits[0], torch.tensor(MASKED_BAG).double(), rtol=0, atol=1e-7)
     assert branch_cross_entropy(out, bags, LABEL).item() == pytest.approx(1.54390242, abs=1e-8)
     assert cross_entropy(out, bags, LABEL).item() == pytest.approx(0.64722009, abs=1e-8)
@@ -78,7 +99,13 @@ def test_number_of_parameters(dim, hidden, classes, branches, count):
 
 @pytest.mark.parametrize(
     ("sizes", "top", "share", "masked"),
-    [([100, 7], 10, 0.6, [6, 4]), ([1], 10, 0.6, [0]), ([3], 10, 1.0, [3]), ([50], 10, 0.05, [0]), ([9], 0, 0.6, [0])],
+    [
+        ([100, 7], 10, 0.6, [6, 4]),
+        ([1], 10, 0.6, [0]),
+        ([3], 10, 1.0, [3]),
+        ([50], 10, 0.05, [0]),
+        ([9], 0, 0.6, [0]),
+    ],
 )
 def test_exactly_that_many_of_the_highest_scores_are_masked(sizes, top, share, masked):
     torch.manual_seed(0)
@@ -94,7 +121,9 @@ def test_exactly_that_many_of_the_highest_scores_are_masked(sizes, top, share, m
     assert torch.equal(got[kept], scores[kept])
 
 
-@pytest.mark.parametrize(("tiles", "most", "masked"), [(100, 0.01, 0), (1000, 0.01, 6), (300, 0.01, 1), (50, 1.0, 6)])
+@pytest.mark.parametrize(
+    ("tiles", "most", "masked"), [(100, 0.01, 0), (1000, 0.01, 6), (300, 0.01, 1), (50, 1.0, 6)]
+)
 def test_in_small_bags_fewer_are_masked_if_the_recipe_says_so(tiles, most, masked):
     got = mask_top(torch.randn(tiles, 2), torch.tensor([0, tiles]), 10, 0.6, most)
     assert (got == MASKED).sum(0).tolist() == [masked] * 2
@@ -124,8 +153,14 @@ def test_a_bag_of_masked_tiles_has_uniform_attention_and_finite_losses():
     head = golden_head(mask_top=10, mask_share=1.0).train()
     bags = golden_bag()
     out = head(bags)
-    torch.testing.assert_close(log_attention(out.scores, bags.offsets).exp(), torch.full((5, 2), 0.2).double())
-    total = cross_entropy(out, bags, LABEL) + branch_diversity(out, bags, LABEL) + attention_entropy(out, bags, LABEL)
+    torch.testing.assert_close(
+        log_attention(out.scores, bags.offsets).exp(), torch.full((5, 2), 0.2).double()
+    )
+    total = (
+        cross_entropy(out, bags, LABEL)
+        + branch_diversity(out, bags, LABEL)
+        + attention_entropy(out, bags, LABEL)
+    )
     total.backward()
     assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
 
@@ -144,7 +179,9 @@ def test_one_branch_without_masking_is_abmil():
     torch.manual_seed(0)
     one = build_head("acmil", {"branches": 1, "mask_top": 0}, dim=12, classes=2).double()
     abmil = build_head("abmil", {}, dim=12, classes=2).double()
-    abmil.load_state_dict({k: v for k, v in one.state_dict().items() if not k.startswith("branch_classify")})
+    abmil.load_state_dict(
+        {k: v for k, v in one.state_dict().items() if not k.startswith("branch_classify")}
+    )
     bags = join([torch.randn(7, 12).double(), torch.randn(3, 12).double()])
     assert torch.equal(one(bags).logits, abmil(bags).logits)
     assert branch_diversity(one(bags), bags, torch.tensor([0, 1])).item() == 0.0
@@ -152,7 +189,8 @@ def test_one_branch_without_masking_is_abmil():
 
 
 def test_bag_row_is_pooled_with_the_mean_attention():
-    head, bags = golden_head().eval(), golden_bag()
+    head = golden_head().eval()
+    bags = golden_bag()
     out = head(bags)
     mean = log_attention(out.scores, bags.offsets).exp().mean(1)
     want = head.classify(mean @ head.reduce(bags.features))

@@ -23,9 +23,17 @@ SIZES = [12, 1, 7]
 def published_order(branches):
     """Names of our tensors in the order of the published ones, attention layers as q, k, v, out, norm."""
     rows = [(f"attention.{i}", f"branch_values.{i}") for i in range(branches)]
-    layers = [f"{part}" for score, value in rows for part in (f"{score}.query", f"{score}.key", *layers_of(value))]
+    layers = [
+        f"{part}"
+        for score, value in rows
+        for part in (f"{score}.query", f"{score}.key", *layers_of(value))
+    ]
     layers += [*layers_of("values"), *(f"branch_classify.{i}" for i in range(branches)), "classify"]
-    return ["queries", "reduce.0.weight", *(f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias"))]
+    return [
+        "queries",
+        "reduce.0.weight",
+        *(f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")),
+    ]
 
 
 def layers_of(values):
@@ -34,7 +42,9 @@ def layers_of(values):
 
 def golden_head(dtype=torch.float64, **options):
     """Tensor t holds 0.5 sin(1 + index + 10 t)."""
-    head = build_head("acmil_mha", {"hidden": 8, "branches": 2, **options}, dim=6, classes=3).double()
+    head = build_head(
+        "acmil_mha", {"hidden": 8, "branches": 2, **options}, dim=6, classes=3
+    ).double()
     tensors = head.state_dict()
     names = published_order(2)
     assert sorted(names) == sorted(tensors)
@@ -64,15 +74,19 @@ def random_bags(sizes=SIZES):
 
 def attended(score, query, values, hidden, mask=lambda scores: scores):
     """One branch as published: keys and values tile by tile, heads by reshaping. Scores [heads, tiles] and its row."""
-    heads, width = score.heads, hidden.shape[1] // score.heads
-    q, k = score.query(query).reshape(heads, 1, width), score.key(hidden).reshape(-1, heads, width).transpose(0, 1)
+    heads = score.heads
+    width = hidden.shape[1] // score.heads
+    q = score.query(query).reshape(heads, 1, width)
+    k = score.key(hidden).reshape(-1, heads, width).transpose(0, 1)
     scores = mask((q @ k.transpose(1, 2) / math.sqrt(width))[:, 0])  # [heads, tiles]
     return scores, finished(values, scores.softmax(-1), hidden)
 
 
 def finished(values, attention, hidden):
     heads = len(attention)
-    v = values.value(hidden).reshape(len(hidden), heads, -1).transpose(0, 1)  # [heads, tiles, width]
+    v = (
+        values.value(hidden).reshape(len(hidden), heads, -1).transpose(0, 1)
+    )  # [heads, tiles, width]
     row = values.out((attention[:, None] @ v)[:, 0].reshape(-1))
     return values.norm(functional.dropout(row[None], values.dropout.p, values.training))[0]
 
@@ -80,7 +94,8 @@ def finished(values, attention, hidden):
 def published(head, features, mask=lambda scores: scores):
     """ACMIL-MHA of one bag: branch logits, bag logits, scores [heads, tiles] of each branch."""
     hidden = head.reduce(features)
-    found, logits = [], []
+    found = []
+    logits = []
     for i, query in enumerate(head.queries):
         scores, row = attended(head.attention[i], query, head.branch_values[i], hidden, mask)
         found.append(scores)
@@ -97,16 +112,22 @@ def published_mask(scores):
     return scores.scatter(1, highest.gather(1, drawn), MASKED)
 
 
-@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str
+)
 def test_golden_numbers(dtype, close):
     out = golden_head(dtype).eval()(golden_bag(dtype))
     for got, want in [(out.branch_logits[0], SUB), (out.logits[0], BAG)]:
-        torch.testing.assert_close(got.double(), torch.tensor(want, dtype=torch.float64), rtol=0, atol=close)
+        torch.testing.assert_close(
+            got.double(), torch.tensor(want, dtype=torch.float64), rtol=0, atol=close
+        )
     assert out.scores.shape == (5, 16)
     assert out.attention_heads == 8
 
 
-@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-8), (torch.float32, 1e-5)], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "close"), [(torch.float64, 1e-8), (torch.float32, 1e-5)], ids=str
+)
 def test_golden_losses(dtype, close):
     bags = golden_bag(dtype)
     out = golden_head(dtype).eval()(bags)
@@ -122,18 +143,22 @@ def test_number_of_parameters():
 
 @pytest.mark.parametrize("sizes", [[12], [1], [12, 1, 7]], ids=str)
 def test_equal_to_keys_and_values_made_tile_by_tile(sizes):
-    head, bags = random_head(branches=3).eval(), random_bags(sizes)
+    head = random_head(branches=3).eval()
+    bags = random_bags(sizes)
     out = head(bags)
     scores_of = per_bag(out.scores, bags.offsets)
     for b, features in enumerate(per_bag(bags.features, bags.offsets)):
         branch_logits, logits, want = published(head, features)
         torch.testing.assert_close(out.branch_logits[b], branch_logits, rtol=0, atol=1e-12)
         torch.testing.assert_close(out.logits[b], logits, rtol=0, atol=1e-12)
-        torch.testing.assert_close(scores_of[b].T, want, rtol=0, atol=1e-12)  # column = branch * heads + head
+        torch.testing.assert_close(
+            scores_of[b].T, want, rtol=0, atol=1e-12
+        )  # column = branch * heads + head
 
 
 def test_gradients_are_those_of_keys_and_values_made_tile_by_tile():
-    head, bags = random_head(branches=2).eval(), random_bags([9])
+    head = random_head(branches=2).eval()
+    bags = random_bags([9])
     out = head(bags)
     (out.branch_logits.square().sum() + out.logits.square().sum()).backward()
     got = {name: p.grad.clone() for name, p in head.named_parameters()}
@@ -145,7 +170,8 @@ def test_gradients_are_those_of_keys_and_values_made_tile_by_tile():
 
 
 def test_random_numbers_are_drawn_in_the_published_order():
-    head, bags = random_head(branches=3, mask_top=10, mask_share=0.6, dropout=0.1).train(), random_bags([14])
+    head = random_head(branches=3, mask_top=10, mask_share=0.6, dropout=0.1).train()
+    bags = random_bags([14])
     torch.manual_seed(7)
     out = head(bags)
     torch.manual_seed(7)
@@ -157,7 +183,8 @@ def test_random_numbers_are_drawn_in_the_published_order():
 
 @pytest.mark.parametrize(("size", "masked"), [(14, 6), (7, 4), (1, 0)])
 def test_each_head_of_each_branch_masks_its_own(size, masked):
-    head, bags = random_head(branches=2).train(), random_bags([size, 3])
+    head = random_head(branches=2).train()
+    bags = random_bags([size, 3])
     torch.manual_seed(0)
     mask = head(bags).scores[:size] == MASKED
     assert mask.sum(0).tolist() == [masked] * 8
@@ -167,7 +194,8 @@ def test_each_head_of_each_branch_masks_its_own(size, masked):
 
 
 def test_in_training_a_bag_does_not_see_its_neighbours():
-    head, bags = random_head(branches=2, dropout=0.0, mask_top=2, mask_share=1.0).train(), random_bags()
+    head = random_head(branches=2, dropout=0.0, mask_top=2, mask_share=1.0).train()
+    bags = random_bags()
     out = head(bags)
     for b, features in enumerate(per_bag(bags.features, bags.offsets)):
         alone = head(join([features]))
@@ -176,7 +204,8 @@ def test_in_training_a_bag_does_not_see_its_neighbours():
 
 
 def test_the_bag_has_values_of_its_own():
-    head, bags = random_head(branches=2).eval(), random_bags([9])
+    head = random_head(branches=2).eval()
+    bags = random_bags([9])
     before = head(bags)
     with torch.no_grad():
         head.values.value.weight.mul_(-3)
@@ -186,16 +215,26 @@ def test_the_bag_has_values_of_its_own():
 
 
 def test_one_branch_without_masking_is_mha():
-    one, bags = random_head(branches=1, mask_top=0).eval(), random_bags()
+    one = random_head(branches=1, mask_top=0).eval()
+    bags = random_bags()
     mha = random_head("mha").eval()
-    renamed = {name.replace("attention.0.", "attention."): tensor for name, tensor in one.state_dict().items()}
+    renamed = {
+        name.replace("attention.0.", "attention."): tensor
+        for name, tensor in one.state_dict().items()
+    }
     renamed["query"] = renamed.pop("queries")
-    mha.load_state_dict({name: tensor for name, tensor in renamed.items() if not name.startswith("branch_")})
+    mha.load_state_dict(
+        {name: tensor for name, tensor in renamed.items() if not name.startswith("branch_")}
+    )
     out = one(bags)
     torch.testing.assert_close(out.logits, mha(bags).logits, rtol=0, atol=1e-14)
     assert out.branch_logits is None
     labels = torch.tensor([0, 1, 2])
-    assert branch_diversity(out, bags, labels).item() == branch_cross_entropy(out, bags, labels).item() == 0.0
+    assert (
+        branch_diversity(out, bags, labels).item()
+        == branch_cross_entropy(out, bags, labels).item()
+        == 0.0
+    )
 
 
 def test_tensors_of_mha_are_the_published_ones():
@@ -208,16 +247,20 @@ def test_tensors_of_mha_are_the_published_ones():
 
 
 def test_mha_is_one_published_branch():
-    head, bags = random_head("mha").eval(), random_bags()
+    head = random_head("mha").eval()
+    bags = random_bags()
     out = head(bags)
     for b, features in enumerate(per_bag(bags.features, bags.offsets)):
         scores, row = attended(head.attention, head.query[0], head.values, head.reduce(features))
         torch.testing.assert_close(out.logits[b], head.classify(row), rtol=0, atol=1e-12)
-        torch.testing.assert_close(per_bag(out.scores, bags.offsets)[b].T, scores, rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            per_bag(out.scores, bags.offsets)[b].T, scores, rtol=0, atol=1e-12
+        )
 
 
 def test_entropy_of_mha_is_the_mean_over_its_heads():
-    head, bags = random_head("mha", hidden=16, heads=8).eval(), random_bags([9])
+    head = random_head("mha", hidden=16, heads=8).eval()
+    bags = random_bags([9])
     out = head(bags)
     assert out.scores.shape == (9, 8)
     a = out.scores.T.softmax(-1)
@@ -230,7 +273,9 @@ def test_diversity_compares_a_head_with_the_same_head_of_the_other_branch():
     one = sharp[[0, 1]]  # two heads of the first branch
     for other, want in [(sharp[[0, 1]], 1.0), (sharp[[1, 0]], 0.0), (sharp[[0, 2]], 0.5)]:
         out = HeadOutput(torch.zeros(1, 2), torch.cat([one, other]).T, attention_heads=2)
-        assert branch_diversity(out, join([torch.zeros(4, 1)]), LABEL).item() == pytest.approx(want, abs=1e-6)
+        assert branch_diversity(out, join([torch.zeros(4, 1)]), LABEL).item() == pytest.approx(
+            want, abs=1e-6
+        )
 
 
 @pytest.mark.parametrize("name", ["acmil", "acmil_mha"])
@@ -242,7 +287,8 @@ def test_half_precision_masks_and_stays_finite(name, dtype):
     out = head(bags)
     assert (out.scores == MASKED).any()
     torch.testing.assert_close(
-        log_attention(out.scores, bags.offsets).exp().sum(0), torch.full((out.scores.shape[1],), 3.0)
+        log_attention(out.scores, bags.offsets).exp().sum(0),
+        torch.full((out.scores.shape[1],), 3.0),
     )
     labels = torch.tensor([0, 1, 2])
     terms = cross_entropy, branch_cross_entropy, branch_diversity, attention_entropy
@@ -262,5 +308,7 @@ def test_width_is_a_multiple_of_the_heads():
     assert build_head("acmil_mha", {}, dim=12, classes=2).classify.in_features == 8
     assert build_head("mha", {}, dim=1, classes=2).classify.in_features == 8
     assert build_head("mha", {}, dim=384, classes=2).classify.in_features == 192
-    with pytest.raises(ConfigError, match=r"head mha: options: .*hidden must be a multiple of heads \(8\), not 100"):
+    with pytest.raises(
+        ConfigError, match=r"head mha: options: .*hidden must be a multiple of heads \(8\), not 100"
+    ):
         build_head("mha", {"hidden": 100}, dim=384, classes=2)

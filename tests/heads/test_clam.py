@@ -17,7 +17,9 @@ HEADS = ["clam_sb", "clam_mb"]
 
 def head_of(name, classes=3, **options):
     torch.manual_seed(0)
-    return build_head(name, {"hidden": 8, "attention": 4, "instances": 2, **options}, dim=6, classes=classes).double()
+    return build_head(
+        name, {"hidden": 8, "attention": 4, "instances": 2, **options}, dim=6, classes=classes
+    ).double()
 
 
 def bags_of(*sizes):
@@ -27,10 +29,12 @@ def bags_of(*sizes):
 
 def judged(head, hidden, scores, label, k):
     """CLAM's instance loss of one bag, as its paper and code define it."""
-    classes, losses = len(head.judge.judges), []
+    classes = len(head.judge.judges)
+    losses = []
     for c, judge in enumerate(head.judge.judges):
         column = scores[:, c if scores.shape[1] > 1 else 0]
-        top, bottom = hidden[column.topk(k).indices], hidden[(-column).topk(k).indices]
+        top = hidden[column.topk(k).indices]
+        bottom = hidden[(-column).topk(k).indices]
         if c == label:
             targets = torch.tensor([1] * k + [0] * k)
             losses.append(functional.cross_entropy(judge(torch.cat([top, bottom])), targets))
@@ -60,14 +64,17 @@ def test_no_tile_is_among_both_when_all_scores_are_equal():
 
 @pytest.mark.parametrize("name", HEADS)
 def test_each_class_judges_its_own_tiles(name):
-    head, bags = head_of(name).eval(), bags_of(9, 1, 3)
+    head = head_of(name).eval()
+    bags = bags_of(9, 1, 3)
     out = head(bags)
-    found, hidden = out.instances, head.reduce(bags.features)
+    found = out.instances
+    hidden = head.reduce(bags.features)
     assert len(found.logits) == 3 * (4 + 0 + 2)
     first = bags.offsets.tolist()
     for b, scores in enumerate(per_bag(out.scores, bags.offsets)):
         for c in range(3):
-            k, column = min(2, len(scores) // 2), scores[:, c if name == "clam_mb" else 0]
+            k = min(2, len(scores) // 2)
+            column = scores[:, c if name == "clam_mb" else 0]
             order = column.argsort(descending=True) + first[b]
             for high, rows in [(True, order[:k]), (False, order[len(order) - k :])]:
                 here = (found.bag == b) & (found.of_class == c) & (found.highest == high)
@@ -91,13 +98,20 @@ def no(logit):
 
 
 def test_instance_loss_of_two_classes_by_hand():
-    first = [(0, 0, True, 9.0), (0, 0, False, 9.0), (0, 1, True, 2.0), (0, 1, False, -1.0)]  # label 1: 0 is silent
+    first = [
+        (0, 0, True, 9.0),
+        (0, 0, False, 9.0),
+        (0, 1, True, 2.0),
+        (0, 1, False, -1.0),
+    ]  # label 1: 0 is silent
     second = [(1, 0, True, 0.5), (1, 0, False, 3.0), (1, 1, True, 9.0), (1, 1, False, 9.0)]
     found = instances(first + second)
     bags = join([torch.zeros(2, 1)] * 2)
     out = HeadOutput(torch.zeros(2, 2), torch.zeros(4, 1), instances=found)
     want = ((yes(2.0) + no(-1.0)) / 2 + (yes(0.5) + no(3.0)) / 2) / 2
-    assert instance_cross_entropy(out, bags, torch.tensor([1, 0])).item() == pytest.approx(want, rel=1e-6)
+    assert instance_cross_entropy(out, bags, torch.tensor([1, 0])).item() == pytest.approx(
+        want, rel=1e-6
+    )
 
 
 def test_instance_loss_of_three_classes_by_hand():
@@ -118,7 +132,8 @@ def test_instance_loss_of_three_classes_by_hand():
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("classes", [2, 3])
 def test_instance_loss_is_that_of_the_definition(name, classes):
-    head, bags = head_of(name, classes).eval(), bags_of(9, 4, 12, 5)
+    head = head_of(name, classes).eval()
+    bags = bags_of(9, 4, 12, 5)
     labels = torch.tensor([0, 1, classes - 1, 0])
     out = head(bags)
     hidden = per_bag(head.reduce(bags.features), bags.offsets)
@@ -129,10 +144,14 @@ def test_instance_loss_is_that_of_the_definition(name, classes):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_the_recipe_applies_the_instance_loss(name):
-    recipe, bags, labels = load_recipe(name), bags_of(20, 17), torch.tensor([1, 0])
+    recipe = load_recipe(name)
+    bags = bags_of(20, 17)
+    labels = torch.tensor([1, 0])
     head = build_head(recipe.name, recipe.options | {"hidden": 8}, dim=6, classes=2).double().eval()
     out = head(bags)
-    total, _ = total_loss({term: weight.start for term, weight in recipe.losses.items()}, out, bags, labels)
+    total, _ = total_loss(
+        {term: weight.start for term, weight in recipe.losses.items()}, out, bags, labels
+    )
     inner = instance_cross_entropy(out, bags, labels)
     assert inner > 0
     want = 0.7 * functional.cross_entropy(out.logits, labels) + 0.3 * inner
@@ -142,7 +161,8 @@ def test_the_recipe_applies_the_instance_loss(name):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_the_instance_loss_reaches_the_features_and_not_the_attention(name):
-    head, bags = head_of(name, classes=2).train(), bags_of(9)
+    head = head_of(name, classes=2).train()
+    bags = bags_of(9)
     instance_cross_entropy(head(bags), bags, torch.tensor([1])).backward()
     assert all(p.grad is None or not p.grad.any() for p in head.attention.parameters())
     assert head.reduce[0].weight.grad.abs().sum() > 0
@@ -153,7 +173,8 @@ def test_the_instance_loss_reaches_the_features_and_not_the_attention(name):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_bags_of_one_tile_have_no_instances(name):
-    head, bags = head_of(name).train(), bags_of(1, 1)
+    head = head_of(name).train()
+    bags = bags_of(1, 1)
     out = head(bags)
     loss = instance_cross_entropy(out, bags, torch.tensor([0, 1]))
     assert len(out.instances.logits) == 0
@@ -164,7 +185,8 @@ def test_bags_of_one_tile_have_no_instances(name):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_the_softmax_is_a_true_one(name):
-    head, bags = head_of(name).eval(), bags_of(1)
+    head = head_of(name).eval()
+    bags = bags_of(1)
     many = join([bags.features.expand(1000, -1)])
     for shift in (-10.0, 90.0, 900.0):
         with torch.no_grad():
@@ -176,13 +198,16 @@ def test_the_softmax_is_a_true_one(name):
 
 
 def test_a_class_of_clam_mb_has_attention_and_classifier_of_its_own():
-    head, bags = head_of("clam_mb").eval(), bags_of(9)
+    head = head_of("clam_mb").eval()
+    bags = bags_of(9)
     out = head(bags)
     assert out.per_class
     hidden = head.reduce(bags.features)
     for c in range(3):
         row = out.scores[:, c].softmax(0) @ hidden
-        torch.testing.assert_close(out.logits[0, c : c + 1], head.classify[c](row), rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            out.logits[0, c : c + 1], head.classify[c](row), rtol=0, atol=1e-12
+        )
     with torch.no_grad():
         head.attention.score.weight[1].mul_(-9)
     changed = head(bags).logits[0] != out.logits[0]
@@ -190,13 +215,18 @@ def test_a_class_of_clam_mb_has_attention_and_classifier_of_its_own():
 
 
 def test_clam_sb_pools_with_gated_attention():
-    head, bags = head_of("clam_sb").eval(), bags_of(9)
+    head = head_of("clam_sb").eval()
+    bags = bags_of(9)
     out = head(bags)
     hidden = torch.relu(head.reduce[0](bags.features))
-    gated = torch.tanh(head.attention.value[0](hidden)) * torch.sigmoid(head.attention.gate[0](hidden))
+    gated = torch.tanh(head.attention.value[0](hidden)) * torch.sigmoid(
+        head.attention.gate[0](hidden)
+    )
     scores = head.attention.score(gated)
     torch.testing.assert_close(out.scores, scores, rtol=0, atol=1e-12)
-    torch.testing.assert_close(out.logits[0], head.classify(scores[:, 0].softmax(0) @ hidden), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        out.logits[0], head.classify(scores[:, 0].softmax(0) @ hidden), rtol=0, atol=1e-12
+    )
 
 
 def test_both_gates_and_the_reducer_drop_a_quarter_in_training():
@@ -208,5 +238,8 @@ def test_both_gates_and_the_reducer_drop_a_quarter_in_training():
         assert (gate(hidden) == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
     kept = build_head("clam_sb", {"hidden": 64, "dropout": 0.0}, dim=6, classes=2)
     kept.load_state_dict(head.state_dict())
-    full, dropped = (x.reduce(torch.randn(500, 6, generator=torch.Generator().manual_seed(1))) for x in (kept, head))
+    full, dropped = (
+        x.reduce(torch.randn(500, 6, generator=torch.Generator().manual_seed(1)))
+        for x in (kept, head)
+    )
     assert (dropped[full > 0] == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)

@@ -49,7 +49,8 @@ def tanh_query(head):
 @pytest.mark.parametrize(("two_layers", "query"), [(False, linear_query), (True, tanh_query)])
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 def test_equal_to_the_published_form(two_layers, query, training):
-    head, bags = head_of(two_layers=two_layers).train(training), bags_of(9, 1, 5)
+    head = head_of(two_layers=two_layers).train(training)
+    bags = bags_of(9, 1, 5)
     out = head(bags)
     assert out.per_class
     assert out.branch_logits.shape == (3, 1, 3)
@@ -59,11 +60,14 @@ def test_equal_to_the_published_form(two_layers, query, training):
         mean = (bag.softmax(0) + highest.softmax(0)) / 2
         torch.testing.assert_close(out.branch_logits[b, 0], highest, rtol=0, atol=1e-12)
         torch.testing.assert_close(scores_of[b], want, rtol=0, atol=1e-12)
-        torch.testing.assert_close(out.logits[b], bag if training else mean.log(), rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            out.logits[b], bag if training else mean.log(), rtol=0, atol=1e-12
+        )
 
 
 def test_evaluation_predicts_the_mean_of_both_streams():
-    head, bags = head_of(), bags_of(9, 4)
+    head = head_of()
+    bags = bags_of(9, 4)
     streams = head.train()(bags)
     want = (streams.logits.softmax(-1) + streams.branch_logits[:, 0].softmax(-1)) / 2
     torch.testing.assert_close(head.eval()(bags).logits.softmax(-1), want)
@@ -79,7 +83,8 @@ def test_evaluation_is_finite_where_one_stream_is_certain():
 
 
 def test_the_recipe_weighs_both_streams_the_same():
-    head, bags = head_of().train(), bags_of(9, 4, 3)
+    head = head_of().train()
+    bags = bags_of(9, 4, 3)
     weights = {name: weight.start for name, weight in load_recipe("dsmil").losses.items()}
     out = head(bags)
     loss, _ = total_loss(weights, out, bags, LABELS)
@@ -91,12 +96,15 @@ def test_the_recipe_weighs_both_streams_the_same():
 def test_the_tile_stream_teaches_the_tile_classifier_only():
     head = head_of().train()
     head(bags_of(9)).branch_logits.sum().backward()
-    reached = {name for name, p in head.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    reached = {
+        name for name, p in head.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0
+    }
     assert reached == {"classify_tile.weight", "classify_tile.bias"}
 
 
 def test_entropy_is_the_mean_over_classes():
-    head, bags = head_of(), bags_of(9)
+    head = head_of()
+    bags = bags_of(9)
     out = head(bags)
     a = out.scores.T.softmax(-1)  # [classes, tiles]
     want = (a * a.log()).sum() / 3
@@ -104,13 +112,15 @@ def test_entropy_is_the_mean_over_classes():
 
 
 def test_equal_tiles_are_one_tile():
-    head, one = head_of(), bags_of(1)
+    head = head_of()
+    one = bags_of(1)
     many = join([one.features.expand(7, -1)])
     torch.testing.assert_close(head(many).logits, head(one).logits, rtol=0, atol=1e-12)
 
 
 def test_dropout_is_on_the_pooled_features_in_training_only():
-    head, bags = head_of(dropout=0.5), bags_of(9)
+    head = head_of(dropout=0.5)
+    bags = bags_of(9)
     quiet = head_of()
     assert torch.equal(head(bags).logits, quiet(bags).logits)
     loud = head.train()(bags)

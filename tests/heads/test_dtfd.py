@@ -63,17 +63,20 @@ def test_degenerate_bags_give_whole_and_finite_answers(mode):
 
 
 def test_the_split_is_drawn_in_training_and_fixed_in_evaluation():
-    head, bags = head_of(), bags_of(20, 7)
+    head = head_of()
+    bags = bags_of(20, 7)
     assert torch.equal(head(bags).logits, head(bags).logits)
     torch.manual_seed(3)
-    first, second = head.train()(bags).branch_logits, head(bags).branch_logits
+    first = head.train()(bags).branch_logits
+    second = head(bags).branch_logits
     assert not torch.equal(first, second)
     torch.manual_seed(3)
     assert torch.equal(head(bags).branch_logits, first)
 
 
 def test_evaluation_leaves_the_draws_of_training_alone():
-    head, bags = head_of(), bags_of(20)
+    head = head_of()
+    bags = bags_of(20)
     torch.manual_seed(3)
     want = torch.rand(1)
     torch.manual_seed(3)
@@ -99,13 +102,15 @@ def published(head, bag):
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("mode", MODES)
 def test_distils_and_answers_as_published(mode, classes):
-    head, bags = head_of(classes, distill=mode), bags_of(23, 5, 9)
+    head = head_of(classes, distill=mode)
+    bags = bags_of(23, 5, 9)
     want = torch.stack([published(head, bag) for bag in bags.features.split([23, 5, 9])])
     torch.testing.assert_close(head(bags).logits, want)
 
 
 def test_pseudo_bags_answer_with_their_pooled_row():
-    head, bags = head_of(), bags_of(10)
+    head = head_of()
+    bags = bags_of(10)
     drawn, _ = head._split(bags.offsets)
     hidden = head.reduce(bags.features[drawn[:3]])
     want = head.pseudo_classify((hidden * head.tile_attention(hidden).softmax(0)).sum(0))
@@ -113,16 +118,21 @@ def test_pseudo_bags_answer_with_their_pooled_row():
 
 
 def test_scores_are_those_of_tier_1_in_the_bags_order():
-    head, bags = head_of(), bags_of(10, 3)
+    head = head_of()
+    bags = bags_of(10, 3)
     torch.testing.assert_close(head(bags).scores, head.tile_attention(head.reduce(bags.features)))
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_no_gradient_passes_between_the_tiers(mode):
-    head, bags = head_of(distill=mode).train(), bags_of(9, 4, 12)
+    head = head_of(distill=mode).train()
+    bags = bags_of(9, 4, 12)
     cross_entropy(head(bags), bags, LABELS).backward()
     assert all(parameter.grad is None for parameter in tier1(head))
-    assert all(parameter.grad.abs().max() > 0 for parameter in (head.classify.weight, head.row_attention.value.weight))
+    assert all(
+        parameter.grad.abs().max() > 0
+        for parameter in (head.classify.weight, head.row_attention.value.weight)
+    )
     head.zero_grad(set_to_none=True)
     branch_cross_entropy(head(bags), bags, LABELS).backward()
     assert all(parameter.grad is None for parameter in tier2(head))
@@ -131,7 +141,8 @@ def test_no_gradient_passes_between_the_tiers(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_one_optimiser_does_what_the_published_two_do(mode):
-    one, bags = head_of(distill=mode).train(), bags_of(9, 4, 12)
+    one = head_of(distill=mode).train()
+    bags = bags_of(9, 4, 12)
     two = copy.deepcopy(one)
     whole = torch.optim.AdamW(one.parameters(), lr=1e-2)
     first, second = (torch.optim.AdamW(part(two), lr=1e-2) for part in (tier1, tier2))
@@ -154,7 +165,8 @@ def test_one_optimiser_does_what_the_published_two_do(mode):
 
 
 def test_each_tiers_attention_matters_for_its_answer():
-    head, bags = head_of(), bags_of(40)
+    head = head_of()
+    bags = bags_of(40)
     before = head(bags)
     with torch.no_grad():
         head.row_attention.score.weight.mul_(50)
@@ -169,10 +181,13 @@ def test_each_tiers_attention_matters_for_its_answer():
 @pytest.mark.parametrize("classes", [2, 3])
 def test_ranks_do_not_round_away_in_a_large_bag(classes):
     """A tile among many faint ones moves its class's softmax by less than single precision holds."""
-    head, bags = head_of(classes), bags_of(5000)
+    head = head_of(classes)
+    bags = bags_of(5000)
     bags = bags._replace(features=bags.features * 0.001)
     chosen = {}
-    head.row_attention.register_forward_hook(lambda _, inputs, __: chosen.update({inputs[0].dtype: inputs[0].double()}))
+    head.row_attention.register_forward_hook(
+        lambda _, inputs, __: chosen.update({inputs[0].dtype: inputs[0].double()})
+    )
     head(bags)
     head.float()(bags._replace(features=bags.features.float()))
     torch.testing.assert_close(chosen[torch.float32], chosen[torch.float64], rtol=0, atol=1e-8)

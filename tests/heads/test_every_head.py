@@ -79,9 +79,13 @@ def test_unknown_head_lists_the_heads():
 def test_every_recipe_learns_to_find_one_planted_tile(recipe):
     settings = load_recipe(recipe)
     bags, labels = planted(seed=1)
-    small = {"hidden": 32} | ({"mask_top": 2} if "mask_top" in settings.options else {})  # the bags are small, too
+    small = {"hidden": 32} | (
+        {"mask_top": 2} if "mask_top" in settings.options else {}
+    )  # the bags are small, too
     torch.manual_seed(0)
-    head = build_head(settings.name, settings.options | small, dim=bags.features.shape[1], classes=2)
+    head = build_head(
+        settings.name, settings.options | small, dim=bags.features.shape[1], classes=2
+    )
     if isinstance(head, TwoStage):
         first = head.first_stage()
         learn(first, bags, labels, {"cross_entropy": 1.0})

@@ -60,7 +60,8 @@ def test_with_all_tiles_it_is_abmil_to_the_last_bit(how, mode):
     for layer in head.layers:
         torch.nn.init.zeros_(layer.out.weight)
     bags = bags_of(40, 1, 700)
-    found, want = getattr(head, mode)()(bags), abmil(bags)
+    found = getattr(head, mode)()(bags)
+    want = abmil(bags)
     assert torch.equal(found.logits, want.logits)
     assert torch.equal(found.full_logits, want.logits)
     assert torch.equal(found.scores, want.scores)
@@ -68,25 +69,40 @@ def test_with_all_tiles_it_is_abmil_to_the_last_bit(how, mode):
 
 
 def test_what_is_selected_alone_is_pooled():
-    head, bags = head_of(layers=0), bags_of(60)
+    head = head_of(layers=0)
+    bags = bags_of(60)
     out = head.eval()(bags)
     assert out.selected.sum() == 6
     scores = out.scores[:, 0]
     assert scores[out.selected].min() > scores[~out.selected].max()
     few = Bags(bags.features[out.selected], torch.tensor([0, 6]))
     torch.testing.assert_close(head_of(layers=0, keep_share=1.0).eval()(few).logits, out.logits)
-    torch.testing.assert_close(head_of(layers=0, keep_share=1.0, keep_most=None).eval()(bags).logits, out.full_logits)
-    torch.testing.assert_close(head.train()(bags).logits, out.logits)  # as many in training, pooled alike
+    torch.testing.assert_close(
+        head_of(layers=0, keep_share=1.0, keep_most=None).eval()(bags).logits, out.full_logits
+    )
+    torch.testing.assert_close(
+        head.train()(bags).logits, out.logits
+    )  # as many in training, pooled alike
 
 
 @pytest.mark.parametrize(
     ("tiles", "share", "least", "most", "count"),
-    [(1, 0.05, 16, 512, 1), (15, 0.05, 16, 512, 15), (17, 0.05, 16, 512, 16), (1000, 0.05, 16, 512, 50),
-     (1001, 0.05, 16, 512, 51), (100, 0.07, 1, None, 7), (99_999, 0.05, 16, 512, 512), (99, 1.0, 16, None, 99),
-     (50, 0.5, 16, 8, 8)],
-)  # fmt: skip
+    [
+        (1, 0.05, 16, 512, 1),
+        (15, 0.05, 16, 512, 15),
+        (17, 0.05, 16, 512, 16),
+        (1000, 0.05, 16, 512, 50),
+        (1001, 0.05, 16, 512, 51),
+        (100, 0.07, 1, None, 7),
+        (99_999, 0.05, 16, 512, 512),
+        (99, 1.0, 16, None, 99),
+        (50, 0.5, 16, 8, 8),
+    ],
+)
 def test_budget(tiles, share, least, most, count):
-    assert budget(tiles, SelectionConfig(keep_share=share, keep_least=least, keep_most=most)) == count
+    assert (
+        budget(tiles, SelectionConfig(keep_share=share, keep_least=least, keep_most=most)) == count
+    )
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
@@ -98,7 +114,9 @@ def test_bags_of_any_size_are_finite_and_keep_to_the_budget(tiles, branches, mod
     out = head(bags)
     assert [int(bag.sum()) for bag in per_bag(out.selected, bags.offsets)] == [min(tiles, 4), 4]
     assert (out.branch_logits is None) == (branches == 1)
-    (out.logits.sum() + full_cross_entropy(out, bags, torch.tensor([0, 1])) + out.scores.sum()).backward()
+    (
+        out.logits.sum() + full_cross_entropy(out, bags, torch.tensor([0, 1])) + out.scores.sum()
+    ).backward()
     assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
     assert torch.isfinite(out.logits).all()
 
@@ -117,9 +135,12 @@ def test_tiles_that_are_all_the_same(branches, layers):
     assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("options", [{}, {"branches": 3, "layers": 2}, {"graph": ["lsh"]}, {"graph": ["minibatch"]}])
+@pytest.mark.parametrize(
+    "options", [{}, {"branches": 3, "layers": 2}, {"graph": ["lsh"]}, {"graph": ["minibatch"]}]
+)
 def test_order_of_tiles_moves_the_selection_along(options):
-    head, bags = head_of(**options).eval(), bags_of(90)
+    head = head_of(**options).eval()
+    bags = bags_of(90)
     order = torch.randperm(90, generator=torch.Generator().manual_seed(0))
     out = head(bags)
     moved = head(Bags(bags.features[order], bags.offsets, bags.coords[order]))
@@ -128,9 +149,12 @@ def test_order_of_tiles_moves_the_selection_along(options):
     assert torch.equal(moved.selected, out.selected[order])
 
 
-@pytest.mark.parametrize("graph", ["auto", "none", ["spatial"], ["knn", "minibatch"], ["minibatch"]])
+@pytest.mark.parametrize(
+    "graph", ["auto", "none", ["spatial"], ["knn", "minibatch"], ["minibatch"]]
+)
 def test_a_bag_alone_with_its_graph_or_without_is_as_in_a_batch(graph):
-    head, bags = head_of(graph=graph, branches=2).eval(), bags_of(30, 1, 50)
+    head = head_of(graph=graph, branches=2).eval()
+    bags = bags_of(30, 1, 50)
     together = head(bags)
     alone = [one_of(bags, number) for number in range(3)]
     made = [head.build_graph(bag.features, bag.coords) for bag in alone]
@@ -144,10 +168,13 @@ def test_a_bag_alone_with_its_graph_or_without_is_as_in_a_batch(graph):
 
 
 def test_gradients_reach_gamma_attention_vectors_and_tiles_not_selected():
-    head, bags = head_of(drop_edges=0.0).train(), bags_of(60, 40)
+    head = head_of(drop_edges=0.0).train()
+    bags = bags_of(60, 40)
     features = bags.features.clone().requires_grad_()
     seen = {}
-    head.attention.register_forward_hook(lambda module, inputs, scores: scores.retain_grad() or seen.update(s=scores))
+    head.attention.register_forward_hook(
+        lambda module, inputs, scores: scores.retain_grad() or seen.update(s=scores)
+    )
     out = head(bags._replace(features=features))
     torch.nn.functional.cross_entropy(out.logits, torch.tensor([1, 0])).backward()
     assert head.received.grad.abs().min() > 0
@@ -157,7 +184,8 @@ def test_gradients_reach_gamma_attention_vectors_and_tiles_not_selected():
 
 
 def test_received_attention_reaches_the_vector_even_without_messages():
-    head, bags = head_of().train(), bags_of(60)
+    head = head_of().train()
+    bags = bags_of(60)
     torch.nn.init.zeros_(head.layers[0].out.weight)
     head(bags).full_logits.sum().backward()
     assert head.layers[0].vector.grad.abs().max() > 0
@@ -170,18 +198,30 @@ def test_received_attention_reaches_the_vector_even_without_messages():
 
 def test_attention_received_by_hand():
     """0 looks at itself, 1 at 0 and itself, 2 at 1 and itself: uniformly they receive 3/2, 1 and 1/2."""
-    graph = Graph(torch.tensor([0, 0, 1, 1, 2]), torch.tensor([0, 1, 1, 2, 2]), torch.ones(5, dtype=torch.long))
+    graph = Graph(
+        torch.tensor([0, 0, 1, 1, 2]),
+        torch.tensor([0, 1, 1, 2, 2]),
+        torch.ones(5, dtype=torch.long),
+    )
     uniform = torch.tensor([1.0, 0.5, 0.5, 0.5, 0.5])
     assert log_received([uniform], graph, 3).tolist() == [0.0, 0.0, 0.0]
     away = torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0])  # nobody looks at 1
-    torch.testing.assert_close(log_received([away], graph, 3), torch.tensor([2 / 1.5, 1e-6, 1 / 0.5]).log())
+    torch.testing.assert_close(
+        log_received([away], graph, 3), torch.tensor([2 / 1.5, 1e-6, 1 / 0.5]).log()
+    )
     half_way = torch.tensor([1.75 / 1.5, 0.5, 0.75 / 0.5]).log()
     torch.testing.assert_close(log_received([uniform, away], graph, 3), half_way)
 
 
-@pytest.mark.parametrize(("tiles", "count", "temperature"), [(7, 3, 0.5), (40, 1, 0.1), (40, 39, 2.0), (9, 4, 1e-3)])
-def test_soft_mask_sums_to_the_budget_and_has_the_gradient_of_its_threshold(tiles, count, temperature):
-    ranked = torch.randn(tiles, generator=torch.Generator().manual_seed(tiles)).double().requires_grad_()
+@pytest.mark.parametrize(
+    ("tiles", "count", "temperature"), [(7, 3, 0.5), (40, 1, 0.1), (40, 39, 2.0), (9, 4, 1e-3)]
+)
+def test_soft_mask_sums_to_the_budget_and_has_the_gradient_of_its_threshold(
+    tiles, count, temperature
+):
+    ranked = (
+        torch.randn(tiles, generator=torch.Generator().manual_seed(tiles)).double().requires_grad_()
+    )
     mask = soft_mask(ranked, count, temperature)
     assert mask.sum().item() == pytest.approx(count, abs=1e-9)
     assert torch.equal(mask.argsort(), ranked.argsort()) or temperature < 0.01
@@ -209,7 +249,9 @@ def test_a_tile_left_out_may_score_far_above_those_chosen():
     features = torch.eye(3, dtype=torch.float64)
     mask = torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64, requires_grad=True)
     row = pool_through(scores, features, torch.tensor([False, True, True]), mask)
-    torch.testing.assert_close(row[0], torch.tensor([0.0, *torch.tensor([1.0, 0.0]).softmax(0)]).double())
+    torch.testing.assert_close(
+        row[0], torch.tensor([0.0, *torch.tensor([1.0, 0.0]).softmax(0)]).double()
+    )
     row[0, 0].backward()
     assert torch.isfinite(scores.grad).all()
     assert mask.grad[0] > 0
@@ -218,20 +260,26 @@ def test_a_tile_left_out_may_score_far_above_those_chosen():
 def test_branches_share_the_selection_of_their_mean_attention():
     scores = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)).double() * 3
     torch.testing.assert_close(importance(scores), scores.softmax(0).mean(1).log())
-    head, bags = head_of(branches=3).eval(), bags_of(50)
+    head = head_of(branches=3).eval()
+    bags = bags_of(50)
     out = head(bags)
     assert torch.equal(out.selected, top_mask(out.scores.softmax(0).mean(1), 5))
     torch.testing.assert_close(head.answers(bags, [out.selected])[0], out.logits)
-    torch.testing.assert_close(head.answers(bags, [torch.ones(50, dtype=torch.bool)])[0], out.full_logits)
+    torch.testing.assert_close(
+        head.answers(bags, [torch.ones(50, dtype=torch.bool)])[0], out.full_logits
+    )
 
 
 def test_sufficiency_is_zero_when_all_are_selected():
     bags = bags_of(4)
-    assert sufficiency(head_of().eval()(bags), bags, torch.tensor([0])).item() == pytest.approx(0, abs=1e-12)
+    assert sufficiency(head_of().eval()(bags), bags, torch.tensor([0])).item() == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 def test_noise_explores_at_first_and_never_outside_training():
-    head, bags = head_of(noise=1.0, noise_steps=10), bags_of(80)
+    head = head_of(noise=1.0, noise_steps=10)
+    bags = bags_of(80)
     assert isinstance(head, FollowsSteps)
     head.layers[0].requires_grad_(False)
     calm = head.eval()(bags).selected
@@ -247,14 +295,16 @@ def test_noise_explores_at_first_and_never_outside_training():
 
 
 def test_graph_is_drawn_anew_in_training_only():
-    head, bags = head_of(graph=["minibatch"], block=8, drop_edges=0.0), bags_of(60)
+    head = head_of(graph=["minibatch"], block=8, drop_edges=0.0)
+    bags = bags_of(60)
     assert head.build_graph(bags.features, bags.coords) is None
     assert torch.equal(head.eval()(bags).scores, head.eval()(bags).scores)
     assert not torch.equal(head.train()(bags).scores, head.train()(bags).scores)
 
 
 def test_half_precision_changes_no_graph():
-    head, seen = head_of(graph=["minibatch"], block=8).float().eval(), []
+    head = head_of(graph=["minibatch"], block=8).float().eval()
+    seen = []
     features = (7.3 + bags_of(60).features).bfloat16()  # far from zero, as an encoder's
     head.see_training([join([features.float()])])
     head.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
@@ -264,13 +314,16 @@ def test_half_precision_changes_no_graph():
 
 
 def test_edges_are_dropped_in_training_only():
-    head, bags = head_of(drop_edges=0.5), bags_of(60)
+    head = head_of(drop_edges=0.5)
+    bags = bags_of(60)
     assert torch.equal(head.eval()(bags).scores, head.eval()(bags).scores)
     assert not torch.equal(head.train()(bags).scores, head.train()(bags).scores)
 
 
 def kinds(config, features, coords):
-    graph = kept_graph(GraphConfig(graph=config), features, coords, features.new_zeros(features.shape[1]))
+    graph = kept_graph(
+        GraphConfig(graph=config), features, coords, features.new_zeros(features.shape[1])
+    )
     return set(graph.kinds.tolist())
 
 
@@ -297,7 +350,9 @@ def test_large_bags_are_hashed(monkeypatch):
 
 @pytest.mark.parametrize("graph", [["spatial"], ["knn", "spatial"]])
 def test_spatial_neighbours_of_a_bag_without_places_are_one_line(graph):
-    with pytest.raises(ConfigError, match="does not say where its tiles are; set graph to auto") as caught:
+    with pytest.raises(
+        ConfigError, match="does not say where its tiles are; set graph to auto"
+    ) as caught:
         head_of(graph=graph)(bags_of(9, places=False))
     assert "\n" not in str(caught.value)
 
@@ -309,7 +364,9 @@ def test_an_unknown_builder_is_one_line():
 
 
 def test_centre_is_the_mean_of_all_training_tiles_and_is_kept():
-    head, first, second = head_of(), bags_of(30, 5), bags_of(1)
+    head = head_of()
+    first = bags_of(30, 5)
+    second = bags_of(1)
     assert isinstance(head, UsesGraph)
     head.see_training(iter([first, second]))
     torch.testing.assert_close(head.centre, torch.cat([first.features, second.features]).mean(0))
@@ -323,8 +380,12 @@ def test_centre_is_the_mean_of_all_training_tiles_and_is_kept():
 
 
 def test_graphs_are_made_bag_by_bag():
-    head, told = head_of(), []
-    bags = [LabelledBag(f"s{n}", bags_of(n).features.half(), bags_of(n).coords, torch.tensor(0)) for n in (1, 30)]
+    head = head_of()
+    told = []
+    bags = [
+        LabelledBag(f"s{n}", bags_of(n).features.half(), bags_of(n).coords, torch.tensor(0))
+        for n in (1, 30)
+    ]
     made = with_graphs(bags, head, told.append)
     assert told == [1, 1]
     want = head.build_graph(bags[1].features.float(), bags[1].coords)
@@ -342,20 +403,34 @@ def test_from_bags_to_a_folder_and_back(tmp_path, graph):
     rows = []
     for number, (features, label) in enumerate(planted_bags(count=12, tiles=30)):
         bag_file(tmp_path / "bags" / f"s{number}.h5", f"s{number}", features + 3)
-        same = {"slide": f"s{number}", "patient": f"s{number}", "label": ["normal", "tumour"][label]}
+        same = {
+            "slide": f"s{number}",
+            "patient": f"s{number}",
+            "label": ["normal", "tumour"][label],
+        }
         rows.append({"fold": 0, **same, "split": "train" if number < 8 else "val"})
     write_csv(tmp_path / "folds.csv", rows)
     (tmp_path / "toy.yaml").write_text("classes: [normal, tumour]\n")
-    write_csv(tmp_path / "toy.csv", [{k: row[k] for k in ("slide", "patient", "label")} for row in rows])
+    write_csv(
+        tmp_path / "toy.csv", [{k: row[k] for k in ("slide", "patient", "label")} for row in rows]
+    )
     options = f"{{hidden: 8, keep_least: 4, graph: {graph}}}"
     (tmp_path / "r.yaml").write_text(
-        f"name: graph_select\noptions: {options}\nlosses: {{cross_entropy: 1, full_cross_entropy: 0.5}}\n"
+        f"name: graph_select\noptions: {options}\nlosses: "
+        "{cross_entropy: 1, full_cross_entropy: 0.5}\n"
         "train: {epochs: 2, batch_bags: 4}\n"
     )
     train(
-        str(tmp_path / "toy.yaml"), tmp_path / "bags", tmp_path / "folds.csv", tmp_path / "head",
-        recipe=str(tmp_path / "r.yaml"), fold=0, seed=1, threads=1, device="cpu",
-    )  # fmt: skip
+        str(tmp_path / "toy.yaml"),
+        tmp_path / "bags",
+        tmp_path / "folds.csv",
+        tmp_path / "head",
+        recipe=str(tmp_path / "r.yaml"),
+        fold=0,
+        seed=1,
+        threads=1,
+        device="cpu",
+    )
     head, trained = load_trained(tmp_path / "head")
     seen = [read_bag(tmp_path / "bags" / f"s{number}.h5").features for number in range(8)]
     mean = torch.from_numpy(np.concatenate(seen)).float().mean(0)

@@ -36,7 +36,8 @@ def learning(device, **options):
     labels = torch.tensor([1, 0, 1])
     given = (bags.features, bags.offsets, bags.graph, labels)
     features, offsets, graph, labels = (
-        type(part)(*(t.to(device) for t in part)) if isinstance(part, tuple) else part.to(device) for part in given
+        type(part)(*(t.to(device) for t in part)) if isinstance(part, tuple) else part.to(device)
+        for part in given
     )
     return head.to(device), bags._replace(features=features, offsets=offsets, graph=graph), labels
 
@@ -56,15 +57,23 @@ def test_triton_gives_the_same_losses_and_gradients(monkeypatch, device):
     want = step(*learning("cpu", **options))
     launched = []
     apply = kernel.NeighbourAttn.apply
-    monkeypatch.setattr(kernel.NeighbourAttn, "apply", lambda *given: launched.append(1) or apply(*given))
+    monkeypatch.setattr(
+        kernel.NeighbourAttn, "apply", lambda *given: launched.append(1) or apply(*given)
+    )
     choosers = [module for name, module in sys.modules.items() if name.startswith("mil.kernels.")]
-    for module in [module for module in choosers if hasattr(module, "choose") and module.__name__[-8:] != ".backend"]:
+    for module in [
+        module
+        for module in choosers
+        if hasattr(module, "choose") and module.__name__[-8:] != ".backend"
+    ]:
         monkeypatch.setattr(module, "choose", lambda *_: "triton")
     got = step(*learning(device, **options))
     assert len(launched) == 2  # a layer each
     assert got.keys() == want.keys()
     for name, right in want.items():
-        assert name == "scores" or right.abs().max() > 1e-6, name  # nothing is equal because it is nothing
+        assert name == "scores" or right.abs().max() > 1e-6, (
+            name
+        )  # nothing is equal because it is nothing
         torch.testing.assert_close(
             got[name].cpu(), right, rtol=1e-4, atol=1e-4, msg=lambda m, name=name: f"{name}: {m}"
         )
@@ -73,7 +82,14 @@ def test_triton_gives_the_same_losses_and_gradients(monkeypatch, device):
 class Waits(TorchDispatchMode):
     """Remembers the operations for which a GPU would be waited for."""
 
-    ALWAYS = ("nonzero", "_local_scalar_dense", "bincount", "masked_select", "_unique2", "unique_consecutive")
+    ALWAYS = (
+        "nonzero",
+        "_local_scalar_dense",
+        "bincount",
+        "masked_select",
+        "_unique2",
+        "unique_consecutive",
+    )
 
     def __init__(self):
         super().__init__()

@@ -13,7 +13,11 @@ from mil.heads.ibmil import _prototypes
 
 def head_of(**options):
     torch.manual_seed(0)
-    return build_head("ibmil", {"hidden": 8, "prototypes": 4, **options}, dim=6, classes=3).double().eval()
+    return (
+        build_head("ibmil", {"hidden": 8, "prototypes": 4, **options}, dim=6, classes=3)
+        .double()
+        .eval()
+    )
 
 
 def bags_of(count, tiles=5, seed=0):
@@ -32,14 +36,17 @@ def sorted_rows(rows):
 
 
 def test_clusters_are_of_directions_and_prototypes_are_their_mean_rows():
-    rows = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0], [0.0, 4.0], [0.0, 6.0], [-5.0, -5.0]]).double()
+    rows = torch.tensor(
+        [[1.0, 0.0], [3.0, 0.0], [0.0, 2.0], [0.0, 4.0], [0.0, 6.0], [-5.0, -5.0]]
+    ).double()
     want = torch.tensor([[-5.0, -5.0], [0.0, 4.0], [2.0, 0.0]]).double()
     torch.testing.assert_close(sorted_rows(_prototypes(rows, 3)), want)
     assert torch.equal(_prototypes(rows, 3), _prototypes(rows, 3))
 
 
 def test_prototypes_are_those_of_the_first_stages_rows():
-    head, bags = head_of(prototypes=8), bags_of(5)
+    head = head_of(prototypes=8)
+    bags = bags_of(5)
     first = head.first_stage().double().eval()
     assert type(first) is abmil.Head
     head.follow(first, bags)
@@ -48,24 +55,34 @@ def test_prototypes_are_those_of_the_first_stages_rows():
         hidden = first.reduce(bag.features)
         rows.append((hidden * first.attention(hidden).softmax(0)).sum(0))
     torch.testing.assert_close(sorted_rows(head.confounders[:5]), sorted_rows(torch.stack(rows)))
-    assert head.present.tolist() == [True] * 5 + [False] * 3  # five bags: five of the eight clusters
+    assert (
+        head.present.tolist() == [True] * 5 + [False] * 3
+    )  # five bags: five of the eight clusters
     assert not head.confounders.requires_grad
 
 
 def test_the_row_attends_to_the_prototypes():
-    head, bags = followed(bags_of(9)), join([bag.features for bag in bags_of(2, seed=5)])
+    head = followed(bags_of(9))
+    bags = join([bag.features for bag in bags_of(2, seed=5)])
     hidden = head.reduce(bags.features)
     scores = head.attention(hidden)
-    rows = torch.stack([(h * s.softmax(0)).sum(0) for h, s in zip(hidden.split(5), scores.split(5), strict=True)])
+    rows = torch.stack(
+        [(h * s.softmax(0)).sum(0) for h, s in zip(hidden.split(5), scores.split(5), strict=True)]
+    )
     shares = (head.query(rows) @ head.key(head.confounders).T / math.sqrt(128)).softmax(1)
     out = head(bags)
-    torch.testing.assert_close(out.logits, head.classify(torch.cat([rows, shares @ head.confounders], 1)))
+    torch.testing.assert_close(
+        out.logits, head.classify(torch.cat([rows, shares @ head.confounders], 1))
+    )
     torch.testing.assert_close(out.scores, scores)
 
 
 def test_prototypes_that_are_not_there_get_no_attention():
-    few, exact = followed(bags_of(3), prototypes=8), followed(bags_of(3), prototypes=3)
-    exact.load_state_dict(few.state_dict() | {"confounders": few.confounders[:3], "present": few.present[:3]})
+    few = followed(bags_of(3), prototypes=8)
+    exact = followed(bags_of(3), prototypes=3)
+    exact.load_state_dict(
+        few.state_dict() | {"confounders": few.confounders[:3], "present": few.present[:3]}
+    )
     bags = bags_of(1, seed=5)[0]
     torch.testing.assert_close(few(bags).logits, exact(bags).logits)
 
@@ -76,7 +93,8 @@ def test_equal_bags_make_one_prototype():
 
 
 def test_before_the_first_stage_it_sees_no_prototypes():
-    head, bags = head_of(), bags_of(1)[0]
+    head = head_of()
+    bags = bags_of(1)[0]
     with torch.no_grad():
         head.classify.weight[:, 8:] = 1e6
     assert torch.isfinite(head(bags).logits).all()
@@ -91,7 +109,8 @@ def test_a_second_follow_forgets_the_first():
 
 
 def test_weights_hold_the_prototypes():
-    head, bags = followed(bags_of(9)), bags_of(1, seed=5)[0]
+    head = followed(bags_of(9))
+    bags = bags_of(1, seed=5)[0]
     again = head_of()
     again.load_state_dict(head.state_dict())
     assert torch.equal(again(bags).logits, head(bags).logits)

@@ -13,7 +13,8 @@ BAGS = join([TILES, torch.tensor([[5.0, 7.0]])])
 def head_of(name):
     """Logits of a tile: (2 a + 1, 3 b - 1) of its features (a, b), where those are not negative."""
     head = build_head(name, {"hidden": 2}, dim=2, classes=2).eval()
-    first, last = head.classify[0], head.classify[3]
+    first = head.classify[0]
+    last = head.classify[3]
     with torch.no_grad():
         first.weight.copy_(torch.eye(2))
         first.bias.zero_()
@@ -30,7 +31,9 @@ def test_by_hand(name, want):
 
 def test_negative_activations_are_cut_before_the_last_layer():
     for name in ("mean", "max"):
-        torch.testing.assert_close(head_of(name)(join([-TILES])).logits, torch.tensor([[1.0, -1.0]]))
+        torch.testing.assert_close(
+            head_of(name)(join([-TILES])).logits, torch.tensor([[1.0, -1.0]])
+        )
 
 
 def test_mean_attends_evenly():

@@ -23,9 +23,18 @@ def bags_of(*sizes):
 
 @pytest.mark.parametrize(
     ("size", "share", "random", "pool", "count"),
-    [(100, 0.1, 0.5, 20, 10), (35, 0.1, 0.5, 6, 3), (10, 0.1, 0.5, 2, 1), (9, 0.1, 0.5, 0, 0), (1, 0.1, 0.5, 0, 0),
-     (100, 0.1, 1.0, 10, 10), (10, 0.8, 0.5, 10, 8), (100, 0.0, 0.5, 0, 0), (4, 1.0, 0.5, 4, 4)],
-)  # fmt: skip
+    [
+        (100, 0.1, 0.5, 20, 10),
+        (35, 0.1, 0.5, 6, 3),
+        (10, 0.1, 0.5, 2, 1),
+        (9, 0.1, 0.5, 0, 0),
+        (1, 0.1, 0.5, 0, 0),
+        (100, 0.1, 1.0, 10, 10),
+        (10, 0.8, 0.5, 10, 8),
+        (100, 0.0, 0.5, 0, 0),
+        (4, 1.0, 0.5, 4, 4),
+    ],
+)
 def test_hides_that_many_of_the_hardest(size, share, random, pool, count):
     torch.manual_seed(0)
     scores = torch.randn(size, 1)
@@ -43,13 +52,15 @@ def test_hides_in_each_bag_and_draws_anew():
 
 
 def test_in_training_the_student_does_not_see_what_the_teacher_attends_to_most():
-    head, bags = head_of(dropout=0.0, mask_random=1.0).train(), bags_of(40, 5)
+    head = head_of(dropout=0.0, mask_random=1.0).train()
+    bags = bags_of(40, 5)
     out = head(bags)
     want = head.teacher(bags).scores[:40, 0].topk(4).indices
     assert set((out.scores[:, 0] == MASKED).nonzero()[:, 0].tolist()) == set(want.tolist())
     kept = torch.ones(45, dtype=torch.bool)
     kept[want] = False
-    hidden, scores = head.reduce(bags.features)[:40][kept[:40]], out.scores[:40][kept[:40]]
+    hidden = head.reduce(bags.features)[:40][kept[:40]]
+    scores = out.scores[:40][kept[:40]]
     row = (hidden * scores.softmax(0)).sum(0)
     torch.testing.assert_close(out.embedding[0], row)
     torch.testing.assert_close(out.logits[0], head.classify(row))
@@ -57,7 +68,8 @@ def test_in_training_the_student_does_not_see_what_the_teacher_attends_to_most()
 
 
 def test_in_evaluation_the_student_sees_the_whole_bag_and_no_teacher():
-    head, bags = head_of(), bags_of(40, 5)
+    head = head_of()
+    bags = bags_of(40, 5)
     before = head(bags)
     assert before.teacher_embedding is None
     assert before.scores.min() > MASKED
@@ -76,9 +88,16 @@ def test_the_first_stage_becomes_the_teacher_and_the_student_starts_afresh():
     out = first.train()(bags)
     assert out.scores.min() > MASKED
     assert teacher_consistency(out, bags, LABELS).item() == 0
-    student = {name: weight.clone() for name, weight in head.state_dict().items() if not name.startswith("teacher.")}
+    student = {
+        name: weight.clone()
+        for name, weight in head.state_dict().items()
+        if not name.startswith("teacher.")
+    }
     head.follow(first, [])
-    assert all(torch.equal(weight, head.teacher.state_dict()[name]) for name, weight in first.state_dict().items())
+    assert all(
+        torch.equal(weight, head.teacher.state_dict()[name])
+        for name, weight in first.state_dict().items()
+    )
     assert all(torch.equal(weight, head.state_dict()[name]) for name, weight in student.items())
     assert torch.equal(head.teacher.eval()(bags).logits, first.eval()(bags).logits)
 
@@ -93,21 +112,26 @@ def test_the_teacher_follows_the_student_step_by_step():
 
 
 def test_the_teacher_is_not_trained_but_saved():
-    head, bags = head_of().train(), bags_of(40, 5)
+    head = head_of().train()
+    bags = bags_of(40, 5)
     out = head(bags)
     (cross_entropy(out, bags, LABELS) + teacher_consistency(out, bags, LABELS)).backward()
-    assert not any(weight.requires_grad or weight.grad is not None for weight in head.teacher.parameters())
+    assert not any(
+        weight.requires_grad or weight.grad is not None for weight in head.teacher.parameters()
+    )
     assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.requires_grad)
     assert {f"teacher.{name}" for name in head.teacher.state_dict()} <= set(head.state_dict())
 
 
 def test_the_teachers_dropout_is_on_in_training_as_published():
-    head, bags = head_of().train(), bags_of(40, 5)
+    head = head_of().train()
+    bags = bags_of(40, 5)
     assert not torch.equal(head(bags).teacher_embedding, head(bags).teacher_embedding)
 
 
 def test_consistency_pulls_the_student_towards_the_sharpened_teacher():
-    head, bags = head_of(dropout=0.0).train(), bags_of(40, 5)
+    head = head_of(dropout=0.0).train()
+    bags = bags_of(40, 5)
     out = head(bags)
     target = (out.teacher_embedding / 0.1).softmax(1)
     want = (torch.logsumexp(out.embedding, 1) - (target * out.embedding).sum(1)).mean()
@@ -141,7 +165,9 @@ def test_learns_although_the_hardest_tiles_are_hidden():
     labels = torch.arange(80) % 2
     tiles = torch.randn(80, 30, 6, generator=torch.Generator().manual_seed(0)).double()
     tiles[labels == 1, :5, 0] += 4
-    head, seen, fresh = head_of(), join(list(tiles[:40])), join(list(tiles[40:]))
+    head = head_of()
+    seen = join(list(tiles[:40]))
+    fresh = join(list(tiles[40:]))
     first = head.first_stage().double()
     learn(first, seen, labels[:40])
     head.follow(first, [])

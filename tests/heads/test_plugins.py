@@ -35,7 +35,9 @@ def test_a_head_is_listed_without_being_imported_and_built_like_ours(plug):
 
 def test_its_options_are_checked_like_ours(plug):
     plug("strange_options")
-    with pytest.raises(ConfigError, match=r"head of_others: options: no key named 'scal'; did you mean 'scale'"):
+    with pytest.raises(
+        ConfigError, match=r"head of_others: options: no key named 'scal'; did you mean 'scale'"
+    ):
         build_head("of_others", {"scal": 2.0}, dim=4, classes=3)
 
 
@@ -66,18 +68,36 @@ def test_it_may_not_hide_one_of_ours(plug, tmp_path):
 def test_two_packages_may_not_share_a_name(plug):
     plug("strange_one")
     plug("strange_two")
-    with pytest.raises(ConfigError, match=r"head of_others is in strange_\w+ and in strange_\w+; rename it in strange"):
+    with pytest.raises(
+        ConfigError,
+        match=r"head of_others is in strange_\w+ and in strange_\w+; rename it in strange",
+    ):
         build_head("of_others", {}, dim=4, classes=2)
 
 
 BROKEN = {
-    "does not import": ("import nowhere_to_be_found", "does not work: ModuleNotFoundError: No module named 'nowhere"),
+    "does not import": (
+        "import nowhere_to_be_found",
+        "does not work: ModuleNotFoundError: No module named 'nowhere",
+    ),
     "stops": ("raise SystemError('two\\nlines')", "does not work: SystemError: two lines"),
     "is not Python": ("def", "does not work: SyntaxError"),
-    "no Config": (GOOD.replace("class Config", "class Options"), "has no class Config that is a mil.config.Section"),
-    "plain Config": (GOOD.replace("Config(Section)", "Config"), "has no class Config that is a mil.config.Section"),
-    "no Head": (GOOD.replace("class Head", "class Foot"), "has no class Head that is a torch.nn.Module"),
-    "cannot be built": (GOOD.replace("dim, classes)", "dim)"), "does not work: TypeError: Head.__init__() takes"),
+    "no Config": (
+        GOOD.replace("class Config", "class Options"),
+        "has no class Config that is a mil.config.Section",
+    ),
+    "plain Config": (
+        GOOD.replace("Config(Section)", "Config"),
+        "has no class Config that is a mil.config.Section",
+    ),
+    "no Head": (
+        GOOD.replace("class Head", "class Foot"),
+        "has no class Head that is a torch.nn.Module",
+    ),
+    "cannot be built": (
+        GOOD.replace("dim, classes)", "dim)"),
+        "does not work: TypeError: Head.__init__() takes",
+    ),
 }
 
 
@@ -96,13 +116,17 @@ def test_a_broken_one_is_one_line_that_names_its_package(plug, what):
 def test_a_package_without_the_module_it_names(plug, tmp_path):
     plug("strange_empty")
     (tmp_path / "strange_empty/head.py").unlink()
-    with pytest.raises(ConfigError, match=r"of the package strange_empty does not work: ModuleNotFoundError"):
+    with pytest.raises(
+        ConfigError, match=r"of the package strange_empty does not work: ModuleNotFoundError"
+    ):
         head_module("of_others")
 
 
 def test_the_example_of_the_docs_works(plug, tmp_path):
     text = (Path(__file__).parents[2] / "docs/own-head.md").read_text(encoding="utf-8")
-    code, recipe = (re.search(rf"```{kind}\n(.*?)```", text, re.DOTALL)[1] for kind in ("python", "yaml"))
+    code, recipe = (
+        re.search(rf"```{kind}\n(.*?)```", text, re.DOTALL)[1] for kind in ("python", "yaml")
+    )
     plug("strange_docs", code, heads=("top_mean",))
     (tmp_path / "top_mean.yaml").write_text(recipe)
     settings = load_recipe(str(tmp_path / "top_mean.yaml"))

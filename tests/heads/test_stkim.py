@@ -22,11 +22,16 @@ def as_published(scores, top, share, most):
     return torch.cat(masked)
 
 
-@pytest.mark.parametrize(("top", "share", "most"), [(10, 0.6, 1.0), (64, 0.3, 0.5), (10, 1.0, 0.1), (1, 0.6, 1.0)])
+@pytest.mark.parametrize(
+    ("top", "share", "most"), [(10, 0.6, 1.0), (64, 0.3, 0.5), (10, 1.0, 0.1), (1, 0.6, 1.0)]
+)
 def test_on_a_cpu_the_draws_are_those_of_the_published_code(top, share, most):
     scores = torch.randn(sum(SIZES), 5, generator=torch.Generator().manual_seed(0))
     found = []
-    for mask in (lambda: mask_top(scores, OFFSETS, top, share, most), lambda: as_published(scores, top, share, most)):
+    for mask in (
+        lambda: mask_top(scores, OFFSETS, top, share, most),
+        lambda: as_published(scores, top, share, most),
+    ):
         torch.manual_seed(7)
         found.append((mask(), torch.rand(3)))  # and what is drawn afterwards
     for got, want in zip(*found, strict=True):

@@ -11,8 +11,20 @@ from hypothesis import strategies as st
 from mil.bags import attention, join
 from mil.heads import Streams, TwoStage, build_head, head_names
 
-DIM, CLASSES = 12, 3
-STREAMING = ("abmil", "acmil", "acmil_mha", "clam_mb", "clam_sb", "ibmil", "max", "mean", "mha", "mhim")
+DIM = 12
+CLASSES = 3
+STREAMING = (
+    "abmil",
+    "acmil",
+    "acmil_mha",
+    "clam_mb",
+    "clam_sb",
+    "ibmil",
+    "max",
+    "mean",
+    "mha",
+    "mhim",
+)
 
 
 def random_head(name: str):
@@ -30,11 +42,18 @@ HEADS = {name: random_head(name) for name in STREAMING}
 
 def test_these_stream_and_no_others():
     built = {name: build_head(name, {}, dim=DIM, classes=CLASSES) for name in head_names()}
-    assert tuple(name for name, head in sorted(built.items()) if isinstance(head, Streams)) == STREAMING
+    assert (
+        tuple(name for name, head in sorted(built.items()) if isinstance(head, Streams))
+        == STREAMING
+    )
 
 
 @torch.inference_mode()
-@given(cuts=st.lists(st.integers(1, 199), max_size=12), order=st.randoms(use_true_random=False), data=st.data())
+@given(
+    cuts=st.lists(st.integers(1, 199), max_size=12),
+    order=st.randoms(use_true_random=False),
+    data=st.data(),
+)
 def test_parts_merge_to_the_whole_bag(cuts, order, data):
     head = HEADS[data.draw(st.sampled_from(STREAMING))]
     features = torch.randn(200, DIM, generator=torch.Generator().manual_seed(len(cuts))) * 2
@@ -47,7 +66,9 @@ def test_parts_merge_to_the_whole_bag(cuts, order, data):
     order.shuffle(parts)  # parts may come in any order, scores stand with their tiles
     made = head.conclude(reduce(lambda a, b: a.merge(b), parts), scores)
     torch.testing.assert_close(made.logits, whole.logits, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(attention(made, bags, 1), attention(whole, bags, 1), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(
+        attention(made, bags, 1), attention(whole, bags, 1), rtol=1e-5, atol=1e-7
+    )
     assert (made.per_class, made.attention_heads) == (whole.per_class, whole.attention_heads)
 
 
@@ -55,12 +76,16 @@ def test_parts_merge_to_the_whole_bag(cuts, order, data):
 @pytest.mark.parametrize("name", STREAMING)
 def test_hundreds_of_single_tiles_do_not_add_up_errors(name):
     features = torch.randn(500, DIM, generator=torch.Generator().manual_seed(1)) * 3
-    part, scores = None, []
+    part = None
+    scores = []
     for row in features:
         new, score = HEADS[name].part(row[None])
-        part, scores = new if part is None else part.merge(new), [*scores, score]
+        part = new if part is None else part.merge(new)
+        scores = [*scores, score]
     whole = HEADS[name](join([features])).logits
-    torch.testing.assert_close(HEADS[name].conclude(part, torch.cat(scores)).logits, whole, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        HEADS[name].conclude(part, torch.cat(scores)).logits, whole, rtol=1e-5, atol=1e-5
+    )
 
 
 @torch.inference_mode()
@@ -69,7 +94,9 @@ def test_scores_far_apart_do_not_overflow():
     head.attention.score.weight.data *= 1e4
     features = torch.tensor([[3.0, 1.0], [-2.0, 5.0], [1.0, -4.0]])
     parts = [head.part(row[None]) for row in features]
-    merged = head.conclude(parts[0][0].merge(parts[1][0]).merge(parts[2][0]), torch.cat([s for _, s in parts]))
+    merged = head.conclude(
+        parts[0][0].merge(parts[1][0]).merge(parts[2][0]), torch.cat([s for _, s in parts])
+    )
     torch.testing.assert_close(merged.logits, head(join([features])).logits)
     assert merged.logits.isfinite().all()
 

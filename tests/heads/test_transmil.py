@@ -15,10 +15,18 @@ from mil.losses import attention_entropy, cross_entropy
 
 LOGITS = [-1.0616305039112262, 1.577138332413682, -0.6574372979963417]
 ATTENTION = [
-    0.07332761340559049, 0.04739550320612686, 0.027516447401339912, 0.021641699678015006, 0.07970072571739832,
-    0.040321595793449246, 0.0235768616419877, 0.020776171871216255, 0.04995048198693177, 0.037445738172070836,
+    0.07332761340559049,
+    0.04739550320612686,
+    0.027516447401339912,
+    0.021641699678015006,
+    0.07970072571739832,
+    0.040321595793449246,
+    0.0235768616419877,
+    0.020776171871216255,
+    0.04995048198693177,
+    0.037445738172070836,
     0.03174485650211545,
-]  # fmt: skip
+]
 
 
 def head_of(dim=6, **options):
@@ -38,7 +46,8 @@ def nystrom(hidden=16, heads=4, landmarks=8):
 def plain(layer, tokens):
     """What the layer would give, and its maps, if attention were over all pairs of tokens."""
     queries, keys, values = (
-        part.unflatten(1, (layer.heads, -1)).transpose(0, 1) for part in layer.project(tokens).chunk(3, 1)
+        part.unflatten(1, (layer.heads, -1)).transpose(0, 1)
+        for part in layer.project(tokens).chunk(3, 1)
     )
     maps = (queries @ keys.mT / queries.shape[-1] ** 0.5).softmax(-1)
     mixed = maps @ values + layer.along(values[None])[0]
@@ -52,8 +61,12 @@ def test_golden_numbers():
         index = torch.arange(tensor.numel(), dtype=torch.float64)
         tensor.copy_((0.5 * torch.sin(1 + index + 10 * t)).reshape(tensor.shape))
     out = head(join([torch.cos(torch.arange(66.0, dtype=torch.float64)).reshape(11, 6)]))
-    torch.testing.assert_close(out.logits[0], torch.tensor(LOGITS, dtype=torch.float64), rtol=0, atol=1e-12)
-    torch.testing.assert_close(out.scores[:, 0].exp(), torch.tensor(ATTENTION, dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        out.logits[0], torch.tensor(LOGITS, dtype=torch.float64), rtol=0, atol=1e-12
+    )
+    torch.testing.assert_close(
+        out.scores[:, 0].exp(), torch.tensor(ATTENTION, dtype=torch.float64), rtol=0, atol=1e-12
+    )
 
 
 @pytest.fixture
@@ -64,24 +77,32 @@ def exact(monkeypatch):
 
 @pytest.mark.parametrize("tokens", [1, 2, 5, 8])
 def test_with_a_landmark_a_token_it_is_plain_attention(exact, tokens):
-    layer, rows = nystrom(), 4 * bag_of(tokens, 16)
+    layer = nystrom()
+    rows = 4 * bag_of(tokens, 16)
     got, parts = layer(rows[None])
     want, maps = plain(layer, rows)
     torch.testing.assert_close(got[0], want, rtol=0, atol=1e-9)
-    torch.testing.assert_close(attention_of_first(parts, tokens)[0], maps[:, 0].mean(0), rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        attention_of_first(parts, tokens)[0], maps[:, 0].mean(0), rtol=0, atol=1e-9
+    )
 
 
 def test_where_tokens_repeat_fewer_landmarks_are_as_good(exact):
-    layer, rows = nystrom(), bag_of(8, 16).repeat_interleave(3, 0)  # each landmark stands for three equal tokens
+    # each landmark stands for three equal tokens
+    layer = nystrom()
+    rows = bag_of(8, 16).repeat_interleave(3, 0)
     torch.testing.assert_close(layer(rows[None])[0][0], plain(layer, rows)[0], rtol=0, atol=1e-9)
 
 
 def test_after_the_published_steps_it_is_close_to_plain_attention():
-    layer, rows = nystrom(), bag_of(8, 16)
+    layer = nystrom()
+    rows = bag_of(8, 16)
     got, parts = layer(rows[None])
     want, maps = plain(layer, rows)
     torch.testing.assert_close(got[0], want, rtol=0, atol=1e-2)
-    torch.testing.assert_close(attention_of_first(parts, 8)[0], maps[:, 0].mean(0), rtol=0, atol=1e-2)
+    torch.testing.assert_close(
+        attention_of_first(parts, 8)[0], maps[:, 0].mean(0), rtol=0, atol=1e-2
+    )
 
 
 @pytest.mark.parametrize("tokens", [9, 13, 24])
@@ -111,14 +132,19 @@ def test_a_bag_is_the_same_alone_and_in_a_batch():
     head = head_of(hidden=16)
     bags = [bag_of(tiles, seed=seed) for seed, tiles in enumerate((7, 1, 40, 7, 2))]
     together = head(join(bags))
-    for number, (bag, scores) in enumerate(zip(bags, together.scores.split([7, 1, 40, 7, 2]), strict=True)):
+    for number, (bag, scores) in enumerate(
+        zip(bags, together.scores.split([7, 1, 40, 7, 2]), strict=True)
+    ):
         alone = head(join([bag]))
-        torch.testing.assert_close(together.logits[number : number + 1], alone.logits, rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            together.logits[number : number + 1], alone.logits, rtol=0, atol=1e-12
+        )
         torch.testing.assert_close(scores, alone.scores, rtol=0, atol=1e-10)
 
 
 def test_single_and_double_precision_agree_on_a_cpu():
-    head, bags = head_of(hidden=16), join([bag_of(50)])
+    head = head_of(hidden=16)
+    bags = join([bag_of(50)])
     double = head(bags)
     single = head.float()(bags._replace(features=bags.features.float()))
     assert single.logits.dtype == single.scores.dtype == torch.float32
@@ -131,13 +157,17 @@ def test_few_or_equal_tiles(tiles):
     head = head_of(hidden=16).train()
     bags = join([torch.ones(tiles, 6).double()])
     out = head(bags)
-    (cross_entropy(out, bags, torch.tensor([1])) + attention_entropy(out, bags, torch.tensor([1]))).backward()
+    (
+        cross_entropy(out, bags, torch.tensor([1]))
+        + attention_entropy(out, bags, torch.tensor([1]))
+    ).backward()
     assert all(torch.isfinite(p.grad).all() for p in head.parameters())
     assert attention(out, bags, 0).sum().item() == pytest.approx(1)
 
 
 def test_scores_are_the_logarithm_of_the_class_tokens_attention():
-    head, bag = head_of(hidden=16), bag_of(11)
+    head = head_of(hidden=16)
+    bag = bag_of(11)
     out = head(join([bag]))
     seen = {}
     head.attention.register_forward_hook(lambda _, inputs, outputs: seen.update(parts=outputs[1]))
@@ -145,11 +175,14 @@ def test_scores_are_the_logarithm_of_the_class_tokens_attention():
     row = attention_of_first(seen["parts"], 17)[0]
     assert len(row) == 17  # the class token, 11 tiles and 5 copies
     kept = row[1:12].clamp(min=1e-12)
-    torch.testing.assert_close(log_attention(out.scores, torch.tensor([0, 11]))[:, 0].exp(), kept / kept.sum())
+    torch.testing.assert_close(
+        log_attention(out.scores, torch.tensor([0, 11]))[:, 0].exp(), kept / kept.sum()
+    )
 
 
 def test_attention_terms_train_the_last_layer():
-    head, bags = head_of(hidden=16), join([bag_of(9)])
+    head = head_of(hidden=16)
+    bags = join([bag_of(9)])
     attention_entropy(head(bags), bags, torch.tensor([1])).backward()
     assert head.attention.mix.project.weight.grad.abs().max() > 0
     assert head.classify.weight.grad is None
@@ -160,7 +193,9 @@ def test_three_convolutions_are_one():
     square = bag_of(25, 16)[None]
     image = square.mT.unflatten(2, (5, 5))
     want = image + sum(
-        functional.conv2d(image, conv.weight, conv.bias, padding=conv.weight.shape[-1] // 2, groups=16)
+        functional.conv2d(
+            image, conv.weight, conv.bias, padding=conv.weight.shape[-1] // 2, groups=16
+        )
         for conv in (place.wide, place.middle, place.narrow)
     )
     torch.testing.assert_close(place(square, 5), want.flatten(2).mT)
@@ -179,17 +214,24 @@ class Largest(TorchDispatchMode):
 
 
 def test_memory_is_linear_in_the_tiles():
-    tiles, head = 2000, head_of(hidden=32).train()
+    tiles = 2000
+    head = head_of(hidden=32).train()
     bags = join([bag_of(tiles)])
     with Largest() as largest:
         out = head(bags)
-        (cross_entropy(out, bags, torch.tensor([1])) + attention_entropy(out, bags, torch.tensor([1]))).backward()
-    # queries, keys and values; a map of tokens by landmarks for all heads would have 128 numbers a token
+        (
+            cross_entropy(out, bags, torch.tensor([1]))
+            + attention_entropy(out, bags, torch.tensor([1]))
+        ).backward()
+    # queries, keys and values; a map of tokens by landmarks for all heads would have
+    # 128 numbers a token
     assert largest.found <= 3 * 32 * (tiles + 200)
 
 
 def test_width_is_a_multiple_of_the_heads():
     assert head_of(dim=30).classify.in_features == 16
-    with pytest.raises(ConfigError, match=r"hidden must be a multiple of heads \(8\), not 20") as caught:
+    with pytest.raises(
+        ConfigError, match=r"hidden must be a multiple of heads \(8\), not 20"
+    ) as caught:
         head_of(hidden=20)
     assert "\n" not in str(caught.value)

@@ -6,16 +6,28 @@ import numpy as np
 import pytest
 
 from mil.errors import FormatError
-from mil.heatmap.canvas import GREY, LONGEST_PX, WHITE, canvas_of, places_of, slide_itself, white_glass
+from mil.heatmap.canvas import (
+    GREY,
+    LONGEST_PX,
+    WHITE,
+    canvas_of,
+    places_of,
+    slide_itself,
+    white_glass,
+)
 from mil.io.bags import Bag
 from tests.synthetic import tissue_slide
 
 SIDE = 448.0
 COORDS = np.array([[896, 448], [1344, 448], [2240, 1792]], np.int32)
 BAG = Bag(
-    slide="s", encoder="e", features=np.ones((3, 2), np.float16), coords=COORDS, valid=np.ones(3, bool),
+    slide="s",
+    encoder="e",
+    features=np.ones((3, 2), np.float16),
+    coords=COORDS,
+    valid=np.ones(3, bool),
     side_level0_px=SIDE,
-)  # fmt: skip
+)
 
 
 def grey(canvas) -> np.ndarray:
@@ -29,7 +41,10 @@ def grey(canvas) -> np.ndarray:
 def expected(canvas, corners=COORDS, side=SIDE) -> np.ndarray:
     wanted = np.zeros((canvas.image.height, canvas.image.width), bool)
     for corner in (corners - canvas.origin) / canvas.scale:
-        (x0, y0), (x1, y1) = np.rint(corner).astype(int), np.rint(corner + side / canvas.scale).astype(int)
+        (x0, y0), (x1, y1) = (
+            np.rint(corner).astype(int),
+            np.rint(corner + side / canvas.scale).astype(int),
+        )
         wanted[y0:y1, x0:x1] = True
     return wanted
 
@@ -57,7 +72,13 @@ def test_with_it_the_tiles_lie_where_they_are_on_the_slide():
 
 
 def test_the_scanned_part_begins_at_its_origin():
-    bag = replace(BAG, width_level0_px=5000, height_level0_px=4000, origin_x_level0_px=800, origin_y_level0_px=400)
+    bag = replace(
+        BAG,
+        width_level0_px=5000,
+        height_level0_px=4000,
+        origin_x_level0_px=800,
+        origin_y_level0_px=400,
+    )
     canvas = glass(bag)
     assert canvas.origin == canvas.scanned_px == (800, 400)
     assert canvas.image.size == (1200, round(1200 * 3600 / 4200))
@@ -90,7 +111,12 @@ def test_invalid_tiles_are_no_tiles():
 
 def test_a_bag_that_counts_in_micrometres():
     bag = replace(
-        BAG, coords=None, side_level0_px=None, coords_um=COORDS.astype(np.float32) / 4, tile_px=224, target_mpp=0.5
+        BAG,
+        coords=None,
+        side_level0_px=None,
+        coords_um=COORDS.astype(np.float32) / 4,
+        tile_px=224,
+        target_mpp=0.5,
     )
     assert places_of(bag).side == 112.0
     canvas = glass(bag)
@@ -100,10 +126,19 @@ def test_a_bag_that_counts_in_micrometres():
 
 @pytest.mark.parametrize(
     "missing",
-    [{"coords": None}, {"side_level0_px": None}, {"side_level0_px": 0.0},
-     {"coords": None, "coords_um": np.ones((3, 2), np.float32)},
-     {"coords": None, "coords_um": np.full((3, 2), np.nan, np.float32), "tile_px": 224, "target_mpp": 0.5}],
-)  # fmt: skip
+    [
+        {"coords": None},
+        {"side_level0_px": None},
+        {"side_level0_px": 0.0},
+        {"coords": None, "coords_um": np.ones((3, 2), np.float32)},
+        {
+            "coords": None,
+            "coords_um": np.full((3, 2), np.nan, np.float32),
+            "tile_px": 224,
+            "target_mpp": 0.5,
+        },
+    ],
+)
 def test_no_places(missing):
     assert places_of(replace(BAG, **missing)) is None
 
@@ -123,13 +158,19 @@ def test_the_slide_lies_under_its_tiles(slide):
     y, x = np.nonzero(tissue)
     found = np.array([x.min(), y.min(), x.max() + 1, y.max() + 1]) * canvas.scale
     np.testing.assert_allclose(found, [896, 448, 1792, 896], atol=2 * canvas.scale)
-    assert slide_itself(slide, replace(BAG, mpp_level0=0.25), places_of(replace(BAG, mpp_level0=0.25))).um_per_px == (
-        pytest.approx(0.25 * canvas.scale)
-    )
+    assert slide_itself(
+        slide, replace(BAG, mpp_level0=0.25), places_of(replace(BAG, mpp_level0=0.25))
+    ).um_per_px == (pytest.approx(0.25 * canvas.scale))
 
 
 @pytest.mark.parametrize(
-    "change", [{"width_level0_px": 2801}, {"height_level0_px": 30}, {"coords": COORDS * 2}, {"coords": COORDS - 1000}]
+    "change",
+    [
+        {"width_level0_px": 2801},
+        {"height_level0_px": 30},
+        {"coords": COORDS * 2},
+        {"coords": COORDS - 1000},
+    ],
 )
 def test_another_slide_of_that_name_is_not_drawn_on(slide, change):
     bag = replace(BAG, **change)

@@ -12,13 +12,21 @@ GREY = 200
 
 
 def coloured(corners, side, values, size=(60, 40), top=100.0) -> np.ndarray:
-    picture = overlay(Image.new("RGB", size, (GREY,) * 3), np.array(corners, float), side, np.array(values, float), top)
+    picture = overlay(
+        Image.new("RGB", size, (GREY,) * 3),
+        np.array(corners, float),
+        side,
+        np.array(values, float),
+        top,
+    )
     return np.asarray(picture)
 
 
 def colour_of(share: float) -> np.ndarray:
     """What a tile at this share of the scale looks like on grey."""
-    return np.rint((1 - OPACITY) * GREY + OPACITY * 255 * np.array(mpl.colormaps[COLOURS](float(share))[:3]))
+    return np.rint(
+        (1 - OPACITY) * GREY + OPACITY * 255 * np.array(mpl.colormaps[COLOURS](float(share))[:3])
+    )
 
 
 def test_uniform_attention_is_one_colour():
@@ -28,13 +36,17 @@ def test_uniform_attention_is_one_colour():
 
 
 def test_percentiles_are_ranks_and_ties_share_theirs():
-    np.testing.assert_allclose(scaled(np.array([0.1, 0.5, 0.1, 0.3]), "percentile"), [25, 87.5, 25, 62.5])
+    np.testing.assert_allclose(
+        scaled(np.array([0.1, 0.5, 0.1, 0.3]), "percentile"), [25, 87.5, 25, 62.5]
+    )
     many = scaled(np.random.default_rng(0).random(1000), "percentile")
     assert (many.min(), many.max()) == pytest.approx((0.05, 99.95))
 
 
 def test_relative_is_times_uniform():
-    np.testing.assert_allclose(scaled(np.array([0.7, 0.2, 0.1, 0.0]), "relative"), [2.8, 0.8, 0.4, 0.0])
+    np.testing.assert_allclose(
+        scaled(np.array([0.7, 0.2, 0.1, 0.0]), "relative"), [2.8, 0.8, 0.4, 0.0]
+    )
 
 
 def test_a_tile_is_coloured_exactly_on_its_footprint():
@@ -50,30 +62,41 @@ def test_neighbours_leave_no_gap_and_do_not_overlap(side):
     corners = [(2.4 + i * side, 1.7 + j * side) for j in range(3) for i in range(4)]
     values = [100.0 * ((n + n // 4) % 2) for n in range(12)]  # a chessboard
     found = coloured(corners, side, values)
-    edges_x, edges_y = (np.rint(start + np.arange(n + 1) * side).astype(int) for start, n in ((2.4, 4), (1.7, 3)))
+    edges_x, edges_y = (
+        np.rint(start + np.arange(n + 1) * side).astype(int) for start, n in ((2.4, 4), (1.7, 3))
+    )
     inside = np.zeros((40, 60), bool)
     inside[edges_y[0] : edges_y[-1], edges_x[0] : edges_x[-1]] = True
     touched = np.any(found != GREY, axis=2)
     np.testing.assert_array_equal(touched, inside)
-    twice = ~(np.abs(found.astype(int)[..., None, :] - [colour_of(0), colour_of(1), [GREY] * 3]).max(-1) <= 1).any(-1)
+    twice = ~(
+        np.abs(found.astype(int)[..., None, :] - [colour_of(0), colour_of(1), [GREY] * 3]).max(-1)
+        <= 1
+    ).any(-1)
     assert not twice.any()
 
 
 def test_tiles_over_the_border_are_cut():
-    found = coloured([(-4, -4), (56, 36), (100, 100), (-20, 10), (30, -50)], 8.0, [0, 100, 100, 100, 100])
+    found = coloured(
+        [(-4, -4), (56, 36), (100, 100), (-20, 10), (30, -50)], 8.0, [0, 100, 100, 100, 100]
+    )
     expected = np.full((40, 60, 3), GREY)
     expected[:4, :4], expected[36:, 56:] = colour_of(0), colour_of(1)
     np.testing.assert_allclose(found, expected, atol=1)
 
 
 def test_values_above_the_top_have_its_colour():
-    found = coloured([(0, 0), (20, 0), (40, 0)], 8.0, [RELATIVE_TOP / 2, RELATIVE_TOP, 99], top=RELATIVE_TOP)
+    found = coloured(
+        [(0, 0), (20, 0), (40, 0)], 8.0, [RELATIVE_TOP / 2, RELATIVE_TOP, 99], top=RELATIVE_TOP
+    )
     for x, share in ((4, 0.5), (24, 1.0), (44, 1.0)):
         np.testing.assert_allclose(found[4, x], colour_of(share), atol=1)
 
 
 def test_rings_begin_at_the_origin_and_shrink():
-    region = MultiPolygon([Polygon(box(100, 60, 300, 260).exterior, [box(140, 100, 180, 140).exterior])])
+    region = MultiPolygon(
+        [Polygon(box(100, 60, 300, 260).exterior, [box(140, 100, 180, 140).exterior])]
+    )
     outer, inner = rings_of(region, 4.0, (100, 20))
     assert (outer.min(0).tolist(), outer.max(0).tolist()) == ([0, 10], [50, 60])
     assert (inner.min(0).tolist(), inner.max(0).tolist()) == ([10, 20], [20, 30])
@@ -81,7 +104,9 @@ def test_rings_begin_at_the_origin_and_shrink():
 
 
 def test_the_drawing_shows_what_it_is_given(tmp_path):
-    overview, attention = (Image.new("RGB", (200, 100), colour) for colour in ((250, 250, 0), (0, 0, 250)))
+    overview, attention = (
+        Image.new("RGB", (200, 100), colour) for colour in ((250, 250, 0), (0, 0, 250))
+    )
     ring = np.array([[20, 20], [180, 20], [180, 80], [20, 80], [20, 20]], float)
     draw(
         tmp_path / "a.png",
@@ -95,15 +120,21 @@ def test_the_drawing_shows_what_it_is_given(tmp_path):
     )
     with Image.open(tmp_path / "a.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
-    yellow, blue, green = (np.abs(pixels - colour).max(2) < 12 for colour in ((250, 250, 0), (0, 0, 250), (0, 200, 83)))
+    yellow, blue, green = (
+        np.abs(pixels - colour).max(2) < 12 for colour in ((250, 250, 0), (0, 0, 250), (0, 200, 83))
+    )
     for plain, other in ((yellow, blue), (blue, yellow)):
         y, x = np.nonzero(plain)
         lines_y, lines_x = np.nonzero(
-            green & (np.arange(pixels.shape[1]) >= x.min()) & (np.arange(pixels.shape[1]) <= x.max())
+            green
+            & (np.arange(pixels.shape[1]) >= x.min())
+            & (np.arange(pixels.shape[1]) <= x.max())
         )
-        wide, tall = np.ptp(x) + 1, np.ptp(y) + 1
+        wide = np.ptp(x) + 1
+        tall = np.ptp(y) + 1
         assert wide == pytest.approx(2 * tall, abs=3)
-        # The ring lies 10 % from the left and right edges, 20 % from the others, to a pixel and half its width.
+        # The ring lies 10 % from the left and right edges, 20 % from the others, to a
+        # pixel and half its width.
         assert lines_x.min() - x.min() == pytest.approx(0.1 * wide, abs=2.5)
         assert x.max() - lines_x.max() == pytest.approx(0.1 * wide, abs=2.5)
         assert lines_y.min() - y.min() == pytest.approx(0.2 * tall, abs=2.5)

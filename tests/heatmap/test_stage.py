@@ -25,23 +25,38 @@ from mil.tasks import Classification
 from mil.trained import Trained, apply, load_trained, save_trained
 from tests.synthetic import bag_file, make_tiles, tissue_slide
 
-DIM, SIDE = 4, 453.3  # level-0 pixels; not a whole number
+# level-0 pixels; not a whole number
+DIM = 4
+SIDE = 453.3
 ORIGIN = (100, 50)
 COORDS = np.rint(ORIGIN + np.array([(i, j) for j in range(2) for i in range(3)]) * SIDE).astype(int)
 GEOMETRY = {
-    "side_level0_px": SIDE, "origin_x_level0_px": ORIGIN[0], "origin_y_level0_px": ORIGIN[1], "overview_scale": 10.0
-}  # fmt: skip
+    "side_level0_px": SIDE,
+    "origin_x_level0_px": ORIGIN[0],
+    "origin_y_level0_px": ORIGIN[1],
+    "overview_scale": 10.0,
+}
 FEATURES = np.random.default_rng(0).normal(size=(6, DIM)) * 3
 
 
 def head(folder, seed: int, fold: int = 0, **changes):
     torch.manual_seed(seed)
-    recipe = Recipe(name="abmil", options={"hidden": 8, "attention": 8}, losses={"cross_entropy": 1})
+    recipe = Recipe(
+        name="abmil", options={"hidden": 8, "attention": 8}, losses={"cross_entropy": 1}
+    )
     trained = Trained(
-        recipe_name="abmil", recipe=recipe, encoder="tiny", weights_sha256="0" * 64, tiling="224px_0.5mpp", dim=DIM,
-        task=Classification(classes=["normal", "tumour"], positive="tumour"), dataset="d",
-        seed=seed, fold=fold, epoch=1,
-    )  # fmt: skip
+        recipe_name="abmil",
+        recipe=recipe,
+        encoder="tiny",
+        weights_sha256="0" * 64,
+        tiling="224px_0.5mpp",
+        dim=DIM,
+        task=Classification(classes=["normal", "tumour"], positive="tumour"),
+        dataset="d",
+        seed=seed,
+        fold=fold,
+        epoch=1,
+    )
     trained = trained.model_copy(update=changes)
     weights = build_head("abmil", recipe.options, dim=trained.dim, classes=2).state_dict()
     save_trained(folder / f"head_{seed}_{fold}", trained, weights, {})
@@ -61,7 +76,9 @@ def slide(tmp_path):
 
 def heatmap(folder, heads, tiles: str | None = "tiles.h5", **changes) -> str:
     given = {"folds": None, "annotation": None, "scale": "percentile", **changes}
-    return run(heads, folder / "bag.h5", tiles and folder / tiles, folder / "out" / "s1.png", **given)
+    return run(
+        heads, folder / "bag.h5", tiles and folder / tiles, folder / "out" / "s1.png", **given
+    )
 
 
 def table(folder) -> dict[str, np.ndarray]:
@@ -70,18 +87,27 @@ def table(folder) -> dict[str, np.ndarray]:
 
 
 def attention_of(folder, *heads) -> np.ndarray:
-    return np.mean([apply(*load_trained(one), read_bag(folder / "bag.h5")).attention for one in heads], axis=0)
+    return np.mean(
+        [apply(*load_trained(one), read_bag(folder / "bag.h5")).attention for one in heads], axis=0
+    )
 
 
 def test_bundle(slide):
     one = head(slide, 1)
     title = heatmap(slide, [one])
-    assert sorted(path.name for path in (slide / "out").iterdir()) == ["s1.csv", "s1.geojson", "s1.png"]
-    found, expected = table(slide), attention_of(slide, one)
+    assert sorted(path.name for path in (slide / "out").iterdir()) == [
+        "s1.csv",
+        "s1.geojson",
+        "s1.png",
+    ]
+    found = table(slide)
+    expected = attention_of(slide, one)
     assert found["attention"].sum() == pytest.approx(1, abs=1e-5)
     np.testing.assert_allclose(found["attention"], expected, rtol=1e-5)
     np.testing.assert_allclose(found["relative"], expected * 5, rtol=1e-5)
-    np.testing.assert_allclose(found["percentile"], (expected.argsort().argsort() + 0.5) * 20, atol=0.01)
+    np.testing.assert_allclose(
+        found["percentile"], (expected.argsort().argsort() + 0.5) * 20, atol=0.01
+    )
     np.testing.assert_array_equal(np.stack([found["x"], found["y"]], 1), COORDS[:5])
     p = apply(*load_trained(one), read_bag(slide / "bag.h5")).answers
     assert title == f"s1   p(tumour) = {p[1]:.3f}   abmil"
@@ -93,16 +119,21 @@ def test_the_layer_lies_on_the_tiles_and_counts_from_the_scanned_part(slide):
     found = table(slide)
     for row, (one, (x, y)) in enumerate(zip(layer, COORDS[:5], strict=True)):
         np.testing.assert_allclose(
-            shape(one["geometry"]).bounds, np.add((0, 0, SIDE, SIDE), (x - 100, y - 50) * 2), atol=1e-6
+            shape(one["geometry"]).bounds,
+            np.add((0, 0, SIDE, SIDE), (x - 100, y - 50) * 2),
+            atol=1e-6,
         )
         assert one["properties"]["objectType"] == "tile"
-        assert one["properties"]["measurements"] == {n: found[n][row] for n in ("attention", "percentile", "relative")}
+        assert one["properties"]["measurements"] == {
+            n: found[n][row] for n in ("attention", "percentile", "relative")
+        }
 
 
 def test_the_colours_lie_on_the_tiles(slide, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "mil.heatmap.stage.draw", lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch()
+        "mil.heatmap.stage.draw",
+        lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch(),
     )
     write_geojson(slide / "tumour.geojson", [feature(box(453, 0, 906, 453), {})])
     heatmap(slide, [head(slide, 1)], annotation=slide / "tumour.geojson")
@@ -113,11 +144,15 @@ def test_the_colours_lie_on_the_tiles(slide, monkeypatch):
     np.testing.assert_array_equal(np.abs(after - before).max(2) > 8, expected)
     assert drawn["um_per_px"] == 2.5
     np.testing.assert_allclose(drawn["tissue"][0].max(0), [130, 85])
-    np.testing.assert_allclose([drawn["annotated"][0].min(0), drawn["annotated"][0].max(0)], [[45.3, 0], [90.6, 45.3]])
+    np.testing.assert_allclose(
+        [drawn["annotated"][0].min(0), drawn["annotated"][0].max(0)], [[45.3, 0], [90.6, 45.3]]
+    )
 
     write_geojson(slide / "tumour.geojson", [feature(box(553, 50, 1006, 503), {})])
     heatmap(slide, [head(slide, 1)], annotation=slide / "tumour.geojson", geojson_frame="slide")
-    np.testing.assert_allclose([drawn["annotated"][0].min(0), drawn["annotated"][0].max(0)], [[45.3, 0], [90.6, 45.3]])
+    np.testing.assert_allclose(
+        [drawn["annotated"][0].min(0), drawn["annotated"][0].max(0)], [[45.3, 0], [90.6, 45.3]]
+    )
 
 
 def test_several_heads_give_their_mean(slide):
@@ -129,17 +164,26 @@ def test_several_heads_give_their_mean(slide):
 
 @pytest.mark.parametrize(
     ("splits", "used", "seen"),
-    [(("test", "train"), [0], False), (("train", "test"), [1], False), (("val", "test"), [1], False),
-     (("train", "val"), [0, 1], True), (("test", "test"), [0, 1], False)],
-)  # fmt: skip
+    [
+        (("test", "train"), [0], False),
+        (("train", "test"), [1], False),
+        (("val", "test"), [1], False),
+        (("train", "val"), [0, 1], True),
+        (("test", "test"), [0, 1], False),
+    ],
+)
 def test_only_heads_that_did_not_see_the_slide(slide, splits, used, seen):
     heads = [head(slide, 1, fold=0), head(slide, 1, fold=1)]
     columns = ("fold", "slide", "patient", "label", "split")
-    rows = [(fold, name, name, "tumour", split) for fold, split in enumerate(splits) for name in ("s1",)]
+    rows = [
+        (fold, name, name, "tumour", split) for fold, split in enumerate(splits) for name in ("s1",)
+    ]
     rows += [(fold, "other", "other", "normal", "train") for fold in (0, 1)]
     write_csv(slide / "folds.csv", [dict(zip(columns, row, strict=True)) for row in rows])
     title = heatmap(slide, heads, folds=slide / "folds.csv")
-    np.testing.assert_allclose(table(slide)["attention"], attention_of(slide, *(heads[i] for i in used)), rtol=1e-5)
+    np.testing.assert_allclose(
+        table(slide)["attention"], attention_of(slide, *(heads[i] for i in used)), rtol=1e-5
+    )
     assert ("mean of 2 heads" in title) == (len(used) == 2)
     assert title.endswith("seen in training") == seen
 
@@ -148,16 +192,23 @@ def test_a_slide_that_is_not_ok_shows_itself_and_why(tmp_path):
     tiles = make_tiles(np.zeros((0, 2)), state="no_tissue", reason="no tile <here>")
     write_tiles(tmp_path / "tiles.h5", tiles)
     Image.new("RGB", (150, 100), (240, 0, 240)).save(tmp_path / "tiles.jpg")
-    bag_file(tmp_path / "bag.h5", "s1", np.zeros((0, DIM)), state="no_tissue", reason="no tile <here>")
+    bag_file(
+        tmp_path / "bag.h5", "s1", np.zeros((0, DIM)), state="no_tissue", reason="no tile <here>"
+    )
     assert heatmap(tmp_path, [head(tmp_path, 1)]) == "s1: no_tissue, nothing to draw"
-    assert json.loads((tmp_path / "out" / "s1.geojson").read_text()) == {"type": "FeatureCollection", "features": []}
+    assert json.loads((tmp_path / "out" / "s1.geojson").read_text()) == {
+        "type": "FeatureCollection",
+        "features": [],
+    }
     assert (tmp_path / "out" / "s1.csv").read_text() == "x,y,attention,percentile,relative\n"
     with Image.open(tmp_path / "out" / "s1.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     assert (np.abs(pixels - (240, 0, 240)).max(2) < 12).mean() > 0.3
 
 
-@pytest.mark.parametrize("change", [{"encoder": "uni"}, {"weights_sha256": "0"}, {"tiling": "256px_1mpp"}])
+@pytest.mark.parametrize(
+    "change", [{"encoder": "uni"}, {"weights_sha256": "0"}, {"tiling": "256px_1mpp"}]
+)
 def test_features_of_another_encoder_are_refused(slide, change):
     with pytest.raises(FormatError, match="was trained on") as caught:
         heatmap(slide, [head(slide, 1, **change)])
@@ -175,7 +226,10 @@ def test_no_head(slide):
     ("changes", "other"),
     [
         ({"recipe_name": "aem"}, "aem with classification of normal, tumour,"),
-        ({"task": Classification(classes=["a", "b"], positive="b")}, "abmil with classification of a, b,"),
+        (
+            {"task": Classification(classes=["a", "b"], positive="b")},
+            "abmil with classification of a, b,",
+        ),
     ],
 )
 def test_heads_of_several_recipes_are_refused(slide, changes, other):
@@ -191,7 +245,15 @@ def test_heads_of_several_recipes_are_refused(slide, changes, other):
 def test_the_picture_is_a_png(slide, name):
     """A picture called .csv would be lost to the table of that name."""
     with pytest.raises(DatasetError, match=r"give a name that ends with \.png"):
-        run([head(slide, 1)], slide / "bag.h5", None, slide / name, folds=None, annotation=None, scale="relative")
+        run(
+            [head(slide, 1)],
+            slide / "bag.h5",
+            None,
+            slide / name,
+            folds=None,
+            annotation=None,
+            scale="relative",
+        )
     assert not (slide / name).exists()
 
 
@@ -203,7 +265,9 @@ def layer(folder) -> list:
     return json.loads((folder / "out" / "s1.geojson").read_text())["features"]
 
 
-@pytest.mark.parametrize("known", [{}, {"width_level0_px": None, "mpp_level0": None}], ids=["all", "no size"])
+@pytest.mark.parametrize(
+    "known", [{}, {"width_level0_px": None, "mpp_level0": None}], ids=["all", "no size"]
+)
 def test_a_ready_bag_gives_the_same_layer_and_table_as_its_tiled_slide(slide, known):
     change_bag(slide, **known)
     one = head(slide, 1)
@@ -217,7 +281,8 @@ def test_a_ready_bag_gives_the_same_layer_and_table_as_its_tiled_slide(slide, kn
 def test_a_ready_bag_is_drawn_on_white_glass(slide, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "mil.heatmap.stage.draw", lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch()
+        "mil.heatmap.stage.draw",
+        lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch(),
     )
     write_geojson(slide / "tumour.geojson", [feature(box(453, 0, 906, 453), {})])
     one = head(slide, 1)
@@ -230,7 +295,9 @@ def test_a_ready_bag_is_drawn_on_white_glass(slide, monkeypatch):
     for (x, y), colour in zip((COORDS[:5] - ORIGIN) / scale, colours, strict=True):
         window = np.s_[round(y) : round(y + SIDE / scale), round(x) : round(x + SIDE / scale)]
         expected[window] = True
-        assert np.abs(after[window] - ((1 - OPACITY) * np.array(GREY) + OPACITY * colour)).max() <= 1
+        assert (
+            np.abs(after[window] - ((1 - OPACITY) * np.array(GREY) + OPACITY * colour)).max() <= 1
+        )
     np.testing.assert_array_equal((before == GREY).all(2), expected)
     assert (after[~expected] == 255).all()
     assert drawn["um_per_px"] == pytest.approx(0.25 * scale)
@@ -253,14 +320,18 @@ def test_a_ready_bag_is_drawn_on_its_slide_if_that_is_there(slide):
 
 @pytest.mark.parametrize(
     ("unknown", "where"),
-    [({"coords": None}, ["tile"]), ({"side_level0_px": None}, ["x", "y"]),
-     ({"coords": None, "coords_um": COORDS / 4, "tile_px": None}, ["x_um", "y_um"])],
-)  # fmt: skip
+    [
+        ({"coords": None}, ["tile"]),
+        ({"side_level0_px": None}, ["x", "y"]),
+        ({"coords": None, "coords_um": COORDS / 4, "tile_px": None}, ["x_um", "y_um"]),
+    ],
+)
 def test_a_bag_that_does_not_say_where_its_tiles_are_says_so(slide, monkeypatch, unknown, where):
     change_bag(slide, **unknown)
     said = {}
     monkeypatch.setattr(
-        "mil.heatmap.stage.draw_words", lambda path, title, words: said.update(title=title, words=words) or path.touch()
+        "mil.heatmap.stage.draw_words",
+        lambda path, title, words: said.update(title=title, words=words) or path.touch(),
     )
     one = head(slide, 1, tiling=read_bag(slide / "bag.h5").tiling)
     title = heatmap(slide, [one], tiles=None)
@@ -291,7 +362,9 @@ def test_a_bag_in_micrometres_has_a_picture_but_no_layer(slide):
 
 
 def test_a_ready_bag_that_is_not_ok_says_why(tmp_path):
-    bag_file(tmp_path / "bag.h5", "s1", np.zeros((0, DIM)), state="no_tissue", reason="no tile <here>")
+    bag_file(
+        tmp_path / "bag.h5", "s1", np.zeros((0, DIM)), state="no_tissue", reason="no tile <here>"
+    )
     assert heatmap(tmp_path, [head(tmp_path, 1)], tiles=None) == "s1: no_tissue, nothing to draw"
     assert layer(tmp_path) == []
     assert (tmp_path / "out" / "s1.png").stat().st_size > 1000
@@ -299,10 +372,12 @@ def test_a_ready_bag_that_is_not_ok_says_why(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"features": np.ones((6, 5), np.float16)}, "dim is 5, but abmil was trained on 4"),
-     ({"features": np.full((6, DIM), np.nan, np.float16)}, "holds values that are not numbers"),
-     ({"valid": np.zeros(6, bool)}, "the bag has no tiles")],
-)  # fmt: skip
+    [
+        ({"features": np.ones((6, 5), np.float16)}, "dim is 5, but abmil was trained on 4"),
+        ({"features": np.full((6, DIM), np.nan, np.float16)}, "holds values that are not numbers"),
+        ({"valid": np.zeros(6, bool)}, "the bag has no tiles"),
+    ],
+)
 def test_features_that_no_head_can_take_are_one_line(slide, change, message):
     change_bag(slide, **change)
     with pytest.raises(FormatError, match=message) as caught:
@@ -326,7 +401,8 @@ def selecting(folder, seed: int):
 def test_selected_tiles_are_marked_everywhere(slide, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "mil.heatmap.stage.draw", lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch()
+        "mil.heatmap.stage.draw",
+        lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch(),
     )
     heads = [selecting(slide, seed) for seed in (1, 2, 3)]
     chosen = [apply(*load_trained(one), read_bag(slide / "bag.h5")).selected for one in heads]

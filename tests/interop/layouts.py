@@ -11,25 +11,38 @@ from mil.cli import app
 from mil.errors import MilError
 from mil.io.tables import read_dataset
 
-# Not on a lattice, not in order, with a tile that overlaps another: as CLAM's contours give them.
+# Not on a lattice, not in order, with a tile that overlaps another: as CLAM's contours
+# give them.
 COORDS = np.array([[4096, 512], [512, 0], [1024, 0], [512, 512], [700, 600]])
 TRIDENT = {
-    "patch_size": 256, "patch_size_level0": 512, "level0_magnification": 40, "target_magnification": 20, "overlap": 0,
-    "name": "a", "savetodir": "/somewhere", "level0_width": 50_000, "level0_height": 40_000,
-}  # fmt: skip
+    "patch_size": 256,
+    "patch_size_level0": 512,
+    "level0_magnification": 40,
+    "target_magnification": 20,
+    "overlap": 0,
+    "name": "a",
+    "savetodir": "/somewhere",
+    "level0_width": 50_000,
+    "level0_height": 40_000,
+}
 
 
 def features(rows: int = 5, dim: int = 8, seed: int = 0) -> np.ndarray:
     """Features that float16 holds exactly."""
-    return np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float16).astype(np.float32)
+    return (
+        np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float16).astype(np.float32)
+    )
 
 
 def resizable(file: h5py.File, name: str, data: np.ndarray, rows: int) -> h5py.Dataset:
-    chunks, most = (rows, *data.shape[1:]), (None, *data.shape[1:])
+    chunks = (rows, *data.shape[1:])
+    most = (None, *data.shape[1:])
     return file.create_dataset(name, data=data, chunks=chunks, maxshape=most)
 
 
-def write_clam(root: Path, slide: str = "a", coords: np.ndarray = COORDS, seed: int = 0, *, pt: bool = True) -> None:
+def write_clam(
+    root: Path, slide: str = "a", coords: np.ndarray = COORDS, seed: int = 0, *, pt: bool = True
+) -> None:
     """RESULTS/features/h5_files and pt_files, and RESULTS/patches: 256 px of level 1, which is 4 times smaller."""
     values = features(len(coords), seed=seed)
     for folder in ("features/h5_files", "features/pt_files", "patches"):
@@ -42,12 +55,19 @@ def write_clam(root: Path, slide: str = "a", coords: np.ndarray = COORDS, seed: 
     with h5py.File(root / f"patches/{slide}.h5", "w") as file:
         places = resizable(file, "coords", coords.astype(np.int64), 1)
         places.attrs.update(
-            patch_size=256, patch_level=1, downsample=(4.0, 4.0), downsampled_level_dim=(12_500, 10_000),
-            level_dim=(12_500, 10_000), name=slide, save_path="/somewhere",
-        )  # fmt: skip
+            patch_size=256,
+            patch_level=1,
+            downsample=(4.0, 4.0),
+            downsampled_level_dim=(12_500, 10_000),
+            level_dim=(12_500, 10_000),
+            name=slide,
+            save_path="/somewhere",
+        )
 
 
-def write_trident(root: Path, slide: str = "a", coords: np.ndarray = COORDS, seed: int = 0, **attrs: object) -> Path:
+def write_trident(
+    root: Path, slide: str = "a", coords: np.ndarray = COORDS, seed: int = 0, **attrs: object
+) -> Path:
     """JOB/20x_256px_0px_overlap/features_uni_v1 and patches."""
     folder = root / "20x_256px_0px_overlap"
     path = folder / f"features_uni_v1/{slide}.h5"
@@ -62,7 +82,9 @@ def write_trident(root: Path, slide: str = "a", coords: np.ndarray = COORDS, see
     return path
 
 
-def write_stamp(root: Path, slide: str = "a", mpp: float = 0.25, coords: np.ndarray = COORDS, seed: int = 0) -> Path:
+def write_stamp(
+    root: Path, slide: str = "a", mpp: float = 0.25, coords: np.ndarray = COORDS, seed: int = 0
+) -> Path:
     """OUT/mahmood-uni-1234abcd/ID.h5, as version 2 writes it: 256 µm in 224 px."""
     path = root / f"mahmood-uni-1234abcd/{slide}.h5"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,9 +92,14 @@ def write_stamp(root: Path, slide: str = "a", mpp: float = 0.25, coords: np.ndar
         file["coords"] = (coords * mpp).astype(np.float32)
         file["feats"] = features(len(coords), seed=seed).astype(np.float16)
         file.attrs.update(
-            stamp_version="2.3.0", extractor="mahmood-uni", unit="um", tile_size_um=256.0, tile_size_px=224,
-            code_hash="1234abcd", feat_type="tile",
-        )  # fmt: skip
+            stamp_version="2.3.0",
+            extractor="mahmood-uni",
+            unit="um",
+            tile_size_um=256.0,
+            tile_size_px=224,
+            code_hash="1234abcd",
+            feat_type="tile",
+        )
     return path
 
 
@@ -124,7 +151,9 @@ def good_files(root: Path) -> dict[str, Path]:
 
 def refused(path, tmp_path, *options):
     """The line that refuses a file; there is no bag then."""
-    code, said = bags("import", path, "--out", tmp_path / "bags", "--mpp", "0.25", "--encoder", "tiny", *options)
+    code, said = bags(
+        "import", path, "--out", tmp_path / "bags", "--mpp", "0.25", "--encoder", "tiny", *options
+    )
     assert code == 1
     assert not list((tmp_path / "bags").glob("*")) if (tmp_path / "bags").exists() else True
     lines = [line for line in said.splitlines() if str(path) in line]
@@ -163,7 +192,20 @@ def made(path, *options):
     """Import and make a dataset: exit code, what it says, and the slides of the dataset, if it was made."""
     folder = path.parent
     code, said = bags(
-        "import", path, "--out", folder / "bags", "--dataset", "set", "--datasets", folder / "sets", "--force", *options
-    )  # fmt: skip
+        "import",
+        path,
+        "--out",
+        folder / "bags",
+        "--dataset",
+        "set",
+        "--datasets",
+        folder / "sets",
+        "--force",
+        *options,
+    )
     yaml = folder / "sets/set.yaml"
-    return code, said, {row.slide: row for row in read_dataset(str(yaml))[1]} if yaml.exists() else {}
+    return (
+        code,
+        said,
+        {row.slide: row for row in read_dataset(str(yaml))[1]} if yaml.exists() else {},
+    )

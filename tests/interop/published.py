@@ -7,7 +7,10 @@ import torch
 
 from tests.interop.layouts import mil
 
-HIDDEN, ATTENTION, DIM, CLASSES = 8, 4, 6, 3
+HIDDEN = 8
+ATTENTION = 4
+DIM = 6
+CLASSES = 3
 
 
 def linear(name, out, into, bias=True):
@@ -64,21 +67,34 @@ SHAPES = {
     "ACMIL_GA": gated(2) | classifiers(2),
     "ABMIL": gated(1) | linear("classifier.fc", CLASSES, HIDDEN),
     "ACMIL_MHA": acmil_mha(2),
-    "MHA": {"q": (1, 1, HIDDEN)} | linear("dimreduction.fc1", HIDDEN, DIM, bias=False)
-    | projections("attention") | linear("classifier.fc", CLASSES, HIDDEN),
+    "MHA": {"q": (1, 1, HIDDEN)}
+    | linear("dimreduction.fc1", HIDDEN, DIM, bias=False)
+    | projections("attention")
+    | linear("classifier.fc", CLASSES, HIDDEN),
     "CLAM_SB": clam(1, linear("classifiers", CLASSES, HIDDEN)),
     "CLAM_MB": clam(CLASSES, per_class()),
-    "DSMIL": linear("i_classifier.fc.0", CLASSES, DIM) | linear("b_classifier.q", HIDDEN, DIM)
+    "DSMIL": linear("i_classifier.fc.0", CLASSES, DIM)
+    | linear("b_classifier.q", HIDDEN, DIM)
     | {"b_classifier.fcc.weight": (CLASSES, CLASSES, DIM), "b_classifier.fcc.bias": (CLASSES,)},
-}  # fmt: skip
+}
 HEADS = {
-    "ACMIL_GA": "acmil", "ABMIL": "abmil", "ACMIL_MHA": "acmil_mha", "MHA": "mha", "CLAM_SB": "clam_sb",
-    "CLAM_MB": "clam_mb", "DSMIL": "dsmil",
-}  # fmt: skip
+    "ACMIL_GA": "acmil",
+    "ABMIL": "abmil",
+    "ACMIL_MHA": "acmil_mha",
+    "MHA": "mha",
+    "CLAM_SB": "clam_sb",
+    "CLAM_MB": "clam_mb",
+    "DSMIL": "dsmil",
+}
 TOOLS = {
-    "ACMIL_GA": "acmil", "ABMIL": "aem", "ACMIL_MHA": "acmil", "MHA": "aem", "CLAM_SB": "clam", "CLAM_MB": "clam",
+    "ACMIL_GA": "acmil",
+    "ABMIL": "aem",
+    "ACMIL_MHA": "acmil",
+    "MHA": "aem",
+    "CLAM_SB": "clam",
+    "CLAM_MB": "clam",
     "DSMIL": "aem",
-}  # fmt: skip
+}
 
 
 def drawn(name, seed=0):
@@ -101,12 +117,18 @@ def save(path, tensors, config=None, epoch=12, **others):
     kind = type("Struct", (), {"__module__": "utils.utils"})
     settings = kind()
     settings.__dict__.update(config or {})
-    parent, module = types.ModuleType("utils"), types.ModuleType("utils.utils")
+    parent = types.ModuleType("utils")
+    module = types.ModuleType("utils.utils")
     module.Struct = kind
     before = {name: sys.modules.get(name) for name in ("utils", "utils.utils")}
     sys.modules.update({"utils": parent, "utils.utils": module})
     try:
-        whole = {"model": tensors, "optimizer": {"state": {}, "param_groups": []}, "epoch": epoch, "config": settings}
+        whole = {
+            "model": tensors,
+            "optimizer": {"state": {}, "param_groups": []},
+            "epoch": epoch,
+            "config": settings,
+        }
         torch.save(whole | others, path)
     finally:
         for name, old in before.items():
@@ -123,14 +145,19 @@ def row(tensors, name, x):
 
 def attended(tensors, where, h, query):
     """Scores per head, [heads, tiles], and the pooled row through values, output layer and norm."""
-    q, k = row(tensors, f"{where}.q_proj", query), row(tensors, f"{where}.k_proj", h)
-    scores = (q.reshape(8, 1, -1) @ k.reshape(len(h), 8, -1).permute(1, 2, 0))[:, 0] / (HIDDEN / 8) ** 0.5
+    q = row(tensors, f"{where}.q_proj", query)
+    k = row(tensors, f"{where}.k_proj", h)
+    scores = (q.reshape(8, 1, -1) @ k.reshape(len(h), 8, -1).permute(1, 2, 0))[:, 0] / (
+        HIDDEN / 8
+    ) ** 0.5
     return scores, pooled_values(tensors, where, h, scores.softmax(-1))
 
 
 def pooled_values(tensors, where, h, attention):
     values = row(tensors, f"{where}.v_proj", h).reshape(len(h), 8, -1)
-    joined = row(tensors, f"{where}.out_proj", torch.einsum("hn,nhc->hc", attention, values).flatten())
+    joined = row(
+        tensors, f"{where}.out_proj", torch.einsum("hn,nhc->hc", attention, values).flatten()
+    )
     norm = [tensors[f"{where}.layer_norm.{part}"] for part in ("weight", "bias")]
     return torch.nn.functional.layer_norm(joined, (HIDDEN,), *norm, eps=1e-6)
 
@@ -149,22 +176,34 @@ def logits(name, tensors, x):
         return torch.cat([row(tensors, f"classifiers.{k}", pooled[k]) for k in range(CLASSES)])
     h = (x @ tensors["dimreduction.fc1.weight"].T).relu()
     if name == "MHA":
-        return row(tensors, "classifier.fc", attended(tensors, "attention", h, tensors["q"][0, 0])[1])
+        return row(
+            tensors, "classifier.fc", attended(tensors, "attention", h, tensors["q"][0, 0])[1]
+        )
     if name == "ACMIL_MHA":
-        maps = [attended(tensors, f"sub_attention.{i}", h, q)[0].softmax(-1) for i, q in enumerate(tensors["q"][0])]
+        maps = [
+            attended(tensors, f"sub_attention.{i}", h, q)[0].softmax(-1)
+            for i, q in enumerate(tensors["q"][0])
+        ]
         bag = pooled_values(tensors, "bag_attention", h, torch.stack(maps).mean(0))
         return row(tensors, "Slide_classifier.fc", bag)
-    gates = row(tensors, "attention.attention_V.0", h).tanh() * row(tensors, "attention.attention_U.0", h).sigmoid()
+    gates = (
+        row(tensors, "attention.attention_V.0", h).tanh()
+        * row(tensors, "attention.attention_U.0", h).sigmoid()
+    )
     bag = row(tensors, "attention.attention_weights", gates).softmax(0).mean(1) @ h
     return row(tensors, "Slide_classifier.fc" if name == "ACMIL_GA" else "classifier.fc", bag)
 
 
 def dsmil(tensors, x):
-    tiles, queries = row(tensors, "i_classifier.fc.0", x), row(tensors, "b_classifier.q", x)
+    tiles = row(tensors, "i_classifier.fc.0", x)
+    queries = row(tensors, "b_classifier.q", x)
     attention = (queries @ queries[tiles.argmax(0)].T / HIDDEN**0.5).softmax(0)
     pooled = attention.T @ x
     weight = tensors["b_classifier.fcc.weight"]
-    bag = torch.stack([(weight[o] * pooled).sum() for o in range(CLASSES)]) + tensors["b_classifier.fcc.bias"]
+    bag = (
+        torch.stack([(weight[o] * pooled).sum() for o in range(CLASSES)])
+        + tensors["b_classifier.fcc.bias"]
+    )
     return ((bag.softmax(-1) + tiles.max(0).values.softmax(-1)) / 2).log()
 
 

@@ -6,7 +6,16 @@ from openpyxl import Workbook
 
 from mil.io.bags import read_bag
 from mil.io.tables import read_csv, read_dataset
-from tests.interop.layouts import CLAM_TABLE, bags, made, put_text, write_acmil, write_clam, write_stamp, write_trident
+from tests.interop.layouts import (
+    CLAM_TABLE,
+    bags,
+    made,
+    put_text,
+    write_acmil,
+    write_clam,
+    write_stamp,
+    write_trident,
+)
 from tests.synthetic import tissue_slide
 
 IDS = ("001", "002", "003", "004")
@@ -24,8 +33,12 @@ def job(tmp_path):
     "table",
     [
         CLAM_TABLE,
-        CLAM_TABLE.replace("slide_id", "wsi").replace("001", "001.svs").replace("004", "deep/er/004.ome.tif"),
-        CLAM_TABLE.replace("slide_id", "FILENAME").replace("case_id", "PATIENT").replace(",label", ",target"),
+        CLAM_TABLE.replace("slide_id", "wsi")
+        .replace("001", "001.svs")
+        .replace("004", "deep/er/004.ome.tif"),
+        CLAM_TABLE.replace("slide_id", "FILENAME")
+        .replace("case_id", "PATIENT")
+        .replace(",label", ",target"),
         CLAM_TABLE.replace("slide_id", "slide").replace("case_id", "patient").replace(",", ";"),
     ],
 )
@@ -33,12 +46,19 @@ def test_any_tools_table(job, table):
     code, said, rows = made(job, "--labels", put_text(job.parent / "labels.csv", table))
     assert code == 0, said
     assert {slide: (row.patient, row.label) for slide, row in rows.items()} == {
-        "001": ("p1", "tumor"), "002": ("p1", "tumor"), "003": ("p2", "normal"), "004": ("p3", "normal"),
-    }  # fmt: skip
+        "001": ("p1", "tumor"),
+        "002": ("p1", "tumor"),
+        "003": ("p2", "normal"),
+        "004": ("p3", "normal"),
+    }
     assert "dataset set: 4 slides (normal 2, tumor 2)" in said
     config, _ = read_dataset(str(job.parent / "sets/set.yaml"))
     assert (config.classes, config.positive) == (["normal", "tumor"], "tumor")
-    assert read_csv(job.parent / "sets/set.csv")[0].keys() == {"slide", "patient", "label"}  # nothing that is not known
+    assert read_csv(job.parent / "sets/set.csv")[0].keys() == {
+        "slide",
+        "patient",
+        "label",
+    }  # nothing that is not known
 
 
 def test_stamps_two_tables(tmp_path):
@@ -48,15 +68,20 @@ def test_stamps_two_tables(tmp_path):
     for row in (["PATIENT", "KRAS", "age"], ["01", "mut", 60], ["02", "wt", 70]):
         book.active.append(row)
     book.save(tmp_path / "clini.xlsx")
-    slides = put_text(tmp_path / "slides.csv", "PATIENT,FILENAME\n01,x/001.h5\n02,y/002.h5\n02,y/gone.h5\n")
+    slides = put_text(
+        tmp_path / "slides.csv", "PATIENT,FILENAME\n01,x/001.h5\n02,y/002.h5\n02,y/gone.h5\n"
+    )
     options = ("--labels", tmp_path / "clini.xlsx", "--label-column", "KRAS", "--mpp", 0.25)
     code, said, _ = made(tmp_path / "out", *options)
     assert (code, "give the table of their slides too: --slide-table FILE" in said) == (1, True)
-    code, said, rows = made(tmp_path / "out", *options, "--slide-table", slides, "--positive", "mut")
+    code, said, rows = made(
+        tmp_path / "out", *options, "--slide-table", slides, "--positive", "mut"
+    )
     assert code == 0, said
     assert {slide: (row.patient, row.label, row.mpp) for slide, row in rows.items()} == {
-        "001": ("01", "mut", 0.25), "002": ("02", "wt", 0.25),
-    }  # fmt: skip
+        "001": ("01", "mut", 0.25),
+        "002": ("02", "wt", 0.25),
+    }
     assert "1 rows of the table without a bag: y/gone.h5" in said
 
 
@@ -83,7 +108,9 @@ def test_labels_are_asked_for(job):
 
 
 def test_what_is_left_over_is_named(job):
-    table = put_text(job.parent / "labels.csv", "slide,label,site\n001,a,x\n002,b,y\n003,,z\n099,a,z\n")
+    table = put_text(
+        job.parent / "labels.csv", "slide,label,site\n001,a,x\n002,b,y\n003,,z\n099,a,z\n"
+    )
     code, said, rows = made(job, "--labels", table)
     assert (code, sorted(rows)) == (0, ["001", "002"])
     assert "2 bags without a label, left out of the dataset: 004, 003" in said
@@ -102,9 +129,21 @@ def test_no_dataset_of_half_the_files(job):
 def test_nothing_is_overwritten_unasked(job, tmp_path):
     labels = put_text(tmp_path / "labels.csv", CLAM_TABLE)
     assert made(job, "--labels", labels)[0] == 0
-    to = ("--out", tmp_path / "other", "--dataset", "set", "--datasets", tmp_path / "sets", "--labels", labels)
+    to = (
+        "--out",
+        tmp_path / "other",
+        "--dataset",
+        "set",
+        "--datasets",
+        tmp_path / "sets",
+        "--labels",
+        labels,
+    )
     code, said = bags("import", job, *to)
-    assert (code, "set.yaml: is there already; choose another name, or overwrite it with --force" in said) == (1, True)
+    assert (
+        code,
+        "set.yaml: is there already; choose another name, or overwrite it with --force" in said,
+    ) == (1, True)
     code, said = bags("import", job, "--out", tmp_path / "bags")
     assert (code, "has bags of 001, 002, 003 and 1 more already" in said) == (1, True)
     code, said = bags("export", tmp_path / "bags", "--to", "clam", "--out", tmp_path / "sets")
@@ -114,8 +153,16 @@ def test_nothing_is_overwritten_unasked(job, tmp_path):
 @pytest.mark.parametrize(
     ("table", "options", "line"),
     [
-        ("slide,label\n" + "".join(f"{i:03},{i}\n" for i in range(1, 5)), ("--positive", "9"), "no label named '9'"),
-        ("slide,outcome,grade\n001,a,b\n", ("--label-column", "x"), "--label-column: no column named 'x'"),
+        (
+            "slide,label\n" + "".join(f"{i:03},{i}\n" for i in range(1, 5)),
+            ("--positive", "9"),
+            "no label named '9'",
+        ),
+        (
+            "slide,outcome,grade\n001,a,b\n",
+            ("--label-column", "x"),
+            "--label-column: no column named 'x'",
+        ),
         ("name,label\n001,a\n", (), "no column for the slide"),
         ("slide,label\nzzz,a\n", (), "no row names a slide of the folder"),
         ("slide,label\n001,a\n001.svs,b\n", (), "stands on line 2 and on line 3; keep one"),
@@ -133,15 +180,23 @@ def test_pixel_sizes_from_a_table(job):
     code, said = bags("import", job, "--out", job.parent / "bags", "--mpp-table", table)
     assert code == 0, said
     assert {slide: read_bag(job.parent / f"bags/{slide}.h5").mpp_level0 for slide in IDS} == {
-        "001": 0.2472, "002": None, "003": 0.499, "004": None,
-    }  # fmt: skip
+        "001": 0.2472,
+        "002": None,
+        "003": 0.499,
+        "004": None,
+    }
     assert "not known for 2 of 4 bags: pixel size" in said
     assert "in 1 slides, most in 003: 0.499 µm, not 0.25" in said
     put_text(table, "wsi,mpp\n001,72\n")
     code, said = bags("import", job, "--out", job.parent / "bags", "--mpp-table", table, "--force")
-    assert (code, "slide 001: mpp '72' is not a number of micrometres per pixel" in said) == (1, True)
+    assert (code, "slide 001: mpp '72' is not a number of micrometres per pixel" in said) == (
+        1,
+        True,
+    )
     put_text(table, "wsi,scale\n001,72\n")
-    assert "no column 'mpp'" in bags("import", job, "--out", job.parent / "b", "--mpp-table", table)[1]
+    assert (
+        "no column 'mpp'" in bags("import", job, "--out", job.parent / "b", "--mpp-table", table)[1]
+    )
 
 
 def test_pixel_sizes_from_the_slides(job, tmp_path):
@@ -161,18 +216,29 @@ def test_pixel_sizes_from_the_slides(job, tmp_path):
 def test_bags_of_one_folder_are_of_one_encoder(job, tmp_path):
     write_clam(tmp_path / "clam")
     assert bags("import", job, "--out", tmp_path / "bags")[0] == 0
-    code, said = bags("import", tmp_path / "clam", "--out", tmp_path / "bags", "--encoder", "resnet50")
+    code, said = bags(
+        "import", tmp_path / "clam", "--out", tmp_path / "bags", "--encoder", "resnet50"
+    )
     assert (code, "encoder resnet50, but uni_v1 in the others" in said) == (1, True)
     code, said = bags("import", tmp_path / "clam", "--out", tmp_path / "b2")
-    assert (code, said) == (1, "clam does not say which encoder made the features; say it with --encoder NAME")
+    assert (code, said) == (
+        1,
+        "clam does not say which encoder made the features; say it with --encoder NAME",
+    )
 
 
 def test_a_slide_that_is_there_twice(job, tmp_path):
     other = job / "20x_256px_0px_overlap/features_conch"
     other.mkdir()
-    (other / "001.h5").write_bytes((job / "20x_256px_0px_overlap/features_uni_v1/001.h5").read_bytes())
+    (other / "001.h5").write_bytes(
+        (job / "20x_256px_0px_overlap/features_uni_v1/001.h5").read_bytes()
+    )
     code, said = bags("import", job, "--out", tmp_path / "bags")
-    assert (code, "slide 001 is there twice" in said, "name the folder of one of them" in said) == (1, True, True)
+    assert (code, "slide 001 is there twice" in said, "name the folder of one of them" in said) == (
+        1,
+        True,
+        True,
+    )
 
 
 def test_files_of_two_tools(tmp_path):
@@ -184,12 +250,23 @@ def test_files_of_two_tools(tmp_path):
 
 def test_our_own_bags_are_not_imported(job, tmp_path):
     assert bags("import", job, "--out", tmp_path / "bags")[0] == 0
-    assert "a bag of ours already" in bags("import", tmp_path / "bags", "--out", tmp_path / "again")[1]
+    assert (
+        "a bag of ours already" in bags("import", tmp_path / "bags", "--out", tmp_path / "again")[1]
+    )
 
 
 def test_saying_whose_it_is_does_not_make_features_of_coordinates(tmp_path):
     write_clam(tmp_path / "results")
-    code, said = bags("import", tmp_path / "results", "--from", "clam", "--out", tmp_path / "bags", "--encoder", "r")
+    code, said = bags(
+        "import",
+        tmp_path / "results",
+        "--from",
+        "clam",
+        "--out",
+        tmp_path / "bags",
+        "--encoder",
+        "r",
+    )
     assert (code, "1 of 1 bags from clam" in said) == (0, True)
     assert read_bag(tmp_path / "bags/a.h5").side_level0_px == 1024.0
 
@@ -200,6 +277,8 @@ def test_a_file_without_its_signs_is_read_as_what_the_user_says(tmp_path):
         for name in list(file["coords"].attrs):
             del file["coords"].attrs[name]
         del file["features"].attrs["encoder"]
-    assert "say it with --encoder NAME" in bags("import", path, "--out", tmp_path / "bags")[1]  # as CLAM's
+    assert (
+        "say it with --encoder NAME" in bags("import", path, "--out", tmp_path / "bags")[1]
+    )  # as CLAM's
     assert bags("import", path, "--out", tmp_path / "bags", "--from", "trident")[0] == 0
     assert read_bag(tmp_path / "bags/a.h5").encoder == "uni_v1"

@@ -14,7 +14,19 @@ from mil.trained import apply, load_trained
 from mil.trained.compatibility import check_fits
 from mil.trained.seal import verify
 from tests.heads.test_acmil import BAG, golden_bag
-from tests.interop.published import DIM, HEADS, HIDDEN, SHAPES, TOOLS, drawn, golden, heads, imported, logits, save
+from tests.interop.published import (
+    DIM,
+    HEADS,
+    HIDDEN,
+    SHAPES,
+    TOOLS,
+    drawn,
+    golden,
+    heads,
+    imported,
+    logits,
+    save,
+)
 from tests.synthetic import bag_file
 
 MHA_BAG = [0.3377547832733203, 0.35305860052212423, -1.0208237774066746]
@@ -22,7 +34,9 @@ X = torch.randn(7, DIM, generator=torch.Generator().manual_seed(5))
 
 
 def assert_close(got, want, atol=1e-5):
-    torch.testing.assert_close(got.double(), torch.as_tensor(want, dtype=torch.float64), rtol=0, atol=atol)
+    torch.testing.assert_close(
+        got.double(), torch.as_tensor(want, dtype=torch.float64), rtol=0, atol=atol
+    )
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -41,12 +55,15 @@ def test_golden_numbers_of_the_published_code(tmp_path, name, want):
     assert "kept as float32, was float64" in said
     head, _ = load_trained(tmp_path / "head")
     assert_close(head(golden_bag(torch.float32)).logits[0], want)
-    assert_close(logits(name, golden(name), golden_bag().features), want, 1e-12)  # the formulas here are right
+    assert_close(
+        logits(name, golden(name), golden_bag().features), want, 1e-12
+    )  # the formulas here are right
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_there_and_back_is_the_same_bit_by_bit(tmp_path, name):
-    tool, theirs = TOOLS[name], drawn(name)
+    tool = TOOLS[name]
+    theirs = drawn(name)
     imported(save(tmp_path / "c.pth", theirs), tmp_path / "head", tool)
     assert heads("export", tmp_path / "head", tmp_path / "d.pth", "--to", tool)[0] == 0
     whole = torch.load(tmp_path / "d.pth", weights_only=True)
@@ -59,43 +76,95 @@ def test_there_and_back_is_the_same_bit_by_bit(tmp_path, name):
 
 
 def test_settings_in_the_file_are_taken_and_written_back(tmp_path):
-    config = {"n_masked_patch": 10, "mask_drop": 0.6, "train_epoch": 50, "lr": 2e-4, "wd": 1e-5, "min_lr": 0,
-              "warmup_epoch": 0, "seed": 4, "D_feat": 1, "data_dir": "/x", "auc": np.float64(0.9)}  # fmt: skip
+    config = {
+        "n_masked_patch": 10,
+        "mask_drop": 0.6,
+        "train_epoch": 50,
+        "lr": 2e-4,
+        "wd": 1e-5,
+        "min_lr": 0,
+        "warmup_epoch": 0,
+        "seed": 4,
+        "D_feat": 1,
+        "data_dir": "/x",
+        "auc": np.float64(0.9),
+    }
     file = save(tmp_path / "c.pth", drawn("ACMIL_GA"), config, best=np.float32(1.0))
-    said = imported(file, tmp_path / "head", "acmil", "--positive", "b", "--fold", "2", "--name", "published")
+    said = imported(
+        file, tmp_path / "head", "acmil", "--positive", "b", "--fold", "2", "--name", "published"
+    )
     assert "does not say" not in said
     _, trained = load_trained(tmp_path / "head")
     recipe = trained.recipe
-    assert recipe.options == {"hidden": 8, "attention": 4, "branches": 2, "mask_top": 10, "mask_share": 0.6}
+    assert recipe.options == {
+        "hidden": 8,
+        "attention": 4,
+        "branches": 2,
+        "mask_top": 10,
+        "mask_share": 0.6,
+    }
     assert {name: weight.start for name, weight in recipe.losses.items()} == {
-        "cross_entropy": 1, "branch_cross_entropy": 1, "branch_diversity": 1,
-    }  # fmt: skip
+        "cross_entropy": 1,
+        "branch_cross_entropy": 1,
+        "branch_diversity": 1,
+    }
     assert (recipe.train.epochs, recipe.train.lr, recipe.train.batch_bags) == (50, 2e-4, 1)
-    assert recipe.source == "imported from c.pth: ACMIL_GA of acmil, https://arxiv.org/abs/2311.07125"
-    assert (trained.recipe_name, trained.seed, trained.fold, trained.positive) == ("published", 4, 2, "b")
-    assert (trained.encoder, trained.weights_sha256, trained.tiling) == ("tiny", "", "unknownpx_unknownmpp")
+    assert (
+        recipe.source == "imported from c.pth: ACMIL_GA of acmil, https://arxiv.org/abs/2311.07125"
+    )
+    assert (trained.recipe_name, trained.seed, trained.fold, trained.positive) == (
+        "published",
+        4,
+        2,
+        "b",
+    )
+    assert (trained.encoder, trained.weights_sha256, trained.tiling) == (
+        "tiny",
+        "",
+        "unknownpx_unknownmpp",
+    )
     _, said = heads("export", tmp_path / "head", tmp_path / "d.pth", "--to", "acmil")
     assert "unless told so: D=4" in said
     whole = torch.load(tmp_path / "d.pth", weights_only=True)
     assert whole["epoch"] == 12
     sizes = {"D_feat": DIM, "D_inner": HIDDEN, "n_class": 3, "n_token": 2}
-    kept = {key: config[key] for key in ("n_masked_patch", "mask_drop", "train_epoch", "lr", "wd", "seed")}
+    kept = {
+        key: config[key]
+        for key in ("n_masked_patch", "mask_drop", "train_epoch", "lr", "wd", "seed")
+    }
     assert {**whole["config"], **sizes, **kept} == whole["config"]
 
 
 def test_the_weight_of_aems_term_is_taken(tmp_path):
     imported(save(tmp_path / "c.pth", drawn("ABMIL"), {"lamda": 0.1}), tmp_path / "head", "aem")
     losses = load_trained(tmp_path / "head")[1].recipe.losses
-    assert {name: weight.start for name, weight in losses.items()} == {"cross_entropy": 1, "attention_entropy": 0.1}
+    assert {name: weight.start for name, weight in losses.items()} == {
+        "cross_entropy": 1,
+        "attention_entropy": 0.1,
+    }
 
 
 def test_settings_that_make_no_sense_are_passed_over(tmp_path):
-    config = {"n_masked_patch": -3, "mask_drop": "0.6", "train_epoch": 10**500, "lr": float("inf"), "wd": float("nan"),
-              "seed": True, "warmup_epoch": [1]}  # fmt: skip
-    said = imported(save(tmp_path / "c.pth", drawn("ACMIL_GA"), config, epoch=-7), tmp_path / "head", "acmil")
+    config = {
+        "n_masked_patch": -3,
+        "mask_drop": "0.6",
+        "train_epoch": 10**500,
+        "lr": float("inf"),
+        "wd": float("nan"),
+        "seed": True,
+        "warmup_epoch": [1],
+    }
+    said = imported(
+        save(tmp_path / "c.pth", drawn("ACMIL_GA"), config, epoch=-7), tmp_path / "head", "acmil"
+    )
     assert "the file does not say, so the default, for training only: mask_top, mask_share" in said
     _, trained = load_trained(tmp_path / "head")
-    assert (trained.recipe.train.epochs, trained.recipe.train.lr, trained.seed, trained.epoch) == (50, 1e-4, 1, 0)
+    assert (trained.recipe.train.epochs, trained.recipe.train.lr, trained.seed, trained.epoch) == (
+        50,
+        1e-4,
+        1,
+        0,
+    )
 
 
 def test_bags_say_what_the_head_is_for(tmp_path):
@@ -107,7 +176,17 @@ def test_bags_say_what_the_head_is_for(tmp_path):
     path = tmp_path / "bags/s1.h5"
     check_fits(trained, read_bag(path), path)
     assert apply(head, trained, read_bag(path)).answers.sum() == pytest.approx(1)
-    imported(file, tmp_path / "other", "aem", "--encoder", "tiny", "--tile-px", "224", "--target-mpp", "0.5")
+    imported(
+        file,
+        tmp_path / "other",
+        "aem",
+        "--encoder",
+        "tiny",
+        "--tile-px",
+        "224",
+        "--target-mpp",
+        "0.5",
+    )
     with pytest.raises(FormatError, match="weights_sha256 is 0000"):
         check_fits(load_trained(tmp_path / "other")[1], read_bag(path), path)
 
@@ -116,7 +195,16 @@ def test_a_dataset_says_the_classes(tmp_path):
     (tmp_path / "d.yaml").write_text("classes: [x, y, z]\npositive: y\n")
     file = save(tmp_path / "c.pth", drawn("ABMIL"))
     code, said = heads(
-        "import", file, "--out", tmp_path / "head", "--from", "aem", "--encoder", "e", "--dataset", tmp_path / "d.yaml"
+        "import",
+        file,
+        "--out",
+        tmp_path / "head",
+        "--from",
+        "aem",
+        "--encoder",
+        "e",
+        "--dataset",
+        tmp_path / "d.yaml",
     )
     assert code == 0, said
     trained = load_trained(tmp_path / "head")[1]
@@ -138,7 +226,10 @@ def as_saved(kind, path, tensors):
 def test_a_state_dict_alone_is_enough(tmp_path, kind):
     file = as_saved(kind, tmp_path / "c.pt", drawn("ACMIL_GA"))
     assert "epoch ?" in imported(file, tmp_path / "head", "acmil")
-    assert_close(load_trained(tmp_path / "head")[0](join([X])).logits[0], logits("ACMIL_GA", drawn("ACMIL_GA"), X))
+    assert_close(
+        load_trained(tmp_path / "head")[0](join([X])).logits[0],
+        logits("ACMIL_GA", drawn("ACMIL_GA"), X),
+    )
 
 
 RENAMED = {
@@ -155,25 +246,38 @@ def test_names_that_codes_made_on_their_way_are_undone(tmp_path, how):
         tensors["instance_loss_fn.labels"] = torch.arange(2)
     torch.save(tensors, tmp_path / "c.pt")
     imported(tmp_path / "c.pt", tmp_path / "head", "clam")
-    assert_close(load_trained(tmp_path / "head")[0](join([X])).logits[0], logits("CLAM_SB", drawn("CLAM_SB"), X))
+    assert_close(
+        load_trained(tmp_path / "head")[0](join([X])).logits[0],
+        logits("CLAM_SB", drawn("CLAM_SB"), X),
+    )
 
 
 def test_the_other_softmax_of_acmils_clam_is_told(tmp_path):
     file = save(tmp_path / "c.pth", drawn("CLAM_MB"))
     assert "its probabilities differ" in imported(file, tmp_path / "head", "acmil")
     assert "its probabilities differ" not in imported(file, tmp_path / "head2", "clam")
-    assert "its probabilities differ" in heads("export", tmp_path / "head", tmp_path / "d.pth", "--to", "acmil")[1]
+    assert (
+        "its probabilities differ"
+        in heads("export", tmp_path / "head", tmp_path / "d.pth", "--to", "acmil")[1]
+    )
 
 
 def test_clams_constructor_is_told_of(tmp_path):
     imported(save(tmp_path / "c.pth", drawn("CLAM_SB")), tmp_path / "head", "clam")
-    assert "put 8 and 4 into its size_dict" in heads("export", tmp_path / "head", tmp_path / "d.pt", "--to", "clam")[1]
+    assert (
+        "put 8 and 4 into its size_dict"
+        in heads("export", tmp_path / "head", tmp_path / "d.pt", "--to", "clam")[1]
+    )
 
 
 def test_what_the_folder_holds_is_read_by_nothing_but_json_and_safetensors(tmp_path):
     imported(save(tmp_path / "c.pth", drawn("ABMIL")), tmp_path / "head", "aem")
     assert sorted(path.name for path in (tmp_path / "head").iterdir()) == [
-        "example.safetensors", "head.safetensors", "history.json", "recipe.json", "seal.json",
-    ]  # fmt: skip
+        "example.safetensors",
+        "head.safetensors",
+        "history.json",
+        "recipe.json",
+        "seal.json",
+    ]
     assert verify(tmp_path / "head") == []
     assert json.loads((tmp_path / "head/recipe.json").read_text())["format"] == "mil.head"

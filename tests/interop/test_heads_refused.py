@@ -44,12 +44,15 @@ def put(tmp_path, value, **how):
 def test_nothing_of_a_stranger_is_run(tmp_path, place, legacy):
     whole = {"model": drawn("ABMIL"), "config": {}}
     value = {
-        "config": whole | {"config": Trap()}, "model": whole | {"model": Trap()}, "alone": Trap(),
+        "config": whole | {"config": Trap()},
+        "model": whole | {"model": Trap()},
+        "alone": Trap(),
         "in a tensor's place": drawn("ABMIL") | {"classifier.fc.bias": Trap()},
-    }[place]  # fmt: skip
+    }[place]
     line = refused(put(tmp_path, value, _use_new_zipfile_serialization=not legacy), tmp_path)
     assert re.search(
-        r"c\.pth: reading it would run builtins\.list\.append|c\.pth: reading it would run \S+, which", line
+        r"c\.pth: reading it would run builtins\.list\.append|c\.pth: reading it would run \S+, which",
+        line,
     )
     assert TRAPPED == []
 
@@ -58,7 +61,9 @@ def test_a_class_called_struct_elsewhere_is_not_made(tmp_path):
     file = save(tmp_path / "c.pth", drawn("ABMIL"))
     with zipfile.ZipFile(file) as old, zipfile.ZipFile(tmp_path / "d.pth", "w") as new:
         for entry in old.infolist():
-            new.writestr(entry, old.read(entry).replace(b"utils.utils\nStruct", b"other.utils\nStruct"))
+            new.writestr(
+                entry, old.read(entry).replace(b"utils.utils\nStruct", b"other.utils\nStruct")
+            )
     assert "reading it would run other.utils.Struct" in refused(tmp_path / "d.pth", tmp_path)
 
 
@@ -80,7 +85,9 @@ def test_cut_short(tmp_path, share, legacy):
 def test_something_else(tmp_path):
     file = tmp_path / "c.pth"
     assert refused(file, tmp_path) == f"{file}: no such file"
-    assert refused(tmp_path, tmp_path) == f"{tmp_path}: is a folder; give the checkpoint's file in it"
+    assert (
+        refused(tmp_path, tmp_path) == f"{tmp_path}: is a folder; give the checkpoint's file in it"
+    )
     file.write_text("not a checkpoint\n" * 100)
     assert "not a checkpoint saved by torch" in refused(file, tmp_path)
     with file.open("wb") as sparse:
@@ -90,7 +97,10 @@ def test_something_else(tmp_path):
 
 def test_a_compressed_archive_is_not_unpacked(tmp_path):
     file = put(tmp_path, drawn("ABMIL"))
-    with zipfile.ZipFile(file) as old, zipfile.ZipFile(tmp_path / "d.pth", "w", zipfile.ZIP_DEFLATED) as new:
+    with (
+        zipfile.ZipFile(file) as old,
+        zipfile.ZipFile(tmp_path / "d.pth", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
         for entry in old.namelist():
             new.writestr(entry, old.read(entry))
     assert "it is a compressed archive" in refused(tmp_path / "d.pth", tmp_path)
@@ -103,8 +113,14 @@ CONTENTS = {
     "numbered": ({0: torch.zeros(1)}, "'0' is no name of a tensor"),
     "sparse": ({"a": torch.eye(3).to_sparse()}, "'a' is not a plain tensor"),
     "meta": ({"a": torch.zeros(3, device="meta")}, "'a' is not a plain tensor"),
-    "huge by claim": ({"a": torch.zeros(1).expand(10**6, 10**6)}, "claim more numbers than the file has"),
-    "NaN": (drawn("ABMIL") | {"classifier.fc.bias": torch.tensor([0, np.nan, 0])}, "'classifier.fc.bias' holds NaN"),
+    "huge by claim": (
+        {"a": torch.zeros(1).expand(10**6, 10**6)},
+        "claim more numbers than the file has",
+    ),
+    "NaN": (
+        drawn("ABMIL") | {"classifier.fc.bias": torch.tensor([0, np.nan, 0])},
+        "'classifier.fc.bias' holds NaN",
+    ),
     "nothing": ({}, "those of none of ACMIL_MHA, ACMIL_GA, MHA, ABMIL, CLAM_SB, CLAM_MB, DSMIL"),
     "features": ({"feats": torch.zeros(2, 2)}, "those of none of .*; it has feats"),
 }
@@ -138,20 +154,43 @@ def changed(key, tensor):
 
 
 TENSORS = {
-    "bias": (without("attention.attention_U.0.bias"), "ACMIL_GA without attention.attention_U.0.bias, so"),
-    "width": (without("attention.attention_V.0.weight"), "has no tensor 'attention.attention_V.0.weight'"),
+    "bias": (
+        without("attention.attention_U.0.bias"),
+        "ACMIL_GA without attention.attention_U.0.bias, so",
+    ),
+    "width": (
+        without("attention.attention_V.0.weight"),
+        "has no tensor 'attention.attention_V.0.weight'",
+    ),
     "reducer": (without("dimreduction.fc1.weight"), "has no tensor 'dimreduction.fc1.weight'"),
-    "more": (changed("confounder_feat", torch.zeros(2)), "ACMIL_GA with confounder_feat, so it is of another model"),
-    "gap": (without("classifier.0.fc.weight"), "ACMIL_GA without classifier.0.fc.weight and with classifier.1.fc.bias"),
+    "more": (
+        changed("confounder_feat", torch.zeros(2)),
+        "ACMIL_GA with confounder_feat, so it is of another model",
+    ),
+    "gap": (
+        without("classifier.0.fc.weight"),
+        "ACMIL_GA without classifier.0.fc.weight and with classifier.1.fc.bias",
+    ),
     "shape": (
         changed("attention.attention_weights.weight", torch.zeros(3, 4)),
         "'attention.attention_weights.weight' is [3, 4] float32, but should be [2, 4] float32",
     ),
-    "vector": (changed("dimreduction.fc1.weight", torch.zeros(8)), "has the shape [8], which is no matrix"),
-    "whole numbers": (changed("Slide_classifier.fc.bias", torch.zeros(3).long()), "is [3] int64, but should be [3]"),
-    "no width": (changed("dimreduction.fc1.weight", torch.zeros(0, DIM)), "hidden: Input should be greater than 0"),
+    "vector": (
+        changed("dimreduction.fc1.weight", torch.zeros(8)),
+        "has the shape [8], which is no matrix",
+    ),
+    "whole numbers": (
+        changed("Slide_classifier.fc.bias", torch.zeros(3).long()),
+        "is [3] int64, but should be [3]",
+    ),
+    "no width": (
+        changed("dimreduction.fc1.weight", torch.zeros(0, DIM)),
+        "hidden: Input should be greater than 0",
+    ),
     "widths apart": (
-        lambda t: t.update({"dimreduction.fc1.weight": torch.zeros(30_000, 1), "x": torch.zeros(1, 30_000)}),
+        lambda t: t.update(
+            {"dimreduction.fc1.weight": torch.zeros(30_000, 1), "x": torch.zeros(1, 30_000)}
+        ),
         "ACMIL_GA with x",
     ),
 }
@@ -166,13 +205,25 @@ def test_tensors_that_do_not_go_together(tmp_path, what):
 
 
 STATED = {
-    "no classes": ([], "3 classes without names; give --classes A,B in their order, or a --dataset"),
+    "no classes": (
+        [],
+        "3 classes without names; give --classes A,B in their order, or a --dataset",
+    ),
     "two": (["--classes", "a,b"], "has 3 classes, but 2 are named: a, b"),
     "twice": (["--classes", "a,b,a"], "each needs a name of its own"),
     "empty": (["--classes", "a,,b"], "each needs a name of its own"),
-    "positive": (["--classes", "a,b,c", "--positive", "d"], "--positive 'd' is not among the classes a, b, c"),
-    "no encoder": (["--classes", "a,b,c"], "does not say what made its features; give --bags FOLDER, or --encoder"),
-    "name": (["--classes", "a,b,c", "--encoder", "e", "--name", "../x"], "--name '../x': letters, digits"),
+    "positive": (
+        ["--classes", "a,b,c", "--positive", "d"],
+        "--positive 'd' is not among the classes a, b, c",
+    ),
+    "no encoder": (
+        ["--classes", "a,b,c"],
+        "does not say what made its features; give --bags FOLDER, or --encoder",
+    ),
+    "name": (
+        ["--classes", "a,b,c", "--encoder", "e", "--name", "../x"],
+        "--name '../x': letters, digits",
+    ),
     "dataset": (["--dataset", "nowhere", "--encoder", "e"], "no dataset named 'nowhere'"),
     "bags": (["--classes", "a,b,c", "--bags", "nowhere"], "nowhere: no bags"),
 }
@@ -181,7 +232,9 @@ STATED = {
 @pytest.mark.parametrize("what", STATED)
 def test_what_the_user_must_say(tmp_path, what):
     options, line = STATED[what]
-    assert line in refused(save(tmp_path / "c.pth", drawn("ABMIL")), tmp_path, "aem", *(options or ["--encoder", "e"]))
+    assert line in refused(
+        save(tmp_path / "c.pth", drawn("ABMIL")), tmp_path, "aem", *(options or ["--encoder", "e"])
+    )
 
 
 def test_bags_that_the_head_is_not_for(tmp_path):
@@ -217,7 +270,17 @@ def test_an_import_that_is_killed_leaves_no_mixture(tmp_path, monkeypatch):
 
     monkeypatch.setattr("mil.trained.folder.save", killed)
     heads(
-        "import", file, "--out", tmp_path / "head", "--from", "aem", "--classes", "x,y,z", "--encoder", "e", "--force"
+        "import",
+        file,
+        "--out",
+        tmp_path / "head",
+        "--from",
+        "aem",
+        "--classes",
+        "x,y,z",
+        "--encoder",
+        "e",
+        "--force",
     )
     with pytest.raises(FormatError, match="does not fit recipe"):
         load_trained(tmp_path / "head")
@@ -231,17 +294,23 @@ def test_exports_that_cannot_be(tmp_path):
         "clam has no head abmil; to clam go: clam_sb, clam_mb"
         in heads("export", tmp_path / "head", out, "--to", "clam")[1]
     )
-    assert "is a folder; give the checkpoint's file" in heads("export", tmp_path / "head", tmp_path, "--to", "aem")[1]
+    assert (
+        "is a folder; give the checkpoint's file"
+        in heads("export", tmp_path / "head", tmp_path, "--to", "aem")[1]
+    )
     assert not out.exists()
     out.write_text("mine")
-    assert "is there; choose another file" in heads("export", tmp_path / "head", out, "--to", "aem")[1]
+    assert (
+        "is there; choose another file" in heads("export", tmp_path / "head", out, "--to", "aem")[1]
+    )
     assert out.read_text() == "mine"
     assert heads("export", tmp_path / "head", out, "--to", "aem", "--force")[0] == 0
 
 
 def test_a_head_without_the_gate_has_no_published_form(tmp_path):
     imported(save(tmp_path / "c.pth", drawn("ABMIL")), tmp_path / "head", "aem")
-    recipe, weights = tmp_path / "head/recipe.json", tmp_path / "head/head.safetensors"
+    recipe = tmp_path / "head/recipe.json"
+    weights = tmp_path / "head/head.safetensors"
     recipe.write_text(recipe.read_text().replace('"gated": true', '"gated": false'))
     save_file({name: t for name, t in load_file(weights).items() if "gate" not in name}, weights)
     code, line = heads("export", tmp_path / "head", tmp_path / "d.pth", "--to", "aem")
@@ -269,5 +338,7 @@ def test_a_head_of_another_task_is_not_theirs(tmp_path):
 def test_labels_that_no_table_of_theirs_holds(tmp_path):
     (tmp_path / "age.yaml").write_text("task: survival_cox\n")
     (tmp_path / "age.csv").write_text("slide,label\na,7.5+\n")
-    with pytest.raises(DatasetError, match="labels are of survival_cox, which no table of theirs holds"):
+    with pytest.raises(
+        DatasetError, match="labels are of survival_cox, which no table of theirs holds"
+    ):
         read_cohort(str(tmp_path / "age.yaml"), None, ["a"])

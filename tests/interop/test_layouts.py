@@ -26,7 +26,12 @@ def test_clam(tmp_path):
     np.testing.assert_array_equal(bag.coords, COORDS)  # in the order of the file
     assert bag.valid.all()
     assert (bag.slide, bag.encoder, bag.source, bag.state) == ("a", "resnet50", "clam", "ok")
-    assert (bag.side_level0_px, bag.tile_px, bag.mpp_level0, bag.target_mpp) == (1024.0, 256, None, None)
+    assert (bag.side_level0_px, bag.tile_px, bag.mpp_level0, bag.target_mpp) == (
+        1024.0,
+        256,
+        None,
+        None,
+    )
     assert "1 of 1 bags from clam" in said
     assert "not known for 1 of 1 bags: pixel size: no scale bar, no export to STAMP" in said
     with h5py.File(tmp_path / "bags/a.h5") as file:
@@ -36,9 +41,17 @@ def test_clam(tmp_path):
 def test_clam_says_the_size_of_its_pixels_when_told(tmp_path):
     write_clam(tmp_path / "results")
     imported(
-        tmp_path / "results", tmp_path / "bags", "--encoder", "r", "--mpp", "0.25", "--target-mpp", "1",
-        "--weights-sha256", "ab" * 32,
-    )  # fmt: skip
+        tmp_path / "results",
+        tmp_path / "bags",
+        "--encoder",
+        "r",
+        "--mpp",
+        "0.25",
+        "--target-mpp",
+        "1",
+        "--weights-sha256",
+        "ab" * 32,
+    )
     bag = read_bag(tmp_path / "bags/a.h5")
     assert (bag.mpp_level0, bag.tiling, bag.weights_sha256) == (0.25, "256px_1mpp", "ab" * 32)
 
@@ -59,20 +72,32 @@ def test_clam_without_patches_does_not_know_the_side(tmp_path):
     assert (bag.side_level0_px, bag.tile_px, bag.tiling) == (None, None, "unknownpx_unknownmpp")
     assert "side of a tile: no heatmap; give --side-level0-px, or CLAM's --patches DIR" in said
     imported(
-        tmp_path / "results", tmp_path / "bags", "--encoder", "x", "--side-level0-px", "512.5", "--tile-px", "224",
+        tmp_path / "results",
+        tmp_path / "bags",
+        "--encoder",
+        "x",
+        "--side-level0-px",
+        "512.5",
+        "--tile-px",
+        "224",
         "--force",
-    )  # fmt: skip
+    )
     bag = read_bag(tmp_path / "bags/a.h5")
     assert (bag.side_level0_px, bag.tile_px) == (512.5, 224)
 
 
 def test_clams_tensors_alone_are_bags_without_coordinates(tmp_path):
     write_clam(tmp_path / "results")
-    said = imported(tmp_path / "results/features/pt_files", tmp_path / "bags", "--encoder", "resnet50")
+    said = imported(
+        tmp_path / "results/features/pt_files", tmp_path / "bags", "--encoder", "resnet50"
+    )
     bag = read_bag(tmp_path / "bags/a.h5")
     np.testing.assert_array_equal(bag.features, features())
     assert bag.coords is None
-    assert "coordinates: no heatmap, no neighbours in space for graph heads, no export but CLAM's" in said
+    assert (
+        "coordinates: no heatmap, no neighbours in space for graph heads, no export but CLAM's"
+        in said
+    )
 
 
 def test_trident(tmp_path):
@@ -95,8 +120,8 @@ def test_tridents_nominal_magnification_is_not_believed(tmp_path):
     assert (bag.mpp_level0, bag.width_level0_px, bag.side_level0_px) == (None, None, 550.5)
     said = imported(tmp_path / "job", tmp_path / "bags", "--mpp", "0.2265", "--force")
     assert (
-        "pixel size is more than 5 % from what the magnification would mean in 1 slides, most in a: 0.2265 µm, not 0.25"
-        in said
+        "pixel size is more than 5 % from what the magnification would mean in 1 slides, most in "
+        "a: 0.2265 µm, not 0.25" in said
     )
 
 
@@ -141,7 +166,10 @@ def test_stamp_without_a_pixel_size_keeps_its_micrometres(tmp_path):
     bag = read_bag(tmp_path / "bags/a.h5")
     assert (bag.coords, bag.side_level0_px, bag.tile_px) == (None, None, 224)
     np.testing.assert_array_equal(bag.coords_um, (COORDS * 0.25).astype(np.float32))
-    assert "pixel size: no scale bar, no export to STAMP; give --mpp, --mpp-table or --slides-dir" in said
+    assert (
+        "pixel size: no scale bar, no export to STAMP; give --mpp, --mpp-table or --slides-dir"
+        in said
+    )
 
 
 def test_older_stamp_calls_the_side_tile_size(tmp_path):
@@ -187,11 +215,18 @@ def test_a_newer_stamp_is_read(tmp_path):
 
 
 def test_acmil(tmp_path):
-    path = write_acmil(tmp_path / "patch_feats_pretrain_medical_ssl.h5", {"normal_001": 0, "tumor_001": 1})
+    path = write_acmil(
+        tmp_path / "patch_feats_pretrain_medical_ssl.h5", {"normal_001": 0, "tumor_001": 1}
+    )
     imported(path, tmp_path / "bags", "--mpp", "0.243")
     for seed, slide in enumerate(("normal_001", "tumor_001")):
         bag = read_bag(tmp_path / f"bags/{slide}.h5")
         np.testing.assert_array_equal(bag.features, features(seed=seed))
         np.testing.assert_array_equal(bag.coords, COORDS)
-        assert (bag.slide, bag.encoder, bag.source, bag.mpp_level0) == (slide, "medical_ssl", "acmil", 0.243)
+        assert (bag.slide, bag.encoder, bag.source, bag.mpp_level0) == (
+            slide,
+            "medical_ssl",
+            "acmil",
+            0.243,
+        )
         assert (bag.side_level0_px, bag.tile_px) == (None, None)

@@ -54,7 +54,10 @@ FEATURES = {
     "fewer": (features(4), r"coords of shape \(5, 2\) for 4 tiles"),
     "whole numbers": (np.ones((5, 8), int), "whole numbers"),
     "text": (np.full((5, 8), b"x"), "not numbers"),
-    "beyond float16": (features() + 1e5, "which float16 cannot hold; keep them with --dtype float32"),
+    "beyond float16": (
+        features() + 1e5,
+        "which float16 cannot hold; keep them with --dtype float32",
+    ),
     "strings": (object_dtype, "holds object, not numbers"),
     "references": (references, "holds object, not numbers"),
     "never written": (never_written, r"claims the shape \(1000000000, 8\) but was never written"),
@@ -98,7 +101,9 @@ def test_files_cut_short_or_of_something_else(files, tmp_path, tool):
     whole = files[tool].read_bytes()
     for content in (whole[: len(whole) // 2], b"not HDF5" * 100, b""):
         files[tool].write_bytes(content)
-        assert "not an HDF5 file, cut short or damaged" in refused(files[tool], tmp_path, "--from", tool)
+        assert "not an HDF5 file, cut short or damaged" in refused(
+            files[tool], tmp_path, "--from", tool
+        )
 
 
 @pytest.mark.parametrize("tool", KEYS)
@@ -111,8 +116,12 @@ def test_links_are_not_followed(files, tmp_path, tool):
     layout[:] = h5py.VirtualSource(tmp_path / "elsewhere.h5", "secret", (5, 8))
     makers = {
         "is a link to somewhere else": lambda file, name: file.__setitem__(name, external),
-        "is a link to somewhere": lambda file, name: file.__setitem__(name, h5py.SoftLink("/elsewhere")),
-        "keeps its data in other files": lambda file, name: file.create_virtual_dataset(name, layout),
+        "is a link to somewhere": lambda file, name: file.__setitem__(
+            name, h5py.SoftLink("/elsewhere")
+        ),
+        "keeps its data in other files": lambda file, name: file.create_virtual_dataset(
+            name, layout
+        ),
         "keeps its data in other": lambda file, name: file.create_dataset(
             name, (5, 8), "f4", external=[(str(tmp_path / "raw.bin"), 0, h5py.h5f.UNLIMITED)]
         ),
@@ -125,7 +134,9 @@ def test_links_are_not_followed(files, tmp_path, tool):
 @pytest.mark.parametrize("tool", KEYS)
 def test_what_is_missing_is_named(files, tmp_path, tool):
     replaced(files[tool], KEYS[tool], lambda file, name: None)
-    assert f"has no dataset {KEYS[tool].split('/')[-1]!r}" in refused(files[tool], tmp_path, "--from", tool)
+    assert f"has no dataset {KEYS[tool].split('/')[-1]!r}" in refused(
+        files[tool], tmp_path, "--from", tool
+    )
 
 
 def test_nothing_is_unpickled(tmp_path):
@@ -160,4 +171,8 @@ def test_a_file_in_a_folder_that_lost_its_features_is_not_passed_over(files, tmp
     other.write_bytes(files[tool].read_bytes())
     replaced(other, KEYS[tool], lambda file, name: None)
     code, said = bags("import", files[tool].parent, "--out", tmp_path / "bags", "--encoder", "tiny")
-    assert (code, f"{other}: holds coordinates, not features" in said, "1 of 2 bags" in said) == (1, True, True)
+    assert (code, f"{other}: holds coordinates, not features" in said, "1 of 2 bags" in said) == (
+        1,
+        True,
+        True,
+    )

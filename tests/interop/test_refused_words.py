@@ -73,7 +73,10 @@ def test_clams_patches_of_other_tiles_say_nothing_of_these(files, tmp_path):
     for data in (COORDS + 1, COORDS[:4]):
         replaced(patches, "coords", put(data))
         code, said = bags("import", files["clam"], "--out", tmp_path / "bags", "--encoder", "tiny")
-        assert (code, f"{patches}: not the corners of the tiles in {files['clam']}" in said) == (1, True)
+        assert (code, f"{patches}: not the corners of the tiles in {files['clam']}" in said) == (
+            1,
+            True,
+        )
 
 
 def test_stamps_coordinates_without_a_unit(files, tmp_path):
@@ -130,7 +133,9 @@ def test_files_that_hold_no_features(files, tmp_path):
     assert "features of a whole slide, not of its tiles" in refused(slides / "a.h5", tmp_path)
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["numbers"] = COORDS
-    assert "not a file of features that is known here; it has: numbers" in refused(tmp_path / "other.h5", tmp_path)
+    assert "not a file of features that is known here; it has: numbers" in refused(
+        tmp_path / "other.h5", tmp_path
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,7 +153,10 @@ def test_files_that_hold_no_features(files, tmp_path):
 def test_a_header_that_is_not_ours(files, tmp_path, change, line):
     good = {"encoder": "uni_v1", "tile_px": 256}
     attribute(
-        files["trident"], "/", "mil_header", change if isinstance(change, str) else json.dumps({**good, **change})
+        files["trident"],
+        "/",
+        "mil_header",
+        change if isinstance(change, str) else json.dumps({**good, **change}),
     )
     said = refused(files["trident"], tmp_path)
     assert "mil_header is not ours" in said
@@ -157,9 +165,13 @@ def test_a_header_that_is_not_ours(files, tmp_path, change, line):
 
 def test_our_header_is_not_believed_over_the_file(files, tmp_path):
     header = {
-        "encoder": "other", "weights_sha256": "f" * 64, "tile_px": 512, "side_level0_px": 700.0, "mpp_level0": 0.3,
+        "encoder": "other",
+        "weights_sha256": "f" * 64,
+        "tile_px": 512,
+        "side_level0_px": 700.0,
+        "mpp_level0": 0.3,
         "width_level0_px": 9,
-    }  # fmt: skip
+    }
     attribute(files["trident"], "/", "mil_header", json.dumps(header))
     assert bags("import", files["trident"], "--out", tmp_path / "bags")[0] == 0
     bag = read_bag(tmp_path / "bags/a.h5")
@@ -171,7 +183,10 @@ def test_our_header_is_not_believed_over_the_file(files, tmp_path):
 def test_an_encoder_that_cannot_name_a_folder(files, tmp_path):
     attribute(files["trident"], "features", "encoder", "../uni")
     code, said = bags("import", files["trident"], "--out", tmp_path / "bags")
-    assert (code, "encoder '../uni' cannot name a folder; give it one: --encoder NAME" in said) == (1, True)
+    assert (code, "encoder '../uni' cannot name a folder; give it one: --encoder NAME" in said) == (
+        1,
+        True,
+    )
 
 
 def test_the_good_ones_are_written_and_the_bad_one_named(tmp_path):

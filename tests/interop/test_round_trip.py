@@ -18,15 +18,25 @@ from mil.tile.grid import footprint_px, grid
 from tests.interop.layouts import bags, features
 from tests.synthetic import bag_file, tissue_slide
 
-TINY = EncoderConfig(timm="test_resnet", dim=96, tile_px=64, mpp=0.5, weights="random", licence="ours")
-# What comes back is of another source, and its tiles are not known to be all that once were.
+TINY = EncoderConfig(
+    timm="test_resnet", dim=96, tile_px=64, mpp=0.5, weights="random", licence="ours"
+)
+# What comes back is of another source, and its tiles are not known to be all that once
+# were.
 NOT_KEPT = {"source", "tile_digest", "reason"}
-SLIDES = {"007": ("p1", "normal"), "a": ("p1", "normal"), "b": ("p2", "tumour"), "c": ("p3", "tumour")}
+SLIDES = {
+    "007": ("p1", "normal"),
+    "a": ("p1", "normal"),
+    "b": ("p2", "tumour"),
+    "c": ("p3", "tumour"),
+}
 SPLIT = {"007": "train", "a": "train", "b": "val", "c": "test"}
 
 
 def headers(bag):
-    return {name: getattr(bag, name) for name in BagHeader.__dataclass_fields__ if name not in NOT_KEPT}
+    return {
+        name: getattr(bag, name) for name in BagHeader.__dataclass_fields__ if name not in NOT_KEPT
+    }
 
 
 def lattice(mpp, tiles, origin=(0, 0)):
@@ -41,7 +51,10 @@ def embed(slide, tiles_file, out):
     encoder = build_encoder("tiny", TINY, tile_px=64, device=torch.device("cpu"), precision="fp32")
     tiles = read_tiles(tiles_file)
     with SlideReader(slide) as reader:
-        read = [as_array(reader.read(float(x), float(y), tiles.geometry.side_level0_px, 64)) for x, y in tiles.coords]
+        read = [
+            as_array(reader.read(float(x), float(y), tiles.geometry.side_level0_px, 64))
+            for x, y in tiles.coords
+        ]
     made = encoder(torch.from_numpy(np.stack(read))).numpy().astype(np.float16)
     valid = np.ones(len(made), bool)
     write_bag(out, bag_of(tiles, made, valid, state="ok", reason="", encoder=encoder.identity))
@@ -50,7 +63,9 @@ def embed(slide, tiles_file, out):
 def there_and_back(folder, tool, *options, to=()):
     code, said = bags("export", folder / "bags", "--to", tool, "--out", folder / "other", *to)
     assert code == 0, said
-    code, back = bags("import", folder / "other", "--out", folder / "back", "--encoder", "tiny", *options)
+    code, back = bags(
+        "import", folder / "other", "--out", folder / "back", "--encoder", "tiny", *options
+    )
     assert code == 0, back
     return said, back
 
@@ -60,7 +75,13 @@ def write_dataset(folder):
     (folder / "set.csv").write_text("slide,patient,label\n" + "\n".join(lines) + "\n")
     (folder / "set.yaml").write_text("classes: [normal, tumour]\n")
     rows = [
-        {"fold": fold, "slide": slide, "patient": SLIDES[slide][0], "label": SLIDES[slide][1], "split": split}
+        {
+            "fold": fold,
+            "slide": slide,
+            "patient": SLIDES[slide][0],
+            "label": SLIDES[slide][1],
+            "split": split,
+        }
         for fold in (0, 1)
         for slide, split in (SPLIT if fold == 0 else {**SPLIT, "b": "test", "c": "val"}).items()
     ]
@@ -74,20 +95,32 @@ def test_nothing_is_lost(tmp_path, tool, mpp):
     for seed, slide in enumerate(SLIDES):
         scanned = {"origin_x_level0_px": 37, "origin_y_level0_px": 11} if slide == "b" else {}
         bag_file(
-            tmp_path / f"bags/{slide}.h5", slide, features(9, seed=seed), lattice(mpp, 9, (37, 11)), mpp=mpp,
-            width_level0_px=250_000, height_level0_px=220_000, encoder={"transform": "224 px, (0.5, 0.5)"}, **scanned,
-        )  # fmt: skip
+            tmp_path / f"bags/{slide}.h5",
+            slide,
+            features(9, seed=seed),
+            lattice(mpp, 9, (37, 11)),
+            mpp=mpp,
+            width_level0_px=250_000,
+            height_level0_px=220_000,
+            encoder={"transform": "224 px, (0.5, 0.5)"},
+            **scanned,
+        )
     to = ("--dataset", write_dataset(tmp_path)) if tool == "acmil" else ()
     said, back = there_and_back(tmp_path, tool, to=to)
     assert said == f"export: 4 bags to {tool} in {tmp_path / 'other'}, 36 tiles\n"
     assert back == (
-        f"import: 4 of 4 bags from {tool} into {tmp_path / 'back'}, 36 tiles of 8 features in float16, encoder tiny\n"
+        f"import: 4 of 4 bags from {tool} into {tmp_path / 'back'}, 36 tiles of 8 features in "
+        "float16, encoder tiny\n"
     )
     for slide in SLIDES:
-        first, second = read_bag(tmp_path / f"bags/{slide}.h5"), read_bag(tmp_path / f"back/{slide}.h5")
+        first = read_bag(tmp_path / f"bags/{slide}.h5")
+        second = read_bag(tmp_path / f"back/{slide}.h5")
         np.testing.assert_array_equal(first.features, second.features)
         np.testing.assert_array_equal(first.coords, second.coords)
-        assert (first.features.dtype, first.coords.dtype) == (second.features.dtype, second.coords.dtype)
+        assert (first.features.dtype, first.coords.dtype) == (
+            second.features.dtype,
+            second.coords.dtype,
+        )
         assert headers(first) == headers(second)
         assert second.source == tool
         assert second.valid.all()
@@ -97,13 +130,19 @@ def test_nothing_is_lost(tmp_path, tool, mpp):
 def test_a_slide_that_was_really_embedded(tmp_path, tool):
     tissue_slide(tmp_path / "a.tif", (2048, 1536), 0.2472)
     tile_stage.run(
-        tmp_path / "a.tif", "a", tmp_path / "a.h5", tile_px=64, target_mpp=0.5, mpp=None,
+        tmp_path / "a.tif",
+        "a",
+        tmp_path / "a.h5",
+        tile_px=64,
+        target_mpp=0.5,
+        mpp=None,
         config=TileConfig(min_tissue=0.6),
-    )  # fmt: skip
+    )
     embed(tmp_path / "a.tif", tmp_path / "a.h5", tmp_path / "bags/a.h5")
     to = ("--dataset", write_dataset(tmp_path)) if tool == "acmil" else ()
     there_and_back(tmp_path, tool, to=to)
-    first, second = read_bag(tmp_path / "bags/a.h5"), read_bag(tmp_path / "back/a.h5")
+    first = read_bag(tmp_path / "bags/a.h5")
+    second = read_bag(tmp_path / "back/a.h5")
     assert len(first.features) > 30
     np.testing.assert_array_equal(first.features, second.features)
     np.testing.assert_array_equal(first.coords, second.coords)
@@ -115,7 +154,8 @@ def test_labels_patients_and_splits_come_back(tmp_path, tool):
     for seed, slide in enumerate(SLIDES):
         bag_file(tmp_path / f"bags/{slide}.h5", slide, features(3, seed=seed))
     yaml = write_dataset(tmp_path)
-    other, sets = tmp_path / "other", tmp_path / "sets"
+    other = tmp_path / "other"
+    sets = tmp_path / "sets"
     tables = {
         "clam": ("--labels", other / "dataset_csv/set.csv", "--split", other / "splits/set_100/splits_0.csv"),
         "trident": ("--labels", other / "set.csv", "--split", other / "splits/k=all.tsv", "--fold", 0),
@@ -126,17 +166,30 @@ def test_labels_patients_and_splits_come_back(tmp_path, tool):
         "acmil": ("--split", other / "splits/set/split_1.json"),
     }  # fmt: skip
     said, back = there_and_back(
-        tmp_path, tool, "--dataset", "back", "--datasets", sets, *tables[tool],
+        tmp_path,
+        tool,
+        "--dataset",
+        "back",
+        "--datasets",
+        sets,
+        *tables[tool],
         to=("--dataset", yaml, "--folds", tmp_path / "folds2.csv"),
-    )  # fmt: skip
+    )
     assert "12 tiles, 2 folds" in said
     config, rows = read_dataset(str(sets / "back.yaml"))
     assert config.classes == ["normal", "tumour"]
-    assert {row.slide: row.label for row in rows} == {slide: label for slide, (_, label) in SLIDES.items()}
+    assert {row.slide: row.label for row in rows} == {
+        slide: label for slide, (_, label) in SLIDES.items()
+    }
     if tool != "acmil":  # whose files do not know patients; its table does, and could be given
-        assert {row.slide: row.patient for row in rows} == {slide: patient for slide, (patient, _) in SLIDES.items()}
+        assert {row.slide: row.patient for row in rows} == {
+            slide: patient for slide, (patient, _) in SLIDES.items()
+        }
     # STAMP draws its own validation from what it trains on.
-    splits = {slide: "train" if split == "val" and tool == "stamp" else split for slide, split in SPLIT.items()}
+    splits = {
+        slide: "train" if split == "val" and tool == "stamp" else split
+        for slide, split in SPLIT.items()
+    }
     assert {row.slide: row.split for row in rows} == splits
     assert f"now: snakemake --cores all --config dataset=back bags={tmp_path / 'back'}" in back
 
@@ -157,7 +210,9 @@ def test_what_is_not_ok_or_not_valid_is_left_out_and_counted(tmp_path):
     bag = read_bag(tmp_path / "back/a.h5")
     np.testing.assert_array_equal(bag.features, features(3)[keep])
     np.testing.assert_array_equal(bag.coords, [[0, 0], [896, 0]])
-    assert [(row["wsi"], row["mpp"]) for row in read_csv(tmp_path / "other/set.csv")] == [("a", "0.25")]
+    assert [(row["wsi"], row["mpp"]) for row in read_csv(tmp_path / "other/set.csv")] == [
+        ("a", "0.25")
+    ]
 
 
 def test_float32_bags_stay_float32(tmp_path):
@@ -167,7 +222,9 @@ def test_float32_bags_stay_float32(tmp_path):
     write_bag(tmp_path / "bags/a.h5", replace(bag, features=precise))
     for tool in ("clam", "trident", "stamp"):
         assert bags("export", tmp_path / "bags", "--to", tool, "--out", tmp_path / tool)[0] == 0
-        code, said = bags("import", tmp_path / tool, "--out", tmp_path / f"from_{tool}", "--dtype", "float32")
+        code, said = bags(
+            "import", tmp_path / tool, "--out", tmp_path / f"from_{tool}", "--dtype", "float32"
+        )
         assert code == 0, said
         np.testing.assert_array_equal(read_bag(tmp_path / f"from_{tool}/a.h5").features, precise)
 
@@ -180,9 +237,14 @@ def test_clams_export_without_coordinates_or_scale(tmp_path):
     assert sorted(p.name for p in (tmp_path / "clam").rglob("*") if p.is_file()) == ["a.pt"]
     for tool, lacks in (("trident", "side_level0_px"), ("stamp", "side_level0_px")):
         code, said = bags("export", tmp_path / "bags", "--to", tool, "--out", tmp_path / tool)
-        assert (code, f"{tool} needs {lacks}, which 1 of 1 bags do not know (a)" in said) == (1, True)
+        assert (code, f"{tool} needs {lacks}, which 1 of 1 bags do not know (a)" in said) == (
+            1,
+            True,
+        )
     write_bag(tmp_path / "bags/a.h5", replace(known, coords=None))
     code, said = bags("export", tmp_path / "bags", "--to", "stamp", "--out", tmp_path / "stamp")
     assert (code, said) == (
-        1, "stopped at slide a, 0 of 1 are written: stamp needs coordinates, which this bag does not know",
-    )  # fmt: skip
+        1,
+        "stopped at slide a, 0 of 1 are written: stamp needs coordinates, which this bag does "
+        "not know",
+    )

@@ -4,7 +4,15 @@ import h5py
 import numpy as np
 
 from mil.io.bags import Bag, write_bag
-from tests.interop.layouts import bags, features, put, replaced, write_acmil, write_clam, write_stamp
+from tests.interop.layouts import (
+    bags,
+    features,
+    put,
+    replaced,
+    write_acmil,
+    write_clam,
+    write_stamp,
+)
 from tests.synthetic import bag_file
 
 
@@ -13,7 +21,14 @@ def test_ls(tmp_path):
     bag_file(tmp_path / "empty.h5", "empty", np.zeros((0, 8)), state="no_tissue", reason="none")
     write_bag(
         tmp_path / "x.h5",
-        Bag(slide="x", encoder="uni", features=features(3, 9), coords=None, valid=np.ones(3, bool), source="clam"),
+        Bag(
+            slide="x",
+            encoder="uni",
+            features=features(3, 9),
+            coords=None,
+            valid=np.ones(3, bool),
+            source="clam",
+        ),
     )
     (tmp_path / "y.h5").write_bytes(b"not HDF5")
     code, said = bags("ls", tmp_path)
@@ -46,15 +61,33 @@ def test_info_of_a_bag(tmp_path):
     assert lines["features"] == "4 tiles of 8 numbers in float16"
     assert lines["valid"] == "3 tiles"
     assert lines["coords"] == "x 0 to 1344, y 0 to 0"
-    assert (lines["encoder"], lines["mpp_level0"], lines["tiling"]) == ("tiny", "0.25", "224px_0.5mpp")
+    assert (lines["encoder"], lines["mpp_level0"], lines["tiling"]) == (
+        "tiny",
+        "0.25",
+        "224px_0.5mpp",
+    )
     assert (lines["reason"], lines["origin_x_level0_px"]) == ("not known", "0")
 
 
 def test_info_says_what_is_not_known(tmp_path):
-    bag = Bag(slide="x", encoder="uni", features=features(3), coords=None, valid=np.ones(3, bool), source="clam")
+    bag = Bag(
+        slide="x",
+        encoder="uni",
+        features=features(3),
+        coords=None,
+        valid=np.ones(3, bool),
+        source="clam",
+    )
     write_bag(tmp_path / "x.h5", bag)
     said = bags("info", tmp_path / "x.h5")[1]
-    for name in ("coords", "tile_px", "target_mpp", "side_level0_px", "mpp_level0", "weights_sha256"):
+    for name in (
+        "coords",
+        "tile_px",
+        "target_mpp",
+        "side_level0_px",
+        "mpp_level0",
+        "weights_sha256",
+    ):
         assert any(line.split() == [name, "not", "known"] for line in said.splitlines()), name
 
 
@@ -82,8 +115,10 @@ def test_an_export_that_stops_says_where(tmp_path):
     assert said.startswith(f"stopped at slide b, 1 of 3 are written: {tmp_path / 'bags/b.h5'}: ")
     files = sorted(file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file())
     assert files == [
-        "20x_224px_0px_overlap/features_tiny/a.h5", "20x_224px_0px_overlap/patches/a_patches.h5", "notes.txt",
-    ]  # fmt: skip
+        "20x_224px_0px_overlap/features_tiny/a.h5",
+        "20x_224px_0px_overlap/patches/a_patches.h5",
+        "notes.txt",
+    ]
 
 
 def test_acmils_one_file_is_whole_or_not_there(tmp_path):
@@ -98,8 +133,9 @@ def test_acmils_one_file_is_whole_or_not_there(tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
     code, said = bags("export", tmp_path / "bags", *to)
     assert (code, said) == (
-        1, "ACMIL keeps the label beside the features; say whose labels: --dataset NAME",
-    )  # fmt: skip
+        1,
+        "ACMIL keeps the label beside the features; say whose labels: --dataset NAME",
+    )
 
 
 def test_bags_of_two_encoders_are_not_exported(tmp_path):
@@ -116,7 +152,10 @@ def test_stamp_wants_one_label_a_patient(tmp_path):
     (tmp_path / "set.yaml").write_text("classes: [x, y]\n")
     to = ("--to", "stamp", "--out", tmp_path / "out", "--dataset", tmp_path / "set.yaml")
     code, said = bags("export", tmp_path / "bags", *to)
-    assert (code, "patient p has slides labelled x and y; STAMP's table has one label a patient" in said) == (1, True)
+    assert (
+        code,
+        "patient p has slides labelled x and y; STAMP's table has one label a patient" in said,
+    ) == (1, True)
     assert not (tmp_path / "out").exists()
 
 
@@ -136,5 +175,7 @@ def test_folds_that_cannot_be(tmp_path):
 def test_two_imports_at_the_same_place_are_the_same(tmp_path):
     write_clam(tmp_path / "results")
     for name in ("one", "two"):
-        assert bags("import", tmp_path / "results", "--out", tmp_path / name, "--encoder", "r")[0] == 0
+        assert (
+            bags("import", tmp_path / "results", "--out", tmp_path / name, "--encoder", "r")[0] == 0
+        )
     assert (tmp_path / "one/a.h5").read_bytes() == (tmp_path / "two/a.h5").read_bytes()

@@ -5,14 +5,26 @@ import numpy as np
 import pytest
 import torch
 
-from tests.interop.layouts import bags, features, imported, write_acmil, write_clam, write_stamp, write_trident
+from tests.interop.layouts import (
+    bags,
+    features,
+    imported,
+    write_acmil,
+    write_clam,
+    write_stamp,
+    write_trident,
+)
 
 
 def contents(path):
     """All datasets and attributes of a file, without ours."""
     found = {}
     with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[:]}) if isinstance(item, h5py.Dataset) else None)
+        file.visititems(
+            lambda name, item: (
+                found.update({name: item[:]}) if isinstance(item, h5py.Dataset) else None
+            )
+        )
         return found, {name: value for name, value in file.attrs.items() if name != "mil_header"}
 
 
@@ -28,7 +40,10 @@ def test_from_clam_and_back(tmp_path):
     imported(tmp_path / "there", tmp_path / "bags", "--encoder", "resnet50")
     assert bags("export", tmp_path / "bags", "--to", "clam", "--out", tmp_path / "back")[0] == 0
     for file in ("features/h5_files/a.h5", "patches/a.h5"):
-        (before, _), (after, attrs) = contents(tmp_path / "there" / file), contents(tmp_path / "back" / file)
+        (before, _), (after, attrs) = (
+            contents(tmp_path / "there" / file),
+            contents(tmp_path / "back" / file),
+        )
         same(before, after)
         assert attrs == {}
     tensor = torch.load(tmp_path / "back/features/pt_files/a.pt", weights_only=True)
@@ -47,13 +62,31 @@ def test_from_trident_and_back(tmp_path):
     imported(tmp_path / "there", tmp_path / "bags", "--mpp", "0.2472")
     code, said = bags("export", tmp_path / "bags", "--to", "trident", "--out", tmp_path / "back")
     assert (code, "say it with --magnification, such as 20" in said) == (1, True)
-    code, said = bags("export", tmp_path / "bags", "--to", "trident", "--out", tmp_path / "back", "--magnification", 20)
+    code, said = bags(
+        "export",
+        tmp_path / "bags",
+        "--to",
+        "trident",
+        "--out",
+        tmp_path / "back",
+        "--magnification",
+        20,
+    )
     assert code == 0, said
     for file in ("features_uni_v1/a.h5", "patches/a_patches.h5"):
         name = f"20x_256px_0px_overlap/{file}"
         same(contents(tmp_path / "there" / name)[0], contents(tmp_path / "back" / name)[0])
-        with h5py.File(tmp_path / "there" / name) as before, h5py.File(tmp_path / "back" / name) as after:
-            for key in ("patch_size", "patch_size_level0", "target_magnification", "level0_width", "name"):
+        with (
+            h5py.File(tmp_path / "there" / name) as before,
+            h5py.File(tmp_path / "back" / name) as after,
+        ):
+            for key in (
+                "patch_size",
+                "patch_size_level0",
+                "target_magnification",
+                "level0_width",
+                "name",
+            ):
                 assert before["coords"].attrs[key] == after["coords"].attrs[key]
             assert after["coords"].attrs["level0_magnification"] == pytest.approx(10 / 0.2472)
             assert before["coords"].chunks == after["coords"].chunks == (1, 2)
@@ -61,22 +94,31 @@ def test_from_trident_and_back(tmp_path):
 
 @pytest.mark.parametrize("mpp", [0.25, 0.2472, 0.4990])
 def test_from_stamp_and_back(tmp_path, mpp):
-    # Tiles of STAMP lie at fractions of a pixel: supertiles begin on one, tiles inside step by micrometres.
+    # Tiles of STAMP lie at fractions of a pixel: supertiles begin on one, tiles inside
+    # step by micrometres.
     there = write_stamp(tmp_path / "there", mpp=mpp)
     with h5py.File(there, "r+") as file:
-        file["coords"][...] = np.array([[0, 0], [256, 0], [512.123, 256], [3108 * mpp, 1], [3, 2]], np.float32)
+        file["coords"][...] = np.array(
+            [[0, 0], [256, 0], [512.123, 256], [3108 * mpp, 1], [3, 2]], np.float32
+        )
     imported(tmp_path / "there", tmp_path / "bags", "--mpp", mpp)
     assert bags("export", tmp_path / "bags", "--to", "stamp", "--out", tmp_path / "back")[0] == 0
     (before, said), (after, says) = contents(there), contents(tmp_path / "back/mahmood-uni/a.h5")
     same(before, after)
-    assert {name: says[name] for name in ("extractor", "unit", "tile_size_um", "tile_size_px", "feat_type")} == {
-        name: said[name] for name in ("extractor", "unit", "tile_size_um", "tile_size_px", "feat_type")
+    assert {
+        name: says[name]
+        for name in ("extractor", "unit", "tile_size_um", "tile_size_px", "feat_type")
+    } == {
+        name: said[name]
+        for name in ("extractor", "unit", "tile_size_um", "tile_size_px", "feat_type")
     }
     assert says["stamp_version"] == "2.0.0"
 
 
 def test_from_acmil_and_back(tmp_path):
-    there = write_acmil(tmp_path / "there/patch_feats_pretrain_medical_ssl.h5", {"n1": 0, "n2": 2, "t1": 1, "t2": 1})
+    there = write_acmil(
+        tmp_path / "there/patch_feats_pretrain_medical_ssl.h5", {"n1": 0, "n2": 2, "t1": 1, "t2": 1}
+    )
     imported(there, tmp_path / "bags", "--dataset", "set", "--datasets", tmp_path / "sets")
     to = ("--to", "acmil", "--out", tmp_path / "back", "--dataset", tmp_path / "sets/set.yaml")
     code, said = bags("export", tmp_path / "bags", *to)
@@ -85,4 +127,6 @@ def test_from_acmil_and_back(tmp_path):
     same(contents(there)[0], contents(back)[0])
     with h5py.File(there) as before, h5py.File(back) as after:
         assert list(before) == list(after)
-        assert {s: before[s].attrs["label"] for s in before} == {s: after[s].attrs["label"] for s in after}
+        assert {s: before[s].attrs["label"] for s in before} == {
+            s: after[s].attrs["label"] for s in after
+        }

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from mil.io.bags import Bag, read_bag, write_bag
-from tests.interop.layouts import bags, features, good_files, put, replaced, write_stamp, write_trident
+from tests.interop.layouts import (
+    bags,
+    features,
+    good_files,
+    put,
+    replaced,
+    write_stamp,
+    write_trident,
+)
 from tests.synthetic import bag_file
 
 
@@ -77,7 +85,11 @@ def test_an_attribute_that_cannot_be(folder):
 
 @pytest.mark.parametrize(("name", "rows"), [("features", 3), ("coords", 3), ("valid", 5)])
 def test_lengths_that_differ(folder, name, rows):
-    data = {"features": features(rows), "coords": np.ones((rows, 2), np.int32), "valid": np.ones(rows, bool)}
+    data = {
+        "features": features(rows),
+        "coords": np.ones((rows, 2), np.int32),
+        "valid": np.ones(rows, bool),
+    }
     replaced(folder / "b.h5", name, put(data[name]))
     assert_only_fault(folder, "is not the numbers of each tile that it should be")
 
@@ -106,7 +118,9 @@ def test_the_same_corner_twice(folder):
 @pytest.mark.parametrize("corner", [(-1, 0), (4000, 0), (0, 3000)])
 def test_outside_the_slide(folder, corner):
     change(folder / "b.h5", coords=np.array([[0, 0], [448, 0], [896, 0], corner]))
-    assert_only_fault(folder, f"1 tiles begin outside the slide of 4000 x 3000 px, such as {corner}")
+    assert_only_fault(
+        folder, f"1 tiles begin outside the slide of 4000 x 3000 px, such as {corner}"
+    )
 
 
 def test_the_name_of_another_slide(folder):
@@ -140,7 +154,14 @@ def test_folders_are_judged_by_themselves(folder, tmp_path):
 
 
 def test_a_bag_that_knows_little_is_no_fault(tmp_path):
-    bag = Bag(slide="a", encoder="uni", features=features(3), coords=None, valid=np.ones(3, bool), source="clam")
+    bag = Bag(
+        slide="a",
+        encoder="uni",
+        features=features(3),
+        coords=None,
+        valid=np.ones(3, bool),
+        source="clam",
+    )
     write_bag(tmp_path / "a.h5", bag)
     assert verify(tmp_path) == (0, [], "1 bags, 0 faults")
 
@@ -167,7 +188,9 @@ def test_files_are_read_without_locks(folder):
 def test_other_tools_files(tmp_path):
     good_files(tmp_path)
     assert verify(*tmp_path.iterdir()) == (0, [], "4 bags, 0 faults")
-    write_trident(tmp_path / "trident", "b", np.array([[0, 0], [0, 0], [-5, 0], [50_000, 0], [1, 1]]))
+    write_trident(
+        tmp_path / "trident", "b", np.array([[0, 0], [0, 0], [-5, 0], [50_000, 0], [1, 1]])
+    )
     path = write_stamp(tmp_path / "stamp", "c")
     replaced(path, "feats", put(features(5, 9)))
     cut = write_stamp(tmp_path / "stamp", "d")

@@ -23,9 +23,7 @@ def asap(folder, *polygons, name="a.xml"):
             f'<Annotation Name="{number}" Type="Polygon" PartOfGroup="{group}">'
             f"<Coordinates>{shuffled}</Coordinates></Annotation>"
         )
-    text = (
-        f'<?xml version="1.0"?><ASAP_Annotations><Annotations>{"".join(annotations)}</Annotations></ASAP_Annotations>'
-    )
+    text = f'<?xml version="1.0"?><ASAP_Annotations><Annotations>{"".join(annotations)}</Annotations></ASAP_Annotations>'
     (folder / name).write_text(text)
     return folder / name
 
@@ -40,19 +38,27 @@ def refused(path) -> str:
 
 
 def test_corners_go_by_their_order(tmp_path):
-    corners = [(i * 10, 0) for i in range(12)] + [(i * 10, 50) for i in reversed(range(12))]  # orders 10, 11 after 9
+    corners = [(i * 10, 0) for i in range(12)] + [
+        (i * 10, 50) for i in reversed(range(12))
+    ]  # orders 10, 11 after 9
     found = read_annotation(asap(tmp_path, ("Tumor", corners)))
     assert found.equals(box(0, 0, 110, 50))
 
 
 @pytest.mark.parametrize("group", ["_2", "Exclusion"])
 def test_holes_are_taken_out(tmp_path, group):
-    found = read_annotation(asap(tmp_path, ("_0", SQUARE), (group, HOLE), ("_1", [(200, 0), (210, 0), (210, 10)])))
-    assert found.equals(MultiPolygon([Polygon(SQUARE, [HOLE]), Polygon([(200, 0), (210, 0), (210, 10)])]))
+    found = read_annotation(
+        asap(tmp_path, ("_0", SQUARE), (group, HOLE), ("_1", [(200, 0), (210, 0), (210, 10)]))
+    )
+    assert found.equals(
+        MultiPolygon([Polygon(SQUARE, [HOLE]), Polygon([(200, 0), (210, 0), (210, 10)])])
+    )
 
 
 def test_overlapping_regions_count_once(tmp_path):
-    found = read_annotation(asap(tmp_path, ("_0", SQUARE), ("_1", [(x + 50, y) for x, y in SQUARE])))
+    found = read_annotation(
+        asap(tmp_path, ("_0", SQUARE), ("_1", [(x + 50, y) for x, y in SQUARE]))
+    )
     assert found.area == 150 * 100
 
 
@@ -81,13 +87,17 @@ def test_an_entity_bomb_is_refused(tmp_path):
 
 def test_even_a_small_entity_is_refused(tmp_path):
     path = asap(tmp_path, ("_0", [("&e;", 1), (2, 2), (3, 1)]))
-    path.write_text(path.read_text().replace('<?xml version="1.0"?>', '<!DOCTYPE x [<!ENTITY e "1">]>'))
+    path.write_text(
+        path.read_text().replace('<?xml version="1.0"?>', '<!DOCTYPE x [<!ENTITY e "1">]>')
+    )
     assert "EntitiesForbidden" in refused(path)
 
 
 @pytest.mark.parametrize("value", ["", "abc", "nan", "inf", "1,5"])
 def test_a_coordinate_without_a_number(tmp_path, value):
-    assert "a Coordinate without a number in X" in refused(asap(tmp_path, ("_0", [(value, 1), (2, 2), (3, 1)])))
+    assert "a Coordinate without a number in X" in refused(
+        asap(tmp_path, ("_0", [(value, 1), (2, 2), (3, 1)]))
+    )
 
 
 def test_other_xml(tmp_path):
@@ -110,9 +120,15 @@ def imagescope(folder, *regions):
 
 
 def test_imagescope(tmp_path):
-    regions = [('Type="0"', SQUARE), ('Type="0" NegativeROA="1"', HOLE), ('Type="4"', [(500, 0), (600, 0), (600, 9)])]
+    regions = [
+        ('Type="0"', SQUARE),
+        ('Type="0" NegativeROA="1"', HOLE),
+        ('Type="4"', [(500, 0), (600, 0), (600, 9)]),
+    ]
     assert read_annotation(imagescope(tmp_path, *regions)).equals(Polygon(SQUARE, [HOLE]))
-    assert "a Vertex without a number in X" in refused(imagescope(tmp_path, ("", [("x", 0), *SQUARE])))
+    assert "a Vertex without a number in X" in refused(
+        imagescope(tmp_path, ("", [("x", 0), *SQUARE]))
+    )
     assert "draw it as a polygon" in refused(imagescope(tmp_path, ('Type="2"', SQUARE[:2])))
 
 
@@ -129,7 +145,9 @@ def test_wrong_suffix(tmp_path):
 
 def test_geojson_round_trip(tmp_path):
     shapes = [Polygon(SQUARE, [HOLE]), box(200.25, 0, 300.5, 7)]
-    write_geojson(tmp_path / "a.geojson", [feature(shape, {"objectType": "annotation"}) for shape in shapes])
+    write_geojson(
+        tmp_path / "a.geojson", [feature(shape, {"objectType": "annotation"}) for shape in shapes]
+    )
     assert read_annotation(tmp_path / "a.geojson").equals(MultiPolygon(shapes))
     written = json.loads((tmp_path / "a.geojson").read_text())
     assert written["type"] == "FeatureCollection"
@@ -138,10 +156,16 @@ def test_geojson_round_trip(tmp_path):
     assert read_annotation(tmp_path / "none.geojson").is_empty
 
 
-@pytest.mark.parametrize("form", ["one feature", "list", "byte order mark", "multi", "no place", "place only"])
+@pytest.mark.parametrize(
+    "form", ["one feature", "list", "byte order mark", "multi", "no place", "place only"]
+)
 def test_other_forms_of_geojson(tmp_path, form):
     square = {"type": "Feature", "geometry": mapping(Polygon(SQUARE)), "properties": {}}
-    multi = {"type": "Feature", "geometry": mapping(MultiPolygon([Polygon(SQUARE)])), "properties": {}}
+    multi = {
+        "type": "Feature",
+        "geometry": mapping(MultiPolygon([Polygon(SQUARE)])),
+        "properties": {},
+    }
     nowhere = {"type": "Feature", "geometry": None, "properties": {}}
     value = {
         "one feature": square,
@@ -160,21 +184,32 @@ def test_other_forms_of_geojson(tmp_path, form):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[1, 2]", '{"type": "FeatureCollection"}', '"x"',
-     '[{"geometry": {"type": "Polygon", "coordinates": [[[1]]]}}]',
-     '[{"geometry": {"type": "Polygon", "coordinates": [[[NaN, 0], [1, 0], [1, 1], [NaN, 0]]]}}]',
-     '[{"geometry": {"type": "Nonsense"}}]', "{}", "1", "[[]]", "[" * 100_000,
-     '[{"geometry": {"type": "Polygon", "coordinates": [[[1e999, 0], [1, 0], [1, 1], [1e999, 0]]]}}]',
-     '[{"geometry": {"type": "Polygon", "coordinates": [[[1e12, 0], [1, 0], [1, 1], [1e12, 0]]]}}]',
-     f'[{{"geometry": {{"type": "Polygon", "coordinates": [[[{"9" * 400}, 0], [1, 0], [1, 1], [1, 0]]]}}}}]'],
-)  # fmt: skip
+    [
+        "",
+        "[1, 2]",
+        '{"type": "FeatureCollection"}',
+        '"x"',
+        '[{"geometry": {"type": "Polygon", "coordinates": [[[1]]]}}]',
+        '[{"geometry": {"type": "Polygon", "coordinates": [[[NaN, 0], [1, 0], [1, 1], [NaN, 0]]]}}]',
+        '[{"geometry": {"type": "Nonsense"}}]',
+        "{}",
+        "1",
+        "[[]]",
+        "[" * 100_000,
+        '[{"geometry": {"type": "Polygon", "coordinates": [[[1e999, 0], [1, 0], [1, 1], [1e999, 0]]]}}]',
+        '[{"geometry": {"type": "Polygon", "coordinates": [[[1e12, 0], [1, 0], [1, 1], [1e12, 0]]]}}]',
+        f'[{{"geometry": {{"type": "Polygon", "coordinates": [[[{"9" * 400}, 0], [1, 0], [1, 1], [1, 0]]]}}}}]',
+    ],
+)
 def test_not_geojson(tmp_path, text):
     (tmp_path / "a.geojson").write_text(text)
     assert "not GeoJSON with polygons" in refused(tmp_path / "a.geojson")
 
 
 def test_geojson_counts_from_the_scanned_part_and_xml_from_the_slide(tmp_path):
-    write_geojson(tmp_path / "a.geojson", [feature(box(1010, 520, 1110, 620), {"name": "x"})], (1000, 500))
+    write_geojson(
+        tmp_path / "a.geojson", [feature(box(1010, 520, 1110, 620), {"name": "x"})], (1000, 500)
+    )
     (written,) = json.loads((tmp_path / "a.geojson").read_text())["features"]
     assert Polygon(written["geometry"]["coordinates"][0]).bounds == (10, 20, 110, 120)
     assert written["properties"] == {"name": "x"}
@@ -183,12 +218,21 @@ def test_geojson_counts_from_the_scanned_part_and_xml_from_the_slide(tmp_path):
     assert read_annotation(asap(tmp_path, ("_0", SQUARE)), (1000, 500)).bounds == (10, 10, 110, 110)
 
 
-CUT = [{"name": "Ignore*"}, {"name": "IGNORE"}, {"name": "Hole"}, {"names": ["Exclude", "x"]}, "exclude"]
+CUT = [
+    {"name": "Ignore*"},
+    {"name": "IGNORE"},
+    {"name": "Hole"},
+    {"names": ["Exclude", "x"]},
+    "exclude",
+]
 
 
 @pytest.mark.parametrize("said", CUT, ids=str)
 def test_classes_that_are_cut_out(tmp_path, said):
-    features = [feature(Polygon(HOLE), {"classification": said}), feature(Polygon(SQUARE), {"classification": None})]
+    features = [
+        feature(Polygon(HOLE), {"classification": said}),
+        feature(Polygon(SQUARE), {"classification": None}),
+    ]
     write_geojson(tmp_path / "a.geojson", features)
     assert read_annotation(tmp_path / "a.geojson").equals(Polygon(SQUARE, [HOLE]))
 
@@ -200,9 +244,12 @@ def test_classes_that_are_not(tmp_path, said):
 
 
 def test_lines_and_points_of_geojson_are_left_out(tmp_path):
-    nested = GeometryCollection([GeometryCollection([Polygon(SQUARE), Point(3, 3)]), LineString(HOLE)])
+    nested = GeometryCollection(
+        [GeometryCollection([Polygon(SQUARE), Point(3, 3)]), LineString(HOLE)]
+    )
     write_geojson(
-        tmp_path / "a.geojson", [feature(g, {}) for g in (nested, Point(1, 2), LineString([(0, 0), (200, 5)]))]
+        tmp_path / "a.geojson",
+        [feature(g, {}) for g in (nested, Point(1, 2), LineString([(0, 0), (200, 5)]))],
     )
     assert read_annotation(tmp_path / "a.geojson").equals(Polygon(SQUARE))
 

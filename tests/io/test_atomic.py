@@ -32,7 +32,8 @@ def test_a_failure_leaves_the_old_file_and_no_scratch(tmp_path, error):
 
 
 def test_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
-    target, seen = tmp_path / "a.txt", []
+    target = tmp_path / "a.txt"
+    seen = []
     monkeypatch.setattr(os, "fsync", lambda _: seen.append(target.exists()))
     write_text(target, "x")
     assert seen == [False]
@@ -40,7 +41,8 @@ def test_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
 
 def test_what_a_killed_run_left_for_this_file_is_removed(tmp_path):
     target = tmp_path / "a[1].h5"  # brackets are a pattern's
-    mine, other = tmp_path / f".partial-{'0' * 32}-a[1].h5", tmp_path / f".partial-{'0' * 32}-b.h5"
+    mine = tmp_path / f".partial-{'0' * 32}-a[1].h5"
+    other = tmp_path / f".partial-{'0' * 32}-b.h5"
     for path in (mine, other):
         path.write_text("cut")
     write_text(target, "new")
@@ -50,7 +52,10 @@ def test_what_a_killed_run_left_for_this_file_is_removed(tmp_path):
 def test_json_keeps_the_order_of_keys_and_refuses_nan(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"z": 1, "a": [0.5, None, "µm"]})
-    assert list(json.loads(path.read_text(encoding="utf-8")).items()) == [("z", 1), ("a", [0.5, None, "µm"])]
+    assert list(json.loads(path.read_text(encoding="utf-8")).items()) == [
+        ("z", 1),
+        ("a", [0.5, None, "µm"]),
+    ]
     with pytest.raises(ValueError, match="JSON"):
         write_json(path, {"a": float("nan")})
     assert '"z": 1' in path.read_text(encoding="utf-8")

@@ -91,7 +91,10 @@ def test_damage_further_in_is_one_line_too(tmp_path, signature):
     whole = path.read_bytes()
     assert signature in whole
     path.write_bytes(whole.replace(signature, b"XXXX"))
-    with pytest.raises(FormatError, match=r"a\.h5: damaged") as caught, reading(path, "mil.thing", 3) as file:
+    with (
+        pytest.raises(FormatError, match=r"a\.h5: damaged") as caught,
+        reading(path, "mil.thing", 3) as file,
+    ):
         _ = file.attrs["words"], file["more/values"][:]
     assert "\n" not in str(caught.value)
 
@@ -146,5 +149,8 @@ def test_a_full_disk_is_one_error_whatever_hdf5_makes_of_it(tmp_path):
         pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: '.*x\.h5'$"),
         writing(tmp_path / "x.h5", "mil.x", 1),
     ):
-        raise RuntimeError("Disable slist failed (\n errno = 28, error message = 'No space left on device', buf = 0x5)")
+        raise RuntimeError(
+            "Disable slist failed (\n errno = 28, error message = 'No space left on device', buf "
+            "= 0x5)"
+        )
     assert list(tmp_path.iterdir()) == []

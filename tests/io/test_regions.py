@@ -17,8 +17,12 @@ from mil.io.annotations import feature, write_geojson
 from mil.io.regions import rasterise, read_mask
 from mil.tile.tissue import outlines
 
-# A slide of 6000 x 4000 pixels whose scanned part is 3200 x 2400 at (1000, 800); a grid of 40 x 30 over that.
-ORIGIN, EXTENT, SIZE, SHAPE = (1000, 800), (3200, 2400), (6000, 4000), (30, 40)
+# A slide of 6000 x 4000 pixels whose scanned part is 3200 x 2400 at (1000, 800); a grid
+# of 40 x 30 over that.
+ORIGIN = (1000, 800)
+EXTENT = (3200, 2400)
+SIZE = (6000, 4000)
+SHAPE = (30, 40)
 
 
 def read(path, **changes) -> np.ndarray:
@@ -53,21 +57,29 @@ corners = st.lists(st.tuples(st.floats(-10, 60), st.floats(-10, 60)), min_size=3
 @given(st.lists(corners, max_size=3))
 def test_a_pixel_is_inside_when_its_centre_is(rings):
     shapes = [
-        part for ring in rings for part in getattr(make_valid(Polygon(ring)), "geoms", [make_valid(Polygon(ring))])
+        part
+        for ring in rings
+        for part in getattr(make_valid(Polygon(ring)), "geoms", [make_valid(Polygon(ring))])
     ]
     union = MultiPolygon()
     for part in shapes:
         union = union.union(part) if isinstance(part, Polygon) else union
-    parts = MultiPolygon([part for part in getattr(union, "geoms", [union]) if isinstance(part, Polygon)])
+    parts = MultiPolygon(
+        [part for part in getattr(union, "geoms", [union]) if isinstance(part, Polygon)]
+    )
     found = rasterise(parts, (5, -3), (1.7, 2.3), (25, 33))
     x, y = np.meshgrid(5 + (np.arange(33) + 0.5) * 1.7, -3 + (np.arange(25) + 0.5) * 2.3)
     expected = contains_xy(parts, x, y)
-    near = np.array([parts.boundary.distance(Point(a, b)) < 1e-9 for a, b in zip(x.flat, y.flat, strict=True)])
+    near = np.array(
+        [parts.boundary.distance(Point(a, b)) < 1e-9 for a, b in zip(x.flat, y.flat, strict=True)]
+    )
     assert ((found == expected) | near.reshape(found.shape)).all()
 
 
 def test_crossings_may_be_found_in_many_pieces(monkeypatch):
-    disc = MultiPolygon([Point(30, 20).buffer(15, quad_segs=64).difference(Point(30, 20).buffer(5))])
+    disc = MultiPolygon(
+        [Point(30, 20).buffer(15, quad_segs=64).difference(Point(30, 20).buffer(5))]
+    )
     whole = rasterise(disc, (0, 0), (0.5, 0.5), (100, 120))
     assert whole.sum() / 4 == pytest.approx(disc.area, rel=0.01)
     monkeypatch.setattr(regions, "CROSSINGS", 7)
@@ -85,7 +97,11 @@ def test_a_found_mask_comes_back_through_its_outline(tmp_path):
     mask = blob((150, 200))
     scale = EXTENT[0] / 200
     pieces = outlines(mask, scale, ORIGIN)
-    write_geojson(tmp_path / "a.geojson", [feature(piece, {"objectType": "annotation"}) for piece in pieces], ORIGIN)
+    write_geojson(
+        tmp_path / "a.geojson",
+        [feature(piece, {"objectType": "annotation"}) for piece in pieces],
+        ORIGIN,
+    )
     back = read(tmp_path / "a.geojson", shape=mask.shape, pitch_px=scale)
     border = ndimage.binary_dilation(mask) & ~ndimage.binary_erosion(mask)
     assert not ((back != mask) & ~border).any()
@@ -96,19 +112,27 @@ def test_geojson_counts_from_the_scanned_part_unless_told(tmp_path):
     write_geojson(tmp_path / "a.json", [feature(box(800, 800, 1600, 1200), {})])
     np.testing.assert_array_equal(read(tmp_path / "a.json"), rectangle(10, 10, 20, 15))
     write_geojson(tmp_path / "b.geojson", [feature(box(1800, 1600, 2600, 2000), {})])
-    np.testing.assert_array_equal(read(tmp_path / "b.geojson", geojson_frame="slide"), rectangle(10, 10, 20, 15))
+    np.testing.assert_array_equal(
+        read(tmp_path / "b.geojson", geojson_frame="slide"), rectangle(10, 10, 20, 15)
+    )
 
 
 def test_asap_counts_from_the_slide(tmp_path):
     places = [(1800, 1600), (2600, 1600), (2600, 2000), (1800, 2000)]
-    points = "".join(f'<Coordinate Order="{i}" X="{x}" Y="{y}"/>' for i, (x, y) in enumerate(places))
-    (tmp_path / "a.xml").write_text(f"<ASAP_Annotations><Annotation>{points}</Annotation></ASAP_Annotations>")
+    points = "".join(
+        f'<Coordinate Order="{i}" X="{x}" Y="{y}"/>' for i, (x, y) in enumerate(places)
+    )
+    (tmp_path / "a.xml").write_text(
+        f"<ASAP_Annotations><Annotation>{points}</Annotation></ASAP_Annotations>"
+    )
     np.testing.assert_array_equal(read(tmp_path / "a.xml"), rectangle(10, 10, 20, 15))
 
 
 def test_a_grid_whose_last_pixels_hang_over(tmp_path):
     write_geojson(tmp_path / "a.geojson", [feature(box(0, 0, 3200, 2400), {})])
-    found = read(tmp_path / "a.geojson", pitch_px=90.0)  # 35.6 columns and 26.7 rows are on the slide
+    found = read(
+        tmp_path / "a.geojson", pitch_px=90.0
+    )  # 35.6 columns and 26.7 rows are on the slide
     np.testing.assert_array_equal(found, rectangle(0, 0, 36, 27))
     Image.new("L", (320, 240), 255).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read(tmp_path / "a.png", pitch_px=90.0), found)
@@ -118,12 +142,22 @@ def kinds_of_picture(mask: np.ndarray) -> dict[str, Image.Image]:
     value = Image.fromarray(mask.astype(np.uint8) * 3)
     palette = value.copy().convert("P")
     palette.putpalette([255, 255, 255] + [0, 0, 0] * 255)  # as QuPath exports labels: 0 is white
-    clear = Image.merge("RGBA", [Image.new("L", value.size, 200)] * 3 + [Image.fromarray(mask.astype(np.uint8) * 255)])
+    clear = Image.merge(
+        "RGBA",
+        [Image.new("L", value.size, 200)] * 3 + [Image.fromarray(mask.astype(np.uint8) * 255)],
+    )
     opaque = Image.merge("RGBA", [value, value, value, Image.new("L", value.size, 255)])
     blue = Image.merge("RGB", [Image.new("L", value.size), Image.new("L", value.size), value])
     deep = Image.fromarray(mask.astype(np.uint16) * 256)
-    return {"bool": Image.fromarray(mask), "grey": value, "palette": palette, "clear": clear, "opaque": opaque,
-            "blue": blue, "16 bit": deep}  # fmt: skip
+    return {
+        "bool": Image.fromarray(mask),
+        "grey": value,
+        "palette": palette,
+        "clear": clear,
+        "opaque": opaque,
+        "blue": blue,
+        "16 bit": deep,
+    }
 
 
 @pytest.mark.parametrize("kind", ["bool", "grey", "palette", "clear", "opaque", "blue", "16 bit"])
@@ -157,15 +191,25 @@ def test_the_proportion_says_what_a_picture_spans(tmp_path, suffix):
     np.testing.assert_array_equal(read(tmp_path / f"b{suffix}"), rectangle(10, 10, 20, 15))
 
 
-@pytest.mark.parametrize(("size", "fits"), [((1000, 756), True), ((1000, 744), True), ((1000, 735), False),
-                                            ((1000, 765), False), ((240, 320), False), ((37, 28), True)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [
+        ((1000, 756), True),
+        ((1000, 744), True),
+        ((1000, 735), False),
+        ((1000, 765), False),
+        ((240, 320), False),
+        ((37, 28), True),
+    ],
+)
 def test_a_proportion_that_fits_neither(tmp_path, size, fits):
     Image.new("1", size, 1).save(tmp_path / "a.png")
     if fits:
         assert read(tmp_path / "a.png").all()
     else:
-        assert f"a picture of {size[0]} x {size[1]} pixels has neither the proportion of the slide (6000 x 4000)" in (
-            refused(tmp_path / "a.png")
+        assert (
+            f"a picture of {size[0]} x {size[1]} pixels has neither the proportion of the slide "
+            "(6000 x 4000)" in (refused(tmp_path / "a.png"))
         )
 
 
@@ -182,8 +226,17 @@ def test_of_a_pyramid_the_coarsest_level_that_is_fine_enough(tmp_path):
     for number, level in enumerate(levels):
         level[: len(level) * (number + 1) // 5] = 1
     pyramid(tmp_path / "a.tif", levels)
-    for shape, level in {(30, 40): 2, (60, 80): 2, (61, 82): 1, (600, 800): 0, (14, 19): 3, (2400, 3200): 0}.items():
-        assert read(tmp_path / "a.tif", shape=shape).mean() == pytest.approx((level + 1) / 5, abs=0.03)
+    for shape, level in {
+        (30, 40): 2,
+        (60, 80): 2,
+        (61, 82): 1,
+        (600, 800): 0,
+        (14, 19): 3,
+        (2400, 3200): 0,
+    }.items():
+        assert read(tmp_path / "a.tif", shape=shape).mean() == pytest.approx(
+            (level + 1) / 5, abs=0.03
+        )
 
 
 def test_levels_below_the_first_page_and_pages_that_are_none(tmp_path):
@@ -204,12 +257,16 @@ def test_any_channel_counts(tmp_path, how):
     channels[1] = mask * 500
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         if how == "planes":
-            file.write(channels, planarconfig="separate", photometric="rgb", tile=(16, 16), metadata=None)
+            file.write(
+                channels, planarconfig="separate", photometric="rgb", tile=(16, 16), metadata=None
+            )
         elif how == "pages":
             for channel in channels:
                 file.write(channel, metadata=None)
         else:
-            file.write(np.moveaxis(channels, 0, -1), rowsperstrip=7, photometric="rgb", metadata=None)
+            file.write(
+                np.moveaxis(channels, 0, -1), rowsperstrip=7, photometric="rgb", metadata=None
+            )
     np.testing.assert_array_equal(read(tmp_path / "a.tif"), mask)
 
 
@@ -220,11 +277,15 @@ def test_not_a_number_is_outside(tmp_path):
 
 
 def test_a_large_tiff_is_read_block_by_block(tmp_path, monkeypatch):
-    tifffile.imwrite(tmp_path / "a.tif", np.ones((240, 320), np.uint8), tile=(64, 64), metadata=None)
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.ones((240, 320), np.uint8), tile=(64, 64), metadata=None
+    )
     largest = []
     inside = regions._inside
     monkeypatch.setattr(
-        regions, "_inside", lambda pixels, **given: largest.append(pixels.size) or inside(pixels, **given)
+        regions,
+        "_inside",
+        lambda pixels, **given: largest.append(pixels.size) or inside(pixels, **given),
     )
     assert read(tmp_path / "a.tif").all()
     assert (len(largest), max(largest)) == (20, 64 * 64)
@@ -236,7 +297,9 @@ def test_bombs_are_refused(tmp_path, monkeypatch):
     assert "decompression bomb" in refused(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5_000_000)
     assert "decompression bomb" in refused(tmp_path / "a.png")
-    tifffile.imwrite(tmp_path / "a.tif", np.ones((2400, 3200), np.uint8), rowsperstrip=2400, metadata=None)
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.ones((2400, 3200), np.uint8), rowsperstrip=2400, metadata=None
+    )
     monkeypatch.setattr(regions, "LARGEST_BLOCK_BYTES", 5_000_000)
     assert "8 MB in one piece; save it as a tiled TIFF" in refused(tmp_path / "a.tif")
     monkeypatch.setattr(regions, "LARGEST_PX", 5_000_000)
@@ -255,10 +318,14 @@ def test_damaged_pictures(tmp_path, suffix, kind):
         pyramid(path, [pixels])
     whole = path.read_bytes()
     spoilt = {
-        "empty": b"", "text": b"not a picture", "cut": whole[: len(whole) // 2],
-        "noise": whole[: len(whole) // 3] + rng.bytes(len(whole) // 3) + whole[2 * len(whole) // 3 :],
+        "empty": b"",
+        "text": b"not a picture",
+        "cut": whole[: len(whole) // 2],
+        "noise": whole[: len(whole) // 3]
+        + rng.bytes(len(whole) // 3)
+        + whole[2 * len(whole) // 3 :],
         "other": b"\xff\xd8\xff\xe0" + whole[4:],
-    }[kind]  # fmt: skip
+    }[kind]
     path.write_bytes(spoilt)
     assert "not a picture that can be read: " in refused(path)
 
@@ -277,7 +344,9 @@ def test_a_tiff_with_any_bytes_changed_is_read_or_refused(tmp_path_factory, chan
 
 def test_what_is_no_mask(tmp_path):
     (tmp_path / "a.jpg").touch()
-    assert "a mask is one of .geojson, .json, .xml, .png, .tif, .tiff, not .jpg" in refused(tmp_path / "a.jpg")
+    assert "a mask is one of .geojson, .json, .xml, .png, .tif, .tiff, not .jpg" in refused(
+        tmp_path / "a.jpg"
+    )
     for name in ("none.png", "none.tif", "none.geojson", "none.xml"):
         assert "o such file" in refused(tmp_path / name)
     (tmp_path / "a.geojson").write_text("{}")
@@ -287,9 +356,15 @@ def test_what_is_no_mask(tmp_path):
 @pytest.mark.parametrize("seed", range(4))
 def test_a_mask_written_as_outlines_and_read_again_is_the_same_mask(seed):
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(200, 300)), 4)
-    mask, scale, origin = noise > 0.4 * noise.std(), 16.0, (1000, 500)
+    mask = noise > 0.4 * noise.std()
+    scale = 16.0
+    origin = (1000, 500)
     pieces = MultiPolygon(
-        [part for piece in outlines(mask, scale, origin) for part in getattr(piece, "geoms", [piece])]
+        [
+            part
+            for piece in outlines(mask, scale, origin)
+            for part in getattr(piece, "geoms", [piece])
+        ]
     )
     again = rasterise(pieces, origin, (scale, scale), mask.shape)
     assert int((again != mask).sum()) == 0

@@ -15,7 +15,12 @@ COORDS = np.array([[0, 0], [453, 0], [0, 453]])
 
 def test_round_trip_keeps_values_and_plain_types(tmp_path):
     tiles = make_tiles(
-        COORDS, slide="µ1", state="no_tissue", reason="it's <empty>", mpp=0.2472, origin_x_level0_px=17
+        COORDS,
+        slide="µ1",
+        state="no_tissue",
+        reason="it's <empty>",
+        mpp=0.2472,
+        origin_x_level0_px=17,
     )  # side 453.074...
     write_tiles(tmp_path / "a.h5", tiles)
     back = read_tiles(tmp_path / "a.h5")
@@ -29,10 +34,15 @@ def test_round_trip_keeps_values_and_plain_types(tmp_path):
 
 
 def test_quality_columns_come_back(tmp_path):
-    tiles = replace(make_tiles(COORDS), quality={"pen": np.array([0, 0.25, 1]), "blur": np.array([0.5, 0, 0])})
+    tiles = replace(
+        make_tiles(COORDS), quality={"pen": np.array([0, 0.25, 1]), "blur": np.array([0.5, 0, 0])}
+    )
     write_tiles(tmp_path / "a.h5", tiles)
     back = read_tiles(tmp_path / "a.h5").quality
-    assert {name: values.tolist() for name, values in back.items()} == {"pen": [0, 0.25, 1], "blur": [0.5, 0, 0]}
+    assert {name: values.tolist() for name, values in back.items()} == {
+        "pen": [0, 0.25, 1],
+        "blur": [0.5, 0, 0],
+    }
     assert all(values.dtype == np.float32 for values in back.values())
 
 
@@ -50,7 +60,11 @@ def test_no_tiles(tmp_path):
 
 def test_digest_names_corners_and_scale_only():
     tiles = make_tiles(COORDS)
-    same = Tiles(replace(tiles.geometry, slide="other", reason="x"), tiles.coords.astype(np.int64), tiles.tissue * 0.5)
+    same = Tiles(
+        replace(tiles.geometry, slide="other", reason="x"),
+        tiles.coords.astype(np.int64),
+        tiles.tissue * 0.5,
+    )
     assert same.digest == tiles.digest
     others = [
         make_tiles(COORDS[::-1]),

@@ -11,7 +11,10 @@ def bfloat16_in_the_interpreter():
     plain = InterpreterBuilder.create_dot
 
     def create_dot(self, left, right, *more):
-        wide = (self.cast_impl(x, tl.float32) if x.dtype.scalar == tl.bfloat16 else x for x in (left, right))
+        wide = (
+            self.cast_impl(x, tl.float32) if x.dtype.scalar == tl.bfloat16 else x
+            for x in (left, right)
+        )
         return plain(self, *wide, *more)
 
     with pytest.MonkeyPatch.context() as patch:

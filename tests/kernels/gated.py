@@ -8,7 +8,9 @@ from mil.kernels.attn_pool.reference import attn_pool_with_stats_reference
 from mil.kernels.gated_attn_pool import Weights, gated_attn_pool
 
 HIDDEN = 12
-GPU = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # else under Triton's interpreter
+GPU = torch.device(
+    "cuda" if torch.cuda.is_available() else "cpu"
+)  # else under Triton's interpreter
 
 
 def place(backend):
@@ -18,7 +20,9 @@ def place(backend):
 
 def leaves(weights, *where):
     """Copies on a device or of a type, which want a gradient."""
-    return type(weights)(*(None if w is None else w.detach().clone().to(*where).requires_grad_() for w in weights))
+    return type(weights)(
+        *(None if w is None else w.detach().clone().to(*where).requires_grad_() for w in weights)
+    )
 
 
 def make(sizes, gated=True, branches=3, dim=20, attention=7):
@@ -30,7 +34,9 @@ def make(sizes, gated=True, branches=3, dim=20, attention=7):
 
     gate = (weight(attention, HIDDEN), weight(attention)) if gated else (None, None)
     value = weight(attention, HIDDEN), weight(attention)
-    return bags, Weights(weight(HIDDEN, dim), *value, *gate, 3 * weight(branches, attention), weight(branches))
+    return bags, Weights(
+        weight(HIDDEN, dim), *value, *gate, 3 * weight(branches, attention), weight(branches)
+    )
 
 
 def mask_highest(scores):
@@ -40,14 +46,20 @@ def mask_highest(scores):
 def everything(bags, weights, backend, dtype, mask=None, stats=False, of_features=True, asked=None):
     """On the CPU: pooled rows, scores and gradients of features and weights, for random ones of both results.
 
-    With `stats` also statistics of the attention, which then have random gradients too; `asked`: of one result alone.
+    With `stats` also statistics of the attention, which then have random gradients too;
+    `asked`: of one result alone.
     """
     device = place(backend)
     features = bags.features.clone().to(device, dtype).requires_grad_(of_features)
     kind = torch.float64 if dtype == torch.float64 else torch.float32
     weights = leaves(weights, device, kind)
-    pooled, scores, known = gated_attn_pool(features, weights, bags.offsets.to(device), mask, backend=backend)
-    found = {"pooled": pooled, "scores": scores.masked_fill(scores == MASKED, 0.0) if mask else scores}
+    pooled, scores, known = gated_attn_pool(
+        features, weights, bags.offsets.to(device), mask, backend=backend
+    )
+    found = {
+        "pooled": pooled,
+        "scores": scores.masked_fill(scores == MASKED, 0.0) if mask else scores,
+    }
     if stats:
         known = known or attn_pool_with_stats_reference(scores, scores, bags.offsets)[1]
         found |= known._asdict()
@@ -70,7 +82,10 @@ def assert_close(got, want, tolerance):
 def assert_near(got, want, tolerance):
     """Relative to the norm of a tensor."""
     assert got.keys() == want.keys()
-    errors = {name: ((t.double() - want[name]).norm() / want[name].norm()).item() for name, t in got.items()}
+    errors = {
+        name: ((t.double() - want[name]).norm() / want[name].norm()).item()
+        for name, t in got.items()
+    }
     assert all(error < tolerance for error in errors.values()), errors  # which no NaN is
 
 
@@ -81,6 +96,10 @@ class Largest(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        made = [t for t in (out if isinstance(out, tuple | list) else [out]) if isinstance(t, torch.Tensor)]
+        made = [
+            t
+            for t in (out if isinstance(out, tuple | list) else [out])
+            if isinstance(t, torch.Tensor)
+        ]
         self.nbytes = max(self.nbytes, *(t.untyped_storage().nbytes() for t in made), 0)
         return out

@@ -11,9 +11,20 @@ from mil.bench.kernels_operations import OPERATION
 from mil.bench.kernels_step import upstreams
 from mil.bench.resources import kernel_modules, short, variants_of
 
-TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.int64: "i64", torch.int32: "i32"}
-DIMS, BRANCHES, MANY = (36, 512, 1536, 2560), (1, 5), 40  # so many are for attn_pool alone
-HALF, HALVES = (torch.bfloat16, torch.float16), ("*bf16", "*fp16")  # compiled alike
+TYPES = {
+    torch.float32: "fp32",
+    torch.bfloat16: "bf16",
+    torch.float16: "fp16",
+    torch.int64: "i64",
+    torch.int32: "i32",
+}
+# so many are for attn_pool alone
+DIMS = (36, 512, 1536, 2560)
+BRANCHES = (1, 5)
+MANY = 40
+# compiled alike
+HALF = (torch.bfloat16, torch.float16)
+HALVES = ("*bf16", "*fp16")
 launched = []
 
 
@@ -35,13 +46,17 @@ def suits(value, type_):
         return type_ in HALVES if value.dtype in HALF else type_ == f"*{TYPES[value.dtype]}"
     if isinstance(value, float):
         return type_ == "fp32"
-    return isinstance(value, int) and (type_ in ("i32", "i64") or (type_ == "i32:16" and value % 16 == 0))
+    return isinstance(value, int) and (
+        type_ in ("i32", "i64") or (type_ == "i32:16" and value % 16 == 0)
+    )
 
 
 def main():
     """Print the kernels that were launched, and the launches that no variant covers."""
     JITFunction.run = write_down
-    for name, dtype, dim, branches in product(OPERATIONS, ("fp32", "bf16", "fp16"), DIMS, (*BRANCHES, MANY)):
+    for name, dtype, dim, branches in product(
+        OPERATIONS, ("fp32", "bf16", "fp16"), DIMS, (*BRANCHES, MANY)
+    ):
         if branches == MANY and not name.startswith("attn_pool"):
             continue
         operation = OPERATION[name]
@@ -52,11 +67,18 @@ def main():
     variants = [variant for module in kernel_modules() for variant in variants_of(module)]
     missing = {
         f"{short(kernel)} "
-        + ", ".join(f"{name}={TYPES.get(getattr(value, 'dtype', None), value)}" for name, value in given.items())
+        + ", ".join(
+            f"{name}={TYPES.get(getattr(value, 'dtype', None), value)}"
+            for name, value in given.items()
+        )
         for kernel, given in launched
         if not any(variant.kernel is kernel and covers(variant, given) for variant in variants)
     }
-    print(json.dumps([sorted({short(kernel) for kernel, _ in launched}), len(launched), sorted(missing)]))
+    print(
+        json.dumps(
+            [sorted({short(kernel) for kernel, _ in launched}), len(launched), sorted(missing)]
+        )
+    )
 
 
 if __name__ == "__main__":

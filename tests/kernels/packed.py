@@ -6,7 +6,9 @@ from torch import Tensor
 from mil.bags import join
 
 
-def make(sizes, dim, branches, dtype=torch.float32, device="cpu", spread=3.0) -> tuple[Tensor, Tensor, Tensor]:
+def make(
+    sizes, dim, branches, dtype=torch.float32, device="cpu", spread=3.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Scores [tiles, branches] of some standard deviation, features [tiles, dim] and offsets, the same every time."""
     draw = torch.Generator().manual_seed(sum(sizes) + dim)
     bags = join([torch.randn(n, dim, generator=draw) for n in sizes])

@@ -10,8 +10,9 @@ from mil.kernels import attn_pool as public
 from mil.kernels.attn_pool import attn_pool, attn_pool_with_stats, by_triton
 from tests.kernels.packed import make
 
-# One tile; under, on and over a block of 64 and a piece of 128 rows; one long bag beside short ones; dims off the
-# blocks of 32 and 128, and over them; one branch, several, as many as a block has, and more.
+# One tile; under, on and over a block of 64 and a piece of 128 rows; one long bag
+# beside short ones; dims off the blocks of 32 and 128, and over them; one branch,
+# several, as many as a block has, and more.
 CASES = [
     ([1], 1, 1),
     ([63, 64, 65], 64, 5),
@@ -23,8 +24,16 @@ CASES = [
     ([40], 24, 40),
 ]
 NAMES = ("pooled", "log_total", "entropy", "products", "d_scores", "d_features")
-ROUNDING = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}  # of what is given back in that type
-HALVES = {torch.float32: 1e-5, torch.float16: 1e-5, torch.bfloat16: 5e-5}  # of a number in two of that type
+ROUNDING = {
+    torch.float32: 1e-5,
+    torch.float16: 2e-3,
+    torch.bfloat16: 2e-2,
+}  # of what is given back in that type
+HALVES = {
+    torch.float32: 1e-5,
+    torch.float16: 1e-5,
+    torch.bfloat16: 5e-5,
+}  # of a number in two of that type
 
 
 def run(scores, features, offsets, backend, wanted=range(4)):
@@ -32,11 +41,14 @@ def run(scores, features, offsets, backend, wanted=range(4)):
     s, f = (t.detach().clone().requires_grad_() for t in (scores, features))
     pooled, stats = attn_pool_with_stats(s, f, offsets, backend=backend)
     assert pooled.dtype == features.dtype
-    found, draw = (pooled, *stats), torch.Generator().manual_seed(1)
+    found = (pooled, *stats)
+    draw = torch.Generator().manual_seed(1)
     # Rounded alike, whatever the type: what is asked of both is the same.
     upstream = [torch.randn(t.shape, generator=draw).bfloat16().to(t) for t in found]
     asked = [found[i] for i in wanted], (s, f), [upstream[i] for i in wanted]
-    return [t.detach().double() for t in (*found, *torch.autograd.grad(*asked, materialize_grads=True))]
+    return [
+        t.detach().double() for t in (*found, *torch.autograd.grad(*asked, materialize_grads=True))
+    ]
 
 
 def check(scores, features, offsets, exact=None, wanted=range(4)):
@@ -47,7 +59,9 @@ def check(scores, features, offsets, exact=None, wanted=range(4)):
     for name, ours, theirs in zip(NAMES, got, want, strict=True):
         near = ROUNDING[features.dtype] if name in ("pooled", "d_features") else exact
         atol = near * max(1.0, theirs.abs().max().item())
-        torch.testing.assert_close(ours, theirs, rtol=near, atol=atol, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            ours, theirs, rtol=near, atol=atol, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
 
 @pytest.mark.parametrize("dtype", ROUNDING, ids=str)
@@ -83,7 +97,9 @@ def test_what_is_not_contiguous(device, poisoned):
         s, f = (layout(t).requires_grad_() for t in given[:2])
         pooled, stats = attn_pool_with_stats(s, f, given[2], backend="triton")
         draw = torch.Generator().manual_seed(1)
-        upstream = [layout(torch.randn(t.shape, generator=draw).to(device)) for t in (pooled, *stats)]
+        upstream = [
+            layout(torch.randn(t.shape, generator=draw).to(device)) for t in (pooled, *stats)
+        ]
         found.append((pooled, *stats, *torch.autograd.grad((pooled, *stats), (s, f), upstream)))
     for got, want in zip(*found, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
@@ -157,15 +173,21 @@ def test_reference_statistics_by_hand():
     scores = torch.tensor([[0.0, 0.0], [math.log(3), 0.0], [5.0, 7.0]], dtype=torch.float64)
     _, stats = attn_pool_with_stats(scores, torch.ones(3, 1), torch.tensor([0, 2, 3]))
     entropy = math.log(4) - 0.75 * math.log(3)  # of 1/4 and 3/4
-    torch.testing.assert_close(stats.log_total, torch.tensor([[math.log(4), math.log(2)], [5.0, 7.0]]).double())
-    torch.testing.assert_close(stats.entropy, torch.tensor([[entropy, math.log(2)], [0.0, 0.0]]).double())
+    torch.testing.assert_close(
+        stats.log_total, torch.tensor([[math.log(4), math.log(2)], [5.0, 7.0]]).double()
+    )
+    torch.testing.assert_close(
+        stats.entropy, torch.tensor([[entropy, math.log(2)], [0.0, 0.0]]).double()
+    )
     want = torch.tensor([[[10 / 16, 1 / 2], [1 / 2, 1 / 2]], [[1.0, 1.0], [1.0, 1.0]]])
     torch.testing.assert_close(stats.products, want.double())
 
 
 def test_what_triton_does_not_take(monkeypatch):
     scores, features, offsets = make([3], 2, 65)
-    with pytest.raises(ValueError, match=r"takes 64 branches of halves or float32, not 65 of torch.float32"):
+    with pytest.raises(
+        ValueError, match=r"takes 64 branches of halves or float32, not 65 of torch.float32"
+    ):
         attn_pool(scores, features, offsets, backend="triton")
     with pytest.raises(ValueError, match=r"not 1 of torch.float64"):
         attn_pool(scores[:, :1], features.double(), offsets, backend="triton")

@@ -15,13 +15,18 @@ TYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 def check_sums(scores, features, offsets):
     """Of one bag."""
-    s, x = scores.double(), features.double()
+    s = scores.double()
+    x = features.double()
     gap = s - s.amax(0)
     w = gap.exp()
     wanted = w.T @ x, s.amax(0), w.sum(0), (w * gap).sum(0), w.T @ w
-    for name, got, want in zip(Sums._fields, attn_pool_forward(scores, features, offsets), wanted, strict=True):
+    for name, got, want in zip(
+        Sums._fields, attn_pool_forward(scores, features, offsets), wanted, strict=True
+    ):
         near = {"rtol": 1e-5, "atol": 2e-4}  # of hundreds of numbers around 1
-        torch.testing.assert_close(got[0].double(), want, **near, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            got[0].double(), want, **near, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
@@ -31,7 +36,9 @@ def test_sums_are_float32_whatever_the_features_are(dtype, device, poisoned):
 
 def test_a_bag_of_more_pieces_than_are_merged_at_once(device, poisoned, monkeypatch):
     blocks = forward.config(torch.float32, 2, 40)
-    monkeypatch.setattr(forward, "config", lambda *_: {**blocks, "merge": {**blocks["merge"], "BLOCK_P": 4}})
+    monkeypatch.setattr(
+        forward, "config", lambda *_: {**blocks, "merge": {**blocks["merge"], "BLOCK_P": 4}}
+    )
     monkeypatch.setattr(forward, "LEAST_ROWS", 2)
     monkeypatch.setattr(forward, "MOST_PIECES", 1000)
     assert forward.piece_rows(19, 1) == 2
@@ -53,26 +60,39 @@ def parts(scores, features, offsets, rows):
     """Tiles chunk by chunk, with the bags that they are of; in some chunks some bags have none."""
     for start in range(0, len(scores), rows):
         part = slice(start, start + rows)
-        yield scores[part], features[part], offsets.clamp(start, min(start + rows, len(scores))) - start, part
+        yield (
+            scores[part],
+            features[part],
+            offsets.clamp(start, min(start + rows, len(scores))) - start,
+            part,
+        )
 
 
 def test_chunk_by_chunk(device, poisoned):
     scores, features, offsets = make([3, 100, 40], 12, 2, device=device)
     scores[:, 0] -= torch.arange(143, device=device)  # tops fall, and rise
     scores[:, 1] += torch.arange(143, device=device)
-    whole, found = attn_pool_forward(scores, features, offsets), None
+    whole = attn_pool_forward(scores, features, offsets)
+    found = None
     for s, x, bounds, _ in parts(scores, features, offsets, 37):
         sums = attn_pool_forward(s, x, bounds)
         empty = bounds.diff() == 0
         assert (sums.top[empty] == -math.inf).all()
-        assert all((t[empty] == 0).all() for t in (sums.rows, sums.total, sums.spread, sums.products))
+        assert all(
+            (t[empty] == 0).all() for t in (sums.rows, sums.total, sums.spread, sums.products)
+        )
         found = sums if found is None else found.merge(sums)
     for name, got, want in zip(Sums._fields, found, whole, strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            got, want, rtol=1e-5, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
     draw = torch.Generator().manual_seed(2)
-    upstream = [torch.randn(t.shape, generator=draw).to(device) for t in (whole.rows, *whole.stats())]
-    of, d_features = Gradients.of(whole, *upstream), torch.empty_like(features)
+    upstream = [
+        torch.randn(t.shape, generator=draw).to(device) for t in (whole.rows, *whole.stats())
+    ]
+    of = Gradients.of(whole, *upstream)
+    d_features = torch.empty_like(features)
     d_scores = attn_pool_backward(scores, features, offsets, of, d_features)
     for s, x, bounds, part in parts(scores, features, offsets, 37):
         written = torch.empty_like(x)
@@ -81,16 +101,22 @@ def test_chunk_by_chunk(device, poisoned):
 
 
 def test_the_closed_form_of_the_gradient_is_that_of_autograd():
-    scores, features, offsets = (t.double() if t.is_floating_point() else t for t in make([9], 4, 3))
+    scores, features, offsets = (
+        t.double() if t.is_floating_point() else t for t in make([9], 4, 3)
+    )
     scores.requires_grad_(), features.requires_grad_()
     pooled, stats = attn_pool_with_stats_reference(scores, features, offsets)
     upstream = [
-        torch.randn(t.shape, dtype=t.dtype, generator=torch.Generator().manual_seed(7)) for t in (pooled, *stats)
+        torch.randn(t.shape, dtype=t.dtype, generator=torch.Generator().manual_seed(7))
+        for t in (pooled, *stats)
     ]
     want = torch.autograd.grad((pooled, *stats), (scores, features), upstream)
     gap = (scores - scores.amax(0)).detach()
-    w, x = gap.exp(), features.detach()
-    sums = Sums(*(t[None] for t in (w.T @ x, scores.detach().amax(0), w.sum(0), (w * gap).sum(0), w.T @ w)))
+    w = gap.exp()
+    x = features.detach()
+    sums = Sums(
+        *(t[None] for t in (w.T @ x, scores.detach().amax(0), w.sum(0), (w * gap).sum(0), w.T @ w))
+    )
     of = Gradients.of(sums, *upstream)
     log_a = gap - of.log_total
     a = log_a.exp()
@@ -101,15 +127,25 @@ def test_the_closed_form_of_the_gradient_is_that_of_autograd():
 @pytest.mark.parametrize("size", [1e-7, 1e6], ids=str)
 def test_gradients_that_half_precision_does_not_hold(size, device, poisoned):
     scores, features, offsets = make([70], 12, 2, torch.float16, device)
-    scores[:, 0] -= 15 * torch.arange(70, device=device).remainder(2)  # attention of half of them around 1e-7
+    scores[:, 0] -= 15 * torch.arange(70, device=device).remainder(
+        2
+    )  # attention of half of them around 1e-7
     sums = attn_pool_forward(scores, features, offsets)
     d_pooled = size * torch.randn(1, 2, 12, generator=torch.Generator().manual_seed(3)).to(device)
-    d_pooled[0, 1] = 0  # so that the tiles' gradients are small where the first branch does not look
+    d_pooled[0, 1] = (
+        0  # so that the tiles' gradients are small where the first branch does not look
+    )
     d_features = torch.empty_like(features) if size < 1 else None  # it would not hold those
-    d_scores = attn_pool_backward(scores, features, offsets, Gradients.of(sums, d_pooled), d_features)
-    a, x, p = scores.double().softmax(0), features.double(), d_pooled[0].double()
+    d_scores = attn_pool_backward(
+        scores, features, offsets, Gradients.of(sums, d_pooled), d_features
+    )
+    a = scores.double().softmax(0)
+    x = features.double()
+    p = d_pooled[0].double()
     felt = x @ p.T
     want = a * (felt - (a * felt).sum(0))
     torch.testing.assert_close(d_scores.double() / size, want / size, rtol=1e-3, atol=1e-9)
     if d_features is not None:
-        torch.testing.assert_close(d_features.double(), a @ p, rtol=2e-3, atol=3e-8)  # half of the least that it holds
+        torch.testing.assert_close(
+            d_features.double(), a @ p, rtol=2e-3, atol=3e-8
+        )  # half of the least that it holds

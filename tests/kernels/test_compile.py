@@ -57,7 +57,9 @@ print(json.dumps([found, resources.unnamed([bad])]))
 
 
 def run(*arguments, **how):
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, **how)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, **how
+    )
 
 
 @pytest.mark.slow
@@ -66,7 +68,9 @@ def test_every_variant_compiles_for_every_chip_and_fits():
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert {row["arch"] for row in rows} == {80, 90, 100}
-    assert len({(row["kernel"], row["variant"], row["arch"]) for row in rows}) == len(rows)  # names tell them apart
+    assert len({(row["kernel"], row["variant"], row["arch"]) for row in rows}) == len(
+        rows
+    )  # names tell them apart
     assert all(0 < row["registers"] <= 255 for row in rows)
 
 
@@ -77,7 +81,14 @@ def test_what_operations_launch_are_these_variants():
     kernels, launches, missing = json.loads(done.stdout)
     assert missing == []
     assert launches > 300
-    modules = {"attn_pool.forward", "attn_pool.backward", "gated_scores", "neighbour_attn", "pieces", "topk_mask"}
+    modules = {
+        "attn_pool.forward",
+        "attn_pool.backward",
+        "gated_scores",
+        "neighbour_attn",
+        "pieces",
+        "topk_mask",
+    }
     assert {name.rpartition(".")[0] for name in kernels} == modules
 
 

@@ -17,7 +17,10 @@ from mil.kernels.topk_mask import topk_mask
 
 TOLERANCE = 1e-5  # of the largest number of a result; float32
 FOUND_OUT = 1e-3  # a bug is off by more
-pytestmark = [pytest.mark.usefixtures("poisoned"), pytest.mark.filterwarnings("ignore:.*encountered in")]
+pytestmark = [
+    pytest.mark.usefixtures("poisoned"),
+    pytest.mark.filterwarnings("ignore:.*encountered in"),
+]
 
 
 class Bug(NamedTuple):
@@ -31,7 +34,9 @@ class Bug(NamedTuple):
 def normal(*shape, seed=0):
     """Numbers before others that belong to nobody: who reads on takes those."""
     draw = torch.Generator().manual_seed(seed)
-    return torch.cat([torch.randn(shape, generator=draw), torch.full((2, *shape[1:]), 9.0)])[: shape[0]]
+    return torch.cat([torch.randn(shape, generator=draw), torch.full((2, *shape[1:]), 9.0)])[
+        : shape[0]
+    ]
 
 
 def attn_pool_off(device):
@@ -41,7 +46,9 @@ def attn_pool_off(device):
     offsets = torch.tensor([0, *sizes], device=device).cumsum(0)
 
     def call(known, backend):
-        pooled, stats = attn_pool_with_stats(known["scores"], known["features"], offsets, backend=backend)
+        pooled, stats = attn_pool_with_stats(
+            known["scores"], known["features"], offsets, backend=backend
+        )
         return pooled, *stats
 
     return off(call, given, device)
@@ -52,7 +59,8 @@ def gated_scores_off(device):
     shapes = {"value": (40, 20), "value_bias": (40,), "gate": (40, 20), "gate_bias": (40,)}
     shapes |= {"score": (3, 40), "score_bias": (3,)}
     given = {"hidden": normal(70, 20)} | {
-        name: normal(*shape, seed=place) / shape[-1] ** 0.5 for place, (name, shape) in enumerate(shapes.items())
+        name: normal(*shape, seed=place) / shape[-1] ** 0.5
+        for place, (name, shape) in enumerate(shapes.items())
     }
 
     def call(known, backend):
@@ -64,10 +72,16 @@ def gated_scores_off(device):
 
 def neighbour_attn_off(device):
     """A tile with more edges than a block of 64, the last of which it attends to most; one without any."""
-    targets = torch.cat([torch.zeros(70), torch.arange(2, 12).repeat_interleave(2)]).long().to(device)
+    targets = (
+        torch.cat([torch.zeros(70), torch.arange(2, 12).repeat_interleave(2)]).long().to(device)
+    )
     sources = torch.arange(len(targets), device=device) % 6
     sources[64:70] += 6
-    given = {"queries": normal(12, 2, 10), "keys": normal(12, 2, 10, seed=1), "vector": normal(2, 10, seed=2)}
+    given = {
+        "queries": normal(12, 2, 10),
+        "keys": normal(12, 2, 10, seed=1),
+        "vector": normal(2, 10, seed=2),
+    }
     given["keys"][6:] += 2 * given["vector"]
 
     def call(known, backend):
@@ -94,21 +108,25 @@ def off(call, given, device):
     """How far the results and gradients of Triton are from the reference's in float64, each of its largest number."""
     found = {}
     for backend, dtype in (("triton", torch.float32), ("reference", torch.float64)):
-        known = {name: tensor.to(device, dtype).detach().requires_grad_() for name, tensor in given.items()}
+        known = {
+            name: tensor.to(device, dtype).detach().requires_grad_()
+            for name, tensor in given.items()
+        }
         results = call(known, backend)
         upstream = [normal(*result.shape, seed=7).to(device, dtype) for result in results]
         grads = torch.autograd.grad(results, list(known.values()), upstream)
         found[backend] = [tensor.detach().double() for tensor in (*results, *grads)]
-    errors = [(got - want).abs().max() / want.abs().max() for got, want in zip(*found.values(), strict=True)]
+    errors = [
+        (got - want).abs().max() / want.abs().max()
+        for got, want in zip(*found.values(), strict=True)
+    ]
     return max(float("inf") if error.isnan() else float(error) for error in errors)
 
 
-POOL, POOL_BACK, SCORES, NEIGHBOURS = (
-    "attn_pool.forward",
-    "attn_pool.backward",
-    "gated_scores.kernel",
-    "neighbour_attn.kernel",
-)
+POOL = "attn_pool.forward"
+POOL_BACK = "attn_pool.backward"
+SCORES = "gated_scores.kernel"
+NEIGHBOURS = "neighbour_attn.kernel"
 TOP = "topk_mask.kernel"
 OFF = {
     "topk_mask": topk_mask_off,
@@ -117,52 +135,94 @@ OFF = {
     "neighbour_attn": neighbour_attn_off,
 }
 BUGS = {
-    "pieces merged without rescaling": Bug(POOL, "b_sum += b_fade[:, None] * tl.load(sums", "b_sum += tl.load(sums"),
-    "mask one too long": Bug(POOL, "m_n = o_n < last\n        m_x", "m_n = o_n <= last\n        m_x"),
-    "padding has weight": Bug(POOL, "b_w = tl.where(m_s, tl.exp(b_gap), 0.0)", "b_w = tl.exp(b_gap)"),
+    "pieces merged without rescaling": Bug(
+        POOL, "b_sum += b_fade[:, None] * tl.load(sums", "b_sum += tl.load(sums"
+    ),
+    "mask one too long": Bug(
+        POOL, "m_n = o_n < last\n        m_x", "m_n = o_n <= last\n        m_x"
+    ),
+    "padding has weight": Bug(
+        POOL, "b_w = tl.where(m_s, tl.exp(b_gap), 0.0)", "b_w = tl.exp(b_gap)"
+    ),
     "last columns not pooled": Bug(
-        POOL, "m_m, m_d = o_m < branches, o_d < dim", "m_m, m_d = o_m < branches, o_d < dim // BLOCK_D * BLOCK_D"
+        POOL,
+        "m_m, m_d = o_m < branches, o_d < dim",
+        "m_m, m_d = o_m < branches, o_d < dim // BLOCK_D * BLOCK_D",
     ),
     "last piece not merged": Bug(
-        POOL, "o_p < last\n        o_row = o_p * branches + branch\n        b_fade =",
+        POOL,
+        "o_p < last\n        o_row = o_p * branches + branch\n        b_fade =",
         "o_p < last - 1\n        o_row = o_p * branches + branch\n        b_fade =",
     ),
     "entropy of pieces not shifted": Bug(POOL, ", other=0.0) + b_faded * b_gap", ", other=0.0)"),
-    "products faded for one branch": Bug(POOL, "b_fade[None, :] * tl.exp(tl.where", "tl.exp(tl.where"),
-    "gradient of the entropy, wrong sign": Bug(POOL_BACK, "b_felt -= tl.load(d_entropy", "b_felt += tl.load(d_entropy"),
-    "gradient of scores not centred": Bug(POOL_BACK, "b_felt -= tl.load(shift", "b_felt -= 0 * tl.load(shift"),
-    "last gates not scored": Bug(SCORES, "(0, attention, BLOCK_A)", "(0, attention // BLOCK_A * BLOCK_A, BLOCK_A)"),
-    "bias of the other gate": Bug(SCORES, "b_u + tl.load(biases + attention +", "b_u + tl.load(biases +"),
+    "products faded for one branch": Bug(
+        POOL, "b_fade[None, :] * tl.exp(tl.where", "tl.exp(tl.where"
+    ),
+    "gradient of the entropy, wrong sign": Bug(
+        POOL_BACK, "b_felt -= tl.load(d_entropy", "b_felt += tl.load(d_entropy"
+    ),
+    "gradient of scores not centred": Bug(
+        POOL_BACK, "b_felt -= tl.load(shift", "b_felt -= 0 * tl.load(shift"
+    ),
+    "last gates not scored": Bug(
+        SCORES, "(0, attention, BLOCK_A)", "(0, attention // BLOCK_A * BLOCK_A, BLOCK_A)"
+    ),
+    "bias of the other gate": Bug(
+        SCORES, "b_u + tl.load(biases + attention +", "b_u + tl.load(biases +"
+    ),
     "gradient of tanh": Bug(SCORES, "b_d *= 1 - b_v * b_v", "b_d *= 1 - b_v"),
     "gradient of the gate forgotten": Bug(SCORES, "b_d *= b_u\n", "b_d *= 1\n"),
-    "running sum not rescaled": Bug(NEIGHBOURS, "b_message = b_message * fade +", "b_message = b_message +"),
-    "second block of edges skipped": Bug(
-        NEIGHBOURS, "last, BLOCK_E):\n        o_e = start + tl.arange(0, BLOCK_E)\n        m_e = o_e < last\n        s",
-        "last, 2 * BLOCK_E):\n        o_e = start + tl.arange(0, BLOCK_E)\n        m_e = o_e < last\n        s",
+    "running sum not rescaled": Bug(
+        NEIGHBOURS, "b_message = b_message * fade +", "b_message = b_message +"
     ),
-    "edges that are none attended to": Bug(NEIGHBOURS, 'tl.where(m_e, b_s, float("-inf"))', "tl.where(m_e, b_s, 0.0)"),
-    "slope above zero": Bug(NEIGHBOURS, "b_slope = tl.where(b_sums > 0,", "b_slope = tl.where(b_sums < 0,"),
-    "gradient of keys, wrong sign": Bug(NEIGHBOURS, "(b_d_s - tl.load(deltas", "(b_d_s + tl.load(deltas"),
-    "gradient of the mean, not divided": Bug(NEIGHBOURS, "mask=m_e, other=0.0) / heads", "mask=m_e, other=0.0)"),
+    "second block of edges skipped": Bug(
+        NEIGHBOURS,
+        "last, BLOCK_E):\n        o_e = start + tl.arange(0, BLOCK_E)\n        m_e = o_e < "
+        "last\n        s",
+        "last, 2 * BLOCK_E):\n        o_e = start + tl.arange(0, BLOCK_E)\n        m_e = o_e < "
+        "last\n        s",
+    ),
+    "edges that are none attended to": Bug(
+        NEIGHBOURS, 'tl.where(m_e, b_s, float("-inf"))', "tl.where(m_e, b_s, 0.0)"
+    ),
+    "slope above zero": Bug(
+        NEIGHBOURS, "b_slope = tl.where(b_sums > 0,", "b_slope = tl.where(b_sums < 0,"
+    ),
+    "gradient of keys, wrong sign": Bug(
+        NEIGHBOURS, "(b_d_s - tl.load(deltas", "(b_d_s + tl.load(deltas"
+    ),
+    "gradient of the mean, not divided": Bug(
+        NEIGHBOURS, "mask=m_e, other=0.0) / heads", "mask=m_e, other=0.0)"
+    ),
     "one masked too many": Bug(TOP, "< quota)", "<= quota)"),
     "the highest again and again": Bug(TOP, "b_order < before", "b_order <= before"),
     "order below zero": Bug(TOP, "bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)", "bits = bits ^ 0"),
-    "draw of the next rank": Bug(TOP, "tl.where(o_k == rank, b_draws", "tl.where(o_k == rank + 1, b_draws"),
-}  # fmt: skip
+    "draw of the next rank": Bug(
+        TOP, "tl.where(o_k == rank, b_draws", "tl.where(o_k == rank + 1, b_draws"
+    ),
+}
 
 
 def spoil(bug, folder, monkeypatch):
     """Put functions of a changed copy of a module in the place of the module's own, wherever they are named."""
-    importlib.import_module(f"mil.kernels.{bug.module.partition('.')[0]}.kernel")  # what it names is not yet spoilt
+    importlib.import_module(
+        f"mil.kernels.{bug.module.partition('.')[0]}.kernel"
+    )  # what it names is not yet spoilt
     module = importlib.import_module(f"mil.kernels.{bug.module}")
     source = Path(module.__file__).read_text(encoding="utf-8")
-    assert source.count(bug.right) == 1, f"{bug.module} has changed: it should have once\n{bug.right}"
+    assert source.count(bug.right) == 1, (
+        f"{bug.module} has changed: it should have once\n{bug.right}"
+    )
     copy = folder / "spoilt.py"  # a file, from which Triton reads the source
     copy.write_text(source.replace(bug.right, bug.wrong), encoding="utf-8")
     spec = importlib.util.spec_from_file_location(f"spoilt_{bug.module.replace('.', '_')}", copy)
     spoilt = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(spoilt)
-    own = {name: value for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
+    own = {
+        name: value
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__
+    }
     users = [user for name, user in sys.modules.items() if name.startswith("mil.kernels.")]
     for user, (name, value) in product(users, own.items()):
         if vars(user).get(name) is value:

@@ -5,11 +5,20 @@ import torch
 
 from mil.bags import MASKED
 from mil.kernels.gated_attn_pool import Weights, cpu, gated_attn_pool
-from tests.kernels.gated import HIDDEN, assert_close, assert_near, everything, leaves, make, mask_highest
+from tests.kernels.gated import (
+    HIDDEN,
+    assert_close,
+    assert_near,
+    everything,
+    leaves,
+    make,
+    mask_highest,
+)
 
 CHUNK = 16  # rows; the sizes below are under, on and over it, one tile, and several bags
 CASES = [[1], [15], [16], [17], [16, 1, 33], [50, 2]]
-# Relative to the largest number of a tensor. In bfloat16 a hidden value near 0 may be cut off by one and not the other.
+# Relative to the largest number of a tensor. In bfloat16 a hidden value near 0 may be
+# cut off by one and not the other.
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 5e-2}
 
 
@@ -24,7 +33,9 @@ def small_chunks(monkeypatch):
 def test_values_and_gradients_match_the_reference_in_double(sizes, gated, mask, poisoned):
     bags, weights = make(sizes, gated)
     got = everything(bags, weights, "cpu", torch.float32, mask)
-    assert_close(got, everything(bags, weights, "reference", torch.float64, mask), TOLERANCE[torch.float32])
+    assert_close(
+        got, everything(bags, weights, "reference", torch.float64, mask), TOLERANCE[torch.float32]
+    )
 
 
 @pytest.mark.parametrize("mask", [None, mask_highest], ids=["all", "masked"])
@@ -61,8 +72,13 @@ def test_without_a_gradient_no_gates_are_kept():
 
 def test_where_no_gradient_can_be_asked_for_nothing_is_kept_for_it(monkeypatch):
     bags, weights = make([100])
-    asked, room_for = [], cpu.room_for
-    monkeypatch.setattr(cpu, "room_for", lambda *given, learning: asked.append(learning) or room_for(*given, learning))
+    asked = []
+    room_for = cpu.room_for
+    monkeypatch.setattr(
+        cpu,
+        "room_for",
+        lambda *given, learning: asked.append(learning) or room_for(*given, learning),
+    )
     given = bags.features, leaves(weights), bags.offsets
     with torch.no_grad():
         gated_attn_pool(*given, backend="cpu")
@@ -72,8 +88,12 @@ def test_where_no_gradient_can_be_asked_for_nothing_is_kept_for_it(monkeypatch):
 
 def test_masked_scores_get_no_gradient_even_where_all_are_masked(poisoned):
     bags, weights = make([20])
-    got = everything(bags, weights, "cpu", torch.float32, lambda scores: torch.full_like(scores, MASKED))
-    assert max(got[name].abs().max() for name in ("d_value", "d_gate", "d_score", "d_score_bias")) == 0
+    got = everything(
+        bags, weights, "cpu", torch.float32, lambda scores: torch.full_like(scores, MASKED)
+    )
+    assert (
+        max(got[name].abs().max() for name in ("d_value", "d_gate", "d_score", "d_score_bias")) == 0
+    )
     mean = torch.relu(bags.features @ weights.reducer.T).mean(0)
     torch.testing.assert_close(got["pooled"][0], mean.expand(3, -1), rtol=1e-5, atol=1e-6)
     assert got["d_reducer"].abs().max() > 0
@@ -82,8 +102,12 @@ def test_masked_scores_get_no_gradient_even_where_all_are_masked(poisoned):
 def test_attention_that_bfloat16_cannot_hold_still_sums_to_1():
     bags, weights = make([255])  # 1 / 255 lies between two numbers of bfloat16, 0.8 % apart
     features = bags.features.bfloat16()
-    uniform = everything(bags._replace(features=features), weights, "cpu", torch.bfloat16, torch.zeros_like)
-    want = everything(bags._replace(features=features), weights, "reference", torch.float64, torch.zeros_like)
+    uniform = everything(
+        bags._replace(features=features), weights, "cpu", torch.bfloat16, torch.zeros_like
+    )
+    want = everything(
+        bags._replace(features=features), weights, "reference", torch.float64, torch.zeros_like
+    )
     for name in ("pooled", "d_reducer"):
         scale = (uniform[name].double() * want[name]).sum() / want[name].square().sum()
         assert scale.item() == pytest.approx(1, abs=2.5e-3), name
@@ -107,7 +131,9 @@ def test_a_graph_that_is_kept_gives_the_same_gradient_twice():
     bags, weights = make([40])
     weights = Weights(*(t.clone().requires_grad_() for t in weights))
     pooled, *_ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
-    first, second = (torch.autograd.grad(pooled.sum(), weights.reducer, retain_graph=True)[0] for _ in range(2))
+    first, second = (
+        torch.autograd.grad(pooled.sum(), weights.reducer, retain_graph=True)[0] for _ in range(2)
+    )
     assert torch.equal(first, second)
 
 
@@ -122,12 +148,18 @@ def test_a_weight_changed_before_the_gradient_is_noticed():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "fast"), [(torch.float32, True), (torch.bfloat16, True), (torch.float64, False)], ids=str
+    ("dtype", "fast"),
+    [(torch.float32, True), (torch.bfloat16, True), (torch.float64, False)],
+    ids=str,
 )
 def test_doubles_are_left_to_the_reference(dtype, fast):
     bags, weights = make([5])
-    weights = Weights(*(t.clone().to(max(dtype, torch.float32, key=lambda d: d.itemsize)) for t in weights))
-    pooled, *_ = gated_attn_pool(bags.features.to(dtype), Weights(*(t.requires_grad_() for t in weights)), bags.offsets)
+    weights = Weights(
+        *(t.clone().to(max(dtype, torch.float32, key=lambda d: d.itemsize)) for t in weights)
+    )
+    pooled, *_ = gated_attn_pool(
+        bags.features.to(dtype), Weights(*(t.requires_grad_() for t in weights)), bags.offsets
+    )
     assert ("GatedAttnPool" in type(pooled.grad_fn).__name__) == fast
 
 
@@ -135,4 +167,6 @@ def test_autocast_changes_nothing():
     bags, weights = make([40])
     plain = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")[0], plain)
+        assert torch.equal(
+            gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")[0], plain
+        )

@@ -5,13 +5,26 @@ import torch
 
 from mil.bags import MASKED
 from mil.kernels.gated_attn_pool import gated_attn_pool, kernel
-from tests.kernels.gated import GPU, HIDDEN, Largest, assert_close, assert_near, everything, leaves, make, mask_highest
+from tests.kernels.gated import (
+    GPU,
+    HIDDEN,
+    Largest,
+    assert_close,
+    assert_near,
+    everything,
+    leaves,
+    make,
+    mask_highest,
+)
 
-CHUNK = 16  # rows; the sizes below are under, on and over it and half of it, one tile, and several bags
+CHUNK = (
+    16  # rows; the sizes below are under, on and over it and half of it, one tile, and several bags
+)
 CASES = [[1], [15], [16], [17], [7, 9, 1, 33]]
 # branches, gated, dim, attention; the hidden rows' width is 12
 SHAPES = [(1, True, 20, 130), (16, True, 33, 7), (5, False, 16, 16)]
-# Float32: of the largest number; half: of the norm. A hidden number near 0 may be cut off by one and not the other.
+# Float32: of the largest number; half: of the norm. A hidden number near 0 may be cut
+# off by one and not the other.
 TOLERANCE = {torch.float32: 4e-6, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 
 
@@ -45,9 +58,13 @@ def test_types_branches_and_widths(shape, dtype, monkeypatch, poisoned):
     bags, weights = make([30, 10], gated, branches, dim, attention)
     bags = bags._replace(features=bags.features.to(dtype).float())
     got = everything(bags, weights, "triton", dtype, stats=True)
-    assert {got[name].dtype for name in ("pooled", "scores", "entropy", "d_reducer")} == {torch.float32}
+    assert {got[name].dtype for name in ("pooled", "scores", "entropy", "d_reducer")} == {
+        torch.float32
+    }
     assert got["d_features"].dtype == dtype
-    assert_near(got, everything(bags, weights, "reference", torch.float64, stats=True), TOLERANCE[dtype])
+    assert_near(
+        got, everything(bags, weights, "reference", torch.float64, stats=True), TOLERANCE[dtype]
+    )
 
 
 @pytest.mark.parametrize("mask", [None, mask_highest], ids=["all", "masked"])
@@ -68,8 +85,11 @@ def test_nothing_is_kept_without_need():
 
 def test_nothing_is_kept_where_no_gradient_can_be_asked_for(monkeypatch):
     bags, weights = make([20])
-    needed, room_for = [], kernel.room_for
-    monkeypatch.setattr(kernel, "room_for", lambda *given: needed.append(given[-1]) or room_for(*given))
+    needed = []
+    room_for = kernel.room_for
+    monkeypatch.setattr(
+        kernel, "room_for", lambda *given: needed.append(given[-1]) or room_for(*given)
+    )
     given = bags.features.to(GPU), leaves(weights, GPU), bags.offsets.to(GPU)
     with torch.no_grad():
         gated_attn_pool(*given, backend="triton")
@@ -95,8 +115,12 @@ def test_results_that_nothing_is_asked_of_have_no_gradient(asked, poisoned):
 
 def test_masked_scores_get_no_gradient_even_where_all_are_masked(poisoned):
     bags, weights = make([20])
-    got = everything(bags, weights, "triton", torch.float32, lambda scores: torch.full_like(scores, MASKED))
-    assert max(got[name].abs().max() for name in ("d_value", "d_gate", "d_score", "d_score_bias")) == 0
+    got = everything(
+        bags, weights, "triton", torch.float32, lambda scores: torch.full_like(scores, MASKED)
+    )
+    assert (
+        max(got[name].abs().max() for name in ("d_value", "d_gate", "d_score", "d_score_bias")) == 0
+    )
     mean = torch.relu(bags.features @ weights.reducer.T).mean(0)
     torch.testing.assert_close(got["pooled"][0], mean.expand(3, -1), rtol=1e-5, atol=1e-6)
     assert got["d_reducer"].abs().max() > 0
@@ -105,7 +129,9 @@ def test_masked_scores_get_no_gradient_even_where_all_are_masked(poisoned):
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 def test_two_runs_give_the_same_bits(dtype):
     bags, weights = make([16, 1, 13])
-    first, second = (everything(bags, weights, "triton", dtype, mask_highest, stats=True) for _ in range(2))
+    first, second = (
+        everything(bags, weights, "triton", dtype, mask_highest, stats=True) for _ in range(2)
+    )
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -114,15 +140,23 @@ def test_chunks_change_nothing_but_the_last_bits(monkeypatch):
     got = everything(bags, weights, "triton", torch.float32, stats=True)
     monkeypatch.setattr(kernel, "CHUNK_BYTES", 4 * HIDDEN * 1000)
     monkeypatch.setattr(kernel, "CACHED_BYTES", 4 * HIDDEN * 1000)
-    assert_close(got, everything(bags, weights, "triton", torch.float32, stats=True), TOLERANCE[torch.float32])
+    assert_close(
+        got,
+        everything(bags, weights, "triton", torch.float32, stats=True),
+        TOLERANCE[torch.float32],
+    )
 
 
 def test_a_graph_that_is_kept_gives_the_same_gradient_twice(monkeypatch):
     set_chunk(monkeypatch, torch.float32, kept=0)
     bags, weights = make([40])
     weights = leaves(weights, GPU)
-    pooled, *_ = gated_attn_pool(bags.features.to(GPU), weights, bags.offsets.to(GPU), backend="triton")
-    first, second = (torch.autograd.grad(pooled.sum(), weights.reducer, retain_graph=True)[0] for _ in range(2))
+    pooled, *_ = gated_attn_pool(
+        bags.features.to(GPU), weights, bags.offsets.to(GPU), backend="triton"
+    )
+    first, second = (
+        torch.autograd.grad(pooled.sum(), weights.reducer, retain_graph=True)[0] for _ in range(2)
+    )
     assert torch.equal(first, second)
 
 
@@ -138,10 +172,12 @@ def test_autocast_changes_nothing(dtype):
 @pytest.mark.parametrize("mask", [None, mask_highest], ids=["all", "masked"])
 def test_no_tensor_holds_hidden_rows_or_gates_of_all_tiles(mask, monkeypatch):
     set_chunk(monkeypatch, torch.float32, kept=32)
-    tiles, attention = 80, 20
+    tiles = 80
+    attention = 20
     bags, weights = make([50, 30], branches=2, dim=5, attention=attention)
     given = leaves(weights, GPU)
-    features, offsets = bags.features.to(GPU), bags.offsets.to(GPU)
+    features = bags.features.to(GPU)
+    offsets = bags.offsets.to(GPU)
     seen = {}
     for backend in ("reference", "triton"):
         with Largest() as found:

@@ -10,14 +10,26 @@ from mil.kernels.gated_scores.common import chunks
 from tests.kernels.gated import GPU, Largest, assert_near, leaves, place
 
 CONFIG = kernel.config
-ROWS = 16  # of a block; a chunk has two of them. Tiles are below under, on and over both, and one alone
+# of a block; a chunk has two of them. Tiles are below under, on and over both, and one
+# alone
+ROWS = 16
 SIZES = [1, 15, 16, 17, 32, 33, 70]
-# branches, gated, hidden, attention: widths under, on and over a block, which is 16 wide
-SHAPES = [(1, True, 33, 7), (5, True, 16, 16), (16, True, 20, 40), (3, False, 33, 20), (1, False, 5, 16)]
-# Of the norm of a tensor. In Triton only operands are rounded, the gates' gradient, and what a chunk adds to a sum
+# branches, gated, hidden, attention: widths under, on and over a block, which is 16
+# wide
+SHAPES = [
+    (1, True, 33, 7),
+    (5, True, 16, 16),
+    (16, True, 20, 40),
+    (3, False, 33, 20),
+    (1, False, 5, 16),
+]
+# Of the norm of a tensor. In Triton only operands are rounded, the gates' gradient, and
+# what a chunk adds to a sum
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 1.5e-3, torch.bfloat16: 1e-2}
 ON_CPU = {torch.float32: 2e-6, torch.bfloat16: 3e-2}
-BOTH = [("triton", *item) for item in TOLERANCE.items()] + [("cpu", *item) for item in ON_CPU.items()]
+BOTH = [("triton", *item) for item in TOLERANCE.items()] + [
+    ("cpu", *item) for item in ON_CPU.items()
+]
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +74,9 @@ def everything(hidden, weights, backend, dtype):
 
 @pytest.mark.parametrize(("backend", "dtype", "tolerance"), BOTH, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_values_and_gradients_match_the_reference_in_double(shape, backend, dtype, tolerance, monkeypatch, poisoned):
+def test_values_and_gradients_match_the_reference_in_double(
+    shape, backend, dtype, tolerance, monkeypatch, poisoned
+):
     set_chunk(monkeypatch, dtype, shape[3] * (1 + shape[1]))
     hidden, weights = make(70, *shape, dtype)
     got = everything(hidden, weights, backend, dtype)
@@ -94,9 +108,14 @@ def test_the_blocks_that_are_launched_on_a_gpu(dtype, width, monkeypatch, poison
 def test_by_hand(backend):
     """Of 0 and ln 2: tanh(ln 2) = 3/5, sigmoid(2 ln 2) = 4/5."""
     hidden = torch.tensor([[0.0], [math.log(2)]])
-    zero, one = torch.zeros(1), torch.ones(1, 1)
-    weights = GateWeights(one, zero, 2 * one, zero, torch.tensor([[10.0], [-5.0]]), torch.tensor([1.0, 0.0]))
-    scores = gated_scores(hidden.to(place(backend)), leaves(weights, place(backend)), backend=backend)
+    zero = torch.zeros(1)
+    one = torch.ones(1, 1)
+    weights = GateWeights(
+        one, zero, 2 * one, zero, torch.tensor([[10.0], [-5.0]]), torch.tensor([1.0, 0.0])
+    )
+    scores = gated_scores(
+        hidden.to(place(backend)), leaves(weights, place(backend)), backend=backend
+    )
     torch.testing.assert_close(scores.detach().cpu(), torch.tensor([[1.0, 0.0], [5.8, -2.4]]))
 
 
@@ -104,7 +123,9 @@ def test_by_hand(backend):
 def test_gradcheck_of_the_reference(gated):
     hidden, weights = make(4, 2, gated, 3, 3)
     given = hidden.double().requires_grad_(), *leaves(weights, torch.float64)
-    assert torch.autograd.gradcheck(lambda h, *w: gated_scores(h, GateWeights(*w), backend="reference"), given)
+    assert torch.autograd.gradcheck(
+        lambda h, *w: gated_scores(h, GateWeights(*w), backend="reference"), given
+    )
 
 
 @pytest.mark.parametrize(("backend", "dtype"), [case[:2] for case in BOTH], ids=str)
@@ -127,7 +148,9 @@ def test_hidden_rows_need_no_gradient_and_no_order_in_memory(backend, poisoned):
         torch.testing.assert_close(leaf.grad.cpu(), want[f"d_{name}"])
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 5e-3), (torch.bfloat16, 3e-2)], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float16, 5e-3), (torch.bfloat16, 3e-2)], ids=str
+)
 def test_gradients_that_cancel_are_not_rounded_before(dtype, tolerance):
     hidden, weights = make(1, 2, True, 12, 7, dtype)
     given = leaves(weights, GPU)
@@ -136,7 +159,9 @@ def test_gradients_that_cancel_are_not_rounded_before(dtype, tolerance):
     gated_scores(hidden.expand(64, 12).to(GPU), given, backend="triton").backward(upstream.to(GPU))
     values = torch.tanh(hidden.float() @ weights.value.T + weights.value_bias)
     values *= torch.sigmoid(hidden.float() @ weights.gate.T + weights.gate_bias)
-    torch.testing.assert_close(given.score.grad.cpu(), 64e-3 * values.expand(2, 7), rtol=tolerance, atol=0)
+    torch.testing.assert_close(
+        given.score.grad.cpu(), 64e-3 * values.expand(2, 7), rtol=tolerance, atol=0
+    )
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in exp")  # of numpy, which interprets
@@ -144,12 +169,17 @@ def test_gradients_that_cancel_are_not_rounded_before(dtype, tolerance):
 def test_large_numbers_saturate(backend):
     hidden, weights = make(20, 2, True, 12, 7)
     got = everything(300 * hidden, weights, backend, torch.float32)
-    assert_near({"scores": got["scores"]}, {"scores": gated_scores(300 * hidden.double(), weights, "reference")}, 2e-6)
+    assert_near(
+        {"scores": got["scores"]},
+        {"scores": gated_scores(300 * hidden.double(), weights, "reference")},
+        2e-6,
+    )
     assert all(t.isfinite().all() for t in got.values())
 
 
 def largest(backend, hidden, weights):
-    leaf, given = hidden.clone().to(place(backend)).requires_grad_(), leaves(weights, place(backend))
+    leaf = hidden.clone().to(place(backend)).requires_grad_()
+    given = leaves(weights, place(backend))
     with Largest() as seen:
         gated_scores(leaf, given, backend=backend).square().sum().backward()
     return seen.nbytes
@@ -180,7 +210,9 @@ def test_what_the_cpu_is_left_with(dtype, kind, found):
     assert found in type(gated_scores(hidden.to(dtype), weights).grad_fn).__name__
 
 
-@pytest.mark.parametrize(("backend", "dtype"), [("cpu", torch.float32), ("triton", torch.float16)], ids=str)
+@pytest.mark.parametrize(
+    ("backend", "dtype"), [("cpu", torch.float32), ("triton", torch.float16)], ids=str
+)
 def test_autocast_changes_nothing(backend, dtype):
     hidden, weights = make(10, 2, True, 12, 7, dtype)
     plain = everything(hidden, weights, backend, dtype)
@@ -198,7 +230,15 @@ def test_chunks_hold_every_row_once(tiles, rows):
 
 @pytest.mark.parametrize(
     ("tiles", "most", "rows"),
-    [(16384, 5461, 4096), (1000, 600, 512), (1025, 1024, 640), (50, 8192, 128), (70, 32, 32), (5, 0, 1), (0, 500, 128)],
+    [
+        (16384, 5461, 4096),
+        (1000, 600, 512),
+        (1025, 1024, 640),
+        (50, 8192, 128),
+        (70, 32, 32),
+        (5, 0, 1),
+        (0, 500, 128),
+    ],
 )
 def test_chunks_on_a_gpu_are_even_and_aligned(tiles, most, rows):
     assert common.even_rows(tiles, most) == rows
@@ -207,7 +247,9 @@ def test_chunks_on_a_gpu_are_even_and_aligned(tiles, most, rows):
 @pytest.mark.parametrize(("branches", "dtype"), [(17, torch.float32), (2, torch.float64)], ids=str)
 def test_what_triton_is_not_made_for(branches, dtype):
     hidden, weights = make(5, branches, True, 12, 7, dtype)
-    with pytest.raises(ValueError, match=f"takes 16 branches of halves or float32, not {branches} of {dtype}"):
+    with pytest.raises(
+        ValueError, match=f"takes 16 branches of halves or float32, not {branches} of {dtype}"
+    ):
         gated_scores(hidden, weights, backend="triton")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(common, "choose", lambda backend, *tensors: "triton")

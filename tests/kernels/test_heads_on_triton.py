@@ -8,9 +8,22 @@ from mil.heads import UsesGraph, build_head, head_names
 from mil.losses import total_loss
 
 HEADS = sorted(set(head_names()) - {"max", "mean", "transmil"})  # which do not pool by attention
-WITHOUT_STATS = {"acmil_mha", "dtfd"}  # pooled branch by branch, or over parts of a bag: the losses go to the scores
-TERMS = ("cross_entropy", "branch_cross_entropy", "branch_diversity", "attention_entropy", "attention_entropy_share")
-CONSUMERS = ("attn_pool", "gated_scores.common", "neighbour_attn")  # of `choose`; what is masked stays drawn alike
+WITHOUT_STATS = {
+    "acmil_mha",
+    "dtfd",
+}  # pooled branch by branch, or over parts of a bag: the losses go to the scores
+TERMS = (
+    "cross_entropy",
+    "branch_cross_entropy",
+    "branch_diversity",
+    "attention_entropy",
+    "attention_entropy_share",
+)
+CONSUMERS = (
+    "attn_pool",
+    "gated_scores.common",
+    "neighbour_attn",
+)  # of `choose`; what is masked stays drawn alike
 SIZES = (5, 1, 12)
 LABELS = torch.tensor([0, 2, 1])
 
@@ -19,7 +32,9 @@ def bags_on(device):
     draw = torch.Generator().manual_seed(0)
     features = [torch.randn(n, 16, generator=draw) for n in SIZES]
     coords = [torch.randint(5, (n, 2), generator=draw) * 224 for n in SIZES]
-    return Bags(*(t.to(device) if isinstance(t, torch.Tensor) else t for t in join(features, coords)))
+    return Bags(
+        *(t.to(device) if isinstance(t, torch.Tensor) else t for t in join(features, coords))
+    )
 
 
 def losses(name, bags):
@@ -48,9 +63,13 @@ def test_losses_and_gradients_are_those_of_the_references(name, device, monkeypa
     assert (fast.attention_stats is None) == (name in WITHOUT_STATS)
     torch.testing.assert_close(fast.logits, slow.logits, rtol=1e-4, atol=1e-5)
     for key in want:
-        torch.testing.assert_close(got[key], want[key], rtol=1e-4, atol=1e-5, msg=lambda m, key=key: f"{key}: {m}")
+        torch.testing.assert_close(
+            got[key], want[key], rtol=1e-4, atol=1e-5, msg=lambda m, key=key: f"{key}: {m}"
+        )
 
 
 def set_backend(patch, chosen):
     for module in CONSUMERS:
-        patch.setattr(f"mil.kernels.{module}.choose", lambda asked, *_: chosen if asked == "auto" else asked)
+        patch.setattr(
+            f"mil.kernels.{module}.choose", lambda asked, *_: chosen if asked == "auto" else asked
+        )

@@ -7,13 +7,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mil.kernels.neighbour_attn import cpu, kernel, neighbour_attn
 from mil.kernels.neighbour_attn.cpu import chunks
 
-# one tile; one with itself alone among others; under, on and over a chunk; a tile with more edges than a chunk
+# one tile; one with itself alone among others; under, on and over a chunk; a tile with
+# more edges than a chunk
 CASES = [(1, 1, 1, 1), (5, 3, 4, 2), (63, 7, 2, 3), (64, 17, 4, 8), (300, 9, 1, 5), (40, 40, 3, 4)]
-# for Triton: blocks of 4 edges, 3 programs that share the tiles; widths on and off 16 and the power of two above
+# for Triton: blocks of 4 edges, 3 programs that share the tiles; widths on and off 16
+# and the power of two above
 FEW = [(1, 1, 1, 1), (5, 3, 8, 16), (9, 5, 3, 17), (20, 4, 1, 5), (4, 4, 2, 33)]
 BACKENDS = ("reference", "cpu", "triton")
 NAMES = ("messages", "attention", "queries", "keys", "vector")
-# of the largest of the right numbers: the rounding of what is returned; of bfloat16 the interpreter cuts the end off
+# of the largest of the right numbers: the rounding of what is returned; of bfloat16 the
+# interpreter cuts the end off
 TOLERANCE = {torch.float32: 5e-6, torch.bfloat16: 2**-7, torch.float16: 2**-11}
 
 
@@ -22,7 +25,9 @@ def make(tiles, most, heads, width, dtype=torch.float64):
     draw = torch.Generator().manual_seed(tiles + most)
     wanted = torch.rand(tiles, tiles, generator=draw) < (most - 1) / tiles
     targets, sources = (wanted | torch.eye(tiles, dtype=torch.bool)).nonzero().T
-    queries, keys = (torch.randn(tiles, heads, width, generator=draw, dtype=torch.float64) for _ in range(2))
+    queries, keys = (
+        torch.randn(tiles, heads, width, generator=draw, dtype=torch.float64) for _ in range(2)
+    )
     vector = torch.randn(heads, width, generator=draw, dtype=torch.float64)
     return *(t.to(dtype) for t in (queries, keys, vector)), sources, targets
 
@@ -43,15 +48,21 @@ def everything(numbers, sources, targets, backend, slope=0.2):
     draw = torch.Generator().manual_seed(1)
     leaves = [t.detach().clone().requires_grad_() for t in numbers]
     out = neighbour_attn(*leaves, sources, targets, slope=slope, backend=backend)
-    upstream = [torch.randn(o.shape, generator=draw, dtype=torch.float64).bfloat16().to(o) for o in out]
+    upstream = [
+        torch.randn(o.shape, generator=draw, dtype=torch.float64).bfloat16().to(o) for o in out
+    ]
     torch.autograd.backward(out, upstream)
     return [*(t.detach() for t in out), *(t.grad for t in leaves)]
 
 
 def assert_triton_matches(numbers, sources, targets, device, **how):
-    got = everything([t.to(device) for t in numbers], sources.to(device), targets.to(device), "triton", **how)
+    got = everything(
+        [t.to(device) for t in numbers], sources.to(device), targets.to(device), "triton", **how
+    )
     want = everything([t.double() for t in numbers], sources, targets, "reference", **how)
-    for name, one, right, like in zip(NAMES, got, want, (numbers[0], torch.ones(()), *numbers), strict=True):
+    for name, one, right, like in zip(
+        NAMES, got, want, (numbers[0], torch.ones(()), *numbers), strict=True
+    ):
         assert one.dtype == like.dtype, name
         close = TOLERANCE[like.dtype] * max(1.0, right.abs().max().item())
         torch.testing.assert_close(
@@ -69,22 +80,30 @@ def test_triton_matches_reference_in_double(case, dtype, device, small_blocks, p
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_values_and_gradients_match_reference(case, chunk, poisoned):
     *numbers, sources, targets = make(*case)
-    found = {backend: everything(numbers, sources, targets, backend) for backend in ("reference", "cpu")}
+    found = {
+        backend: everything(numbers, sources, targets, backend) for backend in ("reference", "cpu")
+    }
     for name, got, want in zip(NAMES, found["cpu"], found["reference"], strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            got, want, rtol=1e-12, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_gradcheck(backend, chunk):
     *numbers, sources, targets = make(6, 3, 2, 3)
     leaves = [t.requires_grad_() for t in numbers]
-    assert torch.autograd.gradcheck(lambda *n: neighbour_attn(*n, sources, targets, backend=backend), leaves)
+    assert torch.autograd.gradcheck(
+        lambda *n: neighbour_attn(*n, sources, targets, backend=backend), leaves
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_by_hand(backend, device):
     """Two tiles; the second looks at both: scores LeakyReLU(1 + 0) * 2 and LeakyReLU(1 - 2) * 2."""
-    queries, keys, vector = torch.tensor([[[0.0]], [[1.0]]]), torch.tensor([[[0.0]], [[-2.0]]]), torch.tensor([[2.0]])
+    queries = torch.tensor([[[0.0]], [[1.0]]])
+    keys = torch.tensor([[[0.0]], [[-2.0]]])
+    vector = torch.tensor([[2.0]])
     edges = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1])
     given = [t.to(device) for t in (queries, keys, vector, *edges)]
     messages, attention = (out.cpu() for out in neighbour_attn(*given, slope=0.2, backend=backend))
@@ -93,7 +112,9 @@ def test_by_hand(backend, device):
     torch.testing.assert_close(messages.flatten(), torch.stack([torch.tensor(0.0), -2 * share[1]]))
 
 
-@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2), (torch.float16, 4e-3)])
+@pytest.mark.parametrize(
+    ("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2), (torch.float16, 4e-3)]
+)
 def test_lower_precision(dtype, close):
     *numbers, sources, targets = make(50, 9, 4, 8, dtype)
     want = neighbour_attn(*(t.double() for t in numbers), sources, targets, backend="reference")
@@ -120,7 +141,8 @@ def test_a_tile_without_edges_gets_zeros_and_no_gradient(backend, chunk, device,
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_without_edges_all_is_zero(backend, device, poisoned):
-    numbers, none = make(3, 1, 2, 3, torch.float32)[:3], torch.zeros(0, dtype=torch.int64, device=device)
+    numbers = make(3, 1, 2, 3, torch.float32)[:3]
+    none = torch.zeros(0, dtype=torch.int64, device=device)
     messages, attention, *grads = everything([t.to(device) for t in numbers], none, none, backend)
     assert len(attention) == 0
     assert all(found.abs().max() == 0 for found in (messages, *grads))
@@ -144,13 +166,17 @@ def test_scores_far_from_zero_do_not_overflow(device, small_blocks):
     queries, keys, vector, sources, targets = make(9, 90, 2, 3, torch.float32)
     assert len(sources) == 81
     assert (queries + keys).abs().max() * 100 > 300
-    got = neighbour_attn(*(t.to(device) for t in (queries, keys, 100 * vector, sources, targets)), backend="triton")
+    got = neighbour_attn(
+        *(t.to(device) for t in (queries, keys, 100 * vector, sources, targets)), backend="triton"
+    )
     want = neighbour_attn(queries.double(), keys.double(), 100 * vector.double(), sources, targets)
     for one, right in zip(got, want, strict=True):
         torch.testing.assert_close(one.cpu().double(), right, rtol=0, atol=1e-4)
 
 
-def test_triton_takes_numbers_that_do_not_lie_end_to_end_and_a_vector_of_another_type(device, small_blocks, poisoned):
+def test_triton_takes_numbers_that_do_not_lie_end_to_end_and_a_vector_of_another_type(
+    device, small_blocks, poisoned
+):
     *numbers, sources, targets = make(6, 4, 2, 3, torch.bfloat16)
     queries, keys = (t.transpose(0, 1).contiguous().transpose(0, 1) for t in numbers[:2])
     assert not keys.is_contiguous()
@@ -161,7 +187,9 @@ def test_triton_takes_numbers_that_do_not_lie_end_to_end_and_a_vector_of_another
 def test_triton_two_runs_give_the_same_bits(device, small_blocks):
     *numbers, sources, targets = make(9, 9, 2, 5, torch.float32)
     given = [t.to(device) for t in numbers], sources.to(device), targets.to(device), "triton"
-    assert all(torch.equal(*both) for both in zip(everything(*given), everything(*given), strict=True))
+    assert all(
+        torch.equal(*both) for both in zip(everything(*given), everything(*given), strict=True)
+    )
 
 
 @pytest.mark.parametrize("backend", ["cpu", "triton"])
@@ -195,13 +223,21 @@ class Largest(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        made = [t for t in (out if isinstance(out, tuple | list) else [out]) if isinstance(t, torch.Tensor)]
-        sizes = [t.untyped_storage().nbytes() // t.element_size() for t in made if t.dtype != torch.uint8]
+        made = [
+            t
+            for t in (out if isinstance(out, tuple | list) else [out])
+            if isinstance(t, torch.Tensor)
+        ]
+        sizes = [
+            t.untyped_storage().nbytes() // t.element_size() for t in made if t.dtype != torch.uint8
+        ]
         self.numel = max(self.numel, *sizes, 0)
         return out
 
 
-@pytest.mark.parametrize(("backend", "case"), [("cpu", (200, 40, 4, 8)), ("triton", (24, 24, 2, 16))])
+@pytest.mark.parametrize(
+    ("backend", "case"), [("cpu", (200, 40, 4, 8)), ("triton", (24, 24, 2, 16))]
+)
 def test_no_tensor_holds_all_edges_with_all_their_numbers(backend, case, monkeypatch, device):
     monkeypatch.setattr(cpu, "CHUNK_NUMBERS", 2000)
     tiles, _, heads, width = case
@@ -223,9 +259,13 @@ def test_what_is_added_up_for_the_vector_does_not_grow_with_the_tiles(device, mo
     """The gradient's sums are those of 3 programs, each over every third tile."""
     monkeypatch.setattr(kernel, "PARTS", 3)
     made = []
-    monkeypatch.setattr(torch.Tensor, "new_empty", lambda t, *shape, make=torch.Tensor.new_empty, **how: (
-        made.append(shape) or make(t, *shape, **how)
-    ))  # fmt: skip
+    monkeypatch.setattr(
+        torch.Tensor,
+        "new_empty",
+        lambda t, *shape, make=torch.Tensor.new_empty, **how: (
+            made.append(shape) or make(t, *shape, **how)
+        ),
+    )
     *numbers, sources, targets = (t.to(device) for t in make(10, 2, 1, 16, torch.float32))
     everything(numbers, sources, targets, "triton")
     assert (3, 1, 16) in made

@@ -8,7 +8,9 @@ from mil.kernels.pieces import cut
 
 @pytest.mark.parametrize("rows", [1, 4, 5, 100])
 @pytest.mark.parametrize(
-    "sizes", [[1], [4, 5, 3], [1, 0, 9, 4], [0, 0, 7, 0], [*range(40)], [300, 0, 3]], ids=lambda sizes: str(sizes[:4])
+    "sizes",
+    [[1], [4, 5, 3], [1, 0, 9, 4], [0, 0, 7, 0], [*range(40)], [300, 0, 3]],
+    ids=lambda sizes: str(sizes[:4]),
 )
 def test_pieces_cover_every_row_once_and_in_order(sizes, rows, device, poisoned):
     """Bags and pieces under, on and over what a program looks at at a time."""

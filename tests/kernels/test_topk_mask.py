@@ -10,7 +10,8 @@ from mil.kernels.topk_mask.reference import ranked
 
 FILL = -1e9
 BACKENDS = ("reference", "triton")
-# sizes, branches, top, share, most: one tile; under, on and over a piece of 4; more ranks than tiles; few, none, all
+# sizes, branches, top, share, most: one tile; under, on and over a piece of 4; more
+# ranks than tiles; few, none, all
 CASES = [
     ([1], 1, 1, 1.0, 1.0),
     ([1], 2, 10, 0.6, 1.0),
@@ -42,7 +43,9 @@ def everything(scores, offsets, draws, **how):
     """Masked scores, and the gradient for an upstream one without zeros."""
     leaf = scores.detach().clone().requires_grad_()
     masked = topk_mask(leaf, offsets, draws, fill=FILL, **how)
-    masked.backward(torch.arange(1.0, scores.numel() + 1, device=scores.device).view(scores.shape).to(scores))
+    masked.backward(
+        torch.arange(1.0, scores.numel() + 1, device=scores.device).view(scores.shape).to(scores)
+    )
     return masked.detach().cpu(), leaf.grad.cpu()
 
 
@@ -52,9 +55,12 @@ def by_sorting(scores, offsets, draws, share, most=1.0):
     for bag, (first, last) in enumerate(pairwise(offsets.tolist())):
         k = ranked(last - first, draws.shape[-1], most)
         for branch in range(scores.shape[1]):
-            column, drawn = scores[:, branch].tolist(), draws[bag, branch].tolist()
+            column = scores[:, branch].tolist()
+            drawn = draws[bag, branch].tolist()
             rows = sorted(range(first, last), key=lambda row, of=column: (-of[row], row))
-            for rank in sorted(range(k), key=lambda rank, of=drawn: (of[rank], rank))[: int(k * share)]:
+            for rank in sorted(range(k), key=lambda rank, of=drawn: (of[rank], rank))[
+                : int(k * share)
+            ]:
                 hidden[rows[rank], branch] = True
     return hidden
 
@@ -68,20 +74,26 @@ def assert_masked(got, scores, hidden):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_exactly_the_ranks_of_the_smallest_draws_are_masked(case, backend, device, small_pieces, poisoned):
+def test_exactly_the_ranks_of_the_smallest_draws_are_masked(
+    case, backend, device, small_pieces, poisoned
+):
     sizes, branches, top, share, most = case
     given = make(sizes, branches, top, device)
     scores, offsets, draws = (t.cpu() for t in given)
     hidden = by_sorting(scores, offsets, draws, share, most)
     counts = [int(min(top, int(size * most)) * share) for size in sizes]
-    assert [bag.sum(0).tolist() for bag in hidden.split(sizes)] == [[count] * branches for count in counts]
+    assert [bag.sum(0).tolist() for bag in hidden.split(sizes)] == [
+        [count] * branches for count in counts
+    ]
     assert_masked(everything(*given, share=share, most=most, backend=backend), scores, hidden)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_by_hand(backend, device):
     """Two bags; of 3 ranks each those of the 2 smallest draws: third and first, then first and second."""
-    scores = torch.tensor([[5.0], [1.0], [9.0], [7.0], [-1.0], [-3.0], [-2.0], [-4.0]], device=device)
+    scores = torch.tensor(
+        [[5.0], [1.0], [9.0], [7.0], [-1.0], [-3.0], [-2.0], [-4.0]], device=device
+    )
     draws = torch.tensor([[[0.2, 0.9, 0.1]], [[0.3, 0.4, 0.5]]], device=device)
     offsets = torch.tensor([0, 4, 8], device=device)
     masked = topk_mask(scores, offsets, draws, share=0.67, fill=FILL, backend=backend)
@@ -95,14 +107,18 @@ def test_a_piece_of_the_usual_size_and_more(device, poisoned):
     assert_masked(got, scores, by_sorting(scores, offsets, draws, 0.6))
 
 
-@pytest.mark.parametrize("values", [[0.5], [0.0, -0.0], [-1e9, -torch.inf, 3.0], [torch.inf, -1e9], [-1e-42, 1e-42, 0]])
+@pytest.mark.parametrize(
+    "values", [[0.5], [0.0, -0.0], [-1e9, -torch.inf, 3.0], [torch.inf, -1e9], [-1e-42, 1e-42, 0]]
+)
 def test_of_equal_scores_the_lower_row_ranks_first(values, device, small_pieces, poisoned):
     """Also where they are zeros of both signs, infinite, masked before, or too small to be normal."""
     _, offsets, draws = make([14, 3, 1], 2, 6, device)
     pick = torch.randint(len(values), (18, 2), generator=torch.Generator().manual_seed(1))
     scores = torch.tensor(values)[pick]
     hidden = by_sorting(scores, offsets.cpu(), draws.cpu(), 0.5)
-    assert_masked(everything(scores.to(device), offsets, draws, share=0.5, backend="triton"), scores, hidden)
+    assert_masked(
+        everything(scores.to(device), offsets, draws, share=0.5, backend="triton"), scores, hidden
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -141,15 +157,19 @@ def test_numbers_that_do_not_lie_end_to_end(backend, device, small_pieces):
     scores, offsets, draws = make([9, 5], 3, 4, device)
     apart = scores.T.contiguous().T, offsets, draws.transpose(1, 2).contiguous().transpose(1, 2)
     assert not apart[0].is_contiguous()
-    for got, want in zip(*(everything(*of, share=0.5, backend=backend) for of in (apart, (scores, offsets, draws))),
-                         strict=True):  # fmt: skip
+    for got, want in zip(
+        *(everything(*of, share=0.5, backend=backend) for of in (apart, (scores, offsets, draws))),
+        strict=True,
+    ):
         assert torch.equal(got, want)
 
 
 def test_two_runs_give_the_same_bits_and_leave_the_scores_alone(device, small_pieces):
     scores, offsets, draws = make([30, 9], 2, 5, device)
     before = scores.clone()
-    first, second = (everything(scores, offsets, draws, share=0.6, backend="triton") for _ in range(2))
+    first, second = (
+        everything(scores, offsets, draws, share=0.6, backend="triton") for _ in range(2)
+    )
     assert all(torch.equal(*both) for both in zip(first, second, strict=True))
     assert torch.equal(scores, before)
 
@@ -157,7 +177,9 @@ def test_two_runs_give_the_same_bits_and_leave_the_scores_alone(device, small_pi
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_without_ranks_nothing_is_masked(backend, device):
     scores, offsets, draws = make([4, 2], 2, 0, device)
-    assert torch.equal(topk_mask(scores, offsets, draws, share=1.0, fill=FILL, backend=backend), scores)
+    assert torch.equal(
+        topk_mask(scores, offsets, draws, share=1.0, fill=FILL, backend=backend), scores
+    )
 
 
 def test_nobody_waits_for_the_device(monkeypatch, device, small_pieces):
@@ -176,13 +198,16 @@ def test_nobody_waits_for_the_device(monkeypatch, device, small_pieces):
 def test_reference_gradcheck():
     scores, offsets, draws = make([5, 3], 2, 3, "cpu")
     assert torch.autograd.gradcheck(
-        lambda s: topk_mask(s, offsets, draws, share=0.7, fill=0.0), scores.double().requires_grad_()
+        lambda s: topk_mask(s, offsets, draws, share=0.7, fill=0.0),
+        scores.double().requires_grad_(),
     )
 
 
 def test_a_gradient_of_the_gradient_is_refused(device):
     scores, offsets, draws = make([5], 1, 3, device)
-    masked = topk_mask(scores.requires_grad_(), offsets, draws, share=0.7, fill=FILL, backend="triton")
+    masked = topk_mask(
+        scores.requires_grad_(), offsets, draws, share=0.7, fill=FILL, backend="triton"
+    )
     (grad,) = torch.autograd.grad(masked.square().sum(), scores, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()

@@ -15,20 +15,30 @@ THEN = EncoderConfig(timm="resnet18", dim=4, weights="old.safetensors", licence=
 
 @pytest.fixture
 def folder(tmp_path):
-    bag_file(tmp_path / "bags/a.h5", "a", np.ones((2, 4)), encoder={"encoder_settings": THEN.settings()})
+    bag_file(
+        tmp_path / "bags/a.h5", "a", np.ones((2, 4)), encoder={"encoder_settings": THEN.settings()}
+    )
     return tmp_path / "bags"
 
 
 def test_an_entry_that_only_reads_otherwise_is_the_same(folder):
     check_encoder(folder, "mine", THEN)
-    check_encoder(folder, "mine", THEN.model_copy(update={"licence": "another", "tile_px": 256, "mpp": 1.0}))
+    check_encoder(
+        folder, "mine", THEN.model_copy(update={"licence": "another", "tile_px": 256, "mpp": 1.0})
+    )
 
 
 def test_a_changed_entry_is_refused_and_nothing_is_lost(folder):
     with pytest.raises(ConfigError) as caught:
-        check_encoder(folder, "mine", THEN.model_copy(update={"weights": "new.safetensors", "mean": (0.0, 0.5, 1.0)}))
+        check_encoder(
+            folder,
+            "mine",
+            THEN.model_copy(update={"weights": "new.safetensors", "mean": (0.0, 0.5, 1.0)}),
+        )
     said = str(caught.value)
-    assert said.startswith(f"encoder mine: changed in configs/encoders.yaml since the bags of {folder} were made: ")
+    assert said.startswith(
+        f"encoder mine: changed in configs/encoders.yaml since the bags of {folder} were made: "
+    )
     assert "weights (then 'old.safetensors', now 'new.safetensors')" in said
     assert "mean (then None, now [0.0, 0.5, 1.0])" in said
     assert "\n" not in said
@@ -49,7 +59,9 @@ def test_bags_that_do_not_say_are_left_to_their_readers(tmp_path):
     bag_file(tmp_path / "b.h5", "b", np.ones((2, 4)))
     check_encoder(tmp_path, "mine", THEN)
     for said in ({"timm": "resnet18"}, ["timm"], 7):
-        bag_file(tmp_path / "b.h5", "b", np.ones((2, 4)), encoder={"encoder_settings": json.dumps(said)})
+        bag_file(
+            tmp_path / "b.h5", "b", np.ones((2, 4)), encoder={"encoder_settings": json.dumps(said)}
+        )
         check_encoder(tmp_path, "mine", THEN)
     check_encoder(tmp_path, "mine", THEN)
 

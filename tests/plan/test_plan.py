@@ -57,7 +57,9 @@ def test_a_missing_slide_stops_unless_it_may_be_missing(study):
 def test_the_tiling_is_the_encoders_unless_the_run_says_otherwise(study):
     entry = load_encoders()["resnet18"]
     assert plan(encoder="resnet18").tilings == {"resnet18": f"{entry.tile_px}px_{entry.mpp:g}mpp"}
-    assert plan(encoder="resnet18", tile={"size_px": 96, "mpp": 1.25}).tilings == {"resnet18": "96px_1.25mpp"}
+    assert plan(encoder="resnet18", tile={"size_px": 96, "mpp": 1.25}).tilings == {
+        "resnet18": "96px_1.25mpp"
+    }
 
 
 def test_paths_and_flags_of_each_encoder_and_head(study):
@@ -69,7 +71,8 @@ def test_paths_and_flags_of_each_encoder_and_head(study):
     ]
     assert made.states == (
         "--tiles results/toy/tile/224px_0.5mpp --bags results/toy/features/224px_0.5mpp/resnet18 "
-        "--tiles results/toy/tile/224px_0.5mpp --bags results/toy/features/224px_0.5mpp/efficientnet_lite0"
+        "--tiles results/toy/tile/224px_0.5mpp --bags "
+        "results/toy/features/224px_0.5mpp/efficientnet_lite0"
     )
 
 
@@ -82,7 +85,10 @@ def test_files_of_strangers_are_quoted(study):
     (study / "data/toy/region").mkdir()
     (study / "data/toy/region/a.xml").touch()
     made = plan()
-    assert made.annotation_flags("b") == "--annotation 'data/toy/b'\"'\"'s regions.xml' --geojson-frame scanned"
+    assert (
+        made.annotation_flags("b")
+        == "--annotation 'data/toy/b'\"'\"'s regions.xml' --geojson-frame scanned"
+    )
     assert made.mask_flags("a") == "--region data/toy/region/a.xml --geojson-frame scanned"
     assert (made.annotation_flags("a"), made.mask_flags("b")) == ("", "")
 
@@ -114,39 +120,62 @@ def test_the_number_of_folds_is_what_the_file_or_the_column_says(study):
 
 def test_a_division_that_cannot_be_is_known_before_anything_runs(study):
     (study / "s.csv").write_text("slide,split\na,train\nb,test\n")
-    with pytest.raises(DatasetError, match=r"s.csv: 1 slides of the table are in no split \(c\)\. Mend the file or"):
+    with pytest.raises(
+        DatasetError, match=r"s.csv: 1 slides of the table are in no split \(c\)\. Mend the file or"
+    ):
         plan(split={"file": "s.csv"})
     assert plan(split={"file": "s.csv"}, allow_missing=True).config.folds == 1
     with pytest.raises(DatasetError, match=r"split\.by: no column named 'centre'"):
         plan(split={"by": "centre"})
-    with pytest.raises(DatasetError, match=r"split\.file: s\{a\}\.csv: the workflow takes \{ \} in a path"):
+    with pytest.raises(
+        DatasetError, match=r"split\.file: s\{a\}\.csv: the workflow takes \{ \} in a path"
+    ):
         plan(split={"file": "s{a}.csv"})
     with pytest.raises(ConfigError, match=r"folds: 4, but s\.csv gives 1"):
         plan(split={"file": "s.csv"}, allow_missing=True, folds=4)
     (study / "configs/datasets/toy.csv").write_text(TABLE.replace("tumour", "normal"))
     with pytest.raises(DatasetError, match="all 3 slides of the table have the label 'normal'"):
         plan()
-    (study / "configs/datasets/toy.csv").write_text("slide,patient,label,path\na,p,normal,a.tif\nb,p,tumour,b.tif\n")
-    with pytest.raises(DatasetError, match=r"patient p has two labels: normal .* but fusion=early makes one bag"):
+    (study / "configs/datasets/toy.csv").write_text(
+        "slide,patient,label,path\na,p,normal,a.tif\nb,p,tumour,b.tif\n"
+    )
+    with pytest.raises(
+        DatasetError, match=r"patient p has two labels: normal .* but fusion=early makes one bag"
+    ):
         plan(fusion="early")
 
 
 def test_more_folds_than_patients_are_refused_before_anything_is_embedded(study):
-    rows = [f"s{i},p{i // 2},{('normal', 'tumour')[i // 2 % 2]},{'test' if i > 11 else ''}" for i in range(14)]
+    rows = [
+        f"s{i},p{i // 2},{('normal', 'tumour')[i // 2 % 2]},{'test' if i > 11 else ''}"
+        for i in range(14)
+    ]
     (study / "configs/datasets/toy.csv").write_text("\n".join(["slide,patient,label,split", *rows]))
     assert plan(folds=3, allow_missing=True).config.folds == 3
-    with pytest.raises(DatasetError, match="cannot divide the patients into 4 parts: only 3 with label 'normal'"):
+    with pytest.raises(
+        DatasetError, match="cannot divide the patients into 4 parts: only 3 with label 'normal'"
+    ):
         plan(folds=4, allow_missing=True)
-    with pytest.raises(DatasetError, match="cannot divide 6 patients into 7 parts; add slides, take fewer folds"):
+    with pytest.raises(
+        DatasetError, match="cannot divide 6 patients into 7 parts; add slides, take fewer folds"
+    ):
         plan(folds=7, allow_missing=True)
-    (study / "configs/datasets/toy.yaml").write_text("task: multilabel\nclasses: [normal, tumour]\n")
+    (study / "configs/datasets/toy.yaml").write_text(
+        "task: multilabel\nclasses: [normal, tumour]\n"
+    )
     assert plan(folds=4, allow_missing=True).config.folds == 4  # rare labels fall where they fall
 
 
 @pytest.fixture
 def bags(study) -> Path:
     for name in ("a", "b", "c", "stranger"):
-        bag_file(study / "my bags" / f"{name}.h5", name, np.ones((2, 4)), encoder={"encoder": "uni.v9"}, tile_px=96)
+        bag_file(
+            study / "my bags" / f"{name}.h5",
+            name,
+            np.ones((2, 4)),
+            encoder={"encoder": "uni.v9"},
+            tile_px=96,
+        )
     return study / "my bags"
 
 
@@ -189,7 +218,10 @@ def test_only_the_first_bag_is_opened(bags):
 
 def test_slides_without_a_bag(bags):
     (bags / "b.h5").unlink()
-    with pytest.raises(DatasetError, match=r"1 of 3 slides have no bag in my bags\n.*\n1 bags there are of no slide"):
+    with pytest.raises(
+        DatasetError,
+        match=r"1 of 3 slides have no bag in my bags\n.*\n1 bags there are of no slide",
+    ):
         plan(bags="my bags")
     made = plan(bags="my bags", allow_missing=True)
     assert made.missing == {"b": Path("my bags/b.h5")}
@@ -198,13 +230,23 @@ def test_slides_without_a_bag(bags):
 
 @pytest.mark.parametrize(
     ("name", "good"),
-    [("224px_0.5mpp", True), ("256px_unknownmpp", True), ("unknownpx_unknownmpp", True), ("96px_1e+02mpp", True),
-     ("px_mpp", False), ("../224px_0.5mpp", False), ("224px_0.5mpp/x", False)],
-)  # fmt: skip
+    [
+        ("224px_0.5mpp", True),
+        ("256px_unknownmpp", True),
+        ("unknownpx_unknownmpp", True),
+        ("96px_1e+02mpp", True),
+        ("px_mpp", False),
+        ("../224px_0.5mpp", False),
+        ("224px_0.5mpp/x", False),
+    ],
+)
 def test_how_a_tilings_folder_is_called(name, good):
     assert bool(re.fullmatch(TILING, name)) == good
 
 
 def test_a_run_on_slides_needs_no_hdf5():
     code = "import sys, mil.plan; print(sorted({'h5py', 'torch', 'numpy', 'openslide'} & set(sys.modules)))"
-    assert run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "[]\n"
+    )

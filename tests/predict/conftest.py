@@ -13,7 +13,14 @@ from mil.tasks import Classification
 from mil.trained import Trained, save_trained
 from tests.synthetic import tissue_slide
 
-ENTRY = {"timm": "test_resnet", "dim": 96, "tile_px": 64, "mpp": 0.5, "weights": "random", "licence": "ours"}
+ENTRY = {
+    "timm": "test_resnet",
+    "dim": 96,
+    "tile_px": 64,
+    "mpp": 0.5,
+    "weights": "random",
+    "licence": "ours",
+}
 
 
 @pytest.fixture(scope="session")
@@ -40,10 +47,18 @@ def make_head(place, weights_sha256):
         torch.manual_seed(seed)
         recipe = Recipe(name=head, options={}, losses={"cross_entropy": 1})
         said = {
-            "recipe_name": head, "recipe": recipe, "encoder": "tiny", "weights_sha256": weights_sha256, "fold": 0,
-            "tiling": "64px_0.5mpp", "dim": 96, "dataset": "d", "seed": seed, "epoch": 1,
+            "recipe_name": head,
+            "recipe": recipe,
+            "encoder": "tiny",
+            "weights_sha256": weights_sha256,
+            "fold": 0,
+            "tiling": "64px_0.5mpp",
+            "dim": 96,
+            "dataset": "d",
+            "seed": seed,
+            "epoch": 1,
             "task": Classification(classes=["normal", "tumour"], positive="tumour"),
-        }  # fmt: skip
+        }
         trained = Trained(**{**said, **changes})
         built = build_head(head, {}, dim=96, classes=2)
         for weight in built.parameters():

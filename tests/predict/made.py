@@ -12,13 +12,26 @@ from mil.trained import Calibration, Trained
 TWO = Classification(classes=["normal", "tumour"], positive="tumour")
 
 
-def ensemble(task: AnyTask, heads: int = 1, calibrations: Sequence[Calibration | None] = ()) -> Ensemble:
+def ensemble(
+    task: AnyTask, heads: int = 1, calibrations: Sequence[Calibration | None] = ()
+) -> Ensemble:
     """Heads of a task, on features of 4 numbers."""
     recipe = Recipe(name="abmil", options={}, losses={"cross_entropy": 1})
     trained = Trained(
-        recipe_name="abmil", recipe=recipe, encoder="tiny", weights_sha256="0", tiling="64px_0.5mpp", dim=4, task=task,
-        dataset="d", seed=1, fold=0, epoch=1,
-    )  # fmt: skip
+        recipe_name="abmil",
+        recipe=recipe,
+        encoder="tiny",
+        weights_sha256="0",
+        tiling="64px_0.5mpp",
+        dim=4,
+        task=task,
+        dataset="d",
+        seed=1,
+        fold=0,
+        epoch=1,
+    )
     entry = EncoderConfig(timm="test_resnet", dim=4, mpp=0.5, weights="random", licence="ours")
-    each = [trained.model_copy(update={"calibration": one}) for one in calibrations or [None] * heads]
+    each = [
+        trained.model_copy(update={"calibration": one}) for one in calibrations or [None] * heads
+    ]
     return Ensemble([(nn.Identity(), one) for one in each], entry, 64, 0.5)

@@ -11,16 +11,25 @@ from mil.predict.stage import run
 def refused(place, slides=("a.tif",), head="heads") -> str:
     with pytest.raises(MilError) as caught:
         run(
-            [place / slide for slide in slides], place / head, place / "out", mpp=None, threads=1, device="cpu",
-            heatmaps=True, keep_bags=None, say=lambda _: None,
-        )  # fmt: skip
+            [place / slide for slide in slides],
+            place / head,
+            place / "out",
+            mpp=None,
+            threads=1,
+            device="cpu",
+            heatmaps=True,
+            keep_bags=None,
+            say=lambda _: None,
+        )
     assert "\n" not in str(caught.value)
     assert not (place / "out").exists()
     return str(caught.value).replace(f"{place}/", "")
 
 
 def test_a_folder_without_heads(place):
-    assert refused(place, head="nowhere").startswith("nowhere: no such folder; give a folder with recipe.json and")
+    assert refused(place, head="nowhere").startswith(
+        "nowhere: no such folder; give a folder with recipe.json and"
+    )
     (place / "heads").mkdir()
     assert refused(place).startswith("heads: has no trained head in it; ")
 
@@ -28,19 +37,42 @@ def test_a_folder_without_heads(place):
 def test_an_encoder_without_an_entry(place, make_head):
     make_head(encoder="tinny")
     said = refused(place)
-    assert said.startswith("heads/one: was trained on features of tinny, which has no entry in configs/encoders.yaml; ")
+    assert said.startswith(
+        "heads/one: was trained on features of tinny, which has no entry in configs/encoders.yaml; "
+    )
     assert "did you mean 'tiny'?" in said
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"weights_sha256": "f" * 64}, "heads: was trained on tiny with weights ffffffffffff and 96 features a tile, "),
-     ({"weights_sha256": ""}, "heads/one: does not say which weights of tiny it was trained on; import the head again"),
-     ({"tiling": "64px_e.e-mpp"}, "heads/one: does not say how large its tiles were (64px_e.e-mpp); import the head "),
-     ({"tiling": "0px_0.5mpp"}, "heads/one: does not say how large its tiles were (0px_0.5mpp); import the head again"),
-     ({"tiling": "64px_0mpp"}, "heads/one: does not say how large its tiles were (64px_0mpp); import the head again "),
-     ({"tiling": "unknownpx_unknownmpp"}, "heads/one: does not say how large its tiles were (unknownpx_unknownmpp); ")],
-)  # fmt: skip
+    [
+        (
+            {"weights_sha256": "f" * 64},
+            "heads: was trained on tiny with weights ffffffffffff and 96 features a tile, ",
+        ),
+        (
+            {"weights_sha256": ""},
+            "heads/one: does not say which weights of tiny it was trained on; import the head "
+            "again",
+        ),
+        (
+            {"tiling": "64px_e.e-mpp"},
+            "heads/one: does not say how large its tiles were (64px_e.e-mpp); import the head ",
+        ),
+        (
+            {"tiling": "0px_0.5mpp"},
+            "heads/one: does not say how large its tiles were (0px_0.5mpp); import the head again",
+        ),
+        (
+            {"tiling": "64px_0mpp"},
+            "heads/one: does not say how large its tiles were (64px_0mpp); import the head again ",
+        ),
+        (
+            {"tiling": "unknownpx_unknownmpp"},
+            "heads/one: does not say how large its tiles were (unknownpx_unknownmpp); ",
+        ),
+    ],
+)
 def test_an_encoder_that_is_another_or_not_known(place, make_head, changes, message):
     make_head(**changes)
     assert refused(place).startswith(message)
@@ -51,9 +83,13 @@ def test_heads_of_two_recipes_or_of_different_features(place, make_head):
     make_head("heads/two", seed=2, recipe_name="aem")
     assert refused(place).endswith("give heads of one recipe and task")
     make_head("heads/two", seed=2, tiling="64px_1mpp")
-    assert refused(place).startswith("heads/two: tiling is 64px_1mpp, but 64px_0.5mpp in heads/one; give heads that ")
+    assert refused(place).startswith(
+        "heads/two: tiling is 64px_1mpp, but 64px_0.5mpp in heads/one; give heads that "
+    )
     make_head("heads/two", seed=2, dataset="other")
-    assert refused(place) == "heads/two: dataset is other, but d in heads/one; give heads of one study"
+    assert (
+        refused(place) == "heads/two: dataset is other, but d in heads/one; give heads of one study"
+    )
 
 
 def test_slides_of_one_name(place, make_head):
@@ -79,12 +115,20 @@ def test_heads_of_several_runs_are_said(place, make_head):
     assert load_ensemble(place / "heads" / "seed1_fold1of5").divisions == (5,)
     said: list[str] = []
     run(
-        [place / "none.tif"], place / "heads", place / "out", mpp=None, threads=1, device="cpu", heatmaps=False,
-        keep_bags=None, say=said.append,
-    )  # fmt: skip
+        [place / "none.tif"],
+        place / "heads",
+        place / "out",
+        mpp=None,
+        threads=1,
+        device="cpu",
+        heatmaps=False,
+        keep_bags=None,
+        say=said.append,
+    )
     assert said[:2] == [
         "abmil: mean of 3 heads (1 seed, 2 folds)",
-        "abmil: these heads are of several runs, folds=1 and folds=5, and all are averaged; copy those you want into a "
+        "abmil: these heads are of several runs, folds=1 and folds=5, and all are averaged; copy "
+        "those you want into a "
         "folder of their own",
     ]
 

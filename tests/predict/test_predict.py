@@ -21,9 +21,18 @@ BUNDLE = ("a.png", "a.geojson", "a.csv")
 
 
 def predict(place, slides=("a.tif",), head="heads", out="out", **changes):
-    given = {"mpp": None, "threads": 1, "device": "cpu", "heatmaps": True, "keep_bags": None, **changes}
+    given = {
+        "mpp": None,
+        "threads": 1,
+        "device": "cpu",
+        "heatmaps": True,
+        "keep_bags": None,
+        **changes,
+    }
     said: list[str] = []
-    stage.run([place / name for name in slides], place / head, place / out, say=said.append, **given)
+    stage.run(
+        [place / name for name in slides], place / head, place / out, say=said.append, **given
+    )
     return {row["slide"]: row for row in read_csv(place / out / "predictions.csv")}, said
 
 
@@ -31,27 +40,45 @@ def stage_by_stage(place):
     """The bag of slide a, as the stages make it."""
     target = features_stage.Target("tiny", load_encoder("tiny"), place / "by_hand" / "bag.h5")
     tile_stage.run(
-        place / "a.tif", "a", place / "by_hand" / "a.h5", tile_px=64, target_mpp=0.5, mpp=None,
+        place / "a.tif",
+        "a",
+        place / "by_hand" / "a.h5",
+        tile_px=64,
+        target_mpp=0.5,
+        mpp=None,
         config=TileConfig(min_tissue=0.6),
-    )  # fmt: skip
+    )
     features_stage.run(
-        place / "a.tif", place / "by_hand" / "a.h5", [target],
-        config=FeaturesConfig(batch_size=5, precision="fp32"), threads=1, device="cpu",
-    )  # fmt: skip
+        place / "a.tif",
+        place / "by_hand" / "a.h5",
+        [target],
+        config=FeaturesConfig(batch_size=5, precision="fp32"),
+        threads=1,
+        device="cpu",
+    )
     return read_bag(place / "by_hand" / "bag.h5")
 
 
-@pytest.mark.parametrize("name", ["abmil", "acmil", "clam_mb", "max", "mean", "transmil", "dsmil", "graph_select"])
+@pytest.mark.parametrize(
+    "name", ["abmil", "acmil", "clam_mb", "max", "mean", "transmil", "dsmil", "graph_select"]
+)
 def test_the_same_numbers_as_stage_by_stage(place, make_head, name):
     folder = make_head(head=name)
     rows, said = predict(place)
     expected = apply(*load_trained(folder), stage_by_stage(place))
     found = [float(rows["a"][f"p_{c}"]) for c in ("normal", "tumour")]
     np.testing.assert_allclose(found, expected.answers, rtol=1e-6)
-    assert (rows["a"]["state"], rows["a"]["tiles"], rows["a"]["heads"], rows["a"]["sd_tumour"]) == ("ok", "48", "1", "")
+    assert (rows["a"]["state"], rows["a"]["tiles"], rows["a"]["heads"], rows["a"]["sd_tumour"]) == (
+        "ok",
+        "48",
+        "1",
+        "",
+    )
     assert rows["a"]["called"] == ("tumour" if found[1] > 0.5 else "normal")
     table = read_csv(place / "out" / "heatmap" / "a.csv")
-    np.testing.assert_allclose([float(row["attention"]) for row in table], expected.attention, rtol=2e-5, atol=1e-8)
+    np.testing.assert_allclose(
+        [float(row["attention"]) for row in table], expected.attention, rtol=2e-5, atol=1e-8
+    )
     waits = name in ("transmil", "dsmil", "graph_select")
     assert any("looks at all tiles of a slide together" in line for line in said) == waits
 
@@ -62,11 +89,18 @@ def test_the_bundle_and_the_kept_bag_are_those_of_the_stages(place, make_head):
     stage_by_stage(place)
     assert (place / "kept" / "a.h5").read_bytes() == (place / "by_hand" / "bag.h5").read_bytes()
     heatmap_stage.run(
-        [folder], place / "by_hand" / "bag.h5", place / "by_hand" / "a.h5", place / "drawn" / "a.png", folds=None,
-        annotation=None, scale="percentile",
-    )  # fmt: skip
+        [folder],
+        place / "by_hand" / "bag.h5",
+        place / "by_hand" / "a.h5",
+        place / "drawn" / "a.png",
+        folds=None,
+        annotation=None,
+        scale="percentile",
+    )
     for name in BUNDLE:
-        assert (place / "out" / "heatmap" / name).read_bytes() == (place / "drawn" / name).read_bytes(), name
+        assert (place / "out" / "heatmap" / name).read_bytes() == (
+            place / "drawn" / name
+        ).read_bytes(), name
 
 
 def test_a_streaming_head_gives_the_same_with_its_bag_kept(place, make_head):
@@ -80,13 +114,20 @@ def test_several_heads_are_averaged_and_their_spread_is_said(place, make_head):
     for seed in (1, 2, 3):
         make_head(f"heads/seed{seed}_fold0of1", seed=seed)
     rows, said = predict(place, heatmaps=False)
-    alone = [predict(place, head=f"heads/seed{n}_fold0of1", out=f"o{n}", heatmaps=False)[0] for n in (1, 2, 3)]
+    alone = [
+        predict(place, head=f"heads/seed{n}_fold0of1", out=f"o{n}", heatmaps=False)[0]
+        for n in (1, 2, 3)
+    ]
     each = [float(found["a"]["p_tumour"]) for found in alone]
     found = [float(rows["a"][f"{what}_tumour"]) for what in ("p", "sd", "min", "max")]
-    np.testing.assert_allclose(found, [np.mean(each), np.std(each, ddof=1), min(each), max(each)], rtol=1e-6)
+    np.testing.assert_allclose(
+        found, [np.mean(each), np.std(each, ddof=1), min(each), max(each)], rtol=1e-6
+    )
     assert rows["a"]["heads"] == "3"
     assert said[0] == "abmil: mean of 3 heads (3 seeds, 1 fold)"
-    assert f"p(tumour) = {np.mean(each):.3f} (sd {np.std(each, ddof=1):.3f} over 3 heads)" in said[1]
+    assert (
+        f"p(tumour) = {np.mean(each):.3f} (sd {np.std(each, ddof=1):.3f} over 3 heads)" in said[1]
+    )
 
 
 def test_answers_are_calibrated_while_reading_and_at_the_end(place, make_head):
@@ -98,7 +139,9 @@ def test_answers_are_calibrated_while_reading_and_at_the_end(place, make_head):
     logits = np.log(bare) / 3
     expected = np.exp(logits) / np.exp(logits).sum()
     assert abs(expected[1] - bare[1]) > 1e-3
-    np.testing.assert_allclose([float(rows["a"][f"p_{name}"]) for name in trained.classes], expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        [float(rows["a"][f"p_{name}"]) for name in trained.classes], expected, rtol=1e-5
+    )
     assert (rows["a"]["temperature"], rows["a"]["threshold"]) == ("3", "0.4")
     assert rows["a"]["called"] == ("tumour" if expected[1] >= 0.4 else "normal")
     running = Running([(head, trained)], len(bag.features))
@@ -148,8 +191,12 @@ def test_a_pixel_size_that_is_given_goes_before_the_slides_own(place, make_head)
     assert {name: row["tiles"] for name, row in rows.items()} == {"a": "48", "b": "48"}
 
 
-@pytest.mark.parametrize(("most", "state", "tiles"), [(0.01, "corrupt_regions", "0"), (0.5, "ok", "44")])
-def test_unreadable_tiles_take_no_part_or_are_too_many(place, make_head, monkeypatch, most, state, tiles):
+@pytest.mark.parametrize(
+    ("most", "state", "tiles"), [(0.01, "corrupt_regions", "0"), (0.5, "ok", "44")]
+)
+def test_unreadable_tiles_take_no_part_or_are_too_many(
+    place, make_head, monkeypatch, most, state, tiles
+):
     make_head()
     (place / "configs" / "config.yaml").write_text(
         f"tile: {{min_tissue: 0.6}}\nfeatures: {{batch_size: 5, max_corrupt: {most}}}\n"
@@ -158,14 +205,19 @@ def test_unreadable_tiles_take_no_part_or_are_too_many(place, make_head, monkeyp
 
     def tile_then_spoil(*given, **named):
         found = real(*given, **named)
-        spoil_tile(place / "a.tif", 18)  # of 256 px, 8 a row: x and y from 512 to 767, which is 4 of our tiles
+        spoil_tile(
+            place / "a.tif", 18
+        )  # of 256 px, 8 a row: x and y from 512 to 767, which is 4 of our tiles
         return found
 
     monkeypatch.setattr(slide, "tile", tile_then_spoil)
     rows, said = predict(place, keep_bags=place / "kept")
     assert (rows["a"]["state"], rows["a"]["tiles"]) == (state, tiles)
     assert "4 of 48 tiles cannot be decoded" in said[-1]
-    assert (read_bag(place / "kept" / "a.h5").state, (~read_bag(place / "kept" / "a.h5").valid).sum()) == (state, 4)
+    assert (
+        read_bag(place / "kept" / "a.h5").state,
+        (~read_bag(place / "kept" / "a.h5").valid).sum(),
+    ) == (state, 4)
     assert len(read_csv(place / "out" / "heatmap" / "a.csv")) == int(tiles)
 
 
@@ -175,7 +227,9 @@ def test_features_that_are_not_finite_are_said_and_stop_no_other(place, make_hea
     real = features_stage.Feeder.__call__
     calls = iter(range(100))
     monkeypatch.setattr(
-        features_stage.Feeder, "__call__", lambda self, pixels: real(self, pixels) * (1e9 if next(calls) == 0 else 1)
+        features_stage.Feeder,
+        "__call__",
+        lambda self, pixels: real(self, pixels) * (1e9 if next(calls) == 0 else 1),
     )
     rows, said = predict(place, ("a.tif", "b.tif"))
     assert [rows[name]["state"] for name in "ab"] == ["failed", "ok"]
@@ -203,7 +257,10 @@ def test_rows_are_there_before_all_slides_are_done(place, make_head, monkeypatch
     monkeypatch.setattr(stage, "predict", killed_at_b)
     with pytest.raises(KeyboardInterrupt):
         predict(place, ("a.tif", "b.tif"), heatmaps=False)
-    assert [row["state"] for row in read_csv(place / "out" / "predictions.csv")] == ["ok", "not reached"]
+    assert [row["state"] for row in read_csv(place / "out" / "predictions.csv")] == [
+        "ok",
+        "not reached",
+    ]
 
 
 def test_answers_for_other_slides_are_not_written_over(place, make_head):
@@ -211,8 +268,14 @@ def test_answers_for_other_slides_are_not_written_over(place, make_head):
     both = ("missing.tif", "gone.tif")
     rows, _ = predict(place, both, heatmaps=False)
     assert set(rows) == {"missing", "gone"}
-    assert set(predict(place, both, heatmaps=False)[0]) == {"missing", "gone"}  # the same again is fine
+    assert set(predict(place, both, heatmaps=False)[0]) == {
+        "missing",
+        "gone",
+    }  # the same again is fine
     before = (place / "out" / "predictions.csv").read_bytes()
-    with pytest.raises(DatasetError, match=r"has answers for slides that are not among these \(gone\), which would be"):
+    with pytest.raises(
+        DatasetError,
+        match=r"has answers for slides that are not among these \(gone\), which would be",
+    ):
         predict(place, ("missing.tif",), heatmaps=False)
     assert (place / "out" / "predictions.csv").read_bytes() == before

@@ -25,7 +25,13 @@ def models(count: int) -> list:
 
 
 def of_bag(pair: tuple[torch.nn.Module, Trained], tiles: int):
-    bag = Bag(slide="s", encoder="tiny", features=FEATURES[:tiles], coords=None, valid=np.ones(tiles, bool))
+    bag = Bag(
+        slide="s",
+        encoder="tiny",
+        features=FEATURES[:tiles],
+        coords=None,
+        valid=np.ones(tiles, bool),
+    )
     return apply(*pair, bag)
 
 

@@ -25,7 +25,10 @@ SLIDES = {  # slide: label, split, state
     "d": (EVIL, "test", "no_tissue"),
     "e": ("normal", "train", "not reached"),
 }
-PROBABILITY = {"abmil": {"a 1#%": 0.125, "b": 0.875, "c": 0.25}, "acmil": {"a 1#%": 0.625, "b": 0.375, "c": 0.5}}
+PROBABILITY = {
+    "abmil": {"a 1#%": 0.125, "b": 0.875, "c": 0.25},
+    "acmil": {"a 1#%": 0.625, "b": 0.375, "c": 0.5},
+}
 
 
 @pytest.fixture
@@ -33,7 +36,8 @@ def study(tmp_path) -> Path:
     """Five slides, of which three came through, evaluated with two recipes of two seeds."""
     quoted = EVIL.replace('"', '\\"')
     (tmp_path / "d.yaml").write_text(
-        f'title: "A & B {quoted}"\nclasses: [normal, "{quoted}"]\nnotes: "see <b>here</b>"\n', encoding="utf-8"
+        f'title: "A & B {quoted}"\nclasses: [normal, "{quoted}"]\nnotes: "see <b>here</b>"\n',
+        encoding="utf-8",
     )
     rows = [
         {"slide": name, "patient": f"<i>p{name[0]}</i>", "label": label, "split": split}
@@ -61,7 +65,13 @@ def study(tmp_path) -> Path:
         }  # fmt: skip
         folder = tmp_path / "evaluate" / recipe
         predictions = [
-            {"slide": name, "split": SLIDES[name][1], "label": SLIDES[name][0], f"p_{EVIL}": p + step, "seed": seed}
+            {
+                "slide": name,
+                "split": SLIDES[name][1],
+                "label": SLIDES[name][0],
+                f"p_{EVIL}": p + step,
+                "seed": seed,
+            }
             for seed, step in ((1, -0.0625), (2, 0.0625))
             for name, p in values.items()
         ]
@@ -76,9 +86,13 @@ def study(tmp_path) -> Path:
 
 def report(study: Path, recipes=("abmil", "acmil")) -> str:
     run(
-        str(study / "d.yaml"), [study / "tile"], [study / "features"], [study / "evaluate" / name for name in recipes],
-        [study / "heatmap" / name for name in recipes], study / "report" / "report.html",
-    )  # fmt: skip
+        str(study / "d.yaml"),
+        [study / "tile"],
+        [study / "features"],
+        [study / "evaluate" / name for name in recipes],
+        [study / "heatmap" / name for name in recipes],
+        study / "report" / "report.html",
+    )
     return (study / "report" / "report.html").read_text(encoding="utf-8")
 
 
@@ -91,11 +105,18 @@ def row_of(page: str, slide: str) -> str:
 def test_n_in_n_out_and_why(study):
     page = report(study)
     assert "<b>5 in, 3 out, 1 no_tissue, 1 not reached</b>" in page
-    lost = page[page.index("Slides that did not come through") : page.index("Heads on the test slides")]
-    assert re.findall(r"<tr><td>(.*?)</td>", lost) == ['d<br><a href="../tile/grid/d.jpg">picture</a>', "e"]
+    lost = page[
+        page.index("Slides that did not come through") : page.index("Heads on the test slides")
+    ]
+    assert re.findall(r"<tr><td>(.*?)</td>", lost) == [
+        'd<br><a href="../tile/grid/d.jpg">picture</a>',
+        "e",
+    ]
     for state in ("no_tissue", "not reached"):
         assert html.escape(ADVICE[state]) in lost.replace("&#39;", "&#x27;")
-    assert len(re.findall("<tr data-split", page)) == 5  # lost slides are listed with the others too
+    assert (
+        len(re.findall("<tr data-split", page)) == 5
+    )  # lost slides are listed with the others too
     assert "no_tissue" in row_of(page, "d")
 
 
@@ -103,22 +124,32 @@ def test_ready_bags(study):
     """No tiles, no sheets; a picture of a slide without a bag is of an earlier run, and is not shown."""
     (study / "heatmap" / "abmil" / "e.png").touch()
     run(
-        str(study / "d.yaml"), [], [study / "features"], [study / "evaluate" / "abmil"], [study / "heatmap" / "abmil"],
+        str(study / "d.yaml"),
+        [],
+        [study / "features"],
+        [study / "evaluate" / "abmil"],
+        [study / "heatmap" / "abmil"],
         study / "report" / "report.html",
-    )  # fmt: skip
+    )
     page = (study / "report" / "report.html").read_text(encoding="utf-8")
     assert "<b>5 in, 3 out, 2 no_bag</b>" in page
     assert f"Trained on ready bags of tiny, 224px_0.5mpp, in {study / 'features'}." in page
     assert set(re.findall(r'(?:src|href)="([^"#]+)"', page)) == {
         f"../heatmap/abmil/{name}.png" for name in ("a%201%23%25", "b", "c")
     }
-    lost = page[page.index("Slides that did not come through") : page.index("Heads on the test slides")]
+    lost = page[
+        page.index("Slides that did not come through") : page.index("Heads on the test slides")
+    ]
     assert lost.count(html.escape(ADVICE["no_bag"])) == 2
     assert f"there is no {study / 'features' / 'd.h5'}" in lost
 
 
 def test_nobody_lost(study):
-    rows = [line for line in (study / "d.csv").read_text().splitlines() if not line.startswith(("d,", "e,"))]
+    rows = [
+        line
+        for line in (study / "d.csv").read_text().splitlines()
+        if not line.startswith(("d,", "e,"))
+    ]
     (study / "d.csv").write_text("\n".join(rows) + "\n")
     page = report(study)
     assert "<b>3 in, 3 out</b>" in page
@@ -139,7 +170,8 @@ def test_strangers_text_stays_text(study):
 def test_every_picture_is_where_the_page_says(study):
     page = report(study)
     links = re.findall(r'(?:src|href)="([^"#][^"]*)"', page)
-    # Three slides with two recipes, a link and a picture each; four slides with their tiles, a lost one twice.
+    # Three slides with two recipes, a link and a picture each; four slides with their
+    # tiles, a lost one twice.
     assert len(links) == 12 + 4 + 1
     for link in links:
         assert (study / "report" / unquote(urlsplit(html.unescape(link)).path)).resolve().is_file()
@@ -150,8 +182,12 @@ def test_every_picture_is_where_the_page_says(study):
 
 def test_nothing_is_fetched_from_elsewhere(study):
     page = report(study)
-    assert not re.search(r"""(?:src|href|action|poster)\s*=\s*["']?\s*(?:\w+:|//)""", page, re.IGNORECASE)
-    assert not re.search(r"@import|url\((?!#)|\bfetch\(|XMLHttpRequest|<link|<iframe|<base", page, re.IGNORECASE)
+    assert not re.search(
+        r"""(?:src|href|action|poster)\s*=\s*["']?\s*(?:\w+:|//)""", page, re.IGNORECASE
+    )
+    assert not re.search(
+        r"@import|url\((?!#)|\bfetch\(|XMLHttpRequest|<link|<iframe|<base", page, re.IGNORECASE
+    )
     assert "<svg" in page  # the curve is in the page
 
 
@@ -165,15 +201,23 @@ def test_two_recipes_side_by_side(study):
     assert heads.count("0.812 on 1") == 2
     for slide in ("a 1#%", "b", "c"):
         probabilities = re.findall(r"<td>(\d\.\d{3}|–)<br>", row_of(page, slide))
-        assert probabilities == [f"{PROBABILITY[recipe][slide]:.3f}" for recipe in ("abmil", "acmil")]
+        assert probabilities == [
+            f"{PROBABILITY[recipe][slide]:.3f}" for recipe in ("abmil", "acmil")
+        ]
     assert re.findall(r"<td>(\d\.\d{3}|–)", row_of(page, "d")) == ["–", "–"]
 
 
 def compared(study, comparison) -> str:
     run(
-        str(study / "d.yaml"), [study / "tile"], [study / "features"], [study / "evaluate" / "abmil"],
-        [study / "heatmap" / "abmil"], study / "report" / "report.html", "all", comparison,
-    )  # fmt: skip
+        str(study / "d.yaml"),
+        [study / "tile"],
+        [study / "features"],
+        [study / "evaluate" / "abmil"],
+        [study / "heatmap" / "abmil"],
+        study / "report" / "report.html",
+        "all",
+        comparison,
+    )
     return (study / "report" / "report.html").read_text(encoding="utf-8")
 
 
@@ -182,9 +226,14 @@ def test_heads_compared(study):
         "header": ["encoder", "recipe", "AUROC"],
         "rows": [["tiny", EVIL, "0.750 (0.50 to 1.00)"], ["tiny", "b", "–"]],
     }
-    pairs = {"header": ["one", "other", "difference", "p"], "rows": [[EVIL, "b", "−0.1 (−0.2 to 0.0)", "< 0.001"]]}
+    pairs = {
+        "header": ["one", "other", "difference", "p"],
+        "rows": [[EVIL, "b", "−0.1 (−0.2 to 0.0)", "< 0.001"]],
+    }
     tables = {"heads": heads, "pairs": pairs}
-    (study / "comparison.json").write_text(json.dumps({"tables": tables, "notes": [f"Note {EVIL}"]}))
+    (study / "comparison.json").write_text(
+        json.dumps({"tables": tables, "notes": [f"Note {EVIL}"]})
+    )
     page = compared(study, study / "comparison.json")
     section = page[page.index("<h2>Heads compared") : page.index("<h2>Slides</h2>")]
     assert '<td class="n">0.750<br><span class="quiet">(0.50 to 1.00)</span></td>' in section
@@ -193,13 +242,17 @@ def test_heads_compared(study):
     assert section.count(html.escape(EVIL).replace("&#x27;", "&#39;")) == 3
     assert EVIL not in page
     assert "Heads compared" not in report(study)
-    (study / "comparison.json").write_text(json.dumps({"tables": {"heads": heads}, "notes": []}))  # of one head alone
+    (study / "comparison.json").write_text(
+        json.dumps({"tables": {"heads": heads}, "notes": []})
+    )  # of one head alone
     assert "paired test" not in compared(study, study / "comparison.json")
 
 
 def test_a_comparison_that_is_none(study):
     (study / "comparison.json").write_text("{}")
-    with pytest.raises(FormatError, match=r"comparison\.json: no comparison\.json of `mil compare`: 'tables'"):
+    with pytest.raises(
+        FormatError, match=r"comparison\.json: no comparison\.json of `mil compare`: 'tables'"
+    ):
         compared(study, study / "comparison.json")
 
 
@@ -247,7 +300,9 @@ def test_mean_and_deviation_of_runs():
 def test_with_early_fusion_a_slide_shows_what_is_said_of_its_patient(study):
     folder = study / "evaluate" / "abmil"
     rows = read_csv(folder / "predictions.csv")
-    write_csv(folder / "predictions.csv", [{**row, "slide": f"<i>p{row['slide'][0]}</i>"} for row in rows])
+    write_csv(
+        folder / "predictions.csv", [{**row, "slide": f"<i>p{row['slide'][0]}</i>"} for row in rows]
+    )
     assert "0.875" not in row_of(report(study), "b")
     metrics = json.loads((folder / "metrics.json").read_text())
     (folder / "metrics.json").write_text(json.dumps({**metrics, "fusion": "early"}))

@@ -17,7 +17,13 @@ def slide(name, patient="", label="normal", split="", **subgroups):
 def cohort(patients, slides_each=2, split=lambda i: "", **subgroups):
     """Slides `s0_0`, `s0_1`, … of patients `p0`, …; every other patient has tumour."""
     return [
-        slide(f"s{i}_{k}", f"p{i}", ("normal", "tumour")[i % 2], split(i), **{n: of(i) for n, of in subgroups.items()})
+        slide(
+            f"s{i}_{k}",
+            f"p{i}",
+            ("normal", "tumour")[i % 2],
+            split(i),
+            **{n: of(i) for n, of in subgroups.items()},
+        )
         for i in range(patients)
         for k in range(slides_each)
     ]
@@ -38,13 +44,22 @@ def written(slides) -> str:
     """Slides as a table."""
     more = list(slides[0].subgroups)
     lines = [",".join(("slide", "patient", "label", "split", *more))]
-    return "\n".join(lines + [",".join((s.slide, s.patient, s.label, s.split, *s.subgroups.values())) for s in slides])
+    return "\n".join(
+        lines
+        + [",".join((s.slide, s.patient, s.label, s.split, *s.subgroups.values())) for s in slides]
+    )
 
 
 def divide(folder: Path, *, folds=1, allow_missing=False, fusion="late", **config):
     """Run the stage on such a study: rows of folds.csv, and what is told."""
     told = run(
-        str(folder / "d.yaml"), None, folder / "bags", folder / "out/folds.csv", folds=folds,
-        allow_missing=allow_missing, fusion=fusion, config=SplitConfig(**config),
-    )  # fmt: skip
+        str(folder / "d.yaml"),
+        None,
+        folder / "bags",
+        folder / "out/folds.csv",
+        folds=folds,
+        allow_missing=allow_missing,
+        fusion=fusion,
+        config=SplitConfig(**config),
+    )
     return read_csv(folder / "out/folds.csv"), told

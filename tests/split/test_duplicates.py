@@ -20,7 +20,13 @@ LONG = RNG.normal(size=(300, 1024))  # 600 kB: the ends do not meet
 def bags(tmp_path):
     middle = LONG.copy()
     middle[150, 3] += 1
-    for name, features in {"a": LONG, "b": LONG[:10], "copy": LONG, "middle": middle, "short": LONG[:-1]}.items():
+    for name, features in {
+        "a": LONG,
+        "b": LONG[:10],
+        "copy": LONG,
+        "middle": middle,
+        "short": LONG[:-1],
+    }.items():
         bag_file(tmp_path / f"{name}.h5", name, features)
     return tmp_path
 
@@ -29,7 +35,9 @@ def test_twins_have_the_same_features_number_for_number(bags):
     """`middle` has the same ends, and is no twin for that."""
     slides = [slide(name) for name in ("a", "b", "copy", "middle", "short")]
     assert features_digest(bags / "middle.h5") == features_digest(bags / "a.h5")
-    assert [(t.first.slide, t.second.slide, t.same) for t in find_twins(slides, bags)] == [("a", "copy", "features")]
+    assert [(t.first.slide, t.second.slide, t.same) for t in find_twins(slides, bags)] == [
+        ("a", "copy", "features")
+    ]
 
 
 def test_little_is_read_of_a_bag(bags, monkeypatch):
@@ -53,8 +61,14 @@ class Counter:
 
 
 def test_twins_have_the_same_checksum(bags):
-    slides = [replace(slide("a"), checksum="sha256:AB"), replace(slide("b"), checksum="sha256:ab"), slide("short")]
-    assert [(t.first.slide, t.second.slide, t.same) for t in find_twins(slides, bags)] == [("a", "b", "checksum")]
+    slides = [
+        replace(slide("a"), checksum="sha256:AB"),
+        replace(slide("b"), checksum="sha256:ab"),
+        slide("short"),
+    ]
+    assert [(t.first.slide, t.second.slide, t.same) for t in find_twins(slides, bags)] == [
+        ("a", "b", "checksum")
+    ]
 
 
 def test_twins_in_two_splits_are_refused_by_name(bags):
@@ -69,7 +83,9 @@ def test_of_three_that_are_one_two_are_enough(bags):
     twins = find_twins([slide("a"), slide("copy"), slide("again")], bags)
     with pytest.raises(DatasetError, match="slide copy is in train and its twin again in val"):
         check_twins(twins, [{"a": "", "copy": "train", "again": "val"}])
-    with pytest.raises(DatasetError, match=r"twin copy in train .*, and 1 more such pairs; such a split leaks"):
+    with pytest.raises(
+        DatasetError, match=r"twin copy in train .*, and 1 more such pairs; such a split leaks"
+    ):
         check_twins(twins, [{"a": "val", "copy": "train", "again": "train"}])
 
 

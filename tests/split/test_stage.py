@@ -22,7 +22,9 @@ def test_a_division_is_used_again(tmp_path):
 def test_one_centre_is_left_out_in_turn_and_named(tmp_path):
     rows, told = divide(write_study(tmp_path, TWELVE), by="centre")
     assert told == "12 in, 12 out"
-    tested = {row["slide"]: (row["fold"], row["held_out"]) for row in rows if row["split"] == "test"}
+    tested = {
+        row["slide"]: (row["fold"], row["held_out"]) for row in rows if row["split"] == "test"
+    }
     assert len(tested) == 12
     assert tested["s0_0"] == ("0", "x")
     assert tested["s2_0"] == ("1", "y")
@@ -37,7 +39,9 @@ def test_a_file_without_validation_gets_one_and_says_so(tmp_path):
     rows, told = divide(tmp_path, file=str(tmp_path / "own.csv"), val_share=0.25)
     assert [row["split"] for row in rows[:4]] == ["test"] * 4
     assert sorted(row["label"] for row in rows if row["split"] == "val") == ["normal", "tumour"]
-    assert told.splitlines()[1:] == [f"note: {tmp_path}/own.csv names no val: 0.25 of the training patients are"]
+    assert told.splitlines()[1:] == [
+        f"note: {tmp_path}/own.csv names no val: 0.25 of the training patients are"
+    ]
 
 
 def test_conflicting_labels_of_a_patient_are_divided_slide_by_slide(tmp_path):
@@ -53,7 +57,10 @@ def test_conflicting_labels_of_a_patient_are_divided_slide_by_slide(tmp_path):
 def test_twins_of_two_patients_are_refused(tmp_path):
     same = np.full((3, 4), 7)
     write_study(tmp_path, TWELVE, {"s3_0": same, "s8_0": same})
-    with pytest.raises(MilError, match=r"fold \d: slide s3_0 is in \w+ and its twin s8_0 in \w+ \(the same features\)"):
+    with pytest.raises(
+        MilError,
+        match=r"fold \d: slide s3_0 is in \w+ and its twin s8_0 in \w+ \(the same features\)",
+    ):
         divide(tmp_path, folds=3)
     assert not (tmp_path / "out").exists()
 
@@ -63,12 +70,15 @@ def test_twins_of_one_patient_are_told(tmp_path):
     write_study(tmp_path, written(cohort(12)), {"s3_0": same, "s3_1": same})
     told = divide(tmp_path, folds=3)[1]
     assert told.splitlines()[1:] == [
-        "note: slides s3_0 and s3_1 are twins (the same features) and count twice; one may leave the table"
+        "note: slides s3_0 and s3_1 are twins (the same features) and count twice; one may leave "
+        "the table"
     ]
 
 
 def official(*splits, labels=("normal", "tumour")):
-    return "slide,label,split\n" + "".join(f"s{i},{labels[i % 2]},{split}\n" for i, split in enumerate(splits))
+    return "slide,label,split\n" + "".join(
+        f"s{i},{labels[i % 2]},{split}\n" for i, split in enumerate(splits)
+    )
 
 
 LINES = {
@@ -112,11 +122,13 @@ def test_splits_without_positives_that_the_table_names_are_told(tmp_path):
 
 
 def test_a_centre_of_one_class_is_told(tmp_path):
-    table = "slide,label,centre\n" + "".join(f"s{i},{('normal', 'tumour')[i % 2 and i < 8]},{'xyz'[i // 4]}\n"
-                                               for i in range(12))  # fmt: skip
+    table = "slide,label,centre\n" + "".join(
+        f"s{i},{('normal', 'tumour')[i % 2 and i < 8]},{'xyz'[i // 4]}\n" for i in range(12)
+    )
     told = divide(write_study(tmp_path, table), by="centre")[1]
     assert told.splitlines()[1:] == [
-        "note: fold 2: no test slides with label tumour; metrics that need it are of all folds together"
+        "note: fold 2: no test slides with label tumour; metrics that need it are of all folds "
+        "together"
     ]
 
 

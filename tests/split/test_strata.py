@@ -25,18 +25,23 @@ def strata(task, *labels):
         ("regression", ["1", "2", "3", "4", "5", "6", "7", "8e0"], list("00112233")),
         ("regression", ["2", "2", "2", "2"], list("0000")),
         # Events at 1, 2, 8, 9 and three censored times, each cut at its own median.
-        ("survival_cox", ["9", "1", "3+", "2", "8", "1+", "7+"],
-         ["True 1", "True 0", "False 0", "True 0", "True 1", "False 0", "False 1"]),
+        (
+            "survival_cox",
+            ["9", "1", "3+", "2", "8", "1+", "7+"],
+            ["True 1", "True 0", "False 0", "True 0", "True 1", "False 0", "False 1"],
+        ),
         ("survival_discrete", ["1+", "2+"], ["False 0", "False 1"]),
     ],
-)  # fmt: skip
+)
 def test_the_stratum_of_each_label(task, labels, expected):
     assert strata(task, *labels) == expected
 
 
 def test_what_a_split_may_lack():
-    of = {task: named_by(DatasetConfig(task=task, classes=CLASSES.get(task, []))) for task in
-          ("classification", "multilabel", "regression", "survival_cox")}  # fmt: skip
+    of = {
+        task: named_by(DatasetConfig(task=task, classes=CLASSES.get(task, [])))
+        for task in ("classification", "multilabel", "regression", "survival_cox")
+    }
     assert of["classification"]("a") == {"a"}
     assert of["multilabel"]("a; c") == {"a", "c"}
     assert of["regression"]("3") == set()
@@ -51,7 +56,12 @@ def test_numbers_are_divided_over_their_range(tmp_path, folds):
     assert told == "32 in, 32 out"
     for fold in range(folds):
         tested = [float(r["label"]) for r in rows if (r["fold"], r["split"]) == (str(fold), "test")]
-        assert [sum(8 * q < value < 8 * q + 8 for value in tested) for q in range(4)] == [2, 2, 2, 2]
+        assert [sum(8 * q < value < 8 * q + 8 for value in tested) for q in range(4)] == [
+            2,
+            2,
+            2,
+            2,
+        ]
 
 
 def test_rare_sets_of_classes_go_where_they_fall(tmp_path):
@@ -60,7 +70,9 @@ def test_rare_sets_of_classes_go_where_they_fall(tmp_path):
     table = "slide,label\n" + "".join(f"s{i},{label}\n" for i, label in enumerate(labels))
     write_study(tmp_path, table, classes="[a, b, c]\ntask: multilabel")
     rows, _ = divide(tmp_path, folds=4)
-    assert sorted(r["slide"] for r in rows if r["split"] == "test") == sorted(f"s{i}" for i in range(12))
+    assert sorted(r["slide"] for r in rows if r["split"] == "test") == sorted(
+        f"s{i}" for i in range(12)
+    )
 
 
 def test_a_split_without_events_is_told(tmp_path):

@@ -1,6 +1,7 @@
 """How often 95 % intervals hold the truth, by simulation.
 
-`python -m tests.statistics.coverage [SAMPLES [FIRST]]` prints the table of docs/statistics.md, in 20 minutes.
+`python -m tests.statistics.coverage [SAMPLES [FIRST]]` prints the table of
+docs/statistics.md, in 20 minutes.
 """
 
 import sys
@@ -36,29 +37,41 @@ SETTINGS = [
 ]
 
 
-def draw(rng: np.random.Generator, setting: Setting, patients: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw(
+    rng: np.random.Generator, setting: Setting, patients: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels, probabilities and patients of the slides of a sample."""
     of_patient = (rng.random(patients) < setting.positives).astype(int)
     who = np.repeat(np.arange(patients), rng.integers(1, setting.slides + 1, patients))
     labels = of_patient[who]
     noise = setting.shared**0.5 * rng.normal(size=patients)[who]
-    scores = setting.distance * labels + noise + (1 - setting.shared) ** 0.5 * rng.normal(size=len(who))
-    odds = setting.distance * (scores - setting.distance / 2) + np.log(setting.positives / (1 - setting.positives))
+    scores = (
+        setting.distance * labels + noise + (1 - setting.shared) ** 0.5 * rng.normal(size=len(who))
+    )
+    odds = setting.distance * (scores - setting.distance / 2) + np.log(
+        setting.positives / (1 - setting.positives)
+    )
     p = 1 / (1 + np.exp(-setting.overconfident * odds))
     return labels, np.stack([1 - p, p], 1), who
 
 
-def covered(setting: Setting, samples: int, resamples: int, seed: int = 1) -> Iterator[tuple[str, float, float, float]]:
+def covered(
+    setting: Setting, samples: int, resamples: int, seed: int = 1
+) -> Iterator[tuple[str, float, float, float]]:
     """Of each metric: its true value, how often the interval holds it, and how often plain percentiles do, percent."""
     labels, probabilities, _ = draw(np.random.default_rng(99), setting, 400_000)
     truth = plain(labels, probabilities)
-    rng, ours, percentile = np.random.default_rng(seed), {}, {}
+    rng = np.random.default_rng(seed)
+    ours = {}
+    percentile = {}
     for _ in range(samples):
         labels, probabilities, who = draw(rng, setting, setting.patients)
         if not 2 < labels.sum() < len(labels) - 2:
             continue
         found = with_intervals(labels, probabilities, who.astype(str).tolist(), resamples=resamples)
-        drawn = resampled(lambda w, y=labels, p=probabilities: _weighted(y, p, w), who, resamples=resamples)
+        drawn = resampled(
+            lambda w, y=labels, p=probabilities: _weighted(y, p, w), who, resamples=resamples
+        )
         for name, metric in found.items():
             if isinstance(metric, dict) and metric["ci95"]:
                 low, high = metric["ci95"]
@@ -78,7 +91,11 @@ def main() -> None:
     for setting in SETTINGS[first:]:
         print(setting)
         for name, true, ours, percentile in covered(setting, samples, 1000):
-            print(f"  {name:20s} true {true:.3f}  covered {ours:5.1f} %  percentiles {percentile:5.1f} %", flush=True)
+            print(
+                f"  {name:20s} true {true:.3f}  covered {ours:5.1f} %  percentiles "
+                f"{percentile:5.1f} %",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -24,12 +24,16 @@ def test_temperature_is_the_minimum(classes):
     labels = rng.integers(0, classes, 80)
     logits = 4 * (np.eye(classes)[labels] + rng.normal(size=(80, classes)))
     counts = np.bincount(labels, minlength=classes)[labels][:, None]
-    targets = np.where(np.eye(classes)[labels] == 1, (counts + 1) / (counts + classes), 1 / (counts + classes))
+    targets = np.where(
+        np.eye(classes)[labels] == 1, (counts + 1) / (counts + classes), 1 / (counts + classes)
+    )
 
     def loss(log_t):
         return -(targets * np.log(softmax(logits / np.exp(log_t)))).sum()
 
-    want = minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-10})
+    want = minimize_scalar(
+        loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-10}
+    )
     assert fit_temperature(logits, labels) == pytest.approx(np.exp(want.x), rel=1e-4)
 
 
@@ -43,8 +47,10 @@ def test_temperature_finds_what_logits_were_multiplied_by():
 
 
 def test_a_faultless_validation_set_does_not_make_certain():
-    logits, labels = np.array([[6.0, -6.0], [-6.0, 6.0]] * 3), np.array([0, 1] * 3)
-    # Three slides a class: Platt's target is 4/5, so that the log odds 12 / T are log 4.
+    logits = np.array([[6.0, -6.0], [-6.0, 6.0]] * 3)
+    labels = np.array([0, 1] * 3)
+    # Three slides a class: Platt's target is 4/5, so that the log odds 12 / T are log
+    # 4.
     assert fit_temperature(logits, labels) == pytest.approx(12 / np.log(4), rel=1e-6)
 
 
@@ -65,18 +71,27 @@ def test_temperature_has_ends(logits, labels, want):
 
 def test_brier():
     rng = np.random.default_rng(1)
-    labels, probabilities = rng.integers(0, 2, 50), rng.dirichlet([1, 1], 50)
-    assert brier(labels, probabilities) == pytest.approx(brier_score_loss(labels, probabilities[:, 1]))
-    labels, probabilities = rng.integers(0, 3, 50), rng.dirichlet([1, 1, 1], 50)
+    labels = rng.integers(0, 2, 50)
+    probabilities = rng.dirichlet([1, 1], 50)
+    assert brier(labels, probabilities) == pytest.approx(
+        brier_score_loss(labels, probabilities[:, 1])
+    )
+    labels = rng.integers(0, 3, 50)
+    probabilities = rng.dirichlet([1, 1, 1], 50)
     want = brier_score_loss(labels, probabilities, labels=[0, 1, 2], scale_by_half=False)
     assert brier(labels, probabilities) == pytest.approx(want)
 
 
 def test_ece_by_hand():
     p = np.array([0.05, 0.15, 0.15, 0.95, 1.0])
-    labels, probabilities = np.array([0, 1, 0, 1, 0]), np.stack([1 - p, p], 1)
+    labels = np.array([0, 1, 0, 1, 0])
+    probabilities = np.stack([1 - p, p], 1)
     rows = reliability(labels, probabilities)
-    assert [(row.n, round(row.said, 9), row.found) for row in rows] == [(1, 0.05, 0), (2, 0.15, 0.5), (2, 0.975, 0.5)]
+    assert [(row.n, round(row.said, 9), row.found) for row in rows] == [
+        (1, 0.05, 0),
+        (2, 0.15, 0.5),
+        (2, 0.975, 0.5),
+    ]
     assert (rows[-1].low, rows[-1].high) == (0.9, 1.0)
     assert ece(labels, probabilities) == pytest.approx((1 * 0.05 + 2 * 0.35 + 2 * 0.475) / 5)
     # of several classes: the most probable one, and whether it was right
@@ -86,8 +101,10 @@ def test_ece_by_hand():
 
 def test_ece_of_weights_is_that_of_repetitions():
     rng = np.random.default_rng(2)
-    p, times = rng.random(30), rng.integers(0, 3, 30)
-    labels, again = (rng.random(30) < p).astype(int), np.repeat(np.arange(30), times)
+    p = rng.random(30)
+    times = rng.integers(0, 3, 30)
+    labels = (rng.random(30) < p).astype(int)
+    again = np.repeat(np.arange(30), times)
     probabilities = np.stack([1 - p, p], 1)
     found = weighted_ece(p, labels.astype(float), times[None].astype(float))
     assert found[0] == pytest.approx(ece(labels[again], probabilities[again]))
@@ -96,7 +113,8 @@ def test_ece_of_weights_is_that_of_repetitions():
 def test_range_of_ece_without_fault():
     rng = np.random.default_rng(3)
     p = rng.random(60)
-    probabilities, member = np.stack([1 - p, p], 1), np.arange(60)
+    probabilities = np.stack([1 - p, p], 1)
+    member = np.arange(60)
     low, high = ece_if_calibrated(probabilities, member)
     found = np.array([ece((rng.random(60) < p).astype(int), probabilities) for _ in range(500)])
     assert (found < low).mean() == pytest.approx(0.025, abs=0.02)

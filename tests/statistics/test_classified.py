@@ -16,7 +16,9 @@ from tests.statistics.coverage import SETTINGS, covered, draw
 def sample(n=60, seed=0, classes=2):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, n)
-    return labels, rng.dirichlet(np.ones(classes), n) * 0.5 + 0.5 * np.eye(classes)[labels] * rng.random((n, 1)) + 1e-9
+    return labels, rng.dirichlet(np.ones(classes), n) * 0.5 + 0.5 * np.eye(classes)[
+        labels
+    ] * rng.random((n, 1)) + 1e-9
 
 
 def normed(labels, raw):
@@ -27,7 +29,8 @@ def test_two_classes_against_scikit_learn():
     labels, p = normed(*sample())
     thresholds = np.full(60, 0.4)
     found = plain(labels, p, thresholds)
-    called, likely = (p[:, 1] >= 0.4).astype(int), p.argmax(1)
+    called = (p[:, 1] >= 0.4).astype(int)
+    likely = p.argmax(1)
     want = {
         "auroc": theirs.roc_auc_score(labels, p[:, 1]),
         "auprc": theirs.average_precision_score(labels, p[:, 1]),
@@ -52,14 +55,17 @@ def test_three_classes():
     labels, p = normed(*sample(classes=3))
     found = with_intervals(labels, p, [f"p{i}" for i in range(60)], resamples=100)
     assert "sensitivity" not in found
-    assert found["auroc_macro"]["value"] == pytest.approx(theirs.roc_auc_score(labels, p, multi_class="ovr"))
+    assert found["auroc_macro"]["value"] == pytest.approx(
+        theirs.roc_auc_score(labels, p, multi_class="ovr")
+    )
     for metric in found.values():
         if isinstance(metric, dict) and metric["ci95"]:
             assert metric["ci95"][0] < metric["value"] < metric["ci95"][1]
 
 
 def test_each_slide_may_have_its_own_threshold():
-    labels, p = np.array([1, 1, 0, 0]), np.array([0.3, 0.8, 0.3, 0.8])
+    labels = np.array([1, 1, 0, 0])
+    p = np.array([0.3, 0.8, 0.3, 0.8])
     found = plain(labels, np.stack([1 - p, p], 1), np.array([0.2, 0.9, 0.4, 0.9]))
     assert (found["sensitivity"], found["specificity"]) == (0.5, 1.0)
     assert found["accuracy"] == 0.5
@@ -67,7 +73,10 @@ def test_each_slide_may_have_its_own_threshold():
 
 def test_the_same_twice_and_as_json():
     labels, p = normed(*sample())
-    first, again = (with_intervals(labels, p, [f"p{i // 2}" for i in range(60)], resamples=100) for _ in range(2))
+    first, again = (
+        with_intervals(labels, p, [f"p{i // 2}" for i in range(60)], resamples=100)
+        for _ in range(2)
+    )
     assert first == again
     assert json.loads(json.dumps(first, allow_nan=False)) == first
     assert (first["n_slides"], first["n_patients"]) == (60, 30)
@@ -101,8 +110,11 @@ def test_blocks_make_no_difference(monkeypatch):
 
 
 def test_a_faultless_set_is_not_certain():
-    labels, p = np.array([0, 1] * 10), np.array([0.1, 0.9] * 10)
-    found = with_intervals(labels, np.stack([1 - p, p], 1), [str(i) for i in range(20)], resamples=50)
+    labels = np.array([0, 1] * 10)
+    p = np.array([0.1, 0.9] * 10)
+    found = with_intervals(
+        labels, np.stack([1 - p, p], 1), [str(i) for i in range(20)], resamples=50
+    )
     for name in ("balanced_accuracy", "f1_macro", "auprc"):
         assert found[name] == {"value": 1.0, "ci95": pytest.approx(list(wilson(1.0, 20)))}
     assert found["sensitivity"]["ci95"] == pytest.approx(list(wilson(1.0, 10)))
@@ -110,14 +122,18 @@ def test_a_faultless_set_is_not_certain():
 
 
 def test_a_single_class_has_no_auroc_and_does_not_crash():
-    found = with_intervals(np.array([1, 1]), np.array([[0.2, 0.8], [0.6, 0.4]]), ["a", "b"], resamples=20)
+    found = with_intervals(
+        np.array([1, 1]), np.array([[0.2, 0.8], [0.6, 0.4]]), ["a", "b"], resamples=20
+    )
     for name in ("auroc", "auprc", "specificity"):
         assert found[name] == {"value": None, "ci95": None}
     assert found["accuracy"]["value"] == 0.5
 
 
 def test_a_single_patient_has_no_interval():
-    found = with_intervals(np.array([0, 1]), np.array([[0.8, 0.2], [0.4, 0.6]]), ["a", "a"], resamples=20)
+    found = with_intervals(
+        np.array([0, 1]), np.array([[0.8, 0.2], [0.4, 0.6]]), ["a", "a"], resamples=20
+    )
     assert found["accuracy"] == {"value": 1.0, "ci95": None}
     assert found["auroc"] == {"value": 1.0, "ci95": None}
 

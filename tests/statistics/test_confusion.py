@@ -15,11 +15,19 @@ rows = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max
 def test_equal_to_scikit_learn(drawn):
     labels, predicted = (np.array(column) for column in zip(*drawn, strict=True))
     table = ours.confusion(labels, predicted, 3)
-    np.testing.assert_array_equal(table, theirs.confusion_matrix(labels, predicted, labels=[0, 1, 2]))
+    np.testing.assert_array_equal(
+        table, theirs.confusion_matrix(labels, predicted, labels=[0, 1, 2])
+    )
     assert ours.accuracy(table) == pytest.approx(theirs.accuracy_score(labels, predicted))
-    assert ours.f1_macro(table) == pytest.approx(theirs.f1_score(labels, predicted, average="macro", zero_division=0))
-    assert ours.f1_micro(table) == pytest.approx(theirs.f1_score(labels, predicted, average="micro", zero_division=0))
-    recalls = theirs.recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0)
+    assert ours.f1_macro(table) == pytest.approx(
+        theirs.f1_score(labels, predicted, average="macro", zero_division=0)
+    )
+    assert ours.f1_micro(table) == pytest.approx(
+        theirs.f1_score(labels, predicted, average="micro", zero_division=0)
+    )
+    recalls = theirs.recall_score(
+        labels, predicted, labels=np.unique(labels), average="macro", zero_division=0
+    )
     assert ours.balanced_accuracy(table) == pytest.approx(recalls)
 
 
@@ -46,7 +54,9 @@ def test_micro_macro_and_accuracy_where_classes_are_uneven():
 def test_a_weight_is_a_repetition():
     rng = np.random.default_rng(0)
     labels, predicted, times = (rng.integers(0, high, 30) for high in (3, 3, 4))
-    found = ours.weighted_confusion(labels, predicted, 3, np.stack([times, np.ones(30)]).astype(float))
+    found = ours.weighted_confusion(
+        labels, predicted, 3, np.stack([times, np.ones(30)]).astype(float)
+    )
     again = np.repeat(np.arange(30), times)
     np.testing.assert_array_equal(found[0], ours.confusion(labels[again], predicted[again], 3))
     np.testing.assert_array_equal(found[1], ours.confusion(labels, predicted, 3))

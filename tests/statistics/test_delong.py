@@ -9,7 +9,8 @@ from mil.statistics.delong import delong, paired
 
 def kernel(positive, scores):
     """Of each pair of a positive and a negative: 1, a half at a tie, or 0; [positives, negatives]."""
-    ours, others = scores[positive == 1][:, None], scores[positive == 0][None]
+    ours = scores[positive == 1][:, None]
+    others = scores[positive == 0][None]
     return (ours > others) + 0.5 * (ours == others)
 
 
@@ -38,14 +39,20 @@ def test_slides_of_one_patient():
     patients = [f"p{i}" for i in rng.integers(0, 25, 60)]  # some have positive and negative slides
     pairs = [kernel(positive, row) for row in scores]
     names = sorted(set(patients))
-    m, n = int(positive.sum()), int((1 - positive).sum())
-    x, y = np.zeros((2, len(names))), np.zeros((2, len(names)))
+    m = int(positive.sum())
+    n = int((1 - positive).sum())
+    x = np.zeros((2, len(names)))
+    y = np.zeros((2, len(names)))
     ours, others = [np.array(patients)[positive == side] for side in (1, 0)]
     for head, pair in enumerate(pairs):
         for i, name in enumerate(names):
             x[head, i] = sum(pair[j].mean() - pair.mean() for j in np.flatnonzero(ours == name))
-            y[head, i] = sum(pair[:, j].mean() - pair.mean() for j in np.flatnonzero(others == name))
-    many, few, all_of_them = len(set(ours)), len(set(others)), len(names)
+            y[head, i] = sum(
+                pair[:, j].mean() - pair.mean() for j in np.flatnonzero(others == name)
+            )
+    many = len(set(ours))
+    few = len(set(others))
+    all_of_them = len(names)
     want = (
         many / (many - 1) * x @ x.T / m**2
         + few / (few - 1) * y @ y.T / n**2
@@ -59,7 +66,8 @@ def test_slides_of_one_patient():
 def test_a_slide_twice_in_a_patient_says_nothing_new():
     positive, scores = two_heads(30, np.random.default_rng(2))
     patients = [f"p{i}" for i in range(30)]
-    once, twice = delong(positive, scores, patients), delong(np.tile(positive, 2), np.tile(scores, 2), patients * 2)
+    once = delong(positive, scores, patients)
+    twice = delong(np.tile(positive, 2), np.tile(scores, 2), patients * 2)
     np.testing.assert_allclose(twice.covariance, once.covariance)
     np.testing.assert_allclose(once.covariance, delong(positive, scores).covariance)
 
@@ -68,7 +76,9 @@ def test_standard_error_is_the_spread_over_samples():
     rng = np.random.default_rng(5)
     found = [delong(*two_heads(90, rng, ties=False)) for _ in range(1000)]
     areas = np.stack([one.auroc for one in found])
-    np.testing.assert_allclose(np.mean([one.covariance for one in found], 0), np.cov(areas.T), rtol=0.15)
+    np.testing.assert_allclose(
+        np.mean([one.covariance for one in found], 0), np.cov(areas.T), rtol=0.15
+    )
 
 
 def test_test_agrees_with_swapping_the_heads():
@@ -78,13 +88,17 @@ def test_test_agrees_with_swapping_the_heads():
         positive = (np.arange(120) % 2).astype(int)
         common = rng.normal(size=120)
         scores = np.stack(
-            [common + rng.normal(size=120) + positive, common + rng.normal(size=120) + (1 - gain) * positive]
+            [
+                common + rng.normal(size=120) + positive,
+                common + rng.normal(size=120) + (1 - gain) * positive,
+            ]
         )
         found = paired(delong(positive, scores), 0, 1)
         swapped = []
         for _ in range(400):
             swap = rng.random(120) < 0.5
-            one, other = np.where(swap, scores[1], scores[0]), np.where(swap, scores[0], scores[1])
+            one = np.where(swap, scores[1], scores[0])
+            other = np.where(swap, scores[0], scores[1])
             swapped.append(delong(positive, np.stack([one, other])).auroc @ [1, -1])
         permutation = (np.abs(swapped) >= abs(found.difference)).mean()
         assert found.p == pytest.approx(permutation, abs=0.06)

@@ -13,7 +13,9 @@ from mil.statistics.normal import expit, logit, t_quantile, two_sided_p
 
 @pytest.mark.parametrize(("right", "n"), [(0, 5), (3, 20), (20, 20), (49, 129)])
 def test_wilson(right, n):
-    assert wilson(right / n, n) == pytest.approx(proportion_confint(right, n, method="wilson"), abs=1e-12)
+    assert wilson(right / n, n) == pytest.approx(
+        proportion_confint(right, n, method="wilson"), abs=1e-12
+    )
 
 
 def test_one_slide_a_patient_is_plain_wilson():
@@ -21,7 +23,8 @@ def test_one_slide_a_patient_is_plain_wilson():
 
 
 def test_slides_that_repeat_one_another_count_once():
-    right, patients = np.repeat([1.0] * 7 + [0.0] * 3, 4), np.repeat(np.arange(10), 4)
+    right = np.repeat([1.0] * 7 + [0.0] * 3, 4)
+    patients = np.repeat(np.arange(10), 4)
     # the variance between patients has 9 below, and 9 degrees of freedom
     assert proportion(right, patients) == pytest.approx(
         wilson(0.7, 9 * (1.959964 / stats.t.ppf(0.975, 9)) ** 2), abs=1e-6
@@ -42,19 +45,29 @@ def test_normal_and_t():
 
 
 def test_area():
-    positive, scores = np.array([0, 0, 0, 1, 1, 1, 0, 1]), np.array([[0.1, 0.4, 0.35, 0.8, 0.3, 0.9, 0.2, 0.7]])
+    positive = np.array([0, 0, 0, 1, 1, 1, 0, 1])
+    scores = np.array([[0.1, 0.4, 0.35, 0.8, 0.3, 0.9, 0.2, 0.7]])
     found = delong(positive, scores)
     low, high = area(found)
     assert low < found.auroc[0] < high < 1
-    half = stats.t.ppf(0.975, 6) * found.covariance[0, 0] ** 0.5 / (found.auroc[0] * (1 - found.auroc[0]))
+    half = (
+        stats.t.ppf(0.975, 6)
+        * found.covariance[0, 0] ** 0.5
+        / (found.auroc[0] * (1 - found.auroc[0]))
+    )
     assert stats.logistic.cdf(stats.logistic.ppf(found.auroc[0]) + half) == pytest.approx(high)
 
 
 def test_an_area_of_patients_with_several_slides_has_fewer_degrees_of_freedom():
-    positive, scores = np.array([0, 0, 0, 1, 1, 1, 0, 1]), np.array([[0.1, 0.4, 0.35, 0.8, 0.3, 0.9, 0.2, 0.7]])
+    positive = np.array([0, 0, 0, 1, 1, 1, 0, 1])
+    scores = np.array([[0.1, 0.4, 0.35, 0.8, 0.3, 0.9, 0.2, 0.7]])
     found = delong(positive, scores, list("aabccded"))
     low, _ = area(found)
-    half = stats.t.ppf(0.975, 1) * found.covariance[0, 0] ** 0.5 / (found.auroc[0] * (1 - found.auroc[0]))
+    half = (
+        stats.t.ppf(0.975, 1)
+        * found.covariance[0, 0] ** 0.5
+        / (found.auroc[0] * (1 - found.auroc[0]))
+    )
     assert (found.positives, found.negatives) == (2, 3)
     assert stats.logistic.cdf(stats.logistic.ppf(found.auroc[0]) - half) == pytest.approx(low)
 
@@ -79,7 +92,9 @@ def test_newcombe_mirrors():
 
 @pytest.mark.parametrize("top", [1.0, 2.0])
 def test_the_interval_of_resamples_is_a_t_interval_of_the_log_odds(top):
-    drawn, share, patients = np.array([0.6, 0.7, 0.9, np.nan, 0.8]), 0.75, 5
+    drawn = np.array([0.6, 0.7, 0.9, np.nan, 0.8])
+    share = 0.75
+    patients = 5
     error = np.std([0.6, 0.7, 0.9, 0.8], ddof=1) * (5 / 4) ** 0.5
     half = stats.t.ppf(0.975, 4) * error / (0.75 * 0.25)
     want = special.expit(special.logit(0.75) + np.array([-half, half])) * top

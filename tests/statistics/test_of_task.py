@@ -28,11 +28,14 @@ TASKS = {
 def drawn(kind, n=60, seed=0, noise=1.0):
     """Targets, and answers that know something of them."""
     draw = np.random.default_rng(seed)
-    truth, error = draw.normal(size=(n, 3)), noise * draw.normal(size=(n, 3))
+    truth = draw.normal(size=(n, 3))
+    error = noise * draw.normal(size=(n, 3))
     seen = truth + error
     soft = np.exp(seen) / np.exp(seen).sum(1, keepdims=True)
     if kind == "classification":
-        return (truth[:, 1] > truth[:, 0]).astype(int), soft[:, :2] / soft[:, :2].sum(1, keepdims=True)
+        return (truth[:, 1] > truth[:, 0]).astype(int), soft[:, :2] / soft[:, :2].sum(
+            1, keepdims=True
+        )
     if kind == "multilabel":
         return (truth > 0).astype(float), 1 / (1 + np.exp(-seen))
     if kind == "ordinal":
@@ -63,7 +66,13 @@ def test_regression_is_that_of_scikit_learn_and_scipy(decimals):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3), st.integers(0, 3)), min_size=3, max_size=25))
+@given(
+    st.lists(
+        st.tuples(st.integers(-3, 3), st.integers(-3, 3), st.integers(0, 3)),
+        min_size=3,
+        max_size=25,
+    )
+)
 def test_weights_are_rows_written_out(rows):
     one, other, times = (np.array(column, float) for column in zip(*rows, strict=True))
     if times.sum() < 2:
@@ -88,14 +97,24 @@ def test_what_does_not_differ_has_no_correlation():
     assert np.isnan([flat[name][0] for name in ("r2", "pearson", "spearman")]).all()
     flat = regression(np.array([1.0, 2.0, 3.0]) * 1e6, np.array([0.1, 0.1, 0.1]), once(3))
     assert np.isnan([flat[name][0] for name in ("pearson", "spearman")]).all()
-    assert metrics_of_task(TASKS["regression"], np.array([0.1, 0.1]), np.array([[1.0], [2.0]]))["pearson"] is None
+    assert (
+        metrics_of_task(TASKS["regression"], np.array([0.1, 0.1]), np.array([[1.0], [2.0]]))[
+            "pearson"
+        ]
+        is None
+    )
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.integers(0, 4)), min_size=2, max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 6), st.booleans(), st.integers(0, 4)), min_size=2, max_size=30
+    )
+)
 def test_concordance_is_that_of_lifelines_ties_and_all(rows):
     times, events, risks = (
-        np.array(column, kind) for column, kind in zip(zip(*rows, strict=True), (float, bool, float), strict=True)
+        np.array(column, kind)
+        for column, kind in zip(zip(*rows, strict=True), (float, bool, float), strict=True)
     )
     found = concordance(times, events, risks, once(len(times)))[0]
     try:
@@ -129,7 +148,11 @@ def test_ordinal_is_that_of_scikit_learn():
 
 
 def test_the_predicted_rank_is_the_median():
-    assert ranks_of(np.array([[0.4, 0.2, 0.4], [0.6, 0.0, 0.4], [0.1, 0.3, 0.6]])).tolist() == [1, 0, 2]
+    assert ranks_of(np.array([[0.4, 0.2, 0.4], [0.6, 0.0, 0.4], [0.1, 0.3, 0.6]])).tolist() == [
+        1,
+        0,
+        2,
+    ]
     assert np.isnan(ordinal(np.zeros(3, int), np.eye(2)[[0, 0, 0]], once(3))["kappa_quadratic"][0])
 
 
@@ -144,13 +167,17 @@ def test_multilabel_is_that_of_scikit_learn():
             "f1_macro": metrics.f1_score(labels, called, average="macro"),
             "f1_micro": metrics.f1_score(labels, called, average="micro"),
             "exact_match": metrics.accuracy_score(labels, called),
-            **{f"auroc_{n}": metrics.roc_auc_score(labels[:, c], probabilities[:, c]) for c, n in enumerate(NAMES)},
+            **{
+                f"auroc_{n}": metrics.roc_auc_score(labels[:, c], probabilities[:, c])
+                for c, n in enumerate(NAMES)
+            },
         }
     )
 
 
 def test_a_class_that_all_slides_have_has_no_auroc():
-    labels, probabilities = np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([[0.9, 0.2], [0.8, 0.7]])
+    labels = np.array([[1.0, 0.0], [1.0, 1.0]])
+    probabilities = np.array([[0.9, 0.2], [0.8, 0.7]])
     found = multilabel(labels, probabilities, ["x", "y"], once(2))
     assert np.isnan(found["auroc_x"][0])
     assert found["auroc_macro"][0] == found["auroc_y"][0] == 1.0
@@ -177,7 +204,10 @@ def test_an_interval_covers_95_times_in_100():
         truth = metrics_of_task(TASKS[kind], *drawn(kind, n=4000, seed=10_000))
         for seed in range(200):
             found = intervals_of_task(
-                TASKS[kind], *drawn(kind, n=40, seed=seed), [str(i) for i in range(40)], resamples=200
+                TASKS[kind],
+                *drawn(kind, n=40, seed=seed),
+                [str(i) for i in range(40)],
+                resamples=200,
             )
             for name in hits.keys() & found.keys():
                 hits[name] += found[name]["ci95"][0] <= truth[name] <= found[name]["ci95"][1]

@@ -7,10 +7,17 @@ from statsmodels.stats.multitest import multipletests
 
 from mil.statistics.delong import delong, paired
 from mil.statistics.multiple import holm
-from mil.statistics.power import hanley_mcneil, smallest_auroc, smallest_difference, smallest_difference_before
+from mil.statistics.power import (
+    hanley_mcneil,
+    smallest_auroc,
+    smallest_difference,
+    smallest_difference_before,
+)
 
 
-@pytest.mark.parametrize("p", [[0.03], [0.01, 0.04, 0.03, 0.005], [0.5, 0.5, 0.01], [0.9, 1.0, 0.0]], ids=str)
+@pytest.mark.parametrize(
+    "p", [[0.03], [0.01, 0.04, 0.03, 0.005], [0.5, 0.5, 0.01], [0.9, 1.0, 0.0]], ids=str
+)
 def test_holm(p):
     np.testing.assert_allclose(holm(np.array(p)), multipletests(p, method="holm")[1])
 
@@ -23,13 +30,17 @@ def test_standard_error():
     # by chance it is that of Wilcoxon's rank sum, exactly
     assert hanley_mcneil(0.5, 12, 30) == pytest.approx((43 / (12 * 12 * 30)) ** 0.5)
     # 0.8: Q1 = 2/3, Q2 = 1.28/1.8; (0.16 + 1 (Q1 - 0.64) + 2 (Q2 - 0.64)) / 6
-    assert hanley_mcneil(0.8, 2, 3) == pytest.approx(((0.16 + 2 / 3 - 0.64 + 2 * (1.28 / 1.8 - 0.64)) / 6) ** 0.5)
+    assert hanley_mcneil(0.8, 2, 3) == pytest.approx(
+        ((0.16 + 2 / 3 - 0.64 + 2 * (1.28 / 1.8 - 0.64)) / 6) ** 0.5
+    )
     assert hanley_mcneil(1.0, 5, 5) == 0
 
 
 def test_smallest_auroc():
     found = smallest_auroc(49, 80)
-    z = stats.norm.ppf(0.975) * hanley_mcneil(0.5, 49, 80) + stats.norm.ppf(0.8) * hanley_mcneil(found, 49, 80)
+    z = stats.norm.ppf(0.975) * hanley_mcneil(0.5, 49, 80) + stats.norm.ppf(0.8) * hanley_mcneil(
+        found, 49, 80
+    )
     assert found - 0.5 == pytest.approx(z)
     assert smallest_auroc(10, 10) > found
     assert smallest_auroc(1, 1) is None
@@ -37,9 +48,13 @@ def test_smallest_auroc():
 
 
 def test_smallest_difference():
-    assert smallest_difference(0.02) == pytest.approx(0.02 * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)))
+    assert smallest_difference(0.02) == pytest.approx(
+        0.02 * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
+    )
     assert smallest_difference_before(0.02, 0.5) == pytest.approx(smallest_difference(0.02))
-    assert smallest_difference_before(0.02, 0.0) == pytest.approx(smallest_difference(0.02) * 2**0.5)
+    assert smallest_difference_before(0.02, 0.0) == pytest.approx(
+        smallest_difference(0.02) * 2**0.5
+    )
 
 
 def test_a_difference_that_large_is_found_in_four_of_five_sets():

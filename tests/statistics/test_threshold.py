@@ -14,19 +14,28 @@ def gain(positive, scores, cut):
 
 
 def test_middle_between_neighbours():
-    assert youden_threshold(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.6, 0.9])) == pytest.approx(0.4)
+    assert youden_threshold(
+        np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.6, 0.9])
+    ) == pytest.approx(0.4)
 
 
 def test_the_middlemost_of_equal_cuts():
     # + - + -: cutting at 0.85 and at 0.5 both gain a half
-    positive, scores = np.array([1, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.3])
+    positive = np.array([1, 0, 1, 0])
+    scores = np.array([0.9, 0.8, 0.7, 0.3])
     assert gain(positive, scores, 0.85) == gain(positive, scores, 0.5) == 0.5
     assert youden_threshold(positive, scores) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
     ("positive", "scores"),
-    [([1, 1], [0.2, 0.7]), ([0, 0], [0.2, 0.7]), ([0, 1], [0.3, 0.3]), ([1, 0], [0.2, 0.9]), ([], [])],
+    [
+        ([1, 1], [0.2, 0.7]),
+        ([0, 0], [0.2, 0.7]),
+        ([0, 1], [0.3, 0.3]),
+        ([1, 0], [0.2, 0.9]),
+        ([], []),
+    ],
     ids=["positives", "negatives", "all_equal", "wrong_way_round", "nothing"],
 )
 def test_no_choice(positive, scores):
@@ -35,7 +44,8 @@ def test_no_choice(positive, scores):
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8)), min_size=2, max_size=30))
 def test_no_cut_is_better(drawn):
-    positive, scores = np.array([d[0] for d in drawn]), np.array([d[1] / 8 for d in drawn])
+    positive = np.array([d[0] for d in drawn])
+    scores = np.array([d[1] / 8 for d in drawn])
     if not 0 < positive.sum() < len(positive):
         return
     false, true, _ = roc_curve(positive, scores, drop_intermediate=False)

@@ -16,7 +16,9 @@ YAML = {
     "survival_discrete": "task: survival_discrete",
     "survival_cox": "task: survival_cox",
 }
-COUNT, TRAIN, VAL = 90, 48, 12
+COUNT = 90
+TRAIN = 48
+VAL = 12
 
 
 def label_of(kind: str, u: float, v: float, luck: float) -> str:
@@ -36,7 +38,9 @@ def label_of(kind: str, u: float, v: float, luck: float) -> str:
 def write_study(folder: Path, kind: str, *, shuffled: bool = False) -> Path:
     """Bags, `toy.yaml`, `toy.csv` and `folds.csv` of one fold; `shuffled`: labels that know nothing of the bags."""
     draw = np.random.default_rng(3)
-    hidden, rows, folds = draw.normal(size=(COUNT, 2)), [], []
+    hidden = draw.normal(size=(COUNT, 2))
+    rows = []
+    folds = []
     labels = [label_of(kind, *pair, draw.random()) for pair in hidden]
     for i in range(COUNT):
         slide = f"s{i:02d}"
@@ -45,7 +49,13 @@ def write_study(folder: Path, kind: str, *, shuffled: bool = False) -> Path:
         bag_file(folder / "bags" / f"{slide}.h5", slide, features.astype(np.float32))
         label = labels[(i * 7 + 3) % COUNT if shuffled else i]
         rows.append({"slide": slide, "patient": f"p{i // 2:02d}", "label": label})
-        folds.append({"fold": 0, **rows[-1], "split": "train" if i < TRAIN else "val" if i < TRAIN + VAL else "test"})
+        folds.append(
+            {
+                "fold": 0,
+                **rows[-1],
+                "split": "train" if i < TRAIN else "val" if i < TRAIN + VAL else "test",
+            }
+        )
     (folder / "toy.yaml").write_text(YAML[kind] + "\n")
     write_csv(folder / "toy.csv", rows)
     write_csv(folder / "folds.csv", folds)

@@ -10,7 +10,16 @@ from pydantic import TypeAdapter, ValidationError
 from mil.config import DatasetConfig
 from mil.config.labels import TASKS, column_of_interest
 from mil.errors import ConfigError, DatasetError
-from mil.tasks import AnyTask, Multilabel, Ordinal, Regression, SurvivalCox, SurvivalDiscrete, Task, fit_task
+from mil.tasks import (
+    AnyTask,
+    Multilabel,
+    Ordinal,
+    Regression,
+    SurvivalCox,
+    SurvivalDiscrete,
+    Task,
+    fit_task,
+)
 
 GRADES = ["low", "mid", "high"]
 LABELS = {
@@ -24,7 +33,9 @@ LABELS = {
 
 
 def dataset(kind, **settings):
-    return DatasetConfig(task=kind, classes=GRADES if "surv" not in kind and kind != "regression" else [], **settings)
+    return DatasetConfig(
+        task=kind, classes=GRADES if "surv" not in kind and kind != "regression" else [], **settings
+    )
 
 
 def log_sigmoid(z):
@@ -39,7 +50,8 @@ def test_the_contract(kind):
     assert TypeAdapter(AnyTask).validate_python(task.model_dump(mode="json")) == task
     targets = torch.stack([task.target(label) for label in LABELS[kind]])
     logits = torch.randn(4, task.outputs, dtype=torch.float64, requires_grad=True)
-    loss, answers = task.loss(logits, targets), task.answers(logits)
+    loss = task.loss(logits, targets)
+    answers = task.answers(logits)
     assert loss.shape == (4,)
     assert loss.dtype == torch.float64
     assert (loss >= 0).all()
@@ -81,15 +93,19 @@ def test_multilabel_by_hand():
 def test_multilabel_balanced():
     task = fit_task(dataset("multilabel"), ["low", "low", "low", "mid"], balanced=True)
     assert task.weights == [(2.0, pytest.approx(2 / 3)), (pytest.approx(2 / 3), 2.0), (1.0, 1.0)]
-    weights, plain = task, task.model_copy(update={"weights": None})
-    logits, target = torch.zeros(1, 3), task.target("mid")[None]
+    weights = task
+    plain = task.model_copy(update={"weights": None})
+    logits = torch.zeros(1, 3)
+    target = task.target("mid")[None]
     assert plain.loss(logits, target).item() == pytest.approx(math.log(2))
     assert weights.loss(logits, target).item() == pytest.approx(math.log(2) * (2 + 2 + 1) / 3)
 
 
 def test_ordinal_by_hand():
     task = Ordinal(classes=GRADES, positive="high")
-    logits = torch.tensor([[math.log(3), 0.0]], dtype=torch.float64)  # above low: 3/4; of those above mid: 1/2
+    logits = torch.tensor(
+        [[math.log(3), 0.0]], dtype=torch.float64
+    )  # above low: 3/4; of those above mid: 1/2
     assert task.outputs == 2
     assert task.answers(logits).tolist() == [pytest.approx([1 / 4, 3 / 8, 3 / 8])]
     losses = [task.loss(logits, task.target(name)[None]).item() for name in GRADES]
@@ -101,7 +117,8 @@ def test_ordinal_is_the_sum_of_the_conditional_cross_entropies():
     """CORN: logit k is judged on the bags that are not below class k, by whether they are above it."""
     torch.manual_seed(1)
     task = Ordinal(classes=list("abcde"), positive="e")
-    logits, targets = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 4, 2])
+    logits = torch.randn(6, 4, dtype=torch.float64)
+    targets = torch.tensor([0, 1, 2, 3, 4, 2])
     want = [
         sum(-log_sigmoid(float(logits[i, k]) * (1 if y > k else -1)) for k in range(4) if y >= k)
         for i, y in enumerate(targets.tolist())
@@ -125,37 +142,61 @@ def test_regression_is_in_the_labels_units():
 
 def test_discrete_survival_by_hand():
     task = SurvivalDiscrete(ends=[10.0, 20.0, 40.0])
-    logits = torch.tensor([[math.log(1 / 4), 0.0, math.log(3)]], dtype=torch.float64)  # hazards 1/5, 1/2, 3/4
+    logits = torch.tensor(
+        [[math.log(1 / 4), 0.0, math.log(3)]], dtype=torch.float64
+    )  # hazards 1/5, 1/2, 3/4
     assert task.columns == ["risk", "survival_1", "survival_2", "survival_3"]
     survival = [0.8, 0.4, 0.1]
     assert task.answers(logits).tolist() == [pytest.approx([1 - np.mean(survival), *survival])]
     likelihood = {
-        "0": 0.2, "10": 0.2, "10.5": 0.8 * 0.5, "20": 0.8 * 0.5, "33": 0.8 * 0.5 * 0.75, "41": 0.1,
-        "0+": 1.0, "4+": 1.0, "5+": 0.8, "14+": 0.8, "15+": 0.4, "29+": 0.4, "30+": 0.1, "99+": 0.1,
-    }  # fmt: skip
+        "0": 0.2,
+        "10": 0.2,
+        "10.5": 0.8 * 0.5,
+        "20": 0.8 * 0.5,
+        "33": 0.8 * 0.5 * 0.75,
+        "41": 0.1,
+        "0+": 1.0,
+        "4+": 1.0,
+        "5+": 0.8,
+        "14+": 0.8,
+        "15+": 0.4,
+        "29+": 0.4,
+        "30+": 0.1,
+        "99+": 0.1,
+    }
     for label, want in likelihood.items():
-        assert task.loss(logits, task.target(label)[None]).item() == pytest.approx(-math.log(want), abs=1e-12), label
+        assert task.loss(logits, task.target(label)[None]).item() == pytest.approx(
+            -math.log(want), abs=1e-12
+        ), label
 
 
 def test_the_intervals_end_at_quantiles_of_the_event_times():
     labels = [str(time) for time in range(1, 10)] + ["100+", "0.1+"]
     task = fit_task(dataset("survival_discrete"), labels, balanced=False)
     assert task.ends == pytest.approx(np.quantile(range(1, 10), [0.25, 0.5, 0.75, 1]))
-    assert fit_task(dataset("survival_discrete", ends=[12, 24]), labels, balanced=False).ends == [12, 24]
+    assert fit_task(dataset("survival_discrete", ends=[12, 24]), labels, balanced=False).ends == [
+        12,
+        24,
+    ]
     assert fit_task(dataset("survival_discrete"), ["5", "5", "5", "8+"], balanced=False).ends == [5]
     assert fit_task(dataset("survival_discrete", intervals=1), labels, balanced=False).ends == [9]
 
 
 def breslow(log_risk, time, event):
     return [
-        event[i] * (math.log(sum(math.exp(log_risk[j]) for j in range(len(time)) if time[j] >= time[i])) - log_risk[i])
+        event[i]
+        * (
+            math.log(sum(math.exp(log_risk[j]) for j in range(len(time)) if time[j] >= time[i]))
+            - log_risk[i]
+        )
         for i in range(len(time))
     ]
 
 
 def test_cox_is_breslows_partial_likelihood_with_ties():
     draw = np.random.default_rng(0)
-    time, event = draw.integers(1, 6, 30).astype(float), draw.integers(0, 2, 30).astype(float)
+    time = draw.integers(1, 6, 30).astype(float)
+    event = draw.integers(0, 2, 30).astype(float)
     log_risk = draw.normal(size=30)
     targets = torch.tensor(np.stack([time, event], 1), dtype=torch.float32)
     loss = SurvivalCox().loss(torch.tensor(log_risk)[:, None], targets)
@@ -175,7 +216,9 @@ def test_cox_finds_the_coefficient_that_lifelines_finds():
     theirs = CoxPHFitter().fit(frame, "t", "e").params_["x"]
     slope = torch.zeros((), dtype=torch.float64, requires_grad=True)
     targets = torch.tensor(np.stack([frame.t, frame.e], 1), dtype=torch.float64)
-    optimiser = torch.optim.LBFGS([slope], max_iter=50, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS(
+        [slope], max_iter=50, tolerance_grad=1e-10, line_search_fn="strong_wolfe"
+    )
 
     def closure():
         optimiser.zero_grad()
@@ -212,7 +255,9 @@ def test_what_cannot_be_learnt_is_one_line(kind, labels, message):
 
 @pytest.mark.parametrize("kind", ["regression", "survival_discrete", "survival_cox"])
 def test_there_are_no_classes_to_balance(kind):
-    with pytest.raises(ConfigError, match=f"balanced needs classes, which the task {kind} does not have"):
+    with pytest.raises(
+        ConfigError, match=f"balanced needs classes, which the task {kind} does not have"
+    ):
         fit_task(dataset(kind), LABELS[kind], balanced=True)
 
 

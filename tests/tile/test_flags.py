@@ -10,20 +10,25 @@ from mil.tile.flags import FLAG, blur, colour_shares
 from mil.tile.tissue import find_tissue
 from tests.synthetic import glass, stain
 
-UM, SIDE = 8.0, 14.0  # the overview, and a tile of 112 µm on it
+# the overview, and a tile of 112 µm on it
+UM = 8.0
+SIDE = 14.0
 FOCUS_UM = 2.0
 GRID = np.stack([np.tile(np.arange(40), 40), np.repeat(np.arange(40), 40)], 1) * SIDE
 
 
 def slide() -> np.ndarray:
     """Tissue in the left two thirds, 560 x 560 pixels."""
-    picture, where = glass((560, 560)), np.zeros((560, 560), bool)
+    picture = glass((560, 560))
+    where = np.zeros((560, 560), bool)
     where[:, :370] = True
     stain(picture, where)
     return picture
 
 
-def thicken(picture: np.ndarray, where: np.ndarray, density: tuple[float, float, float] | float) -> None:
+def thicken(
+    picture: np.ndarray, where: np.ndarray, density: tuple[float, float, float] | float
+) -> None:
     """Multiply the density there (a number), or replace it (red, green, blue)."""
     light = picture[where] / 243
     light = light**density if isinstance(density, float) else np.exp(-np.array(density)) + 0 * light
@@ -40,7 +45,9 @@ def box(rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
     where = np.zeros((560, 560), bool)
     where[rows, cols] = True
     x, y = GRID.T.astype(int)
-    inside = (x >= cols.start) & (x + SIDE <= cols.stop) & (y >= rows.start) & (y + SIDE <= rows.stop)
+    inside = (
+        (x >= cols.start) & (x + SIDE <= cols.stop) & (y >= rows.start) & (y + SIDE <= rows.stop)
+    )
     return where, inside
 
 
@@ -94,7 +101,9 @@ def test_a_share_is_of_the_tiles_area():
 def test_shares_of_no_tiles():
     picture = slide()
     found = colour_shares(picture, find_tissue(picture, UM, 0.02), np.empty((0, 2)), SIDE)
-    assert {name: len(values) for name, values in found.items()} == dict.fromkeys(("pen", "fold", "blood", "black"), 0)
+    assert {name: len(values) for name, values in found.items()} == dict.fromkeys(
+        ("pen", "fold", "blood", "black"), 0
+    )
 
 
 def fine_tissue(um: float = 0.5, side: int = 1792, seed: int = 0) -> np.ndarray:
@@ -103,7 +112,9 @@ def fine_tissue(um: float = 0.5, side: int = 1792, seed: int = 0) -> np.ndarray:
     nuclei = np.zeros((side, side))
     at = rng.integers(0, side, (2, int(side**2 * um**2 / 150)))
     nuclei[at[0], at[1]] = 1
-    nuclei = (ndimage.gaussian_filter(nuclei, 3 / um) > 0.35 * um**2 / (2 * np.pi * 9)).astype(float)
+    nuclei = (ndimage.gaussian_filter(nuclei, 3 / um) > 0.35 * um**2 / (2 * np.pi * 9)).astype(
+        float
+    )
     fibres = ndimage.gaussian_filter(rng.normal(size=(side, side)), (1 / um, 8 / um))
     density = 0.35 + 0.15 * fibres[..., None] / fibres.std() + nuclei[..., None] * 0.7
     return 243 * np.exp(-density.clip(0.05) * (0.5, 1.0, 0.5))
@@ -111,11 +122,19 @@ def fine_tissue(um: float = 0.5, side: int = 1792, seed: int = 0) -> np.ndarray:
 
 def at_scale(picture: np.ndarray, factor: int) -> np.ndarray:
     side = len(picture) // factor * factor
-    small = picture[:side, :side].reshape(side // factor, factor, side // factor, factor, 3).mean((1, 3))
-    return (small + np.random.default_rng(0).normal(0, 1, small.shape)).clip(0, 255).astype(np.uint8)
+    small = (
+        picture[:side, :side]
+        .reshape(side // factor, factor, side // factor, factor, 3)
+        .mean((1, 3))
+    )
+    return (
+        (small + np.random.default_rng(0).normal(0, 1, small.shape)).clip(0, 255).astype(np.uint8)
+    )
 
 
-def tiles_of(um: float, extent_um: float = 896.0, side_um: float = 112.0) -> tuple[np.ndarray, float]:
+def tiles_of(
+    um: float, extent_um: float = 896.0, side_um: float = 112.0
+) -> tuple[np.ndarray, float]:
     first = np.arange(int(extent_um / side_um)) * side_um / um
     return np.stack([np.tile(first, len(first)), np.repeat(first, len(first))], 1), side_um / um
 
@@ -123,11 +142,16 @@ def tiles_of(um: float, extent_um: float = 896.0, side_um: float = 112.0) -> tup
 @pytest.fixture(scope="module")
 def blurred() -> dict[int, np.ndarray]:
     sharp = fine_tissue()
-    return {um: ndimage.gaussian_filter(sharp, (um / 0.5, um / 0.5, 0), truncate=3) for um in (0, 1, 2, 4, 8)}
+    return {
+        um: ndimage.gaussian_filter(sharp, (um / 0.5, um / 0.5, 0), truncate=3)
+        for um in (0, 1, 2, 4, 8)
+    }
 
 
 def test_blur_rises_with_the_width_of_the_blur_and_four_micrometres_are_flagged(blurred):
-    scores = [blur(at_scale(picture, 4), FOCUS_UM, *tiles_of(FOCUS_UM)) for picture in blurred.values()]
+    scores = [
+        blur(at_scale(picture, 4), FOCUS_UM, *tiles_of(FOCUS_UM)) for picture in blurred.values()
+    ]
     assert all((low <= high + 1e-9).all() for low, high in pairwise(scores))
     sharp, *_, four, eight = scores
     assert (sharp < FLAG["blur"] / 2).all()
@@ -172,7 +196,9 @@ def test_the_rim_of_tissue_is_no_blur(blurred):
         picture[:, edge:] = 243
         inside = np.zeros(picture.shape[:2], bool)
         inside[:, : edge - 12] = True  # 24 µm
-        scores[width] = [blur(picture, um, corners, side, mask).reshape(8, 8) for mask in (None, inside)]
+        scores[width] = [
+            blur(picture, um, corners, side, mask).reshape(8, 8) for mask in (None, inside)
+        ]
     plain, masked = scores[0]
     assert (plain[:, 4] > masked[:, 4] + 0.05).all()
     assert (masked[:, :4] < FLAG["blur"] / 2).all()

@@ -17,7 +17,9 @@ def test_tiles_lie_inside_row_by_row_and_errors_do_not_add_up(extent, side, orig
     corners = grid(extent, side, origin)
     columns, rows = (len(np.unique(corners[:, k])) for k in (0, 1))
     assert len(corners) == columns * rows  # none twice
-    i, j = np.tile(np.arange(columns), rows), np.repeat(np.arange(rows), columns)  # row by row
+    # row by row
+    i = np.tile(np.arange(columns), rows)
+    j = np.repeat(np.arange(rows), columns)
     ideal = np.array(origin) + np.stack([i, j], axis=1) * side
     assert np.abs(corners - ideal).max(initial=0) <= 0.5
     assert (ideal + side <= np.array(origin) + extent + 1e-5).all()  # inside
@@ -30,9 +32,13 @@ def test_tiles_lie_inside_row_by_row_and_errors_do_not_add_up(extent, side, orig
 
 def test_an_odd_side_by_hand():
     assert grid((1000, 700), 333.3, (10, 20)).tolist() == [
-        [10, 20], [343, 20], [677, 20],
-        [10, 353], [343, 353], [677, 353],
-    ]  # fmt: skip
+        [10, 20],
+        [343, 20],
+        [677, 20],
+        [10, 353],
+        [343, 353],
+        [677, 353],
+    ]
     assert grid((896, 448), 448.0).tolist() == [[0, 0], [448, 0]]
     assert len(grid((895, 448), 448.0)) == 1
 
@@ -45,7 +51,12 @@ def test_a_side_that_fits_exactly_but_for_rounding():
 
 @pytest.mark.parametrize(
     ("size", "target", "slide", "side"),
-    [(224, 0.5, 0.25, 448.0), (224, 0.5, 0.4942, 226.62889518413597), (256, 1.0, 0.25, 1024.0), (224, 0.5, 1.0, 112.0)],
+    [
+        (224, 0.5, 0.25, 448.0),
+        (224, 0.5, 0.4942, 226.62889518413597),
+        (256, 1.0, 0.25, 1024.0),
+        (224, 0.5, 1.0, 112.0),
+    ],
 )
 def test_footprint(size, target, slide, side):
     assert footprint_px(size, target, slide) == pytest.approx(side, rel=1e-12)
@@ -59,20 +70,26 @@ def test_footprint_of_nothing(bad):
 
 def covered_by_hand(mask, x, y, side):
     """Share of a square's area, pixel by pixel."""
-    rows, columns = np.arange(mask.shape[0]), np.arange(mask.shape[1])
+    rows = np.arange(mask.shape[0])
+    columns = np.arange(mask.shape[1])
     down = (np.minimum(rows + 1, y + side) - np.maximum(rows, y)).clip(0)
     across = (np.minimum(columns + 1, x + side) - np.maximum(columns, x)).clip(0)
     return down @ mask @ across / side**2
 
 
 @given(
-    st.integers(0, 2**32 - 1), st.integers(1, 23), st.integers(1, 31), st.floats(0.3, 40),
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 23),
+    st.integers(1, 31),
+    st.floats(0.3, 40),
     st.lists(st.tuples(st.floats(-30, 40), st.floats(-30, 40)), min_size=1, max_size=8),
-)  # fmt: skip
+)
 def test_share_equals_counting_pixel_by_pixel(seed, height, width, side, corners):
     mask = np.random.default_rng(seed).random((height, width)) < 0.5
     found = share_inside(mask, np.array(corners), side)
-    np.testing.assert_allclose(found, [covered_by_hand(mask, x, y, side) for x, y in corners], atol=1e-9)
+    np.testing.assert_allclose(
+        found, [covered_by_hand(mask, x, y, side) for x, y in corners], atol=1e-9
+    )
 
 
 def test_share_by_hand():

@@ -19,7 +19,8 @@ from mil.tile.flags import FLAG
 from mil.tile.stage import run
 from tests.synthetic import glass, spoil_tile, stain, tissue_slide, write_aperio, write_slide
 
-TILE_PX, TARGET_MPP = 128, 0.5
+TILE_PX = 128
+TARGET_MPP = 0.5
 
 
 def picture_of(out: Path) -> np.ndarray:
@@ -28,14 +29,30 @@ def picture_of(out: Path) -> np.ndarray:
 
 
 def tile(
-    slide: Path, mpp: float | None = None, tissue: Path | None = None, region: Path | None = None, **config: float
+    slide: Path,
+    mpp: float | None = None,
+    tissue: Path | None = None,
+    region: Path | None = None,
+    **config: float,
 ) -> Tiles:
     out = slide.parent / "out" / "s1.h5"
     geometry, count = run(
-        slide, "s1", out, tile_px=TILE_PX, target_mpp=TARGET_MPP, mpp=mpp, config=TileConfig(**config), tissue=tissue,
+        slide,
+        "s1",
+        out,
+        tile_px=TILE_PX,
+        target_mpp=TARGET_MPP,
+        mpp=mpp,
+        config=TileConfig(**config),
+        tissue=tissue,
         region=region,
-    )  # fmt: skip
-    assert sorted(path.name for path in out.parent.iterdir()) == ["grid", "s1.geojson", "s1.h5", "s1.jpg"]
+    )
+    assert sorted(path.name for path in out.parent.iterdir()) == [
+        "grid",
+        "s1.geojson",
+        "s1.h5",
+        "s1.jpg",
+    ]
     assert [path.name for path in (out.parent / "grid").iterdir()] == ["s1.jpg"]
     assert json.loads(out.with_suffix(".geojson").read_text())["type"] == "FeatureCollection"
     assert picture_of(out).size > 3
@@ -49,13 +66,18 @@ def tile(
 @pytest.mark.parametrize("mpp", [0.25, 0.4942])
 def test_tiles_are_those_of_the_tissue(tmp_path, mpp):
     side = TILE_PX * TARGET_MPP / mpp
-    columns, rows, first = 5, 3, (1, 2)  # tissue covers these tiles, and 4 % of their neighbours
-    low, high = np.array(first) * side - 0.04 * side, np.add(first, (columns, rows)) * side + 0.04 * side
+    # tissue covers these tiles, and 4 % of their neighbours
+    columns = 5
+    rows = 3
+    first = (1, 2)
+    low = np.array(first) * side - 0.04 * side
+    high = np.add(first, (columns, rows)) * side + 0.04 * side
     box = tuple(int(value) for value in (*np.rint(low), *np.rint(high)))
     size = round(side * 7.3), round(side * 6.5)
     tissue_slide(tmp_path / "a.tif", size, mpp, box_px=box, levels=(1, 4))
     tiles = tile(tmp_path / "a.tif")
-    x, y = np.rint((first[0] + np.arange(columns)) * side), np.rint((first[1] + np.arange(rows)) * side)
+    x = np.rint((first[0] + np.arange(columns)) * side)
+    y = np.rint((first[1] + np.arange(rows)) * side)
     expected = np.stack([np.tile(x, rows), np.repeat(y, columns)], axis=1)
     geometry = tiles.geometry
     assert (geometry.state, geometry.reason, geometry.slide) == ("ok", "", "s1")
@@ -67,7 +89,9 @@ def test_tiles_are_those_of_the_tissue(tmp_path, mpp):
     area = (box[2] - box[0]) * (box[3] - box[1])
     assert geometry.tissue_mm2 == pytest.approx(area * mpp**2 / 1e6, rel=0.1)
     outline = read_annotation(tmp_path / "out" / "s1.geojson")
-    np.testing.assert_allclose(outline.bounds, box, atol=12 / mpp)  # 12 µm, what the mask is smoothed by
+    np.testing.assert_allclose(
+        outline.bounds, box, atol=12 / mpp
+    )  # 12 µm, what the mask is smoothed by
     assert outline.area == pytest.approx(area, rel=0.1)
 
 
@@ -75,13 +99,15 @@ def test_share_of_tissue_decides(tmp_path):
     side = 256
     box = (side, side, side * 3 + side // 2, side * 3)  # the last column holds half
     tissue_slide(tmp_path / "a.tif", (side * 5, side * 4), 0.25, box_px=box)
-    few, many = tile(tmp_path / "a.tif", min_tissue=0.7), tile(tmp_path / "a.tif", min_tissue=0.3)
+    few = tile(tmp_path / "a.tif", min_tissue=0.7)
+    many = tile(tmp_path / "a.tif", min_tissue=0.3)
     assert (len(few.coords), len(many.coords)) == (4, 6)
     np.testing.assert_allclose(many.tissue.reshape(2, 3)[:, 2], 0.5, atol=0.1)
 
 
 def test_the_grid_begins_where_the_scan_does(tmp_path, monkeypatch):
-    origin, extent = (300, 200), (1200, 900)
+    origin = (300, 200)
+    extent = (1200, 900)
     tissue_slide(tmp_path / "a.tif", (1600, 1200), 0.25, box_px=(540, 440, 1080, 980))
     monkeypatch.setattr(SlideReader, "origin_px", property(lambda _: origin))
     monkeypatch.setattr(SlideReader, "extent_px", property(lambda _: extent))
@@ -90,7 +116,9 @@ def test_the_grid_begins_where_the_scan_does(tmp_path, monkeypatch):
     assert (tiles.geometry.origin_x_level0_px, tiles.geometry.origin_y_level0_px) == origin
     outline = read_annotation(tmp_path / "out" / "s1.geojson", origin)
     np.testing.assert_allclose(outline.bounds, (540, 440, 1080, 980), atol=48)
-    assert read_annotation(tmp_path / "out" / "s1.geojson").bounds[0] == pytest.approx(240, abs=48)  # as QuPath counts
+    assert read_annotation(tmp_path / "out" / "s1.geojson").bounds[0] == pytest.approx(
+        240, abs=48
+    )  # as QuPath counts
     assert picture_of(tmp_path / "out" / "s1.h5").shape[:2] == extent[::-1]
 
 
@@ -120,28 +148,44 @@ def test_the_slide_need_not_say_its_scale_in_openslides_way(tmp_path):
     assert geometry.state == "no_mpp"
     assert geometry.reason.endswith("its objective power would mean 0.5 (tile.objective_power)")
     geometry = tile(tmp_path / "a.svs", objective_power=True).geometry
-    assert (geometry.state, geometry.mpp_level0, geometry.mpp_source) == ("ok", 0.5, "objective power")
+    assert (geometry.state, geometry.mpp_level0, geometry.mpp_source) == (
+        "ok",
+        0.5,
+        "objective power",
+    )
     geometry = tile(tmp_path / "a.svs", mpp=0.4).geometry
-    assert (geometry.mpp_level0, geometry.mpp_source, geometry.tissue_source) == (0.4, "table", "found")
+    assert (geometry.mpp_level0, geometry.mpp_source, geometry.tissue_source) == (
+        0.4,
+        "table",
+        "found",
+    )
 
 
 def test_tiles_are_judged(tmp_path):
     side = 256  # of a tile at 0.25 µm/px
     size = (10 * side, 8 * side)
-    picture, where = glass(size), np.zeros((size[1], size[0]), bool)
+    picture = glass(size)
+    where = np.zeros((size[1], size[0]), bool)
     where[side : 7 * side, side : 9 * side] = True
     stain(picture, where)
-    spots = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=where.shape), 10)  # nuclei, some 8 µm wide
+    spots = ndimage.gaussian_filter(
+        np.random.default_rng(1).normal(size=where.shape), 10
+    )  # nuclei, some 8 µm wide
     picture[where & (spots > 1.2 * spots.std())] = (90, 50, 130)
     picture[2 * side : 5 * side, side : 3 * side] = (30, 60, 170)  # marker over tissue
     out_of_focus = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(32)))  # 8 µm
-    picture[2 * side : 6 * side, 6 * side : 8 * side] = out_of_focus[2 * side : 6 * side, 6 * side : 8 * side]
+    picture[2 * side : 6 * side, 6 * side : 8 * side] = out_of_focus[
+        2 * side : 6 * side, 6 * side : 8 * side
+    ]
     write_slide(tmp_path / "a.tif", picture, 0.25, (1, 2, 4, 8), compression="jpeg")
     tiles = tile(tmp_path / "a.tif", min_tissue=0.05)
     assert set(tiles.quality) == {"pen", "blur", "fold", "blood", "black"}
     at = {(int(x) // side, int(y) // side): row for row, (x, y) in enumerate(tiles.coords)}
-    pen, blur = tiles.quality["pen"], tiles.quality["blur"]
-    assert max(pen[at[3, row]] for row in (2, 3, 4)) > FLAG["pen"] or (2, 3) not in at  # what is all ink is no tile
+    pen = tiles.quality["pen"]
+    blur = tiles.quality["blur"]
+    assert (
+        max(pen[at[3, row]] for row in (2, 3, 4)) > FLAG["pen"] or (2, 3) not in at
+    )  # what is all ink is no tile
     assert pen[at[5, 4]] == 0
     assert blur[at[7, 4]] > FLAG["blur"] > blur[at[4, 1]]
     for values in tiles.quality.values():
@@ -149,20 +193,27 @@ def test_tiles_are_judged(tmp_path):
         assert ((values >= 0) & (values <= 1)).all()
 
 
-def test_flags_and_sheet_lie_right_where_the_scan_does_not_begin_at_the_corner(tmp_path, monkeypatch):
-    side, origin = 256, (1024, 768)
+def test_flags_and_sheet_lie_right_where_the_scan_does_not_begin_at_the_corner(
+    tmp_path, monkeypatch
+):
+    side = 256
+    origin = (1024, 768)
     size = (14 * side, 11 * side)
-    picture, where = glass(size), np.zeros((size[1], size[0]), bool)
+    picture = glass(size)
+    where = np.zeros((size[1], size[0]), bool)
     where[4 * side : 10 * side, 5 * side : 13 * side] = True
     stain(picture, where)
     ink = (5 * side, 6 * side, 8 * side, 8 * side)  # left, top, right, bottom
     picture[ink[1] : ink[3], ink[0] : ink[2]] = (30, 60, 170)
     write_slide(tmp_path / "a.tif", picture, 0.25, (1, 4), compression="jpeg")
     monkeypatch.setattr(SlideReader, "origin_px", property(lambda _: origin))
-    monkeypatch.setattr(SlideReader, "extent_px", property(lambda _: (size[0] - origin[0], size[1] - origin[1])))
+    monkeypatch.setattr(
+        SlideReader, "extent_px", property(lambda _: (size[0] - origin[0], size[1] - origin[1]))
+    )
     tiles = tile(tmp_path / "a.tif", min_tissue=0.0)
     inked = tiles.coords[tiles.quality["pen"] > FLAG["pen"]]
-    low, high = np.array(ink[:2]), np.array(ink[2:])
+    low = np.array(ink[:2])
+    high = np.array(ink[2:])
     assert len(inked) >= 4
     assert ((inked + side > low - 64) & (inked < high + 64)).all()
     plain = picture_of(tmp_path / "out" / "s1.h5").astype(int)
@@ -170,7 +221,8 @@ def test_flags_and_sheet_lie_right_where_the_scan_does_not_begin_at_the_corner(t
         sheet = np.asarray(file).astype(int)[-plain.shape[0] :, : plain.shape[1]]
     scale = tiles.geometry.overview_scale
     rows, columns = np.nonzero(np.abs(sheet - plain).max(-1) > 40)
-    first, last = (tiles.coords.min(0) - origin) / scale, (tiles.coords.max(0) + side - origin) / scale
+    first = (tiles.coords.min(0) - origin) / scale
+    last = (tiles.coords.max(0) + side - origin) / scale
     assert [columns.min(), rows.min()] == pytest.approx(first, abs=4)
     assert [columns.max(), rows.max()] == pytest.approx(last, abs=4)
     across = sheet[int((9.5 * side - origin[1]) / scale)]  # through tissue, below the ink
@@ -182,7 +234,8 @@ def test_flags_and_sheet_lie_right_where_the_scan_does_not_begin_at_the_corner(t
 def test_a_lost_spot_does_not_hide_the_blur_of_its_neighbours(tmp_path):
     side = 256
     size = (8 * side, 6 * side)
-    picture, where = glass(size), np.zeros((size[1], size[0]), bool)
+    picture = glass(size)
+    where = np.zeros((size[1], size[0]), bool)
     where[side : 5 * side, side : 7 * side] = True
     stain(picture, where)
     spots = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=where.shape), 10)
@@ -194,7 +247,8 @@ def test_a_lost_spot_does_not_hide_the_blur_of_its_neighbours(tmp_path):
         tmp_path / "a.tif"
     ) as file:  # at 1 µm/px, where focus is judged; the picture is made from level 0
         page = file.pages[1]
-        offset, count = page.dataoffsets[0], page.databytecounts[0]
+        offset = page.dataoffsets[0]
+        count = page.databytecounts[0]
     with (tmp_path / "a.tif").open("r+b") as file:
         file.seek(offset)
         file.write(b"\0" * count)
@@ -203,7 +257,9 @@ def test_a_lost_spot_does_not_hide_the_blur_of_its_neighbours(tmp_path):
     intact = ((hurt.coords + side) // 4 > 256 + 1).any(1) & ~((hurt.coords // 4 < 256).all(1))
     assert intact.any()
     assert (
-        (hurt.quality["blur"][intact] > FLAG["blur"]).sum() == (whole.quality["blur"][intact] > FLAG["blur"]).sum() > 3
+        (hurt.quality["blur"][intact] > FLAG["blur"]).sum()
+        == (whole.quality["blur"][intact] > FLAG["blur"]).sum()
+        > 3
     )
 
 
@@ -232,14 +288,17 @@ def test_a_slide_of_which_much_cannot_be_seen(tmp_path):
     share, rest = tiles.geometry.reason.split(" % ")
     assert 100 * 3 / 64 <= float(share) <= 100 * 3.5 / 64  # a seam around what is lost is lost too
     assert rest == "of its area cannot be decoded at any level"
-    assert picture_of(tmp_path / "out" / "s1.h5")[1024, 1024].min() < 235  # what can be seen is shown
+    assert (
+        picture_of(tmp_path / "out" / "s1.h5")[1024, 1024].min() < 235
+    )  # what can be seen is shown
 
 
 def test_a_damaged_coarse_level_is_made_good_from_a_finer_one(tmp_path):
     tissue_slide(tmp_path / "a.tif", (4096, 3072), 0.25, levels=(1, 8))
     whole = tile(tmp_path / "a.tif")
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
-        place, count = file.pages[1].dataoffsets[0], file.pages[1].databytecounts[0]
+        place = file.pages[1].dataoffsets[0]
+        count = file.pages[1].databytecounts[0]
     with (tmp_path / "a.tif").open("r+b") as file:
         file.seek(place)
         file.write(b"\0" * count)
@@ -297,14 +356,18 @@ def test_unreadable(tmp_path, kind):
 
 @pytest.mark.parametrize("width", [600, 603])
 def test_the_mask_lies_right_on_a_narrow_slide_whose_overview_does_not_divide(tmp_path, width):
-    tissue_slide(tmp_path / "a.tif", (width, 6144), 0.25, box_px=(0, 3000, width, 5400), levels=(1, 4))
+    tissue_slide(
+        tmp_path / "a.tif", (width, 6144), 0.25, box_px=(0, 3000, width, 5400), levels=(1, 4)
+    )
     tile(tmp_path / "a.tif")
     _, top, _, bottom = read_annotation(tmp_path / "out" / "s1.geojson").bounds
     assert (top, bottom) == (pytest.approx(3000, abs=64), pytest.approx(5400, abs=64))
 
 
-# Slides of 1536 x 1024 pixels at 0.25 µm/px have 6 x 4 tiles of 256 pixels; tissue covers 4 x 2 of them from (1, 1).
-SIZE, BOX = (1536, 1024), (256, 256, 1280, 768)
+# Slides of 1536 x 1024 pixels at 0.25 µm/px have 6 x 4 tiles of 256 pixels; tissue
+# covers 4 x 2 of them from (1, 1).
+SIZE = (1536, 1024)
+BOX = (256, 256, 1280, 768)
 
 
 def outline(path: Path, *boxes: tuple[int, int, int, int]) -> Path:
@@ -334,10 +397,16 @@ def test_tiles_only_inside_the_region(tmp_path):
     everything = places(tile(tmp_path / "a.tif"))
     left = outline(tmp_path / "r.geojson", (0, 0, 768, 1024))
     tiles = tile(tmp_path / "a.tif", region=left)
-    assert places(tiles) == {(x, y) for x, y in everything if x < 3} == {(1, 1), (2, 1), (1, 2), (2, 2)}
+    assert (
+        places(tiles)
+        == {(x, y) for x, y in everything if x < 3}
+        == {(1, 1), (2, 1), (1, 2), (2, 2)}
+    )
     kept = read_annotation(tmp_path / "out" / "s1.geojson")
     assert kept.bounds == pytest.approx((256, 256, 768, 768), abs=48)
-    both = tile(tmp_path / "a.tif", region=left, tissue=outline(tmp_path / "t.geojson", (512, 0, 1536, 512)))
+    both = tile(
+        tmp_path / "a.tif", region=left, tissue=outline(tmp_path / "t.geojson", (512, 0, 1536, 512))
+    )
     assert places(both) == {(2, 0), (2, 1)}
 
 
@@ -354,17 +423,17 @@ def test_the_outline_put_back_gives_the_same_tiles(tmp_path, monkeypatch):
     assert second.geometry.tissue_mm2 == pytest.approx(first.geometry.tissue_mm2, rel=0.02)
     (piece,) = json.loads(back.read_text())["features"]
     assert piece["properties"] == {
-        "objectType": "annotation", "name": "Tissue", "isLocked": False,
+        "objectType": "annotation",
+        "name": "Tissue",
+        "isLocked": False,
         "classification": {"name": "Tissue", "color": [0, 150, 136]},
-    }  # fmt: skip
+    }
 
 
 def test_the_reason_names_the_file_that_left_nothing(tmp_path):
     tissue_slide(tmp_path / "a.tif", SIZE, 0.25, box_px=BOX)
-    far, corner = (
-        outline(tmp_path / "far.geojson", (5000, 0, 6000, 9)),
-        outline(tmp_path / "corner.json", (0, 0, 90, 90)),
-    )
+    far = outline(tmp_path / "far.geojson", (5000, 0, 6000, 9))
+    corner = outline(tmp_path / "corner.json", (0, 0, 90, 90))
     for given, said in (
         ({"tissue": far}, "in mask far.geojson"),
         ({"region": corner}, "found inside region corner.json"),
@@ -372,8 +441,9 @@ def test_the_reason_names_the_file_that_left_nothing(tmp_path):
     ):
         geometry = tile(tmp_path / "a.tif", **given).geometry
         assert (geometry.state, geometry.reason) == (
-            "no_tissue", f"no tile with enough tissue (0.000 mm² of tissue {said})"
-        )  # fmt: skip
+            "no_tissue",
+            f"no tile with enough tissue (0.000 mm² of tissue {said})",
+        )
 
 
 @pytest.mark.parametrize("kind", ["tissue", "region"])

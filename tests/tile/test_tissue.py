@@ -36,7 +36,8 @@ def test_glass_is_not_tissue_whatever_its_tint(colour):
 @pytest.mark.parametrize("colour", [(243, 242, 244), (246, 238, 226), (215, 216, 214)])
 @pytest.mark.parametrize("strength", [1.0, 0.35], ids=["usual", "pale"])
 def test_tissue_is_found(colour, strength):
-    picture, truth = glass(SIZE, colour=colour), disc(3.0)
+    picture = glass(SIZE, colour=colour)
+    truth = disc(3.0)
     stain(picture, truth, strength=strength)
     assert overlap(mask_of(picture), truth) > 0.95
 
@@ -49,7 +50,9 @@ def test_a_slide_full_of_tissue():
 
 @pytest.mark.parametrize(("area_mm2", "kept"), [(0.03, True), (0.005, False)])
 def test_small_pieces_are_judged_in_square_millimetres(area_mm2, kept):
-    picture, large, small = glass(SIZE), disc(3.0, (300, 300)), disc(area_mm2, (750, 500))
+    picture = glass(SIZE)
+    large = disc(3.0, (300, 300))
+    small = disc(area_mm2, (750, 500))
     stain(picture, large | small)
     found = mask_of(picture)
     assert bool(found[small].mean() > 0.7) == kept
@@ -66,7 +69,8 @@ INKS = {
 
 @pytest.mark.parametrize("ink", INKS.values(), ids=INKS)
 def test_pen_is_ink_and_not_tissue(ink):
-    picture, truth = glass(SIZE), disc(2.0)
+    picture = glass(SIZE)
+    truth = disc(2.0)
     stain(picture, truth)
     pen = np.zeros(SIZE[::-1], bool)
     pen[80:100, 100:800] = True  # a line
@@ -81,7 +85,8 @@ def test_pen_is_ink_and_not_tissue(ink):
 
 @pytest.mark.parametrize("ink", ["blue", "green", "black", "red"])
 def test_pen_over_tissue_is_ink(ink):
-    picture, truth = glass(SIZE), disc(4.0)
+    picture = glass(SIZE)
+    truth = disc(4.0)
     stain(picture, truth)
     pen = np.zeros(SIZE[::-1], bool)
     pen[280:320, 240:400] = True
@@ -94,7 +99,9 @@ def test_pen_over_tissue_is_ink(ink):
 
 
 def test_blood_and_a_blue_stain_are_tissue():
-    picture, truth, noise = glass(SIZE), disc(3.0), np.random.default_rng(0).normal(1, 0.2, (*SIZE[::-1], 1))
+    picture = glass(SIZE)
+    truth = disc(3.0)
+    noise = np.random.default_rng(0).normal(1, 0.2, (*SIZE[::-1], 1))
     for density in ((0.12, 1.25, 0.9), (0.65, 0.4, 0.1)):
         picture[truth] = (243 * np.exp(-np.array(density) * noise))[truth]
         found = find_tissue(picture, UM, 0.02)
@@ -105,7 +112,9 @@ def test_blood_and_a_blue_stain_are_tissue():
 @pytest.mark.parametrize("um_per_px", [2.5, 8.0, 20.0])
 @pytest.mark.parametrize("colour", [(243, 242, 244), (246, 238, 226)])
 def test_a_faint_node_is_kept_beside_a_dark_one(um_per_px, colour):
-    picture, faint, dark = glass(SIZE, colour=colour), disc(2.0, (600, 400)), disc(2.0, (200, 200))
+    picture = glass(SIZE, colour=colour)
+    faint = disc(2.0, (600, 400))
+    dark = disc(2.0, (200, 200))
     stain(picture, faint, strength=0.15)
     stain(picture, dark, strength=1.5)
     found = find_tissue(picture, um_per_px, 0.002)
@@ -114,7 +123,8 @@ def test_a_faint_node_is_kept_beside_a_dark_one(um_per_px, colour):
 
 
 def test_a_second_try_finds_the_faintest_and_says_so():
-    picture, node = glass(SIZE), disc(0.12)
+    picture = glass(SIZE)
+    node = disc(0.12)
     stain(picture, node, strength=0.055)
     found = find_tissue(picture, UM, 0.02)
     assert found.second_try
@@ -123,7 +133,8 @@ def test_a_second_try_finds_the_faintest_and_says_so():
 
 
 def test_a_second_try_leaves_what_was_found_as_it_is():
-    picture, node = glass(SIZE), disc(0.1)
+    picture = glass(SIZE)
+    node = disc(0.1)
     stain(picture, node)
     found = find_tissue(picture, UM, 0.02)
     assert not found.second_try
@@ -131,7 +142,9 @@ def test_a_second_try_leaves_what_was_found_as_it_is():
 
 
 def test_needle_cores_and_fat_are_kept():
-    picture, cores, fat = glass(SIZE), np.zeros(SIZE[::-1], bool), disc(6.0, (450, 450))
+    picture = glass(SIZE)
+    cores = np.zeros(SIZE[::-1], bool)
+    fat = disc(6.0, (450, 450))
     for row in (40, 100, 160):
         cores[row : row + 38, 60:800] = True
     stain(picture, cores, strength=0.7)
@@ -151,7 +164,8 @@ def shaded(colour: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> np.ndarray:
 
 @pytest.mark.parametrize("colour", [(1.0, 1.0, 1.0), (1.0, 1.06, 0.95)], ids=["grey", "coloured"])
 def test_uneven_light_is_no_tissue_and_hides_none(colour):
-    picture, node = shaded(colour), disc(3.0, (450, 350))
+    picture = shaded(colour)
+    node = disc(3.0, (450, 350))
     assert not find_tissue(picture, UM, 0.02).tissue.any()
     stain(picture, node, strength=0.2)
     assert overlap(find_tissue(picture, UM, 0.02).tissue, node) > 0.95
@@ -171,7 +185,8 @@ def test_borders_lines_steps_and_padding_are_no_tissue():
 
 
 def test_a_section_on_black_is_found_and_the_black_is_neither():
-    picture, truth = glass(SIZE), disc(6.0)
+    picture = glass(SIZE)
+    truth = disc(6.0)
     stain(picture, truth)
     picture[~truth] = 0
     found = find_tissue(picture, UM, 0.02)
@@ -198,7 +213,8 @@ def test_pictures_smaller_than_the_smallest_piece(side, share):
 
 @pytest.mark.parametrize("um_per_px", [2.0, 8.0])
 def test_flips_and_turns_give_the_same_mask(um_per_px):
-    picture, pen = glass((800, 800)), np.zeros((800, 800), bool)
+    picture = glass((800, 800))
+    pen = np.zeros((800, 800), bool)
     where = np.random.default_rng(3).normal(size=(10, 10)).repeat(80, 0).repeat(80, 1) > 0.8
     stain(picture, where, strength=0.5)
     pen[100:130, 50:600] = True
@@ -206,13 +222,16 @@ def test_flips_and_turns_give_the_same_mask(um_per_px):
     found = find_tissue(picture, um_per_px, 0.02)
     for turn in range(4):
         for step in (1, -1):
-            moved = find_tissue(np.ascontiguousarray(np.rot90(picture, turn)[:, ::step]), um_per_px, 0.02)
+            moved = find_tissue(
+                np.ascontiguousarray(np.rot90(picture, turn)[:, ::step]), um_per_px, 0.02
+            )
             assert (moved.tissue != np.rot90(found.tissue, turn)[:, ::step]).mean() < 1e-3
             assert (moved.ink != np.rot90(found.ink, turn)[:, ::step]).mean() < 1e-3
 
 
 def test_a_black_frame_is_not_tissue():
-    picture, truth = glass(SIZE), disc(2.0)
+    picture = glass(SIZE)
+    truth = disc(2.0)
     stain(picture, truth)
     picture[:40], picture[-40:], picture[:, :40], picture[:, -40:] = 0, 5, 0, (5, 2, 38)
     found = mask_of(picture)
@@ -228,7 +247,10 @@ def test_grey_dust_is_not_tissue():
 
 
 def test_large_holes_stay_and_small_ones_are_filled():
-    picture, piece, large, small = glass(SIZE), disc(4.0), disc(0.3, (330, 300)), disc(0.004, (220, 300))
+    picture = glass(SIZE)
+    piece = disc(4.0)
+    large = disc(0.3, (330, 300))
+    small = disc(0.004, (220, 300))
     stain(picture, piece & ~large & ~small)
     found = mask_of(picture)
     assert found[small].all()
@@ -237,7 +259,8 @@ def test_large_holes_stay_and_small_ones_are_filled():
 
 def test_outlines_have_the_masks_area_and_place():
     mask = disc(3.0) & ~disc(0.4) | disc(0.2, (750, 500))
-    scale, origin = 16.0, (1000, 500)
+    scale = 16.0
+    origin = (1000, 500)
     pieces = outlines(mask, scale, origin)
     assert len(pieces) == 2
     assert sum(len(piece.interiors) for piece in pieces) == 1

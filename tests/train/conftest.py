@@ -33,9 +33,13 @@ class SmallStudy:
         recipe.write_text(RECIPES[head] + f"train: {{{how}}}\n")
         settings: dict[str, Any] = {"fold": 0, "seed": 1, "threads": 1, "device": "cpu"}
         return run(
-            str(self.folder / "toy.yaml"), self.folder / "bags", self.folder / "folds.csv", self.folder / out,
-            recipe=str(recipe), **settings | others,
-        )  # fmt: skip
+            str(self.folder / "toy.yaml"),
+            self.folder / "bags",
+            self.folder / "folds.csv",
+            self.folder / out,
+            recipe=str(recipe),
+            **settings | others,
+        )
 
     def files(self, out: str = "head") -> dict[str, bytes]:
         """What a head's folder holds."""
@@ -47,12 +51,22 @@ def small(tmp_path: Path) -> SmallStudy:
     features, labels = zip(*planted_bags(count=12, tiles=12, push=8.0), strict=True)
     folds = []
     for i in range(12):
-        slide, label = f"s{i:02d}", ["normal", "tumour"][labels[i]]
+        slide = f"s{i:02d}"
+        label = ["normal", "tumour"][labels[i]]
         bag_file(tmp_path / "bags" / f"{slide}.h5", slide, features[i])
         folds.append(
-            {"fold": 0, "slide": slide, "patient": slide, "label": label, "split": "train" if i < 8 else "val"}
+            {
+                "fold": 0,
+                "slide": slide,
+                "patient": slide,
+                "label": label,
+                "split": "train" if i < 8 else "val",
+            }
         )
-    write_csv(tmp_path / "toy.csv", [{key: row[key] for key in ("slide", "patient", "label")} for row in folds])
+    write_csv(
+        tmp_path / "toy.csv",
+        [{key: row[key] for key in ("slide", "patient", "label")} for row in folds],
+    )
     write_csv(tmp_path / "folds.csv", folds)
     (tmp_path / "toy.yaml").write_text("classes: [normal, tumour]\n")
     return SmallStudy(tmp_path)

@@ -21,7 +21,10 @@ def validation(small, which="kept"):
     head, trained = load_trained(small.folder / "head", which)
     bare = trained.model_copy(update={"calibration": None})
     rows = [row for row in read_csv(small.folder / "folds.csv") if row["split"] == "val"]
-    found = [apply(head, bare, read_bag(small.folder / "bags" / f"{row['slide']}.h5")).answers for row in rows]
+    found = [
+        apply(head, bare, read_bag(small.folder / "bags" / f"{row['slide']}.h5")).answers
+        for row in rows
+    ]
     return np.log(np.stack(found)), np.array([row["label"] == "tumour" for row in rows]).astype(int)
 
 
@@ -32,8 +35,12 @@ def test_they_are_those_of_the_kept_epoch_on_the_validation_slides(small):
     assert trained.calibration.temperature == pytest.approx(temperature, rel=1e-4)
     assert temperature != pytest.approx(1.0, abs=0.05)
     calibrated = torch.from_numpy(logits / temperature).softmax(-1)[:, 1].numpy()
-    assert trained.calibration.threshold == pytest.approx(youden_threshold(labels, calibrated), abs=1e-5)
-    assert json.loads(small.files()["recipe.json"])["calibration"] == trained.calibration.model_dump()
+    assert trained.calibration.threshold == pytest.approx(
+        youden_threshold(labels, calibrated), abs=1e-5
+    )
+    assert (
+        json.loads(small.files()["recipe.json"])["calibration"] == trained.calibration.model_dump()
+    )
     assert load_trained(small.folder / "head")[1] == trained
 
 
@@ -41,17 +48,25 @@ def test_answers_are_divided_by_the_temperature_before_the_softmax(small):
     small.train("graph_select", HOW)
     head, trained = load_trained(small.folder / "head")
     bag = read_bag(small.folder / "bags" / "s00.h5")
-    bare, hot = (trained.model_copy(update={"calibration": c}) for c in (None, Calibration(temperature=2.0)))
-    plain, calibrated = apply(head, bare, bag), apply(head, hot, bag)
+    bare, hot = (
+        trained.model_copy(update={"calibration": c}) for c in (None, Calibration(temperature=2.0))
+    )
+    plain = apply(head, bare, bag)
+    calibrated = apply(head, hot, bag)
     for name in ("answers", "full_answers"):
         want = torch.from_numpy(np.log(getattr(plain, name)) / 2).softmax(-1).numpy()
         np.testing.assert_allclose(getattr(calibrated, name), want, rtol=1e-5)
-    np.testing.assert_allclose(answers(head, hot, bag, [plain.selected])[0], calibrated.answers, rtol=1e-5)
+    np.testing.assert_allclose(
+        answers(head, hot, bag, [plain.selected])[0], calibrated.answers, rtol=1e-5
+    )
     assert (plain.attention == calibrated.attention).all()
 
 
 def test_without_validation_slides_there_is_none(small):
-    write_csv(small.folder / "folds.csv", [r for r in read_csv(small.folder / "folds.csv") if r["split"] == "train"])
+    write_csv(
+        small.folder / "folds.csv",
+        [r for r in read_csv(small.folder / "folds.csv") if r["split"] == "train"],
+    )
     trained = small.train("acmil", f"{HOW}, patience: 2")
     assert trained.calibration is None
     assert trained.epoch == 6  # the last: nothing says that an earlier one was better
@@ -68,6 +83,8 @@ def test_the_last_epoch_is_loaded_when_asked_for(small):
     small.train("acmil", HOW)
     path = small.folder / "head" / "last.safetensors"
     weights = load_file(path)
-    save_file({**weights, "classify.weight": torch.full_like(weights["classify.weight"], 7.0)}, path)
+    save_file(
+        {**weights, "classify.weight": torch.full_like(weights["classify.weight"], 7.0)}, path
+    )
     assert (load_trained(small.folder / "head", "last")[0].classify.weight == 7).all()
     assert not (load_trained(small.folder / "head")[0].classify.weight == 7).any()

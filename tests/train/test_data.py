@@ -27,14 +27,17 @@ class Disk:
     def __init__(self, bags=10):
         self.read: list[int] = []
         self.alive: dict[int, int] = {}
-        self.most, self.number = 0, count()
+        self.most = 0
+        self.number = count()
         self.sizes = [10 + 2 * i for i in range(bags)]
         self.bytes = [tiles * (DIM * 2 + 2 * 8) for tiles in self.sizes]
         self.readers = [partial(self.reading, i) for i in range(bags)]
 
     def reading(self, number):
         self.read.append(number)
-        features = torch.randn(self.sizes[number], DIM, generator=torch.Generator().manual_seed(number)).half()
+        features = torch.randn(
+            self.sizes[number], DIM, generator=torch.Generator().manual_seed(number)
+        ).half()
         coords = torch.arange(2 * self.sizes[number]).reshape(-1, 2)
         bag = LabelledBag(f"s{number}", features, coords, torch.tensor(number % 2))
         key = next(self.number)
@@ -62,13 +65,16 @@ def content(some):
     found = []
     for joined, labels in batches(some, 3, CPU, torch.Generator().manual_seed(1)):
         edges = None if joined.graph is None else [part.tolist() for part in joined.graph]
-        found.append((joined.features.numpy().tobytes(), joined.coords.tolist(), labels.tolist(), edges))
+        found.append(
+            (joined.features.numpy().tobytes(), joined.coords.tolist(), labels.tolist(), edges)
+        )
     return found
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.6, 1.0])
 def test_the_same_bags_whatever_the_budget(share):
-    whole, disk = Disk(), Disk()
+    whole = Disk()
+    disk = Disk()
     plain = [reader() for reader in whole.readers]
     assert bytes_of(plain[3]) == disk.bytes[3]
     store = BagStore(disk.readers, int(share * sum(disk.bytes)))
@@ -80,13 +86,16 @@ def test_the_same_bags_whatever_the_budget(share):
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.9])
 def test_what_is_held_stays_within_the_budget(share):
     disk = Disk()
-    budget, largest = int(share * sum(disk.bytes)), max(disk.bytes)
+    budget = int(share * sum(disk.bytes))
+    largest = max(disk.bytes)
     store = BagStore(disk.readers, budget)
     part = store.part(range(10))
     for _ in range(3):
         for bag in part.ahead(torch.randperm(10).tolist()):
             del bag
-    assert store.most <= max(budget, largest) + largest  # the first reading counts a bag before it is given up
+    assert (
+        store.most <= max(budget, largest) + largest
+    )  # the first reading counts a bag before it is given up
     # What is alive besides: the bag that is worked on, and that of the reading thread.
     assert disk.most <= max(budget, largest) + 3 * largest
     if share >= 0.6:
@@ -98,7 +107,8 @@ def test_a_bag_is_read_while_those_before_it_are_worked_on():
     disk = Disk()
     store = BagStore(disk.readers, 4 * max(disk.bytes))
     assert store.kept < 8
-    read, eighth = Event(), disk.readers[8]
+    read = Event()
+    eighth = disk.readers[8]
 
     def reading():
         read.set()
@@ -128,7 +138,9 @@ def test_what_a_reader_raises_while_reading_ahead_is_raised_in_turn():
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.7, 1.0])
 def test_graphs_are_counted_and_kept_before_features(share):
-    whole, disk, grapher = Disk(), Disk(), Grapher()
+    whole = Disk()
+    disk = Disk()
+    grapher = Grapher()
     everything = BagStore(whole.readers, 1 << 30)
     everything.add_graphs(Grapher(), lambda _: None)
     with_graphs = everything.most

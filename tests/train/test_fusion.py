@@ -23,9 +23,15 @@ def study(tmp_path):
     for number, (features, label) in enumerate(planted_bags(count=20)):
         for part in range(2):
             slide = f"s{number}_{part}"
-            rows = features if part == label else np.random.default_rng(1000 + number).normal(size=features.shape)
+            rows = (
+                features
+                if part == label
+                else np.random.default_rng(1000 + number).normal(size=features.shape)
+            )
             bag_file(tmp_path / "bags" / f"{slide}.h5", slide, rows)
-            lines.append(f"{slide},p{number},{('normal', 'tumour')[label]},{'xy'[part]}{number % 4}")
+            lines.append(
+                f"{slide},p{number},{('normal', 'tumour')[label]},{'xy'[part]}{number % 4}"
+            )
     (tmp_path / "d.csv").write_text("\n".join(lines))
     (tmp_path / "d.yaml").write_text("classes: [normal, tumour]\n")
     (tmp_path / "fast.yaml").write_text(
@@ -39,22 +45,40 @@ def study(tmp_path):
 
 def fit(study, folds, out):
     train(
-        str(study / "d.yaml"), study / "bags", study / folds, study / out,
-        recipe=str(study / "fast.yaml"), fold=0, seed=1, threads=1, device="cpu",
-    )  # fmt: skip
+        str(study / "d.yaml"),
+        study / "bags",
+        study / folds,
+        study / out,
+        recipe=str(study / "fast.yaml"),
+        fold=0,
+        seed=1,
+        threads=1,
+        device="cpu",
+    )
 
 
 def test_a_patient_is_one_bag_in_training_and_in_predictions(study):
     found = evaluate(
-        str(study / "d.yaml"), [study / "head"], study / "bags", study / "out/folds.csv", study / "evaluated",
-        slides_dir=study, threads=1,
-    )  # fmt: skip
+        str(study / "d.yaml"),
+        [study / "head"],
+        study / "bags",
+        study / "out/folds.csv",
+        study / "evaluated",
+        slides_dir=study,
+        threads=1,
+    )
     rows = read_csv(study / "evaluated/predictions.csv")
-    assert sorted(row["slide"] for row in rows) == sorted(row["patient"] for row in rows) == sorted(
-        f"p{i}" for i in range(20)
-    )  # fmt: skip
+    assert (
+        sorted(row["slide"] for row in rows)
+        == sorted(row["patient"] for row in rows)
+        == sorted(f"p{i}" for i in range(20))
+    )
     assert (found["fusion"], found["test_patients"]["fusion"]) == ("early", "early")
-    assert found["test"]["n_patients"] == found["test"]["n_slides"] == sum(row["split"] == "test" for row in rows)
+    assert (
+        found["test"]["n_patients"]
+        == found["test"]["n_slides"]
+        == sum(row["split"] == "test" for row in rows)
+    )
     assert json.loads((study / "head/recipe.json").read_text())["fusion"] == "early"
     head, trained = load_trained(study / "head")
     together = laid_together([read_bag(study / f"bags/s3_{part}.h5") for part in range(2)], "p3")
@@ -70,9 +94,14 @@ def written(study, lines):
 def evaluated(study):
     """Predictions and metrics over the folds file that was written."""
     found = evaluate(
-        str(study / "d.yaml"), [study / "own_head"], study / "bags", study / "own.csv", study / "own", slides_dir=study,
+        str(study / "d.yaml"),
+        [study / "own_head"],
+        study / "bags",
+        study / "own.csv",
+        study / "own",
+        slides_dir=study,
         threads=1,
-    )  # fmt: skip
+    )
     return read_csv(study / "own/predictions.csv"), found
 
 
@@ -86,7 +115,11 @@ def test_what_a_fold_leaves_out_is_named_and_slides_of_other_folds_are_not_asked
     written(study, lines)
     fit(study, "own.csv", "own_head")
     rows, found = evaluated(study)
-    assert [(row["slide"], row["held_out"]) for row in rows] == [("s0_0", "x"), ("s1_1", "x"), ("s2_0", "x")]
+    assert [(row["slide"], row["held_out"]) for row in rows] == [
+        ("s0_0", "x"),
+        ("s1_1", "x"),
+        ("s2_0", "x"),
+    ]
     assert [(run["fold"], run["held_out"]) for run in found["runs"]] == [(0, "x")]
     assert "held_out" not in found["over_runs"]
     written(study, lines[3:])

@@ -28,7 +28,8 @@ def chance(seed=0):
 def labelled(count, tiles=6, dim=8, seed=0):
     draw = chance(seed)
     return [
-        LabelledBag(f"s{i}", torch.randn(tiles, dim, generator=draw), None, torch.tensor(i % 2)) for i in range(count)
+        LabelledBag(f"s{i}", torch.randn(tiles, dim, generator=draw), None, torch.tensor(i % 2))
+        for i in range(count)
     ]
 
 
@@ -41,7 +42,10 @@ def trained(bags, losses=("cross_entropy",), validate=lambda _: {}, **settings):
 
     def epoch():
         for group in groups:
-            yield join([bag.features.double() for bag in group]), torch.stack([bag.label for bag in group])
+            yield (
+                join([bag.features.double() for bag in group]),
+                torch.stack([bag.label for bag in group]),
+            )
 
     objective = Objective({name: LossWeight(start=1.0, end=0.5) for name in losses})
     return head, fit(head, epoch, validate, objective=objective, config=config, bags=len(bags))
@@ -51,8 +55,11 @@ def trained(bags, losses=("cross_entropy",), validate=lambda _: {}, **settings):
 @pytest.mark.parametrize("clip_norm", [None, 0.01])
 def test_accumulated_batches_are_as_one_large_batch(count, clip_norm):
     """Also where the last step, or the last batch, has fewer bags."""
-    bags, losses = labelled(count), ("cross_entropy", "attention_entropy")
-    small, _ = trained(bags, losses, batch_bags=2, accumulate=3, clip_norm=clip_norm, warmup_epochs=1)
+    bags = labelled(count)
+    losses = ("cross_entropy", "attention_entropy")
+    small, _ = trained(
+        bags, losses, batch_bags=2, accumulate=3, clip_norm=clip_norm, warmup_epochs=1
+    )
     large, _ = trained(bags, losses, batch_bags=6, clip_norm=clip_norm, warmup_epochs=1)
     other, _ = trained(bags, losses, batch_bags=2, clip_norm=clip_norm, warmup_epochs=1)
     for one, two in zip(small.parameters(), large.parameters(), strict=True):
@@ -65,7 +72,9 @@ def test_the_learning_rate_is_set_at_each_step(monkeypatch):
     monkeypatch.setattr(AdamW, "step", lambda self: rates.append(self.param_groups[0]["lr"]))
     trained(labelled(8), batch_bags=2, accumulate=2, warmup_epochs=1)
     config = TrainConfig(epochs=3, lr=1e-2, warmup_epochs=1)
-    assert rates == pytest.approx([learning_rate(config, at) for at in (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)], abs=1e-18)
+    assert rates == pytest.approx(
+        [learning_rate(config, at) for at in (0.0, 0.5, 1.0, 1.5, 2.0, 2.5)], abs=1e-18
+    )
     assert rates[:3] == [0.0, 5e-3, 1e-2]
 
 
@@ -83,14 +92,17 @@ def test_the_optimiser_is_that_of_torch_to_the_last_bit():
             optimiser.param_groups[0]["lr"] = 1e-2 / (number + 1)
             head(x).square().sum().backward()
             optimiser.step()
-        assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True)
+        )
     assert torch.equal(unused, torch.ones(2))
 
 
 def test_balanced_sampling_draws_each_label_equally_often():
     labels = ["a"] * 7 + ["b"] * 2 + ["c"] * 3
     config = TrainConfig(sampling="balanced")
-    draw, counts = chance(), torch.zeros(12, dtype=torch.int64)
+    draw = chance()
+    counts = torch.zeros(12, dtype=torch.int64)
     for _ in range(100):
         order = epoch_order(labels, config, draw)
         assert len(order) == epoch_length(labels, config) == 12
@@ -103,23 +115,41 @@ def test_balanced_sampling_draws_each_label_equally_often():
 
 def test_without_balance_each_bag_comes_once_in_the_order_it_always_had():
     labels = ["a", "b"] * 5
-    assert epoch_order(labels, TrainConfig(), chance(1)) == torch.randperm(10, generator=chance(1)).tolist()
+    assert (
+        epoch_order(labels, TrainConfig(), chance(1))
+        == torch.randperm(10, generator=chance(1)).tolist()
+    )
     assert epoch_length(labels, TrainConfig()) == 10
 
 
 def test_a_step_sees_at_most_so_many_tiles_with_their_coordinates_and_edges():
     features = torch.randn(30, 4, generator=chance())
     coords = torch.stack([torch.arange(30), torch.arange(30) * 2], 1)
-    bag = LabelledBag("s", features, coords, torch.tensor(1), knn_graph(features, 5, torch.zeros(4)))
+    bag = LabelledBag(
+        "s", features, coords, torch.tensor(1), knn_graph(features, 5, torch.zeros(4))
+    )
     few = some_tiles(bag, 12, chance(5))
     rows = few.coords[:, 0]
     assert len(rows) == 12
     assert torch.equal(rows, rows.unique())  # in their order, none twice
     assert torch.equal(few.features, features[rows])
-    edges = set(zip(bag.graph.sources.tolist(), bag.graph.targets.tolist(), bag.graph.kinds.tolist(), strict=True))
+    edges = set(
+        zip(
+            bag.graph.sources.tolist(),
+            bag.graph.targets.tolist(),
+            bag.graph.kinds.tolist(),
+            strict=True,
+        )
+    )
     kept = {edge for edge in edges if edge[0] in rows and edge[1] in rows}
-    found = list(zip(rows[few.graph.sources].tolist(), rows[few.graph.targets].tolist(), few.graph.kinds.tolist(),
-                     strict=True))  # fmt: skip
+    found = list(
+        zip(
+            rows[few.graph.sources].tolist(),
+            rows[few.graph.targets].tolist(),
+            few.graph.kinds.tolist(),
+            strict=True,
+        )
+    )
     assert set(found) == kept
     assert found == sorted(found, key=lambda edge: (edge[1], edge[0]))
     assert sum(source == target for source, target, _ in found) == 12
@@ -136,9 +166,11 @@ def test_dropped_dimensions_are_zero_in_the_whole_bag_and_the_rest_keeps_the_mea
 
 
 def test_augmentation_is_seeded_and_new_at_each_epoch():
-    bags, labels = labelled(4), list("abab")
+    bags = labelled(4)
+    labels = list("abab")
     config = TrainConfig(max_tiles=3, feature_dropout=0.5, batch_bags=4)
-    draw, again = chance(1), chance(1)
+    draw = chance(1)
+    again = chance(1)
     ((one, _),) = training_batches(bags, labels, config, CPU, draw)
     ((same, _),) = training_batches(bags, labels, config, CPU, again)
     ((two, _),) = training_batches(bags, labels, config, CPU, draw)
@@ -153,11 +185,15 @@ def test_validation_sees_all_tiles_and_features(small, monkeypatch):
 
     def look(self, *given):
         if hasattr(given[0], "offsets"):
-            seen[self.training].add((len(given[0].features), bool((given[0].features == 0).all(0).any())))
+            seen[self.training].add(
+                (len(given[0].features), bool((given[0].features == 0).all(0).any()))
+            )
         return forward(self, *given)
 
     monkeypatch.setattr(torch.nn.Module, "__call__", look)
-    monkeypatch.setattr("mil.train.stage.seal", lambda _: None)  # which applies the head to a bag of its own
+    monkeypatch.setattr(
+        "mil.train.stage.seal", lambda _: None
+    )  # which applies the head to a bag of its own
     small.train("acmil", "epochs: 3, max_tiles: 5, feature_dropout: 0.3")
     assert seen == {True: {(5, True)}, False: {(12, False)}}
 
@@ -178,19 +214,34 @@ def test_training_stops_after_so_many_epochs_without_a_better_one(patience, epoc
 def test_the_learning_rate_falls_as_if_nothing_stopped_it(monkeypatch):
     rates = []
     monkeypatch.setattr(AdamW, "step", lambda self: rates.append(self.param_groups[0]["lr"]))
-    trained(labelled(2), validate=scores(5, 1, 1, 1), epochs=10, select="loss", patience=2, batch_bags=2)
-    assert rates == [learning_rate(TrainConfig(epochs=10, lr=1e-2), epoch) for epoch in (0.0, 1.0, 2.0)]
+    trained(
+        labelled(2), validate=scores(5, 1, 1, 1), epochs=10, select="loss", patience=2, batch_bags=2
+    )
+    assert rates == [
+        learning_rate(TrainConfig(epochs=10, lr=1e-2), epoch) for epoch in (0.0, 1.0, 2.0)
+    ]
 
 
 def test_patience_without_a_score_is_one_line(small):
-    with pytest.raises(ConfigError, match=r"acmil\.yaml: train\.patience: must be empty where select is last, not 3"):
+    with pytest.raises(
+        ConfigError,
+        match=r"acmil\.yaml: train\.patience: must be empty where select is last, not 3",
+    ):
         small.train("acmil", "select: last, patience: 3")
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"accumulate": 0}, {"max_tiles": 0}, {"feature_dropout": 1.0}, {"sampling": "even"}, {"patience": 0},
-              {"class_weights": "equal"}, {"precision": "fp8"}],
-)  # fmt: skip
+    "wrong",
+    [
+        {"accumulate": 0},
+        {"max_tiles": 0},
+        {"feature_dropout": 1.0},
+        {"sampling": "even"},
+        {"patience": 0},
+        {"class_weights": "equal"},
+        {"precision": "fp8"},
+    ],
+)
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ConfigError, match=f"^here: {next(iter(wrong))}: ") as error:
         checked(TrainConfig, wrong, "here")
@@ -201,14 +252,23 @@ def test_class_weights_are_those_of_the_training_slides(small):
     plain = small.train("acmil", "epochs: 1", "plain")
     weighted = small.train("acmil", "epochs: 1, class_weights: balanced", "weighted")
     assert plain.task.weights is None
-    labels = [row.split(",")[3] for row in (small.folder / "folds.csv").read_text().splitlines() if ",train" in row]
+    labels = [
+        row.split(",")[3]
+        for row in (small.folder / "folds.csv").read_text().splitlines()
+        if ",train" in row
+    ]
     counts = [labels.count(name) for name in ("normal", "tumour")]
     assert weighted.task.weights == [8 / (2 * count) for count in counts]
-    assert json.loads(small.files("weighted")["recipe.json"])["task"]["weights"] == weighted.task.weights
+    assert (
+        json.loads(small.files("weighted")["recipe.json"])["task"]["weights"]
+        == weighted.task.weights
+    )
 
 
 def test_fp16_without_a_gpu_is_one_line(small):
-    with pytest.raises(ConfigError, match=r"train\.precision: fp16 is for GPUs, .* set bf16, auto or fp32$"):
+    with pytest.raises(
+        ConfigError, match=r"train\.precision: fp16 is for GPUs, .* set bf16, auto or fp32$"
+    ):
         small.train("acmil", "precision: fp16")
     assert not (small.folder / "head").exists()
 

@@ -18,11 +18,19 @@ LABELS = torch.tensor([1, 0])
 
 @pytest.mark.parametrize(
     ("wanted", "instructions", "dtype"),
-    [("auto", ["avx512_bf16"], torch.bfloat16), ("auto", ["avx512_f"], torch.float32),
-     ("bf16", [], torch.bfloat16), ("fp32", ["amx_bf16"], torch.float32)],
-)  # fmt: skip
-def test_auto_is_half_precision_where_there_are_instructions_for_it(wanted, instructions, dtype, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True), raising=False)
+    [
+        ("auto", ["avx512_bf16"], torch.bfloat16),
+        ("auto", ["avx512_f"], torch.float32),
+        ("bf16", [], torch.bfloat16),
+        ("fp32", ["amx_bf16"], torch.float32),
+    ],
+)
+def test_auto_is_half_precision_where_there_are_instructions_for_it(
+    wanted, instructions, dtype, monkeypatch
+):
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True), raising=False
+    )
     assert choose_dtype(wanted, CPU) == dtype
 
 
@@ -35,7 +43,9 @@ def loss_of(head, settings, dtype):
     bags = join([torch.randn(n, 64, generator=draw).to(torch.bfloat16).to(dtype) for n in (60, 40)])
     torch.manual_seed(2)  # the same tiles are masked and dropped
     out = answer(head, bags)
-    return out, total_loss({name: weight.start for name, weight in settings.losses.items()}, out, bags, LABELS)[0]
+    return out, total_loss(
+        {name: weight.start for name, weight in settings.losses.items()}, out, bags, LABELS
+    )[0]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -57,9 +67,13 @@ def test_every_recipe_takes_a_step_whose_results_and_gradients_are_full(recipe):
 def test_the_loss_is_that_of_full_precision(recipe):
     settings = load_recipe(recipe)
     torch.manual_seed(0)
-    options = {"mask_top": 0} if settings.name == "acmil" else {}  # else a near tie may mask another tile
+    options = (
+        {"mask_top": 0} if settings.name == "acmil" else {}
+    )  # else a near tie may mask another tile
     head = build_head(settings.name, settings.options | options, dim=64, classes=2).train()
-    half, full = (loss_of(head, settings, dtype)[1].item() for dtype in (torch.bfloat16, torch.float32))
+    half, full = (
+        loss_of(head, settings, dtype)[1].item() for dtype in (torch.bfloat16, torch.float32)
+    )
     assert half == pytest.approx(full, abs=1e-2)
     assert half != full  # it was half precision
 
@@ -73,7 +87,9 @@ def test_dropout_works_in_half_precision():
     assert loss.item() == pytest.approx(loss_of(head, settings, torch.float32)[1].item(), abs=1e-2)
 
 
-@pytest.mark.parametrize("name", [name for name in head_names() if name != "max"])  # whose logits are a tile's
+@pytest.mark.parametrize(
+    "name", [name for name in head_names() if name != "max"]
+)  # whose logits are a tile's
 def test_logits_are_not_rounded(name):
     torch.manual_seed(0)
     head = build_head(name, {}, dim=64, classes=2).train()  # DSMIL's in evaluation are a mean
@@ -93,5 +109,6 @@ def test_batches_have_the_type_that_is_asked_for(stored):
     for size in (1, 2):
         assert all(joined.features.dtype == torch.float32 for joined, _ in batches(bags, size, CPU))
         assert all(
-            joined.features.dtype == torch.bfloat16 for joined, _ in batches(bags, size, CPU, dtype=torch.bfloat16)
+            joined.features.dtype == torch.bfloat16
+            for joined, _ in batches(bags, size, CPU, dtype=torch.bfloat16)
         )

@@ -16,7 +16,9 @@ from mil.train.checkpoint import Checkpoint
 from mil.train.optimiser import AdamW
 
 HOW = "epochs: 4, lr: 1.0e-2, batch_bags: 3, max_tiles: 9, feature_dropout: 0.1, clip_norm: 1.0"
-EPOCHS, STEPS = 4, 3  # of HOW
+# of HOW
+EPOCHS = 4
+STEPS = 3
 
 
 class Killed(BaseException):
@@ -26,7 +28,8 @@ class Killed(BaseException):
 @contextmanager
 def killed_after(steps: int) -> Iterator[None]:
     """The training dies when that many steps were taken, in the middle of the next one."""
-    left, step = [steps], AdamW.step
+    left = [steps]
+    step = AdamW.step
 
     def count(self):
         if left[0] == 0:
@@ -43,8 +46,12 @@ def each_epoch_is_kept(monkeypatch):
     monkeypatch.setattr("mil.train.checkpoint.EVERY_S", 0.0)
 
 
-@pytest.mark.parametrize(("head", "moments"), [("acmil", 10), ("mhim", 10), ("ibmil", 2), ("graph_select", 3)])
-def test_killed_at_random_moments_the_weights_are_those_of_an_undisturbed_training(small, head, moments, capfd):
+@pytest.mark.parametrize(
+    ("head", "moments"), [("acmil", 10), ("mhim", 10), ("ibmil", 2), ("graph_select", 3)]
+)
+def test_killed_at_random_moments_the_weights_are_those_of_an_undisturbed_training(
+    small, head, moments, capfd
+):
     small.train(head, HOW, "undisturbed")
     want = small.files("undisturbed")
     assert {"head.safetensors", "last.safetensors"} < set(want)
@@ -98,7 +105,11 @@ with patch("{place}", count):
 """
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
-        [sys.executable, "-c", program, str(small.folder)], cwd=root, check=False, capture_output=True, text=True
+        [sys.executable, "-c", program, str(small.folder)],
+        cwd=root,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == -9, done.stderr
     assert done.stdout == "[]\n"  # nothing that is slow to import was loaded on the way
@@ -150,7 +161,8 @@ def test_a_pickle_is_never_opened_as_a_checkpoint(small, capfd):
 
 
 def test_ctrl_c_says_that_the_training_can_be_taken_up(small, capfd, monkeypatch):
-    steps, step = [0], AdamW.step
+    steps = [0]
+    step = AdamW.step
 
     def interrupted(self):
         steps[0] += 1
@@ -165,7 +177,10 @@ def test_ctrl_c_says_that_the_training_can_be_taken_up(small, capfd, monkeypatch
     ):
         with pytest.raises(KeyboardInterrupt):
             small.train("acmil", HOW)
-        assert capfd.readouterr().err == f"train acmil seed 1 fold 0: interrupted; the same command {then}\n"
+        assert (
+            capfd.readouterr().err
+            == f"train acmil seed 1 fold 0: interrupted; the same command {then}\n"
+        )
 
 
 def test_a_checkpoint_is_written_no_more_often_than_it_is_worth(small, monkeypatch):
@@ -188,9 +203,13 @@ def test_a_checkpoint_is_written_no_more_often_than_it_is_worth(small, monkeypat
 def test_both_the_kept_and_the_last_epoch_are_there(small):
     trained = small.train("acmil", "epochs: 8, lr: 1.0e-1, batch_bags: 4")
     assert trained.epoch < 8
-    kept, last = (load_file(small.folder / "head" / name) for name in ("head.safetensors", "last.safetensors"))
+    kept, last = (
+        load_file(small.folder / "head" / name) for name in ("head.safetensors", "last.safetensors")
+    )
     assert any(not torch.equal(kept[name], last[name]) for name in kept)
     cut = small.train("acmil", "epochs: 8, lr: 1.0e-1, batch_bags: 4, select: last", "whole")
     assert cut.epoch == 8
     whole = small.files("whole")
-    assert whole["head.safetensors"] == whole["last.safetensors"] == small.files()["last.safetensors"]
+    assert (
+        whole["head.safetensors"] == whole["last.safetensors"] == small.files()["last.safetensors"]
+    )

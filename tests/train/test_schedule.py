@@ -6,7 +6,9 @@ from mil.config import LossWeight, TrainConfig
 from mil.train.schedule import learning_rate, loss_weight
 
 
-@pytest.mark.parametrize(("epoch", "want"), [(0.0, 1e-4), (25.0, 5e-5), (12.5, 0.5e-4 * (1 + 2**-0.5)), (50.0, 0.0)])
+@pytest.mark.parametrize(
+    ("epoch", "want"), [(0.0, 1e-4), (25.0, 5e-5), (12.5, 0.5e-4 * (1 + 2**-0.5)), (50.0, 0.0)]
+)
 def test_learning_rate_is_half_a_cosine_over_fractional_epochs(epoch, want):
     assert learning_rate(TrainConfig(epochs=50, lr=1e-4), epoch) == pytest.approx(want, abs=1e-18)
 

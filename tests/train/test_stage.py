@@ -23,9 +23,11 @@ def study(tmp_path):
     """24 bags with one planted tile in each positive one, a dataset and one fold of 12 / 6 / 6."""
     features, labels = zip(*planted_bags(seed=0), strict=True)
     names = ["normal", "tumour"]
-    rows, folds = [], []
+    rows = []
+    folds = []
     for i in range(24):
-        slide, label = f"s{i:02d}", names[labels[i]]
+        slide = f"s{i:02d}"
+        label = names[labels[i]]
         bag_file(tmp_path / "bags" / f"{slide}.h5", slide, features[i])
         rows.append({"slide": slide, "patient": slide, "label": label})
         split = "train" if i < 12 else "val" if i < 18 else "test"
@@ -42,22 +44,37 @@ def study(tmp_path):
 
 def fit(study, out="head", seed=1, recipe="fast.yaml"):
     return train(
-        str(study / "toy.yaml"), study / "bags", study / "folds.csv", study / out,
-        recipe=str(study / recipe), fold=0, seed=seed, threads=1, device="cpu",
-    )  # fmt: skip
+        str(study / "toy.yaml"),
+        study / "bags",
+        study / "folds.csv",
+        study / out,
+        recipe=str(study / recipe),
+        fold=0,
+        seed=seed,
+        threads=1,
+        device="cpu",
+    )
 
 
 def predict(study, out="evaluated", head="head"):
     return evaluate(
-        str(study / "toy.yaml"), [study / head], study / "bags", study / "folds.csv", study / out,
-        slides_dir=study, threads=1,
-    )  # fmt: skip
+        str(study / "toy.yaml"),
+        [study / head],
+        study / "bags",
+        study / "folds.csv",
+        study / out,
+        slides_dir=study,
+        threads=1,
+    )
 
 
 def test_a_head_is_not_tested_on_the_slides_it_was_trained_with(study):
     fit(study)
     rows = read_csv(study / "folds.csv")
-    turned = [row | {"split": {"train": "test", "test": "train"}.get(row["split"], row["split"])} for row in rows]
+    turned = [
+        row | {"split": {"train": "test", "test": "train"}.get(row["split"], row["split"])}
+        for row in rows
+    ]
     write_csv(study / "folds.csv", turned)
     with pytest.raises(
         DatasetError, match=r"fold 0 trains and validates on other slides than those fast seed 1"
@@ -72,7 +89,9 @@ def test_a_head_is_not_tested_on_the_slides_it_was_trained_with(study):
     for name in ("toy.yaml", "toy.csv"):
         (study / name).rename(study / name.replace("toy", "other"))
     where = study / "bags", study / "folds.csv", study / "evaluated"
-    found = evaluate(str(study / "other.yaml"), [study / "head"], *where, slides_dir=study, threads=1)
+    found = evaluate(
+        str(study / "other.yaml"), [study / "head"], *where, slides_dir=study, threads=1
+    )
     assert found["test"]["n_slides"] == 12
 
 
@@ -81,8 +100,14 @@ def test_a_label_of_no_class_is_one_line(study, slide):
     """In training, validation and test."""
     fit(study)
     rows = read_csv(study / "folds.csv")
-    write_csv(study / "folds.csv", [row | ({"label": "other"} if row["slide"] == slide else {}) for row in rows])
-    with pytest.raises(DatasetError, match=f"fold 0: {slide} has the label 'other'; the dataset's classes are: normal"):
+    write_csv(
+        study / "folds.csv",
+        [row | ({"label": "other"} if row["slide"] == slide else {}) for row in rows],
+    )
+    with pytest.raises(
+        DatasetError,
+        match=f"fold 0: {slide} has the label 'other'; the dataset's classes are: normal",
+    ):
         (predict if slide == "s23" else fit)(study)
 
 
@@ -107,7 +132,9 @@ def test_a_head_learns_and_predicts_unseen_slides(study):
         "threshold",
     ]
     assert len(rows) == 24
-    assert all(float(r["p_normal"]) + float(r["p_tumour"]) == pytest.approx(1, abs=1e-7) for r in rows)
+    assert all(
+        float(r["p_normal"]) + float(r["p_tumour"]) == pytest.approx(1, abs=1e-7) for r in rows
+    )
 
 
 def test_same_seed_gives_the_same_predictions_to_the_last_digit(study):
@@ -176,7 +203,9 @@ def test_nan_in_a_bag_is_one_line(study):
 
 def test_bags_of_several_widths_are_one_line(study):
     bag_file(study / "bags" / "s02.h5", "s02", np.ones((3, 15), np.float32))
-    with pytest.raises(FormatError, match=r"\.h5: 1[56] numbers a tile, but 1[56] in s\d\d\.h5") as caught:
+    with pytest.raises(
+        FormatError, match=r"\.h5: 1[56] numbers a tile, but 1[56] in s\d\d\.h5"
+    ) as caught:
         fit(study)
     assert "\n" not in str(caught.value)
 
@@ -190,9 +219,16 @@ def test_an_empty_bag_is_one_line(study):
 def test_a_missing_fold_is_one_line(study):
     with pytest.raises(DatasetError, match="fold 3 has no training slides"):
         train(
-            str(study / "toy.yaml"), study / "bags", study / "folds.csv", study / "h",
-            recipe=str(study / "fast.yaml"), fold=3, seed=1, threads=1, device="cpu",
-        )  # fmt: skip
+            str(study / "toy.yaml"),
+            study / "bags",
+            study / "folds.csv",
+            study / "h",
+            recipe=str(study / "fast.yaml"),
+            fold=3,
+            seed=1,
+            threads=1,
+            device="cpu",
+        )
 
 
 def test_a_recipe_with_an_unknown_term_is_one_line(study):
@@ -212,11 +248,17 @@ def test_a_spoilt_head_folder_is_one_line(study, spoil):
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
-    [("dim", "wide", "dim: "), ("dim", -1, "dim: .*greater than 0"), ("dim", 10**13, r"too large for this machine"),
-     ("task", TASK | {"classes": "normal"}, r"task\..*classes: "), ("fold", None, "fold: "),
-     ("task", TASK | {"positive": "cyst"}, "'cyst'.* none of the classes"),
-     ("recipe", {"name": "abmil"}, r"recipe\.losses: "), ("colour", "red", "no key named 'colour'")],
-)  # fmt: skip
+    [
+        ("dim", "wide", "dim: "),
+        ("dim", -1, "dim: .*greater than 0"),
+        ("dim", 10**13, r"too large for this machine"),
+        ("task", TASK | {"classes": "normal"}, r"task\..*classes: "),
+        ("fold", None, "fold: "),
+        ("task", TASK | {"positive": "cyst"}, "'cyst'.* none of the classes"),
+        ("recipe", {"name": "abmil"}, r"recipe\.losses: "),
+        ("colour", "red", "no key named 'colour'"),
+    ],
+)
 def test_a_recipe_json_that_says_what_cannot_be_is_one_line(study, key, value, message):
     fit(study)
     path = study / "head" / "recipe.json"
@@ -232,14 +274,18 @@ def test_weights_that_are_no_numbers_are_one_line(study):
     weights = load_file(path)
     weights["classify.weight"][1, 2] = torch.inf
     save_file(weights, path)
-    with pytest.raises(FormatError, match=r"head\.safetensors: holds values that are not numbers") as error:
+    with pytest.raises(
+        FormatError, match=r"head\.safetensors: holds values that are not numbers"
+    ) as error:
         load_trained(study / "head")
     assert "\n" not in str(error.value)
 
 
 def test_new_settings_never_lie_beside_old_weights(study, monkeypatch):
     fit(study)
-    monkeypatch.setattr("mil.trained.folder.save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        "mil.trained.folder.save", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         fit(study, seed=2)
     with pytest.raises(FormatError, match=r"head\.safetensors"):
@@ -254,7 +300,9 @@ def test_a_pickle_is_never_opened(study):
 
 
 def test_select_last_keeps_the_last_epoch(study):
-    (study / "last.yaml").write_text("name: abmil\nlosses: {cross_entropy: 1}\ntrain: {epochs: 3, select: last}\n")
+    (study / "last.yaml").write_text(
+        "name: abmil\nlosses: {cross_entropy: 1}\ntrain: {epochs: 3, select: last}\n"
+    )
     assert fit(study, recipe="last.yaml").epoch == 3
 
 
@@ -268,7 +316,9 @@ def test_bags_of_other_weights_are_refused(study):
     fit(study)
     spoilt = read_bag(study / "bags" / "s20.h5").features
     bag_file(study / "bags" / "s20.h5", "s20", spoilt, encoder={"weights_sha256": "other"})
-    with pytest.raises(FormatError, match=r"s20\.h5: weights_sha256 is other, but fast was trained on"):
+    with pytest.raises(
+        FormatError, match=r"s20\.h5: weights_sha256 is other, but fast was trained on"
+    ):
         predict(study)
     bag_file(study / "bags" / "s03.h5", "s03", spoilt, encoder={"weights_sha256": "other"})
     with pytest.raises(FormatError, match=r"weights_sha256 is .*delete the bags of one of them"):
@@ -279,10 +329,15 @@ def test_bags_of_other_weights_are_refused(study):
 @pytest.mark.parametrize("validated", [True, False])
 def test_a_loss_that_is_no_number_is_one_line(study, select, validated):
     if not validated:
-        write_csv(study / "folds.csv", [row for row in read_csv(study / "folds.csv") if row["split"] != "val"])
+        write_csv(
+            study / "folds.csv",
+            [row for row in read_csv(study / "folds.csv") if row["split"] != "val"],
+        )
     how = f"{{epochs: 3, lr: 1.0e+30, select: {select}}}"
     (study / "wild.yaml").write_text(f"name: abmil\nlosses: {{cross_entropy: 1}}\ntrain: {how}\n")
-    with pytest.raises(DatasetError, match=r"epoch \d: the loss is not a number; lower train\.lr") as error:
+    with pytest.raises(
+        DatasetError, match=r"epoch \d: the loss is not a number; lower train\.lr"
+    ) as error:
         fit(study, recipe="wild.yaml")
     assert "\n" not in str(error.value)
     assert not (study / "head").exists()
@@ -296,8 +351,12 @@ def test_a_validation_loss_that_is_no_number_is_one_line(study, monkeypatch):
 
 
 def test_losses_that_teach_a_head_nothing_are_one_line(study):
-    (study / "idle.yaml").write_text("name: abmil\nlosses: {branch_diversity: 1, branch_cross_entropy: 1}\n")
-    with pytest.raises(ConfigError, match=r"branch_diversity, branch_cross_entropy: .*; add cross_entropy") as error:
+    (study / "idle.yaml").write_text(
+        "name: abmil\nlosses: {branch_diversity: 1, branch_cross_entropy: 1}\n"
+    )
+    with pytest.raises(
+        ConfigError, match=r"branch_diversity, branch_cross_entropy: .*; add cross_entropy"
+    ) as error:
         fit(study, recipe="idle.yaml")
     assert "\n" not in str(error.value)
 
@@ -306,11 +365,18 @@ def test_heads_of_two_recipes_are_not_averaged(study):
     (study / "other.yaml").write_text((study / "fast.yaml").read_text())
     fit(study)
     fit(study, out="second", recipe="other.yaml")
-    with pytest.raises(DatasetError, match=r"second is of recipe other .* give heads of one recipe"):
+    with pytest.raises(
+        DatasetError, match=r"second is of recipe other .* give heads of one recipe"
+    ):
         evaluate(
-            str(study / "toy.yaml"), [study / "head", study / "second"], study / "bags", study / "folds.csv",
-            study / "out", slides_dir=study, threads=1,
-        )  # fmt: skip
+            str(study / "toy.yaml"),
+            [study / "head", study / "second"],
+            study / "bags",
+            study / "folds.csv",
+            study / "out",
+            slides_dir=study,
+            threads=1,
+        )
     assert not (study / "out").exists()
 
 
@@ -321,6 +387,8 @@ def test_another_table_than_the_folds_is_one_line(study):
 
 
 def test_a_head_too_large_for_the_machine_is_one_line(study):
-    (study / "wide.yaml").write_text("name: abmil\noptions: {hidden: 1000000000000}\nlosses: {cross_entropy: 1}\n")
+    (study / "wide.yaml").write_text(
+        "name: abmil\noptions: {hidden: 1000000000000}\nlosses: {cross_entropy: 1}\n"
+    )
     with pytest.raises(ConfigError, match="head abmil: too large for this machine"):
         fit(study, recipe="wide.yaml")

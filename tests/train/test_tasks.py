@@ -38,15 +38,25 @@ HOW = "train: {epochs: 15, batch_bags: 12, lr: 2.0e-2}\n"
 def learnt(study, recipe, how=HOW):
     (study / "mine.yaml").write_text(recipe + how)
     return train(
-        str(study / "toy.yaml"), study / "bags", study / "folds.csv", study / "head",
-        recipe=str(study / "mine.yaml"), fold=0, seed=1, threads=1, device="cpu",
-    )  # fmt: skip
+        str(study / "toy.yaml"),
+        study / "bags",
+        study / "folds.csv",
+        study / "head",
+        recipe=str(study / "mine.yaml"),
+        fold=0,
+        seed=1,
+        threads=1,
+        device="cpu",
+    )
 
 
 def of_test_slides(study):
     head, trained = load_trained(study / "head")
     rows = [row for row in read_csv(study / "folds.csv") if row["split"] == "test"]
-    answers = [apply(head, trained, read_bag(study / "bags" / f"{row['slide']}.h5")).answers for row in rows]
+    answers = [
+        apply(head, trained, read_bag(study / "bags" / f"{row['slide']}.h5")).answers
+        for row in rows
+    ]
     targets = np.stack([trained.task.target(row["label"]).numpy() for row in rows])
     return metrics_of_task(trained.task, targets, np.stack(answers))
 
@@ -65,7 +75,12 @@ def test_a_task_is_learnt(tmp_path, kind):
 
 @pytest.mark.parametrize(
     ("kind", "recipe"),
-    [("survival_cox", "acmil"), ("ordinal", "clam_mb"), ("survival_discrete", "mhim"), ("regression", "graph_select")],
+    [
+        ("survival_cox", "acmil"),
+        ("ordinal", "clam_mb"),
+        ("survival_discrete", "mhim"),
+        ("regression", "graph_select"),
+    ],
 )
 def test_other_heads_learn_it_too(tmp_path, kind, recipe):
     study = write_study(tmp_path, kind)
@@ -108,7 +123,10 @@ def test_what_does_not_go_together_is_one_line(tmp_path, kind, recipe, how, mess
 def test_survival_without_an_event_cannot_be_learnt(tmp_path):
     study = write_study(tmp_path, "survival_cox")
     rows = read_csv(study / "folds.csv")
-    write_csv(study / "folds.csv", [{**row, "label": row["label"].removesuffix("+") + "+"} for row in rows])
+    write_csv(
+        study / "folds.csv",
+        [{**row, "label": row["label"].removesuffix("+") + "+"} for row in rows],
+    )
     with pytest.raises(DatasetError, match="all 48 training slides are censored"):
         learnt(study, RECIPES["abmil"])
 

@@ -17,7 +17,10 @@ HOW = "epochs: 3, lr: 1.0e-2, batch_bags: 4"
 def curves(folder):
     """Epoch and value of every point, by name."""
     found = EventAccumulator(str(folder)).Reload()
-    return {name: [(point.step, point.value) for point in found.Scalars(name)] for name in found.Tags()["scalars"]}
+    return {
+        name: [(point.step, point.value) for point in found.Scalars(name)]
+        for name in found.Tags()["scalars"]
+    }
 
 
 def test_every_term_every_metric_and_the_learning_rate(small):
@@ -25,19 +28,25 @@ def test_every_term_every_metric_and_the_learning_rate(small):
     found = curves(small.folder / "curves" / "acmil_seed1_fold0")
     history = json.loads(small.files()["history.json"])
     want = {
-        f"{split}/{name}": [(epoch + 1, pytest.approx(numbers[name])) for epoch, numbers in enumerate(history[split])]
+        f"{split}/{name}": [
+            (epoch + 1, pytest.approx(numbers[name]))
+            for epoch, numbers in enumerate(history[split])
+        ]
         for split in ("train", "valid")
         for name in history[split][0]
     }
     config = TrainConfig(epochs=3, lr=1e-2)
-    assert found == want | {"lr": [(e, pytest.approx(learning_rate(config, float(e)), abs=1e-9)) for e in (1, 2, 3)]}
+    assert found == want | {
+        "lr": [(e, pytest.approx(learning_rate(config, float(e)), abs=1e-9)) for e in (1, 2, 3)]
+    }
     assert {"train/branch_cross_entropy", "valid/loss", "valid/score"} < set(found)
 
 
 def test_curves_change_no_weights_and_go_on_where_a_training_was_cut_off(small, monkeypatch):
     monkeypatch.setattr("mil.train.checkpoint.EVERY_S", 0.0)
     small.train("acmil", HOW, "plain")
-    step, steps = AdamW.step, [0]
+    step = AdamW.step
+    steps = [0]
 
     def interrupted(self):
         steps[0] += 1
@@ -50,7 +59,9 @@ def test_curves_change_no_weights_and_go_on_where_a_training_was_cut_off(small, 
         small.train("acmil", HOW, tensorboard=small.folder / "curves")
     small.train("acmil", HOW, tensorboard=small.folder / "curves")
     assert small.files() == small.files("plain")
-    assert [epoch for epoch, _ in curves(small.folder / "curves" / "acmil_seed1_fold0")["lr"]][-3:] == [1, 2, 3]
+    assert [epoch for epoch, _ in curves(small.folder / "curves" / "acmil_seed1_fold0")["lr"]][
+        -3:
+    ] == [1, 2, 3]
 
 
 def test_without_tensorboard_one_line_says_what_to_install(small, monkeypatch):

@@ -22,12 +22,22 @@ def study(tmp_path):
     features, labels = zip(*planted_bags(count=18, tiles=12, push=8.0), strict=True)
     folds = []
     for i in range(18):
-        slide, label = f"s{i:02d}", ["normal", "tumour"][labels[i]]
+        slide = f"s{i:02d}"
+        label = ["normal", "tumour"][labels[i]]
         bag_file(tmp_path / "bags" / f"{slide}.h5", slide, features[i])
         folds.append(
-            {"fold": 0, "slide": slide, "patient": slide, "label": label, "split": "train" if i < 12 else "val"}
+            {
+                "fold": 0,
+                "slide": slide,
+                "patient": slide,
+                "label": label,
+                "split": "train" if i < 12 else "val",
+            }
         )
-    write_csv(tmp_path / "toy.csv", [{key: row[key] for key in ("slide", "patient", "label")} for row in folds])
+    write_csv(
+        tmp_path / "toy.csv",
+        [{key: row[key] for key in ("slide", "patient", "label")} for row in folds],
+    )
     write_csv(tmp_path / "folds.csv", folds)
     (tmp_path / "toy.yaml").write_text("classes: [normal, tumour]\n")
     return tmp_path
@@ -43,15 +53,27 @@ def test_trains_saves_and_loads_to_the_same_answers(study, name, monkeypatch):
 
     monkeypatch.setattr("mil.train.stage.build_head", build_and_keep)
     recipe = study / "recipe.yaml"
-    recipe.write_text(RECIPES[name] + "train: {epochs: 5, lr: 1.0e-2, batch_bags: 4, select: last}\n")
+    recipe.write_text(
+        RECIPES[name] + "train: {epochs: 5, lr: 1.0e-2, batch_bags: 4, select: last}\n"
+    )
     train(
-        str(study / "toy.yaml"), study / "bags", study / "folds.csv", study / "head",
-        recipe=str(recipe), fold=0, seed=1, threads=1, device="cpu",
-    )  # fmt: skip
+        str(study / "toy.yaml"),
+        study / "bags",
+        study / "folds.csv",
+        study / "head",
+        recipe=str(recipe),
+        fold=0,
+        seed=1,
+        threads=1,
+        device="cpu",
+    )
     loaded, trained = load_trained(study / "head")
-    bags = join([torch.from_numpy(features) for features, _ in planted_bags(count=4, tiles=12, seed=1)])
+    bags = join(
+        [torch.from_numpy(features) for features, _ in planted_bags(count=4, tiles=12, seed=1)]
+    )
     with torch.inference_mode():
-        got, want = loaded(bags), built[0].eval()(bags)
+        got = loaded(bags)
+        want = built[0].eval()(bags)
     assert trained.epoch == 5
     assert torch.equal(got.logits, want.logits)
     assert torch.equal(got.scores, want.scores)

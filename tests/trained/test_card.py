@@ -14,9 +14,14 @@ from mil.trained.seal import seal
 from tests.interop.made import make
 
 ENTRY = {
-    "timm": "test_resnet", "dim": 12, "mpp": 0.5, "weights": "random", "licence": "ours | alone", "gated": True,
+    "timm": "test_resnet",
+    "dim": 12,
+    "mpp": 0.5,
+    "weights": "random",
+    "licence": "ours | alone",
+    "gated": True,
     "citation": "Us 2024",
-}  # fmt: skip
+}
 CALIBRATION = Calibration(temperature=1.25, threshold=0.4375)
 SLIDES = [("train", "a", "normal"), ("train", "a", "normal"), ("train", "b", "tumour"), ("val", "c", "tumour"),
           ("test", "d", "normal"), ("test", "e", "tumour"), ("test", "e", "tumour")]  # fmt: skip
@@ -27,10 +32,22 @@ def study(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs" / "datasets").mkdir(parents=True)
     (tmp_path / "configs" / "encoders.yaml").write_text(yaml.safe_dump({"tiny": ENTRY}))
-    what = {"title": "Nodes <b>2</b> [x](y)", "classes": ["normal", "tumour"], "licence": "CC0", "notes": "one\n# two"}
+    what = {
+        "title": "Nodes <b>2</b> [x](y)",
+        "classes": ["normal", "tumour"],
+        "licence": "CC0",
+        "notes": "one\n# two",
+    }
     (tmp_path / "configs" / "datasets" / "d.yaml").write_text(yaml.safe_dump(what))
     rows = [
-        {"slide": f"s{number}", "patient": patient, "split": split, "label": label, "seed": seed, "fold": 0}
+        {
+            "slide": f"s{number}",
+            "patient": patient,
+            "split": split,
+            "label": label,
+            "seed": seed,
+            "fold": 0,
+        }
         for seed in (1, 2)
         for number, (split, patient, label) in enumerate(SLIDES)
     ]
@@ -44,7 +61,13 @@ def study(tmp_path, monkeypatch):
     }  # fmt: skip
     (tmp_path / "evaluated" / "metrics.json").write_text(json.dumps(metrics))
     for seed in (1, 2):
-        seal(make(tmp_path / "heads" / f"seed{seed}", seed=seed, calibration=CALIBRATION if seed == 1 else None))
+        seal(
+            make(
+                tmp_path / "heads" / f"seed{seed}",
+                seed=seed,
+                calibration=CALIBRATION if seed == 1 else None,
+            )
+        )
     return tmp_path
 
 
@@ -72,25 +95,33 @@ def test_what_a_card_says(study):
     ):
         assert line in one, line
     assert (
-        "epoch 1 kept; answers calibrated on the validation slides (temperature 1.25), tumour called from 0.4375 up."
-        in one
+        "epoch 1 kept; answers calibrated on the validation slides (temperature 1.25), tumour "
+        "called from 0.4375 up." in one
     )
     assert "epoch 1 kept, answers not calibrated." in two
     assert "| accuracy | 0.750 |  | not known |" in one
     assert "| AUROC | 0.812 (0.500 to 0.950) | 0.700 (0.250 to 1.000) | 0.810 |" in two
-    digest = json.loads((study / "heads" / "seed1" / "seal.json").read_text())["sha256"]["head.safetensors"]
+    digest = json.loads((study / "heads" / "seed1" / "seal.json").read_text())["sha256"][
+        "head.safetensors"
+    ]
     assert f"| head.safetensors | {digest} |" in one
-    assert yaml.safe_load(one.split("yaml\n")[1].split("````")[0])["losses"]["cross_entropy"]["start"] == 1.0
+    assert (
+        yaml.safe_load(one.split("yaml\n")[1].split("````")[0])["losses"]["cross_entropy"]["start"]
+        == 1.0
+    )
     assert cards(study) == [one, two]
 
 
 def test_what_counted_as_tissue_is_said(study):
     assert (
-        "What counted as tissue is not known here; `mil predict` takes what stands in section `tile` of"
-        in cards(study)[0]
+        "What counted as tissue is not known here; `mil predict` takes what stands in section "
+        "`tile` of" in cards(study)[0]
     )
     said = cards(study, tissue=Tissue(min_tissue=0.5, min_area_mm2=0.02))[0]
-    assert "Its tiles were cut with `min_tissue: 0.5`, `min_area_mm2: 0.02`, which the head does not store; " in said
+    assert (
+        "Its tiles were cut with `min_tissue: 0.5`, `min_area_mm2: 0.02`, which the head does "
+        "not store; " in said
+    )
 
 
 def test_a_patient_in_two_parts_is_said(study):
@@ -103,23 +134,39 @@ def test_one_bag_a_patient_counts_as_patients(study):
     for seed in (1, 2):
         seal(make(study / "heads" / f"seed{seed}", seed=seed, fusion="early"))
     said = cards(study)[0]
-    assert "All slides of a patient were one bag, and count as one.\n\n| part | patients | labels |" in said
+    assert (
+        "All slides of a patient were one bag, and count as one.\n\n| part | patients | labels |"
+        in said
+    )
     assert "| training | 2 | 2 normal, 1 tumour |" in said
-    assert "| metric | test patients (95 % CI) | this head alone |\n| --- | --- | --- |\n| AUROC | 0.812 (" in said
-    assert "On 2 patients, by the mean of those of the study's 2 heads (seeds, folds) that had not seen them; " in said
+    assert (
+        "| metric | test patients (95 % CI) | this head alone |\n| --- | --- | --- |\n| AUROC | "
+        "0.812 (" in said
+    )
+    assert (
+        "On 2 patients, by the mean of those of the study's 2 heads (seeds, folds) that had not "
+        "seen them; " in said
+    )
 
 
 def test_a_centre_that_was_left_out_is_named(study):
     path = study / "evaluated" / "predictions.csv"
     lines = path.read_text().splitlines()
-    path.write_text("\n".join([lines[0] + ",held_out", *(line + ",Centre <b>" for line in lines[1:])]))
-    assert "fold 0 (tested on Centre \\<b\\>, trained without it); no patient is in two" in cards(study)[0]
+    path.write_text(
+        "\n".join([lines[0] + ",held_out", *(line + ",Centre <b>" for line in lines[1:])])
+    )
+    assert (
+        "fold 0 (tested on Centre \\<b\\>, trained without it); no patient is in two"
+        in cards(study)[0]
+    )
 
 
 def test_patients_without_a_label_get_no_column(study):
     path = study / "evaluated" / "metrics.json"
     found = json.loads(path.read_text())
-    path.write_text(json.dumps({**found, "test_patients": {"note": "of different labels", "n_patients": 2}}))
+    path.write_text(
+        json.dumps({**found, "test_patients": {"note": "of different labels", "n_patients": 2}})
+    )
     assert "| metric | test slides (95 % CI) | this head alone |" in cards(study)[0]
 
 
@@ -140,14 +187,24 @@ def test_a_head_of_another_evaluation_is_refused_and_no_card_is_written(study):
 
 def test_another_table_is_one_line(study):
     write_csv(study / "evaluated" / "predictions.csv", [{"seed": 1, "fold": 0, "patient": "a"}])
-    with pytest.raises(FormatError, match=r"predictions\.csv: no column 'split'; run `mil evaluate` again"):
+    with pytest.raises(
+        FormatError, match=r"predictions\.csv: no column 'split'; run `mil evaluate` again"
+    ):
         cards(study)
 
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("a_b", "a_b"), ("_a_", "\\_a\\_"), ("a|b", "a\\|b"), ("x\n\n# y", "x \\# y"), ("`a`", "\\`a\\`"),
-     ("![i](http://x)", "\\!\\[i\\](http://x)"), ("<img>", "\\<img\\>"), ("a\\", "a\\\\")],
-)  # fmt: skip
+    [
+        ("a_b", "a_b"),
+        ("_a_", "\\_a\\_"),
+        ("a|b", "a\\|b"),
+        ("x\n\n# y", "x \\# y"),
+        ("`a`", "\\`a\\`"),
+        ("![i](http://x)", "\\!\\[i\\](http://x)"),
+        ("<img>", "\\<img\\>"),
+        ("a\\", "a\\\\"),
+    ],
+)
 def test_text_stays_text(text, shown):
     assert md(text) == shown

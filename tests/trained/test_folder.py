@@ -16,10 +16,21 @@ from mil.trained import Trained, load_heads, load_trained, save_trained
 def folder(tmp_path):
     recipe = Recipe(name="mean", options={"hidden": 4}, losses={"cross_entropy": 1})
     trained = Trained(
-        recipe_name="mean", recipe=recipe, encoder="tiny", weights_sha256="", tiling="224px_0.5mpp", dim=3,
-        task=Classification(classes=["normal", "tumour"], positive="tumour"), dataset="d", seed=1, fold=0, epoch=1,
-    )  # fmt: skip
-    save_trained(tmp_path, trained, build_head("mean", recipe.options, dim=3, classes=2).state_dict(), {})
+        recipe_name="mean",
+        recipe=recipe,
+        encoder="tiny",
+        weights_sha256="",
+        tiling="224px_0.5mpp",
+        dim=3,
+        task=Classification(classes=["normal", "tumour"], positive="tumour"),
+        dataset="d",
+        seed=1,
+        fold=0,
+        epoch=1,
+    )
+    save_trained(
+        tmp_path, trained, build_head("mean", recipe.options, dim=3, classes=2).state_dict(), {}
+    )
     return tmp_path
 
 
@@ -42,14 +53,26 @@ def test_nothing_of_earlier_weights_stays_beside_new_ones(folder, monkeypatch):
             save_trained(folder, trained, head.state_dict(), {})
     assert {path.name for path in folder.iterdir()} == {"recipe.json", "history.json"}
     save_trained(folder, trained, head.state_dict(), {})
-    assert {path.name for path in folder.iterdir()} == {"recipe.json", "history.json", "head.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {
+        "recipe.json",
+        "history.json",
+        "head.safetensors",
+    }
 
 
 @pytest.mark.parametrize(
     ("change", "message", "end"),
     [
-        ({"name": "top_mean"}, "no head named 'top_mean'; did you mean 'mean'? ", "needs that to be installed"),
-        ({"options": {"hiden": 4}}, "head mean: options: no key named 'hiden'; did you mean 'hidden'? ", "hidden"),
+        (
+            {"name": "top_mean"},
+            "no head named 'top_mean'; did you mean 'mean'? ",
+            "needs that to be installed",
+        ),
+        (
+            {"options": {"hiden": 4}},
+            "head mean: options: no key named 'hiden'; did you mean 'hidden'? ",
+            "hidden",
+        ),
     ],
 )
 def test_a_head_that_is_not_here_is_one_line_with_its_file(folder, change, message, end):
@@ -67,7 +90,9 @@ def test_a_folder_of_version_1_is_of_classes(folder):
     path = folder / "recipe.json"
     said = json.loads(path.read_text())
     task = said.pop("task")
-    path.write_text(json.dumps({**said, "format_version": 1, "classes": task["classes"], "positive": "normal"}))
+    path.write_text(
+        json.dumps({**said, "format_version": 1, "classes": task["classes"], "positive": "normal"})
+    )
     trained = load_trained(folder)[1]
     assert trained.task == Classification(classes=["normal", "tumour"], positive="normal")
     assert (trained.classes, trained.positive) == (["normal", "tumour"], "normal")
@@ -77,7 +102,10 @@ def test_a_folder_of_version_1_is_of_classes(folder):
     ("change", "message"),
     [
         ({"format_version": 3}, "expected mil.head version 2, found mil.head version 3"),
-        ({"task": {"kind": "classification", "classes": ["a"], "positive": "b"}}, "positive is 'b', which is none of"),
+        (
+            {"task": {"kind": "classification", "classes": ["a"], "positive": "b"}},
+            "positive is 'b', which is none of",
+        ),
         ({"format_version": 1}, "not the folder of a trained head: 'classes'"),
     ],
 )

@@ -13,7 +13,13 @@ from mil.heads import abmil, head_names
 from mil.trained.seal import EXAMPLE, SEAL, seal, verify
 from tests.interop.made import make
 
-FILES = ["example.safetensors", "head.safetensors", "history.json", "last.safetensors", "recipe.json"]
+FILES = [
+    "example.safetensors",
+    "head.safetensors",
+    "history.json",
+    "last.safetensors",
+    "recipe.json",
+]
 
 
 @pytest.fixture
@@ -40,7 +46,9 @@ def test_a_changed_or_missing_file_is_named(sealed, name):
     path = sealed / name
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert verify(sealed) == [f"{path}: is not the file that was sealed; get it again from where it came"]
+    assert verify(sealed) == [
+        f"{path}: is not the file that was sealed; get it again from where it came"
+    ]
     path.unlink()
     assert verify(sealed) == [f"{path}: is missing; get the folder again from where it came"]
     path.write_bytes(whole)
@@ -50,7 +58,9 @@ def test_a_changed_or_missing_file_is_named(sealed, name):
 def test_another_answer_to_the_example_is_said(sealed, monkeypatch):
     """As when a release of the tool computes something else from the same files."""
     real = abmil.Head.answer
-    monkeypatch.setattr(abmil.Head, "answer", lambda self, pooled, scores: real(self, pooled * 2, scores))
+    monkeypatch.setattr(
+        abmil.Head, "answer", lambda self, pooled, scores: real(self, pooled * 2, scores)
+    )
     faults = verify(sealed)
     assert len(faults) == 2
     assert faults[0].startswith(f"{sealed}: its files are as sealed (by mil ")
@@ -69,11 +79,21 @@ def test_rounding_is_not_a_difference(sealed):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not the seal of a head"), ("[]", "not the seal of a head"), ("[" * 100_000, "not the seal of a head"),
-     ('{"format": "mil.seal", "format_version": 9}', "expected mil.seal version 1, found mil.seal version 9"),
-     ('{"format": "mil.seal", "format_version": 1, "tool_version": "1", "answers": [], "logits": [],'
-      ' "sha256": {"../x": ""}}', "sha256")],
-)  # fmt: skip
+    [
+        ("{", "not the seal of a head"),
+        ("[]", "not the seal of a head"),
+        ("[" * 100_000, "not the seal of a head"),
+        (
+            '{"format": "mil.seal", "format_version": 9}',
+            "expected mil.seal version 1, found mil.seal version 9",
+        ),
+        (
+            '{"format": "mil.seal", "format_version": 1, "tool_version": "1", "answers": [], "logits": [],'
+            ' "sha256": {"../x": ""}}',
+            "sha256",
+        ),
+    ],
+)
 def test_a_seal_that_is_none_is_one_line(sealed, text, message):
     (sealed / SEAL).write_text(text)
     with pytest.raises(FormatError, match=message) as caught:
@@ -107,7 +127,8 @@ def test_a_seal_that_leaves_files_out_is_no_seal(sealed):
     said = json.loads((sealed / SEAL).read_text())
     (sealed / SEAL).write_text(json.dumps({**said, "sha256": {}}))
     assert [line.split(": ")[1] for line in verify(sealed)] == [
-        f"does not speak of {name}; get it again" for name in ("head.safetensors", "recipe.json", EXAMPLE)
+        f"does not speak of {name}; get it again"
+        for name in ("head.safetensors", "recipe.json", EXAMPLE)
     ]
 
 
@@ -116,9 +137,14 @@ def test_the_command_goes_through_all_heads_of_a_folder(tmp_path, sealed):
     done = CliRunner().invoke(app, ["heads", "verify", str(tmp_path)])
     assert done.exit_code == 1
     lines = done.output.splitlines()
-    assert lines[0] == f"{sealed}: ok: its files are as sealed, and it answers the example bag as it did"
+    assert (
+        lines[0]
+        == f"{sealed}: ok: its files are as sealed, and it answers the example bag as it did"
+    )
     assert lines[1].startswith(f"{tmp_path / 'two'}: has no seal.json, ")
-    assert CliRunner().invoke(app, ["heads", "verify", "--seal", str(tmp_path / "two")]).exit_code == 0
+    assert (
+        CliRunner().invoke(app, ["heads", "verify", "--seal", str(tmp_path / "two")]).exit_code == 0
+    )
     assert CliRunner().invoke(app, ["heads", "verify", str(tmp_path)]).exit_code == 0
     (sealed / "head.safetensors").unlink()
     assert CliRunner().invoke(app, ["heads", "verify", str(sealed)]).exit_code == 1
@@ -127,5 +153,7 @@ def test_the_command_goes_through_all_heads_of_a_folder(tmp_path, sealed):
 def test_a_folder_without_heads(tmp_path):
     done = CliRunner().invoke(app, ["heads", "verify", str(tmp_path)])
     assert (done.exit_code, str(done.exception)) == (
-        1, f"{tmp_path}: has no trained head in it; give a folder with recipe.json and head.safetensors",
-    )  # fmt: skip
+        1,
+        f"{tmp_path}: has no trained head in it; give a folder with recipe.json and "
+        "head.safetensors",
+    )

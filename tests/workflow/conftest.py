@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2"]
 
-# Finds --out among its arguments and makes what that command makes; a card goes into the folders it is given.
+# Finds --out among its arguments and makes what that command makes; a card goes into
+# the folders it is given.
 FAKE_MIL = """#!/bin/bash
 stage=$1; out=; outs=()
 if [ "$stage $2" = "heads card" ]; then
@@ -43,7 +44,13 @@ class Study:
         command = [*SNAKEMAKE, *arguments]
         environment = {**os.environ, "PATH": self.path, "COLUMNS": "200"}
         return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+            command,
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
 
     def planned(self, *config: str) -> dict[str, int]:

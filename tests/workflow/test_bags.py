@@ -26,7 +26,12 @@ train: {epochs: 40, lr: 0.01, weight_decay: 0, select: last}
 def study(study):
     """The toy study with a bag of each slide, of an encoder that nobody here knows, and without its slides."""
     for name in "abc":
-        bag_file(study.folder / FOLDER / f"{name}.h5", name, np.ones((2, 4)), encoder={"encoder": "stranger.v2"})
+        bag_file(
+            study.folder / FOLDER / f"{name}.h5",
+            name,
+            np.ones((2, 4)),
+            encoder={"encoder": "stranger.v2"},
+        )
         (study.folder / f"data/toy/{name}.tif").unlink()
     return study
 
@@ -46,7 +51,14 @@ def test_no_slide_is_fetched_tiled_or_embedded(study):
     done = study.snakemake("--config", "dataset=toy", "head=abmil", BAGS)
     assert done.returncode == 0, done.stdout + done.stderr
     made = study.folder / "results/toy"
-    assert {path.name for path in made.iterdir()} == {"split", "train", "evaluate", "compare", "heatmap", "report.html"}
+    assert {path.name for path in made.iterdir()} == {
+        "split",
+        "train",
+        "evaluate",
+        "compare",
+        "heatmap",
+        "report.html",
+    }
     assert (made / "evaluate/224px_0.5mpp/stranger.v2/abmil/metrics.json").exists()
     assert study.planned("head=abmil", BAGS) == {}
 
@@ -67,12 +79,17 @@ def test_what_an_imported_bag_does_not_know_is_part_of_its_paths(study):
             del file.attrs["target_mpp"]
     done = study.snakemake("--config", "dataset=toy", "head=abmil", BAGS)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (study.folder / "results/toy/evaluate/224px_unknownmpp/stranger.v2/abmil/metrics.json").exists()
+    assert (
+        study.folder / "results/toy/evaluate/224px_unknownmpp/stranger.v2/abmil/metrics.json"
+    ).exists()
     for path in (study.folder / FOLDER).glob("*.h5"):
         with h5py.File(path, "r+") as file:
             del file.attrs["tile_px"]
     done = study.snakemake("-n", "--config", "dataset=toy", "head=abmil", BAGS)
-    assert "results/toy/evaluate/unknownpx_unknownmpp/stranger.v2/abmil/metrics.json" in done.stdout + done.stderr
+    assert (
+        "results/toy/evaluate/unknownpx_unknownmpp/stranger.v2/abmil/metrics.json"
+        in done.stdout + done.stderr
+    )
 
 
 def test_bags_of_an_earlier_run_are_bags_too(study):
@@ -94,9 +111,13 @@ def test_slides_that_could_be_fetched_are_not(study):
 
 
 def test_a_slide_that_is_there_is_drawn_on_and_an_annotation_is_used(study):
-    (study.folder / "configs/datasets/toy.csv").write_text("slide,path,label,annotation\n" + "".join(
-        f"{name},{name}.tif,{label},{name}.xml\n" for name, label in (("a", "normal"), ("b", "tumour"), ("c", "tumour"))
-    ))  # fmt: skip
+    (study.folder / "configs/datasets/toy.csv").write_text(
+        "slide,path,label,annotation\n"
+        + "".join(
+            f"{name},{name}.tif,{label},{name}.xml\n"
+            for name, label in (("a", "normal"), ("b", "tumour"), ("c", "tumour"))
+        )
+    )
     for name in ("b.tif", "b.xml"):
         (study.folder / "data/toy" / name).touch()
     done = study.snakemake("-n", "-p", "--config", "dataset=toy", "head=abmil", BAGS)
@@ -115,7 +136,9 @@ def test_from_slides_and_from_bags_is_never_mixed(study):
     assert done.returncode == 0, done.stdout + done.stderr
     assert study.planned("head=abmil", BAGS) == READY
     assert study.snakemake("--config", "dataset=toy", "head=abmil", BAGS).returncode == 0
-    assert study.planned("head=abmil") == READY  # and back: the tiles and bags of the slides are still good
+    assert (
+        study.planned("head=abmil") == READY
+    )  # and back: the tiles and bags of the slides are still good
 
 
 def test_slides_without_a_bag_stop_the_run_unless_they_may_be_missing(study):
@@ -137,22 +160,32 @@ def test_slides_without_a_bag_stop_the_run_unless_they_may_be_missing(study):
 
 
 def test_no_bags(study):
-    assert "bags: nowhere: No such file or directory; give the folder" in refused(study, "bags=nowhere")
+    assert "bags: nowhere: No such file or directory; give the folder" in refused(
+        study, "bags=nowhere"
+    )
     (study.folder / "empty").mkdir()
-    assert "bags: empty holds no file SLIDE.h5; bags come there by `mil bags import`" in refused(study, "bags=empty")
+    assert "bags: empty holds no file SLIDE.h5; bags come there by `mil bags import`" in refused(
+        study, "bags=empty"
+    )
     (study.folder / "x {slide}").mkdir()
-    assert "bags: x {slide}: the workflow takes { } in a path for wildcards" in refused(study, "bags=x {slide}")
+    assert "bags: x {slide}: the workflow takes { } in a path for wildcards" in refused(
+        study, "bags=x {slide}"
+    )
     (study.folder / FOLDER / "a.h5").write_text("not a bag")
     said = refused(study, BAGS)
     assert f"bags: {FOLDER}/a.h5: not an HDF5 file" in said
     assert "`mil bags import`" in said
 
 
-@pytest.mark.parametrize("name", ["../../x", "hf-hub:someone/uni", "a b", "", "x\n", "$(rm)", "{head}", "x" * 101])
+@pytest.mark.parametrize(
+    "name", ["../../x", "hf-hub:someone/uni", "a b", "", "x\n", "$(rm)", "{head}", "x" * 101]
+)
 def test_an_encoder_whose_name_is_no_folders_is_one_line(study, name):
     with h5py.File(study.folder / FOLDER / "a.h5", "r+") as file:
         file.attrs["encoder"] = name
-    assert f"its encoder is called {name[:100]!r}, which cannot name a folder" in refused(study, BAGS)
+    assert f"its encoder is called {name[:100]!r}, which cannot name a folder" in refused(
+        study, BAGS
+    )
 
 
 def test_the_dry_run_needs_no_torch(study, monkeypatch):
@@ -170,10 +203,17 @@ def planted(study):
     study.path = f"{Path(sys.executable).parent}:{study.path}"
     rows = ["slide,label,split"]
     for number, (features, label) in enumerate(planted_bags(12, 9, dim=4, push=20)):
-        name, part = f"s{number:02}", ("test", "val", "train", "train", "train", "train")[number // 2]
+        name = f"s{number:02}"
+        part = ("test", "val", "train", "train", "train", "train")[number // 2]
         rows.append(f"{name},{('normal', 'tumour')[label]},{part}")
         corners = np.array([(column, row) for row in range(3) for column in range(3)]) * 448
-        bag_file(study.folder / FOLDER / f"{name}.h5", name, features, corners, encoder={"encoder": "stranger.v2"})
+        bag_file(
+            study.folder / FOLDER / f"{name}.h5",
+            name,
+            features,
+            corners,
+            encoder={"encoder": "stranger.v2"},
+        )
     (study.folder / "configs/datasets/toy.csv").write_text("\n".join(rows) + "\n")
     (study.folder / "configs/heads").mkdir()
     (study.folder / "configs/heads/quick.yaml").write_text(RECIPE)
@@ -182,13 +222,17 @@ def planted(study):
 
 @pytest.mark.slow
 def test_bags_to_report_with_no_slide_anywhere(planted):
-    done = planted.snakemake("--config", "dataset=toy", "head=quick", "heatmap={slides: test}", BAGS)
+    done = planted.snakemake(
+        "--config", "dataset=toy", "head=quick", "heatmap={slides: test}", BAGS
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "12 in, 12 out" in done.stdout
     note = f"ready bags of stranger.v2, 224px_0.5mpp, in {FOLDER}; 3 more there are of no slide in the table"
     assert note in done.stdout
     results = planted.folder / "results/toy"
-    metrics = json.loads((results / "evaluate/224px_0.5mpp/stranger.v2/quick/metrics.json").read_text())
+    metrics = json.loads(
+        (results / "evaluate/224px_0.5mpp/stranger.v2/quick/metrics.json").read_text()
+    )
     assert metrics["test"]["n_slides"] == 2
     assert metrics["test"]["auroc"]["value"] == 1.0
     page = (results / "report.html").read_text(encoding="utf-8")

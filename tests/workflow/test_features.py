@@ -18,7 +18,9 @@ def test_encoders_with_the_same_tiles_share_a_reading(study):
     run(study, TWO)
     assert study.planned("head=abmil", TWO) == {}
     for one in ("resnet18", "resnet50"):
-        assert not {"features", "tile", "train"} & set(study.planned("head=abmil", f"encoder={one}"))
+        assert not {"features", "tile", "train"} & set(
+            study.planned("head=abmil", f"encoder={one}")
+        )
 
 
 def test_what_is_made_stays_when_an_encoder_comes(study):
@@ -43,9 +45,13 @@ def test_a_slide_that_lacks_one_bag_only_is_read_for_that(study):
     done = study.snakemake("-n", "-p", "--config", "dataset=toy", "head=acmil", TWO)
     said = done.stdout + done.stderr
     assert (
-        f"--encoder resnet18 --out {FEATURES}/resnet18/c.h5 --encoder resnet50 --out {FEATURES}/resnet50/c.h5" in said
+        f"--encoder resnet18 --out {FEATURES}/resnet18/c.h5 --encoder resnet50 --out "
+        f"{FEATURES}/resnet50/c.h5" in said
     )
-    assert f"--tiles results/toy/tile/224px_0.5mpp/b.h5 --encoder resnet50 --out {FEATURES}/resnet50/b.h5" in said
+    assert (
+        "--tiles results/toy/tile/224px_0.5mpp/b.h5 --encoder resnet50 --out "
+        f"{FEATURES}/resnet50/b.h5" in said
+    )
 
 
 def test_encoders_with_other_tiles_are_read_apart(study):
@@ -58,5 +64,11 @@ def test_encoders_with_other_tiles_are_read_apart(study):
 
 def test_how_fast_bags_are_made_changes_none(study):
     run(study, "encoder=resnet18")
-    assert study.planned("head=abmil", "encoder=resnet18", "features={batch_size: 3, compile: true}") == {}
-    assert study.planned("head=abmil", "encoder=resnet18", "features={dtype: float32}")["features"] == 3
+    assert (
+        study.planned("head=abmil", "encoder=resnet18", "features={batch_size: 3, compile: true}")
+        == {}
+    )
+    assert (
+        study.planned("head=abmil", "encoder=resnet18", "features={dtype: float32}")["features"]
+        == 3
+    )

@@ -46,7 +46,12 @@ def test_a_finished_study_and_its_neighbours(finished):
 
     finished.write_table({"a": "normal", "b": "tumour", "c": "tumour", "d": "normal"})
     one_more = finished.planned("head=abmil")
-    assert (one_more["tile"], one_more["features"], one_more["split"], one_more["train"]) == (1, 1, 1, 1)
+    assert (one_more["tile"], one_more["features"], one_more["split"], one_more["train"]) == (
+        1,
+        1,
+        1,
+        1,
+    )
 
     other_folds = finished.planned("head=abmil", "folds=2")
     assert (other_folds["tile"], other_folds["features"], other_folds["train"]) == (1, 1, 2)
@@ -85,9 +90,15 @@ def test_a_wrong_setting_is_one_line_before_anything_runs(study, config, message
 
 TABLES = [
     ("slide,path\na,a.tif\n", "no column 'label'"),
-    ("slide,path,label\na,a.tif,normal\na,b.tif,tumour\n", "slide 'a' stands on line 2 and on line 3"),
+    (
+        "slide,path,label\na,a.tif,normal\na,b.tif,tumour\n",
+        "slide 'a' stands on line 2 and on line 3",
+    ),
     ("slide,path,label\n../a,a.tif,normal\n", "cannot be a file name"),
-    ("slide,path,label\na,a.tif,benign\n", "label 'benign'; the dataset's classes are: normal, tumour"),
+    (
+        "slide,path,label\na,a.tif,benign\n",
+        "label 'benign'; the dataset's classes are: normal, tumour",
+    ),
     ("slide,path,label\na,a.tif,normal\nz,z.tif,tumour\n", "z.tif"),
 ]
 
@@ -113,19 +124,34 @@ def test_the_dry_run_of_the_demo_needs_no_torch(tmp_path):
         (tmp_path / f"{name}.py").write_text("raise AssertionError('imported')\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
-        [*SNAKEMAKE, "-n"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
+        [*SNAKEMAKE, "-n"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^heatmap +96$", done.stdout + done.stderr, re.MULTILINE)
     done = subprocess.run(
-        [sys.executable, "-c", "import mil, mil.cli"], env=environment, cwd=ROOT, check=False, timeout=60
+        [sys.executable, "-c", "import mil, mil.cli"],
+        env=environment,
+        cwd=ROOT,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 0
 
 
 def test_the_workflow_has_no_lint(tmp_path):
     done = subprocess.run(
-        [*SNAKEMAKE, "--lint"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+        [*SNAKEMAKE, "--lint"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Congratulations" in done.stdout + done.stderr
@@ -173,12 +199,18 @@ def test_masks_of_the_table(study):
     (study.folder / "configs/datasets/toy.csv").write_text(table)
     done = study.snakemake("-n", "--config", "dataset=toy")
     assert done.returncode != 0
-    assert "slide a: region 'my regions/a 1.xml': no file data/toy/my regions/a 1.xml" in done.stdout + done.stderr
+    assert (
+        "slide a: region 'my regions/a 1.xml': no file data/toy/my regions/a 1.xml"
+        in done.stdout + done.stderr
+    )
     assert "Traceback" not in done.stdout + done.stderr
     (study.folder / "data/toy/my regions").mkdir()
     (study.folder / "data/toy/my regions/a 1.xml").touch()
     done = study.snakemake("-n", "-p", "--config", "dataset=toy")
-    assert "--region 'data/toy/my regions/a 1.xml' --geojson-frame scanned" in done.stdout + done.stderr
+    assert (
+        "--region 'data/toy/my regions/a 1.xml' --geojson-frame scanned"
+        in done.stdout + done.stderr
+    )
 
 
 def test_a_file_or_a_column_says_the_folds(study):

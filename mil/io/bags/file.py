@@ -15,7 +15,8 @@ from mil.errors import FormatError
 from mil.io.h5 import reading, writing
 from mil.io.tiles import STATES, Tiles
 
-FORMAT, VERSION = "mil.bag", 3
+FORMAT = "mil.bag"
+VERSION = 3
 # Lengths as a file may state them; 0 stands in bags of slides that are not `ok`.
 Pixels = Annotated[int, Field(ge=0, lt=2**31)]
 Length = Annotated[float, Field(ge=0, lt=1e9)]
@@ -25,8 +26,9 @@ Length = Annotated[float, Field(ge=0, lt=1e9)]
 class BagHeader:
     """What a bag says of itself. What nobody knows is None or empty, never guessed.
 
-    A bag that was imported from another tool may lack its scale; then it trains heads, but some pictures and exports
-    have to be refused. Lengths are pixels of level 0 unless the name says otherwise.
+    A bag that was imported from another tool may lack its scale; then it trains heads,
+    but some pictures and exports have to be refused. Lengths are pixels of level 0
+    unless the name says otherwise.
     """
 
     slide: str
@@ -62,7 +64,11 @@ class BagHeader:
     @property
     def identity(self) -> dict[str, str]:
         """What a head must know of the bags it was trained on: `encoder`, `weights_sha256`, `tiling`."""
-        return {"encoder": self.encoder, "weights_sha256": self.weights_sha256, "tiling": self.tiling}
+        return {
+            "encoder": self.encoder,
+            "weights_sha256": self.weights_sha256,
+            "tiling": self.tiling,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,7 +78,9 @@ class Bag(BagHeader):
     features: Float[np.ndarray, "tiles dim"]
     coords: Int[np.ndarray, "tiles 2"] | None  # level-0 pixels, top left; None: not known
     valid: Bool[np.ndarray, " tiles"]
-    coords_um: Float[np.ndarray, "tiles 2"] | None = None  # the same in micrometres, if the source counts in them
+    coords_um: Float[np.ndarray, "tiles 2"] | None = (
+        None  # the same in micrometres, if the source counts in them
+    )
 
     def places(self) -> tuple[Int[np.ndarray, "valid 2"], float] | None:
         """Corners of the valid tiles and the side of a tile, level-0 pixels; None where the bag does not say."""
@@ -98,25 +106,40 @@ def bag_of(
         valid: which tiles could be read.
         state: the slide's named state after reading its tiles.
         reason: why, when the state is not `ok`.
-        encoder: `encoder`, `encoder_revision`, `weights_sha256`, `transform`, `precision`.
+        encoder: `encoder`, `encoder_revision`, `weights_sha256`, `transform`,
+            `precision`.
     """
     scale: dict[str, Any] = {name: getattr(tiles.geometry, name) for name in _SHARED}
     return Bag(
-        **scale, **dict[str, Any](encoder), state=state, reason=reason, tile_digest=tiles.digest, features=features,
-        coords=tiles.coords.astype(np.int32), valid=valid,
-    )  # fmt: skip
+        **scale,
+        **dict[str, Any](encoder),
+        state=state,
+        reason=reason,
+        tile_digest=tiles.digest,
+        features=features,
+        coords=tiles.coords.astype(np.int32),
+        valid=valid,
+    )
 
 
 _SHARED = (
-    "slide", "tile_px", "target_mpp", "side_level0_px", "mpp_level0", "width_level0_px", "height_level0_px",
-    "origin_x_level0_px", "origin_y_level0_px",
-)  # fmt: skip
+    "slide",
+    "tile_px",
+    "target_mpp",
+    "side_level0_px",
+    "mpp_level0",
+    "width_level0_px",
+    "height_level0_px",
+    "origin_x_level0_px",
+    "origin_y_level0_px",
+)
 
 
 def write_bag(path: Path, bag: Bag) -> None:
     """Write a bag file whole or not at all: contiguous, uncompressed.
 
-    The attributes on `coords` have TRIDENT's names, so that tools which read TRIDENT's bags open ours.
+    The attributes on `coords` have TRIDENT's names, so that tools which read TRIDENT's
+    bags open ours.
     """
     with writing(path, FORMAT, VERSION) as file:
         file["features"], file["valid"] = bag.features, bag.valid
@@ -134,7 +157,8 @@ def read_bag(path: Path) -> Bag:
     """Read a bag file.
 
     Raises:
-        FormatError: it is not one, was never finished, or holds something that cannot be.
+        FormatError: it is not one, was never finished, or holds something that cannot
+            be.
     """
     with reading(path, FORMAT, VERSION) as file:
         return Bag(**asdict(_header(file, path)), **_arrays(file, path))
@@ -170,26 +194,37 @@ def common_identity(paths: Sequence[Path]) -> dict[str, str]:
         for key, value in identity.items():
             if other[key] != value:
                 raise FormatError(
-                    f"{path}: {key} is {other[key] or 'not known'}, but {value or 'not known'} in {paths[0].name}; "
+                    f"{path}: {key} is {other[key] or 'not known'}, but {value or 'not known'} "
+                    f"in {paths[0].name}; "
                     "delete the bags of one of them, or give them a folder of their own"
                 )
     return identity
 
 
 _CHECKED = TypeAdapter(BagHeader)
-_KINDS = {"features": "f", "valid": "b", "coords": "iu", "coords_um": "f"}  # of numbers, as NumPy abbreviates them
+_KINDS = {
+    "features": "f",
+    "valid": "b",
+    "coords": "iu",
+    "coords_um": "f",
+}  # of numbers, as NumPy abbreviates them
 
 
 def _header(file: h5py.File, path: Path) -> BagHeader:
     """The attributes, whose types and ranges are checked: a bag may come from anywhere."""
     held = file.attrs  # asked for once: each time costs as much as reading one
     attrs = {field.name: held[field.name] for field in fields(BagHeader) if field.name in held}
-    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in attrs.items()}
+    plain = {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in attrs.items()
+    }
     try:
         header = _CHECKED.validate_python(plain)
     except ValidationError as error:
         faults = "; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
-        raise FormatError(f"{path}: its attributes cannot be used: {faults}; make the bag again") from None
+        raise FormatError(
+            f"{path}: its attributes cannot be used: {faults}; make the bag again"
+        ) from None
     if header.state not in STATES:
         raise FormatError(f"{path}: no state is called {header.state!r}; make the bag again")
     return header
@@ -200,11 +235,22 @@ def _arrays(file: h5py.File, path: Path) -> dict[str, Any]:
     found = {name: np.asarray(file[name]) for name in _KINDS if name in file}
     shape = found["features"].shape if "features" in found else ()
     if len(shape) != 2 or "valid" not in found:
-        raise FormatError(f"{path}: no table of features with a row and a `valid` for each tile; make the bag again")
-    shapes = {"features": shape, "valid": shape[:1], "coords": (shape[0], 2), "coords_um": (shape[0], 2)}
+        raise FormatError(
+            f"{path}: no table of features with a row and a `valid` for each tile; make the bag "
+            "again"
+        )
+    shapes = {
+        "features": shape,
+        "valid": shape[:1],
+        "coords": (shape[0], 2),
+        "coords_um": (shape[0], 2),
+    }
     for name, array in found.items():
         if array.dtype.kind not in _KINDS[name] or array.shape != shapes[name]:
-            raise FormatError(f"{path}: {name} is not the numbers of each tile that it should be; make the bag again")
+            raise FormatError(
+                f"{path}: {name} is not the numbers of each tile that it should be; make the bag "
+                "again"
+            )
     return {"coords": None, **found}
 
 

@@ -14,7 +14,8 @@ def features_digest(path: Path, end_bytes: int | None = END_BYTES) -> str:
 
     Args:
         path: of the bag.
-        end_bytes: how much of either end is read; None: all of it, so that equal digests mean equal features.
+        end_bytes: how much of either end is read; None: all of it, so that equal
+            digests mean equal features.
 
     Raises:
         FormatError: it is not a bag.

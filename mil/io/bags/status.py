@@ -28,22 +28,27 @@ class SlideState:
     reason: str = ""
 
 
-def gather(slides: Sequence[str], tiles_dirs: Sequence[Path], bags_dirs: Sequence[Path]) -> list[SlideState]:
+def gather(
+    slides: Sequence[str], tiles_dirs: Sequence[Path], bags_dirs: Sequence[Path]
+) -> list[SlideState]:
     """State of each slide: from its bag if that exists, else from its tiles file unless `ok`, else `not reached`.
 
     Args:
         slides: ids.
-        tiles_dirs: a folder of tiles files for each encoder; none where the bags are ready, made from no slide. Then a
-            slide without a bag is `no_bag`.
-        bags_dirs: a folder of bags for each encoder, in the same order. A slide is `ok` if it is so for all of them.
+        tiles_dirs: a folder of tiles files for each encoder; none where the bags are
+            ready, made from no slide. Then a slide without a bag is `no_bag`.
+        bags_dirs: a folder of bags for each encoder, in the same order. A slide is `ok`
+            if it is so for all of them.
 
     Raises:
         ConfigError: there are more folders of the one than of the other.
-        FormatError: a file is damaged, or a ready bag is of another slide than its name says.
+        FormatError: a file is damaged, or a ready bag is of another slide than its name
+            says.
     """
     if tiles_dirs and len(tiles_dirs) != len(bags_dirs):
         raise ConfigError(
-            f"{len(tiles_dirs)} folders of tiles, but {len(bags_dirs)} of bags; give one for each, or none of tiles "
+            f"{len(tiles_dirs)} folders of tiles, but {len(bags_dirs)} of bags; give one for "
+            "each, or none of tiles "
             "where the bags are ready"
         )
     of_tiles: Sequence[Path | None] = tiles_dirs or [None] * len(bags_dirs)
@@ -60,7 +65,10 @@ def _state(slide: str, tiles_dir: Path | None, bags_dir: Path) -> SlideState:
     if bag.exists():
         header = read_header(bag)
         if tiles_dir is None and header.slide != slide:
-            raise FormatError(f"{bag}: is the bag of slide {header.slide!r}; give it that name, or import it again")
+            raise FormatError(
+                f"{bag}: is the bag of slide {header.slide!r}; give it that name, or import it "
+                "again"
+            )
         return SlideState(slide, header.state, header.reason)
     if tiles_dir is None:
         return SlideState(slide, "no_bag", f"there is no {bag}")

@@ -11,7 +11,8 @@ from jaxtyping import UInt8
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 
-# What is stored in larger pieces is refused: each is decoded whole, and a slide may take only so much memory.
+# What is stored in larger pieces is refused: each is decoded whole, and a slide may
+# take only so much memory.
 LARGEST_BLOCK_BYTES = 256 << 20
 # What the memory of a failure counts for.
 FAILURE_BYTES = 2 << 10
@@ -40,8 +41,9 @@ class Blocks(Protocol):
 class BlockCache:
     """Decoded blocks, dropped after their last expected use, else least recently used first; safe on threads.
 
-    Two threads that want the same block decode it once: the second waits for the first. A block that cannot be
-    decoded is remembered too, by its message: the error itself would hold on to all that its frames do.
+    Two threads that want the same block decode it once: the second waits for the first.
+    A block that cannot be decoded is remembered too, by its message: the error itself
+    would hold on to all that its frames do.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -89,11 +91,15 @@ class BlockCache:
                 return
             del self._uses[key]
             gone = self._held.get(key)
-            if gone is not None and gone.done():  # else it was dropped, and another is decoding it again
+            if (
+                gone is not None and gone.done()
+            ):  # else it was dropped, and another is decoding it again
                 del self._held[key]
                 self._bytes -= _size(gone.result())
 
-    def _decode(self, key: Hashable, decode: Callable[[], Pixels], mine: Future[Pixels | str]) -> None:
+    def _decode(
+        self, key: Hashable, decode: Callable[[], Pixels], mine: Future[Pixels | str]
+    ) -> None:
         found: Pixels | str
         try:
             found = decode()

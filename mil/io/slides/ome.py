@@ -27,7 +27,8 @@ class OmeSource:
     """The first image of an OME-TIFF: 8-bit RGB, colours side by side, sub-resolutions as levels.
 
     Raises:
-        UnreadableSlideError: it holds something else, such as fluorescence, or is stored in pieces too large.
+        UnreadableSlideError: it holds something else, such as fluorescence, or is
+            stored in pieces too large.
     """
 
     vendor = "ome-tiff"
@@ -45,13 +46,19 @@ class OmeSource:
             raise UnreadableSlideError(path, f"an OME-TIFF that cannot be read: {said}") from None
 
     def _open(self, path: Path) -> None:
-        with tifffile.TiffFile(path, _multifile=False) as file:  # a file may name others, and no path is to be followed
+        with tifffile.TiffFile(
+            path, _multifile=False
+        ) as file:  # a file may name others, and no path is to be followed
             pages = [_page(path, level) for level in file.series[0].levels]
             if any(page.parent is not file for page in pages):
-                raise UnreadableSlideError(path, "an OME-TIFF in several files; write it again as one")
+                raise UnreadableSlideError(
+                    path, "an OME-TIFF in several files; write it again as one"
+                )
             for page in pages:
                 read_ahead(page)
-            self.levels: list[Level] = make_levels([(page.imagewidth, page.imagelength) for page in pages])
+            self.levels: list[Level] = make_levels(
+                [(page.imagewidth, page.imagelength) for page in pages]
+            )
             self.properties: Mapping[str, str] = _properties(pages[0], file.ome_metadata or "")
             self._blocks = [TiffBlocks(page, self._file) for page in pages]
 
@@ -61,7 +68,9 @@ class OmeSource:
     def blocks(self, level: int) -> TiffBlocks:
         return self._blocks[level]
 
-    def window(self, level: int, left: int, top: int, width: int, height: int) -> tuple[Pixels, float, float]:
+    def window(
+        self, level: int, left: int, top: int, width: int, height: int
+    ) -> tuple[Pixels, float, float]:
         raise AssertionError("every level of an OME-TIFF has blocks")
 
 
@@ -72,10 +81,14 @@ def _page(path: Path, level: tifffile.TiffPageSeries) -> tifffile.TiffPage:
         raise UnreadableSlideError(
             path, f"an OME-TIFF of {shape} ({level.axes}, {level.dtype}); only 8-bit RGB is read"
         )
-    width, height = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
+    width, height = (
+        (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
+    )
     size = width * height * page.samplesperpixel
     if size > LARGEST_BLOCK_BYTES:
-        raise UnreadableSlideError(path, f"stored in pieces of {size >> 20} MB; write it again with tiles of 512 px")
+        raise UnreadableSlideError(
+            path, f"stored in pieces of {size >> 20} MB; write it again with tiles of 512 px"
+        )
     return page
 
 
@@ -87,5 +100,7 @@ def _properties(page: tifffile.TiffPage, description: str) -> dict[str, str]:
         if tag is not None and tag.value[1]:
             found[f"tiff.{axis}Resolution"] = repr(tag.value[0] / tag.value[1])
     unit = page.tags.get("ResolutionUnit")
-    found["tiff.ResolutionUnit"] = {2: "inch", 3: "centimeter"}.get(int(unit.value) if unit else 0, "")
+    found["tiff.ResolutionUnit"] = {2: "inch", 3: "centimeter"}.get(
+        int(unit.value) if unit else 0, ""
+    )
     return found

@@ -15,24 +15,30 @@ from mil.io.slides.blocks import LARGEST_BLOCK_BYTES, BlockError, Pixels
 from mil.io.slides.faults import why_unreadable
 from mil.io.slides.levels import Level, make_levels
 
-# Side of a block where a level does not say how it is stored, or stores tiles too small or too large to fetch singly.
-BLOCK_PX, BLOCK_RANGE = 512, (128, 4096)
+# Side of a block where a level does not say how it is stored, or stores tiles too small
+# or too large to fetch singly.
+BLOCK_PX = 512
+BLOCK_RANGE = (128, 4096)
 SIDES = ("width", "height")
-# So many second attempts without one success, and the first is believed: each costs a new handle.
+# So many second attempts without one success, and the first is believed: each costs a
+# new handle.
 IN_VAIN = 32
-# Handles from before a fork, kept for ever: closing them could wait for a lock of a thread that did not come along.
+# Handles from before a fork, kept for ever: closing them could wait for a lock of a
+# thread that did not come along.
 _inherited: list[object] = []
 
 
 class OpenSlideSource:
     """A slide as OpenSlide sees it; each thread and each process reads on a handle of its own.
 
-    After a decoding error a handle stays broken, and it must not break the reads of others; and a handle that was
-    opened before a fork shares its place in the file with the parent's.
+    After a decoding error a handle stays broken, and it must not break the reads of
+    others; and a handle that was opened before a fork shares its place in the file with
+    the parent's.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._in_vain = path, 0
+        self._path = path
+        self._in_vain = 0
         self._start()
         slide = self._handle()
         self.properties: Mapping[str, str] = dict(slide.properties)
@@ -42,7 +48,8 @@ class OpenSlideSource:
         self.ratios = slide.level_downsamples
 
     def _start(self) -> None:
-        self._lock, self._local = threading.Lock(), threading.local()
+        self._lock = threading.Lock()
+        self._local = threading.local()
         self._handles: list[openslide.OpenSlide] = []
         self._process = os.getpid()  # last: from now on other threads take the rest for theirs
 
@@ -58,12 +65,16 @@ class OpenSlideSource:
         Hamamatsu's are pieces of one JPEG, which it reads line by line.
         """
         for level in range(levels if self.vendor != "hamamatsu" else 0):
-            width, height = (int(self.properties.get(f"openslide.level[{level}].tile-{side}", 0)) for side in SIDES)
+            width, height = (
+                int(self.properties.get(f"openslide.level[{level}].tile-{side}", 0))
+                for side in SIDES
+            )
             size = 4 * width * height
             if size > LARGEST_BLOCK_BYTES:
                 self.close()
                 raise UnreadableSlideError(
-                    self._path, f"stored in pieces of {size >> 20} MB; write it again with tiles of 512 px"
+                    self._path,
+                    f"stored in pieces of {size >> 20} MB; write it again with tiles of 512 px",
                 )
 
     def _handle(self) -> openslide.OpenSlide:
@@ -89,18 +100,21 @@ class OpenSlideSource:
                 handle.close()
             self._handles.clear()
 
-    def window(self, level: int, left: int, top: int, width: int, height: int) -> tuple[Pixels, float, float]:
+    def window(
+        self, level: int, left: int, top: int, width: int, height: int
+    ) -> tuple[Pixels, float, float]:
         """Pixels of a level, at least those asked for, and where in the level they begin.
 
-        OpenSlide takes whole level-0 pixels and divides them by its own ratio, so that a region of a reduced level may
-        begin between two of its pixels.
+        OpenSlide takes whole level-0 pixels and divides them by its own ratio, so that
+        a region of a reduced level may begin between two of its pixels.
 
         Raises:
             BlockError: they cannot be decoded, twice.
         """
         ratio = self.ratios[level]
         location = math.floor(left * ratio + 1e-6), math.floor(top * ratio + 1e-6)
-        x, y = location[0] / ratio, location[1] / ratio
+        x = location[0] / ratio
+        y = location[1] / ratio
         size = math.ceil(left + width - x - 1e-6), math.ceil(top + height - y - 1e-6)
         return self._read(location, level, size), x, y
 
@@ -111,7 +125,9 @@ class OpenSlideSource:
             rgba = self._read_again(location, level, size, str(error))
         return _on_white(rgba)
 
-    def _read_again(self, location: tuple[int, int], level: int, size: tuple[int, int], first: str) -> Image.Image:
+    def _read_again(
+        self, location: tuple[int, int], level: int, size: tuple[int, int], first: str
+    ) -> Image.Image:
         self._retire()
         if self._in_vain >= IN_VAIN:
             raise BlockError(first)
@@ -147,12 +163,15 @@ class OpenSlideBlocks:
     """Blocks of a level, read through OpenSlide along the borders of what is stored."""
 
     def __init__(self, source: OpenSlideSource, level: int, width_px: int, height_px: int) -> None:
-        self.width_px, self.height_px = width_px, height_px
-        self._source, self._level = source, level
+        self.width_px = width_px
+        self.height_px = height_px
+        self._source = source
+        self._level = level
 
     def read(self, column: int, row: int) -> Pixels:
         level = self._source.levels[self._level]
-        left, top = column * self.width_px, row * self.height_px
+        left = column * self.width_px
+        top = row * self.height_px
         size = min(self.width_px, level.width_px - left), min(self.height_px, level.height_px - top)
         return self._source.window(self._level, left, top, *size)[0]
 

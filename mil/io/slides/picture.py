@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 BLOCK_PX = 4096
 # How far regions overlap, pixels of the picture; what resampling looks at reaches 2.
 OVERLAP_PX = 3
-# A region that cannot be read is quartered down to this, pixels of the picture, to save what lies around the damage.
+# A region that cannot be read is quartered down to this, pixels of the picture, to save
+# what lies around the damage.
 SMALLEST_PX = 8
-# So many failures without one success, and the slide is given up; so many in all, and what fails is lost as it is.
-HOPELESS, PATIENCE = 100, 1000
+# So many failures without one success, and the slide is given up; so many in all, and
+# what fails is lost as it is.
+HOPELESS = 100
+PATIENCE = 1000
 HOLE = (224, 224, 224)
 
 
@@ -28,7 +31,8 @@ HOLE = (224, 224, 224)
 class Picture:
     """The scanned part of a slide.
 
-    `scale` is level-0 pixels per pixel of `image`; `lost` is the share of its area that cannot be read at any level.
+    `scale` is level-0 pixels per pixel of `image`; `lost` is the share of its area that
+    cannot be read at any level.
     """
 
     image: Image.Image
@@ -42,8 +46,12 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom, pixels of the pictu
 class _Canvas:
     def __init__(self, reader: "SlideReader", scale: float, level: int) -> None:
         width, height = reader.extent_px
-        self.reader, self.scale, self.level = reader, scale, level
-        self.image = Image.new("RGB", (max(1, round(width / self.scale)), max(1, round(height / self.scale))), HOLE)
+        self.reader = reader
+        self.scale = scale
+        self.level = level
+        self.image = Image.new(
+            "RGB", (max(1, round(width / self.scale)), max(1, round(height / self.scale))), HOLE
+        )
         self.lost_px = self.failures = self.successes = 0
         self.error: UnreadableSlideError | None = None
         self.hopeless = HOPELESS + sum(1 for _ in self.boxes())
@@ -58,7 +66,8 @@ class _Canvas:
     def draw(self) -> None:
         """Read all regions; where that fails, their quarters, then finer levels, then leave a hole.
 
-        Large before small: a readable part is found early, and all holes are alike where patience ends.
+        Large before small: a readable part is found early, and all holes are alike
+        where patience ends.
         """
         boxes = deque(self.boxes())
         while boxes:
@@ -68,23 +77,31 @@ class _Canvas:
             patient = self.failures < PATIENCE
             if patient and max(box[2] - box[0], box[3] - box[1]) > SMALLEST_PX:
                 boxes.extend(_quarters(box))
-            elif not (patient and any(self._read(box, finer) for finer in range(self.level - 1, -1, -1))):
+            elif not (
+                patient and any(self._read(box, finer) for finer in range(self.level - 1, -1, -1))
+            ):
                 self.lost_px += (box[2] - box[0]) * (box[3] - box[1])
         if self.error is not None and self.successes == 0:
             raise self.error
 
     def _read(self, box: Box, level: int) -> bool:
         # A few pixels more on each side, so that resampling leaves no seams.
-        x0, y0 = max(0, box[0] - OVERLAP_PX), max(0, box[1] - OVERLAP_PX)
-        x1, y1 = min(box[2] + OVERLAP_PX, self.image.width), min(box[3] + OVERLAP_PX, self.image.height)
+        x0 = max(0, box[0] - OVERLAP_PX)
+        y0 = max(0, box[1] - OVERLAP_PX)
+        x1 = min(box[2] + OVERLAP_PX, self.image.width)
+        y1 = min(box[3] + OVERLAP_PX, self.image.height)
         (left, top), scale = self.reader.origin_px, self.scale
         size = x1 - x0, y1 - y0
         try:
             pixels = self.reader.read_box(
-                (left + x0 * scale, top + y0 * scale), (size[0] * scale, size[1] * scale), size, level=level
+                (left + x0 * scale, top + y0 * scale),
+                (size[0] * scale, size[1] * scale),
+                size,
+                level=level,
             )
         except UnreadableSlideError as error:
-            self.failures, self.error = self.failures + 1, error
+            self.failures = self.failures + 1
+            self.error = error
             if self.failures >= self.hopeless and self.successes == 0:
                 raise
             return False
@@ -95,16 +112,22 @@ class _Canvas:
 
 
 def _quarters(box: Box) -> list[Box]:
-    x, y = (box[0] + box[2] + 1) // 2, (box[1] + box[3] + 1) // 2
-    parts = [(box[0], box[1], x, y), (x, box[1], box[2], y), (box[0], y, x, box[3]), (x, y, box[2], box[3])]
+    x = (box[0] + box[2] + 1) // 2
+    y = (box[1] + box[3] + 1) // 2
+    parts = [
+        (box[0], box[1], x, y),
+        (x, box[1], box[2], y),
+        (box[0], y, x, box[3]),
+        (x, y, box[2], box[3]),
+    ]
     return [part for part in parts if part[0] < part[2] and part[1] < part[3]]
 
 
 def draw_picture(reader: "SlideReader", downsample: float) -> Picture:
     """The scanned part of the slide at a given reduction.
 
-    What cannot be decoded at the level of choice is taken from finer levels; what no level gives stays grey and is
-    counted in `lost`.
+    What cannot be decoded at the level of choice is taken from finer levels; what no
+    level gives stays grey and is counted in `lost`.
 
     Args:
         reader: the open slide.
@@ -123,4 +146,6 @@ def draw_picture(reader: "SlideReader", downsample: float) -> Picture:
                 raise
         else:
             break
-    return Picture(canvas.image, canvas.scale, canvas.lost_px / (canvas.image.width * canvas.image.height))
+    return Picture(
+        canvas.image, canvas.scale, canvas.lost_px / (canvas.image.width * canvas.image.height)
+    )

@@ -38,7 +38,9 @@ class Source(Protocol):
 
     def blocks(self, level: int) -> Blocks | None: ...
 
-    def window(self, level: int, left: int, top: int, width: int, height: int) -> tuple[Pixels, float, float]: ...
+    def window(
+        self, level: int, left: int, top: int, width: int, height: int
+    ) -> tuple[Pixels, float, float]: ...
 
     def close(self) -> None: ...
 
@@ -46,28 +48,38 @@ class Source(Protocol):
 class SlideReader:
     """An open slide. Coordinates are level-0 pixels, (x, y), top left.
 
-    Threads may share it: each compressed block is decoded once, and kept while the cache has room. It may cross a fork,
-    and it can be pickled, which opens the slide anew on the other side.
+    Threads may share it: each compressed block is decoded once, and kept while the
+    cache has room. It may cross a fork, and it can be pickled, which opens the slide
+    anew on the other side.
 
     Args:
         path: the slide's file.
-        decoder: `auto` decodes plain TIFF tiles without OpenSlide on levels where both agree within one grey level;
-            `openslide` never does.
-        resampler: brings what was read to its size; stages that have a faster one than Pillow give it.
+        decoder: `auto` decodes plain TIFF tiles without OpenSlide on levels where both
+            agree within one grey level; `openslide` never does.
+        resampler: brings what was read to its size; stages that have a faster one than
+            Pillow give it.
 
     Raises:
         UnreadableSlideError: it does not open.
     """
 
-    def __init__(self, path: Path, decoder: Decoder = "auto", resampler: Resample = resample) -> None:
-        self.path, self.decoder, self.resampler = Path(path), decoder, resampler
+    def __init__(
+        self, path: Path, decoder: Decoder = "auto", resampler: Resample = resample
+    ) -> None:
+        self.path = Path(path)
+        self.decoder = decoder
+        self.resampler = resampler
         why = check_file(self.path)
         if why:
             raise UnreadableSlideError(self.path, why)
-        self._source: Source = OmeSource(self.path) if is_ome(self.path) else OpenSlideSource(self.path)
+        self._source: Source = (
+            OmeSource(self.path) if is_ome(self.path) else OpenSlideSource(self.path)
+        )
         self._pages = self._tiff_pages()
         self._fresh_state()
-        self.levels, self.properties, self.vendor = self._source.levels, self._source.properties, self._source.vendor
+        self.levels = self._source.levels
+        self.properties = self._source.properties
+        self.vendor = self._source.vendor
 
     def _tiff_pages(self) -> TiffPages | None:
         wanted = self.decoder == "auto" and self._source.vendor in VENDORS
@@ -85,7 +97,10 @@ class SlideReader:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._source.close()
         if self._pages is not None:
@@ -100,7 +115,9 @@ class SlideReader:
     def origin_px(self) -> tuple[int, int]:
         """Where the scanned part of the slide begins (`openslide.bounds-x/y`), level-0 pixels; else (0, 0)."""
         get = self.properties.get
-        return int(get(openslide.PROPERTY_NAME_BOUNDS_X, 0)), int(get(openslide.PROPERTY_NAME_BOUNDS_Y, 0))
+        return int(get(openslide.PROPERTY_NAME_BOUNDS_X, 0)), int(
+            get(openslide.PROPERTY_NAME_BOUNDS_Y, 0)
+        )
 
     @property
     def extent_px(self) -> tuple[int, int]:
@@ -112,7 +129,9 @@ class SlideReader:
             int(get(openslide.PROPERTY_NAME_BOUNDS_HEIGHT, height - top)),
         )
 
-    def resolution(self, override: float | None = None, *, allow_objective_power: bool = False) -> Resolution:
+    def resolution(
+        self, override: float | None = None, *, allow_objective_power: bool = False
+    ) -> Resolution:
         """Micrometres per pixel of level 0 and who says so; see `mil.io.slides.resolution.resolve`.
 
         Raises:
@@ -126,7 +145,9 @@ class SlideReader:
 
     def blocks(self, level: int) -> Blocks | None:
         """How a level is stored and who decodes it; None when its pixels are had through windows only."""
-        if self._process != os.getpid():  # forked: the parent's locks may be held by threads that do not exist here
+        if (
+            self._process != os.getpid()
+        ):  # forked: the parent's locks may be held by threads that do not exist here
             self._fresh_state(self._cache.max_bytes)
         if level not in self._level_blocks:
             fast = None if self._pages is None else self._fast(self._pages, level)
@@ -143,10 +164,13 @@ class SlideReader:
         assert isinstance(self._source, OpenSlideSource)
         return fast_blocks(pages, self._source, level)
 
-    def expect(self, coords: Int[np.ndarray, "tiles 2"], side_level0_px: float, size_px: int) -> None:
+    def expect(
+        self, coords: Int[np.ndarray, "tiles 2"], side_level0_px: float, size_px: int
+    ) -> None:
         """Say which tiles will be read, each once and about row by row: then each block is decoded once.
 
-        A block is kept until the last tile that needs it has been read, as long as there is room.
+        A block is kept until the last tile that needs it has been read, as long as
+        there is room.
 
         Args:
             coords: top left corners, level-0 pixels.
@@ -157,10 +181,14 @@ class SlideReader:
         blocks = self.blocks(number)
         if blocks is not None:
             uses = count_uses(self.levels[number], blocks, coords, side_level0_px)
-            self._cache.expect({(number, column, row): count for (column, row), count in uses.items()})
+            self._cache.expect(
+                {(number, column, row): count for (column, row), count in uses.items()}
+            )
             self._make_room(LARGEST_CACHE_BYTES)
 
-    def read(self, x: float, y: float, side_level0_px: float, size_px: int) -> UInt8[np.ndarray, "height width 3"]:
+    def read(
+        self, x: float, y: float, side_level0_px: float, size_px: int
+    ) -> UInt8[np.ndarray, "height width 3"]:
         """Read a square and resample it once, anti-aliased.
 
         Args:
@@ -195,13 +223,19 @@ class SlideReader:
         """
         if level is None:
             level = self.level_for(min(extent_px[0] / size_px[0], extent_px[1] / size_px[1]))
-        down_x, down_y = self.levels[level].downsample_x, self.levels[level].downsample_y
-        left, top, width, height = corner[0] / down_x, corner[1] / down_y, extent_px[0] / down_x, extent_px[1] / down_y
+        down_x = self.levels[level].downsample_x
+        down_y = self.levels[level].downsample_y
+        left = corner[0] / down_x
+        top = corner[1] / down_y
+        width = extent_px[0] / down_x
+        height = extent_px[1] / down_y
         try:
             window = self.window(level, left, top, left + width, top + height)
         except BlockError as error:
             place = f"({corner[0]:.0f}, {corner[1]:.0f})"
-            raise UnreadableSlideError(self.path, f"pixels at {place} cannot be decoded: {error}") from None
+            raise UnreadableSlideError(
+                self.path, f"pixels at {place} cannot be decoded: {error}"
+            ) from None
         return self.resampler(window, left, top, width, height, size_px)
 
     def window(self, number: int, left: float, top: float, right: float, bottom: float) -> Window:
@@ -209,7 +243,11 @@ class SlideReader:
         box = around(left, top, right, bottom)
         blocks = self.blocks(number)
         if blocks is None:
-            return Window(*self._source.window(number, box.left, box.top, box.right - box.left, box.bottom - box.top))
+            return Window(
+                *self._source.window(
+                    number, box.left, box.top, box.right - box.left, box.bottom - box.top
+                )
+            )
 
         def block(column: int, row: int) -> Pixels:
             return self._cache.get((number, column, row), partial(blocks.read, column, row))
@@ -221,6 +259,8 @@ class SlideReader:
         return draw_picture(self, downsample)
 
 
-def as_array(image: Image.Image | UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:
+def as_array(
+    image: Image.Image | UInt8[np.ndarray, "height width 3"],
+) -> UInt8[np.ndarray, "height width 3"]:
     """Pixels of an RGB image, uint8 [height, width, 3]."""
     return np.asarray(image, dtype=np.uint8)

@@ -15,13 +15,25 @@ from mil.errors import MissingResolutionError
 
 Properties = Mapping[str, str]
 
-# Outside this range a pixel size is a mistake (72 dpi written by an image editor is 352.8), micrometres.
+# Outside this range a pixel size is a mistake (72 dpi written by an image editor is
+# 352.8), micrometres.
 PLAUSIBLE_MPP = (0.02, 50.0)
 # Pixels are taken for square when their sides differ by less than this share.
 SQUARE = 0.01
-# Field number of an eyepiece over the camera's: what 10x means in practice, micrometres per pixel.
+# Field number of an eyepiece over the camera's: what 10x means in practice, micrometres
+# per pixel.
 MPP_AT_POWER_1 = 10.0
-UM = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0}
+UM = {
+    "nm": 1e-3,
+    "µm": 1.0,
+    "μm": 1.0,
+    "um": 1.0,
+    "micron": 1.0,
+    "mm": 1e3,
+    "cm": 1e4,
+    "m": 1e6,
+    "inch": 25400.0,
+}
 
 
 class Resolution(NamedTuple):
@@ -31,18 +43,22 @@ class Resolution(NamedTuple):
     source: str
 
 
-def resolve(path: Path, properties: Properties, override: float | None, allow_objective_power: bool) -> Resolution:
+def resolve(
+    path: Path, properties: Properties, override: float | None, allow_objective_power: bool
+) -> Resolution:
     """Find a slide's pixel size.
 
-    In this order: the slide table's `mpp`; OpenSlide's `mpp-x`, `mpp-y`; the TIFF resolution tags; the vendor's text or
-    XML (Philips, OME, Aperio, libvips); the objective power, as 10 µm over it, if the user allows it. What cannot
-    be true (72 dpi) counts as missing.
+    In this order: the slide table's `mpp`; OpenSlide's `mpp-x`, `mpp-y`; the TIFF
+    resolution tags; the vendor's text or XML (Philips, OME, Aperio, libvips); the
+    objective power, as 10 µm over it, if the user allows it. What cannot be true (72
+    dpi) counts as missing.
 
     Args:
         path: the slide, for messages.
         properties: what OpenSlide says of it, or the same keys from elsewhere.
         override: the table's value.
-        allow_objective_power: whether nominal magnification may stand in; real slides differ from it by up to 20 %.
+        allow_objective_power: whether nominal magnification may stand in; real slides
+            differ from it by up to 20 %.
 
     Raises:
         MissingResolutionError: nobody says it, or its pixels are not square.
@@ -60,7 +76,9 @@ def resolve(path: Path, properties: Properties, override: float | None, allow_ob
             continue
         x, y = found
         if abs(x - y) > SQUARE * max(x, y):
-            raise MissingResolutionError(path, f"its pixels are not square: {x:g} by {y:g} µm in {source}")
+            raise MissingResolutionError(
+                path, f"its pixels are not square: {x:g} by {y:g} µm in {source}"
+            )
         return Resolution((x + y) / 2, source)
     raise MissingResolutionError(path, _nobody(refused, properties, allow_objective_power))
 
@@ -74,7 +92,11 @@ def all_said(properties: Properties) -> dict[str, float]:
 def _nobody(refused: list[str], properties: Properties, allowed: bool) -> str:
     said = f"; {'; '.join(refused)}" if refused else ""
     power = _objective(properties)
-    hint = "" if power is None or allowed else f"; its objective power would mean {power[0]:g} (tile.objective_power)"
+    hint = (
+        ""
+        if power is None or allowed
+        else f"; its objective power would mean {power[0]:g} (tile.objective_power)"
+    )
     return f"no pixel size in OpenSlide's properties, TIFF tags or vendor's text{said}{hint}"
 
 
@@ -82,12 +104,16 @@ Pair = tuple[float, float]
 
 
 def _openslide(properties: Properties) -> Pair | None:
-    return _pair(properties.get(openslide.PROPERTY_NAME_MPP_X), properties.get(openslide.PROPERTY_NAME_MPP_Y))
+    return _pair(
+        properties.get(openslide.PROPERTY_NAME_MPP_X), properties.get(openslide.PROPERTY_NAME_MPP_Y)
+    )
 
 
 def _tiff(properties: Properties) -> Pair | None:
     per_unit = _pair(properties.get("tiff.XResolution"), properties.get("tiff.YResolution"))
-    unit = {"inch": UM["inch"], "centimeter": UM["cm"]}.get(properties.get("tiff.ResolutionUnit", ""))
+    unit = {"inch": UM["inch"], "centimeter": UM["cm"]}.get(
+        properties.get("tiff.ResolutionUnit", "")
+    )
     if per_unit is None or unit is None:
         return None
     return unit / per_unit[0], unit / per_unit[1]
@@ -95,7 +121,11 @@ def _tiff(properties: Properties) -> Pair | None:
 
 def _vendor(properties: Properties) -> Pair | None:
     # OpenSlide takes Philips' XML apart.
-    spacings = [text for key, text in properties.items() if re.fullmatch(r"philips\..*\bDICOM_PIXEL_SPACING", key)]
+    spacings = [
+        text
+        for key, text in properties.items()
+        if re.fullmatch(r"philips\..*\bDICOM_PIXEL_SPACING", key)
+    ]
     if spacings:
         return _finest(spacings)
     text = properties.get("tiff.ImageDescription") or properties.get("openslide.comment") or ""
@@ -105,7 +135,9 @@ def _vendor(properties: Properties) -> Pair | None:
     root = _xml(text)
     if root is None:
         return None
-    return next((pair for reader in (_philips, _ome, _vips) if (pair := reader(root)) is not None), None)
+    return next(
+        (pair for reader in (_philips, _ome, _vips) if (pair := reader(root)) is not None), None
+    )
 
 
 def _objective(properties: Properties) -> Pair | None:
@@ -133,11 +165,14 @@ def _xml(text: str) -> Element | None:
 def _philips(root: Element) -> Pair | None:
     """DICOM_PIXEL_SPACING, millimetres, rows before columns, of the scanned image that is the slide.
 
-    Level 0 is the one with the smallest pixels among the pyramid's; macro and label say their own.
+    Level 0 is the one with the smallest pixels among the pyramid's; macro and label say
+    their own.
     """
     for image in root.iter("DataObject"):
         if any(_named(child, "PIM_DP_IMAGE_TYPE") == "WSI" for child in image):
-            return _finest([_named(child, "DICOM_PIXEL_SPACING") for child in image.iter("Attribute")])
+            return _finest(
+                [_named(child, "DICOM_PIXEL_SPACING") for child in image.iter("Attribute")]
+            )
     return None
 
 
@@ -145,7 +180,9 @@ def _finest(spacings: Iterable[str]) -> Pair | None:
     """The smallest of texts such as `"0.00025" "0.00025"`."""
     pairs = [re.findall(r"[0-9.eE+-]+", text) for text in spacings]
     sides = [(_number(x), _number(y)) for y, x in (pair for pair in pairs if len(pair) == 2)]
-    return min(((1e3 * x, 1e3 * y) for x, y in sides if x is not None and y is not None), default=None)
+    return min(
+        ((1e3 * x, 1e3 * y) for x, y in sides if x is not None and y is not None), default=None
+    )
 
 
 def _named(attribute: Element, name: str) -> str:
@@ -177,7 +214,8 @@ def _vips(root: Element) -> Pair | None:
 
 def _pair(x: str | None, y: str | None) -> Pair | None:
     """Two positive numbers; where one is missing the other stands for it."""
-    first, second = _number(x), _number(y)
+    first = _number(x)
+    second = _number(y)
     if first is None or second is None:
         one = first or second
         return None if one is None else (one, one)

@@ -35,8 +35,8 @@ class TileRequest:
 class TileBatch:
     """Consecutive tiles of one request, from row `first` of its coordinates.
 
-    Tiles that cannot be read are black, and `readable` says which could. `error`: the slide does not open; then none
-    could.
+    Tiles that cannot be read are black, and `readable` says which could. `error`: the
+    slide does not open; then none could.
     """
 
     request: TileRequest
@@ -56,9 +56,10 @@ def stream(
 ) -> Generator[TileBatch, None, None]:
     """Read the tiles of one slide after another; batches come in order, and never mix slides.
 
-    Reading runs ahead by a fixed number of batches, over the end of a slide into the next, so that memory is bounded
-    and nobody waits between slides. Pixels and batches do not depend on `workers`; a slide that does not open gives at
-    least one batch, with its error.
+    Reading runs ahead by a fixed number of batches, over the end of a slide into the
+    next, so that memory is bounded and nobody waits between slides. Pixels and batches
+    do not depend on `workers`; a slide that does not open gives at least one batch,
+    with its error.
 
     Args:
         requests: what to read; taken one by one as reading gets there.
@@ -69,7 +70,9 @@ def stream(
     """
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque[_Reading] = deque()
-        readings = _readings(requests, pool, batch_size, partial(_Slide, decoder=decoder, resampler=resampler))
+        readings = _readings(
+            requests, pool, batch_size, partial(_Slide, decoder=decoder, resampler=resampler)
+        )
         try:
             while True:
                 while len(ahead) <= AHEAD and (reading := next(readings, None)) is not None:
@@ -87,10 +90,15 @@ class _Slide:
     """A slide, opened by the first reading thread that gets to it and closed after the last of its batches."""
 
     def __init__(self, request: TileRequest, decoder: Decoder, resampler: Resample) -> None:
-        self.request, self._decoder, self._resampler = request, decoder, resampler
-        self._opening, self._counting = threading.Lock(), threading.Lock()  # who counts does not wait for the opening
+        self.request = request
+        self._decoder = decoder
+        self._resampler = resampler
+        # who counts does not wait for the opening
+        self._opening = threading.Lock()
+        self._counting = threading.Lock()
         self._reader: SlideReader | None = None
-        self._under_way, self._last_begun = 0, False
+        self._under_way = 0
+        self._last_begun = False
         self.error: UnreadableSlideError | None = None
 
     def reader(self) -> SlideReader | None:
@@ -98,7 +106,9 @@ class _Slide:
             if self._reader is None and self.error is None:
                 try:
                     reader = SlideReader(self.request.slide, self._decoder, self._resampler)
-                    reader.expect(self.request.coords, self.request.side_level0_px, self.request.tile_px)
+                    reader.expect(
+                        self.request.coords, self.request.side_level0_px, self.request.tile_px
+                    )
                     self._reader = reader
                 except UnreadableSlideError as error:
                     self.error = error
@@ -119,7 +129,9 @@ class _Reading:
 
     def __init__(self, slide: _Slide, first: int, count: int, pool: ThreadPoolExecutor) -> None:
         size = slide.request.tile_px
-        self._slide, self._first, self._finished = slide, first, False
+        self._slide = slide
+        self._first = first
+        self._finished = False
         slide.count(1)
         self._pixels = np.empty((count, size, size, 3), np.uint8)
         self._readable = np.zeros(count, bool)
@@ -128,14 +140,17 @@ class _Reading:
         ] or [pool.submit(self._run, 0, 0)]
 
     def _run(self, start: int, stop: int) -> None:
-        reader, request = self._slide.reader(), self._slide.request
+        reader = self._slide.reader()
+        request = self._slide.request
         if reader is None:
             self._pixels[start:stop] = 0
             return
         for row in range(start, stop):
             x, y = request.coords[self._first + row]
             try:
-                self._pixels[row] = reader.read(float(x), float(y), request.side_level0_px, request.tile_px)
+                self._pixels[row] = reader.read(
+                    float(x), float(y), request.side_level0_px, request.tile_px
+                )
                 self._readable[row] = True
             except UnreadableSlideError:
                 self._pixels[row] = 0
@@ -146,7 +161,9 @@ class _Reading:
                 future.result()
         finally:
             self.finish()
-        return TileBatch(self._slide.request, self._first, self._pixels, self._readable, self._slide.error)
+        return TileBatch(
+            self._slide.request, self._first, self._pixels, self._readable, self._slide.error
+        )
 
     def finish(self) -> None:
         """Wait for what runs, forget what does not run yet."""
@@ -160,7 +177,10 @@ class _Reading:
 
 
 def _readings(
-    requests: Iterable[TileRequest], pool: ThreadPoolExecutor, batch_size: int, make: Callable[[TileRequest], _Slide]
+    requests: Iterable[TileRequest],
+    pool: ThreadPoolExecutor,
+    batch_size: int,
+    make: Callable[[TileRequest], _Slide],
 ) -> Generator[_Reading, None, None]:
     for request in requests:
         slide = make(request)

@@ -19,19 +19,27 @@ from mil.io.slides.blocks import BlockError, Pixels
 from mil.io.slides.levels import Level
 from mil.io.slides.openslide_source import OpenSlideSource
 
-# Formats of OpenSlide whose levels are plain grids of TIFF tiles. Others place, overlap or stitch what they store.
+# Formats of OpenSlide whose levels are plain grids of TIFF tiles. Others place, overlap
+# or stitch what they store.
 VENDORS = {"generic-tiff", "aperio", "philips"}
-JPEG, APERIO_YCBCR = 7, 33003
+JPEG = 7
+APERIO_YCBCR = 33003
 J2K = {34712, APERIO_YCBCR, 33004, 33005}
-# What is read: by decoders that fill no more room than they are given, or blocks that tell their size beforehand.
-# None, LZW, JPEG, deflate (two numbers), PackBits, LZMA, Zstandard.
+# What is read: by decoders that fill no more room than they are given, or blocks that
+# tell their size beforehand. None, LZW, JPEG, deflate (two numbers), PackBits, LZMA,
+# Zstandard.
 COMPRESSIONS = {1, 5, JPEG, 8, 32946, 32773, 34925, 50000} | J2K
-RGB, YCBCR = 2, 6
-# An APP14 marker with the colour transform, which TIFF keeps in a tag: 0 for RGB, 1 for YCbCr.
+RGB = 2
+YCBCR = 6
+# An APP14 marker with the colour transform, which TIFF keeps in a tag: 0 for RGB, 1 for
+# YCbCr.
 ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
-# How far a decoder may be from OpenSlide, grey levels, and on how many blocks of a level it must prove it.
-TOLERANCE, PROBES = 1, 2
-# OpenSlide mixes neighbouring pixels when a block does not begin on a whole pixel; by so little it does not show.
+# How far a decoder may be from OpenSlide, grey levels, and on how many blocks of a
+# level it must prove it.
+TOLERANCE = 1
+PROBES = 2
+# OpenSlide mixes neighbouring pixels when a block does not begin on a whole pixel; by
+# so little it does not show.
 WHOLE = 1e-3
 
 # What it has to say of a file becomes our one line.
@@ -45,7 +53,9 @@ class TiffPages:
     def __init__(self, path: Path) -> None:
         self.path = path
         with tifffile.TiffFile(path) as file:
-            self.pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and page.is_tiled]
+            self.pages = [
+                page for page in file.pages if isinstance(page, tifffile.TiffPage) and page.is_tiled
+            ]
             for page in self.pages:
                 read_ahead(page)
         self.file = io.FileIO(path)
@@ -72,13 +82,18 @@ class TiffBlocks:
 
     Args:
         page: the level's page, with positions already read.
-        file: the open file; not its number, which may be another file's once this one is closed.
-        instead: who reads a tile that is stored as nothing; None: nobody. A damaged one is nobody's: OpenSlide would
-            fill it with grey or repeated pixels and say nothing.
+        file: the open file; not its number, which may be another file's once this one
+            is closed.
+        instead: who reads a tile that is stored as nothing; None: nobody. A damaged one
+            is nobody's: OpenSlide would fill it with grey or repeated pixels and say
+            nothing.
     """
 
     def __init__(
-        self, page: tifffile.TiffPage, file: io.FileIO, instead: Callable[[int, int], Pixels] | None = None
+        self,
+        page: tifffile.TiffPage,
+        file: io.FileIO,
+        instead: Callable[[int, int], Pixels] | None = None,
     ) -> None:
         self.width_px = page.tilewidth if page.is_tiled else page.imagewidth
         self.height_px = page.tilelength if page.is_tiled else page.rowsperstrip
@@ -89,7 +104,8 @@ class TiffBlocks:
         self.compression = tifffile.COMPRESSION(page.compression).name
         self._j2k = page.compression in J2K
         self._page_px = page.imagewidth, page.imagelength
-        self._file, self._instead = file, instead
+        self._file = file
+        self._instead = instead
         if min(len(self.offsets), len(self.counts)) < self.columns * self.rows:
             raise BlockError("fewer tiles than its size asks for")
         self._file_size = os.fstat(file.fileno()).st_size
@@ -100,24 +116,36 @@ class TiffBlocks:
         if self.counts[index] == 0 and self._instead is not None:
             return self._instead(column, row)
         if self.counts[index] == 0:
-            return np.full((self.height_px, self.width_px, 3), 255, np.uint8)  # nothing was scanned there
+            return np.full(
+                (self.height_px, self.width_px, 3), 255, np.uint8
+            )  # nothing was scanned there
         why = ""
         for last in (False, True):
             try:
                 return self.decode(self.fetch(index), index)
             except (OSError, MemoryError) as error:
                 why = str(error)
-                if last and getattr(error, "errno", None) != errno.EIO:  # a bad sector is the slide's own damage
-                    raise ReadingError(f"{self._file.name}: reading stopped: {error}; run again") from None
+                if (
+                    last and getattr(error, "errno", None) != errno.EIO
+                ):  # a bad sector is the slide's own damage
+                    raise ReadingError(
+                        f"{self._file.name}: reading stopped: {error}; run again"
+                    ) from None
             except Exception as error:  # noqa: BLE001  every codec raises its own
                 why = " ".join(str(error).split()) or type(error).__name__
         raise BlockError(why)
 
     def fetch(self, index: int) -> bytes:
         """The compressed bytes of one block."""
-        count, offset = int(self.counts[index]), int(self.offsets[index])
-        # First what the file says of itself: room is made for as many bytes as are asked for.
-        data = os.pread(self._file.fileno(), count, offset) if offset + count <= self._file_size else b""
+        count = int(self.counts[index])
+        offset = int(self.offsets[index])
+        # First what the file says of itself: room is made for as many bytes as are
+        # asked for.
+        data = (
+            os.pread(self._file.fileno(), count, offset)
+            if offset + count <= self._file_size
+            else b""
+        )
         if len(data) < count:
             raise BlockError(f"the file ends before byte {offset + count}")
         return data
@@ -135,10 +163,13 @@ class TiffBlocks:
             block = self._decode(data, index)
             height, width = block.shape[:2]
         row, column = divmod(index, self.columns)
-        right, bottom = self._page_px[0] - column * self.width_px, self._page_px[1] - row * self.height_px
+        right = self._page_px[0] - column * self.width_px
+        bottom = self._page_px[1] - row * self.height_px
         fits = min(right, self.width_px) <= width <= self.width_px
         if not fits or not min(bottom, self.height_px) <= height <= self.height_px:
-            raise BlockError(f"{width} x {height} px where {self.width_px} x {self.height_px} belong")
+            raise BlockError(
+                f"{width} x {height} px where {self.width_px} x {self.height_px} belong"
+            )
         return block
 
 
@@ -159,8 +190,15 @@ Decode = Callable[[bytes, int], Pixels]
 
 def _decoder(page: tifffile.TiffPage) -> Decode:
     if page.compression not in COMPRESSIONS:
-        raise BlockError(f"compressed as {tifffile.COMPRESSION(page.compression).name}, which is not read")
-    if page.compression == JPEG and page.bitspersample == 8 and page.samplesperpixel == 3 and page.planarconfig == 1:
+        raise BlockError(
+            f"compressed as {tifffile.COMPRESSION(page.compression).name}, which is not read"
+        )
+    if (
+        page.compression == JPEG
+        and page.bitspersample == 8
+        and page.samplesperpixel == 3
+        and page.planarconfig == 1
+    ):
         return _jpeg(page)
     if page.compression == APERIO_YCBCR:
         return _aperio_ycbcr
@@ -194,7 +232,11 @@ def _any(page: tifffile.TiffPage) -> Decode:
         if pixels is None:
             raise BlockError("stored as nothing")
         pixels = pixels[0]
-        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.ascontiguousarray(pixels[..., :3])
+        return (
+            np.repeat(pixels, 3, axis=2)
+            if pixels.shape[2] == 1
+            else np.ascontiguousarray(pixels[..., :3])
+        )
 
     return decode
 
@@ -209,7 +251,9 @@ def fast_blocks(pages: TiffPages, source: OpenSlideSource, number: int) -> TiffB
     return None
 
 
-def _blocks_of(page: tifffile.TiffPage, pages: TiffPages, source: OpenSlideSource, number: int) -> TiffBlocks | None:
+def _blocks_of(
+    page: tifffile.TiffPage, pages: TiffPages, source: OpenSlideSource, number: int
+) -> TiffBlocks | None:
     def instead(column: int, row: int) -> Pixels:
         return _through_openslide(source, number, blocks, column, row)
 
@@ -223,8 +267,11 @@ def _blocks_of(page: tifffile.TiffPage, pages: TiffPages, source: OpenSlideSourc
 def _may_be(page: tifffile.TiffPage, source: OpenSlideSource, number: int) -> bool:
     """Whether a page is as large as a level; Philips fills its pages up to whole tiles, so small ones are alike."""
     level = source.levels[number]
-    width, height = page.imagewidth - level.width_px, page.imagelength - level.height_px
-    padded = source.vendor == "philips" and 0 <= width < page.tilewidth and 0 <= height < page.tilelength
+    width = page.imagewidth - level.width_px
+    height = page.imagelength - level.height_px
+    padded = (
+        source.vendor == "philips" and 0 <= width < page.tilewidth and 0 <= height < page.tilelength
+    )
     return page.dtype == np.uint8 and (padded or (width, height) == (0, 0))
 
 
@@ -235,10 +282,15 @@ def _agree(blocks: TiffBlocks, source: OpenSlideSource, number: int) -> bool:
         row, column = divmod(int(index), blocks.columns)
         try:
             expected = _through_openslide(source, number, blocks, column, row)
-            found = blocks.decode(blocks.fetch(int(index)), int(index))[: expected.shape[0], : expected.shape[1]]
+            found = blocks.decode(blocks.fetch(int(index)), int(index))[
+                : expected.shape[0], : expected.shape[1]
+            ]
         except Exception:  # noqa: BLE001  a damaged block proves nothing; take the next
             continue
-        if found.shape != expected.shape or np.abs(found.astype(np.int16) - expected).max(initial=0) > TOLERANCE:
+        if (
+            found.shape != expected.shape
+            or np.abs(found.astype(np.int16) - expected).max(initial=0) > TOLERANCE
+        ):
             return False
         seen += 1
         if seen == PROBES:
@@ -248,15 +300,24 @@ def _agree(blocks: TiffBlocks, source: OpenSlideSource, number: int) -> bool:
 
 def _probes(blocks: TiffBlocks, level: Level, ratio: float) -> list[int]:
     rows, columns = np.divmod(np.arange(len(blocks.counts)), blocks.columns)
-    x, y = columns * blocks.width_px, rows * blocks.height_px
+    x = columns * blocks.width_px
+    y = rows * blocks.height_px
     whole = (np.mod(x * ratio + 1e-6, 1) < WHOLE) & (np.mod(y * ratio + 1e-6, 1) < WHOLE)
     inside = (x < level.width_px) & (y < level.height_px)
     fit = np.flatnonzero(whole & inside & (blocks.counts > 0))
-    return [int(index) for index in fit[np.argsort(-blocks.counts[fit].astype(np.int64), kind="stable")][: 5 * PROBES]]
+    return [
+        int(index)
+        for index in fit[np.argsort(-blocks.counts[fit].astype(np.int64), kind="stable")][
+            : 5 * PROBES
+        ]
+    ]
 
 
-def _through_openslide(source: OpenSlideSource, number: int, blocks: TiffBlocks, column: int, row: int) -> Pixels:
+def _through_openslide(
+    source: OpenSlideSource, number: int, blocks: TiffBlocks, column: int, row: int
+) -> Pixels:
     level = source.levels[number]
-    left, top = column * blocks.width_px, row * blocks.height_px
+    left = column * blocks.width_px
+    top = row * blocks.height_px
     size = min(blocks.width_px, level.width_px - left), min(blocks.height_px, level.height_px - top)
     return source.window(number, left, top, *size)[0]

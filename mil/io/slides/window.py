@@ -30,7 +30,8 @@ class Window(NamedTuple):
     top: float
 
 
-# Brings a rectangle (left, top, width, height: pixels of the level) of a window to a size (width, height).
+# Brings a rectangle (left, top, width, height: pixels of the level) of a window to a
+# size (width, height).
 Resample = Callable[[Window, float, float, float, float, tuple[int, int]], Pixels]
 
 
@@ -39,7 +40,12 @@ WHOLE = 1e-6  # an edge this near to a whole pixel lies on it
 
 def around(left: float, top: float, right: float, bottom: float) -> Box:
     """The smallest rectangle of whole pixels around another one."""
-    return Box(math.floor(left + WHOLE), math.floor(top + WHOLE), math.ceil(right - WHOLE), math.ceil(bottom - WHOLE))
+    return Box(
+        math.floor(left + WHOLE),
+        math.floor(top + WHOLE),
+        math.ceil(right - WHOLE),
+        math.ceil(bottom - WHOLE),
+    )
 
 
 def count_uses(
@@ -55,9 +61,13 @@ def count_uses(
     """
     spans = []
     for axis, (down, whole, block) in enumerate(
-        ((level.downsample_x, level.width_px, blocks.width_px), (level.downsample_y, level.height_px, blocks.height_px))
+        (
+            (level.downsample_x, level.width_px, blocks.width_px),
+            (level.downsample_y, level.height_px, blocks.height_px),
+        )
     ):
-        start, stop = coords[:, axis] / down, coords[:, axis] / down + side_level0_px / down
+        start = coords[:, axis] / down
+        stop = coords[:, axis] / down + side_level0_px / down
         first = np.floor(start + WHOLE).clip(0) // block
         last = (np.ceil(stop - WHOLE).clip(max=whole) - 1) // block
         spans.append((first.astype(np.int64), last.astype(np.int64)))
@@ -67,9 +77,13 @@ def count_uses(
         for across in range(int((right - left).max(initial=-1)) + 1):
             fits = (left + across <= right) & (top + down <= bottom)
             pairs, counts = np.unique(
-                np.stack([left[fits] + across, top[fits] + down], axis=1), axis=0, return_counts=True
+                np.stack([left[fits] + across, top[fits] + down], axis=1),
+                axis=0,
+                return_counts=True,
             )
-            touched.update({(int(c), int(r)): int(n) for (c, r), n in zip(pairs, counts, strict=True)})
+            touched.update(
+                {(int(c), int(r)): int(n) for (c, r), n in zip(pairs, counts, strict=True)}
+            )
     return touched
 
 
@@ -82,13 +96,22 @@ def assemble(level: Level, blocks: Blocks, block: Callable[[int, int], Pixels], 
         block: gives a block by column and row.
         box: the rectangle; one inside a single block is a view of it.
     """
-    width, height = blocks.width_px, blocks.height_px
-    inside = Box(max(box.left, 0), max(box.top, 0), min(box.right, level.width_px), min(box.bottom, level.height_px))
+    width = blocks.width_px
+    height = blocks.height_px
+    inside = Box(
+        max(box.left, 0),
+        max(box.top, 0),
+        min(box.right, level.width_px),
+        min(box.bottom, level.height_px),
+    )
     columns = range(inside.left // width, -(-inside.right // width))
     rows = range(inside.top // height, -(-inside.bottom // height))
     if inside == box and len(columns) == len(rows) == 1:
-        x, y = columns[0] * width, rows[0] * height
-        pixels = block(columns[0], rows[0])[box.top - y : box.bottom - y, box.left - x : box.right - x]
+        x = columns[0] * width
+        y = rows[0] * height
+        pixels = block(columns[0], rows[0])[
+            box.top - y : box.bottom - y, box.left - x : box.right - x
+        ]
         return Window(pixels, box.left, box.top)
     shape = box.bottom - box.top, box.right - box.left, 3
     pixels = np.empty(shape, np.uint8) if inside == box else np.full(shape, 255, np.uint8)
@@ -100,7 +123,8 @@ def assemble(level: Level, blocks: Blocks, block: Callable[[int, int], Pixels], 
 
 def _paste(pixels: Pixels, box: Box, block: Pixels, place: tuple[int, int], inside: Box) -> None:
     """Copy the part of a block that lies inside a rectangle of its level."""
-    x0, y0 = max(place[0], inside.left), max(place[1], inside.top)
+    x0 = max(place[0], inside.left)
+    y0 = max(place[1], inside.top)
     x1 = max(x0, min(place[0] + block.shape[1], inside.right))
     y1 = max(y0, min(place[1] + block.shape[0], inside.bottom))
     part = block[y0 - place[1] : y1 - place[1], x0 - place[0] : x1 - place[0]]
@@ -112,7 +136,8 @@ def resample(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Bring a rectangle of a level, given in pixels of the level, to a size; as it is where nothing changes."""
     pixels = window.pixels
-    left, top = left - window.left, top - window.top
+    left = left - window.left
+    top = top - window.top
     rows, columns = pixels.shape[:2]
     box = (max(left, 0.0), max(top, 0.0), min(left + width, columns), min(top + height, rows))
     if (columns, rows) == size_px and max(box[0], box[1], columns - box[2], rows - box[3]) < 1e-6:

@@ -6,7 +6,10 @@ from mil.errors import DatasetError
 from mil.io.tables import Slide
 
 Row = Mapping[str, object]
-EVERY_LABEL = ("classification", "ordinal")  # tasks of which each part must have patients of each label
+EVERY_LABEL = (
+    "classification",
+    "ordinal",
+)  # tasks of which each part must have patients of each label
 
 
 def check_labels(slides: Sequence[Slide], *, early: bool) -> None:
@@ -17,20 +20,24 @@ def check_labels(slides: Sequence[Slide], *, early: bool) -> None:
         early: whether the slides of a patient become one bag.
 
     Raises:
-        DatasetError: all slides have one label, or those of a patient, who becomes one bag, have two.
+        DatasetError: all slides have one label, or those of a patient, who becomes one
+            bag, have two.
     """
     labels = {slide.label for slide in slides}
     if len(labels) < 2:
         raise DatasetError(
-            f"all {len(slides)} slides of the table have the label {slides[0].label!r}; a head needs at least two"
+            f"all {len(slides)} slides of the table have the label {slides[0].label!r}; a head "
+            "needs at least two"
         )
     first: dict[str, Slide] = {}
     for slide in slides if early else ():
         other = first.setdefault(slide.patient, slide)
         if other.label != slide.label:
             raise DatasetError(
-                f"patient {slide.patient} has two labels: {other.label} (slide {other.slide}) and {slide.label} (slide "
-                f"{slide.slide}), but fusion=early makes one bag of them; give them one label, or take fusion=late"
+                f"patient {slide.patient} has two labels: {other.label} (slide {other.slide}) "
+                f"and {slide.label} (slide "
+                f"{slide.slide}), but fusion=early makes one bag of them; give them one label, "
+                "or take fusion=late"
             )
 
 
@@ -46,10 +53,17 @@ def check_enough(slides: Sequence[Slide], folds: int, task: str) -> None:
         DatasetError: there are fewer patients, or patients of a label, than folds.
     """
     if folds > 1:
-        check_parts(slides, [i for i, slide in enumerate(slides) if slide.split != "test"], folds, task in EVERY_LABEL)
+        check_parts(
+            slides,
+            [i for i, slide in enumerate(slides) if slide.split != "test"],
+            folds,
+            task in EVERY_LABEL,
+        )
 
 
-def check_parts(slides: Sequence[Slide], members: Sequence[int], parts: int, every_label: bool) -> None:
+def check_parts(
+    slides: Sequence[Slide], members: Sequence[int], parts: int, every_label: bool
+) -> None:
     """Refuse to divide some of the slides into more parts than there are patients, or patients of a label."""
     what = "add slides, take fewer folds, or name the splits in the csv's column `split`"
     patients = {slides[i].patient for i in members}
@@ -59,7 +73,8 @@ def check_parts(slides: Sequence[Slide], members: Sequence[int], parts: int, eve
         count = len(patients_of(slides, members, label))
         if count < parts:
             raise DatasetError(
-                f"cannot divide the patients into {parts} parts: only {count} with label {label!r}; {what}"
+                f"cannot divide the patients into {parts} parts: only {count} with label "
+                f"{label!r}; {what}"
             )
 
 
@@ -83,7 +98,8 @@ def check_folds(rows: Sequence[Row]) -> None:
             other = seen.setdefault(row["patient"], row)
             if other["split"] != row["split"]:
                 raise DatasetError(
-                    f"fold {fold}: patient {row['patient']} is in two splits: slide {other['slide']} in "
+                    f"fold {fold}: patient {row['patient']} is in two splits: slide "
+                    f"{other['slide']} in "
                     f"{other['split']}, slide {row['slide']} in {row['split']}; such a split leaks"
                 )
         labels = _labels(mine, "train")
@@ -116,7 +132,9 @@ def doubts(rows: Sequence[Row], named: Callable[[str], set[str]]) -> list[str]:
     so = {
         "train": "a head cannot learn what it never sees",
         "val": "the epoch is chosen on what there is",
-        "test": "metrics that need it are of all folds together" if pooled else "metrics that need it are left empty",
+        "test": "metrics that need it are of all folds together"
+        if pooled
+        else "metrics that need it are left empty",
     }
     return [
         f"fold {', '.join(map(str, numbers))}: no {split} {what}; {so[split]}"

@@ -30,7 +30,10 @@ def class_order(counts: Mapping[str, int], positive: str | None) -> dict[str, in
         counts: number of slides of each label.
         positive: the class of interest; None or empty: not stated.
     """
-    order = sorted(counts, key=lambda label: (label == positive, label.lower() not in NEGATIVE, _by_value(label)))
+    order = sorted(
+        counts,
+        key=lambda label: (label == positive, label.lower() not in NEGATIVE, _by_value(label)),
+    )
     return {label: counts[label] for label in order}
 
 

@@ -2,16 +2,31 @@
 
 from pathlib import PurePosixPath
 
-# Files named so are slides even if OpenSlide cannot open them: they must end in a named state, not vanish.
+# Files named so are slides even if OpenSlide cannot open them: they must end in a named
+# state, not vanish.
 OPENSLIDE_SUFFIXES = frozenset(
-    (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm", ".czi")
+    (
+        ".svs",
+        ".tif",
+        ".tiff",
+        ".ndpi",
+        ".mrxs",
+        ".scn",
+        ".bif",
+        ".vms",
+        ".vmu",
+        ".svslide",
+        ".dcm",
+        ".czi",
+    )
 )
 OTHER_SUFFIXES = frozenset((".vsi", ".isyntax", ".qptiff", ".zvi", ".kfb", ".sdpc"))
 SUFFIXES = OPENSLIDE_SUFFIXES | OTHER_SUFFIXES
 # Other tools' tables name the file of features in place of the slide.
 FEATURE_SUFFIXES = frozenset((".h5", ".pt"))
 
-# Ours, CLAM's, TRIDENT's, STAMP's and slideflow's names, and others in use; small letters, `_` for blanks.
+# Ours, CLAM's, TRIDENT's, STAMP's and slideflow's names, and others in use; small
+# letters, `_` for blanks.
 KNOWN = {
     "slide": (
         "slide",

@@ -25,7 +25,8 @@ def match(sheet: Sheet, slides: Sequence[Found], slide_column: str, label_column
     """Match rows and slides by name: with or without extension and folder, in any case.
 
     Raises:
-        DatasetError: nothing matches or has a label, a row matches two slides, or two rows match one slide.
+        DatasetError: nothing matches or has a label, a row matches two slides, or two
+            rows match one slide.
     """
     index = _index(slides)
     rows: dict[str, tuple[int, dict[str, str]]] = {}
@@ -36,17 +37,21 @@ def match(sheet: Sheet, slides: Sequence[Found], slide_column: str, label_column
             without_slide.append(row[slide_column] or f"line {line}")
         elif found.slide in rows:
             raise DatasetError(
-                f"{sheet.path}: slide {found.path} stands on line {rows[found.slide][0]} and on line {line}; keep one"
+                f"{sheet.path}: slide {found.path} stands on line {rows[found.slide][0]} and on "
+                f"line {line}; keep one"
             )
         else:
             rows[found.slide] = line, row
     if not rows:
         raise DatasetError(
-            f"{sheet.path}: no row names a slide of the folder: column {slide_column!r} has such as "
+            f"{sheet.path}: no row names a slide of the folder: column {slide_column!r} has such "
+            "as "
             f"{without_slide[0]!r}, the folder has such as {str(slides[0].path)!r}; "
             "make the names the same, or say with --slide-column NAME where they are"
         )
-    labelled = {name for name, (_, row) in rows.items() if row[label_column].lower() not in NO_LABEL}
+    labelled = {
+        name for name, (_, row) in rows.items() if row[label_column].lower() not in NO_LABEL
+    }
     if not labelled:
         raise DatasetError(
             f"{sheet.path}: no slide has a label in column {label_column!r}; "
@@ -56,7 +61,9 @@ def match(sheet: Sheet, slides: Sequence[Found], slide_column: str, label_column
         pairs=[(found, rows[found.slide][1]) for found in slides if found.slide in labelled],
         without_row=[str(found.path) for found in slides if found.slide not in rows],
         without_slide=without_slide,
-        without_label=[str(found.path) for found in slides if found.slide in rows.keys() - labelled],
+        without_label=[
+            str(found.path) for found in slides if found.slide in rows.keys() - labelled
+        ],
     )
 
 
@@ -88,11 +95,17 @@ def _lookup(index: dict[str, list[Found]], text: str, where: str) -> Found | Non
                 found = [one for one in found if text in _spellings(one)] or found
             if len(found) > 1:
                 could_be = " or ".join(str(one.path) for one in found[:3])
-                raise DatasetError(f"{where}: slide {text!r} could be {could_be}; write the one you mean")
+                raise DatasetError(
+                    f"{where}: slide {text!r} could be {could_be}; write the one you mean"
+                )
             if found:
                 return found[0]
     return None
 
 
 def _spellings(found: Found) -> set[str]:
-    return {found.slide, *map(str, found.names), *(str(without_suffix(name)) for name in found.names)}
+    return {
+        found.slide,
+        *map(str, found.names),
+        *(str(without_suffix(name)) for name in found.names),
+    }

@@ -24,7 +24,10 @@ def missing_message(
         total: how many slides the table has.
         slides_dir: the folder that was looked in.
     """
-    lines = [f"dataset {dataset_name}: {len(missing)} of {total} slides are not in {slides_dir}", *_first(missing)]
+    lines = [
+        f"dataset {dataset_name}: {len(missing)} of {total} slides are not in {slides_dir}",
+        *_first(missing),
+    ]
     if dataset.size:
         lines.append(f"The whole set is {dataset.size}.")
     if dataset.get:
@@ -33,7 +36,9 @@ def missing_message(
     return "\n".join([*lines, advice + _without(missing, total)])
 
 
-def missing_bags_message(dataset_name: str, missing: Sequence[tuple[str, Path]], total: int, others: list[str]) -> str:
+def missing_bags_message(
+    dataset_name: str, missing: Sequence[tuple[str, Path]], total: int, others: list[str]
+) -> str:
     """Which slides have no ready bag, and what to do.
 
     Args:
@@ -43,9 +48,14 @@ def missing_bags_message(dataset_name: str, missing: Sequence[tuple[str, Path]],
         others: bags in the folder that are of no slide in the table.
     """
     folder = missing[0][1].parent
-    lines = [f"dataset {dataset_name}: {len(missing)} of {total} slides have no bag in {folder}", *_first(missing)]
+    lines = [
+        f"dataset {dataset_name}: {len(missing)} of {total} slides have no bag in {folder}",
+        *_first(missing),
+    ]
     if others:
-        lines.append(f"{len(others)} bags there are of no slide in the table, such as {others[0]}.h5.")
+        lines.append(
+            f"{len(others)} bags there are of no slide in the table, such as {others[0]}.h5."
+        )
     advice = "Bring them in by `mil bags import`; a bag is called SLIDE.h5, after the csv's column of slides."
     return "\n".join([*lines, advice + _without(missing, total)])
 

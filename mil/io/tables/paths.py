@@ -22,13 +22,16 @@ def locate_annotation(slide: Slide, slides_dir: Path, dataset: DatasetConfig) ->
     return found if found.is_file() else None
 
 
-def locate_masks(slides: Iterable[Slide], slides_dir: Path, dataset: DatasetConfig) -> dict[str, dict[str, Path]]:
+def locate_masks(
+    slides: Iterable[Slide], slides_dir: Path, dataset: DatasetConfig
+) -> dict[str, dict[str, Path]]:
     """What users drew for `tile`: by slide, the files of `tissue` and `region` that it has.
 
     Raises:
         DatasetError: the table names a mask that is not there, of a slide that is.
     """
-    # A folder is listed once: asking for every pattern of every slide takes minutes on a network's disk.
+    # A folder is listed once: asking for every pattern of every slide takes minutes on
+    # a network's disk.
     listing = cache(lambda folder: set(folder.iterdir()) if folder.is_dir() else set())
     found: dict[str, dict[str, Path]] = {}
     for slide in slides:
@@ -40,7 +43,8 @@ def locate_masks(slides: Iterable[Slide], slides_dir: Path, dataset: DatasetConf
                 found.setdefault(slide.slide, {})[kind] = file
             elif named and (slide.url or locate(slide, slides_dir, dataset).exists()):
                 raise DatasetError(
-                    f"slide {slide.slide}: {kind} {named!r}: no file {tries[0]}; if this column of the table does not "
+                    f"slide {slide.slide}: {kind} {named!r}: no file {tries[0]}; if this column "
+                    "of the table does not "
                     "name masks, rename it"
                 )
     return found
@@ -49,7 +53,9 @@ def locate_masks(slides: Iterable[Slide], slides_dir: Path, dataset: DatasetConf
 def fetchable(slides: Sequence[Slide]) -> dict[str, tuple[str, str]]:
     """Files that `fetch` can bring: URL and checksum by their path under the slides' folder."""
     files = {slide.path: (slide.url, slide.checksum) for slide in slides if slide.url}
-    return files | {slide.annotation: (slide.annotation_url, "") for slide in slides if slide.annotation_url}
+    return files | {
+        slide.annotation: (slide.annotation_url, "") for slide in slides if slide.annotation_url
+    }
 
 
 def _locate(path: str, slide: str, slides_dir: Path, patterns: Sequence[str]) -> Path:

@@ -49,7 +49,8 @@ def find_slides(root: Path) -> list[Found]:
     dicom: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
     with progress("looking for slides", len(files), "files") as advance:
         for file in files:
-            vendor, suffix = _vendor(root / file), file.suffix.lower()
+            vendor = _vendor(root / file)
+            suffix = file.suffix.lower()
             if vendor == "dicom" or suffix == ".dcm":
                 dicom[file.parent].append(file)
             elif vendor or suffix in SUFFIXES:
@@ -59,12 +60,15 @@ def find_slides(root: Path) -> list[Found]:
         slides.extend(_series(root, members))
     if not slides:
         kinds = ", ".join(sorted({file.suffix.lower() or "without extension" for file in files}))
-        raise DatasetError(f"{root}: no slides in this folder or below it; its files are: {kinds or 'none'}")
+        raise DatasetError(
+            f"{root}: no slides in this folder or below it; its files are: {kinds or 'none'}"
+        )
     return _with_ids(sorted(slides, key=lambda found: found.path))
 
 
 def _files(root: Path) -> Iterator[PurePosixPath]:
-    # Folders may be links to other disks; a link to a folder above must not send us round in circles.
+    # Folders may be links to other disks; a link to a folder above must not send us
+    # round in circles.
     seen: set[Path] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         here = Path(folder)
@@ -73,7 +77,11 @@ def _files(root: Path) -> Iterator[PurePosixPath]:
             continue
         seen.add(here.resolve())
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (PurePosixPath((here / name).relative_to(root)) for name in names if not name.startswith("."))
+        yield from (
+            PurePosixPath((here / name).relative_to(root))
+            for name in names
+            if not name.startswith(".")
+        )
 
 
 def _vendor(file: Path) -> str | None:
@@ -133,12 +141,12 @@ def _clean(name: str) -> str:
 def find_annotations(root: Path, slides: Sequence[Found]) -> tuple[dict[str, str], list[str]]:
     """The annotation file of each slide that has one.
 
-    It has the slide's name and lies beside it, or in a folder `annotations` there or above, up to beside
-    `root`.
+    It has the slide's name and lies beside it, or in a folder `annotations` there or
+    above, up to beside `root`.
 
     Returns:
-        Slide id to path, relative to `root` where it lies below it; and the files that have a slide's name
-        but are something else, such as Aperio's XML.
+        Slide id to path, relative to `root` where it lies below it; and the files that
+        have a slide's name but are something else, such as Aperio's XML.
     """
     listed: dict[Path, dict[str, Path]] = {}
     everywhere = Counter(stem for found in slides for stem in _stems(found))
@@ -146,9 +154,13 @@ def find_annotations(root: Path, slides: Sequence[Found]) -> tuple[dict[str, str
     paths: dict[str, str] = {}
     foreign: list[str] = []
     for found in slides:
-        # A name that slides of several folders share says whose annotation it is only in the slide's own.
+        # A name that slides of several folders share says whose annotation it is only
+        # in the slide's own.
         stems = sorted(_stems(found))
-        near = {found.slide.lower(), *(stem for stem in stems if here[found.path.parent, stem] == 1)}
+        near = {
+            found.slide.lower(),
+            *(stem for stem in stems if here[found.path.parent, stem] == 1),
+        }
         far = {found.slide.lower(), *(stem for stem in stems if everywhere[stem] == 1)}
         for file in _beside(root, found.path, near, far, listed):
             path = file.relative_to(root) if file.is_relative_to(root) else file
@@ -164,7 +176,11 @@ def _stems(found: Found) -> set[str]:
 
 
 def _beside(
-    root: Path, slide: PurePosixPath, near: set[str], far: set[str], listed: dict[Path, dict[str, Path]]
+    root: Path,
+    slide: PurePosixPath,
+    near: set[str],
+    far: set[str],
+    listed: dict[Path, dict[str, Path]],
 ) -> Iterator[Path]:
     own, *above = [*(root / parent for parent in slide.parents), root.parent]
     places = [(own, near), *((own / name, near) for name in ANNOTATION_FOLDERS)]
@@ -172,7 +188,9 @@ def _beside(
     for folder, stems in places:
         if folder not in listed:
             files = sorted(folder.iterdir()) if folder.is_dir() else []
-            listed[folder] = {file.name.lower(): file for file in files if not file.name.startswith(".")}
+            listed[folder] = {
+                file.name.lower(): file for file in files if not file.name.startswith(".")
+            }
         names = [stem + suffix for suffix in ANNOTATION_SUFFIXES for stem in sorted(stems)]
         yield from (listed[folder][name] for name in names if name in listed[folder])
 

@@ -29,7 +29,8 @@ COLUMNS = (
 )
 FOLLOWED = ("time", "event")  # may stand for `label` where the task is survival
 IN_FOLDER = ("path", "annotation", "tissue", "region")  # columns of paths below the slides' folder
-# An id becomes a file name on every system: no separators, no wildcards of the workflow, nothing hidden.
+# An id becomes a file name on every system: no separators, no wildcards of the
+# workflow, nothing hidden.
 _NEVER = r"/\\{}*?\"'<>|:\x00-\x1f\x7f\ud800-\udfff"  # the last: a file's name that is not UTF-8
 SLIDE_ID = re.compile(rf"[^\s.\-{_NEVER}][^{_NEVER}]{{0,149}}")
 
@@ -69,30 +70,40 @@ def read_slides(path: Path, dataset: DatasetConfig) -> list[Slide]:
     """Read and check a slide table.
 
     Raises:
-        DatasetError: a column is missing, or a row cannot be used; file and line are named.
+        DatasetError: a column is missing, or a row cannot be used; file and line are
+            named.
     """
     if not path.exists():
-        raise DatasetError(f"{path}: no such slide table; it needs the columns slide, patient, label")
+        raise DatasetError(
+            f"{path}: no such slide table; it needs the columns slide, patient, label"
+        )
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(_rows(csv.DictReader(file), path, dataset))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path}: not a csv in UTF-8 ({error}); save it as 'CSV UTF-8'") from None
+        raise DatasetError(
+            f"{path}: not a csv in UTF-8 ({error}); save it as 'CSV UTF-8'"
+        ) from None
     if not rows:
         raise DatasetError(f"{path}: the table has no rows")
     _check_unique(rows, path)
     return [slide for _, slide in rows]
 
 
-def _rows(reader: "csv.DictReader[str]", path: Path, dataset: DatasetConfig) -> Iterator[tuple[int, Slide]]:
+def _rows(
+    reader: "csv.DictReader[str]", path: Path, dataset: DatasetConfig
+) -> Iterator[tuple[int, Slide]]:
     header = [name.strip() for name in reader.fieldnames or []]
     reader.fieldnames = header
     named = _named(header, path, dataset)
     for raw in reader:
         where = f"{path}: line {reader.line_num}"
-        # Cells beyond the header come under the key None: a comma without quotes has moved what follows it.
+        # Cells beyond the header come under the key None: a comma without quotes has
+        # moved what follows it.
         if any(cell.strip() for cell in raw.pop(None, [])):
-            raise DatasetError(f"{where} has more cells than the header; put text with a comma in quotes")
+            raise DatasetError(
+                f"{where} has more cells than the header; put text with a comma in quotes"
+            )
         row = {key: (value or "").strip() for key, value in raw.items() if key}
         if any(row.values()):
             yield reader.line_num, _slide(row, named, where, dataset)
@@ -102,16 +113,21 @@ def _named(header: Sequence[str], path: Path, dataset: DatasetConfig) -> dict[st
     twice = [name for name in header if name and header.count(name) > 1]
     if twice:
         raise DatasetError(f"{path}: the column {twice[0]!r} is there twice; rename or remove one")
-    followed = dataset.task in SURVIVAL and ("time" in dataset.columns or "label" not in [*dataset.columns, *header])
+    followed = dataset.task in SURVIVAL and (
+        "time" in dataset.columns or "label" not in [*dataset.columns, *header]
+    )
     known = tuple(name for name in COLUMNS if name != "label") + FOLLOWED if followed else COLUMNS
     for ours in dataset.columns:
         if ours not in known:
-            raise DatasetError(f"{path.with_suffix('.yaml')}: columns: {unknown_name('column', ours, known)}")
+            raise DatasetError(
+                f"{path.with_suffix('.yaml')}: columns: {unknown_name('column', ours, known)}"
+            )
     for ours in ("slide", *(FOLLOWED if followed else ("label",)), *dataset.columns):
         theirs = dataset.columns.get(ours, ours)
         if theirs not in header:
             raise DatasetError(
-                f"{path}: no column {theirs!r}; the table has: {', '.join(header)}. Add it, or name "
+                f"{path}: no column {theirs!r}; the table has: {', '.join(header)}. Add it, or "
+                "name "
                 f"the column that holds it in the dataset's yaml: `columns: {{{ours}: ITS_NAME}}`"
             )
     return {ours: dataset.columns.get(ours, ours) for ours in known}
@@ -119,29 +135,45 @@ def _named(header: Sequence[str], path: Path, dataset: DatasetConfig) -> dict[st
 
 def _slide(row: dict[str, str], named: dict[str, str], where: str, dataset: DatasetConfig) -> Slide:
     values = {ours: row.get(theirs, "") for ours, theirs in named.items()}
-    name, label, split = values["slide"], values.get("label", ""), values["split"].lower()
+    name = values["slide"]
+    label = values.get("label", "")
+    split = values["split"].lower()
     followed = [values.pop(column) for column in FOLLOWED if column in values]
     if not valid_id(name):
-        raise DatasetError(f"{where}: slide id {name!r} cannot be a file name; use letters, digits, _ and -")
+        raise DatasetError(
+            f"{where}: slide id {name!r} cannot be a file name; use letters, digits, _ and -"
+        )
     try:
         label = survival_label(*followed) if followed else label
         label = checked_label(dataset.task, dataset.classes, label)
     except ValueError as error:
         said = f" ({label!r})" if label else ""
-        hint = f"slide {name} has no label{said}" if label.lower() in NO_LABEL else f"slide {name}: label {label!r}"
+        hint = (
+            f"slide {name} has no label{said}"
+            if label.lower() in NO_LABEL
+            else f"slide {name}: label {label!r}"
+        )
         raise DatasetError(f"{where}: {hint}; {error}") from None
     if split and split not in SPLITS:
         raise DatasetError(f"{where}: slide {name}: {unknown_name('split', split, SPLITS)}")
     for column in IN_FOLDER:
         if ".." in PurePosixPath(values[column].replace("\\", "/")).parts:
-            raise DatasetError(f"{where}: slide {name}: {column} {values[column]!r} leaves the slides' folder by '..'")
+            raise DatasetError(
+                f"{where}: slide {name}: {column} {values[column]!r} leaves the slides' folder "
+                "by '..'"
+            )
     for column, url in (("path", "url"), ("annotation", "annotation_url")):
         if values[url] and (not values[column] or PurePosixPath(values[column]).is_absolute()):
-            raise DatasetError(f"{where}: slide {name}: {url} needs a {column} inside the slides' folder to save to")
+            raise DatasetError(
+                f"{where}: slide {name}: {url} needs a {column} inside the slides' folder to "
+                "save to"
+            )
     mpp = _mpp(values.pop("mpp"), f"{where}: slide {name}")
     subgroups = {key: value for key, value in row.items() if key not in named.values()}
     patient = values.pop("patient") or name
-    return Slide(**{**values, "label": label, "split": split}, patient=patient, mpp=mpp, subgroups=subgroups)
+    return Slide(
+        **{**values, "label": label, "split": split}, patient=patient, mpp=mpp, subgroups=subgroups
+    )
 
 
 def _mpp(text: str, where: str) -> float | None:
@@ -152,7 +184,9 @@ def _mpp(text: str, where: str) -> float | None:
     except ValueError:
         mpp = -1.0
     if not 0 < mpp < 1000:
-        raise DatasetError(f"{where}: mpp {text!r} is not a number of micrometres per pixel, such as 0.25")
+        raise DatasetError(
+            f"{where}: mpp {text!r} is not a number of micrometres per pixel, such as 0.25"
+        )
     return mpp
 
 
@@ -163,25 +197,32 @@ def _check_unique(rows: Sequence[tuple[int, Slide]], path: Path) -> None:
         first = seen.setdefault(slide.slide.lower(), line)
         if first != line:
             raise DatasetError(
-                f"{path}: slide {slide.slide!r} stands on line {first} and on line {line}; ids must differ"
+                f"{path}: slide {slide.slide!r} stands on line {first} and on line {line}; ids "
+                "must differ"
             )
     paths: dict[str, str] = {}
     for _, slide in rows:
         written = str(PurePosixPath(slide.path.replace("\\", "/")))  # ./a.svs is a.svs
         other = paths.setdefault(written if slide.path else f"id {slide.slide}", slide.slide)
         if other != slide.slide:
-            raise DatasetError(f"{path}: slides {other} and {slide.slide} have the same path {slide.path}; keep one")
+            raise DatasetError(
+                f"{path}: slides {other} and {slide.slide} have the same path {slide.path}; keep "
+                "one"
+            )
     splits: dict[str, tuple[str, str]] = {}
     for _, slide in rows:
         split, other = splits.setdefault(slide.patient, (slide.split, slide.slide))
         if split != slide.split:
             raise DatasetError(
-                f"{path}: patient {slide.patient} is in two splits: {other} ({split or 'none'}) and "
+                f"{path}: patient {slide.patient} is in two splits: {other} ({split or 'none'}) "
+                "and "
                 f"{slide.slide} ({slide.split or 'none'}); keep a patient's slides together"
             )
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None) -> None:
+def write_csv(
+    path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None
+) -> None:
     """Write rows as a CSV file, whole or not at all; columns default to the keys of the first row."""
     with atomic_path(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
@@ -212,6 +253,13 @@ def read_folds(path: Path) -> list[dict[str, str]]:
     """
     rows = read_csv(path)
     for line, row in enumerate(rows, 2):
-        if not (row.get("fold") or "").isdecimal() or not row.get("slide") or row.get("split") not in SPLITS:
-            raise FormatError(f"{path}: line {line}: not of a folds file, which has the columns fold, slide, split")
+        if (
+            not (row.get("fold") or "").isdecimal()
+            or not row.get("slide")
+            or row.get("split") not in SPLITS
+        ):
+            raise FormatError(
+                f"{path}: line {line}: not of a folds file, which has the columns fold, slide, "
+                "split"
+            )
     return rows

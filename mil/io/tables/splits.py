@@ -19,7 +19,9 @@ EMPTY = {"", "nan"}
 WORDS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 ACMIL = ("train_names", "val_names", "test_names")
 KINDS = "CLAM's splits_k.csv, ACMIL's split_k.json, STAMP's splits.json, Patho-Bench's k=all.tsv, or our folds.csv"
-NUMBERED = re.compile(r"splits?_(\d+)\.(?:csv|json)")  # one fold a file, as CLAM and ACMIL write them into a folder
+NUMBERED = re.compile(
+    r"splits?_(\d+)\.(?:csv|json)"
+)  # one fold a file, as CLAM and ACMIL write them into a folder
 
 Named = list[tuple[str, str]]  # name in the file, its split
 
@@ -63,9 +65,14 @@ def split_files(path: Path) -> list[Path]:
         return [path]
     found = [file for file in path.iterdir() if NUMBERED.fullmatch(file.name)]
     if not found:
-        raise DatasetError(f"{path}: holds no splits_0.csv (CLAM) or split_1.json (ACMIL); give the file of splits")
+        raise DatasetError(
+            f"{path}: holds no splits_0.csv (CLAM) or split_1.json (ACMIL); give the file of splits"
+        )
     if len({file.suffix for file in found}) > 1:
-        raise DatasetError(f"{path}: holds files of two tools, {some(sorted(file.name for file in found))}; give one")
+        raise DatasetError(
+            f"{path}: holds files of two tools, {some(sorted(file.name for file in found))}; "
+            "give one"
+        )
     return sorted(found, key=lambda file: int(file.stem.rpartition("_")[2]))
 
 
@@ -77,12 +84,18 @@ def read_split_file(path: Path) -> SplitFile:
     """
     files = split_files(path)
     if files == [path]:
-        return _from_json(path) if path.suffix.lower() == ".json" else SplitFile(path, _from_table(path), False)
+        return (
+            _from_json(path)
+            if path.suffix.lower() == ".json"
+            else SplitFile(path, _from_table(path), False)
+        )
     folds: dict[int, Named] = {}
     for file in files:
         found = read_split_file(file).folds
         if len(found) != 1:
-            raise DatasetError(f"{file}: has {len(found)} folds, but a file of a folder holds one; give it alone")
+            raise DatasetError(
+                f"{file}: has {len(found)} folds, but a file of a folder holds one; give it alone"
+            )
         folds[int(file.stem.rpartition("_")[2])] = next(iter(found.values()))
     return SplitFile(path, folds, False)
 
@@ -109,7 +122,9 @@ def splits_of(file: SplitFile, fold: int, rows: Sequence[OfPatient]) -> Splits:
     for name, split in named:
         for row in names.get(key(name), []):
             if of.setdefault(row.slide, split) != split:
-                raise DatasetError(f"{file.path}: {name} is in {of[row.slide]} and in {split}; keep one")
+                raise DatasetError(
+                    f"{file.path}: {name} is in {of[row.slide]} and in {split}; keep one"
+                )
     if not of:
         such = named[0][0] if named else "nothing"
         raise DatasetError(f"{file.path}: names none of the slides; it has such as {such!r}")
@@ -128,7 +143,8 @@ def _check_patients(path: Path, rows: Sequence[OfPatient], of: Mapping[str, str]
         other = first.setdefault(row.patient, row.slide) if row.slide in of else row.slide
         if of.get(other) != of.get(row.slide):
             raise DatasetError(
-                f"{path}: patient {row.patient} is in two splits: slide {other} in {of[other]}, slide {row.slide} in "
+                f"{path}: patient {row.patient} is in two splits: slide {other} in {of[other]}, "
+                f"slide {row.slide} in "
                 f"{of[row.slide]}; such a split leaks"
             )
 
@@ -136,10 +152,13 @@ def _check_patients(path: Path, rows: Sequence[OfPatient], of: Mapping[str, str]
 def _from_json(path: Path) -> SplitFile:
     found = _load(path)
     if isinstance(found, dict) and isinstance(found.get("splits"), list):
-        parts, by_patient = found["splits"], True
+        parts = found["splits"]
+        by_patient = True
         keys = {"train_patients": "train", "val_patients": "val", "test_patients": "test"}
     else:
-        parts, keys, by_patient = [found], dict(zip(ACMIL, SPLITS, strict=True)), False
+        parts = [found]
+        keys = dict(zip(ACMIL, SPLITS, strict=True))
+        by_patient = False
     folds = {}
     for number, part in enumerate(parts):
         lists = {key: part[key] for key in keys if key in part} if isinstance(part, dict) else {}
@@ -166,28 +185,40 @@ def _from_table(path: Path) -> dict[int, Named]:
     header, rows = _table(path)
     if set(SPLITS) <= set(header):
         return {0: _clam(path, header, rows)}
-    columns = {int(name[5:]): name for name in header if name.startswith("fold_") and name[5:].isdecimal()}
+    columns = {
+        int(name[5:]): name for name in header if name.startswith("fold_") and name[5:].isdecimal()
+    }
     slide = _slide_column(path, header)
     if columns:
-        return {k: _words(path, ((row[slide], row[columns[k]]) for row in rows)) for k in sorted(columns)}
+        return {
+            k: _words(path, ((row[slide], row[columns[k]]) for row in rows))
+            for k in sorted(columns)
+        }
     if "split" not in header:
         raise DatasetError(f"{path}: not a file of splits that is known here: {KINDS}")
     folds: dict[int, list[dict[str, str]]] = {}
     for row in rows:
         number = row.get("fold", "0")
         if not number.isdecimal():
-            raise DatasetError(f"{path}: slide {row[slide]}: fold {number!r} is no number; folds are counted from 0")
+            raise DatasetError(
+                f"{path}: slide {row[slide]}: fold {number!r} is no number; folds are counted "
+                "from 0"
+            )
         folds.setdefault(int(number), []).append(row)
     if not folds:
         raise DatasetError(f"{path}: the table has no rows")
-    return {k: _words(path, ((row[slide], row["split"]) for row in folds[k])) for k in sorted(folds)}
+    return {
+        k: _words(path, ((row[slide], row["split"]) for row in folds[k])) for k in sorted(folds)
+    }
 
 
 def _slide_column(path: Path, header: Sequence[str]) -> str:
     found = {column_key(name): name for name in header}
     column = next((found[name] for name in KNOWN["slide"] if name in found), None)
     if column is None:
-        raise DatasetError(f"{path}: no column for the slide; call it `slide`. It has: {', '.join(header)}")
+        raise DatasetError(
+            f"{path}: no column for the slide; call it `slide`. It has: {', '.join(header)}"
+        )
     return column
 
 
@@ -196,16 +227,28 @@ def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
         raise DatasetError(f"{path}: not a file of splits that is known here: {KINDS}")
     try:
-        lines = list(csv.reader(io.StringIO(_text(path)), delimiter="," if path.suffix.lower() == ".csv" else "\t"))
+        lines = list(
+            csv.reader(
+                io.StringIO(_text(path)), delimiter="," if path.suffix.lower() == ".csv" else "\t"
+            )
+        )
     except csv.Error as error:
         raise DatasetError(f"{path}: not a table ({error})") from None
     header = [name.strip() for name in lines[0]] if lines else []
     twice = [name for name in header if name and header.count(name) > 1]
     if not header or twice:
-        what = f"the column {twice[0]!r} is there twice; rename or remove one" if twice else "the file is empty"
+        what = (
+            f"the column {twice[0]!r} is there twice; rename or remove one"
+            if twice
+            else "the file is empty"
+        )
         raise DatasetError(f"{path}: {what}")
     header[:1] = [header[0] or "slide"] if header else []
-    filled = [[*map(str.strip, cells), *[""] * len(header)] for cells in lines[1:] if any(map(str.strip, cells))]
+    filled = [
+        [*map(str.strip, cells), *[""] * len(header)]
+        for cells in lines[1:]
+        if any(map(str.strip, cells))
+    ]
     return header, [dict(zip(header, cells, strict=False)) for cells in filled]
 
 

@@ -52,19 +52,28 @@ def read_sheet(path: Path) -> Sheet:
         ".xlsm": _read_xlsx,
     }
     if path.suffix.lower() not in readers:
-        raise DatasetError(f"{path}: cannot read a {path.suffix or 'file without extension'}; save it as .csv or .xlsx")
+        raise DatasetError(
+            f"{path}: cannot read a {path.suffix or 'file without extension'}; save it as .csv "
+            "or .xlsx"
+        )
     lines = [(i, cells) for i, cells in readers[path.suffix.lower()](path) if any(cells)]
     if len(lines) < 2:
         raise DatasetError(f"{path}: the table has no rows; --labels wants {WHAT_IT_LOOKS_LIKE}")
-    header, rows = lines[0][1], []
+    header = lines[0][1]
+    rows = []
     for name in header:
         if name and header.count(name) > 1:
             raise DatasetError(f"{path}: the column {name!r} is there twice; rename or remove one")
     for line, cells in lines[1:]:
         if any(cells[len(header) :]):
-            raise DatasetError(f"{path}: line {line} has more cells than the header; put text with a comma in quotes")
+            raise DatasetError(
+                f"{path}: line {line} has more cells than the header; put text with a comma in "
+                "quotes"
+            )
         padded = cells + [""] * (len(header) - len(cells))
-        rows.append((line, {name: cell for name, cell in zip(header, padded, strict=False) if name}))
+        rows.append(
+            (line, {name: cell for name, cell in zip(header, padded, strict=False) if name})
+        )
     return Sheet(path, [name for name in header if name], rows)
 
 
@@ -78,14 +87,18 @@ def _read_text(path: Path) -> Iterator[tuple[int, list[str]]]:
         for cells in reader:
             yield reader.line_num, [cell.strip() for cell in cells]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path}: not a csv in UTF-8 ({error}); save it as 'CSV UTF-8' or as .xlsx") from None
+        raise DatasetError(
+            f"{path}: not a csv in UTF-8 ({error}); save it as 'CSV UTF-8' or as .xlsx"
+        ) from None
 
 
 def _read_xlsx(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         book = load_workbook(path, read_only=True, data_only=True)
     except (BadZipFile, InvalidFileException, KeyError, ValueError, OSError) as error:
-        raise DatasetError(f"{path}: not an .xlsx file ({error}); save it as .xlsx or .csv again") from None
+        raise DatasetError(
+            f"{path}: not an .xlsx file ({error}); save it as .xlsx or .csv again"
+        ) from None
     try:
         sheet = book.worksheets[0]
         sheet.reset_dimensions()  # some programs write wrong ones
@@ -107,7 +120,13 @@ def _text(cell: Any) -> str:
         return str(value).zfill(len(digits)) if set(digits) == {"0"} else str(value)
     if isinstance(value, datetime) and (value.hour, value.minute, value.second) == (0, 0, 0):
         value = value.date()
-    return value.isoformat() if isinstance(value, date) else "" if value is None else str(value).strip()
+    return (
+        value.isoformat()
+        if isinstance(value, date)
+        else ""
+        if value is None
+        else str(value).strip()
+    )
 
 
 def find_column(sheet: Sheet, ours: str, given: str | None) -> str | None:
@@ -126,7 +145,9 @@ def find_column(sheet: Sheet, ours: str, given: str | None) -> str | None:
     """
     if given is not None:
         if given not in sheet.header:
-            raise DatasetError(f"{sheet.path}: --{ours}-column: {unknown_name('column', given, sheet.header)}")
+            raise DatasetError(
+                f"{sheet.path}: --{ours}-column: {unknown_name('column', given, sheet.header)}"
+            )
         return given
     by_name = {column_key(name): name for name in sheet.header}
     found = [by_name[name] for name in KNOWN[ours] if name in by_name]
@@ -134,7 +155,8 @@ def find_column(sheet: Sheet, ours: str, given: str | None) -> str | None:
     # Our own name says enough, but `label` beside `diagnosis` does not.
     if len(found) > 1 and (ours == "label" or found[0].lower() != ours):
         raise DatasetError(
-            f"{sheet.path}: the {ours} could be in {' or '.join(map(repr, found))}; say which with --{ours}-column NAME"
+            f"{sheet.path}: the {ours} could be in {' or '.join(map(repr, found))}; say which "
+            f"with --{ours}-column NAME"
         )
     return found[0] if found else None
 
@@ -149,7 +171,9 @@ def need_column(sheet: Sheet, ours: str, given: str | None) -> str:
     if column is None:
         could_be: Sequence[str] = sheet.header
         if ours == "label":
-            could_be = [name for name in sheet.header if _could_be_label(sheet, name)] or sheet.header
+            could_be = [
+                name for name in sheet.header if _could_be_label(sheet, name)
+            ] or sheet.header
         raise DatasetError(
             f"{sheet.path}: no column for the {ours}; it could be one of: {', '.join(could_be)}; "
             f"say which with --{ours}-column NAME"

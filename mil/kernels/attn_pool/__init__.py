@@ -20,13 +20,16 @@ def attn_pool(
     """Pool each bag's features by its attention.
 
     Args:
-        scores: attention before the softmax; masked tiles hold a very negative number, not minus infinity.
+        scores: attention before the softmax; masked tiles hold a very negative number,
+            not minus infinity.
         features: what is averaged, in any floating type; sums are kept in float32.
         offsets: bag b is rows ``offsets[b]:offsets[b + 1]``; no bag is empty.
-        backend: see `mil.kernels.backend.choose`; on a CPU the reference is all there is.
+        backend: see `mil.kernels.backend.choose`; on a CPU the reference is all there
+            is.
 
     Raises:
-        ValueError: Triton is asked for, and the features are doubles, or there are more than 64 branches.
+        ValueError: Triton is asked for, and the features are doubles, or there are more
+            than 64 branches.
     """
     if not by_triton(scores, features, backend):
         return attn_pool_reference(scores, features, offsets)
@@ -62,7 +65,8 @@ def by_triton(scores: Tensor, features: Tensor, backend: Backend = "auto") -> bo
     suits = scores.shape[1] <= MOST_BRANCHES and features.dtype in FAST
     if backend == "triton" and not suits:
         raise ValueError(
-            f"attn_pool by Triton takes {MOST_BRANCHES} branches of halves or float32, not {scores.shape[1]} "
+            f"attn_pool by Triton takes {MOST_BRANCHES} branches of halves or float32, not "
+            f"{scores.shape[1]} "
             f"of {features.dtype}"
         )
     return suits

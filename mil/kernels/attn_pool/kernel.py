@@ -17,9 +17,12 @@ class AttnPool(torch.autograd.Function):
     """Attention pooling and its statistics with their gradient; see `mil.kernels.attn_pool.attn_pool_with_stats`."""
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, features: Tensor, offsets: Tensor, stats: bool) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, scores: Tensor, features: Tensor, offsets: Tensor, stats: bool
+    ) -> tuple[Tensor, ...]:
         """Pooled rows and, if wanted, the three of `AttentionStats`; keeps what the gradient needs."""
-        scores, features = scores.contiguous(), features.contiguous()
+        scores = scores.contiguous()
+        features = features.contiguous()
         sums = attn_pool_forward(scores, features, offsets)
         ctx.save_for_backward(scores, features, offsets, *sums)
         ctx.set_materialize_grads(False)
@@ -31,5 +34,7 @@ class AttnPool(torch.autograd.Function):
         """Gradients of scores and features."""
         scores, features, offsets, *sums = ctx.saved_tensors
         d_features = torch.empty_like(features) if ctx.needs_input_grad[1] else None
-        d_scores = attn_pool_backward(scores, features, offsets, Gradients.of(Sums(*sums), *grads), d_features)
+        d_scores = attn_pool_backward(
+            scores, features, offsets, Gradients.of(Sums(*sums), *grads), d_features
+        )
         return d_scores, d_features, None, None

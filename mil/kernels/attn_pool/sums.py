@@ -1,7 +1,8 @@
 """Sums that attention pooling is made of, and what its gradient needs of each bag; plain torch.
 
-With a = exp(s - log_total) the attention of a branch, P the gradient of its pooled row, h that of its entropy H, l that
-of its log_total, p that of the products G and pull = p + pᵀ, the gradient of the score of a tile x is
+With a = exp(s - log_total) the attention of a branch, P the gradient of its pooled row,
+h that of its entropy H, l that of its log_total, p that of the products G and pull = p
++ pᵀ, the gradient of the score of a tile x is
 
     a_i (x·P_i + sum_j pull_ij a_j - h_i log a_i - shift_i)
     shift_i = P_i·pooled_i + sum_j pull_ij G_ij + h_i H_i - l_i
@@ -22,23 +23,31 @@ class Sums(NamedTuple):
     """Sums over each bag's tiles of ``w = exp(score - top)``; of a bag without tiles zero, and top minus infinity."""
 
     rows: Float[Tensor, "bags branches dim"]  # sum of w x
-    top: Float[Tensor, "bags branches"]  # highest score. Apart from the total: beside a top of -1e9 (a bag whose tiles
-    total: Float[Tensor, "bags branches"]  # are all masked) float32 has no room for its logarithm. Sum of w
+    top: Float[
+        Tensor, "bags branches"
+    ]  # highest score. Apart from the total: beside a top of -1e9 (a bag whose tiles
+    total: Float[
+        Tensor, "bags branches"
+    ]  # are all masked) float32 has no room for its logarithm. Sum of w
     spread: Float[Tensor, "bags branches"]  # sum of w (score - top)
     products: Float[Tensor, "bags branches branches"]  # sum of w_i w_j
 
     def merge(self, other: "Sums") -> "Sums":
         """Sums over the tiles of both; the same bits for the same order of merging."""
         top = torch.maximum(self.top, other.top)
-        mine, theirs = self._beside(top), other._beside(top)
+        mine = self._beside(top)
+        theirs = other._beside(top)
         return Sums(*(a + b for a, b in zip(mine, theirs, strict=True)))._replace(top=top)
 
     def _beside(self, top: Tensor) -> "Sums":
         """The same sums, of w relative to a higher top."""
         gap = torch.where(self.total > 0, self.top - top, 0.0)  # none where there are no tiles
         fade = gap.exp()
-        total, products = self.total * fade, self.products * fade[:, :, None] * fade[:, None]
-        return Sums(self.rows * fade[..., None], top, total, self.spread * fade + total * gap, products)
+        total = self.total * fade
+        products = self.products * fade[:, :, None] * fade[:, None]
+        return Sums(
+            self.rows * fade[..., None], top, total, self.spread * fade + total * gap, products
+        )
 
     def pooled(self) -> Float[Tensor, "bags branches dim"]:
         """Rows averaged by attention, float32; of bags that have tiles."""
@@ -72,7 +81,8 @@ class Gradients(NamedTuple):
     ) -> "Gradients":
         """From the gradients of what was pooled; None: has none."""
         d_pooled = torch.zeros_like(sums.rows) if d_pooled is None else d_pooled.to(sums.rows.dtype)
-        shift, pull = (d_pooled * sums.pooled()).sum(-1), None
+        shift = (d_pooled * sums.pooled()).sum(-1)
+        pull = None
         if d_log_total is not None:
             shift = shift - d_log_total
         if d_entropy is not None:

@@ -1,6 +1,7 @@
 """Reducing, scoring and pooling on a GPU, a chunk of rows at a time: of no bag are all hidden rows needed at once.
 
-Within a chunk, what follows a matrix product goes over fewer rows, which are still in the chip's cache.
+Within a chunk, what follows a matrix product goes over fewer rows, which are still in
+the chip's cache.
 """
 
 from collections.abc import Iterator
@@ -17,8 +18,12 @@ from mil.kernels.gated_scores.kernel import Gates, gated_scores_backward, gated_
 
 # Bytes of hidden rows; not tuned on a GPU yet.
 CHUNK_BYTES = 128 << 20  # pooled at once: so many that launching takes less time than computing
-CACHED_BYTES = 16 << 20  # they, their gradient and that of their gates are in the cache, 50 MB on an H100
-KEPT_BYTES = 512 << 20  # kept for the gradient, or until the scores are masked; the others are computed again
+CACHED_BYTES = (
+    16 << 20
+)  # they, their gradient and that of their gates are in the cache, 50 MB on an H100
+KEPT_BYTES = (
+    512 << 20
+)  # kept for the gradient, or until the scores are masked; the others are computed again
 aten = torch.ops.aten
 
 
@@ -26,13 +31,18 @@ class _Trunk:
     """Hidden rows, chunk by chunk: kept if there is room, else computed whenever they are asked for."""
 
     def __init__(self, features: Tensor, weights: Weights, kept: Tensor) -> None:
-        self.features, self.kept = features, kept
+        self.features = features
+        self.kept = kept
         self.reducer = weights.reducer.to(features.dtype)
         self.gates = Gates.of(weights.gates, features.dtype)
         rows = chunk_rows(features, weights)
         self.parts = list(chunks(len(features), rows))
-        self.cached = even_rows(min(rows, len(features)), CACHED_BYTES // (features.itemsize * len(self.reducer)))
-        self.work = features.new_empty(0 if len(kept) == len(features) else min(rows, len(features)), len(self.reducer))
+        self.cached = even_rows(
+            min(rows, len(features)), CACHED_BYTES // (features.itemsize * len(self.reducer))
+        )
+        self.work = features.new_empty(
+            0 if len(kept) == len(features) else min(rows, len(features)), len(self.reducer)
+        )
 
     def hidden(self, part: slice, *, known: bool = True) -> Tensor:
         """Hidden rows of a chunk, until those of the next are asked for; `known`: they have been computed before."""
@@ -68,7 +78,9 @@ def room_for(features: Tensor, weights: Weights, needed: bool) -> Tensor:
 
 def gated_attn_pool_forward(trunk: _Trunk, offsets: Tensor, mask: Mask | None) -> _Found:
     """Scores, and sums of what they pool; without a mask in one pass."""
-    scores = trunk.features.new_empty(len(trunk.features), len(trunk.gates.score), dtype=torch.float32)
+    scores = trunk.features.new_empty(
+        len(trunk.features), len(trunk.gates.score), dtype=torch.float32
+    )
 
     def scored() -> Iterator[tuple[slice, Tensor]]:
         for part in trunk.parts:
@@ -101,22 +113,35 @@ def _within(part: slice, offsets: Tensor) -> Tensor:
 
 
 def gated_attn_pool_backward(
-    trunk: _Trunk, offsets: Tensor, found: _Found, of: Gradients, d_scores: Tensor | None, d_features: Tensor | None
+    trunk: _Trunk,
+    offsets: Tensor,
+    found: _Found,
+    of: Gradients,
+    d_scores: Tensor | None,
+    d_features: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of reducer and of what scores, in float32; of the features in place."""
     d_reducer = torch.zeros_like(trunk.reducer, dtype=torch.float32)
     sums = GateSums.zeros(trunk.gates.weights, trunk.gates.score)
-    d_work = trunk.features.new_empty(max(part.stop - part.start for part in trunk.parts), len(trunk.reducer))
+    d_work = trunk.features.new_empty(
+        max(part.stop - part.start for part in trunk.parts), len(trunk.reducer)
+    )
     for part in trunk.parts:
-        hidden, features, d_hidden = trunk.hidden(part), trunk.features[part], d_work[: part.stop - part.start]
-        of_scores = attn_pool_backward(found.scores[part], hidden, _within(part, offsets), of, d_hidden)
+        hidden = trunk.hidden(part)
+        features = trunk.features[part]
+        d_hidden = d_work[: part.stop - part.start]
+        of_scores = attn_pool_backward(
+            found.scores[part], hidden, _within(part, offsets), of, d_hidden
+        )
         if d_scores is not None:
             of_scores += d_scores[part]
         if found.masked is not None:
             of_scores.masked_fill_(found.masked[part], 0.0)
         for rows in chunks(len(hidden), trunk.cached):
             d_rows = d_hidden[rows]
-            gated_scores_backward(hidden[rows], trunk.gates, of_scores[rows], d_rows, sums, add=True)
+            gated_scores_backward(
+                hidden[rows], trunk.gates, of_scores[rows], d_rows, sums, add=True
+            )
             aten.threshold_backward.grad_input(d_rows, hidden[rows], 0, grad_input=d_rows)
             add_product(d_reducer, d_rows.T, features[rows])
             if d_features is not None:
@@ -130,11 +155,17 @@ class GatedAttnPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, *given: Any) -> tuple[Tensor, ...]:
         """Pooled rows, scores, and the three of `AttentionStats`; keeps what the gradient needs."""
-        features, weights, (offsets, mask, learning) = features.contiguous(), Weights(*given[:7]), given[7:]
+        features, weights, (offsets, mask, learning) = (
+            features.contiguous(),
+            Weights(*given[:7]),
+            given[7:],
+        )
         needed = mask is not None or (learning and any(ctx.needs_input_grad))
         kept = room_for(features, weights, needed)
         found = gated_attn_pool_forward(_Trunk(features, weights, kept), offsets, mask)
-        ctx.save_for_backward(features, *weights, offsets, kept, found.scores, found.masked, *found.sums)
+        ctx.save_for_backward(
+            features, *weights, offsets, kept, found.scores, found.masked, *found.sums
+        )
         ctx.set_materialize_grads(False)
         return found.sums.pooled(), found.scores, *found.sums.stats()
 
@@ -143,7 +174,9 @@ class GatedAttnPool(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients of features and weights, each of its own type."""
         features, *rest = ctx.saved_tensors
-        weights, offsets, kept = Weights(*rest[:7]), rest[7], rest[8]
+        weights = Weights(*rest[:7])
+        offsets = rest[7]
+        kept = rest[8]
         found = _Found(rest[9], rest[10], Sums(*rest[11:]))
         d_features = torch.empty_like(features) if ctx.needs_input_grad[0] else None
         d_pooled, d_scores, *d_stats = grads
@@ -152,5 +185,7 @@ class GatedAttnPool(torch.autograd.Function):
             of_weights = gated_attn_pool_backward(
                 _Trunk(features, weights, kept), offsets, found, of, d_scores, d_features
             )
-        cast = (None if d is None else d.to(w.dtype) for d, w in zip(of_weights, weights, strict=True))
+        cast = (
+            None if d is None else d.to(w.dtype) for d, w in zip(of_weights, weights, strict=True)
+        )
         return d_features, *cast, None, None, None

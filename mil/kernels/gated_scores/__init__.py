@@ -20,10 +20,11 @@ def gated_scores(
     Ilse et al. 2018, https://arxiv.org/abs/1802.04712, eq. 9; without the gate, eq. 8.
 
     Args:
-        hidden: the type is that of the matrix products; what comes out is float32, or float64 of float64.
+        hidden: the type is that of the matrix products; what comes out is float32, or
+            float64 of float64.
         weights: in float32, or in the type of the hidden rows.
-        backend: see `mil.kernels.backend.choose`; `cpu` is for float32 and bfloat16 with weights in float32, `triton`
-            for at most 16 branches.
+        backend: see `mil.kernels.backend.choose`; `cpu` is for float32 and bfloat16
+            with weights in float32, `triton` for at most 16 branches.
 
     Raises:
         ValueError: Triton is asked for, and it is not made for these.

@@ -13,18 +13,22 @@ ALIGNED = 128  # rows of a chunk on a GPU are a multiple of
 ON_CPU = (torch.float32, torch.bfloat16)
 
 
-def choose_gated(backend: Backend, features: Tensor, weights: Sequence[Tensor | None], branches: int) -> Chosen:
+def choose_gated(
+    backend: Backend, features: Tensor, weights: Sequence[Tensor | None], branches: int
+) -> Chosen:
     """As `mil.kernels.backend.choose`, where `auto` knows what the CPU's and the GPU's way are not made for.
 
     Raises:
-        ValueError: Triton is asked for, and the features are doubles, or there are more than 16 branches.
+        ValueError: Triton is asked for, and the features are doubles, or there are more
+            than 16 branches.
     """
     chosen = choose(backend, features, *weights)
     if chosen == "triton":
         suits = branches <= BRANCHES and features.dtype in FAST
         if backend == "triton" and not suits:
             raise ValueError(
-                f"gated attention by Triton takes {BRANCHES} branches of halves or float32, not {branches} "
+                f"gated attention by Triton takes {BRANCHES} branches of halves or float32, not "
+                f"{branches} "
                 f"of {features.dtype}"
             )
         return chosen if suits else "reference"
@@ -38,7 +42,9 @@ class GateSums(NamedTuple):
     """Gradients of the parameters while they are summed, in float32."""
 
     gates: Tensor  # [gates, hidden], of both gates one below the other
-    rest: Tensor  # [branches * attention + gates + branches], of the score's weights and of both biases
+    # [branches * attention + gates + branches], of the score's weights and of both
+    # biases
+    rest: Tensor
     score: Tensor  # [branches, attention], the first part of `rest`
     biases: Tensor  # [gates], the second
     score_bias: Tensor  # [branches], the last
@@ -48,7 +54,13 @@ class GateSums(NamedTuple):
         """Nothing yet, for weights of these shapes."""
         rest = gates.new_zeros(score.numel() + len(gates) + len(score), dtype=torch.float32)
         weights, biases, score_bias = rest.split([score.numel(), len(gates), len(score)])
-        return cls(torch.zeros_like(gates, dtype=torch.float32), rest, weights.view(score.shape), biases, score_bias)
+        return cls(
+            torch.zeros_like(gates, dtype=torch.float32),
+            rest,
+            weights.view(score.shape),
+            biases,
+            score_bias,
+        )
 
     def named(self) -> tuple[Tensor | None, ...]:
         """In the order of `GateWeights`."""

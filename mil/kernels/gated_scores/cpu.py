@@ -18,7 +18,8 @@ class Gates:
 
     def __init__(self, weights: GateWeights, dtype: torch.dtype) -> None:
         cast = weights.to(dtype)
-        self.attention, self.score = len(cast.value), cast.score
+        self.attention = len(cast.value)
+        self.score = cast.score
         self.weights = joined(cast.value, cast.gate)  # [gates, hidden]
         self.biases = joined(cast.value_bias, cast.gate_bias)
 
@@ -31,14 +32,17 @@ class Gates:
 
     def values(self, gated: Tensor) -> Tensor:
         """What is scored."""
-        value, gate = gated[:, : self.attention], gated[:, self.attention :]
+        value = gated[:, : self.attention]
+        gate = gated[:, self.attention :]
         return value * gate if gate.shape[1] else value
 
     def scores(self, gated: Tensor) -> Tensor:
         """Scores without their bias."""
         return torch.mm(self.values(gated), self.score.T)
 
-    def back(self, d_scores: Tensor, gated: Tensor, hidden: Tensor, sums: GateSums, out: Tensor) -> None:
+    def back(
+        self, d_scores: Tensor, gated: Tensor, hidden: Tensor, sums: GateSums, out: Tensor
+    ) -> None:
         """The gradient of gates before tanh and sigmoid, from that of the scores in float32; and those of parameters.
 
         Args:
@@ -51,8 +55,10 @@ class Gates:
         sums.score_bias.add_(d_scores.sum(0))
         d_scores = d_scores.to(gated.dtype)
         add_product(sums.score, d_scores.T, self.values(gated))
-        d_values, middle = torch.mm(d_scores, self.score), self.attention
-        value, gate = gated[:, :middle], gated[:, middle:]
+        d_values = torch.mm(d_scores, self.score)
+        middle = self.attention
+        value = gated[:, :middle]
+        gate = gated[:, middle:]
         if gate.shape[1]:
             aten.sigmoid_backward.grad_input(d_values * value, gate, grad_input=out[:, middle:])
             d_values *= gate
@@ -88,7 +94,8 @@ class ChunkedGatedScores(torch.autograd.Function):
         d_gates = hidden.new_empty(min(rows, len(hidden)), len(gates.weights))
         with torch.autocast("cpu", enabled=False):
             for part in chunks(len(hidden), rows):
-                gated, of_part = gates.gated(hidden[part]), d_gates[: part.stop - part.start]
+                gated = gates.gated(hidden[part])
+                of_part = d_gates[: part.stop - part.start]
                 gates.back(grads[0][part], gated, hidden[part], sums, of_part)
                 if d_hidden is not None:
                     torch.mm(of_part, gates.weights, out=d_hidden[part])

@@ -11,11 +11,20 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mil.kernels.common import full_dot
-from mil.kernels.gated_scores.common import BRANCHES, GateSums, add_product, chunks, even_rows, joined
+from mil.kernels.gated_scores.common import (
+    BRANCHES,
+    GateSums,
+    add_product,
+    chunks,
+    even_rows,
+    joined,
+)
 from mil.kernels.gated_scores.reference import GateWeights
 from mil.kernels.variants import Variant
 
-CHUNK_BYTES = 8 << 20  # of the gates' gradient: stays in the chip's cache until the products have read it
+CHUNK_BYTES = (
+    8 << 20
+)  # of the gates' gradient: stays in the chip's cache until the products have read it
 UNSPECIAL = ("tiles", "attention", "branches")  # one compilation for all values
 
 
@@ -34,12 +43,20 @@ def _gates(
     for start in range(0, width, BLOCK_H):
         o_h = start + tl.arange(0, BLOCK_H)
         m_h = o_h < width
-        b_h = tl.load(hidden + o_n[:, None] * width + o_h[None, :], mask=m_n[:, None] & m_h[None, :], other=0.0)
+        b_h = tl.load(
+            hidden + o_n[:, None] * width + o_h[None, :],
+            mask=m_n[:, None] & m_h[None, :],
+            other=0.0,
+        )
         m_w = m_h[:, None] & m_a[None, :]
-        b_w = tl.load(gates + o_a[None, :] * width + o_h[:, None], mask=m_w, other=0.0)  # [BLOCK_H, BLOCK_A]
+        b_w = tl.load(
+            gates + o_a[None, :] * width + o_h[:, None], mask=m_w, other=0.0
+        )  # [BLOCK_H, BLOCK_A]
         b_v = tl.dot(b_h, b_w, b_v, input_precision="ieee")
         if GATED:
-            b_w = tl.load(gates + (attention + o_a)[None, :] * width + o_h[:, None], mask=m_w, other=0.0)
+            b_w = tl.load(
+                gates + (attention + o_a)[None, :] * width + o_h[:, None], mask=m_w, other=0.0
+            )
             b_u = tl.dot(b_h, b_w, b_u, input_precision="ieee")
     b_v = _tanh(b_v + tl.load(biases + o_a, mask=m_a, other=0.0)[None, :])
     if GATED:
@@ -52,7 +69,8 @@ def _forward_kernel(
     hidden, gates, biases, score, score_bias, scores, tiles, width, attention, branches,
     GATED: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_A: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    # int64 before any product: tiles * width passes 2**31 at 2 M tiles of 1024; within a block int32 will do
+    # int64 before any product: tiles * width passes 2**31 at 2 M tiles of 1024; within
+    # a block int32 will do
     first = tl.program_id(0).to(tl.int64) * BLOCK_N
     o_n = tl.arange(0, BLOCK_N)
     m_n = o_n < tiles - first
@@ -64,11 +82,27 @@ def _forward_kernel(
     for start in range(0, attention, BLOCK_A):
         o_a = start + tl.arange(0, BLOCK_A)
         m_a = o_a < attention
-        b_v, b_u = _gates(hidden, gates, biases, o_n, m_n, o_a, m_a, width, attention, GATED, BLOCK_N, BLOCK_A, BLOCK_H)
+        b_v, b_u = _gates(
+            hidden,
+            gates,
+            biases,
+            o_n,
+            m_n,
+            o_a,
+            m_a,
+            width,
+            attention,
+            GATED,
+            BLOCK_N,
+            BLOCK_A,
+            BLOCK_H,
+        )
         if GATED:
             b_v *= b_u
         b_w = tl.load(  # [BLOCK_A, BLOCK_M]
-            score + o_m[None, :] * attention + o_a[:, None], mask=m_a[:, None] & m_m[None, :], other=0.0
+            score + o_m[None, :] * attention + o_a[:, None],
+            mask=m_a[:, None] & m_m[None, :],
+            other=0.0,
         )
         b_s = tl.dot(b_v.to(b_w.dtype), b_w, b_s, input_precision="ieee")
     b_s += tl.load(score_bias + o_m, mask=m_m, other=0.0)[None, :]
@@ -92,20 +126,45 @@ def _backward_kernel(
     m_a = o_a < attention
     o_m = tl.arange(0, BLOCK_M)
     m_m = o_m < branches
-    b_v, b_u = _gates(hidden, gates, biases, o_n, m_n, o_a, m_a, width, attention, GATED, BLOCK_N, BLOCK_A, BLOCK_H)
+    b_v, b_u = _gates(
+        hidden,
+        gates,
+        biases,
+        o_n,
+        m_n,
+        o_a,
+        m_a,
+        width,
+        attention,
+        GATED,
+        BLOCK_N,
+        BLOCK_A,
+        BLOCK_H,
+    )
     b_ds = tl.load(  # [BLOCK_N, BLOCK_M]
-        d_scores + o_n[:, None] * branches + o_m[None, :], mask=m_n[:, None] & m_m[None, :], other=0.0
+        d_scores + o_n[:, None] * branches + o_m[None, :],
+        mask=m_n[:, None] & m_m[None, :],
+        other=0.0,
     )
     b_w = tl.load(  # [BLOCK_M, BLOCK_A]
         score + o_m[:, None] * attention + o_a[None, :], mask=m_m[:, None] & m_a[None, :], other=0.0
     )
-    b_d = full_dot(b_ds, b_w, tl.zeros([BLOCK_N, BLOCK_A], tl.float32))  # gradient of what is scored
+    b_d = full_dot(
+        b_ds, b_w, tl.zeros([BLOCK_N, BLOCK_A], tl.float32)
+    )  # gradient of what is scored
 
-    # Sums over the rows of the block: gradients of score [branches, attention], of the gates' biases and of its own
-    tl.store(parts + branches * attention + stride + o_m, tl.sum(b_ds, 0), mask=m_m & (tl.program_id(1) == 0))
+    # Sums over the rows of the block: gradients of score [branches, attention], of the
+    # gates' biases and of its own
+    tl.store(
+        parts + branches * attention + stride + o_m,
+        tl.sum(b_ds, 0),
+        mask=m_m & (tl.program_id(1) == 0),
+    )
     b_x = b_v * b_u if GATED else b_v
     b_score = full_dot(tl.trans(b_ds), b_x.to(b_w.dtype), tl.zeros([BLOCK_M, BLOCK_A], tl.float32))
-    tl.store(parts + o_m[:, None] * attention + o_a[None, :], b_score, mask=m_m[:, None] & m_a[None, :])
+    tl.store(
+        parts + o_m[:, None] * attention + o_a[None, :], b_score, mask=m_m[:, None] & m_a[None, :]
+    )
     if GATED:
         b_du = b_d * b_x * (1 - b_u)
         b_d *= b_u
@@ -120,15 +179,21 @@ def _backward_kernel(
 def config(dtype: torch.dtype, width: int, backward: bool) -> dict[str, int]:
     """Rows, columns of gates and of hidden rows, branches of a block; warps and stages. Not tuned on a GPU yet.
 
-    Half precision goes through the matrix units. Float32 does not, and hidden rows that do not begin at multiples of
-    16 are read number by number; both need more registers.
+    Half precision goes through the matrix units. Float32 does not, and hidden rows that
+    do not begin at multiples of 16 are read number by number; both need more registers.
     """
     if dtype == torch.float32:
         blocks = {"BLOCK_N": 32, "BLOCK_A": 32, "BLOCK_H": 16, "num_warps": 4, "num_stages": 2}
     elif width % 16:
         blocks = {"BLOCK_N": 64, "BLOCK_A": 64, "BLOCK_H": 32, "num_warps": 8, "num_stages": 2}
     else:
-        blocks = {"BLOCK_N": 64 if backward else 128, "BLOCK_A": 64, "BLOCK_H": 64, "num_warps": 8, "num_stages": 3}
+        blocks = {
+            "BLOCK_N": 64 if backward else 128,
+            "BLOCK_A": 64,
+            "BLOCK_H": 64,
+            "num_warps": 8,
+            "num_stages": 3,
+        }
     return blocks | {"BLOCK_M": BRANCHES}
 
 
@@ -143,7 +208,8 @@ class Gates(NamedTuple):
     @classmethod
     def of(cls, weights: GateWeights, dtype: torch.dtype) -> "Gates":
         """Cast and laid out once for all rows."""
-        gates, biases = joined(weights.value, weights.gate), joined(weights.value_bias, weights.gate_bias)
+        gates = joined(weights.value, weights.gate)
+        biases = joined(weights.value_bias, weights.gate_bias)
         score = weights.score.to(dtype).contiguous()
         return cls(gates.to(dtype).contiguous(), biases.float(), score, weights.score_bias.float())
 
@@ -158,13 +224,28 @@ def gated_scores_forward(hidden: Tensor, gates: Gates, scores: Tensor) -> None:
     (tiles, width), (branches, attention) = hidden.shape, gates.score.shape
     blocks = config(hidden.dtype, width, backward=False)
     _forward_kernel[(triton.cdiv(tiles, blocks["BLOCK_N"]),)](
-        hidden, gates.weights, gates.biases, gates.score, gates.score_bias, scores, tiles, width, attention, branches,
-        GATED=gates.gated, **blocks,
-    )  # fmt: skip
+        hidden,
+        gates.weights,
+        gates.biases,
+        gates.score,
+        gates.score_bias,
+        scores,
+        tiles,
+        width,
+        attention,
+        branches,
+        GATED=gates.gated,
+        **blocks,
+    )
 
 
 def gated_scores_backward(
-    hidden: Tensor, gates: Gates, d_scores: Tensor, d_hidden: Tensor | None, sums: GateSums, add: bool
+    hidden: Tensor,
+    gates: Gates,
+    d_scores: Tensor,
+    d_hidden: Tensor | None,
+    sums: GateSums,
+    add: bool,
 ) -> None:
     """Gradients of hidden rows and of the parameters from that of the scores.
 
@@ -181,15 +262,28 @@ def gated_scores_backward(
     most = max(blocks["BLOCK_N"], CHUNK_BYTES // (hidden.itemsize * len(gates.weights)))
     rows = even_rows(len(hidden), most)
     d_gates = hidden.new_empty(min(rows, len(hidden)), len(gates.weights))
-    parts = hidden.new_empty(triton.cdiv(len(d_gates), blocks["BLOCK_N"]), len(sums.rest), dtype=torch.float32)
+    parts = hidden.new_empty(
+        triton.cdiv(len(d_gates), blocks["BLOCK_N"]), len(sums.rest), dtype=torch.float32
+    )
     for part in chunks(len(hidden), rows):
         tiles = part.stop - part.start
-        count, of_part = triton.cdiv(tiles, blocks["BLOCK_N"]), d_gates[:tiles]
+        count = triton.cdiv(tiles, blocks["BLOCK_N"])
+        of_part = d_gates[:tiles]
         _backward_kernel[count, triton.cdiv(attention, blocks["BLOCK_A"])](
-            hidden[part], gates.weights, gates.biases, gates.score, d_scores[part], of_part, parts,
-            tiles, width, attention, branches,
-            GATED=gates.gated, **blocks,
-        )  # fmt: skip
+            hidden[part],
+            gates.weights,
+            gates.biases,
+            gates.score,
+            d_scores[part],
+            of_part,
+            parts,
+            tiles,
+            width,
+            attention,
+            branches,
+            GATED=gates.gated,
+            **blocks,
+        )
         sums.rest.add_(parts[:count].sum(0))
         add_product(sums.gates, of_part.T, hidden[part])
         if d_hidden is not None:
@@ -202,7 +296,8 @@ class GatedScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, *given: Any) -> Tensor:
         """Score, and keep nothing but what was given."""
-        weights, hidden = GateWeights(*given), hidden.contiguous()
+        weights = GateWeights(*given)
+        hidden = hidden.contiguous()
         ctx.save_for_backward(hidden, *weights)
         scores = hidden.new_empty(len(hidden), len(weights.score), dtype=torch.float32)
         gated_scores_forward(hidden, Gates.of(weights, hidden.dtype), scores)
@@ -218,14 +313,20 @@ class GatedScores(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         with torch.autocast(hidden.device.type, enabled=False):
             gated_scores_backward(hidden, gates, grads[0].contiguous(), d_hidden, sums, add=False)
-        return d_hidden, *(None if d is None else d.to(w.dtype) for d, w in zip(sums.named(), given, strict=True))
+        return d_hidden, *(
+            None if d is None else d.to(w.dtype) for d, w in zip(sums.named(), given, strict=True)
+        )
 
 
 def variants() -> Iterator[Variant]:
     """What the launchers launch: hidden rows of a length that is a multiple of 16, and of others."""
     types = dict.fromkeys(("biases", "score_bias", "scores", "d_scores", "parts"), "*fp32")
     types |= dict.fromkeys(("tiles", "attention", "branches"), "i32")
-    for name, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}.items():
+    for name, dtype in {
+        "fp32": torch.float32,
+        "bf16": torch.bfloat16,
+        "fp16": torch.float16,
+    }.items():
         types |= dict.fromkeys(("hidden", "gates", "score", "d_gates"), f"*{name}")
         for width, gated in product((16, 1), (True, False)):
             label = f"{name}{' gated' if gated else ''}{'' if width == 16 else ' any width'}"

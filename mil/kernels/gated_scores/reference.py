@@ -22,9 +22,14 @@ class GateWeights(NamedTuple):
 
     def to(self, dtype: torch.dtype) -> "GateWeights":
         """The same in another type."""
-        gate, gate_bias = (None if tensor is None else tensor.to(dtype) for tensor in (self.gate, self.gate_bias))
-        score, score_bias = self.score.to(dtype), self.score_bias.to(dtype)
-        return GateWeights(self.value.to(dtype), self.value_bias.to(dtype), gate, gate_bias, score, score_bias)
+        gate, gate_bias = (
+            None if tensor is None else tensor.to(dtype) for tensor in (self.gate, self.gate_bias)
+        )
+        score = self.score.to(dtype)
+        score_bias = self.score_bias.to(dtype)
+        return GateWeights(
+            self.value.to(dtype), self.value_bias.to(dtype), gate, gate_bias, score, score_bias
+        )
 
 
 def gated_scores_reference(

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from mil.kernels.neighbour_attn.reference import edge_softmax
 
-# Numbers that the edges of a chunk hold: 2 MB of float32, so that the few such tensors of a chunk stay in the cache.
+# Numbers that the edges of a chunk hold: 2 MB of float32, so that the few such tensors
+# of a chunk stay in the cache.
 CHUNK_NUMBERS = 2**19
 
 
@@ -40,7 +41,13 @@ class ChunkedNeighbourAttn(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, keys: Tensor, vector: Tensor, sources: Tensor, targets: Tensor, slope: float
+        ctx: Any,
+        queries: Tensor,
+        keys: Tensor,
+        vector: Tensor,
+        sources: Tensor,
+        targets: Tensor,
+        slope: float,
     ) -> tuple[Tensor, Tensor]:
         """Messages and mean attention; keeps one number an edge and head."""
         messages = torch.zeros_like(queries)
@@ -65,12 +72,16 @@ class ChunkedNeighbourAttn(torch.autograd.Function):
         d_messages, d_mean = grads
         d_queries, d_keys, d_vector = (torch.zeros_like(t) for t in (queries, keys, vector))
         for tiles, edges in _chunks(targets, queries):
-            neighbours, local = keys.index_select(0, sources[edges]), targets[edges] - tiles.start
+            neighbours = keys.index_select(0, sources[edges])
+            local = targets[edges] - tiles.start
             sums = queries.index_select(0, targets[edges]).add_(neighbours)
             d_received = d_messages.index_select(0, targets[edges])
             a = attention[edges]
             d_scores = _softmax_grad(
-                a, neighbours.mul_(d_received).sum(-1) + d_mean[edges, None] / a.shape[1], local, tiles
+                a,
+                neighbours.mul_(d_received).sum(-1) + d_mean[edges, None] / a.shape[1],
+                local,
+                tiles,
             ).to(queries.dtype)
             d_vector += torch.einsum("eh,ehw->hw", d_scores, functional.leaky_relu(sums, ctx.slope))
             slopes = (sums > 0).to(sums.dtype).mul_(1 - ctx.slope).add_(ctx.slope)
@@ -83,4 +94,6 @@ class ChunkedNeighbourAttn(torch.autograd.Function):
 def _softmax_grad(a: Tensor, d_a: Tensor, local: Tensor, tiles: slice) -> Tensor:
     """Gradient of the scores [edges, heads] from that of their softmax over the edges into each tile."""
     both = a * d_a
-    return both - a * a.new_zeros(tiles.stop - tiles.start, a.shape[1]).index_add(0, local, both).index_select(0, local)
+    return both - a * a.new_zeros(tiles.stop - tiles.start, a.shape[1]).index_add(
+        0, local, both
+    ).index_select(0, local)

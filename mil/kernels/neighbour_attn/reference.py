@@ -20,7 +20,9 @@ def neighbour_attn_reference(
     """
     scores = (functional.leaky_relu(queries[targets] + keys[sources], slope) * vector).sum(-1)
     attention = edge_softmax(scores, targets, len(queries))
-    messages = torch.zeros_like(queries).index_add(0, targets, attention.to(keys.dtype)[..., None] * keys[sources])
+    messages = torch.zeros_like(queries).index_add(
+        0, targets, attention.to(keys.dtype)[..., None] * keys[sources]
+    )
     return messages, attention.mean(-1)
 
 

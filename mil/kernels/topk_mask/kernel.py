@@ -13,7 +13,9 @@ from mil.kernels.pieces import cut
 from mil.kernels.variants import Variant
 
 # Not tuned on a GPU yet.
-ROWS = 2048  # of a piece (a power of 2), whose scores a program keeps in registers while it ranks them
+ROWS = (
+    2048  # of a piece (a power of 2), whose scores a program keeps in registers while it ranks them
+)
 BLOCK_C = 1024  # candidates of a bag that are looked at at a time
 HOW = {"num_warps": 4, "num_stages": 2}
 
@@ -27,7 +29,9 @@ def _order(b_s, row):
 
 
 @triton.jit(do_not_specialize=["bags", "pieces"])  # which differ from step to step
-def _pieces_kernel(scores, offsets, bag_of, firsts, candidates, bags, branches, pieces, top, BLOCK_N: tl.constexpr):
+def _pieces_kernel(
+    scores, offsets, bag_of, firsts, candidates, bags, branches, pieces, top, BLOCK_N: tl.constexpr
+):
     """The highest of each piece, in their order, and no candidate where a piece has no more."""
     none = -0x7FFFFFFFFFFFFFFF
     piece = tl.program_id(0).to(tl.int64)
@@ -82,7 +86,11 @@ def _fill_kernel(numbers, hidden, fill, branches, top, TOP: tl.constexpr):
     o_k = tl.arange(0, TOP)
     row = tl.load(hidden + place * top + o_k, mask=o_k < top, other=-1)
     b_fill = tl.full([TOP], 0.0, tl.float32) + fill
-    tl.store(numbers + row * branches + place % branches, b_fill.to(numbers.dtype.element_ty), mask=row >= 0)
+    tl.store(
+        numbers + row * branches + place % branches,
+        b_fill.to(numbers.dtype.element_ty),
+        mask=row >= 0,
+    )
 
 
 def counts(offsets: Tensor, top: int, share: float, most: float) -> tuple[Tensor, Tensor]:
@@ -101,20 +109,42 @@ def topk_mask_forward(
     pieces = len(cuts.bag_of)
     candidates = offsets.new_empty(branches, pieces, top)
     _pieces_kernel[pieces, branches](
-        scores, offsets, cuts.bag_of, cuts.firsts, candidates, bags, branches, pieces, top, BLOCK_N=ROWS, **HOW,
-    )  # fmt: skip
+        scores,
+        offsets,
+        cuts.bag_of,
+        cuts.firsts,
+        candidates,
+        bags,
+        branches,
+        pieces,
+        top,
+        BLOCK_N=ROWS,
+        **HOW,
+    )
     hidden = offsets.new_empty(bags, branches, top)
     _bags_kernel[bags, branches](
-        candidates, cuts.firsts, draws, ranked, masked, hidden, branches, pieces, top,
-        BLOCK_C=BLOCK_C, TOP=triton.next_power_of_2(top), **HOW,
-    )  # fmt: skip
+        candidates,
+        cuts.firsts,
+        draws,
+        ranked,
+        masked,
+        hidden,
+        branches,
+        pieces,
+        top,
+        BLOCK_C=BLOCK_C,
+        TOP=triton.next_power_of_2(top),
+        **HOW,
+    )
     return fill_rows(scores.clone(), hidden, fill), hidden
 
 
 def fill_rows(numbers: Tensor, hidden: Tensor, fill: float) -> Tensor:
     """Write `fill` into the numbers [tiles, branches] at those rows [bags, branches, top] of its branches, in place."""
     bags, branches, top = hidden.shape
-    _fill_kernel[(bags * branches,)](numbers, hidden, fill, branches, top, TOP=triton.next_power_of_2(top), **HOW)
+    _fill_kernel[(bags * branches,)](
+        numbers, hidden, fill, branches, top, TOP=triton.next_power_of_2(top), **HOW
+    )
     return numbers
 
 
@@ -123,10 +153,18 @@ class TopkMask(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, scores: Tensor, offsets: Tensor, draws: Tensor, share: float, fill: float, most: float
+        ctx: Any,
+        scores: Tensor,
+        offsets: Tensor,
+        draws: Tensor,
+        share: float,
+        fill: float,
+        most: float,
     ) -> Tensor:
         """Mask, and keep which rows."""
-        masked, hidden = topk_mask_forward(scores.contiguous(), offsets, draws.contiguous(), share, fill, most)
+        masked, hidden = topk_mask_forward(
+            scores.contiguous(), offsets, draws.contiguous(), share, fill, most
+        )
         ctx.save_for_backward(hidden)
         return masked
 
@@ -141,7 +179,9 @@ class TopkMask(torch.autograd.Function):
 def variants() -> Iterator[Variant]:
     """What the launchers launch, for few ranks and for many."""
     types = dict.fromkeys(("scores", "draws", "numbers"), "*fp32") | {"fill": "fp32"}
-    types |= dict.fromkeys(("offsets", "bag_of", "firsts", "candidates", "ranked", "masked", "hidden"), "*i64")
+    types |= dict.fromkeys(
+        ("offsets", "bag_of", "firsts", "candidates", "ranked", "masked", "hidden"), "*i64"
+    )
     types |= dict.fromkeys(("bags", "branches", "pieces", "top"), "i32")
     for top in (16, 64):
         for kernel, blocks in {

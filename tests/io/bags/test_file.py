@@ -60,7 +60,11 @@ def test_says_what_made_it(path, tmp_path):
         assert file.attrs["target_mpp"] == 0.5
         assert file.attrs["tile_order"] == "row-major"
         assert file.attrs["weights_sha256"] == "0" * 64
-    assert read_identity(path) == {"encoder": "tiny", "weights_sha256": "0" * 64, "tiling": "224px_0.5mpp"}
+    assert read_identity(path) == {
+        "encoder": "tiny",
+        "weights_sha256": "0" * 64,
+        "tiling": "224px_0.5mpp",
+    }
 
 
 def test_same_bag_same_bytes(tmp_path):
@@ -70,7 +74,13 @@ def test_same_bag_same_bytes(tmp_path):
 
 
 def test_a_slide_without_tiles_keeps_its_state_and_width(tmp_path):
-    bag_file(tmp_path / "e.h5", "e", np.zeros((0, 4)), state="no_tissue", reason="no tile with enough tissue")
+    bag_file(
+        tmp_path / "e.h5",
+        "e",
+        np.zeros((0, 4)),
+        state="no_tissue",
+        reason="no tile with enough tissue",
+    )
     header = read_header(tmp_path / "e.h5")
     assert (header.state, header.reason) == ("no_tissue", "no tile with enough tissue")
     assert read_bag(tmp_path / "e.h5").features.shape == (0, 4)
@@ -80,14 +90,23 @@ def test_another_format_is_refused(path):
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = 99
     for read in (read_bag, read_header, read_identity):
-        with pytest.raises(FormatError, match=r"expected mil\.bag version 3, found mil\.bag version 99"):
+        with pytest.raises(
+            FormatError, match=r"expected mil\.bag version 3, found mil\.bag version 99"
+        ):
             read(path)
 
 
 STRANGE = {
-    "encoder": 7, "tile_px": "../../x", "target_mpp": float("nan"), "side_level0_px": -1.0, "mpp_level0": "half",
-    "width_level0_px": 1.5, "state": "fine", "reason": [1, 2], "height_level0_px": 2**31,
-}  # fmt: skip
+    "encoder": 7,
+    "tile_px": "../../x",
+    "target_mpp": float("nan"),
+    "side_level0_px": -1.0,
+    "mpp_level0": "half",
+    "width_level0_px": 1.5,
+    "state": "fine",
+    "reason": [1, 2],
+    "height_level0_px": 2**31,
+}
 
 
 @pytest.mark.parametrize("name", STRANGE)
@@ -108,9 +127,13 @@ def test_a_bag_without_its_slide_or_encoder_is_refused(path):
 
 
 ARRAYS = {
-    "features": np.ones(3, np.float16), "valid": np.ones(2, bool), "coords": np.ones((3, 3), np.int32),
-    "features of text": np.full((3, 4), b"x"), "valid of numbers": np.ones(3), "coords of fractions": np.ones((3, 2)),
-}  # fmt: skip
+    "features": np.ones(3, np.float16),
+    "valid": np.ones(2, bool),
+    "coords": np.ones((3, 3), np.int32),
+    "features of text": np.full((3, 4), b"x"),
+    "valid of numbers": np.ones(3),
+    "coords of fractions": np.ones((3, 2)),
+}
 
 
 @pytest.mark.parametrize("name", ARRAYS)
@@ -118,7 +141,9 @@ def test_arrays_that_do_not_agree_are_one_line(path, name):
     with h5py.File(path, "r+") as file:
         del file[name.split()[0]]
         file[name.split()[0]] = ARRAYS[name]
-    with pytest.raises(FormatError, match=r"s1\.h5: (no table of features|.* is not the numbers)") as caught:
+    with pytest.raises(
+        FormatError, match=r"s1\.h5: (no table of features|.* is not the numbers)"
+    ) as caught:
         read_bag(path)
     assert "\n" not in str(caught.value)
 
@@ -134,27 +159,53 @@ def test_a_bag_without_features_is_refused(path, name):
 def test_what_is_not_known_stays_unknown(tmp_path):
     valid = np.ones(3, bool)
     write_bag(
-        tmp_path / "i.h5", Bag(slide="i", encoder="uni", features=FEATURES, coords=None, valid=valid, source="clam")
+        tmp_path / "i.h5",
+        Bag(slide="i", encoder="uni", features=FEATURES, coords=None, valid=valid, source="clam"),
     )
-    bag, header = read_bag(tmp_path / "i.h5"), read_header(tmp_path / "i.h5")
+    bag = read_bag(tmp_path / "i.h5")
+    header = read_header(tmp_path / "i.h5")
     assert bag.coords is None
-    assert (header.side_level0_px, header.mpp_level0, header.tile_px, header.weights_sha256) == (None, None, None, "")
+    assert (header.side_level0_px, header.mpp_level0, header.tile_px, header.weights_sha256) == (
+        None,
+        None,
+        None,
+        "",
+    )
     assert read_identity(tmp_path / "i.h5") == {
-        "encoder": "uni", "weights_sha256": "", "tiling": "unknownpx_unknownmpp",
-    }  # fmt: skip
+        "encoder": "uni",
+        "weights_sha256": "",
+        "tiling": "unknownpx_unknownmpp",
+    }
     assert header.source == "clam"
 
 
 def test_trident_is_told_nothing_that_is_not_known(tmp_path):
-    bag = Bag(slide="i", encoder="uni", features=FEATURES, coords=COORDS, valid=np.ones(3, bool), tile_px=256)
+    bag = Bag(
+        slide="i",
+        encoder="uni",
+        features=FEATURES,
+        coords=COORDS,
+        valid=np.ones(3, bool),
+        tile_px=256,
+    )
     write_bag(tmp_path / "i.h5", bag)
     with h5py.File(tmp_path / "i.h5") as file:
-        assert dict(file["coords"].attrs) == {"patch_size": 256, "overlap": 0, "name": "i", "savetodir": ""}
+        assert dict(file["coords"].attrs) == {
+            "patch_size": 256,
+            "overlap": 0,
+            "name": "i",
+            "savetodir": "",
+        }
 
 
 @pytest.mark.parametrize(
     ("coords", "order"),
-    [(COORDS, "row-major"), (COORDS[::-1], "source"), (COORDS[[0, 0, 2]], "source"), (None, "unknown")],
+    [
+        (COORDS, "row-major"),
+        (COORDS[::-1], "source"),
+        (COORDS[[0, 0, 2]], "source"),
+        (None, "unknown"),
+    ],
 )
 def test_says_in_which_order_its_tiles_are(tmp_path, coords, order):
     bag = Bag(slide="i", encoder="uni", features=FEATURES, coords=coords, valid=np.ones(3, bool))
@@ -167,8 +218,18 @@ def test_corners_in_micrometres_are_kept(tmp_path):
     places = np.array([[0, 0.1], [256, 0], [1.5, 2.5]], np.float32)
     write_bag(
         tmp_path / "i.h5",
-        Bag(slide="i", encoder="uni", features=FEATURES, coords=None, valid=np.ones(3, bool), coords_um=places),
+        Bag(
+            slide="i",
+            encoder="uni",
+            features=FEATURES,
+            coords=None,
+            valid=np.ones(3, bool),
+            coords_um=places,
+        ),
     )
     np.testing.assert_array_equal(read_bag(tmp_path / "i.h5").coords_um, places)
-    write_bag(tmp_path / "j.h5", Bag(slide="j", encoder="uni", features=FEATURES, coords=None, valid=np.ones(3, bool)))
+    write_bag(
+        tmp_path / "j.h5",
+        Bag(slide="j", encoder="uni", features=FEATURES, coords=None, valid=np.ones(3, bool)),
+    )
     assert read_bag(tmp_path / "j.h5").coords_um is None

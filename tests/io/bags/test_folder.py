@@ -11,7 +11,9 @@ from tests.synthetic import bag_file
 
 def imported(path, **known) -> None:
     features = np.ones((2, 4), np.float16)
-    write_bag(path, Bag(slide=path.stem, features=features, coords=None, valid=np.ones(2, bool), **known))
+    write_bag(
+        path, Bag(slide=path.stem, features=features, coords=None, valid=np.ones(2, bool), **known)
+    )
 
 
 def test_only_bags_count(tmp_path):
@@ -35,10 +37,14 @@ def test_a_bag_says_its_encoder_and_tiling(tmp_path):
     assert (header.encoder, header.tiling) == ("uni.v2-x", "256px_unknownmpp")
 
 
-@pytest.mark.parametrize("encoder", ["", ".", "..", "../x", "a/b", "a b", "-x", "uni\n", "µ", "a" * 101])
+@pytest.mark.parametrize(
+    "encoder", ["", ".", "..", "../x", "a/b", "a b", "-x", "uni\n", "µ", "a" * 101]
+)
 def test_a_name_that_is_no_folders_is_refused(tmp_path, encoder):
     imported(tmp_path / "a.h5", encoder=encoder)
-    with pytest.raises(DatasetError, match="which cannot name a folder; import the bags again") as caught:
+    with pytest.raises(
+        DatasetError, match="which cannot name a folder; import the bags again"
+    ) as caught:
         kind_of_bags(tmp_path / "a.h5")
     assert "\n" not in str(caught.value)
 
@@ -47,7 +53,11 @@ def test_what_is_there_in_words(tmp_path):
     imported(tmp_path / "z.h5", encoder="uni", source="clam")
     bag_file(tmp_path / "a.h5", "a", np.ones((2, 4)))
     assert describe_bags(tmp_path, ["z"]) == (
-        f"ready bags of uni, unknownpx_unknownmpp, imported from clam, in {tmp_path}; 1 more there are of no slide in "
+        f"ready bags of uni, unknownpx_unknownmpp, imported from clam, in {tmp_path}; 1 more "
+        "there are of no slide in "
         "the table"
     )
-    assert describe_bags(tmp_path, ["q", "a", "z"]) == f"ready bags of tiny, 224px_0.5mpp, in {tmp_path}"
+    assert (
+        describe_bags(tmp_path, ["q", "a", "z"])
+        == f"ready bags of tiny, 224px_0.5mpp, in {tmp_path}"
+    )

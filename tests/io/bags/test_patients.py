@@ -7,7 +7,14 @@ import torch
 from mil.errors import DatasetError, FormatError
 from mil.graph import spatial_graph
 from mil.io.bags import read_bag
-from mil.io.bags.patients import FoldBag, check_labels, is_early, laid_together, read_fold_bags, read_together
+from mil.io.bags.patients import (
+    FoldBag,
+    check_labels,
+    is_early,
+    laid_together,
+    read_fold_bags,
+    read_together,
+)
 from tests.synthetic import bag_file
 
 COARSE = {"mpp": 0.5}  # of the second slide, whose tiles are 224 pixels wide, not 448
@@ -17,9 +24,13 @@ COARSE = {"mpp": 0.5}  # of the second slide, whose tiles are 224 pixels wide, n
 def bags(tmp_path):
     bag_file(tmp_path / "a.h5", "a", np.full((2, 3), 1), np.array([[4480, 896], [4928, 896]]))
     bag_file(
-        tmp_path / "b.h5", "b", np.full((3, 3), 2), np.array([[100, 50], [324, 50], [100, 274]]),
-        valid=np.array([True, False, True]), **COARSE,
-    )  # fmt: skip
+        tmp_path / "b.h5",
+        "b",
+        np.full((3, 3), 2),
+        np.array([[100, 50], [324, 50], [100, 274]]),
+        valid=np.array([True, False, True]),
+        **COARSE,
+    )
     return [tmp_path / "a.h5", tmp_path / "b.h5"]
 
 
@@ -30,18 +41,25 @@ def test_bags_are_laid_end_to_end(bags):
     np.testing.assert_array_equal(bag.features[:, 0], [1, 1, 2, 2, 2])
     np.testing.assert_array_equal(bag.valid, [True, True, True, False, True])
     right = 448 + 16 * 448
-    np.testing.assert_array_equal(bag.coords, [[0, 0], [448, 0], [right, 0], [right + 448, 0], [right, 448]])
+    np.testing.assert_array_equal(
+        bag.coords, [[0, 0], [448, 0], [right, 0], [right + 448, 0], [right, 448]]
+    )
     assert bag.identity == read_bag(bags[0]).identity
 
 
 def test_no_neighbour_is_on_another_slide(bags):
     graph = spatial_graph(torch.from_numpy(read_together(bags, "p").coords))
-    pairs = {(s, t) for s, t in zip(graph.sources.tolist(), graph.targets.tolist(), strict=True) if s != t}
+    pairs = {
+        (s, t)
+        for s, t in zip(graph.sources.tolist(), graph.targets.tolist(), strict=True)
+        if s != t
+    }
     assert pairs == {(0, 1), (1, 0), (2, 3), (3, 2), (2, 4), (4, 2), (3, 4), (4, 3)}
 
 
 def test_one_slide_stays_as_it_is(bags):
-    one, alone = read_together(bags[1:], "p"), read_bag(bags[1])
+    one = read_together(bags[1:], "p")
+    alone = read_bag(bags[1])
     assert one.slide == "b"
     np.testing.assert_array_equal(one.coords, alone.coords)
     assert one.mpp_level0 == 0.5
@@ -61,7 +79,9 @@ def test_bags_that_do_not_belong_together(bags, tmp_path):
     with pytest.raises(FormatError, match=r"other\.h5: encoder is another, but tiny in a\.h5"):
         read_together([bags[0], tmp_path / "other.h5"], "p")
     bag_file(tmp_path / "lost.h5", "lost", np.ones((0, 3)), state="no_tissue", reason="glass")
-    with pytest.raises(DatasetError, match=r"lost\.h5: the bag has no tiles \(its state is no_tissue\)"):
+    with pytest.raises(
+        DatasetError, match=r"lost\.h5: the bag has no tiles \(its state is no_tissue\)"
+    ):
         read_together([bags[0], tmp_path / "lost.h5"], "p")
 
 
@@ -72,7 +92,9 @@ def folds(path, *lines, bag=True):
 
 
 def test_the_bags_of_a_folds_file(tmp_path):
-    early = read_fold_bags(folds(tmp_path, "0,a,p,x,train,p", "0,c,q,y,test,q", "0,b,p,x,train,p", "1,a,p,x,test,p"))
+    early = read_fold_bags(
+        folds(tmp_path, "0,a,p,x,train,p", "0,c,q,y,test,q", "0,b,p,x,train,p", "1,a,p,x,test,p")
+    )
     assert early == [
         FoldBag(0, "p", ("a", "b"), "p", "x", "train"),
         FoldBag(0, "q", ("c",), "q", "y", "test"),
@@ -81,13 +103,18 @@ def test_the_bags_of_a_folds_file(tmp_path):
     assert early[0].paths(tmp_path) == [tmp_path / "a.h5", tmp_path / "b.h5"]
     assert is_early(early)
     late = read_fold_bags(folds(tmp_path, "0,a,p,x,train", "0,b,p,y,train", bag=False))
-    assert [(one.name, one.slides, one.label) for one in late] == [("a", ("a",), "x"), ("b", ("b",), "y")]
+    assert [(one.name, one.slides, one.label) for one in late] == [
+        ("a", ("a",), "x"),
+        ("b", ("b",), "y"),
+    ]
     assert not is_early(late)
 
 
 @pytest.mark.parametrize("second", ["0,b,p,y,train,p", "0,b,p,x,val,p"])
 def test_a_bag_of_two_labels_or_splits_is_refused(tmp_path, second):
-    with pytest.raises(FormatError, match="fold 0: slides of bag p differ in label or split; run `split` again"):
+    with pytest.raises(
+        FormatError, match="fold 0: slides of bag p differ in label or split; run `split` again"
+    ):
         read_fold_bags(folds(tmp_path, "0,a,p,x,train,p", second))
 
 
@@ -99,9 +126,14 @@ def written(folder, *rows):
 
 def test_a_patient_in_two_splits_leaks(tmp_path):
     path = written(tmp_path, "0,a,p,x,train", "0,b,p,x,test", "1,a,p,x,test", "1,b,p,x,test")
-    with pytest.raises(DatasetError, match=r"fold 0: patient p is in two splits: a in train, b in test; such a split"):
+    with pytest.raises(
+        DatasetError,
+        match=r"fold 0: patient p is in two splits: a in train, b in test; such a split",
+    ):
         read_fold_bags(path)
-    assert len(read_fold_bags(written(tmp_path, "0,a,p,x,train", "1,a,p,x,test", "1,b,p,x,test"))) == 3
+    assert (
+        len(read_fold_bags(written(tmp_path, "0,a,p,x,train", "1,a,p,x,test", "1,b,p,x,test"))) == 3
+    )
 
 
 def test_a_slide_stands_there_once(tmp_path):
@@ -115,6 +147,9 @@ def test_a_label_that_is_none_of_the_tasks_is_one_line(tmp_path):
     check_labels(bags[:1], path, "classification", ["x", "y"])
     with pytest.raises(DatasetError) as told:
         check_labels(bags, path, "classification", ["x", "y"])
-    assert str(told.value) == f"{path}: fold 0: b has the label ''; the dataset's classes are: x, y; run `split` again"
+    assert (
+        str(told.value)
+        == f"{path}: fold 0: b has the label ''; the dataset's classes are: x, y; run `split` again"
+    )
     with pytest.raises(DatasetError, match="a number is needed"):
         check_labels(bags, path, "regression", [])

@@ -18,12 +18,22 @@ from tests.synthetic import bag_file, make_tiles
 
 @pytest.fixture
 def folders(tmp_path):
-    tiles, bags = tmp_path / "tile", tmp_path / "features"
+    tiles = tmp_path / "tile"
+    bags = tmp_path / "features"
     for name, state in {"a": "ok", "b": "no_tissue", "c": "ok", "d": "ok"}.items():
         coords = np.zeros((int(state == "ok"), 2))
-        write_tiles(tiles / f"{name}.h5", make_tiles(coords, slide=name, state=state, reason=state.replace("ok", "")))
+        write_tiles(
+            tiles / f"{name}.h5",
+            make_tiles(coords, slide=name, state=state, reason=state.replace("ok", "")),
+        )
     bag_file(bags / "a.h5", "a", np.ones((1, 4)))
-    bag_file(bags / "c.h5", "c", np.ones((9, 4)), state="corrupt_regions", reason="5 of 9 tiles cannot be decoded")
+    bag_file(
+        bags / "c.h5",
+        "c",
+        np.ones((9, 4)),
+        state="corrupt_regions",
+        reason="5 of 9 tiles cannot be decoded",
+    )
     return [tiles], [bags]
 
 
@@ -58,13 +68,17 @@ def test_ready_bags_have_no_tiles(folders):
 def test_a_ready_bag_is_of_the_slide_that_its_name_says(folders):
     _, (bags,) = folders
     (bags / "a.h5").rename(bags / "d.h5")
-    with pytest.raises(FormatError, match=r"d\.h5: is the bag of slide 'a'; give it that name, or import it again"):
+    with pytest.raises(
+        FormatError, match=r"d\.h5: is the bag of slide 'a'; give it that name, or import it again"
+    ):
         gather(["d"], [], [bags])
 
 
 def test_a_folder_of_tiles_for_each_of_bags_or_none(folders):
     (tiles,), (bags,) = folders
-    with pytest.raises(ConfigError, match="1 folders of tiles, but 2 of bags; give one for each, or none"):
+    with pytest.raises(
+        ConfigError, match="1 folders of tiles, but 2 of bags; give one for each, or none"
+    ):
         gather(["a"], [tiles], [bags, bags])
 
 
@@ -78,7 +92,9 @@ def test_summary_counts_and_tells_what_to_do(folders):
     lines = summary(gather(["a", "b", "c", "d", "e"], *folders)).splitlines()
     assert lines[0] == "5 in, 1 out, 1 corrupt_regions, 1 no_tissue, 2 not reached"
     assert lines[1] == f"  b  no_tissue: no_tissue; {ADVICE['no_tissue']}"
-    assert lines[2].startswith("  c  corrupt_regions: 5 of 9 tiles cannot be decoded; copy it again")
+    assert lines[2].startswith(
+        "  c  corrupt_regions: 5 of 9 tiles cannot be decoded; copy it again"
+    )
     assert lines[3] == f"  d  not reached; {ADVICE['not reached']}"
     assert len(lines) == 5
 

@@ -1,6 +1,7 @@
 """Pyramids with a pattern whose place and scale can be measured in any tile to a fraction of a pixel.
 
-Red is a cosine along x, green one along y, blue a ramp along x and y that tells one period from the next.
+Red is a cosine along x, green one along y, blue a ramp along x and y that tells one
+period from the next.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,9 @@ import numpy as np
 import tifffile
 from scipy.optimize import least_squares
 
-PERIOD_X, PERIOD_Y = 61.0, 67.0  # level-0 pixels
+# level-0 pixels
+PERIOD_X = 61.0
+PERIOD_Y = 67.0
 CONTRAST = 90.0
 
 
@@ -19,10 +22,14 @@ def pattern(size: tuple[int, int], level: tuple[int, int]) -> np.ndarray:
     return drawn(level, (size[0] / level[0], size[1] / level[1]), size)
 
 
-def drawn(level: tuple[int, int], downsample: tuple[float, float], size: tuple[int, int]) -> np.ndarray:
+def drawn(
+    level: tuple[int, int], downsample: tuple[float, float], size: tuple[int, int]
+) -> np.ndarray:
     """One level of a given downsample."""
     axes = []
-    for length, down, period, full in zip(level, downsample, (PERIOD_X, PERIOD_Y), size, strict=True):
+    for length, down, period, full in zip(
+        level, downsample, (PERIOD_X, PERIOD_Y), size, strict=True
+    ):
         centre = (np.arange(length) + 0.5) * down
         wave = 128 + CONTRAST * np.cos(2 * np.pi * centre / period) * np.sinc(down / period)
         axes.append((wave, centre / full))
@@ -34,23 +41,42 @@ def drawn(level: tuple[int, int], downsample: tuple[float, float], size: tuple[i
 
 
 def write_pattern(
-    path: Path, size: tuple[int, int], levels: Sequence[tuple[int, int]], mpp: float, downsamples: Sequence[float] = ()
+    path: Path,
+    size: tuple[int, int],
+    levels: Sequence[tuple[int, int]],
+    mpp: float,
+    downsamples: Sequence[float] = (),
 ) -> None:
     """A tiled TIFF; levels are fitted edge to edge, or have a given downsample and a last pixel cut or filled."""
     with tifffile.TiffWriter(path) as file:
         for number, level in enumerate(levels):
-            down = (downsamples[number],) * 2 if downsamples else (size[0] / level[0], size[1] / level[1])
+            down = (
+                (downsamples[number],) * 2
+                if downsamples
+                else (size[0] / level[0], size[1] / level[1])
+            )
             file.write(
-                drawn(level, down, size), tile=(256, 256), photometric="rgb", metadata=None, subfiletype=min(number, 1),
-                resolution=(1e4 / (mpp * down[0]),) * 2, resolutionunit="CENTIMETER", maxworkers=1,
-            )  # fmt: skip
+                drawn(level, down, size),
+                tile=(256, 256),
+                photometric="rgb",
+                metadata=None,
+                subfiletype=min(number, 1),
+                resolution=(1e4 / (mpp * down[0]),) * 2,
+                resolutionunit="CENTIMETER",
+                maxworkers=1,
+            )
 
 
-def write_leica(path: Path, size: tuple[int, int], offset: tuple[int, int], collection: tuple[int, int]) -> None:
+def write_leica(
+    path: Path, size: tuple[int, int], offset: tuple[int, int], collection: tuple[int, int]
+) -> None:
     """A Leica .scn of one scan, `size` pixels, that lies at `offset` in a larger area: OpenSlide gives it bounds."""
     nm = 250  # per pixel
     dimensions = [(size[0] // 4**k, size[1] // 4**k) for k in range(2)]
-    pixels = "".join(f'<dimension sizeX="{w}" sizeY="{h}" r="{k}" ifd="{k}"/>' for k, (w, h) in enumerate(dimensions))
+    pixels = "".join(
+        f'<dimension sizeX="{w}" sizeY="{h}" r="{k}" ifd="{k}"/>'
+        for k, (w, h) in enumerate(dimensions)
+    )
     text = (
         '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01">'
         f'<collection name="c" sizeX="{collection[0] * nm}" sizeY="{collection[1] * nm}"><barcode/>'
@@ -64,10 +90,16 @@ def write_leica(path: Path, size: tuple[int, int], offset: tuple[int, int], coll
     with tifffile.TiffWriter(path, bigtiff=True) as file:
         for number, level in enumerate(dimensions):
             file.write(
-                pattern(size, level), tile=(256, 256), photometric="rgb", metadata=None, maxworkers=1,
-                description=text if number == 0 else None, software=False,
-                resolution=(1e7 / (nm * 4**number),) * 2, resolutionunit="CENTIMETER",
-            )  # fmt: skip
+                pattern(size, level),
+                tile=(256, 256),
+                photometric="rgb",
+                metadata=None,
+                maxworkers=1,
+                description=text if number == 0 else None,
+                software=False,
+                resolution=(1e7 / (nm * 4**number),) * 2,
+                resolutionunit="CENTIMETER",
+            )
 
 
 def measure(tile: np.ndarray, expected: float) -> tuple[np.ndarray, np.ndarray]:
@@ -77,7 +109,8 @@ def measure(tile: np.ndarray, expected: float) -> tuple[np.ndarray, np.ndarray]:
         tile: uint8 [height, width, 3].
         expected: level-0 pixels per pixel of the tile, to begin with.
     """
-    places, scales = [], []
+    places = []
+    scales = []
     for profile, period in (
         (tile[..., 0].astype(float).mean(0), PERIOD_X),
         (tile[..., 1].astype(float).mean(1), PERIOD_Y),
@@ -89,7 +122,9 @@ def measure(tile: np.ndarray, expected: float) -> tuple[np.ndarray, np.ndarray]:
 
         fits = [
             least_squares(
-                lambda p, m=model, y=profile: m(p) - y, (128.0, CONTRAST, start, expected), x_scale=(1, 1, 1, 1e-3)
+                lambda p, m=model, y=profile: m(p) - y,
+                (128.0, CONTRAST, start, expected),
+                x_scale=(1, 1, 1, 1e-3),
             )
             for start in np.arange(0, period, period / 6)
         ]

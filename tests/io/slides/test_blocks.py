@@ -24,7 +24,8 @@ BLOCK = np.zeros((10, 10, 3), np.uint8)
 
 
 def test_a_block_is_dropped_after_its_last_expected_use():
-    cache, decoded = BlockCache(1000), []
+    cache = BlockCache(1000)
+    decoded = []
     cache.expect({"a": 2, "b": 1})
     for key in ("a", "b", "a"):
         cache.get(key, lambda key=key: decoded.append(key) or BLOCK.copy())
@@ -45,7 +46,10 @@ def test_a_block_is_decoded_once():
 
 
 def test_two_who_want_the_same_block_wait_for_one():
-    cache, began, go, calls = BlockCache(1000), threading.Event(), threading.Event(), []
+    cache = BlockCache(1000)
+    began = threading.Event()
+    go = threading.Event()
+    calls = []
 
     def slow():
         calls.append(1)
@@ -64,9 +68,13 @@ def test_two_who_want_the_same_block_wait_for_one():
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("error", [BlockError("damaged"), ValueError("a bug"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize(
+    "error", [BlockError("damaged"), ValueError("a bug"), KeyboardInterrupt()], ids=repr
+)
 def test_who_waits_for_a_failure_hears_of_it(error):
-    cache, began, go = BlockCache(1000), threading.Event(), threading.Event()
+    cache = BlockCache(1000)
+    began = threading.Event()
+    go = threading.Event()
 
     def fail():
         began.set()
@@ -100,7 +108,9 @@ def test_damage_is_remembered_and_other_errors_are_not():
     with pytest.raises(BlockError, match="damaged") as caught:
         cache.get("damage", never)
     assert cache.get("bug", lambda: BLOCK) is BLOCK
-    assert caught.value.__context__ is None  # nothing that held the first one's frames, and the data in them
+    assert (
+        caught.value.__context__ is None
+    )  # nothing that held the first one's frames, and the data in them
 
 
 def held(cache: BlockCache) -> int:
@@ -108,7 +118,10 @@ def held(cache: BlockCache) -> int:
     return sum(FAILURE_BYTES if isinstance(found, str) else found.nbytes for found in sizes)
 
 
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 40), st.booleans()), max_size=200), st.integers(0, 20_000))
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(1, 40), st.booleans()), max_size=200),
+    st.integers(0, 20_000),
+)
 def test_memory_is_bounded_and_blocks_are_the_right_ones(wanted, max_bytes):
     cache = BlockCache(max_bytes)
     damaged = {key for key, _, bad in wanted if bad}
@@ -129,7 +142,9 @@ def test_memory_is_bounded_and_blocks_are_the_right_ones(wanted, max_bytes):
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40))
 def test_the_least_recently_used_goes_first(keys):
-    cache, order, decoded = BlockCache(3 * BLOCK.nbytes), [], []
+    cache = BlockCache(3 * BLOCK.nbytes)
+    order = []
+    decoded = []
     for key in keys:
         cache.get(key, lambda key=key: decoded.append(key) or BLOCK.copy())
         if key in order:
@@ -140,7 +155,8 @@ def test_the_least_recently_used_goes_first(keys):
 
 def count_decoding(monkeypatch, reader: SlideReader, number: int) -> Counter:
     calls: Counter = Counter()
-    blocks, lock = reader.blocks(number), threading.Lock()
+    blocks = reader.blocks(number)
+    lock = threading.Lock()
     read = blocks.read
 
     def counted(column, row):
@@ -153,11 +169,13 @@ def count_decoding(monkeypatch, reader: SlideReader, number: int) -> Counter:
 
 
 @given(
-    st.sampled_from([(1.0, 1.0), (2.0, 2.0), (1.9998, 2.0005), (3.8998, 3.9)]), st.floats(20, 700),
+    st.sampled_from([(1.0, 1.0), (2.0, 2.0), (1.9998, 2.0005), (3.8998, 3.9)]),
+    st.floats(20, 700),
     st.lists(st.tuples(st.integers(-300, 4000), st.integers(-300, 3000)), min_size=1, max_size=12),
-)  # fmt: skip
+)
 def test_uses_are_counted_as_windows_ask_for_blocks(down, side, corners):
-    level, blocks = Level(1900, 1300, *down), SimpleNamespace(width_px=240, height_px=256, read=never)
+    level = Level(1900, 1300, *down)
+    blocks = SimpleNamespace(width_px=240, height_px=256, read=never)
     asked: Counter = Counter()
 
     def block(column, row):
@@ -165,7 +183,9 @@ def test_uses_are_counted_as_windows_ask_for_blocks(down, side, corners):
         return np.zeros((256, 240, 3), np.uint8)
 
     for x, y in corners:
-        box = around(x / down[0], y / down[1], x / down[0] + side / down[0], y / down[1] + side / down[1])
+        box = around(
+            x / down[0], y / down[1], x / down[0] + side / down[0], y / down[1] + side / down[1]
+        )
         assemble(level, blocks, block, box)
     assert count_uses(level, blocks, np.array(corners), side) == asked
 
@@ -173,12 +193,18 @@ def test_uses_are_counted_as_windows_ask_for_blocks(down, side, corners):
 @pytest.mark.parametrize("decoder", ["auto", "openslide"])
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_row_by_row_each_block_is_decoded_once(tmp_path, monkeypatch, workers, decoder):
-    size, side = (2000, 1600), 224 * 0.25 / 0.243  # tiles begin and end inside blocks
+    # tiles begin and end inside blocks
+    size = (2000, 1600)
+    side = 224 * 0.25 / 0.243
     write_slide(
-        tmp_path / "a.tif", np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8), 0.25, tile=128
+        tmp_path / "a.tif",
+        np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8),
+        0.25,
+        tile=128,
     )
     with SlideReader(tmp_path / "a.tif", decoder) as reader:
-        corners, held = grid(size, side), []
+        corners = grid(size, side)
+        held = []
         reader.expect(corners, side, 224)
         calls = count_decoding(monkeypatch, reader, 0)
 
@@ -188,7 +214,10 @@ def test_row_by_row_each_block_is_decoded_once(tmp_path, monkeypatch, workers, d
 
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(read, corners))
-        assert (reader._cache._bytes, len(reader._cache._held)) == (0, 0)  # nothing is kept that nobody will ask for
+        assert (reader._cache._bytes, len(reader._cache._held)) == (
+            0,
+            0,
+        )  # nothing is kept that nobody will ask for
     if workers == 1:
         assert max(held) <= 4 * 2048 * 128 * 3  # rows of blocks that two rows of tiles share
     touched = [math.ceil(int(length // side) * side / 128) for length in size]
@@ -220,5 +249,8 @@ def test_a_closed_slide_does_not_read_another_file(tmp_path):
         write_slide(tmp_path / name, np.full((512, 512, 3), grey, np.uint8), 0.25, compression=None)
     with SlideReader(tmp_path / "a.tif") as reader:
         blocks = reader.blocks(0)
-    with SlideReader(tmp_path / "b.tif"), pytest.raises(ValueError, match="closed"):  # it has a's number now
+    with (
+        SlideReader(tmp_path / "b.tif"),
+        pytest.raises(ValueError, match="closed"),
+    ):  # it has a's number now
         blocks.fetch(0)

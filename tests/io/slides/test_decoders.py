@@ -28,7 +28,9 @@ PHILIPS_LEVEL = """<DataObject ObjectType="PixelDataRepresentation">
 <Attribute Name="DICOM_PIXEL_SPACING" Group="0x0028" Element="0x0030" PMSVR="IDoubleArray">"{0}" "{0}"</Attribute>
 <Attribute Name="PIIM_PIXEL_DATA_REPRESENTATION_NUMBER" Group="0x1001" Element="0x8B02" PMSVR="IUInt16">{1}</Attribute>
 </DataObject>"""
-SPACING = '<Attribute Name="DICOM_PIXEL_SPACING" PMSVR="IDoubleArray">"0.00025" "0.00025"</Attribute>'
+SPACING = (
+    '<Attribute Name="DICOM_PIXEL_SPACING" PMSVR="IDoubleArray">"0.00025" "0.00025"</Attribute>'
+)
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "wsi"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the real slides are not here")
 
@@ -37,7 +39,10 @@ def drawn(size: tuple[int, int] = SIZE, channels: int = 3, seed: int = 0) -> np.
     """Colours that change over a few pixels, and noise."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 255, (size[1] // 12 + 2, size[0] // 12 + 2, channels), np.uint8)
-    layers = [Image.fromarray(coarse[..., k]).resize(size, Image.Resampling.BICUBIC) for k in range(channels)]
+    layers = [
+        Image.fromarray(coarse[..., k]).resize(size, Image.Resampling.BICUBIC)
+        for k in range(channels)
+    ]
     picture = np.stack([np.asarray(layer).astype(int) for layer in layers], axis=-1)
     return (picture + rng.integers(-8, 8, picture.shape)).clip(0, 255).astype(np.uint8)
 
@@ -46,7 +51,9 @@ def cut(picture: np.ndarray, tile: int, encode: Callable[[np.ndarray], bytes]) -
     for y in range(0, picture.shape[0], tile):
         for x in range(0, picture.shape[1], tile):
             part = picture[y : y + tile, x : x + tile]
-            filled = np.pad(part, ((0, tile - part.shape[0]), (0, tile - part.shape[1]), (0, 0)), mode="edge")
+            filled = np.pad(
+                part, ((0, tile - part.shape[0]), (0, tile - part.shape[1]), (0, 0)), mode="edge"
+            )
             yield encode(np.ascontiguousarray(filled))
 
 
@@ -70,11 +77,18 @@ def write(
             if level.shape[2] == 1 and encode is None:
                 level = level[..., 0]
             file.write(
-                level if encode is None else cut(level, tile, encode), shape=level.shape, dtype=level.dtype,
-                tile=(tile, tile), photometric=photometric, compression=compression, metadata=None, maxworkers=1,
+                level if encode is None else cut(level, tile, encode),
+                shape=level.shape,
+                dtype=level.dtype,
+                tile=(tile, tile),
+                photometric=photometric,
+                compression=compression,
+                metadata=None,
+                maxworkers=1,
                 description=APERIO.format(width, height, tile) if aperio else None,
-                subfiletype=0 if aperio else min(number, 1), **more,
-            )  # fmt: skip
+                subfiletype=0 if aperio else min(number, 1),
+                **more,
+            )
 
 
 def whole(reader: SlideReader, number: int) -> np.ndarray:
@@ -99,11 +113,15 @@ def jpeg(colours: str, *, marker: bool = True) -> Callable[[np.ndarray], bytes]:
 
     def encode(block: np.ndarray) -> bytes:
         sampling = None if colours == "rgb" else (2, 2)
-        stream = imagecodecs.jpeg8_encode(block, 90, colorspace="rgb", outcolorspace=colours, subsampling=sampling)
+        stream = imagecodecs.jpeg8_encode(
+            block, 90, colorspace="rgb", outcolorspace=colours, subsampling=sampling
+        )
         for start in (b"\xff\xee", b"\xff\xe0") if not marker else ():
             at = stream.find(start)
             if at >= 0:
-                stream = stream[:at] + stream[at + 2 + int.from_bytes(stream[at + 2 : at + 4], "big") :]
+                stream = (
+                    stream[:at] + stream[at + 2 + int.from_bytes(stream[at + 2 : at + 4], "big") :]
+                )
         return stream
 
     return encode
@@ -111,7 +129,9 @@ def jpeg(colours: str, *, marker: bool = True) -> Callable[[np.ndarray], bytes]:
 
 def without_tables(stream: bytes) -> tuple[bytes, bytes]:
     """A JPEG's tables, and the rest."""
-    tables, rest, at = b"", b"", 2
+    tables = b""
+    rest = b""
+    at = 2
     while stream[at + 1] != 0xDA:
         end = at + 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
         if stream[at + 1] in (0xDB, 0xC4):
@@ -151,9 +171,13 @@ def test_lossless(tmp_path, kind, aperio):
 @pytest.mark.parametrize("sampling", [(1, 1), (2, 1), (2, 2)], ids=["4:4:4", "4:2:2", "4:2:0"])
 def test_jpeg_ycbcr(tmp_path, sampling, aperio):
     write(
-        tmp_path / "a.tif", "jpeg", photometric="ycbcr", subsampling=sampling, compressionargs={"level": 90},
+        tmp_path / "a.tif",
+        "jpeg",
+        photometric="ycbcr",
+        subsampling=sampling,
+        compressionargs={"level": 90},
         aperio=aperio,
-    )  # fmt: skip
+    )
     check_same(tmp_path / "a.tif")
 
 
@@ -161,14 +185,24 @@ def test_jpeg_ycbcr(tmp_path, sampling, aperio):
 @pytest.mark.parametrize("shared", [False, True], ids=["own tables", "shared tables"])
 @pytest.mark.parametrize("colours", ["rgb", "ycbcr"])
 def test_jpeg_streams(tmp_path, colours, shared, marker):
-    encode, tables = jpeg(colours, marker=marker), None
-    more = {"compressionargs": {"outcolorspace": "rgb"}} if colours == "rgb" else {"subsampling": (2, 2)}
+    encode = jpeg(colours, marker=marker)
+    tables = None
+    more = (
+        {"compressionargs": {"outcolorspace": "rgb"}}
+        if colours == "rgb"
+        else {"subsampling": (2, 2)}
+    )
     if shared:
         tables, _ = without_tables(encode(drawn((256, 256))))
     write(
-        tmp_path / "a.tif", "jpeg", photometric=colours, jpegtables=tables, aperio=True,
-        encode=(lambda block: without_tables(encode(block))[1]) if shared else encode, **more,
-    )  # fmt: skip
+        tmp_path / "a.tif",
+        "jpeg",
+        photometric=colours,
+        jpegtables=tables,
+        aperio=True,
+        encode=(lambda block: without_tables(encode(block))[1]) if shared else encode,
+        **more,
+    )
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         assert file.pages[0].photometric.name == ("RGB" if colours == "rgb" else "YCBCR")
         assert (file.pages[0].jpegtables is not None) == shared
@@ -178,13 +212,20 @@ def test_jpeg_streams(tmp_path, colours, shared, marker):
 
 
 def test_the_tag_says_which_colours_not_the_stream(tmp_path):
-    write(tmp_path / "a.tif", "jpeg", photometric="ycbcr", encode=jpeg("rgb"))  # a lie: OpenSlide believes the tag
+    write(
+        tmp_path / "a.tif", "jpeg", photometric="ycbcr", encode=jpeg("rgb")
+    )  # a lie: OpenSlide believes the tag
     check_same(tmp_path / "a.tif", fast=False)
 
 
 @pytest.mark.parametrize("colours", ["rgb", "ycbcr"])
 def test_jpeg_2000_of_aperio(tmp_path, colours):
-    write(tmp_path / "a.svs", {"rgb": 33005, "ycbcr": 33003}[colours], encode=jpeg2000(colours), aperio=True)
+    write(
+        tmp_path / "a.svs",
+        {"rgb": 33005, "ycbcr": 33003}[colours],
+        encode=jpeg2000(colours),
+        aperio=True,
+    )
     check_same(tmp_path / "a.svs", vendor="aperio")
     with SlideReader(tmp_path / "a.svs") as reader:
         assert np.abs(whole(reader, 0) - drawn()).mean() < 4
@@ -199,14 +240,21 @@ def test_grey(tmp_path, compression):
 @pytest.mark.parametrize("extra", ["unspecified", "unassalpha", "assocalpha"])
 def test_four_channels(tmp_path, extra):
     write(tmp_path / "a.tif", "zlib", picture=drawn(channels=4), extrasamples=[extra])
-    with SlideReader(tmp_path / "a.tif") as ours, SlideReader(tmp_path / "a.tif", "openslide") as theirs:
+    with (
+        SlideReader(tmp_path / "a.tif") as ours,
+        SlideReader(tmp_path / "a.tif", "openslide") as theirs,
+    ):
         assert np.abs(whole(ours, 0) - whole(theirs, 0)).max() <= 1  # whoever reads it
 
 
 def test_colours_stored_apart_are_left_to_openslide(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(
-            np.moveaxis(drawn(), -1, 0), planarconfig="separate", photometric="rgb", tile=(256, 256), metadata=None
+            np.moveaxis(drawn(), -1, 0),
+            planarconfig="separate",
+            photometric="rgb",
+            tile=(256, 256),
+            metadata=None,
         )
     check_same(tmp_path / "a.tif", fast=False)
 
@@ -246,26 +294,43 @@ def write_philips(path: Path, picture: np.ndarray, tile: int, levels: int, *, sa
     """Pages are filled up to whole tiles, and only the XML knows how large the levels are."""
     text = "".join(PHILIPS_LEVEL.format(0.00025 * 2**k, k) for k in range(levels))
     text = PHILIPS.format(SPACING if said else "", text)
-    base = np.pad(picture, [(0, -length % tile) for length in picture.shape[:2]] + [(0, 0)], constant_values=255)
+    base = np.pad(
+        picture,
+        [(0, -length % tile) for length in picture.shape[:2]] + [(0, 0)],
+        constant_values=255,
+    )
     with tifffile.TiffWriter(path) as file:
         for number in range(levels):
             level = base[:: 2**number, :: 2**number]
-            level = np.pad(level, [(0, -length % tile) for length in level.shape[:2]] + [(0, 0)], constant_values=255)
+            level = np.pad(
+                level,
+                [(0, -length % tile) for length in level.shape[:2]] + [(0, 0)],
+                constant_values=255,
+            )
             file.write(
-                level, tile=(tile, tile), photometric="ycbcr", compression="jpeg", metadata=None, maxworkers=1,
-                software="Philips DP v1.0", description=text if number == 0 else None,
+                level,
+                tile=(tile, tile),
+                photometric="ycbcr",
+                compression="jpeg",
+                metadata=None,
+                maxworkers=1,
+                software="Philips DP v1.0",
+                description=text if number == 0 else None,
                 subfiletype=min(number, 1),
-            )  # fmt: skip
+            )
 
 
 @pytest.mark.parametrize("missing", [False, True], ids=["all there", "empty tiles"])
 def test_philips(tmp_path, missing):
     path = tmp_path / "a.tiff"
-    write_philips(path, drawn((1500, 1100)), 256, 5, said=missing)  # the last levels are all one tile
+    write_philips(
+        path, drawn((1500, 1100)), 256, 5, said=missing
+    )  # the last levels are all one tile
     if missing:
         with tifffile.TiffFile(path, mode="r+") as file:
             for page in file.pages[:2]:
-                counts, offsets = list(page.databytecounts), list(page.dataoffsets)
+                counts = list(page.databytecounts)
+                offsets = list(page.dataoffsets)
                 counts[1] = counts[-1] = offsets[1] = offsets[-1] = 0
                 page.tags["TileByteCounts"].overwrite(counts)
                 page.tags["TileOffsets"].overwrite(offsets)
@@ -276,7 +341,10 @@ def test_philips(tmp_path, missing):
             (768, 640),
             (384, 320),
         ]
-        assert reader.resolution() == (pytest.approx(0.25), "openslide" if missing else "vendor text")
+        assert reader.resolution() == (
+            pytest.approx(0.25),
+            "openslide" if missing else "vendor text",
+        )
     check_same(path, vendor="philips")
 
 
@@ -286,7 +354,9 @@ def test_a_decoder_that_disagrees_is_not_used(tmp_path, monkeypatch):
 
     def two_greys_off(page):
         decode = right(page)
-        return lambda data, index: np.clip(decode(data, index).astype(int) + 2, 0, 255).astype(np.uint8)
+        return lambda data, index: np.clip(decode(data, index).astype(int) + 2, 0, 255).astype(
+            np.uint8
+        )
 
     def one_pixel_off(page):
         decode = right(page)
@@ -305,9 +375,14 @@ def test_reading_beyond_the_edges_is_white_and_never_fails(tmp_path):
         for x in (-300, -50, 660, 705, 750, 2000):
             for y in (-300, -50, 500, 535, 600, 2000):
                 expected = np.full((64, 64, 3), 255, np.uint8)
-                left, top, right, bottom = max(x, 0), max(y, 0), min(x + 64, SIZE[0]), min(y + 64, SIZE[1])
+                left = max(x, 0)
+                top = max(y, 0)
+                right = min(x + 64, SIZE[0])
+                bottom = min(y + 64, SIZE[1])
                 if left < right and top < bottom:
-                    expected[top - y : bottom - y, left - x : right - x] = drawn()[top:bottom, left:right]
+                    expected[top - y : bottom - y, left - x : right - x] = drawn()[
+                        top:bottom, left:right
+                    ]
                 np.testing.assert_array_equal(reader.read(float(x), float(y), 64.0, 64), expected)
 
 
@@ -320,7 +395,13 @@ OME = {
 
 
 def write_ome(
-    path: Path, picture: np.ndarray, levels: int = 3, *, mpp: float | None = 0.25, axes="YXS", **more
+    path: Path,
+    picture: np.ndarray,
+    levels: int = 3,
+    *,
+    mpp: float | None = 0.25,
+    axes="YXS",
+    **more,
 ) -> None:
     size = {} if mpp is None else {f"PhysicalSize{axis}": mpp for axis in "XY"}
     with tifffile.TiffWriter(path, ome=True, bigtiff=levels > 3) as file:
@@ -332,7 +413,8 @@ def write_ome(
 
 @pytest.mark.parametrize("kind", OME)
 def test_ome(tmp_path, kind):
-    path, picture = tmp_path / "a.ome.tif", drawn()
+    path = tmp_path / "a.ome.tif"
+    picture = drawn()
     levels = 6 if kind == "big" else 3
     write_ome(path, picture, levels, **OME[kind])
     with SlideReader(path) as reader:
@@ -348,7 +430,9 @@ def test_ome(tmp_path, kind):
 
 def test_ome_of_four_channels_and_without_a_size(tmp_path):
     picture = drawn(channels=4)
-    write_ome(tmp_path / "a.ome.tif", picture, 1, mpp=None, tile=(256, 256), extrasamples=["unassalpha"])
+    write_ome(
+        tmp_path / "a.ome.tif", picture, 1, mpp=None, tile=(256, 256), extrasamples=["unassalpha"]
+    )
     with SlideReader(tmp_path / "a.ome.tif") as reader:
         np.testing.assert_array_equal(whole(reader, 0), picture[..., :3])
         with pytest.raises(MissingResolutionError, match="no pixel size"):
@@ -357,8 +441,18 @@ def test_ome_of_four_channels_and_without_a_size(tmp_path):
 
 REFUSED = {
     "16 bit": (drawn().astype(np.uint16) * 257, "YXS", {}, "only 8-bit RGB"),
-    "planar": (np.ascontiguousarray(np.moveaxis(drawn(), -1, 0)), "SYX", {"planarconfig": "separate"}, "8-bit RGB"),
-    "fluorescence": (np.moveaxis(drawn(channels=4), -1, 0), "CYX", {"photometric": "minisblack"}, "only 8-bit RGB"),
+    "planar": (
+        np.ascontiguousarray(np.moveaxis(drawn(), -1, 0)),
+        "SYX",
+        {"planarconfig": "separate"},
+        "8-bit RGB",
+    ),
+    "fluorescence": (
+        np.moveaxis(drawn(channels=4), -1, 0),
+        "CYX",
+        {"photometric": "minisblack"},
+        "only 8-bit RGB",
+    ),
     "grey": (drawn(channels=1)[..., 0], "YX", {"photometric": "minisblack"}, "only 8-bit RGB"),
 }
 
@@ -366,13 +460,17 @@ REFUSED = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_ome_that_is_no_rgb_slide_is_refused_in_one_line(tmp_path, kind):
     picture, axes, more, why = REFUSED[kind]
-    write_ome(tmp_path / "a.ome.tif", np.ascontiguousarray(picture), 1, axes=axes, tile=(256, 256), **more)
+    write_ome(
+        tmp_path / "a.ome.tif", np.ascontiguousarray(picture), 1, axes=axes, tile=(256, 256), **more
+    )
     with pytest.raises(UnreadableSlideError, match=why) as caught:
         SlideReader(tmp_path / "a.ome.tif")
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("tag", "value"), [("Compression", 52479), ("TileWidth", 60000), ("SamplesPerPixel", 1)])
+@pytest.mark.parametrize(
+    ("tag", "value"), [("Compression", 52479), ("TileWidth", 60000), ("SamplesPerPixel", 1)]
+)
 def test_ome_that_lies_about_itself_is_refused_in_one_line(tmp_path, tag, value):
     path = tmp_path / "a.ome.tif"
     write_ome(path, drawn(), 1, tile=(256, 256))
@@ -431,7 +529,11 @@ def test_real_tiffs(tmp_path, name):
     ("name", "size", "mpp"),
     [
         ("boxes_dicom/boxes_0.dcm", (16, 16), 0.499),
-        ("camelyon_overview_jpeg/multi_frame_jpeg_camelyon_challenge_image.dcm", (1152, 700), 28.969),
+        (
+            "camelyon_overview_jpeg/multi_frame_jpeg_camelyon_challenge_image.dcm",
+            (1152, 700),
+            28.969,
+        ),
         ("sm_image/sm_image.dcm", (50, 50), 0.499),
     ],
 )

@@ -98,11 +98,15 @@ ALL = [(kind, compression) for kind in DAMAGE for compression in ("jpeg", "zlib"
 ALL += [(another_picture(*size), "jpeg") for size in ((64, 64), (128, 64), (64, 128), (256, 256))]
 
 
-@pytest.mark.parametrize(("damage", "compression"), ALL, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(
+    ("damage", "compression"), ALL, ids=lambda value: getattr(value, "__name__", value)
+)
 def test_a_spoilt_block_is_an_error_and_its_neighbours_are_not(tmp_path, damage, compression):
     """Not grey, nor repeated pixels, which is what OpenSlide makes of half a block."""
     path = tmp_path / "a.tif"
-    write_slide(path, noisy(), 0.25, (1, 2), tile=TILE, compression=compression)  # the last level must be whole
+    write_slide(
+        path, noisy(), 0.25, (1, 2), tile=TILE, compression=compression
+    )  # the last level must be whole
     with SlideReader(path) as reader:
         whole = reader.read(0.0, 0.0, 512.0, 512)
     damage(path)
@@ -111,7 +115,9 @@ def test_a_spoilt_block_is_an_error_and_its_neighbours_are_not(tmp_path, damage,
         for index in range(16):
             y, x = (TILE * k for k in divmod(index, 4))
             if index == 5:
-                with pytest.raises(UnreadableSlideError, match=rf"pixels at \({x}, {y}\) cannot be decoded") as caught:
+                with pytest.raises(
+                    UnreadableSlideError, match=rf"pixels at \({x}, {y}\) cannot be decoded"
+                ) as caught:
                     reader.read(float(x), float(y), 128.0, 128)
                 one_line(caught)
             else:
@@ -125,7 +131,8 @@ def test_what_fails_once_is_read_again_once(tmp_path, monkeypatch, fails):
     write_slide(path, noisy(), 0.25, tile=TILE)
     with SlideReader(path) as reader:
         assert isinstance(reader.blocks(0), TiffBlocks)
-        pread, calls = os.pread, []
+        pread = os.pread
+        calls = []
 
         def flaky(*wanted):
             calls.append(wanted)
@@ -135,7 +142,9 @@ def test_what_fails_once_is_read_again_once(tmp_path, monkeypatch, fails):
 
         monkeypatch.setattr(os, "pread", flaky)
         if fails == 1:
-            np.testing.assert_array_equal(reader.read(128.0, 128.0, 128.0, 128), noisy()[128:256, 128:256])
+            np.testing.assert_array_equal(
+                reader.read(128.0, 128.0, 128.0, 128), noisy()[128:256, 128:256]
+            )
         else:
             with pytest.raises(UnreadableSlideError, match="Input/output error"):
                 reader.read(128.0, 128.0, 128.0, 128)
@@ -147,14 +156,17 @@ def test_a_short_read_is_read_again(tmp_path, monkeypatch):
     write_slide(path, noisy(), 0.25, tile=TILE, compression=None)
     with SlideReader(path) as reader:
         assert isinstance(reader.blocks(0), TiffBlocks)
-        pread, calls = os.pread, []
+        pread = os.pread
+        calls = []
 
         def short(file, count, offset):
             calls.append(count)
             return pread(file, count if len(calls) > 1 else count // 2, offset)
 
         monkeypatch.setattr(os, "pread", short)
-        np.testing.assert_array_equal(reader.read(128.0, 128.0, 128.0, 128), noisy()[128:256, 128:256])
+        np.testing.assert_array_equal(
+            reader.read(128.0, 128.0, 128.0, 128), noisy()[128:256, 128:256]
+        )
     assert len(calls) == 2
 
 
@@ -162,9 +174,15 @@ def test_no_room_is_made_for_what_the_file_cannot_hold(tmp_path, monkeypatch):
     path = tmp_path / "a.tif"
     write_slide(path, noisy(), 0.25, (1, 2), tile=TILE)
     endless(path)
-    pread, asked = os.pread, []
-    monkeypatch.setattr(os, "pread", lambda file, count, offset: asked.append(count) or pread(file, count, offset))
-    with SlideReader(path) as reader, pytest.raises(UnreadableSlideError, match="the file ends before byte 429"):
+    pread = os.pread
+    asked = []
+    monkeypatch.setattr(
+        os, "pread", lambda file, count, offset: asked.append(count) or pread(file, count, offset)
+    )
+    with (
+        SlideReader(path) as reader,
+        pytest.raises(UnreadableSlideError, match="the file ends before byte 429"),
+    ):
         reader.read(128.0, 128.0, 128.0, 128)
     assert max(asked) < path.stat().st_size
 
@@ -211,7 +229,10 @@ def test_a_picture_whose_coarse_level_is_lost_comes_from_the_finest(tmp_path):
 def test_a_slide_of_which_nothing_is_readable_has_no_picture(tmp_path, side):
     write_slide(tmp_path / "a.tif", noisy((side, side)), 0.25, tile=TILE)
     spoil(tmp_path / "a.tif", 0)
-    with SlideReader(tmp_path / "a.tif") as reader, pytest.raises(UnreadableSlideError, match="cannot be decoded"):
+    with (
+        SlideReader(tmp_path / "a.tif") as reader,
+        pytest.raises(UnreadableSlideError, match="cannot be decoded"),
+    ):
         reader.picture(1.0)
 
 
@@ -267,7 +288,9 @@ def test_openslide_tries_again_only_while_that_helps(tmp_path, monkeypatch):
     write_slide(path, noisy((2048, 1024)), 0.25, (1, 2), tile=TILE)
     opened = []
     monkeypatch.setattr(
-        OpenSlideSource, "_renew", lambda self, renew=OpenSlideSource._renew: opened.append(1) or renew(self)
+        OpenSlideSource,
+        "_renew",
+        lambda self, renew=OpenSlideSource._renew: opened.append(1) or renew(self),
     )
     with SlideReader(path, "openslide") as reader:
         spoil(path, 0, range(20, 80))
@@ -291,20 +314,41 @@ def archive(path: Path) -> None:
 
 
 NO_SLIDES = {
-    "text.svs": (lambda path: path.write_text("slide,label\na,1\n" * 9), "not a slide that OpenSlide reads"),
+    "text.svs": (
+        lambda path: path.write_text("slide,label\na,1\n" * 9),
+        "not a slide that OpenSlide reads",
+    ),
     "jpeg.svs": (lambda path: picture_file(path, "jpeg"), "not a slide but a JPEG picture"),
     "png.tif": (lambda path: picture_file(path, "png"), "not a slide but a PNG picture"),
     "gif.tif": (lambda path: picture_file(path, "gif"), "not a slide but a GIF picture"),
     "pdf.ndpi": (lambda path: path.write_bytes(b"%PDF-1.7\n" * 99), "not a slide but a PDF"),
     "zip.mrxs": (archive, "not a slide but a ZIP archive; unpack it"),
-    "gzip.svs": (lambda path: path.write_bytes(b"\x1f\x8b\x08" + bytes(99)), "a gzip archive; unpack it"),
+    "gzip.svs": (
+        lambda path: path.write_bytes(b"\x1f\x8b\x08" + bytes(99)),
+        "a gzip archive; unpack it",
+    ),
     "hdf5.svs": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)), "an HDF5 file"),
     "page.svs": (lambda path: path.write_text("<!DOCTYPE html><html>404</html>"), "a web page"),
-    "page2.svs": (lambda path: path.write_text("\n  <!doctype HTML>\n<html>sign in</html>"), "a web page"),
-    "page3.svs": (lambda path: path.write_bytes(b"\xef\xbb\xbf<HTML><body>404</body>"), "a web page"),
-    "lfs.svs": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid"), "git lfs pull"),
-    "strips.tif": (lambda path: tifffile.imwrite(path, noisy(), photometric="rgb"), "a TIFF that is no slide"),
-    "head.tif": (lambda path: path.write_bytes(b"II*\0\x08\0\0\0"), "a TIFF that is no slide .* or cut short"),
+    "page2.svs": (
+        lambda path: path.write_text("\n  <!doctype HTML>\n<html>sign in</html>"),
+        "a web page",
+    ),
+    "page3.svs": (
+        lambda path: path.write_bytes(b"\xef\xbb\xbf<HTML><body>404</body>"),
+        "a web page",
+    ),
+    "lfs.svs": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid"),
+        "git lfs pull",
+    ),
+    "strips.tif": (
+        lambda path: tifffile.imwrite(path, noisy(), photometric="rgb"),
+        "a TIFF that is no slide",
+    ),
+    "head.tif": (
+        lambda path: path.write_bytes(b"II*\0\x08\0\0\0"),
+        "a TIFF that is no slide .* or cut short",
+    ),
     "empty.svs": (lambda path: path.touch(), r"an empty file \(0 bytes\)"),
     "folder.svs": (lambda path: path.mkdir(), "a folder, not a slide"),
     "none.svs": (lambda path: None, "no such file"),
@@ -346,7 +390,9 @@ def test_no_permission(tmp_path, request):
         folder.chmod(0o711)
     request.getfixturevalue("anybody")
     for path in (tmp_path / "a.tif", locked / "a.tif"):
-        with pytest.raises(UnreadableSlideError, match="cannot be read: Permission denied") as caught:
+        with pytest.raises(
+            UnreadableSlideError, match="cannot be read: Permission denied"
+        ) as caught:
             SlideReader(path)
         one_line(caught)
 
@@ -383,12 +429,16 @@ def test_a_slide_cut_short_anywhere(tmp_path, share):
 
 
 EVERY = {
-    "RGB-8bit.czi": "Unrecognized subblock dimension", "broken.svs": "cut short", "cmu_truncated_1MB.svs": "cut short",
-    "kidney-48-5.tif": "a TIFF that is no slide", "sm_image_jpegls/sm_image_jpegls.dcm": "transfer syntax",
-    "small_dicom.dcm": "image flavor", "smalltif.tif": "a TIFF that is no slide",
+    "RGB-8bit.czi": "Unrecognized subblock dimension",
+    "broken.svs": "cut short",
+    "cmu_truncated_1MB.svs": "cut short",
+    "kidney-48-5.tif": "a TIFF that is no slide",
+    "sm_image_jpegls/sm_image_jpegls.dcm": "transfer syntax",
+    "small_dicom.dcm": "image flavor",
+    "smalltif.tif": "a TIFF that is no slide",
     "unopenable.tiff": "Unsupported TIFF compression: 52479",
     "unreadable.svs": "cannot be decoded",
-}  # fmt: skip
+}
 
 
 @needs_shared
@@ -402,7 +452,10 @@ def test_every_bad_slide_is_known():
 def test_bad_slides_of_the_world(tmp_path, name, decoder, capfd):
     path = tmp_path / Path(name).name
     shutil.copy(BAD / name, path)
-    with pytest.raises(UnreadableSlideError, match=EVERY[name]) as caught, SlideReader(path, decoder) as reader:
+    with (
+        pytest.raises(UnreadableSlideError, match=EVERY[name]) as caught,
+        SlideReader(path, decoder) as reader,
+    ):
         reader.picture(1.0)
     one_line(caught)
     assert capfd.readouterr() == ("", "")

@@ -7,10 +7,14 @@ from mil.io.slides import SlideReader
 from mil.tile.grid import footprint_px, grid
 from tests.io.slides.patterns import measure, place_error, write_leica, write_pattern
 
-RUMC, UMCU = 0.243, 0.226  # µm/px of CAMELYON16's two scanners
-TILE_PX, TARGET_MPP = 224, 0.5
+# µm/px of CAMELYON16's two scanners
+RUMC = 0.243
+UMCU = 0.226
+TILE_PX = 224
+TARGET_MPP = 0.5
 HEIGHT = 800
-# Width of level 0, widths of all levels, their downsamples where those of the sizes are not meant.
+# Width of level 0, widths of all levels, their downsamples where those of the sizes are
+# not meant.
 PYRAMIDS = {
     "one level": (20000, (20000,), ()),
     "1.9999, a pixel filled": (19999, (19999, 10000), (1, 2)),
@@ -28,7 +32,10 @@ PYRAMIDS = {
 def slide(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("pyramid") / "a.tif"
     width, widths, downs = PYRAMIDS[request.param]
-    levels = [(w, round(HEIGHT * w / width) if not downs else HEIGHT // downs[k]) for k, w in enumerate(widths)]
+    levels = [
+        (w, round(HEIGHT * w / width) if not downs else HEIGHT // downs[k])
+        for k, w in enumerate(widths)
+    ]
     write_pattern(path, (width, HEIGHT), levels, RUMC, downs)
     yield path, width
     path.unlink()
@@ -64,15 +71,24 @@ def test_a_tile_may_begin_between_pixels(slide):
 
 @pytest.mark.parametrize("decoder", ["auto", "openslide"])
 def test_a_scan_that_does_not_begin_at_the_corner(tmp_path, decoder):
-    origin = (1004, 700)  # whole pixels of both levels: OpenSlide places a Leica scan so on every level
+    origin = (
+        1004,
+        700,
+    )  # whole pixels of both levels: OpenSlide places a Leica scan so on every level
     write_leica(tmp_path / "a.scn", (2048, 1536), origin, (6000, 5000))
     with SlideReader(tmp_path / "a.scn", decoder) as reader:
-        assert (reader.origin_px, reader.extent_px, reader.size_px) == (origin, (2048, 1536), (6000, 5000))
+        assert (reader.origin_px, reader.extent_px, reader.size_px) == (
+            origin,
+            (2048, 1536),
+            (6000, 5000),
+        )
         assert reader.resolution() == (pytest.approx(0.25), "openslide")
         for reduction in (1.0, 2.3, 4.0):
             side = 100 * reduction
             for corner in grid(reader.extent_px, side, origin)[[0, -1]]:
-                place, scale = measure(reader.read(float(corner[0]), float(corner[1]), side, 100), reduction)
+                place, scale = measure(
+                    reader.read(float(corner[0]), float(corner[1]), side, 100), reduction
+                )
                 assert np.abs(place_error(place, corner - origin)).max() <= 0.5
                 np.testing.assert_allclose(scale, reduction, rtol=1e-3)
         picture = reader.picture(8.0)
@@ -85,5 +101,18 @@ def test_a_scan_that_does_not_begin_at_the_corner(tmp_path, decoder):
 def test_the_nearest_finer_level_is_read(tmp_path):
     write_pattern(tmp_path / "a.tif", (4000, 1200), [(4000, 1200), (1999, 600), (500, 150)], RUMC)
     with SlideReader(tmp_path / "a.tif") as reader:
-        assert [level.downsample_x for level in reader.levels] == [1.0, pytest.approx(4000 / 1999), 8.0]
-        assert [reader.level_for(d) for d in (0.5, 1.0, 1.99, 2.0, 2.01, 7.99, 8.0, 100.0)] == [0, 0, 0, 1, 1, 1, 2, 2]
+        assert [level.downsample_x for level in reader.levels] == [
+            1.0,
+            pytest.approx(4000 / 1999),
+            8.0,
+        ]
+        assert [reader.level_for(d) for d in (0.5, 1.0, 1.99, 2.0, 2.01, 7.99, 8.0, 100.0)] == [
+            0,
+            0,
+            0,
+            1,
+            1,
+            1,
+            2,
+            2,
+        ]

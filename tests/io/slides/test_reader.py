@@ -11,7 +11,9 @@ from mil.io.slides import SlideReader, as_array, picture
 from tests.synthetic import spoil_tile, tissue_slide, write_slide
 
 SIZE = (1560, 1170)  # width, height of level 0, pixels; times 3.9 they are whole
-SPOTS = np.array([(x, y) for y in (260.0, 540.0, 820.0) for x in (300.0, 620.0, 1180.0)])  # centres, level-0 pixels
+SPOTS = np.array(
+    [(x, y) for y in (260.0, 540.0, 820.0) for x in (300.0, 620.0, 1180.0)]
+)  # centres, level-0 pixels
 # Size of level 0, downsamples, how the levels' sizes are rounded.
 PYRAMIDS = {
     "one level": (SIZE, (1,), math.floor),
@@ -24,8 +26,12 @@ PYRAMIDS = {
 
 def spotted(size: tuple[int, int] = SIZE, radius_px: float = 24.0) -> np.ndarray:
     """White with dark round spots whose centres of mass are `SPOTS`, a pixel's centre being at its index + 0.5."""
-    x, y = np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5
-    dark = sum(np.exp(-(((y[:, None] - cy) ** 2) + (x[None] - cx) ** 2) / 2 / radius_px**2) for cx, cy in SPOTS)
+    x = np.arange(size[0]) + 0.5
+    y = np.arange(size[1]) + 0.5
+    dark = sum(
+        np.exp(-(((y[:, None] - cy) ** 2) + (x[None] - cx) ** 2) / 2 / radius_px**2)
+        for cx, cy in SPOTS
+    )
     return np.repeat((255 - 200 * dark).clip(0, 255).round().astype(np.uint8)[..., None], 3, axis=2)
 
 
@@ -68,9 +74,13 @@ def test_what_is_read_lies_where_it_should(pyramid, corner, reduction):
     inside = SPOTS[((SPOTS - corner) > 110).all(1) & ((SPOTS - corner) < side - 110).all(1)]
     assert len(inside) >= 4
     guesses = (inside - corner) / reduction
-    found = np.array([centre(darkness, guess, 100 / reduction) for guess in guesses]) * reduction + corner
+    found = (
+        np.array([centre(darkness, guess, 100 / reduction) for guess in guesses]) * reduction
+        + corner
+    )
     assert np.abs(found - inside).max() <= 0.25  # level-0 pixels
-    first, last = inside.min(0) < inside.max(0), np.ptp(inside, axis=0)
+    first = inside.min(0) < inside.max(0)
+    last = np.ptp(inside, axis=0)
     assert first.all()
     np.testing.assert_allclose(np.ptp(found, axis=0), last, rtol=1e-3)
 
@@ -132,7 +142,11 @@ def test_outside_the_slide_is_white(tmp_path):
 def test_text_empty_and_missing_files(tmp_path):
     (tmp_path / "text.tif").write_text("not a slide\n" * 100)
     (tmp_path / "empty.tif").touch()
-    for name, why in {"text.tif": "not a slide", "empty.tif": "an empty file", "none.tif": "no such file"}.items():
+    for name, why in {
+        "text.tif": "not a slide",
+        "empty.tif": "an empty file",
+        "none.tif": "no such file",
+    }.items():
         with pytest.raises(UnreadableSlideError, match=why) as caught:
             SlideReader(tmp_path / name)
         assert one_line(caught).startswith(str(tmp_path / name))
@@ -141,7 +155,12 @@ def test_text_empty_and_missing_files(tmp_path):
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.7])
 def test_a_truncated_slide(tmp_path, share):
     path = tmp_path / "a.tif"
-    write_slide(path, np.random.default_rng(0).integers(0, 255, (1024, 1024, 3), np.uint8), 0.25, compression="jpeg")
+    write_slide(
+        path,
+        np.random.default_rng(0).integers(0, 255, (1024, 1024, 3), np.uint8),
+        0.25,
+        compression="jpeg",
+    )
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(UnreadableSlideError) as caught, SlideReader(path) as reader:
         read(reader, 800, 800, 200, 200)
@@ -154,7 +173,9 @@ def test_a_bad_spot_does_not_spoil_the_rest(tmp_path):
     write_slide(path, picture, 0.25, compression="jpeg")
     spoil_tile(path, 1)
     with SlideReader(path) as reader:
-        with pytest.raises(UnreadableSlideError, match=r"pixels at \(300, 10\) cannot be decoded") as caught:
+        with pytest.raises(
+            UnreadableSlideError, match=r"pixels at \(300, 10\) cannot be decoded"
+        ) as caught:
             read(reader, 300, 10, 100, 100)
         one_line(caught)
         after = read(reader, 10, 300, 100, 100).astype(int)
@@ -167,7 +188,11 @@ def test_a_picture_in_regions_equals_one_in_one_piece(tmp_path, monkeypatch):
         for side in (400, 1100):  # from the second level, from the first
             monkeypatch.setattr(picture, "BLOCK_PX", 4096)
             whole = reader.picture(1500 / side)
-            assert (whole.image.size, whole.scale, whole.lost) == ((side, round(1002 * side / 1500)), 1500 / side, 0)
+            assert (whole.image.size, whole.scale, whole.lost) == (
+                (side, round(1002 * side / 1500)),
+                1500 / side,
+                0,
+            )
             for block in (97, 256):
                 monkeypatch.setattr(picture, "BLOCK_PX", block)
                 pieces = as_array(reader.picture(1500 / side).image).astype(int)

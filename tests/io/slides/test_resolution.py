@@ -9,9 +9,15 @@ from mil.io.slides.resolution import all_said, resolve
 
 SLIDE = Path("a.svs")
 OPENSLIDE = {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.25"}
-TAGS = {"tiff.XResolution": "25000", "tiff.YResolution": "25000", "tiff.ResolutionUnit": "centimeter"}  # 0.4
+TAGS = {
+    "tiff.XResolution": "25000",
+    "tiff.YResolution": "25000",
+    "tiff.ResolutionUnit": "centimeter",
+}  # 0.4
 DPI_72 = {"tiff.XResolution": "72", "tiff.YResolution": "72", "tiff.ResolutionUnit": "inch"}
-APERIO = {"tiff.ImageDescription": "Aperio Image Library v12\r\n10x10|AppMag = 20|MPP = 0.4990|Left = 1"}
+APERIO = {
+    "tiff.ImageDescription": "Aperio Image Library v12\r\n10x10|AppMag = 20|MPP = 0.4990|Left = 1"
+}
 POWER = {"openslide.objective-power": "40"}
 
 
@@ -19,7 +25,9 @@ def text(said: str) -> dict[str, str]:
     return {"tiff.ImageDescription": said}
 
 
-def ome(x: str = 'PhysicalSizeX="0.5"', y: str = 'PhysicalSizeY="0.5"', unit: str = "") -> dict[str, str]:
+def ome(
+    x: str = 'PhysicalSizeX="0.5"', y: str = 'PhysicalSizeY="0.5"', unit: str = ""
+) -> dict[str, str]:
     name = f'PhysicalSizeXUnit="{unit}" PhysicalSizeYUnit="{unit}"' if unit else ""
     return {
         "tiff.ImageDescription": '<?xml version="1.0" encoding="UTF-8"?>'
@@ -47,9 +55,12 @@ def philips(*spacings: str) -> dict[str, str]:
 def vips(value: str = "0.37") -> dict[str, str]:
     return {
         "tiff.ImageDescription": '<?xml version="1.0"?><image xmlns="http://www.vips.ecs.soton.ac.uk//dzsave"><properties>'
-        "<property><name>openslide.vendor</name><value type='VipsRefString'>aperio</value></property>"
-        f"<property><name>openslide.mpp-x</name><value type='VipsRefString'>{value}</value></property>"
-        f"<property><name>openslide.mpp-y</name><value type='VipsRefString'>{value}</value></property>"
+        "<property><name>openslide.vendor</name><value "
+        "type='VipsRefString'>aperio</value></property>"
+        "<property><name>openslide.mpp-x</name><value "
+        f"type='VipsRefString'>{value}</value></property>"
+        "<property><name>openslide.mpp-y</name><value "
+        f"type='VipsRefString'>{value}</value></property>"
         "</properties></image>"
     }
 
@@ -120,27 +131,42 @@ def test_objective_power_only_when_allowed():
 
 
 def test_nothing_and_what_cannot_be_true():
-    assert refused({}).endswith("no pixel size in OpenSlide's properties, TIFF tags or vendor's text")
+    assert refused({}).endswith(
+        "no pixel size in OpenSlide's properties, TIFF tags or vendor's text"
+    )
     message = refused({**DPI_72, "openslide.mpp-x": "352.777", "openslide.mpp-y": "352.777"})
-    assert "352.777 µm in openslide, which cannot be true; 352.778 µm in tiff tags, which cannot be true" in message
+    assert (
+        "352.777 µm in openslide, which cannot be true; 352.778 µm in tiff tags, which cannot be "
+        "true" in message
+    )
 
 
 def test_pixels_that_are_not_square():
-    assert "not square: 0.25 by 0.5 µm in openslide" in refused({"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.5"})
+    assert "not square: 0.25 by 0.5 µm in openslide" in refused(
+        {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.5"}
+    )
     assert "not square: 0.5 by 1 µm in vendor text" in refused(ome(y='PhysicalSizeY="1.0"'))
-    assert "not square: 0.3 by 0.2 µm in vendor text" in refused(philips('"0.0002" "0.0003"'))  # rows come first
+    assert "not square: 0.3 by 0.2 µm in vendor text" in refused(
+        philips('"0.0002" "0.0003"')
+    )  # rows come first
 
 
 SAYS_NOTHING = {
-    "OME without a size": ome("", ""), "OME in another unit": ome(unit="pixel"),
+    "OME without a size": ome("", ""),
+    "OME in another unit": ome(unit="pixel"),
     "OME of zero": ome('PhysicalSizeX="0"', ""),
-    "Philips without spacing": philips(), "Philips with one number": philips('"0.00025"'),
-    "vips without it": vips(""), "not XML": text("<OME><Image></OME>"), "another text": text("MPP is 0.25"),
-    "a decimal comma": text("A|MPP = 0,25"), "numbers run together": text("A|MPP = 0.2.5"),
+    "Philips without spacing": philips(),
+    "Philips with one number": philips('"0.00025"'),
+    "vips without it": vips(""),
+    "not XML": text("<OME><Image></OME>"),
+    "another text": text("MPP is 0.25"),
+    "a decimal comma": text("A|MPP = 0,25"),
+    "numbers run together": text("A|MPP = 0.2.5"),
     "unknown encoding": text('<?xml version="1.0" encoding="klingon"?><OME/>'),
     "other bytes than it says": text('<?xml version="1.0" encoding="utf-16"?><OME/>'),
-    "a null inside": text("<OME>\0</OME>"), "half a surrogate": text("<O>\udc80</O>"),
-}  # fmt: skip
+    "a null inside": text("<OME>\0</OME>"),
+    "half a surrogate": text("<O>\udc80</O>"),
+}
 
 
 @pytest.mark.parametrize("kind", SAYS_NOTHING)
@@ -172,6 +198,9 @@ def test_hostile_text_is_harmless(kind):
 def test_all_that_is_said_can_be_compared():
     said = all_said({**OPENSLIDE, **TAGS, **APERIO, **POWER})
     assert said == {
-        "openslide": 0.25, "tiff tags": pytest.approx(0.4), "vendor text": 0.499, "objective power": 0.25
-    }  # fmt: skip
+        "openslide": 0.25,
+        "tiff tags": pytest.approx(0.4),
+        "vendor text": 0.499,
+        "objective power": 0.25,
+    }
     assert all_said({}) == {}

@@ -27,7 +27,10 @@ from mil.tile.grid import grid
 from tests.io.slides.test_blocks import count_decoding
 from tests.synthetic import spoil_tile, write_slide
 
-SIZE, SIDE, TILE_PX, MPP = (1400, 1100), 150.7, 100, 0.25
+SIZE = (1400, 1100)
+SIDE = 150.7
+TILE_PX = 100
+MPP = 0.25
 stream_module = import_module("mil.io.slides.stream")  # the package gives the function that name
 
 
@@ -65,7 +68,8 @@ def request(slide: Path, coords: np.ndarray | None = None) -> TileRequest:
 def alone(slide: Path, coords: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """What tiles look like read one by one."""
     wanted = request(slide, coords)
-    pixels, readable = np.zeros((len(wanted.coords), TILE_PX, TILE_PX, 3), np.uint8), []
+    pixels = np.zeros((len(wanted.coords), TILE_PX, TILE_PX, 3), np.uint8)
+    readable = []
     with SlideReader(slide) as reader:
         for row, (x, y) in enumerate(wanted.coords):
             try:
@@ -82,8 +86,12 @@ def expected(slides) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def joined(batches: list[TileBatch]) -> tuple[np.ndarray, np.ndarray]:
-    assert [batch.first for batch in batches] == list(np.cumsum([0, *[len(batch.pixels) for batch in batches[:-1]]]))
-    return np.concatenate([b.pixels for b in batches]), np.concatenate([b.readable for b in batches])
+    assert [batch.first for batch in batches] == list(
+        np.cumsum([0, *[len(batch.pixels) for batch in batches[:-1]]])
+    )
+    return np.concatenate([b.pixels for b in batches]), np.concatenate(
+        [b.readable for b in batches]
+    )
 
 
 @settings(max_examples=12)
@@ -93,9 +101,9 @@ def test_the_same_for_any_workers_and_batches(slides, expected, workers, batch_s
     batches = list(stream(requests, batch_size=batch_size, workers=workers))
     assert all(len(batch.pixels) <= batch_size for batch in batches)
     seen = [batch.request for batch in batches]
-    assert [number for number, wanted in enumerate(requests) for _ in range(seen.count(wanted))] == [
-        requests.index(wanted) for wanted in seen
-    ]  # slide after slide, never mixed
+    assert [
+        number for number, wanted in enumerate(requests) for _ in range(seen.count(wanted))
+    ] == [requests.index(wanted) for wanted in seen]  # slide after slide, never mixed
     for wanted, number in zip(requests, order, strict=True):
         pixels, readable = joined([batch for batch in batches if batch.request is wanted])
         np.testing.assert_array_equal(pixels, expected[number][0])
@@ -104,10 +112,15 @@ def test_the_same_for_any_workers_and_batches(slides, expected, workers, batch_s
 
 
 @settings(max_examples=10)
-@given(st.lists(st.tuples(st.integers(-200, 1500), st.integers(-200, 1200)), max_size=12), st.integers(1, 4))
+@given(
+    st.lists(st.tuples(st.integers(-200, 1500), st.integers(-200, 1200)), max_size=12),
+    st.integers(1, 4),
+)
 def test_any_tiles_in_any_order(slides, corners, workers):
     coords = np.array(corners, np.int32).reshape(-1, 2)
-    pixels, readable = joined(list(stream([request(slides[0], coords)], batch_size=5, workers=workers)))
+    pixels, readable = joined(
+        list(stream([request(slides[0], coords)], batch_size=5, workers=workers))
+    )
     np.testing.assert_array_equal(pixels, alone(slides[0], coords)[0])
     assert readable.all()
 
@@ -120,11 +133,17 @@ def test_no_slides_and_no_tiles(slides):
 
 def child(reader: SlideReader, sending) -> None:
     with reader, ThreadPoolExecutor(3) as pool:
-        tiles = list(pool.map(lambda c: reader.read(float(c[0]), float(c[1]), SIDE, TILE_PX), grid(SIZE, SIDE)))
+        tiles = list(
+            pool.map(
+                lambda c: reader.read(float(c[0]), float(c[1]), SIDE, TILE_PX), grid(SIZE, SIDE)
+            )
+        )
         sending.send(np.stack(tiles))
 
 
-@pytest.mark.parametrize(("method", "decoder"), [("fork", "auto"), ("fork", "openslide"), ("spawn", "auto")])
+@pytest.mark.parametrize(
+    ("method", "decoder"), [("fork", "auto"), ("fork", "openslide"), ("spawn", "auto")]
+)
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_a_reader_crosses_to_another_process(slides, expected, method, decoder):
     context = multiprocessing.get_context(method)
@@ -137,7 +156,9 @@ def test_a_reader_crosses_to_another_process(slides, expected, method, decoder):
                 for x, y in grid(SIZE, SIDE):
                     reader.read(float(x), float(y), SIDE, TILE_PX)
 
-        busy = [pool.submit(read_on) for _ in range(2)]  # the parent's locks are taken when the child begins
+        busy = [
+            pool.submit(read_on) for _ in range(2)
+        ]  # the parent's locks are taken when the child begins
         children = [context.Process(target=child, args=(reader, sending)) for _, sending in ends]
         for process in children:
             process.start()
@@ -317,18 +338,27 @@ def test_memory_is_bounded_on_a_wide_slide(tmp_path):
     block = simplejpeg.encode_jpeg(np.full((512, 512, 3), 150, np.uint8), quality=80)
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(
-            iter([block] * (59 * 4)), shape=(2048, 30000, 3), dtype=np.uint8, tile=(512, 512), photometric="ycbcr",
-            compression="jpeg", metadata=None,
-        )  # fmt: skip
+            iter([block] * (59 * 4)),
+            shape=(2048, 30000, 3),
+            dtype=np.uint8,
+            tile=(512, 512),
+            photometric="ycbcr",
+            compression="jpeg",
+            metadata=None,
+        )
     wanted = TileRequest(tmp_path / "a.tif", grid((30000, 2048), 512.0), 512.0, 224)
     peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tracemalloc.start()
     try:
-        tiles = sum(int(batch.readable.sum()) for batch in stream([wanted], batch_size=32, workers=2))
+        tiles = sum(
+            int(batch.readable.sum()) for batch in stream([wanted], batch_size=32, workers=2)
+        )
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert tiles == 58 * 4
     room = 3 * 30512 * 512 * 3  # three rows of blocks
     assert peak < room + 60 * 2**20
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_before) * 1024 < room + 120 * 2**20
+    assert (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_before
+    ) * 1024 < room + 120 * 2**20

@@ -31,7 +31,13 @@ def test_an_ome_tiff_does_not_lead_to_other_files(tmp_path):
         text = OME.format(own=UUIDS[number], other=UUIDS[1], name="b.ome.tif")
         pixels = NOISE if number == 0 else 255 - NOISE
         tifffile.imwrite(
-            tmp_path / name, pixels, tile=(256, 256), photometric="rgb", description=text, metadata=None, ome=False
+            tmp_path / name,
+            pixels,
+            tile=(256, 256),
+            photometric="rgb",
+            description=text,
+            metadata=None,
+            ome=False,
         )
     with SlideReader(tmp_path / "a.ome.tif") as reader:
         np.testing.assert_array_equal(reader.read(0.0, 0.0, 512.0, 512), NOISE)  # its own
@@ -39,28 +45,46 @@ def test_an_ome_tiff_does_not_lead_to_other_files(tmp_path):
 
 def test_a_table_of_tiles_that_is_too_short_is_refused(tmp_path):
     tifffile.imwrite(
-        tmp_path / "a.ome.tif", NOISE, tile=(128, 128), photometric="rgb", ome=True, metadata={"axes": "YXS"}
+        tmp_path / "a.ome.tif",
+        NOISE,
+        tile=(128, 128),
+        photometric="rgb",
+        ome=True,
+        metadata={"axes": "YXS"},
     )
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
         page = file.pages[0]
     page.tags  # noqa: B018  read while open
     page.dataoffsets = page.dataoffsets[:3]
-    with (tmp_path / "a.ome.tif").open("rb", buffering=0) as file, pytest.raises(BlockError, match="fewer tiles"):
+    with (
+        (tmp_path / "a.ome.tif").open("rb", buffering=0) as file,
+        pytest.raises(BlockError, match="fewer tiles"),
+    ):
         TiffBlocks(page, file)
 
 
 @pytest.mark.parametrize("compression", ["jpegxl", "webp", "png"])
 def test_codecs_that_hide_their_size_are_not_read(tmp_path, compression):
     tifffile.imwrite(
-        tmp_path / "a.ome.tif", NOISE, tile=(256, 256), photometric="rgb", compression=compression, ome=True,
+        tmp_path / "a.ome.tif",
+        NOISE,
+        tile=(256, 256),
+        photometric="rgb",
+        compression=compression,
+        ome=True,
         metadata={"axes": "YXS"},
-    )  # fmt: skip
+    )
     with pytest.raises(UnreadableSlideError, match="which is not read"):
         SlideReader(tmp_path / "a.ome.tif")
 
 
 def test_jpeg_2000_without_a_header_where_it_belongs_is_not_decoded(tmp_path, monkeypatch):
-    write = {"tile": (256, 256), "photometric": "rgb", "compression": "jpeg2000", "metadata": {"axes": "YXS"}}
+    write = {
+        "tile": (256, 256),
+        "photometric": "rgb",
+        "compression": "jpeg2000",
+        "metadata": {"axes": "YXS"},
+    }
     tifffile.imwrite(tmp_path / "a.ome.tif", NOISE, ome=True, **write)
     with SlideReader(tmp_path / "a.ome.tif") as reader:
         blocks = reader.blocks(0)
@@ -72,13 +96,16 @@ def test_jpeg_2000_without_a_header_where_it_belongs_is_not_decoded(tmp_path, mo
 
 
 @pytest.mark.parametrize(("number", "states"), [(errno.ESTALE, None), (errno.EIO, [False] * 4)])
-def test_a_lost_disk_is_not_the_slides_fault_but_a_bad_sector_is(tmp_path, monkeypatch, number, states):
+def test_a_lost_disk_is_not_the_slides_fault_but_a_bad_sector_is(
+    tmp_path, monkeypatch, number, states
+):
     write_slide(tmp_path / "a.tif", NOISE, 0.5, tile=256)
     coords = np.array([(x, y) for y in (0, 256) for x in (0, 256)])
     request = TileRequest(tmp_path / "a.tif", coords, 256.0, 256)
     with SlideReader(tmp_path / "a.tif") as reader:
         assert isinstance(reader.blocks(0), TiffBlocks)
-    real, read = TiffBlocks.__init__, os.pread
+    real = TiffBlocks.__init__
+    read = os.pread
 
     def broken(self, *arguments):
         real(self, *arguments)
@@ -100,7 +127,12 @@ def test_a_lost_disk_is_not_the_slides_fault_but_a_bad_sector_is(tmp_path, monke
 
 def test_nothing_scanned_is_white_not_damage(tmp_path):
     tifffile.imwrite(
-        tmp_path / "a.ome.tif", NOISE, tile=(256, 256), photometric="rgb", ome=True, metadata={"axes": "YXS"}
+        tmp_path / "a.ome.tif",
+        NOISE,
+        tile=(256, 256),
+        photometric="rgb",
+        ome=True,
+        metadata={"axes": "YXS"},
     )
     with SlideReader(tmp_path / "a.ome.tif") as reader:
         reader.blocks(0).counts[1] = 0
@@ -110,7 +142,9 @@ def test_nothing_scanned_is_white_not_damage(tmp_path):
 
 
 def test_more_uses_than_expected_never_wait_for_each_other():
-    cache, begun, go_on = BlockCache(0), threading.Event(), threading.Event()
+    cache = BlockCache(0)
+    begun = threading.Event()
+    go_on = threading.Event()
     block = np.zeros((4, 4, 3), np.uint8)
     cache.get("a", block.copy)
     cache.expect({"a": 1})
@@ -145,7 +179,8 @@ def test_reasons_do_not_tell_where_the_slide_is(tmp_path):
     folder = tmp_path / "secret"
     folder.mkdir()
     (folder / "a.vms").write_text(
-        "[Virtual Microscope Specimen]\nNoLayers=1\nNoJpegColumns=1\nNoJpegRows=1\nImageFile=nomap.jpg\n"
+        "[Virtual Microscope "
+        "Specimen]\nNoLayers=1\nNoJpegColumns=1\nNoJpegRows=1\nImageFile=nomap.jpg\n"
         "MapFile=nomap.jpg\nOptimisationFile=none.opt\nMacroImage=none.jpg\n"
     )
     with pytest.raises(UnreadableSlideError) as caught:

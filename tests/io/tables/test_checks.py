@@ -9,7 +9,10 @@ from tests.split.cohorts import cohort, slide
 
 def rows(*of):
     """Rows of folds.csv, each written as `fold slide patient label split`."""
-    return [dict(zip(("fold", "slide", "patient", "label", "split"), one.split(), strict=True)) for one in of]
+    return [
+        dict(zip(("fold", "slide", "patient", "label", "split"), one.split(), strict=True))
+        for one in of
+    ]
 
 
 def told(rows):
@@ -17,20 +20,31 @@ def told(rows):
 
 
 def test_training_on_one_class_is_refused():
-    with pytest.raises(DatasetError, match=r"fold 0: the training slides have 1 class\(es\) \(normal\)"):
+    with pytest.raises(
+        DatasetError, match=r"fold 0: the training slides have 1 class\(es\) \(normal\)"
+    ):
         check_folds(rows("0 a a normal train", "0 b b tumour test"))
-    with pytest.raises(DatasetError, match=r"fold 0: the training slides have 0 class\(es\) \(none\)"):
+    with pytest.raises(
+        DatasetError, match=r"fold 0: the training slides have 0 class\(es\) \(none\)"
+    ):
         check_folds(rows("0 a a normal val", "0 b b tumour test"))
 
 
 def test_a_patient_in_two_splits_is_refused_by_name():
-    with pytest.raises(DatasetError, match="fold 1: patient p is in two splits: slide a in train, slide b in test"):
+    with pytest.raises(
+        DatasetError, match="fold 1: patient p is in two splits: slide a in train, slide b in test"
+    ):
         check_folds(rows("0 c c n train", "0 d d t train", "1 a p n train", "1 b p n test"))
-    check_folds(rows("0 a p n train", "0 b p t train", "1 a p n test", "1 c c n train", "1 d d t train"))
+    check_folds(
+        rows("0 a p n train", "0 b p t train", "1 a p n test", "1 c c n train", "1 d d t train")
+    )
 
 
 def test_a_table_of_one_class_is_refused():
-    with pytest.raises(DatasetError, match="all 3 slides of the table have the label 'normal'; a head needs at least"):
+    with pytest.raises(
+        DatasetError,
+        match="all 3 slides of the table have the label 'normal'; a head needs at least",
+    ):
         check_labels([slide(name) for name in "abc"], early=False)
 
 
@@ -43,7 +57,14 @@ def test_a_patient_of_two_labels_is_refused_only_where_the_slides_become_one_bag
 
 
 def test_what_should_be_known():
-    sound = ("0 a a n train", "0 b b t train", "0 c c n val", "0 d d t val", "0 e e n test", "0 f f t test")
+    sound = (
+        "0 a a n train",
+        "0 b b t train",
+        "0 c c n val",
+        "0 d d t val",
+        "0 e e n test",
+        "0 f f t test",
+    )
     assert told(rows(*sound)) == []
     assert told(rows(*sound[:4])) == ["fold 0: no test slides; metrics that need it are left empty"]
     assert told(rows(*sound[:3], *sound[4:])) == [

@@ -7,7 +7,9 @@ from pathlib import Path
 from mil.config import DatasetConfig
 from mil.io.tables.missing import missing_bags_message, missing_message
 
-DATASET = DatasetConfig(classes=["a", "b"], size="about 7 GB in 9 files", get="Copy them from the moon.")
+DATASET = DatasetConfig(
+    classes=["a", "b"], size="about 7 GB in 9 files", get="Copy them from the moon."
+)
 
 
 def missing(count: int) -> list[tuple[str, Path]]:
@@ -39,7 +41,9 @@ def test_without_any_slide_there_is_nothing_to_go_on_with():
 
 
 def test_a_dataset_that_says_nothing_of_itself_gets_no_empty_lines():
-    message = missing_message("own", DatasetConfig(classes=["a", "b"]), missing(1), 2, Path("/data"))
+    message = missing_message(
+        "own", DatasetConfig(classes=["a", "b"]), missing(1), 2, Path("/data")
+    )
     assert len(message.splitlines()) == 3
     assert all(message.splitlines())
 
@@ -52,7 +56,8 @@ def test_slides_without_a_bag():
         "  s1: no /data/s1.h5",
         "  s2: no /data/s2.h5, and 1 more",
         "2 bags there are of no slide in the table, such as x.h5.",
-        "Bring them in by `mil bags import`; a bag is called SLIDE.h5, after the csv's column of slides. "
+        "Bring them in by `mil bags import`; a bag is called SLIDE.h5, after the csv's column of "
+        "slides. "
         "To go on with the other 5: `--config allow_missing=true`.",
     ]
     assert len(missing_bags_message("moon", looked_for, 4, []).splitlines()) == 5

@@ -22,12 +22,18 @@ def read(folder: Path, text: str) -> list[Slide]:
 
 
 def test_locate(tmp_path):
-    settings = dataset(slide_paths=["x/{slide}.tif", "{slide}.svs"], annotation_paths=["{slide}.xml"])
-    named = Slide(slide="a", patient="a", label="normal", path="some/where.svs", annotation="other.xml")
+    settings = dataset(
+        slide_paths=["x/{slide}.tif", "{slide}.svs"], annotation_paths=["{slide}.xml"]
+    )
+    named = Slide(
+        slide="a", patient="a", label="normal", path="some/where.svs", annotation="other.xml"
+    )
     plain = Slide(slide="a", patient="a", label="normal")
     assert locate(named, tmp_path, settings) == tmp_path / "some/where.svs"
     assert locate_annotation(named, tmp_path, settings) == tmp_path / "other.xml"
-    assert locate(plain, tmp_path, settings) == tmp_path / "x/a.tif"  # the first, when there is none
+    assert (
+        locate(plain, tmp_path, settings) == tmp_path / "x/a.tif"
+    )  # the first, when there is none
     assert locate_annotation(plain, tmp_path, settings) is None
     (tmp_path / "a.svs").touch()
     (tmp_path / "A.xml").touch()
@@ -47,14 +53,18 @@ def drawn(folder, *files, table="slide,label\na,normal\nb,normal\n", **changes):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
     found = locate_masks(read(folder, table), folder, dataset(slide_paths=["{slide}"], **changes))
-    return {name: {kind: str(p.relative_to(folder)) for kind, p in kinds.items()} for name, kinds in found.items()}
+    return {
+        name: {kind: str(p.relative_to(folder)) for kind, p in kinds.items()}
+        for name, kinds in found.items()
+    }
 
 
 def test_masks_are_found_in_their_folders(tmp_path):
     assert drawn(tmp_path) == {}
     assert drawn(tmp_path, "tissue/a.geojson", "region/a.png", "region/b.tif", "tissue/b.csv") == {
-        "a": {"tissue": "tissue/a.geojson", "region": "region/a.png"}, "b": {"region": "region/b.tif"}
-    }  # fmt: skip
+        "a": {"tissue": "tissue/a.geojson", "region": "region/a.png"},
+        "b": {"region": "region/b.tif"},
+    }
     assert drawn(tmp_path, "m/a_x.png", tissue_paths=["m/{slide}_x.png"], region_paths=[]) == {
         "a": {"tissue": "m/a_x.png"}
     }
@@ -79,6 +89,9 @@ def test_a_mask_that_the_table_names_must_be_there(tmp_path, kind):
 
 def test_fetchable():
     common = {"patient": "p", "label": "normal"}
-    slides = [Slide("a", path="x/a", url="u", checksum="md5:0", **common), Slide("b", path="y", **common),
-              Slide("c", annotation="c.xml", annotation_url="v", **common)]  # fmt: skip
+    slides = [
+        Slide("a", path="x/a", url="u", checksum="md5:0", **common),
+        Slide("b", path="y", **common),
+        Slide("c", annotation="c.xml", annotation_url="v", **common),
+    ]
     assert fetchable(slides) == {"x/a": ("u", "md5:0"), "c.xml": ("v", "")}

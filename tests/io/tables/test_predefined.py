@@ -43,7 +43,9 @@ def test_what_has_no_counterpart_is_named_and_left_out_only_when_allowed(tmp_pat
 
 def test_a_patient_in_two_splits_of_the_file_is_refused(tmp_path):
     file = put(tmp_path / "s.csv", "slide,split\na,train\nb,test\nc,val\nd,train\n")
-    with pytest.raises(DatasetError, match="patient p1 is in two splits: slide a in train, slide b in test"):
+    with pytest.raises(
+        DatasetError, match="patient p1 is in two splits: slide a in train, slide b in test"
+    ):
         from_file(file, FOUR, allow_missing=False)
 
 
@@ -62,29 +64,48 @@ def folds(slides=FOUR, folds=1, **config):
 
 
 def test_the_number_of_folds_is_known_beforehand(tmp_path):
-    file = put(tmp_path / "f.csv", "slide,fold_0,fold_1\na,train,test\nb,train,test\nc,test,train\nd,val,train\n")
+    file = put(
+        tmp_path / "f.csv",
+        "slide,fold_0,fold_1\na,train,test\nb,train,test\nc,test,train\nd,val,train\n",
+    )
     centres = cohort(6, centre=lambda i: "xyz"[i % 3])
     assert folds(folds=5) == 5
     assert folds(file=str(file)) == folds(file=str(file), folds=2) == 2
     assert folds(centres, by="centre") == folds(centres, by="centre", folds=3) == 3
-    with pytest.raises(ConfigError, match=rf"folds: 5, but {file} gives 2; leave folds out, or say folds=2"):
+    with pytest.raises(
+        ConfigError, match=rf"folds: 5, but {file} gives 2; leave folds out, or say folds=2"
+    ):
         folds(file=str(file), folds=5)
-    with pytest.raises(ConfigError, match="folds: 2, but column 'centre' gives 3; leave folds out, or say folds=3"):
+    with pytest.raises(
+        ConfigError, match="folds: 2, but column 'centre' gives 3; leave folds out, or say folds=3"
+    ):
         folds(centres, by="centre", folds=2)
     with pytest.raises(ValueError, match="file and by both say the folds; keep one"):
         SplitConfig(file="x", by="y")
 
 
 def test_columns_that_cannot_be_left_out_in_turn():
-    centres = cohort(4, centre=lambda i: "xy"[i % 2], empty=lambda i: "" if i else "x", one=lambda i: "x")
+    centres = cohort(
+        4, centre=lambda i: "xy"[i % 2], empty=lambda i: "" if i else "x", one=lambda i: "x"
+    )
     assert groups_of(centres, "centre") == ["x", "x", "y", "y"] * 2
-    with pytest.raises(DatasetError, match=r"split.by: no column named 'center'; did you mean 'centre'\? there are: c"):
+    with pytest.raises(
+        DatasetError,
+        match=r"split.by: no column named 'center'; did you mean 'centre'\? there are: c",
+    ):
         groups_of(centres, "center")
-    with pytest.raises(DatasetError, match="no column named 'centre'; the table has no columns beyond those"):
+    with pytest.raises(
+        DatasetError, match="no column named 'centre'; the table has no columns beyond those"
+    ):
         groups_of(FOUR, "centre")
-    with pytest.raises(DatasetError, match=r"split.by: 6 slides have no empty \(s1_0, s1_1, s2_0 and 3 more\); fill"):
+    with pytest.raises(
+        DatasetError,
+        match=r"split.by: 6 slides have no empty \(s1_0, s1_1, s2_0 and 3 more\); fill",
+    ):
         groups_of(centres, "empty")
-    with pytest.raises(DatasetError, match=r"split\.by: all slides have the one 'x'; leaving it out leaves nothing"):
+    with pytest.raises(
+        DatasetError, match=r"split\.by: all slides have the one 'x'; leaving it out leaves nothing"
+    ):
         groups_of(centres, "one")
     torn = [slide("a", "p", centre="x"), slide("b", "p", centre="y")]
     line = r"patient p has two values of centre: x \(slide a\) and y \(slide b\); no fold could keep them together"

@@ -58,7 +58,9 @@ def test_a_whole_row(tmp_path):
 
 
 def test_the_least_row(tmp_path):
-    assert read(tmp_path, "slide,label\na,normal\n") == [Slide(slide="a", patient="a", label="normal")]
+    assert read(tmp_path, "slide,label\na,normal\n") == [
+        Slide(slide="a", patient="a", label="normal")
+    ]
 
 
 SURVIVAL = DatasetConfig(task="survival_cox")
@@ -67,14 +69,27 @@ SURVIVAL = DatasetConfig(task="survival_cox")
 @pytest.mark.parametrize(
     ("settings", "cell", "message"),
     [
-        (DatasetConfig(task="multilabel", classes=["x", "y"]), "x;z", "label 'x;z'; the dataset's classes are: x, y"),
-        (DatasetConfig(task="ordinal", classes=["x", "y"]), "", " has no label; the dataset's classes are: x, y"),
-        (DatasetConfig(task="regression"), "NaN", "has no label ('NaN'); a number is needed, such as 27.5"),
+        (
+            DatasetConfig(task="multilabel", classes=["x", "y"]),
+            "x;z",
+            "label 'x;z'; the dataset's classes are: x, y",
+        ),
+        (
+            DatasetConfig(task="ordinal", classes=["x", "y"]),
+            "",
+            " has no label; the dataset's classes are: x, y",
+        ),
+        (
+            DatasetConfig(task="regression"),
+            "NaN",
+            "has no label ('NaN'); a number is needed, such as 27.5",
+        ),
         (DatasetConfig(task="regression"), "", " has no label; a number is needed, such as 27.5"),
         (
             SURVIVAL,
             "-3",
-            "label '-3'; a time is needed: 27.5 (the event came then) or 27.5+ (none was seen until then)",
+            "label '-3'; a time is needed: 27.5 (the event came then) or 27.5+ (none was seen "
+            "until then)",
         ),
     ],
 )
@@ -87,16 +102,30 @@ def test_a_label_that_its_task_does_not_know(tmp_path, settings, cell, message):
 
 def test_labels_of_other_tasks(tmp_path):
     several = DatasetConfig(task="multilabel", classes=["x", "y"])
-    assert [s.label for s in read(tmp_path, "slide,patient,label\na,p,x;y\nb,p,\n", several)] == ["x;y", ""]
-    assert [s.label for s in read(tmp_path, "slide,label\na,3.5\n", DatasetConfig(task="regression"))] == ["3.5"]
+    assert [s.label for s in read(tmp_path, "slide,patient,label\na,p,x;y\nb,p,\n", several)] == [
+        "x;y",
+        "",
+    ]
+    assert [
+        s.label for s in read(tmp_path, "slide,label\na,3.5\n", DatasetConfig(task="regression"))
+    ] == ["3.5"]
 
 
 def test_survival_in_two_columns(tmp_path):
     text = "slide,OS,dead,sex\na,12,1,f\nb,30.5,0,m\n"
-    slides = read(tmp_path, text, SURVIVAL.model_copy(update={"columns": {"time": "OS", "event": "dead"}}))
-    assert [(slide.label, slide.subgroups) for slide in slides] == [("12", {"sex": "f"}), ("30.5+", {"sex": "m"})]
-    assert [slide.label for slide in read(tmp_path, "slide,time,event\na,4,true\n", SURVIVAL)] == ["4"]
-    assert [slide.label for slide in read(tmp_path, "slide,label,time\na,4+,noon\n", SURVIVAL)] == ["4+"]
+    slides = read(
+        tmp_path, text, SURVIVAL.model_copy(update={"columns": {"time": "OS", "event": "dead"}})
+    )
+    assert [(slide.label, slide.subgroups) for slide in slides] == [
+        ("12", {"sex": "f"}),
+        ("30.5+", {"sex": "m"}),
+    ]
+    assert [slide.label for slide in read(tmp_path, "slide,time,event\na,4,true\n", SURVIVAL)] == [
+        "4"
+    ]
+    assert [slide.label for slide in read(tmp_path, "slide,label,time\na,4+,noon\n", SURVIVAL)] == [
+        "4+"
+    ]
     assert "line 2: slide a has no label; event 'maybe' is" in refused(
         tmp_path, "slide,time,event\na,4,maybe\n", SURVIVAL
     )
@@ -107,7 +136,9 @@ def test_survival_in_two_columns(tmp_path):
 def test_time_is_an_ordinary_column_elsewhere(tmp_path):
     (slide,) = read(tmp_path, "slide,label,time\na,normal,noon\n")
     assert slide.subgroups == {"time": "noon"}
-    assert "no column named 'time'" in refused(tmp_path, "slide,label,t\na,normal,1\n", dataset(columns={"time": "t"}))
+    assert "no column named 'time'" in refused(
+        tmp_path, "slide,label,t\na,normal,1\n", dataset(columns={"time": "t"})
+    )
 
 
 def test_ids_keep_their_zeros(tmp_path):
@@ -135,7 +166,9 @@ def test_other_names_of_columns(tmp_path):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(DatasetError, match="no such slide table; it needs the columns slide, patient, label"):
+    with pytest.raises(
+        DatasetError, match="no such slide table; it needs the columns slide, patient, label"
+    ):
         read_slides(tmp_path / "t.csv", DATASET)
 
 
@@ -151,7 +184,9 @@ def test_a_mapping_must_hold(tmp_path):
     # Else every slide would silently be a patient of its own.
     text = "slide,case_id,label\na,p,normal\n"
     assert "no column 'case'" in refused(tmp_path, text, dataset(columns={"patient": "case"}))
-    assert "did you mean 'patient'" in refused(tmp_path, text, dataset(columns={"patients": "case_id"}))
+    assert "did you mean 'patient'" in refused(
+        tmp_path, text, dataset(columns={"patients": "case_id"})
+    )
 
 
 def test_same_column_twice(tmp_path):
@@ -173,7 +208,10 @@ def test_not_utf8(tmp_path):
     ("content", "message"),
     [
         (b"\x89HDF\r\n\x1a\n\x00\x00", "not a CSV file in UTF-8"),
-        (b"slide,label\na,normal\n", "line 2: not of a folds file, which has the columns fold, slide, split"),
+        (
+            b"slide,label\na,normal\n",
+            "line 2: not of a folds file, which has the columns fold, slide, split",
+        ),
         (b"fold,slide,split\n0,a,train\nx,b,train\n", "line 3: not of a folds file"),
         (b"fold,slide,split\n0,a,trian\n", "line 2: not of a folds file"),
     ],
@@ -190,7 +228,9 @@ def test_more_cells_than_columns(tmp_path):
 
 
 def test_empty_columns_of_a_spreadsheet(tmp_path):
-    assert read(tmp_path, "slide,label,,\na,normal,,,\n") == [Slide(slide="a", patient="a", label="normal")]
+    assert read(tmp_path, "slide,label,,\na,normal,,,\n") == [
+        Slide(slide="a", patient="a", label="normal")
+    ]
 
 
 @pytest.mark.parametrize(("first", "second"), [("a", "a"), ("Slide_1", "slide_1")])
@@ -199,12 +239,29 @@ def test_duplicate_id(tmp_path, first, second):
     assert f"slide {second!r} stands on line 2 and on line 4" in message
 
 
-BAD_IDS = ["../a", "a/b", "a\\b", ".a", "-a", "{}", "{", "a{b}", "*", "a?", "a..b", "a:b", "a|b", "x" * 151]
+BAD_IDS = [
+    "../a",
+    "a/b",
+    "a\\b",
+    ".a",
+    "-a",
+    "{}",
+    "{",
+    "a{b}",
+    "*",
+    "a?",
+    "a..b",
+    "a:b",
+    "a|b",
+    "x" * 151,
+]
 
 
 @pytest.mark.parametrize("name", BAD_IDS)
 def test_ids_that_cannot_be_file_names(tmp_path, name):
-    assert f"line 2: slide id {name!r} cannot be a file name" in refused(tmp_path, f"slide,label\n{name},normal\n")
+    assert f"line 2: slide id {name!r} cannot be a file name" in refused(
+        tmp_path, f"slide,label\n{name},normal\n"
+    )
 
 
 def test_ids_that_never_come_from_a_csv():
@@ -213,7 +270,9 @@ def test_ids_that_never_come_from_a_csv():
     assert not valid_id(" a")
 
 
-@pytest.mark.parametrize("name", ["a", "TCGA-3C-AALI-01Z-00-DX1.F6E9A5DF", "1.2.840.10008", "å 1 (2)", "x" * 150])
+@pytest.mark.parametrize(
+    "name", ["a", "TCGA-3C-AALI-01Z-00-DX1.F6E9A5DF", "1.2.840.10008", "å 1 (2)", "x" * 150]
+)
 def test_ids_that_can(tmp_path, name):
     assert [slide.slide for slide in read(tmp_path, f"slide,label\n{name},normal\n")] == [name]
 
@@ -224,7 +283,9 @@ def test_row_without_id(tmp_path):
 
 def test_label_that_is_no_class(tmp_path):
     message = refused(tmp_path, "slide,label\na,tumor\n")
-    assert message.endswith("line 2: slide a: label 'tumor'; the dataset's classes are: normal, tumour")
+    assert message.endswith(
+        "line 2: slide a: label 'tumor'; the dataset's classes are: normal, tumour"
+    )
     assert "slide a has no label" in refused(tmp_path, "slide,label\na,\n")
 
 
@@ -270,8 +331,12 @@ def test_mpp(tmp_path):
 
 
 # What a csv in UTF-8 can hold; blanks around a value are not part of it.
-cells = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('\n",;'), max_size=12).map(str.strip)
-ids = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20).filter(valid_id)
+cells = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('\n",;'), max_size=12
+).map(str.strip)
+ids = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20).filter(
+    valid_id
+)
 rows = st.builds(
     Slide,
     slide=ids.filter(lambda name: name == name.strip()),
@@ -290,7 +355,9 @@ rows = st.builds(
 def test_what_is_written_is_read(tmp_path_factory, slides):
     path = tmp_path_factory.mktemp("table") / "t.csv"
     names = ("slide", "patient", "label", "path", "split", "mpp", "checksum")
-    written = [{**{name: getattr(slide, name) for name in names}, **slide.subgroups} for slide in slides]
+    written = [
+        {**{name: getattr(slide, name) for name in names}, **slide.subgroups} for slide in slides
+    ]
     write_csv(path, written)
     assert read_slides(path, DATASET) == slides
     assert [row["slide"] for row in read_csv(path)] == [slide.slide for slide in slides]
