@@ -1,8 +1,8 @@
 """Figures of how easily the code reads, by package: `python tests/house.py`.
 
 Nodes of the syntax tree a line of code (aim: at most 10.5), lines over 88 columns (at most 6 %),
-comments per 100 lines that are not blank (at least 5), `dict[str, Any]` (at most 30) and loose modules at
-the top (at most 9). Docstrings and blank lines are no code.
+comments per 100 lines that are not blank (at least 5), `dict[str, Any]` (at most 30) and
+loose modules at the top (at most 9). Docstrings and blank lines are no code.
 """
 
 import ast
