@@ -24,6 +24,7 @@ from mil.errors import ConfigError, DatasetError, FormatError
 from mil.heads import SelectsTiles, build_head, head_names
 from mil.io.atomic import atomic_path, write_json
 from mil.io.bags import Bag
+from mil.losses.tasks import predictions
 from mil.tasks import AnyTask
 from mil.versions import TOOL_VERSION
 
@@ -81,9 +82,9 @@ class Trained(Section):
 
     def answers(self, logits: Float[Tensor, "n outputs"]) -> Float[Tensor, "n columns"]:
         """What the task makes of logits, with calibrated probabilities."""
-        return self.task.answers(
-            logits if self.calibration is None else logits / self.calibration.temperature
-        )
+        if self.calibration is not None:
+            logits = logits / self.calibration.temperature
+        return predictions(self.task, logits)
 
 
 def save_trained(
