@@ -1,7 +1,7 @@
 """The configuration, checked whole at the door: every section, encoder, recipe and dataset as a frozen model."""
 
 from mil.config.base import NAME, Section, checked, config_path, read_yaml
-from mil.config.datasets import DatasetConfig, dataset_path, load_dataset
+from mil.config.datasets import DatasetConfig, dataset_path
 from mil.config.encoders import EncoderConfig, load_encoder, load_encoders, tiling_name
 from mil.config.recipes import (
     LOSS_TERMS,
@@ -44,7 +44,6 @@ __all__ = [
     "dataset_path",
     "head_names",
     "load_config",
-    "load_dataset",
     "load_encoder",
     "load_encoders",
     "load_recipe",

@@ -1,13 +1,13 @@
 """Datasets: the yaml files of configs/datasets."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from mil.config.base import Section, checked, named_file, read_yaml
+from mil.config.base import Section, named_file
 from mil.config.encoders import Positive
-from mil.config.labels import BETWEEN, OF_CLASSES, TaskName, classes_of
+from mil.config.labels import known_task
 
 # What GeoJSON counts from: the corner of the scanned part of a slide, as QuPath does,
 # or of the whole slide.
@@ -19,7 +19,7 @@ class DatasetConfig(Section):
     """One yaml of configs/datasets; the slide table of the same name lies beside it."""
 
     title: str = ""
-    task: TaskName = Field(
+    task: Annotated[str, AfterValidator(known_task)] = Field(
         "classification", description="what a label is, and what a head is trained to say"
     )
     classes: list[str] = Field(
@@ -71,24 +71,6 @@ class DatasetConfig(Section):
     def _positive_is_a_class(self) -> "DatasetConfig":
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("classes holds a name twice")
-        if (self.task in OF_CLASSES) != bool(self.classes):
-            needs = (
-                "are needed: the labels, in the order of the head's outputs"
-                if not self.classes
-                else "must be empty"
-            )
-            raise ValueError(f"classes {needs} (task: {self.task})")
-        if self.task == "ordinal" and len(self.classes) < 2:
-            raise ValueError("classes of an ordinal task are two at least")
-        if self.task == "multilabel" and any(classes_of(name) != [name] for name in self.classes):
-            raise ValueError(
-                f"classes of which a slide may have several cannot hold {BETWEEN!r}, nor be empty"
-            )
-        if self.task == "multilabel" and "macro" in self.classes:
-            raise ValueError(
-                "a class of which a slide may have several cannot be 'macro': metrics of all are "
-                "named so"
-            )
         if self.ends != sorted(set(self.ends)):
             raise ValueError("ends: the times must rise")
         if self.positive is not None and self.positive not in self.classes:
@@ -104,9 +86,3 @@ class DatasetConfig(Section):
 def dataset_path(name: str) -> Path:
     """The yaml of a dataset, given its name or its path."""
     return named_file("datasets", name, "dataset")
-
-
-def load_dataset(name: str) -> DatasetConfig:
-    """The yaml of a dataset, by name or by path."""
-    path = dataset_path(name)
-    return checked(DatasetConfig, read_yaml(path), str(path))

@@ -1,1 +1,1 @@
-"""Stage `evaluate`: heads and bags give predictions, metrics and, where tumour is annotated, localisation."""
+"""Stage `evaluate`: predictions and metrics of trained heads, and how well attention localises."""

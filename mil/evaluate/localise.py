@@ -5,9 +5,7 @@ import shapely
 from jaxtyping import Float, Int
 from shapely import MultiPolygon
 
-from mil.config.labels import is_positive
 from mil.statistics.discrimination import auroc
-from mil.tasks import Task
 
 
 def share_annotated(
@@ -48,13 +46,3 @@ def entropy_share(attention: Float[np.ndarray, " tiles"]) -> float | None:
         return None
     known = attention[attention > 0]
     return float(-(known * np.log(known)).sum() / np.log(len(attention)))
-
-
-def should_attend(label: str, task: Task) -> bool:
-    """Whether a head should attend to what is annotated in a slide with this label: of the positive class, or a number.
-
-    Args:
-        label: of the slide.
-        task: of the head.
-    """
-    return not task.classes or is_positive(task.kind, task.positive, label)

@@ -9,7 +9,6 @@ import torch
 from shapely import MultiPolygon, box
 
 from mil.config.datasets import GeojsonFrame
-from mil.config.labels import spoken
 from mil.errors import DatasetError
 from mil.heatmap.canvas import Canvas, Places, canvas_of, places_of, tiled_slide
 from mil.heatmap.render import (
@@ -26,6 +25,7 @@ from mil.io.annotations import feature, read_annotation, write_geojson
 from mil.io.atomic import atomic_path
 from mil.io.bags import Bag, BagHeader, read_bag
 from mil.io.tables import read_folds, write_csv
+from mil.statistics.text import column_title
 from mil.trained import Applied, Trained, apply, load_heads
 from mil.trained.compatibility import check_fits, check_numbers
 
@@ -164,7 +164,7 @@ def title_of(slide: str, trained: Trained, applied: Sequence[Applied]) -> str:
     name = trained.task.of_interest
     value = np.mean([one.answers for one in applied], axis=0)[trained.task.columns.index(name)]
     mean_of = f", mean of {len(applied)} heads" if len(applied) > 1 else ""
-    return f"{slide}   {spoken(name)} = {value:.3f}   {trained.recipe_name}{mean_of}"
+    return f"{slide}   {column_title(name)} = {value:.3f}   {trained.recipe_name}{mean_of}"
 
 
 def _regions(annotation: Path | None, canvas: Canvas, frame: GeojsonFrame) -> MultiPolygon:
