@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from mil.config.base import Name, Section, checked, config_path, named_file, read_yaml
 from mil.errors import ConfigError, unknown_name
 
-# The functions of mil/losses.py, named here so that a recipe is checked before anything
+# The functions of mil/losses/terms.py, named here so that a recipe is checked before anything
 # runs; a test compares them.
 LOSS_TERMS = (
     "cross_entropy",

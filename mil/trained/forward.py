@@ -15,6 +15,7 @@ from mil.bags import Bags, HeadOutput, attention, join, log_attention
 from mil.heads import SelectsTiles
 from mil.io.bags import Bag
 from mil.io.scores import HeadScores, Outputs, TileSelection
+from mil.losses.tasks import predictions as task_predictions
 from mil.trained.record import Trained
 
 
@@ -84,8 +85,9 @@ def predictions(trained: Trained, logits: Float[Tensor, "n outputs"]) -> Float[T
         trained: Record of the head: its task, and the temperature of its calibration.
         logits: One row for each bag.
     """
-    calibration = trained.calibration
-    return trained.task.answers(logits if calibration is None else logits / calibration.temperature)
+    if trained.calibration is not None:
+        logits = logits / trained.calibration.temperature
+    return task_predictions(trained.task, logits)
 
 
 def _selection(trained: Trained, output: HeadOutput) -> TileSelection | None:
