@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mil.config.options import Threads
 from mil.errors import DatasetError
 
 
@@ -29,11 +30,11 @@ def score(
     folds: Annotated[
         Path | None,
         typer.Option(
-            help="The folds file that `mil split` wrote, to score only the bags that it names: "
-            "slides, or with fusion=early patients."
+            help="File of the folds, written by `mil split`, to score only the bags that it "
+            "names: slides, or with fusion=early patients."
         ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 1,
+    threads: Threads = 1,
 ) -> None:
     """Apply trained heads to bags: logits, predictions and attention of each tile.
 
