@@ -65,7 +65,8 @@ class HeadScores:
     # Sums to 1 over the valid tiles: that of the class of interest where classes attend
     # apart, else the mean of the branches.
     attention: Float[np.ndarray, " tiles"]
-    branch_logits: Float[np.ndarray, "branches outputs"] | None = None
+    # Branches that predict may be others than those that attend, as in DSMIL.
+    branch_logits: Float[np.ndarray, "logit_branches outputs"] | None = None
     # Each column sums to 1. Branches are classes where classes attend apart; None for one.
     branch_attention: Float[np.ndarray, "tiles branches"] | None = None
     # By the weights of the last epoch, uncalibrated; None where they were not kept.
@@ -160,7 +161,7 @@ _DATASETS = {
     "predictions": _Dataset("head column", _PREDICTION, "calibrated", lambda s: s.predictions),
     "attention": _Dataset("head tile", _SHARE, "as drawn in heatmaps", lambda s: s.attention),
     "branch_logits": _Dataset(
-        "head branch_logit output", _LOGIT, "of each branch", lambda s: s.branch_logits
+        "head logit_branch output", _LOGIT, "of each branch", lambda s: s.branch_logits
     ),
     "branch_attention": _Dataset(
         "head tile branch", _SHARE, "of each branch or class", lambda s: s.branch_attention
