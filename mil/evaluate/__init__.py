@@ -1,1 +1,1 @@
-"""Stage `evaluate`: predictions and metrics of trained heads, and how well attention localises."""
+"""Stage `evaluate`: scores and labels give predictions, metrics and localisation."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,10 +11,23 @@ from mil.io.results import Prediction
 from mil.statistics.metric import Spread
 from mil.tasks import Task, TestSet
 
-if TYPE_CHECKING:
-    from mil.evaluate.selection import Selected
-
 DEFAULT_THRESHOLD = 0.5  # where no validation slides chose one
+
+
+class Selected(NamedTuple):
+    """One slide's selection by one head."""
+
+    # Rows of the valid tiles.
+    tiles: Int[np.ndarray, " selected"]
+    # Number of valid tiles.
+    of: int
+    # Probabilities from all tiles, from as many as selected drawn at random, and from
+    # those not selected (None: there are none).
+    full: Float[np.ndarray, " classes"]
+    random: Float[np.ndarray, "draws classes"]
+    rest: Float[np.ndarray, " classes"] | None
+    # Precision, recall and prevalence of annotated tiles; None: not known.
+    annotated: dict[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -23,7 +36,7 @@ class EvaluatedSlide(Prediction):
 
     tile_auroc: float | None = None  # None: nothing is annotated
     attention_entropy_share: float | None = None  # None: a bag of one tile
-    selection: "Selected | None" = None  # None: the head selects no tiles
+    selection: Selected | None = None  # None: the head selects no tiles
 
 
 Row = TypeVar("Row", bound=Prediction)
@@ -61,9 +74,7 @@ def _mean_row(group: Sequence[Row]) -> Row:
 
 def test_set(rows: Sequence[Prediction], task: Task) -> TestSet:
     """Rows as the metrics of their task take them; there is at least one."""
-    thresholds = [
-        DEFAULT_THRESHOLD if row.threshold is None else row.threshold for row in rows
-    ]
+    thresholds = [DEFAULT_THRESHOLD if row.threshold is None else row.threshold for row in rows]
     return TestSet(
         np.stack([task.target(row.label) for row in rows]),
         np.array([[row.predictions[name] for name in task.columns] for row in rows]),

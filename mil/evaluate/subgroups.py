@@ -101,8 +101,6 @@ def subgroups(
 
 def _main_metrics(metrics: SetMetrics, task: Task) -> SetMetrics:
     shown = {
-        name: metric
-        for name, metric in metrics.metrics.items()
-        if name in task.subgroup_metrics
+        name: metric for name, metric in metrics.metrics.items() if name in task.subgroup_metrics
     }
     return metrics.model_copy(update={"metrics": shown, "confusion": None})

@@ -10,7 +10,7 @@ from mil.evaluate.selection import of_selection
 from mil.evaluate.subgroups import metrics_of_patients, set_metrics, subgroups
 from mil.io.results import Calibration, Localisation, Metrics, Prediction, RunMetrics
 from mil.tasks import Task
-from mil.trained import Trained
+from mil.trained.record import Trained
 
 
 def metrics_of(
@@ -70,9 +70,7 @@ def _run(rows: Sequence[EvaluatedSlide], task: Task, seed: int, fold: int) -> Ru
         held_out=test[0].held_out if test else "",
         metrics=task.metrics(test_set(test, task)) if test else {},
         n_slides=len(test),
-        tile_auroc=mean(
-            row.tile_auroc for row in test if task.attends_to_annotations(row.label)
-        ),
+        tile_auroc=mean(row.tile_auroc for row in test if task.attends_to_annotations(row.label)),
         attention_entropy_share=mean(row.attention_entropy_share for row in test),
     )
 

@@ -372,7 +372,9 @@ def read_predictions(path: Path) -> list[Prediction]:
     try:
         return [_prediction(row) for row in rows]
     except KeyError as error:
-        raise FormatError(f"{path}: no column {error.args[0]!r}; run `mil evaluate` again") from None
+        raise FormatError(
+            f"{path}: no column {error.args[0]!r}; run `mil evaluate` again"
+        ) from None
     except (TypeError, ValueError, csv.Error) as error:
         raise FormatError(f"{path}: {error}; run `mil evaluate` again") from None
 

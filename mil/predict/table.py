@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from mil.predict.ensemble import Ensemble
-from mil.predict.slide import Prediction
+from mil.predict.slide import SlidePrediction
 
 SPREAD = ("sd", "min", "max")
 
 
-def row_of(found: Prediction, ensemble: Ensemble) -> dict[str, Any]:
+def row_of(found: SlidePrediction, ensemble: Ensemble) -> dict[str, Any]:
     """A slide's row.
 
     Its answers are the mean over the heads, and `sd_`, `min_` and `max_` say how far
@@ -27,13 +27,13 @@ def row_of(found: Prediction, ensemble: Ensemble) -> dict[str, Any]:
     }
     columns = list(task.columns)
     spread = [f"{what}_{name.removeprefix('p_')}" for name in columns for what in SPREAD]
-    if not found.answers:
+    if not found.predictions:
         return {
             **named,
             "heads": 0,
             **dict.fromkeys([*columns, *spread, "temperature", "threshold", "called"], ""),
         }
-    answers = np.stack(found.answers)
+    answers = np.stack(found.predictions)
     mean = answers.mean(0)
     sd = answers.std(0, ddof=1) if len(answers) > 1 else [None] * len(mean)
     spread_values = [
@@ -65,4 +65,3 @@ def _mean_calibration(ensemble: Ensemble) -> tuple[float | None, float | None]:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if len(known) == len(values) else None
-

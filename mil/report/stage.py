@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple
 import jinja2
 import numpy as np
 
-from mil.config import DatasetConfig
 from mil.errors import ConfigError
 from mil.io.atomic import write_text
 from mil.io.bags.folder import describe_bags

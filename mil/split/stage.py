@@ -67,7 +67,9 @@ def run(
         raise DatasetError(f"no slide can be used\n{summary(states)}")
     # Everyone is divided, usable or not: a slide that is mended later, or another
     # encoder, moves nobody.
-    divided, held_out, notes = _divide(slides, task_of(settings), folds, config, allow_missing=allow_missing)
+    divided, held_out, notes = _divide(
+        slides, task_of(settings), folds, config, allow_missing=allow_missing
+    )
     rows = _rows(
         slides, divided, held_out, {slide.slide for slide in usable}, early=fusion == "early"
     )
@@ -75,7 +77,9 @@ def run(
     splits = [
         {slide.slide: split for slide, split in zip(slides, fold, strict=True)} for fold in divided
     ]
-    notes += check_twins(find_twins(usable, bags_dir), splits) + doubts(rows, task_of(settings).content)
+    notes += check_twins(find_twins(usable, bags_dir), splits) + doubts(
+        rows, task_of(settings).content
+    )
     write_csv(out, rows, list(rows[0]))
     return "\n".join([summary(states), *(f"note: {note}" for note in notes)])
 

@@ -1,6 +1,5 @@
 """Whether probabilities mean what they say, and the temperature that makes them."""
 
-
 import numpy as np
 from jaxtyping import Float, Int
 

@@ -97,9 +97,7 @@ class TaskDefaults(Section):
         """All metrics."""
         return list(available)
 
-    def main_metric_of(
-        self, targets: Targets, predictions: Predictions, weights: Weights
-    ) -> Draws:
+    def main_metric_of(self, targets: Targets, predictions: Predictions, weights: Weights) -> Draws:
         """Main metric of samples in which each slide occurs `weights` times."""
         return self.weighted_metrics(targets, predictions, weights)[self.main_metric]
 

@@ -186,9 +186,7 @@ class Task(Protocol):
     def power(self, test: TestSet) -> PowerNote | None:
         """Smallest difference that the slides could show; None where not defined."""
 
-    def uncalibrated(
-        self, predictions: Sequence[float], temperature: float
-    ) -> Sequence[float]:
+    def uncalibrated(self, predictions: Sequence[float], temperature: float) -> Sequence[float]:
         """Predictions of one slide as they were before the logits were divided."""
 
     def calibration(self, before: TestSet, after: TestSet) -> CalibrationNote | None:

@@ -180,9 +180,7 @@ class Classification(OfClasses):
             )
         return CalibrationNote(errors[0], errors[1], reliability(labels, probabilities))
 
-    def main_metric_of(
-        self, targets: Targets, predictions: Predictions, weights: Weights
-    ) -> Draws:
+    def main_metric_of(self, targets: Targets, predictions: Predictions, weights: Weights) -> Draws:
         """Macro AUROC, without the other metrics."""
         return one_vs_rest(weighted_auroc, targets, predictions, weights)
 

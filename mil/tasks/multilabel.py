@@ -65,12 +65,13 @@ class Multilabel(OfClasses):
         super().check_classes(classes)
         if any(classes_of(name) != [name] for name in classes):
             raise ValueError(
-                f"classes of which a slide may have several cannot hold {SEPARATOR!r}, nor be empty"
+                f"names of multilabel classes cannot be empty or contain {SEPARATOR!r}, which "
+                "separates the labels of a slide"
             )
         if MACRO in classes:
             raise ValueError(
-                f"a class of which a slide may have several cannot be {MACRO!r}: metrics of all "
-                "are named so"
+                f"a multilabel class cannot be named {MACRO!r}, the name of metrics averaged over "
+                "classes"
             )
 
     def checked_label(self, label: str) -> str:

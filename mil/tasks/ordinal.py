@@ -63,7 +63,7 @@ class Ordinal(OfClasses):
         """
         super().check_classes(classes)
         if len(classes) < 2:
-            raise ValueError("classes of an ordinal task are two at least")
+            raise ValueError("an ordinal task needs at least two classes")
 
     @property
     def outputs(self) -> int:

@@ -73,9 +73,7 @@ def run(
     heads = [folder for parent in folders for folder in find_heads(parent)]
     for folder in heads:
         trained = load_trained(folder)[1]
-        rows = [
-            row for row in predictions if (row.seed, row.fold) == (trained.seed, trained.fold)
-        ]
+        rows = [row for row in predictions if (row.seed, row.fold) == (trained.seed, trained.fold)]
         same_head = (metrics.recipe, metrics.encoder) == (trained.recipe_name, trained.encoder)
         if not rows or not same_head:
             raise DatasetError(
@@ -134,9 +132,7 @@ def _of_classes(trained: Trained) -> str:
 def _data(trained: Trained, rows: Sequence[Prediction], dataset: DatasetConfig | None) -> str:
     held_out = next((row.held_out for row in rows if row.held_out), "")
     without = f" (tested on {md(held_out)}, trained without it)" if held_out else ""
-    sentences = [
-        f"Dataset {md(trained.dataset)}, fold {trained.fold}{without}; {_overlap(rows)}."
-    ]
+    sentences = [f"Dataset {md(trained.dataset)}, fold {trained.fold}{without}; {_overlap(rows)}."]
     if dataset and dataset.licence:
         sentences.append(f"Licence of the data: {md(dataset.licence)}.")
     if trained.fusion == "early":

@@ -9,9 +9,7 @@ from mil.compare.pairs import MAIN
 from mil.compare.stage import run as compare
 from mil.config.labels import TASKS
 from mil.evaluate.localise import should_attend
-from mil.evaluate.stage import run as evaluate
 from mil.evaluate.subgroups import by_patient, metrics_of_patients
-from mil.heatmap.stage import run as heatmap
 from mil.io.tables import read_csv
 from mil.losses.tasks import target_tensor
 from mil.report.stage import run as report
@@ -20,6 +18,7 @@ from mil.statistics.of_task import metrics_of_task, targets_of
 from mil.tasks import Multilabel, Ordinal, Regression
 from mil.train.stage import run as train
 from mil.trained import load_trained
+from tests.scored import evaluate, heatmap
 from tests.tasks.planted import write_study
 
 BEST = {

@@ -55,7 +55,7 @@ def of_test_slides(study):
     head, trained = load_trained(study / "head")
     rows = [row for row in read_csv(study / "folds.csv") if row["split"] == "test"]
     answers = [
-        apply(head, trained, read_bag(study / "bags" / f"{row['slide']}.h5")).answers
+        apply(head, trained, read_bag(study / "bags" / f"{row['slide']}.h5")).predictions
         for row in rows
     ]
     targets = np.stack([target_tensor(trained.task, row["label"]).numpy() for row in rows])

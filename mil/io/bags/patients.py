@@ -84,9 +84,7 @@ def _refuse_torn_patients(path: Path, bags: Iterable[FoldBag]) -> None:
             )
 
 
-def check_labels(
-    bags: Iterable[FoldBag], path: Path, task: str, classes: Sequence[str]
-) -> None:
+def check_labels(bags: Iterable[FoldBag], path: Path, task: str, classes: Sequence[str]) -> None:
     """Refuse labels that are none of a task's, in a folds.csv that was edited or is older than the dataset's yaml.
 
     Args:
