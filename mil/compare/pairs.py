@@ -6,13 +6,13 @@ from itertools import combinations
 import numpy as np
 
 from mil.compare.read import EvaluatedHead
-from mil.io.results import Pair, Tests
+from mil.io.results import Pair, PairedTests
 from mil.statistics.delong import Difference
 from mil.statistics.multiple import holm
 from mil.statistics.power import smallest_difference
 
 
-def compare_pairs(heads: Sequence[EvaluatedHead]) -> Tests:
+def compare_pairs(heads: Sequence[EvaluatedHead]) -> PairedTests:
     """Test every two heads by the main metric of their task.
 
     Predictions are averaged over seeds and folds. Where slides do not show how far a
@@ -42,11 +42,11 @@ def compare_pairs(heads: Sequence[EvaluatedHead]) -> Tests:
             numbers, test.differences, corrected, strict=True
         )
     ]
-    return Tests(metric=task.main_metric, method=test.method, why_not="", pairs=pairs)
+    return PairedTests(metric=task.main_metric, method=test.method, why_not="", pairs=pairs)
 
 
-def _untested(metric: str, reason: str) -> Tests:
-    return Tests(metric=metric, method=None, why_not=reason, pairs=[])
+def _untested(metric: str, reason: str) -> PairedTests:
+    return PairedTests(metric=metric, method=None, why_not=reason, pairs=[])
 
 
 def _pair(one: str, other: str, difference: Difference, p_holm: float | None) -> Pair:

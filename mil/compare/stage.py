@@ -14,7 +14,7 @@ from mil.compare.read import (
 from mil.compare.tables import tables_of
 from mil.compare.write import write_csv_table, write_latex, write_markdown
 from mil.errors import DatasetError
-from mil.io.results import COMPARISON, ComparedHead, Comparison, Tests, write_comparison
+from mil.io.results import COMPARISON, ComparedHead, Comparison, PairedTests, write_comparison
 from mil.statistics.text import title
 
 
@@ -53,7 +53,7 @@ def run(evaluated: Sequence[Path], out: Path, *, allow_missing: bool = False) ->
 
 
 def _comparison(
-    heads: Sequence[EvaluatedHead], tests: Tests, left_out: Sequence[str]
+    heads: Sequence[EvaluatedHead], tests: PairedTests, left_out: Sequence[str]
 ) -> Comparison:
     first = heads[0]
     metrics = first.task.comparison_metrics(list(first.metrics.test.metrics))
@@ -88,7 +88,7 @@ def _row(head: EvaluatedHead) -> ComparedHead:
     )
 
 
-def _notes(heads: Sequence[EvaluatedHead], tests: Tests) -> list[str]:
+def _notes(heads: Sequence[EvaluatedHead], tests: PairedTests) -> list[str]:
     """Sentences that a reader of the table needs."""
     first = heads[0]
     slides = len(first.labels)
@@ -148,7 +148,7 @@ def _cross_validated(head: EvaluatedHead) -> bool:
     return any(run.n_slides < all_slides for run in head.metrics.runs)
 
 
-def _on_tests(tests: Tests, largest_difference: float | None) -> list[str]:
+def _on_tests(tests: PairedTests, largest_difference: float | None) -> list[str]:
     """Sentences about the paired tests."""
     if not tests.pairs:
         return [f"Pairs are not tested: {tests.why_not}."]

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 
-from mil.io.results import ComparedHead, Pair, Table, Tests
+from mil.io.results import ComparedHead, Pair, PairedTests, Table
 from mil.statistics.metric import Metric
 from mil.statistics.text import interval, mean_sd, probability, title, value
 
 
 def tables_of(
-    metrics: Sequence[str], rows: Sequence[ComparedHead], tests: Tests, *, several_slides: bool
+    metrics: Sequence[str],
+    rows: Sequence[ComparedHead],
+    tests: PairedTests,
+    *,
+    several_slides: bool,
 ) -> dict[str, Table]:
     """Table `heads`, and `pairs` where any were tested.
 

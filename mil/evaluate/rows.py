@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from mil.io.results import Prediction
 from mil.statistics.metric import Spread
-from mil.tasks import Task, TestSet
+from mil.tasks import EvaluationSet, Task
 
 DEFAULT_THRESHOLD = 0.5  # where no validation slides chose one
 
@@ -72,10 +72,10 @@ def _mean_row(group: Sequence[Row]) -> Row:
     return replace(group[0], predictions=means, threshold=threshold)
 
 
-def test_set(rows: Sequence[Prediction], task: Task) -> TestSet:
+def evaluation_set(rows: Sequence[Prediction], task: Task) -> EvaluationSet:
     """Rows as the metrics of their task take them; there is at least one."""
     thresholds = [DEFAULT_THRESHOLD if row.threshold is None else row.threshold for row in rows]
-    return TestSet(
+    return EvaluationSet(
         np.stack([task.target(row.label) for row in rows]),
         np.array([[row.predictions[name] for name in task.columns] for row in rows]),
         [row.patient for row in rows],

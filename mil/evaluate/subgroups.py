@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mil.config import Fusion
-from mil.evaluate.rows import Row, averaged, test_set
+from mil.evaluate.rows import Row, averaged, evaluation_set
 from mil.io.results import Prediction, SetMetrics
 from mil.tasks import Task
 
@@ -20,7 +20,7 @@ def set_metrics(rows: Sequence[Prediction], task: Task) -> SetMetrics:
     """Metrics of rows with intervals, and the numbers of slides and patients."""
     if not rows:
         return SetMetrics(n_slides=0, n_patients=0)
-    return SetMetrics.of(task.metrics_with_intervals(test_set(rows, task)), len(rows))
+    return SetMetrics.of(task.metrics_with_intervals(evaluation_set(rows, task)), len(rows))
 
 
 def by_patient(rows: Sequence[Row]) -> list[Row]:

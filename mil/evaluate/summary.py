@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mil.evaluate.rows import EvaluatedSlide, averaged, by_run, mean, mean_sd, test_set
+from mil.evaluate.rows import EvaluatedSlide, averaged, by_run, evaluation_set, mean, mean_sd
 from mil.evaluate.selection import of_selection
 from mil.evaluate.subgroups import metrics_of_patients, set_metrics, subgroups
 from mil.io.results import Calibration, Localisation, Metrics, Prediction, RunMetrics
@@ -51,7 +51,7 @@ def metrics_of(
         over_runs={name: mean_sd(run.numbers.get(name) for run in runs) for name in names},
         calibration=_calibration(test, task) if test else None,
         subgroups=subgroups(slides, task, columns),
-        power=task.power(test_set(slides, task)) if slides else None,
+        power=task.power(evaluation_set(slides, task)) if slides else None,
         localisation=_localisation(test, task),
         selection=selection,
         slides_used=sorted({row.slide for row in test}),
@@ -68,7 +68,7 @@ def _run(rows: Sequence[EvaluatedSlide], task: Task, seed: int, fold: int) -> Ru
         seed=seed,
         fold=fold,
         held_out=test[0].held_out if test else "",
-        metrics=task.metrics(test_set(test, task)) if test else {},
+        metrics=task.metrics(evaluation_set(test, task)) if test else {},
         n_slides=len(test),
         tile_auroc=mean(row.tile_auroc for row in test if task.attends_to_annotations(row.label)),
         attention_entropy_share=mean(row.attention_entropy_share for row in test),
@@ -82,7 +82,7 @@ def _calibration(test: Sequence[EvaluatedSlide], task: Task) -> Calibration | No
     """
     before = averaged([_uncalibrated(row, task) for row in test], "slide")
     after = averaged(test, "slide")
-    note = task.calibration(test_set(before, task), test_set(after, task))
+    note = task.calibration(evaluation_set(before, task), evaluation_set(after, task))
     if note is None:
         return None
     heads = {(row.seed, row.fold): row for row in test}.values()

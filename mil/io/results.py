@@ -240,7 +240,7 @@ class Pair(Section):
         return written
 
 
-class Tests(Section):
+class PairedTests(Section):
     """Paired tests of all heads."""
 
     metric: str
@@ -266,7 +266,7 @@ class Comparison(Section):
     n_patients: int
     metrics: list[str]  # columns of the table of heads; heads are tested by the first
     rows: list[ComparedHead]
-    tests: Tests
+    tests: PairedTests
     notes: list[str]
     tables: dict[str, Table]  # `heads`, and `pairs` where any were tested
 

@@ -16,7 +16,8 @@ from pydantic import PlainValidator, ValidationError
 from mil.config import DatasetConfig, Section, checked, dataset_path, read_yaml
 from mil.config.labels import known_task
 from mil.errors import ConfigError
-from mil.tasks.base import Headline, PairedTest, Task, TestSet
+from mil.tasks._shared import TaskDefaults
+from mil.tasks.base import EvaluationSet, Headline, PairedTest, Task
 from mil.tasks.classification import Classification
 from mil.tasks.multilabel import Multilabel
 from mil.tasks.ordinal import Ordinal
@@ -28,13 +29,13 @@ from mil.tasks.survival_discrete import SurvivalDiscrete
 CLASSES = Classification(classes=["0", "1"], positive="1")
 
 
-def task_class(kind: str) -> type[Ordinal]:
+def task_class(kind: str) -> type[TaskDefaults]:
     """Class of a task, by its name.
 
-    The annotation names one of the classes for its constructors `fitted`, `unfitted`
-    and `check_classes`, which all have.
+    Raises:
+        ValueError: There is no such task.
     """
-    task: type[Ordinal] = import_module(f"mil.tasks.{known_task(kind)}").TASK
+    task: type[TaskDefaults] = import_module(f"mil.tasks.{known_task(kind)}").TASK
     return task
 
 
@@ -97,10 +98,11 @@ def _read_task(raw: object) -> Task:
     if not isinstance(raw, Mapping):
         raise ValueError("a mapping with `kind` is needed")
     try:
-        task: Task = task_class(str(raw.get("kind"))).model_validate(raw)
+        task = task_class(str(raw.get("kind"))).model_validate(raw)
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         raise ValueError("; ".join(fault.removeprefix(": ") for fault in faults)) from None
+    assert isinstance(task, Task)
     return task
 
 
@@ -119,7 +121,7 @@ __all__ = [
     "SurvivalCox",
     "SurvivalDiscrete",
     "Task",
-    "TestSet",
+    "EvaluationSet",
     "fit_task",
     "load_dataset",
     "task_class",

@@ -18,11 +18,12 @@ from mil.statistics.metric import CalibrationNote, MetricsOfSet, PowerNote
 from mil.statistics.text import title
 from mil.tasks.base import (
     Draws,
+    EvaluationSet,
     Headline,
     PairedTest,
     Predictions,
     Targets,
-    TestSet,
+    Task,
     Weights,
 )
 
@@ -47,6 +48,24 @@ class TaskDefaults(Section):
     comparison_note: ClassVar[str] = ""
     interval_note: ClassVar[str] = "95 % intervals are from 1000 resamples of patients."
 
+    @classmethod
+    def fitted(cls, dataset: DatasetConfig, labels: Sequence[str], balanced: bool) -> Task:
+        """Task of a dataset; see `mil.tasks.fit_task`."""
+        raise NotImplementedError
+
+    @classmethod
+    def unfitted(cls, classes: Sequence[str], positive: str) -> Task:
+        """Task without training labels; see `mil.tasks.unfitted_task`."""
+        raise NotImplementedError
+
+    @classmethod
+    def check_classes(cls, classes: Sequence[str]) -> None:
+        """Refuse classes that a dataset of this task cannot have.
+
+        Raises:
+            ValueError: The classes do not fit the task.
+        """
+
     def joined_label(self, *cells: str) -> str:
         """Label made of the cells of `label_columns`, which are none."""
         raise ValueError("the label stands in one column")
@@ -65,12 +84,12 @@ class TaskDefaults(Section):
             lambda weights: self.weighted_metrics(targets, predictions, weights), len(targets)
         )
 
-    def metrics(self, test: TestSet) -> dict[str, float | None]:
+    def metrics(self, test: EvaluationSet) -> dict[str, float | None]:
         """Metrics without intervals, the same as after each epoch."""
         return self.validation_metrics(test.targets, test.predictions)
 
     def metrics_with_intervals(
-        self, test: TestSet, *, seed: int = 0, resamples: int = RESAMPLES
+        self, test: EvaluationSet, *, seed: int = 0, resamples: int = RESAMPLES
     ) -> MetricsOfSet:
         """Metrics with 95 % intervals from resampled patients."""
         return resampled.with_intervals(
@@ -81,7 +100,7 @@ class TaskDefaults(Section):
             resamples=resamples,
         )
 
-    def power(self, test: TestSet) -> PowerNote | None:
+    def power(self, test: EvaluationSet) -> PowerNote | None:
         """Power is known for the AUROC of two classes only."""
         return None
 
@@ -89,7 +108,7 @@ class TaskDefaults(Section):
         """The predictions themselves: only the softmax of classes has a temperature."""
         return predictions
 
-    def calibration(self, before: TestSet, after: TestSet) -> CalibrationNote | None:
+    def calibration(self, before: EvaluationSet, after: EvaluationSet) -> CalibrationNote | None:
         """No calibration without a temperature."""
         return None
 

@@ -15,7 +15,7 @@ Weights = Float[np.ndarray, "draws n"]
 Draws = Float[np.ndarray, " draws"]
 
 
-class TestSet(NamedTuple):
+class EvaluationSet(NamedTuple):
     """Slides or patients with their targets and predictions."""
 
     targets: Targets
@@ -177,19 +177,19 @@ class Task(Protocol):
     ) -> dict[str, float | None]:
         """Metrics computed after each epoch of training; fast."""
 
-    def metrics(self, test: TestSet) -> dict[str, float | None]:
+    def metrics(self, test: EvaluationSet) -> dict[str, float | None]:
         """Metrics without intervals; None for what the slides do not allow."""
 
-    def metrics_with_intervals(self, test: TestSet) -> MetricsOfSet:
+    def metrics_with_intervals(self, test: EvaluationSet) -> MetricsOfSet:
         """Metrics with 95 % intervals, in the order in which tables show them."""
 
-    def power(self, test: TestSet) -> PowerNote | None:
+    def power(self, test: EvaluationSet) -> PowerNote | None:
         """Smallest difference that the slides could show; None where not defined."""
 
     def uncalibrated(self, predictions: Sequence[float], temperature: float) -> Sequence[float]:
         """Predictions of one slide as they were before the logits were divided."""
 
-    def calibration(self, before: TestSet, after: TestSet) -> CalibrationNote | None:
+    def calibration(self, before: EvaluationSet, after: EvaluationSet) -> CalibrationNote | None:
         """Calibration before and after the temperature; None where not defined."""
 
     # Report and comparison

@@ -21,7 +21,7 @@ from mil.statistics.metric import (
 )
 from mil.statistics.power import power_note
 from mil.tasks._shared import OfClasses, balanced_weights
-from mil.tasks.base import Draws, Headline, PairedTest, Predictions, Targets, TestSet, Weights
+from mil.tasks.base import Draws, EvaluationSet, Headline, PairedTest, Predictions, Targets, Weights
 
 DELONG = "DeLong's paired test"
 OBUCHOWSKI = "DeLong's paired test with the slides of a patient summed (Obuchowski)"
@@ -127,7 +127,7 @@ class Classification(OfClasses):
         """See `mil.statistics.classified.classification`."""
         return classified.classification(targets, predictions)
 
-    def metrics(self, test: TestSet) -> dict[str, float | None]:
+    def metrics(self, test: EvaluationSet) -> dict[str, float | None]:
         """See `mil.statistics.classified.plain`."""
         return classified.plain(
             self._positive_last(test.targets),
@@ -135,7 +135,7 @@ class Classification(OfClasses):
             test.thresholds if self._two else None,
         )
 
-    def metrics_with_intervals(self, test: TestSet) -> MetricsOfSet:  # type: ignore[override]
+    def metrics_with_intervals(self, test: EvaluationSet) -> MetricsOfSet:  # type: ignore[override]
         """Metrics with intervals, and the confusion matrix.
 
         Predicted classes of two are those at the thresholds, else the most probable.
@@ -151,7 +151,7 @@ class Classification(OfClasses):
         names = [self.classes[number] for number in self._order]
         return measured._replace(confusion=Confusion(classes=names, table=counts.tolist()))
 
-    def power(self, test: TestSet) -> PowerNote | None:
+    def power(self, test: EvaluationSet) -> PowerNote | None:
         """Smallest AUROC and difference of AUROCs that the slides could show."""
         if not self._two:
             return None
@@ -167,7 +167,7 @@ class Classification(OfClasses):
         total = sum(powers)
         return [value / total for value in powers]
 
-    def calibration(self, before: TestSet, after: TestSet) -> CalibrationNote:
+    def calibration(self, before: EvaluationSet, after: EvaluationSet) -> CalibrationNote:
         """Brier score and calibration error before and after the temperature."""
         errors = []
         for test in (before, after):
