@@ -24,7 +24,6 @@ from mil.io.tables.missing import missing_bags_message, missing_message
 from mil.io.tables.predefined import number_of_folds
 from mil.io.tables.splits import split_files
 from mil.plan.existing import check_encoder, made_together
-from mil.tasks import task_of
 
 # How a tiling's folder may be named, as a pattern.
 TILING = r"(?:[0-9]+|unknown)px_(?:[0-9.e+-]+|unknown)mpp"
@@ -212,6 +211,8 @@ def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.S
         )
     folds = number_of_folds(config.split, config.folds, table, allow_missing=config.allow_missing)
     if config.split.file is None and config.split.by is None:
+        from mil.tasks import task_of  # it imports numpy
+
         check_enough(table, folds, every_label=task_of(dataset).every_label)
     return config.model_copy(update={"folds": folds})
 
