@@ -7,7 +7,7 @@ import numpy as np
 from mil.bags import Bags
 from mil.heads import SelectsTiles
 from mil.io.scores import HeadScores, Outputs
-from mil.trained import Trained
+from mil.trained.record import Trained
 from mil.trained.forward import forward_selections
 
 # Random selections for each slide, as large as the head's own. Their mean has a standard
