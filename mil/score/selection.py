@@ -7,8 +7,8 @@ import numpy as np
 from mil.bags import Bags
 from mil.heads import SelectsTiles
 from mil.io.scores import HeadScores, Outputs
-from mil.trained.record import Trained
 from mil.trained.forward import forward_selections
+from mil.trained.record import Trained
 
 # Random selections for each slide, as large as the head's own. Their mean has a standard
 # error of less than half the standard deviation of one draw.

@@ -27,11 +27,10 @@ from mil.io.scores import (
 )
 from mil.progress import progress
 from mil.score.selection import with_other_selections
-from mil.trained.record import Trained
 from mil.trained.compatibility import check_fits, check_numbers
 from mil.trained.folder import load_heads
 from mil.trained.forward import forward, tensors_of
-from mil.trained.record import FILES, RECORD
+from mil.trained.record import FILES, RECORD, Trained
 
 
 class ScoreJob(NamedTuple):
