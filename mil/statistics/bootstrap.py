@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
 
+from mil.statistics.arrays import Draws, Members, Weights
 from mil.statistics.delong import Difference, normal_difference
 from mil.statistics.intervals import Interval, wilson
 from mil.statistics.normal import expit, logit, t_quantile
@@ -13,17 +13,15 @@ RESAMPLES = 1000
 _CELLS = 4_000_000  # weights computed at once, 32 MB
 ROUNDING = 1e-9  # standard errors, and distances from 0 and 1, below this are rounding
 # Weights of the slides in each resample -> metrics by name
-Metrics = Callable[[Float[np.ndarray, "draws n"]], Mapping[str, Float[np.ndarray, " draws"]]]
+Metrics = Callable[[Weights], Mapping[str, Draws]]
 
 
-def members(patients: Sequence[str]) -> Int[np.ndarray, " n"]:
+def members(patients: Sequence[str]) -> Members:
     """Number of each slide's patient, from 0."""
     return np.unique(np.asarray(patients), return_inverse=True)[1]
 
 
-def weights(
-    member: Int[np.ndarray, " n"], *, resamples: int = RESAMPLES, seed: int = 0
-) -> Iterator[Float[np.ndarray, "draws n"]]:
+def weights(member: Members, *, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[Weights]:
     """Number of times that each slide occurs in each resample, a block of them at a time.
 
     Whole patients are drawn, as many as there are. They are not drawn within classes,
@@ -48,8 +46,8 @@ def weights(
 
 
 def resampled(
-    metrics: Metrics, member: Int[np.ndarray, " n"], *, resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, Float[np.ndarray, " draws"]]:
+    metrics: Metrics, member: Members, *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Draws]:
     """Each metric in each resample; NaN where a resample does not allow it.
 
     Args:
@@ -62,9 +60,7 @@ def resampled(
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def interval(
-    value: float, drawn: Float[np.ndarray, " draws"], patients: int, *, top: float = 1.0
-) -> Interval | None:
+def interval(value: float, drawn: Draws, patients: int, *, top: float = 1.0) -> Interval | None:
     """95 % interval of a metric between 0 and `top`: a t interval of the log odds.
 
     The standard error is that of the resamples, times sqrt(k / (k - 1)) for k patients,
@@ -96,9 +92,7 @@ def interval(
     return low * top, high * top
 
 
-def paired_difference(
-    difference: float, drawn: Float[np.ndarray, " draws"], patients: int
-) -> Difference:
+def paired_difference(difference: float, drawn: Draws, patients: int) -> Difference:
     """Interval and normal test of a difference of two heads' metrics on the same slides.
 
     Args:

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 
+from mil.statistics.arrays import Draws, Labels, Members, Numbers, Probabilities, Weights
 from mil.statistics.metric import ReliabilityBin
 
 # Range of temperatures. Beyond it the loss is flat to rounding, and a bisection would
@@ -13,7 +14,7 @@ BISECTIONS = 60  # halves the range to below the precision of float64
 BINS = 10
 
 
-def fit_temperature(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]) -> float:
+def fit_temperature(logits: Float[np.ndarray, "n classes"], labels: Labels) -> float:
     """Temperature T that minimises the negative log likelihood of softmax(logits / T).
 
     Guo et al. 2017, ICML. Targets are smoothed as Platt (1999) did: of N slides with a
@@ -57,16 +58,14 @@ def fit_temperature(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarr
     return 2 / (low + high)
 
 
-def softmax(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
+def softmax(logits: Float[np.ndarray, "n classes"]) -> Probabilities:
     """Probabilities of each row."""
     # The largest logit of a row becomes 0, so that no power overflows.
     powers = np.exp(logits - logits.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
 
 
-def brier_each(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
-) -> Float[np.ndarray, " n"]:
+def brier_each(labels: Labels, probabilities: Probabilities) -> Numbers:
     """Squared error of each slide.
 
     Of two classes that of the second (0..1), of more the sum over classes (0..2).
@@ -77,14 +76,12 @@ def brier_each(
     return ((probabilities - np.eye(classes)[labels]) ** 2).sum(1)
 
 
-def brier(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> float:
+def brier(labels: Labels, probabilities: Probabilities) -> float:
     """Brier score (1950): mean squared error of the probabilities; see `brier_each`."""
     return float(brier_each(labels, probabilities).mean())
 
 
-def confidence_and_outcome(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+def confidence_and_outcome(labels: Labels, probabilities: Probabilities) -> tuple[Numbers, Numbers]:
     """Probability of each slide, and 1 where the event that it is of came true.
 
     Of two classes the event is the second class, of more that the most probable class
@@ -95,9 +92,7 @@ def confidence_and_outcome(
     return probabilities.max(1), (probabilities.argmax(1) == labels).astype(float)
 
 
-def ece(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], bins: int = BINS
-) -> float:
+def ece(labels: Labels, probabilities: Probabilities, bins: int = BINS) -> float:
     """Expected calibration error (Naeini et al. 2015) in bins of equal width.
 
     It is never below 0, so that noise alone makes it positive: the fewer the slides,
@@ -109,19 +104,19 @@ def ece(
 
 
 def weighted_ece(
-    confidence: Float[np.ndarray, " n"],
-    outcome: Float[np.ndarray, " n"],
-    weights: Float[np.ndarray, "draws n"],
+    confidence: Numbers,
+    outcome: Numbers,
+    weights: Weights,
     bins: int = BINS,
-) -> Float[np.ndarray, " draws"]:
+) -> Draws:
     """ECE of each sample in which each slide occurs `weights` times."""
     gaps = np.eye(bins)[_bin(confidence, bins)] * (outcome - confidence)[:, None]
     return np.abs(weights @ gaps).sum(1) / weights.sum(1)
 
 
 def ece_if_calibrated(
-    probabilities: Float[np.ndarray, "n classes"],
-    member: Int[np.ndarray, " n"],
+    probabilities: Probabilities,
+    member: Members,
     *,
     bins: int = BINS,
     seed: int = 0,
@@ -152,7 +147,7 @@ def ece_if_calibrated(
 
 
 def reliability(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], bins: int = BINS
+    labels: Labels, probabilities: Probabilities, bins: int = BINS
 ) -> list[ReliabilityBin]:
     """Reliability diagram that `ece` sums up: the bins that hold any slide."""
     confidence, outcome = confidence_and_outcome(labels, probabilities)
@@ -173,6 +168,6 @@ def reliability(
     return rows
 
 
-def _bin(confidence: Float[np.ndarray, " n"], bins: int) -> Int[np.ndarray, " n"]:
+def _bin(confidence: Numbers, bins: int) -> Int[np.ndarray, " n"]:
     # A probability of 1 belongs to the last bin.
     return np.minimum((confidence * bins).astype(int), bins - 1)

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from mil.statistics import calibration, confusion
+from mil.statistics.arrays import Draws, Labels, Numbers, Probabilities, Weights
 from mil.statistics.bootstrap import RESAMPLES, interval, members, resampled
 from mil.statistics.delong import delong
 from mil.statistics.discrimination import known, one_vs_rest, weighted_auprc, weighted_auroc
@@ -17,9 +18,7 @@ COUNTED = ("balanced_accuracy", "f1_macro", "f1_micro", "accuracy")
 DEFAULT_THRESHOLD = 0.5
 
 
-def classification(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
-) -> dict[str, float | None]:
+def classification(labels: Labels, probabilities: Probabilities) -> dict[str, float | None]:
     """Metrics that are fast to compute, for validation after each epoch.
 
     Returns:
@@ -37,9 +36,9 @@ def classification(
 
 
 def plain(
-    labels: Int[np.ndarray, " n"],
-    probabilities: Float[np.ndarray, "n classes"],
-    thresholds: Float[np.ndarray, " n"] | None = None,
+    labels: Labels,
+    probabilities: Probabilities,
+    thresholds: Numbers | None = None,
 ) -> dict[str, float | None]:
     """Metrics without intervals.
 
@@ -74,10 +73,10 @@ def plain(
 
 
 def with_intervals(
-    labels: Int[np.ndarray, " n"],
-    probabilities: Float[np.ndarray, "n classes"],
+    labels: Labels,
+    probabilities: Probabilities,
     patients: Sequence[str],
-    thresholds: Float[np.ndarray, " n"] | None = None,
+    thresholds: Numbers | None = None,
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
@@ -125,14 +124,14 @@ def with_intervals(
 
 
 def weighted(
-    labels: Int[np.ndarray, " n"],
-    probabilities: Float[np.ndarray, "n classes"],
-    weights: Float[np.ndarray, "draws n"],
-) -> Mapping[str, Float[np.ndarray, " draws"]]:
+    labels: Labels,
+    probabilities: Probabilities,
+    weights: Weights,
+) -> Mapping[str, Draws]:
     """Metrics, but ECE and those at a threshold, of samples with rows `weights` times."""
     classes = probabilities.shape[1]
     table = confusion.weighted_confusion(labels, probabilities.argmax(-1), classes, weights)
-    metrics: dict[str, Float[np.ndarray, " draws"]] = {}
+    metrics: dict[str, Draws] = {}
     if classes == 2:
         metrics["auroc"] = weighted_auroc(labels, probabilities[:, 1], weights)
         metrics["auprc"] = weighted_auprc(labels, probabilities[:, 1], weights)
@@ -147,7 +146,7 @@ def weighted(
 
 
 def _predicted_positive(
-    probabilities: Float[np.ndarray, "n 2"], thresholds: Float[np.ndarray, " n"] | None
+    probabilities: Float[np.ndarray, "n 2"], thresholds: Numbers | None
 ) -> np.ndarray:
     return probabilities[:, 1] >= (DEFAULT_THRESHOLD if thresholds is None else thresholds)
 

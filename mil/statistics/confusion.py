@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Num
 
+from mil.statistics.arrays import Labels, Weights
+
 Tables = Num[np.ndarray, "*stack classes classes"]
 Values = Float[np.ndarray, "*stack"]
 
 
 def confusion(
-    labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], classes: int
+    labels: Labels, predicted: Labels, classes: int
 ) -> Int[np.ndarray, "classes classes"]:
     """Number of slides with each label (row) and prediction (column)."""
     cells = np.bincount(labels * classes + predicted, minlength=classes**2)
@@ -21,10 +23,10 @@ def confusion(
 
 
 def weighted_confusion(
-    labels: Int[np.ndarray, " n"],
-    predicted: Int[np.ndarray, " n"],
+    labels: Labels,
+    predicted: Labels,
     classes: int,
-    weights: Float[np.ndarray, "draws n"],
+    weights: Weights,
 ) -> Float[np.ndarray, "draws classes classes"]:
     """Confusion matrix of each sample in which each slide occurs `weights` times."""
     cells = np.eye(classes**2)[labels * classes + predicted]

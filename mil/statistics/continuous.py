@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float
+
+from mil.statistics.arrays import Draws, Numbers, Weights
 
 # Variances below this multiple of the squared mean size are rounding, not variation.
 ROUNDING = 1e-24
@@ -11,10 +12,10 @@ SMALLEST_SCALE = 1e-300  # keeps the comparison from underflowing to 0 > 0
 
 
 def regression(
-    labels: Float[np.ndarray, " n"],
-    predicted: Float[np.ndarray, " n"],
-    weights: Float[np.ndarray, "draws n"],
-) -> Mapping[str, Float[np.ndarray, " draws"]]:
+    labels: Numbers,
+    predicted: Numbers,
+    weights: Weights,
+) -> Mapping[str, Draws]:
     """Metrics of samples in which each row occurs `weights` times.
 
     Returns:
@@ -37,11 +38,11 @@ def regression(
     }
 
 
-def _mean(weights: np.ndarray, values: np.ndarray) -> Float[np.ndarray, " draws"]:
+def _mean(weights: np.ndarray, values: np.ndarray) -> Draws:
     return (weights * values).sum(-1) / weights.sum(-1)
 
 
-def _covariance(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> Float[np.ndarray, " draws"]:
+def _covariance(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> Draws:
     centred_x = x - _mean(weights, x)[:, None]
     centred_y = y - _mean(weights, y)[:, None]
     covariance = _mean(weights, centred_x * centred_y)
@@ -51,14 +52,14 @@ def _covariance(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> Float[np.n
     return np.where(np.abs(covariance) > rounding, covariance, 0.0)
 
 
-def _correlation(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> Float[np.ndarray, " draws"]:
+def _correlation(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> Draws:
     variances = _covariance(weights, x, x) * _covariance(weights, y, y)
     varies = variances > 0
     correlation = _covariance(weights, x, y) / np.sqrt(np.where(varies, variances, 1))
     return np.where(varies, correlation.clip(-1, 1), np.nan)
 
 
-def _ranks(values: np.ndarray, weights: np.ndarray) -> Float[np.ndarray, "draws n"]:
+def _ranks(values: np.ndarray, weights: np.ndarray) -> Weights:
     """Mid-rank of each row in each sample: rows below, and half of the equal ones."""
     _, group = np.unique(values, return_inverse=True)
     order = np.argsort(group, kind="stable")

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
+from mil.statistics.arrays import Labels
 from mil.statistics.discrimination import mid_ranks
 from mil.statistics.normal import CI_Z, two_sided_p
 
@@ -24,7 +25,7 @@ class Areas(NamedTuple):
 
 
 def delong(
-    positive: Int[np.ndarray, " n"],
+    positive: Labels,
     scores: Float[np.ndarray, "k n"],
     patients: Sequence[str] | None = None,
 ) -> Areas:
@@ -37,7 +38,7 @@ def delong(
 
     Args:
         positive: 1 for the positive class, 0 for the rest.
-        scores: Scores of each head.
+        scores: Numbers of each head.
         patients: Patient of each slide; default: each slide is of its own patient.
 
     Raises:

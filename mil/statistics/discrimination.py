@@ -3,20 +3,22 @@
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
+
+from mil.statistics.arrays import Draws, Labels, Numbers, Probabilities, Weights
 
 Ranking = Callable[
-    [Int[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, "draws n"]],
-    Float[np.ndarray, " draws"],
+    [Labels, Numbers, Weights],
+    Draws,
 ]
 
 
-def auroc(positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float | None:
+def auroc(positive: Labels, scores: Numbers) -> float | None:
     """Area under the ROC curve; ties count one half (Mann-Whitney).
 
     Args:
         positive: 1 for the positive class, 0 for the rest.
-        scores: Scores of any scale, larger for the positive class.
+        scores: Numbers of any scale, larger for the positive class.
 
     Returns:
         The area; None with a single class.
@@ -24,7 +26,7 @@ def auroc(positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> f
     return known(weighted_auroc(positive, scores, np.ones((1, len(scores))))[0])
 
 
-def auprc(positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float | None:
+def auprc(positive: Labels, scores: Numbers) -> float | None:
     """Average precision: precision at each score, weighted by the recall it adds.
 
     Nothing is interpolated. By chance it is the fraction of positives, not one half. A
@@ -32,7 +34,7 @@ def auprc(positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> f
 
     Args:
         positive: 1 for the positive class, 0 for the rest.
-        scores: Scores of any scale, larger for the positive class.
+        scores: Numbers of any scale, larger for the positive class.
 
     Returns:
         The average precision; None with a single class.
@@ -41,10 +43,10 @@ def auprc(positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> f
 
 
 def weighted_auroc(
-    positive: Int[np.ndarray, " n"],
-    scores: Float[np.ndarray, " n"],
-    weights: Float[np.ndarray, "draws n"],
-) -> Float[np.ndarray, " draws"]:
+    positive: Labels,
+    scores: Numbers,
+    weights: Weights,
+) -> Draws:
     """AUROC of samples in which each row occurs `weights` times; NaN with one class."""
     positives, negatives = _by_score(positive, scores, weights)
     # Negatives below each score, and half of those at it.
@@ -53,10 +55,10 @@ def weighted_auroc(
 
 
 def weighted_auprc(
-    positive: Int[np.ndarray, " n"],
-    scores: Float[np.ndarray, " n"],
-    weights: Float[np.ndarray, "draws n"],
-) -> Float[np.ndarray, " draws"]:
+    positive: Labels,
+    scores: Numbers,
+    weights: Weights,
+) -> Draws:
     """Average precision of samples with rows `weights` times; NaN with one class."""
     positives, negatives = _by_score(positive, scores, weights)
     # Precision and recall count from the largest score down.
@@ -70,10 +72,10 @@ def weighted_auprc(
 
 def one_vs_rest(
     metric: Ranking,
-    labels: Int[np.ndarray, " n"],
-    probabilities: Float[np.ndarray, "n classes"],
-    weights: Float[np.ndarray, "draws n"],
-) -> Float[np.ndarray, " draws"]:
+    labels: Labels,
+    probabilities: Probabilities,
+    weights: Weights,
+) -> Draws:
     """Macro mean of a ranking metric of each class against the rest.
 
     Args:
@@ -95,7 +97,7 @@ def one_vs_rest(
     return _ratio(np.where(finite, values, 0).sum(0), finite.sum(0))
 
 
-def mid_ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def mid_ranks(values: Numbers) -> Numbers:
     """Ranks from 1; equal values share the mean of their ranks.
 
     Equal to scipy.stats.rankdata, whose import would take longer than drawing a

@@ -1,8 +1,8 @@
 """95 % intervals without resampling: of proportions and of AUROC."""
 
 import numpy as np
-from jaxtyping import Float, Int
 
+from mil.statistics.arrays import Members, Numbers
 from mil.statistics.delong import Areas
 from mil.statistics.normal import CI_Z, expit, logit, t_quantile
 
@@ -25,7 +25,7 @@ def wilson(share: float, n: int | float) -> Interval:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def proportion(right: Float[np.ndarray, " n"], member: Int[np.ndarray, " n"]) -> Interval | None:
+def proportion(right: Numbers, member: Members) -> Interval | None:
     """Wilson's interval of the fraction of slides that are right.
 
     Slides of one patient tell less than slides of several: n is divided by the design

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from mil.statistics.arrays import Draws, Probabilities, Weights
 from mil.statistics.discrimination import weighted_auprc, weighted_auroc
 
 THRESHOLD = 0.5  # probability from which a class is predicted
@@ -12,10 +13,10 @@ THRESHOLD = 0.5  # probability from which a class is predicted
 
 def multilabel(
     labels: Float[np.ndarray, "n classes"],
-    probabilities: Float[np.ndarray, "n classes"],
+    probabilities: Probabilities,
     names: Sequence[str],
-    weights: Float[np.ndarray, "draws n"],
-) -> Mapping[str, Float[np.ndarray, " draws"]]:
+    weights: Weights,
+) -> Mapping[str, Draws]:
     """Metrics of classes that do not exclude one another; predicted from 0.5 on.
 
     Args:
@@ -55,7 +56,7 @@ def multilabel(
     return metrics
 
 
-def _mean(values: np.ndarray) -> Float[np.ndarray, " draws"]:
+def _mean(values: np.ndarray) -> Draws:
     """Mean over classes of the values that are not NaN."""
     finite = np.isfinite(values)
     return _ratio(np.where(finite, values, 0).sum(0), finite.sum(0))

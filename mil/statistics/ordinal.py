@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from mil.statistics import confusion
+from mil.statistics.arrays import Draws, Labels, Probabilities, Weights
 
 
-def ranks_of(probabilities: Float[np.ndarray, "n classes"]) -> Int[np.ndarray, " n"]:
+def ranks_of(probabilities: Probabilities) -> Labels:
     """Predicted class: the number of classes that a slide is more probably above than not.
 
     That is the median of the distribution, as CORN predicts, not its mode.
@@ -18,10 +18,10 @@ def ranks_of(probabilities: Float[np.ndarray, "n classes"]) -> Int[np.ndarray, "
 
 
 def ordinal(
-    labels: Int[np.ndarray, " n"],
-    probabilities: Float[np.ndarray, "n classes"],
-    weights: Float[np.ndarray, "draws n"],
-) -> Mapping[str, Float[np.ndarray, " draws"]]:
+    labels: Labels,
+    probabilities: Probabilities,
+    weights: Weights,
+) -> Mapping[str, Draws]:
     """Metrics of samples in which each row occurs `weights` times.
 
     Returns:

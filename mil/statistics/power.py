@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from math import sqrt
 from statistics import NormalDist
 
-import numpy as np
-from jaxtyping import Float, Int
-
+from mil.statistics.arrays import Labels, Numbers
 from mil.statistics.delong import delong
 from mil.statistics.metric import PowerNote
 
@@ -49,7 +47,7 @@ def smallest_difference_before(error: float, correlation: float = CORRELATION) -
 def hanley_mcneil(auroc: float, positives: int, negatives: int) -> float:
     """Standard error of an AUROC (Hanley and McNeil 1982, Radiology 143:29).
 
-    Scores are taken to be exponential.
+    Numbers are taken to be exponential.
 
     Args:
         auroc: The AUROC.
@@ -100,14 +98,12 @@ def smallest_auroc(positives: int, negatives: int) -> float | None:
     return high
 
 
-def power_note(
-    positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"], patients: Sequence[str]
-) -> PowerNote | None:
+def power_note(positive: Labels, scores: Numbers, patients: Sequence[str]) -> PowerNote | None:
     """Smallest AUROC and difference that these slides could show.
 
     Args:
         positive: 1 for the positive class, 0 for the rest.
-        scores: Scores of one head, larger for the positive class.
+        scores: Numbers of one head, larger for the positive class.
         patients: Patient of each slide.
 
     Returns:

@@ -1,17 +1,19 @@
 """Concordance of predicted risks with observed times."""
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
+
+from mil.statistics.arrays import Draws, Numbers, Weights
 
 _PAIRS = 4_000_000  # pairs compared at once, 32 MB
 
 
 def concordance(
-    times: Float[np.ndarray, " n"],
+    times: Numbers,
     events: Bool[np.ndarray, " n"],
-    risks: Float[np.ndarray, " n"],
-    weights: Float[np.ndarray, "draws n"],
-) -> Float[np.ndarray, " draws"]:
+    risks: Numbers,
+    weights: Weights,
+) -> Draws:
     """Harrell's concordance index (1982, JAMA 247:2543), 0.5 by chance.
 
     Of all pairs of which it is known whose event came first, the fraction in which that

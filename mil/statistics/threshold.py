@@ -1,13 +1,15 @@
 """Threshold of a positive prediction, chosen on validation slides."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
+
+from mil.statistics.arrays import Labels, Numbers
 
 DEFAULT_THRESHOLD = 0.5
 ROUNDING = 1e-12  # gains that differ by less are equal
 
 
-def youden_threshold(positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float:
+def youden_threshold(positive: Labels, scores: Numbers) -> float:
     """Threshold with the largest sensitivity + specificity - 1.
 
     Youden 1950, Cancer 3:32; `score >= threshold` is positive. A threshold lies midway
@@ -38,6 +40,6 @@ def youden_threshold(positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, 
 
 
 def _fraction_below(
-    scores: Float[np.ndarray, " n"], thresholds: Float[np.ndarray, " m"]
+    scores: Numbers, thresholds: Float[np.ndarray, " m"]
 ) -> Float[np.ndarray, " m"]:
     return np.searchsorted(np.sort(scores), thresholds) / len(scores)
