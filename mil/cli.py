@@ -14,7 +14,8 @@ import typer
 from mil.bench.commands import bench_app
 from mil.catalogue.commands import encoders_app, heads_app
 from mil.compare.commands import compare
-from mil.config.options import BagsDir, Dataset, Folds, Threads
+from mil.config import HeatmapConfig
+from mil.config.options import BagsDir, Dataset, Folds, GeojsonFrame, Threads, option
 from mil.dataset.commands import dataset_app
 from mil.doctor.commands import doctor
 from mil.errors import MilError
@@ -44,7 +45,7 @@ app.add_typer(heads_app, name="heads")
 heads_app.command("import")(import_head)
 heads_app.command("export")(export_head)
 
-Out = Annotated[Path, typer.Option(help="Where the result goes.")]
+HEATMAP = HeatmapConfig()
 
 # Errors of the operating system that a user can mend: the disk is full, permission is denied,
 # or a path is already something else (a folder where a file should be, or the reverse). Any
@@ -87,11 +88,13 @@ def evaluate(
     ],
     bags: BagsDir,
     folds: Folds,
-    out: Out,
-    slides_dir: Annotated[Path, typer.Option(help="Where the annotations are.")] = Path(),
+    out: Annotated[Path, typer.Option(help="Folder to write predictions.csv and metrics.json to.")],
+    slides_dir: Annotated[
+        Path, typer.Option(help="Folder of the slides and their annotations.")
+    ] = Path(),
     threads: Threads = 1,
 ) -> None:
-    """Predict every slide; metrics of the test slides with intervals."""
+    """Predict every slide, and compute metrics of the test slides with confidence intervals."""
     from mil.evaluate.stage import run
     from mil.report.text import metrics_line
 
@@ -110,29 +113,32 @@ def heatmap(
     head_dir: Annotated[
         list[Path], typer.Option(help="Folder of a trained head; repeat to average.")
     ],
-    bag: Annotated[Path, typer.Option(help="The slide's bag.")],
-    out: Annotated[Path, typer.Option(help="A .png; .geojson (QuPath) and .csv go beside it.")],
+    bag: Annotated[Path, typer.Option(help="Bag of the slide.")],
+    out: Annotated[
+        Path, typer.Option(help="Image to write, .png; .geojson (QuPath) and .csv go beside it.")
+    ],
     tiles: Annotated[
-        Path | None, typer.Option(help="Its tiles file; none: the bag is ready.")
+        Path | None, typer.Option(help="Tiles file of the slide; omit for a precomputed bag.")
     ] = None,
     slide: Annotated[
-        Path | None, typer.Option(help="To be seen under the attention of a ready bag.")
+        Path | None,
+        typer.Option(help="File of the slide, to draw under the attention of a precomputed bag."),
     ] = None,
     folds: Annotated[
-        Path | None, typer.Option(help="Use only heads that did not train on the slide.")
+        Path | None,
+        typer.Option(
+            help="File of the folds; only heads that did not train on the slide are used."
+        ),
     ] = None,
     annotation: Annotated[
-        Path | None, typer.Option(help="Regions to outline, ASAP .xml or .geojson.")
+        Path | None, typer.Option(help="Annotation to outline, ASAP .xml or .geojson.")
     ] = None,
     scale: Annotated[
-        Literal["percentile", "relative"], typer.Option(help="Ranks, or times uniform.")
-    ] = "percentile",
-    geojson_frame: Annotated[
-        Literal["scanned", "slide"],
-        typer.Option(help="GeoJSON counts from the scanned part (QuPath) or the slide."),
-    ] = "scanned",
+        Literal["percentile", "relative"], option(HeatmapConfig, "scale")
+    ] = HEATMAP.scale,
+    geojson_frame: GeojsonFrame = "scanned",
 ) -> None:
-    """Draw a slide's attention from cached features."""
+    """Draw a slide's attention from the features of its bag."""
     from mil.heatmap.stage import run
 
     line = run(

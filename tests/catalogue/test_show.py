@@ -91,7 +91,7 @@ def test_a_recipe_is_shown_with_its_head():
     assert "Cosine between the attention maps of two branches" in losses["branch_diversity"]
     assert section(said, "train")["epochs"].split(maxsplit=2)[1:] == [
         "100",
-        "times that every training bag is seen",
+        "Number of passes over the training bags.",
     ]
     assert "(stochastic top-K instance masking, STKIM, eq. 9)" in said
     options = section(said, "options")
