@@ -98,7 +98,7 @@ def test_a_recipe_is_shown_with_its_head():
     assert (
         " ".join(options["mask_share"].split()) == "mask_share number >= 0, <= 1 0.5 (default 0.6)"
     )
-    assert "STKIM: share of those that is masked at each step (p)" in said
+    assert "STKIM: fraction of the K highest scores masked at each step (p), 0 to 1." in said
 
 
 TAKES = {
