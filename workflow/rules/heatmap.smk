@@ -1,26 +1,26 @@
-# Heads of one recipe + bag + overview -> a picture and a QuPath layer of each slide.
+# Heads of one recipe + bag + overview -> an image, a QuPath layer and a table of each slide.
 rule heatmap:
     input:
-        unpack(canvas),
-        heads=trained,
-        bag=bag,
-        folds=f"results/{{dataset}}/split/{{tiling}}/{{encoder}}/folds{CONFIG.folds}.csv",
-        annotation=annotation_input,
+        unpack(get_canvas),
+        heads=get_weights,
+        bag=get_bag,
+        folds=FOLDS_OF_RUN,
+        annotation=get_annotation,
     output:
-        picture="results/{dataset}/heatmap/{tiling}/{encoder}/{head}/{slide}.png",
-        qupath="results/{dataset}/heatmap/{tiling}/{encoder}/{head}/{slide}.geojson",
-        table="results/{dataset}/heatmap/{tiling}/{encoder}/{head}/{slide}.csv",
+        picture=HEATMAP,
+        qupath=HEATMAP_QUPATH,
+        table=HEATMAP_TABLE,
     log:
         "logs/{dataset}/heatmap/{tiling}/{encoder}/{head}/{slide}.log",
     resources:
         mem_mb=3000,
         runtime="30m",
     params:
-        heads=head_dirs,
-        canvas=canvas_flag,
-        annotation=annotation_flag,
+        heads=head_flags,
+        canvas=canvas_flags,
+        annotation=annotation_flags,
         scale=CONFIG.heatmap.scale,
-        classes=dataset_classes,
+        classes=record_classes,
         version=STAGE_VERSION["heatmap"],
     shell:
         "mil heatmap {params.heads} --bag {input.bag:q} {params.canvas} --folds {input.folds:q}"
