@@ -1,7 +1,7 @@
-# Heads of one recipe + bags -> predictions and metrics.
+# Scores of all slides by the heads of one recipe -> predictions and metrics.
 rule evaluate:
     input:
-        heads=get_weights,
+        scores=get_scores,
         bags=get_bags,
         folds=FOLDS_OF_RUN,
         annotations=get_annotations,
@@ -15,7 +15,7 @@ rule evaluate:
         mem_mb=4000,
         runtime="1h",
     params:
-        heads=head_flags,
+        scores=get_scores_dir,
         bags=get_bags_dir,
         out=get_out_dir,
         slides_dir=PLAN.slides_dir,
@@ -24,9 +24,8 @@ rule evaluate:
         subgroups=record_subgroups,
         version=STAGE_VERSION["evaluate"],
     shell:
-        "mil evaluate --dataset {wildcards.dataset} {params.heads} --bags {params.bags:q}"
-        " --folds {input.folds:q} --slides-dir {params.slides_dir:q} --threads {threads}"
-        " --out {params.out:q} 2>&1 | tee {log:q}"
+        "mil evaluate --dataset {wildcards.dataset} --scores {params.scores:q} --bags {params.bags:q}"
+        " --folds {input.folds:q} --slides-dir {params.slides_dir:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 # Heads of one recipe + their metrics -> a model card beside each.

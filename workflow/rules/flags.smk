@@ -96,6 +96,12 @@ def get_bags_dir(wildcards, input):
     return str(Path(input.bags[0]).parent)
 
 
+def get_scores_dir(wildcards, input):
+    """Folder of the scores of all bags."""
+    scores = Path(input.scores[0])
+    return str(scores if CONFIG.fusion == "early" else scores.parent)
+
+
 def get_evaluate_dir(wildcards, input):
     """Folder of predictions and metrics."""
     return str(Path(input.metrics).parent)

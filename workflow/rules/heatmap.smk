@@ -1,8 +1,8 @@
-# Heads of one recipe + bag + overview -> an image, a QuPath layer and a table of each slide.
+# Scores + overview of a slide -> an image, a QuPath layer and a table.
 rule heatmap:
     input:
         unpack(get_canvas),
-        heads=get_weights,
+        score=SCORES,
         bag=get_bag,
         folds=FOLDS_OF_RUN,
         annotation=get_annotation,
@@ -16,12 +16,11 @@ rule heatmap:
         mem_mb=3000,
         runtime="30m",
     params:
-        heads=head_flags,
         canvas=canvas_flags,
         annotation=annotation_flags,
         scale=CONFIG.heatmap.scale,
         classes=record_classes,
         version=STAGE_VERSION["heatmap"],
     shell:
-        "mil heatmap {params.heads} --bag {input.bag:q} {params.canvas} --folds {input.folds:q}"
+        "mil heatmap --score {input.score:q} --bag {input.bag:q} {params.canvas} --folds {input.folds:q}"
         " {params.annotation} --scale {params.scale} --out {output.picture:q} 2>&1 | tee {log:q}"

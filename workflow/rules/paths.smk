@@ -21,7 +21,9 @@ RECIPE = "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold
 HISTORY = "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/history.json"
 MODEL_CARD = "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/MODEL_CARD.md"
 
-# The heads of one recipe, evaluated and drawn.
+# The heads of one recipe: their scores, evaluated and drawn.
+SCORES = "results/{dataset}/score/{tiling}/{encoder}/{head}/{slide}.h5"
+SCORES_OF_PATIENTS = "results/{dataset}/score/{tiling}/{encoder}/{head}/patients"
 EVALUATE_DIR = "results/{dataset}/evaluate/{tiling}/{encoder}/{head}"
 PREDICTIONS = "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/predictions.csv"
 PATIENTS = (
@@ -92,6 +94,13 @@ def get_bags(wildcards):
     """The bags of all slides: precomputed ones, or those that `features` computes."""
     computed = expand(BAG, slide=SLIDES, **wildcards)
     return list(PLAN.precomputed_bags.values()) or computed
+
+
+def get_scores(wildcards):
+    """The scores of all bags by the heads of a recipe: of slides, or with early fusion of patients."""
+    if CONFIG.fusion == "early":
+        return [SCORES_OF_PATIENTS.format(**wildcards)]
+    return expand(SCORES, slide=PLAN.precomputed_bags or SLIDES, **wildcards)
 
 
 def get_split_files(wildcards):
