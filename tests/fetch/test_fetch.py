@@ -93,12 +93,12 @@ def test_http(site, tmp_path):
 
 def test_not_on_the_server(site, tmp_path):
     message = fails(f"{site}/other.tif", tmp_path / "x" / "slide.tif")
-    assert message.startswith(f"{site}/other.tif: the server says 404")
+    assert message.startswith(f"{site}/other.tif: the server answered 404")
     assert "by hand" in message
 
 
 def test_server_stops_early(bad_site, tmp_path):
-    assert "cut short, 10 of 1000 bytes" in fails(
+    assert "truncated, 10 of 1000 bytes" in fails(
         f"{bad_site}/slide.tif", tmp_path / "x" / "slide.tif"
     )
 
