@@ -23,7 +23,6 @@ from mil.io.tables.missing import missing_bags_message, missing_message
 from mil.io.tables.predefined import number_of_folds
 from mil.io.tables.splits import split_files
 from mil.plan.existing import check_encoder, shared_readings
-from mil.tasks import task_of
 
 # Pattern of a tiling's folder name; `mil.config.tiling_name` writes it.
 TILING = r"(?:[0-9]+|unknown)px_(?:[0-9.e+-]+|unknown)mpp"
@@ -170,6 +169,9 @@ def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.S
     _check_no_braces("split.file", config.split.file or "")
     folds = number_of_folds(config.split, config.folds, table, allow_missing=config.allow_missing)
     if config.split.file is None and config.split.by is None:
+        # Here, because it imports numpy, which a run on predefined splits does without.
+        from mil.tasks import task_of
+
         check_enough(table, folds, every_label=task_of(dataset).every_label)
     return config.model_copy(update={"folds": folds})
 

@@ -42,9 +42,11 @@ def test_duplicates_have_the_same_features_bit_for_bit(bags):
 
 def test_little_is_read_of_a_bag(bags, monkeypatch):
     read = []
-    monkeypatch.setattr(fingerprint, "blake2b", lambda *given, digest_size: Counter(read))
+    monkeypatch.setattr(fingerprint, "blake2b", lambda *parts, digest_size: Counter(read))
     features_digest(bags / "a.h5")
-    assert read == [256 << 10, 256 << 10]
+    shape_and_type, *ends = read
+    assert shape_and_type < 100
+    assert ends == [256 << 10, 256 << 10]
 
 
 class Counter:
@@ -73,9 +75,14 @@ def test_duplicates_have_the_same_checksum(bags):
 
 def test_duplicates_in_two_splits_are_refused_by_name(bags):
     duplicates = find_duplicates([slide("a"), slide("copy"), slide("short")], bags)
-    line = r"fold 1: slide a is in test and its duplicate copy in train \(the same features\); such a split leaks"
+    line = (
+        r"fold 1: slide a is in test and its duplicate copy in train "
+        r"\(the same features\); such a split leaks"
+    )
     with pytest.raises(DatasetError, match=line):
-        check_duplicates(duplicates, [{"a": "train", "copy": "train"}, {"a": "test", "copy": "train"}])
+        check_duplicates(
+            duplicates, [{"a": "train", "copy": "train"}, {"a": "test", "copy": "train"}]
+        )
 
 
 def test_of_three_that_are_one_two_are_enough(bags):
