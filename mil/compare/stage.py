@@ -122,7 +122,7 @@ def _on_runs(heads: Sequence[EvaluatedHead], metric: str) -> list[str]:
         notes.append(
             "Cross-validation: each slide's prediction comes from the heads that held it out, "
             f"and the predictions of {folds} folds are pooled. Heads of different folds may "
-            f"differ in scale, which lowers a pooled {title(metric)} but not that of single "
+            f"differ in scale, which distorts a pooled {title(metric)} but not that of single "
             "runs. They also share training slides, which intervals and tests do not take into "
             "account."
         )

@@ -28,6 +28,29 @@ from mil.statistics.metric import (
     Spread,
 )
 
+__all__ = [
+    "ComparedHead",
+    "Comparison",
+    "Evaluation",
+    "Metric",
+    "Metrics",
+    "Pair",
+    "PairedTests",
+    "Prediction",
+    "RunMetrics",
+    "SetMetrics",
+    "Spread",
+    "Table",
+    "read_comparison",
+    "read_evaluation",
+    "read_metrics",
+    "read_predictions",
+    "write_comparison",
+    "write_evaluation",
+    "write_metrics",
+    "write_predictions",
+]
+
 PREDICTIONS = "predictions.csv"
 PATIENTS = "predictions_patients.csv"
 METRICS = "metrics.json"

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from mil.predict.messages import done
 from mil.predict.slide import SlidePrediction
 from mil.predict.table import row_of
-from mil.predict.words import done
 from mil.tasks import Classification, Multilabel, Ordinal, Regression, SurvivalCox, SurvivalDiscrete
 from mil.trained import Calibration
 from tests.predict.made import TWO, ensemble

@@ -72,9 +72,9 @@ def covered(
         drawn = resampled(
             lambda w, y=labels, p=probabilities: weighted(y, p, w), who, resamples=resamples
         )
-        for name, metric in found.items():
-            if isinstance(metric, dict) and metric["ci95"]:
-                low, high = metric["ci95"]
+        for name, metric in found.metrics.items():
+            if metric.ci95:
+                low, high = metric.ci95
                 ours.setdefault(name, []).append(low <= truth[name] <= high)
         for name, values in drawn.items():
             low, high = np.nanquantile(values, (0.025, 0.975))

@@ -139,7 +139,7 @@ def test_the_command_goes_through_all_heads_of_a_folder(tmp_path, sealed):
     lines = done.output.splitlines()
     assert (
         lines[0]
-        == f"{sealed}: ok: its files are as sealed, and it answers the example bag as it did"
+        == f"{sealed}: ok: its files are as sealed, and it predicts the example bag as it did"
     )
     assert lines[1].startswith(f"{tmp_path / 'two'}: has no seal.json, ")
     assert (

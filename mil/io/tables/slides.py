@@ -2,15 +2,15 @@
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from mil.config import DatasetConfig, dataset_path
 from mil.errors import DatasetError, FormatError, unknown_name
 from mil.io.atomic import atomic_path
 from mil.io.tables.conventions import NO_LABEL
-from mil.tasks import Task, load_dataset, task_of
 
 SPLITS = ("train", "val", "test")
 COLUMNS = (
@@ -32,6 +32,14 @@ IN_FOLDER = ("path", "annotation", "tissue", "region")  # columns of paths below
 # workflow, nothing hidden.
 _NEVER = r"/\\{}*?\"'<>|:\x00-\x1f\x7f\ud800-\udfff"  # the last: a file's name that is not UTF-8
 SLIDE_ID = re.compile(rf"[^\s.\-{_NEVER}][^{_NEVER}]{{0,149}}")
+
+
+class LabelGrammar(NamedTuple):
+    """What a task says about labels; its functions raise ValueError."""
+
+    columns: tuple[str, ...]  # may stand for `label`; empty: none
+    join: Callable[..., str]  # cells of these columns -> label
+    check: Callable[[str], str]  # label as written -> canonical label
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,9 @@ def valid_id(name: str) -> bool:
 def read_dataset(name: str) -> tuple[DatasetConfig, list[Slide]]:
     """A dataset's yaml and its slide table, by name or by the path of the yaml."""
     path = dataset_path(name)
+    # Tasks import numpy, which the many who only want `Slide` or `write_csv` can do without.
+    from mil.tasks import load_dataset
+
     dataset = load_dataset(name)
     return dataset, read_slides(path.with_suffix(".csv"), dataset)
 
@@ -95,7 +106,7 @@ def _rows(
     header = [name.strip() for name in reader.fieldnames or []]
     reader.fieldnames = header
     named = _named(header, path, dataset)
-    task = task_of(dataset)
+    grammar = _label_grammar(dataset)
     for raw in reader:
         where = f"{path}: line {reader.line_num}"
         # Cells beyond the header come under the key None: a comma without quotes has
@@ -106,7 +117,7 @@ def _rows(
             )
         row = {key: (value or "").strip() for key, value in raw.items() if key}
         if any(row.values()):
-            yield reader.line_num, _slide(row, named, where, task)
+            yield reader.line_num, _slide(row, named, where, grammar)
 
 
 def _named(header: Sequence[str], path: Path, dataset: DatasetConfig) -> dict[str, str]:
@@ -135,25 +146,33 @@ def _named(header: Sequence[str], path: Path, dataset: DatasetConfig) -> dict[st
 
 def _instead_of_label(header: Sequence[str], dataset: DatasetConfig) -> tuple[str, ...]:
     """Columns that stand for `label` in a table, such as time and event; empty: `label` does."""
-    columns = task_of(dataset).label_columns
+    columns = _label_grammar(dataset).columns
     if columns and (columns[0] in dataset.columns or "label" not in [*dataset.columns, *header]):
         return columns
     return ()
 
 
-def _slide(row: dict[str, str], named: dict[str, str], where: str, task: Task) -> Slide:
+def _label_grammar(dataset: DatasetConfig) -> LabelGrammar:
+    """Grammar of the labels of a dataset's task."""
+    from mil.tasks import task_of
+
+    task = task_of(dataset)
+    return LabelGrammar(task.label_columns, task.joined_label, task.checked_label)
+
+
+def _slide(row: dict[str, str], named: dict[str, str], where: str, grammar: LabelGrammar) -> Slide:
     values = {ours: row.get(theirs, "") for ours, theirs in named.items()}
     name = values["slide"]
     label = values.get("label", "")
     split = values["split"].lower()
-    cells = [values.pop(column) for column in task.label_columns if column in values]
     if not valid_id(name):
         raise DatasetError(
             f"{where}: slide id {name!r} cannot be a file name; use letters, digits, _ and -"
         )
+    cells = [values.pop(column) for column in grammar.columns if column in values]
     try:
-        label = task.joined_label(*cells) if cells else label
-        label = task.checked_label(label)
+        label = grammar.join(*cells) if cells else label
+        label = grammar.check(label)
     except ValueError as error:
         said = f" ({label!r})" if label else ""
         hint = (
