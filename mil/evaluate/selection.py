@@ -146,11 +146,11 @@ def _metrics_by_tiles(
         classification(labels, random)
         for random in np.stack([selection.random for selection in selections], axis=1)
     ]
-    with_rest = [i for i, selection in enumerate(selections) if selection.rest is not None]
+    # A head whose budget is the whole bag leaves no tiles over.
+    remaining = {i: s.rest for i, s in enumerate(selections) if s.rest is not None}
     rest: dict[str, float | None] = {}
-    if with_rest:
-        remaining = np.stack([selections[i].rest for i in with_rest])
-        rest = classification(labels[with_rest], remaining)
+    if remaining:
+        rest = classification(labels[list(remaining)], np.stack(list(remaining.values())))
     return {
         "selected": classification(labels, selected),
         "full": classification(labels, full),

@@ -15,8 +15,7 @@ from mil.io.bags.status import ADVICE, SlideState, gather, summary
 from mil.io.results import Metrics, Prediction, read_comparison, read_evaluation
 from mil.io.tables import Slide, read_dataset
 from mil.report.plots import roc_svg
-from mil.report.text import headline
-from mil.statistics.text import column_title, interval, mean_sd, value
+from mil.statistics.text import column_title, headline, interval, mean_sd, value
 from mil.tasks import Task, task_of
 from mil.versions import TOOL_VERSION
 

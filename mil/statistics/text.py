@@ -1,6 +1,11 @@
 """Numbers as people read them."""
 
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
 from mil.statistics.metric import Metric, Spread
+
+Value = TypeVar("Value")
 
 TITLES = {
     "auroc": "AUROC",
@@ -31,6 +36,11 @@ def title(metric: str) -> str:
 def column_title(column: str) -> str:
     """A column of predictions.csv as people read it: `p(tumour)`, `log risk`."""
     return f"p({column[2:]})" if column.startswith("p_") else column.replace("_", " ")
+
+
+def headline(metrics: Mapping[str, Value], names: Sequence[str]) -> Value | None:
+    """First of these metrics that there is; None if there is none."""
+    return next((metrics[name] for name in names if metrics.get(name)), None)
 
 
 def value(metric: Metric | None) -> str:

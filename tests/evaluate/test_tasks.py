@@ -13,7 +13,7 @@ from mil.io.results import Metrics, Prediction
 from mil.io.tables import read_csv
 from mil.losses.tasks import target_tensor
 from mil.report.stage import run as report
-from mil.report.text import metrics_line
+from mil.evaluate.text import metrics_line
 from mil.tasks import Multilabel, Ordinal, Regression
 from mil.train.stage import run as train
 from mil.trained import load_trained

@@ -1,18 +1,8 @@
 """Metrics of one head in one line."""
 
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
-
 from mil.io.results import Metrics
-from mil.statistics.text import interval, value
+from mil.statistics.text import headline, interval, value
 from mil.tasks import unfitted_task
-
-Value = TypeVar("Value")
-
-
-def headline(metrics: Mapping[str, Value], names: Sequence[str]) -> Value | None:
-    """First of these metrics that there is; None if there is none."""
-    return next((metrics[name] for name in names if metrics.get(name)), None)
 
 
 def metrics_line(metrics: Metrics) -> str:
