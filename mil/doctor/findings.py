@@ -9,24 +9,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mil.io.bags.status import ADVICE
+from mil.io.bags.advice import ADVICE, ADVICE_BEFORE_RUN
 
 FORMAT = "mil.doctor"
 VERSION = 1
 # States of slides whose file does not exist (yet).
 ABSENT = ("missing", "not_fetched")
-# Advice for states that only the doctor knows; those of a run are in `mil.io.bags.status`.
-MORE_ADVICE = {
-    "missing": (
-        "if the slides are elsewhere, give --slides-dir DIR (for a run: `--config slides_dir=DIR`)"
-    ),
-    "not_fetched": (
-        "fetch them first, no GPU is needed: "
-        "`snakemake --cores all --until fetch --config dataset={}`"
-    ),
-    "bad_mask": "correct the mask file, or remove it",
-    "error": "this is a fault of mil: report it, with the slide's format and the line below",
-}
 
 
 def advice(state: str, dataset: str) -> str:
@@ -36,7 +24,7 @@ def advice(state: str, dataset: str) -> str:
         state: Name of the state.
         dataset: Name of the dataset, for commands in the text.
     """
-    return {**ADVICE, **MORE_ADVICE}.get(state, "").replace("{}", dataset)
+    return {**ADVICE, **ADVICE_BEFORE_RUN}.get(state, "").replace("{}", dataset)
 
 
 def no_coords() -> Int[np.ndarray, "tiles 2"]:

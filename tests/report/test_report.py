@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mil.errors import FormatError
-from mil.io.bags.status import ADVICE
+from mil.io.bags.advice import ADVICE
 from mil.io.tables import read_csv, write_csv
 from mil.io.tiles import write_tiles
 from mil.report.stage import run
