@@ -11,7 +11,9 @@ def compare(
         list[Path],
         typer.Option(help="Folder written by `mil evaluate`; repeat the option for each head."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write comparison.json, .csv, .md and .tex to.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder to write comparison.json, .csv, .md and .tex to.")
+    ],
     allow_missing: Annotated[
         bool,
         typer.Option(

@@ -48,7 +48,7 @@ def speed_flags(settings: FeaturesConfig) -> list[str]:
 
 
 def state_flags(plan: Plan) -> str:
-    """Folders that hold the slides' states: of tiles and bags by encoder, or of precomputed bags."""
+    """Folders that hold the slides' states: tiles and bags by encoder, or precomputed bags."""
     if plan.precomputed_dir:
         return f"--bags {quoted(plan.precomputed_dir)}"
     results = f"results/{plan.config.dataset}"

@@ -24,7 +24,7 @@ from tests.messages import one_line
 
 
 def test_the_file_in_the_repository_says_the_defaults():
-    """Whoever deletes a line of config.yaml gets what it said; only the head differs, since the demo compares three."""
+    """Deleting a line of config.yaml changes nothing, but for `head`: the demo compares three."""
     written = load_config(read_yaml(config_path("config.yaml")))
     assert written.head == ["abmil", "acmil", "aem"]
     assert written.model_copy(update={"head": ["abmil"]}) == Config()

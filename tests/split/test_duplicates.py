@@ -99,6 +99,7 @@ def test_of_three_that_are_one_two_are_enough(bags):
 def test_duplicates_in_one_split_are_reported(bags):
     duplicates = find_duplicates([slide("a", "p"), slide("copy", "p")], bags)
     assert check_duplicates(duplicates, [{"a": "train", "copy": "train"}]) == [
-        "slides a and copy are duplicates (the same features) and count twice; one may leave the table"
+        "slides a and copy are duplicates (the same features) and count twice; one may leave "
+        "the table"
     ]
     assert check_duplicates([], [{"a": "train"}]) == []

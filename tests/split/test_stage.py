@@ -83,24 +83,63 @@ def official(*splits, labels=("normal", "tumour")):
 
 
 LINES = {
-    "one class": (official("", "", "", "", labels=("normal", "normal")), {}, "all 4 slides of the table have"),
-    "no label": ("slide,label\na,\nb,tumour\n", {}, "line 2: slide a has no label; the dataset's classes are"),
-    "NaN": ("slide,label\na,NaN\nb,tumour\n", {}, "line 2: slide a has no label ('NaN'); the dataset's classes are"),
-    "three slides": ("slide,label\na,normal\nb,tumour\nc,normal\n", {}, "only 1 with label 'tumour'; add slides"),
-    "three slides, three splits": (official("train", "val", "test"), {}, "the training slides have 1 class"),
-    "more folds than patients": (TWELVE, {"folds": 13}, "cannot divide 12 patients into 13 parts; add slides"),
-    "training of one class": (official("train", "test", "train", "val"), {}, "the training slides have 1 class"),
-    "no training": (official("val", "val", "test", "test"), {}, "the training slides have 0 class(es) (none)"),
-    "no such column": (TWELVE, {"by": "hospital"}, "split.by: no column named 'hospital'; there are: centre"),
+    "one class": (
+        official("", "", "", "", labels=("normal", "normal")),
+        {},
+        "all 4 slides of the table have",
+    ),
+    "no label": (
+        "slide,label\na,\nb,tumour\n",
+        {},
+        "line 2: slide a has no label; the dataset's classes are",
+    ),
+    "NaN": (
+        "slide,label\na,NaN\nb,tumour\n",
+        {},
+        "line 2: slide a has no label ('NaN'); the dataset's classes are",
+    ),
+    "three slides": (
+        "slide,label\na,normal\nb,tumour\nc,normal\n",
+        {},
+        "only 1 with label 'tumour'; add slides",
+    ),
+    "three slides, three splits": (
+        official("train", "val", "test"),
+        {},
+        "the training slides have 1 class",
+    ),
+    "more folds than patients": (
+        TWELVE,
+        {"folds": 13},
+        "cannot divide 12 patients into 13 parts; add slides",
+    ),
+    "training of one class": (
+        official("train", "test", "train", "val"),
+        {},
+        "the training slides have 1 class",
+    ),
+    "no training": (
+        official("val", "val", "test", "test"),
+        {},
+        "the training slides have 0 class(es) (none)",
+    ),
+    "no such column": (
+        TWELVE,
+        {"by": "hospital"},
+        "split.by: no column named 'hospital'; there are: centre",
+    ),
     "no such file": (TWELVE, {"file": "nowhere.csv"}, "nowhere.csv: no such file of splits"),
     "a centre with all of a class": (
-        "slide,label,centre\na,normal,x\nb,normal,x\nc,normal,x\nd,tumour,y\ne,tumour,y\n", {"by": "centre"},
+        "slide,label,centre\na,normal,x\nb,normal,x\nc,normal,x\nd,tumour,y\ne,tumour,y\n",
+        {"by": "centre"},
         "fold 0: the training slides have 1 class(es) (tumour)",
     ),
     "early, two labels": (
-        "slide,patient,label\na,p,normal\nb,p,tumour\nc,q,normal\n", {"fusion": "early"}, "patient p has two labels",
+        "slide,patient,label\na,p,normal\nb,p,tumour\nc,q,normal\n",
+        {"fusion": "early"},
+        "patient p has two labels",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", LINES)
