@@ -13,11 +13,13 @@ configfile: str(config_path("config.yaml"))
 include: "workflow/rules/common.smk"
 
 
-if not PLAN.ready:  # ready bags: no slide is fetched, tiled or embedded
+# A run on precomputed bags has no rule that could fetch, tile or embed a slide.
+if not PLAN.precomputed_dir:
 
     include: "workflow/rules/fetch.smk"
     include: "workflow/rules/tile.smk"
     include: "workflow/rules/features.smk"
+    include: "workflow/rules/features_shared.smk"
 
 
 include: "workflow/rules/split.smk"
@@ -32,13 +34,11 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        expand("results/{dataset}/report.html", dataset=CONFIG.dataset),
-        expand("results/{dataset}/compare/comparison.tex", dataset=CONFIG.dataset),
-        PLAN.of_each_head(
-            "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json"
-        ),
-        heatmaps,
-        cards,
+        expand(REPORT, dataset=CONFIG.dataset),
+        expand(COMPARISON_LATEX, dataset=CONFIG.dataset),
+        PLAN.for_each_head(METRICS),
+        get_heatmaps,
+        get_model_cards,
 
 
 onsuccess:

@@ -9,9 +9,11 @@ import typer
 def compare(
     evaluated: Annotated[
         list[Path],
-        typer.Option(help="Folder that `mil evaluate` wrote; repeat the option for each head."),
+        typer.Option(help="Folder written by `mil evaluate`; repeat the option for each head."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for comparison.json, .csv, .md and .tex.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder to write comparison.json, .csv, .md and .tex to.")
+    ],
     allow_missing: Annotated[
         bool,
         typer.Option(

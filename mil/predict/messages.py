@@ -4,20 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mil.io.bags.advice import ADVICE_WITHOUT_STUDY
 from mil.predict.ensemble import Ensemble
 from mil.predict.running import name_of
 from mil.predict.slide import SlidePrediction
 from mil.predict.table import row_of
 from mil.trained import Trained
-
-ADVICE = {
-    "no_mpp": "give its pixel size: --mpp, micrometres per pixel at level 0",
-    "no_tissue": "look at its picture; lower tile.min_tissue or tile.min_area_mm2 in "
-    "configs/config.yaml if there is tissue",
-    "unreadable": "copy it again from its source, or convert it; then check its checksum",
-    "corrupt_regions": "copy it again from its source, or raise features.max_corrupt in "
-    "configs/config.yaml",
-}
 
 # Reasons for which a copy or a conversion would not help.
 NOT_A_FILE = ("no such file", "a folder, not a slide")
@@ -62,7 +54,8 @@ def done(prediction: SlidePrediction, ensemble: Ensemble) -> str:
 def _advice(prediction: SlidePrediction) -> str:
     if prediction.reason in NOT_A_FILE:
         return "; look at the path"
-    return f"; {ADVICE[prediction.state]}" if prediction.state in ADVICE else ""
+    remedy = ADVICE_WITHOUT_STUDY.get(prediction.state)
+    return f"; {remedy}" if remedy else ""
 
 
 def heads(seeds_and_folds: Sequence[tuple[int, int]]) -> str:

@@ -10,8 +10,9 @@ import numpy as np
 
 from mil.errors import ConfigError
 from mil.io.atomic import write_text
+from mil.io.bags.advice import ADVICE
 from mil.io.bags.folder import describe_bags
-from mil.io.bags.status import ADVICE, SlideState, gather, summary
+from mil.io.bags.status import SlideState, gather, summary
 from mil.io.results import Metrics, Prediction, read_comparison, read_evaluation
 from mil.io.tables import Slide, read_dataset
 from mil.report.plots import roc_svg

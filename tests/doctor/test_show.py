@@ -34,9 +34,17 @@ def test_hostile_text_does_not_reach_the_terminal():
 def test_warnings_mark_the_slide_and_have_a_line_each():
     fine = TilingFinding("ok", "", num_tiles=5, tissue_mm2=1.25)
     slide = SlideFinding(
-        "s", "f", "ok", vendor="aperio", size_px=(100, 200), levels=[LevelFinding(100, 200, 1.0, "JPEG", 0)], mpp=0.25,
-        mpp_source="openslide", tilings={TILING: fine}, warnings=["first", "second"],
-    )  # fmt: skip
+        "s",
+        "f",
+        "ok",
+        vendor="aperio",
+        size_px=(100, 200),
+        levels=[LevelFinding(100, 200, 1.0, "JPEG", 0)],
+        mpp=0.25,
+        mpp_source="openslide",
+        tilings={TILING: fine},
+        warnings=["first", "second"],
+    )
     shown = show(diagnosis(slide), None).splitlines()
     assert (
         " ".join(shown[3].split())

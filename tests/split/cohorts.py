@@ -30,7 +30,7 @@ def cohort(patients, slides_each=2, split=lambda i: "", **subgroups):
 
 
 def write_study(folder: Path, table: str, features=None, classes="[normal, tumour]") -> Path:
-    """A dataset `d` with a bag of each slide; the bags differ unless `features` says what a slide's hold."""
+    """A dataset `d` with a bag of each slide; the bags differ, but for those in `features`."""
     (folder / "d.csv").write_text(table)
     (folder / "d.yaml").write_text(f"classes: {classes}\n")
     for number, line in enumerate(table.strip().splitlines()[1:]):

@@ -105,7 +105,7 @@ def test_fewer_patients_than_folds_is_one_line():
 
 @st.composite
 def tables(draw):
-    """Tables with enough patients of each label, of whom some have slides of two labels; centres; any order."""
+    """Tables in any order: enough patients of each label, some with slides of two; centres."""
     patients = draw(st.integers(15, 30))
     slides = [
         slide(

@@ -68,7 +68,7 @@ def test_numbers_are_divided_over_their_range(tmp_path, folds):
 
 
 def test_rare_sets_of_classes_go_where_they_fall(tmp_path):
-    """No set of classes has as many patients as there are folds, and every slide is tested once all the same."""
+    """Every slide is tested once, though each set of classes has fewer patients than folds."""
     labels = ["a", "a;b", "a;c", "b", "b;c", "c", "a;b;c", "", "a", "b", "c", "a;b"]
     table = "slide,label\n" + "".join(f"s{i},{label}\n" for i, label in enumerate(labels))
     write_study(tmp_path, table, classes="[a, b, c]\ntask: multilabel")

@@ -12,6 +12,7 @@ from mil.trained.card import Tissue, run
 from mil.trained.markdown import md
 from mil.trained.seal import seal
 from tests.interop.made import make
+from tests.messages import one_line
 
 ENTRY = {
     "timm": "test_resnet",
@@ -189,9 +190,8 @@ def test_without_the_datasets_yaml_its_name_stands(study):
 
 def test_a_head_of_another_evaluation_is_refused_and_no_card_is_written(study):
     seal(make(study / "heads" / "seed3", seed=3))
-    with pytest.raises(DatasetError, match="has no predictions by") as caught:
+    with one_line(DatasetError, match="has no predictions by"):
         cards(study)
-    assert "\n" not in str(caught.value)
     assert not list(study.rglob("MODEL_CARD.md"))
 
 

@@ -33,7 +33,7 @@ train: {epochs: 40, lr: 0.01, weight_decay: 0, select: last}
 
 @pytest.fixture
 def study(study):
-    """The toy study with a bag of each slide, of an encoder that nobody here knows, and without its slides."""
+    """The toy study with bags of an unknown encoder, and without its slides."""
     for name in "abc":
         bag_file(
             study.folder / FOLDER / f"{name}.h5",
