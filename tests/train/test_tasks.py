@@ -104,7 +104,7 @@ REFUSED = [
         "multilabel", "name: clam_sb\nlosses: {cross_entropy: 1, instance_cross_entropy: 1}\n", HOW,
         "loss term instance_cross_entropy: is of classes, which the task multilabel does not have",
     ),
-    ("ordinal", RECIPES["abmil"], "train: {epochs: 1, select: f1_auc}\n", "train.select: f1_auc is of classes"),
+    ("ordinal", RECIPES["abmil"], "train: {epochs: 1, select: f1_auc}\n", "train.select: f1_auc needs classes"),
     ("survival_cox", RECIPES["abmil"], "train: {epochs: 1}\n", "set train.batch_bags in the recipe to 2 or more"),
     ("regression", RECIPES["abmil"], "train: {epochs: 1, class_weights: balanced}\n", "class_weights: balanced needs"),
     ("survival_discrete", RECIPES["abmil"], "train: {epochs: 1, sampling: balanced}\n", "sampling: balanced needs"),
