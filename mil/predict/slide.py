@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mil.config import FeaturesConfig, HeatmapConfig, TileConfig
-from mil.encoders.runner import Feeder
+from mil.encoders.runner import BatchedEncoder, extraction_settings, state_after_reading
 from mil.errors import FormatError, ReadingError, SlideError
-from mil.features.extract import steps
-from mil.features.stage import pace, state_of
+from mil.features.extract import encoded_batches
 from mil.heatmap.stage import draw_bundle, draw_state, title_of
 from mil.io.bags import Bag, BagHeader, bag_of, write_bag
 from mil.io.slides import TileRequest
@@ -67,7 +66,7 @@ class _Embedded:
 
 
 def predict(
-    slide: Path, name: str, ensemble: Ensemble, feeder: Feeder, how: Settings
+    slide: Path, name: str, ensemble: Ensemble, feeder: BatchedEncoder, how: Settings
 ) -> Prediction:
     """Predict one slide.
 
@@ -102,7 +101,12 @@ def predict(
 
 
 def _predict(
-    slide: Path, tiles: Tiles, tiles_path: Path, ensemble: Ensemble, feeder: Feeder, how: Settings
+    slide: Path,
+    tiles: Tiles,
+    tiles_path: Path,
+    ensemble: Ensemble,
+    feeder: BatchedEncoder,
+    how: Settings,
 ) -> Prediction:
     name = tiles.geometry.slide
     began = perf_counter()
@@ -126,7 +130,7 @@ def _predict(
 
 
 def _embed(
-    slide: Path, tiles: Tiles, ensemble: Ensemble, feeder: Feeder, how: Settings
+    slide: Path, tiles: Tiles, ensemble: Ensemble, feeder: BatchedEncoder, how: Settings
 ) -> _Embedded:
     """Read all tiles; heads that stream see them as they come."""
     geometry = tiles.geometry
@@ -137,7 +141,10 @@ def _embed(
     valid = np.zeros(count, bool)
     tried = 0
     request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
-    made = steps(request, [feeder], **pace([feeder], count, how.features.max_corrupt, how.threads))
+    settings = extraction_settings(
+        [feeder], count, max_corrupt=how.features.max_corrupt, threads=how.threads
+    )
+    made = encoded_batches(request, [feeder], settings)
     with progress(f"predict {geometry.slide}", count, "tiles") as advance, closing(made):
         for step in made:
             rows = slice(step.first, step.first + len(step.readable))
@@ -155,10 +162,12 @@ def _embed(
             if running is not None:
                 running.add(new)
             advance(len(step.readable), running.estimate() if running else "")
-    return _Embedded(*state_of(valid, tried, how.features.max_corrupt), valid, features, running)
+    return _Embedded(
+        *state_after_reading(valid, tried, how.features.max_corrupt), valid, features, running
+    )
 
 
-def _bag(tiles: Tiles, found: _Embedded, ensemble: Ensemble, feeder: Feeder) -> Bag:
+def _bag(tiles: Tiles, found: _Embedded, ensemble: Ensemble, feeder: BatchedEncoder) -> Bag:
     """The slide's bag, as `mil features` would make it; without features where none were kept."""
     features = (
         np.empty((len(found.valid), 0), np.float16) if found.features is None else found.features
