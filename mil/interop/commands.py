@@ -7,63 +7,77 @@ from typing import Annotated, Literal
 import typer
 
 bags_app = typer.Typer(
-    help="Feature bags: exchange with other tools, look over.", no_args_is_help=True
+    help="Feature bags: list, verify, import from and export to other tools.", no_args_is_help=True
 )
 
 Tool = Literal["clam", "trident", "stamp", "acmil"]
 Mpp = Annotated[
-    float | None, typer.Option(min=0.001, help="Pixel size of level 0 of all slides, µm.")
+    float | None, typer.Option(min=0.001, help="Pixel size of level 0 of all slides, micrometres.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 
 
 @bags_app.command("import")
 def bags_import(
-    path: Annotated[Path, typer.Argument(help="A file or a folder of features.")],
+    path: Annotated[Path, typer.Argument(help="File or folder of features.")],
     out: Annotated[Path, typer.Option(help="Folder of the bags.")],
     tool: Annotated[
-        Tool | None, typer.Option("--from", help="Whose it is; default: told by the keys.")
+        Tool | None,
+        typer.Option(
+            "--from", help="Tool that wrote the features; default: detected from the files."
+        ),
     ] = None,
     encoder: Annotated[
-        str, typer.Option(help="What made the features, where the files do not say.")
+        str,
+        typer.Option(help="Name of the encoder of the features, where the files do not state it."),
     ] = "",
-    weights_sha256: Annotated[str, typer.Option(help="Of the encoder's weights.")] = "",
+    weights_sha256: Annotated[str, typer.Option(help="SHA-256 of the encoder's weights.")] = "",
     mpp: Mpp = None,
     mpp_table: Annotated[
-        Path | None, typer.Option(help="Table with columns for the slide and `mpp`.")
+        Path | None,
+        typer.Option(help="Table of pixel sizes, with columns for the slide and `mpp`."),
     ] = None,
     slides_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the slides, to read their pixel size.")
+        Path | None, typer.Option(help="Folder of the slides, to read their pixel size from.")
     ] = None,
     side_level0_px: Annotated[
         float | None, typer.Option(min=1, help="Side of a tile, level-0 pixels.")
     ] = None,
     tile_px: Annotated[
-        int | None, typer.Option(min=1, help="Side of a tile as cut, pixels.")
+        int | None, typer.Option(min=1, help="Side of a tile as read by the encoder, pixels.")
     ] = None,
     target_mpp: Annotated[
-        float | None, typer.Option(min=0.001, help="Pixel size asked for, µm.")
+        float | None,
+        typer.Option(min=0.001, help="Resolution requested for the tiles, micrometres per pixel."),
     ] = None,
     patches: Annotated[
-        Path | None, typer.Option(help="CLAM's folder of coordinates; default: near.")
+        Path | None,
+        typer.Option(help="Folder of CLAM's coordinates; default: searched near the features."),
     ] = None,
     dtype: Annotated[
-        Literal["float16", "float32"], typer.Option(help="Of the features.")
+        Literal["float16", "float32"], typer.Option(help="Data type of the stored features.")
     ] = "float16",
-    dataset: Annotated[str, typer.Option(help="Make a dataset of this name.")] = "",
+    dataset: Annotated[
+        str, typer.Option(help="Name of a dataset to make of the bags and --labels.")
+    ] = "",
     labels: Annotated[
-        Path | None, typer.Option(help="Its labels: any tool's table, .csv or .xlsx.")
+        Path | None, typer.Option(help="Table of the dataset's labels, of any tool: .csv or .xlsx.")
     ] = None,
     slide_table: Annotated[
-        Path | None, typer.Option(help="STAMP's table of slides; --labels is its clini.")
+        Path | None,
+        typer.Option(help="STAMP's table of slides; --labels is then STAMP's clini table."),
     ] = None,
-    slide_column: Annotated[str | None, typer.Option(help="Column of slide names.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column of labels.")] = None,
-    patient_column: Annotated[str | None, typer.Option(help="Column of patients.")] = None,
-    positive: Annotated[str, typer.Option(help="The class of interest; default: the last.")] = "",
-    split: Annotated[Path | None, typer.Option(help="One file of splits, any tool's.")] = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="Which fold of it.")] = None,
-    datasets: Annotated[Path, typer.Option(help="Where the dataset goes.")] = Path(
+    slide_column: Annotated[
+        str | None, typer.Option(help="Column of slide names in --labels.")
+    ] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of labels in --labels.")] = None,
+    patient_column: Annotated[
+        str | None, typer.Option(help="Column of patients in --labels.")
+    ] = None,
+    positive: Annotated[str, typer.Option(help="Class of interest; default: the last class.")] = "",
+    split: Annotated[Path | None, typer.Option(help="File of splits, of any tool.")] = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="Number of the fold in --split.")] = None,
+    datasets: Annotated[Path, typer.Option(help="Folder to write the dataset to.")] = Path(
         "configs/datasets"
     ),
     force: Force = False,
@@ -109,16 +123,20 @@ def bags_import(
 @bags_app.command("export")
 def bags_export(
     bags: Annotated[Path, typer.Argument(help="Folder of the bags.")],
-    out: Annotated[Path, typer.Option(help="Folder of the other tool's files.")],
-    tool: Annotated[Tool, typer.Option("--to", help="Whose files to write.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the other tool's files to.")],
+    tool: Annotated[Tool, typer.Option("--to", help="Tool to write files for.")],
     dataset: Annotated[
-        str, typer.Option(help="Write its labels too: a name, or the path of a yaml.")
+        str,
+        typer.Option(help="Dataset whose labels are written too: a name, or the path of its yaml."),
     ] = "",
     folds: Annotated[
-        Path | None, typer.Option(help="The folds file of `mil split`; default: its split.")
+        Path | None,
+        typer.Option(
+            help="File of the folds, written by `mil split`; default: the dataset's own split."
+        ),
     ] = None,
     magnification: Annotated[
-        float | None, typer.Option(min=0.1, help="Nominal, for TRIDENT.")
+        float | None, typer.Option(min=0.1, help="Nominal magnification, for TRIDENT.")
     ] = None,
     force: Force = False,
 ) -> None:
@@ -135,7 +153,9 @@ def bags_export(
 
 @bags_app.command("verify")
 def bags_verify(
-    paths: Annotated[list[Path], typer.Argument(help="Files and folders, ours or another tool's.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Files and folders of bags, of mil or of another tool.")
+    ],
 ) -> None:
     """Look for damage and for bags that do not belong together; change nothing; exit code 1 when there is a fault."""
     from mil.interop.verify import run
@@ -157,7 +177,9 @@ def bags_ls(folder: Annotated[Path, typer.Argument(help="Folder of the bags.")])
 
 @bags_app.command("info")
 def bags_info(
-    file: Annotated[Path, typer.Argument(help="A bag, or another tool's file of one slide.")],
+    file: Annotated[
+        Path, typer.Argument(help="File of a bag, or another tool's file of one slide.")
+    ],
 ) -> None:
     """Say all that a file says, and what it does not."""
     from mil.interop.show import described

@@ -6,40 +6,50 @@ from typing import Annotated, Literal
 import typer
 
 Tool = Literal["acmil", "aem", "clam"]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 
 
 def import_head(
-    file: Annotated[Path, typer.Argument(help="The checkpoint: .pth or .pt saved by torch.")],
-    out: Annotated[Path, typer.Option(help="The head's folder.")],
-    tool: Annotated[Tool, typer.Option("--from", help="Whose code trained it.")],
+    file: Annotated[Path, typer.Argument(help="Checkpoint saved by torch: .pth or .pt.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the trained head to.")],
+    tool: Annotated[Tool, typer.Option("--from", help="Code that the head was trained with.")],
     classes: Annotated[
-        str, typer.Option(help="Names of the classes in their order: normal,tumour.")
+        str,
+        typer.Option(
+            help="Names of the classes in the order of the outputs, such as normal,tumour."
+        ),
     ] = "",
-    positive: Annotated[str, typer.Option(help="The class of interest; default: the last.")] = "",
+    positive: Annotated[str, typer.Option(help="Class of interest; default: the last class.")] = "",
     dataset: Annotated[
-        str, typer.Option(help="Take classes from this dataset: a name, or a yaml's path.")
+        str, typer.Option(help="Dataset to take the classes from: a name, or the path of its yaml.")
     ] = "",
     bags: Annotated[
-        Path | None, typer.Option(help="Bags it is for: encoder, weights and tiling are theirs.")
+        Path | None, typer.Option(help="Folder of bags to take encoder, weights and tiling from.")
     ] = None,
     encoder: Annotated[
-        str, typer.Option(help="What made its features, where there are no bags yet.")
+        str,
+        typer.Option(
+            help="Name of the encoder of the head's features, where there are no bags yet."
+        ),
     ] = "",
-    weights_sha256: Annotated[str, typer.Option(help="Of the encoder's weights.")] = "",
+    weights_sha256: Annotated[str, typer.Option(help="SHA-256 of the encoder's weights.")] = "",
     tile_px: Annotated[
-        int | None, typer.Option(min=1, help="Side of a tile as cut, pixels.")
+        int | None, typer.Option(min=1, help="Side of a tile as read by the encoder, pixels.")
     ] = None,
     target_mpp: Annotated[
-        float | None, typer.Option(min=0.001, help="Pixel size asked for, µm.")
+        float | None,
+        typer.Option(min=0.001, help="Resolution requested for the tiles, micrometres per pixel."),
     ] = None,
     name: Annotated[
-        str, typer.Option(help="As a recipe in predictions; default: the head's.")
+        str, typer.Option(help="Name of the recipe in predictions; default: the head's name.")
     ] = "",
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Its seed; default: the file's, else 1.")
+        int | None,
+        typer.Option(min=0, help="Random seed of the training; default: that of the file, else 1."),
     ] = None,
-    fold: Annotated[int, typer.Option(min=0, help="The fold it was trained on.")] = 0,
+    fold: Annotated[
+        int, typer.Option(min=0, help="Number of the fold that the head was trained on.")
+    ] = 0,
     force: Force = False,
 ) -> None:
     """Make a trained head of a checkpoint of ACMIL's, AEM's or CLAM's code. Nothing in it is run."""
@@ -77,8 +87,8 @@ def import_head(
 
 def export_head(
     folder: Annotated[Path, typer.Argument(help="Folder of a trained head.")],
-    file: Annotated[Path, typer.Argument(help="The checkpoint to write.")],
-    tool: Annotated[Tool, typer.Option("--to", help="Whose code is to read it.")],
+    file: Annotated[Path, typer.Argument(help="Checkpoint to write.")],
+    tool: Annotated[Tool, typer.Option("--to", help="Code that is to read the checkpoint.")],
     force: Force = False,
 ) -> None:
     """Write a trained head as a checkpoint that ACMIL's, AEM's or CLAM's code reads."""

@@ -10,6 +10,7 @@ from mil.bags import Graph
 from mil.errors import FormatError
 from mil.heads import UsesGraph
 from mil.io.bags.patients import FoldBag
+from mil.losses.tasks import target_tensor
 from mil.tasks import AnyTask
 from mil.train.data import LabelledBag, read_labelled
 
@@ -190,7 +191,7 @@ def open_store(bags_dir: Path, bags: Sequence[FoldBag], task: AnyTask, *, budget
         DatasetError: A bag has no tiles.
     """
     readers = [
-        partial(read_labelled, bag.paths(bags_dir), bag.name, task.target(bag.label))
+        partial(read_labelled, bag.paths(bags_dir), bag.name, target_tensor(task, bag.label))
         for bag in bags
     ]
     return BagStore(readers, budget)

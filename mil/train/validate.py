@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from mil.losses.tasks import predictions, task_loss
 from mil.statistics.calibration import fit_temperature
 from mil.statistics.of_task import metrics_of_task
 from mil.statistics.threshold import youden_threshold
@@ -47,8 +48,8 @@ def validate(
     if not bags:
         return {}
     logits, targets = logits_of(head, bags, device)
-    loss = float(task.loss(logits, targets).mean())
-    values = metrics_of_task(task, targets.cpu().numpy(), task.answers(logits).cpu().numpy())
+    loss = float(task_loss(task, logits, targets).mean())
+    values = metrics_of_task(task, targets.cpu().numpy(), predictions(task, logits).cpu().numpy())
     # A metric is None where it is undefined, such as the AUROC of a single class.
     metrics = {name: value for name, value in values.items() if value is not None}
     score = -loss
@@ -83,7 +84,7 @@ def calibrate(
     threshold = None
     if len(task.classes) == 2:
         positive = task.classes.index(task.positive)
-        probabilities = task.answers(logits / temperature)[:, positive].double()
+        probabilities = predictions(task, logits / temperature)[:, positive].double()
         is_positive = (targets == positive).long()
         threshold = youden_threshold(is_positive.numpy(), probabilities.numpy())
     return Calibration(temperature=temperature, threshold=threshold)

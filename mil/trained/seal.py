@@ -11,16 +11,18 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
 
 from mil.bags import join
 from mil.config import Section, checked
 from mil.errors import FormatError
 from mil.io.atomic import atomic_path, write_json
-from mil.trained import load_trained
+from mil.io.scores import HeadScores
+from mil.trained.folder import load_trained
+from mil.trained.forward import forward
 from mil.versions import TOOL_VERSION
 
 FORMAT = "mil.seal"
@@ -43,14 +45,14 @@ class Seal(Section):
     tool_version: str
     sha256: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")], str]
     logits: list[float]  # of the example
-    answers: list[float]  # the same as the head's task says it, calibrated
+    answers: list[float]  # predictions of the head's task for the example, calibrated
 
 
 def seal(folder: Path) -> Seal:
-    """Seal a finished head as it is now; whatever seal it had is gone.
+    """Seal a finished head as it is now; a seal that it had is replaced.
 
     Raises:
-        FormatError: it is no trained head.
+        FormatError: the folder is not that of a trained head.
     """
     (folder / SEAL).unlink(missing_ok=True)
     dim = load_trained(folder)[1].dim
@@ -60,15 +62,15 @@ def seal(folder: Path) -> Seal:
         scratch.write_bytes(
             save({"features": torch.from_numpy(features), "coords": corners.contiguous()})
         )
-    logits, answers = _ask(folder)
-    made = Seal(
+    scores = _score_example(folder)
+    sealed = Seal(
         tool_version=TOOL_VERSION,
         sha256={name: _digest(folder / name) for name in FILES if (folder / name).exists()},
-        logits=logits.tolist(),
-        answers=answers.tolist(),
+        logits=scores.logits.tolist(),
+        answers=scores.predictions.tolist(),
     )
-    write_json(folder / SEAL, {"format": FORMAT, "format_version": VERSION, **made.model_dump()})
-    return made
+    write_json(folder / SEAL, {"format": FORMAT, "format_version": VERSION, **sealed.model_dump()})
+    return sealed
 
 
 def read_seal(folder: Path) -> Seal:
@@ -121,40 +123,38 @@ def verify(folder: Path) -> list[str]:
             )
     if faults:
         return faults
-    logits, answers = _ask(folder)
-    for what, found, sealed in (
-        ("logits", logits, known.logits),
-        ("answers", answers, known.answers),
+    scores = _score_example(folder)
+    for name, computed, sealed in (
+        ("logits", scores.logits, known.logits),
+        ("predictions", scores.predictions, known.answers),
     ):
-        wanted = found.new_tensor(sealed)
-        if found.shape != wanted.shape or not torch.allclose(found, wanted, rtol=RTOL, atol=ATOL):
+        expected = np.array(sealed, dtype=np.float64)
+        if computed.shape != expected.shape or not np.allclose(
+            computed, expected, rtol=RTOL, atol=ATOL
+        ):
             faults.append(
                 f"{folder}: its files are as sealed (by mil {known.tool_version}), but the "
-                f"example bag gives {what} "
-                f"{_said(found)} here (mil {TOOL_VERSION}, torch {torch.__version__}), not "
-                f"{_said(wanted)}; use the "
-                "versions that it was made with"
+                f"example bag gives {name} {_listed(computed)} here (mil {TOOL_VERSION}, torch "
+                f"{torch.__version__}), not {_listed(expected)}; use the versions that it was made "
+                "with"
             )
     return faults
 
 
-@torch.inference_mode()
-def _ask(folder: Path) -> tuple[Tensor, Tensor]:
-    """Logits and answers to the example, float64."""
+def _score_example(folder: Path) -> HeadScores:
+    """Apply the head of a folder to the example bag that lies in it."""
     head, trained = load_trained(folder)
     path = folder / EXAMPLE
     try:
         example = load_file(path)
-        bags = join([example["features"]], [example["coords"]])
-        logits = head(bags).logits
+        return forward(head, trained, join([example["features"]], [example["coords"]]))
     except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
         raise FormatError(
             f"{path}: is no bag for this head: {' '.join(str(error).split())}"
         ) from None
-    return logits[0].double(), trained.answers(logits)[0].double()
 
 
-def _said(values: Tensor) -> str:
+def _listed(values: Float[np.ndarray, " values"]) -> str:
     return ", ".join(f"{value:.6g}" for value in values.tolist())
 
 
