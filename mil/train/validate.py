@@ -48,6 +48,7 @@ def validate(
     if not bags:
         return {}
     logits, targets = logits_of(head, bags, device)
+    # The loss of the task alone, without the other terms of the recipe.
     loss = float(task_loss(task, logits, targets).mean())
     values = metrics_of_task(task, targets.cpu().numpy(), predictions(task, logits).cpu().numpy())
     # A metric is None where it is undefined, such as the AUROC of a single class.
