@@ -78,9 +78,9 @@ def test_a_head_is_not_tested_on_the_slides_it_was_trained_with(study):
     write_csv(study / "folds.csv", turned)
     with pytest.raises(
         DatasetError, match=r"fold 0 trains and validates on other slides than those fast seed 1"
-    ) as told:
+    ) as error:
         predict(study)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     assert not (study / "evaluated").exists()
     # Slides of another study, or a test set alone, are nothing that it could have seen.
     write_csv(study / "folds.csv", [row for row in rows if row["split"] == "test"])
@@ -153,9 +153,9 @@ def test_the_folder_rebuilds_the_head(study):
     assert again == trained
     assert not head.training
     bag = read_bag(study / "bags" / "s00.h5")
-    attention, probabilities, *_ = apply(head, trained, bag)
-    assert attention.sum() == pytest.approx(1, abs=1e-6)
-    assert probabilities.sum() == pytest.approx(1, abs=1e-6)
+    scores = apply(head, trained, bag)
+    assert scores.attention.sum() == pytest.approx(1, abs=1e-6)
+    assert scores.predictions.sum() == pytest.approx(1, abs=1e-6)
     history = json.loads((study / "head" / "history.json").read_text())
     assert len(history["train"]) == len(history["valid"]) == 12
     losses = [epoch["loss"] for epoch in history["valid"]]
@@ -191,8 +191,8 @@ def test_invalid_tiles_are_left_out(study):
     spoiled = bag.features.copy()
     spoiled[2] = 1e4
     bag_file(study / "bags" / "bad.h5", "bad", spoiled, valid=valid)
-    attention, *_ = apply(head, trained, read_bag(study / "bags" / "bad.h5"))
-    assert len(attention) == len(bag.features) - 1
+    scores = apply(head, trained, read_bag(study / "bags" / "bad.h5"))
+    assert len(scores.attention) == len(bag.features) - 1
 
 
 def test_nan_in_a_bag_is_one_line(study):

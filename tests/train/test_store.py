@@ -22,7 +22,7 @@ DIM = 32
 
 
 class Disk:
-    """Bags of 10 to 28 tiles, made anew at each reading; who reads what is counted, and what is alive."""
+    """Bags of 10 to 28 tiles, new at each reading; it records what is read and what is alive."""
 
     def __init__(self, bags=10):
         self.read: list[int] = []
@@ -51,24 +51,24 @@ class Grapher:
     """A head, as far as graphs go."""
 
     def __init__(self):
-        self.made = 0
+        self.built = 0
 
     def see_training(self, train):
         pass
 
     def build_graph(self, features, coords):
-        self.made += 1
+        self.built += 1
         return knn_graph(features, 3, torch.zeros(DIM))
 
 
 def content(some):
-    found = []
+    contents = []
     for joined, labels in batches(some, 3, CPU, torch.Generator().manual_seed(1)):
         edges = None if joined.graph is None else [part.tolist() for part in joined.graph]
-        found.append(
+        contents.append(
             (joined.features.numpy().tobytes(), joined.coords.tolist(), labels.tolist(), edges)
         )
-    return found
+    return contents
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.6, 1.0])
@@ -88,7 +88,7 @@ def test_the_same_bags_whatever_the_budget(share):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.9])
-def test_what_is_held_stays_within_the_budget(share):
+def test_memory_stays_within_the_budget(share):
     disk = Disk()
     budget = int(share * sum(disk.bytes))
     largest = max(disk.bytes)
@@ -151,20 +151,20 @@ def test_graphs_are_counted_and_kept_before_features(share):
     assert with_graphs > sum(disk.bytes)
     budget = int(share * with_graphs)
     store = BagStore(disk.readers, budget)
-    told = []
-    store.add_graphs(grapher, told.append)
-    assert told == [1] * 10
+    advanced = []
+    store.add_graphs(grapher, advanced.append)
+    assert advanced == [1] * 10
     assert content(store.subset(range(10))) == content(everything.subset(range(10)))
     largest = max(disk.bytes) + (with_graphs - sum(disk.bytes)) // 5
     assert store.peak_bytes <= budget + 2 * largest
     graphs = with_graphs - sum(disk.bytes)
     if share == 1.0:
-        assert (store.num_resident, grapher.made, len(disk.read)) == (10, 10, 10)
+        assert (store.num_resident, grapher.built, len(disk.read)) == (10, 10, 10)
     elif graphs <= 0.75 * budget:
-        assert grapher.made == 10  # none is made twice
+        assert grapher.built == 10  # none is made twice
         assert store.num_resident < 10
     else:
-        assert grapher.made > 10
+        assert grapher.built > 10
 
 
 @pytest.mark.parametrize("head", ["acmil", "graph_select", "ibmil"])
