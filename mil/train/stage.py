@@ -14,7 +14,6 @@ from mil.config import (
     Recipe,
     check_head,
     dataset_path,
-    load_dataset,
     load_recipe,
     recipe_path,
 )
@@ -24,7 +23,7 @@ from mil.heads import UsesGraph, build_head
 from mil.io.bags import common_identity
 from mil.io.bags.patients import FoldBag, check_labels, digest_of_seen, is_early, read_fold_bags
 from mil.progress import progress
-from mil.tasks import AnyTask
+from mil.tasks import AnyTask, load_dataset
 from mil.train.loop import LARGEST_REUSED_BLOCK, FitResult, TrainingData, fit
 from mil.train.precision import choose_dtype
 from mil.train.prepare import FIRST_STAGE_LOSSES, check_compatible, make_task, prepare

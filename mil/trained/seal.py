@@ -1,7 +1,7 @@
-"""A trained head that can be given away: what its files are, and a small bag with the answer that it must give.
+"""The seal of a trained head that is given away: checksums of its files, and a self-test.
 
-`seal.json` has the SHA-256 of each file of the folder and the answer to
-`example.safetensors`, a bag of random numbers: nothing of a patient goes with a head.
+`seal.json` holds the SHA-256 of each file of the folder and the head's outputs for
+`example.safetensors`, a bag of random numbers: no data of a patient go with a head.
 """
 
 import json
@@ -30,8 +30,9 @@ VERSION = 1
 SEAL = "seal.json"
 EXAMPLE = "example.safetensors"
 FILES = ("head.safetensors", "last.safetensors", "recipe.json", "history.json", EXAMPLE)
-NEEDED = ("head.safetensors", "recipe.json", EXAMPLE)  # what the answer depends on
-# tiles of the example lie in a square
+# Files on which the outputs depend.
+NEEDED = ("head.safetensors", "recipe.json", EXAMPLE)
+# Tiles of the example lie in a square of this many a side.
 SIDE = 6
 TILE_PX = 224
 # Another processor or release of torch adds up in another order.
@@ -40,12 +41,13 @@ ATOL = 1e-4
 
 
 class Seal(Section):
-    """What `seal.json` says."""
+    """Content of `seal.json`."""
 
     tool_version: str
     sha256: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")], str]
-    logits: list[float]  # of the example
-    answers: list[float]  # predictions of the head's task for the example, calibrated
+    # Outputs for the example: logits, and calibrated predictions.
+    logits: list[float]
+    answers: list[float]
 
 
 def seal(folder: Path) -> Seal:
@@ -74,36 +76,34 @@ def seal(folder: Path) -> Seal:
 
 
 def read_seal(folder: Path) -> Seal:
-    """The seal of a folder.
+    """Read the seal of a folder.
 
     Raises:
-        FormatError: there is none, or it is none of ours.
+        FormatError: there is none, or it is of another format.
     """
     path = folder / SEAL
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        found = raw.pop("format"), raw.pop("format_version")
-        if found != (FORMAT, VERSION):
+        name, version = raw.pop("format"), raw.pop("format_version")
+        if (name, version) != (FORMAT, VERSION):
             raise FormatError(
-                f"{path}: expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}"
+                f"{path}: expected {FORMAT} version {VERSION}, found {name} version {version}"
             )
         return checked(Seal, raw, str(path))
     except FileNotFoundError:
         raise FormatError(
             f"{folder}: has no {SEAL}, so that nobody knows what it was when it was made; `mil "
-            "heads verify --seal` "
-            "seals it as it is now"
+            "heads verify --seal` seals it as it is now"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, FormatError):
             raise
-        raise FormatError(
-            f"{path}: not the seal of a head ({' '.join(str(error).split())}); get it again"
-        ) from None
+        reason = " ".join(str(error).split())
+        raise FormatError(f"{path}: not the seal of a head ({reason}); get it again") from None
 
 
 def verify(folder: Path) -> list[str]:
-    """What is not as it was when a folder was sealed, one line each; none if all is.
+    """Find the differences of a folder from its seal, one line each; none if it is unchanged.
 
     Raises:
         FormatError: it was never sealed.
@@ -121,6 +121,7 @@ def verify(folder: Path) -> list[str]:
             faults.append(
                 f"{folder / name}: is not the file that was sealed; get it again from where it came"
             )
+    # Files of someone else are not loaded before their digests are right.
     if faults:
         return faults
     scores = _score_example(folder)
