@@ -103,7 +103,7 @@ def encoders_list() -> None:
     from rich.table import Table
 
     from mil.config import load_encoders
-    from mil.encoders.availability import find_weights
+    from mil.encoders.availability import weights_status
 
     table = Table(
         "encoder",
@@ -119,7 +119,7 @@ def encoders_list() -> None:
     for column in table.columns:
         column.no_wrap = True
     for name, entry in load_encoders().items():
-        weights = find_weights(name, entry, ask=False)
+        weights = weights_status(name, entry, ask_hub=False)
         table.add_row(
             name,
             str(entry.dim),
@@ -127,7 +127,7 @@ def encoders_list() -> None:
             f"{entry.mpp:g}",
             escape(entry.licence),
             "yes" if entry.gated else "",
-            weights.word,
+            weights.status,
         )
     Console(width=max(Console().width, LEAST_COLUMNS), highlight=False).print(table)
 
@@ -136,10 +136,10 @@ def encoders_list() -> None:
 def encoders_show(name: Name) -> None:
     """Everything about one encoder."""
     from mil.config import tiling_name
-    from mil.encoders.availability import find_weights
+    from mil.encoders.availability import weights_status
 
     entry = load_encoder(name)
-    found = find_weights(name, entry, ask=False)
+    found = weights_status(name, entry, ask_hub=False)
     said = entry.model_dump(exclude_none=True) | {
         "args": ", ".join(f"{k}={v}" for k, v in entry.args.items())
     }
@@ -150,7 +150,7 @@ def encoders_show(name: Name) -> None:
         f"{'tiling':<10} {tiling_name(entry.tile_px, entry.mpp)}, {entry.tile_px * entry.mpp:g} "
         "µm wide"
     )
-    typer.echo(f"{'here':<10} {found.word}: {found.detail}")
+    typer.echo(f"{'here':<10} {found.status}: {found.message}")
 
 
 @encoders_app.command("fetch")

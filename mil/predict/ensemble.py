@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import nn
 
 from mil.config import EncoderConfig, FeaturesConfig, load_encoders
-from mil.encoders.runner import Feeder
+from mil.encoders.build import build_batched_encoder
+from mil.encoders.runner import BatchedEncoder
 from mil.errors import ConfigError, FormatError, unknown_name
-from mil.features.stage import make_feeder
 from mil.heads import Streams
 from mil.trained import Trained, find_heads, load_heads
 
@@ -113,7 +113,9 @@ def _tiling(trained: Trained, folder: Path) -> tuple[int, float]:
     return int(match[1]), float(match[2])
 
 
-def feeder_of(ensemble: Ensemble, folder: Path, config: FeaturesConfig, device: str) -> Feeder:
+def feeder_of(
+    ensemble: Ensemble, folder: Path, config: FeaturesConfig, device: str
+) -> BatchedEncoder:
     """Build the encoder that the heads were trained on.
 
     Args:
@@ -126,7 +128,9 @@ def feeder_of(ensemble: Ensemble, folder: Path, config: FeaturesConfig, device: 
         ConfigError: it cannot be built, or its weights are others.
     """
     trained = ensemble.trained
-    feeder = make_feeder(trained.encoder, ensemble.entry, ensemble.tile_px, config, device)
+    feeder = build_batched_encoder(
+        trained.encoder, ensemble.entry, ensemble.tile_px, config, device
+    )
     weights = feeder.encoder.identity["weights_sha256"]
     if weights != trained.weights_sha256 or feeder.dim != trained.dim:
         raise ConfigError(
