@@ -219,11 +219,11 @@ def test_bags_of_one_folder_are_of_one_encoder(job, tmp_path):
     code, said = bags(
         "import", tmp_path / "clam", "--out", tmp_path / "bags", "--encoder", "resnet50"
     )
-    assert (code, "encoder resnet50, but uni_v1 in the others" in said) == (1, True)
+    assert (code, "encoder resnet50, but uni_v1 in the other bags" in said) == (1, True)
     code, said = bags("import", tmp_path / "clam", "--out", tmp_path / "b2")
     assert (code, said) == (
         1,
-        "clam does not say which encoder made the features; say it with --encoder NAME",
+        "clam does not say which encoder made the features; name it with --encoder NAME",
     )
 
 
@@ -251,7 +251,7 @@ def test_files_of_two_tools(tmp_path):
 def test_our_own_bags_are_not_imported(job, tmp_path):
     assert bags("import", job, "--out", tmp_path / "bags")[0] == 0
     assert (
-        "a bag of ours already" in bags("import", tmp_path / "bags", "--out", tmp_path / "again")[1]
+        "is a bag already; there is nothing to import" in bags("import", tmp_path / "bags", "--out", tmp_path / "again")[1]
     )
 
 
@@ -278,7 +278,7 @@ def test_a_file_without_its_signs_is_read_as_what_the_user_says(tmp_path):
             del file["coords"].attrs[name]
         del file["features"].attrs["encoder"]
     assert (
-        "say it with --encoder NAME" in bags("import", path, "--out", tmp_path / "bags")[1]
+        "name it with --encoder NAME" in bags("import", path, "--out", tmp_path / "bags")[1]
     )  # as CLAM's
     assert bags("import", path, "--out", tmp_path / "bags", "--from", "trident")[0] == 0
     assert read_bag(tmp_path / "bags/a.h5").encoder == "uni_v1"

@@ -339,6 +339,6 @@ def test_labels_that_no_table_of_theirs_holds(tmp_path):
     (tmp_path / "age.yaml").write_text("task: survival_cox\n")
     (tmp_path / "age.csv").write_text("slide,label\na,7.5+\n")
     with pytest.raises(
-        DatasetError, match="labels are of survival_cox, which no table of theirs holds"
+        DatasetError, match="its labels are of the task survival_cox, which no table of another tool holds"
     ):
         read_cohort(str(tmp_path / "age.yaml"), None, ["a"])

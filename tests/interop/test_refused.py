@@ -93,7 +93,7 @@ def test_coordinates_that_cannot_be(files, tmp_path, tool, wrong):
 @pytest.mark.parametrize("tool", ["clam", "trident", "acmil"])
 def test_fractions_are_not_pixels(files, tmp_path, tool):
     replaced(files[tool], PLACES[tool], put(COORDS + 0.25))
-    assert "coords that are fractions" in refused(files[tool], tmp_path)
+    assert "coords are fractions, so not pixels of level 0" in refused(files[tool], tmp_path)
 
 
 @pytest.mark.parametrize("tool", KEYS)

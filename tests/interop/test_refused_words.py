@@ -118,7 +118,7 @@ def test_atlaspatch_is_recognised(tmp_path):
         with h5py.File(path, "w") as file:
             file["coords"] = np.zeros((5, 5), np.int32)
             file["features/uni" if of_group else "features"] = features()
-        assert "a file of AtlasPatch, which is not read" in refused(path, tmp_path)
+        assert "a file of AtlasPatch, which cannot be imported" in refused(path, tmp_path)
 
 
 def test_files_that_hold_no_features(files, tmp_path):
@@ -133,7 +133,7 @@ def test_files_that_hold_no_features(files, tmp_path):
     assert "features of a whole slide, not of its tiles" in refused(slides / "a.h5", tmp_path)
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["numbers"] = COORDS
-    assert "not a file of features that is known here; it has: numbers" in refused(
+    assert "not a file of features of a supported tool; it has: numbers" in refused(
         tmp_path / "other.h5", tmp_path
     )
 
@@ -147,7 +147,7 @@ def test_files_that_hold_no_features(files, tmp_path):
         ({"encoder": "a\nb"}, "encoder"),
         ({"slide": "../x"}, "slide"),
         ("not JSON", "Invalid JSON"),
-        ("x" * 200_000, "is not ours"),
+        ("x" * 200_000, "far too long"),
     ],
 )
 def test_a_header_that_is_not_ours(files, tmp_path, change, line):
@@ -159,7 +159,7 @@ def test_a_header_that_is_not_ours(files, tmp_path, change, line):
         change if isinstance(change, str) else json.dumps({**good, **change}),
     )
     said = refused(files["trident"], tmp_path)
-    assert "mil_header is not ours" in said
+    assert "the attribute mil_header was not written by mil" in said
     assert line in said
 
 
@@ -183,7 +183,7 @@ def test_our_header_is_not_believed_over_the_file(files, tmp_path):
 def test_an_encoder_that_cannot_name_a_folder(files, tmp_path):
     attribute(files["trident"], "features", "encoder", "../uni")
     code, said = bags("import", files["trident"], "--out", tmp_path / "bags")
-    assert (code, "encoder '../uni' cannot name a folder; give it one: --encoder NAME" in said) == (
+    assert (code, "encoder '../uni' cannot be a folder's name; give another one with --encoder NAME" in said) == (
         1,
         True,
     )

@@ -203,8 +203,8 @@ def test_what_is_not_ok_or_not_valid_is_left_out_and_counted(tmp_path):
     said, _ = there_and_back(tmp_path, "trident", to=("--dataset", yaml))
     assert said.splitlines() == [
         f"export: 1 bags to trident in {tmp_path / 'other'}, 2 tiles",
-        "left out: 1 slides that are not ok: b",
-        "left out: 1 slides that the dataset does not have: x",
+        "left out: 1 slides whose state is not ok: b",
+        "left out: 1 slides that are not in the dataset: x",
         "left out: 1 tiles that could not be read",
     ]
     bag = read_bag(tmp_path / "back/a.h5")
@@ -237,7 +237,7 @@ def test_clams_export_without_coordinates_or_scale(tmp_path):
     assert sorted(p.name for p in (tmp_path / "clam").rglob("*") if p.is_file()) == ["a.pt"]
     for tool, lacks in (("trident", "side_level0_px"), ("stamp", "side_level0_px")):
         code, said = bags("export", tmp_path / "bags", "--to", tool, "--out", tmp_path / tool)
-        assert (code, f"{tool} needs {lacks}, which 1 of 1 bags do not know (a)" in said) == (
+        assert (code, f"{tool} needs {lacks}, which 1 of 1 bags lack (a)" in said) == (
             1,
             True,
         )
@@ -245,6 +245,5 @@ def test_clams_export_without_coordinates_or_scale(tmp_path):
     code, said = bags("export", tmp_path / "bags", "--to", "stamp", "--out", tmp_path / "stamp")
     assert (code, said) == (
         1,
-        "stopped at slide a, 0 of 1 are written: stamp needs coordinates, which this bag does "
-        "not know",
+        "stopped at slide a, 0 of 1 are written: stamp needs coordinates, which this bag lacks",
     )

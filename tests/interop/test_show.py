@@ -134,7 +134,7 @@ def test_acmils_one_file_is_whole_or_not_there(tmp_path):
     code, said = bags("export", tmp_path / "bags", *to)
     assert (code, said) == (
         1,
-        "ACMIL keeps the label beside the features; say whose labels: --dataset NAME",
+        "ACMIL keeps the label beside the features; name the dataset with the labels: --dataset NAME",
     )
 
 

@@ -87,7 +87,7 @@ TWO = json.dumps({"splits": [{"train_patients": ["p1"], "test_patients": ["p2", 
             "not a file of splits",
         ),
         ("s.json", "[1, 2]", "not a file of splits"),
-        ("s.json", TWO, "has the folds 0, 1; say which with --fold"),
+        ("s.json", TWO, "has the folds 0, 1; choose one with --fold"),
         ("s.pkl", "x", "not a file of splits"),
     ],
 )

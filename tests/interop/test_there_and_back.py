@@ -61,7 +61,7 @@ def test_from_trident_and_back(tmp_path):
     write_trident(tmp_path / "there")
     imported(tmp_path / "there", tmp_path / "bags", "--mpp", "0.2472")
     code, said = bags("export", tmp_path / "bags", "--to", "trident", "--out", tmp_path / "back")
-    assert (code, "say it with --magnification, such as 20" in said) == (1, True)
+    assert (code, "give --magnification, such as 20" in said) == (1, True)
     code, said = bags(
         "export",
         tmp_path / "bags",
