@@ -33,9 +33,7 @@ def bag_table(folder: Path) -> str:
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in COLUMNS:
-        table.add_column(
-            name, justify="right" if name in NUMERIC_COLUMNS else "left", no_wrap=True
-        )
+        table.add_column(name, justify="right" if name in NUMERIC_COLUMNS else "left", no_wrap=True)
     files = bag_files(folder)
     for file in files:
         table.add_row(*_table_row(file))

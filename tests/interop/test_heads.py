@@ -93,7 +93,7 @@ def test_settings_in_the_file_are_taken_and_written_back(tmp_path):
     said = imported(
         file, tmp_path / "head", "acmil", "--positive", "b", "--fold", "2", "--name", "published"
     )
-    assert "does not say" not in said
+    assert "not in the file" not in said
     _, trained = load_trained(tmp_path / "head")
     recipe = trained.recipe
     assert recipe.options == {
@@ -124,7 +124,7 @@ def test_settings_in_the_file_are_taken_and_written_back(tmp_path):
         "unknownpx_unknownmpp",
     )
     _, said = heads("export", tmp_path / "head", tmp_path / "d.pth", "--to", "acmil")
-    assert "unless told so: D=4" in said
+    assert "an attention width of 128 by default: give its constructor D=4" in said
     whole = torch.load(tmp_path / "d.pth", weights_only=True)
     assert whole["epoch"] == 12
     sizes = {"D_feat": DIM, "D_inner": HIDDEN, "n_class": 3, "n_token": 2}
@@ -157,7 +157,7 @@ def test_settings_that_make_no_sense_are_passed_over(tmp_path):
     said = imported(
         save(tmp_path / "c.pth", drawn("ACMIL_GA"), config, epoch=-7), tmp_path / "head", "acmil"
     )
-    assert "the file does not say, so the default, for training only: mask_top, mask_share" in said
+    assert "not in the file, so set to the default, which only training uses: mask_top, mask_share" in said
     _, trained = load_trained(tmp_path / "head")
     assert (trained.recipe.train.epochs, trained.recipe.train.lr, trained.seed, trained.epoch) == (
         50,

@@ -133,10 +133,10 @@ def test_contents_that_cannot_be(tmp_path, what):
 
 
 WRONG_CODE = [
-    ("ACMIL_GA", "clam", "those of ACMIL_GA; say --from acmil or aem"),
-    ("ACMIL_MHA", "aem", "those of ACMIL_MHA; say --from acmil"),
-    ("CLAM_SB", "aem", "those of CLAM_SB; say --from clam or acmil"),
-    ("ABMIL", "clam", "those of ABMIL; say --from aem or acmil"),
+    ("ACMIL_GA", "clam", "those of ACMIL_GA; give --from acmil or aem"),
+    ("ACMIL_MHA", "aem", "those of ACMIL_MHA; give --from acmil"),
+    ("CLAM_SB", "aem", "those of CLAM_SB; give --from clam or acmil"),
+    ("ABMIL", "clam", "those of ABMIL; give --from aem or acmil"),
 ]
 
 
@@ -210,19 +210,19 @@ STATED = {
         "3 classes without names; give --classes A,B in their order, or a --dataset",
     ),
     "two": (["--classes", "a,b"], "has 3 classes, but 2 are named: a, b"),
-    "twice": (["--classes", "a,b,a"], "each needs a name of its own"),
-    "empty": (["--classes", "a,,b"], "each needs a name of its own"),
+    "twice": (["--classes", "a,b,a"], "each class needs a name of its own"),
+    "empty": (["--classes", "a,,b"], "each class needs a name of its own"),
     "positive": (
         ["--classes", "a,b,c", "--positive", "d"],
         "--positive 'd' is not among the classes a, b, c",
     ),
     "no encoder": (
         ["--classes", "a,b,c"],
-        "does not say what made its features; give --bags FOLDER, or --encoder",
+        "does not name the encoder of its features; give --bags FOLDER, or --encoder",
     ),
     "name": (
         ["--classes", "a,b,c", "--encoder", "e", "--name", "../x"],
-        "--name '../x': letters, digits",
+        "--name '../x': use letters, digits",
     ),
     "dataset": (["--dataset", "nowhere", "--encoder", "e"], "no dataset named 'nowhere'"),
     "bags": (["--classes", "a,b,c", "--bags", "nowhere"], "nowhere: no bags"),
@@ -291,7 +291,7 @@ def test_exports_that_cannot_be(tmp_path):
     assert "not the folder of a trained head" in heads("export", tmp_path, out, "--to", "acmil")[1]
     imported(save(tmp_path / "c.pth", drawn("ABMIL")), tmp_path / "head", "aem")
     assert (
-        "clam has no head abmil; to clam go: clam_sb, clam_mb"
+        "clam has no head abmil; it has: clam_sb, clam_mb"
         in heads("export", tmp_path / "head", out, "--to", "clam")[1]
     )
     assert (
@@ -301,7 +301,7 @@ def test_exports_that_cannot_be(tmp_path):
     assert not out.exists()
     out.write_text("mine")
     assert (
-        "is there; choose another file" in heads("export", tmp_path / "head", out, "--to", "aem")[1]
+        "exists; choose another file" in heads("export", tmp_path / "head", out, "--to", "aem")[1]
     )
     assert out.read_text() == "mine"
     assert heads("export", tmp_path / "head", out, "--to", "aem", "--force")[0] == 0
@@ -322,7 +322,7 @@ def test_a_head_of_another_task_is_not_theirs(tmp_path):
     (tmp_path / "age.csv").write_text("slide,label\na,71\n")
     file = save(tmp_path / "c.pth", drawn("ABMIL"))
     line = refused(file, tmp_path, "acmil", "--dataset", tmp_path / "age.yaml", "--encoder", "tiny")
-    assert "c.pth: is of classes, but the task of dataset" in line
+    assert "c.pth: its outputs are classes, but the task of dataset" in line
     assert line.rstrip().endswith("is regression")
     folder = tmp_path / "head"
     imported(save(tmp_path / "d.pth", drawn("ABMIL")), folder, "acmil")
@@ -331,7 +331,7 @@ def test_a_head_of_another_task_is_not_theirs(tmp_path):
     (folder / "recipe.json").write_text(json.dumps(recipe))
     code, line = heads("export", folder, tmp_path / "e.pth", "--to", "acmil")
     assert code == 1
-    assert "is of the task ordinal, but heads of acmil are of classes" in line
+    assert "is of the task ordinal, but heads of acmil classify" in line
     assert not (tmp_path / "e.pth").exists()
 
 
