@@ -1,13 +1,15 @@
-"""A trained head that can be given away: what its files are, and a small bag with the answer that it must give.
+"""Manifest of a trained head: checksums of its files, and a self-test of its predictions.
 
-`seal.json` has the SHA-256 of each file of the folder and the answer to
-`example.safetensors`, a bag of random numbers: nothing of a patient goes with a head.
+`seal.json` holds the SHA-256 of each file of the folder, and the head's predictions for
+`example.safetensors`, a bag of random numbers: nothing of a patient goes with a head. So
+whoever receives a head can verify that its files are unchanged and that their version of
+the tool computes the same from them.
 """
 
 import json
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -25,122 +27,159 @@ from mil.versions import TOOL_VERSION
 
 FORMAT = "mil.seal"
 VERSION = 1
-SEAL = "seal.json"
+MANIFEST = "seal.json"
 EXAMPLE = "example.safetensors"
+# The model card is not among them: it may be edited.
 FILES = ("head.safetensors", "last.safetensors", "recipe.json", "history.json", EXAMPLE)
-NEEDED = ("head.safetensors", "recipe.json", EXAMPLE)  # what the answer depends on
-# tiles of the example lie in a square
-SIDE = 6
+# The files that predictions depend on. A manifest without one of them proves nothing.
+REQUIRED_FILES = ("head.safetensors", "recipe.json", EXAMPLE)
+# Tiles of the example lie in a square of so many tiles, which heads over a graph need.
+SIDE_TILES = 6
 TILE_PX = 224
 # Another processor or release of torch adds up in another order.
 RTOL = 1e-4
 ATOL = 1e-4
+READ_BYTES = 1 << 20
 
 
-class Seal(Section):
-    """What `seal.json` says."""
+class HeadManifest(Section):
+    """Content of `seal.json`."""
 
     tool_version: str
+    # Names without a slash: a manifest must not lead to files outside the folder.
     sha256: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")], str]
-    logits: list[float]  # of the example
-    answers: list[float]  # the same as the head's task says it, calibrated
+    # Both for the example bag; the answers are the task's predictions, calibrated.
+    logits: list[float]
+    answers: list[float]
 
 
-def seal(folder: Path) -> Seal:
-    """Seal a finished head as it is now; whatever seal it had is gone.
+class _ExamplePredictions(NamedTuple):
+    """What a head computes from its example bag, float64."""
+
+    logits: Tensor
+    predictions: Tensor
+
+
+def seal(folder: Path) -> HeadManifest:
+    """Write the example bag and the manifest of a finished head as it is now.
+
+    An older manifest is replaced.
 
     Raises:
-        FormatError: it is no trained head.
+        FormatError: the folder holds no trained head.
     """
-    (folder / SEAL).unlink(missing_ok=True)
-    dim = load_trained(folder)[1].dim
-    features = np.random.default_rng(0).standard_normal((SIDE * SIDE, dim), np.float32)
-    corners = torch.cartesian_prod(torch.arange(SIDE), torch.arange(SIDE)).flip(1) * TILE_PX
-    with atomic_path(folder / EXAMPLE) as scratch:
-        scratch.write_bytes(
-            save({"features": torch.from_numpy(features), "coords": corners.contiguous()})
-        )
-    logits, answers = _ask(folder)
-    made = Seal(
+    # First: a run that stops half-way must not leave an old manifest with a new example.
+    (folder / MANIFEST).unlink(missing_ok=True)
+    _write_example(folder, load_trained(folder)[1].dim)
+    result = _predict_example(folder)
+    digests = {name: _digest(folder / name) for name in FILES if (folder / name).exists()}
+    manifest = HeadManifest(
         tool_version=TOOL_VERSION,
-        sha256={name: _digest(folder / name) for name in FILES if (folder / name).exists()},
-        logits=logits.tolist(),
-        answers=answers.tolist(),
+        sha256=digests,
+        logits=result.logits.tolist(),
+        answers=result.predictions.tolist(),
     )
-    write_json(folder / SEAL, {"format": FORMAT, "format_version": VERSION, **made.model_dump()})
-    return made
+    content = {"format": FORMAT, "format_version": VERSION, **manifest.model_dump()}
+    write_json(folder / MANIFEST, content)
+    return manifest
 
 
-def read_seal(folder: Path) -> Seal:
-    """The seal of a folder.
+def _write_example(folder: Path, dim: int) -> None:
+    # A fixed seed: the same head has the same manifest.
+    features = np.random.default_rng(0).standard_normal((SIDE_TILES**2, dim), np.float32)
+    positions = torch.arange(SIDE_TILES)
+    # (x, y), row by row.
+    corners = torch.cartesian_prod(positions, positions).flip(1) * TILE_PX
+    example = {"features": torch.from_numpy(features), "coords": corners.contiguous()}
+    with atomic_path(folder / EXAMPLE) as scratch:
+        # Not save_file, which makes a file that nobody else may read.
+        scratch.write_bytes(save(example))
+
+
+def read_seal(folder: Path) -> HeadManifest:
+    """Read the manifest of a head's folder.
 
     Raises:
-        FormatError: there is none, or it is none of ours.
+        FormatError: there is none, or it is damaged or of another version.
     """
-    path = folder / SEAL
+    path = folder / MANIFEST
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        found = raw.pop("format"), raw.pop("format_version")
-        if found != (FORMAT, VERSION):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        name = content.pop("format")
+        version = content.pop("format_version")
+        if (name, version) != (FORMAT, VERSION):
             raise FormatError(
-                f"{path}: expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}"
+                f"{path}: expected {FORMAT} version {VERSION}, found {name} version {version}"
             )
-        return checked(Seal, raw, str(path))
+        return checked(HeadManifest, content, str(path))
+    except FormatError:
+        # A ValueError too, so it must not reach the last clause.
+        raise
     except FileNotFoundError:
         raise FormatError(
-            f"{folder}: has no {SEAL}, so that nobody knows what it was when it was made; `mil "
-            "heads verify --seal` "
-            "seals it as it is now"
+            f"{folder}: has no {MANIFEST}, so nothing to verify it by; `mil heads verify --seal` "
+            "writes one for its files as they are now"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, FormatError):
-            raise
+        reason = " ".join(str(error).split())
         raise FormatError(
-            f"{path}: not the seal of a head ({' '.join(str(error).split())}); get it again"
+            f"{path}: not the manifest of a head ({reason}); get the folder again from its source"
         ) from None
 
 
 def verify(folder: Path) -> list[str]:
-    """What is not as it was when a folder was sealed, one line each; none if all is.
+    """Differences of a head's folder from its manifest, one line each.
+
+    The predictions for the example are compared only when all files are unchanged.
 
     Raises:
-        FormatError: it was never sealed.
+        FormatError: there is no manifest, or the example is no bag for this head.
     """
-    known = read_seal(folder)
+    manifest = read_seal(folder)
+    faults = _file_faults(folder, manifest)
+    return faults or _prediction_faults(folder, manifest)
+
+
+def _file_faults(folder: Path, manifest: HeadManifest) -> list[str]:
+    unlisted = [name for name in REQUIRED_FILES if name not in manifest.sha256]
     faults = [
-        f"{folder / SEAL}: does not speak of {name}; get it again"
-        for name in NEEDED
-        if name not in known.sha256
+        f"{folder / MANIFEST}: has no checksum of {name}; get the folder again from its source"
+        for name in unlisted
     ]
-    for name, digest in known.sha256.items():
-        if not (folder / name).is_file():
-            faults.append(f"{folder / name}: is missing; get the folder again from where it came")
-        elif _digest(folder / name) != digest:
+    for name, digest in manifest.sha256.items():
+        path = folder / name
+        if not path.is_file():
+            faults.append(f"{path}: is missing; get the folder again from its source")
+        elif _digest(path) != digest:
             faults.append(
-                f"{folder / name}: is not the file that was sealed; get it again from where it came"
+                f"{path}: differs from its checksum in {MANIFEST}; get the folder again from its "
+                "source"
             )
-    if faults:
-        return faults
-    logits, answers = _ask(folder)
-    for what, found, sealed in (
-        ("logits", logits, known.logits),
-        ("answers", answers, known.answers),
-    ):
-        wanted = found.new_tensor(sealed)
-        if found.shape != wanted.shape or not torch.allclose(found, wanted, rtol=RTOL, atol=ATOL):
+    return faults
+
+
+def _prediction_faults(folder: Path, manifest: HeadManifest) -> list[str]:
+    result = _predict_example(folder)
+    comparisons = (
+        ("logits", result.logits, manifest.logits),
+        ("predictions", result.predictions, manifest.answers),
+    )
+    faults = []
+    for name, computed, recorded in comparisons:
+        expected = computed.new_tensor(recorded)
+        same_shape = computed.shape == expected.shape
+        if not same_shape or not torch.allclose(computed, expected, rtol=RTOL, atol=ATOL):
             faults.append(
-                f"{folder}: its files are as sealed (by mil {known.tool_version}), but the "
-                f"example bag gives {what} "
-                f"{_said(found)} here (mil {TOOL_VERSION}, torch {torch.__version__}), not "
-                f"{_said(wanted)}; use the "
-                "versions that it was made with"
+                f"{folder}: its files are unchanged since mil {manifest.tool_version}, but the "
+                f"example bag gives {name} {_comma_separated(computed)} here (mil {TOOL_VERSION}, "
+                f"torch {torch.__version__}), not {_comma_separated(expected)}; use the versions "
+                "that the head was trained with"
             )
     return faults
 
 
 @torch.inference_mode()
-def _ask(folder: Path) -> tuple[Tensor, Tensor]:
-    """Logits and answers to the example, float64."""
+def _predict_example(folder: Path) -> _ExamplePredictions:
     head, trained = load_trained(folder)
     path = folder / EXAMPLE
     try:
@@ -148,19 +187,19 @@ def _ask(folder: Path) -> tuple[Tensor, Tensor]:
         bags = join([example["features"]], [example["coords"]])
         logits = head(bags).logits
     except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
-        raise FormatError(
-            f"{path}: is no bag for this head: {' '.join(str(error).split())}"
-        ) from None
-    return logits[0].double(), trained.answers(logits)[0].double()
+        reason = " ".join(str(error).split())
+        raise FormatError(f"{path}: is no bag for this head: {reason}") from None
+    return _ExamplePredictions(logits[0].double(), trained.answers(logits)[0].double())
 
 
-def _said(values: Tensor) -> str:
+def _comma_separated(values: Tensor) -> str:
     return ", ".join(f"{value:.6g}" for value in values.tolist())
 
 
 def _digest(path: Path) -> str:
     digest = sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
+        # In blocks: weights may be larger than the memory of a small machine.
+        while block := file.read(READ_BYTES):
             digest.update(block)
     return digest.hexdigest()

@@ -1,54 +1,63 @@
-"""Folders of trained heads in, what is not as it was when they were sealed out."""
+"""`mil heads verify`: heads compared with their manifests, or their manifests written anew."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mil.errors import FormatError
-from mil.trained.seal import FILES, SEAL, verify
-from mil.trained.seal import seal as seal_head
+from mil.trained.seal import FILES, MANIFEST, verify
+from mil.trained.seal import seal as write_manifest
 
 
-class Found(NamedTuple):
-    """A line for each head, and how many of them are not as they were."""
+class HeadVerification(NamedTuple):
+    """Lines about all heads, and the number of heads that have a fault."""
 
     lines: list[str]
     faults: int
 
 
-def run(folders: Sequence[Path], *, seal: bool = False) -> Found:
-    """Look over heads.
+def run(folders: Sequence[Path], *, seal: bool = False) -> HeadVerification:
+    """Verify trained heads.
 
     Args:
-        folders: of heads, or folders that hold some.
-        seal: seal them as they are now instead.
+        folders: folders of heads, or folders that hold some.
+        seal: write a new manifest of each head instead.
 
     Raises:
-        FormatError: there is no head in one of them.
+        FormatError: a folder holds no head.
     """
     lines = []
-    faults = 0
-    for folder in [each for given in folders for each in _heads(given)]:
+    faulty = 0
+    heads = [head for folder in folders for head in _head_folders(folder)]
+    for head in heads:
+        # One damaged head must not hide the others.
         try:
-            wrong = [] if seal else verify(folder)
-            if seal:
-                seal_head(folder)
+            faults = _write_manifest(head) if seal else verify(head)
         except FormatError as error:
-            wrong = [str(error)]
-        what = (
-            "sealed"
-            if seal
-            else "ok: its files are as sealed, and it answers the example bag as it did"
+            faults = [str(error)]
+        if faults:
+            lines += faults
+            faulty += 1
+        elif seal:
+            lines.append(f"{head}: sealed")
+        else:
+            lines.append(f"{head}: ok: its files and its predictions for the example are unchanged")
+    return HeadVerification(lines, faulty)
+
+
+def _write_manifest(folder: Path) -> list[str]:
+    write_manifest(folder)
+    return []
+
+
+def _head_folders(folder: Path) -> list[Path]:
+    """Folders that hold a head, or only some of its files."""
+    # Any of the files: a head that lost its weights must be reported too.
+    names = (MANIFEST, *FILES)
+    heads = sorted({path.parent for name in names for path in folder.rglob(name)})
+    if not heads:
+        reason = "has no trained head in it" if folder.is_dir() else "no such folder"
+        raise FormatError(
+            f"{folder}: {reason}; give a folder with recipe.json and head.safetensors"
         )
-        lines += wrong or [f"{folder}: {what}"]
-        faults += bool(wrong)
-    return Found(lines, faults)
-
-
-def _heads(folder: Path) -> list[Path]:
-    """Folders that are a head or what is left of one."""
-    found = sorted({path.parent for name in (SEAL, *FILES) for path in folder.rglob(name)})
-    if not found:
-        what = "has no trained head in it" if folder.is_dir() else "no such folder"
-        raise FormatError(f"{folder}: {what}; give a folder with recipe.json and head.safetensors")
-    return found
+    return heads
