@@ -5,28 +5,39 @@ from typing import Annotated, Literal
 
 import typer
 
+from mil.config import DEFAULT_ENCODER
+
 bench_app = typer.Typer(help="Measure throughput on this machine.", no_args_is_help=True)
 
-Threads = Annotated[int, typer.Option(min=1, help="Threads of the CPU.")]
+Threads = Annotated[int, typer.Option(min=1, help="Number of CPU threads.")]
 Slides = Annotated[
-    list[Path] | None, typer.Argument(help="Slides; none: two made for it, 60 000 x 60 000 px.")
+    list[Path] | None,
+    typer.Argument(help="Files of slides; default: two synthetic slides of 60 000 x 60 000 px."),
 ]
 Json = Annotated[
-    Path | None, typer.Option("--json", help="Write the table and the machine to this file too.")
+    Path | None,
+    typer.Option(
+        "--json", help="JSON file to write the table and a description of the machine to."
+    ),
 ]
 TilePx = Annotated[int, typer.Option(min=16, help="Side of a tile, pixels.")]
-TargetMpp = Annotated[float, typer.Option(min=0.01, help="Scale of a tile, µm per pixel.")]
+TargetMpp = Annotated[
+    float, typer.Option(min=0.01, help="Resolution of a tile, micrometres per pixel.")
+]
 
 
 @bench_app.command("read")
 def bench_read(
     slides: Slides = None,
     threads: Threads = 1,
-    tiles: Annotated[int, typer.Option(min=1, help="About how many tiles of each slide.")] = 1000,
+    tiles: Annotated[
+        int, typer.Option(min=1, help="Approximate number of tiles of each slide.")
+    ] = 1000,
     tile_px: TilePx = 256,
     target_mpp: TargetMpp = 0.5,
     repeats: Annotated[
-        int, typer.Option(min=1, help="Of each measurement; the median counts.")
+        int,
+        typer.Option(min=1, help="Number of repeats of each measurement; the median is reported."),
     ] = 3,
     json: Json = None,
 ) -> None:
@@ -52,23 +63,30 @@ def bench_features(
     slides: Slides = None,
     encoder: Annotated[
         list[str] | None,
-        typer.Option(help="Of configs/encoders.yaml; repeat. [default: efficientnet_lite0]"),
+        typer.Option(
+            help="Name of an encoder in configs/encoders.yaml; repeat for several. "
+            f"[default: {DEFAULT_ENCODER}]"
+        ),
     ] = None,
     threads: Threads = 1,
     tiles: Annotated[
-        int, typer.Option(min=1, help="About how many tiles of each slide, at most.")
+        int, typer.Option(min=1, help="Approximate largest number of tiles of each slide.")
     ] = 1000,
     repeats: Annotated[
-        int, typer.Option(min=1, help="Of each measurement; the median counts.")
+        int,
+        typer.Option(min=1, help="Number of repeats of each measurement; the median is reported."),
     ] = 3,
     device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(help="Device to compute on; auto: a GPU if there is one."),
     ] = "auto",
     precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="auto: what is fast.")
+        Literal["auto", "fp32", "bf16", "fp16"],
+        typer.Option(help="Precision of the encoder; auto: one that the device is fast in."),
     ] = "auto",
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Do not ask for weights.")
+        bool,
+        typer.Option("--random-weights", help="Use random weights instead of downloaded ones."),
     ] = False,
     json: Json = None,
 ) -> None:
@@ -78,7 +96,7 @@ def bench_features(
 
     found = run(
         slides or [],
-        encoders=encoder or ["efficientnet_lite0"],
+        encoders=encoder or [DEFAULT_ENCODER],
         threads=threads,
         tiles=tiles,
         repeats=repeats,
@@ -103,21 +121,27 @@ def bench_tile(
 @bench_app.command("train")
 def bench_train(
     recipe: Annotated[
-        list[str] | None, typer.Option("--head", help="Recipes; repeat. [default: each head's own]")
+        list[str] | None,
+        typer.Option(
+            "--head",
+            help="Name of a recipe; repeat for several. [default: the recipe named like each head]",
+        ),
     ] = None,
     tiles: Annotated[
-        list[int] | None, typer.Option(min=1, help="Of a bag; repeat. [default: 10 000]")
+        list[int] | None,
+        typer.Option(min=1, help="Number of tiles of a bag; repeat for several. [default: 10 000]"),
     ] = None,
-    dim: Annotated[int, typer.Option(min=2, help="Length of a feature vector.")] = 1024,
+    dim: Annotated[int, typer.Option(min=2, help="Feature dimension.")] = 1024,
     precision: Annotated[
-        Literal["fp32", "bf16", "both"], typer.Option(help="Of the matrix products.")
+        Literal["fp32", "bf16", "both"], typer.Option(help="Precision of the matrix products.")
     ] = "fp32",
     threads: Threads = 1,
     repeats: Annotated[
-        int, typer.Option(min=1, help="Rounds of the comparison; the fastest counts.")
+        int,
+        typer.Option(min=1, help="Number of rounds of the comparison; the fastest is reported."),
     ] = 3,
     literal: Annotated[
-        bool, typer.Option(help="Compare ACMIL with the literal way of writing it.")
+        bool, typer.Option(help="Compare ACMIL with a plain PyTorch implementation.")
     ] = True,
     json: Json = None,
 ) -> None:
@@ -140,22 +164,33 @@ def bench_train(
 @bench_app.command("classical")
 def bench_classical(
     folder: Annotated[
-        Path, typer.Argument(help="Of the data sets: NAME.jld files, NAME_mat folders.")
+        Path, typer.Argument(help="Folder of the data sets: NAME.jld files and NAME_mat folders.")
     ],
     dataset: Annotated[
-        list[str] | None, typer.Option(help="Such as musk1; repeat. [default: all]")
+        list[str] | None,
+        typer.Option(help="Name of a data set, such as musk1; repeat for several. [default: all]"),
     ] = None,
     head: Annotated[
         list[str] | None,
-        typer.Option(help="Recipes; repeat. [default: all but those of publications]"),
+        typer.Option(
+            help="Name of a recipe; repeat for several. [default: all but those of publications]"
+        ),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Of the cross-validation.")] = 5,
-    folds: Annotated[int, typer.Option(min=2, help="Of each.")] = 10,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Number of repeats of the cross-validation.")
+    ] = 5,
+    folds: Annotated[
+        int, typer.Option(min=2, help="Number of folds of each cross-validation.")
+    ] = 10,
     threads: Annotated[
-        int, typer.Option(min=1, help="Processes side by side, one thread each.")
+        int, typer.Option(min=1, help="Number of parallel processes, one thread each.")
     ] = 1,
     json: Annotated[
-        Path | None, typer.Option("--json", help="Results, after each head; taken up where left.")
+        Path | None,
+        typer.Option(
+            "--json",
+            help="JSON file of the results, written after each head; an existing one is resumed.",
+        ),
     ] = None,
 ) -> None:
     """Cross-validated accuracy of the heads on the classical MIL data sets, beside what is published."""
@@ -178,16 +213,26 @@ def bench_classical(
 def bench_graph(
     tiles: Annotated[
         list[int] | None,
-        typer.Option(min=10, help="Of a bag; repeat. [default: 10 000, 100 000, 1 000 000]"),
+        typer.Option(
+            min=10,
+            help="Number of tiles of a bag; repeat for several. [default: 10 000, 100 000, 1 000 000]",
+        ),
     ] = None,
-    dim: Annotated[int, typer.Option(min=1, help="Length of a feature vector.")] = 384,
+    dim: Annotated[int, typer.Option(min=1, help="Feature dimension.")] = 384,
     threads: Threads = 1,
-    repeats: Annotated[int, typer.Option(min=1, help="Of each; the fastest counts.")] = 2,
+    repeats: Annotated[
+        int,
+        typer.Option(min=1, help="Number of repeats of each measurement; the fastest is reported."),
+    ] = 2,
     knn_up_to: Annotated[
-        int, typer.Option(min=0, help="Tiles up to which exact neighbours are sought.")
+        int,
+        typer.Option(
+            min=0, help="Largest number of tiles for which exact neighbours are computed."
+        ),
     ] = 20_000,
     libraries_up_to: Annotated[
-        int, typer.Option(min=0, help="Tiles up to which others are timed.")
+        int,
+        typer.Option(min=0, help="Largest number of tiles for which other libraries are timed."),
     ] = 100_000,
     json: Json = None,
 ) -> None:
@@ -208,33 +253,47 @@ def bench_graph(
 
 @bench_app.command("kernels")
 def bench_kernels(
-    op: Annotated[list[str] | None, typer.Option(help="Operations; repeat. [default: all]")] = None,
+    op: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of an operation; repeat for several. [default: all]"),
+    ] = None,
     tiles: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Of all bags together; repeat. [default: see docs/kernels.md]"),
+        typer.Option(
+            min=1,
+            help="Number of tiles of all bags together; repeat for several. [default: see "
+            "docs/kernels.md]",
+        ),
     ] = None,
     dim: Annotated[
-        list[int] | None, typer.Option(min=4, help="Length of a feature vector; repeat.")
+        list[int] | None, typer.Option(min=4, help="Feature dimension; repeat for several.")
     ] = None,
-    branches: Annotated[list[int] | None, typer.Option(min=1, help="Of attention; repeat.")] = None,
+    branches: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Number of attention branches; repeat for several."),
+    ] = None,
     bags: Annotated[
-        list[int] | None, typer.Option(min=1, help="Of unequal length, packed; repeat.")
+        list[int] | None,
+        typer.Option(min=1, help="Number of packed bags of unequal length; repeat for several."),
     ] = None,
     dtype: Annotated[
-        list[str] | None, typer.Option(help="fp32, bf16, fp16: of features; repeat.")
+        list[str] | None,
+        typer.Option(help="Data type of the features: fp32, bf16 or fp16; repeat for several."),
     ] = None,
     backend: Annotated[
-        Literal["auto", "reference", "cpu", "triton"], typer.Option(help="Who computes.")
+        Literal["auto", "reference", "cpu", "triton"],
+        typer.Option(help="Implementation to time; auto: the one that mil would choose."),
     ] = "auto",
     device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(help="Device to compute on; auto: a GPU if there is one."),
     ] = "auto",
     compiled: Annotated[
-        bool | None, typer.Option(help="Time torch.compile too. [default: on a GPU; it takes long]")
+        bool | None, typer.Option(help="Time torch.compile too; it takes long. [default: on a GPU]")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer sizes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Time fewer sizes.")] = False,
     bars: Annotated[
-        bool, typer.Option("--bars", help="Only what is to be reached on an H100 or H200.")
+        bool, typer.Option("--bars", help="Time only the targets for an H100 or H200.")
     ] = False,
     threads: Threads = 1,
     json: Json = None,

@@ -10,17 +10,17 @@ import typer
 from mil.config import load_encoder
 
 heads_app = typer.Typer(
-    help="Heads and recipes; exchange with the published codes.", no_args_is_help=True
+    help="Heads and recipes: list, show, verify, import and export.", no_args_is_help=True
 )
 
 encoders_app = typer.Typer(
-    help="What can embed tiles, and whether its weights are here.", no_args_is_help=True
+    help="Encoders of tiles: list, show, and download their weights.", no_args_is_help=True
 )
 
 LEAST_COLUMNS = 100  # for a pipe, which has no width
 
-Name = Annotated[str, typer.Argument(help="An entry of configs/encoders.yaml.")]
-Names = Annotated[list[str], typer.Argument(help="Entries of configs/encoders.yaml.")]
+Name = Annotated[str, typer.Argument(help="Name of an encoder in configs/encoders.yaml.")]
+Names = Annotated[list[str], typer.Argument(help="Names of encoders in configs/encoders.yaml.")]
 
 
 @heads_app.command("list")
@@ -34,10 +34,13 @@ def heads_list() -> None:
 @heads_app.command("show")
 def heads_show(
     name: Annotated[
-        str, typer.Argument(help="A head, a recipe in configs/heads, or a recipe's file.")
+        str,
+        typer.Argument(
+            help="Name of a head or of a recipe in configs/heads, or the path of a recipe's yaml."
+        ),
     ],
 ) -> None:
-    """What a head or a recipe is, its options, its losses and how it is trained."""
+    """Describe a head or a recipe: its options, losses and training."""
     from mil.catalogue.show import described, fitted
 
     width = get_terminal_size().columns if sys.stdout.isatty() else None
@@ -48,10 +51,13 @@ def heads_show(
 @heads_app.command("verify")
 def heads_verify(
     folders: Annotated[
-        list[Path], typer.Argument(help="Folders of trained heads, or folders that hold some.")
+        list[Path], typer.Argument(help="Folders of trained heads, or folders that contain some.")
     ],
     seal: Annotated[
-        bool, typer.Option("--seal", help="Seal them as they are now, whatever they were.")
+        bool,
+        typer.Option(
+            "--seal", help="Write new checksums and predictions for the heads as they are now."
+        ),
     ] = False,
 ) -> None:
     """Check that a head is what it was when it was made: its files, and its answer to the example bag beside them."""
@@ -66,16 +72,21 @@ def heads_verify(
 @heads_app.command("card")
 def heads_card(
     folders: Annotated[
-        list[Path], typer.Argument(help="Folders of trained heads, or folders that hold some.")
+        list[Path], typer.Argument(help="Folders of trained heads, or folders that contain some.")
     ],
     evaluated: Annotated[
-        Path, typer.Option(help="Folder of their predictions.csv and metrics.json.")
+        Path, typer.Option(help="Folder of the heads' predictions.csv and metrics.json.")
     ],
-    dataset: Annotated[str, typer.Option(help="Its yaml, if it is not in configs/datasets.")] = "",
+    dataset: Annotated[
+        str, typer.Option(help="Dataset, if it is not in configs/datasets: the path of its yaml.")
+    ] = "",
     min_tissue: Annotated[
-        float | None, typer.Option(help="What its tiles were cut with, for the card.")
+        float | None,
+        typer.Option(help="Smallest fraction of tissue that the tiles were cut with, 0 to 1."),
     ] = None,
-    min_area_mm2: Annotated[float | None, typer.Option(help="The same.")] = None,
+    min_area_mm2: Annotated[
+        float | None, typer.Option(help="Smallest area of a tissue region that was kept, mm².")
+    ] = None,
 ) -> None:
     """Write MODEL_CARD.md into each head's folder: data, splits, metrics, limits, licence, how to use it."""
     from mil.trained.card import Tissue, run

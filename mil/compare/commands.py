@@ -8,11 +8,16 @@ import typer
 
 def compare(
     evaluated: Annotated[
-        list[Path], typer.Option(help="Folder that `mil evaluate` wrote; repeat for each head.")
+        list[Path], typer.Option(help="Folder written by `mil evaluate`; repeat for each head.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for comparison.json, .csv, .md and .tex.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder to write comparison.json, .csv, .md and .tex to.")
+    ],
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Test pairs on the slides that all heads share.")
+        bool,
+        typer.Option(
+            "--allow-missing", help="Compare heads on the slides that all of them have predicted."
+        ),
     ] = False,
 ) -> None:
     """Hold heads and encoders against one another on the same test slides."""

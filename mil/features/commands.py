@@ -5,43 +5,39 @@ from typing import Annotated, Literal
 
 import typer
 
-from mil.config import FeaturesConfig, checked, load_encoder
+from mil.config import DEFAULT_ENCODER, FeaturesConfig, checked, load_encoder
+from mil.config.options import Device, Threads, option
 from mil.errors import ConfigError
 
-DEFAULT_ENCODER = "efficientnet_lite0"
+DEFAULTS = FeaturesConfig()
 
 
 def features(
-    slide: Annotated[Path, typer.Option(help="The slide.")],
-    tiles: Annotated[Path, typer.Option(help="Its tiles file.")],
-    out: Annotated[list[Path], typer.Option(help="Where the bag goes; one for each encoder.")],
+    slide: Annotated[Path, typer.Option(help="File of the slide.")],
+    tiles: Annotated[Path, typer.Option(help="Tiles file of the slide, written by `mil tile`.")],
+    out: Annotated[
+        list[Path], typer.Option(help="File of the bag to write, .h5; repeat for each encoder.")
+    ],
     encoder: Annotated[
         list[str] | None,
         typer.Option(
-            help="Of configs/encoders.yaml; repeat to read the slide once for several. [default: efficientnet_lite0]"
+            help="Name of an encoder in configs/encoders.yaml; repeat to read the slide once "
+            f"for several. [default: {DEFAULT_ENCODER}]"
         ),
     ] = None,
     batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Tiles per step; default: 16 on a CPU, what the memory holds on a GPU."
-        ),
-    ] = None,
+        int | None, option(FeaturesConfig, "batch_size", min=1)
+    ] = DEFAULTS.batch_size,
     precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"],
-        typer.Option(help="auto: what the device is fast in."),
-    ] = "auto",
+        Literal["auto", "fp32", "bf16", "fp16"], option(FeaturesConfig, "precision")
+    ] = DEFAULTS.precision,
     dtype: Annotated[
-        Literal["float16", "float32"], typer.Option(help="Of the features in the bag.")
-    ] = "float16",
-    max_corrupt: Annotated[float, typer.Option(help="Largest share of unreadable tiles.")] = 0.01,
-    compile: Annotated[
-        bool, typer.Option("--compile", help="torch.compile; slow to start.")
-    ] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the CPU.")] = 1,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")
-    ] = "auto",
+        Literal["float16", "float32"], option(FeaturesConfig, "dtype")
+    ] = DEFAULTS.dtype,
+    max_corrupt: Annotated[float, option(FeaturesConfig, "max_corrupt")] = DEFAULTS.max_corrupt,
+    compile: Annotated[bool, option(FeaturesConfig, "compile", "--compile")] = DEFAULTS.compile,
+    threads: Threads = 1,
+    device: Device = "auto",
 ) -> None:
     """Embed a slide's tiles; the bag is all that later stages need."""
     names = encoder or [DEFAULT_ENCODER]

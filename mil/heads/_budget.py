@@ -15,21 +15,32 @@ class SelectionConfig(Section):
     """Options of heads that select tiles."""
 
     keep_share: float = Field(
-        0.05, gt=0, le=1, description="share of a bag's tiles that is selected (kappa)"
+        0.05, gt=0, le=1, description="Fraction of a bag's tiles that is selected (kappa), 0 to 1."
     )
-    keep_least: int = Field(16, gt=0, description="but at least so many (k_min), or all there are")
+    keep_least: int = Field(
+        16,
+        gt=0,
+        description="Smallest number of selected tiles (k_min); smaller bags are selected whole.",
+    )
     keep_most: int | None = Field(
-        512, gt=0, description="and never more than so many (k_max); empty: any number"
+        512, gt=0, description="Largest number of selected tiles (k_max); if unset, no limit."
     )
     temperature: float = Field(
-        0.5, gt=0, description="how far around the threshold tiles get a gradient, in nats (T)"
+        0.5,
+        gt=0,
+        description="Temperature (T) of the soft threshold, nats: the distance from it within "
+        "which tiles get a gradient.",
     )
     noise: float = Field(
         0.0,
         ge=0,
-        description="scale of Gumbel noise on the selection at the first step of training",
+        description="Scale of the Gumbel noise on the selection at the first step of training.",
     )
-    noise_steps: int = Field(1000, gt=0, description="steps over which that noise fades to none")
+    noise_steps: int = Field(
+        1000,
+        gt=0,
+        description="Number of training steps over which the noise on the selection decays to zero.",
+    )
 
 
 def budget(tiles: int, config: SelectionConfig) -> int:

@@ -18,12 +18,17 @@ class ClamConfig(Section):
     """Options of both heads."""
 
     hidden: int | None = Field(
-        None, gt=0, description="width after the reducer; empty: half of the features' length"
+        None, gt=0, description="Width after the reducer; if unset, half of the feature dimension."
     )
-    attention: int = Field(128, gt=0, description="width of the attention branch")
-    dropout: float = Field(0.25, ge=0, lt=1, description="after the reducer and on both gates")
+    attention: int = Field(128, gt=0, description="Width of the attention branch.")
+    dropout: float = Field(
+        0.25, ge=0, lt=1, description="Dropout after the reducer and on both gates, 0 to 1."
+    )
     instances: int = Field(
-        8, gt=0, description="tiles judged among the most attended, and as many among the least"
+        8,
+        gt=0,
+        description="Number of tiles that the instance classifier sees among the most attended, "
+        "and as many among the least.",
     )
 
 

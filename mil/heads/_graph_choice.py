@@ -25,23 +25,27 @@ class GraphConfig(Section):
 
     graph: Literal["auto", "none"] | list[Builder] = Field(
         "auto",
-        description="what makes edges, all of: spatial, knn, lsh, minibatch (drawn anew at every step); none: a tile "
-        "sees itself alone; auto: spatial where coordinates are known, and knn, beyond 20 000 "
-        "tiles lsh",
+        description="Sources of the graph's edges, one or several: spatial, knn, lsh, minibatch "
+        "(sampled at each step); none: no edges; auto: spatial where coordinates are "
+        "known, and knn, beyond 20 000 tiles lsh.",
     )
     neighbours: int = Field(
-        8, gt=0, description="similar tiles that a tile looks at, at most (knn, lsh, minibatch)"
+        8,
+        gt=0,
+        description="Largest number of neighbours of a tile by feature similarity (knn, lsh, minibatch).",
     )
-    tables: int = Field(4, gt=0, description="lsh: number of hash tables")
-    levels: int = Field(1, gt=0, description="lsh: levels of a hash table")
+    tables: int = Field(4, gt=0, description="Number of hash tables (lsh).")
+    levels: int = Field(1, gt=0, description="Number of levels of a hash table (lsh).")
     width: int = Field(
-        32, gt=1, description="lsh: tiles of a table that a tile is compared with, at most"
+        32,
+        gt=1,
+        description="Largest number of tiles of a hash table that a tile is compared with (lsh).",
     )
     block: int = Field(
-        1024, gt=0, description="minibatch: tiles that are compared with one another, at most"
+        1024, gt=0, description="Largest number of tiles compared with one another (minibatch)."
     )
     drop_edges: float = Field(
-        0.2, ge=0, lt=1, description="share of edges left out at each step of training"
+        0.2, ge=0, lt=1, description="Fraction of edges dropped at each step of training, 0 to 1."
     )
 
 

@@ -25,10 +25,13 @@ class MhaConfig(Section):
     hidden: int | None = Field(
         None,
         gt=0,
-        description="width after the reducer; empty: half of the features' length, up to a multiple of heads",
+        description="Width after the reducer; if unset, half of the feature dimension, rounded up "
+        "to a multiple of heads.",
     )
-    heads: int = Field(8, gt=0, description="attention heads of a query")
-    dropout: float = Field(0.1, ge=0, lt=1, description="before the layer norm of a pooled row")
+    heads: int = Field(8, gt=0, description="Number of attention heads of a query.")
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="Dropout before the layer norm of a pooled row, 0 to 1."
+    )
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> "MhaConfig":

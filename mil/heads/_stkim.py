@@ -15,16 +15,19 @@ class StkimConfig(Section):
     """Options of heads that mask their highest scores in training."""
 
     mask_top: int = Field(
-        10, ge=0, description="STKIM: how many of the highest scores may be masked (K)"
+        10, ge=0, description="STKIM: number of highest scores that may be masked (K)."
     )
     mask_share: float = Field(
-        0.6, ge=0, le=1, description="STKIM: share of those that is masked at each step (p)"
+        0.6,
+        ge=0,
+        le=1,
+        description="STKIM: fraction of the K highest scores masked at each step (p), 0 to 1.",
     )
     mask_most: float = Field(
         1.0,
         ge=0,
         le=1,
-        description="STKIM: largest share of a bag's tiles that K may be; published: any (1)",
+        description="STKIM: largest fraction of a bag's tiles that K may be; 1, as published: no limit.",
     )
 
 

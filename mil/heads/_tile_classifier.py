@@ -11,9 +11,11 @@ class TileConfig(Section):
     """Options of the heads that classify each tile."""
 
     hidden: int | None = Field(
-        None, gt=0, description="width of the hidden layer; empty: half of the features' length"
+        None,
+        gt=0,
+        description="Width of the hidden layer; if unset, half of the feature dimension.",
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="after the hidden layer")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout after the hidden layer, 0 to 1.")
 
 
 def tile_classifier(config: TileConfig, dim: int, classes: int) -> nn.Sequential:

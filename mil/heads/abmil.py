@@ -18,13 +18,15 @@ class Config(Section):
     """What a recipe with `name: abmil` may set under `options`."""
 
     hidden: int | None = Field(
-        None, gt=0, description="width after the reducer; empty: half of the features' length"
+        None, gt=0, description="Width after the reducer; if unset, half of the feature dimension."
     )
-    attention: int = Field(128, gt=0, description="width of the attention branch")
+    attention: int = Field(128, gt=0, description="Width of the attention branch.")
     gated: bool = Field(
-        True, description="multiply by the sigmoid gate (eq. 9); false: tanh alone (eq. 8)"
+        True, description="Gated attention, tanh times sigmoid (eq. 9); false: tanh alone (eq. 8)."
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="after the reducer and before the score")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Dropout after the reducer and before the score, 0 to 1."
+    )
 
 
 class Head(PoolsTiles):

@@ -24,11 +24,11 @@ class Config(StkimConfig):
     """What a recipe with `name: acmil` may set under `options`."""
 
     hidden: int | None = Field(
-        None, gt=0, description="width after the reducer; empty: half of the features' length"
+        None, gt=0, description="Width after the reducer; if unset, half of the feature dimension."
     )
-    attention: int = Field(128, gt=0, description="width of the attention branches")
-    branches: int = Field(5, gt=0, description="number of attention branches (M)")
-    dropout: float = Field(0.0, ge=0, lt=1, description="after the reducer")
+    attention: int = Field(128, gt=0, description="Width of the attention branches.")
+    branches: int = Field(5, gt=0, description="Number of attention branches (M).")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout after the reducer, 0 to 1.")
 
 
 class Head(PoolsTiles):

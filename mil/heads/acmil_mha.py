@@ -21,7 +21,7 @@ from mil.kernels.attn_pool import attn_pool
 class Config(MhaConfig, StkimConfig):
     """What a recipe with `name: acmil_mha` may set under `options`."""
 
-    branches: int = Field(5, gt=0, description="number of attention branches (M)")
+    branches: int = Field(5, gt=0, description="Number of attention branches (M).")
 
 
 class Head(PoolsTiles):

@@ -23,12 +23,16 @@ class Config(Section):
     """What a recipe with `name: dsmil` may set under `options`."""
 
     hidden: int | None = Field(
-        None, gt=0, description="width of a query; empty: half of the features' length"
+        None, gt=0, description="Width of a query; if unset, half of the feature dimension."
     )
     two_layers: bool = Field(
-        False, description="the original's query: two layers, the last with tanh"
+        False,
+        description="Query of two layers, the last with tanh, as in the published code; false: "
+        "one linear layer.",
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="on the features that are pooled")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Dropout on the features that are pooled, 0 to 1."
+    )
 
 
 class Head(nn.Module):

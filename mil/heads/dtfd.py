@@ -34,14 +34,16 @@ class Config(Section):
     """What a recipe with `name: dtfd` may set under `options`."""
 
     hidden: int | None = Field(
-        None, gt=0, description="width after the reducer; empty: half of the features' length"
+        None, gt=0, description="Width after the reducer; if unset, half of the feature dimension."
     )
-    attention: int = Field(128, gt=0, description="width of the attention branches")
-    pseudo_bags: int = Field(4, gt=0, description="number of pseudo-bags a bag is split into")
+    attention: int = Field(128, gt=0, description="Width of the attention branches.")
+    pseudo_bags: int = Field(
+        4, gt=0, description="Number of pseudo-bags that a bag is divided into."
+    )
     distill: Literal["max_min", "max", "attended"] = Field(
         "max_min",
-        description="what of a pseudo-bag goes to tier 2: its highest and lowest tile (MaxMinS), its highest (MaxS), "
-        "or its pooled row (AFS)",
+        description="Features of a pseudo-bag passed to tier 2; max_min: its highest and lowest "
+        "tile (MaxMinS); max: its highest (MaxS); attended: its pooled row (AFS).",
     )
 
 

@@ -28,16 +28,20 @@ class Config(GraphConfig, SelectionConfig):
     """What a recipe with `name: graph_select` may set under `options`."""
 
     hidden: int | None = Field(
-        None, gt=0, description="width after the reducer; empty: half of the features' length"
+        None, gt=0, description="Width after the reducer; if unset, half of the feature dimension."
     )
-    attention: int = Field(128, gt=0, description="width of the attention branches")
+    attention: int = Field(128, gt=0, description="Width of the attention branches.")
     branches: int = Field(
-        1, gt=0, description="number of attention branches (M); all share one selection"
+        1, gt=0, description="Number of attention branches (M); all share one selection."
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="after the reducer and before the score")
-    layers: int = Field(1, ge=0, description="graph layers (L); 0: no graph")
-    heads: int = Field(4, gt=0, description="attention heads of a graph layer")
-    slope: float = Field(0.2, ge=0, le=1, description="of the LeakyReLU in a graph layer, below 0")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Dropout after the reducer and before the score, 0 to 1."
+    )
+    layers: int = Field(1, ge=0, description="Number of graph layers (L); 0: no graph.")
+    heads: int = Field(4, gt=0, description="Number of attention heads of a graph layer.")
+    slope: float = Field(
+        0.2, ge=0, le=1, description="Slope below 0 of the LeakyReLU in a graph layer, 0 to 1."
+    )
 
 
 class Head(nn.Module):

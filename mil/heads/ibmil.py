@@ -34,11 +34,13 @@ class Config(Section):
     """What a recipe with `name: ibmil` may set under `options`."""
 
     hidden: int | None = Field(
-        None, gt=0, description="width after the reducer; empty: half of the features' length"
+        None, gt=0, description="Width after the reducer; if unset, half of the feature dimension."
     )
-    attention: int = Field(128, gt=0, description="width of the attention branch")
+    attention: int = Field(128, gt=0, description="Width of the attention branch.")
     prototypes: int = Field(
-        8, gt=0, description="clusters of the training bags (k); fewer if there are fewer bags"
+        8,
+        gt=0,
+        description="Number of clusters of the training bags (k), at most the number of bags.",
     )
 
 

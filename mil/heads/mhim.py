@@ -28,20 +28,26 @@ class Config(Section):
     """What a recipe with `name: mhim` may set under `options`."""
 
     hidden: int | None = Field(
-        None, gt=0, description="width after the reducer; empty: half of the features' length"
+        None, gt=0, description="Width after the reducer; if unset, half of the feature dimension."
     )
-    attention: int = Field(128, gt=0, description="width of the attention branch")
-    dropout: float = Field(0.25, ge=0, lt=1, description="after the reducer")
+    attention: int = Field(128, gt=0, description="Width of the attention branch.")
+    dropout: float = Field(0.25, ge=0, lt=1, description="Dropout after the reducer, 0 to 1.")
     mask_share: float = Field(
-        0.1, ge=0, le=1, description="share of a bag's tiles hidden from the student"
+        0.1, ge=0, le=1, description="Fraction of a bag's tiles hidden from the student, 0 to 1."
     )
     mask_random: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="those are drawn from so many times more (1 / this) that the teacher attends to most; 1: no draw",
+        description="Fraction of the teacher's most attended tiles that is hidden, sampled at "
+        "random; 1: the most attended tiles themselves, without sampling.",
     )
-    momentum: float = Field(0.9999, ge=0, le=1, description="of the teacher at each step")
+    momentum: float = Field(
+        0.9999,
+        ge=0,
+        le=1,
+        description="Momentum of the teacher's moving average at each step, 0 to 1.",
+    )
 
 
 class Network(PoolsTiles):

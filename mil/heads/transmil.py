@@ -29,9 +29,13 @@ class Config(MhaConfig):
     """What a recipe with `name: transmil` may set under `options`."""
 
     landmarks: int | None = Field(
-        None, gt=0, description="landmarks of Nyström attention; empty: half of hidden"
+        None,
+        gt=0,
+        description="Number of landmarks of Nyström attention; if unset, half of hidden.",
     )
-    dropout: float = Field(0.1, ge=0, lt=1, description="after each attention")
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="Dropout after each attention layer, 0 to 1."
+    )
 
 
 class Head(nn.Module):

@@ -8,30 +8,40 @@ import typer
 
 def predict(
     slides: Annotated[
-        list[Path], typer.Argument(metavar="SLIDE...", help="New slides; each by its own file.")
+        list[Path], typer.Argument(metavar="SLIDE...", help="Files of the new slides.")
     ],
     head: Annotated[
         Path,
         typer.Option(
-            help="Folder of a trained head; or one that holds several of one recipe: their mean."
+            help="Folder of a trained head, or a folder of several of one recipe, whose "
+            "predictions are averaged."
         ),
     ],
     out: Annotated[
-        Path, typer.Option(help="Folder for predictions.csv and heatmap/SLIDE.png, .geojson, .csv.")
+        Path,
+        typer.Option(
+            help="Folder to write predictions.csv and heatmap/SLIDE.png, .geojson and .csv to."
+        ),
     ],
     mpp: Annotated[
         float | None,
         typer.Option(
-            min=0.001, help="Pixel size of level 0 of all slides, µm, over what they say."
+            min=0.001,
+            help="Pixel size of level 0 of all slides, micrometres; it overrides what their "
+            "files state.",
         ),
     ] = None,
-    no_heatmap: Annotated[bool, typer.Option("--no-heatmap", help="The table alone.")] = False,
+    no_heatmap: Annotated[
+        bool, typer.Option("--no-heatmap", help="Write no heatmaps, only the table.")
+    ] = False,
     keep_bags: Annotated[
-        Path | None, typer.Option(help="Keep the slides' bags in this folder.")
+        Path | None,
+        typer.Option(help="Folder to keep the slides' bags in; default: they are not kept."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the CPU.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 1,
     device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the encoder computes.")
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(help="Device of the encoder; auto: a GPU if there is one."),
     ] = "auto",
 ) -> None:
     """Predict new slides with a trained head: calibrated probability, named state and heatmap.

@@ -91,14 +91,14 @@ def test_a_recipe_is_shown_with_its_head():
     assert "Cosine between the attention maps of two branches" in losses["branch_diversity"]
     assert section(said, "train")["epochs"].split(maxsplit=2)[1:] == [
         "100",
-        "times that every training bag is seen",
+        "Number of passes over the training bags.",
     ]
     assert "(stochastic top-K instance masking, STKIM, eq. 9)" in said
     options = section(said, "options")
     assert (
         " ".join(options["mask_share"].split()) == "mask_share number >= 0, <= 1 0.5 (default 0.6)"
     )
-    assert "STKIM: share of those that is masked at each step (p)" in said
+    assert "STKIM: fraction of the K highest scores masked at each step (p), 0 to 1." in said
 
 
 TAKES = {
