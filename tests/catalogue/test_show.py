@@ -1,4 +1,4 @@
-"""`mil heads list` and `show`: every recipe and head, those of other packages, and what each can be told."""
+"""`mil heads list` and `show`: every recipe and head, also those of other packages."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from mil.catalogue.show import fitted
+from mil.catalogue.show import wrapped
 from mil.config import head_names
 from mil.config.recipes import recipe_files
 from tests.interop.published import heads
@@ -47,7 +47,10 @@ def test_everything_is_listed_with_a_sentence_and_its_source(wide):
 
 
 def test_listing_starts_without_torch():
-    code = "import sys; from mil.catalogue.listing import listed; listed(); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from mil.catalogue.listing import heads_table; heads_table(); "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
@@ -157,7 +160,7 @@ def test_a_list_of_choices_names_them():
     ],
 )
 def test_what_does_not_fit_a_line_goes_on_under_its_column(line, broken):
-    assert fitted(line, 26) == broken
+    assert wrapped(line, 26) == broken
 
 
 @pytest.mark.parametrize("name", head_names())
