@@ -61,6 +61,7 @@ def read(file: FeatureFile) -> ExternalFeatures:
     location = file.location
     with open_hdf5(file.path) as opened:
         group = get_item(opened, file.group, location)
+        # A dataset where the group should be is no slide either.
         dataset = None
         if isinstance(group, h5py.Group):
             dataset = get_numeric_dataset(group, "feat", location)
@@ -93,6 +94,7 @@ def _read_label(
         return ""
     if isinstance(value, str) and len(value) <= MAX_LABEL_CHARACTERS and value.isprintable():
         return value
+    # h5py gives a scalar, or an array of one, depending on who wrote it.
     numbers = np.ravel(value)
     if numbers.size != 1 or numbers.dtype.kind not in "iuf" or numbers[0] != np.rint(numbers[0]):
         raise FormatError(f"{location}: label is not a number")
@@ -122,6 +124,7 @@ def bag_writer(out: Path, cohort: ExportCohort) -> Iterator[Callable[[Bag], None
             "--dataset NAME"
         )
     path = out / f"{FILE_PREFIX}{cohort.encoder}.h5"
+    # Atomic: a file that lacks its last slides would pass for a whole data set.
     with atomic_path(path) as scratch, h5py.File(scratch, "w") as file:
         yield partial(_write, file, cohort)
     write_tables(out, cohort)
@@ -130,6 +133,7 @@ def bag_writer(out: Path, cohort: ExportCohort) -> Iterator[Callable[[Bag], None
 def _write(file: h5py.File, cohort: ExportCohort, bag: Bag) -> None:
     group = file.create_group(bag.slide)
     number = cohort.label_number(bag.slide)
+    # As stored in the bag, float16 or float32.
     group["feat"] = bag.features
     group.create_dataset("coords", data=bag.coords, dtype=np.int64)
     group.attrs["label"] = number

@@ -115,6 +115,7 @@ def _same_tiles(
 ) -> bool:
     if len(positions) != tiles:
         return False
+    # .pt files have no coordinates: their number must do.
     return coords is None or not (positions[:] != coords).any()
 
 
@@ -125,6 +126,7 @@ def _read_downsample(attrs: h5py.AttributeManager, location: str) -> float | Non
     """
     value = read_attribute(attrs, "downsample", location)
     if value is None:
+        # Files without the attribute are of level 0, if they say the level at all.
         return 1.0 if read_attribute(attrs, "patch_level", location) == 0 else None
     factors = np.ravel(value)
     numeric = factors.dtype.kind in "fiu" and 0 < factors.size <= 2
@@ -149,10 +151,12 @@ def bag_writer(out: Path, cohort: ExportCohort) -> Iterator[Callable[[Bag], None
     """
 
     def write(bag: Bag) -> None:
+        # CLAM feeds tensors of the file to its layers, which are float32.
         features = bag.features.astype(np.float32)
         _write_pt(out / f"features/pt_files/{bag.slide}.pt", features)
         if bag.coords is not None:
             _write_h5(out / f"features/h5_files/{bag.slide}.h5", bag, features)
+            # CLAM's heatmaps read patches, and they need the size.
             if bag.side_level0_px:
                 _write_patches(out / f"patches/{bag.slide}.h5", bag, bag.side_level0_px)
 
@@ -188,6 +192,7 @@ def _write_patches(path: Path, bag: Bag, side_level0_px: float) -> None:
             "coords", data=bag.coords, dtype=np.int64, chunks=(1, 2), maxshape=(None, 2)
         )
         coords.attrs.update(
+            # CLAM counts whole pixels of the level it reads, here level 0.
             patch_size=round(side_level0_px),
             patch_level=0,
             downsample=(1.0, 1.0),

@@ -85,6 +85,7 @@ def read_cohort(dataset: str, folds: Path | None, slides: Sequence[str]) -> Expo
             f"dataset {dataset}: its labels are of the task {config.task}, which no table of "
             "another tool holds; export without --dataset"
         )
+    # Slides whose bag is missing are left out of the tables too.
     with_bag = set(slides)
     exported = [row for row in rows if row.slide in with_bag]
     if not exported:
@@ -98,6 +99,7 @@ def read_cohort(dataset: str, folds: Path | None, slides: Sequence[str]) -> Expo
 
 def _predefined_split(rows: Sequence[Slide]) -> list[FoldSplits]:
     """The dataset's own split as its only fold; none if it leaves out a slide."""
+    # A fold that leaves out slides would drop them from the other tool's study in silence.
     if not all(row.split for row in rows):
         return []
     return [{row.slide: row.split for row in rows}]
@@ -106,6 +108,7 @@ def _predefined_split(rows: Sequence[Slide]) -> list[FoldSplits]:
 def _read_folds(path: Path, slides: set[str]) -> list[FoldSplits]:
     folds: dict[int, FoldSplits] = {}
     for row in read_folds(path):
+        # The folds are of the whole dataset, the export perhaps of a part.
         if row["slide"] in slides:
             folds.setdefault(int(row["fold"]), {})[row["slide"]] = row["split"]
     if not folds:

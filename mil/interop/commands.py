@@ -16,6 +16,7 @@ BagFolder = Annotated[Path, typer.Argument(help="Folder of the bags.")]
 
 @bags_app.command("import")
 def bags_import(
+    # The features and their bags.
     path: Annotated[
         Path, typer.Argument(help="File or folder of features that another tool wrote.")
     ],
@@ -26,6 +27,7 @@ def bags_import(
             "--from", help="Tool that wrote the features. [default: detected from the files]"
         ),
     ] = None,
+    # Facts that the files may lack; what is stated here goes before what they state.
     encoder: Annotated[
         str, typer.Option(help="Encoder of the features, where the files do not name it.")
     ] = "",
@@ -64,6 +66,7 @@ def bags_import(
     dtype: Annotated[
         Literal["float16", "float32"], typer.Option(help="Number type of the stored features.")
     ] = "float16",
+    # A dataset of the imported bags: labels, splits, and where it is written.
     dataset: Annotated[
         str, typer.Option(help="Name of a dataset to write for the imported bags.")
     ] = "",
@@ -105,6 +108,7 @@ def bags_import(
     from mil.interop.messages import import_lines
     from mil.interop.pixel_size import PixelSizeOptions
 
+    # All other options of a dataset are ignored without its name.
     dataset_options = None
     if dataset:
         dataset_options = DatasetOptions(
@@ -138,6 +142,7 @@ def bags_import(
     )
     for line in import_lines(result, out, dtype):
         typer.echo(line)
+    # The next step, ready to be copied.
     if dataset and not result.faults:
         typer.echo(f"now: snakemake --cores all --config dataset={dataset} bags={quote(str(out))}")
     raise typer.Exit(1 if result.faults else 0)
@@ -148,6 +153,7 @@ def bags_export(
     bags: BagFolder,
     out: Annotated[Path, typer.Option(help="Folder for the other tool's files.")],
     tool: Annotated[Tool, typer.Option("--to", help="Tool whose file format is written.")],
+    # Tables that go with the bags.
     dataset: Annotated[
         str,
         typer.Option(help="Dataset whose labels are written too: a name, or a yaml file."),

@@ -37,6 +37,7 @@ def whole_pixels(
         FormatError: some are fractions, so they are not the pixels that the format
             promises.
     """
+    # As floats, since some files keep whole pixels as float64.
     rounded = np.rint(coords.astype(float))
     if not (rounded == coords).all():
         raise FormatError(
@@ -71,6 +72,7 @@ def um_from_pixels(
         FormatError: float32 is too coarse to tell these pixels apart.
     """
     coords_um = (coords.astype(float) * mpp).astype(np.float32)
+    # The way back must give the same pixels: float32 has 24 bits.
     if not (pixels_from_um(coords_um, mpp) == coords).all():
         raise FormatError(
             f"{location}: pixels of {mpp} µm so far from the corner do not fit STAMP's float32 "
@@ -105,6 +107,7 @@ def bag_from_external(
         mpp = external.embedded.mpp_level0
     fields = stated.filled_from(_file_fields(external, mpp))
     _check_encoder(fields.encoder, file)
+    # Micrometres become pixels only with a pixel size that is known.
     coords = external.coords
     if external.coords_um is not None and mpp:
         coords = pixels_from_um(external.coords_um, mpp)
@@ -125,6 +128,7 @@ def bag_from_external(
 
 def _file_fields(external: ExternalFeatures, mpp: float | None) -> HeaderFields:
     """Header fields by the file alone: what it states, and what we embedded in it."""
+    # STAMP states the side in micrometres alone.
     stated = external.stated
     if external.side_um and mpp:
         stated = replace(stated, side_level0_px=external.side_um / mpp)
@@ -157,6 +161,7 @@ def _agree(name: str, embedded: Any, stated: Any) -> bool:
     if name == "side_level0_px":
         # CLAM's file of patches has the side in whole pixels.
         return bool(abs(embedded - stated) <= 0.5)
+    # Other formats keep such numbers as float32, or divide and multiply them.
     return math.isclose(embedded, stated, rel_tol=1e-6)
 
 

@@ -60,6 +60,7 @@ def count_classes(labels: Sequence[str], positive: str) -> dict[str, int]:
         DatasetError: there are too many classes, or `positive` is none of them.
     """
     counts = Counter(labels)
+    # A column of ids or ages taken for labels would make a class of each value.
     if len(counts) > MAX_CLASSES:
         raise DatasetError(
             f"{len(counts)} different labels: is it the right column? Name it with "
@@ -128,6 +129,7 @@ def _cells(
     row: LabelledSlide, splits: Mapping[str, str], mpp_by_slide: Mapping[str, float]
 ) -> dict[str, str]:
     """Cells of one row; the other tool's columns follow, renamed where a name is taken."""
+    # They stay for subgroups and for the user; COLUMNS are the names that mil reads.
     others = {
         f"sheet_{name}" if name.lower() in COLUMNS else name: cell
         for name, cell in row.other_columns.items()
@@ -138,6 +140,7 @@ def _cells(
         "patient": row.patient,
         "label": row.label,
         "split": splits.get(row.slide, ""),
+        # Ten digits, without the tail of a float's last bits.
         "mpp": f"{mpp:.10g}" if mpp else "",
         **others,
     }

@@ -83,6 +83,7 @@ def _tool_by_keys(file: h5py.File, path: Path) -> str:
     keys = {name for name in file if isinstance(name, str)}
     if read_text(file.attrs, "format", str(path)) == "mil.bag":
         return "mil"
+    # The order matters: CLAM, TRIDENT and STAMP share the key coords.
     if keys & {"feats", "patch_embeddings"}:
         return "stamp"
     if "features" in keys:
@@ -165,12 +166,14 @@ def _tool_of(path: Path, stated: str | None) -> str:
     """Tool that wrote a file: the stated one, unless the file holds no features at all."""
     try:
         detected = detect_tool(path)
+    # Also with --from: coordinates or pixels never become features.
     except NoFeaturesError:
         raise
     except FormatError:
         if stated is None:
             raise
         return stated
+    # A detected tool can be wrong where a file lost its attributes.
     return stated or detected
 
 
@@ -238,6 +241,7 @@ def files_of_one_tool(files: list[FeatureFile], patches: Path | None) -> list[Fe
         FormatError: the files are bags already.
         ConfigError: several tools wrote them.
     """
+    # Files of several tools may be features of the same slides.
     tools = sorted({file.tool for file in files})
     if tools == ["mil"]:
         raise FormatError(f"{files[0].path}: is a bag already; there is nothing to import")

@@ -63,6 +63,7 @@ def run(
         raise FormatError(
             f"{out}: is not empty; choose another --out, or write into it with --force"
         )
+    # Headers alone: the bags are read one by one as they are written.
     headers = [read_header(file) for file in bag_files(bags)]
     usable = [header for header in headers if header.state == "ok"]
     if not usable:
@@ -70,6 +71,7 @@ def run(
             f"{bags}: none of its {len(headers)} bags is usable, so there is nothing to export"
         )
     cohort = read_cohort(dataset, folds, [header.slide for header in usable])
+    # Only now are the encoder and the magnification known.
     cohort = replace(cohort, encoder=_common_encoder(usable, bags), magnification=magnification)
     exported = usable
     if cohort.name:
@@ -85,6 +87,7 @@ def run(
 
 
 def _common_encoder(headers: Sequence[BagHeader], bags: Path) -> str:
+    # Folders and files of other tools are named after one encoder.
     first = headers[0]
     for header in headers:
         if header.encoder != first.encoder:

@@ -65,6 +65,7 @@ def run(folder: Path, file: Path, *, tool: str, force: bool = False) -> HeadExpo
             f"{folder}: is of the task {trained.task.kind}, but heads of {tool} classify"
         )
     published = _published_head(trained.recipe.name, tool, folder)
+    # Through the model, which adds the defaults that the recipe leaves out.
     options = checked(head_module(published.head).Config, trained.recipe.options, str(folder))
     for option, fixed in published.fixed_options.items():
         value = getattr(options, option)
@@ -118,6 +119,7 @@ def _settings(
     return {
         "arch": published.arch,
         "D_feat": trained.dim,
+        # DSMIL has no reducer; its query width stands for the inner one.
         "D_inner": len(tensors[published.width_weights["hidden"]]),
         "n_class": len(trained.classes),
         "n_token": getattr(options, "branches", 1),
@@ -135,6 +137,7 @@ def _settings(
 
 def _notes(published: PublishedHead, tool: str, tensors: Mapping[str, Tensor]) -> list[str]:
     """Lines about what the published constructors must be given besides the checkpoint."""
+    # Not every width is in the checkpoint: whoever loads it must know them.
     hidden = _width(published, "hidden", tensors)
     attention = _width(published, "attention", tensors)
     notes = []

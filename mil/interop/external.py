@@ -49,12 +49,14 @@ class ExternalFeatures:
         embedded: header of the bag that the file was exported from, if it was.
     """
 
+    # As stored in the file; `convert` gives them the type of the bag.
     features: Float[np.ndarray, "tiles dim"]
     coords: Int[np.ndarray, "tiles 2"] | None = None
     coords_um: Float[np.ndarray, "tiles 2"] | None = None
     side_um: float | None = None
     stated: HeaderFields = field(default_factory=HeaderFields)
     fallback: HeaderFields = field(default_factory=HeaderFields)
+    # Never used as a pixel size, only compared with one.
     nominal_mpp: float | None = None
     label: str = ""
     embedded: EmbeddedHeader | None = None

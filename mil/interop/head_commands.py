@@ -14,6 +14,7 @@ def import_head(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the trained head.")],
     tool: Annotated[Tool, typer.Option("--from", help="Code that trained the checkpoint.")],
+    # The classes, which no checkpoint names.
     classes: Annotated[
         str,
         typer.Option(
@@ -26,6 +27,7 @@ def import_head(
     dataset: Annotated[
         str, typer.Option(help="Dataset to take the classes from: a name, or a yaml file.")
     ] = "",
+    # The bags that the head is for.
     bags: Annotated[
         Path | None,
         typer.Option(
@@ -44,6 +46,7 @@ def import_head(
     target_mpp: Annotated[
         float | None, typer.Option(min=0.001, help="Requested pixel size of a tile, µm.")
     ] = None,
+    # Name, seed and fold of the head in tables and heatmaps.
     name: Annotated[
         str, typer.Option(help="Name of the recipe in predictions. [default: the head's name]")
     ] = "",

@@ -125,6 +125,7 @@ def run(
         FormatError: there is nothing to import, or the bags exist already.
         DatasetError: the tables do not match the features.
     """
+    # All that can be wrong with the options is found before a bag is written.
     detected = find_feature_files(path, tool)
     files = files_of_one_tool(detected.files, patches)
     if not files:
@@ -145,6 +146,7 @@ def run(
         for file in files:
             _import_file(file, out, stated, dtype, mpps.mpp_of(file.slide), result)
             advance(1)
+    # Reasons only for sources that were asked: a table or the slides.
     if mpps.unknown:
         result.notes.append(f"no pixel size: {some(mpps.unknown)}")
     if dataset:
@@ -172,9 +174,11 @@ def _import_file(
     try:
         external = tool_module(file.tool).read(file)
         bag = bag_from_external(file, external, stated=stated, mpp=mpp, dtype=dtype)
+        # After reading and before writing: a folder stays of one encoder.
         _check_alike(bag, result)
         write_bag(out / f"{file.slide}.h5", bag)
     except FormatError as error:
+        # One bad file must not stop an import of thousands.
         result.faults.append(error)
     else:
         _record(bag, external.nominal_mpp, result)
@@ -267,6 +271,7 @@ def _write_dataset(
         )
         return
     if labels is None:
+        # Known only now, since each file had to be read for them.
         labels = labels_in_files(result.labels)
         splits = _read_splits(dataset, labels)
     rows = labels.rows
@@ -274,6 +279,7 @@ def _write_dataset(
         rows = [row for row in rows if row.slide in splits.of]
     if not rows:
         raise DatasetError("no slide has a label; give --labels FILE")
+    # The table repeats the bags' pixel sizes, for tables and slides read later.
     mpp_by_slide = {
         header.slide: header.mpp_level0 for header in result.headers if header.mpp_level0
     }

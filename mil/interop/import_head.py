@@ -120,6 +120,7 @@ def run(
     published = published_head_of(tensors, tool, file)
     facts = head_facts(published, tensors, file)
     task = _task(options, facts.classes, file)
+    # Without it a head could be applied to features of another encoder.
     identity = _bag_identity(options, facts.dim, file)
     weights = from_published(published, facts, tensors, file)
     trained = Trained(
@@ -175,6 +176,7 @@ def _task(options: HeadImportOptions, outputs: int, file: Path) -> Classificatio
             )
         classes = list(dataset.classes)
         positive = positive or dataset.positive_class
+    # The convention of datasets here: the class of interest is the last.
     positive = positive or classes[-1]
     if len(classes) != outputs:
         raise ConfigError(
@@ -207,6 +209,7 @@ def _bag_identity(options: HeadImportOptions, dim: int, file: Path) -> _BagIdent
     usable = [path for path in bag_files(options.bags) if read_header(path).state == "ok"]
     if not usable:
         raise FormatError(f"{options.bags}: none of its bags has features")
+    # A head is of one encoder, one set of weights and one tiling.
     identity = _BagIdentity(**common_identity(usable))
     if options.encoder not in ("", identity.encoder):
         raise ConfigError(
@@ -244,6 +247,7 @@ def _recipe(
     file: Path,
 ) -> Recipe:
     """Recipe from the shapes of the tensors and, as far as the file has them, the settings."""
+    # Shapes cannot be wrong, settings can: only valid ones are taken.
     head_config = head_module(published.head).Config
     losses = dict(published.losses)
     if tool == "aem":

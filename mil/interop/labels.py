@@ -62,6 +62,7 @@ def read_labels(
     Raises:
         DatasetError: a table cannot be read, or is ambiguous.
     """
+    # The label column is sought in the table that the user names for labels.
     sheet = read_sheet(labels)
     label = need_column(sheet, "label", columns.label)
     if slide_table is not None:
@@ -80,6 +81,7 @@ def read_labels(
         patient_id = (patient and cells[patient]) or matched.slide
         others = {name: cell for name, cell in cells.items() if name not in (slide, label, patient)}
         rows.append(LabelledSlide(matched.slide, patient_id, cells[label], others))
+    # Matching speaks of paths; messages name slides.
     ids = {str(entry.path): entry.slide for entry in slides}
     unlabelled = [ids[path] for path in matches.without_row + matches.without_label]
     return LabelTable(rows, unlabelled, matches.without_slide)
@@ -97,6 +99,7 @@ def _joined(slides: Sheet, patients: Sheet, label: str, columns: ColumnNames) ->
     labels: dict[str, str] = {}
     for line, cells in patients.rows:
         patient = cells[patient_of_label]
+        # STAMP's table may list a patient twice, with one label.
         if labels.setdefault(patient, cells[label]) != cells[label]:
             raise DatasetError(
                 f"{patients.path}: line {line}: patient {patient} has two labels; keep one"
@@ -135,6 +138,7 @@ def read_splits(path: Path, rows: Sequence[LabelledSlide], fold: int | None) -> 
         ConfigError: the file has several folds and `fold` names none of them.
     """
     file = read_split_file(path)
+    # A file of one fold needs no number, whatever it counts from.
     if fold is None and len(file.folds) == 1:
         fold = next(iter(file.folds))
     if fold is None or fold not in file.folds:

@@ -28,6 +28,7 @@ def import_lines(result: BagImportResult, out: Path, dtype: str) -> list[str]:
         out: folder of the bags.
         dtype: type of the stored features.
     """
+    # Each bag that was written has an entry, even with an empty label.
     imported = len(result.labels)
     total = imported + len(result.faults)
     content = ""
@@ -40,12 +41,14 @@ def import_lines(result: BagImportResult, out: Path, dtype: str) -> list[str]:
         if slides:
             effect = EFFECTS_OF_UNKNOWN[name]
             lines.append(f"not known for {len(slides)} of {imported} bags: {effect}")
+    # Scanners differ, or the table of pixel sizes is wrong: the user decides.
     if result.off_nominal:
         lines.append(_off_nominal_line(result.off_nominal))
     return [*lines, *result.notes, *map(str, result.faults)]
 
 
 def _off_nominal_line(sizes: dict[str, DifferentPixelSize]) -> str:
+    # The worst one is the easiest to recognise as a mistake.
     worst = max(sizes, key=lambda slide: _ratio(sizes[slide]))
     size = sizes[worst]
     return (

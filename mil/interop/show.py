@@ -77,6 +77,7 @@ def bag_info(path: Path) -> list[str]:
         FormatError: the file cannot be read, or holds several slides.
     """
     detected = find_feature_files(path)
+    # The path itself was unusable: say why.
     if not detected.files:
         raise detected.faults[0]
     if len(detected.files) > 1:
@@ -111,6 +112,7 @@ def _external_lines(external: ExternalFeatures, tool: str) -> Iterator[str]:
     yield _line("coords", _range(external.coords))
     yield _line("coords_um", _range(external.coords_um))
     yield _line("side_um", external.side_um)
+    # The fields that an import would take from the file.
     header = external.stated.filled_from(external.fallback).known()
     for name in dict.fromkeys([*EXPECTED_FIELDS, *header]):
         yield _line(name, header.get(name))

@@ -68,6 +68,7 @@ def read(file: FeatureFile) -> ExternalFeatures:
             )
         coords = read_coords(positions, len(features), location)
         scale = _in_micrometres(coords, opened.attrs, location)
+    # Older files lack the pixels of a tile; --tile-px states them.
     stated = HeaderFields(encoder=encoder)
     if scale.tile_px:
         stated = HeaderFields(
@@ -115,6 +116,7 @@ def _in_micrometres(
             f"{location}: does not say the unit of its coords (tile_size_um), and is no file of "
             "STAMP 1"
         )
+    # In float64 first, so that the factor loses nothing.
     scaled = coords.astype(float) * (VERSION_1_TILE_UM / VERSION_1_TILE_PX)
     return _Micrometres(scaled.astype(np.float32), VERSION_1_TILE_UM, tile_px or VERSION_1_TILE_PX)
 

@@ -66,6 +66,7 @@ def published_head_of(tensors: Tensors, tool: str, path: Path) -> PublishedHead:
     Raises:
         FormatError: the class is not known, or is one of another code.
     """
+    # The first class that matches: see the order of PUBLISHED_HEADS.
     for published in PUBLISHED_HEADS:
         if all(key in tensors for key in published.identifying_keys):
             break
@@ -105,6 +106,7 @@ def head_facts(published: PublishedHead, tensors: Tensors, path: Path) -> HeadFa
     if "Slide_classifier.fc.weight" in published.output_weight:
         # ACMIL has a classifier for each branch beside the one of the slide.
         options["branches"] = _count_names(tensors, r"classifier\.\d+\.fc\.weight")
+    # Only to check that it is a matrix.
     _rows(tensors, published.input_weight, path)
     dim = tensors[published.input_weight].shape[1]
     return HeadFacts(dim, classes, {**options, **published.fixed_options})

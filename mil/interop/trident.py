@@ -43,6 +43,7 @@ def read(file: FeatureFile) -> ExternalFeatures:
         FormatError: a part of the file cannot be what it should be.
     """
     folder = file.path.parent.name
+    # .pt files name no encoder; TRIDENT's folder does.
     folder_encoder = ""
     if folder.startswith(FEATURES_PREFIX):
         folder_encoder = folder.removeprefix(FEATURES_PREFIX)
@@ -121,6 +122,7 @@ def _coords_attributes(bag: Bag, cohort: ExportCohort) -> Attributes:
     Raises:
         FormatError: the bag does not have the fields that the attributes are made of.
     """
+    # The user's number goes before the bag's target.
     target = cohort.magnification
     if target is None and bag.target_mpp:
         target = MPP_AT_POWER_1 / bag.target_mpp
@@ -155,6 +157,7 @@ def _int_if_whole(value: float) -> int | float:
 
 
 def _write_coords(file: h5py.File, bag: Bag, attrs: Attributes) -> None:
+    # TRIDENT looks for the scale at the coordinates, in both of its files.
     coords = file.create_dataset(
         "coords", data=bag.coords, dtype=np.int64, chunks=(1, 2), maxshape=(None, 2)
     )
@@ -167,6 +170,7 @@ def _write_patches(path: Path, bag: Bag, attrs: Attributes) -> None:
 
 
 def _write_features(path: Path, bag: Bag, attrs: Attributes) -> None:
+    # TRIDENT writes float32.
     features = bag.features.astype(np.float32)
     dim = features.shape[1]
     with atomic_path(path) as scratch, h5py.File(scratch, "w") as file:
@@ -188,6 +192,7 @@ def write_tables(out: Path, cohort: ExportCohort, mpp_by_slide: Mapping[str, flo
     """
     rows = [
         {
+            # TRIDENT finds slides by their file names.
             "wsi": Path(row.path).name or row.slide,
             "mpp": mpp_by_slide[row.slide] or "",
             "case_id": row.patient,
@@ -202,6 +207,7 @@ def write_tables(out: Path, cohort: ExportCohort, mpp_by_slide: Mapping[str, flo
 
 def _write_folds(path: Path, cohort: ExportCohort) -> None:
     """One line a slide with its split in each fold, separated by tabs."""
+    # The table of Patho-Bench: fold_0, fold_1, ...
     fold_columns = [f"fold_{k}" for k in range(len(cohort.folds))]
     lines = ["\t".join(("case_id", "slide_id", "label", *fold_columns))]
     for row in cohort.rows:

@@ -67,6 +67,7 @@ def run(paths: Sequence[Path]) -> BagVerification:
         detected = find_feature_files(path)
         files += detected.files
         faults += map(str, detected.faults)
+    # They count as bags: each is a file that should have been one.
     undetected = len(faults)
     facts_by_folder: dict[Path, list[SharedFacts]] = defaultdict(list)
     with progress("verify", len(files), "bags") as advance:
@@ -137,6 +138,7 @@ def _coordinate_faults(
     """
     if not len(coords):
         return
+    # Tiles may overlap, but the same tile twice would count twice in a head.
     corners, counts = np.unique(coords, axis=0, return_counts=True)
     if len(corners) < len(coords):
         x, y = corners[counts.argmax()]
@@ -160,6 +162,7 @@ def _coordinate_faults(
 def _check_external(file: FeatureFile) -> _CheckedBag:
     external = tool_module(file.tool).read(file)
     stated = external.stated
+    # An empty table has no dimension to compare.
     dim = external.features.shape[1] if len(external.features) else None
     facts = SharedFacts(file.location, dim, stated.encoder)
     coords = external.coords if external.coords is not None else external.coords_um
