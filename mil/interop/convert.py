@@ -145,13 +145,13 @@ def _reconciled(embedded: HeaderFields, stated: HeaderFields) -> HeaderFields:
     if stated.encoder and embedded.encoder and stated.encoder != embedded.encoder:
         # The features were replaced: weights and transform of the old encoder go too.
         names = [name for name in FIELD_NAMES if name not in ENCODER_FIELDS]
-    kept = HeaderFields(**{name: getattr(embedded, name) for name in names})
+    remaining = HeaderFields(**{name: getattr(embedded, name) for name in names})
     corrections = {
         name: value
         for name, value in stated.known().items()
-        if not _agree(name, getattr(kept, name), value)
+        if not _agree(name, getattr(remaining, name), value)
     }
-    return HeaderFields(**corrections).filled_from(kept)
+    return HeaderFields(**corrections).filled_from(remaining)
 
 
 def _agree(name: str, embedded: Any, stated: Any) -> bool:

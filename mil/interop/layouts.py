@@ -78,7 +78,7 @@ def _branch_classifier_names(branches: int) -> list[tuple[str, str]]:
 def _value_names(published: str, here: str) -> list[tuple[str, str]]:
     """Names of values, output layer and norm of a multi-head attention."""
     layers = (("v_proj", "value"), ("out_proj", "out"), ("layer_norm", "norm"))
-    return [(f"{published}.{theirs}", f"{here}.{ours}") for theirs, ours in layers]
+    return [(f"{published}.{layer}", f"{here}.{name}") for layer, name in layers]
 
 
 def _attention_names(published: str, scores: str, values: str) -> list[tuple[str, str]]:

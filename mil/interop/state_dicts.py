@@ -139,8 +139,8 @@ def to_published(
     """
     names = _names_by_published(published, tensors, branches, classes)
     return {
-        theirs: _in_published_shape(theirs, tensors[ours], classes)
-        for theirs, ours in names.items()
+        published_name: _in_published_shape(published_name, tensors[name], classes)
+        for published_name, name in names.items()
     }
 
 
@@ -167,15 +167,15 @@ def from_published(
     names = _names_by_published(published, expected, facts.branches, facts.classes)
     _check_names(published, names, tensors, path)
     weights = {}
-    for theirs, ours in names.items():
-        tensor = tensors[theirs]
-        target = _in_published_shape(theirs, expected[ours], facts.classes)
+    for published_name, name in names.items():
+        tensor = tensors[published_name]
+        target = _in_published_shape(published_name, expected[name], facts.classes)
         if tensor.shape != target.shape or not tensor.is_floating_point():
             raise FormatError(
-                f"{path}: {theirs!r} is {_shape_and_type(tensor)}, but should be "
+                f"{path}: {published_name!r} is {_shape_and_type(tensor)}, but should be "
                 f"{_shape_and_type(target)}"
             )
-        weights[ours] = _as_float32(tensor.reshape(expected[ours].shape))
+        weights[name] = _as_float32(tensor.reshape(expected[name].shape))
     return weights
 
 
@@ -184,11 +184,11 @@ def _names_by_published(
 ) -> dict[str, str]:
     """Name here of each tensor by its published name, in the published order."""
     names = {}
-    for theirs, ours in published.tensor_names(branches, classes):
+    for published_name, name in published.tensor_names(branches, classes):
         # A pair names a tensor, or a layer with weight and perhaps bias.
         for part in ("", ".weight", ".bias"):
-            if ours + part in tensors:
-                names[theirs + part] = ours + part
+            if name + part in tensors:
+                names[published_name + part] = name + part
     assert len(names) == len(tensors), f"{published.name} does not name all of {list(tensors)}"
     return names
 

@@ -25,9 +25,9 @@ def wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
 
 
-def rows(said):
+def rows(output):
     """Recipes and heads, each by name."""
-    recipes, found = (part.splitlines()[1:] for part in said.split("\n\n"))
+    recipes, found = (part.splitlines()[1:] for part in output.split("\n\n"))
     return [{line.split()[0]: line for line in part} for part in (recipes, found)]
 
 
@@ -77,9 +77,9 @@ def test_heads_and_recipes_of_others_are_marked_and_not_imported(plug, tmp_path,
     assert not imported()
 
 
-def section(said, title):
+def section(output, title):
     """The lines under a title, each by its first word."""
-    lines = said.split(f"  {title}", 1)[1].splitlines()[1:]
+    lines = output.split(f"  {title}", 1)[1].splitlines()[1:]
     block = lines[
         : next((i for i, line in enumerate(lines) if not line.startswith("    ")), len(lines))
     ]
@@ -87,21 +87,21 @@ def section(said, title):
 
 
 def test_a_recipe_is_shown_with_its_head():
-    said = heads("show", "acmil_2023_11")[1]
-    assert said.startswith("recipe acmil_2023_11, ")
-    assert "source: https://arxiv.org/abs/2311.07125, code of November 2023" in said
-    losses = section(said, "losses\n")
+    output = heads("show", "acmil_2023_11")[1]
+    assert output.startswith("recipe acmil_2023_11, ")
+    assert "source: https://arxiv.org/abs/2311.07125, code of November 2023" in output
+    losses = section(output, "losses\n")
     assert "Cosine between the attention maps of two branches" in losses["branch_diversity"]
-    assert section(said, "train")["epochs"].split(maxsplit=2)[1:] == [
+    assert section(output, "train")["epochs"].split(maxsplit=2)[1:] == [
         "100",
         "Number of passes over the training bags.",
     ]
-    assert "(stochastic top-K instance masking, STKIM, eq. 9)" in said
-    options = section(said, "options")
+    assert "(stochastic top-K instance masking, STKIM, eq. 9)" in output
+    options = section(output, "options")
     assert (
         " ".join(options["mask_share"].split()) == "mask_share number >= 0, <= 1 0.5 (default 0.6)"
     )
-    assert "STKIM: fraction of the K highest scores masked at each step (p), 0 to 1." in said
+    assert "STKIM: fraction of the K highest scores masked at each step (p), 0 to 1." in output
 
 
 TAKES = {
@@ -143,10 +143,10 @@ def test_a_loss_that_a_head_does_not_give_is_marked(tmp_path):
 
 
 def test_a_list_of_choices_names_them():
-    said = heads("show", "graph_select")[1]
+    output = heads("show", "graph_select")[1]
     assert (
         "    graph            auto | none or list of spatial | knn | lsh | minibatch  auto\n"
-        in said
+        in output
     )
 
 
@@ -165,32 +165,32 @@ def test_what_does_not_fit_a_line_goes_on_under_its_column(line, broken):
 
 @pytest.mark.parametrize("name", head_names())
 def test_every_head_can_be_shown(name):
-    code, said = heads("show", name)
-    assert code == 0, said
-    assert f"head {name}, mil/heads/{name}.py" in said
-    assert "cross_entropy" in section(said, "losses it can take")
+    code, output = heads("show", name)
+    assert code == 0, output
+    assert f"head {name}, mil/heads/{name}.py" in output
+    assert "cross_entropy" in section(output, "losses it can take")
 
 
 def test_a_head_of_another_package_is_shown(plug):
     plug("strange_shown")
-    said = heads("show", "of_others")[1]
-    assert said.startswith(
+    output = heads("show", "of_others")[1]
+    assert output.startswith(
         "head of_others, from the package strange_shown\n  Sum of the tiles' logits"
     )
-    assert section(said, "options")["scale"].split() == ["scale", "number", ">", "0", "1"]
-    assert set(section(said, "losses it can take")) == {"cross_entropy"}
+    assert section(output, "options")["scale"].split() == ["scale", "number", ">", "0", "1"]
+    assert set(section(output, "losses it can take")) == {"cross_entropy"}
 
 
 def test_a_head_of_another_package_that_does_not_run(plug):
     plug("strange_stops", GOOD.replace("bag.sum(0)", "bag.sum(7)"))
-    code, said = heads("show", "of_others")
-    assert (code, said[:70]) == (
+    code, output = heads("show", "of_others")
+    assert (code, output[:70]) == (
         1,
         "head of_others of the package strange_stops does not work: IndexError:",
     )
 
 
 def test_a_name_that_is_neither():
-    code, said = heads("show", "abmli")
+    code, output = heads("show", "abmli")
     assert code == 1
-    assert said.startswith("no head or recipe named 'abmli'; did you mean 'abmil'?")
+    assert output.startswith("no head or recipe named 'abmli'; did you mean 'abmil'?")

@@ -31,8 +31,8 @@ def folder(tmp_path):
 
 def verify(*paths):
     """Exit code, the faults, and the closing line."""
-    code, said = bags("verify", *paths)
-    *faults, last = said.splitlines()
+    code, output = bags("verify", *paths)
+    *faults, last = output.splitlines()
     return code, faults, last
 
 
