@@ -24,7 +24,7 @@ from mil.errors import FormatError
 MAX_BYTES = 1 << 30
 # Keys under which published codes keep the tensors of a head.
 STATE_DICT_KEYS = ("model", "state_dict", "model_state_dict")
-# Characters of a stranger's text that a message repeats.
+# Characters of an untrusted text that a message repeats.
 MAX_QUOTED = 80
 
 

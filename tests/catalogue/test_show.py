@@ -27,20 +27,20 @@ def wide(monkeypatch):
 
 def rows(output):
     """Recipes and heads, each by name."""
-    recipes, found = (part.splitlines()[1:] for part in output.split("\n\n"))
-    return [{line.split()[0]: line for line in part} for part in (recipes, found)]
+    recipes, head_rows = (part.splitlines()[1:] for part in output.split("\n\n"))
+    return [{line.split()[0]: line for line in part} for part in (recipes, head_rows)]
 
 
 def test_everything_is_listed_with_a_sentence_and_its_source(wide):
-    recipes, found = rows(heads("list")[1])
+    recipes, head_rows = rows(heads("list")[1])
     assert set(recipes) == set(recipe_files())
-    assert set(found) == set(head_names())
-    assert all(len(line.split()) > 4 for line in [*recipes.values(), *found.values()])
+    assert set(head_rows) == set(head_names())
+    assert all(len(line.split()) > 4 for line in [*recipes.values(), *head_rows.values()])
     assert recipes["acmil_2024_10"].split()[1] == "acmil"
     assert "https://arxiv.org/abs/2311.07125, code since October 2024" in recipes["acmil_2024_10"]
-    what, source = found["abmil"].split("https://")
+    description, source = head_rows["abmil"].split("https://")
     assert (
-        what.split(maxsplit=1)[1].strip()
+        description.split(maxsplit=1)[1].strip()
         == "Attention pooling (ABMIL), gated or plain, Ilse et al. 2018"
     )
     assert source == "arxiv.org/abs/1802.04712"
@@ -64,11 +64,11 @@ def test_heads_and_recipes_of_others_are_marked_and_not_imported(plug, tmp_path,
         "# My own. More.\nname: of_others\nlosses: {cross_entropy: 1}\n"
     )
     (folder / "bad.yaml").write_text("name: acmil\nloses: {cross_entropy: 1}\n")
-    recipes, found = rows(heads("list")[1])
-    assert "Sum of the tiles' logits, Someone et al. 2024 " in found["of_others"]
-    assert found["of_others"].endswith("the package strange_listed, https://example.org/sum")
-    assert found["silent"].endswith("the package strange_silent")
-    assert "unusable: head abmil is in mil and in strange_listed" in found["abmil"]
+    recipes, head_rows = rows(heads("list")[1])
+    assert "Sum of the tiles' logits, Someone et al. 2024 " in head_rows["of_others"]
+    assert head_rows["of_others"].endswith("the package strange_listed, https://example.org/sum")
+    assert head_rows["silent"].endswith("the package strange_silent")
+    assert "unusable: head abmil is in mil and in strange_listed" in head_rows["abmil"]
     assert recipes["mine"].split(maxsplit=2)[2].startswith("My own. ")
     assert recipes["mine"].endswith("head of the package strange_listed")
     assert recipes["bad"].split(maxsplit=1)[1].startswith("unusable: losses: Field required")

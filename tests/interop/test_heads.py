@@ -33,43 +33,43 @@ MHA_BAG = [0.3377547832733203, 0.35305860052212423, -1.0208237774066746]
 X = torch.randn(7, DIM, generator=torch.Generator().manual_seed(5))
 
 
-def assert_close(got, want, atol=1e-5):
+def assert_close(actual, expected, atol=1e-5):
     torch.testing.assert_close(
-        got.double(), torch.as_tensor(want, dtype=torch.float64), rtol=0, atol=atol
+        actual.double(), torch.as_tensor(expected, dtype=torch.float64), rtol=0, atol=atol
     )
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_published_head_gives_the_same_logits_here(tmp_path, name):
-    theirs = drawn(name)
-    imported(save(tmp_path / "c.pth", theirs), tmp_path / "head", TOOLS[name])
+    tensors = drawn(name)
+    imported(save(tmp_path / "c.pth", tensors), tmp_path / "head", TOOLS[name])
     head, trained = load_trained(tmp_path / "head")
     assert (trained.recipe.name, trained.dim, trained.epoch) == (HEADS[name], DIM, 13)
     assert trained.recipe.options["hidden"] == HIDDEN
-    assert_close(head(join([X])).logits[0], logits(name, theirs, X))
+    assert_close(head(join([X])).logits[0], logits(name, tensors, X))
 
 
-@pytest.mark.parametrize(("name", "want"), [("ACMIL_GA", BAG), ("ACMIL_MHA", MHA_BAG)])
-def test_golden_numbers_of_the_published_code(tmp_path, name, want):
+@pytest.mark.parametrize(("name", "expected"), [("ACMIL_GA", BAG), ("ACMIL_MHA", MHA_BAG)])
+def test_golden_numbers_of_the_published_code(tmp_path, name, expected):
     output = imported(save(tmp_path / "c.pth", golden(name)), tmp_path / "head", "acmil")
     assert "kept as float32, was float64" in output
     head, _ = load_trained(tmp_path / "head")
-    assert_close(head(golden_bag(torch.float32)).logits[0], want)
+    assert_close(head(golden_bag(torch.float32)).logits[0], expected)
     assert_close(
-        logits(name, golden(name), golden_bag().features), want, 1e-12
+        logits(name, golden(name), golden_bag().features), expected, 1e-12
     )  # the formulas here are right
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_there_and_back_is_the_same_bit_by_bit(tmp_path, name):
     tool = TOOLS[name]
-    theirs = drawn(name)
-    imported(save(tmp_path / "c.pth", theirs), tmp_path / "head", tool)
+    tensors = drawn(name)
+    imported(save(tmp_path / "c.pth", tensors), tmp_path / "head", tool)
     assert heads("export", tmp_path / "head", tmp_path / "d.pth", "--to", tool)[0] == 0
     whole = torch.load(tmp_path / "d.pth", weights_only=True)
     back = whole if tool == "clam" else whole["model"]
     assert list(back) == list(SHAPES[name])
-    assert all(torch.equal(back[key], theirs[key]) for key in theirs)
+    assert all(torch.equal(back[key], tensors[key]) for key in tensors)
     imported(tmp_path / "d.pth", tmp_path / "again", tool)
     one, other = (load_trained(tmp_path / folder)[0].state_dict() for folder in ("head", "again"))
     assert all(torch.equal(one[key], other[key]) for key in one)

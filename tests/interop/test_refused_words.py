@@ -25,13 +25,13 @@ def files(tmp_path):
     return good_files(tmp_path / "in")
 
 
-def attribute(path, where, name, value):
+def set_attribute(path, item, name, value):
     with h5py.File(path, "r+") as file:
-        file[where].attrs[name] = value
+        file[item].attrs[name] = value
 
 
 @pytest.mark.parametrize(
-    ("tool", "where", "name", "value", "line"),
+    ("tool", "item", "name", "value", "line"),
     [
         ("trident", "coords", "patch_size", "big", "patch_size is 'big', not a positive number"),
         ("trident", "coords", "patch_size_level0", -3.0, "patch_size_level0 is '-3.0'"),
@@ -48,8 +48,8 @@ def attribute(path, where, name, value):
         ("acmil", "a", "label", 0.5, "label is not a number"),
     ],
 )
-def test_attributes_that_cannot_be(files, tmp_path, tool, where, name, value, line):
-    attribute(files[tool], where, name, value)
+def test_attributes_that_cannot_be(files, tmp_path, tool, item, name, value, line):
+    set_attribute(files[tool], item, name, value)
     assert line in refused(files[tool], tmp_path)
 
 
@@ -63,7 +63,7 @@ def test_attributes_that_cannot_be(files, tmp_path, tool, where, name, value, li
 )
 def test_clams_patches_that_cannot_be(files, tmp_path, name, value, line):
     patches = tmp_path / "in/clam/patches/a.h5"
-    attribute(patches, "coords", name, value)
+    set_attribute(patches, "coords", name, value)
     code, output = bags("import", files["clam"], "--out", tmp_path / "bags", "--encoder", "tiny")
     assert (code, f"{patches}: {line}" in output) == (1, True)
 
@@ -109,8 +109,8 @@ def test_a_group_whose_name_is_no_text(tmp_path):
 
 @pytest.mark.parametrize("name", ["patch_size", "encoder", "mil_header"])
 def test_an_attribute_that_is_too_large(files, tmp_path, name):
-    where = {"patch_size": "coords", "encoder": "features"}.get(name, "/")
-    attribute(files["trident"], where, name, np.zeros(5000))
+    item = {"patch_size": "coords", "encoder": "features"}.get(name, "/")
+    set_attribute(files["trident"], item, name, np.zeros(5000))
     assert f"{name} is too large for an attribute" in refused(files["trident"], tmp_path)
 
 
@@ -154,7 +154,7 @@ def test_files_that_hold_no_features(files, tmp_path):
 )
 def test_a_header_that_is_not_ours(files, tmp_path, change, line):
     good = {"encoder": "uni_v1", "tile_px": 256}
-    attribute(
+    set_attribute(
         files["trident"],
         "/",
         "mil_header",
@@ -174,7 +174,7 @@ def test_our_header_is_not_believed_over_the_file(files, tmp_path):
         "mpp_level0": 0.3,
         "width_level0_px": 9,
     }
-    attribute(files["trident"], "/", "mil_header", json.dumps(header))
+    set_attribute(files["trident"], "/", "mil_header", json.dumps(header))
     assert bags("import", files["trident"], "--out", tmp_path / "bags")[0] == 0
     bag = read_bag(tmp_path / "bags/a.h5")
     assert (bag.tile_px, bag.side_level0_px, bag.width_level0_px) == (256, 512.0, 50_000)
@@ -183,7 +183,7 @@ def test_our_header_is_not_believed_over_the_file(files, tmp_path):
 
 
 def test_an_encoder_that_cannot_name_a_folder(files, tmp_path):
-    attribute(files["trident"], "features", "encoder", "../uni")
+    set_attribute(files["trident"], "features", "encoder", "../uni")
     code, output = bags("import", files["trident"], "--out", tmp_path / "bags")
     assert code == 1
     assert (
