@@ -1,5 +1,5 @@
 # Whole-slide images to trained MIL heads and attention heatmaps.
-#   (fetch ->) tile -> features -> split -> train -> evaluate -> compare -> heatmap -> report
+#   (fetch ->) tile -> features -> split -> train -> score -> evaluate -> compare -> heatmap -> report
 from snakemake.utils import min_version
 
 from mil.config import config_path
@@ -13,15 +13,18 @@ configfile: str(config_path("config.yaml"))
 include: "workflow/rules/common.smk"
 
 
-if not PLAN.ready:  # ready bags: no slide is fetched, tiled or embedded
+# A run on precomputed bags has no rule that could fetch, tile or embed a slide.
+if not PLAN.precomputed_dir:
 
     include: "workflow/rules/fetch.smk"
     include: "workflow/rules/tile.smk"
     include: "workflow/rules/features.smk"
+    include: "workflow/rules/features_shared.smk"
 
 
 include: "workflow/rules/split.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/score.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/heatmap.smk"
@@ -31,13 +34,11 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        expand("results/{dataset}/report.html", dataset=CONFIG.dataset),
-        expand("results/{dataset}/compare/comparison.tex", dataset=CONFIG.dataset),
-        PLAN.of_each_head(
-            "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json"
-        ),
-        heatmaps,
-        cards,
+        expand(REPORT, dataset=CONFIG.dataset),
+        expand(COMPARISON_LATEX, dataset=CONFIG.dataset),
+        PLAN.for_each_head(METRICS),
+        get_heatmaps,
+        get_model_cards,
 
 
 onsuccess:

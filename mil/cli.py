@@ -6,25 +6,25 @@ among them, are imported when a command runs, so that `mil --help` is quick.
 
 import errno
 import sys
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from mil.bench.commands import bench_app
 from mil.catalogue.commands import encoders_app, heads_app
 from mil.compare.commands import compare
-from mil.config import HeatmapConfig
-from mil.config.options import BagsDir, Dataset, Folds, GeojsonFrame, Threads, option
 from mil.dataset.commands import dataset_app
 from mil.doctor.commands import doctor
 from mil.errors import MilError
+from mil.evaluate.commands import evaluate
 from mil.features.commands import features
 from mil.fetch.commands import fetch
+from mil.heatmap.commands import heatmap
 from mil.interop.commands import bags_app
 from mil.interop.head_commands import export_head, import_head
 from mil.predict.commands import predict
 from mil.report.commands import report, summary
+from mil.score.commands import score
 from mil.split.commands import split
 from mil.tile.commands import tile
 from mil.train.commands import train
@@ -44,8 +44,6 @@ app.add_typer(encoders_app, name="encoders")
 app.add_typer(heads_app, name="heads")
 heads_app.command("import")(import_head)
 heads_app.command("export")(export_head)
-
-HEATMAP = HeatmapConfig()
 
 # Errors of the operating system that a user can mend: the disk is full, permission is denied,
 # or a path is already something else (a folder where a file should be, or the reverse). Any
@@ -78,83 +76,10 @@ app.command()(tile)
 app.command()(features)
 app.command()(split)
 app.command()(train)
-
-
-@app.command()
-def evaluate(
-    dataset: Dataset,
-    head_dir: Annotated[
-        list[Path], typer.Option(help="Folder of a trained head; repeat for seeds and folds.")
-    ],
-    bags: BagsDir,
-    folds: Folds,
-    out: Annotated[Path, typer.Option(help="Folder to write predictions.csv and metrics.json to.")],
-    slides_dir: Annotated[
-        Path, typer.Option(help="Folder of the slides and their annotations.")
-    ] = Path(),
-    threads: Threads = 1,
-) -> None:
-    """Predict every slide, and compute metrics of the test slides with confidence intervals."""
-    from mil.evaluate.stage import run
-    from mil.report.text import metrics_line
-
-    typer.echo(
-        metrics_line(
-            run(dataset, head_dir, bags, folds, out, slides_dir=slides_dir, threads=threads)
-        )
-    )
-
-
+app.command()(score)
+app.command()(evaluate)
 app.command()(compare)
-
-
-@app.command()
-def heatmap(
-    head_dir: Annotated[
-        list[Path], typer.Option(help="Folder of a trained head; repeat to average.")
-    ],
-    bag: Annotated[Path, typer.Option(help="Bag of the slide.")],
-    out: Annotated[
-        Path, typer.Option(help="Image to write, .png; .geojson (QuPath) and .csv go beside it.")
-    ],
-    tiles: Annotated[
-        Path | None, typer.Option(help="Tiles file of the slide; omit for a precomputed bag.")
-    ] = None,
-    slide: Annotated[
-        Path | None,
-        typer.Option(help="File of the slide, to draw under the attention of a precomputed bag."),
-    ] = None,
-    folds: Annotated[
-        Path | None,
-        typer.Option(
-            help="File of the folds; only heads that did not train on the slide are used."
-        ),
-    ] = None,
-    annotation: Annotated[
-        Path | None, typer.Option(help="Annotation to outline, ASAP .xml or .geojson.")
-    ] = None,
-    scale: Annotated[
-        Literal["percentile", "relative"], option(HeatmapConfig, "scale")
-    ] = HEATMAP.scale,
-    geojson_frame: GeojsonFrame = "scanned",
-) -> None:
-    """Draw a slide's attention from the features of its bag."""
-    from mil.heatmap.stage import run
-
-    line = run(
-        head_dir,
-        bag,
-        tiles,
-        out,
-        slide=slide,
-        folds=folds,
-        annotation=annotation,
-        scale=scale,
-        geojson_frame=geojson_frame,
-    )
-    typer.echo(f"heatmap {line}")
-
-
+app.command()(heatmap)
 app.command()(report)
 app.command()(summary)
 app.command()(predict)

@@ -148,7 +148,7 @@ def files_of(folder: Path, names: set[str]) -> dict[str, bytes]:
 
 
 def test_each_slide_ends_in_its_state_and_harms_no_other(slides, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(features_stage, "build_encoder", lambda *_, **__: Fake())
+    monkeypatch.setattr("mil.encoders.build.build_encoder", lambda *_, **__: Fake())
     work(slides, tmp_path / "all")
     states = gather(list(slides), [tmp_path / "all" / "tile"], [tmp_path / "all" / "features"])
     assert [state.slide for state in states] == list(slides)

@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from mil.bench.classical_files import StoredBags, read_jld, read_matlab
 from mil.errors import DatasetError, FormatError, unknown_name
-from mil.train.bags import LabelledBag
+from mil.train.data import LabelledBag
 
 Masks = Sequence[Sequence[Bool[np.ndarray, " bags"]]]
 

@@ -13,9 +13,10 @@ from torch import nn
 from mil.bench.classical_data import DataSet, load
 from mil.config import LossWeight, Recipe, Section, TrainConfig
 from mil.heads import UsesGraph, build_head, head_module
-from mil.train.bags import LabelledBag, batches, with_graphs
-from mil.train.loop import Objective, fit
-from mil.train.prepare import FIRST_STAGE, prepare
+from mil.tasks import CLASSES
+from mil.train.data import LabelledBag, batches, with_graphs
+from mil.train.loop import TrainingData, fit
+from mil.train.prepare import FIRST_STAGE_LOSSES, prepare
 
 CPU = torch.device("cpu")
 TEST_BAGS = 64  # at once
@@ -104,7 +105,7 @@ def train_head(
     head: nn.Module, bags: list[LabelledBag], recipe: Recipe, how: TrainConfig, seed: int
 ) -> None:
     """Train a head in place, with all that it asks for beforehand."""
-    prepare(head, bags, lambda first: _fit(first, bags, FIRST_STAGE, how, seed))
+    prepare(head, bags, lambda first: _fit(first, bags, FIRST_STAGE_LOSSES, how, seed))
     if isinstance(head, UsesGraph):
         bags = with_graphs(bags, head)
     _fit(head, bags, recipe.losses, how, seed)
@@ -117,15 +118,11 @@ def _fit(
     how: TrainConfig,
     seed: int,
 ) -> None:
-    order = torch.Generator().manual_seed(seed)
-    fit(
-        head,
-        lambda: batches(bags, how.batch_bags, CPU, order),
-        lambda _: {},
-        objective=Objective(losses),
-        config=how,
-        bags=len(bags),
+    # Labels matter for balanced sampling alone, which the protocol does not use.
+    data = TrainingData(
+        task=CLASSES, train=bags, train_labels=[""] * len(bags), valid=[], device=CPU
     )
+    fit(head, data, losses, how, seed=seed)
     head.eval()
 
 

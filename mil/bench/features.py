@@ -21,9 +21,14 @@ from mil.bench.slides import made
 from mil.config import EncoderConfig, load_encoder
 from mil.device import choose_device, keep_freed_memory
 from mil.encoders.build import build_encoder
-from mil.encoders.casting import cast_weights
-from mil.encoders.memory import GPU_LANES, step_for
-from mil.encoders.runner import Encoder, Feeder
+from mil.encoders.precision import cast_weights
+from mil.encoders.runner import (
+    GPU_THREADS,
+    BatchedEncoder,
+    Encoder,
+    ExtractionSettings,
+    default_batch_size,
+)
 from mil.features.extract import extract
 from mil.features.resample import fast_resample
 from mil.io.slides import TileRequest, stream
@@ -110,10 +115,10 @@ def _row(
     build = partial(build_encoder, name, entry, tile_px=entry.tile_px, device=on)
     encoder = build(precision=precision)
     cast_weights(encoder.model, encoder.dtype)
-    feeder = Feeder(encoder, entry.dim, step_for(encoder, entry.tile_px))
-    lanes = threads if on.type == "cpu" else GPU_LANES
+    feeder = BatchedEncoder(encoder, entry.dim, default_batch_size(encoder, entry.tile_px))
+    lanes = threads if on.type == "cpu" else GPU_THREADS
     request = some_tiles(path, entry, tiles)
-    pixels = _read(request, feeder.step, threads, lanes)
+    pixels = _read(request, feeder.batch_size, threads, lanes)
     pixels = pixels[: _enough(feeder, pixels)]
     request = TileRequest(
         path, request.coords[: len(pixels)], request.side_level0_px, request.tile_px
@@ -124,14 +129,16 @@ def _row(
     reading, alone, together, kept = (
         count / taken[what] for what in ("reading", "encoder", "together", "plain")
     )
-    plain = plain_rate(name, entry, device, threads=threads, step=feeder.step, seconds=ROUND_S)
+    plain = plain_rate(
+        name, entry, device, threads=threads, step=feeder.batch_size, seconds=ROUND_S
+    )
     cosine = torch.nn.functional.cosine_similarity(bench.features, bench.truth)
     return {
         "slide": path.name,
         "encoder": name,
         "device": f"{on.type}, {encoder.identity['precision']}",
         "tiles": count,
-        "step": feeder.step,
+        "step": feeder.batch_size,
         "plain_tiles/s": plain,
         "plain_kept_tiles/s": kept,
         "encoder_tiles/s": alone,
@@ -155,20 +162,20 @@ def _read(request: TileRequest, step: int, threads: int, first_core: int) -> Ten
     return torch.cat([torch.from_numpy(batch.pixels) for batch in batches])
 
 
-def _enough(feeder: Feeder, pixels: Tensor) -> int:
+def _enough(feeder: BatchedEncoder, pixels: Tensor) -> int:
     """How many tiles keep the encoder busy for about eight seconds: whole steps, at least two."""
-    feeder(pixels[: feeder.step])
+    feeder(pixels[: feeder.batch_size])
     began = perf_counter()
-    feeder(pixels[: feeder.step])
+    feeder(pixels[: feeder.batch_size])
     steps = max(2, round(ROUND_S / (perf_counter() - began)))
-    return min(len(pixels), steps * feeder.step)
+    return min(len(pixels), steps * feeder.batch_size)
 
 
 class _Bench:
     """Reading, encoder, both, and the plain way, each in its turn over the same tiles."""
 
     def __init__(
-        self, request: TileRequest, pixels: Tensor, feeder: Feeder, threads: int, lanes: int
+        self, request: TileRequest, pixels: Tensor, feeder: BatchedEncoder, threads: int, lanes: int
     ) -> None:
         self.request = request
         self.pixels = pixels
@@ -199,21 +206,19 @@ class _Bench:
         return {name: median(values) for name, values in taken.items()}
 
     def reading(self) -> None:
-        _read(self.request, self.feeder.step, self.threads, self.lanes)
+        _read(self.request, self.feeder.batch_size, self.threads, self.lanes)
 
     def encoder(self) -> None:
         with ThreadPoolExecutor(self.lanes) as pool:
             self.features = torch.cat(
-                list(pool.map(self._encode, self.pixels.split(self.feeder.step)))
+                list(pool.map(self._encode, self.pixels.split(self.feeder.batch_size)))
             )
 
     def together(self) -> None:
         extract(
             self.request,
             [self],
-            batch_size=self.feeder.step,
-            workers=self.threads,
-            lanes=self.lanes,
+            ExtractionSettings(self.feeder.batch_size, self.threads, self.lanes),
             resampler=_pinned(fast_resample, range(self.lanes, self.lanes + self.threads)),
         )
 
@@ -235,7 +240,9 @@ class _Bench:
                 partial(plainly, encoder),
                 range(self.lanes) if encoder.device.type == "cpu" else None,
             )
-            self.truth = torch.cat(list(pool.map(encode, self.pixels.split(self.feeder.step))))
+            self.truth = torch.cat(
+                list(pool.map(encode, self.pixels.split(self.feeder.batch_size)))
+            )
         torch.set_num_threads(1)
 
 

@@ -13,9 +13,8 @@ from mil.bench.read import corners
 from mil.config import EncoderConfig
 from mil.device import choose_device
 from mil.encoders.build import build_encoder
-from mil.encoders.casting import cast_weights
-from mil.encoders.memory import step_for
-from mil.encoders.runner import Encoder
+from mil.encoders.precision import cast_weights
+from mil.encoders.runner import Encoder, default_batch_size
 from mil.features.resample import fast_resample
 from mil.io.slides import SlideReader, TileRequest, stream
 from mil.tile.grid import footprint_px
@@ -45,7 +44,7 @@ def first_batch(slide: str, name: str, settings: str, device: str) -> None:
         name, entry, tile_px=entry.tile_px, device=choose_device(device), precision="auto"
     )
     cast_weights(encoder.model, encoder.dtype)
-    step = step_for(encoder, entry.tile_px)
+    step = default_batch_size(encoder, entry.tile_px)
     request = some_tiles(Path(slide), entry, step)
     batch = next(stream([request], batch_size=step, workers=1, resampler=fast_resample))
     encoder(torch.from_numpy(batch.pixels))

@@ -17,9 +17,9 @@ from mil.config import load_recipe
 from mil.device import keep_freed_memory
 from mil.heads import FollowsSteps, TwoStage, UsesGraph, build_head
 from mil.losses import total_loss
-from mil.train.loop import LARGEST_KEPT, make_optimiser
-from mil.train.optimiser import AdamW
-from mil.train.precision import answer, choose_dtype
+from mil.train.loop import LARGEST_REUSED_BLOCK
+from mil.train.optim import AdamW, make_optimiser
+from mil.train.precision import choose_dtype, forward_autocast
 
 CLASSES = 2
 SEED = 1
@@ -45,7 +45,7 @@ def main() -> None:
 
 def head(recipe: str, tiles: int, dim: int, precision: str, seconds: float) -> dict[str, Any]:
     """A training step of a recipe's head on one bag."""
-    keep_freed_memory(LARGEST_KEPT)
+    keep_freed_memory(LARGEST_REUSED_BLOCK)
     settings = load_recipe(recipe)
     torch.manual_seed(SEED)
     made = build_head(settings.name, settings.options, dim=dim, classes=CLASSES).train()
@@ -53,7 +53,7 @@ def head(recipe: str, tiles: int, dim: int, precision: str, seconds: float) -> d
     weights = {name: weight.start for name, weight in settings.losses.items()}
 
     def loss_of(bags: Bags) -> Tensor:
-        return total_loss(weights, answer(made, bags), bags, torch.tensor([1]))[0]
+        return total_loss(weights, forward_autocast(made, bags), bags, torch.tensor([1]))[0]
 
     def prepare(bags: Bags) -> Bags:
         if isinstance(made, TwoStage):

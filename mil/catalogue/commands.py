@@ -115,14 +115,14 @@ def encoders_list() -> None:
 
     from mil.catalogue.listing import MIN_COLUMNS
     from mil.config import load_encoders
-    from mil.encoders.availability import find_weights
+    from mil.encoders.availability import weights_status
 
     table = Table(*ENCODER_COLUMNS, box=None, pad_edge=False)
     for column in table.columns:
         column.no_wrap = True
     for name, entry in load_encoders().items():
         # Only the disk: asking the hub for each encoder would take a minute.
-        weights = find_weights(name, entry, ask=False)
+        weights = weights_status(name, entry, ask_hub=False)
         table.add_row(
             name,
             str(entry.dim),
@@ -130,7 +130,7 @@ def encoders_list() -> None:
             f"{entry.mpp:g}",
             escape(entry.licence),
             "yes" if entry.gated else "",
-            weights.word,
+            weights.status,
         )
     Console(width=max(Console().width, MIN_COLUMNS), highlight=False).print(table)
 
@@ -139,10 +139,10 @@ def encoders_list() -> None:
 def encoders_show(name: Name) -> None:
     """Describe one encoder: model, weights, tile, scale, licence, and weights on disk."""
     from mil.config import tiling_name
-    from mil.encoders.availability import find_weights
+    from mil.encoders.availability import weights_status
 
     entry = load_encoder(name)
-    weights = find_weights(name, entry, ask=False)
+    weights = weights_status(name, entry, ask_hub=False)
     values = {"encoder": name, **entry.model_dump(exclude_none=True)}
     values["args"] = ", ".join(f"{option}={value}" for option, value in entry.args.items())
     values["gated"] = "yes" if entry.gated else "no"
@@ -151,7 +151,7 @@ def encoders_show(name: Name) -> None:
             typer.echo(f"{key:<10} {value}")
     tiling = tiling_name(entry.tile_px, entry.mpp)
     typer.echo(f"{'tiling':<10} {tiling}, {entry.tile_px * entry.mpp:g} µm wide")
-    typer.echo(f"{'on disk':<10} {weights.word}: {weights.detail}")
+    typer.echo(f"{'on disk':<10} {weights.status}: {weights.message}")
 
 
 @encoders_app.command("fetch")

@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from mil.config.base import SHIPPED, Name, Section, checked, config_path, named_file, read_yaml
 from mil.errors import ConfigError, unknown_name
 
-# The functions of mil/losses.py, typed out here because that module imports torch and a recipe
-# is checked before anything runs; a test compares the two.
+# The functions of mil/losses/terms.py, typed out here because that module imports torch and a
+# recipe is checked before anything runs; a test compares the two.
 LOSS_TERMS = (
     "cross_entropy",
     "branch_cross_entropy",

@@ -159,7 +159,7 @@ def draw(
     figure.savefig(path, format="png")
 
 
-def draw_words(path: Path, title: str, words: str) -> None:
+def draw_message(path: Path, title: str, words: str) -> None:
     """Say why there is no picture.
 
     Args:

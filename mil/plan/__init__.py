@@ -1,5 +1,5 @@
-"""What a run consists of, known before anything runs: no torch, no slide is opened."""
+"""Files and settings of a run, known before anything runs: no torch, and no slide is opened."""
 
-from mil.plan.plan import TILING, Plan, make_plan, size_flags
+from mil.plan.plan import TILING, Plan, make_plan
 
-__all__ = ["TILING", "Plan", "make_plan", "size_flags"]
+__all__ = ["TILING", "Plan", "make_plan"]

@@ -1,4 +1,4 @@
-"""Bags that earlier runs have made: whether they are of the same encoder still, and which are missing."""
+"""Bags of earlier runs: are they still of the same encoder, and which are missing."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,68 +7,70 @@ from pathlib import Path
 from mil.config import EncoderConfig
 from mil.errors import ConfigError, FormatError
 
-IN_PATH = ("tile_px", "mpp")  # a folder's name says them
+# Settings of an encoder that are part of a bag's path: another value is another folder.
+IN_PATH = ("tile_px", "mpp")
 
 
 def check_encoder(folder: Path, name: str, entry: EncoderConfig) -> None:
-    """Refuse an entry of configs/encoders.yaml that was changed after bags were made with it.
+    """Refuse an entry of configs/encoders.yaml that was changed after bags were computed with it.
 
-    Bags take hours and are made once: they are neither made anew unasked nor mixed with
-    others. One bag is looked at, for all of its folder.
+    Bags take hours: they are neither recomputed unasked nor mixed with others. One bag is
+    read, for all of its folder.
 
     Args:
-        folder: of the bags.
-        name: of the encoder.
-        entry: its entry as it is now.
+        folder: Folder of the encoder's bags.
+        name: Name of the encoder.
+        entry: Present entry of the encoder.
 
     Raises:
-        ConfigError: what has changed.
+        ConfigError: The entry has changed; the message lists the settings.
     """
-    bag = next(folder.glob("[!.]*.h5"), None)  # scratch files of a killed run begin with a dot
+    # Scratch files of a killed run begin with a dot.
+    bag = next(folder.glob("[!.]*.h5"), None)
     if bag is None:
         return
-    from mil.io.bags import read_header  # HDF5 only where there are bags
+    # Here, because a run without bags needs no HDF5.
+    from mil.io.bags import read_header
 
     try:
         then = json.loads(read_header(bag).encoder_settings or "{}")
     except (FormatError, ValueError):
-        return  # who reads the bags says so
+        return  # The stage that reads the bag reports its damage.
     if not isinstance(then, dict):
         return
     now = json.loads(entry.settings())
     changed = [key for key in then if key not in IN_PATH and then[key] != now.get(key)]
     if changed:
-        told = ", ".join(f"{key} (then {then[key]!r}, now {now.get(key)!r})" for key in changed)
+        changes = ", ".join(f"{key} (then {then[key]!r}, now {now.get(key)!r})" for key in changed)
         raise ConfigError(
             f"encoder {name}: changed in configs/encoders.yaml since the bags of {folder} were "
-            f"made: {told}; remove "
-            "that folder to make them anew, or give the changed entry a name of its own"
+            f"computed: {changes}; remove that folder to recompute them, or give the changed "
+            "entry a name of its own"
         )
 
 
-def made_together(
+def shared_readings(
     folders: Mapping[str, Path], slides: Sequence[str], tilings: Mapping[str, str]
 ) -> dict[tuple[str, ...], list[str]]:
-    """Bags to be made from one reading of a slide: of encoders that see the same tiles and have none of it yet.
+    """Slides to be read once for the bags of several encoders that share a tiling.
 
     Args:
-        folders: of the bags, by encoder.
-        slides: ids.
-        tilings: by encoder, the name of its tiling.
+        folders: Folder of the bags, by encoder.
+        slides: Ids of the slides.
+        tilings: Name of the tiling, by encoder.
 
     Returns:
-        Slides by the encoders, two or more, whose bags they lack.
+        Slides by the encoders, two or more of one tiling, whose bags they lack.
     """
-    groups: dict[tuple[str, ...], list[str]] = {}
+    slides_by_encoders: dict[tuple[str, ...], list[str]] = {}
     for tiling in dict.fromkeys(tilings.values()):
-        alike = [name for name in folders if tilings[name] == tiling]
-        there = {
-            name: {file.name for file in folders[name].glob("*.h5")}
-            for name in alike
-            if len(alike) > 1
-        }
+        encoders = [name for name in folders if tilings[name] == tiling]
+        if len(encoders) < 2:
+            continue
+        # A folder is listed once: asking for each file is slow on a network's disk.
+        bags = {name: {file.name for file in folders[name].glob("*.h5")} for name in encoders}
         for slide in slides:
-            lacking = tuple(name for name in there if f"{slide}.h5" not in there[name])
+            lacking = tuple(name for name in encoders if f"{slide}.h5" not in bags[name])
             if len(lacking) > 1:
-                groups.setdefault(lacking, []).append(slide)
-    return groups
+                slides_by_encoders.setdefault(lacking, []).append(slide)
+    return slides_by_encoders

@@ -6,7 +6,7 @@ import numpy as np
 
 from mil.predict.ensemble import Ensemble
 from mil.predict.running import name_of
-from mil.predict.slide import Prediction
+from mil.predict.slide import SlidePrediction
 from mil.predict.table import row_of
 from mil.trained import Trained
 
@@ -34,7 +34,7 @@ def whole_bag(trained: Trained, dtype: str) -> str:
     )
 
 
-def done(found: Prediction, ensemble: Ensemble) -> str:
+def done(found: SlidePrediction, ensemble: Ensemble) -> str:
     """The line about a slide that is done with."""
     if found.state != "ok":
         return f"predict {found.slide}: {found.state}: {found.reason}{_advice(found)}"
@@ -42,7 +42,7 @@ def done(found: Prediction, ensemble: Ensemble) -> str:
     task = ensemble.trained.task
     name = task.of_interest
     sd = row[f"sd_{name.removeprefix('p_')}"]
-    spread = f" (sd {float(sd):.3f} over {len(found.answers)} heads)" if sd else ""
+    spread = f" (sd {float(sd):.3f} over {len(found.predictions)} heads)" if sd else ""
     call = f", called {row['called']}" if row["called"] else ""
     note = f"; {found.reason}" if found.reason else ""
     return (
@@ -52,7 +52,7 @@ def done(found: Prediction, ensemble: Ensemble) -> str:
     )
 
 
-def _advice(found: Prediction) -> str:
+def _advice(found: SlidePrediction) -> str:
     if found.reason in NOT_A_FILE:
         return "; look at the path"
     return f"; {ADVICE[found.state]}" if found.state in ADVICE else ""

@@ -6,7 +6,7 @@ import numpy as np
 
 from mil.errors import FormatError
 from mil.io.bags import Bag
-from mil.trained import Trained
+from mil.trained.record import Trained
 
 
 def check_fits(trained: Trained, bag: Bag, path: Path) -> None:

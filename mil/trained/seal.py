@@ -9,20 +9,22 @@ the tool computes the same from them.
 import json
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
 
 from mil.bags import join
 from mil.config import Section, checked
 from mil.errors import FormatError
 from mil.io.atomic import atomic_path, write_json
-from mil.trained import load_trained
+from mil.io.scores import HeadScores
+from mil.trained.folder import load_trained
+from mil.trained.forward import forward
 from mil.versions import TOOL_VERSION
 
 FORMAT = "mil.seal"
@@ -53,13 +55,6 @@ class HeadManifest(Section):
     answers: list[float]
 
 
-class _ExamplePredictions(NamedTuple):
-    """What a head computes from its example bag, float64."""
-
-    logits: Tensor
-    predictions: Tensor
-
-
 def seal(folder: Path) -> HeadManifest:
     """Write the example bag and the manifest of a finished head as it is now.
 
@@ -71,13 +66,13 @@ def seal(folder: Path) -> HeadManifest:
     # First: a run that stops half-way must not leave an old manifest with a new example.
     (folder / MANIFEST).unlink(missing_ok=True)
     _write_example(folder, load_trained(folder)[1].dim)
-    result = _predict_example(folder)
+    scores = _score_example(folder)
     digests = {name: _digest(folder / name) for name in FILES if (folder / name).exists()}
     manifest = HeadManifest(
         tool_version=TOOL_VERSION,
         sha256=digests,
-        logits=result.logits.tolist(),
-        answers=result.predictions.tolist(),
+        logits=scores.logits.tolist(),
+        answers=scores.predictions.tolist(),
     )
     content = {"format": FORMAT, "format_version": VERSION, **manifest.model_dump()}
     write_json(folder / MANIFEST, content)
@@ -159,16 +154,16 @@ def _file_faults(folder: Path, manifest: HeadManifest) -> list[str]:
 
 
 def _prediction_faults(folder: Path, manifest: HeadManifest) -> list[str]:
-    result = _predict_example(folder)
+    scores = _score_example(folder)
     comparisons = (
-        ("logits", result.logits, manifest.logits),
-        ("predictions", result.predictions, manifest.answers),
+        ("logits", scores.logits, manifest.logits),
+        ("predictions", scores.predictions, manifest.answers),
     )
     faults = []
     for name, computed, recorded in comparisons:
-        expected = computed.new_tensor(recorded)
+        expected = np.array(recorded, dtype=np.float64)
         same_shape = computed.shape == expected.shape
-        if not same_shape or not torch.allclose(computed, expected, rtol=RTOL, atol=ATOL):
+        if not same_shape or not np.allclose(computed, expected, rtol=RTOL, atol=ATOL):
             faults.append(
                 f"{folder}: its files are unchanged since mil {manifest.tool_version}, but the "
                 f"example bag gives {name} {_comma_separated(computed)} here (mil {TOOL_VERSION}, "
@@ -178,21 +173,19 @@ def _prediction_faults(folder: Path, manifest: HeadManifest) -> list[str]:
     return faults
 
 
-@torch.inference_mode()
-def _predict_example(folder: Path) -> _ExamplePredictions:
+def _score_example(folder: Path) -> HeadScores:
+    """Apply the head of a folder to the example bag beside it."""
     head, trained = load_trained(folder)
     path = folder / EXAMPLE
     try:
         example = load_file(path)
-        bags = join([example["features"]], [example["coords"]])
-        logits = head(bags).logits
+        return forward(head, trained, join([example["features"]], [example["coords"]]))
     except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise FormatError(f"{path}: is no bag for this head: {reason}") from None
-    return _ExamplePredictions(logits[0].double(), trained.answers(logits)[0].double())
 
 
-def _comma_separated(values: Tensor) -> str:
+def _comma_separated(values: Float[np.ndarray, " values"]) -> str:
     return ", ".join(f"{value:.6g}" for value in values.tolist())
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from mil.config import EncoderConfig, load_encoder
 from mil.encoders.build import build_encoder
 from mil.encoders.runner import Encoder
-from mil.encoders.weights import given_path, read_weights, weights_digest
+from mil.encoders.weights import read_weights, weights_digest, weights_path
 from mil.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -68,7 +68,7 @@ def test_the_default_encoders_weights_know_photographs(name, label):
     entry = load_encoder("efficientnet_lite0")
     model = timm.create_model(entry.timm, num_classes=1000).eval()
     model.load_state_dict(
-        read_weights(given_path("efficientnet_lite0", entry.weights), model, "order")
+        read_weights(weights_path("efficientnet_lite0", entry.weights), model, "order")
     )
     built = default("fp32")
     whole = Encoder("whole", model, built.mean, built.std, CPU, torch.float32, {})
@@ -210,12 +210,12 @@ def test_weights_of_another_model(tiny_weights):
 
 
 def test_args_that_make_no_encoder():
-    assert "gives no vector for a tile" in refused(args={"features_only": True})
+    assert "returns no vector for a tile" in refused(args={"features_only": True})
     assert "timm.layers has no layer 5" in refused(timm="test_vit2", dim=64, args={"mlp_layer": 5})
 
 
 def test_a_wrong_dim():
-    assert "dim is 97 in configs/encoders.yaml, the model gives [96]" in refused(dim=97)
+    assert "dim is 97 in configs/encoders.yaml, the model returns [96]" in refused(dim=97)
 
 
 def test_a_model_that_timm_does_not_know():
@@ -270,7 +270,7 @@ def test_a_file_that_holds_no_weights(tmp_path, name):
     assert str(tmp_path / name) in refused(weights=str(tmp_path / name))
     torch.save(torch.zeros(3), tmp_path / "b.pth")
     assert (
-        "b.pth: not a file of weights alone, which is all that is read: it holds no names"
+        "b.pth: not a file of tensors alone, the only kind that is read: it holds no names"
         in refused(weights=str(tmp_path / "b.pth"))
     )
 

@@ -16,7 +16,7 @@ from mil.errors import ConfigError
 from tests.encoders.hub import NO_FILE, play, refusal
 
 PINNED = "hf-hub:A/B@c0ffee/model.safetensors"
-FETCH = "run `mil encoders fetch x` where there is a network, or give `weights: PATH` in configs/encoders.yaml"
+FETCH = "run `mil encoders fetch x` on a machine with a network, or set `weights: PATH` in configs/encoders.yaml"
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +100,7 @@ def test_gated(hub):
 
 
 def test_no_network():
-    assert refused(build, entry()) == f"encoder x: A/B (ConnectionError); {FETCH}"
+    assert refused(build, entry()) == f"encoder x: A/B cannot be reached (ConnectionError); {FETCH}"
 
 
 def test_what_comes_is_held_against_the_model(hub, tensors):
@@ -109,7 +109,7 @@ def test_what_comes_is_held_against_the_model(hub, tensors):
     assert "does not fit the model: 1 of " in refused(build, entry())
     hub.answers["/A/B/"] = b"<html>sorry</html>"
     hub.cache.clear()
-    assert "not a file of weights alone" in refused(build, entry())
+    assert "not a file of tensors alone" in refused(build, entry())
 
 
 def test_timms_own_weights_without_a_network(monkeypatch, tmp_path):

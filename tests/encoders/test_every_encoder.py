@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mil.config import EncoderConfig, load_encoders
-from mil.encoders.build import build_encoder, build_shell, pooled
+from mil.encoders.build import build_encoder, build_shell, with_pooling
 from mil.encoders.precision import choose_precision
 
 CPU = torch.device("cpu")
@@ -129,7 +129,7 @@ def filled(shell: nn.Module, dtype: torch.dtype) -> nn.Module:
 def test_large_ones_run(name):
     entry = ENTRIES[name]
     dtype = torch.bfloat16 if choose_precision("auto", None, CPU) == "bf16" else torch.float32
-    model = pooled(name, entry, filled(build_shell(name, entry, entry.tile_px), dtype)).eval()
+    model = with_pooling(name, entry, filled(build_shell(name, entry, entry.tile_px), dtype)).eval()
     features = model((tiles(entry)[:1] / 255).permute(0, 3, 1, 2).to(dtype))
     assert features.shape == (1, entry.dim)
     assert features.isfinite().all()

@@ -8,9 +8,13 @@ import timm
 import torch
 from torch import nn
 
-from mil.encoders.casting import cast_weights, round_keeping_sums
-from mil.encoders.memory import largest_power, step_for
-from mil.encoders.runner import Encoder, Feeder
+from mil.encoders.precision import cast_weights, round_keeping_sums
+from mil.encoders.runner import (
+    BatchedEncoder,
+    Encoder,
+    default_batch_size,
+    largest_power_of_two,
+)
 from mil.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -39,8 +43,8 @@ class Small(nn.Module):
         return batch.mean((1, 2, 3))[:, None]
 
 
-def feeder(model: nn.Module, step: int = 16, **how) -> Feeder:
-    return Feeder(
+def feeder(model: nn.Module, step: int = 16, **how) -> BatchedEncoder:
+    return BatchedEncoder(
         Encoder("small", model, (0.0,) * 3, (1 / 255,) * 3, CPU, torch.float32, {}), 1, step, **how
     )
 
@@ -50,7 +54,7 @@ def test_a_step_too_large_is_halved_and_nothing_is_lost():
     fed = feeder(model)
     torch.testing.assert_close(fed(TILES)[:, 0], torch.arange(23.0))
     assert model.sizes == [16, 8, 4, 4, 4, 4, 4, 3]
-    assert fed.step == 4  # the next batch does not try again
+    assert fed.batch_size == 4  # the next batch does not try again
     fed(TILES[:8])
     assert model.sizes[8:] == [4, 4]
 
@@ -70,9 +74,9 @@ def test_the_memory_of_a_cpu_ends_too(error, said):
 def test_what_filled_the_memory_is_let_go_before_the_next_try(monkeypatch):
     under_way = []
     monkeypatch.setattr(
-        Feeder,
-        "_halve",
-        lambda self, step: under_way.append(sys.exc_info()[0]) or setattr(self, "step", 4),
+        BatchedEncoder,
+        "_halve_batch",
+        lambda self, step: under_way.append(sys.exc_info()[0]) or setattr(self, "batch_size", 4),
     )
     feeder(Small(5))(TILES)
     assert under_way == [None]
@@ -81,7 +85,7 @@ def test_what_filled_the_memory_is_let_go_before_the_next_try(monkeypatch):
 def test_a_memory_that_holds_no_tile_is_one_line():
     with pytest.raises(
         ConfigError,
-        match=r"^encoder small: the memory of cpu does not hold it and one tile; [^\n]*$",
+        match=r"^encoder small: the memory of cpu does not hold the model and one tile; [^\n]*$",
     ):
         feeder(Small(0))(TILES)
 
@@ -95,7 +99,7 @@ def test_other_errors_are_not_taken_for_a_full_memory():
 
 def test_a_compiled_model_sees_one_size():
     model = Small(16)
-    torch.testing.assert_close(feeder(model, whole=True)(TILES)[:, 0], torch.arange(23.0))
+    torch.testing.assert_close(feeder(model, pad=True)(TILES)[:, 0], torch.arange(23.0))
     assert model.sizes == [16, 16]
 
 
@@ -156,7 +160,7 @@ def test_only_depthwise_filters_are_rounded_so():
     ("tiles", "step"), [(0.3, 1), (1, 1), (2.9, 2), (127.9, 64), (128, 128), (1e9, 256)], ids=str
 )
 def test_the_largest_step_that_fits(tiles, step):
-    assert largest_power(tiles) == step
+    assert largest_power_of_two(tiles) == step
 
 
 def test_a_gpus_step_leaves_room_for_another_job(monkeypatch):
@@ -176,8 +180,8 @@ def test_a_gpus_step_leaves_room_for_another_job(monkeypatch):
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=1000)
     )
-    assert step_for(Pretended(), 8) == largest_power(175 / 20) == 8
+    assert default_batch_size(Pretended(), 8) == largest_power_of_two(175 / 20) == 8
 
 
 def test_a_cpus_step_is_small():
-    assert step_for(feeder(Small(1)).encoder, 224) == 16
+    assert default_batch_size(feeder(Small(1)).encoder, 224) == 16

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from mil.config import EncoderConfig
 from mil.encoders.build import build_encoder
-from mil.encoders.transformers_keys import in_timms_words
+from mil.encoders.transformers_keys import to_timm_names
 from mil.errors import ConfigError
 
 VIT = {
@@ -36,7 +36,7 @@ OUTSIDE = {
 }
 
 
-def in_transformers_words(
+def to_transformers_names(
     own: dict[str, torch.Tensor], words: dict[str, str]
 ) -> dict[str, torch.Tensor]:
     """A timm ViT's tensors as `transformers` would have saved them."""
@@ -69,7 +69,7 @@ def test_a_block_by_hand():
         "vit.layernorm.bias": one(2),
         "pooler.dense.bias": one(1),
     }
-    assert {name: tensor.tolist() for name, tensor in in_timms_words(given).items()} == {
+    assert {name: tensor.tolist() for name, tensor in to_timm_names(given).items()} == {
         "blocks.7.attn.qkv.weight": [[0, 0], [1, 1], [2, 2]],
         "blocks.7.attn.proj.bias": [3, 3],
         "blocks.7.mlp.fc1.bias": [4, 4],
@@ -86,10 +86,10 @@ def test_with_registers_the_class_tokens_position_is_added_to_it():
         "embeddings.register_tokens": torch.zeros(1, 4, 2),
         "embeddings.position_embeddings": torch.tensor([[[5.0, 6.0], [7.0, 8.0], [9.0, 9.0]]]),
     }
-    renamed = in_timms_words(given)
+    renamed = to_timm_names(given)
     assert renamed["cls_token"].tolist() == [[[6, 7]]]
     assert renamed["pos_embed"].tolist() == [[[7, 8], [9, 9]]]
-    without = in_timms_words({name: given[name] for name in given if "register" not in name})
+    without = to_timm_names({name: given[name] for name in given if "register" not in name})
     assert without["cls_token"].tolist() == [[[1, 1]]]
     assert without["pos_embed"].shape == (1, 3, 2)
 
@@ -122,7 +122,7 @@ def test_whole_models_there_and_back(name, args, words, tmp_path):
     for tensor in model.state_dict().values():
         tensor.normal_(std=0.3)
     own = model.state_dict()
-    given = in_transformers_words(own, words)
+    given = to_transformers_names(own, words)
     if "reg_token" in own:  # there, the class token has a position of its own
         position = torch.full((1, 1, 48), 0.25)
         given["embeddings.cls_token"] = own["cls_token"] - position

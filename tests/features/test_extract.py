@@ -5,6 +5,7 @@ from queue import Queue
 import numpy as np
 import pytest
 
+from mil.encoders.runner import ExtractionSettings
 from mil.errors import UnreadableSlideError
 from mil.features.extract import extract
 from mil.io.slides import SlideReader, TileRequest
@@ -38,12 +39,14 @@ class MeanColour:
 
 def read_all(path, coords, encoders, **changes):
     request = TileRequest(path, coords, float(SIDE), 32)
-    return extract(request, encoders, **{"batch_size": 7, "workers": 2, "lanes": 2, **changes})
+    own = {name: changes.pop(name) for name in ExtractionSettings._fields if name in changes}
+    settings = ExtractionSettings(7, 2, 2)._replace(**own)
+    return extract(request, encoders, settings, **changes)
 
 
 def read(path, coords=COORDS, **changes):
     found = read_all(path, coords, [MeanColour()], **changes)
-    return found.features[0], found.valid, found.tried
+    return found.features[0], found.valid, found.num_tried
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +70,15 @@ def test_order_is_that_of_the_coordinates(slide):
     np.testing.assert_allclose(read(slide, COORDS[order])[0], colours()[order], atol=0.01)
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_threads_change_nothing(slide, workers):
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_threads_change_nothing(slide, threads):
     encoder = MeanColour()
-    found = read_all(slide, COORDS[:30], [encoder], batch_size=8, workers=workers, lanes=workers)
+    found = read_all(
+        slide, COORDS[:30], [encoder], batch_size=8, reader_threads=threads, encoder_threads=threads
+    )
     np.testing.assert_array_equal(
-        found.features[0], read(slide, COORDS[:30], batch_size=30, workers=1, lanes=1)[0]
+        found.features[0],
+        read(slide, COORDS[:30], batch_size=30, reader_threads=1, encoder_threads=1)[0],
     )
     assert sorted(encoder.sizes) == [6, 8, 8, 8]
 
@@ -108,7 +114,9 @@ def test_batches_under_way_are_few(slide, monkeypatch):
 
     seen = []
     under_way = []
-    assert read_all(slide, COORDS[:30], [Slow()], batch_size=1, workers=1, lanes=1).valid.all()
+    assert read_all(
+        slide, COORDS[:30], [Slow()], batch_size=1, reader_threads=1, encoder_threads=1
+    ).valid.all()
     assert max(under_way) <= 4
 
 

@@ -11,7 +11,7 @@ import torch
 
 from mil.config import EncoderConfig, FeaturesConfig, TileConfig
 from mil.features.stage import Target, run
-from mil.io import bags
+from mil.io.bags import file as bags
 from mil.tile import stage as tile_stage
 from tests.synthetic import tissue_slide
 

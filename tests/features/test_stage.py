@@ -10,7 +10,7 @@ import torch
 from mil.config import EncoderConfig, FeaturesConfig, TileConfig
 from mil.encoders.build import build_encoder
 from mil.errors import ConfigError, FormatError
-from mil.features.extract import Extracted
+from mil.features.extract import ExtractedFeatures
 from mil.features.stage import Target, run
 from mil.io.bags import read_bag
 from mil.io.slides import SlideReader, as_array
@@ -131,7 +131,7 @@ def test_a_slide_that_is_not_ok_gives_an_empty_bag(tmp_path, state):
 def test_features_that_float16_cannot_hold_are_one_line(slide, monkeypatch):
     monkeypatch.setattr(
         "mil.features.stage.extract",
-        lambda *_, **__: Extracted([np.full((48, 96), np.inf)], np.ones(48, bool), 48),
+        lambda *_, **__: ExtractedFeatures([np.full((48, 96), np.inf)], np.ones(48, bool), 48),
     )
     with pytest.raises(FormatError, match=r"set features\.dtype=float32"):
         embed(slide)
@@ -141,7 +141,7 @@ def test_features_that_float16_cannot_hold_are_one_line(slide, monkeypatch):
 def test_a_slide_of_which_nothing_can_be_read_is_corrupt_whatever_is_allowed(slide, monkeypatch):
     monkeypatch.setattr(
         "mil.features.stage.extract",
-        lambda *_, **__: Extracted([np.zeros((48, 96))], np.zeros(48, bool), 48),
+        lambda *_, **__: ExtractedFeatures([np.zeros((48, 96))], np.zeros(48, bool), 48),
     )
     assert "corrupt_regions" in embed(slide, max_corrupt=1.0)
     assert read_bag(slide / "bag.h5").state == "corrupt_regions"
@@ -166,10 +166,12 @@ def test_several_encoders_give_the_bags_that_each_gives_alone(slide):
 
 
 def test_an_encoder_that_fails_spoils_no_others_bag(slide, monkeypatch):
-    found = Extracted([np.full((48, 96), np.inf), np.ones((48, 96))], np.ones(48, bool), 48)
+    found = ExtractedFeatures([np.full((48, 96), np.inf), np.ones((48, 96))], np.ones(48, bool), 48)
     monkeypatch.setattr("mil.features.stage.extract", lambda *_, **__: found)
     targets = [Target(name, ENTRY, slide / f"{name}.h5") for name in ("bad", "good")]
-    with pytest.raises(FormatError, match=r"^a: bad gives features that are not finite in float16"):
+    with pytest.raises(
+        FormatError, match=r"^a: bad returns features that are not finite in float16"
+    ):
         run(
             slide / "a.tif",
             slide / "tiles.h5",
@@ -209,8 +211,8 @@ def test_a_model_too_large_for_its_device_is_one_line(slide, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("mil.features.stage.build_encoder", full)
+    monkeypatch.setattr("mil.encoders.build.build_encoder", full)
     with pytest.raises(
-        ConfigError, match=r"^encoder tiny: the memory of cpu does not hold it and one tile"
+        ConfigError, match=r"^encoder tiny: the memory of cpu does not hold the model and one tile"
     ):
         embed(slide)

@@ -16,8 +16,8 @@ from mil.heads._selection import importance, pool_through, soft_mask, straight_t
 from mil.io.bags import read_bag
 from mil.io.tables import write_csv
 from mil.losses import full_cross_entropy, sufficiency
-from mil.train.bags import LabelledBag, with_graphs
-from mil.train.precision import answer
+from mil.train.data import LabelledBag, with_graphs
+from mil.train.precision import forward_autocast
 from mil.train.stage import run as train
 from mil.trained import apply, load_trained
 from tests.synthetic import bag_file, planted_bags
@@ -309,7 +309,7 @@ def test_half_precision_changes_no_graph():
     head.see_training([join([features.float()])])
     head.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
     for dtype in (torch.bfloat16, torch.float32):
-        answer(head, join([features.to(dtype)]))
+        forward_autocast(head, join([features.to(dtype)]))
     assert torch.equal(seen[0].sources, seen[1].sources)
 
 
@@ -436,5 +436,5 @@ def test_from_bags_to_a_folder_and_back(tmp_path, graph):
     mean = torch.from_numpy(np.concatenate(seen)).float().mean(0)
     torch.testing.assert_close(head.centre, mean, rtol=1e-4, atol=1e-4)
     applied = apply(head, trained, read_bag(tmp_path / "bags" / "s9.h5"))
-    assert applied.selected.sum() == 4
+    assert applied.selection.selected.sum() == 4
     assert applied.attention.sum() == pytest.approx(1, abs=1e-6)

@@ -7,7 +7,7 @@ import pytest
 
 from mil.config import EncoderConfig
 from mil.errors import ConfigError
-from mil.plan.existing import check_encoder, made_together
+from mil.plan.existing import check_encoder, shared_readings
 from tests.synthetic import bag_file
 
 THEN = EncoderConfig(timm="resnet18", dim=4, weights="old.safetensors", licence="one")
@@ -37,7 +37,7 @@ def test_a_changed_entry_is_refused_and_nothing_is_lost(folder):
         )
     said = str(caught.value)
     assert said.startswith(
-        f"encoder mine: changed in configs/encoders.yaml since the bags of {folder} were made: "
+        f"encoder mine: changed in configs/encoders.yaml since the bags of {folder} were computed: "
     )
     assert "weights (then 'old.safetensors', now 'new.safetensors')" in said
     assert "mean (then None, now [0.0, 0.5, 1.0])" in said
@@ -73,9 +73,11 @@ def test_slides_by_what_they_lack(tmp_path):
         folders[name].mkdir()
         for slide in slides:
             (folders[name] / f"{slide}.h5").touch()
-    assert made_together(folders, list("1234"), tilings) == {
+    assert shared_readings(folders, list("1234"), tilings) == {
         ("b", "c"): ["2"],
         ("a", "b", "c"): ["3"],
         ("a", "b"): ["4"],
     }
-    assert made_together({"a": folders["a"], "wide": folders["wide"]}, list("1234"), tilings) == {}
+    assert (
+        shared_readings({"a": folders["a"], "wide": folders["wide"]}, list("1234"), tilings) == {}
+    )

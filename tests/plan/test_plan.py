@@ -10,7 +10,8 @@ import pytest
 
 from mil.config import Config, load_config, load_encoders
 from mil.errors import ConfigError, DatasetError
-from mil.plan import TILING, make_plan, size_flags
+from mil.plan import TILING, make_plan
+from mil.plan.flags import annotation_flags, mask_flags, size_flags, split_flags, state_flags
 from tests.synthetic import bag_file
 
 TABLE = """slide,label,path,split,annotation,url
@@ -22,7 +23,7 @@ c,tumour,c.tif,,,https://example.org/c.tif
 
 @pytest.fixture
 def study(tmp_path, monkeypatch) -> Path:
-    """A dataset of three slides, the last of which can be fetched; its folder is the working directory."""
+    """A dataset of three slides, the last fetchable; its folder is the working directory."""
     (tmp_path / "configs/datasets").mkdir(parents=True)
     (tmp_path / "configs/datasets/toy.yaml").write_text("classes: [normal, tumour]\n")
     (tmp_path / "configs/datasets/toy.csv").write_text(TABLE)
@@ -38,12 +39,12 @@ def plan(**settings):
 
 
 def test_where_things_are(study):
-    made = plan()
-    assert made.slides_dir == Path("data/toy")
-    assert made.files == {name: Path(f"data/toy/{name}.tif") for name in "abc"}
-    assert made.missing == {}  # c can be fetched
-    assert made.fetchable == {"c.tif": ("https://example.org/c.tif", "")}
-    assert made.table == Path("configs/datasets/toy.csv")
+    checked = plan()
+    assert checked.slides_dir == Path("data/toy")
+    assert checked.files == {name: Path(f"data/toy/{name}.tif") for name in "abc"}
+    assert checked.missing == {}  # c can be fetched
+    assert checked.fetchable == {"c.tif": ("https://example.org/c.tif", "")}
+    assert checked.table == Path("configs/datasets/toy.csv")
     assert plan(slides_dir="data/toy/../toy").slides_dir == Path("data/toy/../toy")
 
 
@@ -63,13 +64,13 @@ def test_the_tiling_is_the_encoders_unless_the_run_says_otherwise(study):
 
 
 def test_paths_and_flags_of_each_encoder_and_head(study):
-    made = plan(encoder=["resnet18", "efficientnet_lite0"], head=["abmil", "acmil"])
-    assert made.of_each_head("{dataset}/{tiling}/{encoder}/{head}/{{slide}}") == [
+    checked = plan(encoder=["resnet18", "efficientnet_lite0"], head=["abmil", "acmil"])
+    assert checked.for_each_head("{dataset}/{tiling}/{encoder}/{head}/{slide}") == [
         f"toy/224px_0.5mpp/{encoder}/{head}/{{slide}}"
         for encoder in ("resnet18", "efficientnet_lite0")
         for head in ("abmil", "acmil")
     ]
-    assert made.states == (
+    assert state_flags(checked) == (
         "--tiles results/toy/tile/224px_0.5mpp --bags results/toy/features/224px_0.5mpp/resnet18 "
         "--tiles results/toy/tile/224px_0.5mpp --bags "
         "results/toy/features/224px_0.5mpp/efficientnet_lite0"
@@ -77,20 +78,20 @@ def test_paths_and_flags_of_each_encoder_and_head(study):
 
 
 def test_which_slides_are_drawn(study):
-    assert plan().drawn == ["a", "b", "c"]
-    assert plan(heatmap={"slides": "test"}).drawn == ["b"]
+    assert plan().heatmap_slides == ["a", "b", "c"]
+    assert plan(heatmap={"slides": "test"}).heatmap_slides == ["b"]
 
 
 def test_files_of_strangers_are_quoted(study):
     (study / "data/toy/region").mkdir()
     (study / "data/toy/region/a.xml").touch()
-    made = plan()
+    checked = plan()
     assert (
-        made.annotation_flags("b")
+        annotation_flags(checked, "b")
         == "--annotation 'data/toy/b'\"'\"'s regions.xml' --geojson-frame scanned"
     )
-    assert made.mask_flags("a") == "--region data/toy/region/a.xml --geojson-frame scanned"
-    assert (made.annotation_flags("a"), made.mask_flags("b")) == ("", "")
+    assert mask_flags(checked, "a") == "--region data/toy/region/a.xml --geojson-frame scanned"
+    assert (annotation_flags(checked, "a"), mask_flags(checked, "b")) == ("", "")
 
 
 def test_a_tilings_name_says_its_size():
@@ -104,18 +105,18 @@ CENTRES = "slide,label,path,centre\na,normal,a.tif,x\nb,tumour,b.tif,y's\nc,tumo
 def test_the_number_of_folds_is_what_the_file_or_the_column_says(study):
     assert plan().config.folds == 1
     assert plan().split_files == []
-    assert plan().split_flags == "--seed 0 --val-share 0.2 --test-share 0.25 --fusion late"
+    assert split_flags(plan()) == "--seed 0 --val-share 0.2 --test-share 0.25 --fusion late"
     for k in range(11):
         (study / f"my splits/splits_{k}.csv").parent.mkdir(exist_ok=True)
         (study / f"my splits/splits_{k}.csv").write_text("train,val,test\na,b,c\n")
-    made = plan(split={"file": "my splits"}, fusion="early")
-    assert made.config.folds == 11
-    assert made.split_files == [f"my splits/splits_{k}.csv" for k in range(11)]
-    assert made.split_flags.endswith("--fusion early --file 'my splits'")
+    checked = plan(split={"file": "my splits"}, fusion="early")
+    assert checked.config.folds == 11
+    assert checked.split_files == [f"my splits/splits_{k}.csv" for k in range(11)]
+    assert split_flags(checked).endswith("--fusion early --file 'my splits'")
     (study / "configs/datasets/toy.csv").write_text(CENTRES)
-    made = plan(split={"by": "centre"}, allow_missing=True)
-    assert made.config.folds == 2
-    assert made.split_flags.endswith("--by centre")
+    checked = plan(split={"by": "centre"}, allow_missing=True)
+    assert checked.config.folds == 2
+    assert split_flags(checked).endswith("--by centre")
 
 
 def test_a_division_that_cannot_be_is_known_before_anything_runs(study):
@@ -179,19 +180,19 @@ def bags(study) -> Path:
     return study / "my bags"
 
 
-def test_ready_bags_say_encoder_and_tiling_whatever_the_run_says(bags):
-    made = plan(bags="my bags", encoder="nobody", tile={"size_px": 7})
-    assert made.tilings == {"uni.v9": "96px_0.5mpp"}
-    assert made.ready_bags == {name: f"my bags/{name}.h5" for name in "abc"}
-    assert made.states == "--bags 'my bags'"
-    assert made.fetchable == {}
-    assert (made.masks, made.missing) == ({}, {})
+def test_precomputed_bags_set_encoder_and_tiling_whatever_the_run_sets(bags):
+    checked = plan(bags="my bags", encoder="nobody", tile={"size_px": 7})
+    assert checked.tilings == {"uni.v9": "96px_0.5mpp"}
+    assert checked.precomputed_bags == {name: f"my bags/{name}.h5" for name in "abc"}
+    assert state_flags(checked) == "--bags 'my bags'"
+    assert checked.fetchable == {}
+    assert (checked.masks, checked.missing) == ({}, {})
 
 
-def test_without_ready_bags_an_unknown_encoder_is_refused(study):
+def test_without_precomputed_bags_an_unknown_encoder_is_refused(study):
     with pytest.raises(ConfigError, match="no encoder named 'nobody'"):
         plan(encoder="nobody")
-    assert plan().ready_bags == {}
+    assert plan().precomputed_bags == {}
     assert load_config({}) == Config(bags=None)
     with pytest.raises(ConfigError, match="bags: String should have at least 1 character"):
         plan(bags="")
@@ -199,9 +200,9 @@ def test_without_ready_bags_an_unknown_encoder_is_refused(study):
 
 def test_of_slides_and_annotations_only_those_that_are_there(bags, study):
     (study / "data/toy/a.tif").unlink()
-    made = plan(bags="my bags")
-    assert made.files == {"b": Path("data/toy/b.tif")}
-    assert made.annotations == {}
+    checked = plan(bags="my bags")
+    assert checked.files == {"b": Path("data/toy/b.tif")}
+    assert checked.annotations == {}
     (study / "data/toy/b's regions.xml").touch()
     assert plan(bags="my bags").annotations == {"b": Path("data/toy/b's regions.xml")}
     assert plan(bags="my bags", slides_dir="nowhere").files == {}
@@ -223,9 +224,9 @@ def test_slides_without_a_bag(bags):
         match=r"1 of 3 slides have no bag in my bags\n.*\n1 bags there are of no slide",
     ):
         plan(bags="my bags")
-    made = plan(bags="my bags", allow_missing=True)
-    assert made.missing == {"b": Path("my bags/b.h5")}
-    assert (list(made.ready_bags), made.drawn) == (["a", "c"], ["a", "c"])
+    checked = plan(bags="my bags", allow_missing=True)
+    assert checked.missing == {"b": Path("my bags/b.h5")}
+    assert (list(checked.precomputed_bags), checked.heatmap_slides) == (["a", "c"], ["a", "c"])
 
 
 @pytest.mark.parametrize(
@@ -245,7 +246,8 @@ def test_how_a_tilings_folder_is_called(name, good):
 
 
 def test_a_run_on_slides_needs_no_hdf5():
-    code = "import sys, mil.plan; print(sorted({'h5py', 'torch', 'numpy', 'openslide'} & set(sys.modules)))"
+    heavy = "{'h5py', 'torch', 'numpy', 'openslide'}"
+    code = f"import sys, mil.plan; print(sorted({heavy} & set(sys.modules)))"
     assert (
         run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "[]\n"

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mil.train.checkpoint import Checkpoint
-from mil.train.optimiser import AdamW
+from mil.train.optim import AdamW
+from mil.train.state import Checkpoint
 
 HOW = "epochs: 4, lr: 1.0e-2, batch_bags: 3, max_tiles: 9, feature_dropout: 0.1, clip_norm: 1.0"
 # of HOW
@@ -43,7 +43,7 @@ def killed_after(steps: int) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def each_epoch_is_kept(monkeypatch):
-    monkeypatch.setattr("mil.train.checkpoint.EVERY_S", 0.0)
+    monkeypatch.setattr("mil.train.state.EVERY_S", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_killed_at_random_moments_the_weights_are_those_of_an_undisturbed_traini
         small.train(head, HOW, out)
         done = moment // STEPS
         said = capfd.readouterr().err
-        assert ("goes on after epoch" in said) == (done > 0)
+        assert ("resumes after epoch" in said) == (done > 0)
         if done % EPOCHS:
-            assert f"goes on after epoch {done % EPOCHS} of {EPOCHS}, from " in said
+            assert f"resumes after epoch {done % EPOCHS} of {EPOCHS}, from " in said
         assert small.files(out) == want, moment
 
 
@@ -81,7 +81,7 @@ def test_killed_again_and_again(small):
     assert small.files() == small.files("undisturbed")
 
 
-@pytest.mark.parametrize("place", ["mil.train.optimiser.AdamW.step", "mil.io.atomic.os.fsync"])
+@pytest.mark.parametrize("place", ["mil.train.optim.AdamW.step", "mil.io.atomic.os.fsync"])
 def test_a_process_that_is_killed(small, place):
     """In the middle of a step; in the middle of writing a checkpoint."""
     small.train("acmil", HOW, "undisturbed")
@@ -89,11 +89,11 @@ def test_a_process_that_is_killed(small, place):
 import os, signal, sys
 from pathlib import Path
 from unittest.mock import patch
-import mil.io.atomic, mil.train.checkpoint, mil.train.optimiser
+import mil.io.atomic, mil.train.state, mil.train.optim
 from tests.train.conftest import SmallStudy
-mil.train.checkpoint.EVERY_S = 0.0
-from mil.train.optimiser import AdamW
-calls, real = [0], {place.removeprefix("mil.train.optimiser.")}
+mil.train.state.EVERY_S = 0.0
+from mil.train.optim import AdamW
+calls, real = [0], {place.removeprefix("mil.train.optim.")}
 def count(*given):
     calls[0] += 1
     if calls[0] == 4:
@@ -132,7 +132,7 @@ def test_another_training_starts_anew(small, change, capfd):
     how = change.pop("how", HOW)
     small.train("acmil", how, **change)
     assert (
-        "checkpoint.safetensors is of another recipe, other bags or another machine; starts anew"
+        "checkpoint.safetensors belongs to another recipe, other bags or another machine; training starts over"
         in capfd.readouterr().err
     )
     small.train("acmil", how, "undisturbed", **change)
@@ -147,7 +147,7 @@ def test_a_checkpoint_that_cannot_be_read_is_one_line(small, spoilt, capfd):
     path.write_bytes(path.read_bytes()[:-9] if spoilt == "cut" else spoilt)
     small.train("acmil", HOW)
     said = capfd.readouterr().err
-    assert "starts anew" in said
+    assert "training starts over" in said
     assert len(said.splitlines()) == 1
     small.train("acmil", HOW, "undisturbed")
     assert small.files() == small.files("undisturbed")
@@ -172,8 +172,8 @@ def test_ctrl_c_says_that_the_training_can_be_taken_up(small, capfd, monkeypatch
 
     monkeypatch.setattr(AdamW, "step", interrupted)
     for then in (
-        "starts again, since nothing was kept yet",
-        f"goes on from {small.folder}/head/checkpoint.safetensors",
+        "starts over, since no checkpoint was saved yet",
+        f"resumes from {small.folder}/head/checkpoint.safetensors",
     ):
         with pytest.raises(KeyboardInterrupt):
             small.train("acmil", HOW)
@@ -187,15 +187,15 @@ def test_a_checkpoint_is_written_no_more_often_than_it_is_worth(small, monkeypat
     written = []
     save = Checkpoint.save
 
-    def count(self, tensors, facts):
-        written.append(len(facts["history"]["train"]))
-        save(self, tensors, facts)
+    def count(self, snapshot):
+        written.append(len(snapshot.history.train))
+        save(self, snapshot)
 
     monkeypatch.setattr(Checkpoint, "save", count)
-    monkeypatch.setattr("mil.train.checkpoint.EVERY_S", 3600.0)
+    monkeypatch.setattr("mil.train.state.EVERY_S", 3600.0)
     small.train("ibmil", HOW)
     assert written == [EPOCHS]  # of the first stage
-    monkeypatch.setattr("mil.train.checkpoint.EVERY_S", 0.0)
+    monkeypatch.setattr("mil.train.state.EVERY_S", 0.0)
     small.train("acmil", HOW, "other")
     assert written[1:] == [1, 2, 3, 4]
 

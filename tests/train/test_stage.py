@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mil.errors import ConfigError, DatasetError, FormatError, MilError
-from mil.evaluate.stage import run as evaluate
 from mil.io.bags import read_bag
 from mil.io.tables import read_csv, write_csv
 from mil.train.stage import run as train
 from mil.trained import apply, load_trained
+from tests.scored import evaluate
 from tests.synthetic import bag_file, planted_bags
 
 TASK = {"kind": "classification", "classes": ["normal", "tumour"], "positive": "tumour"}
@@ -204,7 +204,7 @@ def test_nan_in_a_bag_is_one_line(study):
 def test_bags_of_several_widths_are_one_line(study):
     bag_file(study / "bags" / "s02.h5", "s02", np.ones((3, 15), np.float32))
     with pytest.raises(
-        FormatError, match=r"\.h5: 1[56] numbers a tile, but 1[56] in s\d\d\.h5"
+        FormatError, match=r"\.h5 has 1[56] features per tile, s\d\d\.h5 has 1[56]"
     ) as caught:
         fit(study)
     assert "\n" not in str(caught.value)
@@ -344,7 +344,7 @@ def test_a_loss_that_is_no_number_is_one_line(study, select, validated):
 
 
 def test_a_validation_loss_that_is_no_number_is_one_line(study, monkeypatch):
-    monkeypatch.setattr("mil.train.job.validate", lambda *_: {"score": float("nan")})
+    monkeypatch.setattr("mil.train.loop.validate", lambda *_: {"score": float("nan")})
     with pytest.raises(DatasetError, match=r"epoch 1: the loss is not a number; lower train\.lr"):
         fit(study)
     assert not (study / "head").exists()

@@ -8,8 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mil.config import TrainConfig
 from mil.errors import ConfigError
-from mil.train.optimiser import AdamW
-from mil.train.schedule import learning_rate
+from mil.train.optim import AdamW, learning_rate
 
 HOW = "epochs: 3, lr: 1.0e-2, batch_bags: 4"
 
@@ -43,7 +42,7 @@ def test_every_term_every_metric_and_the_learning_rate(small):
 
 
 def test_curves_change_no_weights_and_go_on_where_a_training_was_cut_off(small, monkeypatch):
-    monkeypatch.setattr("mil.train.checkpoint.EVERY_S", 0.0)
+    monkeypatch.setattr("mil.train.state.EVERY_S", 0.0)
     small.train("acmil", HOW, "plain")
     step = AdamW.step
     steps = [0]

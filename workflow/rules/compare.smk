@@ -1,27 +1,21 @@
 # All heads and encoders of the run, on the same test slides -> one table of them, and paired tests.
 rule compare:
     input:
-        PLAN.of_each_head(
-            "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json"
-        ),
-        PLAN.of_each_head(
-            "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/predictions.csv"
-        ),
+        PLAN.for_each_head(METRICS),
+        PLAN.for_each_head(PREDICTIONS),
     output:
-        "results/{dataset}/compare/comparison.json",
-        "results/{dataset}/compare/comparison.csv",
-        "results/{dataset}/compare/comparison.md",
-        "results/{dataset}/compare/comparison.tex",
+        COMPARISON,
+        COMPARISON_CSV,
+        COMPARISON_MARKDOWN,
+        COMPARISON_LATEX,
     log:
         "logs/{dataset}/compare.log",
     resources:
         mem_mb=2000,
         runtime="10m",
     params:
-        evaluated=PLAN.of_each_head(
-            "--evaluated results/{dataset}/evaluate/{tiling}/{encoder}/{head}"
-        ),
-        out=out_dir,
+        evaluated=PLAN.for_each_head(f"--evaluated {EVALUATE_DIR}"),
+        out=get_out_dir,
         allow_missing="--allow-missing" if CONFIG.allow_missing else "",
         version=STAGE_VERSION["compare"],
     shell:

@@ -1,57 +1,51 @@
-# Heads of one recipe + bags -> predictions and metrics.
+# Scores of all slides by the heads of one recipe -> predictions and metrics.
 rule evaluate:
     input:
-        heads=trained,
-        bags=bags,
-        folds=f"results/{{dataset}}/split/{{tiling}}/{{encoder}}/folds{CONFIG.folds}.csv",
-        annotations=annotations,
+        scores=get_scores,
+        bags=get_bags,
+        folds=FOLDS_OF_RUN,
+        annotations=get_annotations,
     output:
-        predictions="results/{dataset}/evaluate/{tiling}/{encoder}/{head}/predictions.csv",
-        patients="results/{dataset}/evaluate/{tiling}/{encoder}/{head}/predictions_patients.csv",
-        metrics="results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json",
+        predictions=PREDICTIONS,
+        patients=PATIENTS,
+        metrics=METRICS,
     log:
         "logs/{dataset}/evaluate/{tiling}/{encoder}/{head}.log",
     resources:
         mem_mb=4000,
         runtime="1h",
     params:
-        heads=head_dirs,
-        bags=bags_dir,
-        out=out_dir,
-        slides_dir=SLIDES_DIR,
-        classes=dataset_classes,
+        scores=get_scores_dir,
+        bags=get_bags_dir,
+        out=get_out_dir,
+        slides_dir=PLAN.slides_dir,
+        classes=record_classes,
         frame=DATASET.geojson_frame,
-        subgroups=subgroups,
+        subgroups=record_subgroups,
         version=STAGE_VERSION["evaluate"],
     shell:
-        "mil evaluate --dataset {wildcards.dataset} {params.heads} --bags {params.bags:q}"
-        " --folds {input.folds:q} --slides-dir {params.slides_dir:q} --threads {threads}"
-        " --out {params.out:q} 2>&1 | tee {log:q}"
+        "mil evaluate --dataset {wildcards.dataset} --scores {params.scores:q} --bags {params.bags:q}"
+        " --folds {input.folds:q} --slides-dir {params.slides_dir:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
-# Heads + how good they were -> what goes with a head that is given away.
+# Heads of one recipe + their metrics -> a model card beside each.
 rule card:
     input:
-        heads=trained,
-        predictions="results/{dataset}/evaluate/{tiling}/{encoder}/{head}/predictions.csv",
-        metrics="results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json",
+        heads=get_weights,
+        predictions=PREDICTIONS,
+        metrics=METRICS,
     output:
-        expand(
-            "results/{{dataset}}/train/{{tiling}}/{{encoder}}/{{head}}/seed{seed}_fold{fold}of{folds}/MODEL_CARD.md",
-            seed=range(1, CONFIG.seeds + 1),
-            fold=range(CONFIG.folds),
-            folds=CONFIG.folds,
-        ),
+        expand_seeds_and_folds(MODEL_CARD, allow_missing=True),
     log:
         "logs/{dataset}/card/{tiling}/{encoder}/{head}.log",
     resources:
         mem_mb=2000,
         runtime="10m",
     params:
-        heads=head_folders,
-        evaluated=evaluated_dir,
-        dataset=dataset_entry,
-        tissue=tissue_settings,
+        heads=list_head_dirs,
+        evaluated=get_evaluate_dir,
+        dataset=record_dataset,
+        tissue=tissue_flags,
         version=STAGE_VERSION["card"],
     shell:
         "mil heads card {params.heads} --evaluated {params.evaluated:q} --dataset {wildcards.dataset}"

@@ -1,7 +1,7 @@
 # Files that the slide table gives a URL for -> the slides' folder.
 rule fetch:
     output:
-        f"{SLIDES_DIR}/{{file}}",
+        FETCHED,
     log:
         f"logs/{CONFIG.dataset}/fetch/{{file}}.log",
     wildcard_constraints:
@@ -11,8 +11,8 @@ rule fetch:
         mem_mb=2000,
         runtime="2h",
     params:
-        url=fetch_url,
-        checksum=fetch_checksum,
+        url=get_url,
+        checksum=get_checksum,
         version=STAGE_VERSION["fetch"],
     shell:
         "mil fetch --url {params.url:q} --checksum={params.checksum:q} --out {output:q}"

@@ -1,27 +1,21 @@
-# Everything -> one page.
+# Metrics, comparison and heatmaps of the study -> one page.
 rule report:
     input:
-        metrics=PLAN.of_each_head(
-            "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json"
-        ),
-        comparison="results/{dataset}/compare/comparison.json",
-        heatmaps=heatmaps,
+        metrics=PLAN.for_each_head(METRICS),
+        comparison=COMPARISON,
+        heatmaps=get_heatmaps,
     output:
-        "results/{dataset}/report.html",
+        REPORT,
     log:
         "logs/{dataset}/report.log",
     resources:
         mem_mb=2000,
         runtime="10m",
     params:
-        states=states,
-        evaluated=PLAN.of_each_head(
-            "--evaluated results/{dataset}/evaluate/{tiling}/{encoder}/{head}"
-        ),
-        heatmaps=PLAN.of_each_head(
-            "--heatmaps results/{dataset}/heatmap/{tiling}/{encoder}/{head}"
-        ),
-        dataset=dataset_entry,
+        states=state_flags,
+        evaluated=PLAN.for_each_head(f"--evaluated {EVALUATE_DIR}"),
+        heatmaps=PLAN.for_each_head(f"--heatmaps {HEATMAP_DIR}"),
+        dataset=record_dataset,
         drawn=CONFIG.heatmap.slides,
         version=STAGE_VERSION["report"],
     shell:

@@ -2,11 +2,11 @@
 rule split:
     input:
         table=str(PLAN.table),
-        tiles=tiles,
-        bags=bags,
-        given=split_files,
+        tiles=get_all_tiles,
+        bags=get_bags,
+        splits=get_split_files,
     output:
-        "results/{dataset}/split/{tiling}/{encoder}/folds{folds}.csv",
+        FOLDS,
     log:
         "logs/{dataset}/split/{tiling}/{encoder}/folds{folds}.log",
     resources:
@@ -14,10 +14,10 @@ rule split:
         runtime="10m",
     params:
         tiles=tiles_flag,
-        bags=bags_dir,
-        settings=split_settings,
+        bags=get_bags_dir,
+        settings=split_flags,
         missing="--allow-missing" if CONFIG.allow_missing else "",
-        columns=dataset_columns,
+        columns=record_columns,
         version=STAGE_VERSION["split"],
     shell:
         "mil split --dataset {wildcards.dataset} {params.tiles} --bags {params.bags:q}"

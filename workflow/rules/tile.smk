@@ -1,26 +1,24 @@
-# Slide -> where to look on it.
+# Slide -> its tissue and the positions of its tiles.
 rule tile:
     input:
-        unpack(masks),
-        slide=slide_input,
+        unpack(get_masks),
+        slide=get_slide,
     output:
-        tiles=ensure("results/{dataset}/tile/{tiling}/{slide}.h5", non_empty=True),
-        tissue="results/{dataset}/tile/{tiling}/{slide}.geojson",
-        overview="results/{dataset}/tile/{tiling}/{slide}.jpg",
-        grid="results/{dataset}/tile/{tiling}/grid/{slide}.jpg",
+        tiles=ensure(TILES, non_empty=True),
+        tissue=TISSUE,
+        overview=OVERVIEW,
+        qc_image=QC_IMAGE,
     log:
         "logs/{dataset}/tile/{tiling}/{slide}.log",
     resources:
         mem_mb=2000,
         runtime="30m",
     params:
-        slide=slide_file,
-        size=tile_size,
-        mpp=slide_mpp,
+        slide=get_slide_path,
+        size=size_flags,
+        mpp=mpp_flag,
         masks=mask_flags,
-        settings=f"--min-tissue {CONFIG.tile.min_tissue} --min-area-mm2 {CONFIG.tile.min_area_mm2}"
-        f" --max-upsample {CONFIG.tile.max_upsample}"
-        f"{' --objective-power' if CONFIG.tile.objective_power else ''}",
+        settings=flags.tile_flags(CONFIG.tile),
         version=STAGE_VERSION["tile"],
     shell:
         "mil tile --slide {params.slide:q} --name {wildcards.slide:q} {params.size} {params.mpp}"

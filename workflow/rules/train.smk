@@ -1,15 +1,15 @@
-# Bags + folds + recipe -> a head for each seed and fold. Cut off, it leaves a checkpoint, which is no output: Snakemake
-# would delete it. The next run takes it up.
+# Bags + folds + recipe -> a head for each seed and fold. An interrupted training leaves a checkpoint that the next run
+# resumes from; it is not an output, for Snakemake would delete it.
 rule train:
     input:
-        bags=bags,
-        folds="results/{dataset}/split/{tiling}/{encoder}/folds{folds}.csv",
-        recipe=recipe_file,
+        bags=get_bags,
+        folds=FOLDS,
+        recipe=get_recipe,
     output:
-        "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/head.safetensors",
-        "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/last.safetensors",
-        "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/recipe.json",
-        "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/history.json",
+        WEIGHTS,
+        LAST_WEIGHTS,
+        RECIPE,
+        HISTORY,
     log:
         "logs/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}.log",
     threads: 1
@@ -18,9 +18,9 @@ rule train:
         mem_mb=8000,
         runtime="4h",
     params:
-        bags=bags_dir,
-        out=out_dir,
-        classes=dataset_classes,
+        bags=get_bags_dir,
+        out=get_out_dir,
+        classes=record_classes,
         version=STAGE_VERSION["train"],
     shell:
         "mil train --dataset {wildcards.dataset} --bags {params.bags:q} --folds {input.folds:q}"

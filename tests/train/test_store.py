@@ -11,10 +11,10 @@ import torch
 
 from mil.errors import FormatError
 from mil.graph import knn_graph
-from mil.io import bags
+from mil.io.bags import file as bags
 from mil.io.tables import read_csv, write_csv
-from mil.train.bags import LabelledBag, batches
-from mil.train.data import BagStore, bytes_of
+from mil.train.data import LabelledBag, batches
+from mil.train.store import BagStore, bytes_of
 from tests.synthetic import bag_file
 
 CPU = torch.device("cpu")
@@ -78,8 +78,12 @@ def test_the_same_bags_whatever_the_budget(share):
     plain = [reader() for reader in whole.readers]
     assert bytes_of(plain[3]) == disk.bytes[3]
     store = BagStore(disk.readers, int(share * sum(disk.bytes)))
-    assert content(store.part(range(10))) == content(plain)
-    assert [bag.slide for bag in store.part(range(4, 7)).ahead([0, 1, 2])] == ["s4", "s5", "s6"]
+    assert content(store.subset(range(10))) == content(plain)
+    assert [bag.slide for bag in store.subset(range(4, 7)).read_ahead([0, 1, 2])] == [
+        "s4",
+        "s5",
+        "s6",
+    ]
     assert (len(disk.read) == 10) == (share == 1.0)  # all fit: nothing is read twice
 
 
@@ -89,24 +93,24 @@ def test_what_is_held_stays_within_the_budget(share):
     budget = int(share * sum(disk.bytes))
     largest = max(disk.bytes)
     store = BagStore(disk.readers, budget)
-    part = store.part(range(10))
+    part = store.subset(range(10))
     for _ in range(3):
-        for bag in part.ahead(torch.randperm(10).tolist()):
+        for bag in part.read_ahead(torch.randperm(10).tolist()):
             del bag
     assert (
-        store.most <= max(budget, largest) + largest
+        store.peak_bytes <= max(budget, largest) + largest
     )  # the first reading counts a bag before it is given up
     # What is alive besides: the bag that is worked on, and that of the reading thread.
     assert disk.most <= max(budget, largest) + 3 * largest
     if share >= 0.6:
-        assert 0 < store.kept < 10
-        assert store.most <= budget + largest
+        assert 0 < store.num_resident < 10
+        assert store.peak_bytes <= budget + largest
 
 
 def test_a_bag_is_read_while_those_before_it_are_worked_on():
     disk = Disk()
     store = BagStore(disk.readers, 4 * max(disk.bytes))
-    assert store.kept < 8
+    assert store.num_resident < 8
     read = Event()
     eighth = disk.readers[8]
 
@@ -115,7 +119,7 @@ def test_a_bag_is_read_while_those_before_it_are_worked_on():
         return eighth()
 
     disk.readers[8] = reading
-    stream = store.part(range(10)).ahead(list(range(9, -1, -1)))
+    stream = store.subset(range(10)).read_ahead(list(range(9, -1, -1)))
     assert next(stream).slide == "s9"
     assert read.wait(timeout=30)
     stream.close()  # as after an error
@@ -131,9 +135,9 @@ def test_what_a_reader_raises_while_reading_ahead_is_raised_in_turn():
     disk.readers[5] = gone
     seen = []
     with pytest.raises(FormatError, match="no such file"):
-        seen.extend(bag.slide for bag in store.part(range(10)).ahead(list(range(3, 10))))
+        seen.extend(bag.slide for bag in store.subset(range(10)).read_ahead(list(range(3, 10))))
     assert seen == ["s3", "s4"]
-    assert [bag.slide for bag in store.part(range(10)).ahead([3, 4])] == ["s3", "s4"]
+    assert [bag.slide for bag in store.subset(range(10)).read_ahead([3, 4])] == ["s3", "s4"]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.7, 1.0])
@@ -143,22 +147,22 @@ def test_graphs_are_counted_and_kept_before_features(share):
     grapher = Grapher()
     everything = BagStore(whole.readers, 1 << 30)
     everything.add_graphs(Grapher(), lambda _: None)
-    with_graphs = everything.most
+    with_graphs = everything.peak_bytes
     assert with_graphs > sum(disk.bytes)
     budget = int(share * with_graphs)
     store = BagStore(disk.readers, budget)
     told = []
     store.add_graphs(grapher, told.append)
     assert told == [1] * 10
-    assert content(store.part(range(10))) == content(everything.part(range(10)))
+    assert content(store.subset(range(10))) == content(everything.subset(range(10)))
     largest = max(disk.bytes) + (with_graphs - sum(disk.bytes)) // 5
-    assert store.most <= budget + 2 * largest
+    assert store.peak_bytes <= budget + 2 * largest
     graphs = with_graphs - sum(disk.bytes)
     if share == 1.0:
-        assert (store.kept, grapher.made, len(disk.read)) == (10, 10, 10)
+        assert (store.num_resident, grapher.made, len(disk.read)) == (10, 10, 10)
     elif graphs <= 0.75 * budget:
         assert grapher.made == 10  # none is made twice
-        assert store.kept < 10
+        assert store.num_resident < 10
     else:
         assert grapher.made > 10
 
@@ -172,13 +176,13 @@ def test_the_weights_are_the_same_with_and_without_memory(small, head):
 
 
 def test_bags_that_turn_bad_during_training_are_one_line(small, monkeypatch):
-    from mil.train import job
+    from mil.train import loop
 
-    def spoil(*given):
+    def damage(*_):
         bag_file(small.folder / "bags" / "s03.h5", "s03", np.full((3, 16), np.nan, np.float32))
         return {"score": 0.0}
 
-    monkeypatch.setattr(job, "validate", spoil)
+    monkeypatch.setattr(loop, "validate", damage)
     with pytest.raises(FormatError, match=r"s03\.h5: holds values that are not numbers") as error:
         small.train("acmil", "epochs: 3", cache_mb=0)
     assert "\n" not in str(error.value)

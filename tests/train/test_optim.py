@@ -3,7 +3,7 @@
 import pytest
 
 from mil.config import LossWeight, TrainConfig
-from mil.train.schedule import learning_rate, loss_weight
+from mil.train.optim import learning_rate, loss_weight
 
 
 @pytest.mark.parametrize(

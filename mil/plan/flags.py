@@ -1,0 +1,98 @@
+"""Settings of a plan as flags of `mil` commands, quoted for the shell."""
+
+import shlex
+from pathlib import Path
+
+from mil.config import FeaturesConfig, TileConfig
+from mil.plan.plan import Plan
+
+
+def quoted(path: Path | str) -> str:
+    """A path as one word of a shell command."""
+    return shlex.quote(str(path))
+
+
+def size_flags(tiling: str) -> str:
+    """Side (pixels) and resolution (µm per pixel) of a tile, read from a tiling's folder name."""
+    size_px, target_mpp = tiling.removesuffix("mpp").split("px_")
+    return f"--size-px {size_px} --target-mpp {target_mpp}"
+
+
+def tissue_flags(settings: TileConfig) -> str:
+    """Thresholds of tissue."""
+    return f"--min-tissue {settings.min_tissue} --min-area-mm2 {settings.min_area_mm2}"
+
+
+def tile_flags(settings: TileConfig) -> str:
+    """All settings of `mil tile` but the size of a tile, which the tiling's name states."""
+    objective_power = " --objective-power" if settings.objective_power else ""
+    return f"{tissue_flags(settings)} --max-upsample {settings.max_upsample}{objective_power}"
+
+
+def feature_flags(settings: FeaturesConfig) -> str:
+    """Settings that features depend on."""
+    return (
+        f"--precision {settings.precision} --dtype {settings.dtype}"
+        f" --max-corrupt {settings.max_corrupt}"
+    )
+
+
+def speed_flags(settings: FeaturesConfig) -> list[str]:
+    """Settings that change how fast bags are computed, and no bag."""
+    flags = []
+    if settings.batch_size:
+        flags.append(f"--batch-size {settings.batch_size}")
+    if settings.compile:
+        flags.append("--compile")
+    return flags
+
+
+def state_flags(plan: Plan) -> str:
+    """Folders that hold the slides' states: of tiles and bags by encoder, or of precomputed bags."""
+    if plan.precomputed_dir:
+        return f"--bags {quoted(plan.precomputed_dir)}"
+    results = f"results/{plan.config.dataset}"
+    pairs = [
+        f"--tiles {results}/tile/{tiling} --bags {results}/features/{tiling}/{encoder}"
+        for encoder, tiling in plan.tilings.items()
+    ]
+    return " ".join(pairs)
+
+
+def split_flags(plan: Plan) -> str:
+    """How the patients are divided."""
+    split = plan.config.split
+    flags = [
+        f"--seed {split.seed} --val-share {split.val_share} --test-share {split.test_share}",
+        f"--fusion {plan.config.fusion}",
+    ]
+    if split.file:
+        flags.append(f"--file {quoted(split.file)}")
+    if split.by:
+        flags.append(f"--by {quoted(split.by)}")
+    return " ".join(flags)
+
+
+def mask_flags(plan: Plan, slide: str) -> str:
+    """A slide's own masks and the origin of their coordinates; empty for a slide without."""
+    files = plan.masks.get(slide, {})
+    if not files:
+        return ""
+    masks = [f"--{kind} {quoted(file)}" for kind, file in files.items()]
+    return " ".join([*masks, _frame_flag(plan)])
+
+
+def annotation_flags(plan: Plan, slide: str) -> str:
+    """A slide's annotation and the origin of its coordinates; empty for a slide without."""
+    file = plan.annotations.get(slide)
+    return f"--annotation {quoted(file)} {_frame_flag(plan)}" if file else ""
+
+
+def mpp_flag(plan: Plan, slide: str) -> str:
+    """A slide's pixel size from the slide table; empty where its file must state it."""
+    mpp = plan.slides[slide].mpp
+    return "" if mpp is None else f"--mpp {mpp!r}"
+
+
+def _frame_flag(plan: Plan) -> str:
+    return f"--geojson-frame {plan.dataset.geojson_frame}"

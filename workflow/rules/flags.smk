@@ -1,0 +1,149 @@
+# The params of the rules: settings as flags, folders, and what Snakemake records so that a change recomputes.
+import hashlib
+import shlex
+from pathlib import Path
+
+from mil.plan import flags
+
+SUMMARY = f"mil summary --dataset {CONFIG.dataset} {flags.state_flags(PLAN)}"
+
+
+# Flags. Functions, for Snakemake would take braces in a string for wildcards.
+
+
+def size_flags(wildcards):
+    """Side and resolution of a tile."""
+    return flags.size_flags(wildcards.tiling)
+
+
+def mpp_flag(wildcards):
+    """Pixel size of the slide from the slide table; empty where its file must state it."""
+    return flags.mpp_flag(PLAN, wildcards.slide)
+
+
+def mask_flags(wildcards):
+    """The user's masks of the slide."""
+    return flags.mask_flags(PLAN, wildcards.slide)
+
+
+def annotation_flags(wildcards):
+    """The annotation of the slide."""
+    return flags.annotation_flags(PLAN, wildcards.slide)
+
+
+def tissue_flags(wildcards):
+    """Thresholds of tissue; empty for precomputed bags."""
+    return "" if PLAN.precomputed_dir else flags.tissue_flags(CONFIG.tile)
+
+
+def feature_flags(wildcards):
+    """Settings that features depend on."""
+    return flags.feature_flags(CONFIG.features)
+
+
+def target_flags(wildcards, output):
+    """Encoders with their bags, and settings that change no bag, only how fast it is computed."""
+    # Snakemake does not record params that ask for `output`: else a bag would depend on those computed with it.
+    targets = [
+        f"--encoder {Path(file).parent.name} --out {shlex.quote(file)}"
+        for file in output
+    ]
+    return " ".join([*targets, *flags.speed_flags(CONFIG.features)])
+
+
+def state_flags(wildcards):
+    """Folders that hold the states of all slides."""
+    return flags.state_flags(PLAN)
+
+
+def split_flags(wildcards):
+    """How the patients are divided."""
+    return flags.split_flags(PLAN)
+
+
+def tiles_flag(wildcards, input):
+    """Folder of the tiles files; empty for precomputed bags."""
+    if not input.tiles:
+        return ""
+    return f"--tiles {flags.quoted(Path(input.tiles[0]).parent)}"
+
+
+def canvas_flags(wildcards, input):
+    """Files that a heatmap is drawn on."""
+    files = {kind: input.get(kind) for kind in ("tiles", "slide")}
+    return " ".join(
+        f"--{kind} {flags.quoted(file)}" for kind, file in files.items() if file
+    )
+
+
+def head_flags(wildcards, input):
+    """Folders of the heads, each after its `--head-dir`."""
+    return " ".join(
+        f"--head-dir {flags.quoted(Path(file).parent)}" for file in input.heads
+    )
+
+
+# Folders and other arguments.
+
+
+def list_head_dirs(wildcards, input):
+    """Folders of the heads, as arguments."""
+    return " ".join(flags.quoted(Path(file).parent) for file in input.heads)
+
+
+def get_bags_dir(wildcards, input):
+    """Folder of the bags."""
+    return str(Path(input.bags[0]).parent)
+
+
+def get_scores_dir(wildcards, input):
+    """Folder of the scores of all bags."""
+    scores = Path(input.scores[0])
+    return str(scores if CONFIG.fusion == "early" else scores.parent)
+
+
+def get_evaluate_dir(wildcards, input):
+    """Folder of predictions and metrics."""
+    return str(Path(input.metrics).parent)
+
+
+def get_out_dir(wildcards, output):
+    """Folder of the files that a rule writes."""
+    return str(Path(output[0]).parent)
+
+
+def get_url(wildcards):
+    """URL of a file to fetch."""
+    return FETCHABLE[wildcards.file][0]
+
+
+def get_checksum(wildcards):
+    """Checksum of a file to fetch; empty where the slide table has none."""
+    return FETCHABLE[wildcards.file][1]
+
+
+# Records: no command reads them, but a change of one of them runs its rule again.
+
+
+def record_columns(wildcards):
+    """Names of the slide table's columns: another patient column divides again."""
+    return str(DATASET.columns)
+
+
+def record_classes(wildcards):
+    """Task, classes in order, class of interest and intervals: a change trains and draws again."""
+    intervals = DATASET.ends or DATASET.intervals
+    return f"{DATASET.task} {DATASET.classes} {DATASET.positive_class} {intervals}"
+
+
+def record_subgroups(wildcards):
+    """Digest of the slide table's further columns: a change evaluates again."""
+    columns = sorted(
+        (name, sorted(row.subgroups.items())) for name, row in SLIDES.items()
+    )
+    return hashlib.sha256(repr(columns).encode()).hexdigest()[:16]
+
+
+def record_dataset(wildcards):
+    """Contents of the dataset's yaml, which the report quotes."""
+    return DATASET.model_dump_json()

@@ -1,0 +1,33 @@
+# The checked plan of the run, and patterns of the wildcards.
+import re
+
+from snakemake.exceptions import WorkflowError
+
+from mil.errors import MilError
+from mil.plan import TILING, make_plan
+from mil.versions import STAGE_VERSION
+
+try:
+    PLAN = make_plan(config)
+except MilError as error:
+    raise WorkflowError(str(error)) from None
+
+CONFIG = PLAN.config
+DATASET = PLAN.dataset
+SLIDES = PLAN.slides
+
+
+# Only for `--sdm apptainer`: put an image here in which this package is installed.
+container: "docker://python:3.12-slim"
+
+
+# Names of this run only: a mistyped target is refused at once, not by a job hours later.
+wildcard_constraints:
+    dataset=re.escape(CONFIG.dataset),
+    tiling=TILING,
+    encoder="|".join(re.escape(name) for name in {**PLAN.encoders, **PLAN.tilings}),
+    head=r"[^/]+",
+    slide="|".join(re.escape(name) for name in SLIDES),
+    seed=r"\d+",
+    fold=r"\d+",
+    folds=r"\d+",
