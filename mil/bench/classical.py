@@ -93,11 +93,13 @@ def run(
             measured again.
     """
     recipes = {Path(name).stem: load_recipe(name) for name in heads} or own_recipes()
+    # One recipe after another on the same data, which a process reads once.
     cells = []
     for dataset, path in select_data_sets(folder, datasets).items():
         digest = fingerprint(path)
         cells += [_Cell(dataset, path, digest, name, recipe) for name, recipe in recipes.items()]
     results = open_results(json, RunSettings(protocol=PROTOCOL, repeats=repeats, folds=folds))
+    # An interrupted run is resumed: its results are in the file.
     missing = [cell for cell in cells if _result_of(results, cell) is None]
     _measure(missing, results, threads)
     title = f"mil bench classical, {repeats} x {folds}-fold cross-validation"
@@ -145,6 +147,7 @@ def _counted(result: RepetitionResult, advance: Callable[[int], None]) -> Repeti
 
 def _summarised(cell: _Cell, repetitions: Sequence[RepetitionResult]) -> ClassicalResult:
     accuracy = [repetition.accuracy for repetition in repetitions]
+    # Each fold is one fit and one test.
     fits = sum(map(len, accuracy))
     return ClassicalResult(
         dataset=cell.dataset,
@@ -177,6 +180,7 @@ def _table(results: ResultsFile, cells: Sequence[_Cell]) -> list[Row]:
         assert result is not None
         row = rows_by_recipe.setdefault(cell.recipe_name, {"recipe": cell.recipe_name})
         row[cell.dataset] = str(result.summary())
+        # A column of the table, so the mean over its data sets.
         mean_of_data_sets = result.seconds / len(datasets)
         seconds[cell.recipe_name] = seconds.get(cell.recipe_name, 0.0) + mean_of_data_sets
     rows: list[Row] = []

@@ -97,6 +97,7 @@ def select_data_sets(folder: Path, names: Sequence[str]) -> dict[str, Path]:
 def fingerprint(path: Path) -> str:
     """Digest of a data set's files: 16 hexadecimal digits."""
     files = [path] if path.is_file() else sorted(path.glob("*.mat"))
+    # Results of other files of the same name must not be taken for these.
     digest = sha256()
     for file in files:
         digest.update(file.read_bytes())
@@ -122,6 +123,7 @@ def load(name: str, path: Path, repetitions: int, folds: int) -> ClassicalDataSe
     """
     stored = read_jld(path) if path.is_file() else read_matlab(path)
     _check_features(path, stored)
+    # Published folds first, so that results compare with the publication's.
     training = stored.training[:repetitions]
     if len(training) < repetitions or any(len(masks) != folds for masks in training):
         training = _drawn_folds(path, stored.labels, repetitions, folds)

@@ -66,6 +66,7 @@ def read_matlab(folder: Path) -> StoredBags:
         FormatError: a file is missing, damaged or holds something else.
     """
     tiles = read_matrix(folder / "X.mat", "X")
+    # MATLAB counts from 1.
     bag_numbers = _column(folder / "Bag2.mat", "Bag2")
     labels = _column(folder / "BagI.mat", "bagI")
     if len(bag_numbers) != len(tiles):
@@ -128,6 +129,7 @@ class _JldReader:
         dtype = getattr(packed, "dtype", None)
         if dtype is None or dtype.names != ("chunks_", "len_", "dims_"):
             raise _BrokenJldError("its labels or folds are not a BitArray of Julia")
+        # The length says how many bits of the last word count.
         words = self._read(self._follow(packed["chunks_"]))
         length = int(packed["len_"])
         are_words = words.ndim == 1 and words.dtype == np.dtype("<u8")

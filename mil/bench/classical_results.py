@@ -136,6 +136,7 @@ def open_results(path: Path | None, settings: RunSettings) -> ResultsFile:
         raise FormatError(
             f"{path}: not the results of this benchmark ({reason}); give another --json"
         ) from None
+    # A mixture of versions would be a table of two different experiments.
     if (content.settings, content.tool_version) != (settings, TOOL_VERSION):
         raise FormatError(
             f"{path}: measured with other settings or another version; give another --json, or "

@@ -9,6 +9,7 @@ from mil.config import DEFAULT_ENCODER
 
 bench_app = typer.Typer(help="Measure throughput on this machine.", no_args_is_help=True)
 
+# Options that several benchmarks share.
 Threads = Annotated[int, typer.Option(min=1, help="Number of CPU threads.")]
 Slides = Annotated[
     list[Path] | None,

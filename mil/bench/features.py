@@ -119,6 +119,7 @@ def _row(path: Path, name: str, entry: EncoderConfig, settings: _Settings) -> Ro
     cast_weights(encoder.model, encoder.dtype)
     batched = BatchedEncoder(encoder, entry.dim, default_batch_size(encoder, entry.tile_px))
     encoder_threads = threads if device.type == "cpu" else GPU_THREADS
+    # Tissue lies in the middle; white tiles decode faster.
     request = central_tiles(path, entry, settings.tiles)
     pixels = _read(request, batched.batch_size, threads, encoder_threads)
     pixels = pixels[: _tiles_of_a_round(batched, pixels)]
@@ -126,10 +127,12 @@ def _row(path: Path, name: str, entry: EncoderConfig, settings: _Settings) -> Ro
     request = TileRequest(path, request.coords[:count], request.side_level0_px, request.tile_px)
     benchmark = _FeatureBenchmark(request, pixels, batched, threads, encoder_threads)
     times = benchmark.run_rounds(settings.repeats, build(precision="fp32"))
+    # All four over the same tiles, so that the rates compare.
     reading = count / times.reading
     encoding = count / times.encoder
     together = count / times.together
     plain_here = count / times.plain
+    # A process of its own: freed memory is not kept there.
     plain = plain_rate(
         name,
         entry,
@@ -156,6 +159,7 @@ def _row(path: Path, name: str, entry: EncoderConfig, settings: _Settings) -> Ro
         "together_tiles/s": together,
         "ratio": together / min(reading, encoding),
         "busy": times.busy,
+        # The slower of the two sets the pace of a run.
         "limits": "reading" if reading < encoding else "encoder",
         "start-up_s": start_up_s(path, name, entry, settings.device),
         "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -262,6 +266,7 @@ class _FeatureBenchmark:
         """Encode a batch as `extract` asks for it, and count the seconds."""
         began = perf_counter()
         features: Tensor = self._encode(pixels)
+        # Several threads encode at the same time.
         with self._busy_lock:
             self._busy_s += perf_counter() - began
         return features

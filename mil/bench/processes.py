@@ -31,6 +31,7 @@ def central_tiles(path: Path, entry: EncoderConfig, tiles: int) -> TileRequest:
         entry: the encoder's entry.
         tiles: largest number of tiles.
     """
+    # Whole rows are chosen, of which the last may be too many.
     with SlideReader(path) as reader:
         side = footprint_px(entry.tile_px, entry.mpp, reader.resolution().mpp)
         coords = central_corners(reader, side, tiles)[:tiles]
@@ -88,6 +89,7 @@ def plain_rate(
         batch_size: number of tiles of a batch.
         seconds: least time to measure.
     """
+    # Arguments of a process are texts.
     settings = json.dumps({"threads": threads, "batch_size": batch_size, "seconds": seconds})
     return float(_run_process("print_plain_rate", name, entry.model_dump_json(), device, settings))
 
@@ -127,6 +129,7 @@ def encode_plainly(encoder: Encoder, pixels: Tensor) -> Tensor:
         encoder: the encoder.
         pixels: uint8, [tiles, height, width, 3].
     """
+    # timm builds models so; this tool reorders them to channels last.
     model = encoder.model.to(memory_format=torch.contiguous_format)
     batch = pixels.to(encoder.device).permute(0, 3, 1, 2).contiguous().float() / 255
     mean = torch.tensor(encoder.mean, device=encoder.device)[:, None, None]

@@ -79,12 +79,14 @@ def _rows(
     """Measure one slide, as stored and at the target resolution."""
     with SlideReader(path) as reader:
         mpp = reader.resolution().mpp
+        # As stored there is nothing to resample; at the target most slides need it.
         sides = {
             "as stored": float(tile_px),
             f"{target_mpp:g} µm/px": footprint_px(tile_px, target_mpp, mpp),
         }
         rows: list[Row] = []
         for scale, side in sides.items():
+            # The same tiles for the loop and the stream.
             request = TileRequest(path, central_corners(reader, side, tiles), side, tile_px)
             level = reader.level_for(side / tile_px)
             count = len(request.coords)
@@ -170,6 +172,7 @@ def plain_loop(request: TileRequest, level: int, downsample: float, threads: int
 def read_stream(request: TileRequest, threads: int) -> None:
     """Read tiles as `mil features` does."""
     for batch in stream([request], batch_size=BATCH_TILES, workers=threads):
+        # An unreadable tile would be read in no time.
         assert batch.readable.all()
 
 
@@ -193,10 +196,12 @@ def _stages(path: Path, request: TileRequest) -> dict[str, float]:
     side = request.side_level0_px
     size = request.tile_px
     with SlideReader(path) as reader:
+        # As the stream does, so that blocks are kept as long as they are needed.
         reader.expect(request.coords, side, size)
         number = reader.level_for(side / size)
         level = reader.levels[number]
         blocks = reader.blocks(number)
+        # OpenSlide fetches and decodes in one call.
         if isinstance(blocks, TiffBlocks):
             _time_method(blocks, "fetch", seconds, "read_ms")
             _time_method(blocks, "decode", seconds, "decode_ms")

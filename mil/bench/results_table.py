@@ -14,6 +14,7 @@ from rich.table import Table
 from mil.io.atomic import write_json
 from mil.versions import TOOL_VERSION
 
+# Libraries whose version changes the speed.
 LIBRARIES = (
     "openslide-python",
     "openslide-bin",
@@ -147,6 +148,7 @@ def _table_of_columns(outcome: Outcome) -> Table:
 
 
 def _text(value: str | int | float) -> str:
+    # Three digits are enough to compare.
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return str(value)

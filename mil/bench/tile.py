@@ -71,6 +71,7 @@ def _row(path: Path, folder: Path, tile_px: int, target_mpp: float) -> Row:
         assessed = clock()
         width, height = reader.size_px
         slide_format = f"{reader.vendor}, {len(reader.levels)} levels"
+    # The whole command once more, with its files and in one piece.
     cpu = process_time()
     clock()
     tile(
@@ -95,7 +96,7 @@ def _row(path: Path, folder: Path, tile_px: int, target_mpp: float) -> Row:
         "open_s": opened,
         "picture_s": looked,
         "mask_s": found,
-        # `plan_tiles` finds tissue and lays the grid; rounding may leave less than nothing.
+        # `plan_tiles` finds tissue and lays the grid; noise may leave less than nothing.
         "grid_s": max(planned - found, 0.0),
         "quality_s": assessed,
         "all_s": all_stages,
