@@ -65,8 +65,8 @@ def bench_features(
     encoder: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name of an encoder in configs/encoders.yaml; repeat for several. "
-            f"[default: {DEFAULT_ENCODER}]"
+            help="Name of an encoder in configs/encoders.yaml; repeat for several; "
+            f"default: {DEFAULT_ENCODER}."
         ),
     ] = None,
     threads: Threads = 1,
@@ -125,12 +125,12 @@ def bench_train(
         list[str] | None,
         typer.Option(
             "--head",
-            help="Name of a recipe; repeat for several. [default: the recipe named like each head]",
+            help="Name of a recipe; repeat for several; default: the recipe named like each head.",
         ),
     ] = None,
     tiles: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Number of tiles of a bag; repeat for several. [default: 10 000]"),
+        typer.Option(min=1, help="Number of tiles of a bag; repeat for several; default: 10 000."),
     ] = None,
     dim: Annotated[int, typer.Option(min=2, help="Feature dimension.")] = 1024,
     precision: Annotated[
@@ -169,12 +169,12 @@ def bench_classical(
     ],
     dataset: Annotated[
         list[str] | None,
-        typer.Option(help="Name of a data set, such as musk1; repeat for several. [default: all]"),
+        typer.Option(help="Name of a data set, such as musk1; repeat for several; default: all."),
     ] = None,
     head: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name of a recipe; repeat for several. [default: all but those of publications]"
+            help="Name of a recipe; repeat for several; default: all but those of publications."
         ),
     ] = None,
     repeats: Annotated[
@@ -216,8 +216,8 @@ def bench_graph(
         list[int] | None,
         typer.Option(
             min=10,
-            help="Number of tiles of a bag; repeat for several. "
-            "[default: 10 000, 100 000, 1 000 000]",
+            help="Number of tiles of a bag; repeat for several; "
+            "default: 10 000, 100 000, 1 000 000.",
         ),
     ] = None,
     dim: Annotated[int, typer.Option(min=1, help="Feature dimension.")] = 384,
@@ -260,14 +260,14 @@ def bench_graph(
 def bench_kernels(
     op: Annotated[
         list[str] | None,
-        typer.Option(help="Name of an operation; repeat for several. [default: all]"),
+        typer.Option(help="Name of an operation; repeat for several; default: all."),
     ] = None,
     tiles: Annotated[
         list[int] | None,
         typer.Option(
             min=1,
-            help="Number of tiles of all bags together; repeat for several. [default: see "
-            "docs/kernels.md]",
+            help="Number of tiles of all bags together; repeat for several; default: see "
+            "docs/kernels.md.",
         ),
     ] = None,
     dim: Annotated[
@@ -294,7 +294,7 @@ def bench_kernels(
         typer.Option(help="Device to compute on; auto: a GPU if there is one."),
     ] = "auto",
     compiled: Annotated[
-        bool | None, typer.Option(help="Time torch.compile too; it takes long. [default: on a GPU]")
+        bool | None, typer.Option(help="Time torch.compile too; it takes long; default: on a GPU.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Time fewer sizes.")] = False,
     bars: Annotated[

@@ -24,7 +24,7 @@ def bags_import(
     tool: Annotated[
         Tool | None,
         typer.Option(
-            "--from", help="Tool that wrote the features. [default: detected from the files]"
+            "--from", help="Tool that wrote the features; default: detected from the files."
         ),
     ] = None,
     # Facts that the files may lack; what is stated here goes before what they state.
@@ -59,8 +59,7 @@ def bags_import(
     patches: Annotated[
         Path | None,
         typer.Option(
-            help="CLAM's folder of tile coordinates. [default: a folder `patches` near the "
-            "features]"
+            help="CLAM's folder of tile coordinates; default: a folder `patches` near the features."
         ),
     ] = None,
     dtype: Annotated[
@@ -79,15 +78,15 @@ def bags_import(
         typer.Option(help="STAMP's table of slides and patients; --labels is then its clini."),
     ] = None,
     slide_column: Annotated[
-        str | None, typer.Option(help="Column of slide names. [default: recognised]")
+        str | None, typer.Option(help="Column of slide names; default: recognised.")
     ] = None,
     label_column: Annotated[
-        str | None, typer.Option(help="Column of labels. [default: recognised]")
+        str | None, typer.Option(help="Column of labels; default: recognised.")
     ] = None,
     patient_column: Annotated[
-        str | None, typer.Option(help="Column of patients. [default: recognised]")
+        str | None, typer.Option(help="Column of patients; default: recognised.")
     ] = None,
-    positive: Annotated[str, typer.Option(help="Class of interest. [default: the last]")] = "",
+    positive: Annotated[str, typer.Option(help="Class of interest; default: the last.")] = "",
     split: Annotated[
         Path | None, typer.Option(help="File of predefined splits, of any tool.")
     ] = None,
@@ -160,7 +159,7 @@ def bags_export(
     ] = "",
     folds: Annotated[
         Path | None,
-        typer.Option(help="Folds file of `mil split`. [default: the dataset's own split]"),
+        typer.Option(help="Folds file of `mil split`; default: the dataset's own split."),
     ] = None,
     magnification: Annotated[
         float | None,

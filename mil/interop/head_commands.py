@@ -22,7 +22,7 @@ def import_head(
         ),
     ] = "",
     positive: Annotated[
-        str, typer.Option(help="Class of interest. [default: the last, or the dataset's]")
+        str, typer.Option(help="Class of interest; default: the last, or the dataset's.")
     ] = "",
     dataset: Annotated[
         str, typer.Option(help="Dataset to take the classes from: a name, or a yaml file.")
@@ -48,13 +48,11 @@ def import_head(
     ] = None,
     # Name, seed and fold of the head in tables and heatmaps.
     name: Annotated[
-        str, typer.Option(help="Name of the recipe in predictions. [default: the head's name]")
+        str, typer.Option(help="Name of the recipe in predictions; default: the head's name.")
     ] = "",
     seed: Annotated[
         int | None,
-        typer.Option(
-            min=0, help="Random seed of the training. [default: the checkpoint's, else 1]"
-        ),
+        typer.Option(min=0, help="Random seed of the training; default: the checkpoint's, else 1."),
     ] = None,
     fold: Annotated[int, typer.Option(min=0, help="Fold that the head was trained on.")] = 0,
     force: Annotated[
