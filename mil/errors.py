@@ -1,10 +1,11 @@
-"""Errors that a user can mend: one line that says what, where and what to do."""
+"""Errors that a user can mend: one line with the fault, its place and the remedy."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-SHOWN = 3  # names of a list that a message prints
+# Names of a list that a message prints.
+SHOWN = 3
 
 
 class MilError(Exception):
@@ -20,11 +21,17 @@ class DatasetError(MilError, ValueError):
 
 
 class FormatError(MilError, ValueError):
-    """A file is not what its name says, is of another version, or was never finished."""
+    """A file is of another kind than its name, of another version, or incomplete."""
 
 
 class SlideError(MilError):
-    """A slide cannot be used; `state` is the name of the state it ends in."""
+    """A slide cannot be used.
+
+    Attributes:
+        state: Name of the state that the slide ends in.
+        slide: File of the slide.
+        reason: The fault, without the file's name.
+    """
 
     state = "unreadable"
 
@@ -39,11 +46,14 @@ class UnreadableSlideError(SlideError):
 
 
 class ReadingError(MilError):
-    """A file that was being read is gone, or its disk is: nothing is wrong with the slide, the job can be run again."""
+    """A file, or its disk, vanished while it was read.
+
+    Nothing is wrong with the slide; the job can be run again.
+    """
 
 
 class MissingResolutionError(SlideError):
-    """A slide does not say how large its pixels are, or says something that cannot be true."""
+    """A slide states no size of its pixels, or an impossible one."""
 
     state = "no_mpp"
 
@@ -55,20 +65,29 @@ class NoTissueError(SlideError):
 
 
 class CorruptRegionsError(SlideError):
-    """More of a slide's tiles cannot be decoded than `max_corrupt` allows."""
+    """More tiles of a slide than `max_corrupt` allows cannot be decoded."""
 
     state = "corrupt_regions"
 
 
-def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
-    """Message for a name that does not exist: the nearest one, then all of them."""
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Message for a name that does not exist: the nearest name, then all names.
+
+    Args:
+        kind: Noun for the message, such as `encoder`.
+        name: The unknown name.
+        known: Names that exist.
+    """
+    message = f"no {kind} named {name!r}"
     names = sorted(known)
-    near = get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"no {what} named {name!r}" + (f"; {hint}there are: {', '.join(names)}" if names else "")
+    if not names:
+        return message
+    nearest = get_close_matches(name, names, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"{message}; {hint}there are: {', '.join(names)}"
 
 
 def some(names: Sequence[str]) -> str:
-    """The first names of a list, and how many more there are."""
+    """The first three names of a list, and the number of the others."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

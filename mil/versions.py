@@ -1,9 +1,9 @@
-"""Version numbers: of the tool, and of what each stage writes."""
+"""Version numbers of the tool and of the output of each stage."""
 
 TOOL_VERSION = "0.1.0"
 
-# Raise a number when the stage's output changes: the workflow then makes its files
-# anew.
+# Raise a number when the stage's output changes: the workflow then recomputes its files, and
+# all that follow from them.
 STAGE_VERSION = {
     "fetch": 1,
     "tile": 2,

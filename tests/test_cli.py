@@ -17,6 +17,7 @@ STAGES = [
     "features",
     "split",
     "train",
+    "score",
     "evaluate",
     "compare",
     "heatmap",
@@ -97,11 +98,11 @@ def test_each_encoder_has_a_file_of_its_own(tmp_path):
     shown = CliRunner().invoke(app, ["features", *asked, "--out", str(one), "--out", str(two)])
     assert (
         str(shown.exception)
-        == "mil features: the same --out twice; each encoder's bag needs a file of its own"
+        == "mil features: two --out name the same file; each encoder's bag needs its own"
     )
     shown = CliRunner().invoke(app, ["features", *asked, "--out", str(one), "--out", str(tmp_path)])
     assert str(shown.exception).startswith(
-        f"mil features: --out {tmp_path} is a folder; give the bag's file"
+        f"mil features: --out {tmp_path} is a folder; give the file of the bag"
     )
 
 

@@ -1,1 +1,1 @@
-"""Datasets: a user's own slides made into one, and what to say when a dataset's slides are not there."""
+"""Command `dataset`: a dataset (yaml and slide table) made of a user's own slides."""

@@ -24,25 +24,30 @@ from mil.io.tables.spreadsheet import (
 )
 
 SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
-OPTIONAL = ("patient", "split", "mpp", "annotation")  # columns left out when no slide has one
+# Columns of the slide table that are left out where no slide has a value.
+OPTIONAL = ("patient", "split", "mpp", "annotation")
+# Columns of the spreadsheet that are columns of the slide table, if their name says so.
+SHARED = ("split", "mpp", "annotation", "path")
 
 YAML = """\
 # Made by `mil dataset init {name}` from {sheet}.
 # The slide table is {name}.csv beside this file; both may be edited by hand.
 #
-# title: what the report calls the dataset
-# task: what a label is: classification (default), multilabel, ordinal, regression, survival_discrete or survival_cox
-# classes: the labels, in the order of the head's outputs; empty where they are numbers
-# positive: the class that sensitivity and heatmaps speak of
-# intervals, ends: of survival_discrete: how many intervals of time, or when they end
-# slides_dir: where the slides are; `--config slides_dir=DIR` goes before it
+# title: title of the dataset in the report
+# task: kind of label: classification (default), multilabel, ordinal, regression,
+#   survival_discrete or survival_cox
+# classes: the labels, in the order of the head's outputs; empty where labels are numbers
+# positive: class of interest for sensitivity and heatmaps
+# intervals, ends: number of time intervals of survival_discrete, or their ends
+# slides_dir: folder of the slides; `--config slides_dir=DIR` overrides it
 # columns: our column name: its name in the csv, where they differ
-# slide_paths: where to look for a slide whose row has no path, such as "{{slide}}.svs"
-# annotation_paths: the same for a slide whose row has no annotation
-# tissue_paths, region_paths: the same for your own masks; default: tissue/ and region/ in the slides' folder
-# geojson_frame: what your GeoJSON counts from: "scanned" part of the slide, as QuPath does, or the whole "slide"
-# size, get: for the message that slides are missing: how big they are, and how to get them
-# licence, notes: for those who come later
+# slide_paths: patterns of the path of a slide whose row has none, such as "{{slide}}.svs"
+# annotation_paths: patterns of the path of an annotation whose row has none
+# tissue_paths, region_paths: patterns of your own masks; default: tissue/ and region/ in the
+#   slides' folder
+# geojson_frame: origin of GeoJSON: "scanned" part of the slide, as in QuPath, or the whole "slide"
+# size, get: size of the slides and how to get them, for the message that they are missing
+# licence, notes: for later users
 title: {title}
 classes: {classes}
 positive: {positive}
@@ -72,37 +77,22 @@ def init(
     """Make a dataset of a folder of slides and a spreadsheet of their labels.
 
     Args:
-        name: of the dataset.
-        slides: the folder; slides may lie at any depth.
-        labels: the spreadsheet: .csv, .tsv or .xlsx.
-        out: folder of `NAME.yaml` and `NAME.csv`.
-        slide_column: the spreadsheet's column of slide names; None: found by its name,
-            like the next two.
-        label_column: its column of labels.
-        patient_column: its column of patients.
-        positive: the class of interest; None: the last.
-        force: overwrite a dataset of that name.
+        name: Name of the new dataset.
+        slides: Folder of the slides, with subfolders of any depth.
+        labels: Spreadsheet: .csv, .tsv or .xlsx.
+        out: Folder to write `NAME.yaml` and `NAME.csv` to.
+        slide_column: Spreadsheet column of slide names; None: found by its name.
+        label_column: Spreadsheet column of labels; None: found by its name.
+        patient_column: Spreadsheet column of patients; None: found by its name.
+        positive: Class of interest; None: the last class.
+        force: Overwrite a dataset of that name.
 
     Raises:
-        DatasetError: something is missing or could mean two things; nothing is written.
+        DatasetError: Something is missing or ambiguous; nothing is written.
     """
-    if not re.fullmatch(NAME, name):
-        raise DatasetError(
-            f"dataset name {name!r}: use letters, digits, dots, dashes and underscores only"
-        )
     yaml = out / f"{name}.yaml"
     table = out / f"{name}.csv"
-    for file in (yaml, table):
-        if file.exists() and not force:
-            raise DatasetError(
-                f"{file}: is there already; choose another name, or overwrite it with --force"
-            )
-    if labels is None:
-        raise DatasetError(f"no labels for the slides; give --labels FILE: {WHAT_IT_LOOKS_LIKE}")
-    if labels.resolve() == table.resolve():
-        raise DatasetError(
-            f"{labels}: the new slide table would replace it; choose another name, or move it"
-        )
+    labels = _check_paths(name, yaml, table, labels, force=force)
     root = slides.resolve()
     sheet = read_sheet(labels)
     columns = {
@@ -110,27 +100,25 @@ def init(
         "label": need_column(sheet, "label", label_column),
         "patient": find_column(sheet, "patient", patient_column),
     }
-    slide = str(columns["slide"])
     label = str(columns["label"])
-    matches = match(sheet, find_slides(root), slide, label)
-    annotations, foreign = find_annotations(root, [found for found, _ in matches.pairs])
-    rows = [_row(found, cells, columns, annotations) for found, cells in matches.pairs]
+    matches = match(sheet, find_slides(root), str(columns["slide"]), label)
+    files = [file for file, _ in matches.pairs]
+    annotations, foreign = find_annotations(root, files)
+    rows = [_row(file, cells, columns, annotations) for file, cells in matches.pairs]
     classes = _classes(rows, f"{labels}: column {label!r}", positive)
     _check_annotations(rows, root, labels)
-    chosen = positive or list(classes)[-1]
-    values = {"title": name, "classes": list(classes), "positive": chosen, "slides_dir": str(root)}
-    # JSON is YAML, and its quotes keep `0` and `no` strings.
-    quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
-    _write(yaml, YAML.format(name=name, sheet=labels.name, **quoted), rows, labels)
+    class_of_interest = positive or list(classes)[-1]
+    text = _yaml_text(name, labels, list(classes), class_of_interest, root)
+    _write(yaml, text, rows, labels)
     return InitReport(
         yaml=yaml,
         csv=table,
         columns=columns,
         classes=classes,
-        positive=chosen,
+        positive=class_of_interest,
         num_patients=len({row["patient"] or row["slide"] for row in rows}),
         num_annotated=sum(bool(row.get("annotation")) for row in rows),
-        unreadable=[str(found.path) for found, _ in matches.pairs if not found.readable],
+        unreadable=[str(file.path) for file in files if not file.readable],
         without_row=matches.without_row,
         without_slide=matches.without_slide,
         without_label=matches.without_label,
@@ -138,56 +126,86 @@ def init(
     )
 
 
-def _row(
-    found: Found, cells: dict[str, str], columns: dict[str, str | None], annotations: dict[str, str]
-) -> dict[str, str]:
-    """One row of the slide table; the spreadsheet's other columns are kept."""
-    others = {key: value for key, value in cells.items() if key not in columns.values()}
-    ours = {
-        key.lower(): others.pop(key)
-        for key in list(others)
-        if key.lower() in ("split", "mpp", "annotation", "path")
+def _check_paths(name: str, yaml: Path, table: Path, labels: Path | None, *, force: bool) -> Path:
+    """The spreadsheet, if the dataset may have this name and nothing would be lost."""
+    if not re.fullmatch(NAME, name):
+        raise DatasetError(
+            f"dataset name {name!r}: use letters, digits, dots, dashes and underscores only"
+        )
+    for file in (yaml, table):
+        if file.exists() and not force:
+            raise DatasetError(
+                f"{file}: exists already; choose another name, or overwrite it with --force"
+            )
+    if labels is None:
+        raise DatasetError(f"no labels for the slides; give --labels FILE: {WHAT_IT_LOOKS_LIKE}")
+    if labels.resolve() == table.resolve():
+        raise DatasetError(
+            f"{labels}: the new slide table would replace it; choose another name, or move it"
+        )
+    return labels
+
+
+def _yaml_text(name: str, labels: Path, classes: list[str], positive: str, slides_dir: Path) -> str:
+    values = {
+        "title": name,
+        "classes": classes,
+        "positive": positive,
+        "slides_dir": str(slides_dir),
     }
-    split = ours.get("split", "").lower()
-    return {
-        "slide": found.slide,
-        "patient": cells[columns["patient"] or ""] if columns["patient"] else "",
-        "path": found.path.as_posix(),
+    # JSON is YAML, and its quotes keep `0` and `no` strings.
+    quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+    return YAML.format(name=name, sheet=labels.name, **quoted)
+
+
+def _row(
+    file: Found, cells: dict[str, str], columns: dict[str, str | None], annotations: dict[str, str]
+) -> dict[str, str]:
+    """One row of the slide table; further columns of the spreadsheet are kept."""
+    further = {key: value for key, value in cells.items() if key not in columns.values()}
+    shared = {key.lower(): further.pop(key) for key in list(further) if key.lower() in SHARED}
+    split = shared.get("split", "").lower()
+    row = {
+        "slide": file.slide,
+        "patient": cells[columns["patient"]] if columns["patient"] else "",
+        "path": file.path.as_posix(),
         "label": cells[columns["label"] or ""],
         "split": SPLIT_NAMES.get(split, split),
-        "mpp": ours.get("mpp", "").replace(",", "."),
-        "annotation": ours.get("annotation", "") or annotations.get(found.slide, ""),
-        # A column that has our name but is not the one meant goes under another name.
-        **{
-            f"sheet_{key}" if key in ("slide", "label", "patient") else key: value
-            for key, value in others.items()
-        },
+        # Some spreadsheets write decimals with a comma.
+        "mpp": shared.get("mpp", "").replace(",", "."),
+        "annotation": shared.get("annotation", "") or annotations.get(file.slide, ""),
     }
+    for key, value in further.items():
+        # A column that has our name but was not chosen for it gets another name.
+        is_ours = key in ("slide", "label", "patient")
+        row[f"sheet_{key}" if is_ours else key] = value
+    return row
 
 
 def _check_annotations(rows: Sequence[dict[str, str]], root: Path, labels: Path) -> None:
     for row in rows:
-        if row["annotation"] and not (root / row["annotation"]).is_file():
+        path = root / row["annotation"]
+        if row["annotation"] and not path.is_file():
             raise DatasetError(
-                f"{labels}: slide {row['slide']}: there is no annotation "
-                f"{root / row['annotation']}; "
-                "write it relative to the slides' folder, or absolute"
+                f"{labels}: slide {row['slide']}: no annotation {path}; write its path relative "
+                "to the slides' folder, or absolute"
             )
 
 
 def _classes(rows: Sequence[dict[str, str]], where: str, positive: str | None) -> dict[str, int]:
-    """Each class and its number of slides; what the others are compared with comes first, `positive` last."""
+    """Number of slides by class; the class to compare with comes first, `positive` last."""
     counts = Counter(row["label"] for row in rows)
-    named = ", ".join(sorted(counts)[:5])
-    if len(counts) > MAX_CLASSES or len(counts) == len(rows) > 2:
+    examples = ", ".join(sorted(counts)[:5])
+    # A label for each slide is an id or a measurement; of two slides it may be a class.
+    one_each = len(counts) == len(rows) > 2
+    if len(counts) > MAX_CLASSES or one_each:
         raise DatasetError(
-            f"{where}: {len(counts)} labels for {len(rows)} slides ({named}, ...); is it the "
-            "wrong column? "
-            "Say which with --label-column NAME"
+            f"{where}: {len(counts)} labels for {len(rows)} slides ({examples}, ...); is it the "
+            "wrong column? Say which with --label-column NAME"
         )
     if len({label.casefold() for label in counts}) < len(counts):
         raise DatasetError(
-            f"{where}: labels that differ in case only ({named}); write them the same"
+            f"{where}: labels that differ in case only ({examples}); write them the same"
         )
     if positive is not None and positive not in counts:
         raise DatasetError(f"{where}: --positive: {unknown_name('label', positive, counts)}")
@@ -195,22 +213,19 @@ def _classes(rows: Sequence[dict[str, str]], where: str, positive: str | None) -
 
 
 def _write(yaml: Path, text: str, rows: Sequence[dict[str, str]], labels: Path) -> None:
-    """Write both files, once it is seen that they read back."""
+    """Write both files, after a trial in a temporary folder: what is written must read back."""
     columns = [name for name in rows[0] if name not in OPTIONAL or any(row[name] for row in rows)]
-    cut = [{name: row[name] for name in columns} for row in rows]
+    table = [{name: row[name] for name in columns} for row in rows]
     with TemporaryDirectory() as folder:
         trial = Path(folder) / yaml.name
         write_text(trial, text)
-        write_csv(trial.with_suffix(".csv"), cut, columns)
+        write_csv(trial.with_suffix(".csv"), table, columns)
         try:
             read_dataset(str(trial))
         except DatasetError as error:
-            # What is wrong is wrong in the spreadsheet, whose lines are others.
-            fault = re.sub(
-                rf"{re.escape(str(trial.with_suffix('.csv')))}(: line \d+)?",
-                lambda _: str(labels),
-                str(error),
-            )
-            raise DatasetError(fault) from None
-    write_csv(yaml.with_suffix(".csv"), cut, columns)
+            # The fault is in the spreadsheet, whose line numbers differ from the trial's.
+            trial_line = rf"{re.escape(str(trial.with_suffix('.csv')))}(: line \d+)?"
+            message = re.sub(trial_line, lambda _: str(labels), str(error))
+            raise DatasetError(message) from None
+    write_csv(yaml.with_suffix(".csv"), table, columns)
     write_text(yaml, text)

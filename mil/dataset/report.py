@@ -1,31 +1,30 @@
-"""What `mil dataset init` tells its user."""
+"""The report that `mil dataset init` prints."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-NUM_SHOWN = 3  # names shown of each list
+from mil.errors import some
 
 
 @dataclass(frozen=True)
 class InitReport:
-    """What `init` made of what it found.
+    """The new dataset, and the files and rows that are not in it.
 
     Attributes:
-        yaml: the dataset's yaml.
-        csv: its slide table.
-        columns: slide, label and patient: the spreadsheet's name of the column; None:
-            there was none.
-        classes: each class and its number of slides, in the order of the yaml.
-        positive: the class of interest.
-        num_patients: how many patients the slides are of.
-        num_annotated: how many slides have an annotation.
-        unreadable: slides in the table that OpenSlide does not know; tiling will name
+        yaml: Yaml of the dataset.
+        csv: Slide table of the dataset.
+        columns: Spreadsheet columns of slide, label and patient; None: there was none.
+        classes: Number of slides by class, in the order of the yaml.
+        positive: Class of interest.
+        num_patients: Number of patients.
+        num_annotated: Number of slides with an annotation.
+        unreadable: Slides in the table that OpenSlide does not open; tiling will name
             their state.
-        without_row: slides that the spreadsheet does not name; left out.
-        without_slide: names in the spreadsheet that no slide has; left out.
-        without_label: slides whose label is empty; left out.
-        foreign: files named like an annotation that are something else; not used.
+        without_row: Slides that the spreadsheet does not name; left out.
+        without_slide: Names in the spreadsheet without a slide; left out.
+        without_label: Slides whose label is empty; left out.
+        foreign: Files named like an annotation that are none; not used.
     """
 
     yaml: Path
@@ -43,37 +42,37 @@ class InitReport:
 
     @property
     def num_slides(self) -> int:
-        """Slides in the table."""
+        """Number of slides in the table."""
         return sum(self.classes.values())
 
     def __str__(self) -> str:
-        """The report as a user reads it; lists are cut to the first few names."""
-        used = ", ".join(f"{ours} from {name!r}" for ours, name in self.columns.items() if name)
+        """Text for the user; lists are shortened to their first names."""
+        columns = ", ".join(f"{ours} from {name!r}" for ours, name in self.columns.items() if name)
         classes = ", ".join(f"{label} {count}" for label, count in self.classes.items())
         lines = [
             f"{self.num_slides} slides of {self.num_patients} patients ({classes}); "
             f"positive: {self.positive}; {self.num_annotated} with annotation",
-            f"columns: {used}",
+            f"columns: {columns}",
         ]
         if self.columns["patient"] is None:
             lines.append("no column for the patient: each slide counts as a patient of its own")
         if len(self.classes) == 1:
             lines.append(
-                "only one label: heads trained elsewhere can look at these slides, none can be "
-                "trained on them"
+                "only one label: heads trained elsewhere can be applied to these slides, none can "
+                "be trained on them"
             )
-        remarks = {
+        lists = {
             "slides without a row in the table, left out": self.without_row,
             "rows without a slide, left out": self.without_slide,
             "slides without a label, left out": self.without_label,
-            "slides that OpenSlide does not know, kept; tiling will say why": self.unreadable,
+            "slides that OpenSlide does not open, kept; tiling will name the reason": (
+                self.unreadable
+            ),
             "files that are not ASAP annotations, not used": self.foreign,
         }
-        lines += [
-            f"{what} ({len(names)}): {_few(names)}" for what, names in remarks.items() if names
-        ]
+        lines += [_line(title, names) for title, names in lists.items() if names]
         return "\n".join([*lines, f"wrote {self.yaml}", f"wrote {self.csv}"])
 
 
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:NUM_SHOWN]) + (", ..." if len(names) > NUM_SHOWN else "")
+def _line(title: str, names: Sequence[str]) -> str:
+    return f"{title} ({len(names)}): {some(names)}"

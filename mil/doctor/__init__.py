@@ -1,1 +1,1 @@
-"""`mil doctor`: everything that can go wrong with slides and weights, looked at before any GPU time."""
+"""Command `doctor`: faults of slides and weights, found before any GPU time is spent."""

@@ -29,7 +29,7 @@ def doctor(
         bool, typer.Option("--no-tissue", help="Skip tissue detection: much faster.")
     ] = False,
 ) -> None:
-    """Inspect slides and weights before any GPU time; exit code 1 if they are not ready for a run."""
+    """Inspect slides and weights before any GPU time; exit code 1 if a run would fail."""
     from mil.doctor.show import show
     from mil.doctor.stage import run
 

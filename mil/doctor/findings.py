@@ -1,4 +1,7 @@
-"""What the doctor finds out, as plain values: of a slide, of an encoder, of the whole dataset."""
+"""Findings of `mil doctor` as plain values: of a slide, of an encoder, of the whole dataset.
+
+Field names are keys of the JSON that `mil doctor --json` writes.
+"""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -6,36 +9,40 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mil.io.bags.status import ADVICE
+from mil.io.bags.advice import ADVICE, ADVICE_BEFORE_RUN
 
 FORMAT = "mil.doctor"
 VERSION = 1
-# States that only the doctor knows: of slides that are not there yet, and of faults of
-# ours.
+# States of slides whose file does not exist (yet).
 ABSENT = ("missing", "not_fetched")
-MORE_ADVICE = {
-    "missing": "if the slides are elsewhere, give --slides-dir DIR (for a run: `--config slides_dir=DIR`)",
-    "not_fetched": "fetch them first, no GPU is needed: `snakemake --cores all --until fetch --config dataset={}`",
-    "bad_mask": "mend the file that you drew, or take it away",
-    "error": "this is a fault of mil: report it, with the slide's format and the line below",
-}
 
 
 def advice(state: str, dataset: str) -> str:
-    """What to do about a state of a dataset's slide; empty for `ok`."""
-    return {**ADVICE, **MORE_ADVICE}.get(state, "").replace("{}", dataset)
+    """Remedy for a slide's state; empty for `ok`.
+
+    Args:
+        state: Name of the state.
+        dataset: Name of the dataset, for commands in the text.
+    """
+    return {**ADVICE, **ADVICE_BEFORE_RUN}.get(state, "").replace("{}", dataset)
 
 
 def no_coords() -> Int[np.ndarray, "tiles 2"]:
-    """No tiles."""
+    """Coordinates of no tiles."""
     return np.empty((0, 2), np.int32)
 
 
 @dataclass(frozen=True)
 class LevelFinding:
-    """One level: its size, how much smaller than level 0 it is, who decodes it, and blocks behind the file's end.
+    """One level of a slide.
 
-    `cut_off` is None where only OpenSlide knows how the level is stored.
+    Attributes:
+        width_px: Width, pixels of the level.
+        height_px: Height, pixels of the level.
+        downsample: Factor by which level 0 is larger.
+        decoder: Compression that mil decodes itself, or `OpenSlide`.
+        cut_off: Number of blocks behind the end of the file; None where only OpenSlide
+            knows how the level is stored.
     """
 
     width_px: int
@@ -47,12 +54,20 @@ class LevelFinding:
 
 @dataclass(frozen=True, eq=False)
 class TilingFinding:
-    """What `tile` and `features` would make of a slide for one size and resolution of tiles.
+    """Expected result of `tile` and `features` for one size and resolution of tiles.
 
-    `level` is what tiles are read from, and `excess` how many of its pixels there are
-    for each pixel of a tile. Where tissue was not looked for, `tissue_mm2` is None and
-    `num_tiles` counts the whole grid. `tried` tiles were read, those at `unreadable`
-    (level-0 pixels, top left) could not be.
+    Attributes:
+        state: State that the slide would end in.
+        reason: Reason of a state that is not `ok`.
+        num_tiles: Number of tiles; of the whole grid where tissue was not detected.
+        tissue_mm2: Area of the tissue, mm²; None where it was not detected.
+        level: Level that tiles are read from.
+        excess: Pixels of that level for each pixel of a tile.
+        tried: Number of tiles that were read.
+        unreadable: Top left corners of those that failed, level-0 pixels.
+        warnings: Sentences about doubtful properties.
+        side_level0_px: Side of a tile, level-0 pixels.
+        to_time: Tiles to measure the rate of reading with.
     """
 
     state: str
@@ -65,14 +80,29 @@ class TilingFinding:
     unreadable: list[tuple[int, int]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     side_level0_px: float = 0.0
-    to_time: Int[np.ndarray, "tiles 2"] = field(
-        default_factory=no_coords, repr=False
-    )  # tiles to measure reading with
+    to_time: Int[np.ndarray, "tiles 2"] = field(default_factory=no_coords, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
 class SlideFinding:
-    """One slide; what is not known is empty or None. `tilings` goes by names such as `224px_0.5mpp`."""
+    """One slide; unknown values are empty or None.
+
+    Attributes:
+        slide: Id of the slide.
+        file: Path of its file.
+        state: Name of the state it would end in.
+        reason: Reason of a state that is not `ok`.
+        size_bytes: Size of the file, bytes.
+        vendor: Vendor, as OpenSlide names it.
+        size_px: Width and height of level 0, pixels.
+        scanned_px: Width and height of the scanned part, level-0 pixels.
+        levels: All levels, largest first.
+        mpp: Pixel size of level 0, micrometres.
+        mpp_source: Source of that pixel size.
+        mpp_said: Pixel size by each source that states one, micrometres.
+        tilings: Findings by tiling, such as `224px_0.5mpp`.
+        warnings: Sentences about doubtful properties.
+    """
 
     slide: str
     file: str
@@ -91,7 +121,7 @@ class SlideFinding:
 
     @property
     def decoder(self) -> str:
-        """How the level is decoded that tiles are read from: its compression where that is fast, else OpenSlide."""
+        """Decoder of the level that tiles are read from: a compression (fast), or OpenSlide."""
         first = next(iter(self.tilings.values()), None)
         return self.levels[first.level if first else 0].decoder if self.levels else ""
 
@@ -102,7 +132,7 @@ class SlideFinding:
 
     @property
     def size_mm(self) -> tuple[float, float] | None:
-        """Width and height of level 0."""
+        """Width and height of level 0, millimetres."""
         if self.size_px is None or self.mpp is None:
             return None
         return self.size_px[0] * self.mpp / 1000, self.size_px[1] * self.mpp / 1000
@@ -110,7 +140,7 @@ class SlideFinding:
 
 @dataclass(frozen=True)
 class EncoderFinding:
-    """One encoder: whether its weights can be had, and what its bags will take on disk."""
+    """One encoder: the availability of its weights, and the size of its bags on disk."""
 
     encoder: str
     tiling: str
@@ -126,7 +156,7 @@ class EncoderFinding:
 
 @dataclass(frozen=True)
 class Rate:
-    """How fast one core reads tiles of a format, measured on a slide of the dataset."""
+    """Rate at which one core reads tiles of a format, measured on a slide of the dataset."""
 
     format: str
     slide: str
@@ -136,7 +166,20 @@ class Rate:
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """Everything the doctor found."""
+    """All findings about a dataset.
+
+    Attributes:
+        dataset: Name of the dataset.
+        slides_dir: Folder of the slides.
+        results_dir: Folder of the results of a run.
+        free_bytes: Free space of the disk of `results_dir`, bytes.
+        tissue: Whether tissue was detected.
+        slides: Findings of the slides, in the order of the table.
+        encoders: Findings of the encoders.
+        tiles: Number of tiles of all slides that are ok, by tiling.
+        how_to_get: Instructions of the dataset to download its slides.
+        rates: Measured rates of reading, by format.
+    """
 
     dataset: str
     slides_dir: str
@@ -145,8 +188,8 @@ class Diagnosis:
     tissue: bool
     slides: list[SlideFinding]
     encoders: list[EncoderFinding]
-    tiles: dict[str, int]  # by tiling, of all slides that are ok
-    how_to_get: str  # what the dataset says about getting its slides
+    tiles: dict[str, int]
+    how_to_get: str
     rates: list[Rate]
 
     @property
@@ -156,35 +199,35 @@ class Diagnosis:
 
     @property
     def bags_bytes(self) -> int:
-        """Disk that all bags take."""
+        """Size of the bags of all encoders, bytes."""
         return sum(encoder.bags_bytes for encoder in self.encoders)
 
     @property
     def seconds_to_read(self) -> float | None:
-        """Estimate for one core; None when nothing could be measured."""
+        """Estimated time of one core to read all tiles; None when no rate was measured."""
         if not self.rates:
             return None
-        paces = {rate.format: 1 / rate.tiles_per_s for rate in self.rates}
-        usual = sum(paces.values()) / len(paces)  # of formats that were not measured
+        seconds_per_tile = {rate.format: 1 / rate.tiles_per_s for rate in self.rates}
+        # For formats that were not measured.
+        mean = sum(seconds_per_tile.values()) / len(seconds_per_tile)
         usable = [slide for slide in self.slides if slide.state == "ok"]
-        # Each encoder reads the slides anew.
+        # Encoders are run one by one, and each reads the slides again.
         return sum(
-            slide.tilings[encoder.tiling].num_tiles * paces.get(slide.format, usual)
+            slide.tilings[encoder.tiling].num_tiles * seconds_per_tile.get(slide.format, mean)
             for encoder in self.encoders
             for slide in usable
         )
 
     @property
     def faults(self) -> list[str]:
-        """What stands in the way of a run, one phrase each; none when it may start."""
+        """Obstacles to a run, one phrase each; none when it may start."""
         faults = []
         absent = sum(slide.state in ABSENT for slide in self.lost)
-        for count, what in ((absent, "not there"), (len(self.lost) - absent, "unusable")):
+        for count, fault in ((absent, "missing"), (len(self.lost) - absent, "unusable")):
             if count:
-                faults.append(f"{count} of {len(self.slides)} slides {what}")
-        faults += [
-            f"the weights of {e.encoder} cannot be had" for e in self.encoders if not e.weights_ok
-        ]
+                faults.append(f"{count} of {len(self.slides)} slides {fault}")
+        unavailable = [finding.encoder for finding in self.encoders if not finding.weights_ok]
+        faults += [f"the weights of {encoder} are not available" for encoder in unavailable]
         if self.bags_bytes > self.free_bytes:
             faults.append("the bags do not fit on the disk")
         return faults
@@ -193,8 +236,10 @@ class Diagnosis:
         """Plain values, with format and version."""
         plain = asdict(self)
         for slide, finding in zip(plain["slides"], self.slides, strict=True):
-            slide["advice"], slide["size_mm"] = advice(finding.state, self.dataset), finding.size_mm
+            slide["advice"] = advice(finding.state, self.dataset)
+            slide["size_mm"] = finding.size_mm
             for tiling in slide["tilings"].values():
+                # An array, and of use to the doctor alone.
                 del tiling["to_time"]
         return {
             "format": FORMAT,

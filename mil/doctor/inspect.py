@@ -1,4 +1,7 @@
-"""Look at one slide as the stages will: does it open, how large are its pixels, where is tissue, can tiles be read."""
+"""Inspect one slide as the stages will use it.
+
+Does it open, how large are its pixels, where is tissue, and can its tiles be read.
+"""
 
 import traceback
 from dataclasses import dataclass, replace
@@ -8,9 +11,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from mil.config import TileConfig, tiling_name
-from mil.doctor import warnings as doubts
+from mil.doctor import warnings
 from mil.doctor.findings import LevelFinding, SlideFinding, TilingFinding
-from mil.doctor.probes import Coords, cut_off, four_corners, last_row, places, unreadable
+from mil.doctor.probes import Coords, cut_off, four_corners, last_row, positions, unreadable
 from mil.errors import CorruptRegionsError, MilError, SlideError, UnreadableSlideError
 from mil.io.slides import Picture, SlideReader
 from mil.io.slides.resolution import Resolution, all_said
@@ -20,13 +23,21 @@ from mil.tile import plan
 from mil.tile.checks import check_any, check_loss, check_scale
 from mil.tile.grid import footprint_px, grid
 
+# Tiles to measure the rate of reading with.
 NUM_TO_TIME = 64
-NOTHING = plan.Drawn()
+NO_MASKS = plan.Drawn()
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a run will ask of every slide: tiles of these sizes (px) and resolutions (µm/px), and how sound."""
+class Requirements:
+    """What a run will need of every slide.
+
+    Attributes:
+        tilings: Sides (pixels) and resolutions (µm per pixel) of tiles.
+        tile: Section `tile` of the configuration.
+        max_corrupt: Largest fraction of tiles that may be unreadable, 0 to 1.
+        tissue: Whether tissue is detected; else the whole grid counts.
+    """
 
     tilings: tuple[tuple[int, float], ...]
     tile: TileConfig
@@ -34,99 +45,112 @@ class Wanted:
     tissue: bool
 
 
-def look(row: Slide, file: Path, wanted: Wanted, drawn: plan.Drawn = NOTHING) -> SlideFinding:
-    """Everything about one slide; whatever is wrong with it becomes its state, never an error.
+def inspect_slide(
+    row: Slide, file: Path, requirements: Requirements, masks: plan.Drawn = NO_MASKS
+) -> SlideFinding:
+    """Inspect one slide; any fault of it becomes its state, never an error.
 
     Args:
-        row: of the slide table.
-        file: where the slide should be.
-        wanted: what the run will ask of it.
-        drawn: the user's masks of it.
+        row: Row of the slide table.
+        file: Expected file of the slide.
+        requirements: What the run will need of the slide.
+        masks: The user's masks of the slide.
     """
-    known = SlideFinding(row.slide, str(file))
+    finding = SlideFinding(row.slide, str(file))
     try:
         if not file.exists():
-            state, reason = (
-                ("not_fetched", f"will come from {row.url}")
-                if row.url
-                else ("missing", f"no file {file}")
-            )
-            return replace(known, state=state, reason=reason)
+            if row.url:
+                return replace(finding, state="not_fetched", reason=f"will come from {row.url}")
+            return replace(finding, state="missing", reason=f"no file {file}")
         with SlideReader(file) as reader:
-            known = _described(known, reader)
-            used = _resolution(reader, row, wanted)
-            known = _scaled(known, used)
-            view = plan.look(reader, used.mpp) if wanted.tissue else None
-            known = replace(known, warnings=known.warnings + _of_view(reader, view))
-            if view is not None:
-                check_loss(file, view.lost)
-            for tile_px, target_mpp in wanted.tilings:
-                finding = _Tiling(reader, used.mpp, tile_px, target_mpp).look(wanted, drawn, view)
-                known.tilings[tiling_name(tile_px, target_mpp)] = finding
-        return _concluded(known)
+            finding = _described(finding, reader)
+            resolution = _resolution(reader, row, requirements)
+            finding = _with_pixel_size(finding, resolution)
+            overview = plan.look(reader, resolution.mpp) if requirements.tissue else None
+            finding = _warned(finding, _overview_warnings(reader, overview))
+            if overview is not None:
+                check_loss(file, overview.lost)
+            for tile_px, target_mpp in requirements.tilings:
+                inspection = _TilingInspection(reader, resolution.mpp, tile_px, target_mpp)
+                tiling = tiling_name(tile_px, target_mpp)
+                finding.tilings[tiling] = inspection.run(requirements, masks, overview)
+        return _concluded(finding)
     except SlideError as error:
-        return replace(known, state=error.state, reason=error.reason)
-    except MilError as error:  # of what the user drew
-        return replace(known, state="bad_mask", reason=str(error))
-    except Exception as error:  # noqa: BLE001  whatever it is, the other slides are still to be looked at
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        said = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
-        return replace(known, state="error", reason=" ".join(said.split()))
+        return replace(finding, state=error.state, reason=error.reason)
+    except MilError as error:
+        # Faults of the slide itself are SlideErrors: this one is of a user's mask.
+        return replace(finding, state="bad_mask", reason=str(error))
+    except Exception as error:  # noqa: BLE001  the other slides must still be inspected
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        line = f"{Path(frame.filename).name}, line {frame.lineno}"
+        message = f"{type(error).__name__}: {error} ({line})"
+        return replace(finding, state="error", reason=" ".join(message.split()))
 
 
-def _described(known: SlideFinding, reader: SlideReader) -> SlideFinding:
+def _warned(finding: SlideFinding, more: list[str]) -> SlideFinding:
+    return replace(finding, warnings=finding.warnings + more)
+
+
+def _described(finding: SlideFinding, reader: SlideReader) -> SlideFinding:
     levels = [_level(reader, number) for number in range(len(reader.levels))]
-    doubtful = doubts.not_square(reader.properties, reader.levels) + doubts.cut_short(levels)
+    not_square = warnings.not_square(reader.properties, reader.levels)
     return replace(
-        known,
+        finding,
         size_bytes=reader.path.stat().st_size,
         vendor=reader.vendor,
         size_px=reader.size_px,
         scanned_px=reader.extent_px,
         levels=levels,
         mpp_said=all_said(reader.properties),
-        warnings=doubtful,
+        warnings=not_square + warnings.truncated(levels),
     )
 
 
 def _level(reader: SlideReader, number: int) -> LevelFinding:
     level = reader.levels[number]
     blocks = reader.blocks(number)
-    decoder, behind = (
-        (blocks.compression, blocks.cut_off())
-        if isinstance(blocks, TiffBlocks)
-        else ("OpenSlide", None)
-    )
-    return LevelFinding(level.width_px, level.height_px, level.downsample, decoder, behind)
+    # Positions of blocks are known for plain TIFF only.
+    decoder, num_cut_off = "OpenSlide", None
+    if isinstance(blocks, TiffBlocks):
+        decoder, num_cut_off = blocks.compression, blocks.cut_off()
+    return LevelFinding(level.width_px, level.height_px, level.downsample, decoder, num_cut_off)
 
 
-def _resolution(reader: SlideReader, row: Slide, wanted: Wanted) -> Resolution:
-    """The pixel size as `tile` takes it; pixels that cannot be read at all come before a size that is missing."""
+def _resolution(reader: SlideReader, row: Slide, requirements: Requirements) -> Resolution:
+    """The pixel size as `tile` determines it.
+
+    A slide without one readable pixel is unreadable, whether it states a size or not.
+    """
     try:
-        return reader.resolution(row.mpp, allow_objective_power=wanted.tile.objective_power)
+        allowed = requirements.tile.objective_power
+        return reader.resolution(row.mpp, allow_objective_power=allowed)
     except SlideError:
-        side = wanted.tilings[0][0]
-        if unreadable(reader, four_corners(reader, float(side)), float(side), side).all():
+        # Without a pixel size the footprint of a tile is unknown: pixels of level 0 will do.
+        side = requirements.tilings[0][0]
+        corners = four_corners(reader, float(side))
+        if unreadable(reader, corners, float(side), side).all():
             raise UnreadableSlideError(
                 reader.path, "it opens, but none of its pixels can be decoded"
             ) from None
         raise
 
 
-def _scaled(known: SlideFinding, used: Resolution) -> SlideFinding:
-    more = doubts.sizes_disagree(used, known.mpp_said)
-    return replace(known, mpp=used.mpp, mpp_source=used.source, warnings=known.warnings + more)
+def _with_pixel_size(finding: SlideFinding, resolution: Resolution) -> SlideFinding:
+    finding = _warned(finding, warnings.sizes_disagree(resolution, finding.mpp_said))
+    return replace(finding, mpp=resolution.mpp, mpp_source=resolution.source)
 
 
-def _of_view(reader: SlideReader, view: Picture | None) -> list[str]:
-    if view is None:
+def _overview_warnings(reader: SlideReader, overview: Picture | None) -> list[str]:
+    if overview is None:
         return []
-    lost = [f"{100 * view.lost:.2g} % of its area cannot be read at any level"] if view.lost else []
-    return doubts.no_overview(reader.levels[reader.level_for(view.scale)]) + lost
+    texts = warnings.no_overview(reader.levels[reader.level_for(overview.scale)])
+    if overview.lost:
+        texts.append(f"{100 * overview.lost:.2g} % of its area cannot be read at any level")
+    return texts
 
 
-class _Tiling:
-    """A slide seen through tiles of one size and resolution."""
+class _TilingInspection:
+    """A slide in tiles of one size and resolution."""
 
     def __init__(self, reader: SlideReader, mpp: float, tile_px: int, target_mpp: float) -> None:
         self.reader = reader
@@ -134,93 +158,93 @@ class _Tiling:
         self.tile_px = tile_px
         self.target_mpp = target_mpp
         self.side = footprint_px(tile_px, target_mpp, mpp)
-        self.whole = grid(reader.extent_px, self.side, reader.origin_px)
+        self.whole_grid = grid(reader.extent_px, self.side, reader.origin_px)
         self.level = reader.level_for(self.side / tile_px)
         self.downsample = reader.levels[self.level].downsample
 
-    def look(self, wanted: Wanted, drawn: plan.Drawn, view: Picture | None) -> TilingFinding:
+    def run(
+        self, requirements: Requirements, masks: plan.Drawn, overview: Picture | None
+    ) -> TilingFinding:
         excess = (self.target_mpp / self.mpp / self.downsample) ** 2
-        known = TilingFinding("ok", "", level=self.level, excess=excess, side_level0_px=self.side)
+        finding = TilingFinding("ok", "", level=self.level, excess=excess, side_level0_px=self.side)
         try:
-            check_scale(self.reader.path, self.mpp, self.target_mpp, wanted.tile.max_upsample)
-            far = doubts.far_from_tiles(self.mpp, self.target_mpp, self.downsample)
-            coords, tissue_mm2 = self._tiles(wanted, drawn, view)
-            known = replace(
-                known,
+            max_upsample = requirements.tile.max_upsample
+            check_scale(self.reader.path, self.mpp, self.target_mpp, max_upsample)
+            coords, tissue_mm2 = self._tiles(requirements, masks, overview)
+            finding = replace(
+                finding,
                 num_tiles=len(coords),
                 tissue_mm2=tissue_mm2,
                 to_time=_middle(coords),
-                warnings=far,
+                warnings=warnings.far_from_tiles(self.mpp, self.target_mpp, self.downsample),
             )
-            known = self._try(known, coords)
+            finding = self._probed(finding, coords)
             check_any(
                 self.reader,
                 len(coords),
                 side_level0_px=self.side,
                 tissue_mm2=tissue_mm2 or 0.0,
-                drawn=drawn,
+                drawn=masks,
             )
-            self._count_lost(coords, known.unreadable, wanted.max_corrupt)
+            self._check_loss(coords, finding.unreadable, requirements.max_corrupt)
         except SlideError as error:
-            return replace(known, state=error.state, reason=error.reason)
-        return known
+            return replace(finding, state=error.state, reason=error.reason)
+        return finding
 
     def _tiles(
-        self, wanted: Wanted, drawn: plan.Drawn, view: Picture | None
+        self, requirements: Requirements, masks: plan.Drawn, overview: Picture | None
     ) -> tuple[Coords, float | None]:
-        """The tiles of the tissue, or the whole grid where it is not looked for."""
-        if view is None:
-            return self.whole, None
-        found = plan.plan_tiles(
+        """Tiles and area of the tissue; the whole grid and None where it is not detected."""
+        if overview is None:
+            return self.whole_grid, None
+        tile_plan = plan.plan_tiles(
             self.reader,
             self.mpp,
             tile_px=self.tile_px,
             target_mpp=self.target_mpp,
-            config=wanted.tile,
-            drawn=drawn,
-            view=view,
+            config=requirements.tile,
+            drawn=masks,
+            view=overview,
         )
-        return found.coords, found.tissue_mm2
+        return tile_plan.coords, tile_plan.tissue_mm2
 
-    def _try(self, known: TilingFinding, coords: Coords) -> TilingFinding:
+    def _probed(self, finding: TilingFinding, coords: Coords) -> TilingFinding:
         """Read the corners of the slide and the last rows, of the slide and of its tissue."""
         corners = four_corners(self.reader, self.side)
-        tried = np.unique(
-            np.concatenate([corners, last_row(self.whole), last_row(coords)]).astype(np.int32),
-            axis=0,
-        )
-        bad = tried[unreadable(self.reader, tried, self.side, self.tile_px)]
-        if len(bad) == len(tried):
+        probes = np.concatenate([corners, last_row(self.whole_grid), last_row(coords)])
+        probes = np.unique(probes.astype(np.int32), axis=0)
+        failed = probes[unreadable(self.reader, probes, self.side, self.tile_px)]
+        if len(failed) == len(probes):
             raise UnreadableSlideError(
                 self.reader.path, "it opens, but none of the tiles tried can be decoded"
             )
-        failed = [(int(x), int(y)) for x, y in bad]
-        more = (
-            [f"{len(failed)} of {len(tried)} tiles tried cannot be read: {places(failed)}"]
-            if failed
-            else []
-        )
-        return replace(known, tried=len(tried), unreadable=failed, warnings=known.warnings + more)
+        failed_at = [(int(x), int(y)) for x, y in failed]
+        texts = list(finding.warnings)
+        if failed_at:
+            texts.append(
+                f"{len(failed)} of {len(probes)} tiles tried cannot be read: {positions(failed_at)}"
+            )
+        return replace(finding, tried=len(probes), unreadable=failed_at, warnings=texts)
 
-    def _count_lost(
+    def _check_loss(
         self, coords: Coords, failed: list[tuple[int, int]], max_corrupt: float
     ) -> None:
-        """Refuse a slide of which so many tiles are lost that `features` will give it up."""
+        """Refuse a slide with so many lost tiles that `features` would refuse it."""
         lost = cut_off(self.reader, self.level, coords, self.side)
         if lost.sum() > max_corrupt * len(lost):
-            why = f"{lost.sum()} of {len(lost)} tiles cannot be read: the file ends before them"
-            raise CorruptRegionsError(self.reader.path, why)
-        # A few tries cannot tell the share; damage that no cut explains is taken for
-        # more than may be.
-        bad = coords[_among(coords, failed) & ~lost]
-        if len(bad):
-            why = f"tiles that would be used cannot be read: {places(bad.tolist())}"
-            raise CorruptRegionsError(self.reader.path, why)
+            reason = f"{lost.sum()} of {len(lost)} tiles cannot be read: the file ends before them"
+            raise CorruptRegionsError(self.reader.path, reason)
+        # A few probes cannot tell the fraction of lost tiles. Damage that truncation does not
+        # explain is assumed to exceed what is allowed.
+        damaged = coords[_is_among(coords, failed) & ~lost]
+        if len(damaged):
+            reason = f"tiles that would be used cannot be read: {positions(damaged.tolist())}"
+            raise CorruptRegionsError(self.reader.path, reason)
 
 
-def _among(coords: Coords, some: list[tuple[int, int]]) -> Bool[np.ndarray, " tiles"]:
-    wanted = set(some)
-    return np.array([pair in wanted for pair in map(tuple, coords.tolist())], bool)
+def _is_among(coords: Coords, chosen: list[tuple[int, int]]) -> Bool[np.ndarray, " tiles"]:
+    corners = set(chosen)
+    return np.array([corner in corners for corner in map(tuple, coords.tolist())], bool)
 
 
 def _middle(coords: Coords) -> Coords:
@@ -228,14 +252,13 @@ def _middle(coords: Coords) -> Coords:
     return coords[start : start + NUM_TO_TIME]
 
 
-def _concluded(known: SlideFinding) -> SlideFinding:
-    """The slide's state: that of the first tiling that is not ok."""
-    worst = next((tiling for tiling in known.tilings.values() if tiling.state != "ok"), None)
-    warnings = list(
-        dict.fromkeys(
-            known.warnings + [text for each in known.tilings.values() for text in each.warnings]
-        )
-    )
-    if worst is None:
-        return replace(known, state="ok", warnings=warnings)
-    return replace(known, state=worst.state, reason=worst.reason, warnings=warnings)
+def _concluded(finding: SlideFinding) -> SlideFinding:
+    """The slide with its state: that of the first tiling that is not ok."""
+    tilings = finding.tilings.values()
+    texts = finding.warnings + [text for tiling in tilings for text in tiling.warnings]
+    # Tilings of one slide share warnings.
+    finding = replace(finding, warnings=list(dict.fromkeys(texts)))
+    not_ok = next((tiling for tiling in tilings if tiling.state != "ok"), None)
+    if not_ok is None:
+        return replace(finding, state="ok")
+    return replace(finding, state=not_ok.state, reason=not_ok.reason)

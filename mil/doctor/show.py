@@ -11,13 +11,13 @@ from rich.text import Text
 
 from mil.doctor.findings import ABSENT, Diagnosis, EncoderFinding, SlideFinding, advice
 
-# From these widths on there is room for sizes in millimetres, sources and decoders, and
-# for sizes in pixels too.
+# Columns of a terminal from which on sizes in millimetres, sources and decoders are shown.
 WIDE = 110
+# And from which on sizes in pixels are, too.
 WIDEST = 140
-# More slides than this that are simply not there are named in a paragraph instead of a
-# line each.
+# More missing slides than this are named in one paragraph instead of a line each.
 MANY = 10
+# Width of a file or a pipe, in which no line is broken.
 UNBOUND = 100_000
 
 
@@ -25,10 +25,10 @@ def show(diagnosis: Diagnosis, width: int | None, *, colour: bool = False) -> st
     """Text of a diagnosis, with a line break at its end.
 
     Args:
-        diagnosis: what was found.
-        width: of the terminal, columns; None: a file or a pipe, where each problem is
-            one line however long.
-        colour: whether to use the terminal's colours.
+        diagnosis: Findings to show.
+        width: Width of the terminal, columns; None: a file or a pipe, where each problem
+            is one line however long.
+        colour: Whether to use the terminal's colours.
     """
     out = StringIO()
     console = Console(
@@ -44,7 +44,10 @@ def show(diagnosis: Diagnosis, width: int | None, *, colour: bool = False) -> st
 
 
 def clean(text: str) -> str:
-    """Text from a file, without what would steer a terminal or hide: control and formatting characters."""
+    """Text from an untrusted file, safe to print.
+
+    Control and formatting characters could steer a terminal or hide text; each is replaced.
+    """
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
@@ -62,9 +65,8 @@ def _slides(diagnosis: Diagnosis, width: int | None) -> Iterable[RenderableType]
     if not present:
         return
     columns = _columns(diagnosis, width or UNBOUND)
-    table = Table(
-        box=None, pad_edge=False, padding=(0, 2 if (width or UNBOUND) >= WIDE else 1, 0, 0)
-    )
+    gap = 2 if (width or UNBOUND) >= WIDE else 1
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
     for name in columns:
         numeric = name in ("µm/px", "mm²") or name.endswith(("tiles", "mpp"))
         folds = name in ("slide", "levels")
@@ -114,9 +116,10 @@ def _cell(text: str, slide: SlideFinding) -> Text:
 def _cells(slide: SlideFinding, diagnosis: Diagnosis) -> dict[str, str]:
     tilings = [slide.tilings.get(name) for name in diagnosis.tiles]
     first = tilings[0]
-    most = "" if diagnosis.tissue else "≤ "
-    tiles = [
-        f"{most}{tiling.num_tiles}" if tiling and tiling.num_tiles else "" for tiling in tilings
+    # Without tissue detection the whole grid is counted: an upper bound.
+    at_most = "" if diagnosis.tissue else "≤ "
+    tile_counts = [
+        f"{at_most}{tiling.num_tiles}" if tiling and tiling.num_tiles else "" for tiling in tilings
     ]
     return {
         "slide": slide.slide,
@@ -129,27 +132,29 @@ def _cells(slide: SlideFinding, diagnosis: Diagnosis) -> dict[str, str]:
         "µm/px": f"{slide.mpp:.4g}" if slide.mpp else "",
         "by": slide.mpp_source,
         "mm²": "" if first is None or first.tissue_mm2 is None else f"{first.tissue_mm2:.2f}",
-        **dict(zip(_tiles_columns(diagnosis), tiles, strict=True)),
+        **dict(zip(_tiles_columns(diagnosis), tile_counts, strict=True)),
     }
 
 
 def _problems(diagnosis: Diagnosis, width: int | None) -> Iterable[RenderableType]:
-    """A heading for each state with what to do, and a line for each slide; then warnings."""
+    """A heading with advice for each state and a line for each of its slides; then warnings."""
     for state in dict.fromkeys(slide.state for slide in diagnosis.lost):
         slides = [slide for slide in diagnosis.lost if slide.state == state]
         yield ""
-        more = f". {diagnosis.how_to_get}" if state == "missing" and diagnosis.how_to_get else ""
+        remedy = advice(state, diagnosis.dataset)
+        if state == "missing" and diagnosis.how_to_get:
+            remedy += f". {diagnosis.how_to_get}"
         heading = Text.assemble((f"{state} ({len(slides)})", "bold red"))
-        yield heading + _text(f": {advice(state, diagnosis.dataset)}{more}")
+        yield heading + _text(f": {remedy}")
         if state in ABSENT and len(slides) > MANY:
             yield _indented(_text(", ".join(slide.slide for slide in slides)))
         else:
             yield _lines([(slide.slide, slide.reason) for slide in slides], width)
-    doubtful = [(slide.slide, text) for slide in diagnosis.slides for text in slide.warnings]
-    if doubtful:
+    warnings = [(slide.slide, text) for slide in diagnosis.slides for text in slide.warnings]
+    if warnings:
         yield ""
-        yield Text(f"warnings ({len(doubtful)})", "bold yellow")
-        yield _lines(doubtful, width)
+        yield Text(f"warnings ({len(warnings)})", "bold yellow")
+        yield _lines(warnings, width)
 
 
 def _spaced(tiling: str) -> str:
@@ -162,61 +167,56 @@ def _mm(length: float) -> str:
 
 def _lines(pairs: Sequence[tuple[str, str]], width: int | None) -> RenderableType:
     grid = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
-    # A long name may take two fifths of the line, the reason has the rest.
-    grid.add_column(overflow="fold", max_width=None if width is None else max(12, width * 2 // 5))
+    # A long name may take two fifths of the line; the reason has the rest.
+    widest_name = None if width is None else max(12, width * 2 // 5)
+    grid.add_column(overflow="fold", max_width=widest_name)
     grid.add_column(overflow="fold")
     for name, text in pairs:
         grid.add_row(_text(name), _text(text))
     return _indented(grid)
 
 
-def _indented(what: RenderableType) -> Padding:
-    return Padding(what, (0, 0, 0, 2), expand=False)
+def _indented(part: RenderableType) -> Padding:
+    return Padding(part, (0, 0, 0, 2), expand=False)
 
 
 def _totals(diagnosis: Diagnosis) -> Iterable[RenderableType]:
     grid = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
     grid.add_column(no_wrap=True, style="bold")
     grid.add_column(overflow="fold")
-    seen = any(slide.state not in ABSENT for slide in diagnosis.slides)
-    for name, text in (*_counts(diagnosis, seen), *(_disk_and_time(diagnosis) if seen else ())):
+    any_present = any(slide.state not in ABSENT for slide in diagnosis.slides)
+    rows = list(_counts(diagnosis, any_present))
+    if any_present:
+        rows.extend(_disk_and_time(diagnosis))
+    for name, text in rows:
         grid.add_row(name, _text(text))
     yield ""
     yield grid
     yield ""
     faults = diagnosis.faults
-    yield (
-        _text(f"Not ready: {'; '.join(faults)}.", "bold red")
-        if faults
-        else Text("Ready.", "bold green")
-    )
+    if faults:
+        yield _text(f"Not ready: {'; '.join(faults)}.", "bold red")
+    else:
+        yield Text("Ready.", "bold green")
 
 
-def _counts(diagnosis: Diagnosis, seen: bool) -> Iterable[tuple[str, str]]:
+def _counts(diagnosis: Diagnosis, any_present: bool) -> Iterable[tuple[str, str]]:
     lost = _counted(slide.state for slide in diagnosis.lost)
     num_ok = len(diagnosis.slides) - len(diagnosis.lost)
     yield "slides", f"{num_ok} of {len(diagnosis.slides)} ok{f', {lost}' if lost else ''}"
-    if seen:
-        most = "" if diagnosis.tissue else "at most "
-        yield (
-            "tiles",
-            ", ".join(
-                f"{most}{count} of {_spaced(tiling)}" for tiling, count in diagnosis.tiles.items()
-            ),
-        )
-        yield (
-            "formats",
-            _counted(slide.format for slide in diagnosis.slides if slide.levels) or "none",
-        )
-        yield (
-            "µm/px",
-            _counted(f"by {slide.mpp_source}" for slide in diagnosis.slides if slide.mpp) or "none",
-        )
+    if any_present:
+        at_most = "" if diagnosis.tissue else "at most "
+        counts = [
+            f"{at_most}{count} of {_spaced(tiling)}" for tiling, count in diagnosis.tiles.items()
+        ]
+        yield "tiles", ", ".join(counts)
+        formats = _counted(slide.format for slide in diagnosis.slides if slide.levels)
+        yield "formats", formats or "none"
+        sources = _counted(f"by {slide.mpp_source}" for slide in diagnosis.slides if slide.mpp)
+        yield "µm/px", sources or "none"
     for encoder in diagnosis.encoders:
-        yield (
-            "weights",
-            f"{encoder.encoder}: {encoder.weights}, {encoder.detail}; licence: {encoder.licence}",
-        )
+        weights = f"{encoder.encoder}: {encoder.weights}, {encoder.detail}"
+        yield "weights", f"{weights}; licence: {encoder.licence}"
 
 
 def _counted(names: Iterable[str]) -> str:
@@ -227,18 +227,17 @@ def _disk_and_time(diagnosis: Diagnosis) -> Iterable[tuple[str, str]]:
     bags = ", ".join(_bags(encoder) for encoder in diagnosis.encoders)
     yield "disk", f"{bags}; {_bytes(diagnosis.free_bytes)} free at {diagnosis.results_dir}"
     if diagnosis.seconds_to_read is None:
-        yield "reading", "no time to tell: there are no tiles to measure with"
-    else:
-        seen = ", ".join(
-            f"{rate.num_tiles} of {rate.slide} at {rate.tiles_per_s:.0f}/s"
-            for rate in diagnosis.rates
-        )
-        time = _duration(diagnosis.seconds_to_read)
-        yield (
-            "reading",
-            f"about {time} on one core, without the encoder; estimated from tiles read just now: "
-            f"{seen}",
-        )
+        yield "reading", "time unknown: there are no tiles to measure with"
+        return
+    measured = ", ".join(
+        f"{rate.num_tiles} of {rate.slide} at {rate.tiles_per_s:.0f}/s" for rate in diagnosis.rates
+    )
+    time = _duration(diagnosis.seconds_to_read)
+    yield (
+        "reading",
+        f"about {time} on one core, without the encoder; estimated from tiles read just now: "
+        f"{measured}",
+    )
 
 
 def _bags(encoder: EncoderFinding) -> str:

@@ -1,4 +1,4 @@
-"""A dataset in, a diagnosis out; nothing is written but the JSON that was asked for."""
+"""Dataset in, diagnosis out; no file is written but the JSON that was asked for."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from mil.config import (
     tiling_name,
 )
 from mil.doctor.findings import Diagnosis, EncoderFinding, SlideFinding
-from mil.doctor.inspect import Wanted, look
+from mil.doctor.inspect import Requirements, inspect_slide
 from mil.doctor.throughput import measure
 from mil.encoders.availability import weights_status
 from mil.io.atomic import write_json
@@ -26,10 +26,9 @@ from mil.io.tables.paths import locate, locate_masks
 from mil.progress import progress
 from mil.tile.plan import Drawn
 
-# A tile's row in the bag besides its features: two int32 of coordinates, one byte of
-# validity.
+# A tile's row in the bag besides its features: two int32 of coordinates, one byte of validity.
 ROW_BYTES = 9
-# What an HDF5 file takes with all its attributes, about.
+# An HDF5 file with all its attributes and no tiles, roughly.
 FILE_BYTES = 8192
 
 
@@ -42,37 +41,35 @@ def run(
     threads: int,
     tissue: bool,
 ) -> Diagnosis:
-    """Look at every slide and every encoder of a run.
+    """Inspect every slide and every encoder of a run.
 
     Args:
-        dataset: a name, or the path of a yaml.
-        slides_dir: where the slides are; None: as the workflow finds it.
-        encoders: names; none: those of configs/config.yaml.
-        json: a file for everything that was found; None: none.
-        threads: slides looked at at once.
-        tissue: whether to find tissue, which takes most of the time.
+        dataset: Name of the dataset, or path of its yaml.
+        slides_dir: Folder of the slides; None: that of a run on the dataset.
+        encoders: Names of encoders; empty: those of configs/config.yaml.
+        json: File to write all findings to; None: none.
+        threads: Number of slides inspected at a time.
+        tissue: Whether to detect tissue, which takes most of the time.
 
     Raises:
-        MilError: the dataset, the configuration or an encoder's name is wrong.
+        MilError: The dataset, the configuration or an encoder's name is wrong.
     """
     config = load_config(read_yaml(config_path("config.yaml")))
-    described, rows = read_dataset(dataset)
+    settings, rows = read_dataset(dataset)
     name = dataset_path(dataset).stem
     entries = {encoder: load_encoder(encoder) for encoder in encoders or config.encoder}
-    folder = slides_dir or Path(config.slides_dir or described.slides_dir or f"data/{name}")
-    wanted = Wanted(_tilings(config, entries), config.tile, config.features.max_corrupt, tissue)
-    masks = locate_masks(rows, folder, described)
-    drawn = {slide: Drawn(**files, frame=described.geojson_frame) for slide, files in masks.items()}
-    slides = _look_at_all(
-        [(row, locate(row, folder, described), drawn.get(row.slide, Drawn())) for row in rows],
-        wanted,
-        threads,
-    )
-    found = [_encoder(encoder, entry, slides, config) for encoder, entry in entries.items()]
+    folder = slides_dir or Path(config.slides_dir or settings.slides_dir or f"data/{name}")
+    tilings = _tilings(config, entries)
+    requirements = Requirements(tilings, config.tile, config.features.max_corrupt, tissue)
+    files_of_masks = locate_masks(rows, folder, settings)
+    frame = settings.geojson_frame
+    masks = {slide: Drawn(**files, frame=frame) for slide, files in files_of_masks.items()}
+    jobs = [(row, locate(row, folder, settings), masks.get(row.slide, Drawn())) for row in rows]
+    slides = _inspect_all(jobs, requirements, threads)
     results = Path("results") / name
     usable = [slide for slide in slides if slide.state == "ok"]
-    tile_px, target_mpp = wanted.tilings[0]
-    names = [tiling_name(*tiling) for tiling in wanted.tilings]
+    tile_px, target_mpp = tilings[0]
+    names = [tiling_name(*tiling) for tiling in tilings]
     diagnosis = Diagnosis(
         dataset=name,
         slides_dir=str(folder),
@@ -80,11 +77,11 @@ def run(
         free_bytes=_free(results),
         tissue=tissue,
         slides=slides,
-        encoders=found,
+        encoders=[_encoder(encoder, entry, slides, config) for encoder, entry in entries.items()],
         tiles={
             tiling: sum(slide.tilings[tiling].num_tiles for slide in usable) for tiling in names
         },
-        how_to_get=" ".join(described.get.split()),
+        how_to_get=" ".join(settings.get.split()),
         rates=measure(usable, tile_px, tiling_name(tile_px, target_mpp)),
     )
     if json is not None:
@@ -93,7 +90,7 @@ def run(
 
 
 def _tilings(config: Config, entries: dict[str, EncoderConfig]) -> tuple[tuple[int, float], ...]:
-    """Each size and resolution of tiles that a run will make, once."""
+    """Each size (pixels) and resolution (µm per pixel) of tiles of a run, once."""
     return tuple(dict.fromkeys(_tiling(config, entry) for entry in entries.values()))
 
 
@@ -101,15 +98,17 @@ def _tiling(config: Config, entry: EncoderConfig) -> tuple[int, float]:
     return config.tile.size_px or entry.tile_px, config.tile.mpp or entry.mpp
 
 
-def _look_at_all(
-    slides: Sequence[tuple[Slide, Path, Drawn]], wanted: Wanted, threads: int
+def _inspect_all(
+    jobs: Sequence[tuple[Slide, Path, Drawn]], requirements: Requirements, threads: int
 ) -> list[SlideFinding]:
-    """All slides in the order of the table; no more than `threads` are open at once."""
+    """All slides in the order of the table; at most `threads` of them are open at a time."""
     with (
         ThreadPoolExecutor(threads) as pool,
-        progress("looking at slides", len(slides), "slides") as advance,
+        progress("inspecting slides", len(jobs), "slides") as advance,
     ):
-        futures = [pool.submit(look, row, file, wanted, drawn) for row, file, drawn in slides]
+        futures = [
+            pool.submit(inspect_slide, row, file, requirements, masks) for row, file, masks in jobs
+        ]
         try:
             for _ in as_completed(futures):
                 advance(1)
@@ -123,9 +122,12 @@ def _encoder(
     encoder: str, entry: EncoderConfig, slides: Sequence[SlideFinding], config: Config
 ) -> EncoderFinding:
     tiling = tiling_name(*_tiling(config, entry))
-    row = entry.dim * (2 if config.features.dtype == "float16" else 4) + ROW_BYTES
+    bytes_per_value = 2 if config.features.dtype == "float16" else 4
+    row_bytes = entry.dim * bytes_per_value + ROW_BYTES
     bags = {
-        s.slide: s.tilings[tiling].num_tiles * row + FILE_BYTES for s in slides if s.state == "ok"
+        slide.slide: slide.tilings[tiling].num_tiles * row_bytes + FILE_BYTES
+        for slide in slides
+        if slide.state == "ok"
     }
     largest = max(bags, key=lambda slide: bags[slide], default="")
     weights = weights_status(encoder, entry)
@@ -144,7 +146,7 @@ def _encoder(
 
 
 def _free(folder: Path) -> int:
-    """Bytes free where a folder is or will be."""
+    """Free space on the disk of a folder that exists or will be made, bytes."""
     folder = folder.absolute()
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    return shutil.disk_usage(os.fspath(there)).free
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return shutil.disk_usage(os.fspath(existing)).free

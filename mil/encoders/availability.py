@@ -211,6 +211,7 @@ def _ask_size(source: RemoteSource) -> int | None:
     if not source.url:
         return remote_size(source.repository, source.names)
     try:
+        # The header alone: is the file there, without its hundreds of megabytes?
         with urlopen(Request(source.url, method="HEAD"), timeout=TIMEOUT_S):
             return None
     except (URLError, OSError) as error:

@@ -210,6 +210,7 @@ def _timm_layer(name: str, layer: object) -> Callable[..., nn.Module]:
 
 def _timm_model(name: str, entry: EncoderConfig, device: torch.device) -> tuple[nn.Module, str]:
     """A model with timm's weights, or random ones that are always the same; and a digest."""
+    # Forked: building an encoder must not change what the caller draws next.
     with torch.random.fork_rng(), device:
         torch.manual_seed(0)
         bare = _create(name, entry, pretrained=entry.weights == "timm")
@@ -230,6 +231,7 @@ def _loaded_model(
     name: str, entry: EncoderConfig, shell: nn.Module, path: Path, device: torch.device
 ) -> tuple[nn.Module, str]:
     """A model with the weights of a file, and their digest."""
+    # Against the shell, before memory is spent on the model.
     tensors = read_weights(path, shell, entry.keys)
     # The digest is computed while the weights are copied: both read the file.
     with ThreadPoolExecutor(1) as pool:

@@ -27,6 +27,7 @@ class EncodesTiles(Protocol):
     ) -> Float[Tensor, "tiles dim"]: ...
 
 
+# Not comparable (eq=False): two arrays compare to an array, not to a Boolean.
 @dataclass(frozen=True, eq=False)
 class ExtractedFeatures:
     """Features of all tiles of a slide.
@@ -99,6 +100,7 @@ def extract(
                 with np.errstate(over="ignore"):
                     stored[batch.rows][batch.readable] = encoded
             valid[batch.rows] = batch.readable
+            # Batches come in order, so all tiles before this row were tried.
             num_tried = batch.rows.stop
             advance(len(batch.readable))
     return ExtractedFeatures(features, valid, num_tried)
@@ -135,9 +137,11 @@ def encoded_batches(
         workers=settings.reader_threads,
         resampler=resampler,
     )
+    # Threads suffice: decoding and matrix products release Python's lock.
     with ThreadPoolExecutor(settings.encoder_threads) as pool, closing(batches):
         try:
             for batch in batches:
+                # The slide does not open. Unreadable tiles are no error, but counted.
                 if batch.error is not None:
                     raise batch.error
                 pending.append(_PendingBatch(batch, encoders, pool))
@@ -174,6 +178,7 @@ class _PendingBatch:
 
     def result(self) -> EncodedBatch:
         features = [future.result().numpy() for future in self._futures]
+        # No tile of the batch could be read, so nothing was encoded.
         if not features:
             features = [np.empty((0, dim), np.float32) for dim in self._dims]
         return EncodedBatch(self._first, self._readable, features)

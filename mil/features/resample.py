@@ -30,12 +30,14 @@ def fast_resample(
     """
     pixels = window.pixels
     rows, columns = pixels.shape[:2]
+    # A slide reader cuts windows at whole pixels, a tile need not end on one.
     at_corner = abs(left - window.left) < TOLERANCE and abs(top - window.top) < TOLERANCE
     fills_window = abs(columns - width) < 1 - TOLERANCE and abs(rows - height) < 1 - TOLERANCE
     if not (at_corner and fills_window) or (columns, rows) == size_px:
         return resample(window, left, top, width, height, size_px)
     # torch does not take read-only memory, such as a part of a cached block.
     source = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
+    # As torch takes images: [1, channels, rows, columns].
     planes = source.permute(2, 0, 1)[None]
     if abs(columns - width) < TOLERANCE and abs(rows - height) < TOLERANCE:
         resized = functional.interpolate(planes, size=size_px[::-1], mode="bicubic", antialias=True)

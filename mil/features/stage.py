@@ -88,6 +88,7 @@ def run(
             _write_empty(target, tiles, config)
         return f"features {geometry.slide}: {geometry.state}, no tiles"
     _check_slide(slide, tiles_path, tiles)
+    # Without it a third of a small encoder's time on a CPU goes into fresh pages.
     keep_freed_memory()
     encoders = [
         build_batched_encoder(target.encoder, target.entry, geometry.tile_px, config, device)
@@ -98,6 +99,7 @@ def run(
     settings = extraction_settings(
         encoders, num_tiles, max_corrupt=config.max_corrupt, threads=threads
     )
+    # The rate leaves out the time to build the encoders.
     start = perf_counter()
     with progress(f"features {geometry.slide}", num_tiles, "tiles") as advance:
         extracted = extract(request, encoders, settings, dtype=config.dtype, advance=advance)
@@ -161,6 +163,7 @@ def _write_all(
 def _write_empty(target: Target, tiles: Tiles, config: FeaturesConfig) -> None:
     """Write the bag of a slide without tiles; no model is built for it."""
     geometry = tiles.geometry
+    # No rows, but as wide as a bag with tiles, so that readers need no special case.
     outcome = _Outcome(np.zeros(0, bool), geometry.state, geometry.reason)
     features = np.zeros((0, target.entry.dim))
     _write(target, tiles, features, outcome, {"encoder": target.encoder}, config)

@@ -1,1 +1,1 @@
-"""Fetching slides that a slide table names by URL."""
+"""Stage `fetch`: a file that the slide table names by URL is downloaded."""

@@ -15,54 +15,51 @@ from mil.progress import progress
 from mil.versions import TOOL_VERSION
 
 SCHEMES = ("https", "http", "file", "demo")
-TIMEOUT_S = 60.0  # without a byte
+# Longest silence of a server before the download is given up.
+TIMEOUT_S = 60.0
 MEGABYTE = 1 << 20
 CHECKSUM = re.compile(r"(sha256):([0-9a-f]{64})|(md5):([0-9a-f]{32})", re.IGNORECASE)
 
 
 def run(url: str, out: Path, *, checksum: str = "") -> int:
-    """Fetch one file; it appears under its name when it is whole and its checksum is right.
+    """Fetch one file; it appears under its name once it is complete and its checksum is right.
 
     Args:
-        url: `https:`, `http:` or `file:`; or `demo:NAME`, which makes a slide or
+        url: `https:`, `http:` or `file:`; or `demo:NAME`, which draws a slide or writes an
             annotation of the demo.
-        out: where to put it.
-        checksum: `sha256:HEX` or `md5:HEX`; empty: not checked.
+        out: File to write.
+        checksum: Expected checksum, `sha256:HEX` or `md5:HEX`; empty: not checked.
 
     Returns:
         Size of the file, bytes.
 
     Raises:
-        DatasetError: the URL cannot be fetched, or the file is not the one the checksum
-            is of.
+        DatasetError: The URL cannot be fetched, or the file has another checksum.
     """
-    scheme, _, rest = url.partition(":")
-    if scheme.lower() not in SCHEMES or not rest:
-        kinds = ", ".join(f"{name}:" for name in SCHEMES)
+    scheme, _, name = url.partition(":")
+    scheme = scheme.lower()
+    if scheme not in SCHEMES or not name:
+        supported = ", ".join(f"{scheme}:" for scheme in SCHEMES)
         raise DatasetError(
-            f"{url!r}: cannot be fetched, only {kinds}; get the file by hand and put it at {out}"
+            f"{url!r}: cannot be fetched, only {supported}; "
+            f"download the file by hand and put it at {out}"
         )
-    algorithm, digest = _checksum(checksum, url)
+    algorithm, digest = _parse_checksum(checksum, url)
     with atomic_path(out) as scratch:
-        if scheme.lower() == "demo":
-            # Here, so that fetching from the network needs nothing of the demo.
+        if scheme == "demo":
+            # Here, so that fetching from the network imports nothing of the demo.
             from mil.demo.stage import make
 
-            make(rest, scratch)
+            make(name, scratch)
         else:
             _download(url, scratch, out)
         if algorithm:
-            with scratch.open("rb") as file:
-                found = hashlib.file_digest(file, algorithm).hexdigest()
-            if found != digest:
-                raise DatasetError(
-                    f"{url}: its {algorithm} is {found}, not {digest}; try again, or correct the "
-                    "slide table"
-                )
+            _check_digest(scratch, algorithm, digest, url)
         return scratch.stat().st_size
 
 
-def _checksum(text: str, url: str) -> tuple[str, str]:
+def _parse_checksum(text: str, url: str) -> tuple[str, str]:
+    """Algorithm and digest, both in lower case; two empty strings for an empty checksum."""
     if not text:
         return "", ""
     match = CHECKSUM.fullmatch(text.strip())
@@ -70,12 +67,23 @@ def _checksum(text: str, url: str) -> tuple[str, str]:
         raise DatasetError(
             f"{url}: checksum {text!r} is not sha256: and 64 digits, or md5: and 32 (0-9, a-f)"
         )
+    # Two of the four groups match: one algorithm and its digits.
     algorithm, digest = filter(None, match.groups())
     return algorithm.lower(), digest.lower()
 
 
+def _check_digest(path: Path, algorithm: str, expected: str, url: str) -> None:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, algorithm).hexdigest()
+    if digest != expected:
+        raise DatasetError(
+            f"{url}: its {algorithm} is {digest}, not {expected}; try again, or correct the "
+            "slide table"
+        )
+
+
 def _download(url: str, scratch: Path, out: Path) -> None:
-    by_hand = f"check the url and the network, or get it by hand and put it at {out}"
+    remedy = f"check the url and the network, or download it by hand and put it at {out}"
     try:
         request = Request(url, headers={"User-Agent": f"mil/{TOOL_VERSION}"})
         with urlopen(request, timeout=TIMEOUT_S) as response:
@@ -83,24 +91,35 @@ def _download(url: str, scratch: Path, out: Path) -> None:
             received = _copy(response, scratch, url, expected)
     except HTTPError as error:
         error.close()
-        raise DatasetError(
-            f"{url}: the server says {error.code} {error.reason}; {by_hand}"
-        ) from None
+        status = f"{error.code} {error.reason}"
+        raise DatasetError(f"{url}: the server answered {status}; {remedy}") from None
     except (URLError, HTTPException, SSLError, TimeoutError, ConnectionError, ValueError) as error:
-        raise DatasetError(f"{url}: {getattr(error, 'reason', error)}; {by_hand}") from None
-    # Python's HTTP client does not say when a server stops early.
+        reason = getattr(error, "reason", error)
+        raise DatasetError(f"{url}: {reason}; {remedy}") from None
+    # Python's HTTP client does not report a server that stops early.
     if received < expected:
-        raise DatasetError(f"{url}: cut short, {received} of {expected} bytes came; try again")
+        raise DatasetError(f"{url}: truncated, {received} of {expected} bytes arrived; try again")
 
 
 def _copy(response: HTTPResponse, scratch: Path, url: str, expected: int) -> int:
-    """Write what comes; returns how many bytes did."""
+    """Write a response to a file.
+
+    Args:
+        response: Open response of the server.
+        scratch: File to write.
+        url: URL, whose file name is shown beside the progress.
+        expected: Size of the file, bytes; 0 where the server does not state it.
+
+    Returns:
+        Number of bytes received.
+    """
     name = Path(urlsplit(url).path).name
     received = 0
     with scratch.open("wb") as file, progress(name, max(1, expected // MEGABYTE), "MB") as advance:
         while chunk := response.read(MEGABYTE):
             file.write(chunk)
-            done = received // MEGABYTE
+            # Progress counts whole megabytes, and a chunk may be smaller than one.
+            previous_mb = received // MEGABYTE
             received += len(chunk)
-            advance(received // MEGABYTE - done)
+            advance(received // MEGABYTE - previous_mb)
     return received

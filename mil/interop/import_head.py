@@ -15,7 +15,6 @@ from mil.config import (
     TrainConfig,
     checked,
     dataset_path,
-    load_dataset,
     tiling_name,
 )
 from mil.errors import ConfigError, FormatError
@@ -32,7 +31,7 @@ from mil.interop.state_dicts import (
     published_head_of,
 )
 from mil.io.bags import common_identity, read_bag, read_header
-from mil.tasks import Classification
+from mil.tasks import Classification, load_dataset
 from mil.trained import Trained, save_trained
 from mil.trained.seal import seal
 

@@ -169,7 +169,10 @@ def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.S
     _check_no_braces("split.file", config.split.file or "")
     folds = number_of_folds(config.split, config.folds, table, allow_missing=config.allow_missing)
     if config.split.file is None and config.split.by is None:
-        check_enough(table, folds, dataset.task)
+        # Here, because it imports numpy, which a run on predefined splits does without.
+        from mil.tasks import task_of
+
+        check_enough(table, folds, every_label=task_of(dataset).every_label)
     return config.model_copy(update={"folds": folds})
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from mil.config import Config, checked, config_path, read_yaml
 from mil.errors import DatasetError, FormatError, some
 from mil.io.tables import read_csv, valid_id, write_csv
-from mil.predict import words
+from mil.predict import messages
 from mil.predict.ensemble import Ensemble, feeder_of, load_ensemble
 from mil.predict.slide import Settings, SlidePrediction, predict
 from mil.predict.table import row_of
@@ -77,7 +77,7 @@ def run(
             predictions[number] = SlidePrediction(name, "failed", str(error))
         # After each slide, so that an interrupted run keeps what it has.
         write_csv(out / TABLE, [row_of(prediction, ensemble) for prediction in predictions])
-        say(words.done(predictions[number], ensemble))
+        say(messages.done(predictions[number], ensemble))
     return predictions
 
 
@@ -86,13 +86,13 @@ def _remarks(ensemble: Ensemble, dtype: str) -> Iterator[str]:
     recipe = ensemble.trained.recipe_name
     if len(ensemble.models) > 1:
         seeds_and_folds = [(trained.seed, trained.fold) for _, trained in ensemble.models]
-        yield f"{recipe}: mean of {words.heads(seeds_and_folds)}"
+        yield f"{recipe}: mean of {messages.heads(seeds_and_folds)}"
     if len(ensemble.divisions) > 1:
-        yield f"{recipe}: {words.several_divisions(ensemble.divisions)}"
+        yield f"{recipe}: {messages.several_divisions(ensemble.divisions)}"
     if ensemble.trained.fusion == "early":
-        yield f"{recipe}: {words.EARLY}"
+        yield f"{recipe}: {messages.EARLY}"
     if not ensemble.streams:
-        yield words.whole_bag(ensemble.trained, dtype)
+        yield messages.whole_bag(ensemble.trained, dtype)
 
 
 def _check_nothing_lost(path: Path, names: Sequence[str]) -> None:

@@ -10,38 +10,60 @@ from mil.io.bags.fingerprint import features_digest
 from mil.io.tables import Slide
 
 
-class Twins(NamedTuple):
-    """Two slides that are one, and how that is known."""
+class Duplicates(NamedTuple):
+    """Two rows of the table that are one slide.
+
+    `evidence` is what they share: `checksum`, or `features`.
+    """
 
     first: Slide
     second: Slide
-    same: str
+    evidence: str
 
 
-def find_twins(slides: Sequence[Slide], bags_dir: Path) -> list[Twins]:
-    """Slides with the same checksum in the table, or with the same features, number for number.
+class SplitPair(NamedTuple):
+    """Duplicates in two splits of one fold."""
+
+    fold: int
+    duplicates: Duplicates
+    first_split: str
+    second_split: str
+
+
+def find_duplicates(slides: Sequence[Slide], bags_dir: Path) -> list[Duplicates]:
+    """Pairs of slides with the same checksum in the table, or with bit-identical features.
 
     Args:
-        slides: those that have a bag with tiles.
-        bags_dir: folder of the bags.
+        slides: Slides that have a bag with tiles.
+        bags_dir: Folder of the bags.
 
     Raises:
-        FormatError: a bag cannot be read.
+        FormatError: A bag cannot be read.
     """
-    ends = _alike(
-        slides, {slide.slide: features_digest(bags_dir / f"{slide.slide}.h5") for slide in slides}
+    # The ends of a bag are compared first, for a whole bag is read only where they agree.
+    digests_of_ends = {slide.slide: features_digest(_bag(slide, bags_dir)) for slide in slides}
+    candidates = [slide for group in _grouped(slides, digests_of_ends) for slide in group]
+    digests = {slide.slide: features_digest(_bag(slide, bags_dir), None) for slide in candidates}
+    checksums = {slide.slide: slide.checksum.lower() for slide in slides if slide.checksum}
+    groups_by_evidence = (
+        ("checksum", _grouped(slides, checksums)),
+        ("features", _grouped(candidates, digests)),
     )
-    close = [slide for group in ends for slide in group]
-    whole = {slide.slide: features_digest(bags_dir / f"{slide.slide}.h5", None) for slide in close}
-    found: dict[tuple[str, str], Twins] = {}
-    sums = {slide.slide: slide.checksum.lower() for slide in slides if slide.checksum}
-    for same, groups in (("checksum", _alike(slides, sums)), ("features", _alike(close, whole))):
-        for first, second in (pair for group in groups for pair in combinations(group, 2)):
-            found.setdefault((first.slide, second.slide), Twins(first, second, same))
-    return list(found.values())
+    pairs: dict[tuple[str, str], Duplicates] = {}
+    for evidence, groups in groups_by_evidence:
+        for group in groups:
+            for first, second in combinations(group, 2):
+                key = (first.slide, second.slide)
+                pairs.setdefault(key, Duplicates(first, second, evidence))
+    return list(pairs.values())
 
 
-def _alike(slides: Sequence[Slide], keys: Mapping[str, str]) -> list[list[Slide]]:
+def _bag(slide: Slide, bags_dir: Path) -> Path:
+    return bags_dir / f"{slide.slide}.h5"
+
+
+def _grouped(slides: Sequence[Slide], keys: Mapping[str, str]) -> list[list[Slide]]:
+    """Groups of two or more slides that have the same key."""
     groups: dict[str, list[Slide]] = {}
     for slide in slides:
         if slide.slide in keys:
@@ -49,39 +71,47 @@ def _alike(slides: Sequence[Slide], keys: Mapping[str, str]) -> list[list[Slide]
     return [group for group in groups.values() if len(group) > 1]
 
 
-def check_twins(twins: Sequence[Twins], folds: Sequence[Mapping[str, str]]) -> list[str]:
-    """Refuse twins in two splits; tell of those in one.
+def check_duplicates(
+    duplicates: Sequence[Duplicates], folds: Sequence[Mapping[str, str]]
+) -> list[str]:
+    """Refuse duplicates in two splits, and report those within one.
 
     Args:
-        twins: what was found.
-        folds: for each fold the split of each slide.
+        duplicates: Pairs that `find_duplicates` returned.
+        folds: For each fold the split of each slide.
 
     Returns:
-        What to tell.
+        A note for each pair.
 
     Raises:
-        DatasetError: twins are in two splits.
+        DatasetError: Duplicates are in two splits, so that the test leaks into training.
     """
-    parted = [
-        (fold, pair, of[pair.first.slide], of[pair.second.slide])
-        for fold, of in enumerate(folds)
-        for pair in twins
-        if of.get(pair.first.slide)
-        and of.get(pair.second.slide)
-        and of[pair.first.slide] != of[pair.second.slide]
-    ]
-    if parted:
-        fold, pair, here, there = parted[0]
-        others = len({(first.slide, second.slide) for _, (first, second, _), *_ in parted}) - 1
+    leaks = [leak for number, fold in enumerate(folds) for leak in _leaks(duplicates, number, fold)]
+    if leaks:
+        leak = leaks[0]
+        first, second, evidence = leak.duplicates
+        num_pairs = len({(pair.first.slide, pair.second.slide) for _, pair, *_ in leaks})
+        others = f", and {num_pairs - 1} more such pairs" if num_pairs > 1 else ""
         raise DatasetError(
-            f"fold {fold}: slide {pair.first.slide} is in {here} and its twin "
-            f"{pair.second.slide} in {there} (the same "
-            f"{pair.same}){f', and {others} more such pairs' if others else ''}; such a split "
-            "leaks: remove one from "
-            "the table, or give both the same `patient`"
+            f"fold {leak.fold}: slide {first.slide} is in {leak.first_split} and its duplicate "
+            f"{second.slide} in {leak.second_split} (the same {evidence}){others}; such a split "
+            "leaks: remove one from the table, or give both the same `patient`"
         )
     return [
-        f"slides {first.slide} and {second.slide} are twins (the same {same}) and count twice; "
-        "one may leave the table"
-        for first, second, same in twins
+        f"slides {first.slide} and {second.slide} are duplicates (the same {evidence}) and count "
+        "twice; one may leave the table"
+        for first, second, evidence in duplicates
     ]
+
+
+def _leaks(
+    duplicates: Sequence[Duplicates], number: int, fold: Mapping[str, str]
+) -> list[SplitPair]:
+    leaks = []
+    for pair in duplicates:
+        # Slides in no split of this fold have an empty name or none.
+        first_split = fold.get(pair.first.slide)
+        second_split = fold.get(pair.second.slide)
+        if first_split and second_split and first_split != second_split:
+            leaks.append(SplitPair(number, pair, first_split, second_split))
+    return leaks

@@ -1,4 +1,7 @@
-"""Dividing patients, never slides. Neither the order of the table nor the names of the labels matter."""
+"""Random division of patients, never of slides.
+
+Neither the order of the table nor the names of the labels change a division.
+"""
 
 from collections.abc import Sequence
 
@@ -19,114 +22,121 @@ def make_folds(
     seed: int,
     every_label: bool = True,
 ) -> list[list[str]]:
-    """Say for each fold which split every slide is in.
+    """Assign every slide to a split, for each fold.
 
-    One fold: what the table names is kept; without a test split `test_share` of the
-    patients it does not name are held out, and without a validation split `val_share`
+    One fold: splits of the table are kept; without a test split, `test_share` of the
+    patients without a split are held out, and without a validation split, `val_share`
     of the others. Several folds: a test split of the table is kept in each, and the
     other patients take turns in validation; without one they take turns in test
     (cross-validation). Labels are kept in proportion as far as whole patients allow.
 
     Args:
-        slides: all slides of the table.
-        folds: how many.
-        val_share: share of the patients that are not test used for validation.
-        test_share: share of the patients held out.
-        seed: of the random division.
-        every_label: insist on enough patients of each label for every split; else rare
-            ones go where they fall.
+        slides: All slides of the table.
+        folds: Number of folds.
+        val_share: Fraction of the patients outside the test that validate, 0 to 1.
+        test_share: Fraction of the patients held out for the test, 0 to 1.
+        seed: Random seed of the division.
+        every_label: Require enough patients of each label for every split; else rare
+            labels may be absent from some splits.
 
     Returns:
         For each fold, `train`, `val` or `test` for each slide.
 
     Raises:
-        DatasetError: there are fewer patients of a class than parts to divide them
-            into.
+        DatasetError: A label has fewer patients than there are parts to divide them into.
     """
-    named = {
+    by_split = {
         split: [i for i, slide in enumerate(slides) if slide.split == split]
         for split in ("test", "val", "")
     }
 
-    def drawn(members: list[int], share: float, seed: int) -> list[int]:
+    def sample(members: list[int], share: float, seed: int) -> list[int]:
         check_parts(slides, members, 2, every_label)
-        return _portion(slides, members, share, seed)
+        return _sample(slides, members, share, seed)
+
+    def sample_val(test: list[int]) -> list[int]:
+        # The next seed, so that validation is not the same draw as the test.
+        return sample(_without(slides, test), val_share, seed + 1)
 
     if folds == 1:
-        test = named["test"] or (drawn(named[""], test_share, seed) if named[""] else [])
-        return [
-            _names(slides, test, named["val"] or drawn(_without(slides, test), val_share, seed + 1))
-        ]
-    rest = _without(slides, named["test"])
+        test = by_split["test"]
+        if not test and by_split[""]:
+            test = sample(by_split[""], test_share, seed)
+        return [_split_names(slides, test, by_split["val"] or sample_val(test))]
+    rest = _without(slides, by_split["test"])
     check_parts(slides, rest, folds, every_label)
     parts = _parts(slides, rest, folds, seed)
-    if named["test"]:
-        return [_names(slides, named["test"], part) for part in parts]
-    return [
-        _names(slides, part, drawn(_without(slides, part), val_share, seed + 1)) for part in parts
-    ]
+    if by_split["test"]:
+        return [_split_names(slides, by_split["test"], part) for part in parts]
+    return [_split_names(slides, part, sample_val(part)) for part in parts]
 
 
 def leave_one_out(
     slides: Sequence[Slide], groups: Sequence[str], *, val_share: float, seed: int
 ) -> dict[str, list[str]]:
-    """Each group of slides (of a centre, say) is the test set of one fold.
+    """Make each group of slides, such as a centre, the test set of one fold.
 
     Args:
-        slides: all slides of the table.
-        groups: of each slide; no patient is in two.
-        val_share: share of the other patients used for validation.
-        seed: of that division.
+        slides: All slides of the table.
+        groups: Group of each slide; no patient is in two groups.
+        val_share: Fraction of the other patients used for validation, 0 to 1.
+        seed: Random seed of the choice of validation.
 
     Returns:
         For each group, in order of name, `train`, `val` or `test` for each slide.
 
     Raises:
-        DatasetError: the others are too few to divide.
+        DatasetError: The other groups have too few patients to divide.
     """
-    tested = {
-        name: [i for i, group in enumerate(groups) if group == name] for name in sorted(set(groups))
-    }
-    return {
-        name: with_val(slides, _names(slides, test, []), val_share=val_share, seed=seed)
-        for name, test in tested.items()
-    }
+    folds = {}
+    for name in sorted(set(groups)):
+        test = [i for i, group in enumerate(groups) if group == name]
+        splits = _split_names(slides, test, [])
+        folds[name] = with_val(slides, splits, val_share=val_share, seed=seed)
+    return folds
 
 
 def with_val(
-    slides: Sequence[Slide], names: Sequence[str], *, val_share: float, seed: int
+    slides: Sequence[Slide], splits: Sequence[str], *, val_share: float, seed: int
 ) -> list[str]:
-    """One fold, in which validation is drawn from training if there is none; labels with one patient stay in training.
+    """Draw validation from training, unless the fold has some.
+
+    Labels of a single patient stay in training.
 
     Args:
-        slides: all slides.
-        names: `train`, `val`, `test` or nothing for each.
-        val_share: share of the training patients.
-        seed: of the division.
+        slides: All slides of the table.
+        splits: `train`, `val`, `test` or an empty string for each slide.
+        val_share: Fraction of the training patients used for validation, 0 to 1.
+        seed: Random seed of the choice.
+
+    Returns:
+        Splits of all slides, with validation.
 
     Raises:
-        DatasetError: training has a single patient.
+        DatasetError: Training has a single patient.
     """
-    train = [i for i, name in enumerate(names) if name == "train"]
-    if "val" in names or not train:
-        return list(names)
+    train = [i for i, split in enumerate(splits) if split == "train"]
+    if "val" in splits or not train:
+        return list(splits)
     if len({slides[i].patient for i in train}) < 2:
         raise DatasetError(
             f"only patient {slides[train[0]].patient} is left for training, and validation needs "
-            "another; add slides, "
-            "or name the splits in the csv's column `split`"
+            "another; add slides, or name the splits in the csv's column `split`"
         )
-    val = set(_portion(slides, train, val_share, seed + 1))
-    return ["val" if i in val else name for i, name in enumerate(names)]
+    val = set(_sample(slides, train, val_share, seed + 1))
+    return ["val" if i in val else split for i, split in enumerate(splits)]
 
 
-def _without(slides: Sequence[Slide], left_out: list[int]) -> list[int]:
-    gone = set(left_out)
+def _without(slides: Sequence[Slide], excluded: list[int]) -> list[int]:
+    gone = set(excluded)
     return [i for i in range(len(slides)) if i not in gone]
 
 
-def _portion(slides: Sequence[Slide], members: list[int], share: float, seed: int) -> list[int]:
-    """`share` of the patients of each set of labels, at least one and never all; sets of one patient go together."""
+def _sample(slides: Sequence[Slide], members: list[int], share: float, seed: int) -> list[int]:
+    """Draw `share` of the patients of each stratum: at least one, and never all.
+
+    A stratum is a set of labels; strata of a single patient are drawn from together.
+    """
     labels: dict[str, set[str]] = {}
     for i in members:
         labels.setdefault(slides[i].patient, set()).add(slides[i].label)
@@ -136,33 +146,37 @@ def _portion(slides: Sequence[Slide], members: list[int], share: float, seed: in
     # In order of their first patients: a label's name must not change what is drawn.
     groups = [patients for patients in strata.values() if len(patients) > 1]
     groups.append([patients[0] for patients in strata.values() if len(patients) == 1])
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     chosen: set[str] = set()
     for patients in groups:
         count = min(max(round(share * len(patients)), 1), len(patients) - 1)
-        chosen.update(patients[k] for k in draw.permutation(len(patients))[: max(count, 0)])
+        chosen.update(patients[k] for k in rng.permutation(len(patients))[: max(count, 0)])
     return [i for i in members if slides[i].patient in chosen]
 
 
-def _parts(slides: Sequence[Slide], members: list[int], parts: int, seed: int) -> list[list[int]]:
+def _parts(
+    slides: Sequence[Slide], members: list[int], num_parts: int, seed: int
+) -> list[list[int]]:
+    """Divide slides into parts of whole patients, labels in proportion."""
+    # The order of the table must not change the division.
     members = sorted(members, key=lambda i: slides[i].slide)
     labels = [slides[i].label for i in members]
     patients = [slides[i].patient for i in members]
     counts = {label: len(patients_of(slides, members, label)) for label in dict.fromkeys(labels)}
-    common = [
-        label for label in counts if counts[label] >= parts
-    ]  # in order of their first slides, not of their names
-    numbers = [common.index(label) if label in common else 0 for label in labels]
-    chosen = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
-    return [
-        [members[i] for i in part]
-        for _, part in chosen.split(np.zeros(len(members)), numbers, patients)
-    ]
+    # In order of their first slides: a label's name must not change the division either.
+    common = [label for label in counts if counts[label] >= num_parts]
+    # Labels too rare for every part count as the first, for scikit-learn warns of them.
+    strata = [common.index(label) if label in common else 0 for label in labels]
+    folds = StratifiedGroupKFold(num_parts, shuffle=True, random_state=seed)
+    no_features = np.zeros(len(members))
+    return [[members[i] for i in part] for _, part in folds.split(no_features, strata, patients)]
 
 
-def _names(slides: Sequence[Slide], test: list[int], val: list[int]) -> list[str]:
-    held_out = set(test)
-    checked = set(val)
-    return [
-        "test" if i in held_out else "val" if i in checked else "train" for i in range(len(slides))
-    ]
+def _split_names(slides: Sequence[Slide], test: list[int], val: list[int]) -> list[str]:
+    splits = ["train"] * len(slides)
+    for i in val:
+        splits[i] = "val"
+    # Last, for a slide in both is held out.
+    for i in test:
+        splits[i] = "test"
+    return splits

@@ -49,7 +49,7 @@ def tile(
     geojson_frame: GeojsonFrame = "scanned",
 ) -> None:
     """Find tissue on a slide and cut it into tiles at an exact physical scale."""
-    from mil.io.bags.status import ADVICE
+    from mil.io.bags.advice import ADVICE
     from mil.tile.stage import run
 
     entry = load_encoder(encoder)

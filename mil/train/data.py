@@ -15,6 +15,7 @@ from mil.heads import UsesGraph
 from mil.io.bags.patients import read_together
 
 
+# Not comparable (eq=False): two tensors compare to a tensor, not to a Boolean.
 @dataclass(frozen=True, eq=False)
 class LabelledBag:
     """A bag's valid tiles in the dtype of its file, with its label as a target.
@@ -62,6 +63,7 @@ def read_labelled(paths: Sequence[Path], name: str, target: Tensor) -> LabelledB
     """
     bag = read_together(paths, name)
     path = paths[0]
+    # In the dtype of the file, usually float16: half the memory in a store.
     features = torch.from_numpy(bag.features[bag.valid])
     if not len(features):
         raise DatasetError(
@@ -73,6 +75,7 @@ def read_labelled(paths: Sequence[Path], name: str, target: Tensor) -> LabelledB
         raise FormatError(
             f"{path}: holds values that are not numbers; delete the bag and make it again"
         )
+    # Bags from other tools may come without coordinates.
     coords = None if bag.coords is None else torch.from_numpy(bag.coords[bag.valid])
     return LabelledBag(name, features, coords, target)
 

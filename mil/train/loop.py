@@ -100,6 +100,7 @@ def fit(
     """
     if not data.valid:
         config = config.model_copy(update={"select": "last"})
+    # Gradients in fp16 would underflow; bf16 has the range of float32.
     scaler = GradScaler(next(head.parameters()).device.type, enabled=config.precision == "fp16")
     rng = torch.Generator().manual_seed(seed)
     state = TrainingState(head, make_optimiser(head, config), scaler, rng)
@@ -107,6 +108,7 @@ def fit(
         state.restore(checkpoint, config.epochs)
         report(state.history)
 
+    # After a resume this may be over at once.
     history = state.history
     while not history.is_over(config):
         epoch = len(history.train) + 1
@@ -142,6 +144,7 @@ def _train_epoch(
     epochs_done = len(state.history.train)
     num_bags = data.bags_per_epoch(config)
     bags_per_step = config.batch_bags * config.accumulate
+    # Rounded up: the last step may have fewer bags.
     num_steps = -(-num_bags // bags_per_step)
     terms_of_batches: list[dict[str, Tensor]] = []
     for index, (batch, targets) in enumerate(data.batches(config, state.rng)):
@@ -158,6 +161,7 @@ def _train_epoch(
                 f"losses {names}: this head has no output for these terms; add cross_entropy"
             )
         terms_of_batches.append({**terms, "loss": loss.detach()})
+        # Gradients add up until the step's last batch.
         if position == 0:
             state.optimiser.zero_grad()
         # Accumulated batches count by their bags: the gradient is that of one large
@@ -184,6 +188,7 @@ def _step(state: TrainingState, lr: float, clip_norm: float | None) -> None:
         nn.utils.clip_grad_norm_(state.head.parameters(), clip_norm)
     state.scaler.step(optimiser)
     state.scaler.update()
+    # Such as a teacher that follows its student.
     if isinstance(state.head, FollowsSteps):
         state.head.after_step()
 

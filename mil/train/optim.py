@@ -13,6 +13,7 @@ from torch.optim.adamw import adamw
 
 from mil.config import LossWeight, TrainConfig
 
+# Defaults of torch.
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 # Names of the state tensors in checkpoints: a change would make old checkpoints useless.
@@ -61,8 +62,10 @@ class AdamW:
             [parameter.grad for parameter in parameters],
             means,
             squares,
+            # Maxima of the squares, which only AMSGrad has.
             [],
             steps,
+            # One pass over all parameters.
             fused=True,
             amsgrad=False,
             beta1=BETAS[0],
@@ -84,6 +87,7 @@ class AdamW:
     @torch.no_grad()
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Copy the tensors of an earlier `state` into this optimiser."""
+        # In place, so that each tensor stays on the device of its parameter.
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
 

@@ -49,13 +49,12 @@ def check_compatible(task: AnyTask, recipe: Recipe, head: nn.Module) -> None:
         ConfigError: Head, loss, selection or batch size does not suit the task.
     """
     check_terms(recipe.losses, task)
-    is_classification = task.kind == "classification"
-    if getattr(head, "for_classes", False) and not is_classification:
+    if getattr(head, "for_classes", False) and not task.one_of_classes:
         raise ConfigError(
             f"head {recipe.name}: compares classes, which the task {task.kind} does not have; "
             "choose another head"
         )
-    if recipe.train.select == "f1_auc" and not is_classification:
+    if recipe.train.select == "f1_auc" and not task.one_of_classes:
         raise ConfigError(
             f"train.select: f1_auc needs classes, which the task {task.kind} does not have; "
             "set loss"

@@ -22,6 +22,7 @@ def bags_per_epoch(labels: Sequence[str], config: TrainConfig) -> int:
     """
     if config.sampling == "shuffle":
         return len(labels)
+    # Rounded down, so that all labels come equally often.
     num_labels = len(set(labels))
     return num_labels * (len(labels) // num_labels)
 
@@ -48,6 +49,7 @@ def epoch_order(labels: Sequence[str], config: TrainConfig, rng: torch.Generator
     drawn = torch.cat(
         [_draw(torch.tensor(indices), per_label, rng) for indices in indices_by_label.values()]
     )
+    # So far the bags are grouped by label.
     return drawn[torch.randperm(len(drawn), generator=rng)].tolist()
 
 
@@ -106,6 +108,7 @@ def sample_tiles(bag: LabelledBag, max_tiles: int | None, rng: torch.Generator) 
     num_tiles = len(bag.features)
     if max_tiles is None or num_tiles <= max_tiles:
         return bag
+    # Ascending rows, as `induced_subgraph` needs them.
     rows = torch.randperm(num_tiles, generator=rng)[:max_tiles].sort().values
     return replace(
         bag,
@@ -124,6 +127,7 @@ def induced_subgraph(graph: Graph, rows: Int[Tensor, " sampled"], num_tiles: int
         num_tiles: Tiles of the whole bag.
     """
     edges = graph.sources
+    # -1 marks tiles that were not sampled.
     new_row = torch.full((num_tiles,), -1, dtype=edges.dtype, device=edges.device)
     new_row[rows] = torch.arange(len(rows), dtype=edges.dtype, device=edges.device)
     sources = new_row[graph.sources]

@@ -14,7 +14,6 @@ from mil.config import (
     Recipe,
     check_head,
     dataset_path,
-    load_dataset,
     load_recipe,
     recipe_path,
 )
@@ -24,7 +23,7 @@ from mil.heads import UsesGraph, build_head
 from mil.io.bags import common_identity
 from mil.io.bags.patients import FoldBag, check_labels, digest_of_seen, is_early, read_fold_bags
 from mil.progress import progress
-from mil.tasks import AnyTask
+from mil.tasks import AnyTask, load_dataset
 from mil.train.loop import LARGEST_REUSED_BLOCK, FitResult, TrainingData, fit
 from mil.train.precision import choose_dtype
 from mil.train.prepare import FIRST_STAGE_LOSSES, check_compatible, make_task, prepare
@@ -106,16 +105,19 @@ def run(
     valid = [bag for bag in fold_bags if bag.split == "val"]
     if not train:
         raise DatasetError(f"{folds}: fold {fold} has no training slides")
+    # Without the test bags, which training never opens.
     used = [*train, *valid]
     check_labels(used, folds, dataset_config.task, dataset_config.classes)
     labels = [bag.label for bag in train]
     task = make_task(settings, dataset_config, labels)
 
     name = recipe_path(recipe).stem
+    # Before bags are read, since TensorBoard may not be installed.
     curves = None
     if tensorboard is not None:
         curves = TensorBoardWriter(tensorboard / f"{name}_seed{seed}_fold{fold}")
 
+    # An error unless all bags are of one encoder, its weights and tiling.
     identity = common_identity([path for bag in used for path in bag.paths(bags_dir)])
     store = open_store(bags_dir, used, task, budget=cache_mb << 20)
     data = TrainingData(
@@ -140,6 +142,7 @@ def run(
     with _interruption_message(job):
         result = _train(head, job, store)
 
+    # Calibration is of the selected epoch, which may not be the last.
     last_weights = weights_of(head)
     head.load_state_dict(result.weights)
     trained = Trained(
@@ -202,6 +205,7 @@ def _train(head: nn.Module, job: Job, store: BagStore) -> FitResult:
     """Train the first stage if there is one, build graphs, and train the head."""
 
     def train_first(first: nn.Module) -> None:
+        # The main training follows the best epoch of the first head, not its last.
         first.load_state_dict(_fit_job(first, job, FIRST_STAGE_LOSSES, "first").weights)
 
     prepare(head, job.data.train, train_first)
@@ -266,6 +270,7 @@ def _save(job: Job, trained: Trained, result: FitResult, last_weights: dict[str,
     history = {key: getattr(result.history, key) for key in ("train", "valid", "best_epoch")}
     save_trained(job.out, trained, result.weights, history, last=last_weights)
     seal(job.out)
+    # Last: killed before this, the same command resumes with nothing left to train.
     for checkpoint in _checkpoint_files(job):
         checkpoint.unlink()
     if job.curves is not None:

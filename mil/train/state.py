@@ -23,6 +23,7 @@ from mil.config import TrainConfig
 from mil.io.atomic import atomic_path
 from mil.train.optim import AdamW
 
+# Format and version, and the key of the JSON in the metadata of the file.
 FORMAT = "mil.checkpoint 1"
 # Training time that may be lost, besides the current epoch, seconds. Writing a
 # checkpoint takes 0.05 to 0.4 s.
@@ -87,7 +88,9 @@ class Checkpoint:
         self.path = path
         self.title = title
         self._save_last = save_last
+        # Sorted keys: the order in which inputs were collected does not matter.
         self.digest = sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+        # Monotonic, since the clock of a machine may be set while it trains.
         self._saved_at = monotonic()
 
     def load(self) -> Snapshot | None:
@@ -95,6 +98,7 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
+            # Tensors and JSON alone: nothing is unpickled.
             with safe_open(self.path, framework="pt") as file:
                 facts = json.loads((file.metadata() or {}).get(FORMAT, "{}"))
                 if facts.get("digest") == self.digest:
@@ -208,6 +212,7 @@ class TrainingState:
     def _unsaved_buffers(self) -> dict[str, Tensor]:
         """Buffers that are not saved with a trained head, such as a count of its steps."""
         saved = self.head.state_dict()
+        # Registered with persistent=False, and yet needed to resume.
         return {name: buffer for name, buffer in self.head.named_buffers() if name not in saved}
 
     @property
@@ -217,6 +222,7 @@ class TrainingState:
 
 def weights_of(head: nn.Module) -> dict[str, Tensor]:
     """Copies of all tensors that are saved with a trained head."""
+    # A state dict holds the very tensors that training goes on changing.
     return {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
 
 

@@ -60,6 +60,7 @@ class BagStore:
             self._sizes.append(bytes_of(bag))
             self._bags[index] = bag
             self._add_bytes(resident=self._sizes[index])
+            # After each bag: memory stays within the budget during this reading too.
             self._evict()
 
     def subset(self, indices: range) -> "BagSubset":
@@ -146,6 +147,7 @@ class BagStore:
 
     def _make(self, index: int) -> LabelledBag:
         """A bag with its graph, each from memory or made again."""
+        # Features may be evicted while their graph stays in memory.
         bag = self._bags[index] if index in self._bags else self._readers[index]()
         if self._build_graph is None:
             return bag
@@ -157,6 +159,7 @@ class BagStore:
         if self._resident_bytes > self._resident_limit:
             self._resident_limit = (1 - READ_AHEAD_SHARE) * self._budget
         while self._bags and self._resident_bytes > self._resident_limit:
+            # Any bag will do: every epoch needs all of them, in another order.
             _, bag = self._bags.popitem()
             self._add_bytes(resident=-bytes_of(bag))
 

@@ -21,6 +21,7 @@ class TensorBoardWriter:
     """
 
     def __init__(self, folder: Path) -> None:
+        # Imported here: an optional dependency, and slow to import.
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:

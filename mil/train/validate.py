@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from mil.losses.tasks import predictions, task_loss
 from mil.statistics.calibration import fit_temperature
-from mil.statistics.of_task import metrics_of_task
 from mil.statistics.threshold import youden_threshold
 from mil.tasks import AnyTask
 from mil.train.data import BagSource, batches
@@ -48,8 +47,9 @@ def validate(
     if not bags:
         return {}
     logits, targets = logits_of(head, bags, device)
+    # The loss of the task alone, without the other terms of the recipe.
     loss = float(task_loss(task, logits, targets).mean())
-    values = metrics_of_task(task, targets.cpu().numpy(), predictions(task, logits).cpu().numpy())
+    values = task.validation_metrics(targets.cpu().numpy(), predictions(task, logits).cpu().numpy())
     # A metric is None where it is undefined, such as the AUROC of a single class.
     metrics = {name: value for name, value in values.items() if value is not None}
     score = -loss
@@ -75,7 +75,7 @@ def calibrate(
     Returns:
         None without validation bags, or for a task other than classification.
     """
-    if not bags or task.kind != "classification":
+    if not bags or not task.one_of_classes:
         return None
     device_logits, device_targets = logits_of(head, bags, device)
     logits = device_logits.cpu()

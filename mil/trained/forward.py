@@ -101,7 +101,10 @@ def _selection(trained: Trained, output: HeadOutput) -> TileSelection | None:
 
 
 def _branch_attention(output: HeadOutput, bags: Bags) -> Float[np.ndarray, "tiles branches"] | None:
-    """Attention of each branch or class, mean over its attention heads; None for a single branch."""
+    """Attention of each branch or class; None for a single branch.
+
+    A branch of several attention heads has their mean.
+    """
     tiles, columns = output.scores.shape
     if columns == output.attention_heads:
         return None

@@ -1,4 +1,4 @@
-"""The record of a trained head, `recipe.json`: read without torch by whoever uses its predictions."""
+"""The record of a trained head, `recipe.json`, which is read without torch."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -20,6 +20,7 @@ from mil.config import (
 from mil.config.encoders import HubFile
 from mil.errors import ConfigError
 from mil.heads import build_head
+from tests.messages import one_line
 
 
 def test_the_file_in_the_repository_says_the_defaults():
@@ -30,14 +31,13 @@ def test_the_file_in_the_repository_says_the_defaults():
 
 
 def test_every_fault_is_named_at_once():
-    with pytest.raises(ConfigError) as error:
+    with one_line(ConfigError) as error:
         load_config({"sedes": 2, "tile": {"mpp": -1, "sise_px": 3}, "folds": "many"})
     message = str(error.value)
     assert "no key named 'sedes'; did you mean 'seeds'?" in message
     assert "no key named 'tile.sise_px'; did you mean 'size_px'?" in message
     assert "tile.mpp: Input should be greater than 0, not -1" in message
     assert "folds: " in message
-    assert "\n" not in message
 
 
 @pytest.mark.parametrize(
@@ -120,11 +120,10 @@ def test_weights_on_the_hub(weights, hub):
     "weights", ["hf-hub:A", "hf-hub:A/B@", "hf-hub:A/B/", "hf-hub:A/B@v/../w", "hf-hub:"]
 )
 def test_what_cannot_be_on_the_hub_is_one_line(weights):
-    with pytest.raises(
+    with one_line(
         ConfigError, match="x: weights: a file on the hub is hf-hub:OWNER/NAME@REVISION/FILE"
-    ) as error:
+    ):
         checked(EncoderConfig, {"timm": "x", "dim": 1, "licence": "x", "weights": weights}, "x")
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -147,9 +146,8 @@ def test_an_encoder_has_a_name_that_a_folder_can_have(tmp_path, name):
 def test_a_broken_yaml_is_one_line(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("a: [1,\nb: }")
-    with pytest.raises(ConfigError, match=r"x\.yaml: not YAML") as error:
+    with one_line(ConfigError, match=r"x\.yaml: not YAML"):
         read_yaml(path)
-    assert "\n" not in str(error.value)
 
 
 def test_a_list_where_a_section_should_be_is_one_line():
@@ -179,10 +177,9 @@ def test_a_list_where_a_section_should_be_is_one_line():
 )
 def test_a_wrong_recipe_is_one_line(tmp_path, recipe, message):
     (tmp_path / "mine.yaml").write_text(recipe)
-    with pytest.raises(ConfigError) as caught:
+    with one_line(ConfigError) as caught:
         load_recipe(str(tmp_path / "mine.yaml"))
     assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_named_as_such():
@@ -195,9 +192,8 @@ def test_recipes_of_ones_own_and_those_that_came_along_are_named(tmp_path, monke
     (tmp_path / "configs/heads/mine.yaml").write_text("name: abmil\nlosses: {cross_entropy: 1}\n")
     monkeypatch.chdir(tmp_path)
     assert (load_recipe("mine").name, load_recipe("acmil").name) == ("abmil", "acmil")
-    with pytest.raises(ConfigError, match=r"there are: abmil, .*, mine, .*transmil") as caught:
+    with one_line(ConfigError, match=r"there are: abmil, .*, mine, .*transmil"):
         load_recipe("abc")
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -221,18 +217,13 @@ def test_a_fault_of_options_is_named_without_the_checkers_own_words(head, option
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "classes are needed"),
-        ({"task": "regression", "classes": ["a"]}, "classes must be empty"),
-        ({"task": "ordinal", "classes": ["a"]}, "at least two classes"),
-        ({"task": "multilabel", "classes": ["a", "macro"]}, "cannot be named 'macro'"),
-        ({"task": "multilabel", "classes": ["a;b"]}, "cannot be empty or contain ';'"),
         ({"task": "survival_discrete", "ends": [2, 1]}, "ends: the times must increase"),
         ({"task": "survival_discrete", "ends": [0]}, r"ends\.0: .*greater than 0"),
         ({"task": "survival"}, "task: Input should be 'classification'"),
         ({"task": "regression", "positive": "a"}, "positive: 'a' is not among classes"),
     ],
 )
-def test_classes_go_with_the_task(settings, message):
+def test_a_dataset_that_cannot_be_is_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         checked(DatasetConfig, settings, "d.yaml")
 

@@ -8,18 +8,22 @@ from PIL import Image
 
 from mil.config import TileConfig
 from mil.doctor.findings import SlideFinding
-from mil.doctor.inspect import Wanted, look
+from mil.doctor.inspect import Requirements, inspect_slide
 from mil.io.tables import Slide
 from tests.synthetic import glass, stain, write_slide
 
 
-def wanted(*tilings, tissue=True, max_corrupt=0.01, **tile) -> Wanted:
-    return Wanted(tilings or ((224, 0.5),), TileConfig(**tile), max_corrupt, tissue)
+def requirements(*tilings, tissue=True, max_corrupt=0.01, **tile) -> Requirements:
+    return Requirements(tilings or ((224, 0.5),), TileConfig(**tile), max_corrupt, tissue)
 
 
-def look_at(file: Path, mpp: float | None = None, url: str = "", tilings=(), **how) -> SlideFinding:
-    return look(
-        Slide(file.stem, "p", "a", path=file.name, mpp=mpp, url=url), file, wanted(*tilings, **how)
+def look_at(
+    file: Path, mpp: float | None = None, url: str = "", tilings=(), **settings
+) -> SlideFinding:
+    return inspect_slide(
+        Slide(file.stem, "p", "a", path=file.name, mpp=mpp, url=url),
+        file,
+        requirements(*tilings, **settings),
     )
 
 

@@ -35,31 +35,31 @@ def test_a_dataset_that_is_ready(tmp_path):
     )
     assert done.exit_code == 0, done.output
     assert done.output.endswith("\nReady.\n")
-    found = json.loads((tmp_path / "out/d.json").read_text())
-    assert (found["format"], found["version"], found["ready"], found["faults"]) == (
+    finding = json.loads((tmp_path / "out/d.json").read_text())
+    assert (finding["format"], finding["version"], finding["ready"], finding["faults"]) == (
         "mil.doctor",
         1,
         True,
         [],
     )
-    assert [(s["slide"], s["state"], s["advice"]) for s in found["slides"]] == [
+    assert [(s["slide"], s["state"], s["advice"]) for s in finding["slides"]] == [
         ("a", "ok", ""),
         ("b", "ok", ""),
     ]
-    assert found["slides"][0]["size_mm"] == pytest.approx([0.512, 0.384])
-    assert found["slides"][0]["mpp_said"] == {
+    assert finding["slides"][0]["size_mm"] == pytest.approx([0.512, 0.384])
+    assert finding["slides"][0]["mpp_said"] == {
         "openslide": pytest.approx(0.5),
         "tiff tags": pytest.approx(0.5),
     }
-    assert [level["decoder"] for level in found["slides"][0]["levels"]] == ["JPEG", "JPEG"]
-    count = sum(slide["tilings"]["224px_0.5mpp"]["num_tiles"] for slide in found["slides"])
-    assert found["tiles"] == {"224px_0.5mpp": count}
+    assert [level["decoder"] for level in finding["slides"][0]["levels"]] == ["JPEG", "JPEG"]
+    count = sum(slide["tilings"]["224px_0.5mpp"]["num_tiles"] for slide in finding["slides"])
+    assert finding["tiles"] == {"224px_0.5mpp": count}
     assert count >= 8
-    assert found["encoders"][0]["bags_bytes"] == found["bags_bytes"] == count * ROW + 2 * 8192
-    assert found["free_bytes"] > 0
-    (rate,) = found["rates"]  # both slides have the same format
+    assert finding["encoders"][0]["bags_bytes"] == finding["bags_bytes"] == count * ROW + 2 * 8192
+    assert finding["free_bytes"] > 0
+    (rate,) = finding["rates"]  # both slides have the same format
     assert (rate["format"], rate["num_tiles"]) == ("generic-tiff in JPEG", count / 2)
-    assert found["seconds_to_read_on_one_core"] == pytest.approx(count / rate["tiles_per_s"])
+    assert finding["seconds_to_read_on_one_core"] == pytest.approx(count / rate["tiles_per_s"])
 
 
 def test_each_state_has_its_line_and_what_to_do(tmp_path):
@@ -79,10 +79,10 @@ def test_each_state_has_its_line_and_what_to_do(tmp_path):
         "level 0), or leave it out",
         "  nompp  no pixel size in OpenSlide's properties, TIFF tags or vendor's text",
         f"  gone  no file {tmp_path / 'gone.tif'}",
-        "no_tissue (1): look at its picture in tile/*/grid; lower tile.min_tissue, or outline "
+        "no_tissue (1): look at its QC image in tile/*/grid; lower tile.min_tissue, or outline "
         "the tissue yourself",
         "corrupt_regions (1): copy it again from its source, or raise features.max_corrupt",
-        "Not ready: 1 of 6 slides not there; 4 of 6 slides unusable.",
+        "Not ready: 1 of 6 slides missing; 4 of 6 slides unusable.",
     ):
         assert line in done.output.splitlines()
     assert re.search(
@@ -121,7 +121,7 @@ def test_weights_that_cannot_be_had(tmp_path, monkeypatch):
     assert done.exit_code == 1
     assert "weights  uni: gated, ask on its page; licence: CC-BY-NC-ND-4.0\n" in done.output
     assert "tiles    at most 12 of 224px 0.5mpp\n" in done.output
-    assert done.output.endswith("Not ready: the weights of uni cannot be had.\n")
+    assert done.output.endswith("Not ready: the weights of uni are not available.\n")
 
 
 def test_an_unknown_encoder_is_said_at_once(tmp_path):
@@ -164,7 +164,7 @@ def test_many_slides_to_fetch_are_one_paragraph(tmp_path):
     assert done.exit_code == 1
     assert "`snakemake --cores all --until fetch --config dataset=set`" in done.output
     assert "  s00, s01, s02, s03, s04, s05, s06, s07, s08, s09, s10, s11\n" in done.output
-    assert done.output.endswith("Not ready: 12 of 12 slides not there.\n")
+    assert done.output.endswith("Not ready: 12 of 12 slides missing.\n")
     assert "reading" not in done.output
 
 

@@ -16,21 +16,21 @@ TILING = "224px_0.5mpp"
 def test_a_good_slide(tmp_path):
     path = tmp_path / "a.tif"
     tissue_slide(path, (1024, 768), 0.5)
-    found = look_at(path)
-    assert (found.state, found.reason, found.warnings) == ("ok", "", [])
-    assert (found.vendor, found.decoder, found.format) == (
+    finding = look_at(path)
+    assert (finding.state, finding.reason, finding.warnings) == ("ok", "", [])
+    assert (finding.vendor, finding.decoder, finding.format) == (
         "generic-tiff",
         "JPEG",
         "generic-tiff in JPEG",
     )
-    assert found.size_px == (1024, 768)
-    assert found.size_mm == pytest.approx((0.512, 0.384))
-    assert [(level.width_px, level.downsample, level.cut_off) for level in found.levels] == [
+    assert finding.size_px == (1024, 768)
+    assert finding.size_mm == pytest.approx((0.512, 0.384))
+    assert [(level.width_px, level.downsample, level.cut_off) for level in finding.levels] == [
         (1024, 1, 0),
         (256, 4, 0),
     ]
-    assert (found.mpp, found.mpp_source) == (pytest.approx(0.5), "openslide")
-    at = found.tilings[TILING]
+    assert (finding.mpp, finding.mpp_source) == (pytest.approx(0.5), "openslide")
+    at = finding.tilings[TILING]
     assert 0.04 < at.tissue_mm2 < 0.08  # of a box of 0.049 mm²
     # Corners and the last row of the grid (3 rows of 4 tiles), and that of the tissue.
     assert (at.level, at.excess, at.unreadable) == (0, pytest.approx(1), [])
@@ -71,16 +71,16 @@ def make_bad(path, kind):
 def test_the_state_and_the_tiles_are_those_of_the_stage(tmp_path, kind, state):
     path = tmp_path / "a.tif"
     make_bad(path, kind)
-    found = look_at(path)
+    finding = look_at(path)
     geometry, count = tile(
         path, "a", tmp_path / "a.h5", tile_px=224, target_mpp=0.5, mpp=None, config=TileConfig()
     )
-    assert found.state == geometry.state == state
+    assert finding.state == geometry.state == state
     if kind != "spoilt":  # what is said of a slide without a readable pixel differs
-        assert found.reason == geometry.reason
-    if found.tilings:
-        assert found.tilings[TILING].num_tiles == count
-        assert (found.tilings[TILING].tissue_mm2 or 0) == pytest.approx(geometry.tissue_mm2)
+        assert finding.reason == geometry.reason
+    if finding.tilings:
+        assert finding.tilings[TILING].num_tiles == count
+        assert (finding.tilings[TILING].tissue_mm2 or 0) == pytest.approx(geometry.tissue_mm2)
 
 
 def test_a_slide_without_scale_and_without_pixels_is_unreadable(tmp_path):
@@ -94,8 +94,8 @@ def test_without_tissue_a_slide_of_which_no_try_can_be_read_is_unreadable(tmp_pa
     path = full_slide(tmp_path / "a.tif", (512, 512))
     for index in range(4):
         spoil_tile(path, index)
-    found = look_at(path, tissue=False)
-    assert (found.state, found.reason) == (
+    finding = look_at(path, tissue=False)
+    assert (finding.state, finding.reason) == (
         "unreadable",
         "it opens, but none of the tiles tried can be decoded",
     )
@@ -117,8 +117,8 @@ def test_the_objective_power_stands_in_only_where_it_may(tmp_path):
 def test_what_was_learnt_before_the_fault_is_kept(tmp_path):
     path = tmp_path / "a.tif"
     tissue_slide(path, mpp=None)
-    found = look_at(path)
-    assert (found.vendor, len(found.levels), found.mpp, found.size_mm) == (
+    finding = look_at(path)
+    assert (finding.vendor, len(finding.levels), finding.mpp, finding.size_mm) == (
         "generic-tiff",
         2,
         None,
@@ -139,33 +139,33 @@ def test_a_fault_of_ours_is_a_state_too(tmp_path, monkeypatch):
 
     monkeypatch.setattr(plan, "plan_tiles", broken)
     tissue_slide(tmp_path / "a.tif")
-    found = look_at(tmp_path / "a.tif")
-    assert found.state == "error"
-    assert found.reason.startswith("ZeroDivisionError: oh (test_look.py, line ")
+    finding = look_at(tmp_path / "a.tif")
+    assert finding.state == "error"
+    assert finding.reason.startswith("ZeroDivisionError: oh (test_inspect.py, line ")
 
 
 def test_a_slide_cut_short_is_corrupt(tmp_path):
     path = cut_slide(tmp_path / "a.tif", 0.7)
-    found = look_at(path, tissue=False)
-    assert found.state == "corrupt_regions"
+    finding = look_at(path, tissue=False)
+    assert finding.state == "corrupt_regions"
     # 16 blocks of 256 px lie row by row: the last of them are gone, and with them at
     # least the last row of tiles.
-    lost = found.levels[0].cut_off
+    lost = finding.levels[0].cut_off
     assert lost in (4, 5, 6)
-    assert found.levels[1].cut_off == 0
-    assert found.warnings[0] == (
-        f"blocks of level 0 behind the end of the file: {lost}; it was cut short, copy it again"
+    assert finding.levels[1].cut_off == 0
+    assert finding.warnings[0] == (
+        f"blocks of level 0 behind the end of the file: {lost}; it was truncated, copy it again"
     )
-    assert "of 16 tiles cannot be read: the file ends before them" in found.reason
-    assert {y for _, y in found.tilings[TILING].unreadable} >= {672}
+    assert "of 16 tiles cannot be read: the file ends before them" in finding.reason
+    assert {y for _, y in finding.tilings[TILING].unreadable} >= {672}
 
 
 def test_few_tiles_lost_are_a_warning(tmp_path):
     path = cut_slide(tmp_path / "a.tif", 0.995)
-    found = look_at(path, tissue=False, max_corrupt=0.2)
-    assert found.state == "ok"
-    assert found.warnings == [
-        "blocks of level 0 behind the end of the file: 1; it was cut short, copy it again",
+    finding = look_at(path, tissue=False, max_corrupt=0.2)
+    assert finding.state == "ok"
+    assert finding.warnings == [
+        "blocks of level 0 behind the end of the file: 1; it was truncated, copy it again",
         "2 of 7 tiles tried cannot be read: (672, 672), (800, 800)",
     ]
 
@@ -173,18 +173,18 @@ def test_few_tiles_lost_are_a_warning(tmp_path):
 def test_what_cannot_be_seen_is_corrupt_as_for_tile(tmp_path):
     tissue_slide(tmp_path / "a.tif", (1024, 1024), 0.5, levels=(1,), box_px=(0, 0, 512, 512))
     spoil_tile(tmp_path / "a.tif", 15)
-    found = look_at(tmp_path / "a.tif")
-    assert found.state == "corrupt_regions"
-    assert found.reason.endswith(" % of its area cannot be decoded at any level")
+    finding = look_at(tmp_path / "a.tif")
+    assert finding.state == "corrupt_regions"
+    assert finding.reason.endswith(" % of its area cannot be decoded at any level")
 
 
 def test_damage_among_the_tissue_is_corrupt(tmp_path, monkeypatch):
     monkeypatch.setattr("mil.tile.checks.LARGEST_LOSS", 1.0)
     path = full_slide(tmp_path / "a.tif")
     spoil_tile(path, 15)  # the last block
-    found = look_at(path)
-    assert found.state == "corrupt_regions"
-    assert found.reason == "tiles that would be used cannot be read: (672, 672)"
+    finding = look_at(path)
+    assert finding.state == "corrupt_regions"
+    assert finding.reason == "tiles that would be used cannot be read: (672, 672)"
 
 
 def test_damage_on_the_glass_is_a_warning(tmp_path, monkeypatch):
@@ -192,9 +192,9 @@ def test_damage_on_the_glass_is_a_warning(tmp_path, monkeypatch):
     path = tmp_path / "a.tif"
     tissue_slide(path, (1024, 1024), 0.5, levels=(1,), box_px=(0, 0, 512, 512))
     spoil_tile(path, 15)
-    found = look_at(path)
-    assert found.state == "ok"
-    assert [w for w in found.warnings if "tried cannot be read" in w] == [
+    finding = look_at(path)
+    assert finding.state == "ok"
+    assert [w for w in finding.warnings if "tried cannot be read" in w] == [
         "2 of 9 tiles tried cannot be read: (672, 672), (800, 800)"
     ]
 
@@ -222,20 +222,24 @@ def test_without_tissue_the_whole_grid_counts(tmp_path):
 
 def test_each_tiling_is_looked_at(tmp_path):
     tissue_slide(tmp_path / "a.tif", (1024, 768), 0.5)
-    found = look_at(tmp_path / "a.tif", tilings=((224, 0.5), (256, 0.2)))
-    assert found.tilings[TILING].state == "ok"
-    assert found.tilings["256px_0.2mpp"].state == "no_mpp"
-    assert (found.state, found.mpp) == ("no_mpp", pytest.approx(0.5))
-    assert "too coarse for tiles of 0.2" in found.reason
+    finding = look_at(tmp_path / "a.tif", tilings=((224, 0.5), (256, 0.2)))
+    assert finding.tilings[TILING].state == "ok"
+    assert finding.tilings["256px_0.2mpp"].state == "no_mpp"
+    assert (finding.state, finding.mpp) == ("no_mpp", pytest.approx(0.5))
+    assert "too coarse for tiles of 0.2" in finding.reason
 
 
 def test_only_the_scanned_part_is_tried(tmp_path):
     path = tmp_path / "a.scn"
     write_leica(path, (2048, 1536), (3000, 2000), (8192, 8192))
-    found = look_at(path, tissue=False)
-    assert (found.vendor, found.size_px, found.scanned_px) == ("leica", (8192, 8192), (2048, 1536))
-    at = found.tilings[TILING]
+    finding = look_at(path, tissue=False)
+    assert (finding.vendor, finding.size_px, finding.scanned_px) == (
+        "leica",
+        (8192, 8192),
+        (2048, 1536),
+    )
+    at = finding.tilings[TILING]
     # 448 px at level 0: 4 x 3 tiles; their coordinates count from the whole slide's
     # corner.
-    assert (at.num_tiles, found.state) == (12, "ok")
+    assert (at.num_tiles, finding.state) == (12, "ok")
     assert np.array_equal(at.to_time[0], (3000, 2000))

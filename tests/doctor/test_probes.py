@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mil.doctor.probes import cut_off, four_corners, last_row, places, unreadable
+from mil.doctor.probes import cut_off, four_corners, last_row, positions, unreadable
 from mil.io.slides import SlideReader
 from mil.tile.grid import grid
 from tests.doctor.slides import cut_slide
@@ -38,5 +38,5 @@ def test_tiles_known_to_be_lost_are_those_that_cannot_be_read(tmp_path, share, s
 
 
 def test_many_places_are_counted():
-    assert places([(1, 2), (3, 4)]) == "(1, 2), (3, 4)"
-    assert places([(i, 0) for i in range(5)]) == "(0, 0), (1, 0), (2, 0) and 2 more"
+    assert positions([(1, 2), (3, 4)]) == "(1, 2), (3, 4)"
+    assert positions([(i, 0) for i in range(5)]) == "(0, 0), (1, 0), (2, 0) and 2 more"

@@ -42,7 +42,9 @@ def test_the_largest_slide_of_each_format_is_timed():
 @pytest.mark.parametrize(("encoders", "times"), [(1, 1), (2, 2)])
 def test_each_format_takes_its_own_time(encoders, times):
     rates = [Rate("aperio in JPEG", "b", 64, 100.0), Rate("dicom through OpenSlide", "c", 64, 10.0)]
-    found = Diagnosis("s", "d", "r", 1, True, SLIDES, [ENCODER] * encoders, {TILING: 66}, "", rates)
+    finding = Diagnosis(
+        "s", "d", "r", 1, True, SLIDES, [ENCODER] * encoders, {TILING: 66}, "", rates
+    )
     # 40 tiles at 100/s, 20 at 10/s, and 6 at the mean of 0.01 and 0.1 s a tile.
-    assert found.seconds_to_read == pytest.approx(times * (0.4 + 2.0 + 6 * 0.055))
-    assert replace(found, rates=[]).seconds_to_read is None
+    assert finding.seconds_to_read == pytest.approx(times * (0.4 + 2.0 + 6 * 0.055))
+    assert replace(finding, rates=[]).seconds_to_read is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mil.doctor import warnings as doubts
+from mil.doctor import warnings
 from mil.doctor.findings import LevelFinding
 from mil.io.slides import Level, Resolution
 
@@ -34,10 +34,10 @@ from mil.io.slides import Level, Resolution
     ],
 )
 def test_pixel_sizes_that_disagree(used, said, warned):
-    found = doubts.sizes_disagree(Resolution(used[1], used[0]), said)
-    assert len(found) == bool(warned)
+    finding = warnings.sizes_disagree(Resolution(used[1], used[0]), said)
+    assert len(finding) == bool(warned)
     if warned:
-        assert found[0] == (
+        assert finding[0] == (
             f"its pixel size is {used[1]} µm by {used[0]}, but {warned}; give the right one in "
             "the csv's `mpp`"
         )
@@ -46,17 +46,17 @@ def test_pixel_sizes_that_disagree(used, said, warned):
 def test_pixels_that_are_not_square():
     level = Level(1000, 1000, 1.0, 1.0)
     said = {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.5"}
-    assert doubts.not_square(said, [level]) == [
+    assert warnings.not_square(said, [level]) == [
         "its pixels are not square: 0.25 by 0.5 µm by openslide"
     ]
     assert (
-        doubts.not_square({"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.2501"}, [level]) == []
+        warnings.not_square({"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.2501"}, [level]) == []
     )
-    assert doubts.not_square({}, [level, Level(250, 500, 4.0, 2.0)]) == [
+    assert warnings.not_square({}, [level, Level(250, 500, 4.0, 2.0)]) == [
         "level 1 is 4 times smaller across but 2 times down"
     ]
     # 1001 by 999 px in 16 by 15: a pixel of rounding.
-    assert doubts.not_square({}, [level, Level(16, 15, 62.6, 66.6)]) == []
+    assert warnings.not_square({}, [level, Level(16, 15, 62.6, 66.6)]) == []
 
 
 @pytest.mark.parametrize(
@@ -74,22 +74,22 @@ def test_pixels_that_are_not_square():
     ],
 )
 def test_levels_far_from_the_tiles(mpp, downsample, warned):
-    found = doubts.far_from_tiles(mpp, 0.5, float(downsample))
-    assert len(found) == bool(warned)
-    assert not warned or found[0].startswith(warned)
+    finding = warnings.far_from_tiles(mpp, 0.5, float(downsample))
+    assert len(finding) == bool(warned)
+    assert not warned or finding[0].startswith(warned)
 
 
 def test_blocks_behind_the_end():
     levels = [LevelFinding(10, 10, 1.0, "JPEG", 0), LevelFinding(5, 5, 2.0, "OpenSlide", None)]
-    assert doubts.cut_short(levels) == []
+    assert warnings.truncated(levels) == []
     levels.append(LevelFinding(2, 2, 4.0, "JPEG", 3))
-    assert doubts.cut_short(levels) == [
-        "blocks of level 2 behind the end of the file: 3; it was cut short, copy it again"
+    assert warnings.truncated(levels) == [
+        "blocks of level 2 behind the end of the file: 3; it was truncated, copy it again"
     ]
 
 
 def test_no_small_level():
-    assert doubts.no_overview(Level(20_000, 20_000, 1.0, 1.0)) == []
-    assert doubts.no_overview(Level(100_000, 90_000, 1.0, 1.0)) == [
-        "no small level: to find tissue, 9.0 thousand million pixels are decoded"
+    assert warnings.no_overview(Level(20_000, 20_000, 1.0, 1.0)) == []
+    assert warnings.no_overview(Level(100_000, 90_000, 1.0, 1.0)) == [
+        "no small level: 9.0 gigapixels are decoded to detect tissue"
     ]

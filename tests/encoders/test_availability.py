@@ -1,4 +1,4 @@
-"""Whether weights can be had, without a network: the hub is played."""
+"""Availability of weights, with a fake hub instead of a network."""
 
 import pytest
 from huggingface_hub import constants, errors
@@ -8,15 +8,18 @@ from mil.encoders import availability, timm_hub
 from mil.encoders.availability import weights_status
 from tests.encoders.hub import NO_FILE, play, refusal
 
-FETCH = "run `mil encoders fetch x` on a machine with a network, or set `weights: PATH` in configs/encoders.yaml"
+FETCH = (
+    "run `mil encoders fetch x` on a machine with a network, "
+    "or set `weights: PATH` in configs/encoders.yaml"
+)
 
 
-def entry(timm="resnet18.a1_in1k", how="timm"):
-    return EncoderConfig(timm=timm, dim=8, weights=how, licence="none")
+def entry(timm="resnet18.a1_in1k", weights="timm"):
+    return EncoderConfig(timm=timm, dim=8, weights=weights, licence="none")
 
 
-def status_of(*of, **how):
-    return weights_status("x", entry(*of), **how)
+def status_of(*names, **options):
+    return weights_status("x", entry(*names), **options)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +49,7 @@ def test_weights_on_the_disk(tmp_path):
     )
 
 
-def test_in_the_cache_nobody_is_asked(hub, tmp_path):
+def test_cached_weights_ask_no_hub(hub, tmp_path):
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"0" * 2_000_000)
     hub.cache["timm/resnet18.a1_in1k", "model.safetensors", None] = str(file)
@@ -69,7 +72,7 @@ def test_the_hub_is_asked_for_a_file(hub):
 
 
 @pytest.mark.parametrize(
-    ("answer", "word", "said"),
+    ("answer", "status", "message"),
     [
         (
             refusal(errors.GatedRepoError),
@@ -96,16 +99,16 @@ def test_the_hub_is_asked_for_a_file(hub):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
 )
-def test_a_hub_that_does_not_give(hub, answer, word, said):
+def test_a_hub_that_refuses(hub, answer, status, message):
     hub.answers["/A/B/"] = answer
-    assert status_of("hf-hub:A/B@v1") == (word, False, said)
-    assert status_of("resnet18", "hf-hub:A/B@v1") == (word, False, said)
+    assert status_of("hf-hub:A/B@v1") == (status, False, message)
+    assert status_of("resnet18", "hf-hub:A/B@v1") == (status, False, message)
 
 
-def test_offline_nobody_is_asked(hub, monkeypatch):
+def test_offline_the_hub_is_not_asked(hub, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    detail = f"A/B is not on this disk and HF_HUB_OFFLINE is set: {FETCH}"
-    assert status_of("resnet18", "hf-hub:A/B") == ("offline", False, detail)
+    message = f"A/B is not on this disk and HF_HUB_OFFLINE is set: {FETCH}"
+    assert status_of("resnet18", "hf-hub:A/B") == ("offline", False, message)
     assert hub.asked == []
 
 
@@ -123,15 +126,15 @@ def test_own_weights_of_a_model_of_the_hub_need_its_config(hub, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "where"),
+    ("name", "repository"),
     [
         ("resnet18", "timm/resnet18.a1_in1k"),
         ("fastvit_mci0.apple_mclip", "apple/mobileclip_s0_timm"),
     ],
 )
-def test_timm_tells_where_its_models_are(hub, name, where):
-    hub.answers[f"/{where}/"] = b"0" * 1_000_000
-    assert status_of(name) == ("reachable", True, f"{where}, to be downloaded: 1 MB")
+def test_timm_names_the_repository_of_its_models(hub, name, repository):
+    hub.answers[f"/{repository}/"] = b"0" * 1_000_000
+    assert status_of(name) == ("reachable", True, f"{repository}, to be downloaded: 1 MB")
 
 
 @pytest.mark.parametrize("name", ["resnet81", "resnet18.no_such_tag"])

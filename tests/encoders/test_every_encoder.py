@@ -1,4 +1,4 @@
-"""Every entry of configs/encoders.yaml: built without a network, as large as published, giving `dim` numbers."""
+"""Every entry of configs/encoders.yaml: built offline, as large as published, `dim` features."""
 
 import re
 import socket
@@ -77,16 +77,16 @@ def test_the_documentation_says_the_same():
         for line in DOCS.read_text().splitlines()
         if line[:3] == "| `"
     ]
-    said = {}
+    documented = {}
     for names, _model, dims, pooling, licence, gated in rows:
         for name, dim in zip(names.split(", "), dims.split(", "), strict=True):
-            said[name.strip("`")] = (
+            documented[name.strip("`")] = (
                 int(dim),
                 pooling == "class token and mean",
                 licence,
                 gated == "yes",
             )
-    assert said == {
+    assert documented == {
         name: (entry.dim, entry.pooling == "cls+mean", entry.licence, entry.gated)
         for name, entry in ENTRIES.items()
     }
@@ -114,7 +114,7 @@ def test_small_ones_built_and_run(name):
 
 
 def filled(shell: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Memory for a model that has none, all of it with the same million random numbers over and over: cheap."""
+    """Memory for a model on device meta, filled with the same million random numbers: cheap."""
     model = shell.to(dtype).to_empty(device="cpu")
     noise = (torch.randn(1 << 20, generator=torch.Generator().manual_seed(1)) * 0.05).to(dtype)
     for tensor in model.state_dict().values():

@@ -12,6 +12,7 @@ from mil.errors import ConfigError
 from mil.heads import build_head
 from mil.heads._nystrom import NystromAttention, attention_of_first, pseudo_inverse
 from mil.losses import attention_entropy, cross_entropy
+from tests.messages import one_line
 
 LOGITS = [-1.0616305039112262, 1.577138332413682, -0.6574372979963417]
 ATTENTION = [
@@ -230,8 +231,5 @@ def test_memory_is_linear_in_the_tiles():
 
 def test_width_is_a_multiple_of_the_heads():
     assert head_of(dim=30).classify.in_features == 16
-    with pytest.raises(
-        ConfigError, match=r"hidden must be a multiple of heads \(8\), not 20"
-    ) as caught:
+    with one_line(ConfigError, match=r"hidden must be a multiple of heads \(8\), not 20"):
         head_of(hidden=20)
-    assert "\n" not in str(caught.value)

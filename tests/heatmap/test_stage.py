@@ -22,6 +22,7 @@ from mil.io.tables import read_csv, write_csv
 from mil.io.tiles import write_tiles
 from mil.tasks import Classification
 from mil.trained import Trained, apply, load_trained, save_trained
+from tests.messages import one_line
 from tests.scored import heatmap as draw_scored
 from tests.synthetic import bag_file, make_tiles, tissue_slide
 
@@ -210,9 +211,8 @@ def test_a_slide_that_is_not_ok_shows_itself_and_why(tmp_path):
     "change", [{"encoder": "uni"}, {"weights_sha256": "0"}, {"tiling": "256px_1mpp"}]
 )
 def test_features_of_another_encoder_are_refused(slide, change):
-    with pytest.raises(FormatError, match="was trained on") as caught:
+    with one_line(FormatError, match="was trained on") as caught:
         heatmap(slide, [head(slide, 1, **change)])
-    assert "\n" not in str(caught.value)
     assert "extract features with" in str(caught.value)
     assert not (slide / "out").exists()
 
@@ -380,9 +380,8 @@ def test_a_ready_bag_that_is_not_ok_says_why(tmp_path):
 )
 def test_features_that_no_head_can_take_are_one_line(slide, change, message):
     change_bag(slide, **change)
-    with pytest.raises(FormatError, match=message) as caught:
+    with one_line(FormatError, match=message):
         heatmap(slide, [head(slide, 1)], tiles=None)
-    assert "\n" not in str(caught.value)
     assert not (slide / "out").exists()
 
 

@@ -152,7 +152,7 @@ def test_answers_are_calibrated_while_reading_and_at_the_end(place, make_head):
 
 def test_a_head_of_patients_says_so(place, make_head):
     make_head(fusion="early")
-    assert "each slide is answered by itself" in predict(place, heatmaps=False)[1][0]
+    assert "each slide is predicted by itself" in predict(place, heatmaps=False)[1][0]
 
 
 def test_twice_the_same_bytes_for_any_number_of_threads(place, make_head):

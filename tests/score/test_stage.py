@@ -26,6 +26,7 @@ from mil.tasks import Classification
 from mil.trained import Trained, load_trained, save_trained
 from mil.trained.forward import tensors_of
 from mil.trained.record import parse_record
+from tests.messages import one_line
 from tests.synthetic import bag_file
 
 DIM = 4
@@ -258,9 +259,8 @@ def evaluate(study):
 
 def test_a_bag_that_was_made_again_refuses_its_old_scores(scored):
     bag_file(scored / "bags/b.h5", "b", np.ones((30, DIM)))
-    with pytest.raises(FormatError, match=r"scores/b\.h5: was computed from another bag") as error:
+    with one_line(FormatError, match=r"scores/b\.h5: was computed from another bag"):
         evaluate(scored)
-    assert "\n" not in str(error.value)
     with pytest.raises(FormatError, match=r"scores/b\.h5: was computed from another bag"):
         heatmap_stage.run(
             scored / "scores/b.h5",

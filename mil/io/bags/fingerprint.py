@@ -3,6 +3,7 @@
 import math
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -48,7 +49,7 @@ def bag_digest(path: Path) -> str:
         return digest.hexdigest()
 
 
-def _update(digest: blake2b, rows: h5py.Dataset, end_bytes: int | None) -> None:
+def _update(digest: Any, rows: h5py.Dataset, end_bytes: int | None) -> None:
     """Add shape, type, first and last rows of a dataset to a digest."""
     digest.update(f"{rows.shape} {rows.dtype}".encode())
     count = len(rows)

@@ -7,16 +7,8 @@ from pathlib import Path
 
 from mil.errors import ConfigError, FormatError
 from mil.io.bags import read_header
+from mil.io.bags.advice import ADVICE
 from mil.io.tiles import read_tiles
-
-ADVICE = {
-    "no_tissue": "look at its picture in tile/*/grid; lower tile.min_tissue, or outline the tissue yourself",
-    "no_mpp": "give its pixel size in the csv's column `mpp` (micrometres per pixel at level 0), or leave it out",
-    "unreadable": "copy it again from its source, or convert it; then check its checksum",
-    "corrupt_regions": "copy it again from its source, or raise features.max_corrupt",
-    "no_bag": "import its bag into the folder of ready bags, or take its row out of the csv",
-    "not reached": "run again; the run stopped before this slide",
-}
 
 
 @dataclass(frozen=True)

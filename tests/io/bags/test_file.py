@@ -6,6 +6,7 @@ import pytest
 
 from mil.errors import FormatError
 from mil.io.bags import Bag, read_bag, read_header, read_identity, write_bag
+from tests.messages import one_line
 from tests.synthetic import bag_file
 
 FEATURES = np.arange(12, dtype=np.float32).reshape(3, 4) / 8
@@ -114,9 +115,8 @@ def test_an_attribute_that_cannot_be_is_one_line(path, name):
     with h5py.File(path, "r+") as file:
         file.attrs[name] = STRANGE[name]
     for read in (read_bag, read_header):
-        with pytest.raises(FormatError, match=f"s1.h5: .*{name}.*make the bag again") as caught:
+        with one_line(FormatError, match=f"s1.h5: .*{name}.*make the bag again"):
             read(path)
-        assert "\n" not in str(caught.value)
 
 
 def test_a_bag_without_its_slide_or_encoder_is_refused(path):
@@ -141,11 +141,8 @@ def test_arrays_that_do_not_agree_are_one_line(path, name):
     with h5py.File(path, "r+") as file:
         del file[name.split()[0]]
         file[name.split()[0]] = ARRAYS[name]
-    with pytest.raises(
-        FormatError, match=r"s1\.h5: (no table of features|.* is not the numbers)"
-    ) as caught:
+    with one_line(FormatError, match=r"s1\.h5: (no table of features|.* is not the numbers)"):
         read_bag(path)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["features", "valid"])

@@ -11,7 +11,8 @@ from mil.errors import (
     NoTissueError,
     UnreadableSlideError,
 )
-from mil.io.bags.status import ADVICE, SlideState, gather, summary
+from mil.io.bags.advice import ADVICE
+from mil.io.bags.status import SlideState, gather, summary
 from mil.io.tiles import STATES, write_tiles
 from tests.synthetic import bag_file, make_tiles
 

@@ -14,6 +14,7 @@ from mil.errors import MissingResolutionError, UnreadableSlideError
 from mil.io.slides import SlideReader, tiff
 from mil.io.slides.openslide_source import OpenSlideBlocks
 from mil.io.slides.tiff import TiffBlocks
+from tests.messages import one_line
 
 SIZE = (700, 530)  # no multiple of any tile
 APERIO = "Aperio Image Library v12.0.15\r\n{0}x{1} [0,0 {0}x{1}] ({2}x{2}) JPEG/RGB Q=70|AppMag = 20|MPP = 0.4990"
@@ -463,9 +464,8 @@ def test_ome_that_is_no_rgb_slide_is_refused_in_one_line(tmp_path, kind):
     write_ome(
         tmp_path / "a.ome.tif", np.ascontiguousarray(picture), 1, axes=axes, tile=(256, 256), **more
     )
-    with pytest.raises(UnreadableSlideError, match=why) as caught:
+    with one_line(UnreadableSlideError, match=why):
         SlideReader(tmp_path / "a.ome.tif")
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
