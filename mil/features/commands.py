@@ -22,7 +22,7 @@ def features(
         list[str] | None,
         typer.Option(
             help="Name of an encoder in configs/encoders.yaml; repeat to read the slide once "
-            f"for several. [default: {DEFAULT_ENCODER}]"
+            f"for several; default: {DEFAULT_ENCODER}."
         ),
     ] = None,
     batch_size: Annotated[

@@ -165,7 +165,7 @@ def test_the_commands(hub):
     shown = mil("show", "x").output
     assert "citation   us, 2026\n" in shown
     assert "tiling     224px_0.5mpp, 112 µm wide\n" in shown
-    assert f"here       not here: {FETCH}\n" in shown
+    assert f"on disk    not here: {FETCH}\n" in shown
     hub.answers["/A/B/"] = b"0" * 2_000_000
     done = mil("fetch", "x", "y")
     path = hub.folder / "A/B/snapshots/c0ffee/model.safetensors"

@@ -31,8 +31,8 @@ def folder(tmp_path):
 
 def verify(*paths):
     """Exit code, the faults, and the closing line."""
-    code, said = bags("verify", *paths)
-    *faults, last = said.splitlines()
+    code, output = bags("verify", *paths)
+    *faults, last = output.splitlines()
     return code, faults, last
 
 
@@ -125,12 +125,12 @@ def test_outside_the_slide(folder, corner):
 
 def test_the_name_of_another_slide(folder):
     change(folder / "b.h5", slide="B2")
-    assert_only_fault(folder, "says that it is of slide 'B2'")
+    assert_only_fault(folder, "its header names the slide 'B2'")
 
 
 def test_no_tile_could_be_read(folder):
     change(folder / "b.h5", valid=np.zeros(4, bool))
-    assert_only_fault(folder, "is ok, but has no tile that could be read")
+    assert_only_fault(folder, "its state is ok, but no tile could be read")
 
 
 @pytest.mark.parametrize(
