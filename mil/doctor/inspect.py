@@ -12,7 +12,7 @@ from mil.doctor import warnings as doubts
 from mil.doctor.findings import LevelFinding, SlideFinding, TilingFinding
 from mil.doctor.probes import Coords, cut_off, four_corners, last_row, places, unreadable
 from mil.errors import CorruptRegionsError, MilError, SlideError, UnreadableSlideError
-from mil.io.slides import Picture, SlideReader
+from mil.io.slides import Overview, SlideReader
 from mil.io.slides.resolution import Resolution, all_said
 from mil.io.slides.tiff import TiffBlocks
 from mil.io.tables import Slide
@@ -56,7 +56,7 @@ def look(row: Slide, file: Path, wanted: Wanted, drawn: plan.Drawn = NOTHING) ->
             known = _described(known, reader)
             used = _resolution(reader, row, wanted)
             known = _scaled(known, used)
-            view = plan.look(reader, used.mpp) if wanted.tissue else None
+            view = plan.read_overview(reader, used.mpp) if wanted.tissue else None
             known = replace(known, warnings=known.warnings + _of_view(reader, view))
             if view is not None:
                 check_loss(file, view.lost)
@@ -118,7 +118,7 @@ def _scaled(known: SlideFinding, used: Resolution) -> SlideFinding:
     return replace(known, mpp=used.mpp, mpp_source=used.source, warnings=known.warnings + more)
 
 
-def _of_view(reader: SlideReader, view: Picture | None) -> list[str]:
+def _of_view(reader: SlideReader, view: Overview | None) -> list[str]:
     if view is None:
         return []
     lost = [f"{100 * view.lost:.2g} % of its area cannot be read at any level"] if view.lost else []
@@ -138,7 +138,7 @@ class _Tiling:
         self.level = reader.level_for(self.side / tile_px)
         self.downsample = reader.levels[self.level].downsample
 
-    def look(self, wanted: Wanted, drawn: plan.Drawn, view: Picture | None) -> TilingFinding:
+    def look(self, wanted: Wanted, drawn: plan.Drawn, view: Overview | None) -> TilingFinding:
         excess = (self.target_mpp / self.mpp / self.downsample) ** 2
         known = TilingFinding("ok", "", level=self.level, excess=excess, side_level0_px=self.side)
         try:
@@ -158,7 +158,7 @@ class _Tiling:
                 len(coords),
                 side_level0_px=self.side,
                 tissue_mm2=tissue_mm2 or 0.0,
-                drawn=drawn,
+                user_masks=drawn,
             )
             self._count_lost(coords, known.unreadable, wanted.max_corrupt)
         except SlideError as error:
@@ -166,7 +166,7 @@ class _Tiling:
         return known
 
     def _tiles(
-        self, wanted: Wanted, drawn: plan.Drawn, view: Picture | None
+        self, wanted: Wanted, drawn: plan.Drawn, view: Overview | None
     ) -> tuple[Coords, float | None]:
         """The tiles of the tissue, or the whole grid where it is not looked for."""
         if view is None:
@@ -177,8 +177,8 @@ class _Tiling:
             tile_px=self.tile_px,
             target_mpp=self.target_mpp,
             config=wanted.tile,
-            drawn=drawn,
-            view=view,
+            user_masks=drawn,
+            overview=view,
         )
         return found.coords, found.tissue_mm2
 

@@ -6,8 +6,7 @@ from jaxtyping import UInt8
 from torch.nn import functional
 
 from mil.io.slides import Window, resample
-
-WHOLE = 1e-6  # an edge this near to a whole pixel lies on it
+from mil.io.slides.window import ON_PIXEL
 
 
 def fast_resample(
@@ -28,15 +27,15 @@ def fast_resample(
     """
     pixels = window.pixels
     rows, columns = pixels.shape[:2]
-    at_corner = abs(left - window.left) < WHOLE and abs(top - window.top) < WHOLE
-    inside = abs(columns - width) < 1 - WHOLE and abs(rows - height) < 1 - WHOLE
+    at_corner = abs(left - window.left) < ON_PIXEL and abs(top - window.top) < ON_PIXEL
+    inside = abs(columns - width) < 1 - ON_PIXEL and abs(rows - height) < 1 - ON_PIXEL
     if not (at_corner and inside) or (columns, rows) == size_px:
         return resample(window, left, top, width, height, size_px)
     # torch does not take memory that must not be written to, such as a part of a cached
     # block.
     given = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
     planes = given.permute(2, 0, 1)[None]
-    if abs(columns - width) < WHOLE and abs(rows - height) < WHOLE:
+    if abs(columns - width) < ON_PIXEL and abs(rows - height) < ON_PIXEL:
         made = functional.interpolate(planes, size=size_px[::-1], mode="bicubic", antialias=True)
     else:
         scale = (size_px[1] / height, size_px[0] / width)

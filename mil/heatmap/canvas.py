@@ -11,7 +11,7 @@ from PIL import Image
 from mil.errors import FormatError, MilError
 from mil.heatmap.render import painted
 from mil.io.bags import Bag
-from mil.io.slides import SlideReader
+from mil.io.slides import SlideReader, draw_overview
 from mil.io.tiles import read_tiles
 
 WHITE = (255, 255, 255)
@@ -129,7 +129,7 @@ def slide_itself(slide: Path, bag: Bag, places: Places) -> Canvas:
         inside = (places.corners >= 0).all() and (places.corners < size).all()
         if not (np.array_equal(said, size) and inside):
             raise FormatError(f"{slide}: is of another size than the slide of this bag")
-        picture = reader.picture(max(reader.extent_px) / LONGEST_PX)
+        picture = draw_overview(reader, max(reader.extent_px) / LONGEST_PX)
         origin = reader.origin_px
         um_per_px = places.unit_um * picture.scale
     return Canvas(picture.image, picture.scale, origin, origin, um_per_px, name="slide")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from shapely import unary_union
 
-from mil.tile.ink import glass_colour
+from mil.tile.density import glass_colour
 from mil.tile.tissue import find_tissue, outlines
 from tests.synthetic import glass, stain
 

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from mil.errors import MissingResolutionError, UnreadableSlideError
-from mil.io.slides import SlideReader, tiff
+from mil.io.slides import SlideReader, draw_overview, tiff
 from mil.io.slides.openslide_source import OpenSlideBlocks
 from mil.io.slides.tiff import TiffBlocks
 
@@ -363,7 +363,7 @@ def test_a_decoder_that_disagrees_is_not_used(tmp_path, monkeypatch):
         return lambda data, index: np.roll(decode(data, index), 1, axis=1)
 
     for wrong in (two_greys_off, one_pixel_off, lambda page: lambda data, index: 1 / 0):
-        monkeypatch.setattr(tiff, "_jpeg", wrong)
+        monkeypatch.setattr(tiff, "_jpeg_decoder", wrong)
         with SlideReader(tmp_path / "a.tif") as reader:
             assert isinstance(reader.blocks(0), OpenSlideBlocks)
         check_same(tmp_path / "a.tif", fast=False)
@@ -425,7 +425,9 @@ def test_ome(tmp_path, kind):
             step = 2**number
             far = np.abs(whole(reader, number) - picture[::step, ::step])
             assert far.mean() < (20 if "jpeg" in kind else 1e-9)
-        np.testing.assert_array_equal(np.asarray(reader.picture(1.0).image), whole(reader, 0))
+        np.testing.assert_array_equal(
+            np.asarray(draw_overview(reader, 1.0).image), whole(reader, 0)
+        )
 
 
 def test_ome_of_four_channels_and_without_a_size(tmp_path):

@@ -115,7 +115,7 @@ def test_a_lost_disk_is_not_the_slides_fault_but_a_bad_sector_is(
         return True
 
     monkeypatch.setattr(TiffBlocks, "__init__", broken)
-    monkeypatch.setattr("mil.io.slides.tiff._agree", agreed)
+    monkeypatch.setattr("mil.io.slides.tiff._agrees_with_openslide", agreed)
     if states is None:
         with pytest.raises(ReadingError, match=r"reading stopped.*run again"):
             list(stream([request], batch_size=4, workers=2))
@@ -154,7 +154,7 @@ def test_more_uses_than_expected_never_wait_for_each_other():
         assert go_on.wait(10)
         return block.copy()
 
-    cache._held.clear()
+    cache._blocks.clear()
     cache._bytes = 0
     worker = threading.Thread(target=cache.get, args=("a", slow))
     worker.start()
@@ -170,9 +170,9 @@ def test_expectations_add_up():
     for _ in range(2):
         cache.expect({"a": 1})
     cache.get("a", lambda: np.zeros((4, 4, 3), np.uint8))
-    assert list(cache._held) == ["a"]
+    assert list(cache._blocks) == ["a"]
     cache.get("a", lambda: pytest.fail("decoded again"))
-    assert list(cache._held) == []
+    assert list(cache._blocks) == []
 
 
 def test_reasons_do_not_tell_where_the_slide_is(tmp_path):
