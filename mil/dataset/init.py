@@ -13,6 +13,7 @@ from mil.errors import DatasetError, unknown_name
 from mil.io.atomic import write_text
 from mil.io.tables import read_dataset, write_csv
 from mil.io.tables.class_order import class_order
+from mil.io.tables.conventions import SPLIT_WORDS
 from mil.io.tables.matching import match
 from mil.io.tables.scan import Found, find_annotations, find_slides
 from mil.io.tables.spreadsheet import (
@@ -23,7 +24,6 @@ from mil.io.tables.spreadsheet import (
     read_sheet,
 )
 
-SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 OPTIONAL = ("patient", "split", "mpp", "annotation")  # columns left out when no slide has one
 
 YAML = """\
@@ -154,7 +154,7 @@ def _row(
         "patient": cells[columns["patient"] or ""] if columns["patient"] else "",
         "path": found.path.as_posix(),
         "label": cells[columns["label"] or ""],
-        "split": SPLIT_NAMES.get(split, split),
+        "split": SPLIT_WORDS.get(split, split),
         "mpp": ours.get("mpp", "").replace(",", "."),
         "annotation": ours.get("annotation", "") or annotations.get(found.slide, ""),
         # A column that has our name but is not the one meant goes under another name.

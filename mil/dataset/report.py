@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-NUM_SHOWN = 3  # names shown of each list
+from mil.errors import SHOWN
 
 
 @dataclass(frozen=True)
@@ -76,4 +76,4 @@ class InitReport:
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:NUM_SHOWN]) + (", ..." if len(names) > NUM_SHOWN else "")
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

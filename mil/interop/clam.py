@@ -24,10 +24,9 @@ from mil.interop.untrusted import (
 )
 from mil.io.atomic import atomic_path
 from mil.io.bags import Bag
-from mil.io.tables import write_csv
+from mil.io.slides.resolution import SQUARE
+from mil.io.tables import SPLITS, write_csv
 
-SQUARE = 0.01  # levels whose reduction differs by more than this share between x and y are refused
-SPLITS = ("train", "val", "test")
 NEEDS = ()
 
 

@@ -14,6 +14,7 @@ from mil.interop.pixel_size import NOMINAL, PixelSizes, pixel_sizes
 from mil.interop.splits import read_splits
 from mil.interop.words import COSTS
 from mil.io.bags import Bag, BagHeader, read_header, write_bag
+from mil.io.bags.checks import ONE_ENCODER, check_width, difference
 from mil.io.tables.splits import Splits
 from mil.progress import progress
 
@@ -149,20 +150,15 @@ def _check_alike(bag: Bag, brought: Brought) -> None:
     """Bags of one folder are of one encoder and one dimension."""
     if bag.state != "ok":
         return
-    brought.encoder, brought.dim = (
-        brought.encoder or bag.encoder,
-        brought.dim or bag.features.shape[1],
-    )
-    if bag.features.shape[1] != brought.dim:
-        raise FormatError(
-            f"slide {bag.slide}: {bag.features.shape[1]} features a tile, {brought.dim} in the "
-            "others"
-        )
+    dim = bag.features.shape[1]
+    brought.encoder = brought.encoder or bag.encoder
+    brought.dim = brought.dim or dim
+    check_width(f"slide {bag.slide}", dim, brought.dim, "the others")
     if bag.encoder != brought.encoder:
-        raise FormatError(
-            f"slide {bag.slide}: encoder {bag.encoder}, but {brought.encoder} in the others; "
-            "a folder holds the bags of one encoder"
+        message = difference(
+            f"slide {bag.slide}", "encoder", bag.encoder, brought.encoder, "the others"
         )
+        raise FormatError(f"{message}; {ONE_ENCODER}")
 
 
 def _note(bag: Bag, found: Foreign, brought: Brought) -> None:

@@ -16,9 +16,9 @@ from mil.interop.header import read_passport, stamp_passport
 from mil.interop.untrusted import number, opened, read_coords, read_features, read_pt, table, text
 from mil.io.atomic import atomic_path, write_text
 from mil.io.bags import Bag
+from mil.io.slides.resolution import MPP_AT_POWER_1
 from mil.io.tables import write_csv
 
-MPP_AT_POWER_1 = 10.0  # nominal: what 10x means, micrometres per pixel
 FOLDER = "features_"
 NEEDS = ("coords", "side_level0_px", "tile_px")
 

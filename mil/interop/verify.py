@@ -13,16 +13,12 @@ from mil.interop.detect import find, tool_module
 from mil.interop.external import Source
 from mil.interop.untrusted import attribute, dataset, opened
 from mil.io.bags import Bag, read_bag
+from mil.io.bags.checks import difference
 from mil.progress import progress
 
 ARRAYS = ("features", "valid", "coords", "coords_um")
-# What all bags of a folder share, and what it is called.
-SHARED = {
-    "dim": "features a tile",
-    "encoder": "encoder",
-    "weights_sha256": "weights",
-    "tiling": "tiling",
-}
+# What all bags of a folder share.
+SHARED = ("dim", "encoder", "weights_sha256", "tiling")
 
 
 @dataclass(frozen=True)
@@ -132,7 +128,7 @@ def _foreign(source: Source) -> tuple[Summary, list[str]]:
 
 def _differences(summaries: Sequence[Summary]) -> Iterator[str]:
     """Bags that are not like most of their folder."""
-    for name, what in SHARED.items():
+    for name in SHARED:
         values = Counter(
             value
             for each in summaries
@@ -144,5 +140,6 @@ def _differences(summaries: Sequence[Summary]) -> Iterator[str]:
         for each in summaries:
             value = getattr(each, name)
             if value != usual and each.dim is not None and (value or name == "weights_sha256"):
-                said = "not known" if not value else str(value)[:64]
-                yield f"{each.path}: {what} {said}, but {usual or 'not known'} in {times} of {len(summaries)} bags"
+                shown = str(value or "")[:64]
+                usual_bags = f"{times} of {len(summaries)} bags"
+                yield difference(each.path, name, shown, usual, usual_bags)

@@ -11,6 +11,7 @@ from mil.encoders.runner import Feeder
 from mil.errors import ConfigError, FormatError, unknown_name
 from mil.features.stage import make_feeder
 from mil.heads import Streams
+from mil.io.bags.checks import difference
 from mil.trained import Trained, find_heads, load_heads
 
 DIVISION = re.compile(
@@ -69,11 +70,11 @@ def load_ensemble(folder: Path) -> Ensemble:
     first = loaded[0][1]
     for where, (_, trained) in zip(folders, loaded, strict=True):
         for key, advice in SHARED.items():
-            mine, usual = (getattr(each, key) or "not known" for each in (trained, first))
-            if mine != usual:
-                raise FormatError(
-                    f"{where}: {key} is {mine}, but {usual} in {folders[0]}; give heads {advice}"
-                )
+            value = getattr(trained, key)
+            usual = getattr(first, key)
+            if value != usual:
+                message = difference(where, key, value, usual, folders[0])
+                raise FormatError(f"{message}; give heads {advice}")
     entry, (tile_px, target_mpp) = _entry(first, folders[0]), _tiling(first, folders[0])
     models = sorted(loaded, key=lambda pair: (pair[1].seed, pair[1].fold))
     divisions = {

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mil.bags import Bags, Graph, join
-from mil.errors import DatasetError, FormatError
 from mil.heads import UsesGraph
+from mil.io.bags.checks import check_finite, check_has_tiles
 from mil.io.bags.patients import read_together
 
 
@@ -49,22 +49,15 @@ def read_labelled(paths: Sequence[Path], name: str, target: Tensor) -> LabelledB
         target: what the task makes of its label.
 
     Raises:
-        FormatError: it holds a value that is not a number.
-        DatasetError: it has no tiles.
+        FormatError: it has no tiles, or holds a value that is not a number.
     """
     bag = read_together(paths, name)
     path = paths[0]
-    features = torch.from_numpy(bag.features[bag.valid])
-    if not len(features):
-        raise DatasetError(
-            f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again, or "
-            "take its slide out of "
-            "the csv"
-        )
-    if not torch.isfinite(features).all():
-        raise FormatError(f"{path}: holds values that are not numbers; delete it and make it again")
+    check_has_tiles(bag, path)
+    features = bag.features[bag.valid]
+    check_finite(features, path)
     coords = None if bag.coords is None else torch.from_numpy(bag.coords[bag.valid])
-    return LabelledBag(name, features, coords, target)
+    return LabelledBag(name, torch.from_numpy(features), coords, target)
 
 
 def batches(

@@ -5,8 +5,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from mil.bags import Graph
-from mil.errors import FormatError
 from mil.heads import UsesGraph
+from mil.io.bags.checks import check_width
 from mil.train.bags import LabelledBag
 
 AHEAD = 0.25  # share of the budget left to bags that are read ahead, once not all fit
@@ -147,12 +147,8 @@ class BagStore:
         if number == 0:
             self.dim = width
             self._first = bag.slide
-        elif width != self.dim:
-            raise FormatError(
-                f"{bag.slide}.h5: {width} numbers a tile, but {self.dim} in {self._first}.h5; a "
-                "folder holds bags of "
-                "one encoder"
-            )
+        else:
+            check_width(f"{bag.slide}.h5", width, self.dim, f"{self._first}.h5")
 
 
 class Part:

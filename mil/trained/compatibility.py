@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from mil.errors import FormatError
 from mil.io.bags import Bag
+from mil.io.bags.checks import check_finite, check_has_tiles, difference
 from mil.trained import Trained
 
 
@@ -18,11 +17,9 @@ def check_fits(trained: Trained, bag: Bag, path: Path) -> None:
     for key, value in {**bag.identity, "dim": bag.features.shape[1]}.items():
         wanted = getattr(trained, key)
         if value != wanted:
-            raise FormatError(
-                f"{path}: {key} is {value or 'not known'}, but {trained.recipe_name} was trained "
-                "on "
-                f"{wanted or 'not known'}; extract features with {trained.encoder} for it"
-            )
+            features = f"the features that {trained.recipe_name} was trained on"
+            message = difference(path, key, value, wanted, features)
+            raise FormatError(f"{message}; extract features with {trained.encoder} for it")
 
 
 def check_numbers(bag: Bag, path: Path) -> None:
@@ -31,11 +28,5 @@ def check_numbers(bag: Bag, path: Path) -> None:
     Raises:
         FormatError: it has no valid tiles, or holds something that is not a number.
     """
-    if bag.state != "ok" or not bag.valid.any():
-        raise FormatError(
-            f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again, or "
-            "take its slide out of "
-            "the csv"
-        )
-    if not np.isfinite(bag.features[bag.valid]).all():
-        raise FormatError(f"{path}: holds values that are not numbers; delete it and make it again")
+    check_has_tiles(bag, path)
+    check_finite(bag.features[bag.valid], path)

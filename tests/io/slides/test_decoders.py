@@ -350,7 +350,7 @@ def test_philips(tmp_path, missing):
 
 def test_a_decoder_that_disagrees_is_not_used(tmp_path, monkeypatch):
     write(tmp_path / "a.tif", "jpeg")
-    right = tiff._jpeg
+    right = tiff._jpeg_decoder
 
     def two_greys_off(page):
         decode = right(page)
