@@ -1,4 +1,4 @@
-"""What the tissue is made of, on the grid of 4 um: lymphoid sheets, fat, glands, vessels, tumour nests."""
+"""Compartments of the tissue on a grid of 4 um: lymphoid sheets, fat, glands, vessels, nests."""
 
 from __future__ import annotations
 
@@ -12,28 +12,47 @@ from mil.demo.noise import Field, Points, even_points, smooth_noise, smoothstep
 from mil.demo.plan import DemoSlide
 from mil.demo.tissue import STEP_UM, Layout, extent_um, mesh_um, stream
 
+# Signed distance that stands for "far outside", um.
+OUTSIDE_UM = -99
+# Least distance between a gland and another, and between a vessel and a gland, um.
+GLAND_GAP_UM = 9
+VESSEL_GAP_UM = 6
+
 
 @dataclass(frozen=True)
 class Ring:
-    """A gland or a vessel: a wobbly closed curve around a hollow."""
+    """A gland or a vessel: a wobbly closed curve around a hollow.
+
+    Attributes:
+        y_um: centre, um.
+        x_um: centre, um.
+        radius_um: mean outer radius, um.
+        wall_um: thickness of the wall, um.
+        wobble: amplitude and phase of each harmonic from the second on.
+    """
 
     y_um: float
     x_um: float
     radius_um: float
     wall_um: float
-    wobble: tuple[tuple[float, float], ...]  # per harmonic from 1: amplitude, phase
+    wobble: tuple[tuple[float, float], ...]
 
     def radius_at(self, angle: NDArray[np.floating]) -> Points:
         """Outer radius in um in a direction (rad)."""
         factor = np.ones(angle.shape)
         for order, (amplitude, phase) in enumerate(self.wobble, start=1):
+            # From the second harmonic on: the first would only shift the ring.
             factor += amplitude * np.cos((order + 1) * angle + phase)
         return self.radius_um * factor
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Compartments on nodes 4 um apart: `_um` fields are positive inside, the others run from 0 to 1."""
+    """Compartments on nodes 4 um apart.
+
+    Fields that end in `_um` are signed distances, positive inside; the others run from
+    0 to 1.
+    """
 
     nest_um: Field
     lymphoid: Field
@@ -53,30 +72,28 @@ def build_anatomy(slide: DemoSlide, layout: Layout) -> Anatomy:
     clear_of_tumour = smoothstep(-layout.tumour_um, 4, 30)
     if slide.tissue == "node":
         lymphoid, follicle = _nodal(rng, slide, layout)
-        fat = np.full(size, -99, np.float32)
+        fat = np.full(size, OUTSIDE_UM, np.float32)
         glands: list[Ring] = []
     else:
         lymphoid, follicle = _aggregates(rng, layout)
-        amount = 1.0 if slide.tissue == "resection" else 1.35
-        fat = 60 * (smooth_noise(rng, size, 150 / STEP_UM) - amount)
-        fat = np.minimum(fat, np.minimum(-layout.tumour_um - 25, layout.tissue_um - 12))
-        glands = _glands(
-            rng, slide, np.minimum(np.minimum(layout.tissue_um, -layout.tumour_um), -fat)
-        )
+        fat = _fat(rng, slide, layout)
+        room = np.minimum(layout.tissue_um, -layout.tumour_um)
+        glands = _glands(rng, slide, np.minimum(room, -fat))
     free = np.minimum(np.minimum(layout.tissue_um, -nest), -fat)
+    # Neither fat nor tumour holds many lymphocytes.
     lymphoid = lymphoid * (1 - smoothstep(fat, -10, 5)) * np.maximum(clear_of_tumour, 0.1)
     vessels = _vessels(rng, slide, free, glands)
     cellular = np.clip(0.45 + 0.3 * smooth_noise(rng, size, 45), 0.08, 1)
     collagen = np.clip(0.6 + 0.3 * smooth_noise(rng, size, 38), 0.1, 1)
     return Anatomy(
-        nest,
-        lymphoid,
-        follicle * clear_of_tumour,
-        fat.astype(np.float32),
-        cellular,
-        collagen,
-        glands,
-        vessels,
+        nest_um=nest,
+        lymphoid=lymphoid,
+        follicle=follicle * clear_of_tumour,
+        fat_um=fat.astype(np.float32),
+        cellular=cellular,
+        collagen=collagen,
+        glands=glands,
+        vessels=vessels,
     )
 
 
@@ -94,14 +111,22 @@ def _nests(rng: np.random.Generator, layout: Layout) -> Field:
     return nests
 
 
+def _fat(rng: np.random.Generator, slide: DemoSlide, layout: Layout) -> Field:
+    """Lobules of fat, away from the tumour and from the edge of the tissue."""
+    threshold = 1.0 if slide.tissue == "resection" else 1.35
+    fat = 60 * (smooth_noise(rng, layout.tissue_um.shape, 150 / STEP_UM) - threshold)
+    room = np.minimum(-layout.tumour_um - 25, layout.tissue_um - 12)
+    return np.minimum(fat, room)
+
+
 def _nodal(rng: np.random.Generator, slide: DemoSlide, layout: Layout) -> tuple[Field, Field]:
-    """A lymph node: capsule, sinus under it, cortex with follicles, paler medulla with sinuses."""
+    """A lymph node: capsule, sinus under it, cortex with follicles, medulla with sinuses."""
     depth = layout.tissue_um
     size = depth.shape
     wobble = smooth_noise(rng, size, 60 / STEP_UM)
-    capsule = 16 + 5 * wobble
-    parenchyma = smoothstep(depth - capsule, 0, 6)
-    sinus = smoothstep(depth - capsule, 4, 9) * (1 - smoothstep(depth - capsule, 13, 22))
+    below_capsule = depth - (16 + 5 * wobble)
+    parenchyma = smoothstep(below_capsule, 0, 6)
+    sinus = smoothstep(below_capsule, 4, 9) * (1 - smoothstep(below_capsule, 13, 22))
     medulla = smoothstep(depth + 25 * wobble, 110, 190)
     cords = smoothstep(np.abs(smooth_noise(rng, size, 34 / STEP_UM)), 0.15, 0.5)
     trabecula = smoothstep(np.abs(smooth_noise(rng, size, 150 / STEP_UM)), 0.03, 0.10)
@@ -115,9 +140,11 @@ def _nodal(rng: np.random.Generator, slide: DemoSlide, layout: Layout) -> tuple[
         if not cortex[row, column] or rng.random() < 0.15:
             continue
         radius = rng.uniform(32, 62) + 9 * smooth_noise(rng, size, 14)
-        away = np.hypot(y - centre[0], (x - centre[1]) * rng.uniform(0.75, 1.3))
+        stretch = rng.uniform(0.75, 1.3)
+        away = np.hypot(y - centre[0], (x - centre[1]) * stretch)
         inside = 1 - smoothstep((away - radius).astype(np.float32), -7, 7)
         follicle = np.maximum(follicle, inside)
+        # Small lymphocytes lie densely around the pale centre.
         mantle = 1 - smoothstep((away - radius - 24).astype(np.float32), -6, 10)
         density = np.maximum(density, mantle * parenchyma)
     return density.astype(np.float32), follicle * parenchyma
@@ -128,19 +155,22 @@ def _aggregates(rng: np.random.Generator, layout: Layout) -> tuple[Field, Field]
     size = layout.tissue_um.shape
     patch = smooth_noise(rng, size, 105 / STEP_UM) + 0.3 * smooth_noise(rng, size, 8)
     density = smoothstep(patch, 1.0, 1.7)
-    cuff = np.exp(-(((layout.tumour_um + 12) / 18) ** 2)) * smoothstep(
-        smooth_noise(rng, size, 80 / STEP_UM), 0.1, 1.1
-    )
+    near_edge = np.exp(-(((layout.tumour_um + 12) / 18) ** 2))
+    cuff = near_edge * smoothstep(smooth_noise(rng, size, 80 / STEP_UM), 0.1, 1.1)
     within = smoothstep(layout.tissue_um, 6, 18)
     follicle = smoothstep(patch, 2.0, 2.3) * within
-    return (np.maximum(density, 0.7 * cuff) * within).astype(np.float32), follicle
+    density = np.maximum(density, 0.7 * cuff) * within
+    return density.astype(np.float32), follicle
 
 
 def _wobble(rng: np.random.Generator, strength: float) -> tuple[tuple[float, float], ...]:
-    return tuple(
-        (strength / order * float(rng.normal()), float(rng.uniform(0, 6.28)))
-        for order in range(1, 6)
-    )
+    """Amplitude and phase of five harmonics, weaker the finer they are."""
+    harmonics = []
+    for order in range(1, 6):
+        amplitude = strength / order * float(rng.normal())
+        phase = float(rng.uniform(0, 6.28))
+        harmonics.append((amplitude, phase))
+    return tuple(harmonics)
 
 
 def _glands(rng: np.random.Generator, slide: DemoSlide, room_um: Field) -> list[Ring]:
@@ -151,13 +181,12 @@ def _glands(rng: np.random.Generator, slide: DemoSlide, room_um: Field) -> list[
     lobule = smooth_noise(rng, room_um.shape, 170 / STEP_UM)
     for seat in seats:
         row, column = (seat / STEP_UM).astype(int)
-        radius = float(rng.choice([rng.uniform(19, 30), rng.uniform(28, 48)], p=[0.6, 0.4]))
+        acinus = rng.uniform(19, 30)
+        duct = rng.uniform(28, 48)
+        radius = float(rng.choice([acinus, duct], p=[0.6, 0.4]))
         if lobule[row, column] < 0.25 or room_um[row, column] < radius + 10:
             continue
-        crowd = [
-            np.hypot(g.y_um - seat[0], g.x_um - seat[1]) - g.radius_um - radius for g in glands
-        ]
-        if min(crowd, default=99.0) < 9:
+        if _gap_um(glands, seat, radius) < GLAND_GAP_UM:
             continue
         wall = float(rng.uniform(11, 14))
         glands.append(Ring(float(seat[0]), float(seat[1]), radius, wall, _wobble(rng, 0.09)))
@@ -167,6 +196,7 @@ def _glands(rng: np.random.Generator, slide: DemoSlide, room_um: Field) -> list[
 def _vessels(
     rng: np.random.Generator, slide: DemoSlide, free: Field, glands: list[Ring]
 ) -> list[Ring]:
+    """Vessels of all sizes, clear of glands, nests and fat."""
     vessels: list[Ring] = []
     room = ndimage.minimum_filter(free, 3)
     for seat in even_points(rng, extent_um(slide), 120):
@@ -174,11 +204,17 @@ def _vessels(
         radius = float(np.exp(rng.normal(np.log(14), 0.45)))
         if room[row, column] < radius + 6 or rng.random() < 0.45:
             continue
-        crowd = [
-            np.hypot(g.y_um - seat[0], g.x_um - seat[1]) - g.radius_um - radius for g in glands
-        ]
-        if min(crowd, default=99.0) < 6:
+        if _gap_um(glands, seat, radius) < VESSEL_GAP_UM:
             continue
         wall = float(rng.uniform(0.12, 0.3)) * radius + 1.6
         vessels.append(Ring(float(seat[0]), float(seat[1]), radius, wall, _wobble(rng, 0.16)))
     return vessels
+
+
+def _gap_um(glands: list[Ring], seat: Points, radius: float) -> float:
+    """Distance in um from a ring about to be placed to the nearest gland."""
+    gaps = []
+    for gland in glands:
+        distance = np.hypot(gland.y_um - seat[0], gland.x_um - seat[1])
+        gaps.append(distance - gland.radius_um - radius)
+    return min(gaps, default=99.0)

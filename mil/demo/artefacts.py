@@ -1,4 +1,4 @@
-"""What goes wrong on real slides: pen marks, folds and a part out of focus."""
+"""Artefacts of real slides: pen marks, folds and a part out of focus."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from mil.demo.plan import DemoSlide
 from mil.demo.tissue import STEP_UM, Layout, extent_um, mesh_um, stream
 
 _BLUR_UM = 2.0
+# Points of the curve that a stroke of the pen is drawn along.
+_STROKE_POINTS = 60
 
 
 def pen_ink(slide: DemoSlide, layout: Layout) -> Field | None:
@@ -19,29 +21,42 @@ def pen_ink(slide: DemoSlide, layout: Layout) -> Field | None:
         return None
     rng = stream(slide, "pen")
     size = layout.tissue_um.shape
-    height, width = extent_um(slide)
-    y, x = mesh_um(size, STEP_UM)
-    shaky = 9 * smooth_noise(rng, size, 60), 9 * smooth_noise(rng, size, 60)
-    t = np.linspace(0, 1, 60)
-    away = np.full(size, 1e4, np.float32)
-    edge = rng.choice([0.1, 0.9])  # along one side of the slide, then into it
-    start = np.array([rng.uniform(0.1, 0.9) * height, edge * width])
-    for _ in range(int(rng.integers(1, 4))):
-        end = start + rng.uniform(-0.4, 0.4, 2) * np.array([height, width]) * np.array([1.0, 0.5])
-        bend = rng.normal(0, 0.08, 2) * np.array([height, width])
-        curve = start + t[:, None] * (end - start) + np.sin(np.pi * t)[:, None] * bend
-        for row, column in curve:
-            away = np.minimum(away, np.hypot(y - row + shaky[0], x - column + shaky[1]))
-        start = end
+    away = _distance_to_strokes(rng, slide, size)
     thick = rng.uniform(28, 55)
     ink = 1 - smoothstep(away, thick - 5, thick)
-    streak = 0.82 + 0.10 * smooth_noise(rng, size, 5) + 0.28 * smoothstep(away, thick - 16, thick)
+    # Ink collects at the rim of a stroke.
+    rim = smoothstep(away, thick - 16, thick)
+    streak = 0.82 + 0.10 * smooth_noise(rng, size, 5) + 0.28 * rim
     inked: Field = np.maximum(ink * streak, 0).astype(np.float32)
     return inked
 
 
+def _distance_to_strokes(
+    rng: np.random.Generator, slide: DemoSlide, size: tuple[int, int]
+) -> Field:
+    """Distance in um to one to three strokes, each from the end of the one before."""
+    extent = np.array(extent_um(slide))
+    height, width = extent
+    y, x = mesh_um(size, STEP_UM)
+    shake_y = 9 * smooth_noise(rng, size, 60)
+    shake_x = 9 * smooth_noise(rng, size, 60)
+    t = np.linspace(0, 1, _STROKE_POINTS)
+    away = np.full(size, 1e4, np.float32)
+    # Along one side of the slide, then into it.
+    edge = rng.choice([0.1, 0.9])
+    start = np.array([rng.uniform(0.1, 0.9) * height, edge * width])
+    for _ in range(int(rng.integers(1, 4))):
+        end = start + rng.uniform(-0.4, 0.4, 2) * extent * np.array([1.0, 0.5])
+        bend = rng.normal(0, 0.08, 2) * extent
+        curve = start + t[:, None] * (end - start) + np.sin(np.pi * t)[:, None] * bend
+        for row, column in curve:
+            away = np.minimum(away, np.hypot(y - row + shake_y, x - column + shake_x))
+        start = end
+    return away
+
+
 def fold_thickness(slide: DemoSlide, layout: Layout) -> Field | None:
-    """How many times over the tissue lies (1 to about 2.2) on nodes 4 um apart; None without a fold."""
+    """Number of layers of tissue (1 to about 2.2) on nodes 4 um apart; None without a fold."""
     if not slide.fold:
         return None
     rng = stream(slide, "fold")
@@ -50,12 +65,15 @@ def fold_thickness(slide: DemoSlide, layout: Layout) -> Field | None:
     inside = np.argwhere(layout.tissue_um > 40)
     centre = inside[rng.integers(len(inside))] * STEP_UM
     angle = rng.uniform(0, np.pi)
+    down = y - centre[0]
+    right = x - centre[1]
     bent = 26 * smooth_noise(rng, size, 70) + 6 * smooth_noise(rng, size, 18)
-    across = (y - centre[0]) * np.cos(angle) - (x - centre[1]) * np.sin(angle) + bent
-    along = (y - centre[0]) * np.sin(angle) + (x - centre[1]) * np.cos(angle)
-    half = rng.uniform(11, 18) * np.sqrt(
-        np.clip(1.05 - (along / rng.uniform(230, 420)) ** 2, 0, None)
-    )
+    across = down * np.cos(angle) - right * np.sin(angle) + bent
+    along = down * np.sin(angle) + right * np.cos(angle)
+    widest = rng.uniform(11, 18)
+    length = rng.uniform(230, 420)
+    # Tapers towards both ends.
+    half = widest * np.sqrt(np.clip(1.05 - (along / length) ** 2, 0, None))
     band = smoothstep((half - np.abs(across)).astype(np.float32), -1, 3)
     fold: Field = (1 + band * (0.95 + 0.25 * np.tanh(across / 8))).astype(np.float32)
     return fold
@@ -76,9 +94,11 @@ def defocus(image: NDArray[np.uint8], slide: DemoSlide, layout: Layout) -> None:
     part = image[rows, columns].astype(np.float32)
     y = (np.arange(len(part)) + rows.start - centre[0])[:, None]
     x = (np.arange(part.shape[1]) + columns.start - centre[1])[None, :]
-    weight = 1 - smoothstep(np.hypot(y, x).astype(np.float32) / np.float32(reach), 0.6, 1.0)
+    distance = np.hypot(y, x).astype(np.float32) / np.float32(reach)
+    weight = 1 - smoothstep(distance, 0.6, 1.0)
     width_px = round(_BLUR_UM / slide.mpp)
+    # Twice: a box alone doubles edges.
     soft = ndimage.uniform_filter(part, (width_px, width_px, 1))
-    soft = ndimage.uniform_filter(soft, (width_px, width_px, 1))  # twice: a box alone doubles edges
+    soft = ndimage.uniform_filter(soft, (width_px, width_px, 1))
     part += weight[..., None] * (soft - part)
     image[rows, columns] = np.rint(part).clip(0, 255).astype(np.uint8)
