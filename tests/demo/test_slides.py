@@ -1,4 +1,4 @@
-"""Demo slides as a reader sees them: resolution, glass, tumour where the outline says, the same every time."""
+"""Demo slides as a reader sees them: resolution, glass, tumour where the outline says."""
 
 from pathlib import Path
 from xml.etree import ElementTree

@@ -1,4 +1,4 @@
-"""Slides of one patient as one bag (early fusion): the bags of folds.csv, and their concatenation."""
+"""Early fusion: the slides of one patient as one bag, by folds.csv."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

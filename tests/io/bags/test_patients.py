@@ -128,7 +128,7 @@ def test_a_patient_in_two_splits_leaks(tmp_path):
     path = written(tmp_path, "0,a,p,x,train", "0,b,p,x,test", "1,a,p,x,test", "1,b,p,x,test")
     with pytest.raises(
         DatasetError,
-        match=r"fold 0: patient p is in two splits: slide a in train, slide b in test; such a split",
+        match="fold 0: patient p is in two splits: slide a in train, slide b in test; such",
     ):
         read_fold_bags(path)
     assert (

@@ -1,4 +1,4 @@
-"""Blocks: each decoded once, kept while there is room, and a failure reaches everybody who waits for it."""
+"""Blocks: decoded once, kept while there is room, failures reach everybody who waits."""
 
 import math
 import threading

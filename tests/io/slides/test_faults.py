@@ -1,4 +1,4 @@
-"""Damage is an error where it lies and nowhere else; a file that is no slide says in one line what it is."""
+"""Damage is an error where it lies and nowhere else; what is no slide says why in one line."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Physical scale on pyramids whose levels are not halves: where tiles lie, and how large what they show is."""
+"""Physical scale on pyramids whose levels are not halves: positions and sizes of tiles."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Physical scale: what is read lies where it should, as large as it should; and slides that cannot be read."""
+"""Physical scale: pixels lie where they should, as large as they should; unreadable slides."""
 
 import math
 
@@ -25,7 +25,10 @@ PYRAMIDS = {
 
 
 def spotted(size: tuple[int, int] = SIZE, radius_px: float = 24.0) -> np.ndarray:
-    """White with dark round spots whose centres of mass are `SPOTS`, a pixel's centre being at its index + 0.5."""
+    """White with dark round spots whose centres of mass are `SPOTS`.
+
+    A pixel's centre is at its index + 0.5.
+    """
     x = np.arange(size[0]) + 0.5
     y = np.arange(size[1]) + 0.5
     dark = sum(

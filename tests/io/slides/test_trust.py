@@ -1,4 +1,4 @@
-"""What a file says is not taken at its word, and what is not the slide's fault is not blamed on it."""
+"""Claims of a file are checked, and the system's faults are not blamed on the slide."""
 
 import errno
 import os
@@ -17,9 +17,11 @@ from tests.synthetic import write_slide
 
 NOISE = np.random.default_rng(0).integers(60, 200, (512, 512, 3), np.uint8)
 OME = (
-    '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
-    'UUID="urn:uuid:{own}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="512" '
-    'SizeY="512" SizeC="3" SizeZ="1" SizeT="1" PhysicalSizeX="0.5" PhysicalSizeY="0.5"><Channel ID="Channel:0:0" '
+    '<?xml version="1.0" encoding="UTF-8"?>'
+    '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+    'UUID="urn:uuid:{own}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" '
+    'Type="uint8" SizeX="512" SizeY="512" SizeC="3" SizeZ="1" SizeT="1" '
+    'PhysicalSizeX="0.5" PhysicalSizeY="0.5"><Channel ID="Channel:0:0" '
     'SamplesPerPixel="3"/><TiffData FirstC="0" FirstZ="0" FirstT="0" IFD="0" PlaneCount="1">'
     '<UUID FileName="{name}">urn:uuid:{other}</UUID></TiffData></Pixels></Image></OME>'
 )
