@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mil.demo.noise import Field, smooth_noise, smoothstep
+from mil.demo.noise import Field, noise_on, rotated, smoothstep
 from mil.demo.plan import DemoSlide
 from mil.demo.tissue import STEP_UM, Layout, extent_um, mesh_um, stream
 
@@ -26,7 +26,8 @@ def pen_ink(slide: DemoSlide, layout: Layout) -> Field | None:
     ink = 1 - smoothstep(away, thick - 5, thick)
     # Ink collects at the rim of a stroke.
     rim = smoothstep(away, thick - 16, thick)
-    streak = 0.82 + 0.10 * smooth_noise(rng, size, 5) + 0.28 * rim
+    noise = noise_on(rng, size, STEP_UM)
+    streak = 0.82 + 0.10 * noise(20) + 0.28 * rim
     inked: Field = np.maximum(ink * streak, 0).astype(np.float32)
     return inked
 
@@ -38,8 +39,10 @@ def _distance_to_strokes(
     extent = np.array(extent_um(slide))
     height, width = extent
     y, x = mesh_um(size, STEP_UM)
-    shake_y = 9 * smooth_noise(rng, size, 60)
-    shake_x = 9 * smooth_noise(rng, size, 60)
+    noise = noise_on(rng, size, STEP_UM)
+    # A shaky hand.
+    y_shaken = 9 * noise(240)
+    x_shaken = 9 * noise(240)
     t = np.linspace(0, 1, _STROKE_POINTS)
     away = np.full(size, 1e4, np.float32)
     # Along one side of the slide, then into it.
@@ -50,7 +53,9 @@ def _distance_to_strokes(
         bend = rng.normal(0, 0.08, 2) * extent
         curve = start + t[:, None] * (end - start) + np.sin(np.pi * t)[:, None] * bend
         for row, column in curve:
-            away = np.minimum(away, np.hypot(y - row + shake_y, x - column + shake_x))
+            down = y - row + y_shaken
+            right = x - column + x_shaken
+            away = np.minimum(away, np.hypot(down, right))
         start = end
     return away
 
@@ -65,17 +70,21 @@ def fold_thickness(slide: DemoSlide, layout: Layout) -> Field | None:
     inside = np.argwhere(layout.tissue_um > 40)
     centre = inside[rng.integers(len(inside))] * STEP_UM
     angle = rng.uniform(0, np.pi)
-    down = y - centre[0]
-    right = x - centre[1]
-    bent = 26 * smooth_noise(rng, size, 70) + 6 * smooth_noise(rng, size, 18)
-    across = down * np.cos(angle) - right * np.sin(angle) + bent
-    along = down * np.sin(angle) + right * np.cos(angle)
+    noise = noise_on(rng, size, STEP_UM)
+    bent = 26 * noise(280)
+    bent = bent + 6 * noise(72)
+    across, along = rotated(y - centre[0], x - centre[1], angle)
+    across = across + bent
     widest = rng.uniform(11, 18)
     length = rng.uniform(230, 420)
     # Tapers towards both ends.
-    half = widest * np.sqrt(np.clip(1.05 - (along / length) ** 2, 0, None))
-    band = smoothstep((half - np.abs(across)).astype(np.float32), -1, 3)
-    fold: Field = (1 + band * (0.95 + 0.25 * np.tanh(across / 8))).astype(np.float32)
+    taper = np.clip(1.05 - (along / length) ** 2, 0, None)
+    half = widest * np.sqrt(taper)
+    inside = half - np.abs(across)
+    band = smoothstep(inside.astype(np.float32), -1, 3)
+    # Thicker towards one side.
+    layers = 0.95 + 0.25 * np.tanh(across / 8)
+    fold: Field = (1 + band * layers).astype(np.float32)
     return fold
 
 

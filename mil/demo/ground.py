@@ -9,7 +9,16 @@ from scipy import ndimage
 
 from mil.demo.anatomy import Anatomy, Ring
 from mil.demo.cells import Cells, at_points
-from mil.demo.noise import Field, Points, even_points, resample, smooth_noise, smoothstep
+from mil.demo.noise import (
+    Field,
+    Points,
+    bell,
+    even_points,
+    noise_on,
+    resample,
+    rotated,
+    smoothstep,
+)
 from mil.demo.plan import DemoSlide
 from mil.demo.tissue import STEP_UM, Layout, extent_um, mesh_um, stream
 
@@ -20,6 +29,9 @@ SOLID_UM = 4
 _WALL_UM = 1.05
 # Kinds of nuclei that have a tumour cell's cytoplasm.
 _TUMOUR_KINDS = ("tumour", "mitosis", "apoptosis")
+
+# Period and depth of the fibres' waves, um.
+_FIBRE_WAVES_UM = ((240, 75), (90, 16), (38, 4))
 
 Windows = tuple[slice, slice]  # rows and columns of a field
 
@@ -55,17 +67,23 @@ def fibre_frame(slide: DemoSlide, layout: Layout, anatomy: Anatomy) -> tuple[Fie
     size = layout.tissue_um.shape
     y, x = mesh_um(size, STEP_UM)
     angle = rng.uniform(0, 2 * np.pi)
-    across = y * np.cos(angle) - x * np.sin(angle)
-    along = y * np.sin(angle) + x * np.cos(angle)
-    for period_um, depth_um in ((240, 75), (90, 16), (38, 4)):
-        across = across + depth_um * smooth_noise(rng, size, period_um / STEP_UM)
-        along = along + 0.5 * depth_um * smooth_noise(rng, size, period_um / STEP_UM)
-    across = across + 38 * np.exp(np.minimum(anatomy.nest_um, 0) / 28)
+    across, along = rotated(y, x, angle)
+    noise = noise_on(rng, size, STEP_UM)
+    for period_um, depth_um in _FIBRE_WAVES_UM:
+        across = across + depth_um * noise(period_um)
+        along = along + 0.5 * depth_um * noise(period_um)
+    across = across + 38 * _decay(anatomy.nest_um, 28)
     if slide.tissue == "node":
         # Fibres follow the capsule; lymphocytes hide the jump behind it.
         behind = smoothstep(layout.tissue_um, 17, 30)
         across = behind * across + (1 - behind) * layout.tissue_um
     return across.astype(np.float32), along.astype(np.float32)
+
+
+def _decay(distance_um: Field, length_um: float) -> Field:
+    """1 inside, exponentially less with the distance outside."""
+    decay: Field = np.exp(np.minimum(distance_um, 0) / length_um)
+    return decay
 
 
 def lay_ground(
@@ -92,10 +110,11 @@ def lay_ground(
         return resample(field, size, GROUND_UM / STEP_UM)
 
     haem, eosin, fibre = _stroma(rng, slide, layout, anatomy)
+    noise = noise_on(rng, size, GROUND_UM)
     # The tissue's edge is frayed.
     tissue = fine(layout.tissue_um)
-    tissue = tissue + 1.3 * smooth_noise(rng, size, 9)
-    tissue = tissue + 0.8 * smooth_noise(rng, size, 3)
+    tissue = tissue + 1.3 * noise(9)
+    tissue = tissue + 0.8 * noise(3)
     ground = Ground(
         solid_um=np.clip(tissue, -SOLID_UM, SOLID_UM),
         haem=fine(haem),
@@ -106,12 +125,16 @@ def lay_ground(
     )
     _paint_nests(ground, rng, fine(anatomy.nest_um), cells)
     for gland in anatomy.glands:
-        _paint_gland(ground, gland, secretion=float(rng.choice([0.0, 0.0, 0.25])))
+        # Two of three are empty.
+        secretion = rng.choice([0.0, 0.0, 0.25])
+        _paint_gland(ground, gland, float(secretion))
     for vessel in anatomy.vessels:
-        _paint_vessel(ground, vessel, plasma=float(rng.uniform(-0.05, 0.2)))
+        plasma = rng.uniform(-0.05, 0.2)
+        _paint_vessel(ground, vessel, float(plasma))
     _paint_fat(ground, rng, slide, anatomy.fat_um)
     # Sections are not equally thick everywhere.
-    thickness = 1 + 0.07 * smooth_noise(rng, size, 130) + 0.05 * smooth_noise(rng, size, 36)
+    thickness = 1 + 0.07 * noise(130)
+    thickness = thickness + 0.05 * noise(36)
     np.multiply(ground.haem, thickness, out=ground.haem)
     np.multiply(ground.eosin, thickness, out=ground.eosin)
     return ground
@@ -133,8 +156,11 @@ def _stroma(
     eosin = eosin + (0.30 - eosin) * lymphoid + 0.06 * anatomy.follicle
     haem = haem + (0.27 - haem) * lymphoid
     fibre = fibre + (0.30 - fibre) * lymphoid
-    mottle = smooth_noise(rng, eosin.shape, 3)
-    return haem * (1 + 0.1 * mottle), eosin * (1 + 0.08 * mottle), fibre.astype(np.float32)
+    noise = noise_on(rng, eosin.shape, STEP_UM)
+    mottle = noise(12)
+    haem = haem * (1 + 0.1 * mottle)
+    eosin = eosin * (1 + 0.08 * mottle)
+    return haem, eosin, fibre.astype(np.float32)
 
 
 def _owners(seeds: Points, low: Points, high: Points) -> tuple[Field, Field]:
@@ -176,21 +202,36 @@ def _paint_nests(
     edge = np.zeros(owner.shape, np.float32)
     edge[:, 1:] += owner[:, 1:] != owner[:, :-1]
     edge[1:] += owner[1:] != owner[:-1]
-    border = np.clip(ndimage.gaussian_filter(edge, 0.7) * 1.3, 0, 1)
+    soft_edge = ndimage.gaussian_filter(edge, 0.7)
+    border = np.clip(soft_edge * 1.3, 0, 1)
     shade_of_cell = rng.normal(0, 1, len(place) + 1).astype(np.float32)
     shade = ndimage.gaussian_filter(shade_of_cell[owner], 0.8)
-    ragged = nest_um[window] + 1.6 * smooth_noise(rng, owner.shape, 7)
+    noise = noise_on(rng, owner.shape, GROUND_UM)
+    depth = nest_um[window]
+    ragged = depth + 1.6 * noise(7)
     # A cell reaches so far from its nucleus.
-    inside = smoothstep(ragged, -1.2, 1.2) * (1 - smoothstep(away.astype(np.float32), 13, 17))
+    beyond = smoothstep(away.astype(np.float32), 13, 17)
+    inside = smoothstep(ragged, -1.2, 1.2) * (1 - beyond)
     haem = 0.30 + 0.07 * shade + 0.05 * np.exp(-away / 5) - 0.10 * border
     eosin = 0.40 + 0.07 * shade - 0.09 * border
-    for field, value in ((ground.haem, haem), (ground.eosin, eosin), (ground.fibre, 0.10)):
-        field[window] += inside * (value - field[window])
+    _blend(ground.haem, window, inside, haem)
+    _blend(ground.eosin, window, inside, eosin)
+    _blend(ground.fibre, window, inside, 0.10)
     # Nests shrink away from the stroma here and there.
     gap = rng.uniform(0.9, 2.0)
-    cleft = smoothstep(smooth_noise(rng, owner.shape, 45), 1.0, 1.5)
-    cleft = cleft * np.exp(-(((nest_um[window] + 1.5) / gap) ** 2))
-    ground.solid_um[window] = np.minimum(ground.solid_um[window], SOLID_UM - 8 * cleft)
+    cleft = smoothstep(noise(45), 1.0, 1.5)
+    cleft = cleft * bell((depth + 1.5) / gap)
+    _limit(ground.solid_um, window, SOLID_UM - 8 * cleft)
+
+
+def _blend(field: Field, window: Windows, share: Field, value: Field | float) -> None:
+    """Move a part of a field towards a value by a share of the way, in place."""
+    field[window] += share * (value - field[window])
+
+
+def _limit(field: Field, window: Windows, limit: Field) -> None:
+    """Lower a part of a field to a limit, in place."""
+    field[window] = np.minimum(field[window], limit)
 
 
 def _ring_window(ground: Ground, ring: Ring, margin_um: float) -> tuple[Windows, Field]:
@@ -209,7 +250,7 @@ def _ring_window(ground: Ground, ring: Ring, margin_um: float) -> tuple[Windows,
 def _hollow(ground: Ground, window: Windows, inner_um: Field) -> None:
     """Make glass of what lies inside a wall."""
     hollow = np.clip(-inner_um, -SOLID_UM, SOLID_UM)
-    ground.solid_um[window] = np.minimum(ground.solid_um[window], hollow)
+    _limit(ground.solid_um, window, hollow)
 
 
 def _paint_gland(ground: Ground, gland: Ring, secretion: float) -> None:
@@ -224,7 +265,7 @@ def _paint_gland(ground: Ground, gland: Ring, secretion: float) -> None:
     inner = depth - gland.wall_um
     wall = smoothstep(depth, -0.8, 0.8)
     apical = np.clip(depth / gland.wall_um, 0, 1)
-    membrane = 0.22 * np.exp(-(((depth + 1.0) / 1.3) ** 2))
+    membrane = 0.22 * bell((depth + 1.0) / 1.3)
     if secretion:
         eosin = np.where(inner > 1, secretion, 0.40)
     else:
@@ -232,10 +273,10 @@ def _paint_gland(ground: Ground, gland: Ring, secretion: float) -> None:
         _hollow(ground, window, inner)
     haem = np.where(inner > 1, 0.02, 0.20 - 0.08 * apical)
     ground.eosin[window] += wall * (eosin + 0.10 * apical - ground.eosin[window]) + membrane
-    ground.haem[window] += wall * (haem - ground.haem[window])
+    _blend(ground.haem, window, wall, haem)
     ground.fibre[window] *= 1 - 0.92 * wall
     # Fibres run around it.
-    ground.across_um[window] += 34 * np.exp(np.minimum(depth, 0) / 20)
+    ground.across_um[window] += 34 * _decay(depth, 20)
 
 
 def _paint_vessel(ground: Ground, vessel: Ring, plasma: float) -> None:
@@ -252,11 +293,12 @@ def _paint_vessel(ground: Ground, vessel: Ring, plasma: float) -> None:
     if plasma <= 0:
         _hollow(ground, window, inner)
     eosin = np.where(inner > 0, max(plasma, 0), 0.62)
-    ground.eosin[window] += wall * (eosin - ground.eosin[window])
-    ground.haem[window] *= 1 - wall * (0.5 + 0.5 * (inner > 0))
+    _blend(ground.eosin, window, wall, eosin)
+    paler = 0.5 + 0.5 * (inner > 0)
+    ground.haem[window] *= 1 - wall * paler
     ground.fibre[window] *= 1 - 0.75 * wall
     # Fibres run around it.
-    ground.across_um[window] += 24 * np.exp(np.minimum(depth, 0) / 14)
+    ground.across_um[window] += 24 * _decay(depth, 14)
 
 
 def _paint_fat(ground: Ground, rng: np.random.Generator, slide: DemoSlide, fat_um: Field) -> None:
@@ -277,9 +319,11 @@ def _paint_fat(ground: Ground, rng: np.random.Generator, slide: DemoSlide, fat_u
     border |= ~bag | (ground.solid_um[window] < 2)
     depth = ndimage.distance_transform_edt(~border).astype(np.float32)
     # Blurring the depth rounds the corners off; walls stay where they are.
-    depth = ndimage.gaussian_filter(depth, 2.0) + 0.5 * smooth_noise(rng, size, 20)
+    noise = noise_on(rng, size, GROUND_UM)
+    depth = ndimage.gaussian_filter(depth, 2.0)
+    depth = depth + 0.5 * noise(20)
     hollow = np.where(bag, _WALL_UM + 1.3 - depth, 4.0)
     in_bag = ndimage.gaussian_filter(bag.astype(np.float32), 1.0) > 0.5
     hollow = np.where(in_bag, hollow, 4.0)
     hollow = np.clip(hollow, -SOLID_UM, SOLID_UM)
-    ground.solid_um[window] = np.minimum(ground.solid_um[window], hollow)
+    _limit(ground.solid_um, window, hollow)

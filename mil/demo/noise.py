@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -129,6 +130,37 @@ def smooth_noise(rng: np.random.Generator, size: tuple[int, int], period: float)
     lattice_size = int(size[0] / period) + 4, int(size[1] / period) + 4
     lattice = rng.standard_normal(lattice_size, dtype=np.float32)
     return resample(lattice, size, 1 / period) / np.float32(_LATTICE_STD)
+
+
+def noise_on(
+    rng: np.random.Generator, size: tuple[int, int], step_um: float
+) -> Callable[[float], Field]:
+    """Source of `smooth_noise` on one grid, by the period in um.
+
+    Args:
+        rng: random state; each call draws from it.
+        size: rows and columns of the grid.
+        step_um: distance of its nodes, um.
+    """
+
+    def noise(period_um: float) -> Field:
+        return smooth_noise(rng, size, period_um / step_um)
+
+    return noise
+
+
+def bell(value: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Bell curve: 1 at 0, 1/e at -1 and 1."""
+    return np.exp(-(value**2))
+
+
+def rotated(
+    y: NDArray[np.floating], x: NDArray[np.floating], angle: float
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Coordinates across and along an axis that is turned by an angle (rad)."""
+    cos = np.cos(angle)
+    sin = np.sin(angle)
+    return y * cos - x * sin, y * sin + x * cos
 
 
 def smoothstep(value: Field, low: float, high: float) -> Field:

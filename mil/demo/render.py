@@ -9,7 +9,7 @@ from mil.demo.anatomy import build_anatomy
 from mil.demo.artefacts import defocus, fold_thickness, pen_ink
 from mil.demo.cells import Cells, place_cells
 from mil.demo.ground import GROUND_UM, Ground, fibre_frame, lay_ground
-from mil.demo.noise import Field, Sampler, smooth_noise
+from mil.demo.noise import Field, Sampler, noise_on
 from mil.demo.plan import DemoSlide
 from mil.demo.sprites import ANGLES, HAEMATOXYLIN_FULL, Sprite, sprite_bank
 from mil.demo.stain import PEN, Stain, slide_stain
@@ -137,7 +137,8 @@ class _Painter:
         self.at_coarse = Sampler(coarse_nodes, size, scale=slide.mpp / STEP_UM, block=_BLOCK)
         rng = stream(slide, "glass")
         # Light is not equally bright everywhere.
-        self.glow = 1 + np.float32(0.006) * smooth_noise(rng, coarse_nodes, 90)
+        noise = noise_on(rng, coarse_nodes, STEP_UM)
+        self.glow = 1 + np.float32(0.006) * noise(360)
         self.fibres = fibre_texture(2048 if slide.mpp < 0.4 else 1024)
         self.grain = grain_texture(slide.mpp, _BLOCK)
         self.noise = sensor_noise(_BLOCK)

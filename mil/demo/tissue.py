@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import ndimage
 
-from mil.demo.noise import Field, smooth_noise
+from mil.demo.noise import Field, noise_on, rotated
 from mil.demo.plan import DemoSlide
 
 STEP_UM = 4.0
@@ -72,9 +72,10 @@ def _tissue(slide: DemoSlide, size: tuple[int, int]) -> Field:
     y, x = mesh_um(size, STEP_UM)
     # Warping the plane, not the outline, gives bays and tongues that a wobbly radius
     # cannot.
+    noise = noise_on(rng, size, STEP_UM)
     for period_um, depth_um in _TISSUE_WARPS_UM:
-        y = y + depth_um * smooth_noise(rng, size, period_um / STEP_UM)
-        x = x + depth_um * smooth_noise(rng, size, period_um / STEP_UM)
+        y = y + depth_um * noise(period_um)
+        x = x + depth_um * noise(period_um)
     draw = {"node": _node, "core": _core, "resection": _resection}[slide.tissue]
     tissue = np.full(size, _OUTSIDE_UM, np.float32)
     for (top, bottom), (left, right) in _pieces(rng, slide):
@@ -181,8 +182,9 @@ def _tumour(slide: DemoSlide, tissue: Field) -> Field:
     num_foci = 1 if slide.extent == "small" else int(rng.integers(1, 4))
     bulge = _foci(rng, tissue, num_foci)
     roughness = 0.4 if slide.extent == "small" else 1.0
+    noise = noise_on(rng, tissue.shape, STEP_UM)
     for period_um, depth_um in _TUMOUR_WARPS_UM:
-        bulge += roughness * depth_um * smooth_noise(rng, tissue.shape, period_um / STEP_UM)
+        bulge += roughness * depth_um * noise(period_um)
     within = tissue > 5
     if slide.extent == "small":
         area_um2 = np.pi / 4 * rng.uniform(*_SMALL_SIDE_UM) ** 2
@@ -204,10 +206,7 @@ def _foci(rng: np.random.Generator, tissue: Field, num_foci: int) -> Field:
         centre = deep[rng.integers(len(deep))] * STEP_UM
         angle = rng.uniform(0, np.pi)
         stretch = rng.uniform(1.0, 1.35)
-        down = y - centre[0]
-        right = x - centre[1]
-        across = down * np.cos(angle) - right * np.sin(angle)
-        along = down * np.sin(angle) + right * np.cos(angle)
+        across, along = rotated(y - centre[0], x - centre[1], angle)
         radius = np.hypot(across * stretch, along / stretch)
         # Later foci are smaller.
         bulge = np.maximum(bulge, -radius - 60 * index * rng.random())

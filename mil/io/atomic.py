@@ -20,6 +20,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     first; the workflow never runs two jobs for one file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    # Escaped, since names of slides may hold brackets.
     for abandoned in target.parent.glob(f".partial-{'[0-9a-f]' * 32}-{escape(target.name)}"):
         abandoned.unlink(missing_ok=True)
     scratch = target.with_name(f".partial-{uuid4().hex}-{target.name}")

@@ -44,6 +44,7 @@ def _full_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
+        # HDF5 has no error codes, only the system's text within its own.
         for number in (errno.ENOSPC, errno.EDQUOT):
             if os.strerror(number) in str(error):
                 raise OSError(number, os.strerror(number), str(path)) from None
@@ -64,6 +65,7 @@ def reading(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
             finished, or is damaged where it is read.
     """
     try:
+        # Many jobs read one file at once, and none writes to it.
         file = h5py.File(path, "r", locking=False)
     except FileNotFoundError:
         raise FormatError(f"{path}: no such file") from None
@@ -79,10 +81,12 @@ def reading(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
                 f"{path}: expected {format_name} version {version}, found {stored_name} version "
                 f"{stored_version}"
             )
+        # Written last, so that it tells a finished file from one that a crash cut short.
         if not file.attrs.get("complete", False):
             raise FormatError(
                 f"{path}: has no end mark, its writing was cut short; delete it and run again"
             )
+        # Before anything is read: a claimed size is believed only if it is stored.
         if not _is_self_contained(file):
             raise FormatError(
                 f"{path}: keeps data in other files, or claims data that was never written; make "

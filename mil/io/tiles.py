@@ -12,6 +12,7 @@ from mil.io.h5 import plain, reading, writing
 
 FORMAT = "mil.tiles"
 VERSION = 2
+# Named states that a slide may end in; see docs/results.md.
 STATES = ("ok", "no_tissue", "no_mpp", "unreadable", "corrupt_regions")
 
 
@@ -78,6 +79,7 @@ class Tiles:
         """Name of this set of tiles: equal for equal corners and scale."""
         geometry = self.geometry
         scale = f"{geometry.tile_px} {geometry.target_mpp!r} {geometry.side_level0_px!r}"
+        # In the type of the file, so that a digest survives writing and reading.
         corners = np.ascontiguousarray(self.coords, np.int32).tobytes()
         return sha256(corners + scale.encode()).hexdigest()
 
@@ -86,6 +88,7 @@ def write_tiles(path: Path, tiles: Tiles) -> None:
     """Write a tiles file whole or not at all."""
     with writing(path, FORMAT, VERSION) as file:
         file["coords"] = tiles.coords.astype(np.int32)
+        # Shares need no more than three digits.
         file["tissue"] = tiles.tissue.astype(np.float16)
         for name, values in tiles.quality.items():
             file[f"quality/{name}"] = values.astype(np.float16)

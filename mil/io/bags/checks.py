@@ -66,6 +66,7 @@ def difference(where: object, name: str, value: object, usual: object, usual_whe
         usual: value of the others; empty: not known.
         usual_where: file, folder or phrase that names the others.
     """
+    # A number of features reads better before its noun.
     if name == "dim":
         return f"{where}: {value} features per tile, but {usual} in {usual_where}"
     return f"{where}: {name} is {value or 'not known'}, but {usual or 'not known'} in {usual_where}"
@@ -97,6 +98,7 @@ def common_identity(paths: Sequence[Path]) -> dict[str, str]:
     Raises:
         FormatError: two bags differ in encoder, weights or tiling.
     """
+    # Headers only: the check of thousands of bags takes seconds.
     first = read_identity(paths[0])
     for path in paths[1:]:
         identity = read_identity(path)

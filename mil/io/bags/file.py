@@ -15,6 +15,7 @@ from mil.errors import FormatError
 from mil.io.h5 import plain, reading, writing
 from mil.io.tiles import STATES, Tiles
 
+# Readers refuse other versions; raise it when a field changes its meaning.
 FORMAT = "mil.bag"
 VERSION = 3
 # Lengths as a file may state them; 0 stands in bags of slides that are not `ok`.
@@ -179,6 +180,7 @@ def write_bag(path: Path, bag: Bag) -> None:
             file["coords"].attrs.update(_as_trident(bag))
         if bag.coords_um is not None:
             file["coords_um"] = bag.coords_um.astype(np.float32)
+        # HDF5 has no None: what is not known is left out.
         header = {field.name: getattr(bag, field.name) for field in fields(BagHeader)}
         file.attrs.update({name: value for name, value in header.items() if value is not None})
         file.attrs["tile_order"] = _tile_order(bag.coords)
@@ -257,6 +259,7 @@ def _arrays(file: h5py.File, path: Path) -> dict[str, Any]:
         "coords_um": (shape[0], 2),
     }
     for name, array in arrays.items():
+        # A wrong type or a missing row would show only much later, as wrong attention.
         if array.dtype.kind not in _KINDS[name] or array.shape != shapes[name]:
             raise FormatError(
                 f"{path}: {name} is not the numbers of each tile that it should be; make the bag "
@@ -271,6 +274,7 @@ def _tile_order(coords: Int[np.ndarray, "tiles 2"] | None) -> str:
         return "unknown"
     down = np.diff(coords[:, 1].astype(np.int64))
     right = np.diff(coords[:, 0].astype(np.int64))
+    # Each tile lies below the one before it, or right of it in the same row.
     row_major = (down > 0) | ((down == 0) & (right > 0))
     return "row-major" if row_major.all() else "source"
 

@@ -25,6 +25,7 @@ def features_digest(path: Path, end_bytes: int | None = END_BYTES) -> str:
         features = file["features"]
         digest = blake2b(f"{features.shape} {features.dtype}".encode(), digest_size=16)
         count = len(features)
+        # At least one byte, for a table without columns.
         row_bytes = max(features.dtype.itemsize * features.shape[1], 1)
         rows = count if end_bytes is None else min(-(-end_bytes // row_bytes), count)
         digest.update(features[:rows].tobytes())

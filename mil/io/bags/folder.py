@@ -25,6 +25,7 @@ def slides_with_bags(folder: Path) -> list[str]:
         raise DatasetError(
             f"bags: {folder}: {error.strerror}; give the folder that holds SLIDE.h5 files"
         ) from None
+    # Names that begin with a dot are scratch files of a run that was killed.
     slides = sorted(file.stem for file in files if file.suffix == ".h5" and file.name[0] != ".")
     if not slides:
         raise DatasetError(f"bags: {folder} holds no file SLIDE.h5; {IMPORT}")
@@ -63,6 +64,7 @@ def describe_bags(folder: Path, slides: Sequence[str]) -> str:
     with_bags = slides_with_bags(folder)
     in_table = set(with_bags).intersection(slides)
     first = next((slide for slide in slides if slide in in_table), with_bags[0])
+    # One bag stands for all: opening thousands would delay a dry run.
     header = kind_of_bags(folder / f"{first}.h5")
     origin = "" if header.source == "slide" else f", imported from {header.source}"
     num_others = len(with_bags) - len(in_table)

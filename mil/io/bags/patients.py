@@ -60,6 +60,7 @@ def read_fold_bags(path: Path) -> list[FoldBag]:
         DatasetError: a patient is in two splits of one fold.
     """
     bags: dict[tuple[int, str], FoldBag] = {}
+    # Sorted, so that the tiles of a joint bag do not depend on the order of the rows.
     for row in sorted(read_folds(path), key=lambda row: row["slide"]):
         new = _fold_bag(row)
         key = new.fold, new.name
@@ -165,6 +166,7 @@ def read_together(paths: Sequence[Path], name: str) -> Bag:
 def read_each(paths: Sequence[Path]) -> list[Bag]:
     """Bags that may be laid together; raises what `read_together` does."""
     bags = [read_bag(path) for path in paths]
+    # A single bag is checked by its user, which may accept one without tiles.
     if len(bags) == 1:
         return bags
     width = bags[0].features.shape[1]
@@ -215,6 +217,7 @@ def _side_by_side(bags: Sequence[Bag]) -> Int[np.ndarray, "tiles 2"] | None:
     for bag in bags:
         if bag.coords is None or not bag.side_level0_px or not side:
             return None
+        # A slide without tiles has no corner to begin at.
         if len(bag.coords):
             scale = side / bag.side_level0_px
             corners = (bag.coords - bag.coords.min(0)) * scale + (right, 0)

@@ -9,6 +9,7 @@ from mil.errors import ConfigError, FormatError
 from mil.io.bags import read_header
 from mil.io.tiles import read_tiles
 
+# One piece of advice for each state but `ok`.
 ADVICE = {
     "no_tissue": (
         "look at its QC image in tile/*/grid; lower tile.min_tissue, or outline the tissue yourself"
@@ -65,6 +66,7 @@ def gather(
     states = []
     for slide in slides:
         by_encoder = [_state(slide, *pair) for pair in folders]
+        # The first encoder that failed speaks for the slide.
         not_ok = (state for state in by_encoder if state.state != "ok")
         states.append(next(not_ok, by_encoder[0]))
     return states
@@ -74,6 +76,7 @@ def _state(slide: str, tiles_dir: Path | None, bags_dir: Path) -> SlideState:
     bag = bags_dir / f"{slide}.h5"
     if bag.exists():
         header = read_header(bag)
+        # Bags of our own runs are named by the workflow; precomputed ones by users.
         if tiles_dir is None and header.slide != slide:
             raise FormatError(
                 f"{bag}: is the bag of slide {header.slide!r}; give it that name, or import it "
@@ -85,6 +88,7 @@ def _state(slide: str, tiles_dir: Path | None, bags_dir: Path) -> SlideState:
     tiles = tiles_dir / f"{slide}.h5"
     if tiles.exists():
         geometry = read_tiles(tiles).geometry
+        # Tiles that are ok wait for their features.
         if geometry.state != "ok":
             return SlideState(slide, geometry.state, geometry.reason)
     return SlideState(slide, "not reached")

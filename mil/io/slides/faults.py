@@ -57,6 +57,7 @@ def why_unreadable(path: Path, error: Exception) -> str:
     # Only now: a MIRAX slide begins like a JPEG picture too.
     with path.open("rb") as file:
         head = file.read(32)
+    # Web pages begin with a mark, with blank lines, or in capitals.
     start = head.removeprefix(BYTE_ORDER_MARK).lstrip()
     if start.startswith(b"<"):
         start = start.lower()

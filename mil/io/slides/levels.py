@@ -60,6 +60,7 @@ def _factors(base: Size, size: Size) -> tuple[float, float]:
 
 def nearest_finer(levels: Sequence[Level], downsample: float) -> int:
     """Number of the coarsest level that is not coarser than `downsample`; 0 if none is."""
+    # Levels need not come in order of size.
     limit = downsample * (1 + FINE_ENOUGH)
     fine = [number for number, level in enumerate(levels) if level.downsample <= limit]
     return max(fine, key=lambda number: levels[number].downsample, default=0)

@@ -59,6 +59,7 @@ class OmeSource:
                 raise UnreadableSlideError(
                     path, "an OME-TIFF in several files; write it again as one"
                 )
+            # Pixels are read later, when this file is closed.
             for page in pages:
                 read_ahead(page)
             sizes = [(page.imagewidth, page.imagelength) for page in pages]
@@ -85,6 +86,7 @@ def _page(path: Path, level: tifffile.TiffPageSeries) -> tifffile.TiffPage:
         raise UnreadableSlideError(
             path, f"an OME-TIFF of {shape} ({level.axes}, {level.dtype}); only 8-bit RGB is read"
         )
+    # A strip spans the image's width.
     if page.is_tiled:
         block_px = page.tilewidth * page.tilelength
     else:
@@ -103,6 +105,7 @@ def _properties(page: tifffile.TiffPage, description: str) -> dict[str, str]:
     properties = {"tiff.ImageDescription": description}
     for axis in "XY":
         tag = page.tags.get(f"{axis}Resolution")
+        # A fraction, whose denominator some writers leave at 0.
         if tag is not None and tag.value[1]:
             properties[f"tiff.{axis}Resolution"] = repr(tag.value[0] / tag.value[1])
     unit = page.tags.get("ResolutionUnit")

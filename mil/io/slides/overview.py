@@ -56,6 +56,7 @@ def draw_overview(reader: SlideReader, downsample: float) -> Overview:
         UnreadableSlideError: nothing at all can be decoded.
     """
     scale = max(downsample, 1.0)
+    # A level that is damaged throughout must not cost the slide.
     for level in range(reader.level_for(scale), -1, -1):
         canvas = _Canvas(reader, scale, level)
         try:
@@ -81,6 +82,7 @@ class _Canvas:
         self.failures = 0
         self.successes = 0
         self.error: UnreadableSlideError | None = None
+        # Every region is tried once before the slide is given up.
         self.hopeless = HOPELESS + sum(1 for _ in self.boxes())
 
     def boxes(self) -> Iterator[Box]:

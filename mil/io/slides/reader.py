@@ -70,6 +70,7 @@ class SlideReader:
         self.path = Path(path)
         self.decoder = decoder
         self.resampler = resampler
+        # First, since libraries give unclear errors, or wait on a pipe.
         fault = check_file(self.path)
         if fault:
             raise UnreadableSlideError(self.path, fault)
@@ -191,6 +192,7 @@ class SlideReader:
         number = self.level_for(side_level0_px / size_px)
         blocks = self.blocks(number)
         if blocks is not None:
+            # Known uses let a block go after its last tile, so the cache may grow.
             uses = count_uses(self.levels[number], blocks, coords, side_level0_px)
             self._cache.expect({(number, *position): count for position, count in uses.items()})
             self._make_room(LARGEST_CACHE_BYTES)
@@ -230,6 +232,7 @@ class SlideReader:
             size_px: width and height of the result, pixels.
             level: number of the level to read; None: the nearest finer one.
         """
+        # The finer axis decides, so that neither is enlarged.
         if level is None:
             level = self.level_for(min(extent_px[0] / size_px[0], extent_px[1] / size_px[1]))
         downsample_x = self.levels[level].downsample_x
@@ -259,6 +262,7 @@ class SlideReader:
             right: right edge, pixels of the level.
             bottom: bottom edge, pixels of the level.
         """
+        # Whole pixels; the resampler takes the fractions into account.
         box = bounding_box(left, top, right, bottom)
         blocks = self.blocks(number)
         if blocks is None:

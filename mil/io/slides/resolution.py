@@ -237,6 +237,7 @@ def _pair(x: str | None, y: str | None) -> PixelSides | None:
 
 def _number(text: str | None) -> float | None:
     """A positive finite number; None where a text is none."""
+    # Vendors write 0, nan or words for "not known".
     try:
         value = float(text or "")
     except ValueError:

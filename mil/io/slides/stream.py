@@ -92,6 +92,7 @@ def stream(
                     return
                 yield ahead.popleft().result()
         finally:
+            # The caller may stop early: threads must not outlive the stream.
             for batch in ahead:
                 batch.finish()
             batches.close()
@@ -135,6 +136,7 @@ class _SlideInUse:
         with self._counting:
             self._batches_in_progress += change
             self._last_begun |= last
+            # A slide with no batch in progress may still get further ones.
             over = self._batches_in_progress == 0 and self._last_begun
             if over and self._reader is not None:
                 self._reader.close()
@@ -152,6 +154,7 @@ class _BatchInProgress:
         self._first = first
         self._finished = False
         slide.count(1)
+        # One array for all threads, each writing its own rows.
         self._pixels = np.empty((count, size, size, 3), np.uint8)
         self._readable = np.zeros(count, bool)
         # A batch without tiles still opens the slide, to learn whether it opens.
@@ -171,6 +174,7 @@ class _BatchInProgress:
                 self._pixels[row] = reader.read(float(x), float(y), side, request.tile_px)
                 self._readable[row] = True
             except UnreadableSlideError:
+                # The array was not initialised.
                 self._pixels[row] = 0
 
     def result(self) -> TileBatch:
@@ -206,6 +210,7 @@ def _batches(
         try:
             for first in range(0, max(1, num_tiles), batch_size):
                 yield _BatchInProgress(slide, first, min(batch_size, num_tiles - first), pool)
+                # One batch tells the error; the others would be black.
                 if slide.error is not None:
                     break
         finally:

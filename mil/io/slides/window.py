@@ -106,6 +106,7 @@ def assemble(
     )
     columns = range(inside.left // width, -(-inside.right // width))
     rows = range(inside.top // height, -(-inside.bottom // height))
+    # The usual case for small tiles: no copy is needed.
     if inside == box and len(columns) == len(rows) == 1:
         x = columns[0] * width
         y = rows[0] * height
@@ -113,6 +114,7 @@ def assemble(
         view = whole[box.top - y : box.bottom - y, box.left - x : box.right - x]
         return Window(view, box.left, box.top)
     shape = box.bottom - box.top, box.right - box.left, 3
+    # White only where something stays uncovered.
     pixels = np.empty(shape, np.uint8) if inside == box else np.full(shape, 255, np.uint8)
     for row in rows:
         for column in columns:
@@ -136,6 +138,7 @@ def _paste(
     left, top = corner
     x0 = max(left, inside.left)
     y0 = max(top, inside.top)
+    # Blocks may be larger than the level, or smaller at its edge.
     x1 = max(x0, min(left + block.shape[1], inside.right))
     y1 = max(y0, min(top + block.shape[0], inside.bottom))
     part = block[y0 - top : y1 - top, x0 - left : x1 - left]
@@ -162,6 +165,7 @@ def resample(
     top = top - window.top
     rows, columns = pixels.shape[:2]
     box = (max(left, 0.0), max(top, 0.0), min(left + width, columns), min(top + height, rows))
+    # Nothing to resample if the rectangle is the whole window at its own size.
     margins = box[0], box[1], columns - box[2], rows - box[3]
     if (columns, rows) == size_px and max(margins) < ON_PIXEL:
         return pixels

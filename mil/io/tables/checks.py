@@ -57,6 +57,7 @@ def check_enough(slides: Sequence[Slide], folds: int, task: str) -> None:
     Raises:
         DatasetError: there are fewer patients, or patients of a label, than folds.
     """
+    # Slides of a fixed test set are not divided.
     if folds > 1:
         members = [i for i, slide in enumerate(slides) if slide.split != "test"]
         check_parts(slides, members, folds, task in EVERY_LABEL)
@@ -81,6 +82,7 @@ def check_parts(
         raise DatasetError(
             f"cannot divide {len(patients)} patients into {parts} parts; {FEWER_FOLDS}"
         )
+    # Numbers, sets and times have too many labels for that.
     if not every_label:
         return
     for label in sorted({slide.label for slide in slides}):

@@ -19,6 +19,7 @@ def write_csv(
         columns: columns in their order; None: the keys of the first row.
     """
     with atomic_path(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
+        # One line end on every system, so that files are comparable byte by byte.
         writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -27,6 +27,7 @@ def check_patients_in_one_split(rows: Iterable[PatientSlide], where: str) -> Non
     first_rows: dict[str, PatientSlide] = {}
     for row in rows:
         first = first_rows.setdefault(row.patient, row)
+        # An empty split differs too: that slide could be drawn into any.
         if first.split != row.split:
             raise DatasetError(
                 f"{where}: patient {row.patient} is in two splits: slide {first.slide} in "

@@ -47,6 +47,7 @@ def match(sheet: Sheet, slides: Sequence[Found], slide_column: str, label_column
     for line, row in sheet.rows:
         slide = _lookup(index, row[slide_column], f"{sheet.path}: line {line}")
         if slide is None:
+            # No error yet: tables often cover more slides than a folder holds.
             without_slide.append(row[slide_column] or f"line {line}")
         elif slide.slide in rows:
             first_line, _ = rows[slide.slide]
@@ -106,6 +107,7 @@ def _keys(name: PurePosixPath) -> tuple[str, str]:
 
 def _lookup(index: dict[str, list[Found]], text: str, where: str) -> Found | None:
     """The slide that a cell names; None if no slide has that name."""
+    # The longest tail first, so that a folder's name counts where a table gives it.
     for tail in _tails(PurePosixPath(text.replace("\\", "/"))):
         for key in _keys(tail):
             candidates = index.get(key, [])

@@ -73,5 +73,6 @@ def _examples(missing: Sequence[tuple[str, Path]]) -> list[str]:
 
 
 def _without_them(missing: Sequence[tuple[str, Path]], total: int) -> str:
+    # Nothing to go on with if all are missing.
     left = total - len(missing)
     return f" To go on with the other {left}: `--config allow_missing=true`." if left else ""

@@ -33,6 +33,7 @@ def number_of_folds(
         source = f"column {config.by!r}"
     else:
         return folds
+    # 1 is the default, which nobody may have set.
     if folds not in (1, number):
         raise ConfigError(
             f"folds: {folds}, but {source} gives {number}; leave folds out, or say folds={number}"
@@ -61,6 +62,7 @@ def from_file(
     file = read_split_file(path)
     by_fold = [splits_of(file, fold, slides) for fold in file.folds]
     unmatched = _unmatched(by_fold, "patient" if file.by_patient else "slide")
+    # Slides that fall out silently would change the study.
     if unmatched and not allow_missing:
         raise DatasetError(
             f"{path}: {'; '.join(unmatched)}. Mend the file or the table, or go on without them by "

@@ -144,6 +144,7 @@ def _with_ids(slides: Sequence[Found]) -> list[Found]:
     for i in _duplicates(ids):
         # With its extension: `a.svs` and `a.tif` may lie in one folder.
         ids[i] = _clean("_".join(slides[i].names[0].parts))
+    # Cleaning may make two paths alike.
     for number, i in enumerate(_duplicates(ids), 1):
         ids[i] = f"{ids[i]}_{number}"
     return [replace(slide, slide=name) for slide, name in zip(slides, ids, strict=True)]

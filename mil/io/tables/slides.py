@@ -105,6 +105,7 @@ def read_slides(path: Path, dataset: DatasetConfig) -> list[Slide]:
         )
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
+            # The byte order mark that spreadsheets write is no part of the first column.
             rows = list(_rows(csv.DictReader(file), path, dataset))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(
@@ -112,6 +113,7 @@ def read_slides(path: Path, dataset: DatasetConfig) -> list[Slide]:
         ) from None
     if not rows:
         raise DatasetError(f"{path}: the table has no rows")
+    # Faults of one row come first: they explain faults between rows.
     _check_unique(rows, path)
     return [slide for _, slide in rows]
 
@@ -188,6 +190,7 @@ def _slide(
     values["label"] = _label(values, where, dataset)
     for column in FOLLOW_UP:
         values.pop(column, None)
+    # Spreadsheets capitalise the first letter of a cell.
     values["split"] = values["split"].lower()
     if values["split"] and values["split"] not in SPLITS:
         raise DatasetError(f"{where}: {unknown_name('split', values['split'], SPLITS)}")
@@ -234,6 +237,7 @@ def _mpp(text: str, where: str) -> float | None:
     try:
         mpp = float(text)
     except ValueError:
+        # Out of range, as an impossible number is.
         mpp = -1.0
     if not 0 < mpp < LARGEST_MPP:
         raise DatasetError(

@@ -94,6 +94,7 @@ def split_files(path: Path) -> list[Path]:
         raise DatasetError(
             f"{path}: holds no splits_0.csv (CLAM) or split_1.json (ACMIL); give the file of splits"
         )
+    # Which of them was meant cannot be told.
     if len({file.suffix for file in files}) > 1:
         raise DatasetError(
             f"{path}: holds files of two tools, {some(sorted(file.name for file in files))}; "
@@ -172,6 +173,7 @@ def _slide_key(name: str) -> str:
 
 def _from_json(path: Path) -> SplitFile:
     content = _load_json(path)
+    # STAMP's file holds all folds, ACMIL's is one fold.
     by_patient = isinstance(content, dict) and isinstance(content.get("splits"), list)
     keys = STAMP_KEYS if by_patient else ACMIL_KEYS
     folds = {}
@@ -211,6 +213,7 @@ def _from_table(path: Path) -> dict[int, NamedSplits]:
         raise DatasetError(f"{path}: {UNKNOWN_KIND}")
     pairs_by_fold: dict[int, list[tuple[str, str]]] = {}
     for row in rows:
+        # A table without folds is one fold.
         number = row.get("fold", "0")
         slide = row[slide_column]
         if not number.isdecimal():
@@ -270,6 +273,7 @@ def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 def _text(path: Path) -> str:
     try:
+        # Parsed, it takes several times its size in memory.
         if path.stat().st_size > LARGEST_BYTES:
             raise DatasetError(f"{path}: too large for a file of splits")
         return path.read_text(encoding="utf-8-sig")

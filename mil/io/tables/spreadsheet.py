@@ -118,7 +118,7 @@ def _read_xlsx(path: Path) -> Iterator[tuple[int, list[str]]]:
         ) from None
     try:
         sheet = book.worksheets[0]
-        # Some programs write wrong ones.
+        # Some programs write wrong ones, and rows would be missing.
         sheet.reset_dimensions()
         for number, cells in enumerate(sheet.iter_rows(), 1):
             yield number, [_text(cell) for cell in cells]
@@ -131,6 +131,7 @@ def _text(cell: Any) -> str:
     value = cell.value
     if value is None:
         return ""
+    # Before numbers, since Python's truth values are integers.
     if isinstance(value, bool):
         return str(value).upper()
     if isinstance(value, float) and value.is_integer():
@@ -160,6 +161,7 @@ def find_column(sheet: Sheet, ours: str, given: str | None) -> str | None:
     Raises:
         DatasetError: the user's column does not exist, or several could be meant.
     """
+    # The user's word counts, but a misspelt one must not fall back to a guess.
     if given is not None:
         if given not in sheet.header:
             raise DatasetError(
