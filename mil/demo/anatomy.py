@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mil.demo.noise import Field, Points, bell, even_points, noise_on, smoothstep
+from mil.demo.noise import Field, Points, Rng, bell, even_points, noise_on, smoothstep
 from mil.demo.plan import DemoSlide
 from mil.demo.tissue import STEP_UM, Layout, extent_um, mesh_um, stream
 
@@ -82,7 +82,8 @@ def build_anatomy(slide: DemoSlide, layout: Layout) -> Anatomy:
         glands = _glands(rng, slide, np.minimum(room, -fat))
     free = np.minimum(np.minimum(layout.tissue_um, -nest), -fat)
     # Neither fat nor tumour holds many lymphocytes.
-    lymphoid = lymphoid * (1 - smoothstep(fat, -10, 5)) * np.maximum(clear_of_tumour, 0.1)
+    lymphoid = lymphoid * (1 - smoothstep(fat, -10, 5))
+    lymphoid = lymphoid * np.maximum(clear_of_tumour, 0.1)
     vessels = _vessels(rng, slide, free, glands)
     cellular = np.clip(0.45 + 0.3 * noise(180), 0.08, 1)
     collagen = np.clip(0.6 + 0.3 * noise(152), 0.1, 1)
@@ -98,7 +99,7 @@ def build_anatomy(slide: DemoSlide, layout: Layout) -> Anatomy:
     )
 
 
-def _nests(rng: np.random.Generator, layout: Layout) -> Field:
+def _nests(rng: Rng, layout: Layout) -> Field:
     """Tumour cells lie in nests with strands of stroma between, thinner towards the middle."""
     noise = noise_on(rng, layout.tumour_um.shape, STEP_UM)
     coarse = noise(70)
@@ -113,7 +114,7 @@ def _nests(rng: np.random.Generator, layout: Layout) -> Field:
     return nests
 
 
-def _fat(rng: np.random.Generator, slide: DemoSlide, layout: Layout) -> Field:
+def _fat(rng: Rng, slide: DemoSlide, layout: Layout) -> Field:
     """Lobules of fat, away from the tumour and from the edge of the tissue."""
     threshold = 1.0 if slide.tissue == "resection" else 1.35
     noise = noise_on(rng, layout.tissue_um.shape, STEP_UM)
@@ -123,7 +124,7 @@ def _fat(rng: np.random.Generator, slide: DemoSlide, layout: Layout) -> Field:
     return np.minimum(fat, np.minimum(off_tumour, off_edge))
 
 
-def _nodal(rng: np.random.Generator, slide: DemoSlide, layout: Layout) -> tuple[Field, Field]:
+def _nodal(rng: Rng, slide: DemoSlide, layout: Layout) -> tuple[Field, Field]:
     """A lymph node: capsule, sinus under it, cortex with follicles, medulla with sinuses."""
     depth = layout.tissue_um
     size = depth.shape
@@ -164,7 +165,7 @@ def _nodal(rng: np.random.Generator, slide: DemoSlide, layout: Layout) -> tuple[
     return density.astype(np.float32), follicle * parenchyma
 
 
-def _aggregates(rng: np.random.Generator, layout: Layout) -> tuple[Field, Field]:
+def _aggregates(rng: Rng, layout: Layout) -> tuple[Field, Field]:
     """Patches of lymphocytes in stroma, and the cuff of them that tumour often has."""
     noise = noise_on(rng, layout.tissue_um.shape, STEP_UM)
     patch = noise(105)
@@ -178,9 +179,7 @@ def _aggregates(rng: np.random.Generator, layout: Layout) -> tuple[Field, Field]
     return density.astype(np.float32), follicle
 
 
-def _ring(
-    rng: np.random.Generator, seat: Points, radius: float, wall: float, wobble: float
-) -> Ring:
+def _ring(rng: Rng, seat: Points, radius: float, wall: float, wobble: float) -> Ring:
     """A ring of five random harmonics, weaker the finer they are.
 
     Args:
@@ -205,7 +204,7 @@ def _ring(
     )
 
 
-def _glands(rng: np.random.Generator, slide: DemoSlide, room_um: Field) -> list[Ring]:
+def _glands(rng: Rng, slide: DemoSlide, room_um: Field) -> list[Ring]:
     """Lobules: groups of acini, round a larger duct."""
     glands: list[Ring] = []
     seats = even_points(rng, extent_um(slide), 52)
@@ -217,7 +216,9 @@ def _glands(rng: np.random.Generator, slide: DemoSlide, room_um: Field) -> list[
         acinus = rng.uniform(19, 30)
         duct = rng.uniform(28, 48)
         radius = float(rng.choice([acinus, duct], p=[0.6, 0.4]))
-        if lobule[row, column] < 0.25 or room_um[row, column] < radius + 10:
+        if lobule[row, column] < 0.25:
+            continue
+        if room_um[row, column] < radius + 10:
             continue
         if _gap_um(glands, seat, radius) < GLAND_GAP_UM:
             continue
@@ -226,9 +227,7 @@ def _glands(rng: np.random.Generator, slide: DemoSlide, room_um: Field) -> list[
     return glands
 
 
-def _vessels(
-    rng: np.random.Generator, slide: DemoSlide, free: Field, glands: list[Ring]
-) -> list[Ring]:
+def _vessels(rng: Rng, slide: DemoSlide, free: Field, glands: list[Ring]) -> list[Ring]:
     """Vessels of all sizes, clear of glands, nests and fat."""
     vessels: list[Ring] = []
     room = ndimage.minimum_filter(free, 3)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mil.demo.noise import Field, noise_on, rotated, smoothstep
+from mil.demo.noise import Field, Rng, noise_on, rotated, smoothstep
 from mil.demo.plan import DemoSlide
 from mil.demo.tissue import STEP_UM, Layout, extent_um, mesh_um, stream
 
@@ -32,9 +32,7 @@ def pen_ink(slide: DemoSlide, layout: Layout) -> Field | None:
     return inked
 
 
-def _distance_to_strokes(
-    rng: np.random.Generator, slide: DemoSlide, size: tuple[int, int]
-) -> Field:
+def _distance_to_strokes(rng: Rng, slide: DemoSlide, size: tuple[int, int]) -> Field:
     """Distance in um to one to three strokes, each from the end of the one before."""
     extent = np.array(extent_um(slide))
     height, width = extent
@@ -49,9 +47,12 @@ def _distance_to_strokes(
     edge = rng.choice([0.1, 0.9])
     start = np.array([rng.uniform(0.1, 0.9) * height, edge * width])
     for _ in range(int(rng.integers(1, 4))):
-        end = start + rng.uniform(-0.4, 0.4, 2) * extent * np.array([1.0, 0.5])
+        direction = rng.uniform(-0.4, 0.4, 2)
+        end = start + direction * extent * np.array([1.0, 0.5])
         bend = rng.normal(0, 0.08, 2) * extent
-        curve = start + t[:, None] * (end - start) + np.sin(np.pi * t)[:, None] * bend
+        line = start + t[:, None] * (end - start)
+        bow = np.sin(np.pi * t)[:, None]
+        curve = line + bow * bend
         for row, column in curve:
             down = y - row + y_shaken
             right = x - column + x_shaken
@@ -68,12 +69,12 @@ def fold_thickness(slide: DemoSlide, layout: Layout) -> Field | None:
     size = layout.tissue_um.shape
     y, x = mesh_um(size, STEP_UM)
     inside = np.argwhere(layout.tissue_um > 40)
-    centre = inside[rng.integers(len(inside))] * STEP_UM
+    centre_y, centre_x = inside[rng.integers(len(inside))] * STEP_UM
     angle = rng.uniform(0, np.pi)
     noise = noise_on(rng, size, STEP_UM)
     bent = 26 * noise(280)
     bent = bent + 6 * noise(72)
-    across, along = rotated(y - centre[0], x - centre[1], angle)
+    across, along = rotated(y - centre_y, x - centre_x, angle)
     across = across + bent
     widest = rng.uniform(11, 18)
     length = rng.uniform(230, 420)
@@ -101,13 +102,16 @@ def defocus(image: NDArray[np.uint8], slide: DemoSlide, layout: Layout) -> None:
         for at, end in zip(centre, image.shape[:2], strict=True)
     )
     part = image[rows, columns].astype(np.float32)
-    y = (np.arange(len(part)) + rows.start - centre[0])[:, None]
-    x = (np.arange(part.shape[1]) + columns.start - centre[1])[None, :]
-    distance = np.hypot(y, x).astype(np.float32) / np.float32(reach)
+    centre_y, centre_x = centre
+    y = np.arange(rows.start, rows.stop) - centre_y
+    x = np.arange(columns.start, columns.stop) - centre_x
+    distance = np.hypot(y[:, None], x[None, :]).astype(np.float32)
+    distance = distance / np.float32(reach)
     weight = 1 - smoothstep(distance, 0.6, 1.0)
     width_px = round(_BLUR_UM / slide.mpp)
     # Twice: a box alone doubles edges.
     soft = ndimage.uniform_filter(part, (width_px, width_px, 1))
     soft = ndimage.uniform_filter(soft, (width_px, width_px, 1))
     part += weight[..., None] * (soft - part)
-    image[rows, columns] = np.rint(part).clip(0, 255).astype(np.uint8)
+    blurred = np.rint(part).clip(0, 255)
+    image[rows, columns] = blurred.astype(np.uint8)

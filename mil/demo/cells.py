@@ -10,7 +10,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from mil.demo.anatomy import Anatomy, Ring
-from mil.demo.noise import Field, Points, even_points, smoothstep
+from mil.demo.noise import Field, Points, Rng, even_points, smoothstep
 from mil.demo.plan import DemoSlide
 from mil.demo.sprites import ANGLES, KINDS
 from mil.demo.tissue import STEP_UM, Layout, extent_um, stream
@@ -76,7 +76,8 @@ def place_cells(slide: DemoSlide, layout: Layout, anatomy: Anatomy, grain: Field
     # Kinds that need clearance come after those they must not meet.
     for population in _populations(layout, anatomy):
         place = even_points(rng, extent_um(slide), population.spacing_um)
-        place = place[rng.random(len(place)) < at_points(population.density, place)]
+        density = at_points(population.density, place)
+        place = place[rng.random(len(place)) < density]
         place = place[~_inside(rings, place)]
         place = _apart(placed, place, population.clearance_um)
         placed.append(_with_size_and_turn(rng, population.kind, place, grain))
@@ -119,29 +120,34 @@ def _apart(placed: list[Cells], place: Points, clearance_um: float) -> Points:
     return place
 
 
-def _with_size_and_turn(rng: np.random.Generator, kind: str, place: Points, grain: Field) -> Cells:
+def _with_size_and_turn(rng: Rng, kind: str, place: Points, grain: Field) -> Cells:
     """Give every nucleus a size that its nearest neighbour leaves room for, and a turn."""
     diameters = np.array(KINDS[kind].diameters)
     room = np.full(len(place), diameters[-1])
     if len(place) > 1 and kind != "fibroblast":
         # The nearest but itself; tumour nuclei may overlap a little more.
-        distance = cKDTree(place).query(place, k=2)[0][:, 1]
+        distances, _ = cKDTree(place).query(place, k=2)
+        distance = distances[:, 1]
         room = distance * (1.12 if kind == "tumour" else 1.03)
-    wish = np.exp(rng.normal(np.log(np.median(diameters) * 1.04), 0.24, len(place)))
+    usual = np.log(np.median(diameters) * 1.04)
+    wish = np.exp(rng.normal(usual, 0.24, len(place)))
+    # The largest sprite that is not larger.
     size = np.searchsorted(diameters, np.minimum(wish, room)) - 1
     down = at_points(np.gradient(grain, axis=0), place)
     across = at_points(np.gradient(grain, axis=1), place)
-    along = np.arctan2(across, -down) + rng.normal(0, 0.16, len(place))
+    along = np.arctan2(across, -down)
+    along = along + rng.normal(0, 0.16, len(place))
     return Cells(kind, place, np.clip(size, 0, None), _turn_index(along))
 
 
 def _turn_index(angle: NDArray[np.floating]) -> NDArray[np.intp]:
     """Index of the nearest of `ANGLES` turns in half a circle; nuclei have no front."""
-    index: NDArray[np.intp] = np.rint(angle / np.pi * ANGLES).astype(int) % ANGLES
+    turns = np.rint(angle / np.pi * ANGLES)
+    index: NDArray[np.intp] = turns.astype(int) % ANGLES
     return index
 
 
-def _with_deaths(rng: np.random.Generator, placed: list[Cells]) -> list[Cells]:
+def _with_deaths(rng: Rng, placed: list[Cells]) -> list[Cells]:
     """Let a few tumour nuclei divide or die."""
     result = []
     for cells in placed:
@@ -155,12 +161,16 @@ def _with_deaths(rng: np.random.Generator, placed: list[Cells]) -> list[Cells]:
             "apoptosis": (fate >= MITOTIC) & (fate <= MITOTIC_OR_DYING),
         }
         for kind, chosen in chosen_by_kind.items():
-            size = np.minimum(cells.size[chosen], len(KINDS[kind].diameters) - 1)
-            result.append(Cells(kind, cells.place_um[chosen], size, cells.angle[chosen]))
+            # Other kinds have fewer sizes.
+            largest = len(KINDS[kind].diameters) - 1
+            size = np.minimum(cells.size[chosen], largest)
+            place = cells.place_um[chosen]
+            angle = cells.angle[chosen]
+            result.append(Cells(kind, place, size, angle))
     return result
 
 
-def _ring_cells(rng: np.random.Generator, anatomy: Anatomy) -> list[Cells]:
+def _ring_cells(rng: Rng, anatomy: Anatomy) -> list[Cells]:
     """Gland epithelium in a regular row, vessel lining along the wall, red cells in the hollow."""
     places: dict[str, list[Points]] = {"epithelium": [], "fibroblast": [], "red_cell": []}
     turns: dict[str, list[Points]] = {"epithelium": [], "fibroblast": []}
@@ -186,13 +196,12 @@ def _ring_cells(rng: np.random.Generator, anatomy: Anatomy) -> list[Cells]:
             angle = np.concatenate([np.zeros(0), *turns[kind]])
         turn = _turn_index(angle + rng.normal(0, 0.12, len(angle)))
         num_sizes = 2 if kind == "fibroblast" else len(KINDS[kind].diameters)
-        cells.append(Cells(kind, place, rng.integers(0, num_sizes, len(place)), turn))
+        size = rng.integers(0, num_sizes, len(place))
+        cells.append(Cells(kind, place, size, turn))
     return cells
 
 
-def _along(
-    rng: np.random.Generator, ring: Ring, spacing_um: float, depth_um: float
-) -> tuple[Points, Points]:
+def _along(rng: Rng, ring: Ring, spacing_um: float, depth_um: float) -> tuple[Points, Points]:
     """Positions along a ring, and the outward direction at each.
 
     Args:
@@ -203,7 +212,9 @@ def _along(
     """
     fine = np.linspace(0, 2 * np.pi, 361)
     radius = ring.radius_at(fine) - depth_um
-    step = np.hypot(np.diff(radius * np.cos(fine)), np.diff(radius * np.sin(fine)))
+    step_x = np.diff(radius * np.cos(fine))
+    step_y = np.diff(radius * np.sin(fine))
+    step = np.hypot(step_x, step_y)
     length = np.concatenate([[0], np.cumsum(step)])
     count = max(int(length[-1] / spacing_um), 3)
     jitter = rng.uniform(-0.12, 0.12, count)
@@ -215,7 +226,7 @@ def _along(
     return np.stack([y, x], axis=1), angle
 
 
-def _filling(rng: np.random.Generator, vessel: Ring) -> Points:
+def _filling(rng: Rng, vessel: Ring) -> Points:
     """Red cells in part of a vessel's hollow."""
     inner = vessel.radius_um - vessel.wall_um
     if rng.random() < 0.35 or inner < 4:
@@ -223,11 +234,13 @@ def _filling(rng: np.random.Generator, vessel: Ring) -> Points:
     place = even_points(rng, (2 * inner, 2 * inner), 5.0) - inner
     level = rng.uniform(-0.6, 1.2) * inner
     tilt = rng.uniform(0, 2 * np.pi)
-    settled = place @ np.array([np.sin(tilt), np.cos(tilt)]) < level
+    downwards = np.array([np.sin(tilt), np.cos(tilt)])
+    settled = place @ downwards < level
     y, x = place.T
     radius = vessel.radius_at(np.arctan2(y, x)) - vessel.wall_um - 3
     inside = np.hypot(y, x) < radius
-    filling: Points = place[settled & inside] + np.array([vessel.y_um, vessel.x_um])
+    centre = np.array([vessel.y_um, vessel.x_um])
+    filling: Points = place[settled & inside] + centre
     return filling
 
 
@@ -240,7 +253,8 @@ def _inside(rings: list[Ring], place: Points) -> NDArray[np.bool_]:
     for ring in rings:
         centre = ring.y_um, ring.x_um
         # Wobble takes a ring to at most half more than its mean radius.
-        near = np.array(tree.query_ball_point(centre, ring.radius_um * 1.5 + 6), dtype=int)
+        reach = ring.radius_um * 1.5 + 6
+        near = np.array(tree.query_ball_point(centre, reach), dtype=int)
         y, x = (place[near] - np.array(centre)).T
         edge = ring.radius_at(np.arctan2(y, x)) + 2.5
         inside[near] |= np.hypot(y, x) < edge

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from mil.demo.anatomy import Anatomy, Ring
@@ -12,6 +13,7 @@ from mil.demo.cells import Cells, at_points
 from mil.demo.noise import (
     Field,
     Points,
+    Rng,
     bell,
     even_points,
     noise_on,
@@ -141,7 +143,7 @@ def lay_ground(
 
 
 def _stroma(
-    rng: np.random.Generator, slide: DemoSlide, layout: Layout, anatomy: Anatomy
+    rng: Rng, slide: DemoSlide, layout: Layout, anatomy: Anatomy
 ) -> tuple[Field, Field, Field]:
     """Haematoxylin, eosin and fibres outside nests and rings, on nodes 4 um apart."""
     lymphoid = np.maximum(anatomy.lymphoid, anatomy.follicle)
@@ -175,10 +177,19 @@ def _owners(seeds: Points, low: Points, high: Points) -> tuple[Field, Field]:
         Distance to the nearest seed, um; and the seed's number, from 1.
     """
     numbered = np.zeros(tuple(high - low), np.int32)
-    node = np.clip(np.rint(seeds / GROUND_UM).astype(int) - low, 0, high - low - 1)
-    numbered[node[:, 0], node[:, 1]] = np.arange(1, len(seeds) + 1)
+    node = np.rint(seeds / GROUND_UM).astype(int) - low
+    rows, columns = np.clip(node, 0, high - low - 1).T
+    numbered[rows, columns] = np.arange(1, len(seeds) + 1)
     away, nearest = ndimage.distance_transform_edt(numbered == 0, return_indices=True)
     return away, numbered[nearest[0], nearest[1]]
+
+
+def _num_borders(owner: Field) -> NDArray[np.uint8]:
+    """Number of borders, 0 to 2, between a node's owner and those to the left and above."""
+    count = np.zeros(owner.shape, np.uint8)
+    count[:, 1:] += owner[:, 1:] != owner[:, :-1]
+    count[1:] += owner[1:] != owner[:-1]
+    return count
 
 
 def _window(place: Points, before: int, after: int, size: tuple[int, ...]) -> tuple[Points, Points]:
@@ -188,9 +199,7 @@ def _window(place: Points, before: int, after: int, size: tuple[int, ...]) -> tu
     return low, high
 
 
-def _paint_nests(
-    ground: Ground, rng: np.random.Generator, nest_um: Field, cells: list[Cells]
-) -> None:
+def _paint_nests(ground: Ground, rng: Rng, nest_um: Field, cells: list[Cells]) -> None:
     """Tumour cytoplasm: purple, each cell its own shade, with faint borders between nuclei."""
     places = [group.place_um for group in cells if group.kind in _TUMOUR_KINDS]
     if not places or not sum(map(len, places)):
@@ -199,9 +208,7 @@ def _paint_nests(
     low, high = _window(place, 14, 15, nest_um.shape)
     window = slice(low[0], high[0]), slice(low[1], high[1])
     away, owner = _owners(place, low, high)
-    edge = np.zeros(owner.shape, np.float32)
-    edge[:, 1:] += owner[:, 1:] != owner[:, :-1]
-    edge[1:] += owner[1:] != owner[:-1]
+    edge = _num_borders(owner).astype(np.float32)
     soft_edge = ndimage.gaussian_filter(edge, 0.7)
     border = np.clip(soft_edge * 1.3, 0, 1)
     shade_of_cell = rng.normal(0, 1, len(place) + 1).astype(np.float32)
@@ -212,7 +219,8 @@ def _paint_nests(
     # A cell reaches so far from its nucleus.
     beyond = smoothstep(away.astype(np.float32), 13, 17)
     inside = smoothstep(ragged, -1.2, 1.2) * (1 - beyond)
-    haem = 0.30 + 0.07 * shade + 0.05 * np.exp(-away / 5) - 0.10 * border
+    perinuclear = np.exp(-away / 5)
+    haem = 0.30 + 0.07 * shade + 0.05 * perinuclear - 0.10 * border
     eosin = 0.40 + 0.07 * shade - 0.09 * border
     _blend(ground.haem, window, inside, haem)
     _blend(ground.eosin, window, inside, eosin)
@@ -237,14 +245,22 @@ def _limit(field: Field, window: Windows, limit: Field) -> None:
 def _ring_window(ground: Ground, ring: Ring, margin_um: float) -> tuple[Windows, Field]:
     """The nodes around a ring, and their depth in um under its outer edge."""
     reach = ring.radius_um * 1.5 + margin_um
-    rows, columns = (
-        slice(max(int((at - reach) / GROUND_UM), 0), min(int((at + reach) / GROUND_UM) + 1, end))
-        for at, end in zip((ring.y_um, ring.x_um), ground.solid_um.shape, strict=True)
-    )
-    y = (np.arange(rows.start, rows.stop, dtype=np.float32) * GROUND_UM - ring.y_um)[:, None]
-    x = (np.arange(columns.start, columns.stop, dtype=np.float32) * GROUND_UM - ring.x_um)[None, :]
-    depth = ring.radius_at(np.arctan2(y, x)).astype(np.float32) - np.hypot(y, x)
+    height, width = ground.solid_um.shape
+    rows, down = _around(ring.y_um, reach, height)
+    columns, right = _around(ring.x_um, reach, width)
+    y = down[:, None]
+    x = right[None, :]
+    radius = ring.radius_at(np.arctan2(y, x))
+    depth = radius.astype(np.float32) - np.hypot(y, x)
     return (rows, columns), depth
+
+
+def _around(centre_um: float, reach_um: float, end: int) -> tuple[slice, Field]:
+    """Nodes of an axis around a centre, and their distances from it, um."""
+    first = max(int((centre_um - reach_um) / GROUND_UM), 0)
+    last = min(int((centre_um + reach_um) / GROUND_UM) + 1, end)
+    nodes = np.arange(first, last, dtype=np.float32)
+    return slice(first, last), nodes * GROUND_UM - centre_um
 
 
 def _hollow(ground: Ground, window: Windows, inner_um: Field) -> None:
@@ -301,7 +317,7 @@ def _paint_vessel(ground: Ground, vessel: Ring, plasma: float) -> None:
     ground.across_um[window] += 24 * _decay(depth, 14)
 
 
-def _paint_fat(ground: Ground, rng: np.random.Generator, slide: DemoSlide, fat_um: Field) -> None:
+def _paint_fat(ground: Ground, rng: Rng, slide: DemoSlide, fat_um: Field) -> None:
     """Fat cells: empty many-sided bags of uneven size with thin walls."""
     centre = even_points(rng, extent_um(slide), 36)
     centre = centre[at_points(fat_um, centre) > -12]
@@ -310,16 +326,14 @@ def _paint_fat(ground: Ground, rng: np.random.Generator, slide: DemoSlide, fat_u
     fat = at_points(fat_um, centre) > 4
     low, high = _window(centre, 30, 30, ground.solid_um.shape)
     window = slice(low[0], high[0]), slice(low[1], high[1])
-    size = int(high[0] - low[0]), int(high[1] - low[1])
     away, owner = _owners(centre, low, high)
     bag = np.append(False, fat)[owner] & (away < 44)
-    border = np.zeros(size, bool)
-    border[:, 1:] |= owner[:, 1:] != owner[:, :-1]
-    border[1:] |= owner[1:] != owner[:-1]
-    border |= ~bag | (ground.solid_um[window] < 2)
+    border = _num_borders(owner) > 0
+    border |= ~bag
+    border |= ground.solid_um[window] < 2
     depth = ndimage.distance_transform_edt(~border).astype(np.float32)
     # Blurring the depth rounds the corners off; walls stay where they are.
-    noise = noise_on(rng, size, GROUND_UM)
+    noise = noise_on(rng, owner.shape, GROUND_UM)
     depth = ndimage.gaussian_filter(depth, 2.0)
     depth = depth + 0.5 * noise(20)
     hollow = np.where(bag, _WALL_UM + 1.3 - depth, 4.0)

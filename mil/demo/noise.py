@@ -12,6 +12,8 @@ from scipy.spatial import cKDTree
 
 Field = NDArray[np.float32]
 Points = NDArray[np.float64]
+Indices = NDArray[np.intp]
+Rng = np.random.Generator
 
 # Standard deviation that cubic B-spline interpolation leaves of unit white noise in two
 # dimensions.
@@ -27,8 +29,10 @@ def _support(position: NDArray[np.floating], num_nodes: int) -> tuple[NDArray[np
     """The four nodes around each position, and their cubic B-spline weights, [n, 4]."""
     base = np.floor(position).astype(int)
     # Beyond the ends the last node repeats.
-    nodes = np.clip(base[:, None] + np.arange(-1, 3), 0, num_nodes - 1)
-    return nodes, _cubic(position - base).astype(np.float32)
+    nodes = base[:, None] + np.arange(-1, 3)
+    nodes = np.clip(nodes, 0, num_nodes - 1)
+    weights = _cubic(position - base)
+    return nodes, weights.astype(np.float32)
 
 
 def spline_weights(position: NDArray[np.floating], num_nodes: int) -> Field:
@@ -75,7 +79,8 @@ class Sampler:
             position = np.arange(start, min(start + block, pixels)) * scale
             low = max(int(position[0]) - 1, 0)
             high = min(int(position[-1]) + 3, nodes)
-            blocks.append((slice(low, high), spline_weights(position - low, high - low)))
+            weights = spline_weights(position - low, high - low)
+            blocks.append((slice(low, high), weights))
         return blocks
 
     def window(self, row: int, column: int) -> tuple[slice, slice]:
@@ -119,7 +124,7 @@ def _cubic(t: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.stack(weights, axis=1)
 
 
-def smooth_noise(rng: np.random.Generator, size: tuple[int, int], period: float) -> Field:
+def smooth_noise(rng: Rng, size: tuple[int, int], period: float) -> Field:
     """Smooth noise of mean 0 and standard deviation 1.
 
     Args:
@@ -127,14 +132,14 @@ def smooth_noise(rng: np.random.Generator, size: tuple[int, int], period: float)
         size: rows and columns.
         period: distance of independent values, in cells.
     """
-    lattice_size = int(size[0] / period) + 4, int(size[1] / period) + 4
+    # Four more: the spline reads beyond the last node.
+    rows, columns = (int(side / period) + 4 for side in size)
+    lattice_size = rows, columns
     lattice = rng.standard_normal(lattice_size, dtype=np.float32)
     return resample(lattice, size, 1 / period) / np.float32(_LATTICE_STD)
 
 
-def noise_on(
-    rng: np.random.Generator, size: tuple[int, int], step_um: float
-) -> Callable[[float], Field]:
+def noise_on(rng: Rng, size: tuple[int, int], step_um: float) -> Callable[[float], Field]:
     """Source of `smooth_noise` on one grid, by the period in um.
 
     Args:
@@ -189,12 +194,14 @@ def _even_torus(side: float, seed: int) -> Points:
         winner = undecided & ~waiting
         accepted |= winner
         undecided &= ~winner
-        undecided[pairs[winner[pairs[:, 0]]][:, 1]] = False
-        undecided[pairs[winner[pairs[:, 1]]][:, 0]] = False
+        # Whoever is too near to a winner loses.
+        first, second = pairs.T
+        undecided[second[winner[first]]] = False
+        undecided[first[winner[second]]] = False
     return dart[accepted]
 
 
-def even_points(rng: np.random.Generator, extent: tuple[float, float], spacing: float) -> Points:
+def even_points(rng: Rng, extent: tuple[float, float], spacing: float) -> Points:
     """Irregular but evenly spread points, no two nearer than `spacing`.
 
     Args:
@@ -208,15 +215,24 @@ def even_points(rng: np.random.Generator, extent: tuple[float, float], spacing: 
     side = _PATTERN_SIDE
     pattern = _even_torus(side, _PATTERN_SEED)
     angle = rng.uniform(0, 2 * np.pi)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    cos = np.cos(angle)
+    sin = np.sin(angle)
+    turn = np.array(
+        [
+            [cos, -sin],
+            [sin, cos],
+        ]
+    )
     centre = np.array(extent) / 2
     # So many patterns in each direction cover the extent, however it is turned.
     reach = int(np.hypot(*extent) / 2 / (side * spacing)) + 2
     steps = np.arange(-reach, reach + 1) * side
-    offset = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 1, 2)
+    offset_y, offset_x = np.meshgrid(steps, steps, indexing="ij")
+    offset = np.stack([offset_y, offset_x], -1).reshape(-1, 1, 2)
     shift = rng.random(2) * side
     points = (pattern + offset).reshape(-1, 2) + shift - side / 2
     points = points @ turn.T * spacing + centre
-    inside = (points >= 0).all(axis=1) & (points < np.array(extent)).all(axis=1)
-    contained: Points = points[inside]
+    after_start = (points >= 0).all(axis=1)
+    before_end = (points < np.array(extent)).all(axis=1)
+    contained: Points = points[after_start & before_end]
     return contained

@@ -180,7 +180,10 @@ class _Painter:
     def _artefact(self, name: str, row: int, column: int) -> Field | None:
         """An artefact's field on a block; None where the block has none."""
         field = self.artefacts.get(name)
-        if field is None or np.ptp(field[self.at_coarse.window(row, column)]) < 1e-3:
+        if field is None:
+            return None
+        window = self.at_coarse.window(row, column)
+        if np.ptp(field[window]) < 1e-3:
             return None
         return self.at_coarse(field, row, column)
 
@@ -192,16 +195,20 @@ class _Painter:
         grain = _repeating(self.grain, row, column, GRAIN_PX, stamped.shape[:2])
         # The edge of tissue is soft and grainy.
         solid = self.at_ground(self.ground.solid_um, row, column)
-        solid = np.clip(solid * 0.9 + 0.5 + 0.25 * grain, 0, 1)
+        solid = solid * 0.9 + 0.5 + 0.25 * grain
+        solid = np.clip(solid, 0, 1)
         fibre_share = self.at_ground(self.ground.fibre, row, column)
         texture = self._fibre_texture(row, column) * fibre_share
         cover = stamped[..., 0] * _PER_BYTE
         red_cell = stamped[..., 2] * _PER_BYTE
         eosin = self.at_ground(self.ground.eosin, row, column)
-        eosin *= np.maximum(1 + _FIBRE_DEPTH * texture, 0.10) * (1 + 0.16 * grain)
+        fibrous = np.maximum(1 + _FIBRE_DEPTH * texture, 0.10)
+        eosin *= fibrous * (1 + 0.16 * grain)
         # A nucleus displaces most of the eosin, and all of the ground's haematoxylin.
-        eosin = np.maximum(eosin * (1 - 0.62 * cover), 0) * solid
-        haem = self.at_ground(self.ground.haem, row, column) * (1 + 0.30 * grain)
+        eosin = eosin * (1 - 0.62 * cover)
+        eosin = np.maximum(eosin, 0) * solid
+        haem = self.at_ground(self.ground.haem, row, column)
+        haem = haem * (1 + 0.30 * grain)
         nuclear = stamped[..., 1] * np.float32(HAEMATOXYLIN_FULL / 255)
         haem = np.maximum(haem * (1 - cover), 0) + nuclear
         # Red cells may lie on glass, in the hollow of a vessel.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
-from mil.demo.noise import Field
+from mil.demo.noise import Field, Rng
 
 Sprite = NDArray[np.uint8]
 Plane = NDArray[np.floating]
@@ -180,7 +180,7 @@ def sprite_bank(mpp: float) -> dict[str, list[list[list[Sprite]]]]:
 
 
 def _of_size(
-    rng: np.random.Generator, kind: Kind, diameter_um: float, mpp: float, noise: Field
+    rng: Rng, kind: Kind, diameter_um: float, mpp: float, noise: Field
 ) -> list[list[Sprite]]:
     """Sprites of one size, by angle and variant."""
     num_angles = ANGLES if kind.turned else 1
@@ -207,7 +207,7 @@ def _trim(sprite: Sprite) -> Sprite:
 
 
 def _draw(
-    rng: np.random.Generator,
+    rng: Rng,
     kind: Kind,
     diameter_um: float,
     mpp: float,
@@ -262,9 +262,7 @@ def _column(values: NDArray[np.float64]) -> Field:
     return column
 
 
-def _chromatin(
-    rng: np.random.Generator, noise: Field, clump_px: float, count: int, side: int
-) -> Field:
+def _chromatin(rng: Rng, noise: Field, clump_px: float, count: int, side: int) -> Field:
     """Random windows of noise with grains of one size, mean 0, pushed towards its extremes."""
     grain = ndimage.gaussian_filter(noise, clump_px * 0.42, mode="wrap")
     fine = ndimage.gaussian_filter(noise[::-1], max(clump_px * 0.17, 0.5), mode="wrap")
@@ -275,9 +273,7 @@ def _chromatin(
     return stacked
 
 
-def _nucleoli(
-    rng: np.random.Generator, kind: Kind, along: Plane, across: Plane, reach: Field, count: int
-) -> Plane:
+def _nucleoli(rng: Rng, kind: Kind, along: Plane, across: Plane, reach: Field, count: int) -> Plane:
     """None to three dark round bodies in a nucleus."""
     total = np.zeros_like(along + across)
     if not kind.nucleoli:

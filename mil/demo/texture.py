@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from mil.demo.noise import Field
+from mil.demo.noise import Field, Rng
 
 FIBRE_PERIOD_UM = 512.0
 # Distances at which grain and sensor noise repeat, pixels.
@@ -18,9 +18,17 @@ NOISE_PX = 512
 # both scanners see the same fibres.
 _SPECTRUM_SIDE = 1024
 # Layers of fibres: size across and along, um, and weight.
-_FIBRE_LAYERS = ((0.55, 26, 0.55), (1.6, 55, 0.75), (4.5, 80, 0.6))
+_FIBRE_LAYERS = (
+    (0.55, 26, 0.55),
+    (1.6, 55, 0.75),
+    (4.5, 80, 0.6),
+)
 # Layers of grain: size, um, and weight.
-_GRAIN_LAYERS = ((0.35, 0.55), (0.9, 0.75), (2.4, 0.6))
+_GRAIN_LAYERS = (
+    (0.35, 0.55),
+    (0.9, 0.75),
+    (2.4, 0.6),
+)
 
 
 @lru_cache(maxsize=2)
@@ -39,20 +47,22 @@ def fibre_texture(texels: int) -> Field:
     ridge = _stretched(rng, texels, 1.5, 20) + 0.5 * texture - 1.55
     cleft = np.tanh(2.2 * np.maximum(ridge, 0))
     bundle = 0.42 * np.tanh(0.8 * texture)
-    fibres: Field = (bundle - cleft * 1.3).clip(-1, 1).astype(np.float32)
-    return fibres
+    fibres = (bundle - cleft * 1.3).clip(-1, 1)
+    return fibres.astype(np.float32)
 
 
-def _stretched(rng: np.random.Generator, texels: int, across_um: float, along_um: float) -> Field:
+def _stretched(rng: Rng, texels: int, across_um: float, along_um: float) -> Field:
     """Periodic Gaussian noise of standard deviation 1, with its own scale on each axis."""
     side = _SPECTRUM_SIDE
     half = side // 2
-    spectrum = fft.rfft2(rng.standard_normal((side, side), dtype=np.float32))
+    white = rng.standard_normal((side, side), dtype=np.float32)
+    spectrum = fft.rfft2(white)
     row = fft.fftfreq(side, FIBRE_PERIOD_UM / side)[:, None]
     column = fft.rfftfreq(side, FIBRE_PERIOD_UM / side)[None, :]
     # Fourier transform of a Gaussian, whose standard deviations are the scales.
     squares = (row * across_um) ** 2 + (column * along_um) ** 2
-    spectrum *= np.exp(-2 * np.pi**2 * squares).astype(np.float32)
+    gaussian = np.exp(-2 * np.pi**2 * squares)
+    spectrum *= gaussian.astype(np.float32)
     if texels != side:
         # Padding the spectrum with zeros interpolates the noise.
         wide = np.zeros((texels, texels // 2 + 1), np.complex64)
@@ -74,12 +84,14 @@ def grain_texture(mpp: float, margin: int) -> Field:
     """
     rng = np.random.default_rng(4)
     side = GRAIN_PX
-    frequency = np.hypot(fft.fftfreq(side, mpp)[:, None], fft.rfftfreq(side, mpp)[None, :])
+    row = fft.fftfreq(side, mpp)[:, None]
+    column = fft.rfftfreq(side, mpp)[None, :]
+    frequency = np.hypot(row, column)
     white = fft.rfft2(rng.standard_normal((side, side), dtype=np.float32))
     total = np.zeros((side, side), np.float32)
     for scale_um, weight in _GRAIN_LAYERS:
-        filtered = white * np.exp(-2 * (np.pi * scale_um * frequency) ** 2)
-        noise = fft.irfft2(filtered, s=(side, side))
+        gaussian = np.exp(-2 * (np.pi * scale_um * frequency) ** 2)
+        noise = fft.irfft2(white * gaussian, s=(side, side))
         total += (weight * noise / noise.std()).astype(np.float32)
         # The same random numbers elsewhere in the spectrum serve the next layer.
         phase = np.exp(1j * scale_um).astype(np.complex64)

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import ndimage
 
-from mil.demo.noise import Field, noise_on, rotated
+from mil.demo.noise import Field, Rng, noise_on, rotated
 from mil.demo.plan import DemoSlide
 
 STEP_UM = 4.0
@@ -39,7 +39,7 @@ class Layout:
     tumour_um: Field
 
 
-def stream(slide: DemoSlide, name: str) -> np.random.Generator:
+def stream(slide: DemoSlide, name: str) -> Rng:
     """An independent random state for one purpose on one slide."""
     return np.random.default_rng([slide.seed, *name.encode()])
 
@@ -51,15 +51,19 @@ def extent_um(slide: DemoSlide) -> tuple[float, float]:
 
 def mesh_um(size: tuple[int, int], step_um: float) -> tuple[Field, Field]:
     """The y and x of every node in um, ready to broadcast."""
-    y = (np.arange(size[0], dtype=np.float32) * np.float32(step_um))[:, None]
-    x = (np.arange(size[1], dtype=np.float32) * np.float32(step_um))[None, :]
-    return y, x
+    rows, columns = size
+    step = np.float32(step_um)
+    y = np.arange(rows, dtype=np.float32) * step
+    x = np.arange(columns, dtype=np.float32) * step
+    return y[:, None], x[None, :]
 
 
 def lay_out(slide: DemoSlide) -> Layout:
     """Draw the outlines of a slide."""
     height, width = extent_um(slide)
-    size = int(height / STEP_UM) + 3, int(width / STEP_UM) + 3
+    rows = int(height / STEP_UM) + 3
+    columns = int(width / STEP_UM) + 3
+    size = rows, columns
     tissue = _tissue(slide, size)
     if slide.extent == "none":
         return Layout(tissue, np.full(size, _OUTSIDE_UM, np.float32))
@@ -84,10 +88,14 @@ def _tissue(slide: DemoSlide, size: tuple[int, int]) -> Field:
         if max(height, width) < _MINI_UM:
             half_y = 1.3 * half_y
             half_x = 1.3 * half_x
-        piece = draw(rng, y - (top + bottom) / 2, x - (left + right) / 2, half_y, half_x)
+        centre_y = (top + bottom) / 2
+        centre_x = (left + right) / 2
+        piece = draw(rng, y - centre_y, x - centre_x, half_y, half_x)
         tissue = np.maximum(tissue, piece)
     y, x = mesh_um(size, STEP_UM)
-    inside = np.minimum(np.minimum(y, height - y), np.minimum(x, width - x)) - _BORDER_UM
+    from_rows = np.minimum(y, height - y)
+    from_columns = np.minimum(x, width - x)
+    inside = np.minimum(from_rows, from_columns) - _BORDER_UM
     outline: Field = np.minimum(tissue, inside).astype(np.float32)
     return outline
 
@@ -95,7 +103,7 @@ def _tissue(slide: DemoSlide, size: tuple[int, int]) -> Field:
 Span = tuple[float, float]
 
 
-def _pieces(rng: np.random.Generator, slide: DemoSlide) -> list[tuple[Span, Span]]:
+def _pieces(rng: Rng, slide: DemoSlide) -> list[tuple[Span, Span]]:
     """Vertical and horizontal span of each piece of tissue, um."""
     height, width = extent_um(slide)
     count = slide.num_pieces
@@ -115,12 +123,12 @@ def _pieces(rng: np.random.Generator, slide: DemoSlide) -> list[tuple[Span, Span
     return pieces
 
 
-def _half_side(rng: np.random.Generator, side: float) -> float:
+def _half_side(rng: Rng, side: float) -> float:
     """Half of a piece's side within the span that it has, um."""
     return side / 2 - rng.uniform(0.04, 0.10) * side - 22
 
 
-def _node(rng: np.random.Generator, y: Field, x: Field, half_y: float, half_x: float) -> Field:
+def _node(rng: Rng, y: Field, x: Field, half_y: float, half_x: float) -> Field:
     """A bean: an ellipse with a dent for the hilum."""
     scale = rng.uniform(0.82, 1.0, 2)
     half_y = half_y * scale[0]
@@ -135,7 +143,7 @@ def _node(rng: np.random.Generator, y: Field, x: Field, half_y: float, half_x: f
     return bean
 
 
-def _core(rng: np.random.Generator, y: Field, x: Field, half_y: float, half_x: float) -> Field:
+def _core(rng: Rng, y: Field, x: Field, half_y: float, half_x: float) -> Field:
     """A needle core: a long bent strip, sometimes broken once."""
     upright = half_y > half_x
     along, across = (y, x) if upright else (x, y)
@@ -151,13 +159,15 @@ def _core(rng: np.random.Generator, y: Field, x: Field, half_y: float, half_x: f
     core = np.minimum(strip, half_long * 0.98 - np.abs(along))
     if rng.random() < 0.6 and half_long > 500:
         break_at = rng.uniform(-0.5, 0.5) * half_long
-        gap = np.abs(along - break_at + 0.5 * across) - rng.uniform(8, 26)
-        core = np.minimum(core, gap)
+        # The break runs obliquely.
+        from_break = np.abs(along - break_at + 0.5 * across)
+        width = rng.uniform(8, 26)
+        core = np.minimum(core, from_break - width)
     drawn: Field = core.astype(np.float32)
     return drawn
 
 
-def _resection(rng: np.random.Generator, y: Field, x: Field, half_y: float, half_x: float) -> Field:
+def _resection(rng: Rng, y: Field, x: Field, half_y: float, half_x: float) -> Field:
     """A cut block: some overlapping lobes with one straight knife edge."""
     block = np.full(np.broadcast_shapes(y.shape, x.shape), _OUTSIDE_UM, np.float32)
     shorter = min(half_y, half_x)
@@ -172,7 +182,8 @@ def _resection(rng: np.random.Generator, y: Field, x: Field, half_y: float, half
     sin = np.sin(angle)
     cos = np.cos(angle)
     knife = 0.72 * np.hypot(half_y * sin, half_x * cos)
-    cut: Field = np.minimum(block, knife - (y * sin + x * cos)).astype(np.float32)
+    before_knife = knife - (y * sin + x * cos)
+    cut: Field = np.minimum(block, before_knife).astype(np.float32)
     return cut
 
 
@@ -189,39 +200,48 @@ def _tumour(slide: DemoSlide, tissue: Field) -> Field:
     if slide.extent == "small":
         area_um2 = np.pi / 4 * rng.uniform(*_SMALL_SIDE_UM) ** 2
     else:
-        area_um2 = rng.uniform(*_TUMOUR_SHARE[slide.extent]) * within.sum() * STEP_UM**2
+        share = rng.uniform(*_TUMOUR_SHARE[slide.extent])
+        area_um2 = share * within.sum() * STEP_UM**2
     # The level that leaves so many nodes above it.
-    count = min(int(area_um2 / STEP_UM**2), int(within.sum()) - 1)
+    most = int(within.sum()) - 1
+    count = min(int(area_um2 / STEP_UM**2), most)
     level = np.partition(bulge[within], -count)[-count]
     return _tidy(np.minimum(bulge - level, tissue - 5))
 
 
-def _foci(rng: np.random.Generator, tissue: Field, num_foci: int) -> Field:
+def _foci(rng: Rng, tissue: Field, num_foci: int) -> Field:
     """Elongated hills around centres deep in the tissue, um."""
     y, x = mesh_um(tissue.shape, STEP_UM)
     bulge = np.full(tissue.shape, -1e4, np.float32)
     depth = ndimage.distance_transform_edt(tissue > 0) * STEP_UM
-    deep = np.argwhere(depth > np.quantile(depth[depth > 0], 0.75))
+    threshold = np.quantile(depth[depth > 0], 0.75)
+    deep = np.argwhere(depth > threshold)
     for index in range(num_foci):
         centre = deep[rng.integers(len(deep))] * STEP_UM
         angle = rng.uniform(0, np.pi)
         stretch = rng.uniform(1.0, 1.35)
-        across, along = rotated(y - centre[0], x - centre[1], angle)
+        centre_y, centre_x = centre
+        across, along = rotated(y - centre_y, x - centre_x, angle)
         radius = np.hypot(across * stretch, along / stretch)
         # Later foci are smaller.
-        bulge = np.maximum(bulge, -radius - 60 * index * rng.random())
+        lower = 60 * index * rng.random()
+        bulge = np.maximum(bulge, -radius - lower)
     return bulge
 
 
 def _tidy(tumour: Field) -> Field:
     """Drop crumbs and fill holes, so that every outline encloses tumour only."""
     label, num_parts = ndimage.label(tumour > 0)
-    areas = np.bincount(label.ravel(), minlength=num_parts + 1) * STEP_UM**2
-    large = areas >= min(0.3 * areas[1:].max(), _SMALLEST_FOCUS_UM2)
+    num_nodes = np.bincount(label.ravel(), minlength=num_parts + 1)
+    areas = num_nodes * STEP_UM**2
+    largest = areas[1:].max()
+    large = areas >= min(0.3 * largest, _SMALLEST_FOCUS_UM2)
     large[0] = False
     kept = large[label]
     filled = ndimage.binary_fill_holes(kept)
     outside = np.minimum(tumour, -1.0)
-    tidy = np.where(kept, tumour, np.where(filled, 1.0, outside))
-    smoothed: Field = ndimage.gaussian_filter(np.clip(tidy, -40, 400).astype(np.float32), 1.0)
+    elsewhere = np.where(filled, 1.0, outside)
+    tidy = np.where(kept, tumour, elsewhere)
+    clipped = np.clip(tidy, -40, 400).astype(np.float32)
+    smoothed: Field = ndimage.gaussian_filter(clipped, 1.0)
     return smoothed

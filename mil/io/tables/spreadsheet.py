@@ -147,13 +147,13 @@ def _text(cell: Any) -> str:
     return str(value).strip()
 
 
-def find_column(sheet: Sheet, ours: str, given: str | None) -> str | None:
+def find_column(sheet: Sheet, ours: str, user_column: str | None) -> str | None:
     """Which column holds the slide, the label or the patient.
 
     Args:
         sheet: the table.
         ours: slide, label or patient.
-        given: name of the column by the user; None: not given.
+        user_column: name of the column by the user; None: to be found.
 
     Returns:
         The column's name; None if there is no such column.
@@ -162,12 +162,12 @@ def find_column(sheet: Sheet, ours: str, given: str | None) -> str | None:
         DatasetError: the user's column does not exist, or several could be meant.
     """
     # The user's word counts, but a misspelt one must not fall back to a guess.
-    if given is not None:
-        if given not in sheet.header:
+    if user_column is not None:
+        if user_column not in sheet.header:
             raise DatasetError(
-                f"{sheet.path}: --{ours}-column: {unknown_name('column', given, sheet.header)}"
+                f"{sheet.path}: --{ours}-column: {unknown_name('column', user_column, sheet.header)}"
             )
-        return given
+        return user_column
     by_key = {column_key(name): name for name in sheet.header}
     candidates = [by_key[name] for name in KNOWN[ours] if name in by_key]
     if not candidates:
@@ -184,14 +184,14 @@ def find_column(sheet: Sheet, ours: str, given: str | None) -> str | None:
     return candidates[0]
 
 
-def need_column(sheet: Sheet, ours: str, given: str | None) -> str:
+def need_column(sheet: Sheet, ours: str, user_column: str | None) -> str:
     """Like `find_column`, for a column that must exist.
 
     Raises:
         DatasetError: also when it does not exist; columns that could be meant are
             listed.
     """
-    column = find_column(sheet, ours, given)
+    column = find_column(sheet, ours, user_column)
     if column is None:
         could_be: Sequence[str] = sheet.header
         if ours == "label":
