@@ -27,13 +27,13 @@ class Cells(NamedTuple):
 
     Attributes:
         kind: key of `KINDS`.
-        place_um: positions [n, 2], (y, x).
+        position_um: positions [n, 2], (y, x).
         size: index of each into the kind's diameters.
         angle: index of each turn, of `ANGLES`.
     """
 
     kind: str
-    place_um: Points
+    position_um: Points
     size: NDArray[np.intp]
     angle: NDArray[np.intp]
 
@@ -54,9 +54,9 @@ class Population(NamedTuple):
     clearance_um: float
 
 
-def at_points(field: Field, place_um: Points) -> Field:
+def at_points(field: Field, position_um: Points) -> Field:
     """Values of a 4 um field at positions (y, x) in um."""
-    values: Field = ndimage.map_coordinates(field, place_um.T / STEP_UM, order=1, mode="nearest")
+    values: Field = ndimage.map_coordinates(field, position_um.T / STEP_UM, order=1, mode="nearest")
     return values
 
 
@@ -75,12 +75,12 @@ def place_cells(slide: DemoSlide, layout: Layout, anatomy: Anatomy, grain: Field
     rings = anatomy.glands + anatomy.vessels
     # Kinds that need clearance come after those they must not meet.
     for population in _populations(layout, anatomy):
-        place = even_points(rng, extent_um(slide), population.spacing_um)
-        density = at_points(population.density, place)
-        place = place[rng.random(len(place)) < density]
-        place = place[~_inside(rings, place)]
-        place = _apart(placed, place, population.clearance_um)
-        placed.append(_with_size_and_turn(rng, population.kind, place, grain))
+        position = even_points(rng, extent_um(slide), population.spacing_um)
+        density = at_points(population.density, position)
+        position = position[rng.random(len(position)) < density]
+        position = position[~_inside(rings, position)]
+        position = _apart(placed, position, population.clearance_um)
+        placed.append(_with_size_and_turn(rng, population.kind, position, grain))
     return _with_deaths(rng, placed)
 
 
@@ -104,40 +104,40 @@ def _populations(layout: Layout, anatomy: Anatomy) -> list[Population]:
     ]
 
 
-def _apart(placed: list[Cells], place: Points, clearance_um: float) -> Points:
+def _apart(placed: list[Cells], position: Points, clearance_um: float) -> Points:
     """Positions at which a nucleus of half width `clearance_um` meets no nucleus placed."""
     for other in placed:
-        if len(other.place_um) and len(place) and clearance_um:
+        if len(other.position_um) and len(position) and clearance_um:
             kind = KINDS[other.kind]
             half = np.array(kind.diameters)[other.size] / 2
             if kind.pointed:
                 half = half * 0.5
-            tree = cKDTree(other.place_um)
-            away, nearest = tree.query(place, distance_upper_bound=REACH_UM)
+            tree = cKDTree(other.position_um)
+            away, nearest = tree.query(position, distance_upper_bound=REACH_UM)
             # Where none is near, `nearest` is one past the end.
             reach = np.append(half, 0.0)[nearest]
-            place = place[away > clearance_um + reach * 0.95]
-    return place
+            position = position[away > clearance_um + reach * 0.95]
+    return position
 
 
-def _with_size_and_turn(rng: Rng, kind: str, place: Points, grain: Field) -> Cells:
+def _with_size_and_turn(rng: Rng, kind: str, position: Points, grain: Field) -> Cells:
     """Give every nucleus a size that its nearest neighbour leaves room for, and a turn."""
     diameters = np.array(KINDS[kind].diameters)
-    room = np.full(len(place), diameters[-1])
-    if len(place) > 1 and kind != "fibroblast":
+    room = np.full(len(position), diameters[-1])
+    if len(position) > 1 and kind != "fibroblast":
         # The nearest but itself; tumour nuclei may overlap a little more.
-        distances, _ = cKDTree(place).query(place, k=2)
+        distances, _ = cKDTree(position).query(position, k=2)
         distance = distances[:, 1]
         room = distance * (1.12 if kind == "tumour" else 1.03)
     usual = np.log(np.median(diameters) * 1.04)
-    wish = np.exp(rng.normal(usual, 0.24, len(place)))
+    wish = np.exp(rng.normal(usual, 0.24, len(position)))
     # The largest sprite that is not larger.
     size = np.searchsorted(diameters, np.minimum(wish, room)) - 1
-    down = at_points(np.gradient(grain, axis=0), place)
-    across = at_points(np.gradient(grain, axis=1), place)
+    down = at_points(np.gradient(grain, axis=0), position)
+    across = at_points(np.gradient(grain, axis=1), position)
     along = np.arctan2(across, -down)
-    along = along + rng.normal(0, 0.16, len(place))
-    return Cells(kind, place, np.clip(size, 0, None), _turn_index(along))
+    along = along + rng.normal(0, 0.16, len(position))
+    return Cells(kind, position, np.clip(size, 0, None), _turn_index(along))
 
 
 def _turn_index(angle: NDArray[np.floating]) -> NDArray[np.intp]:
@@ -154,7 +154,7 @@ def _with_deaths(rng: Rng, placed: list[Cells]) -> list[Cells]:
         if cells.kind != "tumour":
             result.append(cells)
             continue
-        fate = rng.random(len(cells.place_um))
+        fate = rng.random(len(cells.position_um))
         chosen_by_kind = {
             "tumour": fate > MITOTIC_OR_DYING,
             "mitosis": fate < MITOTIC,
@@ -164,40 +164,40 @@ def _with_deaths(rng: Rng, placed: list[Cells]) -> list[Cells]:
             # Other kinds have fewer sizes.
             largest = len(KINDS[kind].diameters) - 1
             size = np.minimum(cells.size[chosen], largest)
-            place = cells.place_um[chosen]
+            position = cells.position_um[chosen]
             angle = cells.angle[chosen]
-            result.append(Cells(kind, place, size, angle))
+            result.append(Cells(kind, position, size, angle))
     return result
 
 
 def _ring_cells(rng: Rng, anatomy: Anatomy) -> list[Cells]:
     """Gland epithelium in a regular row, vessel lining along the wall, red cells in the hollow."""
-    places: dict[str, list[Points]] = {"epithelium": [], "fibroblast": [], "red_cell": []}
+    positions: dict[str, list[Points]] = {"epithelium": [], "fibroblast": [], "red_cell": []}
     turns: dict[str, list[Points]] = {"epithelium": [], "fibroblast": []}
     for gland in anatomy.glands:
-        place, angle = _along(rng, gland, spacing_um=6.4, depth_um=5.2)
-        places["epithelium"].append(place)
+        position, angle = _along(rng, gland, spacing_um=6.4, depth_um=5.2)
+        positions["epithelium"].append(position)
         turns["epithelium"].append(angle)
         # Myoepithelium, flat against the basement membrane.
-        place, angle = _along(rng, gland, spacing_um=21.0, depth_um=0.6)
-        places["fibroblast"].append(place)
+        position, angle = _along(rng, gland, spacing_um=21.0, depth_um=0.6)
+        positions["fibroblast"].append(position)
         turns["fibroblast"].append(angle + np.pi / 2)
     for vessel in anatomy.vessels:
-        place, angle = _along(rng, vessel, spacing_um=17.0, depth_um=vessel.wall_um * 0.6)
-        places["fibroblast"].append(place)
+        position, angle = _along(rng, vessel, spacing_um=17.0, depth_um=vessel.wall_um * 0.6)
+        positions["fibroblast"].append(position)
         turns["fibroblast"].append(angle + np.pi / 2)
-        places["red_cell"].append(_filling(rng, vessel))
+        positions["red_cell"].append(_filling(rng, vessel))
     cells = []
-    for kind, kind_places in places.items():
+    for kind, kind_positions in positions.items():
         # An empty array first, for slides without glands or vessels.
-        place = np.concatenate([np.zeros((0, 2)), *kind_places])
-        angle = np.zeros(len(place))
+        position = np.concatenate([np.zeros((0, 2)), *kind_positions])
+        angle = np.zeros(len(position))
         if kind in turns:
             angle = np.concatenate([np.zeros(0), *turns[kind]])
         turn = _turn_index(angle + rng.normal(0, 0.12, len(angle)))
         num_sizes = 2 if kind == "fibroblast" else len(KINDS[kind].diameters)
-        size = rng.integers(0, num_sizes, len(place))
-        cells.append(Cells(kind, place, size, turn))
+        size = rng.integers(0, num_sizes, len(position))
+        cells.append(Cells(kind, position, size, turn))
     return cells
 
 
@@ -231,31 +231,31 @@ def _filling(rng: Rng, vessel: Ring) -> Points:
     inner = vessel.radius_um - vessel.wall_um
     if rng.random() < 0.35 or inner < 4:
         return np.zeros((0, 2))
-    place = even_points(rng, (2 * inner, 2 * inner), 5.0) - inner
+    position = even_points(rng, (2 * inner, 2 * inner), 5.0) - inner
     level = rng.uniform(-0.6, 1.2) * inner
     tilt = rng.uniform(0, 2 * np.pi)
     downwards = np.array([np.sin(tilt), np.cos(tilt)])
-    settled = place @ downwards < level
-    y, x = place.T
+    settled = position @ downwards < level
+    y, x = position.T
     radius = vessel.radius_at(np.arctan2(y, x)) - vessel.wall_um - 3
     inside = np.hypot(y, x) < radius
     centre = np.array([vessel.y_um, vessel.x_um])
-    filling: Points = place[settled & inside] + centre
+    filling: Points = position[settled & inside] + centre
     return filling
 
 
-def _inside(rings: list[Ring], place: Points) -> NDArray[np.bool_]:
+def _inside(rings: list[Ring], position: Points) -> NDArray[np.bool_]:
     """Positions that lie in a ring or touch it."""
-    inside = np.zeros(len(place), bool)
-    if not len(place):
+    inside = np.zeros(len(position), bool)
+    if not len(position):
         return inside
-    tree = cKDTree(place)
+    tree = cKDTree(position)
     for ring in rings:
         centre = ring.y_um, ring.x_um
         # Wobble takes a ring to at most half more than its mean radius.
         reach = ring.radius_um * 1.5 + 6
         near = np.array(tree.query_ball_point(centre, reach), dtype=int)
-        y, x = (place[near] - np.array(centre)).T
+        y, x = (position[near] - np.array(centre)).T
         edge = ring.radius_at(np.arctan2(y, x)) + 2.5
         inside[near] |= np.hypot(y, x) < edge
     return inside

@@ -192,26 +192,28 @@ def _num_borders(owner: Field) -> NDArray[np.uint8]:
     return count
 
 
-def _window(place: Points, before: int, after: int, size: tuple[int, ...]) -> tuple[Points, Points]:
+def _window(
+    position: Points, before: int, after: int, size: tuple[int, ...]
+) -> tuple[Points, Points]:
     """First and end node of rows and columns around positions, inside a field."""
-    low = np.maximum((place.min(axis=0) / GROUND_UM).astype(int) - before, 0)
-    high = np.minimum((place.max(axis=0) / GROUND_UM).astype(int) + after, size)
+    low = np.maximum((position.min(axis=0) / GROUND_UM).astype(int) - before, 0)
+    high = np.minimum((position.max(axis=0) / GROUND_UM).astype(int) + after, size)
     return low, high
 
 
 def _paint_nests(ground: Ground, rng: Rng, nest_um: Field, cells: list[Cells]) -> None:
     """Tumour cytoplasm: purple, each cell its own shade, with faint borders between nuclei."""
-    places = [group.place_um for group in cells if group.kind in _TUMOUR_KINDS]
-    if not places or not sum(map(len, places)):
+    positions = [group.position_um for group in cells if group.kind in _TUMOUR_KINDS]
+    if not positions or not sum(map(len, positions)):
         return
-    place = np.concatenate(places)
-    low, high = _window(place, 14, 15, nest_um.shape)
+    position = np.concatenate(positions)
+    low, high = _window(position, 14, 15, nest_um.shape)
     window = slice(low[0], high[0]), slice(low[1], high[1])
-    away, owner = _owners(place, low, high)
+    away, owner = _owners(position, low, high)
     edge = _num_borders(owner).astype(np.float32)
     soft_edge = ndimage.gaussian_filter(edge, 0.7)
     border = np.clip(soft_edge * 1.3, 0, 1)
-    shade_of_cell = rng.normal(0, 1, len(place) + 1).astype(np.float32)
+    shade_of_cell = rng.normal(0, 1, len(position) + 1).astype(np.float32)
     shade = ndimage.gaussian_filter(shade_of_cell[owner], 0.8)
     noise = noise_on(rng, owner.shape, GROUND_UM)
     depth = nest_um[window]
@@ -233,12 +235,12 @@ def _paint_nests(ground: Ground, rng: Rng, nest_um: Field, cells: list[Cells]) -
 
 
 def _blend(field: Field, window: Windows, share: Field, value: Field | float) -> None:
-    """Move a part of a field towards a value by a share of the way, in place."""
+    """Move a part of a field towards a value by a share of the way, in position."""
     field[window] += share * (value - field[window])
 
 
 def _limit(field: Field, window: Windows, limit: Field) -> None:
-    """Lower a part of a field to a limit, in place."""
+    """Lower a part of a field to a limit, in position."""
     field[window] = np.minimum(field[window], limit)
 
 

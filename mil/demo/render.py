@@ -65,7 +65,7 @@ def stamp_cells(slide: DemoSlide, cells: list[Cells]) -> Image:
     for group in cells:
         sprites = bank[group.kind]
         has_angle = len(sprites[0]) == ANGLES
-        pixel = np.rint(group.place_um / slide.mpp).astype(int)
+        pixel = np.rint(group.position_um / slide.mpp).astype(int)
         # One random number for each nucleus decides on its variant and its mirroring.
         numbers = rng.integers(0, 1 << 30, len(pixel))
         nuclei = zip(
