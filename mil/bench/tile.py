@@ -12,7 +12,7 @@ from mil.bench.results_table import Outcome, Row
 from mil.bench.slides import CODECS, synthetic_slide
 from mil.config import TileConfig
 from mil.io.slides import SlideReader, as_array
-from mil.tile.plan import look, plan_tiles
+from mil.tile.plan import plan_tiles, read_overview
 from mil.tile.quality import assess
 from mil.tile.stage import run as tile
 from mil.tile.tissue import find_tissue
@@ -59,13 +59,13 @@ def _row(path: Path, folder: Path, tile_px: int, target_mpp: float) -> Row:
     with SlideReader(path) as reader:
         opened = clock()
         mpp = reader.resolution().mpp
-        view = look(reader, mpp)
+        view = read_overview(reader, mpp)
         looked = clock()
         plan = plan_tiles(
-            reader, mpp, tile_px=tile_px, target_mpp=target_mpp, config=config, view=view
+            reader, mpp, tile_px=tile_px, target_mpp=target_mpp, config=config, overview=view
         )
         planned = clock()
-        find_tissue(as_array(plan.picture), mpp * plan.mask_scale, config.min_area_mm2)
+        find_tissue(as_array(plan.overview), mpp * plan.mask_scale, config.min_area_mm2)
         found = clock()
         assess(reader, plan, mpp)
         assessed = clock()

@@ -6,9 +6,7 @@ from jaxtyping import UInt8
 from torch.nn import functional
 
 from mil.io.slides import Window, resample
-
-# Distance from a whole pixel, pixels, within which an edge counts as on it.
-TOLERANCE = 1e-6
+from mil.io.slides.window import ON_PIXEL
 
 
 def fast_resample(
@@ -31,15 +29,15 @@ def fast_resample(
     pixels = window.pixels
     rows, columns = pixels.shape[:2]
     # A slide reader cuts windows at whole pixels, a tile need not end on one.
-    at_corner = abs(left - window.left) < TOLERANCE and abs(top - window.top) < TOLERANCE
-    fills_window = abs(columns - width) < 1 - TOLERANCE and abs(rows - height) < 1 - TOLERANCE
+    at_corner = abs(left - window.left) < ON_PIXEL and abs(top - window.top) < ON_PIXEL
+    fills_window = abs(columns - width) < 1 - ON_PIXEL and abs(rows - height) < 1 - ON_PIXEL
     if not (at_corner and fills_window) or (columns, rows) == size_px:
         return resample(window, left, top, width, height, size_px)
     # torch does not take read-only memory, such as a part of a cached block.
     source = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
     # As torch takes images: [1, channels, rows, columns].
     planes = source.permute(2, 0, 1)[None]
-    if abs(columns - width) < TOLERANCE and abs(rows - height) < TOLERANCE:
+    if abs(columns - width) < ON_PIXEL and abs(rows - height) < ON_PIXEL:
         resized = functional.interpolate(planes, size=size_px[::-1], mode="bicubic", antialias=True)
     else:
         # The rectangle ends inside the last pixel: only a scale can express that.

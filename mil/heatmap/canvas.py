@@ -11,7 +11,7 @@ from PIL import Image
 from mil.errors import FormatError, MilError
 from mil.heatmap.render import painted
 from mil.io.bags import BagPositions
-from mil.io.slides import SlideReader
+from mil.io.slides import SlideReader, draw_overview
 from mil.io.tiles import read_tiles
 
 WHITE = (255, 255, 255)
@@ -139,7 +139,7 @@ def slide_itself(slide: Path, bag: BagPositions, positions: Positions) -> Canvas
         inside = (positions.corners >= 0).all() and (positions.corners < size).all()
         if not (np.array_equal(size_of_bag, size) and inside):
             raise FormatError(f"{slide}: is of another size than the slide of this bag")
-        overview = reader.picture(max(reader.extent_px) / LONGEST_PX)
+        overview = draw_overview(reader, max(reader.extent_px) / LONGEST_PX)
         origin = reader.origin_px
     um_per_px = positions.unit_um * overview.scale
     return Canvas(overview.image, overview.scale, origin, origin, um_per_px, name="slide")

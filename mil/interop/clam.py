@@ -26,9 +26,8 @@ from mil.interop.untrusted import (
 from mil.io.atomic import atomic_path
 from mil.io.bags import Bag
 from mil.io.slides.resolution import SQUARE
-from mil.io.tables import write_csv
+from mil.io.tables import SPLITS, write_csv
 
-SPLITS = ("train", "val", "test")
 # A file of CLAM can be written for any bag: .pt files hold features alone.
 REQUIRED_FIELDS: tuple[str, ...] = ()
 # Rows of a chunk in CLAM's own files.

@@ -20,6 +20,7 @@ from mil.interop.labels import (
 )
 from mil.interop.pixel_size import NOMINAL_TOLERANCE, PixelSizeOptions, pixel_sizes
 from mil.io.bags import Bag, BagHeader, read_header, write_bag
+from mil.io.bags.checks import ONE_ENCODER, check_width, difference
 from mil.io.tables.splits import Splits
 from mil.progress import progress
 
@@ -206,15 +207,12 @@ def _check_alike(bag: Bag, result: BagImportResult) -> None:
     dim = bag.features.shape[1]
     result.encoder = result.encoder or bag.encoder
     result.dim = result.dim or dim
-    if dim != result.dim:
-        raise FormatError(
-            f"slide {bag.slide}: {dim} features a tile, {result.dim} in the other bags"
-        )
+    check_width(f"slide {bag.slide}", dim, result.dim, "the others")
     if bag.encoder != result.encoder:
-        raise FormatError(
-            f"slide {bag.slide}: encoder {bag.encoder}, but {result.encoder} in the other bags; "
-            "a folder holds the bags of one encoder"
+        message = difference(
+            f"slide {bag.slide}", "encoder", bag.encoder, result.encoder, "the others"
         )
+        raise FormatError(f"{message}; {ONE_ENCODER}")
 
 
 def _record(bag: Bag, nominal_mpp: float | None, result: BagImportResult) -> None:
@@ -230,8 +228,8 @@ def _record(bag: Bag, nominal_mpp: float | None, result: BagImportResult) -> Non
     else:
         result.notes.append(f"slide {bag.slide} has no tiles")
     if bag.mpp_level0 and nominal_mpp:
-        difference = abs(bag.mpp_level0 / nominal_mpp - 1)
-        if difference > NOMINAL_TOLERANCE:
+        deviation = abs(bag.mpp_level0 / nominal_mpp - 1)
+        if deviation > NOMINAL_TOLERANCE:
             result.off_nominal[bag.slide] = DifferentPixelSize(bag.mpp_level0, nominal_mpp)
 
 

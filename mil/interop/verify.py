@@ -17,16 +17,12 @@ from mil.interop.detect import find_feature_files, tool_module
 from mil.interop.external import FeatureFile
 from mil.interop.untrusted import get_dataset, open_hdf5, read_attribute
 from mil.io.bags import Bag, read_bag
+from mil.io.bags.checks import difference
 from mil.progress import progress
 
 ARRAYS = ("features", "valid", "coords", "coords_um")
-# Facts that all bags of a folder share, and the words for them.
-SHARED_FACTS = {
-    "dim": "features a tile",
-    "encoder": "encoder",
-    "weights_sha256": "weights",
-    "tiling": "tiling",
-}
+# Facts that all bags of a folder share.
+SHARED_FACTS = ("dim", "encoder", "weights_sha256", "tiling")
 
 
 @dataclass(frozen=True)
@@ -176,7 +172,7 @@ def _check_external(file: FeatureFile) -> _CheckedBag:
 
 def _differences(bags: Sequence[SharedFacts]) -> Iterator[str]:
     """Lines about bags that differ from most bags of their folder."""
-    for name, words in SHARED_FACTS.items():
+    for name in SHARED_FACTS:
         # Weights that are not known are a difference: heads refuse such bags. Other
         # facts that are not known are not.
         counts_unknown = name == "weights_sha256"
@@ -188,7 +184,6 @@ def _differences(bags: Sequence[SharedFacts]) -> Iterator[str]:
             value = getattr(bag, name)
             comparable = bag.dim is not None and (value or counts_unknown)
             if value != usual and comparable:
-                yield (
-                    f"{bag.location}: {words} {str(value or 'not known')[:64]}, but "
-                    f"{usual or 'not known'} in {times} of {len(bags)} bags"
-                )
+                shown = str(value or "")[:64]
+                usual_bags = f"{times} of {len(bags)} bags"
+                yield difference(bag.location, name, shown, usual, usual_bags)

@@ -11,6 +11,7 @@ from mil.encoders.build import build_batched_encoder
 from mil.encoders.runner import BatchedEncoder
 from mil.errors import ConfigError, FormatError, unknown_name
 from mil.heads import Streams
+from mil.io.bags.checks import difference
 from mil.trained import Trained, find_heads, load_heads
 
 # Number of folds, in the name of a head's folder as the workflow calls it.
@@ -69,12 +70,11 @@ def load_ensemble(folder: Path) -> Ensemble:
     first = models[0][1]
     for head_folder, (_, trained) in zip(folders, models, strict=True):
         for key, advice in SHARED.items():
-            value, expected = (getattr(head, key) or "not known" for head in (trained, first))
-            if value != expected:
-                raise FormatError(
-                    f"{head_folder}: {key} is {value}, but {expected} in {folders[0]}; give heads "
-                    f"{advice}"
-                )
+            value = getattr(trained, key)
+            usual = getattr(first, key)
+            if value != usual:
+                message = difference(head_folder, key, value, usual, folders[0])
+                raise FormatError(f"{message}; give heads {advice}")
     tile_px, target_mpp = _tiling(first, folders[0])
     divisions = {int(match[1]) for path in folders if (match := DIVISION.search(path.name))}
     return Ensemble(

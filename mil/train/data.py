@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mil.bags import Bags, Graph, join
-from mil.errors import DatasetError, FormatError
 from mil.heads import UsesGraph
+from mil.io.bags.checks import check_finite, check_has_tiles
 from mil.io.bags.patients import read_together
 
 
@@ -58,26 +58,19 @@ def read_labelled(paths: Sequence[Path], name: str, target: Tensor) -> LabelledB
         target: Target that the task makes of the label.
 
     Raises:
-        FormatError: A feature is NaN or infinite, or a file cannot be read.
-        DatasetError: The bag has no valid tiles.
+        FormatError: The bag has no valid tiles, a feature is NaN or infinite, or a file
+            cannot be read.
     """
     bag = read_together(paths, name)
     path = paths[0]
+    check_has_tiles(bag, path)
     # In the dtype of the file, usually float16: half the memory in a store.
-    features = torch.from_numpy(bag.features[bag.valid])
-    if not len(features):
-        raise DatasetError(
-            f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again, "
-            "or remove its slide from the csv"
-        )
+    features = bag.features[bag.valid]
     # One bad value would make the loss NaN much later, where the slide is not known.
-    if not torch.isfinite(features).all():
-        raise FormatError(
-            f"{path}: holds values that are not numbers; delete the bag and make it again"
-        )
+    check_finite(features, path)
     # Bags from other tools may come without coordinates.
     coords = None if bag.coords is None else torch.from_numpy(bag.coords[bag.valid])
-    return LabelledBag(name, features, coords, target)
+    return LabelledBag(name, torch.from_numpy(features), coords, target)
 
 
 def batches(

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from mil.errors import FormatError
 from mil.io.bags import Bag
+from mil.io.bags.checks import check_finite, check_has_tiles, difference
 from mil.trained.record import Trained
 
 
@@ -25,10 +24,9 @@ def check_fits(trained: Trained, bag: Bag, path: Path) -> None:
     for name, value in facts.items():
         expected = getattr(trained, name)
         if value != expected:
-            raise FormatError(
-                f"{path}: {name} is {value or 'not known'}, but {trained.recipe_name} was trained "
-                f"on {expected or 'not known'}; extract features with {trained.encoder} for it"
-            )
+            features = f"the features that {trained.recipe_name} was trained on"
+            message = difference(path, name, value, expected, features)
+            raise FormatError(f"{message}; extract features with {trained.encoder} for it")
 
 
 def check_numbers(bag: Bag, path: Path) -> None:
@@ -41,13 +39,6 @@ def check_numbers(bag: Bag, path: Path) -> None:
     Raises:
         FormatError: the bag has no valid tiles, or its features hold NaN or infinity.
     """
-    if bag.state != "ok" or not bag.valid.any():
-        raise FormatError(
-            f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again, or "
-            "take its slide out of the csv"
-        )
+    check_has_tiles(bag, path)
     # Rows that are not valid are zeros, and no head sees them.
-    if not np.isfinite(bag.features[bag.valid]).all():
-        raise FormatError(
-            f"{path}: holds values that are not numbers; delete it and extract its features again"
-        )
+    check_finite(bag.features[bag.valid], path)

@@ -227,7 +227,7 @@ def test_bags_of_one_folder_are_of_one_encoder(job, tmp_path):
     code, output = bags(
         "import", tmp_path / "clam", "--out", tmp_path / "bags", "--encoder", "resnet50"
     )
-    assert (code, "encoder resnet50, but uni_v1 in the other bags" in output) == (1, True)
+    assert (code, "encoder is resnet50, but uni_v1 in the others" in output) == (1, True)
     code, output = bags("import", tmp_path / "clam", "--out", tmp_path / "b2")
     assert (code, output) == (
         1,

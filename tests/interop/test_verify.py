@@ -136,11 +136,14 @@ def test_no_tile_could_be_read(folder):
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({"features": features(4, 9)}, "features a tile 9, but 8 in 2 of 3 bags"),
-        ({"encoder": "other"}, "encoder other, but tiny in 2 of 3 bags"),
-        ({"weights_sha256": "f" * 64}, f"weights {'f' * 64}, but {'0' * 64} in 2 of 3 bags"),
-        ({"weights_sha256": ""}, f"weights not known, but {'0' * 64} in 2 of 3 bags"),
-        ({"tile_px": 256}, "tiling 256px_0.5mpp, but 224px_0.5mpp in 2 of 3 bags"),
+        ({"features": features(4, 9)}, "9 features per tile, but 8 in 2 of 3 bags"),
+        ({"encoder": "other"}, "encoder is other, but tiny in 2 of 3 bags"),
+        (
+            {"weights_sha256": "f" * 64},
+            f"weights_sha256 is {'f' * 64}, but {'0' * 64} in 2 of 3 bags",
+        ),
+        ({"weights_sha256": ""}, f"weights_sha256 is not known, but {'0' * 64} in 2 of 3 bags"),
+        ({"tile_px": 256}, "tiling is 256px_0.5mpp, but 224px_0.5mpp in 2 of 3 bags"),
     ],
 )
 def test_bags_that_do_not_belong_together(folder, fields, line):

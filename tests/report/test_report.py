@@ -147,7 +147,7 @@ def test_precomputed_bags(study):
     )
     page = (study / "report" / "report.html").read_text(encoding="utf-8")
     assert "<b>5 in, 3 out, 2 no_bag</b>" in page
-    assert f"Trained on ready bags of tiny, 224px_0.5mpp, in {study / 'features'}." in page
+    assert f"Trained on precomputed bags of tiny, 224px_0.5mpp, in {study / 'features'}." in page
     assert set(re.findall(r'(?:src|href)="([^"#]+)"', page)) == {
         f"../heatmap/abmil/{name}.png" for name in ("a%201%23%25", "b", "c")
     }
