@@ -11,7 +11,7 @@ from mil.bench.kernels_cases import BYTES, HEADS, OPERATIONS, Case, work
 from mil.bench.results_table import Outcome, Row
 from mil.device import choose_device
 from mil.errors import ConfigError
-from mil.kernels.backend import Backend
+from mil.kernels.dispatch import Backend
 
 NOTE = (
     "of copy: bytes that must be read and written, a second, over those of a copy; of floor: "

@@ -10,8 +10,8 @@ from torch.nn import functional
 from mil.bags import MASKED
 from mil.bench.kernels_cases import ATTENTION, HEADS, SHARE, TOP, Case
 from mil.kernels.attn_pool import attn_pool, attn_pool_with_stats
-from mil.kernels.backend import Backend
-from mil.kernels.gated_attn_pool import Weights, gated_attn_pool
+from mil.kernels.dispatch import Backend
+from mil.kernels.gated_attn_pool import TrunkWeights, gated_attn_pool
 from mil.kernels.gated_scores import GateWeights, gated_scores
 from mil.kernels.neighbour_attn import neighbour_attn
 from mil.kernels.topk_mask import topk_mask
@@ -156,7 +156,7 @@ def _call_topk_mask(given: Inputs, backend: Backend) -> Results:
 
 
 def _call_gated_attn_pool(given: Inputs, backend: Backend) -> Results:
-    weights = Weights(given["reducer"], *(given[name] for name in GATES))
+    weights = TrunkWeights(given["reducer"], *(given[name] for name in GATES))
     return gated_attn_pool(given["features"], weights, given["offsets"], backend=backend)[:2]
 
 

@@ -13,7 +13,7 @@ from mil.bench.kernels_cases import Case
 from mil.bench.kernels_operations import DTYPES, OPERATION, Inputs, Results
 from mil.bench.measure import forget_peak, held_mb, limit_memory, peak_mb, times_of
 from mil.device import keep_freed_memory
-from mil.kernels.backend import Backend
+from mil.kernels.dispatch import Backend
 
 FEW = 300  # tiles of the bags on which an operation is proved before it is timed
 TOLERANCE = {"fp32": 1e-4, "bf16": 4e-2, "fp16": 5e-3}  # of the largest number of a result

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mil.config import Section
-from mil.kernels.precision import at_least_float32
+from mil.kernels.dispatch import at_least_float32
 
 QUERY_STD = 1e-6  # published: a query says next to nothing at first
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput
 from mil.config import Section
-from mil.heads._gated import GatedScores, default_hidden, reduce_and_pool
+from mil.heads._gated import GatedAttention, default_hidden, reduce_and_pool
 from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
 from mil.heads._stream import PoolsTiles
@@ -36,7 +36,7 @@ class Head(PoolsTiles):
         self.reduce = nn.Sequential(
             nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout)
         )
-        self.attention = GatedScores(hidden, config.attention, 1, config.dropout, config.gated)
+        self.attention = GatedAttention(hidden, config.attention, 1, config.dropout, config.gated)
         self.classify = Classifier(hidden, classes)
 
     def pool(self, bags: Bags) -> Pooling:

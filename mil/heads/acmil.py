@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput
-from mil.heads._gated import GatedScores, default_hidden, reduce_and_pool
+from mil.heads._gated import GatedAttention, default_hidden, reduce_and_pool
 from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
 from mil.heads._stkim import StkimConfig, mask_top
@@ -41,7 +41,7 @@ class Head(PoolsTiles):
         self.reduce = nn.Sequential(
             nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout)
         )
-        self.attention = GatedScores(hidden, config.attention, config.branches)
+        self.attention = GatedAttention(hidden, config.attention, config.branches)
         self.branch_classify = nn.ModuleList(
             Classifier(hidden, classes) for _ in range(config.branches)
         )
@@ -55,7 +55,7 @@ class Head(PoolsTiles):
             offsets=bags.offsets,
             top=how.mask_top,
             share=how.mask_share,
-            most=how.mask_most,
+            max_share=how.mask_most,
         )
         return reduce_and_pool(
             self.reduce, self.attention, bags, mask if self.training and how.mask_top else None

@@ -16,7 +16,7 @@ from mil.config import Section
 from mil.heads._gated import default_hidden
 from mil.heads._pooling import pool_by
 from mil.heads._precision import Classifier
-from mil.kernels.precision import at_least_float32
+from mil.kernels.dispatch import at_least_float32
 
 
 class Config(Section):

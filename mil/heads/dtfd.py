@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from mil.bags import Bags, HeadOutput, log_attention, per_bag
 from mil.config import Section
-from mil.heads._gated import GatedScores, default_hidden
+from mil.heads._gated import GatedAttention, default_hidden
 from mil.heads._precision import Classifier
 from mil.kernels.attn_pool import attn_pool
 
@@ -63,9 +63,9 @@ class Head(nn.Module):
         self.pseudo_bags = config.pseudo_bags
         self.distill = config.distill
         self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU())
-        self.tile_attention = GatedScores(hidden, config.attention, 1)
+        self.tile_attention = GatedAttention(hidden, config.attention, 1)
         self.pseudo_classify = Classifier(hidden, classes)
-        self.row_attention = GatedScores(hidden, config.attention, 1)
+        self.row_attention = GatedAttention(hidden, config.attention, 1)
         self.classify = Classifier(hidden, classes)
 
     def forward(self, bags: Bags) -> HeadOutput:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mil.bags import Bags, Graph, HeadOutput
 from mil.heads._budget import Selection, SelectionConfig
-from mil.heads._gated import GatedScores, default_hidden
+from mil.heads._gated import GatedAttention, default_hidden
 from mil.heads._graph_choice import GraphConfig, graph_of, kept_graph
 from mil.heads._graph_layer import GraphLayer, log_received
 from mil.heads._pooling import pool_by
@@ -55,7 +55,7 @@ class Head(nn.Module):
         self.layers = nn.ModuleList(
             GraphLayer(hidden, config.heads, config.slope) for _ in range(config.layers)
         )
-        self.attention = GatedScores(hidden, config.attention, config.branches, config.dropout)
+        self.attention = GatedAttention(hidden, config.attention, config.branches, config.dropout)
         self.received = nn.Parameter(
             torch.zeros(config.branches)
         )  # gamma: what received attention adds to a score

@@ -7,7 +7,7 @@ from mil.bags import Bags, HeadOutput, per_bag
 from mil.heads._pooling import Pooling
 from mil.heads._stream import PoolsTiles
 from mil.heads._tile_classifier import TileConfig, tile_classifier
-from mil.kernels.precision import at_least_float32
+from mil.kernels.dispatch import at_least_float32
 
 
 class Config(TileConfig):

@@ -21,7 +21,7 @@ from mil.heads._gated import default_hidden
 from mil.heads._pooling import Pooling, pool_by
 from mil.heads._precision import Classifier
 from mil.heads._stream import PoolsTiles
-from mil.kernels.precision import at_least_float32
+from mil.kernels.dispatch import at_least_float32
 
 
 class Config(Section):

@@ -18,7 +18,7 @@ from mil.bags import Bags, HeadOutput, per_bag
 from mil.heads._mha import MhaConfig
 from mil.heads._nystrom import NystromAttention, Parts, attention_of_first
 from mil.heads._precision import Classifier
-from mil.kernels.precision import at_least_float32
+from mil.kernels.dispatch import at_least_float32
 
 LEAST_ATTENTION = (
     1e-12  # Nyström attention is not quite a probability: what is below counts as this

@@ -5,7 +5,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mil.bags import MASKED, join
 from mil.kernels.attn_pool.reference import attn_pool_with_stats_reference
-from mil.kernels.gated_attn_pool import Weights, gated_attn_pool
+from mil.kernels.gated_attn_pool import TrunkWeights, gated_attn_pool
 
 HIDDEN = 12
 GPU = torch.device(
@@ -34,7 +34,7 @@ def make(sizes, gated=True, branches=3, dim=20, attention=7):
 
     gate = (weight(attention, HIDDEN), weight(attention)) if gated else (None, None)
     value = weight(attention, HIDDEN), weight(attention)
-    return bags, Weights(
+    return bags, TrunkWeights(
         weight(HIDDEN, dim), *value, *gate, 3 * weight(branches, attention), weight(branches)
     )
 

@@ -7,7 +7,7 @@ import torch
 
 from mil.bags import join
 from mil.kernels import attn_pool as public
-from mil.kernels.attn_pool import attn_pool, attn_pool_with_stats, by_triton
+from mil.kernels.attn_pool import attn_pool, attn_pool_with_stats, uses_triton
 from tests.kernels.packed import make
 
 # One tile; under, on and over a block of 64 and a piece of 128 rows; one long bag
@@ -186,14 +186,15 @@ def test_reference_statistics_by_hand():
 def test_what_triton_does_not_take(monkeypatch):
     scores, features, offsets = make([3], 2, 65)
     with pytest.raises(
-        ValueError, match=r"takes 64 branches of halves or float32, not 65 of torch.float32"
+        ValueError,
+        match=r"supports at most 64 branches in fp16, bf16 or fp32; got 65 branches of torch.float32",
     ):
         attn_pool(scores, features, offsets, backend="triton")
-    with pytest.raises(ValueError, match=r"not 1 of torch.float64"):
+    with pytest.raises(ValueError, match=r"got 1 branches of torch.float64"):
         attn_pool(scores[:, :1], features.double(), offsets, backend="triton")
-    monkeypatch.setattr(public, "choose", lambda *_: "triton")  # as on a GPU
-    assert not by_triton(scores, features)
-    assert by_triton(scores[:, :64], features)
+    monkeypatch.setattr(public, "choose_backend", lambda *_: "triton")  # as on a GPU
+    assert not uses_triton(scores, features)
+    assert uses_triton(scores[:, :64], features)
 
 
 def test_an_empty_bag_is_refused_where_bags_are_joined():

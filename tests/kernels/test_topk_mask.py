@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from mil.kernels.topk_mask import kernel, topk_mask
-from mil.kernels.topk_mask.reference import ranked
+from mil.kernels.topk_mask import topk_mask, triton
+from mil.kernels.topk_mask.reference import num_ranked
 
 FILL = -1e9
 BACKENDS = ("reference", "triton")
@@ -27,8 +27,8 @@ CASES = [
 
 @pytest.fixture
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(kernel, "ROWS", 4)
-    monkeypatch.setattr(kernel, "BLOCK_C", 8)
+    monkeypatch.setattr(triton, "ROWS", 4)
+    monkeypatch.setattr(triton, "BLOCK_C", 8)
 
 
 def make(sizes, branches, top, device):
@@ -49,11 +49,11 @@ def everything(scores, offsets, draws, **how):
     return masked.detach().cpu(), leaf.grad.cpu()
 
 
-def by_sorting(scores, offsets, draws, share, most=1.0):
+def by_sorting(scores, offsets, draws, share, max_share=1.0):
     """Which are masked, by Python's sorting alone: of equal scores the lower row first, of equal draws the first."""
     hidden = torch.zeros_like(scores, dtype=torch.bool)
     for bag, (first, last) in enumerate(pairwise(offsets.tolist())):
-        k = ranked(last - first, draws.shape[-1], most)
+        k = num_ranked(last - first, draws.shape[-1], most)
         for branch in range(scores.shape[1]):
             column = scores[:, branch].tolist()
             drawn = draws[bag, branch].tolist()
@@ -85,7 +85,7 @@ def test_exactly_the_ranks_of_the_smallest_draws_are_masked(
     assert [bag.sum(0).tolist() for bag in hidden.split(sizes)] == [
         [count] * branches for count in counts
     ]
-    assert_masked(everything(*given, share=share, most=most, backend=backend), scores, hidden)
+    assert_masked(everything(*given, share=share, max_share=most, backend=backend), scores, hidden)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -101,7 +101,7 @@ def test_by_hand(backend, device):
 
 
 def test_a_piece_of_the_usual_size_and_more(device, poisoned):
-    given = make([kernel.ROWS - 1, 2 * kernel.ROWS + 3, 5], 2, 7, device)
+    given = make([triton.ROWS - 1, 2 * triton.ROWS + 3, 5], 2, 7, device)
     scores, offsets, draws = (t.cpu() for t in given)
     got = everything(*given, share=0.6, backend="triton")
     assert_masked(got, scores, by_sorting(scores, offsets, draws, 0.6))
@@ -147,8 +147,8 @@ def test_counts_on_the_device_are_those_of_python(top, device):
     for percent in range(101):
         share = percent / 100
         for most in (share, 1.0):
-            k, masked = (count.tolist() for count in kernel.counts(offsets, top, share, most))
-            assert k == [ranked(size, top, most) for size in sizes]
+            k, masked = (count.tolist() for count in triton.counts(offsets, top, share, most))
+            assert k == [num_ranked(size, top, most) for size in sizes]
             assert masked == [int(of * share) for of in k]
 
 
