@@ -33,7 +33,8 @@ class GatedAttention(nn.Module):
         """Scores before the softmax, float32 whatever the precision of the rest."""
         if not (self.training and self.dropout.p):
             return gated_scores(hidden, self.weights())
-        # Dropout lies between the gates and the score: the fused operation has no place for it.
+        # Dropout lies between the gates and the score: the fused operation has no place
+        # for it.
         values = torch.tanh(self.value(hidden))
         if self.gate is not None:
             values = values * torch.sigmoid(self.gate(hidden))

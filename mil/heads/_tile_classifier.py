@@ -1,4 +1,4 @@
-"""A classifier of single tiles, for the heads that pool logits instead of features."""
+"""Classifier of single tiles, for the heads that pool logits instead of features."""
 
 from pydantic import Field
 from torch import nn
@@ -13,7 +13,7 @@ class TileConfig(Section):
     hidden: int | None = Field(
         None, gt=0, description="width of the hidden layer; empty: half of the features' length"
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="after the hidden layer")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout after the hidden layer")
 
 
 def tile_classifier(config: TileConfig, dim: int, classes: int) -> nn.Sequential:

@@ -1,6 +1,7 @@
-"""Attention pooling (ABMIL), gated or plain, Ilse et al. 2018, https://arxiv.org/abs/1802.04712, eqs. 7 to 9.
+"""Attention pooling (ABMIL), gated or plain, Ilse et al. 2018, https://arxiv.org/abs/1802.04712.
 
-Reduced by one linear layer without bias, as in the code of ACMIL and AEM.
+Equations 7 to 9. Tiles are reduced by one linear layer without bias, as in the code of
+ACMIL and AEM.
 """
 
 from pydantic import Field
@@ -15,7 +16,7 @@ from mil.heads._stream import PoolsTiles
 
 
 class Config(Section):
-    """What a recipe with `name: abmil` may set under `options`."""
+    """Options of a recipe with `name: abmil`."""
 
     hidden: int | None = Field(
         None, gt=0, description="width after the reducer; empty: half of the features' length"
@@ -24,7 +25,9 @@ class Config(Section):
     gated: bool = Field(
         True, description="multiply by the sigmoid gate (eq. 9); false: tanh alone (eq. 8)"
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="after the reducer and before the score")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout after the reducer and before the score"
+    )
 
 
 class Head(PoolsTiles):
@@ -36,13 +39,15 @@ class Head(PoolsTiles):
         self.reduce = nn.Sequential(
             nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout)
         )
-        self.attention = GatedAttention(hidden, config.attention, 1, config.dropout, config.gated)
+        self.attention = GatedAttention(
+            hidden, config.attention, branches=1, dropout=config.dropout, gated=config.gated
+        )
         self.classify = Classifier(hidden, classes)
 
     def pool(self, bags: Bags) -> Pooling:
         """Rows [bags, 1, hidden] and scores [tiles, 1]."""
         return reduce_and_pool(self.reduce, self.attention, bags)
 
-    def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
-        """Classify each row."""
+    def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
+        """Classify each bag's row."""
         return HeadOutput(self.classify(pooled[:, 0]), scores)

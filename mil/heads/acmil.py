@@ -1,9 +1,9 @@
-"""Attention-challenging MIL with gated attention (ACMIL-GA), Zhang et al. 2024, https://arxiv.org/abs/2311.07125.
+"""ACMIL with gated attention (ACMIL-GA), Zhang et al. 2024, https://arxiv.org/abs/2311.07125.
 
-Several attention branches over one reduced bag; in training some of each branch's
-highest scores are masked (stochastic top-K instance masking, STKIM, eq. 9). The losses
-that go with it are terms of the recipe: `cross_entropy` (bag), `branch_cross_entropy`
-(eq. 4) and `branch_diversity` (eq. 5).
+Attention-challenging MIL: several attention branches over one reduced bag; in training
+some of each branch's highest scores are masked (stochastic top-K instance masking,
+STKIM, eq. 9). The losses that go with it are terms of the recipe: `cross_entropy`
+(bag), `branch_cross_entropy` (eq. 4) and `branch_diversity` (eq. 5).
 """
 
 from functools import partial
@@ -21,18 +21,18 @@ from mil.heads._stream import PoolsTiles
 
 
 class Config(StkimConfig):
-    """What a recipe with `name: acmil` may set under `options`."""
+    """Options of a recipe with `name: acmil`."""
 
     hidden: int | None = Field(
         None, gt=0, description="width after the reducer; empty: half of the features' length"
     )
     attention: int = Field(128, gt=0, description="width of the attention branches")
     branches: int = Field(5, gt=0, description="number of attention branches (M)")
-    dropout: float = Field(0.0, ge=0, lt=1, description="after the reducer")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout after the reducer")
 
 
 class Head(PoolsTiles):
-    """Reduce, score per branch, pool per branch; classify each branch's row and, apart, the mean of the rows."""
+    """Reduce, score and pool per branch; classify each branch's row, and the mean of the rows."""
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
@@ -48,27 +48,30 @@ class Head(PoolsTiles):
         self.classify = Classifier(hidden, classes)
 
     def pool(self, bags: Bags) -> Pooling:
-        """Rows [bags, branches, hidden]; scores are those after masking, so that the losses see what was pooled."""
-        how = self.config
+        """Rows [bags, branches, hidden] and scores [tiles, branches].
+
+        The scores are those after masking, so that the losses see what was pooled.
+        """
+        config = self.config
+        if not (self.training and config.mask_top):
+            return reduce_and_pool(self.reduce, self.attention, bags)
         mask = partial(
             mask_top,
             offsets=bags.offsets,
-            top=how.mask_top,
-            share=how.mask_share,
-            max_share=how.mask_most,
+            top=config.mask_top,
+            share=config.mask_share,
+            max_share=config.mask_most,
         )
-        return reduce_and_pool(
-            self.reduce, self.attention, bags, mask if self.training and how.mask_top else None
-        )
+        return reduce_and_pool(self.reduce, self.attention, bags, mask)
 
-    def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
-        """Classify each branch's row, and the mean of them."""
-        # A single branch has nothing to be kept apart from: its own classifier takes no
-        # part, as published.
+    def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
+        """Classify each branch's row, and their mean."""
+        # With one branch the mean is its row, and its own classifier takes no part, as
+        # published.
         several = len(self.branch_classify) > 1
         branch_logits = [classify(pooled[:, i]) for i, classify in enumerate(self.branch_classify)]
-        # Mean of the branches' rows = pooling with the mean of their attention maps,
-        # since they share the tiles.
+        # The mean of the branches' rows is the row pooled with the mean of their
+        # attention maps, since they share the tiles.
         return HeadOutput(
             self.classify(pooled.mean(1)),
             scores,

@@ -10,9 +10,10 @@ from mil.bags import Bags, Graph, join, join_graphs, per_bag
 from mil.errors import ConfigError
 from mil.heads import FollowsSteps, UsesGraph, build_head
 from mil.heads._budget import SelectionConfig, budget
-from mil.heads._graph_choice import GraphConfig, kept_graph
+from mil.heads._graph_choice import GraphConfig, fixed_graph
 from mil.heads._graph_layer import log_received
-from mil.heads._selection import importance, pool_through, soft_mask, straight_through, top_mask
+from mil.heads._selection import importance, pool_through
+from mil.heads._soft_mask import soft_mask, straight_through, top_mask
 from mil.io.bags import read_bag
 from mil.io.tables import write_csv
 from mil.losses import full_cross_entropy, sufficiency
@@ -321,7 +322,7 @@ def test_edges_are_dropped_in_training_only():
 
 
 def kinds(config, features, coords):
-    graph = kept_graph(
+    graph = fixed_graph(
         GraphConfig(graph=config), features, coords, features.new_zeros(features.shape[1])
     )
     return set(graph.kinds.tolist())
@@ -344,7 +345,7 @@ def test_large_bags_are_hashed(monkeypatch):
             lambda features, *_, name=name, **__: asked.append((name, len(features))) or NOTHING,
         )
     for tiles in (20_000, 20_001):
-        kept_graph(GraphConfig(), torch.zeros(tiles, 2), None, torch.zeros(2))
+        fixed_graph(GraphConfig(), torch.zeros(tiles, 2), None, torch.zeros(2))
     assert asked == [("knn", 20_000), ("lsh", 20_001)]
 
 

@@ -35,7 +35,7 @@ BOTH = [("triton", *item) for item in TOLERANCE.items()] + [
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    blocks = {"BLOCK_N": ROWS, "BLOCK_A": 16, "BLOCK_H": 16, "BLOCK_M": 16}
+    blocks = {"BLOCK_N": ROWS, "BLOCK_A": 16, "BLOCK_H": 16, "BLOCK_K": 16}
     monkeypatch.setattr(triton, "config", lambda dtype, width, backward: blocks)
     monkeypatch.setattr(triton, "CHUNK_BYTES", 0)
     monkeypatch.setattr(cpu, "CHUNK_BYTES", 0)
@@ -249,7 +249,8 @@ def test_chunks_on_a_gpu_are_even_and_aligned(tiles, most, rows):
 def test_what_triton_is_not_made_for(branches, dtype):
     hidden, weights = make(5, branches, True, 12, 7, dtype)
     with pytest.raises(
-        ValueError, match=f"takes 16 branches of halves or float32, not {branches} of {dtype}"
+        ValueError,
+        match=f"supports at most 16 branches in fp16, bf16 or fp32; got {branches} branches of {dtype}",
     ):
         gated_scores(hidden, weights, backend="triton")
     with pytest.MonkeyPatch.context() as patch:

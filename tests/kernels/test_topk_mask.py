@@ -53,7 +53,7 @@ def by_sorting(scores, offsets, draws, share, max_share=1.0):
     """Which are masked, by Python's sorting alone: of equal scores the lower row first, of equal draws the first."""
     hidden = torch.zeros_like(scores, dtype=torch.bool)
     for bag, (first, last) in enumerate(pairwise(offsets.tolist())):
-        k = num_ranked(last - first, draws.shape[-1], most)
+        k = num_ranked(last - first, draws.shape[-1], max_share)
         for branch in range(scores.shape[1]):
             column = scores[:, branch].tolist()
             drawn = draws[bag, branch].tolist()
