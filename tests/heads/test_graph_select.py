@@ -352,7 +352,7 @@ def test_large_bags_are_hashed(monkeypatch):
 @pytest.mark.parametrize("graph", [["spatial"], ["knn", "spatial"]])
 def test_spatial_neighbours_of_a_bag_without_places_are_one_line(graph):
     with pytest.raises(
-        ConfigError, match="does not say where its tiles are; set graph to auto"
+        ConfigError, match="but a bag has no coordinates; set graph to auto"
     ) as caught:
         head_of(graph=graph)(bags_of(9, places=False))
     assert "\n" not in str(caught.value)
