@@ -74,26 +74,26 @@ class How(NamedTuple):
     ways: tuple[str, ...]  # ways to compute, see `kernels_step.measure`
 
 
-def run(operations: Sequence[str], sizes: Sizes, how: How) -> Outcome:
+def run(operations: Sequence[str], sizes: Sizes, setup: How) -> Outcome:
     """Time operations.
 
     Args:
         operations: names of operations; none: all.
         sizes: sizes of the inputs.
-        how: device and settings.
+        setup: device and settings.
 
     Raises:
         ConfigError: an operation is unknown, or a size does not fit an operation.
     """
     cases = list(cases_of(operations, sizes))
-    results, rates = measured(cases, how)
+    results, rates = measured(cases, setup)
     rows: list[Row] = []
     for case in cases:
         rows += rows_of(case, results[case], rates)
-    where = rates.gpu or f"threads: {how.threads}"
+    processor = rates.gpu or f"threads: {setup.threads}"
     peak = ", ".join(f"{name} {rate / 1e12:.3g}" for name, rate in rates.products.items())
     title = (
-        f"mil bench kernels, backend {how.backend}, {where}; "
+        f"mil bench kernels, backend {setup.backend}, {processor}; "
         f"copy {rates.copy / 1e9:.3g} GB/s, TFLOP/s {peak}"
     )
     return Outcome(title, rows, NOTE, rates.gpu)
@@ -148,7 +148,7 @@ def _check_known(option: str, names: Sequence[str], known: Iterable[str]) -> Non
         raise ConfigError(f"--{option} {unknown[0]}: there are {', '.join(known)}")
 
 
-def measured(cases: Sequence[Case], how: How) -> tuple[dict[Case, Measurements], Rates]:
+def measured(cases: Sequence[Case], setup: How) -> tuple[dict[Case, Measurements], Rates]:
     """Measurements of each way to compute each case, and the rates.
 
     The rates are measured before each operation and at the end, since other processes
@@ -161,12 +161,12 @@ def measured(cases: Sequence[Case], how: How) -> tuple[dict[Case, Measurements],
     results: dict[Case, Measurements] = {case: {} for case in cases}
     rates: list[Rates] = []
     for operation in dict.fromkeys(case.operation for case in cases):
-        jobs = [(way, case) for case in cases if case.operation == operation for way in how.ways]
-        answers = _answers([("rates", dtypes), *jobs], how)
+        jobs = [(way, case) for case in cases if case.operation == operation for way in setup.ways]
+        answers = _answers([("rates", dtypes), *jobs], setup)
         rates.append(Rates(**next(answers)))
         for (way, case), answer in zip(jobs, answers, strict=True):
             results[case][way] = Measurement(**answer)
-    rates += [Rates(**answer) for answer in _answers([("rates", dtypes)], how)]
+    rates += [Rates(**answer) for answer in _answers([("rates", dtypes)], setup)]
     return results, _best(rates, dtypes)
 
 
@@ -179,20 +179,20 @@ def _best(rates: Sequence[Rates], dtypes: Sequence[str]) -> Rates:
     return Rates(copy, products, last.gpu)
 
 
-def _answers(jobs: Sequence[Job], how: How) -> Iterator[Answer]:
+def _answers(jobs: Sequence[Job], setup: How) -> Iterator[Answer]:
     """Answer to each job; where a process ends early, another one continues after its job."""
     pending = list(jobs)
     while pending:
-        answers, message = _process(pending, how)
+        answers, message = _process(pending, setup)
         yield from answers
         if len(answers) < len(pending):
             yield {"failed": message}
         pending = pending[len(answers) + 1 :]
 
 
-def _process(jobs: Sequence[Job], how: How) -> tuple[list[Answer], str]:
+def _process(jobs: Sequence[Job], setup: How) -> tuple[list[Answer], str]:
     """Answers of a process, and the last line of its errors if it ended early."""
-    request = Request(how.device, how.backend, how.threads, SECONDS, jobs)
+    request = Request(setup.device, setup.backend, setup.threads, SECONDS, jobs)
     program = "from mil.bench.kernels_step import main; main()"
     command = [sys.executable, "-c", program, json.dumps(request._asdict())]
     limit = LONGEST_S * len(jobs)

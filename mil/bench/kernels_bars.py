@@ -57,19 +57,19 @@ def twice(case: Case) -> Case:
     return case._replace(tiles=2 * case.tiles)
 
 
-def run(how: How) -> Outcome:
+def run(setup: How) -> Outcome:
     """Measure all targets.
 
     Raises:
         ConfigError: the device is not a GPU.
     """
-    if how.device != "cuda":
+    if setup.device != "cuda":
         raise ConfigError(
             "--bars are of an H100 or H200, and no CUDA device is used here; leave it out for a "
             "CPU's table"
         )
-    results, rates = measured([POOL, TRUNK], how._replace(ways=("ours", "eager", "compiled")))
-    larger, _ = measured([twice(POOL), LONG, twice(LONG)], how._replace(ways=("ours",)))
+    results, rates = measured([POOL, TRUNK], setup._replace(ways=("ours", "eager", "compiled")))
+    larger, _ = measured([twice(POOL), LONG, twice(LONG)], setup._replace(ways=("ours",)))
     rows = [row_of(bar, results | larger, rates) for bar in BARS]
     held = sum(row["held"] == "yes" for row in rows)
     title = f"mil bench kernels --bars, {rates.gpu}: {held} of {len(rows)} hold"

@@ -119,7 +119,7 @@ def _beside(step: StepMeasurement, literal: StepMeasurement, floor_ms: float) ->
     return {
         "speed-up": literal.step_ms / step.step_ms,
         "its_memory": step.memory_mb / max(literal.memory_mb, 1e-9),
-        "loss_off": max(abs(ours - theirs) for ours, theirs in pairs),
+        "loss_off": max(abs(own - literal_loss) for own, literal_loss in pairs),
         "floor_ms": floor_ms,
         "of_floor": step.step_ms / floor_ms if floor_ms else NOTHING,
     }

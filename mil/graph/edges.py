@@ -18,7 +18,10 @@ NO_TILE = -1  # fills the row of a tile that has fewer neighbours than others
 
 
 def from_pairs(
-    sources: Int[Tensor, " pairs"], targets: Int[Tensor, " pairs"], kind: int, tiles: int
+    sources: Int[Tensor, " pairs"],
+    targets: Int[Tensor, " pairs"],
+    kind: int,
+    tiles: int,
 ) -> Graph:
     """Graph of the given edges, and of an edge from every tile to itself.
 
@@ -29,7 +32,9 @@ def from_pairs(
         tiles: number of tiles.
     """
     all_tiles = torch.arange(tiles, device=sources.device)
-    kinds = torch.cat([torch.full_like(sources, kind), torch.full_like(all_tiles, SELF)])
+    given_kinds = torch.full_like(sources, kind)
+    self_kinds = torch.full_like(all_tiles, SELF)
+    kinds = torch.cat([given_kinds, self_kinds])
     sources = torch.cat([sources, all_tiles])
     targets = torch.cat([targets, all_tiles])
     return _deduplicated(sources, targets, kinds, tiles)
@@ -43,11 +48,13 @@ def from_neighbours(neighbours: Int[Tensor, "tiles width"]) -> Graph:
             tile itself.
     """
     tiles = torch.arange(len(neighbours), device=neighbours.device)
-    rows = torch.cat([neighbours, tiles[:, None]], dim=1).sort(dim=1).values
+    with_self = torch.cat([neighbours, tiles[:, None]], dim=1)
+    rows = with_self.sort(dim=1).values
     present = rows != NO_TILE
     sources = rows[present]
     targets = tiles.repeat_interleave(present.sum(1))
-    return Graph(sources, targets, torch.where(sources == targets, SELF, SIMILAR))
+    kinds = torch.where(sources == targets, SELF, SIMILAR)
+    return Graph(sources, targets, kinds)
 
 
 def union(graphs: Sequence[Graph]) -> Graph:
@@ -77,10 +84,15 @@ def drop_edges(graph: Graph, share: float, generator: torch.Generator | None = N
         return graph
     device = graph.sources.device
     draws = uniform(len(graph.sources), generator, device)
-    keep = (draws >= share) | (graph.sources == graph.targets)
+    is_self = graph.sources == graph.targets
+    keep = (draws >= share) | is_self
     # One wait for the device here, instead of one for each of the three below.
     kept = keep.nonzero()[:, 0]
-    return Graph(graph.sources[kept], graph.targets[kept], graph.kinds[kept])
+    return Graph(
+        sources=graph.sources[kept],
+        targets=graph.targets[kept],
+        kinds=graph.kinds[kept],
+    )
 
 
 def uniform(count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
@@ -102,10 +114,12 @@ def num_tiles(graph: Graph) -> int:
 
 def _deduplicated(sources: Tensor, targets: Tensor, kinds: Tensor, tiles: int) -> Graph:
     """Each edge once, sorted by target, then source, with the kinds of all its copies."""
-    pairs, inverse = torch.unique(targets * tiles + sources, return_inverse=True)
+    numbers = targets * tiles + sources
+    pairs, inverse = torch.unique(numbers, return_inverse=True)
     joined = torch.zeros_like(pairs)
     for kind in KINDS:
         has_kind = torch.zeros_like(pairs, dtype=torch.bool)
-        has_kind[inverse[(kinds & kind) > 0]] = True
+        of_kind = (kinds & kind) > 0
+        has_kind[inverse[of_kind]] = True
         joined += kind * has_kind
     return Graph(pairs % tiles, pairs // tiles, joined)

@@ -24,39 +24,54 @@ def code_lengths(bits: int, levels: int) -> list[int]:
     They lie around `bits`, two apart within the limits of a code; levels that coincide
     at a limit are one.
     """
-    lengths = {bits + 2 * level - (levels - 1) for level in range(levels)}
-    return sorted({min(max(length, 1), MAX_BITS) for length in lengths})
+    coarsest = bits - (levels - 1)
+    lengths = set()
+    for level in range(levels):
+        length = coarsest + 2 * level
+        lengths.add(min(max(length, 1), MAX_BITS))
+    return sorted(lengths)
 
 
 def hashes(
-    directions: Directions, tables: int, bits: int, generator: torch.Generator | None = None
+    directions: Directions,
+    tables: int,
+    bits: int,
+    generator: torch.Generator | None = None,
 ) -> tuple[Int[Tensor, "tables tiles"], Float[Tensor, "tables tiles"]]:
     """Codes of all tiles in every table, and their projections on one more random direction.
 
     Similar tiles have codes that begin alike; the first bit weighs most.
     """
     device = directions.features.device
-    shape = (directions.features.shape[1], tables * (bits + 1))
+    tiles = len(directions)
+    dim = directions.features.shape[1]
+    shape = (dim, tables * (bits + 1))
     # Drawn on the generator's device: a CPU's numbers give the same graph on a GPU.
     drawn_on = None if generator is None else generator.device
     planes = torch.randn(shape, generator=generator, device=drawn_on).to(device)
-    weights = 2.0 ** torch.arange(bits - 1, -1, -1, device=device)
-    codes = torch.empty(tables, len(directions), dtype=torch.int32, device=device)
-    projections = torch.empty(tables, len(directions), device=device)
+    powers = torch.arange(bits - 1, -1, -1, device=device)
+    weights = 2.0**powers
+    codes = torch.empty(tables, tiles, dtype=torch.int32, device=device)
+    projections = torch.empty(tables, tiles, device=device)
     first = 0
     for block in directions.blocks():
-        products = (block @ planes).unflatten(1, (tables, bits + 1))
+        products = block @ planes
+        products = products.unflatten(1, (tables, bits + 1))
         sides = (products[:, :, :bits] > 0).float()
         rows = slice(first, first + len(block))
-        codes[:, rows] = (sides @ weights).int().T
-        projections[:, rows] = products[:, :, bits].T
+        block_codes = sides @ weights
+        codes[:, rows] = block_codes.int().T
+        last = products[:, :, bits]
+        projections[:, rows] = last.T
         first += len(block)
     return codes, projections
 
 
 def by_code(
-    codes: Int[Tensor, " tiles"], projections: Float[Tensor, " tiles"]
+    codes: Int[Tensor, " tiles"],
+    projections: Float[Tensor, " tiles"],
 ) -> Int[Tensor, " tiles"]:
     """Tiles ordered by code and, among equal codes, by projection."""
     order = projections.argsort(stable=True)
-    return order[codes[order].argsort(stable=True)]
+    within = codes[order].argsort(stable=True)
+    return order[within]

@@ -29,15 +29,19 @@ def knn_graph(
         centre: mean of the training tiles, subtracted first; None: the bag's own mean.
     """
     with plain_float32(features.device):
-        directions = torch.cat(list(Directions(features, centre).blocks()))
+        blocks = Directions(features, centre).blocks()
+        directions = torch.cat(list(blocks))
         tiles = torch.arange(len(directions), device=features.device)
         rows = max(1, MAX_COSINES // len(directions))
-        chunks = [nearest(directions, queries, neighbours) for queries in tiles.split(rows)]
+        batches = tiles.split(rows)
+        chunks = [nearest(directions, queries, neighbours) for queries in batches]
         return from_neighbours(torch.cat(chunks))
 
 
 def nearest(
-    directions: Float[Tensor, "tiles dim"], queries: Int[Tensor, " queries"], neighbours: int
+    directions: Float[Tensor, "tiles dim"],
+    queries: Int[Tensor, " queries"],
+    neighbours: int,
 ) -> Int[Tensor, "queries width"]:
     """Tiles of largest cosine to each query, a tile of the bag, without the query itself.
 
@@ -48,8 +52,10 @@ def nearest(
     """
     tiles = len(directions)
     padded = -(-tiles // GROUP) * GROUP
-    cosines = directions.new_full((len(queries), padded), -torch.inf)
-    torch.mm(directions[queries], directions.T, out=cosines[:, :tiles])
+    shape = (len(queries), padded)
+    cosines = directions.new_full(shape, -torch.inf)
+    filled = cosines[:, :tiles]
+    torch.mm(directions[queries], directions.T, out=filled)
     cosines.scatter_(1, queries[:, None], -torch.inf)
     return _largest(cosines, min(neighbours, tiles - 1))
 
@@ -66,4 +72,5 @@ def _largest(values: Float[Tensor, "rows padded"], count: int) -> Int[Tensor, "r
     index = best[:, :, None].expand(-1, -1, GROUP)
     within = groups.gather(1, index).flatten(1)
     top = within.topk(count).indices
-    return best.gather(1, top // GROUP) * GROUP + top % GROUP
+    group = best.gather(1, top // GROUP)
+    return group * GROUP + top % GROUP

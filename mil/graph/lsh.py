@@ -70,8 +70,8 @@ def lsh_graph(
         lengths = code_lengths(bits or default_bits(tiles), levels)
         nearest = _Nearest(tiles, neighbours, features.device)
         generator = torch.Generator().manual_seed(seed)
-        all_codes, all_projections = hashes(directions, tables, lengths[-1], generator)
-        for codes, projections in zip(all_codes, all_projections, strict=True):
+        hashed = hashes(directions, tables, lengths[-1], generator)
+        for codes, projections in zip(*hashed, strict=True):
             order = by_code(codes, projections)
             cosines = _cosines_ahead(directions, order, half)
             same_bucket = _same_bucket(codes[order], lengths, neighbours, half)
@@ -86,8 +86,9 @@ class _Nearest:
     """The most similar tiles so far, for each tile."""
 
     def __init__(self, tiles: int, neighbours: int, device: torch.device) -> None:
-        self.cosines = torch.full((tiles, neighbours), -torch.inf, device=device)
-        self.tiles = torch.full((tiles, neighbours), NO_TILE, device=device)
+        shape = (tiles, neighbours)
+        self.cosines = torch.full(shape, -torch.inf, device=device)
+        self.tiles = torch.full(shape, NO_TILE, device=device)
 
     def update(self, order: Int[Tensor, " tiles"], ahead: Float[Tensor, "tiles half"]) -> None:
         """Merge candidates that are close in an order of the tiles.
@@ -104,8 +105,10 @@ class _Nearest:
             after = positions[:, None] + steps
             before = positions[:, None] - steps
             # The cosine to an earlier tile is stored there, as that tile's to this one.
-            behind = ahead[before.clamp(min=0), steps - 1].masked_fill(before < 0, -torch.inf)
-            neighbours = torch.cat([after, before], dim=1).clamp(0, tiles - 1)
+            behind = ahead[before.clamp(min=0), steps - 1]
+            behind = behind.masked_fill(before < 0, -torch.inf)
+            neighbours = torch.cat([after, before], dim=1)
+            neighbours = neighbours.clamp(0, tiles - 1)
             cosines = torch.cat([ahead[positions], behind], dim=1)
             self._merge(order[positions], order[neighbours], cosines)
 
@@ -113,16 +116,22 @@ class _Nearest:
         """Keep the best of the current neighbours of `tiles` and new candidates."""
         current = self.tiles[tiles]
         # A candidate that is a neighbour already must not count twice.
-        known = (candidates[:, :, None] == current[:, None]).any(2)
-        cosines = cosines.masked_fill(known, -torch.inf)
-        best = torch.cat([self.cosines[tiles], cosines], dim=1).topk(self.tiles.shape[1])
-        chosen = torch.cat([current, candidates], dim=1).gather(1, best.indices)
+        same = candidates[:, :, None] == current[:, None]
+        cosines = cosines.masked_fill(same.any(2), -torch.inf)
+        all_cosines = torch.cat([self.cosines[tiles], cosines], dim=1)
+        all_tiles = torch.cat([current, candidates], dim=1)
+        width = self.tiles.shape[1]
+        best = all_cosines.topk(width)
+        chosen = all_tiles.gather(1, best.indices)
+        missing = best.values == -torch.inf
         self.cosines[tiles] = best.values
-        self.tiles[tiles] = chosen.masked_fill(best.values == -torch.inf, NO_TILE)
+        self.tiles[tiles] = chosen.masked_fill(missing, NO_TILE)
 
 
 def _cosines_ahead(
-    directions: Directions, order: Int[Tensor, " tiles"], half: int
+    directions: Directions,
+    order: Int[Tensor, " tiles"],
+    half: int,
 ) -> Float[Tensor, "tiles half"]:
     """Cosine of the tile at each position of an order to those `half` positions after it.
 
@@ -131,22 +140,30 @@ def _cosines_ahead(
     chunks = []
     wide = BAND + half
     for first in range(0, len(order), ROWS):
-        rows = directions[order[first : first + ROWS + half]]
+        last = first + ROWS + half
+        rows = directions[order[first:last]]
         count = min(ROWS, len(order) - first)
         bands = -(-count // BAND)
-        rows = functional.pad(rows, (0, 0, 0, bands * BAND + half - len(rows)))
-        left = rows[: bands * BAND].unflatten(0, (bands, BAND))
-        products = (left @ rows.unfold(0, wide, BAND)).contiguous()
+        banded = bands * BAND
+        padding = banded + half - len(rows)
+        rows = functional.pad(rows, (0, 0, 0, padding))
+        left = rows[:banded].unflatten(0, (bands, BAND))
+        right = rows.unfold(0, wide, BAND)
+        products = (left @ right).contiguous()
         # Row i of a band holds its cosines to the rows i + 1 to i + half: with a stride
         # of one more than the width, each row begins one column later.
         strides = (BAND * wide, wide + 1, 1)
         diagonals = products.as_strided((bands, BAND, half), strides, 1)
-        chunks.append(diagonals.flatten(0, 1)[:count].clamp(-1, 1))
+        cosines = diagonals.flatten(0, 1)[:count]
+        chunks.append(cosines.clamp(-1, 1))
     return torch.cat(chunks)
 
 
 def _same_bucket(
-    codes: Int[Tensor, " tiles"], lengths: Sequence[int], companions: int, half: int
+    codes: Int[Tensor, " tiles"],
+    lengths: Sequence[int],
+    companions: int,
+    half: int,
 ) -> Bool[Tensor, "tiles half"]:
     """Whether tiles share a bucket with those at the `half` positions after them.
 
@@ -157,27 +174,33 @@ def _same_bucket(
         half: number of positions to compare.
     """
     dropped = _dropped_bits(codes, lengths, companions)
-    shared = torch.zeros(len(codes), half, dtype=torch.bool, device=codes.device)
-    for step in range(1, min(half, len(codes) - 1) + 1):
+    tiles = len(codes)
+    shared = torch.zeros(tiles, half, dtype=torch.bool, device=codes.device)
+    for step in range(1, min(half, tiles - 1) + 1):
         differing = codes[:-step] ^ codes[step:]
         # The larger bucket of the two decides.
         ignored = torch.maximum(dropped[:-step], dropped[step:])
-        shared[:-step, step - 1] = differing >> ignored == 0
+        equal = differing >> ignored == 0
+        shared[:-step, step - 1] = equal
     return shared
 
 
 def _dropped_bits(
-    codes: Int[Tensor, " tiles"], lengths: Sequence[int], companions: int
+    codes: Int[Tensor, " tiles"],
+    lengths: Sequence[int],
+    companions: int,
 ) -> Int[Tensor, " tiles"]:
     """Number of last bits to ignore at each position.
 
     As few as give a bucket `companions` other tiles, or all but the coarsest level's.
     """
-    dropped = torch.full_like(codes, lengths[-1] - lengths[0])
+    longest = lengths[-1]
+    dropped = torch.full_like(codes, longest - lengths[0])
     for length in lengths[1:]:
-        ignored = lengths[-1] - length
+        ignored = longest - length
         _, bucket, sizes = torch.unique_consecutive(
             codes >> ignored, return_inverse=True, return_counts=True
         )
-        dropped[sizes[bucket] > companions] = ignored
+        large_enough = sizes[bucket] > companions
+        dropped[large_enough] = ignored
     return dropped

@@ -7,11 +7,21 @@ from torch import Tensor
 from mil.bags import Graph
 from mil.graph.edges import SPATIAL, from_pairs
 
-# Four of the eight directions, x and y in steps; the other four are the same edges,
-# seen from the other tile.
-FORWARD = ((1, 0), (-1, 1), (0, 1), (1, 1))
-# The four cells that a square of one cell's size can touch.
-CORNERS = ((0, 0), (1, 0), (0, 1), (1, 1))
+# Four of the eight directions, x and y in steps. The other four are the same edges, from
+# the other tile.
+FORWARD = (
+    (1, 0),  # right
+    (-1, 1),  # below left
+    (0, 1),  # below
+    (1, 1),  # below right
+)
+# The four cells, right and down, that a square of one cell's size can touch.
+CORNERS = (
+    (0, 0),
+    (1, 0),
+    (0, 1),
+    (1, 1),
+)
 # A distance that is rarer than this share of the commonest one is a coincidence, such
 # as that between the rows of two regions.
 COMMON_SHARE = 0.1
@@ -36,7 +46,9 @@ def spatial_graph(coords: Int[Tensor, "tiles 2"], step: int | float | None = Non
     step = _step(coords) if step is None else step
     if step <= 0:
         raise ValueError(f"the step between tiles must be positive, not {step}")
-    half_steps = (coords.double() - coords.amin(0)) * (2 / step)
+    scale = 2 / step
+    from_corner = coords.double() - coords.amin(0)
+    half_steps = from_corner * scale
     sources, targets = _neighbours(half_steps)
     both_sources = torch.cat([sources, targets])
     both_targets = torch.cat([targets, sources])
@@ -57,7 +69,10 @@ def _neighbours(
     # Cells have numbers row by row, with room for those beside the outermost tiles.
     across = int(half_steps[:, 0].amax()) + 6
     cells = half_steps.floor().long()
-    keys, tiles = _first_in_cell(cells[:, 0] + cells[:, 1] * across)
+    column = cells[:, 0]
+    row = cells[:, 1]
+    keys, tiles = _first_in_cell(column + row * across)
+    last = len(keys) - 1
     positions = half_steps[tiles]
     sources = []
     targets = []
@@ -65,10 +80,14 @@ def _neighbours(
         expected = positions + 2 * half_steps.new_tensor(direction)
         cell = (expected - 0.5).floor().long()
         for right, down in CORNERS:
-            key = (cell[:, 0] + right) + (cell[:, 1] + down) * across
-            index = torch.searchsorted(keys, key).clamp(max=len(keys) - 1)
-            close = ((positions[index] - expected).abs() <= 0.5).all(1)
-            is_pair = (keys[index] == key) & close
+            column = cell[:, 0] + right
+            row = cell[:, 1] + down
+            key = column + row * across
+            index = torch.searchsorted(keys, key).clamp(max=last)
+            distance = (positions[index] - expected).abs()
+            close = (distance <= 0.5).all(1)
+            occupied = keys[index] == key
+            is_pair = occupied & close
             sources.append(tiles[is_pair])
             targets.append(tiles[index[is_pair]])
     return torch.cat(sources), torch.cat(targets)
@@ -80,15 +99,19 @@ def _first_in_cell(
     """Cells in ascending order, and the first tile of each."""
     keys, tiles = cells.sort(stable=True)
     first = torch.ones_like(keys, dtype=torch.bool)
-    first[1:] = keys[1:] != keys[:-1]
+    before = keys[:-1]
+    first[1:] = keys[1:] != before
     return keys[first], tiles[first]
 
 
 def _step(coords: Int[Tensor, "tiles 2"]) -> float:
     """Smallest distance that is not rare between adjacent tiles of a row or column."""
-    gaps = torch.cat([_gaps(coords), _gaps(coords.flip(1))])
+    in_rows = _gaps(coords)
+    in_columns = _gaps(coords.flip(1))
+    gaps = torch.cat([in_rows, in_columns])
     if len(gaps) == 0:  # no two tiles in one row or column
-        gaps = torch.cat([axis.unique().diff() for axis in coords.T])
+        per_axis = [axis.unique().diff() for axis in coords.T]
+        gaps = torch.cat(per_axis)
     if len(gaps) == 0:  # a single position
         return 1.0
     distances, counts = gaps.unique(return_counts=True)
@@ -98,8 +121,11 @@ def _step(coords: Int[Tensor, "tiles 2"]) -> float:
 
 def _gaps(coords: Int[Tensor, "tiles 2"]) -> Int[Tensor, " gaps"]:
     """Distances between adjacent tiles of the same row."""
-    by_x = coords[coords[:, 0].argsort(stable=True)].long()
-    ordered = by_x[by_x[:, 1].argsort(stable=True)]
-    gap = ordered.diff(dim=0)
-    same_row = (gap[:, 1] == 0) & (gap[:, 0] > 0)
-    return gap[same_row, 0]
+    # Ordered by y, then by x: both sorts are stable.
+    x_order = coords[:, 0].argsort(stable=True)
+    by_x = coords[x_order].long()
+    y_order = by_x[:, 1].argsort(stable=True)
+    gap = by_x[y_order].diff(dim=0)
+    across = gap[:, 0]
+    same_row = gap[:, 1] == 0
+    return across[same_row & (across > 0)]

@@ -1,4 +1,4 @@
-"""Similar tiles: exactly those by brute force, those of the same bucket, those of the same block."""
+"""Similar tiles: exact neighbours by brute force, of one bucket, and of one block."""
 
 import pytest
 import torch
@@ -94,7 +94,7 @@ def test_the_same_graph_with_any_number_of_threads_at_the_width_of_encoders(buil
 
 
 def reach(codes, lengths, companions) -> list[int]:
-    """Length of code at which each tile is sought: the longest that enough others share, or the shortest."""
+    """Length of each tile's code: the longest that enough others share, or the shortest."""
     found = []
     for code in codes:
         sharing = {

@@ -198,7 +198,7 @@ def test_received_attention_reaches_the_vector_even_without_messages():
 
 
 def test_attention_received_by_hand():
-    """0 looks at itself, 1 at 0 and itself, 2 at 1 and itself: uniformly they receive 3/2, 1 and 1/2."""
+    """Edges 0 to 1 and 1 to 2, and to themselves: uniform attention gives 3/2, 1 and 1/2."""
     graph = Graph(
         torch.tensor([0, 0, 1, 1, 2]),
         torch.tensor([0, 1, 1, 2, 2]),

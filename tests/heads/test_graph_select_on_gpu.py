@@ -1,4 +1,4 @@
-"""The head over a neighbour graph as it runs on a GPU: by Triton the same numbers, and the host hardly ever waits."""
+"""The head over a neighbour graph on a GPU: Triton gives the same, and the host hardly waits."""
 
 import sys
 

@@ -12,7 +12,7 @@ OFFSETS = torch.tensor([0, *SIZES]).cumsum(0)
 
 
 def as_published(scores, top, share, most):
-    """A draw a bag, of the length that the bag allows; the first of its ascending order are masked."""
+    """One draw per bag, of the bag's k; the ranks of its smallest draws are masked."""
     masked = []
     for bag in scores.split(SIZES):
         k = min(top, int(len(bag) * most))

@@ -1,4 +1,4 @@
-"""Attention pooling and its statistics: the fast form against its meaning in float64, values and gradients."""
+"""Attention pooling and its statistics: Triton against the reference in float64."""
 
 import math
 
@@ -37,7 +37,7 @@ HALVES = {
 
 
 def run(scores, features, offsets, backend, wanted=range(4)):
-    """Pooled rows, statistics, and gradients from random ones of the outputs that are wanted, all in double."""
+    """Pooled rows, statistics, and gradients from random ones of some outputs, float64."""
     s, f = (t.detach().clone().requires_grad_() for t in (scores, features))
     pooled, stats = attn_pool_with_stats(s, f, offsets, backend=backend)
     assert pooled.dtype == features.dtype
@@ -52,7 +52,7 @@ def run(scores, features, offsets, backend, wanted=range(4)):
 
 
 def check(scores, features, offsets, exact=None, wanted=range(4)):
-    """`exact` is for what is float32 whatever the features are: a number rounded once to half precision shows."""
+    """`exact`: tolerance of float32 results; one rounding to half precision exceeds it."""
     exact = exact or HALVES[features.dtype]
     got = run(scores, features, offsets, "triton", wanted)
     want = run(scores.double(), features.double(), offsets, "reference", wanted)
@@ -187,7 +187,7 @@ def test_what_triton_does_not_take(monkeypatch):
     scores, features, offsets = make([3], 2, 65)
     with pytest.raises(
         ValueError,
-        match=r"supports at most 64 branches in fp16, bf16 or fp32; got 65 branches of torch.float32",
+        match="at most 64 branches in fp16, bf16 or fp32; got 65 branches of torch.float32",
     ):
         attn_pool(scores, features, offsets, backend="triton")
     with pytest.raises(ValueError, match=r"got 1 branches of torch.float64"):

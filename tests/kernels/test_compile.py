@@ -1,4 +1,4 @@
-"""Every kernel that can be launched compiles for A100, H100 and B200, without spilling and within a block's memory.
+"""Every kernel compiles for A100, H100 and B200, without spills and within a block's memory.
 
 In a process of its own: in this one, kernels are for Triton's interpreter.
 """

@@ -1,4 +1,4 @@
-"""Reducing, scoring and pooling on a CPU: against their meaning in float64, values and gradients."""
+"""Reducing, scoring and pooling on a CPU, against the reference in float64."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Reducing, scoring and pooling in Triton: against their meaning in float64, values and gradients."""
+"""Reducing, scoring and pooling by Triton, against the reference in float64."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def small_chunks(monkeypatch):
 
 
 def set_chunk(monkeypatch, dtype, kept=1000):
-    """The chunk's rows by its bytes, of which half are in the cache at a time, and how many rows are kept."""
+    """Set the rows of a chunk, half of them cached at a time, and the rows that are kept."""
     row = dtype.itemsize * HIDDEN
     monkeypatch.setattr(cuda, "CHUNK_BYTES", row * CHUNK)
     monkeypatch.setattr(cuda, "CACHED_BYTES", row * CHUNK // 2)

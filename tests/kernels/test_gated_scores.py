@@ -1,4 +1,4 @@
-"""Gated scores: in Triton and in tiled torch against their meaning in float64, values and gradients."""
+"""Gated scores by Triton and in tiled torch, against the reference in float64."""
 
 import math
 
@@ -61,7 +61,7 @@ def make(tiles, branches, gated, hidden, attention, dtype=torch.float32):
 
 
 def everything(hidden, weights, backend, dtype):
-    """On the CPU: scores, and the gradients of hidden rows and weights for a random one of the scores."""
+    """Scores, and gradients of hidden rows and weights for a random one, on the CPU."""
     leaf = hidden.detach().clone().to(place(backend), dtype).requires_grad_()
     kind = torch.float64 if dtype == torch.float64 else torch.float32
     weights = leaves(weights, leaf.device, kind)
@@ -250,7 +250,7 @@ def test_what_triton_is_not_made_for(branches, dtype):
     hidden, weights = make(5, branches, True, 12, 7, dtype)
     with pytest.raises(
         ValueError,
-        match=f"supports at most 16 branches in fp16, bf16 or fp32; got {branches} branches of {dtype}",
+        match=f"at most 16 branches in fp16, bf16 or fp32; got {branches} branches of {dtype}",
     ):
         gated_scores(hidden, weights, backend="triton")
     with pytest.MonkeyPatch.context() as patch:

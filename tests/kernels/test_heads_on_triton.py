@@ -1,4 +1,4 @@
-"""Heads on a GPU's kernels, in the interpreter where there is none: losses and gradients as by the references."""
+"""Heads on Triton's kernels: losses and gradients are those of the references."""
 
 import pytest
 import torch

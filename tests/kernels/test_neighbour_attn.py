@@ -1,4 +1,4 @@
-"""Attention over neighbours: in chunks and in Triton against its meaning in float64, values and gradients."""
+"""Attention over neighbours, tiled and by Triton, against the reference in float64."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def small_blocks(monkeypatch):
 
 
 def everything(numbers, sources, targets, backend, slope=0.2):
-    """Values and gradients for an upstream gradient that is drawn once and for all, exact in every type."""
+    """Values and gradients for a fixed upstream gradient that every type holds exactly."""
     draw = torch.Generator().manual_seed(1)
     leaves = [t.detach().clone().requires_grad_() for t in numbers]
     out = neighbour_attn(*leaves, sources, targets, slope=slope, backend=backend)
@@ -162,7 +162,7 @@ def test_triton_hubs_match_reference(device, poisoned):
 
 
 def test_scores_far_from_zero_do_not_overflow(device, small_blocks):
-    """Every tile looks at all: its attention is over blocks whose largest scores are hundreds apart."""
+    """Every tile attends to all, over blocks whose largest scores are hundreds apart."""
     queries, keys, vector, sources, targets = make(9, 90, 2, 3, torch.float32)
     assert len(sources) == 81
     assert (queries + keys).abs().max() * 100 > 300

@@ -50,7 +50,7 @@ def everything(scores, offsets, draws, **how):
 
 
 def by_sorting(scores, offsets, draws, share, max_share=1.0):
-    """Which are masked, by Python's sorting alone: of equal scores the lower row first, of equal draws the first."""
+    """Masked scores by Python's sorting: of equal scores or draws the first."""
     hidden = torch.zeros_like(scores, dtype=torch.bool)
     for bag, (first, last) in enumerate(pairwise(offsets.tolist())):
         k = num_ranked(last - first, draws.shape[-1], max_share)
@@ -90,7 +90,7 @@ def test_exactly_the_ranks_of_the_smallest_draws_are_masked(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_by_hand(backend, device):
-    """Two bags; of 3 ranks each those of the 2 smallest draws: third and first, then first and second."""
+    """Two bags of 3 ranks, the 2 smallest draws: third and first, then first and second."""
     scores = torch.tensor(
         [[5.0], [1.0], [9.0], [7.0], [-1.0], [-3.0], [-2.0], [-4.0]], device=device
     )
@@ -111,7 +111,7 @@ def test_a_piece_of_the_usual_size_and_more(device, poisoned):
     "values", [[0.5], [0.0, -0.0], [-1e9, -torch.inf, 3.0], [torch.inf, -1e9], [-1e-42, 1e-42, 0]]
 )
 def test_of_equal_scores_the_lower_row_ranks_first(values, device, small_pieces, poisoned):
-    """Also where they are zeros of both signs, infinite, masked before, or too small to be normal."""
+    """Also zeros of both signs, infinite, masked and subnormal scores."""
     _, offsets, draws = make([14, 3, 1], 2, 6, device)
     pick = torch.randint(len(values), (18, 2), generator=torch.Generator().manual_seed(1))
     scores = torch.tensor(values)[pick]
