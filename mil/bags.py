@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-# Score of a tile that is left out of the softmax, as published. Not minus infinity: a bag
-# of such tiles alone has uniform attention, not NaN.
+# Score of a tile that is left out of the softmax, as published. Not minus infinity: a
+# bag of such tiles alone has uniform attention, not NaN.
 MASKED = -1e9
 
 
@@ -24,7 +24,8 @@ class Graph(NamedTuple):
 
     sources: Int[Tensor, " edges"]
     targets: Int[Tensor, " edges"]
-    # Sum of the reasons for an edge: 1 itself, 2 neighbours in space, 4 similar features.
+    # Sum of the reasons for an edge: 1 itself, 2 neighbours in space, 4 similar
+    # features.
     kinds: Int[Tensor, " edges"]
 
 
@@ -81,7 +82,8 @@ class HeadOutput(NamedTuple):
     # Heads that classify single tiles (CLAM).
     instances: Instances | None = None
 
-    # Heads that select tiles: those that `logits` come from, and the logits of all tiles.
+    # Heads that select tiles: those that `logits` come from, and the logits of all
+    # tiles.
     selected: Bool[Tensor, " tiles"] | None = None
     full_logits: Float[Tensor, "bags classes"] | None = None
 

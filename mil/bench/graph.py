@@ -51,7 +51,8 @@ def run(
         sizes: numbers of tiles.
         dim: length of a feature vector.
         threads: number of CPU threads.
-        repeats: number of builds of each graph, of which the fastest counts; a build that
+        repeats: number of builds of each graph, of which the fastest counts; a build
+            that
             takes long is not repeated.
         knn_up_to: largest number of tiles for the exact graph.
         libraries_up_to: largest number of tiles for other libraries.

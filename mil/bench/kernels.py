@@ -30,7 +30,7 @@ NOTHING = ""
 PASSES = ("forward", "forward+backward")
 Measurements = dict[str, Measurement]  # by way to compute
 
-Answer = Mapping[str, Any]  # fields of a `Measurement` or of `Rates`, as decoded from JSON
+Record = Mapping[str, Any]  # fields of a `Measurement` or of `Rates`, as decoded from JSON
 
 
 class Sizes(NamedTuple):
@@ -162,11 +162,11 @@ def measured(cases: Sequence[Case], setup: How) -> tuple[dict[Case, Measurements
     rates: list[Rates] = []
     for operation in dict.fromkeys(case.operation for case in cases):
         jobs = [(way, case) for case in cases if case.operation == operation for way in setup.ways]
-        answers = _answers([("rates", dtypes), *jobs], setup)
-        rates.append(Rates(**next(answers)))
-        for (way, case), answer in zip(jobs, answers, strict=True):
-            results[case][way] = Measurement(**answer)
-    rates += [Rates(**answer) for answer in _answers([("rates", dtypes)], setup)]
+        records = _records([("rates", dtypes), *jobs], setup)
+        rates.append(Rates(**next(records)))
+        for (way, case), record in zip(jobs, records, strict=True):
+            results[case][way] = Measurement(**record)
+    rates += [Rates(**record) for record in _records([("rates", dtypes)], setup)]
     return results, _best(rates, dtypes)
 
 
@@ -179,18 +179,18 @@ def _best(rates: Sequence[Rates], dtypes: Sequence[str]) -> Rates:
     return Rates(copy, products, last.gpu)
 
 
-def _answers(jobs: Sequence[Job], setup: How) -> Iterator[Answer]:
-    """Answer to each job; where a process ends early, another one continues after its job."""
+def _records(jobs: Sequence[Job], setup: How) -> Iterator[Record]:
+    """Record of each job; where a process ends early, another one continues after its job."""
     pending = list(jobs)
     while pending:
-        answers, message = _process(pending, setup)
-        yield from answers
-        if len(answers) < len(pending):
+        records, message = _process(pending, setup)
+        yield from records
+        if len(records) < len(pending):
             yield {"failed": message}
-        pending = pending[len(answers) + 1 :]
+        pending = pending[len(records) + 1 :]
 
 
-def _process(jobs: Sequence[Job], setup: How) -> tuple[list[Answer], str]:
+def _process(jobs: Sequence[Job], setup: How) -> tuple[list[Record], str]:
     """Answers of a process, and the last line of its errors if it ended early."""
     request = Request(setup.device, setup.backend, setup.threads, SECONDS, jobs)
     program = "from mil.bench.kernels_step import main; main()"
@@ -204,9 +204,9 @@ def _process(jobs: Sequence[Job], setup: How) -> tuple[list[Answer], str]:
         # The last line may have been cut off in the middle.
         whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
         return [json.loads(line) for line in whole], f"took over {limit:.0f} s"
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    records = [json.loads(line) for line in done.stdout.splitlines()]
     errors = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"]
-    return answers, errors[-1][:100]
+    return records, errors[-1][:100]
 
 
 def rows_of(case: Case, results: Measurements, rates: Rates) -> Iterator[Row]:

@@ -1,8 +1,8 @@
 """Sizes of `mil bench kernels`, and the least bytes and arithmetic of each operation.
 
 Of bytes, each pass over its inputs counts once and each result once: forward, then
-backward, which needs the inputs again. Of arithmetic, only that of matrix products: gates that
-a kernel computes again for the gradient are not counted.
+backward, which needs the inputs again. Of arithmetic, only that of matrix products:
+gates that a kernel computes again for the gradient are not counted.
 """
 
 from collections.abc import Callable

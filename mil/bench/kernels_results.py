@@ -34,6 +34,8 @@ class Rates(NamedTuple):
     """Rates of the device at its best in this run."""
 
     copy: float = 0.0  # bytes per second, read and written
-    products: Mapping[str, float] = MappingProxyType({})  # operations per second of a matrix product, by type
+    products: Mapping[str, float] = MappingProxyType(
+        {}
+    )  # operations per second of a matrix product, by type
     gpu: str = ""  # name
     failed: str = ""

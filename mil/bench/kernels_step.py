@@ -43,7 +43,8 @@ def main() -> None:
             if not any(message in str(error) for message in NO_ROOM):
                 raise
             result = Measurement(failed="does not fit into memory")
-        # Fields at their defaults are left out, so that a failure reads as either record.
+        # Fields at their defaults are left out, so that a failure reads as either
+        # record.
         fields = {
             name: value
             for name, value in result._asdict().items()

@@ -1,7 +1,7 @@
 """`python -m mil.bench.resources`: registers and memory of every kernel on every GPU; needs no GPU.
 
-It compiles each variant, and exits with status 1 if one spills, does not fit or does not
-compile.
+It compiles each variant, and exits with status 1 if one spills, does not fit or does
+not compile.
 """
 
 import argparse

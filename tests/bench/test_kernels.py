@@ -116,7 +116,7 @@ def test_what_is_wrong_is_not_timed(spoilt, message, monkeypatch):
     assert result.failed.startswith(f"wrong, not timed: {message}")
 
 
-def answered(monkeypatch, capsys, jobs):
+def records_of(monkeypatch, capsys, jobs):
     # The limit would hold for this process, which continues.
     monkeypatch.setattr(kernels_step, "limit_memory", lambda: None)
     monkeypatch.setattr(kernels_step, "keep_freed_memory", lambda: None)
@@ -129,7 +129,7 @@ def answered(monkeypatch, capsys, jobs):
 def test_what_does_not_fit_is_told_and_the_next_is_measured(monkeypatch, capsys):
     huge = small("attn_pool")._replace(tiles=10**14)
     next_one = small("attn_pool")
-    first, second = answered(monkeypatch, capsys, [("ours", huge), ("ours", next_one)])
+    first, second = records_of(monkeypatch, capsys, [("ours", huge), ("ours", next_one)])
     assert first == {"failed": "does not fit into memory"}
     assert second["ms"][1] > second["ms"][0] > 0
 
@@ -146,8 +146,8 @@ def test_after_a_process_that_ended_another_goes_on(monkeypatch):
         )
 
     monkeypatch.setattr(kernels, "_process", process)
-    answers = list(kernels._answers([(name, None) for name in "abcde"], HOW))
-    assert answers == [
+    records = list(kernels._records([(name, None) for name in "abcde"], HOW))
+    assert records == [
         {"ms": [1.0, 2.0]},
         {"ms": [1.0, 2.0]},
         {"failed": "Segmentation fault"},
