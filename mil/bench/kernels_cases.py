@@ -12,7 +12,7 @@ from typing import NamedTuple
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 FLOAT32 = 4  # scores, pooled rows and parameters, whatever the features' type
 INDEX = 8  # bytes of an int64
-ATTENTION = 128  # width of the gates
+ATTENTION = 128  # width of the gates, the heads' default
 HEADS = 4  # heads of attention over neighbours
 NEIGHBOURS = 9  # edges into a tile: from the 8 around it, and from itself
 # STKIM: number of the highest scores, and the share of them that is masked.

@@ -13,10 +13,13 @@ from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
 from multiprocessing import get_context
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mil.kernels
 from mil.kernels.compile import SHARED_BYTES, Usage, Variant, compile_variant
+
+if TYPE_CHECKING:
+    from triton.runtime.jit import JITFunction
 
 TENSOR_COLUMNS = 512  # of Blackwell's tensor memory
 LINE = "{:30} {:35} {:>4} {:>9} {:>12} {:>11} {:>14}  {}"
@@ -42,7 +45,7 @@ def kernel_modules() -> list[ModuleType]:
     return [module for module in modules if jitted(module)]
 
 
-def jitted(module: ModuleType) -> dict[str, Any]:
+def jitted(module: ModuleType) -> dict[str, "JITFunction"]:
     """Jitted functions that a module defines, by name."""
     from triton.runtime.jit import JITFunction
 

@@ -93,6 +93,7 @@ def _compared(tiles: int, dim: int, threads: int, repeats: int) -> list[Row]:
         for name, job in jobs.items():
             rounds[name].append(_measured_step(job))
         rates.append(ProductRates(**_measured(ProductsJob(threads, ROUND_S / 4))))
+    # The fastest round: other processes can only slow a step down.
     best = {name: min(steps, key=lambda step: step.step_ms) for name, steps in rounds.items()}
     literal = best.pop(LITERAL)
     rows = [_row(LITERAL, tiles, "fp32", literal)]

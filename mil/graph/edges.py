@@ -48,11 +48,13 @@ def from_neighbours(neighbours: Int[Tensor, "tiles width"]) -> Graph:
             tile itself.
     """
     tiles = torch.arange(len(neighbours), device=neighbours.device)
-    with_self = torch.cat([neighbours, tiles[:, None]], dim=1)
+    own = tiles[:, None]
+    with_self = torch.cat([neighbours, own], dim=1)
     rows = with_self.sort(dim=1).values
     present = rows != NO_TILE
     sources = rows[present]
-    targets = tiles.repeat_interleave(present.sum(1))
+    degrees = present.sum(1)
+    targets = tiles.repeat_interleave(degrees)
     kinds = torch.where(sources == targets, SELF, SIMILAR)
     return Graph(sources, targets, kinds)
 

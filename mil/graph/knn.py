@@ -51,7 +51,8 @@ def nearest(
         neighbours: number of tiles for each query; fewer in a smaller bag.
     """
     tiles = len(directions)
-    padded = -(-tiles // GROUP) * GROUP
+    groups = -(-tiles // GROUP)
+    padded = groups * GROUP
     shape = (len(queries), padded)
     cosines = directions.new_full(shape, -torch.inf)
     filled = cosines[:, :tiles]
@@ -69,7 +70,8 @@ def _largest(values: Float[Tensor, "rows padded"], count: int) -> Int[Tensor, "r
     if groups.shape[1] <= count:
         return values.topk(count).indices
     best = groups.amax(2).topk(count, sorted=False).indices
-    index = best[:, :, None].expand(-1, -1, GROUP)
+    index = best[:, :, None]
+    index = index.expand(-1, -1, GROUP)
     within = groups.gather(1, index).flatten(1)
     top = within.topk(count).indices
     group = best.gather(1, top // GROUP)

@@ -67,7 +67,8 @@ def lsh_graph(
     with plain_float32(features.device):
         directions = Directions(features, centre)
         tiles = len(directions)
-        lengths = code_lengths(bits or default_bits(tiles), levels)
+        middle = bits or default_bits(tiles)
+        lengths = code_lengths(middle, levels)
         nearest = _Nearest(tiles, neighbours, features.device)
         generator = torch.Generator().manual_seed(seed)
         hashed = hashes(directions, tables, lengths[-1], generator)
@@ -101,7 +102,8 @@ class _Nearest:
         tiles = len(order)
         half = ahead.shape[1]
         steps = torch.arange(1, half + 1, device=order.device)
-        for positions in torch.arange(tiles, device=order.device).split(ROWS):
+        all_positions = torch.arange(tiles, device=order.device)
+        for positions in all_positions.split(ROWS):
             after = positions[:, None] + steps
             before = positions[:, None] - steps
             # The cosine to an earlier tile is stored there, as that tile's to this one.
@@ -118,7 +120,8 @@ class _Nearest:
         # A candidate that is a neighbour already must not count twice.
         same = candidates[:, :, None] == current[:, None]
         cosines = cosines.masked_fill(same.any(2), -torch.inf)
-        all_cosines = torch.cat([self.cosines[tiles], cosines], dim=1)
+        current_cosines = self.cosines[tiles]
+        all_cosines = torch.cat([current_cosines, cosines], dim=1)
         all_tiles = torch.cat([current, candidates], dim=1)
         width = self.tiles.shape[1]
         best = all_cosines.topk(width)
@@ -177,9 +180,13 @@ def _same_bucket(
     tiles = len(codes)
     shared = torch.zeros(tiles, half, dtype=torch.bool, device=codes.device)
     for step in range(1, min(half, tiles - 1) + 1):
-        differing = codes[:-step] ^ codes[step:]
+        earlier = codes[:-step]
+        later = codes[step:]
+        differing = earlier ^ later
         # The larger bucket of the two decides.
-        ignored = torch.maximum(dropped[:-step], dropped[step:])
+        earlier_dropped = dropped[:-step]
+        later_dropped = dropped[step:]
+        ignored = torch.maximum(earlier_dropped, later_dropped)
         equal = differing >> ignored == 0
         shared[:-step, step - 1] = equal
     return shared

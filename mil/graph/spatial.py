@@ -67,7 +67,8 @@ def _neighbours(
             side, touches two cells on either axis.
     """
     # Cells have numbers row by row, with room for those beside the outermost tiles.
-    across = int(half_steps[:, 0].amax()) + 6
+    rightmost = half_steps[:, 0].amax()
+    across = int(rightmost) + 6
     cells = half_steps.floor().long()
     column = cells[:, 0]
     row = cells[:, 1]
@@ -77,7 +78,8 @@ def _neighbours(
     sources = []
     targets = []
     for direction in FORWARD:
-        expected = positions + 2 * half_steps.new_tensor(direction)
+        offset = 2 * half_steps.new_tensor(direction)
+        expected = positions + offset
         cell = (expected - 0.5).floor().long()
         for right, down in CORNERS:
             column = cell[:, 0] + right
@@ -89,7 +91,8 @@ def _neighbours(
             occupied = keys[index] == key
             is_pair = occupied & close
             sources.append(tiles[is_pair])
-            targets.append(tiles[index[is_pair]])
+            neighbour = index[is_pair]
+            targets.append(tiles[neighbour])
     return torch.cat(sources), torch.cat(targets)
 
 

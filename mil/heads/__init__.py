@@ -6,7 +6,7 @@ compares the classes sets `for_classes = True`, and is trained for classificatio
 Other packages add heads by entry points, see docs/own-head.md.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import EntryPoint
@@ -115,6 +115,7 @@ def head_module(name: str) -> Any:
 
 
 def _module(name: str, entry: EntryPoint | None) -> Any:
+    # A head of `mil` itself; its errors are ours, and keep their traceback.
     if entry is None:
         return import_module(f"mil.heads.{name}")
     with blamed(entry):
@@ -133,7 +134,7 @@ def _module(name: str, entry: EntryPoint | None) -> Any:
     return module
 
 
-def build_head(name: str, options: dict[str, Any], *, dim: int, classes: int) -> nn.Module:
+def build_head(name: str, options: Mapping[str, Any], *, dim: int, classes: int) -> nn.Module:
     """Build a head.
 
     Args:

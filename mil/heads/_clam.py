@@ -95,6 +95,7 @@ def extremes(
     rows = []
     bag = []
     highest = []
+    # Detached: a ranking has no gradient. Stable: equal scores rank the same each time.
     firsts = offsets.tolist()[:-1]
     for number, bag_scores in enumerate(per_bag(scores.detach(), offsets)):
         tiles = len(bag_scores)

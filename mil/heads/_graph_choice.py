@@ -89,6 +89,7 @@ def _random_graphs(
     """Part of the bags' graph that is drawn at each step of training."""
     graphs = []
     for bag in per_bag(bags.features, bags.offsets):
+        # Outside training a bag must get the same prediction every time.
         generator = None if training else torch.Generator().manual_seed(0)
         graph = minibatch_graph(
             _detached(bag),
@@ -138,6 +139,7 @@ def _builders(config: GraphConfig, tiles: int, has_coords: bool) -> list[Builder
         return []
     if config.graph != "auto":
         return config.graph
+    # Exact neighbours take time that grows with the square of the tiles.
     similar: Builder = "knn" if tiles <= MAX_EXACT_TILES else "lsh"
     return ["spatial", similar] if has_coords else [similar]
 

@@ -22,6 +22,7 @@ class GraphLayer(nn.Module):
 
     def __init__(self, hidden: int, heads: int, slope: float) -> None:
         super().__init__()
+        # Rounded up: hidden need not be a multiple of heads.
         width = -(-hidden // heads)
         self.heads = heads
         self.slope = slope

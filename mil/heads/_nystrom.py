@@ -62,6 +62,7 @@ class NystromAttention(nn.Module):
         """Rows after attention, and the factors that `attention_of_first` needs."""
         length = tokens.shape[1]
         landmarks = min(self.landmarks, length)
+        # Empty tokens in front make the segments of all landmarks equally long.
         padded = functional.pad(tokens, (0, 0, -length % landmarks, 0))
         # [bags, padded, 3, heads, width]
         projected = self.project(padded).unflatten(2, (3, self.heads, -1))

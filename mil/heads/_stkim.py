@@ -63,6 +63,7 @@ def draw_ranks(
     On a CPU one ``torch.rand(branches, k)`` per bag, in the bags' order, as in the
     published code; on a GPU all at once, since each k is known on the device alone.
     """
+    # The numbers differ between devices, not their distribution.
     if offsets.device.type != "cpu":
         return torch.rand(len(offsets) - 1, branches, top, device=offsets.device)
     draws = []

@@ -36,6 +36,7 @@ class Head(PoolsTiles):
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
         hidden = default_hidden(config.hidden, dim)
+        # Indices 0 to 2 are read by `reduce_and_pool`, which fuses these layers.
         self.reduce = nn.Sequential(
             nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout)
         )

@@ -38,6 +38,7 @@ class Head(PoolsTiles):
         super().__init__()
         hidden = default_hidden(config.hidden, dim)
         self.config = config
+        # Indices 0 to 2 are read by `reduce_and_pool`, which fuses these layers.
         self.reduce = nn.Sequential(
             nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout)
         )

@@ -80,6 +80,7 @@ class Head(nn.Module):
         rows = pooled
         if self.distill != "attended":
             rows = drawn_hidden[self._distilled(drawn_scores, drawn_hidden, offsets)]
+        # No gradient of tier 2 reaches tier 1, as published.
         logits = self._classify_rows(rows.detach(), len(bags.offsets) - 1)
         branch_logits = self.pseudo_classify(pooled).unflatten(0, (-1, self.pseudo_bags))
         return HeadOutput(logits, scores, branch_logits)

@@ -60,13 +60,14 @@ class Head(nn.Module):
             GraphLayer(hidden, config.heads, config.slope) for _ in range(config.layers)
         )
         self.attention = GatedAttention(hidden, config.attention, config.branches, config.dropout)
-        # gamma: weight of received attention in a score.
+        # gamma: weight of received attention in a score; at 0, training starts without it.
         self.received = nn.Parameter(torch.zeros(config.branches))
         several = config.branches if config.branches > 1 else 0
         self.branch_classify = nn.ModuleList(Classifier(hidden, classes) for _ in range(several))
         self.classify = Classifier(hidden, classes)
         self.select = Selection(config)
-        self.register_buffer("centre", torch.zeros(dim))  # mean of the training tiles
+        # Mean of the training tiles; saved with the head, whose graphs need it.
+        self.register_buffer("centre", torch.zeros(dim))
 
     def see_training(self, train: Iterable[Bags]) -> None:
         """Compute the mean of the training tiles, which encoders place far from zero."""

@@ -61,6 +61,7 @@ class Head(abmil.Head):
         self.query = nn.Linear(hidden, JOINT_WIDTH)
         self.key = nn.Linear(hidden, JOINT_WIDTH)
         self.classify = Classifier(2 * hidden, classes)
+        # Buffers: not trained, but saved with the head.
         self.register_buffer("confounders", torch.zeros(config.prototypes, hidden))
         self.register_buffer("present", torch.zeros(config.prototypes, dtype=torch.bool))
 
@@ -92,6 +93,7 @@ class Head(abmil.Head):
         rows = pooled[:, 0]  # [bags, hidden]
         products = self.query(rows) @ self.key(self.confounders).mT  # [bags, prototypes]
         similarity = products / math.sqrt(JOINT_WIDTH)
+        # Prototypes that do not exist get no share.
         shares = similarity.masked_fill(~self.present, MASKED).softmax(-1)
         both = torch.cat([rows, shares @ self.confounders], dim=1)
         return HeadOutput(self.classify(both), scores)

@@ -81,6 +81,7 @@ class Head(Network):
         super().__init__(config, dim, classes)
         self.config = config
         self.dim = dim
+        # It follows the student's weights, not a gradient.
         self.teacher = Network(config, dim, classes).requires_grad_(False)
 
     def first_stage(self) -> nn.Module:
@@ -101,6 +102,7 @@ class Head(Network):
         """Classify each bag; in training without the hidden tiles."""
         if not self.training:
             return super().forward(bags)
+        # In training mode, as published: the teacher's dropout is on.
         with torch.no_grad():
             teacher = self.teacher(bags)
         hidden = self.reduce(bags.features)

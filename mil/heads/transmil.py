@@ -76,6 +76,7 @@ class Head(nn.Module):
     ) -> tuple[Float[Tensor, "bags hidden"], Float[Tensor, "bags tiles"]]:
         """Class tokens after both layers, and scores."""
         count, size, _ = tiles.shape
+        # Smallest square that holds all tiles.
         side = math.isqrt(size - 1) + 1
         copies = tiles[:, : side * side - size]
         class_tokens = self.token.expand(count, 1, -1)
