@@ -23,16 +23,14 @@ def attn_pool_with_stats_reference(
 ) -> tuple[Float[Tensor, "bags branches dim"], AttentionStats]:
     """`attn_pool_reference`, with log-sum-exp, entropy and Gram matrix of the attention."""
     sizes = offsets.diff().tolist()
-    lse = []
-    entropies = []
-    grams = []
-    for bag in scores.split(sizes):
-        log_p = bag.log_softmax(0)
-        lse.append(bag.logsumexp(0))
-        entropies.append(-(log_p.exp() * log_p).sum(0))
-        grams.append(log_p.exp().mT @ log_p.exp())
+    log_p = [bag.log_softmax(0) for bag in scores.split(sizes)]
+    lse = [bag.logsumexp(0) for bag in scores.split(sizes)]
+    entropies = [-(bag.exp() * bag).sum(0) for bag in log_p]
+    grams = [bag.exp().mT @ bag.exp() for bag in log_p]
     stats = AttentionStats(
-        log_total=torch.stack(lse), entropy=torch.stack(entropies), products=torch.stack(grams)
+        log_total=torch.stack(lse),
+        entropy=torch.stack(entropies),
+        products=torch.stack(grams),
     )
     return _pooled(scores, features, sizes), stats
 
