@@ -1,10 +1,13 @@
 """Nyström attention, Xiong et al. 2021, https://arxiv.org/abs/2102.03902, eq. 15.
 
-Linear in the number of tokens: ``softmax(Q K̃ᵀ) · softmax(Q̃ K̃ᵀ)⁺ · softmax(Q̃ Kᵀ) ·
-V``, where Q̃ and K̃ are landmarks: means over segments of the sequence. The arithmetic
-is that of the package TransMIL uses, except that a sequence shorter than the landmarks
-has as many landmarks as tokens, which is plain attention (the package fills it up with
-empty tokens).
+Linear in the number of tokens:
+
+    softmax(Q K̃ᵀ) · softmax(Q̃ K̃ᵀ)⁺ · softmax(Q̃ Kᵀ) · V
+
+Q̃ and K̃ are landmarks: means over segments of the sequence. The arithmetic is that of
+the package that TransMIL uses, except that a sequence shorter than the landmarks has as
+many landmarks as tokens, which is plain attention (the package fills it up with empty
+tokens).
 """
 
 from functools import partial
