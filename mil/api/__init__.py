@@ -1,0 +1,1 @@
+"""Functions for notebooks and scripts: thin wrappers of the stages, offered as `mil.NAME`."""
