@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-import mil
 from mil.config import Recipe, check_head, checked, read_yaml
 from mil.config.recipes import head_names, package_of, plugged_heads, recipe_files
 from mil.errors import ConfigError
@@ -89,7 +88,7 @@ def _head(name: str, entry: EntryPoint | None) -> tuple[str, ...]:
 def source_of(name: str, entry: EntryPoint | None) -> Path | None:
     """The file of a head, found without importing anything of it; None: it is not to be found so."""
     if entry is None:
-        return Path(mil.__file__).parent / "heads" / f"{name}.py"
+        return Path(__file__).parents[1] / "heads" / f"{name}.py"
     top, *rest = entry.module.split(".")
     try:
         spec = find_spec(top)  # of a top-level name: imports nothing
