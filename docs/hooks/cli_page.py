@@ -77,6 +77,8 @@ def _row(parameter: inspect.Parameter, hint: Any) -> str:
     info = None
     if get_origin(hint) is Annotated:
         kind, info = get_args(hint)[:2]
+    if set(get_args(kind)) == {bool, type(None)}:
+        kind = bool
     cells = (
         f"`{_written(parameter.name, kind, info)}`",
         _value(kind, info),
