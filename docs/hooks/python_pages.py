@@ -57,11 +57,15 @@ def _public() -> str:
     parts = [PUBLIC_HEAD]
     for heading, names in PUBLIC_ORDER.items():
         parts.append(f"## {heading}\n")
-        parts += [f"::: {_place(name)}\n" for name in names]
+        parts += [_block(name) for name in names]
     return "\n".join(parts)
 
 
-def _place(name: str) -> str:
-    """Dotted name of the definition, where the documentation tool finds the docstring."""
+def _block(name: str) -> str:
+    """Instruction to document one public name, at the place of its definition."""
     module = getattr(mil, name).__module__
-    return f"{module}.{name}"
+    block = f"::: {module}.{name}\n"
+    if any(module in modules for modules in PACKAGES.values()):
+        # References to the name lead to the page of its package, which has it too.
+        block += "    options:\n      skip_local_inventory: true\n"
+    return block
