@@ -15,6 +15,8 @@ PUBLIC_ORDER = {
     "Heads": ("load_head", "TrainedHead", "score_bag", "SlideScore", "build_head", "HeadOutput"),
     "Names and settings": ("head_names", "load_encoders", "load_recipe", "MilError"),
 }
+# What a notebook needs of a large class; all members are on the page of its package.
+SHOWN_MEMBERS = {"SlideReader": ("size_px", "resolution", "read", "read_box")}
 # Modules that people read or build on, by page. A package is documented by its own names
 # and those of the modules named here.
 PACKAGES = {
@@ -64,8 +66,10 @@ def _public() -> str:
 def _block(name: str) -> str:
     """Instruction to document one public name, at the place of its definition."""
     module = getattr(mil, name).__module__
-    block = f"::: {module}.{name}\n"
+    options = [f"heading: mil.{name}", f"toc_label: {name}"]
     if any(module in modules for modules in PACKAGES.values()):
         # References to the name lead to the page of its package, which has it too.
-        block += "    options:\n      skip_local_inventory: true\n"
-    return block
+        options.append("skip_local_inventory: true")
+    if name in SHOWN_MEMBERS:
+        options.append(f"members: [{', '.join(SHOWN_MEMBERS[name])}]")
+    return "\n".join([f"::: {module}.{name}", "    options:", *(f"      {o}" for o in options), ""])
