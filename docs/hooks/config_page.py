@@ -127,6 +127,7 @@ def _limits(metadata: Sequence[Any]) -> str:
     """Ranges of numbers, least lengths of texts and lists."""
     limits = []
     for constraint in metadata:
+        # A Field inside Annotated carries its constraints one level deeper.
         inner = constraint.metadata if isinstance(constraint, FieldInfo) else (constraint,)
         for each in inner:
             if type(each) in SIGNS:

@@ -1,1 +1,1 @@
-"""Functions for notebooks and scripts: thin wrappers of the stages, offered as `mil.NAME`."""
+"""Functions for notebooks and scripts, offered as `mil.NAME`: thin wrappers of stages."""

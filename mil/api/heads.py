@@ -47,12 +47,20 @@ def extract_features(
     Raises:
         UnreadableSlideError: The slide does not open.
         FormatError: The tiles belong to another slide.
-        ConfigError: The encoder is unknown, cannot be built, or does not fit into memory.
+        ConfigError: The encoder is unknown, cannot be built, or does not fit into
+            memory.
     """
     name = encoder or default_encoder()
     target = Target(name, load_encoder(name), Path(out))
-    config = config or FeaturesConfig()
-    run(Path(slide), Path(tiles), [target], config=config, threads=threads, device=device)
+    run(
+        Path(slide),
+        Path(tiles),
+        [target],
+        config=config or FeaturesConfig(),
+        threads=threads,
+        device=device,
+    )
+    # Read back from disk, so that a notebook computes with what a study would.
     return read_bag(Path(out))
 
 
@@ -69,9 +77,13 @@ def collate(bags: Sequence[Bag]) -> Bags:
     Raises:
         ValueError: There is no bag, or one has no valid tile.
     """
+    # Heads compute in float32; bags on disk are float16 to halve their size.
     features = [torch.from_numpy(bag.features[bag.valid]).float() for bag in bags]
-    coords = [torch.from_numpy(bag.coords[bag.valid]) for bag in bags if bag.coords is not None]
-    return join(features, coords if len(coords) == len(bags) else None)
+    coords = [bag.coords[bag.valid] for bag in bags if bag.coords is not None]
+    if len(coords) < len(bags):
+        # Coordinates of some bags alone could not be told apart once laid end to end.
+        return join(features)
+    return join(features, [torch.from_numpy(corners) for corners in coords])
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +107,10 @@ class SlideScore(NamedTuple):
         predictions: Calibrated prediction by column of predictions.csv, such as
             `p_tumour`.
         attention: Attention of each valid tile; sums to 1.
-        coords: Top left corner (x, y) of each valid tile, level-0 pixels; None where the
-            bag has no coordinates.
-        selected: Tiles that the prediction is made from, for heads that select; else None.
+        coords: Top left corner (x, y) of each valid tile, level-0 pixels; None where
+            the bag has no coordinates.
+        selected: Tiles that the prediction is made from, for heads that select tiles;
+            else None.
     """
 
     predictions: dict[str, float]
@@ -134,6 +147,7 @@ def score_bag(head: TrainedHead, bag: Bag) -> SlideScore:
         FormatError: The bag is of another encoder, other weights or another tiling, has
             no valid tile, or holds values that are not finite.
     """
+    # A bag in memory has no file; its slide names it in messages.
     path = Path(f"{bag.slide}.h5")
     check_numbers(bag, path)
     check_fits(head.settings, bag, path)

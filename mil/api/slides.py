@@ -76,4 +76,5 @@ def tile_slide(
         tissue=None if tissue is None else Path(tissue),
         region=None if region is None else Path(region),
     )
+    # Read back from disk, so that a notebook sees what later stages would: float16 shares.
     return read_tiles(Path(out))
