@@ -50,6 +50,7 @@ def extract_features(
         ConfigError: The encoder is unknown, cannot be built, or does not fit into
             memory.
     """
+    # A name, not a model: the entry pins weights and transform, which the bag records.
     name = encoder or default_encoder()
     target = Target(name, load_encoder(name), Path(out))
     run(
@@ -86,6 +87,7 @@ def collate(bags: Sequence[Bag]) -> Bags:
     return join(features, [torch.from_numpy(corners) for corners in coords])
 
 
+# eq=False: modules and arrays have no equality that is a truth value.
 @dataclass(frozen=True, eq=False)
 class TrainedHead:
     """A trained head, ready to score bags.
@@ -151,6 +153,7 @@ def score_bag(head: TrainedHead, bag: Bag) -> SlideScore:
     path = Path(f"{bag.slide}.h5")
     check_numbers(bag, path)
     check_fits(head.settings, bag, path)
+    # The temperature of the validation slides is applied here, as in predictions.csv.
     result = apply(head.module, head.settings, bag)
     columns = head.settings.task.columns
     return SlideScore(

@@ -10,6 +10,7 @@ from mil.tile.stage import run
 
 def default_encoder() -> str:
     """Name of the encoder that a study uses unless it asks for another."""
+    # The configuration is the one place that names it.
     return Config().encoder[0]
 
 
@@ -64,6 +65,7 @@ def tile_slide(
         FormatError: `tissue` or `region` cannot be used; nothing is written.
     """
     config = config or TileConfig()
+    # Tiles must have the scale that the encoder was trained on, so it sets the size.
     entry = load_encoder(encoder or default_encoder())
     run(
         Path(slide),
