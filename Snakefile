@@ -1,5 +1,5 @@
 # Whole-slide images to trained MIL heads and attention heatmaps.
-#   (fetch ->) tile -> features -> split -> train -> evaluate -> compare -> heatmap -> report
+#   (fetch ->) tile -> features -> split -> train -> score -> evaluate -> compare -> heatmap -> report
 from snakemake.utils import min_version
 
 from mil.config import config_path
@@ -22,6 +22,7 @@ if not PLAN.ready:  # ready bags: no slide is fetched, tiled or embedded
 
 include: "workflow/rules/split.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/score.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/heatmap.smk"

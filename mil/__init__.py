@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mil.errors import MilError
     from mil.heads import build_head
     from mil.io.bags import Bag, read_bag, write_bag
+    from mil.io.scores import BagScores, read_scores
     from mil.io.slides import SlideReader
     from mil.io.tiles import Tiles, read_tiles
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 # `mil`: importing `mil.score` would replace an attribute `score` of this package.
 PUBLIC = {
     "Bag": "mil.io.bags",
+    "BagScores": "mil.io.scores",
     "Bags": "mil.bags",
     "HeadOutput": "mil.bags",
     "MilError": "mil.errors",
@@ -47,6 +49,7 @@ PUBLIC = {
     "load_recipe": "mil.config",
     "open_slide": "mil.api.slides",
     "read_bag": "mil.io.bags",
+    "read_scores": "mil.io.scores",
     "read_tiles": "mil.io.tiles",
     "score_bag": "mil.api.heads",
     "tile_slide": "mil.api.slides",
@@ -69,6 +72,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "PUBLIC",
     "Bag",
+    "BagScores",
     "Bags",
     "HeadOutput",
     "MilError",
@@ -86,6 +90,7 @@ __all__ = [
     "load_recipe",
     "open_slide",
     "read_bag",
+    "read_scores",
     "read_tiles",
     "score_bag",
     "tile_slide",

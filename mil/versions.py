@@ -10,6 +10,7 @@ STAGE_VERSION = {
     "features": 3,
     "split": 2,
     "train": 4,
+    "score": 1,
     "evaluate": 4,
     "compare": 1,
     "heatmap": 3,

@@ -33,7 +33,15 @@ def test_importing_the_package_imports_next_to_nothing():
 
 
 def test_slides_and_tiles_do_without_torch():
-    names = ("open_slide", "tile_slide", "read_tiles", "read_bag", "load_encoders", "head_names")
+    names = (
+        "open_slide",
+        "tile_slide",
+        "read_tiles",
+        "read_bag",
+        "read_scores",
+        "load_encoders",
+        "head_names",
+    )
     loaded = modules_after("import mil\n" + "\n".join(f"mil.{name}" for name in names))
     assert "mil.tile.stage" in loaded
     assert "torch" not in loaded

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mil.evaluate.stage import run as evaluate
 from mil.io.tables import read_csv, write_csv
 from mil.train.stage import run as train
+from tests.scored import evaluate
 from tests.synthetic import bag_file, planted_bags
 
 SPLITS = ["train"] * 24 + ["val"] * 12 + ["test"] * 24

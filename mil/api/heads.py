@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import nn
 
-from mil.api.slides import default_encoder
 from mil.bags import Bags, join
-from mil.config import FeaturesConfig, load_encoder
+from mil.config import DEFAULT_ENCODER, FeaturesConfig, load_encoder
 from mil.features.stage import Target, run
 from mil.io.bags import Bag, read_bag
-from mil.trained import Trained, apply, load_trained
+from mil.trained import Trained
 from mil.trained.compatibility import check_fits, check_numbers
+from mil.trained.folder import load_trained
+from mil.trained.forward import apply
 
 
 def extract_features(
@@ -24,7 +25,7 @@ def extract_features(
     tiles: Path | str,
     out: Path | str,
     *,
-    encoder: str | None = None,
+    encoder: str = DEFAULT_ENCODER,
     threads: int = 1,
     device: str = "auto",
     config: FeaturesConfig | None = None,
@@ -35,8 +36,7 @@ def extract_features(
         slide: File of the slide.
         tiles: Tiles file of the slide, as `tile_slide` wrote it.
         out: Bag file to write (.h5).
-        encoder: Name in configs/encoders.yaml; default: the encoder of the default
-            configuration.
+        encoder: Name of the encoder in configs/encoders.yaml.
         threads: Number of CPU threads. Features do not depend on it.
         device: Device of the encoder: `cpu`, `cuda`, or `auto` (a GPU if there is one).
         config: Precision, type and batch size; default: those of the configuration.
@@ -51,8 +51,7 @@ def extract_features(
             memory.
     """
     # A name, not a model: the entry pins weights and transform, which the bag records.
-    name = encoder or default_encoder()
-    target = Target(name, load_encoder(name), Path(out))
+    target = Target(encoder, load_encoder(encoder), Path(out))
     run(
         Path(slide),
         Path(tiles),
@@ -157,8 +156,8 @@ def score_bag(head: TrainedHead, bag: Bag) -> SlideScore:
     result = apply(head.module, head.settings, bag)
     columns = head.settings.task.columns
     return SlideScore(
-        predictions=dict(zip(columns, result.answers.tolist(), strict=True)),
+        predictions=dict(zip(columns, result.predictions.tolist(), strict=True)),
         attention=result.attention,
         coords=None if bag.coords is None else bag.coords[bag.valid],
-        selected=result.selected,
+        selected=None if result.selection is None else result.selection.selected,
     )

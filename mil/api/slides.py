@@ -2,16 +2,10 @@
 
 from pathlib import Path
 
-from mil.config import Config, TileConfig, load_encoder
+from mil.config import DEFAULT_ENCODER, TileConfig, load_encoder
 from mil.io.slides import SlideReader
 from mil.io.tiles import Tiles, read_tiles
 from mil.tile.stage import run
-
-
-def default_encoder() -> str:
-    """Name of the encoder that a study uses unless it asks for another."""
-    # The configuration is the one place that names it.
-    return Config().encoder[0]
 
 
 def open_slide(path: Path | str) -> SlideReader:
@@ -34,7 +28,7 @@ def tile_slide(
     slide: Path | str,
     out: Path | str,
     *,
-    encoder: str | None = None,
+    encoder: str = DEFAULT_ENCODER,
     mpp: float | None = None,
     tissue: Path | str | None = None,
     region: Path | str | None = None,
@@ -50,7 +44,7 @@ def tile_slide(
         out: Tiles file to write (.h5). The tissue outline (.geojson) and the overview
             (.jpg) go beside it, the QC image into the folder `grid` there.
         encoder: Encoder whose tile size and resolution to use, a name in
-            configs/encoders.yaml; default: the encoder of the default configuration.
+            configs/encoders.yaml.
         mpp: Pixel size of level 0, µm; default: as the slide states it.
         tissue: Mask or outline to use instead of automatic tissue detection.
         region: Mask or outline outside which no tile is taken.
@@ -66,7 +60,7 @@ def tile_slide(
     """
     config = config or TileConfig()
     # Tiles must have the scale that the encoder was trained on, so it sets the size.
-    entry = load_encoder(encoder or default_encoder())
+    entry = load_encoder(encoder)
     run(
         Path(slide),
         Path(slide).stem,

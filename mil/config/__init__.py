@@ -1,8 +1,17 @@
-"""The configuration, checked whole at the door: every section, encoder, recipe and dataset as a frozen model."""
+"""The configuration, checked as a whole before anything runs.
+
+Each section, encoder, recipe and dataset is a frozen model.
+"""
 
 from mil.config.base import NAME, Section, checked, config_path, read_yaml
 from mil.config.datasets import DatasetConfig, dataset_path, load_dataset
-from mil.config.encoders import EncoderConfig, load_encoder, load_encoders, tiling_name
+from mil.config.encoders import (
+    DEFAULT_ENCODER,
+    EncoderConfig,
+    load_encoder,
+    load_encoders,
+    tiling_name,
+)
 from mil.config.recipes import (
     LOSS_TERMS,
     LossWeight,
@@ -24,6 +33,7 @@ from mil.config.run import (
 )
 
 __all__ = [
+    "DEFAULT_ENCODER",
     "LOSS_TERMS",
     "NAME",
     "Config",

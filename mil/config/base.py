@@ -1,4 +1,4 @@
-"""What all sections of the configuration share: the base model, the check, and where files are."""
+"""Base of all sections of the configuration: the model, the check, and the search for files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mil.errors import ConfigError, unknown_name
 
-# Names become folder names: letters, digits, dots, dashes and underscores, never a
-# path.
+# Names become names of folders: letters, digits, dots, dashes and underscores, never a path.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
-CAME_WITH = Path(__file__).resolve().parents[2]  # where this package came from, with its `configs/`
+
+# The folder that this package lies in, with the `configs/` that came with it.
+SHIPPED = Path(__file__).resolve().parents[2]
 
 
 class Section(BaseModel):
@@ -26,36 +27,41 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def checked(model: type[Model], raw: Any, where: str) -> Model:
-    """Check a mapping read from a file; name every fault at once, each with its dotted path.
+    """Check a mapping read from a file; every fault is named at once, with its dotted path.
+
+    Args:
+        model: Model of the section.
+        raw: Mapping to check.
+        where: Source of the mapping, such as a file, for the message.
 
     Raises:
-        ConfigError: one line with all faults.
+        ConfigError: One line with all faults.
     """
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        faults = "; ".join(_fault(fault, model) for fault in error.errors())
+        faults = "; ".join(_message(fault, model) for fault in error.errors())
         raise ConfigError(f"{where}: {faults}") from None
 
 
-def _fault(fault: Any, model: type[BaseModel]) -> str:
+def _message(fault: Any, model: type[BaseModel]) -> str:
+    location = fault["loc"]
     if fault["type"] == "extra_forbidden":
-        return unknown_name(
-            "key", ".".join(map(str, fault["loc"])), _keys(model, fault["loc"][:-1])
-        )
-    # pydantic puts the kind of value in a path where several are allowed:
-    # literal['auto','none'], list[int]
-    path = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))
+        key = ".".join(map(str, location))
+        return unknown_name("key", key, _known_keys(model, location[:-1]))
+    # Where several types are allowed, pydantic adds the one that was tried to the path:
+    # literal['auto','none'], list[int].
+    path = ".".join(str(part) for part in location if "[" not in str(part))
     message = fault["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
-    if not (
-        fault["type"] == "missing" or (fault["type"] == "value_error" and not path)
-    ):  # there the whole stands
+    # The input of these two kinds of fault is the whole section, too long to be quoted.
+    is_whole_section = fault["type"] == "missing" or (fault["type"] == "value_error" and not path)
+    if not is_whole_section:
         message += f", not {fault['input']!r}"
     return f"{path}: {message}" if path else message
 
 
-def _keys(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
-    """The keys that exist where a wrong one stands; none where that is inside a mapping."""
+def _known_keys(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
+    """Keys of the section at a path; none inside a mapping, whose keys are free."""
     for part in path:
         inner = model.model_fields[part].annotation if part in model.model_fields else None
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
@@ -68,7 +74,7 @@ def read_yaml(path: Path) -> Any:
     """Read one YAML file.
 
     Raises:
-        ConfigError: it is missing or is not YAML.
+        ConfigError: The file is missing or is not YAML.
     """
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -79,27 +85,28 @@ def read_yaml(path: Path) -> Any:
 
 
 def config_path(relative: str) -> Path:
-    """Where a file of `configs/` is: under the working directory, else where this package came from."""
-    here = Path("configs") / relative
-    return here if here.exists() else CAME_WITH / here
+    """Path of a file of `configs/`: in the working directory, else the one that came with mil."""
+    local = Path("configs") / relative
+    return local if local.exists() else SHIPPED / local
 
 
-def named_file(folder: str, name: str, what: str) -> Path:
-    """A yaml of `configs/FOLDER`, given its name or its path.
+def named_file(folder: str, name: str, kind: str) -> Path:
+    """Path of a yaml in `configs/FOLDER`, given its name or its path.
+
+    Args:
+        folder: Folder below `configs/`.
+        name: Name without `.yaml`, or path of a yaml.
+        kind: Noun for the error message, such as `dataset`.
 
     Raises:
-        ConfigError: there is none; of a name, those that exist are listed.
+        ConfigError: There is no such file; for a name, the message lists those that exist.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else config_path(f"{folder}/{name}.yaml")
     if not path.exists():
         if path == Path(name):
             raise ConfigError(f"{path}: no such file")
-        places = (
-            Path(),
-            CAME_WITH,
-        )  # a folder here does not hide the files that came with this package
-        known = {
-            file.stem for place in places for file in (place / "configs" / folder).glob("*.yaml")
-        }
-        raise ConfigError(unknown_name(what, name, known))
+        # A `configs/` of the user's own does not hide the files that came with this package.
+        folders = (Path("configs") / folder, SHIPPED / "configs" / folder)
+        known = {file.stem for folder in folders for file in folder.glob("*.yaml")}
+        raise ConfigError(unknown_name(kind, name, known))
     return path

@@ -9,104 +9,114 @@ from mil.config.base import Section, checked, named_file, read_yaml
 from mil.config.encoders import Positive
 from mil.config.labels import BETWEEN, OF_CLASSES, TaskName, classes_of
 
-# What GeoJSON counts from: the corner of the scanned part of a slide, as QuPath does,
-# or of the whole slide.
+# Origin of GeoJSON coordinates: the corner of the scanned part of a slide, as in QuPath, or of
+# the whole slide.
 GeojsonFrame = Literal["scanned", "slide"]
-DRAWN = (".geojson", ".xml", ".png", ".tif")
+MASK_FORMATS = (".geojson", ".xml", ".png", ".tif")
 
 
 class DatasetConfig(Section):
     """One yaml of configs/datasets; the slide table of the same name lies beside it."""
 
-    title: str = ""
+    title: str = Field("", description="Title of the dataset in the report.")
     task: TaskName = Field(
-        "classification", description="what a label is, and what a head is trained to say"
+        "classification", description="Kind of label, which sets loss, predictions and metrics."
     )
     classes: list[str] = Field(
         [],
-        description="the classes, in the order of the head's outputs (ordinal: from low to high); empty for numbers",
+        description="Names of the classes in the order of the head's outputs, from low to high "
+        "for an ordinal task; empty for tasks whose labels are numbers.",
     )
     positive: str | None = Field(
-        None, description="the class that sensitivity and heatmaps speak of; default: the last"
+        None,
+        description="Class of interest for sensitivity and heatmaps; if unset, the last class.",
     )
     intervals: int = Field(
         4,
         ge=1,
         le=100,
-        description="of survival_discrete: how many, ending at quantiles of the training event times",
+        description="Number of time intervals of survival_discrete; they end at quantiles of the "
+        "training event times.",
     )
     ends: list[Positive] = Field(
-        [], description="of survival_discrete: when intervals end; goes before `intervals`"
+        [],
+        description="Ends of the time intervals of survival_discrete; they override `intervals`.",
     )
-    columns: dict[str, str] = Field({}, description="our column name: the name in the csv")
+    columns: dict[str, str] = Field(
+        {}, description="Names of the csv's columns, by the name that mil uses."
+    )
     slides_dir: str = Field(
-        "", description="where the slides are; the run's slides_dir goes before it"
+        "", description="Folder of the slides; the run's slides_dir overrides it."
     )
     slide_paths: list[str] = Field(
-        ["{slide}"], description="patterns tried in turn when the csv has no path"
+        ["{slide}"],
+        description="Patterns of a slide's path, tried in turn where the csv has no path.",
     )
     annotation_paths: list[str] = Field(
-        [], description="patterns tried in turn when the csv has no annotation"
+        [],
+        description="Patterns of an annotation's path, tried in turn where the csv has none.",
     )
     tissue_paths: list[str] = Field(
-        [f"tissue/{{slide}}{kind}" for kind in DRAWN],
-        description="the same for a mask of the tissue, which goes before the tissue that would be found",
+        [f"tissue/{{slide}}{ending}" for ending in MASK_FORMATS],
+        description="Patterns of the path of a tissue mask, which replaces tissue detection.",
     )
     region_paths: list[str] = Field(
-        [f"region/{{slide}}{kind}" for kind in DRAWN],
-        description="the same for the region that tiles are taken from",
+        [f"region/{{slide}}{ending}" for ending in MASK_FORMATS],
+        description="Patterns of the path of a region that tiles are restricted to.",
     )
     geojson_frame: GeojsonFrame = Field(
         "scanned",
-        description="what GeoJSON counts from: the scanned part, as QuPath does, or the whole slide",
+        description="Origin of GeoJSON coordinates: the scanned part (QuPath), or the whole slide.",
     )
     size: str = Field(
-        "", description="how big the slides are, for the message that they are missing"
+        "", description="Size of all slides on disk, for the message that they are missing."
     )
-    get: str = Field("", description="how to get the slides, for the message that they are missing")
-    licence: str = ""
-    notes: str = ""
+    get: str = Field(
+        "",
+        description="Instructions to download the slides, for the message that they are missing.",
+    )
+    licence: str = Field("", description="Licence of the slides.")
+    notes: str = Field("", description="Remarks for later users.")
 
     @model_validator(mode="after")
     def _positive_is_a_class(self) -> "DatasetConfig":
         if len(set(self.classes)) < len(self.classes):
-            raise ValueError("classes holds a name twice")
+            raise ValueError("classes contains a name twice")
         if (self.task in OF_CLASSES) != bool(self.classes):
-            needs = (
-                "are needed: the labels, in the order of the head's outputs"
-                if not self.classes
-                else "must be empty"
-            )
-            raise ValueError(f"classes {needs} (task: {self.task})")
+            remedy = "must be empty"
+            if not self.classes:
+                remedy = "are needed: the labels, in the order of the head's outputs"
+            raise ValueError(f"classes {remedy} (task: {self.task})")
         if self.task == "ordinal" and len(self.classes) < 2:
-            raise ValueError("classes of an ordinal task are two at least")
+            raise ValueError("an ordinal task needs at least two classes")
         if self.task == "multilabel" and any(classes_of(name) != [name] for name in self.classes):
             raise ValueError(
-                f"classes of which a slide may have several cannot hold {BETWEEN!r}, nor be empty"
+                f"names of multilabel classes cannot be empty or contain {BETWEEN!r}, which "
+                "separates the labels of a slide"
             )
         if self.task == "multilabel" and "macro" in self.classes:
             raise ValueError(
-                "a class of which a slide may have several cannot be 'macro': metrics of all are "
-                "named so"
+                "a multilabel class cannot be named 'macro', the name of metrics averaged over "
+                "classes"
             )
         if self.ends != sorted(set(self.ends)):
-            raise ValueError("ends: the times must rise")
+            raise ValueError("ends: the times must increase")
         if self.positive is not None and self.positive not in self.classes:
             raise ValueError(f"positive: {self.positive!r} is not among classes {self.classes}")
         return self
 
     @property
     def positive_class(self) -> str:
-        """The class of interest: `positive`, or the last of `classes`; empty where labels are numbers."""
+        """Class of interest: `positive`, or the last class; empty where labels are numbers."""
         return self.positive or (self.classes[-1] if self.classes else "")
 
 
 def dataset_path(name: str) -> Path:
-    """The yaml of a dataset, given its name or its path."""
+    """Path of a dataset's yaml, given its name or its path."""
     return named_file("datasets", name, "dataset")
 
 
 def load_dataset(name: str) -> DatasetConfig:
-    """The yaml of a dataset, by name or by path."""
+    """Read and check a dataset's yaml, given its name or its path."""
     path = dataset_path(name)
     return checked(DatasetConfig, read_yaml(path), str(path))

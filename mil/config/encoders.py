@@ -9,18 +9,23 @@ from pydantic import Field, field_validator
 from mil.config.base import NAME, Section, checked, config_path, read_yaml
 from mil.errors import ConfigError, unknown_name
 
+# The encoder of the demo and of every default: its weights come with the installation, so that
+# it works without a network.
+DEFAULT_ENCODER = "efficientnet_lite0"
 HUB = ("hf-hub:", "hf_hub:")
 _PART = r"\w[\w.-]*"
 _PACKAGE_FILE = re.compile(r"package:[A-Za-z_]\w*(?:\.\w+)*/.+")
 _HUB_FILE = re.compile(rf"hf[-_]hub:({_PART}/{_PART})(?:@({_PART}))?(?:/({_PART}(?:/{_PART})*))?")
-
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class HubFile(NamedTuple):
-    """A file of a model on the hub: `hf-hub:OWNER/NAME@REVISION/FILE`, where revision and file may be left out."""
+    """A model's file on the Hugging Face hub: `hf-hub:OWNER/NAME@REVISION/FILE`.
+
+    Revision and file may be left out.
+    """
 
     repository: str
     revision: str | None = None
@@ -28,52 +33,59 @@ class HubFile(NamedTuple):
 
     @property
     def pinned(self) -> str:
-        """The repository and its revision, as people write it."""
+        """Repository and revision as people write them, `OWNER/NAME@REVISION`."""
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
 
 
 class EncoderConfig(Section):
-    """One entry of configs/encoders.yaml: a timm model, its weights, and the tiles it wants."""
+    """One entry of configs/encoders.yaml: a timm model, its weights and the tiles it expects."""
 
-    timm: str = Field(description="model name for timm.create_model, hf-hub: names included")
-    args: dict[str, Any] = Field({}, description="further arguments of timm.create_model")
+    timm: str = Field(
+        description="Name of the model for timm.create_model; names that begin with hf-hub: too."
+    )
+    args: dict[str, Any] = Field({}, description="Further arguments of timm.create_model.")
     pooling: Literal["model", "cls", "mean", "cls+mean"] = Field(
         "model",
-        description="model: as timm does; else of the class token, the mean of the patch tokens, or both",
+        description="Feature of a tile; model: as timm pools; cls: the class token; mean: the "
+        "mean of the patch tokens; cls+mean: both, concatenated.",
     )
-    dim: int = Field(gt=0, description="length of a tile's feature vector")
-    tile_px: int = Field(224, gt=0, description="side of a tile, pixels")
-    mpp: Positive = Field(0.5, description="micrometres per pixel that the encoder sees")
+    dim: int = Field(gt=0, description="Length of a tile's feature vector.")
+    tile_px: int = Field(224, gt=0, description="Side of a tile, pixels.")
+    mpp: Positive = Field(0.5, description="Resolution of a tile, micrometres per pixel.")
     weights: str = Field(
         "timm",
-        description="timm; hf-hub:OWNER/NAME@REVISION/FILE; package:PACKAGE/FILE; random; path",
+        description="Source of the weights: timm, hf-hub:OWNER/NAME@REVISION/FILE, "
+        "package:PACKAGE/FILE, random, or a path.",
     )
     keys: Literal["name", "order", "transformers"] = Field(
         "name",
-        description="order: same tensors in the same order, other names; transformers: names of its ViTs",
+        description="Names of the tensors in the weights' file; name: those of timm; order: other "
+        "names, but the same tensors in the same order; transformers: those of that library's "
+        "ViTs.",
     )
     mean: tuple[Finite, Finite, Finite] | None = Field(
-        None, description="of the channels; empty: timm's for this model"
+        None, description="Mean of each channel, 0 to 1; if unset, that of timm for this model."
     )
     std: tuple[Positive, Positive, Positive] | None = Field(
-        None, description="of the channels; empty: timm's for this model"
+        None,
+        description="Standard deviation of each channel; if unset, that of timm for this model.",
     )
     precision: Literal["fp32", "bf16", "fp16"] | None = Field(
-        None, description="what its authors compute in on a GPU"
+        None, description="Precision that the encoder's authors compute in on a GPU."
     )
-    licence: str = Field(description="of the weights")
+    licence: str = Field(description="Licence of the weights.")
     gated: bool = Field(
-        False, description="whether the hub gives the weights only to those who asked"
+        False, description="True where the hub gives the weights only to approved accounts."
     )
-    citation: str = Field("", description="what to cite")
+    citation: str = Field("", description="Publication to cite.")
 
     @field_validator("weights")
     @classmethod
-    def _sound(cls, weights: str) -> str:
+    def _well_formed(cls, weights: str) -> str:
         if weights.startswith(HUB) and not _HUB_FILE.fullmatch(weights):
             raise ValueError(
-                "a file on the hub is hf-hub:OWNER/NAME@REVISION/FILE (revision and file may be "
-                "left out)"
+                "a file on the hub is hf-hub:OWNER/NAME@REVISION/FILE "
+                "(revision and file may be left out)"
             )
         if weights.startswith("package:") and not _PACKAGE_FILE.fullmatch(weights):
             raise ValueError("a file inside an installed package is package:PACKAGE/FILE")
@@ -81,33 +93,44 @@ class EncoderConfig(Section):
 
     @property
     def hub(self) -> HubFile | None:
-        """Where on the hub the weights are, if the entry says so."""
-        found = _HUB_FILE.fullmatch(self.weights)
-        return HubFile(*found.groups()) if found else None
+        """File of the weights on the hub; None for weights of another source."""
+        match = _HUB_FILE.fullmatch(self.weights)
+        return HubFile(*match.groups()) if match else None
 
     def settings(self) -> str:
-        """All that features depend on, as JSON: licence and citation may be mended without making bags anew."""
+        """All settings that features depend on, as JSON.
+
+        Licence, gating and citation are left out: correcting them must not recompute bags.
+        """
         return self.model_dump_json(exclude={"licence", "gated", "citation"})
 
 
 def tiling_name(tile_px: int | None, mpp: float | None) -> str:
-    """Folder name of a tiling, such as `224px_0.5mpp`; what an imported bag does not say is `unknown`."""
+    """Folder name of a tiling, such as `224px_0.5mpp`.
+
+    Args:
+        tile_px: Side of a tile, pixels; None (`unknown`) for imported bags that do not state it.
+        mpp: Resolution of a tile, micrometres per pixel; None like `tile_px`.
+    """
     return f"{tile_px or 'unknown'}px_{'unknown' if mpp is None else f'{mpp:.10g}'}mpp"
 
 
 def load_encoders(path: Path | None = None) -> dict[str, EncoderConfig]:
-    """All entries of an encoders file, by name.
+    """Read and check all entries of an encoders file, by name.
+
+    Args:
+        path: The file; None: configs/encoders.yaml.
 
     Raises:
-        ConfigError: the file is not one, an entry is wrong, or its name cannot be that
-            of a folder.
+        ConfigError: The file holds no entries, an entry is wrong, or its name cannot be the
+            name of a folder.
     """
     path = path or config_path("encoders.yaml")
     raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise ConfigError(
-            f"{path}: no encoders; it needs entries such as `resnet18: "
-            "{timm: ..., dim: 512, ...}`"
+            f"{path}: no encoders; it needs entries such as "
+            "`resnet18: {timm: ..., dim: 512, ...}`"
         )
     for name in raw:
         if not isinstance(name, str) or not re.fullmatch(NAME, name):
@@ -119,7 +142,11 @@ def load_encoders(path: Path | None = None) -> dict[str, EncoderConfig]:
 
 
 def load_encoder(name: str, path: Path | None = None) -> EncoderConfig:
-    """One entry of an encoders file."""
+    """Read and check one entry of an encoders file.
+
+    Raises:
+        ConfigError: The file is wrong, or it has no entry of that name.
+    """
     encoders = load_encoders(path)
     if name not in encoders:
         raise ConfigError(unknown_name("encoder", name, encoders))

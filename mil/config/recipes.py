@@ -1,4 +1,4 @@
-"""Recipes: the files of configs/heads."""
+"""Recipes: a head, its options, losses and training; one file each in configs/heads."""
 
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from mil.config.base import Name, Section, checked, config_path, named_file, read_yaml
+from mil.config.base import SHIPPED, Name, Section, checked, config_path, named_file, read_yaml
 from mil.errors import ConfigError, unknown_name
 
-# The functions of mil/losses.py, named here so that a recipe is checked before anything
-# runs; a test compares them.
+# The functions of mil/losses/terms.py, typed out here because that module imports torch and a
+# recipe is checked before anything runs; a test compares the two.
 LOSS_TERMS = (
     "cross_entropy",
     "branch_cross_entropy",
@@ -27,153 +27,177 @@ LOSS_TERMS = (
 class LossWeight(Section):
     """Weight of a loss term, constant or annealed along half a cosine."""
 
-    start: float = Field(ge=0, description="weight at the first step")
-    end: float | None = Field(None, ge=0, description="weight at the last step; empty: constant")
+    start: float = Field(ge=0, description="Weight at the first training step.")
+    end: float | None = Field(
+        None, ge=0, description="Weight at the last training step; if unset, constant."
+    )
 
 
-def _weight(value: Any) -> Any:
+def _constant_as_weight(value: Any) -> Any:
+    """Let a recipe write `cross_entropy: 1` for `cross_entropy: {start: 1}`."""
     return {"start": value} if isinstance(value, int | float) else value
 
 
 class TrainConfig(Section):
     """How a head is trained."""
 
-    epochs: int = Field(50, gt=0, description="times that every training bag is seen")
+    epochs: int = Field(50, gt=0, description="Number of passes over the training bags.")
     batch_bags: int = Field(
-        1, gt=0, description="bags laid end to end, which go through the head together"
+        1, gt=0, description="Number of bags in a batch; their tiles are concatenated, not padded."
     )
     accumulate: int = Field(
-        1,
-        gt=0,
-        description="such batches per step: their gradients are added up, as if their bags were one batch",
+        1, gt=0, description="Number of batches whose gradients are summed for one optimiser step."
     )
     lr: float = Field(
-        1e-4, gt=0, description="at the start; a cosine to min_lr follows, step by step"
+        1e-4,
+        gt=0,
+        description="Learning rate after warm-up; it falls along a cosine to `min_lr`, step by "
+        "step.",
     )
-    min_lr: float = Field(0.0, ge=0, description="learning rate at the end")
-    warmup_epochs: float = Field(0.0, ge=0, description="the learning rate rises from 0 this long")
-    weight_decay: float = Field(1e-5, ge=0, description="of AdamW")
+    min_lr: float = Field(0.0, ge=0, description="Learning rate at the last step.")
+    warmup_epochs: float = Field(
+        0.0, ge=0, description="Length of the linear rise of the learning rate from 0, in epochs."
+    )
+    weight_decay: float = Field(1e-5, ge=0, description="Weight decay of AdamW.")
     clip_norm: float | None = Field(
-        None, gt=0, description="longest gradient, over all parameters; empty: any"
+        None,
+        gt=0,
+        description="Largest norm of the gradient of all parameters; if unset, it is not clipped.",
     )
     class_weights: Literal["none", "balanced"] = Field(
         "none",
-        description="balanced: a bag counts the more in the losses, the rarer its class is in training",
+        description="Weights of the bags in the losses; balanced: in inverse proportion to the "
+        "frequency of their class in training.",
     )
     sampling: Literal["shuffle", "balanced"] = Field(
-        "shuffle", description="order of an epoch: each bag once, or each class equally often"
+        "shuffle",
+        description="Bags of an epoch; shuffle: each bag once; balanced: each class equally often.",
     )
     max_tiles: int | None = Field(
         None,
         gt=0,
-        description="tiles of a bag that a training step sees, drawn anew each time; empty: all",
+        description="Largest number of tiles of a bag in a training step, sampled at each step; "
+        "if unset, all tiles.",
     )
     feature_dropout: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="share of the features' dimensions zeroed in a whole bag, drawn at each step",
+        description="Fraction of the feature dimensions set to zero in all tiles of a bag, "
+        "sampled at each step.",
     )
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         "fp32",
-        description="of the matrix products in training; auto: bf16 where the processor has instructions for it; fp16: "
-        "on a GPU alone, the loss scaled. Parameters, scores, softmax, losses and optimiser are "
-        "fp32 in any case",
+        description="Precision of the matrix products in training; auto: bf16 where the processor "
+        "has instructions for it; fp16: on a GPU only, with loss scaling. Parameters, scores, "
+        "softmax, losses and optimiser are fp32 in any case.",
     )
     select: Literal["loss", "f1_auc", "last"] = Field(
         "loss",
-        description="which epoch is kept: least validation loss, largest macro-F1 + AUROC, or the last",
+        description="Epoch that is kept; loss: smallest validation loss; f1_auc: largest macro-F1 "
+        "+ AUROC; last: the last.",
     )
     patience: int | None = Field(
         None,
         gt=0,
-        description="stop after so many epochs in a row without a better one, by `select`; the learning rate still "
-        "falls as if there were `epochs`; empty: never",
+        description="Number of epochs without improvement of `select` after which training "
+        "stops; the learning rate still falls as if for `epochs`; if unset, training never stops "
+        "early.",
     )
 
     @field_validator("patience")
     @classmethod
-    def _waits_for_a_score(cls, patience: int | None, others: ValidationInfo) -> int | None:
-        if patience is not None and others.data.get("select") == "last":
+    def _waits_for_a_score(cls, patience: int | None, info: ValidationInfo) -> int | None:
+        if patience is not None and info.data.get("select") == "last":
             raise ValueError("must be empty where select is last")
         return patience
 
 
 class Recipe(Section):
-    """One file of configs/heads: a head, its options, the weights of its losses, and how it is trained."""
+    """One file of configs/heads.
 
-    name: Name = Field(description="a file of mil/heads, or a head that another package plugs in")
-    options: dict[str, Any] = Field({}, description="what the head's `Config` allows")
-    losses: dict[str, Annotated[LossWeight, BeforeValidator(_weight)]] = Field(min_length=1)
-    train: TrainConfig = Field(TrainConfig(), description="how it is trained")
-    source: str = Field("", description="where the settings are from")
+    A head, its options, the weights of its losses, and how it is trained.
+    """
+
+    name: Name = Field(
+        description="Name of a head: a file of mil/heads, or a plug-in of another package."
+    )
+    options: dict[str, Any] = Field({}, description="Options of the head, as its `Config` defines.")
+    losses: dict[str, Annotated[LossWeight, BeforeValidator(_constant_as_weight)]] = Field(
+        min_length=1, description="Weight of each loss term, by its name in mil/losses.py."
+    )
+    train: TrainConfig = Field(TrainConfig(), description="Settings of the training.")
+    source: str = Field("", description="Publication or code that the settings were taken from.")
 
 
-PLUG = "mil.heads"  # the entry points by which other packages add heads; their values are modules
+# Group of entry points by which other packages add heads; the value of each is a module.
+PLUGIN_GROUP = "mil.heads"
 
 
 def own_heads() -> list[str]:
-    """The heads that come with mil: the files of mil/heads."""
+    """Names of the heads that come with mil: the files of mil/heads."""
     return sorted(path.stem for path in (Path(__file__).parents[1] / "heads").glob("[a-z]*.py"))
 
 
 def plugged_heads() -> dict[str, EntryPoint]:
-    """The heads of other packages, by name; nothing of them is imported. Of two with one name, the first."""
-    found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=PLUG):
-        found.setdefault(entry.name, entry)
-    return found
+    """Entry points of the heads of other packages, by name; none is imported.
+
+    Of two with the same name the first is returned; `check_head` refuses them.
+    """
+    entries: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=PLUGIN_GROUP):
+        entries.setdefault(entry.name, entry)
+    return entries
 
 
 def package_of(entry: EntryPoint) -> str:
-    """The package that a plugged-in head comes from, as pip calls it."""
+    """Name, as pip knows it, of the package that a plugged-in head comes from."""
     return entry.dist.name if entry.dist else entry.value.partition(".")[0]
 
 
 def head_names() -> list[str]:
-    """Names a recipe may use. Known without importing the heads, which would import torch."""
+    """Names of all heads, sorted; no head is imported, for that would import torch."""
     return sorted({*own_heads(), *plugged_heads()})
 
 
 def check_head(name: str) -> EntryPoint | None:
-    """Whether a name means exactly one head.
+    """Check that a name means exactly one head.
 
     Returns:
-        Where it is plugged in; None: it is one of ours.
+        Entry point of a plugged-in head; None for a head of mil.
 
     Raises:
-        ConfigError: there is none, or several have that name.
+        ConfigError: No head, or more than one, has that name.
     """
-    entries = list(entry_points(group=PLUG, name=name))
+    entries = list(entry_points(group=PLUGIN_GROUP, name=name))
     owners = ["mil"] * (name in own_heads()) + [package_of(entry) for entry in entries]
     if not owners:
         raise ConfigError(unknown_name("head", name, head_names()))
     if len(owners) > 1:
         raise ConfigError(
-            f"head {name} is in {' and in '.join(owners)}; rename it in {owners[-1]} (entry "
-            f"point of {PLUG}), or "
-            f"uninstall that package"
+            f"head {name} is in {' and in '.join(owners)}; rename it in {owners[-1]} "
+            f"(entry point of {PLUGIN_GROUP}), or uninstall that package"
         )
     return entries[0] if entries else None
 
 
 def recipe_files() -> dict[str, Path]:
-    """All recipes by name: those of ./configs/heads go before those that came with mil."""
-    shipped = Path(__file__).resolve().parents[2] / "configs/heads"
-    return {
-        path.stem: path
-        for folder in (shipped, config_path("heads"))
-        for path in sorted(folder.glob("*.yaml"))
-    }
+    """Files of all recipes, by name; ./configs/heads overrides those that came with mil."""
+    folders = (SHIPPED / "configs/heads", config_path("heads"))
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 
 def recipe_path(name: str) -> Path:
-    """The file of a recipe, given its name or its path."""
+    """File of a recipe, given its name or its path."""
     return named_file("heads", name, "head recipe")
 
 
 def load_recipe(name: str) -> Recipe:
-    """One recipe of configs/heads, by name or by path."""
+    """Read and check one recipe, given its name or its path.
+
+    Raises:
+        ConfigError: The file, its head or one of its loss terms is missing or wrong.
+    """
     path = recipe_path(name)
     recipe = checked(Recipe, read_yaml(path), str(path))
     try:

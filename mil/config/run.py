@@ -1,47 +1,54 @@
-"""What a user can set for a run: one model a section."""
+"""Settings of a run: one frozen model for each section of configs/config.yaml."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from mil.config.base import Name, Section, checked
-from mil.config.encoders import load_encoders
+from mil.config.encoders import DEFAULT_ENCODER, load_encoders
 from mil.config.recipes import load_recipe
 from mil.errors import ConfigError, unknown_name
 
 
-def _one_or_many(value: Any) -> Any:
-    """Let a user write `head=abmil` or `head=[abmil,acmil]`, and `head=abmil,acmil` too."""
+def _as_list(value: Any) -> Any:
+    """Let a user write `head=abmil`, `head=[abmil,acmil]` or `head=abmil,acmil`."""
     if isinstance(value, str):
         return [part.strip() for part in value.strip("[]").split(",") if part.strip()]
     return value
 
 
-Fusion = Literal[
-    "late", "early"
-]  # slides of one patient: predicted one by one, or laid end to end as one bag
-Names = Annotated[list[Name], BeforeValidator(_one_or_many), Field(min_length=1)]
+# Slides of one patient: predicted one by one, or concatenated to one bag.
+Fusion = Literal["late", "early"]
+Names = Annotated[list[Name], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class TileConfig(Section):
     """How a slide is cut into tiles."""
 
     size_px: int | None = Field(
-        None, gt=0, description="side of a tile, pixels; empty: what the encoder asks for"
+        None, gt=0, description="Side of a tile, pixels; if unset, that of the encoder."
     )
     mpp: float | None = Field(
-        None, gt=0, description="micrometres per pixel; empty: what the encoder asks for"
+        None,
+        gt=0,
+        description="Resolution of a tile, micrometres per pixel; if unset, that of the encoder.",
     )
-    min_tissue: float = Field(0.25, ge=0, le=1, description="least share of a tile that is tissue")
+    min_tissue: float = Field(
+        0.25, ge=0, le=1, description="Smallest fraction of a tile that must be tissue, 0 to 1."
+    )
     min_area_mm2: float = Field(
-        0.02, ge=0, description="smaller pieces of tissue are dropped, square millimetres"
+        0.02, ge=0, description="Smallest area of a tissue region to keep, mm²."
     )
     max_upsample: float = Field(
-        2.0, ge=1, description="a slide coarser than this many times the target is refused"
+        2.0,
+        ge=1,
+        description="Largest factor by which a slide's pixels may be enlarged to the tiles' "
+        "resolution; coarser slides are refused.",
     )
     objective_power: bool = Field(
         False,
-        description="take 10 µm over the objective power for the pixel size where nothing better is said",
+        description="Permission to estimate the pixel size as 10 µm divided by the objective "
+        "power where a slide states no better one.",
     )
 
 
@@ -51,49 +58,59 @@ class FeaturesConfig(Section):
     batch_size: int | None = Field(
         None,
         gt=0,
-        description="tiles per step of the encoder; empty: 16 on a CPU, what its memory holds on a GPU",
+        description="Tiles per batch of the encoder; if unset, 16 on a CPU, and as many as its "
+        "memory holds on a GPU.",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: what the device is fast in"
+        "auto", description="Precision of the encoder; auto: one that the device is fast in."
     )
     dtype: Literal["float16", "float32"] = Field(
-        "float16", description="of the features in the bag file"
+        "float16", description="Data type of the features stored in a bag."
     )
     max_corrupt: float = Field(
-        0.01, ge=0, le=1, description="largest share of tiles that may be unreadable"
+        0.01,
+        ge=0,
+        le=1,
+        description="Largest fraction of a slide's tiles that may be unreadable, 0 to 1.",
     )
     compile: bool = Field(
         False,
-        description="torch.compile: half a minute or more at each start, pays for very large slides",
+        description="Use of torch.compile: it costs half a minute or more at each start, and "
+        "pays off for very large slides.",
     )
 
 
 class SplitConfig(Section):
-    """How patients are divided."""
+    """How patients are divided into training, validation and test."""
 
     file: str | None = Field(
         None,
         min_length=1,
-        description="folds.csv of another run, or splits of CLAM, ACMIL, STAMP: taken as they are",
+        description="Predefined splits, used as they are: the folds.csv of another run, or files "
+        "of CLAM, ACMIL or STAMP.",
     )
     by: str | None = Field(
         None,
         min_length=1,
-        description="a column of the slide table, such as the centre: each value is once the test",
+        description="Column of the slide table, such as the centre; each of its values is the "
+        "test set of one fold.",
     )
 
     val_share: float = Field(
-        0.2, gt=0, lt=1, description="share of the training patients used for validation"
+        0.2, gt=0, lt=1, description="Fraction of the training patients used for validation."
     )
     test_share: float = Field(
-        0.25, gt=0, lt=1, description="share of patients held out when the table names no test"
+        0.25,
+        gt=0,
+        lt=1,
+        description="Fraction of patients held out where the slide table names no test set.",
     )
-    seed: int = Field(0, ge=0, description="of the random division")
+    seed: int = Field(0, ge=0, description="Random seed of the division.")
 
     @model_validator(mode="after")
     def _one_source(self) -> "SplitConfig":
         if self.file is not None and self.by is not None:
-            raise ValueError("file and by both say the folds; keep one")
+            raise ValueError("file and by both define the folds; keep one")
         return self
 
 
@@ -101,39 +118,51 @@ class HeatmapConfig(Section):
     """How attention is drawn."""
 
     slides: Literal["all", "test"] = Field(
-        "all", description="test: only those the slide table calls test"
+        "all", description="Slides that get a heatmap: all, or those of the table's test split."
     )
     scale: Literal["percentile", "relative"] = Field(
-        "percentile", description="ranks, or multiples of uniform attention"
+        "percentile",
+        description="Colour scale of attention: its percentile within the slide, or its "
+        "multiple of uniform attention.",
     )
 
 
 class Config(Section):
     """Everything a user can set for a run."""
 
-    dataset: Name = Field("demo", description="a name in configs/datasets")
+    dataset: Name = Field("demo", description="Name of a dataset in configs/datasets.")
     encoder: Names = Field(
-        ["efficientnet_lite0"], description="one or several names in configs/encoders.yaml"
+        [DEFAULT_ENCODER], description="Name of an encoder in configs/encoders.yaml, or several."
     )
-    head: Names = Field(["abmil"], description="one or several names in configs/heads")
-    seeds: int = Field(1, ge=1, description="each head is trained with seeds 1 .. seeds")
+    head: Names = Field(["abmil"], description="Name of a recipe in configs/heads, or several.")
+    seeds: int = Field(
+        1, ge=1, description="Number of trainings of each head and fold, with seeds 1 to `seeds`."
+    )
     folds: int = Field(
         1,
         ge=1,
-        description="1: one division, or as many as split.file or split.by say; k: k-fold cross-validation",
+        description="Number of folds; 1: one division, or as many as split.file or split.by "
+        "define; k: k-fold cross-validation.",
     )
     fusion: Fusion = Field(
         "late",
-        description="slides of one patient; late: predicted one by one, early: laid end to end as one bag",
+        description="Slides of one patient; late: predicted one by one; early: concatenated to "
+        "one bag.",
     )
-    slides_dir: str | None = Field(None, description="where the slides are; empty: data/DATASET")
+    slides_dir: str | None = Field(
+        None,
+        description="Folder of the slides; if unset, that of the dataset's yaml, or data/DATASET.",
+    )
     bags: str | None = Field(
         None,
         min_length=1,
-        description="folder of ready bags: train on them, no slides are read; encoder and tiling are theirs",
+        description="Folder of precomputed bags to train on: no slide is read, and encoder and "
+        "tiling are those of the bags.",
     )
     allow_missing: bool = Field(
-        False, description="go on without slides that are not ok; the report lists them"
+        False,
+        description="Permission to continue without slides that cannot be used; the report "
+        "lists them.",
     )
     tile: TileConfig = TileConfig()
     features: FeaturesConfig = FeaturesConfig()

@@ -1,37 +1,49 @@
-"""`mil dataset …` at the command line."""
+"""`mil dataset …` at the command line; the work is imported when a command runs."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-dataset_app = typer.Typer(help="Describe your own slides.", no_args_is_help=True)
+dataset_app = typer.Typer(help="Datasets of your own slides.", no_args_is_help=True)
 
 
 @dataset_app.command("init")
 def dataset_init(
-    name: Annotated[str, typer.Argument(help="What to call it: `--config dataset=NAME`.")],
-    slides: Annotated[Path, typer.Option(help="Folder of the slides; they may lie at any depth.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of the new dataset, for `--config dataset=NAME`.")
+    ],
+    slides: Annotated[
+        Path, typer.Option(help="Folder of the slides, with subfolders of any depth.")
+    ],
     labels: Annotated[
-        Path | None, typer.Option(help="Spreadsheet of their labels: .csv, .tsv or .xlsx.")
+        Path | None, typer.Option(help="Spreadsheet of the labels: .csv, .tsv or .xlsx.")
     ] = None,
-    slide_column: Annotated[str | None, typer.Option(help="Its column of slide names.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Its column of labels.")] = None,
-    patient_column: Annotated[str | None, typer.Option(help="Its column of patients.")] = None,
+    slide_column: Annotated[
+        str | None,
+        typer.Option(help="Spreadsheet column of slide names; default: found by its name."),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Spreadsheet column of labels; default: found by its name.")
+    ] = None,
+    patient_column: Annotated[
+        str | None,
+        typer.Option(help="Spreadsheet column of patients; default: found by its name."),
+    ] = None,
     positive: Annotated[
-        str | None, typer.Option(help="The class of interest; default: the last.")
+        str | None, typer.Option(help="Class of interest; default: the last class.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where NAME.yaml and NAME.csv go.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder to write NAME.yaml and NAME.csv to.")] = Path(
         "configs/datasets"
     ),
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite a dataset of that name.")
     ] = False,
 ) -> None:
-    """Make a dataset of a folder of slides and a spreadsheet."""
+    """Make a dataset of a folder of slides and a spreadsheet of their labels."""
     from mil.dataset.init import init
 
-    made = init(
+    report = init(
         name,
         slides=slides,
         labels=labels,
@@ -42,5 +54,5 @@ def dataset_init(
         positive=positive,
         force=force,
     )
-    typer.echo(made)
+    typer.echo(report)
     typer.echo(f"now: snakemake --cores all --config dataset={name}")

@@ -1,4 +1,4 @@
-"""`mil doctor`; what does the work is imported when it is called."""
+"""`mil doctor` at the command line; the work is imported when the command runs."""
 
 import sys
 from pathlib import Path
@@ -10,30 +10,30 @@ import typer
 
 def doctor(
     dataset: Annotated[
-        str, typer.Argument(help="A name in configs/datasets, or the path of a dataset's yaml.")
+        str, typer.Argument(help="Dataset: a name in configs/datasets, or the path of its yaml.")
     ],
     slides_dir: Annotated[
-        Path | None, typer.Option(help="Where the slides are; default: as in a run.")
+        Path | None,
+        typer.Option(help="Folder of the slides; default: that of a run on the dataset."),
     ] = None,
     encoder: Annotated[
         list[str] | None,
         typer.Option(
-            help="Of configs/encoders.yaml; repeat. Default: those of configs/config.yaml."
+            help="Name of an encoder in configs/encoders.yaml; repeat for several. "
+            "Default: those of configs/config.yaml."
         ),
     ] = None,
-    json: Annotated[
-        Path | None, typer.Option(help="Write everything that was found to this file.")
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Slides looked at at once.")] = 4,
+    json: Annotated[Path | None, typer.Option(help="JSON file to write all findings to.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Number of slides inspected at a time.")] = 4,
     no_tissue: Annotated[
-        bool, typer.Option("--no-tissue", help="Do not look for tissue: much faster.")
+        bool, typer.Option("--no-tissue", help="Skip tissue detection: much faster.")
     ] = False,
 ) -> None:
-    """Look at slides and weights before any GPU time; exit code 1 when something stands in the way."""
+    """Inspect slides and weights before any GPU time; exit code 1 if they are not ready for a run."""
     from mil.doctor.show import show
     from mil.doctor.stage import run
 
-    found = run(
+    diagnosis = run(
         dataset,
         slides_dir=slides_dir,
         encoders=encoder or [],
@@ -41,8 +41,7 @@ def doctor(
         threads=threads,
         tissue=not no_tissue,
     )
-    watched = sys.stdout.isatty()
-    typer.echo(
-        show(found, get_terminal_size().columns if watched else None, colour=watched), nl=False
-    )
-    raise typer.Exit(1 if found.faults else 0)
+    in_terminal = sys.stdout.isatty()
+    width = get_terminal_size().columns if in_terminal else None
+    typer.echo(show(diagnosis, width, colour=in_terminal), nl=False)
+    raise typer.Exit(1 if diagnosis.faults else 0)

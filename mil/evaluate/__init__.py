@@ -1,1 +1,1 @@
-"""Stage `evaluate`: heads and bags give predictions, metrics and, where tumour is annotated, localisation."""
+"""Stage `evaluate`: scores and labels give predictions, metrics and localisation of tumour."""

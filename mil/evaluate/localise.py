@@ -16,9 +16,9 @@ def share_annotated(
     """Share of each tile's area inside annotated regions, 0..1.
 
     Args:
-        coords: top left corners, level-0 pixels.
-        side_px: side of a tile, level-0 pixels.
-        regions: annotated regions, level-0 pixels.
+        coords: Top left corners, level-0 pixels.
+        side_px: Side of a tile, level-0 pixels.
+        regions: Annotated regions, level-0 pixels.
     """
     x = coords[:, 0].astype(float)
     y = coords[:, 1].astype(float)
@@ -37,13 +37,17 @@ def tile_auroc(
 
     Annotated: at least half of a tile inside a region; other tissue: nothing of it
     inside. Tiles on a border are neither. None when a slide has only one of the two.
+
+    Args:
+        attention: Attention of each tile.
+        share: Annotated share of each tile, 0..1.
     """
     known = (share >= 0.5) | (share == 0)
     return auroc((share[known] >= 0.5).astype(int), attention[known])
 
 
 def entropy_share(attention: Float[np.ndarray, " tiles"]) -> float | None:
-    """Entropy of attention as a share of what it is when uniform, 0..1; None for a single tile."""
+    """Entropy of attention over the entropy of uniform attention, 0..1; None for one tile."""
     if len(attention) < 2:
         return None
     known = attention[attention > 0]
@@ -51,10 +55,12 @@ def entropy_share(attention: Float[np.ndarray, " tiles"]) -> float | None:
 
 
 def should_attend(label: str, task: Task) -> bool:
-    """Whether a head should attend to what is annotated in a slide with this label: of the positive class, or a number.
+    """Whether a head should attend to annotated regions of a slide with this label.
+
+    True for the positive class, and for every label that is a number.
 
     Args:
-        label: of the slide.
-        task: of the head.
+        label: Label of the slide.
+        task: Task of the head.
     """
     return not task.classes or is_positive(task.kind, task.positive, label)

@@ -1,4 +1,4 @@
-"""How good a selection of tiles is: whether it says what all tiles say, more than others would, and finds tumour."""
+"""Quality of a selection of tiles: fidelity to all tiles, gain over random tiles, tumour found."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -8,61 +8,52 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mil.evaluate.rows import Row, by_run, labels_of, mean, mean_sd, probabilities_of
-from mil.heads import SelectsTiles
-from mil.io.bags import Bag
+from mil.io.scores import HeadScores
 from mil.statistics.classified import classification
-from mil.trained import Applied, Trained, answers
-
-RANDOM_DRAWS = 5  # selections a slide, as large as the head's own
 
 
 class Selected(NamedTuple):
     """One slide's selection by one head."""
 
-    tiles: Int[np.ndarray, " selected"]  # rows of the valid tiles
-    of: int  # valid tiles
-    full: Float[np.ndarray, " classes"]  # probabilities from all tiles,
-    random: Float[np.ndarray, "draws classes"]  # from as many drawn at random,
-    rest: Float[np.ndarray, " classes"] | None  # from those not selected; None: there are none
-    found: dict[str, float] | None  # precision, recall and prevalence of annotated tiles
+    # Rows of the valid tiles.
+    tiles: Int[np.ndarray, " selected"]
+    # Number of valid tiles.
+    of: int
+    # Probabilities from all tiles, from as many as selected drawn at random, and from
+    # those not selected (None: there are none).
+    full: Float[np.ndarray, " classes"]
+    random: Float[np.ndarray, "draws classes"]
+    rest: Float[np.ndarray, " classes"] | None
+    # Precision, recall and prevalence of annotated tiles; None: not known.
+    annotated: dict[str, float] | None
 
 
-def selection_of(
-    head: SelectsTiles,
-    trained: Trained,
-    bag: Bag,
-    applied: Applied,
-    share: Float[np.ndarray, " tiles"] | None,
-) -> Selected | None:
-    """What there is to know of a slide's selection; None if the head made none.
+def selection_of(scores: HeadScores, share: Float[np.ndarray, " tiles"] | None) -> Selected | None:
+    """A slide's selection with all that its metrics need; None if the head selects no tiles.
 
     Args:
-        head: asked again, with other selections.
-        trained: what the head is.
-        bag: of the slide.
-        applied: what the head said.
-        share: of each tile that is annotated; None: not known.
+        scores: Scores of the slide by one head.
+        share: Annotated share of each valid tile, 0..1; None: not known.
     """
-    mine = applied.selected
-    if mine is None or applied.full_answers is None:
+    selection = scores.selection
+    if selection is None or selection.full is None or selection.random is None:
         return None
-    draw = np.random.default_rng(0)  # the same for each head, so that they can be compared
-    others = [draw.permutation(mine) for _ in range(RANDOM_DRAWS)] + ([] if mine.all() else [~mine])
-    found = answers(head, trained, bag, others)
     return Selected(
-        np.flatnonzero(mine),
-        len(mine),
-        applied.full_answers,
-        found[:RANDOM_DRAWS],
-        None if mine.all() else found[-1],
-        None if share is None else found_tiles(mine, share),
+        tiles=np.flatnonzero(selection.selected),
+        of=len(selection.selected),
+        full=selection.full.predictions,
+        random=selection.random.predictions,
+        rest=None if selection.rest is None else selection.rest.predictions,
+        annotated=None if share is None else annotated_tiles(selection.selected, share),
     )
 
 
-def found_tiles(
+def annotated_tiles(
     selected: Bool[np.ndarray, " tiles"], share: Float[np.ndarray, " tiles"]
 ) -> dict[str, float] | None:
-    """How a selection finds annotated tiles (at least half of them inside); tiles on a border count for nothing.
+    """How well a selection finds annotated tiles, those at least half inside a region.
+
+    Tiles on a border of a region count as neither annotated nor other tissue.
 
     Returns:
         `tile_precision` of the selected, `tile_recall` of the annotated, and
@@ -87,6 +78,11 @@ def of_selection(
 ) -> dict[str, Any] | None:
     """Metrics of the selections on test slides; None for a head that selects none.
 
+    Args:
+        test: Rows of test slides, each with its `selection`.
+        classes: Names of the classes in order.
+        positive: The class of interest.
+
     Returns:
         `runs` and `over_runs`: `reduction` (1 - selected / tiles), `agreement` and `kl`
         (nats, from the selected to all tiles' prediction), each metric of the
@@ -98,11 +94,11 @@ def of_selection(
     rows = [row for row in test if row["selection"] is not None]
     if not rows:
         return None
-    each = [_run(mine, classes, positive, *run) for run, mine in by_run(rows).items()]
-    names = [name for name in each[0] if name not in ("seed", "fold", "n_slides")]
+    runs = [_run(of_run, classes, positive, *run) for run, of_run in by_run(rows).items()]
+    names = [name for name in runs[0] if name not in ("seed", "fold", "n_slides")]
     return {
-        "runs": each,
-        "over_runs": {name: mean_sd(run[name] for run in each) for name in names},
+        "runs": runs,
+        "over_runs": {name: mean_sd(run[name] for run in runs) for name in names},
         "jaccard_over_seeds": _jaccard(rows),
         "per_slide": _per_slide(rows, positive),
     }
@@ -111,71 +107,87 @@ def of_selection(
 def _run(
     rows: Sequence[Row], classes: Sequence[str], positive: str, seed: int, fold: int
 ) -> dict[str, Any]:
-    labels = labels_of(rows, classes)
+    """Metrics of one seed and fold."""
+    selections: list[Selected] = [row["selection"] for row in rows]
     selected = probabilities_of(rows, classes)
-    each = [row["selection"] for row in rows]
-    full = np.stack([one.full for one in each])
-    at_random = [
-        classification(labels, np.stack([one.random[i] for one in each]))
-        for i in range(RANDOM_DRAWS)
-    ]
-    left = [i for i, one in enumerate(each) if one.rest is not None]
-    rest = classification(labels[left], np.stack([each[i].rest for i in left])) if left else {}
-    named = {
-        "selected": classification(labels, selected),
-        "full": classification(labels, full),
-        "rest": rest,
-    }
-    named["random"] = {name: mean(one[name] for one in at_random) for name in at_random[0]}
-    found = [
-        one.found
-        for row, one in zip(rows, each, strict=True)
-        if row["label"] == positive and one.found
-    ]
-    return {
+    full = np.stack([selection.full for selection in selections])
+    run: dict[str, Any] = {
         "seed": seed,
         "fold": fold,
         "n_slides": len(rows),
-        "reduction": mean(1 - len(one.tiles) / one.of for one in each),
+        "reduction": mean(1 - len(s.tiles) / s.of for s in selections),
         "agreement": float((selected.argmax(-1) == full.argmax(-1)).mean()),
         "kl": float(_divergence(full, selected).mean()),
-        **{
-            f"{metric}_{which}": values.get(metric)
-            for which, values in named.items()
-            for metric in named["full"]
-        },
-        **{
-            name: mean(one[name] for one in found)
-            for name in ("tile_precision", "tile_recall", "tile_prevalence")
-        },
+    }
+    metrics = _metrics_by_tiles(labels_of(rows, classes), selected, selections)
+    for tiles, values in metrics.items():
+        for name in metrics["full"]:
+            run[f"{name}_{tiles}"] = values.get(name)
+    annotated = [
+        selection.annotated
+        for row, selection in zip(rows, selections, strict=True)
+        if row["label"] == positive and selection.annotated
+    ]
+    for name in ("tile_precision", "tile_recall", "tile_prevalence"):
+        run[name] = mean(slide[name] for slide in annotated)
+    return run
+
+
+def _metrics_by_tiles(
+    labels: Int[np.ndarray, " slides"],
+    selected: Float[np.ndarray, "slides classes"],
+    selections: Sequence[Selected],
+) -> dict[str, dict[str, float | None]]:
+    """Metrics of the predictions from selected, all, remaining and random tiles."""
+    full = np.stack([selection.full for selection in selections])
+    draws = [
+        classification(labels, random)
+        for random in np.stack([selection.random for selection in selections], axis=1)
+    ]
+    with_rest = [i for i, selection in enumerate(selections) if selection.rest is not None]
+    rest: dict[str, float | None] = {}
+    if with_rest:
+        remaining = np.stack([selections[i].rest for i in with_rest])
+        rest = classification(labels[with_rest], remaining)
+    return {
+        "selected": classification(labels, selected),
+        "full": classification(labels, full),
+        "rest": rest,
+        "random": {name: mean(draw[name] for draw in draws) for name in draws[0]},
     }
 
 
-def _divergence(full: np.ndarray, selected: np.ndarray) -> Float[np.ndarray, " slides"]:
-    """KL(full ‖ selected), nats; what float32 rounded to zero counts as its smallest number."""
+def _divergence(
+    full: Float[np.ndarray, "slides classes"], selected: Float[np.ndarray, "slides classes"]
+) -> Float[np.ndarray, " slides"]:
+    """KL(full ‖ selected), nats; a probability that float32 rounded to zero counts as its least."""
     smallest = np.finfo(np.float32).tiny
     return (full * (np.log(full.clip(smallest)) - np.log(selected.clip(smallest)))).sum(-1)
 
 
 def _jaccard(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Tiles that both of two seeds select, over those that either does; mean over slides, folds and pairs of seeds."""
-    of_slide: dict[tuple[str, int], list[Int[np.ndarray, " selected"]]] = {}
+    """Tiles that both of two seeds select over those that either selects.
+
+    Mean over slides, folds and pairs of seeds.
+    """
+    selections: dict[tuple[str, int], list[Int[np.ndarray, " selected"]]] = {}
     for row in rows:
-        of_slide.setdefault((row["slide"], row["fold"]), []).append(row["selection"].tiles)
+        selections.setdefault((row["slide"], row["fold"]), []).append(row["selection"].tiles)
     values = [
         len(np.intersect1d(one, other)) / len(np.union1d(one, other))
-        for several in of_slide.values()
-        for one, other in combinations(several, 2)
+        for of_slide in selections.values()
+        for one, other in combinations(of_slide, 2)
     ]
     return {"mean": float(np.mean(values)), "n_pairs": len(values)} if values else None
 
 
 def _per_slide(rows: Sequence[Row], positive: str) -> dict[str, dict[str, float]]:
-    found: dict[str, list[dict[str, float]]] = {}
+    """How well annotated tiles are found in each positive slide, mean over heads."""
+    by_slide: dict[str, list[dict[str, float]]] = {}
     for row in rows:
-        if row["label"] == positive and row["selection"].found:
-            found.setdefault(row["slide"], []).append(row["selection"].found)
+        if row["label"] == positive and row["selection"].annotated:
+            by_slide.setdefault(row["slide"], []).append(row["selection"].annotated)
     return {
-        slide: {name: float(np.mean([one[name] for one in several])) for name in several[0]}
-        for slide, several in sorted(found.items())
+        slide: {name: float(np.mean([head[name] for head in heads])) for name in heads[0]}
+        for slide, heads in sorted(by_slide.items())
     }

@@ -1,220 +1,249 @@
-"""Heads and bags in; predictions of slides and patients, and metrics.json out."""
+"""Scores and labels in; predictions of slides and patients, and metrics.json out. No torch."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import nn
 
 from mil.config import DatasetConfig, dataset_path
 from mil.config.datasets import GeojsonFrame
-from mil.errors import DatasetError
+from mil.errors import DatasetError, FormatError
 from mil.evaluate.localise import entropy_share, share_annotated, tile_auroc
 from mil.evaluate.rows import Row, by_run
 from mil.evaluate.selection import selection_of
 from mil.evaluate.subgroups import by_patient
 from mil.evaluate.summary import metrics_of
-from mil.heads import SelectsTiles
 from mil.io.annotations import read_annotation
 from mil.io.atomic import write_json
-from mil.io.bags import Bag
-from mil.io.bags.patients import (
-    HELD_OUT,
-    FoldBag,
-    check_labels,
-    digest_of_seen,
-    laid_together,
-    read_each,
-    read_fold_bags,
+from mil.io.bags import BagPositions, read_positions
+from mil.io.bags.patients import HELD_OUT, FoldBag, check_labels, digest_of_seen, read_fold_bags
+from mil.io.scores import (
+    BagScores,
+    HeadScores,
+    ScoringHead,
+    check_bags,
+    read_scores,
+    score_path,
 )
 from mil.io.tables import Slide, read_dataset, write_csv
 from mil.io.tables.paths import locate_annotation
 from mil.progress import progress
-from mil.trained import Applied, Trained, apply, load_heads
-from mil.trained.compatibility import check_fits, check_numbers
-from mil.trained.folder import FILES
+from mil.trained.record import Trained, read_records
 
-Model = tuple[nn.Module, Trained]
-Bags = Mapping[tuple[int, str], FoldBag]  # by fold and name
-SEEN = ("tile_auroc", "attention_entropy_share", "selection")  # of test slides; see `metrics_of`
+BagsByFold = Mapping[tuple[int, str], FoldBag]  # by fold and name of the bag
+Annotations = Mapping[str, tuple[Path, GeojsonFrame]]  # by slide
+
+# Keys of a test slide's row that are for the metrics alone; see `metrics_of`.
+NOT_WRITTEN = ("tile_auroc", "attention_entropy_share", "selection")
+
+
+class _Rows(NamedTuple):
+    """Rows of the predictions, by the kept epochs' weights and by the last epochs'."""
+
+    kept: list[Row]
+    last: list[Row]
 
 
 def run(
-    dataset: str,
-    heads: Sequence[Path],
-    bags_dir: Path,
-    folds: Path,
-    out: Path,
-    *,
-    slides_dir: Path,
-    threads: int,
+    dataset: str, scores_dir: Path, bags_dir: Path, folds: Path, out: Path, *, slides_dir: Path
 ) -> dict[str, Any]:
-    """Apply trained heads of one recipe (its seeds and folds) to all slides.
+    """Evaluate the heads of one recipe (its seeds and folds) from the scores of all slides.
 
     Args:
-        dataset: name or yaml of the dataset.
-        heads: folders of the heads.
-        bags_dir: folder of the bags.
-        folds: folds.csv.
-        out: folder for predictions.csv, predictions_patients.csv and metrics.json.
-        slides_dir: where annotations are looked for.
-        threads: of the CPU.
+        dataset: Name or yaml of the dataset.
+        scores_dir: Folder of the score files of all bags that `folds` names.
+        bags_dir: Folder of the bags, which say where tiles are; features are not read.
+        folds: The folds.csv.
+        out: Folder for predictions.csv, predictions_patients.csv and metrics.json.
+        slides_dir: Folder in which annotations are looked for.
 
     Returns:
-        What metrics.json holds.
+        Content of metrics.json.
 
     Raises:
-        DatasetError: no head is given, or heads of several recipes; a fold is not in
-            `folds`, or has other training and validation slides than the head was
-            trained with.
-        FormatError: a file is not what it should be, or does not fit a head.
+        DatasetError: a fold of a head is not in `folds`, or has other training and
+            validation slides there than the head was trained with.
+        FormatError: a file cannot be used, or scores are of other bags or heads.
     """
-    torch.set_num_threads(threads)
-    bags_of = {(bag.fold, bag.name): bag for bag in read_fold_bags(folds)}
-    models = load_heads(heads)
-    _check_folds(bags_of, models, folds, dataset_path(dataset).stem)
-    last_models = _of_last_epochs(heads)
-    settings, listed = read_dataset(dataset)
-    regions = _regions(settings, listed, slides_dir)
-    rows: list[Row] = []
-    last: list[Row] = []
-    slides_of = {bag.name: bag.slides for bag in sorted(bags_of.values(), key=lambda bag: bag.name)}
+    bags = {(bag.fold, bag.name): bag for bag in read_fold_bags(folds)}
+    slides_of = {bag.name: bag.slides for bag in sorted(bags.values(), key=lambda bag: bag.name)}
+    heads = _heads_of(scores_dir, slides_of)
+    records = read_records([head.record for head in heads], scores_dir)
+    _check_folds(bags, records, folds, dataset_path(dataset).stem)
+    settings, slides = read_dataset(dataset)
+    annotations = _annotations(settings, slides, slides_dir)
+    rows = _Rows([], [])
     with progress("evaluate", len(slides_of), "slides") as advance:
-        for name, slides in slides_of.items():
-            path = bags_dir / f"{slides[0]}.h5"
-            parts = read_each([bags_dir / f"{slide}.h5" for slide in slides])
-            bag = laid_together(parts, name)
-            share = _share_of_all(parts, slides, regions)
-            check_numbers(bag, path)
-            for head, trained, mine in _concerned(models, bags_of, name):
-                check_fits(trained, bag, path)
-                applied = apply(head, trained, bag)
-                row = _row(mine, trained, applied.answers)
-                rows.append(
-                    row
-                    | (_seen(head, trained, bag, applied, share) if mine.split == "test" else {})
-                )
-            for head, trained, mine in _concerned(last_models, bags_of, name):
-                if mine.split == "test":
-                    last.append(_row(mine, trained, apply(head, trained, bag).answers))
+        for name, members in slides_of.items():
+            scores = _read(scores_dir, name, heads, [bags_dir / f"{m}.h5" for m in members])
+            share = _annotated_share(bags_dir, members, annotations)
+            _add_rows(rows, scores, records, bags, share)
             advance(1)
-    rows.sort(key=lambda row: (row["seed"], row["fold"], row["slide"]))
-    metrics = metrics_of(rows, models[0][1], _columns(listed, slides_of), last)
-    (out / "metrics.json").unlink(missing_ok=True)  # never new predictions beside old metrics
-    _write_predictions(out, rows, models[0][1])
+    rows.kept.sort(key=lambda row: (row["seed"], row["fold"], row["slide"]))
+    metrics = metrics_of(rows.kept, records[0], _columns(slides, slides_of), rows.last)
+    # Old metrics never stand beside new predictions.
+    (out / "metrics.json").unlink(missing_ok=True)
+    _write_predictions(out, rows.kept, records[0])
     write_json(out / "metrics.json", metrics)
     return metrics
 
 
-def _of_last_epochs(heads: Sequence[Path]) -> list[Model]:
-    """The heads with the weights of their last epochs, without what was learnt of the kept ones; none if any has none.
-
-    Heads that were imported have none.
-    """
-    if not all((folder / FILES["last"]).exists() for folder in heads):
-        return []
-    return [
-        (head, trained.model_copy(update={"calibration": None}))
-        for head, trained in load_heads(heads, "last")
-    ]
+def _heads_of(scores_dir: Path, names: Mapping[str, Sequence[str]]) -> tuple[ScoringHead, ...]:
+    """The heads of the first score file, by which all others must be too."""
+    return _existing(scores_dir, next(iter(names))).heads
 
 
-def _concerned(
-    models: Sequence[Model], bags: Bags, name: str
-) -> Iterator[tuple[nn.Module, Trained, FoldBag]]:
-    """Heads with the bag as their folds have it; folds of other tools may leave slides out."""
-    for head, trained in models:
-        mine = bags.get((trained.fold, name))
-        if mine is not None:
-            yield head, trained, mine
+def _existing(scores_dir: Path, name: str) -> BagScores:
+    path = score_path(scores_dir, name)
+    if not path.exists():
+        raise FormatError(
+            f"{path}: no such file, so that {name} has no scores; run `mil score` for it, or for "
+            "all bags with --bags, --folds and --scores"
+        )
+    return read_scores(path)
 
 
-def _check_folds(bags: Bags, models: Sequence[Model], folds: Path, dataset: str) -> None:
-    """Refuse a head of a fold that is not there, or that was trained on slides which are test here."""
-    for _, trained in models:
-        mine = [bag for (fold, _), bag in bags.items() if fold == trained.fold]
-        if not mine:
+def _read(
+    scores_dir: Path, name: str, heads: tuple[ScoringHead, ...], bag_paths: Sequence[Path]
+) -> BagScores:
+    """The scores of a bag, which must be of these bag files and by these heads."""
+    scores = _existing(scores_dir, name)
+    path = score_path(scores_dir, name)
+    if scores.name != name:
+        raise FormatError(f"{path}: holds the scores of {scores.name}; give it that name")
+    check_bags(scores, path, bag_paths)
+    if scores.state != "ok":
+        raise FormatError(
+            f"{path}: {name} has no scores (its state is {scores.state}); run `split` again, or "
+            "take its slide out of the csv"
+        )
+    if scores.heads != heads:
+        raise FormatError(
+            f"{path}: is by other heads than the other scores of {scores_dir}; delete that folder "
+            "and run `mil score` again"
+        )
+    return scores
+
+
+def _add_rows(
+    rows: _Rows,
+    scores: BagScores,
+    records: Sequence[Trained],
+    bags: BagsByFold,
+    share: Float[np.ndarray, " tiles"] | None,
+) -> None:
+    """Add a row for each head whose fold has the bag; folds of other tools may leave bags out."""
+    for trained, head_scores in zip(records, scores.scores, strict=True):
+        bag = bags.get((trained.fold, scores.name))
+        if bag is None:
+            continue
+        row = _row(bag, trained, head_scores.predictions)
+        if bag.split == "test":
+            row |= _attention_row(head_scores, share)
+            if head_scores.last is not None:
+                # What validation says is of the kept epoch, not of the last.
+                uncalibrated = trained.model_copy(update={"calibration": None})
+                rows.last.append(_row(bag, uncalibrated, head_scores.last.predictions))
+        rows.kept.append(row)
+
+
+def _check_folds(bags: BagsByFold, records: Sequence[Trained], folds: Path, dataset: str) -> None:
+    """Refuse heads of a fold that is not in the file, or trained on slides that are test in it."""
+    for trained in records:
+        in_fold = [bag for (fold, _), bag in bags.items() if fold == trained.fold]
+        if not in_fold:
             raise DatasetError(
                 f"{folds}: has no fold {trained.fold}, which {trained.recipe_name} was trained on"
             )
-        check_labels(
-            [bag for bag in mine if bag.split == "test"], folds, trained.task.kind, trained.classes
-        )
-        seen = digest_of_seen(mine)
+        test = [bag for bag in in_fold if bag.split == "test"]
+        check_labels(test, folds, trained.task.kind, trained.classes)
+        seen = digest_of_seen(in_fold)
         if trained.dataset == dataset and None not in (seen, trained.seen) and seen != trained.seen:
             raise DatasetError(
                 f"{folds}: fold {trained.fold} trains and validates on other slides than those "
-                f"{trained.recipe_name} "
-                f"seed {trained.seed} was trained with, which may be in its test; give the folds "
-                "of that training, or "
-                "train again"
+                f"{trained.recipe_name} seed {trained.seed} was trained with, which may be in its "
+                "test; give the folds of that training, or train again"
             )
 
 
 def _write_predictions(out: Path, rows: Sequence[Row], trained: Trained) -> None:
-    """Every slide under every head, and every patient."""
-    written = (*trained.task.columns, "temperature", "threshold")
-    patients = [row for mine in by_run(rows).values() for row in by_patient(mine, trained.task)]
-    for name, each in (("predictions.csv", rows), ("predictions_patients.csv", patients)):
-        left_out = SEEN if name == "predictions.csv" else (*SEEN, "slide")
-        write_csv(
-            out / name,
-            [
-                {k: _written(v) if k in written else v for k, v in row.items() if k not in left_out}
-                for row in each
-            ],
-        )
+    """Write a table of every slide under every head, and one of every patient."""
+    numbers = (*trained.task.columns, "temperature", "threshold")
+    patients = [row for of_run in by_run(rows).values() for row in by_patient(of_run, trained.task)]
+    tables = (
+        ("predictions.csv", rows, NOT_WRITTEN),
+        ("predictions_patients.csv", patients, (*NOT_WRITTEN, "slide")),
+    )
+    for name, table, left_out in tables:
+        write_csv(out / name, list(_formatted(table, numbers, left_out)))
 
 
-def _written(value: float | None) -> str:
-    return "" if value is None else f"{value:.9g}"
+def _formatted(
+    rows: Sequence[Row], numbers: Sequence[str], left_out: Sequence[str]
+) -> Iterator[Row]:
+    for row in rows:
+        written = {name: value for name, value in row.items() if name not in left_out}
+        for name in numbers:
+            if name in written:
+                value = written[name]
+                # Nine digits give a float32 back as it was.
+                written[name] = "" if value is None else f"{value:.9g}"
+        yield written
 
 
 def _columns(
     slides: Sequence[Slide], slides_of: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[str, str]]:
-    """Further columns of the slide table: the value of each bag; empty where its slides have several."""
+    """Further columns of the slide table: value of each bag; empty where its slides differ."""
     names = dict.fromkeys(name for slide in slides for name in slide.subgroups)
-    of = {slide.slide: slide.subgroups for slide in slides}
+    subgroups = {slide.slide: slide.subgroups for slide in slides}
 
     def value(name: str, members: Sequence[str]) -> str:
-        found = {of[slide].get(name, "") for slide in members if slide in of}
-        return found.pop() if len(found) == 1 else ""
+        values = {subgroups[slide].get(name, "") for slide in members if slide in subgroups}
+        return values.pop() if len(values) == 1 else ""
 
     return {
         name: {bag: value(name, members) for bag, members in slides_of.items()} for name in names
     }
 
 
-def _regions(
+def _annotations(
     settings: DatasetConfig, slides: Sequence[Slide], slides_dir: Path
 ) -> dict[str, tuple[Path, GeojsonFrame]]:
-    found = {slide.slide: locate_annotation(slide, slides_dir, settings) for slide in slides}
+    """Annotation files that exist, and the frame of their coordinates, by slide."""
+    paths = {slide.slide: locate_annotation(slide, slides_dir, settings) for slide in slides}
     return {
         name: (path, settings.geojson_frame)
-        for name, path in found.items()
+        for name, path in paths.items()
         if path is not None and path.exists()
     }
 
 
-def _share_of_all(
-    parts: Sequence[Bag], slides: Sequence[str], regions: Mapping[str, tuple[Path, GeojsonFrame]]
+def _annotated_share(
+    bags_dir: Path, slides: Sequence[str], annotations: Annotations
 ) -> Float[np.ndarray, " tiles"] | None:
-    """Share of each readable tile that is annotated; None where a slide of the bag has no annotation or no places."""
-    shares = [
-        _share(bag, *regions[slide])
-        for bag, slide in zip(parts, slides, strict=True)
-        if slide in regions
-    ]
-    known = [share for share in shares if share is not None]
-    return np.concatenate(known) if len(known) == len(slides) else None
+    """Annotated share of each valid tile of a bag, 0..1.
+
+    None where a slide of the bag has no annotation, or its tiles no positions.
+    """
+    shares = []
+    for slide in slides:
+        if slide not in annotations:
+            return None
+        path, frame = annotations[slide]
+        share = _share_of_slide(read_positions(bags_dir / f"{slide}.h5"), path, frame)
+        if share is None:
+            return None
+        shares.append(share)
+    return np.concatenate(shares)
 
 
-def _share(bag: Bag, annotation: Path, frame: GeojsonFrame) -> Float[np.ndarray, " tiles"] | None:
-    """Share of each readable tile that is annotated; None for a bag that does not say where its tiles are."""
+def _share_of_slide(
+    bag: BagPositions, annotation: Path, frame: GeojsonFrame
+) -> Float[np.ndarray, " tiles"] | None:
+    """Annotated share of each valid tile of a slide, 0..1; None where positions are not known."""
     places = bag.places()
     if places is None:
         return None
@@ -222,39 +251,32 @@ def _share(bag: Bag, annotation: Path, frame: GeojsonFrame) -> Float[np.ndarray,
     return share_annotated(*places, regions)
 
 
-def _row(mine: FoldBag, trained: Trained, answers: np.ndarray) -> Row:
-    return {
-        "slide": mine.name,
-        **{key: getattr(mine, key) for key in ("patient", "split", "label")},
-        **{name: float(value) for name, value in zip(trained.task.columns, answers, strict=True)},
+def _row(bag: FoldBag, trained: Trained, predictions: Float[np.ndarray, " columns"]) -> Row:
+    """A row of predictions.csv: a bag in its fold, under one head."""
+    calibration = trained.calibration
+    columns = trained.task.columns
+    row: Row = {
+        "slide": bag.name,
+        "patient": bag.patient,
+        "split": bag.split,
+        "label": bag.label,
+        **{name: float(value) for name, value in zip(columns, predictions, strict=True)},
         "recipe": trained.recipe_name,
         "encoder": trained.encoder,
         "seed": trained.seed,
         "fold": trained.fold,
-        **({HELD_OUT: mine.held_out} if mine.held_out else {}),
-        **_calibration(trained),
     }
+    if bag.held_out:
+        row[HELD_OUT] = bag.held_out
+    row["temperature"] = 1.0 if calibration is None else calibration.temperature
+    row["threshold"] = None if calibration is None else calibration.threshold
+    return row
 
 
-def _calibration(trained: Trained) -> Row:
-    """What makes a head's answers probabilities, and where its positive call begins; None: half."""
-    found = trained.calibration
+def _attention_row(scores: HeadScores, share: Float[np.ndarray, " tiles"] | None) -> Row:
+    """What the metrics of a test slide need besides its prediction."""
     return {
-        "temperature": found.temperature if found else 1.0,
-        "threshold": found.threshold if found else None,
+        "tile_auroc": None if share is None else tile_auroc(scores.attention, share),
+        "attention_entropy_share": entropy_share(scores.attention),
+        "selection": selection_of(scores, share),
     }
-
-
-def _seen(
-    head: nn.Module,
-    trained: Trained,
-    bag: Bag,
-    applied: Applied,
-    share: Float[np.ndarray, " tiles"] | None,
-) -> Row:
-    """What a test slide's metrics need besides its prediction."""
-    selection = (
-        selection_of(head, trained, bag, applied, share) if isinstance(head, SelectsTiles) else None
-    )
-    found = None if share is None else tile_auroc(applied.attention, share)
-    return dict(zip(SEEN, (found, entropy_share(applied.attention), selection), strict=True))

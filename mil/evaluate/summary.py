@@ -11,7 +11,7 @@ from mil.evaluate.selection import of_selection
 from mil.evaluate.subgroups import metrics_of_patients, subgroups
 from mil.evaluate.tasks import BY_KIND, metrics_of_task, plain_of_task
 from mil.io.bags.patients import HELD_OUT
-from mil.trained import Trained
+from mil.trained.record import Trained
 
 NOT_OVER_RUNS = ("seed", "fold", HELD_OUT, "n_slides")
 

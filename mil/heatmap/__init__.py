@@ -1,1 +1,1 @@
-"""Stage `heatmap`: a head, a bag and an overview give a picture, and files that open in QuPath and a spreadsheet."""
+"""Stage `heatmap`: scores and an overview give a picture, a QuPath layer and a table of tiles."""

@@ -1,4 +1,4 @@
-"""What attention is drawn on: the overview of a tiled slide, the slide itself, or white glass."""
+"""The canvas of a heatmap: overview of a tiled slide, the slide itself, or a blank image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +10,25 @@ from PIL import Image
 
 from mil.errors import FormatError, MilError
 from mil.heatmap.render import painted
-from mil.io.bags import Bag
+from mil.io.bags import BagPositions
 from mil.io.slides import SlideReader
 from mil.io.tiles import read_tiles
 
 WHITE = (255, 255, 255)
 GREY = (205, 205, 205)
-LONGEST_PX = 1200  # long side of white glass, and of a picture read from a slide
-FARTHEST_UM = 1e9  # no tile is there, nor at a place that is not a number
-SLIMMEST = 1 / 8  # short side of white glass over its long one, at least
+# Long side of a blank canvas, and of an image read from a slide.
+LONGEST_PX = 1200
+# No slide is a kilometre wide: coordinates beyond that, or not finite, are no positions.
+FARTHEST_UM = 1e9
+# Short side of a blank canvas over its long one, at least.
+SLIMMEST = 1 / 8
 
 
-class Places(NamedTuple):
-    """Where the valid tiles of a bag are: corners and side in a unit of which `unit_um` says the micrometres, or 0."""
+class Positions(NamedTuple):
+    """Positions of a bag's valid tiles: corners and side, in a unit of `unit_um` micrometres.
+
+    `unit_um` is 0 where the length of the unit is not known.
+    """
 
     corners: Num[np.ndarray, "tiles 2"]
     side: float
@@ -31,18 +37,18 @@ class Places(NamedTuple):
 
 @dataclass(frozen=True)
 class Canvas:
-    """A picture to draw attention on, and where it lies.
+    """An image to draw attention on, and where it lies.
 
     Attributes:
-        image: RGB.
-        scale: units of length per pixel of the image; the unit is a level-0 pixel, or
-            what `Places` counts in.
-        origin: where the image begins, the same unit.
-        scanned_px: where the scanned part of the slide begins, level-0 pixels; GeoJSON
-            counts from there.
-        um_per_px: micrometres per pixel of the image; 0: not known.
-        name: of the picture without attention.
-        tissue: file of the tissue's outline.
+        image: RGB image.
+        scale: Units of length per pixel of the image; the unit is a level-0 pixel, or
+            that of `Positions`.
+        origin: Top left corner of the image, in the same unit.
+        scanned_px: Top left corner of the scanned part of the slide, level-0 pixels;
+            GeoJSON counts from there.
+        um_per_px: Micrometres per pixel of the image; 0: not known.
+        name: Caption of the image without attention.
+        tissue: File of the tissue's outline.
     """
 
     image: Image.Image
@@ -54,40 +60,41 @@ class Canvas:
     tissue: Path | None = None
 
 
-def places_of(bag: Bag) -> Places | None:
-    """Where a bag's valid tiles are: in level-0 pixels, else in micrometres if it counts in those; None: not said."""
+def positions_of(bag: BagPositions) -> Positions | None:
+    """Positions of a bag's valid tiles: in level-0 pixels, else in micrometres; None: not known."""
     in_px = bag.places()
     if in_px is not None:
-        return Places(*in_px, bag.mpp_level0 or 0.0)
+        return Positions(*in_px, bag.mpp_level0 or 0.0)
     if bag.coords_um is None or not (bag.tile_px and bag.target_mpp):
         return None
     corners = bag.coords_um[bag.valid]
-    return (
-        Places(corners, bag.tile_px * bag.target_mpp, 1.0)
-        if (np.abs(corners) < FARTHEST_UM).all()
-        else None
-    )
+    if not (np.abs(corners) < FARTHEST_UM).all():
+        return None
+    return Positions(corners, bag.tile_px * bag.target_mpp, 1.0)
 
 
 def canvas_of(
-    bag: Bag, places: Places, tiles: Path | None, slide: Path | None
+    bag: BagPositions, positions: Positions, tiles: Path | None, slide: Path | None
 ) -> tuple[Canvas, str]:
-    """What a bag's attention is drawn on, and why not on the slide if that was wished but cannot be.
+    """Choose the canvas, and say why it is not the slide if that was given but cannot be used.
 
     Args:
-        bag: of the slide.
-        places: where its tiles are.
-        tiles: the tiles file, if the slide was tiled here.
-        slide: else the slide's file, if it is there.
+        bag: Bag of the slide.
+        positions: Positions of its valid tiles.
+        tiles: Tiles file, if the slide was tiled here.
+        slide: Otherwise the slide file, if there is one.
+
+    Returns:
+        The canvas, and an addition to the title; mostly empty.
     """
     if bag.places() is not None and tiles is not None:
         return tiled_slide(tiles), ""
     if bag.places() is not None and slide is not None:
         try:
-            return slide_itself(slide, bag, places), ""
+            return slide_itself(slide, bag, positions), ""
         except MilError as error:
-            return white_glass(bag, places), f"; drawn without the slide: {error}"
-    return white_glass(bag, places), ""
+            return blank_canvas(bag, positions), f"; drawn without the slide: {error}"
+    return blank_canvas(bag, positions), ""
 
 
 def tiled_slide(tiles: Path) -> Canvas:
@@ -97,47 +104,49 @@ def tiled_slide(tiles: Path) -> Canvas:
         FormatError: there is no overview.
     """
     geometry = read_tiles(tiles).geometry
-    picture = tiles.with_suffix(".jpg")
+    overview = tiles.with_suffix(".jpg")
     try:
-        image = Image.open(picture).convert("RGB")
+        image = Image.open(overview).convert("RGB")
     except OSError as error:
         raise FormatError(
-            f"{picture}: no overview picture ({error}); tile the slide again"
+            f"{overview}: no overview picture ({error}); tile the slide again"
         ) from None
     origin = geometry.origin_x_level0_px, geometry.origin_y_level0_px
-    um_per_px = geometry.mpp_level0 * geometry.overview_scale
     return Canvas(
         image,
         geometry.overview_scale,
         origin,
         origin,
-        um_per_px,
+        geometry.mpp_level0 * geometry.overview_scale,
         tissue=tiles.with_suffix(".geojson"),
     )
 
 
-def slide_itself(slide: Path, bag: Bag, places: Places) -> Canvas:
-    """The picture of a slide that was not tiled here.
+def slide_itself(slide: Path, bag: BagPositions, positions: Positions) -> Canvas:
+    """An image of a slide that was not tiled here.
 
     Raises:
-        SlideError: it cannot be read.
-        FormatError: it is larger or smaller than the slide that the bag was made from.
+        SlideError: the slide cannot be read.
+        FormatError: it is larger or smaller than the slide of the bag.
     """
     with SlideReader(slide) as reader:
         size = np.array(reader.size_px)
-        said = bag.width_level0_px or size[0], bag.height_level0_px or size[1]
-        inside = (places.corners >= 0).all() and (places.corners < size).all()
-        if not (np.array_equal(said, size) and inside):
+        size_of_bag = bag.width_level0_px or size[0], bag.height_level0_px or size[1]
+        inside = (positions.corners >= 0).all() and (positions.corners < size).all()
+        if not (np.array_equal(size_of_bag, size) and inside):
             raise FormatError(f"{slide}: is of another size than the slide of this bag")
-        picture = reader.picture(max(reader.extent_px) / LONGEST_PX)
+        overview = reader.picture(max(reader.extent_px) / LONGEST_PX)
         origin = reader.origin_px
-        um_per_px = places.unit_um * picture.scale
-    return Canvas(picture.image, picture.scale, origin, origin, um_per_px, name="slide")
+    um_per_px = positions.unit_um * overview.scale
+    return Canvas(overview.image, overview.scale, origin, origin, um_per_px, name="slide")
 
 
-def white_glass(bag: Bag, places: Places) -> Canvas:
-    """Nothing but grey tiles: on the whole slide if the bag says how large that is, else with a margin of a tile."""
-    corners, side, unit_um = places
+def blank_canvas(bag: BagPositions, positions: Positions) -> Canvas:
+    """White, with every tile grey.
+
+    It spans the whole slide if the bag knows its size, else the tiles with a margin of one.
+    """
+    corners, side, unit_um = positions
     first = corners.min(0).astype(float)
     last = corners.max(0).astype(float) + side
     if bag.places() is not None and bag.width_level0_px and bag.height_level0_px:
@@ -146,15 +155,12 @@ def white_glass(bag: Bag, places: Places) -> Canvas:
     else:
         first = np.floor(first - side)
         last = last + side
+    # A row of tiles would give an image of a few pixels' height, which nothing can be
+    # drawn on.
     extent = np.maximum(last - first, (last - first).max() * SLIMMEST)
     scale = float(extent.max()) / LONGEST_PX
-    glass = Image.new("RGB", (round(extent[0] / scale), round(extent[1] / scale)), WHITE)
-    shown = painted(
-        glass,
-        (corners - first) / scale,
-        side / scale,
-        np.full((len(corners), 3), GREY),
-        opacity=1.0,
-    )
+    white = Image.new("RGB", (round(extent[0] / scale), round(extent[1] / scale)), WHITE)
+    grey = np.full((len(corners), 3), GREY)
+    image = painted(white, (corners - first) / scale, side / scale, grey, opacity=1.0)
     origin = int(first[0]), int(first[1])
-    return Canvas(shown, scale, origin, bag.origin_px, unit_um * scale, name="tiles of the bag")
+    return Canvas(image, scale, origin, bag.origin_px, unit_um * scale, name="tiles of the bag")

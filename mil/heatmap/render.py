@@ -1,4 +1,4 @@
-"""The picture: tissue and annotation beside attention, on one overview."""
+"""The picture of a heatmap: tissue and annotation beside attention, on one overview."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,18 +16,29 @@ from shapely import MultiPolygon
 from mil.statistics.discrimination import mid_ranks
 
 Scale = Literal["percentile", "relative"]
+Rings = Sequence[Float[np.ndarray, "corners 2"]]  # pixels of the overview
+
 COLOURS = "inferno"
 OPACITY = 0.55
-SELECTED = "#00e5ff"  # lines around selected tiles: no colour of attention is like it
+# Lines around selected tiles: no colour of attention is like cyan.
+SELECTED = "#00e5ff"
+ANNOTATED = "#00c853"
+TISSUE = "#1565c0"
 DOTS_PER_INCH = 110
-RELATIVE_TOP = 10.0  # multiples of uniform attention where the colours end
+# Multiples of uniform attention where the colours end.
+RELATIVE_TOP = 10.0
+# Width of one of the two images, and the most that its height may be, inches.
+WIDTH_INCHES = 5.4
+TALLEST_INCHES = 11.0
+# Lengths that a scale bar may have, micrometres.
+BAR_LENGTHS_UM = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 
 def scaled(attention: Float[np.ndarray, " tiles"], scale: Scale) -> Float[np.ndarray, " tiles"]:
     """Attention as it is drawn.
 
     Args:
-        attention: sums to 1 over the slide.
+        attention: Attention of each tile; sums to 1 over the slide.
         scale: `percentile`: rank within the slide, 0..100, ties share the mean;
             `relative`: times the number of tiles, so that uniform attention is 1.
     """
@@ -46,31 +57,27 @@ def overlay(
     """Colour each tile's footprint on the overview.
 
     Args:
-        overview: RGB picture of the slide.
-        corners: top left corners, pixels of the overview; fractions are rounded to
+        overview: RGB image of the slide.
+        corners: Top left corners, pixels of the overview; fractions are rounded to
             whole pixels at both edges, so that neighbours meet.
-        side: side of a tile, pixels of the overview.
-        values: 0 is the bottom of the colours.
-        top: value at the top of the colours.
+        side: Side of a tile, pixels of the overview.
+        values: Values of the tiles; 0 is the bottom of the colours.
+        top: Value at the top of the colours.
     """
-    return painted(
-        overview,
-        corners,
-        side,
-        mpl.colormaps[COLOURS](np.clip(values / top, 0, 1))[:, :3] * 255,
-        OPACITY,
-    )
+    colours = mpl.colormaps[COLOURS](np.clip(values / top, 0, 1))[:, :3] * 255
+    return painted(overview, corners, side, colours, OPACITY)
 
 
 def painted(
-    picture: Image.Image,
+    image: Image.Image,
     corners: Float[np.ndarray, "tiles 2"],
     side: float,
     colours: Num[np.ndarray, "tiles 3"],
     opacity: float,
 ) -> Image.Image:
-    """Lay a colour (0..255) on each tile's footprint; places as for `overlay`."""
-    pixels = np.asarray(picture, np.float32).copy()
+    """Lay a colour (0..255) on each tile's footprint; positions as for `overlay`."""
+    pixels = np.asarray(image, np.float32).copy()
+    # Corners outside the image are clipped: a negative index would count from its end.
     first = np.rint(corners).astype(int).clip(0)
     last = np.rint(corners + side).astype(int).clip(0)
     for (x0, y0), (x1, y1), colour in zip(first, last, colours, strict=True):
@@ -81,13 +88,13 @@ def painted(
 
 
 def outlined(
-    picture: Image.Image,
+    image: Image.Image,
     corners: Float[np.ndarray, "tiles 2"],
     side: float,
     chosen: Bool[np.ndarray, " tiles"],
 ) -> Image.Image:
-    """Draw a thin line just inside the footprint of the chosen tiles; places as for `overlay`."""
-    marked = picture.copy()
+    """Draw a thin line just inside the footprint of chosen tiles; positions as for `overlay`."""
+    marked = image.copy()
     pen = ImageDraw.Draw(marked)
     width = max(1, round(side / 10))
     first = np.rint(corners[chosen]).astype(int)
@@ -105,28 +112,27 @@ def draw(
     title: str,
     scale: Scale,
     um_per_px: float,
-    tissue: Sequence[Float[np.ndarray, "corners 2"]],
-    annotated: Sequence[Float[np.ndarray, "corners 2"]],
+    tissue: Rings,
+    annotated: Rings,
     name: str = "tissue found",
     heading: str = "attention",
 ) -> None:
-    """Draw the slide with its outlines beside its attention with a colour bar and a scale bar.
+    """Draw the slide with its outlines beside its attention, with colour bar and scale bar.
 
     Args:
-        path: a PNG.
-        overview: RGB picture of the slide.
-        coloured: the same with attention on it.
-        title: one line.
-        scale: how attention was scaled.
-        um_per_px: micrometres per pixel of the overview.
-        tissue: rings of the tissue outline, pixels of the overview.
-        annotated: rings of annotated regions, pixels of the overview.
-        name: of the overview.
-        heading: of the coloured picture.
+        path: PNG to write.
+        overview: RGB image of the slide.
+        coloured: The same image with attention on it.
+        title: Title, one line.
+        scale: Scale of the attention, see `scaled`.
+        um_per_px: Micrometres per pixel of the overview; 0: not known, no scale bar.
+        tissue: Rings of the tissue outline, pixels of the overview.
+        annotated: Rings of annotated regions, pixels of the overview.
+        name: Caption of the overview.
+        heading: Caption of the coloured image.
     """
-    # inches a picture
-    wide = 5.4
-    tall = min(5.4 * overview.height / overview.width, 11.0)
+    wide = WIDTH_INCHES
+    tall = min(WIDTH_INCHES * overview.height / overview.width, TALLEST_INCHES)
     figure = Figure(figsize=(2 * wide + 1.5, tall + 0.8), dpi=DOTS_PER_INCH)
     width, height = figure.get_size_inches()
     places = [
@@ -134,45 +140,45 @@ def draw(
         for k in (0, 1)
     ]
     left, right = (figure.add_axes(place) for place in places)
-    for axes, picture, words in ((left, overview, name), (right, coloured, heading)):
-        small = (
-            picture.copy()
-        )  # shrunk to what will be seen: drawing every pixel takes most of the time
-        small.thumbnail(
-            (round(wide * DOTS_PER_INCH), round(tall * DOTS_PER_INCH)), reducing_gap=2.0
-        )
+    for axes, image, caption in ((left, overview, name), (right, coloured, heading)):
+        # Shrunk to what will be seen: drawing every pixel takes most of the time.
+        small = image.copy()
+        shown_px = round(wide * DOTS_PER_INCH), round(tall * DOTS_PER_INCH)
+        small.thumbnail(shown_px, reducing_gap=2.0)
         axes.imshow(small, extent=(0, overview.width, overview.height, 0))
-        axes.set_title(words, fontsize=9, loc="left", pad=3)
+        axes.set_title(caption, fontsize=9, loc="left", pad=3)
         axes.set_axis_off()
-        _rings(axes, annotated, "#00c853", 1.4)
-    _rings(left, tissue, "#1565c0", 0.8)
-    _scale_bar(left, overview, um_per_px)
-    top, label = (
-        (100.0, "percentile of attention within this slide")
-        if scale == "percentile"
-        else (RELATIVE_TOP, "attention, multiples of uniform")
-    )
+        _draw_rings(axes, annotated, ANNOTATED, 1.4)
+    _draw_rings(left, tissue, TISSUE, 0.8)
+    _draw_scale_bar(left, overview, um_per_px)
+    if scale == "percentile":
+        top = 100.0
+        label = "percentile of attention within this slide"
+    else:
+        top = RELATIVE_TOP
+        label = "attention, multiples of uniform"
     colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, top), COLOURS)
     bar = figure.add_axes(((2 * wide + 0.4) / width, 0.15, 0.15 / width, 0.6))
     figure.colorbar(colours, cax=bar, label=label, alpha=OPACITY)
+    # Dollar signs in a slide's name are no formula.
     figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=10, va="top", parse_math=False)
     figure.savefig(path, format="png")
 
 
-def draw_words(path: Path, title: str, words: str) -> None:
-    """Say why there is no picture.
+def draw_message(path: Path, title: str, message: str) -> None:
+    """Draw a message in place of a picture.
 
     Args:
-        path: a PNG.
-        title: one line.
-        words: a sentence or two.
+        path: PNG to write.
+        title: Title, one line.
+        message: A sentence or two.
     """
     figure = Figure(figsize=(8.0, 3.2), dpi=DOTS_PER_INCH)
     figure.text(0.02, 0.95, title, fontsize=10, va="top", parse_math=False)
     figure.text(
         0.5,
         0.45,
-        fill(words, 50),
+        fill(message, 50),
         fontsize=15,
         ha="center",
         va="center",
@@ -182,29 +188,22 @@ def draw_words(path: Path, title: str, words: str) -> None:
     figure.savefig(path, format="png")
 
 
-def _rings(
-    axes: Axes, rings: Sequence[Float[np.ndarray, "corners 2"]], colour: str, width: float
-) -> None:
+def _draw_rings(axes: Axes, rings: Rings, colour: str, width: float) -> None:
     for ring in rings:
         axes.plot(ring[:, 0], ring[:, 1], color=colour, linewidth=width)
 
 
-def _scale_bar(axes: Axes, overview: Image.Image, um_per_px: float) -> None:
+def _draw_scale_bar(axes: Axes, overview: Image.Image, um_per_px: float) -> None:
+    """Draw the longest bar of a round length that takes at most a fifth of the width."""
     if um_per_px <= 0:
         return
-    wanted = overview.width * um_per_px / 5
-    length = max(
-        (n for n in (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000) if n <= wanted), default=10
-    )
+    longest_um = overview.width * um_per_px / 5
+    length = max((n for n in BAR_LENGTHS_UM if n <= longest_um), default=BAR_LENGTHS_UM[0])
     x = overview.width * 0.03
     y = overview.height * 0.97
     axes.plot([x, x + length / um_per_px], [y, y], color="black", linewidth=3)
-    axes.text(
-        x,
-        y - overview.height * 0.012,
-        f"{length / 1000:g} mm" if length >= 1000 else f"{length} µm",
-        fontsize=8,
-    )
+    label = f"{length / 1000:g} mm" if length >= 1000 else f"{length} µm"
+    axes.text(x, y - overview.height * 0.012, label, fontsize=8)
 
 
 def rings_of(
@@ -213,9 +212,9 @@ def rings_of(
     """Outer and inner rings of regions, pixels of the overview.
 
     Args:
-        regions: level-0 pixels.
-        scale: level-0 pixels per pixel of the overview.
-        origin_px: where the overview begins, level-0 pixels.
+        regions: Regions, level-0 pixels.
+        scale: Level-0 pixels per pixel of the overview.
+        origin_px: Top left corner of the overview, level-0 pixels.
     """
     rings = [ring for polygon in regions.geoms for ring in (polygon.exterior, *polygon.interiors)]
     return [(np.asarray(ring.coords)[:, :2] - origin_px) / scale for ring in rings]

@@ -1,22 +1,22 @@
-"""Heads and a bag in; a picture, a QuPath layer and a table of tiles out."""
+"""Scores of a slide in; a picture, a QuPath layer and a table of its tiles out. No torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from jaxtyping import Float
 from shapely import MultiPolygon, box
 
 from mil.config.datasets import GeojsonFrame
 from mil.config.labels import spoken
 from mil.errors import DatasetError
-from mil.heatmap.canvas import Canvas, Places, canvas_of, places_of, tiled_slide
+from mil.heatmap.canvas import Canvas, Positions, canvas_of, positions_of, tiled_slide
 from mil.heatmap.render import (
     RELATIVE_TOP,
     Scale,
     draw,
-    draw_words,
+    draw_message,
     outlined,
     overlay,
     rings_of,
@@ -24,17 +24,20 @@ from mil.heatmap.render import (
 )
 from mil.io.annotations import feature, read_annotation, write_geojson
 from mil.io.atomic import atomic_path
-from mil.io.bags import Bag, BagHeader, read_bag
+from mil.io.bags import BagHeader, BagPositions, read_positions
+from mil.io.scores import HeadScores, check_bags, read_scores
 from mil.io.tables import read_folds, write_csv
-from mil.trained import Applied, Trained, apply, load_heads
-from mil.trained.compatibility import check_fits, check_numbers
+from mil.trained.record import Trained, read_records
 
 VALUES = ("attention", "percentile", "relative")
-NOWHERE = "This bag does not say where its tiles are. Their attention cannot be drawn; it is in the .csv, tile by tile."
+NO_POSITIONS = (
+    "This bag does not say where its tiles are. Their attention cannot be drawn; it is in the "
+    ".csv, tile by tile."
+)
 
 
 def run(
-    heads: Sequence[Path],
+    score_path: Path,
     bag_path: Path,
     tiles_path: Path | None,
     out: Path,
@@ -45,7 +48,7 @@ def run(
     scale: Scale,
     geojson_frame: GeojsonFrame = "scanned",
 ) -> str:
-    """Draw one slide's attention from cached features; nothing is embedded again.
+    """Draw one slide's attention from its scores.
 
     With several heads (seeds and folds of one recipe) the attention is their mean.
     Given `folds`, only heads that did not train on the slide take part, as long as
@@ -54,40 +57,44 @@ def run(
     the share.
 
     Args:
-        heads: folders of the heads.
-        bag_path: the slide's bag.
-        tiles_path: its tiles file; overview picture and tissue outline lie beside it.
-            None for a ready bag: then attention is drawn on the slide, if that is
-            given, else on white glass.
-        out: the PNG; `.geojson` and `.csv` go beside it.
-        slide: the slide's file, only to be seen under the attention of a ready bag.
-        folds: folds.csv, or None.
-        annotation: annotated regions to outline, or None.
-        scale: see `mil.heatmap.render.scaled`.
-        geojson_frame: what the annotation counts from, if it is GeoJSON; see
+        score_path: Score file of the slide.
+        bag_path: Bag of the slide, which says where its tiles are; features are not read.
+        tiles_path: Tiles file of the slide; overview and tissue outline lie beside it.
+            None for a precomputed bag: attention is then drawn on the slide, if that is
+            given, else on a blank canvas.
+        out: Picture to write, a PNG; `.geojson` and `.csv` go beside it.
+        slide: Slide file, only to be seen under the attention of a precomputed bag.
+        folds: The folds.csv, or None to draw the mean of all heads.
+        annotation: File of annotated regions to outline, or None.
+        scale: See `mil.heatmap.render.scaled`.
+        geojson_frame: Origin of the coordinates of a GeoJSON annotation; see
             `mil.config.datasets`.
 
     Returns:
-        One line about what was drawn.
+        A line about the picture.
 
     Raises:
-        DatasetError: no head is given, or heads of several recipes; or `out` is no PNG.
-        FormatError: a file cannot be used.
+        DatasetError: `out` is no PNG.
+        FormatError: a file cannot be used, or the scores are of another bag.
     """
     if out.suffix.lower() != ".png":
         raise DatasetError(f"{out}: the picture is a PNG; give a name that ends with .png")
-    torch.set_num_threads(1)  # a bag takes milliseconds; starting threads would take longer
-    bag = read_bag(bag_path)
+    bag = read_positions(bag_path)
+    scores = read_scores(score_path)
+    check_bags(scores, score_path, [bag_path])
     if bag.state != "ok":
         draw_state(out, tiles_path, bag)
         return f"{bag.slide}: {bag.state}, nothing to draw"
-    check_numbers(bag, bag_path)
-    chosen, seen = _choose(heads, bag_path, bag, folds)
-    applied = [apply(head, trained, bag) for head, trained in chosen]
-    title = title_of(bag.slide, chosen[0][1], applied) + (", seen in training" if seen else "")
-    return title + draw_bundle(
+    records = read_records([head.record for head in scores.heads], score_path)
+    unseen = _unseen(records, bag.slide, folds)
+    drawn = unseen or range(len(records))
+    chosen = [scores.scores[number] for number in drawn]
+    title = title_of(bag.slide, records[0], chosen)
+    if not unseen:
+        title += ", seen in training"
+    note = draw_bundle(
         bag,
-        applied,
+        chosen,
         out,
         title=title,
         tiles=tiles_path,
@@ -96,11 +103,24 @@ def run(
         scale=scale,
         geojson_frame=geojson_frame,
     )
+    return title + note
+
+
+def _unseen(records: Sequence[Trained], slide: str, folds: Path | None) -> Sequence[int]:
+    """Numbers of the heads that did not train or validate on a slide; all without a folds file."""
+    if folds is None:
+        return range(len(records))
+    splits = {int(row["fold"]): row["split"] for row in read_folds(folds) if row["slide"] == slide}
+    return [
+        number
+        for number, trained in enumerate(records)
+        if splits.get(trained.fold) not in ("train", "val")
+    ]
 
 
 def draw_bundle(
-    bag: Bag,
-    applied: Sequence[Applied],
+    bag: BagPositions,
+    scores: Sequence[HeadScores],
     out: Path,
     *,
     title: str,
@@ -110,60 +130,46 @@ def draw_bundle(
     scale: Scale = "percentile",
     geojson_frame: GeojsonFrame = "scanned",
 ) -> str:
-    """Write picture, layer and table of what heads said of a slide's valid tiles; see `run`.
+    """Write picture, layer and table of a slide's valid tiles; see `run`.
 
     Args:
-        bag: says what is known of the slide and its tiles; its features are not looked
-            at.
-        applied: what each head said.
-        out: the PNG.
-        title: of the picture.
-        tiles: the tiles file, or None.
-        slide: the slide's file, or None.
-        annotation: regions to outline, or None.
-        scale: see `mil.heatmap.render.scaled`.
-        geojson_frame: what the annotation counts from.
+        bag: What is known of the slide and its tiles.
+        scores: Scores by each head that takes part.
+        out: Picture to write, a PNG.
+        title: Title of the picture.
+        tiles: Tiles file, or None.
+        slide: Slide file, or None.
+        annotation: File of regions to outline, or None.
+        scale: See `mil.heatmap.render.scaled`.
+        geojson_frame: Origin of the coordinates of a GeoJSON annotation.
 
     Returns:
-        What there is to add to the title; mostly nothing.
+        An addition to the title; mostly empty.
     """
-    weights = np.mean([one.attention for one in applied], axis=0)
-    selected = _selected(applied)
-    places = places_of(bag)
-    if places is None:
+    attention = np.mean([head.attention for head in scores], axis=0)
+    selected = _selected_share(scores)
+    positions = positions_of(bag)
+    if positions is None:
         with atomic_path(out) as scratch:
-            draw_words(scratch, title, NOWHERE)
+            draw_message(scratch, title, NO_POSITIONS)
         note = "; the bag does not say where its tiles are"
-        _write_layers(out, bag, weights, selected, bag.origin_px)
+        _write_layers(out, bag, attention, selected, bag.origin_px)
     else:
-        canvas, note = canvas_of(bag, places, tiles, slide)
+        canvas, note = canvas_of(bag, positions, tiles, slide)
         # GeoJSON and XML are in pixels, which a bag in micrometres does not know.
         regions = _regions(annotation if bag.places() else None, canvas, geojson_frame)
-        _draw(out, canvas, places, regions, scaled(weights, scale), selected, title, scale)
-        _write_layers(out, bag, weights, selected, canvas.scanned_px)
+        values = scaled(attention, scale)
+        _draw(out, canvas, positions, regions, values, selected, title, scale)
+        _write_layers(out, bag, attention, selected, canvas.scanned_px)
     return note
 
 
-def _choose(
-    heads: Sequence[Path], bag_path: Path, bag: Bag, folds: Path | None
-) -> tuple[list[tuple[Any, Trained]], bool]:
-    loaded = load_heads(heads)
-    for _, trained in loaded:
-        check_fits(trained, bag, bag_path)
-    if folds is None:
-        return loaded, False
-    split = {
-        int(row["fold"]): row["split"] for row in read_folds(folds) if row["slide"] == bag.slide
-    }
-    unseen = [pair for pair in loaded if split.get(pair[1].fold) not in ("train", "val")]
-    return unseen or loaded, not unseen
-
-
-def title_of(slide: str, trained: Trained, applied: Sequence[Applied]) -> str:
-    """What a picture is called: the slide, the mean answer of interest, and the recipe."""
+def title_of(slide: str, trained: Trained, scores: Sequence[HeadScores]) -> str:
+    """Title of a picture: the slide, the mean prediction of interest, and the recipe."""
     name = trained.task.of_interest
-    value = np.mean([one.answers for one in applied], axis=0)[trained.task.columns.index(name)]
-    mean_of = f", mean of {len(applied)} heads" if len(applied) > 1 else ""
+    predictions = np.mean([head.predictions for head in scores], axis=0)
+    value = predictions[trained.task.columns.index(name)]
+    mean_of = f", mean of {len(scores)} heads" if len(scores) > 1 else ""
     return f"{slide}   {spoken(name)} = {value:.3f}   {trained.recipe_name}{mean_of}"
 
 
@@ -173,24 +179,24 @@ def _regions(annotation: Path | None, canvas: Canvas, frame: GeojsonFrame) -> Mu
     return read_annotation(annotation, canvas.scanned_px if frame == "scanned" else (0, 0))
 
 
-def _selected(applied: Sequence[Applied]) -> np.ndarray | None:
+def _selected_share(scores: Sequence[HeadScores]) -> Float[np.ndarray, " tiles"] | None:
     """Share of the heads that selected each tile; None for heads that select none."""
-    chosen = [one.selected for one in applied if one.selected is not None]
-    return np.mean(chosen, axis=0) if chosen else None
+    masks = [head.selection.selected for head in scores if head.selection is not None]
+    return np.mean(masks, axis=0) if masks else None
 
 
 def _draw(
     out: Path,
     canvas: Canvas,
-    places: Places,
+    positions: Positions,
     regions: MultiPolygon,
-    values: np.ndarray,
-    selected: np.ndarray | None,
+    values: Float[np.ndarray, " tiles"],
+    selected: Float[np.ndarray, " tiles"] | None,
     title: str,
     scale: Scale,
 ) -> None:
-    corners = (places.corners - np.array(canvas.origin)) / canvas.scale
-    side = places.side / canvas.scale
+    corners = (positions.corners - np.array(canvas.origin)) / canvas.scale
+    side = positions.side / canvas.scale
     top = 100.0 if scale == "percentile" else RELATIVE_TOP
     tissue = read_annotation(canvas.tissue, canvas.scanned_px) if canvas.tissue else MultiPolygon()
     coloured = overlay(canvas.image, corners, side, values, top)
@@ -214,13 +220,12 @@ def _draw(
 
 
 def draw_state(out: Path, tiles: Path | None, bag: BagHeader) -> None:
-    """A slide without attention still has its picture: what was seen of it, and why there is no more."""
+    """Draw the overview of a slide without attention, with its state and the reason of it."""
     title = f"{bag.slide}   {bag.state}: {bag.reason}"
     with atomic_path(out) as scratch:
         if tiles is None:
-            draw_words(
-                scratch, f"{bag.slide}   {bag.state}", bag.reason or "This bag holds no tiles."
-            )
+            reason = bag.reason or "This bag holds no tiles."
+            draw_message(scratch, f"{bag.slide}   {bag.state}", reason)
         else:
             overview = tiled_slide(tiles).image
             draw(
@@ -239,44 +244,53 @@ def draw_state(out: Path, tiles: Path | None, bag: BagHeader) -> None:
 
 def _write_layers(
     out: Path,
-    bag: Bag,
-    weights: np.ndarray,
-    selected: np.ndarray | None,
+    bag: BagPositions,
+    attention: Float[np.ndarray, " tiles"],
+    selected: Float[np.ndarray, " tiles"] | None,
     scanned_px: tuple[int, int],
 ) -> None:
-    ranks, multiples = (scaled(weights, scale) for scale in ("percentile", "relative"))
-    values = [
-        {
-            "attention": float(f"{a:.6g}"),
-            "percentile": round(float(q), 2),
-            "relative": float(f"{r:.6g}"),
-        }
-        for a, q, r in zip(weights, ranks, multiples, strict=True)
-    ]
-    if selected is not None:
-        values = [
-            {**mine, "selected": round(float(share), 3)}
-            for mine, share in zip(values, selected, strict=True)
-        ]
-    rows = [{**where, **mine} for where, mine in zip(_where(bag), values, strict=True)]
+    """Write the QuPath layer and the table beside the picture."""
+    measurements = _measurements(attention, selected)
+    rows = [{**name, **values} for name, values in zip(_tile_names(bag), measurements, strict=True)]
     places = bag.places()
     corners, side = places if places is not None else (np.empty((0, 2)), 0.0)
+    # Without places there is no tile in the layer, but every tile in the table.
     tiles = [
         feature(
-            box(x, y, x + side, y + side, ccw=False), {"objectType": "tile", "measurements": mine}
+            box(x, y, x + side, y + side, ccw=False),
+            {"objectType": "tile", "measurements": values},
         )
-        for (x, y), mine in zip(corners.tolist(), values, strict=False)
+        for (x, y), values in zip(corners.tolist(), measurements, strict=False)
     ]
     write_geojson(out.with_suffix(".geojson"), tiles, scanned_px)
     write_csv(out.with_suffix(".csv"), rows)
 
 
-def _where(bag: Bag) -> list[dict[str, Any]]:
-    """How the table names each valid tile: by its corner, else by its row in the bag, from 0."""
+def _measurements(
+    attention: Float[np.ndarray, " tiles"], selected: Float[np.ndarray, " tiles"] | None
+) -> list[dict[str, float]]:
+    """Attention of each tile on three scales, and the share of heads that selected it."""
+    percentiles = scaled(attention, "percentile")
+    multiples = scaled(attention, "relative")
+    measurements = [
+        {
+            "attention": float(f"{share:.6g}"),
+            "percentile": round(float(percentile), 2),
+            "relative": float(f"{multiple:.6g}"),
+        }
+        for share, percentile, multiple in zip(attention, percentiles, multiples, strict=True)
+    ]
+    if selected is not None:
+        for values, share in zip(measurements, selected, strict=True):
+            values["selected"] = round(float(share), 3)
+    return measurements
+
+
+def _tile_names(bag: BagPositions) -> list[dict[str, Any]]:
+    """Columns that name each valid tile: its corner, else its row in the bag, from 0."""
     if bag.coords is not None:
         return [{"x": x, "y": y} for x, y in bag.coords[bag.valid].tolist()]
     if bag.coords_um is not None:
-        return [
-            {"x_um": round(x, 2), "y_um": round(y, 2)} for x, y in bag.coords_um[bag.valid].tolist()
-        ]
+        corners_um = bag.coords_um[bag.valid].tolist()
+        return [{"x_um": round(x, 2), "y_um": round(y, 2)} for x, y in corners_um]
     return [{"tile": number} for number in np.flatnonzero(bag.valid).tolist()]

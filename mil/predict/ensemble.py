@@ -1,4 +1,4 @@
-"""The heads of a folder, and what they want to see: encoder, weights, tiles."""
+"""The heads of a folder, and the input that they need: encoder, weights, tiles."""
 
 import re
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from mil.features.stage import make_feeder
 from mil.heads import Streams
 from mil.trained import Trained, find_heads, load_heads
 
-DIVISION = re.compile(
-    r"_fold\d+of(\d+)"
-)  # in the name of a folder of the workflow: into how many folds
+# Number of folds, in the name of a head's folder as the workflow calls it.
+DIVISION = re.compile(r"_fold\d+of(\d+)")
+# Name of a tiling, such as 224px_0.5mpp.
 TILING = re.compile(r"(\d{1,4})px_(\d+(?:\.\d+)?(?:e[+-]?\d+)?)mpp")
 SHARED = {
     **dict.fromkeys(
@@ -30,12 +30,12 @@ class Ensemble:
     """Heads of one recipe (its seeds and folds) on features of one encoder.
 
     Attributes:
-        models: the heads with what their folders say, by seed and fold.
-        entry: of their encoder in configs/encoders.yaml.
-        tile_px: side of a tile as the encoder sees it, pixels.
-        target_mpp: its resolution, micrometres per pixel.
-        divisions: into how many folds the patients were divided for them, as far as
-            their folders' names say.
+        models: Heads with their records, by seed and fold.
+        entry: Entry of their encoder in configs/encoders.yaml.
+        tile_px: Side of a tile as the encoder sees it, pixels.
+        target_mpp: Resolution of a tile, micrometres per pixel.
+        divisions: Numbers of folds into which the patients were divided for the heads, as
+            far as the names of their folders say.
     """
 
     models: list[tuple[nn.Module, Trained]]
@@ -46,17 +46,17 @@ class Ensemble:
 
     @property
     def trained(self) -> Trained:
-        """What all heads have in common, from the first of them."""
+        """Record of the first head, for what all heads share."""
         return self.models[0][1]
 
     @property
     def streams(self) -> bool:
-        """Whether all heads answer from parts of a bag, so that no features need to be kept."""
+        """Whether all heads predict from parts of a bag, so that no features need to be kept."""
         return all(isinstance(head, Streams) for head, _ in self.models)
 
 
 def load_ensemble(folder: Path) -> Ensemble:
-    """All heads of a folder, and their encoder's entry.
+    """Load all heads of a folder, and the entry of their encoder.
 
     Raises:
         FormatError: there is no head, or one cannot be used; or they are of different
@@ -65,21 +65,25 @@ def load_ensemble(folder: Path) -> Ensemble:
         ConfigError: their encoder is not in configs/encoders.yaml.
     """
     folders = find_heads(folder)
-    loaded = load_heads(folders)
-    first = loaded[0][1]
-    for where, (_, trained) in zip(folders, loaded, strict=True):
+    models = load_heads(folders)
+    first = models[0][1]
+    for head_folder, (_, trained) in zip(folders, models, strict=True):
         for key, advice in SHARED.items():
-            mine, usual = (getattr(each, key) or "not known" for each in (trained, first))
-            if mine != usual:
+            value, expected = (getattr(head, key) or "not known" for head in (trained, first))
+            if value != expected:
                 raise FormatError(
-                    f"{where}: {key} is {mine}, but {usual} in {folders[0]}; give heads {advice}"
+                    f"{head_folder}: {key} is {value}, but {expected} in {folders[0]}; give heads "
+                    f"{advice}"
                 )
-    entry, (tile_px, target_mpp) = _entry(first, folders[0]), _tiling(first, folders[0])
-    models = sorted(loaded, key=lambda pair: (pair[1].seed, pair[1].fold))
-    divisions = {
-        int(found[1]) for found in (DIVISION.search(where.name) for where in folders) if found
-    }
-    return Ensemble(models, entry, tile_px, target_mpp, tuple(sorted(divisions)))
+    tile_px, target_mpp = _tiling(first, folders[0])
+    divisions = {int(match[1]) for path in folders if (match := DIVISION.search(path.name))}
+    return Ensemble(
+        sorted(models, key=lambda model: (model[1].seed, model[1].fold)),
+        _entry(first, folders[0]),
+        tile_px,
+        target_mpp,
+        tuple(sorted(divisions)),
+    )
 
 
 def _entry(trained: Trained, folder: Path) -> EncoderConfig:
@@ -87,44 +91,49 @@ def _entry(trained: Trained, folder: Path) -> EncoderConfig:
     if trained.encoder not in encoders:
         raise ConfigError(
             f"{folder}: was trained on features of {trained.encoder}, which has no entry in "
-            "configs/encoders.yaml; add "
-            f"it there (docs/encoders.md): {unknown_name('encoder', trained.encoder, encoders)}"
+            "configs/encoders.yaml; add it there (docs/encoders.md): "
+            f"{unknown_name('encoder', trained.encoder, encoders)}"
         )
     if not trained.weights_sha256:
         raise ConfigError(
             f"{folder}: does not say which weights of {trained.encoder} it was trained on; "
-            "import the head again with "
-            "--weights-sha256, or with --bags"
+            "import the head again with --weights-sha256, or with --bags"
         )
     return encoders[trained.encoder]
 
 
 def _tiling(trained: Trained, folder: Path) -> tuple[int, float]:
-    found = TILING.fullmatch(trained.tiling)
-    if not found or not int(found[1]) or not 0 < float(found[2]) < 1000:
+    """Side of a tile, pixels, and its resolution, micrometres per pixel."""
+    match = TILING.fullmatch(trained.tiling)
+    if not match or not int(match[1]) or not 0 < float(match[2]) < 1000:
         raise ConfigError(
             f"{folder}: does not say how large its tiles were ({trained.tiling}); import the "
-            "head again with --tile-px "
-            "and --target-mpp"
+            "head again with --tile-px and --target-mpp"
         )
-    return int(found[1]), float(found[2])
+    return int(match[1]), float(match[2])
 
 
 def feeder_of(ensemble: Ensemble, folder: Path, config: FeaturesConfig, device: str) -> Feeder:
-    """The encoder that the heads were trained on, ready for work.
+    """Build the encoder that the heads were trained on.
+
+    Args:
+        ensemble: Heads of one recipe.
+        folder: Folder of the heads, for messages.
+        config: Section `features` of the configuration.
+        device: Device of the encoder: `cpu`, `cuda`, or `auto`.
 
     Raises:
         ConfigError: it cannot be built, or its weights are others.
     """
     trained = ensemble.trained
     feeder = make_feeder(trained.encoder, ensemble.entry, ensemble.tile_px, config, device)
-    mine = feeder.encoder.identity["weights_sha256"]
-    if mine != trained.weights_sha256 or feeder.dim != trained.dim:
+    weights = feeder.encoder.identity["weights_sha256"]
+    if weights != trained.weights_sha256 or feeder.dim != trained.dim:
         raise ConfigError(
             f"{folder}: was trained on {trained.encoder} with weights "
-            f"{trained.weights_sha256[:12]} and {trained.dim} "
-            f"features a tile, but configs/encoders.yaml has weights {mine[:12]} and "
-            f"{feeder.dim} features under that "
-            "name; give that entry the weights of the head, or use a head that was trained on these"
+            f"{trained.weights_sha256[:12]} and {trained.dim} features a tile, but "
+            f"configs/encoders.yaml has weights {weights[:12]} and {feeder.dim} features under "
+            "that name; give that entry the weights of the head, or use a head that was trained "
+            "on these"
         )
     return feeder

@@ -1,4 +1,4 @@
-"""Answers while tiles are still coming: what is kept of a slide does not grow with it but for its scores."""
+"""Predictions while tiles are still read: memory does not grow with a slide but for its scores."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from mil.bags import join
 from mil.heads import Part, Streams
-from mil.trained import Applied, Trained, applied
+from mil.io.scores import HeadScores
+from mil.trained import Trained
+from mil.trained.forward import predictions, scores_of
 
 
 def name_of(column: str) -> str:
@@ -18,7 +20,7 @@ def name_of(column: str) -> str:
     return f"p({column[2:]})" if column.startswith("p_") else column
 
 
-class _Running:
+class _RunningHead:
     """One head on one slide."""
 
     def __init__(self, head: nn.Module, trained: Trained, num_tiles: int) -> None:
@@ -26,7 +28,8 @@ class _Running:
         self.trained = trained
         self._num_tiles = num_tiles
         self.part: Part | None = None
-        self.scores = torch.empty(0, 1)  # [tiles, branches], of which the first `seen` are known
+        # Scores [tiles, branches], of which the first `seen` rows are known.
+        self.scores = torch.empty(0, 1)
         self.seen = 0
 
     def add(self, features: Tensor) -> None:
@@ -37,32 +40,30 @@ class _Running:
         self.scores[self.seen : self.seen + len(scores)] = scores
         self.seen += len(scores)
 
-    def answer(self) -> Float[np.ndarray, " columns"]:
-        """What the head would say if there were no more tiles."""
+    def predictions(self) -> Float[np.ndarray, " columns"]:
+        """Predictions as if there were no more tiles."""
         assert self.part is not None
-        out = self.head.conclude(self.part, self.scores[:1])
-        return self.trained.answers(out.logits)[0].double().numpy()
+        # The logits do not depend on the scores that are passed on: one row will do.
+        output = self.head.conclude(self.part, self.scores[:1])
+        return predictions(self.trained, output.logits)[0].double().numpy()
 
-    def conclude(self) -> Applied:
+    def conclude(self) -> HeadScores:
         assert self.part is not None
         scores = self.scores[: self.seen]
-        return applied(
-            self.trained,
-            self.head.conclude(self.part, scores),
-            join([scores.new_empty(self.seen, 0)]),
-        )
+        output = self.head.conclude(self.part, scores)
+        return scores_of(self.trained, output, join([scores.new_empty(self.seen, 0)]))
 
 
 class Running:
-    """Heads of one recipe on one slide, told of its readable tiles as they come.
+    """Heads of one recipe on one slide, given its readable tiles batch by batch.
 
     Args:
-        models: heads that stream; see `mil.heads.Streams`.
-        num_tiles: of the slide, at most.
+        models: Heads that stream, each with its record; see `mil.heads.Streams`.
+        num_tiles: Number of tiles of the slide, at most.
     """
 
     def __init__(self, models: Sequence[tuple[nn.Module, Trained]], num_tiles: int) -> None:
-        self._heads = [_Running(head, trained, num_tiles) for head, trained in models]
+        self._heads = [_RunningHead(head, trained, num_tiles) for head, trained in models]
 
     @torch.inference_mode()
     def add(self, features: Float[np.ndarray, "tiles dim"]) -> None:
@@ -73,20 +74,20 @@ class Running:
                 head.add(tensor)
 
     @torch.inference_mode()
-    def answers(self) -> Float[np.ndarray, "heads columns"]:
-        """What each head says of the tiles so far; no row if there were none."""
-        return np.array([head.answer() for head in self._heads if head.seen])
+    def predictions(self) -> Float[np.ndarray, "heads columns"]:
+        """Predictions of each head from the tiles so far; no row if there were none."""
+        return np.array([head.predictions() for head in self._heads if head.seen])
 
     def estimate(self) -> str:
-        """The mean answer of interest of the tiles so far, in words; empty before the first."""
-        answers = self.answers()
+        """Mean prediction of interest from the tiles so far, as text; empty before the first."""
+        rows = self.predictions()
+        if not len(rows):
+            return ""
         task = self._heads[0].trained.task
         column = list(task.columns).index(task.of_interest)
-        return (
-            f"{name_of(task.of_interest)} = {answers[:, column].mean():.3f}" if len(answers) else ""
-        )
+        return f"{name_of(task.of_interest)} = {rows[:, column].mean():.3f}"
 
     @torch.inference_mode()
-    def conclude(self) -> list[Applied]:
-        """What each head says of the slide; at least one tile was readable."""
+    def conclude(self) -> list[HeadScores]:
+        """Scores of the slide by each head; at least one tile was readable."""
         return [head.conclude() for head in self._heads]

@@ -1,4 +1,4 @@
-"""One slide: tissue, tiles, features, answers, heatmap; whatever is wrong with it becomes its named state."""
+"""One slide: tissue, tiles, features, predictions, heatmap; any fault becomes its named state."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -17,34 +17,41 @@ from mil.features.extract import steps
 from mil.features.stage import pace, state_of
 from mil.heatmap.stage import draw_bundle, draw_state, title_of
 from mil.io.bags import Bag, BagHeader, bag_of, write_bag
+from mil.io.scores import HeadScores
 from mil.io.slides import TileRequest
 from mil.io.tiles import Tiles, read_tiles
 from mil.predict.ensemble import Ensemble
 from mil.predict.running import Running
 from mil.progress import progress
 from mil.tile.stage import run as tile
-from mil.trained import Applied, apply
+from mil.trained.forward import forward, tensors_of
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What became of a slide.
+class SlidePrediction:
+    """Predictions of a slide, or the state that it ended in.
 
-    `answers` are each head's, in the order of the task's columns; empty unless the
-    state is `ok`. `tiles` are those that could be read.
+    Attributes:
+        slide: Id of the slide.
+        state: Named state.
+        reason: Reason of the state.
+        tiles: Number of tiles that could be read.
+        predictions: Predictions of each head, in the order of the task's columns; empty
+            unless the state is `ok`.
+        tiles_per_s: Tiles read and embedded a second.
     """
 
     slide: str
     state: str = "not reached"
     reason: str = ""
     tiles: int = 0
-    answers: list[Float[np.ndarray, " columns"]] = field(default_factory=list)
+    predictions: list[Float[np.ndarray, " columns"]] = field(default_factory=list)
     tiles_per_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How slides are looked at; None: that folder is not wanted."""
+    """Settings of a prediction; a folder that is None is not written."""
 
     tile: TileConfig
     features: FeaturesConfig
@@ -56,27 +63,28 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class _Embedded:
-    """A slide's tiles after reading: its state, which tiles were valid, and what heads say if they stream."""
+class _EmbeddedSlide:
+    """A slide after its tiles were read: state, validity of tiles, and features or scores."""
 
     state: str
     reason: str
     valid: Bool[np.ndarray, " tiles"]
-    features: Float[np.ndarray, "tiles dim"] | None  # None: not kept
+    # None where no features were kept: then `running` has the scores.
+    features: Float[np.ndarray, "tiles dim"] | None
     running: Running | None
 
 
 def predict(
-    slide: Path, name: str, ensemble: Ensemble, feeder: Feeder, how: Settings
-) -> Prediction:
+    slide: Path, name: str, ensemble: Ensemble, feeder: Feeder, settings: Settings
+) -> SlidePrediction:
     """Predict one slide.
 
     Args:
-        slide: its file.
-        name: its id, which its files are called by.
-        ensemble: the heads.
-        feeder: their encoder.
-        how: settings.
+        slide: Slide file.
+        name: Id of the slide, by which its files are called.
+        ensemble: Heads of one recipe.
+        feeder: Encoder of the heads.
+        settings: Settings of the prediction.
 
     Raises:
         ConfigError: the encoder's memory does not hold a tile.
@@ -89,124 +97,154 @@ def predict(
             tiles_path,
             tile_px=ensemble.tile_px,
             target_mpp=ensemble.target_mpp,
-            mpp=how.mpp,
-            config=how.tile,
+            mpp=settings.mpp,
+            config=settings.tile,
         )
         if geometry.state != "ok":
-            return _lost(geometry.state, geometry.reason, tiles_path, ensemble, how)
+            return _failed(geometry.state, geometry.reason, tiles_path, ensemble, settings)
         try:
-            return _predict(slide, read_tiles(tiles_path), tiles_path, ensemble, feeder, how)
+            tiles = read_tiles(tiles_path)
+            return _predict(slide, tiles, tiles_path, ensemble, feeder, settings)
         except (SlideError, ReadingError) as error:
+            state = getattr(error, "state", "unreadable")
             reason = error.reason if isinstance(error, SlideError) else str(error)
-            return _lost(getattr(error, "state", "unreadable"), reason, tiles_path, ensemble, how)
+            return _failed(state, reason, tiles_path, ensemble, settings)
 
 
 def _predict(
-    slide: Path, tiles: Tiles, tiles_path: Path, ensemble: Ensemble, feeder: Feeder, how: Settings
-) -> Prediction:
+    slide: Path,
+    tiles: Tiles,
+    tiles_path: Path,
+    ensemble: Ensemble,
+    feeder: Feeder,
+    settings: Settings,
+) -> SlidePrediction:
     name = tiles.geometry.slide
     began = perf_counter()
-    found = _embed(slide, tiles, ensemble, feeder, how)
-    rate = len(tiles.coords) / (perf_counter() - began)
-    bag = _bag(tiles, found, ensemble, feeder)
-    if how.bags_dir:
-        write_bag(how.bags_dir / f"{name}.h5", bag)
-    if found.state != "ok":
-        return _lost(found.state, found.reason, tiles_path, ensemble, how, written=True)
-    said = (
-        found.running.conclude()
-        if found.running
-        else [apply(head, trained, bag) for head, trained in ensemble.models]
+    embedded = _embed(slide, tiles, ensemble, feeder, settings)
+    tiles_per_s = len(tiles.coords) / (perf_counter() - began)
+    bag = _bag(tiles, embedded, ensemble, feeder)
+    if settings.bags_dir:
+        write_bag(settings.bags_dir / f"{name}.h5", bag)
+    if embedded.state != "ok":
+        return _failed(
+            embedded.state, embedded.reason, tiles_path, ensemble, settings, bag_written=True
+        )
+    scores = _scores(bag, embedded, ensemble)
+    if settings.heatmaps_dir:
+        _draw(bag, scores, tiles_path, ensemble, settings.heatmaps_dir, settings)
+    return SlidePrediction(
+        name,
+        "ok",
+        embedded.reason,
+        int(embedded.valid.sum()),
+        [head.predictions for head in scores],
+        tiles_per_s,
     )
-    if how.heatmaps_dir:
-        _draw(bag, said, tiles_path, ensemble, how.heatmaps_dir, how)
-    return Prediction(
-        name, "ok", found.reason, int(found.valid.sum()), [one.answers for one in said], rate
-    )
+
+
+def _scores(bag: Bag, embedded: _EmbeddedSlide, ensemble: Ensemble) -> list[HeadScores]:
+    """Scores by each head: from the whole bag, or put together while tiles were read."""
+    if embedded.running is not None:
+        return embedded.running.conclude()
+    tensors = tensors_of(bag)
+    return [forward(head, trained, tensors) for head, trained in ensemble.models]
 
 
 def _embed(
-    slide: Path, tiles: Tiles, ensemble: Ensemble, feeder: Feeder, how: Settings
-) -> _Embedded:
-    """Read all tiles; heads that stream see them as they come."""
+    slide: Path, tiles: Tiles, ensemble: Ensemble, feeder: Feeder, settings: Settings
+) -> _EmbeddedSlide:
+    """Read all tiles; heads that stream see each batch as it comes."""
     geometry = tiles.geometry
     count = len(tiles.coords)
-    dtype = how.features.dtype
+    dtype = settings.features.dtype
+    max_corrupt = settings.features.max_corrupt
     running = Running(ensemble.models, count) if ensemble.streams else None
-    features = np.zeros((count, feeder.dim), dtype) if how.bags_dir or running is None else None
+    keeps_features = settings.bags_dir is not None or running is None
+    features = np.zeros((count, feeder.dim), dtype) if keeps_features else None
     valid = np.zeros(count, bool)
     tried = 0
     request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
-    made = steps(request, [feeder], **pace([feeder], count, how.features.max_corrupt, how.threads))
-    with progress(f"predict {geometry.slide}", count, "tiles") as advance, closing(made):
-        for step in made:
-            rows = slice(step.first, step.first + len(step.readable))
+    batches = steps(request, [feeder], **pace([feeder], count, max_corrupt, settings.threads))
+    with progress(f"predict {geometry.slide}", count, "tiles") as advance, closing(batches):
+        for batch in batches:
+            rows = slice(batch.first, batch.first + len(batch.readable))
+            # Rounded as a bag would hold them, so that streaming changes no prediction.
             with np.errstate(over="ignore"):
-                new = step.features[0].astype(dtype)  # as a bag would hold them
-            if not np.isfinite(new).all():
+                rounded = batch.features[0].astype(dtype)
+            if not np.isfinite(rounded).all():
                 raise FormatError(
                     f"{geometry.slide}: {feeder.encoder.name} gives features that are not finite "
-                    f"in {dtype}; set "
-                    "features.dtype: float32 or features.precision: fp32 in configs/config.yaml"
+                    f"in {dtype}; set features.dtype: float32 or features.precision: fp32 in "
+                    "configs/config.yaml"
                 )
-            valid[rows], tried = step.readable, rows.stop
+            valid[rows] = batch.readable
+            tried = rows.stop
             if features is not None:
-                features[rows][step.readable] = new
+                features[rows][batch.readable] = rounded
             if running is not None:
-                running.add(new)
-            advance(len(step.readable), running.estimate() if running else "")
-    return _Embedded(*state_of(valid, tried, how.features.max_corrupt), valid, features, running)
+                running.add(rounded)
+            advance(len(batch.readable), running.estimate() if running else "")
+    return _EmbeddedSlide(*state_of(valid, tried, max_corrupt), valid, features, running)
 
 
-def _bag(tiles: Tiles, found: _Embedded, ensemble: Ensemble, feeder: Feeder) -> Bag:
-    """The slide's bag, as `mil features` would make it; without features where none were kept."""
-    features = (
-        np.empty((len(found.valid), 0), np.float16) if found.features is None else found.features
-    )
-    said = {**feeder.encoder.identity, "encoder_settings": ensemble.entry.settings()}
+def _bag(tiles: Tiles, embedded: _EmbeddedSlide, ensemble: Ensemble, feeder: Feeder) -> Bag:
+    """The slide's bag, as `mil features` would write it; without features if none were kept."""
+    features = embedded.features
+    if features is None:
+        features = np.empty((len(embedded.valid), 0), np.float16)
     return bag_of(
-        tiles, features, found.valid, state=found.state, reason=found.reason, encoder=said
+        tiles,
+        features,
+        embedded.valid,
+        state=embedded.state,
+        reason=embedded.reason,
+        encoder={**feeder.encoder.identity, "encoder_settings": ensemble.entry.settings()},
     )
 
 
 def _draw(
     bag: Bag,
-    said: Sequence[Applied],
+    scores: Sequence[HeadScores],
     tiles_path: Path,
     ensemble: Ensemble,
     folder: Path,
-    how: Settings,
+    settings: Settings,
 ) -> None:
-    title = title_of(bag.slide, ensemble.trained, said)
     draw_bundle(
         bag,
-        said,
+        scores,
         folder / f"{bag.slide}.png",
-        title=title,
+        title=title_of(bag.slide, ensemble.trained, scores),
         tiles=tiles_path,
-        scale=how.heatmap.scale,
+        scale=settings.heatmap.scale,
     )
 
 
-def _lost(
+def _failed(
     state: str,
     reason: str,
     tiles_path: Path,
     ensemble: Ensemble,
-    how: Settings,
-    written: bool = False,
-) -> Prediction:
-    """A slide without an answer still has its picture, and its bag if bags are wanted (or that is `written`)."""
+    settings: Settings,
+    bag_written: bool = False,
+) -> SlidePrediction:
+    """A slide without predictions still has its picture, and its bag where bags are kept."""
     name = tiles_path.stem
     tiles = read_tiles(tiles_path)
-    if how.bags_dir and not written:
-        empty = np.zeros((len(tiles.coords), ensemble.trained.dim), how.features.dtype)
-        said = {"encoder": ensemble.trained.encoder, "encoder_settings": ensemble.entry.settings()}
+    encoder = ensemble.trained.encoder
+    if settings.bags_dir and not bag_written:
+        features = np.zeros((len(tiles.coords), ensemble.trained.dim), settings.features.dtype)
         bag = bag_of(
-            tiles, empty, np.zeros(len(empty), bool), state=state, reason=reason, encoder=said
+            tiles,
+            features,
+            np.zeros(len(features), bool),
+            state=state,
+            reason=reason,
+            encoder={"encoder": encoder, "encoder_settings": ensemble.entry.settings()},
         )
-        write_bag(how.bags_dir / f"{name}.h5", bag)
-    if how.heatmaps_dir:
-        header = BagHeader(slide=name, encoder=ensemble.trained.encoder, state=state, reason=reason)
-        draw_state(how.heatmaps_dir / f"{name}.png", tiles_path, header)
-    return Prediction(name, state, reason)
+        write_bag(settings.bags_dir / f"{name}.h5", bag)
+    if settings.heatmaps_dir:
+        header = BagHeader(slide=name, encoder=encoder, state=state, reason=reason)
+        draw_state(settings.heatmaps_dir / f"{name}.png", tiles_path, header)
+    return SlidePrediction(name, state, reason)

@@ -1,14 +1,14 @@
 """Slides and a folder of heads in; predictions.csv and a heatmap bundle of each slide out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mil.config import Config, checked, config_path, read_yaml
 from mil.errors import DatasetError, FormatError, some
 from mil.io.tables import read_csv, valid_id, write_csv
-from mil.predict import words
-from mil.predict.ensemble import feeder_of, load_ensemble
-from mil.predict.slide import Prediction, Settings, predict
+from mil.predict import messages
+from mil.predict.ensemble import Ensemble, feeder_of, load_ensemble
+from mil.predict.slide import Settings, SlidePrediction, predict
 from mil.predict.table import row_of
 
 TABLE = "predictions.csv"
@@ -25,29 +25,28 @@ def run(
     heatmaps: bool,
     keep_bags: Path | None,
     say: Callable[[str], object],
-) -> list[Prediction]:
+) -> list[SlidePrediction]:
     """Predict new slides with a trained head, or with all heads of a folder.
 
-    Tiles and features are made as `mil tile` and `mil features` make them with the
-    settings of configs/config.yaml; size and scale of a tile, and the encoder, are the
-    head's. What goes wrong with a slide is its state.
+    Tiles and features are computed as `mil tile` and `mil features` do with the settings
+    of configs/config.yaml; size and scale of a tile, and the encoder, are the head's. A
+    fault of a slide is its state.
 
     Args:
-        slides: files; a slide's id is its file's name.
-        folder: of a head, or one that holds several of one recipe: then answers and
-            attention are their mean.
-        out: folder for predictions.csv, written anew after each slide, and for the
+        slides: Slide files; a slide's id is its file's name.
+        folder: Folder of a head, or one that holds several of one recipe: predictions and
+            attention are then their mean.
+        out: Folder for predictions.csv, written anew after each slide, and for the
             pictures in `heatmap/`.
-        mpp: pixel size of level 0 of all slides, micrometres; None: what each says
-            itself.
-        threads: of the CPU.
-        device: of the encoder: `cpu`, `cuda`, or `auto`.
-        heatmaps: whether to draw.
-        keep_bags: a folder for the slides' bags; None: they are not kept.
-        say: told a line now and then.
+        mpp: Pixel size of level 0 of all slides, micrometres; None: as each slide states.
+        threads: Number of CPU threads.
+        device: Device of the encoder: `cpu`, `cuda`, or `auto`.
+        heatmaps: Whether to draw heatmaps.
+        keep_bags: Folder for the slides' bags; None: bags are not kept.
+        say: Function that is called with each line for the user.
 
     Returns:
-        What became of each slide.
+        Predictions, or the state, of each slide.
 
     Raises:
         MilError: the head, its encoder or the slides' names cannot be used; nothing is
@@ -55,22 +54,13 @@ def run(
     """
     names = _names(slides)
     _check_nothing_lost(out / TABLE, names)
-    settings = config_path("config.yaml")
-    config = checked(Config, read_yaml(settings), str(settings))
+    config_file = config_path("config.yaml")
+    config = checked(Config, read_yaml(config_file), str(config_file))
     ensemble = load_ensemble(folder)
     feeder = feeder_of(ensemble, folder, config.features, device)
-    if len(ensemble.models) > 1:
-        say(
-            f"{ensemble.trained.recipe_name}: mean of "
-            f"{words.heads([(t.seed, t.fold) for _, t in ensemble.models])}"
-        )
-    if len(ensemble.divisions) > 1:
-        say(f"{ensemble.trained.recipe_name}: {words.several_divisions(ensemble.divisions)}")
-    if ensemble.trained.fusion == "early":
-        say(f"{ensemble.trained.recipe_name}: {words.EARLY}")
-    if not ensemble.streams:
-        say(words.whole_bag(ensemble.trained, config.features.dtype))
-    how = Settings(
+    for line in _remarks(ensemble, config.features.dtype):
+        say(line)
+    settings = Settings(
         tile=config.tile,
         features=config.features,
         heatmap=config.heatmap,
@@ -79,31 +69,45 @@ def run(
         heatmaps_dir=out / "heatmap" if heatmaps else None,
         bags_dir=keep_bags,
     )
-    found = [Prediction(name) for name in names]
+    predictions = [SlidePrediction(name) for name in names]
     for number, (slide, name) in enumerate(zip(slides, names, strict=True)):
         try:
-            found[number] = predict(slide, name, ensemble, feeder, how)
+            predictions[number] = predict(slide, name, ensemble, feeder, settings)
         except FormatError as error:
-            found[number] = Prediction(name, "failed", str(error))
-        write_csv(out / TABLE, [row_of(one, ensemble) for one in found])
-        say(words.done(found[number], ensemble))
-    return found
+            predictions[number] = SlidePrediction(name, "failed", str(error))
+        # After each slide, so that an interrupted run keeps what it has.
+        write_csv(out / TABLE, [row_of(prediction, ensemble) for prediction in predictions])
+        say(messages.done(predictions[number], ensemble))
+    return predictions
+
+
+def _remarks(ensemble: Ensemble, dtype: str) -> Iterator[str]:
+    """Lines about the heads, before the first slide."""
+    recipe = ensemble.trained.recipe_name
+    if len(ensemble.models) > 1:
+        seeds_and_folds = [(trained.seed, trained.fold) for _, trained in ensemble.models]
+        yield f"{recipe}: mean of {messages.heads(seeds_and_folds)}"
+    if len(ensemble.divisions) > 1:
+        yield f"{recipe}: {messages.several_divisions(ensemble.divisions)}"
+    if ensemble.trained.fusion == "early":
+        yield f"{recipe}: {messages.EARLY}"
+    if not ensemble.streams:
+        yield messages.whole_bag(ensemble.trained, dtype)
 
 
 def _check_nothing_lost(path: Path, names: Sequence[str]) -> None:
-    """Refuse to write over the answers for other slides, or over another table.
+    """Refuse to overwrite the predictions of other slides, or another table.
 
     Raises:
-        DatasetError: they would be lost.
+        DatasetError: predictions would be lost.
         FormatError: the file cannot be read.
     """
     if path.exists():
         others = [row.get("slide", "?") for row in read_csv(path) if row.get("slide") not in names]
         if others:
             raise DatasetError(
-                f"{path}: has answers for slides that are not among these ({some(others)}), "
-                "which would be lost; give "
-                "another --out, or remove it"
+                f"{path}: has predictions of slides that are not among these ({some(others)}), "
+                "which would be lost; give another --out, or remove it"
             )
 
 
@@ -113,14 +117,15 @@ def _names(slides: Sequence[Path]) -> list[str]:
     Raises:
         DatasetError: two have the same, or one cannot name other files.
     """
-    seen: dict[str, Path] = {}
+    by_name: dict[str, Path] = {}
     for slide in slides:
         if not valid_id(slide.stem):
             raise DatasetError(
                 f"{slide}: its name cannot be that of other files; rename it: letters, digits, _ "
                 "and -"
             )
-        other = seen.setdefault(slide.stem.lower(), slide)
+        # Some file systems do not tell capitals from small letters.
+        other = by_name.setdefault(slide.stem.lower(), slide)
         if other is not slide:
             raise DatasetError(
                 f"{slide}: has the name of {other}, and so would its files; rename one, or give "

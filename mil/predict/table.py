@@ -8,14 +8,14 @@ from jaxtyping import Float
 
 from mil.config.labels import BETWEEN
 from mil.predict.ensemble import Ensemble
-from mil.predict.slide import Prediction
+from mil.predict.slide import SlidePrediction
 from mil.statistics.ordinal import ranks_of
 from mil.trained import Trained
 
 SPREAD = ("sd", "min", "max")
 
 
-def row_of(found: Prediction, ensemble: Ensemble) -> dict[str, Any]:
+def row_of(found: SlidePrediction, ensemble: Ensemble) -> dict[str, Any]:
     """A slide's row.
 
     Its answers are the mean over the heads, and `sd_`, `min_` and `max_` say how far
@@ -31,13 +31,13 @@ def row_of(found: Prediction, ensemble: Ensemble) -> dict[str, Any]:
     }
     columns = list(task.columns)
     spread = [f"{what}_{name.removeprefix('p_')}" for name in columns for what in SPREAD]
-    if not found.answers:
+    if not found.predictions:
         return {
             **named,
             "heads": 0,
             **dict.fromkeys([*columns, *spread, "temperature", "threshold", "called"], ""),
         }
-    answers = np.stack(found.answers)
+    answers = np.stack(found.predictions)
     mean = answers.mean(0)
     sd = answers.std(0, ddof=1) if len(answers) > 1 else [None] * len(mean)
     spread_values = [

@@ -1,59 +1,53 @@
-"""`mil split`; what does the work is imported when it is called."""
+"""`mil split` at the command line; the work is imported when the command runs."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mil.config import Fusion, SplitConfig, checked
+from mil.config import Config, Fusion, SplitConfig, checked
+from mil.config.options import BagsDir, Dataset, option
+
+RUN = Config()
+SPLIT = SplitConfig()
 
 
 def split(
-    dataset: Annotated[
-        str, typer.Option(help="A name in configs/datasets, or the path of a dataset's yaml.")
-    ],
-    bags: Annotated[Path, typer.Option(help="Folder of the bags.")],
-    out: Annotated[Path, typer.Option(help="Where the result goes.")],
+    dataset: Dataset,
+    bags: BagsDir,
+    out: Annotated[Path, typer.Option(help="File of the folds to write, .csv.")],
     tiles: Annotated[
-        Path | None, typer.Option(help="Folder of the tiles files; none: the bags are ready.")
+        Path | None, typer.Option(help="Folder of the tiles files; omit for precomputed bags.")
     ] = None,
-    folds: Annotated[
-        int, typer.Option(min=1, help="1: one division; k: k-fold cross-validation.")
-    ] = 1,
-    file: Annotated[
-        str | None, typer.Option(help="A folds file, or splits of CLAM, ACMIL or STAMP.")
-    ] = None,
-    by: Annotated[
-        str | None, typer.Option(help="A column of the table; each of its values is once the test.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random division.")] = 0,
-    val_share: Annotated[
-        float, typer.Option(help="Share of training patients used for validation.")
-    ] = 0.2,
-    test_share: Annotated[
-        float, typer.Option(help="Share of patients held out, if the table names no test.")
-    ] = 0.25,
-    fusion: Annotated[
-        Fusion, typer.Option(help="Slides of a patient: one by one, or one bag.")
-    ] = "late",
+    folds: Annotated[int, option(Config, "folds", min=1)] = RUN.folds,
+    file: Annotated[str | None, option(SplitConfig, "file")] = SPLIT.file,
+    by: Annotated[str | None, option(SplitConfig, "by")] = SPLIT.by,
+    seed: Annotated[int, option(SplitConfig, "seed", min=0)] = SPLIT.seed,
+    val_share: Annotated[float, option(SplitConfig, "val_share")] = SPLIT.val_share,
+    test_share: Annotated[float, option(SplitConfig, "test_share")] = SPLIT.test_share,
+    fusion: Annotated[Fusion, option(Config, "fusion")] = RUN.fusion,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Go on without unusable slides.")
-    ] = False,
+        bool, option(Config, "allow_missing", "--allow-missing")
+    ] = RUN.allow_missing,
 ) -> None:
-    """Divide the patients into train, val and test."""
+    """Divide the patients into training, validation and test."""
     from mil.split.stage import run
 
-    raw = {"file": file, "by": by, "seed": seed, "val_share": val_share, "test_share": test_share}
-    config = checked(SplitConfig, raw, "mil split")
-    typer.echo(
-        run(
-            dataset,
-            tiles,
-            bags,
-            out,
-            folds=folds,
-            allow_missing=allow_missing,
-            config=config,
-            fusion=fusion,
-        )
+    settings = {
+        "file": file,
+        "by": by,
+        "seed": seed,
+        "val_share": val_share,
+        "test_share": test_share,
+    }
+    message = run(
+        dataset,
+        tiles,
+        bags,
+        out,
+        folds=folds,
+        allow_missing=allow_missing,
+        config=checked(SplitConfig, settings, "mil split"),
+        fusion=fusion,
     )
+    typer.echo(message)

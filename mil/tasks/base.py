@@ -1,61 +1,66 @@
-"""What every task offers."""
+"""The contract that every task keeps."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 from jaxtyping import Float, Shaped
-from torch import Tensor
 
 from mil.config.labels import TaskName
 
 
 @runtime_checkable
 class Task(Protocol):
-    """Labels to targets, logits and targets to a loss, logits to answers.
+    """Labels to targets, and logits to predictions; without torch.
 
-    The target of a slide is a tensor of the task's own shape; those of several slides
-    are stacked.
+    The loss of a task, which needs torch, is in `mil.losses.tasks`.
     """
 
     @property
     def kind(self) -> TaskName:
-        """Its name, as a dataset's yaml has it."""
+        """Name of the task, as the yaml of a dataset has it."""
 
     @property
     def classes(self) -> Sequence[str]:
-        """Names of the classes in order; none where the label is a number."""
+        """Names of the classes in order; empty where the label is a number."""
 
     @property
     def positive(self) -> str:
-        """The class of interest; empty where there are no classes."""
+        """Class of interest; empty where there are no classes."""
 
     @property
     def outputs(self) -> int:
-        """How many logits a head needs."""
+        """Number of logits that a head needs."""
 
     @property
     def columns(self) -> Sequence[str]:
-        """Names of the answers, as the columns of predictions.csv: `p_CLASS` for a probability."""
+        """Names of the predictions, as in predictions.csv: `p_CLASS` for a probability."""
 
     @property
     def of_interest(self) -> str:
-        """The column that heatmaps and report speak of."""
+        """Column that heatmaps and report show."""
 
     @property
     def attended(self) -> int | None:
-        """The logit whose attention is drawn, of a head that attends for each logit apart; None: the mean of all."""
+        """Logit whose attention is drawn, of a head with attention for each logit.
+
+        None: the mean over all logits.
+        """
 
     @property
     def least_bags(self) -> int:
-        """How many bags a step of training needs."""
+        """Smallest number of bags in a training step."""
 
-    def target(self, label: str) -> Tensor:
-        """What the loss is told of a slide."""
+    def target(self, label: str) -> Shaped[np.ndarray, "..."]:
+        """Target of the loss and of the metrics: int64 for a class, else float64.
 
-    def loss(
-        self, logits: Float[Tensor, "n outputs"], targets: Shaped[Tensor, "n ..."]
-    ) -> Float[Tensor, " n"]:
-        """Loss of each bag, with the weight of its class if classes have weights."""
+        Args:
+            label: Label of a slide, as `checked_label` accepts it.
+        """
 
-    def answers(self, logits: Float[Tensor, "n outputs"]) -> Float[Tensor, "n columns"]:
-        """What a head says, in the order of `columns`."""
+    def predictions(self, logits: Float[np.ndarray, "n outputs"]) -> Float[np.ndarray, "n columns"]:
+        """Predictions in the order of `columns`, in the precision of the logits.
+
+        `mil.losses.tasks.predictions` is the same with torch and is what heads use;
+        the two differ by rounding.
+        """

@@ -1,36 +1,36 @@
-"""A number, such as a score or a share."""
+"""Regression: the label is a number, such as a score or a percentage."""
 
 import math
 import statistics
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-import torch
+import numpy as np
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
 
 from mil.config import DatasetConfig
 from mil.config.labels import number_of
 from mil.errors import DatasetError
-from mil.tasks.shared import OfNumbers, refuse_balance
+from mil.tasks._shared import OfNumbers, refuse_balance
 
 
 class Regression(OfNumbers):
-    """A number; the logit is in standard deviations of the training labels from their mean."""
+    """A number; the logit is standardised by mean and deviation of the training labels."""
 
-    answer: ClassVar[str] = "predicted"  # what the label is predicted to be, in its units
+    column: ClassVar[str] = "predicted"
     kind: Literal["regression"] = "regression"
+    # Of the training labels, in the label's units.
     mean: float = Field(allow_inf_nan=False)
     deviation: float = Field(gt=0, allow_inf_nan=False)
 
     @classmethod
     def fitted(cls, dataset: DatasetConfig, labels: Sequence[str], balanced: bool) -> "Regression":
-        """The task of a dataset; see `mil.tasks.fit_task`.
+        """Task of a dataset; see `mil.tasks.fit_task`.
 
         Raises:
             DatasetError: the training labels are all the same.
-            ConfigError: it was to be balanced.
+            ConfigError: classes were to be balanced.
         """
         refuse_balance(dataset, balanced)
         numbers = [number_of(label) for label in labels]
@@ -42,16 +42,10 @@ class Regression(OfNumbers):
             )
         return cls(mean=statistics.fmean(numbers), deviation=deviation)
 
-    def target(self, label: str) -> Float[Tensor, ""]:
+    def target(self, label: str) -> Float[np.ndarray, ""]:
         """The number, in the label's units."""
-        return torch.tensor(number_of(label), dtype=torch.float32)
+        return np.array(number_of(label))
 
-    def loss(
-        self, logits: Float[Tensor, "n outputs"], targets: Float[Tensor, " n"]
-    ) -> Float[Tensor, " n"]:
-        """Squared error of each bag, in squared deviations of the training labels."""
-        return (logits[:, 0] - (targets.to(logits.dtype) - self.mean) / self.deviation).square()
-
-    def answers(self, logits: Float[Tensor, "n outputs"]) -> Float[Tensor, "n columns"]:
-        """The predicted number, in the label's units."""
+    def predictions(self, logits: Float[np.ndarray, "n outputs"]) -> Float[np.ndarray, "n columns"]:
+        """Predicted number, in the label's units."""
         return logits * self.deviation + self.mean

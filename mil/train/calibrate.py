@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from mil.losses.tasks import predictions
 from mil.statistics.calibration import fit_temperature
 from mil.statistics.threshold import youden_threshold
 from mil.tasks import AnyTask
@@ -33,6 +34,6 @@ def calibrate(
     threshold = None
     if len(task.classes) == 2:
         positive = task.classes.index(task.positive)
-        scores = task.answers(logits / temperature)[:, positive].double().numpy()
+        scores = predictions(task, logits / temperature)[:, positive].double().numpy()
         threshold = youden_threshold((targets == positive).long().numpy(), scores)
     return Calibration(temperature=temperature, threshold=threshold)

@@ -23,6 +23,7 @@ from mil.errors import ConfigError, DatasetError
 from mil.heads import UsesGraph, build_head
 from mil.io.bags import common_identity
 from mil.io.bags.patients import FoldBag, check_labels, digest_of_seen, is_early, read_fold_bags
+from mil.losses.tasks import target_tensor
 from mil.progress import progress
 from mil.tasks import AnyTask, fit_task
 from mil.train.bags import read_labelled
@@ -176,7 +177,7 @@ def _task(recipe: Recipe, dataset: DatasetConfig, labels: Sequence[str]) -> AnyT
 
 def _store(bags_dir: Path, bags: Sequence[FoldBag], task: AnyTask, cache_mb: int) -> BagStore:
     readers = [
-        partial(read_labelled, bag.paths(bags_dir), bag.name, task.target(bag.label))
+        partial(read_labelled, bag.paths(bags_dir), bag.name, target_tensor(task, bag.label))
         for bag in bags
     ]
     return BagStore(readers, cache_mb << 20)

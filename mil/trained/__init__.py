@@ -1,24 +1,35 @@
-"""Trained heads: the folder of one, its checksums, its model card, and whether it fits a bag."""
+"""Trained heads: the folder of one, its checksums, its model card, and whether it fits a bag.
 
-from mil.trained.folder import (
-    Applied,
-    Calibration,
-    Trained,
-    answers,
-    applied,
-    apply,
-    find_heads,
-    load_heads,
-    load_trained,
-    save_trained,
-)
+The record of a head is read without torch; what loads or applies heads is imported when
+it is first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from mil.trained.record import Calibration, Trained, find_heads
+
+if TYPE_CHECKING:
+    from mil.trained.folder import load_heads, load_trained, save_trained
+    from mil.trained.forward import apply
+
+_NEED_TORCH = {
+    "apply": "mil.trained.forward",
+    "load_heads": "mil.trained.folder",
+    "load_trained": "mil.trained.folder",
+    "save_trained": "mil.trained.folder",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _NEED_TORCH:
+        raise AttributeError(f"module 'mil.trained' has no attribute {name!r}")
+    return getattr(import_module(_NEED_TORCH[name]), name)
+
 
 __all__ = [
-    "Applied",
     "Calibration",
     "Trained",
-    "answers",
-    "applied",
     "apply",
     "find_heads",
     "load_heads",

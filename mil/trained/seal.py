@@ -1,7 +1,7 @@
-"""A trained head that can be given away: what its files are, and a small bag with the answer that it must give.
+"""The seal of a trained head that is given away: checksums of its files, and a self-test.
 
-`seal.json` has the SHA-256 of each file of the folder and the answer to
-`example.safetensors`, a bag of random numbers: nothing of a patient goes with a head.
+`seal.json` holds the SHA-256 of each file of the folder and the head's outputs for
+`example.safetensors`, a bag of random numbers: no data of a patient go with a head.
 """
 
 import json
@@ -11,16 +11,18 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
 
 from mil.bags import join
 from mil.config import Section, checked
 from mil.errors import FormatError
 from mil.io.atomic import atomic_path, write_json
-from mil.trained import load_trained
+from mil.io.scores import HeadScores
+from mil.trained.folder import load_trained
+from mil.trained.forward import forward
 from mil.versions import TOOL_VERSION
 
 FORMAT = "mil.seal"
@@ -28,8 +30,9 @@ VERSION = 1
 SEAL = "seal.json"
 EXAMPLE = "example.safetensors"
 FILES = ("head.safetensors", "last.safetensors", "recipe.json", "history.json", EXAMPLE)
-NEEDED = ("head.safetensors", "recipe.json", EXAMPLE)  # what the answer depends on
-# tiles of the example lie in a square
+# Files on which the outputs depend.
+NEEDED = ("head.safetensors", "recipe.json", EXAMPLE)
+# Tiles of the example lie in a square of this many a side.
 SIDE = 6
 TILE_PX = 224
 # Another processor or release of torch adds up in another order.
@@ -38,19 +41,20 @@ ATOL = 1e-4
 
 
 class Seal(Section):
-    """What `seal.json` says."""
+    """Content of `seal.json`."""
 
     tool_version: str
     sha256: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")], str]
-    logits: list[float]  # of the example
-    answers: list[float]  # the same as the head's task says it, calibrated
+    # Outputs for the example: logits, and calibrated predictions.
+    logits: list[float]
+    answers: list[float]
 
 
 def seal(folder: Path) -> Seal:
-    """Seal a finished head as it is now; whatever seal it had is gone.
+    """Seal a finished head as it is now; a seal that it had is replaced.
 
     Raises:
-        FormatError: it is no trained head.
+        FormatError: the folder is not that of a trained head.
     """
     (folder / SEAL).unlink(missing_ok=True)
     dim = load_trained(folder)[1].dim
@@ -60,48 +64,46 @@ def seal(folder: Path) -> Seal:
         scratch.write_bytes(
             save({"features": torch.from_numpy(features), "coords": corners.contiguous()})
         )
-    logits, answers = _ask(folder)
-    made = Seal(
+    scores = _score_example(folder)
+    sealed = Seal(
         tool_version=TOOL_VERSION,
         sha256={name: _digest(folder / name) for name in FILES if (folder / name).exists()},
-        logits=logits.tolist(),
-        answers=answers.tolist(),
+        logits=scores.logits.tolist(),
+        answers=scores.predictions.tolist(),
     )
-    write_json(folder / SEAL, {"format": FORMAT, "format_version": VERSION, **made.model_dump()})
-    return made
+    write_json(folder / SEAL, {"format": FORMAT, "format_version": VERSION, **sealed.model_dump()})
+    return sealed
 
 
 def read_seal(folder: Path) -> Seal:
-    """The seal of a folder.
+    """Read the seal of a folder.
 
     Raises:
-        FormatError: there is none, or it is none of ours.
+        FormatError: there is none, or it is of another format.
     """
     path = folder / SEAL
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        found = raw.pop("format"), raw.pop("format_version")
-        if found != (FORMAT, VERSION):
+        name, version = raw.pop("format"), raw.pop("format_version")
+        if (name, version) != (FORMAT, VERSION):
             raise FormatError(
-                f"{path}: expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}"
+                f"{path}: expected {FORMAT} version {VERSION}, found {name} version {version}"
             )
         return checked(Seal, raw, str(path))
     except FileNotFoundError:
         raise FormatError(
             f"{folder}: has no {SEAL}, so that nobody knows what it was when it was made; `mil "
-            "heads verify --seal` "
-            "seals it as it is now"
+            "heads verify --seal` seals it as it is now"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, FormatError):
             raise
-        raise FormatError(
-            f"{path}: not the seal of a head ({' '.join(str(error).split())}); get it again"
-        ) from None
+        reason = " ".join(str(error).split())
+        raise FormatError(f"{path}: not the seal of a head ({reason}); get it again") from None
 
 
 def verify(folder: Path) -> list[str]:
-    """What is not as it was when a folder was sealed, one line each; none if all is.
+    """Find the differences of a folder from its seal, one line each; none if it is unchanged.
 
     Raises:
         FormatError: it was never sealed.
@@ -119,42 +121,41 @@ def verify(folder: Path) -> list[str]:
             faults.append(
                 f"{folder / name}: is not the file that was sealed; get it again from where it came"
             )
+    # Files of someone else are not loaded before their digests are right.
     if faults:
         return faults
-    logits, answers = _ask(folder)
-    for what, found, sealed in (
-        ("logits", logits, known.logits),
-        ("answers", answers, known.answers),
+    scores = _score_example(folder)
+    for name, computed, sealed in (
+        ("logits", scores.logits, known.logits),
+        ("predictions", scores.predictions, known.answers),
     ):
-        wanted = found.new_tensor(sealed)
-        if found.shape != wanted.shape or not torch.allclose(found, wanted, rtol=RTOL, atol=ATOL):
+        expected = np.array(sealed, dtype=np.float64)
+        if computed.shape != expected.shape or not np.allclose(
+            computed, expected, rtol=RTOL, atol=ATOL
+        ):
             faults.append(
                 f"{folder}: its files are as sealed (by mil {known.tool_version}), but the "
-                f"example bag gives {what} "
-                f"{_said(found)} here (mil {TOOL_VERSION}, torch {torch.__version__}), not "
-                f"{_said(wanted)}; use the "
-                "versions that it was made with"
+                f"example bag gives {name} {_listed(computed)} here (mil {TOOL_VERSION}, torch "
+                f"{torch.__version__}), not {_listed(expected)}; use the versions that it was made "
+                "with"
             )
     return faults
 
 
-@torch.inference_mode()
-def _ask(folder: Path) -> tuple[Tensor, Tensor]:
-    """Logits and answers to the example, float64."""
+def _score_example(folder: Path) -> HeadScores:
+    """Apply the head of a folder to the example bag that lies in it."""
     head, trained = load_trained(folder)
     path = folder / EXAMPLE
     try:
         example = load_file(path)
-        bags = join([example["features"]], [example["coords"]])
-        logits = head(bags).logits
+        return forward(head, trained, join([example["features"]], [example["coords"]]))
     except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
         raise FormatError(
             f"{path}: is no bag for this head: {' '.join(str(error).split())}"
         ) from None
-    return logits[0].double(), trained.answers(logits)[0].double()
 
 
-def _said(values: Tensor) -> str:
+def _listed(values: Float[np.ndarray, " values"]) -> str:
     return ", ".join(f"{value:.6g}" for value in values.tolist())
 
 

@@ -10,7 +10,6 @@ from sklearn.metrics import roc_auc_score
 from mil.config import Recipe
 from mil.errors import DatasetError
 from mil.evaluate.rows import averaged
-from mil.evaluate.stage import run
 from mil.evaluate.subgroups import by_patient, metrics_of_patients, subgroups
 from mil.evaluate.summary import metrics_of
 from mil.evaluate.tasks import metrics_of_task, plain_of_task
@@ -18,6 +17,7 @@ from mil.heads import build_head
 from mil.io.tables import read_csv, write_csv
 from mil.tasks import Classification
 from mil.trained import Trained, save_trained
+from tests.scored import evaluate
 from tests.synthetic import bag_file
 
 TASK = Classification(classes=["tumour", "normal"], positive="tumour")  # the positive one first
@@ -216,7 +216,7 @@ def study(tmp_path):
 
 def evaluated(study, out):
     where = study / "bags", study / "folds.csv", study / out
-    return run(
+    return evaluate(
         str(study / "toy.yaml"),
         [study / "head1", study / "head2"],
         *where,

@@ -9,15 +9,17 @@ from shapely import box
 
 from mil.config import Recipe
 from mil.evaluate.localise import entropy_share
-from mil.evaluate.selection import RANDOM_DRAWS, Selected, found_tiles, of_selection
-from mil.evaluate.stage import run
+from mil.evaluate.selection import Selected, annotated_tiles, of_selection
 from mil.heads import build_head
 from mil.io.annotations import feature, write_geojson
 from mil.io.bags import read_bag
 from mil.io.tables import read_csv, write_csv
+from mil.score.selection import RANDOM_DRAWS
 from mil.statistics.classified import classification
 from mil.tasks import Classification
-from mil.trained import Trained, answers, apply, load_trained, save_trained
+from mil.trained import Trained, apply, load_trained, save_trained
+from mil.trained.forward import forward_selections, tensors_of
+from tests.scored import evaluate
 from tests.synthetic import bag_file
 
 CLASSES = ["normal", "tumour"]
@@ -95,13 +97,13 @@ def test_heads_that_select_nothing():
 def test_annotated_tiles_that_are_found():
     share = np.array([1.0, 0.5, 0.3, 0.0, 0.0, 0.0])  # the third is on the border
     chosen = np.array([True, False, True, True, True, False])
-    assert found_tiles(chosen, share) == {
+    assert annotated_tiles(chosen, share) == {
         "tile_precision": 1 / 3,
         "tile_recall": 0.5,
         "tile_prevalence": 0.4,
     }
-    assert found_tiles(chosen, np.zeros(6)) is None
-    assert found_tiles(share == 0.3, share) is None
+    assert annotated_tiles(chosen, np.zeros(6)) is None
+    assert annotated_tiles(share == 0.3, share) is None
 
 
 def test_spread_of_attention():
@@ -164,7 +166,7 @@ def study(tmp_path):
 
 def evaluated(study, heads):
     where = study / "bags", study / "folds.csv", study / "out"
-    return run(str(study / "toy.yaml"), heads, *where, slides_dir=study, threads=1)
+    return evaluate(str(study / "toy.yaml"), heads, *where, slides_dir=study, threads=1)
 
 
 def test_heads_and_bags_give_metrics(study):
@@ -181,7 +183,9 @@ def test_heads_and_bags_give_metrics(study):
     applied = [
         apply(*load_trained(heads[0]), read_bag(study / "bags" / f"s{i}.h5")) for i in range(4)
     ]
-    full = classification(np.array([0, 1, 0, 1]), np.stack([one.full_answers for one in applied]))
+    full = classification(
+        np.array([0, 1, 0, 1]), np.stack([one.selection.full.predictions for one in applied])
+    )
     found = {
         name.removesuffix("_full"): v
         for name, v in selection["runs"][0].items()
@@ -206,11 +210,12 @@ def test_a_head_answers_from_what_it_is_given(study):
     head, trained = load_trained(save_head(study, "graph_select", 1, keep_least=4))
     bag = read_bag(study / "bags" / "s1.h5")
     applied = apply(head, trained, bag)
-    own, all_tiles, rest = answers(
-        head, trained, bag, [applied.selected, np.ones(TILES, bool), ~applied.selected]
-    )
-    np.testing.assert_allclose(own, applied.answers, rtol=1e-5)
-    np.testing.assert_allclose(all_tiles, applied.full_answers, rtol=1e-5)
+    selected = applied.selection.selected
+    own, all_tiles, rest = forward_selections(
+        head, trained, tensors_of(bag), [selected, np.ones(TILES, bool), ~selected]
+    ).predictions
+    np.testing.assert_allclose(own, applied.predictions, rtol=1e-5)
+    np.testing.assert_allclose(all_tiles, applied.selection.full.predictions, rtol=1e-5)
     assert np.abs(rest - own).max() > 1e-4
 
 

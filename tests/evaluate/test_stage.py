@@ -8,7 +8,7 @@ import pytest
 from shapely import box
 
 from mil.errors import FormatError
-from mil.evaluate.stage import _regions, _share
+from mil.evaluate.stage import _annotations, _share_of_slide
 from mil.io.annotations import feature, write_geojson
 from mil.io.bags import read_bag
 from mil.io.tables import read_dataset
@@ -45,13 +45,18 @@ def test_annotations_lie_where_their_frame_says(bag, frame, shift):
     x = 1448 - shift[0]
     y = 500 - shift[1]
     write_geojson(bag.with_name("a.geojson"), [feature(box(x, y, x + 448, y + 112), {})])
-    np.testing.assert_allclose(_share(read_bag(bag), bag.with_name("a.geojson"), frame), [0, 0.25])
+    np.testing.assert_allclose(
+        _share_of_slide(read_bag(bag), bag.with_name("a.geojson"), frame), [0, 0.25]
+    )
 
 
 def test_a_bag_without_places_is_held_against_nothing(bag):
     for unknown in ({"coords": None}, {"side_level0_px": None}):
         assert (
-            _share(replace(read_bag(bag), **unknown), bag.with_name("nowhere.xml"), "slide") is None
+            _share_of_slide(
+                replace(read_bag(bag), **unknown), bag.with_name("nowhere.xml"), "slide"
+            )
+            is None
         )
 
 
@@ -62,6 +67,6 @@ def test_the_datasets_yaml_says_the_frame(tmp_path):
         (tmp_path / "d.yaml").write_text(
             f'classes: [x, y]\nannotation_paths: ["{{slide}}.geojson"]\n{said}'
         )
-        assert _regions(*read_dataset(str(tmp_path / "d.yaml")), tmp_path) == {
+        assert _annotations(*read_dataset(str(tmp_path / "d.yaml")), tmp_path) == {
             "a": (tmp_path / "a.geojson", frame)
         }

@@ -9,16 +9,16 @@ from mil.compare.pairs import MAIN
 from mil.compare.stage import run as compare
 from mil.config.labels import TASKS
 from mil.evaluate.localise import should_attend
-from mil.evaluate.stage import run as evaluate
 from mil.evaluate.subgroups import by_patient, metrics_of_patients
-from mil.heatmap.stage import run as heatmap
 from mil.io.tables import read_csv
+from mil.losses.tasks import target_tensor
 from mil.report.stage import run as report
 from mil.report.text import metrics_line
 from mil.statistics.of_task import metrics_of_task, targets_of
 from mil.tasks import Multilabel, Ordinal, Regression
 from mil.train.stage import run as train
 from mil.trained import load_trained
+from tests.scored import evaluate, heatmap
 from tests.tasks.planted import write_study
 
 BEST = {
@@ -73,7 +73,7 @@ def test_a_study_of_every_task(tmp_path, kind):
         answers = np.array(
             [[np.mean([float(r[c]) for r in of[s]]) for c in task.columns] for s in slides]
         )
-        targets = np.stack([task.target(of[s][0]["label"]).numpy() for s in slides])
+        targets = np.stack([target_tensor(task, of[s][0]["label"]).numpy() for s in slides])
         np.testing.assert_allclose(
             targets, targets_of(task, [of[s][0]["label"] for s in slides]), rtol=1e-6
         )

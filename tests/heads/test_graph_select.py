@@ -436,5 +436,5 @@ def test_from_bags_to_a_folder_and_back(tmp_path, graph):
     mean = torch.from_numpy(np.concatenate(seen)).float().mean(0)
     torch.testing.assert_close(head.centre, mean, rtol=1e-4, atol=1e-4)
     applied = apply(head, trained, read_bag(tmp_path / "bags" / "s9.h5"))
-    assert applied.selected.sum() == 4
+    assert applied.selection.selected.sum() == 4
     assert applied.attention.sum() == pytest.approx(1, abs=1e-6)

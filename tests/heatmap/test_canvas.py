@@ -10,10 +10,10 @@ from mil.heatmap.canvas import (
     GREY,
     LONGEST_PX,
     WHITE,
+    blank_canvas,
     canvas_of,
-    places_of,
+    positions_of,
     slide_itself,
-    white_glass,
 )
 from mil.io.bags import Bag
 from tests.synthetic import tissue_slide
@@ -50,7 +50,7 @@ def expected(canvas, corners=COORDS, side=SIDE) -> np.ndarray:
 
 
 def glass(bag):
-    return white_glass(bag, places_of(bag))
+    return blank_canvas(bag, positions_of(bag))
 
 
 def test_without_the_slides_size_the_tiles_have_a_margin():
@@ -118,7 +118,7 @@ def test_a_bag_that_counts_in_micrometres():
         tile_px=224,
         target_mpp=0.5,
     )
-    assert places_of(bag).side == 112.0
+    assert positions_of(bag).side == 112.0
     canvas = glass(bag)
     assert canvas.um_per_px == canvas.scale == pytest.approx(672 / LONGEST_PX)
     np.testing.assert_array_equal(grey(canvas), grey(glass(BAG)))
@@ -140,7 +140,7 @@ def test_a_bag_that_counts_in_micrometres():
     ],
 )
 def test_no_places(missing):
-    assert places_of(replace(BAG, **missing)) is None
+    assert positions_of(replace(BAG, **missing)) is None
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def slide(tmp_path_factory):
 
 
 def test_the_slide_lies_under_its_tiles(slide):
-    canvas, note = canvas_of(BAG, places_of(BAG), None, slide)
+    canvas, note = canvas_of(BAG, positions_of(BAG), None, slide)
     assert (note, canvas.name, canvas.origin, canvas.um_per_px) == ("", "slide", (0, 0), 0)
     assert canvas.image.size == (1200, round(1200 * 2400 / 2800))
     tissue = np.asarray(canvas.image)[..., 1] < 220
@@ -159,7 +159,7 @@ def test_the_slide_lies_under_its_tiles(slide):
     found = np.array([x.min(), y.min(), x.max() + 1, y.max() + 1]) * canvas.scale
     np.testing.assert_allclose(found, [896, 448, 1792, 896], atol=2 * canvas.scale)
     assert slide_itself(
-        slide, replace(BAG, mpp_level0=0.25), places_of(replace(BAG, mpp_level0=0.25))
+        slide, replace(BAG, mpp_level0=0.25), positions_of(replace(BAG, mpp_level0=0.25))
     ).um_per_px == (pytest.approx(0.25 * canvas.scale))
 
 
@@ -175,14 +175,14 @@ def test_the_slide_lies_under_its_tiles(slide):
 def test_another_slide_of_that_name_is_not_drawn_on(slide, change):
     bag = replace(BAG, **change)
     with pytest.raises(FormatError, match="of another size than the slide of this bag"):
-        slide_itself(slide, bag, places_of(bag))
-    canvas, note = canvas_of(bag, places_of(bag), None, slide)
+        slide_itself(slide, bag, positions_of(bag))
+    canvas, note = canvas_of(bag, positions_of(bag), None, slide)
     assert canvas.name == "tiles of the bag"
     assert note.startswith("; drawn without the slide: ")
 
 
 def test_a_broken_slide_is_no_reason_to_stop(tmp_path):
     (tmp_path / "s.tif").write_text("not a slide")
-    canvas, note = canvas_of(BAG, places_of(BAG), None, tmp_path / "s.tif")
+    canvas, note = canvas_of(BAG, positions_of(BAG), None, tmp_path / "s.tif")
     assert canvas.name == "tiles of the bag"
     assert "s.tif: not a slide that OpenSlide reads" in note

@@ -16,13 +16,13 @@ from mil.errors import DatasetError, FormatError
 from mil.heads import build_head
 from mil.heatmap.canvas import GREY
 from mil.heatmap.render import COLOURS, OPACITY
-from mil.heatmap.stage import run
 from mil.io.annotations import feature, write_geojson
 from mil.io.bags import read_bag, write_bag
 from mil.io.tables import read_csv, write_csv
 from mil.io.tiles import write_tiles
 from mil.tasks import Classification
 from mil.trained import Trained, apply, load_trained, save_trained
+from tests.scored import heatmap as draw_scored
 from tests.synthetic import bag_file, make_tiles, tissue_slide
 
 # level-0 pixels; not a whole number
@@ -76,7 +76,7 @@ def slide(tmp_path):
 
 def heatmap(folder, heads, tiles: str | None = "tiles.h5", **changes) -> str:
     given = {"folds": None, "annotation": None, "scale": "percentile", **changes}
-    return run(
+    return draw_scored(
         heads, folder / "bag.h5", tiles and folder / tiles, folder / "out" / "s1.png", **given
     )
 
@@ -109,7 +109,7 @@ def test_bundle(slide):
         found["percentile"], (expected.argsort().argsort() + 0.5) * 20, atol=0.01
     )
     np.testing.assert_array_equal(np.stack([found["x"], found["y"]], 1), COORDS[:5])
-    p = apply(*load_trained(one), read_bag(slide / "bag.h5")).answers
+    p = apply(*load_trained(one), read_bag(slide / "bag.h5")).predictions
     assert title == f"s1   p(tumour) = {p[1]:.3f}   abmil"
 
 
@@ -245,7 +245,7 @@ def test_heads_of_several_recipes_are_refused(slide, changes, other):
 def test_the_picture_is_a_png(slide, name):
     """A picture called .csv would be lost to the table of that name."""
     with pytest.raises(DatasetError, match=r"give a name that ends with \.png"):
-        run(
+        draw_scored(
             [head(slide, 1)],
             slide / "bag.h5",
             None,
@@ -330,7 +330,7 @@ def test_a_bag_that_does_not_say_where_its_tiles_are_says_so(slide, monkeypatch,
     change_bag(slide, **unknown)
     said = {}
     monkeypatch.setattr(
-        "mil.heatmap.stage.draw_words",
+        "mil.heatmap.stage.draw_message",
         lambda path, title, words: said.update(title=title, words=words) or path.touch(),
     )
     one = head(slide, 1, tiling=read_bag(slide / "bag.h5").tiling)
@@ -405,7 +405,9 @@ def test_selected_tiles_are_marked_everywhere(slide, monkeypatch):
         lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch(),
     )
     heads = [selecting(slide, seed) for seed in (1, 2, 3)]
-    chosen = [apply(*load_trained(one), read_bag(slide / "bag.h5")).selected for one in heads]
+    chosen = [
+        apply(*load_trained(one), read_bag(slide / "bag.h5")).selection.selected for one in heads
+    ]
     assert [one.sum() for one in chosen] == [2, 2, 2]
     heatmap(slide, heads)
     share = np.mean(chosen, axis=0)

@@ -175,7 +175,7 @@ def test_bags_say_what_the_head_is_for(tmp_path):
     head, trained = load_trained(tmp_path / "head")
     path = tmp_path / "bags/s1.h5"
     check_fits(trained, read_bag(path), path)
-    assert apply(head, trained, read_bag(path)).answers.sum() == pytest.approx(1)
+    assert apply(head, trained, read_bag(path)).predictions.sum() == pytest.approx(1)
     imported(
         file,
         tmp_path / "other",

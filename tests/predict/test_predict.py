@@ -8,13 +8,13 @@ from mil.cli import app
 from mil.config import FeaturesConfig, TileConfig, load_encoder
 from mil.errors import DatasetError
 from mil.features import stage as features_stage
-from mil.heatmap import stage as heatmap_stage
 from mil.io.bags import read_bag
 from mil.io.tables import read_csv
 from mil.predict import slide, stage
 from mil.predict.running import Running
 from mil.tile import stage as tile_stage
 from mil.trained import Calibration, apply, load_trained
+from tests.scored import heatmap
 from tests.synthetic import glass, spoil_tile, tissue_slide, write_slide
 
 BUNDLE = ("a.png", "a.geojson", "a.csv")
@@ -67,7 +67,7 @@ def test_the_same_numbers_as_stage_by_stage(place, make_head, name):
     rows, said = predict(place)
     expected = apply(*load_trained(folder), stage_by_stage(place))
     found = [float(rows["a"][f"p_{c}"]) for c in ("normal", "tumour")]
-    np.testing.assert_allclose(found, expected.answers, rtol=1e-6)
+    np.testing.assert_allclose(found, expected.predictions, rtol=1e-6)
     assert (rows["a"]["state"], rows["a"]["tiles"], rows["a"]["heads"], rows["a"]["sd_tumour"]) == (
         "ok",
         "48",
@@ -88,7 +88,7 @@ def test_the_bundle_and_the_kept_bag_are_those_of_the_stages(place, make_head):
     predict(place, keep_bags=place / "kept")
     stage_by_stage(place)
     assert (place / "kept" / "a.h5").read_bytes() == (place / "by_hand" / "bag.h5").read_bytes()
-    heatmap_stage.run(
+    heatmap(
         [folder],
         place / "by_hand" / "bag.h5",
         place / "by_hand" / "a.h5",
@@ -135,7 +135,7 @@ def test_answers_are_calibrated_while_reading_and_at_the_end(place, make_head):
     rows, _ = predict(place, heatmaps=False)
     bag = stage_by_stage(place)
     head, trained = load_trained(folder)
-    bare = apply(head, trained.model_copy(update={"calibration": None}), bag).answers
+    bare = apply(head, trained.model_copy(update={"calibration": None}), bag).predictions
     logits = np.log(bare) / 3
     expected = np.exp(logits) / np.exp(logits).sum()
     assert abs(expected[1] - bare[1]) > 1e-3
@@ -146,12 +146,12 @@ def test_answers_are_calibrated_while_reading_and_at_the_end(place, make_head):
     assert rows["a"]["called"] == ("tumour" if expected[1] >= 0.4 else "normal")
     running = Running([(head, trained)], len(bag.features))
     running.add(bag.features)
-    np.testing.assert_allclose(running.answers()[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(running.predictions()[0], expected, rtol=1e-5)
 
 
 def test_a_head_of_patients_says_so(place, make_head):
     make_head(fusion="early")
-    assert "each slide is answered by itself" in predict(place, heatmaps=False)[1][0]
+    assert "each slide is predicted by itself" in predict(place, heatmaps=False)[1][0]
 
 
 def test_twice_the_same_bytes_for_any_number_of_threads(place, make_head):
@@ -275,7 +275,7 @@ def test_answers_for_other_slides_are_not_written_over(place, make_head):
     before = (place / "out" / "predictions.csv").read_bytes()
     with pytest.raises(
         DatasetError,
-        match=r"has answers for slides that are not among these \(gone\), which would be",
+        match=r"has predictions of slides that are not among these \(gone\), which would be",
     ):
         predict(place, ("missing.tif",), heatmaps=False)
     assert (place / "out" / "predictions.csv").read_bytes() == before

@@ -38,11 +38,11 @@ def of_bag(pair: tuple[torch.nn.Module, Trained], tiles: int):
 def test_an_estimate_is_the_answer_of_the_tiles_so_far():
     heads = models(3)
     running = Running(heads, len(FEATURES))
-    assert (running.answers().size, running.estimate()) == (0, "")
+    assert (running.predictions().size, running.estimate()) == (0, "")
     for first, last in ((0, 5), (5, 5), (5, 6), (6, 23)):
         running.add(FEATURES[first:last])
-        expected = [of_bag(pair, last).answers for pair in heads]
-        np.testing.assert_allclose(running.answers(), expected, rtol=1e-5)
+        expected = [of_bag(pair, last).predictions for pair in heads]
+        np.testing.assert_allclose(running.predictions(), expected, rtol=1e-5)
         assert running.estimate() == f"p(tumour) = {np.mean(expected, axis=0)[1]:.3f}"
 
 
@@ -54,6 +54,6 @@ def test_the_end_is_the_answer_of_all_readable_tiles(readable):
         running.add(FEATURES[first : min(first + 7, readable)])
     for pair, found in zip(heads, running.conclude(), strict=True):
         expected = of_bag(pair, readable)
-        np.testing.assert_allclose(found.answers, expected.answers, rtol=1e-5)
+        np.testing.assert_allclose(found.predictions, expected.predictions, rtol=1e-5)
         np.testing.assert_allclose(found.attention, expected.attention, rtol=1e-5)
         assert found.attention.sum() == pytest.approx(1, abs=1e-6)

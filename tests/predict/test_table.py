@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mil.predict.slide import Prediction
+from mil.predict.slide import SlidePrediction
 from mil.predict.table import called, row_of
-from mil.predict.words import done
+from mil.predict.messages import done
 from mil.tasks import Classification, Multilabel, Ordinal, Regression, SurvivalCox, SurvivalDiscrete
 from mil.trained import Calibration
 from tests.predict.made import TWO, ensemble
@@ -14,7 +14,7 @@ THREE = ["a", "b", "c"]
 
 
 def row(task, *answers) -> dict:
-    found = Prediction("s", "ok", "", 7, [np.array(one) for one in answers])
+    found = SlidePrediction("s", "ok", "", 7, [np.array(one) for one in answers])
     return row_of(found, ensemble(task, len(answers)))
 
 
@@ -47,7 +47,7 @@ def test_mean_and_spread():
 
 
 def test_a_slide_without_an_answer_has_the_same_columns():
-    lost = row_of(Prediction("s", "no_mpp", "because"), ensemble(TWO))
+    lost = row_of(SlidePrediction("s", "no_mpp", "because"), ensemble(TWO))
     assert list(lost) == list(row(TWO, [0.6, 0.4]))
     assert {name: value for name, value in lost.items() if value != ""} == {
         "slide": "s",
@@ -91,7 +91,7 @@ def test_what_a_slide_is_called(task, answers, name):
     ],
 )
 def test_the_line_about_a_slide(task, answers, said):
-    found = Prediction("s", "ok", "", 7, [np.array(one) for one in answers], tiles_per_s=3.6)
+    found = SlidePrediction("s", "ok", "", 7, [np.array(one) for one in answers], tiles_per_s=3.6)
     assert done(found, ensemble(task, len(answers))) == f"predict s: ok, {said}, 4 a second"
 
 
@@ -111,7 +111,7 @@ def test_the_threshold_holds_for_two_classes_only():
 
 
 def test_temperature_and_threshold_are_the_heads_mean():
-    found = Prediction("s", "ok", "", 7, [np.array([0.7, 0.3]), np.array([0.5, 0.5])])
+    found = SlidePrediction("s", "ok", "", 7, [np.array([0.7, 0.3]), np.array([0.5, 0.5])])
     both = [
         Calibration(temperature=1.5, threshold=0.2),
         Calibration(temperature=2.5, threshold=0.5),

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from mil.config import DatasetConfig
 from mil.config.labels import TASKS, column_of_interest
 from mil.errors import ConfigError, DatasetError
+from mil.losses.tasks import predictions, target_tensor, task_loss
 from mil.tasks import (
     AnyTask,
     Multilabel,
@@ -48,10 +49,10 @@ def test_the_contract(kind):
     assert isinstance(task, Task)
     assert task.kind == kind
     assert TypeAdapter(AnyTask).validate_python(task.model_dump(mode="json")) == task
-    targets = torch.stack([task.target(label) for label in LABELS[kind]])
+    targets = torch.stack([target_tensor(task, label) for label in LABELS[kind]])
     logits = torch.randn(4, task.outputs, dtype=torch.float64, requires_grad=True)
-    loss = task.loss(logits, targets)
-    answers = task.answers(logits)
+    loss = task_loss(task, logits, targets)
+    answers = predictions(task, logits)
     assert loss.shape == (4,)
     assert loss.dtype == torch.float64
     assert (loss >= 0).all()
@@ -68,26 +69,34 @@ def test_the_contract(kind):
 def test_a_step_down_the_loss_lowers_it_and_large_logits_are_numbers(kind):
     torch.manual_seed(0)
     task = fit_task(dataset(kind), LABELS[kind], balanced=False)
-    targets = torch.stack([task.target(label) for label in LABELS[kind]])
+    targets = torch.stack([target_tensor(task, label) for label in LABELS[kind]])
     logits = torch.randn(4, task.outputs, requires_grad=True)
-    before = task.loss(logits, targets).sum()
+    before = task_loss(task, logits, targets).sum()
     before.backward()
-    assert task.loss(logits.detach() - 0.05 * logits.grad, targets).sum() < before
+    assert task_loss(task, logits.detach() - 0.05 * logits.grad, targets).sum() < before
     for size in (-200.0, 200.0):
         far = torch.full((4, task.outputs), size)
-        assert task.loss(far, targets).isfinite().all()
-        assert task.answers(far).isfinite().all()
+        assert task_loss(task, far, targets).isfinite().all()
+        assert predictions(task, far).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_predictions_without_torch_are_the_same(kind):
+    task = fit_task(dataset(kind), LABELS[kind], balanced=False)
+    logits = 3 * torch.randn(5, task.outputs, dtype=torch.float64)
+    want = predictions(task, logits).numpy()
+    np.testing.assert_allclose(task.predictions(logits.numpy()), want, rtol=1e-12)
 
 
 def test_multilabel_by_hand():
     task = Multilabel(classes=["a", "b"], positive="b")
-    assert task.target("").tolist() == [0, 0]
-    assert task.target(" b ; a ").tolist() == [1, 1]
+    assert target_tensor(task, "").tolist() == [0, 0]
+    assert target_tensor(task, " b ; a ").tolist() == [1, 1]
     assert (task.columns, task.of_interest, task.attended) == (["p_a", "p_b"], "p_b", 1)
     logits = torch.tensor([[0.0, math.log(3)]], dtype=torch.float64)
-    assert task.answers(logits).tolist() == [pytest.approx([0.5, 0.75])]
+    assert predictions(task, logits).tolist() == [pytest.approx([0.5, 0.75])]
     want = (math.log(2) + math.log(4)) / 2  # mean over classes of -log(1/2), -log(1 - 3/4)
-    assert task.loss(logits, task.target("a")[None]).item() == pytest.approx(want)
+    assert task_loss(task, logits, target_tensor(task, "a")[None]).item() == pytest.approx(want)
 
 
 def test_multilabel_balanced():
@@ -96,9 +105,9 @@ def test_multilabel_balanced():
     weights = task
     plain = task.model_copy(update={"weights": None})
     logits = torch.zeros(1, 3)
-    target = task.target("mid")[None]
-    assert plain.loss(logits, target).item() == pytest.approx(math.log(2))
-    assert weights.loss(logits, target).item() == pytest.approx(math.log(2) * (2 + 2 + 1) / 3)
+    target = target_tensor(task, "mid")[None]
+    assert task_loss(plain, logits, target).item() == pytest.approx(math.log(2))
+    assert task_loss(weights, logits, target).item() == pytest.approx(math.log(2) * (2 + 2 + 1) / 3)
 
 
 def test_ordinal_by_hand():
@@ -107,8 +116,8 @@ def test_ordinal_by_hand():
         [[math.log(3), 0.0]], dtype=torch.float64
     )  # above low: 3/4; of those above mid: 1/2
     assert task.outputs == 2
-    assert task.answers(logits).tolist() == [pytest.approx([1 / 4, 3 / 8, 3 / 8])]
-    losses = [task.loss(logits, task.target(name)[None]).item() for name in GRADES]
+    assert predictions(task, logits).tolist() == [pytest.approx([1 / 4, 3 / 8, 3 / 8])]
+    losses = [task_loss(task, logits, target_tensor(task, name)[None]).item() for name in GRADES]
     assert losses == pytest.approx([math.log(4), math.log(8 / 3), math.log(8 / 3)])
     assert [Ordinal(classes=GRADES, positive=name).attended for name in GRADES] == [0, 1, 1]
 
@@ -123,8 +132,8 @@ def test_ordinal_is_the_sum_of_the_conditional_cross_entropies():
         sum(-log_sigmoid(float(logits[i, k]) * (1 if y > k else -1)) for k in range(4) if y >= k)
         for i, y in enumerate(targets.tolist())
     ]
-    assert task.loss(logits, targets).tolist() == pytest.approx(want)
-    p = task.answers(logits)
+    assert task_loss(task, logits, targets).tolist() == pytest.approx(want)
+    p = predictions(task, logits)
     torch.testing.assert_close(p.sum(1), torch.ones(6, dtype=torch.float64))
     above = 1 - p.cumsum(1)
     assert (above[:, :-1] >= above[:, 1:]).all()
@@ -135,8 +144,10 @@ def test_regression_is_in_the_labels_units():
     assert task.mean == 25
     assert task.deviation == pytest.approx(np.std([10, 20, 30, 40]))
     logits = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
-    assert task.answers(logits).flatten().tolist() == pytest.approx([25, 25 + task.deviation])
-    loss = task.loss(logits, torch.stack([task.target("25"), task.target("10")]))
+    assert predictions(task, logits).flatten().tolist() == pytest.approx([25, 25 + task.deviation])
+    loss = task_loss(
+        task, logits, torch.stack([target_tensor(task, "25"), target_tensor(task, "10")])
+    )
     assert loss.tolist() == pytest.approx([0, (1 + 15 / task.deviation) ** 2])
 
 
@@ -147,7 +158,7 @@ def test_discrete_survival_by_hand():
     )  # hazards 1/5, 1/2, 3/4
     assert task.columns == ["risk", "survival_1", "survival_2", "survival_3"]
     survival = [0.8, 0.4, 0.1]
-    assert task.answers(logits).tolist() == [pytest.approx([1 - np.mean(survival), *survival])]
+    assert predictions(task, logits).tolist() == [pytest.approx([1 - np.mean(survival), *survival])]
     likelihood = {
         "0": 0.2,
         "10": 0.2,
@@ -165,7 +176,7 @@ def test_discrete_survival_by_hand():
         "99+": 0.1,
     }
     for label, want in likelihood.items():
-        assert task.loss(logits, task.target(label)[None]).item() == pytest.approx(
+        assert task_loss(task, logits, target_tensor(task, label)[None]).item() == pytest.approx(
             -math.log(want), abs=1e-12
         ), label
 
@@ -199,7 +210,7 @@ def test_cox_is_breslows_partial_likelihood_with_ties():
     event = draw.integers(0, 2, 30).astype(float)
     log_risk = draw.normal(size=30)
     targets = torch.tensor(np.stack([time, event], 1), dtype=torch.float32)
-    loss = SurvivalCox().loss(torch.tensor(log_risk)[:, None], targets)
+    loss = task_loss(SurvivalCox(), torch.tensor(log_risk)[:, None], targets)
     assert loss.tolist() == pytest.approx(breslow(log_risk, time, event))
     assert loss[targets[:, 1] == 0].eq(0).all()
 
@@ -222,7 +233,7 @@ def test_cox_finds_the_coefficient_that_lifelines_finds():
 
     def closure():
         optimiser.zero_grad()
-        loss = SurvivalCox().loss(slope * torch.tensor(x)[:, None], targets).mean()
+        loss = task_loss(SurvivalCox(), slope * torch.tensor(x)[:, None], targets).mean()
         loss.backward()
         return loss
 
@@ -232,7 +243,7 @@ def test_cox_finds_the_coefficient_that_lifelines_finds():
 
 def test_cox_of_one_bag_says_nothing():
     logits = torch.tensor([[2.0]], requires_grad=True)
-    loss = SurvivalCox().loss(logits, torch.tensor([[3.0, 1.0]]))
+    loss = task_loss(SurvivalCox(), logits, torch.tensor([[3.0, 1.0]]))
     loss.sum().backward()
     assert loss.item() == logits.grad.item() == 0.0
     assert SurvivalCox().least_bags == 2

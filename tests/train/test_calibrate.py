@@ -11,7 +11,8 @@ from mil.io.bags import read_bag
 from mil.io.tables import read_csv, write_csv
 from mil.statistics.calibration import fit_temperature
 from mil.statistics.threshold import youden_threshold
-from mil.trained import Calibration, answers, apply, load_trained
+from mil.trained import Calibration, apply, load_trained
+from mil.trained.forward import forward_selections, tensors_of
 
 HOW = "epochs: 6, lr: 3.0e-2, batch_bags: 4"
 
@@ -22,7 +23,7 @@ def validation(small, which="kept"):
     bare = trained.model_copy(update={"calibration": None})
     rows = [row for row in read_csv(small.folder / "folds.csv") if row["split"] == "val"]
     found = [
-        apply(head, bare, read_bag(small.folder / "bags" / f"{row['slide']}.h5")).answers
+        apply(head, bare, read_bag(small.folder / "bags" / f"{row['slide']}.h5")).predictions
         for row in rows
     ]
     return np.log(np.stack(found)), np.array([row["label"] == "tumour" for row in rows]).astype(int)
@@ -53,12 +54,11 @@ def test_answers_are_divided_by_the_temperature_before_the_softmax(small):
     )
     plain = apply(head, bare, bag)
     calibrated = apply(head, hot, bag)
-    for name in ("answers", "full_answers"):
-        want = torch.from_numpy(np.log(getattr(plain, name)) / 2).softmax(-1).numpy()
-        np.testing.assert_allclose(getattr(calibrated, name), want, rtol=1e-5)
-    np.testing.assert_allclose(
-        answers(head, hot, bag, [plain.selected])[0], calibrated.answers, rtol=1e-5
-    )
+    for of_tiles in (lambda scores: scores, lambda scores: scores.selection.full):
+        want = torch.from_numpy(np.log(of_tiles(plain).predictions) / 2).softmax(-1).numpy()
+        np.testing.assert_allclose(of_tiles(calibrated).predictions, want, rtol=1e-5)
+    own = forward_selections(head, hot, tensors_of(bag), [plain.selection.selected])
+    np.testing.assert_allclose(own.predictions[0], calibrated.predictions, rtol=1e-5)
     assert (plain.attention == calibrated.attention).all()
 
 

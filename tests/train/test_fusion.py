@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from mil.errors import DatasetError
-from mil.evaluate.stage import run as evaluate
 from mil.io.bags import read_bag
 from mil.io.bags.patients import laid_together
 from mil.io.tables import read_csv
 from mil.train.stage import run as train
 from mil.trained import apply, load_trained
+from tests.scored import evaluate
 from tests.split.cohorts import divide
 from tests.synthetic import bag_file, planted_bags
 
@@ -83,7 +83,7 @@ def test_a_patient_is_one_bag_in_training_and_in_predictions(study):
     head, trained = load_trained(study / "head")
     together = laid_together([read_bag(study / f"bags/s3_{part}.h5") for part in range(2)], "p3")
     said = next(float(row["p_tumour"]) for row in rows if row["slide"] == "p3")
-    assert said == pytest.approx(apply(head, trained, together).answers[1], abs=1e-6)
+    assert said == pytest.approx(apply(head, trained, together).predictions[1], abs=1e-6)
     assert found["subgroups"] == {}  # no patient's slides are all of one centre
 
 

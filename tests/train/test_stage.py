@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mil.errors import ConfigError, DatasetError, FormatError, MilError
-from mil.evaluate.stage import run as evaluate
 from mil.io.bags import read_bag
 from mil.io.tables import read_csv, write_csv
 from mil.train.stage import run as train
 from mil.trained import apply, load_trained
+from tests.scored import evaluate
 from tests.synthetic import bag_file, planted_bags
 
 TASK = {"kind": "classification", "classes": ["normal", "tumour"], "positive": "tumour"}

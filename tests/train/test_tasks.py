@@ -9,6 +9,7 @@ from mil.config.labels import TASKS
 from mil.errors import ConfigError, DatasetError
 from mil.io.bags import read_bag
 from mil.io.tables import read_csv, write_csv
+from mil.losses.tasks import target_tensor
 from mil.statistics.of_task import metrics_of_task
 from mil.train.stage import run as train
 from mil.trained import apply, load_trained
@@ -54,10 +55,10 @@ def of_test_slides(study):
     head, trained = load_trained(study / "head")
     rows = [row for row in read_csv(study / "folds.csv") if row["split"] == "test"]
     answers = [
-        apply(head, trained, read_bag(study / "bags" / f"{row['slide']}.h5")).answers
+        apply(head, trained, read_bag(study / "bags" / f"{row['slide']}.h5")).predictions
         for row in rows
     ]
-    targets = np.stack([trained.task.target(row["label"]).numpy() for row in rows])
+    targets = np.stack([target_tensor(trained.task, row["label"]).numpy() for row in rows])
     return metrics_of_task(trained.task, targets, np.stack(answers))
 
 

@@ -65,7 +65,7 @@ def test_another_answer_to_the_example_is_said(sealed, monkeypatch):
     assert len(faults) == 2
     assert faults[0].startswith(f"{sealed}: its files are as sealed (by mil ")
     assert "but the example bag gives logits " in faults[0]
-    assert "but the example bag gives answers " in faults[1]
+    assert "but the example bag gives predictions " in faults[1]
     assert all("\n" not in fault for fault in faults)
 
 
@@ -139,7 +139,7 @@ def test_the_command_goes_through_all_heads_of_a_folder(tmp_path, sealed):
     lines = done.output.splitlines()
     assert (
         lines[0]
-        == f"{sealed}: ok: its files are as sealed, and it answers the example bag as it did"
+        == f"{sealed}: ok: its files are as sealed, and it predicts the example bag as it did"
     )
     assert lines[1].startswith(f"{tmp_path / 'two'}: has no seal.json, ")
     assert (

@@ -14,12 +14,13 @@ SNAKEMAKE = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "
 # Finds --out among its arguments and makes what that command makes; a card goes into
 # the folders it is given.
 FAKE_MIL = """#!/bin/bash
-stage=$1; out=; outs=()
+stage=$1; out=; outs=(); scores=
 if [ "$stage $2" = "heads card" ]; then
   shift 2; while [ "${1:0:2}" != "--" ]; do echo x > "$1/MODEL_CARD.md"; shift; done; exit
 fi
-while [ $# -gt 0 ]; do case "$1" in --out) out=$2; outs+=("$2"); shift;; --out=*) out=${1#--out=};; esac; shift; done
+while [ $# -gt 0 ]; do case "$1" in --out) out=$2; outs+=("$2"); shift;; --out=*) out=${1#--out=};; --scores) scores=$2;; esac; shift; done
 case $stage in
+  score) if [ -n "$scores" ]; then mkdir -p "$scores"; else for out in "${outs[@]}"; do echo x > "$out"; done; fi;;
   features) for out in "${outs[@]}"; do echo x > "$out"; done;;
   tile) for e in h5 geojson jpg; do echo x > "${out%.h5}.$e"; done
     echo x > "$(dirname "$out")/grid/$(basename "${out%.h5}").jpg";;

@@ -12,7 +12,16 @@ import pytest
 from mil.io.tables import read_csv
 from tests.synthetic import bag_file, planted_bags
 
-READY = {"split": 1, "train": 1, "evaluate": 1, "compare": 1, "card": 1, "heatmap": 3, "report": 1}
+READY = {
+    "split": 1,
+    "train": 1,
+    "score": 3,
+    "evaluate": 1,
+    "compare": 1,
+    "card": 1,
+    "heatmap": 3,
+    "report": 1,
+}
 FOLDER = "my bags (x) µ"
 BAGS = f"bags={FOLDER}"
 RECIPE = """name: abmil
@@ -54,6 +63,7 @@ def test_no_slide_is_fetched_tiled_or_embedded(study):
     assert {path.name for path in made.iterdir()} == {
         "split",
         "train",
+        "score",
         "evaluate",
         "compare",
         "heatmap",
@@ -153,7 +163,11 @@ def test_slides_without_a_bag_stop_the_run_unless_they_may_be_missing(study):
         "To go on with the other 2: `--config allow_missing=true`.",
     ):
         assert line in said
-    assert study.planned("head=abmil", BAGS, "allow_missing=true") == {**READY, "heatmap": 2}
+    assert study.planned("head=abmil", BAGS, "allow_missing=true") == {
+        **READY,
+        "score": 2,
+        "heatmap": 2,
+    }
     for name in "ac":
         (study.folder / FOLDER / f"{name}.h5").unlink()
     assert "3 of 3 slides have no bag" in refused(study, BAGS, "allow_missing=true")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -10,7 +11,8 @@ import pytest
 
 from tests.workflow.conftest import ROOT, SNAKEMAKE
 
-MODELS = {"train": 1, "evaluate": 1, "compare": 1, "card": 1, "heatmap": 3, "report": 1}
+GATHERED = {"evaluate": 1, "compare": 1, "card": 1, "report": 1}
+MODELS = {"train": 1, "score": 3, "heatmap": 3, **GATHERED}
 ALL = {"tile": 3, "features": 3, "split": 1, **MODELS}
 
 
@@ -33,25 +35,26 @@ def test_a_finished_study_and_its_neighbours(finished):
 
     other_head = finished.planned("head=acmil")
     assert other_head == MODELS
+    plan = finished.snakemake("-n", "-p", "--config", "dataset=toy", "head=acmil")
+    commands = re.findall(r"mil score .*", plan.stdout + plan.stderr)
+    assert len(commands) == 3
+    assert all("/acmil/" in command and "/abmil/" not in command for command in commands)
 
     more_seeds = finished.planned("head=abmil", "seeds=2")
     assert (more_seeds["train"], more_seeds["card"]) == (1, 1)
     assert not {"tile", "features", "split"} & set(more_seeds)
 
     only_tests_drawn = finished.planned("head=abmil", "heatmap={slides: test}")
-    assert not {"tile", "features", "split", "train"} & set(only_tests_drawn)
+    assert not {"tile", "features", "split", "train", "score"} & set(only_tests_drawn)
 
     other_tissue = finished.planned("head=abmil", "tile={min_tissue: 0.5}")
     assert (other_tissue["tile"], other_tissue["features"]) == (3, 3)
 
     finished.write_table({"a": "normal", "b": "tumour", "c": "tumour", "d": "normal"})
     one_more = finished.planned("head=abmil")
-    assert (one_more["tile"], one_more["features"], one_more["split"], one_more["train"]) == (
-        1,
-        1,
-        1,
-        1,
-    )
+    # The new slide changes the folds, they change the heads, and those score all slides anew.
+    new = {"tile": 1, "features": 1, "split": 1, "train": 1, "score": 4, "heatmap": 4}
+    assert one_more == new | GATHERED
 
     other_folds = finished.planned("head=abmil", "folds=2")
     assert (other_folds["tile"], other_folds["features"], other_folds["train"]) == (1, 1, 2)
@@ -60,6 +63,66 @@ def test_a_finished_study_and_its_neighbours(finished):
 def test_a_file_that_was_lost_is_made_again_and_nothing_upstream(finished):
     (finished.folder / "results/toy/heatmap/224px_0.5mpp/efficientnet_lite0/abmil/b.png").unlink()
     assert finished.planned("head=abmil") == {"heatmap": 1, "report": 1}
+
+
+RESULTS = "results/toy/{}/224px_0.5mpp/efficientnet_lite0"
+
+
+def test_a_slide_is_scored_alone_where_the_heads_are_as_they_were(finished):
+    """Nothing but its own score, its heatmap and what gathers: a score depends on one bag."""
+    scores = finished.folder / RESULTS.format("score") / "abmil"
+    before = {path.name: path.stat().st_mtime_ns for path in scores.iterdir()}
+    (scores / "b.h5").unlink()
+    lost = str((scores / "b.h5").relative_to(finished.folder))
+    done = finished.snakemake(lost, "--config", "dataset=toy", "head=abmil")
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = {path.name: path.stat().st_mtime_ns for path in scores.iterdir()}
+    assert {name for name in before if after[name] != before[name]} == {"b.h5"}
+    assert finished.planned("head=abmil") == {}  # the same scores as before
+    (scores / "b.h5").write_text("other scores")
+    now = time.time() + 5
+    os.utime(scores / "b.h5", (now, now))
+    assert finished.planned("head=abmil") == {"heatmap": 1, **GATHERED}
+
+
+def test_a_slide_more_is_scored_alone_by_heads_that_do_not_depend_on_it(finished):
+    """As where heads are asked for slides that came after their training."""
+    finished.write_table({"a": "normal", "b": "tumour", "c": "tumour", "d": "normal"})
+    score = RESULTS.format("score") + "/abmil/d.h5"
+    done = finished.snakemake(
+        *("-n", score, "--allowed-rules", "tile", "features", "score"),
+        *("--rerun-triggers", "mtime", "--config", "dataset=toy", "head=abmil"),
+    )
+    planned = done.stdout + done.stderr
+    assert done.returncode == 0, planned
+    jobs = re.findall(r"^(tile|features|score|split|train) +(\d+)$", planned, re.MULTILINE)
+    assert set(jobs) == {("tile", "1"), ("features", "1"), ("score", "1")}
+
+
+def test_a_study_made_before_there_were_scores_is_scored(finished):
+    """Its heads and bags stay, and what is made of both is made from scores."""
+    for folder in ("score", "evaluate", "heatmap"):
+        shutil.rmtree(finished.folder / RESULTS.format(folder))
+    assert finished.planned("head=abmil") == {"score": 3, "heatmap": 3, **GATHERED}
+
+
+def test_new_heads_score_all_slides_and_more_heads_too(finished):
+    more_seeds = finished.planned("head=abmil", "seeds=2")
+    assert (more_seeds["train"], more_seeds["score"], more_seeds["heatmap"]) == (1, 3, 3)
+
+
+def test_patients_are_scored_as_one_bag_for_their_metrics(study):
+    """With early fusion; a heatmap is still of one slide."""
+    early = ["head=abmil", "fusion=early"]
+    assert study.planned(*early) == {**ALL, "score_patients": 1}
+    assert study.snakemake("--config", "dataset=toy", *early).returncode == 0
+    assert study.planned(*early) == {}
+    done = study.snakemake("-n", "-p", "-F", "--config", "dataset=toy", *early)
+    commands = re.sub(r"\s+", " ", done.stdout + done.stderr)
+    patients = RESULTS.format("score") + "/abmil/patients"
+    assert f"folds1.csv --scores {patients} --threads 1" in commands
+    assert f"mil evaluate --dataset toy --scores {patients} --bags" in commands
+    assert "--score " + RESULTS.format("score") + "/abmil/a.h5" in commands
 
 
 def test_editing_a_recipe_trains_its_heads_anew(finished):
@@ -133,7 +196,8 @@ def test_the_dry_run_of_the_demo_needs_no_torch(tmp_path):
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^heatmap +96$", done.stdout + done.stderr, re.MULTILINE)
+    for rule in ("score", "heatmap"):
+        assert re.search(rf"^{rule} +96$", done.stdout + done.stderr, re.MULTILINE)
     done = subprocess.run(
         [sys.executable, "-c", "import mil, mil.cli"],
         env=environment,

@@ -1,7 +1,7 @@
-# Heads of one recipe + bags -> predictions and metrics.
+# Scores of all slides by the heads of one recipe -> predictions and metrics.
 rule evaluate:
     input:
-        heads=trained,
+        scores=scores,
         bags=bags,
         folds=f"results/{{dataset}}/split/{{tiling}}/{{encoder}}/folds{CONFIG.folds}.csv",
         annotations=annotations,
@@ -15,7 +15,7 @@ rule evaluate:
         mem_mb=4000,
         runtime="1h",
     params:
-        heads=head_dirs,
+        scores=scores_dir,
         bags=bags_dir,
         out=out_dir,
         slides_dir=SLIDES_DIR,
@@ -24,9 +24,8 @@ rule evaluate:
         subgroups=subgroups,
         version=STAGE_VERSION["evaluate"],
     shell:
-        "mil evaluate --dataset {wildcards.dataset} {params.heads} --bags {params.bags:q}"
-        " --folds {input.folds:q} --slides-dir {params.slides_dir:q} --threads {threads}"
-        " --out {params.out:q} 2>&1 | tee {log:q}"
+        "mil evaluate --dataset {wildcards.dataset} --scores {params.scores:q} --bags {params.bags:q}"
+        " --folds {input.folds:q} --slides-dir {params.slides_dir:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 # Heads + how good they were -> what goes with a head that is given away.

@@ -1,8 +1,8 @@
-# Heads of one recipe + bag + overview -> a picture and a QuPath layer of each slide.
+# Scores + overview of a slide -> a picture and a QuPath layer.
 rule heatmap:
     input:
         unpack(canvas),
-        heads=trained,
+        score="results/{dataset}/score/{tiling}/{encoder}/{head}/{slide}.h5",
         bag=bag,
         folds=f"results/{{dataset}}/split/{{tiling}}/{{encoder}}/folds{CONFIG.folds}.csv",
         annotation=annotation_input,
@@ -16,12 +16,11 @@ rule heatmap:
         mem_mb=3000,
         runtime="30m",
     params:
-        heads=head_dirs,
         canvas=canvas_flag,
         annotation=annotation_flag,
         scale=CONFIG.heatmap.scale,
         classes=dataset_classes,
         version=STAGE_VERSION["heatmap"],
     shell:
-        "mil heatmap {params.heads} --bag {input.bag:q} {params.canvas} --folds {input.folds:q}"
+        "mil heatmap --score {input.score:q} --bag {input.bag:q} {params.canvas} --folds {input.folds:q}"
         " {params.annotation} --scale {params.scale} --out {output.picture:q} 2>&1 | tee {log:q}"

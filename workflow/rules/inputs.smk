@@ -150,6 +150,21 @@ def bags(wildcards):
     return list(PLAN.ready_bags.values()) or expand(made, slide=SLIDES, **wildcards)
 
 
+def scores(wildcards):
+    """The scores of all bags by a head: of slides, or with early fusion the folder of patients."""
+    folder = "results/{dataset}/score/{tiling}/{encoder}/{head}".format(**wildcards)
+    if CONFIG.fusion == "early":
+        return [f"{folder}/patients"]
+    slides = PLAN.ready_bags or SLIDES
+    return [f"{folder}/{slide}.h5" for slide in slides]
+
+
+def scores_dir(wildcards, input):
+    """The folder that holds the scores of all bags."""
+    first = Path(input.scores[0])
+    return str(first if CONFIG.fusion == "early" else first.parent)
+
+
 def tiles(wildcards):
     """The tiles files of all slides; none where the bags are ready."""
     made = "results/{dataset}/tile/{tiling}/{slide}.h5"

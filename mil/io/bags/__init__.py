@@ -3,21 +3,25 @@
 from mil.io.bags.file import (
     Bag,
     BagHeader,
+    BagPositions,
     bag_of,
     common_identity,
     read_bag,
     read_header,
     read_identity,
+    read_positions,
     write_bag,
 )
 
 __all__ = [
     "Bag",
     "BagHeader",
+    "BagPositions",
     "bag_of",
     "common_identity",
     "read_bag",
     "read_header",
     "read_identity",
+    "read_positions",
     "write_bag",
 ]

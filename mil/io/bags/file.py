@@ -72,21 +72,27 @@ class BagHeader:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Bag(BagHeader):
-    """One slide's features. Tiles whose pixels could not be read have `valid` False and a row of zeros."""
+class BagPositions(BagHeader):
+    """Positions of one slide's tiles, without their features."""
 
-    features: Float[np.ndarray, "tiles dim"]
-    coords: Int[np.ndarray, "tiles 2"] | None  # level-0 pixels, top left; None: not known
+    # Level-0 pixels, top left corners; None: not known.
+    coords: Int[np.ndarray, "tiles 2"] | None
     valid: Bool[np.ndarray, " tiles"]
-    coords_um: Float[np.ndarray, "tiles 2"] | None = (
-        None  # the same in micrometres, if the source counts in them
-    )
+    # Top left corners in micrometres, if the source counts in them.
+    coords_um: Float[np.ndarray, "tiles 2"] | None = None
 
     def places(self) -> tuple[Int[np.ndarray, "valid 2"], float] | None:
-        """Corners of the valid tiles and the side of a tile, level-0 pixels; None where the bag does not say."""
+        """Corners of the valid tiles and side of a tile, level-0 pixels; None where not known."""
         if self.coords is None or not self.side_level0_px:
             return None
         return self.coords[self.valid], self.side_level0_px
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bag(BagPositions):
+    """One slide's features. Unreadable tiles have `valid` False and a row of zeros."""
+
+    features: Float[np.ndarray, "tiles dim"]
 
 
 def bag_of(
@@ -164,6 +170,13 @@ def read_bag(path: Path) -> Bag:
         return Bag(**asdict(_header(file, path)), **_arrays(file, path))
 
 
+def read_positions(path: Path) -> BagPositions:
+    """Read a bag file without its features; raises what `read_bag` does."""
+    with reading(path, FORMAT, VERSION) as file:
+        arrays = _arrays(file, path, features=False)
+        return BagPositions(**asdict(_header(file, path)), **arrays)
+
+
 def read_header(path: Path) -> BagHeader:
     """What a bag file says of itself, without its features; raises what `read_bag` does."""
     with reading(path, FORMAT, VERSION) as file:
@@ -230,11 +243,17 @@ def _header(file: h5py.File, path: Path) -> BagHeader:
     return header
 
 
-def _arrays(file: h5py.File, path: Path) -> dict[str, Any]:
-    """Features, validity and, where they are known, coordinates: of the right kind, with a row for each tile."""
-    found = {name: np.asarray(file[name]) for name in _KINDS if name in file}
-    shape = found["features"].shape if "features" in found else ()
-    if len(shape) != 2 or "valid" not in found:
+def _arrays(file: h5py.File, path: Path, *, features: bool = True) -> dict[str, Any]:
+    """Arrays of the right kind, with a row for each tile: `valid`, coordinates where known, features.
+
+    Args:
+        file: Open bag file.
+        path: Path of the bag file, for messages.
+        features: Whether to read the features, which are nearly all of a bag.
+    """
+    datasets = {name: file[name] for name in _KINDS if name in file}
+    shape = datasets["features"].shape if "features" in datasets else ()
+    if len(shape) != 2 or "valid" not in datasets:
         raise FormatError(
             f"{path}: no table of features with a row and a `valid` for each tile; make the bag "
             "again"
@@ -245,13 +264,15 @@ def _arrays(file: h5py.File, path: Path) -> dict[str, Any]:
         "coords": (shape[0], 2),
         "coords_um": (shape[0], 2),
     }
-    for name, array in found.items():
-        if array.dtype.kind not in _KINDS[name] or array.shape != shapes[name]:
+    for name, dataset in datasets.items():
+        if dataset.dtype.kind not in _KINDS[name] or dataset.shape != shapes[name]:
             raise FormatError(
                 f"{path}: {name} is not the numbers of each tile that it should be; make the bag "
                 "again"
             )
-    return {"coords": None, **found}
+    if not features:
+        del datasets["features"]
+    return {"coords": None, **{name: np.asarray(data) for name, data in datasets.items()}}
 
 
 def _tile_order(coords: Int[np.ndarray, "tiles 2"] | None) -> str:

@@ -1,7 +1,10 @@
 """What tells a bag's features from others, without reading all of them."""
 
+import math
 from hashlib import blake2b
 from pathlib import Path
+
+import h5py
 
 from mil.io.bags.file import FORMAT, VERSION
 from mil.io.h5 import reading
@@ -21,11 +24,35 @@ def features_digest(path: Path, end_bytes: int | None = END_BYTES) -> str:
         FormatError: it is not a bag.
     """
     with reading(path, FORMAT, VERSION) as file:
-        features = file["features"]
-        digest = blake2b(f"{features.shape} {features.dtype}".encode(), digest_size=16)
-        count = len(features)
-        row_bytes = max(features.dtype.itemsize * features.shape[1], 1)
-        rows = count if end_bytes is None else min(-(-end_bytes // row_bytes), count)
-        digest.update(features[:rows].tobytes())
-        digest.update(features[max(rows, count - rows) :].tobytes())
+        digest = blake2b(digest_size=16)
+        _update(digest, file["features"], end_bytes)
         return digest.hexdigest()
+
+
+def bag_digest(path: Path) -> str:
+    """Digest of all that a head sees of a bag: features, coordinates and validity.
+
+    Of the features, shape and either end are read (`END_BYTES`): a bag that was extracted
+    again with other settings differs everywhere, and readers of scores check every bag.
+
+    Raises:
+        FormatError: it is not a bag.
+    """
+    with reading(path, FORMAT, VERSION) as file:
+        digest = blake2b(digest_size=16)
+        _update(digest, file["features"], END_BYTES)
+        for name in ("valid", "coords", "coords_um"):
+            if name in file:
+                digest.update(name.encode())
+                _update(digest, file[name], None)
+        return digest.hexdigest()
+
+
+def _update(digest: blake2b, rows: h5py.Dataset, end_bytes: int | None) -> None:
+    """Add shape, type, first and last rows of a dataset to a digest."""
+    digest.update(f"{rows.shape} {rows.dtype}".encode())
+    count = len(rows)
+    row_bytes = max(rows.dtype.itemsize * math.prod(rows.shape[1:]), 1)
+    at_an_end = count if end_bytes is None else min(-(-end_bytes // row_bytes), count)
+    digest.update(rows[:at_an_end].tobytes())
+    digest.update(rows[max(at_an_end, count - at_an_end) :].tobytes())

@@ -80,7 +80,7 @@ def test_the_number_of_folds_is_known_beforehand(tmp_path):
         ConfigError, match="folds: 2, but column 'centre' gives 3; leave folds out, or say folds=3"
     ):
         folds(centres, by="centre", folds=2)
-    with pytest.raises(ValueError, match="file and by both say the folds; keep one"):
+    with pytest.raises(ValueError, match="file and by both define the folds; keep one"):
         SplitConfig(file="x", by="y")
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from mil.bags import Bags, HeadOutput, log_attention, per_bag
 from mil.errors import ConfigError
+from mil.losses.tasks import task_loss
 from mil.tasks import CLASSES, AnyTask
 
 Term = Callable[[HeadOutput, Bags, Tensor, AnyTask], Tensor]
@@ -26,7 +27,7 @@ def cross_entropy(
     out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the bag logits, or another task's loss of them; mean over bags, nats."""
-    return task.loss(out.logits, labels).mean()
+    return task_loss(task, out.logits, labels).mean()
 
 
 def branch_cross_entropy(
@@ -40,7 +41,7 @@ def branch_cross_entropy(
     if out.branch_logits is None:
         return out.logits.new_zeros(())
     return torch.stack(
-        [task.loss(logits, labels).mean() for logits in out.branch_logits.unbind(1)]
+        [task_loss(task, logits, labels).mean() for logits in out.branch_logits.unbind(1)]
     ).mean()
 
 
@@ -132,7 +133,8 @@ def full_cross_entropy(
     out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES
 ) -> Float[Tensor, ""]:
     """Cross-entropy (or the task's loss) of what all tiles would give: keeps the scores of tiles not selected fair."""
-    return task.loss(_given(out.full_logits, "full_cross_entropy", "graph_select"), labels).mean()
+    full_logits = _given(out.full_logits, "full_cross_entropy", "graph_select")
+    return task_loss(task, full_logits, labels).mean()
 
 
 def sufficiency(

@@ -1,0 +1,41 @@
+"""Options that several commands share, and help texts that are the models' descriptions."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from mil.config.base import Section
+
+
+def option(section: type[Section], field: str, *flags: str, **settings: Any) -> Any:
+    """An option for one field of the configuration; its help is the field's description.
+
+    The default is not taken from here, for a signature must show it: write
+    `= DEFAULTS.min_tissue` with `DEFAULTS = TileConfig()`.
+
+    Args:
+        section: Model of the configuration that has the field.
+        field: Name of the field.
+        flags: Names of the option, where they are not the parameter's.
+        settings: Further arguments of `typer.Option`, such as `min`.
+    """
+    return typer.Option(*flags, help=section.model_fields[field].description, **settings)
+
+
+Dataset = Annotated[
+    str, typer.Option(help="Dataset: a name in configs/datasets, or the path of its yaml.")
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option(help="Device to compute on; auto: a GPU if there is one."),
+]
+Threads = Annotated[int, typer.Option(min=1, help="Number of CPU threads.")]
+BagsDir = Annotated[Path, typer.Option("--bags", help="Folder of the bags.")]
+Folds = Annotated[Path, typer.Option(help="File of the folds, written by `mil split`.")]
+GeojsonFrame = Annotated[
+    Literal["scanned", "slide"],
+    typer.Option(
+        help="Origin of GeoJSON coordinates: the scanned part (QuPath), or the whole slide."
+    ),
+]

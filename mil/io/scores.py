@@ -1,0 +1,386 @@
+"""The score file: what each head of one recipe computed of one bag.
+
+Written by `mil score`, the only stage in which a head meets a bag, and read by `mil
+evaluate` and `mil heatmap`, which therefore need no torch. All heads of a recipe (its
+seeds and folds) lie along the first axis of every dataset. Each dataset states its unit
+and its axes; a reader ignores datasets that it does not know, so that further evidence
+about tiles can be added without a new version of the format.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import h5py
+import numpy as np
+from jaxtyping import Bool, Float
+from pydantic import TypeAdapter, ValidationError
+
+from mil.errors import FormatError
+from mil.io.bags.fingerprint import bag_digest
+from mil.io.h5 import reading, writing
+from mil.io.tables import valid_id
+from mil.io.tiles import STATES
+
+FORMAT = "mil.score"
+VERSION = 1
+# File names end at 255 bytes; a longer one is replaced by its digest.
+LONGEST_NAME = 200
+# The record of a head takes some 2 kB; a file that claims more than this is not ours.
+LONGEST_RECORD_BYTES = 64 << 20
+
+
+class Outputs(NamedTuple):
+    """Outputs of a head: before and after its task and calibration."""
+
+    logits: Float[np.ndarray, "*rows outputs"]
+    # In the order of the task's columns; of classes their calibrated probabilities.
+    predictions: Float[np.ndarray, "*rows columns"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TileSelection:
+    """Tiles that a head selected, and its outputs had it selected others."""
+
+    selected: Bool[np.ndarray, " tiles"]
+    # From all tiles; None for a head that does not say.
+    full: Outputs | None = None
+    # From as many tiles drawn at random: a row for each draw.
+    random: Outputs | None = None
+    # From the tiles that were not selected; None where there are none.
+    rest: Outputs | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeadScores:
+    """Scores of one bag by one head. Arrays are float64 and hold float32 values."""
+
+    logits: Float[np.ndarray, " outputs"]
+    # In the order of the task's columns; of classes their calibrated probabilities.
+    predictions: Float[np.ndarray, " columns"]
+    # Sums to 1 over the valid tiles: that of the class of interest where classes attend
+    # apart, else the mean of the branches.
+    attention: Float[np.ndarray, " tiles"]
+    # Branches that predict may be others than those that attend, as in DSMIL.
+    branch_logits: Float[np.ndarray, "logit_branches outputs"] | None = None
+    # Each column sums to 1. Branches are classes where classes attend apart; None for one.
+    branch_attention: Float[np.ndarray, "tiles branches"] | None = None
+    # By the weights of the last epoch, uncalibrated; None where they were not kept.
+    last: Outputs | None = None
+    selection: TileSelection | None = None
+
+
+@dataclass(frozen=True)
+class ScoringHead:
+    """A head that scored a bag.
+
+    Attributes:
+        record: Text of its `recipe.json`; `mil.trained.record.parse_record` reads it.
+        sha256: SHA-256 of `head.safetensors`, hex.
+        last_sha256: SHA-256 of `last.safetensors`; empty where that was not used.
+    """
+
+    record: str
+    sha256: str
+    last_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class ScoredBag:
+    """A bag file that was scored, alone or as part of a patient's bag.
+
+    Attributes:
+        slide: Slide of the bag.
+        digest: See `mil.io.bags.fingerprint.bag_digest`.
+    """
+
+    slide: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BagScores:
+    """Content of a score file.
+
+    Attributes:
+        name: Slide, or with early fusion patient.
+        state: Named state of the slide; unless it is `ok` there are no scores.
+        reason: Reason of the state.
+        bags: Bag files that were scored as one bag.
+        heads: Heads by which they were scored.
+        scores: Scores by each head, in the same order.
+    """
+
+    name: str
+    state: str = "ok"
+    reason: str = ""
+    bags: tuple[ScoredBag, ...]
+    heads: tuple[ScoringHead, ...]
+    scores: tuple[HeadScores, ...]
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What the file says in words, as JSON: attributes of HDF5 end at 64 kB."""
+
+    name: str
+    state: str
+    reason: str
+    bags: tuple[ScoredBag, ...]
+    heads: tuple[ScoringHead, ...]
+
+
+class _Dataset(NamedTuple):
+    """A dataset of the file, and where its rows come from."""
+
+    axes: str
+    unit: str
+    meaning: str
+    of: Callable[[HeadScores], np.ndarray | None]
+
+
+_LOGIT = "natural logarithm"
+_PREDICTION = "that of the column in predictions.csv"
+_SHARE = "share of the bag; sums to 1 over its tiles"
+
+
+def _of_selection(name: str, part: str) -> Callable[[HeadScores], np.ndarray | None]:
+    def rows(scores: HeadScores) -> np.ndarray | None:
+        outputs = getattr(scores.selection, name, None)
+        return None if outputs is None else getattr(outputs, part)
+
+    return rows
+
+
+_DATASETS = {
+    "logits": _Dataset("head output", _LOGIT, "uncalibrated", lambda s: s.logits),
+    "predictions": _Dataset("head column", _PREDICTION, "calibrated", lambda s: s.predictions),
+    "attention": _Dataset("head tile", _SHARE, "as drawn in heatmaps", lambda s: s.attention),
+    "branch_logits": _Dataset(
+        "head logit_branch output", _LOGIT, "of each branch", lambda s: s.branch_logits
+    ),
+    "branch_attention": _Dataset(
+        "head tile branch", _SHARE, "of each branch or class", lambda s: s.branch_attention
+    ),
+    "last_logits": _Dataset(
+        "head output", _LOGIT, "by the last epoch's weights", lambda s: s.last and s.last.logits
+    ),
+    "last_predictions": _Dataset(
+        "head column",
+        _PREDICTION,
+        "by the last epoch's weights, uncalibrated",
+        lambda s: s.last and s.last.predictions,
+    ),
+    "selected": _Dataset(
+        "head tile",
+        "true or false",
+        "tiles that the head predicts from; none where it selects no tiles",
+        lambda s: s.selection and s.selection.selected,
+    ),
+}
+# A row of a selection is NaN where there is no such selection.
+for _name, _axes, _meaning in (
+    ("full", "head", "from all tiles"),
+    ("random", "head draw", "from as many tiles as selected, drawn at random"),
+    ("rest", "head", "from the tiles that were not selected"),
+):
+    _DATASETS[f"{_name}_logits"] = _Dataset(
+        f"{_axes} output", _LOGIT, _meaning, _of_selection(_name, "logits")
+    )
+    _DATASETS[f"{_name}_predictions"] = _Dataset(
+        f"{_axes} column", _PREDICTION, _meaning, _of_selection(_name, "predictions")
+    )
+_NEEDED = ("logits", "predictions", "attention")
+
+
+def score_path(folder: Path, name: str) -> Path:
+    """File of a bag's scores: `NAME.h5`, escaped where a patient's name cannot be a file's.
+
+    Args:
+        folder: Folder of score files.
+        name: Slide, or with early fusion patient.
+    """
+    stem = name if valid_id(name) else quote(name, safe="")
+    if len(stem.encode()) > LONGEST_NAME:
+        stem = sha256(name.encode()).hexdigest()
+    return folder / f"{stem}.h5"
+
+
+def write_scores(path: Path, scores: BagScores) -> None:
+    """Write a score file whole or not at all: contiguous, uncompressed, float32."""
+    record = _Record(scores.name, scores.state, scores.reason, scores.bags, scores.heads)
+    text = json.dumps(asdict(record)).encode()
+    with writing(path, FORMAT, VERSION) as file:
+        file["record"] = np.frombuffer(text, np.uint8)
+        file["record"].attrs.update(unit="UTF-8", axes="byte", meaning="bags and heads, as JSON")
+        for name, dataset in _DATASETS.items():
+            rows = _stacked([dataset.of(head_scores) for head_scores in scores.scores])
+            if rows is None:
+                continue
+            file[name] = rows
+            file[name].attrs.update(unit=dataset.unit, axes=dataset.axes, meaning=dataset.meaning)
+
+
+def _stacked(rows: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Rows of all heads; of a head without any, NaN or false. None if no head has any."""
+    known = [row for row in rows if row is not None]
+    if not known:
+        return None
+    if known[0].dtype == bool:
+        blank = np.zeros_like(known[0])
+    else:
+        blank = np.full(known[0].shape, np.nan, np.float32)
+    stacked = np.stack([blank if row is None else row for row in rows])
+    return stacked if stacked.dtype == bool else stacked.astype(np.float32)
+
+
+def read_scores(path: Path, *, branches: bool = False) -> BagScores:
+    """Read a score file.
+
+    Args:
+        path: Score file.
+        branches: Whether to read the attention of each branch, the largest dataset.
+
+    Raises:
+        FormatError: the file is missing, damaged, or holds something that cannot be.
+    """
+    with reading(path, FORMAT, VERSION) as file:
+        record = _record(file, path)
+        arrays = _arrays(file, path, branches=branches)
+    if record.state != "ok":
+        scores: tuple[HeadScores, ...] = ()
+    else:
+        _check_sizes(arrays, len(record.heads), path)
+        scores = tuple(_of_head(arrays, number) for number in range(len(record.heads)))
+    return BagScores(
+        name=record.name,
+        state=record.state,
+        reason=record.reason,
+        bags=record.bags,
+        heads=record.heads,
+        scores=scores,
+    )
+
+
+_CHECKED = TypeAdapter(_Record)
+
+
+def _record(file: h5py.File, path: Path) -> _Record:
+    data = _dataset(file, "record", path)
+    if data.dtype != np.uint8 or data.ndim != 1 or data.nbytes > LONGEST_RECORD_BYTES:
+        raise _damaged(path, "its record is not text of a sensible length")
+    try:
+        record = _CHECKED.validate_json(np.asarray(data).tobytes())
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise _damaged(path, f"its record cannot be used: {where}: {fault['msg']}") from None
+    if record.state not in STATES:
+        raise _damaged(path, f"no state is called {record.state!r}")
+    if not record.bags or not record.heads:
+        raise _damaged(path, "its record names no bag or no head")
+    return record
+
+
+def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    data = file[name]
+    if not isinstance(data, h5py.Dataset):
+        raise _damaged(path, f"{name} is not a dataset")
+    return data
+
+
+def _arrays(file: h5py.File, path: Path, *, branches: bool) -> dict[str, np.ndarray]:
+    """Known datasets, each of the kind of number and with as many axes as it should have."""
+    arrays = {}
+    for name, dataset in _DATASETS.items():
+        if name not in file or (name == "branch_attention" and not branches):
+            continue
+        data = _dataset(file, name, path)
+        kind = "b" if name == "selected" else "f"
+        if data.dtype.kind != kind or data.ndim != len(dataset.axes.split()):
+            raise _damaged(path, f"{name} does not hold the numbers that it should")
+        array = np.asarray(data)
+        arrays[name] = array if kind == "b" else array.astype(np.float64)
+    return arrays
+
+
+def _check_sizes(arrays: dict[str, np.ndarray], heads: int, path: Path) -> None:
+    """Refuse datasets that differ in the length of an axis, such as the number of tiles."""
+    lengths = {"head": heads}
+    for name in _NEEDED:
+        if name not in arrays:
+            raise _damaged(path, f"it has no {name}")
+    for name, array in arrays.items():
+        for axis, length in zip(_DATASETS[name].axes.split(), array.shape, strict=True):
+            if lengths.setdefault(axis, length) != length:
+                raise _damaged(
+                    path, f"{name} has {length} rows along {axis}, others {lengths[axis]}"
+                )
+
+
+def _of_head(arrays: dict[str, np.ndarray], number: int) -> HeadScores:
+    """The rows of one head."""
+    rows = {name: array[number] for name, array in arrays.items()}
+    return HeadScores(
+        logits=rows["logits"],
+        predictions=rows["predictions"],
+        attention=rows["attention"],
+        branch_logits=rows.get("branch_logits"),
+        branch_attention=rows.get("branch_attention"),
+        last=_outputs(rows, "last"),
+        selection=_selection(rows),
+    )
+
+
+def _selection(rows: dict[str, np.ndarray]) -> TileSelection | None:
+    selected = rows.get("selected")
+    # A head that selects tiles selects at least one.
+    if selected is None or not selected.any():
+        return None
+    return TileSelection(
+        selected=selected,
+        full=_outputs(rows, "full"),
+        random=_outputs(rows, "random"),
+        rest=_outputs(rows, "rest"),
+    )
+
+
+def _outputs(rows: dict[str, Any], name: str) -> Outputs | None:
+    logits = rows.get(f"{name}_logits")
+    predicted = rows.get(f"{name}_predictions")
+    if logits is None or predicted is None or np.isnan(predicted).all():
+        return None
+    return Outputs(logits, predicted)
+
+
+def check_bags(scores: BagScores, path: Path, bag_paths: Iterable[Path]) -> None:
+    """Refuse scores of other bags than those they are used with.
+
+    Args:
+        scores: Content of a score file.
+        path: The score file.
+        bag_paths: Bag files that should have been scored, in order.
+
+    Raises:
+        FormatError: a bag was made anew since, or the scores are of others.
+    """
+    paths = list(bag_paths)
+    if len(paths) != len(scores.bags):
+        raise FormatError(
+            f"{path}: was computed from {len(scores.bags)} bags, not from {len(paths)}; delete it "
+            "and run `mil score` again"
+        )
+    for bag_path, bag in zip(paths, scores.bags, strict=True):
+        if bag_digest(bag_path) != bag.digest:
+            raise FormatError(
+                f"{path}: was computed from another bag than {bag_path} is now; delete it and run "
+                "`mil score` again"
+            )
+
+
+def _damaged(path: Path, reason: str) -> FormatError:
+    return FormatError(f"{path}: {reason}; delete it and run `mil score` again")

@@ -1,0 +1,92 @@
+"""Messages about slides and heads: before reading, when a slide is done, and advice on failures."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mil.predict.ensemble import Ensemble
+from mil.predict.running import name_of
+from mil.predict.slide import SlidePrediction
+from mil.predict.table import row_of
+from mil.trained import Trained
+
+ADVICE = {
+    "no_mpp": "give its pixel size: --mpp, micrometres per pixel at level 0",
+    "no_tissue": "look at its picture; lower tile.min_tissue or tile.min_area_mm2 in "
+    "configs/config.yaml if there is tissue",
+    "unreadable": "copy it again from its source, or convert it; then check its checksum",
+    "corrupt_regions": "copy it again from its source, or raise features.max_corrupt in "
+    "configs/config.yaml",
+}
+
+# Reasons for which a copy or a conversion would not help.
+NOT_A_FILE = ("no such file", "a folder, not a slide")
+
+EARLY = "trained on all slides of a patient as one bag; here each slide is predicted by itself"
+
+
+def whole_bag(trained: Trained, dtype: str) -> str:
+    """Why there is no estimate while tiles are read.
+
+    Args:
+        trained: Record of a head that does not stream.
+        dtype: Type of the features, by its NumPy name.
+    """
+    tile_bytes = trained.dim * np.dtype(dtype).itemsize
+    return (
+        f"{trained.recipe.name} looks at all tiles of a slide together: no estimate while "
+        f"reading, and features are kept, {tile_bytes / 1000:.1f} kB a tile "
+        f"({tile_bytes * 1e4 / 1e6:.0f} MB for 10 000)"
+    )
+
+
+def done(prediction: SlidePrediction, ensemble: Ensemble) -> str:
+    """The line about a slide that is done with."""
+    slide = prediction.slide
+    if prediction.state != "ok":
+        advice = _advice(prediction)
+        return f"predict {slide}: {prediction.state}: {prediction.reason}{advice}"
+    row = row_of(prediction, ensemble)
+    name = ensemble.trained.task.of_interest
+    sd = row[f"sd_{name.removeprefix('p_')}"]
+    heads = len(prediction.predictions)
+    spread = f" (sd {float(sd):.3f} over {heads} heads)" if sd else ""
+    called = f", called {row['called']}" if row["called"] else ""
+    note = f"; {prediction.reason}" if prediction.reason else ""
+    return (
+        f"predict {slide}: ok, {name_of(name)} = {float(row[name]):.3f}{spread}{called}; "
+        f"{prediction.tiles} tiles, {prediction.tiles_per_s:.0f} a second{note}"
+    )
+
+
+def _advice(prediction: SlidePrediction) -> str:
+    if prediction.reason in NOT_A_FILE:
+        return "; look at the path"
+    return f"; {ADVICE[prediction.state]}" if prediction.state in ADVICE else ""
+
+
+def heads(seeds_and_folds: Sequence[tuple[int, int]]) -> str:
+    """Number of heads, of seeds and of folds, in words."""
+    count = len(seeds_and_folds)
+    if count == 1:
+        return "1 head"
+    seeds = len({seed for seed, _ in seeds_and_folds})
+    folds = len({fold for _, fold in seeds_and_folds})
+    return f"{count} heads ({_counted(seeds, 'seed')}, {_counted(folds, 'fold')})"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number > 1)}"
+
+
+def several_divisions(folds: Sequence[int]) -> str:
+    """A warning that the heads of a folder are of several runs.
+
+    Args:
+        folds: Numbers of folds of the runs.
+    """
+    runs = " and ".join(f"folds={count}" for count in folds)
+    return (
+        f"these heads are of several runs, {runs}, and all are averaged; copy those you want into "
+        "a folder of their own"
+    )

@@ -1,0 +1,62 @@
+"""`mil report` and `mil summary` at the command line; the work is imported when they run."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mil.config import HeatmapConfig
+from mil.config.options import Dataset, option
+
+DEFAULTS = HeatmapConfig()
+
+TilesDirs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--tiles",
+        help="Folder of the tiles files; repeat for each encoder; omit for precomputed bags.",
+    ),
+]
+BagsDirs = Annotated[
+    list[Path], typer.Option("--bags", help="Folder of the bags; repeat for each encoder.")
+]
+
+
+def report(
+    dataset: Dataset,
+    bags: BagsDirs,
+    out: Annotated[Path, typer.Option(help="HTML page to write.")],
+    evaluated: Annotated[
+        list[Path],
+        typer.Option(help="Folder of predictions.csv and metrics.json; repeat for each head."),
+    ],
+    heatmaps: Annotated[
+        list[Path],
+        typer.Option(help="Folder of a head's heatmaps; repeat in the order of --evaluated."),
+    ],
+    tiles: TilesDirs = None,
+    comparison: Annotated[
+        Path | None, typer.Option(help="File comparison.json, written by `mil compare`.")
+    ] = None,
+    drawn: Annotated[Literal["all", "test"], option(HeatmapConfig, "slides")] = DEFAULTS.slides,
+) -> None:
+    """Gather slides, metrics, comparison and heatmaps of a study on one page."""
+    from mil.report.stage import run
+
+    run(dataset, tiles or [], bags, evaluated, heatmaps, out, drawn, comparison)
+    typer.echo(f"report {out}")
+
+
+def summary(dataset: Dataset, bags: BagsDirs, tiles: TilesDirs = None) -> None:
+    """Count the slides of a dataset and those that can be used, with the reason for each loss."""
+    from mil.io.bags.folder import describe_bags
+    from mil.io.bags.status import gather
+    from mil.io.bags.status import summary as describe_states
+    from mil.io.tables import read_dataset
+
+    _, rows = read_dataset(dataset)
+    slides = [row.slide for row in rows]
+    typer.echo(describe_states(gather(slides, tiles or [], bags)))
+    if not tiles:
+        for folder in bags:
+            typer.echo(describe_bags(folder, slides))

@@ -1,0 +1,1 @@
+"""Stage `score`: heads of one recipe and a bag give logits, predictions and attention."""

@@ -1,0 +1,67 @@
+"""`mil score` at the command line; what does the work is imported when it is called."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mil.config.options import Threads
+from mil.errors import DatasetError
+
+
+def score(
+    head_dir: Annotated[
+        list[Path],
+        typer.Option(help="Folder of a trained head; repeat for seeds and folds of its recipe."),
+    ],
+    bag: Annotated[
+        list[Path] | None, typer.Option(help="Bag of a slide; repeat, with an --out for each.")
+    ] = None,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(help="Score file (.h5) of the bag at the same place among --bag."),
+    ] = None,
+    bags: Annotated[
+        Path | None, typer.Option(help="Folder of bags, to score all of them; with --scores.")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="Folder for a score file of each bag of --bags.")
+    ] = None,
+    folds: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the folds, written by `mil split`, to score only the bags that it "
+            "names: slides, or with fusion=early patients."
+        ),
+    ] = None,
+    threads: Threads = 1,
+) -> None:
+    """Apply trained heads to bags: logits, predictions and attention of each tile.
+
+    `mil evaluate` and `mil heatmap` read the score files. A bag that cannot be scored
+    stops no other; exit code 1 then.
+
+    Example: mil score --head-dir HEAD --bags results/demo/features/TILING/ENCODER --scores scores
+    """
+    from mil.score.stage import ScoreJob, jobs_of_folder, run
+
+    bag_files = bag or []
+    score_files = out or []
+    if bags is not None and scores is not None and not bag_files and not score_files:
+        jobs = jobs_of_folder(bags, scores, folds)
+    elif bag_files and len(bag_files) == len(score_files) and (bags, scores, folds) == (None,) * 3:
+        jobs = [
+            ScoreJob(None, (bag_file,), score_file)
+            for bag_file, score_file in zip(bag_files, score_files, strict=True)
+        ]
+    else:
+        raise DatasetError(
+            f"{len(bag_files)} --bag and {len(score_files)} --out; give as many of one as of the "
+            "other, or a folder of bags by --bags and a folder for their scores by --scores"
+        )
+    failures = 0
+    for result in run(head_dir, jobs, threads=threads):
+        typer.echo(f"score {result.line}", err=result.failed)
+        failures += result.failed
+    if failures:
+        raise typer.Exit(1)

@@ -1,0 +1,203 @@
+"""Heads of one recipe and bags in; a score file of each bag out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from mil.bags import Bags
+from mil.errors import DatasetError, MilError
+from mil.heads import SelectsTiles
+from mil.io.bags import Bag
+from mil.io.bags.fingerprint import bag_digest
+from mil.io.bags.folder import slides_with_bags
+from mil.io.bags.patients import laid_together, read_each, read_fold_bags
+from mil.io.scores import (
+    BagScores,
+    HeadScores,
+    Outputs,
+    ScoredBag,
+    ScoringHead,
+    score_path,
+    write_scores,
+)
+from mil.progress import progress
+from mil.score.selection import with_other_selections
+from mil.trained.record import Trained
+from mil.trained.compatibility import check_fits, check_numbers
+from mil.trained.folder import load_heads
+from mil.trained.forward import forward, tensors_of
+from mil.trained.record import FILES, RECORD
+
+
+class ScoreJob(NamedTuple):
+    """A bag to score, and the file for its scores."""
+
+    # Slide or patient; None: as the bag calls itself.
+    name: str | None
+    # Bag files, laid end to end if several: those of a patient's slides.
+    bags: tuple[Path, ...]
+    out: Path
+
+
+class ScoreResult(NamedTuple):
+    """A line about a bag, and whether it could not be scored."""
+
+    line: str
+    failed: bool
+
+
+class _LoadedHead(NamedTuple):
+    """A head in memory, with its weights of the last epoch where those were kept."""
+
+    files: ScoringHead
+    trained: Trained
+    head: nn.Module
+    last: nn.Module | None
+
+
+def run(heads: Sequence[Path], jobs: Sequence[ScoreJob], *, threads: int) -> Iterator[ScoreResult]:
+    """Apply all heads to each bag; heads are loaded once, each bag is read once.
+
+    Args:
+        heads: Folders of trained heads of one recipe: its seeds and folds.
+        jobs: Bags, each with the file for its scores, which is written whole or not at all.
+        threads: Number of CPU threads.
+
+    Yields:
+        A result for each bag. One that cannot be scored stops no other.
+
+    Raises:
+        DatasetError: no head is given, heads are of several recipes, or two bags have
+            one file for their scores.
+        FormatError: a head cannot be used.
+    """
+    torch.set_num_threads(threads)
+    loaded = _load(heads)
+    _check_apart(jobs)
+    with progress("score", len(jobs), "bags") as advance:
+        for job in jobs:
+            try:
+                line = _score(loaded, job)
+                result = ScoreResult(line, failed=False)
+            except MilError as error:
+                result = ScoreResult(str(error), failed=True)
+            advance(1)
+            yield result
+
+
+def jobs_of_folder(bags_dir: Path, scores_dir: Path, folds: Path | None) -> list[ScoreJob]:
+    """Jobs for all bags of a folder, or for those that a folds file names.
+
+    Args:
+        bags_dir: Folder of the bags.
+        scores_dir: Folder for the scores.
+        folds: A folds.csv, whose bags are slides or, with early fusion, patients; None:
+            every bag of the folder, each a slide.
+
+    Raises:
+        DatasetError: there is no bag in the folder.
+        FormatError: the folds file cannot be used.
+    """
+    if folds is None:
+        members = {slide: (slide,) for slide in slides_with_bags(bags_dir)}
+    else:
+        members = {bag.name: bag.slides for bag in read_fold_bags(folds)}
+    return [
+        ScoreJob(
+            name,
+            tuple(bags_dir / f"{slide}.h5" for slide in slides),
+            score_path(scores_dir, name),
+        )
+        for name, slides in members.items()
+    ]
+
+
+def _check_apart(jobs: Sequence[ScoreJob]) -> None:
+    files: dict[Path, ScoreJob] = {}
+    for job in jobs:
+        other = files.setdefault(job.out, job)
+        if other is not job:
+            raise DatasetError(
+                f"{job.out}: would hold the scores of {other.bags[0]} and of {job.bags[0]}; give "
+                "each its own file"
+            )
+
+
+def _load(folders: Sequence[Path]) -> list[_LoadedHead]:
+    """Load the heads; the last epoch takes part only if all heads have its weights."""
+    kept = load_heads(folders)
+    last: Sequence[nn.Module | None] = [None] * len(kept)
+    # Imported heads have no last epoch.
+    if all((folder / FILES["last"]).exists() for folder in folders):
+        last = [head for head, _ in load_heads(folders, "last")]
+    return [
+        _LoadedHead(_files(folder, with_last=head_of_last is not None), trained, head, head_of_last)
+        for folder, (head, trained), head_of_last in zip(folders, kept, last, strict=True)
+    ]
+
+
+def _files(folder: Path, *, with_last: bool) -> ScoringHead:
+    return ScoringHead(
+        record=(folder / RECORD).read_text(encoding="utf-8"),
+        sha256=_sha256(folder / FILES["kept"]),
+        last_sha256=_sha256(folder / FILES["last"]) if with_last else "",
+    )
+
+
+def _sha256(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def _score(heads: Sequence[_LoadedHead], job: ScoreJob) -> str:
+    # The digests first: a bag that is replaced meanwhile then shows as another one.
+    digests = [bag_digest(path) for path in job.bags]
+    bag, slides = _read(job)
+    name = job.name or bag.slide
+    if bag.state == "ok":
+        check_numbers(bag, job.bags[0])
+        for head in heads:
+            check_fits(head.trained, bag, job.bags[0])
+        tensors = tensors_of(bag)
+        scores = tuple(_score_by(head, tensors) for head in heads)
+        line = f"{name}: {len(tensors.features)} tiles by {len(heads)} heads"
+    else:
+        scores = ()
+        line = f"{name}: {bag.state}, nothing to score"
+    write_scores(
+        job.out,
+        BagScores(
+            name=name,
+            state=bag.state,
+            reason=bag.reason,
+            bags=tuple(
+                ScoredBag(slide, digest) for slide, digest in zip(slides, digests, strict=True)
+            ),
+            heads=tuple(head.files for head in heads),
+            scores=scores,
+        ),
+    )
+    return line
+
+
+def _read(job: ScoreJob) -> tuple[Bag, list[str]]:
+    """The bag, and the slides that it is of."""
+    parts = read_each(job.bags)
+    name = job.name or parts[0].slide
+    return laid_together(parts, name), [part.slide for part in parts]
+
+
+def _score_by(head: _LoadedHead, bags: Bags) -> HeadScores:
+    scores = forward(head.head, head.trained, bags)
+    if isinstance(head.head, SelectsTiles):
+        scores = with_other_selections(head.head, head.trained, bags, scores)
+    if head.last is None:
+        return scores
+    # The calibration was fitted to the kept epoch.
+    uncalibrated = head.trained.model_copy(update={"calibration": None})
+    last = forward(head.last, uncalibrated, bags)
+    return replace(scores, last=Outputs(last.logits, last.predictions))

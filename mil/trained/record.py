@@ -1,0 +1,201 @@
+"""The record of a trained head, `recipe.json`, which is read without torch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from mil.config import Fusion, Recipe, Section, checked
+from mil.errors import DatasetError, FormatError
+from mil.tasks import AnyTask
+
+FORMAT = "mil.head"
+VERSION = 2
+CLASSES_ONLY = 1  # the version in which `classes` and `positive` stood where `task` does now
+
+RECORD = "recipe.json"
+FILES = {"kept": "head.safetensors", "last": "last.safetensors"}
+Which = Literal["kept", "last"]
+
+
+class Calibration(Section):
+    """What the validation slides say of a head's probabilities."""
+
+    # Logits are divided by it.
+    temperature: float = Field(gt=0)
+    # Of two classes: least probability at which the positive class is predicted.
+    threshold: float | None = Field(None, ge=0, le=1)
+
+
+class Trained(Section):
+    """Content of `recipe.json`: everything needed to rebuild a head and to run it."""
+
+    recipe_name: str
+    recipe: Recipe
+    encoder: str
+    weights_sha256: str
+    tiling: str
+    dim: int = Field(gt=0)
+    task: AnyTask
+    dataset: str
+    seed: int
+    fold: int
+    # Epoch whose weights were kept, from 1.
+    epoch: int
+    # early: trained on bags of patients, all slides of each.
+    fusion: Fusion = "late"
+    # Of the kept epoch.
+    calibration: Calibration | None = None
+    # Digest of the slides of training and validation (`mil.io.bags.patients`); None: not known.
+    seen: str | None = None
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes in order; none where the label is a number."""
+        return list(self.task.classes)
+
+    @property
+    def positive(self) -> str:
+        """The class of interest; empty where there are no classes."""
+        return self.task.positive
+
+
+def read_record(folder: Path) -> Trained:
+    """Read the record of a head's folder.
+
+    Raises:
+        FormatError: the folder is not that of a trained head, or of another version.
+    """
+    path = folder / RECORD
+    try:
+        return parse_record(path.read_text(encoding="utf-8"), path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"{folder}: not the folder of a trained head: {error}") from None
+
+
+def parse_record(text: str, path: Path) -> Trained:
+    """Read the text of a `recipe.json`, of this version or the one before.
+
+    Args:
+        text: Content of the file.
+        path: File that holds the text, for the message of an error.
+
+    Raises:
+        FormatError: the text is of another format or version.
+        ValueError: the text is not JSON, or a key has a wrong value.
+        KeyError: a key is missing. TypeError, AttributeError: the text is not a mapping.
+    """
+    raw = json.loads(text)
+    found = raw.pop("format"), raw.pop("format_version")
+    raw.pop("tool_version")
+    if found == (FORMAT, CLASSES_ONLY):
+        raw["task"] = {
+            "kind": "classification",
+            "classes": raw.pop("classes"),
+            "positive": raw.pop("positive"),
+        }
+    elif found != (FORMAT, VERSION):
+        raise FormatError(
+            f"{path}: expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}"
+        )
+    return checked(Trained, raw, str(path))
+
+
+def read_records(texts: Sequence[str], path: Path) -> list[Trained]:
+    """Read the records of heads of one recipe, as a score file holds them.
+
+    Args:
+        texts: Texts of their `recipe.json`.
+        path: File or folder that holds the texts, for the message of an error.
+
+    Raises:
+        FormatError: one is not the record of a trained head.
+        DatasetError: see `check_one_recipe`.
+    """
+    records = []
+    for text in texts:
+        try:
+            records.append(parse_record(text, path))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if isinstance(error, FormatError):
+                raise
+            raise FormatError(
+                f"{path}: holds a record that is not of a trained head: {error}; delete it and run "
+                "`mil score` again"
+            ) from None
+    check_one_recipe([path] * len(records), records)
+    return records
+
+
+def find_heads(folder: Path) -> list[Path]:
+    """Find the folder of a head, or the folders of all heads below it.
+
+    Raises:
+        FormatError: there is none.
+    """
+    folders = sorted(path.parent for path in folder.rglob(FILES["kept"]))
+    if not folders:
+        reason = "has no trained head in it" if folder.is_dir() else "no such folder"
+        raise FormatError(
+            f"{folder}: {reason}; give a folder with recipe.json and head.safetensors, such as "
+            "results/DATASET/train/TILING/ENCODER/HEAD/SEED, or one that holds several"
+        )
+    return folders
+
+
+def check_one_recipe(folders: Sequence[Path], records: Sequence[Trained]) -> None:
+    """Refuse heads whose predictions may not be averaged.
+
+    Args:
+        folders: Folder of each head.
+        records: Record of each head, in the same order.
+
+    Raises:
+        DatasetError: there is no head, or they are of several recipes, or of one recipe
+            that was changed in between.
+    """
+    if not records:
+        raise DatasetError("no head given; name at least one folder of a trained head")
+    first = records[0]
+    for folder, trained in zip(folders, records, strict=True):
+        if _predicted(trained) != _predicted(first):
+            raise DatasetError(
+                f"{folder} is of {_described(trained)}, {folders[0]} of {_described(first)}; give "
+                "heads of one recipe and task"
+            )
+        settings = _differing(trained.recipe, first.recipe)
+        if settings:
+            raise DatasetError(
+                f"{folder} and {folders[0]} are both of recipe {first.recipe_name}, but with "
+                f"other settings ({', '.join(settings)}); train the older one again, or take it "
+                "out"
+            )
+
+
+def _predicted(trained: Trained) -> tuple[str, str, list[str]]:
+    return trained.recipe_name, trained.task.kind, list(trained.task.columns)
+
+
+def _differing(one: Recipe, other: Recipe) -> list[str]:
+    """Settings in which two recipes differ, as ``section.name``."""
+    left, right = (_flat(recipe.model_dump()) for recipe in (one, other))
+    return sorted(name for name in left.keys() | right.keys() if left.get(name) != right.get(name))
+
+
+def _flat(sections: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, values in sections.items():
+        if isinstance(values, dict):
+            flat |= {f"{name}.{key}": value for key, value in values.items()}
+        else:
+            flat[name] = values
+    return flat
+
+
+def _described(trained: Trained) -> str:
+    names = ", ".join(trained.classes or trained.task.columns)
+    return f"recipe {trained.recipe_name} with {trained.task.kind} of {names}"
