@@ -27,10 +27,11 @@ def evaluate(
     slides_dir: Path,
     threads: int = 1,
 ) -> dict[str, Any]:
-    """Score the bags that a folds file names, and evaluate the scores."""
+    """Score the bags that a folds file names, and evaluate the scores; content of metrics.json."""
     scores = out.with_name(f"{out.name}_scores")
     score_all(heads, jobs_of_folder(bags, scores, folds))
-    return evaluate_stage.run(dataset, scores, bags, folds, out, slides_dir=slides_dir)
+    metrics = evaluate_stage.run(dataset, scores, bags, folds, out, slides_dir=slides_dir)
+    return metrics.to_json()
 
 
 def heatmap(

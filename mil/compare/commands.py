@@ -8,22 +8,25 @@ import typer
 
 def compare(
     evaluated: Annotated[
-        list[Path], typer.Option(help="Folder that `mil evaluate` wrote; repeat for each head.")
+        list[Path],
+        typer.Option(help="Folder that `mil evaluate` wrote; repeat the option for each head."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for comparison.json, .csv, .md and .tex.")],
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Test pairs on the slides that all heads share.")
+        bool,
+        typer.Option(
+            "--allow-missing", help="Compare on the slides that all heads were tested on."
+        ),
     ] = False,
 ) -> None:
-    """Hold heads and encoders against one another on the same test slides."""
+    """Compare heads and encoders on the same test slides."""
     from mil.compare.stage import run
 
-    pairs = run(evaluated, out, allow_missing=allow_missing)["tests"]["pairs"]
-    tests = [pair["p_holm"] for pair in pairs if pair["p_holm"] is not None]
+    pairs = run(evaluated, out, allow_missing=allow_missing).tests.pairs
+    p_values = [pair.p_holm for pair in pairs if pair.p_holm is not None]
     heads = "1 head" if len(evaluated) == 1 else f"{len(evaluated)} heads"
-    tested = (
-        f", {sum(p < 0.05 for p in tests)} of {len(tests)} pairs differ (p < 0.05 after Holm)"
-        if pairs
-        else ""
-    )
+    tested = ""
+    if pairs:
+        differ = sum(p < 0.05 for p in p_values)
+        tested = f", {differ} of {len(p_values)} pairs differ (p < 0.05 after Holm)"
     typer.echo(f"compare {heads}{tested}: {out / 'comparison.md'}")

@@ -1,151 +1,129 @@
-"""What `mil evaluate` wrote, ready to be held against another."""
+"""Evaluations as they are compared: predictions of test slides, averaged over runs."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from mil.errors import DatasetError, FormatError
-from mil.io.tables import read_csv
+from mil.errors import DatasetError
+from mil.io.results import Metrics, Prediction, read_evaluation
+from mil.tasks import Task, unfitted_task
+
+SHOWN = 5  # names of slides that a message prints
 
 
-class Evaluated(NamedTuple):
-    """One recipe on one encoder."""
+class EvaluatedHead(NamedTuple):
+    """One recipe on one encoder, on its test slides in the order of their names."""
 
     folder: Path
-    metrics: Mapping[str, Any]
-    labels: Mapping[str, str]  # of each test slide, in the order of their names
-    patients: Mapping[str, str]
-    answers: Mapping[
-        str, Float[np.ndarray, " slides"]
-    ]  # by column, mean over the heads that held the slide out
+    metrics: Metrics
+    labels: dict[str, str]  # by slide
+    patients: dict[str, str]  # by slide
+    # Mean over the heads that did not train on the slide.
+    predictions: Float[np.ndarray, "slides columns"]
 
     @property
     def name(self) -> str:
         """Recipe and encoder."""
-        return f"{self.metrics['recipe']} · {self.metrics['encoder']}"
+        return self.metrics.name
 
     @property
-    def about(self) -> tuple[str, list[str], str]:
-        """What was asked of it: kind of task, classes, the positive one."""
-        return self.metrics["task"], list(self.metrics["classes"]), self.metrics["positive"]
+    def task(self) -> Task:
+        """Task of the head, as far as metrics need it."""
+        return unfitted_task(self.metrics.task, self.metrics.classes, self.metrics.positive)
+
+    @property
+    def same_task(self) -> tuple[str, list[str], str]:
+        """Task, classes and positive class, which compared heads must share."""
+        return self.metrics.task, self.metrics.classes, self.metrics.positive
 
 
-def read_evaluated(folder: Path) -> Evaluated:
-    """Read a folder of predictions.csv and metrics.json.
+def read_evaluated(folder: Path) -> EvaluatedHead:
+    """Read a folder that `mil evaluate` wrote.
 
     Raises:
-        FormatError: they are not there, or of an earlier version.
+        FormatError: It lacks a file, or an earlier version wrote it.
     """
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        rows = read_csv(folder / "predictions.csv")
-        _ = [
-            metrics[key]
-            for key in (
-                "recipe",
-                "encoder",
-                "task",
-                "classes",
-                "positive",
-                "test",
-                "test_patients",
-                "runs",
-            )
-        ]
-        slides: dict[str, list[dict[str, str]]] = {}
-        for row in rows:
-            if row["split"] == "test":
-                slides.setdefault(row["slide"], []).append(row)
-        ordered = dict(sorted(slides.items()))
-        columns = _answers(rows[0]) if rows else []
-        return Evaluated(
-            folder,
-            metrics,
-            {name: mine[0]["label"] for name, mine in ordered.items()},
-            {name: mine[0]["patient"] for name, mine in ordered.items()},
-            {
-                c: np.array([np.mean([float(row[c]) for row in mine]) for mine in ordered.values()])
-                for c in columns
-            },
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, FormatError):
-            raise
-        what = (
-            f"{error.args[0]!r} is missing"
-            if isinstance(error, KeyError)
-            else " ".join(str(error).split())
-        )
-        raise FormatError(
-            f"{folder}: no predictions.csv and metrics.json of `mil evaluate` ({what}); run it "
-            "again"
-        ) from None
+    metrics, rows = read_evaluation(folder)
+    slides: dict[str, list[Prediction]] = {}
+    for row in rows:
+        if row.split == "test":
+            slides.setdefault(row.slide, []).append(row)
+    ordered = dict(sorted(slides.items()))
+    columns = list(rows[0].predictions) if rows else []
+    predictions = np.zeros((len(ordered), len(columns)))
+    for number, members in enumerate(ordered.values()):
+        for place, column in enumerate(columns):
+            predictions[number, place] = np.mean([row.predictions[column] for row in members])
+    return EvaluatedHead(
+        folder,
+        metrics,
+        {name: members[0].label for name, members in ordered.items()},
+        {name: members[0].patient for name, members in ordered.items()},
+        predictions,
+    )
 
 
-def _answers(row: Mapping[str, str]) -> list[str]:
-    """Columns between the label and the recipe."""
-    names = list(row)
-    return names[names.index("label") + 1 : names.index("recipe")]
-
-
-def check_alike(heads: Sequence[Evaluated]) -> None:
-    """Refuse to compare what was not asked the same of the same slides.
+def check_comparable(heads: Sequence[EvaluatedHead]) -> None:
+    """Refuse to compare heads of different tasks, or on different test slides.
 
     Raises:
-        DatasetError: which folders differ, and in which slides.
+        DatasetError: The message names the folders, and the slides that differ.
     """
     first = heads[0]
     for head in heads[1:]:
-        if head.about != first.about:
+        if head.same_task != first.same_task:
             raise DatasetError(
                 f"{head.folder} and {first.folder} are of different tasks or classes; compare "
                 "heads of one"
             )
-        apart = sorted(set(head.labels) ^ set(first.labels))
-        if apart:
+        unshared = sorted(set(head.labels) ^ set(first.labels))
+        if unshared:
             raise DatasetError(
-                f"{head.folder} and {first.folder} were tested on different slides: {few(apart)}; "
-                "evaluate both with the same folds"
+                f"{head.folder} and {first.folder} were tested on different slides: "
+                f"{few(unshared)}; evaluate both with the same folds"
             )
-        torn = [
-            s
-            for s in first.labels
-            if (head.labels[s], head.patients[s]) != (first.labels[s], first.patients[s])
+        differing = [
+            slide
+            for slide in first.labels
+            if head.labels[slide] != first.labels[slide]
+            or head.patients[slide] != first.patients[slide]
         ]
-        if torn:
+        if differing:
             raise DatasetError(
-                f"{head.folder} and {first.folder} have other labels or patients for {few(torn)}; "
-                "evaluate both with the same slide table"
+                f"{head.folder} and {first.folder} have other labels or patients for "
+                f"{few(differing)}; evaluate both with the same slide table"
             )
-    named: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for head in heads:
-        if head.name in named:
+        if head.name in folders:
             raise DatasetError(
-                f"{head.folder} and {named[head.name]} are both {head.name}; give each once"
+                f"{head.folder} and {folders[head.name]} are both {head.name}; give each once"
             )
-        named[head.name] = head.folder
+        folders[head.name] = head.folder
 
 
-def in_common(heads: Sequence[Evaluated]) -> tuple[list[Evaluated], list[str]]:
-    """The heads on the slides that all were tested on, and the slides that some were not."""
+def on_shared_slides(heads: Sequence[EvaluatedHead]) -> tuple[list[EvaluatedHead], list[str]]:
+    """Heads on the slides that all were tested on, and the slides that are left out."""
     shared = set.intersection(*(set(head.labels) for head in heads))
     left_out = sorted(set().union(*(head.labels for head in heads)) - shared)
-    return [_on(head, shared) for head in heads] if left_out else list(heads), left_out
+    if not left_out:
+        return list(heads), []
+    return [_on(head, shared) for head in heads], left_out
 
 
-def _on(head: Evaluated, slides: set[str]) -> Evaluated:
-    rows = [i for i, slide in enumerate(head.labels) if slide in slides]
+def _on(head: EvaluatedHead, slides: set[str]) -> EvaluatedHead:
+    rows = [number for number, slide in enumerate(head.labels) if slide in slides]
     return head._replace(
         labels={slide: label for slide, label in head.labels.items() if slide in slides},
         patients={slide: patient for slide, patient in head.patients.items() if slide in slides},
-        answers={column: said[rows] for column, said in head.answers.items()},
+        predictions=head.predictions[rows],
     )
 
 
 def few(names: Sequence[str]) -> str:
-    """The first five, and how many more."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    """First five names, and the number of further ones."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

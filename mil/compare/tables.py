@@ -1,66 +1,76 @@
 """A comparison as people read it: cells of text, without any markup."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
+from mil.io.results import ComparedHead, Pair, PairedTests, Table
+from mil.statistics.metric import Metric
 from mil.statistics.text import interval, mean_sd, probability, title, value
 
-Table = dict[str, Any]  # `header`: names of the columns, `rows`: a list of cells each
+
+def tables_of(
+    metrics: Sequence[str],
+    rows: Sequence[ComparedHead],
+    tests: PairedTests,
+    *,
+    several_slides: bool,
+) -> dict[str, Table]:
+    """Table `heads`, and `pairs` where any were tested.
+
+    Args:
+        metrics: Names of the metrics to show, the main one first.
+        rows: Heads to show.
+        tests: Paired tests of the heads.
+        several_slides: Whether some patient has several slides.
+    """
+    tables = {"heads": heads_table(metrics, rows, several_slides=several_slides)}
+    if tests.pairs:
+        tables["pairs"] = pairs_table(tests.metric, tests.pairs)
+    return tables
 
 
-def tables_of(found: Mapping[str, Any]) -> dict[str, Table]:
-    """`heads`, and `pairs` where any were tested."""
-    return {"heads": heads_table(found)} | (
-        {"pairs": pairs_table(found)} if found["tests"]["pairs"] else {}
-    )
-
-
-def heads_table(found: Mapping[str, Any]) -> Table:
-    """Header and rows of the heads as people read them; with patients and runs only where they say more."""
-    main = found["metrics"][0]
-    names = found["metrics"]
-    patients = found["n_patients"] < found["n_slides"] and any(
-        row["patients"].get(main) for row in found["rows"]
-    )
-    runs = any(row["seeds"] * row["folds"] > 1 for row in found["rows"])
+def heads_table(
+    metrics: Sequence[str], rows: Sequence[ComparedHead], *, several_slides: bool
+) -> Table:
+    """Table of the heads; with columns for patients and runs only where they add something."""
+    main = metrics[0]
+    patients = several_slides and any(row.patients.get(main) for row in rows)
+    runs = any(row.seeds * row.folds > 1 for row in rows)
     header = ["encoder", "recipe", title(main)]
-    header += (
-        [f"{title(main)}, patients"] * patients
-        + [f"{title(main)} of runs"] * runs
-        + [*map(title, names[1:])]
-    )
-    rows = []
-    for row in found["rows"]:
-        cells = [row["encoder"], row["recipe"], _cell(row["slides"][main])]
-        cells += [_cell(row["patients"][main])] * patients + [
-            mean_sd(row["over_runs"][main])
-        ] * runs
-        rows.append(cells + [_cell(row["slides"][name]) for name in names[1:]])
-    return {"header": header, "rows": rows}
+    if patients:
+        header.append(f"{title(main)}, patients")
+    if runs:
+        header.append(f"{title(main)} of runs")
+    header += [title(name) for name in metrics[1:]]
+    cells = []
+    for row in rows:
+        line = [row.encoder, row.recipe, _cell(row.slides[main])]
+        if patients:
+            line.append(_cell(row.patients[main]))
+        if runs:
+            line.append(mean_sd(row.over_runs[main]))
+        line += [_cell(row.slides[name]) for name in metrics[1:]]
+        cells.append(line)
+    return Table(header=header, rows=cells)
 
 
-def pairs_table(found: Mapping[str, Any]) -> Table:
-    """Header and rows of the paired tests."""
-    header = ["one", "other", f"difference of {title(found['tests']['metric'])}", "p", "p, Holm"]
+def pairs_table(metric: str, pairs: Sequence[Pair]) -> Table:
+    """Table of the paired tests."""
+    header = ["one", "other", f"difference of {title(metric)}", "p", "p, Holm"]
     rows = [
-        [
-            pair["one"],
-            pair["other"],
-            _difference(pair),
-            probability(pair["p"]),
-            probability(pair["p_holm"]),
-        ]
-        for pair in found["tests"]["pairs"]
+        [pair.one, pair.other, _difference(pair), probability(pair.p), probability(pair.p_holm)]
+        for pair in pairs
     ]
-    return {"header": header, "rows": rows}
+    return Table(header=header, rows=rows)
 
 
-def _difference(pair: Mapping[str, Any]) -> str:
-    between = " ({:+.2f} to {:+.2f})".format(*pair["ci95"]) if pair["ci95"] else ""
-    return f"{pair['difference']:+.3f}{between}".replace("-", "−")
+def _difference(pair: Pair) -> str:
+    between = " ({:+.2f} to {:+.2f})".format(*pair.ci95) if pair.ci95 else ""
+    return f"{pair.difference:+.3f}{between}".replace("-", "−")
 
 
-def _cell(metric: Mapping[str, Any] | None) -> str:
-    if metric and "if_calibrated" in metric:  # which has no interval
-        return value(metric) + " [{:.2f} to {:.2f}]".format(*metric["if_calibrated"])
-    return value(metric) + (f" ({between})" if (between := interval(metric)) else "")
+def _cell(metric: Metric | None) -> str:
+    """`0.931 (0.81 to 1.00)`; in brackets what perfect calibration would give."""
+    if metric is not None and metric.if_calibrated is not None:
+        return value(metric) + " [{:.2f} to {:.2f}]".format(*metric.if_calibrated)
+    between = interval(metric)
+    return value(metric) + (f" ({between})" if between else "")

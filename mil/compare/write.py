@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mil.io.atomic import write_text
+from mil.io.results import ComparedHead, Comparison, Table
 from mil.io.tables import write_csv
+from mil.statistics.metric import Metric, Spread
 
-NAMES = 2  # columns that say what a row is of
-WIDE = 6  # more columns than this are made to fit the page
+NAMES = 2  # first columns, which name the row and are aligned left
+WIDE = 6  # number of columns up to which a LaTeX table fits a page as it is
 ESCAPED = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -32,114 +33,116 @@ ESCAPED = {
 }
 
 
-def write_csv_table(path: Path, found: Mapping[str, Any]) -> None:
-    """One row a head, a column for each number."""
-    write_csv(path, [_flat(row, found) for row in found["rows"]])
+def write_csv_table(path: Path, comparison: Comparison) -> None:
+    """Write one row for each head, with a column for each number."""
+    write_csv(path, [_numbers(row, comparison) for row in comparison.rows])
 
 
-def _flat(row: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    flat = {key: row[key] for key in ("encoder", "recipe", "seeds", "folds")}
-    flat |= {key: found[key] for key in ("n_slides", "n_patients")}
-    for level in ("slides", "patients"):
-        for name, metric in row[level].items():
-            prefix = name if level == "slides" else f"patients_{name}"
-            low, high = (metric or {}).get("ci95") or ("", "")
-            number = (metric or {}).get("value")
-            flat |= {
-                prefix: "" if number is None else number,
-                f"{prefix}_low": low,
-                f"{prefix}_high": high,
-            }
-    for name, spread in row["over_runs"].items():
-        flat |= {f"{name}_{key}": _or_nothing((spread or {}).get(key)) for key in ("mean", "sd")}
-    return flat
+def _numbers(row: ComparedHead, comparison: Comparison) -> dict[str, str | float]:
+    numbers: dict[str, str | float] = {
+        "encoder": row.encoder,
+        "recipe": row.recipe,
+        "seeds": row.seeds,
+        "folds": row.folds,
+        "n_slides": comparison.n_slides,
+        "n_patients": comparison.n_patients,
+    }
+    numbers |= _metric_columns("", row.slides)
+    numbers |= _metric_columns("patients_", row.patients)
+    for name, spread in row.over_runs.items():
+        known = spread or Spread(mean=None, sd=None)
+        numbers[f"{name}_mean"] = _or_empty(known.mean)
+        numbers[f"{name}_sd"] = _or_empty(known.sd)
+    return numbers
 
 
-def _or_nothing(number: float | None) -> float | str:
+def _metric_columns(prefix: str, metrics: Mapping[str, Metric | None]) -> dict[str, str | float]:
+    columns: dict[str, str | float] = {}
+    for name, metric in metrics.items():
+        known = metric or Metric(value=None)
+        low, high = known.ci95 or ("", "")
+        columns[f"{prefix}{name}"] = _or_empty(known.value)
+        columns[f"{prefix}{name}_low"] = low
+        columns[f"{prefix}{name}_high"] = high
+    return columns
+
+
+def _or_empty(number: float | None) -> float | str:
     return "" if number is None else number
 
 
-def write_markdown(path: Path, found: Mapping[str, Any]) -> None:
-    """Both tables and the notes."""
-    tables = [_markdown(**table) for table in found["tables"].values()]
-    parts = [f"# {_plain(found['dataset'])}: heads compared", *tables]
-    write_text(path, "\n\n".join([*parts, *(_plain(note) for note in found["notes"])]) + "\n")
+def write_markdown(path: Path, comparison: Comparison) -> None:
+    """Write both tables and the notes."""
+    parts = [f"# {_plain(comparison.dataset)}: heads compared"]
+    parts += [_markdown(table) for table in comparison.tables.values()]
+    parts += [_plain(note) for note in comparison.notes]
+    write_text(path, "\n\n".join(parts) + "\n")
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
+def _markdown(table: Table) -> str:
+    lines = [table.header, ["---"] * len(table.header), *table.rows]
     return "\n".join(f"| {' | '.join(map(_plain, line))} |" for line in lines)
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown leaves alone."""
+    """Text without any mark that Markdown would read."""
     return "".join(f"\\{letter}" if letter in "\\|*_`[]<>#" else letter for letter in text)
 
 
-def write_latex(path: Path, found: Mapping[str, Any]) -> None:
-    """Both tables, for the packages booktabs and graphicx; the notes under the last."""
+def write_latex(path: Path, comparison: Comparison) -> None:
+    """Write both tables, for the packages booktabs and graphicx, notes under the last."""
     captions = {
-        "heads": f"Heads on {found['dataset']}.",
-        "pairs": f"Paired tests of the heads on {found['dataset']}.",
+        "heads": f"Heads on {comparison.dataset}.",
+        "pairs": f"Paired tests of the heads on {comparison.dataset}.",
     }
-    last = list(found["tables"])[-1]
-    parts = [
-        _latex(
-            **table,
-            caption=captions[name],
-            label=name,
-            notes=found["notes"] if name == last else (),
-        )
-        for name, table in found["tables"].items()
-    ]
+    last = list(comparison.tables)[-1]
+    parts = []
+    for name, table in comparison.tables.items():
+        notes = comparison.notes if name == last else ()
+        parts.append(_latex(table, caption=captions[name], label=name, notes=notes))
     write_text(path, "% needs \\usepackage{booktabs, graphicx}\n" + "\n".join(parts))
 
 
-def _latex(
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    caption: str,
-    label: str,
-    notes: Sequence[str],
-) -> str:
-    wide = len(header) > WIDE
-    body = [
-        line for row in rows for line in (_two_lines(row) if wide else [_line(map(latex, row))])
+def _latex(table: Table, *, caption: str, label: str, notes: Sequence[str]) -> str:
+    wide = len(table.header) > WIDE
+    body: list[str] = []
+    for row in table.rows:
+        body += _two_lines(row) if wide else [_line(map(latex, row))]
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex(caption)}}}\label{{tab:{label}}}",
+        r"\smallskip",
     ]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{latex(caption)}}}\label{{tab:{label}}}",
-            r"\smallskip",
-            *([r"\resizebox{\textwidth}{!}{%"] if wide else []),
-            rf"\begin{{tabular}}{{ll{'r' * (len(header) - NAMES)}}}",
-            r"\toprule",
-            _line(map(latex, header)),
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}" + "}" * wide,
-            *(
-                [rf"\par\smallskip\raggedright\footnotesize {latex(' '.join(notes))}"]
-                if notes
-                else []
-            ),
-            r"\end{table}",
-            "",
-        ]
-    )
+    if wide:
+        lines.append(r"\resizebox{\textwidth}{!}{%")
+    lines += [
+        rf"\begin{{tabular}}{{ll{'r' * (len(table.header) - NAMES)}}}",
+        r"\toprule",
+        _line(map(latex, table.header)),
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        # The brace closes \resizebox.
+        r"\end{tabular}" + "}" * wide,
+    ]
+    if notes:
+        lines.append(rf"\par\smallskip\raggedright\footnotesize {latex(' '.join(notes))}")
+    return "\n".join([*lines, r"\end{table}", ""])
 
 
 def _two_lines(row: Sequence[str]) -> list[str]:
-    """Numbers, and below each in small print what stands behind it, such as its interval."""
-    split = [
-        (cell, "", "") if i < NAMES or cell.startswith("<") else cell.partition(" ")
-        for i, cell in enumerate(row)
-    ]
-    below = [rf"{{\scriptsize {latex(rest)}}}" if rest else "" for _, _, rest in split]
-    return [_line(latex(number) for number, _, _ in split), _line(below), r"\addlinespace"]
+    """Numbers, and below each in small print its interval or deviation."""
+    numbers = []
+    below = []
+    for place, cell in enumerate(row):
+        number, _, rest = cell.partition(" ")
+        # A name, or `< 0.001`, stays whole.
+        if place < NAMES or cell.startswith("<"):
+            number, rest = cell, ""
+        numbers.append(latex(number))
+        below.append(rf"{{\scriptsize {latex(rest)}}}" if rest else "")
+    return [_line(numbers), _line(below), r"\addlinespace"]
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ Each section, encoder, recipe and dataset is a frozen model.
 """
 
 from mil.config.base import NAME, Section, checked, config_path, read_yaml
-from mil.config.datasets import DatasetConfig, dataset_path, load_dataset
+from mil.config.datasets import DatasetConfig, dataset_path
 from mil.config.encoders import (
     DEFAULT_ENCODER,
     EncoderConfig,
@@ -54,7 +54,6 @@ __all__ = [
     "dataset_path",
     "head_names",
     "load_config",
-    "load_dataset",
     "load_encoder",
     "load_encoders",
     "load_recipe",

@@ -1,13 +1,13 @@
 """Datasets: the yaml files of configs/datasets."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from mil.config.base import Section, checked, named_file, read_yaml
+from mil.config.base import Section, named_file
 from mil.config.encoders import Positive
-from mil.config.labels import BETWEEN, OF_CLASSES, TaskName, classes_of
+from mil.config.labels import known_task
 
 # Origin of GeoJSON coordinates: the corner of the scanned part of a slide, as in QuPath, or of
 # the whole slide.
@@ -19,7 +19,7 @@ class DatasetConfig(Section):
     """One yaml of configs/datasets; the slide table of the same name lies beside it."""
 
     title: str = Field("", description="Title of the dataset in the report.")
-    task: TaskName = Field(
+    task: Annotated[str, AfterValidator(known_task)] = Field(
         "classification", description="Kind of label, which sets loss, predictions and metrics."
     )
     classes: list[str] = Field(
@@ -82,23 +82,6 @@ class DatasetConfig(Section):
     def _positive_is_a_class(self) -> "DatasetConfig":
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("classes contains a name twice")
-        if (self.task in OF_CLASSES) != bool(self.classes):
-            remedy = "must be empty"
-            if not self.classes:
-                remedy = "are needed: the labels, in the order of the head's outputs"
-            raise ValueError(f"classes {remedy} (task: {self.task})")
-        if self.task == "ordinal" and len(self.classes) < 2:
-            raise ValueError("an ordinal task needs at least two classes")
-        if self.task == "multilabel" and any(classes_of(name) != [name] for name in self.classes):
-            raise ValueError(
-                f"names of multilabel classes cannot be empty or contain {BETWEEN!r}, which "
-                "separates the labels of a slide"
-            )
-        if self.task == "multilabel" and "macro" in self.classes:
-            raise ValueError(
-                "a multilabel class cannot be named 'macro', the name of metrics averaged over "
-                "classes"
-            )
         if self.ends != sorted(set(self.ends)):
             raise ValueError("ends: the times must increase")
         if self.positive is not None and self.positive not in self.classes:
@@ -114,9 +97,3 @@ class DatasetConfig(Section):
 def dataset_path(name: str) -> Path:
     """Path of a dataset's yaml, given its name or its path."""
     return named_file("datasets", name, "dataset")
-
-
-def load_dataset(name: str) -> DatasetConfig:
-    """Read and check a dataset's yaml, given its name or its path."""
-    path = dataset_path(name)
-    return checked(DatasetConfig, read_yaml(path), str(path))

@@ -1,1 +1,1 @@
-"""Stage `evaluate`: scores and labels give predictions, metrics and localisation of tumour."""
+"""Stage `evaluate`: scores and labels give predictions, metrics and localisation."""

@@ -31,7 +31,7 @@ def evaluate(
     Example: mil evaluate --dataset demo --scores scores --bags BAGS --folds folds1.csv --out out
     """
     from mil.evaluate.stage import run
-    from mil.report.text import metrics_line
+    from mil.evaluate.text import metrics_line
 
     metrics = run(dataset, scores, bags, folds, out, slides_dir=slides_dir)
     typer.echo(metrics_line(metrics))

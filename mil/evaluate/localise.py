@@ -5,9 +5,7 @@ import shapely
 from jaxtyping import Float, Int
 from shapely import MultiPolygon
 
-from mil.config.labels import is_positive
 from mil.statistics.discrimination import auroc
-from mil.tasks import Task
 
 
 def share_annotated(
@@ -52,15 +50,3 @@ def entropy_share(attention: Float[np.ndarray, " tiles"]) -> float | None:
         return None
     known = attention[attention > 0]
     return float(-(known * np.log(known)).sum() / np.log(len(attention)))
-
-
-def should_attend(label: str, task: Task) -> bool:
-    """Whether a head should attend to annotated regions of a slide with this label.
-
-    True for the positive class, and for every label that is a number.
-
-    Args:
-        label: Label of the slide.
-        task: Task of the head.
-    """
-    return not task.classes or is_positive(task.kind, task.positive, label)

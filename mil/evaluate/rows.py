@@ -1,64 +1,114 @@
-"""Rows of predictions, taken apart by run and put together again."""
+"""Predictions taken apart by run, averaged, and as arrays."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
-Row = dict[str, Any]
+from mil.io.results import Prediction
+from mil.statistics.metric import Spread
+from mil.tasks import EvaluationSet, Task
+
+DEFAULT_THRESHOLD = 0.5  # where no validation slides chose one
+
+
+class Selected(NamedTuple):
+    """One slide's selection by one head."""
+
+    # Rows of the valid tiles.
+    tiles: Int[np.ndarray, " selected"]
+    # Number of valid tiles.
+    of: int
+    # Probabilities from all tiles, from as many as selected drawn at random, and from
+    # those not selected (None: there are none).
+    full: Float[np.ndarray, " classes"]
+    random: Float[np.ndarray, "draws classes"]
+    rest: Float[np.ndarray, " classes"] | None
+    # Precision, recall and prevalence of annotated tiles; None: not known.
+    annotated: dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class EvaluatedSlide(Prediction):
+    """Prediction of a slide and, of a test slide, what its metrics need besides."""
+
+    tile_auroc: float | None = None  # None: nothing is annotated
+    attention_entropy_share: float | None = None  # None: a bag of one tile
+    selection: Selected | None = None  # None: the head selects no tiles
+
+
+Row = TypeVar("Row", bound=Prediction)
 
 
 def by_run(rows: Iterable[Row]) -> dict[tuple[int, int], list[Row]]:
     """Rows of each seed and fold, in their order."""
-    found: dict[tuple[int, int], list[Row]] = {}
+    runs: dict[tuple[int, int], list[Row]] = {}
     for row in rows:
-        found.setdefault((row["seed"], row["fold"]), []).append(row)
-    return dict(sorted(found.items()))
+        runs.setdefault((row.seed, row.fold), []).append(row)
+    return dict(sorted(runs.items()))
 
 
-def averaged(rows: Iterable[Row], columns: Sequence[str], key: str) -> list[Row]:
-    """One row for each value of `key`: the first of its rows, with the mean of each column that is a number.
+def averaged(rows: Iterable[Row], key: Literal["slide", "patient"]) -> list[Row]:
+    """One row for each slide or patient: the first, with mean predictions and threshold.
 
     Args:
-        rows: to be averaged, by several heads or of several slides.
-        columns: what is averaged. One that holds None anywhere is None.
-        key: `slide` or `patient`.
+        rows: Predictions by several heads or of several slides.
+        key: What is averaged over: heads of a slide, or slides of a patient.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(row[key], []).append(row)
-    return [
-        {**group[0], **{name: mean_of_all([row[name] for row in group]) for name in columns}}
-        for group in groups.values()
-    ]
+        groups.setdefault(row.slide if key == "slide" else row.patient, []).append(row)
+    return [_mean_row(group) for group in groups.values()]
 
 
-def labels_of(rows: Sequence[Row], classes: Sequence[str]) -> Int[np.ndarray, " rows"]:
+def _mean_row(group: Sequence[Row]) -> Row:
+    means = {
+        name: float(np.mean([row.predictions[name] for row in group]))
+        for name in group[0].predictions
+    }
+    threshold = mean_of_all([row.threshold for row in group])
+    return replace(group[0], predictions=means, threshold=threshold)
+
+
+def evaluation_set(rows: Sequence[Prediction], task: Task) -> EvaluationSet:
+    """Rows as the metrics of their task take them; there is at least one."""
+    thresholds = [DEFAULT_THRESHOLD if row.threshold is None else row.threshold for row in rows]
+    return EvaluationSet(
+        np.stack([task.target(row.label) for row in rows]),
+        np.array([[row.predictions[name] for name in task.columns] for row in rows]),
+        [row.patient for row in rows],
+        np.array(thresholds),
+    )
+
+
+def labels_of(rows: Sequence[Prediction], classes: Sequence[str]) -> Int[np.ndarray, " rows"]:
     """Labels as class numbers."""
-    return np.array([classes.index(row["label"]) for row in rows])
+    return np.array([classes.index(row.label) for row in rows])
 
 
 def probabilities_of(
-    rows: Sequence[Row], classes: Sequence[str]
+    rows: Sequence[Prediction], classes: Sequence[str]
 ) -> Float[np.ndarray, "rows classes"]:
-    """What was predicted."""
-    return np.array([[row[f"p_{name}"] for name in classes] for row in rows])
+    """Predicted probabilities."""
+    return np.array([[row.predictions[f"p_{name}"] for name in classes] for row in rows])
 
 
 def mean_of_all(values: Sequence[float | None]) -> float | None:
-    """Mean; None if any is."""
+    """Mean; None if any value is None."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Mean of those that are known; None if none is."""
+    """Mean of the values that are not None; None if all are."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 
 
-def mean_sd(values: Iterable[float | None]) -> dict[str, float | None]:
-    """Mean, and standard deviation of a sample, of those that are known."""
+def mean_sd(values: Iterable[float | None]) -> Spread:
+    """Mean and sample standard deviation of the values that are not None."""
     known = [value for value in values if value is not None]
-    return {"mean": mean(known), "sd": float(np.std(known, ddof=1)) if len(known) > 1 else None}
+    sd = float(np.std(known, ddof=1)) if len(known) > 1 else None
+    return Spread(mean=mean(known), sd=sd)

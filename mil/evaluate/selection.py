@@ -2,30 +2,22 @@
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mil.evaluate.rows import Row, by_run, labels_of, mean, mean_sd, probabilities_of
+from mil.evaluate.rows import (
+    EvaluatedSlide,
+    Selected,
+    by_run,
+    labels_of,
+    mean,
+    mean_sd,
+    probabilities_of,
+)
+from mil.io.results import Jaccard, Number, Selection
 from mil.io.scores import HeadScores
 from mil.statistics.classified import classification
-
-
-class Selected(NamedTuple):
-    """One slide's selection by one head."""
-
-    # Rows of the valid tiles.
-    tiles: Int[np.ndarray, " selected"]
-    # Number of valid tiles.
-    of: int
-    # Probabilities from all tiles, from as many as selected drawn at random, and from
-    # those not selected (None: there are none).
-    full: Float[np.ndarray, " classes"]
-    random: Float[np.ndarray, "draws classes"]
-    rest: Float[np.ndarray, " classes"] | None
-    # Precision, recall and prevalence of annotated tiles; None: not known.
-    annotated: dict[str, float] | None
 
 
 def selection_of(scores: HeadScores, share: Float[np.ndarray, " tiles"] | None) -> Selected | None:
@@ -74,8 +66,8 @@ def annotated_tiles(
 
 
 def of_selection(
-    test: Sequence[Row], classes: Sequence[str], positive: str
-) -> dict[str, Any] | None:
+    test: Sequence[EvaluatedSlide], classes: Sequence[str], positive: str
+) -> Selection | None:
     """Metrics of the selections on test slides; None for a head that selects none.
 
     Args:
@@ -91,27 +83,31 @@ def of_selection(
         of annotated tiles in positive slides. `jaccard_over_seeds`: how alike two seeds
         select. `per_slide`: of annotated tiles.
     """
-    rows = [row for row in test if row["selection"] is not None]
+    rows = [row for row in test if row.selection is not None]
     if not rows:
         return None
     runs = [_run(of_run, classes, positive, *run) for run, of_run in by_run(rows).items()]
     names = [name for name in runs[0] if name not in ("seed", "fold", "n_slides")]
-    return {
-        "runs": runs,
-        "over_runs": {name: mean_sd(run[name] for run in runs) for name in names},
-        "jaccard_over_seeds": _jaccard(rows),
-        "per_slide": _per_slide(rows, positive),
-    }
+    return Selection(
+        runs=runs,
+        over_runs={name: mean_sd(run[name] for run in runs) for name in names},
+        jaccard_over_seeds=_jaccard(rows),
+        per_slide=_per_slide(rows, positive),
+    )
 
 
 def _run(
-    rows: Sequence[Row], classes: Sequence[str], positive: str, seed: int, fold: int
-) -> dict[str, Any]:
+    rows: Sequence[EvaluatedSlide],
+    classes: Sequence[str],
+    positive: str,
+    seed: int,
+    fold: int,
+) -> dict[str, Number]:
     """Metrics of one seed and fold."""
-    selections: list[Selected] = [row["selection"] for row in rows]
+    selections = [_selection(row) for row in rows]
     selected = probabilities_of(rows, classes)
     full = np.stack([selection.full for selection in selections])
-    run: dict[str, Any] = {
+    run: dict[str, Number] = {
         "seed": seed,
         "fold": fold,
         "n_slides": len(rows),
@@ -126,11 +122,17 @@ def _run(
     annotated = [
         selection.annotated
         for row, selection in zip(rows, selections, strict=True)
-        if row["label"] == positive and selection.annotated
+        if row.label == positive and selection.annotated
     ]
     for name in ("tile_precision", "tile_recall", "tile_prevalence"):
         run[name] = mean(slide[name] for slide in annotated)
     return run
+
+
+def _selection(row: EvaluatedSlide) -> Selected:
+    """Selection of a row that has one; see `of_selection`."""
+    assert row.selection is not None
+    return row.selection
 
 
 def _metrics_by_tiles(
@@ -144,11 +146,11 @@ def _metrics_by_tiles(
         classification(labels, random)
         for random in np.stack([selection.random for selection in selections], axis=1)
     ]
-    with_rest = [i for i, selection in enumerate(selections) if selection.rest is not None]
+    # A head whose budget is the whole bag leaves no tiles over.
+    remaining = {i: s.rest for i, s in enumerate(selections) if s.rest is not None}
     rest: dict[str, float | None] = {}
-    if with_rest:
-        remaining = np.stack([selections[i].rest for i in with_rest])
-        rest = classification(labels[with_rest], remaining)
+    if remaining:
+        rest = classification(labels[list(remaining)], np.stack(list(remaining.values())))
     return {
         "selected": classification(labels, selected),
         "full": classification(labels, full),
@@ -165,28 +167,29 @@ def _divergence(
     return (full * (np.log(full.clip(smallest)) - np.log(selected.clip(smallest)))).sum(-1)
 
 
-def _jaccard(rows: Sequence[Row]) -> dict[str, Any] | None:
+def _jaccard(rows: Sequence[EvaluatedSlide]) -> Jaccard | None:
     """Tiles that both of two seeds select over those that either selects.
 
     Mean over slides, folds and pairs of seeds.
     """
     selections: dict[tuple[str, int], list[Int[np.ndarray, " selected"]]] = {}
     for row in rows:
-        selections.setdefault((row["slide"], row["fold"]), []).append(row["selection"].tiles)
+        selections.setdefault((row.slide, row.fold), []).append(_selection(row).tiles)
     values = [
         len(np.intersect1d(one, other)) / len(np.union1d(one, other))
         for of_slide in selections.values()
         for one, other in combinations(of_slide, 2)
     ]
-    return {"mean": float(np.mean(values)), "n_pairs": len(values)} if values else None
+    return Jaccard(mean=float(np.mean(values)), n_pairs=len(values)) if values else None
 
 
-def _per_slide(rows: Sequence[Row], positive: str) -> dict[str, dict[str, float]]:
+def _per_slide(rows: Sequence[EvaluatedSlide], positive: str) -> dict[str, dict[str, float]]:
     """How well annotated tiles are found in each positive slide, mean over heads."""
     by_slide: dict[str, list[dict[str, float]]] = {}
     for row in rows:
-        if row["label"] == positive and row["selection"].annotated:
-            by_slide.setdefault(row["slide"], []).append(row["selection"].annotated)
+        annotated = _selection(row).annotated
+        if row.label == positive and annotated:
+            by_slide.setdefault(row.slide, []).append(annotated)
     return {
         slide: {name: float(np.mean([head[name] for head in heads])) for name in heads[0]}
         for slide, heads in sorted(by_slide.items())

@@ -1,8 +1,9 @@
 """Scores and labels in; predictions of slides and patients, and metrics.json out. No torch."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -11,14 +12,14 @@ from mil.config import DatasetConfig, dataset_path
 from mil.config.datasets import GeojsonFrame
 from mil.errors import DatasetError, FormatError
 from mil.evaluate.localise import entropy_share, share_annotated, tile_auroc
-from mil.evaluate.rows import Row, by_run
+from mil.evaluate.rows import EvaluatedSlide, by_run
 from mil.evaluate.selection import selection_of
 from mil.evaluate.subgroups import by_patient
 from mil.evaluate.summary import metrics_of
 from mil.io.annotations import read_annotation
-from mil.io.atomic import write_json
 from mil.io.bags import BagPositions, read_positions
-from mil.io.bags.patients import HELD_OUT, FoldBag, check_labels, digest_of_seen, read_fold_bags
+from mil.io.bags.patients import FoldBag, check_labels, digest_of_seen, read_fold_bags
+from mil.io.results import Metrics, Prediction, write_evaluation
 from mil.io.scores import (
     BagScores,
     HeadScores,
@@ -27,7 +28,7 @@ from mil.io.scores import (
     read_scores,
     score_path,
 )
-from mil.io.tables import Slide, read_dataset, write_csv
+from mil.io.tables import Slide, read_dataset
 from mil.io.tables.paths import locate_annotation
 from mil.progress import progress
 from mil.trained.record import Trained, read_records
@@ -35,20 +36,17 @@ from mil.trained.record import Trained, read_records
 BagsByFold = Mapping[tuple[int, str], FoldBag]  # by fold and name of the bag
 Annotations = Mapping[str, tuple[Path, GeojsonFrame]]  # by slide
 
-# Keys of a test slide's row that are for the metrics alone; see `metrics_of`.
-NOT_WRITTEN = ("tile_auroc", "attention_entropy_share", "selection")
-
 
 class _Rows(NamedTuple):
     """Rows of the predictions, by the kept epochs' weights and by the last epochs'."""
 
-    kept: list[Row]
-    last: list[Row]
+    kept: list[EvaluatedSlide]
+    last: list[EvaluatedSlide]
 
 
 def run(
     dataset: str, scores_dir: Path, bags_dir: Path, folds: Path, out: Path, *, slides_dir: Path
-) -> dict[str, Any]:
+) -> Metrics:
     """Evaluate the heads of one recipe (its seeds and folds) from the scores of all slides.
 
     Args:
@@ -81,12 +79,12 @@ def run(
             share = _annotated_share(bags_dir, members, annotations)
             _add_rows(rows, scores, records, bags, share)
             advance(1)
-    rows.kept.sort(key=lambda row: (row["seed"], row["fold"], row["slide"]))
+    rows.kept.sort(key=lambda row: (row.seed, row.fold, row.slide))
     metrics = metrics_of(rows.kept, records[0], _columns(slides, slides_of), rows.last)
-    # Old metrics never stand beside new predictions.
-    (out / "metrics.json").unlink(missing_ok=True)
-    _write_predictions(out, rows.kept, records[0])
-    write_json(out / "metrics.json", metrics)
+    patients: list[Prediction] = []
+    for of_run in by_run(rows.kept).values():
+        patients += by_patient(of_run)
+    write_evaluation(out, metrics, rows.kept, patients)
     return metrics
 
 
@@ -141,7 +139,7 @@ def _add_rows(
             continue
         row = _row(bag, trained, head_scores.predictions)
         if bag.split == "test":
-            row |= _attention_row(head_scores, share)
+            row = _with_attention(row, head_scores, share)
             if head_scores.last is not None:
                 # What validation says is of the kept epoch, not of the last.
                 uncalibrated = trained.model_copy(update={"calibration": None})
@@ -166,31 +164,6 @@ def _check_folds(bags: BagsByFold, records: Sequence[Trained], folds: Path, data
                 f"{trained.recipe_name} seed {trained.seed} was trained with, which may be in its "
                 "test; give the folds of that training, or train again"
             )
-
-
-def _write_predictions(out: Path, rows: Sequence[Row], trained: Trained) -> None:
-    """Write a table of every slide under every head, and one of every patient."""
-    numbers = (*trained.task.columns, "temperature", "threshold")
-    patients = [row for of_run in by_run(rows).values() for row in by_patient(of_run, trained.task)]
-    tables = (
-        ("predictions.csv", rows, NOT_WRITTEN),
-        ("predictions_patients.csv", patients, (*NOT_WRITTEN, "slide")),
-    )
-    for name, table, left_out in tables:
-        write_csv(out / name, list(_formatted(table, numbers, left_out)))
-
-
-def _formatted(
-    rows: Sequence[Row], numbers: Sequence[str], left_out: Sequence[str]
-) -> Iterator[Row]:
-    for row in rows:
-        written = {name: value for name, value in row.items() if name not in left_out}
-        for name in numbers:
-            if name in written:
-                value = written[name]
-                # Nine digits give a float32 back as it was.
-                written[name] = "" if value is None else f"{value:.9g}"
-        yield written
 
 
 def _columns(
@@ -251,32 +224,35 @@ def _share_of_slide(
     return share_annotated(*places, regions)
 
 
-def _row(bag: FoldBag, trained: Trained, predictions: Float[np.ndarray, " columns"]) -> Row:
-    """A row of predictions.csv: a bag in its fold, under one head."""
+def _row(
+    bag: FoldBag, trained: Trained, predictions: Float[np.ndarray, " columns"]
+) -> EvaluatedSlide:
+    """Predictions of a bag in its fold by one head."""
     calibration = trained.calibration
     columns = trained.task.columns
-    row: Row = {
-        "slide": bag.name,
-        "patient": bag.patient,
-        "split": bag.split,
-        "label": bag.label,
-        **{name: float(value) for name, value in zip(columns, predictions, strict=True)},
-        "recipe": trained.recipe_name,
-        "encoder": trained.encoder,
-        "seed": trained.seed,
-        "fold": trained.fold,
-    }
-    if bag.held_out:
-        row[HELD_OUT] = bag.held_out
-    row["temperature"] = 1.0 if calibration is None else calibration.temperature
-    row["threshold"] = None if calibration is None else calibration.threshold
-    return row
+    return EvaluatedSlide(
+        slide=bag.name,
+        patient=bag.patient,
+        split=bag.split,
+        label=bag.label,
+        predictions={name: float(value) for name, value in zip(columns, predictions, strict=True)},
+        recipe=trained.recipe_name,
+        encoder=trained.encoder,
+        seed=trained.seed,
+        fold=trained.fold,
+        temperature=1.0 if calibration is None else calibration.temperature,
+        threshold=None if calibration is None else calibration.threshold,
+        held_out=bag.held_out,
+    )
 
 
-def _attention_row(scores: HeadScores, share: Float[np.ndarray, " tiles"] | None) -> Row:
-    """What the metrics of a test slide need besides its prediction."""
-    return {
-        "tile_auroc": None if share is None else tile_auroc(scores.attention, share),
-        "attention_entropy_share": entropy_share(scores.attention),
-        "selection": selection_of(scores, share),
-    }
+def _with_attention(
+    row: EvaluatedSlide, scores: HeadScores, share: Float[np.ndarray, " tiles"] | None
+) -> EvaluatedSlide:
+    """Row with what the metrics of a test slide need besides its prediction."""
+    return replace(
+        row,
+        tile_auroc=None if share is None else tile_auroc(scores.attention, share),
+        attention_entropy_share=entropy_share(scores.attention),
+        selection=selection_of(scores, share),
+    )

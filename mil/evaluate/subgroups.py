@@ -1,91 +1,106 @@
-"""Slides put together by patient, and taken apart by what else the slide table says of them."""
+"""Metrics of patients, and of slides by the further columns of the slide table."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 from mil.config import Fusion
-from mil.evaluate.rows import Row, averaged
-from mil.evaluate.tasks import BY_KIND, metrics_of_task
+from mil.evaluate.rows import Row, averaged, evaluation_set
+from mil.io.results import Prediction, SetMetrics
 from mil.tasks import Task
 
-# values of a column that divides slides into subgroups
+# Number of different values of a column that divides slides into subgroups. One value
+# divides nothing; with more than ten, groups are too small to say anything.
 FEWEST = 2
 MOST = 10
+EMPTY = "(empty)"  # subgroup of slides whose cell has no text
 
 
-def by_patient(rows: Sequence[Row], task: Task) -> list[Row]:
-    """One row a patient: the mean of its slides' answers (late fusion), and `n_slides`.
+def set_metrics(rows: Sequence[Prediction], task: Task) -> SetMetrics:
+    """Metrics of rows with intervals, and the numbers of slides and patients."""
+    if not rows:
+        return SetMetrics(n_slides=0, n_patients=0)
+    return SetMetrics.of(task.metrics_with_intervals(evaluation_set(rows, task)), len(rows))
 
-    The label is that of the slides; empty where they have different ones.
+
+def by_patient(rows: Sequence[Row]) -> list[Row]:
+    """One row for each patient: the mean prediction of its slides (late fusion).
+
+    The label is that of the slides; empty where they have different labels.
     """
     labels = _labels(rows)
-    counts = Counter(row["patient"] for row in rows)
+    counts = Counter(row.patient for row in rows)
     return [
-        {
-            **row,
-            "label": row["label"] if len(labels[row["patient"]]) == 1 else "",
-            "n_slides": counts[row["patient"]],
-        }
-        for row in averaged(rows, [*task.columns, "threshold"], "patient")
+        replace(
+            row,
+            label=row.label if len(labels[row.patient]) == 1 else "",
+            n_slides=counts[row.patient],
+        )
+        for row in averaged(rows, "patient")
     ]
 
 
-def _labels(rows: Sequence[Row]) -> dict[str, set[str]]:
-    """The labels of each patient's slides."""
-    found: dict[str, set[str]] = {}
+def _labels(rows: Sequence[Prediction]) -> dict[str, set[str]]:
+    """Labels of each patient's slides."""
+    labels: dict[str, set[str]] = {}
     for row in rows:
-        found.setdefault(row["patient"], set()).add(row["label"])
-    return found
+        labels.setdefault(row.patient, set()).add(row.label)
+    return labels
 
 
-def metrics_of_patients(rows: Sequence[Row], task: Task, fusion: Fusion = "late") -> dict[str, Any]:
-    """Metrics of patients; a `note` instead where a patient's slides have different labels.
+def metrics_of_patients(
+    rows: Sequence[Prediction], task: Task, fusion: Fusion = "late"
+) -> SetMetrics:
+    """Metrics of patients; a note instead where a patient's slides have different labels.
 
     Args:
-        rows: one for each slide.
-        task: what the answers are of.
-        fusion: how patients were put together: here, or as bags.
+        rows: One row for each slide.
+        task: Task of the head.
+        fusion: late: predictions of a patient's slides are averaged; early: a row is a
+            patient already.
     """
-    patients = by_patient(rows, task)
-    torn = [patient for patient, labels in _labels(rows).items() if len(labels) > 1]
-    if torn:
-        named = ", ".join(torn[:3]) + (" …" if len(torn) > 3 else "")
-        return {
-            "note": f"{len(torn)} of {len(patients)} patients have slides of different labels ({named}), so that "
-            "patients have none",
-            "n_patients": len(patients),
-            "n_slides": len(rows),
-        }
-    return {"fusion": fusion, **metrics_of_task(task, patients), "n_slides": len(rows)}
+    patients = by_patient(rows)
+    mixed = [patient for patient, labels in _labels(rows).items() if len(labels) > 1]
+    if mixed:
+        named = ", ".join(mixed[:3]) + (" …" if len(mixed) > 3 else "")
+        note = (
+            f"{len(mixed)} of {len(patients)} patients have slides of different labels "
+            f"({named}), so that patients have none"
+        )
+        return SetMetrics(note=note, n_patients=len(patients), n_slides=len(rows))
+    metrics = set_metrics(patients, task)
+    return metrics.model_copy(update={"fusion": fusion, "n_slides": len(rows)})
 
 
 def subgroups(
-    rows: Sequence[Row], task: Task, columns: Mapping[str, Mapping[str, str]]
-) -> dict[str, Any]:
-    """The most telling metrics of the slides with each value of a column.
+    rows: Sequence[Prediction], task: Task, columns: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, SetMetrics]]:
+    """Main metrics of the slides with each value of a column.
 
     Args:
-        rows: one for each slide.
-        task: what the answers are of.
-        columns: the value of each slide, by column.
+        rows: One row for each slide.
+        task: Task of the head.
+        columns: Value of each slide, by column of the slide table.
 
     Returns:
-        By column and value the metrics with intervals, `n_slides` and `n_patients`. A
-        cell without text is `(empty)`.
+        Metrics by column and value; columns with fewer than 2 or more than 10 values
+        are left out.
     """
-    named = BY_KIND[task.kind].subgroup
-    tables: dict[str, Any] = {}
-    for column, value_of in columns.items():
-        values = {slide: value or "(empty)" for slide, value in value_of.items()}
+    tables: dict[str, dict[str, SetMetrics]] = {}
+    for column, value_by_slide in columns.items():
+        values = {slide: value or EMPTY for slide, value in value_by_slide.items()}
         if not FEWEST <= len(set(values.values())) <= MOST:
             continue
-        tables[column] = {}
+        groups = {}
         for value in sorted(set(values.values())):
-            found = metrics_of_task(
-                task, [row for row in rows if values.get(row["slide"]) == value]
-            )
-            tables[column][value] = {
-                k: v for k, v in found.items() if k in (*named, "n_slides", "n_patients")
-            }
+            members = [row for row in rows if values.get(row.slide) == value]
+            groups[value] = _main_metrics(set_metrics(members, task), task)
+        tables[column] = groups
     return tables
+
+
+def _main_metrics(metrics: SetMetrics, task: Task) -> SetMetrics:
+    shown = {
+        name: metric for name, metric in metrics.metrics.items() if name in task.subgroup_metrics
+    }
+    return metrics.model_copy(update={"metrics": shown, "confusion": None})

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from shapely import MultiPolygon, box
 
 from mil.config.datasets import GeojsonFrame
-from mil.config.labels import spoken
 from mil.errors import DatasetError
 from mil.heatmap.canvas import Canvas, Positions, canvas_of, positions_of, tiled_slide
 from mil.heatmap.render import (
@@ -27,6 +26,7 @@ from mil.io.atomic import atomic_path
 from mil.io.bags import BagHeader, BagPositions, read_positions
 from mil.io.scores import HeadScores, check_bags, read_scores
 from mil.io.tables import read_folds, write_csv
+from mil.statistics.text import column_title
 from mil.trained.record import Trained, read_records
 
 VALUES = ("attention", "percentile", "relative")
@@ -170,7 +170,7 @@ def title_of(slide: str, trained: Trained, scores: Sequence[HeadScores]) -> str:
     predictions = np.mean([head.predictions for head in scores], axis=0)
     value = predictions[trained.task.columns.index(name)]
     mean_of = f", mean of {len(scores)} heads" if len(scores) > 1 else ""
-    return f"{slide}   {spoken(name)} = {value:.3f}   {trained.recipe_name}{mean_of}"
+    return f"{slide}   {column_title(name)} = {value:.3f}   {trained.recipe_name}{mean_of}"
 
 
 def _regions(annotation: Path | None, canvas: Canvas, frame: GeojsonFrame) -> MultiPolygon:

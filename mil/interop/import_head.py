@@ -15,7 +15,6 @@ from mil.config import (
     TrainConfig,
     checked,
     dataset_path,
-    load_dataset,
     tiling_name,
 )
 from mil.errors import ConfigError, FormatError
@@ -25,7 +24,7 @@ from mil.interop.detect import bag_files
 from mil.interop.layouts import MASKING, PAPERS, TRAINING, Layout
 from mil.interop.state_dicts import Sizes, Tensors, layout_of, sizes_of, tidy, to_ours
 from mil.io.bags import common_identity, read_bag, read_header
-from mil.tasks import Classification
+from mil.tasks import Classification, load_dataset
 from mil.trained import Trained, save_trained
 from mil.trained.seal import seal
 

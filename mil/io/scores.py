@@ -8,7 +8,7 @@ about tiles can be added without a new version of the format.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -135,65 +135,39 @@ class _Record:
 
 
 class _Dataset(NamedTuple):
-    """A dataset of the file, and where its rows come from."""
+    """Attributes of a dataset of the file."""
 
     axes: str
     unit: str
     meaning: str
-    of: Callable[[HeadScores], np.ndarray | None]
 
 
 _LOGIT = "natural logarithm"
-_PREDICTION = "that of the column in predictions.csv"
+_COLUMN = "that of the column in predictions.csv"
 _SHARE = "share of the bag; sums to 1 over its tiles"
+_BOOL = "true or false"
+_RANDOM = "from as many random tiles as selected"
+_LAST = "by the last epoch's weights, uncalibrated"
 
-
-def _of_selection(name: str, part: str) -> Callable[[HeadScores], np.ndarray | None]:
-    def rows(scores: HeadScores) -> np.ndarray | None:
-        outputs = getattr(scores.selection, name, None)
-        return None if outputs is None else getattr(outputs, part)
-
-    return rows
-
-
+# fmt: off
 _DATASETS = {
-    "logits": _Dataset("head output", _LOGIT, "uncalibrated", lambda s: s.logits),
-    "predictions": _Dataset("head column", _PREDICTION, "calibrated", lambda s: s.predictions),
-    "attention": _Dataset("head tile", _SHARE, "as drawn in heatmaps", lambda s: s.attention),
-    "branch_logits": _Dataset(
-        "head logit_branch output", _LOGIT, "of each branch", lambda s: s.branch_logits
-    ),
-    "branch_attention": _Dataset(
-        "head tile branch", _SHARE, "of each branch or class", lambda s: s.branch_attention
-    ),
-    "last_logits": _Dataset(
-        "head output", _LOGIT, "by the last epoch's weights", lambda s: s.last and s.last.logits
-    ),
-    "last_predictions": _Dataset(
-        "head column",
-        _PREDICTION,
-        "by the last epoch's weights, uncalibrated",
-        lambda s: s.last and s.last.predictions,
-    ),
-    "selected": _Dataset(
-        "head tile",
-        "true or false",
-        "tiles that the head predicts from; none where it selects no tiles",
-        lambda s: s.selection and s.selection.selected,
-    ),
+    "logits": _Dataset("head output", _LOGIT, "uncalibrated"),
+    "predictions": _Dataset("head column", _COLUMN, "calibrated"),
+    "attention": _Dataset("head tile", _SHARE, "as drawn in heatmaps"),
+    "branch_logits": _Dataset("head logit_branch output", _LOGIT, "of each branch"),
+    "branch_attention": _Dataset("head tile branch", _SHARE, "of each branch or class"),
+    "last_logits": _Dataset("head output", _LOGIT, _LAST),
+    "last_predictions": _Dataset("head column", _COLUMN, _LAST),
+    # A row is all false where a head selects no tiles, and NaN where there is no such selection.
+    "selected": _Dataset("head tile", _BOOL, "tiles that the head predicts from"),
+    "full_logits": _Dataset("head output", _LOGIT, "from all tiles"),
+    "full_predictions": _Dataset("head column", _COLUMN, "from all tiles"),
+    "random_logits": _Dataset("head draw output", _LOGIT, _RANDOM),
+    "random_predictions": _Dataset("head draw column", _COLUMN, _RANDOM),
+    "rest_logits": _Dataset("head output", _LOGIT, "from the tiles that were not selected"),
+    "rest_predictions": _Dataset("head column", _COLUMN, "from the tiles that were not selected"),
 }
-# A row of a selection is NaN where there is no such selection.
-for _name, _axes, _meaning in (
-    ("full", "head", "from all tiles"),
-    ("random", "head draw", "from as many tiles as selected, drawn at random"),
-    ("rest", "head", "from the tiles that were not selected"),
-):
-    _DATASETS[f"{_name}_logits"] = _Dataset(
-        f"{_axes} output", _LOGIT, _meaning, _of_selection(_name, "logits")
-    )
-    _DATASETS[f"{_name}_predictions"] = _Dataset(
-        f"{_axes} column", _PREDICTION, _meaning, _of_selection(_name, "predictions")
-    )
+# fmt: on
 _NEEDED = ("logits", "predictions", "attention")
 
 
@@ -217,12 +191,33 @@ def write_scores(path: Path, scores: BagScores) -> None:
     with writing(path, FORMAT, VERSION) as file:
         file["record"] = np.frombuffer(text, np.uint8)
         file["record"].attrs.update(unit="UTF-8", axes="byte", meaning="bags and heads, as JSON")
+        rows_of_heads = [_rows(head_scores) for head_scores in scores.scores]
         for name, dataset in _DATASETS.items():
-            rows = _stacked([dataset.of(head_scores) for head_scores in scores.scores])
-            if rows is None:
-                continue
-            file[name] = rows
-            file[name].attrs.update(unit=dataset.unit, axes=dataset.axes, meaning=dataset.meaning)
+            stacked = _stacked([rows.get(name) for rows in rows_of_heads])
+            if stacked is not None:
+                file[name] = stacked
+                file[name].attrs.update(dataset._asdict())
+
+
+def _rows(scores: HeadScores) -> dict[str, np.ndarray | None]:
+    """Rows of one head, by dataset."""
+    rows = {
+        "logits": scores.logits,
+        "predictions": scores.predictions,
+        "attention": scores.attention,
+        "branch_logits": scores.branch_logits,
+        "branch_attention": scores.branch_attention,
+    }
+    outputs = {"last": scores.last}
+    selection = scores.selection
+    if selection is not None:
+        rows["selected"] = selection.selected
+        outputs |= {"full": selection.full, "random": selection.random, "rest": selection.rest}
+    for name, values in outputs.items():
+        if values is not None:
+            rows[f"{name}_logits"] = values.logits
+            rows[f"{name}_predictions"] = values.predictions
+    return rows
 
 
 def _stacked(rows: Sequence[np.ndarray | None]) -> np.ndarray | None:

@@ -182,7 +182,7 @@ def check_terms(names: Iterable[str], task: AnyTask) -> None:
             none.
     """
     for name in names:
-        if name in OF_CLASSES and task.kind != "classification":
+        if name in OF_CLASSES and not task.one_of_classes:
             raise ConfigError(
                 f"loss term {name}: is of classes, which the task {task.kind} does not have; "
                 "take it out"

@@ -211,7 +211,9 @@ def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.S
         )
     folds = number_of_folds(config.split, config.folds, table, allow_missing=config.allow_missing)
     if config.split.file is None and config.split.by is None:
-        check_enough(table, folds, dataset.task)
+        from mil.tasks import task_of  # it imports numpy
+
+        check_enough(table, folds, every_label=task_of(dataset).every_label)
     return config.model_copy(update={"folds": folds})
 
 

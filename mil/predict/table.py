@@ -4,13 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
-from mil.config.labels import BETWEEN
 from mil.predict.ensemble import Ensemble
 from mil.predict.slide import SlidePrediction
-from mil.statistics.ordinal import ranks_of
-from mil.trained import Trained
 
 SPREAD = ("sd", "min", "max")
 
@@ -54,7 +50,7 @@ def row_of(found: SlidePrediction, ensemble: Ensemble) -> dict[str, Any]:
         **named,
         "heads": len(answers),
         **said,
-        "called": called(ensemble.trained, mean, threshold),
+        "called": task.predicted_class(mean, threshold),
     }
 
 
@@ -69,29 +65,3 @@ def _mean_calibration(ensemble: Ensemble) -> tuple[float | None, float | None]:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if len(known) == len(values) else None
-
-
-def called(
-    trained: Trained, answers: Float[np.ndarray, " columns"], threshold: float | None
-) -> str:
-    """The class that a slide is called, or all of several; empty where the answer is not a class.
-
-    Args:
-        trained: says the task.
-        answers: mean over the heads.
-        threshold: least probability of the positive class of two; None: the more
-            probable class.
-    """
-    task = trained.task
-    classes = trained.classes
-    kind: str = task.kind
-    if kind == "multilabel":
-        return BETWEEN.join(name for name, p in zip(classes, answers, strict=True) if p >= 0.5)
-    if kind == "ordinal":
-        return classes[int(ranks_of(answers[None])[0])]
-    if list(task.columns) != [f"p_{name}" for name in classes]:
-        return ""
-    if threshold is not None and len(classes) == 2:
-        positive = classes.index(trained.positive)
-        return classes[positive if answers[positive] >= threshold else 1 - positive]
-    return classes[int(answers.argmax())]

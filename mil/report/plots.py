@@ -1,41 +1,52 @@
-"""The report's figures, as inline SVG."""
+"""Figures of the report, as inline SVG."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Float, Int
 from matplotlib import rcParams
 from matplotlib.figure import Figure
 
-# (labels, 1 for the positive class; probabilities) of each recipe
-Scores = Mapping[str, tuple[Sequence[int], Sequence[float]]]
+# By head: labels, 1 for the positive class; and scores, larger for the positive class.
+Curves = Mapping[str, tuple[Int[np.ndarray, " slides"], Float[np.ndarray, " slides"]]]
 
 
-def roc_svg(scores: Scores, positive: str) -> str:
-    """ROC curves of the test slides, one step line a recipe."""
-    rcParams["svg.hashsalt"] = "mil"  # the same figure gives the same bytes
+def roc_svg(curves: Curves, positive: str) -> str:
+    """ROC curves of the test slides, one step line for each head.
+
+    Args:
+        curves: Labels and scores of the test slides, by name of the head.
+        positive: Name of the positive class, for the title.
+    """
+    # Ids in the SVG are hashes; with a fixed salt the same figure gives the same bytes.
+    rcParams["svg.hashsalt"] = "mil"
     figure = Figure(figsize=(4.6, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1, linestyle=":")
-    for name, (labels, values) in scores.items():
-        x, y = _roc(np.asarray(labels), np.asarray(values))
+    for name, (labels, scores) in curves.items():
+        x, y = _roc(labels, scores)
+        # A dollar sign would start mathematics.
         axes.plot(x, y, label=name.replace("$", r"\$"), linewidth=1.6, alpha=0.85)
-    axes.set(
-        xlabel="1 - specificity",
-        ylabel="sensitivity",
-        aspect="equal",
-    )
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
     axes.set_title(f"test slides, {positive}", parse_math=False)
     axes.legend(fontsize=8, loc="lower right")
     text = io.StringIO()
+    # Without a date, for the same reason as the salt.
     figure.savefig(text, format="svg", metadata={"Date": None})
     svg = text.getvalue()
     return svg[svg.index("<svg") :]
 
 
-def _roc(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    order = np.argsort(-values, kind="stable")
-    ends = np.append(np.diff(values[order]) != 0, True)
+def _roc(
+    labels: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
+    """False positive rate and sensitivity at each distinct score, from the largest down."""
+    order = np.argsort(-scores, kind="stable")
+    # Equal scores are one point, or their order in the file would shape the curve.
+    ends = np.append(np.diff(scores[order]) != 0, True)
     hits = np.cumsum(labels[order])[ends]
     misses = np.cumsum(1 - labels[order])[ends]
-    return np.append(0, misses) / max(1, misses[-1]), np.append(0, hits) / max(1, hits[-1])
+    x = np.append(0, misses) / max(1, misses[-1])
+    y = np.append(0, hits) / max(1, hits[-1])
+    return x, y

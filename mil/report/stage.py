@@ -1,24 +1,49 @@
-"""States, predictions, metrics and heatmaps in; one page out."""
+"""Slide status, predictions, metrics and heatmaps in; one page out."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import jinja2
+import numpy as np
 
-from mil.config import DatasetConfig
-from mil.config.labels import column_of_interest, is_positive, spoken
-from mil.errors import ConfigError, FormatError
+from mil.errors import ConfigError
 from mil.io.atomic import write_text
 from mil.io.bags.folder import describe_bags
 from mil.io.bags.status import ADVICE, SlideState, gather, summary
-from mil.io.tables import Slide, read_csv, read_dataset
+from mil.io.results import Metrics, Prediction, read_comparison, read_evaluation
+from mil.io.tables import Slide, read_dataset
 from mil.report.plots import roc_svg
-from mil.report.text import HEADLINES, headline
-from mil.statistics.text import interval, mean_sd, value
+from mil.statistics.text import column_title, headline, interval, mean_sd, value
+from mil.tasks import Task, task_of
 from mil.versions import TOOL_VERSION
+
+
+class ReportedHead(NamedTuple):
+    """One recipe on one encoder, with links to its heatmaps by slide."""
+
+    metrics: Metrics
+    predictions: list[Prediction]
+    heatmaps: dict[str, str]
+
+
+class SlideCell(NamedTuple):
+    """Prediction and heatmap of one slide by one head; None where there is none."""
+
+    p: float | None
+    heatmap: str | None
+
+
+class SlideRow(NamedTuple):
+    """A row of the report's table of slides."""
+
+    slide: str
+    patient: str
+    label: str
+    state: str
+    split: str
+    cells: list[SlideCell]
 
 
 def run(
@@ -34,17 +59,20 @@ def run(
     """Write the report.
 
     Args:
-        dataset: name or yaml of the dataset.
-        tiles_dirs: a folder of tiles files for each encoder, for the states; none where
-            the bags are ready.
-        bags_dirs: a folder of bags for each encoder, for the states.
-        evaluated: folders of predictions.csv and metrics.json, one for each encoder and
-            head.
-        heatmaps: folders of heatmaps in the same order.
-        out: the page; pictures are linked relative to it.
-        drawn: `test`: show only heatmaps of slides the table calls test; others may be
-            of earlier heads.
-        comparison: what `mil compare` wrote of the same heads.
+        dataset: Name or yaml of the dataset.
+        tiles_dirs: Folder of tiles files of each encoder, for the status of slides;
+            empty with precomputed bags.
+        bags_dirs: Folder of bags of each encoder, for the status of slides.
+        evaluated: Folder that `mil evaluate` wrote, for each encoder and head.
+        heatmaps: Folders of heatmaps in the same order.
+        out: Report, an HTML file; images are linked relative to it.
+        drawn: `test`: heatmaps are shown only of slides that the slide table calls
+            test, since others may be of earlier heads.
+        comparison: comparison.json of the same heads.
+
+    Raises:
+        ConfigError: `evaluated` and `heatmaps` differ in length.
+        FormatError: A folder or file is not what its stage wrote.
     """
     if len(evaluated) != len(heatmaps):
         raise ConfigError(
@@ -52,49 +80,52 @@ def run(
             "each"
         )
     settings, slides = read_dataset(dataset)
+    task = task_of(settings)
     names = [slide.slide for slide in slides]
     states = gather(names, tiles_dirs, bags_dirs)
-    # A slide without a bag may have a picture of another run, which is not this head's.
+    # A heatmap of a slide without a bag is of an earlier run, not of these heads.
     shown = {
         slide.slide
         for slide, state in zip(slides, states, strict=True)
         if (drawn == "all" or slide.split == "test") and state.state != "no_bag"
     }
-    recipes = [
-        _recipe(folder, pictures, out, shown)
-        for folder, pictures in zip(evaluated, heatmaps, strict=True)
+    heads = [
+        _read_head(folder, images, out, shown)
+        for folder, images in zip(evaluated, heatmaps, strict=True)
     ]
-    sheets = _sheets(names, tiles_dirs, out)
+    qc_images = _qc_images(names, tiles_dirs, out)
+    precomputed = [] if tiles_dirs else bags_dirs
     page = _template().render(
         title=settings.title or dataset,
-        ready=[describe_bags(folder, names) for folder in ([] if tiles_dirs else bags_dirs)],
+        bags=[describe_bags(folder, names) for folder in precomputed],
         notes=settings.notes,
         licence=settings.licence,
         version=TOOL_VERSION,
         summary=summary(states).splitlines()[0],
         lost=[
-            (state, ADVICE[state.state], sheets.get(state.slide))
+            (state, ADVICE[state.state], qc_images.get(state.slide))
             for state in states
             if state.state != "ok"
         ],
         positive=settings.positive_class,
-        answer=spoken(column_of_interest(settings.task, settings.positive_class)),
-        headlines=HEADLINES[settings.task],
-        recipes=recipes,
-        compared=None if comparison is None else _compared(comparison),
-        roc=_roc(recipes, settings),
+        prediction=column_title(task.of_interest),
+        headlines=task.headlines,
+        interval_note=task.interval_note,
+        heads=heads,
+        compared=None if comparison is None else read_comparison(comparison),
+        roc=_roc(heads, task),
         slides=[
-            _slide(slide, state, recipes, settings)
+            _slide_row(slide, state, heads, task)
             for slide, state in zip(slides, states, strict=True)
         ],
-        sheets=sheets,
+        qc_images=qc_images,
     )
     write_text(out, page)
 
 
 def _template() -> jinja2.Template:
-    # Names, labels and reasons come from strangers' files: everything is escaped, what
-    # is ours is marked `safe`.
+    # Names, labels and reasons come from files of others: everything is escaped, and
+    # what is ours is marked `safe`.
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mil.report", "."),
         autoescape=True,
@@ -106,101 +137,67 @@ def _template() -> jinja2.Template:
     return environment.get_template("page.html.j2")
 
 
-def _recipe(folder: Path, pictures: Path, out: Path, shown: set[str]) -> dict[str, Any]:
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        rows = read_csv(folder / "predictions.csv")
-    except (OSError, ValueError) as error:
-        raise FormatError(
-            f"{folder}: no predictions.csv and metrics.json of `mil evaluate`: {error}"
-        ) from None
-    return {
-        "name": f"{metrics['recipe']} · {metrics['encoder']}",
-        "metrics": metrics,
-        "rows": rows,
-        "pictures": {
-            p.stem: _link(p, out) for p in sorted(pictures.glob("*.png")) if p.stem in shown
-        },
+def _read_head(folder: Path, images: Path, out: Path, shown: set[str]) -> ReportedHead:
+    metrics, predictions = read_evaluation(folder)
+    heatmaps = {
+        path.stem: _link(path, out) for path in sorted(images.glob("*.png")) if path.stem in shown
     }
+    return ReportedHead(metrics, predictions, heatmaps)
 
 
-def _compared(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {"tables": found["tables"], "notes": found["notes"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"{path}: no comparison.json of `mil compare`: {error}") from None
+def _link(image: Path, out: Path) -> str:
+    return Path(os.path.relpath(image, out.parent)).as_posix()
 
 
-def _link(picture: Path, out: Path) -> str:
-    return Path(os.path.relpath(picture, out.parent)).as_posix()
+def _qc_images(slides: Sequence[str], tiles_dirs: Sequence[Path], out: Path) -> dict[str, str]:
+    """Link to each slide's QC image, of the first encoder that has one."""
+    links = {}
+    for slide in slides:
+        candidates = [folder / "grid" / f"{slide}.jpg" for folder in tiles_dirs]
+        path = next((path for path in candidates if path.exists()), None)
+        if path is not None:
+            links[slide] = _link(path, out)
+    return links
 
 
-def _sheets(slides: Sequence[str], tiles_dirs: Sequence[Path], out: Path) -> dict[str, str]:
-    """Where each slide's picture with tissue and tiles is; of the first encoder that has one."""
-    found = {slide: [folder / "grid" / f"{slide}.jpg" for folder in tiles_dirs] for slide in slides}
-    there = {
-        slide: next((path for path in paths if path.exists()), None)
-        for slide, paths in found.items()
-    }
-    return {slide: _link(path, out) for slide, path in there.items() if path is not None}
+def _unseen(rows: Sequence[Prediction], slide: str) -> list[Prediction]:
+    """Predictions of a slide by heads that did not train on it; by all, if all did."""
+    of_slide = [row for row in rows if row.slide == slide]
+    return [row for row in of_slide if row.split == "test"] or of_slide
 
 
-def _unseen_mean(
-    rows: Sequence[dict[str, str]], slide: str, column: str
-) -> tuple[float, str] | None:
-    """Mean answer for a slide over the heads that did not train on it (over all, if all did), and its split."""
-    mine = [row for row in rows if row["slide"] == slide]
-    chosen = [row for row in mine if row["split"] == "test"] or mine
-    return (
-        (sum(float(row[column]) for row in chosen) / len(chosen), chosen[0]["split"])
-        if chosen
-        else None
-    )
+def _mean(rows: Sequence[Prediction], column: str) -> float:
+    return sum(row.predictions[column] for row in rows) / len(rows)
 
 
-def _roc(recipes: Sequence[dict[str, Any]], settings: DatasetConfig) -> str:
-    """Of classification and of one class of several; other answers have no such curve."""
-    if settings.task not in ("classification", "multilabel"):
+def _roc(heads: Sequence[ReportedHead], task: Task) -> str:
+    """ROC curves of the test slides; empty where the task or the slides have none."""
+    if not task.has_roc:
         return ""
-    column = column_of_interest(settings.task, settings.positive_class)
-    positive = settings.positive_class
-    scores = {}
-    for recipe in recipes:
-        test = [row for row in recipe["rows"] if row["split"] == "test"]
-        label = {
-            row["slide"]: int(is_positive(settings.task, positive, row["label"])) for row in test
-        }
-        means = {slide: _unseen_mean(test, slide, column) for slide in label}
-        if len(set(label.values())) == 2:
-            scores[recipe["name"]] = (
-                [label[s] for s in label],
-                [m[0] for m in means.values() if m],
-            )
-    return roc_svg(scores, positive) if scores else ""
+    curves = {}
+    for head in heads:
+        test: dict[str, list[Prediction]] = {}
+        for row in head.predictions:
+            if row.split == "test":
+                test.setdefault(row.slide, []).append(row)
+        positive = [int(task.is_positive(rows[-1].label)) for rows in test.values()]
+        if len(set(positive)) == 2:
+            scores = [_mean(rows, task.of_interest) for rows in test.values()]
+            curves[head.metrics.name] = np.array(positive), np.array(scores)
+    return roc_svg(curves, task.positive) if curves else ""
 
 
-def _slide(
-    slide: Slide, state: SlideState, recipes: Sequence[dict[str, Any]], settings: DatasetConfig
-) -> dict[str, Any]:
-    column = column_of_interest(settings.task, settings.positive_class)
-    # With early fusion the answers are of patients, and each slide shows its patient's.
-    names = [
-        slide.patient if recipe["metrics"].get("fusion") == "early" else slide.slide
-        for recipe in recipes
-    ]
-    found = [
-        _unseen_mean(recipe["rows"], name, column)
-        for recipe, name in zip(recipes, names, strict=True)
-    ]
-    return {
-        "slide": slide.slide,
-        "patient": slide.patient,
-        "label": slide.label,
-        "state": state.state,
-        "split": next((p[1] for p in found if p), slide.split),
-        "values": [
-            {"p": p[0] if p else None, "picture": recipe["pictures"].get(slide.slide)}
-            for p, recipe in zip(found, recipes, strict=True)
-        ],
-    }
+def _slide_row(
+    slide: Slide, state: SlideState, heads: Sequence[ReportedHead], task: Task
+) -> SlideRow:
+    cells = []
+    splits = []
+    for head in heads:
+        # With early fusion predictions are of patients; each slide shows its patient's.
+        name = slide.patient if head.metrics.fusion == "early" else slide.slide
+        rows = _unseen(head.predictions, name)
+        p = _mean(rows, task.of_interest) if rows else None
+        splits += [row.split for row in rows[:1]]
+        cells.append(SlideCell(p, head.heatmaps.get(slide.slide)))
+    split = splits[0] if splits else slide.split
+    return SlideRow(slide.slide, slide.patient, slide.label, state.state, split, cells)

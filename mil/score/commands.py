@@ -12,7 +12,10 @@ from mil.errors import DatasetError
 def score(
     head_dir: Annotated[
         list[Path],
-        typer.Option(help="Folder of a trained head; repeat for seeds and folds of its recipe."),
+        typer.Option(
+            help="Folder of a trained head, or of several (seeds and folds of one recipe); repeat "
+            "for more."
+        ),
     ],
     bag: Annotated[
         list[Path] | None, typer.Option(help="Bag of a slide; repeat, with an --out for each.")
@@ -44,6 +47,7 @@ def score(
     Example: mil score --head-dir HEAD --bags results/demo/features/TILING/ENCODER --scores scores
     """
     from mil.score.stage import ScoreJob, jobs_of_folder, run
+    from mil.trained import find_heads
 
     bag_files = bag or []
     score_files = out or []
@@ -59,8 +63,9 @@ def score(
             f"{len(bag_files)} --bag and {len(score_files)} --out; give as many of one as of the "
             "other, or a folder of bags by --bags and a folder for their scores by --scores"
         )
+    heads = [head for folder in head_dir for head in find_heads(folder)]
     failures = 0
-    for result in run(head_dir, jobs, threads=threads):
+    for result in run(heads, jobs, threads=threads):
         typer.echo(f"score {result.line}", err=result.failed)
         failures += result.failed
     if failures:

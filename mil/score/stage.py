@@ -104,7 +104,9 @@ def jobs_of_folder(bags_dir: Path, scores_dir: Path, folds: Path | None) -> list
         FormatError: the folds file cannot be used.
     """
     if folds is None:
-        members = {slide: (slide,) for slide in slides_with_bags(bags_dir)}
+        members: dict[str, tuple[str, ...]] = {
+            slide: (slide,) for slide in slides_with_bags(bags_dir)
+        }
     else:
         members = {bag.name: bag.slides for bag in read_fold_bags(folds)}
     return [

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mil.config import DatasetConfig, Fusion, SplitConfig
+from mil.config import Fusion, SplitConfig
 from mil.errors import DatasetError
 from mil.io.bags.patients import BAG, HELD_OUT
 from mil.io.bags.status import gather, summary
 from mil.io.tables import Slide, read_dataset, write_csv
-from mil.io.tables.checks import EVERY_LABEL, check_folds, check_labels, doubts
+from mil.io.tables.checks import check_folds, check_labels, doubts
 from mil.io.tables.predefined import from_file, groups_of, number_of_folds
 from mil.split.duplicates import check_twins, find_twins
 from mil.split.folds import leave_one_out, make_folds, with_val
-from mil.split.strata import named_by, stratified
+from mil.split.strata import stratified
+from mil.tasks import Task, task_of
 
 COLUMNS = ("fold", "slide", "patient", "label", "split")
 
@@ -66,7 +67,9 @@ def run(
         raise DatasetError(f"no slide can be used\n{summary(states)}")
     # Everyone is divided, usable or not: a slide that is mended later, or another
     # encoder, moves nobody.
-    divided, held_out, notes = _divide(slides, settings, folds, config, allow_missing=allow_missing)
+    divided, held_out, notes = _divide(
+        slides, task_of(settings), folds, config, allow_missing=allow_missing
+    )
     rows = _rows(
         slides, divided, held_out, {slide.slide for slide in usable}, early=fusion == "early"
     )
@@ -74,21 +77,23 @@ def run(
     splits = [
         {slide.slide: split for slide, split in zip(slides, fold, strict=True)} for fold in divided
     ]
-    notes += check_twins(find_twins(usable, bags_dir), splits) + doubts(rows, named_by(settings))
+    notes += check_twins(find_twins(usable, bags_dir), splits) + doubts(
+        rows, task_of(settings).content
+    )
     write_csv(out, rows, list(rows[0]))
     return "\n".join([summary(states), *(f"note: {note}" for note in notes)])
 
 
 def _divide(
     slides: Sequence[Slide],
-    settings: DatasetConfig,
+    task: Task,
     folds: int,
     config: SplitConfig,
     *,
     allow_missing: bool,
 ) -> tuple[list[list[str]], list[str], list[str]]:
     """For each fold the split of each slide; the value that it holds out, if there is one; and what to tell."""
-    slides = stratified(slides, settings)
+    slides = stratified(slides, task)
     if config.file is not None:
         given, notes = from_file(Path(config.file), slides, allow_missing=allow_missing)
         drawn = [
@@ -115,7 +120,7 @@ def _divide(
         val_share=config.val_share,
         test_share=config.test_share,
         seed=config.seed,
-        every_label=settings.task in EVERY_LABEL,
+        every_label=task.every_label,
     )
     return drawn, [], []
 

@@ -1,9 +1,9 @@
 """Whether probabilities mean what they say, and the temperature that makes them."""
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Float, Int
+
+from mil.statistics.metric import ReliabilityBin
 
 COLDEST = 0.05
 HOTTEST = 20.0
@@ -123,33 +123,25 @@ def ece_if_calibrated(
     return float(low), float(high)
 
 
-class Bin(NamedTuple):
-    """A row of the reliability table."""
-
-    low: float
-    high: float
-    n: int
-    said: float  # mean probability
-    found: float  # share that was true
-
-
 def reliability(
     labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], bins: int = BINS
-) -> list[Bin]:
-    """What `ece` sums up: the bins that hold any slide."""
+) -> list[ReliabilityBin]:
+    """Reliability diagram that `ece` sums up: the bins that hold any slide."""
     said, true = stated(labels, probabilities)
     member = _bin(said, bins)
-    return [
-        Bin(
-            b / bins,
-            (b + 1) / bins,
-            int(mine.sum()),
-            float(said[mine].mean()),
-            float(true[mine].mean()),
-        )
-        for b in range(bins)
-        if (mine := member == b).any()
-    ]
+    rows = []
+    for number in range(bins):
+        inside = member == number
+        if inside.any():
+            row = ReliabilityBin(
+                low=number / bins,
+                high=(number + 1) / bins,
+                n=int(inside.sum()),
+                said=float(said[inside].mean()),
+                found=float(true[inside].mean()),
+            )
+            rows.append(row)
+    return rows
 
 
 def _bin(said: np.ndarray, bins: int) -> Int[np.ndarray, " n"]:

@@ -1,7 +1,6 @@
 """Everything that is said of a classifier's answers on a set of slides, with 95 % intervals."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,6 +10,7 @@ from mil.statistics.bootstrap import RESAMPLES, interval, members, resampled
 from mil.statistics.delong import delong
 from mil.statistics.discrimination import known, one_vs_rest, weighted_auprc, weighted_auroc
 from mil.statistics.intervals import Interval, area, proportion
+from mil.statistics.metric import Metric, MetricsOfSet
 
 AT_THRESHOLD = ("sensitivity", "specificity", "ppv", "npv")
 
@@ -56,7 +56,7 @@ def plain(
     """
     once = np.ones((1, len(labels)))
     values = {
-        name: known(found[0]) for name, found in _weighted(labels, probabilities, once).items()
+        name: known(found[0]) for name, found in weighted(labels, probabilities, once).items()
     }
     if probabilities.shape[1] == 2:
         called = (probabilities[:, 1] >= (0.5 if thresholds is None else thresholds)).astype(int)
@@ -74,8 +74,8 @@ def with_intervals(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
-) -> dict[str, Any]:
-    """The metrics of `plain`, each with `value` and `ci95` (low, high; None where it cannot be had), and how many.
+) -> MetricsOfSet:
+    """The metrics of `plain` with 95 % intervals.
 
     AUROC of two classes: DeLong's, logit t (`intervals.area`). Proportions: Wilson's
     (`intervals.proportion`). The rest: patients resampled (`bootstrap.interval`). ECE
@@ -95,7 +95,7 @@ def with_intervals(
     values = plain(labels, probabilities, thresholds)
     count = int(member.max()) + 1
     drawn = resampled(
-        lambda w: _weighted(labels, probabilities, w), member, resamples=resamples, seed=seed
+        lambda w: weighted(labels, probabilities, w), member, resamples=resamples, seed=seed
     )
     found: dict[str, Interval | None] = {
         name: None
@@ -109,20 +109,16 @@ def with_intervals(
     }
     if "auroc" in values:
         found["auroc"] = _area(labels, probabilities, patients)
-    metrics: dict[str, Any] = {
-        name: {
-            "value": value,
-            "ci95": list(ci) if value is not None and (ci := found.get(name)) else None,
-        }
+    metrics = {
+        name: Metric(value=value, ci95=None if value is None else found.get(name))
         for name, value in values.items()
     }
-    metrics["ece"]["if_calibrated"] = list(
-        calibration.ece_if_calibrated(probabilities, member, seed=seed)
-    )
-    return {**metrics, "n_slides": len(labels), "n_patients": count}
+    range_of_ece = calibration.ece_if_calibrated(probabilities, member, seed=seed)
+    metrics["ece"] = Metric(value=values["ece"], if_calibrated=range_of_ece)
+    return MetricsOfSet(metrics, count)
 
 
-def _weighted(
+def weighted(
     labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
 ) -> Mapping[str, Float[np.ndarray, " draws"]]:
     """What is resampled."""

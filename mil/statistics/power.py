@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from math import sqrt
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from mil.statistics.delong import delong
+from mil.statistics.metric import PowerNote
 
 ALPHA = 0.05
 POWER = 0.8
@@ -74,7 +74,7 @@ def smallest_auroc(positives: int, negatives: int) -> float | None:
 
 def power_note(
     positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"], patients: Sequence[str]
-) -> dict[str, Any] | None:
+) -> PowerNote | None:
     """What these slides could show, before there is a second head.
 
     Returns:
@@ -88,14 +88,14 @@ def power_note(
     except ValueError:
         return None
     error = float(areas.covariance[0, 0]) ** 0.5
-    return {
-        "alpha": ALPHA,
-        "power": POWER,
-        "patients_positive": areas.positives,
-        "patients_negative": areas.negatives,
-        "smallest_auroc": smallest_auroc(areas.positives, areas.negatives),
-        "smallest_difference": smallest_difference_before(error, CORRELATION)
-        if error > 1e-9
-        else None,
-        "correlation": CORRELATION,
-    }
+    # Without an error (an AUROC of 0 or 1) these slides do not show how far it varies.
+    difference = smallest_difference_before(error, CORRELATION) if error > 1e-9 else None
+    return PowerNote(
+        alpha=ALPHA,
+        power=POWER,
+        patients_positive=areas.positives,
+        patients_negative=areas.negatives,
+        smallest_auroc=smallest_auroc(areas.positives, areas.negatives),
+        smallest_difference=difference,
+        correlation=CORRELATION,
+    )

@@ -1,7 +1,11 @@
 """Numbers as people read them."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from mil.statistics.metric import Metric, Spread
+
+Value = TypeVar("Value")
 
 TITLES = {
     "auroc": "AUROC",
@@ -29,23 +33,38 @@ def title(metric: str) -> str:
     return TITLES.get(metric, metric.replace("_", " "))
 
 
-def value(metric: Mapping[str, Any] | None) -> str:
+def column_title(column: str) -> str:
+    """A column of predictions.csv as people read it: `p(tumour)`, `log risk`."""
+    return f"p({column[2:]})" if column.startswith("p_") else column.replace("_", " ")
+
+
+def headline(metrics: Mapping[str, Value], names: Sequence[str]) -> Value | None:
+    """First of these metrics that there is; None if there is none."""
+    return next((metrics[name] for name in names if metrics.get(name)), None)
+
+
+def value(metric: Metric | None) -> str:
     """`0.931`, or a dash."""
-    return "–" if not metric or metric["value"] is None else f"{metric['value']:.3f}"
+    return "–" if metric is None or metric.value is None else f"{metric.value:.3f}"
 
 
-def interval(metric: Mapping[str, Any] | None) -> str:
+def interval(metric: Metric | None) -> str:
     """`0.81 to 1.00`, or nothing."""
-    return "{:.2f} to {:.2f}".format(*metric["ci95"]) if metric and metric["ci95"] else ""
+    if metric is None or metric.ci95 is None:
+        return ""
+    return "{:.2f} to {:.2f}".format(*metric.ci95)
 
 
-def mean_sd(runs: Mapping[str, Any] | None) -> str:
+def mean_sd(runs: Spread | None) -> str:
     """`0.931 ± 0.020`, or a dash."""
-    if not runs or runs["mean"] is None:
+    if runs is None or runs.mean is None:
         return "–"
-    return f"{runs['mean']:.3f}" + (f" ± {runs['sd']:.3f}" if runs["sd"] is not None else "")
+    deviation = "" if runs.sd is None else f" ± {runs.sd:.3f}"
+    return f"{runs.mean:.3f}{deviation}"
 
 
 def probability(p: float | None) -> str:
     """`0.031`, `< 0.001`, or a dash."""
-    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,7 +1,8 @@
-"""Parts that several tasks share: those with classes, and those whose labels are numbers."""
+"""Defaults that several tasks share: of all tasks, of those with classes, of those with numbers."""
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,12 +11,152 @@ from pydantic import Field, model_validator
 
 from mil.config import DatasetConfig, Section
 from mil.errors import ConfigError
+from mil.statistics import resampled
+from mil.statistics.bootstrap import RESAMPLES, members, paired_difference
+from mil.statistics.bootstrap import resampled as on_resamples
+from mil.statistics.metric import CalibrationNote, MetricsOfSet, PowerNote
+from mil.statistics.text import title
+from mil.tasks.base import (
+    Draws,
+    EvaluationSet,
+    Headline,
+    PairedTest,
+    Predictions,
+    Targets,
+    Task,
+    Weights,
+)
+
+PAIRED_BOOTSTRAP = "paired bootstrap of patients"
+QUARTERS = 4  # strata of a number: quarters of the slides by its size
 
 
-class OfClasses(Section):
-    """Base of the tasks with classes: one logit and one probability for each class."""
+class TaskDefaults(Section):
+    """Metrics, intervals and tests by resampling, and no calibration."""
 
     kind: str
+    # Range of each metric that is not a share; see `mil.statistics.resampled`.
+    scales: ClassVar[Mapping[str, resampled.Scale]] = {}
+    headlines: ClassVar[Sequence[Headline]]
+    subgroup_metrics: ClassVar[Sequence[str]]
+    main_metric: ClassVar[str]
+    largest_difference: ClassVar[float | None] = None
+    has_roc: ClassVar[bool] = False
+    one_of_classes: ClassVar[bool] = False
+    every_label: ClassVar[bool] = False
+    label_columns: ClassVar[tuple[str, ...]] = ()
+    comparison_note: ClassVar[str] = ""
+    interval_note: ClassVar[str] = "95 % intervals are from 1000 resamples of patients."
+
+    @classmethod
+    def fitted(cls, dataset: DatasetConfig, labels: Sequence[str], balanced: bool) -> Task:
+        """Task of a dataset; see `mil.tasks.fit_task`."""
+        raise NotImplementedError
+
+    @classmethod
+    def unfitted(cls, classes: Sequence[str], positive: str) -> Task:
+        """Task without training labels; see `mil.tasks.unfitted_task`."""
+        raise NotImplementedError
+
+    @classmethod
+    def check_classes(cls, classes: Sequence[str]) -> None:
+        """Refuse classes that a dataset of this task cannot have.
+
+        Raises:
+            ValueError: The classes do not fit the task.
+        """
+
+    def joined_label(self, *cells: str) -> str:
+        """Label made of the cells of `label_columns`, which are none."""
+        raise ValueError("the label stands in one column")
+
+    def weighted_metrics(
+        self, targets: Targets, predictions: Predictions, weights: Weights
+    ) -> Mapping[str, Draws]:
+        """Metrics of samples in which each slide occurs `weights` times."""
+        raise NotImplementedError
+
+    def validation_metrics(
+        self, targets: Targets, predictions: Predictions
+    ) -> dict[str, float | None]:
+        """Metrics without intervals."""
+        return resampled.metrics_of(
+            lambda weights: self.weighted_metrics(targets, predictions, weights), len(targets)
+        )
+
+    def metrics(self, test: EvaluationSet) -> dict[str, float | None]:
+        """Metrics without intervals, the same as after each epoch."""
+        return self.validation_metrics(test.targets, test.predictions)
+
+    def metrics_with_intervals(
+        self, test: EvaluationSet, *, seed: int = 0, resamples: int = RESAMPLES
+    ) -> MetricsOfSet:
+        """Metrics with 95 % intervals from resampled patients."""
+        return resampled.with_intervals(
+            lambda weights: self.weighted_metrics(test.targets, test.predictions, weights),
+            test.patients,
+            self.scales,
+            seed=seed,
+            resamples=resamples,
+        )
+
+    def power(self, test: EvaluationSet) -> PowerNote | None:
+        """Power is known for the AUROC of two classes only."""
+        return None
+
+    def uncalibrated(self, predictions: Sequence[float], temperature: float) -> Sequence[float]:
+        """The predictions themselves: only the softmax of classes has a temperature."""
+        return predictions
+
+    def calibration(self, before: EvaluationSet, after: EvaluationSet) -> CalibrationNote | None:
+        """No calibration without a temperature."""
+        return None
+
+    def comparison_metrics(self, available: Sequence[str]) -> list[str]:
+        """All metrics."""
+        return list(available)
+
+    def main_metric_of(self, targets: Targets, predictions: Predictions, weights: Weights) -> Draws:
+        """Main metric of samples in which each slide occurs `weights` times."""
+        return self.weighted_metrics(targets, predictions, weights)[self.main_metric]
+
+    def paired_test(
+        self,
+        targets: Targets,
+        predictions: Sequence[Predictions],
+        patients: Sequence[str],
+        pairs: Sequence[tuple[int, int]],
+    ) -> PairedTest:
+        """Paired bootstrap: all heads are measured on the same resamples of patients."""
+        member = members(patients)
+        count = int(member.max()) + 1
+        if count < 2:
+            raise ValueError("there is one patient")
+
+        def measured(weights: Weights) -> dict[str, Draws]:
+            return {
+                str(head): self.main_metric_of(targets, predicted, weights)
+                for head, predicted in enumerate(predictions)
+            }
+
+        whole = measured(np.ones((1, len(member))))
+        drawn = on_resamples(measured, member)
+        if not all(np.isfinite(value[0]) for value in whole.values()):
+            raise ValueError(f"these slides have no {title(self.main_metric)}")
+        differences = [
+            paired_difference(
+                float(whole[str(one)][0] - whole[str(other)][0]),
+                drawn[str(one)] - drawn[str(other)],
+                count,
+            )
+            for one, other in pairs
+        ]
+        return PairedTest(PAIRED_BOOTSTRAP, differences)
+
+
+class OfClasses(TaskDefaults):
+    """Base of the tasks with classes: one logit and one probability for each class."""
+
     classes: list[str] = Field(min_length=1)
     positive: str
     # Weight of each class in the loss; None: all classes weigh the same.
@@ -28,6 +169,16 @@ class OfClasses(Section):
         if self.weights is not None and len(self.weights) != len(self.classes):
             raise ValueError(f"{len(self.weights)} weights for {len(self.classes)} classes")
         return self
+
+    @classmethod
+    def check_classes(cls, classes: Sequence[str]) -> None:
+        """Refuse classes that a dataset of this task cannot have.
+
+        Raises:
+            ValueError: There are none.
+        """
+        if not classes:
+            raise ValueError("classes are needed: the labels, in the order of the head's outputs")
 
     @property
     def outputs(self) -> int:
@@ -45,7 +196,7 @@ class OfClasses(Section):
         return f"p_{self.positive}"
 
     @property
-    def attended(self) -> int:
+    def attended(self) -> int | None:
         """Logit of the positive class."""
         return self.classes.index(self.positive)
 
@@ -54,12 +205,53 @@ class OfClasses(Section):
         """One bag: classes are not compared across bags."""
         return 1
 
+    def checked_label(self, label: str) -> str:
+        """One of the classes."""
+        if label not in self.classes:
+            raise ValueError(not_among(self.classes))
+        return label
 
-class OfNumbers(Section):
+    def target(self, label: str) -> np.ndarray:
+        """Number of the class, from 0."""
+        return np.array(self.classes.index(label))
+
+    def is_positive(self, label: str) -> bool:
+        """Whether the label is the class of interest."""
+        return label == self.positive
+
+    def attends_to_annotations(self, label: str) -> bool:
+        """Annotations outline the class of interest."""
+        return self.is_positive(label)
+
+    def strata(self, labels: Sequence[str]) -> list[str]:
+        """Strata are the classes."""
+        return list(labels)
+
+    def content(self, label: str) -> set[str]:
+        """The class."""
+        return {label}
+
+    def predicted_class(
+        self, predictions: Float[np.ndarray, " columns"], threshold: float | None
+    ) -> str:
+        """The most probable class."""
+        return self.classes[int(predictions.argmax())]
+
+
+class OfNumbers(TaskDefaults):
     """Base of the tasks without classes: one logit and one prediction."""
 
     column: ClassVar[str]  # name of the prediction in predictions.csv
-    kind: str
+
+    @classmethod
+    def check_classes(cls, classes: Sequence[str]) -> None:
+        """Refuse classes.
+
+        Raises:
+            ValueError: There are some.
+        """
+        if classes:
+            raise ValueError("classes must be empty")
 
     @property
     def classes(self) -> list[str]:
@@ -95,6 +287,52 @@ class OfNumbers(Section):
     def least_bags(self) -> int:
         """One bag."""
         return 1
+
+    def is_positive(self, label: str) -> bool:
+        """Numbers have no class of interest."""
+        return False
+
+    def attends_to_annotations(self, label: str) -> bool:
+        """Annotations outline what the number is about, whatever its size."""
+        return True
+
+    def predicted_class(
+        self, predictions: Float[np.ndarray, " columns"], threshold: float | None
+    ) -> str:
+        """Numbers have no classes."""
+        return ""
+
+
+def not_among(classes: Sequence[str]) -> str:
+    """Message about a label that is none of the classes."""
+    return f"the dataset's classes are: {', '.join(classes)}"
+
+
+def number_of(label: str) -> float:
+    """Label that is a number.
+
+    Raises:
+        ValueError: It is none, or not a finite one.
+    """
+    try:
+        # Python reads 1_0 as 10, which in a table is a slip of the pen.
+        number = float("" if "_" in label else label)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError("a number is needed, such as 27.5")
+    return number
+
+
+def quantile_parts(values: Sequence[float], parts: int) -> list[str]:
+    """Part of each value when the range is cut into parts with equally many values.
+
+    Equal values are in one part.
+    """
+    if not values:
+        return []
+    edges = np.quantile(values, np.arange(1, parts) / parts)
+    return [str(part) for part in np.searchsorted(edges, values, side="left")]
 
 
 def balanced_weights(classes: Sequence[str], labels: Sequence[str]) -> list[float]:

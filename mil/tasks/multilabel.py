@@ -1,14 +1,19 @@
 """Multilabel: a slide has any number of classes, also none."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from mil.config import DatasetConfig
-from mil.config.labels import classes_of
-from mil.tasks._shared import OfClasses, log_sigmoid
+from mil.statistics.multilabel import multilabel
+from mil.tasks._shared import OfClasses, log_sigmoid, not_among
+from mil.tasks.base import Draws, Headline, Predictions, Targets, Weights
+
+SEPARATOR = ";"  # between the classes of a slide that has several
+MACRO = "macro"  # suffix of metrics over all classes, which no class may be called
+THRESHOLD = 0.5  # probability from which a class is predicted
 
 
 class Multilabel(OfClasses):
@@ -17,6 +22,16 @@ class Multilabel(OfClasses):
     kind: Literal["multilabel"] = "multilabel"
     # Weights in the loss of slides without each class, and of slides with it.
     weights: list[tuple[float, float]] | None = None
+
+    has_roc: ClassVar[bool] = True
+    main_metric: ClassVar[str] = "auroc_macro"
+    largest_difference: ClassVar[float | None] = 1.0
+    headlines: ClassVar[Sequence[Headline]] = (
+        Headline("macro AUROC", ("auroc_macro",)),
+        Headline("macro AUPRC", ("auprc_macro",)),
+        Headline("macro-F1", ("f1_macro",)),
+    )
+    subgroup_metrics: ClassVar[Sequence[str]] = ("auroc_macro", "auprc_macro", "f1_macro")
 
     @classmethod
     def fitted(cls, dataset: DatasetConfig, labels: Sequence[str], balanced: bool) -> "Multilabel":
@@ -35,14 +50,84 @@ class Multilabel(OfClasses):
             weights=weights if balanced else None,
         )
 
+    @classmethod
+    def unfitted(cls, classes: Sequence[str], positive: str) -> "Multilabel":
+        """Task without training labels; see `mil.tasks.unfitted_task`."""
+        return cls(classes=list(classes), positive=positive)
+
+    @classmethod
+    def check_classes(cls, classes: Sequence[str]) -> None:
+        """Refuse names that cannot be told apart in a label or a metric.
+
+        Raises:
+            ValueError: A name holds the separator or is `macro`.
+        """
+        super().check_classes(classes)
+        if any(classes_of(name) != [name] for name in classes):
+            raise ValueError(
+                f"names of multilabel classes cannot be empty or contain {SEPARATOR!r}, which "
+                "separates the labels of a slide"
+            )
+        if MACRO in classes:
+            raise ValueError(
+                f"a multilabel class cannot be named {MACRO!r}, the name of metrics averaged over "
+                "classes"
+            )
+
+    def checked_label(self, label: str) -> str:
+        """Classes of the slide in the dataset's order, each once."""
+        names = classes_of(label)
+        if not set(names) <= set(self.classes):
+            raise ValueError(not_among(self.classes))
+        if len(set(names)) < len(names):
+            raise ValueError("it names a class twice")
+        return SEPARATOR.join(name for name in self.classes if name in names)
+
     def target(self, label: str) -> Float[np.ndarray, " classes"]:
         """1 for each class that the slide has, else 0."""
-        present = classes_of(label)
-        return np.array([float(name in present) for name in self.classes])
+        names = classes_of(label)
+        return np.array([float(name in names) for name in self.classes])
 
-    def predictions(self, logits: Float[np.ndarray, "n outputs"]) -> Float[np.ndarray, "n columns"]:
+    def is_positive(self, label: str) -> bool:
+        """Whether the class of interest is among the slide's."""
+        return self.positive in classes_of(label)
+
+    def strata(self, labels: Sequence[str]) -> list[str]:
+        """Sets of classes, in whatever order they were written."""
+        return [SEPARATOR.join(sorted(classes_of(label))) for label in labels]
+
+    def content(self, label: str) -> set[str]:
+        """The slide's classes."""
+        return set(classes_of(label))
+
+    def predictions(self, logits: Float[np.ndarray, "n outputs"]) -> Predictions:
         """Probability of each class."""
         return np.exp(log_sigmoid(logits))
+
+    def predicted_class(
+        self, predictions: Float[np.ndarray, " columns"], threshold: float | None
+    ) -> str:
+        """All classes that are more probable than not."""
+        present = [
+            name
+            for name, probability in zip(self.classes, predictions, strict=True)
+            if probability >= THRESHOLD
+        ]
+        return SEPARATOR.join(present)
+
+    def weighted_metrics(
+        self, targets: Targets, predictions: Predictions, weights: Weights
+    ) -> Mapping[str, Draws]:
+        """See `mil.statistics.multilabel`."""
+        return multilabel(targets, predictions, self.classes, weights)
+
+
+TASK = Multilabel
+
+
+def classes_of(label: str) -> list[str]:
+    """Classes of a slide, as its label writes them."""
+    return [name.strip() for name in label.split(SEPARATOR) if name.strip()]
 
 
 def _balanced_pair(negatives: int, positives: int) -> tuple[float, float]:

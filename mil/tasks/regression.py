@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -10,9 +10,11 @@ from jaxtyping import Float
 from pydantic import Field
 
 from mil.config import DatasetConfig
-from mil.config.labels import number_of
 from mil.errors import DatasetError
-from mil.tasks._shared import OfNumbers, refuse_balance
+from mil.statistics.continuous import regression
+from mil.statistics.resampled import Scale
+from mil.tasks._shared import QUARTERS, OfNumbers, number_of, quantile_parts, refuse_balance
+from mil.tasks.base import Draws, Headline, Predictions, Targets, Weights
 
 
 class Regression(OfNumbers):
@@ -23,6 +25,21 @@ class Regression(OfNumbers):
     # Of the training labels, in the label's units.
     mean: float = Field(allow_inf_nan=False)
     deviation: float = Field(gt=0, allow_inf_nan=False)
+
+    main_metric: ClassVar[str] = "mae"
+    scales: ClassVar[Mapping[str, Scale]] = {
+        "mae": "positive",
+        "rmse": "positive",
+        "r2": "below_one",
+        "pearson": "signed",
+        "spearman": "signed",
+    }
+    headlines: ClassVar[Sequence[Headline]] = (
+        Headline("MAE", ("mae",)),
+        Headline("R²", ("r2",)),
+        Headline("Spearman", ("spearman",)),
+    )
+    subgroup_metrics: ClassVar[Sequence[str]] = ("mae", "r2", "spearman")
 
     @classmethod
     def fitted(cls, dataset: DatasetConfig, labels: Sequence[str], balanced: bool) -> "Regression":
@@ -42,10 +59,37 @@ class Regression(OfNumbers):
             )
         return cls(mean=statistics.fmean(numbers), deviation=deviation)
 
+    @classmethod
+    def unfitted(cls, classes: Sequence[str], positive: str) -> "Regression":
+        """Task without training labels; see `mil.tasks.unfitted_task`."""
+        return cls(mean=0.0, deviation=1.0)
+
+    def checked_label(self, label: str) -> str:
+        """A finite number."""
+        number_of(label)
+        return label
+
     def target(self, label: str) -> Float[np.ndarray, ""]:
         """The number, in the label's units."""
         return np.array(number_of(label))
 
-    def predictions(self, logits: Float[np.ndarray, "n outputs"]) -> Float[np.ndarray, "n columns"]:
+    def strata(self, labels: Sequence[str]) -> list[str]:
+        """Quarters of the slides by the size of their number."""
+        return quantile_parts([number_of(label) for label in labels], QUARTERS)
+
+    def content(self, label: str) -> set[str]:
+        """Nothing that a part could lack."""
+        return set()
+
+    def predictions(self, logits: Float[np.ndarray, "n outputs"]) -> Predictions:
         """Predicted number, in the label's units."""
         return logits * self.deviation + self.mean
+
+    def weighted_metrics(
+        self, targets: Targets, predictions: Predictions, weights: Weights
+    ) -> Mapping[str, Draws]:
+        """See `mil.statistics.continuous`."""
+        return regression(targets.astype(float), predictions[:, 0].astype(float), weights)
+
+
+TASK = Regression

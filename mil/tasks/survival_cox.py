@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Float
 
 from mil.config import DatasetConfig
-from mil.config.labels import survival_of
-from mil.tasks._shared import OfNumbers, refuse_balance
-from mil.tasks._survival import seen_events
+from mil.tasks._shared import refuse_balance
+from mil.tasks._survival import OfTimes, observed_events
+from mil.tasks.base import Predictions
 
 
-class SurvivalCox(OfNumbers):
+class SurvivalCox(OfTimes):
     """Cox's proportional hazards; the logit is the log risk, up to a constant.
 
     As a loss of a network: Faraggi and Simon 1995; Katzman et al. 2018,
@@ -32,7 +32,12 @@ class SurvivalCox(OfNumbers):
             ConfigError: classes were to be balanced.
         """
         refuse_balance(dataset, balanced)
-        seen_events(labels)
+        observed_events(labels)
+        return cls()
+
+    @classmethod
+    def unfitted(cls, classes: Sequence[str], positive: str) -> "SurvivalCox":
+        """Task without training labels; see `mil.tasks.unfitted_task`."""
         return cls()
 
     @property
@@ -40,10 +45,9 @@ class SurvivalCox(OfNumbers):
         """Two bags: with one there is nothing to compare."""
         return 2
 
-    def target(self, label: str) -> Float[np.ndarray, " 2"]:
-        """Time, and 1 if the event came then, 0 if censored."""
-        return np.array(survival_of(label), dtype=np.float64)
-
-    def predictions(self, logits: Float[np.ndarray, "n outputs"]) -> Float[np.ndarray, "n columns"]:
+    def predictions(self, logits: Float[np.ndarray, "n outputs"]) -> Predictions:
         """Logarithm of the risk."""
         return logits
+
+
+TASK = SurvivalCox

@@ -10,13 +10,13 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 
 from mil.config import DatasetConfig
-from mil.config.labels import survival_of
 from mil.errors import DatasetError
-from mil.tasks._shared import OfNumbers, log_sigmoid, refuse_balance
-from mil.tasks._survival import seen_events
+from mil.tasks._shared import log_sigmoid, refuse_balance
+from mil.tasks._survival import OfTimes, observed_events
+from mil.tasks.base import Predictions
 
 
-class SurvivalDiscrete(OfNumbers):
+class SurvivalDiscrete(OfTimes):
     """Discrete-time survival: logit k is of the hazard in interval k.
 
     That is, of the probability that the event comes in interval k if it has not come
@@ -50,7 +50,7 @@ class SurvivalDiscrete(OfNumbers):
             ConfigError: classes were to be balanced.
         """
         refuse_balance(dataset, balanced)
-        times = sorted(event.time for event in seen_events(labels))
+        times = sorted(event.time for event in observed_events(labels))
         if dataset.ends:
             return cls(ends=dataset.ends)
         inner: list[float] = []
@@ -62,6 +62,11 @@ class SurvivalDiscrete(OfNumbers):
                 "all events of the training slides come at time 0; nothing can be learnt"
             )
         return cls(ends=ends)
+
+    @classmethod
+    def unfitted(cls, classes: Sequence[str], positive: str) -> "SurvivalDiscrete":
+        """Task without training labels; see `mil.tasks.unfitted_task`."""
+        return cls(ends=[1.0])
 
     @property
     def outputs(self) -> int:
@@ -78,14 +83,13 @@ class SurvivalDiscrete(OfNumbers):
         """Mean over all intervals."""
         return
 
-    def target(self, label: str) -> Float[np.ndarray, " 2"]:
-        """Time, and 1 if the event came then, 0 if censored."""
-        return np.array(survival_of(label), dtype=np.float64)
-
-    def predictions(self, logits: Float[np.ndarray, "n outputs"]) -> Float[np.ndarray, "n columns"]:
+    def predictions(self, logits: Float[np.ndarray, "n outputs"]) -> Predictions:
         """Risk, 0..1, then the probability to survive each interval.
 
         The risk is the probability that the event has come, mean over the ends.
         """
         survival = np.exp(log_sigmoid(-logits).cumsum(1))
         return np.concatenate([1 - survival.mean(1, keepdims=True), survival], 1)
+
+
+TASK = SurvivalDiscrete

@@ -27,7 +27,7 @@ def calibrate(
         None without validation slides, or where the answers are not probabilities of
         one class of several.
     """
-    if not valid or task.kind != "classification":
+    if not valid or not task.one_of_classes:
         return None
     logits, targets = (found.cpu() for found in logits_of(head, valid, device))
     temperature = fit_temperature(logits.numpy(), targets.numpy())

@@ -20,13 +20,12 @@ def check_suits(task: AnyTask, recipe: Recipe, head: nn.Module) -> None:
         ConfigError: what does not go together, and what to do.
     """
     check_terms(recipe.losses, task)
-    classes = task.kind == "classification"
-    if getattr(head, "for_classes", False) and not classes:
+    if getattr(head, "for_classes", False) and not task.one_of_classes:
         raise ConfigError(
             f"head {recipe.name}: compares classes, which the task {task.kind} does not; take "
             "another"
         )
-    if recipe.train.select == "f1_auc" and not classes:
+    if recipe.train.select == "f1_auc" and not task.one_of_classes:
         raise ConfigError(
             f"train.select: f1_auc is of classes, which the task {task.kind} does not have; use "
             "loss"

@@ -14,7 +14,6 @@ from mil.config import (
     Recipe,
     check_head,
     dataset_path,
-    load_dataset,
     load_recipe,
     recipe_path,
 )
@@ -25,7 +24,7 @@ from mil.io.bags import common_identity
 from mil.io.bags.patients import FoldBag, check_labels, digest_of_seen, is_early, read_fold_bags
 from mil.losses.tasks import target_tensor
 from mil.progress import progress
-from mil.tasks import AnyTask, fit_task
+from mil.tasks import AnyTask, fit_task, load_dataset
 from mil.train.bags import read_labelled
 from mil.train.calibrate import calibrate
 from mil.train.checks import check_suits

@@ -5,7 +5,6 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from mil.losses.tasks import predictions, task_loss
-from mil.statistics.of_task import metrics_of_task
 from mil.tasks import AnyTask
 from mil.train.bags import Source, batches
 
@@ -38,7 +37,7 @@ def validate(
         return {}
     logits, targets = logits_of(head, bags, device)
     loss = float(task_loss(task, logits, targets).mean())
-    values = metrics_of_task(task, targets.cpu().numpy(), predictions(task, logits).cpu().numpy())
+    values = task.validation_metrics(targets.cpu().numpy(), predictions(task, logits).cpu().numpy())
     metrics = {name: value for name, value in values.items() if value is not None}
     score = metrics["f1_macro"] + metrics.get("auroc_macro", 0.0) if select == "f1_auc" else -loss
     return {"loss": loss, **metrics, "score": score}

@@ -1,31 +1,40 @@
-"""A model card in each head's folder: what it is, what it was trained on, how good it was, what it is not for."""
+"""A model card in each head's folder: data, performance, use and limits of the head."""
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
 
-from mil.config import DatasetConfig, load_dataset, load_encoders
-from mil.errors import ConfigError, DatasetError, FormatError
+from mil.config import DatasetConfig, load_encoders
+from mil.errors import ConfigError, DatasetError
 from mil.io.atomic import write_text
-from mil.io.bags.patients import HELD_OUT
-from mil.io.tables import read_csv
+from mil.io.results import (
+    METRICS,
+    PREDICTIONS,
+    Metrics,
+    Prediction,
+    RunMetrics,
+    SetMetrics,
+    read_metrics,
+    read_predictions,
+)
+from mil.statistics.metric import Metric
 from mil.statistics.text import title as metric_title
+from mil.tasks import load_dataset
 from mil.trained import Trained, find_heads, load_trained
 from mil.trained.markdown import md, table
 from mil.trained.seal import read_seal
 
 NAME = "MODEL_CARD.md"
-COLUMNS = ("patient", "split", "label", "seed", "fold")  # of predictions.csv
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 LIMITS = """\
 For research on whole-slide images like those it was trained on. **Not a medical device**: it must neither decide on nor
 guide the diagnosis or treatment of a person. Another scanner, laboratory, stain, tissue or group of patients may give
-worse results, and nothing in the output shows it; measure it on slides of your own first. Attention says where the head
-looked, not what is there."""
+worse results, and nothing in the output shows it; measure it on slides of your own first. Attention shows which tiles
+the head used, not what is in them."""
 
 
 class Tissue(NamedTuple):
@@ -41,52 +50,41 @@ UNKNOWN = Tissue()
 def run(
     folders: Sequence[Path], evaluated: Path, *, dataset: str = "", tissue: Tissue = UNKNOWN
 ) -> list[Path]:
-    """Write the cards of heads of one evaluation.
+    """Write the cards of the heads of one evaluation.
 
     Args:
-        folders: of heads, or folders that hold some.
-        evaluated: folder of predictions.csv and metrics.json.
-        dataset: name or yaml; empty: as the head calls it, if that is in
-            configs/datasets.
-        tissue: what its tiles were cut with.
+        folders: Folders of heads, or folders that hold some.
+        evaluated: Folder that `mil evaluate` wrote of these heads.
+        dataset: Name or yaml of the dataset; empty: the name that the head stores, if
+            configs/datasets has it.
+        tissue: Settings by which the tiles were cut.
 
     Returns:
-        The cards.
+        Paths of the cards.
 
     Raises:
-        FormatError: a head or a file of the evaluation cannot be used.
-        DatasetError: a head is not of this evaluation.
-        ConfigError: the dataset that was named is not there.
+        FormatError: A head or a file of the evaluation cannot be used.
+        DatasetError: A head is not of this evaluation.
+        ConfigError: The named dataset does not exist.
     """
-    metrics = _metrics(evaluated / "metrics.json")
-    rows = read_csv(evaluated / "predictions.csv")
-    lacking = [name for name in COLUMNS if rows and name not in rows[0]]
-    if lacking:
-        raise FormatError(
-            f"{evaluated / 'predictions.csv'}: no column {lacking[0]!r}; run `mil evaluate` again"
-        )
+    metrics = read_metrics(evaluated / METRICS)
+    predictions = read_predictions(evaluated / PREDICTIONS)
     cards: dict[Path, str] = {}
-    for folder in [each for given in folders for each in find_heads(given)]:
+    heads = [folder for parent in folders for folder in find_heads(parent)]
+    for folder in heads:
         trained = load_trained(folder)[1]
-        mine = [
-            row
-            for row in rows
-            if (row.get("seed"), row.get("fold")) == (str(trained.seed), str(trained.fold))
-        ]
-        if not mine or (metrics.get("recipe"), metrics.get("encoder")) != (
-            trained.recipe_name,
-            trained.encoder,
-        ):
+        rows = [row for row in predictions if (row.seed, row.fold) == (trained.seed, trained.fold)]
+        same_head = (metrics.recipe, metrics.encoder) == (trained.recipe_name, trained.encoder)
+        if not rows or not same_head:
             raise DatasetError(
-                f"{evaluated}: is of {metrics.get('recipe')} on {metrics.get('encoder')} and has "
-                "no predictions by "
-                f"{folder} ({trained.recipe_name} on {trained.encoder}, seed {trained.seed}, "
-                f"fold {trained.fold}); "
-                "evaluate that head, or give the folder where it was evaluated"
+                f"{evaluated}: is of {metrics.recipe} on {metrics.encoder} and has no predictions "
+                f"by {folder} ({trained.recipe_name} on {trained.encoder}, seed {trained.seed}, "
+                f"fold {trained.fold}); evaluate that head, or give the folder where it was "
+                "evaluated"
             )
-        cards[folder / NAME] = card(
-            trained, folder, metrics, mine, _dataset(trained, dataset), tissue
-        )
+        settings = _dataset(trained, dataset)
+        cards[folder / NAME] = card(trained, folder, metrics, rows, settings, tissue)
+    # Nothing is written before all heads are known to be of this evaluation.
     for path, text in cards.items():
         write_text(path, text)
     return list(cards)
@@ -95,30 +93,29 @@ def run(
 def card(
     trained: Trained,
     folder: Path,
-    metrics: Mapping[str, Any],
-    rows: Sequence[Mapping[str, str]],
+    metrics: Metrics,
+    rows: Sequence[Prediction],
     dataset: DatasetConfig | None,
     tissue: Tissue = UNKNOWN,
 ) -> str:
-    """The card, Markdown.
+    """Text of the card, Markdown.
 
     Args:
-        trained: the head.
-        folder: its folder.
-        metrics: what metrics.json holds.
-        rows: this head's rows of predictions.csv.
-        dataset: what the dataset's yaml says, if it is there.
-        tissue: what its tiles were cut with.
+        trained: Settings of the head.
+        folder: Folder of the head.
+        metrics: Metrics of the head's recipe.
+        rows: Predictions by this head.
+        dataset: Yaml of the dataset, if it is known.
+        tissue: Settings by which the tiles were cut.
     """
     title = dataset.title if dataset and dataset.title else trained.dataset
     parts = [
         f"# {md(trained.recipe_name)} for {md(title)}",
         "Multiple-instance learning on whole-slide images, made with mil. Head: "
-        f"{md(trained.recipe.name)}. Task: "
-        f"{md(trained.task.kind)}{_of_classes(trained)}.",
+        f"{md(trained.recipe.name)}. Task: {md(trained.task.kind)}{_of_classes(trained)}.",
         f"## Intended use and limits\n\n{LIMITS}",
         f"## Data\n\n{_data(trained, rows, dataset)}",
-        f"## How good it was\n\n{_results(trained, metrics)}",
+        f"## Performance\n\n{_performance(trained, metrics)}",
         f"## How to use it\n\n{_use(trained, folder, tissue)}",
         f"## Recipe\n\n{_recipe(trained)}",
         f"## Where it comes from\n\n{_provenance(trained, folder)}",
@@ -132,130 +129,142 @@ def _of_classes(trained: Trained) -> str:
     return f" of {', '.join(map(md, trained.classes))}; of interest: {md(trained.positive)}"
 
 
-def _data(
-    trained: Trained, rows: Sequence[Mapping[str, str]], dataset: DatasetConfig | None
-) -> str:
-    counts = []
-    for split, words in SPLITS.items():
-        mine = [row for row in rows if row["split"] == split]
-        labels = [f"{sum(row['label'] == name for row in mine)} {name}" for name in trained.classes]
-        counts.append([words, len(mine), len({row["patient"] for row in mine}), ", ".join(labels)])
-    parts: dict[str, set[str]] = {}
-    for row in rows:
-        parts.setdefault(row["patient"], set()).add(row["split"])
-    twice = sum(len(found) > 1 for found in parts.values())
-    apart = (
-        f"**{twice} patients are in two of its parts**"
-        if twice
-        else "no patient is in two of its parts"
-    )
-    held_out = next((row[HELD_OUT] for row in rows if row.get(HELD_OUT)), "")
+def _data(trained: Trained, rows: Sequence[Prediction], dataset: DatasetConfig | None) -> str:
+    held_out = next((row.held_out for row in rows if row.held_out), "")
     without = f" (tested on {md(held_out)}, trained without it)" if held_out else ""
-    said = [f"Dataset {md(trained.dataset)}, fold {trained.fold}{without}; {apart}."]
+    sentences = [f"Dataset {md(trained.dataset)}, fold {trained.fold}{without}; {_overlap(rows)}."]
     if dataset and dataset.licence:
-        said.append(f"Licence of the data: {md(dataset.licence)}.")
-    columns = dict(
-        zip(("part", "slides", "patients", "labels"), zip(*counts, strict=True), strict=True)
-    )
+        sentences.append(f"Licence of the data: {md(dataset.licence)}.")
     if trained.fusion == "early":
-        said.append("All slides of a patient were one bag, and count as one.")
-        del columns["slides"]
-    if not trained.classes:
-        del columns["labels"]
-    notes = [f"> {md(dataset.notes)}"] if dataset and dataset.notes else []
-    return "\n\n".join(
-        [" ".join(said), table(list(columns), list(zip(*columns.values(), strict=True))), *notes]
-    )
+        sentences.append("All slides of a patient were one bag, and count as one.")
+    parts = [" ".join(sentences), _counts(trained, rows)]
+    if dataset and dataset.notes:
+        parts.append(f"> {md(dataset.notes)}")
+    return "\n\n".join(parts)
 
 
-def _results(trained: Trained, metrics: Mapping[str, Any]) -> str:
-    tested: Mapping[str, Any] = metrics.get("test") or {}
-    early = trained.fusion == "early"
-    names = [
-        name for name, value in tested.items() if isinstance(value, Mapping) and "value" in value
-    ]
-    sets = (
-        {"patients": tested}
-        if early
-        else {"slides": tested, "patients": metrics.get("test_patients") or {}}
-    )
-    sets = {what: found for what, found in sets.items() if any(name in found for name in names)}
-    mine: Mapping[str, Any] = next(
-        (
-            r
-            for r in metrics.get("runs", [])
-            if (r.get("seed"), r.get("fold")) == (trained.seed, trained.fold)
-        ),
-        {},
-    )
-    if not names:
-        return "It was not tested: the dataset has no test slides for this fold."
-    header = ["metric", *(f"test {what} (95 % CI)" for what in sets), "this head alone"]
-    rows = [
-        [
-            metric_title(name),
-            *(_value(found.get(name)) for found in sets.values()),
-            _number(mine.get(name)),
+def _overlap(rows: Sequence[Prediction]) -> str:
+    """Whether splits share patients."""
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        splits.setdefault(row.patient, set()).add(row.split)
+    shared = sum(len(of_patient) > 1 for of_patient in splits.values())
+    if shared:
+        return f"**{shared} patients are in two of its parts**"
+    return "no patient is in two of its parts"
+
+
+def _counts(trained: Trained, rows: Sequence[Prediction]) -> str:
+    """Table of slides, patients and labels in each split."""
+    header = ["part", "slides", "patients", "labels"]
+    lines = []
+    for split, name in SPLITS.items():
+        members = [row for row in rows if row.split == split]
+        patients = {row.patient for row in members}
+        labels = [
+            f"{sum(row.label == label for row in members)} {label}" for label in trained.classes
         ]
-        for name in names
-    ]
-    runs = len(metrics.get("runs", []))
-    count = f"{tested.get('n_patients', 0)} patients"
-    count = count if early else f"{tested.get('n_slides', 0)} slides of {count}"
-    whose = (
-        "this head"
-        if runs == 1
-        else f"the mean of those of the study's {runs} heads (seeds, folds)"
+        lines.append([name, len(members), len(patients), ", ".join(labels)])
+    left_out = set()
+    if trained.fusion == "early":
+        left_out.add("slides")
+    if not trained.classes:
+        left_out.add("labels")
+    columns = [place for place, name in enumerate(header) if name not in left_out]
+    return table(
+        [header[place] for place in columns],
+        [[line[place] for place in columns] for line in lines],
     )
+
+
+def _performance(trained: Trained, metrics: Metrics) -> str:
+    test = metrics.test
+    early = trained.fusion == "early"
+    if not test.metrics:
+        return "It was not tested: the dataset has no test slides for this fold."
+    sets: dict[str, SetMetrics] = {"patients": test}
+    if not early:
+        sets = {"slides": test}
+        if any(name in metrics.test_patients.metrics for name in test.metrics):
+            sets["patients"] = metrics.test_patients
+    run = _run_of(trained, metrics)
+    header = ["metric", *(f"test {name} (95 % CI)" for name in sets), "this head alone"]
+    rows = []
+    for name in test.metrics:
+        values = [_value(of_set.metrics.get(name)) for of_set in sets.values()]
+        alone = run.metrics.get(name) if run else None
+        rows.append([metric_title(name), *values, _number(alone)])
+    count = f"{test.n_patients} patients"
+    if not early:
+        count = f"{test.n_slides} slides of {count}"
+    predicted_by = "this head"
+    if len(metrics.runs) > 1:
+        predicted_by = f"the mean of those of the study's {len(metrics.runs)} heads (seeds, folds)"
     return (
-        f"On {count}, by {whose} that had not seen them; intervals are over patients. A test set "
-        "from the same "
-        f" study says little about slides from elsewhere.\n\n{table(header, rows)}"
+        f"On {count}, by {predicted_by} that had not seen them; intervals reflect the sampling of "
+        "patients. A test set from the same study says little about slides from elsewhere."
+        f"\n\n{table(header, rows)}"
     )
 
 
-def _value(found: Any) -> str:
-    if not isinstance(found, Mapping):
+def _run_of(trained: Trained, metrics: Metrics) -> RunMetrics | None:
+    for run in metrics.runs:
+        if (run.seed, run.fold) == (trained.seed, trained.fold):
+            return run
+    return None
+
+
+def _value(metric: Metric | None) -> str:
+    if metric is None:
         return ""
-    interval = found.get("ci95")
-    return _number(found.get("value")) + (
-        f" ({_number(interval[0])} to {_number(interval[1])})" if interval else ""
-    )
+    text = _number(metric.value)
+    if metric.ci95 is not None:
+        low, high = metric.ci95
+        text += f" ({_number(low)} to {_number(high)})"
+    return text
 
 
-def _number(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, int | float) else "not known"
+def _number(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.3f}"
 
 
 def _use(trained: Trained, folder: Path, tissue: Tissue) -> str:
-    entry = load_encoders().get(trained.encoder)
     name = folder.name or "HEAD"
-    licence = f"licence: {md(entry.licence)}" if entry else "its licence is not known here"
-    gated = (
-        "; its weights are given to those who ask on their page" if entry and entry.gated else ""
-    )
-    cite = f" Cite: {md(entry.citation)}." if entry and entry.citation else ""
+    entry = load_encoders().get(trained.encoder)
+    licence = "its licence is not known here"
+    cite = ""
+    if entry:
+        licence = f"licence: {md(entry.licence)}"
+        if entry.gated:
+            licence += "; its weights are given to those who ask on their page"
+        if entry.citation:
+            cite = f" Cite: {md(entry.citation)}."
+    commands = f"mil heads verify {name}\nmil predict SLIDE... --head {name} --out predicted"
     return (
-        f"````bash\nmil heads verify {name}\nmil predict SLIDE... --head {name} --out "
-        "predicted\n````\n\n"
-        f"It needs the encoder {md(trained.encoder)} ({licence}{gated}) with weights of SHA-256 "
+        f"````bash\n{commands}\n````\n\n"
+        f"It needs the encoder {md(trained.encoder)} ({licence}) with weights of SHA-256 "
         f"`{trained.weights_sha256 or 'not known'}`, on tiles of {md(trained.tiling)}; what that "
-        "licence forbids, it "
-        f"forbids for this head too.{cite}\n\n{_on_tissue(tissue)}"
+        f"licence forbids, it forbids for this head too.{cite}\n\n{_on_tissue(tissue)}"
     )
 
 
 def _on_tissue(tissue: Tissue) -> str:
-    """Settings that whoever uses the head must set as they were."""
-    known = ", ".join(
+    """Settings of the tiles, which users of the head must set to the same values."""
+    settings = [
         f"`{name}: {setting:g}`"
         for name, setting in tissue._asdict().items()
         if setting is not None
+    ]
+    section = "section `tile` of `configs/config.yaml`"
+    if not settings:
+        return (
+            "Which settings decided what counts as tissue is not known here; `mil predict` uses "
+            f"those in {section}."
+        )
+    return (
+        f"Its tiles were cut with {', '.join(settings)}, which the head does not store; "
+        f"`mil predict` uses the settings in {section}."
     )
-    where = "in section `tile` of `configs/config.yaml`"
-    if not known:
-        return f"What counted as tissue is not known here; `mil predict` takes what stands {where}."
-    return f"Its tiles were cut with {known}, which the head does not store; `mil predict` takes what stands {where}."
 
 
 def _recipe(trained: Trained) -> str:
@@ -264,46 +273,45 @@ def _recipe(trained: Trained) -> str:
         sort_keys=False,
         allow_unicode=True,
     )
-    fence = "`" * (max([3, *(len(run) for run in re.findall("`+", text))]) + 1)
+    # A fence longer than any in the text, so that the recipe cannot end its own block.
+    longest = max([3, *(len(backticks) for backticks in re.findall("`+", text))])
+    fence = "`" * (longest + 1)
     return f"{fence}yaml\n{text}{fence}"
 
 
 def _provenance(trained: Trained, folder: Path) -> str:
-    sealed = read_seal(folder)
-    files = [[name, digest] for name, digest in sealed.sha256.items()]
+    files = [[name, digest] for name, digest in read_seal(folder).sha256.items()]
     return (
         f"Trained with mil {md(_tool_version(folder))}, seed {trained.seed}, fold "
-        f"{trained.fold}, epoch "
-        f"{trained.epoch} kept{_calibrated(trained)}.\n\n{table(['file', 'SHA-256'], files)}"
+        f"{trained.fold}, epoch {trained.epoch} kept{_calibrated(trained)}.\n\n"
+        f"{table(['file', 'SHA-256'], files)}"
     )
 
 
 def _calibrated(trained: Trained) -> str:
-    if trained.calibration is None:
-        return ", answers not calibrated"
-    threshold = trained.calibration.threshold
-    called = "" if threshold is None else f", {md(trained.positive)} called from {threshold:.4g} up"
-    return f"; answers calibrated on the validation slides (temperature {trained.calibration.temperature:.4g}){called}"
+    calibration = trained.calibration
+    if calibration is None:
+        return ", predictions not calibrated"
+    text = (
+        "; predictions calibrated on the validation slides (temperature "
+        f"{calibration.temperature:.4g})"
+    )
+    if calibration.threshold is not None:
+        text += f", {md(trained.positive)} predicted from {calibration.threshold:.4g} up"
+    return text
 
 
 def _tool_version(folder: Path) -> str:
-    return str(
-        json.loads((folder / "recipe.json").read_text(encoding="utf-8")).get("tool_version", "?")
-    )
-
-
-def _metrics(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FormatError(f"{path}: cannot be read ({error}); run `mil evaluate`") from None
-    if not isinstance(found, dict):
-        raise FormatError(f"{path}: no metrics of `mil evaluate`; run it again")
-    return found
+    recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    return str(recipe.get("tool_version", "?"))
 
 
 def _dataset(trained: Trained, named: str) -> DatasetConfig | None:
-    """The dataset's yaml: that which was named must be there."""
+    """Yaml of the dataset; None where it is unknown and was not named.
+
+    Raises:
+        ConfigError: The named dataset does not exist.
+    """
     try:
         return load_dataset(named or trained.dataset)
     except ConfigError:

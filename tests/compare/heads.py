@@ -3,9 +3,10 @@
 import numpy as np
 
 from mil.config import Recipe
-from mil.evaluate.stage import _write_predictions
+from mil.evaluate.rows import EvaluatedSlide
+from mil.evaluate.subgroups import by_patient
 from mil.evaluate.summary import metrics_of
-from mil.io.atomic import write_json
+from mil.io.results import write_evaluation
 from mil.tasks import Classification
 from mil.trained import Trained
 
@@ -45,24 +46,19 @@ def evaluated(
                     if folds == 1 or same_test or i // per_patient % folds == fold
                     else "train"
                 )
-                rows.append(
-                    {
-                        "slide": f"s{i:03d}",
-                        "patient": f"p{i // per_patient:03d}",
-                        "split": split,
-                        "label": classes[labels[i]],
-                        **{f"p_{c}": float(v) for c, v in zip(classes, p[i], strict=True)},
-                        "recipe": name,
-                        "encoder": encoder,
-                        "seed": run,
-                        "fold": fold,
-                        "temperature": 1.0,
-                        "threshold": 0.5,
-                        "tile_auroc": None,
-                        "attention_entropy_share": None,
-                        "selection": None,
-                    }
+                row = EvaluatedSlide(
+                    slide=f"s{i:03d}",
+                    patient=f"p{i // per_patient:03d}",
+                    split=split,
+                    label=classes[labels[i]],
+                    predictions={f"p_{c}": float(v) for c, v in zip(classes, p[i], strict=True)},
+                    recipe=name,
+                    encoder=encoder,
+                    seed=run,
+                    fold=fold,
+                    threshold=0.5,
                 )
+                rows.append(row)
     recipe = Recipe(name="abmil", options={}, losses={"cross_entropy": 1})
     trained = Trained(
         recipe_name=name,
@@ -78,6 +74,5 @@ def evaluated(
         epoch=1,
     )
     where = folder / encoder / name
-    _write_predictions(where, rows, trained)
-    write_json(where / "metrics.json", metrics_of(rows, trained, {}))
+    write_evaluation(where, metrics_of(rows, trained, {}), rows, by_patient(rows))
     return where

@@ -9,13 +9,18 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from mil.cli import app
-from mil.compare.stage import run
+from mil.compare.stage import run as compare
 from mil.compare.write import latex
 from mil.errors import DatasetError, FormatError
 from mil.io.tables import read_csv, write_csv
 from mil.statistics.delong import delong, paired
 from mil.statistics.multiple import holm
 from tests.compare.heads import THREE, evaluated
+
+
+def run(*args, **settings):
+    """Content of comparison.json."""
+    return compare(*args, **settings).to_json()
 
 
 @pytest.fixture
@@ -104,7 +109,7 @@ def test_seeds_and_folds_are_averaged_and_patients_kept_together(tmp_path):
     notes = " ".join(found["notes"])
     for said in (
         "60 test slides of 20 patients",
-        "answers of 4 folds are pooled",
+        "predictions of 4 folds are pooled",
         "mean over seeds",
     ):
         assert said in notes
@@ -245,7 +250,7 @@ def test_slides_in_common_where_some_may_be_missing(three, tmp_path):
     rows = [row for row in read_csv(three[1] / "predictions.csv") if row["slide"] not in gone]
     write_csv(three[1] / "predictions.csv", rows)
     found = run(three, tmp_path / "out", allow_missing=True)
-    assert found["notes"][-1].endswith("apart: s003, s007.")
+    assert found["notes"][-1].endswith("Slides left out of the tests: s003, s007.")
     assert found["n_slides"] == 58
     names, rows = slides_of(three[1])
     areas = []

@@ -10,8 +10,9 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from mil.compare.pairs import compare_pairs
-from mil.compare.read import Evaluated
-from mil.compare.stage import run
+from mil.compare.read import EvaluatedHead
+from mil.compare.stage import run as compare
+from mil.io.results import Metrics, SetMetrics
 from mil.statistics.bootstrap import paired_difference
 from tests.compare.heads import evaluated
 
@@ -20,17 +21,25 @@ RNG = np.random.default_rng(0)
 TRUE = RNG.normal(size=N)
 
 
-def head(name, kind, labels, answers, classes=()):
-    metrics = {
-        "task": kind,
-        "classes": list(classes),
-        "positive": classes[-1] if classes else "",
-        "recipe": name,
-        "encoder": "e",
-    }
+def head(name, kind, labels, columns, classes=()):
+    empty = SetMetrics(n_slides=0, n_patients=0)
+    metrics = Metrics(
+        recipe=name,
+        encoder="e",
+        dataset="toy",
+        task=kind,
+        classes=list(classes),
+        positive=classes[-1] if classes else "",
+        test=empty,
+        test_patients=empty,
+        runs=[],
+        over_runs={},
+    )
     slides = [f"s{i}" for i in range(len(labels))]
     by_slide = dict(zip(slides, labels, strict=True))
-    return Evaluated(Path(name), metrics, by_slide, dict(zip(slides, slides, strict=True)), answers)
+    patients = dict(zip(slides, slides, strict=True))
+    predictions = np.stack(list(columns.values()), 1)
+    return EvaluatedHead(Path(name), metrics, by_slide, patients, predictions)
 
 
 def two(kind, labels, columns, classes=()):
@@ -44,15 +53,15 @@ def two(kind, labels, columns, classes=()):
 def test_numbers():
     heads = two("regression", [f"{value:.6f}" for value in TRUE], lambda said: {"predicted": said})
     found = compare_pairs(heads)
-    errors = [np.abs(one.answers["predicted"] - TRUE) for one in heads]
+    errors = [np.abs(one.predictions[:, 0] - TRUE) for one in heads]
     (pair,) = found.pairs
     assert (found.metric, found.method) == ("mae", "paired bootstrap of patients")
-    assert pair["difference"] == pytest.approx(errors[0].mean() - errors[1].mean(), abs=1e-5)
+    assert pair.difference == pytest.approx(errors[0].mean() - errors[1].mean(), abs=1e-5)
     t = stats.ttest_rel(*errors)  # a mean of differences: the bootstrap's error is the plain one
-    assert (pair["ci95"][1] - pair["ci95"][0]) / 2 == pytest.approx(
-        1.96 * pair["difference"] / t.statistic, rel=0.08
+    assert (pair.ci95[1] - pair.ci95[0]) / 2 == pytest.approx(
+        1.96 * pair.difference / t.statistic, rel=0.08
     )
-    assert pair["p"] < 1e-6
+    assert pair.p < 1e-6
 
 
 @pytest.mark.parametrize("kind", ["survival_cox", "survival_discrete"])
@@ -64,9 +73,9 @@ def test_survival(kind):
     ]
     heads = two(kind, labels, lambda said: {"risk": said, "survival_1": -said})
     (pair,) = compare_pairs(heads).pairs
-    want = [concordance_index(times, -one.answers["risk"], events) for one in heads]
-    assert pair["difference"] == pytest.approx(want[0] - want[1])
-    assert pair["p"] < 0.01
+    want = [concordance_index(times, -one.predictions[:, 0], events) for one in heads]
+    assert pair.difference == pytest.approx(want[0] - want[1])
+    assert pair.p < 0.01
 
 
 def test_ordinal():
@@ -82,12 +91,12 @@ def test_ordinal():
 
     heads = two("ordinal", labels, columns, classes)
     (pair,) = compare_pairs(heads).pairs
-    said = [np.stack(list(one.answers.values()), 1) for one in heads]
+    said = [one.predictions for one in heads]
     want = [
         cohen_kappa_score([classes.index(x) for x in labels], expected(p), weights="quadratic")
         for p in said
     ]
-    assert pair["difference"] == pytest.approx(want[0] - want[1])
+    assert pair.difference == pytest.approx(want[0] - want[1])
 
 
 def expected(p):
@@ -109,12 +118,10 @@ def test_several_classes_of_a_slide():
     heads = two("multilabel", labels, columns, classes)
     (pair,) = compare_pairs(heads).pairs
     want = [
-        np.mean(
-            [roc_auc_score(there[:, i], one.answers[f"p_{name}"]) for i, name in enumerate(classes)]
-        )
+        np.mean([roc_auc_score(there[:, i], one.predictions[:, i]) for i in range(2)])
         for one in heads
     ]
-    assert pair["difference"] == pytest.approx(want[0] - want[1])
+    assert pair.difference == pytest.approx(want[0] - want[1])
 
 
 def test_what_the_slides_do_not_have_is_not_tested():
@@ -146,7 +153,7 @@ def test_a_pair_in_which_nothing_varies_is_not_tested():
         for name, p in zip("abc", answers, strict=True)
     ]
     perfect, *others = compare_pairs(heads).pairs
-    assert perfect == {
+    assert perfect.model_dump() == {
         "one": "a · e",
         "other": "b · e",
         "difference": 0.0,
@@ -155,8 +162,8 @@ def test_a_pair_in_which_nothing_varies_is_not_tested():
         "p_holm": None,
         "smallest_difference": None,
     }
-    assert others[0]["p"] == others[1]["p"] < 0.01
-    assert others[0]["p_holm"] == pytest.approx(2 * others[0]["p"])  # of two tests, not three
+    assert others[0].p == others[1].p < 0.01
+    assert others[0].p_holm == pytest.approx(2 * others[0].p)  # of two tests, not three
 
 
 def test_too_few_resamples_with_a_value_are_no_test():
@@ -166,13 +173,13 @@ def test_too_few_resamples_with_a_value_are_no_test():
 
 def test_one_pair_on_few_slides(tmp_path):
     """Nothing to correct for; and no AUROC differs by more than 1 from another."""
-    found = run(
+    found = compare(
         [evaluated(tmp_path, name, 0.5, slides=4) for name in ("a", "zz")], tmp_path / "out"
-    )
+    ).to_json()
     assert found["tests"]["pairs"][0]["smallest_difference"] > 1
     assert found["notes"][-1].endswith(
-        "on the slides' answers. With power 0.8 this set is too small to show any difference; "
-        "there may well be one."
+        "on the slides' predictions. With power 0.8 this test set is too small to show any "
+        "difference; one may exist all the same."
     )
 
 
@@ -180,5 +187,5 @@ def test_patients_of_early_fusion_are_not_called_slides(tmp_path):
     folder = evaluated(tmp_path, "a", 0.5)
     metrics = json.loads((folder / "metrics.json").read_text())
     (folder / "metrics.json").write_text(json.dumps({**metrics, "fusion": "early"}))
-    said = run([folder], tmp_path / "out")["notes"][0]
+    said = compare([folder], tmp_path / "out").notes[0]
     assert said.startswith("60 test patients, all slides of each as one bag; 95 % intervals.")

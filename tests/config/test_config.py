@@ -221,18 +221,13 @@ def test_a_fault_of_options_is_named_without_the_checkers_own_words(head, option
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "classes are needed"),
-        ({"task": "regression", "classes": ["a"]}, "classes must be empty"),
-        ({"task": "ordinal", "classes": ["a"]}, "at least two classes"),
-        ({"task": "multilabel", "classes": ["a", "macro"]}, "cannot be named 'macro'"),
-        ({"task": "multilabel", "classes": ["a;b"]}, "cannot be empty or contain ';'"),
         ({"task": "survival_discrete", "ends": [2, 1]}, "ends: the times must increase"),
         ({"task": "survival_discrete", "ends": [0]}, r"ends\.0: .*greater than 0"),
         ({"task": "survival"}, "task: Input should be 'classification'"),
         ({"task": "regression", "positive": "a"}, "positive: 'a' is not among classes"),
     ],
 )
-def test_classes_go_with_the_task(settings, message):
+def test_a_dataset_that_cannot_be_is_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         checked(DatasetConfig, settings, "d.yaml")
 

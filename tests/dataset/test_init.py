@@ -9,12 +9,12 @@ import pytest
 from openpyxl import Workbook
 from tifffile import imwrite
 
-from mil.config import load_dataset
 from mil.dataset.init import init
 from mil.errors import DatasetError
 from mil.io.slides import SlideReader
 from mil.io.tables import Slide, read_csv, read_dataset, scan
 from mil.io.tables.paths import locate, locate_annotation
+from mil.tasks import load_dataset
 
 LABELS = "slide,label\na,normal\nb,tumour\nc,normal\n"
 ASAP = "<?xml version='1.0'?>\n<ASAP_Annotations><Annotations/></ASAP_Annotations>"

@@ -1,6 +1,7 @@
 """What metrics.json says of predictions: levels, subgroups, calibration, the last epoch."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,9 @@ from sklearn.metrics import roc_auc_score
 
 from mil.config import Recipe
 from mil.errors import DatasetError
-from mil.evaluate.rows import averaged
-from mil.evaluate.subgroups import by_patient, metrics_of_patients, subgroups
+from mil.evaluate.rows import EvaluatedSlide, averaged, evaluation_set
+from mil.evaluate.subgroups import by_patient, metrics_of_patients, set_metrics, subgroups
 from mil.evaluate.summary import metrics_of
-from mil.evaluate.tasks import metrics_of_task, plain_of_task
 from mil.heads import build_head
 from mil.io.tables import read_csv, write_csv
 from mil.tasks import Classification
@@ -28,22 +28,20 @@ DIM = 6
 def row(
     slide, label, p, *, patient=None, seed=1, fold=0, temperature=1.0, threshold=0.5, split="test"
 ):
-    seen = {"tile_auroc": None, "attention_entropy_share": 0.5, "selection": None}
-    return {
-        "slide": slide,
-        "patient": patient or slide,
-        "split": split,
-        "label": label,
-        "p_tumour": p,
-        "p_normal": 1 - p,
-        "recipe": "abmil",
-        "encoder": "tiny",
-        "seed": seed,
-        "fold": fold,
-        "temperature": temperature,
-        "threshold": threshold,
-        **seen,
-    }
+    return EvaluatedSlide(
+        slide=slide,
+        patient=patient or slide,
+        split=split,
+        label=label,
+        predictions={"p_tumour": p, "p_normal": 1 - p},
+        recipe="abmil",
+        encoder="tiny",
+        seed=seed,
+        fold=fold,
+        temperature=temperature,
+        threshold=threshold,
+        attention_entropy_share=0.5,
+    )
 
 
 def trained(**changes):
@@ -74,9 +72,9 @@ SLIDES = [
 
 
 def test_the_positive_class_may_stand_first():
-    found = metrics_of_task(TASK, SLIDES)
-    p = [r["p_tumour"] for r in SLIDES]
-    labels = [r["label"] == "tumour" for r in SLIDES]
+    found = set_metrics(SLIDES, TASK).model_dump()
+    p = [r.predictions["p_tumour"] for r in SLIDES]
+    labels = [r.label == "tumour" for r in SLIDES]
     assert found["auroc"]["value"] == pytest.approx(roc_auc_score(labels, p))
     assert found["sensitivity"]["value"] == pytest.approx(2 / 3)
     assert found["confusion"] == {"classes": ["normal", "tumour"], "table": [[2, 1], [1, 2]]}
@@ -84,21 +82,20 @@ def test_the_positive_class_may_stand_first():
 
 
 def test_thresholds_of_validation_are_used():
-    found = metrics_of_task(TASK, [r | {"threshold": 0.35} for r in SLIDES])
+    found = set_metrics([replace(r, threshold=0.35) for r in SLIDES], TASK).model_dump()
     assert found["sensitivity"]["value"] == 1
     assert found["confusion"]["table"] == [[2, 1], [0, 3]]
     assert found["accuracy"]["value"] == pytest.approx(4 / 6)  # of the most probable class
-    assert plain_of_task(TASK, [r | {"threshold": None} for r in SLIDES])[
-        "sensitivity"
-    ] == pytest.approx(2 / 3)
+    without = evaluation_set([replace(r, threshold=None) for r in SLIDES], TASK)
+    assert TASK.metrics(without)["sensitivity"] == pytest.approx(2 / 3)
 
 
 def test_a_patient_gets_the_mean_of_its_slides():
-    patients = {r["patient"]: r for r in by_patient(SLIDES, TASK)}
-    assert patients["p"]["p_tumour"] == pytest.approx(0.65)
-    assert patients["q"]["p_normal"] == pytest.approx(0.65)
-    assert [patients[name]["n_slides"] for name in "pqrs"] == [2, 2, 1, 1]
-    found = metrics_of_patients(SLIDES, TASK)
+    patients = {r.patient: r for r in by_patient(SLIDES)}
+    assert patients["p"].predictions["p_tumour"] == pytest.approx(0.65)
+    assert patients["q"].predictions["p_normal"] == pytest.approx(0.65)
+    assert [patients[name].n_slides for name in "pqrs"] == [2, 2, 1, 1]
+    found = metrics_of_patients(SLIDES, TASK).model_dump()
     assert (found["auroc"]["value"], found["fusion"], found["n_slides"], found["n_patients"]) == (
         1.0,
         "late",
@@ -109,10 +106,10 @@ def test_a_patient_gets_the_mean_of_its_slides():
 
 def test_patients_whose_slides_differ_in_label_have_none():
     torn = [*SLIDES, row("g", "normal", 0.3, patient="p")]
-    found = metrics_of_patients(torn, TASK)
+    found = metrics_of_patients(torn, TASK).model_dump()
     assert set(found) == {"note", "n_patients", "n_slides"}
     assert found["note"].startswith("1 of 4 patients have slides of different labels (p)")
-    assert {r["patient"]: r["label"] for r in by_patient(torn, TASK)}["p"] == ""
+    assert {r.patient: r.label for r in by_patient(torn)}["p"] == ""
 
 
 def test_subgroups_of_columns_with_two_to_ten_values():
@@ -124,7 +121,11 @@ def test_subgroups_of_columns_with_two_to_ten_values():
             **{str(i): str(i) for i in range(11)},
         },
     }
-    found = subgroups(SLIDES, TASK, columns)
+    tables = subgroups(SLIDES, TASK, columns)
+    found = {
+        column: {value: metrics.model_dump() for value, metrics in groups.items()}
+        for column, groups in tables.items()
+    }
     assert list(found) == ["site"]
     assert list(found["site"]) == ["(empty)", "x", "y"]
     x = found["site"]["x"]
@@ -141,7 +142,7 @@ def test_before_and_after_the_temperature():
         row("a", "tumour", hot, temperature=2.0, threshold=0.4),
         row("b", "normal", 1 - hot, temperature=2.0),
     ]
-    found = metrics_of(rows, trained(), {})["calibration"]
+    found = metrics_of(rows, trained(), {}).to_json()["calibration"]
     assert found["temperature"] == {"mean": 2.0, "sd": None}
     assert found["before"]["brier"] == pytest.approx((1 - raw) ** 2)
     assert found["after"]["brier"] == pytest.approx((1 - hot) ** 2)
@@ -151,24 +152,25 @@ def test_before_and_after_the_temperature():
 
 def test_several_seeds_are_averaged_by_slide_and_counted_apart():
     # one seed is right, the other is wrong, and less sure of it
-    rows = [r for r in SLIDES if r["slide"] in "ef"]
-    wrong = [r | {"seed": 2, "p_tumour": 0.5 - (r["p_tumour"] - 0.5) / 4} for r in rows]
-    wrong = [r | {"p_normal": 1 - r["p_tumour"]} for r in wrong]
-    found = metrics_of([*rows, *wrong, row("t", "tumour", 0.1, split="train")], trained(), {})
+    rows = [r for r in SLIDES if r.slide in "ef"]
+    wrong = [
+        row(r.slide, r.label, 0.5 - (r.predictions["p_tumour"] - 0.5) / 4, seed=2) for r in rows
+    ]
+    everything = [*rows, *wrong, row("t", "tumour", 0.1, split="train")]
+    found = metrics_of(everything, trained(), {}).to_json()
     assert [each["auroc"] for each in found["runs"]] == [1.0, 0.0]
     assert found["over_runs"]["auroc"] == {"mean": 0.5, "sd": pytest.approx(0.5**0.5)}
     assert found["test"]["auroc"]["value"] == 1.0
     assert found["slides_used"] == ["e", "f"]
     assert found["power"] is None  # one patient of each
-    assert averaged(rows + wrong, ["p_tumour"], "slide")[0]["p_tumour"] == pytest.approx(
-        (0.7 + 0.45) / 2
-    )
+    means = averaged(rows + wrong, "slide")
+    assert means[0].predictions["p_tumour"] == pytest.approx((0.7 + 0.45) / 2)
 
 
 def test_what_the_set_could_show():
     rng = np.random.default_rng(0)
     rows = [row(f"s{i}", TASK.classes[i % 2], float(rng.random())) for i in range(40)]
-    found = metrics_of(rows, trained(), {})["power"]
+    found = metrics_of(rows, trained(), {}).to_json()["power"]
     assert (
         found["patients_positive"],
         found["patients_negative"],
@@ -256,14 +258,14 @@ def test_the_last_epoch_is_evaluated_too(study):
     assert evaluated(study, "out")["last"] is None
 
 
-@pytest.mark.parametrize("place", ["_write_predictions", "write_json"])
+@pytest.mark.parametrize("place", ["write_predictions", "write_metrics"])
 def test_old_metrics_never_stand_beside_new_predictions(study, monkeypatch, place):
     evaluated(study, "out")
 
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"mil.evaluate.stage.{place}", killed)
+    monkeypatch.setattr(f"mil.io.results.{place}", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluated(study, "out")
     assert not (study / "out" / "metrics.json").exists()

@@ -1,6 +1,7 @@
 """What a selection of tiles is worth: by hand, and from heads and bags to metrics.json."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from shapely import box
 
 from mil.config import Recipe
 from mil.evaluate.localise import entropy_share
+from mil.evaluate.rows import EvaluatedSlide
 from mil.evaluate.selection import Selected, annotated_tiles, of_selection
 from mil.heads import build_head
 from mil.io.annotations import feature, write_geojson
@@ -38,15 +40,18 @@ def row(slide, label, seed, tiles, p, full, *, rest=None, found=None, of=10, ran
         rest and np.array([1 - rest, rest]),
         found,
     )
-    return {
-        "slide": slide,
-        "label": label,
-        "seed": seed,
-        "fold": 0,
-        "p_normal": 1 - p,
-        "p_tumour": p,
-        "selection": mine,
-    }
+    return EvaluatedSlide(
+        slide=slide,
+        patient=slide,
+        split="test",
+        label=label,
+        predictions={"p_normal": 1 - p, "p_tumour": p},
+        recipe="r",
+        encoder="e",
+        seed=seed,
+        fold=0,
+        selection=mine,
+    )
 
 
 def test_by_hand():
@@ -59,7 +64,7 @@ def test_by_hand():
         row("a", "tumour", 2, [1, 2], 0.8, 0.8, found={**found, "tile_precision": 1.0}, of=2),
         row("b", "normal", 2, [0, 1, 2, 3, 4], 0.2, 0.2),
     ]
-    metrics = of_selection(rows, CLASSES, "tumour")
+    metrics = of_selection(rows, CLASSES, "tumour").model_dump()
     first, second = metrics["runs"]
     assert (first["seed"], first["n_slides"], second["seed"]) == (1, 2, 2)
     assert first["reduction"] == pytest.approx((0.8 + 0.5) / 2)
@@ -91,7 +96,8 @@ def test_by_hand():
 
 
 def test_heads_that_select_nothing():
-    assert of_selection([{"selection": None}], CLASSES, "tumour") is None
+    without = replace(row("a", "tumour", 1, [0], 0.9, 0.6), selection=None)
+    assert of_selection([without], CLASSES, "tumour") is None
 
 
 def test_annotated_tiles_that_are_found():

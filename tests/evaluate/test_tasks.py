@@ -1,20 +1,19 @@
 """From bags to metrics.json, report and heatmap, for every task."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from mil.compare.pairs import MAIN
 from mil.compare.stage import run as compare
 from mil.config.labels import TASKS
-from mil.evaluate.localise import should_attend
 from mil.evaluate.subgroups import by_patient, metrics_of_patients
+from mil.io.results import Metrics, Prediction
 from mil.io.tables import read_csv
 from mil.losses.tasks import target_tensor
 from mil.report.stage import run as report
-from mil.report.text import metrics_line
-from mil.statistics.of_task import metrics_of_task, targets_of
+from mil.evaluate.text import metrics_line
 from mil.tasks import Multilabel, Ordinal, Regression
 from mil.train.stage import run as train
 from mil.trained import load_trained
@@ -75,18 +74,18 @@ def test_a_study_of_every_task(tmp_path, kind):
         )
         targets = np.stack([target_tensor(task, of[s][0]["label"]).numpy() for s in slides])
         np.testing.assert_allclose(
-            targets, targets_of(task, [of[s][0]["label"] for s in slides]), rtol=1e-6
+            targets, np.stack([task.target(of[s][0]["label"]) for s in slides]), rtol=1e-6
         )
-        want = metrics_of_task(task, targets, answers)
+        want = task.validation_metrics(targets, answers)
         assert {name: metrics["test"][name]["value"] for name in want} == pytest.approx(
             want, abs=1e-6
         )
 
-    assert f"test {heading} " in metrics_line(metrics)
+    assert f"test {heading} " in metrics_line(Metrics.model_validate(metrics))
     again = evaluate(toy, heads[:1], bags, folds, study / "first", slides_dir=study, threads=1)
     (study / "first" / "metrics.json").write_text(json.dumps(again | {"recipe": "another"}))
-    found = compare([study / "evaluate", study / "first"], study / "compare")
-    name = "auroc" if kind == "classification" else MAIN[kind]
+    found = compare([study / "evaluate", study / "first"], study / "compare").to_json()
+    name = task.main_metric
     (pair,) = found["tests"]["pairs"]
     assert found["tests"]["metric"] == name
     assert pair["difference"] == pytest.approx(
@@ -120,24 +119,24 @@ def test_a_study_of_every_task(tmp_path, kind):
 def test_a_slide_without_any_class_is_not_torn():
     task = Multilabel(classes=["a", "b"], positive="b")
     rows = [
-        {"slide": s, "patient": p, "label": label, "p_a": 0.2, "p_b": 0.3, "threshold": None}
+        Prediction(s, p, "test", label, {"p_a": 0.2, "p_b": 0.3}, "r", "e", 1, 0)
         for s, p, label in (("1", "p", ""), ("2", "p", ""), ("3", "q", "b"))
     ]
-    assert [(row["label"], row["n_slides"]) for row in by_patient(rows, task)] == [
+    assert [(row.label, row.n_slides) for row in by_patient(rows)] == [
         ("", 2),
         ("b", 1),
     ]
-    assert "note" not in metrics_of_patients(rows, task)
-    rows[1]["label"] = "a"
-    assert metrics_of_patients(rows, task)["note"].startswith(
+    assert not metrics_of_patients(rows, task).note
+    rows[1] = replace(rows[1], label="a")
+    assert metrics_of_patients(rows, task).note.startswith(
         "1 of 2 patients have slides of different labels (p)"
     )
 
 
 def test_which_slides_should_attend_to_what_is_annotated():
-    assert should_attend("12.5", Regression(mean=0.0, deviation=1.0))
+    assert Regression(mean=0.0, deviation=1.0).attends_to_annotations("12.5")
     assert [
-        should_attend(label, Multilabel(classes=["a", "b"], positive="b"))
+        Multilabel(classes=["a", "b"], positive="b").attends_to_annotations(label)
         for label in ("a;b", "a", "")
     ] == [
         True,
@@ -145,5 +144,6 @@ def test_which_slides_should_attend_to_what_is_annotated():
         False,
     ]
     assert [
-        should_attend(label, Ordinal(classes=["a", "b"], positive="b")) for label in ("a", "b")
+        Ordinal(classes=["a", "b"], positive="b").attends_to_annotations(label)
+        for label in ("a", "b")
     ] == [False, True]

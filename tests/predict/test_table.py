@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mil.predict.slide import SlidePrediction
-from mil.predict.table import called, row_of
 from mil.predict.messages import done
+from mil.predict.slide import SlidePrediction
+from mil.predict.table import row_of
 from mil.tasks import Classification, Multilabel, Ordinal, Regression, SurvivalCox, SurvivalDiscrete
 from mil.trained import Calibration
 from tests.predict.made import TWO, ensemble
@@ -103,11 +103,11 @@ def test_the_threshold_holds_for_two_classes_only():
         (0.3, 0.3, "tumour"),
         (0.6, 0.61, "normal"),
     ):
-        assert called(two, np.array([1 - p, p]), threshold) == name
+        assert two.task.predicted_class(np.array([1 - p, p]), threshold) == name
     turned = ensemble(Classification(classes=["tumour", "normal"], positive="tumour")).trained
-    assert called(turned, np.array([0.3, 0.7]), 0.25) == "tumour"
+    assert turned.task.predicted_class(np.array([0.3, 0.7]), 0.25) == "tumour"
     three = ensemble(Classification(classes=THREE, positive="b")).trained
-    assert called(three, np.array([0.2, 0.3, 0.5]), 0.25) == "c"
+    assert three.task.predicted_class(np.array([0.2, 0.3, 0.5]), 0.25) == "c"
 
 
 def test_temperature_and_threshold_are_the_heads_mean():

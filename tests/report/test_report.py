@@ -14,6 +14,7 @@ from mil.io.bags.status import ADVICE
 from mil.io.tables import read_csv, write_csv
 from mil.io.tiles import write_tiles
 from mil.report.stage import run
+from mil.statistics.metric import Metric, Spread
 from mil.statistics.text import interval, mean_sd, value
 from tests.synthetic import bag_file, make_tiles
 
@@ -56,21 +57,33 @@ def study(tmp_path) -> Path:
     for recipe, values in PROBABILITY.items():
         metric = {"value": 0.75, "ci95": [0.5, 1.0]}
         test = {"auroc_macro": metric, "f1_macro": metric, "accuracy": {"value": 0.5, "ci95": None}}
+        whole = {**test, "n_slides": 2, "n_patients": 2}
+        tiles = {"tile_auroc_mean": 0.8125, "tile_auroc_min": 0.5, "n_slides": 1, "per_slide": {}}
         metrics = {
-            "recipe": recipe, "encoder": "tiny", "task": "classification",
-            "localisation": {"tile_auroc_mean": 0.8125, "n_slides": 1},
-            "test": {**test, "n_slides": 2, "n_patients": 2},
-            "runs": [{"seed": 1, "fold": 0}, {"seed": 2, "fold": 0}],
+            "recipe": recipe,
+            "encoder": "tiny",
+            "dataset": "d",
+            "task": "classification",
+            "classes": ["normal", EVIL],
+            "positive": EVIL,
+            "localisation": tiles,
+            "test": whole,
+            "test_patients": whole,
+            "runs": [{"seed": seed, "fold": 0, "n_slides": 2} for seed in (1, 2)],
             "over_runs": {"auroc_macro": {"mean": 0.6875, "sd": 0.0625}},
-        }  # fmt: skip
+        }
         folder = tmp_path / "evaluate" / recipe
         predictions = [
             {
                 "slide": name,
+                "patient": f"<i>p{name[0]}</i>",
                 "split": SLIDES[name][1],
                 "label": SLIDES[name][0],
                 f"p_{EVIL}": p + step,
+                "recipe": recipe,
+                "encoder": "tiny",
                 "seed": seed,
+                "fold": 0,
             }
             for seed, step in ((1, -0.0625), (2, 0.0625))
             for name, p in values.items()
@@ -106,10 +119,10 @@ def test_n_in_n_out_and_why(study):
     page = report(study)
     assert "<b>5 in, 3 out, 1 no_tissue, 1 not reached</b>" in page
     lost = page[
-        page.index("Slides that did not come through") : page.index("Heads on the test slides")
+        page.index("Slides that could not be used") : page.index("Heads on the test slides")
     ]
     assert re.findall(r"<tr><td>(.*?)</td>", lost) == [
-        'd<br><a href="../tile/grid/d.jpg">picture</a>',
+        'd<br><a href="../tile/grid/d.jpg">QC image</a>',
         "e",
     ]
     for state in ("no_tissue", "not reached"):
@@ -138,7 +151,7 @@ def test_ready_bags(study):
         f"../heatmap/abmil/{name}.png" for name in ("a%201%23%25", "b", "c")
     }
     lost = page[
-        page.index("Slides that did not come through") : page.index("Heads on the test slides")
+        page.index("Slides that could not be used") : page.index("Heads on the test slides")
     ]
     assert lost.count(html.escape(ADVICE["no_bag"])) == 2
     assert f"there is no {study / 'features' / 'd.h5'}" in lost
@@ -153,7 +166,7 @@ def test_nobody_lost(study):
     (study / "d.csv").write_text("\n".join(rows) + "\n")
     page = report(study)
     assert "<b>3 in, 3 out</b>" in page
-    assert "did not come through" not in page
+    assert "could not be used" not in page
 
 
 def test_strangers_text_stays_text(study):
@@ -230,10 +243,19 @@ def test_heads_compared(study):
         "header": ["one", "other", "difference", "p"],
         "rows": [[EVIL, "b", "−0.1 (−0.2 to 0.0)", "< 0.001"]],
     }
-    tables = {"heads": heads, "pairs": pairs}
-    (study / "comparison.json").write_text(
-        json.dumps({"tables": tables, "notes": [f"Note {EVIL}"]})
-    )
+    comparison = {
+        "dataset": "d",
+        "task": "classification",
+        "positive": EVIL,
+        "n_slides": 2,
+        "n_patients": 2,
+        "metrics": ["auroc"],
+        "rows": [],
+        "tests": {"metric": "auroc", "method": None, "why_not": "", "pairs": []},
+        "tables": {"heads": heads, "pairs": pairs},
+        "notes": [f"Note {EVIL}"],
+    }
+    (study / "comparison.json").write_text(json.dumps(comparison))
     page = compared(study, study / "comparison.json")
     section = page[page.index("<h2>Heads compared") : page.index("<h2>Slides</h2>")]
     assert '<td class="n">0.750<br><span class="quiet">(0.50 to 1.00)</span></td>' in section
@@ -242,16 +264,15 @@ def test_heads_compared(study):
     assert section.count(html.escape(EVIL).replace("&#x27;", "&#39;")) == 3
     assert EVIL not in page
     assert "Heads compared" not in report(study)
-    (study / "comparison.json").write_text(
-        json.dumps({"tables": {"heads": heads}, "notes": []})
-    )  # of one head alone
+    one_head = {**comparison, "tables": {"heads": heads}, "notes": []}
+    (study / "comparison.json").write_text(json.dumps(one_head))
     assert "paired test" not in compared(study, study / "comparison.json")
 
 
 def test_a_comparison_that_is_none(study):
     (study / "comparison.json").write_text("{}")
     with pytest.raises(
-        FormatError, match=r"comparison\.json: no comparison\.json of `mil compare`: 'tables'"
+        FormatError, match=r"comparison\.json: no comparison\.json of `mil compare` \('dataset' is"
     ):
         compared(study, study / "comparison.json")
 
@@ -281,10 +302,10 @@ def test_an_evaluation_that_is_missing(study):
     ("metric", "number", "between"),
     [
         (None, "–", ""),
-        ({"value": None, "ci95": None}, "–", ""),
-        ({"value": 0.93, "ci95": [0.811, 1.0]}, "0.930", "0.81 to 1.00"),
-        ({"value": 0.5, "ci95": None}, "0.500", ""),
-        ({"value": 0.0, "ci95": [0.0, 0.0]}, "0.000", "0.00 to 0.00"),
+        (Metric(value=None), "–", ""),
+        (Metric(value=0.93, ci95=(0.811, 1.0)), "0.930", "0.81 to 1.00"),
+        (Metric(value=0.5), "0.500", ""),
+        (Metric(value=0.0, ci95=(0.0, 0.0)), "0.000", "0.00 to 0.00"),
     ],
 )
 def test_numbers_as_people_read_them(metric, number, between):
@@ -292,9 +313,9 @@ def test_numbers_as_people_read_them(metric, number, between):
 
 
 def test_mean_and_deviation_of_runs():
-    assert mean_sd({"mean": 0.9, "sd": 0.021}) == "0.900 ± 0.021"
-    assert mean_sd({"mean": 0.9, "sd": None}) == "0.900"
-    assert mean_sd({"mean": None, "sd": None}) == "–"
+    assert mean_sd(Spread(mean=0.9, sd=0.021)) == "0.900 ± 0.021"
+    assert mean_sd(Spread(mean=0.9, sd=None)) == "0.900"
+    assert mean_sd(Spread(mean=None, sd=None)) == "–"
 
 
 def test_with_early_fusion_a_slide_shows_what_is_said_of_its_patient(study):

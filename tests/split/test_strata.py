@@ -4,7 +4,8 @@ import pytest
 
 from mil.config import DatasetConfig
 from mil.split.folds import make_folds
-from mil.split.strata import named_by, stratified
+from mil.split.strata import stratified
+from mil.tasks import task_of
 from tests.split.cohorts import divide, slide, write_study
 
 CLASSES = {"classification": ["a", "b"], "ordinal": ["a", "b"], "multilabel": ["a", "b", "c"]}
@@ -12,7 +13,9 @@ CLASSES = {"classification": ["a", "b"], "ordinal": ["a", "b"], "multilabel": ["
 
 def strata(task, *labels):
     settings = DatasetConfig(task=task, classes=CLASSES.get(task, []))
-    found = stratified([slide(f"s{i}", label=label) for i, label in enumerate(labels)], settings)
+    found = stratified(
+        [slide(f"s{i}", label=label) for i, label in enumerate(labels)], task_of(settings)
+    )
     return [one.label for one in found]
 
 
@@ -39,7 +42,7 @@ def test_the_stratum_of_each_label(task, labels, expected):
 
 def test_what_a_split_may_lack():
     of = {
-        task: named_by(DatasetConfig(task=task, classes=CLASSES.get(task, [])))
+        task: task_of(DatasetConfig(task=task, classes=CLASSES.get(task, []))).content
         for task in ("classification", "multilabel", "regression", "survival_cox")
     }
     assert of["classification"]("a") == {"a"}

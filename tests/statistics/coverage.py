@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mil.statistics.bootstrap import resampled
-from mil.statistics.classified import _weighted, plain, with_intervals
+from mil.statistics.classified import plain, weighted, with_intervals
 
 
 class Setting(NamedTuple):
@@ -70,11 +70,11 @@ def covered(
             continue
         found = with_intervals(labels, probabilities, who.astype(str).tolist(), resamples=resamples)
         drawn = resampled(
-            lambda w, y=labels, p=probabilities: _weighted(y, p, w), who, resamples=resamples
+            lambda w, y=labels, p=probabilities: weighted(y, p, w), who, resamples=resamples
         )
-        for name, metric in found.items():
-            if isinstance(metric, dict) and metric["ci95"]:
-                low, high = metric["ci95"]
+        for name, metric in found.metrics.items():
+            if metric.ci95:
+                low, high = metric.ci95
                 ours.setdefault(name, []).append(low <= truth[name] <= high)
         for name, values in drawn.items():
             low, high = np.nanquantile(values, (0.025, 0.975))

@@ -8,7 +8,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from mil.config import DatasetConfig
-from mil.config.labels import TASKS, column_of_interest
+from mil.config.labels import TASKS
 from mil.errors import ConfigError, DatasetError
 from mil.losses.tasks import predictions, target_tensor, task_loss
 from mil.tasks import (
@@ -20,6 +20,7 @@ from mil.tasks import (
     SurvivalDiscrete,
     Task,
     fit_task,
+    unfitted_task,
 )
 
 GRADES = ["low", "mid", "high"]
@@ -58,7 +59,7 @@ def test_the_contract(kind):
     assert (loss >= 0).all()
     assert answers.shape == (4, len(task.columns))
     assert task.of_interest in task.columns
-    assert task.of_interest == column_of_interest(kind, task.positive)
+    assert task.of_interest == unfitted_task(kind, task.classes, task.positive).of_interest
     assert task.attended is None or 0 <= task.attended < task.outputs
     loss.sum().backward()
     assert logits.grad.isfinite().all()

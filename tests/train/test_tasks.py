@@ -10,7 +10,6 @@ from mil.errors import ConfigError, DatasetError
 from mil.io.bags import read_bag
 from mil.io.tables import read_csv, write_csv
 from mil.losses.tasks import target_tensor
-from mil.statistics.of_task import metrics_of_task
 from mil.train.stage import run as train
 from mil.trained import apply, load_trained
 from tests.tasks.planted import write_study
@@ -59,7 +58,7 @@ def of_test_slides(study):
         for row in rows
     ]
     targets = np.stack([target_tensor(trained.task, row["label"]).numpy() for row in rows])
-    return metrics_of_task(trained.task, targets, np.stack(answers))
+    return trained.task.validation_metrics(targets, np.stack(answers))
 
 
 @pytest.mark.parametrize("kind", TASKS)

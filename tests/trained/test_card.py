@@ -45,6 +45,9 @@ def study(tmp_path, monkeypatch):
             "patient": patient,
             "split": split,
             "label": label,
+            "p_tumour": 0.5,
+            "recipe": "abmil",
+            "encoder": "tiny",
             "seed": seed,
             "fold": 0,
         }
@@ -53,11 +56,13 @@ def study(tmp_path, monkeypatch):
     ]
     write_csv(tmp_path / "evaluated" / "predictions.csv", rows)
     metrics = {
-        "recipe": "abmil", "encoder": "tiny",
+        "recipe": "abmil", "encoder": "tiny", "dataset": "d", "task": "classification",
+        "classes": ["normal", "tumour"], "positive": "tumour", "over_runs": {},
         "test": {"auroc": {"value": 0.8125, "ci95": [0.5, 0.95]}, "accuracy": {"value": 0.75, "ci95": None},
-                 "n_slides": 3, "n_patients": 2, "confusion": {"table": []}},
+                 "n_slides": 3, "n_patients": 2, "confusion": {"classes": [], "table": []}},
         "test_patients": {"auroc": {"value": 0.7, "ci95": [0.25, 1.0]}, "n_slides": 2, "n_patients": 2},
-        "runs": [{"seed": 1, "fold": 0, "auroc": 0.79, "accuracy": None}, {"seed": 2, "fold": 0, "auroc": 0.81}],
+        "runs": [{"seed": 1, "fold": 0, "n_slides": 3, "auroc": 0.79, "accuracy": None},
+                 {"seed": 2, "fold": 0, "n_slides": 3, "auroc": 0.81}],
     }  # fmt: skip
     (tmp_path / "evaluated" / "metrics.json").write_text(json.dumps(metrics))
     for seed in (1, 2):
@@ -95,10 +100,10 @@ def test_what_a_card_says(study):
     ):
         assert line in one, line
     assert (
-        "epoch 1 kept; answers calibrated on the validation slides (temperature 1.25), tumour "
-        "called from 0.4375 up." in one
+        "epoch 1 kept; predictions calibrated on the validation slides (temperature 1.25), tumour "
+        "predicted from 0.4375 up." in one
     )
-    assert "epoch 1 kept, answers not calibrated." in two
+    assert "epoch 1 kept, predictions not calibrated." in two
     assert "| accuracy | 0.750 |  | not known |" in one
     assert "| AUROC | 0.812 (0.500 to 0.950) | 0.700 (0.250 to 1.000) | 0.810 |" in two
     digest = json.loads((study / "heads" / "seed1" / "seal.json").read_text())["sha256"][
@@ -114,8 +119,8 @@ def test_what_a_card_says(study):
 
 def test_what_counted_as_tissue_is_said(study):
     assert (
-        "What counted as tissue is not known here; `mil predict` takes what stands in section "
-        "`tile` of" in cards(study)[0]
+        "Which settings decided what counts as tissue is not known here; `mil predict` uses those "
+        "in section `tile` of" in cards(study)[0]
     )
     said = cards(study, tissue=Tissue(min_tissue=0.5, min_area_mm2=0.02))[0]
     assert (
@@ -165,7 +170,12 @@ def test_patients_without_a_label_get_no_column(study):
     path = study / "evaluated" / "metrics.json"
     found = json.loads(path.read_text())
     path.write_text(
-        json.dumps({**found, "test_patients": {"note": "of different labels", "n_patients": 2}})
+        json.dumps(
+            {
+                **found,
+                "test_patients": {"note": "of different labels", "n_patients": 2, "n_slides": 3},
+            }
+        )
     )
     assert "| metric | test slides (95 % CI) | this head alone |" in cards(study)[0]
 
@@ -186,7 +196,8 @@ def test_a_head_of_another_evaluation_is_refused_and_no_card_is_written(study):
 
 
 def test_another_table_is_one_line(study):
-    write_csv(study / "evaluated" / "predictions.csv", [{"seed": 1, "fold": 0, "patient": "a"}])
+    rows = [{"slide": "s", "patient": "a", "label": "", "recipe": "", "seed": 1}]
+    write_csv(study / "evaluated" / "predictions.csv", rows)
     with pytest.raises(
         FormatError, match=r"predictions\.csv: no column 'split'; run `mil evaluate` again"
     ):

@@ -244,7 +244,7 @@ def _header(file: h5py.File, path: Path) -> BagHeader:
 
 
 def _arrays(file: h5py.File, path: Path, *, features: bool = True) -> dict[str, Any]:
-    """Arrays of the right kind, with a row for each tile: `valid`, coordinates where known, features.
+    """Features, validity and, where known, coordinates, each with a row for each tile.
 
     Args:
         file: Open bag file.
@@ -252,7 +252,7 @@ def _arrays(file: h5py.File, path: Path, *, features: bool = True) -> dict[str, 
         features: Whether to read the features, which are nearly all of a bag.
     """
     datasets = {name: file[name] for name in _KINDS if name in file}
-    shape = datasets["features"].shape if "features" in datasets else ()
+    shape: tuple[int, ...] = datasets["features"].shape if "features" in datasets else ()
     if len(shape) != 2 or "valid" not in datasets:
         raise FormatError(
             f"{path}: no table of features with a row and a `valid` for each tile; make the bag "

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from mil.config.labels import TaskName, checked_label
 from mil.errors import DatasetError, FormatError
 from mil.io.bags import Bag, common_identity, read_bag
 from mil.io.tables import read_folds
+from mil.tasks import unfitted_task
 
 # column of folds.csv that names the bag of a slide; without it each slide is a bag of
 # its own
@@ -84,9 +84,7 @@ def _refuse_torn_patients(path: Path, bags: Iterable[FoldBag]) -> None:
             )
 
 
-def check_labels(
-    bags: Iterable[FoldBag], path: Path, task: TaskName, classes: Sequence[str]
-) -> None:
+def check_labels(bags: Iterable[FoldBag], path: Path, task: str, classes: Sequence[str]) -> None:
     """Refuse labels that are none of a task's, in a folds.csv that was edited or is older than the dataset's yaml.
 
     Args:
@@ -98,9 +96,10 @@ def check_labels(
     Raises:
         DatasetError: the first such label.
     """
+    labels = unfitted_task(task, classes)
     for bag in bags:
         try:
-            checked_label(task, classes, bag.label)
+            labels.checked_label(bag.label)
         except ValueError as error:
             raise DatasetError(
                 f"{path}: fold {bag.fold}: {bag.name} has the label {bag.label!r}; {error}; run "

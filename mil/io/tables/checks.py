@@ -6,10 +6,6 @@ from mil.errors import DatasetError
 from mil.io.tables import Slide
 
 Row = Mapping[str, object]
-EVERY_LABEL = (
-    "classification",
-    "ordinal",
-)  # tasks of which each part must have patients of each label
 
 
 def check_labels(slides: Sequence[Slide], *, early: bool) -> None:
@@ -41,13 +37,13 @@ def check_labels(slides: Sequence[Slide], *, early: bool) -> None:
             )
 
 
-def check_enough(slides: Sequence[Slide], folds: int, task: str) -> None:
+def check_enough(slides: Sequence[Slide], folds: int, *, every_label: bool) -> None:
     """Refuse, before anything runs, folds that could not be drawn.
 
     Args:
         slides: all slides of the table.
         folds: how many.
-        task: of the dataset.
+        every_label: Whether each part needs patients with each label.
 
     Raises:
         DatasetError: there are fewer patients, or patients of a label, than folds.
@@ -57,7 +53,7 @@ def check_enough(slides: Sequence[Slide], folds: int, task: str) -> None:
             slides,
             [i for i, slide in enumerate(slides) if slide.split != "test"],
             folds,
-            task in EVERY_LABEL,
+            every_label,
         )
 
 
@@ -115,7 +111,7 @@ def doubts(rows: Sequence[Row], named: Callable[[str], set[str]]) -> list[str]:
 
     Args:
         rows: rows of folds.csv.
-        named: what a label says is there; see `mil.split.strata.named_by`.
+        named: what a label says is there; see `mil.tasks.base.Task.content`.
     """
     folds = _by_fold(rows)
     every = _named(rows, named)

@@ -2,12 +2,12 @@
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from mil.config import DatasetConfig, dataset_path, load_dataset
-from mil.config.labels import SURVIVAL, checked_label, survival_label
+from mil.config import DatasetConfig, dataset_path
 from mil.errors import DatasetError, FormatError, unknown_name
 from mil.io.atomic import atomic_path
 from mil.io.tables.conventions import NO_LABEL
@@ -27,12 +27,19 @@ COLUMNS = (
     "region",
     "checksum",
 )
-FOLLOWED = ("time", "event")  # may stand for `label` where the task is survival
 IN_FOLDER = ("path", "annotation", "tissue", "region")  # columns of paths below the slides' folder
 # An id becomes a file name on every system: no separators, no wildcards of the
 # workflow, nothing hidden.
 _NEVER = r"/\\{}*?\"'<>|:\x00-\x1f\x7f\ud800-\udfff"  # the last: a file's name that is not UTF-8
 SLIDE_ID = re.compile(rf"[^\s.\-{_NEVER}][^{_NEVER}]{{0,149}}")
+
+
+class LabelGrammar(NamedTuple):
+    """What a task says about labels; its functions raise ValueError."""
+
+    columns: tuple[str, ...]  # may stand for `label`; empty: none
+    join: Callable[..., str]  # cells of these columns -> label
+    check: Callable[[str], str]  # label as written -> canonical label
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,9 @@ def valid_id(name: str) -> bool:
 def read_dataset(name: str) -> tuple[DatasetConfig, list[Slide]]:
     """A dataset's yaml and its slide table, by name or by the path of the yaml."""
     path = dataset_path(name)
+    # Tasks import numpy, which the many who only want `Slide` or `write_csv` can do without.
+    from mil.tasks import load_dataset
+
     dataset = load_dataset(name)
     return dataset, read_slides(path.with_suffix(".csv"), dataset)
 
@@ -96,6 +106,7 @@ def _rows(
     header = [name.strip() for name in reader.fieldnames or []]
     reader.fieldnames = header
     named = _named(header, path, dataset)
+    grammar = _label_grammar(dataset)
     for raw in reader:
         where = f"{path}: line {reader.line_num}"
         # Cells beyond the header come under the key None: a comma without quotes has
@@ -106,23 +117,23 @@ def _rows(
             )
         row = {key: (value or "").strip() for key, value in raw.items() if key}
         if any(row.values()):
-            yield reader.line_num, _slide(row, named, where, dataset)
+            yield reader.line_num, _slide(row, named, where, grammar)
 
 
 def _named(header: Sequence[str], path: Path, dataset: DatasetConfig) -> dict[str, str]:
     twice = [name for name in header if name and header.count(name) > 1]
     if twice:
         raise DatasetError(f"{path}: the column {twice[0]!r} is there twice; rename or remove one")
-    followed = dataset.task in SURVIVAL and (
-        "time" in dataset.columns or "label" not in [*dataset.columns, *header]
-    )
-    known = tuple(name for name in COLUMNS if name != "label") + FOLLOWED if followed else COLUMNS
+    instead = _instead_of_label(header, dataset)
+    known: tuple[str, ...] = COLUMNS
+    if instead:
+        known = (*(name for name in COLUMNS if name != "label"), *instead)
     for ours in dataset.columns:
         if ours not in known:
             raise DatasetError(
                 f"{path.with_suffix('.yaml')}: columns: {unknown_name('column', ours, known)}"
             )
-    for ours in ("slide", *(FOLLOWED if followed else ("label",)), *dataset.columns):
+    for ours in ("slide", *(instead or ("label",)), *dataset.columns):
         theirs = dataset.columns.get(ours, ours)
         if theirs not in header:
             raise DatasetError(
@@ -133,19 +144,35 @@ def _named(header: Sequence[str], path: Path, dataset: DatasetConfig) -> dict[st
     return {ours: dataset.columns.get(ours, ours) for ours in known}
 
 
-def _slide(row: dict[str, str], named: dict[str, str], where: str, dataset: DatasetConfig) -> Slide:
+def _instead_of_label(header: Sequence[str], dataset: DatasetConfig) -> tuple[str, ...]:
+    """Columns that stand for `label` in a table, such as time and event; empty: `label` does."""
+    columns = _label_grammar(dataset).columns
+    if columns and (columns[0] in dataset.columns or "label" not in [*dataset.columns, *header]):
+        return columns
+    return ()
+
+
+def _label_grammar(dataset: DatasetConfig) -> LabelGrammar:
+    """Grammar of the labels of a dataset's task."""
+    from mil.tasks import task_of
+
+    task = task_of(dataset)
+    return LabelGrammar(task.label_columns, task.joined_label, task.checked_label)
+
+
+def _slide(row: dict[str, str], named: dict[str, str], where: str, grammar: LabelGrammar) -> Slide:
     values = {ours: row.get(theirs, "") for ours, theirs in named.items()}
     name = values["slide"]
     label = values.get("label", "")
     split = values["split"].lower()
-    followed = [values.pop(column) for column in FOLLOWED if column in values]
     if not valid_id(name):
         raise DatasetError(
             f"{where}: slide id {name!r} cannot be a file name; use letters, digits, _ and -"
         )
+    cells = [values.pop(column) for column in grammar.columns if column in values]
     try:
-        label = survival_label(*followed) if followed else label
-        label = checked_label(dataset.task, dataset.classes, label)
+        label = grammar.join(*cells) if cells else label
+        label = grammar.check(label)
     except ValueError as error:
         said = f" ({label!r})" if label else ""
         hint = (

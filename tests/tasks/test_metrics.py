@@ -10,10 +10,9 @@ from sklearn import metrics
 
 from mil.statistics.continuous import regression
 from mil.statistics.multilabel import multilabel
-from mil.statistics.of_task import intervals_of_task, metrics_of_task
 from mil.statistics.ordinal import ordinal, ranks_of
 from mil.statistics.survival import concordance
-from mil.tasks import CLASSES, Multilabel, Ordinal, Regression, SurvivalCox
+from mil.tasks import CLASSES, EvaluationSet, Multilabel, Ordinal, Regression, SurvivalCox
 
 NAMES = ["a", "b", "c"]
 TASKS = {
@@ -43,6 +42,18 @@ def drawn(kind, n=60, seed=0, noise=1.0):
     if kind == "regression":
         return truth[:, 0], seen[:, :1]
     return np.stack([np.exp(truth[:, 0]).round(1), truth[:, 1] > -0.5], 1), -seen[:, :1].round(1)
+
+
+def metrics_of_task(task, targets, predictions):
+    return task.validation_metrics(targets, predictions)
+
+
+def intervals_of_task(task, targets, predictions, patients, *, resamples=1000):
+    """`value` and `ci95` of each metric, and the number of patients."""
+    test = EvaluationSet(targets, predictions, patients, np.full(len(targets), 0.5))
+    measured = task.metrics_with_intervals(test, resamples=resamples)
+    metrics = {name: metric.model_dump() for name, metric in measured.metrics.items()}
+    return metrics, measured.n_patients
 
 
 def once(n):
@@ -186,8 +197,8 @@ def test_a_class_that_all_slides_have_has_no_auroc():
 @pytest.mark.parametrize("kind", [kind for kind in TASKS if kind != "classification"])
 def test_intervals_hold_the_value_and_what_many_slides_give(kind):
     patients = [f"p{i}" for i in range(60)]
-    found = intervals_of_task(TASKS[kind], *drawn(kind), patients, resamples=300)
-    assert (found.pop("n_slides"), found.pop("n_patients")) == (60, 60)
+    found, n_patients = intervals_of_task(TASKS[kind], *drawn(kind), patients, resamples=300)
+    assert n_patients == 60
     many = metrics_of_task(TASKS[kind], *drawn(kind, n=4000, seed=9))
     for name, each in found.items():
         if each["ci95"] is not None:
@@ -203,7 +214,7 @@ def test_an_interval_covers_95_times_in_100():
     for kind in ("survival", "regression"):
         truth = metrics_of_task(TASKS[kind], *drawn(kind, n=4000, seed=10_000))
         for seed in range(200):
-            found = intervals_of_task(
+            found, _ = intervals_of_task(
                 TASKS[kind],
                 *drawn(kind, n=40, seed=seed),
                 [str(i) for i in range(40)],
@@ -215,5 +226,5 @@ def test_an_interval_covers_95_times_in_100():
 
 
 def test_one_patient_has_no_interval():
-    found = intervals_of_task(TASKS["regression"], *drawn("regression"), ["p"] * 60)
+    found, _ = intervals_of_task(TASKS["regression"], *drawn("regression"), ["p"] * 60)
     assert found["mae"]["ci95"] is found["pearson"]["ci95"] is found["r2"]["ci95"] is None

@@ -1,18 +1,26 @@
-"""The grammar of labels, task by task, and what is said of them."""
+"""The grammar of labels and of classes, task by task."""
 
 import pytest
 
-from mil.config.labels import (
-    checked_label,
-    classes_of,
-    is_positive,
-    number_of,
-    spoken,
-    survival_label,
-    survival_of,
-)
+from mil.config import DatasetConfig, checked
+from mil.errors import ConfigError
+from mil.statistics.text import column_title
+from mil.tasks import load_dataset, unfitted_task
+from mil.tasks._shared import number_of
+from mil.tasks._survival import survival_label, survival_of
+from mil.tasks.multilabel import classes_of
 
 CLASSES = ["a", "b"]
+WITH_CLASSES = ("classification", "multilabel", "ordinal")
+
+
+def checked_label(task, classes, label):
+    return unfitted_task(task, classes if task in WITH_CLASSES else []).checked_label(label)
+
+
+def is_positive(task, positive, label):
+    classes = ["a", "b", positive] if task in WITH_CLASSES else []
+    return unfitted_task(task, classes, positive).is_positive(label)
 
 
 @pytest.mark.parametrize(
@@ -104,8 +112,8 @@ def test_one_way_of_writing_for_each_label():
     assert checked_label("classification", ["x y"], "x y") == "x y"
 
 
-def test_columns_are_spoken():
-    assert [spoken(column) for column in ("p_a_b", "log_risk", "predicted")] == [
+def test_columns_as_people_read_them():
+    assert [column_title(column) for column in ("p_a_b", "log_risk", "predicted")] == [
         "p(a_b)",
         "log risk",
         "predicted",
@@ -116,4 +124,28 @@ def test_which_slides_are_positive():
     assert is_positive("classification", "a;b", "a;b")
     assert is_positive("multilabel", "b", "a;b")
     assert not is_positive("multilabel", "b", "")
-    assert not is_positive("regression", "", "")
+    assert not is_positive("regression", "", "1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("", r"classes are needed: .* \(task: classification\)"),
+        ("task: regression\nclasses: [a]", r"classes must be empty \(task: regression\)"),
+        ("task: survival_cox\nclasses: [a]", "classes must be empty"),
+        ("task: ordinal\nclasses: [a]", "at least two classes"),
+        ("task: multilabel\nclasses: [a, macro]", "cannot be named 'macro'"),
+        ("task: multilabel\nclasses: ['a;b']", "cannot be empty or contain ';'"),
+    ],
+)
+def test_classes_go_with_the_task(tmp_path, settings, message):
+    path = tmp_path / "d.yaml"
+    path.write_text(f"title: x\n{settings}\n")
+    with pytest.raises(ConfigError, match=rf"d\.yaml: .*{message}") as error:
+        load_dataset(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_task_is_refused_with_all_that_there_are():
+    with pytest.raises(ConfigError, match=r"task: Input should be .*'survival_discrete', not 's'"):
+        checked(DatasetConfig, {"task": "s"}, "d.yaml")

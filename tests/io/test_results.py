@@ -1,0 +1,241 @@
+"""Result files: what is read is what was written, to the byte, and what is none is one line."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mil.compare.stage import run as compare
+from mil.errors import FormatError
+from mil.io.results import (
+    Metric,
+    Metrics,
+    Prediction,
+    SetMetrics,
+    read_comparison,
+    read_evaluation,
+    read_metrics,
+    read_predictions,
+    write_comparison,
+    write_metrics,
+    write_predictions,
+)
+from tests.compare.heads import THREE, evaluated
+
+
+@pytest.fixture(params=["two classes", "three classes", "folds and seeds"])
+def folder(request, tmp_path):
+    settings = {
+        "two classes": {"per_patient": 2},
+        "three classes": {"classes": THREE},
+        "folds and seeds": {"seeds": 2, "folds": 3},
+    }
+    return evaluated(tmp_path, "abmil", 1.0, slides=30, **settings[request.param])
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "write"),
+    [
+        ("metrics.json", read_metrics, write_metrics),
+        ("predictions.csv", read_predictions, write_predictions),
+        ("predictions_patients.csv", read_predictions, write_predictions),
+    ],
+)
+def test_an_evaluation_read_and_written_has_the_same_bytes(folder, name, read, write):
+    write(folder / "again", read(folder / name))
+    assert (folder / "again").read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_comparison_read_and_written_has_the_same_bytes(tmp_path):
+    heads = [evaluated(tmp_path, name, 1.0, slides=30) for name in ("abmil", "acmil")]
+    comparison = compare(heads, tmp_path / "out")
+    path = tmp_path / "out" / "comparison.json"
+    assert read_comparison(path) == comparison
+    write_comparison(tmp_path / "again.json", read_comparison(path))
+    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
+
+
+METRICS = """\
+{
+  "recipe": "abmil",
+  "encoder": "tiny",
+  "dataset": "d",
+  "task": "classification",
+  "classes": [
+    "a",
+    "b"
+  ],
+  "positive": "b",
+  "test": {
+    "auroc": {
+      "value": 1.0,
+      "ci95": [
+        0.5,
+        1.0
+      ]
+    },
+    "ece": {
+      "value": 0.2,
+      "ci95": null,
+      "if_calibrated": [
+        0.1,
+        0.4
+      ]
+    },
+    "n_slides": 2,
+    "n_patients": 2,
+    "confusion": {
+      "classes": [
+        "a",
+        "b"
+      ],
+      "table": [
+        [
+          1,
+          0
+        ],
+        [
+          0,
+          1
+        ]
+      ]
+    }
+  },
+  "fusion": "late",
+  "test_patients": {
+    "note": "1 of 2 patients have slides of different labels (p)",
+    "n_patients": 2,
+    "n_slides": 2
+  },
+  "last": null,
+  "runs": [
+    {
+      "seed": 1,
+      "fold": 0,
+      "held_out": "Centre",
+      "auroc": 1.0,
+      "n_slides": 2,
+      "tile_auroc": null,
+      "attention_entropy_share": 0.5
+    }
+  ],
+  "over_runs": {
+    "auroc": {
+      "mean": 1.0,
+      "sd": null
+    }
+  },
+  "calibration": null,
+  "subgroups": {
+    "site": {
+      "(empty)": {
+        "auroc": {
+          "value": null,
+          "ci95": null
+        },
+        "n_slides": 1,
+        "n_patients": 1
+      }
+    }
+  },
+  "power": null,
+  "localisation": null,
+  "selection": {
+    "runs": [
+      {
+        "seed": 1,
+        "fold": 0,
+        "n_slides": 2,
+        "reduction": 0.0,
+        "kl": null
+      }
+    ],
+    "over_runs": {},
+    "jaccard_over_seeds": {
+      "mean": 0.5,
+      "n_pairs": 1
+    },
+    "per_slide": {
+      "s": {
+        "tile_recall": 1.0
+      }
+    }
+  },
+  "slides_used": [
+    "s"
+  ]
+}
+"""
+
+
+def test_metrics_as_they_have_always_been_written(tmp_path):
+    (tmp_path / "metrics.json").write_text(METRICS)
+    metrics = read_metrics(tmp_path / "metrics.json")
+    assert metrics.test.metrics["ece"] == Metric(value=0.2, if_calibrated=(0.1, 0.4))
+    assert metrics.test_patients.note.startswith("1 of 2 patients")
+    assert metrics.runs[0].metrics == {"auroc": 1.0}
+    assert metrics.runs[0].held_out == "Centre"
+    write_metrics(tmp_path / "again.json", metrics)
+    assert (tmp_path / "again.json").read_text() == METRICS
+
+
+def test_a_model_cannot_be_changed():
+    metrics = Metrics.model_validate(json.loads(METRICS))
+    with pytest.raises(ValueError, match="frozen"):
+        metrics.recipe = "another"
+    with pytest.raises(ValueError, match="frozen"):
+        metrics.test.n_slides = 3
+
+
+def prediction(**changes):
+    values = {"p_a": float(np.float32(1 / 3)), "p_b": 1e-30}
+    settings = {"slide": "s", "patient": "p", "split": "test", "label": "a", "predictions": values}
+    settings |= {"recipe": "r", "encoder": "e", "seed": 1, "fold": 0}
+    return Prediction(**settings | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "header"),
+    [
+        ({}, "slide,patient,split,label,p_a,p_b,recipe,encoder,seed,fold,temperature,threshold"),
+        (
+            {"held_out": "x", "threshold": 0.25},
+            "slide,patient,split,label,p_a,p_b,recipe,encoder,seed,fold,held_out,temperature,"
+            "threshold",
+        ),
+        (
+            {"slide": "", "n_slides": 2},
+            "patient,split,label,p_a,p_b,recipe,encoder,seed,fold,temperature,threshold,n_slides",
+        ),
+    ],
+)
+def test_a_prediction_in_the_table(tmp_path, changes, header):
+    row = prediction(**changes)
+    write_predictions(tmp_path / "p.csv", [row])
+    assert (tmp_path / "p.csv").read_text().splitlines()[0] == header
+    (again,) = read_predictions(tmp_path / "p.csv")
+    assert np.float32(again.predictions["p_a"]) == np.float32(row.predictions["p_a"])
+    assert again.threshold == row.threshold
+    assert (again.held_out, again.n_slides) == (row.held_out, row.n_slides)
+
+
+def test_results_that_are_none_are_one_line(tmp_path):
+    (tmp_path / "metrics.json").write_text(METRICS.replace('"task"', '"tusk"'))
+    (tmp_path / "predictions.csv").write_text("slide,label\na,b\n")
+    for read, message in (
+        (
+            lambda: read_evaluation(tmp_path),
+            r"no predictions\.csv and metrics\.json .*'task' is mis",
+        ),
+        (lambda: read_metrics(tmp_path / "metrics.json"), r"\('task' is missing\); run it again"),
+        (lambda: read_metrics(tmp_path / "none.json"), "No such file"),
+        (lambda: read_predictions(tmp_path / "predictions.csv"), "no column 'recipe'"),
+        (lambda: read_comparison(tmp_path / "metrics.json"), r"no comparison\.json of `mil comp"),
+    ):
+        with pytest.raises(FormatError, match=message) as error:
+            read()
+        assert "\n" not in str(error.value)
+
+
+def test_a_set_without_slides_has_numbers_only():
+    assert SetMetrics(n_slides=0, n_patients=0).model_dump() == {"n_slides": 0, "n_patients": 0}
