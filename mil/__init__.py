@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mil.errors import MilError
     from mil.heads import build_head
     from mil.io.bags import Bag, read_bag, write_bag
+    from mil.io.results import Evaluation, read_evaluation
     from mil.io.scores import BagScores, read_scores
     from mil.io.slides import SlideReader
     from mil.io.tiles import Tiles, read_tiles
@@ -34,6 +35,7 @@ PUBLIC = {
     "Bag": "mil.io.bags",
     "BagScores": "mil.io.scores",
     "Bags": "mil.bags",
+    "Evaluation": "mil.io.results",
     "HeadOutput": "mil.bags",
     "MilError": "mil.errors",
     "SlideReader": "mil.io.slides",
@@ -49,6 +51,7 @@ PUBLIC = {
     "load_recipe": "mil.config",
     "open_slide": "mil.api.slides",
     "read_bag": "mil.io.bags",
+    "read_evaluation": "mil.io.results",
     "read_scores": "mil.io.scores",
     "read_tiles": "mil.io.tiles",
     "score_bag": "mil.api.heads",
@@ -74,6 +77,7 @@ __all__ = [
     "Bag",
     "BagScores",
     "Bags",
+    "Evaluation",
     "HeadOutput",
     "MilError",
     "SlideReader",
@@ -90,6 +94,7 @@ __all__ = [
     "load_recipe",
     "open_slide",
     "read_bag",
+    "read_evaluation",
     "read_scores",
     "read_tiles",
     "score_bag",

@@ -39,6 +39,7 @@ def test_slides_and_tiles_do_without_torch():
         "read_tiles",
         "read_bag",
         "read_scores",
+        "read_evaluation",
         "load_encoders",
         "head_names",
     )

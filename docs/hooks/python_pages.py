@@ -13,7 +13,7 @@ PUBLIC_ORDER = {
     "Slides and tiles": ("open_slide", "SlideReader", "tile_slide", "read_tiles", "Tiles"),
     "Features and bags": ("extract_features", "read_bag", "write_bag", "Bag", "collate", "Bags"),
     "Heads": ("load_head", "TrainedHead", "score_bag", "SlideScore", "build_head", "HeadOutput"),
-    "Results": ("read_scores", "BagScores"),
+    "Results": ("read_scores", "BagScores", "read_evaluation", "Evaluation"),
     "Names and settings": ("head_names", "load_encoders", "load_recipe", "MilError"),
 }
 # What a notebook needs of a large class; all members are on the page of its package.
@@ -22,7 +22,14 @@ SHOWN_MEMBERS = {"SlideReader": ("size_px", "resolution", "read", "read_box")}
 # and those of the modules named here.
 PACKAGES = {
     "heads": ("mil.bags", "mil.heads", "mil.losses.terms"),
-    "files": ("mil.io.tiles", "mil.io.bags.file", "mil.io.scores", "mil.io.h5", "mil.io.atomic"),
+    "files": (
+        "mil.io.tiles",
+        "mil.io.bags.file",
+        "mil.io.scores",
+        "mil.io.results",
+        "mil.io.h5",
+        "mil.io.atomic",
+    ),
     "slides": ("mil.io.slides.reader", "mil.io.slides.resolution", "mil.io.slides.stream"),
     "config": ("mil.config.base", "mil.config.run", "mil.config.recipes", "mil.config.encoders"),
     "statistics": (

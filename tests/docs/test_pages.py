@@ -37,6 +37,8 @@ def mini_study() -> None:
     mil("train", *study, "--folds", "folds.csv", "--out", head)
     scores = f"results/demo_mini/score/{TILING}/{ENCODER}/abmil"
     mil("score", "--head-dir", head, "--bags", made, "--scores", scores)
+    evaluated = f"results/demo_mini/evaluate/{TILING}/{ENCODER}/abmil"
+    mil("evaluate", *study, "--scores", scores, "--folds", "folds.csv", "--out", evaluated)
 
 
 @pytest.mark.slow
@@ -54,7 +56,7 @@ def test_the_blocks_of_a_page_are_found_with_their_output():
     first, *others = examples_of("docs/start/notebook.md")
     assert "import mil\n" in first.code
     assert "µm/px" in first.output
-    assert len(others) == 6
+    assert len(others) == 7
 
 
 def test_a_page_that_shows_something_else_is_noticed(tmp_path, monkeypatch):
