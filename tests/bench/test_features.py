@@ -64,6 +64,7 @@ def test_a_slow_encoder_is_given_fewer_tiles(slide, monkeypatch):
     assert [row["tiles"] for row in bench(slide, threads=1)] == [32]
 
 
+@pytest.mark.slow
 def test_from_the_command_line_with_a_real_start(slide, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "start_up_s", processes.start_up_s)
     monkeypatch.setattr(features, "plain_rate", processes.plain_rate)

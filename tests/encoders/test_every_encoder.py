@@ -103,7 +103,14 @@ def test_as_large_as_published(name):
     assert millions == pytest.approx(PUBLISHED[name], abs=0.06)
 
 
-@pytest.mark.parametrize("name", [name for name in ENTRIES if name not in LARGE])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if PUBLISHED[name] > 50 else [])
+        for name in ENTRIES
+        if name not in LARGE
+    ],
+)
 def test_small_ones_built_and_run(name):
     entry = random(name)
     encoder = build_encoder(name, entry, tile_px=entry.tile_px, device=CPU, precision="fp32")

@@ -30,7 +30,18 @@ BEST = {
 }
 
 
-@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "classification",
+        "survival_cox",
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in TASKS
+            if kind not in ("classification", "survival_cox")
+        ),
+    ],
+)
 def test_a_study_of_every_task(tmp_path, kind):
     study = write_study(tmp_path, kind)
     toy = str(study / "toy.yaml")

@@ -47,7 +47,15 @@ def a_checkpoint_each_epoch(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("head", "moments"), [("acmil", 10), ("mhim", 10), ("ibmil", 2), ("graph_select", 3)]
+    ("head", "moments"),
+    [
+        ("acmil", 3),
+        ("ibmil", 2),
+        *(
+            pytest.param(head, moments, marks=pytest.mark.slow)
+            for head, moments in [("acmil", 10), ("mhim", 10), ("graph_select", 3)]
+        ),
+    ],
 )
 def test_killed_at_random_moments_the_weights_are_those_of_an_undisturbed_training(
     small, head, moments, capfd
