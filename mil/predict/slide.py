@@ -122,6 +122,7 @@ def _predict(
 ) -> SlidePrediction:
     name = tiles.geometry.slide
     began = perf_counter()
+    # Reading is part of it: the rate is what a user waits for.
     embedded = _embed(slide, tiles, ensemble, feeder, settings)
     tiles_per_s = len(tiles.coords) / (perf_counter() - began)
     bag = _bag(tiles, embedded, ensemble, feeder)
@@ -165,6 +166,7 @@ def _embed(
     features = np.zeros((count, feeder.dim), dtype) if keeps_features else None
     valid = np.zeros(count, bool)
     tried = 0
+    # A generator holds worker threads, which an error must not leave behind.
     request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
     batches = steps(request, [feeder], **pace([feeder], count, max_corrupt, settings.threads))
     with progress(f"predict {geometry.slide}", count, "tiles") as advance, closing(batches):
