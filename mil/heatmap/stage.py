@@ -283,7 +283,7 @@ def _measurements(
     multiples = scaled(attention, "relative")
     measurements = [
         {
-            # A float32 has seven digits; the last of them is rounding of the softmax.
+            # Six digits are what a float32 holds for certain.
             "attention": float(f"{share:.6g}"),
             "percentile": round(float(percentile), 2),
             "relative": float(f"{multiple:.6g}"),
