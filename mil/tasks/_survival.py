@@ -12,6 +12,7 @@ from mil.tasks._shared import QUARTERS, OfNumbers, number_of, quantile_parts
 from mil.tasks.base import Draws, Headline, Predictions, Targets, Weights
 
 CENSORED = "+"  # after the time of a slide whose event was not observed
+# Words for an event in the column `event`, as cBioPortal and spreadsheets write it.
 EVENTS = {
     "1": True,
     "1.0": True,
@@ -58,6 +59,7 @@ class OfTimes(OfNumbers):
         """Halves by time of the slides with the event, and of those without."""
         followed = [survival_of(label) for label in labels]
         strata = [""] * len(labels)
+        # Events and censored slides apart: a fold without events cannot be tested.
         for event in (True, False):
             slides = [i for i, survival in enumerate(followed) if survival.event == event]
             halves = quantile_parts([followed[i].time for i in slides], QUARTERS // 2)
@@ -87,6 +89,7 @@ def survival_of(label: str) -> Survival:
     try:
         time = number_of(label.removesuffix(CENSORED).rstrip())
     except ValueError:
+        # Refused below, with the message about times instead of numbers.
         time = -1.0
     if time < 0:
         raise ValueError(
@@ -110,6 +113,7 @@ def survival_label(time: str, event: str) -> str:
             f"time {time!r} says that it is censored, which the event does; take the {CENSORED} "
             "away"
         )
+    # cBioPortal writes 1:DECEASED and 0:LIVING.
     happened = EVENTS.get(event.partition(":")[0].strip().lower())
     if happened is None:
         raise ValueError(f"event {event!r} is neither 1 (it came) nor 0 (censored)")

@@ -76,6 +76,7 @@ class Multilabel(OfClasses):
 
     def checked_label(self, label: str) -> str:
         """Classes of the slide in the dataset's order, each once."""
+        # One spelling for each set, so that labels can be compared as text.
         names = classes_of(label)
         if not set(names) <= set(self.classes):
             raise ValueError(not_among(self.classes))
