@@ -17,6 +17,7 @@ STAGES = [
     "features",
     "split",
     "train",
+    "score",
     "evaluate",
     "compare",
     "heatmap",

@@ -1,4 +1,4 @@
-"""Scores and labels in; predictions of slides and patients, and metrics.json out. No torch."""
+"""Scores and labels in; predictions and metrics of slides and patients out. No torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -67,6 +67,7 @@ def run(
     """
     bags = {(bag.fold, bag.name): bag for bag in read_fold_bags(folds)}
     slides_of = {bag.name: bag.slides for bag in sorted(bags.values(), key=lambda bag: bag.name)}
+    # Records are parsed once: a study has as many copies of them as slides.
     heads = _heads_of(scores_dir, slides_of)
     records = read_records([head.record for head in heads], scores_dir)
     _check_folds(bags, records, folds, dataset_path(dataset).stem)
@@ -111,6 +112,7 @@ def _read(
     path = score_path(scores_dir, name)
     if scores.name != name:
         raise FormatError(f"{path}: holds the scores of {scores.name}; give it that name")
+    # A score that is older than its bag has the attention of other tiles.
     check_bags(scores, path, bag_paths)
     if scores.state != "ok":
         raise FormatError(
@@ -132,7 +134,8 @@ def _add_rows(
     bags: BagsByFold,
     share: Float[np.ndarray, " tiles"] | None,
 ) -> None:
-    """Add a row for each head whose fold has the bag; folds of other tools may leave bags out."""
+    """Add a row for each head whose fold has the bag."""
+    # Folds of other tools may leave bags out.
     for trained, head_scores in zip(records, scores.scores, strict=True):
         bag = bags.get((trained.fold, scores.name))
         if bag is None:
@@ -148,15 +151,17 @@ def _add_rows(
 
 
 def _check_folds(bags: BagsByFold, records: Sequence[Trained], folds: Path, dataset: str) -> None:
-    """Refuse heads of a fold that is not in the file, or trained on slides that are test in it."""
+    """Refuse heads whose fold is not in the file, or divides the slides otherwise."""
     for trained in records:
         in_fold = [bag for (fold, _), bag in bags.items() if fold == trained.fold]
         if not in_fold:
             raise DatasetError(
                 f"{folds}: has no fold {trained.fold}, which {trained.recipe_name} was trained on"
             )
+        # Labels of training slides were checked when the head was trained.
         test = [bag for bag in in_fold if bag.split == "test"]
         check_labels(test, folds, trained.task.kind, trained.classes)
+        # Heads of other datasets, and imported ones, say nothing about these slides.
         seen = digest_of_seen(in_fold)
         if trained.dataset == dataset and None not in (seen, trained.seen) and seen != trained.seen:
             raise DatasetError(
@@ -169,7 +174,7 @@ def _check_folds(bags: BagsByFold, records: Sequence[Trained], folds: Path, data
 def _columns(
     slides: Sequence[Slide], slides_of: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[str, str]]:
-    """Further columns of the slide table: value of each bag; empty where its slides differ."""
+    """Further columns of the slide table, by bag; empty where its slides differ."""
     names = dict.fromkeys(name for slide in slides for name in slide.subgroups)
     subgroups = {slide.slide: slide.subgroups for slide in slides}
 
@@ -203,6 +208,7 @@ def _annotated_share(
     """
     shares = []
     for slide in slides:
+        # A bag that is annotated in part would count tumour as other tissue.
         if slide not in annotations:
             return None
         path, frame = annotations[slide]
@@ -216,7 +222,7 @@ def _annotated_share(
 def _share_of_slide(
     bag: BagPositions, annotation: Path, frame: GeojsonFrame
 ) -> Float[np.ndarray, " tiles"] | None:
-    """Annotated share of each valid tile of a slide, 0..1; None where positions are not known."""
+    """Annotated share of each valid tile of a slide, 0..1; None without positions."""
     places = bag.places()
     if places is None:
         return None

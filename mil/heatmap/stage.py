@@ -1,4 +1,4 @@
-"""Scores of a slide in; a picture, a QuPath layer and a table of its tiles out. No torch."""
+"""Scores of a slide in; a picture, a QuPath layer and a table out. No torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +58,7 @@ def run(
 
     Args:
         score_path: Score file of the slide.
-        bag_path: Bag of the slide, which says where its tiles are; features are not read.
+        bag_path: Bag of the slide, for the positions of its tiles; no features are read.
         tiles_path: Tiles file of the slide; overview and tissue outline lie beside it.
             None for a precomputed bag: attention is then drawn on the slide, if that is
             given, else on a blank canvas.
@@ -77,6 +77,7 @@ def run(
         DatasetError: `out` is no PNG.
         FormatError: a file cannot be used, or the scores are of another bag.
     """
+    # The layer and the table take the name with other endings.
     if out.suffix.lower() != ".png":
         raise DatasetError(f"{out}: the picture is a PNG; give a name that ends with .png")
     bag = read_positions(bag_path)
@@ -87,6 +88,7 @@ def run(
         return f"{bag.slide}: {bag.state}, nothing to draw"
     records = read_records([head.record for head in scores.heads], score_path)
     unseen = _unseen(records, bag.slide, folds)
+    # A slide of the training set is drawn too, but says so.
     drawn = unseen or range(len(records))
     chosen = [scores.scores[number] for number in drawn]
     title = title_of(bag.slide, records[0], chosen)
@@ -107,10 +109,14 @@ def run(
 
 
 def _unseen(records: Sequence[Trained], slide: str, folds: Path | None) -> Sequence[int]:
-    """Numbers of the heads that did not train or validate on a slide; all without a folds file."""
+    """Numbers of the heads that did not train or validate on a slide.
+
+    All of them without a folds file.
+    """
     if folds is None:
         return range(len(records))
     splits = {int(row["fold"]): row["split"] for row in read_folds(folds) if row["slide"] == slide}
+    # Validation counts as seen: the epoch that was kept was chosen by it.
     return [
         number
         for number, trained in enumerate(records)
@@ -195,6 +201,7 @@ def _draw(
     title: str,
     scale: Scale,
 ) -> None:
+    # Fractions of a pixel are kept: rounding comes last, in `painted`.
     corners = (positions.corners - np.array(canvas.origin)) / canvas.scale
     side = positions.side / canvas.scale
     top = 100.0 if scale == "percentile" else RELATIVE_TOP
@@ -202,6 +209,7 @@ def _draw(
     coloured = overlay(canvas.image, corners, side, values, top)
     heading = "attention"
     if selected is not None:
+        # Half of the heads: with one head its own selection, with several their majority.
         coloured = outlined(coloured, corners, side, selected >= 0.5)
         heading = "attention, selected tiles outlined"
     with atomic_path(out) as scratch:
@@ -220,7 +228,7 @@ def _draw(
 
 
 def draw_state(out: Path, tiles: Path | None, bag: BagHeader) -> None:
-    """Draw the overview of a slide without attention, with its state and the reason of it."""
+    """Draw the overview of a slide without attention, with its state and its reason."""
     title = f"{bag.slide}   {bag.state}: {bag.reason}"
     with atomic_path(out) as scratch:
         if tiles is None:
@@ -238,6 +246,7 @@ def draw_state(out: Path, tiles: Path | None, bag: BagHeader) -> None:
                 tissue=[],
                 annotated=[],
             )
+    # Empty files: the workflow waits for all three.
     write_geojson(out.with_suffix(".geojson"), [])
     write_csv(out.with_suffix(".csv"), [], ("x", "y", *VALUES))
 
@@ -274,6 +283,7 @@ def _measurements(
     multiples = scaled(attention, "relative")
     measurements = [
         {
+            # Six digits are what a float32 holds for certain.
             "attention": float(f"{share:.6g}"),
             "percentile": round(float(percentile), 2),
             "relative": float(f"{multiple:.6g}"),

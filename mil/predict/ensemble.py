@@ -17,6 +17,7 @@ from mil.trained import Trained, find_heads, load_heads
 DIVISION = re.compile(r"_fold\d+of(\d+)")
 # Name of a tiling, such as 224px_0.5mpp.
 TILING = re.compile(r"(\d{1,4})px_(\d+(?:\.\d+)?(?:e[+-]?\d+)?)mpp")
+# What heads must share for their mean to mean something, and the advice otherwise.
 SHARED = {
     **dict.fromkeys(
         ("encoder", "weights_sha256", "tiling", "dim"), "that were trained on the same features"
@@ -127,6 +128,7 @@ def feeder_of(ensemble: Ensemble, folder: Path, config: FeaturesConfig, device: 
     """
     trained = ensemble.trained
     feeder = make_feeder(trained.encoder, ensemble.entry, ensemble.tile_px, config, device)
+    # The name alone says nothing: an entry may have been given other weights since.
     weights = feeder.encoder.identity["weights_sha256"]
     if weights != trained.weights_sha256 or feeder.dim != trained.dim:
         raise ConfigError(

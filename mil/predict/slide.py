@@ -1,4 +1,4 @@
-"""One slide: tissue, tiles, features, predictions, heatmap; any fault becomes its named state."""
+"""One slide: tissue, tiles, features, predictions, heatmap; a fault is its state."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -64,7 +64,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class _EmbeddedSlide:
-    """A slide after its tiles were read: state, validity of tiles, and features or scores."""
+    """A slide after its tiles were read: state, validity, and features or scores."""
 
     state: str
     reason: str
@@ -89,6 +89,7 @@ def predict(
     Raises:
         ConfigError: the encoder's memory does not hold a tile.
     """
+    # Tiles and overview are needed for the heatmap alone.
     with TemporaryDirectory(prefix="mil-predict-") as scratch:
         tiles_path = Path(scratch) / f"{name}.h5"
         geometry, _ = tile(
@@ -121,6 +122,7 @@ def _predict(
 ) -> SlidePrediction:
     name = tiles.geometry.slide
     began = perf_counter()
+    # Reading is part of it: the rate is what a user waits for.
     embedded = _embed(slide, tiles, ensemble, feeder, settings)
     tiles_per_s = len(tiles.coords) / (perf_counter() - began)
     bag = _bag(tiles, embedded, ensemble, feeder)
@@ -144,7 +146,7 @@ def _predict(
 
 
 def _scores(bag: Bag, embedded: _EmbeddedSlide, ensemble: Ensemble) -> list[HeadScores]:
-    """Scores by each head: from the whole bag, or put together while tiles were read."""
+    """Scores by each head: of the whole bag, or put together while tiles were read."""
     if embedded.running is not None:
         return embedded.running.conclude()
     tensors = tensors_of(bag)
@@ -164,6 +166,7 @@ def _embed(
     features = np.zeros((count, feeder.dim), dtype) if keeps_features else None
     valid = np.zeros(count, bool)
     tried = 0
+    # A generator holds worker threads, which an error must not leave behind.
     request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
     batches = steps(request, [feeder], **pace([feeder], count, max_corrupt, settings.threads))
     with progress(f"predict {geometry.slide}", count, "tiles") as advance, closing(batches):
@@ -189,7 +192,7 @@ def _embed(
 
 
 def _bag(tiles: Tiles, embedded: _EmbeddedSlide, ensemble: Ensemble, feeder: Feeder) -> Bag:
-    """The slide's bag, as `mil features` would write it; without features if none were kept."""
+    """The slide's bag as `mil features` writes it; without features if none were kept."""
     features = embedded.features
     if features is None:
         features = np.empty((len(embedded.valid), 0), np.float16)
@@ -229,7 +232,7 @@ def _failed(
     settings: Settings,
     bag_written: bool = False,
 ) -> SlidePrediction:
-    """A slide without predictions still has its picture, and its bag where bags are kept."""
+    """A slide without predictions still has its picture, and its bag if bags are kept."""
     name = tiles_path.stem
     tiles = read_tiles(tiles_path)
     encoder = ensemble.trained.encoder

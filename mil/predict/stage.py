@@ -1,4 +1,4 @@
-"""Slides and a folder of heads in; predictions.csv and a heatmap bundle of each slide out."""
+"""Slides and a folder of heads in; predictions.csv and heatmaps out."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -53,6 +53,7 @@ def run(
             written.
     """
     names = _names(slides)
+    # Before heads and encoder are loaded, so that the error comes at once.
     _check_nothing_lost(out / TABLE, names)
     config_file = config_path("config.yaml")
     config = checked(Config, read_yaml(config_file), str(config_file))

@@ -44,5 +44,6 @@ def check_numbers(bag: Bag, path: Path) -> None:
             f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again, or "
             "take its slide out of the csv"
         )
+    # One such value makes every output of a head NaN, without an error.
     if not np.isfinite(bag.features[bag.valid]).all():
         raise FormatError(f"{path}: holds values that are not numbers; delete it and make it again")

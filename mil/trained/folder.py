@@ -39,7 +39,7 @@ def save_trained(
     history: dict[str, Any],
     last: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a head's folder; weights come last, so that a folder with weights is complete.
+    """Write a head's folder; one that has weights is complete, for they come last.
 
     Args:
         folder: Folder to write, created if needed.
@@ -102,6 +102,7 @@ def load_trained(folder: Path, which: Which = "kept") -> tuple[nn.Module, Traine
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise FormatError(f"{weights}: does not fit recipe.json: {reason}") from None
+    # A training that diverged leaves NaN, which would be in every prediction.
     if not all(tensor.isfinite().all() for tensor in head.state_dict().values()):
         raise FormatError(f"{weights}: holds values that are not numbers; train the head again")
     return head.eval(), trained

@@ -1,4 +1,4 @@
-"""The seal of a trained head that is given away: checksums of its files, and a self-test.
+"""The seal of a trained head that is given away: checksums of its files, a self-test.
 
 `seal.json` holds the SHA-256 of each file of the folder and the head's outputs for
 `example.safetensors`, a bag of random numbers: no data of a patient go with a head.
@@ -103,7 +103,7 @@ def read_seal(folder: Path) -> Seal:
 
 
 def verify(folder: Path) -> list[str]:
-    """Find the differences of a folder from its seal, one line each; none if it is unchanged.
+    """Find the differences of a folder from its seal, one line each.
 
     Raises:
         FormatError: it was never sealed.

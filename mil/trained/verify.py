@@ -49,6 +49,7 @@ def _seal(folder: Path) -> list[str]:
 
 def _heads(folder: Path) -> list[Path]:
     """Folders that are a head, or that lack some of its files."""
+    # A folder whose weights were lost is found by its other files, and reported.
     heads = sorted({path.parent for name in (SEAL, *FILES) for path in folder.rglob(name)})
     if not heads:
         reason = "has no trained head in it" if folder.is_dir() else "no such folder"

@@ -153,9 +153,9 @@ def test_the_folder_rebuilds_the_head(study):
     assert again == trained
     assert not head.training
     bag = read_bag(study / "bags" / "s00.h5")
-    attention, probabilities, *_ = apply(head, trained, bag)
-    assert attention.sum() == pytest.approx(1, abs=1e-6)
-    assert probabilities.sum() == pytest.approx(1, abs=1e-6)
+    scores = apply(head, trained, bag)
+    assert scores.attention.sum() == pytest.approx(1, abs=1e-6)
+    assert scores.predictions.sum() == pytest.approx(1, abs=1e-6)
     history = json.loads((study / "head" / "history.json").read_text())
     assert len(history["train"]) == len(history["valid"]) == 12
     losses = [epoch["loss"] for epoch in history["valid"]]
@@ -191,8 +191,8 @@ def test_invalid_tiles_are_left_out(study):
     spoiled = bag.features.copy()
     spoiled[2] = 1e4
     bag_file(study / "bags" / "bad.h5", "bad", spoiled, valid=valid)
-    attention, *_ = apply(head, trained, read_bag(study / "bags" / "bad.h5"))
-    assert len(attention) == len(bag.features) - 1
+    scores = apply(head, trained, read_bag(study / "bags" / "bad.h5"))
+    assert len(scores.attention) == len(bag.features) - 1
 
 
 def test_nan_in_a_bag_is_one_line(study):
