@@ -40,7 +40,8 @@ def find_duplicates(slides: Sequence[Slide], bags_dir: Path) -> list[Duplicates]
     Raises:
         FormatError: A bag cannot be read.
     """
-    # The ends of a bag are compared first, for a whole bag is read only where they agree.
+    # The ends of a bag are compared first, for a whole bag is read only where they
+    # agree.
     digests_of_ends = {slide.slide: features_digest(_bag(slide, bags_dir)) for slide in slides}
     candidates = [slide for group in _grouped(slides, digests_of_ends) for slide in group]
     digests = {slide.slide: features_digest(_bag(slide, bags_dir), None) for slide in candidates}
