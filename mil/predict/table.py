@@ -1,10 +1,10 @@
 """predictions.csv: a row for each slide, whatever became of it."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from mil.evaluate.rows import mean_of_all
 from mil.predict.ensemble import Ensemble
 from mil.predict.slide import SlidePrediction
 
@@ -59,9 +59,4 @@ def _mean_calibration(ensemble: Ensemble) -> tuple[float | None, float | None]:
     each = [trained.calibration for _, trained in ensemble.models]
     temperatures = [None if one is None else one.temperature for one in each]
     thresholds = [None if one is None else one.threshold for one in each]
-    return _mean(temperatures), _mean(thresholds)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if len(known) == len(values) else None
+    return mean_of_all(temperatures), mean_of_all(thresholds)
