@@ -39,7 +39,7 @@ def _constant_as_weight(value: Any) -> Any:
 
 
 class TrainConfig(Section):
-    """How a head is trained."""
+    """Settings of a head's training."""
 
     # An option that is off changes no bit of a trained head.
     epochs: int = Field(50, gt=0, description="Number of passes over the training bags.")

@@ -23,7 +23,7 @@ Names = Annotated[list[Name], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class TileConfig(Section):
-    """How a slide is cut into tiles."""
+    """Settings of stage `tile`: tissue and tiles."""
 
     size_px: int | None = Field(
         None, gt=0, description="Side of a tile, pixels; if unset, that of the encoder."
@@ -57,7 +57,7 @@ class TileConfig(Section):
 
 
 class FeaturesConfig(Section):
-    """How tiles become features."""
+    """Settings of stage `features`: the encoder and its bags."""
 
     # The default depends on model and device, never on free memory: else a busy GPU
     # would give other features, in the last bits, than an idle one.
@@ -92,7 +92,7 @@ class FeaturesConfig(Section):
 
 
 class SplitConfig(Section):
-    """How patients are divided into training, validation and test."""
+    """Settings of stage `split`: division of patients into training, validation and test."""
 
     file: str | None = Field(
         None,
@@ -128,7 +128,7 @@ class SplitConfig(Section):
 
 
 class HeatmapConfig(Section):
-    """How attention is drawn."""
+    """Settings of stage `heatmap`: slides and colour scale."""
 
     slides: Literal["all", "test"] = Field(
         "all", description="Slides that get a heatmap: all, or those of the table's test split."

@@ -30,7 +30,7 @@ NO_MASKS = plan.Drawn()
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a run will need of every slide.
+    """Requirements of a run on every slide.
 
     Attributes:
         tilings: Sides (pixels) and resolutions (µm per pixel) of tiles.
@@ -53,7 +53,7 @@ def inspect_slide(
     Args:
         row: Row of the slide table.
         file: Expected file of the slide.
-        requirements: What the run will need of the slide.
+        requirements: Requirements of the run.
         masks: The user's masks of the slide.
     """
     finding = SlideFinding(row.slide, str(file))

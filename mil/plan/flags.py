@@ -61,7 +61,7 @@ def state_flags(plan: Plan) -> str:
 
 
 def split_flags(plan: Plan) -> str:
-    """How the patients are divided."""
+    """Settings of the division of patients."""
     split = plan.config.split
     flags = [
         f"--seed {split.seed} --val-share {split.val_share} --test-share {split.test_share}",

@@ -92,11 +92,11 @@ def check_duplicates(
         leak = leaks[0]
         first, second, evidence = leak.duplicates
         num_pairs = len({(pair.first.slide, pair.second.slide) for _, pair, *_ in leaks})
-        others = f", and {num_pairs - 1} more such pairs" if num_pairs > 1 else ""
+        more_pairs = f", and {num_pairs - 1} more such pairs" if num_pairs > 1 else ""
         raise DatasetError(
             f"fold {leak.fold}: slide {first.slide} is in {leak.first_split} and its duplicate "
-            f"{second.slide} in {leak.second_split} (the same {evidence}){others}; such a split "
-            "leaks: remove one from the table, or give both the same `patient`"
+            f"{second.slide} in {leak.second_split} (the same {evidence}){more_pairs}; such a "
+            "split leaks: remove one from the table, or give both the same `patient`"
         )
     return [
         f"slides {first.slide} and {second.slide} are duplicates (the same {evidence}) and count "

@@ -95,6 +95,6 @@ def study(tmp_path: Path) -> Study:
     (tmp_path / "configs/datasets").mkdir(parents=True)
     (tmp_path / "configs/datasets/toy.yaml").write_text("classes: [normal, tumour]\n")
     (tmp_path / "data/toy").mkdir(parents=True)
-    made = Study(tmp_path, f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    made.write_table({"a": "normal", "b": "tumour", "c": "tumour"})
-    return made
+    study = Study(tmp_path, f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    study.write_table({"a": "normal", "b": "tumour", "c": "tumour"})
+    return study
