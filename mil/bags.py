@@ -1,4 +1,7 @@
-"""Bags in memory: what crosses the borders between heads, losses and training, and the softmax over each bag."""
+"""Bags in memory, the output of heads, and the softmax over each bag.
+
+Heads, losses and training exchange these.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,22 +10,23 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-# The published fill for a tile left out of the softmax: it makes it zero, and a bag of
-# such tiles uniform, not NaN.
+# Score of a tile that is left out of the softmax, as published. Not minus infinity: a
+# bag of such tiles alone has uniform attention, not NaN.
 MASKED = -1e9
 
 
 class Graph(NamedTuple):
-    """Which tiles look at which: directed edges source -> target, rows of `Bags.features`.
+    """Directed edges source -> target between rows of `Bags.features`.
 
-    Sorted by target, then source; no pair twice; every tile has the edge to itself.
+    A tile attends to the sources of its edges. Sorted by target, then source; no pair
+    twice; every tile has the edge to itself.
     """
 
     sources: Int[Tensor, " edges"]
     targets: Int[Tensor, " edges"]
-    kinds: Int[
-        Tensor, " edges"
-    ]  # sum of what made the edge: 1 itself, 2 neighbours in space, 4 similar features
+    # Sum of the reasons for an edge: 1 itself, 2 neighbours in space, 4 similar
+    # features.
+    kinds: Int[Tensor, " edges"]
 
 
 class Bags(NamedTuple):
@@ -35,23 +39,24 @@ class Bags(NamedTuple):
     features: Float[Tensor, "tiles dim"]
     offsets: Int[Tensor, " bags_plus_1"]
     coords: Int[Tensor, "tiles 2"] | None = None
-    graph: Graph | None = None  # made beforehand; no edge leaves its bag
+    graph: Graph | None = None  # built beforehand; no edge leaves its bag
 
 
 class Instances(NamedTuple):
-    """Tiles that a head judges one by one: those a class attends to most and least."""
+    """Tiles that a head classifies one by one: those a class attends to most and least."""
 
     logits: Float[Tensor, "instances 2"]  # not of the class, of the class
-    bag: Int[Tensor, " instances"]
-    of_class: Int[Tensor, " instances"]
+    bag: Int[Tensor, " instances"]  # number of the tile's bag
+    of_class: Int[Tensor, " instances"]  # class that attends to the tile
     highest: Bool[Tensor, " instances"]  # among the most attended, else among the least
 
 
 class AttentionStats(NamedTuple):
-    """What the losses need to know of the attention over each bag (the softmax of its scores), in place of a map of it.
+    """Statistics of the attention over each bag (the softmax of its scores) for losses.
 
-    `products` are the branches' Gram matrix: the sum over the tiles of the attention of
-    one times that of the other.
+    They take the place of the attention map, which would be as large as the scores.
+    `products` is the branches' Gram matrix: the sum over the tiles of the attention of
+    one branch times that of the other.
     """
 
     log_total: Float[Tensor, "bags branches"]  # log-sum-exp of the scores
@@ -60,32 +65,34 @@ class AttentionStats(NamedTuple):
 
 
 class HeadOutput(NamedTuple):
-    """What every head returns, in every mode.
+    """Output of every head, in training and outside.
 
     `scores` is attention before the softmax over a bag. Its columns are branches; with
     `attention_heads` above 1 column ``branch * attention_heads + head``; with
-    `per_class` column c is what class c attends to.
+    `per_class` column c is the attention of class c.
     """
 
-    logits: Float[Tensor, "bags classes"]  # their softmax is what the head predicts
+    logits: Float[Tensor, "bags classes"]  # their softmax is the prediction
     scores: Float[Tensor, "tiles branches"]
-    branch_logits: Float[Tensor, "bags branches classes"] | None = (
-        None  # more answers for the bag's label
-    )
+    # Logits of each branch, trained for the same label.
+    branch_logits: Float[Tensor, "bags branches classes"] | None = None
     attention_heads: int = 1
     per_class: bool = False
+
+    # Heads that classify single tiles (CLAM).
     instances: Instances | None = None
-    selected: Bool[Tensor, " tiles"] | None = None  # the tiles that `logits` come from, if not all
-    full_logits: Float[Tensor, "bags classes"] | None = (
-        None  # what all tiles would give, where some are selected
-    )
-    embedding: Float[Tensor, "bags hidden"] | None = None  # of a student,
-    teacher_embedding: Float[Tensor, "bags hidden"] | None = (
-        None  # and what its teacher makes of the same bag
-    )
-    attention_stats: AttentionStats | None = (
-        None  # of the columns of `scores`, where pooling gave them on the way
-    )
+
+    # Heads that select tiles: those that `logits` come from, and the logits of all
+    # tiles.
+    selected: Bool[Tensor, " tiles"] | None = None
+    full_logits: Float[Tensor, "bags classes"] | None = None
+
+    # Heads with a teacher: rows of the same bag by the student and by its teacher.
+    embedding: Float[Tensor, "bags hidden"] | None = None
+    teacher_embedding: Float[Tensor, "bags hidden"] | None = None
+
+    # Statistics of the columns of `scores`, where pooling computed them on the way.
+    attention_stats: AttentionStats | None = None
 
 
 def join(
@@ -93,7 +100,12 @@ def join(
     coords: Sequence[Int[Tensor, "_ 2"]] | None = None,
     graphs: Sequence[Graph] | None = None,
 ) -> Bags:
-    """Lay bags end to end, and their graphs, whose rows count from their own bag's first; one bag is not copied.
+    """Lay bags end to end, and their graphs; a single bag is not copied.
+
+    Args:
+        features: features of each bag.
+        coords: top left corners in level-0 pixels of each bag.
+        graphs: graph of each bag, whose rows count from the bag's first.
 
     Raises:
         ValueError: there is no bag, or one has no tiles.
@@ -111,13 +123,21 @@ def join(
 
 
 def join_graphs(graphs: Sequence[Graph], sizes: Sequence[int]) -> Graph:
-    """One graph of bags of those sizes, laid end to end."""
-    firsts = [sum(sizes[:number]) for number in range(len(sizes))]
-    return Graph(
-        torch.cat([graph.sources + first for graph, first in zip(graphs, firsts, strict=True)]),
-        torch.cat([graph.targets + first for graph, first in zip(graphs, firsts, strict=True)]),
-        torch.cat([graph.kinds for graph in graphs]),
-    )
+    """Graph of bags laid end to end.
+
+    Args:
+        graphs: graph of each bag.
+        sizes: number of tiles of each bag.
+    """
+    sources = []
+    targets = []
+    first = 0
+    for graph, size in zip(graphs, sizes, strict=True):
+        sources.append(graph.sources + first)
+        targets.append(graph.targets + first)
+        first += size
+    kinds = torch.cat([graph.kinds for graph in graphs])
+    return Graph(torch.cat(sources), torch.cat(targets), kinds)
 
 
 def log_attention(
@@ -130,11 +150,18 @@ def log_attention(
 def per_bag(
     rows: Shaped[Tensor, "tiles ..."], offsets: Int[Tensor, " bags_plus_1"]
 ) -> tuple[Tensor, ...]:
-    """The rows of each bag."""
+    """Rows of each bag."""
     return rows.split(offsets.diff().tolist())
 
 
 def attention(out: HeadOutput, bags: Bags, of_class: int | None) -> Float[Tensor, " tiles"]:
-    """Attention of each tile, sums to 1 over a bag: of a class if classes attend apart, else the branches' mean."""
+    """Attention of each tile, which sums to 1 over a bag.
+
+    Args:
+        out: output of a head.
+        bags: the bags it is of.
+        of_class: class whose attention is wanted, if classes have their own; else, and
+            for None, the attention is the branches' mean.
+    """
     scores = out.scores[:, of_class, None] if out.per_class and of_class is not None else out.scores
     return log_attention(scores, bags.offsets).exp().mean(1)

@@ -1,4 +1,4 @@
-"""Where to compute, in what precision, and who keeps the memory."""
+"""The device to compute on, its precisions, and memory that is kept for reuse."""
 
 import ctypes
 import sys
@@ -7,46 +7,58 @@ import torch
 
 from mil.errors import ConfigError
 
+# Parameters of mallopt, from glibc's malloc.h.
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+M_ARENA_MAX = -8
+
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name: `auto` is the GPU if there is one.
+    """Device by its name.
+
+    Args:
+        name: `cpu`, `cuda`, or `auto`: the GPU if there is one.
 
     Raises:
-        ConfigError: `cuda` is asked for and there is none.
+        ConfigError: `cuda` on a machine without a CUDA device.
     """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device here; leave out --device, or say --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        raise ConfigError("no CUDA device here; leave out --device, or use --device cpu")
+    return torch.device("cuda" if name != "cpu" and has_gpu else "cpu")
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether a device has instructions for bfloat16: where they are emulated, float32 is faster."""
+    """Whether a device has instructions for bfloat16.
+
+    Where bfloat16 is emulated, float32 is faster.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Older torch cannot tell what a processor has: then no.
-    can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cpu" and bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+    # Older torch cannot tell what a processor has: then it counts as without.
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    has_instructions = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    return device.type == "cpu" and bool(has_instructions)
 
 
 def keep_freed_memory(largest: int = 1 << 30) -> None:
-    """Let glibc hand freed memory to the next step instead of back to the system; elsewhere nothing is done.
+    """Let glibc keep freed memory for the next batch instead of returning it.
 
-    Each step frees and asks again for the same hundreds of megabytes. By default those
-    come as fresh pages every time, which the kernel has to find and to fill with zeros:
-    a third of the time of a small encoder on a CPU.
+    Each batch frees and requests the same hundreds of megabytes. By default they are
+    fresh pages each time, which the kernel has to find and to fill with zeros: a third
+    of the time of a small encoder on a CPU. Other systems than Linux with glibc are
+    left as they are.
 
     Args:
-        largest: block that is kept, bytes. Where blocks of many sizes come and go, a
-            large one may find its old place cut up, and take a second one.
+        largest: Largest block that is kept, bytes. Where blocks of many sizes come and
+            go, a large one may find its old place fragmented and take a second one.
     """
     if not sys.platform.startswith("linux"):
         return
+    # Another libc than glibc, such as musl, has no mallopt.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        # of malloc.h
-        m_trim_threshold = -1
-        m_mmap_threshold = -3
-        m_arena_max = -8
-        mallopt(m_mmap_threshold, largest)
-        mallopt(m_trim_threshold, (1 << 31) - 1)
-        mallopt(m_arena_max, 1)  # other arenas are too small for such blocks
+        mallopt(M_MMAP_THRESHOLD, largest)
+        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+        # The arenas of further threads are too small for such blocks.
+        mallopt(M_ARENA_MAX, 1)

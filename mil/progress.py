@@ -1,4 +1,4 @@
-"""Progress with a rate and the time left; quiet when nobody watches."""
+"""Progress bar with a rate and the time left; silent unless a terminal shows it."""
 
 import sys
 from collections.abc import Iterator
@@ -19,46 +19,50 @@ from rich.table import Column
 from rich.text import Text
 
 
-class _Rate(ProgressColumn):
+class _RateColumn(ProgressColumn):
+    """Rate in the unit of the bar; rich's own column knows bytes alone."""
+
     def __init__(self, unit: str) -> None:
         super().__init__(table_column=Column(no_wrap=True))
         self.unit = unit
 
     def render(self, task: RichTask) -> Text:
-        return Text(f"{task.speed:.1f} {self.unit}/s" if task.speed else f"- {self.unit}/s")
+        rate = f"{task.speed:.1f}" if task.speed else "-"
+        return Text(f"{rate} {self.unit}/s")
 
 
 class Advance(Protocol):
-    """To be told how many more are done, and what there is to say meanwhile."""
+    """Function to call with the number of items done since the last call, and a note."""
 
     def __call__(self, count: int, note: str = "") -> None: ...
 
 
 @contextmanager
-def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
-    """Show a bar on standard error while the block runs, if that is a terminal.
+def progress(title: str, total: int, unit: str) -> Iterator[Advance]:
+    """Show a progress bar on standard error while the block runs, if it is a terminal.
 
     Args:
-        what: text before the bar.
-        total: how many there are.
-        unit: of what, for the rate.
+        title: Text before the bar.
+        total: Number of items.
+        unit: Plural noun for the items, used in the rate.
 
     Yields:
-        A function to be told how many more are done.
+        Function to call as items are done.
     """
+    # Without markup: brackets in a note are text.
     note_column = TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True))
     columns = (
-        TextColumn(what),
+        TextColumn(title),
         BarColumn(),
         MofNCompleteColumn(),
-        _Rate(unit),
+        _RateColumn(unit),
         TimeRemainingColumn(),
         note_column,
     )
-    with Progress(
-        *columns, console=Console(file=sys.stderr), disable=not sys.stderr.isatty()
-    ) as bar:
-        task = bar.add_task(what, total=total, note="")
+    # Standard output is for results; log files of a workflow need no bars.
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(title, total=total, note="")
 
         def advance(count: int, note: str = "") -> None:
             bar.update(task, advance=count, note=note)

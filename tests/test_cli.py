@@ -64,7 +64,7 @@ def test_ready_bags_need_no_tiles(tmp_path):
     assert done.stdout == "12 in, 12 out\n", done.stderr
     assert len((tmp_path / "folds.csv").read_text().splitlines()) == 13
     done = mil("summary", *on)
-    note = f"ready bags of tiny, 224px_0.5mpp, in {tmp_path / 'bags'}; 1 more there are of no slide in the table"
+    note = f"precomputed bags of tiny, 224px_0.5mpp, in {tmp_path / 'bags'}; 1 bags there are of no slide in the table"
     assert done.stdout.splitlines() == ["12 in, 12 out", note]
 
 
@@ -98,11 +98,11 @@ def test_each_encoder_has_a_file_of_its_own(tmp_path):
     shown = CliRunner().invoke(app, ["features", *asked, "--out", str(one), "--out", str(two)])
     assert (
         str(shown.exception)
-        == "mil features: the same --out twice; each encoder's bag needs a file of its own"
+        == "mil features: two --out name the same file; each encoder's bag needs its own"
     )
     shown = CliRunner().invoke(app, ["features", *asked, "--out", str(one), "--out", str(tmp_path)])
     assert str(shown.exception).startswith(
-        f"mil features: --out {tmp_path} is a folder; give the bag's file"
+        f"mil features: --out {tmp_path} is a folder; give the file of the bag"
     )
 
 

@@ -16,8 +16,6 @@ from mil.io.bags.status import gather, summary
 from mil.tile import stage as tile_stage
 from tests.synthetic import glass, tissue_slide, write_slide
 
-pytestmark = pytest.mark.slow
-
 SIZE = (384, 320)
 TILE_PX = 32
 MPP = 0.5
@@ -108,26 +106,29 @@ KINDS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "tiny": (lambda path: tissue_slide(path, (24, 24), MPP), "no_tissue", "smaller than one tile"),
     "spot": (spoilt(1, range(1, 2)), "corrupt_regions", "cannot be decoded"),
 }
-EACH = 8
 
 
-@pytest.fixture(scope="module")
-def slides(tmp_path_factory) -> dict[str, Path]:
-    """200 slides, of each kind eight, mixed."""
+@pytest.fixture(
+    scope="module", params=[(1, 20), pytest.param((8, 200), marks=pytest.mark.slow)], ids=str
+)
+def cohort(request, tmp_path_factory) -> tuple[int, dict[str, Path]]:
+    """So many slides of each damaged kind, and slides in all; mixed."""
+    each, total = request.param
     folder = tmp_path_factory.mktemp("slides")
     patterns = tmp_path_factory.mktemp("patterns")
     for kind, (make, _, _) in KINDS.items():
         make(patterns / f"{kind}.tif")
-    for seed in range(20):
+    patterns_of_good = min(20, total - each * len(KINDS))
+    for seed in range(patterns_of_good):
         good(patterns / f"good{seed}.tif", seed)
-    names = [f"{kind}_{number}" for number in range(EACH) for kind in KINDS]
-    names += [f"good{number % 20}_{number}" for number in range(200 - len(names))]
+    names = [f"{kind}_{number}" for number in range(each) for kind in KINDS]
+    names += [f"good{number % patterns_of_good}_{number}" for number in range(total - len(names))]
     order = np.random.default_rng(0).permutation(len(names))
     for name in names:
         pattern = patterns / f"{name.rpartition('_')[0]}.tif"
         if pattern.exists():
             shutil.copy(pattern, folder / f"{name}.tif")
-    return {names[k]: folder / f"{names[k]}.tif" for k in order}
+    return each, {names[k]: folder / f"{names[k]}.tif" for k in order}
 
 
 def work(slides: dict[str, Path], out: Path) -> None:
@@ -147,8 +148,9 @@ def files_of(folder: Path, names: set[str]) -> dict[str, bytes]:
     }
 
 
-def test_each_slide_ends_in_its_state_and_harms_no_other(slides, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(features_stage, "build_encoder", lambda *_, **__: Fake())
+def test_each_slide_ends_in_its_state_and_harms_no_other(cohort, tmp_path, monkeypatch, capfd):
+    each, slides = cohort
+    monkeypatch.setattr("mil.encoders.build.build_encoder", lambda *_, **__: Fake())
     work(slides, tmp_path / "all")
     states = gather(list(slides), [tmp_path / "all" / "tile"], [tmp_path / "all" / "features"])
     assert [state.slide for state in states] == list(slides)
@@ -160,8 +162,12 @@ def test_each_slide_ends_in_its_state_and_harms_no_other(slides, tmp_path, monke
         assert "\n" not in state.reason
         assert bool(state.reason) == (expected != "ok")
     lines = summary(states).splitlines()
-    assert lines[0] == "200 in, 96 out, 8 corrupt_regions, 16 no_mpp, 16 no_tissue, 64 unreadable"
-    assert len(lines) == 1 + 104
+    damaged = each * len(KINDS)
+    assert lines[0] == (
+        f"{len(slides)} in, {len(slides) - damaged} out, {each} corrupt_regions, {2 * each} no_mpp, "
+        f"{2 * each} no_tissue, {8 * each} unreadable"
+    )
+    assert len(lines) == 1 + damaged
     assert "Traceback" not in capfd.readouterr().err
     clean = {name: path for name, path in slides.items() if name.startswith("good")}
     work(clean, tmp_path / "clean")

@@ -73,3 +73,10 @@ def test_defaults_of_options_are_those_of_the_configuration(stage):
     fields = {field: names.get(field, field) for field in type(section).model_fields}
     expected = {name: getattr(section, field) for field, name in fields.items() if name}
     assert {name: options[name] for name in expected} == expected
+
+
+def test_no_help_text_has_square_brackets():
+    """A terminal takes them for markup and drops them with their text."""
+    assert {
+        name: text for name, text in helps() if "[" in (text or "") and name.startswith("mil ")
+    } == {}

@@ -110,6 +110,7 @@ def test_order_of_tiles_changes_nothing_but_rounding(usual, tmp_path):
     assert shuffled == pytest.approx(found(tmp_path, "tumour"), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_shuffled_labels_cannot_be_predicted(tmp_path):
     make(tmp_path, named("normal", "tumour"))
     aurocs = []

@@ -1,1 +1,1 @@
-"""`mil bench …`: throughput, measured beside the plain way of doing it, in one run on one machine."""
+"""Benchmarks: throughput beside the plain way of doing it, in one run on one machine."""

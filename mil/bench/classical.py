@@ -7,38 +7,65 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from mil.bench.classical_data import chosen, fingerprint
-from mil.bench.classical_fit import Protocol, Repetition, Task, repetition
-from mil.bench.classical_results import Book, Measured, Settings, counts, opened
+from mil.bench.classical_data import fingerprint, select_data_sets
+from mil.bench.classical_fit import (
+    ClassicalProtocol,
+    RepetitionResult,
+    RepetitionTask,
+    run_repetition,
+)
+from mil.bench.classical_results import (
+    ClassicalResult,
+    ResultsFile,
+    RunSettings,
+    counted_recipe,
+    open_results,
+)
 from mil.bench.results_table import Outcome, Row
 from mil.config import Recipe, load_recipe
 from mil.config.recipes import recipe_files
 from mil.progress import progress
 
-# Accuracy and standard error: Ilse et al. 2018, https://arxiv.org/abs/1802.04712, table
-# 1.
+
+class PublishedAccuracy(NamedTuple):
+    """Accuracy of a publication, and its standard error."""
+
+    mean: float
+    standard_error: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.standard_error:.3f}"
+
+
+# Ilse et al. 2018, https://arxiv.org/abs/1802.04712, table 1.
 PUBLISHED = {
-    "abmil": {"musk1": (0.900, 0.050), "musk2": (0.863, 0.042), "tiger": (0.845, 0.018)},
-    "abmil_plain": {"musk1": (0.892, 0.040), "musk2": (0.858, 0.048), "tiger": (0.839, 0.022)},
+    "abmil": {
+        "musk1": PublishedAccuracy(0.900, 0.050),
+        "musk2": PublishedAccuracy(0.863, 0.042),
+        "tiger": PublishedAccuracy(0.845, 0.018),
+    },
+    "abmil_plain": {
+        "musk1": PublishedAccuracy(0.892, 0.040),
+        "musk2": PublishedAccuracy(0.858, 0.048),
+        "tiger": PublishedAccuracy(0.839, 0.022),
+    },
 }
 NOTE = (
-    "Share of the test bags found right, mean over folds; mean ± standard deviation over "
-    "repetitions (standard error "
-    "over the folds of one repetition). One setting for all, the last epoch counts, features are "
-    "standardised by the "
-    "training bags' tiles alone and cut off at 3 deviations. Published: Ilse et al. 2018, ± as "
-    "there."
+    "Accuracy on the test bags, mean over folds; mean ± standard deviation over repetitions "
+    "(standard error over the folds of one repetition). One setting for all heads; the last epoch "
+    "counts; features are standardised by the training bags' tiles alone and clipped at 3 "
+    "standard deviations. Published: Ilse et al. 2018, ± as there."
 )
-
-
-PROTOCOL = Protocol()
+PROTOCOL = ClassicalProtocol()
 
 
 class _Cell(NamedTuple):
+    """Cell of the table: one recipe on one data set."""
+
     dataset: str
-    place: Path
-    data: str  # fingerprint
-    name: str
+    path: Path
+    data_digest: str
+    recipe_name: str
     recipe: Recipe
 
 
@@ -55,106 +82,116 @@ def run(
     """Cross-validate heads.
 
     Args:
-        folder: of the data sets.
-        datasets: which; none: all that are there.
+        folder: folder of the data sets.
+        datasets: names of data sets; none: all in the folder.
         heads: recipes, by name or by file; none: all that do not repeat a publication's
             settings.
-        repeats: of the cross-validation.
-        folds: of each.
-        threads: how many repetitions run side by side.
-        json: results go there after every head; those that stand there are not measured
-            again.
+        repeats: number of repetitions of the cross-validation.
+        folds: number of folds of each.
+        threads: number of repetitions that run at the same time.
+        json: file of the results, written after every head; results in it are not
+            measured again.
     """
-    recipes = {Path(name).stem: load_recipe(name) for name in heads} if heads else ours()
-    places = chosen(folder, datasets)
-    cells = [
-        _Cell(dataset, place, fingerprint(place), name, recipe)
-        for dataset, place in places.items()
-        for name, recipe in recipes.items()
-    ]
-    book = opened(json, Settings(protocol=PROTOCOL, repeats=repeats, folds=folds))
-    _measure([cell for cell in cells if not _known(book, cell)], book, threads)
+    recipes = {Path(name).stem: load_recipe(name) for name in heads} or own_recipes()
+    # One recipe after another on the same data, which a process reads once.
+    cells = []
+    for dataset, path in select_data_sets(folder, datasets).items():
+        digest = fingerprint(path)
+        cells += [_Cell(dataset, path, digest, name, recipe) for name, recipe in recipes.items()]
+    results = open_results(json, RunSettings(protocol=PROTOCOL, repeats=repeats, folds=folds))
+    # An interrupted run is resumed: its results are in the file.
+    missing = [cell for cell in cells if _result_of(results, cell) is None]
+    _measure(missing, results, threads)
     title = f"mil bench classical, {repeats} x {folds}-fold cross-validation"
-    return Outcome(title, _table(book, cells), NOTE)
+    return Outcome(title, _table(results, cells), NOTE)
 
 
-def ours() -> dict[str, Recipe]:
+def own_recipes() -> dict[str, Recipe]:
     """The recipes that do not repeat a publication's settings, by name."""
-    every = {name: load_recipe(name) for name in recipe_files()}
-    return {name: recipe for name, recipe in every.items() if not recipe.source}
+    recipes = {name: load_recipe(name) for name in recipe_files()}
+    return {name: recipe for name, recipe in recipes.items() if not recipe.source}
 
 
-def _known(book: Book, cell: _Cell) -> Measured | None:
-    return book.find(cell.dataset, cell.data, cell.name, cell.recipe)
+def _result_of(results: ResultsFile, cell: _Cell) -> ClassicalResult | None:
+    return results.find(cell.dataset, cell.data_digest, cell.recipe_name, cell.recipe)
 
 
-def _measure(cells: Sequence[_Cell], book: Book, threads: int) -> None:
-    repeats = book.settings.repeats
-    folds = book.settings.folds
-    protocol = book.settings.protocol
+def _measure(cells: Sequence[_Cell], results: ResultsFile, threads: int) -> None:
+    """Run all repetitions of some cells, and add each cell's result when it is complete."""
+    settings = results.settings
     tasks = [
-        Task(cell.dataset, cell.place, cell.recipe, protocol, number, repeats, folds)
+        RepetitionTask(
+            cell.dataset,
+            cell.path,
+            cell.recipe,
+            settings.protocol,
+            repetition,
+            settings.repeats,
+            settings.folds,
+        )
         for cell in cells
-        for number in range(repeats)
+        for repetition in range(settings.repeats)
     ]
-    with progress("classical", len(tasks) * folds, "fits") as advance:
-        results = _spread(tasks, threads)
+    with progress("classical", len(tasks) * settings.folds, "fits") as advance:
+        repetitions = _run_all(tasks, threads)
+        # Results come in the order of the tasks, so each cell takes the next ones.
         for cell in cells:
-            found = [_counted(one, advance) for one in islice(results, repeats)]
-            book.add(_measured(cell, found))
+            of_cell = islice(repetitions, settings.repeats)
+            results.add(_summarised(cell, [_counted(result, advance) for result in of_cell]))
 
 
-def _counted(one: Repetition, advance: Callable[[int], None]) -> Repetition:
-    advance(len(one.accuracy))
-    return one
+def _counted(result: RepetitionResult, advance: Callable[[int], None]) -> RepetitionResult:
+    advance(len(result.accuracy))
+    return result
 
 
-def _measured(cell: _Cell, found: Sequence[Repetition]) -> Measured:
-    accuracy = [one.accuracy for one in found]
-    return Measured(
+def _summarised(cell: _Cell, repetitions: Sequence[RepetitionResult]) -> ClassicalResult:
+    accuracy = [repetition.accuracy for repetition in repetitions]
+    # Each fold is one fit and one test.
+    fits = sum(map(len, accuracy))
+    return ClassicalResult(
         dataset=cell.dataset,
-        data=cell.data,
-        recipe=cell.name,
-        what=counts(cell.recipe),
+        data=cell.data_digest,
+        recipe=cell.recipe_name,
+        what=counted_recipe(cell.recipe),
         accuracy=accuracy,
-        seconds=sum(one.seconds for one in found) / sum(map(len, accuracy)),
+        seconds=sum(repetition.seconds for repetition in repetitions) / fits,
     )
 
 
-def _spread(tasks: Sequence[Task], threads: int) -> Iterator[Repetition]:
+def _run_all(tasks: Sequence[RepetitionTask], threads: int) -> Iterator[RepetitionResult]:
     """Results in the order of the tasks, from this process or from several."""
     if threads == 1:
-        yield from map(repetition, tasks)
+        yield from map(run_repetition, tasks)
         return
+    # Spawned: a forked process would inherit the state of torch's threads.
     with ProcessPoolExecutor(threads, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(repetition, tasks)
+        yield from pool.map(run_repetition, tasks)
 
 
-def _table(book: Book, cells: Sequence[_Cell]) -> list[Row]:
-    """A row for each recipe and for what is published of it, a column for each data set."""
+def _table(results: ResultsFile, cells: Sequence[_Cell]) -> list[Row]:
+    """A row for each recipe and one for its publication, a column for each data set."""
     datasets = list(dict.fromkeys(cell.dataset for cell in cells))
-    texts: dict[str, Row] = {}
+    rows_by_recipe: dict[str, Row] = {}
     seconds: dict[str, float] = {}
     for cell in cells:
-        row = _known(book, cell)
-        assert row is not None  # just measured
-        mean, deviation, error = row.summary()
-        texts.setdefault(cell.name, {})[cell.dataset] = (
-            f"{mean:.3f} ± {deviation:.3f} ({error:.3f})"
-        )
-        seconds[cell.name] = seconds.get(cell.name, 0.0) + row.seconds / len(datasets)
+        result = _result_of(results, cell)
+        # Just measured, or in the file before.
+        assert result is not None
+        row = rows_by_recipe.setdefault(cell.recipe_name, {"recipe": cell.recipe_name})
+        row[cell.dataset] = str(result.summary())
+        # A column of the table, so the mean over its data sets.
+        mean_of_data_sets = result.seconds / len(datasets)
+        seconds[cell.recipe_name] = seconds.get(cell.recipe_name, 0.0) + mean_of_data_sets
     rows: list[Row] = []
-    for name, text in texts.items():
-        rows.append({"recipe": name, **text, "s_a_fit": seconds[name]})
+    for name, row in rows_by_recipe.items():
+        rows.append({**row, "s_a_fit": seconds[name]})
         if name in PUBLISHED:
-            known = {
-                key: f"{mean:.3f} ± {error:.3f}" for key, (mean, error) in PUBLISHED[name].items()
-            }
-            rows.append(
-                {
-                    "recipe": "  published",
-                    **{key: known.get(key, "") for key in datasets},
-                    "s_a_fit": "",
-                }
-            )
+            rows.append(_published_row(name, datasets))
     return rows
+
+
+def _published_row(recipe: str, datasets: Sequence[str]) -> Row:
+    published = PUBLISHED[recipe]
+    cells = {name: str(published[name]) if name in published else "" for name in datasets}
+    return {"recipe": "  published", **cells, "s_a_fit": ""}

@@ -1,4 +1,4 @@
-"""The classical MIL data sets of a folder, divided and standardised for cross-validation."""
+"""Classical MIL data sets, divided and standardised for cross-validation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,137 +12,155 @@ from sklearn.model_selection import StratifiedKFold
 
 from mil.bench.classical_files import StoredBags, read_jld, read_matlab
 from mil.errors import DatasetError, FormatError, unknown_name
-from mil.train.bags import LabelledBag
+from mil.train.data import LabelledBag
 
-Masks = Sequence[Sequence[Bool[np.ndarray, " bags"]]]
+# By repetition and fold: whether each bag is trained on.
+TrainingMasks = Sequence[Sequence[Bool[np.ndarray, " bags"]]]
 
 
 @dataclass(frozen=True, eq=False)
-class DataSet:
-    """Bags of one data set, and by repetition and fold which of them are trained on."""
+class ClassicalDataSet:
+    """Bags of one data set, and its division by repetition and fold.
+
+    Attributes:
+        name: name of the data set.
+        bags: all bags, features in float64 as stored.
+        training: by repetition and fold, whether each bag is trained on.
+    """
 
     name: str
     bags: Sequence[LabelledBag]
-    training: Masks
+    training: TrainingMasks
 
     def fold(
         self, repetition: int, fold: int, clip: float
     ) -> tuple[list[LabelledBag], list[LabelledBag]]:
-        """Training and test bags of a fold, both standardised with mean and deviation of the training bags' tiles.
+        """Training and test bags of a fold, standardised by the training bags' tiles.
 
         Args:
-            repetition: which, from 0.
-            fold: which, from 0.
-            clip: values further than so many deviations from the mean are set to that.
+            repetition: number of the repetition, from 0.
+            fold: number of the fold, from 0.
+            clip: standard deviations from the mean at which values are clipped.
         """
         mask = self.training[repetition][fold]
-        rows = torch.cat(
-            [bag.features for bag, train in zip(self.bags, mask, strict=True) if train]
-        ).double()
+        in_training = zip(self.bags, mask, strict=True)
+        rows = torch.cat([bag.features for bag, is_training in in_training if is_training])
+        rows = rows.double()
         mean = rows.mean(0)
         deviation = rows.std(0, correction=0)
+        # Not deviation == 0: rounding leaves some of it where all values are the same.
         deviation[rows.amax(0) == rows.amin(0)] = 1.0
         train: list[LabelledBag] = []
         test: list[LabelledBag] = []
-        for bag, trained_on in zip(self.bags, mask, strict=True):
+        for bag, is_training in zip(self.bags, mask, strict=True):
             features = ((bag.features - mean) / deviation).clamp(-clip, clip).float()
-            (train if trained_on else test).append(
-                LabelledBag(bag.slide, features, None, bag.label)
-            )
+            standardised = LabelledBag(bag.slide, features, None, bag.label)
+            (train if is_training else test).append(standardised)
         return train, test
 
 
-def places(folder: Path) -> dict[str, Path]:
-    """Where the data sets of a folder are, by name: files NAME.jld, and folders NAME_mat of MATLAB files.
+def data_set_paths(folder: Path) -> dict[str, Path]:
+    """Paths of a folder's data sets by name: files NAME.jld, folders NAME_mat.
 
     Raises:
-        DatasetError: there is none.
+        DatasetError: there are none.
     """
-    found = {path.stem.lower(): path for path in sorted(folder.glob("*.jld"))}
-    found |= {path.name.removesuffix("_mat").lower(): path for path in sorted(folder.glob("*_mat"))}
-    if not found:
+    paths = {path.stem.lower(): path for path in sorted(folder.glob("*.jld"))}
+    # A folder of MATLAB files goes before a JLD file of the same name.
+    paths |= {path.name.removesuffix("_mat").lower(): path for path in sorted(folder.glob("*_mat"))}
+    if not paths:
         raise DatasetError(
             f"{folder}: no data sets here; give a folder of NAME.jld files or NAME_mat folders"
         )
-    return found
+    return paths
 
 
-def chosen(folder: Path, names: Sequence[str]) -> dict[str, Path]:
-    """The data sets of those names, or all.
+def select_data_sets(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Paths of some data sets by name.
+
+    Args:
+        folder: folder of the data sets.
+        names: names in any case; none: all in the folder.
 
     Raises:
-        DatasetError: there is none, or none of that name.
+        DatasetError: there are none, or none of a name.
     """
-    there = places(folder)
+    paths = data_set_paths(folder)
     for name in names:
-        if name.lower() not in there:
-            raise DatasetError(f"{folder}: {unknown_name('data set', name, there)}")
-    return {name.lower(): there[name.lower()] for name in names} if names else there
+        if name.lower() not in paths:
+            raise DatasetError(f"{folder}: {unknown_name('data set', name, paths)}")
+    if not names:
+        return paths
+    return {name.lower(): paths[name.lower()] for name in names}
 
 
-def fingerprint(place: Path) -> str:
-    """Of a data set's files: 16 hexadecimal digits."""
-    files = [place] if place.is_file() else sorted(place.glob("*.mat"))
+def fingerprint(path: Path) -> str:
+    """Digest of a data set's files: 16 hexadecimal digits."""
+    files = [path] if path.is_file() else sorted(path.glob("*.mat"))
+    # Results of other files of the same name must not be taken for these.
     digest = sha256()
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def load(name: str, path: Path, repetitions: int, folds: int) -> DataSet:
+def load(name: str, path: Path, repetitions: int, folds: int) -> ClassicalDataSet:
     """Read a data set.
 
+    The file's own division is used where it has as many repetitions and folds.
+    Otherwise one is drawn that keeps the labels in proportion, with the repetition's
+    number as seed.
+
     Args:
-        name: what to call it.
+        name: name of the data set.
         path: a .jld file, or a folder of MATLAB files.
-        repetitions: of the cross-validation.
-        folds: of each; the file's own division is used where it has as many, else one
-            is drawn that keeps the labels in proportion, with the repetition's number
-            as seed.
+        repetitions: number of repetitions of the cross-validation.
+        folds: number of folds of each.
 
     Raises:
         FormatError: the files are damaged or hold something else.
         DatasetError: there are too few bags of a label.
     """
     stored = read_jld(path) if path.is_file() else read_matlab(path)
-    _check(path, stored)
-    own = stored.training[:repetitions]
-    if len(own) < repetitions or any(len(masks) != folds for masks in own):
-        own = _drawn(path, stored.labels, repetitions, folds)
-    if any(len(set(stored.labels[mask])) < 2 or mask.all() for masks in own for mask in masks):
-        raise FormatError(
-            f"{path}: a fold has nothing to test, or bags of one label to train on; get it again"
-        )
-    features = [
-        torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float64)) for rows in stored.features
-    ]
-    bags = zip(features, stored.labels, strict=True)
-    return DataSet(
-        name,
-        [
-            LabelledBag(str(i), rows, None, torch.tensor(int(label)))
-            for i, (rows, label) in enumerate(bags)
-        ],
-        own,
-    )
+    _check_features(path, stored)
+    # Published folds first, so that results compare with the publication's.
+    training = stored.training[:repetitions]
+    if len(training) < repetitions or any(len(masks) != folds for masks in training):
+        training = _drawn_folds(path, stored.labels, repetitions, folds)
+    for masks in training:
+        if any(len(set(stored.labels[mask])) < 2 or mask.all() for mask in masks):
+            raise FormatError(
+                f"{path}: a fold has nothing to test, or bags of one label to train on; get the "
+                "file again"
+            )
+    bags = []
+    for number, (rows, label) in enumerate(zip(stored.features, stored.labels, strict=True)):
+        # JLD has them transposed, which torch would take as it is.
+        features = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float64))
+        bags.append(LabelledBag(str(number), features, None, torch.tensor(int(label))))
+    return ClassicalDataSet(name, bags, training)
 
 
-def _check(path: Path, stored: StoredBags) -> None:
+def _check_features(path: Path, stored: StoredBags) -> None:
     if any(0 in rows.shape for rows in stored.features):
-        raise FormatError(f"{path}: a bag is empty; get it again")
+        raise FormatError(f"{path}: a bag is empty; get the file again")
     if not all(np.isfinite(rows).all() for rows in stored.features):
-        raise FormatError(f"{path}: holds values that are not numbers; get it again")
+        raise FormatError(f"{path}: holds values that are not numbers; get the file again")
 
 
-def _drawn(path: Path, labels: Bool[np.ndarray, " bags"], repetitions: int, folds: int) -> Masks:
+def _drawn_folds(
+    path: Path, labels: Bool[np.ndarray, " bags"], repetitions: int, folds: int
+) -> TrainingMasks:
     fewest = int(min(labels.sum(), (~labels).sum()))
     if fewest < folds:
         raise DatasetError(
             f"{path}: {fewest} bags of a label cannot be divided into {folds} folds; take fewer "
             "--folds"
         )
-    every = np.arange(len(labels))
-    parts = [
-        StratifiedKFold(folds, shuffle=True, random_state=seed + 1) for seed in range(repetitions)
-    ]
-    return [[np.isin(every, train) for train, _ in part.split(every, labels)] for part in parts]
+    bags = np.arange(len(labels))
+    training = []
+    for repetition in range(repetitions):
+        # From 1, as seeds are counted elsewhere.
+        division = StratifiedKFold(folds, shuffle=True, random_state=repetition + 1)
+        training.append([np.isin(bags, train) for train, _ in division.split(bags, labels)])
+    return training

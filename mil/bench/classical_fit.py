@@ -1,46 +1,62 @@
-"""One repetition of cross-validation: a head is trained on each fold as the stage `train` would, and tested once."""
+"""One repetition of cross-validation: a head is trained on each fold, and tested once.
+
+Heads are trained with the code of the stage `train`.
+"""
 
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from mil.bench.classical_data import DataSet, load
+from mil.bench.classical_data import ClassicalDataSet, load
 from mil.config import LossWeight, Recipe, Section, TrainConfig
 from mil.heads import UsesGraph, build_head, head_module
-from mil.train.bags import LabelledBag, batches, with_graphs
-from mil.train.loop import Objective, fit
-from mil.train.prepare import FIRST_STAGE, prepare
+from mil.tasks import CLASSES
+from mil.train.data import LabelledBag, batches, with_graphs
+from mil.train.loop import TrainingData, fit
+from mil.train.prepare import FIRST_STAGE_LOSSES, prepare
 
 CPU = torch.device("cpu")
-TEST_BAGS = 64  # at once
+# Test bags that go through a head together.
+TEST_BATCH_BAGS = 64
 
 
-class Protocol(Section):
-    """One setting for all heads and data sets. Of a recipe count head, options, losses and the longest gradient."""
+class ClassicalProtocol(Section):
+    """Setting that all heads and data sets share.
+
+    Of a recipe count the head, its options and losses, and the longest gradient.
+    """
 
     clip: float = Field(
-        3.0, gt=0, description="deviations from the mean at which a standardised feature is cut off"
+        3.0, gt=0, description="Standard deviations at which a standardised feature is clipped."
     )
     hidden: int = Field(
-        128, gt=0, description="width after the reducer, where the head has that option"
+        128, gt=0, description="Width after the reducer, where the head has that option."
     )
-    attention: int = Field(64, gt=0, description="width of the attention branch, likewise")
+    attention: int = Field(
+        64, gt=0, description="Width of the attention branch, where the head has that option."
+    )
     dropout: float = Field(
-        0.5, ge=0, lt=1, description="likewise, where the recipe does not say otherwise"
+        0.5, ge=0, lt=1, description="Dropout, where the head has it and the recipe sets none."
     )
-    steps: int = Field(200, gt=0, description="of the optimiser, rounded to whole epochs")
-    batch_bags: int = Field(16, gt=0, description="bags a step")
-    lr: float = Field(2e-3, gt=0, description="of AdamW at the start; half a cosine to 0 follows")
-    weight_decay: float = Field(0.1, ge=0, description="of AdamW")
+    steps: int = Field(200, gt=0, description="Number of optimiser steps, rounded to whole epochs.")
+    batch_bags: int = Field(16, gt=0, description="Number of bags in a step.")
+    lr: float = Field(
+        2e-3, gt=0, description="Learning rate at the start; half a cosine to 0 follows."
+    )
+    weight_decay: float = Field(0.1, ge=0, description="Weight decay of AdamW.")
 
     def training(self, bags: int, recipe: Recipe) -> TrainConfig:
-        """How a head is trained on so many bags; the last epoch is kept, whatever it is worth."""
+        """Training of a head on a number of bags.
+
+        The last epoch is kept, whatever it is worth: there are no validation bags, and
+        choosing by test bags would flatter.
+        """
         return TrainConfig(
             epochs=max(1, round(self.steps * self.batch_bags / bags)),
             batch_bags=self.batch_bags,
@@ -50,91 +66,100 @@ class Protocol(Section):
             select="last",
         )
 
-    def options(self, recipe: Recipe) -> dict[str, Any]:
-        """A head's options: ours that it has, then the recipe's."""
-        ours = {"hidden": self.hidden, "attention": self.attention, "dropout": self.dropout}
-        known = head_module(recipe.name).Config.model_fields
-        return {name: value for name, value in ours.items() if name in known} | recipe.options
+    def options(self, recipe: Recipe) -> Mapping[str, object]:
+        """Options of a head: the protocol's that it has, replaced by the recipe's."""
+        own = {"hidden": self.hidden, "attention": self.attention, "dropout": self.dropout}
+        fields = head_module(recipe.name).Config.model_fields
+        return {name: value for name, value in own.items() if name in fields} | recipe.options
 
 
-class Task(NamedTuple):
-    """One repetition to be done, by this process or another."""
+class RepetitionTask(NamedTuple):
+    """One repetition to run, in this process or another."""
 
-    data: str
-    place: Path
+    dataset: str
+    path: Path
     recipe: Recipe
-    protocol: Protocol
+    protocol: ClassicalProtocol
     repetition: int  # from 0
     repeats: int
     folds: int
 
 
-class Repetition(NamedTuple):
-    """What came out of it."""
+class RepetitionResult(NamedTuple):
+    """Result of one repetition."""
 
-    accuracy: list[float]  # of each fold's test bags
+    accuracy: list[float]  # on the test bags, by fold
     seconds: float
 
 
-def repetition(task: Task) -> Repetition:
+def run_repetition(task: RepetitionTask) -> RepetitionResult:
     """Train and test a head on every fold of one repetition."""
-    torch.set_num_threads(1)  # the matrices are small: more threads only wait for one another
-    data = _loaded(task.data, task.place, task.repeats, task.folds)
+    # The matrices are small: more threads would only wait for one another.
+    torch.set_num_threads(1)
+    data = _load_once(task.dataset, task.path, task.repeats, task.folds)
     began = perf_counter()
-    accuracy = [_accuracy(task, data, fold) for fold in range(task.folds)]
-    return Repetition(accuracy, perf_counter() - began)
+    accuracy = [_fold_accuracy(task, data, fold) for fold in range(task.folds)]
+    return RepetitionResult(accuracy, perf_counter() - began)
 
 
+# The tasks of a process come data set by data set, so one is enough.
 @lru_cache(maxsize=1)
-def _loaded(name: str, place: Path, repeats: int, folds: int) -> DataSet:
-    return load(name, place, repeats, folds)
+def _load_once(name: str, path: Path, repeats: int, folds: int) -> ClassicalDataSet:
+    return load(name, path, repeats, folds)
 
 
-def _accuracy(task: Task, data: DataSet, fold: int) -> float:
+def _fold_accuracy(task: RepetitionTask, data: ClassicalDataSet, fold: int) -> float:
     train, test = data.fold(task.repetition, fold, task.protocol.clip)
+    # Its own for every fold, and the same whichever process runs it.
     seed = 1000 * (task.repetition + 1) + fold
     torch.manual_seed(seed)
-    options = task.protocol.options(task.recipe)
+    options = dict(task.protocol.options(task.recipe))
     head = build_head(task.recipe.name, options, dim=train[0].features.shape[1], classes=2)
-    train_head(head, train, task.recipe, task.protocol.training(len(train), task.recipe), seed)
-    return tested(head, test)
+    config = task.protocol.training(len(train), task.recipe)
+    train_head(head, train, task.recipe, config, seed)
+    return accuracy_of(head, test)
 
 
 def train_head(
-    head: nn.Module, bags: list[LabelledBag], recipe: Recipe, how: TrainConfig, seed: int
+    head: nn.Module, bags: list[LabelledBag], recipe: Recipe, config: TrainConfig, seed: int
 ) -> None:
-    """Train a head in place, with all that it asks for beforehand."""
-    prepare(head, bags, lambda first: _fit(first, bags, FIRST_STAGE, how, seed))
+    """Train a head in place, with all that it needs before its training.
+
+    Args:
+        head: the head, with its first weights.
+        bags: the training bags.
+        recipe: the recipe, of which the losses are used.
+        config: the training.
+        seed: seed of the order of the bags.
+    """
+    prepare(head, bags, lambda first: _fit(first, bags, FIRST_STAGE_LOSSES, config, seed))
     if isinstance(head, UsesGraph):
         bags = with_graphs(bags, head)
-    _fit(head, bags, recipe.losses, how, seed)
+    _fit(head, bags, recipe.losses, config, seed)
 
 
 def _fit(
     head: nn.Module,
     bags: list[LabelledBag],
     losses: Mapping[str, LossWeight],
-    how: TrainConfig,
+    config: TrainConfig,
     seed: int,
 ) -> None:
-    order = torch.Generator().manual_seed(seed)
-    fit(
-        head,
-        lambda: batches(bags, how.batch_bags, CPU, order),
-        lambda _: {},
-        objective=Objective(losses),
-        config=how,
-        bags=len(bags),
+    # Labels matter for balanced sampling alone, which the protocol does not use.
+    data = TrainingData(
+        task=CLASSES, train=bags, train_labels=[""] * len(bags), valid=[], device=CPU
     )
+    fit(head, data, losses, config, seed=seed)
     head.eval()
 
 
 @torch.inference_mode()
-def tested(head: nn.Module, bags: list[LabelledBag]) -> float:
-    """Share of the bags whose label is the class that the head finds more probable."""
+def accuracy_of(head: nn.Module, bags: list[LabelledBag]) -> float:
+    """Accuracy of a head on labelled bags, 0 to 1."""
     if isinstance(head, UsesGraph):
         bags = with_graphs(bags, head)
-    right = [
-        head(joined).logits.argmax(-1) == labels for joined, labels in batches(bags, TEST_BAGS, CPU)
+    correct = [
+        head(batch).logits.argmax(-1) == labels
+        for batch, labels in batches(bags, TEST_BATCH_BAGS, CPU)
     ]
-    return float(torch.cat(right).double().mean())
+    return float(torch.cat(correct).double().mean())

@@ -1,17 +1,17 @@
-"""The results of `mil bench classical`: a file that grows with every head and is taken up again where it was left."""
+"""Results file of `mil bench classical`, written after every head and resumed from."""
 
 import json
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, JsonValue
 
-from mil.bench.classical_fit import Protocol
+from mil.bench.classical_fit import ClassicalProtocol
 from mil.bench.results_table import machine
-from mil.config import Recipe, Section, checked
+from mil.config import LossWeight, Recipe, Section, checked
 from mil.errors import FormatError
 from mil.io.atomic import write_json
 from mil.versions import TOOL_VERSION
@@ -19,98 +19,139 @@ from mil.versions import TOOL_VERSION
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Measured(Section):
-    """What one head did on one data set."""
+class AccuracySummary(NamedTuple):
+    """Accuracy over repetitions and folds, 0 to 1."""
+
+    mean: float
+    deviation: float  # standard deviation over repetitions
+    standard_error: float  # over the folds of one repetition
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.deviation:.3f} ({self.standard_error:.3f})"
+
+
+class CountedRecipe(Section):
+    """Parts of a recipe that count here; the training is the protocol's."""
+
+    name: str
+    options: dict[str, JsonValue]
+    losses: dict[str, LossWeight]
+    # The one training setting that the protocol takes from the recipe.
+    clip_norm: float | None
+
+
+class ClassicalResult(Section):
+    """Result of one head on one data set."""
 
     dataset: str
-    data: str = Field(description="fingerprint of its files")
+    data: str = Field(description="Fingerprint of the data set's files.")
     recipe: str
-    what: dict[str, Any] = Field(
-        description="of the recipe what counts here, so that a changed one is measured anew"
+    what: CountedRecipe = Field(
+        description="Parts of the recipe that count, so that a changed one is measured again."
     )
-    accuracy: list[list[Share]] = Field(description="by repetition and fold", min_length=1)
-    seconds: float = Field(ge=0, description="of one fit and its test, mean")
+    accuracy: list[list[Share]] = Field(
+        description="Accuracy by repetition and fold.", min_length=1
+    )
+    seconds: float = Field(ge=0, description="Mean time of one fit and its test, seconds.")
 
-    def summary(self) -> tuple[float, float, float]:
-        """Mean, standard deviation over the repetitions, and standard error over the folds of one of them."""
+    def summary(self) -> AccuracySummary:
+        """Mean, standard deviation over repetitions, and standard error over folds."""
         table = np.array(self.accuracy)
+        # One repetition has no deviation.
         deviation = table.mean(1).std(ddof=1) if len(table) > 1 else 0.0
-        return (
-            float(table.mean()),
-            float(deviation),
-            float(table.std(1, ddof=1).mean() / sqrt(table.shape[1])),
-        )
+        standard_error = table.std(1, ddof=1).mean() / sqrt(table.shape[1])
+        return AccuracySummary(float(table.mean()), float(deviation), float(standard_error))
 
 
-class Settings(Section):
-    """What all results of a file were made with."""
+class RunSettings(Section):
+    """Settings that all results of a file share."""
 
-    protocol: Protocol
+    protocol: ClassicalProtocol
     repeats: int
     folds: int
 
 
-class _Page(Section):
+class _ResultsContent(Section):
+    """Content of a results file."""
+
     format: Literal["mil.bench.classical"] = "mil.bench.classical"
     version: Literal[1] = 1
     tool_version: str = TOOL_VERSION
     machine: dict[str, str | int]
-    settings: Settings
-    rows: list[Measured]
+    settings: RunSettings
+    rows: list[ClassicalResult]
 
 
 @dataclass
-class Book:
-    """Results, on the disk after each of them if there is a path."""
+class ResultsFile:
+    """Results of a run, on disk after each of them if there is a path."""
 
-    settings: Settings
+    settings: RunSettings
     path: Path | None
-    rows: list[Measured]
+    rows: list[ClassicalResult]
 
-    def find(self, dataset: str, data: str, recipe: str, what: Recipe) -> Measured | None:
-        """The result of this very recipe on these very files, if there is one."""
-        wanted = (dataset, data, recipe, counts(what))
-        return next(
-            (row for row in self.rows if (row.dataset, row.data, row.recipe, row.what) == wanted),
-            None,
-        )
+    def find(
+        self, dataset: str, data: str, recipe_name: str, recipe: Recipe
+    ) -> ClassicalResult | None:
+        """Result of this very recipe on these very files; None if there is none.
 
-    def add(self, row: Measured) -> None:
-        """Put a result in the place of the one that had its name."""
-        self.rows = [
-            old for old in self.rows if (old.dataset, old.recipe) != (row.dataset, row.recipe)
-        ] + [row]
+        Args:
+            dataset: name of the data set.
+            data: fingerprint of its files.
+            recipe_name: name of the recipe.
+            recipe: the recipe.
+        """
+        key = (dataset, data, recipe_name, counted_recipe(recipe))
+        for row in self.rows:
+            if (row.dataset, row.data, row.recipe, row.what) == key:
+                return row
+        return None
+
+    def add(self, result: ClassicalResult) -> None:
+        """Add a result, in the place of one with its names if there is one."""
+        name = (result.dataset, result.recipe)
+        others = [row for row in self.rows if (row.dataset, row.recipe) != name]
+        self.rows = [*others, result]
         if self.path is not None:
-            page = _Page(machine=machine(), settings=self.settings, rows=self.rows)
-            write_json(self.path, page.model_dump(mode="json"))
+            content = _ResultsContent(machine=machine(), settings=self.settings, rows=self.rows)
+            write_json(self.path, content.model_dump(mode="json"))
 
 
-def opened(path: Path | None, settings: Settings) -> Book:
-    """The results that a file has already, if it is there.
+def open_results(path: Path | None, settings: RunSettings) -> ResultsFile:
+    """Open a results file, or begin one.
+
+    Args:
+        path: the file, which need not exist; None: results are not written.
+        settings: settings of the run.
 
     Raises:
-        FormatError: it holds something else, or was made with other settings.
+        FormatError: the file holds something else, or results of other settings.
     """
     if path is None or not path.exists():
-        return Book(settings, path, [])
+        return ResultsFile(settings, path, [])
     try:
-        page = checked(_Page, json.loads(path.read_text(encoding="utf-8")), str(path))
+        content = checked(_ResultsContent, json.loads(path.read_text(encoding="utf-8")), str(path))
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise FormatError(
             f"{path}: not the results of this benchmark ({reason}); give another --json"
         ) from None
-    if (page.settings, page.tool_version) != (settings, TOOL_VERSION):
+    # A mixture of versions would be a table of two different experiments.
+    if (content.settings, content.tool_version) != (settings, TOOL_VERSION):
         raise FormatError(
-            f"{path}: made with other settings or another version; give another --json, or "
+            f"{path}: measured with other settings or another version; give another --json, or "
             "delete it"
         )
-    return Book(settings, path, page.rows)
+    return ResultsFile(settings, path, content.rows)
 
 
-def counts(recipe: Recipe) -> dict[str, Any]:
-    """What counts of a recipe: how it is trained is the protocol's, but for the longest gradient."""
-    whole = recipe.model_dump(mode="json")
-    return {key: whole[key] for key in ("name", "options", "losses")} | {
-        "clip_norm": recipe.train.clip_norm
-    }
+def counted_recipe(recipe: Recipe) -> CountedRecipe:
+    """Parts of a recipe that count, as a results file holds them."""
+    # Through JSON, as a file has it: a tuple and a list must compare as equal.
+    content = recipe.model_dump(mode="json")
+    return CountedRecipe(
+        name=content["name"],
+        options=content["options"],
+        losses=content["losses"],
+        clip_norm=recipe.train.clip_norm,
+    )

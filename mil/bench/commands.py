@@ -1,4 +1,4 @@
-"""`mil bench …` at the command line. A benchmark is imported when it is called."""
+"""`mil bench …` at the command line; a benchmark is imported when it is called."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +9,7 @@ from mil.config import DEFAULT_ENCODER
 
 bench_app = typer.Typer(help="Measure throughput on this machine.", no_args_is_help=True)
 
+# Options that several benchmarks share.
 Threads = Annotated[int, typer.Option(min=1, help="Number of CPU threads.")]
 Slides = Annotated[
     list[Path] | None,
@@ -41,7 +42,7 @@ def bench_read(
     ] = 3,
     json: Json = None,
 ) -> None:
-    """Tiles a second, by stage, beside a plain loop over OpenSlide with as many threads."""
+    """Time reading: tiles a second by stage, beside a plain loop over OpenSlide."""
     from mil.bench.read import run
     from mil.bench.results_table import show
 
@@ -64,8 +65,8 @@ def bench_features(
     encoder: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name of an encoder in configs/encoders.yaml; repeat for several. "
-            f"[default: {DEFAULT_ENCODER}]"
+            help="Name of an encoder in configs/encoders.yaml; repeat for several; "
+            f"default: {DEFAULT_ENCODER}."
         ),
     ] = None,
     threads: Threads = 1,
@@ -90,11 +91,11 @@ def bench_features(
     ] = False,
     json: Json = None,
 ) -> None:
-    """Tiles a second of reading, of an encoder, and of both together; which of them limits."""
+    """Time feature extraction: tiles a second of reading, of an encoder, and of both."""
     from mil.bench.features import run
     from mil.bench.results_table import show
 
-    found = run(
+    outcome = run(
         slides or [],
         encoders=encoder or [DEFAULT_ENCODER],
         threads=threads,
@@ -104,14 +105,14 @@ def bench_features(
         precision=precision,
         random_weights=random_weights,
     )
-    show(found, json)
+    show(outcome, json)
 
 
 @bench_app.command("tile")
 def bench_tile(
     slides: Slides = None, tile_px: TilePx = 224, target_mpp: TargetMpp = 0.5, json: Json = None
 ) -> None:
-    """Seconds to tile a slide, by stage, beside OpenSlide's own thumbnail."""
+    """Time tiling: seconds a slide by stage, beside OpenSlide's own thumbnail."""
     from mil.bench.results_table import show
     from mil.bench.tile import run
 
@@ -124,12 +125,12 @@ def bench_train(
         list[str] | None,
         typer.Option(
             "--head",
-            help="Name of a recipe; repeat for several. [default: the recipe named like each head]",
+            help="Name of a recipe; repeat for several; default: the recipe named like each head.",
         ),
     ] = None,
     tiles: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Number of tiles of a bag; repeat for several. [default: 10 000]"),
+        typer.Option(min=1, help="Number of tiles of a bag; repeat for several; default: 10 000."),
     ] = None,
     dim: Annotated[int, typer.Option(min=2, help="Feature dimension.")] = 1024,
     precision: Annotated[
@@ -145,11 +146,11 @@ def bench_train(
     ] = True,
     json: Json = None,
 ) -> None:
-    """Milliseconds and memory of a training step, by head, on this machine's CPU."""
+    """Time training: milliseconds and memory of a step, by head, on the CPU."""
     from mil.bench.results_table import show
     from mil.bench.train import run
 
-    found = run(
+    outcome = run(
         recipe or [],
         tiles=tiles or [10_000],
         dim=dim,
@@ -158,7 +159,7 @@ def bench_train(
         precisions=["fp32", "bf16"] if precision == "both" else [precision],
         literal=literal,
     )
-    show(found, json)
+    show(outcome, json)
 
 
 @bench_app.command("classical")
@@ -168,12 +169,12 @@ def bench_classical(
     ],
     dataset: Annotated[
         list[str] | None,
-        typer.Option(help="Name of a data set, such as musk1; repeat for several. [default: all]"),
+        typer.Option(help="Name of a data set, such as musk1; repeat for several; default: all."),
     ] = None,
     head: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name of a recipe; repeat for several. [default: all but those of publications]"
+            help="Name of a recipe; repeat for several; default: all but those of publications."
         ),
     ] = None,
     repeats: Annotated[
@@ -193,11 +194,11 @@ def bench_classical(
         ),
     ] = None,
 ) -> None:
-    """Cross-validated accuracy of the heads on the classical MIL data sets, beside what is published."""
+    """Cross-validate the heads on the classical MIL data sets, beside published accuracy."""
     from mil.bench.classical import run
     from mil.bench.results_table import show
 
-    found = run(
+    outcome = run(
         folder,
         datasets=dataset or [],
         heads=head or [],
@@ -206,7 +207,7 @@ def bench_classical(
         threads=threads,
         json=json,
     )
-    show(found, None)
+    show(outcome, None)
 
 
 @bench_app.command("graph")
@@ -215,7 +216,8 @@ def bench_graph(
         list[int] | None,
         typer.Option(
             min=10,
-            help="Number of tiles of a bag; repeat for several. [default: 10 000, 100 000, 1 000 000]",
+            help="Number of tiles of a bag; repeat for several; "
+            "default: 10 000, 100 000, 1 000 000.",
         ),
     ] = None,
     dim: Annotated[int, typer.Option(min=1, help="Feature dimension.")] = 384,
@@ -236,11 +238,14 @@ def bench_graph(
     ] = 100_000,
     json: Json = None,
 ) -> None:
-    """Seconds, growth, memory and quality of neighbour graphs, beside hnswlib and pynndescent if they are installed."""
+    """Time neighbour graphs: seconds, growth, memory and quality.
+
+    Beside hnswlib and pynndescent, if they are installed.
+    """
     from mil.bench.graph import run
     from mil.bench.results_table import show
 
-    found = run(
+    outcome = run(
         tiles or [10_000, 100_000, 1_000_000],
         dim=dim,
         threads=threads,
@@ -248,21 +253,21 @@ def bench_graph(
         knn_up_to=knn_up_to,
         libraries_up_to=libraries_up_to,
     )
-    show(found, json)
+    show(outcome, json)
 
 
 @bench_app.command("kernels")
 def bench_kernels(
     op: Annotated[
         list[str] | None,
-        typer.Option(help="Name of an operation; repeat for several. [default: all]"),
+        typer.Option(help="Name of an operation; repeat for several; default: all."),
     ] = None,
     tiles: Annotated[
         list[int] | None,
         typer.Option(
             min=1,
-            help="Number of tiles of all bags together; repeat for several. [default: see "
-            "docs/kernels.md]",
+            help="Number of tiles of all bags together; repeat for several; default: see "
+            "docs/kernels.md.",
         ),
     ] = None,
     dim: Annotated[
@@ -289,7 +294,7 @@ def bench_kernels(
         typer.Option(help="Device to compute on; auto: a GPU if there is one."),
     ] = "auto",
     compiled: Annotated[
-        bool | None, typer.Option(help="Time torch.compile too; it takes long. [default: on a GPU]")
+        bool | None, typer.Option(help="Time torch.compile too; it takes long; default: on a GPU.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Time fewer sizes.")] = False,
     bars: Annotated[
@@ -298,7 +303,10 @@ def bench_kernels(
     threads: Threads = 1,
     json: Json = None,
 ) -> None:
-    """Time, rates and memory of each operation over bags, beside its floor, PyTorch, torch.compile and others."""
+    """Time each operation over bags: seconds, rates and memory.
+
+    Beside its floor, PyTorch, torch.compile and other libraries.
+    """
     from mil.bench import kernels, kernels_bars
     from mil.bench.results_table import show
 

@@ -1,4 +1,4 @@
-"""`mil bench graph`: how long neighbour graphs take as bags grow, and how good they are."""
+"""`mil bench graph`: time, memory and quality of neighbour graphs as bags grow."""
 
 import math
 import resource
@@ -19,21 +19,19 @@ from mil.bags import Graph
 from mil.bench.results_table import Outcome, Row
 from mil.graph import knn_graph, lsh_graph, minibatch_graph, spatial_graph
 from mil.graph.directions import Directions
-from mil.graph.edges import NOBODY, from_neighbours
+from mil.graph.edges import NO_TILE, from_neighbours
 
 NEIGHBOURS = 8
-QUERIES = 256  # tiles whose neighbours are compared with all others
-LONG_S = 30.0  # what takes longer is not repeated
+QUERIES = 256  # tiles whose neighbours are compared with the exact ones
+LONG_S = 30.0  # a build that takes longer is not repeated
+STEP_PX = 538.37  # between tiles of the spatial graph, level-0 pixels: not a whole number
 NOT_COMPARED = "-"
 NOTE = (
-    "s: the fastest of the repeats; growth: CPU seconds / (N log2 N), over the same at the "
-    "fewest tiles: at most 1 if "
-    "time grows no faster than N log N (a busy machine disturbs CPU seconds less); extra: memory "
-    "at its peak, beyond "
-    "program and features; cosine: mean over the neighbours, as a share of that of the exact 8; "
-    "recall: share of the "
-    "exact 8 that are found. Features: 40 clusters of uneven size, each with six directions of "
-    "its own, about a large "
+    "s: the fastest of the repeats. growth: CPU seconds / (N log2 N), relative to the smallest "
+    "bag: at most 1 if time grows no faster than N log N (a busy machine disturbs CPU seconds "
+    "less). extra: peak memory beyond program and features. cosine: mean over the neighbours, "
+    "relative to that of the exact 8. recall: share of the exact 8 that are found. "
+    "Features: 40 clusters of uneven size, each with six directions of its own, about a large "
     "common mean, float16."
 )
 
@@ -50,27 +48,26 @@ def run(
     """Build every kind of graph over synthetic bags, each in a process of its own.
 
     Args:
-        sizes: tiles of the bags.
+        sizes: numbers of tiles.
         dim: length of a feature vector.
-        threads: of the CPU.
-        repeats: of each; the fastest counts, what takes long is not repeated.
-        knn_up_to: tiles up to which the exact graph is made.
-        libraries_up_to: tiles up to which other libraries are timed.
+        threads: number of CPU threads.
+        repeats: number of builds of each graph, of which the fastest counts; a build
+            that
+            takes long is not repeated.
+        knn_up_to: largest number of tiles for the exact graph.
+        libraries_up_to: largest number of tiles for other libraries.
     """
-    most = (
-        dict.fromkeys(BUILDERS, max(sizes))
-        | dict.fromkeys(LIBRARIES, libraries_up_to)
-        | {"knn": knn_up_to}
-    )
+    max_tiles = dict.fromkeys(BUILDERS, max(sizes))
+    max_tiles |= dict.fromkeys(LIBRARIES, libraries_up_to)
+    max_tiles["knn"] = knn_up_to
     absent = [name for name in LIBRARIES if find_spec(name) is None]
     rows: list[Row] = []
-    for name in (name for name in most if name not in absent):
-        found = [
-            _apart(measure, name, size, dim, threads, repeats)
-            for size in sorted(sizes)
-            if size <= most[name]
-        ]
-        rows += [{**row, "growth": _per_step(row) / _per_step(found[0])} for row in found]
+    for name in max_tiles:
+        if name in absent:
+            continue
+        own_sizes = [size for size in sorted(sizes) if size <= max_tiles[name]]
+        measured = [_apart(measure, name, size, dim, threads, repeats) for size in own_sizes]
+        rows += [{**row, "growth": _per_step(row) / _per_step(measured[0])} for row in measured]
     missing = "".join(f" {name} is not installed: not compared." for name in absent)
     return Outcome(f"mil bench graph, {dim} features, {threads} threads", rows, NOTE + missing)
 
@@ -81,23 +78,26 @@ def measure(name: str, tiles: int, dim: int, threads: int, repeats: int) -> Row:
     features = bag(tiles, dim)
     build = BUILDERS.get(name) or partial(LIBRARIES[name], threads=threads)
     if name in LIBRARIES:
-        build(features[:2000])  # they may compile
+        build(features[:2000])  # a library may compile at its first call
     before = _peak_mb()
-    taken = list[tuple[float, float]]()
-    while len(taken) < repeats and (not taken or taken[0][0] < LONG_S):
+    seconds: list[float] = []
+    cpu_seconds: list[float] = []
+    while len(seconds) < repeats and (not seconds or seconds[0] < LONG_S):
         began = perf_counter()
-        cpu = process_time()
+        cpu_began = process_time()
         graph = build(features)
-        taken.append((perf_counter() - began, process_time() - cpu))
+        seconds.append(perf_counter() - began)
+        cpu_seconds.append(process_time() - cpu_began)
     extra = _peak_mb() - before
-    cosine, recall = (
-        (NOT_COMPARED,) * 2 if name == "spatial" else quality(graph, Directions(features))
-    )
+    cosine: float | str = NOT_COMPARED
+    recall: float | str = NOT_COMPARED
+    if name != "spatial":
+        cosine, recall = quality(graph, Directions(features))
     return {
         "graph": name,
         "tiles": tiles,
-        "s": min(s for s, _ in taken),
-        "cpu_s": min(cpu for _, cpu in taken),
+        "s": min(seconds),
+        "cpu_s": min(cpu_seconds),
         "extra_MB": extra,
         "edges/tile": len(graph.sources) / tiles - 1,
         "cosine": cosine,
@@ -107,32 +107,35 @@ def measure(name: str, tiles: int, dim: int, threads: int, repeats: int) -> Row:
 
 def bag(tiles: int, dim: int) -> Float[Tensor, "tiles dim"]:
     """Synthetic features in float16, always the same; see the note under the table."""
-    chance = torch.Generator().manual_seed(0)
-    draw = partial(torch.randn, generator=chance)
+    rng = torch.Generator().manual_seed(0)
+    draw = partial(torch.randn, generator=rng)
     shares = 1 / torch.arange(1.0, 41)
     mean = 5 * draw(dim)
     centres = draw(40, dim)
     directions = 0.5 * draw(40, 6, dim)
     features = torch.empty(tiles, dim, dtype=torch.float16)
     for rows in features.split(4096):
-        of = torch.multinomial(shares, len(rows), replacement=True, generator=chance)
-        within = torch.bmm(draw(len(rows), 1, 6), directions[of])[:, 0]
-        rows.copy_(mean + centres[of] + within + 0.6 * draw(len(rows), dim))
+        count = len(rows)
+        cluster = torch.multinomial(shares, count, replacement=True, generator=rng)
+        within = torch.bmm(draw(count, 1, 6), directions[cluster])[:, 0]
+        rows.copy_(mean + centres[cluster] + within + 0.6 * draw(count, dim))
     return features
 
 
 def quality(graph: Graph, directions: Directions) -> tuple[float, float]:
-    """Mean cosine of the neighbours as a share of that of the exact ones, and the share of those that are found."""
-    queries = torch.arange(0, len(directions), max(1, len(directions) // QUERIES))
+    """Mean cosine of the neighbours relative to the exact ones, and recall of the exact ones."""
+    tiles = len(directions)
+    queries = torch.arange(0, tiles, max(1, tiles // QUERIES))
     best = _exact(directions, queries)
-    number = torch.full((len(directions),), -1)
+    number = torch.full((tiles,), -1)  # of each tile among the queries
     number[queries] = torch.arange(len(queries))
-    seen = (number[graph.targets] >= 0) & (graph.sources != graph.targets)
-    sources = graph.sources[seen]
-    of = number[graph.targets[seen]]
-    cosines = (directions[sources] * directions[queries[of]]).sum(1)
-    found = (best.indices[of] == sources[:, None]).any(1)
-    return float(cosines.mean() / best.values.mean()), float(found.sum() / best.indices.numel())
+    into_query = (number[graph.targets] >= 0) & (graph.sources != graph.targets)
+    sources = graph.sources[into_query]
+    query = number[graph.targets[into_query]]
+    cosines = (directions[sources] * directions[queries[query]]).sum(1)
+    exact = (best.indices[query] == sources[:, None]).any(1)
+    cosine = float(cosines.mean() / best.values.mean())
+    return cosine, float(exact.sum() / best.indices.numel())
 
 
 def _exact(directions: Directions, queries: Int[Tensor, " queries"]) -> Any:
@@ -142,7 +145,8 @@ def _exact(directions: Directions, queries: Int[Tensor, " queries"]) -> Any:
 
 
 def _per_step(row: Row) -> float:
-    return float(row["cpu_s"]) / (int(row["tiles"]) * math.log2(int(row["tiles"])))
+    tiles = int(row["tiles"])
+    return float(row["cpu_s"]) / (tiles * math.log2(tiles))
 
 
 def _peak_mb() -> float:
@@ -150,7 +154,7 @@ def _peak_mb() -> float:
 
 
 def _apart(call: Callable[..., Row], *arguments: Any) -> Row:
-    """What a function returns in a new process, whose memory is its own."""
+    """Result of a function in a new process, whose peak memory is its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(call, *arguments).result()
 
@@ -160,12 +164,11 @@ def _minibatch(features: Tensor) -> Graph:
 
 
 def _spatial(features: Tensor) -> Graph:
-    """Of as many tiles on a square grid, corners rounded to whole pixels."""
+    """Graph of as many tiles on a square grid, corners rounded to whole pixels."""
     number = torch.arange(len(features))
     side = math.isqrt(len(features) - 1) + 1
-    return spatial_graph(
-        (torch.stack([number % side, number // side], dim=1) * 538.37).round().int()
-    )
+    positions = torch.stack([number % side, number // side], dim=1)
+    return spatial_graph((positions * STEP_PX).round().int())
 
 
 def _hnswlib(features: Tensor, threads: int) -> Graph:
@@ -175,7 +178,7 @@ def _hnswlib(features: Tensor, threads: int) -> Graph:
     index.set_num_threads(threads)
     index.add_items(points)
     index.set_ef(50)
-    return _others(index.knn_query(points, NEIGHBOURS + 1)[0])
+    return _without_self(index.knn_query(points, NEIGHBOURS + 1)[0])
 
 
 def _pynndescent(features: Tensor, threads: int) -> Graph:
@@ -183,15 +186,18 @@ def _pynndescent(features: Tensor, threads: int) -> Graph:
     index = import_module("pynndescent").NNDescent(
         points, metric="cosine", n_neighbors=NEIGHBOURS + 1, n_jobs=threads, random_state=0
     )
-    return _others(index.neighbor_graph[0])
+    return _without_self(index.neighbor_graph[0])
 
 
-def _others(indices: Any) -> Graph:
-    """Graph of what a library found with a tile itself, usually, as its nearest; else the last is one too many."""
-    found = torch.from_numpy(indices.astype("int64"))
-    left_out = found == torch.arange(len(found))[:, None]
-    left_out[:, -1] |= ~left_out.any(1)
-    return from_neighbours(found.masked_fill(left_out, NOBODY))
+def _without_self(indices: Any) -> Graph:
+    """Graph of a library's neighbours, which usually include the tile itself.
+
+    Where they do not, the last neighbour is one too many.
+    """
+    neighbours = torch.from_numpy(indices.astype("int64"))
+    omitted = neighbours == torch.arange(len(neighbours))[:, None]
+    omitted[:, -1] |= ~omitted.any(1)
+    return from_neighbours(neighbours.masked_fill(omitted, NO_TILE))
 
 
 BUILDERS: dict[str, Callable[[Tensor], Graph]] = {

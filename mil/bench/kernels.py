@@ -1,49 +1,49 @@
-"""`mil bench kernels`: each operation beside its floor, the reference, `torch.compile` and other libraries."""
+"""`mil bench kernels`: each operation beside its floor, the reference and other libraries."""
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, Literal, NamedTuple
 
 from mil.bench.kernels_cases import BYTES, HEADS, OPERATIONS, Case, work
+from mil.bench.kernels_results import Job, Measurement, Rates, Request
 from mil.bench.results_table import Outcome, Row
 from mil.device import choose_device
 from mil.errors import ConfigError
-from mil.kernels.backend import Backend
+from mil.kernels.dispatch import Backend
 
 NOTE = (
-    "of copy: bytes that must be read and written, a second, over those of a copy; of floor: "
-    "time over the larger of "
-    "those bytes at the copy's rate and the products at the rate of one of square matrices, both "
-    "measured in this run. "
-    "eager, compiled: time of the reference, and of it through torch.compile, over this; other: "
-    "of torch's "
-    "scaled_dot_product_attention (attn_pool, one bag) and of PyTorch Geometric's GATv2 "
-    "(neighbour_attn), if it is "
-    "installed. memory: most that is taken beyond the inputs; eager MB: by the reference. Each "
-    "is proved on small bags "
-    "against the reference in float64 before it is timed."
+    "of copy: bytes that must be read and written per second, relative to those of a copy. "
+    "of floor: time relative to the larger of those bytes at the copy's rate and the matrix "
+    "products at the rate of square matrices, both measured in this run. "
+    "eager, compiled: time of the reference, and of the reference through torch.compile, relative "
+    "to this operation. other: the same of torch's scaled_dot_product_attention (attn_pool, one "
+    "bag) and of PyTorch Geometric's GATv2 (neighbour_attn), if installed. "
+    "memory: peak beyond the inputs; eager MB: that of the reference. Each operation is compared "
+    "on small bags with the reference in float64 before it is timed."
 )
-SECONDS = 0.3  # that the timing of one thing takes, about
-LONGEST_S = 120.0  # for one thing; a process that takes longer is ended
+SECONDS = 0.3  # time to spend on each timing, about
+LONGEST_S = 120.0  # longest time of one job; a process that takes longer is ended
 NOTHING = ""
 PASSES = ("forward", "forward+backward")
-Found = dict[str, Any]
+Measurements = dict[str, Measurement]  # by way to compute
+
+Record = Mapping[str, Any]  # fields of a `Measurement` or of `Rates`, as decoded from JSON
 
 
 class Sizes(NamedTuple):
-    """What is measured."""
+    """Sizes to measure, in every combination."""
 
-    tiles: Sequence[int]  # of all bags together
+    tiles: Sequence[int]  # number of tiles of all bags together
     dims: Sequence[int]  # length of a feature vector
-    branches: Sequence[int]  # of attention
-    bags: Sequence[int]  # in how many the tiles are
-    dtypes: Sequence[str]  # of features
+    branches: Sequence[int]  # number of attention branches
+    bags: Sequence[int]  # number of bags
+    dtypes: Sequence[str]  # type of the features
 
     def or_else(self, usual: "Sizes") -> "Sizes":
-        """The usual ones in the place of those that were not named."""
+        """These sizes, with the usual ones for those that are empty."""
         return Sizes(
             self.tiles or usual.tiles,
             self.dims or usual.dims,
@@ -66,63 +66,64 @@ QUICK = {
 
 
 class How(NamedTuple):
-    """How all is measured."""
+    """Device and settings of a run."""
 
     device: Literal["cpu", "cuda"]
     backend: Backend
     threads: int
-    ways: tuple[str, ...]  # of `kernels_step.measure`
+    ways: tuple[str, ...]  # ways to compute, see `kernels_step.measure`
 
 
-class Rates(NamedTuple):
-    """What the device does in a second, at its best in this run."""
-
-    copy: float  # bytes, read and written
-    products: dict[str, float]  # operations, by type
-    gpu: str  # its name
-
-
-def run(operations: Sequence[str], sizes: Sizes, how: How) -> Outcome:
+def run(operations: Sequence[str], sizes: Sizes, setup: How) -> Outcome:
     """Time operations.
 
     Args:
-        operations: names; none: all.
-        sizes: of what they are given; every combination.
-        how: see `How`.
+        operations: names of operations; none: all.
+        sizes: sizes of the inputs.
+        setup: device and settings.
 
     Raises:
-        ConfigError: there is no such operation, or a size does not suit.
+        ConfigError: an operation is unknown, or a size does not fit an operation.
     """
     cases = list(cases_of(operations, sizes))
-    found, rates = measured(cases, how)
-    rows = [row for case in cases for row in rows_of(case, found[case], rates)]
-    where = rates.gpu or f"threads: {how.threads}"
+    results, rates = measured(cases, setup)
+    rows: list[Row] = []
+    for case in cases:
+        rows += rows_of(case, results[case], rates)
+    processor = rates.gpu or f"threads: {setup.threads}"
     peak = ", ".join(f"{name} {rate / 1e12:.3g}" for name, rate in rates.products.items())
-    title = f"mil bench kernels, backend {how.backend}, {where}; copy {rates.copy / 1e9:.3g} GB/s, TFLOP/s {peak}"
+    title = (
+        f"mil bench kernels, backend {setup.backend}, {processor}; "
+        f"copy {rates.copy / 1e9:.3g} GB/s, TFLOP/s {peak}"
+    )
     return Outcome(title, rows, NOTE, rates.gpu)
 
 
 def chosen_device(name: str, backend: Backend) -> Literal["cpu", "cuda"]:
-    """Where to compute.
+    """Type of the device to compute on.
 
     Raises:
-        ConfigError: there is no such device, or Triton is to compute on a CPU.
+        ConfigError: the device does not exist, or Triton is asked to compute on a CPU.
     """
     device = choose_device(name).type
     if backend == "triton" and device == "cpu":
         raise ConfigError(
-            "--backend triton needs a CUDA device; on a CPU, leave it out or say --backend cpu"
+            "--backend triton needs a CUDA device; on a CPU, leave it out or use --backend cpu"
         )
     return "cuda" if device == "cuda" else "cpu"
 
 
 def cases_of(operations: Sequence[str], sizes: Sizes) -> Iterator[Case]:
-    """All that differ for an operation: attention over neighbours has no branches, a mask of scores no features."""
+    """Every combination of sizes that differs for an operation.
+
+    Attention over neighbours has no branches, masking of scores no features.
+
+    Raises:
+        ConfigError: an operation or type is unknown, or a size does not fit.
+    """
     tiles, dims, branches, bags, dtypes = sizes
-    for option, given, known in (("op", operations, OPERATIONS), ("dtype", dtypes, BYTES)):
-        unknown = [name for name in given if name not in known]
-        if unknown:
-            raise ConfigError(f"--{option} {unknown[0]}: there are {', '.join(known)}")
+    _check_known("op", operations, OPERATIONS)
+    _check_known("dtype", dtypes, BYTES)
     if max(bags) > min(tiles):
         raise ConfigError(
             f"--bags {max(bags)}: more than --tiles {min(tiles)}, and no bag may be empty"
@@ -132,81 +133,98 @@ def cases_of(operations: Sequence[str], sizes: Sizes) -> Iterator[Case]:
         raise ConfigError(f"--dim {odd[0]}: not a multiple of {HEADS}, the heads of neighbour_attn")
     for operation in operations or OPERATIONS:
         own_branches = [1] if operation == "neighbour_attn" else branches
-        own_dims, own_types = ([dims[0]], ["fp32"]) if operation == "topk_mask" else (dims, dtypes)
-        for one in product(tiles, own_dims, own_branches, bags, own_types):
-            yield Case(operation, *one)
+        own_dims = dims
+        own_dtypes = dtypes
+        if operation == "topk_mask":
+            own_dims = [dims[0]]
+            own_dtypes = ["fp32"]
+        for combination in product(tiles, own_dims, own_branches, bags, own_dtypes):
+            yield Case(operation, *combination)
 
 
-def measured(cases: Sequence[Case], how: How) -> tuple[dict[Case, dict[str, Found]], Rates]:
-    """What each way to compute each case takes, and the rates, measured before each operation and at the end."""
+def _check_known(option: str, names: Sequence[str], known: Iterable[str]) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigError(f"--{option} {unknown[0]}: there are {', '.join(known)}")
+
+
+def measured(cases: Sequence[Case], setup: How) -> tuple[dict[Case, Measurements], Rates]:
+    """Measurements of each way to compute each case, and the rates.
+
+    The rates are measured before each operation and at the end, since other processes
+    may disturb one of them; the best counts.
+
+    Raises:
+        ConfigError: no rate could be measured.
+    """
     dtypes = [name for name in BYTES if any(case.dtype == name for case in cases)]
-    found: dict[Case, dict[str, Found]] = {case: {} for case in cases}
-    rates: list[Found] = []
+    results: dict[Case, Measurements] = {case: {} for case in cases}
+    rates: list[Rates] = []
     for operation in dict.fromkeys(case.operation for case in cases):
-        asked = [(way, case) for case in cases if case.operation == operation for way in how.ways]
-        answers = _answers([("rates", dtypes), *asked], how)
-        rates.append(next(answers))
-        for (way, case), answer in zip(asked, answers, strict=True):
-            found[case][way] = answer
-    rates += _answers([("rates", dtypes)], how)
-    best = {name: max(one.get(name, 0.0) for one in rates) for name in ("copy", *dtypes)}
-    if not all(best.values()):
-        raise ConfigError(
-            f"no rate could be measured: {rates[-1].get('failed', 'nothing was answered')}"
-        )
-    return found, Rates(best.pop("copy"), best, rates[-1].get("gpu", ""))
+        jobs = [(way, case) for case in cases if case.operation == operation for way in setup.ways]
+        records = _records([("rates", dtypes), *jobs], setup)
+        rates.append(Rates(**next(records)))
+        for (way, case), record in zip(jobs, records, strict=True):
+            results[case][way] = Measurement(**record)
+    rates += [Rates(**record) for record in _records([("rates", dtypes)], setup)]
+    return results, _best(rates, dtypes)
 
 
-def _answers(asked: Sequence[tuple[str, Any]], how: How) -> Iterator[Found]:
-    """What a process has measured; after one that has ended, another goes on."""
-    waiting = list(asked)
-    while waiting:
-        answers, said = _process(waiting, how)
-        yield from answers
-        if len(answers) < len(waiting):
-            yield {"failed": said}
-        waiting = waiting[len(answers) + 1 :]
+def _best(rates: Sequence[Rates], dtypes: Sequence[str]) -> Rates:
+    last = rates[-1]
+    copy = max(rate.copy for rate in rates)
+    products = {name: max(rate.products.get(name, 0.0) for rate in rates) for name in dtypes}
+    if not (copy and all(products.values())):
+        raise ConfigError(f"no rate could be measured: {last.failed or 'nothing was answered'}")
+    return Rates(copy, products, last.gpu)
 
 
-def _process(batch: Sequence[tuple[str, Any]], how: How) -> tuple[list[Found], str]:
-    """All that a process has answered, and its last word if it ended before the end."""
-    settings = {**how._asdict(), "seconds": SECONDS, "asked": batch}
-    command = [
-        sys.executable,
-        "-c",
-        "from mil.bench.kernels_step import main; main()",
-        json.dumps(settings),
-    ]
-    limit = LONGEST_S * len(batch)
+def _records(jobs: Sequence[Job], setup: How) -> Iterator[Record]:
+    """Record of each job; where a process ends early, another one continues after its job."""
+    pending = list(jobs)
+    while pending:
+        records, message = _process(pending, setup)
+        yield from records
+        if len(records) < len(pending):
+            yield {"failed": message}
+        pending = pending[len(records) + 1 :]
+
+
+def _process(jobs: Sequence[Job], setup: How) -> tuple[list[Record], str]:
+    """Answers of a process, and the last line of its errors if it ended early."""
+    request = Request(setup.device, setup.backend, setup.threads, SECONDS, jobs)
+    program = "from mil.bench.kernels_step import main; main()"
+    command = [sys.executable, "-c", program, json.dumps(request._asdict())]
+    limit = LONGEST_S * len(jobs)
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired as late:
         out = late.stdout or b""
-        lines = (out if isinstance(out, str) else out.decode()).splitlines(keepends=True)
-        return [
-            json.loads(line) for line in lines if line.endswith("\n")
-        ], f"took over {limit:.0f} s"
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    said = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"]
-    return answers, said[-1][:100]
+        text = out if isinstance(out, str) else out.decode()
+        # The last line may have been cut off in the middle.
+        whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        return [json.loads(line) for line in whole], f"took over {limit:.0f} s"
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    errors = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"]
+    return records, errors[-1][:100]
 
 
-def rows_of(case: Case, found: dict[str, Found], rates: Rates) -> Iterator[Row]:
-    """A row for forward, and one for forward and backward."""
-    ours = found["ours"]
-    for place, name in enumerate(PASSES):
+def rows_of(case: Case, results: Measurements, rates: Rates) -> Iterator[Row]:
+    """A row for forward, and one for forward with backward."""
+    for index, name in enumerate(PASSES):
         row: Row = {
             "op": case.operation,
             "pass": name,
             "dtype": case.dtype,
             "tiles": case.tiles,
             "dim": case.dim,
+            "branches": case.branches,
+            "bags": case.bags,
         }
-        row |= {"branches": case.branches, "bags": case.bags}
-        yield row | _numbers(case, place, found, rates) | {"failed": ours.get("failed", NOTHING)}
+        yield row | _numbers(case, index, results, rates) | {"failed": results["ours"].failed}
 
 
-def _numbers(case: Case, place: int, found: dict[str, Found], rates: Rates) -> Row:
+def _numbers(case: Case, index: int, results: Measurements, rates: Rates) -> Row:
     names = (
         "ms",
         "GB/s",
@@ -220,18 +238,20 @@ def _numbers(case: Case, place: int, found: dict[str, Found], rates: Rates) -> R
         "eager_MB",
     )
     numbers: Row = dict.fromkeys(names, NOTHING)
-    ours = found["ours"]
-    least = work(case, backward=place == 1)
-    if "ms" not in ours:
+    ours = results["ours"]
+    if not ours.ms:
         return numbers
-    ms = ours["ms"][place]
+    least = work(case, backward=index == 1)
+    ms = ours.ms[index]
     numbers |= {"ms": ms, "GB/s": least.moved / ms / 1e6, "TFLOP/s": least.flops / ms / 1e9}
     numbers["of_copy"] = least.moved / (ms * 1e-3) / rates.copy
     numbers["of_floor"] = ms * 1e-3 / least.floor_s(rates.copy, rates.products[case.dtype])
-    numbers["memory_MB"] = ours["memory_MB"][place]
+    numbers["memory_MB"] = ours.memory_mb[index]
     for way in ("eager", "compiled", "other"):
-        if "ms" in found.get(way, {}):
-            numbers[way] = found[way]["ms"][place] / ms
-    if "memory_MB" in found.get("eager", {}):
-        numbers["eager_MB"] = found["eager"]["memory_MB"][place]
+        other = results.get(way, Measurement())
+        if other.ms:
+            numbers[way] = other.ms[index] / ms
+    eager = results.get("eager", Measurement())
+    if eager.memory_mb:
+        numbers["eager_MB"] = eager.memory_mb[index]
     return numbers

@@ -1,42 +1,42 @@
-"""What the kernels are to reach on an H100 or H200: `mil bench kernels --bars`."""
+"""Targets of the kernels on an H100 or H200: `mil bench kernels --bars`."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mil.bench.kernels import NOTHING, PASSES, Found, How, Rates, measured
-from mil.bench.kernels_cases import Case, work
+from mil.bench.kernels import NOTHING, PASSES, How, Measurements, measured
+from mil.bench.kernels_cases import Case, Work, work
+from mil.bench.kernels_results import Measurement, Rates
 from mil.bench.results_table import Outcome, Row
 from mil.errors import ConfigError
 
 NOTE = (
-    "of copy: least bytes a second over those of a copy in this run; of floor: time over the "
-    "larger of those bytes at "
-    "the copy's rate and the products at the rate of one of square matrices; memory that grows: "
-    "how much more is taken "
-    "for twice as many tiles, beyond the inputs, their gradients and the results, over how much "
-    "more the inputs are."
+    "of copy: bytes that must be moved per second, relative to those of a copy in this run. "
+    "of floor: time relative to the larger of those bytes at the copy's rate and the matrix "
+    "products at the rate of square matrices. memory that grows: additional memory for twice as "
+    "many tiles, beyond inputs, their gradients and results, relative to the growth of the inputs."
 )
 BACKWARD = 1
 POOL = Case("attn_pool", 1_000_000, 512, 5, 1, "bf16")
 TRUNK = Case("gated_attn_pool", 160_000, 1024, 5, 16, "bf16")
-LONG = TRUNK._replace(tiles=1_000_000)  # past what is kept for the gradient
-All = dict[Case, dict[str, Found]]
+LONG = TRUNK._replace(tiles=1_000_000)  # more than is kept for the gradient
+Results = dict[Case, Measurements]
 
 
 class Bar(NamedTuple):
-    """A number that a case is to reach, or not to pass."""
+    """Limit for a number of a case, from below or from above."""
 
     case: Case
-    place: int  # of `PASSES`
+    pass_index: int  # in `PASSES`
     measure: str
     limit: float
     at_least: bool
 
     def needs(self) -> list[tuple[Case, str]]:
-        """What has to be measured for it, and in which way."""
+        """Cases and ways to compute that it compares."""
         if self.measure == GROWS:
             return [(self.case, "ours"), (twice(self.case), "ours")]
-        return [(self.case, "ours"), *((self.case, way) for way in WAYS.get(self.measure, ()))]
+        ways = ("ours", *WAYS.get(self.measure, ()))
+        return [(self.case, way) for way in ways]
 
 
 GROWS = "memory that grows"
@@ -53,82 +53,87 @@ BARS = (
 
 
 def twice(case: Case) -> Case:
-    """Of as many bags with twice as many tiles."""
+    """The case with twice as many tiles in as many bags."""
     return case._replace(tiles=2 * case.tiles)
 
 
-def run(how: How) -> Outcome:
-    """Measure all bars.
+def run(setup: How) -> Outcome:
+    """Measure all targets.
 
     Raises:
-        ConfigError: there is no GPU to measure them on.
+        ConfigError: the device is not a GPU.
     """
-    if how.device != "cuda":
+    if setup.device != "cuda":
         raise ConfigError(
             "--bars are of an H100 or H200, and no CUDA device is used here; leave it out for a "
             "CPU's table"
         )
-    found, rates = measured([POOL, TRUNK], how._replace(ways=("ours", "eager", "compiled")))
-    more, _ = measured([twice(POOL), LONG, twice(LONG)], how._replace(ways=("ours",)))
-    rows = [row_of(bar, found | more, rates) for bar in BARS]
+    results, rates = measured([POOL, TRUNK], setup._replace(ways=("ours", "eager", "compiled")))
+    larger, _ = measured([twice(POOL), LONG, twice(LONG)], setup._replace(ways=("ours",)))
+    rows = [row_of(bar, results | larger, rates) for bar in BARS]
     held = sum(row["held"] == "yes" for row in rows)
-    return Outcome(
-        f"mil bench kernels --bars, {rates.gpu}: {held} of {len(rows)} hold", rows, NOTE, rates.gpu
-    )
+    title = f"mil bench kernels --bars, {rates.gpu}: {held} of {len(rows)} hold"
+    return Outcome(title, rows, NOTE, rates.gpu)
 
 
-def row_of(bar: Bar, found: All, rates: Rates) -> Row:
-    """What was measured of a bar, and whether it holds; what could not be measured does not."""
+def row_of(bar: Bar, results: Results, rates: Rates) -> Row:
+    """Measured number of a target, and whether it holds; it does not if a measurement failed."""
     case = bar.case
-    failed = next(
-        (found[one][way]["failed"] for one, way in bar.needs() if "failed" in found[one][way]), ""
-    )
-    got = None if failed else MEASURE[bar.measure](bar, found, rates)
-    held = got is not None and (got >= bar.limit if bar.at_least else got <= bar.limit)
+    failures = [results[needed][way].failed for needed, way in bar.needs()]
+    failed = next(filter(None, failures), "")
+    value = None if failed else MEASURE[bar.measure](bar, results, rates)
+    held = False
+    if value is not None:
+        held = value >= bar.limit if bar.at_least else value <= bar.limit
     return {
         "op": case.operation,
-        "pass": PASSES[bar.place],
+        "pass": PASSES[bar.pass_index],
         "sizes": f"{case.tiles} x {case.dim}, {case.bags} bags, M = {case.branches}, {case.dtype}",
         "bar": f"{bar.measure} {'≥' if bar.at_least else '≤'} {bar.limit:g}",
-        "measured": NOTHING if got is None else got,
+        "measured": NOTHING if value is None else value,
         "held": "yes" if held else "no",
         "failed": failed,
     }
 
 
-def _of_copy(bar: Bar, found: All, rates: Rates) -> float:
-    return work(bar.case, backward=bar.place == BACKWARD).moved / _seconds(found, bar) / rates.copy
+def _of_copy(bar: Bar, results: Results, rates: Rates) -> float:
+    return _least(bar).moved / _seconds(results, bar) / rates.copy
 
 
-def _of_floor(bar: Bar, found: All, rates: Rates) -> float:
-    floor = work(bar.case, backward=bar.place == BACKWARD).floor_s(
-        rates.copy, rates.products[bar.case.dtype]
-    )
-    return _seconds(found, bar) / floor
+def _of_floor(bar: Bar, results: Results, rates: Rates) -> float:
+    floor = _least(bar).floor_s(rates.copy, rates.products[bar.case.dtype])
+    return _seconds(results, bar) / floor
 
 
-def _times(way: str) -> Callable[[Bar, All, Rates], float]:
-    return lambda bar, found, _: _seconds(found, bar, way) / _seconds(found, bar)
+def _times(way: str) -> Callable[[Bar, Results, Rates], float]:
+    return lambda bar, results, _: _seconds(results, bar, way) / _seconds(results, bar)
 
 
-def _grows(bar: Bar, found: All, _: Rates) -> float:
-    less, more = (found[case]["ours"] for case in (bar.case, twice(bar.case)))
-    extra = [
-        one["memory_MB"][bar.place] - one["gradients_MB"] - one["results_MB"]
-        for one in (less, more)
-    ]
-    return (extra[1] - extra[0]) / (more["largest_MB"] - less["largest_MB"])
+def _growth(bar: Bar, results: Results, _: Rates) -> float:
+    single = results[bar.case]["ours"]
+    double = results[twice(bar.case)]["ours"]
+    extra = _extra_mb(double, bar) - _extra_mb(single, bar)
+    return extra / (double.largest_mb - single.largest_mb)
 
 
-def _seconds(found: All, bar: Bar, way: str = "ours") -> float:
-    seconds: float = found[bar.case][way]["ms"][bar.place] * 1e-3
-    return seconds
+def _extra_mb(measurement: Measurement, bar: Bar) -> float:
+    """Peak memory beyond inputs, gradients and results."""
+    peak = measurement.memory_mb[bar.pass_index]
+    return peak - measurement.gradients_mb - measurement.results_mb
 
 
-MEASURE: dict[str, Callable[[Bar, All, Rates], float]] = {
+def _least(bar: Bar) -> Work:
+    return work(bar.case, backward=bar.pass_index == BACKWARD)
+
+
+def _seconds(results: Results, bar: Bar, way: str = "ours") -> float:
+    return results[bar.case][way].ms[bar.pass_index] * 1e-3
+
+
+MEASURE: dict[str, Callable[[Bar, Results, Rates], float]] = {
     "of copy": _of_copy,
     "of floor": _of_floor,
     "times eager": _times("eager"),
     "times compiled": _times("compiled"),
-    GROWS: _grows,
+    GROWS: _growth,
 }

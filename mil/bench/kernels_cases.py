@@ -1,8 +1,8 @@
-"""What `mil bench kernels` gives each operation, and the least that must be read, written and multiplied for it.
+"""Sizes of `mil bench kernels`, and the least bytes and arithmetic of each operation.
 
 Of bytes, each pass over its inputs counts once and each result once: forward, then
-backward, which needs the inputs again. Of arithmetic, only that of products: gates that
-are computed again for the gradient are the kernel's affair.
+backward, which needs the inputs again. Of arithmetic, only that of matrix products:
+gates that a kernel computes again for the gradient are not counted.
 """
 
 from collections.abc import Callable
@@ -11,18 +11,18 @@ from typing import NamedTuple
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 FLOAT32 = 4  # scores, pooled rows and parameters, whatever the features' type
-INDEX = 8
-ATTENTION = 128  # width of the gates
-HEADS = 4  # of attention over neighbours
-NEIGHBOURS = 9  # that a tile looks at: 8 around it, and itself
-# STKIM: so many of the highest scores, of which this share is masked
+INDEX = 8  # bytes of an int64
+ATTENTION = 128  # width of the gates, the heads' default
+HEADS = 4  # heads of attention over neighbours
+NEIGHBOURS = 9  # edges into a tile: from the 8 around it, and from itself
+# STKIM: number of the highest scores, and the share of them that is masked.
 TOP = 10
 SHARE = 0.6
-WIDEST = 1024  # inner width
+MAX_HIDDEN = 1024  # largest width after the reducer
 
 
 class Case(NamedTuple):
-    """Sizes of what an operation is given."""
+    """Operation, and sizes of its inputs."""
 
     operation: str
     tiles: int
@@ -33,11 +33,11 @@ class Case(NamedTuple):
 
     @property
     def hidden(self) -> int:
-        """Width after the reducer: half, as the heads have it."""
-        return min(self.dim // 2, WIDEST)
+        """Width after the reducer: half of the features, as in the heads."""
+        return min(self.dim // 2, MAX_HIDDEN)
 
     def offsets(self) -> list[int]:
-        """Bags of unequal length: bag b has its b + 1 parts of the tiles, and one at least."""
+        """Offsets of bags of unequal length: bag b has b + 1 parts of the tiles, at least one."""
         parts = self.bags * (self.bags + 1) // 2
         sizes = [max(1, self.tiles * (bag + 1) // parts) for bag in range(self.bags)]
         sizes[-1] = self.tiles - sum(sizes[:-1])
@@ -45,23 +45,23 @@ class Case(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Least that is moved, bytes, and multiplied or added, operations."""
+    """Least work of an operation."""
 
-    moved: float
-    flops: float
+    moved: float  # bytes read and written
+    flops: float  # multiplications and additions
 
     def floor_s(self, copy: float, rate: float) -> float:
-        """Seconds that it takes at least.
+        """Least time in seconds.
 
         Args:
-            copy: bytes that the device reads and writes in a second when it copies.
-            rate: operations of a matrix product in a second.
+            copy: bytes per second that the device reads and writes when it copies.
+            rate: operations per second of a matrix product.
         """
         return max(self.moved / copy, self.flops / rate)
 
 
 def work(case: Case, *, backward: bool) -> Work:
-    """Of one pass forward, or of one forward and one backward."""
+    """Least work of one pass forward, or of one forward and one backward."""
     return WORK[case.operation](case, backward)
 
 
@@ -88,7 +88,7 @@ def _gated_scores(case: Case, backward: bool) -> Work:
 
 
 def _gated_attn_pool(case: Case, backward: bool) -> Work:
-    """Features get no gradient, so that backward only reads them, and of the reducer there are two products."""
+    """Features get no gradient: backward only reads them, and has one reducer product."""
     features = case.tiles * case.dim * BYTES[case.dtype]
     scores = case.tiles * case.branches * FLOAT32
     parameters = (case.hidden * case.dim + ATTENTION * (2 * case.hidden + case.branches)) * FLOAT32
@@ -98,29 +98,28 @@ def _gated_attn_pool(case: Case, backward: bool) -> Work:
     pooled = case.bags * case.branches * case.hidden * FLOAT32
     if not backward:
         return Work(features + scores + parameters + pooled, reduce + score + pool)
-    return Work(
-        2 * features + 2 * scores + 3 * parameters + 2 * pooled, 2 * reduce + 3 * (score + pool)
-    )
+    moved = 2 * features + 2 * scores + 3 * parameters + 2 * pooled
+    return Work(moved, 2 * reduce + 3 * (score + pool))
 
 
 def _neighbour_attn(case: Case, backward: bool) -> Work:
-    """Rows count once, although each is looked at by several: neighbours are near in memory.
+    """Rows count once, although several tiles read each: neighbours are near in memory.
 
-    For a number of an edge: add, slope, times vector, sum, times attention, sum;
-    backward four products with sums more.
+    Operations per feature of an edge: add, slope, times vector, sum, times attention,
+    sum; backward four products with sums more.
     """
     rows = case.tiles * case.dim * BYTES[case.dtype]
     edges = case.tiles * NEIGHBOURS
-    listed = 2 * edges * INDEX
+    indices = 2 * edges * INDEX
     attention = edges * FLOAT32
-    numbers = edges * case.dim
+    values = edges * case.dim
     if not backward:
-        return Work(3 * rows + listed + attention, 6 * numbers)
-    return Work(8 * rows + 2 * listed + 2 * attention, (6 + 8) * numbers)
+        return Work(3 * rows + indices + attention, 6 * values)
+    return Work(8 * rows + 2 * indices + 2 * attention, (6 + 8) * values)
 
 
 def _topk_mask(case: Case, backward: bool) -> Work:
-    """Scores in, scores out; the same of their gradient."""
+    """Reads and writes the scores; backward their gradient."""
     scores = case.tiles * case.branches * FLOAT32
     return Work((4 if backward else 2) * scores, 0)
 

@@ -1,7 +1,8 @@
-"""Matrices of MATLAB 5 files, read here: scipy's reader can be made to crash by a damaged file.
+"""Matrices of MATLAB 5 files.
 
-The layout is in MathWorks' "MAT-File Format": a header of 128 bytes, then elements,
-each a tag (type, bytes) and data.
+They are read here because scipy's reader can be made to crash by a damaged file. The
+layout is in MathWorks' "MAT-File Format": a header of 128 bytes, then elements, each a
+tag (type, bytes) and data.
 """
 
 import math
@@ -15,10 +16,16 @@ from jaxtyping import Shaped
 
 from mil.errors import FormatError
 
-HEADER = 128
+HEADER_BYTES = 128
+TAG_BYTES = 8
+# Types of elements, as the format numbers them.
+ARRAY_FLAGS = 6
+DIMENSIONS = 5
+NAME = 1
 MATRIX = 14
 COMPRESSED = 15
-NUMBERS = {
+# NumPy's types by the format's types of numbers.
+DTYPES = {
     1: "i1",
     2: "u1",
     3: "i2",
@@ -30,22 +37,32 @@ NUMBERS = {
     12: "i8",
     13: "u8",
 }
-NUMERIC_CLASSES = range(6, 16)  # double to uint64; a logical one is a uint8
-COMPLEX = 0x0800
-MOST_BYTES = 2**28  # once decompressed
+# Array classes double to uint64; a logical array is a uint8.
+NUMERIC_CLASSES = range(6, 16)
+COMPLEX_FLAG = 0x0800
+# Largest size of decompressed data: the data sets have some megabytes.
+MAX_DECOMPRESSED_BYTES = 2**28
 
 
-class _BrokenError(Exception):
-    """What is wrong with a file, without its name."""
+class _BrokenMatlabError(Exception):
+    """A fault of a MATLAB file; the message does not name the file."""
 
 
 class _Element(NamedTuple):
+    """Element of a file: its type, as the format numbers it, and its data."""
+
     kind: int
     data: memoryview
 
 
 def read_matrix(path: Path, name: str) -> Shaped[np.ndarray, "rows columns"]:
-    """Read one matrix of real numbers, in the type it is stored in, which may be narrower than its class.
+    """Read one matrix of real numbers.
+
+    Its type is the one it is stored in, which may be narrower than its class.
+
+    Args:
+        path: the file.
+        name: name of the matrix.
 
     Raises:
         FormatError: the file is missing, damaged, of another version, or has no such
@@ -57,77 +74,91 @@ def read_matrix(path: Path, name: str) -> Shaped[np.ndarray, "rows columns"]:
         raise FormatError(f"{path}: no such file") from None
     try:
         return _matrix(memoryview(raw), name)
-    except (_BrokenError, zlib.error) as error:
+    except (_BrokenMatlabError, zlib.error) as error:
         raise FormatError(
-            f"{path}: not a MATLAB 5 file with what is wanted ({error}); get it again"
+            f"{path}: not a MATLAB 5 file with a matrix {name} ({error}); get the file again"
         ) from None
 
 
 def _matrix(raw: memoryview, name: str) -> Shaped[np.ndarray, "rows columns"]:
-    order = {b"IM": "<", b"MI": ">"}.get(bytes(raw[126:HEADER]))
+    # The header ends in two letters, MI, in the byte order of the machine that wrote it.
+    order = {b"IM": "<", b"MI": ">"}.get(bytes(raw[HEADER_BYTES - 2 : HEADER_BYTES]))
     if order is None:
-        raise _BrokenError("no such header")
-    for element in _elements(raw[HEADER:], order):
-        for inner in (
-            _elements(_inflated(element.data), order) if element.kind == COMPRESSED else [element]
-        ):
-            if inner.kind == MATRIX:
-                flags, shape, named, *parts = _elements_of_matrix(inner.data, order)
-                if bytes(named.data) == name.encode():
-                    return _values(flags, shape, parts, order)
-    raise _BrokenError(f"no matrix {name}")
+        raise _BrokenMatlabError("no such header")
+    for element in _uncompressed_elements(raw[HEADER_BYTES:], order):
+        if element.kind == MATRIX:
+            flags, dimensions, element_name, *parts = _matrix_elements(element.data, order)
+            if bytes(element_name.data) == name.encode():
+                return _values(flags, dimensions, parts, order)
+    raise _BrokenMatlabError(f"no matrix {name}")
 
 
-def _elements_of_matrix(data: memoryview, order: str) -> list[_Element]:
-    found = list(_elements(data, order))
-    if [element.kind for element in found[:3]] != [6, 5, 1]:  # flags, dimensions, name
-        raise _BrokenError("a matrix without flags, dimensions or name")
-    return found
+def _uncompressed_elements(data: memoryview, order: str) -> Iterator[_Element]:
+    for element in _elements(data, order):
+        if element.kind == COMPRESSED:
+            yield from _elements(_decompressed(element.data), order)
+        else:
+            yield element
+
+
+def _matrix_elements(data: memoryview, order: str) -> list[_Element]:
+    elements = list(_elements(data, order))
+    if [element.kind for element in elements[:3]] != [ARRAY_FLAGS, DIMENSIONS, NAME]:
+        raise _BrokenMatlabError("a matrix without flags, dimensions or name")
+    return elements
 
 
 def _values(
     flags: _Element, dimensions: _Element, parts: list[_Element], order: str
 ) -> Shaped[np.ndarray, "rows columns"]:
-    (said,), shape = _numbers(flags, order)[:1], _numbers(dimensions, order)
-    if (
-        int(said) & 0xFF not in NUMERIC_CLASSES
-        or int(said) & COMPLEX
-        or len(shape) != 2
-        or len(parts) != 1
-    ):
-        raise _BrokenError("not a matrix of real numbers in two dimensions")
+    flag_bits = int(_numbers(flags, order)[0])
+    shape = _numbers(dimensions, order)
+    # The lowest byte of the flags is the class. A complex matrix has a second part.
+    is_real = flag_bits & 0xFF in NUMERIC_CLASSES and not flag_bits & COMPLEX_FLAG
+    if not is_real or len(shape) != 2 or len(parts) != 1:
+        raise _BrokenMatlabError("not a matrix of real numbers in two dimensions")
     values = _numbers(parts[0], order)
     rows, columns = (int(side) for side in shape)
     if min(rows, columns) < 0 or rows * columns != len(values):
-        raise _BrokenError(f"{len(values)} values for {rows} x {columns}")
+        raise _BrokenMatlabError(f"{len(values)} values for {rows} x {columns}")
+    # MATLAB stores column after column.
     return values.reshape(rows, columns, order="F")
 
 
 def _numbers(element: _Element, order: str) -> Shaped[np.ndarray, " values"]:
-    dtype = np.dtype(order + NUMBERS.get(element.kind, "V1"))
+    dtype = np.dtype(order + DTYPES.get(element.kind, "V1"))
     if dtype.kind == "V" or len(element.data) % dtype.itemsize or not len(element.data):
-        raise _BrokenError(f"an element of type {element.kind} where numbers should be")
+        raise _BrokenMatlabError(f"an element of type {element.kind} where numbers should be")
     return np.frombuffer(element.data, dtype).astype(dtype.newbyteorder("="))
 
 
 def _elements(data: memoryview, order: str) -> Iterator[_Element]:
-    """The elements laid end to end in some data; all but compressed ones end on a multiple of 8 bytes."""
-    at = 0
-    while at < len(data):
-        if len(data) - at < 8:
-            raise _BrokenError("cut short")
-        kind, size = (int(word) for word in np.frombuffer(data[at : at + 8], f"{order}u4"))
-        small = kind >> 16  # up to 4 bytes stand in the tag itself, behind their count
-        first, size, kind = (at + 4, small, kind & 0xFFFF) if small else (at + 8, size, kind)
-        if first + size > len(data) or small > 4:
-            raise _BrokenError("cut short")
-        yield _Element(kind, data[first : first + size])
-        at = first + size if kind == COMPRESSED else at + 8 * math.ceil((first + size - at) / 8)
+    """The elements that lie end to end in some data."""
+    position = 0
+    while position < len(data):
+        if len(data) - position < TAG_BYTES:
+            raise _BrokenMatlabError("cut short")
+        tag = data[position : position + TAG_BYTES]
+        kind, size = (int(word) for word in np.frombuffer(tag, f"{order}u4"))
+        start = position + TAG_BYTES
+        small_size = kind >> 16
+        if small_size:
+            # Up to 4 bytes stand in the tag itself, after type and size of 2 bytes each.
+            kind &= 0xFFFF
+            size = small_size
+            start = position + TAG_BYTES // 2
+        end = start + size
+        if end > len(data) or small_size > 4:
+            raise _BrokenMatlabError("cut short")
+        yield _Element(kind, data[start:end])
+        # All elements but compressed ones are padded to a multiple of 8 bytes.
+        padded = position + 8 * math.ceil((end - position) / 8)
+        position = end if kind == COMPRESSED else padded
 
 
-def _inflated(data: memoryview) -> memoryview:
-    inflate = zlib.decompressobj()
-    whole = inflate.decompress(data, MOST_BYTES)
-    if not inflate.eof:
-        raise _BrokenError(f"cut short, or more than {MOST_BYTES} bytes")
-    return memoryview(whole)
+def _decompressed(data: memoryview) -> memoryview:
+    decompressor = zlib.decompressobj()
+    content = decompressor.decompress(data, MAX_DECOMPRESSED_BYTES)
+    if not decompressor.eof:
+        raise _BrokenMatlabError(f"cut short, or more than {MAX_DECOMPRESSED_BYTES} bytes")
+    return memoryview(content)

@@ -1,4 +1,4 @@
-"""ACMIL as one writes it down from the paper, in plain torch: what `mil bench train` compares the head `acmil` with."""
+"""ACMIL written from the paper in plain torch: the baseline of the head `acmil`."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,10 @@ SHARE = 0.6
 
 
 class LiteralAcmil(nn.Module):
-    """Zhang et al. 2024, https://arxiv.org/abs/2311.07125, with gated attention; one bag, float32, layer by layer."""
+    """ACMIL with gated attention for one bag, float32, layer by layer.
+
+    Zhang et al. 2024, https://arxiv.org/abs/2311.07125.
+    """
 
     def __init__(self, dim: int, hidden: int, classes: int) -> None:
         super().__init__()
@@ -23,26 +26,30 @@ class LiteralAcmil(nn.Module):
         self.classify = nn.Linear(hidden, classes)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of the branches [branches, classes] and of the bag [1, classes], attention [branches, tiles]."""
+        """Logits of the branches and of the bag, and attention.
+
+        Returns:
+            [branches, classes], [1, classes] and [branches, tiles].
+        """
         hidden = functional.relu(self.reduce(features))
-        scores = self.score(torch.tanh(self.value(hidden)) * torch.sigmoid(self.gate(hidden))).T
+        gated = torch.tanh(self.value(hidden)) * torch.sigmoid(self.gate(hidden))
+        scores = self.score(gated).T
         top = min(TOP, scores.shape[1])
         highest = scores.topk(top, dim=-1).indices
-        drawn = torch.rand(BRANCHES, top).argsort(-1)[:, : int(top * SHARE)]
-        attention = scores.scatter(-1, highest.gather(-1, drawn), -1e9).softmax(-1)
+        ranks = torch.rand(BRANCHES, top).argsort(-1)[:, : int(top * SHARE)]
+        masked = scores.scatter(-1, highest.gather(-1, ranks), -1e9)
+        attention = masked.softmax(-1)
         pooled = attention @ hidden
-        branches = torch.cat(
-            [classify(pooled[i : i + 1]) for i, classify in enumerate(self.branch_classify)]
-        )
-        return branches, self.classify(attention.mean(0, keepdim=True) @ hidden), attention
+        branches = [classify(pooled[i : i + 1]) for i, classify in enumerate(self.branch_classify)]
+        bag = attention.mean(0, keepdim=True) @ hidden
+        return torch.cat(branches), self.classify(bag), attention
 
 
 def literal_loss(out: tuple[Tensor, Tensor, Tensor], label: Tensor) -> Tensor:
-    """Cross-entropy of the bag and of the branches, and the mean cosine of two branches' attention."""
+    """Cross-entropy of bag and branches, and mean cosine between branches' attention."""
     branches, bag, attention = out
     pairs = [(i, j) for i in range(BRANCHES) for j in range(i + 1, BRANCHES)]
     cosines = [functional.cosine_similarity(attention[i], attention[j], dim=-1) for i, j in pairs]
-    loss = functional.cross_entropy(bag, label) + functional.cross_entropy(
-        branches, label.repeat(BRANCHES)
-    )
-    return loss + torch.stack(cosines).mean()
+    bag_loss = functional.cross_entropy(bag, label)
+    branch_loss = functional.cross_entropy(branches, label.repeat(BRANCHES))
+    return bag_loss + branch_loss + torch.stack(cosines).mean()

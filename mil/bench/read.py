@@ -1,4 +1,4 @@
-"""`mil bench read`: tiles a second, by stage, beside a plain loop over OpenSlide."""
+"""`mil bench read`: tiles a second by stage, beside a plain loop over OpenSlide."""
 
 import math
 import resource
@@ -18,20 +18,22 @@ from jaxtyping import Int
 from PIL import Image
 
 from mil.bench.results_table import Outcome, Row
-from mil.bench.slides import CODECS, made
+from mil.bench.slides import CODECS, synthetic_slide
 from mil.errors import NoTissueError
 from mil.io.slides import SlideReader, TileRequest, stream
 from mil.io.slides.tiff import TiffBlocks
 from mil.io.slides.window import resample
 from mil.tile.grid import footprint_px, grid
 
-BATCH = 64
+# Tiles in a batch of the stream.
+BATCH_TILES = 64
+# Slides with more columns are read in their middle half only.
+MANY_COLUMNS = 40
 NOTE = (
     "loop: one OpenSlide read_region and RGB conversion a tile, and a resize where the scale "
-    "differs, a handle a "
-    "thread; ours: the stream that `features` reads from. read (fetch the compressed bytes), "
-    "decode, assemble and "
-    "resample: one thread, ms a tile; by OpenSlide all is assemble. Medians. "
+    "differs, with a handle for each thread; ours: the stream that `mil features` reads from. "
+    "read (fetch the compressed bytes), decode, assemble and resample: one thread, ms a tile; "
+    "for slides that OpenSlide decodes, all is assemble. Medians. "
     "peak: of the process so far, the loop included."
 )
 
@@ -48,50 +50,58 @@ def run(
     """Time reading the tiles of slides, as they are stored and at a given scale.
 
     Args:
-        slides: what to read; none: two synthetic ones of 60 000 x 60 000 px, JPEG and
+        slides: slides to read; none: two synthetic ones of 60 000 x 60 000 px, JPEG and
             JPEG 2000.
-        threads: of the loop and of ours alike.
-        tiles: how many tiles of each slide, at most.
+        threads: number of threads, of the loop and of the stream alike.
+        tiles: approximate number of tiles of each slide.
         tile_px: side of a tile, pixels.
-        target_mpp: scale of the second measurement, micrometres per pixel.
-        repeats: of each, in turns; the median counts.
+        target_mpp: resolution of the second measurement, micrometres per pixel.
+        repeats: number of rounds; the median is reported.
     """
     with TemporaryDirectory() as folder:
-        paths = list(slides) or [made(Path(folder), codec) for codec in CODECS]
-        measure = partial(
-            _rows,
-            threads=threads,
-            tiles=tiles,
-            tile_px=tile_px,
-            target_mpp=target_mpp,
-            repeats=repeats,
-        )
-        rows = [row for path in paths for row in measure(path)]
+        paths = list(slides) or [synthetic_slide(Path(folder), codec) for codec in CODECS]
+        rows: list[Row] = []
+        for path in paths:
+            rows += _rows(
+                path,
+                threads=threads,
+                tiles=tiles,
+                tile_px=tile_px,
+                target_mpp=target_mpp,
+                repeats=repeats,
+            )
     return Outcome(f"mil bench read, {threads} threads, tiles of {tile_px} px", rows, NOTE)
 
 
 def _rows(
     path: Path, *, threads: int, tiles: int, tile_px: int, target_mpp: float, repeats: int
 ) -> list[Row]:
+    """Measure one slide, as stored and at the target resolution."""
     with SlideReader(path) as reader:
         mpp = reader.resolution().mpp
+        # As stored there is nothing to resample; at the target most slides need it.
         sides = {
             "as stored": float(tile_px),
             f"{target_mpp:g} µm/px": footprint_px(tile_px, target_mpp, mpp),
         }
         rows: list[Row] = []
         for scale, side in sides.items():
-            request = TileRequest(path, corners(reader, side, tiles), side, tile_px)
+            # The same tiles for the loop and the stream.
+            request = TileRequest(path, central_corners(reader, side, tiles), side, tile_px)
             level = reader.level_for(side / tile_px)
             count = len(request.coords)
-            plain = partial(plain_loop, request, level, reader.levels[level].downsample, threads)
-            loop, ours = _in_turns((plain, partial(_ours, request, threads)), repeats)
-            blocks = reader.blocks(level)
-            codec = (
-                f"{blocks.compression}, direct"
-                if isinstance(blocks, TiffBlocks)
-                else "by OpenSlide"
+            downsample = reader.levels[level].downsample
+            loop, ours = _median_times(
+                (
+                    partial(plain_loop, request, level, downsample, threads),
+                    partial(read_stream, request, threads),
+                ),
+                repeats,
             )
+            blocks = reader.blocks(level)
+            codec = "by OpenSlide"
+            if isinstance(blocks, TiffBlocks):
+                codec = f"{blocks.compression}, direct"
             rows.append(
                 {
                     "slide": path.name,
@@ -108,22 +118,39 @@ def _rows(
     return rows
 
 
-def corners(reader: SlideReader, side: float, tiles: int) -> Int[np.ndarray, "tiles 2"]:
-    """Whole rows of tiles around the middle of the slide, where tissue usually is."""
-    whole = grid(reader.extent_px, side, reader.origin_px)
-    if len(whole) == 0:
+def central_corners(reader: SlideReader, side: float, tiles: int) -> Int[np.ndarray, "tiles 2"]:
+    """Corners of whole rows of tiles around the middle of a slide, where tissue usually is.
+
+    Args:
+        reader: the slide.
+        side: side of a tile, level-0 pixels.
+        tiles: number of tiles; the last row may add some.
+
+    Raises:
+        NoTissueError: the slide is smaller than a tile.
+    """
+    corners = grid(reader.extent_px, side, reader.origin_px)
+    if len(corners) == 0:
         raise NoTissueError(reader.path, f"smaller than one tile ({side:.0f} px); nothing to time")
-    columns = len(np.unique(whole[:, 0]))
-    rows = len(whole) // max(columns, 1)
-    across = slice(columns // 4, columns - columns // 4) if columns > 40 else slice(None)
-    chosen = whole.reshape(rows, columns, 2)[:, across]
-    wanted = min(rows, math.ceil(tiles / chosen.shape[1]))
-    first = (rows - wanted) // 2
-    return chosen[first : first + wanted].reshape(-1, 2)
+    columns = len(np.unique(corners[:, 0]))
+    rows = len(corners) // columns
+    central = corners.reshape(rows, columns, 2)
+    if columns > MANY_COLUMNS:
+        central = central[:, columns // 4 : columns - columns // 4]
+    num_rows = min(rows, math.ceil(tiles / central.shape[1]))
+    first = (rows - num_rows) // 2
+    return central[first : first + num_rows].reshape(-1, 2)
 
 
 def plain_loop(request: TileRequest, level: int, downsample: float, threads: int) -> None:
-    """What one writes first: a region a tile."""
+    """Read tiles as one writes it first: a region of OpenSlide for each tile.
+
+    Args:
+        request: the tiles.
+        level: level to read from.
+        downsample: level-0 pixels per pixel of that level.
+        threads: number of threads, each with a handle of its own.
+    """
     local = threading.local()
     size = round(request.side_level0_px / downsample)
 
@@ -131,49 +158,53 @@ def plain_loop(request: TileRequest, level: int, downsample: float, threads: int
         local.slide = openslide.OpenSlide(request.slide)
 
     def read(corner: Int[np.ndarray, " 2"]) -> Image.Image:
-        tile = local.slide.read_region(
-            (int(corner[0]), int(corner[1])), level, (size, size)
-        ).convert("RGB")
-        return (
-            tile
-            if size == request.tile_px
-            else tile.resize((request.tile_px,) * 2, Image.Resampling.BICUBIC)
-        )
+        location = (int(corner[0]), int(corner[1]))
+        tile = local.slide.read_region(location, level, (size, size)).convert("RGB")
+        if size == request.tile_px:
+            return tile
+        return tile.resize((request.tile_px,) * 2, Image.Resampling.BICUBIC)
 
     with ThreadPoolExecutor(threads, initializer=open_slide) as pool:
         for _ in pool.map(read, request.coords):
             pass
 
 
-def _ours(request: TileRequest, threads: int) -> None:
-    for batch in stream([request], batch_size=BATCH, workers=threads):
+def read_stream(request: TileRequest, threads: int) -> None:
+    """Read tiles as `mil features` does."""
+    for batch in stream([request], batch_size=BATCH_TILES, workers=threads):
+        # An unreadable tile would be read in no time.
         assert batch.readable.all()
 
 
-def _in_turns(calls: Sequence[Callable[[], None]], repeats: int) -> list[float]:
-    """Seconds of each call, the median over rounds in which each has its turn."""
+def _median_times(calls: Sequence[Callable[[], None]], repeats: int) -> list[float]:
+    """Seconds of each call, the median over rounds in which each has its turn.
+
+    Turns, so that a machine that slows down slows all of them.
+    """
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
-        for call, taken in zip(calls, times, strict=True):
+        for call, seconds in zip(calls, times, strict=True):
             began = perf_counter()
             call()
-            taken.append(perf_counter() - began)
-    return [median(taken) for taken in times]
+            seconds.append(perf_counter() - began)
+    return [median(seconds) for seconds in times]
 
 
 def _stages(path: Path, request: TileRequest) -> dict[str, float]:
-    """Milliseconds a tile of one thread, stage by stage."""
-    taken = dict.fromkeys(("read_ms", "decode_ms", "assemble_ms", "resample_ms"), 0.0)
+    """Milliseconds a tile of each stage, in one thread."""
+    seconds = dict.fromkeys(("read_ms", "decode_ms", "assemble_ms", "resample_ms"), 0.0)
     side = request.side_level0_px
     size = request.tile_px
     with SlideReader(path) as reader:
+        # As the stream does, so that blocks are kept as long as they are needed.
         reader.expect(request.coords, side, size)
         number = reader.level_for(side / size)
         level = reader.levels[number]
         blocks = reader.blocks(number)
+        # OpenSlide fetches and decodes in one call.
         if isinstance(blocks, TiffBlocks):
-            _time(blocks, "fetch", taken, "read_ms")
-            _time(blocks, "decode", taken, "decode_ms")
+            _time_method(blocks, "fetch", seconds, "read_ms")
+            _time_method(blocks, "decode", seconds, "decode_ms")
         for x, y in request.coords.astype(float):
             left = x / level.downsample_x
             top = y / level.downsample_y
@@ -183,20 +214,21 @@ def _stages(path: Path, request: TileRequest) -> dict[str, float]:
             window = reader.window(number, left, top, left + width, top + height)
             assembled = perf_counter()
             resample(window, left, top, width, height, (size, size))
-            taken["assemble_ms"] += assembled - began
-            taken["resample_ms"] += perf_counter() - assembled
-    taken["assemble_ms"] -= taken["read_ms"] + taken["decode_ms"]
-    return {stage: 1e3 * seconds / len(request.coords) for stage, seconds in taken.items()}
+            seconds["assemble_ms"] += assembled - began
+            seconds["resample_ms"] += perf_counter() - assembled
+    # Fetching and decoding happen within `window`, as a block is needed.
+    seconds["assemble_ms"] -= seconds["read_ms"] + seconds["decode_ms"]
+    return {stage: 1e3 * total / len(request.coords) for stage, total in seconds.items()}
 
 
-def _time(blocks: TiffBlocks, method: str, taken: dict[str, float], stage: str) -> None:
-    """Count the seconds that a method of one object takes."""
+def _time_method(blocks: TiffBlocks, method: str, seconds: dict[str, float], stage: str) -> None:
+    """Let a method of one object add the seconds that it takes to a stage."""
     call = getattr(blocks, method)
 
     def timed(*arguments: Any) -> Any:
         began = perf_counter()
         result = call(*arguments)
-        taken[stage] += perf_counter() - began
+        seconds[stage] += perf_counter() - began
         return result
 
     setattr(blocks, method, timed)

@@ -1,4 +1,4 @@
-"""`mil bench tile`: seconds to tile a slide, by stage, beside OpenSlide's own thumbnail."""
+"""`mil bench tile`: seconds to tile a slide by stage, beside OpenSlide's own thumbnail."""
 
 import resource
 from collections.abc import Sequence
@@ -9,20 +9,19 @@ from time import perf_counter, process_time
 import openslide
 
 from mil.bench.results_table import Outcome, Row
-from mil.bench.slides import CODECS, made
+from mil.bench.slides import CODECS, synthetic_slide
 from mil.config import TileConfig
 from mil.io.slides import SlideReader, as_array
-from mil.tile.plan import look, plan_tiles
+from mil.tile.plan import plan_tiles, read_overview
 from mil.tile.quality import assess
 from mil.tile.stage import run as tile
 from mil.tile.tissue import find_tissue
 
 NOTE = (
     "seconds of one process. open, picture (read the overview), mask (find tissue), grid (lay "
-    "tiles), quality (pen, "
-    "blur ...): each stage alone; all: `mil tile` with its files; cpu: of all. thumbnail: "
-    "OpenSlide's get_thumbnail of "
-    "the same size, for comparison; peak: of the process so far."
+    "tiles), quality (pen, blur ...): each stage alone; all: `mil tile` with its files; cpu: "
+    "processor time of all. thumbnail: OpenSlide's get_thumbnail of the same size, for "
+    "comparison; peak: of the process so far."
 )
 
 
@@ -30,18 +29,18 @@ def run(slides: Sequence[Path], *, tile_px: int, target_mpp: float) -> Outcome:
     """Time tiling, stage by stage.
 
     Args:
-        slides: which; none: two synthetic ones of 60 000 x 60 000 px, JPEG and JPEG
-            2000.
+        slides: slides to tile; none: two synthetic ones of 60 000 x 60 000 px, JPEG and
+            JPEG 2000.
         tile_px: side of a tile, pixels.
-        target_mpp: its scale, micrometres per pixel.
+        target_mpp: resolution of a tile, micrometres per pixel.
     """
     with TemporaryDirectory() as folder:
-        paths = list(slides) or [made(Path(folder), codec) for codec in CODECS]
+        paths = list(slides) or [synthetic_slide(Path(folder), codec) for codec in CODECS]
         rows = [_row(path, Path(folder), tile_px, target_mpp) for path in paths]
     return Outcome(f"mil bench tile, tiles of {tile_px} px at {target_mpp:g} µm/px", rows, NOTE)
 
 
-class _Clock:
+class _StopWatch:
     """Seconds between calls."""
 
     def __init__(self) -> None:
@@ -49,29 +48,30 @@ class _Clock:
 
     def __call__(self) -> float:
         now = perf_counter()
-        taken = now - self._last
+        elapsed = now - self._last
         self._last = now
-        return taken
+        return elapsed
 
 
 def _row(path: Path, folder: Path, tile_px: int, target_mpp: float) -> Row:
     config = TileConfig()
-    clock = _Clock()
+    clock = _StopWatch()
     with SlideReader(path) as reader:
         opened = clock()
         mpp = reader.resolution().mpp
-        view = look(reader, mpp)
+        view = read_overview(reader, mpp)
         looked = clock()
         plan = plan_tiles(
-            reader, mpp, tile_px=tile_px, target_mpp=target_mpp, config=config, view=view
+            reader, mpp, tile_px=tile_px, target_mpp=target_mpp, config=config, overview=view
         )
         planned = clock()
-        find_tissue(as_array(plan.picture), mpp * plan.mask_scale, config.min_area_mm2)
+        find_tissue(as_array(plan.overview), mpp * plan.mask_scale, config.min_area_mm2)
         found = clock()
         assess(reader, plan, mpp)
         assessed = clock()
         width, height = reader.size_px
-        form = f"{reader.vendor}, {len(reader.levels)} levels"
+        slide_format = f"{reader.vendor}, {len(reader.levels)} levels"
+    # The whole command once more, with its files and in one piece.
     cpu = process_time()
     clock()
     tile(
@@ -83,22 +83,23 @@ def _row(path: Path, folder: Path, tile_px: int, target_mpp: float) -> Row:
         mpp=None,
         config=config,
     )
-    whole = clock()
+    all_stages = clock()
     cpu = process_time() - cpu
     clock()
     with openslide.OpenSlide(path) as slide:
         slide.get_thumbnail(view.image.size)
     return {
         "slide": path.name,
-        "format": form,
+        "format": slide_format,
         "px": f"{width} x {height}",
         "tiles": len(plan.coords),
         "open_s": opened,
         "picture_s": looked,
         "mask_s": found,
+        # `plan_tiles` finds tissue and lays the grid; noise may leave less than nothing.
         "grid_s": max(planned - found, 0.0),
         "quality_s": assessed,
-        "all_s": whole,
+        "all_s": all_stages,
         "cpu_s": cpu,
         "thumbnail_s": clock(),
         "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

@@ -1,39 +1,45 @@
-"""`mil bench train`: time and memory of a training step, by head; ACMIL beside the literal way of writing it."""
+"""`mil bench train`: time and memory of a training step of each head.
+
+ACMIL is compared with the literal way of writing it.
+"""
 
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import torch
 
 from mil.bench.results_table import Outcome, Row
+from mil.bench.train_results import (
+    HeadJob,
+    Job,
+    LiteralJob,
+    ProductRates,
+    ProductsJob,
+    StepMeasurement,
+)
 from mil.config import config_path, head_names, load_recipe
 from mil.device import has_fast_bf16
 
 NOTE = (
     "one bag of random features on a CPU; each row in processes of its own. step: forward, "
-    "losses, backward, "
-    "optimiser, of the fastest; median: of all in the same process; memory: what a process holds "
-    "at its peak beyond "
-    "the program, the bag (of the precision's type) and the parameters. literal: ACMIL written "
-    "down in plain torch, "
-    "float32, as many threads. speed-up: the literal's step over this; its memory: this over the "
-    "literal's; loss off: "
-    "from the literal's, at most, over the same first steps; floor: arithmetic of the matrix "
-    "products over the rate of "
-    "one of square matrices, in this precision; of floor: step over it. The compared ones take "
-    "turns; of each the "
-    "fastest round counts."
+    "losses, backward and optimiser, fastest; median: over all steps of the same process; memory: "
+    "peak of the process beyond program, bag (in the precision's type) and parameters. "
+    "literal: ACMIL written in plain torch, float32, as many threads. speed-up: the literal's "
+    "step relative to this; its memory: this relative to the literal's; loss off: largest "
+    "difference from the literal's losses over the same first steps; floor: arithmetic of the "
+    "matrix products at the rate of square matrices in this precision; of floor: step relative "
+    "to it. The compared ones take turns; the fastest round of each counts."
 )
 ROUND_S = 2.0
 LONGEST_S = 120.0  # a process that takes longer is ended
-# the recipe that the literal one is written from
 LITERAL = "acmil, literal"
-OURS = "acmil_2024_10"
+OURS = "acmil_2024_10"  # recipe that the literal ACMIL is written from
 NOTHING = ""
+PROGRAMS = {HeadJob: "head", LiteralJob: "literal", ProductsJob: "products"}
 
 
 def run(
@@ -49,92 +55,100 @@ def run(
     """Time training steps.
 
     Args:
-        recipes: which heads; none: each head's recipe of the same name.
-        tiles: sizes of the bag.
+        recipes: names of head recipes; none: each head's recipe of the same name.
+        tiles: numbers of tiles of the bag.
         dim: length of a tile's feature vector.
         precisions: `fp32`, `bf16`.
-        threads: of each process.
-        repeats: rounds of the comparison with the literal step.
-        literal: whether to compare.
+        threads: number of CPU threads of each process.
+        repeats: number of rounds of the comparison with the literal step.
+        literal: compare ACMIL with the literal step.
+
+    Raises:
+        ConfigError: there is no recipe of a name.
     """
     names = list(recipes) or _own_recipes()
     for name in names:
-        load_recipe(name)  # a wrong name is told before anything is measured
-    how: dict[str, Any] = {"dim": dim, "threads": threads, "seconds": ROUND_S}
-    rows = _compared(tiles[0], how, repeats) if literal else []
+        load_recipe(name)  # an unknown name is an error before anything is measured
+    rows = _compared(tiles[0], dim, threads, repeats) if literal else []
     for count, name, precision in product(tiles, names, precisions):
-        found = _measured("head", {**how, "recipe": name, "tiles": count, "precision": precision})
-        rows.append(_row(name, count, precision, found))
+        step = _measured_step(HeadJob(name, count, dim, precision, threads, ROUND_S))
+        rows.append(_row(name, count, precision, step))
     return Outcome(f"mil bench train, dim {dim}, threads: {threads}", rows, NOTE)
 
 
 def _own_recipes() -> list[str]:
-    """Recipes named like their head."""
+    """Recipes that have the name of their head."""
     return [name for name in head_names() if config_path(f"heads/{name}.yaml").exists()]
 
 
-def _compared(tiles: int, how: dict[str, Any], repeats: int) -> list[Row]:
-    """The literal ACMIL and ours, in turns, beside what the products alone would take."""
+def _compared(tiles: int, dim: int, threads: int, repeats: int) -> list[Row]:
+    """The literal ACMIL and ours, taking turns, beside the floor of the products."""
     precisions = ["fp32", "bf16"] if has_fast_bf16(torch.device("cpu")) else ["fp32"]
-    asked = {LITERAL: ("literal", {**how, "tiles": tiles})}
+    jobs: dict[str, HeadJob | LiteralJob] = {LITERAL: LiteralJob(tiles, dim, threads, ROUND_S)}
     for precision in precisions:
-        asked[precision] = ("head", {**how, "recipe": OURS, "tiles": tiles, "precision": precision})
-    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in asked}
-    rates: list[dict[str, Any]] = []
+        jobs[precision] = HeadJob(OURS, tiles, dim, precision, threads, ROUND_S)
+    rounds: dict[str, list[StepMeasurement]] = {name: [] for name in jobs}
+    rates: list[ProductRates] = []
     for _ in range(repeats):
-        for name, (what, settings) in asked.items():
-            rounds[name].append(_measured(what, settings))
-        rates.append(_measured("products", {"threads": how["threads"], "seconds": ROUND_S / 4}))
-    best = {
-        name: min(found, key=lambda one: one.get("step_ms", float("inf")))
-        for name, found in rounds.items()
-    }
-    rate = {
-        precision: max(one.get(precision, 0.0) for one in rates) for precision in ("fp32", "bf16")
-    }
-    plain = best.pop(LITERAL)
-    rows = [_row(LITERAL, tiles, "fp32", plain)]
-    for precision, found in best.items():
-        floor_ms = gflop(tiles, how["dim"]) / rate[precision] * 1e3 if rate[precision] else 0.0
-        rows.append(_row(OURS, tiles, precision, found) | _beside(found, plain, floor_ms))
+        for name, job in jobs.items():
+            rounds[name].append(_measured_step(job))
+        rates.append(ProductRates(**_measured(ProductsJob(threads, ROUND_S / 4))))
+    # The fastest round: other processes can only slow a step down.
+    best = {name: min(steps, key=lambda step: step.step_ms) for name, steps in rounds.items()}
+    literal = best.pop(LITERAL)
+    rows = [_row(LITERAL, tiles, "fp32", literal)]
+    for precision, step in best.items():
+        rate = max(getattr(rate, precision) for rate in rates)
+        floor_ms = gflop(tiles, dim) / rate * 1e3 if rate else 0.0
+        rows.append(_row(OURS, tiles, precision, step) | _beside(step, literal, floor_ms))
     return rows
 
 
 def gflop(tiles: int, dim: int, attention: int = 128) -> float:
-    """Arithmetic of ACMIL's step in billions: the reducer twice, V and U three times; features get no gradient."""
+    """Arithmetic of ACMIL's step in GFLOP.
+
+    The reducer counts twice, V and U three times: features get no gradient.
+    """
     hidden = dim // 2
     return 2e-9 * tiles * hidden * (2 * dim + 3 * 2 * attention)
 
 
-def _beside(found: dict[str, Any], plain: dict[str, Any], floor_ms: float) -> Row:
-    if "failed" in found or "failed" in plain:
+def _beside(step: StepMeasurement, literal: StepMeasurement, floor_ms: float) -> Row:
+    if step.failed or literal.failed:
         return {}
+    pairs = zip(step.losses, literal.losses, strict=False)
     return {
-        "speed-up": plain["step_ms"] / found["step_ms"],
-        "its_memory": found["memory_MB"] / max(plain["memory_MB"], 1e-9),
-        "loss_off": max(abs(a - b) for a, b in zip(found["losses"], plain["losses"], strict=False)),
+        "speed-up": literal.step_ms / step.step_ms,
+        "its_memory": step.memory_mb / max(literal.memory_mb, 1e-9),
+        "loss_off": max(abs(own - literal_loss) for own, literal_loss in pairs),
         "floor_ms": floor_ms,
-        "of_floor": found["step_ms"] / floor_ms if floor_ms else NOTHING,
+        "of_floor": step.step_ms / floor_ms if floor_ms else NOTHING,
     }
 
 
-def _row(name: str, tiles: int, precision: str, found: dict[str, Any]) -> Row:
-    numbers = ("parameters", "step_ms", "median_ms", "bag_MB", "memory_MB")
+def _row(name: str, tiles: int, precision: str, step: StepMeasurement) -> Row:
+    numbers: Row = {
+        "parameters": step.parameters,
+        "step_ms": step.step_ms,
+        "median_ms": step.median_ms,
+        "bag_MB": step.bag_mb,
+        "memory_MB": step.memory_mb,
+    }
+    if step.failed:
+        numbers = dict.fromkeys(numbers, NOTHING)
     beside = dict.fromkeys(("speed-up", "its_memory", "loss_off", "floor_ms", "of_floor"), NOTHING)
-    return {
-        "head": name,
-        "tiles": tiles,
-        "precision": precision,
-        **{key: found.get(key, NOTHING) for key in numbers},
-        **beside,
-        "failed": found.get("failed", NOTHING),
-    }
+    row: Row = {"head": name, "tiles": tiles, "precision": precision}
+    return row | numbers | beside | {"failed": step.failed}
 
 
-def _measured(what: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """What a process of its own has found, or why it has not."""
+def _measured_step(job: HeadJob | LiteralJob) -> StepMeasurement:
+    return StepMeasurement(**_measured(job))
+
+
+def _measured(job: Job) -> Mapping[str, Any]:
+    """Fields of the result of a job in a process of its own; of a failure its message."""
     program = "from mil.bench.train_step import main; main()"
-    command = [sys.executable, "-c", program, what, json.dumps(settings)]
+    command = [sys.executable, "-c", program, PROGRAMS[type(job)], json.dumps(job._asdict())]
     try:
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, timeout=LONGEST_S
@@ -142,7 +156,7 @@ def _measured(what: str, settings: dict[str, Any]) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"failed": f"took over {LONGEST_S:.0f} s"}
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"]
-        return {"failed": said[-1][:100]}
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+        errors = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"]
+        return {"failed": errors[-1][:100]}
+    fields: Mapping[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return fields

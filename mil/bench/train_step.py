@@ -1,11 +1,11 @@
-"""What `mil bench train` measures, each in a process of its own: a head's step, the literal one, matrix products."""
+"""Process of `mil bench train` that measures a head's step, the literal one, or products."""
 
 import json
 import sys
 from collections.abc import Callable
 from functools import partial
 from statistics import median
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,142 +13,154 @@ from torch import Tensor, nn
 from mil.bags import Bags
 from mil.bench.measure import held_mb, limit_memory, peak_mb, times_of
 from mil.bench.plain_acmil import LiteralAcmil, literal_loss
+from mil.bench.train_results import (
+    HeadJob,
+    LiteralJob,
+    ProductRates,
+    ProductsJob,
+    StepMeasurement,
+)
 from mil.config import load_recipe
 from mil.device import keep_freed_memory
 from mil.heads import FollowsSteps, TwoStage, UsesGraph, build_head
 from mil.losses import total_loss
-from mil.train.loop import LARGEST_KEPT, make_optimiser
-from mil.train.optimiser import AdamW
-from mil.train.precision import answer, choose_dtype
+from mil.train.loop import LARGEST_REUSED_BLOCK
+from mil.train.optim import AdamW, make_optimiser
+from mil.train.precision import choose_dtype, forward_autocast
 
 CLASSES = 2
 SEED = 1
-FEW = 64  # tiles of a first step that is not counted: it loads libraries
-COMPARED = 5  # steps whose losses are compared
-SIDE = 2048  # of the matrices whose product is timed
-PLACE_PX = 512  # from tile to tile
-Step = Callable[[Bags], Tensor]
+WARMUP_TILES = 64  # tiles of a first step that is not counted: it loads libraries
+COMPARED = 5  # first steps whose losses are compared
+SIDE = 2048  # rows and columns of the matrices whose product is timed
+STEP_PX = 512  # distance between neighbouring tiles
 
 
 def main() -> None:
-    """Measure what the first argument says with the settings of the second; print the result as JSON."""
-    settings = json.loads(sys.argv[2])
-    torch.set_num_threads(settings.pop("threads"))
+    """Measure the job of the arguments, its kind and its fields; print the result as JSON."""
+    kind, fields = sys.argv[1], json.loads(sys.argv[2])
+    torch.set_num_threads(fields["threads"])
     limit_memory()
-    measure: dict[str, Callable[..., dict[str, Any]]] = {
-        "head": head,
-        "literal": literal,
-        "products": products,
-    }
-    print(json.dumps(measure[sys.argv[1]](**settings)), flush=True)
+    result: StepMeasurement | ProductRates
+    if kind == "head":
+        result = head(HeadJob(**fields))
+    elif kind == "literal":
+        result = literal(LiteralJob(**fields))
+    else:
+        result = products(ProductsJob(**fields))
+    print(json.dumps(result._asdict()), flush=True)
 
 
-def head(recipe: str, tiles: int, dim: int, precision: str, seconds: float) -> dict[str, Any]:
+class Trainee(NamedTuple):
+    """Model whose step is timed."""
+
+    model: nn.Module
+    optimiser: AdamW | torch.optim.Optimizer
+    loss_of: Callable[[Bags], Tensor]
+    prepare: Callable[[Bags], Bags] = lambda bags: bags  # before the first step
+    after_step: Callable[[], None] = lambda: None
+
+
+def head(job: HeadJob) -> StepMeasurement:
     """A training step of a recipe's head on one bag."""
-    keep_freed_memory(LARGEST_KEPT)
-    settings = load_recipe(recipe)
+    keep_freed_memory(LARGEST_REUSED_BLOCK)
+    recipe = load_recipe(job.recipe)
     torch.manual_seed(SEED)
-    made = build_head(settings.name, settings.options, dim=dim, classes=CLASSES).train()
-    optimiser = make_optimiser(made, settings.train)
-    weights = {name: weight.start for name, weight in settings.losses.items()}
+    model = build_head(recipe.name, recipe.options, dim=job.dim, classes=CLASSES).train()
+    weights = {name: weight.start for name, weight in recipe.losses.items()}
 
     def loss_of(bags: Bags) -> Tensor:
-        return total_loss(weights, answer(made, bags), bags, torch.tensor([1]))[0]
+        return total_loss(weights, forward_autocast(model, bags), bags, torch.tensor([1]))[0]
 
     def prepare(bags: Bags) -> Bags:
-        if isinstance(made, TwoStage):
-            made.follow(made.first_stage().eval(), [bags])
-        if not isinstance(made, UsesGraph):
+        if isinstance(model, TwoStage):
+            model.follow(model.first_stage().eval(), [bags])
+        if not isinstance(model, UsesGraph):
             return bags
-        made.see_training([bags])
-        return bags._replace(graph=made.build_graph(bags.features.float(), bags.coords))
+        model.see_training([bags])
+        return bags._replace(graph=model.build_graph(bags.features.float(), bags.coords))
 
-    def after() -> None:
-        if isinstance(made, FollowsSteps):
-            made.after_step()
+    def after_step() -> None:
+        if isinstance(model, FollowsSteps):
+            model.after_step()
 
-    dtype = choose_dtype(precision, torch.device("cpu"))
-    return _measure(made, optimiser, loss_of, prepare, after, tiles, dim, dtype, seconds)
+    optimiser = make_optimiser(model, recipe.train)
+    dtype = choose_dtype(job.precision, torch.device("cpu"))
+    trainee = Trainee(model, optimiser, loss_of, prepare, after_step)
+    return _measure(trainee, job.tiles, job.dim, dtype, job.seconds)
 
 
-def literal(tiles: int, dim: int, seconds: float) -> dict[str, Any]:
-    """The literal ACMIL, with the first weights of the head `acmil`."""
+def literal(job: LiteralJob) -> StepMeasurement:
+    """A training step of the literal ACMIL, with the initial weights of the head `acmil`."""
     torch.manual_seed(SEED)
-    ours = build_head("acmil", {}, dim=dim, classes=CLASSES)
-    made = LiteralAcmil(dim, dim // 2, CLASSES)
+    acmil = build_head("acmil", {}, dim=job.dim, classes=CLASSES)
+    model = LiteralAcmil(job.dim, job.dim // 2, CLASSES)
     with torch.no_grad():
-        for parameter, value in zip(made.parameters(), ours.parameters(), strict=True):
+        for parameter, value in zip(model.parameters(), acmil.parameters(), strict=True):
             parameter.copy_(value)
-    optimiser = torch.optim.AdamW(made.parameters(), lr=1e-4, weight_decay=1e-5)
-    return _measure(
-        made,
-        optimiser,
-        lambda bags: literal_loss(made(bags.features), torch.tensor([1])),
-        lambda bags: bags,
-        lambda: None,
-        tiles,
-        dim,
-        torch.float32,
-        seconds,
+
+    def loss_of(bags: Bags) -> Tensor:
+        return literal_loss(model(bags.features), torch.tensor([1]))
+
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-5)
+    trainee = Trainee(model, optimiser, loss_of)
+    return _measure(trainee, job.tiles, job.dim, torch.float32, job.seconds)
+
+
+def products(job: ProductsJob) -> ProductRates:
+    """Rate of a product of square matrices in each precision; the fastest counts."""
+    return ProductRates(
+        fp32=_gflops(torch.float32, job.seconds), bf16=_gflops(torch.bfloat16, job.seconds)
     )
 
 
-def products(seconds: float) -> dict[str, Any]:
-    """Rate of a product of square matrices in each precision, GFLOP a second; the fastest counts."""
-    rates = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        left, right = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
-        rates[name] = 2e-9 * SIDE**3 / min(times_of(partial(torch.mm, left, right), seconds))
-    return rates
+def _gflops(dtype: torch.dtype, seconds: float) -> float:
+    left = torch.randn(SIDE, SIDE).to(dtype)
+    right = torch.randn(SIDE, SIDE).to(dtype)
+    fastest = min(times_of(partial(torch.mm, left, right), seconds))
+    return 2e-9 * SIDE**3 / fastest
 
 
 def _measure(
-    made: nn.Module,
-    optimiser: AdamW | torch.optim.Optimizer,
-    loss_of: Step,
-    prepare: Callable[[Bags], Bags],
-    after: Callable[[], None],
-    tiles: int,
-    dim: int,
-    dtype: torch.dtype,
-    seconds: float,
-) -> dict[str, Any]:
-    loss_of(prepare(_bag(FEW, dim, dtype))).backward()
+    trainee: Trainee, tiles: int, dim: int, dtype: torch.dtype, seconds: float
+) -> StepMeasurement:
+    model, optimiser, loss_of, prepare, after_step = trainee
+    loss_of(prepare(_bag(WARMUP_TILES, dim, dtype))).backward()
     bags = prepare(_bag(tiles, dim, dtype))
     torch.manual_seed(SEED)
-    losses = []
+    losses: list[Tensor] = []
 
     def step() -> None:
         loss = loss_of(bags)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        after()
+        after_step()
         losses.append(loss.detach())
 
     optimiser.zero_grad()
     before = held_mb()
     times = times_of(step, seconds)
-    return {
-        "step_ms": 1e3 * min(times),
-        "median_ms": 1e3 * median(times),
-        "memory_MB": max(0.0, peak_mb() - before),
-        "bag_MB": bags.features.nbytes / 2**20,
-        "parameters": sum(p.numel() for p in made.parameters()),
-        "losses": [float(loss) for loss in losses[:COMPARED]],
-    }
+    return StepMeasurement(
+        step_ms=1e3 * min(times),
+        median_ms=1e3 * median(times),
+        memory_mb=max(0.0, peak_mb() - before),
+        bag_mb=bags.features.nbytes / 2**20,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        losses=[float(loss) for loss in losses[:COMPARED]],
+    )
 
 
 def _bag(tiles: int, dim: int, dtype: torch.dtype) -> Bags:
-    """One bag of tiles on a square; made in place, so that nothing larger has been in memory before."""
-    draw = torch.Generator().manual_seed(SEED)
+    """One bag of tiles on a square grid.
+
+    It is filled in place: a larger temporary would count as memory.
+    """
+    rng = torch.Generator().manual_seed(SEED)
     features = torch.empty(tiles, dim, dtype=dtype)
     for rows in features.split(1024):
-        rows.copy_(torch.randn(rows.shape, generator=draw))
+        rows.copy_(torch.randn(rows.shape, generator=rng))
     across = max(1, round(tiles**0.5))
     number = torch.arange(tiles)
-    return Bags(
-        features,
-        torch.tensor([0, tiles]),
-        PLACE_PX * torch.stack([number % across, number // across], 1),
-    )
+    positions = torch.stack([number % across, number // across], 1)
+    return Bags(features, torch.tensor([0, tiles]), STEP_PX * positions)

@@ -1,1 +1,1 @@
-"""`mil heads list|show` and `mil encoders list|show`: the heads, recipes and encoders there are."""
+"""Catalogue of what a run can use: recipes, heads and encoders, listed and described."""

@@ -1,4 +1,7 @@
-"""`mil heads list|show|verify|card` and `mil encoders …` at the command line; torch only where a command needs it."""
+"""`mil heads list|show|verify|card` and `mil encoders …` at the command line.
+
+Torch is imported only by the commands that need it.
+"""
 
 import sys
 from pathlib import Path
@@ -17,7 +20,8 @@ encoders_app = typer.Typer(
     help="Encoders of tiles: list, show, and download their weights.", no_args_is_help=True
 )
 
-LEAST_COLUMNS = 100  # for a pipe, which has no width
+# Columns of `mil encoders list`.
+ENCODER_COLUMNS = ("encoder", "dim", "tile, px", "µm/px", "licence", "gated", "weights")
 
 Name = Annotated[str, typer.Argument(help="Name of an encoder in configs/encoders.yaml.")]
 Names = Annotated[list[str], typer.Argument(help="Names of encoders in configs/encoders.yaml.")]
@@ -25,10 +29,10 @@ Names = Annotated[list[str], typer.Argument(help="Names of encoders in configs/e
 
 @heads_app.command("list")
 def heads_list() -> None:
-    """All recipes and heads, those of other packages too."""
-    from mil.catalogue.listing import listed
+    """List all recipes and heads, those of other packages too."""
+    from mil.catalogue.listing import heads_table
 
-    typer.echo(listed())
+    typer.echo(heads_table())
 
 
 @heads_app.command("show")
@@ -41,11 +45,12 @@ def heads_show(
     ],
 ) -> None:
     """Describe a head or a recipe: its options, losses and training."""
-    from mil.catalogue.show import described, fitted
+    from mil.catalogue.show import description_lines, wrapped
 
+    # A pipe has no width, and its lines may go through grep.
     width = get_terminal_size().columns if sys.stdout.isatty() else None
-    for line in described(name):
-        typer.echo("\n".join(fitted(line, width)) if width else line)
+    for line in description_lines(name):
+        typer.echo("\n".join(wrapped(line, width)) if width else line)
 
 
 @heads_app.command("verify")
@@ -60,13 +65,16 @@ def heads_verify(
         ),
     ] = False,
 ) -> None:
-    """Check that a head is what it was when it was made: its files, and its answer to the example bag beside them."""
+    """Check that trained heads are unchanged: files, and predictions for the example bag.
+
+    The exit code is 1 if a head has a fault.
+    """
     from mil.trained.verify import run
 
-    found = run(folders, seal=seal)
-    for line in found.lines:
+    verification = run(folders, seal=seal)
+    for line in verification.lines:
         typer.echo(line)
-    raise typer.Exit(1 if found.faults else 0)
+    raise typer.Exit(1 if verification.faults else 0)
 
 
 @heads_app.command("card")
@@ -88,7 +96,10 @@ def heads_card(
         float | None, typer.Option(help="Smallest area of a tissue region that was kept, mm².")
     ] = None,
 ) -> None:
-    """Write MODEL_CARD.md into each head's folder: data, splits, metrics, limits, licence, how to use it."""
+    """Write MODEL_CARD.md into each head's folder.
+
+    The card states data, splits, metrics, limits, licence and use.
+    """
     from mil.trained.card import Tissue, run
 
     for path in run(folders, evaluated, dataset=dataset, tissue=Tissue(min_tissue, min_area_mm2)):
@@ -97,29 +108,21 @@ def heads_card(
 
 @encoders_app.command("list")
 def encoders_list() -> None:
-    """All encoders: features, tile, scale, licence, and whether their weights are on this disk."""
+    """List all encoders: features, tile, scale, licence, and whether their weights are on disk."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from mil.catalogue.listing import MIN_COLUMNS
     from mil.config import load_encoders
-    from mil.encoders.availability import find_weights
+    from mil.encoders.availability import weights_status
 
-    table = Table(
-        "encoder",
-        "dim",
-        "tile, px",
-        "µm/px",
-        "licence",
-        "gated",
-        "weights",
-        box=None,
-        pad_edge=False,
-    )
+    table = Table(*ENCODER_COLUMNS, box=None, pad_edge=False)
     for column in table.columns:
         column.no_wrap = True
     for name, entry in load_encoders().items():
-        weights = find_weights(name, entry, ask=False)
+        # Only the disk: asking the hub for each encoder would take a minute.
+        weights = weights_status(name, entry, ask_hub=False)
         table.add_row(
             name,
             str(entry.dim),
@@ -127,40 +130,40 @@ def encoders_list() -> None:
             f"{entry.mpp:g}",
             escape(entry.licence),
             "yes" if entry.gated else "",
-            weights.word,
+            weights.status,
         )
-    Console(width=max(Console().width, LEAST_COLUMNS), highlight=False).print(table)
+    Console(width=max(Console().width, MIN_COLUMNS), highlight=False).print(table)
 
 
 @encoders_app.command("show")
 def encoders_show(name: Name) -> None:
-    """Everything about one encoder."""
+    """Describe one encoder: model, weights, tile, scale, licence, and weights on disk."""
     from mil.config import tiling_name
-    from mil.encoders.availability import find_weights
+    from mil.encoders.availability import weights_status
 
     entry = load_encoder(name)
-    found = find_weights(name, entry, ask=False)
-    said = entry.model_dump(exclude_none=True) | {
-        "args": ", ".join(f"{k}={v}" for k, v in entry.args.items())
-    }
-    for key, value in {"encoder": name, **said, "gated": "yes" if entry.gated else "no"}.items():
+    weights = weights_status(name, entry, ask_hub=False)
+    values = {"encoder": name, **entry.model_dump(exclude_none=True)}
+    values["args"] = ", ".join(f"{option}={value}" for option, value in entry.args.items())
+    values["gated"] = "yes" if entry.gated else "no"
+    for key, value in values.items():
         if value != "":
             typer.echo(f"{key:<10} {value}")
-    typer.echo(
-        f"{'tiling':<10} {tiling_name(entry.tile_px, entry.mpp)}, {entry.tile_px * entry.mpp:g} "
-        "µm wide"
-    )
-    typer.echo(f"{'here':<10} {found.word}: {found.detail}")
+    tiling = tiling_name(entry.tile_px, entry.mpp)
+    typer.echo(f"{'tiling':<10} {tiling}, {entry.tile_px * entry.mpp:g} µm wide")
+    typer.echo(f"{'on disk':<10} {weights.status}: {weights.message}")
 
 
 @encoders_app.command("fetch")
 def encoders_fetch(names: Names) -> None:
-    """Download weights into the cache of this machine, for a run on one without a network."""
+    """Download encoders' weights into this machine's cache, for runs without a network."""
     from mil.encoders.download import fetch
 
-    for name, entry in [(name, load_encoder(name)) for name in names]:
+    # All names first: a typing error must not show after a download of gigabytes.
+    entries = [(name, load_encoder(name)) for name in names]
+    for name, entry in entries:
         path = fetch(name, entry)
-        typer.echo(
-            f"{name}: "
-            f"{f'{path} ({path.stat().st_size / 1e6:.0f} MB)' if path else 'nothing to fetch'}"
-        )
+        if path is None:
+            typer.echo(f"{name}: nothing to fetch")
+        else:
+            typer.echo(f"{name}: {path} ({path.stat().st_size / 1e6:.0f} MB)")

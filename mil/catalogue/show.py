@@ -1,8 +1,8 @@
-"""All there is to know of one head or recipe: what it is, its options, its losses, how it is trained."""
+"""`mil heads show`: a head or recipe with its options, its losses and its training."""
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 from torch import nn
 
 from mil.bags import Bags, join
-from mil.catalogue.listing import comment
+from mil.catalogue.listing import leading_comment
 from mil.config import Recipe, load_recipe, recipe_path
 from mil.config.recipes import check_head, head_names, package_of, recipe_files
 from mil.errors import ConfigError, unknown_name
@@ -21,155 +21,199 @@ from mil.heads import TwoStage, UsesGraph, blamed, build_head, head_module
 from mil.losses import TERMS
 from mil.tasks import CLASSES
 
+# Words of a JSON schema, and how they are shown.
 BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
-WORDS = {"integer": "whole number", "boolean": "true or false", "null": "empty", "string": "text"}
-NOTHING = "nothing: this head does not give what it needs"
-# of the bags that losses are tried on
-DIM = 16
-SIDE = 6
+TYPE_NAMES = {
+    "integer": "whole number",
+    "boolean": "true or false",
+    "null": "empty",
+    "string": "text",
+}
+NO_EFFECT = "nothing: this head does not give what it needs"
+# Bags that loss terms are tried on: as small as any head accepts, tiles in a square so
+# that heads over a graph find neighbours.
+TRIAL_DIM = 16
+TRIAL_SIDE_TILES = 6
+TRIAL_TILE_PX = 224
+# Deeper than this share of the width, a continued line would have no room for words.
+MAX_INDENT_SHARE = 0.6
 
 
-def described(name: str) -> list[str]:
-    """A recipe and the head it is of, or a head alone.
+def description_lines(name: str) -> list[str]:
+    """Lines about a recipe and its head, or about a head alone.
+
+    Args:
+        name: name of a head or a recipe, or path of a recipe's yaml.
 
     Raises:
-        ConfigError: there is neither, or it is broken.
+        ConfigError: there is no such head or recipe, or it is broken.
     """
     if name.endswith((".yaml", ".yml")) or name in recipe_files():
         recipe = load_recipe(name)
-        terms = _losses(recipe.name, recipe.options)
-        return [*_recipe(name, recipe, terms), "", *_head(recipe.name, recipe.options, terms)]
+        terms = _effective_terms(recipe.name, recipe.options)
+        recipe_lines = _recipe_lines(name, recipe, terms)
+        return [*recipe_lines, "", *_head_lines(recipe.name, recipe.options, terms)]
     if name not in head_names():
         raise ConfigError(unknown_name("head or recipe", name, {*head_names(), *recipe_files()}))
-    return [*_head(name, {}, _losses(name, {}))]
+    return list(_head_lines(name, {}, _effective_terms(name, {})))
 
 
-def fitted(line: str, width: int) -> list[str]:
-    """A line broken to a width; what follows stands under its last column."""
-    columns = [gap.end() for gap in re.finditer(r"^ +| {2,}", line) if gap.end() <= width * 0.6]
-    return wrap(
+def wrapped(line: str, width: int) -> list[str]:
+    """A line broken to a width; continued lines begin under its last column.
+
+    Args:
+        line: line of columns that are two or more spaces apart.
+        width: number of characters of the terminal.
+    """
+    gaps = re.finditer(r"^ +| {2,}", line)
+    columns = [gap.end() for gap in gaps if gap.end() <= width * MAX_INDENT_SHARE]
+    lines = wrap(
         line,
         width,
         subsequent_indent=" " * max(columns, default=0),
         break_long_words=False,
         break_on_hyphens=False,
-    ) or [""]
+    )
+    # Of an empty line `wrap` makes no line at all.
+    return lines or [""]
 
 
-def _recipe(name: str, recipe: Recipe, terms: Sequence[str]) -> Iterator[str]:
+def _recipe_lines(name: str, recipe: Recipe, terms: Sequence[str]) -> Iterator[str]:
     path = recipe_path(name)
     yield f"recipe {path.stem}, {path}"
-    if said := comment(path):
-        yield f"  {said}"
+    comment = leading_comment(path)
+    if comment:
+        yield f"  {comment}"
     if recipe.source:
         yield f"  source: {recipe.source}"
     yield f"  head: {recipe.name}"
     yield "  losses"
     for term, weight in recipe.losses.items():
-        height = (
-            f"{weight.start:g}" if weight.end is None else f"{weight.start:g} to {weight.end:g}"
-        )
-        yield f"    {term:<24} {height:<12} {_gist(TERMS[term]) if term in terms else NOTHING}"
+        height = f"{weight.start:g}"
+        if weight.end is not None:
+            height += f" to {weight.end:g}"
+        effect = _summary(TERMS[term]) if term in terms else NO_EFFECT
+        yield f"    {term:<24} {height:<12} {effect}"
     yield "  train"
     for option, field in type(recipe.train).model_fields.items():
-        yield f"    {option:<24} {_value(getattr(recipe.train, option)):<12} {field.description or ''}".rstrip()
+        value = _value(getattr(recipe.train, option))
+        yield f"    {option:<24} {value:<12} {field.description or ''}".rstrip()
 
 
-def _head(name: str, options: Mapping[str, Any], terms: Sequence[str]) -> Iterator[str]:
+def _head_lines(name: str, options: Mapping[str, object], terms: Sequence[str]) -> Iterator[str]:
     module = head_module(name)
     entry = check_head(name)
-    yield f"head {name}" + (
-        f", from the package {package_of(entry)}" if entry else f", mil/heads/{name}.py"
-    )
+    origin = f"from the package {package_of(entry)}" if entry else f"mil/heads/{name}.py"
+    yield f"head {name}, {origin}"
     for line in _paragraphs(inspect.getdoc(module) or ""):
         yield f"  {line}".rstrip()
     yield "  options" + (" (as the recipe sets them)" if options else "")
-    yield from _options(module.Config, options)
+    yield from _option_lines(module.Config, options)
     yield "  losses it can take"
     for term in terms:
-        yield f"    {term:<24} {_gist(TERMS[term])}"
+        yield f"    {term:<24} {_summary(TERMS[term])}"
 
 
 def _paragraphs(text: str) -> Iterator[str]:
     """Each paragraph as one line, unless it is a list or otherwise laid out."""
-    for number, part in enumerate(text.split("\n\n")):
+    for number, paragraph in enumerate(text.split("\n\n")):
         if number:
             yield ""
-        lines = part.splitlines()
-        yield from lines if any(line[:1] in " -*>|" for line in lines) else [" ".join(lines)]
+        lines = paragraph.splitlines()
+        if any(line[:1] in " -*>|" for line in lines):
+            yield from lines
+        else:
+            yield " ".join(lines)
 
 
-def _options(config: type[BaseModel], chosen: Mapping[str, Any]) -> Iterator[str]:
+def _option_lines(config: type[BaseModel], chosen: Mapping[str, object]) -> Iterator[str]:
+    """Lines about the options of a head: name, type, value, and the description below.
+
+    Args:
+        config: model of the options.
+        chosen: options that a recipe sets.
+    """
     try:
-        kinds = config.model_json_schema()["properties"]
-    except (
-        PydanticUserError,
-        KeyError,
-    ):  # another package's head may take what JSON cannot say, or nothing at all
-        kinds = {}
+        schemas = config.model_json_schema()["properties"]
+    except (PydanticUserError, KeyError):
+        # Another package's head may have types without a JSON schema, or no options.
+        schemas = {}
     for option, field in config.model_fields.items():
         default = "needed" if field.default is PydanticUndefined else _value(field.default)
         value = _value(chosen[option]) if option in chosen else default
-        value += f" (default {default})" if value != default else ""
-        yield f"    {option:<16} {_kind(kinds.get(option, {})):<28}  {value}"
+        if value != default:
+            value += f" (default {default})"
+        yield f"    {option:<16} {_type_name(schemas.get(option, {})):<28}  {value}"
         if field.description:
             yield f"    {'':<16} {field.description}"
 
 
-def _kind(schema: Mapping[str, Any]) -> str:
-    """The type of an option in words, from its JSON schema."""
+def _type_name(schema: Mapping[str, Any]) -> str:
+    """Type of an option in words.
+
+    Args:
+        schema: JSON schema of the option.
+    """
     if "anyOf" in schema:
-        return " or ".join(_kind(each) for each in schema["anyOf"])
+        return " or ".join(_type_name(alternative) for alternative in schema["anyOf"])
     if "enum" in schema:
         return " | ".join(map(str, schema["enum"]))
     if schema.get("type") == "array":
-        return f"list of {_kind(schema.get('items', {}))}".removesuffix(" of ")
+        return f"list of {_type_name(schema.get('items', {}))}".removesuffix(" of ")
     bounds = ", ".join(f"{sign} {schema[key]:g}" for key, sign in BOUNDS.items() if key in schema)
-    kind = schema.get("type", "")
-    return " ".join(filter(None, [WORDS.get(kind, kind), bounds]))
+    name = schema.get("type", "")
+    return " ".join(filter(None, [TYPE_NAMES.get(name, name), bounds]))
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
+    """A value as a yaml file would have it."""
     if value is None:
         return "empty"
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
 
 
-def _gist(term: Any) -> str:
-    return re.split(r"(?<=[.;])\s", inspect.getdoc(term) or "", maxsplit=1)[0].rstrip(";.")
+def _summary(term: Callable[..., object]) -> str:
+    """First sentence of a loss term's docstring, or its part before a semicolon."""
+    text = inspect.getdoc(term) or ""
+    return re.split(r"(?<=[.;])\s", text, maxsplit=1)[0].rstrip(";.")
 
 
-def _losses(name: str, options: Mapping[str, Any]) -> list[str]:
-    """Terms that reach a head's parameters: found by trying them on small bags."""
+def _effective_terms(name: str, options: Mapping[str, Any]) -> list[str]:
+    """Names of the loss terms that reach a head's parameters.
+
+    They are not declared anywhere: each term is tried on small bags.
+    """
     labels = torch.tensor([0, 1])
-    bags = _small_bags()
+    bags = _trial_bags()
+    # The user's random state is left as it was.
     with blamed(check_head(name)), torch.random.fork_rng(devices=[]):
-        head = _ready(build_head(name, {**options}, dim=DIM, classes=2), bags).train()
-        out = head(bags)
-    found = []
+        head = build_head(name, {**options}, dim=TRIAL_DIM, classes=2)
+        output = _prepared(head, bags).train()(bags)
+    terms = []
     for term, loss in TERMS.items():
         try:
-            if loss(out, bags, labels, CLASSES).requires_grad:
-                found.append(term)
-        except ConfigError:  # the head does not give what it needs
+            if loss(output, bags, labels, CLASSES).requires_grad:
+                terms.append(term)
+        except ConfigError:
+            # The head does not give what the term needs.
             continue
-    return found
+    return terms
 
 
-def _small_bags() -> Bags:
-    random = torch.Generator().manual_seed(0)
-    grid = torch.cartesian_prod(torch.arange(SIDE), torch.arange(SIDE))
-    return join([torch.randn(len(grid), DIM, generator=random) for _ in range(2)], [grid * 224] * 2)
+def _trial_bags() -> Bags:
+    rng = torch.Generator().manual_seed(0)
+    positions = torch.arange(TRIAL_SIDE_TILES)
+    coords = torch.cartesian_prod(positions, positions) * TRIAL_TILE_PX
+    features = [torch.randn(len(coords), TRIAL_DIM, generator=rng) for _ in range(2)]
+    return join(features, [coords] * 2)
 
 
-def _ready(head: nn.Module, bags: Bags) -> nn.Module:
-    """A head as it is when its training begins."""
+def _prepared(head: nn.Module, bags: Bags) -> nn.Module:
+    """A head in the state in which its training begins."""
     if isinstance(head, TwoStage):
         head.follow(head.first_stage().eval(), [bags])
     if isinstance(head, UsesGraph):

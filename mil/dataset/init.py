@@ -13,6 +13,7 @@ from mil.errors import DatasetError, unknown_name
 from mil.io.atomic import write_text
 from mil.io.tables import read_dataset, write_csv
 from mil.io.tables.class_order import class_order
+from mil.io.tables.conventions import SPLIT_WORDS
 from mil.io.tables.matching import match
 from mil.io.tables.scan import Found, find_annotations, find_slides
 from mil.io.tables.spreadsheet import (
@@ -23,7 +24,6 @@ from mil.io.tables.spreadsheet import (
     read_sheet,
 )
 
-SPLIT_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 # Columns of the slide table that are left out where no slide has a value.
 OPTIONAL = ("patient", "split", "mpp", "annotation")
 # Columns of the spreadsheet that are columns of the slide table, if their name says so.
@@ -171,7 +171,7 @@ def _row(
         "patient": cells[columns["patient"]] if columns["patient"] else "",
         "path": file.path.as_posix(),
         "label": cells[columns["label"] or ""],
-        "split": SPLIT_NAMES.get(split, split),
+        "split": SPLIT_WORDS.get(split, split),
         # Some spreadsheets write decimals with a comma.
         "mpp": shared.get("mpp", "").replace(",", "."),
         "annotation": shared.get("annotation", "") or annotations.get(file.slide, ""),

@@ -1,1 +1,1 @@
-"""The built-in demo data: synthetic slides that look stained, with a known tumour in half of them."""
+"""Demo data: synthetic slides that look stained, with a known tumour in half of them."""

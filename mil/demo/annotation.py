@@ -14,6 +14,8 @@ from mil.demo.plan import DemoSlide
 from mil.demo.tissue import STEP_UM, Layout, lay_out
 
 _COLOUR = "#F4FA58"
+_GROUP = "Tumor"
+# Largest distance of a simplified outline from the exact one, um.
 _TOLERANCE_UM = 0.5
 
 
@@ -22,17 +24,17 @@ def tumour_outlines(slide: DemoSlide, layout: Layout | None = None) -> list[NDAr
 
     Args:
         slide: the slide.
-        layout: its layout, where it is already known.
+        layout: layout of the slide; None: it is made here.
 
     Returns:
         Arrays [n, 2] of (x, y) in level-0 px, last point equal to the first.
     """
     field = (layout or lay_out(slide)).tumour_um
-    outlines = []
-    for contour in measure.find_contours(field, 0.0):  # type: ignore[no-untyped-call]
-        ring = Polygon(contour[:, ::-1] * STEP_UM).simplify(_TOLERANCE_UM)
-        outlines.append((ring.area, np.asarray(ring.exterior.coords) / slide.mpp))
-    return [outline for _, outline in sorted(outlines, key=lambda item: -item[0])]
+    contours = measure.find_contours(field, 0.0)  # type: ignore[no-untyped-call]
+    # Contours are (row, column); outlines are (x, y).
+    rings = [Polygon(contour[:, ::-1] * STEP_UM).simplify(_TOLERANCE_UM) for contour in contours]
+    rings.sort(key=lambda ring: -ring.area)
+    return [np.asarray(ring.exterior.coords) / slide.mpp for ring in rings]
 
 
 def write_annotation(path: Path, slide: DemoSlide) -> None:
@@ -40,20 +42,20 @@ def write_annotation(path: Path, slide: DemoSlide) -> None:
     root = ElementTree.Element("ASAP_Annotations")
     parent = ElementTree.SubElement(root, "Annotations")
     for index, outline in enumerate(tumour_outlines(slide)):
-        facts = {
+        attributes = {
             "Name": f"Annotation {index}",
             "Type": "Polygon",
-            "PartOfGroup": "Tumor",
+            "PartOfGroup": _GROUP,
             "Color": _COLOUR,
         }
-        node = ElementTree.SubElement(parent, "Annotation", facts)
+        node = ElementTree.SubElement(parent, "Annotation", attributes)
         coordinates = ElementTree.SubElement(node, "Coordinates")
+        # ASAP closes polygons itself.
         for order, (x, y) in enumerate(outline[:-1]):
-            ElementTree.SubElement(
-                coordinates, "Coordinate", Order=str(order), X=f"{x:.2f}", Y=f"{y:.2f}"
-            )
+            position = {"Order": str(order), "X": f"{x:.2f}", "Y": f"{y:.2f}"}
+            ElementTree.SubElement(coordinates, "Coordinate", position)
     groups = ElementTree.SubElement(root, "AnnotationGroups")
-    group = ElementTree.SubElement(groups, "Group", Name="Tumor", PartOfGroup="None", Color=_COLOUR)
+    group = ElementTree.SubElement(groups, "Group", Name=_GROUP, PartOfGroup="None", Color=_COLOUR)
     ElementTree.SubElement(group, "Attributes")
     ElementTree.indent(root, "\t")
     ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)

@@ -1,4 +1,4 @@
-"""What goes wrong on real slides: pen marks, folds and a part out of focus."""
+"""Artefacts of real slides: pen marks, folds and a part out of focus."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mil.demo.noise import Field, smooth_noise, smoothstep
+from mil.demo.noise import Field, Rng, noise_on, rotated, smoothstep
 from mil.demo.plan import DemoSlide
 from mil.demo.tissue import STEP_UM, Layout, extent_um, mesh_um, stream
 
 _BLUR_UM = 2.0
+# Points of the curve that a stroke of the pen is drawn along.
+_STROKE_POINTS = 60
 
 
 def pen_ink(slide: DemoSlide, layout: Layout) -> Field | None:
@@ -19,45 +21,71 @@ def pen_ink(slide: DemoSlide, layout: Layout) -> Field | None:
         return None
     rng = stream(slide, "pen")
     size = layout.tissue_um.shape
-    height, width = extent_um(slide)
-    y, x = mesh_um(size, STEP_UM)
-    shaky = 9 * smooth_noise(rng, size, 60), 9 * smooth_noise(rng, size, 60)
-    t = np.linspace(0, 1, 60)
-    away = np.full(size, 1e4, np.float32)
-    edge = rng.choice([0.1, 0.9])  # along one side of the slide, then into it
-    start = np.array([rng.uniform(0.1, 0.9) * height, edge * width])
-    for _ in range(int(rng.integers(1, 4))):
-        end = start + rng.uniform(-0.4, 0.4, 2) * np.array([height, width]) * np.array([1.0, 0.5])
-        bend = rng.normal(0, 0.08, 2) * np.array([height, width])
-        curve = start + t[:, None] * (end - start) + np.sin(np.pi * t)[:, None] * bend
-        for row, column in curve:
-            away = np.minimum(away, np.hypot(y - row + shaky[0], x - column + shaky[1]))
-        start = end
+    away = _distance_to_strokes(rng, slide, size)
     thick = rng.uniform(28, 55)
     ink = 1 - smoothstep(away, thick - 5, thick)
-    streak = 0.82 + 0.10 * smooth_noise(rng, size, 5) + 0.28 * smoothstep(away, thick - 16, thick)
+    # Ink collects at the rim of a stroke.
+    rim = smoothstep(away, thick - 16, thick)
+    noise = noise_on(rng, size, STEP_UM)
+    streak = 0.82 + 0.10 * noise(20) + 0.28 * rim
     inked: Field = np.maximum(ink * streak, 0).astype(np.float32)
     return inked
 
 
+def _distance_to_strokes(rng: Rng, slide: DemoSlide, size: tuple[int, int]) -> Field:
+    """Distance in um to one to three strokes, each from the end of the one before."""
+    extent = np.array(extent_um(slide))
+    height, width = extent
+    y, x = mesh_um(size, STEP_UM)
+    noise = noise_on(rng, size, STEP_UM)
+    # A shaky hand.
+    y_shaken = 9 * noise(240)
+    x_shaken = 9 * noise(240)
+    t = np.linspace(0, 1, _STROKE_POINTS)
+    away = np.full(size, 1e4, np.float32)
+    # Along one side of the slide, then into it.
+    edge = rng.choice([0.1, 0.9])
+    start = np.array([rng.uniform(0.1, 0.9) * height, edge * width])
+    for _ in range(int(rng.integers(1, 4))):
+        direction = rng.uniform(-0.4, 0.4, 2)
+        end = start + direction * extent * np.array([1.0, 0.5])
+        bend = rng.normal(0, 0.08, 2) * extent
+        line = start + t[:, None] * (end - start)
+        bow = np.sin(np.pi * t)[:, None]
+        curve = line + bow * bend
+        for row, column in curve:
+            down = y - row + y_shaken
+            right = x - column + x_shaken
+            away = np.minimum(away, np.hypot(down, right))
+        start = end
+    return away
+
+
 def fold_thickness(slide: DemoSlide, layout: Layout) -> Field | None:
-    """How many times over the tissue lies (1 to about 2.2) on nodes 4 um apart; None without a fold."""
+    """Number of layers of tissue (1 to about 2.2) on nodes 4 um apart; None without a fold."""
     if not slide.fold:
         return None
     rng = stream(slide, "fold")
     size = layout.tissue_um.shape
     y, x = mesh_um(size, STEP_UM)
     inside = np.argwhere(layout.tissue_um > 40)
-    centre = inside[rng.integers(len(inside))] * STEP_UM
+    centre_y, centre_x = inside[rng.integers(len(inside))] * STEP_UM
     angle = rng.uniform(0, np.pi)
-    bent = 26 * smooth_noise(rng, size, 70) + 6 * smooth_noise(rng, size, 18)
-    across = (y - centre[0]) * np.cos(angle) - (x - centre[1]) * np.sin(angle) + bent
-    along = (y - centre[0]) * np.sin(angle) + (x - centre[1]) * np.cos(angle)
-    half = rng.uniform(11, 18) * np.sqrt(
-        np.clip(1.05 - (along / rng.uniform(230, 420)) ** 2, 0, None)
-    )
-    band = smoothstep((half - np.abs(across)).astype(np.float32), -1, 3)
-    fold: Field = (1 + band * (0.95 + 0.25 * np.tanh(across / 8))).astype(np.float32)
+    noise = noise_on(rng, size, STEP_UM)
+    bent = 26 * noise(280)
+    bent = bent + 6 * noise(72)
+    across, along = rotated(y - centre_y, x - centre_x, angle)
+    across = across + bent
+    widest = rng.uniform(11, 18)
+    length = rng.uniform(230, 420)
+    # Tapers towards both ends.
+    taper = np.clip(1.05 - (along / length) ** 2, 0, None)
+    half = widest * np.sqrt(taper)
+    inside = half - np.abs(across)
+    band = smoothstep(inside.astype(np.float32), -1, 3)
+    # Thicker towards one side.
+    layers = 0.95 + 0.25 * np.tanh(across / 8)
+    fold: Field = (1 + band * layers).astype(np.float32)
     return fold
 
 
@@ -74,11 +102,16 @@ def defocus(image: NDArray[np.uint8], slide: DemoSlide, layout: Layout) -> None:
         for at, end in zip(centre, image.shape[:2], strict=True)
     )
     part = image[rows, columns].astype(np.float32)
-    y = (np.arange(len(part)) + rows.start - centre[0])[:, None]
-    x = (np.arange(part.shape[1]) + columns.start - centre[1])[None, :]
-    weight = 1 - smoothstep(np.hypot(y, x).astype(np.float32) / np.float32(reach), 0.6, 1.0)
+    centre_y, centre_x = centre
+    y = np.arange(rows.start, rows.stop) - centre_y
+    x = np.arange(columns.start, columns.stop) - centre_x
+    distance = np.hypot(y[:, None], x[None, :]).astype(np.float32)
+    distance = distance / np.float32(reach)
+    weight = 1 - smoothstep(distance, 0.6, 1.0)
     width_px = round(_BLUR_UM / slide.mpp)
+    # Twice: a box alone doubles edges.
     soft = ndimage.uniform_filter(part, (width_px, width_px, 1))
-    soft = ndimage.uniform_filter(soft, (width_px, width_px, 1))  # twice: a box alone doubles edges
+    soft = ndimage.uniform_filter(soft, (width_px, width_px, 1))
     part += weight[..., None] * (soft - part)
-    image[rows, columns] = np.rint(part).clip(0, 255).astype(np.uint8)
+    blurred = np.rint(part).clip(0, 255)
+    image[rows, columns] = blurred.astype(np.uint8)

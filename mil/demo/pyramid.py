@@ -9,19 +9,23 @@ import tifffile
 from numpy.typing import NDArray
 
 _TILE_PX = 256
+# The last level's longer side is at most this, pixels.
 _SMALLEST_PX = 1024
+_JPEG_QUALITY = 85
+_UM_PER_CM = 1e4
 
 
 def halve(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The mean of every 2 x 2 pixels; a last odd row or column is left out."""
     rows = image.shape[0] // 2 * 2
     columns = image.shape[1] // 2 * 2
-    even = image[0:rows:2]
-    odd = image[1:rows:2]
-    total = even[:, 0:columns:2].astype(np.uint16)
-    total += even[:, 1:columns:2]
-    total += odd[:, 0:columns:2]
-    total += odd[:, 1:columns:2]
+    upper = image[0:rows:2]
+    lower = image[1:rows:2]
+    # Two more, so that the division by four rounds.
+    total = upper[:, 0:columns:2].astype(np.uint16)
+    total += upper[:, 1:columns:2]
+    total += lower[:, 0:columns:2]
+    total += lower[:, 1:columns:2]
     total += 2
     total >>= 2
     return total.astype(np.uint8)
@@ -31,7 +35,7 @@ def write_pyramid(path: Path, image: NDArray[np.uint8], mpp: float) -> None:
     """Write JPEG tiles of 256 px, one directory per level, each half the one before.
 
     Args:
-        path: the file to write.
+        path: file to write.
         image: level 0, [height, width, 3].
         mpp: um per pixel of level 0.
     """
@@ -39,15 +43,16 @@ def write_pyramid(path: Path, image: NDArray[np.uint8], mpp: float) -> None:
         level = image
         factor = 1
         while True:
-            per_cm = 1e4 / (mpp * factor)
+            per_cm = _UM_PER_CM / (mpp * factor)
             file.write(
                 level,
                 tile=(_TILE_PX, _TILE_PX),
                 photometric="rgb",
                 compression="jpeg",
-                compressionargs={"level": 85},
+                compressionargs={"level": _JPEG_QUALITY},
                 resolution=(per_cm, per_cm),
                 resolutionunit="CENTIMETER",
+                # Marks reduced levels, so that OpenSlide takes them for a pyramid.
                 subfiletype=0 if factor == 1 else 1,
                 metadata=None,
                 maxworkers=1,

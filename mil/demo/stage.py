@@ -18,12 +18,12 @@ def make(name: str, out: Path) -> None:
     Args:
         name: `demo_07.tif`, `mini_03.xml` and so on; annotations exist for the tumour
             slides only.
-        out: the file to write, whole or not at all.
+        out: file to write, whole or not at all.
 
     Raises:
-        DatasetError: there is no such file in the demo data.
+        DatasetError: the demo data has no such file.
     """
-    slide = _find(name)
+    slide = _slide_of(name)
     with atomic_path(out) as scratch:
         if name.endswith(".xml"):
             write_annotation(scratch, slide)
@@ -31,18 +31,17 @@ def make(name: str, out: Path) -> None:
             write_pyramid(scratch, render(slide), slide.mpp)
 
 
-def _find(name: str) -> DemoSlide:
+def _slide_of(name: str) -> DemoSlide:
     slides = {slide.id: slide for plan in ("demo", "mini") for slide in demo_slides(plan)}
     stem, _, suffix = name.partition(".")
     if stem not in slides or suffix not in ("tif", "xml"):
         raise DatasetError(
             f"no demo file named '{name}'; there are demo_01.tif to demo_32.tif, mini_01.tif to "
-            "mini_08.tif, "
-            "and an .xml of the same name for each tumour slide"
+            "mini_08.tif, and an .xml of the same name for each tumour slide"
         )
     if suffix == "xml" and slides[stem].label == "normal":
-        positive = ", ".join(slide.id for slide in slides.values() if slide.label == "tumour")
+        annotated = ", ".join(slide.id for slide in slides.values() if slide.label == "tumour")
         raise DatasetError(
-            f"no demo file named '{name}': {stem} has no tumour; annotated are {positive}"
+            f"no demo file named '{name}': {stem} has no tumour; annotated are {annotated}"
         )
     return slides[stem]

@@ -15,7 +15,7 @@ from mil.doctor import warnings
 from mil.doctor.findings import LevelFinding, SlideFinding, TilingFinding
 from mil.doctor.probes import Coords, cut_off, four_corners, last_row, positions, unreadable
 from mil.errors import CorruptRegionsError, MilError, SlideError, UnreadableSlideError
-from mil.io.slides import Picture, SlideReader
+from mil.io.slides import Overview, SlideReader
 from mil.io.slides.resolution import Resolution, all_said
 from mil.io.slides.tiff import TiffBlocks
 from mil.io.tables import Slide
@@ -66,7 +66,7 @@ def inspect_slide(
             finding = _described(finding, reader)
             resolution = _resolution(reader, row, requirements)
             finding = _with_pixel_size(finding, resolution)
-            overview = plan.look(reader, resolution.mpp) if requirements.tissue else None
+            overview = plan.read_overview(reader, resolution.mpp) if requirements.tissue else None
             finding = _warned(finding, _overview_warnings(reader, overview))
             if overview is not None:
                 check_loss(file, overview.lost)
@@ -141,7 +141,7 @@ def _with_pixel_size(finding: SlideFinding, resolution: Resolution) -> SlideFind
     return replace(finding, mpp=resolution.mpp, mpp_source=resolution.source)
 
 
-def _overview_warnings(reader: SlideReader, overview: Picture | None) -> list[str]:
+def _overview_warnings(reader: SlideReader, overview: Overview | None) -> list[str]:
     if overview is None:
         return []
     texts = warnings.no_overview(reader.levels[reader.level_for(overview.scale)])
@@ -164,7 +164,7 @@ class _TilingInspection:
         self.downsample = reader.levels[self.level].downsample
 
     def run(
-        self, requirements: Requirements, masks: plan.Drawn, overview: Picture | None
+        self, requirements: Requirements, masks: plan.Drawn, overview: Overview | None
     ) -> TilingFinding:
         excess = (self.target_mpp / self.mpp / self.downsample) ** 2
         finding = TilingFinding("ok", "", level=self.level, excess=excess, side_level0_px=self.side)
@@ -185,7 +185,7 @@ class _TilingInspection:
                 len(coords),
                 side_level0_px=self.side,
                 tissue_mm2=tissue_mm2 or 0.0,
-                drawn=masks,
+                user_masks=masks,
             )
             self._check_loss(coords, finding.unreadable, requirements.max_corrupt)
         except SlideError as error:
@@ -193,7 +193,7 @@ class _TilingInspection:
         return finding
 
     def _tiles(
-        self, requirements: Requirements, masks: plan.Drawn, overview: Picture | None
+        self, requirements: Requirements, masks: plan.Drawn, overview: Overview | None
     ) -> tuple[Coords, float | None]:
         """Tiles and area of the tissue; the whole grid and None where it is not detected."""
         if overview is None:
@@ -204,8 +204,8 @@ class _TilingInspection:
             tile_px=self.tile_px,
             target_mpp=self.target_mpp,
             config=requirements.tile,
-            drawn=masks,
-            view=overview,
+            user_masks=masks,
+            overview=overview,
         )
         return tile_plan.coords, tile_plan.tissue_mm2
 

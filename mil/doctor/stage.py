@@ -19,7 +19,7 @@ from mil.config import (
 from mil.doctor.findings import Diagnosis, EncoderFinding, SlideFinding
 from mil.doctor.inspect import Requirements, inspect_slide
 from mil.doctor.throughput import measure
-from mil.encoders.availability import find_weights
+from mil.encoders.availability import weights_status
 from mil.io.atomic import write_json
 from mil.io.tables import Slide, read_dataset
 from mil.io.tables.paths import locate, locate_masks
@@ -132,15 +132,15 @@ def _encoder(
         if slide.state == "ok"
     }
     largest = max(bags, key=lambda slide: bags[slide], default="")
-    weights = find_weights(encoder, entry)
+    weights = weights_status(encoder, entry)
     return EncoderFinding(
         encoder=encoder,
         tiling=tiling,
         dim=entry.dim,
         licence=entry.licence,
-        weights=weights.word,
-        weights_ok=weights.ok,
-        detail=weights.detail,
+        weights=weights.status,
+        weights_ok=weights.available,
+        detail=weights.message,
         bags_bytes=sum(bags.values()),
         largest_bag_bytes=bags.get(largest, 0),
         largest_bag_slide=largest,

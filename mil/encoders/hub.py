@@ -1,103 +1,124 @@
-"""Files of models on the Hugging Face hub: in the cache of this disk, to be had by this user, or to be brought here."""
+"""Model files on the Hugging Face hub: look them up in the cache, ask, or download."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
+# Short, since `mil doctor` and `mil encoders list` ask about several encoders in turn.
 TIMEOUT_S = 3.0
+# In order of preference: safetensors can hold nothing but tensors.
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 
-Got = TypeVar("Got")
+HubStatus = Literal["missing", "unknown", "gated", "offline", "not reachable"]
+Result = TypeVar("Result")
 
 
 class Repository(NamedTuple):
-    """A model on the hub."""
+    """A repository on the hub; the revision is None for the newest commit."""
 
     name: str
     revision: str | None = None
 
 
 class HubError(Exception):
-    """The hub does not give a file: one word why, and a line that says what to do if only this user can."""
+    """A file cannot be had from the hub.
 
-    def __init__(self, word: str, detail: str) -> None:
-        super().__init__(detail)
-        self.word = word
-        self.detail = detail
+    Attributes:
+        status: Reason in one or two words.
+        message: Line for the user, with what to do if only the user can.
+    """
+
+    def __init__(self, status: HubStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
 
 
-def cached(repository: Repository, wanted: Sequence[str]) -> Path | None:
-    """The first of these files that is in the cache; nobody is asked whether it is the newest."""
+def cached_file(repository: Repository, names: Sequence[str]) -> Path | None:
+    """First of some files that is in the local cache; the hub is not asked.
+
+    Args:
+        repository: Repository of the files.
+        names: File names in order of preference.
+    """
     from huggingface_hub import try_to_load_from_cache
 
-    for file in wanted:
-        path = try_to_load_from_cache(repository.name, file, revision=repository.revision)
+    for name in names:
+        path = try_to_load_from_cache(repository.name, name, revision=repository.revision)
+        # The library returns an object of its own for a file known not to exist.
         if isinstance(path, str):
             return Path(path)
     return None
 
 
-def ask_size(repository: Repository, wanted: Sequence[str]) -> int | None:
-    """Bytes of the first of these files that there is, asked of the hub.
+def remote_size(repository: Repository, names: Sequence[str]) -> int | None:
+    """Size of the first of some files that exists on the hub, bytes; None: not stated.
+
+    Args:
+        repository: Repository of the files.
+        names: File names in order of preference.
 
     Raises:
-        HubError: it cannot be had.
+        HubError: None of them can be had.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
+    # This call ignores the setting by which users forbid the network.
     if constants.HF_HUB_OFFLINE:
-        raise HubError(
-            "offline", f"{repository.name} is not on this disk and HF_HUB_OFFLINE is set"
-        )
-    return _first(
-        repository,
-        wanted,
-        lambda file: (
-            get_hf_file_metadata(
-                hf_hub_url(repository.name, file, revision=repository.revision), timeout=TIMEOUT_S
-            ).size
-        ),
-    )
+        raise _offline(repository)
+
+    def size_of(name: str) -> int | None:
+        url = hf_hub_url(repository.name, name, revision=repository.revision)
+        return get_hf_file_metadata(url, timeout=TIMEOUT_S).size
+
+    return _first(repository, names, size_of)
 
 
-def bring(repository: Repository, wanted: Sequence[str]) -> Path:
-    """The first of these files that there is, from the cache, else downloaded into it.
+def local_file(repository: Repository, names: Sequence[str]) -> Path:
+    """First of some files that exists, from the cache or downloaded into it.
+
+    Args:
+        repository: Repository of the files.
+        names: File names in order of preference.
 
     Raises:
-        HubError: it cannot be had.
+        HubError: None of them can be had.
     """
     from huggingface_hub import hf_hub_download
 
-    return cached(repository, wanted) or _first(
-        repository,
-        wanted,
-        lambda file: Path(hf_hub_download(repository.name, file, revision=repository.revision)),
-    )
+    def download(name: str) -> Path:
+        return Path(hf_hub_download(repository.name, name, revision=repository.revision))
+
+    return cached_file(repository, names) or _first(repository, names, download)
 
 
 def commit_of(path: Path) -> str | None:
-    """The commit that a file of the cache belongs to, which its path says."""
+    """Commit of a file in the cache, which is part of its path; None outside the cache."""
     parts = path.parts
     return parts[parts.index("snapshots") + 1] if "snapshots" in parts else None
 
 
-def _first(repository: Repository, wanted: Sequence[str], get: Callable[[str], Got]) -> Got:
+def _first(
+    repository: Repository, names: Sequence[str], request: Callable[[str], Result]
+) -> Result:
+    """Result of a request for the first file that the repository has."""
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    for file in wanted:
+    for name in names:
         try:
-            return get(file)
+            return request(name)
+        # A subclass of the next one, but it means that the hub was not reached.
         except LocalEntryNotFoundError as error:
-            raise explained(error, repository) from None
+            raise hub_error(error, repository) from None
         except EntryNotFoundError:
             continue
-        except Exception as error:  # noqa: BLE001  no network has as many names as there are libraries
-            raise explained(error, repository) from None
-    raise HubError("missing", f"{repository.name} has none of {', '.join(wanted)}")
+        except Exception as error:  # noqa: BLE001  each network library has errors of its own
+            raise hub_error(error, repository) from None
+    raise HubError("missing", f"{repository.name} has no file {' or '.join(names)}")
 
 
-def explained(error: Exception, repository: Repository) -> HubError:
-    """What an error of the hub's library means to the user."""
+def hub_error(error: Exception, repository: Repository) -> HubError:
+    """Translate an error of the hub's library into one line for the user."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -108,18 +129,20 @@ def explained(error: Exception, repository: Repository) -> HubError:
     )
 
     name = repository.name
+    # From the most special to the most general: the first three are HTTP errors too.
     match error:
         case GatedRepoError():
             page = f"{constants.ENDPOINT}/{name}"
             return HubError("gated", f"ask for access on {page}, then log in with `hf auth login`")
         case RepositoryNotFoundError():
             return HubError(
-                "unknown", f"the hub has no {name}, or not for you: check the name, or log in"
+                "unknown",
+                f"the hub has no repository {name} that you may read: check the name, or log in",
             )
         case RevisionNotFoundError():
             return HubError("unknown", f"{name} has no revision {repository.revision}")
         case LocalEntryNotFoundError() if constants.HF_HUB_OFFLINE:
-            return HubError("offline", f"{name} is not on this disk and HF_HUB_OFFLINE is set")
+            return _offline(repository)
         case LocalEntryNotFoundError():
             return HubError(
                 "not reachable", f"{name} is not on this disk and the hub does not answer"
@@ -128,4 +151,8 @@ def explained(error: Exception, repository: Repository) -> HubError:
             return HubError(
                 "not reachable", f"{name}: the hub answers {error.response.status_code}"
             )
-    return HubError("not reachable", f"{name} ({type(error).__name__})")
+    return HubError("not reachable", f"{name} cannot be reached ({type(error).__name__})")
+
+
+def _offline(repository: Repository) -> HubError:
+    return HubError("offline", f"{repository.name} is not on this disk and HF_HUB_OFFLINE is set")

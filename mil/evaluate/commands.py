@@ -1,4 +1,4 @@
-"""`mil evaluate` at the command line; what does the work is imported when it is called."""
+"""`mil evaluate` at the command line; the work is imported when it runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +28,7 @@ def evaluate(
 ) -> None:
     """Write predictions of all slides, and metrics of the test slides with intervals.
 
-    Example: mil evaluate --dataset demo --scores scores --bags BAGS --folds folds1.csv --out out
+    Example: mil evaluate --dataset demo --scores scores --bags BAGS --folds F.csv --out out
     """
     from mil.evaluate.stage import run
     from mil.evaluate.text import metrics_line

@@ -1,4 +1,4 @@
-"""Quality of a selection of tiles: fidelity to all tiles, gain over random tiles, tumour found."""
+"""Quality of a selection of tiles: against all, random and annotated tiles."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -21,7 +21,7 @@ from mil.statistics.classified import classification
 
 
 def selection_of(scores: HeadScores, share: Float[np.ndarray, " tiles"] | None) -> Selected | None:
-    """A slide's selection with all that its metrics need; None if the head selects no tiles.
+    """A slide's selection with what its metrics need; None if the head selects no tiles.
 
     Args:
         scores: Scores of the slide by one head.
@@ -162,7 +162,8 @@ def _metrics_by_tiles(
 def _divergence(
     full: Float[np.ndarray, "slides classes"], selected: Float[np.ndarray, "slides classes"]
 ) -> Float[np.ndarray, " slides"]:
-    """KL(full ‖ selected), nats; a probability that float32 rounded to zero counts as its least."""
+    """KL(full ‖ selected), nats."""
+    # A probability that float32 rounded to zero counts as the least that float32 has.
     smallest = np.finfo(np.float32).tiny
     return (full * (np.log(full.clip(smallest)) - np.log(selected.clip(smallest)))).sum(-1)
 

@@ -1,4 +1,4 @@
-"""Scores and labels in; predictions of slides and patients, and metrics.json out. No torch."""
+"""Scores and labels in; predictions and metrics of slides and patients out. No torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -132,7 +132,8 @@ def _add_rows(
     bags: BagsByFold,
     share: Float[np.ndarray, " tiles"] | None,
 ) -> None:
-    """Add a row for each head whose fold has the bag; folds of other tools may leave bags out."""
+    """Add a row for each head whose fold has the bag."""
+    # Folds of other tools may leave bags out.
     for trained, head_scores in zip(records, scores.scores, strict=True):
         bag = bags.get((trained.fold, scores.name))
         if bag is None:
@@ -148,7 +149,7 @@ def _add_rows(
 
 
 def _check_folds(bags: BagsByFold, records: Sequence[Trained], folds: Path, dataset: str) -> None:
-    """Refuse heads of a fold that is not in the file, or trained on slides that are test in it."""
+    """Refuse heads whose fold is not in the file, or divides the slides otherwise."""
     for trained in records:
         in_fold = [bag for (fold, _), bag in bags.items() if fold == trained.fold]
         if not in_fold:
@@ -169,7 +170,7 @@ def _check_folds(bags: BagsByFold, records: Sequence[Trained], folds: Path, data
 def _columns(
     slides: Sequence[Slide], slides_of: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[str, str]]:
-    """Further columns of the slide table: value of each bag; empty where its slides differ."""
+    """Further columns of the slide table, by bag; empty where its slides differ."""
     names = dict.fromkeys(name for slide in slides for name in slide.subgroups)
     subgroups = {slide.slide: slide.subgroups for slide in slides}
 
@@ -216,7 +217,7 @@ def _annotated_share(
 def _share_of_slide(
     bag: BagPositions, annotation: Path, frame: GeojsonFrame
 ) -> Float[np.ndarray, " tiles"] | None:
-    """Annotated share of each valid tile of a slide, 0..1; None where positions are not known."""
+    """Annotated share of each valid tile of a slide, 0..1; None without positions."""
     places = bag.places()
     if places is None:
         return None

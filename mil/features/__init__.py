@@ -1,1 +1,1 @@
-"""Stage `features`: tiles and an encoder give a slide's bag."""
+"""Stage `features`: an encoder turns the tiles of a slide into its bag."""

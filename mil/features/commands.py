@@ -22,7 +22,7 @@ def features(
         list[str] | None,
         typer.Option(
             help="Name of an encoder in configs/encoders.yaml; repeat to read the slide once "
-            f"for several. [default: {DEFAULT_ENCODER}]"
+            f"for several; default: {DEFAULT_ENCODER}."
         ),
     ] = None,
     batch_size: Annotated[
@@ -39,30 +39,34 @@ def features(
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
-    """Embed a slide's tiles; the bag is all that later stages need."""
+    """Encode the tiles of a slide; its bag is all that later stages need."""
     names = encoder or [DEFAULT_ENCODER]
     if len(names) != len(out):
         raise ConfigError(
-            f"mil features: {len(names)} --encoder, but {len(out)} --out; give one --out for each"
+            f"mil features: {len(names)} encoders, but {len(out)} bags to write; give one --out "
+            "for each --encoder"
         )
+    # The second bag would replace the first.
     if len({path.resolve() for path in out}) != len(out):
         raise ConfigError(
-            "mil features: the same --out twice; each encoder's bag needs a file of its own"
+            "mil features: two --out name the same file; each encoder's bag needs its own"
         )
-    if folder := next((path for path in out if path.is_dir()), None):
-        raise ConfigError(
-            f"mil features: --out {folder} is a folder; give the bag's file, such as "
-            f"{folder}/SLIDE.h5"
-        )
+    for path in out:
+        if path.is_dir():
+            raise ConfigError(
+                f"mil features: --out {path} is a folder; give the file of the bag, such as "
+                f"{path}/SLIDE.h5"
+            )
     entries = [load_encoder(name) for name in names]
-    raw = {
+    settings = {
         "batch_size": batch_size,
         "precision": precision,
         "dtype": dtype,
         "max_corrupt": max_corrupt,
         "compile": compile,
     }
-    config = checked(FeaturesConfig, raw, "mil features")
+    # Everything is checked before torch is imported, which takes seconds.
+    config = checked(FeaturesConfig, settings, "mil features")
     from mil.features.stage import Target, run
 
     targets = [Target(*target) for target in zip(names, entries, out, strict=True)]

@@ -1,4 +1,4 @@
-"""Resampling by torch: the same filter as Pillow's, five times as fast. Every tile goes through it, on the CPU."""
+"""Resampling of tiles by torch: Pillow's filter, five times as fast, on the CPU."""
 
 import numpy as np
 import torch
@@ -6,43 +6,46 @@ from jaxtyping import UInt8
 from torch.nn import functional
 
 from mil.io.slides import Window, resample
-
-WHOLE = 1e-6  # an edge this near to a whole pixel lies on it
+from mil.io.slides.window import ON_PIXEL
 
 
 def fast_resample(
     window: Window, left: float, top: float, width: float, height: float, size_px: tuple[int, int]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Anti-aliased bicubic resampling, within one grey level of `mil.io.slides.resample` (two where it enlarges).
+    """Anti-aliased bicubic resampling of a rectangle.
 
-    torch counts from the first pixel of what it is given. A rectangle that begins
-    inside a pixel is left to Pillow, and so is one that is not resampled at all.
+    The result is within one grey level of `mil.io.slides.resample` (two where it
+    enlarges). torch counts from the first pixel of its input, so a rectangle that
+    begins inside a pixel is left to Pillow; so is one that keeps its size.
 
     Args:
-        window: pixels that hold the rectangle.
-        left: edge of the rectangle, pixels of the level.
-        top: edge of the rectangle, pixels of the level.
-        width: of the rectangle, pixels of the level.
-        height: of the rectangle, pixels of the level.
-        size_px: width and height of the result.
+        window: Pixels that contain the rectangle.
+        left: Left edge of the rectangle, pixels of the level.
+        top: Top edge of the rectangle, pixels of the level.
+        width: Width of the rectangle, pixels of the level.
+        height: Height of the rectangle, pixels of the level.
+        size_px: Width and height of the result, pixels.
     """
     pixels = window.pixels
     rows, columns = pixels.shape[:2]
-    at_corner = abs(left - window.left) < WHOLE and abs(top - window.top) < WHOLE
-    inside = abs(columns - width) < 1 - WHOLE and abs(rows - height) < 1 - WHOLE
-    if not (at_corner and inside) or (columns, rows) == size_px:
+    # A slide reader cuts windows at whole pixels, a tile need not end on one.
+    at_corner = abs(left - window.left) < ON_PIXEL and abs(top - window.top) < ON_PIXEL
+    fills_window = abs(columns - width) < 1 - ON_PIXEL and abs(rows - height) < 1 - ON_PIXEL
+    if not (at_corner and fills_window) or (columns, rows) == size_px:
         return resample(window, left, top, width, height, size_px)
-    # torch does not take memory that must not be written to, such as a part of a cached
-    # block.
-    given = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
-    planes = given.permute(2, 0, 1)[None]
-    if abs(columns - width) < WHOLE and abs(rows - height) < WHOLE:
-        made = functional.interpolate(planes, size=size_px[::-1], mode="bicubic", antialias=True)
+    # torch does not take read-only memory, such as a part of a cached block.
+    source = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
+    # As torch takes images: [1, channels, rows, columns].
+    planes = source.permute(2, 0, 1)[None]
+    if abs(columns - width) < ON_PIXEL and abs(rows - height) < ON_PIXEL:
+        resized = functional.interpolate(planes, size=size_px[::-1], mode="bicubic", antialias=True)
     else:
+        # The rectangle ends inside the last pixel: only a scale can express that.
         scale = (size_px[1] / height, size_px[0] / width)
-        made = functional.interpolate(
+        resized = functional.interpolate(
             planes, scale_factor=scale, mode="bicubic", antialias=True, recompute_scale_factor=False
         )
-    if made.shape[2:] != size_px[::-1]:  # the last digit of a scale can cost a row
+    # The last digit of a scale can cost a row.
+    if resized.shape[2:] != size_px[::-1]:
         return resample(window, left, top, width, height, size_px)
-    return made[0].permute(1, 2, 0).numpy()
+    return resized[0].permute(1, 2, 0).numpy()

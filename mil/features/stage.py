@@ -1,40 +1,52 @@
-"""Slide and tiles file in; a bag out for each encoder."""
+"""Stage `features`: a slide and its tiles file give a bag for each encoder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from mil.config import EncoderConfig, FeaturesConfig
-from mil.device import choose_device, keep_freed_memory
-from mil.encoders.build import build_encoder
-from mil.encoders.casting import cast_weights
-from mil.encoders.memory import GPU_LANES, step_for
-from mil.encoders.runner import Encoder, Feeder, no_room
-from mil.errors import ConfigError, FormatError
-from mil.features.extract import Extracted, extract
+from mil.device import keep_freed_memory
+from mil.encoders.build import build_batched_encoder
+from mil.encoders.runner import (
+    BatchedEncoder,
+    Encoder,
+    extraction_settings,
+    state_after_reading,
+)
+from mil.errors import FormatError
+from mil.features.extract import ExtractedFeatures, extract
 from mil.io.bags import bag_of, write_bag
 from mil.io.slides import SlideReader, TileRequest
 from mil.io.tiles import Tiles, read_tiles
 from mil.progress import progress
 
-# A lost slide is tried on until so many of its tiles are known to be unreadable: the
-# count should mean something.
-KNOWN_ENOUGH = 256
-
 
 @dataclass(frozen=True)
 class Target:
-    """An encoder by name, its entry in configs/encoders.yaml, and where its bag goes."""
+    """A bag to be made.
+
+    Attributes:
+        encoder: Name of the encoder.
+        entry: Entry of configs/encoders.yaml.
+        out: File of the bag.
+    """
 
     encoder: str
     entry: EncoderConfig
     out: Path
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Result of reading a slide, which the bags of all encoders share."""
+
+    valid: Bool[np.ndarray, " tiles"]
+    state: str
+    reason: str
 
 
 def run(
@@ -46,167 +58,131 @@ def run(
     threads: int,
     device: str,
 ) -> str:
-    """Embed a slide's tiles; with several encoders each tile is read once for all of them.
+    """Encode the tiles of a slide; several encoders share one reading of each tile.
 
     A slide whose state is not `ok` gives an empty bag of that state. More unreadable
     tiles than `max_corrupt` make the state `corrupt_regions`.
 
     Args:
-        slide: the slide's file.
-        tiles_path: its tiles file.
-        targets: encoders and their bags.
-        config: section `features`.
-        threads: for reading, and as many for the encoder on a CPU.
-        device: `cpu`, `cuda`, or `auto`.
+        slide: Slide file.
+        tiles_path: Tiles file of the slide.
+        targets: Encoders and their bags.
+        config: Section `features`.
+        threads: Threads for reading, and as many for the encoders on a CPU.
+        device: `cpu`, `cuda`, or `auto`: the GPU if there is one.
 
     Returns:
-        One line about what was done.
+        One line about the result.
 
     Raises:
-        UnreadableSlideError: the slide does not open.
-        FormatError: the tiles are of another slide; or an encoder gives features that
-            are not finite, then the bags of the others are written.
-        ConfigError: an encoder cannot be built, or its device's memory does not hold
+        UnreadableSlideError: The slide does not open.
+        FormatError: The tiles belong to another slide; or an encoder returns features
+            that are not finite, and the bags of the others are written.
+        ConfigError: An encoder cannot be built, or the device's memory does not hold
             it.
     """
     tiles = read_tiles(tiles_path)
     geometry = tiles.geometry
     if geometry.state != "ok":
         for target in targets:
-            _write(
-                target,
-                tiles,
-                np.zeros((0, target.entry.dim)),
-                np.zeros(0, bool),
-                geometry.state,
-                geometry.reason,
-                {"encoder": target.encoder, "encoder_settings": target.entry.settings()},
-                config,
-            )
+            _write_empty(target, tiles, config)
         return f"features {geometry.slide}: {geometry.state}, no tiles"
     _check_slide(slide, tiles_path, tiles)
+    # Without it a third of a small encoder's time on a CPU goes into fresh pages.
     keep_freed_memory()
-    feeders = [
-        make_feeder(target.encoder, target.entry, geometry.tile_px, config, device)
+    encoders = [
+        build_batched_encoder(target.encoder, target.entry, geometry.tile_px, config, device)
         for target in targets
     ]
+    num_tiles = len(tiles.coords)
     request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
-    began = perf_counter()
-    with progress(f"features {geometry.slide}", len(tiles.coords), "tiles") as advance:
-        found = extract(
-            request,
-            feeders,
-            **pace(feeders, len(tiles.coords), config.max_corrupt, threads),
-            dtype=config.dtype,
-            advance=advance,
-        )
-    rate = len(tiles.coords) / (perf_counter() - began)
-    state, reason = state_of(found.valid, found.tried, config.max_corrupt)
-    _write_all(targets, feeders, tiles, found, state, reason, config)
-    by = f" by {len(targets)} encoders" if len(targets) > 1 else ""
-    why = f" ({reason})" if reason else ""
-    return f"features {geometry.slide}: {state}, {len(tiles.coords)} tiles{by}, {rate:.0f} tiles/s{why}"
+    settings = extraction_settings(
+        encoders, num_tiles, max_corrupt=config.max_corrupt, threads=threads
+    )
+    # The rate leaves out the time to build the encoders.
+    start = perf_counter()
+    with progress(f"features {geometry.slide}", num_tiles, "tiles") as advance:
+        extracted = extract(request, encoders, settings, dtype=config.dtype, advance=advance)
+    tiles_per_s = num_tiles / (perf_counter() - start)
+    state, reason = state_after_reading(extracted.valid, extracted.num_tried, config.max_corrupt)
+    outcome = _Outcome(extracted.valid, state, reason)
+    _write_all(targets, encoders, tiles, extracted, outcome, config)
+    encoders_text = f" by {len(targets)} encoders" if len(targets) > 1 else ""
+    reason_text = f" ({reason})" if reason else ""
+    return (
+        f"features {geometry.slide}: {state}, {num_tiles} tiles{encoders_text}, "
+        f"{tiles_per_s:.0f} tiles/s{reason_text}"
+    )
 
 
 def _check_slide(slide: Path, tiles_path: Path, tiles: Tiles) -> None:
-    """Places of another slide give features of glass, and nobody would notice."""
-    tiled = tiles.geometry.width_level0_px, tiles.geometry.height_level0_px
-    with SlideReader(slide) as reader:
-        size = reader.size_px
-    if size != tiled:
-        raise FormatError(
-            f"{tiles_path}: its slide has {tiled[0]} x {tiled[1]} px, but {slide} has {size[0]} "
-            f"x {size[1]} px; tile "
-            "the slide again, or give the tiles that belong to it"
-        )
+    """Check by its size that the tiles were cut from this slide.
 
-
-def make_feeder(
-    name: str, entry: EncoderConfig, tile_px: int, config: FeaturesConfig, device: str
-) -> Feeder:
-    """An encoder on its device, ready for work.
-
-    Raises:
-        ConfigError: it cannot be built, or the memory does not hold it.
+    Positions of another slide give features of blank glass, which nothing would show.
     """
-    torch.set_num_threads(
-        1
-    )  # threads work on batches of their own: the same features for any number of them
-    on = choose_device(device)
-    try:
-        encoder = build_encoder(name, entry, tile_px=tile_px, device=on, precision=config.precision)
-        cast_weights(encoder.model, encoder.dtype)
-        if config.compile:
-            encoder.model.compile()
-        step = config.batch_size or step_for(encoder, tile_px)
-    except torch.OutOfMemoryError:
-        raise ConfigError(no_room(name, on)) from None
-    return Feeder(encoder, entry.dim, step, whole=config.compile)
-
-
-def pace(
-    feeders: Sequence[Feeder], num_tiles: int, max_corrupt: float, threads: int
-) -> dict[str, Any]:
-    """How the tiles of a slide are gone through, as arguments of `extract`: features do not depend on the threads."""
-    return {
-        "batch_size": max(feeder.step for feeder in feeders),
-        "workers": threads,
-        "lanes": threads if feeders[0].encoder.device.type == "cpu" else GPU_LANES,
-        "max_unreadable": max(int(max_corrupt * num_tiles), KNOWN_ENOUGH),
-    }
-
-
-def state_of(valid: Bool[np.ndarray, " tiles"], tried: int, max_corrupt: float) -> tuple[str, str]:
-    """The slide's state and why, now that its tiles have been read: which could be, and how many were tried."""
-    count = len(valid)
-    bad = int((~valid[:tried]).sum())
-    state = "corrupt_regions" if bad > max_corrupt * count or bad == count else "ok"
-    reason = f"{bad} of {tried} tiles cannot be decoded" if bad else ""
-    reason += f", {count - tried} more were not tried" if tried < count else ""
-    return state, reason
+    tiled_px = tiles.geometry.width_level0_px, tiles.geometry.height_level0_px
+    with SlideReader(slide) as reader:
+        size_px = reader.size_px
+    if size_px != tiled_px:
+        raise FormatError(
+            f"{tiles_path}: its slide has {tiled_px[0]} x {tiled_px[1]} px, but {slide} has "
+            f"{size_px[0]} x {size_px[1]} px; tile the slide again, or give the tiles file of "
+            "this slide"
+        )
 
 
 def _write_all(
     targets: Sequence[Target],
-    feeders: Sequence[Feeder],
+    encoders: Sequence[BatchedEncoder],
     tiles: Tiles,
-    found: Extracted,
-    state: str,
-    reason: str,
+    extracted: ExtractedFeatures,
+    outcome: _Outcome,
     config: FeaturesConfig,
 ) -> None:
-    spoilt: list[Encoder] = []
-    for target, feeder, features in zip(targets, feeders, found.features, strict=True):
+    """Write the bag of each encoder whose features are all finite.
+
+    Raises:
+        FormatError: An encoder returned features that are not.
+    """
+    failed: list[Encoder] = []
+    for target, encoder, features in zip(targets, encoders, extracted.features, strict=True):
         if np.isfinite(features).all():
-            identity = {**feeder.encoder.identity, "encoder_settings": target.entry.settings()}
-            _write(target, tiles, features, found.valid, state, reason, identity, config)
+            identity = encoder.encoder.identity
+            _write(target, tiles, features, outcome, identity, config)
         else:
-            spoilt.append(feeder.encoder)
-    if spoilt:
+            failed.append(encoder.encoder)
+    # After all are written: one encoder's failure costs the others nothing.
+    if failed:
         raise FormatError(
-            f"{tiles.geometry.slide}: {spoilt[0].name} gives features that are not finite in "
-            f"{config.dtype} (encoder "
-            f"in {spoilt[0].identity['precision']}); set features.dtype=float32 or "
-            "features.precision=fp32"
+            f"{tiles.geometry.slide}: {failed[0].name} returns features that are not finite in "
+            f"{config.dtype} (encoder in {failed[0].identity['precision']}); set "
+            "features.dtype=float32 or features.precision=fp32"
         )
+
+
+def _write_empty(target: Target, tiles: Tiles, config: FeaturesConfig) -> None:
+    """Write the bag of a slide without tiles; no model is built for it."""
+    geometry = tiles.geometry
+    # No rows, but as wide as a bag with tiles, so that readers need no special case.
+    outcome = _Outcome(np.zeros(0, bool), geometry.state, geometry.reason)
+    features = np.zeros((0, target.entry.dim))
+    _write(target, tiles, features, outcome, {"encoder": target.encoder}, config)
 
 
 def _write(
     target: Target,
     tiles: Tiles,
-    features: np.ndarray,
-    valid: np.ndarray,
-    state: str,
-    reason: str,
+    features: Float[np.ndarray, "tiles dim"],
+    outcome: _Outcome,
     identity: dict[str, str],
     config: FeaturesConfig,
 ) -> None:
     bag = bag_of(
         tiles,
         features.astype(config.dtype, copy=False),
-        valid,
-        state=state,
-        reason=reason,
-        encoder=identity,
+        outcome.valid,
+        state=outcome.state,
+        reason=outcome.reason,
+        encoder={**identity, "encoder_settings": target.entry.settings()},
     )
     write_bag(target.out, bag)

@@ -1,7 +1,7 @@
-"""Neighbour graphs over the tiles of one bag: who lies beside whom, who looks like whom.
+"""Neighbour graphs over the tiles of one bag, in space or by features.
 
-Every builder gives a `mil.bags.Graph` on the device of what it was given, the same one
-for the same seed.
+Every builder returns a `mil.bags.Graph` on the device of its input, the same one for
+the same seed.
 """
 
 from mil.graph.edges import drop_edges, union

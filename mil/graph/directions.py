@@ -1,4 +1,4 @@
-"""Tiles as directions: features less a centre, at length 1, so that a product of two is their cosine."""
+"""Tiles as unit vectors about a centre, so that the product of two is their cosine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,42 +7,51 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-ROWS = 4096  # made at a time: features stay as they are stored, in float16 perhaps
+# Directions computed at a time: features stay as they are stored, possibly in float16.
+ROWS = 4096
 
 
 @contextmanager
 def plain_float32(device: torch.device) -> Iterator[None]:
-    """No gradients, and no half precision where a head is trained in it: one graph for every precision."""
+    """No gradients and no autocast.
+
+    A head trained in half precision must get the graph that it gets in float32.
+    """
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         yield
 
 
 class Directions:
-    """Directions of a bag's tiles, float32, made when they are asked for."""
+    """Directions of a bag's tiles, float32, computed when they are indexed."""
 
     def __init__(
         self, features: Float[Tensor, "tiles dim"], centre: Float[Tensor, " dim"] | None = None
     ) -> None:
-        """Centre is the mean of the training tiles; None: the bag's own mean.
+        """Directions of `features - centre`.
 
-        Features of an encoder share a large mean: about zero they would all point the
-        same way.
+        Args:
+            features: features of one bag.
+            centre: mean of the training tiles; None: the bag's own mean.
         """
+        # Features of an encoder share a large mean: about zero, all would point the
+        # same way.
         self.features = features
-        self.centre = (
-            _mean(features) if centre is None else centre.to(features.device, torch.float32)
-        )
+        if centre is None:
+            self.centre = _mean(features)
+        else:
+            self.centre = centre.to(features.device, torch.float32)
 
     def __len__(self) -> int:
         return len(self.features)
 
     def __getitem__(self, rows: slice | Int[Tensor, " rows"]) -> Float[Tensor, "rows dim"]:
-        """Those tiles' directions; zero for a tile at the centre."""
-        away = (self.features[rows] - self.centre).float()
-        return away.div_(away.norm(dim=1, keepdim=True).clamp_(min=1e-12))
+        """Directions of those tiles; zero for a tile at the centre."""
+        offsets = (self.features[rows] - self.centre).float()
+        # The minimum keeps a tile at the centre from being NaN.
+        return offsets.div_(offsets.norm(dim=1, keepdim=True).clamp_(min=1e-12))
 
     def blocks(self) -> Iterator[Float[Tensor, "rows dim"]]:
-        """All directions in turn, a block of rows at a time."""
+        """All directions, `ROWS` at a time."""
         return (self[first : first + ROWS] for first in range(0, len(self), ROWS))
 
 

@@ -8,8 +8,8 @@ from mil.bags import Graph
 from mil.graph.directions import Directions, plain_float32
 from mil.graph.edges import from_neighbours
 
-CELLS = 2**25  # cosines held at a time
-GROUP = 64  # of them looked at as one
+MAX_COSINES = 2**25  # held in memory at a time: 128 MiB of float32
+GROUP = 64  # cosines whose maximum is looked at first
 
 
 def knn_graph(
@@ -17,43 +17,62 @@ def knn_graph(
     neighbours: int = 8,
     centre: Float[Tensor, " dim"] | None = None,
 ) -> Graph:
-    """Every tile looks at the tiles of largest cosine to it.
+    """Graph in which every tile attends to the tiles of largest cosine to it.
 
     Time grows with the square of the tiles; memory is one float32 copy of the features
     and 128 MiB.
 
     Args:
-        features: of one bag.
-        neighbours: how many a tile looks at, besides itself; fewer in a smaller bag.
-        centre: mean of the training tiles, taken off before; None: the bag's own mean.
+        features: features of one bag.
+        neighbours: number of neighbours of a tile, besides itself; fewer in a smaller
+            bag.
+        centre: mean of the training tiles, subtracted first; None: the bag's own mean.
     """
     with plain_float32(features.device):
-        directions = torch.cat(list(Directions(features, centre).blocks()))
-        queries = torch.arange(len(directions), device=features.device).split(
-            max(1, CELLS // len(directions))
-        )
-        return from_neighbours(
-            torch.cat([nearest(directions, rows, neighbours) for rows in queries])
-        )
+        blocks = Directions(features, centre).blocks()
+        directions = torch.cat(list(blocks))
+        tiles = torch.arange(len(directions), device=features.device)
+        rows = max(1, MAX_COSINES // len(directions))
+        batches = tiles.split(rows)
+        chunks = [nearest(directions, queries, neighbours) for queries in batches]
+        return from_neighbours(torch.cat(chunks))
 
 
 def nearest(
-    directions: Float[Tensor, "tiles dim"], queries: Int[Tensor, " queries"], neighbours: int
-) -> Int[Tensor, "queries most"]:
-    """The tiles of largest cosine to some of them, themselves left out."""
-    width = -(-len(directions) // GROUP) * GROUP
-    cosines = directions.new_full((len(queries), width), -torch.inf)
-    torch.mm(directions[queries], directions.T, out=cosines[:, : len(directions)])
+    directions: Float[Tensor, "tiles dim"],
+    queries: Int[Tensor, " queries"],
+    neighbours: int,
+) -> Int[Tensor, "queries width"]:
+    """Tiles of largest cosine to each query, a tile of the bag, without the query itself.
+
+    Args:
+        directions: unit vectors of all tiles.
+        queries: rows of `directions`.
+        neighbours: number of tiles for each query; fewer in a smaller bag.
+    """
+    tiles = len(directions)
+    groups = -(-tiles // GROUP)
+    padded = groups * GROUP
+    shape = (len(queries), padded)
+    cosines = directions.new_full(shape, -torch.inf)
+    filled = cosines[:, :tiles]
+    torch.mm(directions[queries], directions.T, out=filled)
     cosines.scatter_(1, queries[:, None], -torch.inf)
-    return _largest(cosines, min(neighbours, len(directions) - 1))
+    return _largest(cosines, min(neighbours, tiles - 1))
 
 
 def _largest(values: Float[Tensor, "rows padded"], count: int) -> Int[Tensor, "rows count"]:
-    """As `topk`, but several times as fast in long rows: the largest values are in the groups of largest maximum."""
+    """As `topk`, but several times as fast in long rows.
+
+    The `count` largest values are in the `count` groups of largest maximum.
+    """
     groups = values.unflatten(1, (-1, GROUP))
     if groups.shape[1] <= count:
         return values.topk(count).indices
     best = groups.amax(2).topk(count, sorted=False).indices
-    within = groups.gather(1, best[:, :, None].expand(-1, -1, GROUP)).flatten(1)
+    index = best[:, :, None]
+    index = index.expand(-1, -1, GROUP)
+    within = groups.gather(1, index).flatten(1)
     top = within.topk(count).indices
-    return best.gather(1, top // GROUP) * GROUP + top % GROUP
+    group = best.gather(1, top // GROUP)
+    return group * GROUP + top % GROUP

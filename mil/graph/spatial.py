@@ -7,29 +7,38 @@ from torch import Tensor
 from mil.bags import Graph
 from mil.graph.edges import SPATIAL, from_pairs
 
+# Four of the eight directions, x and y in steps. The other four are the same edges, from
+# the other tile.
 FORWARD = (
+    (1, 0),  # right
+    (-1, 1),  # below left
+    (0, 1),  # below
+    (1, 1),  # below right
+)
+# The four cells, right and down, that a square of one cell's size can touch.
+CORNERS = (
+    (0, 0),
     (1, 0),
-    (-1, 1),
     (0, 1),
     (1, 1),
-)  # the other four of the eight are these, looked at from the other tile
-COMMON = (
-    0.1  # of the commonest distance: what is rarer is chance, as between the rows of two regions
 )
+# A distance that is rarer than this share of the commonest one is a coincidence, such
+# as that between the rows of two regions.
+COMMON_SHARE = 0.1
 
 
 def spatial_graph(coords: Int[Tensor, "tiles 2"], step: int | float | None = None) -> Graph:
-    """Every tile looks at the up to eight tiles around it.
+    """Graph in which every tile attends to the up to eight tiles around it.
 
-    A neighbour's corner lies a step away, give or take a quarter of a step, along one
-    axis or both. So corners rounded to whole pixels do no harm however far they reach,
-    and regions may have grids of their own. Of tiles in one place the first counts, the
-    others look at themselves alone.
+    A neighbour's corner lies one step away along one axis or both, within a quarter of
+    a step. So rounding of corners to whole pixels does no harm, however far the grid
+    reaches, and regions may have grids of their own. Of tiles at one position the first
+    counts; the others attend to themselves alone.
 
     Args:
-        coords: level-0 pixels, top left, x and y.
-        step: between neighbours, level-0 pixels; None: the smallest distance in a row
-            or column that is not rare.
+        coords: top left corners in level-0 pixels, x and y.
+        step: distance between neighbours in level-0 pixels; None: the smallest distance
+            in a row or column that is not rare.
 
     Raises:
         ValueError: the step is not positive.
@@ -37,37 +46,53 @@ def spatial_graph(coords: Int[Tensor, "tiles 2"], step: int | float | None = Non
     step = _step(coords) if step is None else step
     if step <= 0:
         raise ValueError(f"the step between tiles must be positive, not {step}")
-    halves = (coords.double() - coords.amin(0)) * (2 / step)
-    sources, targets = _neighbours(halves)
-    return from_pairs(
-        torch.cat([sources, targets]), torch.cat([targets, sources]), SPATIAL, len(coords)
-    )
+    scale = 2 / step
+    from_corner = coords.double() - coords.amin(0)
+    half_steps = from_corner * scale
+    sources, targets = _neighbours(half_steps)
+    both_sources = torch.cat([sources, targets])
+    both_targets = torch.cat([targets, sources])
+    return from_pairs(both_sources, both_targets, SPATIAL, len(coords))
 
 
 def _neighbours(
-    halves: Float[Tensor, "tiles 2"],
+    half_steps: Float[Tensor, "tiles 2"],
 ) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
     """Pairs of neighbours, each once.
 
     Args:
-        halves: corners in half steps. A cell of a half step holds one tile of a grid,
-            and where a neighbour may be, a quarter of a step to either side, is within
-            two cells on either axis.
+        half_steps: corners in half steps. A cell of half a step holds one tile of a
+            grid.
+            The square where a neighbour's corner may lie, a quarter of a step to either
+            side, touches two cells on either axis.
     """
-    across = int(halves[:, 0].amax()) + 6
-    cells = halves.floor().long()
-    keys, tiles = _first_in_cell(cells[:, 0] + cells[:, 1] * across)
-    places = halves[tiles]
-    found = []
+    # Cells have numbers row by row, with room for those beside the outermost tiles.
+    rightmost = half_steps[:, 0].amax()
+    across = int(rightmost) + 6
+    cells = half_steps.floor().long()
+    column = cells[:, 0]
+    row = cells[:, 1]
+    keys, tiles = _first_in_cell(column + row * across)
+    last = len(keys) - 1
+    positions = half_steps[tiles]
+    sources = []
+    targets = []
     for direction in FORWARD:
-        expected = places + 2 * halves.new_tensor(direction)
-        corner = (expected - 0.5).floor().long()
-        for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
-            key = (corner[:, 0] + right) + (corner[:, 1] + down) * across
-            at = torch.searchsorted(keys, key).clamp(max=len(keys) - 1)
-            near = (keys[at] == key) & ((places[at] - expected).abs() <= 0.5).all(1)
-            found.append((tiles[near], tiles[at[near]]))
-    sources, targets = zip(*found, strict=True)
+        offset = 2 * half_steps.new_tensor(direction)
+        expected = positions + offset
+        cell = (expected - 0.5).floor().long()
+        for right, down in CORNERS:
+            column = cell[:, 0] + right
+            row = cell[:, 1] + down
+            key = column + row * across
+            index = torch.searchsorted(keys, key).clamp(max=last)
+            distance = (positions[index] - expected).abs()
+            close = (distance <= 0.5).all(1)
+            occupied = keys[index] == key
+            is_pair = occupied & close
+            sources.append(tiles[is_pair])
+            neighbour = index[is_pair]
+            targets.append(tiles[neighbour])
     return torch.cat(sources), torch.cat(targets)
 
 
@@ -75,26 +100,35 @@ def _first_in_cell(
     cells: Int[Tensor, " tiles"],
 ) -> tuple[Int[Tensor, " cells"], Int[Tensor, " cells"]]:
     """Cells in ascending order, and the first tile of each."""
-    ordered = cells.sort(stable=True)
-    first = torch.ones_like(ordered.values, dtype=torch.bool)
-    first[1:] = ordered.values[1:] != ordered.values[:-1]
-    return ordered.values[first], ordered.indices[first]
+    keys, tiles = cells.sort(stable=True)
+    first = torch.ones_like(keys, dtype=torch.bool)
+    before = keys[:-1]
+    first[1:] = keys[1:] != before
+    return keys[first], tiles[first]
 
 
 def _step(coords: Int[Tensor, "tiles 2"]) -> float:
-    """The smallest distance between tiles next to one another in a row or column that is not rare."""
-    gaps = torch.cat([_gaps(coords), _gaps(coords.flip(1))])
-    if len(gaps) == 0:  # no two tiles in a row or a column
-        gaps = torch.cat([axis.unique().diff() for axis in coords.T])
-    if len(gaps) == 0:
+    """Smallest distance that is not rare between adjacent tiles of a row or column."""
+    in_rows = _gaps(coords)
+    in_columns = _gaps(coords.flip(1))
+    gaps = torch.cat([in_rows, in_columns])
+    if len(gaps) == 0:  # no two tiles in one row or column
+        per_axis = [axis.unique().diff() for axis in coords.T]
+        gaps = torch.cat(per_axis)
+    if len(gaps) == 0:  # a single position
         return 1.0
-    found, counts = gaps.unique(return_counts=True)
-    return float(found[counts >= COMMON * counts.amax()][0])
+    distances, counts = gaps.unique(return_counts=True)
+    common = counts >= COMMON_SHARE * counts.amax()
+    return float(distances[common][0])
 
 
 def _gaps(coords: Int[Tensor, "tiles 2"]) -> Int[Tensor, " gaps"]:
-    """Distances between tiles next to one another in the same row."""
-    by_x = coords[coords[:, 0].argsort(stable=True)].long()
-    ordered = by_x[by_x[:, 1].argsort(stable=True)]
-    gap = ordered.diff(dim=0)
-    return gap[(gap[:, 1] == 0) & (gap[:, 0] > 0), 0]
+    """Distances between adjacent tiles of the same row."""
+    # Ordered by y, then by x: both sorts are stable.
+    x_order = coords[:, 0].argsort(stable=True)
+    by_x = coords[x_order].long()
+    y_order = by_x[:, 1].argsort(stable=True)
+    gap = by_x[y_order].diff(dim=0)
+    across = gap[:, 0]
+    same_row = gap[:, 1] == 0
+    return across[same_row & (across > 0)]

@@ -1,12 +1,12 @@
 """MIL heads, one file each, found by file name: bags in, one `HeadOutput` out.
 
-A head is its `Config` and its `Head(config, dim, classes)`. What a few of them need
-besides is in the protocols below; a head takes part in one by having its methods. A
-head that compares classes within says `for_classes = True`, and is trained for no other
-task. Other packages add heads by entry points, see docs/own-head.md.
+A head is its `Config` and its `Head(config, dim, classes)`. Some heads need more: the
+protocols below, which a head follows by having their methods. A head whose prediction
+compares the classes sets `for_classes = True`, and is trained for classification alone.
+Other packages add heads by entry points, see docs/own-head.md.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import EntryPoint
@@ -23,116 +23,129 @@ from mil.errors import ConfigError, MilError
 
 @runtime_checkable
 class TwoStage(Protocol):
-    """A head that another head is trained for beforehand, on the same bags, with cross-entropy alone."""
+    """Head that follows a first stage: another head, trained on the same bags.
+
+    The first stage is trained with cross-entropy alone.
+    """
 
     def first_stage(self) -> nn.Module:
         """The head to train first."""
 
     def follow(self, first: nn.Module, train: Iterable[Bags]) -> None:
-        """Take from the trained first head and the training bags what this one needs; called once."""
+        """Initialise this head from the trained first one and the training bags; called once."""
 
 
 @runtime_checkable
 class FollowsSteps(Protocol):
-    """A head with something to do after each step of the optimiser, such as a teacher that follows its student.
+    """Head with work after each step of the optimiser, such as a teacher's update.
 
-    What it counts or collects is a buffer (`persistent=False` if the trained head does
-    not need it): a training that was cut off goes on with parameters and buffers, and
-    with nothing else of a head.
+    Its state is in buffers (`persistent=False` if the trained head does not need them):
+    an interrupted training resumes with parameters and buffers, and with nothing else
+    of a head.
     """
 
     def after_step(self) -> None:
-        """The parameters have just changed."""
+        """Update the head; the optimiser has just changed the parameters."""
 
 
 @runtime_checkable
 class UsesGraph(Protocol):
-    """A head over a neighbour graph of a bag's tiles."""
+    """Head over a neighbour graph of a bag's tiles."""
 
     def see_training(self, train: Iterable[Bags]) -> None:
-        """Take what graphs need of the training bags, as their mean; called once, before any graph is made."""
+        """Compute what graphs need of the training bags, such as their mean.
+
+        Called once, before any graph is built.
+        """
 
     def build_graph(
         self, features: Float[Tensor, "tiles dim"], coords: Int[Tensor, "tiles 2"] | None
     ) -> Graph | None:
-        """The graph of one bag, to be kept for the whole training; None: one is drawn anew at every step."""
+        """Graph of one bag, for the whole training; None: `forward` draws one at every step."""
 
 
 @runtime_checkable
 class SelectsTiles(Protocol):
-    """A head that answers from some of a bag's tiles, and can be asked what it would from others."""
+    """Head that predicts from a subset of tiles and can be re-evaluated on any other subset."""
 
     def answers(
         self, bags: Bags, selections: Sequence[Bool[Tensor, " tiles"]]
     ) -> Float[Tensor, "selections bags classes"]:
-        """Logits from each selection; it holds at least one tile of each bag."""
+        """Logits for each selection of tiles, which has at least one tile of each bag."""
 
 
 @runtime_checkable
 class Part(Protocol):
-    """What a head keeps of some tiles of a bag: its size does not depend on how many they are."""
+    """Summary of some tiles of a bag, of a size that does not depend on their number."""
 
     def merge(self, other: Any) -> Any:
-        """What it would keep of both together, in any order."""
+        """Summary of the tiles of both, in any order."""
 
 
 @runtime_checkable
 class Streams(Protocol):
-    """A head whose answer, outside training, can be put together from parts of a bag as they come.
+    """Head that can predict, outside training, from parts of a bag as they arrive.
 
-    Each tile is seen by itself, and what is kept of the tiles seen so far is merged:
-    the result is that of the whole bag to rounding, however it is cut. Heads whose
-    tiles look at one another, or that rank them, are not of this kind.
+    Each tile is processed by itself, and summaries of parts are merged: the result is
+    that of the whole bag to rounding, however it is split. Heads whose tiles attend to
+    one another, or that rank tiles, are not of this kind.
     """
 
     def part(
         self, features: Float[Tensor, "tiles dim"]
     ) -> tuple[Part, Float[Tensor, "tiles branches"]]:
-        """What is kept of some tiles, and their scores."""
+        """Summary of some tiles, and their scores."""
 
     def conclude(self, part: Part, scores: Float[Tensor, "tiles branches"]) -> HeadOutput:
-        """The output for one bag: what was kept of all its tiles, with the scores of these (or of none)."""
+        """Output for one bag, from the merged summary of all its tiles.
+
+        Args:
+            part: the merged summary.
+            scores: scores of all tiles, or of none, if the output needs no scores.
+        """
 
 
 def head_module(name: str) -> Any:
-    """The module of a head, with its `Config` and its `Head`.
+    """Module of a head, with its `Config` and its `Head`.
 
     Raises:
-        ConfigError: there is no such head, or the package that plugs it in is broken.
+        ConfigError: no head has that name, or the package that provides it is broken.
     """
     return _module(name, check_head(name))
 
 
 def _module(name: str, entry: EntryPoint | None) -> Any:
+    # A head of `mil` itself; its errors are ours, and keep their traceback.
     if entry is None:
         return import_module(f"mil.heads.{name}")
     with blamed(entry):
         module = entry.load()
-    for part, base, kind in (
+    required = (
         ("Config", Section, "mil.config.Section"),
         ("Head", nn.Module, "torch.nn.Module"),
-    ):
-        found = getattr(module, part, None)
-        if not (isinstance(found, type) and issubclass(found, base)):
+    )
+    for class_name, base, base_name in required:
+        value = getattr(module, class_name, None)
+        if not (isinstance(value, type) and issubclass(value, base)):
             raise ConfigError(
                 f"head {name} of the package {package_of(entry)}: {entry.value} has no class "
-                f"{part} that is a {kind}"
+                f"{class_name} that is a {base_name}"
             )
     return module
 
 
-def build_head(name: str, options: dict[str, Any], *, dim: int, classes: int) -> nn.Module:
+def build_head(name: str, options: Mapping[str, Any], *, dim: int, classes: int) -> nn.Module:
     """Build a head.
 
     Args:
-        name: a file of this folder, or a head that another package plugs in.
-        options: what the head's `Config` allows.
+        name: name of a file of this folder, or of a head that another package provides.
+        options: options of the head's `Config`; the others have their defaults.
         dim: length of a tile's feature vector.
         classes: number of classes.
 
     Raises:
-        ConfigError: there is no such head, it does not know an option, or its package
-            is broken.
+        ConfigError: no head has that name, an option is unknown or out of range, or the
+            package that provides the head is broken.
     """
     entry = check_head(name)
     module = _module(name, entry)
@@ -140,16 +153,16 @@ def build_head(name: str, options: dict[str, Any], *, dim: int, classes: int) ->
     with blamed(entry):
         try:
             head: nn.Module = module.Head(config, dim, classes)
-        except RuntimeError as error:  # so torch says that there is no memory
-            raise ConfigError(
-                f"head {name}: too large for this machine: {str(error).splitlines()[0]}"
-            ) from None
+        except RuntimeError as error:
+            # Torch's error for memory that cannot be allocated.
+            message = str(error).splitlines()[0]
+            raise ConfigError(f"head {name}: too large for this machine: {message}") from None
         return head
 
 
 @contextmanager
 def blamed(entry: EntryPoint | None) -> Iterator[None]:
-    """Whatever another package's code raises becomes one line that names the package."""
+    """Turn any error of another package's code into one line that names the package."""
     try:
         yield
     except MilError:
@@ -157,9 +170,9 @@ def blamed(entry: EntryPoint | None) -> Iterator[None]:
     except Exception as error:
         if entry is None:
             raise
-        what = " ".join(f"{type(error).__name__}: {error}".split())
+        message = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(
-            f"head {entry.name} of the package {package_of(entry)} does not work: {what}"
+            f"head {entry.name} of the package {package_of(entry)} does not work: {message}"
         ) from error
 
 

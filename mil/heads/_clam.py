@@ -1,4 +1,4 @@
-"""What CLAM's two heads share, Lu et al. 2021, https://arxiv.org/abs/2004.09666."""
+"""Parts that CLAM's two heads share, Lu et al. 2021, https://arxiv.org/abs/2004.09666."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,7 +11,7 @@ from mil.heads._gated import default_hidden
 from mil.heads._pooling import Pooling, pool_by
 from mil.heads._precision import Classifier
 from mil.heads._stream import PoolsTiles
-from mil.kernels.precision import at_least_float32
+from mil.kernels.dispatch import at_least_float32
 
 
 class ClamConfig(Section):
@@ -33,13 +33,14 @@ class ClamConfig(Section):
 
 
 def reducer(config: ClamConfig, dim: int) -> tuple[nn.Sequential, int]:
-    """Features to rows, with their width."""
+    """Layers from features to hidden rows, and the width of those."""
     hidden = default_hidden(config.hidden, dim)
-    return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(config.dropout)), hidden
+    layers = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(config.dropout))
+    return layers, hidden
 
 
 class ClamScores(nn.Module):
-    """Gated scores with dropout on each gate, not on their product; one column a row of attention."""
+    """Gated scores with dropout on each gate, not on their product; one column per row."""
 
     def __init__(self, config: ClamConfig, hidden: int, rows: int) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class ClamScores(nn.Module):
 
 
 class InstanceJudges(nn.Module):
-    """For each class, a two-way judge of the tiles that it attends to most and least."""
+    """For each class, a binary classifier of the tiles that it attends to most and least."""
 
     def __init__(self, hidden: int, classes: int, instances: int) -> None:
         super().__init__()
@@ -70,62 +71,66 @@ class InstanceJudges(nn.Module):
         scores: Float[Tensor, "tiles rows"],
         offsets: Int[Tensor, " bags_plus_1"],
     ) -> Instances:
-        """Judge; one row of scores serves every class."""
+        """Logits of the extreme tiles; a single column of scores serves every class."""
         classes = len(self.judges)
         rows, bag, highest = extremes(scores.expand(-1, classes), offsets, self.instances)
-        logits = torch.stack([judge(hidden[rows[:, c]]) for c, judge in enumerate(self.judges)], 1)
-        of_class = torch.arange(classes, device=rows.device).repeat(len(rows))
+        by_class = [judge(hidden[rows[:, c]]) for c, judge in enumerate(self.judges)]
         return Instances(
-            logits.flatten(0, 1),
-            bag.repeat_interleave(classes),
-            of_class,
-            highest.repeat_interleave(classes),
+            logits=torch.stack(by_class, 1).flatten(0, 1),
+            bag=bag.repeat_interleave(classes),
+            of_class=torch.arange(classes, device=rows.device).repeat(len(rows)),
+            highest=highest.repeat_interleave(classes),
         )
 
 
 def extremes(
-    scores: Float[Tensor, "tiles classes"], offsets: Int[Tensor, " bags_plus_1"], most: int
-) -> tuple[Int[Tensor, "found classes"], Int[Tensor, " found"], Bool[Tensor, " found"]]:
-    """The tiles of highest and of lowest score in each bag, per class.
+    scores: Float[Tensor, "tiles classes"], offsets: Int[Tensor, " bags_plus_1"], count: int
+) -> tuple[Int[Tensor, "extremes classes"], Int[Tensor, " extremes"], Bool[Tensor, " extremes"]]:
+    """Tiles of the highest and of the lowest scores in each bag, per class.
 
-    As many of each, `most` or half of the bag: no tile is on both sides, and a bag of
-    one tile has none.
+    As many of each: `count`, or half of a smaller bag. So no tile is on both sides, and
+    a bag of one tile has none.
 
     Returns:
-        Rows of the tiles, which bag they are of, and whether they are among the
+        Rows of the tiles, the number of their bag, and whether they are among the
         highest.
     """
     rows = []
     bag = []
     highest = []
-    for number, (part, first) in enumerate(
-        zip(per_bag(scores.detach(), offsets), offsets.tolist()[:-1], strict=True)
-    ):
-        k = min(most, len(part) // 2)
-        order = part.argsort(dim=0, descending=True, stable=True) + first
-        rows.append(torch.cat([order[:k], order[len(part) - k :]]))
+    # Detached: a ranking has no gradient. Stable: equal scores rank the same each time.
+    firsts = offsets.tolist()[:-1]
+    for number, bag_scores in enumerate(per_bag(scores.detach(), offsets)):
+        tiles = len(bag_scores)
+        k = min(count, tiles // 2)
+        order = bag_scores.argsort(dim=0, descending=True, stable=True) + firsts[number]
+        rows.append(torch.cat([order[:k], order[tiles - k :]]))
         bag.append(torch.full((2 * k,), number, device=scores.device))
         highest.append(torch.arange(2 * k, device=scores.device) < k)
     return torch.cat(rows), torch.cat(bag), torch.cat(highest)
 
 
 class ClamHead(PoolsTiles):
-    """Reduce, score, pool, answer, and judge the most and least attended tiles; what the answer is, each head says."""
+    """Reduce, score, pool, predict, and judge the most and least attended tiles.
+
+    Subclasses define `predict`.
+    """
 
     reduce: nn.Module
     attention: ClamScores
     judge: InstanceJudges
 
     def pool(self, bags: Bags) -> Pooling:
-        """Pooled rows, one for each row of attention, and the scores."""
+        """Rows [bags, branches, hidden] and scores [tiles, branches]."""
         return self._pool(self.reduce(bags.features), bags)
 
     def forward(self, bags: Bags) -> HeadOutput:
-        """Classify each bag, and judge its tiles."""
+        """Classify each bag, and judge its extreme tiles."""
         hidden = self.reduce(bags.features)  # [tiles, hidden]
         rows, scores, stats = self._pool(hidden, bags)
-        judged = self.judge(hidden, scores, bags.offsets)
-        return self.answer(rows, scores)._replace(instances=judged, attention_stats=stats)
+        instances = self.judge(hidden, scores, bags.offsets)
+        out = self.predict(rows, scores)
+        return out._replace(instances=instances, attention_stats=stats)
 
     def _pool(self, hidden: Tensor, bags: Bags) -> Pooling:
         return pool_by(self.attention(hidden), hidden, bags.offsets)

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from mil.bags import Bags
 from mil.heads._pooling import Pooling, pool_by
-from mil.kernels.gated_attn_pool import Mask, Weights, gated_attn_pool
+from mil.kernels.dispatch import at_least_float32
+from mil.kernels.gated_attn_pool import Mask, TrunkWeights, gated_attn_pool
 from mil.kernels.gated_scores import GateWeights, gated_scores
-from mil.kernels.precision import at_least_float32
 
 
-class GatedScores(nn.Module):
+class GatedAttention(nn.Module):
     """Score each tile, once per branch: ``w_i · (tanh(V h + b_V) ⊙ sigmoid(U h + b_U)) + b_i``.
 
     Ilse et al. 2018, https://arxiv.org/abs/1802.04712, eq. 9; without the gate, eq. 8.
@@ -33,32 +33,44 @@ class GatedScores(nn.Module):
         """Scores before the softmax, float32 whatever the precision of the rest."""
         if not (self.training and self.dropout.p):
             return gated_scores(hidden, self.weights())
+        # Dropout lies between the gates and the score: the fused operation has no place
+        # for it.
         values = torch.tanh(self.value(hidden))
         if self.gate is not None:
             values = values * torch.sigmoid(self.gate(hidden))
         return at_least_float32(self.score(self.dropout(values)))
 
     def weights(self) -> GateWeights:
-        """The parameters."""
-        gate, gate_bias = (None, None) if self.gate is None else (self.gate.weight, self.gate.bias)
+        """Parameters, as `mil.kernels.gated_scores` takes them."""
         value = self.value
+        gate = self.gate
         score = self.score
-        return GateWeights(value.weight, value.bias, gate, gate_bias, score.weight, score.bias)
+        return GateWeights(
+            value=value.weight,
+            value_bias=value.bias,
+            gate=None if gate is None else gate.weight,
+            gate_bias=None if gate is None else gate.bias,
+            score=score.weight,
+            score_bias=score.bias,
+        )
 
 
 def reduce_and_pool(
-    reduce: nn.Sequential, attention: GatedScores, bags: Bags, mask: Mask | None = None
+    reduce: nn.Sequential, attention: GatedAttention, bags: Bags, mask: Mask | None = None
 ) -> Pooling:
-    """Reduce each tile, score it, mask some scores, pool each bag; pooled rows and scores are float32 at least.
+    """Reduce each tile, score it, mask some scores, pool each bag.
 
     Without dropout all of it is one operation, much faster and leaner on a CPU; with
-    dropout it goes layer by layer.
+    dropout it runs layer by layer.
 
     Args:
-        reduce: a linear layer without bias, ReLU, dropout.
-        attention: what scores.
-        bags: to pool.
-        mask: see `gated_attn_pool`.
+        reduce: linear layer without bias, ReLU, dropout.
+        attention: module that scores the reduced tiles.
+        bags: bags to pool.
+        mask: function of the scores, see `gated_attn_pool`.
+
+    Returns:
+        Pooled rows and scores, float32 at least.
     """
     linear = cast(nn.Linear, reduce[0])
     dropout = cast(nn.Dropout, reduce[2])
@@ -68,13 +80,13 @@ def reduce_and_pool(
         scores = mask(scores) if mask else scores
         pooled = pool_by(scores, hidden, bags.offsets)
         return pooled._replace(rows=at_least_float32(pooled.rows))
-    return Pooling(
-        *gated_attn_pool(
-            bags.features, Weights(linear.weight, *attention.weights()), bags.offsets, mask
-        )
-    )
+    weights = TrunkWeights(linear.weight, *attention.weights())
+    return Pooling(*gated_attn_pool(bags.features, weights, bags.offsets, mask))
 
 
 def default_hidden(hidden: int | None, dim: int) -> int:
-    """Width after the reducer: what the recipe says, else half of the features' length (ACMIL's rule of thumb)."""
+    """Width after the reducer: the recipe's, else half of the feature dimension.
+
+    Half is ACMIL's rule of thumb.
+    """
     return hidden or max(1, dim // 2)

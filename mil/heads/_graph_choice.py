@@ -1,6 +1,6 @@
-"""Which graphs a head's option asks for, and what becomes of them for one bag."""
+"""Graphs of bags, as a head's options ask for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -12,12 +12,12 @@ from mil.bags import Bags, Graph, join_graphs, per_bag
 from mil.config import Section
 from mil.errors import ConfigError
 from mil.graph import drop_edges, knn_graph, lsh_graph, minibatch_graph, spatial_graph, union
-from mil.graph.edges import ITSELF
+from mil.graph.edges import SELF
 
 Build = Callable[[Tensor, Tensor | None], Graph | None]
 
 Builder = Literal["spatial", "knn", "lsh", "minibatch"]
-EXACT_UP_TO = 20_000  # tiles; beyond, `auto` hashes
+MAX_EXACT_TILES = 20_000  # of larger bags, `auto` finds similar tiles by hashing
 
 
 class GraphConfig(Section):
@@ -49,100 +49,112 @@ class GraphConfig(Section):
     )
 
 
-def graph_of(
+def graph_of_bags(
     config: GraphConfig, bags: Bags, centre: Float[Tensor, " dim"], build: Build, training: bool
 ) -> Graph:
-    """The graph of all bags: what was made beforehand or is made now, and what is drawn, less what is dropped.
+    """Graph of all bags: the fixed part, plus the random part, less dropped edges.
 
     Args:
-        config: what is asked for.
-        bags: with the part of their graph that stays the same, or without.
+        config: options of the head.
+        bags: bags, with the fixed part of their graph or without.
         centre: mean of the training tiles.
-        build: makes that part for one bag.
-        training: draw by torch's own chance, and drop edges; else draws are the same
-            every time.
+        build: function that builds the fixed part of one bag.
+        training: draw from torch's own random state, and drop edges; else the random
+            part is the same every time, and no edge is dropped.
     """
-    parts = [_made(bags, build)] if bags.graph is None else [bags.graph]
+    fixed = bags.graph if bags.graph is not None else _fixed_graphs(bags, build)
+    parts = [] if fixed is None else [fixed]
     if "minibatch" in config.graph:
-        parts.append(_drawn(config, bags, centre, training))
-    given = [part for part in parts if part is not None]
-    graph = union(given) if len(given) > 1 else given[0]
+        parts.append(_random_graphs(config, bags, centre, training))
+    graph = union(parts) if len(parts) > 1 else parts[0]
     return drop_edges(graph, config.drop_edges) if training else graph
 
 
-def _made(bags: Bags, build: Build) -> Graph | None:
-    """The part of the bags' graph that stays the same, made now."""
+def _fixed_graphs(bags: Bags, build: Build) -> Graph | None:
+    """Fixed part of the bags' graph, built now; None if there is none."""
     features = per_bag(bags.features, bags.offsets)
     sizes = bags.offsets.diff().tolist()
-    coords = [None] * len(sizes) if bags.coords is None else per_bag(bags.coords, bags.offsets)
-    made = [
-        graph for bag in zip(features, coords, strict=True) if (graph := build(*bag)) is not None
-    ]
-    return join_graphs(made, sizes) if made else None
+    coords: Sequence[Tensor | None] = [None] * len(sizes)
+    if bags.coords is not None:
+        coords = per_bag(bags.coords, bags.offsets)
+    graphs = []
+    for bag_features, bag_coords in zip(features, coords, strict=True):
+        graph = build(bag_features, bag_coords)
+        if graph is not None:
+            graphs.append(graph)
+    return join_graphs(graphs, sizes) if graphs else None
 
 
-def _drawn(config: GraphConfig, bags: Bags, centre: Float[Tensor, " dim"], training: bool) -> Graph:
-    """The part of the bags' graph that is drawn anew at each step of training."""
+def _random_graphs(
+    config: GraphConfig, bags: Bags, centre: Float[Tensor, " dim"], training: bool
+) -> Graph:
+    """Part of the bags' graph that is drawn at each step of training."""
     graphs = []
     for bag in per_bag(bags.features, bags.offsets):
+        # Outside training a bag must get the same prediction every time.
         generator = None if training else torch.Generator().manual_seed(0)
-        numbers = _plain(bag), config.neighbours, _plain(centre)
-        graphs.append(minibatch_graph(*numbers, block=config.block, generator=generator))
+        graph = minibatch_graph(
+            _detached(bag),
+            config.neighbours,
+            _detached(centre),
+            block=config.block,
+            generator=generator,
+        )
+        graphs.append(graph)
     return join_graphs(graphs, bags.offsets.diff().tolist())
 
 
-def kept_graph(
+def fixed_graph(
     config: GraphConfig,
     features: Float[Tensor, "tiles dim"],
     coords: Int[Tensor, "tiles 2"] | None,
     centre: Float[Tensor, " dim"],
 ) -> Graph | None:
-    """The part of a bag's graph that stays the same; None if there is none.
+    """Part of a bag's graph that stays the same in training; None if all of it is random.
 
     Raises:
-        ConfigError: spatial neighbours are asked for by name, but nobody knows where
-            the tiles are.
+        ConfigError: `graph` names spatial neighbours, but the bag has no coordinates.
     """
-    features = _plain(features)
-    centre = _plain(centre)
-    made: list[Graph] = []
+    features = _detached(features)
+    centre = _detached(centre)
+    graphs: list[Graph] = []
     for builder in _builders(config, len(features), coords is not None):
         if builder == "spatial":
-            made.append(spatial_graph(_known(coords)))
+            graphs.append(spatial_graph(_required(coords)))
         elif builder == "knn":
-            made.append(knn_graph(features, config.neighbours, centre))
+            graphs.append(knn_graph(features, config.neighbours, centre))
         elif builder == "lsh":
             tables = {"tables": config.tables, "levels": config.levels, "width": config.width}
-            made.append(lsh_graph(features, config.neighbours, centre, **tables))
-    if made:
-        return union(made) if len(made) > 1 else made[0]
-    return None if "minibatch" in config.graph else _alone(features)
+            graphs.append(lsh_graph(features, config.neighbours, centre, **tables))
+    if graphs:
+        return union(graphs) if len(graphs) > 1 else graphs[0]
+    return None if "minibatch" in config.graph else _self_edges(features)
 
 
-def _plain(numbers: Tensor) -> Tensor:
-    """A graph has no gradient, and who is similar is judged in float32 at most."""
-    return numbers.detach().float() if numbers.dtype == torch.float64 else numbers.detach()
+def _detached(values: Tensor) -> Tensor:
+    """Values without a gradient, which a graph does not have; float64 as float32."""
+    return values.detach().float() if values.dtype == torch.float64 else values.detach()
 
 
-def _builders(config: GraphConfig, tiles: int, placed: bool) -> list[Builder]:
+def _builders(config: GraphConfig, tiles: int, has_coords: bool) -> list[Builder]:
     if config.graph == "none":
         return []
     if config.graph != "auto":
         return config.graph
-    similar: Builder = "knn" if tiles <= EXACT_UP_TO else "lsh"
-    return ["spatial", similar] if placed else [similar]
+    # Exact neighbours take time that grows with the square of the tiles.
+    similar: Builder = "knn" if tiles <= MAX_EXACT_TILES else "lsh"
+    return ["spatial", similar] if has_coords else [similar]
 
 
-def _known(coords: Tensor | None) -> Tensor:
+def _required(coords: Tensor | None) -> Tensor:
     if coords is None:
         raise ConfigError(
-            "head options: graph asks for spatial neighbours, but a bag does not say where its "
-            "tiles are; set graph to "
-            "auto, or to [knn]"
+            "head options: graph asks for spatial neighbours, but a bag has no coordinates; "
+            "set graph to auto, or to [knn]"
         )
     return coords
 
 
-def _alone(features: Tensor) -> Graph:
-    itself = torch.arange(len(features), device=features.device)
-    return Graph(itself, itself, torch.full_like(itself, ITSELF))
+def _self_edges(features: Tensor) -> Graph:
+    tiles = torch.arange(len(features), device=features.device)
+    return Graph(tiles, tiles, torch.full_like(tiles, SELF))

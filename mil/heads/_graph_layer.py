@@ -1,4 +1,4 @@
-"""Attention of tiles to their neighbours in a graph, and how much of it each tile receives."""
+"""Attention of tiles to their neighbours in a graph, and the attention each receives."""
 
 from collections.abc import Sequence
 
@@ -9,18 +9,20 @@ from torch import Tensor, nn
 from mil.bags import Graph
 from mil.kernels.neighbour_attn import neighbour_attn
 
-FLOOR = 1e-6  # of received attention, as a share of what is expected
+# Least received attention, relative to uniform attention: bounds the logarithm.
+FLOOR = 1e-6
 
 
 class GraphLayer(nn.Module):
-    """Residual GATv2: ``h + O · GATv2(LayerNorm(h))``. Brody et al. 2022, https://arxiv.org/abs/2105.14491.
+    """Residual GATv2: ``h + O · GATv2(LayerNorm(h))``.
 
-    O starts as any layer, not as zero: from zero the prototype never learned what only
-    neighbours tell.
+    Brody et al. 2022, https://arxiv.org/abs/2105.14491. O is initialised as any layer,
+    not as zero: from zero, the prototype never learned what only neighbours show.
     """
 
     def __init__(self, hidden: int, heads: int, slope: float) -> None:
         super().__init__()
+        # Rounded up: hidden need not be a multiple of heads.
         width = -(-hidden // heads)
         self.heads = heads
         self.slope = slope
@@ -34,11 +36,10 @@ class GraphLayer(nn.Module):
     def forward(
         self, hidden: Float[Tensor, "tiles hidden"], graph: Graph
     ) -> tuple[Float[Tensor, "tiles hidden"], Float[Tensor, " edges"]]:
-        """Tiles that have seen their neighbours, and the attention of each edge, mean over the heads."""
+        """Updated tiles, and the attention of each edge, mean over the heads."""
         normed = self.norm(hidden)
-        queries, keys = (
-            layer(normed).unflatten(1, (self.heads, -1)) for layer in (self.query, self.key)
-        )
+        queries = self.query(normed).unflatten(1, (self.heads, -1))
+        keys = self.key(normed).unflatten(1, (self.heads, -1))
         messages, attention = neighbour_attn(
             queries, keys, self.vector, graph.sources, graph.targets, slope=self.slope
         )
@@ -48,20 +49,20 @@ class GraphLayer(nn.Module):
 def log_received(
     attention: Sequence[Float[Tensor, " edges"]], graph: Graph, tiles: int
 ) -> Float[Tensor, " tiles"]:
-    """Logarithm of the attention that each tile receives, over what it would if all were uniform.
+    """Logarithm of the attention that each tile receives, relative to uniform attention.
 
-    0 where attention tells nothing, however many tiles look at this one.
+    It is 0 where all attention is uniform, whatever the number of edges from the tile.
 
     Args:
-        attention: of each layer; the softmax of every target sums to 1.
-        graph: with an edge from every tile to itself.
-        tiles: how many there are.
+        attention: attention of each layer; sums to 1 over the edges into a tile.
+        graph: graph with an edge from every tile to itself.
+        tiles: number of tiles.
     """
     mean = torch.stack(list(attention)).mean(0)
     received = mean.new_zeros(tiles).index_add(0, graph.sources, mean)
-    bounds = torch.searchsorted(graph.targets, torch.arange(tiles + 1, device=graph.targets.device))
-    looks_at = bounds.diff().to(
-        mean.dtype
-    )  # as `bincount`, which waits for the device, would count them
-    uniform = mean.new_zeros(tiles).index_add(0, graph.sources, 1 / looks_at[graph.targets])
+    # Edges into each tile; `bincount` would count them too, but waits for the device.
+    tile_numbers = torch.arange(tiles + 1, device=graph.targets.device)
+    bounds = torch.searchsorted(graph.targets, tile_numbers)
+    degrees = bounds.diff().to(mean.dtype)
+    uniform = mean.new_zeros(tiles).index_add(0, graph.sources, 1 / degrees[graph.targets])
     return (received / uniform).clamp_min(FLOOR).log()

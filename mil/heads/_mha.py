@@ -1,8 +1,8 @@
-"""Attention pooling with a learned query and several attention heads, as in the code of ACMIL and AEM.
+"""Attention pooling with a learned query and several attention heads.
 
-Keys and values are linear in a tile, so neither is made tile by tile: the query is
-taken back through the key layer once, and the values are made of the pooled rows
-(attention sums to 1, so the bias stays).
+As in the code of ACMIL and AEM. Keys and values are linear in a tile, so neither is
+computed tile by tile: the query is taken back through the key layer once, and the
+values are computed from the pooled rows (attention sums to 1, so the bias stays).
 """
 
 import math
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mil.config import Section
-from mil.kernels.precision import at_least_float32
+from mil.kernels.dispatch import at_least_float32
 
-QUERY_STD = 1e-6  # published: a query says next to nothing at first
+# Published: at first a query scores all tiles nearly alike.
+QUERY_STD = 1e-6
 
 
 class MhaConfig(Section):
@@ -42,7 +43,7 @@ class MhaConfig(Section):
         return self
 
     def width(self, dim: int) -> int:
-        """Width after the reducer, for features of that length."""
+        """Width after the reducer, for features of `dim` numbers."""
         return self.hidden or max(1, math.ceil(dim // 2 / self.heads)) * self.heads
 
 
@@ -61,15 +62,16 @@ class QueryScores(nn.Module):
         """Scores before the softmax."""
         queries = self.query(query).unflatten(0, (self.heads, -1))  # [heads, width]
         queries = queries / math.sqrt(queries.shape[1])
-        directions = torch.einsum(
-            "hw,hwd->hd", queries, self.key.weight.unflatten(0, (self.heads, -1))
-        )
-        shifts = (queries * self.key.bias.unflatten(0, (self.heads, -1))).sum(1)
+        key_weight = self.key.weight.unflatten(0, (self.heads, -1))
+        key_bias = self.key.bias.unflatten(0, (self.heads, -1))
+        # q · (K h + b) = (Kᵀ q) · h + q · b: one vector and one number for each head.
+        directions = torch.einsum("hw,hwd->hd", queries, key_weight)
+        shifts = (queries * key_bias).sum(1)
         return at_least_float32(functional.linear(hidden, directions, shifts))
 
 
 class PooledValues(nn.Module):
-    """Turn what each attention head pooled into one row: its part of the values, output layer, dropout, norm."""
+    """One row from the heads' pooled rows: each head's values, output layer, dropout, norm."""
 
     def __init__(self, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -79,13 +81,14 @@ class PooledValues(nn.Module):
         self.norm = nn.LayerNorm(hidden, eps=1e-6)
 
     def forward(self, pooled: Float[Tensor, "bags heads hidden"]) -> Float[Tensor, "bags hidden"]:
-        """One row a bag."""
+        """One row for each bag."""
         weight = self.value.weight.unflatten(0, (pooled.shape[1], -1))  # [heads, width, hidden]
-        values = torch.einsum("bhd,hwd->bhw", pooled, weight).flatten(1) + self.value.bias
+        by_head = torch.einsum("bhd,hwd->bhw", pooled, weight)
+        values = by_head.flatten(1) + self.value.bias
         row: Tensor = self.norm(self.dropout(self.out(values)))
         return row
 
 
 def learned_queries(count: int, hidden: int) -> nn.Parameter:
-    """Queries [count, hidden], as they start."""
+    """Queries [count, hidden] at their initial values."""
     return nn.Parameter(torch.empty(count, hidden).normal_(std=QUERY_STD))

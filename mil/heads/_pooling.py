@@ -1,4 +1,4 @@
-"""Tiles pooled by attention, with what the losses need to know of it where that costs nothing."""
+"""Tiles pooled by attention, with its statistics where they cost nothing."""
 
 from typing import NamedTuple
 
@@ -6,15 +6,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mil.bags import AttentionStats
-from mil.kernels.attn_pool import attn_pool, attn_pool_with_stats, by_triton
+from mil.kernels.attn_pool import attn_pool, attn_pool_with_stats, uses_triton
 
 
 class Pooling(NamedTuple):
-    """What each bag's tiles were averaged to by the softmax of their scores."""
+    """Average of each bag's tiles, weighted by the softmax of their scores."""
 
     rows: Float[Tensor, "bags branches hidden"]
     scores: Float[Tensor, "tiles branches"]
-    stats: AttentionStats | None = None  # None: to be had from the scores
+    stats: AttentionStats | None = None  # None: the losses compute them from the scores
 
 
 def pool_by(
@@ -23,7 +23,8 @@ def pool_by(
     offsets: Int[Tensor, " bags_plus_1"],
 ) -> Pooling:
     """Pool each bag by its scores."""
-    if by_triton(scores, hidden):  # else the statistics would cost an attention map
+    # The reference would write an attention map to memory for the statistics.
+    if uses_triton(scores, hidden):
         rows, stats = attn_pool_with_stats(scores, hidden, offsets)
         return Pooling(rows, scores, stats)
     return Pooling(attn_pool(scores, hidden, offsets), scores)

@@ -1,4 +1,4 @@
-"""What of a head stays in float32 when the rest is computed in half precision."""
+"""Layers that stay in the precision of their parameters under autocast."""
 
 import torch
 from jaxtyping import Float
@@ -6,7 +6,10 @@ from torch import Tensor, nn
 
 
 class Classifier(nn.Linear):
-    """A linear layer computed in the precision of its parameters, under autocast too: it is small."""
+    """Linear layer that ignores autocast.
+
+    It is small: half precision would gain nothing.
+    """
 
     def forward(self, rows: Float[Tensor, "*rows hidden"]) -> Float[Tensor, "*rows classes"]:
         """Logits."""

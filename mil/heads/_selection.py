@@ -1,98 +1,110 @@
-"""Selection of a bag's tiles under a budget, with a gradient for the tiles that were not selected."""
+"""Selection of a bag's tiles under a budget, differentiable for the others in training."""
 
 import math
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch import Tensor, nn
 
 from mil.bags import per_bag
+from mil.heads._budget import SelectionConfig, budget
+from mil.heads._soft_mask import straight_through, top_mask
 from mil.kernels.attn_pool import attn_pool
 
-HALVINGS = 64  # of the interval of a threshold, kept in float64: none of it is left
+
+class Selection(nn.Module):
+    """Select each bag's highest tiles and pool those; in training with a gradient for all."""
+
+    # Training steps so far: a buffer, so that a resumed training continues with it.
+    steps: Tensor
+
+    def __init__(self, config: SelectionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64), persistent=False)
+
+    def forward(
+        self,
+        scores: Float[Tensor, "tiles branches"],
+        hidden: Float[Tensor, "tiles hidden"],
+        offsets: Int[Tensor, " bags_plus_1"],
+        rows: Float[Tensor, "bags branches hidden"],
+    ) -> tuple[Bool[Tensor, " tiles"], Float[Tensor, "bags branches hidden"]]:
+        """The selected tiles, and the rows pooled from them.
+
+        Args:
+            scores: attention scores.
+            hidden: rows to pool.
+            offsets: bag b is rows ``offsets[b]:offsets[b + 1]``.
+            rows: rows pooled from all tiles; they are the result if all are selected.
+        """
+        sizes = offsets.diff().tolist()
+        counts = [budget(size, self.config) for size in sizes]
+        if counts == sizes:
+            return torch.ones(len(scores), dtype=torch.bool, device=scores.device), rows
+        importances = [importance(bag) for bag in scores.split(sizes)]
+        if not self.training:
+            masks = [top_mask(bag, count) for bag, count in zip(importances, counts, strict=True)]
+            selected = torch.cat(masks)
+            return selected, pool_selected(scores, hidden, offsets, selected)
+        masks = []
+        pooled = []
+        bags = zip(importances, counts, scores.split(sizes), hidden.split(sizes), rows, strict=True)
+        for bag in bags:
+            mask, bag_rows = self._select_softly(*bag)
+            masks.append(mask)
+            pooled.append(bag_rows)
+        return torch.cat(masks), torch.stack(pooled)
+
+    def _select_softly(
+        self, importances: Tensor, count: int, scores: Tensor, hidden: Tensor, rows: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Selection and pooled rows of one bag in training."""
+        if count == len(importances):
+            return torch.ones_like(importances, dtype=torch.bool), rows
+        noisy = self._noisy(importances)
+        selected, mask = straight_through(noisy, count, self.config.temperature)
+        return selected, pool_through(scores, hidden, selected, mask)
+
+    def _noisy(self, importances: Tensor) -> Tensor:
+        if not self.config.noise:
+            return importances
+        left = max(0.0, 1 - int(self.steps) / self.config.noise_steps)
+        scale = self.config.noise * left
+        if not scale:
+            return importances
+        # Minus the logarithm of an exponential is a Gumbel number.
+        return importances - scale * torch.empty_like(importances).exponential_().log()
 
 
 def importance(scores: Float[Tensor, "tiles branches"]) -> Float[Tensor, " tiles"]:
-    """What the tiles of a bag are ranked by: log of the branches' mean attention, or of one branch its scores."""
+    """Ranking of a bag's tiles: log of the branches' mean attention; of one branch its scores."""
     if scores.shape[1] == 1:
         return scores[:, 0]
     return scores.log_softmax(0).logsumexp(1) - math.log(scores.shape[1])
 
 
-def top_mask(ranked: Float[Tensor, " tiles"], count: int) -> Bool[Tensor, " tiles"]:
-    """Mark the highest; of equals those that come first."""
-    mask = torch.zeros_like(ranked, dtype=torch.bool)
-    return mask.index_fill_(0, ranked.sort(descending=True, stable=True).indices[:count], True)
-
-
-def straight_through(
-    ranked: Float[Tensor, " tiles"], count: int, temperature: float
-) -> tuple[Bool[Tensor, " tiles"], Float[Tensor, " tiles"]]:
-    """The highest tiles of a bag as a mask, and as numbers 0 and 1 that have the gradient of a soft mask."""
-    chosen = top_mask(ranked, count)
-    soft = soft_mask(ranked, count, temperature)
-    return chosen, chosen.to(soft.dtype) + (soft - soft.detach())
-
-
-def soft_mask(
-    ranked: Float[Tensor, " tiles"], count: int, temperature: float
-) -> Float[Tensor, " tiles"]:
-    """``sigmoid((ranked - t) / temperature)`` with the threshold t at which it sums to `count`.
-
-    Args:
-        ranked: of one bag.
-        count: fewer than there are tiles, at least 1.
-        temperature: how softly; the unit is that of `ranked`.
-    """
-    mask: Tensor = _SoftMask.apply(ranked, count, temperature)
-    return mask
-
-
-class _SoftMask(torch.autograd.Function):
-    """The threshold depends on all tiles, by the implicit function theorem: dt/ds = w / sum w with w = m (1 - m)."""
-
-    @staticmethod
-    def forward(ctx: Any, ranked: Tensor, count: int, temperature: float) -> Tensor:
-        exact = ranked.double()
-        # At equal numbers the mask would be count / tiles everywhere: the threshold is
-        # between those of the extremes.
-        shift = temperature * math.log(count / (len(ranked) - count))
-        low = exact.min() - shift
-        high = exact.max() - shift
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            too_many = ((exact - middle) / temperature).sigmoid().sum() > count
-            low = torch.where(too_many, middle, low)
-            high = torch.where(too_many, high, middle)
-        mask = ((exact - (low + high) / 2) / temperature).sigmoid()
-        ctx.save_for_backward(mask * (1 - mask) / temperature)
-        return mask.to(ranked.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (slopes,) = ctx.saved_tensors
-        grad = grads[0].double()
-        mean = (slopes * grad).sum() / slopes.sum().clamp_min(torch.finfo(torch.float64).tiny)
-        return (slopes * (grad - mean)).to(grads[0].dtype), None, None
-
-
 def pool_through(
     scores: Float[Tensor, "tiles branches"],
     features: Float[Tensor, "tiles dim"],
-    chosen: Bool[Tensor, " tiles"],
+    selected: Bool[Tensor, " tiles"],
     mask: Float[Tensor, " tiles"],
 ) -> Float[Tensor, "branches dim"]:
-    """Pool a bag by the softmax over the chosen tiles, `mask` being those as numbers whose gradient counts.
+    """Pool a bag by the softmax over its selected tiles, with the gradient of `mask`.
 
-    A tile not chosen may still score higher than all chosen ones; its gradient is then
-    that of the highest of them.
+    Args:
+        scores: attention scores of the bag.
+        features: rows to pool.
+        selected: the selected tiles.
+        mask: the same as 0 and 1, from `straight_through`.
     """
-    top = scores.detach().masked_fill(~chosen[:, None], -torch.inf).amax(0)
-    weights = mask[:, None].to(scores.dtype) * (scores - top).clamp(max=0.0).exp()
-    return (weights / weights.sum(0)).to(features.dtype).mT @ features
+    m = scores.detach().masked_fill(~selected[:, None], -torch.inf).amax(0)
+    # A tile that is not selected may still score higher than all that are; its gradient
+    # is then that of the highest of them.
+    z = (scores - m).clamp(max=0.0)
+    p = mask[:, None].to(scores.dtype) * z.exp()
+    attention = (p / p.sum(0)).to(features.dtype)
+    return attention.mT @ features
 
 
 def pool_selected(
@@ -101,7 +113,7 @@ def pool_selected(
     offsets: Int[Tensor, " bags_plus_1"],
     selected: Bool[Tensor, " tiles"],
 ) -> Float[Tensor, "bags branches dim"]:
-    """Pool each bag's selected tiles by the softmax over them; at least one of each bag is selected."""
+    """Pool each bag by the softmax over its selected tiles, of which it has at least one."""
     counts = torch.stack([bag.sum() for bag in per_bag(selected, offsets)])
     bounds = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     return attn_pool(scores[selected], features[selected], bounds)

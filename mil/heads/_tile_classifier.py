@@ -1,4 +1,4 @@
-"""A classifier of single tiles, for the heads that pool logits instead of features."""
+"""Classifier of single tiles, for the heads that pool logits instead of features."""
 
 from pydantic import Field
 from torch import nn

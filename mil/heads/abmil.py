@@ -1,6 +1,7 @@
-"""Attention pooling (ABMIL), gated or plain, Ilse et al. 2018, https://arxiv.org/abs/1802.04712, eqs. 7 to 9.
+"""Attention pooling (ABMIL), gated or plain, Ilse et al. 2018, https://arxiv.org/abs/1802.04712.
 
-Reduced by one linear layer without bias, as in the code of ACMIL and AEM.
+Equations 7 to 9. Tiles are reduced by one linear layer without bias, as in the code of
+ACMIL and AEM.
 """
 
 from pydantic import Field
@@ -8,14 +9,14 @@ from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput
 from mil.config import Section
-from mil.heads._gated import GatedScores, default_hidden, reduce_and_pool
+from mil.heads._gated import GatedAttention, default_hidden, reduce_and_pool
 from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
 from mil.heads._stream import PoolsTiles
 
 
 class Config(Section):
-    """What a recipe with `name: abmil` may set under `options`."""
+    """Options of a recipe with `name: abmil`."""
 
     hidden: int | None = Field(
         None, gt=0, description="Width after the reducer; if unset, half of the feature dimension."
@@ -35,16 +36,19 @@ class Head(PoolsTiles):
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
         hidden = default_hidden(config.hidden, dim)
+        # Indices 0 to 2 are read by `reduce_and_pool`, which fuses these layers.
         self.reduce = nn.Sequential(
             nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout)
         )
-        self.attention = GatedScores(hidden, config.attention, 1, config.dropout, config.gated)
+        self.attention = GatedAttention(
+            hidden, config.attention, branches=1, dropout=config.dropout, gated=config.gated
+        )
         self.classify = Classifier(hidden, classes)
 
     def pool(self, bags: Bags) -> Pooling:
         """Rows [bags, 1, hidden] and scores [tiles, 1]."""
         return reduce_and_pool(self.reduce, self.attention, bags)
 
-    def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
-        """Classify each row."""
+    def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
+        """Classify each bag's row."""
         return HeadOutput(self.classify(pooled[:, 0]), scores)

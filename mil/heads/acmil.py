@@ -1,9 +1,9 @@
-"""Attention-challenging MIL with gated attention (ACMIL-GA), Zhang et al. 2024, https://arxiv.org/abs/2311.07125.
+"""ACMIL with gated attention (ACMIL-GA), Zhang et al. 2024, https://arxiv.org/abs/2311.07125.
 
-Several attention branches over one reduced bag; in training some of each branch's
-highest scores are masked (stochastic top-K instance masking, STKIM, eq. 9). The losses
-that go with it are terms of the recipe: `cross_entropy` (bag), `branch_cross_entropy`
-(eq. 4) and `branch_diversity` (eq. 5).
+Attention-challenging MIL: several attention branches over one reduced bag; in training
+some of each branch's highest scores are masked (stochastic top-K instance masking,
+STKIM, eq. 9). The losses that go with it are terms of the recipe: `cross_entropy`
+(bag), `branch_cross_entropy` (eq. 4) and `branch_diversity` (eq. 5).
 """
 
 from functools import partial
@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput
-from mil.heads._gated import GatedScores, default_hidden, reduce_and_pool
+from mil.heads._gated import GatedAttention, default_hidden, reduce_and_pool
 from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
 from mil.heads._stkim import StkimConfig, mask_top
@@ -21,7 +21,7 @@ from mil.heads._stream import PoolsTiles
 
 
 class Config(StkimConfig):
-    """What a recipe with `name: acmil` may set under `options`."""
+    """Options of a recipe with `name: acmil`."""
 
     hidden: int | None = Field(
         None, gt=0, description="Width after the reducer; if unset, half of the feature dimension."
@@ -32,43 +32,47 @@ class Config(StkimConfig):
 
 
 class Head(PoolsTiles):
-    """Reduce, score per branch, pool per branch; classify each branch's row and, apart, the mean of the rows."""
+    """Reduce, score and pool per branch; classify each branch's row, and the mean of the rows."""
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
         hidden = default_hidden(config.hidden, dim)
         self.config = config
+        # Indices 0 to 2 are read by `reduce_and_pool`, which fuses these layers.
         self.reduce = nn.Sequential(
             nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout)
         )
-        self.attention = GatedScores(hidden, config.attention, config.branches)
+        self.attention = GatedAttention(hidden, config.attention, config.branches)
         self.branch_classify = nn.ModuleList(
             Classifier(hidden, classes) for _ in range(config.branches)
         )
         self.classify = Classifier(hidden, classes)
 
     def pool(self, bags: Bags) -> Pooling:
-        """Rows [bags, branches, hidden]; scores are those after masking, so that the losses see what was pooled."""
-        how = self.config
+        """Rows [bags, branches, hidden] and scores [tiles, branches].
+
+        The scores are those after masking, so that the losses see what was pooled.
+        """
+        config = self.config
+        if not (self.training and config.mask_top):
+            return reduce_and_pool(self.reduce, self.attention, bags)
         mask = partial(
             mask_top,
             offsets=bags.offsets,
-            top=how.mask_top,
-            share=how.mask_share,
-            most=how.mask_most,
+            top=config.mask_top,
+            share=config.mask_share,
+            max_share=config.mask_most,
         )
-        return reduce_and_pool(
-            self.reduce, self.attention, bags, mask if self.training and how.mask_top else None
-        )
+        return reduce_and_pool(self.reduce, self.attention, bags, mask)
 
-    def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
-        """Classify each branch's row, and the mean of them."""
-        # A single branch has nothing to be kept apart from: its own classifier takes no
-        # part, as published.
+    def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
+        """Classify each branch's row, and their mean."""
+        # With one branch the mean is its row, and its own classifier takes no part, as
+        # published.
         several = len(self.branch_classify) > 1
         branch_logits = [classify(pooled[:, i]) for i, classify in enumerate(self.branch_classify)]
-        # Mean of the branches' rows = pooling with the mean of their attention maps,
-        # since they share the tiles.
+        # The mean of the branches' rows is the row pooled with the mean of their
+        # attention maps, since they share the tiles.
         return HeadOutput(
             self.classify(pooled.mean(1)),
             scores,

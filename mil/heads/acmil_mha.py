@@ -1,8 +1,8 @@
-"""Attention-challenging MIL with multi-head attention (ACMIL-MHA), Zhang et al. 2024, https://arxiv.org/abs/2311.07125.
+"""ACMIL with multi-head attention, Zhang et al. 2024, https://arxiv.org/abs/2311.07125.
 
-As `acmil`, but the branches share nothing except the reduced tiles, each has several
-attention heads, and the bag is pooled through values of its own. The losses are the
-same terms of the recipe.
+ACMIL-MHA: as `acmil`, but the branches share nothing except the reduced tiles, each has
+several attention heads, and the bag is pooled through values of its own. The losses are
+the same terms of the recipe.
 """
 
 import torch
@@ -19,13 +19,16 @@ from mil.kernels.attn_pool import attn_pool
 
 
 class Config(MhaConfig, StkimConfig):
-    """What a recipe with `name: acmil_mha` may set under `options`."""
+    """Options of a recipe with `name: acmil_mha`."""
 
     branches: int = Field(5, gt=0, description="Number of attention branches (M).")
 
 
 class Head(PoolsTiles):
-    """Reduce; score, pool and classify per branch; classify the bag, pooled by the mean of the branches' attention."""
+    """Reduce; score, pool and classify per branch; classify the bag.
+
+    The bag is pooled by the mean of the branches' attention.
+    """
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
@@ -41,52 +44,61 @@ class Head(PoolsTiles):
         self.classify = Classifier(hidden, classes)
 
     def forward(self, bags: Bags) -> HeadOutput:
-        """Classify each bag; scores are those after masking, so that the losses see what was pooled."""
+        """Classify each bag.
+
+        The scores are those after masking, so that the losses see what was pooled.
+        """
         hidden = self.reduce(bags.features)  # [tiles, hidden]
-        found = []
+        rows = []
+        scores = []
         branch_logits = []
         # Branch by branch, as published: random numbers are drawn for a branch's
         # masking, then for its dropout.
         for branch in range(len(self.attention)):
-            found.append(self._pool(branch, hidden, bags))
-            branch_logits.append(self._classify(branch, found[-1][0]))
-        pooled, scores = zip(*found, strict=True)
-        return self._output(torch.stack(pooled, 1), torch.cat(scores, 1), branch_logits)
+            branch_rows, branch_scores = self._pool(branch, hidden, bags)
+            rows.append(branch_rows)
+            scores.append(branch_scores)
+            branch_logits.append(self._classify(branch, branch_rows))
+        return self._output(torch.stack(rows, 1), torch.cat(scores, 1), branch_logits)
 
     def pool(self, bags: Bags) -> Pooling:
         """Rows [bags, branches * heads, hidden] and scores [tiles, branches * heads]."""
         hidden = self.reduce(bags.features)
-        pooled, scores = zip(
-            *(self._pool(i, hidden, bags) for i in range(len(self.attention))), strict=True
-        )
-        return Pooling(torch.cat(pooled, 1), torch.cat(scores, 1))
+        rows = []
+        scores = []
+        for branch in range(len(self.attention)):
+            branch_rows, branch_scores = self._pool(branch, hidden, bags)
+            rows.append(branch_rows)
+            scores.append(branch_scores)
+        return Pooling(torch.cat(rows, 1), torch.cat(scores, 1))
 
-    def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
-        """Classify each branch's row, and what the branches pooled together."""
-        branches = pooled.unflatten(1, (len(self.attention), -1))
-        return self._output(
-            branches, scores, [self._classify(i, branches[:, i]) for i in range(branches.shape[1])]
-        )
+    def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
+        """Classify each branch's row, and the bag."""
+        rows = pooled.unflatten(1, (len(self.attention), -1))
+        branch_logits = [self._classify(i, rows[:, i]) for i in range(rows.shape[1])]
+        return self._output(rows, scores, branch_logits)
 
     def _pool(self, branch: int, hidden: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
         """Rows [bags, heads, hidden] and scores [tiles, heads] of a branch."""
-        scores = self._masked(self.attention[branch](self.queries[branch], hidden), bags)
+        scores = self.attention[branch](self.queries[branch], hidden)
+        scores = self._masked(scores, bags)
         return attn_pool(scores, hidden, bags.offsets), scores
 
     def _classify(self, branch: int, pooled: Tensor) -> Tensor:
-        logits: Tensor = self.branch_classify[branch](self.branch_values[branch](pooled))
+        values = self.branch_values[branch](pooled)
+        logits: Tensor = self.branch_classify[branch](values)
         return logits
 
     def _output(self, pooled: Tensor, scores: Tensor, branch_logits: list[Tensor]) -> HeadOutput:
-        """The output, of rows [bags, branches, heads, hidden]."""
-        # Mean of what the branches pooled = pooling with the mean of their attention
-        # maps, since they share the tiles.
+        """Output that belongs to rows [bags, branches, heads, hidden]."""
+        # The mean of the branches' rows is the row pooled with the mean of their
+        # attention maps, since they share the tiles.
         logits = self.classify(self.values(pooled.mean(1)))
         several = torch.stack(branch_logits, 1) if len(branch_logits) > 1 else None
         return HeadOutput(logits, scores, several, attention_heads=pooled.shape[2])
 
     def _masked(self, scores: Tensor, bags: Bags) -> Tensor:
-        how = self.config
-        if not (self.training and how.mask_top):
+        config = self.config
+        if not (self.training and config.mask_top):
             return scores
-        return mask_top(scores, bags.offsets, how.mask_top, how.mask_share, how.mask_most)
+        return mask_top(scores, bags.offsets, config.mask_top, config.mask_share, config.mask_most)

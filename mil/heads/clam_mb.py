@@ -12,11 +12,11 @@ from mil.heads._precision import Classifier
 
 
 class Config(ClamConfig):
-    """What a recipe with `name: clam_mb` may set under `options`."""
+    """Options of a recipe with `name: clam_mb`."""
 
 
 class Head(ClamHead):
-    """Reduce, then per class: score, pool, one logit from the pooled row, judge the most and least attended tiles."""
+    """Reduce; per class score, pool, one logit from the row, and judge extreme tiles."""
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Head(ClamHead):
         self.classify = nn.ModuleList(Classifier(hidden, 1) for _ in range(classes))
         self.judge = InstanceJudges(hidden, classes, config.instances)
 
-    def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
-        """A logit from each class's row."""
-        logits = torch.cat([classify(pooled[:, c]) for c, classify in enumerate(self.classify)], 1)
-        return HeadOutput(logits, scores, per_class=True)
+    def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
+        """One logit from each class's row."""
+        logits = [classify(pooled[:, c]) for c, classify in enumerate(self.classify)]
+        return HeadOutput(torch.cat(logits, 1), scores, per_class=True)

@@ -11,11 +11,11 @@ from mil.heads._precision import Classifier
 
 
 class Config(ClamConfig):
-    """What a recipe with `name: clam_sb` may set under `options`."""
+    """Options of a recipe with `name: clam_sb`."""
 
 
 class Head(ClamHead):
-    """Reduce, score, pool, classify the pooled row; judge the most and least attended tiles, class by class."""
+    """Reduce, score, pool, classify the row; judge extreme tiles, class by class."""
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
@@ -24,6 +24,6 @@ class Head(ClamHead):
         self.classify = Classifier(hidden, classes)
         self.judge = InstanceJudges(hidden, classes, config.instances)
 
-    def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
-        """Classify each row."""
+    def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
+        """Classify each bag's row."""
         return HeadOutput(self.classify(pooled[:, 0]), scores)

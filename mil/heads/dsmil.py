@@ -1,7 +1,7 @@
-"""Dual-stream MIL (DSMIL), Li et al. 2021, https://arxiv.org/abs/2011.08939, as in the code of ACMIL and AEM.
+"""Dual-stream MIL (DSMIL), Li et al. 2021, https://arxiv.org/abs/2011.08939.
 
-Trained with `cross_entropy` (bag stream) and `branch_cross_entropy` (stream of single
-tiles), half each.
+As in the code of ACMIL and AEM. Trained with `cross_entropy` (bag stream) and
+`branch_cross_entropy` (stream of single tiles), half each.
 """
 
 import math
@@ -16,11 +16,11 @@ from mil.config import Section
 from mil.heads._gated import default_hidden
 from mil.heads._pooling import pool_by
 from mil.heads._precision import Classifier
-from mil.kernels.precision import at_least_float32
+from mil.kernels.dispatch import at_least_float32
 
 
 class Config(Section):
-    """What a recipe with `name: dsmil` may set under `options`."""
+    """Options of a recipe with `name: dsmil`."""
 
     hidden: int | None = Field(
         None, gt=0, description="Width of a query; if unset, half of the feature dimension."
@@ -36,14 +36,14 @@ class Config(Section):
 
 
 class Head(nn.Module):
-    """Classify each tile; per class, pool the tiles by their likeness to the one with the highest logit.
+    """Classify each tile; per class, pool the tiles by similarity to the highest one.
 
     In training, `logits` are the bag stream's and `branch_logits` the highest tiles'.
     Else the softmax of `logits` is the mean of both streams' softmaxes, the published
     prediction.
     """
 
-    for_classes = True  # what it predicts is a mean of softmaxes
+    for_classes = True  # its prediction is a mean of softmaxes
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
@@ -53,30 +53,31 @@ class Head(nn.Module):
         if config.two_layers:
             self.attention.extend([nn.ReLU(), nn.Linear(hidden, hidden), nn.Tanh()])
         self.dropout = nn.Dropout(config.dropout)
-        self.classify = Classifier(
-            classes * dim, classes
-        )  # the published convolution over all of [classes, dim]
+        # The published convolution, whose kernel covers all of [classes, dim].
+        self.classify = Classifier(classes * dim, classes)
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag."""
         tiles = self.classify_tile(bags.features)  # [tiles, classes]
-        top = [rows.max(0) for rows in per_bag(tiles, bags.offsets)]
-        highest = torch.stack([values for values, _ in top])  # [bags, classes]
-        chosen = torch.stack([indices for _, indices in top]) + bags.offsets[:-1, None]
+        maxima = [rows.max(0) for rows in per_bag(tiles, bags.offsets)]
+        highest = torch.stack([maximum.values for maximum in maxima])  # [bags, classes]
+        indices = torch.stack([maximum.indices for maximum in maxima])
+        critical = indices + bags.offsets[:-1, None]  # rows of `bags.features`
+        scores = self._scores(bags, critical)
         # rows [bags, classes, dim]
-        rows, scores, stats = pool_by(
-            self._scores(bags, chosen), self.dropout(bags.features), bags.offsets
-        )
+        rows, scores, stats = pool_by(scores, self.dropout(bags.features), bags.offsets)
         logits = self.classify(rows.flatten(1))
         if not self.training:
-            logits = torch.logaddexp(logits.log_softmax(-1), highest.log_softmax(-1)) - math.log(2)
+            # Logarithm of the mean of both streams' softmaxes.
+            total = torch.logaddexp(logits.log_softmax(-1), highest.log_softmax(-1))
+            logits = total - math.log(2)
         return HeadOutput(logits, scores, highest[:, None], per_class=True, attention_stats=stats)
 
     def _scores(
-        self, bags: Bags, chosen: Int[Tensor, "bags classes"]
+        self, bags: Bags, critical: Int[Tensor, "bags classes"]
     ) -> Float[Tensor, "tiles classes"]:
-        """Likeness of each tile's query to that of the chosen tiles of its bag."""
+        """Products of each tile's query with those of its bag's critical tiles."""
         queries = self.attention(bags.features)  # [tiles, hidden]
-        rows = zip(per_bag(queries, bags.offsets), queries[chosen], strict=True)
-        scores = torch.cat([bag @ top.mT for bag, top in rows])
+        pairs = zip(per_bag(queries, bags.offsets), queries[critical], strict=True)
+        scores = torch.cat([bag @ top.mT for bag, top in pairs])
         return at_least_float32(scores) / math.sqrt(queries.shape[1])

@@ -1,13 +1,13 @@
-"""DTFD-MIL, Zhang et al. 2022, https://arxiv.org/abs/2203.12081: pseudo-bags, then a bag of what was found in them.
+"""DTFD-MIL, Zhang et al. 2022, https://arxiv.org/abs/2203.12081.
 
-Tier 1 is gated attention over each pseudo-bag; its answers are `branch_logits`, trained
-by `branch_cross_entropy`. Tier 2 is gated attention over the rows that tier 1 distils;
-its answers are `logits`, trained by `cross_entropy`.
+A bag is split into pseudo-bags. Tier 1 is gated attention over each pseudo-bag; its
+logits are `branch_logits`, trained by `branch_cross_entropy`. Tier 2 is gated attention
+over the rows that tier 1 distils; its logits are `logits`, trained by `cross_entropy`.
 
 The published code has an optimiser for each tier and applies no gradient of tier 2 to
-tier 1. Here the distilled rows are cut off from tier 1, so that one AdamW over both
-does the same, but for two things: the recipe's `clip_norm` (the published 5) holds for
-all gradients together, not for each module, and weight decay is AdamW's.
+tier 1. Here the distilled rows are detached from tier 1, so that one AdamW over both
+does the same, except for two things: the recipe's `clip_norm` (the published 5) holds
+for all gradients together, not for each module, and weight decay is AdamW's.
 """
 
 from itertools import pairwise
@@ -21,17 +21,17 @@ from torch.nn import functional
 
 from mil.bags import Bags, HeadOutput, log_attention, per_bag
 from mil.config import Section
-from mil.heads._gated import GatedScores, default_hidden
+from mil.heads._gated import GatedAttention, default_hidden
 from mil.heads._precision import Classifier
 from mil.kernels.attn_pool import attn_pool
 
-EVALUATION_SEED = (
-    66  # of the split outside training, where the published code draws a new one each time
-)
+# Seed of the split outside training, where the published code draws a new one each
+# time.
+EVALUATION_SEED = 66
 
 
 class Config(Section):
-    """What a recipe with `name: dtfd` may set under `options`."""
+    """Options of a recipe with `name: dtfd`."""
 
     hidden: int | None = Field(
         None, gt=0, description="Width after the reducer; if unset, half of the feature dimension."
@@ -48,7 +48,7 @@ class Config(Section):
 
 
 class Head(nn.Module):
-    """Reduce each tile, answer for each pseudo-bag, distil rows from them, answer for the bag from those.
+    """Reduce tiles, classify each pseudo-bag, distil rows from it, classify the bag by those.
 
     `scores` are tier 1's over the whole bag; tier 2 sees a handful of tiles. A tile is
     ranked in its pseudo-bag by what it adds to the last class against the others, as
@@ -57,7 +57,7 @@ class Head(nn.Module):
     """
 
     for_classes = True  # a tile is ranked by the softmax over the classes
-    ordered = True  # a tile's place decides which pseudo-bag it falls into
+    ordered = True  # a tile's place in the bag decides its pseudo-bag
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
@@ -65,9 +65,9 @@ class Head(nn.Module):
         self.pseudo_bags = config.pseudo_bags
         self.distill = config.distill
         self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU())
-        self.tile_attention = GatedScores(hidden, config.attention, 1)
+        self.tile_attention = GatedAttention(hidden, config.attention, 1)
         self.pseudo_classify = Classifier(hidden, classes)
-        self.row_attention = GatedScores(hidden, config.attention, 1)
+        self.row_attention = GatedAttention(hidden, config.attention, 1)
         self.classify = Classifier(hidden, classes)
 
     def forward(self, bags: Bags) -> HeadOutput:
@@ -77,59 +77,60 @@ class Head(nn.Module):
         drawn, offsets = self._split(bags.offsets)
         drawn_hidden = hidden[drawn]
         drawn_scores = scores[drawn]
-        pooled = attn_pool(drawn_scores, drawn_hidden, offsets)[
-            :, 0
-        ]  # [bags * pseudo_bags, hidden]
-        attended = self.distill == "attended"
-        rows = (
-            pooled if attended else drawn_hidden[self._found(drawn_scores, drawn_hidden, offsets)]
-        )
-        logits = self._answer(rows.detach(), len(bags.offsets) - 1)
-        return HeadOutput(
-            logits, scores, self.pseudo_classify(pooled).unflatten(0, (-1, self.pseudo_bags))
-        )
+        # [bags * pseudo_bags, hidden]
+        pooled = attn_pool(drawn_scores, drawn_hidden, offsets)[:, 0]
+        rows = pooled
+        if self.distill != "attended":
+            rows = drawn_hidden[self._distilled(drawn_scores, drawn_hidden, offsets)]
+        # No gradient of tier 2 reaches tier 1, as published.
+        logits = self._classify_rows(rows.detach(), len(bags.offsets) - 1)
+        branch_logits = self.pseudo_classify(pooled).unflatten(0, (-1, self.pseudo_bags))
+        return HeadOutput(logits, scores, branch_logits)
 
     def _split(
         self, offsets: Int[Tensor, " bags_plus_1"]
     ) -> tuple[Int[Tensor, " drawn"], Int[Tensor, " pseudo_plus_1"]]:
-        """Rows of the tiles, pseudo-bag by pseudo-bag, and where each of those begins."""
+        """Rows of the tiles, pseudo-bag by pseudo-bag, and the offsets of pseudo-bags."""
         parts: list[Tensor] = []
         for first, end in pairwise(offsets.tolist()):
             generator = None if self.training else torch.Generator().manual_seed(EVALUATION_SEED)
-            places = first + torch.randperm(end - first, generator=generator)
-            enough = places.repeat(-(-self.pseudo_bags // len(places)))[
-                : max(len(places), self.pseudo_bags)
-            ]
+            rows = first + torch.randperm(end - first, generator=generator)
+            # A bag of fewer tiles than pseudo-bags repeats them.
+            repeats = -(-self.pseudo_bags // len(rows))
+            enough = rows.repeat(repeats)[: max(len(rows), self.pseudo_bags)]
             parts += enough.tensor_split(self.pseudo_bags)
         sizes = torch.tensor([0, *map(len, parts)])
         return torch.cat(parts).to(offsets.device), sizes.cumsum(0).to(offsets.device)
 
     @torch.no_grad()
-    def _found(
+    def _distilled(
         self,
         scores: Float[Tensor, "drawn 1"],
         hidden: Float[Tensor, "drawn hidden"],
         offsets: Int[Tensor, " plus_1"],
-    ) -> Int[Tensor, " found"]:
-        """Which of the drawn tiles go to tier 2: of each pseudo-bag the highest, then the lowest if wanted."""
+    ) -> Int[Tensor, " distilled"]:
+        """Numbers of the drawn tiles that tier 2 sees.
+
+        Of each pseudo-bag the highest tile, and for `max_min` then the lowest.
+        """
         attention = log_attention(scores, offsets).exp()
-        activation = attention * functional.linear(
-            hidden, self.pseudo_classify.weight
-        )  # [drawn, classes]
+        evidence = functional.linear(hidden, self.pseudo_classify.weight)
+        activation = attention * evidence  # [drawn, classes]
         # A tile's share of a large bag moves the softmax by less than single precision
         # holds.
         ranks = activation.double().softmax(-1)[:, -1]
-        found = [
-            torch.stack([part.argmax(), part.argmin()])
-            if self.distill == "max_min"
-            else part.argmax()[None]
-            for part in per_bag(ranks, offsets)
-        ]
-        return (torch.stack(found) + offsets[:-1, None]).flatten()
+        extremes = []
+        for part in per_bag(ranks, offsets):
+            numbers = [part.argmax()]
+            if self.distill == "max_min":
+                numbers.append(part.argmin())
+            extremes.append(torch.stack(numbers))
+        return (torch.stack(extremes) + offsets[:-1, None]).flatten()
 
-    def _answer(
+    def _classify_rows(
         self, rows: Float[Tensor, "rows hidden"], bags: int
     ) -> Float[Tensor, "bags classes"]:
-        """Tier 2: as many rows of each bag."""
+        """Tier 2, on rows of which each bag has the same number."""
         offsets = torch.arange(0, len(rows) + 1, len(rows) // bags, device=rows.device)
-        return self.classify(attn_pool(self.row_attention(rows), rows, offsets)[:, 0])
+        pooled = attn_pool(self.row_attention(rows), rows, offsets)
+        return self.classify(pooled[:, 0])

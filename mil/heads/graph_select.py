@@ -1,10 +1,10 @@
-"""Attention over a neighbour graph, and an answer from a few selected tiles alone; trained end to end on bag labels.
+"""Graph attention over tiles, and a prediction from a few selected ones; end to end.
 
 Inspired by GAIS (Rustamov et al., https://arxiv.org/abs/2412.19201 and
 https://arxiv.org/abs/2502.20293), which selects labelled rows of a table by graph
 attention; no code of theirs is public, and nothing here repeats their results. Ours:
-tiles without labels, graph attention inside the head, a selection that has a gradient.
-Without layers, and with all tiles selected, it is ABMIL.
+only bags have labels, graph attention is inside the head, the selection is
+differentiable. Without layers, and with all tiles selected, it is ABMIL.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,17 +15,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.bags import Bags, Graph, HeadOutput
-from mil.heads._budget import Selection, SelectionConfig
-from mil.heads._gated import GatedScores, default_hidden
-from mil.heads._graph_choice import GraphConfig, graph_of, kept_graph
+from mil.heads._budget import SelectionConfig
+from mil.heads._gated import GatedAttention, default_hidden
+from mil.heads._graph_choice import GraphConfig, fixed_graph, graph_of_bags
 from mil.heads._graph_layer import GraphLayer, log_received
 from mil.heads._pooling import pool_by
 from mil.heads._precision import Classifier
-from mil.heads._selection import pool_selected
+from mil.heads._selection import Selection, pool_selected
 
 
 class Config(GraphConfig, SelectionConfig):
-    """What a recipe with `name: graph_select` may set under `options`."""
+    """Options of a recipe with `name: graph_select`."""
 
     hidden: int | None = Field(
         None, gt=0, description="Width after the reducer; if unset, half of the feature dimension."
@@ -45,7 +45,7 @@ class Config(GraphConfig, SelectionConfig):
 
 
 class Head(nn.Module):
-    """Reduce, look at the neighbours, score, select, and classify what is pooled from the selected tiles."""
+    """Reduce, attend to neighbours, score, select, pool the selected tiles, classify."""
 
     centre: Tensor
 
@@ -59,18 +59,18 @@ class Head(nn.Module):
         self.layers = nn.ModuleList(
             GraphLayer(hidden, config.heads, config.slope) for _ in range(config.layers)
         )
-        self.attention = GatedScores(hidden, config.attention, config.branches, config.dropout)
-        self.received = nn.Parameter(
-            torch.zeros(config.branches)
-        )  # gamma: what received attention adds to a score
+        self.attention = GatedAttention(hidden, config.attention, config.branches, config.dropout)
+        # gamma: weight of received attention in a score; at 0, training starts without it.
+        self.received = nn.Parameter(torch.zeros(config.branches))
         several = config.branches if config.branches > 1 else 0
         self.branch_classify = nn.ModuleList(Classifier(hidden, classes) for _ in range(several))
         self.classify = Classifier(hidden, classes)
         self.select = Selection(config)
-        self.register_buffer("centre", torch.zeros(dim))  # mean of the training tiles
+        # Mean of the training tiles; saved with the head, whose graphs need it.
+        self.register_buffer("centre", torch.zeros(dim))
 
     def see_training(self, train: Iterable[Bags]) -> None:
-        """Take the mean of the training tiles, which encoders place far from zero."""
+        """Compute the mean of the training tiles, which encoders place far from zero."""
         total = torch.zeros_like(self.centre, dtype=torch.float64)
         count = 0
         for bags in train:
@@ -81,23 +81,28 @@ class Head(nn.Module):
     def build_graph(
         self, features: Float[Tensor, "tiles dim"], coords: Int[Tensor, "tiles 2"] | None
     ) -> Graph | None:
-        """The part of a bag's graph that stays the same; None if there is none, or no layer to use it."""
-        return kept_graph(self.config, features, coords, self.centre) if len(self.layers) else None
+        """Part of a bag's graph that stays the same; None if there is none, or no layer."""
+        if not len(self.layers):
+            return None
+        return fixed_graph(self.config, features, coords, self.centre)
 
     def after_step(self) -> None:
-        """The noise on the selection fades."""
+        """Count the step: the noise on the selection fades with it."""
         self.select.steps += 1
 
     def forward(self, bags: Bags) -> HeadOutput:
-        """Classify each bag from its selected tiles; scores, branches and `full_logits` are those of all tiles."""
+        """Classify each bag by its selected tiles.
+
+        Scores, branch logits and `full_logits` are those of all tiles.
+        """
         hidden, scores = self._scored(bags)
         rows, _, stats = pool_by(scores, hidden, bags.offsets)  # [bags, branches, hidden]
         selected, pooled = self.select(scores, hidden, bags.offsets, rows)
-        branches = [classify(rows[:, i]) for i, classify in enumerate(self.branch_classify)]
+        by_branch = [classify(rows[:, i]) for i, classify in enumerate(self.branch_classify)]
         return HeadOutput(
-            self.classify(pooled.mean(1)),
-            scores,
-            torch.stack(branches, 1) if branches else None,
+            logits=self.classify(pooled.mean(1)),
+            scores=scores,
+            branch_logits=torch.stack(by_branch, 1) if by_branch else None,
             selected=selected,
             full_logits=self.classify(rows.mean(1)),
             attention_stats=stats,
@@ -106,22 +111,26 @@ class Head(nn.Module):
     def answers(
         self, bags: Bags, selections: Sequence[Bool[Tensor, " tiles"]]
     ) -> Float[Tensor, "selections bags classes"]:
-        """Logits had other tiles been selected. Each keeps what it saw of its neighbours, selected or not."""
+        """Logits of each bag for other selections of its tiles.
+
+        Tiles keep the messages of all their neighbours, selected or not.
+        """
         hidden, scores = self._scored(bags)
-        rows = [
-            pool_selected(scores, hidden, bags.offsets, selected).mean(1) for selected in selections
-        ]
+        rows = []
+        for selected in selections:
+            pooled = pool_selected(scores, hidden, bags.offsets, selected)
+            rows.append(pooled.mean(1))
         return self.classify(torch.stack(rows))
 
     def _scored(self, bags: Bags) -> tuple[Tensor, Tensor]:
-        """Tiles that have seen their neighbours [tiles, hidden], and their scores [tiles, branches]."""
+        """Tiles after the graph layers [tiles, hidden], and scores [tiles, branches]."""
         hidden = self.reduce(bags.features)
         if not len(self.layers):
             return hidden, self.attention(hidden)
-        graph = graph_of(self.config, bags, self.centre, self.build_graph, self.training)
+        graph = graph_of_bags(self.config, bags, self.centre, self.build_graph, self.training)
         attention = []
         for layer in self.layers:
-            hidden, of_edges = layer(hidden, graph)
-            attention.append(of_edges)
+            hidden, edge_attention = layer(hidden, graph)
+            attention.append(edge_attention)
         received = log_received(attention, graph, len(hidden))
         return hidden, self.attention(hidden) + received[:, None] * self.received

@@ -1,15 +1,18 @@
-"""Largest of the tiles' logits (mi-Net with max pooling), Wang et al. 2018, https://arxiv.org/abs/1610.02501."""
+"""Largest of the tiles' logits, Wang et al. 2018, https://arxiv.org/abs/1610.02501.
+
+mi-Net with max pooling.
+"""
 
 import torch
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, per_bag
-from mil.heads._stream import Highest
+from mil.heads._stream import ColumnMaxima
 from mil.heads._tile_classifier import TileConfig, tile_classifier
 
 
 class Config(TileConfig):
-    """What a recipe with `name: max` may set under `options`."""
+    """Options of a recipe with `name: max`."""
 
 
 class Head(nn.Module):
@@ -25,11 +28,11 @@ class Head(nn.Module):
         logits = torch.stack([rows.amax(0) for rows in per_bag(tiles, bags.offsets)])
         return HeadOutput(logits, tiles, per_class=True)
 
-    def part(self, features: Tensor) -> tuple[Highest, Tensor]:
+    def part(self, features: Tensor) -> tuple[ColumnMaxima, Tensor]:
         """See `mil.heads.Streams`."""
         tiles: Tensor = self.classify(features)
-        return Highest(tiles.amax(0)), tiles
+        return ColumnMaxima(tiles.amax(0)), tiles
 
-    def conclude(self, part: Highest, scores: Tensor) -> HeadOutput:
+    def conclude(self, part: ColumnMaxima, scores: Tensor) -> HeadOutput:
         """See `mil.heads.Streams`."""
         return HeadOutput(part.row[None], scores, per_class=True)

@@ -1,4 +1,7 @@
-"""Mean of the tiles' logits (mi-Net with mean pooling), Wang et al. 2018, https://arxiv.org/abs/1610.02501."""
+"""Mean of the tiles' logits, Wang et al. 2018, https://arxiv.org/abs/1610.02501.
+
+mi-Net with mean pooling.
+"""
 
 import torch
 from torch import Tensor
@@ -7,11 +10,11 @@ from mil.bags import Bags, HeadOutput, per_bag
 from mil.heads._pooling import Pooling
 from mil.heads._stream import PoolsTiles
 from mil.heads._tile_classifier import TileConfig, tile_classifier
-from mil.kernels.precision import at_least_float32
+from mil.kernels.dispatch import at_least_float32
 
 
 class Config(TileConfig):
-    """What a recipe with `name: mean` may set under `options`."""
+    """Options of a recipe with `name: mean`."""
 
 
 class Head(PoolsTiles):
@@ -22,11 +25,11 @@ class Head(PoolsTiles):
         self.classify = tile_classifier(config, dim, classes)
 
     def pool(self, bags: Bags) -> Pooling:
-        """Logits [bags, 1, classes]; it has no attention, so the scores are zero: every tile counts the same."""
+        """Mean logits [bags, 1, classes], and scores of zero: every tile counts the same."""
         tiles = at_least_float32(self.classify(bags.features))  # [tiles, classes]
         logits = torch.stack([rows.mean(0) for rows in per_bag(tiles, bags.offsets)])
         return Pooling(logits[:, None], tiles.new_zeros(len(tiles), 1))
 
-    def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
-        """The pooled logits as they are."""
+    def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
+        """The pooled logits unchanged."""
         return HeadOutput(pooled[:, 0], scores)

@@ -13,11 +13,11 @@ from mil.heads._stream import PoolsTiles
 
 
 class Config(MhaConfig):
-    """What a recipe with `name: mha` may set under `options`."""
+    """Options of a recipe with `name: mha`."""
 
 
 class Head(PoolsTiles):
-    """Reduce each tile, score it per attention head, pool, classify the row that the heads make together."""
+    """Reduce each tile, score it per attention head, pool, classify the heads' joint row."""
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
@@ -33,8 +33,7 @@ class Head(PoolsTiles):
         hidden = self.reduce(bags.features)  # [tiles, hidden]
         return pool_by(self.attention(self.query[0], hidden), hidden, bags.offsets)
 
-    def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
-        """Classify the row that the heads make together."""
-        return HeadOutput(
-            self.classify(self.values(pooled)), scores, attention_heads=scores.shape[1]
-        )
+    def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
+        """Classify the row that the attention heads make together."""
+        logits = self.classify(self.values(pooled))
+        return HeadOutput(logits, scores, attention_heads=scores.shape[1])

@@ -1,11 +1,12 @@
-"""MHIM-MIL, Tang et al. 2023, https://arxiv.org/abs/2307.15254: hide from a student what its teacher attends to most.
+"""MHIM-MIL, Tang et al. 2023, https://arxiv.org/abs/2307.15254.
 
-Student and teacher are the same plain attention. The teacher starts as what a first
-stage learnt and follows the student slowly (a moving average); the student starts
-afresh. In training the teacher sees the whole bag; some of the tiles it attends to most
-are hidden from the student, whose row of the bag shall be like the teacher's
-(`teacher_consistency`). As published, the teacher's dropout is on then, and only the
-student is used for prediction.
+Tiles that a teacher attends to most are hidden from a student. Both are the same plain
+attention. The teacher starts from a trained first stage and follows the student slowly
+(a moving average); the student starts from random weights. In training the teacher sees
+the whole bag; some of the tiles it attends to most are hidden from the student, whose
+row of the bag is to resemble the teacher's (the loss `teacher_consistency`). As
+published, the teacher's dropout is on then, and only the student is used for
+prediction.
 """
 
 from collections.abc import Iterable
@@ -21,11 +22,11 @@ from mil.heads._gated import default_hidden
 from mil.heads._pooling import Pooling, pool_by
 from mil.heads._precision import Classifier
 from mil.heads._stream import PoolsTiles
-from mil.kernels.precision import at_least_float32
+from mil.kernels.dispatch import at_least_float32
 
 
 class Config(Section):
-    """What a recipe with `name: mhim` may set under `options`."""
+    """Options of a recipe with `name: mhim`."""
 
     hidden: int | None = Field(
         None, gt=0, description="Width after the reducer; if unset, half of the feature dimension."
@@ -51,7 +52,7 @@ class Config(Section):
 
 
 class Network(PoolsTiles):
-    """Plain attention pooling without biases in the attention; the first stage, and the teacher."""
+    """Plain attention pooling, without biases in the attention: first stage, and teacher."""
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
@@ -67,24 +68,27 @@ class Network(PoolsTiles):
     def pool(self, bags: Bags) -> Pooling:
         """Rows [bags, 1, hidden] and scores [tiles, 1]."""
         hidden = self.reduce(bags.features)  # [tiles, hidden]
-        return pool_by(at_least_float32(self.attention(hidden)), hidden, bags.offsets)
+        scores = at_least_float32(self.attention(hidden))
+        return pool_by(scores, hidden, bags.offsets)
 
-    def answer(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
-        """Classify each row; it is the `embedding`."""
-        return HeadOutput(self.classify(pooled[:, 0]), scores, embedding=pooled[:, 0])
+    def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
+        """Classify each bag's row, which is also its `embedding`."""
+        rows = pooled[:, 0]
+        return HeadOutput(self.classify(rows), scores, embedding=rows)
 
 
 class Head(Network):
-    """The student, with its teacher. `scores` are the student's, after masking in training."""
+    """The student and its teacher; `scores` are the student's, after masking in training."""
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__(config, dim, classes)
         self.config = config
         self.dim = dim
+        # It follows the student's weights, not a gradient.
         self.teacher = Network(config, dim, classes).requires_grad_(False)
 
     def first_stage(self) -> nn.Module:
-        """The network alone, without a teacher and without masking."""
+        """The network alone, without teacher and masking."""
         return Network(self.config, self.dim, self.classify.out_features)
 
     def follow(self, first: nn.Module, train: Iterable[Bags]) -> None:
@@ -98,18 +102,19 @@ class Head(Network):
             weight.lerp_(self.get_parameter(name), 1 - self.config.momentum)
 
     def forward(self, bags: Bags) -> HeadOutput:
-        """Classify each bag, in training without the tiles that are hidden."""
+        """Classify each bag; in training without the hidden tiles."""
         if not self.training:
             return super().forward(bags)
+        # In training mode, as published: the teacher's dropout is on.
         with torch.no_grad():
             teacher = self.teacher(bags)
         hidden = self.reduce(bags.features)
         scores = at_least_float32(self.attention(hidden))
-        hide = _hardest(
-            teacher.scores, bags.offsets, self.config.mask_share, self.config.mask_random
-        )
-        rows, seen, stats = pool_by(scores.index_fill(0, hide, MASKED), hidden, bags.offsets)
-        student = self.answer(rows, seen)
+        config = self.config
+        hardest = _hardest(teacher.scores, bags.offsets, config.mask_share, config.mask_random)
+        masked = scores.index_fill(0, hardest, MASKED)
+        rows, masked, stats = pool_by(masked, hidden, bags.offsets)
+        student = self.predict(rows, masked)
         return student._replace(teacher_embedding=teacher.embedding, attention_stats=stats)
 
 
@@ -119,10 +124,15 @@ def _hardest(
     share: float,
     random: float,
 ) -> Int[Tensor, " hidden"]:
-    """Rows of ``floor(tiles * share)`` tiles of each bag, drawn from ``1 / random`` as many with the highest scores."""
+    """Rows of ``floor(tiles * share)`` random ones of each bag's highest tiles.
+
+    They are drawn from the ``1 / random`` times as many tiles of highest score.
+    """
     hidden = []
     for first, bag in zip(offsets.tolist(), per_bag(scores[:, 0], offsets), strict=False):
         count = int(len(bag) * share)
-        highest = bag.topk(min(len(bag), round(count / random))).indices
-        hidden.append(first + highest[torch.randperm(len(highest), device=bag.device)[:count]])
+        candidates = min(len(bag), round(count / random))
+        highest = bag.topk(candidates).indices
+        drawn = torch.randperm(len(highest), device=bag.device)[:count]
+        hidden.append(first + highest[drawn])
     return torch.cat(hidden)

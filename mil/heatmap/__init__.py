@@ -1,1 +1,1 @@
-"""Stage `heatmap`: scores and an overview give a picture, a QuPath layer and a table of tiles."""
+"""Stage `heatmap`: scores and an overview give a picture, a QuPath layer and a table."""

@@ -1,4 +1,4 @@
-"""The canvas of a heatmap: overview of a tiled slide, the slide itself, or a blank image."""
+"""The canvas of a heatmap: overview of a tiled slide, the slide itself, or blank."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +11,21 @@ from PIL import Image
 from mil.errors import FormatError, MilError
 from mil.heatmap.render import painted
 from mil.io.bags import BagPositions
-from mil.io.slides import SlideReader
+from mil.io.slides import SlideReader, draw_overview
 from mil.io.tiles import read_tiles
 
 WHITE = (255, 255, 255)
 GREY = (205, 205, 205)
 # Long side of a blank canvas, and of an image read from a slide.
 LONGEST_PX = 1200
-# No slide is a kilometre wide: coordinates beyond that, or not finite, are no positions.
+# No slide is a kilometre wide: coordinates beyond that, or not finite, are damage.
 FARTHEST_UM = 1e9
 # Short side of a blank canvas over its long one, at least.
 SLIMMEST = 1 / 8
 
 
 class Positions(NamedTuple):
-    """Positions of a bag's valid tiles: corners and side, in a unit of `unit_um` micrometres.
+    """Positions of a bag's valid tiles, in a unit of `unit_um` micrometres.
 
     `unit_um` is 0 where the length of the unit is not known.
     """
@@ -61,7 +61,10 @@ class Canvas:
 
 
 def positions_of(bag: BagPositions) -> Positions | None:
-    """Positions of a bag's valid tiles: in level-0 pixels, else in micrometres; None: not known."""
+    """Positions of a bag's valid tiles, in level-0 pixels or else in micrometres.
+
+    None where they are not known.
+    """
     in_px = bag.places()
     if in_px is not None:
         return Positions(*in_px, bag.mpp_level0 or 0.0)
@@ -76,7 +79,7 @@ def positions_of(bag: BagPositions) -> Positions | None:
 def canvas_of(
     bag: BagPositions, positions: Positions, tiles: Path | None, slide: Path | None
 ) -> tuple[Canvas, str]:
-    """Choose the canvas, and say why it is not the slide if that was given but cannot be used.
+    """Choose the canvas, and say why it is not the slide if that cannot be used.
 
     Args:
         bag: Bag of the slide.
@@ -129,13 +132,14 @@ def slide_itself(slide: Path, bag: BagPositions, positions: Positions) -> Canvas
         SlideError: the slide cannot be read.
         FormatError: it is larger or smaller than the slide of the bag.
     """
+    # Any file may lie under the slide's name: attention must not be drawn on another slide.
     with SlideReader(slide) as reader:
         size = np.array(reader.size_px)
         size_of_bag = bag.width_level0_px or size[0], bag.height_level0_px or size[1]
         inside = (positions.corners >= 0).all() and (positions.corners < size).all()
         if not (np.array_equal(size_of_bag, size) and inside):
             raise FormatError(f"{slide}: is of another size than the slide of this bag")
-        overview = reader.picture(max(reader.extent_px) / LONGEST_PX)
+        overview = draw_overview(reader, max(reader.extent_px) / LONGEST_PX)
         origin = reader.origin_px
     um_per_px = positions.unit_um * overview.scale
     return Canvas(overview.image, overview.scale, origin, origin, um_per_px, name="slide")
@@ -144,7 +148,7 @@ def slide_itself(slide: Path, bag: BagPositions, positions: Positions) -> Canvas
 def blank_canvas(bag: BagPositions, positions: Positions) -> Canvas:
     """White, with every tile grey.
 
-    It spans the whole slide if the bag knows its size, else the tiles with a margin of one.
+    It spans the whole slide if the bag knows its size, else the tiles with a margin.
     """
     corners, side, unit_um = positions
     first = corners.min(0).astype(float)

@@ -1,4 +1,4 @@
-"""`mil heatmap` at the command line; what does the work is imported when it is called."""
+"""`mil heatmap` at the command line; the work is imported when it runs."""
 
 from pathlib import Path
 from typing import Annotated, Literal

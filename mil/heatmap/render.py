@@ -93,7 +93,7 @@ def outlined(
     side: float,
     chosen: Bool[np.ndarray, " tiles"],
 ) -> Image.Image:
-    """Draw a thin line just inside the footprint of chosen tiles; positions as for `overlay`."""
+    """Draw a line just inside the footprint of chosen tiles; positions as for `overlay`."""
     marked = image.copy()
     pen = ImageDraw.Draw(marked)
     width = max(1, round(side / 10))
@@ -117,7 +117,7 @@ def draw(
     name: str = "tissue found",
     heading: str = "attention",
 ) -> None:
-    """Draw the slide with its outlines beside its attention, with colour bar and scale bar.
+    """Draw the slide beside its attention, with outlines, colour bar and scale bar.
 
     Args:
         path: PNG to write.
@@ -194,7 +194,7 @@ def _draw_rings(axes: Axes, rings: Rings, colour: str, width: float) -> None:
 
 
 def _draw_scale_bar(axes: Axes, overview: Image.Image, um_per_px: float) -> None:
-    """Draw the longest bar of a round length that takes at most a fifth of the width."""
+    """Draw a bar of a round length, the longest that takes a fifth of the width."""
     if um_per_px <= 0:
         return
     longest_um = overview.width * um_per_px / 5

@@ -1,4 +1,4 @@
-"""Scores of a slide in; a picture, a QuPath layer and a table of its tiles out. No torch."""
+"""Scores of a slide in; a picture, a QuPath layer and a table out. No torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +58,7 @@ def run(
 
     Args:
         score_path: Score file of the slide.
-        bag_path: Bag of the slide, which says where its tiles are; features are not read.
+        bag_path: Bag of the slide, for the positions of its tiles; no features are read.
         tiles_path: Tiles file of the slide; overview and tissue outline lie beside it.
             None for a precomputed bag: attention is then drawn on the slide, if that is
             given, else on a blank canvas.
@@ -107,10 +107,14 @@ def run(
 
 
 def _unseen(records: Sequence[Trained], slide: str, folds: Path | None) -> Sequence[int]:
-    """Numbers of the heads that did not train or validate on a slide; all without a folds file."""
+    """Numbers of the heads that did not train or validate on a slide.
+
+    All of them without a folds file.
+    """
     if folds is None:
         return range(len(records))
     splits = {int(row["fold"]): row["split"] for row in read_folds(folds) if row["slide"] == slide}
+    # Validation counts as seen: the epoch that was kept was chosen by it.
     return [
         number
         for number, trained in enumerate(records)
@@ -220,7 +224,7 @@ def _draw(
 
 
 def draw_state(out: Path, tiles: Path | None, bag: BagHeader) -> None:
-    """Draw the overview of a slide without attention, with its state and the reason of it."""
+    """Draw the overview of a slide without attention, with its state and its reason."""
     title = f"{bag.slide}   {bag.state}: {bag.reason}"
     with atomic_path(out) as scratch:
         if tiles is None:
@@ -238,6 +242,7 @@ def draw_state(out: Path, tiles: Path | None, bag: BagHeader) -> None:
                 tissue=[],
                 annotated=[],
             )
+    # Empty files: the workflow waits for all three.
     write_geojson(out.with_suffix(".geojson"), [])
     write_csv(out.with_suffix(".csv"), [], ("x", "y", *VALUES))
 

@@ -1,4 +1,7 @@
-"""ACMIL and AEM: one file a dataset, a group a slide with feat, coords and the label as a number."""
+"""ACMIL and AEM: one file a dataset, in it a group a slide with feat, coords and label.
+
+The label is a number, and stands beside the features, so an export needs a dataset.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,109 +12,149 @@ import h5py
 import numpy as np
 
 from mil.errors import ConfigError, FormatError
-from mil.interop.cohort import Cohort
-from mil.interop.coordinates import whole
-from mil.interop.external import Foreign, Source
-from mil.interop.header import Passport, read_passport, stamp_passport
-from mil.interop.untrusted import attribute, member, opened, read_coords, read_features, table
+from mil.interop.cohort import ExportCohort
+from mil.interop.convert import whole_pixels
+from mil.interop.external import ExternalFeatures, FeatureFile
+from mil.interop.header import EmbeddedHeader, HeaderFields, embed_header, read_embedded_header
+from mil.interop.untrusted import (
+    get_item,
+    get_numeric_dataset,
+    open_hdf5,
+    read_attribute,
+    read_coords,
+    read_features,
+)
 from mil.io.atomic import atomic_path, write_json
 from mil.io.bags import Bag
 from mil.io.tables import valid_id, write_csv
 
-PREFIX = "patch_feats_pretrain_"
-NEEDS = ("coords",)
+# The encoder's name follows this prefix in the name of the file.
+FILE_PREFIX = "patch_feats_pretrain_"
+REQUIRED_FIELDS = ("coords",)
+MAX_LABEL_CHARACTERS = 100
 
 
-def slides(path: Path) -> Iterator[Source]:
+def slides(path: Path) -> Iterator[FeatureFile]:
     """The slides of a file.
 
     Raises:
-        FormatError: a group's name cannot be a slide's id.
+        FormatError: a group's name cannot be the id of a slide.
     """
-    with opened(path) as file:
+    with open_hdf5(path) as file:
+        # Names that are no UTF-8 come as bytes, which do not sort among texts.
         names = sorted(file, key=str)
     for name in names:
+        # The id becomes a file name, so it must not lead out of the folder.
         if not isinstance(name, str) or not valid_id(name):
             raise FormatError(
                 f"{path}: the group {name!r} cannot be a slide's id, which becomes a file name"
             )
-        yield Source("acmil", name, path, name)
+        yield FeatureFile("acmil", name, path, name)
 
 
-def read(source: Source) -> Foreign:
+def read(file: FeatureFile) -> ExternalFeatures:
     """Features, corners if they are there, and the label.
 
     Raises:
-        FormatError: something in it cannot be.
+        FormatError: a part of the group cannot be what it should be.
     """
-    where = source.where
-    with opened(source.path) as file:
-        group = member(file, source.member, where)
-        stored = table(group, "feat", where) if isinstance(group, h5py.Group) else None
-        if group is None or stored is None:
-            raise FormatError(f"{where}: has no dataset 'feat'")
-        features = read_features(stored, where)
-        places = table(group, "coords", where)
-        coords = None if places is None else whole(read_coords(places, len(features), where), where)
-        passport = read_passport(group.attrs, where)
-        label = _label(group.attrs, passport, where)
-    stem = source.path.stem
-    said = {"encoder": stem.removeprefix(PREFIX) if stem.startswith(PREFIX) else ""}
-    return Foreign(features=features, coords=coords, said=said, label=label, passport=passport)
-
-
-def _label(attrs: h5py.AttributeManager, passport: Passport | None, where: str) -> str:
-    """The label's number, or its name where the file is ours and still says that number."""
-    value = attribute(attrs, "label", where)
-    if value is None:
-        return ""
-    if isinstance(value, str) and len(value) <= 100 and value.isprintable():
-        return value
-    numbers = np.ravel(value)
-    if numbers.size != 1 or numbers.dtype.kind not in "iuf" or numbers[0] != np.rint(numbers[0]):
-        raise FormatError(f"{where}: label is not a number")
-    number = int(numbers[0])
-    return (
-        passport.label
-        if passport and passport.label and passport.label_number == number
-        else str(number)
+    location = file.location
+    with open_hdf5(file.path) as opened:
+        group = get_item(opened, file.group, location)
+        # A dataset where the group should be is no slide either.
+        dataset = None
+        if isinstance(group, h5py.Group):
+            dataset = get_numeric_dataset(group, "feat", location)
+        if group is None or dataset is None:
+            raise FormatError(f"{location}: has no dataset 'feat'")
+        features = read_features(dataset, location)
+        coords = None
+        positions = get_numeric_dataset(group, "coords", location)
+        if positions is not None:
+            coords = whole_pixels(read_coords(positions, len(features), location), location)
+        embedded = read_embedded_header(group.attrs, location)
+        label = _read_label(group.attrs, embedded, location)
+    stem = file.path.stem
+    encoder = stem.removeprefix(FILE_PREFIX) if stem.startswith(FILE_PREFIX) else ""
+    return ExternalFeatures(
+        features=features,
+        coords=coords,
+        stated=HeaderFields(encoder=encoder),
+        label=label,
+        embedded=embedded,
     )
 
 
+def _read_label(
+    attrs: h5py.AttributeManager, embedded: EmbeddedHeader | None, location: str
+) -> str:
+    """Label of a slide: its number, or the name that we embedded for that number."""
+    value = read_attribute(attrs, "label", location)
+    if value is None:
+        return ""
+    if isinstance(value, str) and len(value) <= MAX_LABEL_CHARACTERS and value.isprintable():
+        return value
+    # h5py gives a scalar, or an array of one, depending on who wrote it.
+    numbers = np.ravel(value)
+    if numbers.size != 1 or numbers.dtype.kind not in "iuf" or numbers[0] != np.rint(numbers[0]):
+        raise FormatError(f"{location}: label is not a number")
+    number = int(numbers[0])
+    # A number that was changed after the export goes before the embedded name.
+    if embedded and embedded.label and embedded.label_number == number:
+        return embedded.label
+    return str(number)
+
+
 @contextmanager
-def writing(out: Path, cohort: Cohort) -> Iterator[Callable[[Bag], None]]:
-    """Write all bags into one file, which appears when the last one is in it; then the table and the splits."""
+def bag_writer(out: Path, cohort: ExportCohort) -> Iterator[Callable[[Bag], None]]:
+    """Function that writes one bag into the file of all bags.
+
+    The file appears when the last bag is in it; the table and the splits follow.
+
+    Args:
+        out: folder of the export.
+        cohort: slides of the export, with their labels and folds.
+
+    Raises:
+        ConfigError: there is no dataset, hence no labels.
+    """
     if not cohort.name:
         raise ConfigError(
-            "ACMIL keeps the label beside the features; say whose labels: --dataset NAME"
+            "ACMIL keeps the label beside the features; name the dataset with the labels: "
+            "--dataset NAME"
         )
-    with (
-        atomic_path(out / f"{PREFIX}{cohort.encoder}.h5") as scratch,
-        h5py.File(scratch, "w") as file,
-    ):
+    path = out / f"{FILE_PREFIX}{cohort.encoder}.h5"
+    # Atomic: a file that lacks its last slides would pass for a whole data set.
+    with atomic_path(path) as scratch, h5py.File(scratch, "w") as file:
         yield partial(_write, file, cohort)
     write_tables(out, cohort)
 
 
-def _write(file: h5py.File, cohort: Cohort, bag: Bag) -> None:
+def _write(file: h5py.File, cohort: ExportCohort, bag: Bag) -> None:
     group = file.create_group(bag.slide)
     number = cohort.label_number(bag.slide)
+    # As stored in the bag, float16 or float32.
     group["feat"] = bag.features
     group.create_dataset("coords", data=bag.coords, dtype=np.int64)
     group.attrs["label"] = number
-    stamp_passport(group.attrs, bag, label=cohort.label(bag.slide), label_number=number)
+    embed_header(group.attrs, bag, label=cohort.label(bag.slide), label_number=number)
 
 
-def write_tables(out: Path, cohort: Cohort) -> None:
-    """ACMIL's table, whose labels are numbers, and a file for each fold."""
+def write_tables(out: Path, cohort: ExportCohort) -> None:
+    """ACMIL's table, whose labels are numbers, and a file for each fold.
+
+    Args:
+        out: folder of the export.
+        cohort: slides of the export, with their labels and folds.
+    """
     rows = [
         {"case_id": row.patient, "slide_id": row.slide, "label": cohort.label_number(row.slide)}
         for row in cohort.rows
     ]
     write_csv(out / f"dataset_csv/{cohort.name}.csv", rows)
+    # ACMIL counts folds from 1.
     for k, fold in enumerate(cohort.folds, 1):
-        names = {
-            f"{split}_names": [s for s, its in fold.items() if its == split]
-            for split in ("train", "val", "test")
-        }
+        names: dict[str, list[str]] = {}
+        for split in ("train", "val", "test"):
+            names[f"{split}_names"] = [slide for slide, part in fold.items() if part == split]
         write_json(out / f"splits/{cohort.name}/split_{k}.json", names)

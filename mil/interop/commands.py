@@ -1,4 +1,4 @@
-"""`mil bags …` at the command line. What it does is imported when it is called."""
+"""`mil bags …` at the command line; the work is imported when a command is called."""
 
 from pathlib import Path
 from shlex import quote
@@ -7,182 +7,216 @@ from typing import Annotated, Literal
 import typer
 
 bags_app = typer.Typer(
-    help="Feature bags: list, verify, import from and export to other tools.", no_args_is_help=True
+    help="Feature bags: import and export for other tools, verify, list.", no_args_is_help=True
 )
 
 Tool = Literal["clam", "trident", "stamp", "acmil"]
-Mpp = Annotated[
-    float | None, typer.Option(min=0.001, help="Pixel size of level 0 of all slides, micrometres.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
+BagFolder = Annotated[Path, typer.Argument(help="Folder of the bags.")]
 
 
 @bags_app.command("import")
 def bags_import(
-    path: Annotated[Path, typer.Argument(help="File or folder of features.")],
-    out: Annotated[Path, typer.Option(help="Folder of the bags.")],
+    # The features and their bags.
+    path: Annotated[
+        Path, typer.Argument(help="File or folder of features that another tool wrote.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the bags.")],
     tool: Annotated[
         Tool | None,
         typer.Option(
             "--from", help="Tool that wrote the features; default: detected from the files."
         ),
     ] = None,
+    # Facts that the files may lack; what is stated here goes before what they state.
     encoder: Annotated[
-        str,
-        typer.Option(help="Name of the encoder of the features, where the files do not state it."),
+        str, typer.Option(help="Encoder of the features, where the files do not name it.")
     ] = "",
-    weights_sha256: Annotated[str, typer.Option(help="SHA-256 of the encoder's weights.")] = "",
-    mpp: Mpp = None,
+    weights_sha256: Annotated[
+        str,
+        typer.Option(help="SHA-256 of the encoder's weights; heads then refuse other weights."),
+    ] = "",
+    mpp: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Pixel size of level 0, µm per pixel, for all slides."),
+    ] = None,
     mpp_table: Annotated[
         Path | None,
-        typer.Option(help="Table of pixel sizes, with columns for the slide and `mpp`."),
+        typer.Option(help="Table of pixel sizes: a column for the slide and a column `mpp`, µm."),
     ] = None,
     slides_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the slides, to read their pixel size from.")
+        Path | None, typer.Option(help="Folder of the slides, to read pixel sizes from.")
     ] = None,
     side_level0_px: Annotated[
-        float | None, typer.Option(min=1, help="Side of a tile, level-0 pixels.")
+        float | None, typer.Option(min=1, help="Side of a tile on the slide, level-0 pixels.")
     ] = None,
     tile_px: Annotated[
-        int | None, typer.Option(min=1, help="Side of a tile as read by the encoder, pixels.")
+        int | None, typer.Option(min=1, help="Side of a tile as the encoder saw it, pixels.")
     ] = None,
     target_mpp: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Resolution requested for the tiles, micrometres per pixel."),
+        typer.Option(min=0.001, help="Requested pixel size of a tile, µm; names the tiling."),
     ] = None,
     patches: Annotated[
         Path | None,
-        typer.Option(help="Folder of CLAM's coordinates; default: searched near the features."),
+        typer.Option(
+            help="CLAM's folder of tile coordinates; default: a folder `patches` near the features."
+        ),
     ] = None,
     dtype: Annotated[
-        Literal["float16", "float32"], typer.Option(help="Data type of the stored features.")
+        Literal["float16", "float32"], typer.Option(help="Number type of the stored features.")
     ] = "float16",
+    # A dataset of the imported bags: labels, splits, and where it is written.
     dataset: Annotated[
-        str, typer.Option(help="Name of a dataset to make of the bags and --labels.")
+        str, typer.Option(help="Name of a dataset to write for the imported bags.")
     ] = "",
     labels: Annotated[
-        Path | None, typer.Option(help="Table of the dataset's labels, of any tool: .csv or .xlsx.")
+        Path | None,
+        typer.Option(help="Table with the dataset's labels, of any tool: .csv, .tsv or .xlsx."),
     ] = None,
     slide_table: Annotated[
         Path | None,
-        typer.Option(help="STAMP's table of slides; --labels is then STAMP's clini table."),
+        typer.Option(help="STAMP's table of slides and patients; --labels is then its clini."),
     ] = None,
     slide_column: Annotated[
-        str | None, typer.Option(help="Column of slide names in --labels.")
+        str | None, typer.Option(help="Column of slide names; default: recognised.")
     ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column of labels in --labels.")] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of labels; default: recognised.")
+    ] = None,
     patient_column: Annotated[
-        str | None, typer.Option(help="Column of patients in --labels.")
+        str | None, typer.Option(help="Column of patients; default: recognised.")
     ] = None,
-    positive: Annotated[str, typer.Option(help="Class of interest; default: the last class.")] = "",
-    split: Annotated[Path | None, typer.Option(help="File of splits, of any tool.")] = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="Number of the fold in --split.")] = None,
-    datasets: Annotated[Path, typer.Option(help="Folder to write the dataset to.")] = Path(
+    positive: Annotated[str, typer.Option(help="Class of interest; default: the last.")] = "",
+    split: Annotated[
+        Path | None, typer.Option(help="File of predefined splits, of any tool.")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="Fold of --split, as that file counts them.")
+    ] = None,
+    datasets: Annotated[Path, typer.Option(help="Folder for the dataset's two files.")] = Path(
         "configs/datasets"
     ),
-    force: Force = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite existing bags and an existing dataset.")
+    ] = False,
 ) -> None:
-    """Make bags of another tool's features; with --dataset also what a run on them needs."""
-    from mil.interop.convert import Known
-    from mil.interop.import_bags import Sizes, Wanted, run
-    from mil.interop.messages import imported
+    """Import another tool's features as bags; --dataset also writes a dataset to train on."""
+    from mil.interop.header import HeaderFields
+    from mil.interop.import_bags import DatasetOptions, run
+    from mil.interop.labels import ColumnNames
+    from mil.interop.messages import import_lines
+    from mil.interop.pixel_size import PixelSizeOptions
 
-    wanted = None
+    # All other options of a dataset are ignored without its name.
+    dataset_options = None
     if dataset:
-        columns = {"slide": slide_column, "label": label_column, "patient": patient_column}
-        wanted = Wanted(
+        dataset_options = DatasetOptions(
             name=dataset,
             folder=datasets,
             labels=labels,
             slide_table=slide_table,
-            columns=columns,
+            columns=ColumnNames(slide=slide_column, label=label_column, patient=patient_column),
             split=split,
             fold=fold,
             positive=positive,
             force=force,
         )
-    known = Known(
+    stated = HeaderFields(
         encoder=encoder,
         weights_sha256=weights_sha256,
         tile_px=tile_px,
         target_mpp=target_mpp,
         side_level0_px=side_level0_px,
+    )
+    result = run(
+        path,
+        out,
+        tool=tool,
+        stated=stated,
         dtype=dtype,
+        sizes=PixelSizeOptions(mpp=mpp, table=mpp_table, slides_dir=slides_dir),
+        patches=patches,
+        dataset=dataset_options,
+        force=force,
     )
-    sizes = Sizes(mpp=mpp, table=mpp_table, slides_dir=slides_dir)
-    brought = run(
-        path, out, tool=tool, known=known, sizes=sizes, patches=patches, wanted=wanted, force=force
-    )
-    for line in imported(brought, out, dtype):
+    for line in import_lines(result, out, dtype):
         typer.echo(line)
-    if dataset and not brought.faults:
+    # The next step, ready to be copied.
+    if dataset and not result.faults:
         typer.echo(f"now: snakemake --cores all --config dataset={dataset} bags={quote(str(out))}")
-    raise typer.Exit(1 if brought.faults else 0)
+    raise typer.Exit(1 if result.faults else 0)
 
 
 @bags_app.command("export")
 def bags_export(
-    bags: Annotated[Path, typer.Argument(help="Folder of the bags.")],
-    out: Annotated[Path, typer.Option(help="Folder to write the other tool's files to.")],
-    tool: Annotated[Tool, typer.Option("--to", help="Tool to write files for.")],
+    bags: BagFolder,
+    out: Annotated[Path, typer.Option(help="Folder for the other tool's files.")],
+    tool: Annotated[Tool, typer.Option("--to", help="Tool whose file format is written.")],
+    # Tables that go with the bags.
     dataset: Annotated[
         str,
-        typer.Option(help="Dataset whose labels are written too: a name, or the path of its yaml."),
+        typer.Option(help="Dataset whose labels are written too: a name, or a yaml file."),
     ] = "",
     folds: Annotated[
         Path | None,
-        typer.Option(
-            help="File of the folds, written by `mil split`; default: the dataset's own split."
-        ),
+        typer.Option(help="Folds file of `mil split`; default: the dataset's own split."),
     ] = None,
     magnification: Annotated[
-        float | None, typer.Option(min=0.1, help="Nominal magnification, for TRIDENT.")
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Nominal magnification for TRIDENT, such as 20, where bags have no target.",
+        ),
     ] = None,
-    force: Force = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write into a folder that is not empty.")
+    ] = False,
 ) -> None:
-    """Write bags as another tool's files."""
+    """Export bags as another tool's files."""
     from mil.interop.export_bags import run
-    from mil.interop.messages import exported
+    from mil.interop.messages import export_lines
 
-    sent = run(
+    result = run(
         bags, out, tool=tool, dataset=dataset, folds=folds, magnification=magnification, force=force
     )
-    for line in exported(sent, tool, out):
+    for line in export_lines(result, tool, out):
         typer.echo(line)
 
 
 @bags_app.command("verify")
 def bags_verify(
     paths: Annotated[
-        list[Path], typer.Argument(help="Files and folders of bags, of mil or of another tool.")
+        list[Path],
+        typer.Argument(help="Bags, files of another tool, or folders of either."),
     ],
 ) -> None:
-    """Look for damage and for bags that do not belong together; change nothing; exit code 1 when there is a fault."""
+    """Check bags for damage and for bags that differ from the rest of their folder.
+
+    Nothing is changed. The exit code is 1 if there is a fault.
+    """
     from mil.interop.verify import run
 
-    found = run(paths)
-    for fault in found.faults:
+    verification = run(paths)
+    for fault in verification.faults:
         typer.echo(fault)
-    typer.echo(f"{found.bags} bags, {len(found.faults)} faults")
-    raise typer.Exit(1 if found.faults else 0)
+    typer.echo(f"{verification.bags} bags, {len(verification.faults)} faults")
+    raise typer.Exit(1 if verification.faults else 0)
 
 
 @bags_app.command("ls")
-def bags_ls(folder: Annotated[Path, typer.Argument(help="Folder of the bags.")]) -> None:
-    """List the bags of a folder."""
-    from mil.interop.show import listed
+def bags_ls(folder: BagFolder) -> None:
+    """List the bags of a folder: tiles, features, encoder, tiling, state and size."""
+    from mil.interop.show import bag_table
 
-    typer.echo(listed(folder))
+    typer.echo(bag_table(folder))
 
 
 @bags_app.command("info")
 def bags_info(
-    file: Annotated[
-        Path, typer.Argument(help="File of a bag, or another tool's file of one slide.")
-    ],
+    file: Annotated[Path, typer.Argument(help="A bag, or another tool's file of one slide.")],
 ) -> None:
-    """Say all that a file says, and what it does not."""
-    from mil.interop.show import described
+    """Print the content of one file of features, and the facts that it lacks."""
+    from mil.interop.show import bag_info
 
-    for line in described(file):
+    for line in bag_info(file):
         typer.echo(line)

@@ -1,122 +1,192 @@
-"""From what another tool's file says to a bag of ours: what nobody knows stays unknown."""
+"""From another tool's features to a bag: units of coordinates, and which source of a field wins.
+
+A field that no source knows stays unknown; nothing is guessed. What the user states
+goes before what the file states, and that goes before a header that we embedded.
+"""
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 
 from mil.config import NAME
 from mil.errors import ConfigError, FormatError
-from mil.interop.coordinates import from_um
-from mil.interop.external import Foreign, Source
+from mil.interop.external import ExternalFeatures, FeatureFile
+from mil.interop.header import FIELD_NAMES, HeaderFields
 from mil.io.bags import Bag
 from mil.io.bags.folder import LONGEST_NAME
 
-OF_ENCODER = ("encoder", "encoder_revision", "weights_sha256", "transform", "precision")
+FeatureDtype = Literal["float16", "float32"]
+# Fields that describe the encoder: they hold together, or not at all.
+ENCODER_FIELDS = ("encoder", "encoder_revision", "weights_sha256", "transform", "precision")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Known:
-    """What the user says of all bags, over what the files say; None or empty: nothing."""
-
-    encoder: str = ""
-    weights_sha256: str = ""
-    tile_px: int | None = None
-    target_mpp: float | None = None
-    side_level0_px: float | None = None
-    dtype: Literal["float16", "float32"] = "float16"
-
-    def header(self) -> dict[str, Any]:
-        """Fields of a bag's header."""
-        said = {
-            name: getattr(self, name)
-            for name in ("encoder", "weights_sha256", "tile_px", "target_mpp")
-        }
-        said["side_level0_px"] = self.side_level0_px
-        return {name: value for name, value in said.items() if value}
-
-
-def as_bag(source: Source, found: Foreign, known: Known, mpp: float | None) -> Bag:
-    """A bag of one slide.
+def whole_pixels(
+    coords: Shaped[np.ndarray, "tiles 2"], location: str
+) -> Int[np.ndarray, "tiles 2"]:
+    """Corners in level-0 pixels as whole numbers.
 
     Args:
-        source: where it was read.
-        found: what was read.
-        known: what the user says.
-        mpp: micrometres per pixel of level 0; None: only what our own header in the
-            file says.
+        coords: corners as the file has them, of any numeric type.
+        location: the file, and the group in it, for messages.
 
     Raises:
-        FormatError: the bag's numbers cannot hold what was read.
-        ConfigError: nobody says which encoder it was.
+        FormatError: some are fractions, so they are not the pixels that the format
+            promises.
     """
-    passport = found.passport.header() if found.passport else {}
-    mpp = mpp or passport.get("mpp_level0")
-    said = {name: value for name, value in found.said.items() if value}
-    if found.side_um and mpp:
-        said["side_level0_px"] = found.side_um / mpp
-    header = _believed(passport, said) | {"mpp_level0": mpp} | known.header()
-    if not passport:
-        header = {name: value for name, value in found.implied.items() if value} | header
-    _check_encoder(header.get("encoder", ""), source)
-    empty: dict[str, Any] = {
-        "state": "no_tissue",
-        "reason": f"no tiles in the file of {source.tool}",
-    }
-    coords = from_um(found.coords_um, mpp) if found.coords_um is not None and mpp else found.coords
+    # As floats, since some files keep whole pixels as float64.
+    rounded = np.rint(coords.astype(float))
+    if not (rounded == coords).all():
+        raise FormatError(
+            f"{location}: coords are fractions, so not pixels of level 0; are they in another unit?"
+        )
+    return rounded.astype(np.int32)
+
+
+def pixels_from_um(
+    coords_um: Float[np.ndarray, "tiles 2"], mpp: float
+) -> Int[np.ndarray, "tiles 2"]:
+    """Corners in level-0 pixels, rounded to the nearest.
+
+    Args:
+        coords_um: corners in micrometres.
+        mpp: micrometres per pixel of level 0.
+    """
+    return np.rint(coords_um.astype(float) / mpp).astype(np.int32)
+
+
+def um_from_pixels(
+    coords: Int[np.ndarray, "tiles 2"], mpp: float, location: str
+) -> Float[np.ndarray, "tiles 2"]:
+    """Corners in micrometres, float32 as STAMP keeps them.
+
+    Args:
+        coords: corners in level-0 pixels.
+        mpp: micrometres per pixel of level 0.
+        location: the slide, for messages.
+
+    Raises:
+        FormatError: float32 is too coarse to tell these pixels apart.
+    """
+    coords_um = (coords.astype(float) * mpp).astype(np.float32)
+    # The way back must give the same pixels: float32 has 24 bits.
+    if not (pixels_from_um(coords_um, mpp) == coords).all():
+        raise FormatError(
+            f"{location}: pixels of {mpp} µm so far from the corner do not fit STAMP's float32 "
+            "coordinates"
+        )
+    return coords_um
+
+
+def bag_from_external(
+    file: FeatureFile,
+    external: ExternalFeatures,
+    *,
+    stated: HeaderFields,
+    mpp: float | None,
+    dtype: FeatureDtype,
+) -> Bag:
+    """Bag of one slide.
+
+    Args:
+        file: file that was read.
+        external: features that were read from it.
+        stated: header fields that the user states for all bags.
+        mpp: micrometres per pixel of level 0; None: as the embedded header has it, if
+            there is one.
+        dtype: type of the stored features.
+
+    Raises:
+        FormatError: the type of the bag's features cannot hold what was read.
+        ConfigError: no source names the encoder.
+    """
+    if external.embedded is not None and mpp is None:
+        mpp = external.embedded.mpp_level0
+    fields = stated.filled_from(_file_fields(external, mpp))
+    _check_encoder(fields.encoder, file)
+    # Micrometres become pixels only with a pixel size that is known.
+    coords = external.coords
+    if external.coords_um is not None and mpp:
+        coords = pixels_from_um(external.coords_um, mpp)
+    tiles = len(external.features)
     return Bag(
-        slide=source.slide,
-        source=source.tool,
-        **header,
-        **({} if len(found.features) else empty),
-        features=_stored(found.features, known.dtype, source.where),
-        valid=np.ones(len(found.features), bool),
+        slide=file.slide,
+        source=file.tool,
+        state="ok" if tiles else "no_tissue",
+        reason="" if tiles else f"no tiles in the file of {file.tool}",
+        **asdict(fields),
+        features=_as_dtype(external.features, dtype, file.location),
+        # Other tools do not write tiles that they could not read.
+        valid=np.ones(tiles, bool),
         coords=coords,
-        coords_um=found.coords_um,
+        coords_um=external.coords_um,
     )
 
 
-def _believed(passport: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
-    """Our header, but the file where it says something else."""
-    if "encoder" in said and passport.get("encoder", said["encoder"]) != said["encoder"]:
-        passport = {name: value for name, value in passport.items() if name not in OF_ENCODER}
-    return passport | {
-        name: value for name, value in said.items() if not _same(name, passport.get(name), value)
+def _file_fields(external: ExternalFeatures, mpp: float | None) -> HeaderFields:
+    """Header fields by the file alone: what it states, and what we embedded in it."""
+    # STAMP states the side in micrometres alone.
+    stated = external.stated
+    if external.side_um and mpp:
+        stated = replace(stated, side_level0_px=external.side_um / mpp)
+    if external.embedded is None:
+        merged = stated.filled_from(external.fallback)
+    else:
+        merged = _reconciled(external.embedded.header_fields(), stated)
+    return replace(merged, mpp_level0=mpp)
+
+
+def _reconciled(embedded: HeaderFields, stated: HeaderFields) -> HeaderFields:
+    """The embedded header, corrected wherever the file itself states something else."""
+    names = list(FIELD_NAMES)
+    if stated.encoder and embedded.encoder and stated.encoder != embedded.encoder:
+        # The features were replaced: weights and transform of the old encoder go too.
+        names = [name for name in FIELD_NAMES if name not in ENCODER_FIELDS]
+    remaining = HeaderFields(**{name: getattr(embedded, name) for name in names})
+    corrections = {
+        name: value
+        for name, value in stated.known().items()
+        if not _agree(name, getattr(remaining, name), value)
     }
+    return HeaderFields(**corrections).filled_from(remaining)
 
 
-def _same(name: str, ours: Any, theirs: Any) -> bool:
-    if ours is None or isinstance(ours, str):
-        return bool(ours == theirs)
-    if name == "side_level0_px":  # CLAM rounds it to whole pixels
-        return abs(ours - theirs) <= 0.5
-    return math.isclose(ours, theirs, rel_tol=1e-6)
+def _agree(name: str, embedded: Any, stated: Any) -> bool:
+    """Whether a stated value is the embedded one, but for the rounding of its format."""
+    if embedded is None or isinstance(embedded, str):
+        return bool(embedded == stated)
+    if name == "side_level0_px":
+        # CLAM's file of patches has the side in whole pixels.
+        return bool(abs(embedded - stated) <= 0.5)
+    # Other formats keep such numbers as float32, or divide and multiply them.
+    return math.isclose(embedded, stated, rel_tol=1e-6)
 
 
-def _check_encoder(name: str, source: Source) -> None:
+def _check_encoder(name: str, file: FeatureFile) -> None:
     if not name:
         raise ConfigError(
-            f"{source.tool} does not say which encoder made the features; say it with --encoder "
-            "NAME"
+            f"{file.tool} does not say which encoder made the features; name it with --encoder NAME"
         )
+    # The encoder's name becomes a folder of the results.
     if not re.fullmatch(NAME, name) or len(name) > LONGEST_NAME:
         raise ConfigError(
-            f"{source.where}: encoder {name[:60]!r} cannot name a folder; give it one: --encoder "
-            "NAME"
+            f"{file.location}: encoder {name[:60]!r} cannot be a folder's name; give another one "
+            "with --encoder NAME"
         )
 
 
-def _stored(
-    features: Float[np.ndarray, "tiles dim"], dtype: str, where: str
+def _as_dtype(
+    features: Float[np.ndarray, "tiles dim"], dtype: FeatureDtype, location: str
 ) -> Float[np.ndarray, "tiles dim"]:
     with np.errstate(over="ignore"):
-        stored = features.astype(dtype)
-    if not np.isfinite(stored).all():
+        converted = features.astype(dtype)
+    if not np.isfinite(converted).all():
+        hint = "; keep them with --dtype float32" if dtype == "float16" else ""
         raise FormatError(
-            f"{where}: features up to {np.abs(features).max():.3g}, which {dtype} cannot hold"
-            + ("; keep them with --dtype float32" if dtype == "float16" else "")
+            f"{location}: features up to {np.abs(features).max():.3g}, which {dtype} cannot "
+            f"hold{hint}"
         )
-    return stored
+    return converted

@@ -1,4 +1,4 @@
-"""A dataset without slides: the yaml and the table that a run on imported bags wants."""
+"""Dataset without slides: the yaml file and the table that a run on imported bags needs."""
 
 import json
 import re
@@ -9,26 +9,34 @@ from tempfile import TemporaryDirectory
 
 from mil.config import NAME
 from mil.errors import DatasetError, unknown_name
-from mil.interop.labels import Row
+from mil.interop.labels import LabelledSlide
 from mil.io.atomic import write_text
 from mil.io.tables import COLUMNS, read_dataset, write_csv
 from mil.io.tables.class_order import class_order
 from mil.io.tables.spreadsheet import MAX_CLASSES
 
 YAML = """\
-# Made by `mil bags import`: the slides are known by their bags. The table is the csv beside this file.
+# Written by `mil bags import`: the slides are known by their bags.
+# The table is the csv of the same name beside this file.
 title: {title}
 classes: {classes}
 positive: {positive}
 slides_dir: {slides_dir}
 """
+# Columns that are left out where no slide has a value.
+OPTIONAL_COLUMNS = ("split", "mpp")
 
 
-def check_free(name: str, folder: Path, force: bool) -> None:
-    """Whether a dataset of that name may be written.
+def check_writable(name: str, folder: Path, force: bool) -> None:
+    """Check that a dataset of a name may be written.
+
+    Args:
+        name: name of the dataset.
+        folder: folder of datasets.
+        force: existing files may be overwritten.
 
     Raises:
-        DatasetError: the name cannot be one, or it is there already.
+        DatasetError: the name cannot be a file's, or the dataset exists already.
     """
     if not re.fullmatch(NAME, name):
         raise DatasetError(
@@ -41,16 +49,22 @@ def check_free(name: str, folder: Path, force: bool) -> None:
             )
 
 
-def classes_of(labels: Sequence[str], positive: str) -> dict[str, int]:
-    """Each class and its number of slides; what the others are compared with first, `positive` last.
+def count_classes(labels: Sequence[str], positive: str) -> dict[str, int]:
+    """Number of slides of each class, in the dataset's order of classes.
+
+    Args:
+        labels: label of each slide.
+        positive: class of interest, which becomes the last; empty: by their names.
 
     Raises:
-        DatasetError: there are too many, or `positive` is none of them.
+        DatasetError: there are too many classes, or `positive` is none of them.
     """
     counts = Counter(labels)
+    # A column of ids or ages taken for labels would make a class of each value.
     if len(counts) > MAX_CLASSES:
         raise DatasetError(
-            f"{len(counts)} different labels: the wrong column? Say which with --label-column NAME"
+            f"{len(counts)} different labels: is it the right column? Name it with "
+            "--label-column NAME"
         )
     if positive and positive not in counts:
         raise DatasetError(f"--positive: {unknown_name('label', positive, counts)}")
@@ -60,67 +74,73 @@ def classes_of(labels: Sequence[str], positive: str) -> dict[str, int]:
 def write_dataset(
     name: str,
     folder: Path,
-    rows: Sequence[Row],
+    rows: Sequence[LabelledSlide],
     *,
     splits: Mapping[str, str],
-    sizes: Mapping[str, float],
+    mpp_by_slide: Mapping[str, float],
     positive: str,
     slides_dir: Path | None,
 ) -> dict[str, int]:
-    """Write `NAME.yaml` and `NAME.csv`, once it is seen that they read back.
+    """Write `NAME.yaml` and `NAME.csv`, after checking that they can be read back.
 
     Args:
-        name: of the dataset.
-        folder: where both go.
+        name: name of the dataset.
+        folder: folder of datasets.
         rows: the slides.
-        splits: the split of each slide; empty: none is given.
-        sizes: micrometres per pixel of level 0, by slide, where they are known.
-        positive: the class of interest; empty: the last.
-        slides_dir: where the slides are, if they are there.
+        splits: split of each slide; empty: none is predefined.
+        mpp_by_slide: micrometres per pixel of level 0, where known.
+        positive: class of interest; empty: the last.
+        slides_dir: folder of the slides, if they are there.
 
     Returns:
-        The classes and their numbers of slides.
+        Number of slides of each class.
 
     Raises:
         DatasetError: the rows cannot be a dataset.
     """
-    classes = classes_of([row.label for row in rows], positive)
-    table = [_cells(row, splits, sizes) for row in rows]
-    columns = [
-        key for key in table[0] if key not in ("split", "mpp") or any(cells[key] for cells in table)
-    ]
+    classes = count_classes([row.label for row in rows], positive)
+    table = [_cells(row, splits, mpp_by_slide) for row in rows]
+    columns = [column for column in table[0] if _is_needed(column, table)]
     values = {
         "title": name,
         "classes": list(classes),
         "positive": positive or list(classes)[-1],
         "slides_dir": str(slides_dir.resolve()) if slides_dir else "",
     }
-    # JSON is YAML, and its quotes keep `0` and `no` strings.
-    text = YAML.format(
-        **{key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
-    )
+    # JSON is YAML, and its quotes keep labels such as `0` and `no` texts.
+    quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+    text = YAML.format(**quoted)
+    # Tried elsewhere first, so that nothing broken is left among the user's datasets.
     with TemporaryDirectory() as trial:
         _write(Path(trial), name, text, table, columns)
         try:
             read_dataset(str(Path(trial) / f"{name}.yaml"))
         except DatasetError as error:
-            raise DatasetError(str(error).replace(str(Path(trial)), str(folder))) from None
+            raise DatasetError(str(error).replace(trial, str(folder))) from None
     _write(folder, name, text, table, columns)
     return classes
 
 
-def _cells(row: Row, splits: Mapping[str, str], sizes: Mapping[str, float]) -> dict[str, str]:
-    """One line of the table; columns of the other tool that have a name of ours go under another."""
+def _is_needed(column: str, table: Sequence[Mapping[str, str]]) -> bool:
+    return column not in OPTIONAL_COLUMNS or any(cells[column] for cells in table)
+
+
+def _cells(
+    row: LabelledSlide, splits: Mapping[str, str], mpp_by_slide: Mapping[str, float]
+) -> dict[str, str]:
+    """Cells of one row; the other tool's columns follow, renamed where a name is taken."""
+    # They stay for subgroups and for the user; COLUMNS are the names that mil reads.
     others = {
-        f"sheet_{key}" if key.lower() in COLUMNS else key: value
-        for key, value in row.others.items()
+        f"sheet_{name}" if name.lower() in COLUMNS else name: cell
+        for name, cell in row.other_columns.items()
     }
-    mpp = sizes.get(row.slide)
+    mpp = mpp_by_slide.get(row.slide)
     return {
         "slide": row.slide,
         "patient": row.patient,
         "label": row.label,
         "split": splits.get(row.slide, ""),
+        # Ten digits, without the tail of a float's last bits.
         "mpp": f"{mpp:.10g}" if mpp else "",
         **others,
     }
@@ -129,7 +149,7 @@ def _cells(row: Row, splits: Mapping[str, str], sizes: Mapping[str, float]) -> d
 def _write(
     folder: Path, name: str, text: str, table: Sequence[Mapping[str, str]], columns: Sequence[str]
 ) -> None:
-    write_csv(
-        folder / f"{name}.csv", [{key: cells[key] for key in columns} for cells in table], columns
-    )
+    rows = [{column: cells[column] for column in columns} for cells in table]
+    write_csv(folder / f"{name}.csv", rows, columns)
+    # The yaml file comes last: only with it is there a dataset.
     write_text(folder / f"{name}.yaml", text)

@@ -1,52 +1,56 @@
-"""Folders of trained heads in, checkpoints for the published codes of ACMIL, AEM and CLAM out."""
+"""Export of trained heads as checkpoints for the published codes of ACMIL, AEM and CLAM."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from mil.config import checked
 from mil.errors import ConfigError, FormatError
 from mil.heads import head_module
 from mil.interop.import_head import OTHER_SOFTMAX
-from mil.interop.layouts import LAYOUTS, MASKING, TRAINING, Layout
-from mil.interop.state_dicts import to_theirs
+from mil.interop.layouts import (
+    MASKING_SETTINGS,
+    PUBLISHED_HEADS,
+    TRAINING_SETTINGS,
+    PublishedHead,
+)
+from mil.interop.state_dicts import to_published
 from mil.io.atomic import atomic_path
 from mil.trained import Trained, load_trained
 
-# Widths that the published constructors make without a change: of the attention branch,
-# and of what it looks at.
-ATTENTION = {128}
-CLAM_ATTENTION = {256, 384}
-CLAM_HIDDEN = 512
+# Widths that the published constructors use by default; others must be passed to them.
+DEFAULT_ATTENTION_WIDTH = 128
+CLAM_ATTENTION_WIDTHS = (256, 384)
+CLAM_HIDDEN_WIDTH = 512
 
 
 @dataclass(frozen=True)
-class Sent:
-    """What an export wrote, and what there is to know about it."""
+class HeadExportResult:
+    """Head that was exported, the published class it became, and notes for the user."""
 
-    layout: Layout
+    published: PublishedHead
     trained: Trained
     notes: list[str] = field(default_factory=list)
 
 
-def run(folder: Path, file: Path, *, tool: str, force: bool = False) -> Sent:
+def run(folder: Path, file: Path, *, tool: str, force: bool = False) -> HeadExportResult:
     """Write a trained head as a checkpoint of another code.
 
     CLAM reads a state dict alone; ACMIL and AEM a dict of `model`, `epoch` and
     `config`, here a plain dict.
 
     Args:
-        folder: of the trained head.
-        file: the checkpoint.
-        tool: whose code is to read it: acmil, aem, clam.
-        force: overwrite.
+        folder: folder of the trained head.
+        file: path of the checkpoint.
+        tool: code that is to read it: acmil, aem or clam.
+        force: overwrite an existing file.
 
     Raises:
-        FormatError: the folder is no trained head, or the file is there.
+        FormatError: the folder holds no trained head, or the file exists.
         ConfigError: that code has no such head, or not with these options.
     """
     if file.is_dir():
@@ -54,55 +58,75 @@ def run(folder: Path, file: Path, *, tool: str, force: bool = False) -> Sent:
             f"{file}: is a folder; give the checkpoint's file, such as {file}/checkpoint.pth"
         )
     if file.exists() and not force:
-        raise FormatError(f"{file}: is there; choose another file, or overwrite it with --force")
+        raise FormatError(f"{file}: exists; choose another file, or overwrite it with --force")
     head, trained = load_trained(folder)
     if trained.task.kind != "classification":
         raise ConfigError(
-            f"{folder}: is of the task {trained.task.kind}, but heads of {tool} are of classes"
+            f"{folder}: is of the task {trained.task.kind}, but heads of {tool} classify"
         )
-    layout = _layout(trained.recipe.name, tool, folder)
-    options = checked(head_module(layout.head).Config, trained.recipe.options, str(folder))
-    for option, value in layout.fixed.items():
-        if getattr(options, option) != value:
+    published = _published_head(trained.recipe.name, tool, folder)
+    # Through the model, which adds the defaults that the recipe leaves out.
+    options = checked(head_module(published.head).Config, trained.recipe.options, str(folder))
+    for option, fixed in published.fixed_options.items():
+        value = getattr(options, option)
+        if value != fixed:
             raise ConfigError(
-                f"{folder}: has {option}: {getattr(options, option)}, but {layout.name} always "
-                f"{value}"
+                f"{folder}: has {option}: {value}, but {published.name} always {fixed}"
             )
     branches = getattr(options, "branches", 1)
-    theirs = to_theirs(layout, head.state_dict(), branches, len(trained.classes))
-    theirs = {name: tensor.clone() for name, tensor in theirs.items()}
-    config = _config(layout, trained, theirs, options)
+    tensors = to_published(published, head.state_dict(), branches, len(trained.classes))
+    # Clones: views would take all of the memory they look at into the file.
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    checkpoint: object = tensors
+    if tool != "clam":
+        checkpoint = {
+            "model": tensors,
+            # These codes count epochs from 0.
+            "epoch": max(trained.epoch - 1, 0),
+            "config": _settings(published, trained, tensors, options),
+        }
     with atomic_path(file) as scratch:
-        whole = {"model": theirs, "epoch": max(trained.epoch - 1, 0), "config": config}
-        torch.save(theirs if tool == "clam" else whole, scratch)
-    return Sent(layout, trained, _notes(layout, tool, theirs))
+        torch.save(checkpoint, scratch)
+    return HeadExportResult(published, trained, _notes(published, tool, tensors))
 
 
-def _layout(head: str, tool: str, folder: Path) -> Layout:
-    found = next((each for each in LAYOUTS if each.head == head and tool in each.tools), None)
-    if found is None:
-        heads = ", ".join(each.head for each in LAYOUTS if tool in each.tools)
-        raise ConfigError(f"{folder}: {tool} has no head {head}; to {tool} go: {heads}")
-    return found
+def _published_head(head: str, tool: str, folder: Path) -> PublishedHead:
+    of_tool = [published for published in PUBLISHED_HEADS if tool in published.tools]
+    for published in of_tool:
+        if published.head == head:
+            return published
+    heads = ", ".join(published.head for published in of_tool)
+    raise ConfigError(f"{folder}: {tool} has no head {head}; it has: {heads}")
 
 
-def _config(
-    layout: Layout, trained: Trained, theirs: Mapping[str, Tensor], options: Any
-) -> dict[str, Any]:
-    """Settings under the names of ACMIL's and AEM's codes, numbers and text only."""
+def _settings(
+    published: PublishedHead, trained: Trained, tensors: Mapping[str, Tensor], options: BaseModel
+) -> dict[str, int | float | str | list[str]]:
+    """Settings under the names of ACMIL's and AEM's codes, numbers and text only.
+
+    Args:
+        published: class of the published codes.
+        trained: the trained head.
+        tensors: state dict under the published names.
+        options: the head's options, checked.
+    """
     recipe = trained.recipe
-    masking = {theirs: getattr(options, ours, 0) for ours, theirs in MASKING.items()}
-    training = {theirs: getattr(recipe.train, ours) for ours, theirs in TRAINING.items()}
+    masking = {setting: getattr(options, option, 0) for option, setting in MASKING_SETTINGS.items()}
+    training = {
+        setting: getattr(recipe.train, option) for option, setting in TRAINING_SETTINGS.items()
+    }
     entropy = recipe.losses.get("attention_entropy")
     return {
-        "arch": layout.arch,
+        "arch": published.arch,
         "D_feat": trained.dim,
-        "D_inner": len(theirs[layout.widths["hidden"]]),
+        # DSMIL has no reducer; its query width stands for the inner one.
+        "D_inner": len(tensors[published.width_weights["hidden"]]),
         "n_class": len(trained.classes),
         "n_token": getattr(options, "branches", 1),
         **masking,
         **training,
         "B": recipe.train.batch_bags,
+        # AEM's weight is constant; of one that changes the first value is written.
         "lamda": entropy.start if entropy else 0.0,
         "seed": trained.seed,
         "pretrain": trained.encoder,
@@ -111,19 +135,29 @@ def _config(
     }
 
 
-def _notes(layout: Layout, tool: str, theirs: Mapping[str, Tensor]) -> list[str]:
-    hidden, attention = (
-        len(theirs[layout.widths[w]]) if w in layout.widths else None
-        for w in ("hidden", "attention")
-    )
+def _notes(published: PublishedHead, tool: str, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Lines about what the published constructors must be given besides the checkpoint."""
+    # Not every width is in the checkpoint: whoever loads it must know them.
+    hidden = _width(published, "hidden", tensors)
+    attention = _width(published, "attention", tensors)
     notes = []
-    if tool == "clam" and (hidden != CLAM_HIDDEN or attention not in CLAM_ATTENTION):
+    if tool == "clam":
+        if hidden != CLAM_HIDDEN_WIDTH or attention not in CLAM_ATTENTION_WIDTHS:
+            notes.append(
+                f"CLAM builds its heads with 512 and 256 or 384: put {hidden} and {attention} "
+                "into its size_dict"
+            )
+    elif attention not in (None, DEFAULT_ATTENTION_WIDTH):
         notes.append(
-            f"CLAM builds its heads with 512 and 256 or 384: put {hidden} and {attention} into "
-            "its size_dict"
+            f"{published.name} has an attention width of 128 by default: give its constructor "
+            f"D={attention}"
         )
-    if tool != "clam" and attention not in (None, *ATTENTION):
-        notes.append(
-            f"{layout.name} is built with an attention width of 128 unless told so: D={attention}"
-        )
-    return [*notes, OTHER_SOFTMAX] if (layout.name, tool) == ("CLAM_MB", "acmil") else notes
+    if (published.name, tool) == ("CLAM_MB", "acmil"):
+        notes.append(OTHER_SOFTMAX)
+    return notes
+
+
+def _width(published: PublishedHead, option: str, tensors: Mapping[str, Tensor]) -> int | None:
+    """Width that an option sets; None if the class has no such width."""
+    weight = published.width_weights.get(option)
+    return None if weight is None else len(tensors[weight])

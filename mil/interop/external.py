@@ -1,61 +1,62 @@
-"""What another tool's file says of one slide, before anything is made of it."""
+"""Features of one slide as another tool's file holds them, before a bag is made of them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from mil.interop.header import Passport
+from mil.interop.header import EmbeddedHeader, HeaderFields
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where the features of one slide lie.
+class FeatureFile:
+    """File, or group of a file, that holds the features of one slide.
 
     Attributes:
-        tool: clam, trident, stamp, acmil; or mil, for a bag of ours.
-        slide: its id.
-        path: the file.
-        member: the slide's group, in a file of many slides.
-        patches: CLAM's file of coordinates beside it, if there is one.
+        tool: tool that wrote it: clam, trident, stamp or acmil; mil for a bag.
+        slide: id of the slide.
+        path: path of the file.
+        group: name of the slide's group, in a file of several slides.
+        patches: CLAM's file of tile coordinates for the same slide, if there is one.
     """
 
     tool: str
     slide: str
     path: Path
-    member: str = ""
+    group: str = ""
     patches: Path | None = None
 
     @property
-    def where(self) -> str:
+    def location(self) -> str:
         """The file, and the group in it, for messages."""
-        return f"{self.path}: {self.member}" if self.member else str(self.path)
+        return f"{self.path}: {self.group}" if self.group else str(self.path)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Foreign:
-    """One slide's features by another tool, in the order of its file.
+class ExternalFeatures:
+    """Features of one slide by another tool, in the order of its file.
 
     Attributes:
         features: one row a tile.
-        coords: corners, level-0 pixels; None: not said, or not in pixels.
-        coords_um: corners in micrometres (STAMP).
+        coords: top left corners, level-0 pixels; None if not known or in another unit.
+        coords_um: top left corners in micrometres (STAMP).
         side_um: side of a tile in micrometres (STAMP).
-        said: fields of a bag's header that the file states itself.
-        implied: fields that only stand where the file carries no header of ours.
-        nominal_mpp: pixel size that the magnification in the file would mean.
-        label: the slide's label, where the file has it (ACMIL).
-        passport: our header, in a file that we wrote.
+        stated: header fields that the file states itself.
+        fallback: header fields that count only where no header of ours is embedded.
+        nominal_mpp: pixel size of level 0 that the file's magnification stands for, µm.
+        label: label of the slide, where the format holds labels (ACMIL).
+        embedded: header of the bag that the file was exported from, if it was.
     """
 
+    # As stored in the file; `convert` gives them the type of the bag.
     features: Float[np.ndarray, "tiles dim"]
     coords: Int[np.ndarray, "tiles 2"] | None = None
     coords_um: Float[np.ndarray, "tiles 2"] | None = None
     side_um: float | None = None
-    said: dict[str, Any] = field(default_factory=dict)
-    implied: dict[str, Any] = field(default_factory=dict)
+    stated: HeaderFields = field(default_factory=HeaderFields)
+    fallback: HeaderFields = field(default_factory=HeaderFields)
+    # Never used as a pixel size, only compared with one.
     nominal_mpp: float | None = None
     label: str = ""
-    passport: Passport | None = None
+    embedded: EmbeddedHeader | None = None

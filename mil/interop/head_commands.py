@@ -6,58 +6,64 @@ from typing import Annotated, Literal
 import typer
 
 Tool = Literal["acmil", "aem", "clam"]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
 
 
 def import_head(
-    file: Annotated[Path, typer.Argument(help="Checkpoint saved by torch: .pth or .pt.")],
-    out: Annotated[Path, typer.Option(help="Folder to write the trained head to.")],
-    tool: Annotated[Tool, typer.Option("--from", help="Code that the head was trained with.")],
+    file: Annotated[
+        Path, typer.Argument(help="Checkpoint: .pth or .pt saved by torch, or .safetensors.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the trained head.")],
+    tool: Annotated[Tool, typer.Option("--from", help="Code that trained the checkpoint.")],
+    # The classes, which no checkpoint names.
     classes: Annotated[
         str,
         typer.Option(
-            help="Names of the classes in the order of the outputs, such as normal,tumour."
+            help="Names of the classes in the order of the head's outputs: normal,tumour."
         ),
     ] = "",
-    positive: Annotated[str, typer.Option(help="Class of interest; default: the last class.")] = "",
-    dataset: Annotated[
-        str, typer.Option(help="Dataset to take the classes from: a name, or the path of its yaml.")
+    positive: Annotated[
+        str, typer.Option(help="Class of interest; default: the last, or the dataset's.")
     ] = "",
+    dataset: Annotated[
+        str, typer.Option(help="Dataset to take the classes from: a name, or a yaml file.")
+    ] = "",
+    # The bags that the head is for.
     bags: Annotated[
-        Path | None, typer.Option(help="Folder of bags to take encoder, weights and tiling from.")
+        Path | None,
+        typer.Option(
+            help="Bags that the head is for; they give the encoder, its weights and the tiling."
+        ),
     ] = None,
     encoder: Annotated[
-        str,
-        typer.Option(
-            help="Name of the encoder of the head's features, where there are no bags yet."
-        ),
+        str, typer.Option(help="Encoder of the features, where there are no bags yet.")
     ] = "",
-    weights_sha256: Annotated[str, typer.Option(help="SHA-256 of the encoder's weights.")] = "",
+    weights_sha256: Annotated[
+        str, typer.Option(help="SHA-256 of the encoder's weights, where there are no bags yet.")
+    ] = "",
     tile_px: Annotated[
-        int | None, typer.Option(min=1, help="Side of a tile as read by the encoder, pixels.")
+        int | None, typer.Option(min=1, help="Side of a tile as the encoder saw it, pixels.")
     ] = None,
     target_mpp: Annotated[
-        float | None,
-        typer.Option(min=0.001, help="Resolution requested for the tiles, micrometres per pixel."),
+        float | None, typer.Option(min=0.001, help="Requested pixel size of a tile, µm.")
     ] = None,
+    # Name, seed and fold of the head in tables and heatmaps.
     name: Annotated[
         str, typer.Option(help="Name of the recipe in predictions; default: the head's name.")
     ] = "",
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Random seed of the training; default: that of the file, else 1."),
+        typer.Option(min=0, help="Random seed of the training; default: the checkpoint's, else 1."),
     ] = None,
-    fold: Annotated[
-        int, typer.Option(min=0, help="Number of the fold that the head was trained on.")
-    ] = 0,
-    force: Force = False,
+    fold: Annotated[int, typer.Option(min=0, help="Fold that the head was trained on.")] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write into a folder that is not empty.")
+    ] = False,
 ) -> None:
-    """Make a trained head of a checkpoint of ACMIL's, AEM's or CLAM's code. Nothing in it is run."""
-    from mil.interop.import_head import Stated, run
+    """Import a checkpoint of ACMIL, AEM or CLAM as a trained head; no code in it is run."""
+    from mil.interop.import_head import HeadImportOptions, run
 
-    names = [each.strip() for each in classes.split(",")] if classes else []
-    stated = Stated(
-        classes=names,
+    options = HeadImportOptions(
+        classes=[name.strip() for name in classes.split(",")] if classes else [],
         positive=positive,
         dataset=dataset,
         bags=bags,
@@ -69,32 +75,36 @@ def import_head(
         seed=seed,
         fold=fold,
     )
-    made = run(file, out, tool=tool, stated=stated, force=force)
-    head = made.trained
+    result = run(file, out, tool=tool, options=options, force=force)
+    trained = result.trained
     typer.echo(
-        f"import: {made.layout.name} of {tool} into {out}: head {head.recipe.name}, epoch "
-        f"{head.epoch or '?'}"
+        f"import: {result.published.name} of {tool} into {out}: head {trained.recipe.name}, epoch "
+        f"{trained.epoch or '?'}"
     )
-    typer.echo(f"classes {', '.join(head.classes)}, of interest {head.positive}")
-    weights = head.weights_sha256[:12] or "not known"
+    typer.echo(f"classes {', '.join(trained.classes)}, class of interest {trained.positive}")
+    weights = trained.weights_sha256[:12] or "not known"
     typer.echo(
-        f"for bags of {head.encoder}, weights {weights}, tiling {head.tiling}, {head.dim} "
-        "features a tile"
+        f"for bags of {trained.encoder}, weights {weights}, tiling {trained.tiling}, "
+        f"{trained.dim} features a tile"
     )
-    for note in made.notes:
+    for note in result.notes:
         typer.echo(note)
 
 
 def export_head(
-    folder: Annotated[Path, typer.Argument(help="Folder of a trained head.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the trained head.")],
     file: Annotated[Path, typer.Argument(help="Checkpoint to write.")],
     tool: Annotated[Tool, typer.Option("--to", help="Code that is to read the checkpoint.")],
-    force: Force = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite an existing checkpoint.")
+    ] = False,
 ) -> None:
-    """Write a trained head as a checkpoint that ACMIL's, AEM's or CLAM's code reads."""
+    """Export a trained head as a checkpoint that the code of ACMIL, AEM or CLAM reads."""
     from mil.interop.export_head import run
 
-    sent = run(folder, file, tool=tool, force=force)
-    typer.echo(f"export: {sent.trained.recipe_name} as {sent.layout.name} of {tool} in {file}")
-    for note in sent.notes:
+    result = run(folder, file, tool=tool, force=force)
+    typer.echo(
+        f"export: {result.trained.recipe_name} as {result.published.name} of {tool} in {file}"
+    )
+    for note in result.notes:
         typer.echo(note)

@@ -1,58 +1,93 @@
-"""Bags of another tool in, bags of ours out, and a dataset that a run can train on."""
+"""Import of another tool's features as bags, with a dataset that a run can train on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from mil.errors import ConfigError, DatasetError, FormatError, some
-from mil.interop.convert import Known, as_bag
-from mil.interop.dataset import check_free, classes_of, write_dataset
-from mil.interop.detect import find, one_tool, tool_module
-from mil.interop.external import Foreign, Source
-from mil.interop.labels import Columns, Labels, labels_inside, read_labels
-from mil.interop.pixel_size import NOMINAL, PixelSizes, pixel_sizes
-from mil.interop.splits import read_splits
-from mil.interop.words import COSTS
+from mil.interop.convert import FeatureDtype, bag_from_external
+from mil.interop.dataset import check_writable, count_classes, write_dataset
+from mil.interop.detect import files_of_one_tool, find_feature_files, tool_module
+from mil.interop.external import FeatureFile
+from mil.interop.header import HeaderFields
+from mil.interop.labels import (
+    ColumnNames,
+    LabelTable,
+    labels_in_files,
+    read_labels,
+    read_splits,
+)
+from mil.interop.pixel_size import NOMINAL_TOLERANCE, PixelSizeOptions, pixel_sizes
 from mil.io.bags import Bag, BagHeader, read_header, write_bag
+from mil.io.bags.checks import ONE_ENCODER, check_width, difference
 from mil.io.tables.splits import Splits
 from mil.progress import progress
 
+# Facts that a bag can do without, at a price that the user is told.
+OPTIONAL_FACTS = ("coords", "side_level0_px", "mpp_level0")
+
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """A dataset to make of the imported bags; the fields are the command's options."""
+class DatasetOptions:
+    """Dataset to write with the imported bags: options of `mil bags import`.
+
+    Attributes:
+        name: name of the dataset.
+        folder: folder of datasets.
+        labels: table with the labels; None: they are in the feature files.
+        slide_table: STAMP's table of slides and patients.
+        columns: names of the tables' columns.
+        split: file of splits; None: no predefined split.
+        fold: number of the fold in that file.
+        positive: class of interest; empty: the last.
+        force: overwrite an existing dataset.
+    """
 
     name: str
     folder: Path
     labels: Path | None = None
     slide_table: Path | None = None
-    columns: Columns = field(default_factory=dict)
+    columns: ColumnNames = field(default_factory=ColumnNames)
     split: Path | None = None
     fold: int | None = None
     positive: str = ""
     force: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """Who says how large a pixel is; the fields are the command's options."""
+class DifferentPixelSize(NamedTuple):
+    """Pixel size of a slide whose nominal magnification stands for another, µm."""
 
-    mpp: float | None = None
-    table: Path | None = None
-    slides_dir: Path | None = None
+    mpp: float
+    nominal_mpp: float
 
 
 @dataclass
-class Brought:
-    """What an import made: headers of the bags, what they do not know, and what could not be used."""
+class BagImportResult:
+    """Bags that an import wrote, facts that they lack, and files that could not be used.
+
+    Attributes:
+        tool: tool that wrote the features.
+        encoder: encoder of the bags.
+        headers: headers of the bags that have tiles.
+        tiles: number of tiles of all bags.
+        dim: number of features per tile.
+        unknown: slides that lack a fact, by the fact's name.
+        off_nominal: slides whose pixel size is not that of their magnification.
+        labels: label of each imported slide, where its file has one.
+        faults: why files could not be used.
+        notes: further messages for the user.
+    """
 
     tool: str
     encoder: str = ""
     headers: list[BagHeader] = field(default_factory=list)
     tiles: int = 0
     dim: int = 0
-    unknown: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in COSTS})
-    off_nominal: dict[str, tuple[float, float]] = field(default_factory=dict)
+    unknown: dict[str, list[str]] = field(
+        default_factory=lambda: {name: [] for name in OPTIONAL_FACTS}
+    )
+    off_nominal: dict[str, DifferentPixelSize] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     faults: list[FormatError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -63,182 +98,214 @@ def run(
     out: Path,
     *,
     tool: str | None,
-    known: Known,
-    sizes: Sizes,
+    stated: HeaderFields,
+    dtype: FeatureDtype,
+    sizes: PixelSizeOptions,
     patches: Path | None,
-    wanted: Wanted | None,
+    dataset: DatasetOptions | None,
     force: bool,
-) -> Brought:
+) -> BagImportResult:
     """Import a file or a folder of features.
 
-    A file that cannot be used is left out and told; the others are written. A dataset
-    is written only when all files could be used.
+    A file that cannot be used is left out and reported; the others are written. A
+    dataset is written only when all files could be used.
 
     Args:
-        path: what another tool wrote.
-        out: folder of the bags.
-        tool: whose it is; None: told by the keys.
-        known: what the user says of all bags.
-        sizes: how large pixels are.
-        patches: CLAM's folder of coordinates; None: looked for near the features.
-        wanted: a dataset to make; None: none.
+        path: file or folder of features that another tool wrote.
+        out: folder for the bags.
+        tool: name of the tool; None: detected from the keys of each file.
+        stated: header fields that the user states for all bags.
+        dtype: type of the stored features.
+        sizes: sources of the pixel size.
+        patches: folder of CLAM's files of coordinates; None: sought near the features.
+        dataset: dataset to write; None: none.
         force: overwrite bags.
 
     Raises:
-        ConfigError: something has to be said that no file says.
-        FormatError: there is nothing to import, or it is there already.
-        DatasetError: the tables do not fit.
+        ConfigError: an option is missing that no file can replace.
+        FormatError: there is nothing to import, or the bags exist already.
+        DatasetError: the tables do not match the features.
     """
-    found = find(path, tool)
-    sources = one_tool(found.sources, patches)
-    if not sources:
-        raise found.faults[0]
-    _check_out(sources, out, force)
-    if wanted:
-        check_free(wanted.name, wanted.folder, wanted.force)
-    pixels = pixel_sizes(
-        sources, path, mpp=sizes.mpp, table=sizes.table, slides_dir=sizes.slides_dir
+    # All that can be wrong with the options is found before a bag is written.
+    detected = find_feature_files(path, tool)
+    files = files_of_one_tool(detected.files, patches)
+    if not files:
+        raise detected.faults[0]
+    _check_free(files, out, force)
+    if dataset:
+        check_writable(dataset.name, dataset.folder, dataset.force)
+    mpps = pixel_sizes(files, path, sizes)
+    # Tables are read and checked before bags are written, which may take hours.
+    labels = _read_labels(dataset, files, path)
+    if dataset and labels:
+        count_classes([row.label for row in labels.rows], dataset.positive)
+    splits = _read_splits(dataset, labels)
+    result = BagImportResult(
+        files[0].tool, encoder=_existing_encoder(out, files), faults=detected.faults
     )
-    labels = _labels(wanted, sources, path)
-    if wanted and labels:
-        classes_of(
-            [row.label for row in labels.rows], wanted.positive
-        )  # what is wrong with it is said first
-    splits = _splits(wanted, labels)
-    brought = Brought(sources[0].tool, encoder=_there_already(out, sources), faults=found.faults)
-    with progress("import", len(sources), "bags") as advance:
-        for source in sources:
-            _bring(source, out, known, pixels, brought)
+    with progress("import", len(files), "bags") as advance:
+        for file in files:
+            _import_file(file, out, stated, dtype, mpps.mpp_of(file.slide), result)
             advance(1)
-    if pixels.unknown:
-        brought.notes.append(f"no pixel size: {some(pixels.unknown)}")
-    if wanted:
-        _make_dataset(wanted, labels, splits, sizes, brought)
-    return brought
+    # Reasons only for sources that were asked: a table or the slides.
+    if mpps.unknown:
+        result.notes.append(f"no pixel size: {some(mpps.unknown)}")
+    if dataset:
+        _write_dataset(dataset, labels, splits, sizes.slides_dir, result)
+    return result
 
 
-def _check_out(sources: Sequence[Source], out: Path, force: bool) -> None:
-    there = [source.slide for source in sources if (out / f"{source.slide}.h5").exists()]
-    if there and not force:
+def _check_free(files: Sequence[FeatureFile], out: Path, force: bool) -> None:
+    existing = [file.slide for file in files if (out / f"{file.slide}.h5").exists()]
+    if existing and not force:
         raise FormatError(
-            f"{out}: has bags of {some(there)} already; choose another --out, or overwrite with "
+            f"{out}: has bags of {some(existing)} already; choose another --out, or overwrite with "
             "--force"
         )
 
 
-def _bring(source: Source, out: Path, known: Known, pixels: PixelSizes, brought: Brought) -> None:
+def _import_file(
+    file: FeatureFile,
+    out: Path,
+    stated: HeaderFields,
+    dtype: FeatureDtype,
+    mpp: float | None,
+    result: BagImportResult,
+) -> None:
     try:
-        found = tool_module(source.tool).read(source)
-        bag = as_bag(source, found, known, pixels.of(source.slide))
-        _check_alike(bag, brought)
-        write_bag(out / f"{source.slide}.h5", bag)
+        external = tool_module(file.tool).read(file)
+        bag = bag_from_external(file, external, stated=stated, mpp=mpp, dtype=dtype)
+        # After reading and before writing: a folder stays of one encoder.
+        _check_alike(bag, result)
+        write_bag(out / f"{file.slide}.h5", bag)
     except FormatError as error:
-        brought.faults.append(error)
+        # One bad file must not stop an import of thousands.
+        result.faults.append(error)
     else:
-        _note(bag, found, brought)
+        _record(bag, external.nominal_mpp, result)
+        result.labels[bag.slide] = external.label
 
 
-def _there_already(out: Path, sources: Sequence[Source]) -> str:
-    """Encoder of the bags that lie in the folder already; empty: there are none that stay."""
-    new = {source.slide for source in sources}
-    other = next((file for file in sorted(out.glob("[!.]*.h5")) if file.stem not in new), None)
-    return read_header(other).encoder if other else ""
+def _existing_encoder(out: Path, files: Sequence[FeatureFile]) -> str:
+    """Encoder of the bags in the folder that the import does not replace; empty: none."""
+    imported = {file.slide for file in files}
+    # Names that begin with a dot are scratch files of an interrupted run.
+    existing = (file for file in sorted(out.glob("[!.]*.h5")) if file.stem not in imported)
+    first = next(existing, None)
+    return read_header(first).encoder if first else ""
 
 
-def _check_alike(bag: Bag, brought: Brought) -> None:
-    """Bags of one folder are of one encoder and one dimension."""
+def _check_alike(bag: Bag, result: BagImportResult) -> None:
+    """Check that a bag has the encoder and the dimension of the bags before it.
+
+    Raises:
+        FormatError: it does not; a folder holds the bags of one encoder.
+    """
+    # A slide without tiles may have lost both.
     if bag.state != "ok":
         return
-    brought.encoder, brought.dim = (
-        brought.encoder or bag.encoder,
-        brought.dim or bag.features.shape[1],
-    )
-    if bag.features.shape[1] != brought.dim:
-        raise FormatError(
-            f"slide {bag.slide}: {bag.features.shape[1]} features a tile, {brought.dim} in the "
-            "others"
+    dim = bag.features.shape[1]
+    result.encoder = result.encoder or bag.encoder
+    result.dim = result.dim or dim
+    check_width(f"slide {bag.slide}", dim, result.dim, "the others")
+    if bag.encoder != result.encoder:
+        message = difference(
+            f"slide {bag.slide}", "encoder", bag.encoder, result.encoder, "the others"
         )
-    if bag.encoder != brought.encoder:
-        raise FormatError(
-            f"slide {bag.slide}: encoder {bag.encoder}, but {brought.encoder} in the others; "
-            "a folder holds the bags of one encoder"
-        )
+        raise FormatError(f"{message}; {ONE_ENCODER}")
 
 
-def _note(bag: Bag, found: Foreign, brought: Brought) -> None:
-    brought.tiles += len(bag.features)
+def _record(bag: Bag, nominal_mpp: float | None, result: BagImportResult) -> None:
+    """Add a bag that was written to the result."""
+    result.tiles += len(bag.features)
     if bag.state == "ok":
-        brought.headers.append(
-            BagHeader(**{name: getattr(bag, name) for name in BagHeader.__dataclass_fields__})
-        )
-        for name in COSTS:
+        # The header alone: the features of all bags would not fit into memory.
+        header = {name: getattr(bag, name) for name in BagHeader.__dataclass_fields__}
+        result.headers.append(BagHeader(**header))
+        for name, slides in result.unknown.items():
             if getattr(bag, name) is None:
-                brought.unknown[name].append(bag.slide)
+                slides.append(bag.slide)
     else:
-        brought.notes.append(f"slide {bag.slide} has no tiles")
-    if (
-        bag.mpp_level0
-        and found.nominal_mpp
-        and abs(bag.mpp_level0 / found.nominal_mpp - 1) > NOMINAL
-    ):
-        brought.off_nominal[bag.slide] = bag.mpp_level0, found.nominal_mpp
-    brought.labels[bag.slide] = found.label
+        result.notes.append(f"slide {bag.slide} has no tiles")
+    if bag.mpp_level0 and nominal_mpp:
+        deviation = abs(bag.mpp_level0 / nominal_mpp - 1)
+        if deviation > NOMINAL_TOLERANCE:
+            result.off_nominal[bag.slide] = DifferentPixelSize(bag.mpp_level0, nominal_mpp)
 
 
-def _labels(wanted: Wanted | None, sources: Sequence[Source], root: Path) -> Labels | None:
-    """Labels of the user's tables; None: none is wanted, or they are in the files themselves."""
-    if wanted is None or (wanted.labels is None and sources[0].tool == "acmil"):
+def _read_labels(
+    dataset: DatasetOptions | None, files: Sequence[FeatureFile], root: Path
+) -> LabelTable | None:
+    """Labels of the user's tables; None: not needed, or in the feature files themselves."""
+    if dataset is None:
         return None
-    if wanted.labels is None:
-        raise ConfigError(
-            f"a dataset of bags of {sources[0].tool} needs their labels; give --labels FILE"
-        )
-    return read_labels(wanted.labels, wanted.slide_table, wanted.columns, sources, root)
-
-
-def _splits(wanted: Wanted | None, labels: Labels | None) -> Splits | None:
-    if wanted is None or wanted.split is None or labels is None:
+    if dataset.labels is not None:
+        return read_labels(dataset.labels, dataset.slide_table, dataset.columns, files, root)
+    # Only ACMIL's files hold labels.
+    if files[0].tool == "acmil":
         return None
-    return read_splits(wanted.split, labels.rows, wanted.fold)
+    raise ConfigError(
+        f"a dataset of bags of {files[0].tool} needs their labels; give --labels FILE"
+    )
 
 
-def _make_dataset(
-    wanted: Wanted, labels: Labels | None, splits: Splits | None, sizes: Sizes, brought: Brought
+def _read_splits(dataset: DatasetOptions | None, labels: LabelTable | None) -> Splits | None:
+    if dataset is None or dataset.split is None or labels is None:
+        return None
+    return read_splits(dataset.split, labels.rows, dataset.fold)
+
+
+def _write_dataset(
+    dataset: DatasetOptions,
+    labels: LabelTable | None,
+    splits: Splits | None,
+    slides_dir: Path | None,
+    result: BagImportResult,
 ) -> None:
-    """Write the dataset, of all slides that have a label and, where splits are given, a split."""
-    if brought.faults:
-        brought.notes.append(
-            f"dataset {wanted.name}: not written, since not all files could be used"
+    """Write the dataset of all slides that have a label and, with a file of splits, a split."""
+    if result.faults:
+        result.notes.append(
+            f"dataset {dataset.name}: not written, since not all files could be used"
         )
         return
     if labels is None:
-        labels = labels_inside(brought.labels)
-        splits = read_splits(wanted.split, labels.rows, wanted.fold) if wanted.split else None
-    rows = [row for row in labels.rows if splits is None or row.slide in splits.of]
+        # Known only now, since each file had to be read for them.
+        labels = labels_in_files(result.labels)
+        splits = _read_splits(dataset, labels)
+    rows = labels.rows
+    if splits is not None:
+        rows = [row for row in rows if row.slide in splits.of]
     if not rows:
         raise DatasetError("no slide has a label; give --labels FILE")
-    pixels = {header.slide: header.mpp_level0 for header in brought.headers if header.mpp_level0}
+    # The table repeats the bags' pixel sizes, for tables and slides read later.
+    mpp_by_slide = {
+        header.slide: header.mpp_level0 for header in result.headers if header.mpp_level0
+    }
     classes = write_dataset(
-        wanted.name,
-        wanted.folder,
+        dataset.name,
+        dataset.folder,
         rows,
         splits=splits.of if splits else {},
-        sizes=pixels,
-        positive=wanted.positive,
-        slides_dir=sizes.slides_dir,
+        mpp_by_slide=mpp_by_slide,
+        positive=dataset.positive,
+        slides_dir=slides_dir,
     )
-    brought.notes += _left_over(labels, splits)
+    result.notes += _unmatched_lines(labels, splits)
     counts = ", ".join(f"{label} {count}" for label, count in classes.items())
-    brought.notes.append(
-        f"dataset {wanted.name}: {len(rows)} slides ({counts}) in {wanted.folder / wanted.name}.csv"
-    )
+    table = dataset.folder / f"{dataset.name}.csv"
+    result.notes.append(f"dataset {dataset.name}: {len(rows)} slides ({counts}) in {table}")
 
 
-def _left_over(labels: Labels, splits: Splits | None) -> list[str]:
-    lists: Mapping[str, Sequence[str]] = {
+def _unmatched_lines(labels: LabelTable, splits: Splits | None) -> list[str]:
+    """Lines about slides and rows that have no counterpart."""
+    names_by_reason: Mapping[str, Sequence[str]] = {
         "bags without a label, left out of the dataset": labels.without_label,
         "rows of the table without a bag": labels.without_bag,
         "slides in no split, left out of the dataset": splits.without_split if splits else (),
         "names in the splits without a slide": splits.without_slide if splits else (),
     }
-    return [f"{len(names)} {what}: {some(names)}" for what, names in lists.items() if names]
+    return [
+        f"{len(names)} {reason}: {some(names)}"
+        for reason, names in names_by_reason.items()
+        if names
+    ]

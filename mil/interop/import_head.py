@@ -1,10 +1,10 @@
-"""Heads trained with the published codes of ACMIL, AEM and CLAM in, folders of trained heads out."""
+"""Import of checkpoints of ACMIL's, AEM's and CLAM's code as folders of trained heads."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
@@ -19,21 +19,49 @@ from mil.config import (
 )
 from mil.errors import ConfigError, FormatError
 from mil.heads import head_module
-from mil.interop.checkpoints import Checkpoint, read_checkpoint
+from mil.interop.checkpoints import ExternalCheckpoint, read_checkpoint
 from mil.interop.detect import bag_files
-from mil.interop.layouts import MASKING, PAPERS, TRAINING, Layout
-from mil.interop.state_dicts import Sizes, Tensors, layout_of, sizes_of, tidy, to_ours
+from mil.interop.layouts import MASKING_SETTINGS, PAPERS, TRAINING_SETTINGS, PublishedHead
+from mil.interop.state_dicts import (
+    HeadFacts,
+    Tensors,
+    from_published,
+    head_facts,
+    normalised_names,
+    published_head_of,
+)
 from mil.io.bags import common_identity, read_bag, read_header
 from mil.tasks import Classification, load_dataset
 from mil.trained import Trained, save_trained
 from mil.trained.seal import seal
 
-OTHER_SOFTMAX = "CLAM_MB in ACMIL's code adds 1 to what its softmax divides by: its probabilities differ from ours"
+OTHER_SOFTMAX = (
+    "CLAM_MB in ACMIL's code adds 1 to the sum that its softmax divides by: its probabilities "
+    "differ from those here"
+)
+# Numbers beyond these in a file are damage, or mischief.
+MAX_SETTING = 1e9
+MAX_SEED = 2**31
+MAX_EPOCH = 10**6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stated:
-    """What a checkpoint cannot say: its classes, the bags it is for, and what it is called here."""
+class HeadImportOptions:
+    """Facts that a checkpoint lacks: options of `mil heads import`.
+
+    Attributes:
+        classes: names of the classes in the order of the head's outputs.
+        positive: class of interest; empty: the last, or the dataset's.
+        dataset: dataset to take the classes from: a name, or a yaml file.
+        bags: folder of bags that the head is for.
+        encoder: encoder of the features, where there are no bags yet.
+        weights_sha256: SHA-256 of the encoder's weights.
+        tile_px: side of a tile as the encoder saw it, pixels.
+        target_mpp: requested pixel size of a tile, µm.
+        name: name of the recipe in predictions; empty: the head's.
+        seed: random seed of the training; None: the checkpoint's, else 1.
+        fold: number of the fold that the head was trained on.
+    """
 
     classes: Sequence[str] = ()
     positive: str = ""
@@ -49,167 +77,237 @@ class Stated:
 
 
 @dataclass(frozen=True)
-class Brought:
-    """What an import made, and what there is to know about it."""
+class HeadImportResult:
+    """Head that was imported, the published class it was of, and notes for the user."""
 
-    layout: Layout
+    published: PublishedHead
     trained: Trained
     notes: list[str] = field(default_factory=list)
 
 
-def run(file: Path, out: Path, *, tool: str, stated: Stated, force: bool = False) -> Brought:
-    """Make a trained head's folder of a checkpoint.
+class _BagIdentity(NamedTuple):
+    """Identity that bags must have for the head; compare `BagHeader.identity`."""
+
+    encoder: str
+    weights_sha256: str
+    tiling: str
+
+
+def run(
+    file: Path, out: Path, *, tool: str, options: HeadImportOptions, force: bool = False
+) -> HeadImportResult:
+    """Write the folder of a trained head from a checkpoint of another code.
 
     Args:
         file: a state dict saved by torch, alone or in a dict beside `epoch` and
             `config`.
-        out: the head's folder.
-        tool: whose code trained it: acmil, aem, clam.
-        stated: what the file cannot say.
+        out: folder for the head.
+        tool: code that trained the head: acmil, aem or clam.
+        options: facts that the file lacks.
         force: write into a folder that is not empty.
 
     Raises:
-        FormatError: the file is no head of that code, or does not go with the bags.
-        ConfigError: something has to be stated, or does not go with the file.
+        FormatError: the file holds no head of that code, or does not fit the bags.
+        ConfigError: an option is missing, or contradicts the file.
     """
     if out.is_dir() and any(out.iterdir()) and not force:
         raise FormatError(
             f"{out}: is not empty; choose another --out, or write into it with --force"
         )
-    given = read_checkpoint(file)
-    theirs = tidy(given.tensors)
-    layout = layout_of(theirs, tool, file)
-    sizes = sizes_of(layout, theirs, file)
-    task = _task(stated, sizes.classes, file)
-    identity = _identity(stated, sizes.dim, file)
-    weights = to_ours(layout, sizes, theirs, file)
+    checkpoint = read_checkpoint(file)
+    tensors = normalised_names(checkpoint.tensors)
+    published = published_head_of(tensors, tool, file)
+    facts = head_facts(published, tensors, file)
+    task = _task(options, facts.classes, file)
+    # Without it a head could be applied to features of another encoder.
+    identity = _bag_identity(options, facts.dim, file)
+    weights = from_published(published, facts, tensors, file)
     trained = Trained(
-        recipe_name=_name(stated.name or layout.head),
-        recipe=_recipe(layout, tool, sizes, given.config, file),
-        dim=sizes.dim,
+        recipe_name=_checked_name(options.name or published.head),
+        recipe=_recipe(published, tool, facts, checkpoint.settings, file),
+        encoder=identity.encoder,
+        weights_sha256=identity.weights_sha256,
+        tiling=identity.tiling,
+        dim=facts.dim,
         task=task,
-        **identity,
-        **_when(stated, given),
+        dataset=dataset_path(options.dataset).stem if options.dataset else "",
+        seed=_seed(options, checkpoint),
+        fold=options.fold,
+        epoch=_epoch(checkpoint),
     )
-    save_trained(out, trained, weights, {"train": [], "valid": [], "best_epoch": trained.epoch})
+    # A checkpoint has no course of training, but the file belongs to every head.
+    history = {"train": [], "valid": [], "best_epoch": trained.epoch}
+    save_trained(out, trained, weights, history)
     seal(out)
-    return Brought(layout, trained, _notes(layout, tool, theirs, trained.recipe))
+    return HeadImportResult(published, trained, _notes(published, tool, tensors, trained.recipe))
 
 
-def _name(name: str) -> str:
+def _checked_name(name: str) -> str:
+    # The name becomes part of paths and tables.
     if not re.fullmatch(NAME, name):
-        raise ConfigError(f"--name {name!r}: letters, digits, dots, dashes and underscores only")
+        raise ConfigError(
+            f"--name {name!r}: use letters, digits, dots, dashes and underscores only"
+        )
     return name
 
 
-def _task(stated: Stated, count: int, file: Path) -> Classification:
-    """The head's classes and which is of interest."""
-    if bool(stated.classes) == bool(stated.dataset):
+def _task(options: HeadImportOptions, outputs: int, file: Path) -> Classification:
+    """Names of the classes, and the class of interest.
+
+    Args:
+        options: options of the command.
+        outputs: number of classes of the head.
+        file: the checkpoint, for messages.
+    """
+    if bool(options.classes) == bool(options.dataset):
         raise ConfigError(
-            f"{file}: {count} classes without names; give --classes A,B in their order, or a "
+            f"{file}: {outputs} classes without names; give --classes A,B in their order, or a "
             "--dataset"
         )
-    what = load_dataset(stated.dataset) if stated.dataset else None
-    if what is not None and what.task != "classification":
+    classes = list(options.classes)
+    positive = options.positive
+    if options.dataset:
+        dataset = load_dataset(options.dataset)
+        if dataset.task != "classification":
+            raise ConfigError(
+                f"{file}: its outputs are classes, but the task of dataset {options.dataset} is "
+                f"{dataset.task}"
+            )
+        classes = list(dataset.classes)
+        positive = positive or dataset.positive_class
+    # The convention of datasets here: the class of interest is the last.
+    positive = positive or classes[-1]
+    if len(classes) != outputs:
         raise ConfigError(
-            f"{file}: is of classes, but the task of dataset {stated.dataset} is {what.task}"
+            f"{file}: has {outputs} classes, but {len(classes)} are named: {', '.join(classes)}"
         )
-    classes = list(what.classes if what else stated.classes)
-    positive = stated.positive or (what.positive_class if what else classes[-1])
-    if len(classes) != count:
-        raise ConfigError(
-            f"{file}: has {count} classes, but {len(classes)} are named: {', '.join(classes)}"
-        )
-    if len(set(classes)) < count or not all(name and name.isprintable() for name in classes):
-        raise ConfigError(f"--classes {','.join(classes)!r}: each needs a name of its own")
+    distinct = len(set(classes)) == outputs
+    if not distinct or not all(name and name.isprintable() for name in classes):
+        raise ConfigError(f"--classes {','.join(classes)!r}: each class needs a name of its own")
     if positive not in classes:
         raise ConfigError(f"--positive {positive!r} is not among the classes {', '.join(classes)}")
     return Classification(classes=classes, positive=positive)
 
 
-def _identity(stated: Stated, dim: int, file: Path) -> dict[str, Any]:
-    """What `mil.trained.compatibility.check_fits` will ask of bags."""
-    if stated.bags is None:
-        if not stated.encoder:
+def _bag_identity(options: HeadImportOptions, dim: int, file: Path) -> _BagIdentity:
+    """Identity of the bags that the head is for, from bags or from the options.
+
+    Args:
+        options: options of the command.
+        dim: number of features per tile that the head takes.
+        file: the checkpoint, for messages.
+    """
+    if options.bags is None:
+        if not options.encoder:
             raise ConfigError(
-                f"{file}: does not say what made its features; give --bags FOLDER, or --encoder "
-                "NAME"
+                f"{file}: does not name the encoder of its features; give --bags FOLDER, or "
+                "--encoder NAME"
             )
-        tiling = tiling_name(stated.tile_px, stated.target_mpp)
-        return {
-            "encoder": stated.encoder,
-            "weights_sha256": stated.weights_sha256,
-            "tiling": tiling,
-        }
-    usable = [path for path in bag_files(stated.bags) if read_header(path).state == "ok"]
+        tiling = tiling_name(options.tile_px, options.target_mpp)
+        return _BagIdentity(options.encoder, options.weights_sha256, tiling)
+    usable = [path for path in bag_files(options.bags) if read_header(path).state == "ok"]
     if not usable:
-        raise FormatError(f"{stated.bags}: none of its bags has features")
-    identity = common_identity(usable)
-    if stated.encoder not in ("", identity["encoder"]):
+        raise FormatError(f"{options.bags}: none of its bags has features")
+    # A head is of one encoder, one set of weights and one tiling.
+    identity = _BagIdentity(**common_identity(usable))
+    if options.encoder not in ("", identity.encoder):
         raise ConfigError(
-            f"{stated.bags}: encoder {identity['encoder']}, not {stated.encoder}; leave out "
+            f"{options.bags}: encoder {identity.encoder}, not {options.encoder}; leave out "
             "--encoder"
         )
-    if (found := read_bag(usable[0]).features.shape[1]) != dim:
+    # All bags of a folder have one dimension, so the first stands for all.
+    bag_dim = read_bag(usable[0]).features.shape[1]
+    if bag_dim != dim:
         raise FormatError(
-            f"{file}: takes {dim} features a tile, but {usable[0]} has {found}; it is for other "
-            "bags"
+            f"{file}: takes {dim} features a tile, but {usable[0]} has {bag_dim}; the head is for "
+            "other bags"
         )
-    return {**identity}
+    return identity
 
 
-def _when(stated: Stated, given: Checkpoint) -> dict[str, Any]:
-    """Dataset, seed, fold and epoch of the head; seed 1 and epoch 0 where nobody says."""
-    said = given.config.get("seed")
-    seed = said if type(said) is int and 0 <= said < 2**31 else 1
-    return {
-        "dataset": dataset_path(stated.dataset).stem if stated.dataset else "",
-        "seed": seed if stated.seed is None else stated.seed,
-        "fold": stated.fold,
-        "epoch": given.epoch + 1 if given.epoch is not None and 0 <= given.epoch < 10**6 else 0,
-    }
+def _seed(options: HeadImportOptions, checkpoint: ExternalCheckpoint) -> int:
+    if options.seed is not None:
+        return options.seed
+    seed = checkpoint.settings.get("seed")
+    return seed if type(seed) is int and 0 <= seed < MAX_SEED else 1
+
+
+def _epoch(checkpoint: ExternalCheckpoint) -> int:
+    """Number of the epoch from 1, as heads here count; 0 where the file lacks it."""
+    epoch = checkpoint.epoch
+    return epoch + 1 if epoch is not None and 0 <= epoch < MAX_EPOCH else 0
 
 
 def _recipe(
-    layout: Layout, tool: str, sizes: Sizes, config: Mapping[str, Any], file: Path
+    published: PublishedHead,
+    tool: str,
+    facts: HeadFacts,
+    settings: Mapping[str, object],
+    file: Path,
 ) -> Recipe:
-    """Options from shapes and settings, and how it was trained as far as the file says."""
-    entropy = _valid(LossWeight, config, {"start": "lamda"}).get("start", 0) if tool == "aem" else 0
-    raw = {
-        "name": layout.head,
-        "options": {**sizes.options, **_valid(head_module(layout.head).Config, config, MASKING)},
-        "losses": {**layout.losses, **({"attention_entropy": entropy} if entropy else {})},
-        "train": {"batch_bags": 1, "select": "f1_auc", **_valid(TrainConfig, config, TRAINING)},
-        "source": f"imported from {file.name}: {layout.name} of {tool}, {PAPERS[tool]}",
+    """Recipe from the shapes of the tensors and, as far as the file has them, the settings."""
+    # Shapes cannot be wrong, settings can: only valid ones are taken.
+    head_config = head_module(published.head).Config
+    losses = dict(published.losses)
+    if tool == "aem":
+        # AEM's own term, an entropy whose weight its code calls lamda.
+        entropy = _valid_settings(LossWeight, settings, {"start": "lamda"}).get("start", 0)
+        if entropy:
+            losses["attention_entropy"] = entropy
+    recipe = {
+        "name": published.head,
+        "options": {**facts.options, **_valid_settings(head_config, settings, MASKING_SETTINGS)},
+        "losses": losses,
+        # The published codes train on one bag a step and keep the best of these metrics.
+        "train": {
+            "batch_bags": 1,
+            "select": "f1_auc",
+            **_valid_settings(TrainConfig, settings, TRAINING_SETTINGS),
+        },
+        "source": f"imported from {file.name}: {published.name} of {tool}, {PAPERS[tool]}",
     }
-    return checked(Recipe, raw, str(file))
+    return checked(Recipe, recipe, str(file))
 
 
-def _valid(
-    model: type[BaseModel], config: Mapping[str, Any], names: Mapping[str, str]
-) -> dict[str, Any]:
-    """Numbers of a stranger's settings that ours may be, under our names."""
-    found: dict[str, Any] = {}
-    for ours, theirs in names.items():
-        value: Any = config.get(theirs)
-        if ours in model.model_fields and type(value) in (int, float) and -1e9 < value < 1e9:
+def _valid_settings(
+    model: type[BaseModel], settings: Mapping[str, object], names: Mapping[str, str]
+) -> dict[str, int | float]:
+    """Numbers of untrusted settings that a model accepts, under the model's names.
+
+    Args:
+        model: model that has the fields.
+        settings: settings of the checkpoint, not checked.
+        names: name in the settings, by field of the model.
+    """
+    valid: dict[str, int | float] = {}
+    for option, setting in names.items():
+        value: Any = settings.get(setting)
+        # Not isinstance: True is an int too. NaN fails both comparisons.
+        is_number = type(value) in (int, float) and -MAX_SETTING < value < MAX_SETTING
+        if option in model.model_fields and is_number:
             try:
-                model.model_validate({ours: value})
+                model.model_validate({option: value})
             except ValidationError:
+                # Of the training only: the head predicts the same without it.
                 continue
-            found[ours] = value
-    return found
+            valid[option] = value
+    return valid
 
 
-def _notes(layout: Layout, tool: str, theirs: Tensors, recipe: Recipe) -> list[str]:
-    kinds = sorted(
-        {str(tensor.dtype).removeprefix("torch.") for tensor in theirs.values()} - {"float32"}
-    )
-    notes = [f"kept as float32, was {' and '.join(kinds)}"] if kinds else []
-    options = head_module(layout.head).Config.model_fields
-    lacking = [name for name in MASKING if name in options and name not in recipe.options]
-    if lacking:
+def _notes(published: PublishedHead, tool: str, tensors: Tensors, recipe: Recipe) -> list[str]:
+    """Lines about what was changed, what was missing, and what differs."""
+    notes = []
+    dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
+    converted = sorted(dtypes - {"float32"})
+    if converted:
+        notes.append(f"kept as float32, was {' and '.join(converted)}")
+    options = head_module(published.head).Config.model_fields
+    missing = [name for name in MASKING_SETTINGS if name in options and name not in recipe.options]
+    if missing:
         notes.append(
-            f"the file does not say, so the default, for training only: {', '.join(lacking)}"
+            f"not in the file, so set to the default, which only training uses: "
+            f"{', '.join(missing)}"
         )
-    return [*notes, OTHER_SOFTMAX] if (layout.name, tool) == ("CLAM_MB", "acmil") else notes
+    if (published.name, tool) == ("CLAM_MB", "acmil"):
+        notes.append(OTHER_SOFTMAX)
+    return notes

@@ -1,99 +1,148 @@
-"""Labels and patients from any tool's tables: CLAM's, STAMP's two, ACMIL's, TRIDENT's, ours; ids are strings."""
+"""Labels, patients and splits of imported slides, from any tool's tables.
+
+Ids of slides and patients are texts: `007` stays `007`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mil.errors import DatasetError
-from mil.interop.external import Source
-from mil.interop.pixel_size import as_found
+from mil.errors import ConfigError, DatasetError
+from mil.interop.external import FeatureFile
+from mil.interop.pixel_size import slides_of
 from mil.io.tables.matching import match
+from mil.io.tables.splits import Splits, read_split_file, splits_of
 from mil.io.tables.spreadsheet import Sheet, find_column, need_column, read_sheet
 
-Columns = Mapping[str, str | None]  # slide, label, patient: what the user calls them
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnNames:
+    """Names of a table's columns as the user states them; None: to be recognised."""
+
+    slide: str | None = None
+    label: str | None = None
+    patient: str | None = None
 
 
 @dataclass(frozen=True)
-class Row:
-    """What a table says of one slide."""
+class LabelledSlide:
+    """Row of a table: a slide, its patient and label, and all other columns as texts."""
 
     slide: str
     patient: str
     label: str
-    others: Mapping[str, str] = field(default_factory=dict)
+    other_columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Rows of the slides that have a label, and what is left over, by name."""
+class LabelTable:
+    """Slides that have a label, and what could not be matched, by name."""
 
-    rows: list[Row]
+    rows: list[LabelledSlide]
     without_label: list[str]
     without_bag: list[str]
 
 
 def read_labels(
-    labels: Path, slide_table: Path | None, columns: Columns, sources: Sequence[Source], root: Path
-) -> Labels:
-    """The label and the patient of each slide.
+    labels: Path,
+    slide_table: Path | None,
+    columns: ColumnNames,
+    files: Sequence[FeatureFile],
+    root: Path,
+) -> LabelTable:
+    """Read the label and the patient of each slide.
 
     Args:
         labels: a table with a row a slide; or STAMP's of patients, with `slide_table`.
         slide_table: STAMP's table of slides and patients.
-        columns: names of columns that cannot be told by themselves.
-        sources: the slides.
+        columns: names of columns that cannot be recognised.
+        files: the feature files.
         root: folder of the features; the table may name slides by their path in it.
 
     Raises:
-        DatasetError: a table cannot be read, or could mean two things.
+        DatasetError: a table cannot be read, or is ambiguous.
     """
+    # The label column is sought in the table that the user names for labels.
     sheet = read_sheet(labels)
-    label = need_column(sheet, "label", columns["label"])
+    label = need_column(sheet, "label", columns.label)
     if slide_table is not None:
         sheet = _joined(read_sheet(slide_table), sheet, label, columns)
-    elif find_column(sheet, "slide", columns["slide"]) is None and find_column(
-        sheet, "patient", columns["patient"]
-    ):
+    elif _is_patient_table(sheet, columns):
         raise DatasetError(
             f"{labels}: a table of patients; give the table of their slides too: --slide-table FILE"
         )
-    slide = need_column(sheet, "slide", columns["slide"])
-    patient = find_column(sheet, "patient", columns["patient"])
-    slides = as_found(sources, root)
+    slide = need_column(sheet, "slide", columns.slide)
+    patient = find_column(sheet, "patient", columns.patient)
+    slides = slides_of(files, root)
     matches = match(sheet, slides, slide, label)
-    ids = {str(each.path): each.slide for each in slides}
-    rows = [
-        Row(
-            each.slide,
-            (patient and cells[patient]) or each.slide,
-            cells[label],
-            _others(cells, slide, label, patient),
-        )
-        for each, cells in matches.pairs
-    ]
-    without_label = [ids[path] for path in matches.without_row + matches.without_label]
-    return Labels(rows, without_label, matches.without_slide)
+    rows = []
+    for matched, cells in matches.pairs:
+        # Without a patient, each slide is a patient of its own.
+        patient_id = (patient and cells[patient]) or matched.slide
+        others = {name: cell for name, cell in cells.items() if name not in (slide, label, patient)}
+        rows.append(LabelledSlide(matched.slide, patient_id, cells[label], others))
+    # Matching speaks of paths; messages name slides.
+    ids = {str(entry.path): entry.slide for entry in slides}
+    unlabelled = [ids[path] for path in matches.without_row + matches.without_label]
+    return LabelTable(rows, unlabelled, matches.without_slide)
 
 
-def _others(cells: dict[str, str], *used: str | None) -> dict[str, str]:
-    return {name: cell for name, cell in cells.items() if name not in used}
+def _is_patient_table(sheet: Sheet, columns: ColumnNames) -> bool:
+    has_slides = find_column(sheet, "slide", columns.slide) is not None
+    return not has_slides and bool(find_column(sheet, "patient", columns.patient))
 
 
-def _joined(slides: Sheet, patients: Sheet, label: str, columns: Columns) -> Sheet:
+def _joined(slides: Sheet, patients: Sheet, label: str, columns: ColumnNames) -> Sheet:
     """The table of slides with the label of each slide's patient."""
-    there = need_column(slides, "patient", columns["patient"])
-    here = need_column(patients, "patient", columns["patient"])
+    patient_of_slide = need_column(slides, "patient", columns.patient)
+    patient_of_label = need_column(patients, "patient", columns.patient)
     labels: dict[str, str] = {}
     for line, cells in patients.rows:
-        if labels.setdefault(cells[here], cells[label]) != cells[label]:
+        patient = cells[patient_of_label]
+        # STAMP's table may list a patient twice, with one label.
+        if labels.setdefault(patient, cells[label]) != cells[label]:
             raise DatasetError(
-                f"{patients.path}: line {line}: patient {cells[here]} has two labels; keep one"
+                f"{patients.path}: line {line}: patient {patient} has two labels; keep one"
             )
-    rows = [(line, {**cells, label: labels.get(cells[there], "")}) for line, cells in slides.rows]
+    rows = [
+        (line, {**cells, label: labels.get(cells[patient_of_slide], "")})
+        for line, cells in slides.rows
+    ]
     return Sheet(slides.path, [*dict.fromkeys([*slides.header, label])], rows)
 
 
-def labels_inside(labels: Mapping[str, str]) -> Labels:
-    """Labels that the files of features carry themselves, by slide; each slide is a patient of its own."""
-    rows = [Row(slide, slide, label) for slide, label in labels.items() if label]
-    return Labels(rows, [slide for slide, label in labels.items() if not label], [])
+def labels_in_files(labels: Mapping[str, str]) -> LabelTable:
+    """Table of the labels that feature files hold themselves.
+
+    Args:
+        labels: label of each slide; empty where the file has none.
+
+    Returns:
+        The table, with each slide a patient of its own.
+    """
+    rows = [LabelledSlide(slide, slide, label) for slide, label in labels.items() if label]
+    unlabelled = [slide for slide, label in labels.items() if not label]
+    return LabelTable(rows, unlabelled, [])
+
+
+def read_splits(path: Path, rows: Sequence[LabelledSlide], fold: int | None) -> Splits:
+    """Read the split of each slide.
+
+    Args:
+        path: a file of splits; see `mil.io.tables.splits`.
+        rows: the slides, with their patients.
+        fold: number of the fold, where the file has several; counted as in the file.
+
+    Raises:
+        DatasetError: the file cannot be read, or a slide or a patient is in two splits.
+        ConfigError: the file has several folds and `fold` names none of them.
+    """
+    file = read_split_file(path)
+    # A file of one fold needs no number, whatever it counts from.
+    if fold is None and len(file.folds) == 1:
+        fold = next(iter(file.folds))
+    if fold is None or fold not in file.folds:
+        raise ConfigError(
+            f"{path}: has the folds {', '.join(map(str, file.folds))}; choose one with --fold"
+        )
+    return splits_of(file, fold, rows)

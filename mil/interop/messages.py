@@ -1,53 +1,84 @@
-"""What an import and an export say when they are done."""
+"""Lines that `mil bags import` and `mil bags export` print when they are done."""
 
 from pathlib import Path
 
 from mil.errors import some
-from mil.interop.export_bags import Sent
-from mil.interop.import_bags import Brought
-from mil.interop.words import COSTS
+from mil.interop.export_bags import BagExportResult
+from mil.interop.import_bags import BagImportResult, DifferentPixelSize
+
+# What cannot be done without a fact, and the option that states it.
+EFFECTS_OF_UNKNOWN = {
+    "coords": (
+        "coordinates: no heatmap, no neighbours in space for graph heads, no export but CLAM's"
+    ),
+    "side_level0_px": (
+        "side of a tile: no heatmap; give --side-level0-px, or CLAM's --patches DIR"
+    ),
+    "mpp_level0": (
+        "pixel size: no scale bar, no export to STAMP; give --mpp, --mpp-table or --slides-dir"
+    ),
+}
 
 
-def imported(brought: Brought, out: Path, dtype: str) -> list[str]:
-    """The lines about an import; the last but the faults says what is not known."""
-    made = len(brought.labels)
-    lost = len(brought.faults)
-    what = (
-        f", {brought.tiles} tiles of {brought.dim} features in {dtype}, encoder {brought.encoder}"
-    )
-    what = what if brought.headers else ""
-    lines = [f"import: {made} of {made + lost} bags from {brought.tool} into {out}{what}"]
-    for name, slides in brought.unknown.items():
+def import_lines(result: BagImportResult, out: Path, dtype: str) -> list[str]:
+    """Lines about an import: bags, unknown facts, notes, and last the faults.
+
+    Args:
+        result: the import.
+        out: folder of the bags.
+        dtype: type of the stored features.
+    """
+    # Each bag that was written has an entry, even with an empty label.
+    imported = len(result.labels)
+    total = imported + len(result.faults)
+    content = ""
+    if result.headers:
+        content = (
+            f", {result.tiles} tiles of {result.dim} features in {dtype}, encoder {result.encoder}"
+        )
+    lines = [f"import: {imported} of {total} bags from {result.tool} into {out}{content}"]
+    for name, slides in result.unknown.items():
         if slides:
-            lines.append(f"not known for {len(slides)} of {made} bags: {COSTS[name]}")
-    if brought.off_nominal:
-        worst = max(
-            brought.off_nominal, key=lambda slide: abs(_off(*brought.off_nominal[slide]) - 1)
-        )
-        mpp, nominal = brought.off_nominal[worst]
-        lines.append(
-            "pixel size is more than 5 % from what the magnification would mean in "
-            f"{len(brought.off_nominal)} slides, "
-            f"most in {worst}: {mpp:.4g} µm, not {nominal:.4g}"
-        )
-    return [*lines, *brought.notes, *map(str, brought.faults)]
+            effect = EFFECTS_OF_UNKNOWN[name]
+            lines.append(f"not known for {len(slides)} of {imported} bags: {effect}")
+    # Scanners differ, or the table of pixel sizes is wrong: the user decides.
+    if result.off_nominal:
+        lines.append(_off_nominal_line(result.off_nominal))
+    return [*lines, *result.notes, *map(str, result.faults)]
 
 
-def _off(mpp: float, nominal: float) -> float:
-    return max(mpp / nominal, nominal / mpp)
-
-
-def exported(sent: Sent, tool: str, out: Path) -> list[str]:
-    """The lines about an export."""
-    folds = f", {sent.folds} folds" if sent.folds else ""
-    lines = [f"export: {len(sent.slides)} bags to {tool} in {out}, {sent.tiles} tiles{folds}"]
-    left_out = {
-        "slides that are not ok": sent.not_ok,
-        "slides that the dataset does not have": sent.not_in_dataset,
-    }
-    lines += [
-        f"left out: {len(names)} {what}: {some(names)}" for what, names in left_out.items() if names
-    ]
-    return lines + (
-        [f"left out: {sent.invalid} tiles that could not be read"] if sent.invalid else []
+def _off_nominal_line(sizes: dict[str, DifferentPixelSize]) -> str:
+    # The worst one is the easiest to recognise as a mistake.
+    worst = max(sizes, key=lambda slide: _ratio(sizes[slide]))
+    size = sizes[worst]
+    return (
+        f"pixel size is more than 5 % from what the magnification would mean in {len(sizes)} "
+        f"slides, most in {worst}: {size.mpp:.4g} µm, not {size.nominal_mpp:.4g}"
     )
+
+
+def _ratio(size: DifferentPixelSize) -> float:
+    """The larger pixel size over the smaller."""
+    return max(size.mpp / size.nominal_mpp, size.nominal_mpp / size.mpp)
+
+
+def export_lines(result: BagExportResult, tool: str, out: Path) -> list[str]:
+    """Lines about an export: what was written, and what was left out.
+
+    Args:
+        result: the export.
+        tool: name of the other tool.
+        out: folder of the export.
+    """
+    folds = f", {result.folds} folds" if result.folds else ""
+    lines = [f"export: {len(result.slides)} bags to {tool} in {out}, {result.tiles} tiles{folds}"]
+    left_out = {
+        "slides whose state is not ok": result.not_ok,
+        "slides that are not in the dataset": result.not_in_dataset,
+    }
+    for reason, names in left_out.items():
+        if names:
+            lines.append(f"left out: {len(names)} {reason}: {some(names)}")
+    if result.invalid_tiles:
+        lines.append(f"left out: {result.invalid_tiles} tiles that could not be read")
+    return lines

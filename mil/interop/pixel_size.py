@@ -1,11 +1,11 @@
-"""How large a pixel of level 0 is, which most tools' files do not say: from the user, a table, or the slides."""
+"""Pixel size of level 0, which most tools' files lack: from the user, a table, or the slides."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from mil.errors import DatasetError, SlideError
-from mil.interop.external import Source
+from mil.interop.external import FeatureFile
 from mil.io.slides import SlideReader
 from mil.io.slides.resolution import PLAUSIBLE_MPP
 from mil.io.tables.matching import match
@@ -13,103 +13,131 @@ from mil.io.tables.scan import Found, find_slides
 from mil.io.tables.spreadsheet import Sheet, need_column, read_sheet
 from mil.progress import progress
 
-NOMINAL = 0.05  # a pixel size that differs more from the nominal magnification is worth a word
+# Relative difference from the nominal magnification above which the user is told:
+# scanners at "20x" or "40x" differ from 0.5 and 0.25 µm by a few percent.
+NOMINAL_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelSizeOptions:
+    """Sources of the pixel size: options of `mil bags import`, the first given counts.
+
+    Attributes:
+        mpp: micrometres per pixel of level 0, for all slides.
+        table: table with a column of slides and a column `mpp`.
+        slides_dir: folder of the slides, whose files are asked.
+    """
+
+    mpp: float | None = None
+    table: Path | None = None
+    slides_dir: Path | None = None
 
 
 @dataclass(frozen=True)
 class PixelSizes:
-    """Micrometres per pixel of level 0: of all slides, or slide by slide; and why some have none."""
+    """Micrometres per pixel of level 0, for all slides or by slide.
 
-    of_all: float | None = None
+    Attributes:
+        shared_mpp: pixel size of all slides; None: see `by_slide`.
+        by_slide: pixel size by slide.
+        unknown: slides that have none, each with the reason.
+    """
+
+    shared_mpp: float | None = None
     by_slide: Mapping[str, float] = field(default_factory=dict)
     unknown: Sequence[str] = ()
 
-    def of(self, slide: str) -> float | None:
-        """Of one slide; None: not known."""
-        return self.of_all or self.by_slide.get(slide)
+    def mpp_of(self, slide: str) -> float | None:
+        """Micrometres per pixel of level 0 of one slide; None: not known."""
+        return self.shared_mpp or self.by_slide.get(slide)
 
 
-def pixel_sizes(
-    sources: Sequence[Source],
-    root: Path,
-    *,
-    mpp: float | None,
-    table: Path | None,
-    slides_dir: Path | None,
-) -> PixelSizes:
-    """The first of these that is given: one for all, a table, the slides themselves.
+def pixel_sizes(files: Sequence[FeatureFile], root: Path, options: PixelSizeOptions) -> PixelSizes:
+    """Pixel sizes of all slides, by the first source that is given.
 
     Args:
-        sources: the slides.
+        files: the feature files.
         root: folder of the features; tables may name slides by their path in it.
-        mpp: of all slides.
-        table: with a column of slides and a column `mpp`.
-        slides_dir: folder of the slides.
+        options: the sources.
 
     Raises:
         DatasetError: the table or the folder cannot be used.
     """
-    if mpp is not None:
-        return PixelSizes(mpp)
-    if table is not None:
-        return _from_table(read_sheet(table), sources, root)
-    return _from_slides(slides_dir, sources) if slides_dir is not None else PixelSizes()
+    if options.mpp is not None:
+        return PixelSizes(options.mpp)
+    if options.table is not None:
+        return _from_table(read_sheet(options.table), files, root)
+    if options.slides_dir is not None:
+        return _from_slides(options.slides_dir, files)
+    return PixelSizes()
 
 
-def as_found(sources: Sequence[Source], root: Path) -> list[Found]:
-    """The sources as `mil.io.tables.matching` wants slides: by their place in the folder and by their id."""
-    places = [_place(source, root) for source in sources]
+def slides_of(files: Sequence[FeatureFile], root: Path) -> list[Found]:
+    """Feature files in the form that `mil.io.tables.matching` matches with a table.
+
+    Args:
+        files: the feature files.
+        root: folder of the features; a table may name a slide by its path in it.
+    """
+    paths = [_path_in_root(file, root) for file in files]
     return [
-        Found(at, (at,), readable=True, slide=each.slide)
-        for at, each in zip(places, sources, strict=True)
+        Found(path, (path,), readable=True, slide=file.slide)
+        for path, file in zip(paths, files, strict=True)
     ]
 
 
-def _place(source: Source, root: Path) -> PurePosixPath:
-    inside = not source.member and source.path.is_relative_to(root) and source.path != root
-    return PurePosixPath(source.path.relative_to(root).as_posix() if inside else source.slide)
+def _path_in_root(file: FeatureFile, root: Path) -> PurePosixPath:
+    # A group of ACMIL's file has no path of its own; its id stands for one.
+    if file.group or file.path == root or not file.path.is_relative_to(root):
+        return PurePosixPath(file.slide)
+    return PurePosixPath(file.path.relative_to(root).as_posix())
 
 
-def _from_table(sheet: Sheet, sources: Sequence[Source], root: Path) -> PixelSizes:
+def _from_table(sheet: Sheet, files: Sequence[FeatureFile], root: Path) -> PixelSizes:
     column = next((name for name in sheet.header if name.lower() == "mpp"), None)
     if column is None:
         raise DatasetError(
             f"{sheet.path}: no column 'mpp'; the table has: {', '.join(sheet.header)}"
         )
-    matches = match(sheet, as_found(sources, root), need_column(sheet, "slide", None), column)
-    found = {
-        each.slide: _positive(row[column], f"{sheet.path}: slide {each.slide}")
-        for each, row in matches.pairs
+    slide_column = need_column(sheet, "slide", None)
+    # Rows without a pixel size are left out by `match`, as rows without a label are.
+    matches = match(sheet, slides_of(files, root), slide_column, column)
+    by_slide = {
+        matched.slide: _parse_mpp(cells[column], f"{sheet.path}: slide {matched.slide}")
+        for matched, cells in matches.pairs
     }
-    return PixelSizes(None, found)
+    return PixelSizes(None, by_slide)
 
 
-def _positive(text: str, where: str) -> float:
+def _parse_mpp(text: str, location: str) -> float:
     try:
+        # Spreadsheets of many countries write a decimal comma.
         value = float(text.replace(",", "."))
     except ValueError:
         value = 0.0
-    if not PLAUSIBLE_MPP[0] <= value <= PLAUSIBLE_MPP[1]:
+    smallest, largest = PLAUSIBLE_MPP
+    if not smallest <= value <= largest:
         raise DatasetError(
-            f"{where}: mpp {text!r} is not a number of micrometres per pixel, such as 0.25"
+            f"{location}: mpp {text!r} is not a number of micrometres per pixel, such as 0.25"
         )
     return value
 
 
-def _from_slides(folder: Path, sources: Sequence[Source]) -> PixelSizes:
-    paths = {found.slide.lower(): folder / found.path for found in find_slides(folder)}
-    sizes = {}
+def _from_slides(folder: Path, files: Sequence[FeatureFile]) -> PixelSizes:
+    paths = {entry.slide.lower(): folder / entry.path for entry in find_slides(folder)}
+    by_slide = {}
     unknown = []
-    with progress("reading pixel sizes", len(sources), "slides") as advance:
-        for source in sources:
-            path = paths.get(source.slide.lower())
-            try:
-                if path is None:
-                    unknown.append(f"{source.slide} (no such slide)")
-                else:
+    with progress("reading pixel sizes", len(files), "slides") as advance:
+        for file in files:
+            path = paths.get(file.slide.lower())
+            if path is None:
+                unknown.append(f"{file.slide} (no such slide)")
+            else:
+                # A slide that cannot say its pixel size does not stop the import.
+                try:
                     with SlideReader(path) as reader:
-                        sizes[source.slide] = reader.resolution().mpp
-            except SlideError as error:
-                unknown.append(f"{source.slide} ({error.reason})")
+                        by_slide[file.slide] = reader.resolution().mpp
+                except SlideError as error:
+                    unknown.append(f"{file.slide} ({error.reason})")
             advance(1)
-    return PixelSizes(None, sizes, unknown)
+    return PixelSizes(None, by_slide, unknown)

@@ -1,51 +1,67 @@
-"""A table of bags, and all that one file says."""
+"""`mil bags ls` and `mil bags info`: a table of bags, and the content of one file."""
 
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 import h5py
-import numpy as np
+from jaxtyping import Shaped
+from numpy import ndarray
 from rich.console import Console
 from rich.table import Table
 
 from mil.config import tiling_name
 from mil.errors import FormatError
-from mil.interop.detect import bag_files, find, tool_module
-from mil.interop.external import Foreign
+from mil.interop.detect import bag_files, find_feature_files, tool_module
+from mil.interop.external import ExternalFeatures
 from mil.interop.untrusted import UNREADABLE
 from mil.io.bags import BagHeader, read_bag, read_header
 
+COLUMNS = ("slide", "tiles", "dim", "encoder", "tiling", "state", "MB")
+NUMERIC_COLUMNS = ("tiles", "dim", "MB")
+# Wide enough that no name is cut: the lines may go through grep.
+TABLE_WIDTH = 10_000
+# Fields that any tool's file might have, and that the user can state if it has not.
+EXPECTED_FIELDS = ("encoder", "tile_px", "side_level0_px")
 
-def listed(folder: Path) -> str:
-    """A table of a folder's bags; no features are read."""
+
+def bag_table(folder: Path) -> str:
+    """Table of a folder's bags, one a line; no features are read.
+
+    Raises:
+        FormatError: there are no bags.
+    """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("slide", "tiles", "dim", "encoder", "tiling", "state", "MB"):
-        table.add_column(
-            name, justify="right" if name in ("tiles", "dim", "MB") else "left", no_wrap=True
-        )
+    for name in COLUMNS:
+        table.add_column(name, justify="right" if name in NUMERIC_COLUMNS else "left", no_wrap=True)
     files = bag_files(folder)
     for file in files:
-        table.add_row(*_row(file))
-    console = Console(width=10_000, no_color=True)
+        table.add_row(*_table_row(file))
+    console = Console(width=TABLE_WIDTH, no_color=True)
     with console.capture() as captured:
         console.print(table)
-    size = sum(file.stat().st_size for file in files)
     lines = [line.rstrip() for line in captured.get().splitlines()]
-    return "\n".join([*lines, f"{len(files)} bags, {size / 1e6:.1f} MB"])
+    total_mb = sum(_size_mb(file) for file in files)
+    return "\n".join([*lines, f"{len(files)} bags, {total_mb:.1f} MB"])
 
 
-def _row(file: Path) -> tuple[str, ...]:
-    size = f"{file.stat().st_size / 1e6:.1f}"
+def _size_mb(file: Path) -> float:
+    return file.stat().st_size / 1e6
+
+
+def _table_row(file: Path) -> tuple[str, ...]:
+    size = f"{_size_mb(file):.1f}"
     try:
-        header, (tiles, dim) = read_header(file), _shape(file)
+        header = read_header(file)
+        tiles, dim = _features_shape(file)
     except FormatError as error:
+        # One bad file must not hide the others.
         reason = str(error).removeprefix(f"{file}: ")
         return file.stem, "", "", "", "", f"unusable: {reason}", size
     return header.slide, str(tiles), str(dim), header.encoder, header.tiling, header.state, size
 
 
-def _shape(file: Path) -> tuple[int, int]:
+def _features_shape(file: Path) -> tuple[int, int]:
     try:
         with h5py.File(file, "r", locking=False) as opened:
             tiles, dim = opened["features"].shape
@@ -54,54 +70,66 @@ def _shape(file: Path) -> tuple[int, int]:
         raise FormatError(f"{file}: has no table of features ({error})") from None
 
 
-def described(path: Path) -> list[str]:
-    """All that one file says, and what it does not."""
-    found = find(path)
-    if not found.sources:
-        raise found.faults[0]
-    source = found.sources[0]
-    if len(found.sources) > 1:
+def bag_info(path: Path) -> list[str]:
+    """Lines about one file, a bag or another tool's: what it states, and what it lacks.
+
+    Raises:
+        FormatError: the file cannot be read, or holds several slides.
+    """
+    detected = find_feature_files(path)
+    # The path itself was unusable: say why.
+    if not detected.files:
+        raise detected.faults[0]
+    if len(detected.files) > 1:
         raise FormatError(
-            f"{path}: holds {len(found.sources)} slides; `mil bags verify` looks at all of them"
+            f"{path}: holds {len(detected.files)} slides; `mil bags verify` looks at all of them"
         )
-    if source.tool != "mil":
-        return [*_of_foreign(tool_module(source.tool).read(source), source.tool)]
-    return [*_of_ours(path)]
+    file = detected.files[0]
+    if file.tool == "mil":
+        return list(_bag_lines(path))
+    return list(_external_lines(tool_module(file.tool).read(file), file.tool))
 
 
-def _of_ours(path: Path) -> Iterator[str]:
+def _bag_lines(path: Path) -> Iterator[str]:
     bag = read_bag(path)
-    yield f"{path}: a bag, {path.stat().st_size / 1e6:.1f} MB"
+    yield f"{path}: a bag, {_size_mb(path):.1f} MB"
     tiles, dim = bag.features.shape
     yield _line("features", f"{tiles} tiles of {dim} numbers in {bag.features.dtype}")
     yield _line("valid", f"{int(bag.valid.sum())} tiles")
-    yield _line("coords", None if bag.coords is None else _range(bag.coords))
+    yield _line("coords", _range(bag.coords))
+    # Only bags from STAMP have them, so they are not missed elsewhere.
     if bag.coords_um is not None:
         yield _line("coords_um", _range(bag.coords_um))
-    for each in fields(BagHeader):
-        yield _line(each.name, getattr(bag, each.name))
+    for header_field in fields(BagHeader):
+        yield _line(header_field.name, getattr(bag, header_field.name))
     yield _line("tiling", tiling_name(bag.tile_px, bag.target_mpp))
 
 
-def _of_foreign(found: Foreign, tool: str) -> Iterator[str]:
+def _external_lines(external: ExternalFeatures, tool: str) -> Iterator[str]:
     yield f"features by {tool}, not a bag; `mil bags import` makes one"
-    tiles, dim = found.features.shape
-    yield _line("features", f"{tiles} tiles of {dim} numbers in {found.features.dtype}")
-    yield _line("coords", None if found.coords is None else _range(found.coords))
-    yield _line("coords_um", None if found.coords_um is None else _range(found.coords_um))
-    yield _line("side_um", found.side_um)
-    for name, value in (found.implied | found.said).items():
-        yield _line(name, value)
-    yield _line("label", found.label)
-    yield _line("mil_header", None if found.passport is None else "written by mil")
+    tiles, dim = external.features.shape
+    yield _line("features", f"{tiles} tiles of {dim} numbers in {external.features.dtype}")
+    yield _line("coords", _range(external.coords))
+    yield _line("coords_um", _range(external.coords_um))
+    yield _line("side_um", external.side_um)
+    # The fields that an import would take from the file.
+    header = external.stated.filled_from(external.fallback).known()
+    for name in dict.fromkeys([*EXPECTED_FIELDS, *header]):
+        yield _line(name, header.get(name))
+    yield _line("label", external.label)
+    yield _line("mil_header", None if external.embedded is None else "written by mil")
 
 
 def _line(name: str, value: object) -> str:
     return f"  {name:<22} {'not known' if value in (None, '') else value}"
 
 
-def _range(coords: np.ndarray) -> str:
+def _range(coords: Shaped[ndarray, "tiles 2"] | None) -> str | None:
+    """Smallest and largest coordinates; None if there are no coordinates."""
+    if coords is None:
+        return None
     if not len(coords):
         return "none"
-    (left, top), (right, bottom) = coords.min(axis=0), coords.max(axis=0)
+    left, top = coords.min(axis=0)
+    right, bottom = coords.max(axis=0)
     return f"x {left:g} to {right:g}, y {top:g} to {bottom:g}"

@@ -1,151 +1,200 @@
-"""TRIDENT: features_ENCODER/ID.h5, features, and coords that carry the scale; its magnification is nominal."""
+"""TRIDENT: features_ENCODER/ID.h5 with features and coords, whose attributes hold the scale.
+
+TRIDENT's magnification is nominal: 20x names a scale, it does not measure one. So it is
+never taken for a pixel size.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
 from mil.errors import FormatError
-from mil.interop.cohort import Cohort
-from mil.interop.coordinates import whole
-from mil.interop.external import Foreign, Source
-from mil.interop.header import read_passport, stamp_passport
-from mil.interop.untrusted import number, opened, read_coords, read_features, read_pt, table, text
+from mil.interop.cohort import ExportCohort
+from mil.interop.convert import whole_pixels
+from mil.interop.external import ExternalFeatures, FeatureFile
+from mil.interop.header import HeaderFields, embed_header, read_embedded_header
+from mil.interop.untrusted import (
+    get_numeric_dataset,
+    open_hdf5,
+    read_coords,
+    read_features,
+    read_positive,
+    read_pt,
+    read_text,
+)
 from mil.io.atomic import atomic_path, write_text
 from mil.io.bags import Bag
+from mil.io.slides.resolution import MPP_AT_POWER_1
 from mil.io.tables import write_csv
 
-MPP_AT_POWER_1 = 10.0  # nominal: what 10x means, micrometres per pixel
-FOLDER = "features_"
-NEEDS = ("coords", "side_level0_px", "tile_px")
+FEATURES_PREFIX = "features_"
+REQUIRED_FIELDS = ("coords", "side_level0_px", "tile_px")
+
+Attributes = dict[str, str | int | float]
 
 
-def read(source: Source) -> Foreign:
-    """Features, corners and the footprint in level-0 pixels.
+def read(file: FeatureFile) -> ExternalFeatures:
+    """Features, corners and the size of a tile in level-0 pixels.
 
     Raises:
-        FormatError: something in it cannot be.
+        FormatError: a part of the file cannot be what it should be.
     """
-    folder = source.path.parent.name
-    named = folder.removeprefix(FOLDER) if folder.startswith(FOLDER) else ""
-    if source.path.suffix.lower() == ".pt":
-        return Foreign(features=read_pt(source.path), said={"encoder": named})
-    where = source.where
-    with opened(source.path) as file:
-        stored = table(file, "features", where)
-        places = table(file, "coords", where)
-        if stored is None or places is None:
-            raise FormatError(
-                f"{where}: has no dataset {'features' if stored is None else 'coords'!r}"
-            )
-        features = read_features(stored, where)
-        coords = whole(read_coords(places, len(features), where), where)
-        said = _scale(places.attrs, where)
-        encoder = text(stored.attrs, "encoder", where) or named
-        power = number(places.attrs, "level0_magnification", where)
-        passport = read_passport(file.attrs, where)
-    nominal = MPP_AT_POWER_1 / power if power else None
-    return Foreign(
+    folder = file.path.parent.name
+    # .pt files name no encoder; TRIDENT's folder does.
+    folder_encoder = ""
+    if folder.startswith(FEATURES_PREFIX):
+        folder_encoder = folder.removeprefix(FEATURES_PREFIX)
+    if file.path.suffix.lower() == ".pt":
+        return ExternalFeatures(
+            features=read_pt(file.path), stated=HeaderFields(encoder=folder_encoder)
+        )
+    location = file.location
+    with open_hdf5(file.path) as opened:
+        dataset = get_numeric_dataset(opened, "features", location)
+        if dataset is None:
+            raise FormatError(f"{location}: has no dataset 'features'")
+        positions = get_numeric_dataset(opened, "coords", location)
+        if positions is None:
+            raise FormatError(f"{location}: has no dataset 'coords'")
+        features = read_features(dataset, location)
+        coords = whole_pixels(read_coords(positions, len(features), location), location)
+        encoder = read_text(dataset.attrs, "encoder", location) or folder_encoder
+        stated = _read_scale(positions.attrs, encoder, location)
+        power = read_positive(positions.attrs, "level0_magnification", location)
+        embedded = read_embedded_header(opened.attrs, location)
+    return ExternalFeatures(
         features=features,
         coords=coords,
-        said={**said, "encoder": encoder},
-        nominal_mpp=nominal,
-        passport=passport,
+        stated=stated,
+        nominal_mpp=MPP_AT_POWER_1 / power if power else None,
+        embedded=embedded,
     )
 
 
-def _scale(attrs: h5py.AttributeManager, where: str) -> dict[str, Any]:
-    """What the attributes say in pixels; the sizes of the slide are left out where they are not whole."""
-    whole_ones = {
-        "tile_px": "patch_size",
-        "width_level0_px": "level0_width",
-        "height_level0_px": "level0_height",
-    }
-    said = {ours: number(attrs, theirs, where) for ours, theirs in whole_ones.items()}
-    sizes = {ours: round(value) for ours, value in said.items() if value is not None and value >= 1}
-    return {**sizes, "side_level0_px": number(attrs, "patch_size_level0", where)}
+def _read_scale(attrs: h5py.AttributeManager, encoder: str, location: str) -> HeaderFields:
+    """Header fields by the attributes of the coordinates, and the encoder."""
+    return HeaderFields(
+        encoder=encoder,
+        tile_px=_read_pixels(attrs, "patch_size", location),
+        width_level0_px=_read_pixels(attrs, "level0_width", location),
+        height_level0_px=_read_pixels(attrs, "level0_height", location),
+        side_level0_px=read_positive(attrs, "patch_size_level0", location),
+    )
+
+
+def _read_pixels(attrs: h5py.AttributeManager, name: str, location: str) -> int | None:
+    """Number of whole pixels; None if it is missing or below one."""
+    value = read_positive(attrs, name, location)
+    return None if value is None or value < 1 else round(value)
 
 
 @contextmanager
-def writing(out: Path, cohort: Cohort) -> Iterator[Callable[[Bag], None]]:
-    """Write bags into the folders that TRIDENT would have made for them; then a table.
+def bag_writer(out: Path, cohort: ExportCohort) -> Iterator[Callable[[Bag], None]]:
+    """Function that writes one bag into the folders that TRIDENT would have made.
 
-    The name of the folder and the attributes want a magnification, which is 10 µm over
-    the pixel size.
+    A table of the slides follows when all bags are written. The folder's name and the
+    attributes need a magnification, which is 10 µm over the pixel size.
+
+    Args:
+        out: folder of the export.
+        cohort: slides of the export, with their labels and folds.
     """
-    sizes: dict[str, float | None] = {}
+    mpp_by_slide: dict[str, float | None] = {}
 
     def write(bag: Bag) -> None:
-        attrs = _attributes(bag, cohort)
+        attrs = _coords_attributes(bag, cohort)
         folder = out / f"{attrs['target_magnification']:g}x_{bag.tile_px}px_0px_overlap"
         _write_patches(folder / f"patches/{bag.slide}_patches.h5", bag, attrs)
-        _write_features(folder / f"{FOLDER}{bag.encoder}/{bag.slide}.h5", bag, attrs)
-        sizes[bag.slide] = bag.mpp_level0
+        _write_features(folder / f"{FEATURES_PREFIX}{bag.encoder}/{bag.slide}.h5", bag, attrs)
+        mpp_by_slide[bag.slide] = bag.mpp_level0
 
     yield write
     if cohort.name:
-        write_tables(out, cohort, sizes)
+        write_tables(out, cohort, mpp_by_slide)
 
 
-def _attributes(bag: Bag, cohort: Cohort) -> dict[str, Any]:
-    target = cohort.magnification or (MPP_AT_POWER_1 / bag.target_mpp if bag.target_mpp else None)
+def _coords_attributes(bag: Bag, cohort: ExportCohort) -> Attributes:
+    """Attributes of a dataset of coordinates.
+
+    Raises:
+        FormatError: the bag does not have the fields that the attributes are made of.
+    """
+    # The user's number goes before the bag's target.
+    target = cohort.magnification
+    if target is None and bag.target_mpp:
+        target = MPP_AT_POWER_1 / bag.target_mpp
     side = bag.side_level0_px
-    size = bag.tile_px
-    if target is None or side is None or size is None:
+    tile_px = bag.tile_px
+    if target is None or side is None or tile_px is None:
         raise FormatError(
             f"{bag.slide}: TRIDENT's folders are named after a magnification, which this bag "
-            "does not know; "
-            "say it with --magnification, such as 20"
+            "does not have; give --magnification, such as 20"
         )
-    own = MPP_AT_POWER_1 / bag.mpp_level0 if bag.mpp_level0 else target * side / size
+    # Tiles are cut at the target, so their two sides have the ratio of the two scales.
+    level0 = target * side / tile_px
+    if bag.mpp_level0:
+        level0 = MPP_AT_POWER_1 / bag.mpp_level0
     return {
-        "patch_size": size,
-        "patch_size_level0": _plain(side),
-        "level0_magnification": _plain(own),
-        "target_magnification": _plain(target),
+        "patch_size": tile_px,
+        "patch_size_level0": _int_if_whole(side),
+        "level0_magnification": _int_if_whole(level0),
+        "target_magnification": _int_if_whole(target),
         "overlap": 0,
         "name": bag.slide,
         "savetodir": "",
+        # TRIDENT's own word for a size that it does not know.
         "level0_width": bag.width_level0_px or "None",
         "level0_height": bag.height_level0_px or "None",
     }
 
 
-def _plain(value: float) -> int | float:
+def _int_if_whole(value: float) -> int | float:
+    """Whole numbers as TRIDENT writes them, which are integers."""
     return int(value) if float(value).is_integer() else float(value)
 
 
-def _coords(file: h5py.File, bag: Bag, attrs: dict[str, Any]) -> None:
+def _write_coords(file: h5py.File, bag: Bag, attrs: Attributes) -> None:
+    # TRIDENT looks for the scale at the coordinates, in both of its files.
     coords = file.create_dataset(
         "coords", data=bag.coords, dtype=np.int64, chunks=(1, 2), maxshape=(None, 2)
     )
     coords.attrs.update(attrs)
 
 
-def _write_patches(path: Path, bag: Bag, attrs: dict[str, Any]) -> None:
+def _write_patches(path: Path, bag: Bag, attrs: Attributes) -> None:
     with atomic_path(path) as scratch, h5py.File(scratch, "w") as file:
-        _coords(file, bag, attrs)
+        _write_coords(file, bag, attrs)
 
 
-def _write_features(path: Path, bag: Bag, attrs: dict[str, Any]) -> None:
+def _write_features(path: Path, bag: Bag, attrs: Attributes) -> None:
+    # TRIDENT writes float32.
     features = bag.features.astype(np.float32)
     dim = features.shape[1]
     with atomic_path(path) as scratch, h5py.File(scratch, "w") as file:
-        made = file.create_dataset("features", data=features, chunks=(1, dim), maxshape=(None, dim))
-        made.attrs.update(name=bag.slide, savetodir="", encoder=bag.encoder)
-        _coords(file, bag, attrs)
-        stamp_passport(file.attrs, bag)
+        dataset = file.create_dataset(
+            "features", data=features, chunks=(1, dim), maxshape=(None, dim)
+        )
+        dataset.attrs.update(name=bag.slide, savetodir="", encoder=bag.encoder)
+        _write_coords(file, bag, attrs)
+        embed_header(file.attrs, bag)
 
 
-def write_tables(out: Path, cohort: Cohort, sizes: Mapping[str, float | None]) -> None:
-    """TRIDENT's list of slides with their labels beside it, and the folds as Patho-Bench has them."""
+def write_tables(out: Path, cohort: ExportCohort, mpp_by_slide: Mapping[str, float | None]) -> None:
+    """TRIDENT's list of slides with their labels, and the folds as Patho-Bench has them.
+
+    Args:
+        out: folder of the export.
+        cohort: slides of the export, with their labels and folds.
+        mpp_by_slide: micrometres per pixel of level 0; None where not known.
+    """
     rows = [
         {
+            # TRIDENT finds slides by their file names.
             "wsi": Path(row.path).name or row.slide,
-            "mpp": sizes[row.slide] or "",
+            "mpp": mpp_by_slide[row.slide] or "",
             "case_id": row.patient,
             "label": row.label,
         }
@@ -153,10 +202,15 @@ def write_tables(out: Path, cohort: Cohort, sizes: Mapping[str, float | None]) -
     ]
     write_csv(out / f"{cohort.name}.csv", rows)
     if cohort.folds:
-        names = [f"fold_{k}" for k in range(len(cohort.folds))]
-        lines = [("case_id", "slide_id", "label", *names)]
-        lines += [
-            (row.patient, row.slide, row.label, *(fold.get(row.slide, "") for fold in cohort.folds))
-            for row in cohort.rows
-        ]
-        write_text(out / "splits/k=all.tsv", "".join("\t".join(line) + "\n" for line in lines))
+        _write_folds(out / "splits/k=all.tsv", cohort)
+
+
+def _write_folds(path: Path, cohort: ExportCohort) -> None:
+    """One line a slide with its split in each fold, separated by tabs."""
+    # The table of Patho-Bench: fold_0, fold_1, ...
+    fold_columns = [f"fold_{k}" for k in range(len(cohort.folds))]
+    lines = ["\t".join(("case_id", "slide_id", "label", *fold_columns))]
+    for row in cohort.rows:
+        splits = [fold.get(row.slide, "") for fold in cohort.folds]
+        lines.append("\t".join((row.patient, row.slide, row.label, *splits)))
+    write_text(path, "\n".join(lines) + "\n")

@@ -1,4 +1,8 @@
-"""Files that come from strangers: opened for reading only, no link followed, nothing unpickled, no size believed."""
+"""Reading of untrusted files: no link followed, nothing unpickled, no claimed size believed.
+
+Files of other tools come from anywhere. They are opened for reading only and without
+locks, and every number is checked before it is used.
+"""
 
 import math
 import warnings
@@ -13,38 +17,48 @@ from jaxtyping import Float, Shaped
 
 from mil.errors import FormatError, MilError
 
+# The widest slide encoders give some thousand features.
 MAX_DIM = 65_536
+# Bags keep coordinates as int32.
 MAX_COORDINATE = 2**31 - 1
-MAX_PACKING = 1100  # deflate cannot pack denser: a table that claims more was never written
-MAX_TEXT = 1000
-MAX_VALUES = 100
+# Deflate packs at most about 1032 to 1, so a table that claims more was never written.
+MAX_COMPRESSION_RATIO = 1100
+MAX_TEXT_CHARACTERS = 1000
+MAX_ATTRIBUTE_VALUES = 100
 MAX_ATTRIBUTE_BYTES = 1 << 20
+# What h5py raises on damaged files: it has no exception of its own.
 UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file, read-only and without locks.
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file, read-only and without locks.
 
     Raises:
-        FormatError: it is not one, or is damaged where it is read.
+        FormatError: it is no HDF5 file, or is damaged where it is read.
     """
     try:
         with h5py.File(path, "r", locking=False) as file:
             yield file
     except MilError:
+        # Already a message for the user; some of them are ValueErrors too.
         raise
     except UNREADABLE as error:
         raise FormatError(
-            f"{path}: not an HDF5 file, cut short or damaged ({_line(error)})"
+            f"{path}: not an HDF5 file, cut short or damaged ({_one_line(error)})"
         ) from None
 
 
-def member(group: h5py.Group, name: str, where: str) -> h5py.Dataset | h5py.Group | None:
-    """What a group holds under a name; None: nothing.
+def get_item(group: h5py.Group, name: str, location: str) -> h5py.Dataset | h5py.Group | None:
+    """Object in a group under a name; None if the name is not there.
+
+    Args:
+        group: the group, or the file.
+        name: name in the group.
+        location: the file, and the group in it, for messages.
 
     Raises:
-        FormatError: it holds a link, which could lead out of the file.
+        FormatError: the name is a link, which could lead out of the file.
     """
     links = group.id.links
     key = name.encode()
@@ -52,188 +66,224 @@ def member(group: h5py.Group, name: str, where: str) -> h5py.Dataset | h5py.Grou
         return None
     if links.get_info(key).type != h5py.h5l.TYPE_HARD:
         raise FormatError(
-            f"{where}: {name!r} is a link to somewhere else, which is not followed; copy the "
+            f"{location}: {name!r} is a link to somewhere else, which is not followed; copy the "
             "data in"
         )
     return group[name]
 
 
-def dataset(group: h5py.Group, name: str, where: str) -> h5py.Dataset | None:
-    """A dataset whose data lies in the file itself; None: there is none of that name.
+def get_dataset(group: h5py.Group, name: str, location: str) -> h5py.Dataset | None:
+    """Dataset whose data lies in the file itself; None if the name is not there.
+
+    Args:
+        group: the group, or the file.
+        name: name in the group.
+        location: the file, and the group in it, for messages.
 
     Raises:
-        FormatError: it is something else.
+        FormatError: it is no dataset, keeps its data in other files, or was never
+            written.
     """
-    found = member(group, name, where)
-    if found is None:
+    item = get_item(group, name, location)
+    if item is None:
         return None
-    if not isinstance(found, h5py.Dataset):
-        raise FormatError(f"{where}: {name!r} is not a dataset")
-    if found.is_virtual or found.external:
+    if not isinstance(item, h5py.Dataset):
+        raise FormatError(f"{location}: {name!r} is not a dataset")
+    # Both could read any file of this disk into a bag.
+    if item.is_virtual or item.external:
         raise FormatError(
-            f"{where}: {name!r} keeps its data in other files, which are not opened; copy the "
+            f"{location}: {name!r} keeps its data in other files, which are not opened; copy the "
             "data in"
         )
-    if found.shape is None or math.prod(found.shape) * found.dtype.itemsize > MAX_PACKING * _stored(
-        found
-    ):
-        raise FormatError(f"{where}: {name!r} claims the shape {found.shape} but was never written")
-    return found
+    # HDF5 makes up zeros for what was never written, so a small file can claim any size.
+    if item.shape is None or _claimed_bytes(item) > MAX_COMPRESSION_RATIO * _stored_bytes(item):
+        raise FormatError(
+            f"{location}: {name!r} claims the shape {item.shape} but was never written"
+        )
+    return item
 
 
-def table(group: h5py.Group, name: str, where: str) -> h5py.Dataset | None:
-    """Like `dataset`, and it holds numbers.
+def get_numeric_dataset(group: h5py.Group, name: str, location: str) -> h5py.Dataset | None:
+    """Dataset of numbers, as `get_dataset` gives it; None if the name is not there.
+
+    Args:
+        group: the group, or the file.
+        name: name in the group.
+        location: the file, and the group in it, for messages.
 
     Raises:
         FormatError: it is something else.
     """
-    found = dataset(group, name, where)
-    if found is not None and found.dtype.kind not in "fiu":
-        raise FormatError(f"{where}: {name!r} holds {found.dtype}, not numbers")
-    return found
+    dataset = get_dataset(group, name, location)
+    if dataset is not None and dataset.dtype.kind not in "fiu":
+        raise FormatError(f"{location}: {name!r} holds {dataset.dtype}, not numbers")
+    return dataset
 
 
-def _stored(dataset: h5py.Dataset) -> int:
+def _claimed_bytes(dataset: h5py.Dataset) -> int:
+    return math.prod(dataset.shape) * int(dataset.dtype.itemsize)
+
+
+def _stored_bytes(dataset: h5py.Dataset) -> int:
     return int(dataset.id.get_storage_size())
 
 
-def check_features(shape: tuple[int, ...], kind: str, where: str) -> None:
-    """Whether features are one row of numbers a tile.
+def check_feature_shape(shape: tuple[int, ...], kind: str, location: str) -> None:
+    """Check that an array can be features: one row of fractions a tile.
+
+    Args:
+        shape: shape of the array.
+        kind: NumPy's letter for the kind of numbers, "f" for fractions.
+        location: the file, and the group in it, for messages.
 
     Raises:
-        FormatError: they are not.
+        FormatError: it cannot be.
     """
     if len(shape) == 1 and shape[0] > 0:
         raise FormatError(
-            f"{where}: one vector of {shape[0]} numbers: features of a whole slide, not of its "
+            f"{location}: one vector of {shape[0]} numbers: features of a whole slide, not of its "
             "tiles"
         )
-    if len(shape) not in (1, 2) or (
-        len(shape) == 2 and not (shape[0] == 0 or 0 < shape[1] <= MAX_DIM)
-    ):
-        raise FormatError(f"{where}: features of shape {shape}, not one row a tile")
+    # TRIDENT writes an empty vector for a slide without tiles.
+    empty = shape == (0,) or (len(shape) == 2 and shape[0] == 0)
+    if not empty and not (len(shape) == 2 and 0 < shape[1] <= MAX_DIM):
+        raise FormatError(f"{location}: features of shape {shape}, not one row a tile")
     if kind != "f":
-        raise FormatError(f"{where}: features that are whole numbers, not what an encoder gives")
+        raise FormatError(f"{location}: features that are whole numbers, not what an encoder gives")
 
 
-def read_features(dataset: h5py.Dataset, where: str) -> Float[np.ndarray, "tiles dim"]:
-    """Features of each tile, as stored; finite.
+def read_features(dataset: h5py.Dataset, location: str) -> Float[np.ndarray, "tiles dim"]:
+    """Features of each tile as stored, all finite.
 
     Raises:
-        FormatError: they cannot be features.
+        FormatError: the dataset cannot be features, or holds NaN or infinity.
     """
-    check_features(dataset.shape, dataset.dtype.kind, where)
-    return finite(dataset[:], where)
+    check_feature_shape(dataset.shape, dataset.dtype.kind, location)
+    return finite_rows(dataset[:], location)
 
 
-def finite(features: Float[np.ndarray, "..."], where: str) -> Float[np.ndarray, "tiles dim"]:
-    """The same features; an empty vector, as TRIDENT writes it, becomes a table of no rows.
+def finite_rows(
+    features: Float[np.ndarray, "..."], location: str
+) -> Float[np.ndarray, "tiles dim"]:
+    """The same features, checked; an empty vector becomes a table of no rows.
 
     Raises:
         FormatError: a value is NaN or infinite.
     """
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=-1)) if features.size else np.zeros(0, int)
-    if len(bad):
+    if not features.size:
+        return features if features.ndim == 2 else features.reshape(0, 0)
+    bad_rows = np.flatnonzero(~np.isfinite(features).all(axis=-1))
+    if len(bad_rows):
         raise FormatError(
-            f"{where}: {len(bad)} of {len(features)} tiles hold NaN or infinity, first row {bad[0]}"
+            f"{location}: {len(bad_rows)} of {len(features)} tiles hold NaN or infinity, first "
+            f"row {bad_rows[0]}"
         )
-    return features if features.ndim == 2 else features.reshape(0, 0)
+    return features
 
 
-def read_coords(dataset: h5py.Dataset, tiles: int, where: str) -> Shaped[np.ndarray, "tiles 2"]:
-    """Coordinates of each tile, as stored; finite.
+def read_coords(dataset: h5py.Dataset, tiles: int, location: str) -> Shaped[np.ndarray, "tiles 2"]:
+    """Coordinates of each tile as stored, all finite, in whatever unit the file has.
+
+    Args:
+        dataset: the coordinates.
+        tiles: number of tiles that have features.
+        location: the file, and the group in it, for messages.
 
     Raises:
-        FormatError: they are not two numbers for each of so many tiles.
+        FormatError: they are not two plausible numbers for each tile.
     """
     if dataset.shape == (0,) and tiles == 0:
         return np.zeros((0, 2))
     if dataset.shape != (tiles, 2):
-        raise FormatError(f"{where}: coords of shape {dataset.shape} for {tiles} tiles")
+        raise FormatError(f"{location}: coords of shape {dataset.shape} for {tiles} tiles")
     coords = dataset[:]
     if not np.isfinite(coords).all():
-        raise FormatError(f"{where}: coords hold NaN or infinity")
-    if len(coords) and np.abs(coords.astype(float)).max() > MAX_COORDINATE:
-        raise FormatError(
-            f"{where}: coords up to {np.abs(coords.astype(float)).max():.4g}, which no slide has"
-        )
+        raise FormatError(f"{location}: coords hold NaN or infinity")
+    # As floats: the absolute value of the smallest integer does not fit its type.
+    largest = np.abs(coords.astype(float)).max(initial=0)
+    if largest > MAX_COORDINATE:
+        raise FormatError(f"{location}: coords up to {largest:.4g}, which no slide has")
     return coords
 
 
-def attribute(attrs: h5py.AttributeManager, name: str, where: str) -> Any:
-    """One attribute, whatever it is; None: there is none of that name.
+def read_attribute(attrs: h5py.AttributeManager, name: str, location: str) -> Any:
+    """Value of one attribute, whatever its type; None if the name is not there.
 
     Raises:
         FormatError: it claims to be large, and reading it could take for ever.
     """
     if name not in attrs:
         return None
-    found = attrs.get_id(name)
-    if math.prod(found.shape or ()) > MAX_VALUES or found.get_storage_size() > MAX_ATTRIBUTE_BYTES:
-        raise FormatError(f"{where}: {name} is too large for an attribute")
+    attribute = attrs.get_id(name)
+    values = math.prod(attribute.shape or ())
+    if values > MAX_ATTRIBUTE_VALUES or attribute.get_storage_size() > MAX_ATTRIBUTE_BYTES:
+        raise FormatError(f"{location}: {name} is too large for an attribute")
     return attrs[name]
 
 
-def number(attrs: h5py.AttributeManager, name: str, where: str) -> float | None:
-    """A positive number among the attributes; None where it is missing or said to be unknown ('None').
+def read_positive(attrs: h5py.AttributeManager, name: str, location: str) -> float | None:
+    """Value of a positive number among the attributes; None if it is missing or 'None'.
 
     Raises:
         FormatError: it is something else.
     """
-    value = attribute(attrs, name, where)
+    value = read_attribute(attrs, name, location)
+    # TRIDENT writes the text 'None' for what it does not know.
     if value is None or (isinstance(value, str) and value in ("None", "")):
         return None
     try:
-        found = float(value.item() if isinstance(value, np.ndarray) else value)
+        number = float(value.item() if isinstance(value, np.ndarray) else value)
     except (TypeError, ValueError):
-        found = math.nan
-    if not 0 < found < math.inf:
-        raise FormatError(f"{where}: {name} is {str(value)[:50]!r}, not a positive number")
-    return found
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise FormatError(f"{location}: {name} is {str(value)[:50]!r}, not a positive number")
+    return number
 
 
-def text(attrs: h5py.AttributeManager, name: str, where: str) -> str:
-    """A line of text among the attributes; empty where it is missing or said to be unknown ('None').
+def read_text(attrs: h5py.AttributeManager, name: str, location: str) -> str:
+    """Value of a line of text among the attributes; empty if it is missing or 'None'.
 
     Raises:
         FormatError: it is something else.
     """
-    value = attribute(attrs, name, where)
+    value = read_attribute(attrs, name, location)
     if value is None:
         return ""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
-    if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
-        raise FormatError(f"{where}: {name} is not a line of text")
+    # Not printable: line breaks and terminal codes, which would reach the user's screen.
+    if not isinstance(value, str) or len(value) > MAX_TEXT_CHARACTERS or not value.isprintable():
+        raise FormatError(f"{location}: {name} is not a line of text")
     return "" if value == "None" else value
 
 
 def read_pt(path: Path) -> Float[np.ndarray, "tiles dim"]:
-    """Features from a .pt file that holds one tensor (CLAM) or one array (TRIDENT), and nothing else.
+    """Features from a .pt file that holds one tensor (CLAM) or one array (TRIDENT) only.
 
     Raises:
-        FormatError: it is not one, or would have to be unpickled.
+        FormatError: it holds something else, or would have to be unpickled.
     """
+    # Imported late: torch takes seconds, and only .pt files need it.
     import torch
 
-    # What an array of numbers is made of; everything else in a pickle is refused by
-    # torch.
-    plain = [np._core.multiarray._reconstruct, np.ndarray, np.dtype]  # type: ignore[attr-defined]
-    plain += [type(np.dtype(kind)) for kind in ("float16", "float32", "float64")]
+    # A pickled array of plain numbers needs these; torch refuses all else.
+    allowed = [np._core.multiarray._reconstruct, np.ndarray, np.dtype]  # type: ignore[attr-defined]
+    allowed += [type(np.dtype(kind)) for kind in ("float16", "float32", "float64")]
     try:
-        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(plain):
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(allowed):
             value = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  a damaged pickle fails in as many ways as there are instructions
         raise FormatError(
-            f"{path}: not one tensor saved by torch, or damaged ({_line(error)[:80]})"
+            f"{path}: not one tensor saved by torch, or damaged ({_one_line(error)[:80]})"
         ) from None
     if isinstance(value, torch.Tensor):
+        # NumPy has no bfloat16; float32 holds each of its values.
         value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
     if not isinstance(value, np.ndarray):
         raise FormatError(f"{path}: holds a {type(value).__name__}, not one tensor of features")
-    check_features(value.shape, value.dtype.kind, str(path))
-    return finite(value, str(path))
+    check_feature_shape(value.shape, value.dtype.kind, str(path))
+    return finite_rows(value, str(path))
 
 
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__

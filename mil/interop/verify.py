@@ -1,148 +1,189 @@
-"""Bags looked over, ours and other tools': one line a fault; nothing is changed."""
+"""`mil bags verify`: damage in bags and other tools' files, one line a fault.
+
+Nothing is changed.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
 
 from mil.errors import FormatError
-from mil.interop.detect import find, tool_module
-from mil.interop.external import Source
-from mil.interop.untrusted import attribute, dataset, opened
+from mil.interop.detect import find_feature_files, tool_module
+from mil.interop.external import FeatureFile
+from mil.interop.untrusted import get_dataset, open_hdf5, read_attribute
 from mil.io.bags import Bag, read_bag
+from mil.io.bags.checks import difference
 from mil.progress import progress
 
 ARRAYS = ("features", "valid", "coords", "coords_um")
-# What all bags of a folder share, and what it is called.
-SHARED = {
-    "dim": "features a tile",
-    "encoder": "encoder",
-    "weights_sha256": "weights",
-    "tiling": "tiling",
-}
+# Facts that all bags of a folder share.
+SHARED_FACTS = ("dim", "encoder", "weights_sha256", "tiling")
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What the bags of a folder have in common; empty or None: not said."""
+class SharedFacts:
+    """Facts of one bag that must agree within its folder; empty or None: not known."""
 
-    path: str
+    location: str
     dim: int | None = None
     encoder: str = ""
     weights_sha256: str = ""
     tiling: str = ""
 
 
-@dataclass(frozen=True)
-class Verified:
-    """How many bags were looked at, and what is wrong with them."""
+class BagVerification(NamedTuple):
+    """Number of bags that were examined, and a line for each fault."""
 
     bags: int
     faults: list[str]
 
 
-def run(paths: Sequence[Path]) -> Verified:
-    """Look over files and folders of bags.
+class _CheckedBag(NamedTuple):
+    facts: SharedFacts
+    faults: list[str]
+
+
+def run(paths: Sequence[Path]) -> BagVerification:
+    """Examine files and folders of bags.
+
+    Args:
+        paths: bags, files of other tools, or folders of either.
 
     Raises:
         FormatError: a path does not exist or holds no bags.
     """
+    files: list[FeatureFile] = []
     faults: list[str] = []
-    folders: dict[Path, list[Summary]] = defaultdict(list)
-    sources: list[Source] = []
     for path in paths:
-        found = find(path)
-        sources += found.sources
-        faults += map(str, found.faults)
-    unreadable = len(faults)
-    with progress("verify", len(sources), "bags") as advance:
-        for source in sources:
+        detected = find_feature_files(path)
+        files += detected.files
+        faults += map(str, detected.faults)
+    # They count as bags: each is a file that should have been one.
+    undetected = len(faults)
+    facts_by_folder: dict[Path, list[SharedFacts]] = defaultdict(list)
+    with progress("verify", len(files), "bags") as advance:
+        for file in files:
             try:
-                summary, new = _ours(source) if source.tool == "mil" else _foreign(source)
-                folders[source.path if source.member else source.path.parent].append(summary)
-                faults += new
+                checked = _check_bag(file) if file.tool == "mil" else _check_external(file)
             except FormatError as error:
                 faults.append(str(error))
+            else:
+                # All slides of ACMIL's file belong together, as those of a folder do.
+                folder = file.path if file.group else file.path.parent
+                facts_by_folder[folder].append(checked.facts)
+                faults += checked.faults
             advance(1)
-    for summaries in folders.values():
-        faults += _differences(summaries)
-    return Verified(len(sources) + unreadable, faults)
+    for facts in facts_by_folder.values():
+        faults += _differences(facts)
+    return BagVerification(len(files) + undetected, faults)
 
 
-def _ours(source: Source) -> tuple[Summary, list[str]]:
-    with opened(source.path) as file:
+def _check_bag(file: FeatureFile) -> _CheckedBag:
+    # First as an untrusted file: `read_bag` would follow links and read large attributes.
+    with open_hdf5(file.path) as opened:
         for name in ARRAYS:
-            dataset(file, name, source.where)  # no link is followed by looking
-        for name in file.attrs:
-            attribute(file.attrs, name, source.where)
-    bag = read_bag(source.path)
-    summary = Summary(
-        source.where, bag.features.shape[1], bag.encoder, bag.weights_sha256, bag.tiling
-    )
+            get_dataset(opened, name, file.location)
+        for name in opened.attrs:
+            read_attribute(opened.attrs, name, file.location)
+    bag = read_bag(file.path)
+    facts = SharedFacts(file.location)
     # A slide without tiles knows neither its weights nor, sometimes, its tiling.
-    return (summary if bag.state == "ok" else Summary(source.where)), [*_faults(bag, source)]
+    if bag.state == "ok":
+        facts = SharedFacts(
+            file.location, bag.features.shape[1], bag.encoder, bag.weights_sha256, bag.tiling
+        )
+    return _CheckedBag(facts, list(_bag_faults(bag, file)))
 
 
-def _faults(bag: Bag, source: Source) -> Iterator[str]:
-    where = source.where
-    if bag.slide != source.slide:
-        yield f"{where}: says that it is of slide {bag.slide!r}; rename it, or it is found as another slide"
+def _bag_faults(bag: Bag, file: FeatureFile) -> Iterator[str]:
+    location = file.location
+    if bag.slide != file.slide:
+        yield (
+            f"{location}: its header names the slide {bag.slide!r}; rename the file, or it counts "
+            "as another slide"
+        )
     if bag.state == "ok" and not bag.valid.any():
-        yield f"{where}: is ok, but has no tile that could be read"
-    bad = np.flatnonzero(~np.isfinite(bag.features[bag.valid]).all(axis=1))
-    if len(bad):
-        yield f"{where}: NaN or infinity in {len(bad)} of {int(bag.valid.sum())} valid tiles"
+        yield f"{location}: its state is ok, but no tile could be read"
+    # Rows that are not valid are zeros by definition, and never read.
+    bad_rows = np.flatnonzero(~np.isfinite(bag.features[bag.valid]).all(axis=1))
+    if len(bad_rows):
+        yield (
+            f"{location}: NaN or infinity in {len(bad_rows)} of {int(bag.valid.sum())} valid tiles"
+        )
     if bag.coords is not None:
-        yield from _places(bag.coords, bag.width_level0_px, bag.height_level0_px, where)
+        yield from _coordinate_faults(
+            bag.coords, bag.width_level0_px, bag.height_level0_px, location
+        )
 
 
-def _places(
-    coords: Shaped[np.ndarray, "tiles 2"], width: int | None, height: int | None, where: str
+def _coordinate_faults(
+    coords: Shaped[np.ndarray, "tiles 2"], width: int | None, height: int | None, location: str
 ) -> Iterator[str]:
-    unique, counts = (
-        np.unique(coords, axis=0, return_counts=True) if len(coords) else (coords, np.zeros(0))
-    )
-    if len(unique) < len(coords):
-        x, y = unique[counts.argmax()]
-        yield f"{where}: {len(coords) - len(unique)} tiles have the corner of another one, such as ({x:g}, {y:g})"
+    """Lines about corners that are there twice, or outside the slide.
+
+    Args:
+        coords: top left corners.
+        width: width of the slide in the unit of the corners; None: not known.
+        height: height of the slide.
+        location: the file, and the group in it.
+    """
+    if not len(coords):
+        return
+    # Tiles may overlap, but the same tile twice would count twice in a head.
+    corners, counts = np.unique(coords, axis=0, return_counts=True)
+    if len(corners) < len(coords):
+        x, y = corners[counts.argmax()]
+        yield (
+            f"{location}: {len(coords) - len(corners)} tiles have the corner of another one, such "
+            f"as ({x:g}, {y:g})"
+        )
     outside = (coords < 0).any(axis=1)
+    size = ""
     if width and height:
         outside |= (coords >= (width, height)).any(axis=1)
+        size = f" of {width} x {height} px"
     if outside.any():
         x, y = coords[outside][0]
-        size = f" of {width} x {height} px" if width and height else ""
-        yield f"{where}: {int(outside.sum())} tiles begin outside the slide{size}, such as ({x:g}, {y:g})"
-
-
-def _foreign(source: Source) -> tuple[Summary, list[str]]:
-    found = tool_module(source.tool).read(source)
-    said = found.said
-    dim = found.features.shape[1] if len(found.features) else None
-    summary = Summary(source.where, dim, said.get("encoder") or "")
-    coords = found.coords if found.coords is not None else found.coords_um
-    if coords is None:
-        return summary, []
-    return summary, [
-        *_places(coords, said.get("width_level0_px"), said.get("height_level0_px"), source.where)
-    ]
-
-
-def _differences(summaries: Sequence[Summary]) -> Iterator[str]:
-    """Bags that are not like most of their folder."""
-    for name, what in SHARED.items():
-        values = Counter(
-            value
-            for each in summaries
-            if (value := getattr(each, name)) or name == "weights_sha256"
+        yield (
+            f"{location}: {int(outside.sum())} tiles begin outside the slide{size}, such as "
+            f"({x:g}, {y:g})"
         )
+
+
+def _check_external(file: FeatureFile) -> _CheckedBag:
+    external = tool_module(file.tool).read(file)
+    stated = external.stated
+    # An empty table has no dimension to compare.
+    dim = external.features.shape[1] if len(external.features) else None
+    facts = SharedFacts(file.location, dim, stated.encoder)
+    coords = external.coords if external.coords is not None else external.coords_um
+    if coords is None:
+        return _CheckedBag(facts, [])
+    faults = _coordinate_faults(
+        coords, stated.width_level0_px, stated.height_level0_px, file.location
+    )
+    return _CheckedBag(facts, list(faults))
+
+
+def _differences(bags: Sequence[SharedFacts]) -> Iterator[str]:
+    """Lines about bags that differ from most bags of their folder."""
+    for name in SHARED_FACTS:
+        # Weights that are not known are a difference: heads refuse such bags. Other
+        # facts that are not known are not.
+        counts_unknown = name == "weights_sha256"
+        values = Counter(getattr(bag, name) for bag in bags if getattr(bag, name) or counts_unknown)
         if len(values) < 2:
             continue
         usual, times = values.most_common(1)[0]
-        for each in summaries:
-            value = getattr(each, name)
-            if value != usual and each.dim is not None and (value or name == "weights_sha256"):
-                said = "not known" if not value else str(value)[:64]
-                yield f"{each.path}: {what} {said}, but {usual or 'not known'} in {times} of {len(summaries)} bags"
+        for bag in bags:
+            value = getattr(bag, name)
+            comparable = bag.dim is not None and (value or counts_unknown)
+            if value != usual and comparable:
+                shown = str(value or "")[:64]
+                usual_bags = f"{times} of {len(bags)} bags"
+                yield difference(bag.location, name, shown, usual, usual_bags)

@@ -24,19 +24,21 @@ from shapely.geometry.base import BaseGeometry
 from mil.errors import FormatError
 from mil.io.atomic import write_text
 
-# What is cut out of the other regions: classes of QuPath and groups of ASAP. CAMELYON16
-# names its holes `_2`.
+# Names of regions that are cut out of the others: classes of QuPath and groups of ASAP.
+# CAMELYON16 calls its holes `_2`.
 CUT_OUT = {"ignore", "hole", "exclude", "exclusion", "_2"}
-NO_AREA = {"Dot", "PointSet", "Measurement"}  # types of ASAP
-# types of ImageScope
+# Types of ASAP's annotations that have no area.
+NO_AREA = {"Dot", "PointSet", "Measurement"}
+# Types of ImageScope's regions.
+ELLIPSE = "2"
 ARROW = "3"
 RULER = "4"
-ELLIPSE = "2"
 # Parsed, a file takes some ten times its size in memory; outlines of a slide have a few
 # MB.
 LARGEST_BYTES = 100_000_000
-LARGEST_PX = 1e8  # no slide reaches so far
-# What reading JSON of another shape raises.
+# No slide reaches so far, level-0 pixels.
+LARGEST_PX = 1e8
+# Errors of reading JSON of another structure.
 NOT_GEOJSON = (
     OSError,
     ValueError,
@@ -48,25 +50,28 @@ NOT_GEOJSON = (
     ShapelyError,
 )
 
-Parts = list[tuple[bool, BaseGeometry]]  # is it cut out, and where
+# Whether each region is cut out of the others, and its geometry.
+Regions = list[tuple[bool, BaseGeometry]]
 
 
 def read_annotation(path: Path, origin_px: tuple[int, int] = (0, 0)) -> MultiPolygon:
-    """All annotated regions of a slide as one geometry; what is to be ignored taken out, self-crossings mended.
+    """All annotated regions of a slide as one geometry.
+
+    Regions to be ignored are cut out, self-crossing outlines mended.
 
     Args:
         path: ASAP or ImageScope .xml, or .geojson.
-        origin_px: what GeoJSON counts from, level-0 pixels; (0, 0): the corner of the
+        origin_px: corner that GeoJSON counts from, level-0 pixels; (0, 0): that of the
             whole slide.
 
     Returns:
         Polygons, level-0 pixels of the whole slide; lines and points are left out.
 
     Raises:
-        FormatError: it is neither ASAP XML, ImageScope XML nor GeoJSON, or holds a
-            place that is on no slide.
+        FormatError: the file is neither ASAP XML, ImageScope XML nor GeoJSON, or holds
+            a position that is on no slide.
     """
-    readers: dict[str, Callable[[Path], Parts]] = {
+    readers: dict[str, Callable[[Path], Regions]] = {
         ".xml": _read_xml,
         ".geojson": _read_geojson,
         ".json": _read_geojson,
@@ -78,14 +83,13 @@ def read_annotation(path: Path, origin_px: tuple[int, int] = (0, 0)) -> MultiPol
         )
     _check_size(path)
     try:
-        parts = readers[suffix](path)
-        wanted, unwanted = (
-            unary_union([_polygons(g) for cut, g in parts if cut == out]) for out in (False, True)
-        )
-        regions = _polygons(wanted.difference(unwanted))
+        regions = readers[suffix](path)
+        included = unary_union([_polygons(region) for cut_out, region in regions if not cut_out])
+        excluded = unary_union([_polygons(region) for cut_out, region in regions if cut_out])
+        polygons = _polygons(included.difference(excluded))
     except ShapelyError as error:
         raise FormatError(f"{path}: its polygons cannot be joined: {error}") from None
-    return regions if suffix == ".xml" else translate(regions, *origin_px)
+    return polygons if suffix == ".xml" else translate(polygons, *origin_px)
 
 
 def _check_size(path: Path) -> None:
@@ -100,42 +104,49 @@ def _check_size(path: Path) -> None:
         )
 
 
-def _read_xml(path: Path) -> Parts:
+def _read_xml(path: Path) -> Regions:
     try:
         root = parse(path).getroot()
     except (ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:
         raise FormatError(f"{path}: not an ASAP annotation: {error}") from None
     if root is not None and root.tag == "ASAP_Annotations":
-        return [part for element in root.iter("Annotation") for part in _asap_part(element, path)]
+        elements = root.iter("Annotation")
+        return [region for element in elements for region in _asap_region(element, path)]
     if root is not None and root.tag == "Annotations" and root.find("Annotation") is not None:
-        return [part for element in root.iter("Region") for part in _imagescope_part(element, path)]
-    found = "nothing" if root is None else f"<{root.tag}>"
+        elements = root.iter("Region")
+        return [region for element in elements for region in _imagescope_region(element, path)]
+    tag = "nothing" if root is None else f"<{root.tag}>"
     raise FormatError(
-        f"{path}: not an ASAP annotation: its root is {found}, not <ASAP_Annotations> (or "
+        f"{path}: not an ASAP annotation: its root is {tag}, not <ASAP_Annotations> (or "
         "ImageScope's <Annotations>)"
     )
 
 
-def _asap_part(element: Any, path: Path) -> Parts:
-    corners = [
-        tuple(_number(c, name, path) for name in ("Order", "X", "Y"))
-        for c in element.iter("Coordinate")
-    ]
-    if len(corners) < 3 or element.get("Type") in NO_AREA:
+def _asap_region(element: Any, path: Path) -> Regions:
+    """The region of an ASAP annotation; nothing where it has no area."""
+    vertices = []
+    for vertex in element.iter("Coordinate"):
+        order, x, y = (_number(vertex, name, path) for name in ("Order", "X", "Y"))
+        vertices.append((order, x, y))
+    if len(vertices) < 3 or element.get("Type") in NO_AREA:
         return []
-    polygon = Polygon([(x, y) for _, x, y in sorted(corners)])
+    polygon = Polygon([(x, y) for _, x, y in sorted(vertices)])
     return [(_is_cut_out(element.get("PartOfGroup", "")), make_valid(polygon))]
 
 
-def _imagescope_part(element: Any, path: Path) -> Parts:
-    corners = [(_number(c, "X", path), _number(c, "Y", path)) for c in element.iter("Vertex")]
-    if element.get("Type") == ELLIPSE and len(corners) == 2:
+def _imagescope_region(element: Any, path: Path) -> Regions:
+    """The region of an ImageScope annotation; nothing where it has no area."""
+    vertices = [
+        (_number(vertex, "X", path), _number(vertex, "Y", path))
+        for vertex in element.iter("Vertex")
+    ]
+    if element.get("Type") == ELLIPSE and len(vertices) == 2:
         raise FormatError(
             f"{path}: an ellipse of ImageScope has no outline in its file; draw it as a polygon"
         )
-    if len(corners) < 3 or element.get("Type") in (ARROW, RULER):
+    if len(vertices) < 3 or element.get("Type") in (ARROW, RULER):
         return []
-    return [(element.get("NegativeROA") == "1", make_valid(Polygon(corners)))]
+    return [(element.get("NegativeROA") == "1", make_valid(Polygon(vertices)))]
 
 
 def _number(element: Any, name: str, path: Path) -> float:
@@ -143,6 +154,7 @@ def _number(element: Any, name: str, path: Path) -> float:
         value = float(element.get(name, ""))
     except ValueError:
         value = math.nan
+    # Written so that it refuses NaN too.
     if not abs(value) <= LARGEST_PX:
         raise FormatError(
             f"{path}: a {element.tag} without a number in {name} that can be a place on a slide"
@@ -150,45 +162,56 @@ def _number(element: Any, name: str, path: Path) -> float:
     return value
 
 
-def _read_geojson(path: Path) -> Parts:
+def _read_geojson(path: Path) -> Regions:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_refused)
-        # A feature without a place is legal GeoJSON.
+        raw = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_refuse_constant)
+        # A feature without a geometry is legal GeoJSON.
         features = [feature for feature in _features(raw) if feature["geometry"] is not None]
         shapes = [shape(feature["geometry"]) for feature in features]
         if not (np.abs(shapely.get_coordinates(shapes)) <= LARGEST_PX).all():
             raise ValueError("a coordinate is on no slide")
         return [
-            (_is_cut_out(_class(f)), make_valid(where))
-            for f, where in zip(features, shapes, strict=True)
+            (_is_cut_out(_class_name(feature)), make_valid(geometry))
+            for feature, geometry in zip(features, shapes, strict=True)
         ]
     except NOT_GEOJSON as error:
         raise FormatError(f"{path}: not GeoJSON with polygons: {error}") from None
 
 
 def _features(raw: Any) -> list[Any]:
+    """The features of a list, a feature, a geometry or a collection of either."""
     if isinstance(raw, list):
         return raw
     if raw.get("type") == "Feature":
         return [raw]
-    return [{"geometry": raw}] if "coordinates" in raw or "geometries" in raw else raw["features"]
+    if "coordinates" in raw or "geometries" in raw:
+        return [{"geometry": raw}]
+    return raw["features"]
 
 
-def _class(feature: Any) -> str:
-    """The name of a feature's class as QuPath writes it: `name`, or `names` of a class that is derived."""
-    said = (feature.get("properties") or {}).get("classification") or {}
-    return said if isinstance(said, str) else str((said.get("names") or [said.get("name")])[0])
+def _class_name(feature: Any) -> str:
+    """The name of a feature's class as QuPath writes it.
+
+    It is `name`, or the first of `names` for a class that is derived from others.
+    """
+    classification = (feature.get("properties") or {}).get("classification") or {}
+    if isinstance(classification, str):
+        return classification
+    names = classification.get("names") or [classification.get("name")]
+    return str(names[0])
 
 
 def _is_cut_out(name: str) -> bool:
+    # QuPath writes a derived class as `Ignore: Necrosis`, and marks ignored ones by `*`.
     return name.split(":")[0].strip().rstrip("*").lower() in CUT_OUT
 
 
-def _refused(constant: str) -> float:
+def _refuse_constant(constant: str) -> float:
     raise ValueError(f"a coordinate is {constant}")
 
 
 def _polygons(geometry: BaseGeometry) -> MultiPolygon:
+    """The polygons of a geometry, however deep its collections."""
     parts = [geometry]
     while any(hasattr(part, "geoms") for part in parts):
         parts = [inner for part in parts for inner in getattr(part, "geoms", [part])]
@@ -206,16 +229,17 @@ def write_geojson(
     """Write features as a GeoJSON FeatureCollection, whole or not at all.
 
     Args:
-        path: where to.
-        features: see `feature`.
-        origin_px: where the scanned part of the slide begins, which QuPath counts from,
+        path: file to write.
+        features: GeoJSON features; see `feature`.
+        origin_px: corner of the scanned part of the slide, which QuPath counts from,
             level-0 pixels.
     """
     left, top = origin_px
-    moved = [
-        {**one, "geometry": mapping(translate(shape(one["geometry"]), -left, -top))}
-        if any(origin_px)
-        else one
-        for one in features
-    ]
-    write_text(path, json.dumps({"type": "FeatureCollection", "features": moved}, allow_nan=False))
+    written = []
+    for item in features:
+        if any(origin_px):
+            moved = translate(shape(item["geometry"]), -left, -top)
+            item = {**item, "geometry": mapping(moved)}
+        written.append(item)
+    collection = {"type": "FeatureCollection", "features": written}
+    write_text(path, json.dumps(collection, allow_nan=False))

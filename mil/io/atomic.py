@@ -12,7 +12,7 @@ from uuid import uuid4
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Give a scratch path beside `target`; move it onto `target` when the block ends well.
+    """A scratch path beside `target`, moved onto `target` when the block ends well.
 
     The scratch name begins with a dot and keeps the suffix of `target`, since writers
     choose their format by it. Close the file inside the block: the move must come after
@@ -20,11 +20,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
     first; the workflow never runs two jobs for one file.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f".partial-{'[0-9a-f]' * 32}-{escape(target.name)}"):
-        left.unlink(missing_ok=True)
+    # Escaped, since names of slides may hold brackets.
+    for abandoned in target.parent.glob(f".partial-{'[0-9a-f]' * 32}-{escape(target.name)}"):
+        abandoned.unlink(missing_ok=True)
     scratch = target.with_name(f".partial-{uuid4().hex}-{target.name}")
     try:
         yield scratch
+        # Without it a crash of the machine could leave the name without the content.
         with scratch.open("rb+") as written:
             os.fsync(written.fileno())
         scratch.replace(target)
@@ -40,5 +42,5 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all, indented, keys in the order given."""
+    """Write a JSON file whole or not at all, indented, keys in their order."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -1,6 +1,6 @@
-"""Regions that users drew, as a mask on a grid over a slide: outlines or pictures, of any size.
+"""Regions that users drew, as a mask on a grid over a slide: outlines or images, of any size.
 
-Everywhere the same rule: a pixel of the grid is inside when its centre is.
+One rule holds everywhere: a pixel of the grid is inside when its centre is.
 `mil.tile.tissue.outlines` draws between the centres, so a mask survives being written
 as an outline and read again.
 """
@@ -23,21 +23,28 @@ from shapely import MultiPolygon
 from mil.config.datasets import GeojsonFrame
 from mil.errors import FormatError
 from mil.io.annotations import read_annotation
+from mil.io.slides.blocks import LARGEST_BLOCK_BYTES
 from mil.io.slides.tiff import COMPRESSIONS, J2K
 
 OUTLINES = (".geojson", ".json", ".xml")
-PICTURES = (".png", ".tif", ".tiff")
-PROPORTION = 0.01  # how far a picture's sides may be from the slide's
-STRIP_PX = 512  # of a PNG, looked at in one piece
-LARGEST_BLOCK_BYTES = 256 << 20  # of a TIFF, decoded in one piece
-LARGEST_PX = 100_000_000_000  # of a TIFF; the largest slides have some tens of thousand million
-CROSSINGS = 4_000_000  # of outlines with rows of the grid, found in one piece
-ALPHA = (1, 2)  # values of TIFF's tag ExtraSamples
+IMAGES = (".png", ".tif", ".tiff")
+# How far the proportion of an image's sides may be from the slide's.
+PROPORTION = 0.01
+# Height of the strips in which a PNG is examined, pixels.
+STRIP_PX = 512
+# Pixels of a TIFF; the largest slides have some tens of gigapixels.
+LARGEST_PX = 100_000_000_000
+# Crossings of outlines with rows of the grid that are computed at once.
+CROSSINGS = 4_000_000
+# Bytes of compressed segments that tifffile reads at once.
+BUFFER_BYTES = 1 << 24
+# Values of TIFF's tag ExtraSamples that stand for transparency.
+ALPHA = (1, 2)
 
-Block = tuple[
-    np.ndarray, int, int
-]  # inside or not [height, width], and its top and left in the picture
-# What decoders raise on damaged or hostile files.
+# Inside or not [height, width], and its top and left in the image.
+Block = tuple[np.ndarray, int, int]
+Span = tuple[tuple[int, int], tuple[int, int]]  # corner and size, level-0 pixels
+# Errors of decoders on damaged or hostile files.
 DAMAGE = (
     OSError,
     ValueError,
@@ -57,32 +64,37 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class _Grid:
-    """A grid over the slide; `pitch_px` is the size of its pixels. All in level-0 pixels, (x, y)."""
+    """A grid over the slide, in level-0 pixels, (x, y).
+
+    Attributes:
+        shape: rows and columns.
+        origin_px: corner of the grid.
+        pitch_px: width and height of its pixels.
+    """
 
     shape: tuple[int, int]
     origin_px: tuple[int, int]
     pitch_px: tuple[float, float]
 
-    def steps(
+    def image_pixels(
         self, axis: int, start_px: int, length_px: int, count: int
     ) -> Int[np.ndarray, " pixels"]:
-        """For each column (axis 0) or row (1) of the grid, the column or row of a picture that its centre lies in.
+        """Column (axis 0) or row (1) of an image under the centre of each of the grid's.
 
         Args:
             axis: 0 or 1.
-            start_px: where the picture begins.
-            length_px: how far it reaches.
-            count: of the picture's pixels along the axis.
+            start_px: left or top edge of the image, level-0 pixels.
+            length_px: width or height of the image, level-0 pixels.
+            count: number of the image's pixels along the axis.
         """
-        centres = (
-            self.origin_px[axis] + (np.arange(self.shape[1 - axis]) + 0.5) * self.pitch_px[axis]
-        )
+        index = np.arange(self.shape[1 - axis])
+        centres = self.origin_px[axis] + (index + 0.5) * self.pitch_px[axis]
         return np.floor((centres - start_px) * count / length_px).astype(np.int64)
 
 
 @dataclass(frozen=True)
-class _Picture:
-    """An open picture: sizes (width, height) of its levels, and the blocks of one of them."""
+class _MaskImage:
+    """An open image: sizes (width, height) of its levels, and the blocks of one of them."""
 
     levels: list[tuple[int, int]]
     blocks: Callable[[int], Iterator[Block]]
@@ -98,50 +110,48 @@ def read_mask(
     pitch_px: float | None = None,
     geojson_frame: GeojsonFrame = "scanned",
 ) -> Bool[np.ndarray, "height width"]:
-    """What lies inside the regions of a file, on a grid over the scanned part of a slide.
+    """The regions of a file as a mask on a grid over the scanned part of a slide.
 
-    A picture spans the scanned part or the whole slide, whichever its proportion fits;
-    what is not zero is inside.
+    An image spans the scanned part or the whole slide, whichever its proportion fits;
+    pixels that are not zero are inside.
 
     Args:
         path: .geojson, .json or .xml (see `mil.io.annotations`), or .png, .tif, .tiff.
-        origin_px: where the scanned part begins, level-0 pixels; the grid begins there
-            too.
+        origin_px: corner of the scanned part and of the grid, level-0 pixels.
         extent_px: width and height of the scanned part, level-0 pixels.
         size_px: width and height of the whole slide, level-0 pixels.
         shape: rows and columns of the grid.
         pitch_px: level-0 pixels per pixel of the grid, whose last row and column may
             hang over; None: the grid ends where the scanned part does.
-        geojson_frame: what GeoJSON counts from: the corner of the `scanned` part, as
+        geojson_frame: corner that GeoJSON counts from: that of the `scanned` part, as
             QuPath does, or of the `slide`.
 
     Raises:
-        FormatError: the file cannot be read, or a picture's proportion is not the
+        FormatError: the file cannot be read, or an image's proportion is not the
             slide's.
     """
-    pitch = (
-        (extent_px[0] / shape[1], extent_px[1] / shape[0])
-        if pitch_px is None
-        else (pitch_px, pitch_px)
-    )
-    grid = _Grid(shape, origin_px, pitch)
+    pitch = (extent_px[0] / shape[1], extent_px[1] / shape[0])
+    if pitch_px is not None:
+        pitch = (pitch_px, pitch_px)
     suffix = path.suffix.lower()
     if suffix in OUTLINES:
-        regions = read_annotation(path, origin_px if geojson_frame == "scanned" else (0, 0))
-        return rasterise(regions, origin_px, pitch, shape)
-    if suffix not in PICTURES:
-        kinds = ", ".join((*OUTLINES, *PICTURES))
+        frame_px = origin_px if geojson_frame == "scanned" else (0, 0)
+        return rasterise(read_annotation(path, frame_px), origin_px, pitch, shape)
+    if suffix not in IMAGES:
+        kinds = ", ".join((*OUTLINES, *IMAGES))
         raise FormatError(f"{path}: a mask is one of {kinds}, not {path.suffix or 'this'}")
     if not path.is_file():
         raise FormatError(f"{path}: no such file")
+    grid = _Grid(shape, origin_px, pitch)
+    spans = [(origin_px, extent_px), ((0, 0), size_px)]
     try:
-        with _png(path) if suffix == ".png" else _tiff(path) as picture:
-            return _sampled(path, picture, grid, [(origin_px, extent_px), ((0, 0), size_px)])
+        with _png(path) if suffix == ".png" else _tiff(path) as image:
+            return _sample(path, image, grid, spans)
     except FormatError:
         raise
     except DAMAGE as error:
-        why = str(error).partition("\n")[0] or type(error).__name__
-        raise FormatError(f"{path}: not a picture that can be read: {why}") from None
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise FormatError(f"{path}: not a picture that can be read: {reason}") from None
 
 
 def rasterise(
@@ -154,27 +164,32 @@ def rasterise(
 
     Args:
         regions: valid polygons, level-0 pixels.
-        origin_px: where the grid begins, level-0 pixels.
+        origin_px: corner of the grid, level-0 pixels.
         pitch_px: width and height of its pixels, level-0 pixels.
-        shape: its rows and columns.
+        shape: rows and columns of the grid.
     """
     height, width = shape
     # Along a row, every border that is crossed changes inside to outside or back.
     borders = np.zeros((height, width + 1), np.uint8)
-    corners, ring = shapely.get_coordinates(
-        shapely.get_rings(shapely.get_parts(regions)), return_index=True
-    )
-    corners = (corners - origin_px) / pitch_px - 0.5  # now centres are whole numbers
-    edges = np.stack([corners[:-1], corners[1:]], axis=1)[ring[1:] == ring[:-1]]
-    edges = np.where(edges[:, :1, 1:] > edges[:, 1:, 1:], edges[:, ::-1], edges)  # downwards
-    first, last = (np.ceil(edges[:, end, 1]).clip(0, height).astype(np.int64) for end in (0, 1))
+    rings = shapely.get_rings(shapely.get_parts(regions))
+    vertices, ring = shapely.get_coordinates(rings, return_index=True)
+    # In pixels of the grid, where centres are now whole numbers.
+    vertices = (vertices - origin_px) / pitch_px - 0.5
+    same_ring = ring[1:] == ring[:-1]
+    edges = np.stack([vertices[:-1], vertices[1:]], axis=1)[same_ring]
+    # All edges lead downwards, so that the first row is the upper end's.
+    upwards = edges[:, :1, 1:] > edges[:, 1:, 1:]
+    edges = np.where(upwards, edges[:, ::-1], edges)
+    first = np.ceil(edges[:, 0, 1]).clip(0, height).astype(np.int64)
+    last = np.ceil(edges[:, 1, 1]).clip(0, height).astype(np.int64)
+    # In parts, since a huge outline on a fine grid has more crossings than fit into
+    # memory.
     total = np.cumsum(last - first)
-    pieces = np.searchsorted(total, np.arange(CROSSINGS, total[-1:].sum(), CROSSINGS))
-    for part in np.split(np.arange(len(edges)), pieces):
+    cuts = np.searchsorted(total, np.arange(CROSSINGS, total[-1:].sum(), CROSSINGS))
+    for part in np.split(np.arange(len(edges)), cuts):
         row, column = _crossings(edges[part], first[part], last[part])
-        np.add.at(
-            borders, (row, column.clip(0, width)), 1
-        )  # may wrap round: only odd or even matters
+        # May wrap round: only odd or even matters.
+        np.add.at(borders, (row, column.clip(0, width)), 1)
     return np.bitwise_xor.accumulate(borders & 1, axis=1)[:, :width].astype(bool)
 
 
@@ -184,107 +199,122 @@ def _crossings(
     """Rows that edges cross, and the first column whose centre is not left of the crossing."""
     count = last - first
     edge = np.repeat(np.arange(len(edges)), count)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
-    (x0, y0), (x1, y1) = edges[edge, 0].T, edges[edge, 1].T
+    row_in_edge = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
+    row = row_in_edge + first[edge]
+    x0, y0 = edges[edge, 0].T
+    x1, y1 = edges[edge, 1].T
     return row, np.ceil(x0 + (row - y0) / (y1 - y0) * (x1 - x0)).astype(np.int64)
 
 
-def _sampled(
-    path: Path, picture: _Picture, grid: _Grid, spans: list[tuple[tuple[int, int], tuple[int, int]]]
+def _sample(
+    path: Path, image: _MaskImage, grid: _Grid, spans: list[Span]
 ) -> Bool[np.ndarray, "height width"]:
-    """The picture's pixels at the centres of the grid's, read block by block."""
-    (left, top), (width, height) = _span(path, picture.levels[0], spans)
-    fine = [
-        n
-        for n, size in enumerate(picture.levels)
-        if width / size[0] <= grid.pitch_px[0] * (1 + PROPORTION)
-    ]
+    """The image's pixels at the centres of the grid's, read block by block."""
+    (left, top), (width, height) = _span(path, image.levels[0], spans)
+    coarsest_px = grid.pitch_px[0] * (1 + PROPORTION)
+    fine = [n for n, size in enumerate(image.levels) if width / size[0] <= coarsest_px]
     level = max(fine, default=0)
-    columns = grid.steps(0, left, width, picture.levels[level][0])
-    rows = grid.steps(1, top, height, picture.levels[level][1])
+    columns = grid.image_pixels(0, left, width, image.levels[level][0])
+    rows = grid.image_pixels(1, top, height, image.levels[level][1])
     mask = np.zeros(grid.shape, bool)
-    for inside, block_top, block_left in picture.blocks(level):
-        down = slice(*np.searchsorted(rows, (block_top, block_top + inside.shape[0])))
-        across = slice(*np.searchsorted(columns, (block_left, block_left + inside.shape[1])))
+    for inside, block_top, block_left in image.blocks(level):
+        block_height, block_width = inside.shape
+        down = slice(*np.searchsorted(rows, (block_top, block_top + block_height)))
+        across = slice(*np.searchsorted(columns, (block_left, block_left + block_width)))
+        # Or, since channels may come as blocks of their own.
         mask[down, across] |= inside[np.ix_(rows[down] - block_top, columns[across] - block_left)]
     return mask
 
 
-def _span(
-    path: Path, size: tuple[int, int], spans: list[tuple[tuple[int, int], tuple[int, int]]]
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """What of the slide a picture shows: the span whose proportion is nearest to its own."""
-    off = [abs(size[0] * span[1] / (size[1] * span[0]) - 1) for _, span in spans]
-    if min(off) > PROPORTION + 0.5 / min(size):  # sides are rounded to whole pixels
+def _span(path: Path, size: tuple[int, int], spans: list[Span]) -> Span:
+    """The part of the slide that an image shows: of the nearest proportion to its own."""
+    deviations = [_deviation(size, span_size) for _, span_size in spans]
+    best = min(deviations)
+    # Sides are rounded to whole pixels.
+    if best > PROPORTION + 0.5 / min(size):
         (_, (width, height)), (_, (whole_width, whole_height)) = spans
         raise FormatError(
             f"{path}: a picture of {size[0]} x {size[1]} pixels has neither the proportion of "
-            "the slide "
-            f"({whole_width} x {whole_height}) nor of its scanned part ({width} x {height}); "
-            "export it uncropped"
+            f"the slide ({whole_width} x {whole_height}) nor of its scanned part ({width} x "
+            f"{height}); export it uncropped"
         )
-    return spans[off.index(min(off))]
+    return spans[deviations.index(best)]
+
+
+def _deviation(size: tuple[int, int], other: tuple[int, int]) -> float:
+    """How far the proportion of two sizes differs; 0: not at all."""
+    return abs(size[0] * other[1] / (size[1] * other[0]) - 1)
 
 
 @contextmanager
-def _png(path: Path) -> Iterator[_Picture]:
+def _png(path: Path) -> Iterator[_MaskImage]:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=["PNG"]) as image:
-            yield _Picture([image.size], lambda _: _strips(image))
+            yield _MaskImage([image.size], lambda _: _strips(image))
 
 
 def _strips(image: Image.Image) -> Iterator[Block]:
+    alpha = image.mode in ("LA", "PA", "RGBA")
     for top in range(0, image.height, STRIP_PX):
-        pixels = np.asarray(image.crop((0, top, image.width, min(top + STRIP_PX, image.height))))
-        yield _inside(pixels, alpha=image.mode in ("LA", "PA", "RGBA")), top, 0
+        bottom = min(top + STRIP_PX, image.height)
+        pixels = np.asarray(image.crop((0, top, image.width, bottom)))
+        yield _inside(pixels, alpha=alpha), top, 0
 
 
 @contextmanager
-def _tiff(path: Path) -> Iterator[_Picture]:
+def _tiff(path: Path) -> Iterator[_MaskImage]:
     with tifffile.TiffFile(path) as file:
         pages = _levels(file)
         sizes = sorted(pages, reverse=True)
-        yield _Picture(
-            sizes,
-            lambda level: (block for page in pages[sizes[level]] for block in _segments(page)),
-        )
+
+        def blocks(level: int) -> Iterator[Block]:
+            for page in pages[sizes[level]]:
+                yield from _segments(page)
+
+        yield _MaskImage(sizes, blocks)
 
 
 def _levels(file: tifffile.TiffFile) -> dict[tuple[int, int], list[tifffile.TiffPage]]:
-    """Pages by size: all that have the proportion of the first, whether chained or below it; channels share a size."""
-    every = [inner for page in file.pages for inner in (page, *(page.pages or ()))]
-    width = every[0].imagewidth
-    height = every[0].imagelength
+    """Pages by size: all that have the proportion of the first, chained or below it.
+
+    Channels share a size.
+    """
+    all_pages = [inner for page in file.pages for inner in (page, *(page.pages or ()))]
+    whole = all_pages[0].imagewidth, all_pages[0].imagelength
+    width, height = whole
     if not 0 < width * height <= LARGEST_PX:
         raise ValueError(f"it claims {width} x {height} pixels")
     pages: dict[tuple[int, int], list[Any]] = {}
-    for page in every:
+    for page in all_pages:
         size = page.imagewidth, page.imagelength
-        if 0 < size[0] <= width and 0 < size[1] <= height:
-            off = abs(size[0] * height / (size[1] * width) - 1)
-            if off <= PROPORTION + 1 / min(size):
-                pages.setdefault(size, []).append(page)
+        fits = 0 < size[0] <= width and 0 < size[1] <= height
+        # Sides of a small page are rounded to whole pixels.
+        if fits and _deviation(size, whole) <= PROPORTION + 1 / min(size):
+            pages.setdefault(size, []).append(page)
     return pages
 
 
 def _segments(page: tifffile.TiffPage) -> Iterator[Block]:
-    block = int(np.prod(page.chunks)) * np.dtype(page.dtype).itemsize
-    if block > LARGEST_BLOCK_BYTES:
-        raise ValueError(f"{block / 1e6:.0f} MB in one piece; save it as a tiled TIFF")
+    block_bytes = int(np.prod(page.chunks)) * np.dtype(page.dtype).itemsize
+    if block_bytes > LARGEST_BLOCK_BYTES:
+        raise ValueError(f"{block_bytes / 1e6:.0f} MB in one piece; save it as a tiled TIFF")
     if page.compression not in COMPRESSIONS - J2K:
-        raise ValueError(
-            f"compressed as {tifffile.COMPRESSION(page.compression).name}; save it with LZW or "
-            "deflate"
-        )
+        name = tifffile.COMPRESSION(page.compression).name
+        raise ValueError(f"compressed as {name}; save it with LZW or deflate")
     alpha = page.planarconfig == 1 and bool(page.extrasamples) and page.extrasamples[-1] in ALPHA
-    for pixels, (_, _, top, left, _), _ in page.segments(maxworkers=1, buffersize=1 << 24):
+    segments = page.segments(maxworkers=1, buffersize=BUFFER_BYTES)
+    for pixels, (_, _, top, left, _), _ in segments:
         if pixels is not None:
             yield _inside(pixels[0], alpha=alpha), top, left
 
 
 def _inside(pixels: np.ndarray, *, alpha: bool) -> Bool[np.ndarray, "height width"]:
-    """Where any channel is neither zero nor nothing, and not transparent. Palettes count by number, as QuPath's do."""
+    """Pixels with a channel that is neither zero nor NaN, and that are not transparent.
+
+    Palettes count by number, as QuPath's do.
+    """
+    # NaN is the only value that differs from itself; not all dtypes have `isnan`.
     set_ = (pixels != 0) & (pixels == pixels)
     if set_.ndim == 2:
         return set_

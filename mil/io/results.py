@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from pydantic import JsonValue, ValidationError, model_serializer, model_validator
+from pydantic import Field, JsonValue, ValidationError, model_serializer, model_validator
 
 from mil.config import Fusion, Section
 from mil.errors import FormatError
@@ -82,7 +82,7 @@ class Prediction:
 class SetMetrics(Section):
     """Metrics of a set of slides or patients."""
 
-    metrics: dict[str, Metric] = {}
+    metrics: dict[str, Metric] = Field({})
     n_slides: int
     n_patients: int
     confusion: Confusion | None = None
@@ -131,7 +131,7 @@ class RunMetrics(Section):
     seed: int
     fold: int
     held_out: str = ""
-    metrics: dict[str, float | None] = {}
+    metrics: dict[str, float | None] = Field({})
     n_slides: int
     tile_auroc: float | None = None
     attention_entropy_share: float | None = None
@@ -216,11 +216,11 @@ class Metrics(Section):
     runs: list[RunMetrics]
     over_runs: dict[str, Spread]
     calibration: Calibration | None = None
-    subgroups: dict[str, dict[str, SetMetrics]] = {}  # by column and value
+    subgroups: dict[str, dict[str, SetMetrics]] = Field({})  # by column and value
     power: PowerNote | None = None
     localisation: Localisation | None = None
     selection: Selection | None = None
-    slides_used: list[str] = []
+    slides_used: list[str] = Field([])
 
     @property
     def name(self) -> str:

@@ -67,7 +67,8 @@ class HeadScores:
     attention: Float[np.ndarray, " tiles"]
     # Branches that predict may be others than those that attend, as in DSMIL.
     branch_logits: Float[np.ndarray, "logit_branches outputs"] | None = None
-    # Each column sums to 1. Branches are classes where classes attend apart; None for one.
+    # Each column sums to 1. Branches are classes where classes attend apart; None for a
+    # single one.
     branch_attention: Float[np.ndarray, "tiles branches"] | None = None
     # By the weights of the last epoch, uncalibrated; None where they were not kept.
     last: Outputs | None = None
@@ -158,8 +159,9 @@ _DATASETS = {
     "branch_attention": _Dataset("head tile branch", _SHARE, "of each branch or class"),
     "last_logits": _Dataset("head output", _LOGIT, _LAST),
     "last_predictions": _Dataset("head column", _COLUMN, _LAST),
-    # A row is all false where a head selects no tiles, and NaN where there is no such selection.
+    # A row is all false where a head selects no tiles.
     "selected": _Dataset("head tile", _BOOL, "tiles that the head predicts from"),
+    # Rows are NaN where there is no such selection.
     "full_logits": _Dataset("head output", _LOGIT, "from all tiles"),
     "full_predictions": _Dataset("head column", _COLUMN, "from all tiles"),
     "random_logits": _Dataset("head draw output", _LOGIT, _RANDOM),
@@ -172,7 +174,7 @@ _NEEDED = ("logits", "predictions", "attention")
 
 
 def score_path(folder: Path, name: str) -> Path:
-    """File of a bag's scores: `NAME.h5`, escaped where a patient's name cannot be a file's.
+    """File of a bag's scores: `NAME.h5`, escaped if the name cannot be a file's.
 
     Args:
         folder: Folder of score files.
@@ -187,6 +189,7 @@ def score_path(folder: Path, name: str) -> Path:
 def write_scores(path: Path, scores: BagScores) -> None:
     """Write a score file whole or not at all: contiguous, uncompressed, float32."""
     record = _Record(scores.name, scores.state, scores.reason, scores.bags, scores.heads)
+    # ASCII: a name may hold what UTF-8 does not, and comes back as it was.
     text = json.dumps(asdict(record)).encode()
     with writing(path, FORMAT, VERSION) as file:
         file["record"] = np.frombuffer(text, np.uint8)
@@ -221,7 +224,7 @@ def _rows(scores: HeadScores) -> dict[str, np.ndarray | None]:
 
 
 def _stacked(rows: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """Rows of all heads; of a head without any, NaN or false. None if no head has any."""
+    """Rows of all heads, NaN or false for a head without any; None if no head has any."""
     known = [row for row in rows if row is not None]
     if not known:
         return None
@@ -289,7 +292,7 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
 
 
 def _arrays(file: h5py.File, path: Path, *, branches: bool) -> dict[str, np.ndarray]:
-    """Known datasets, each of the kind of number and with as many axes as it should have."""
+    """Known datasets, each with the type of number and the number of axes of ours."""
     arrays = {}
     for name, dataset in _DATASETS.items():
         if name not in file or (name == "branch_attention" and not branches):
@@ -304,7 +307,7 @@ def _arrays(file: h5py.File, path: Path, *, branches: bool) -> dict[str, np.ndar
 
 
 def _check_sizes(arrays: dict[str, np.ndarray], heads: int, path: Path) -> None:
-    """Refuse datasets that differ in the length of an axis, such as the number of tiles."""
+    """Refuse datasets that differ in the length of an axis, such as `tile`."""
     lengths = {"head": heads}
     for name in _NEEDED:
         if name not in arrays:
@@ -369,6 +372,7 @@ def check_bags(scores: BagScores, path: Path, bag_paths: Iterable[Path]) -> None
             f"{path}: was computed from {len(scores.bags)} bags, not from {len(paths)}; delete it "
             "and run `mil score` again"
         )
+    # The slides' names are not compared: a patient's folds file says which they are.
     for bag_path, bag in zip(paths, scores.bags, strict=True):
         if bag_digest(bag_path) != bag.digest:
             raise FormatError(

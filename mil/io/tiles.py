@@ -1,4 +1,4 @@
-"""The tiles file: where to look on a slide, or the named state that says why not."""
+"""The tiles file: positions of a slide's tiles, or the named state why there are none."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -8,16 +8,37 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from mil.io.h5 import reading, writing
+from mil.io.h5 import plain, reading, writing
 
 FORMAT = "mil.tiles"
 VERSION = 2
+# Named states that a slide may end in; see docs/results.md.
 STATES = ("ok", "no_tissue", "no_mpp", "unreadable", "corrupt_regions")
 
 
 @dataclass(frozen=True)
 class TileGeometry:
-    """Physical scale of a slide's tiles; lengths in pixels of level 0 unless the name says otherwise."""
+    """Physical scale of a slide's tiles.
+
+    Lengths are pixels of level 0 unless the name tells otherwise.
+
+    Attributes:
+        slide: the slide's id.
+        state: named state of the slide.
+        reason: why the state is not `ok`; else empty.
+        tile_px: side of a tile as the encoder sees it, pixels.
+        target_mpp: resolution that the encoder sees, micrometres per pixel.
+        mpp_level0: micrometres per pixel of level 0.
+        side_level0_px: side of a tile on the slide.
+        width_level0_px: width of the slide.
+        height_level0_px: height of the slide.
+        origin_x_level0_px: left edge of the scanned part of the slide.
+        origin_y_level0_px: top edge of the scanned part of the slide.
+        tissue_mm2: area of tissue, square millimetres.
+        overview_scale: level-0 pixels per pixel of the overview.
+        mpp_source: source of `mpp_level0`; see `mil.io.slides.resolution`.
+        tissue_source: `found`, found on a second try, or the name of the user's file.
+    """
 
     slide: str
     state: str
@@ -31,17 +52,21 @@ class TileGeometry:
     origin_x_level0_px: int
     origin_y_level0_px: int
     tissue_mm2: float
-    overview_scale: float  # level-0 pixels per pixel of the overview picture
-    mpp_source: str = ""  # who says so; see mil.io.slides.resolution
-    tissue_source: str = ""  # found, found on second try, or the user's file
+    overview_scale: float
+    mpp_source: str = ""
+    tissue_source: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Tiles:
-    """A slide's tiles: geometry, corners (level-0 pixels, x and y, row by row), share of tissue, quality columns.
+    """A slide's tiles, row by row.
 
-    Quality is 0..1 by name (`pen`, `blur`, `fold`, `blood`, `black`); it flags tiles
-    and removes none.
+    Attributes:
+        geometry: physical scale and state of the slide.
+        coords: top left corners, level-0 pixels, (x, y).
+        tissue: share of each tile that is tissue, 0..1.
+        quality: quality columns, 0..1, by name (`pen`, `blur`, `fold`, `blood`,
+            `black`); they flag tiles and remove none.
     """
 
     geometry: TileGeometry
@@ -51,19 +76,19 @@ class Tiles:
 
     @property
     def digest(self) -> str:
-        """Names this set of tiles: equal for equal corners and scale."""
-        scale = (
-            f"{self.geometry.tile_px} {self.geometry.target_mpp!r} {self.geometry.side_level0_px!r}"
-        )
-        return sha256(
-            np.ascontiguousarray(self.coords, np.int32).tobytes() + scale.encode()
-        ).hexdigest()
+        """Name of this set of tiles: equal for equal corners and scale."""
+        geometry = self.geometry
+        scale = f"{geometry.tile_px} {geometry.target_mpp!r} {geometry.side_level0_px!r}"
+        # In the type of the file, so that a digest survives writing and reading.
+        corners = np.ascontiguousarray(self.coords, np.int32).tobytes()
+        return sha256(corners + scale.encode()).hexdigest()
 
 
 def write_tiles(path: Path, tiles: Tiles) -> None:
     """Write a tiles file whole or not at all."""
     with writing(path, FORMAT, VERSION) as file:
         file["coords"] = tiles.coords.astype(np.int32)
+        # Shares need no more than three digits.
         file["tissue"] = tiles.tissue.astype(np.float16)
         for name, values in tiles.quality.items():
             file[f"quality/{name}"] = values.astype(np.float16)
@@ -74,17 +99,11 @@ def read_tiles(path: Path) -> Tiles:
     """Read a tiles file.
 
     Raises:
-        FormatError: it is not one, or was never finished.
+        FormatError: the file is no tiles file, or was never finished.
     """
     with reading(path, FORMAT, VERSION) as file:
-        values = {name: file.attrs[name] for name in TileGeometry.__dataclass_fields__}
-        plain = {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in values.items()
-        }
-        quality = {
-            name: values[:].astype(np.float32) for name, values in file.get("quality", {}).items()
-        }
-        return Tiles(
-            TileGeometry(**plain), file["coords"][:], file["tissue"][:].astype(np.float32), quality
-        )
+        attributes = {name: plain(file.attrs[name]) for name in TileGeometry.__dataclass_fields__}
+        columns = file.get("quality", {}).items()
+        quality = {name: values[:].astype(np.float32) for name, values in columns}
+        tissue = file["tissue"][:].astype(np.float32)
+        return Tiles(TileGeometry(**attributes), file["coords"][:], tissue, quality)

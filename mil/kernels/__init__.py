@@ -1,1 +1,1 @@
-"""Operations over bags of any length: a folder each, with its meaning, its fast form and the choice between them."""
+"""Operations over bags of any length, one folder each; see README.md in this folder."""

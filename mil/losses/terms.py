@@ -1,7 +1,7 @@
 """Loss terms: functions of (output, bags, labels, task), composed by weights in the recipe.
 
-Labels are the stacked targets of the task (`mil.tasks`); for classes their numbers
-[bags].
+`out` is the head's output for `bags`; `labels` are the stacked targets of the task
+(`mil.losses.tasks.target_tensor`), of classes their numbers [bags].
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,9 +18,10 @@ from mil.losses.tasks import task_loss
 from mil.tasks import CLASSES, AnyTask
 
 Term = Callable[[HeadOutput, Bags, Tensor, AnyTask], Tensor]
-Given = TypeVar("Given")
-TEACHER_TEMPERATURE = 0.1
-OF_CLASSES = ("instance_cross_entropy", "sufficiency")  # of one class of several, and no other task
+Value = TypeVar("Value")
+TEACHER_TEMPERATURE = 0.1  # the published value of MHIM-MIL
+# Terms that compare classes which exclude one another.
+OF_CLASSES = ("instance_cross_entropy", "sufficiency")
 
 
 def cross_entropy(
@@ -33,26 +34,26 @@ def cross_entropy(
 def branch_cross_entropy(
     out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES
 ) -> Float[Tensor, ""]:
-    """Cross-entropy (or the task's loss) of the branches' own logits, mean over bags and branches; 0 without branches.
+    """Loss of the branches' own logits, mean over bags and branches; 0 without branches.
 
-    ACMIL, Zhang et al. 2024, https://arxiv.org/abs/2311.07125, eq. 4. Of DSMIL's most
-    suspicious tile and of DTFD-MIL's pseudo-bags too.
+    ACMIL, Zhang et al. 2024, https://arxiv.org/abs/2311.07125, eq. 4. It also trains
+    the highest-scoring tile of DSMIL and the pseudo-bags of DTFD-MIL.
     """
     if out.branch_logits is None:
         return out.logits.new_zeros(())
-    return torch.stack(
-        [task_loss(task, logits, labels).mean() for logits in out.branch_logits.unbind(1)]
-    ).mean()
+    losses = [task_loss(task, logits, labels).mean() for logits in out.branch_logits.unbind(1)]
+    return torch.stack(losses).mean()
 
 
 def branch_diversity(
     out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES
 ) -> Float[Tensor, ""]:
-    """Cosine between the attention maps of two branches, mean over pairs and bags, 0..1; 0 with one branch.
+    """Cosine similarity of the attention maps of two branches, mean over pairs and bags.
 
-    Adding it pushes the maps apart. ACMIL, Zhang et al. 2024,
-    https://arxiv.org/abs/2311.07125, eq. 5. Where a branch has several attention heads,
-    a head is compared with the same head of the other branch.
+    It is 0..1, and 0 with one branch; adding it to the loss pushes the maps apart.
+    ACMIL, Zhang et al. 2024, https://arxiv.org/abs/2311.07125, eq. 5. Where a branch
+    has several attention heads, a head is compared with the same head of the other
+    branch.
     """
     branches = out.scores.shape[1] // out.attention_heads
     if branches < 2:
@@ -67,14 +68,18 @@ def branch_diversity(
 def _products(
     out: HeadOutput, bags: Bags, branches: int
 ) -> Float[Tensor, "bags heads branches branches"]:
-    """Attention of one branch times that of another, summed over the tiles: no pair's tiles are laid out apart."""
+    """Attention of one branch times that of another, summed over tiles.
+
+    Matrix products: no pair of branches gets a copy of its tiles.
+    """
     columns = branches, out.attention_heads
     if out.attention_stats is not None:
-        of_all = out.attention_stats.products.unflatten(2, columns).unflatten(1, columns)
-        return of_all.diagonal(dim1=2, dim2=4).movedim(-1, 1)
+        products = out.attention_stats.products.unflatten(2, columns).unflatten(1, columns)
+        # A head of one branch against the same head of the other.
+        return products.diagonal(dim1=2, dim2=4).movedim(-1, 1)
     maps = log_attention(out.scores, bags.offsets).exp().unflatten(1, columns)
-    rows = [bag.permute(2, 1, 0) for bag in per_bag(maps, bags.offsets)]  # [heads, branches, tiles]
-    return torch.stack([bag @ bag.mT for bag in rows])
+    by_bag = [tiles.permute(2, 1, 0) for tiles in per_bag(maps, bags.offsets)]
+    return torch.stack([bag @ bag.mT for bag in by_bag])  # of [heads, branches, tiles]
 
 
 def attention_entropy(
@@ -82,7 +87,7 @@ def attention_entropy(
 ) -> Float[Tensor, ""]:
     """Minus the entropy of each bag's attention, mean over bags and branches, nats.
 
-    Adding it spreads attention out. AEM, Zhang et al. 2024,
+    Adding it to the loss spreads attention out. AEM, Zhang et al. 2024,
     https://arxiv.org/abs/2406.15303. The mean is over all columns of the scores:
     branches, attention heads (the published MHA) or classes (the published DSMIL).
     """
@@ -92,11 +97,13 @@ def attention_entropy(
 def attention_entropy_share(
     out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES
 ) -> Float[Tensor, ""]:
-    """`attention_entropy` as a share of the most a bag of its size can have, -1..0: large bags weigh no more. Ours."""
-    most = (
-        bags.offsets.diff().to(out.scores.dtype).log().clamp(min=1.0)
-    )  # a bag of 1 or 2 tiles has next to none
-    return (_negative_entropies(out, bags) / most[:, None]).mean()
+    """`attention_entropy` over the largest entropy of a bag of the same size, -1..0.
+
+    Large bags, whose entropy can be larger, weigh no more than small ones. Our own.
+    """
+    # The logarithm of 1 or 2 tiles is below 1 and would blow up a small bag's term.
+    largest = bags.offsets.diff().to(out.scores.dtype).log().clamp(min=1.0)
+    return (_negative_entropies(out, bags) / largest[:, None]).mean()
 
 
 def _negative_entropies(out: HeadOutput, bags: Bags) -> Float[Tensor, "bags branches"]:
@@ -109,56 +116,71 @@ def _negative_entropies(out: HeadOutput, bags: Bags) -> Float[Tensor, "bags bran
 def instance_cross_entropy(
     out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of single tiles, mean over bags, nats: those its label attends to most are of it, others not.
+    """Cross-entropy of single tiles with pseudo-labels, mean over bags, nats.
 
-    With more than two classes the tiles most attended by the other classes are not of
-    those, and the mean over classes counts. A bag of one tile has none. CLAM, Lu et al.
-    2021, https://arxiv.org/abs/2004.09666.
+    Of the bag's class, the tiles with the highest attention are positive and those with
+    the lowest negative. With more than two classes, the tiles with the highest attention
+    of each other class are negative for it, and the mean over classes counts. A bag of
+    one tile has no such tiles. CLAM, Lu et al. 2021, https://arxiv.org/abs/2004.09666.
+
+    Raises:
+        ConfigError: The task has no classes that exclude one another, or the head gives
+            no instance logits.
     """
     check_terms(["instance_cross_entropy"], task)
-    found = _given(out.instances, "instance_cross_entropy", "clam_sb, clam_mb")
-    count, classes = out.logits.shape
-    of_label = found.of_class == labels[found.bag]
-    counted = of_label | found.highest if classes > 2 else of_label
-    loss = functional.cross_entropy(
-        found.logits, (of_label & found.highest).long(), reduction="none"
-    )
-    group = (found.bag * classes + found.of_class)[counted]
-    sums = loss.new_zeros(count * classes).index_add(0, group, loss[counted])
-    sizes = torch.bincount(group, minlength=count * classes).clamp(min=1)
-    return (sums / sizes).sum() / count / (classes if classes > 2 else 1)
+    instances = _required(out.instances, "instance_cross_entropy", "clam_sb, clam_mb")
+    bags_in_batch, classes = out.logits.shape
+    of_label = instances.of_class == labels[instances.bag]
+    counted = of_label | instances.highest if classes > 2 else of_label
+    positive = (of_label & instances.highest).long()
+    losses = functional.cross_entropy(instances.logits, positive, reduction="none")
+    group = (instances.bag * classes + instances.of_class)[counted]
+    groups = bags_in_batch * classes
+    sums = losses.new_zeros(groups).index_add(0, group, losses[counted])
+    sizes = torch.bincount(group, minlength=groups).clamp(min=1)
+    return (sums / sizes).sum() / bags_in_batch / (classes if classes > 2 else 1)
 
 
 def full_cross_entropy(
     out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES
 ) -> Float[Tensor, ""]:
-    """Cross-entropy (or the task's loss) of what all tiles would give: keeps the scores of tiles not selected fair."""
-    full_logits = _given(out.full_logits, "full_cross_entropy", "graph_select")
+    """Loss of the logits from all tiles, of a head that selects tiles.
+
+    It trains the scores of tiles that were not selected, too.
+
+    Raises:
+        ConfigError: The head gives no logits from all tiles.
+    """
+    full_logits = _required(out.full_logits, "full_cross_entropy", "graph_select")
     return task_loss(task, full_logits, labels).mean()
 
 
 def sufficiency(
     out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES
 ) -> Float[Tensor, ""]:
-    """KL(all tiles ‖ selected tiles) of the predictions, mean over bags, nats: the selected ones must say the same.
+    """KL(all tiles ‖ selected tiles) of the predictions, mean over bags, nats.
 
-    The prediction of all tiles is the target and gets no gradient.
+    Selected tiles shall predict the same as all. The prediction from all tiles is the
+    target and gets no gradient.
+
+    Raises:
+        ConfigError: The task has no classes that exclude one another, or the head gives
+            no logits from all tiles.
     """
     check_terms(["sufficiency"], task)
-    full = _given(out.full_logits, "sufficiency", "graph_select").detach().log_softmax(-1)
-    return functional.kl_div(
-        out.logits.log_softmax(-1), full, reduction="batchmean", log_target=True
-    )
+    full_logits = _required(out.full_logits, "sufficiency", "graph_select")
+    target = full_logits.detach().log_softmax(-1)
+    predicted = out.logits.log_softmax(-1)
+    return functional.kl_div(predicted, target, reduction="batchmean", log_target=True)
 
 
 def teacher_consistency(
     out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES
 ) -> Float[Tensor, ""]:
-    """Cross-entropy from the teacher's sharpened bag embedding to the student's, mean over bags, nats.
+    """Cross-entropy from the teacher's sharpened bag embedding to the student's.
 
-    MHIM-MIL, Tang et al. 2023, https://arxiv.org/abs/2307.15254; the teacher's
-    temperature is the published 0.1. 0 where no teacher took part (`mhim` before its
-    second stage, or in evaluation).
+    Mean over bags, nats. MHIM-MIL, Tang et al. 2023, https://arxiv.org/abs/2307.15254.
+    0 where no teacher took part (`mhim` before its second stage, or in evaluation).
     """
     if out.embedding is None or out.teacher_embedding is None:
         return out.logits.new_zeros(())
@@ -166,7 +188,12 @@ def teacher_consistency(
     return -(target * out.embedding.log_softmax(-1)).sum(-1).mean()
 
 
-def _given(value: Given | None, term: str, heads: str) -> Given:
+def _required(value: Value | None, term: str, heads: str) -> Value:
+    """Part of a head's output that a term needs.
+
+    Raises:
+        ConfigError: The head does not give it.
+    """
     if value is None:
         raise ConfigError(
             f"loss term {term}: this head does not give what it needs; take it out, or use {heads}"
@@ -175,10 +202,10 @@ def _given(value: Given | None, term: str, heads: str) -> Given:
 
 
 def check_terms(names: Iterable[str], task: AnyTask) -> None:
-    """Refuse terms that are not of a task.
+    """Refuse terms that the task cannot use.
 
     Raises:
-        ConfigError: a term is of classes that exclude one another, and the task has
+        ConfigError: A term compares classes that exclude one another, and the task has
             none.
     """
     for name in names:
@@ -189,20 +216,18 @@ def check_terms(names: Iterable[str], task: AnyTask) -> None:
             )
 
 
-TERMS: dict[str, Term] = {
-    term.__name__: term
-    for term in (
-        cross_entropy,
-        branch_cross_entropy,
-        branch_diversity,
-        attention_entropy,
-        attention_entropy_share,
-        instance_cross_entropy,
-        full_cross_entropy,
-        sufficiency,
-        teacher_consistency,
-    )
-}
+_TERMS: tuple[Term, ...] = (
+    cross_entropy,
+    branch_cross_entropy,
+    branch_diversity,
+    attention_entropy,
+    attention_entropy_share,
+    instance_cross_entropy,
+    full_cross_entropy,
+    sufficiency,
+    teacher_consistency,
+)
+TERMS: dict[str, Term] = {term.__name__: term for term in _TERMS}
 
 
 def total_loss(
@@ -212,7 +237,15 @@ def total_loss(
     labels: Tensor,
     task: AnyTask = CLASSES,
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-    """Weighted sum of terms, and each term without its weight, detached."""
+    """Weighted sum of terms, and each term without its weight, detached.
+
+    Args:
+        weights: Weight of each term, by name.
+        out: Output of the head for the bags.
+        bags: Bags of the batch.
+        labels: Stacked targets.
+        task: Task of the head.
+    """
     terms = {name: TERMS[name](out, bags, labels, task) for name in weights}
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     return total, {name: term.detach() for name, term in terms.items()}

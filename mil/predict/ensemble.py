@@ -7,10 +7,11 @@ from pathlib import Path
 from torch import nn
 
 from mil.config import EncoderConfig, FeaturesConfig, load_encoders
-from mil.encoders.runner import Feeder
+from mil.encoders.build import build_batched_encoder
+from mil.encoders.runner import BatchedEncoder
 from mil.errors import ConfigError, FormatError, unknown_name
-from mil.features.stage import make_feeder
 from mil.heads import Streams
+from mil.io.bags.checks import difference
 from mil.trained import Trained, find_heads, load_heads
 
 # Number of folds, in the name of a head's folder as the workflow calls it.
@@ -69,12 +70,11 @@ def load_ensemble(folder: Path) -> Ensemble:
     first = models[0][1]
     for head_folder, (_, trained) in zip(folders, models, strict=True):
         for key, advice in SHARED.items():
-            value, expected = (getattr(head, key) or "not known" for head in (trained, first))
-            if value != expected:
-                raise FormatError(
-                    f"{head_folder}: {key} is {value}, but {expected} in {folders[0]}; give heads "
-                    f"{advice}"
-                )
+            value = getattr(trained, key)
+            usual = getattr(first, key)
+            if value != usual:
+                message = difference(head_folder, key, value, usual, folders[0])
+                raise FormatError(f"{message}; give heads {advice}")
     tile_px, target_mpp = _tiling(first, folders[0])
     divisions = {int(match[1]) for path in folders if (match := DIVISION.search(path.name))}
     return Ensemble(
@@ -113,7 +113,9 @@ def _tiling(trained: Trained, folder: Path) -> tuple[int, float]:
     return int(match[1]), float(match[2])
 
 
-def feeder_of(ensemble: Ensemble, folder: Path, config: FeaturesConfig, device: str) -> Feeder:
+def feeder_of(
+    ensemble: Ensemble, folder: Path, config: FeaturesConfig, device: str
+) -> BatchedEncoder:
     """Build the encoder that the heads were trained on.
 
     Args:
@@ -126,7 +128,9 @@ def feeder_of(ensemble: Ensemble, folder: Path, config: FeaturesConfig, device: 
         ConfigError: it cannot be built, or its weights are others.
     """
     trained = ensemble.trained
-    feeder = make_feeder(trained.encoder, ensemble.entry, ensemble.tile_px, config, device)
+    feeder = build_batched_encoder(
+        trained.encoder, ensemble.entry, ensemble.tile_px, config, device
+    )
     weights = feeder.encoder.identity["weights_sha256"]
     if weights != trained.weights_sha256 or feeder.dim != trained.dim:
         raise ConfigError(

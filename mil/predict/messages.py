@@ -1,4 +1,4 @@
-"""Messages about slides and heads: before reading, when a slide is done, and advice on failures."""
+"""Messages about heads and slides: before reading, when done, and after a failure."""
 
 from collections.abc import Sequence
 

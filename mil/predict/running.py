@@ -1,4 +1,7 @@
-"""Predictions while tiles are still read: memory does not grow with a slide but for its scores."""
+"""Predictions while tiles are still read.
+
+Of a slide only the scores of its tiles are kept: memory hardly grows with it.
+"""
 
 from collections.abc import Sequence
 from typing import cast
@@ -35,6 +38,7 @@ class _RunningHead:
     def add(self, features: Tensor) -> None:
         part, scores = self.head.part(features)
         if self.part is None:
+            # All at once: growing with every batch would copy them each time.
             self.scores = scores.new_empty(self._num_tiles, scores.shape[1])
         self.part = part if self.part is None else self.part.merge(part)
         self.scores[self.seen : self.seen + len(scores)] = scores
@@ -79,7 +83,7 @@ class Running:
         return np.array([head.predictions() for head in self._heads if head.seen])
 
     def estimate(self) -> str:
-        """Mean prediction of interest from the tiles so far, as text; empty before the first."""
+        """Mean prediction of interest from the tiles so far; empty before the first."""
         rows = self.predictions()
         if not len(rows):
             return ""

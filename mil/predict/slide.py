@@ -1,4 +1,4 @@
-"""One slide: tissue, tiles, features, predictions, heatmap; any fault becomes its named state."""
+"""One slide: tissue, tiles, features, predictions, heatmap; a fault is its state."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mil.config import FeaturesConfig, HeatmapConfig, TileConfig
-from mil.encoders.runner import Feeder
+from mil.encoders.runner import BatchedEncoder, extraction_settings, state_after_reading
 from mil.errors import FormatError, ReadingError, SlideError
-from mil.features.extract import steps
-from mil.features.stage import pace, state_of
+from mil.features.extract import encoded_batches
 from mil.heatmap.stage import draw_bundle, draw_state, title_of
 from mil.io.bags import Bag, BagHeader, bag_of, write_bag
 from mil.io.scores import HeadScores
@@ -64,7 +63,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class _EmbeddedSlide:
-    """A slide after its tiles were read: state, validity of tiles, and features or scores."""
+    """A slide after its tiles were read: state, validity, and features or scores."""
 
     state: str
     reason: str
@@ -75,7 +74,7 @@ class _EmbeddedSlide:
 
 
 def predict(
-    slide: Path, name: str, ensemble: Ensemble, feeder: Feeder, settings: Settings
+    slide: Path, name: str, ensemble: Ensemble, feeder: BatchedEncoder, settings: Settings
 ) -> SlidePrediction:
     """Predict one slide.
 
@@ -89,6 +88,7 @@ def predict(
     Raises:
         ConfigError: the encoder's memory does not hold a tile.
     """
+    # Tiles and overview are needed for the heatmap alone.
     with TemporaryDirectory(prefix="mil-predict-") as scratch:
         tiles_path = Path(scratch) / f"{name}.h5"
         geometry, _ = tile(
@@ -116,7 +116,7 @@ def _predict(
     tiles: Tiles,
     tiles_path: Path,
     ensemble: Ensemble,
-    feeder: Feeder,
+    feeder: BatchedEncoder,
     settings: Settings,
 ) -> SlidePrediction:
     name = tiles.geometry.slide
@@ -144,7 +144,7 @@ def _predict(
 
 
 def _scores(bag: Bag, embedded: _EmbeddedSlide, ensemble: Ensemble) -> list[HeadScores]:
-    """Scores by each head: from the whole bag, or put together while tiles were read."""
+    """Scores by each head: of the whole bag, or put together while tiles were read."""
     if embedded.running is not None:
         return embedded.running.conclude()
     tensors = tensors_of(bag)
@@ -152,7 +152,7 @@ def _scores(bag: Bag, embedded: _EmbeddedSlide, ensemble: Ensemble) -> list[Head
 
 
 def _embed(
-    slide: Path, tiles: Tiles, ensemble: Ensemble, feeder: Feeder, settings: Settings
+    slide: Path, tiles: Tiles, ensemble: Ensemble, feeder: BatchedEncoder, settings: Settings
 ) -> _EmbeddedSlide:
     """Read all tiles; heads that stream see each batch as it comes."""
     geometry = tiles.geometry
@@ -165,10 +165,12 @@ def _embed(
     valid = np.zeros(count, bool)
     tried = 0
     request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
-    batches = steps(request, [feeder], **pace([feeder], count, max_corrupt, settings.threads))
+    extraction = extraction_settings(
+        [feeder], count, max_corrupt=max_corrupt, threads=settings.threads
+    )
+    batches = encoded_batches(request, [feeder], extraction)
     with progress(f"predict {geometry.slide}", count, "tiles") as advance, closing(batches):
         for batch in batches:
-            rows = slice(batch.first, batch.first + len(batch.readable))
             # Rounded as a bag would hold them, so that streaming changes no prediction.
             with np.errstate(over="ignore"):
                 rounded = batch.features[0].astype(dtype)
@@ -178,17 +180,17 @@ def _embed(
                     f"in {dtype}; set features.dtype: float32 or features.precision: fp32 in "
                     "configs/config.yaml"
                 )
-            valid[rows] = batch.readable
-            tried = rows.stop
+            valid[batch.rows] = batch.readable
+            tried = batch.rows.stop
             if features is not None:
-                features[rows][batch.readable] = rounded
+                features[batch.rows][batch.readable] = rounded
             if running is not None:
                 running.add(rounded)
             advance(len(batch.readable), running.estimate() if running else "")
-    return _EmbeddedSlide(*state_of(valid, tried, max_corrupt), valid, features, running)
+    return _EmbeddedSlide(*state_after_reading(valid, tried, max_corrupt), valid, features, running)
 
 
-def _bag(tiles: Tiles, embedded: _EmbeddedSlide, ensemble: Ensemble, feeder: Feeder) -> Bag:
+def _bag(tiles: Tiles, embedded: _EmbeddedSlide, ensemble: Ensemble, feeder: BatchedEncoder) -> Bag:
     """The slide's bag, as `mil features` would write it; without features if none were kept."""
     features = embedded.features
     if features is None:
@@ -229,7 +231,7 @@ def _failed(
     settings: Settings,
     bag_written: bool = False,
 ) -> SlidePrediction:
-    """A slide without predictions still has its picture, and its bag where bags are kept."""
+    """A slide without predictions still has its picture, and its bag if bags are kept."""
     name = tiles_path.stem
     tiles = read_tiles(tiles_path)
     encoder = ensemble.trained.encoder

@@ -1,4 +1,4 @@
-"""Slides and a folder of heads in; predictions.csv and a heatmap bundle of each slide out."""
+"""Slides and a folder of heads in; predictions.csv and heatmaps out."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""predictions.csv: a row for each slide, whatever became of it."""
+"""Rows of predictions.csv of new slides: one for each slide, whatever its status."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,54 +9,70 @@ from mil.predict.ensemble import Ensemble
 from mil.predict.slide import SlidePrediction
 
 SPREAD = ("sd", "min", "max")
+Row = dict[str, str | int]
 
 
-def row_of(found: SlidePrediction, ensemble: Ensemble) -> dict[str, Any]:
-    """A slide's row.
+def row_of(prediction: SlidePrediction, ensemble: Ensemble) -> Row:
+    """Row of one slide.
 
-    Its answers are the mean over the heads, and `sd_`, `min_` and `max_` say how far
-    apart those are (sample standard deviation, empty for a single head). Temperature
-    and threshold are the heads' mean.
+    Predictions are the mean over the heads; `sd_`, `min_` and `max_` are the sample
+    standard deviation (empty for a single head) and the range over the heads.
+    Temperature and threshold are the heads' means. A slide without predictions has
+    empty cells.
+
+    Args:
+        prediction: Predictions of the slide by each head, and its status.
+        ensemble: Heads that predicted.
     """
     task = ensemble.trained.task
-    named = {
-        "slide": found.slide,
-        "state": found.state,
-        "reason": found.reason,
-        "tiles": found.tiles,
-    }
     columns = list(task.columns)
-    spread = [f"{what}_{name.removeprefix('p_')}" for name in columns for what in SPREAD]
-    if not found.predictions:
-        return {
-            **named,
-            "heads": 0,
-            **dict.fromkeys([*columns, *spread, "temperature", "threshold", "called"], ""),
-        }
-    answers = np.stack(found.predictions)
-    mean = answers.mean(0)
-    sd = answers.std(0, ddof=1) if len(answers) > 1 else [None] * len(mean)
-    spread_values = [
-        v for each in zip(sd, answers.min(0), answers.max(0), strict=True) for v in each
-    ]
-    temperature, threshold = _mean_calibration(ensemble)
-    numbers = {
-        **dict(zip(columns, mean, strict=True)),
-        **dict(zip(spread, spread_values, strict=True)),
+    # `sd_tumour` of `p_tumour`.
+    names = [column.removeprefix("p_") for column in columns]
+    spread_columns = [f"{kind}_{name}" for name in names for kind in SPREAD]
+    row: Row = {
+        "slide": prediction.slide,
+        "state": prediction.state,
+        "reason": prediction.reason,
+        "tiles": prediction.tiles,
+        "heads": len(prediction.predictions),
     }
-    numbers |= {"temperature": temperature, "threshold": threshold}
-    said = {name: "" if value is None else f"{value:.9g}" for name, value in numbers.items()}
-    return {
-        **named,
-        "heads": len(answers),
-        **said,
+    if not prediction.predictions:
+        return row | dict.fromkeys(
+            [*columns, *spread_columns, "temperature", "threshold", "called"], ""
+        )
+    by_head = np.stack(prediction.predictions)  # [heads, columns]
+    mean = by_head.mean(0)
+    temperature, threshold = _mean_calibration(ensemble)
+    row |= {column: _number(value) for column, value in zip(columns, mean, strict=True)}
+    row |= dict(zip(spread_columns, _spread(by_head), strict=True))
+    row |= {
+        "temperature": _number(temperature),
+        "threshold": _number(threshold),
         "called": task.predicted_class(mean, threshold),
     }
+    return row
+
+
+def _spread(by_head: np.ndarray) -> list[str]:
+    """Standard deviation, minimum and maximum of each column."""
+    # A single head has no deviation: an empty cell, not 0.
+    sds: Sequence[float | None] = [None] * by_head.shape[1]
+    if len(by_head) > 1:
+        sds = by_head.std(0, ddof=1)
+    cells = []
+    for sd, low, high in zip(sds, by_head.min(0), by_head.max(0), strict=True):
+        cells += [_number(sd), _number(low), _number(high)]
+    return cells
+
+
+def _number(value: float | None) -> str:
+    # Nine digits tell any two float32 apart.
+    return "" if value is None else f"{value:.9g}"
 
 
 def _mean_calibration(ensemble: Ensemble) -> tuple[float | None, float | None]:
-    """Temperature and threshold, mean over the heads; None where a head has none."""
-    each = [trained.calibration for _, trained in ensemble.models]
-    temperatures = [None if one is None else one.temperature for one in each]
-    thresholds = [None if one is None else one.threshold for one in each]
+    """Mean temperature and threshold of the heads; None where a head has none."""
+    calibrations = [trained.calibration for _, trained in ensemble.models]
+    temperatures = [None if c is None else c.temperature for c in calibrations]
+    thresholds = [None if c is None else c.threshold for c in calibrations]
     return mean_of_all(temperatures), mean_of_all(thresholds)

@@ -1,1 +1,1 @@
-"""Stage `score`: heads of one recipe and a bag give logits, predictions and attention."""
+"""Stage `score`: heads and a bag give logits, predictions and attention."""

@@ -44,16 +44,17 @@ def score(
     `mil evaluate` and `mil heatmap` read the score files. A bag that cannot be scored
     stops no other; exit code 1 then.
 
-    Example: mil score --head-dir HEAD --bags results/demo/features/TILING/ENCODER --scores scores
+    Example: mil score --head-dir HEADS --bags features/TILING/ENCODER --scores scores
     """
     from mil.score.stage import ScoreJob, jobs_of_folder, run
     from mil.trained import find_heads
 
     bag_files = bag or []
     score_files = out or []
+    no_folder = bags is None and scores is None and folds is None
     if bags is not None and scores is not None and not bag_files and not score_files:
         jobs = jobs_of_folder(bags, scores, folds)
-    elif bag_files and len(bag_files) == len(score_files) and (bags, scores, folds) == (None,) * 3:
+    elif no_folder and bag_files and len(bag_files) == len(score_files):
         jobs = [
             ScoreJob(None, (bag_file,), score_file)
             for bag_file, score_file in zip(bag_files, score_files, strict=True)
@@ -66,6 +67,7 @@ def score(
     heads = [head for folder in head_dir for head in find_heads(folder)]
     failures = 0
     for result in run(heads, jobs, threads=threads):
+        # A line as soon as its file is there, for a list may take hours.
         typer.echo(f"score {result.line}", err=result.failed)
         failures += result.failed
     if failures:

@@ -1,4 +1,4 @@
-"""What a head that selects tiles predicts from others: all, as many at random, the rest."""
+"""Predictions of a head that selects tiles, had it selected others: random ones, the rest."""
 
 from dataclasses import replace
 
@@ -7,11 +7,11 @@ import numpy as np
 from mil.bags import Bags
 from mil.heads import SelectsTiles
 from mil.io.scores import HeadScores, Outputs
-from mil.trained.record import Trained
 from mil.trained.forward import forward_selections
+from mil.trained.record import Trained
 
-# Random selections for each slide, as large as the head's own. Their mean has a standard
-# error of less than half the standard deviation of one draw.
+# Random selections for each slide, as large as the head's own. The standard error of
+# their mean is less than half the standard deviation of one draw.
 RANDOM_DRAWS = 5
 
 

@@ -27,11 +27,10 @@ from mil.io.scores import (
 )
 from mil.progress import progress
 from mil.score.selection import with_other_selections
-from mil.trained.record import Trained
 from mil.trained.compatibility import check_fits, check_numbers
 from mil.trained.folder import load_heads
 from mil.trained.forward import forward, tensors_of
-from mil.trained.record import FILES, RECORD
+from mil.trained.record import FILES, RECORD, Trained
 
 
 class ScoreJob(NamedTuple):
@@ -65,7 +64,7 @@ def run(heads: Sequence[Path], jobs: Sequence[ScoreJob], *, threads: int) -> Ite
 
     Args:
         heads: Folders of trained heads of one recipe: its seeds and folds.
-        jobs: Bags, each with the file for its scores, which is written whole or not at all.
+        jobs: Bags, each with the file for its scores, written whole or not at all.
         threads: Number of CPU threads.
 
     Yields:
@@ -84,6 +83,7 @@ def run(heads: Sequence[Path], jobs: Sequence[ScoreJob], *, threads: int) -> Ite
             try:
                 line = _score(loaded, job)
                 result = ScoreResult(line, failed=False)
+            # Anything else, such as a full disk, would stop the other bags too.
             except MilError as error:
                 result = ScoreResult(str(error), failed=True)
             advance(1)
@@ -137,10 +137,11 @@ def _load(folders: Sequence[Path]) -> list[_LoadedHead]:
     # Imported heads have no last epoch.
     if all((folder / FILES["last"]).exists() for folder in folders):
         last = [head for head, _ in load_heads(folders, "last")]
-    return [
-        _LoadedHead(_files(folder, with_last=head_of_last is not None), trained, head, head_of_last)
-        for folder, (head, trained), head_of_last in zip(folders, kept, last, strict=True)
-    ]
+    loaded = []
+    for folder, (head, trained), head_of_last in zip(folders, kept, last, strict=True):
+        files = _files(folder, with_last=head_of_last is not None)
+        loaded.append(_LoadedHead(files, trained, head, head_of_last))
+    return loaded
 
 
 def _files(folder: Path, *, with_last: bool) -> ScoringHead:
@@ -162,8 +163,10 @@ def _score(heads: Sequence[_LoadedHead], job: ScoreJob) -> str:
     name = job.name or bag.slide
     if bag.state == "ok":
         check_numbers(bag, job.bags[0])
+        # Before the first head is applied, for a bag may take minutes.
         for head in heads:
             check_fits(head.trained, bag, job.bags[0])
+        # One copy in memory, which all heads share.
         tensors = tensors_of(bag)
         scores = tuple(_score_by(head, tensors) for head in heads)
         line = f"{name}: {len(tensors.features)} tiles by {len(heads)} heads"
@@ -176,9 +179,7 @@ def _score(heads: Sequence[_LoadedHead], job: ScoreJob) -> str:
             name=name,
             state=bag.state,
             reason=bag.reason,
-            bags=tuple(
-                ScoredBag(slide, digest) for slide, digest in zip(slides, digests, strict=True)
-            ),
+            bags=tuple(map(ScoredBag, slides, digests)),
             heads=tuple(head.files for head in heads),
             scores=scores,
         ),

@@ -3,55 +3,65 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
 
+from mil.statistics.arrays import Draws, Members, Weights
 from mil.statistics.delong import Difference, normal_difference
 from mil.statistics.intervals import Interval, wilson
 from mil.statistics.normal import expit, logit, t_quantile
 
 RESAMPLES = 1000
-_CELLS = 4_000_000  # of weights at once, 32 MB
-Metrics = Callable[[Float[np.ndarray, "draws n"]], Mapping[str, Float[np.ndarray, " draws"]]]
+_CELLS = 4_000_000  # weights computed at once, 32 MB
+ROUNDING = 1e-9  # standard errors, and distances from 0 and 1, below this are rounding
+# Weights of the slides in each resample -> metrics by name
+Metrics = Callable[[Weights], Mapping[str, Draws]]
 
 
-def members(patients: Sequence[str]) -> Int[np.ndarray, " n"]:
+def members(patients: Sequence[str]) -> Members:
     """Number of each slide's patient, from 0."""
     return np.unique(np.asarray(patients), return_inverse=True)[1]
 
 
-def weights(
-    member: Int[np.ndarray, " n"], *, resamples: int = RESAMPLES, seed: int = 0
-) -> Iterator[Float[np.ndarray, "draws n"]]:
-    """How often each slide occurs in each resample, a block of resamples at a time.
+def weights(member: Members, *, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[Weights]:
+    """Number of times that each slide occurs in each resample, a block of them at a time.
 
-    Whole patients are drawn, as many as there are; not within classes, for how many
-    patients of a class there are is chance too (drawing within classes covered less in
-    simulations).
+    Whole patients are drawn, as many as there are. They are not drawn within classes,
+    because the number of patients of a class is random too; drawing within classes
+    covered less in simulations.
+
+    Args:
+        member: Number of each slide's patient.
+        resamples: Number of resamples.
+        seed: Random seed.
     """
     rng = np.random.default_rng(seed)
-    count = int(member.max()) + 1
+    patients = int(member.max()) + 1
     block = max(1, _CELLS // len(member))
     for start in range(0, resamples, block):
-        drawn = rng.integers(count, size=(min(block, resamples - start), count))
-        rows = np.arange(len(drawn))[:, None] * count
-        times = np.bincount((drawn + rows).ravel(), minlength=len(drawn) * count).reshape(
-            len(drawn), count
-        )
-        yield times[:, member].astype(float)
+        drawn = rng.integers(patients, size=(min(block, resamples - start), patients))
+        # One bincount over all rows: each row's patients get numbers of their own.
+        row_starts = np.arange(len(drawn))[:, None] * patients
+        cells = (drawn + row_starts).ravel()
+        counts = np.bincount(cells, minlength=len(drawn) * patients)
+        yield counts.reshape(len(drawn), patients)[:, member].astype(float)
 
 
 def resampled(
-    metrics: Metrics, member: Int[np.ndarray, " n"], *, resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, Float[np.ndarray, " draws"]]:
-    """Each metric in each resample; NaN where a resample lacks what it needs."""
+    metrics: Metrics, member: Members, *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Draws]:
+    """Each metric in each resample; NaN where a resample does not allow it.
+
+    Args:
+        metrics: Metrics of weighted samples.
+        member: Number of each slide's patient.
+        resamples: Number of resamples.
+        seed: Random seed.
+    """
     blocks = [metrics(block) for block in weights(member, resamples=resamples, seed=seed)]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def interval(
-    value: float, drawn: Float[np.ndarray, " draws"], patients: int, *, top: float = 1.0
-) -> Interval | None:
-    """95 % interval of a metric between 0 and `top`: a t interval on the scale of log odds.
+def interval(value: float, drawn: Draws, patients: int, *, top: float = 1.0) -> Interval | None:
+    """95 % interval of a metric between 0 and `top`: a t interval of the log odds.
 
     The standard error is that of the resamples, times sqrt(k / (k - 1)) for k patients,
     t with k - 1 degrees of freedom. Percentiles of the same resamples cover 82 to 95 %,
@@ -60,20 +70,20 @@ def interval(
     patients.
 
     Args:
-        value: of the metric on all slides.
-        drawn: of the metric on each resample.
-        patients: how many there are.
-        top: the largest value the metric can have.
+        value: Metric of all slides.
+        drawn: Metric of each resample.
+        patients: Number of patients.
+        top: Largest possible value of the metric.
 
     Returns:
-        Low and high; None for fewer than two patients.
+        Low and high end; None for fewer than two patients.
     """
     share = value / top
-    known = drawn[np.isfinite(drawn)] / top
-    if patients < 2 or len(known) < 2:
+    finite = drawn[np.isfinite(drawn)] / top
+    if patients < 2 or len(finite) < 2:
         return None
-    error = float(known.std(ddof=1)) * (patients / (patients - 1)) ** 0.5
-    if error < 1e-9 or not 1e-9 < share < 1 - 1e-9:
+    error = float(finite.std(ddof=1)) * (patients / (patients - 1)) ** 0.5
+    if error < ROUNDING or not ROUNDING < share < 1 - ROUNDING:
         low, high = wilson(min(max(share, 0.0), 1.0), patients)
     else:
         half = t_quantile(patients - 1) * error / (share * (1 - share))
@@ -82,16 +92,14 @@ def interval(
     return low * top, high * top
 
 
-def paired_difference(
-    difference: float, drawn: Float[np.ndarray, " draws"], patients: int
-) -> Difference:
+def paired_difference(difference: float, drawn: Draws, patients: int) -> Difference:
     """Interval and normal test of a difference of two heads' metrics on the same slides.
 
     Args:
-        difference: on all slides.
-        drawn: on each resample, the same patients for both heads.
-        patients: how many there are; see `interval`.
+        difference: Difference on all slides.
+        drawn: Difference on each resample, of the same patients for both heads.
+        patients: Number of patients; see `interval`.
     """
-    known = drawn[np.isfinite(drawn)]
-    spread = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+    finite = drawn[np.isfinite(drawn)]
+    spread = float(finite.std(ddof=1)) if len(finite) > 1 else 0.0
     return normal_difference(difference, spread * (patients / (patients - 1)) ** 0.5)

@@ -1,26 +1,30 @@
-"""Whether probabilities mean what they say, and the temperature that makes them."""
+"""Calibration: how far probabilities match frequencies, and the temperature that mends it."""
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from mil.statistics.arrays import Draws, Labels, Members, Numbers, Probabilities, Weights
 from mil.statistics.metric import ReliabilityBin
 
+# Range of temperatures. Beyond it the loss is flat to rounding, and a bisection would
+# only chase noise.
 COLDEST = 0.05
 HOTTEST = 20.0
+BISECTIONS = 60  # halves the range to below the precision of float64
 BINS = 10
 
 
-def fit_temperature(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]) -> float:
-    """Temperature T that minimises the negative log likelihood of softmax(logits / T) (Guo et al. 2017, ICML).
+def fit_temperature(logits: Float[np.ndarray, "n classes"], labels: Labels) -> float:
+    """Temperature T that minimises the negative log likelihood of softmax(logits / T).
 
-    Targets are smoothed as Platt (1999) did: of N slides with a class, that class gets
-    (N + 1) / (N + classes) and each other 1 / (N + classes). So validation slides
-    without an error do not drive T to 0. The loss is convex in 1 / T; its slope is
-    bisected.
+    Guo et al. 2017, ICML. Targets are smoothed as Platt (1999) did: of N slides with a
+    class, that class gets (N + 1) / (N + classes) and each other 1 / (N + classes), so
+    that validation slides without an error do not drive T to 0. The loss is convex in
+    1 / T; its slope is bisected.
 
     Args:
-        logits: of validation slides.
-        labels: their classes as numbers.
+        logits: Logits of validation slides.
+        labels: Class numbers of these slides.
 
     Returns:
         T between 0.05 and 20; 1 without slides.
@@ -29,12 +33,14 @@ def fit_temperature(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarr
     if count == 0:
         return 1.0
     shifted = logits.astype(float) - logits.max(1, keepdims=True)
-    number = np.bincount(labels, minlength=classes)[labels][:, None]
-    targets = (1.0 + number * np.eye(classes)[labels]) / (number + classes)
-    wanted = (targets * shifted).sum()
+    slides_of_class = np.bincount(labels, minlength=classes)[labels][:, None]
+    one_hot = np.eye(classes)[labels]
+    targets = (1.0 + slides_of_class * one_hot) / (slides_of_class + classes)
+    target_sum = (targets * shifted).sum()
 
     def slope(inverse: float) -> float:
-        return float((softmax(shifted * inverse) * shifted).sum() - wanted)
+        """Derivative of the loss by 1 / T."""
+        return float((softmax(shifted * inverse) * shifted).sum() - target_sum)
 
     low = 1 / HOTTEST
     high = 1 / COLDEST
@@ -43,106 +49,125 @@ def fit_temperature(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarr
         return HOTTEST if slope(low) > 0 else 1.0
     if slope(high) <= 0:
         return COLDEST
-    for _ in range(60):
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+        if slope(middle) > 0:
+            high = middle
+        else:
+            low = middle
     return 2 / (low + high)
 
 
-def softmax(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
+def softmax(logits: Float[np.ndarray, "n classes"]) -> Probabilities:
     """Probabilities of each row."""
+    # The largest logit of a row becomes 0, so that no power overflows.
     powers = np.exp(logits - logits.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
 
 
-def brier_each(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
-) -> Float[np.ndarray, " n"]:
-    """Squared error of each slide; of two classes that of the second (0..1), else the sum over classes (0..2)."""
-    if probabilities.shape[1] == 2:
+def brier_each(labels: Labels, probabilities: Probabilities) -> Numbers:
+    """Squared error of each slide.
+
+    Of two classes that of the second (0..1), of more the sum over classes (0..2).
+    """
+    classes = probabilities.shape[1]
+    if classes == 2:
         return (probabilities[:, 1] - labels) ** 2
-    return ((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(1)
+    return ((probabilities - np.eye(classes)[labels]) ** 2).sum(1)
 
 
-def brier(labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]) -> float:
+def brier(labels: Labels, probabilities: Probabilities) -> float:
     """Brier score (1950): mean squared error of the probabilities; see `brier_each`."""
     return float(brier_each(labels, probabilities).mean())
 
 
-def stated(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """What is said and what is true: of two classes, p of the second and whether it is; else of the most probable."""
+def confidence_and_outcome(labels: Labels, probabilities: Probabilities) -> tuple[Numbers, Numbers]:
+    """Probability of each slide, and 1 where the event that it is of came true.
+
+    Of two classes the event is the second class, of more that the most probable class
+    is right.
+    """
     if probabilities.shape[1] == 2:
         return probabilities[:, 1], labels.astype(float)
     return probabilities.max(1), (probabilities.argmax(1) == labels).astype(float)
 
 
-def ece(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], bins: int = BINS
-) -> float:
-    """Expected calibration error (Naeini et al. 2015) of `stated` in bins of equal width.
+def ece(labels: Labels, probabilities: Probabilities, bins: int = BINS) -> float:
+    """Expected calibration error (Naeini et al. 2015) in bins of equal width.
 
     It is never below 0, so that noise alone makes it positive: the fewer the slides,
     the more.
     """
-    said, true = stated(labels, probabilities)
-    return float(weighted_ece(said, true, np.ones((1, len(said))), bins)[0])
+    confidence, outcome = confidence_and_outcome(labels, probabilities)
+    once = np.ones((1, len(confidence)))
+    return float(weighted_ece(confidence, outcome, once, bins)[0])
 
 
 def weighted_ece(
-    said: Float[np.ndarray, " n"],
-    true: Float[np.ndarray, " n"],
-    weights: Float[np.ndarray, "draws n"],
+    confidence: Numbers,
+    outcome: Numbers,
+    weights: Weights,
     bins: int = BINS,
-) -> Float[np.ndarray, " draws"]:
-    """ECE of each sample in which each row occurs `weights` times."""
-    gaps = np.eye(bins)[_bin(said, bins)] * (true - said)[:, None]
+) -> Draws:
+    """ECE of each sample in which each slide occurs `weights` times."""
+    gaps = np.eye(bins)[_bin(confidence, bins)] * (outcome - confidence)[:, None]
     return np.abs(weights @ gaps).sum(1) / weights.sum(1)
 
 
 def ece_if_calibrated(
-    probabilities: Float[np.ndarray, "n classes"],
-    member: Int[np.ndarray, " n"],
+    probabilities: Probabilities,
+    member: Members,
     *,
     bins: int = BINS,
     seed: int = 0,
     draws: int = 1000,
 ) -> tuple[float, float]:
-    """What 95 % of ECEs would lie between, were these probabilities true: labels drawn from them, not from the data.
+    """Range of 95 % of the ECEs that these probabilities would give if they were true.
 
-    Consistency resampling (Broecker and Smith 2007, Weather Forecast. 22:651). One
-    number is drawn a patient, so that slides of one patient agree as far as their
-    probabilities do.
+    Consistency resampling (Broecker and Smith 2007, Weather Forecast. 22:651): labels
+    are drawn from the probabilities. One random number is drawn for each patient, so
+    that slides of one patient agree as far as their probabilities do.
+
+    Args:
+        probabilities: Probabilities of each slide.
+        member: Number of each slide's patient.
+        bins: Number of bins.
+        seed: Random seed.
+        draws: Number of draws.
     """
-    said = probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities.max(1)
-    chance = np.random.default_rng(seed).random((draws, int(member.max()) + 1))
-    inside = np.eye(bins)[_bin(said, bins)]
-    found = np.abs(((chance[:, member] < said) - said) @ inside).sum(1) / len(said)
-    low, high = np.quantile(found, (0.025, 0.975))
+    confidence = probabilities.max(1)
+    if probabilities.shape[1] == 2:
+        confidence = probabilities[:, 1]
+    uniform = np.random.default_rng(seed).random((draws, int(member.max()) + 1))
+    drawn_outcomes = uniform[:, member] < confidence
+    inside = np.eye(bins)[_bin(confidence, bins)]
+    errors = np.abs((drawn_outcomes - confidence) @ inside).sum(1) / len(confidence)
+    low, high = np.quantile(errors, (0.025, 0.975))
     return float(low), float(high)
 
 
 def reliability(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], bins: int = BINS
+    labels: Labels, probabilities: Probabilities, bins: int = BINS
 ) -> list[ReliabilityBin]:
     """Reliability diagram that `ece` sums up: the bins that hold any slide."""
-    said, true = stated(labels, probabilities)
-    member = _bin(said, bins)
+    confidence, outcome = confidence_and_outcome(labels, probabilities)
+    bin_of_slide = _bin(confidence, bins)
     rows = []
     for number in range(bins):
-        inside = member == number
-        if inside.any():
-            row = ReliabilityBin(
-                low=number / bins,
-                high=(number + 1) / bins,
-                n=int(inside.sum()),
-                said=float(said[inside].mean()),
-                found=float(true[inside].mean()),
-            )
-            rows.append(row)
+        inside = bin_of_slide == number
+        if not inside.any():
+            continue
+        row = ReliabilityBin(
+            low=number / bins,
+            high=(number + 1) / bins,
+            n=int(inside.sum()),
+            said=float(confidence[inside].mean()),
+            found=float(outcome[inside].mean()),
+        )
+        rows.append(row)
     return rows
 
 
-def _bin(said: np.ndarray, bins: int) -> Int[np.ndarray, " n"]:
-    return np.minimum((said * bins).astype(int), bins - 1)
+def _bin(confidence: Numbers, bins: int) -> Int[np.ndarray, " n"]:
+    # A probability of 1 belongs to the last bin.
+    return np.minimum((confidence * bins).astype(int), bins - 1)

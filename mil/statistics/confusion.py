@@ -1,89 +1,106 @@
-"""What is counted in a table of labels against predictions. All take one table or a stack of them."""
+"""Metrics counted in a confusion matrix: rows are labels, columns predictions.
+
+All functions take one matrix or a stack of them.
+"""
 
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-Tables = Num[np.ndarray, "*stack classes classes"]  # rows: labels, columns: predictions
+from mil.statistics.arrays import Labels, Weights
+
+Tables = Num[np.ndarray, "*stack classes classes"]
 Values = Float[np.ndarray, "*stack"]
 
 
 def confusion(
-    labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], classes: int
+    labels: Labels, predicted: Labels, classes: int
 ) -> Int[np.ndarray, "classes classes"]:
-    """How often each label (row) got each prediction (column)."""
-    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    """Number of slides with each label (row) and prediction (column)."""
+    cells = np.bincount(labels * classes + predicted, minlength=classes**2)
+    return cells.reshape(classes, classes)
 
 
 def weighted_confusion(
-    labels: Int[np.ndarray, " n"],
-    predicted: Int[np.ndarray, " n"],
+    labels: Labels,
+    predicted: Labels,
     classes: int,
-    weights: Float[np.ndarray, "draws n"],
+    weights: Weights,
 ) -> Float[np.ndarray, "draws classes classes"]:
-    """The table of each sample in which each row occurs `weights` times."""
+    """Confusion matrix of each sample in which each slide occurs `weights` times."""
     cells = np.eye(classes**2)[labels * classes + predicted]
     return (weights @ cells).reshape(-1, classes, classes)
 
 
 def accuracy(table: Tables) -> Values:
-    """Share of right predictions."""
-    return _ratio(_right(table).sum(-1), table.sum((-1, -2)))
+    """Fraction of correct predictions."""
+    return _ratio(_correct(table).sum(-1), table.sum((-1, -2)))
 
 
 def recalls(table: Tables) -> Float[np.ndarray, "*stack classes"]:
-    """Share of each class that is predicted as such; NaN for a class that no label has."""
-    return _ratio(_right(table), table.sum(-1))
+    """Recall of each class; NaN for a class that no label has."""
+    return _ratio(_correct(table), table.sum(-1))
 
 
 def balanced_accuracy(table: Tables) -> Values:
-    """Mean recall over the classes that labels have; of two classes, the mean of sensitivity and specificity."""
+    """Mean recall over the classes that labels have.
+
+    Of two classes, the mean of sensitivity and specificity.
+    """
     return _mean(recalls(table))
 
 
 def f1_macro(table: Tables) -> Values:
-    """F1 of each class that occurs among labels or predictions, plain mean over them."""
-    return _mean(_ratio(2 * _right(table), table.sum(-1) + table.sum(-2)))
+    """Mean F1 over the classes that occur among labels or predictions."""
+    return _mean(_ratio(2 * _correct(table), table.sum(-1) + table.sum(-2)))
 
 
 def f1_micro(table: Tables) -> Values:
-    """F1 of all classes' counts together. Where each slide has one label and one prediction it is the accuracy."""
-    return _ratio(2 * _right(table).sum(-1), table.sum((-1, -2)) * 2)
+    """F1 of the counts of all classes together.
+
+    With one label and one prediction a slide it is the accuracy.
+    """
+    return _ratio(2 * _correct(table).sum(-1), table.sum((-1, -2)) * 2)
 
 
 def sensitivity(table: Tables) -> Values:
-    """Of two classes, the second being the positive: share of positives found."""
+    """Fraction of positives predicted positive; of two classes the second is positive."""
     return _ratio(table[..., 1, 1], table[..., 1, :].sum(-1))
 
 
 def specificity(table: Tables) -> Values:
-    """Share of negatives called negative."""
+    """Fraction of negatives predicted negative."""
     return _ratio(table[..., 0, 0], table[..., 0, :].sum(-1))
 
 
 def ppv(table: Tables) -> Values:
-    """Positive predictive value (precision): share of positive calls that are right; it depends on prevalence."""
+    """Positive predictive value: fraction of positive predictions that are correct.
+
+    Also called precision; it depends on the prevalence.
+    """
     return _ratio(table[..., 1, 1], table[..., :, 1].sum(-1))
 
 
 def npv(table: Tables) -> Values:
-    """Negative predictive value: share of negative calls that are right; it depends on prevalence."""
+    """Negative predictive value: fraction of negative predictions that are correct.
+
+    It depends on the prevalence.
+    """
     return _ratio(table[..., 0, 0], table[..., :, 0].sum(-1))
 
 
-def _right(table: np.ndarray) -> np.ndarray:
+def _correct(table: np.ndarray) -> np.ndarray:
     return np.diagonal(table, axis1=-2, axis2=-1)
 
 
-def _mean(each: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is not NaN; NaN if nothing is."""
-    there = np.isfinite(each)
-    return _ratio(np.where(there, each, 0).sum(-1), there.sum(-1))
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of the values that are not NaN; NaN if all are."""
+    finite = np.isfinite(values)
+    return _ratio(np.where(finite, values, 0).sum(-1), finite.sum(-1))
 
 
-def _ratio(above: Any, below: Any) -> Any:
-    """Quotient, NaN where there is nothing to divide by; numbers or arrays."""
-    return np.divide(
-        above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) > 0
-    )
+def _ratio(numerator: Any, denominator: Any) -> Any:
+    """Quotient of numbers or arrays, NaN where the denominator is 0."""
+    undefined = np.full(np.shape(numerator), np.nan)
+    return np.divide(numerator, denominator, out=undefined, where=np.asarray(denominator) > 0)

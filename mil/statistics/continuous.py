@@ -1,17 +1,22 @@
-"""How far predicted numbers are from the labels, in samples in which each row occurs `weights` times."""
+"""Errors and correlations of predicted numbers, in weighted samples."""
 
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float
+
+from mil.statistics.arrays import Draws, Numbers, Weights
+
+# Variances below this multiple of the squared mean size are rounding, not variation.
+ROUNDING = 1e-24
+SMALLEST_SCALE = 1e-300  # keeps the comparison from underflowing to 0 > 0
 
 
 def regression(
-    labels: Float[np.ndarray, " n"],
-    predicted: Float[np.ndarray, " n"],
-    weights: Float[np.ndarray, "draws n"],
-) -> Mapping[str, Float[np.ndarray, " draws"]]:
-    """Metrics of predicted numbers.
+    labels: Numbers,
+    predicted: Numbers,
+    weights: Weights,
+) -> Mapping[str, Draws]:
+    """Metrics of samples in which each row occurs `weights` times.
 
     Returns:
         `mae` and `rmse` in the label's units; `r2`, the coefficient of determination
@@ -20,42 +25,42 @@ def regression(
         differ.
     """
     error = labels - predicted
-    squared = _mean(weights, error**2)
-    spread = _covariance(weights, labels, labels)
-    r2 = np.where(spread > 0, 1 - squared / np.where(spread > 0, spread, 1), np.nan)
+    squared_error = _mean(weights, error**2)
+    variance = _covariance(weights, labels, labels)
+    varies = variance > 0
+    r2 = np.where(varies, 1 - squared_error / np.where(varies, variance, 1), np.nan)
     return {
         "mae": _mean(weights, np.abs(error)),
-        "rmse": np.sqrt(squared),
+        "rmse": np.sqrt(squared_error),
         "r2": r2,
         "pearson": _correlation(weights, labels, predicted),
         "spearman": _correlation(weights, _ranks(labels, weights), _ranks(predicted, weights)),
     }
 
 
-def _mean(weights: np.ndarray, values: np.ndarray) -> Float[np.ndarray, " draws"]:
+def _mean(weights: np.ndarray, values: np.ndarray) -> Draws:
     return (weights * values).sum(-1) / weights.sum(-1)
 
 
-def _covariance(
-    weights: np.ndarray, one: np.ndarray, other: np.ndarray
-) -> Float[np.ndarray, " draws"]:
-    centred = [values - _mean(weights, values)[:, None] for values in (one, other)]
-    found = _mean(weights, centred[0] * centred[1])
-    # What is left of values that do not differ is rounding.
-    scale = _mean(weights, np.abs(one)) * _mean(weights, np.abs(other))
-    return np.where(np.abs(found) > 1e-24 * np.maximum(scale, 1e-300), found, 0.0)
+def _covariance(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> Draws:
+    centred_x = x - _mean(weights, x)[:, None]
+    centred_y = y - _mean(weights, y)[:, None]
+    covariance = _mean(weights, centred_x * centred_y)
+    # Values that do not differ leave a covariance of rounding errors.
+    scale = _mean(weights, np.abs(x)) * _mean(weights, np.abs(y))
+    rounding = ROUNDING * np.maximum(scale, SMALLEST_SCALE)
+    return np.where(np.abs(covariance) > rounding, covariance, 0.0)
 
 
-def _correlation(
-    weights: np.ndarray, one: np.ndarray, other: np.ndarray
-) -> Float[np.ndarray, " draws"]:
-    spread = _covariance(weights, one, one) * _covariance(weights, other, other)
-    found = _covariance(weights, one, other) / np.sqrt(np.where(spread > 0, spread, 1))
-    return np.where(spread > 0, found.clip(-1, 1), np.nan)
+def _correlation(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> Draws:
+    variances = _covariance(weights, x, x) * _covariance(weights, y, y)
+    varies = variances > 0
+    correlation = _covariance(weights, x, y) / np.sqrt(np.where(varies, variances, 1))
+    return np.where(varies, correlation.clip(-1, 1), np.nan)
 
 
-def _ranks(values: np.ndarray, weights: np.ndarray) -> Float[np.ndarray, "draws n"]:
-    """Mid-rank of each row in each sample: rows below, and half of those that are equal."""
+def _ranks(values: np.ndarray, weights: np.ndarray) -> Weights:
+    """Mid-rank of each row in each sample: rows below, and half of the equal ones."""
     _, group = np.unique(values, return_inverse=True)
     order = np.argsort(group, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(group[order]) > 0))

@@ -1,75 +1,104 @@
-"""How well scores rank positives above the rest: AUROC and average precision, plain and weighted."""
+"""Ranking metrics: AUROC and average precision, plain and of weighted samples."""
 
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
+
+from mil.statistics.arrays import Draws, Labels, Numbers, Probabilities, Weights
 
 Ranking = Callable[
-    [Int[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, "draws n"]],
-    Float[np.ndarray, " draws"],
+    [Labels, Numbers, Weights],
+    Draws,
 ]
 
 
-def auroc(positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float | None:
-    """Area under the ROC curve, ties counted half (Mann-Whitney); None with a single class.
+def auroc(positive: Labels, scores: Numbers) -> float | None:
+    """Area under the ROC curve; ties count one half (Mann-Whitney).
 
     Args:
         positive: 1 for the positive class, 0 for the rest.
-        scores: larger speaks for the positive class; of any scale.
+        scores: Numbers of any scale, larger for the positive class.
+
+    Returns:
+        The area; None with a single class.
     """
     return known(weighted_auroc(positive, scores, np.ones((1, len(scores))))[0])
 
 
-def auprc(positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float | None:
-    """Average precision: precision at each score weighted by the recall it adds, no interpolation; None with one class.
+def auprc(positive: Labels, scores: Numbers) -> float | None:
+    """Average precision: precision at each score, weighted by the recall it adds.
 
-    By chance it is the share of positives, not a half. A set of positives alone would
-    give 1 whatever the scores.
+    Nothing is interpolated. By chance it is the fraction of positives, not one half. A
+    set of positives alone would give 1 whatever the scores.
+
+    Args:
+        positive: 1 for the positive class, 0 for the rest.
+        scores: Numbers of any scale, larger for the positive class.
+
+    Returns:
+        The average precision; None with a single class.
     """
     return known(weighted_auprc(positive, scores, np.ones((1, len(scores))))[0])
 
 
 def weighted_auroc(
-    positive: Int[np.ndarray, " n"],
-    scores: Float[np.ndarray, " n"],
-    weights: Float[np.ndarray, "draws n"],
-) -> Float[np.ndarray, " draws"]:
-    """AUROC of a sample in which each row occurs `weights` times; NaN where a class does not occur."""
-    hits, misses = _by_score(positive, scores, weights)
-    below = misses.cumsum(1) - misses / 2
-    return _ratio((hits * below).sum(1), hits.sum(1) * misses.sum(1))
+    positive: Labels,
+    scores: Numbers,
+    weights: Weights,
+) -> Draws:
+    """AUROC of samples in which each row occurs `weights` times; NaN with one class."""
+    positives, negatives = _by_score(positive, scores, weights)
+    # Negatives below each score, and half of those at it.
+    below = negatives.cumsum(1) - negatives / 2
+    return _ratio((positives * below).sum(1), positives.sum(1) * negatives.sum(1))
 
 
 def weighted_auprc(
-    positive: Int[np.ndarray, " n"],
-    scores: Float[np.ndarray, " n"],
-    weights: Float[np.ndarray, "draws n"],
-) -> Float[np.ndarray, " draws"]:
-    """Average precision of a sample in which each row occurs `weights` times; NaN where a class does not occur."""
-    hits, misses = (counts[:, ::-1] for counts in _by_score(positive, scores, weights))
-    found = hits.cumsum(1)
-    precision = np.nan_to_num(_ratio(found, found + misses.cumsum(1)))
-    return np.where(misses.sum(1) > 0, _ratio((hits * precision).sum(1), hits.sum(1)), np.nan)
+    positive: Labels,
+    scores: Numbers,
+    weights: Weights,
+) -> Draws:
+    """Average precision of samples with rows `weights` times; NaN with one class."""
+    positives, negatives = _by_score(positive, scores, weights)
+    # Precision and recall count from the largest score down.
+    positives = positives[:, ::-1]
+    negatives = negatives[:, ::-1]
+    hits = positives.cumsum(1)
+    precision = np.nan_to_num(_ratio(hits, hits + negatives.cumsum(1)))
+    average = _ratio((positives * precision).sum(1), positives.sum(1))
+    return np.where(negatives.sum(1) > 0, average, np.nan)
 
 
 def one_vs_rest(
     metric: Ranking,
-    labels: Int[np.ndarray, " n"],
-    probabilities: Float[np.ndarray, "n classes"],
-    weights: Float[np.ndarray, "draws n"],
-) -> Float[np.ndarray, " draws"]:
-    """A ranking metric of each class against the rest, plain mean over the classes that occur (macro)."""
-    columns = range(probabilities.shape[1])
-    each = np.stack(
-        [metric((labels == c).astype(int), probabilities[:, c], weights) for c in columns]
+    labels: Labels,
+    probabilities: Probabilities,
+    weights: Weights,
+) -> Draws:
+    """Macro mean of a ranking metric of each class against the rest.
+
+    Args:
+        metric: Ranking metric of weighted samples.
+        labels: Class numbers.
+        probabilities: Probability of each class.
+        weights: Number of times that each row occurs, for each sample.
+
+    Returns:
+        Mean over the classes that occur in a sample; NaN where none does.
+    """
+    values = np.stack(
+        [
+            metric((labels == number).astype(int), probabilities[:, number], weights)
+            for number in range(probabilities.shape[1])
+        ]
     )
-    there = np.isfinite(each)
-    return _ratio(np.where(there, each, 0).sum(0), there.sum(0))
+    finite = np.isfinite(values)
+    return _ratio(np.where(finite, values, 0).sum(0), finite.sum(0))
 
 
-def mid_ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Ranks from 1; equal values share the mean of theirs.
+def mid_ranks(values: Numbers) -> Numbers:
+    """Ranks from 1; equal values share the mean of their ranks.
 
     Equal to scipy.stats.rankdata, whose import would take longer than drawing a
     heatmap.
@@ -86,16 +115,17 @@ def known(value: float) -> float | None:
 def _by_score(
     positive: np.ndarray, scores: np.ndarray, weights: np.ndarray
 ) -> tuple[Float[np.ndarray, "draws scores"], Float[np.ndarray, "draws scores"]]:
-    """Weight of positives and of the rest at each score, smallest score first."""
+    """Weight of positives and of negatives at each score, smallest score first."""
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(scores[order]) != 0))
-    sorted_weights = weights[:, order]
+    ordered_weights = weights[:, order]
     is_positive = positive[order].astype(bool)
-    return (
-        np.add.reduceat(sorted_weights * is_positive, starts, axis=1),
-        np.add.reduceat(sorted_weights * ~is_positive, starts, axis=1),
-    )
+    positives = np.add.reduceat(ordered_weights * is_positive, starts, axis=1)
+    negatives = np.add.reduceat(ordered_weights * ~is_positive, starts, axis=1)
+    return positives, negatives
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Quotient, NaN where the denominator is 0."""
+    undefined = np.full(np.shape(numerator), np.nan)
+    return np.divide(numerator, denominator, out=undefined, where=denominator > 0)

@@ -1,13 +1,14 @@
-"""p values corrected for how many were looked at."""
+"""P values corrected for the number of tests."""
 
 import numpy as np
 from jaxtyping import Float
 
 
 def holm(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
-    """Adjusted p values that bound the chance of any false finding (Holm 1979, Scand. J. Stat. 6:65), in their order.
+    """P values adjusted by Holm (1979, Scand. J. Stat. 6:65), in their order.
 
-    They hold however the tests depend on one another.
+    They bound the probability of any false positive, however the tests depend on one
+    another.
     """
     order = np.argsort(p, kind="stable")
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))

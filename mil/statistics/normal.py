@@ -7,22 +7,27 @@ CI_Z = NormalDist().inv_cdf(0.975)
 
 
 def two_sided_p(z: float) -> float:
-    """Probability of a standard normal value as far from 0 as `z`, on either side."""
+    """Probability of a standard normal value at least as far from 0 as `z`."""
     return erfc(abs(z) / sqrt(2))
 
 
 def t_quantile(freedom: int) -> float:
-    """Value that a t variable exceeds with probability 0.025."""
+    """Value that a t variable exceeds with probability 0.025.
+
+    Args:
+        freedom: Degrees of freedom; fewer than 1 count as 1.
+    """
     from scipy.special import stdtrit  # half a second to import
 
     return float(stdtrit(max(freedom, 1), 0.975))
 
 
 def logit(share: float) -> float:
-    """Log odds."""
+    """Log odds of a probability between 0 and 1."""
     return log(share / (1 - share))
 
 
 def expit(odds: float) -> float:
-    """The share whose log odds they are."""
+    """Probability with these log odds."""
+    # The exponential of a large positive number would overflow.
     return 1 / (1 + exp(-odds)) if odds > 0 else exp(odds) / (1 + exp(odds))

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
 
+from mil.statistics.arrays import Draws, Weights
 from mil.statistics.bootstrap import RESAMPLES, interval, members, resampled
 from mil.statistics.discrimination import known
 from mil.statistics.intervals import Interval
@@ -16,9 +16,8 @@ from mil.statistics.normal import t_quantile
 # Range of a metric, which decides the scale on which its interval is symmetric:
 # 0..1, -1..1, 0 and up, or 1 and down.
 Scale = Literal["share", "signed", "positive", "below_one"]
-Draws = Float[np.ndarray, " draws"]
 # Weights of the slides in each resample [draws, n] -> metrics by name
-WeightedMetrics = Callable[[Float[np.ndarray, "draws n"]], Mapping[str, Draws]]
+WeightedMetrics = Callable[[Weights], Mapping[str, Draws]]
 # exp(700) is close to the largest double.
 LARGEST_EXPONENT = 700.0
 

@@ -1,38 +1,45 @@
-"""The threshold at which a positive call is made, chosen on validation slides."""
+"""Threshold of a positive prediction, chosen on validation slides."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-NO_CHOICE = 0.5
+from mil.statistics.arrays import Labels, Numbers
+
+DEFAULT_THRESHOLD = 0.5
+ROUNDING = 1e-12  # gains that differ by less are equal
 
 
-def youden_threshold(positive: Int[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float:
-    """The cut with the largest sensitivity + specificity - 1 (Youden 1950, Cancer 3:32); `score >= cut` is positive.
+def youden_threshold(positive: Labels, scores: Numbers) -> float:
+    """Threshold with the largest sensitivity + specificity - 1.
 
-    A cut lies in the middle between neighbouring scores; of several equally good ones
-    the nearest to 0.5 is taken.
+    Youden 1950, Cancer 3:32; `score >= threshold` is positive. A threshold lies midway
+    between neighbouring scores; of several equally good ones the nearest to 0.5 is
+    taken.
 
     Args:
         positive: 1 for the positive class, 0 for the rest.
-        scores: probability of the positive class, of validation slides.
+        scores: Probability of the positive class, of validation slides.
 
     Returns:
-        The cut; 0.5 where it cannot be chosen: one class only, or no cut better than
-        chance.
+        The threshold; 0.5 where it cannot be chosen: with one class only, or where no
+        threshold is better than chance.
     """
     values = np.unique(scores)
     is_positive = positive.astype(bool)
     if is_positive.all() or not is_positive.any() or len(values) < 2:
-        return NO_CHOICE
-    cuts = (values[1:] + values[:-1]) / 2
-    found = [
-        np.searchsorted(np.sort(scores[mine]), cuts) / mine.sum()
-        for mine in (~is_positive, is_positive)
-    ]
-    gain = found[0] - found[1]  # share of negatives below the cut, less that of positives
-    best = np.flatnonzero(gain >= gain.max() - 1e-12)
-    return (
-        float(cuts[best[np.abs(cuts[best] - NO_CHOICE).argmin()]])
-        if gain.max() > 1e-12
-        else NO_CHOICE
-    )
+        return DEFAULT_THRESHOLD
+    thresholds = (values[1:] + values[:-1]) / 2
+    specificity = _fraction_below(scores[~is_positive], thresholds)
+    missed = _fraction_below(scores[is_positive], thresholds)
+    gain = specificity - missed
+    if not gain.max() > ROUNDING:
+        return DEFAULT_THRESHOLD
+    best = np.flatnonzero(gain >= gain.max() - ROUNDING)
+    nearest = np.abs(thresholds[best] - DEFAULT_THRESHOLD).argmin()
+    return float(thresholds[best[nearest]])
+
+
+def _fraction_below(
+    scores: Numbers, thresholds: Float[np.ndarray, " m"]
+) -> Float[np.ndarray, " m"]:
+    return np.searchsorted(np.sort(scores), thresholds) / len(scores)

@@ -1,1 +1,1 @@
-"""Stage `tile`: where on a slide there is tissue to look at."""
+"""Tile a slide: find tissue, lay tiles over it, measure their quality."""

@@ -1,158 +1,163 @@
-"""Light lost against the slide's own glass (optical density), and which of it is marker ink."""
+"""Marker ink on an overview: which pixels are pen, whatever its colour.
 
-from collections.abc import Iterator
+Each ink is told by hues of its optical density that no stain has, or that a stain has
+only where it is dense and full of nuclei, hence rough.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
-from scipy import ndimage
 
-WHITE = (245.0, 245.0, 245.0)  # glass, where the slide shows none
-PADDING = 253  # darkest channel of white
-INK_MM2 = 0.003  # smaller specks are no stroke
-REACH_UM = 200.0  # how far the pale rim of a stroke goes
-NUCLEI_UM = 12.0  # coarser pixels do not show nuclei
+from mil.tile.density import BoolMask, ByteImage, ColourBounds, Density
+from mil.tile.morphology import keep_large, widen
 
-Mask = Bool[np.ndarray, "height width"]
-Plane = Float32[np.ndarray, "height width"]
-Bytes = UInt8[np.ndarray, "height width"]
-Picture = UInt8[np.ndarray, "height width 3"]
-Density = tuple[Plane, Plane, Plane]  # red, green, blue
-
-
-def optical_density(picture: Picture) -> Density:
-    """Light lost in red, green and blue, natural logarithm; 0 on the slide's glass and on white (padding)."""
-    levels = np.log(np.arange(1, 257))
-    white = extreme(np.minimum, picture) >= PADDING
-    tables = [(np.log(level + 1) - levels).astype(np.float32) for level in glass_colour(picture)]
-    red, green, blue = (
-        np.take(table, picture[..., channel]) for channel, table in enumerate(tables)
-    )
-    for plane in (red, green, blue):
-        plane[white] = 0
-    return red, green, blue
+# Smaller specks are no stroke, square millimetres.
+INK_MM2 = 0.003
+# How far the pale rim of a stroke reaches, micrometres.
+REACH_UM = 200.0
+# Coarser pixels do not show nuclei, and so no texture of tissue, micrometres.
+NUCLEI_UM = 12.0
+# A blue or green stain is no ink. It is recognised if cool colours make up this share of
+# all that absorbs at least this much, and if more than half of them are rougher than
+# this.
+STAIN_SHARE = 0.6
+STAIN_DENSITY = 0.15
+STAIN_ROUGHNESS = 50
+STAIN_ROUGH_SHARE = 0.5
 
 
-def glass_colour(picture: Picture) -> Float[np.ndarray, "3"]:
-    """The most frequent bright colour that glass may have, 0..255; `WHITE` where none stands out."""
-    codes = picture[..., 0].astype(np.int32) >> 2
-    for channel in (1, 2):
-        codes <<= 6
-        codes |= picture[..., channel] >> 2
-    counts = np.bincount(codes.ravel(), minlength=64**3).reshape(64, 64, 64)
-    level = np.arange(64) * 4 + 1.5
-    red, green, blue = np.meshgrid(level, level, level, indexing="ij", sparse=True)
-    low = np.minimum(np.minimum(red, green), blue)
-    high = np.maximum(np.maximum(red, green), blue)
-    # Glass is tinted yellow, blue or lavender; what has lost most in green is pale
-    # tissue.
-    may_be = (low > 160) & (high - low < 36) & (np.minimum(red, blue) - green < 12)
-    weight = np.where(may_be, np.exp((low - 255) / 15), 0)
-    unpadded = counts.copy()  # pure white is padding if the rest has glass of its own
-    unpadded[-1, -1, -1] -= int((extreme(np.minimum, picture) == 255).sum())
-    for histogram, least in ((unpadded, 0.2), (counts, 0.003)):
-        around = ndimage.uniform_filter(histogram.astype(float), 3, mode="constant") * 27
-        summit = around >= ndimage.maximum_filter(around, 5)  # not the tail of pale tissue
-        peak = np.unravel_index((around * weight * summit).argmax(), around.shape)
-        if may_be[peak] and around[peak] > least * histogram[high > 45].sum():
-            return _mean_level(histogram, level, tuple(int(index) for index in peak))
-    return np.array(WHITE)
+@dataclass(frozen=True)
+class Ink:
+    """How one kind of ink looks; a pixel is ink if any of the colour ranges holds it.
 
-
-def _mean_level(
-    histogram: np.ndarray, level: Float[np.ndarray, " levels"], peak: tuple[int, ...]
-) -> Float[np.ndarray, "3"]:
-    window = [slice(max(index - 1, 0), index + 2) for index in peak]
-    part = histogram[tuple(window)]
-    others = [tuple(other for other in range(3) if other != axis) for axis in range(3)]
-    return np.array(
-        [np.average(level[window[axis]], weights=part.sum(axis=others[axis])) for axis in range(3)]
-    )
-
-
-def texture(density: Density) -> tuple[Bytes, Mask]:
-    """How rough the picture is, and where that is more than a smooth tint or clean glass has.
-
-    Returns:
-        Mean deviation from the mean of 3 x 3 pixels, thousandths of the density (ink
-        about 20, tissue 50 to 255); and where it is more than 0.003 in itself.
+    Attributes:
+        sure: colours that are ink wherever they cover a stroke.
+        pale: colours that are ink only near sure ink: the rim of a stroke.
+        needs_nuclei: whether tissue is told apart by its nuclei, which only fine
+            overviews show.
     """
-    values = density[0] + density[1]
-    values += density[2]
-    values /= 3
-    around = ndimage.uniform_filter(values, 3)
-    fine = np.abs(np.subtract(values, around, out=values), out=values)
-    fine = ndimage.uniform_filter(fine, 5, output=fine)
-    textured = fine > 0.003
-    np.divide(fine, np.maximum(around, np.float32(0.05), out=around), out=fine)
-    fine *= 1000
-    return np.minimum(fine, 255, out=fine).astype(np.uint8), textured
+
+    sure: tuple[ColourBounds, ...]
+    pale: tuple[ColourBounds, ...]
+    needs_nuclei: bool = False
 
 
-def ink_mask(density: Density, rough: Bytes, frame: Mask, um_per_px: float) -> Mask:
-    """Marker ink: sure ink, and what looks a little like it nearby (the pale rim of a stroke).
+# Blue and green pens: red is lost most, which haematoxylin does only on a blue stain.
+COOL_HUE = ColourBounds(red_above=STAIN_DENSITY, red_over_green=1.45, red_beyond_green=0.08)
+
+INKS = (
+    Ink(
+        sure=(
+            COOL_HUE,
+            # Dark blue: dense in red, with little left to lose in blue.
+            ColourBounds(red_above=1.0, red_over_green=1.15, blue_under_green=0.55),
+            # Blue over tissue: the tissue adds green, and its nuclei drown in the ink.
+            ColourBounds(
+                red_above=1.3, red_over_green=0.95, blue_under_green=0.6, smoother_than=100
+            ),
+        ),
+        pale=(
+            ColourBounds(red_above=0.04, red_over_green=1.3),
+            ColourBounds(red_above=0.3, red_over_green=1.12, blue_under_green=0.6),
+        ),
+    ),
+    # Yellow and orange pens: blue is lost and hardly anything else.
+    Ink(
+        sure=(ColourBounds(blue_above=0.6, blue_over_green=1.8, red_under_blue=0.25),),
+        pale=(ColourBounds(blue_above=0.2, blue_over_green=1.6, red_under_blue=0.3),),
+    ),
+    # Red and pink pens: the hue of eosin and blood, but blood is hardly ever so dense.
+    Ink(
+        sure=(
+            ColourBounds(
+                green_above=1.5, red_under_green=0.33, blue_over_green=0.6, smoother_than=100
+            ),
+        ),
+        pale=(ColourBounds(green_above=0.8, red_under_green=0.4, blue_over_green=0.6),),
+    ),
+    # Black pens: dense in all channels alike.
+    Ink(
+        sure=(
+            ColourBounds(
+                red_above=0.8,
+                green_above=0.8,
+                blue_above=0.8,
+                blue_over_red=0.66,
+                blue_over_green=0.66,
+                smoother_than=100,
+            ),
+        ),
+        pale=(
+            ColourBounds(
+                red_above=0.8,
+                green_above=0.8,
+                blue_above=0.8,
+                blue_over_red=0.66,
+                blue_over_green=0.66,
+            ),
+            # Less dense, but more nearly grey.
+            ColourBounds(
+                red_above=0.6,
+                green_above=0.6,
+                blue_above=0.6,
+                blue_over_red=0.8,
+                blue_over_green=0.8,
+            ),
+        ),
+    ),
+    # Purple pens: the hue of haematoxylin and eosin, dense and without nuclei.
+    Ink(
+        sure=(ColourBounds(green_above=1.3, red_above=0.25, blue_above=0.25, smoother_than=25),),
+        pale=(ColourBounds(green_above=0.9, red_above=0.25, blue_above=0.25, smoother_than=60),),
+        needs_nuclei=True,
+    ),
+)
+
+
+def ink_mask(density: Density, roughness: ByteImage, frame: BoolMask, um_per_px: float) -> BoolMask:
+    """Marker ink: sure ink, and paler ink of the same hue nearby (the rim of a stroke).
 
     Args:
-        density: of `optical_density`.
-        rough: of `texture`.
-        frame: black surroundings, which are no ink.
-        um_per_px: micrometres per pixel.
+        density: optical density of the overview; see `optical_density`.
+        roughness: roughness of the overview; see `texture`.
+        frame: black surroundings of the scan, which are no ink.
+        um_per_px: micrometres per pixel of the overview.
     """
-    ink = np.zeros_like(frame)
-    for sure, pale in _inks(density, rough, um_per_px):
-        sure &= ~frame
-        if sure.any():
-            sure = keep_large(sure, INK_MM2 / (um_per_px / 1000) ** 2)
-            ink |= sure | (pale & widen(sure, REACH_UM / um_per_px))
-    return ink
+    ink_px = np.zeros_like(frame)
+    min_px = INK_MM2 / (um_per_px / 1000) ** 2
+    for ink in INKS:
+        if ink.needs_nuclei and um_per_px > NUCLEI_UM:
+            continue
+        sure = _sure_pixels(ink, density, roughness) & ~frame
+        if not sure.any():
+            continue
+        sure = keep_large(sure, min_px)
+        pale = _any_of(ink.pale, density, roughness)
+        ink_px |= sure | (pale & widen(sure, REACH_UM / um_per_px))
+    return ink_px
 
 
-def _inks(density: Density, rough: Bytes, um_per_px: float) -> Iterator[tuple[Mask, Mask]]:
-    """Sure and pale ink of each kind: hues no stain has at once, hues of stains only if dense and without nuclei."""
-    red, green, blue = density
-    cool = (red > 0.15) & (red > 1.45 * green) & (red - green > 0.08)
-    if cool.sum() > 0.6 * ((red > 0.15) | (green > 0.15)).sum() and (rough[cool] > 50).mean() > 0.5:
-        cool[:] = False  # most of what absorbs, and textured: a blue or green stain
-    cool |= (red > 1.0) & (red > 1.15 * green) & (blue < 0.55 * green)
-    cool |= (
-        (red > 1.3) & (red > 0.95 * green) & (blue < 0.6 * green) & (rough < 100)
-    )  # blue ink over tissue
-    yield (
-        cool,
-        ((red > 0.04) & (red > 1.3 * green))
-        | ((red > 0.3) & (red > 1.12 * green) & (blue < 0.6 * green)),
-    )
-    yellow = (blue > 0.6) & (blue > 1.8 * green) & (red < 0.25 * blue)
-    yield yellow, (blue > 0.2) & (blue > 1.6 * green) & (red < 0.3 * blue)
-    pink = (green > 0.8) & (red < 0.4 * green) & (blue > 0.6 * green)
-    yield (
-        pink & (rough < 100) & (green > 1.5) & (red < 0.33 * green),
-        pink,
-    )  # blood is hardly ever so dense
-    dark = (red > 0.6) & (green > 0.6) & (blue > 0.6)
-    grey = dark & (blue > 0.66 * red) & (blue > 0.66 * green)
-    dense = grey & (red > 0.8) & (green > 0.8) & (blue > 0.8)
-    yield dense & (rough < 100), dense | (grey & (blue > 0.8 * red) & (blue > 0.8 * green))
-    if um_per_px <= NUCLEI_UM:
-        purple = (green > 0.9) & (red > 0.25) & (blue > 0.25)
-        yield purple & (green > 1.3) & (rough < 25), purple & (rough < 60)
+def _sure_pixels(ink: Ink, density: Density, roughness: ByteImage) -> BoolMask:
+    colours = ink.sure
+    if COOL_HUE in colours and _is_cool_stain(density, roughness):
+        colours = tuple(colour for colour in colours if colour is not COOL_HUE)
+    return _any_of(colours, density, roughness)
 
 
-def extreme(which: np.ufunc, picture: Picture) -> Bytes:
-    """`np.maximum` or `np.minimum` over the channels; much faster than along the last axis."""
-    brightest: Bytes = which(which(picture[..., 0], picture[..., 1]), picture[..., 2])
-    return brightest
+def _is_cool_stain(density: Density, roughness: ByteImage) -> bool:
+    """Whether cool colours are a stain: most of what absorbs light, and textured."""
+    red, green, _ = density
+    cool = COOL_HUE.mask(density)
+    absorbing = (red > STAIN_DENSITY) | (green > STAIN_DENSITY)
+    if cool.sum() <= STAIN_SHARE * absorbing.sum():
+        return False
+    rough_share = (roughness[cool] > STAIN_ROUGHNESS).mean()
+    return bool(rough_share > STAIN_ROUGH_SHARE)
 
 
-def keep_large(mask: Mask, min_px: float) -> Mask:
-    """The mask's pieces of at least that many pixels."""
-    labels, _ = ndimage.label(mask)
-    large = np.bincount(labels.ravel()) >= min_px
-    large[0] = False
-    return large[labels]
-
-
-def widen(mask: Mask, radius: float) -> Mask:
-    """The mask and all within `radius` pixels around it (a square), at least one."""
-    if not mask.any():
-        return mask
-    return ndimage.maximum_filter(mask.view(np.uint8), 2 * max(1, round(radius)) + 1).view(bool)
+def _any_of(colours: tuple[ColourBounds, ...], density: Density, roughness: ByteImage) -> BoolMask:
+    """Pixels that lie in any of the colour ranges."""
+    inside = np.zeros(roughness.shape, bool)
+    for colour in colours:
+        inside |= colour.mask(density, roughness)
+    return inside

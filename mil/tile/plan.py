@@ -12,36 +12,44 @@ from PIL import Image
 from mil.config import TileConfig
 from mil.config.datasets import GeojsonFrame
 from mil.io.regions import read_mask
-from mil.io.slides import Picture, SlideReader, as_array
+from mil.io.slides import Overview, SlideReader, as_array, draw_overview
 from mil.tile.grid import footprint_px, grid, share_inside
-from mil.tile.tissue import Found, find_tissue
+from mil.tile.tissue import TissueMask, find_tissue
 
-# Longer side of the picture that people see, pixels.
+# Longer side of the overview that people look at, pixels.
 OVERVIEW_PX = 2048
-# Tissue is looked for at about this scale; on the largest slides coarser: a mask has no
-# more pixels than this.
+# Tissue is searched at about this scale; on the largest slides at a coarser one, since a
+# mask has no more pixels than this.
 MASK_UM_PER_PX = 8.0
 LARGEST_MASK_PX = 16_000_000
+# A tile needs some tissue, even where the configuration asks for none.
+LEAST_TISSUE = 1e-6
 
 
 class Drawn(NamedTuple):
-    """What the user drew on a slide, and what its GeoJSON counts from."""
+    """The user's masks of a slide, and what their GeoJSON counts from."""
 
     tissue: Path | None = None
     region: Path | None = None
     frame: GeojsonFrame = "scanned"
 
 
-NOTHING_DRAWN = Drawn()
+NO_USER_MASKS = Drawn()
 
 
 @dataclass(frozen=True, eq=False)
 class TilePlan:
     """A slide's tiles and what they were chosen from.
 
-    `coords` are top left corners, level-0 pixels, row by row; `tissue` is the share of
-    each tile that is tissue. `mask` (what counts as tissue) and `picture` have the
-    scale `mask_scale`, level-0 pixels per pixel.
+    Attributes:
+        coords: top left corners, level-0 pixels, row by row.
+        tissue: share of each tile that is tissue, 0..1.
+        side_level0_px: side of a tile, level-0 pixels.
+        tissue_mm2: area of `mask`, square millimetres.
+        mask: pixels that count as tissue, by the user's masks or detected.
+        detected: tissue and ink detected on the overview.
+        overview: RGB overview that tissue was searched on.
+        mask_scale: level-0 pixels per pixel of `mask` and `overview`.
     """
 
     coords: Int[np.ndarray, "tiles 2"]
@@ -49,46 +57,47 @@ class TilePlan:
     side_level0_px: float
     tissue_mm2: float
     mask: Bool[np.ndarray, "height width"]
-    found: Found
-    picture: UInt8[np.ndarray, "height width 3"]
+    detected: TissueMask
+    overview: UInt8[np.ndarray, "height width 3"]
     mask_scale: float
 
 
-def look(reader: SlideReader, mpp: float | None) -> Picture:
-    """The slide as one picture, fine enough to see and to find tissue on.
+def read_overview(reader: SlideReader, mpp: float | None) -> Overview:
+    """Read an overview of the slide, fine enough for people and to find tissue on.
 
     Args:
         reader: the open slide.
-        mpp: micrometres per pixel of level 0; None: not known, so that the picture is
+        mpp: micrometres per pixel of level 0; None: not known, so that the overview is
             only for people.
 
     Raises:
-        UnreadableSlideError: nothing of it can be decoded.
+        UnreadableSlideError: nothing of the slide can be decoded.
     """
     width, height = reader.extent_px
     scale = max(width, height) / OVERVIEW_PX
     if mpp is not None:
         finer = min(scale, MASK_UM_PER_PX / mpp)
         scale = max(finer, math.sqrt(width * height / LARGEST_MASK_PX))
-    return reader.picture(scale)
+    return draw_overview(reader, scale)
 
 
-def overview(view: Picture) -> Picture:
-    """The view, shrunk to `OVERVIEW_PX`."""
-    factor = max(view.image.size) / OVERVIEW_PX
+def shrink_for_people(overview: Overview) -> Overview:
+    """The overview, its longer side reduced to `OVERVIEW_PX`."""
+    image = overview.image
+    factor = max(image.size) / OVERVIEW_PX
     if factor <= 1:
-        return view
-    size = [max(1, int(side / factor)) for side in view.image.size]
-    box = (
-        0.0,
-        0.0,
-        min(size[0] * factor, view.image.width),
-        min(size[1] * factor, view.image.height),
+        return overview
+    width, height = (max(1, int(side / factor)) for side in image.size)
+    # The box, not the whole image: its sides are no whole multiples of the factor.
+    right = min(width * factor, image.width)
+    bottom = min(height * factor, image.height)
+    small = image.resize(
+        (width, height),
+        Image.Resampling.BICUBIC,
+        box=(0.0, 0.0, right, bottom),
+        reducing_gap=3.0,
     )
-    small = view.image.resize(
-        (size[0], size[1]), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0
-    )
-    return Picture(small, view.scale * factor, view.lost)
+    return Overview(small, overview.scale * factor, overview.lost)
 
 
 def plan_tiles(
@@ -98,8 +107,8 @@ def plan_tiles(
     tile_px: int,
     target_mpp: float,
     config: TileConfig,
-    drawn: Drawn = NOTHING_DRAWN,
-    view: Picture | None = None,
+    user_masks: Drawn = NO_USER_MASKS,
+    overview: Overview | None = None,
 ) -> TilePlan:
     """Find tissue and lay tiles over it.
 
@@ -109,32 +118,40 @@ def plan_tiles(
         tile_px: side of a tile as the encoder sees it, pixels.
         target_mpp: resolution the encoder sees, micrometres per pixel.
         config: section `tile`.
-        drawn: the user's own mask, or regions to stay inside.
-        view: the slide's picture, if it is there already.
+        user_masks: the user's own tissue mask, and regions to stay inside.
+        overview: overview by `read_overview`; None: it is read here.
 
     Raises:
-        FormatError: what the user drew cannot be used.
+        FormatError: the user's masks cannot be used.
         UnreadableSlideError: nothing of the slide can be decoded.
     """
-    view = view or look(reader, mpp)
-    factor = max(1, int(MASK_UM_PER_PX / (mpp * view.scale)))
-    # its last row and column may hang over
-    picture = as_array(view.image.reduce(factor))
-    scale = view.scale * factor
-    found = find_tissue(picture, mpp * scale, config.min_area_mm2)
-    mask = _mask(reader, found, scale, drawn)
+    overview = overview or read_overview(reader, mpp)
+    factor = max(1, int(MASK_UM_PER_PX / (mpp * overview.scale)))
+    # The last row and column of the reduced image may hang over.
+    image = as_array(overview.image.reduce(factor))
+    scale = overview.scale * factor
+    detected = find_tissue(image, mpp * scale, config.min_area_mm2)
+    mask = _mask(reader, detected, scale, user_masks)
     side = footprint_px(tile_px, target_mpp, mpp)
     corners = grid(reader.extent_px, side, reader.origin_px)
     share = share_inside(mask, (corners - reader.origin_px) / scale, side / scale)
-    keep = share >= max(config.min_tissue, 1e-6)
-    area = float(mask.sum()) * (mpp * scale / 1000) ** 2
-    return TilePlan(corners[keep], share[keep], side, area, mask, found, picture, scale)
+    on_tissue = share >= max(config.min_tissue, LEAST_TISSUE)
+    return TilePlan(
+        coords=corners[on_tissue],
+        tissue=share[on_tissue],
+        side_level0_px=side,
+        tissue_mm2=float(mask.sum()) * (mpp * scale / 1000) ** 2,
+        mask=mask,
+        detected=detected,
+        overview=image,
+        mask_scale=scale,
+    )
 
 
 def _mask(
-    reader: SlideReader, found: Found, scale: float, drawn: Drawn
+    reader: SlideReader, detected: TissueMask, scale: float, user_masks: Drawn
 ) -> Bool[np.ndarray, "height width"]:
-    """The user's tissue or what was found, cut to the user's region."""
+    """The user's tissue, or the detected one, cut to the user's region."""
 
     def read(path: Path) -> Bool[np.ndarray, "height width"]:
         return read_mask(
@@ -142,10 +159,10 @@ def _mask(
             origin_px=reader.origin_px,
             extent_px=reader.extent_px,
             size_px=reader.size_px,
-            shape=found.tissue.shape,
+            shape=detected.tissue.shape,
             pitch_px=scale,
-            geojson_frame=drawn.frame,
+            geojson_frame=user_masks.frame,
         )
 
-    mask = read(drawn.tissue) if drawn.tissue else found.tissue
-    return mask & read(drawn.region) if drawn.region else mask
+    mask = read(user_masks.tissue) if user_masks.tissue else detected.tissue
+    return mask & read(user_masks.region) if user_masks.region else mask

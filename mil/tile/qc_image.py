@@ -1,108 +1,114 @@
-"""The picture a person looks at: the slide with its tissue outlined, its tiles, and what was flagged."""
+"""The QC image: the slide with its tissue outlined, its tiles, and the flagged ones coloured."""
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from PIL import Image, ImageDraw, ImageFont
 from shapely.geometry.base import BaseGeometry
 
-from mil.tile.flags import FLAG
+from mil.tile.flags import flagged
 
 OUTLINE = (0, 105, 92)
 TILE = (40, 70, 200, 140)
+# Colours of flagged tiles, in the order in which they are painted.
 FLAGGED = {
-    "pen": (0, 150, 60, 150), "blur": (250, 160, 0, 150), "fold": (150, 0, 180, 150), "blood": (220, 0, 0, 150),
+    "pen": (0, 150, 60, 150),
+    "blur": (250, 160, 0, 150),
+    "fold": (150, 0, 180, 150),
+    "blood": (220, 0, 0, 150),
     "black": (0, 0, 0, 170),
-}  # fmt: skip
+}
+# Sizes of the legend, pixels.
 MARGIN_PX = 34
 FONT_PX = 18
-SHORTEST_PX = 640
+LEFT_PX = 8.0
+TOP_PX = 6
+GAP_PX = 24
+# Narrower images are padded, or the title would be cut.
+LEAST_WIDTH_PX = 640
 Colour = tuple[int, int, int, int]
 
 
-def flags(
-    quality: Mapping[str, Float[np.ndarray, " tiles"]],
-) -> dict[str, Bool[np.ndarray, " tiles"]]:
-    """Which tiles each column flags."""
-    return {name: quality[name] >= FLAG[name] for name in FLAGGED if name in quality}
-
-
-def draw_sheet(
+def draw_qc_image(
     overview: Image.Image,
     title: str,
     corners: Float[np.ndarray, "tiles 2"],
     side: float,
     quality: Mapping[str, Float[np.ndarray, " tiles"]],
-    pieces: Sequence[BaseGeometry],
+    regions: Sequence[BaseGeometry],
 ) -> Image.Image:
     """Draw outline and tiles over the overview, and a legend above it.
 
     Args:
-        overview: the slide.
-        title: one line.
+        overview: image of the slide.
+        title: one line for the legend.
         corners: top left corners of the tiles, pixels of the overview.
-        side: of a tile, pixels of the overview.
-        quality: columns of the tiles; see `mil.tile.flags`.
-        pieces: outlines of the tissue, pixels of the overview.
+        side: side of a tile, pixels of the overview.
+        quality: quality columns of the tiles; see `mil.tile.flags`.
+        regions: outlines of the tissue, pixels of the overview.
     """
     layer = Image.new("RGBA", overview.size, (0, 0, 0, 0))
     pen = ImageDraw.Draw(layer)
     boxes = np.rint(np.concatenate([corners, corners + side], axis=1)).astype(int)
-    _boxes(pen, boxes, TILE, filled=False)
-    flagged = flags(quality)
-    for name, where in flagged.items():
-        _boxes(pen, boxes[where], FLAGGED[name], filled=True)
-    picture = Image.alpha_composite(overview.convert("RGBA"), layer).convert("RGB")
-    lines = ImageDraw.Draw(picture)
-    for piece in pieces:
-        for part in getattr(piece, "geoms", [piece]):
-            for ring in (part.exterior, *part.interiors) if part.geom_type == "Polygon" else ():
-                lines.line([(x, y) for x, y in ring.coords], fill=OUTLINE, width=2)
-    return _with_legend(picture, title, {name: int(where.sum()) for name, where in flagged.items()})
+    _draw_boxes(pen, boxes, TILE, filled=False)
+    by_flag = flagged(quality)
+    by_flag = {name: by_flag[name] for name in FLAGGED if name in by_flag}
+    for name, tiles in by_flag.items():
+        _draw_boxes(pen, boxes[tiles], FLAGGED[name], filled=True)
+    image = Image.alpha_composite(overview.convert("RGBA"), layer).convert("RGB")
+    _draw_outlines(ImageDraw.Draw(image), regions)
+    counts = {name: int(tiles.sum()) for name, tiles in by_flag.items()}
+    return _with_legend(image, title, counts)
 
 
-def _boxes(
+def _draw_outlines(pen: ImageDraw.ImageDraw, regions: Sequence[BaseGeometry]) -> None:
+    for region in regions:
+        for part in getattr(region, "geoms", [region]):
+            if part.geom_type != "Polygon":
+                continue
+            for ring in (part.exterior, *part.interiors):
+                pen.line([(x, y) for x, y in ring.coords], fill=OUTLINE, width=2)
+
+
+def _draw_boxes(
     pen: ImageDraw.ImageDraw, boxes: Int[np.ndarray, "some 4"], colour: Colour, *, filled: bool
 ) -> None:
+    fill = colour if filled else None
     for x0, y0, x1, y1 in boxes.tolist():
-        pen.rectangle(
-            (x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)),
-            outline=colour,
-            fill=colour if filled else None,
-        )
+        # A tile smaller than a pixel is still drawn.
+        corners = (x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
+        pen.rectangle(corners, outline=colour, fill=fill)
 
 
-def _with_legend(picture: Image.Image, title: str, counts: Mapping[str, int]) -> Image.Image:
+def _with_legend(image: Image.Image, title: str, counts: Mapping[str, int]) -> Image.Image:
     font = _font()
-    seen = {name: count for name, count in counts.items() if count}
-    sheet = Image.new(
-        "RGB", (max(picture.width, SHORTEST_PX), picture.height + MARGIN_PX), (255, 255, 255)
-    )
-    sheet.paste(picture, (0, MARGIN_PX))
-    pen = ImageDraw.Draw(sheet)
-    x = 8.0
-    for text, colour in [
-        (title, (0, 0, 0)),
-        *((f"{count} {name}", FLAGGED[name][:3]) for name, count in seen.items()),
-    ]:
-        pen.text((x, 6), text, fill=colour, font=font)
-        x += pen.textlength(text, font=font) + 24
-    return sheet
+    size = max(image.width, LEAST_WIDTH_PX), image.height + MARGIN_PX
+    canvas = Image.new("RGB", size, (255, 255, 255))
+    canvas.paste(image, (0, MARGIN_PX))
+    texts: list[tuple[str, tuple[int, ...]]] = [(title, (0, 0, 0))]
+    for name, count in counts.items():
+        if count:
+            texts.append((f"{count} {name}", FLAGGED[name][:3]))
+    pen = ImageDraw.Draw(canvas)
+    x = LEFT_PX
+    for text, colour in texts:
+        pen.text((x, TOP_PX), text, fill=colour, font=font)
+        x += pen.textlength(text, font=font) + GAP_PX
+    return canvas
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font that comes with matplotlib knows µ and ²; Pillow's own does not. Found without importing matplotlib."""
+    """The font that comes with matplotlib, which has µ and ² as Pillow's own has not.
+
+    It is located without importing matplotlib, which takes a second.
+    """
     package = find_spec("matplotlib")
-    path = (
-        Path(package.origin or "").parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-        if package
-        else Path()
-    )
-    return (
-        ImageFont.truetype(str(path), FONT_PX)
-        if path.is_file()
-        else ImageFont.load_default(FONT_PX)
-    )
+    if package:
+        folder = Path(package.origin or "").parent / "mpl-data" / "fonts" / "ttf"
+        path = folder / "DejaVuSans.ttf"
+        if path.is_file():
+            return ImageFont.truetype(str(path), FONT_PX)
+    return ImageFont.load_default(FONT_PX)

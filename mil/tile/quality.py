@@ -14,7 +14,7 @@ from mil.tile.plan import TilePlan
 # Focus is judged on the coarsest level in this range, which costs least, else at the
 # range's end: from 1 to 4 µm/px the measure gives the same figures.
 FOCUS_UM_PER_PX = (1.0, 4.2)
-# Side of what is read in one piece, pixels of the level.
+# Side of the largest window read at once, pixels of the level.
 WINDOW_PX = 4096
 # A tile that cannot be read is not blurred; it will be marked invalid when its features
 # are made.
@@ -24,56 +24,64 @@ UNREADABLE = 0.0
 def assess(
     reader: SlideReader, plan: TilePlan, mpp: float
 ) -> dict[str, Float[np.ndarray, " tiles"]]:
-    """Quality columns of a slide's tiles, each 0..1; see `mil.tile.flags` for what they mean and from where they flag.
+    """Quality columns of a slide's tiles, each 0..1; `mil.tile.flags` defines them.
 
     Args:
         reader: the open slide.
-        plan: its tiles.
+        plan: tiles of the slide.
         mpp: micrometres per pixel of level 0.
     """
     corners = (plan.coords - np.array(reader.origin_px)) / plan.mask_scale
-    columns = colour_shares(
-        plan.picture, plan.found, corners, plan.side_level0_px / plan.mask_scale
-    )
+    side = plan.side_level0_px / plan.mask_scale
+    columns = colour_shares(plan.overview, plan.detected, corners, side)
     return {**columns, "blur": _blur(reader, plan, mpp)}
 
 
 def _blur(reader: SlideReader, plan: TilePlan, mpp: float) -> Float[np.ndarray, " tiles"]:
     scale = _focus_scale(reader, mpp)
-    deep = _deep(plan, mpp)
+    inner = _inner_tissue(plan, mpp)
     level = reader.levels[reader.level_for(scale)]
     values = np.full(len(plan.coords), UNREADABLE)
     for rows in _windows(plan.coords, WINDOW_PX * level.downsample, plan.side_level0_px):
         try:
-            values[rows] = _of_window(reader, plan, deep, rows, scale, mpp)
+            values[rows] = _blur_of_rows(reader, plan, inner, rows, scale, mpp)
         except UnreadableSlideError:
+            # One damaged block must not cost the whole window: tile by tile.
             for row in rows:
+                single = np.array([row])
                 try:
-                    values[row] = _of_window(reader, plan, deep, np.array([row]), scale, mpp)[0]
+                    values[row] = _blur_of_rows(reader, plan, inner, single, scale, mpp)[0]
                 except UnreadableSlideError:
                     continue
     return values
 
 
-def _deep(plan: TilePlan, mpp: float) -> Bool[np.ndarray, "height width"]:
-    """Tissue farther from its rim than focus is looked at over; a pixel more, since the mask is no finer."""
-    rim = int(np.ceil(COARSE_UM / (mpp * plan.mask_scale))) + 1
-    return ndimage.minimum_filter(plan.mask.astype(np.uint8), 2 * rim + 1, mode="nearest").astype(
-        bool
-    )
+def _inner_tissue(plan: TilePlan, mpp: float) -> Bool[np.ndarray, "height width"]:
+    """Tissue farther from its rim than the distance over which focus is judged."""
+    # A pixel more, since the mask is no finer.
+    rim_px = int(np.ceil(COARSE_UM / (mpp * plan.mask_scale))) + 1
+    mask = plan.mask.astype(np.uint8)
+    return ndimage.minimum_filter(mask, 2 * rim_px + 1, mode="nearest").astype(bool)
 
 
 def _focus_scale(reader: SlideReader, mpp: float) -> float:
-    """Level-0 pixels per pixel of the picture that focus is judged on."""
+    """Level-0 pixels per pixel of the image that focus is judged on."""
     finest, coarsest = (um / mpp for um in FOCUS_UM_PER_PX)
-    fit = [level.downsample for level in reader.levels if finest <= level.downsample <= coarsest]
-    return max(fit, default=max(coarsest, 1.0))
+    downsamples = [level.downsample for level in reader.levels]
+    suitable = [downsample for downsample in downsamples if finest <= downsample <= coarsest]
+    return max(suitable, default=max(coarsest, 1.0))
 
 
 def _windows(
     coords: Int[np.ndarray, "tiles 2"], window_px: float, side: float
 ) -> Iterator[Int[np.ndarray, " some"]]:
-    """Rows of tiles that lie together in one window, level-0 pixels wide and high."""
+    """Rows of tiles that lie together in one window.
+
+    Args:
+        coords: top left corners of the tiles, level-0 pixels.
+        window_px: side of a window, level-0 pixels.
+        side: side of a tile, level-0 pixels.
+    """
     if len(coords) == 0:
         return
     cell = np.floor((coords - coords.min(0)) / max(window_px - side, side)).astype(np.int64)
@@ -82,27 +90,28 @@ def _windows(
     yield from np.split(order, bounds)
 
 
-def _of_window(
+def _blur_of_rows(
     reader: SlideReader,
     plan: TilePlan,
-    deep: Bool[np.ndarray, "height width"],
+    inner: Bool[np.ndarray, "height width"],
     rows: Int[np.ndarray, " some"],
     scale: float,
     mpp: float,
 ) -> Float[np.ndarray, " some"]:
-    corner = plan.coords[rows].min(0).astype(float)
-    extent = plan.coords[rows].max(0) + plan.side_level0_px - corner
+    """Blur of the tiles in some rows of the plan, read in one window."""
+    coords = plan.coords[rows]
+    corner = coords.min(0).astype(float)
+    extent = coords.max(0) + plan.side_level0_px - corner
     width, height = (int(side) for side in np.ceil(extent / scale))
-    picture = reader.read_box(
+    image = reader.read_box(
         (corner[0], corner[1]), (width * scale, height * scale), (width, height)
     )
-    columns, lines = (
-        (
-            ((np.arange(count) + 0.5) * scale + corner[axis] - reader.origin_px[axis])
-            / plan.mask_scale
-        ).astype(int)
-        for axis, count in enumerate((width, height))
-    )
-    inside = deep[np.ix_(lines.clip(0, deep.shape[0] - 1), columns.clip(0, deep.shape[1] - 1))]
-    corners = (plan.coords[rows] - corner) / scale
-    return blur(picture, mpp * scale, corners, plan.side_level0_px / scale, inside)
+
+    def mask_pixels(count: int, axis: int) -> Int[np.ndarray, " pixels"]:
+        """Column (axis 0) or row (1) of the mask under each pixel's centre."""
+        level0_px = (np.arange(count) + 0.5) * scale + corner[axis]
+        index = ((level0_px - reader.origin_px[axis]) / plan.mask_scale).astype(int)
+        return index.clip(0, inner.shape[1 - axis] - 1)
+
+    inside = inner[np.ix_(mask_pixels(height, 1), mask_pixels(width, 0))]
+    return blur(image, mpp * scale, (coords - corner) / scale, plan.side_level0_px / scale, inside)

@@ -1,4 +1,4 @@
-"""Slide in; tiles file, tissue outline, overview picture and a sheet to look at out."""
+"""Slide in; tiles file, tissue outline, overview and QC image out."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,22 +13,24 @@ from mil.config.datasets import GeojsonFrame
 from mil.errors import MissingResolutionError, SlideError
 from mil.io.annotations import feature, write_geojson
 from mil.io.atomic import atomic_path
-from mil.io.slides import Picture, Resolution, SlideReader
+from mil.io.slides import Overview, Resolution, SlideReader
 from mil.io.tiles import TileGeometry, Tiles, write_tiles
 from mil.tile.checks import check_any, check_loss, check_scale
-from mil.tile.plan import Drawn, TilePlan, look, overview, plan_tiles
-from mil.tile.qc_image import draw_sheet
+from mil.tile.plan import Drawn, TilePlan, plan_tiles, read_overview, shrink_for_people
+from mil.tile.qc_image import draw_qc_image
 from mil.tile.quality import assess
 from mil.tile.tissue import outlines
 
-# How QuPath shows a piece of tissue; it can be edited there at once.
+# How QuPath shows a region of tissue; it can be edited there at once.
 TISSUE = {
     "objectType": "annotation",
     "name": "Tissue",
     "classification": {"name": "Tissue", "color": [0, 150, 136]},
     "isLocked": False,
 }
-BLANK = Picture(Image.new("RGB", (256, 256), (224, 224, 224)), 1.0, 0.0)
+# Stands for the overview of a slide that does not open.
+BLANK = Overview(Image.new("RGB", (256, 256), (224, 224, 224)), 1.0, 0.0)
+JPEG_QUALITY = 90
 
 
 def run(
@@ -44,21 +46,23 @@ def run(
     region: Path | None = None,
     geojson_frame: GeojsonFrame = "scanned",
 ) -> tuple[TileGeometry, int]:
-    """Tile one slide; whatever is wrong with the slide becomes its named state, never an error.
+    """Tile one slide; any fault of the slide becomes its named state, never an error.
 
     Args:
         slide: the slide's file.
         name: the slide's id.
         out: the tiles file; `.geojson` (tissue) and `.jpg` (overview) go beside it,
-            `grid/NAME.jpg` (overview with outline and tiles) into a folder there.
+            `grid/NAME.jpg` (the QC image) into a folder there.
         tile_px: side of a tile as the encoder sees it, pixels.
         target_mpp: resolution the encoder sees, micrometres per pixel.
-        mpp: resolution of level 0 from the slide table, over what the slide says.
+        mpp: resolution of level 0 from the slide table, which overrides the slide's own;
+            None: not given.
         config: section `tile`.
         tissue: the user's own mask, instead of the tissue that would be found; see
             `mil.io.regions`.
-        region: tiles are taken only inside it.
-        geojson_frame: what GeoJSON of the user counts from; see `mil.config.datasets`.
+        region: mask of the part of the slide from which tiles may be taken.
+        geojson_frame: corner that the user's GeoJSON counts from; see
+            `mil.config.datasets`.
 
     Returns:
         Geometry with the slide's state, and the number of tiles.
@@ -66,43 +70,48 @@ def run(
     Raises:
         FormatError: `tissue` or `region` cannot be used; nothing is written.
     """
-    drawn = Drawn(tissue, region, geojson_frame)
-    view = BLANK
-    pieces = []
-    tiles = _nothing(name, tile_px, target_mpp)
+    user_masks = Drawn(tissue, region, geojson_frame)
+    overview = BLANK
+    regions: list[BaseGeometry] = []
+    tiles = _no_tiles(name, tile_px, target_mpp)
+    state = "ok"
+    reason = ""
     try:
         with SlideReader(slide) as reader:
-            seen, resolution = _see(reader, mpp, target_mpp, config)
-            view = overview(seen)
-            tiles = replace(tiles, geometry=_placed(tiles.geometry, reader, view))
+            full_overview, resolution = _read(reader, mpp, target_mpp, config)
+            overview = shrink_for_people(full_overview)
+            tiles = replace(tiles, geometry=_with_size(tiles.geometry, reader, overview))
             if isinstance(resolution, MissingResolutionError):
                 raise resolution
-            check_loss(slide, seen.lost)
+            check_loss(slide, full_overview.lost)
             plan = plan_tiles(
                 reader,
                 resolution.mpp,
                 tile_px=tile_px,
                 target_mpp=target_mpp,
                 config=config,
-                drawn=drawn,
-                view=seen,
+                user_masks=user_masks,
+                overview=full_overview,
             )
-            tiles = _tiles(reader, plan, resolution, tiles.geometry, drawn)
-            pieces = outlines(plan.mask, plan.mask_scale, reader.origin_px)
-            side = plan.side_level0_px
-            area = plan.tissue_mm2
-            check_any(reader, len(plan.coords), side_level0_px=side, tissue_mm2=area, drawn=drawn)
-        state = "ok"
-        reason = ""
+            tiles = _tiles(reader, plan, resolution, tiles.geometry, user_masks)
+            regions = outlines(plan.mask, plan.mask_scale, reader.origin_px)
+            check_any(
+                reader,
+                len(plan.coords),
+                side_level0_px=plan.side_level0_px,
+                tissue_mm2=plan.tissue_mm2,
+                user_masks=user_masks,
+            )
     except SlideError as error:
         state = error.state
         reason = error.reason
     tiles = replace(tiles, geometry=replace(tiles.geometry, state=state, reason=reason))
-    _write(out, tiles, view, pieces)
+    _write(out, tiles, overview, regions)
     return tiles.geometry, len(tiles.coords)
 
 
-def _nothing(name: str, tile_px: int, target_mpp: float) -> Tiles:
+def _no_tiles(name: str, tile_px: int, target_mpp: float) -> Tiles:
+    """What is known of a slide that does not open."""
     geometry = TileGeometry(
         slide=name,
         state="unreadable",
@@ -121,27 +130,28 @@ def _nothing(name: str, tile_px: int, target_mpp: float) -> Tiles:
     return Tiles(geometry, np.empty((0, 2), np.int32), np.empty(0, np.float32))
 
 
-def _see(
+def _read(
     reader: SlideReader, mpp: float | None, target_mpp: float, config: TileConfig
-) -> tuple[Picture, Resolution | MissingResolutionError]:
-    """The slide's picture and scale; a slide without scale can be seen all the same."""
+) -> tuple[Overview, Resolution | MissingResolutionError]:
+    """The slide's overview and resolution; a slide without resolution has an overview too."""
     try:
         resolution = reader.resolution(mpp, allow_objective_power=config.objective_power)
         check_scale(reader.path, resolution.mpp, target_mpp, config.max_upsample)
     except MissingResolutionError as error:
-        return look(reader, None), error
-    return look(reader, resolution.mpp), resolution
+        return read_overview(reader, None), error
+    return read_overview(reader, resolution.mpp), resolution
 
 
-def _placed(geometry: TileGeometry, reader: SlideReader, view: Picture) -> TileGeometry:
-    (width, height), (left, top) = reader.size_px, reader.origin_px
+def _with_size(geometry: TileGeometry, reader: SlideReader, overview: Overview) -> TileGeometry:
+    width, height = reader.size_px
+    left, top = reader.origin_px
     return replace(
         geometry,
         width_level0_px=width,
         height_level0_px=height,
         origin_x_level0_px=left,
         origin_y_level0_px=top,
-        overview_scale=view.scale,
+        overview_scale=overview.scale,
     )
 
 
@@ -150,41 +160,49 @@ def _tiles(
     plan: TilePlan,
     resolution: Resolution,
     geometry: TileGeometry,
-    drawn: Drawn,
+    user_masks: Drawn,
 ) -> Tiles:
-    again = " on a second, more sensitive try" if plan.found.second_try else ""
+    tissue_source = "found"
+    if plan.detected.second_try:
+        tissue_source = "found on a second, more sensitive try"
+    if user_masks.tissue:
+        tissue_source = user_masks.tissue.name
     geometry = replace(
         geometry,
         mpp_level0=resolution.mpp,
         mpp_source=resolution.source,
         side_level0_px=plan.side_level0_px,
         tissue_mm2=plan.tissue_mm2,
-        tissue_source=drawn.tissue.name if drawn.tissue else f"found{again}",
+        tissue_source=tissue_source,
     )
     return Tiles(geometry, plan.coords, plan.tissue, assess(reader, plan, resolution.mpp))
 
 
-def _write(out: Path, tiles: Tiles, view: Picture, pieces: list[BaseGeometry]) -> None:
+def _write(out: Path, tiles: Tiles, overview: Overview, regions: list[BaseGeometry]) -> None:
     geometry = tiles.geometry
     origin = (geometry.origin_x_level0_px, geometry.origin_y_level0_px)
-    scale = view.scale
-    write_geojson(out.with_suffix(".geojson"), [feature(piece, TISSUE) for piece in pieces], origin)
-    onto = (1 / scale, 0, 0, 1 / scale, -origin[0] / scale, -origin[1] / scale)
-    sheet = draw_sheet(
-        view.image,
+    scale = overview.scale
+    features = [feature(region, TISSUE) for region in regions]
+    write_geojson(out.with_suffix(".geojson"), features, origin)
+    # Matrix of an affine transformation: x' = x / scale - left / scale, y' likewise.
+    to_overview = (1 / scale, 0, 0, 1 / scale, -origin[0] / scale, -origin[1] / scale)
+    qc_image = draw_qc_image(
+        overview.image,
         _title(tiles),
         (tiles.coords - np.array(origin)) / scale,
         geometry.side_level0_px / scale,
         tiles.quality,
-        [affine_transform(piece, onto) for piece in pieces],
+        [affine_transform(region, to_overview) for region in regions],
     )
-    for picture, path in (
-        (view.image, out.with_suffix(".jpg")),
-        (sheet, out.parent / "grid" / f"{out.stem}.jpg"),
-    ):
-        with atomic_path(path) as scratch:
-            picture.save(scratch, quality=90)
+    _save(overview.image, out.with_suffix(".jpg"))
+    _save(qc_image, out.parent / "grid" / f"{out.stem}.jpg")
+    # Last: with it the stage has ended.
     write_tiles(out, tiles)
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    with atomic_path(path) as scratch:
+        image.save(scratch, quality=JPEG_QUALITY)
 
 
 def _title(tiles: Tiles) -> str:
@@ -192,4 +210,5 @@ def _title(tiles: Tiles) -> str:
     if geometry.state != "ok":
         return f"{geometry.slide}: {geometry.state}"
     side_um = geometry.tile_px * geometry.target_mpp
-    return f"{geometry.slide}: {len(tiles.coords)} tiles of {side_um:g} µm on {geometry.tissue_mm2:.1f} mm² of tissue"
+    count = f"{len(tiles.coords)} tiles of {side_um:g} µm"
+    return f"{geometry.slide}: {count} on {geometry.tissue_mm2:.1f} mm² of tissue"

@@ -1,4 +1,4 @@
-"""A classical tissue mask: what absorbs light as stained tissue does, and not as pen, dust or glass does.
+"""A classical tissue mask: pixels that absorb light as stained tissue does, not as pen or dust.
 
 What is measured is colour: how much more light one channel loses than another. Grey
 things (dust, shadows, coverslip edges, stitching, vignetting) have none, and the palest
@@ -15,148 +15,215 @@ from shapely import Polygon, make_valid
 from shapely.geometry.base import BaseGeometry
 from skimage.measure import find_contours
 
-from mil.tile.ink import (
-    Mask,
-    Picture,
+from mil.tile.density import (
+    BoolMask,
+    Density,
     Plane,
-    extreme,
-    ink_mask,
-    keep_large,
+    RgbImage,
+    channel_extreme,
     optical_density,
     texture,
+)
+from mil.tile.ink import ink_mask
+from mil.tile.morphology import (
+    close_gaps,
+    keep_large,
+    mostly_outside,
+    small_holes,
     widen,
+    without_lines,
 )
 
-WORK_UM = 8.0  # finer pictures are reduced to this or a little less
-# brightest channel of a masked background, and of what is too dark for tissue, 0..255
+# Finer overviews are reduced to this or a little less, micrometres per pixel.
+WORK_UM = 8.0
+# Brightest channel of a masked background, and of pixels too dark for tissue, 0..255.
 FRAME = 20
 BLACK = 45
 
-GLASS = (0.06, 0.3)  # glass has less colour than this near by, and loses less light in green
-# largest spread of colour on glass; tissue has that many times the spread found
-EVEN = 0.008
-UNEVEN = 6.0
-SMOOTH = 0.04  # fainter colour is tissue only with texture (a tint of the glass has none)
-RIM = (
-    0.4,
-    0.2,
-)  # edges are drawn at this share of the strongest colour near by, at most at this colour
+# Glass has less colour than this near by, and loses less light in green than this.
+GLASS_COLOUR = 0.06
+GLASS_GREEN = 0.3
+# The glass's own colour is fitted where at least this share of the slide, and this many
+# of the sampled pixels, are glass.
+GLASS_SHARE = 0.3
+GLASS_SAMPLES = 50
+# Largest spread of colour on glass that is even; tissue has that many times the spread.
+EVEN_SPREAD = 0.008
+SPREADS = 6.0
+# Residuals beyond three standard deviations, at least this colour, are tissue among the
+# glass: they are left out of the fit step by step.
+FIT_STEPS = 12
+OUTLIER_DEVIATIONS = 3
+OUTLIER_COLOUR = 0.004
+# Standard deviation of a normal distribution over its median absolute deviation.
+DEVIATION_PER_MAD = 1.4826
+
+# Fainter colour is tissue only with texture: a tint of the glass has none.
+SMOOTH_COLOUR = 0.04
+# The edge of tissue lies at this share of the strongest colour near by, but at this
+# colour at most.
+EDGE_SHARE = 0.4
+EDGE_COLOUR = 0.2
+# Distances, micrometres: of the colours that an edge is compared with, of gaps that are
+# closed, and of ink's surroundings that count as ink.
 NEAR_UM = 40.0
 CLOSE_UM = 48.0
 INK_GAP_UM = 12.0
-# holes that are filled; less tissue than this asks for a second try
+# Smallest standard deviation of a smoothing, pixels.
+LEAST_SMOOTHING_PX = 0.7
+# Least weight of the known pixels around that a mean is divided by.
+LEAST_WEIGHT = np.float32(0.05)
+# Smaller holes are filled, square millimetres.
 HOLE_MM2 = 0.02
+# Less tissue than this asks for a second, more sensitive attempt, square millimetres.
 LITTLE_MM2 = 0.15
-LINE_UM = 2000.0  # thin and longer than this is the edge of a coverslip, a hair or a scratch
+# A thin region longer than this is the edge of a coverslip, a hair or a scratch.
+LINE_UM = 2000.0
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Width of smoothing, bounds of the faintest colour that is tissue, and how wide a line is no more a line."""
+    """Thresholds of one attempt to find tissue.
+
+    Attributes:
+        smooth_um: standard deviation of the smoothing, micrometres.
+        faintest: bounds of the faintest colour that is tissue, optical density. Between
+            them it follows the spread of colour on the slide's glass.
+        thin_um: mean width up to which a long region is a line, micrometres.
+        needs_texture: whether colour below `SMOOTH_COLOUR` must have texture.
+    """
 
     smooth_um: float
-    faint: tuple[float, float]
+    faintest: tuple[float, float]
     thin_um: float
+    needs_texture: bool
 
 
-USUAL = Sensitivity(smooth_um=12.0, faint=(0.024, 0.04), thin_um=70.0)
-SENSITIVE = Sensitivity(smooth_um=30.0, faint=(0.015, 0.03), thin_um=180.0)
+# All slides are searched with the first; where hardly anything is found, the second
+# looks for larger and fainter things, such as a pale node.
+USUAL = Sensitivity(smooth_um=12.0, faintest=(0.024, 0.04), thin_um=70.0, needs_texture=True)
+SENSITIVE = Sensitivity(smooth_um=30.0, faintest=(0.015, 0.03), thin_um=180.0, needs_texture=False)
 
 
 @dataclass(frozen=True)
-class Found:
-    """What lies where on an overview; `second_try` tells that it took the more sensitive thresholds."""
+class TissueMask:
+    """Tissue and marker ink on an overview.
 
-    tissue: Mask
-    ink: Mask
+    Attributes:
+        tissue: pixels that are tissue.
+        ink: pixels that are marker ink.
+        second_try: whether tissue was found only by the more sensitive thresholds.
+    """
+
+    tissue: BoolMask
+    ink: BoolMask
     second_try: bool
 
 
 @dataclass(frozen=True)
-class _View:
-    """What both tries look at: how much more is lost in green than in red and blue, and what to leave out."""
+class _Colours:
+    """What both attempts work on.
 
-    over: tuple[Plane, Plane]
-    clear: Mask
-    ignore: Mask
-    textured: Mask
+    Attributes:
+        excess: how much more light is lost in green than in red, and than in blue.
+        clear: pixels that may be glass.
+        ignored: pixels that are ink or black, which say nothing about tissue.
+        textured: pixels with more texture than a tint of the glass.
+        um_per_px: micrometres per pixel.
+    """
+
+    excess: tuple[Plane, Plane]
+    clear: BoolMask
+    ignored: BoolMask
+    textured: BoolMask
     um_per_px: float
 
 
-def find_tissue(picture: Picture, um_per_px: float, min_area_mm2: float) -> Found:
+def find_tissue(overview: RgbImage, um_per_px: float, min_area_mm2: float) -> TissueMask:
     """Find tissue and marker ink on an overview.
 
     Args:
-        picture: RGB overview.
+        overview: RGB overview.
         um_per_px: micrometres per pixel of the overview; made for 2 to 30.
-        min_area_mm2: smaller pieces are dropped, square millimetres.
+        min_area_mm2: smallest area of a tissue region to keep, square millimetres.
     """
     factor = max(1, int(WORK_UM / um_per_px))
-    view, ink = _look(_reduce(picture, factor), um_per_px * factor)
-    tissue = _pieces(_coloured(view, USUAL), view, min_area_mm2, USUAL)
+    image = _reduce(overview, factor)
+    work_um = um_per_px * factor
+    density = optical_density(image)
+    ink, colours = _prepare(image, density, work_um)
+    tissue = _regions(_coloured(colours, USUAL), colours, min_area_mm2, USUAL)
     second_try = False
-    if tissue.sum() * (view.um_per_px / 1000) ** 2 < LITTLE_MM2:
-        more = _hardly_in(
-            tissue, _pieces(_coloured(view, SENSITIVE), view, min_area_mm2, SENSITIVE)
-        )
-        tissue = tissue | more
-        second_try = bool(more.any())
-    return Found(
-        _enlarge(tissue, factor, picture.shape), _enlarge(ink, factor, picture.shape), second_try
-    )
+    if tissue.sum() * (work_um / 1000) ** 2 < LITTLE_MM2:
+        coloured = _coloured(colours, SENSITIVE)
+        sensitive = _regions(coloured, colours, min_area_mm2, SENSITIVE)
+        # Where both attempts agree, the first is sharper.
+        new = mostly_outside(tissue, sensitive)
+        tissue = tissue | new
+        second_try = bool(new.any())
+    shape = overview.shape
+    return TissueMask(_enlarge(tissue, factor, shape), _enlarge(ink, factor, shape), second_try)
 
 
-def _look(picture: Picture, um: float) -> tuple[_View, Mask]:
-    brightest = extreme(np.maximum, picture)
-    density = optical_density(picture)
-    rough, textured = texture(density)
-    ink = ink_mask(density, rough, brightest < FRAME, um)
-    ignore = widen(ink, INK_GAP_UM / um) | (brightest < BLACK)
+def _prepare(image: RgbImage, density: Density, um_per_px: float) -> tuple[BoolMask, _Colours]:
+    """Marker ink, and the colours of the rest."""
+    brightest = channel_extreme(np.maximum, image)
+    roughness, textured = texture(density)
+    ink = ink_mask(density, roughness, brightest < FRAME, um_per_px)
+    ignored = widen(ink, INK_GAP_UM / um_per_px) | (brightest < BLACK)
     red, green, blue = density
-    return _View(
-        (green - red, green - blue), (green < GLASS[1]) & ~ignore, ignore, textured, um
-    ), ink
+    clear = (green < GLASS_GREEN) & ~ignored
+    colours = _Colours((green - red, green - blue), clear, ignored, textured, um_per_px)
+    return ink, colours
 
 
-def _coloured(view: _View, sensitivity: Sensitivity) -> Mask:
+def _coloured(colours: _Colours, sensitivity: Sensitivity) -> BoolMask:
     """Pixels with the colour of tissue."""
-    over_red, over_blue = _smoothed(view, max(sensitivity.smooth_um / view.um_per_px, 0.7))
-    reach = 2 * round(NEAR_UM / view.um_per_px) + 1
-    spread = _flatten(over_red, over_blue, view.clear, reach)
+    um = colours.um_per_px
+    over_red, over_blue = _smoothed(colours, max(sensitivity.smooth_um / um, LEAST_SMOOTHING_PX))
+    reach_px = 2 * round(NEAR_UM / um) + 1
+    spread = _subtract_glass(over_red, over_blue, colours.clear, reach_px)
     colour = _colour(over_red, over_blue)
-    edge = ndimage.maximum_filter(colour, reach)
-    edge *= RIM[0]
-    np.clip(edge, np.clip(UNEVEN * spread, *sensitivity.faint), RIM[1], out=edge)
-    found = (colour > edge) & ~view.ignore
-    return found & (view.textured | (colour > SMOOTH)) if sensitivity is USUAL else found
+    faintest = np.clip(SPREADS * spread, *sensitivity.faintest)
+    edge = ndimage.maximum_filter(colour, reach_px)
+    edge *= EDGE_SHARE
+    np.clip(edge, faintest, EDGE_COLOUR, out=edge)
+    coloured = (colour > edge) & ~colours.ignored
+    if sensitivity.needs_texture:
+        coloured &= colours.textured | (colour > SMOOTH_COLOUR)
+    return coloured
 
 
-def _pieces(found: Mask, view: _View, min_area_mm2: float, sensitivity: Sensitivity) -> Mask:
-    """Pixels joined to pieces; specks and lines are dropped, small holes filled."""
-    um = view.um_per_px
-    px_per_mm2 = (1000 / view.um_per_px) ** 2
-    found = _close(found, max(1, round(CLOSE_UM / um))) & ~view.ignore
-    found = keep_large(found, min(min_area_mm2 * px_per_mm2, found.size / 4))
-    found = _without_lines(found, sensitivity.thin_um / um, LINE_UM / um)
-    return found | _small_holes(found, HOLE_MM2 * px_per_mm2)
+def _regions(
+    coloured: BoolMask, colours: _Colours, min_area_mm2: float, sensitivity: Sensitivity
+) -> BoolMask:
+    """Coloured pixels joined to regions; specks and lines are dropped, small holes filled."""
+    um = colours.um_per_px
+    px_per_mm2 = (1000 / um) ** 2
+    tissue = close_gaps(coloured, max(1, round(CLOSE_UM / um))) & ~colours.ignored
+    # On a tiny overview the smallest region would not fit: a quarter of it is enough.
+    tissue = keep_large(tissue, min(min_area_mm2 * px_per_mm2, tissue.size / 4))
+    tissue = without_lines(tissue, sensitivity.thin_um / um, LINE_UM / um)
+    return tissue | small_holes(tissue, HOLE_MM2 * px_per_mm2)
 
 
-def _smoothed(view: _View, sigma: float) -> tuple[Plane, Plane]:
-    """Means of the pixels around, those ignored left out."""
-    known = ~view.ignore
-    red, blue = (
-        ndimage.gaussian_filter(np.where(known, plane, 0), sigma, truncate=3) for plane in view.over
+def _smoothed(colours: _Colours, sigma_px: float) -> tuple[Plane, Plane]:
+    """Gaussian means of both differences, the ignored pixels left out."""
+    known = ~colours.ignored
+    over_red, over_blue = (
+        ndimage.gaussian_filter(np.where(known, plane, 0), sigma_px, truncate=3)
+        for plane in colours.excess
     )
-    if view.ignore.any():
-        weight = ndimage.gaussian_filter(known.astype(np.float32), sigma, truncate=3)
-        np.maximum(weight, np.float32(0.05), out=weight)
-        red /= weight
-        blue /= weight
-    return red, blue
+    if colours.ignored.any():
+        weight = ndimage.gaussian_filter(known.astype(np.float32), sigma_px, truncate=3)
+        np.maximum(weight, LEAST_WEIGHT, out=weight)
+        over_red /= weight
+        over_blue /= weight
+    return over_red, over_blue
 
 
 def _colour(over_red: Plane, over_blue: Plane) -> Plane:
-    """Most lost in a channel less least lost in a channel."""
+    """Most light lost in a channel less the least lost in a channel."""
     colour = over_red - over_blue
     np.abs(colour, out=colour)
     for plane in (over_red, over_blue):
@@ -165,115 +232,107 @@ def _colour(over_red: Plane, over_blue: Plane) -> Plane:
     return colour
 
 
-def _flatten(over_red: Plane, over_blue: Plane, clear: Mask, reach: int, every: int = 8) -> float:
-    """Take the glass's own slow change of colour away, in place, where much glass is seen and its colour is even.
+def _subtract_glass(
+    over_red: Plane, over_blue: Plane, clear: BoolMask, reach_px: int, step_px: int = 8
+) -> float:
+    """Subtract the glass's own slow change of colour, in place.
+
+    That is done where enough glass is seen and its colour is even.
+
+    Args:
+        over_red: how much more light is lost in green than in red; changed.
+        over_blue: how much more light is lost in green than in blue; changed.
+        clear: pixels that may be glass.
+        reach_px: side of the neighbourhood in which glass has little colour, pixels.
+        step_px: distance of the sampled pixels.
 
     Returns:
         The spread of colour that is left on glass; infinite where nothing could be
-        taken away.
+        subtracted.
     """
-    pick = np.ix_(*(np.arange(((side - 1) % every) // 2, side, every) for side in clear.shape))
-    near = ndimage.maximum_filter1d(_colour(over_red, over_blue), reach, axis=0)[pick[0][:, 0]]
-    near = ndimage.maximum_filter1d(near, reach, axis=1)[:, pick[1][0]]
-    glass = (near < GLASS[0]) & clear[pick]
-    if glass.mean() < 0.3 or glass.sum() < 50:
+    rows, columns = (np.arange(((side - 1) % step_px) // 2, side, step_px) for side in clear.shape)
+    sampled = np.ix_(rows, columns)
+    near = ndimage.maximum_filter1d(_colour(over_red, over_blue), reach_px, axis=0)[rows]
+    near = ndimage.maximum_filter1d(near, reach_px, axis=1)[:, columns]
+    glass = (near < GLASS_COLOUR) & clear[sampled]
+    if glass.mean() < GLASS_SHARE or glass.sum() < GLASS_SAMPLES:
         return np.inf
-    return max(_subtract_surface(values, pick, glass) for values in (over_red, over_blue))
+    return max(_subtract_surface(values, sampled, glass) for values in (over_red, over_blue))
 
 
 def _subtract_surface(
-    values: Plane, pick: tuple[np.ndarray, ...], glass: Bool[np.ndarray, "rows columns"]
+    values: Plane, sampled: tuple[np.ndarray, ...], glass: Bool[np.ndarray, "rows columns"]
 ) -> float:
-    """Fit a polynomial of second degree to the picked pixels of glass, and subtract it if they lie close to it."""
+    """Fit a polynomial of second degree to the sampled glass; subtract it if glass lies close.
+
+    Returns:
+        The standard deviation of the residuals; infinite where it is too large.
+    """
+    rows, columns = sampled
     y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in values.shape)
     powers = ((0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0))
-    basis = np.stack([(y[pick[0]] ** i * x[pick[1]] ** j)[glass] for i, j in powers], axis=-1)
-    seen = values[pick][glass]
-    kept = np.ones(len(seen), bool)
-    for _ in range(12):  # tissue among the glass is left out step by step
-        weights = np.linalg.lstsq(basis[kept], seen[kept], rcond=None)[0]
-        left = abs(seen - basis @ weights)
-        kept = left <= max(3 * 1.4826 * float(np.median(left)), 0.004)
-    spread = 1.4826 * float(np.median(left[kept]))
-    if spread > EVEN:
+    terms = [(y[rows] ** i * x[columns] ** j)[glass] for i, j in powers]
+    basis = np.stack(terms, axis=-1)
+    observed = values[sampled][glass]
+    inliers = np.ones(len(observed), bool)
+    for _ in range(FIT_STEPS):
+        weights = np.linalg.lstsq(basis[inliers], observed[inliers], rcond=None)[0]
+        residuals = abs(observed - basis @ weights)
+        limit = OUTLIER_DEVIATIONS * DEVIATION_PER_MAD * float(np.median(residuals))
+        inliers = residuals <= max(limit, OUTLIER_COLOUR)
+    spread = DEVIATION_PER_MAD * float(np.median(residuals[inliers]))
+    if spread > EVEN_SPREAD:
         return np.inf
     for weight, (i, j) in zip(weights, powers, strict=True):
         values -= np.float32(weight) * (y**i)[:, None] * x**j
     return spread
 
 
-def _close(mask: Mask, radius: int) -> Mask:
-    padded = np.pad(mask, radius).view(np.uint8)
-    size = 2 * radius + 1
-    closed = ndimage.minimum_filter(ndimage.maximum_filter(padded, size), size)
-    return closed[radius:-radius, radius:-radius].view(bool)
-
-
-def _without_lines(mask: Mask, thin_px: float, long_px: float) -> Mask:
-    labels, count = ndimage.label(mask)
-    area = np.bincount(labels.ravel(), minlength=count + 1)
-    keep = np.arange(count + 1) > 0
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labels, count), start=1):
-        length = np.hypot(rows.stop - rows.start, columns.stop - columns.start)
-        keep[number] = length < long_px or area[number] > thin_px * length
-    return mask if keep[1:].all() else keep[labels]
-
-
-def _hardly_in(first: Mask, second: Mask) -> Mask:
-    """Pieces of the second mask less than half of which is in the first: where both agree, the first is sharper."""
-    labels, count = ndimage.label(second)
-    area, both = (np.bincount(labels[mask], minlength=count + 1) for mask in (second, first))
-    new = both < area / 2
-    new[0] = False
-    return new[labels]
-
-
-def _small_holes(mask: Mask, max_px: float) -> Mask:
-    labels, _ = ndimage.label(~mask)
-    small = np.bincount(labels.ravel()) < max_px
-    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        small[side] = False  # what touches the border is no hole: it goes on outside
-    return small[labels] & ~mask
-
-
-def _reduce(picture: Picture, factor: int) -> UInt8[np.ndarray, "rows columns 3"]:
+def _reduce(image: RgbImage, factor: int) -> UInt8[np.ndarray, "rows columns 3"]:
+    """Mean of whole blocks of `factor` x `factor` pixels, edges repeated where they overhang."""
     if factor == 1:
-        return picture
-    beyond = [(0, -side % factor) for side in picture.shape[:2]]
-    picture = np.pad(picture, (*beyond, (0, 0)), mode="edge")
-    parts = [
-        picture[row::factor, column::factor] for row in range(factor) for column in range(factor)
-    ]
-    total = np.zeros(parts[0].shape, np.uint32)
-    for part in parts:
-        total += part
-    return ((total + len(parts) // 2) // len(parts)).astype(np.uint8)
+        return image
+    height, width = image.shape[:2]
+    image = np.pad(image, ((0, -height % factor), (0, -width % factor), (0, 0)), mode="edge")
+    offsets = [(row, column) for row in range(factor) for column in range(factor)]
+    # A sum of strided views is much faster than a mean over two axes of a reshaped view.
+    total = np.zeros(image[::factor, ::factor].shape, np.uint32)
+    for row, column in offsets:
+        total += image[row::factor, column::factor]
+    return ((total + len(offsets) // 2) // len(offsets)).astype(np.uint8)
 
 
-def _enlarge(mask: Mask, factor: int, shape: tuple[int, ...]) -> Bool[np.ndarray, "rows columns"]:
-    return mask if factor == 1 else mask.repeat(factor, 0).repeat(factor, 1)[: shape[0], : shape[1]]
+def _enlarge(
+    mask: BoolMask, factor: int, shape: tuple[int, ...]
+) -> Bool[np.ndarray, "rows columns"]:
+    if factor == 1:
+        return mask
+    return mask.repeat(factor, 0).repeat(factor, 1)[: shape[0], : shape[1]]
 
 
-def outlines(mask: Mask, scale: float, origin_px: tuple[int, int]) -> list[BaseGeometry]:
-    """Outlines of the mask's pieces with their holes, level-0 pixels.
+def outlines(mask: BoolMask, scale: float, origin_px: tuple[int, int]) -> list[BaseGeometry]:
+    """Outlines of the mask's regions with their holes, level-0 pixels.
 
     Args:
         mask: tissue on the overview.
         scale: level-0 pixels per pixel of the mask.
-        origin_px: where the overview begins, level-0 pixels.
+        origin_px: corner of the overview on the slide, level-0 pixels.
     """
     labels, count = ndimage.label(mask)
-    pieces = []
+    regions = []
     for number, window in enumerate(ndimage.find_objects(labels, count), start=1):
+        # A margin of one pixel closes rings at the border, and contours run through
+        # centres: less one, plus a half.
+        corner = window[1].start - 0.5, window[0].start - 0.5
+        padded = np.pad(labels[window] == number, 1).astype(float)
         rings = [
-            Polygon(
-                (ring[:, ::-1] + (window[1].start - 0.5, window[0].start - 0.5)) * scale + origin_px
-            )
-            for ring in find_contours(np.pad(labels[window] == number, 1).astype(float), 0.5)
-            if len(ring) >= 4
+            Polygon((contour[:, ::-1] + corner) * scale + origin_px)
+            for contour in find_contours(padded, 0.5)
+            if len(contour) >= 4
         ]
         rings.sort(key=lambda ring: -ring.area)
         if rings:
-            whole = Polygon(rings[0].exterior, [ring.exterior for ring in rings[1:]])
-            pieces.append(make_valid(whole.simplify(scale / 4)))
-    return pieces
+            holes = [ring.exterior for ring in rings[1:]]
+            region = Polygon(rings[0].exterior, holes)
+            regions.append(make_valid(region.simplify(scale / 4)))
+    return regions

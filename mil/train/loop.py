@@ -1,7 +1,8 @@
-"""The training loop."""
+"""The training loop: `fit`, one epoch, one step."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -13,150 +14,188 @@ from mil.config import LossWeight, TrainConfig
 from mil.errors import ConfigError, DatasetError
 from mil.heads import FollowsSteps
 from mil.losses import total_loss
-from mil.tasks import CLASSES, AnyTask
-from mil.train.checkpoint import Checkpoint
-from mil.train.optimiser import AdamW
-from mil.train.precision import answer
-from mil.train.schedule import learning_rate, loss_weight
-from mil.train.state import History, Training
+from mil.tasks import AnyTask
+from mil.train.data import BagSource
+from mil.train.optim import learning_rate, loss_weight, make_optimiser
+from mil.train.precision import forward_autocast
+from mil.train.sampling import bags_per_epoch, training_batches
+from mil.train.state import Checkpoint, History, TrainingState
+from mil.train.validate import validate
 
-LARGEST_KEPT = (
-    64 << 20
-)  # bytes; what is larger belongs to a large bag, and is given back between steps
-Batches = Callable[[], Iterable[tuple[Bags, Tensor]]]
-
-
-class Objective(NamedTuple):
-    """What is made small: weighted losses of a task."""
-
-    losses: Mapping[str, LossWeight]
-    task: AnyTask = CLASSES
+# Largest block of memory that is reused between steps, bytes. Larger ones belong to
+# large bags, and are returned to the system: blocks of many sizes fragment memory.
+LARGEST_REUSED_BLOCK = 64 << 20
 
 
-class Fitted(NamedTuple):
-    """What training gave; the head itself is left with the weights of the last epoch."""
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """Bags that a head is trained and validated with.
 
-    kept: dict[str, Tensor]  # weights of the epoch that is kept
+    Attributes:
+        task: Task of the head; the labels of the bags are its targets.
+        train: Training bags.
+        train_labels: Label of each training bag as a string, for balanced sampling.
+        valid: Validation bags; there may be none.
+        device: Device of the head and its batches.
+    """
+
+    task: AnyTask
+    train: BagSource
+    train_labels: Sequence[str]
+    valid: BagSource
+    device: torch.device
+
+    def batches(self, config: TrainConfig, rng: torch.Generator) -> Iterable[tuple[Bags, Tensor]]:
+        """Batches of one epoch, `config.batch_bags` bags each."""
+        return training_batches(self.train, self.train_labels, config, self.device, rng)
+
+    def bags_per_epoch(self, config: TrainConfig) -> int:
+        """Number of bags in the batches of one epoch."""
+        return bags_per_epoch(self.train_labels, config)
+
+    def validate(self, head: nn.Module, select: str) -> dict[str, float]:
+        """Validation metrics of a head in evaluation mode, with its `score`."""
+        return validate(head, self.valid, self.task, select, self.device)
+
+
+class FitResult(NamedTuple):
+    """Result of `fit`; the head itself is left with the weights of the last epoch.
+
+    Attributes:
+        weights: Weights of the selected epoch.
+        history: Losses and metrics by epoch.
+    """
+
+    weights: dict[str, Tensor]
     history: History
-
-
-def make_optimiser(head: nn.Module, config: TrainConfig) -> AdamW:
-    """AdamW over what can be trained, in one pass over the parameters."""
-    trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
-    return AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
 
 
 def fit(
     head: nn.Module,
-    train: Batches,
-    validate: Callable[[nn.Module], dict[str, float]],
-    *,
-    objective: Objective,
+    data: TrainingData,
+    losses: Mapping[str, LossWeight],
     config: TrainConfig,
-    bags: int,
-    order: torch.Generator | None = None,
+    *,
+    seed: int,
     checkpoint: Checkpoint | None = None,
     report: Callable[[History], object] = lambda _: None,
-) -> Fitted:
-    """Train a head and keep its best epoch.
+) -> FitResult:
+    """Train a head and select its best epoch.
 
     Args:
-        head: trained in place.
-        train: gives an epoch's batches of `config.batch_bags`; their features' type is
-            that of the matrix products.
-        validate: metrics of the head on validation, with its `score` (larger is
-            better).
-        objective: what is made small.
-        config: how.
-        bags: per epoch.
-        order: what `train` draws from, so that a training that is taken up draws on.
-        checkpoint: where the training is kept between epochs, and taken up from.
-        report: told what happened, after each epoch and when a training is taken up.
+        head: Head, trained in place.
+        data: Training and validation bags. Without validation bags the last epoch is
+            selected.
+        losses: Weight of each loss term.
+        config: Section `train` of the recipe.
+        seed: Random seed for the order of bags and their sampling. Dropout and masking
+            in a head draw from torch's own random state.
+        checkpoint: Checkpoint to resume from and to save between epochs.
+        report: Called with the history after each epoch, and when training resumes.
 
     Raises:
-        ConfigError: the losses do not depend on the head.
-        DatasetError: a loss or a metric is not a number, from which no training
+        ConfigError: No loss term depends on the head.
+        DatasetError: A loss or metric is NaN or infinite, from which no training
             recovers.
     """
+    if not data.valid:
+        config = config.model_copy(update={"select": "last"})
+    # Gradients in fp16 would underflow; bf16 has the range of float32.
     scaler = GradScaler(next(head.parameters()).device.type, enabled=config.precision == "fp16")
-    training = Training(head, make_optimiser(head, config), scaler, order)
+    rng = torch.Generator().manual_seed(seed)
+    state = TrainingState(head, make_optimiser(head, config), scaler, rng)
     if checkpoint is not None:
-        training.restore(checkpoint, config.epochs)
-        report(training.history)
-    history = training.history
+        state.restore(checkpoint, config.epochs)
+        report(state.history)
+
+    # After a resume this may be over at once.
+    history = state.history
     while not history.is_over(config):
-        epoch = len(history.train)
-        means = _one_epoch(training, train(), objective, config, epoch, bags)
-        history.train.append(_numbers(means, epoch))
-        history.valid.append(_numbers(validate(head.eval()), epoch))
-        score = float(epoch) if config.select == "last" else history.valid[-1]["score"]
+        epoch = len(history.train) + 1
+        means = _train_epoch(state, data, losses, config)
+        history.train.append(_check_finite(means, epoch))
+        metrics = data.validate(head.eval(), config.select)
+        history.valid.append(_check_finite(metrics, epoch))
+        # Each epoch is better than the one before where the last one is selected.
+        score = float(epoch) if config.select == "last" else metrics["score"]
         if score > history.best_score:
-            history.best_epoch, history.best_score = epoch + 1, score
+            history.best_epoch = epoch
+            history.best_score = score
+            # The last weights are copied once, at the end.
             if config.select != "last":
-                training.keep()
+                state.select_weights()
         if checkpoint is not None and checkpoint.is_due(history.is_over(config)):
-            training.save(checkpoint)
+            state.save(checkpoint)
         report(history)
-    if not training.kept:
-        training.keep()
-    return Fitted(training.kept, history)
+
+    if not state.selected_weights:
+        state.select_weights()
+    return FitResult(state.selected_weights, history)
 
 
-def _one_epoch(
-    training: Training,
-    batches: Iterable[tuple[Bags, Tensor]],
-    objective: Objective,
+def _train_epoch(
+    state: TrainingState,
+    data: TrainingData,
+    losses: Mapping[str, LossWeight],
     config: TrainConfig,
-    epoch: int,
-    bags: int,
 ) -> dict[str, float]:
-    """Mean of each term over the batches."""
-    head = training.head.train()
-    per_step = config.batch_bags * config.accumulate
-    steps = -(-bags // per_step)
-    seen: list[dict[str, Tensor]] = []
-    for number, (batch, labels) in enumerate(batches):
-        step, place = divmod(number, config.accumulate)
-        at = epoch + step / steps
+    """Mean of each loss term over the batches of one epoch."""
+    head = state.head.train()
+    epochs_done = len(state.history.train)
+    num_bags = data.bags_per_epoch(config)
+    bags_per_step = config.batch_bags * config.accumulate
+    # Rounded up: the last step may have fewer bags.
+    num_steps = -(-num_bags // bags_per_step)
+    terms_of_batches: list[dict[str, Tensor]] = []
+    for index, (batch, targets) in enumerate(data.batches(config, state.rng)):
+        step, position = divmod(index, config.accumulate)
+        epoch = epochs_done + step / num_steps
         weights = {
-            name: loss_weight(weight, at, config.epochs)
-            for name, weight in objective.losses.items()
+            name: loss_weight(weight, epoch, config.epochs) for name, weight in losses.items()
         }
-        loss, terms = total_loss(weights, answer(head, batch), batch, labels, objective.task)
+        # The output has no name, so that it does not outlive its loss.
+        loss, terms = total_loss(weights, forward_autocast(head, batch), batch, targets, data.task)
         if not loss.requires_grad:
-            names = ", ".join(objective.losses)
+            names = ", ".join(losses)
             raise ConfigError(
-                f"losses {names}: this head gives nothing for them; add cross_entropy"
+                f"losses {names}: this head has no output for these terms; add cross_entropy"
             )
-        seen.append({**terms, "loss": loss.detach()})
-        if place == 0:
-            training.optimiser.zero_grad()
-        in_step = min(per_step, bags - step * per_step)
-        share = len(labels) / in_step  # of the bags of this step, whose mean counts
-        training.scaler.scale(loss if share == 1 else loss * share).backward()
-        if place * config.batch_bags + len(labels) == in_step:
-            _step(training, learning_rate(config, at), config.clip_norm)
+        terms_of_batches.append({**terms, "loss": loss.detach()})
+        # Gradients add up until the step's last batch.
+        if position == 0:
+            state.optimiser.zero_grad()
+        # Accumulated batches count by their bags: the gradient is that of one large
+        # batch, also where the last batch or the last step is smaller.
+        bags_in_step = min(bags_per_step, num_bags - step * bags_per_step)
+        share = len(targets) / bags_in_step
+        state.scaler.scale(loss if share == 1 else loss * share).backward()
+        if position * config.batch_bags + len(targets) == bags_in_step:
+            _step(state, learning_rate(config, epoch), config.clip_norm)
     # Once an epoch: each conversion to a number makes a GPU wait.
-    return {name: float(torch.stack([terms[name] for terms in seen]).mean()) for name in seen[0]}
+    return {
+        name: float(torch.stack([terms[name] for terms in terms_of_batches]).mean())
+        for name in terms_of_batches[0]
+    }
 
 
-def _step(training: Training, rate: float, clip_norm: float | None) -> None:
-    # to a scaler, one of torch's own
-    optimiser = cast(Any, training.optimiser)
-    scaler = training.scaler
-    optimiser.param_groups[0]["lr"] = rate
+def _step(state: TrainingState, lr: float, clip_norm: float | None) -> None:
+    # The scaler is annotated for torch's optimisers; ours has the methods that it calls.
+    optimiser = cast(Any, state.optimiser)
+    optimiser.param_groups[0]["lr"] = lr
     if clip_norm is not None:
-        scaler.unscale_(optimiser)
-        nn.utils.clip_grad_norm_(training.head.parameters(), clip_norm)
-    scaler.step(optimiser)
-    scaler.update()
-    if isinstance(training.head, FollowsSteps):
-        training.head.after_step()
+        # Clipping is of the true gradient, not of the scaled one.
+        state.scaler.unscale_(optimiser)
+        nn.utils.clip_grad_norm_(state.head.parameters(), clip_norm)
+    state.scaler.step(optimiser)
+    state.scaler.update()
+    # Such as a teacher that follows its student.
+    if isinstance(state.head, FollowsSteps):
+        state.head.after_step()
 
 
-def _numbers(values: dict[str, float], epoch: int) -> dict[str, float]:
+def _check_finite(values: dict[str, float], epoch: int) -> dict[str, float]:
     if not all(map(math.isfinite, values.values())):
         raise DatasetError(
-            f"training, epoch {epoch + 1}: the loss is not a number; lower train.lr in the recipe"
+            f"training, epoch {epoch}: the loss is not a number; lower train.lr in the recipe"
         )
     return values

@@ -1,4 +1,7 @@
-"""Training in half precision: matrix products in 16 bits; parameters, scores, losses and optimiser in float32."""
+"""Training in half precision.
+
+Matrix products are in 16 bits; parameters, scores, losses and optimiser in float32.
+"""
 
 from typing import Any
 
@@ -12,38 +15,52 @@ from mil.errors import ConfigError
 HALF = (torch.bfloat16, torch.float16)
 
 
-def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
-    """Type of the features in training, which is that of the matrix products.
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Dtype of the features in training, which is that of the matrix products.
 
     Args:
-        wanted: `fp32`, `bf16`, `fp16`, or `auto`: bf16 where the device has
-            instructions for it.
-        device: where it computes.
+        precision: `fp32`, `bf16`, `fp16`, or `auto`: bf16 where the device has
+            instructions for it, else fp32.
+        device: Device of the training.
 
     Raises:
-        ConfigError: fp16 is asked for without a GPU.
+        ConfigError: `fp16` without a GPU.
     """
-    if wanted == "fp16":
+    if precision == "fp16":
         if device.type != "cuda":
             raise ConfigError(
-                "train.precision: fp16 is for GPUs, and there is none in use; set bf16, auto or "
-                "fp32"
+                "train.precision: fp16 needs a GPU, and this training runs on "
+                f"{device.type}; set bf16, auto or fp32"
             )
         return torch.float16
-    half = wanted == "bf16" or (wanted == "auto" and has_fast_bf16(device))
-    return torch.bfloat16 if half else torch.float32
+    if precision == "bf16" or (precision == "auto" and has_fast_bf16(device)):
+        return torch.bfloat16
+    return torch.float32
 
 
-def answer(head: nn.Module, bags: Bags) -> HeadOutput:
-    """What a head says of bags, in float32 at least; its matrix products are of the features' type."""
+def forward_autocast(head: nn.Module, bags: Bags) -> HeadOutput:
+    """Forward pass with matrix products in the dtype of the features.
+
+    Args:
+        head: Head with float32 parameters.
+        bags: Bags whose features have the dtype of `choose_dtype`.
+
+    Returns:
+        Output of the head, each tensor at least float32.
+    """
     dtype = bags.features.dtype
     half = dtype in HALF
-    with torch.autocast(bags.features.device.type, dtype if half else torch.bfloat16, enabled=half):
-        out = head(bags)
-    return HeadOutput(*map(_in_full, out))
+    device_type = bags.features.device.type
+    # Autocast knows 16-bit types alone: for float32 it gets one of them, not enabled.
+    with torch.autocast(device_type, dtype if half else torch.bfloat16, enabled=half):
+        output = head(bags)
+    return HeadOutput(*map(_at_least_float32, output))
 
 
-def _in_full(value: Any) -> Any:
+def _at_least_float32(value: Any) -> Any:
     if isinstance(value, Instances):
-        return Instances(*map(_in_full, value))
-    return value.float() if isinstance(value, Tensor) and value.dtype in HALF else value
+        return Instances(*map(_at_least_float32, value))
+    # Float64 stays: tests compare gradients in it.
+    if isinstance(value, Tensor) and value.dtype in HALF:
+        return value.float()
+    return value

@@ -1,16 +1,16 @@
-"""Bags, folds and a recipe in; a head's folder out."""
+"""Stage `train`: bags, folds and a recipe give the folder of a trained head."""
 
 import sys
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mil.config import (
-    DatasetConfig,
+    LossWeight,
     Recipe,
     check_head,
     dataset_path,
@@ -18,28 +18,46 @@ from mil.config import (
     recipe_path,
 )
 from mil.device import choose_device, keep_freed_memory
-from mil.errors import ConfigError, DatasetError
+from mil.errors import DatasetError
 from mil.heads import UsesGraph, build_head
 from mil.io.bags import common_identity
 from mil.io.bags.patients import FoldBag, check_labels, digest_of_seen, is_early, read_fold_bags
-from mil.losses.tasks import target_tensor
 from mil.progress import progress
-from mil.tasks import AnyTask, fit_task, load_dataset
-from mil.train.bags import read_labelled
-from mil.train.calibrate import calibrate
-from mil.train.checks import check_suits
-from mil.train.data import BagStore
-from mil.train.job import Job
-from mil.train.loop import LARGEST_KEPT, Fitted
+from mil.tasks import AnyTask, load_dataset
+from mil.train.loop import LARGEST_REUSED_BLOCK, FitResult, TrainingData, fit
 from mil.train.precision import choose_dtype
-from mil.train.prepare import FIRST_STAGE, prepare
-from mil.train.state import weights_of
-from mil.train.tensorboard import Board
+from mil.train.prepare import FIRST_STAGE_LOSSES, check_compatible, make_task, prepare
+from mil.train.state import Checkpoint, History, weights_of
+from mil.train.store import BagStore, open_store
+from mil.train.tensorboard import TensorBoardWriter
+from mil.train.validate import calibrate
 from mil.trained import Trained, save_trained
 from mil.trained.seal import seal
 from mil.versions import STAGE_VERSION, TOOL_VERSION
 
-CACHE_MB = 8000
+CACHE_MB = 8000  # Memory for bags, MiB.
+
+
+class Job(NamedTuple):
+    """One run of the stage: what the trainings of its head have in common.
+
+    Attributes:
+        title: Name in messages and progress bars.
+        recipe: Recipe of the head.
+        data: Training and validation bags.
+        seed: Random seed.
+        out: Folder of the head, with checkpoints while the run lasts.
+        inputs: Everything that decides the last bit of the weights, as JSON values.
+        curves: TensorBoard writer; None: no curves.
+    """
+
+    title: str
+    recipe: Recipe
+    data: TrainingData
+    seed: int
+    out: Path
+    inputs: Mapping[str, object]
+    curves: TensorBoardWriter | None
 
 
 def run(
@@ -56,57 +74,77 @@ def run(
     cache_mb: int = CACHE_MB,
     tensorboard: Path | None = None,
 ) -> Trained:
-    """Train one head; a training that was cut off goes on where it was.
+    """Train one head; an interrupted training resumes from its checkpoint.
 
     Args:
-        dataset: name or yaml of the dataset.
-        bags_dir: folder of the bags.
-        folds: folds.csv; its test slides are never read here.
-        out: the head's folder.
-        recipe: name or file of the recipe.
-        fold: which fold of folds.csv.
-        seed: of initialisation, order, masking and dropout.
-        threads: of the CPU.
-        device: `cpu`, `cuda`, or `auto`.
-        cache_mb: memory for bags, MiB; those that do not fit are read again in every
+        dataset: Name or yaml file of the dataset.
+        bags_dir: Folder of the bags.
+        folds: File folds.csv; bags of its test slides are not opened.
+        out: Folder of the head.
+        recipe: Name or file of the recipe.
+        fold: Fold of folds.csv.
+        seed: Random seed for initialisation, bag order, masking and dropout.
+        threads: CPU threads.
+        device: `cpu`, `cuda`, or `auto`: the GPU if there is one.
+        cache_mb: Memory for bags, MiB; bags that do not fit are read again in every
             epoch.
-        tensorboard: folder in which each training has its curves; None: no curves.
+        tensorboard: Folder for training curves, a subfolder each; None: no curves.
+
+    Raises:
+        ConfigError: Recipe, head, task and device do not go together.
+        DatasetError: The fold has no training slides, a label does not suit the task,
+            or a loss becomes NaN.
+        FormatError: A bag cannot be read or was made by another encoder.
     """
     settings = load_recipe(recipe)
-    what = load_dataset(dataset)
-    on = _set_up(settings, seed, threads, device)
-    bags = [bag for bag in read_fold_bags(folds) if bag.fold == fold]
-    train, valid = ([bag for bag in bags if bag.split == split] for split in ("train", "val"))
+    dataset_config = load_dataset(dataset)
+    torch_device = _set_up(settings, seed, threads, device)
+
+    fold_bags = [bag for bag in read_fold_bags(folds) if bag.fold == fold]
+    train = [bag for bag in fold_bags if bag.split == "train"]
+    valid = [bag for bag in fold_bags if bag.split == "val"]
     if not train:
         raise DatasetError(f"{folds}: fold {fold} has no training slides")
-    check_labels([*train, *valid], folds, what.task, what.classes)
+    # Without the test bags, which training never opens.
+    used = [*train, *valid]
+    check_labels(used, folds, dataset_config.task, dataset_config.classes)
     labels = [bag.label for bag in train]
-    task = _task(settings, what, labels)
+    task = make_task(settings, dataset_config, labels)
+
     name = recipe_path(recipe).stem
-    board = None if tensorboard is None else Board(tensorboard / f"{name}_seed{seed}_fold{fold}")
-    identity = common_identity([path for bag in [*train, *valid] for path in bag.paths(bags_dir)])
-    store = _store(bags_dir, [*train, *valid], task, cache_mb)
-    decisive = _decisive(
-        settings, task, [_bags_as_they_are(bags_dir, split) for split in (train, valid)], on
-    )
-    job = Job(
-        title=f"train {name} seed {seed} fold {fold}",
-        recipe=settings,
+    # Before bags are read, since TensorBoard may not be installed.
+    curves = None
+    if tensorboard is not None:
+        curves = TensorBoardWriter(tensorboard / f"{name}_seed{seed}_fold{fold}")
+
+    # An error unless all bags are of one encoder, its weights and tiling.
+    identity = common_identity([path for bag in used for path in bag.paths(bags_dir)])
+    store = open_store(bags_dir, used, task, budget=cache_mb << 20)
+    data = TrainingData(
         task=task,
-        labels=labels,
-        train=store.part(range(len(train))),
-        valid=store.part(range(len(train), len(train) + len(valid))),
-        seed=seed,
-        device=on,
-        out=out,
-        decisive={**decisive, **identity, "seed": seed, "fold": fold},
-        board=board,
+        train=store.subset(range(len(train))),
+        train_labels=labels,
+        valid=store.subset(range(len(train), len(used))),
+        device=torch_device,
     )
-    head = build_head(settings.name, settings.options, dim=store.dim, classes=task.outputs).to(on)
-    check_suits(task, settings, head)
-    fitted = _fit(job, head, store)
-    last = weights_of(head)
-    head.load_state_dict(fitted.kept)
+    inputs = {
+        **_inputs(settings, task, torch_device),
+        "bags": [_bags_on_disk(bags_dir, train), _bags_on_disk(bags_dir, valid)],
+        **identity,
+        "seed": seed,
+        "fold": fold,
+    }
+    job = Job(f"train {name} seed {seed} fold {fold}", settings, data, seed, out, inputs, curves)
+
+    head = build_head(settings.name, settings.options, dim=store.dim, classes=task.outputs)
+    head.to(torch_device)
+    check_compatible(task, settings, head)
+    with _interruption_message(job):
+        result = _train(head, job, store)
+
+    # Calibration is of the selected epoch, which may not be the last.
+    last_weights = weights_of(head)
+    head.load_state_dict(result.weights)
     trained = Trained(
         recipe_name=name,
         recipe=settings,
@@ -116,89 +154,128 @@ def run(
         dataset=dataset_path(dataset).stem,
         seed=seed,
         fold=fold,
-        epoch=fitted.history.best_epoch,
-        fusion="early" if is_early(bags) else "late",
-        calibration=calibrate(head.eval(), job.valid, task, on),
-        seen=digest_of_seen(bags),
+        epoch=result.history.best_epoch,
+        fusion="early" if is_early(fold_bags) else "late",
+        calibration=calibrate(head.eval(), data.valid, task, torch_device),
+        seen=digest_of_seen(fold_bags),
     )
-    _save(job, trained, fitted, last)
+    _save(job, trained, result, last_weights)
     return trained
 
 
 def _set_up(recipe: Recipe, seed: int, threads: int, device: str) -> torch.device:
-    """Everything that holds for the whole process; what the device cannot do is told before anything is read."""
-    keep_freed_memory(LARGEST_KEPT)
+    """Set memory, threads and seed of the process, and choose the device."""
+    keep_freed_memory(LARGEST_REUSED_BLOCK)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    on = choose_device(device)
-    choose_dtype(recipe.train.precision, on)
-    return on
+    torch_device = choose_device(device)
+    # Called for its error: a precision that the device lacks is reported before bags are
+    # read.
+    choose_dtype(recipe.train.precision, torch_device)
+    return torch_device
 
 
-def _fit(job: Job, head: nn.Module, store: BagStore) -> Fitted:
-    def train_first(first: nn.Module) -> None:
-        first.load_state_dict(job.fit(first, FIRST_STAGE, "first").kept)
+def _bags_on_disk(bags_dir: Path, bags: Sequence[FoldBag]) -> list[list[object]]:
+    """Name, slides and label of each bag, with size and time of change of its files.
 
-    try:
-        prepare(head, job.train, train_first)
-        if isinstance(head, UsesGraph):
-            with progress(
-                f"{job.title}, graphs", len(job.train) + len(job.valid), "slides"
-            ) as advance:
-                store.add_graphs(head, advance)
-        return job.fit(head, job.recipe.losses)
-    except KeyboardInterrupt:
-        kept = job.checkpoints()
-        then = f"goes on from {kept[0]}" if kept else "starts again, since nothing was kept yet"
-        print(f"{job.title}: interrupted; the same command {then}", file=sys.stderr, flush=True)
-        raise
+    A digest of their content would take as long as an epoch.
+    """
+    rows: list[list[object]] = []
+    for bag in bags:
+        stats = [path.stat() for path in bag.paths(bags_dir)]
+        files = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
+        rows.append([bag.name, bag.slides, bag.label, *files])
+    return rows
 
 
-def _save(job: Job, trained: Trained, fitted: Fitted, last: dict[str, Tensor]) -> None:
-    """Write the head; what was kept to go on with is no longer needed."""
-    history = {key: getattr(fitted.history, key) for key in ("train", "valid", "best_epoch")}
-    save_trained(job.out, trained, fitted.kept, history, last=last)
-    seal(job.out)
-    for checkpoint in job.checkpoints():
-        checkpoint.unlink()
-    if job.board is not None:
-        job.board.close()
-
-
-def _task(recipe: Recipe, dataset: DatasetConfig, labels: Sequence[str]) -> AnyTask:
-    task = fit_task(dataset, labels, balanced=recipe.train.class_weights == "balanced")
-    if recipe.train.sampling == "balanced" and not task.classes:
-        raise ConfigError(
-            f"train.sampling: balanced needs classes, which the task {task.kind} does not have"
-        )
-    return task
-
-
-def _store(bags_dir: Path, bags: Sequence[FoldBag], task: AnyTask, cache_mb: int) -> BagStore:
-    readers = [
-        partial(read_labelled, bag.paths(bags_dir), bag.name, target_tensor(task, bag.label))
-        for bag in bags
-    ]
-    return BagStore(readers, cache_mb << 20)
-
-
-def _bags_as_they_are(bags_dir: Path, bags: Sequence[FoldBag]) -> list[Any]:
-    """Names and labels with size and time of change of each file: to read them all would take as long as an epoch."""
-    stats = [[path.stat() for path in bag.paths(bags_dir)] for bag in bags]
-    files = [[[stat.st_size, stat.st_mtime_ns] for stat in of] for of in stats]
-    return [[bag.name, bag.slides, bag.label, *of] for bag, of in zip(bags, files, strict=True)]
-
-
-def _decisive(
-    recipe: Recipe, task: AnyTask, bags: list[Any], device: torch.device
-) -> dict[str, Any]:
-    """What decides the last bit of the weights, besides seed and fold."""
+def _inputs(recipe: Recipe, task: AnyTask, device: torch.device) -> dict[str, object]:
+    """What decides the last bit of the weights besides bags, seed and fold."""
     entry = check_head(recipe.name)
-    plugged = entry.dist.version if entry is not None and entry.dist is not None else ""
+    plugin_version = entry.dist.version if entry is not None and entry.dist is not None else ""
     return {
         "recipe": recipe.model_dump(mode="json"),
         "task": task.model_dump(mode="json"),
-        "bags": bags,
-        "versions": [TOOL_VERSION, STAGE_VERSION["train"], torch.__version__, plugged],
+        "versions": [TOOL_VERSION, STAGE_VERSION["train"], torch.__version__, plugin_version],
+        # Sums are split among threads, and kernels chosen by the CPU's instructions.
         "machine": [device.type, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()],
     }
+
+
+def _train(head: nn.Module, job: Job, store: BagStore) -> FitResult:
+    """Train the first stage if there is one, build graphs, and train the head."""
+
+    def train_first(first: nn.Module) -> None:
+        # The main training follows the best epoch of the first head, not its last.
+        first.load_state_dict(_fit_job(first, job, FIRST_STAGE_LOSSES, "first").weights)
+
+    prepare(head, job.data.train, train_first)
+    if isinstance(head, UsesGraph):
+        num_bags = len(job.data.train) + len(job.data.valid)
+        with progress(f"{job.title}, graphs", num_bags, "slides") as advance:
+            store.add_graphs(head, advance)
+    return _fit_job(head, job, job.recipe.losses)
+
+
+def _fit_job(
+    head: nn.Module, job: Job, losses: Mapping[str, LossWeight], stage: str = ""
+) -> FitResult:
+    """Fit a head with a checkpoint file, a progress bar and curves.
+
+    Args:
+        head: Head, trained in place.
+        job: The run.
+        losses: Weight of each loss term.
+        stage: Name of a training before the main one, which is "". Each has a
+            checkpoint of its own.
+    """
+    config = job.recipe.train
+    title = f"{job.title}, {stage} stage" if stage else job.title
+    file = f"checkpoint_{stage}.safetensors" if stage else "checkpoint.safetensors"
+    inputs = {**job.inputs, "stage": stage}
+    checkpoint = Checkpoint(job.out / file, inputs, title, save_last=bool(stage))
+    num_reported = 0
+    with progress(title, config.epochs, "epochs") as advance:
+
+        def report(history: History) -> None:
+            nonlocal num_reported
+            # A resumed training reports several epochs at once.
+            advance(len(history.train) - num_reported)
+            num_reported = len(history.train)
+            if job.curves is not None and not stage:
+                job.curves.write(history, config)
+
+        return fit(
+            head, job.data, losses, config, seed=job.seed, checkpoint=checkpoint, report=report
+        )
+
+
+@contextmanager
+def _interruption_message(job: Job) -> Iterator[None]:
+    """Tell after Ctrl-C where the same command will resume."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        files = _checkpoint_files(job)
+        outcome = "starts over, since no checkpoint was saved yet"
+        if files:
+            outcome = f"resumes from {files[0]}"
+        message = f"{job.title}: interrupted; the same command {outcome}"
+        print(message, file=sys.stderr, flush=True)
+        raise
+
+
+def _save(job: Job, trained: Trained, result: FitResult, last_weights: dict[str, Tensor]) -> None:
+    """Write the head's folder and remove its checkpoints."""
+    # The score that selected the epoch is also in the metrics of that epoch.
+    history = {key: getattr(result.history, key) for key in ("train", "valid", "best_epoch")}
+    save_trained(job.out, trained, result.weights, history, last=last_weights)
+    seal(job.out)
+    # Last: killed before this, the same command resumes with nothing left to train.
+    for checkpoint in _checkpoint_files(job):
+        checkpoint.unlink()
+    if job.curves is not None:
+        job.curves.close()
+
+
+def _checkpoint_files(job: Job) -> list[Path]:
+    return sorted(job.out.glob("checkpoint*.safetensors"))

@@ -1,88 +1,218 @@
-"""All that changes while a head is trained, and how it is kept in a checkpoint."""
+"""The state of a training, and the checkpoint file from which it resumes.
 
+While a head is trained, `checkpoint.safetensors` in its folder holds everything that
+the next epoch depends on. A resumed training ends in the same bits.
+"""
+
+import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from mil.config import TrainConfig
-from mil.train.checkpoint import Checkpoint, chance_state, restore_chance
-from mil.train.optimiser import AdamW
+from mil.io.atomic import atomic_path
+from mil.train.optim import AdamW
+
+# Format and version, and the key of the JSON in the metadata of the file.
+FORMAT = "mil.checkpoint 1"
+# Training time that may be lost, besides the current epoch, seconds. Writing a
+# checkpoint takes 0.05 to 0.4 s.
+EVERY_S = 20.0
 
 
 @dataclass
 class History:
-    """What happened: mean of each loss term and what validation said, epoch by epoch."""
+    """Mean of each loss term and validation metrics by epoch, and the best epoch."""
 
     train: list[dict[str, float]] = field(default_factory=list)
     valid: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0  # from 1
+    best_epoch: int = 0  # From 1; 0: no epoch yet.
     best_score: float = float("-inf")
 
     def is_over(self, config: TrainConfig) -> bool:
-        """Whether all epochs are done, or so many without a better one that no more is waited for."""
-        done = len(self.train)
-        return done >= config.epochs or (
-            config.patience is not None and done - self.best_epoch >= config.patience
+        """Whether all epochs are done, or `patience` epochs passed without a better one."""
+        num_epochs = len(self.train)
+        if num_epochs >= config.epochs:
+            return True
+        return config.patience is not None and num_epochs - self.best_epoch >= config.patience
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Content of a checkpoint file.
+
+    Attributes:
+        tensors: Tensors by `PART/NAME`.
+        history: History up to the last epoch in it.
+        scaler: State of the gradient scaler; empty without fp16.
+    """
+
+    tensors: dict[str, Tensor]
+    history: History
+    scaler: Mapping[str, Any]
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """Tensors of one part by their names there."""
+        prefix = f"{name}/"
+        return {
+            key.removeprefix(prefix): tensor
+            for key, tensor in self.tensors.items()
+            if key.startswith(prefix)
+        }
+
+
+class Checkpoint:
+    """Checkpoint file of one training; no other training resumes from it.
+
+    Args:
+        path: File of the checkpoint.
+        inputs: Everything that decides the last bit of the weights, as JSON values.
+        title: Name of the training in messages.
+        save_last: Whether to save after the last epoch in any case, because another
+            training follows before the head is saved.
+    """
+
+    def __init__(
+        self, path: Path, inputs: Mapping[str, object], title: str, *, save_last: bool = False
+    ) -> None:
+        self.path = path
+        self.title = title
+        self._save_last = save_last
+        # Sorted keys: the order in which inputs were collected does not matter.
+        self.digest = sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+        # Monotonic, since the clock of a machine may be set while it trains.
+        self._saved_at = monotonic()
+
+    def load(self) -> Snapshot | None:
+        """Snapshot of this training; None, with a message, if the file is another's."""
+        if not self.path.exists():
+            return None
+        try:
+            # Tensors and JSON alone: nothing is unpickled.
+            with safe_open(self.path, framework="pt") as file:
+                facts = json.loads((file.metadata() or {}).get(FORMAT, "{}"))
+                if facts.get("digest") == self.digest:
+                    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                    return Snapshot(tensors, History(**facts["history"]), facts["scaler"])
+        except (OSError, SafetensorError, ValueError) as error:
+            # A damaged file costs time, not the run: training can always start over.
+            reason = " ".join(str(error).split())
+            self._print(f"{self.path} cannot be read ({reason}); training starts over")
+            return None
+        self._print(
+            f"{self.path} belongs to another recipe, other bags or another machine; "
+            "training starts over"
         )
+        return None
+
+    def report_resumed(self, epoch: int, epochs: int) -> None:
+        """Print after which epoch the training resumes."""
+        self._print(f"resumes after epoch {epoch} of {epochs}, from {self.path}")
+
+    def is_due(self, is_over: bool) -> bool:
+        """Whether to save now.
+
+        Args:
+            is_over: Whether this was the last epoch.
+        """
+        return (is_over and self._save_last) or monotonic() - self._saved_at >= EVERY_S
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Write the file whole or not at all; the one before stays until then."""
+        facts = {
+            "history": asdict(snapshot.history),
+            "scaler": snapshot.scaler,
+            "digest": self.digest,
+        }
+        content = save(
+            {name: tensor.contiguous().cpu() for name, tensor in snapshot.tensors.items()},
+            metadata={FORMAT: json.dumps(facts, allow_nan=False)},
+        )
+        with atomic_path(self.path) as scratch:
+            scratch.write_bytes(content)
+        self._saved_at = monotonic()
+
+    def _print(self, message: str) -> None:
+        print(f"{self.title}: {message}", file=sys.stderr, flush=True)
 
 
 @dataclass
-class Training:
-    """A head, its optimiser, what happened so far and where chance stands."""
+class TrainingState:
+    """Everything that changes while a head is trained.
+
+    Attributes:
+        head: Head in training.
+        optimiser: Optimiser of its parameters.
+        scaler: Gradient scaler; disabled without fp16.
+        rng: Random state of the order of bags and of their sampling.
+        history: Losses and metrics so far.
+        selected_weights: Weights of the best epoch; empty as long as none was selected.
+    """
 
     head: nn.Module
     optimiser: AdamW
     scaler: GradScaler
-    order: torch.Generator | None  # of the bags
+    rng: torch.Generator
     history: History = field(default_factory=History)
-    kept: dict[str, Tensor] = field(
-        default_factory=dict
-    )  # weights of the best epoch; none yet where the last is kept
+    selected_weights: dict[str, Tensor] = field(default_factory=dict)
 
-    def keep(self) -> None:
-        """Keep the weights as they are now."""
-        self.kept = weights_of(self.head)
+    def select_weights(self) -> None:
+        """Keep a copy of the weights as those of the best epoch."""
+        self.selected_weights = weights_of(self.head)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write everything at the end of an epoch."""
+        # Names of the parts are of the file format, older than the names in the code.
         parts = {
             "head": self.head.state_dict(),
-            "besides": self._besides(),
-            "kept": self.kept,
+            "besides": self._unsaved_buffers(),
+            "kept": self.selected_weights,
             "optimiser": self.optimiser.state(),
-            "chance": chance_state(self._device, self.order),
+            "chance": rng_states(self._device, self.rng),
         }
-        tensors = {
-            f"{part}/{name}": tensor for part, of in parts.items() for name, tensor in of.items()
-        }
-        checkpoint.save(
-            tensors, {"history": asdict(self.history), "scaler": self.scaler.state_dict()}
-        )
+        tensors: dict[str, Tensor] = {}
+        for part, named_tensors in parts.items():
+            tensors |= {f"{part}/{name}": tensor for name, tensor in named_tensors.items()}
+        checkpoint.save(Snapshot(tensors, self.history, self.scaler.state_dict()))
 
     def restore(self, checkpoint: Checkpoint, epochs: int) -> None:
-        """Go on from what was saved of the same training, if anything was."""
-        saved = checkpoint.load()
-        if saved is None:
-            return
-        self.head.load_state_dict(_part(saved.tensors, "head"))
-        for name, buffer in self._besides().items():
-            buffer.copy_(saved.tensors[f"besides/{name}"])
-        self.optimiser.restore(_part(saved.tensors, "optimiser"))
-        self.kept = {
-            name: tensor.to(self._device) for name, tensor in _part(saved.tensors, "kept").items()
-        }
-        self.history = History(**saved.facts["history"])
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict(saved.facts["scaler"])
-        restore_chance(_part(saved.tensors, "chance"), self._device, self.order)
-        checkpoint.taken_up(len(self.history.train), epochs)
+        """Resume from a checkpoint of the same training, if there is one.
 
-    def _besides(self) -> dict[str, Tensor]:
-        """Buffers that are not saved with a head, such as a count of its steps."""
+        Args:
+            checkpoint: Checkpoint of this training.
+            epochs: Epochs of the whole training, for the message.
+        """
+        snapshot = checkpoint.load()
+        if snapshot is None:
+            return
+        self.head.load_state_dict(snapshot.part("head"))
+        besides = snapshot.part("besides")
+        for name, buffer in self._unsaved_buffers().items():
+            buffer.copy_(besides[name])
+        self.optimiser.restore(snapshot.part("optimiser"))
+        self.selected_weights = {
+            name: tensor.to(self._device) for name, tensor in snapshot.part("kept").items()
+        }
+        self.history = snapshot.history
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(dict(snapshot.scaler))
+        restore_rng(snapshot.part("chance"), self._device, self.rng)
+        checkpoint.report_resumed(len(self.history.train), epochs)
+
+    def _unsaved_buffers(self) -> dict[str, Tensor]:
+        """Buffers that are not saved with a trained head, such as a count of its steps."""
         saved = self.head.state_dict()
+        # Registered with persistent=False, and yet needed to resume.
         return {name: buffer for name, buffer in self.head.named_buffers() if name not in saved}
 
     @property
@@ -91,13 +221,23 @@ class Training:
 
 
 def weights_of(head: nn.Module) -> dict[str, Tensor]:
-    """A copy of everything that is saved with a head."""
+    """Copies of all tensors that are saved with a trained head."""
+    # A state dict holds the very tensors that training goes on changing.
     return {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
 
 
-def _part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {
-        key.removeprefix(f"{name}/"): tensor
-        for key, tensor in tensors.items()
-        if key.startswith(f"{name}/")
-    }
+def rng_states(device: torch.device, rng: torch.Generator) -> dict[str, Tensor]:
+    """Random states that training draws from: torch's own, and that of sampling."""
+    states = {"cpu": torch.get_rng_state(), "order": rng.get_state()}
+    # Dropout and masking on a GPU draw from its own generator.
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def restore_rng(states: Mapping[str, Tensor], device: torch.device, rng: torch.Generator) -> None:
+    """Set the random states to those of `rng_states`."""
+    torch.set_rng_state(states["cpu"])
+    rng.set_state(states["order"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)

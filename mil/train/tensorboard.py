@@ -1,44 +1,47 @@
-"""Curves of a training for TensorBoard, where they are asked for."""
+"""Training curves for TensorBoard."""
 
 from pathlib import Path
 from typing import Any
 
 from mil.config import TrainConfig
 from mil.errors import ConfigError
-from mil.train.schedule import learning_rate
+from mil.train.optim import learning_rate
 from mil.train.state import History
 
 
-class Board:
-    """Writes each epoch's numbers once: `train/TERM`, `valid/METRIC` and `lr`, its learning rate at the end.
+class TensorBoardWriter:
+    """Writes `train/TERM`, `valid/METRIC` and `lr` of each epoch.
 
     Args:
-        folder: of one training; what it holds of the same epochs is overwritten in the
-            picture.
+        folder: Folder of one training. Points of a resumed training replace earlier
+            ones of the same epochs in the curves.
 
     Raises:
         ConfigError: TensorBoard is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
+        # Imported here: an optional dependency, and slow to import.
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise ConfigError(
-                "--tensorboard: it is not installed here; pip install 'mil[tensorboard]'"
+                "--tensorboard: TensorBoard is not installed; pip install 'mil[tensorboard]'"
             ) from None
         self._writer: Any = SummaryWriter(str(folder))
-        self._written = 0
+        self._num_written = 0
 
     def write(self, history: History, config: TrainConfig) -> None:
-        """Write the epochs that are new."""
-        for epoch in range(self._written, len(history.train)):
-            numbers = {"lr": learning_rate(config, epoch + 1.0)}
-            numbers |= {f"train/{name}": value for name, value in history.train[epoch].items()}
-            numbers |= {f"valid/{name}": value for name, value in history.valid[epoch].items()}
-            for name, value in numbers.items():
+        """Write the epochs that are new since the last call."""
+        for epoch in range(self._num_written, len(history.train)):
+            # The learning rate at the end of the epoch, as its losses are by then.
+            values = {"lr": learning_rate(config, epoch + 1.0)}
+            values |= {f"train/{name}": value for name, value in history.train[epoch].items()}
+            values |= {f"valid/{name}": value for name, value in history.valid[epoch].items()}
+            for name, value in values.items():
                 self._writer.add_scalar(name, value, epoch + 1)
-        self._written = len(history.train)
+        self._num_written = len(history.train)
+        # A killed training keeps the curves of its epochs.
         self._writer.flush()
 
     def close(self) -> None:

@@ -1,43 +1,90 @@
-"""What the validation slides say of a head."""
+"""Validation of a head, and calibration of its probabilities on the validation bags."""
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from mil.losses.tasks import predictions, task_loss
+from mil.statistics.calibration import fit_temperature
+from mil.statistics.threshold import youden_threshold
 from mil.tasks import AnyTask
-from mil.train.bags import Source, batches
+from mil.train.data import BagSource, batches
+from mil.trained import Calibration
 
 
 @torch.inference_mode()
 def logits_of(
-    head: nn.Module, bags: Source, device: torch.device
+    head: nn.Module, bags: BagSource, device: torch.device
 ) -> tuple[Float[Tensor, "bags outputs"], Shaped[Tensor, "bags ..."]]:
-    """Logits of a head in evaluation, bag by bag in full precision, and the targets; there is at least one bag."""
-    found = [
-        (head(joined).logits, targets) for joined, targets in batches(bags, 1, device)
-    ]  # no bag is kept
-    logits, targets = (torch.cat(column) for column in zip(*found, strict=True))
-    return logits, targets
+    """Logits and targets of at least one bag, in float32, bag by bag.
+
+    Args:
+        head: Head in evaluation mode.
+        bags: Bags with their labels.
+        device: Device of the head.
+    """
+    logits: list[Tensor] = []
+    targets: list[Tensor] = []
+    # Only logits are collected: no bag stays in memory.
+    for joined, target in batches(bags, 1, device):
+        logits.append(head(joined).logits)
+        targets.append(target)
+    return torch.cat(logits), torch.cat(targets)
 
 
 def validate(
-    head: nn.Module, bags: Source, task: AnyTask, select: str, device: torch.device
+    head: nn.Module, bags: BagSource, task: AnyTask, select: str, device: torch.device
 ) -> dict[str, float]:
-    """Metrics of a head, and its `score` (larger is better); empty without bags.
+    """Validation loss, metrics of the task, and the `score` that selects an epoch.
 
     Args:
-        head: in evaluation.
-        bags: the validation slides.
-        task: of the head.
-        select: what the score is: `f1_auc`, macro-F1 + AUROC; else minus the loss.
-        device: where the head is.
+        head: Head in evaluation mode.
+        bags: Validation bags; without any the result is empty.
+        task: Task of the head.
+        select: `f1_auc`: the score is macro-F1 + AUROC; else it is minus the loss.
+        device: Device of the head.
     """
     if not bags:
         return {}
     logits, targets = logits_of(head, bags, device)
+    # The loss of the task alone, without the other terms of the recipe.
     loss = float(task_loss(task, logits, targets).mean())
     values = task.validation_metrics(targets.cpu().numpy(), predictions(task, logits).cpu().numpy())
+    # A metric is None where it is undefined, such as the AUROC of a single class.
     metrics = {name: value for name, value in values.items() if value is not None}
-    score = metrics["f1_macro"] + metrics.get("auroc_macro", 0.0) if select == "f1_auc" else -loss
+    score = -loss
+    if select == "f1_auc":
+        score = metrics["f1_macro"] + metrics.get("auroc_macro", 0.0)
     return {"loss": loss, **metrics, "score": score}
+
+
+def calibrate(
+    head: nn.Module, bags: BagSource, task: AnyTask, device: torch.device
+) -> Calibration | None:
+    """Temperature of the logits and, for two classes, the decision threshold.
+
+    The threshold is that of Youden's index, on calibrated probabilities of the positive
+    class.
+
+    Args:
+        head: Head in evaluation mode with the weights of the selected epoch.
+        bags: Validation bags.
+        task: Task of the head.
+        device: Device of the head.
+
+    Returns:
+        None without validation bags, or for a task other than classification.
+    """
+    if not bags or not task.one_of_classes:
+        return None
+    device_logits, device_targets = logits_of(head, bags, device)
+    logits = device_logits.cpu()
+    targets = device_targets.cpu()
+    temperature = fit_temperature(logits.numpy(), targets.numpy())
+    threshold = None
+    if len(task.classes) == 2:
+        positive = task.classes.index(task.positive)
+        probabilities = predictions(task, logits / temperature)[:, positive].double()
+        is_positive = (targets == positive).long()
+        threshold = youden_threshold(is_positive.numpy(), probabilities.numpy())
+    return Calibration(temperature=temperature, threshold=threshold)

@@ -31,10 +31,11 @@ from mil.trained.seal import read_seal
 NAME = "MODEL_CARD.md"
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 LIMITS = """\
-For research on whole-slide images like those it was trained on. **Not a medical device**: it must neither decide on nor
-guide the diagnosis or treatment of a person. Another scanner, laboratory, stain, tissue or group of patients may give
-worse results, and nothing in the output shows it; measure it on slides of your own first. Attention shows which tiles
-the head used, not what is in them."""
+For research on whole-slide images like those it was trained on. **Not a medical device**: it must
+neither decide on nor guide the diagnosis or treatment of a person. Another scanner, laboratory,
+stain, tissue or group of patients may give worse results, and nothing in the output shows it;
+measure it on slides of your own first. Attention shows which tiles the head used, not what is in
+them."""
 
 
 class Tissue(NamedTuple):

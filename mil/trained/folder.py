@@ -39,7 +39,7 @@ def save_trained(
     history: dict[str, Any],
     last: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a head's folder; weights come last, so that a folder with weights is complete.
+    """Write a head's folder; one that has weights is complete, for they come last.
 
     Args:
         folder: Folder to write, created if needed.

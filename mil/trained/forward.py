@@ -20,7 +20,8 @@ from mil.trained.record import Trained
 
 
 def tensors_of(bag: Bag) -> Bags:
-    """The valid tiles of a bag file as heads take them: features in float32, level-0 corners."""
+    """The valid tiles of a bag as heads take them: features in float32, level-0 corners."""
+    # Unreadable tiles are rows of zeros, which no head may take for tissue.
     coords = None if bag.coords is None else [torch.from_numpy(bag.coords[bag.valid])]
     return join([torch.from_numpy(bag.features[bag.valid]).float()], coords)
 
@@ -59,7 +60,7 @@ def forward_selections(
 
 
 def scores_of(trained: Trained, output: HeadOutput, bags: Bags) -> HeadScores:
-    """The scores of one bag from a head's output, whether that saw the bag whole or in parts.
+    """The scores of one bag from a head's output, for the bag whole or in parts.
 
     Args:
         trained: Record of the head.

@@ -1,16 +1,25 @@
-"""Text and tables of strangers as Markdown that shows them and does nothing else."""
+"""Untrusted text in Markdown: shown as it is, never as markup."""
 
 import re
 from collections.abc import Sequence
 
+# Characters that begin markup. An underscore inside a word does not, and names of files
+# and columns are full of them.
+_MARKUP = re.compile(r"[\\`*{}\[\]<>#|~!&]|(?<!\w)_|_(?!\w)")
+
 
 def md(text: object) -> str:
-    """Text as Markdown shows it: on one line, none of its marks in force."""
-    # An underscore inside a word is no mark.
-    return re.sub(r"[\\`*{}\[\]<>#|~!&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(str(text).split()))
+    """Text on one line, with every character of markup escaped."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(str(text).split()))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table; cells are text."""
-    lines = [header, ["---"] * len(header), *([md(cell) for cell in row] for row in rows)]
+    """Markdown table of texts, whose cells are escaped.
+
+    Args:
+        header: names of the columns, which may hold markup.
+        rows: cells of each row.
+    """
+    lines = [header, ["---"] * len(header)]
+    lines += [[md(cell) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

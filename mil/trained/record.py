@@ -13,7 +13,8 @@ from mil.tasks import AnyTask
 
 FORMAT = "mil.head"
 VERSION = 2
-CLASSES_ONLY = 1  # the version in which `classes` and `positive` stood where `task` does now
+# The version in which `classes` and `positive` stood where `task` does now.
+CLASSES_ONLY = 1
 
 RECORD = "recipe.json"
 FILES = {"kept": "head.safetensors", "last": "last.safetensors"}
@@ -48,7 +49,8 @@ class Trained(Section):
     fusion: Fusion = "late"
     # Of the kept epoch.
     calibration: Calibration | None = None
-    # Digest of the slides of training and validation (`mil.io.bags.patients`); None: not known.
+    # Digest of the slides of training and validation (`mil.io.bags.patients`); None: not
+    # known.
     seen: str | None = None
 
     @property
@@ -87,7 +89,8 @@ def parse_record(text: str, path: Path) -> Trained:
     Raises:
         FormatError: the text is of another format or version.
         ValueError: the text is not JSON, or a key has a wrong value.
-        KeyError: a key is missing. TypeError, AttributeError: the text is not a mapping.
+        KeyError: a key is missing.
+        TypeError, AttributeError: the text is not a mapping.
     """
     raw = json.loads(text)
     found = raw.pop("format"), raw.pop("format_version")

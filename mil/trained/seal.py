@@ -1,7 +1,9 @@
-"""The seal of a trained head that is given away: checksums of its files, and a self-test.
+"""Manifest of a trained head: checksums of its files, and a self-test of its predictions.
 
-`seal.json` holds the SHA-256 of each file of the folder and the head's outputs for
-`example.safetensors`, a bag of random numbers: no data of a patient go with a head.
+`seal.json` holds the SHA-256 of each file of the folder, and the head's predictions for
+`example.safetensors`, a bag of random numbers: nothing of a patient goes with a head. So
+whoever receives a head can verify that its files are unchanged and that their version of
+the tool computes the same from them.
 """
 
 import json
@@ -27,141 +29,170 @@ from mil.versions import TOOL_VERSION
 
 FORMAT = "mil.seal"
 VERSION = 1
-SEAL = "seal.json"
+MANIFEST = "seal.json"
 EXAMPLE = "example.safetensors"
+# The model card is not among them: it may be edited.
 FILES = ("head.safetensors", "last.safetensors", "recipe.json", "history.json", EXAMPLE)
-# Files on which the outputs depend.
-NEEDED = ("head.safetensors", "recipe.json", EXAMPLE)
-# Tiles of the example lie in a square of this many a side.
-SIDE = 6
+# The files that predictions depend on. A manifest without one of them proves nothing.
+REQUIRED_FILES = ("head.safetensors", "recipe.json", EXAMPLE)
+# Tiles of the example lie in a square of so many tiles, which heads over a graph need.
+SIDE_TILES = 6
 TILE_PX = 224
 # Another processor or release of torch adds up in another order.
 RTOL = 1e-4
 ATOL = 1e-4
+READ_BYTES = 1 << 20
 
 
-class Seal(Section):
+class HeadManifest(Section):
     """Content of `seal.json`."""
 
     tool_version: str
+    # Names without a slash: a manifest must not lead to files outside the folder.
     sha256: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")], str]
-    # Outputs for the example: logits, and calibrated predictions.
+    # Both for the example bag; the answers are the task's predictions, calibrated.
     logits: list[float]
     answers: list[float]
 
 
-def seal(folder: Path) -> Seal:
-    """Seal a finished head as it is now; a seal that it had is replaced.
+def seal(folder: Path) -> HeadManifest:
+    """Write the example bag and the manifest of a finished head as it is now.
+
+    An older manifest is replaced.
 
     Raises:
-        FormatError: the folder is not that of a trained head.
+        FormatError: the folder holds no trained head.
     """
-    (folder / SEAL).unlink(missing_ok=True)
-    dim = load_trained(folder)[1].dim
-    features = np.random.default_rng(0).standard_normal((SIDE * SIDE, dim), np.float32)
-    corners = torch.cartesian_prod(torch.arange(SIDE), torch.arange(SIDE)).flip(1) * TILE_PX
-    with atomic_path(folder / EXAMPLE) as scratch:
-        scratch.write_bytes(
-            save({"features": torch.from_numpy(features), "coords": corners.contiguous()})
-        )
+    # First: a run that stops half-way must not leave an old manifest with a new example.
+    (folder / MANIFEST).unlink(missing_ok=True)
+    _write_example(folder, load_trained(folder)[1].dim)
     scores = _score_example(folder)
-    sealed = Seal(
+    digests = {name: _digest(folder / name) for name in FILES if (folder / name).exists()}
+    manifest = HeadManifest(
         tool_version=TOOL_VERSION,
-        sha256={name: _digest(folder / name) for name in FILES if (folder / name).exists()},
+        sha256=digests,
         logits=scores.logits.tolist(),
         answers=scores.predictions.tolist(),
     )
-    write_json(folder / SEAL, {"format": FORMAT, "format_version": VERSION, **sealed.model_dump()})
-    return sealed
+    content = {"format": FORMAT, "format_version": VERSION, **manifest.model_dump()}
+    write_json(folder / MANIFEST, content)
+    return manifest
 
 
-def read_seal(folder: Path) -> Seal:
-    """Read the seal of a folder.
+def _write_example(folder: Path, dim: int) -> None:
+    # A fixed seed: the same head has the same manifest.
+    features = np.random.default_rng(0).standard_normal((SIDE_TILES**2, dim), np.float32)
+    positions = torch.arange(SIDE_TILES)
+    # (x, y), row by row.
+    corners = torch.cartesian_prod(positions, positions).flip(1) * TILE_PX
+    example = {"features": torch.from_numpy(features), "coords": corners.contiguous()}
+    with atomic_path(folder / EXAMPLE) as scratch:
+        # Not save_file, which makes a file that nobody else may read.
+        scratch.write_bytes(save(example))
+
+
+def read_seal(folder: Path) -> HeadManifest:
+    """Read the manifest of a head's folder.
 
     Raises:
-        FormatError: there is none, or it is of another format.
+        FormatError: there is none, or it is damaged or of another version.
     """
-    path = folder / SEAL
+    path = folder / MANIFEST
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        name, version = raw.pop("format"), raw.pop("format_version")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        name = content.pop("format")
+        version = content.pop("format_version")
         if (name, version) != (FORMAT, VERSION):
             raise FormatError(
                 f"{path}: expected {FORMAT} version {VERSION}, found {name} version {version}"
             )
-        return checked(Seal, raw, str(path))
+        return checked(HeadManifest, content, str(path))
+    except FormatError:
+        # A ValueError too, so it must not reach the last clause.
+        raise
     except FileNotFoundError:
         raise FormatError(
-            f"{folder}: has no {SEAL}, so that nobody knows what it was when it was made; `mil "
-            "heads verify --seal` seals it as it is now"
+            f"{folder}: has no {MANIFEST}, so nothing to verify it by; `mil heads verify --seal` "
+            "writes one for its files as they are now"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, FormatError):
-            raise
         reason = " ".join(str(error).split())
-        raise FormatError(f"{path}: not the seal of a head ({reason}); get it again") from None
+        raise FormatError(
+            f"{path}: not the manifest of a head ({reason}); get the folder again from its source"
+        ) from None
 
 
 def verify(folder: Path) -> list[str]:
-    """Find the differences of a folder from its seal, one line each; none if it is unchanged.
+    """Differences of a head's folder from its manifest, one line each.
+
+    The predictions for the example are compared only when all files are unchanged.
 
     Raises:
-        FormatError: it was never sealed.
+        FormatError: there is no manifest, or the example is no bag for this head.
     """
-    known = read_seal(folder)
+    manifest = read_seal(folder)
+    faults = _file_faults(folder, manifest)
+    return faults or _prediction_faults(folder, manifest)
+
+
+def _file_faults(folder: Path, manifest: HeadManifest) -> list[str]:
+    unlisted = [name for name in REQUIRED_FILES if name not in manifest.sha256]
     faults = [
-        f"{folder / SEAL}: does not speak of {name}; get it again"
-        for name in NEEDED
-        if name not in known.sha256
+        f"{folder / MANIFEST}: has no checksum of {name}; get the folder again from its source"
+        for name in unlisted
     ]
-    for name, digest in known.sha256.items():
-        if not (folder / name).is_file():
-            faults.append(f"{folder / name}: is missing; get the folder again from where it came")
-        elif _digest(folder / name) != digest:
+    for name, digest in manifest.sha256.items():
+        path = folder / name
+        if not path.is_file():
+            faults.append(f"{path}: is missing; get the folder again from its source")
+        elif _digest(path) != digest:
             faults.append(
-                f"{folder / name}: is not the file that was sealed; get it again from where it came"
+                f"{path}: differs from its checksum in {MANIFEST}; get the folder again from its "
+                "source"
             )
-    # Files of someone else are not loaded before their digests are right.
-    if faults:
-        return faults
+    return faults
+
+
+def _prediction_faults(folder: Path, manifest: HeadManifest) -> list[str]:
     scores = _score_example(folder)
-    for name, computed, sealed in (
-        ("logits", scores.logits, known.logits),
-        ("predictions", scores.predictions, known.answers),
-    ):
-        expected = np.array(sealed, dtype=np.float64)
-        if computed.shape != expected.shape or not np.allclose(
-            computed, expected, rtol=RTOL, atol=ATOL
-        ):
+    comparisons = (
+        ("logits", scores.logits, manifest.logits),
+        ("predictions", scores.predictions, manifest.answers),
+    )
+    faults = []
+    for name, computed, recorded in comparisons:
+        expected = np.array(recorded, dtype=np.float64)
+        same_shape = computed.shape == expected.shape
+        if not same_shape or not np.allclose(computed, expected, rtol=RTOL, atol=ATOL):
             faults.append(
-                f"{folder}: its files are as sealed (by mil {known.tool_version}), but the "
-                f"example bag gives {name} {_listed(computed)} here (mil {TOOL_VERSION}, torch "
-                f"{torch.__version__}), not {_listed(expected)}; use the versions that it was made "
-                "with"
+                f"{folder}: its files are unchanged since mil {manifest.tool_version}, but the "
+                f"example bag gives {name} {_comma_separated(computed)} here (mil {TOOL_VERSION}, "
+                f"torch {torch.__version__}), not {_comma_separated(expected)}; use the versions "
+                "that the head was trained with"
             )
     return faults
 
 
 def _score_example(folder: Path) -> HeadScores:
-    """Apply the head of a folder to the example bag that lies in it."""
+    """Apply the head of a folder to the example bag beside it."""
     head, trained = load_trained(folder)
     path = folder / EXAMPLE
     try:
         example = load_file(path)
         return forward(head, trained, join([example["features"]], [example["coords"]]))
     except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
-        raise FormatError(
-            f"{path}: is no bag for this head: {' '.join(str(error).split())}"
-        ) from None
+        reason = " ".join(str(error).split())
+        raise FormatError(f"{path}: is no bag for this head: {reason}") from None
 
 
-def _listed(values: Float[np.ndarray, " values"]) -> str:
+def _comma_separated(values: Float[np.ndarray, " values"]) -> str:
     return ", ".join(f"{value:.6g}" for value in values.tolist())
 
 
 def _digest(path: Path) -> str:
     digest = sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
+        # In blocks: weights may be larger than the memory of a small machine.
+        while block := file.read(READ_BYTES):
             digest.update(block)
     return digest.hexdigest()

@@ -1,55 +1,60 @@
-"""Folders of trained heads in; differences from their seals out."""
+"""`mil heads verify`: heads compared with their manifests, or their manifests written anew."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mil.errors import FormatError
-from mil.trained.seal import FILES, SEAL, verify
-from mil.trained.seal import seal as seal_head
+from mil.trained.seal import FILES, MANIFEST, verify
+from mil.trained.seal import seal as write_manifest
 
 
-class VerifiedHeads(NamedTuple):
-    """A line or more for each head, and the number of heads that are not as sealed."""
+class HeadVerification(NamedTuple):
+    """Lines about all heads, and the number of heads that have a fault."""
 
     lines: list[str]
     faults: int
 
 
-def run(folders: Sequence[Path], *, seal: bool = False) -> VerifiedHeads:
-    """Verify heads against their seals, or seal them.
+def run(folders: Sequence[Path], *, seal: bool = False) -> HeadVerification:
+    """Verify trained heads.
 
     Args:
-        folders: Folders of heads, or folders that hold some.
-        seal: Whether to seal the heads as they are now instead.
+        folders: folders of heads, or folders that hold some.
+        seal: write a new manifest of each head instead.
 
     Raises:
-        FormatError: there is no head in one of the folders.
+        FormatError: a folder holds no head.
     """
     lines = []
-    faults = 0
-    for folder in [head for parent in folders for head in _heads(parent)]:
+    faulty = 0
+    heads = [head for folder in folders for head in _head_folders(folder)]
+    for head in heads:
+        # One damaged head must not hide the others.
         try:
-            differences = _seal(folder) if seal else verify(folder)
+            faults = _write_manifest(head) if seal else verify(head)
         except FormatError as error:
-            differences = [str(error)]
-        if seal:
-            good = "sealed"
+            faults = [str(error)]
+        if faults:
+            lines += faults
+            faulty += 1
+        elif seal:
+            lines.append(f"{head}: sealed")
         else:
-            good = "ok: its files are as sealed, and it predicts the example bag as it did"
-        lines += differences or [f"{folder}: {good}"]
-        faults += bool(differences)
-    return VerifiedHeads(lines, faults)
+            lines.append(f"{head}: ok: its files and its predictions for the example are unchanged")
+    return HeadVerification(lines, faulty)
 
 
-def _seal(folder: Path) -> list[str]:
-    seal_head(folder)
+def _write_manifest(folder: Path) -> list[str]:
+    write_manifest(folder)
     return []
 
 
-def _heads(folder: Path) -> list[Path]:
-    """Folders that are a head, or that lack some of its files."""
-    heads = sorted({path.parent for name in (SEAL, *FILES) for path in folder.rglob(name)})
+def _head_folders(folder: Path) -> list[Path]:
+    """Folders that hold a head, or only some of its files."""
+    # Any of the files: a head that lost its weights must be reported too.
+    names = (MANIFEST, *FILES)
+    heads = sorted({path.parent for name in names for path in folder.rglob(name)})
     if not heads:
         reason = "has no trained head in it" if folder.is_dir() else "no such folder"
         raise FormatError(

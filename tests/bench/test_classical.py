@@ -1,4 +1,4 @@
-"""`mil bench classical` divides and standardises as it says, measures the heads of the tool, and loses nothing."""
+"""`mil bench classical`: division, standardisation, results that are resumed."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,9 @@ import torch
 from typer.testing import CliRunner
 
 from mil.bench import classical, classical_fit
-from mil.bench.classical_data import chosen, load
-from mil.bench.classical_fit import Protocol, Task, repetition
-from mil.bench.classical_results import Measured
+from mil.bench.classical_data import load, select_data_sets
+from mil.bench.classical_fit import ClassicalProtocol, RepetitionTask, run_repetition
+from mil.bench.classical_results import ClassicalResult, CountedRecipe
 from mil.cli import app
 from mil.config import load_recipe
 from mil.errors import ConfigError, DatasetError, FormatError
@@ -20,13 +20,13 @@ from tests.classical_files import jld_file, matlab_folder
 from tests.messages import one_line
 from tests.synthetic import planted_bags
 
-QUICK = Protocol(hidden=16, attention=8, dropout=0.0, steps=30, batch_bags=8, lr=0.02)
+QUICK = ClassicalProtocol(hidden=16, attention=8, dropout=0.0, steps=30, batch_bags=8, lr=0.02)
 REAL = Path(__file__).parents[3] / "shared" / "data" / "mil_benchmarks"
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A JLD data set of 24 bags with 2 x 3 folds of its own, and one of MATLAB files; both are easy."""
+    """Two easy data sets: 24 bags as JLD with 2 x 3 folds of its own, and as MATLAB files."""
     monkeypatch.setattr(classical, "PROTOCOL", QUICK)
     bags, labels = zip(*planted_bags(24, tiles=4, dim=4, push=9.0), strict=True)
     folds = [
@@ -63,8 +63,8 @@ def test_standardised_by_the_training_bags_alone(folder):
         [bag.features for bag in data.bags if bag.slide in {one.slide for one in train}]
     )
     of_one = next(bag for bag in data.bags if bag.slide == test[0].slide)
-    wanted = (of_one.features - raw.mean(0)) / raw.std(0, correction=0)
-    torch.testing.assert_close(test[0].features, wanted.float())
+    expected = (of_one.features - raw.mean(0)) / raw.std(0, correction=0)
+    torch.testing.assert_close(test[0].features, expected.float())
     clipped = torch.cat([bag.features for part in data.fold(1, 2, 1.5) for bag in part])
     torch.testing.assert_close(
         clipped, torch.cat([bag.features for bag in [*train, *test]]).clamp(-1.5, 1.5)
@@ -115,32 +115,37 @@ def test_data_that_cannot_be_used(tmp_path, bad):
     elif bad == "nan":
         bags[2][0, 0] = np.nan
     path = jld_file(tmp_path / "a.jld", bags, [True, True, False, False, False, False], [])
-    why = {"empty": "a bag is empty", "nan": "not numbers", "few": "2 bags of a label"}[bad]
-    with pytest.raises(DatasetError if bad == "few" else FormatError, match=why):
+    message = {"empty": "a bag is empty", "nan": "not numbers", "few": "2 bags of a label"}[bad]
+    with pytest.raises(DatasetError if bad == "few" else FormatError, match=message):
         load("a", path, 1, 3)
 
 
 def test_data_sets_are_found_by_name(folder):
-    assert list(chosen(folder, [])) == ["easy", "musk2"]
-    assert chosen(folder, ["MUSK2"]) == {"musk2": folder / "Musk2_mat"}
+    assert list(select_data_sets(folder, [])) == ["easy", "musk2"]
+    assert select_data_sets(folder, ["MUSK2"]) == {"musk2": folder / "Musk2_mat"}
     with pytest.raises(DatasetError, match="did you mean 'musk2'"):
-        chosen(folder, ["musk3"])
+        select_data_sets(folder, ["musk3"])
     with pytest.raises(DatasetError, match="no data sets here"):
-        chosen(folder / "nowhere", [])
+        select_data_sets(folder / "nowhere", [])
 
 
 def test_an_easy_data_set_is_learnt_and_the_table_says_so(folder):
-    found = run(folder, datasets=[], heads=["mean", "abmil"])
-    assert [row["recipe"] for row in found.rows] == ["mean", "abmil", "  published"]
-    assert list(found.rows[0]) == ["recipe", "easy", "musk2", "s_a_fit"]
-    assert all(float(row[name][:5]) > 0.9 for row in found.rows[:2] for name in ("easy", "musk2"))
-    assert found.rows[2]["musk2"] == "0.863 ± 0.042"
-    assert found.rows[2]["easy"] == ""
+    results = run(folder, datasets=[], heads=["mean", "abmil"])
+    assert [row["recipe"] for row in results.rows] == ["mean", "abmil", "  published"]
+    assert list(results.rows[0]) == ["recipe", "easy", "musk2", "s_a_fit"]
+    assert all(float(row[name][:5]) > 0.9 for row in results.rows[:2] for name in ("easy", "musk2"))
+    assert results.rows[2]["musk2"] == "0.863 ± 0.042"
+    assert results.rows[2]["easy"] == ""
 
 
 def test_figures_are_those_of_the_folds():
-    row = Measured(
-        dataset="a", data="", recipe="b", what={}, accuracy=[[1.0, 0.5], [0.5, 0.0]], seconds=1.0
+    row = ClassicalResult(
+        dataset="a",
+        data="",
+        recipe="b",
+        what=CountedRecipe(name="b", options={}, losses={}, clip_norm=None),
+        accuracy=[[1.0, 0.5], [0.5, 0.0]],
+        seconds=1.0,
     )
     mean, deviation, error = row.summary()
     assert mean == 0.5
@@ -149,7 +154,7 @@ def test_figures_are_those_of_the_folds():
 
 
 def test_options_are_the_protocols_unless_the_recipe_says_otherwise():
-    protocol = Protocol(hidden=24, attention=12, dropout=0.4)
+    protocol = ClassicalProtocol(hidden=24, attention=12, dropout=0.4)
     assert protocol.options(load_recipe("abmil_plain")) == {
         "hidden": 24,
         "attention": 12,
@@ -163,23 +168,28 @@ def test_options_are_the_protocols_unless_the_recipe_says_otherwise():
 
 
 def test_training_lasts_as_many_steps_whatever_the_data_set(monkeypatch):
-    how = Protocol(steps=300, batch_bags=16).training(480, load_recipe("abmil"))
-    assert (how.epochs, how.batch_bags, how.select, how.warmup_epochs) == (10, 16, "last", 0)
-    assert Protocol(steps=1, batch_bags=16).training(480, load_recipe("abmil")).epochs == 1
+    config = ClassicalProtocol(steps=300, batch_bags=16).training(480, load_recipe("abmil"))
+    assert (config.epochs, config.batch_bags, config.select, config.warmup_epochs) == (
+        10,
+        16,
+        "last",
+        0,
+    )
+    assert ClassicalProtocol(steps=1, batch_bags=16).training(480, load_recipe("abmil")).epochs == 1
 
 
 def test_every_fold_has_a_seed_of_its_own_and_the_same_one_again(folder, monkeypatch):
     seeds = []
     real = classical_fit.train_head
 
-    def noted(*given):
-        seeds.append(given[-1])
-        real(*given)
+    def noted(*arguments):
+        seeds.append(arguments[-1])
+        real(*arguments)
 
     monkeypatch.setattr(classical_fit, "train_head", noted)
-    task = Task("easy", folder / "Easy.jld", load_recipe("abmil"), QUICK, 1, 2, 3)
-    first = repetition(task)
-    second = repetition(task)
+    task = RepetitionTask("easy", folder / "Easy.jld", load_recipe("abmil"), QUICK, 1, 2, 3)
+    first = run_repetition(task)
+    second = run_repetition(task)
     assert first.accuracy == second.accuracy
     assert len(set(seeds)) == 3
     assert seeds[:3] == seeds[3:]
@@ -217,7 +227,7 @@ def test_a_head_in_two_stages_and_one_with_a_graph(folder, monkeypatch):
     recipe = load_recipe("abmil")
     head = Both()
     classical_fit.train_head(head, train, recipe, QUICK.training(len(train), recipe), 1)
-    accuracy = classical_fit.tested(head, test)
+    accuracy = classical_fit.accuracy_of(head, test)
     assert 0 <= accuracy <= 1
     steps = QUICK.training(16, recipe).epochs * 2
     assert done == [
@@ -241,19 +251,19 @@ def test_two_processes_find_the_same(folder, tmp_path):
     assert np.shape(one[0]["accuracy"]) == (2, 3)
 
 
-def test_results_are_kept_and_taken_up_again(folder, tmp_path, monkeypatch):
-    path = tmp_path / "found.json"
+def test_results_are_kept_and_resumed(folder, tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
     run(folder, json=path)
     measured = []
-    real = classical.repetition
+    real = classical.run_repetition
 
     def counted(task):
-        measured.append((task.data, task.recipe.name))
-        if task.data == "musk2":
+        measured.append((task.dataset, task.recipe.name))
+        if task.dataset == "musk2":
             raise KeyboardInterrupt
         return real(task)
 
-    monkeypatch.setattr(classical, "repetition", counted)
+    monkeypatch.setattr(classical, "run_repetition", counted)
     with pytest.raises(KeyboardInterrupt):
         run(folder, json=path, heads=["max", "mean"], datasets=["easy", "musk2"])
     assert measured == [("easy", "mean"), ("easy", "mean"), ("musk2", "max")]
@@ -271,7 +281,7 @@ def test_results_are_kept_and_taken_up_again(folder, tmp_path, monkeypatch):
 
 
 def test_results_of_something_else_are_not_touched(folder, tmp_path):
-    path = tmp_path / "found.json"
+    path = tmp_path / "results.json"
     run(folder, json=path)
     before = path.read_text()
     with pytest.raises(FormatError, match="other settings"):
@@ -286,7 +296,7 @@ def test_results_of_something_else_are_not_touched(folder, tmp_path):
 
 
 def test_from_the_command_line(folder, tmp_path):
-    given = [
+    arguments = [
         "bench",
         "classical",
         str(folder),
@@ -299,17 +309,17 @@ def test_from_the_command_line(folder, tmp_path):
         "--folds",
         "2",
     ]
-    done = CliRunner().invoke(app, [*given, "--json", str(tmp_path / "o.json")])
-    assert done.exit_code == 0, done.output
-    assert "1 x 2-fold" in done.output
-    assert "published" in done.output
+    result = CliRunner().invoke(app, [*arguments, "--json", str(tmp_path / "o.json")])
+    assert result.exit_code == 0, result.output
+    assert "1 x 2-fold" in result.output
+    assert "published" in result.output
     assert json.loads((tmp_path / "o.json").read_text())["format"] == "mil.bench.classical"
 
 
 def test_recipes_of_publications_are_left_out():
-    ours = classical.ours()
-    assert {"abmil", "abmil_plain", "acmil"} <= set(ours)
-    assert "acmil_2023_11" not in ours
+    recipes = classical.own_recipes()
+    assert {"abmil", "abmil_plain", "acmil"} <= set(recipes)
+    assert "acmil_2023_11" not in recipes
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the data sets are not here")
@@ -319,13 +329,13 @@ def test_the_real_files():
         "musk2": (102, 39, 6598, 166),
         "tiger": (200, 100, 1220, 230),
     }
-    for name, place in chosen(REAL, list(sizes)).items():
-        data = load(name, place, 5, 10)
+    for name, path in select_data_sets(REAL, list(sizes)).items():
+        data = load(name, path, 5, 10)
         tiles = sum(len(bag.features) for bag in data.bags)
-        found = (
+        actual = (
             len(data.bags),
             sum(bag.label for bag in data.bags),
             tiles,
             data.bags[0].features.shape[1],
         )
-        assert found == sizes[name]
+        assert actual == sizes[name]

@@ -1,4 +1,4 @@
-"""The classical MIL files are read as they are meant, and what is not one of them is refused in one line."""
+"""Files of the classical MIL data sets; a file that is none of them is one line."""
 
 import h5py
 import numpy as np
@@ -32,19 +32,19 @@ def refused(read, path):
 
 
 def test_jld(path):
-    found = read_jld(path)
-    for bag, known in zip(found.features, BAGS, strict=True):
+    stored = read_jld(path)
+    for bag, known in zip(stored.features, BAGS, strict=True):
         np.testing.assert_array_equal(bag, known)
-    assert found.labels.tolist() == LABELS
-    assert [[fold.tolist() for fold in folds] for folds in found.training] == FOLDS
+    assert stored.labels.tolist() == LABELS
+    assert [[fold.tolist() for fold in folds] for folds in stored.training] == FOLDS
 
 
 def test_jld_of_more_bags_than_a_word_has_bits(tmp_path):
     labels = (np.arange(130) % 3 == 0).tolist()
     path = jld_file(tmp_path / "a.jld", [BAGS[1]] * 130, labels, [])
-    found = read_jld(path)
-    assert found.labels.tolist() == labels
-    assert found.training == []
+    stored = read_jld(path)
+    assert stored.labels.tolist() == labels
+    assert stored.training == []
 
 
 def test_jld_without_folds(path):
@@ -63,7 +63,7 @@ def test_jld_that_is_none(tmp_path, path):
 
 
 @pytest.mark.parametrize(
-    ("bags", "labels", "folds", "why"),
+    ("bags", "labels", "folds", "message"),
     [
         (BAGS, LABELS[:2], [], "3 bags, but 2 labels"),
         ([*BAGS[:2], np.zeros((4, 2), np.float32)], LABELS, [], "one length"),
@@ -74,17 +74,17 @@ def test_jld_that_is_none(tmp_path, path):
         ([], [], [], "0 bags"),
     ],
 )
-def test_jld_that_does_not_fit_together(tmp_path, bags, labels, folds, why):
-    assert why in refused(read_jld, jld_file(tmp_path / "a.jld", bags, labels, folds))
+def test_jld_that_does_not_fit_together(tmp_path, bags, labels, folds, message):
+    assert message in refused(read_jld, jld_file(tmp_path / "a.jld", bags, labels, folds))
 
 
 def test_jld_whose_references_would_fill_the_memory(tmp_path):
     big = np.zeros((4000, 50), np.float32)
     path = jld_file(tmp_path / "a.jld", [big], [True], [])
     with h5py.File(path, "r+") as file:
-        one = file["X"][0]
+        reference = file["X"][0]
         del file["X"]
-        file.create_dataset("X", data=[one] * 300, dtype=h5py.ref_dtype)
+        file.create_dataset("X", data=[reference] * 300, dtype=h5py.ref_dtype)
     assert "claims more data" in refused(read_jld, path)
 
 
@@ -106,12 +106,12 @@ def test_jld_of_a_table_that_was_never_written(tmp_path, path):
 
 def test_damaged_jld_is_read_or_refused(path):
     whole = path.read_bytes()
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for _ in range(60):
         broken = bytearray(whole)
-        for at in draw.integers(len(whole), size=8):
-            broken[at] = draw.integers(256)
-        path.write_bytes(broken[: draw.integers(len(whole) // 2, len(whole) + 1)])
+        for position in rng.integers(len(whole), size=8):
+            broken[position] = rng.integers(256)
+        path.write_bytes(broken[: rng.integers(len(whole) // 2, len(whole) + 1)])
         try:
             read_jld(path)
         except FormatError as error:
@@ -119,15 +119,15 @@ def test_damaged_jld_is_read_or_refused(path):
 
 
 def test_matlab(tmp_path):
-    found = read_matlab(matlab_folder(tmp_path, BAGS, LABELS))
-    for bag, known in zip(found.features, BAGS, strict=True):
+    stored = read_matlab(matlab_folder(tmp_path, BAGS, LABELS))
+    for bag, known in zip(stored.features, BAGS, strict=True):
         np.testing.assert_array_equal(bag, known)
-    assert found.labels.tolist() == LABELS
-    assert found.training == ()
+    assert stored.labels.tolist() == LABELS
+    assert stored.training == ()
 
 
 @pytest.mark.parametrize(
-    ("name", "variable", "values", "why"),
+    ("name", "variable", "values", "message"),
     [
         ("Bag2", "Bag2", [[1], [1], [2]], "7 tiles"),
         ("Bag2", "Bag2", [[1], [1], [2], [4], [4], [4], [4]], "not 1 to 3"),
@@ -138,7 +138,7 @@ def test_matlab(tmp_path):
         ("X", "Y", [[1.0]], "no matrix X"),
     ],
 )
-def test_matlab_that_does_not_fit_together(tmp_path, name, variable, values, why):
+def test_matlab_that_does_not_fit_together(tmp_path, name, variable, values, message):
     folder = matlab_folder(tmp_path, BAGS, LABELS)
     savemat(folder / f"{name}.mat", {variable: values})
-    assert why in refused(read_matlab, folder)
+    assert message in refused(read_matlab, folder)

@@ -64,11 +64,12 @@ def test_a_slow_encoder_is_given_fewer_tiles(slide, monkeypatch):
     assert [row["tiles"] for row in bench(slide, threads=1)] == [32]
 
 
+@pytest.mark.slow
 def test_from_the_command_line_with_a_real_start(slide, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "start_up_s", processes.start_up_s)
     monkeypatch.setattr(features, "plain_rate", processes.plain_rate)
     monkeypatch.setattr(features, "ROUND_S", 0.0)
-    done = CliRunner().invoke(
+    result = CliRunner().invoke(
         app,
         [
             "bench",
@@ -82,8 +83,8 @@ def test_from_the_command_line_with_a_real_start(slide, tmp_path, monkeypatch):
             str(tmp_path / "o.json"),
         ],
     )
-    assert done.exit_code == 0, done.output
-    assert "mil bench features, threads: 1" in done.output
+    assert result.exit_code == 0, result.output
+    assert "mil bench features, threads: 1" in result.output
     (row,) = json.loads((tmp_path / "o.json").read_text())["rows"]
     assert row["plain_tiles/s"] > 0
     assert row["start-up_s"] > 0.5  # a Python with torch cannot do it in less

@@ -10,28 +10,30 @@ from mil.graph.directions import Directions
 
 @pytest.fixture
 def at_hand(monkeypatch):
-    """In this process, which has torch already; without other libraries."""
+    """Measure in this process, which has imported torch; without other libraries."""
     monkeypatch.setattr(graph, "_apart", lambda call, *arguments: call(*arguments))
     monkeypatch.setattr(graph, "find_spec", lambda name: None)
 
 
 def test_rows_of_every_builder_grow_from_the_fewest_tiles(at_hand):
-    found = graph.run([400, 200], dim=24, threads=1, repeats=1, knn_up_to=300, libraries_up_to=400)
+    outcome = graph.run(
+        [400, 200], dim=24, threads=1, repeats=1, knn_up_to=300, libraries_up_to=400
+    )
     sizes = {
-        name: [row["tiles"] for row in found.rows if row["graph"] == name]
+        name: [row["tiles"] for row in outcome.rows if row["graph"] == name]
         for name in graph.BUILDERS
     }
     assert sizes == {name: [200] if name == "knn" else [200, 400] for name in graph.BUILDERS}
-    exact = found.rows[0]
+    exact = outcome.rows[0]
     assert (exact["edges/tile"], exact["recall"]) == (8, 1)
     assert exact["cosine"] == pytest.approx(1)
-    for first, second in zip(found.rows[1::2], found.rows[2::2], strict=True):
+    for first, second in zip(outcome.rows[1::2], outcome.rows[2::2], strict=True):
         assert first["growth"] == 1
         n_log_n = (
             400 * torch.tensor(400.0).log2().item() / (200 * torch.tensor(200.0).log2().item())
         )
         assert second["growth"] == pytest.approx(second["cpu_s"] / first["cpu_s"] / n_log_n)
-    assert "hnswlib is not installed: not compared. pynndescent is not installed" in found.note
+    assert "hnswlib is not installed: not compared. pynndescent is not installed" in outcome.note
 
 
 def test_quality_is_that_of_the_neighbours_kept():
@@ -54,8 +56,8 @@ def test_bags_are_the_same_every_time_and_lie_far_from_zero():
 
 
 def test_a_library_that_missed_a_tile_itself_gives_no_neighbour_more():
-    found = graph._others(torch.tensor([[0, 1], [2, 0], [0, 2]]).numpy())
-    assert list(zip(found.sources.tolist(), found.targets.tolist(), strict=True)) == [
+    neighbours = graph._without_self(torch.tensor([[0, 1], [2, 0], [0, 2]]).numpy())
+    assert list(zip(neighbours.sources.tolist(), neighbours.targets.tolist(), strict=True)) == [
         (0, 0),
         (1, 0),
         (1, 1),

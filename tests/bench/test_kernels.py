@@ -1,4 +1,4 @@
-"""`mil bench kernels` reckons floors rightly, times what is right only, and goes on after what fails."""
+"""`mil bench kernels`: floors are right, wrong results are not timed, failures are rows."""
 
 import json
 import sys
@@ -10,11 +10,12 @@ from typer.testing import CliRunner
 from mil.bench import kernels, kernels_bars, kernels_step
 from mil.bench.kernels_cases import OPERATIONS, Case, work
 from mil.bench.kernels_operations import OPERATION
+from mil.bench.kernels_results import Measurement, Rates, Request
 from mil.cli import app
 
 CPU = torch.device("cpu")
 HOW = kernels.How("cpu", "auto", 1, ("ours", "eager", "other"))
-RATES = kernels.Rates(2e9, {"fp32": 1e12, "bf16": 4e12}, "")
+RATES = Rates(2e9, {"fp32": 1e12, "bf16": 4e12}, "")
 
 
 def small(operation, dtype="fp32", bags=2):
@@ -64,11 +65,12 @@ def test_the_floor_is_what_takes_longer():
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_operation_is_proved_and_timed(operation, dtype, bags):
-    found = kernels_step.measure(small(operation, dtype, bags), "ours", "auto", CPU, 0.0)
-    assert "failed" not in found
-    assert all(ms > 0 for ms in found["ms"])
-    assert all(0 <= memory < 100 for memory in found["memory_MB"])
-    assert 0 < found["gradients_MB"] < 1
+    result = kernels_step.measure(small(operation, dtype, bags), "ours", "auto", CPU, 0.0)
+    assert result.failed == ""
+    assert len(result.ms) == 2
+    assert all(ms > 0 for ms in result.ms)
+    assert all(0 <= memory < 100 for memory in result.memory_mb)
+    assert 0 < result.gradients_mb < 1
 
 
 def test_memory_is_that_of_the_call_alone():
@@ -84,14 +86,14 @@ def test_memory_is_that_of_the_call_alone():
 def test_torchs_attention_pools_the_same(dtype):
     case = Case("attn_pool", 60, 256, 3, 1, dtype)
     assert kernels_step.error(case, kernels_step.called(case, "other", "auto"), CPU) == ""
-    assert "ms" in kernels_step.measure(case, "other", "auto", CPU, 0.0)
-    assert (
-        kernels_step.measure(case._replace(bags=2), "other", "auto", CPU, 0.0) == {}
-    )  # it knows no packed bags
+    assert kernels_step.measure(case, "other", "auto", CPU, 0.0).ms
+    # It knows no packed bags.
+    packed = case._replace(bags=2)
+    assert kernels_step.measure(packed, "other", "auto", CPU, 0.0) == Measurement()
 
 
 @pytest.mark.parametrize(
-    ("spoilt", "said"),
+    ("spoilt", "message"),
     [
         (lambda pooled, given: pooled * 1.01, "result 0 is off by 0.01"),
         (
@@ -101,7 +103,7 @@ def test_torchs_attention_pools_the_same(dtype):
         (lambda pooled, given: pooled * float("nan"), "result 0 is off by nan"),
     ],
 )
-def test_what_is_wrong_is_not_timed(spoilt, said, monkeypatch):
+def test_what_is_wrong_is_not_timed(spoilt, message, monkeypatch):
     right = OPERATION["attn_pool"]
 
     def call(given, backend):
@@ -109,18 +111,17 @@ def test_what_is_wrong_is_not_timed(spoilt, said, monkeypatch):
         return pooled if backend == "reference" else (spoilt(pooled[0], given),)
 
     monkeypatch.setitem(OPERATION, "attn_pool", right._replace(call=call))
-    found = kernels_step.measure(small("attn_pool"), "ours", "auto", CPU, 0.0)
-    assert list(found) == ["failed"]
-    assert found["failed"].startswith(f"wrong, not timed: {said}")
+    result = kernels_step.measure(small("attn_pool"), "ours", "auto", CPU, 0.0)
+    assert result == Measurement(failed=result.failed)
+    assert result.failed.startswith(f"wrong, not timed: {message}")
 
 
-def answered(monkeypatch, capsys, asked):
-    monkeypatch.setattr(
-        kernels_step, "limit_memory", lambda: None
-    )  # of this process, which goes on
+def records_of(monkeypatch, capsys, jobs):
+    # The limit would hold for this process, which continues.
+    monkeypatch.setattr(kernels_step, "limit_memory", lambda: None)
     monkeypatch.setattr(kernels_step, "keep_freed_memory", lambda: None)
-    settings = {**HOW._asdict(), "seconds": 0.0, "asked": asked}
-    monkeypatch.setattr(sys, "argv", ["", json.dumps(settings)])
+    request = Request("cpu", "auto", 1, 0.0, jobs)
+    monkeypatch.setattr(sys, "argv", ["", json.dumps(request._asdict())])
     kernels_step.main()
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
@@ -128,7 +129,7 @@ def answered(monkeypatch, capsys, asked):
 def test_what_does_not_fit_is_told_and_the_next_is_measured(monkeypatch, capsys):
     huge = small("attn_pool")._replace(tiles=10**14)
     next_one = small("attn_pool")
-    first, second = answered(monkeypatch, capsys, [("ours", huge), ("ours", next_one)])
+    first, second = records_of(monkeypatch, capsys, [("ours", huge), ("ours", next_one)])
     assert first == {"failed": "does not fit into memory"}
     assert second["ms"][1] > second["ms"][0] > 0
 
@@ -145,8 +146,8 @@ def test_after_a_process_that_ended_another_goes_on(monkeypatch):
         )
 
     monkeypatch.setattr(kernels, "_process", process)
-    answers = list(kernels._answers([(name, None) for name in "abcde"], HOW))
-    assert answers == [
+    records = list(kernels._records([(name, None) for name in "abcde"], HOW))
+    assert records == [
         {"ms": [1.0, 2.0]},
         {"ms": [1.0, 2.0]},
         {"failed": "Segmentation fault"},
@@ -158,9 +159,12 @@ def test_after_a_process_that_ended_another_goes_on(monkeypatch):
 
 def test_rows_have_rates_and_ratios():
     case = Case("attn_pool", 1_000_000, 512, 5, 1, "fp32")  # 2068 MB forward, 5.12 GFLOP
-    ours = {"ms": [2000.0, 8000.0], "memory_MB": [1.0, 2000.0]}
-    found = {"ours": ours, "eager": {"ms": [3000.0, 8000.0], "memory_MB": [5.0, 6.0]}, "other": {}}
-    forward, both = kernels.rows_of(case, found, RATES)
+    results = {
+        "ours": Measurement([2000.0, 8000.0], [1.0, 2000.0]),
+        "eager": Measurement([3000.0, 8000.0], [5.0, 6.0]),
+        "other": Measurement(),
+    }
+    forward, both = kernels.rows_of(case, results, RATES)
     assert forward["GB/s"] == pytest.approx(1.034, rel=1e-3)
     assert forward["TFLOP/s"] == pytest.approx(0.00256)
     assert forward["of_copy"] == pytest.approx(0.517, rel=1e-3)
@@ -176,9 +180,8 @@ def test_rows_have_rates_and_ratios():
 
 
 def test_what_failed_is_a_row_with_its_reason():
-    (row, _) = kernels.rows_of(
-        small("attn_pool"), {"ours": {"failed": "does not fit into memory"}, "eager": {}}, RATES
-    )
+    results = {"ours": Measurement(failed="does not fit into memory"), "eager": Measurement()}
+    (row, _) = kernels.rows_of(small("attn_pool"), results, RATES)
     assert row["failed"] == "does not fit into memory"
     assert row["ms"] == row["eager"] == ""
 
@@ -226,28 +229,24 @@ def test_what_cannot_be_is_refused_in_one_line(arguments, said):
 
 
 def bar(measure, place=1, more=0.0, **ours):
-    """The row of a bar whose step takes 10 ms and 1000 MB, and for twice as many tiles 2000 MB and `more`."""
-    one = next(bar for bar in kernels_bars.BARS if (bar.measure, bar.place) == (measure, place))
-    found = {
-        "ms": [1.0, 10.0],
-        "memory_MB": [0.0, 1000.0],
-        "results_MB": 1.0,
-        "largest_MB": 980.0,
-        "gradients_MB": 990.0,
-    }
-    found |= ours
-    doubled = {
-        name: [0.0, 2000.0 + more] if name == "memory_MB" else 2 * found[name]
-        for name in found
-        if name != "ms"
-    }
+    """Row of a bar whose step takes 10 ms and 1000 MB; 2000 MB and `more` for twice the tiles."""
+    target = next(
+        bar for bar in kernels_bars.BARS if (bar.measure, bar.pass_index) == (measure, place)
+    )
+    single = Measurement([1.0, 10.0], [0.0, 1000.0], 1.0, 980.0, 990.0)._replace(**ours)
+    doubled = single._replace(
+        memory_mb=[0.0, 2000.0 + more],
+        results_mb=2 * single.results_mb,
+        largest_mb=2 * single.largest_mb,
+        gradients_mb=2 * single.gradients_mb,
+    )
     ways = {
-        "ours": found,
-        "eager": {"ms": [1.0, 30.0]},
-        "compiled": {"failed": "does not fit into memory"},
+        "ours": single,
+        "eager": Measurement([1.0, 30.0]),
+        "compiled": Measurement(failed="does not fit into memory"),
     }
-    both = {one.case: ways, kernels_bars.twice(one.case): {"ours": doubled}}
-    return kernels_bars.row_of(one, both, kernels.Rates(1.2e12, {"bf16": 5e14}, "H100"))
+    results = {target.case: ways, kernels_bars.twice(target.case): {"ours": doubled}}
+    return kernels_bars.row_of(target, results, Rates(1.2e12, {"bf16": 5e14}, "H100"))
 
 
 def test_bars_hold_or_do_not():
@@ -274,15 +273,15 @@ def test_a_bar_that_could_not_be_measured_does_not_hold():
 
 def test_all_bars_are_measured_on_a_gpu(monkeypatch):
     def measured(cases, how):
-        found = {"ms": [1.0, 3.0], "memory_MB": [0.0, 9.0], "results_MB": 1.0, "gradients_MB": 0.0}
         ways = {
-            way: found | {"ms": [1.0, 3.0] if way == "ours" else [2.0, 6.0]} for way in how.ways
+            way: Measurement([1.0, 3.0] if way == "ours" else [2.0, 6.0], [0.0, 9.0], 1.0)
+            for way in how.ways
         }
         for case in cases:
-            ways["ours"] = ways["ours"] | {"largest_MB": case.tiles / 1000}
+            ways["ours"] = ways["ours"]._replace(largest_mb=case.tiles / 1000)
             yield case, dict(ways)
 
-    rates = kernels.Rates(1.2e12, {"bf16": 1e15}, "H100")
+    rates = Rates(1.2e12, {"bf16": 1e15}, "H100")
     monkeypatch.setattr(
         kernels_bars, "measured", lambda cases, how: (dict(measured(cases, how)), rates)
     )

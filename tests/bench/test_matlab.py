@@ -1,4 +1,4 @@
-"""Matrices of MATLAB 5 files are those that scipy wrote; anything else is refused in one line, never a crash."""
+"""Matrices of MATLAB 5 files are those that scipy wrote; all else is one line, never a crash."""
 
 import struct
 import zlib
@@ -31,9 +31,9 @@ def test_what_scipy_wrote(tmp_path, dtype, compress):
         {"before": TABLE[:1], "X": table, "after": "words"},
         do_compression=compress,
     )
-    found = read_matrix(tmp_path / "a.mat", "X")
-    np.testing.assert_array_equal(found, table)
-    assert found.shape == (4, 3)
+    matrix = read_matrix(tmp_path / "a.mat", "X")
+    np.testing.assert_array_equal(matrix, table)
+    assert matrix.shape == (4, 3)
     assert read_matrix(tmp_path / "a.mat", "before").tolist() == [[0.0, 0.25, 0.5]]
 
 
@@ -83,7 +83,7 @@ def test_no_such_thing(tmp_path):
 
 def test_more_than_memory_should_hold(tmp_path, monkeypatch):
     savemat(tmp_path / "a.mat", {"X": np.zeros((1000, 100))}, do_compression=True)
-    monkeypatch.setattr(matlab, "MOST_BYTES", 4096)
+    monkeypatch.setattr(matlab, "MAX_DECOMPRESSED_BYTES", 4096)
     assert "more than 4096 bytes" in refused(tmp_path / "a.mat")
 
 
@@ -92,13 +92,13 @@ def test_damage_is_refused_or_changes_values(tmp_path, compress):
     path = tmp_path / "a.mat"
     savemat(path, {"X": TABLE}, do_compression=compress)
     whole = path.read_bytes()
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     read = 0
     for _ in range(300):
         broken = bytearray(whole)
-        for at in draw.integers(128, len(whole), size=2):
-            broken[at] = draw.integers(256)
-        path.write_bytes(broken[: draw.integers(100, 2 * len(whole))])
+        for position in rng.integers(128, len(whole), size=2):
+            broken[position] = rng.integers(256)
+        path.write_bytes(broken[: rng.integers(100, 2 * len(whole))])
         try:
             read_matrix(path, "X")
             read += 1

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from mil.bags import join
 from mil.bench import train, train_step
 from mil.bench.plain_acmil import LiteralAcmil, literal_loss
+from mil.bench.train_results import HeadJob, LiteralJob
 from mil.cli import app
 from mil.config import load_recipe
 from mil.errors import ConfigError
@@ -44,56 +45,49 @@ def test_arithmetic_of_a_step():
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_first_losses_of_head_and_literal_are_near(precision):
-    how = {"tiles": 300, "dim": 64, "seconds": 0.02}
-    ours = train_step.head(recipe="acmil_2024_10", precision=precision, **how)
-    plain = train_step.literal(**how)
-    assert ours["losses"][0] == pytest.approx(
-        plain["losses"][0], abs=1e-5 if precision == "fp32" else 1e-2
-    )
-    assert (
-        ours["parameters"] == plain["parameters"] == 32 * 64 + 2 * 128 * 33 + 5 * 129 + 6 * 2 * 33
-    )
-    assert (
-        ours["bag_MB"] * (1 if precision == "fp32" else 2)
-        == plain["bag_MB"]
-        == 300 * 64 * 4 / 2**20
-    )
-    assert ours["median_ms"] >= ours["step_ms"] > 0
-    assert ours["losses"][0] != ours["losses"][1]  # it was a step
+    ours = train_step.head(HeadJob("acmil_2024_10", 300, 64, precision, 1, 0.02))
+    literal = train_step.literal(LiteralJob(300, 64, 1, 0.02))
+    tolerance = 1e-5 if precision == "fp32" else 1e-2
+    assert ours.losses[0] == pytest.approx(literal.losses[0], abs=tolerance)
+    parameters = 32 * 64 + 2 * 128 * 33 + 5 * 129 + 6 * 2 * 33
+    assert ours.parameters == literal.parameters == parameters
+    narrower = 1 if precision == "fp32" else 2
+    assert ours.bag_mb * narrower == literal.bag_mb == 300 * 64 * 4 / 2**20
+    assert ours.median_ms >= ours.step_ms > 0
+    assert ours.losses[0] != ours.losses[1]  # it was a step
 
 
 @pytest.mark.parametrize("recipe", ["graph_select", "ibmil", "mhim"])
 def test_heads_with_graphs_and_first_stages_are_measured_too(recipe):
-    assert (
-        train_step.head(recipe=recipe, tiles=80, dim=16, precision="fp32", seconds=0.0)["step_ms"]
-        > 0
-    )
+    assert train_step.head(HeadJob(recipe, 80, 16, "fp32", 1, 0.0)).step_ms > 0
 
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Each process answers at once: the literal in 10 then 8 ms, ours in 4, the head `max` not at all."""
-    asked = []
+    """Each process ends at once: the literal takes 10, then 8 ms, ours 4; `max` fails."""
+    jobs = []
 
-    def measured(what, settings):
-        asked.append((what, settings.get("recipe", ""), settings.get("precision", "")))
-        if what == "products":
+    def measured(job):
+        kind = train.PROGRAMS[type(job)]
+        jobs.append((kind, getattr(job, "recipe", ""), getattr(job, "precision", "")))
+        if kind == "products":
             return {"fp32": 100.0, "bf16": 200.0}
-        if settings.get("recipe") == "max":
+        if jobs[-1][1] == "max":
             return {"failed": "not enough memory"}
-        slow = 10.0 if what == "literal" and asked.count(("literal", "", "")) == 1 else 8.0
-        step = slow if what == "literal" else 4.0
-        same = {
+        slow = 10.0 if jobs.count(("literal", "", "")) == 1 else 8.0
+        step = slow if kind == "literal" else 4.0
+        return {
+            "step_ms": step,
+            "losses": [2.0, 1.5 if kind == "head" else 1.25],
             "median_ms": step,
-            "memory_MB": 3.0 if what == "head" else 12.0,
-            "bag_MB": 1.0,
+            "memory_mb": 3.0 if kind == "head" else 12.0,
+            "bag_mb": 1.0,
             "parameters": 5,
         }
-        return {"step_ms": step, "losses": [2.0, 1.5 if what == "head" else 1.25], **same}
 
     monkeypatch.setattr(train, "_measured", measured)
     monkeypatch.setattr(train, "has_fast_bf16", lambda _: True)
-    return asked
+    return jobs
 
 
 def test_rows_say_how_the_head_compares(fake):
@@ -125,10 +119,10 @@ def test_rows_say_how_the_head_compares(fake):
 
 
 def test_all_heads_unless_some_are_named(fake):
-    found = train.run(
+    outcome = train.run(
         [], tiles=[10], dim=8, precisions=["fp32"], threads=1, repeats=1, literal=False
     )
-    assert {"abmil", "acmil"} <= {row["head"] for row in found.rows}
+    assert {"abmil", "acmil"} <= {row["head"] for row in outcome.rows}
     with pytest.raises(ConfigError, match="no head recipe named 'abmli'"):
         train.run(
             ["abmli"], tiles=[10], dim=8, precisions=["fp32"], threads=1, repeats=1, literal=False
@@ -136,11 +130,10 @@ def test_all_heads_unless_some_are_named(fake):
 
 
 def test_a_process_that_fails_says_why_in_one_line():
-    found = train._measured(
-        "head", {"recipe": "acmil", "tiles": 10, "dim": -1, "threads": 1, "seconds": 0}
-    )
-    assert "\n" not in found["failed"]
-    assert "precision" in found["failed"]
+    fields = train._measured(HeadJob("acmil", 10, -1, "fp32", 1, 0.0))
+    assert list(fields) == ["failed"]
+    assert "\n" not in fields["failed"]
+    assert "head acmil: too large for this machine" in fields["failed"]
 
 
 def test_from_the_command_line(tmp_path, monkeypatch):

@@ -28,7 +28,10 @@ def evaluated(
     classes=TWO,
     seed=0,
 ):
-    """Write predictions of a head whose scores are `gain` standard deviations apart; noise is shared by all heads."""
+    """Write an evaluation of a head whose classes are `gain` standard deviations apart.
+
+    Part of the noise is shared by all heads.
+    """
     task = Classification(classes=classes, positive=classes[1])
     of_patient = np.arange(slides // per_patient) % len(classes)
     labels = np.repeat(of_patient, per_patient)

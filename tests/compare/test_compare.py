@@ -1,4 +1,4 @@
-"""Heads beside one another: the same numbers as alone, tests by scikit-learn's areas and by hand, tables that hold."""
+"""Heads compared: the same numbers as alone, paired tests by hand, and well-formed tables."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Demo slides as a reader sees them: resolution, glass, tumour where the outline says, the same every time."""
+"""Demo slides as a reader sees them: resolution, glass, tumour where the outline says."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -92,7 +92,7 @@ def test_tumour_is_painted_inside_its_outline_only(slide):
     layout = lay_out(slide)
     anatomy = build_anatomy(slide, layout)
     cells = place_cells(slide, layout, anatomy, fibre_frame(slide, layout, anatomy)[0])
-    place = np.concatenate([c.place_um for c in cells if c.kind == "tumour"])
+    place = np.concatenate([c.position_um for c in cells if c.kind == "tumour"])
     inside = np.zeros(len(place), bool)
     area_um2 = 0.0
     size = tuple(int(side) + 2 for side in extent_um(slide))

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from mil.cli import app
 from mil.doctor import stage
 from mil.doctor.show import show
-from mil.encoders.availability import Weights
+from mil.encoders.availability import WeightsStatus
 from tests.doctor.slides import cut_slide, write_dataset
 from tests.synthetic import glass, tissue_slide, write_slide
 
@@ -111,9 +111,11 @@ def test_each_state_has_its_line_and_what_to_do(tmp_path):
 def test_weights_that_cannot_be_had(tmp_path, monkeypatch):
     tissue_slide(tmp_path / "a.tif", (1024, 768), 0.5)
     yaml = write_dataset(tmp_path, ["a,a.tif,a"])
-    gated = Weights("gated", False, "ask on its page")
+    gated = WeightsStatus("gated", False, "ask on its page")
     monkeypatch.setattr(
-        stage, "find_weights", lambda name, _: gated if name == "uni" else Weights("file", True, "")
+        stage,
+        "weights_status",
+        lambda name, _: gated if name == "uni" else WeightsStatus("file", True, ""),
     )
     done = doctor(yaml, "--encoder", "uni", "--encoder", "resnet18", "--no-tissue")
     assert done.exit_code == 1

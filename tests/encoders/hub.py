@@ -1,4 +1,4 @@
-"""A hub that is played: what is in the cache, what it answers, what it was asked."""
+"""A fake hub: its cache, its responses, and the addresses it was asked for."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ from huggingface_hub import constants, errors
 NO_FILE = getattr(errors, "RemoteEntryNotFoundError", errors.EntryNotFoundError)
 
 
-class PlayedHub:
+class FakeHub:
     """An empty cache and a hub that does not answer, until a test says otherwise.
 
     Attributes:
@@ -56,9 +56,9 @@ class PlayedHub:
         return answer
 
 
-def play(monkeypatch: pytest.MonkeyPatch, folder: Path) -> PlayedHub:
-    """Put a played hub in the place of the real one."""
-    hub = PlayedHub(folder)
+def play(monkeypatch: pytest.MonkeyPatch, folder: Path) -> FakeHub:
+    """Replace the real hub by a fake one."""
+    hub = FakeHub(folder)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", hub.cached)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", hub.metadata)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub.download)

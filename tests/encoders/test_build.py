@@ -1,4 +1,4 @@
-"""Encoders: the right weights in the right places, known by their digest; and faults told in one line."""
+"""Encoders: weights in their places, known by their digest; errors in one line."""
 
 import pickle
 from pathlib import Path
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from mil.config import EncoderConfig, load_encoder
 from mil.encoders.build import build_encoder
 from mil.encoders.runner import Encoder
-from mil.encoders.weights import given_path, read_weights, weights_digest
+from mil.encoders.weights import read_weights, weights_digest, weights_path
 from mil.errors import ConfigError
 from tests.messages import one_line
 
@@ -46,7 +46,7 @@ def tiny_weights(tmp_path_factory) -> Path:
     return path
 
 
-def picture(name: str) -> torch.Tensor:
+def photograph(name: str) -> torch.Tensor:
     """One of scikit-image's photographs, its middle square, uint8 [1, 224, 224, 3]."""
     from PIL import Image
     from skimage import data
@@ -67,11 +67,11 @@ def test_the_default_encoders_weights_know_photographs(name, label):
     entry = load_encoder("efficientnet_lite0")
     model = timm.create_model(entry.timm, num_classes=1000).eval()
     model.load_state_dict(
-        read_weights(given_path("efficientnet_lite0", entry.weights), model, "order")
+        read_weights(weights_path("efficientnet_lite0", entry.weights), model, "order")
     )
     built = default("fp32")
     whole = Encoder("whole", model, built.mean, built.std, CPU, torch.float32, {})
-    assert int(whole(picture(name)).argmax()) == label
+    assert int(whole(photograph(name)).argmax()) == label
     model.reset_classifier(0)
     assert built.identity["weights_sha256"] == weights_digest(model.state_dict()) == DEFAULT_DIGEST
 
@@ -83,7 +83,7 @@ def test_the_default_encoder_is_the_same_each_time_and_in_bf16():
     assert (full.identity["precision"], half.identity["precision"]) == ("fp32", "bf16")
     assert full.identity["encoder_revision"] == "tf_efficientnet_lite0"
     # Photographs: on plain noise features nearly vanish, and rounding rules.
-    pixels = torch.cat([picture("chelsea"), picture("coffee")])
+    pixels = torch.cat([photograph("chelsea"), photograph("coffee")])
     a = full(pixels)
     b = half(pixels)
     assert a.shape == (2, 1280)
@@ -122,17 +122,17 @@ def test_weights_by_name_and_by_order_are_the_same(tiny_weights, tmp_path):
 
 
 def test_the_older_of_torchs_formats_and_other_dtypes(tiny_weights, tmp_path):
-    halves = {
+    half_tensors = {
         name: tensor.half() if tensor.is_floating_point() else tensor
         for name, tensor in load_file(tiny_weights).items()
     }
-    torch.save(halves, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    save_file(halves, tmp_path / "new.safetensors")
+    torch.save(half_tensors, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    save_file(half_tensors, tmp_path / "new.safetensors")
     old, new = (build(weights=str(tmp_path / name)) for name in ("old.pth", "new.safetensors"))
     assert {tensor.dtype for tensor in old.model.parameters()} == {torch.float32}
     assert old.identity["weights_sha256"] == new.identity["weights_sha256"]
     torch.testing.assert_close(
-        old.model.state_dict()["conv1.0.weight"], halves["conv1.0.weight"].float()
+        old.model.state_dict()["conv1.0.weight"], half_tensors["conv1.0.weight"].float()
     )
 
 
@@ -197,24 +197,24 @@ def test_weights_of_another_model(tiny_weights):
             timm="resnet10t", dim=512, weights=str(tiny_weights), keys=keys
         )
     tensors = load_file(tiny_weights)
-    for spoilt, said in (
+    for changed, mismatch in (
         (
             {"bn1.weight": tensors["bn1.weight"].int()},
             "1 of 90 tensors, the first is bn1.weight ([32] int32 instead of [32] float32)",
         ),
         ({"bn1.weight": torch.ones(33)}, "bn1.weight ([33] float32 instead of [32] float32)"),
     ):
-        save_file({**tensors, **spoilt}, tiny_weights.with_name("spoilt.safetensors"))
-        assert said in refused(weights=str(tiny_weights.with_name("spoilt.safetensors")))
+        save_file({**tensors, **changed}, tiny_weights.with_name("changed.safetensors"))
+        assert mismatch in refused(weights=str(tiny_weights.with_name("changed.safetensors")))
 
 
 def test_args_that_make_no_encoder():
-    assert "gives no vector for a tile" in refused(args={"features_only": True})
+    assert "returns no vector for a tile" in refused(args={"features_only": True})
     assert "timm.layers has no layer 5" in refused(timm="test_vit2", dim=64, args={"mlp_layer": 5})
 
 
 def test_a_wrong_dim():
-    assert "dim is 97 in configs/encoders.yaml, the model gives [96]" in refused(dim=97)
+    assert "dim is 97 in configs/encoders.yaml, the model returns [96]" in refused(dim=97)
 
 
 def test_a_model_that_timm_does_not_know():
@@ -269,7 +269,7 @@ def test_a_file_that_holds_no_weights(tmp_path, name):
     assert str(tmp_path / name) in refused(weights=str(tmp_path / name))
     torch.save(torch.zeros(3), tmp_path / "b.pth")
     assert (
-        "b.pth: not a file of weights alone, which is all that is read: it holds no names"
+        "b.pth: not a file of tensors alone, the only kind that is read: it holds no names"
         in refused(weights=str(tmp_path / "b.pth"))
     )
 

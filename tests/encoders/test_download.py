@@ -1,4 +1,4 @@
-"""Weights from the hub, fetched beforehand or when they are needed; and what is said when they cannot be had."""
+"""Weights from the hub, downloaded beforehand or when needed, and the errors without them."""
 
 import pytest
 import timm
@@ -17,7 +17,10 @@ from tests.encoders.hub import NO_FILE, play, refusal
 from tests.messages import one_line
 
 PINNED = "hf-hub:A/B@c0ffee/model.safetensors"
-FETCH = "run `mil encoders fetch x` where there is a network, or give `weights: PATH` in configs/encoders.yaml"
+FETCH = (
+    "run `mil encoders fetch x` on a machine with a network, "
+    "or set `weights: PATH` in configs/encoders.yaml"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +47,8 @@ def entry(weights: str = PINNED, **changes: object) -> EncoderConfig:
     )
 
 
-def build(of: EncoderConfig):
-    return build_encoder("x", of, tile_px=32, device=torch.device("cpu"), precision="fp32")
+def build(config: EncoderConfig):
+    return build_encoder("x", config, tile_px=32, device=torch.device("cpu"), precision="fp32")
 
 
 def refused(call, *arguments) -> str:
@@ -84,22 +87,22 @@ def test_the_older_kind_of_file_is_the_second_choice(hub, tensors, tmp_path):
 
 def test_offline_and_not_there(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    said = "encoder x: A/B is not on this disk and HF_HUB_OFFLINE is set"
-    assert refused(build, entry()) == f"{said}; {FETCH}"
-    assert refused(fetch, "x", entry()) == said
+    message = "encoder x: A/B is not on this disk and HF_HUB_OFFLINE is set"
+    assert refused(build, entry()) == f"{message}; {FETCH}"
+    assert refused(fetch, "x", entry()) == message
 
 
 def test_gated(hub):
     hub.answers["/A/B/"] = refusal(errors.GatedRepoError)
-    said = (
+    message = (
         "encoder x: ask for access on https://huggingface.co/A/B, then log in with `hf auth login`"
     )
-    assert refused(build, entry()) == f"{said}; {FETCH}"
-    assert refused(fetch, "x", entry()) == said
+    assert refused(build, entry()) == f"{message}; {FETCH}"
+    assert refused(fetch, "x", entry()) == message
 
 
 def test_no_network():
-    assert refused(build, entry()) == f"encoder x: A/B (ConnectionError); {FETCH}"
+    assert refused(build, entry()) == f"encoder x: A/B cannot be reached (ConnectionError); {FETCH}"
 
 
 def test_what_comes_is_held_against_the_model(hub, tensors):
@@ -108,7 +111,7 @@ def test_what_comes_is_held_against_the_model(hub, tensors):
     assert "does not fit the model: 1 of " in refused(build, entry())
     hub.answers["/A/B/"] = b"<html>sorry</html>"
     hub.cache.clear()
-    assert "not a file of weights alone" in refused(build, entry())
+    assert "not a file of tensors alone" in refused(build, entry())
 
 
 def test_timms_own_weights_without_a_network(monkeypatch, tmp_path):
@@ -142,8 +145,8 @@ def test_what_is_not_on_the_hub_is_not_fetched(tmp_path):
 def encoders_file(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/encoders.yaml").write_text(
-        "x: "
-        f"{{timm: test_resnet, dim: 96, licence: '[o/]', gated: true, citation: 'us, 2026', weights: '{PINNED}'}}\n"
+        "x: {timm: test_resnet, dim: 96, licence: '[o/]', gated: true, citation: 'us, 2026', "
+        f"weights: '{PINNED}'}}\n"
         "y: {timm: test_resnet, dim: 96, mpp: 0.25, licence: ours, weights: random}\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -162,13 +165,11 @@ def test_the_commands(hub):
     shown = mil("show", "x").output
     assert "citation   us, 2026\n" in shown
     assert "tiling     224px_0.5mpp, 112 µm wide\n" in shown
-    assert f"here       not here: {FETCH}\n" in shown
+    assert f"on disk    not here: {FETCH}\n" in shown
     hub.answers["/A/B/"] = b"0" * 2_000_000
     done = mil("fetch", "x", "y")
-    assert (
-        done.output
-        == f"x: {hub.folder / 'A/B/snapshots/c0ffee/model.safetensors'} (2 MB)\ny: nothing to fetch\n"
-    )
+    path = hub.folder / "A/B/snapshots/c0ffee/model.safetensors"
+    assert done.output == f"x: {path} (2 MB)\ny: nothing to fetch\n"
     assert mil("list").output.splitlines()[1].split()[-1] == "cached"
 
 

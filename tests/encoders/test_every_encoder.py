@@ -1,4 +1,4 @@
-"""Every entry of configs/encoders.yaml: built without a network, as large as published, giving `dim` numbers."""
+"""Every entry of configs/encoders.yaml: built offline, as large as published, `dim` features."""
 
 import re
 import socket
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mil.config import EncoderConfig, load_encoders
-from mil.encoders.build import build_encoder, build_shell, pooled
+from mil.encoders.build import build_encoder, build_shell, with_pooling
 from mil.encoders.precision import choose_precision
 
 CPU = torch.device("cpu")
@@ -77,16 +77,16 @@ def test_the_documentation_says_the_same():
         for line in DOCS.read_text().splitlines()
         if line[:3] == "| `"
     ]
-    said = {}
+    documented = {}
     for names, _model, dims, pooling, licence, gated in rows:
         for name, dim in zip(names.split(", "), dims.split(", "), strict=True):
-            said[name.strip("`")] = (
+            documented[name.strip("`")] = (
                 int(dim),
                 pooling == "class token and mean",
                 licence,
                 gated == "yes",
             )
-    assert said == {
+    assert documented == {
         name: (entry.dim, entry.pooling == "cls+mean", entry.licence, entry.gated)
         for name, entry in ENTRIES.items()
     }
@@ -103,7 +103,14 @@ def test_as_large_as_published(name):
     assert millions == pytest.approx(PUBLISHED[name], abs=0.06)
 
 
-@pytest.mark.parametrize("name", [name for name in ENTRIES if name not in LARGE])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if PUBLISHED[name] > 50 else [])
+        for name in ENTRIES
+        if name not in LARGE
+    ],
+)
 def test_small_ones_built_and_run(name):
     entry = random(name)
     encoder = build_encoder(name, entry, tile_px=entry.tile_px, device=CPU, precision="fp32")
@@ -114,7 +121,7 @@ def test_small_ones_built_and_run(name):
 
 
 def filled(shell: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Memory for a model that has none, all of it with the same million random numbers over and over: cheap."""
+    """Memory for a model on device meta, filled with the same million random numbers: cheap."""
     model = shell.to(dtype).to_empty(device="cpu")
     noise = (torch.randn(1 << 20, generator=torch.Generator().manual_seed(1)) * 0.05).to(dtype)
     for tensor in model.state_dict().values():
@@ -129,7 +136,7 @@ def filled(shell: nn.Module, dtype: torch.dtype) -> nn.Module:
 def test_large_ones_run(name):
     entry = ENTRIES[name]
     dtype = torch.bfloat16 if choose_precision("auto", None, CPU) == "bf16" else torch.float32
-    model = pooled(name, entry, filled(build_shell(name, entry, entry.tile_px), dtype)).eval()
+    model = with_pooling(name, entry, filled(build_shell(name, entry, entry.tile_px), dtype)).eval()
     features = model((tiles(entry)[:1] / 255).permute(0, 3, 1, 2).to(dtype))
     assert features.shape == (1, entry.dim)
     assert features.isfinite().all()

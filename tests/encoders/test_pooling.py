@@ -1,4 +1,4 @@
-"""Pooling of tokens: against a hand computation, register tokens left out, wrong uses told in one line."""
+"""Pooling of tokens: by hand, without register tokens; wrong uses are one line."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import nn
 
 from mil.config import EncoderConfig
 from mil.encoders.build import build_encoder
-from mil.encoders.pooling import Pooled
+from mil.encoders.pooling import TokenPooling
 from mil.errors import ConfigError
 from tests.messages import one_line
 
@@ -34,15 +34,15 @@ class Tokens(nn.Module):
     ],
 )
 def test_by_hand(pooling, first, second):
-    pooled = Pooled(Tokens(), pooling)(torch.zeros(2, 3, 4, 4))
+    pooled = TokenPooling(Tokens(), pooling)(torch.zeros(2, 3, 4, 4))
     torch.testing.assert_close(pooled, torch.tensor([first, second], dtype=torch.float32))
 
 
 def test_the_mean_needs_no_class_token():
-    assert Pooled(Tokens(cls=False), "mean")(torch.zeros(1, 3, 4, 4)).tolist() == [[8, 9]]
+    assert TokenPooling(Tokens(cls=False), "mean")(torch.zeros(1, 3, 4, 4)).tolist() == [[8, 9]]
     for pooling in ("cls", "cls+mean"):
         with pytest.raises(ValueError, match="needs a class token"):
-            Pooled(Tokens(cls=False), pooling)
+            TokenPooling(Tokens(cls=False), pooling)
 
 
 def build(pooling: str, timm: str = "test_vit", dim: int = 64, **args: object):
@@ -68,7 +68,7 @@ def test_an_entry_says_how():
 
 
 @pytest.mark.parametrize(
-    ("pooling", "timm", "dim", "said"),
+    ("pooling", "timm", "dim", "message"),
     [
         (
             "cls",
@@ -83,10 +83,10 @@ def test_an_entry_says_how():
             192,
             "pooling cls+mean needs a class token, which this model lacks",
         ),
-        ("cls+mean", "test_vit", 64, "dim is 64 in configs/encoders.yaml, the model gives [128]"),
+        ("cls+mean", "test_vit", 64, "dim is 64 in configs/encoders.yaml, the model returns [128]"),
     ],
 )
-def test_wrong_use_is_one_line(pooling, timm, dim, said):
+def test_wrong_use_is_one_line(pooling, timm, dim, message):
     with one_line(ConfigError) as caught:
         build(pooling, timm, dim)
-    assert said in str(caught.value)
+    assert message in str(caught.value)

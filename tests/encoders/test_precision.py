@@ -13,8 +13,8 @@ CUDA = torch.device("cuda")
 
 @pytest.fixture
 def cpu_can(monkeypatch):
-    return lambda *what: monkeypatch.setattr(
-        torch.cpu, "get_capabilities", lambda: {name: True for name in what}, raising=False
+    return lambda *names: monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: {name: True for name in names}, raising=False
     )
 
 
@@ -64,11 +64,12 @@ def test_a_gpu_does_as_published_if_it_can(gpu_has_bf16, published, has_bf16, ch
     assert choose_precision("auto", published, CUDA) == chosen
 
 
-@pytest.mark.parametrize("wanted", ["fp32", "bf16", "fp16"])
-def test_the_user_is_obeyed(cpu_can, gpu_has_bf16, wanted):
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_the_user_is_obeyed(cpu_can, gpu_has_bf16, precision):
     cpu_can()
     gpu_has_bf16(False)
-    assert choose_precision(wanted, "fp32", CPU) == choose_precision(wanted, "bf16", CUDA) == wanted
+    assert choose_precision(precision, "fp32", CPU) == precision
+    assert choose_precision(precision, "bf16", CUDA) == precision
 
 
 def test_other_devices_compute_in_full():
@@ -85,7 +86,7 @@ def test_an_encoder_says_and_does_it(precision, dtype):
     assert (encoder.dtype, encoder.identity["precision"]) == (dtype, precision)
     seen = []
     encoder.model.blocks[0].mlp.fc1.register_forward_hook(
-        lambda _module, _given, gives: seen.append(gives.dtype)
+        lambda _module, _inputs, output: seen.append(output.dtype)
     )
     features = encoder(torch.randint(0, 256, (2, 160, 160, 3), dtype=torch.uint8))
     assert seen == [dtype]

@@ -1,4 +1,4 @@
-"""Steps that the memory holds, and weights in the precision of the computing."""
+"""Batches that the memory holds, and weights rounded to the precision of the encoder."""
 
 import sys
 from types import SimpleNamespace
@@ -8,9 +8,13 @@ import timm
 import torch
 from torch import nn
 
-from mil.encoders.casting import cast_weights, round_keeping_sums
-from mil.encoders.memory import largest_power, step_for
-from mil.encoders.runner import Encoder, Feeder
+from mil.encoders.precision import cast_weights, round_keeping_sums
+from mil.encoders.runner import (
+    BatchedEncoder,
+    Encoder,
+    default_batch_size,
+    largest_power_of_two,
+)
 from mil.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -24,34 +28,37 @@ class Small(nn.Module):
         self,
         most: int,
         error: type[Exception] = torch.OutOfMemoryError,
-        said: str = "CUDA out of memory",
+        message: str = "CUDA out of memory",
     ):
         super().__init__()
         self.most = most
         self.error = error
-        self.said = said
+        self.message = message
         self.sizes = []
 
     def forward(self, batch):
         self.sizes.append(len(batch))
         if len(batch) > self.most:
-            raise self.error(self.said)
+            raise self.error(self.message)
         return batch.mean((1, 2, 3))[:, None]
 
 
-def feeder(model: nn.Module, step: int = 16, **how) -> Feeder:
-    return Feeder(
-        Encoder("small", model, (0.0,) * 3, (1 / 255,) * 3, CPU, torch.float32, {}), 1, step, **how
+def batched(model: nn.Module, batch_size: int = 16, **options) -> BatchedEncoder:
+    return BatchedEncoder(
+        Encoder("small", model, (0.0,) * 3, (1 / 255,) * 3, CPU, torch.float32, {}),
+        1,
+        batch_size,
+        **options,
     )
 
 
-def test_a_step_too_large_is_halved_and_nothing_is_lost():
+def test_a_batch_too_large_is_halved_and_no_tile_is_lost():
     model = Small(5)
-    fed = feeder(model)
-    torch.testing.assert_close(fed(TILES)[:, 0], torch.arange(23.0))
+    encoder = batched(model)
+    torch.testing.assert_close(encoder(TILES)[:, 0], torch.arange(23.0))
     assert model.sizes == [16, 8, 4, 4, 4, 4, 4, 3]
-    assert fed.step == 4  # the next batch does not try again
-    fed(TILES[:8])
+    assert encoder.batch_size == 4  # the next batch does not try again
+    encoder(TILES[:8])
     assert model.sizes[8:] == [4, 4]
 
 
@@ -64,44 +71,44 @@ def test_a_step_too_large_is_halved_and_nothing_is_lost():
 )
 def test_the_memory_of_a_cpu_ends_too(error, said):
     model = Small(8, error, said)
-    torch.testing.assert_close(feeder(model)(TILES)[:, 0], torch.arange(23.0))
+    torch.testing.assert_close(batched(model)(TILES)[:, 0], torch.arange(23.0))
 
 
 def test_what_filled_the_memory_is_let_go_before_the_next_try(monkeypatch):
     under_way = []
     monkeypatch.setattr(
-        Feeder,
-        "_halve",
-        lambda self, step: under_way.append(sys.exc_info()[0]) or setattr(self, "step", 4),
+        BatchedEncoder,
+        "_halve_batch",
+        lambda self, size: under_way.append(sys.exc_info()[0]) or setattr(self, "batch_size", 4),
     )
-    feeder(Small(5))(TILES)
+    batched(Small(5))(TILES)
     assert under_way == [None]
 
 
 def test_a_memory_that_holds_no_tile_is_one_line():
     with pytest.raises(
         ConfigError,
-        match=r"^encoder small: the memory of cpu does not hold it and one tile; [^\n]*$",
+        match=r"^encoder small: the memory of cpu does not hold the model and one tile; [^\n]*$",
     ):
-        feeder(Small(0))(TILES)
+        batched(Small(0))(TILES)
 
 
 def test_other_errors_are_not_taken_for_a_full_memory():
     model = Small(5, RuntimeError, "size mismatch")
     with pytest.raises(RuntimeError, match="size mismatch"):
-        feeder(model)(TILES)
+        batched(model)(TILES)
     assert model.sizes == [16]
 
 
 def test_a_compiled_model_sees_one_size():
     model = Small(16)
-    torch.testing.assert_close(feeder(model, whole=True)(TILES)[:, 0], torch.arange(23.0))
+    torch.testing.assert_close(batched(model, pad=True)(TILES)[:, 0], torch.arange(23.0))
     assert model.sizes == [16, 16]
 
 
-def test_no_tiles_no_step():
+def test_a_single_tile_is_one_batch():
     model = Small(16)
-    feeder(model)(TILES[:1])
+    batched(model)(TILES[:1])
     assert model.sizes == [1]
 
 
@@ -143,24 +150,24 @@ def test_only_depthwise_filters_are_rounded_so():
     torch.manual_seed(0)
     deep = nn.Conv2d(8, 8, 3, groups=8)
     full = nn.Conv2d(8, 8, 3)
-    wanted = {
+    rounded = {
         "deep": round_keeping_sums(deep.weight.detach()),
         "full": full.weight.detach().clone(),
     }
     cast_weights(nn.Sequential(deep, full), torch.bfloat16)
-    assert torch.equal(deep.weight.float(), wanted["deep"])
-    assert torch.equal(full.weight, wanted["full"].bfloat16())
+    assert torch.equal(deep.weight.float(), rounded["deep"])
+    assert torch.equal(full.weight, rounded["full"].bfloat16())
 
 
 @pytest.mark.parametrize(
-    ("tiles", "step"), [(0.3, 1), (1, 1), (2.9, 2), (127.9, 64), (128, 128), (1e9, 256)], ids=str
+    ("tiles", "size"), [(0.3, 1), (1, 1), (2.9, 2), (127.9, 64), (128, 128), (1e9, 256)], ids=str
 )
-def test_the_largest_step_that_fits(tiles, step):
-    assert largest_power(tiles) == step
+def test_the_largest_batch_that_fits(tiles, size):
+    assert largest_power_of_two(tiles) == size
 
 
-def test_a_gpus_step_leaves_room_for_another_job(monkeypatch):
-    """Of 1000 bytes 900 are for two jobs; a model of 100 leaves each 350 for two steps, and a tile takes 20."""
+def test_a_gpus_batch_leaves_room_for_another_job(monkeypatch):
+    """900 of 1000 bytes for two jobs; weights of 100 leave each 350 for two batches, 20 a tile."""
     seen = []
 
     class Pretended:
@@ -176,8 +183,8 @@ def test_a_gpus_step_leaves_room_for_another_job(monkeypatch):
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=1000)
     )
-    assert step_for(Pretended(), 8) == largest_power(175 / 20) == 8
+    assert default_batch_size(Pretended(), 8) == largest_power_of_two(175 / 20) == 8
 
 
-def test_a_cpus_step_is_small():
-    assert step_for(feeder(Small(1)).encoder, 224) == 16
+def test_a_cpus_batch_is_small():
+    assert default_batch_size(batched(Small(1)).encoder, 224) == 16

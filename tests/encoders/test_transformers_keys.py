@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from mil.config import EncoderConfig
 from mil.encoders.build import build_encoder
-from mil.encoders.transformers_keys import in_timms_words
+from mil.encoders.transformers_keys import to_timm_names
 from mil.errors import ConfigError
 from tests.messages import one_line
 
@@ -37,29 +37,31 @@ OUTSIDE = {
 }
 
 
-def in_transformers_words(
+def to_transformers_names(
     own: dict[str, torch.Tensor], words: dict[str, str]
 ) -> dict[str, torch.Tensor]:
     """A timm ViT's tensors as `transformers` would have saved them."""
-    given = {"embeddings.mask_token": torch.zeros(1, 4), "pooler.dense.weight": torch.zeros(4, 4)}
+    tensors = {"embeddings.mask_token": torch.zeros(1, 4), "pooler.dense.weight": torch.zeros(4, 4)}
     for name, tensor in own.items():
         block, _, rest = name.removeprefix("blocks.").partition(".")
         stem, _, kind = (rest if name.startswith("blocks.") else name).rpartition(".")
         if "qkv" in name:
             for part, third in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
-                given[f"encoder.layer.{block}.attention.attention.{part}.{kind}"] = third.clone()
+                tensors[f"encoder.layer.{block}.attention.attention.{part}.{kind}"] = third.clone()
         elif name.startswith("blocks."):
-            given[f"encoder.layer.{block}." + (words.get(rest) or f"{words[stem]}.{kind}")] = tensor
+            tensors[f"encoder.layer.{block}." + (words.get(rest) or f"{words[stem]}.{kind}")] = (
+                tensor
+            )
         else:
-            given[OUTSIDE.get(name) or f"{OUTSIDE[stem]}.{kind}"] = tensor
-    return given
+            tensors[OUTSIDE.get(name) or f"{OUTSIDE[stem]}.{kind}"] = tensor
+    return tensors
 
 
 def test_a_block_by_hand():
     numbers = iter(range(100))
     one = lambda *shape: torch.full(shape, float(next(numbers)))  # noqa: E731
     block = "vit.encoder.layer.7."
-    given = {
+    tensors = {
         block + "attention.attention.query.weight": one(1, 2),
         block + "attention.attention.key.weight": one(1, 2),
         block + "attention.attention.value.weight": one(1, 2),
@@ -70,7 +72,7 @@ def test_a_block_by_hand():
         "vit.layernorm.bias": one(2),
         "pooler.dense.bias": one(1),
     }
-    assert {name: tensor.tolist() for name, tensor in in_timms_words(given).items()} == {
+    assert {name: tensor.tolist() for name, tensor in to_timm_names(tensors).items()} == {
         "blocks.7.attn.qkv.weight": [[0, 0], [1, 1], [2, 2]],
         "blocks.7.attn.proj.bias": [3, 3],
         "blocks.7.mlp.fc1.bias": [4, 4],
@@ -82,15 +84,15 @@ def test_a_block_by_hand():
 
 
 def test_with_registers_the_class_tokens_position_is_added_to_it():
-    given = {
+    tensors = {
         "embeddings.cls_token": torch.ones(1, 1, 2),
         "embeddings.register_tokens": torch.zeros(1, 4, 2),
         "embeddings.position_embeddings": torch.tensor([[[5.0, 6.0], [7.0, 8.0], [9.0, 9.0]]]),
     }
-    renamed = in_timms_words(given)
+    renamed = to_timm_names(tensors)
     assert renamed["cls_token"].tolist() == [[[6, 7]]]
     assert renamed["pos_embed"].tolist() == [[[7, 8], [9, 9]]]
-    without = in_timms_words({name: given[name] for name in given if "register" not in name})
+    without = to_timm_names({name: tensors[name] for name in tensors if "register" not in name})
     assert without["cls_token"].tolist() == [[[1, 1]]]
     assert without["pos_embed"].shape == (1, 3, 2)
 
@@ -114,21 +116,21 @@ SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_head
 )
 def test_whole_models_there_and_back(name, args, words, tmp_path):
     torch.manual_seed(2)
-    made = {
+    arguments = {
         **SMALL,
         **args,
         **({"mlp_layer": timm.layers.SwiGLUPacked} if "mlp_layer" in args else {}),
     }
-    model = timm.create_model(name, num_classes=0, **made).eval()
+    model = timm.create_model(name, num_classes=0, **arguments).eval()
     for tensor in model.state_dict().values():
         tensor.normal_(std=0.3)
     own = model.state_dict()
-    given = in_transformers_words(own, words)
+    tensors = to_transformers_names(own, words)
     if "reg_token" in own:  # there, the class token has a position of its own
         position = torch.full((1, 1, 48), 0.25)
-        given["embeddings.cls_token"] = own["cls_token"] - position
-        given["embeddings.position_embeddings"] = torch.cat([position, own["pos_embed"]], dim=1)
-    save_file(given, tmp_path / "w.safetensors")
+        tensors["embeddings.cls_token"] = own["cls_token"] - position
+        tensors["embeddings.position_embeddings"] = torch.cat([position, own["pos_embed"]], dim=1)
+    save_file(tensors, tmp_path / "w.safetensors")
     built = build(name, {**SMALL, **args}, str(tmp_path / "w.safetensors"))
     pixels = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     with torch.inference_mode():
@@ -152,7 +154,7 @@ def build(name, args, weights):
 
 
 @pytest.mark.parametrize(
-    "given",
+    "tensors",
     [
         {
             "encoder.layer.0.attention.attention.query.weight": torch.zeros(2, 3),
@@ -168,8 +170,8 @@ def build(name, args, weights):
     ],
     ids=["shapes that do not join", "no dimensions", "no keys and values", "nothing"],
 )
-def test_a_file_that_makes_no_sense_is_one_line(given, tmp_path):
-    torch.save(given, tmp_path / "w.pth")
+def test_a_file_that_makes_no_sense_is_one_line(tensors, tmp_path):
+    torch.save(tensors, tmp_path / "w.pth")
     with one_line(ConfigError) as caught:
         build("vit_tiny_patch16_224", SMALL, str(tmp_path / "w.pth"))
     assert str(tmp_path / "w.pth") in str(caught.value)

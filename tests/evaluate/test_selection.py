@@ -146,7 +146,10 @@ def save_head(folder, name, seed, **options):
 
 @pytest.fixture
 def study(tmp_path):
-    """Six bags, four of them test slides; of the tumours two tiles are annotated, and in one a bit of a third."""
+    """Six bags, four of them test slides; two tiles of each tumour are annotated.
+
+    In one tumour a part of a third tile is, too.
+    """
     rng = np.random.default_rng(0)
     rows = []
     for i in range(6):

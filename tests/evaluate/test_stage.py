@@ -1,4 +1,4 @@
-"""Which regions a slide's attention is held against: those of its annotation, in the right frame."""
+"""Annotated regions that attention is compared with, in the right frame."""
 
 from dataclasses import replace
 

@@ -9,11 +9,11 @@ import pytest
 from mil.compare.stage import run as compare
 from mil.config.labels import TASKS
 from mil.evaluate.subgroups import by_patient, metrics_of_patients
+from mil.evaluate.text import metrics_line
 from mil.io.results import Metrics, Prediction
 from mil.io.tables import read_csv
 from mil.losses.tasks import target_tensor
 from mil.report.stage import run as report
-from mil.evaluate.text import metrics_line
 from mil.tasks import Multilabel, Ordinal, Regression
 from mil.train.stage import run as train
 from mil.trained import load_trained
@@ -30,7 +30,18 @@ BEST = {
 }
 
 
-@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "classification",
+        "survival_cox",
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in TASKS
+            if kind not in ("classification", "survival_cox")
+        ),
+    ],
+)
 def test_a_study_of_every_task(tmp_path, kind):
     study = write_study(tmp_path, kind)
     toy = str(study / "toy.yaml")

@@ -1,10 +1,11 @@
-"""Reading tiles: each feature belongs to its tile, whatever the number of threads, and a bad spot costs one tile."""
+"""Features of tiles: each belongs to its tile, for any number of threads; damage costs one tile."""
 
 from queue import Queue
 
 import numpy as np
 import pytest
 
+from mil.encoders.runner import ExtractionSettings
 from mil.errors import UnreadableSlideError
 from mil.features.extract import extract
 from mil.io.slides import SlideReader, TileRequest
@@ -22,7 +23,7 @@ def colours() -> np.ndarray:
 
 
 class MeanColour:
-    """An encoder: red and green of a tile, `times` so bright; remembers the sizes of its batches."""
+    """An encoder: mean red and green of a tile times `times`; it records its batch sizes."""
 
     dim = 2
 
@@ -38,12 +39,14 @@ class MeanColour:
 
 def read_all(path, coords, encoders, **changes):
     request = TileRequest(path, coords, float(SIDE), 32)
-    return extract(request, encoders, **{"batch_size": 7, "workers": 2, "lanes": 2, **changes})
+    own = {name: changes.pop(name) for name in ExtractionSettings._fields if name in changes}
+    settings = ExtractionSettings(7, 2, 2)._replace(**own)
+    return extract(request, encoders, settings, **changes)
 
 
 def read(path, coords=COORDS, **changes):
-    found = read_all(path, coords, [MeanColour()], **changes)
-    return found.features[0], found.valid, found.tried
+    extracted = read_all(path, coords, [MeanColour()], **changes)
+    return extracted.features[0], extracted.valid, extracted.num_tried
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +70,15 @@ def test_order_is_that_of_the_coordinates(slide):
     np.testing.assert_allclose(read(slide, COORDS[order])[0], colours()[order], atol=0.01)
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_threads_change_nothing(slide, workers):
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_threads_change_nothing(slide, threads):
     encoder = MeanColour()
-    found = read_all(slide, COORDS[:30], [encoder], batch_size=8, workers=workers, lanes=workers)
+    extracted = read_all(
+        slide, COORDS[:30], [encoder], batch_size=8, reader_threads=threads, encoder_threads=threads
+    )
     np.testing.assert_array_equal(
-        found.features[0], read(slide, COORDS[:30], batch_size=30, workers=1, lanes=1)[0]
+        extracted.features[0],
+        read(slide, COORDS[:30], batch_size=30, reader_threads=1, encoder_threads=1)[0],
     )
     assert sorted(encoder.sizes) == [6, 8, 8, 8]
 
@@ -81,35 +87,37 @@ def test_several_encoders_share_one_reading(slide, monkeypatch):
     reads = []
     read_one = SlideReader.read
     monkeypatch.setattr(
-        SlideReader, "read", lambda self, *what: (reads.append(what), read_one(self, *what))[1]
+        SlideReader, "read", lambda self, *args: (reads.append(args), read_one(self, *args))[1]
     )
-    found = read_all(slide, COORDS[:20], [MeanColour(), MeanColour(2.0), MeanColour(-1.0)])
+    extracted = read_all(slide, COORDS[:20], [MeanColour(), MeanColour(2.0), MeanColour(-1.0)])
     assert len(reads) == 20
-    for features, times in zip(found.features, (1, 2, -1), strict=True):
+    for features, times in zip(extracted.features, (1, 2, -1), strict=True):
         np.testing.assert_allclose(features, colours()[:20] * times, atol=0.03)
 
 
-def test_batches_under_way_are_few(slide, monkeypatch):
-    """Two read ahead, one waiting for the encoder, one being encoded: however slow that is, no more."""
+def test_pending_batches_are_few(slide, monkeypatch):
+    """Two read ahead, one waiting, one being encoded: no more, however slow the encoder is."""
     begun = Queue()
     done = []
     read_one = SlideReader.read
     monkeypatch.setattr(
-        SlideReader, "read", lambda self, *what: (begun.put(what), read_one(self, *what))[1]
+        SlideReader, "read", lambda self, *args: (begun.put(args), read_one(self, *args))[1]
     )
 
     class Slow(MeanColour):
         def __call__(self, pixels):
             while len(seen) < min(len(done) + 4, 30):  # until reading is well ahead
                 seen.append(begun.get(timeout=60))
-            under_way.append(len(seen) + begun.qsize() - len(done))
+            pending.append(len(seen) + begun.qsize() - len(done))
             done.append(len(pixels))
             return super().__call__(pixels)
 
     seen = []
-    under_way = []
-    assert read_all(slide, COORDS[:30], [Slow()], batch_size=1, workers=1, lanes=1).valid.all()
-    assert max(under_way) <= 4
+    pending = []
+    assert read_all(
+        slide, COORDS[:30], [Slow()], batch_size=1, reader_threads=1, encoder_threads=1
+    ).valid.all()
+    assert max(pending) <= 4
 
 
 @pytest.mark.parametrize("count", [0, 1, 6, 7, 8, 13, 14, 15, 21, 22])
@@ -183,8 +191,8 @@ def test_handles_are_closed(slide, monkeypatch):
 
 
 def test_features_are_kept_as_they_will_be_stored(slide):
-    found = read_all(slide, COORDS, [MeanColour(), MeanColour(1000.0)], dtype="float16")
-    assert [features.dtype for features in found.features] == [np.float16, np.float16]
-    np.testing.assert_allclose(found.features[0], colours(), rtol=1e-3, atol=0.01)
+    extracted = read_all(slide, COORDS, [MeanColour(), MeanColour(1000.0)], dtype="float16")
+    assert [features.dtype for features in extracted.features] == [np.float16, np.float16]
+    np.testing.assert_allclose(extracted.features[0], colours(), rtol=1e-3, atol=0.01)
     too_much = colours() > 65  # a thousand times as much is more than float16 holds
-    assert np.isinf(found.features[1]).tolist() == too_much.tolist()
+    assert np.isinf(extracted.features[1]).tolist() == too_much.tolist()

@@ -11,7 +11,7 @@ import torch
 
 from mil.config import EncoderConfig, FeaturesConfig, TileConfig
 from mil.features.stage import Target, run
-from mil.io import bags
+from mil.io.bags import file as bags
 from mil.tile import stage as tile_stage
 from tests.synthetic import tissue_slide
 
@@ -82,17 +82,19 @@ def killed_after(seconds: float, slide, out) -> bool:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_killed_at_twenty_random_moments(slide, undisturbed, tmp_path):
-    wanted, seconds = undisturbed
-    assert set(wanted) == {"a/s.h5", "b/s.h5"}
+    expected, seconds = undisturbed
+    assert set(expected) == {"a/s.h5", "b/s.h5"}
     moments = np.random.default_rng(0).uniform(0, seconds, 20)
     killed = 0
     for moment in moments:
         killed += killed_after(moment, slide, tmp_path)
         left = {name for name in files(tmp_path) if not name.split("/")[1].startswith(".partial-")}
-        assert all(files(tmp_path)[name] == wanted[name] for name in left)  # what is there is whole
+        assert all(
+            files(tmp_path)[name] == expected[name] for name in left
+        )  # what is there is whole
     assert killed >= 5  # of the rest some were done before
     embed(slide, tmp_path)
-    assert files(tmp_path) == wanted
+    assert files(tmp_path) == expected
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -16,8 +16,8 @@ def both(
 ) -> tuple[np.ndarray, np.ndarray]:
     count = int(np.ceil(at + side - 1e-6))
     window = Window(pixels[:count, :count].copy(), 10.0, 20.0)
-    how = (10.0 + at, 20.0 + at, side, side, (size, size))
-    return fast_resample(window, *how).astype(int), resample(window, *how).astype(int)
+    rectangle = (10.0 + at, 20.0 + at, side, side, (size, size))
+    return fast_resample(window, *rectangle).astype(int), resample(window, *rectangle).astype(int)
 
 
 @pytest.mark.parametrize("side", [448.0, 453.07, 453.0, 450.9999999, 226.3, 300.25, 224.5, 200.3])
@@ -46,8 +46,8 @@ def test_what_torch_cannot_do_is_pillows(side, size, at):
 def test_pixels_that_must_not_be_written_to():
     block = NOISE[:448, :448]
     block.flags.writeable = False
-    made = fast_resample(Window(block, 0.0, 0.0), 0.0, 0.0, 448.0, 448.0, (224, 224))
-    assert np.abs(made.astype(int) - both(448.0, 224)[1]).max() <= 1
+    resampled = fast_resample(Window(block, 0.0, 0.0), 0.0, 0.0, 448.0, 448.0, (224, 224))
+    assert np.abs(resampled.astype(int) - both(448.0, 224)[1]).max() <= 1
 
 
 def test_the_stream_uses_it(tmp_path):
@@ -56,9 +56,9 @@ def test_the_stream_uses_it(tmp_path):
     request = TileRequest(tmp_path / "a.tif", coords, 129.7, 64)
     calls = []
 
-    def counted(*how):
-        calls.append(how)
-        return fast_resample(*how)
+    def counted(*rectangle):
+        calls.append(rectangle)
+        return fast_resample(*rectangle)
 
     (batch,) = stream([request], batch_size=16, workers=2, resampler=counted)
     assert len(calls) == 9

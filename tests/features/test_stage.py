@@ -1,4 +1,4 @@
-"""From slide and tiles to the bag: values, states, and what the file says of itself."""
+"""From slide and tiles to the bag: values, states, and attributes of the file."""
 
 import json
 
@@ -10,7 +10,7 @@ import torch
 from mil.config import EncoderConfig, FeaturesConfig, TileConfig
 from mil.encoders.build import build_encoder
 from mil.errors import ConfigError, FormatError
-from mil.features.extract import Extracted
+from mil.features.extract import ExtractedFeatures
 from mil.features.stage import Target, run
 from mil.io.bags import read_bag
 from mil.io.slides import SlideReader, as_array
@@ -76,7 +76,7 @@ def test_a_bag_holds_the_features_of_its_tiles(slide):
     assert np.abs(bag.features[0] - bag.features[7]).max() > 1e-3
 
 
-def test_the_file_says_what_made_it(slide):
+def test_the_file_has_its_encoder_and_tiles(slide):
     embed(slide)
     with h5py.File(slide / "bag.h5") as file:
         assert file["features"].dtype == np.float16
@@ -91,11 +91,11 @@ def test_the_file_says_what_made_it(slide):
 
 
 def test_twice_the_same_bytes(slide):
-    made = []
+    contents = []
     for _ in range(2):
         embed(slide)
-        made.append((slide / "bag.h5").read_bytes())
-    assert made[0] == made[1]
+        contents.append((slide / "bag.h5").read_bytes())
+    assert contents[0] == contents[1]
 
 
 @pytest.mark.parametrize(("max_corrupt", "state"), [(0.0, "corrupt_regions"), (0.5, "ok")])
@@ -103,10 +103,10 @@ def test_unreadable_tiles_are_counted(slide, max_corrupt, state):
     spoil_tile(
         slide / "a.tif", 18
     )  # of 256 px, 8 a row: x and y from 512 to 767, which is 4 of our tiles
-    said = embed(slide, max_corrupt=max_corrupt)
+    line = embed(slide, max_corrupt=max_corrupt)
     bag = read_bag(slide / "bag.h5")
     assert (bag.state, bag.reason) == (state, "4 of 48 tiles cannot be decoded")
-    assert bag.reason in said
+    assert bag.reason in line
     assert bag.coords[~bag.valid].tolist() == [[512, 512], [640, 512], [512, 640], [640, 640]]
     assert (bag.features[~bag.valid] == 0).all()
     assert (np.abs(bag.features[bag.valid]).max(1) > 0).all()
@@ -131,7 +131,7 @@ def test_a_slide_that_is_not_ok_gives_an_empty_bag(tmp_path, state):
 def test_features_that_float16_cannot_hold_are_one_line(slide, monkeypatch):
     monkeypatch.setattr(
         "mil.features.stage.extract",
-        lambda *_, **__: Extracted([np.full((48, 96), np.inf)], np.ones(48, bool), 48),
+        lambda *_, **__: ExtractedFeatures([np.full((48, 96), np.inf)], np.ones(48, bool), 48),
     )
     with pytest.raises(FormatError, match=r"set features\.dtype=float32"):
         embed(slide)
@@ -141,7 +141,7 @@ def test_features_that_float16_cannot_hold_are_one_line(slide, monkeypatch):
 def test_a_slide_of_which_nothing_can_be_read_is_corrupt_whatever_is_allowed(slide, monkeypatch):
     monkeypatch.setattr(
         "mil.features.stage.extract",
-        lambda *_, **__: Extracted([np.zeros((48, 96))], np.zeros(48, bool), 48),
+        lambda *_, **__: ExtractedFeatures([np.zeros((48, 96))], np.zeros(48, bool), 48),
     )
     assert "corrupt_regions" in embed(slide, max_corrupt=1.0)
     assert read_bag(slide / "bag.h5").state == "corrupt_regions"
@@ -154,22 +154,26 @@ def test_several_encoders_give_the_bags_that_each_gives_alone(slide):
 
     def go(*chosen: Target) -> tuple[str, list[bytes]]:
         torch.manual_seed(5)
-        said = run(
+        line = run(
             slide / "a.tif", slide / "tiles.h5", chosen, config=config, threads=2, device="cpu"
         )
-        return said, [target.out.read_bytes() for target in chosen]
+        return line, [target.out.read_bytes() for target in chosen]
 
-    said, together = go(*targets)
-    assert said.startswith("features a: ok, 48 tiles by 2 encoders, ")
+    line, together = go(*targets)
+    assert line.startswith("features a: ok, 48 tiles by 2 encoders, ")
     assert [read_bag(target.out).encoder for target in targets] == ["tiny", "wide"]
     assert go(targets[0])[1] == together[:1]
 
 
 def test_an_encoder_that_fails_spoils_no_others_bag(slide, monkeypatch):
-    found = Extracted([np.full((48, 96), np.inf), np.ones((48, 96))], np.ones(48, bool), 48)
-    monkeypatch.setattr("mil.features.stage.extract", lambda *_, **__: found)
+    extracted = ExtractedFeatures(
+        [np.full((48, 96), np.inf), np.ones((48, 96))], np.ones(48, bool), 48
+    )
+    monkeypatch.setattr("mil.features.stage.extract", lambda *_, **__: extracted)
     targets = [Target(name, ENTRY, slide / f"{name}.h5") for name in ("bad", "good")]
-    with pytest.raises(FormatError, match=r"^a: bad gives features that are not finite in float16"):
+    with pytest.raises(
+        FormatError, match=r"^a: bad returns features that are not finite in float16"
+    ):
         run(
             slide / "a.tif",
             slide / "tiles.h5",
@@ -182,12 +186,12 @@ def test_an_encoder_that_fails_spoils_no_others_bag(slide, monkeypatch):
     assert (read_bag(targets[1].out).features == 1).all()
 
 
-def test_the_bag_says_with_which_settings_it_was_made(slide):
+def test_the_bag_has_the_settings_of_its_encoder(slide):
     embed(slide)
     assert json.loads(read_bag(slide / "bag.h5").encoder_settings)["timm"] == "test_resnet"
 
 
-def test_a_slide_without_tiles_says_it_too(tmp_path):
+def test_an_empty_bag_has_them_too(tmp_path):
     write_tiles(
         tmp_path / "tiles.h5", make_tiles(np.zeros((0, 2)), slide="a", state="no_tissue", mpp=0.25)
     )
@@ -209,8 +213,8 @@ def test_a_model_too_large_for_its_device_is_one_line(slide, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("mil.features.stage.build_encoder", full)
+    monkeypatch.setattr("mil.encoders.build.build_encoder", full)
     with pytest.raises(
-        ConfigError, match=r"^encoder tiny: the memory of cpu does not hold it and one tile"
+        ConfigError, match=r"^encoder tiny: the memory of cpu does not hold the model and one tile"
     ):
         embed(slide)

@@ -1,4 +1,4 @@
-"""Similar tiles: exactly those by brute force, those of the same bucket, those of the same block."""
+"""Similar tiles: exact neighbours by brute force, of one bucket, and of one block."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mil.graph import knn, knn_graph, lsh_graph, minibatch_graph
 from mil.graph.directions import Directions
-from mil.graph.hashing import MOST_BITS, by_code, code_lengths, default_bits, hashes
+from mil.graph.hashing import MAX_BITS, by_code, code_lengths, default_bits, hashes
 from mil.graph.lsh import _dropped_bits
 from tests.graph.test_edges import assert_sound, pairs, same, seeded
 
@@ -54,7 +54,7 @@ def share_inside(graph, of) -> float:
 )  # 700: rows long enough to be searched by groups
 @pytest.mark.parametrize("centre", [None, torch.linspace(-1, 1, 16)])
 def test_knn_equals_brute_force(tiles, centre, monkeypatch):
-    monkeypatch.setattr(knn, "CELLS", 7000)  # several rounds of queries
+    monkeypatch.setattr(knn, "MAX_COSINES", 7000)  # several rounds of queries
     graph = knn_graph(normal(tiles), 8, centre)
     assert pairs(graph) == top(cosines(normal(tiles), centre), 8)
     assert_sound(graph, tiles, most=8)
@@ -94,7 +94,7 @@ def test_the_same_graph_with_any_number_of_threads_at_the_width_of_encoders(buil
 
 
 def reach(codes, lengths, companions) -> list[int]:
-    """Length of code at which each tile is sought: the longest that enough others share, or the shortest."""
+    """Length of each tile's code: the longest that enough others share, or the shortest."""
     found = []
     for code in codes:
         sharing = {
@@ -170,7 +170,7 @@ def test_levels_lie_around_the_bits_asked_for():
     assert code_lengths(9, 1) == [9]
     assert code_lengths(9, 3) == [7, 9, 11]
     assert code_lengths(2, 4) == [1, 3, 5]
-    assert code_lengths(24, 3) == [22, MOST_BITS]
+    assert code_lengths(24, 3) == [22, MAX_BITS]
 
 
 @given(st.lists(st.integers(0, 63), min_size=1, max_size=30).map(sorted), st.integers(1, 5))

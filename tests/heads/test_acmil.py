@@ -38,7 +38,10 @@ LABEL = torch.tensor([1])
 
 
 def golden_head(dtype=torch.float64, **options):
-    """Tensor t holds 0.5 sin(1 + index + 10 t), in the order reducer, V, U, w, branch classifiers, classifier."""
+    """Tensor t is 0.5 sin(1 + index + 10 t).
+
+    Order: reducer, V, U, w, branch classifiers, classifier.
+    """
     head = build_head(
         "acmil", {"hidden": 8, "attention": 4, "branches": 2, **options}, dim=6, classes=3
     ).double()

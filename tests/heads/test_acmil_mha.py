@@ -1,4 +1,4 @@
-"""ACMIL-MHA and MHA against golden numbers of the published code, and against keys and values made tile by tile."""
+"""ACMIL-MHA and MHA: golden numbers of the published code, and keys and values per tile."""
 
 import math
 
@@ -21,7 +21,7 @@ SIZES = [12, 1, 7]
 
 
 def published_order(branches):
-    """Names of our tensors in the order of the published ones, attention layers as q, k, v, out, norm."""
+    """Names of our tensors in the published order; attention layers as q, k, v, out, norm."""
     rows = [(f"attention.{i}", f"branch_values.{i}") for i in range(branches)]
     layers = [
         f"{part}"
@@ -73,7 +73,10 @@ def random_bags(sizes=SIZES):
 
 
 def attended(score, query, values, hidden, mask=lambda scores: scores):
-    """One branch as published: keys and values tile by tile, heads by reshaping. Scores [heads, tiles] and its row."""
+    """One branch as published: keys and values tile by tile, heads by reshaping.
+
+    Returns scores [heads, tiles] and the row.
+    """
     heads = score.heads
     width = hidden.shape[1] // score.heads
     q = score.query(query).reshape(heads, 1, width)

@@ -1,4 +1,4 @@
-"""DTFD-MIL: pseudo-bags, what is distilled from them, and two tiers that do not disturb one another."""
+"""DTFD-MIL: pseudo-bags, the rows distilled from them, and two independent tiers."""
 
 import copy
 
@@ -85,7 +85,7 @@ def test_evaluation_leaves_the_draws_of_training_alone():
 
 
 def published(head, bag):
-    """Logits of one bag as the published code makes them, loop by loop, for the split the head draws."""
+    """Logits of one bag by the published loops, for the split that the head draws."""
     drawn, offsets = head._split(torch.tensor([0, len(bag)]))
     rows = []
     for places in drawn.split(offsets.diff().tolist()):
@@ -180,7 +180,7 @@ def test_each_tiers_attention_matters_for_its_answer():
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_ranks_do_not_round_away_in_a_large_bag(classes):
-    """A tile among many faint ones moves its class's softmax by less than single precision holds."""
+    """A tile among many faint ones moves the softmax by less than float32 resolves."""
     head = head_of(classes)
     bags = bags_of(5000)
     bags = bags._replace(features=bags.features * 0.001)

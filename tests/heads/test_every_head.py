@@ -11,7 +11,22 @@ from mil.losses import total_loss
 from mil.statistics.discrimination import auroc
 from tests.synthetic import planted_bags
 
-RECIPES = sorted(path.stem for path in config_path("heads").glob("*.yaml"))
+# Presets of another recipe's head, and heads that take seconds a training.
+SLOW_RECIPES = {
+    "acmil_2023_11",
+    "acmil_2024_07",
+    "acmil_2024_10",
+    "acmil_mha",
+    "aem_camelyon16",
+    "aem_camelyon17",
+    "aem_lbc",
+    "graph_select_acmil",
+    "graph_select_no_graph",
+}
+RECIPES = [
+    pytest.param(path.stem, marks=[pytest.mark.slow] if path.stem in SLOW_RECIPES else [])
+    for path in sorted(config_path("heads").glob("*.yaml"))
+]
 BAGS = join([torch.randn(n, 16, generator=torch.Generator().manual_seed(n)) for n in (4, 1, 5)])
 
 

@@ -10,14 +10,15 @@ from mil.bags import Bags, Graph, join, join_graphs, per_bag
 from mil.errors import ConfigError
 from mil.heads import FollowsSteps, UsesGraph, build_head
 from mil.heads._budget import SelectionConfig, budget
-from mil.heads._graph_choice import GraphConfig, kept_graph
+from mil.heads._graph_choice import GraphConfig, fixed_graph
 from mil.heads._graph_layer import log_received
-from mil.heads._selection import importance, pool_through, soft_mask, straight_through, top_mask
+from mil.heads._selection import importance, pool_through
+from mil.heads._soft_mask import soft_mask, straight_through, top_mask
 from mil.io.bags import read_bag
 from mil.io.tables import write_csv
 from mil.losses import full_cross_entropy, sufficiency
-from mil.train.bags import LabelledBag, with_graphs
-from mil.train.precision import answer
+from mil.train.data import LabelledBag, with_graphs
+from mil.train.precision import forward_autocast
 from mil.train.stage import run as train
 from mil.trained import apply, load_trained
 from tests.messages import one_line
@@ -198,7 +199,7 @@ def test_received_attention_reaches_the_vector_even_without_messages():
 
 
 def test_attention_received_by_hand():
-    """0 looks at itself, 1 at 0 and itself, 2 at 1 and itself: uniformly they receive 3/2, 1 and 1/2."""
+    """Edges 0 to 1 and 1 to 2, and to themselves: uniform attention gives 3/2, 1 and 1/2."""
     graph = Graph(
         torch.tensor([0, 0, 1, 1, 2]),
         torch.tensor([0, 1, 1, 2, 2]),
@@ -310,7 +311,7 @@ def test_half_precision_changes_no_graph():
     head.see_training([join([features.float()])])
     head.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
     for dtype in (torch.bfloat16, torch.float32):
-        answer(head, join([features.to(dtype)]))
+        forward_autocast(head, join([features.to(dtype)]))
     assert torch.equal(seen[0].sources, seen[1].sources)
 
 
@@ -322,7 +323,7 @@ def test_edges_are_dropped_in_training_only():
 
 
 def kinds(config, features, coords):
-    graph = kept_graph(
+    graph = fixed_graph(
         GraphConfig(graph=config), features, coords, features.new_zeros(features.shape[1])
     )
     return set(graph.kinds.tolist())
@@ -345,13 +346,13 @@ def test_large_bags_are_hashed(monkeypatch):
             lambda features, *_, name=name, **__: asked.append((name, len(features))) or NOTHING,
         )
     for tiles in (20_000, 20_001):
-        kept_graph(GraphConfig(), torch.zeros(tiles, 2), None, torch.zeros(2))
+        fixed_graph(GraphConfig(), torch.zeros(tiles, 2), None, torch.zeros(2))
     assert asked == [("knn", 20_000), ("lsh", 20_001)]
 
 
 @pytest.mark.parametrize("graph", [["spatial"], ["knn", "spatial"]])
 def test_spatial_neighbours_of_a_bag_without_places_are_one_line(graph):
-    with one_line(ConfigError, match="does not say where its tiles are; set graph to auto"):
+    with one_line(ConfigError, match="but a bag has no coordinates; set graph to auto"):
         head_of(graph=graph)(bags_of(9, places=False))
 
 

@@ -1,4 +1,4 @@
-"""The head over a neighbour graph as it runs on a GPU: by Triton the same numbers, and the host hardly ever waits."""
+"""The head over a neighbour graph on a GPU: Triton gives the same, and the host hardly waits."""
 
 import sys
 
@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mil.bags import join, join_graphs, per_bag
 from mil.heads import build_head
-from mil.kernels.neighbour_attn import kernel
+from mil.kernels.neighbour_attn.function import NeighbourAttnFunction
 from mil.losses import total_loss
 
 SIZES = [14, 1, 7]
@@ -56,17 +56,17 @@ def test_triton_gives_the_same_losses_and_gradients(monkeypatch, device):
     options = {"branches": 3, "drop_edges": 0.0}
     want = step(*learning("cpu", **options))
     launched = []
-    apply = kernel.NeighbourAttn.apply
+    apply = NeighbourAttnFunction.apply
     monkeypatch.setattr(
-        kernel.NeighbourAttn, "apply", lambda *given: launched.append(1) or apply(*given)
+        NeighbourAttnFunction, "apply", lambda *given: launched.append(1) or apply(*given)
     )
     choosers = [module for name, module in sys.modules.items() if name.startswith("mil.kernels.")]
     for module in [
         module
         for module in choosers
-        if hasattr(module, "choose") and module.__name__[-8:] != ".backend"
+        if hasattr(module, "choose_backend") and module.__name__[-8:] != ".backend"
     ]:
-        monkeypatch.setattr(module, "choose", lambda *_: "triton")
+        monkeypatch.setattr(module, "choose_backend", lambda *_: "triton")
     got = step(*learning(device, **options))
     assert len(launched) == 2  # a layer each
     assert got.keys() == want.keys()

@@ -161,7 +161,7 @@ def learn(head, bags, labels):
 
 
 def test_learns_although_the_hardest_tiles_are_hidden():
-    """80 bags of 30 tiles, five of them planted in each positive one; three are hidden at every step."""
+    """80 bags of 30 tiles, five planted in each positive bag; three are hidden per step."""
     labels = torch.arange(80) % 2
     tiles = torch.randn(80, 30, 6, generator=torch.Generator().manual_seed(0)).double()
     tiles[labels == 1, :5, 0] += 4

@@ -1,4 +1,4 @@
-"""Heads that other packages plug in: found by an entry point, imported when used, blamed by name when broken."""
+"""Heads of other packages: found by entry point, imported when used, named in errors."""
 
 import re
 from functools import partial
@@ -57,7 +57,10 @@ def test_a_recipe_of_ones_own_names_it(plug, tmp_path, monkeypatch, place):
 
 def test_it_may_not_hide_one_of_ours(plug, tmp_path):
     plug("strange_thief", heads=("abmil", "fair"))
-    line = r"head abmil is in mil and in strange_thief; rename it in strange_thief \(entry point of mil\.heads\)"
+    line = (
+        r"head abmil is in mil and in strange_thief; "
+        r"rename it in strange_thief \(entry point of mil\.heads\)"
+    )
     with pytest.raises(ConfigError, match=f"^{line}"):
         build_head("abmil", {}, dim=4, classes=2)
     with pytest.raises(ConfigError, match=rf"abmil\.yaml: {line}"):

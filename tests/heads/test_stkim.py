@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mil.bags import MASKED
-from mil.heads._stkim import drawn, mask_top
+from mil.heads._stkim import draw_ranks, mask_top
 from mil.kernels.topk_mask import topk_mask
 
 SIZES = [30, 1, 7, 100, 3]
@@ -12,7 +12,7 @@ OFFSETS = torch.tensor([0, *SIZES]).cumsum(0)
 
 
 def as_published(scores, top, share, most):
-    """A draw a bag, of the length that the bag allows; the first of its ascending order are masked."""
+    """One draw per bag, of the bag's k; the ranks of its smallest draws are masked."""
     masked = []
     for bag in scores.split(SIZES):
         k = min(top, int(len(bag) * most))
@@ -44,17 +44,19 @@ def test_triton_masks_the_same_tiles(device):
     want = mask_top(scores, OFFSETS, 10, 0.6)
     torch.manual_seed(7)
     how = {"share": 0.6, "fill": MASKED, "backend": "triton"}
-    got = topk_mask(*(t.to(device) for t in (scores, OFFSETS, drawn(OFFSETS, 2, 10, 1.0))), **how)
+    got = topk_mask(
+        *(t.to(device) for t in (scores, OFFSETS, draw_ranks(OFFSETS, 2, 10, 1.0))), **how
+    )
     assert torch.equal(got.cpu(), want)
 
 
 def test_draws_are_uniform_for_ranks_and_infinite_past_them():
     torch.manual_seed(0)
-    draws = drawn(OFFSETS, 2, 10, 1.0)
+    draws = draw_ranks(OFFSETS, 2, 10, 1.0)
     assert draws.isfinite().sum(-1).tolist() == [[min(10, size)] * 2 for size in SIZES]
     assert draws[draws.isfinite()].mean().item() == pytest.approx(0.5, abs=0.1)
 
 
 def test_elsewhere_they_are_drawn_at_once_without_asking_how_many_count():
-    draws = drawn(OFFSETS.to("meta"), 2, 10, 1.0)  # a device whose numbers nobody can ask for
+    draws = draw_ranks(OFFSETS.to("meta"), 2, 10, 1.0)  # a device whose numbers nobody can ask for
     assert (draws.shape, draws.device.type) == ((5, 2, 10), "meta")

@@ -1,4 +1,4 @@
-"""TransMIL against numbers of the published arithmetic (float64), and its Nyström attention against plain attention."""
+"""TransMIL against published arithmetic in float64; Nyström against plain attention."""
 
 from functools import partial
 
@@ -56,7 +56,7 @@ def plain(layer, tokens):
 
 
 def test_golden_numbers():
-    """Tensor t holds 0.5 sin(1 + index + 10 t), in the order of the state dict; 11 tiles make a square of 16."""
+    """Tensor t is 0.5 sin(1 + index + 10 t), by state dict; 11 tiles make a square of 16."""
     head = head_of(hidden=16)
     for t, tensor in enumerate(head.state_dict().values()):
         index = torch.arange(tensor.numel(), dtype=torch.float64)

@@ -373,7 +373,10 @@ def test_a_ready_bag_that_is_not_ok_says_why(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"features": np.ones((6, 5), np.float16)}, "dim is 5, but abmil was trained on 4"),
+        (
+            {"features": np.ones((6, 5), np.float16)},
+            "5 features per tile, but 4 in the features that abmil was trained on",
+        ),
         ({"features": np.full((6, DIM), np.nan, np.float16)}, "holds values that are not numbers"),
         ({"valid": np.zeros(6, bool)}, "the bag has no tiles"),
     ],

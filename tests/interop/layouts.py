@@ -1,4 +1,4 @@
-"""Files in exactly the layouts of the other tools, written with h5py alone; and `mil bags` as its users meet it."""
+"""Files in the layouts of the other tools, written with h5py alone, and runs of `mil bags`."""
 
 from pathlib import Path
 
@@ -43,7 +43,10 @@ def resizable(file: h5py.File, name: str, data: np.ndarray, rows: int) -> h5py.D
 def write_clam(
     root: Path, slide: str = "a", coords: np.ndarray = COORDS, seed: int = 0, *, pt: bool = True
 ) -> None:
-    """RESULTS/features/h5_files and pt_files, and RESULTS/patches: 256 px of level 1, which is 4 times smaller."""
+    """RESULTS/features/h5_files and pt_files, and RESULTS/patches.
+
+    Tiles are 256 px of level 1, which is 4 times smaller than level 0.
+    """
     values = features(len(coords), seed=seed)
     for folder in ("features/h5_files", "features/pt_files", "patches"):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -71,14 +74,14 @@ def write_trident(
     """JOB/20x_256px_0px_overlap/features_uni_v1 and patches."""
     folder = root / "20x_256px_0px_overlap"
     path = folder / f"features_uni_v1/{slide}.h5"
-    said = {**TRIDENT, "name": slide, **attrs}
+    coords_attrs = {**TRIDENT, "name": slide, **attrs}
     for file in (path, folder / f"patches/{slide}_patches.h5"):
         file.parent.mkdir(parents=True, exist_ok=True)
         with h5py.File(file, "w") as opened:
             if file == path:
-                made = resizable(opened, "features", features(len(coords), seed=seed), 1)
-                made.attrs.update(name=slide, savetodir="/somewhere", encoder="uni_v1")
-            resizable(opened, "coords", coords.astype(np.int64), 1).attrs.update(said)
+                dataset = resizable(opened, "features", features(len(coords), seed=seed), 1)
+                dataset.attrs.update(name=slide, savetodir="/somewhere", encoder="uni_v1")
+            resizable(opened, "coords", coords.astype(np.int64), 1).attrs.update(coords_attrs)
     return path
 
 
@@ -116,12 +119,12 @@ def write_acmil(path: Path, labels: dict[str, int], coords: np.ndarray = COORDS)
 
 
 def mil(*arguments: object) -> tuple[int, str]:
-    """Run `mil …`: exit code and what it says; an error is one line, as `mil` prints it."""
-    done = CliRunner().invoke(app, [*map(str, arguments)])
-    if done.exception is None or isinstance(done.exception, SystemExit):
-        return done.exit_code, done.output
-    assert isinstance(done.exception, MilError), repr(done.exception)
-    line = str(done.exception)
+    """Run `mil …`: exit code and output; an error is one line, as `mil` prints it."""
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    if result.exception is None or isinstance(result.exception, SystemExit):
+        return result.exit_code, result.output
+    assert isinstance(result.exception, MilError), repr(result.exception)
+    line = str(result.exception)
     assert "\n" not in line, line
     return 1, line
 
@@ -132,9 +135,9 @@ def bags(*arguments: object) -> tuple[int, str]:
 
 
 def imported(path, out, *options):
-    code, said = bags("import", path, "--out", out, *options)
-    assert code == 0, said
-    return said
+    code, output = bags("import", path, "--out", out, *options)
+    assert code == 0, output
+    return output
 
 
 def good_files(root: Path) -> dict[str, Path]:
@@ -151,13 +154,13 @@ def good_files(root: Path) -> dict[str, Path]:
 
 def refused(path, tmp_path, *options):
     """The line that refuses a file; there is no bag then."""
-    code, said = bags(
+    code, output = bags(
         "import", path, "--out", tmp_path / "bags", "--mpp", "0.25", "--encoder", "tiny", *options
     )
     assert code == 1
     assert not list((tmp_path / "bags").glob("*")) if (tmp_path / "bags").exists() else True
-    lines = [line for line in said.splitlines() if str(path) in line]
-    assert len(lines) == 1, said
+    lines = [line for line in output.splitlines() if str(path) in line]
+    assert len(lines) == 1, output
     return lines[0]
 
 
@@ -179,7 +182,13 @@ def is_here(file, name):
     return isinstance(file.get(name, getlink=True), h5py.HardLink)
 
 
-CLAM_TABLE = "case_id,slide_id,label\np1,001,tumor\np1,002,tumor\np2,003,normal\np3,004,normal\n"
+CLAM_TABLE = """\
+case_id,slide_id,label
+p1,001,tumor
+p1,002,tumor
+p2,003,normal
+p3,004,normal
+"""
 
 
 def put_text(path, text):
@@ -188,10 +197,10 @@ def put_text(path, text):
     return path
 
 
-def made(path, *options):
-    """Import and make a dataset: exit code, what it says, and the slides of the dataset, if it was made."""
+def import_dataset(path, *options):
+    """Import with a dataset: exit code, output, and the rows of the dataset, if it was written."""
     folder = path.parent
-    code, said = bags(
+    code, output = bags(
         "import",
         path,
         "--out",
@@ -206,6 +215,6 @@ def made(path, *options):
     yaml = folder / "sets/set.yaml"
     return (
         code,
-        said,
+        output,
         {row.slide: row for row in read_dataset(str(yaml))[1]} if yaml.exists() else {},
     )

@@ -1,4 +1,4 @@
-"""Trained heads that the tests make, with random weights."""
+"""Trained heads with random weights, as tests need them."""
 
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,29 @@ from mil.trained import Trained, save_trained
 
 
 def make(folder: Path, name: str = "abmil", seed: int = 1, **changes: Any) -> Path:
-    """Write the folder of a head for features of 12 numbers."""
+    """Write the folder of a head that takes 12 features per tile.
+
+    Args:
+        folder: folder for the head.
+        name: name of the head, and of its recipe.
+        seed: random seed of the weights.
+        changes: fields of `Trained` that differ from the usual ones.
+    """
     torch.manual_seed(seed)
     options = {"hidden": 8}
-    said = {
-        "recipe_name": name, "recipe": Recipe(name=name, options=options, losses={"cross_entropy": 1}), "seed": seed,
-        "encoder": "tiny", "weights_sha256": "0" * 64, "tiling": "64px_0.5mpp", "dim": 12, "dataset": "d", "fold": 0,
-        "task": Classification(classes=["normal", "tumour"], positive="tumour"), "epoch": 1,
-    }  # fmt: skip
+    usual = {
+        "recipe_name": name,
+        "recipe": Recipe(name=name, options=options, losses={"cross_entropy": 1}),
+        "encoder": "tiny",
+        "weights_sha256": "0" * 64,
+        "tiling": "64px_0.5mpp",
+        "dim": 12,
+        "task": Classification(classes=["normal", "tumour"], positive="tumour"),
+        "dataset": "d",
+        "seed": seed,
+        "fold": 0,
+        "epoch": 1,
+    }
     weights = build_head(name, options, dim=12, classes=2).state_dict()
-    save_trained(folder, Trained(**{**said, **changes}), weights, {}, last=weights)
+    save_trained(folder, Trained(**{**usual, **changes}), weights, {}, last=weights)
     return folder

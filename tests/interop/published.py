@@ -1,4 +1,4 @@
-"""Checkpoints as the published codes write them, and what they compute, in plain torch from the formulas alone."""
+"""Checkpoints as the published codes write them, and their logits in plain torch."""
 
 import sys
 import types
@@ -105,11 +105,11 @@ def drawn(name, seed=0):
 
 def golden(name):
     """Tensor t holds 0.5 sin(1 + index + 10 t), float64."""
-    found = {}
+    tensors = {}
     for t, (key, shape) in enumerate(SHAPES[name].items()):
         index = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
-        found[key] = (0.5 * torch.sin(1 + index + 10 * t)).reshape(shape)
-    return found
+        tensors[key] = (0.5 * torch.sin(1 + index + 10 * t)).reshape(shape)
+    return tensors
 
 
 def save(path, tensors, config=None, epoch=12, **others):
@@ -143,27 +143,30 @@ def row(tensors, name, x):
     return x @ tensors[f"{name}.weight"].T + bias
 
 
-def attended(tensors, where, h, query):
+def attended(tensors, layer, h, query):
     """Scores per head, [heads, tiles], and the pooled row through values, output layer and norm."""
-    q = row(tensors, f"{where}.q_proj", query)
-    k = row(tensors, f"{where}.k_proj", h)
+    q = row(tensors, f"{layer}.q_proj", query)
+    k = row(tensors, f"{layer}.k_proj", h)
     scores = (q.reshape(8, 1, -1) @ k.reshape(len(h), 8, -1).permute(1, 2, 0))[:, 0] / (
         HIDDEN / 8
     ) ** 0.5
-    return scores, pooled_values(tensors, where, h, scores.softmax(-1))
+    return scores, pooled_values(tensors, layer, h, scores.softmax(-1))
 
 
-def pooled_values(tensors, where, h, attention):
-    values = row(tensors, f"{where}.v_proj", h).reshape(len(h), 8, -1)
+def pooled_values(tensors, layer, h, attention):
+    values = row(tensors, f"{layer}.v_proj", h).reshape(len(h), 8, -1)
     joined = row(
-        tensors, f"{where}.out_proj", torch.einsum("hn,nhc->hc", attention, values).flatten()
+        tensors, f"{layer}.out_proj", torch.einsum("hn,nhc->hc", attention, values).flatten()
     )
-    norm = [tensors[f"{where}.layer_norm.{part}"] for part in ("weight", "bias")]
+    norm = [tensors[f"{layer}.layer_norm.{part}"] for part in ("weight", "bias")]
     return torch.nn.functional.layer_norm(joined, (HIDDEN,), *norm, eps=1e-6)
 
 
 def logits(name, tensors, x):
-    """Bag logits of a published class, evaluation mode; of DSMIL the logarithm of the published probabilities."""
+    """Bag logits of a published class in evaluation mode, from the formulas alone.
+
+    DSMIL's are the logarithm of the published probabilities.
+    """
     if name == "DSMIL":
         return dsmil(tensors, x)
     if name.startswith("CLAM"):
@@ -213,9 +216,9 @@ def heads(*arguments):
 
 
 def imported(file, out, tool, *options):
-    """Import with what a file cannot say; what the command says."""
-    said = () if "--classes" in options else ("--classes", "a,b,c")
-    said += () if {"--encoder", "--bags"} & set(options) else ("--encoder", "tiny")
-    code, said = heads("import", file, "--out", out, "--from", tool, *said, *options)
-    assert code == 0, said
-    return said
+    """Import with the facts that a file lacks; the output of the command."""
+    facts = () if "--classes" in options else ("--classes", "a,b,c")
+    facts += () if {"--encoder", "--bags"} & set(options) else ("--encoder", "tiny")
+    code, output = heads("import", file, "--out", out, "--from", tool, *facts, *options)
+    assert code == 0, output
+    return output

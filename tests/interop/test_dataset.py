@@ -1,4 +1,4 @@
-"""The dataset that an import makes: labels of any tool's tables, one split, pixel sizes; and what it refuses."""
+"""The dataset of an import: labels of any tool's tables, a split, pixel sizes, and faults."""
 
 import h5py
 import pytest
@@ -9,7 +9,7 @@ from mil.io.tables import read_csv, read_dataset
 from tests.interop.layouts import (
     CLAM_TABLE,
     bags,
-    made,
+    import_dataset,
     put_text,
     write_acmil,
     write_clam,
@@ -43,15 +43,15 @@ def job(tmp_path):
     ],
 )
 def test_any_tools_table(job, table):
-    code, said, rows = made(job, "--labels", put_text(job.parent / "labels.csv", table))
-    assert code == 0, said
+    code, output, rows = import_dataset(job, "--labels", put_text(job.parent / "labels.csv", table))
+    assert code == 0, output
     assert {slide: (row.patient, row.label) for slide, row in rows.items()} == {
         "001": ("p1", "tumor"),
         "002": ("p1", "tumor"),
         "003": ("p2", "normal"),
         "004": ("p3", "normal"),
     }
-    assert "dataset set: 4 slides (normal 2, tumor 2)" in said
+    assert "dataset set: 4 slides (normal 2, tumor 2)" in output
     config, _ = read_dataset(str(job.parent / "sets/set.yaml"))
     assert (config.classes, config.positive) == (["normal", "tumor"], "tumor")
     assert read_csv(job.parent / "sets/set.csv")[0].keys() == {
@@ -72,63 +72,65 @@ def test_stamps_two_tables(tmp_path):
         tmp_path / "slides.csv", "PATIENT,FILENAME\n01,x/001.h5\n02,y/002.h5\n02,y/gone.h5\n"
     )
     options = ("--labels", tmp_path / "clini.xlsx", "--label-column", "KRAS", "--mpp", 0.25)
-    code, said, _ = made(tmp_path / "out", *options)
-    assert (code, "give the table of their slides too: --slide-table FILE" in said) == (1, True)
-    code, said, rows = made(
+    code, output, _ = import_dataset(tmp_path / "out", *options)
+    assert (code, "give the table of their slides too: --slide-table FILE" in output) == (1, True)
+    code, output, rows = import_dataset(
         tmp_path / "out", *options, "--slide-table", slides, "--positive", "mut"
     )
-    assert code == 0, said
+    assert code == 0, output
     assert {slide: (row.patient, row.label, row.mpp) for slide, row in rows.items()} == {
         "001": ("01", "mut", 0.25),
         "002": ("02", "wt", 0.25),
     }
-    assert "1 rows of the table without a bag: y/gone.h5" in said
+    assert "1 rows of the table without a bag: y/gone.h5" in output
 
 
 def test_a_patient_with_two_labels_has_none(tmp_path):
     write_stamp(tmp_path / "out", "a")
     clini = put_text(tmp_path / "clini.csv", "PATIENT,label\np,x\np,y\n")
     slides = put_text(tmp_path / "slides.csv", "PATIENT,FILENAME\np,a.h5\n")
-    code, said, _ = made(tmp_path / "out", "--labels", clini, "--slide-table", slides)
-    assert (code, "line 3: patient p has two labels; keep one" in said) == (1, True)
+    code, output, _ = import_dataset(tmp_path / "out", "--labels", clini, "--slide-table", slides)
+    assert (code, "line 3: patient p has two labels; keep one" in output) == (1, True)
 
 
 def test_acmils_labels_are_inside(tmp_path):
     path = write_acmil(tmp_path / "patch_feats_pretrain_ssl.h5", {"n1": 0, "t1": 1, "t2": 1})
-    code, said, rows = made(path)
-    assert code == 0, said
+    code, output, rows = import_dataset(path)
+    assert code == 0, output
     assert {slide: row.label for slide, row in rows.items()} == {"n1": "0", "t1": "1", "t2": "1"}
 
 
 def test_labels_are_asked_for(job):
-    code, said, rows = made(job)
+    code, output, rows = import_dataset(job)
     assert (code, rows) == (1, {})
-    assert said == "a dataset of bags of trident needs their labels; give --labels FILE"
-    assert not (job.parent / "bags").exists()  # said before anything is written
+    assert output == "a dataset of bags of trident needs their labels; give --labels FILE"
+    assert not (job.parent / "bags").exists()  # Reported before anything is written.
 
 
 def test_what_is_left_over_is_named(job):
     table = put_text(
         job.parent / "labels.csv", "slide,label,site\n001,a,x\n002,b,y\n003,,z\n099,a,z\n"
     )
-    code, said, rows = made(job, "--labels", table)
+    code, output, rows = import_dataset(job, "--labels", table)
     assert (code, sorted(rows)) == (0, ["001", "002"])
-    assert "2 bags without a label, left out of the dataset: 004, 003" in said
-    assert "1 rows of the table without a bag: 099" in said
+    assert "2 bags without a label, left out of the dataset: 004, 003" in output
+    assert "1 rows of the table without a bag: 099" in output
     assert rows["002"].subgroups == {"site": "y"}
 
 
 def test_no_dataset_of_half_the_files(job):
     (job / "20x_256px_0px_overlap/features_uni_v1/002.h5").write_bytes(b"cut")
-    code, said, rows = made(job, "--labels", put_text(job.parent / "labels.csv", CLAM_TABLE))
+    code, output, rows = import_dataset(
+        job, "--labels", put_text(job.parent / "labels.csv", CLAM_TABLE)
+    )
     assert (code, rows) == (1, {})
-    assert "dataset set: not written, since not all files could be used" in said
-    assert "now: snakemake" not in said
+    assert "dataset set: not written, since not all files could be used" in output
+    assert "now: snakemake" not in output
 
 
 def test_nothing_is_overwritten_unasked(job, tmp_path):
     labels = put_text(tmp_path / "labels.csv", CLAM_TABLE)
-    assert made(job, "--labels", labels)[0] == 0
+    assert import_dataset(job, "--labels", labels)[0] == 0
     to = (
         "--out",
         tmp_path / "other",
@@ -139,15 +141,15 @@ def test_nothing_is_overwritten_unasked(job, tmp_path):
         "--labels",
         labels,
     )
-    code, said = bags("import", job, *to)
+    code, output = bags("import", job, *to)
     assert (
         code,
-        "set.yaml: is there already; choose another name, or overwrite it with --force" in said,
+        "set.yaml: is there already; choose another name, or overwrite it with --force" in output,
     ) == (1, True)
-    code, said = bags("import", job, "--out", tmp_path / "bags")
-    assert (code, "has bags of 001, 002, 003 and 1 more already" in said) == (1, True)
-    code, said = bags("export", tmp_path / "bags", "--to", "clam", "--out", tmp_path / "sets")
-    assert (code, "sets: is not empty; choose another --out" in said) == (1, True)
+    code, output = bags("import", job, "--out", tmp_path / "bags")
+    assert (code, "has bags of 001, 002, 003 and 1 more already" in output) == (1, True)
+    code, output = bags("export", tmp_path / "bags", "--to", "clam", "--out", tmp_path / "sets")
+    assert (code, "sets: is not empty; choose another --out" in output) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -169,27 +171,31 @@ def test_nothing_is_overwritten_unasked(job, tmp_path):
     ],
 )
 def test_tables_that_do_not_fit(job, table, options, line):
-    code, said, rows = made(job, "--labels", put_text(job.parent / "labels.csv", table), *options)
+    code, output, rows = import_dataset(
+        job, "--labels", put_text(job.parent / "labels.csv", table), *options
+    )
     assert (code, rows) == (1, {})
-    assert line in said
+    assert line in output
     assert not (job.parent / "bags").exists()
 
 
 def test_pixel_sizes_from_a_table(job):
     table = put_text(job.parent / "mpp.csv", "wsi,mpp\n001.svs,0.2472\n002.svs,\n003.svs,0.499\n")
-    code, said = bags("import", job, "--out", job.parent / "bags", "--mpp-table", table)
-    assert code == 0, said
+    code, output = bags("import", job, "--out", job.parent / "bags", "--mpp-table", table)
+    assert code == 0, output
     assert {slide: read_bag(job.parent / f"bags/{slide}.h5").mpp_level0 for slide in IDS} == {
         "001": 0.2472,
         "002": None,
         "003": 0.499,
         "004": None,
     }
-    assert "not known for 2 of 4 bags: pixel size" in said
-    assert "in 1 slides, most in 003: 0.499 µm, not 0.25" in said
+    assert "not known for 2 of 4 bags: pixel size" in output
+    assert "in 1 slides, most in 003: 0.499 µm, not 0.25" in output
     put_text(table, "wsi,mpp\n001,72\n")
-    code, said = bags("import", job, "--out", job.parent / "bags", "--mpp-table", table, "--force")
-    assert (code, "slide 001: mpp '72' is not a number of micrometres per pixel" in said) == (
+    code, output = bags(
+        "import", job, "--out", job.parent / "bags", "--mpp-table", table, "--force"
+    )
+    assert (code, "slide 001: mpp '72' is not a number of micrometres per pixel" in output) == (
         1,
         True,
     )
@@ -203,12 +209,14 @@ def test_pixel_sizes_from_the_slides(job, tmp_path):
     tissue_slide(tmp_path / "slides/001.tif", (256, 256), 0.2472)
     tissue_slide(tmp_path / "slides/002.tif", (256, 256), None)
     labels = put_text(tmp_path / "labels.csv", CLAM_TABLE)
-    code, said, rows = made(job, "--slides-dir", tmp_path / "slides", "--labels", labels)
-    assert code == 0, said
+    code, output, rows = import_dataset(
+        job, "--slides-dir", tmp_path / "slides", "--labels", labels
+    )
+    assert code == 0, output
     assert read_bag(tmp_path / "bags/001.h5").mpp_level0 == pytest.approx(0.2472, rel=1e-3)
     assert read_bag(tmp_path / "bags/002.h5").mpp_level0 is None
-    assert "no pixel size: 002 (no pixel size in OpenSlide's properties" in said
-    assert "003 (no such slide)" in said
+    assert "no pixel size: 002 (no pixel size in OpenSlide's properties" in output
+    assert "003 (no such slide)" in output
     assert rows["001"].mpp == pytest.approx(0.2472, rel=1e-3)
     assert read_dataset(str(tmp_path / "sets/set.yaml"))[0].slides_dir == str(tmp_path / "slides")
 
@@ -216,14 +224,14 @@ def test_pixel_sizes_from_the_slides(job, tmp_path):
 def test_bags_of_one_folder_are_of_one_encoder(job, tmp_path):
     write_clam(tmp_path / "clam")
     assert bags("import", job, "--out", tmp_path / "bags")[0] == 0
-    code, said = bags(
+    code, output = bags(
         "import", tmp_path / "clam", "--out", tmp_path / "bags", "--encoder", "resnet50"
     )
-    assert (code, "encoder resnet50, but uni_v1 in the others" in said) == (1, True)
-    code, said = bags("import", tmp_path / "clam", "--out", tmp_path / "b2")
-    assert (code, said) == (
+    assert (code, "encoder is resnet50, but uni_v1 in the others" in output) == (1, True)
+    code, output = bags("import", tmp_path / "clam", "--out", tmp_path / "b2")
+    assert (code, output) == (
         1,
-        "clam does not say which encoder made the features; say it with --encoder NAME",
+        "clam does not say which encoder made the features; name it with --encoder NAME",
     )
 
 
@@ -233,8 +241,12 @@ def test_a_slide_that_is_there_twice(job, tmp_path):
     (other / "001.h5").write_bytes(
         (job / "20x_256px_0px_overlap/features_uni_v1/001.h5").read_bytes()
     )
-    code, said = bags("import", job, "--out", tmp_path / "bags")
-    assert (code, "slide 001 is there twice" in said, "name the folder of one of them" in said) == (
+    code, output = bags("import", job, "--out", tmp_path / "bags")
+    assert (
+        code,
+        "slide 001 is there twice" in output,
+        "name the folder of one of them" in output,
+    ) == (
         1,
         True,
         True,
@@ -244,20 +256,19 @@ def test_a_slide_that_is_there_twice(job, tmp_path):
 def test_files_of_two_tools(tmp_path):
     write_trident(tmp_path / "both", "a")
     write_stamp(tmp_path / "both", "b")
-    code, said = bags("import", tmp_path / "both", "--out", tmp_path / "bags")
-    assert (code, said) == (1, "files of stamp and trident together; name the folder of one")
+    code, output = bags("import", tmp_path / "both", "--out", tmp_path / "bags")
+    assert (code, output) == (1, "files of stamp and trident together; name the folder of one")
 
 
 def test_our_own_bags_are_not_imported(job, tmp_path):
     assert bags("import", job, "--out", tmp_path / "bags")[0] == 0
-    assert (
-        "a bag of ours already" in bags("import", tmp_path / "bags", "--out", tmp_path / "again")[1]
-    )
+    output = bags("import", tmp_path / "bags", "--out", tmp_path / "again")[1]
+    assert "is a bag already; there is nothing to import" in output
 
 
 def test_saying_whose_it_is_does_not_make_features_of_coordinates(tmp_path):
     write_clam(tmp_path / "results")
-    code, said = bags(
+    code, output = bags(
         "import",
         tmp_path / "results",
         "--from",
@@ -267,7 +278,7 @@ def test_saying_whose_it_is_does_not_make_features_of_coordinates(tmp_path):
         "--encoder",
         "r",
     )
-    assert (code, "1 of 1 bags from clam" in said) == (0, True)
+    assert (code, "1 of 1 bags from clam" in output) == (0, True)
     assert read_bag(tmp_path / "bags/a.h5").side_level0_px == 1024.0
 
 
@@ -278,7 +289,7 @@ def test_a_file_without_its_signs_is_read_as_what_the_user_says(tmp_path):
             del file["coords"].attrs[name]
         del file["features"].attrs["encoder"]
     assert (
-        "say it with --encoder NAME" in bags("import", path, "--out", tmp_path / "bags")[1]
+        "name it with --encoder NAME" in bags("import", path, "--out", tmp_path / "bags")[1]
     )  # as CLAM's
     assert bags("import", path, "--out", tmp_path / "bags", "--from", "trident")[0] == 0
     assert read_bag(tmp_path / "bags/a.h5").encoder == "uni_v1"

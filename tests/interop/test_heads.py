@@ -1,4 +1,4 @@
-"""Heads of the published codes: the same logits, there and back bit by bit, and what a file cannot say."""
+"""Heads of the published codes: the same logits, and the same bits there and back."""
 
 import json
 
@@ -33,43 +33,43 @@ MHA_BAG = [0.3377547832733203, 0.35305860052212423, -1.0208237774066746]
 X = torch.randn(7, DIM, generator=torch.Generator().manual_seed(5))
 
 
-def assert_close(got, want, atol=1e-5):
+def assert_close(actual, expected, atol=1e-5):
     torch.testing.assert_close(
-        got.double(), torch.as_tensor(want, dtype=torch.float64), rtol=0, atol=atol
+        actual.double(), torch.as_tensor(expected, dtype=torch.float64), rtol=0, atol=atol
     )
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_published_head_gives_the_same_logits_here(tmp_path, name):
-    theirs = drawn(name)
-    imported(save(tmp_path / "c.pth", theirs), tmp_path / "head", TOOLS[name])
+    tensors = drawn(name)
+    imported(save(tmp_path / "c.pth", tensors), tmp_path / "head", TOOLS[name])
     head, trained = load_trained(tmp_path / "head")
     assert (trained.recipe.name, trained.dim, trained.epoch) == (HEADS[name], DIM, 13)
     assert trained.recipe.options["hidden"] == HIDDEN
-    assert_close(head(join([X])).logits[0], logits(name, theirs, X))
+    assert_close(head(join([X])).logits[0], logits(name, tensors, X))
 
 
-@pytest.mark.parametrize(("name", "want"), [("ACMIL_GA", BAG), ("ACMIL_MHA", MHA_BAG)])
-def test_golden_numbers_of_the_published_code(tmp_path, name, want):
-    said = imported(save(tmp_path / "c.pth", golden(name)), tmp_path / "head", "acmil")
-    assert "kept as float32, was float64" in said
+@pytest.mark.parametrize(("name", "expected"), [("ACMIL_GA", BAG), ("ACMIL_MHA", MHA_BAG)])
+def test_golden_numbers_of_the_published_code(tmp_path, name, expected):
+    output = imported(save(tmp_path / "c.pth", golden(name)), tmp_path / "head", "acmil")
+    assert "kept as float32, was float64" in output
     head, _ = load_trained(tmp_path / "head")
-    assert_close(head(golden_bag(torch.float32)).logits[0], want)
+    assert_close(head(golden_bag(torch.float32)).logits[0], expected)
     assert_close(
-        logits(name, golden(name), golden_bag().features), want, 1e-12
+        logits(name, golden(name), golden_bag().features), expected, 1e-12
     )  # the formulas here are right
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_there_and_back_is_the_same_bit_by_bit(tmp_path, name):
     tool = TOOLS[name]
-    theirs = drawn(name)
-    imported(save(tmp_path / "c.pth", theirs), tmp_path / "head", tool)
+    tensors = drawn(name)
+    imported(save(tmp_path / "c.pth", tensors), tmp_path / "head", tool)
     assert heads("export", tmp_path / "head", tmp_path / "d.pth", "--to", tool)[0] == 0
     whole = torch.load(tmp_path / "d.pth", weights_only=True)
     back = whole if tool == "clam" else whole["model"]
     assert list(back) == list(SHAPES[name])
-    assert all(torch.equal(back[key], theirs[key]) for key in theirs)
+    assert all(torch.equal(back[key], tensors[key]) for key in tensors)
     imported(tmp_path / "d.pth", tmp_path / "again", tool)
     one, other = (load_trained(tmp_path / folder)[0].state_dict() for folder in ("head", "again"))
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -90,10 +90,10 @@ def test_settings_in_the_file_are_taken_and_written_back(tmp_path):
         "auc": np.float64(0.9),
     }
     file = save(tmp_path / "c.pth", drawn("ACMIL_GA"), config, best=np.float32(1.0))
-    said = imported(
+    output = imported(
         file, tmp_path / "head", "acmil", "--positive", "b", "--fold", "2", "--name", "published"
     )
-    assert "does not say" not in said
+    assert "not in the file" not in output
     _, trained = load_trained(tmp_path / "head")
     recipe = trained.recipe
     assert recipe.options == {
@@ -123,8 +123,8 @@ def test_settings_in_the_file_are_taken_and_written_back(tmp_path):
         "",
         "unknownpx_unknownmpp",
     )
-    _, said = heads("export", tmp_path / "head", tmp_path / "d.pth", "--to", "acmil")
-    assert "unless told so: D=4" in said
+    _, output = heads("export", tmp_path / "head", tmp_path / "d.pth", "--to", "acmil")
+    assert "an attention width of 128 by default: give its constructor D=4" in output
     whole = torch.load(tmp_path / "d.pth", weights_only=True)
     assert whole["epoch"] == 12
     sizes = {"D_feat": DIM, "D_inner": HIDDEN, "n_class": 3, "n_token": 2}
@@ -154,10 +154,13 @@ def test_settings_that_make_no_sense_are_passed_over(tmp_path):
         "seed": True,
         "warmup_epoch": [1],
     }
-    said = imported(
+    output = imported(
         save(tmp_path / "c.pth", drawn("ACMIL_GA"), config, epoch=-7), tmp_path / "head", "acmil"
     )
-    assert "the file does not say, so the default, for training only: mask_top, mask_share" in said
+    assert (
+        "not in the file, so set to the default, which only training uses: mask_top, mask_share"
+        in output
+    )
     _, trained = load_trained(tmp_path / "head")
     assert (trained.recipe.train.epochs, trained.recipe.train.lr, trained.seed, trained.epoch) == (
         50,
@@ -194,7 +197,7 @@ def test_bags_say_what_the_head_is_for(tmp_path):
 def test_a_dataset_says_the_classes(tmp_path):
     (tmp_path / "d.yaml").write_text("classes: [x, y, z]\npositive: y\n")
     file = save(tmp_path / "c.pth", drawn("ABMIL"))
-    code, said = heads(
+    code, output = heads(
         "import",
         file,
         "--out",
@@ -206,7 +209,7 @@ def test_a_dataset_says_the_classes(tmp_path):
         "--dataset",
         tmp_path / "d.yaml",
     )
-    assert code == 0, said
+    assert code == 0, output
     trained = load_trained(tmp_path / "head")[1]
     assert (trained.classes, trained.positive, trained.dataset) == (["x", "y", "z"], "y", "d")
 
@@ -239,10 +242,10 @@ RENAMED = {
 }
 
 
-@pytest.mark.parametrize("how", RENAMED)
-def test_names_that_codes_made_on_their_way_are_undone(tmp_path, how):
-    tensors = {RENAMED[how](key): value for key, value in drawn("CLAM_SB").items()}
-    if how != "several GPUs":
+@pytest.mark.parametrize("change", RENAMED)
+def test_names_of_wrappers_and_older_versions_are_normalised(tmp_path, change):
+    tensors = {RENAMED[change](key): value for key, value in drawn("CLAM_SB").items()}
+    if change != "several GPUs":
         tensors["instance_loss_fn.labels"] = torch.arange(2)
     torch.save(tensors, tmp_path / "c.pt")
     imported(tmp_path / "c.pt", tmp_path / "head", "clam")
@@ -252,7 +255,7 @@ def test_names_that_codes_made_on_their_way_are_undone(tmp_path, how):
     )
 
 
-def test_the_other_softmax_of_acmils_clam_is_told(tmp_path):
+def test_the_other_softmax_of_acmils_clam_is_reported(tmp_path):
     file = save(tmp_path / "c.pth", drawn("CLAM_MB"))
     assert "its probabilities differ" in imported(file, tmp_path / "head", "acmil")
     assert "its probabilities differ" not in imported(file, tmp_path / "head2", "clam")
@@ -262,7 +265,7 @@ def test_the_other_softmax_of_acmils_clam_is_told(tmp_path):
     )
 
 
-def test_clams_constructor_is_told_of(tmp_path):
+def test_widths_for_clams_constructor_are_reported(tmp_path):
     imported(save(tmp_path / "c.pth", drawn("CLAM_SB")), tmp_path / "head", "clam")
     assert (
         "put 8 and 4 into its size_dict"

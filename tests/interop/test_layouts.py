@@ -19,7 +19,7 @@ from tests.interop.layouts import (
 
 def test_clam(tmp_path):
     write_clam(tmp_path / "results")
-    said = imported(tmp_path / "results", tmp_path / "bags", "--encoder", "resnet50")
+    output = imported(tmp_path / "results", tmp_path / "bags", "--encoder", "resnet50")
     bag = read_bag(tmp_path / "bags/a.h5")
     np.testing.assert_array_equal(bag.features, features())
     assert bag.features.dtype == np.float16
@@ -32,8 +32,8 @@ def test_clam(tmp_path):
         None,
         None,
     )
-    assert "1 of 1 bags from clam" in said
-    assert "not known for 1 of 1 bags: pixel size: no scale bar, no export to STAMP" in said
+    assert "1 of 1 bags from clam" in output
+    assert "not known for 1 of 1 bags: pixel size: no scale bar, no export to STAMP" in output
     with h5py.File(tmp_path / "bags/a.h5") as file:
         assert file.attrs["tile_order"] == "source"
 
@@ -67,10 +67,10 @@ def test_older_clam_has_a_downsample_of_its_own(tmp_path):
 def test_clam_without_patches_does_not_know_the_side(tmp_path):
     write_clam(tmp_path / "results")
     (tmp_path / "results/patches/a.h5").unlink()
-    said = imported(tmp_path / "results", tmp_path / "bags", "--encoder", "resnet50")
+    output = imported(tmp_path / "results", tmp_path / "bags", "--encoder", "resnet50")
     bag = read_bag(tmp_path / "bags/a.h5")
     assert (bag.side_level0_px, bag.tile_px, bag.tiling) == (None, None, "unknownpx_unknownmpp")
-    assert "side of a tile: no heatmap; give --side-level0-px, or CLAM's --patches DIR" in said
+    assert "side of a tile: no heatmap; give --side-level0-px, or CLAM's --patches DIR" in output
     imported(
         tmp_path / "results",
         tmp_path / "bags",
@@ -88,7 +88,7 @@ def test_clam_without_patches_does_not_know_the_side(tmp_path):
 
 def test_clams_tensors_alone_are_bags_without_coordinates(tmp_path):
     write_clam(tmp_path / "results")
-    said = imported(
+    output = imported(
         tmp_path / "results/features/pt_files", tmp_path / "bags", "--encoder", "resnet50"
     )
     bag = read_bag(tmp_path / "bags/a.h5")
@@ -96,13 +96,13 @@ def test_clams_tensors_alone_are_bags_without_coordinates(tmp_path):
     assert bag.coords is None
     assert (
         "coordinates: no heatmap, no neighbours in space for graph heads, no export but CLAM's"
-        in said
+        in output
     )
 
 
 def test_trident(tmp_path):
     write_trident(tmp_path / "job")
-    said = imported(tmp_path / "job", tmp_path / "bags", "--mpp", "0.2472")
+    output = imported(tmp_path / "job", tmp_path / "bags", "--mpp", "0.2472")
     bag = read_bag(tmp_path / "bags/a.h5")
     np.testing.assert_array_equal(bag.features, features())
     np.testing.assert_array_equal(bag.coords, COORDS)
@@ -110,7 +110,7 @@ def test_trident(tmp_path):
     assert (bag.side_level0_px, bag.tile_px, bag.mpp_level0) == (512.0, 256, 0.2472)
     assert (bag.width_level0_px, bag.height_level0_px) == (50_000, 40_000)
     assert bag.target_mpp is None  # 20x is a name, not a measure
-    assert "magnification" not in said
+    assert "magnification" not in output
 
 
 def test_tridents_nominal_magnification_is_not_believed(tmp_path):
@@ -118,10 +118,10 @@ def test_tridents_nominal_magnification_is_not_believed(tmp_path):
     imported(tmp_path / "job", tmp_path / "bags")
     bag = read_bag(tmp_path / "bags/a.h5")
     assert (bag.mpp_level0, bag.width_level0_px, bag.side_level0_px) == (None, None, 550.5)
-    said = imported(tmp_path / "job", tmp_path / "bags", "--mpp", "0.2265", "--force")
+    output = imported(tmp_path / "job", tmp_path / "bags", "--mpp", "0.2265", "--force")
     assert (
         "pixel size is more than 5 % from what the magnification would mean in 1 slides, most in "
-        "a: 0.2265 µm, not 0.25" in said
+        "a: 0.2265 µm, not 0.25" in output
     )
 
 
@@ -131,10 +131,10 @@ def test_tridents_slide_without_tiles(tmp_path):
     with h5py.File(empty, "r+") as file:
         del file["features"]
         file.create_dataset("features", data=np.zeros(0, np.float32)).attrs["encoder"] = "uni_v1"
-    said = imported(tmp_path / "job", tmp_path / "bags")
+    output = imported(tmp_path / "job", tmp_path / "bags")
     bag = read_bag(tmp_path / "bags/empty.h5")
     assert (bag.state, bag.reason) == ("no_tissue", "no tiles in the file of trident")
-    assert "slide empty has no tiles" in said
+    assert "slide empty has no tiles" in output
 
 
 def test_tridents_pt_files_hold_an_array(tmp_path):
@@ -162,13 +162,13 @@ def test_stamp(tmp_path, mpp):
 
 def test_stamp_without_a_pixel_size_keeps_its_micrometres(tmp_path):
     write_stamp(tmp_path / "out")
-    said = imported(tmp_path / "out", tmp_path / "bags")
+    output = imported(tmp_path / "out", tmp_path / "bags")
     bag = read_bag(tmp_path / "bags/a.h5")
     assert (bag.coords, bag.side_level0_px, bag.tile_px) == (None, None, 224)
     np.testing.assert_array_equal(bag.coords_um, (COORDS * 0.25).astype(np.float32))
     assert (
         "pixel size: no scale bar, no export to STAMP; give --mpp, --mpp-table or --slides-dir"
-        in said
+        in output
     )
 
 

@@ -1,4 +1,4 @@
-"""Files from strangers with one thing wrong: one line that says which file and what, and no bag."""
+"""Untrusted files with one fault: one line that names file and fault, and no bag."""
 
 import pickle
 import re
@@ -93,7 +93,7 @@ def test_coordinates_that_cannot_be(files, tmp_path, tool, wrong):
 @pytest.mark.parametrize("tool", ["clam", "trident", "acmil"])
 def test_fractions_are_not_pixels(files, tmp_path, tool):
     replaced(files[tool], PLACES[tool], put(COORDS + 0.25))
-    assert "coords that are fractions" in refused(files[tool], tmp_path)
+    assert "coords are fractions, so not pixels of level 0" in refused(files[tool], tmp_path)
 
 
 @pytest.mark.parametrize("tool", KEYS)
@@ -170,8 +170,14 @@ def test_a_file_in_a_folder_that_lost_its_features_is_not_passed_over(files, tmp
     other = files[tool].with_name("b.h5")
     other.write_bytes(files[tool].read_bytes())
     replaced(other, KEYS[tool], lambda file, name: None)
-    code, said = bags("import", files[tool].parent, "--out", tmp_path / "bags", "--encoder", "tiny")
-    assert (code, f"{other}: holds coordinates, not features" in said, "1 of 2 bags" in said) == (
+    code, output = bags(
+        "import", files[tool].parent, "--out", tmp_path / "bags", "--encoder", "tiny"
+    )
+    assert (
+        code,
+        f"{other}: holds coordinates, not features" in output,
+        "1 of 2 bags" in output,
+    ) == (
         1,
         True,
         True,

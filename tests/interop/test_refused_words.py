@@ -1,4 +1,4 @@
-"""What strangers' files say in words: attributes, names, headers; one line each, and no bag."""
+"""Texts in untrusted files: attributes, names, headers; one line a fault, and no bag."""
 
 import json
 
@@ -25,13 +25,13 @@ def files(tmp_path):
     return good_files(tmp_path / "in")
 
 
-def attribute(path, where, name, value):
+def set_attribute(path, item, name, value):
     with h5py.File(path, "r+") as file:
-        file[where].attrs[name] = value
+        file[item].attrs[name] = value
 
 
 @pytest.mark.parametrize(
-    ("tool", "where", "name", "value", "line"),
+    ("tool", "item", "name", "value", "line"),
     [
         ("trident", "coords", "patch_size", "big", "patch_size is 'big', not a positive number"),
         ("trident", "coords", "patch_size_level0", -3.0, "patch_size_level0 is '-3.0'"),
@@ -48,8 +48,8 @@ def attribute(path, where, name, value):
         ("acmil", "a", "label", 0.5, "label is not a number"),
     ],
 )
-def test_attributes_that_cannot_be(files, tmp_path, tool, where, name, value, line):
-    attribute(files[tool], where, name, value)
+def test_attributes_that_cannot_be(files, tmp_path, tool, item, name, value, line):
+    set_attribute(files[tool], item, name, value)
     assert line in refused(files[tool], tmp_path)
 
 
@@ -63,17 +63,19 @@ def test_attributes_that_cannot_be(files, tmp_path, tool, where, name, value, li
 )
 def test_clams_patches_that_cannot_be(files, tmp_path, name, value, line):
     patches = tmp_path / "in/clam/patches/a.h5"
-    attribute(patches, "coords", name, value)
-    code, said = bags("import", files["clam"], "--out", tmp_path / "bags", "--encoder", "tiny")
-    assert (code, f"{patches}: {line}" in said) == (1, True)
+    set_attribute(patches, "coords", name, value)
+    code, output = bags("import", files["clam"], "--out", tmp_path / "bags", "--encoder", "tiny")
+    assert (code, f"{patches}: {line}" in output) == (1, True)
 
 
 def test_clams_patches_of_other_tiles_say_nothing_of_these(files, tmp_path):
     patches = tmp_path / "in/clam/patches/a.h5"
     for data in (COORDS + 1, COORDS[:4]):
         replaced(patches, "coords", put(data))
-        code, said = bags("import", files["clam"], "--out", tmp_path / "bags", "--encoder", "tiny")
-        assert (code, f"{patches}: not the corners of the tiles in {files['clam']}" in said) == (
+        code, output = bags(
+            "import", files["clam"], "--out", tmp_path / "bags", "--encoder", "tiny"
+        )
+        assert (code, f"{patches}: not the corners of the tiles in {files['clam']}" in output) == (
             1,
             True,
         )
@@ -107,8 +109,8 @@ def test_a_group_whose_name_is_no_text(tmp_path):
 
 @pytest.mark.parametrize("name", ["patch_size", "encoder", "mil_header"])
 def test_an_attribute_that_is_too_large(files, tmp_path, name):
-    where = {"patch_size": "coords", "encoder": "features"}.get(name, "/")
-    attribute(files["trident"], where, name, np.zeros(5000))
+    item = {"patch_size": "coords", "encoder": "features"}.get(name, "/")
+    set_attribute(files["trident"], item, name, np.zeros(5000))
     assert f"{name} is too large for an attribute" in refused(files["trident"], tmp_path)
 
 
@@ -118,7 +120,7 @@ def test_atlaspatch_is_recognised(tmp_path):
         with h5py.File(path, "w") as file:
             file["coords"] = np.zeros((5, 5), np.int32)
             file["features/uni" if of_group else "features"] = features()
-        assert "a file of AtlasPatch, which is not read" in refused(path, tmp_path)
+        assert "a file of AtlasPatch, which cannot be imported" in refused(path, tmp_path)
 
 
 def test_files_that_hold_no_features(files, tmp_path):
@@ -133,7 +135,7 @@ def test_files_that_hold_no_features(files, tmp_path):
     assert "features of a whole slide, not of its tiles" in refused(slides / "a.h5", tmp_path)
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["numbers"] = COORDS
-    assert "not a file of features that is known here; it has: numbers" in refused(
+    assert "not a file of features of a supported tool; it has: numbers" in refused(
         tmp_path / "other.h5", tmp_path
     )
 
@@ -147,20 +149,20 @@ def test_files_that_hold_no_features(files, tmp_path):
         ({"encoder": "a\nb"}, "encoder"),
         ({"slide": "../x"}, "slide"),
         ("not JSON", "Invalid JSON"),
-        ("x" * 200_000, "is not ours"),
+        ("x" * 200_000, "far too long"),
     ],
 )
 def test_a_header_that_is_not_ours(files, tmp_path, change, line):
     good = {"encoder": "uni_v1", "tile_px": 256}
-    attribute(
+    set_attribute(
         files["trident"],
         "/",
         "mil_header",
         change if isinstance(change, str) else json.dumps({**good, **change}),
     )
-    said = refused(files["trident"], tmp_path)
-    assert "mil_header is not ours" in said
-    assert line in said
+    output = refused(files["trident"], tmp_path)
+    assert "the attribute mil_header was not written by mil" in output
+    assert line in output
 
 
 def test_our_header_is_not_believed_over_the_file(files, tmp_path):
@@ -172,7 +174,7 @@ def test_our_header_is_not_believed_over_the_file(files, tmp_path):
         "mpp_level0": 0.3,
         "width_level0_px": 9,
     }
-    attribute(files["trident"], "/", "mil_header", json.dumps(header))
+    set_attribute(files["trident"], "/", "mil_header", json.dumps(header))
     assert bags("import", files["trident"], "--out", tmp_path / "bags")[0] == 0
     bag = read_bag(tmp_path / "bags/a.h5")
     assert (bag.tile_px, bag.side_level0_px, bag.width_level0_px) == (256, 512.0, 50_000)
@@ -181,11 +183,11 @@ def test_our_header_is_not_believed_over_the_file(files, tmp_path):
 
 
 def test_an_encoder_that_cannot_name_a_folder(files, tmp_path):
-    attribute(files["trident"], "features", "encoder", "../uni")
-    code, said = bags("import", files["trident"], "--out", tmp_path / "bags")
-    assert (code, "encoder '../uni' cannot name a folder; give it one: --encoder NAME" in said) == (
-        1,
-        True,
+    set_attribute(files["trident"], "features", "encoder", "../uni")
+    code, output = bags("import", files["trident"], "--out", tmp_path / "bags")
+    assert code == 1
+    assert (
+        "encoder '../uni' cannot be a folder's name; give another one with --encoder NAME" in output
     )
 
 
@@ -194,8 +196,8 @@ def test_the_good_ones_are_written_and_the_bad_one_named(tmp_path):
         write_trident(tmp_path / "job", slide)
     broken = tmp_path / "job/20x_256px_0px_overlap/features_uni_v1/b.h5"
     broken.write_bytes(broken.read_bytes()[:-2000])
-    code, said = bags("import", tmp_path / "job", "--out", tmp_path / "bags")
+    code, output = bags("import", tmp_path / "job", "--out", tmp_path / "bags")
     assert code == 1
-    assert f"import: 2 of 3 bags from trident into {tmp_path / 'bags'}" in said
-    assert f"{broken}: not an HDF5 file, cut short or damaged" in said
+    assert f"import: 2 of 3 bags from trident into {tmp_path / 'bags'}" in output
+    assert f"{broken}: not an HDF5 file, cut short or damaged" in output
     assert sorted(file.name for file in (tmp_path / "bags").iterdir()) == ["a.h5", "c.h5"]

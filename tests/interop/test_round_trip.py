@@ -1,4 +1,4 @@
-"""From our bags to another tool's files and back: the same features, coordinates, order, scale and labels."""
+"""Bags to another tool's files and back: same features, coordinates, order, scale and labels."""
 
 from dataclasses import replace
 
@@ -55,19 +55,19 @@ def embed(slide, tiles_file, out):
             as_array(reader.read(float(x), float(y), tiles.geometry.side_level0_px, 64))
             for x, y in tiles.coords
         ]
-    made = encoder(torch.from_numpy(np.stack(read))).numpy().astype(np.float16)
-    valid = np.ones(len(made), bool)
-    write_bag(out, bag_of(tiles, made, valid, state="ok", reason="", encoder=encoder.identity))
+    features = encoder(torch.from_numpy(np.stack(read))).numpy().astype(np.float16)
+    valid = np.ones(len(features), bool)
+    write_bag(out, bag_of(tiles, features, valid, state="ok", reason="", encoder=encoder.identity))
 
 
 def there_and_back(folder, tool, *options, to=()):
-    code, said = bags("export", folder / "bags", "--to", tool, "--out", folder / "other", *to)
-    assert code == 0, said
+    code, output = bags("export", folder / "bags", "--to", tool, "--out", folder / "other", *to)
+    assert code == 0, output
     code, back = bags(
         "import", folder / "other", "--out", folder / "back", "--encoder", "tiny", *options
     )
     assert code == 0, back
-    return said, back
+    return output, back
 
 
 def write_dataset(folder):
@@ -106,8 +106,8 @@ def test_nothing_is_lost(tmp_path, tool, mpp):
             **scanned,
         )
     to = ("--dataset", write_dataset(tmp_path)) if tool == "acmil" else ()
-    said, back = there_and_back(tmp_path, tool, to=to)
-    assert said == f"export: 4 bags to {tool} in {tmp_path / 'other'}, 36 tiles\n"
+    output, back = there_and_back(tmp_path, tool, to=to)
+    assert output == f"export: 4 bags to {tool} in {tmp_path / 'other'}, 36 tiles\n"
     assert back == (
         f"import: 4 of 4 bags from {tool} into {tmp_path / 'back'}, 36 tiles of 8 features in "
         "float16, encoder tiny\n"
@@ -157,25 +157,35 @@ def test_labels_patients_and_splits_come_back(tmp_path, tool):
     other = tmp_path / "other"
     sets = tmp_path / "sets"
     tables = {
-        "clam": ("--labels", other / "dataset_csv/set.csv", "--split", other / "splits/set_100/splits_0.csv"),
-        "trident": ("--labels", other / "set.csv", "--split", other / "splits/k=all.tsv", "--fold", 0),
-        "stamp": (
-            "--labels", other / "clini.csv", "--slide-table", other / "slides.csv", "--split", other / "splits.json",
-            "--fold", 0,
-        ),
-        "acmil": ("--split", other / "splits/set/split_1.json"),
-    }  # fmt: skip
-    said, back = there_and_back(
+        "clam": {
+            "--labels": other / "dataset_csv/set.csv",
+            "--split": other / "splits/set_100/splits_0.csv",
+        },
+        "trident": {
+            "--labels": other / "set.csv",
+            "--split": other / "splits/k=all.tsv",
+            "--fold": 0,
+        },
+        "stamp": {
+            "--labels": other / "clini.csv",
+            "--slide-table": other / "slides.csv",
+            "--split": other / "splits.json",
+            "--fold": 0,
+        },
+        "acmil": {"--split": other / "splits/set/split_1.json"},
+    }
+    options = [part for option in tables[tool].items() for part in option]
+    output, back = there_and_back(
         tmp_path,
         tool,
         "--dataset",
         "back",
         "--datasets",
         sets,
-        *tables[tool],
+        *options,
         to=("--dataset", yaml, "--folds", tmp_path / "folds2.csv"),
     )
-    assert "12 tiles, 2 folds" in said
+    assert "12 tiles, 2 folds" in output
     config, rows = read_dataset(str(sets / "back.yaml"))
     assert config.classes == ["normal", "tumour"]
     assert {row.slide: row.label for row in rows} == {
@@ -200,11 +210,11 @@ def test_what_is_not_ok_or_not_valid_is_left_out_and_counted(tmp_path):
     bag_file(tmp_path / "bags/b.h5", "b", np.zeros((0, 8)), state="no_tissue", reason="none")
     bag_file(tmp_path / "bags/x.h5", "x", features(3))
     yaml = write_dataset(tmp_path)
-    said, _ = there_and_back(tmp_path, "trident", to=("--dataset", yaml))
-    assert said.splitlines() == [
+    output, _ = there_and_back(tmp_path, "trident", to=("--dataset", yaml))
+    assert output.splitlines() == [
         f"export: 1 bags to trident in {tmp_path / 'other'}, 2 tiles",
-        "left out: 1 slides that are not ok: b",
-        "left out: 1 slides that the dataset does not have: x",
+        "left out: 1 slides whose state is not ok: b",
+        "left out: 1 slides that are not in the dataset: x",
         "left out: 1 tiles that could not be read",
     ]
     bag = read_bag(tmp_path / "back/a.h5")
@@ -222,10 +232,10 @@ def test_float32_bags_stay_float32(tmp_path):
     write_bag(tmp_path / "bags/a.h5", replace(bag, features=precise))
     for tool in ("clam", "trident", "stamp"):
         assert bags("export", tmp_path / "bags", "--to", tool, "--out", tmp_path / tool)[0] == 0
-        code, said = bags(
+        code, output = bags(
             "import", tmp_path / tool, "--out", tmp_path / f"from_{tool}", "--dtype", "float32"
         )
-        assert code == 0, said
+        assert code == 0, output
         np.testing.assert_array_equal(read_bag(tmp_path / f"from_{tool}/a.h5").features, precise)
 
 
@@ -236,15 +246,14 @@ def test_clams_export_without_coordinates_or_scale(tmp_path):
     assert bags("export", tmp_path / "bags", "--to", "clam", "--out", tmp_path / "clam")[0] == 0
     assert sorted(p.name for p in (tmp_path / "clam").rglob("*") if p.is_file()) == ["a.pt"]
     for tool, lacks in (("trident", "side_level0_px"), ("stamp", "side_level0_px")):
-        code, said = bags("export", tmp_path / "bags", "--to", tool, "--out", tmp_path / tool)
-        assert (code, f"{tool} needs {lacks}, which 1 of 1 bags do not know (a)" in said) == (
+        code, output = bags("export", tmp_path / "bags", "--to", tool, "--out", tmp_path / tool)
+        assert (code, f"{tool} needs {lacks}, which 1 of 1 bags lack (a)" in output) == (
             1,
             True,
         )
     write_bag(tmp_path / "bags/a.h5", replace(known, coords=None))
-    code, said = bags("export", tmp_path / "bags", "--to", "stamp", "--out", tmp_path / "stamp")
-    assert (code, said) == (
+    code, output = bags("export", tmp_path / "bags", "--to", "stamp", "--out", tmp_path / "stamp")
+    assert (code, output) == (
         1,
-        "stopped at slide a, 0 of 1 are written: stamp needs coordinates, which this bag does "
-        "not know",
+        "stopped at slide a, 0 of 1 are written: stamp needs coordinates, which this bag lacks",
     )

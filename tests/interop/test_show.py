@@ -31,22 +31,22 @@ def test_ls(tmp_path):
         ),
     )
     (tmp_path / "y.h5").write_bytes(b"not HDF5")
-    code, said = bags("ls", tmp_path)
+    code, output = bags("ls", tmp_path)
     assert code == 0
-    rows = [line.split(maxsplit=6) for line in said.splitlines()]
+    rows = [line.split(maxsplit=6) for line in output.splitlines()]
     assert rows[0] == ["slide", "tiles", "dim", "encoder", "tiling", "state", "MB"]
     assert rows[1] == ["a", "4", "8", "tiny", "224px_0.5mpp", "ok", "0.0"]
     assert rows[2] == ["empty", "0", "8", "tiny", "224px_0.5mpp", "no_tissue", "0.0"]
     assert rows[3] == ["x", "3", "9", "uni", "unknownpx_unknownmpp", "ok", "0.0"]
     assert rows[4][:3] == ["y", "unusable:", "not"]
-    assert said.splitlines()[-1] == "4 bags, 0.0 MB"
+    assert output.splitlines()[-1] == "4 bags, 0.0 MB"
 
 
 def test_ls_reads_no_features(tmp_path, monkeypatch):
     bag_file(tmp_path / "a.h5", "a", features(4))
     monkeypatch.setattr(h5py.Dataset, "__getitem__", lambda *_: 1 / 0)
-    code, said = bags("ls", tmp_path)
-    assert (code, said.splitlines()[1].split()[1]) == (0, "4")
+    code, output = bags("ls", tmp_path)
+    assert (code, output.splitlines()[1].split()[1]) == (0, "4")
 
 
 def test_ls_of_nothing(tmp_path):
@@ -55,8 +55,8 @@ def test_ls_of_nothing(tmp_path):
 
 def test_info_of_a_bag(tmp_path):
     bag_file(tmp_path / "a.h5", "a", features(4), valid=np.array([True, False, True, True]))
-    code, said = bags("info", tmp_path / "a.h5")
-    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in said.splitlines()[1:]}
+    code, output = bags("info", tmp_path / "a.h5")
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in output.splitlines()[1:]}
     assert code == 0
     assert lines["features"] == "4 tiles of 8 numbers in float16"
     assert lines["valid"] == "3 tiles"
@@ -79,7 +79,7 @@ def test_info_says_what_is_not_known(tmp_path):
         source="clam",
     )
     write_bag(tmp_path / "x.h5", bag)
-    said = bags("info", tmp_path / "x.h5")[1]
+    output = bags("info", tmp_path / "x.h5")[1]
     for name in (
         "coords",
         "tile_px",
@@ -88,15 +88,15 @@ def test_info_says_what_is_not_known(tmp_path):
         "mpp_level0",
         "weights_sha256",
     ):
-        assert any(line.split() == [name, "not", "known"] for line in said.splitlines()), name
+        assert any(line.split() == [name, "not", "known"] for line in output.splitlines()), name
 
 
 def test_info_of_other_tools_files(tmp_path):
-    code, said = bags("info", write_stamp(tmp_path))
+    code, output = bags("info", write_stamp(tmp_path))
     assert code == 0
-    assert said.startswith("features by stamp, not a bag; `mil bags import` makes one\n")
-    assert "side_um                256.0" in said
-    assert "encoder                mahmood-uni" in said
+    assert output.startswith("features by stamp, not a bag; `mil bags import` makes one\n")
+    assert "side_um                256.0" in output
+    assert "encoder                mahmood-uni" in output
     path = write_acmil(tmp_path / "patch_feats_pretrain_ssl.h5", {"a": 0, "b": 1})
     assert "holds 2 slides" in bags("info", path)[1]
     (tmp_path / "text.h5").write_text("no")
@@ -110,9 +110,9 @@ def test_an_export_that_stops_says_where(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "notes.txt").write_text("mine")
-    code, said = bags("export", tmp_path / "bags", "--to", "trident", "--out", out, "--force")
+    code, output = bags("export", tmp_path / "bags", "--to", "trident", "--out", out, "--force")
     assert code == 1
-    assert said.startswith(f"stopped at slide b, 1 of 3 are written: {tmp_path / 'bags/b.h5'}: ")
+    assert output.startswith(f"stopped at slide b, 1 of 3 are written: {tmp_path / 'bags/b.h5'}: ")
     files = sorted(file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file())
     assert files == [
         "20x_224px_0px_overlap/features_tiny/a.h5",
@@ -128,21 +128,22 @@ def test_acmils_one_file_is_whole_or_not_there(tmp_path):
     (tmp_path / "set.yaml").write_text("classes: [x, y]\n")
     replaced(tmp_path / "bags/b.h5", "valid", put(np.ones(3, bool)))
     to = ("--to", "acmil", "--out", tmp_path / "out")
-    code, said = bags("export", tmp_path / "bags", *to, "--dataset", tmp_path / "set.yaml")
-    assert (code, "stopped at slide b" in said) == (1, True)
+    code, output = bags("export", tmp_path / "bags", *to, "--dataset", tmp_path / "set.yaml")
+    assert (code, "stopped at slide b" in output) == (1, True)
     assert list((tmp_path / "out").iterdir()) == []
-    code, said = bags("export", tmp_path / "bags", *to)
-    assert (code, said) == (
+    code, output = bags("export", tmp_path / "bags", *to)
+    assert (code, output) == (
         1,
-        "ACMIL keeps the label beside the features; say whose labels: --dataset NAME",
+        "ACMIL keeps the label beside the features; name the dataset with the labels: "
+        "--dataset NAME",
     )
 
 
 def test_bags_of_two_encoders_are_not_exported(tmp_path):
     bag_file(tmp_path / "bags/a.h5", "a", features(4))
     bag_file(tmp_path / "bags/b.h5", "b", features(4), encoder={"encoder": "other"})
-    code, said = bags("export", tmp_path / "bags", "--to", "clam", "--out", tmp_path / "out")
-    assert (code, "encoder other in b, but tiny in a" in said) == (1, True)
+    code, output = bags("export", tmp_path / "bags", "--to", "clam", "--out", tmp_path / "out")
+    assert (code, "encoder other in b, but tiny in a" in output) == (1, True)
 
 
 def test_stamp_wants_one_label_a_patient(tmp_path):
@@ -151,10 +152,10 @@ def test_stamp_wants_one_label_a_patient(tmp_path):
     (tmp_path / "set.csv").write_text("slide,patient,label\na,p,x\nb,p,y\n")
     (tmp_path / "set.yaml").write_text("classes: [x, y]\n")
     to = ("--to", "stamp", "--out", tmp_path / "out", "--dataset", tmp_path / "set.yaml")
-    code, said = bags("export", tmp_path / "bags", *to)
+    code, output = bags("export", tmp_path / "bags", *to)
     assert (
         code,
-        "patient p has slides labelled x and y; STAMP's table has one label a patient" in said,
+        "patient p has slides labelled x and y; STAMP's table has one label a patient" in output,
     ) == (1, True)
     assert not (tmp_path / "out").exists()
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.interop.layouts import CLAM_TABLE, made, put_text, write_trident
+from tests.interop.layouts import CLAM_TABLE, import_dataset, put_text, write_trident
 
 
 @pytest.fixture
@@ -16,9 +16,13 @@ def job(tmp_path):
 
 SPLITS = {
     "splits_0.csv": ",train,val,test\n0,001,003,004\n1,002,,\n",
-    "splits_0_bool.csv": ",train,val,test\n001,True,False,False\n002,True,False,False\n003,False,True,False\n"
-    "004,False,False,True\n",
-    "k=all.tsv": "case_id\tslide_id\tfold_0\np1\t001\ttrain\np1\t002\ttrain\np2\t003\tval\np3\t004\ttest\n",
+    "splits_0_bool.csv": (
+        ",train,val,test\n001,True,False,False\n002,True,False,False\n"
+        "003,False,True,False\n004,False,False,True\n"
+    ),
+    "k=all.tsv": (
+        "case_id\tslide_id\tfold_0\np1\t001\ttrain\np1\t002\ttrain\np2\t003\tval\np3\t004\ttest\n"
+    ),
     "ours.csv": "fold,slide,split\n0,001,train\n0,002,train\n0,003,val\n0,004,test\n",
     "table.csv": "slide,split\n001,training\n002,training\n003,validation\n004,testing\n",
     "split_1.json": json.dumps(
@@ -33,10 +37,10 @@ SPLITS = {
 @pytest.mark.parametrize("name", SPLITS)
 def test_one_file_of_splits(job, name):
     split = put_text(job.parent / name, SPLITS[name])
-    code, said, rows = made(
+    code, output, rows = import_dataset(
         job, "--labels", put_text(job.parent / "labels.csv", CLAM_TABLE), "--split", split
     )
-    assert code == 0, said
+    assert code == 0, output
     third = "train" if name == "splits.json" else "val"  # STAMP's file names no validation
     assert {slide: row.split for slide, row in rows.items()} == {
         "001": "train",
@@ -48,12 +52,12 @@ def test_one_file_of_splits(job, name):
 
 def test_slides_and_names_without_each_other(job):
     split = put_text(job.parent / "splits_0.csv", ",train,val,test\n0,001,003,099\n1,002.svs,,\n")
-    code, said, rows = made(
+    code, output, rows = import_dataset(
         job, "--labels", put_text(job.parent / "labels.csv", CLAM_TABLE), "--split", split
     )
     assert (code, sorted(rows)) == (0, ["001", "002", "003"])
-    assert "1 slides in no split, left out of the dataset: 004" in said
-    assert "1 names in the splits without a slide: 099" in said
+    assert "1 slides in no split, left out of the dataset: 004" in output
+    assert "1 names in the splits without a slide: 099" in output
 
 
 TWO = json.dumps({"splits": [{"train_patients": ["p1"], "test_patients": ["p2", "p3"]}] * 2})
@@ -87,15 +91,15 @@ TWO = json.dumps({"splits": [{"train_patients": ["p1"], "test_patients": ["p2", 
             "not a file of splits",
         ),
         ("s.json", "[1, 2]", "not a file of splits"),
-        ("s.json", TWO, "has the folds 0, 1; say which with --fold"),
+        ("s.json", TWO, "has the folds 0, 1; choose one with --fold"),
         ("s.pkl", "x", "not a file of splits"),
     ],
 )
 def test_splits_that_cannot_be(job, name, text, line):
     split = put_text(job.parent / name, text)
-    code, said, rows = made(
+    code, output, rows = import_dataset(
         job, "--labels", put_text(job.parent / "labels.csv", CLAM_TABLE), "--split", split
     )
     assert (code, rows) == (1, {})
-    assert line in said
+    assert line in output
     assert not (job.parent / "bags").exists()

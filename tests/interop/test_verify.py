@@ -31,8 +31,8 @@ def folder(tmp_path):
 
 def verify(*paths):
     """Exit code, the faults, and the closing line."""
-    code, said = bags("verify", *paths)
-    *faults, last = said.splitlines()
+    code, output = bags("verify", *paths)
+    *faults, last = output.splitlines()
     return code, faults, last
 
 
@@ -125,22 +125,25 @@ def test_outside_the_slide(folder, corner):
 
 def test_the_name_of_another_slide(folder):
     change(folder / "b.h5", slide="B2")
-    assert_only_fault(folder, "says that it is of slide 'B2'")
+    assert_only_fault(folder, "its header names the slide 'B2'")
 
 
 def test_no_tile_could_be_read(folder):
     change(folder / "b.h5", valid=np.zeros(4, bool))
-    assert_only_fault(folder, "is ok, but has no tile that could be read")
+    assert_only_fault(folder, "its state is ok, but no tile could be read")
 
 
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({"features": features(4, 9)}, "features a tile 9, but 8 in 2 of 3 bags"),
-        ({"encoder": "other"}, "encoder other, but tiny in 2 of 3 bags"),
-        ({"weights_sha256": "f" * 64}, f"weights {'f' * 64}, but {'0' * 64} in 2 of 3 bags"),
-        ({"weights_sha256": ""}, f"weights not known, but {'0' * 64} in 2 of 3 bags"),
-        ({"tile_px": 256}, "tiling 256px_0.5mpp, but 224px_0.5mpp in 2 of 3 bags"),
+        ({"features": features(4, 9)}, "9 features per tile, but 8 in 2 of 3 bags"),
+        ({"encoder": "other"}, "encoder is other, but tiny in 2 of 3 bags"),
+        (
+            {"weights_sha256": "f" * 64},
+            f"weights_sha256 is {'f' * 64}, but {'0' * 64} in 2 of 3 bags",
+        ),
+        ({"weights_sha256": ""}, f"weights_sha256 is not known, but {'0' * 64} in 2 of 3 bags"),
+        ({"tile_px": 256}, "tiling is 256px_0.5mpp, but 224px_0.5mpp in 2 of 3 bags"),
     ],
 )
 def test_bags_that_do_not_belong_together(folder, fields, line):

@@ -15,7 +15,7 @@ HOLE = [(40, 40), (60, 40), (60, 60), (40, 60)]
 
 
 def asap(folder, *polygons, name="a.xml"):
-    """Write an ASAP file; each polygon is (group, corners), its corners written in another order than drawn."""
+    """Write an ASAP file; polygons are (group, corners), written in another order than drawn."""
     annotations = []
     for number, (group, corners) in enumerate(polygons):
         points = [f'<Coordinate Order="{i}" X="{x}" Y="{y}" />' for i, (x, y) in enumerate(corners)]
@@ -24,7 +24,11 @@ def asap(folder, *polygons, name="a.xml"):
             f'<Annotation Name="{number}" Type="Polygon" PartOfGroup="{group}">'
             f"<Coordinates>{shuffled}</Coordinates></Annotation>"
         )
-    text = f'<?xml version="1.0"?><ASAP_Annotations><Annotations>{"".join(annotations)}</Annotations></ASAP_Annotations>'
+    elements = "".join(annotations)
+    text = (
+        '<?xml version="1.0"?><ASAP_Annotations><Annotations>'
+        f"{elements}</Annotations></ASAP_Annotations>"
+    )
     (folder / name).write_text(text)
     return folder / name
 
@@ -114,7 +118,10 @@ def imagescope(folder, *regions):
     for said, corners in regions:
         vertices = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in corners)
         drawn.append(f"<Region {said}><Vertices>{vertices}</Vertices></Region>")
-    text = f"<Annotations><Annotation Id='1'><Regions>{''.join(drawn)}</Regions></Annotation></Annotations>"
+    elements = "".join(drawn)
+    text = (
+        f"<Annotations><Annotation Id='1'><Regions>{elements}</Regions></Annotation></Annotations>"
+    )
     (folder / "i.xml").write_text(text)
     return folder / "i.xml"
 
@@ -182,6 +189,11 @@ def test_other_forms_of_geojson(tmp_path, form):
     assert read_annotation(tmp_path / "a.geojson").equals(Polygon(SQUARE))
 
 
+def polygon_text(corners):
+    """GeoJSON of one polygon, its corners as text."""
+    return f'[{{"geometry": {{"type": "Polygon", "coordinates": [[{corners}]]}}}}]'
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -190,15 +202,15 @@ def test_other_forms_of_geojson(tmp_path, form):
         '{"type": "FeatureCollection"}',
         '"x"',
         '[{"geometry": {"type": "Polygon", "coordinates": [[[1]]]}}]',
-        '[{"geometry": {"type": "Polygon", "coordinates": [[[NaN, 0], [1, 0], [1, 1], [NaN, 0]]]}}]',
+        polygon_text("[NaN, 0], [1, 0], [1, 1], [NaN, 0]"),
         '[{"geometry": {"type": "Nonsense"}}]',
         "{}",
         "1",
         "[[]]",
         "[" * 100_000,
-        '[{"geometry": {"type": "Polygon", "coordinates": [[[1e999, 0], [1, 0], [1, 1], [1e999, 0]]]}}]',
-        '[{"geometry": {"type": "Polygon", "coordinates": [[[1e12, 0], [1, 0], [1, 1], [1e12, 0]]]}}]',
-        f'[{{"geometry": {{"type": "Polygon", "coordinates": [[[{"9" * 400}, 0], [1, 0], [1, 1], [1, 0]]]}}}}]',
+        polygon_text("[1e999, 0], [1, 0], [1, 1], [1e999, 0]"),
+        polygon_text("[1e12, 0], [1, 0], [1, 1], [1e12, 0]"),
+        polygon_text(f"[{'9' * 400}, 0], [1, 0], [1, 1], [1, 0]"),
     ],
 )
 def test_not_geojson(tmp_path, text):

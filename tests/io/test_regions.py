@@ -1,4 +1,4 @@
-"""Masks that users drew: the right pixels of the grid from outlines and pictures, and refusals in one line."""
+"""Masks that users drew: the right pixels from outlines and images; refusals in one line."""
 
 from contextlib import suppress
 

@@ -1,11 +1,11 @@
-"""Bags, weights and results of gated attention pooling, for the tests of its several ways."""
+"""Bags, weights and results of gated attention pooling, for the tests of its forms."""
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mil.bags import MASKED, join
 from mil.kernels.attn_pool.reference import attn_pool_with_stats_reference
-from mil.kernels.gated_attn_pool import Weights, gated_attn_pool
+from mil.kernels.gated_attn_pool import TrunkWeights, gated_attn_pool
 
 HIDDEN = 12
 GPU = torch.device(
@@ -14,12 +14,12 @@ GPU = torch.device(
 
 
 def place(backend):
-    """Where a backend computes."""
+    """Device that a backend computes on."""
     return GPU if backend == "triton" else torch.device("cpu")
 
 
 def leaves(weights, *where):
-    """Copies on a device or of a type, which want a gradient."""
+    """Copies on a device or of a type that require a gradient."""
     return type(weights)(
         *(None if w is None else w.detach().clone().to(*where).requires_grad_() for w in weights)
     )
@@ -34,7 +34,7 @@ def make(sizes, gated=True, branches=3, dim=20, attention=7):
 
     gate = (weight(attention, HIDDEN), weight(attention)) if gated else (None, None)
     value = weight(attention, HIDDEN), weight(attention)
-    return bags, Weights(
+    return bags, TrunkWeights(
         weight(HIDDEN, dim), *value, *gate, 3 * weight(branches, attention), weight(branches)
     )
 
@@ -44,7 +44,9 @@ def mask_highest(scores):
 
 
 def everything(bags, weights, backend, dtype, mask=None, stats=False, of_features=True, asked=None):
-    """On the CPU: pooled rows, scores and gradients of features and weights, for random ones of both results.
+    """Pooled rows, scores, and gradients of features and weights, as tensors on the CPU.
+
+    The gradients are for random ones of both results.
 
     With `stats` also statistics of the attention, which then have random gradients too;
     `asked`: of one result alone.

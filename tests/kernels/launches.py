@@ -1,4 +1,7 @@
-"""What every operation would launch on a GPU, written down instead; for a process without Triton's interpreter."""
+"""Launches of every operation, recorded instead of run.
+
+For a process without Triton's interpreter.
+"""
 
 import json
 from itertools import product
@@ -34,7 +37,7 @@ def write_down(kernel, *args, grid, warmup, **options):
 
 
 def covers(variant, given):
-    """Whether a launch is compiled as a variant says: constants, warps and stages, and types of numbers and tensors."""
+    """Whether a launch compiles to a variant: constants, options, and argument types."""
     options = {"num_warps": variant.num_warps, "num_stages": variant.num_stages}
     if any(given[name] != value for name, value in (variant.constants | options).items()):
         return False

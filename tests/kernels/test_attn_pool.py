@@ -1,4 +1,4 @@
-"""Attention pooling and its statistics: the fast form against its meaning in float64, values and gradients."""
+"""Attention pooling and its statistics: Triton against the reference in float64."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 
 from mil.bags import join
 from mil.kernels import attn_pool as public
-from mil.kernels.attn_pool import attn_pool, attn_pool_with_stats, by_triton
+from mil.kernels.attn_pool import attn_pool, attn_pool_with_stats, uses_triton
 from tests.kernels.packed import make
 
 # One tile; under, on and over a block of 64 and a piece of 128 rows; one long bag
@@ -37,7 +37,7 @@ HALVES = {
 
 
 def run(scores, features, offsets, backend, wanted=range(4)):
-    """Pooled rows, statistics, and gradients from random ones of the outputs that are wanted, all in double."""
+    """Pooled rows, statistics, and gradients from random ones of some outputs, float64."""
     s, f = (t.detach().clone().requires_grad_() for t in (scores, features))
     pooled, stats = attn_pool_with_stats(s, f, offsets, backend=backend)
     assert pooled.dtype == features.dtype
@@ -52,7 +52,7 @@ def run(scores, features, offsets, backend, wanted=range(4)):
 
 
 def check(scores, features, offsets, exact=None, wanted=range(4)):
-    """`exact` is for what is float32 whatever the features are: a number rounded once to half precision shows."""
+    """`exact`: tolerance of float32 results; one rounding to half precision exceeds it."""
     exact = exact or HALVES[features.dtype]
     got = run(scores, features, offsets, "triton", wanted)
     want = run(scores.double(), features.double(), offsets, "reference", wanted)
@@ -186,14 +186,15 @@ def test_reference_statistics_by_hand():
 def test_what_triton_does_not_take(monkeypatch):
     scores, features, offsets = make([3], 2, 65)
     with pytest.raises(
-        ValueError, match=r"takes 64 branches of halves or float32, not 65 of torch.float32"
+        ValueError,
+        match="at most 64 branches in fp16, bf16 or fp32; got 65 branches of torch.float32",
     ):
         attn_pool(scores, features, offsets, backend="triton")
-    with pytest.raises(ValueError, match=r"not 1 of torch.float64"):
+    with pytest.raises(ValueError, match=r"got 1 branches of torch.float64"):
         attn_pool(scores[:, :1], features.double(), offsets, backend="triton")
-    monkeypatch.setattr(public, "choose", lambda *_: "triton")  # as on a GPU
-    assert not by_triton(scores, features)
-    assert by_triton(scores[:, :64], features)
+    monkeypatch.setattr(public, "choose_backend", lambda *_: "triton")  # as on a GPU
+    assert not uses_triton(scores, features)
+    assert uses_triton(scores[:, :64], features)
 
 
 def test_an_empty_bag_is_refused_where_bags_are_joined():

@@ -1,13 +1,15 @@
-"""What attention pooling is made of: sums that chunks of tiles add to; a gradient from what a bag has in common."""
+"""Sums of attention pooling, merged over chunks of tiles, and the gradient from them."""
 
 import math
 
 import pytest
 import torch
 
-from mil.kernels.attn_pool import forward
-from mil.kernels.attn_pool.kernel import Gradients, Sums, attn_pool_backward, attn_pool_forward
+from mil.kernels.attn_pool import triton_forward as forward
 from mil.kernels.attn_pool.reference import attn_pool_with_stats_reference
+from mil.kernels.attn_pool.sums import BagGradients, SoftmaxSums
+from mil.kernels.attn_pool.triton_backward import attn_pool_backward
+from mil.kernels.attn_pool.triton_forward import attn_pool_forward
 from tests.kernels.packed import make
 
 TYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -17,11 +19,11 @@ def check_sums(scores, features, offsets):
     """Of one bag."""
     s = scores.double()
     x = features.double()
-    gap = s - s.amax(0)
-    w = gap.exp()
-    wanted = w.T @ x, s.amax(0), w.sum(0), (w * gap).sum(0), w.T @ w
+    z = s - s.amax(0)
+    p = z.exp()
+    wanted = p.T @ x, s.amax(0), p.sum(0), (p * z).sum(0), p.T @ p
     for name, got, want in zip(
-        Sums._fields, attn_pool_forward(scores, features, offsets), wanted, strict=True
+        SoftmaxSums._fields, attn_pool_forward(scores, features, offsets), wanted, strict=True
     ):
         near = {"rtol": 1e-5, "atol": 2e-4}  # of hundreds of numbers around 1
         torch.testing.assert_close(
@@ -34,26 +36,26 @@ def test_sums_are_float32_whatever_the_features_are(dtype, device, poisoned):
     check_sums(*make([300], 40, 3, dtype, device, spread=0.1))
 
 
-def test_a_bag_of_more_pieces_than_are_merged_at_once(device, poisoned, monkeypatch):
+def test_a_bag_of_more_segments_than_are_merged_at_once(device, poisoned, monkeypatch):
     blocks = forward.config(torch.float32, 2, 40)
     monkeypatch.setattr(
-        forward, "config", lambda *_: {**blocks, "merge": {**blocks["merge"], "BLOCK_P": 4}}
+        forward, "config", lambda *_: {**blocks, "merge": {**blocks["merge"], "BLOCK_G": 4}}
     )
-    monkeypatch.setattr(forward, "LEAST_ROWS", 2)
-    monkeypatch.setattr(forward, "MOST_PIECES", 1000)
-    assert forward.piece_rows(19, 1) == 2
+    monkeypatch.setattr(forward, "MIN_ROWS", 2)
+    monkeypatch.setattr(forward, "MAX_SEGMENTS", 1000)
+    assert forward.rows_per_segment(19, 1) == 2
     scores, features, offsets = make([19], 40, 2, device=device)
-    scores[15] += 30.0  # most of the pieces fade
+    scores[15] += 30.0  # most of the segments are scaled down
     check_sums(scores, features, offsets)
 
 
-def test_pieces_are_few_however_many_tiles_there_are():
+def test_segments_are_few_however_many_tiles_there_are():
     for tiles in (1, 1000, 10**5, 10**6, 10**8):
         for columns in (1, 4, 20):
-            rows = forward.piece_rows(tiles, columns)
-            assert rows >= forward.LEAST_ROWS
+            rows = forward.rows_per_segment(tiles, columns)
+            assert rows >= forward.MIN_ROWS
             assert tiles / rows <= 1024
-    assert forward.piece_rows(10**6, 4) == 4096
+    assert forward.rows_per_segment(10**6, 4) == 4096
 
 
 def parts(scores, features, offsets, rows):
@@ -77,21 +79,19 @@ def test_chunk_by_chunk(device, poisoned):
     for s, x, bounds, _ in parts(scores, features, offsets, 37):
         sums = attn_pool_forward(s, x, bounds)
         empty = bounds.diff() == 0
-        assert (sums.top[empty] == -math.inf).all()
-        assert all(
-            (t[empty] == 0).all() for t in (sums.rows, sums.total, sums.spread, sums.products)
-        )
+        assert (sums.m[empty] == -math.inf).all()
+        assert all((t[empty] == 0).all() for t in (sums.acc, sums.l, sums.pz, sums.pp))
         found = sums if found is None else found.merge(sums)
-    for name, got, want in zip(Sums._fields, found, whole, strict=True):
+    for name, got, want in zip(SoftmaxSums._fields, found, whole, strict=True):
         torch.testing.assert_close(
             got, want, rtol=1e-5, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}"
         )
 
     draw = torch.Generator().manual_seed(2)
     upstream = [
-        torch.randn(t.shape, generator=draw).to(device) for t in (whole.rows, *whole.stats())
+        torch.randn(t.shape, generator=draw).to(device) for t in (whole.acc, *whole.stats())
     ]
-    of = Gradients.of(whole, *upstream)
+    of = BagGradients.of(whole, *upstream)
     d_features = torch.empty_like(features)
     d_scores = attn_pool_backward(scores, features, offsets, of, d_features)
     for s, x, bounds, part in parts(scores, features, offsets, 37):
@@ -111,17 +111,17 @@ def test_the_closed_form_of_the_gradient_is_that_of_autograd():
         for t in (pooled, *stats)
     ]
     want = torch.autograd.grad((pooled, *stats), (scores, features), upstream)
-    gap = (scores - scores.amax(0)).detach()
-    w = gap.exp()
+    z = (scores - scores.amax(0)).detach()
+    p = z.exp()
     x = features.detach()
-    sums = Sums(
-        *(t[None] for t in (w.T @ x, scores.detach().amax(0), w.sum(0), (w * gap).sum(0), w.T @ w))
+    sums = SoftmaxSums(
+        *(t[None] for t in (p.T @ x, scores.detach().amax(0), p.sum(0), (p * z).sum(0), p.T @ p))
     )
-    of = Gradients.of(sums, *upstream)
-    log_a = gap - of.log_total
-    a = log_a.exp()
-    d_scores = a * (x @ of.d_pooled[0].T + a @ of.pull[0] - of.d_entropy * log_a - of.shift)
-    torch.testing.assert_close((d_scores, a @ of.d_pooled[0]), want, rtol=1e-12, atol=1e-12)
+    of = BagGradients.of(sums, *upstream)
+    log_p = z - of.log_l
+    p = log_p.exp()
+    d_scores = p * (x @ of.do[0].T + p @ of.d_gram_sym[0] - of.d_entropy * log_p - of.delta)
+    torch.testing.assert_close((d_scores, p @ of.do[0]), want, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [1e-7, 1e6], ids=str)
@@ -137,13 +137,13 @@ def test_gradients_that_half_precision_does_not_hold(size, device, poisoned):
     )
     d_features = torch.empty_like(features) if size < 1 else None  # it would not hold those
     d_scores = attn_pool_backward(
-        scores, features, offsets, Gradients.of(sums, d_pooled), d_features
+        scores, features, offsets, BagGradients.of(sums, d_pooled), d_features
     )
     a = scores.double().softmax(0)
     x = features.double()
     p = d_pooled[0].double()
-    felt = x @ p.T
-    want = a * (felt - (a * felt).sum(0))
+    dp = x @ p.T
+    want = a * (dp - (a * dp).sum(0))
     torch.testing.assert_close(d_scores.double() / size, want / size, rtol=1e-3, atol=1e-9)
     if d_features is not None:
         torch.testing.assert_close(

@@ -1,4 +1,4 @@
-"""Every kernel that can be launched compiles for A100, H100 and B200, without spilling and within a block's memory.
+"""Every kernel compiles for A100, H100 and B200, without spills and within a block's memory.
 
 In a process of its own: in this one, kernels are for Triton's interpreter.
 """
@@ -16,7 +16,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "TRI
 BAD = """
 import triton
 import triton.language as tl
-from mil.kernels.variants import Variant
+from mil.kernels.compile import Variant
 
 @triton.jit
 def helper(x):
@@ -48,11 +48,10 @@ def variants():
 ASK = """
 import json, sys
 import bad
-from mil.kernels import resources
-from mil.kernels.variants import compiled
-found = [resources.measure("bad", place, 90) for place in range(3)]
+from mil.bench import resources
+found = [resources.measure("bad", place, 90)._asdict() for place in range(3)]
 bad.variants = lambda it=bad.variants: list(it())[:2]
-print(json.dumps([found, resources.unnamed([bad])]))
+print(json.dumps([found, resources.unlaunched([bad])]))
 """
 
 
@@ -86,7 +85,7 @@ def test_what_operations_launch_are_these_variants():
         "attn_pool.backward",
         "gated_scores",
         "neighbour_attn",
-        "pieces",
+        "segments",
         "topk_mask",
     }
     assert {name.rpartition(".")[0] for name in kernels} == modules
@@ -102,7 +101,10 @@ def test_what_spills_what_is_too_large_and_what_is_forgotten_is_told(tmp_path):
     assert spilling["spill_bytes"] > 0
     assert large["fault"] == f"more than the {227 * 1024} bytes of shared memory"
     assert large["shared_bytes"] > 227 * 1024
-    assert wrong["fault"] == "ValueError: wrong: arguments ['x', 'y'] are not those of the kernel"
+    assert (
+        wrong["fault"]
+        == "ValueError: wrong: arguments ['x', 'y'] are not both in the kernel and in the variant"
+    )
     assert unnamed == ["bad.forgotten"]  # the helper is called by what is launched
 
 

@@ -1,4 +1,4 @@
-"""Kernels with one line spoilt: each must be found out by what the tests of kernels compare."""
+"""Kernels with one line spoilt: the comparisons of the kernels' tests must detect each."""
 
 import importlib
 import importlib.util
@@ -32,7 +32,7 @@ class Bug(NamedTuple):
 
 
 def normal(*shape, seed=0):
-    """Numbers before others that belong to nobody: who reads on takes those."""
+    """Random numbers, followed in memory by 9s: a kernel that reads too far takes those."""
     draw = torch.Generator().manual_seed(seed)
     return torch.cat([torch.randn(shape, generator=draw), torch.full((2, *shape[1:]), 9.0)])[
         : shape[0]
@@ -40,7 +40,7 @@ def normal(*shape, seed=0):
 
 
 def attn_pool_off(device):
-    """Bags of one piece and of two, columns of two blocks."""
+    """Bags of one segment and of two, columns of two blocks."""
     sizes = [1, 150, 40]
     given = {"scores": 4 * normal(sum(sizes), 3), "features": normal(sum(sizes), 140, seed=1)}
     offsets = torch.tensor([0, *sizes], device=device).cumsum(0)
@@ -55,7 +55,7 @@ def attn_pool_off(device):
 
 
 def gated_scores_off(device):
-    """Rows, hidden numbers and gates over a block each."""
+    """Rows, hidden width and gates larger than a block each."""
     shapes = {"value": (40, 20), "value_bias": (40,), "gate": (40, 20), "gate_bias": (40,)}
     shapes |= {"score": (3, 40), "score_bias": (3,)}
     given = {"hidden": normal(70, 20)} | {
@@ -71,7 +71,7 @@ def gated_scores_off(device):
 
 
 def neighbour_attn_off(device):
-    """A tile with more edges than a block of 64, the last of which it attends to most; one without any."""
+    """A tile with more edges than a block of 64, attending most to the last; one without edges."""
     targets = (
         torch.cat([torch.zeros(70), torch.arange(2, 12).repeat_interleave(2)]).long().to(device)
     )
@@ -91,12 +91,12 @@ def neighbour_attn_off(device):
 
 
 def topk_mask_off(device):
-    """A bag of two pieces, and others below zero."""
+    """A bag of two segments, and others below zero."""
     sizes = [1, 2100, 30]
     offsets = torch.tensor([0, *sizes], device=device).cumsum(0)
     draws = torch.rand(3, 2, 5, generator=torch.Generator().manual_seed(3)).to(device)
     given = {"scores": normal(sum(sizes), 2) - 3}
-    given["scores"][2060:2070] += 5  # the highest are in the second piece
+    given["scores"][2060:2070] += 5  # the highest are in the second segment
 
     def call(known, backend):
         return (topk_mask(known["scores"], offsets, draws, share=0.6, fill=-20.0, backend=backend),)
@@ -105,7 +105,7 @@ def topk_mask_off(device):
 
 
 def off(call, given, device):
-    """How far the results and gradients of Triton are from the reference's in float64, each of its largest number."""
+    """Largest error of Triton's results and gradients, relative to the reference in float64."""
     found = {}
     for backend, dtype in (("triton", torch.float32), ("reference", torch.float64)):
         known = {
@@ -123,11 +123,11 @@ def off(call, given, device):
     return max(float("inf") if error.isnan() else float(error) for error in errors)
 
 
-POOL = "attn_pool.forward"
-POOL_BACK = "attn_pool.backward"
-SCORES = "gated_scores.kernel"
-NEIGHBOURS = "neighbour_attn.kernel"
-TOP = "topk_mask.kernel"
+POOL = "attn_pool.triton_forward"
+POOL_BACK = "attn_pool.triton_backward"
+SCORES = "gated_scores.triton"
+NEIGHBOURS = "neighbour_attn.triton"
+TOP = "topk_mask.triton"
 OFF = {
     "topk_mask": topk_mask_off,
     "attn_pool": attn_pool_off,
@@ -135,34 +135,32 @@ OFF = {
     "neighbour_attn": neighbour_attn_off,
 }
 BUGS = {
-    "pieces merged without rescaling": Bug(
-        POOL, "b_sum += b_fade[:, None] * tl.load(sums", "b_sum += tl.load(sums"
+    "segments merged without rescaling": Bug(
+        POOL, "b_acc += b_rescale[:, None] * tl.load(p_acc", "b_acc += tl.load(p_acc"
     ),
     "mask one too long": Bug(
         POOL, "m_n = o_n < last\n        m_x", "m_n = o_n <= last\n        m_x"
     ),
-    "padding has weight": Bug(
-        POOL, "b_w = tl.where(m_s, tl.exp(b_gap), 0.0)", "b_w = tl.exp(b_gap)"
-    ),
+    "padding has weight": Bug(POOL, "b_p = tl.where(m_s, tl.exp(b_z), 0.0)", "b_p = tl.exp(b_z)"),
     "last columns not pooled": Bug(
         POOL,
-        "m_m, m_d = o_m < branches, o_d < dim",
-        "m_m, m_d = o_m < branches, o_d < dim // BLOCK_D * BLOCK_D",
+        "m_k = o_k < branches\n    m_d = o_d < dim\n",
+        "m_k = o_k < branches\n    m_d = o_d < dim // BLOCK_D * BLOCK_D\n",
     ),
-    "last piece not merged": Bug(
+    "last segment not merged": Bug(
         POOL,
-        "o_p < last\n        o_row = o_p * branches + branch\n        b_fade =",
-        "o_p < last - 1\n        o_row = o_p * branches + branch\n        b_fade =",
+        "o_g < last\n        o_row = o_g * branches + branch\n        b_rescale =",
+        "o_g < last - 1\n        o_row = o_g * branches + branch\n        b_rescale =",
     ),
-    "entropy of pieces not shifted": Bug(POOL, ", other=0.0) + b_faded * b_gap", ", other=0.0)"),
-    "products faded for one branch": Bug(
-        POOL, "b_fade[None, :] * tl.exp(tl.where", "tl.exp(tl.where"
+    "entropy of segments not shifted": Bug(POOL, ", other=0.0) + b_l_g * b_shift", ", other=0.0)"),
+    "products rescaled for one branch": Bug(
+        POOL, "b_rescale[None, :] * tl.exp(tl.where", "tl.exp(tl.where"
     ),
     "gradient of the entropy, wrong sign": Bug(
-        POOL_BACK, "b_felt -= tl.load(d_entropy", "b_felt += tl.load(d_entropy"
+        POOL_BACK, "b_dp -= tl.load(d_entropy", "b_dp += tl.load(d_entropy"
     ),
     "gradient of scores not centred": Bug(
-        POOL_BACK, "b_felt -= tl.load(shift", "b_felt -= 0 * tl.load(shift"
+        POOL_BACK, "b_dp -= tl.load(delta", "b_dp -= 0 * tl.load(delta"
     ),
     "last gates not scored": Bug(
         SCORES, "(0, attention, BLOCK_A)", "(0, attention // BLOCK_A * BLOCK_A, BLOCK_A)"
@@ -170,11 +168,9 @@ BUGS = {
     "bias of the other gate": Bug(
         SCORES, "b_u + tl.load(biases + attention +", "b_u + tl.load(biases +"
     ),
-    "gradient of tanh": Bug(SCORES, "b_d *= 1 - b_v * b_v", "b_d *= 1 - b_v"),
-    "gradient of the gate forgotten": Bug(SCORES, "b_d *= b_u\n", "b_d *= 1\n"),
-    "running sum not rescaled": Bug(
-        NEIGHBOURS, "b_message = b_message * fade +", "b_message = b_message +"
-    ),
+    "gradient of tanh": Bug(SCORES, "b_dg * (1 - b_v * b_v)", "b_dg * (1 - b_v)"),
+    "gradient of the gate forgotten": Bug(SCORES, "b_dg *= b_u\n", "b_dg *= 1\n"),
+    "running sum not rescaled": Bug(NEIGHBOURS, "b_acc = b_acc * rescale +", "b_acc = b_acc +"),
     "second block of edges skipped": Bug(
         NEIGHBOURS,
         "last, BLOCK_E):\n        o_e = start + tl.arange(0, BLOCK_E)\n        m_e = o_e < "
@@ -186,16 +182,16 @@ BUGS = {
         NEIGHBOURS, 'tl.where(m_e, b_s, float("-inf"))', "tl.where(m_e, b_s, 0.0)"
     ),
     "slope above zero": Bug(
-        NEIGHBOURS, "b_slope = tl.where(b_sums > 0,", "b_slope = tl.where(b_sums < 0,"
+        NEIGHBOURS, "b_slope = tl.where(b_f > 0,", "b_slope = tl.where(b_f < 0,"
     ),
     "gradient of keys, wrong sign": Bug(
-        NEIGHBOURS, "(b_d_s - tl.load(deltas", "(b_d_s + tl.load(deltas"
+        NEIGHBOURS, "(b_dp - tl.load(p_deltas", "(b_dp + tl.load(p_deltas"
     ),
     "gradient of the mean, not divided": Bug(
         NEIGHBOURS, "mask=m_e, other=0.0) / heads", "mask=m_e, other=0.0)"
     ),
     "one masked too many": Bug(TOP, "< quota)", "<= quota)"),
-    "the highest again and again": Bug(TOP, "b_order < before", "b_order <= before"),
+    "the highest again and again": Bug(TOP, "b_key < previous", "b_key <= previous"),
     "order below zero": Bug(TOP, "bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)", "bits = bits ^ 0"),
     "draw of the next rank": Bug(
         TOP, "tl.where(o_k == rank, b_draws", "tl.where(o_k == rank + 1, b_draws"
@@ -204,10 +200,9 @@ BUGS = {
 
 
 def spoil(bug, folder, monkeypatch):
-    """Put functions of a changed copy of a module in the place of the module's own, wherever they are named."""
-    importlib.import_module(
-        f"mil.kernels.{bug.module.partition('.')[0]}.kernel"
-    )  # what it names is not yet spoilt
+    """Replace a module's functions, wherever they are named, by those of a changed copy."""
+    # Its modules must be loaded before any of them is spoilt.
+    importlib.import_module(f"mil.kernels.{bug.module.partition('.')[0]}.function")
     module = importlib.import_module(f"mil.kernels.{bug.module}")
     source = Path(module.__file__).read_text(encoding="utf-8")
     assert source.count(bug.right) == 1, (

@@ -1,10 +1,10 @@
-"""Reducing, scoring and pooling on a CPU: against their meaning in float64, values and gradients."""
+"""Reducing, scoring and pooling on a CPU, against the reference in float64."""
 
 import pytest
 import torch
 
 from mil.bags import MASKED
-from mil.kernels.gated_attn_pool import Weights, cpu, gated_attn_pool
+from mil.kernels.gated_attn_pool import TrunkWeights, cpu, gated_attn_pool
 from tests.kernels.gated import (
     HIDDEN,
     assert_close,
@@ -129,7 +129,7 @@ def test_a_bag_alone_is_the_same_as_among_others():
 
 def test_a_graph_that_is_kept_gives_the_same_gradient_twice():
     bags, weights = make([40])
-    weights = Weights(*(t.clone().requires_grad_() for t in weights))
+    weights = TrunkWeights(*(t.clone().requires_grad_() for t in weights))
     pooled, *_ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
     first, second = (
         torch.autograd.grad(pooled.sum(), weights.reducer, retain_graph=True)[0] for _ in range(2)
@@ -139,7 +139,7 @@ def test_a_graph_that_is_kept_gives_the_same_gradient_twice():
 
 def test_a_weight_changed_before_the_gradient_is_noticed():
     bags, weights = make([40])
-    weights = Weights(*(t.clone().requires_grad_() for t in weights))
+    weights = TrunkWeights(*(t.clone().requires_grad_() for t in weights))
     pooled, *_ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
     with torch.no_grad():
         weights.reducer.mul_(2)
@@ -154,11 +154,11 @@ def test_a_weight_changed_before_the_gradient_is_noticed():
 )
 def test_doubles_are_left_to_the_reference(dtype, fast):
     bags, weights = make([5])
-    weights = Weights(
+    weights = TrunkWeights(
         *(t.clone().to(max(dtype, torch.float32, key=lambda d: d.itemsize)) for t in weights)
     )
     pooled, *_ = gated_attn_pool(
-        bags.features.to(dtype), Weights(*(t.requires_grad_() for t in weights)), bags.offsets
+        bags.features.to(dtype), TrunkWeights(*(t.requires_grad_() for t in weights)), bags.offsets
     )
     assert ("GatedAttnPool" in type(pooled.grad_fn).__name__) == fast
 

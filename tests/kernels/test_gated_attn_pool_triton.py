@@ -1,10 +1,10 @@
-"""Reducing, scoring and pooling in Triton: against their meaning in float64, values and gradients."""
+"""Reducing, scoring and pooling by Triton, against the reference in float64."""
 
 import pytest
 import torch
 
 from mil.bags import MASKED
-from mil.kernels.gated_attn_pool import gated_attn_pool, kernel
+from mil.kernels.gated_attn_pool import cuda, gated_attn_pool
 from tests.kernels.gated import (
     GPU,
     HIDDEN,
@@ -34,11 +34,11 @@ def small_chunks(monkeypatch):
 
 
 def set_chunk(monkeypatch, dtype, kept=1000):
-    """The chunk's rows by its bytes, of which half are in the cache at a time, and how many rows are kept."""
+    """Set the rows of a chunk, half of them cached at a time, and the rows that are kept."""
     row = dtype.itemsize * HIDDEN
-    monkeypatch.setattr(kernel, "CHUNK_BYTES", row * CHUNK)
-    monkeypatch.setattr(kernel, "CACHED_BYTES", row * CHUNK // 2)
-    monkeypatch.setattr(kernel, "KEPT_BYTES", row * kept)
+    monkeypatch.setattr(cuda, "CHUNK_BYTES", row * CHUNK)
+    monkeypatch.setattr(cuda, "CACHED_BYTES", row * CHUNK // 2)
+    monkeypatch.setattr(cuda, "KEPT_BYTES", row * kept)
 
 
 @pytest.mark.parametrize("mask", [None, mask_highest], ids=["all", "masked"])
@@ -72,7 +72,7 @@ def test_types_branches_and_widths(shape, dtype, monkeypatch, poisoned):
 def test_what_is_not_kept_is_computed_again(kept, rows, mask, monkeypatch, poisoned):
     set_chunk(monkeypatch, torch.float32, kept)
     bags, weights = make([20, 30])
-    assert len(kernel.room_for(bags.features, weights, needed=True)) == rows
+    assert len(cuda.room_for(bags.features, weights, needed=True)) == rows
     got = everything(bags, weights, "triton", torch.float32, mask, stats=True)
     want = everything(bags, weights, "reference", torch.float64, mask, stats=True)
     assert_close(got, want, TOLERANCE[torch.float32])
@@ -80,15 +80,15 @@ def test_what_is_not_kept_is_computed_again(kept, rows, mask, monkeypatch, poiso
 
 def test_nothing_is_kept_without_need():
     bags, weights = make([20])
-    assert len(kernel.room_for(bags.features, weights, needed=False)) == 0
+    assert len(cuda.room_for(bags.features, weights, needed=False)) == 0
 
 
 def test_nothing_is_kept_where_no_gradient_can_be_asked_for(monkeypatch):
     bags, weights = make([20])
     needed = []
-    room_for = kernel.room_for
+    room_for = cuda.room_for
     monkeypatch.setattr(
-        kernel, "room_for", lambda *given: needed.append(given[-1]) or room_for(*given)
+        cuda, "room_for", lambda *given: needed.append(given[-1]) or room_for(*given)
     )
     given = bags.features.to(GPU), leaves(weights, GPU), bags.offsets.to(GPU)
     with torch.no_grad():
@@ -138,8 +138,8 @@ def test_two_runs_give_the_same_bits(dtype):
 def test_chunks_change_nothing_but_the_last_bits(monkeypatch):
     bags, weights = make([20, 5])
     got = everything(bags, weights, "triton", torch.float32, stats=True)
-    monkeypatch.setattr(kernel, "CHUNK_BYTES", 4 * HIDDEN * 1000)
-    monkeypatch.setattr(kernel, "CACHED_BYTES", 4 * HIDDEN * 1000)
+    monkeypatch.setattr(cuda, "CHUNK_BYTES", 4 * HIDDEN * 1000)
+    monkeypatch.setattr(cuda, "CACHED_BYTES", 4 * HIDDEN * 1000)
     assert_close(
         got,
         everything(bags, weights, "triton", torch.float32, stats=True),

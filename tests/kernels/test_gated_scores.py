@@ -1,15 +1,16 @@
-"""Gated scores: in Triton and in tiled torch against their meaning in float64, values and gradients."""
+"""Gated scores by Triton and in tiled torch, against the reference in float64."""
 
 import math
 
 import pytest
 import torch
 
-from mil.kernels.gated_scores import GateWeights, common, cpu, gated_scores, kernel
-from mil.kernels.gated_scores.common import chunks
+from mil.kernels import gated_scores as public
+from mil.kernels.chunks import chunks, even_rows
+from mil.kernels.gated_scores import GateWeights, choose_gated, cpu, gated_scores, triton
 from tests.kernels.gated import GPU, Largest, assert_near, leaves, place
 
-CONFIG = kernel.config
+CONFIG = triton.config
 # of a block; a chunk has two of them. Tiles are below under, on and over both, and one
 # alone
 ROWS = 16
@@ -34,15 +35,15 @@ BOTH = [("triton", *item) for item in TOLERANCE.items()] + [
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    blocks = {"BLOCK_N": ROWS, "BLOCK_A": 16, "BLOCK_H": 16, "BLOCK_M": 16}
-    monkeypatch.setattr(kernel, "config", lambda dtype, width, backward: blocks)
-    monkeypatch.setattr(kernel, "CHUNK_BYTES", 0)
+    blocks = {"BLOCK_N": ROWS, "BLOCK_A": 16, "BLOCK_H": 16, "BLOCK_K": 16}
+    monkeypatch.setattr(triton, "config", lambda dtype, width, backward: blocks)
+    monkeypatch.setattr(triton, "CHUNK_BYTES", 0)
     monkeypatch.setattr(cpu, "CHUNK_BYTES", 0)
 
 
 def set_chunk(monkeypatch, dtype, gates, rows=2 * ROWS):
     """The chunk's rows by its bytes, whatever the widths."""
-    monkeypatch.setattr(kernel, "CHUNK_BYTES", dtype.itemsize * gates * rows)
+    monkeypatch.setattr(triton, "CHUNK_BYTES", dtype.itemsize * gates * rows)
     monkeypatch.setattr(cpu, "CHUNK_BYTES", dtype.itemsize * gates * rows)
 
 
@@ -60,7 +61,7 @@ def make(tiles, branches, gated, hidden, attention, dtype=torch.float32):
 
 
 def everything(hidden, weights, backend, dtype):
-    """On the CPU: scores, and the gradients of hidden rows and weights for a random one of the scores."""
+    """Scores, and gradients of hidden rows and weights for a random one, on the CPU."""
     leaf = hidden.detach().clone().to(place(backend), dtype).requires_grad_()
     kind = torch.float64 if dtype == torch.float64 else torch.float32
     weights = leaves(weights, leaf.device, kind)
@@ -98,7 +99,7 @@ def test_sizes_under_on_and_over_block_and_chunk(tiles, backend, monkeypatch, po
 @pytest.mark.parametrize("width", [70, 80])
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 def test_the_blocks_that_are_launched_on_a_gpu(dtype, width, monkeypatch, poisoned):
-    monkeypatch.setattr(kernel, "config", CONFIG)
+    monkeypatch.setattr(triton, "config", CONFIG)
     hidden, weights = make(150, 5, True, width, 130, dtype)
     want = everything(hidden, weights, "reference", torch.float64)
     assert_near(everything(hidden, weights, "triton", dtype), want, TOLERANCE[dtype])
@@ -241,17 +242,18 @@ def test_chunks_hold_every_row_once(tiles, rows):
     ],
 )
 def test_chunks_on_a_gpu_are_even_and_aligned(tiles, most, rows):
-    assert common.even_rows(tiles, most) == rows
+    assert even_rows(tiles, most) == rows
 
 
 @pytest.mark.parametrize(("branches", "dtype"), [(17, torch.float32), (2, torch.float64)], ids=str)
 def test_what_triton_is_not_made_for(branches, dtype):
     hidden, weights = make(5, branches, True, 12, 7, dtype)
     with pytest.raises(
-        ValueError, match=f"takes 16 branches of halves or float32, not {branches} of {dtype}"
+        ValueError,
+        match=f"at most 16 branches in fp16, bf16 or fp32; got {branches} branches of {dtype}",
     ):
         gated_scores(hidden, weights, backend="triton")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common, "choose", lambda backend, *tensors: "triton")
-        assert common.choose_gated("auto", hidden, weights, branches) == "reference"
-        assert common.choose_gated("auto", hidden.float(), weights, 16) == "triton"
+        patch.setattr(public, "choose_backend", lambda backend, *tensors: "triton")
+        assert choose_gated("auto", hidden, weights, branches) == "reference"
+        assert choose_gated("auto", hidden.float(), weights, 16) == "triton"

@@ -1,4 +1,4 @@
-"""Heads on a GPU's kernels, in the interpreter where there is none: losses and gradients as by the references."""
+"""Heads on Triton's kernels: losses and gradients are those of the references."""
 
 import pytest
 import torch
@@ -21,9 +21,9 @@ TERMS = (
 )
 CONSUMERS = (
     "attn_pool",
-    "gated_scores.common",
+    "gated_scores",
     "neighbour_attn",
-)  # of `choose`; what is masked stays drawn alike
+)  # of `choose_backend`; what is masked stays drawn alike
 SIZES = (5, 1, 12)
 LABELS = torch.tensor([0, 2, 1])
 
@@ -71,5 +71,6 @@ def test_losses_and_gradients_are_those_of_the_references(name, device, monkeypa
 def set_backend(patch, chosen):
     for module in CONSUMERS:
         patch.setattr(
-            f"mil.kernels.{module}.choose", lambda asked, *_: chosen if asked == "auto" else asked
+            f"mil.kernels.{module}.choose_backend",
+            lambda asked, *_: chosen if asked == "auto" else asked,
         )

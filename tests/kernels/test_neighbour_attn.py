@@ -1,11 +1,11 @@
-"""Attention over neighbours: in chunks and in Triton against its meaning in float64, values and gradients."""
+"""Attention over neighbours, tiled and by Triton, against the reference in float64."""
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mil.kernels.neighbour_attn import cpu, kernel, neighbour_attn
-from mil.kernels.neighbour_attn.cpu import chunks
+from mil.kernels.neighbour_attn import cpu, neighbour_attn, triton
+from mil.kernels.neighbour_attn.cpu import edge_chunks
 
 # one tile; one with itself alone among others; under, on and over a chunk; a tile with
 # more edges than a chunk
@@ -34,17 +34,17 @@ def make(tiles, most, heads, width, dtype=torch.float64):
 
 @pytest.fixture(params=[1, 64, 2**20], ids="chunk {}".format)
 def chunk(request, monkeypatch):
-    monkeypatch.setattr(cpu, "CHUNK_NUMBERS", request.param)
+    monkeypatch.setattr(cpu, "CHUNK_VALUES", request.param)
 
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(kernel, "BLOCK_NUMBERS", 64)
-    monkeypatch.setattr(kernel, "PARTS", 3)
+    monkeypatch.setattr(triton, "BLOCK_VALUES", 64)
+    monkeypatch.setattr(triton, "MAX_PARTS", 3)
 
 
 def everything(numbers, sources, targets, backend, slope=0.2):
-    """Values and gradients for an upstream gradient that is drawn once and for all, exact in every type."""
+    """Values and gradients for a fixed upstream gradient that every type holds exactly."""
     draw = torch.Generator().manual_seed(1)
     leaves = [t.detach().clone().requires_grad_() for t in numbers]
     out = neighbour_attn(*leaves, sources, targets, slope=slope, backend=backend)
@@ -162,7 +162,7 @@ def test_triton_hubs_match_reference(device, poisoned):
 
 
 def test_scores_far_from_zero_do_not_overflow(device, small_blocks):
-    """Every tile looks at all: its attention is over blocks whose largest scores are hundreds apart."""
+    """Every tile attends to all, over blocks whose largest scores are hundreds apart."""
     queries, keys, vector, sources, targets = make(9, 90, 2, 3, torch.float32)
     assert len(sources) == 81
     assert (queries + keys).abs().max() * 100 > 300
@@ -205,7 +205,7 @@ def test_a_gradient_of_the_gradient_is_refused(backend, device):
 @pytest.mark.parametrize("limit", [1, 2, 5, 100])
 def test_chunks_cover_every_tile_and_edge_once(limit):
     targets = torch.tensor([1, 1, 1, 2, 4, 4, 5])
-    found = list(chunks(targets, 7, limit))
+    found = list(edge_chunks(targets, 7, limit))
     assert [i for tiles, _ in found for i in range(tiles.start, tiles.stop)] == list(range(7))
     assert [i for _, edges in found for i in range(edges.start, edges.stop)] == list(range(7))
     for tiles, edges in found:
@@ -239,7 +239,7 @@ class Largest(TorchDispatchMode):
     ("backend", "case"), [("cpu", (200, 40, 4, 8)), ("triton", (24, 24, 2, 16))]
 )
 def test_no_tensor_holds_all_edges_with_all_their_numbers(backend, case, monkeypatch, device):
-    monkeypatch.setattr(cpu, "CHUNK_NUMBERS", 2000)
+    monkeypatch.setattr(cpu, "CHUNK_VALUES", 2000)
     tiles, _, heads, width = case
     *numbers, sources, targets = (t.to(device) for t in make(*case))
     numbers = [t.float() for t in numbers] if backend == "triton" else numbers
@@ -257,7 +257,7 @@ def test_no_tensor_holds_all_edges_with_all_their_numbers(backend, case, monkeyp
 
 def test_what_is_added_up_for_the_vector_does_not_grow_with_the_tiles(device, monkeypatch):
     """The gradient's sums are those of 3 programs, each over every third tile."""
-    monkeypatch.setattr(kernel, "PARTS", 3)
+    monkeypatch.setattr(triton, "MAX_PARTS", 3)
     made = []
     monkeypatch.setattr(
         torch.Tensor,

@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from mil.kernels.topk_mask import kernel, topk_mask
-from mil.kernels.topk_mask.reference import ranked
+from mil.kernels.topk_mask import topk_mask, triton
+from mil.kernels.topk_mask.reference import num_ranked
 
 FILL = -1e9
 BACKENDS = ("reference", "triton")
@@ -27,8 +27,8 @@ CASES = [
 
 @pytest.fixture
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(kernel, "ROWS", 4)
-    monkeypatch.setattr(kernel, "BLOCK_C", 8)
+    monkeypatch.setattr(triton, "ROWS", 4)
+    monkeypatch.setattr(triton, "BLOCK_C", 8)
 
 
 def make(sizes, branches, top, device):
@@ -49,11 +49,11 @@ def everything(scores, offsets, draws, **how):
     return masked.detach().cpu(), leaf.grad.cpu()
 
 
-def by_sorting(scores, offsets, draws, share, most=1.0):
-    """Which are masked, by Python's sorting alone: of equal scores the lower row first, of equal draws the first."""
+def by_sorting(scores, offsets, draws, share, max_share=1.0):
+    """Masked scores by Python's sorting: of equal scores or draws the first."""
     hidden = torch.zeros_like(scores, dtype=torch.bool)
     for bag, (first, last) in enumerate(pairwise(offsets.tolist())):
-        k = ranked(last - first, draws.shape[-1], most)
+        k = num_ranked(last - first, draws.shape[-1], max_share)
         for branch in range(scores.shape[1]):
             column = scores[:, branch].tolist()
             drawn = draws[bag, branch].tolist()
@@ -85,12 +85,12 @@ def test_exactly_the_ranks_of_the_smallest_draws_are_masked(
     assert [bag.sum(0).tolist() for bag in hidden.split(sizes)] == [
         [count] * branches for count in counts
     ]
-    assert_masked(everything(*given, share=share, most=most, backend=backend), scores, hidden)
+    assert_masked(everything(*given, share=share, max_share=most, backend=backend), scores, hidden)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_by_hand(backend, device):
-    """Two bags; of 3 ranks each those of the 2 smallest draws: third and first, then first and second."""
+    """Two bags of 3 ranks, the 2 smallest draws: third and first, then first and second."""
     scores = torch.tensor(
         [[5.0], [1.0], [9.0], [7.0], [-1.0], [-3.0], [-2.0], [-4.0]], device=device
     )
@@ -101,7 +101,7 @@ def test_by_hand(backend, device):
 
 
 def test_a_piece_of_the_usual_size_and_more(device, poisoned):
-    given = make([kernel.ROWS - 1, 2 * kernel.ROWS + 3, 5], 2, 7, device)
+    given = make([triton.ROWS - 1, 2 * triton.ROWS + 3, 5], 2, 7, device)
     scores, offsets, draws = (t.cpu() for t in given)
     got = everything(*given, share=0.6, backend="triton")
     assert_masked(got, scores, by_sorting(scores, offsets, draws, 0.6))
@@ -111,7 +111,7 @@ def test_a_piece_of_the_usual_size_and_more(device, poisoned):
     "values", [[0.5], [0.0, -0.0], [-1e9, -torch.inf, 3.0], [torch.inf, -1e9], [-1e-42, 1e-42, 0]]
 )
 def test_of_equal_scores_the_lower_row_ranks_first(values, device, small_pieces, poisoned):
-    """Also where they are zeros of both signs, infinite, masked before, or too small to be normal."""
+    """Also zeros of both signs, infinite, masked and subnormal scores."""
     _, offsets, draws = make([14, 3, 1], 2, 6, device)
     pick = torch.randint(len(values), (18, 2), generator=torch.Generator().manual_seed(1))
     scores = torch.tensor(values)[pick]
@@ -147,8 +147,8 @@ def test_counts_on_the_device_are_those_of_python(top, device):
     for percent in range(101):
         share = percent / 100
         for most in (share, 1.0):
-            k, masked = (count.tolist() for count in kernel.counts(offsets, top, share, most))
-            assert k == [ranked(size, top, most) for size in sizes]
+            k, masked = (count.tolist() for count in triton.counts(offsets, top, share, most))
+            assert k == [num_ranked(size, top, most) for size in sizes]
             assert masked == [int(of * share) for of in k]
 
 

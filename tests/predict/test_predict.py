@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from mil.cli import app
 from mil.config import FeaturesConfig, TileConfig, load_encoder
+from mil.encoders.runner import BatchedEncoder
 from mil.errors import DatasetError
 from mil.features import stage as features_stage
 from mil.io.bags import read_bag
@@ -224,10 +225,10 @@ def test_unreadable_tiles_take_no_part_or_are_too_many(
 def test_features_that_are_not_finite_are_said_and_stop_no_other(place, make_head, monkeypatch):
     make_head()
     tissue_slide(place / "b.tif", (2048, 1536), 0.25)
-    real = features_stage.Feeder.__call__
+    real = BatchedEncoder.__call__
     calls = iter(range(100))
     monkeypatch.setattr(
-        features_stage.Feeder,
+        BatchedEncoder,
         "__call__",
         lambda self, pixels: real(self, pixels) * (1e9 if next(calls) == 0 else 1),
     )

@@ -1,4 +1,4 @@
-"""The page: nobody is lost silently, strangers' text stays text, pictures are there, nothing is fetched."""
+"""The report: lost slides are listed, text is escaped, images exist, nothing is fetched."""
 
 import html
 import json
@@ -134,8 +134,8 @@ def test_n_in_n_out_and_why(study):
     assert "no_tissue" in row_of(page, "d")
 
 
-def test_ready_bags(study):
-    """No tiles, no sheets; a picture of a slide without a bag is of an earlier run, and is not shown."""
+def test_precomputed_bags(study):
+    """No QC images; a heatmap of a slide without a bag is of an earlier run, and is not shown."""
     (study / "heatmap" / "abmil" / "e.png").touch()
     run(
         str(study / "d.yaml"),
@@ -147,7 +147,7 @@ def test_ready_bags(study):
     )
     page = (study / "report" / "report.html").read_text(encoding="utf-8")
     assert "<b>5 in, 3 out, 2 no_bag</b>" in page
-    assert f"Trained on ready bags of tiny, 224px_0.5mpp, in {study / 'features'}." in page
+    assert f"Trained on precomputed bags of tiny, 224px_0.5mpp, in {study / 'features'}." in page
     assert set(re.findall(r'(?:src|href)="([^"#]+)"', page)) == {
         f"../heatmap/abmil/{name}.png" for name in ("a%201%23%25", "b", "c")
     }
@@ -158,7 +158,7 @@ def test_ready_bags(study):
     assert f"there is no {study / 'features' / 'd.h5'}" in lost
 
 
-def test_nobody_lost(study):
+def test_no_slide_is_lost(study):
     rows = [
         line
         for line in (study / "d.csv").read_text().splitlines()
@@ -170,7 +170,7 @@ def test_nobody_lost(study):
     assert "could not be used" not in page
 
 
-def test_strangers_text_stays_text(study):
+def test_text_of_others_is_escaped(study):
     page = report(study)
     assert EVIL not in page
     for piece in ("<script>alert", "<b>here</b>", "<i>p"):
@@ -181,7 +181,7 @@ def test_strangers_text_stays_text(study):
         assert text in shown
 
 
-def test_every_picture_is_where_the_page_says(study):
+def test_every_image_is_where_the_page_says(study):
     page = report(study)
     links = re.findall(r'(?:src|href)="([^"#][^"]*)"', page)
     # Three slides with two recipes, a link and a picture each; four slides with their
@@ -318,7 +318,7 @@ def test_mean_and_deviation_of_runs():
     assert mean_sd(Spread(mean=None, sd=None)) == "–"
 
 
-def test_with_early_fusion_a_slide_shows_what_is_said_of_its_patient(study):
+def test_with_early_fusion_a_slide_shows_the_prediction_of_its_patient(study):
     folder = study / "evaluate" / "abmil"
     rows = read_csv(folder / "predictions.csv")
     write_csv(

@@ -58,7 +58,10 @@ def draw(
 def covered(
     setting: Setting, samples: int, resamples: int, seed: int = 1
 ) -> Iterator[tuple[str, float, float, float]]:
-    """Of each metric: its true value, how often the interval holds it, and how often plain percentiles do, percent."""
+    """Of each metric: its true value, and the coverage of the interval and of plain percentiles.
+
+    Coverage is in percent of the samples.
+    """
     labels, probabilities, _ = draw(np.random.default_rng(99), setting, 400_000)
     truth = plain(labels, probabilities)
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Temperature against scipy's minimiser; Brier against scikit-learn; ECE and reliability by hand."""
+"""Temperature against scipy's minimiser, Brier against scikit-learn, ECE by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""All metrics of a set of slides: named, with intervals that hold the truth as often as they say."""
+"""All metrics of a set of slides, with intervals of the nominal coverage."""
 
 import json
 import time
@@ -116,7 +116,7 @@ def test_blocks_make_no_difference(monkeypatch):
     assert with_intervals(labels, p, [str(i) for i in range(60)], resamples=50) == whole
 
 
-def test_a_faultless_set_is_not_certain():
+def test_a_perfect_set_is_not_certain():
     labels = np.array([0, 1] * 10)
     p = np.array([0.1, 0.9] * 10)
     found = with_intervals(
@@ -153,8 +153,11 @@ def test_fast_enough():
 
 
 @pytest.mark.parametrize("setting", [SETTINGS[1], SETTINGS[6]], ids=lambda setting: setting.name)
-def test_intervals_hold_the_truth(setting):
-    """A light round of `coverage.py`, whose figures are in docs/statistics.md; 250 samples are good for ± 3 %."""
+def test_intervals_have_their_nominal_coverage(setting):
+    """A light round of `coverage.py`, whose figures are in docs/statistics.md.
+
+    250 samples are good for ± 3 %.
+    """
     for name, _, percent, _ in covered(setting, 250, 150):
         assert 91.5 <= percent <= 99, name
 

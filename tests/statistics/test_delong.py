@@ -1,4 +1,4 @@
-"""DeLong's covariance against the plain definition, Obuchowski's likewise; the test against a permutation test."""
+"""DeLong's and Obuchowski's covariance by definition; the test against permutations."""
 
 import numpy as np
 import pytest
@@ -8,10 +8,10 @@ from mil.statistics.delong import delong, paired
 
 
 def kernel(positive, scores):
-    """Of each pair of a positive and a negative: 1, a half at a tie, or 0; [positives, negatives]."""
-    ours = scores[positive == 1][:, None]
-    others = scores[positive == 0][None]
-    return (ours > others) + 0.5 * (ours == others)
+    """1, one half at a tie, or 0, of each pair; [positives, negatives]."""
+    above = scores[positive == 1][:, None]
+    below = scores[positive == 0][None]
+    return (above > below) + 0.5 * (above == below)
 
 
 def two_heads(n, rng, ties=True):
@@ -112,7 +112,10 @@ def test_the_same_head_twice():
 
 
 def test_without_an_error_nothing_is_tested():
-    """Two that rank all right, and one that says the same of all: DeLong's variance is 0, which is no certainty."""
+    """Two heads that rank all correctly, and one with the same score for all.
+
+    DeLong's variance is 0, which is no certainty.
+    """
     positive = np.array([0, 0, 1, 1])
     areas = delong(positive, np.array([[1, 2, 3, 4], [1, 2, 8, 9], [5, 5, 5, 5]], dtype=float))
     assert list(areas.auroc) == [1.0, 1.0, 0.5]

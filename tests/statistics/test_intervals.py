@@ -1,4 +1,4 @@
-"""Intervals of proportions against statsmodels, of AUROC by what defines them, of resamples by their formula."""
+"""Intervals of proportions against statsmodels, of AUROC by definition, of resamples by formula."""
 
 import numpy as np
 import pytest

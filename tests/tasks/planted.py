@@ -1,4 +1,4 @@
-"""Bags in which two hidden numbers are planted, and a dataset of each task whose labels are made of them."""
+"""Bags with two planted numbers, and a dataset of each task whose labels depend on them."""
 
 import math
 from pathlib import Path
@@ -36,7 +36,10 @@ def label_of(kind: str, u: float, v: float, luck: float) -> str:
 
 
 def write_study(folder: Path, kind: str, *, shuffled: bool = False) -> Path:
-    """Bags, `toy.yaml`, `toy.csv` and `folds.csv` of one fold; `shuffled`: labels that know nothing of the bags."""
+    """Write bags, `toy.yaml`, `toy.csv` and `folds.csv` of one fold.
+
+    `shuffled`: labels are independent of the bags.
+    """
     draw = np.random.default_rng(3)
     hidden = draw.normal(size=(COUNT, 2))
     rows = []

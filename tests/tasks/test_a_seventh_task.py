@@ -12,10 +12,10 @@ from mil.errors import ConfigError, DatasetError
 from mil.evaluate.rows import EvaluatedSlide
 from mil.evaluate.subgroups import by_patient
 from mil.evaluate.summary import metrics_of
+from mil.evaluate.text import metrics_line
 from mil.io.results import read_metrics, write_evaluation
 from mil.io.tables import read_dataset
 from mil.losses.tasks import OF_TASK, TaskLoss, predictions, target_tensor, task_loss
-from mil.report.text import metrics_line
 from mil.split.strata import stratified
 from mil.tasks import Task, fit_task, task_of
 from mil.trained import Trained

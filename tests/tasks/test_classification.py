@@ -1,4 +1,4 @@
-"""One class of several: losses by hand, weights that survive a batch of one, and what is refused."""
+"""Classification: losses by hand, class weights in a batch of one, and refused settings."""
 
 import math
 

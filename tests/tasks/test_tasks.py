@@ -125,7 +125,7 @@ def test_ordinal_by_hand():
 
 
 def test_ordinal_is_the_sum_of_the_conditional_cross_entropies():
-    """CORN: logit k is judged on the bags that are not below class k, by whether they are above it."""
+    """CORN: logit k is trained on bags not below class k, by whether they are above it."""
     torch.manual_seed(1)
     task = Ordinal(classes=list("abcde"), positive="e")
     logits = torch.randn(6, 4, dtype=torch.float64)

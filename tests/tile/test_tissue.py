@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from shapely import unary_union
 
-from mil.tile.ink import glass_colour
+from mil.tile.density import glass_colour
 from mil.tile.tissue import find_tissue, outlines
 from tests.synthetic import glass, stain
 
@@ -61,10 +61,19 @@ def test_small_pieces_are_judged_in_square_millimetres(area_mm2, kept):
 
 
 INKS = {
-    "blue": (40, 60, 170), "light blue": (90, 160, 220), "navy": (25, 60, 150), "green": (35, 130, 80),
-    "dark green": (20, 90, 60), "black": (28, 28, 32), "nearly black": (45, 35, 55), "red": (200, 30, 45),
-    "dark red": (160, 20, 40), "orange": (235, 120, 30), "yellow": (240, 210, 40), "purple": (110, 40, 150),
-}  # fmt: skip
+    "blue": (40, 60, 170),
+    "light blue": (90, 160, 220),
+    "navy": (25, 60, 150),
+    "green": (35, 130, 80),
+    "dark green": (20, 90, 60),
+    "black": (28, 28, 32),
+    "nearly black": (45, 35, 55),
+    "red": (200, 30, 45),
+    "dark red": (160, 20, 40),
+    "orange": (235, 120, 30),
+    "yellow": (240, 210, 40),
+    "purple": (110, 40, 150),
+}
 
 
 @pytest.mark.parametrize("ink", INKS.values(), ids=INKS)

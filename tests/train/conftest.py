@@ -11,34 +11,37 @@ from mil.train.stage import run
 from mil.trained import Trained
 from tests.synthetic import bag_file, planted_bags
 
-# By head: with chance in masking, dropout, graphs, noise and order; one stage, or two.
+# By head: randomness in masking, dropout, graphs, noise and order; one stage, or two.
 RECIPES = {
-    "acmil": "name: acmil\noptions: {hidden: 16}\nlosses: {cross_entropy: 1, branch_cross_entropy: 1}\n",
-    "graph_select": "name: graph_select\noptions: {hidden: 16, dropout: 0.2, noise: 1.0, keep_least: 4}\n"
+    "acmil": "name: acmil\noptions: {hidden: 16}\n"
+    "losses: {cross_entropy: 1, branch_cross_entropy: 1}\n",
+    "graph_select": "name: graph_select\n"
+    "options: {hidden: 16, dropout: 0.2, noise: 1.0, keep_least: 4}\n"
     "losses: {cross_entropy: 1}\n",
     "ibmil": "name: ibmil\noptions: {hidden: 16}\nlosses: {cross_entropy: 1}\n",
-    "mhim": "name: mhim\noptions: {hidden: 16, momentum: 0.9}\nlosses: {cross_entropy: 1, teacher_consistency: 0.1}\n",
+    "mhim": "name: mhim\noptions: {hidden: 16, momentum: 0.9}\n"
+    "losses: {cross_entropy: 1, teacher_consistency: 0.1}\n",
 }
 
 
 @dataclass(frozen=True)
 class SmallStudy:
-    """12 bags of 12 tiles, one of them planted in each positive one: 8 to train with, 4 to validate."""
+    """8 training and 4 validation bags of 12 tiles, one planted in each positive bag."""
 
     folder: Path
 
-    def train(self, head: str, how: str, out: str = "head", **others: Any) -> Trained:
-        """Train a head of `RECIPES` as `how` says, in its recipe's words."""
+    def train(self, head: str, settings: str, out: str = "head", **others: Any) -> Trained:
+        """Train a head of `RECIPES`; `settings` are the keys of its section `train`."""
         recipe = self.folder / f"{head}.yaml"
-        recipe.write_text(RECIPES[head] + f"train: {{{how}}}\n")
-        settings: dict[str, Any] = {"fold": 0, "seed": 1, "threads": 1, "device": "cpu"}
+        recipe.write_text(RECIPES[head] + f"train: {{{settings}}}\n")
+        arguments: dict[str, Any] = {"fold": 0, "seed": 1, "threads": 1, "device": "cpu"}
         return run(
             str(self.folder / "toy.yaml"),
             self.folder / "bags",
             self.folder / "folds.csv",
             self.folder / out,
             recipe=str(recipe),
-            **settings | others,
+            **arguments | others,
         )
 
     def files(self, out: str = "head") -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Temperature and threshold: from the validation slides and the kept epoch, and used in every answer."""
+"""Temperature and threshold: from validation slides and the selected epoch, in every prediction."""
 
 import json
 
@@ -22,11 +22,13 @@ def validation(small, which="kept"):
     head, trained = load_trained(small.folder / "head", which)
     bare = trained.model_copy(update={"calibration": None})
     rows = [row for row in read_csv(small.folder / "folds.csv") if row["split"] == "val"]
-    found = [
+    predictions = [
         apply(head, bare, read_bag(small.folder / "bags" / f"{row['slide']}.h5")).predictions
         for row in rows
     ]
-    return np.log(np.stack(found)), np.array([row["label"] == "tumour" for row in rows]).astype(int)
+    return np.log(np.stack(predictions)), np.array(
+        [row["label"] == "tumour" for row in rows]
+    ).astype(int)
 
 
 def test_they_are_those_of_the_kept_epoch_on_the_validation_slides(small):

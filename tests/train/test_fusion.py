@@ -18,7 +18,7 @@ from tests.synthetic import bag_file, planted_bags
 
 @pytest.fixture
 def study(tmp_path):
-    """20 patients of two slides each, of which only one has the planted tile; centres; heads of one early study."""
+    """20 patients of two slides each, one with the planted tile; centres; an early-fusion head."""
     lines = ["slide,patient,label,centre"]
     for number, (features, label) in enumerate(planted_bags(count=20)):
         for part in range(2):
@@ -58,7 +58,7 @@ def fit(study, folds, out):
 
 
 def test_a_patient_is_one_bag_in_training_and_in_predictions(study):
-    found = evaluate(
+    metrics = evaluate(
         str(study / "d.yaml"),
         [study / "head"],
         study / "bags",
@@ -73,18 +73,18 @@ def test_a_patient_is_one_bag_in_training_and_in_predictions(study):
         == sorted(row["patient"] for row in rows)
         == sorted(f"p{i}" for i in range(20))
     )
-    assert (found["fusion"], found["test_patients"]["fusion"]) == ("early", "early")
+    assert (metrics["fusion"], metrics["test_patients"]["fusion"]) == ("early", "early")
     assert (
-        found["test"]["n_patients"]
-        == found["test"]["n_slides"]
+        metrics["test"]["n_patients"]
+        == metrics["test"]["n_slides"]
         == sum(row["split"] == "test" for row in rows)
     )
     assert json.loads((study / "head/recipe.json").read_text())["fusion"] == "early"
     head, trained = load_trained(study / "head")
     together = laid_together([read_bag(study / f"bags/s3_{part}.h5") for part in range(2)], "p3")
-    said = next(float(row["p_tumour"]) for row in rows if row["slide"] == "p3")
-    assert said == pytest.approx(apply(head, trained, together).predictions[1], abs=1e-6)
-    assert found["subgroups"] == {}  # no patient's slides are all of one centre
+    predicted = next(float(row["p_tumour"]) for row in rows if row["slide"] == "p3")
+    assert predicted == pytest.approx(apply(head, trained, together).predictions[1], abs=1e-6)
+    assert metrics["subgroups"] == {}  # no patient's slides are all of one centre
 
 
 def written(study, lines):
@@ -93,7 +93,7 @@ def written(study, lines):
 
 def evaluated(study):
     """Predictions and metrics over the folds file that was written."""
-    found = evaluate(
+    metrics = evaluate(
         str(study / "d.yaml"),
         [study / "own_head"],
         study / "bags",
@@ -102,7 +102,7 @@ def evaluated(study):
         slides_dir=study,
         threads=1,
     )
-    return read_csv(study / "own/predictions.csv"), found
+    return read_csv(study / "own/predictions.csv"), metrics
 
 
 def test_what_a_fold_leaves_out_is_named_and_slides_of_other_folds_are_not_asked_for(study):
@@ -114,14 +114,14 @@ def test_what_a_fold_leaves_out_is_named_and_slides_of_other_folds_are_not_asked
     ]
     written(study, lines)
     fit(study, "own.csv", "own_head")
-    rows, found = evaluated(study)
+    rows, metrics = evaluated(study)
     assert [(row["slide"], row["held_out"]) for row in rows] == [
         ("s0_0", "x"),
         ("s1_1", "x"),
         ("s2_0", "x"),
     ]
-    assert [(run["fold"], run["held_out"]) for run in found["runs"]] == [(0, "x")]
-    assert "held_out" not in found["over_runs"]
+    assert [(run["fold"], run["held_out"]) for run in metrics["runs"]] == [(0, "x")]
+    assert "held_out" not in metrics["over_runs"]
     written(study, lines[3:])
     with pytest.raises(DatasetError, match=r"own\.csv: has no fold 0, which fast was trained on"):
         evaluated(study)

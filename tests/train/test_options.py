@@ -10,46 +10,61 @@ from mil.config import LossWeight, TrainConfig, checked
 from mil.errors import ConfigError
 from mil.graph import knn_graph
 from mil.heads import build_head
-from mil.train.augment import drop_features, some_tiles, training_batches
-from mil.train.bags import LabelledBag
-from mil.train.loop import Objective, fit
-from mil.train.optimiser import AdamW
-from mil.train.precision import answer, choose_dtype
-from mil.train.sampling import epoch_length, epoch_order
-from mil.train.schedule import learning_rate
+from mil.tasks import CLASSES
+from mil.train.data import LabelledBag
+from mil.train.loop import TrainingData, fit
+from mil.train.optim import AdamW, learning_rate
+from mil.train.precision import choose_dtype, forward_autocast
+from mil.train.sampling import (
+    bags_per_epoch,
+    drop_features,
+    epoch_order,
+    sample_tiles,
+    training_batches,
+)
 from tests.messages import one_line
 
 CPU = torch.device("cpu")
 
 
-def chance(seed=0):
+def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
 def labelled(count, tiles=6, dim=8, seed=0):
-    draw = chance(seed)
+    draw = generator(seed)
     return [
         LabelledBag(f"s{i}", torch.randn(tiles, dim, generator=draw), None, torch.tensor(i % 2))
         for i in range(count)
     ]
 
 
-def trained(bags, losses=("cross_entropy",), validate=lambda _: {}, **settings):
-    """A small gated attention head after training in the bags' own order, and what happened."""
-    config = TrainConfig(**{"epochs": 3, "lr": 1e-2, "select": "last", **settings})
-    torch.manual_seed(0)
-    head = build_head("abmil", {"hidden": 4, "attention": 4}, dim=8, classes=2).double()
-    groups = [bags[i : i + config.batch_bags] for i in range(0, len(bags), config.batch_bags)]
+class InOrder(TrainingData):
+    """Bags in their own order, in float64, with validation metrics of the test's own."""
 
-    def epoch():
-        for group in groups:
+    metrics = staticmethod(lambda _: {})
+
+    def batches(self, config, rng):
+        for start in range(0, len(self.train), config.batch_bags):
+            group = self.train[start : start + config.batch_bags]
             yield (
                 join([bag.features.double() for bag in group]),
                 torch.stack([bag.label for bag in group]),
             )
 
-    objective = Objective({name: LossWeight(start=1.0, end=0.5) for name in losses})
-    return head, fit(head, epoch, validate, objective=objective, config=config, bags=len(bags))
+    def validate(self, head, select):
+        return type(self).metrics(head)
+
+
+def trained(bags, losses=("cross_entropy",), validate=lambda _: {}, **settings):
+    """A small gated attention head after training in the bags' own order, and the result."""
+    config = TrainConfig(**{"epochs": 3, "lr": 1e-2, "select": "last", **settings})
+    torch.manual_seed(0)
+    head = build_head("abmil", {"hidden": 4, "attention": 4}, dim=8, classes=2).double()
+    kind = type("Scripted", (InOrder,), {"metrics": staticmethod(validate)})
+    data = kind(task=CLASSES, train=bags, train_labels=["a"] * len(bags), valid=bags, device=CPU)
+    weights = {name: LossWeight(start=1.0, end=0.5) for name in losses}
+    return head, fit(head, data, weights, config, seed=0)
 
 
 @pytest.mark.parametrize("count", [12, 11, 9, 7])
@@ -81,20 +96,20 @@ def test_the_learning_rate_is_set_at_each_step(monkeypatch):
 
 def test_the_optimiser_is_that_of_torch_to_the_last_bit():
     torch.manual_seed(0)
-    ours, theirs = (torch.nn.Linear(5, 3) for _ in range(2))
-    theirs.load_state_dict(ours.state_dict())
+    ours, torchs = (torch.nn.Linear(5, 3) for _ in range(2))
+    torchs.load_state_dict(ours.state_dict())
     unused = torch.nn.Parameter(torch.ones(2))
     one = AdamW([*ours.parameters(), unused], lr=1e-2, weight_decay=0.1)
-    two = torch.optim.AdamW([*theirs.parameters(), unused], lr=1e-2, weight_decay=0.1, fused=True)
+    two = torch.optim.AdamW([*torchs.parameters(), unused], lr=1e-2, weight_decay=0.1, fused=True)
     for number in range(7):
         x = torch.randn(4, 5)
-        for head, optimiser in ((ours, one), (theirs, two)):
+        for head, optimiser in ((ours, one), (torchs, two)):
             optimiser.zero_grad()
             optimiser.param_groups[0]["lr"] = 1e-2 / (number + 1)
             head(x).square().sum().backward()
             optimiser.step()
         assert all(
-            torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True)
+            torch.equal(a, b) for a, b in zip(ours.parameters(), torchs.parameters(), strict=True)
         )
     assert torch.equal(unused, torch.ones(2))
 
@@ -102,34 +117,34 @@ def test_the_optimiser_is_that_of_torch_to_the_last_bit():
 def test_balanced_sampling_draws_each_label_equally_often():
     labels = ["a"] * 7 + ["b"] * 2 + ["c"] * 3
     config = TrainConfig(sampling="balanced")
-    draw = chance()
+    draw = generator()
     counts = torch.zeros(12, dtype=torch.int64)
     for _ in range(100):
         order = epoch_order(labels, config, draw)
-        assert len(order) == epoch_length(labels, config) == 12
+        assert len(order) == bags_per_epoch(labels, config) == 12
         assert [sum(labels[i] == name for i in order) for name in "abc"] == [4, 4, 4]
         assert [order.count(i) for i in (7, 8)] == [2, 2]
         counts += torch.bincount(torch.tensor(order), minlength=12)
     assert counts[:7].min() > 40  # 400 draws of 7 bags: none is forgotten
-    assert epoch_order(labels, config, chance(3)) == epoch_order(labels, config, chance(3))
+    assert epoch_order(labels, config, generator(3)) == epoch_order(labels, config, generator(3))
 
 
 def test_without_balance_each_bag_comes_once_in_the_order_it_always_had():
     labels = ["a", "b"] * 5
     assert (
-        epoch_order(labels, TrainConfig(), chance(1))
-        == torch.randperm(10, generator=chance(1)).tolist()
+        epoch_order(labels, TrainConfig(), generator(1))
+        == torch.randperm(10, generator=generator(1)).tolist()
     )
-    assert epoch_length(labels, TrainConfig()) == 10
+    assert bags_per_epoch(labels, TrainConfig()) == 10
 
 
 def test_a_step_sees_at_most_so_many_tiles_with_their_coordinates_and_edges():
-    features = torch.randn(30, 4, generator=chance())
+    features = torch.randn(30, 4, generator=generator())
     coords = torch.stack([torch.arange(30), torch.arange(30) * 2], 1)
     bag = LabelledBag(
         "s", features, coords, torch.tensor(1), knn_graph(features, 5, torch.zeros(4))
     )
-    few = some_tiles(bag, 12, chance(5))
+    few = sample_tiles(bag, 12, generator(5))
     rows = few.coords[:, 0]
     assert len(rows) == 12
     assert torch.equal(rows, rows.unique())  # in their order, none twice
@@ -142,8 +157,8 @@ def test_a_step_sees_at_most_so_many_tiles_with_their_coordinates_and_edges():
             strict=True,
         )
     )
-    kept = {edge for edge in edges if edge[0] in rows and edge[1] in rows}
-    found = list(
+    expected = {edge for edge in edges if edge[0] in rows and edge[1] in rows}
+    remaining = list(
         zip(
             rows[few.graph.sources].tolist(),
             rows[few.graph.targets].tolist(),
@@ -151,27 +166,27 @@ def test_a_step_sees_at_most_so_many_tiles_with_their_coordinates_and_edges():
             strict=True,
         )
     )
-    assert set(found) == kept
-    assert found == sorted(found, key=lambda edge: (edge[1], edge[0]))
-    assert sum(source == target for source, target, _ in found) == 12
-    assert some_tiles(bag, 30, chance()) is some_tiles(bag, None, chance()) is bag
+    assert set(remaining) == expected
+    assert remaining == sorted(remaining, key=lambda edge: (edge[1], edge[0]))
+    assert sum(source == target for source, target, _ in remaining) == 12
+    assert sample_tiles(bag, 30, generator()) is sample_tiles(bag, None, generator()) is bag
 
 
 def test_dropped_dimensions_are_zero_in_the_whole_bag_and_the_rest_keeps_the_mean():
     features = torch.ones(3, 4000)
-    found = drop_features(features, 0.25, chance())
-    assert (found == found[:1]).all()
-    assert found.unique().tolist() == [0.0, pytest.approx(4 / 3)]
-    assert found[0].mean() == pytest.approx(1.0, abs=0.03)
-    assert (found[0] == 0).float().mean() == pytest.approx(0.25, abs=0.03)
+    dropped = drop_features(features, 0.25, generator())
+    assert (dropped == dropped[:1]).all()
+    assert dropped.unique().tolist() == [0.0, pytest.approx(4 / 3)]
+    assert dropped[0].mean() == pytest.approx(1.0, abs=0.03)
+    assert (dropped[0] == 0).float().mean() == pytest.approx(0.25, abs=0.03)
 
 
 def test_augmentation_is_seeded_and_new_at_each_epoch():
     bags = labelled(4)
     labels = list("abab")
     config = TrainConfig(max_tiles=3, feature_dropout=0.5, batch_bags=4)
-    draw = chance(1)
-    again = chance(1)
+    draw = generator(1)
+    again = generator(1)
     ((one, _),) = training_batches(bags, labels, config, CPU, draw)
     ((same, _),) = training_batches(bags, labels, config, CPU, again)
     ((two, _),) = training_batches(bags, labels, config, CPU, draw)
@@ -267,7 +282,7 @@ def test_class_weights_are_those_of_the_training_slides(small):
 
 def test_fp16_without_a_gpu_is_one_line(small):
     with pytest.raises(
-        ConfigError, match=r"train\.precision: fp16 is for GPUs, .* set bf16, auto or fp32$"
+        ConfigError, match=r"train\.precision: fp16 needs a GPU, .* set bf16, auto or fp32$"
     ):
         small.train("acmil", "precision: fp16")
     assert not (small.folder / "head").exists()
@@ -277,13 +292,13 @@ def test_fp16_without_a_gpu_is_one_line(small):
 def test_heads_answer_in_fp16_with_full_results(name):
     torch.manual_seed(0)
     head = build_head(name, {}, dim=64, classes=2).train()
-    out = answer(head, join([torch.randn(40, 64).half()]))
+    out = forward_autocast(head, join([torch.randn(40, 64).half()]))
     assert out.logits.dtype == out.scores.dtype == torch.float32
     assert out.logits.isfinite().all()
 
 
 def test_fp16_scales_the_loss_and_gives_the_gradients_back_unscaled():
-    """The scaler itself, on the CPU, in whose arithmetic nothing is rounded: the same training, to the last digits."""
+    """The scaler alone, in float64 on the CPU: the same training, to the last digits."""
     bags = labelled(6)
     plain, _ = trained(bags, batch_bags=2, accumulate=2, clip_norm=0.01)
     scaled, done = trained(bags, batch_bags=2, accumulate=2, clip_norm=0.01, precision="fp16")

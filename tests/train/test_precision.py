@@ -7,9 +7,9 @@ from mil.bags import join
 from mil.config import TrainConfig, config_path, load_recipe
 from mil.heads import UsesGraph, build_head, head_names
 from mil.losses import total_loss
-from mil.train.bags import LabelledBag, batches
-from mil.train.loop import make_optimiser
-from mil.train.precision import answer, choose_dtype
+from mil.train.data import LabelledBag, batches
+from mil.train.optim import make_optimiser
+from mil.train.precision import choose_dtype, forward_autocast
 
 CPU = torch.device("cpu")
 RECIPES = sorted(path.stem for path in config_path("heads").glob("*.yaml"))
@@ -42,7 +42,7 @@ def loss_of(head, settings, dtype):
     draw = torch.Generator().manual_seed(1)
     bags = join([torch.randn(n, 64, generator=draw).to(torch.bfloat16).to(dtype) for n in (60, 40)])
     torch.manual_seed(2)  # the same tiles are masked and dropped
-    out = answer(head, bags)
+    out = forward_autocast(head, bags)
     return out, total_loss(
         {name: weight.start for name, weight in settings.losses.items()}, out, bags, LABELS
     )[0]
@@ -93,7 +93,7 @@ def test_dropout_works_in_half_precision():
 def test_logits_are_not_rounded(name):
     torch.manual_seed(0)
     head = build_head(name, {}, dim=64, classes=2).train()  # DSMIL's in evaluation are a mean
-    out = answer(head, join([torch.randn(9, 64).bfloat16()]))
+    out = forward_autocast(head, join([torch.randn(9, 64).bfloat16()]))
     several = out.branch_logits if name != "dsmil" else None  # its branch is a tile
     judged = None if out.instances is None else out.instances.logits
     for logits in (out.logits, several, out.full_logits, judged):

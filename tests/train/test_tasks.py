@@ -27,10 +27,13 @@ ENOUGH = {
 BRANCHES = "{cross_entropy: 1, branch_cross_entropy: 1, branch_diversity: 0.1}"
 RECIPES = {
     "abmil": "name: abmil\noptions: {hidden: 16, attention: 8}\nlosses: {cross_entropy: 1}\n",
-    "acmil": f"name: acmil\noptions: {{hidden: 16, attention: 8, branches: 2}}\nlosses: {BRANCHES}\n",
+    "acmil": "name: acmil\noptions: {hidden: 16, attention: 8, branches: 2}\n"
+    f"losses: {BRANCHES}\n",
     "clam_mb": "name: clam_mb\noptions: {hidden: 16, attention: 8}\nlosses: {cross_entropy: 1}\n",
-    "mhim": "name: mhim\noptions: {hidden: 16, momentum: 0.9}\nlosses: {cross_entropy: 1, teacher_consistency: 0.1}\n",
-    "graph_select": "name: graph_select\noptions: {hidden: 16, attention: 8, layers: 0, keep_least: 3}\n"
+    "mhim": "name: mhim\noptions: {hidden: 16, momentum: 0.9}\n"
+    "losses: {cross_entropy: 1, teacher_consistency: 0.1}\n",
+    "graph_select": "name: graph_select\n"
+    "options: {hidden: 16, attention: 8, layers: 0, keep_least: 3}\n"
     "losses: {cross_entropy: 1, full_cross_entropy: 0.5}\n",
 }
 HOW = "train: {epochs: 15, batch_bags: 12, lr: 2.0e-2}\n"
@@ -98,18 +101,25 @@ def test_labels_that_know_nothing_teach_nothing(tmp_path, kind):
     assert of_test_slides(study)[name] < enough - 0.1
 
 
+DSMIL = "name: dsmil\nlosses: {cross_entropy: 1}\n"
+DTFD = "name: dtfd\nlosses: {cross_entropy: 1}\n"
+CLAM = "name: clam_sb\nlosses: {cross_entropy: 1, instance_cross_entropy: 1}\n"
+F1_AUC = "train: {epochs: 1, select: f1_auc}\n"
+BATCH_OF_ONE = "train: {epochs: 1}\n"
+WEIGHTED = "train: {epochs: 1, class_weights: balanced}\n"
+SAMPLED = "train: {epochs: 1, sampling: balanced}\n"
+NO_CLASSES_TERM = (
+    "loss term instance_cross_entropy: is of classes, which the task multilabel does not have"
+)
 REFUSED = [
-    ("regression", "name: dsmil\nlosses: {cross_entropy: 1}\n", HOW, "head dsmil: compares classes"),
-    ("survival_cox", "name: dtfd\nlosses: {cross_entropy: 1}\n", HOW, "head dtfd: compares classes"),
-    (
-        "multilabel", "name: clam_sb\nlosses: {cross_entropy: 1, instance_cross_entropy: 1}\n", HOW,
-        "loss term instance_cross_entropy: is of classes, which the task multilabel does not have",
-    ),
-    ("ordinal", RECIPES["abmil"], "train: {epochs: 1, select: f1_auc}\n", "train.select: f1_auc is of classes"),
-    ("survival_cox", RECIPES["abmil"], "train: {epochs: 1}\n", "set train.batch_bags in the recipe to 2 or more"),
-    ("regression", RECIPES["abmil"], "train: {epochs: 1, class_weights: balanced}\n", "class_weights: balanced needs"),
-    ("survival_discrete", RECIPES["abmil"], "train: {epochs: 1, sampling: balanced}\n", "sampling: balanced needs"),
-]  # fmt: skip
+    ("regression", DSMIL, HOW, "head dsmil: compares classes"),
+    ("survival_cox", DTFD, HOW, "head dtfd: compares classes"),
+    ("multilabel", CLAM, HOW, NO_CLASSES_TERM),
+    ("ordinal", RECIPES["abmil"], F1_AUC, "train.select: f1_auc needs classes"),
+    ("survival_cox", RECIPES["abmil"], BATCH_OF_ONE, "batch_bags in the recipe to 2 or more"),
+    ("regression", RECIPES["abmil"], WEIGHTED, "class_weights: balanced needs"),
+    ("survival_discrete", RECIPES["abmil"], SAMPLED, "sampling: balanced needs"),
+]
 
 
 @pytest.mark.parametrize(("kind", "recipe", "how", "message"), REFUSED)

@@ -8,24 +8,23 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mil.config import TrainConfig
 from mil.errors import ConfigError
-from mil.train.optimiser import AdamW
-from mil.train.schedule import learning_rate
+from mil.train.optim import AdamW, learning_rate
 
 HOW = "epochs: 3, lr: 1.0e-2, batch_bags: 4"
 
 
 def curves(folder):
     """Epoch and value of every point, by name."""
-    found = EventAccumulator(str(folder)).Reload()
+    events = EventAccumulator(str(folder)).Reload()
     return {
-        name: [(point.step, point.value) for point in found.Scalars(name)]
-        for name in found.Tags()["scalars"]
+        name: [(point.step, point.value) for point in events.Scalars(name)]
+        for name in events.Tags()["scalars"]
     }
 
 
 def test_every_term_every_metric_and_the_learning_rate(small):
     small.train("acmil", HOW, tensorboard=small.folder / "curves")
-    found = curves(small.folder / "curves" / "acmil_seed1_fold0")
+    points = curves(small.folder / "curves" / "acmil_seed1_fold0")
     history = json.loads(small.files()["history.json"])
     want = {
         f"{split}/{name}": [
@@ -36,14 +35,14 @@ def test_every_term_every_metric_and_the_learning_rate(small):
         for name in history[split][0]
     }
     config = TrainConfig(epochs=3, lr=1e-2)
-    assert found == want | {
+    assert points == want | {
         "lr": [(e, pytest.approx(learning_rate(config, float(e)), abs=1e-9)) for e in (1, 2, 3)]
     }
-    assert {"train/branch_cross_entropy", "valid/loss", "valid/score"} < set(found)
+    assert {"train/branch_cross_entropy", "valid/loss", "valid/score"} < set(points)
 
 
 def test_curves_change_no_weights_and_go_on_where_a_training_was_cut_off(small, monkeypatch):
-    monkeypatch.setattr("mil.train.checkpoint.EVERY_S", 0.0)
+    monkeypatch.setattr("mil.train.state.EVERY_S", 0.0)
     small.train("acmil", HOW, "plain")
     step = AdamW.step
     steps = [0]

@@ -12,13 +12,14 @@ from tests.synthetic import bag_file, planted_bags
 
 RECIPES = {
     "ibmil": "name: ibmil\noptions: {hidden: 16}\nlosses: {cross_entropy: 1}\n",
-    "mhim": "name: mhim\noptions: {hidden: 16, momentum: 0.9}\nlosses: {cross_entropy: 1, teacher_consistency: 0.1}\n",
+    "mhim": "name: mhim\noptions: {hidden: 16, momentum: 0.9}\n"
+    "losses: {cross_entropy: 1, teacher_consistency: 0.1}\n",
 }
 
 
 @pytest.fixture
 def study(tmp_path):
-    """18 bags of 12 tiles, one of them planted in each positive one: 12 to train with, 6 to validate."""
+    """12 training and 6 validation bags of 12 tiles, one planted in each positive bag."""
     features, labels = zip(*planted_bags(count=18, tiles=12, push=8.0), strict=True)
     folds = []
     for i in range(18):
@@ -44,7 +45,7 @@ def study(tmp_path):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_trains_saves_and_loads_to_the_same_answers(study, name, monkeypatch):
+def test_trains_saves_and_loads_to_the_same_predictions(study, name, monkeypatch):
     built = []
 
     def build_and_keep(*args, **kwargs):

@@ -1,4 +1,4 @@
-"""A head that was given away: whether it is what it was, and what differs if not."""
+"""The manifest of a trained head: unchanged files, unchanged predictions, and faults by name."""
 
 import json
 from hashlib import sha256
@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from mil.cli import app
 from mil.errors import FormatError
 from mil.heads import abmil, head_names
-from mil.trained.seal import EXAMPLE, SEAL, seal, verify
+from mil.trained.seal import EXAMPLE, MANIFEST, seal, verify
 from tests.interop.made import make
 from tests.messages import one_line
 
@@ -33,13 +33,13 @@ def sealed(tmp_path):
 def test_every_head_can_be_sealed(tmp_path, name):
     seal(make(tmp_path, name))
     assert verify(tmp_path) == []
-    assert sorted(json.loads((tmp_path / SEAL).read_text())["sha256"]) == FILES
+    assert sorted(json.loads((tmp_path / MANIFEST).read_text())["sha256"]) == FILES
 
 
-def test_the_same_head_has_the_same_seal(tmp_path, sealed):
-    first = [(sealed / name).read_bytes() for name in (SEAL, EXAMPLE)]
+def test_the_same_head_has_the_same_manifest(tmp_path, sealed):
+    first = [(sealed / name).read_bytes() for name in (MANIFEST, EXAMPLE)]
     seal(sealed)
-    assert [(sealed / name).read_bytes() for name in (SEAL, EXAMPLE)] == first
+    assert [(sealed / name).read_bytes() for name in (MANIFEST, EXAMPLE)] == first
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -48,15 +48,15 @@ def test_a_changed_or_missing_file_is_named(sealed, name):
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert verify(sealed) == [
-        f"{path}: is not the file that was sealed; get it again from where it came"
+        f"{path}: differs from its checksum in seal.json; get the folder again from its source"
     ]
     path.unlink()
-    assert verify(sealed) == [f"{path}: is missing; get the folder again from where it came"]
+    assert verify(sealed) == [f"{path}: is missing; get the folder again from its source"]
     path.write_bytes(whole)
     assert verify(sealed) == []
 
 
-def test_another_answer_to_the_example_is_said(sealed, monkeypatch):
+def test_another_prediction_for_the_example_is_a_fault(sealed, monkeypatch):
     """As when a release of the tool computes something else from the same files."""
     real = abmil.Head.answer
     monkeypatch.setattr(
@@ -64,39 +64,40 @@ def test_another_answer_to_the_example_is_said(sealed, monkeypatch):
     )
     faults = verify(sealed)
     assert len(faults) == 2
-    assert faults[0].startswith(f"{sealed}: its files are as sealed (by mil ")
+    assert faults[0].startswith(f"{sealed}: its files are unchanged since mil ")
     assert "but the example bag gives logits " in faults[0]
     assert "but the example bag gives predictions " in faults[1]
     assert all("\n" not in fault for fault in faults)
 
 
 def test_rounding_is_not_a_difference(sealed):
-    path = sealed / SEAL
-    said = json.loads(path.read_text())
+    path = sealed / MANIFEST
+    manifest = json.loads(path.read_text())
     for shift, faults in ((2e-5, 0), (1e-2, 1)):
-        path.write_text(json.dumps({**said, "logits": [value + shift for value in said["logits"]]}))
+        shifted = [value + shift for value in manifest["logits"]]
+        path.write_text(json.dumps({**manifest, "logits": shifted}))
         assert len(verify(sealed)) == faults
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not the seal of a head"),
-        ("[]", "not the seal of a head"),
-        ("[" * 100_000, "not the seal of a head"),
+        ("{", "not the manifest of a head"),
+        ("[]", "not the manifest of a head"),
+        ("[" * 100_000, "not the manifest of a head"),
         (
             '{"format": "mil.seal", "format_version": 9}',
             "expected mil.seal version 1, found mil.seal version 9",
         ),
         (
-            '{"format": "mil.seal", "format_version": 1, "tool_version": "1", "answers": [], "logits": [],'
-            ' "sha256": {"../x": ""}}',
+            '{"format": "mil.seal", "format_version": 1, "tool_version": "1", "answers": [], '
+            '"logits": [], "sha256": {"../x": ""}}',
             "sha256",
         ),
     ],
 )
-def test_a_seal_that_is_none_is_one_line(sealed, text, message):
-    (sealed / SEAL).write_text(text)
+def test_a_damaged_manifest_is_one_line(sealed, text, message):
+    (sealed / MANIFEST).write_text(text)
     with one_line(FormatError, match=message):
         verify(sealed)
 
@@ -118,29 +119,26 @@ def test_an_example_without_tiles_is_one_line(sealed):
 
 
 def seal_example(folder):
-    said = json.loads((folder / SEAL).read_text())
-    said["sha256"][EXAMPLE] = sha256((folder / EXAMPLE).read_bytes()).hexdigest()
-    (folder / SEAL).write_text(json.dumps(said))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["sha256"][EXAMPLE] = sha256((folder / EXAMPLE).read_bytes()).hexdigest()
+    (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
-def test_a_seal_that_leaves_files_out_is_no_seal(sealed):
-    said = json.loads((sealed / SEAL).read_text())
-    (sealed / SEAL).write_text(json.dumps({**said, "sha256": {}}))
+def test_a_manifest_that_leaves_files_out_proves_nothing(sealed):
+    manifest = json.loads((sealed / MANIFEST).read_text())
+    (sealed / MANIFEST).write_text(json.dumps({**manifest, "sha256": {}}))
     assert [line.split(": ")[1] for line in verify(sealed)] == [
-        f"does not speak of {name}; get it again"
+        f"has no checksum of {name}; get the folder again from its source"
         for name in ("head.safetensors", "recipe.json", EXAMPLE)
     ]
 
 
 def test_the_command_goes_through_all_heads_of_a_folder(tmp_path, sealed):
     make(tmp_path / "two", seed=2)
-    done = CliRunner().invoke(app, ["heads", "verify", str(tmp_path)])
-    assert done.exit_code == 1
-    lines = done.output.splitlines()
-    assert (
-        lines[0]
-        == f"{sealed}: ok: its files are as sealed, and it predicts the example bag as it did"
-    )
+    result = CliRunner().invoke(app, ["heads", "verify", str(tmp_path)])
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    assert lines[0] == f"{sealed}: ok: its files and its predictions for the example are unchanged"
     assert lines[1].startswith(f"{tmp_path / 'two'}: has no seal.json, ")
     assert (
         CliRunner().invoke(app, ["heads", "verify", "--seal", str(tmp_path / "two")]).exit_code == 0
@@ -151,8 +149,8 @@ def test_the_command_goes_through_all_heads_of_a_folder(tmp_path, sealed):
 
 
 def test_a_folder_without_heads(tmp_path):
-    done = CliRunner().invoke(app, ["heads", "verify", str(tmp_path)])
-    assert (done.exit_code, str(done.exception)) == (
+    result = CliRunner().invoke(app, ["heads", "verify", str(tmp_path)])
+    assert (result.exit_code, str(result.exception)) == (
         1,
         f"{tmp_path}: has no trained head in it; give a folder with recipe.json and "
         "head.safetensors",

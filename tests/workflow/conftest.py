@@ -1,6 +1,7 @@
 """A toy study whose `mil` only touches its output files, so that plans are tested in seconds."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -86,15 +87,42 @@ class Study:
                 file.write_text("a slide")
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Study:
-    (tmp_path / "bin").mkdir()
-    fake = tmp_path / "bin/mil"
+def study_in(folder: Path) -> Study:
+    """A study with the fake `mil` of its own folder before the real one."""
+    return Study(folder, f"{folder / 'bin'}:{os.environ['PATH']}")
+
+
+def new_study(folder: Path) -> Study:
+    """Three slides, none of them tiled yet."""
+    (folder / "bin").mkdir()
+    fake = folder / "bin/mil"
     fake.write_text(FAKE_MIL)
     fake.chmod(0o755)
-    (tmp_path / "configs/datasets").mkdir(parents=True)
-    (tmp_path / "configs/datasets/toy.yaml").write_text("classes: [normal, tumour]\n")
-    (tmp_path / "data/toy").mkdir(parents=True)
-    study = Study(tmp_path, f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    (folder / "configs/datasets").mkdir(parents=True)
+    (folder / "configs/datasets/toy.yaml").write_text("classes: [normal, tumour]\n")
+    (folder / "data/toy").mkdir(parents=True)
+    study = study_in(folder)
     study.write_table({"a": "normal", "b": "tumour", "c": "tumour"})
     return study
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return new_study(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study that has run to its end, with one head; not to be changed."""
+    study = new_study(tmp_path_factory.mktemp("finished"))
+    done = study.snakemake("--config", "dataset=toy", "head=abmil")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 in, 3 out" in done.stdout
+    return study.folder
+
+
+@pytest.fixture
+def finished(finished_once: Path, tmp_path: Path) -> Study:
+    """A finished study of the test's own: a copy, times and Snakemake's records included."""
+    shutil.copytree(finished_once, tmp_path / "study", symlinks=True)
+    return study_in(tmp_path / "study")

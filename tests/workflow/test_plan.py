@@ -16,14 +16,6 @@ MODELS = {"train": 1, "score": 3, "heatmap": 3, **GATHERED}
 ALL = {"tile": 3, "features": 3, "split": 1, **MODELS}
 
 
-@pytest.fixture
-def finished(study):
-    done = study.snakemake("--config", "dataset=toy", "head=abmil")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 in, 3 out" in done.stdout
-    return study
-
-
 def test_a_fresh_study_plans_everything(study):
     assert study.planned("head=abmil") == ALL
     study.write_table({name: ("normal", "tumour")[i % 2] for i, name in enumerate("abcdef")})

@@ -1,11 +1,11 @@
-"""Bags on disk: one HDF5 file a slide, folders of them, patients as one bag, and the state of each slide."""
+"""Bags on disk: one HDF5 file a slide, folders of them, slides of a patient as one bag."""
 
+from mil.io.bags.checks import common_identity
 from mil.io.bags.file import (
     Bag,
     BagHeader,
     BagPositions,
     bag_of,
-    common_identity,
     read_bag,
     read_header,
     read_identity,

@@ -1,6 +1,6 @@
-"""The bag file: features of all tiles of one slide by one encoder; ours in row-major grid order."""
+"""The bag file: features of all tiles of one slide by one encoder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,23 +12,45 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from mil.config import tiling_name
 from mil.errors import FormatError
-from mil.io.h5 import reading, writing
+from mil.io.h5 import plain, reading, writing
 from mil.io.tiles import STATES, Tiles
 
+# Readers refuse other versions; raise it when a field changes its meaning.
 FORMAT = "mil.bag"
 VERSION = 3
 # Lengths as a file may state them; 0 stands in bags of slides that are not `ok`.
-Pixels = Annotated[int, Field(ge=0, lt=2**31)]
+LengthPx = Annotated[int, Field(ge=0, lt=2**31)]
 Length = Annotated[float, Field(ge=0, lt=1e9)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BagHeader:
-    """What a bag says of itself. What nobody knows is None or empty, never guessed.
+    """Attributes of a bag. What is not known is None or empty, never guessed.
 
     A bag that was imported from another tool may lack its scale; then it trains heads,
-    but some pictures and exports have to be refused. Lengths are pixels of level 0
-    unless the name says otherwise.
+    but some heatmaps and exports have to be refused. Lengths are pixels of level 0
+    unless the name tells otherwise.
+
+    Attributes:
+        slide: the slide's id.
+        encoder: name of the encoder.
+        state: named state of the slide.
+        reason: why the state is not `ok`; else empty.
+        encoder_revision: revision of the encoder's weights at their source.
+        encoder_settings: the encoder's entry of configs/encoders.yaml, as JSON.
+        weights_sha256: checksum of the encoder's weights.
+        transform: preprocessing of the pixels.
+        precision: floating-point precision that the encoder ran in.
+        tile_px: side of a tile as the encoder sees it, pixels.
+        target_mpp: resolution that the encoder sees, micrometres per pixel.
+        side_level0_px: side of a tile on the slide.
+        mpp_level0: micrometres per pixel of level 0.
+        width_level0_px: width of the slide.
+        height_level0_px: height of the slide.
+        origin_x_level0_px: left edge of the scanned part of the slide.
+        origin_y_level0_px: top edge of the scanned part of the slide.
+        tile_digest: digest of the tiles; see `mil.io.tiles.Tiles.digest`.
+        source: `slide`, or the tool it was imported from: clam, trident, stamp, acmil.
     """
 
     slide: str
@@ -36,24 +58,24 @@ class BagHeader:
     state: str = "ok"
     reason: str = ""
     encoder_revision: str = ""
-    encoder_settings: str = ""  # its entry of configs/encoders.yaml, as JSON
+    encoder_settings: str = ""
     weights_sha256: str = ""
     transform: str = ""
     precision: str = ""
-    tile_px: Pixels | None = None
+    tile_px: LengthPx | None = None
     target_mpp: Length | None = None
     side_level0_px: Length | None = None
     mpp_level0: Length | None = None
-    width_level0_px: Pixels | None = None
-    height_level0_px: Pixels | None = None
-    origin_x_level0_px: int = 0  # where the scanned part of the slide begins
+    width_level0_px: LengthPx | None = None
+    height_level0_px: LengthPx | None = None
+    origin_x_level0_px: int = 0
     origin_y_level0_px: int = 0
     tile_digest: str = ""
-    source: str = "slide"  # or the tool it was imported from: clam, trident, stamp, acmil
+    source: str = "slide"
 
     @property
     def origin_px(self) -> tuple[int, int]:
-        """Where the scanned part of the slide begins, level-0 pixels, x and y."""
+        """Corner of the scanned part of the slide, level-0 pixels, (x, y)."""
         return self.origin_x_level0_px, self.origin_y_level0_px
 
     @property
@@ -63,7 +85,7 @@ class BagHeader:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What a head must know of the bags it was trained on: `encoder`, `weights_sha256`, `tiling`."""
+        """What a head must know of its bags: `encoder`, `weights_sha256`, `tiling`."""
         return {
             "encoder": self.encoder,
             "weights_sha256": self.weights_sha256,
@@ -73,16 +95,23 @@ class BagHeader:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BagPositions(BagHeader):
-    """Positions of one slide's tiles, without their features."""
+    """Positions of one slide's tiles, without their features.
 
-    # Level-0 pixels, top left corners; None: not known.
+    Attributes:
+        coords: top left corners of the tiles, level-0 pixels; None: not known.
+        valid: whether each tile could be read.
+        coords_um: the corners in micrometres, if the source counts in them; else None.
+    """
+
     coords: Int[np.ndarray, "tiles 2"] | None
     valid: Bool[np.ndarray, " tiles"]
-    # Top left corners in micrometres, if the source counts in them.
     coords_um: Float[np.ndarray, "tiles 2"] | None = None
 
     def places(self) -> tuple[Int[np.ndarray, "valid 2"], float] | None:
-        """Corners of the valid tiles and side of a tile, level-0 pixels; None where not known."""
+        """Positions of the valid tiles: corners and side of a tile, level-0 pixels.
+
+        None where the bag does not hold them.
+        """
         if self.coords is None or not self.side_level0_px:
             return None
         return self.coords[self.valid], self.side_level0_px
@@ -90,9 +119,27 @@ class BagPositions(BagHeader):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bag(BagPositions):
-    """One slide's features. Unreadable tiles have `valid` False and a row of zeros."""
+    """One slide's features; tiles of our own bags come in row-major grid order.
+
+    Attributes:
+        features: one row a tile; zeros where the tile could not be read.
+    """
 
     features: Float[np.ndarray, "tiles dim"]
+
+
+# Fields that a bag takes over from the tiles' geometry.
+_FROM_GEOMETRY = (
+    "slide",
+    "tile_px",
+    "target_mpp",
+    "side_level0_px",
+    "mpp_level0",
+    "width_level0_px",
+    "height_level0_px",
+    "origin_x_level0_px",
+    "origin_y_level0_px",
+)
 
 
 def bag_of(
@@ -109,15 +156,15 @@ def bag_of(
     Args:
         tiles: the tiles that were read.
         features: one row a tile, in the tiles' order.
-        valid: which tiles could be read.
+        valid: whether each tile could be read.
         state: the slide's named state after reading its tiles.
-        reason: why, when the state is not `ok`.
-        encoder: `encoder`, `encoder_revision`, `weights_sha256`, `transform`,
-            `precision`.
+        reason: why the state is not `ok`; else empty.
+        encoder: fields `encoder`, `encoder_revision`, `weights_sha256`, `transform` and
+            `precision` of the header.
     """
-    scale: dict[str, Any] = {name: getattr(tiles.geometry, name) for name in _SHARED}
+    geometry: dict[str, Any] = {name: getattr(tiles.geometry, name) for name in _FROM_GEOMETRY}
     return Bag(
-        **scale,
+        **geometry,
         **dict[str, Any](encoder),
         state=state,
         reason=reason,
@@ -128,19 +175,6 @@ def bag_of(
     )
 
 
-_SHARED = (
-    "slide",
-    "tile_px",
-    "target_mpp",
-    "side_level0_px",
-    "mpp_level0",
-    "width_level0_px",
-    "height_level0_px",
-    "origin_x_level0_px",
-    "origin_y_level0_px",
-)
-
-
 def write_bag(path: Path, bag: Bag) -> None:
     """Write a bag file whole or not at all: contiguous, uncompressed.
 
@@ -148,23 +182,26 @@ def write_bag(path: Path, bag: Bag) -> None:
     bags open ours.
     """
     with writing(path, FORMAT, VERSION) as file:
-        file["features"], file["valid"] = bag.features, bag.valid
+        file["features"] = bag.features
+        file["valid"] = bag.valid
         if bag.coords is not None:
             file["coords"] = bag.coords.astype(np.int32)
             file["coords"].attrs.update(_as_trident(bag))
         if bag.coords_um is not None:
             file["coords_um"] = bag.coords_um.astype(np.float32)
-        known = {field.name: getattr(bag, field.name) for field in fields(BagHeader)}
-        file.attrs.update({name: value for name, value in known.items() if value is not None})
-        file.attrs.update(tile_order=_tile_order(bag.coords), invalid_tiles=int((~bag.valid).sum()))
+        # HDF5 has no None: what is not known is left out.
+        header = {field.name: getattr(bag, field.name) for field in fields(BagHeader)}
+        file.attrs.update({name: value for name, value in header.items() if value is not None})
+        file.attrs["tile_order"] = _tile_order(bag.coords)
+        file.attrs["invalid_tiles"] = int((~bag.valid).sum())
 
 
 def read_bag(path: Path) -> Bag:
     """Read a bag file.
 
     Raises:
-        FormatError: it is not one, was never finished, or holds something that cannot
-            be.
+        FormatError: the file is no bag, was never finished, or holds something that
+            cannot be.
     """
     with reading(path, FORMAT, VERSION) as file:
         return Bag(**asdict(_header(file, path)), **_arrays(file, path))
@@ -178,13 +215,13 @@ def read_positions(path: Path) -> BagPositions:
 
 
 def read_header(path: Path) -> BagHeader:
-    """What a bag file says of itself, without its features; raises what `read_bag` does."""
+    """Read the attributes of a bag file without its features; raises what `read_bag` does."""
     with reading(path, FORMAT, VERSION) as file:
         return _header(file, path)
 
 
 def read_identity(path: Path) -> dict[str, str]:
-    """What a head must know of the bags it was trained on; see `BagHeader.identity`.
+    """Read what a head must know of a bag; see `BagHeader.identity`.
 
     Raises:
         FormatError: the bag holds no features, since its slide is not `ok`.
@@ -195,44 +232,23 @@ def read_identity(path: Path) -> dict[str, str]:
     return header.identity
 
 
-def common_identity(paths: Sequence[Path]) -> dict[str, str]:
-    """The identity that all bags share.
-
-    Raises:
-        FormatError: two bags differ in encoder, weights or tiling.
-    """
-    identity = read_identity(paths[0])
-    for path in paths[1:]:
-        other = read_identity(path)
-        for key, value in identity.items():
-            if other[key] != value:
-                raise FormatError(
-                    f"{path}: {key} is {other[key] or 'not known'}, but {value or 'not known'} "
-                    f"in {paths[0].name}; "
-                    "delete the bags of one of them, or give them a folder of their own"
-                )
-    return identity
-
-
-_CHECKED = TypeAdapter(BagHeader)
+_HEADER_TYPE = TypeAdapter(BagHeader)
+# Kinds of numbers, as NumPy abbreviates them: float, bool, signed and unsigned integer.
 _KINDS = {
     "features": "f",
     "valid": "b",
     "coords": "iu",
     "coords_um": "f",
-}  # of numbers, as NumPy abbreviates them
+}
 
 
 def _header(file: h5py.File, path: Path) -> BagHeader:
     """The attributes, whose types and ranges are checked: a bag may come from anywhere."""
-    held = file.attrs  # asked for once: each time costs as much as reading one
-    attrs = {field.name: held[field.name] for field in fields(BagHeader) if field.name in held}
-    plain = {
-        name: value.item() if isinstance(value, np.generic) else value
-        for name, value in attrs.items()
-    }
+    # Fetched once: each `file.attrs` costs as much as reading an attribute.
+    stored = file.attrs
+    names = [field.name for field in fields(BagHeader) if field.name in stored]
     try:
-        header = _CHECKED.validate_python(plain)
+        header = _HEADER_TYPE.validate_python({name: plain(stored[name]) for name in names})
     except ValidationError as error:
         faults = "; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
         raise FormatError(
@@ -264,6 +280,7 @@ def _arrays(file: h5py.File, path: Path, *, features: bool = True) -> dict[str, 
         "coords": (shape[0], 2),
         "coords_um": (shape[0], 2),
     }
+    # A wrong type or a missing row would show only much later, as wrong attention.
     for name, dataset in datasets.items():
         if dataset.dtype.kind not in _KINDS[name] or dataset.shape != shapes[name]:
             raise FormatError(
@@ -276,17 +293,19 @@ def _arrays(file: h5py.File, path: Path, *, features: bool = True) -> dict[str, 
 
 
 def _tile_order(coords: Int[np.ndarray, "tiles 2"] | None) -> str:
-    """Bags of other tools keep the order of their source."""
+    """Order of the tiles; bags of other tools keep the order of their source."""
     if coords is None:
         return "unknown"
-    below = np.diff(coords[:, 1].astype(np.int64))
+    down = np.diff(coords[:, 1].astype(np.int64))
     right = np.diff(coords[:, 0].astype(np.int64))
-    return "row-major" if ((below > 0) | ((below == 0) & (right > 0))).all() else "source"
+    # Each tile lies below the one before it, or right of it in the same row.
+    row_major = (down > 0) | ((down == 0) & (right > 0))
+    return "row-major" if row_major.all() else "source"
 
 
 def _as_trident(bag: Bag) -> dict[str, Any]:
-    """TRIDENT's names, for its readers; what is not known is left out."""
-    named = {
+    """Attributes under TRIDENT's names, for its readers; what is not known is left out."""
+    attributes = {
         "patch_size": bag.tile_px,
         "patch_size_level0": bag.side_level0_px,
         "level0_magnification": _magnification(bag.mpp_level0),
@@ -297,9 +316,12 @@ def _as_trident(bag: Bag) -> dict[str, Any]:
         "level0_width": bag.width_level0_px,
         "level0_height": bag.height_level0_px,
     }
-    return {name: value for name, value in named.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _magnification(mpp: float | None) -> float | None:
-    """Nominal magnification, 10 µm/px over the pixel size; what TRIDENT's readers expect to find."""
-    return 10 / mpp if mpp else None
+    """Nominal magnification, 10 µm/px over the pixel size: what TRIDENT's readers expect."""
+    # Here, since that package loads OpenSlide, which reading bags does not need.
+    from mil.io.slides.resolution import MPP_AT_POWER_1
+
+    return MPP_AT_POWER_1 / mpp if mpp else None

@@ -1,4 +1,4 @@
-"""What tells a bag's features from others, without reading all of them."""
+"""A digest that distinguishes a bag's features from others' without reading all of them."""
 
 import math
 from hashlib import blake2b
@@ -10,19 +10,20 @@ import h5py
 from mil.io.bags.file import FORMAT, VERSION
 from mil.io.h5 import reading
 
-END_BYTES = 256 << 10  # of features, hashed at either end of a bag
+# Features hashed at either end of a bag, bytes.
+END_BYTES = 256 << 10
 
 
 def features_digest(path: Path, end_bytes: int | None = END_BYTES) -> str:
     """Digest of the shape of a bag's features and of their first and last rows.
 
     Args:
-        path: of the bag.
-        end_bytes: how much of either end is read; None: all of it, so that equal
-            digests mean equal features.
+        path: the bag's file.
+        end_bytes: bytes read at either end; None: all features, so that equal digests
+            mean equal features.
 
     Raises:
-        FormatError: it is not a bag.
+        FormatError: the file is no bag.
     """
     with reading(path, FORMAT, VERSION) as file:
         digest = blake2b(digest_size=16)

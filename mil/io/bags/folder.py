@@ -1,4 +1,4 @@
-"""A folder of ready bags, one `SLIDE.h5` a slide: made elsewhere, trained on as they are."""
+"""A folder of precomputed bags, one `SLIDE.h5` a slide, trained on as they are."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,8 @@ from mil.config import NAME
 from mil.errors import DatasetError, FormatError
 from mil.io.bags import BagHeader, read_header
 
-LONGEST_NAME = 100  # of an encoder: it becomes part of many folders' names
+# Characters of an encoder's name, which becomes part of many folders' names.
+LONGEST_NAME = 100
 IMPORT = "bags come there by `mil bags import`, or from `features` of another run"
 
 
@@ -16,26 +17,28 @@ def slides_with_bags(folder: Path) -> list[str]:
     """Slides that a folder has a bag of, in order; the folder is listed, no bag is opened.
 
     Raises:
-        DatasetError: there is no such folder, or no bag in it.
+        DatasetError: the folder does not exist, or holds no bag.
     """
     try:
-        slides = sorted(
-            file.stem for file in folder.iterdir() if file.suffix == ".h5" and file.name[0] != "."
-        )
+        files = list(folder.iterdir())
     except OSError as error:
         raise DatasetError(
             f"bags: {folder}: {error.strerror}; give the folder that holds SLIDE.h5 files"
         ) from None
+    # Names that begin with a dot are scratch files of a run that was killed.
+    slides = sorted(file.stem for file in files if file.suffix == ".h5" and file.name[0] != ".")
     if not slides:
         raise DatasetError(f"bags: {folder} holds no file SLIDE.h5; {IMPORT}")
     return slides
 
 
 def kind_of_bags(path: Path) -> BagHeader:
-    """What one bag says of its encoder and tiling, for all bags of its folder; `train` sees to it that they agree.
+    """Header of one bag, for the encoder and tiling of all bags of its folder.
+
+    That they agree is checked by `train`, which opens them all.
 
     Raises:
-        DatasetError: it is not a bag, or its encoder has a name that no folder can
+        DatasetError: the file is no bag, or its encoder has a name that no folder can
             have.
     """
     try:
@@ -52,18 +55,18 @@ def kind_of_bags(path: Path) -> BagHeader:
 
 
 def describe_bags(folder: Path, slides: Sequence[str]) -> str:
-    """Where ready bags are and whose, and how many of them are of no slide in the table.
+    """One line on precomputed bags: encoder, tiling, folder, and bags outside the table.
 
     Args:
-        folder: of the bags.
-        slides: ids of the table.
+        folder: folder of the bags.
+        slides: ids of the slide table.
     """
-    there = slides_with_bags(folder)
-    known = set(there).intersection(slides)
-    header = kind_of_bags(
-        folder / f"{next((slide for slide in slides if slide in known), there[0])}.h5"
-    )
-    made_by = "" if header.source == "slide" else f", imported from {header.source}"
-    others = len(there) - len(known)
-    more = f"; {others} more there are of no slide in the table" if others else ""
-    return f"ready bags of {header.encoder}, {header.tiling}{made_by}, in {folder}{more}"
+    with_bags = slides_with_bags(folder)
+    in_table = set(with_bags).intersection(slides)
+    first = next((slide for slide in slides if slide in in_table), with_bags[0])
+    # One bag stands for all: opening thousands would delay a dry run.
+    header = kind_of_bags(folder / f"{first}.h5")
+    origin = "" if header.source == "slide" else f", imported from {header.source}"
+    num_others = len(with_bags) - len(in_table)
+    others = f"; {num_others} bags there are of no slide in the table" if num_others else ""
+    return f"precomputed bags of {header.encoder}, {header.tiling}{origin}, in {folder}{others}"

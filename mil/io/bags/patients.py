@@ -1,4 +1,4 @@
-"""Slides of one patient as one bag (early fusion): what folds.csv says of it, and the bags laid end to end."""
+"""Early fusion: the slides of one patient as one bag, by folds.csv."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -11,18 +11,32 @@ from jaxtyping import Int
 
 from mil.errors import DatasetError, FormatError
 from mil.io.bags import Bag, common_identity, read_bag
+from mil.io.bags.checks import check_width, no_tiles
 from mil.io.tables import read_folds
+from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
 from mil.tasks import unfitted_task
 
-# column of folds.csv that names the bag of a slide; without it each slide is a bag of
-# its own
+# Column of folds.csv that names the bag of a slide; without it each slide is a bag of
+# its own.
 BAG = "bag"
-HELD_OUT = "held_out"  # column of folds.csv: the value of `split.by` that is the test of a fold
-GAP = 16  # sides of a tile between two slides, so that no neighbourhood reaches across
+# Column of folds.csv with the value of `split.by` that is the test of a fold.
+HELD_OUT = "held_out"
+# Sides of a tile between two slides, so that no neighbourhood reaches across.
+GAP = 16
 
 
 class FoldBag(NamedTuple):
-    """A bag in one fold: a slide, or with early fusion all slides of a patient."""
+    """A bag in one fold: a slide, or with early fusion all slides of a patient.
+
+    Attributes:
+        fold: number of the fold.
+        name: the slide's id, or the patient's.
+        slides: ids of its slides.
+        patient: the patient's id.
+        label: label as the table gives it.
+        split: train, val or test.
+        held_out: value of `split.by` that the fold leaves out; empty: made otherwise.
+    """
 
     fold: int
     name: str
@@ -30,7 +44,7 @@ class FoldBag(NamedTuple):
     patient: str
     label: str
     split: str
-    held_out: str = ""  # what the fold leaves out, of folds made with `split.by`
+    held_out: str = ""
 
     def paths(self, bags_dir: Path) -> list[Path]:
         """The bag files of its slides."""
@@ -38,63 +52,72 @@ class FoldBag(NamedTuple):
 
 
 def read_fold_bags(path: Path) -> list[FoldBag]:
-    """The bags that a folds.csv speaks of, by fold and name: the order of its rows makes no difference.
+    """The bags of a folds.csv by fold and name; the order of its rows makes no difference.
 
     Raises:
-        FormatError: it is another table, slides of one bag are in two splits or have
-            two labels, or a slide stands there twice.
+        FormatError: the file is another table, slides of one bag are in two splits or
+            have two labels, or a slide has two rows in a fold.
         DatasetError: a patient is in two splits of one fold.
     """
-    found: dict[tuple[int, str], FoldBag] = {}
+    bags: dict[tuple[int, str], FoldBag] = {}
+    # Sorted, so that the tiles of a joint bag do not depend on the order of the rows.
     for row in sorted(read_folds(path), key=lambda row: row["slide"]):
-        fold = int(row["fold"])
-        slide = row["slide"]
-        name = row.get(BAG) or slide
-        said = (
-            row.get("patient") or slide,
-            row.get("label") or "",
-            row["split"],
-            row.get(HELD_OUT) or "",
-        )
-        new = FoldBag(fold, name, (slide,), *said)
-        old = found.get((fold, name), new)
-        if (old.label, old.split) != (new.label, new.split):
+        new = _fold_bag(row)
+        key = new.fold, new.name
+        if key not in bags:
+            bags[key] = new
+            continue
+        bag = bags[key]
+        where = f"{path}: fold {new.fold}"
+        if (bag.label, bag.split) != (new.label, new.split):
             raise FormatError(
-                f"{path}: fold {fold}: slides of bag {name} differ in label or split; run "
-                "`split` again"
+                f"{where}: slides of bag {new.name} differ in label or split; run `split` again"
             )
-        if slide in old.slides and old is not new:
+        if row["slide"] in bag.slides:
             raise FormatError(
-                f"{path}: fold {fold}: slide {slide} stands there twice; take one row away"
+                f"{where}: slide {row['slide']} stands there twice; take one row away"
             )
-        found[fold, name] = new if old is new else old._replace(slides=(*old.slides, slide))
-    _refuse_torn_patients(path, found.values())
-    return [found[key] for key in sorted(found)]
+        bags[key] = bag._replace(slides=bag.slides + new.slides)
+    _check_patients(path, bags.values())
+    return [bags[key] for key in sorted(bags)]
 
 
-def _refuse_torn_patients(path: Path, bags: Iterable[FoldBag]) -> None:
-    seen: dict[tuple[int, str], FoldBag] = {}
+def _fold_bag(row: dict[str, str]) -> FoldBag:
+    """The bag that a row of folds.csv speaks of, with that row's slide only."""
+    slide = row["slide"]
+    return FoldBag(
+        fold=int(row["fold"]),
+        name=row.get(BAG) or slide,
+        slides=(slide,),
+        patient=row.get("patient") or slide,
+        label=row.get("label") or "",
+        split=row["split"],
+        held_out=row.get(HELD_OUT) or "",
+    )
+
+
+def _check_patients(path: Path, bags: Iterable[FoldBag]) -> None:
+    rows_by_fold: dict[int, list[PatientSlide]] = {}
     for bag in bags:
-        other = seen.setdefault((bag.fold, bag.patient), bag)
-        if other.split != bag.split:
-            raise DatasetError(
-                f"{path}: fold {bag.fold}: patient {bag.patient} is in two splits: {other.name} "
-                f"in {other.split}, "
-                f"{bag.name} in {bag.split}; such a split leaks"
-            )
+        row = PatientSlide(bag.patient, bag.slides[0], bag.split)
+        rows_by_fold.setdefault(bag.fold, []).append(row)
+    for fold, rows in rows_by_fold.items():
+        check_patients_in_one_split(rows, f"{path}: fold {fold}")
 
 
 def check_labels(bags: Iterable[FoldBag], path: Path, task: str, classes: Sequence[str]) -> None:
-    """Refuse labels that are none of a task's, in a folds.csv that was edited or is older than the dataset's yaml.
+    """Refuse labels that a task does not know.
+
+    They come from a folds.csv that was edited or is older than the dataset's yaml.
 
     Args:
-        bags: that are trained with, or tested on.
-        path: of folds.csv.
-        task: of the dataset, or of a head.
-        classes: its classes.
+        bags: bags that are trained with, or tested on.
+        path: folds.csv, for the message.
+        task: task of the dataset, or of a head.
+        classes: class names of the dataset or head.
 
     Raises:
-        DatasetError: the first such label.
+        DatasetError: a label is none of the task's.
     """
     labels = unfitted_task(task, classes)
     for bag in bags:
@@ -113,13 +136,13 @@ def is_early(bags: Sequence[FoldBag]) -> bool:
 
 
 def digest_of_seen(bags: Iterable[FoldBag]) -> str | None:
-    """What tells the slides a head was trained and validated on from others, without naming them.
+    """Digest of the slides a head was trained and validated on, which does not name them.
 
     Args:
-        bags: of one fold; those of its test are passed over.
+        bags: bags of one fold; those of its test are passed over.
 
     Returns:
-        SHA-256, hex, of their names in order; None where there are none.
+        SHA-256, hex, of the slides' ids in order; None where there are none.
     """
     names = sorted(slide for bag in bags if bag.split != "test" for slide in bag.slides)
     return sha256("\n".join(names).encode()).hexdigest() if names else None
@@ -129,13 +152,12 @@ def read_together(paths: Sequence[Path], name: str) -> Bag:
     """The bags of a patient's slides as one.
 
     Args:
-        paths: of the bags; of one alone it is that bag as it is.
-        name: of the whole.
+        paths: bag files; a single one is returned as it is.
+        name: name of the joint bag.
 
     Raises:
-        FormatError: one cannot be read, or they are not of one encoder, tiling and
-            width.
-        DatasetError: one of several holds no tiles, since its slide is not `ok`.
+        FormatError: a bag cannot be read; bags differ in encoder, tiling or width; or
+            one of several has no tiles, since its slide is not `ok`.
     """
     return laid_together(read_each(paths), name)
 
@@ -143,29 +165,28 @@ def read_together(paths: Sequence[Path], name: str) -> Bag:
 def read_each(paths: Sequence[Path]) -> list[Bag]:
     """Bags that may be laid together; raises what `read_together` does."""
     bags = [read_bag(path) for path in paths]
+    # A single bag is checked by its user, which may accept one without tiles.
     if len(bags) == 1:
         return bags
+    width = bags[0].features.shape[1]
     for path, bag in zip(paths, bags, strict=True):
         if bag.state != "ok":
-            raise DatasetError(
-                f"{path}: the bag has no tiles (its state is {bag.state}); run `split` again"
-            )
-        if bag.features.shape[1] != bags[0].features.shape[1]:
-            raise FormatError(
-                f"{path}: {bag.features.shape[1]} numbers a tile, but "
-                f"{bags[0].features.shape[1]} in {paths[0].name}; "
-                "a folder holds bags of one encoder"
-            )
+            raise no_tiles(path, bag.state)
+        check_width(path, bag.features.shape[1], width, paths[0].name)
     common_identity(paths)
     return bags
 
 
 def laid_together(bags: Sequence[Bag], name: str) -> Bag:
-    """Bags end to end; one alone stays as it is.
+    """Bags concatenated; a single one stays as it is.
 
     Their slides lie side by side, `GAP` tiles apart, all at the scale of the first.
     Coordinates are not known where one slide's are not, nor where tiles of one slide
     could not be told from neighbours of another: without the side of a tile.
+
+    Args:
+        bags: bags of one encoder, tiling and width.
+        name: name of the joint bag.
     """
     first = bags[0]
     if len(bags) == 1:
@@ -173,6 +194,7 @@ def laid_together(bags: Sequence[Bag], name: str) -> Bag:
     return replace(
         first,
         slide=name,
+        # These belong to one slide; the joint bag has no slide.
         mpp_level0=None,
         width_level0_px=None,
         height_level0_px=None,
@@ -187,14 +209,17 @@ def laid_together(bags: Sequence[Bag], name: str) -> Bag:
 
 
 def _side_by_side(bags: Sequence[Bag]) -> Int[np.ndarray, "tiles 2"] | None:
+    """Coordinates of all bags' tiles, each slide to the right of the one before."""
     side = bags[0].side_level0_px
     right = 0.0
-    placed = []
+    shifted = []
     for bag in bags:
         if bag.coords is None or not bag.side_level0_px or not side:
             return None
+        # A slide without tiles has no corner to begin at.
         if len(bag.coords):
-            corners = (bag.coords - bag.coords.min(0)) * (side / bag.side_level0_px) + (right, 0)
+            scale = side / bag.side_level0_px
+            corners = (bag.coords - bag.coords.min(0)) * scale + (right, 0)
             right = float(corners[:, 0].max()) + GAP * side
-            placed.append(corners)
-    return np.rint(np.concatenate(placed)).astype(np.int32)
+            shifted.append(corners)
+    return np.rint(np.concatenate(shifted)).astype(np.int32)

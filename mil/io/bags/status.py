@@ -1,4 +1,4 @@
-"""The named state every slide ends in, gathered: N in, N out, and why."""
+"""The named state that every slide ends in, gathered: N in, N out, and why."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from mil.io.tiles import read_tiles
 
 @dataclass(frozen=True)
 class SlideState:
-    """A slide, its named state, and why."""
+    """A slide, its named state, and the reason."""
 
     slide: str
     state: str
@@ -23,32 +23,36 @@ class SlideState:
 def gather(
     slides: Sequence[str], tiles_dirs: Sequence[Path], bags_dirs: Sequence[Path]
 ) -> list[SlideState]:
-    """State of each slide: from its bag if that exists, else from its tiles file unless `ok`, else `not reached`.
+    """State of each slide.
+
+    It comes from the slide's bag if that exists, else from its tiles file unless `ok`,
+    else it is `not reached`.
 
     Args:
-        slides: ids.
-        tiles_dirs: a folder of tiles files for each encoder; none where the bags are
-            ready, made from no slide. Then a slide without a bag is `no_bag`.
+        slides: ids of the slides.
+        tiles_dirs: a folder of tiles files for each encoder; empty for precomputed
+            bags, where a slide without a bag is `no_bag`.
         bags_dirs: a folder of bags for each encoder, in the same order. A slide is `ok`
             if it is so for all of them.
 
     Raises:
-        ConfigError: there are more folders of the one than of the other.
-        FormatError: a file is damaged, or a ready bag is of another slide than its name
-            says.
+        ConfigError: `tiles_dirs` and `bags_dirs` differ in length.
+        FormatError: a file is damaged, or a precomputed bag is of another slide than
+            its name.
     """
     if tiles_dirs and len(tiles_dirs) != len(bags_dirs):
         raise ConfigError(
             f"{len(tiles_dirs)} folders of tiles, but {len(bags_dirs)} of bags; give one for "
-            "each, or none of tiles "
-            "where the bags are ready"
+            "each encoder, or none of tiles for precomputed bags"
         )
-    of_tiles: Sequence[Path | None] = tiles_dirs or [None] * len(bags_dirs)
-    pairs = list(zip(of_tiles, bags_dirs, strict=True))
+    tiles_or_none: Sequence[Path | None] = tiles_dirs or [None] * len(bags_dirs)
+    folders = list(zip(tiles_or_none, bags_dirs, strict=True))
     states = []
     for slide in slides:
-        found = [_state(slide, *dirs) for dirs in pairs]
-        states.append(next((state for state in found if state.state != "ok"), found[0]))
+        by_encoder = [_state(slide, *pair) for pair in folders]
+        # The first encoder that failed speaks for the slide.
+        not_ok = (state for state in by_encoder if state.state != "ok")
+        states.append(next(not_ok, by_encoder[0]))
     return states
 
 
@@ -56,6 +60,7 @@ def _state(slide: str, tiles_dir: Path | None, bags_dir: Path) -> SlideState:
     bag = bags_dir / f"{slide}.h5"
     if bag.exists():
         header = read_header(bag)
+        # Bags of our own runs are named by the workflow; precomputed ones by users.
         if tiles_dir is None and header.slide != slide:
             raise FormatError(
                 f"{bag}: is the bag of slide {header.slide!r}; give it that name, or import it "
@@ -64,19 +69,21 @@ def _state(slide: str, tiles_dir: Path | None, bags_dir: Path) -> SlideState:
         return SlideState(slide, header.state, header.reason)
     if tiles_dir is None:
         return SlideState(slide, "no_bag", f"there is no {bag}")
-    if (tiles_dir / f"{slide}.h5").exists():
-        geometry = read_tiles(tiles_dir / f"{slide}.h5").geometry
+    tiles = tiles_dir / f"{slide}.h5"
+    if tiles.exists():
+        geometry = read_tiles(tiles).geometry
+        # Tiles that are ok wait for their features.
         if geometry.state != "ok":
             return SlideState(slide, geometry.state, geometry.reason)
     return SlideState(slide, "not reached")
 
 
 def summary(states: Sequence[SlideState]) -> str:
-    """`N in, N out`, and a line for each slide that did not come out."""
+    """`N in, N out`, and a line with advice for each slide that did not come out."""
     lost = [state for state in states if state.state != "ok"]
     counts = Counter(state.state for state in lost)
-    why = "".join(f", {count} {name}" for name, count in sorted(counts.items()))
-    lines = [f"{len(states)} in, {len(states) - len(lost)} out{why}"]
+    by_state = "".join(f", {count} {name}" for name, count in sorted(counts.items()))
+    lines = [f"{len(states)} in, {len(states) - len(lost)} out{by_state}"]
     for state in lost:
         reason = f": {state.reason}" if state.reason else ""
         lines.append(f"  {state.slide}  {state.state}{reason}; {ADVICE[state.state]}")

@@ -1,7 +1,10 @@
-"""Slides: open, physical scale, exact reads, streams of tiles. The only place that knows OpenSlide and tifffile."""
+"""Slides: opening, physical scale, exact reads, streams of tiles.
+
+No other package knows OpenSlide and tifffile.
+"""
 
 from mil.io.slides.levels import Level
-from mil.io.slides.picture import Picture
+from mil.io.slides.overview import Overview, draw_overview
 from mil.io.slides.reader import SlideReader, as_array
 from mil.io.slides.resolution import Resolution
 from mil.io.slides.stream import TileBatch, TileRequest, stream
@@ -9,7 +12,7 @@ from mil.io.slides.window import Resample, Window, resample
 
 __all__ = [
     "Level",
-    "Picture",
+    "Overview",
     "Resample",
     "Resolution",
     "SlideReader",
@@ -17,6 +20,7 @@ __all__ = [
     "TileRequest",
     "Window",
     "as_array",
+    "draw_overview",
     "resample",
     "stream",
 ]

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-# How other files begin, for people who look at the name only.
-OTHERS = {
+# How other kinds of file begin, for people who look at the name only.
+OTHER_KINDS = {
     b"\xff\xd8\xff": "a JPEG picture",
     b"\x89PNG": "a PNG picture",
     b"GIF8": "a GIF picture",
@@ -16,45 +16,54 @@ OTHERS = {
     b"<html": "a web page; the download was not the slide",
     b"version https://git-lfs": "a git-lfs pointer; run `git lfs pull`",
 }
+# First bytes of TIFF and BigTIFF, in either byte order.
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def check_file(path: Path) -> str:
-    """Why a path cannot be a slide, before any library looks at it; empty when it may be one."""
+    """Why a path cannot be a slide, before any library opens it; empty when it may be one."""
     try:
         if not path.exists():
             return "no such file"
         if path.is_dir():
             return "a folder, not a slide"
+        # Reading from a pipe would wait for ever.
         if not path.is_file():
-            return "neither a file nor a folder"  # reading from a pipe would wait for ever
+            return "neither a file nor a folder"
         if path.stat().st_size == 0:
             return "an empty file (0 bytes)"
         with path.open("rb") as file:
             file.read(1)
-    except OSError as error:  # no permission, locked by another program, or lost by the network
+    # No permission, locked by another program, or lost by the network.
+    except OSError as error:
         return f"cannot be read: {error.strerror}"
     return ""
 
 
-def said_of(path: Path, error: Exception) -> str:
-    """What a library says, in one line and without the folder of the slide: reasons are sent around."""
+def one_line(path: Path, error: Exception) -> str:
+    """A library's message in one line, without the slide's folder: reasons are sent around."""
     return " ".join(str(error).replace(f"{path.parent}{os.sep}", "").split())
 
 
 def why_unreadable(path: Path, error: Exception) -> str:
-    """One line for an error of OpenSlide on opening: what the file is instead of a slide, or what OpenSlide says."""
-    said = said_of(path, error)
-    if "Unsupported or missing image file" not in said:
-        return f"OpenSlide cannot open it: {said}"
+    """One line for an error of OpenSlide on opening a slide.
+
+    It names the kind of file where that is recognised, else it quotes OpenSlide.
+    """
+    message = one_line(path, error)
+    if "Unsupported or missing image file" not in message:
+        return f"OpenSlide cannot open it: {message}"
     # Only now: a MIRAX slide begins like a JPEG picture too.
     with path.open("rb") as file:
         head = file.read(32)
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    start = start.lower() if start.startswith(b"<") else start
-    found = next((what for other, what in OTHERS.items() if start.startswith(other)), "")
-    if found:
-        return f"not a slide but {found}"
+    # Web pages begin with a mark, with blank lines, or in capitals.
+    start = head.removeprefix(BYTE_ORDER_MARK).lstrip()
+    if start.startswith(b"<"):
+        start = start.lower()
+    for magic, kind in OTHER_KINDS.items():
+        if start.startswith(magic):
+            return f"not a slide but {kind}"
     if head[:4] in TIFF:
         return "a TIFF that is no slide (not tiled, or not 8-bit RGB), or cut short"
     return "not a slide that OpenSlide reads, or cut short"

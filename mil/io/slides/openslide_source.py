@@ -11,34 +11,43 @@ import openslide
 from PIL import Image
 
 from mil.errors import UnreadableSlideError
-from mil.io.slides.blocks import LARGEST_BLOCK_BYTES, BlockError, Pixels
+from mil.io.slides.blocks import LARGEST_BLOCK_BYTES, BlockError, RgbPixels
 from mil.io.slides.faults import why_unreadable
 from mil.io.slides.levels import Level, make_levels
 
-# Side of a block where a level does not say how it is stored, or stores tiles too small
+# Side of a block where a level does not tell how it is stored, or stores tiles too small
 # or too large to fetch singly.
 BLOCK_PX = 512
-BLOCK_RANGE = (128, 4096)
+BLOCK_RANGE_PX = (128, 4096)
 SIDES = ("width", "height")
-# So many second attempts without one success, and the first is believed: each costs a
-# new handle.
-IN_VAIN = 32
+# After so many second attempts without one success the first attempt is believed: each
+# second one costs a new handle.
+FUTILE_RETRIES = 32
+# A quotient this near to a whole number is that number: OpenSlide's ratios are floats.
+ROUNDING = 1e-6
 # Handles from before a fork, kept for ever: closing them could wait for a lock of a
-# thread that did not come along.
+# thread that does not exist in the child.
 _inherited: list[object] = []
 
 
 class OpenSlideSource:
-    """A slide as OpenSlide sees it; each thread and each process reads on a handle of its own.
+    """A slide as OpenSlide sees it; each thread and each process reads on its own handle.
 
     After a decoding error a handle stays broken, and it must not break the reads of
-    others; and a handle that was opened before a fork shares its place in the file with
-    the parent's.
+    other threads. A handle that was opened before a fork shares its place in the file
+    with the parent's.
+
+    Args:
+        path: the slide's file.
+
+    Raises:
+        UnreadableSlideError: OpenSlide cannot open the file, or its blocks are too
+            large.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._in_vain = 0
+        self._futile_retries = 0
         self._start()
         slide = self._handle()
         self.properties: Mapping[str, str] = dict(slide.properties)
@@ -51,31 +60,37 @@ class OpenSlideSource:
         self._lock = threading.Lock()
         self._local = threading.local()
         self._handles: list[openslide.OpenSlide] = []
-        self._process = os.getpid()  # last: from now on other threads take the rest for theirs
+        # Last: from now on other threads trust that the rest belongs to this process.
+        self._process = os.getpid()
 
     def _after_fork(self) -> None:
-        """Begin anew in a child: the parent's lock may be held by a thread that does not exist here."""
+        """Start over in a child: the parent's lock may be held by a thread that is not here."""
         if self._process != os.getpid():
             _inherited.append((self._handles, self._local))
             self._start()
 
     def _check_tiles(self, levels: int) -> None:
-        """OpenSlide makes room for whole tiles, however large a file says they are, and ends the program if it cannot.
+        """Refuse tiles too large for the memory.
 
-        Hamamatsu's are pieces of one JPEG, which it reads line by line.
+        OpenSlide allocates whole tiles, however large a file claims they are, and ends
+        the program if it cannot. Hamamatsu's are parts of one JPEG, which it reads line
+        by line.
         """
         for level in range(levels if self.vendor != "hamamatsu" else 0):
-            width, height = (
-                int(self.properties.get(f"openslide.level[{level}].tile-{side}", 0))
-                for side in SIDES
-            )
-            size = 4 * width * height
-            if size > LARGEST_BLOCK_BYTES:
+            width, height = self._tile_size(level)
+            size_bytes = 4 * width * height
+            if size_bytes > LARGEST_BLOCK_BYTES:
                 self.close()
+                reason = f"stored in pieces of {size_bytes >> 20} MB"
                 raise UnreadableSlideError(
-                    self._path,
-                    f"stored in pieces of {size >> 20} MB; write it again with tiles of 512 px",
+                    self._path, f"{reason}; write it again with tiles of 512 px"
                 )
+
+    def _tile_size(self, level: int) -> tuple[int, int]:
+        """Width and height of a level's tiles as OpenSlide states them; 0: not stated."""
+        names = [f"openslide.level[{level}].tile-{side}" for side in SIDES]
+        width, height = (int(self.properties.get(name, 0)) for name in names)
+        return width, height
 
     def _handle(self) -> openslide.OpenSlide:
         self._after_fork()
@@ -102,23 +117,23 @@ class OpenSlideSource:
 
     def window(
         self, level: int, left: int, top: int, width: int, height: int
-    ) -> tuple[Pixels, float, float]:
+    ) -> tuple[RgbPixels, float, float]:
         """Pixels of a level, at least those asked for, and where in the level they begin.
 
         OpenSlide takes whole level-0 pixels and divides them by its own ratio, so that
         a region of a reduced level may begin between two of its pixels.
 
         Raises:
-            BlockError: they cannot be decoded, twice.
+            BlockError: the pixels cannot be decoded, twice.
         """
         ratio = self.ratios[level]
-        location = math.floor(left * ratio + 1e-6), math.floor(top * ratio + 1e-6)
+        location = math.floor(left * ratio + ROUNDING), math.floor(top * ratio + ROUNDING)
         x = location[0] / ratio
         y = location[1] / ratio
-        size = math.ceil(left + width - x - 1e-6), math.ceil(top + height - y - 1e-6)
+        size = math.ceil(left + width - x - ROUNDING), math.ceil(top + height - y - ROUNDING)
         return self._read(location, level, size), x, y
 
-    def _read(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Pixels:
+    def _read(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> RgbPixels:
         try:
             rgba = self._handle().read_region(location, level, size)
         except openslide.OpenSlideError as error:
@@ -126,18 +141,18 @@ class OpenSlideSource:
         return _on_white(rgba)
 
     def _read_again(
-        self, location: tuple[int, int], level: int, size: tuple[int, int], first: str
+        self, location: tuple[int, int], level: int, size: tuple[int, int], first_message: str
     ) -> Image.Image:
         self._retire()
-        if self._in_vain >= IN_VAIN:
-            raise BlockError(first)
+        if self._futile_retries >= FUTILE_RETRIES:
+            raise BlockError(first_message)
         try:
             rgba = self._handle().read_region(location, level, size)
         except openslide.OpenSlideError as error:
-            self._in_vain += 1
+            self._futile_retries += 1
             self._retire()
             raise BlockError(str(error)) from None
-        self._in_vain = 0
+        self._futile_retries = 0
         return rgba
 
     def _retire(self) -> None:
@@ -154,8 +169,7 @@ class OpenSlideSource:
         ratio = self.ratios[level]
         if abs(ratio - round(ratio)) > 1e-9:
             return None
-        names = (f"openslide.level[{level}].tile-{side}" for side in SIDES)
-        width, height = (_usual(int(self.properties.get(name, 0))) for name in names)
+        width, height = map(_usual_side, self._tile_size(level))
         return OpenSlideBlocks(self, level, width, height)
 
 
@@ -168,22 +182,26 @@ class OpenSlideBlocks:
         self._source = source
         self._level = level
 
-    def read(self, column: int, row: int) -> Pixels:
+    def read(self, column: int, row: int) -> RgbPixels:
         level = self._source.levels[self._level]
         left = column * self.width_px
         top = row * self.height_px
-        size = min(self.width_px, level.width_px - left), min(self.height_px, level.height_px - top)
-        return self._source.window(self._level, left, top, *size)[0]
+        width = min(self.width_px, level.width_px - left)
+        height = min(self.height_px, level.height_px - top)
+        pixels, _, _ = self._source.window(self._level, left, top, width, height)
+        return pixels
 
 
-def _usual(side: int) -> int:
-    if side <= 0 or side > BLOCK_RANGE[1]:
+def _usual_side(stored_px: int) -> int:
+    """Side of a block, pixels: a multiple of the stored tile's, unless that is unusable."""
+    smallest, largest = BLOCK_RANGE_PX
+    if stored_px <= 0 or stored_px > largest:
         return BLOCK_PX
-    return side * math.ceil(BLOCK_RANGE[0] / side)
+    return stored_px * math.ceil(smallest / stored_px)
 
 
-def _on_white(rgba: Image.Image) -> Pixels:
-    """What was not scanned is white."""
+def _on_white(rgba: Image.Image) -> RgbPixels:
+    """Pixels on a white background, which stands for what was not scanned."""
     # Alpha is the highest byte of each pixel taken as one number.
     if np.asarray(rgba).view("<u4").min() >= 0xFF000000:
         return np.asarray(rgba.convert("RGB"))

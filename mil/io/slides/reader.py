@@ -13,24 +13,25 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from mil.errors import UnreadableSlideError
-from mil.io.slides.blocks import BlockCache, BlockError, Blocks, Pixels
+from mil.io.slides.blocks import BlockCache, BlockError, Blocks, RgbPixels
 from mil.io.slides.faults import check_file
 from mil.io.slides.levels import Level, nearest_finer
 from mil.io.slides.ome import OmeSource, is_ome
 from mil.io.slides.openslide_source import OpenSlideSource
-from mil.io.slides.picture import Picture, draw_picture
 from mil.io.slides.resolution import Resolution, resolve
 from mil.io.slides.tiff import VENDORS, TiffBlocks, TiffPages, fast_blocks, open_pages
-from mil.io.slides.window import Resample, Window, around, assemble, count_uses, resample
+from mil.io.slides.window import Resample, Window, assemble, bounding_box, count_uses, resample
 
 Decoder = Literal["auto", "openslide"]
+# Room for decoded blocks where nothing is known of the reads to come, and the most that
+# is taken once they are announced.
 CACHE_BYTES = 64 << 20
 LARGEST_CACHE_BYTES = 512 << 20
 
 
 @runtime_checkable
-class Source(Protocol):
-    """Who knows a slide's levels and pixels."""
+class SlideSource(Protocol):
+    """A library's view of a slide: its levels, properties and pixels."""
 
     vendor: str
     levels: list[Level]
@@ -40,7 +41,7 @@ class Source(Protocol):
 
     def window(
         self, level: int, left: int, top: int, width: int, height: int
-    ) -> tuple[Pixels, float, float]: ...
+    ) -> tuple[RgbPixels, float, float]: ...
 
     def close(self) -> None: ...
 
@@ -50,17 +51,17 @@ class SlideReader:
 
     Threads may share it: each compressed block is decoded once, and kept while the
     cache has room. It may cross a fork, and it can be pickled, which opens the slide
-    anew on the other side.
+    again on the other side. Close it with `close()`, or use it in a `with` block.
 
     Args:
         path: the slide's file.
         decoder: `auto` decodes plain TIFF tiles without OpenSlide on levels where both
             agree within one grey level; `openslide` never does.
-        resampler: brings what was read to its size; stages that have a faster one than
-            Pillow give it.
+        resampler: function that brings pixels to their size; stages that have a faster
+            one than Pillow pass it.
 
     Raises:
-        UnreadableSlideError: it does not open.
+        UnreadableSlideError: the slide does not open.
     """
 
     def __init__(
@@ -69,12 +70,15 @@ class SlideReader:
         self.path = Path(path)
         self.decoder = decoder
         self.resampler = resampler
-        why = check_file(self.path)
-        if why:
-            raise UnreadableSlideError(self.path, why)
-        self._source: Source = (
-            OmeSource(self.path) if is_ome(self.path) else OpenSlideSource(self.path)
-        )
+        # First, since libraries give unclear errors, or wait on a pipe.
+        fault = check_file(self.path)
+        if fault:
+            raise UnreadableSlideError(self.path, fault)
+        self._source: SlideSource
+        if is_ome(self.path):
+            self._source = OmeSource(self.path)
+        else:
+            self._source = OpenSlideSource(self.path)
         self._pages = self._tiff_pages()
         self._fresh_state()
         self.levels = self._source.levels
@@ -82,13 +86,14 @@ class SlideReader:
         self.vendor = self._source.vendor
 
     def _tiff_pages(self) -> TiffPages | None:
-        wanted = self.decoder == "auto" and self._source.vendor in VENDORS
-        return open_pages(self.path) if wanted else None
+        fast = self.decoder == "auto" and self._source.vendor in VENDORS
+        return open_pages(self.path) if fast else None
 
     def _fresh_state(self, cache_bytes: int = CACHE_BYTES) -> None:
         self._cache = BlockCache(cache_bytes)
         self._level_blocks: dict[int, Blocks | None] = {}
-        self._process = os.getpid()  # last: from now on other threads take the rest for theirs
+        # Last: from now on other threads trust that the rest belongs to this process.
+        self._process = os.getpid()
 
     def __reduce__(self) -> tuple[type["SlideReader"], tuple[Path, Decoder, Resample]]:
         return SlideReader, (self.path, self.decoder, self.resampler)
@@ -102,6 +107,10 @@ class SlideReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the slide's files; nothing can be read afterwards."""
         self._source.close()
         if self._pages is not None:
             self._pages.close()
@@ -113,64 +122,67 @@ class SlideReader:
 
     @property
     def origin_px(self) -> tuple[int, int]:
-        """Where the scanned part of the slide begins (`openslide.bounds-x/y`), level-0 pixels; else (0, 0)."""
-        get = self.properties.get
-        return int(get(openslide.PROPERTY_NAME_BOUNDS_X, 0)), int(
-            get(openslide.PROPERTY_NAME_BOUNDS_Y, 0)
-        )
+        """Corner of the scanned part of the slide, level-0 pixels.
+
+        It is `openslide.bounds-x/y`, else (0, 0).
+        """
+        left = self.properties.get(openslide.PROPERTY_NAME_BOUNDS_X, 0)
+        top = self.properties.get(openslide.PROPERTY_NAME_BOUNDS_Y, 0)
+        return int(left), int(top)
 
     @property
     def extent_px(self) -> tuple[int, int]:
         """Width and height of the scanned part of the slide, level-0 pixels."""
-        get = self.properties.get
-        (width, height), (left, top) = self.size_px, self.origin_px
-        return (
-            int(get(openslide.PROPERTY_NAME_BOUNDS_WIDTH, width - left)),
-            int(get(openslide.PROPERTY_NAME_BOUNDS_HEIGHT, height - top)),
-        )
+        width, height = self.size_px
+        left, top = self.origin_px
+        extent_x = self.properties.get(openslide.PROPERTY_NAME_BOUNDS_WIDTH, width - left)
+        extent_y = self.properties.get(openslide.PROPERTY_NAME_BOUNDS_HEIGHT, height - top)
+        return int(extent_x), int(extent_y)
 
     def resolution(
         self, override: float | None = None, *, allow_objective_power: bool = False
     ) -> Resolution:
-        """Micrometres per pixel of level 0 and who says so; see `mil.io.slides.resolution.resolve`.
+        """Micrometres per pixel of level 0, and the source of the figure.
+
+        See `mil.io.slides.resolution.resolve`.
 
         Raises:
-            MissingResolutionError: nobody says it.
+            MissingResolutionError: no source states it.
         """
         return resolve(self.path, self.properties, override, allow_objective_power)
 
     def level_for(self, downsample: float) -> int:
-        """The coarsest level that is not coarser than `downsample`; level 0 if there is none."""
+        """Number of the coarsest level that is not coarser than `downsample`; 0 if none is."""
         return nearest_finer(self.levels, downsample)
 
     def blocks(self, level: int) -> Blocks | None:
-        """How a level is stored and who decodes it; None when its pixels are had through windows only."""
-        if (
-            self._process != os.getpid()
-        ):  # forked: the parent's locks may be held by threads that do not exist here
+        """Grid and decoder of a level's blocks; None if its pixels come through windows only."""
+        # After a fork the parent's locks may be held by threads that do not exist here.
+        if self._process != os.getpid():
             self._fresh_state(self._cache.max_bytes)
         if level not in self._level_blocks:
-            fast = None if self._pages is None else self._fast(self._pages, level)
+            fast = None if self._pages is None else self._fast_blocks(self._pages, level)
             blocks = fast or self._source.blocks(level)
             if blocks is not None:
-                self._make_room(2 * blocks.width_px * blocks.height_px * 3)  # so few at least
+                # Room for two blocks, or no block would outlive the next one.
+                self._make_room(2 * blocks.width_px * blocks.height_px * 3)
             self._level_blocks[level] = blocks
         return self._level_blocks[level]
 
-    def _make_room(self, wanted_bytes: int) -> None:
-        self._cache.max_bytes = max(self._cache.max_bytes, min(wanted_bytes, LARGEST_CACHE_BYTES))
+    def _make_room(self, cache_bytes: int) -> None:
+        self._cache.max_bytes = max(self._cache.max_bytes, min(cache_bytes, LARGEST_CACHE_BYTES))
 
-    def _fast(self, pages: TiffPages, level: int) -> TiffBlocks | None:
+    def _fast_blocks(self, pages: TiffPages, level: int) -> TiffBlocks | None:
         assert isinstance(self._source, OpenSlideSource)
         return fast_blocks(pages, self._source, level)
 
     def expect(
         self, coords: Int[np.ndarray, "tiles 2"], side_level0_px: float, size_px: int
     ) -> None:
-        """Say which tiles will be read, each once and about row by row: then each block is decoded once.
+        """Announce the tiles that will be read, each once and about row by row.
 
-        A block is kept until the last tile that needs it has been read, as long as
-        there is room.
+        Then each block is decoded once: it is kept until the last tile that needs it
+        has been read, as long as there is room.
 
         Args:
             coords: top left corners, level-0 pixels.
@@ -180,10 +192,9 @@ class SlideReader:
         number = self.level_for(side_level0_px / size_px)
         blocks = self.blocks(number)
         if blocks is not None:
+            # Known uses let a block go after its last tile, so the cache may grow.
             uses = count_uses(self.levels[number], blocks, coords, side_level0_px)
-            self._cache.expect(
-                {(number, column, row): count for (column, row), count in uses.items()}
-            )
+            self._cache.expect({(number, *position): count for position, count in uses.items()})
             self._make_room(LARGEST_CACHE_BYTES)
 
     def read(
@@ -201,7 +212,7 @@ class SlideReader:
             RGB pixels; what lies outside the slide, or was not scanned, is white.
 
         Raises:
-            UnreadableSlideError: its pixels cannot be decoded, twice.
+            UnreadableSlideError: the pixels cannot be decoded, twice.
         """
         return self.read_box((x, y), (side_level0_px, side_level0_px), (size_px, size_px))
 
@@ -213,50 +224,56 @@ class SlideReader:
         *,
         level: int | None = None,
     ) -> UInt8[np.ndarray, "height width 3"]:
-        """Like `read`, for a rectangle.
+        """Read a rectangle and resample it once; see `read`.
 
         Args:
             corner: left and top edge, level-0 pixels.
             extent_px: width and height, level-0 pixels.
             size_px: width and height of the result, pixels.
-            level: which level to read; None: the nearest finer one.
+            level: number of the level to read; None: the nearest finer one.
         """
+        # The finer axis decides, so that neither is enlarged.
         if level is None:
             level = self.level_for(min(extent_px[0] / size_px[0], extent_px[1] / size_px[1]))
-        down_x = self.levels[level].downsample_x
-        down_y = self.levels[level].downsample_y
-        left = corner[0] / down_x
-        top = corner[1] / down_y
-        width = extent_px[0] / down_x
-        height = extent_px[1] / down_y
+        downsample_x = self.levels[level].downsample_x
+        downsample_y = self.levels[level].downsample_y
+        left = corner[0] / downsample_x
+        top = corner[1] / downsample_y
+        width = extent_px[0] / downsample_x
+        height = extent_px[1] / downsample_y
         try:
             window = self.window(level, left, top, left + width, top + height)
         except BlockError as error:
-            place = f"({corner[0]:.0f}, {corner[1]:.0f})"
+            position = f"({corner[0]:.0f}, {corner[1]:.0f})"
             raise UnreadableSlideError(
-                self.path, f"pixels at {place} cannot be decoded: {error}"
+                self.path, f"pixels at {position} cannot be decoded: {error}"
             ) from None
         return self.resampler(window, left, top, width, height, size_px)
 
     def window(self, number: int, left: float, top: float, right: float, bottom: float) -> Window:
-        """The pixels of a level that a rectangle touches; white outside the level; not to be written to."""
-        box = around(left, top, right, bottom)
+        """The pixels of a level that a rectangle touches, white outside the level.
+
+        They may be a view of a cached block: do not write to them.
+
+        Args:
+            number: number of the level.
+            left: left edge, pixels of the level.
+            top: top edge, pixels of the level.
+            right: right edge, pixels of the level.
+            bottom: bottom edge, pixels of the level.
+        """
+        # Whole pixels; the resampler takes the fractions into account.
+        box = bounding_box(left, top, right, bottom)
         blocks = self.blocks(number)
         if blocks is None:
-            return Window(
-                *self._source.window(
-                    number, box.left, box.top, box.right - box.left, box.bottom - box.top
-                )
-            )
+            width = box.right - box.left
+            height = box.bottom - box.top
+            return Window(*self._source.window(number, box.left, box.top, width, height))
 
-        def block(column: int, row: int) -> Pixels:
+        def block(column: int, row: int) -> RgbPixels:
             return self._cache.get((number, column, row), partial(blocks.read, column, row))
 
         return assemble(self.levels[number], blocks, block, box)
-
-    def picture(self, downsample: float) -> Picture:
-        """The scanned part of the slide as one small picture; see `mil.io.slides.picture.draw_picture`."""
-        return draw_picture(self, downsample)
 
 
 def as_array(

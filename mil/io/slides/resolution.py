@@ -1,4 +1,4 @@
-"""How large a slide's pixels are, and who says so."""
+"""The size of a slide's pixels, and the source of the figure."""
 
 import math
 import re
@@ -14,6 +14,7 @@ from defusedxml.ElementTree import ParseError, fromstring
 from mil.errors import MissingResolutionError
 
 Properties = Mapping[str, str]
+PixelSides = tuple[float, float]  # width and height of a pixel, micrometres
 
 # Outside this range a pixel size is a mistake (72 dpi written by an image editor is
 # 352.8), micrometres.
@@ -23,6 +24,8 @@ SQUARE = 0.01
 # Field number of an eyepiece over the camera's: what 10x means in practice, micrometres
 # per pixel.
 MPP_AT_POWER_1 = 10.0
+# Micrometres in a unit. The two spellings of µm are different characters: micro sign
+# and Greek mu.
 UM = {
     "nm": 1e-3,
     "µm": 1.0,
@@ -34,10 +37,16 @@ UM = {
     "m": 1e6,
     "inch": 25400.0,
 }
+# Units of OpenSlide's property `tiff.ResolutionUnit`, micrometres.
+TIFF_UNITS_UM = {"inch": UM["inch"], "centimeter": UM["cm"]}
+# `MPP = 0.2521` between bars, as Aperio writes it into the image description.
+APERIO_MPP = re.compile(r"\|\s*MPP\s*=\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)")
+# OpenSlide's name of Philips' pixel spacing, one property for each level.
+PHILIPS_SPACING = re.compile(r"philips\..*\bDICOM_PIXEL_SPACING")
 
 
 class Resolution(NamedTuple):
-    """Micrometres per pixel of level 0, and where the figure comes from."""
+    """Micrometres per pixel of level 0, and the source of the figure."""
 
     mpp: float
     source: str
@@ -50,102 +59,98 @@ def resolve(
 
     In this order: the slide table's `mpp`; OpenSlide's `mpp-x`, `mpp-y`; the TIFF
     resolution tags; the vendor's text or XML (Philips, OME, Aperio, libvips); the
-    objective power, as 10 µm over it, if the user allows it. What cannot be true (72
-    dpi) counts as missing.
+    objective power, as 10 µm over it, if the user allows it. Values that cannot be true
+    (72 dpi) count as missing.
 
     Args:
         path: the slide, for messages.
-        properties: what OpenSlide says of it, or the same keys from elsewhere.
-        override: the table's value.
+        properties: OpenSlide's properties of the slide, or the same keys from elsewhere.
+        override: `mpp` of the slide table, micrometres per pixel; None: not given.
         allow_objective_power: whether nominal magnification may stand in; real slides
             differ from it by up to 20 %.
 
     Raises:
-        MissingResolutionError: nobody says it, or its pixels are not square.
+        MissingResolutionError: no source states the pixel size, or pixels are not
+            square.
     """
     if override is not None:
         return Resolution(override, "table")
     chain = CHAIN if allow_objective_power else CHAIN[:-1]
-    refused = []
+    implausible = []
     for source, find in chain:
-        found = find(properties)
-        if found is None:
+        sides = find(properties)
+        if sides is None:
             continue
-        if not all(PLAUSIBLE_MPP[0] <= side <= PLAUSIBLE_MPP[1] for side in found):
-            refused.append(f"{found[0]:g} µm in {source}, which cannot be true")
+        if not all(PLAUSIBLE_MPP[0] <= side <= PLAUSIBLE_MPP[1] for side in sides):
+            implausible.append(f"{sides[0]:g} µm in {source}, which cannot be true")
             continue
-        x, y = found
+        x, y = sides
         if abs(x - y) > SQUARE * max(x, y):
             raise MissingResolutionError(
                 path, f"its pixels are not square: {x:g} by {y:g} µm in {source}"
             )
         return Resolution((x + y) / 2, source)
-    raise MissingResolutionError(path, _nobody(refused, properties, allow_objective_power))
+    reason = _missing_reason(implausible, properties, allow_objective_power)
+    raise MissingResolutionError(path, reason)
 
 
 def all_said(properties: Properties) -> dict[str, float]:
-    """Every pixel size that a slide states, by who says it; to see whether they agree."""
-    found = {source: find(properties) for source, find in CHAIN}
-    return {source: (pair[0] + pair[1]) / 2 for source, pair in found.items() if pair is not None}
+    """Every pixel size that a slide states, by source, to compare them; micrometres."""
+    sides = {source: find(properties) for source, find in CHAIN}
+    return {source: (pair[0] + pair[1]) / 2 for source, pair in sides.items() if pair is not None}
 
 
-def _nobody(refused: list[str], properties: Properties, allowed: bool) -> str:
-    said = f"; {'; '.join(refused)}" if refused else ""
+def _missing_reason(implausible: list[str], properties: Properties, power_allowed: bool) -> str:
+    reason = "no pixel size in OpenSlide's properties, TIFF tags or vendor's text"
+    if implausible:
+        reason += f"; {'; '.join(implausible)}"
     power = _objective(properties)
-    hint = (
-        ""
-        if power is None or allowed
-        else f"; its objective power would mean {power[0]:g} (tile.objective_power)"
-    )
-    return f"no pixel size in OpenSlide's properties, TIFF tags or vendor's text{said}{hint}"
+    if power is not None and not power_allowed:
+        reason += f"; its objective power would mean {power[0]:g} (tile.objective_power)"
+    return reason
 
 
-Pair = tuple[float, float]
-
-
-def _openslide(properties: Properties) -> Pair | None:
+def _openslide(properties: Properties) -> PixelSides | None:
     return _pair(
-        properties.get(openslide.PROPERTY_NAME_MPP_X), properties.get(openslide.PROPERTY_NAME_MPP_Y)
+        properties.get(openslide.PROPERTY_NAME_MPP_X),
+        properties.get(openslide.PROPERTY_NAME_MPP_Y),
     )
 
 
-def _tiff(properties: Properties) -> Pair | None:
+def _tiff(properties: Properties) -> PixelSides | None:
     per_unit = _pair(properties.get("tiff.XResolution"), properties.get("tiff.YResolution"))
-    unit = {"inch": UM["inch"], "centimeter": UM["cm"]}.get(
-        properties.get("tiff.ResolutionUnit", "")
-    )
-    if per_unit is None or unit is None:
+    unit_um = TIFF_UNITS_UM.get(properties.get("tiff.ResolutionUnit", ""))
+    if per_unit is None or unit_um is None:
         return None
-    return unit / per_unit[0], unit / per_unit[1]
+    return unit_um / per_unit[0], unit_um / per_unit[1]
 
 
-def _vendor(properties: Properties) -> Pair | None:
-    # OpenSlide takes Philips' XML apart.
-    spacings = [
-        text
-        for key, text in properties.items()
-        if re.fullmatch(r"philips\..*\bDICOM_PIXEL_SPACING", key)
-    ]
+def _vendor(properties: Properties) -> PixelSides | None:
+    # OpenSlide takes Philips' XML apart, so that there is no XML left to parse.
+    spacings = [text for key, text in properties.items() if PHILIPS_SPACING.fullmatch(key)]
     if spacings:
         return _finest(spacings)
     text = properties.get("tiff.ImageDescription") or properties.get("openslide.comment") or ""
-    aperio = re.search(r"\|\s*MPP\s*=\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)", text)
+    aperio = APERIO_MPP.search(text)
     if aperio:
         return _pair(aperio[1], aperio[1])
     root = _xml(text)
     if root is None:
         return None
-    return next(
-        (pair for reader in (_philips, _ome, _vips) if (pair := reader(root)) is not None), None
-    )
+    for read in (_philips, _ome, _vips):
+        sides = read(root)
+        if sides is not None:
+            return sides
+    return None
 
 
-def _objective(properties: Properties) -> Pair | None:
+def _objective(properties: Properties) -> PixelSides | None:
     power = _number(properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER))
     return None if power is None else (MPP_AT_POWER_1 / power, MPP_AT_POWER_1 / power)
 
 
-CHAIN: tuple[tuple[str, Callable[[Properties], Pair | None]], ...] = (
+# Most trustworthy first; the last only if the user allows it.
+CHAIN: tuple[tuple[str, Callable[[Properties], PixelSides | None]], ...] = (
     ("openslide", _openslide),
     ("tiff tags", _tiff),
     ("vendor text", _vendor),
@@ -162,67 +167,77 @@ def _xml(text: str) -> Element | None:
         return None
 
 
-def _philips(root: Element) -> Pair | None:
-    """DICOM_PIXEL_SPACING, millimetres, rows before columns, of the scanned image that is the slide.
+def _philips(root: Element) -> PixelSides | None:
+    """DICOM_PIXEL_SPACING of the scanned image that is the slide; millimetres, rows first.
 
-    Level 0 is the one with the smallest pixels among the pyramid's; macro and label say
-    their own.
+    Level 0 is the one with the smallest pixels among the pyramid's. Macro and label
+    state their own.
     """
     for image in root.iter("DataObject"):
         if any(_named(child, "PIM_DP_IMAGE_TYPE") == "WSI" for child in image):
-            return _finest(
-                [_named(child, "DICOM_PIXEL_SPACING") for child in image.iter("Attribute")]
-            )
+            spacings = [_named(child, "DICOM_PIXEL_SPACING") for child in image.iter("Attribute")]
+            return _finest(spacings)
     return None
 
 
-def _finest(spacings: Iterable[str]) -> Pair | None:
-    """The smallest of texts such as `"0.00025" "0.00025"`."""
-    pairs = [re.findall(r"[0-9.eE+-]+", text) for text in spacings]
-    sides = [(_number(x), _number(y)) for y, x in (pair for pair in pairs if len(pair) == 2)]
-    return min(
-        ((1e3 * x, 1e3 * y) for x, y in sides if x is not None and y is not None), default=None
-    )
+def _finest(spacings: Iterable[str]) -> PixelSides | None:
+    """The smallest of texts such as `"0.00025" "0.00025"`, millimetres, row spacing first."""
+    sizes = []
+    for text in spacings:
+        numbers = re.findall(r"[0-9.eE+-]+", text)
+        if len(numbers) != 2:
+            continue
+        height, width = map(_number, numbers)
+        if height is not None and width is not None:
+            sizes.append((1e3 * width, 1e3 * height))
+    return min(sizes, default=None)
 
 
 def _named(attribute: Element, name: str) -> str:
     return (attribute.text or "").strip() if attribute.get("Name") == name else ""
 
 
-def _ome(root: Element) -> Pair | None:
+def _ome(root: Element) -> PixelSides | None:
     for element in root.iter():
-        if element.tag.rpartition("}")[2] == "Pixels":
+        if _local_name(element) == "Pixels":
             pair = _pair(element.get("PhysicalSizeX"), element.get("PhysicalSizeY"))
-            units = [UM.get(element.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XY"]
-            if pair is None or units[0] is None or units[1] is None:
+            # The OME schema's default unit is µm.
+            unit_x = UM.get(element.get("PhysicalSizeXUnit", "µm"))
+            unit_y = UM.get(element.get("PhysicalSizeYUnit", "µm"))
+            if pair is None or unit_x is None or unit_y is None:
                 return None
-            return pair[0] * units[0], pair[1] * units[1]
+            return pair[0] * unit_x, pair[1] * unit_y
     return None
 
 
-def _vips(root: Element) -> Pair | None:
-    """Libvips keeps the properties of the slide that it converted."""
-    local = {name.rpartition("}")[2]: name for name in {element.tag for element in root.iter()}}
-    if "property" not in local:
-        return None
-    known: dict[str, str] = {}
-    for element in root.iter(local["property"]):
-        cells = {child.tag.rpartition("}")[2]: (child.text or "").strip() for child in element}
-        known[cells.get("name", "")] = cells.get("value", "")
-    return _openslide(known)
+def _vips(root: Element) -> PixelSides | None:
+    """Pixel size from libvips, which keeps the properties of the slide that it converted."""
+    properties: dict[str, str] = {}
+    for element in root.iter():
+        if _local_name(element) == "property":
+            cells = {_local_name(child): (child.text or "").strip() for child in element}
+            properties[cells.get("name", "")] = cells.get("value", "")
+    return _openslide(properties)
 
 
-def _pair(x: str | None, y: str | None) -> Pair | None:
+def _local_name(element: Element) -> str:
+    """An element's name without its namespace."""
+    return element.tag.rpartition("}")[2]
+
+
+def _pair(x: str | None, y: str | None) -> PixelSides | None:
     """Two positive numbers; where one is missing the other stands for it."""
     first = _number(x)
     second = _number(y)
     if first is None or second is None:
-        one = first or second
-        return None if one is None else (one, one)
+        only = first or second
+        return None if only is None else (only, only)
     return first, second
 
 
 def _number(text: str | None) -> float | None:
+    """A positive finite number; None where a text is none."""
+    # Vendors write 0, nan or words for "not known".
     try:
         value = float(text or "")
     except ValueError:

@@ -1,4 +1,4 @@
-"""A stream of tiles: threads that outlive a slide read ahead, in batches, while the caller computes."""
+"""A stream of tiles, read ahead in batches by threads that outlive a slide."""
 
 import threading
 from collections import deque
@@ -23,7 +23,14 @@ AHEAD = 2
 
 @dataclass(frozen=True, eq=False)
 class TileRequest:
-    """Tiles of one slide: top left corners (level-0 pixels, row by row), their side there and as it is wanted."""
+    """Tiles of one slide to be read.
+
+    Attributes:
+        slide: the slide's file.
+        coords: top left corners, level-0 pixels, row by row.
+        side_level0_px: side of a tile on the slide, level-0 pixels.
+        tile_px: side of a tile as it is returned, pixels.
+    """
 
     slide: Path
     coords: Int[np.ndarray, "tiles 2"]
@@ -33,10 +40,14 @@ class TileRequest:
 
 @dataclass(frozen=True, eq=False)
 class TileBatch:
-    """Consecutive tiles of one request, from row `first` of its coordinates.
+    """Consecutive tiles of one request.
 
-    Tiles that cannot be read are black, and `readable` says which could. `error`: the
-    slide does not open; then none could.
+    Attributes:
+        request: the request that the tiles belong to.
+        first: row of the request's coordinates that the first tile belongs to.
+        pixels: RGB pixels of the tiles; black where a tile cannot be read.
+        readable: whether each tile could be read.
+        error: why the slide does not open, in which case no tile is readable; else None.
     """
 
     request: TileRequest
@@ -54,119 +65,130 @@ def stream(
     decoder: Decoder = "auto",
     resampler: Resample = resample,
 ) -> Generator[TileBatch, None, None]:
-    """Read the tiles of one slide after another; batches come in order, and never mix slides.
+    """Read the tiles of one slide after another; batches come in order and never mix slides.
 
     Reading runs ahead by a fixed number of batches, over the end of a slide into the
-    next, so that memory is bounded and nobody waits between slides. Pixels and batches
-    do not depend on `workers`; a slide that does not open gives at least one batch,
-    with its error.
+    next, so that memory is bounded and the caller does not wait between slides. Pixels
+    and batches do not depend on `workers`. A slide that does not open gives at least
+    one batch, with its error.
 
     Args:
-        requests: what to read; taken one by one as reading gets there.
-        batch_size: tiles a batch; the last of a slide may be smaller.
-        workers: reading threads.
-        decoder: see `SlideReader`.
-        resampler: see `SlideReader`; called by several threads at once.
+        requests: tiles to read; each request is drawn when reading reaches it.
+        batch_size: tiles in a batch; the last batch of a slide may be smaller.
+        workers: number of reading threads.
+        decoder: choice of decoder; see `SlideReader`.
+        resampler: resampling function; see `SlideReader`. Several threads call it at
+            once.
     """
+    open_slide = partial(_SlideInUse, decoder=decoder, resampler=resampler)
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[_Reading] = deque()
-        readings = _readings(
-            requests, pool, batch_size, partial(_Slide, decoder=decoder, resampler=resampler)
-        )
+        ahead: deque[_BatchInProgress] = deque()
+        batches = _batches(requests, pool, batch_size, open_slide)
         try:
             while True:
-                while len(ahead) <= AHEAD and (reading := next(readings, None)) is not None:
-                    ahead.append(reading)
+                while len(ahead) <= AHEAD and (batch := next(batches, None)) is not None:
+                    ahead.append(batch)
                 if not ahead:
                     return
                 yield ahead.popleft().result()
         finally:
-            for reading in ahead:
-                reading.finish()
-            readings.close()
+            # The caller may stop early: threads must not outlive the stream.
+            for batch in ahead:
+                batch.finish()
+            batches.close()
 
 
-class _Slide:
-    """A slide, opened by the first reading thread that gets to it and closed after the last of its batches."""
+class _SlideInUse:
+    """A slide, opened by the first thread that reads it and closed after its last batch."""
 
     def __init__(self, request: TileRequest, decoder: Decoder, resampler: Resample) -> None:
         self.request = request
         self._decoder = decoder
         self._resampler = resampler
-        # who counts does not wait for the opening
+        # Two locks, so that counting does not wait for the opening.
         self._opening = threading.Lock()
         self._counting = threading.Lock()
         self._reader: SlideReader | None = None
-        self._under_way = 0
+        self._batches_in_progress = 0
         self._last_begun = False
         self.error: UnreadableSlideError | None = None
 
     def reader(self) -> SlideReader | None:
+        """The open slide; None if it does not open, and `error` tells why."""
+        request = self.request
         with self._opening:
             if self._reader is None and self.error is None:
                 try:
-                    reader = SlideReader(self.request.slide, self._decoder, self._resampler)
-                    reader.expect(
-                        self.request.coords, self.request.side_level0_px, self.request.tile_px
-                    )
+                    reader = SlideReader(request.slide, self._decoder, self._resampler)
+                    reader.expect(request.coords, request.side_level0_px, request.tile_px)
                     self._reader = reader
                 except UnreadableSlideError as error:
                     self.error = error
             return self._reader
 
     def count(self, change: int, *, last: bool = False) -> None:
-        """Batches begin and end; when the last is over the slide is closed."""
+        """Count batches that begin (+1) and end (-1); after the last the slide is closed.
+
+        Args:
+            change: change of the number of batches in progress.
+            last: whether no further batch will begin.
+        """
         with self._counting:
-            self._under_way += change
+            self._batches_in_progress += change
             self._last_begun |= last
-            if self._under_way == 0 and self._last_begun and self._reader is not None:
-                self._reader.__exit__(None, None, None)
+            # A slide with no batch in progress may still get further ones.
+            over = self._batches_in_progress == 0 and self._last_begun
+            if over and self._reader is not None:
+                self._reader.close()
                 self._reader = None
 
 
-class _Reading:
-    """One batch under way."""
+class _BatchInProgress:
+    """One batch that threads are reading."""
 
-    def __init__(self, slide: _Slide, first: int, count: int, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, slide: _SlideInUse, first: int, count: int, pool: ThreadPoolExecutor
+    ) -> None:
         size = slide.request.tile_px
         self._slide = slide
         self._first = first
         self._finished = False
         slide.count(1)
+        # One array for all threads, each writing its own rows.
         self._pixels = np.empty((count, size, size, 3), np.uint8)
         self._readable = np.zeros(count, bool)
-        self._futures: list[Future[None]] = [
-            pool.submit(self._run, start, min(start + RUN, count)) for start in range(0, count, RUN)
-        ] or [pool.submit(self._run, 0, 0)]
+        # A batch without tiles still opens the slide, to learn whether it opens.
+        runs = [(start, min(start + RUN, count)) for start in range(0, count, RUN)] or [(0, 0)]
+        self._futures: list[Future[None]] = [pool.submit(self._run, *run) for run in runs]
 
     def _run(self, start: int, stop: int) -> None:
         reader = self._slide.reader()
         request = self._slide.request
+        side = request.side_level0_px
         if reader is None:
             self._pixels[start:stop] = 0
             return
         for row in range(start, stop):
             x, y = request.coords[self._first + row]
             try:
-                self._pixels[row] = reader.read(
-                    float(x), float(y), request.side_level0_px, request.tile_px
-                )
+                self._pixels[row] = reader.read(float(x), float(y), side, request.tile_px)
                 self._readable[row] = True
             except UnreadableSlideError:
+                # The array was not initialised.
                 self._pixels[row] = 0
 
     def result(self) -> TileBatch:
+        """Wait for the batch."""
         try:
             for future in self._futures:
                 future.result()
         finally:
             self.finish()
-        return TileBatch(
-            self._slide.request, self._first, self._pixels, self._readable, self._slide.error
-        )
+        slide = self._slide
+        return TileBatch(slide.request, self._first, self._pixels, self._readable, slide.error)
 
     def finish(self) -> None:
-        """Wait for what runs, forget what does not run yet."""
+        """Wait for runs that have begun and cancel the others."""
         if self._finished:
             return
         self._finished = True
@@ -176,17 +198,19 @@ class _Reading:
         self._slide.count(-1)
 
 
-def _readings(
+def _batches(
     requests: Iterable[TileRequest],
     pool: ThreadPoolExecutor,
     batch_size: int,
-    make: Callable[[TileRequest], _Slide],
-) -> Generator[_Reading, None, None]:
+    open_slide: Callable[[TileRequest], _SlideInUse],
+) -> Generator[_BatchInProgress, None, None]:
     for request in requests:
-        slide = make(request)
+        slide = open_slide(request)
+        num_tiles = len(request.coords)
         try:
-            for first in range(0, max(1, len(request.coords)), batch_size):
-                yield _Reading(slide, first, min(batch_size, len(request.coords) - first), pool)
+            for first in range(0, max(1, num_tiles), batch_size):
+                yield _BatchInProgress(slide, first, min(batch_size, num_tiles - first), pool)
+                # One batch tells the error; the others would be black.
                 if slide.error is not None:
                     break
         finally:

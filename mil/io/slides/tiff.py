@@ -1,4 +1,4 @@
-"""Blocks of tiled TIFFs, decoded without OpenSlide where that is faster and gives the same pixels."""
+"""Blocks of tiled TIFFs, decoded without OpenSlide where that gives the same pixels faster."""
 
 import errno
 import io
@@ -15,40 +15,50 @@ import tifffile
 from PIL import Image
 
 from mil.errors import ReadingError
-from mil.io.slides.blocks import BlockError, Pixels
+from mil.io.slides.blocks import BlockError, RgbPixels
 from mil.io.slides.levels import Level
-from mil.io.slides.openslide_source import OpenSlideSource
+from mil.io.slides.openslide_source import ROUNDING, OpenSlideSource
 
 # Formats of OpenSlide whose levels are plain grids of TIFF tiles. Others place, overlap
 # or stitch what they store.
 VENDORS = {"generic-tiff", "aperio", "philips"}
+# Values of TIFF's tag Compression.
 JPEG = 7
 APERIO_YCBCR = 33003
 J2K = {34712, APERIO_YCBCR, 33004, 33005}
-# What is read: by decoders that fill no more room than they are given, or blocks that
-# tell their size beforehand. None, LZW, JPEG, deflate (two numbers), PackBits, LZMA,
-# Zstandard.
+# Compressions that are read: their decoders fill no more room than they are given, or
+# their blocks tell their size beforehand. None, LZW, JPEG, deflate (two numbers),
+# PackBits, LZMA, Zstandard.
 COMPRESSIONS = {1, 5, JPEG, 8, 32946, 32773, 34925, 50000} | J2K
+# Values of TIFF's tag PhotometricInterpretation.
 RGB = 2
 YCBCR = 6
 # An APP14 marker with the colour transform, which TIFF keeps in a tag: 0 for RGB, 1 for
 # YCbCr.
 ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
-# How far a decoder may be from OpenSlide, grey levels, and on how many blocks of a
-# level it must prove it.
+JPEG_START = b"\xff\xd8"
+JPEG_END = b"\xff\xd9"
+# SOC and SIZ, with which every JPEG 2000 codestream begins.
+J2K_START = b"\xff\x4f\xff\x51"
+# How far a decoder may be from OpenSlide, grey levels; and on how many blocks of a level
+# it must prove it, of how many that are tried.
 TOLERANCE = 1
 PROBES = 2
-# OpenSlide mixes neighbouring pixels when a block does not begin on a whole pixel; by
-# so little it does not show.
-WHOLE = 1e-3
+PROBES_TRIED = 5 * PROBES
+# OpenSlide mixes neighbouring pixels when a block does not begin on a whole pixel. At
+# this distance or less the mixture does not show.
+NO_MIXTURE = 1e-3
 
-# What it has to say of a file becomes our one line.
+# What tifffile logs about a file becomes our one line.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 logging.getLogger("tifffile").propagate = False
 
 
 class TiffPages:
-    """A TIFF's pages that can be levels, and the open file; pixels are fetched by position, so threads may share it."""
+    """The tiled pages of a TIFF, which may be levels, and the open file.
+
+    Pixels are fetched by position, so threads may share it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -65,12 +75,15 @@ class TiffPages:
 
 
 def read_ahead(page: tifffile.TiffPage) -> None:
-    """What a page reads from its file, which must be open for it: positions, and how to decode."""
+    """Read positions and decoding tables of a page while its file is still open.
+
+    tifffile reads them at their first use, when the file is closed already.
+    """
     _ = page.dataoffsets, page.databytecounts, page.jpegtables, page.decode
 
 
 def open_pages(path: Path) -> TiffPages | None:
-    """The pages of a TIFF; None when tifffile cannot make sense of it, for OpenSlide then reads everything."""
+    """The pages of a TIFF; None when tifffile cannot read it: OpenSlide then reads everything."""
     try:
         return TiffPages(path)
     except Exception:  # noqa: BLE001  strange files raise errors of every kind
@@ -84,16 +97,16 @@ class TiffBlocks:
         page: the level's page, with positions already read.
         file: the open file; not its number, which may be another file's once this one
             is closed.
-        instead: who reads a tile that is stored as nothing; None: nobody. A damaged one
-            is nobody's: OpenSlide would fill it with grey or repeated pixels and say
-            nothing.
+        read_sparse: reads a tile that is stored as zero bytes, by column and row; None:
+            such a tile is white. A damaged tile is never read in another way: OpenSlide
+            would fill it with grey or repeated pixels without an error.
     """
 
     def __init__(
         self,
         page: tifffile.TiffPage,
         file: io.FileIO,
-        instead: Callable[[int, int], Pixels] | None = None,
+        read_sparse: Callable[[int, int], RgbPixels] | None = None,
     ) -> None:
         self.width_px = page.tilewidth if page.is_tiled else page.imagewidth
         self.height_px = page.tilelength if page.is_tiled else page.rowsperstrip
@@ -105,47 +118,44 @@ class TiffBlocks:
         self._j2k = page.compression in J2K
         self._page_px = page.imagewidth, page.imagelength
         self._file = file
-        self._instead = instead
+        self._read_sparse = read_sparse
         if min(len(self.offsets), len(self.counts)) < self.columns * self.rows:
             raise BlockError("fewer tiles than its size asks for")
         self._file_size = os.fstat(file.fileno()).st_size
         self._decode = _decoder(page)
 
-    def read(self, column: int, row: int) -> Pixels:
+    def read(self, column: int, row: int) -> RgbPixels:
         index = row * self.columns + column
-        if self.counts[index] == 0 and self._instead is not None:
-            return self._instead(column, row)
         if self.counts[index] == 0:
-            return np.full(
-                (self.height_px, self.width_px, 3), 255, np.uint8
-            )  # nothing was scanned there
-        why = ""
-        for last in (False, True):
+            if self._read_sparse is not None:
+                return self._read_sparse(column, row)
+            # Nothing was scanned there.
+            return np.full((self.height_px, self.width_px, 3), 255, np.uint8)
+        reason = ""
+        for last_attempt in (False, True):
             try:
                 return self.decode(self.fetch(index), index)
             except (OSError, MemoryError) as error:
-                why = str(error)
-                if (
-                    last and getattr(error, "errno", None) != errno.EIO
-                ):  # a bad sector is the slide's own damage
+                reason = str(error)
+                # A bad sector (EIO) is the slide's own damage; other errors are the
+                # system's.
+                if last_attempt and getattr(error, "errno", None) != errno.EIO:
                     raise ReadingError(
                         f"{self._file.name}: reading stopped: {error}; run again"
                     ) from None
             except Exception as error:  # noqa: BLE001  every codec raises its own
-                why = " ".join(str(error).split()) or type(error).__name__
-        raise BlockError(why)
+                reason = " ".join(str(error).split()) or type(error).__name__
+        raise BlockError(reason)
 
     def fetch(self, index: int) -> bytes:
         """The compressed bytes of one block."""
         count = int(self.counts[index])
         offset = int(self.offsets[index])
-        # First what the file says of itself: room is made for as many bytes as are
+        data = b""
+        # The file's length is checked first: memory is taken for as many bytes as are
         # asked for.
-        data = (
-            os.pread(self._file.fileno(), count, offset)
-            if offset + count <= self._file_size
-            else b""
-        )
+        if offset + count <= self._file_size:
+            data = os.pread(self._file.fileno(), count, offset)
         if len(data) < count:
             raise BlockError(f"the file ends before byte {offset + count}")
         return data
@@ -154,9 +164,9 @@ class TiffBlocks:
         """Number of blocks that lie behind the end of the file."""
         return int((self.offsets.astype(float) + self.counts > self._file_size).sum())
 
-    def decode(self, data: bytes, index: int) -> Pixels:
+    def decode(self, data: bytes, index: int) -> RgbPixels:
         """The pixels of one block."""
-        width, height = _claimed(data)
+        width, height = _claimed_size(data)
         if width == 0 and self._j2k:
             raise BlockError("no JPEG 2000 header where one belongs")
         if width <= self.width_px and height <= self.height_px:
@@ -165,88 +175,101 @@ class TiffBlocks:
         row, column = divmod(index, self.columns)
         right = self._page_px[0] - column * self.width_px
         bottom = self._page_px[1] - row * self.height_px
-        fits = min(right, self.width_px) <= width <= self.width_px
-        if not fits or not min(bottom, self.height_px) <= height <= self.height_px:
+        # At the right and lower edge a block may hold only its part inside the level.
+        width_fits = min(right, self.width_px) <= width <= self.width_px
+        height_fits = min(bottom, self.height_px) <= height <= self.height_px
+        if not (width_fits and height_fits):
             raise BlockError(
                 f"{width} x {height} px where {self.width_px} x {self.height_px} belong"
             )
         return block
 
 
-def _claimed(data: bytes) -> tuple[int, int]:
-    """Width and height that a JPEG or JPEG 2000 says of itself, before anybody makes room for them; else 0."""
-    if data.startswith(b"\xff\xd8"):
+def _claimed_size(data: bytes) -> tuple[int, int]:
+    """Width and height in the header of a JPEG or JPEG 2000; else 0.
+
+    Checked before a decoder allocates memory for them.
+    """
+    if data.startswith(JPEG_START):
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
         return width, height
-    found = data[:512].find(b"\xff\x4f\xff\x51")
-    if found < 0:
+    start = data[:512].find(J2K_START)
+    if start < 0:
         return 0, 0
-    right, bottom, left, top = struct.unpack_from(">4I", data, found + 8)
+    right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
     return right - left, bottom - top
 
 
-Decode = Callable[[bytes, int], Pixels]
+BlockDecoder = Callable[[bytes, int], RgbPixels]
 
 
-def _decoder(page: tifffile.TiffPage) -> Decode:
+def _decoder(page: tifffile.TiffPage) -> BlockDecoder:
     if page.compression not in COMPRESSIONS:
-        raise BlockError(
-            f"compressed as {tifffile.COMPRESSION(page.compression).name}, which is not read"
-        )
-    if (
-        page.compression == JPEG
-        and page.bitspersample == 8
-        and page.samplesperpixel == 3
-        and page.planarconfig == 1
-    ):
-        return _jpeg(page)
+        name = tifffile.COMPRESSION(page.compression).name
+        raise BlockError(f"compressed as {name}, which is not read")
+    interleaved_rgb = page.samplesperpixel == 3 and page.planarconfig == 1
+    if page.compression == JPEG and page.bitspersample == 8 and interleaved_rgb:
+        return _jpeg_decoder(page)
     if page.compression == APERIO_YCBCR:
-        return _aperio_ycbcr
-    return _any(page)
+        return _decode_aperio_ycbcr
+    return _tifffile_decoder(page)
 
 
-def _jpeg(page: tifffile.TiffPage) -> Decode:
-    """By libjpeg-turbo; strict, so that damage is an error as it is in OpenSlide, not grey stripes."""
-    tables = (page.jpegtables or b"\xff\xd8\xff\xd9")[2:-2]
-    known = page.photometric in (RGB, YCBCR)
-    start = b"\xff\xd8" + (ADOBE + bytes([page.photometric == YCBCR]) if known else b"") + tables
+def _jpeg_decoder(page: tifffile.TiffPage) -> BlockDecoder:
+    """Decoder by libjpeg-turbo.
 
-    def decode(data: bytes, index: int) -> Pixels:
+    It is strict, so that damage is an error as it is in OpenSlide, not grey stripes.
+    """
+    tables = (page.jpegtables or JPEG_START + JPEG_END)[2:-2]
+    marker = b""
+    if page.photometric in (RGB, YCBCR):
+        marker = ADOBE + bytes([page.photometric == YCBCR])
+    start = JPEG_START + marker + tables
+
+    def decode(data: bytes, index: int) -> RgbPixels:
         return simplejpeg.decode_jpeg(start + data[2:], colorspace="RGB", strict=True)
 
     return decode
 
 
-def _aperio_ycbcr(data: bytes, index: int) -> Pixels:
-    raw = imagecodecs.jpeg2k_decode(data)
-    return np.asarray(Image.fromarray(np.ascontiguousarray(raw), "YCbCr").convert("RGB"))
+def _decode_aperio_ycbcr(data: bytes, index: int) -> RgbPixels:
+    ycbcr = np.ascontiguousarray(imagecodecs.jpeg2k_decode(data))
+    return np.asarray(Image.fromarray(ycbcr, "YCbCr").convert("RGB"))
 
 
-def _any(page: tifffile.TiffPage) -> Decode:
+def _tifffile_decoder(page: tifffile.TiffPage) -> BlockDecoder:
     planes = 1 if page.planarconfig == 1 else page.samplesperpixel
     if planes != 1:
         raise BlockError("its colours are stored apart")
 
-    def decode(data: bytes, index: int) -> Pixels:
-        pixels, _, _ = page.decode(data, index, jpegtables=page.jpegtables)
-        if pixels is None:
+    def decode(data: bytes, index: int) -> RgbPixels:
+        decoded, _, _ = page.decode(data, index, jpegtables=page.jpegtables)
+        if decoded is None:
             raise BlockError("stored as nothing")
-        pixels = pixels[0]
-        return (
-            np.repeat(pixels, 3, axis=2)
-            if pixels.shape[2] == 1
-            else np.ascontiguousarray(pixels[..., :3])
-        )
+        pixels = decoded[0]
+        if pixels.shape[2] == 1:
+            return np.repeat(pixels, 3, axis=2)
+        return np.ascontiguousarray(pixels[..., :3])
 
     return decode
 
 
 def fast_blocks(pages: TiffPages, source: OpenSlideSource, number: int) -> TiffBlocks | None:
-    """A level's blocks without OpenSlide; None unless its page is known and probes of it agree with OpenSlide."""
+    """A level's blocks without OpenSlide.
+
+    Args:
+        pages: pages of the TIFF.
+        source: the slide as OpenSlide sees it.
+        number: number of the level.
+
+    Returns:
+        The blocks; None unless the level's page is known and probes of it agree with
+        OpenSlide.
+    """
     for page in pages.pages:
-        if _may_be(page, source, number):
+        if _may_be_level(page, source, number):
             blocks = _blocks_of(page, pages, source, number)
-            if blocks is not None and _agree(blocks, source, number):
+            if blocks is not None and _agrees_with_openslide(blocks, source, number):
                 return blocks
     return None
 
@@ -254,70 +277,74 @@ def fast_blocks(pages: TiffPages, source: OpenSlideSource, number: int) -> TiffB
 def _blocks_of(
     page: tifffile.TiffPage, pages: TiffPages, source: OpenSlideSource, number: int
 ) -> TiffBlocks | None:
-    def instead(column: int, row: int) -> Pixels:
+    def read_sparse(column: int, row: int) -> RgbPixels:
         return _through_openslide(source, number, blocks, column, row)
 
     try:
-        blocks = TiffBlocks(page, pages.file, instead)
+        blocks = TiffBlocks(page, pages.file, read_sparse)
     except Exception:  # noqa: BLE001  a page that tifffile cannot make sense of
         return None
     return blocks
 
 
-def _may_be(page: tifffile.TiffPage, source: OpenSlideSource, number: int) -> bool:
-    """Whether a page is as large as a level; Philips fills its pages up to whole tiles, so small ones are alike."""
+def _may_be_level(page: tifffile.TiffPage, source: OpenSlideSource, number: int) -> bool:
+    """Whether a page is as large as a level.
+
+    Philips pads its pages to whole tiles, so that several small pages may fit a level.
+    """
     level = source.levels[number]
-    width = page.imagewidth - level.width_px
-    height = page.imagelength - level.height_px
-    padded = (
-        source.vendor == "philips" and 0 <= width < page.tilewidth and 0 <= height < page.tilelength
-    )
-    return page.dtype == np.uint8 and (padded or (width, height) == (0, 0))
+    excess_x = page.imagewidth - level.width_px
+    excess_y = page.imagelength - level.height_px
+    fits = (excess_x, excess_y) == (0, 0)
+    if source.vendor == "philips":
+        fits |= 0 <= excess_x < page.tilewidth and 0 <= excess_y < page.tilelength
+    return page.dtype == np.uint8 and fits
 
 
-def _agree(blocks: TiffBlocks, source: OpenSlideSource, number: int) -> bool:
-    """Compare the blocks that hold most, which are the least likely to be plain glass."""
-    seen = 0
+def _agrees_with_openslide(blocks: TiffBlocks, source: OpenSlideSource, number: int) -> bool:
+    """Compare the longest blocks, which are the least likely to be plain glass."""
+    compared = 0
     for index in _probes(blocks, source.levels[number], source.ratios[number]):
-        row, column = divmod(int(index), blocks.columns)
+        row, column = divmod(index, blocks.columns)
         try:
             expected = _through_openslide(source, number, blocks, column, row)
-            found = blocks.decode(blocks.fetch(int(index)), int(index))[
-                : expected.shape[0], : expected.shape[1]
-            ]
+            height, width = expected.shape[:2]
+            pixels = blocks.decode(blocks.fetch(index), index)[:height, :width]
         except Exception:  # noqa: BLE001  a damaged block proves nothing; take the next
             continue
-        if (
-            found.shape != expected.shape
-            or np.abs(found.astype(np.int16) - expected).max(initial=0) > TOLERANCE
-        ):
+        if pixels.shape != expected.shape:
             return False
-        seen += 1
-        if seen == PROBES:
+        # Signed, since differences of bytes would wrap round.
+        if np.abs(pixels.astype(np.int16) - expected).max(initial=0) > TOLERANCE:
+            return False
+        compared += 1
+        if compared == PROBES:
             return True
-    return seen > 0
+    return compared > 0
 
 
 def _probes(blocks: TiffBlocks, level: Level, ratio: float) -> list[int]:
+    """Indices of the longest blocks that OpenSlide reads without mixing pixels."""
     rows, columns = np.divmod(np.arange(len(blocks.counts)), blocks.columns)
     x = columns * blocks.width_px
     y = rows * blocks.height_px
-    whole = (np.mod(x * ratio + 1e-6, 1) < WHOLE) & (np.mod(y * ratio + 1e-6, 1) < WHOLE)
+    on_pixel_x = np.mod(x * ratio + ROUNDING, 1) < NO_MIXTURE
+    on_pixel_y = np.mod(y * ratio + ROUNDING, 1) < NO_MIXTURE
     inside = (x < level.width_px) & (y < level.height_px)
-    fit = np.flatnonzero(whole & inside & (blocks.counts > 0))
-    return [
-        int(index)
-        for index in fit[np.argsort(-blocks.counts[fit].astype(np.int64), kind="stable")][
-            : 5 * PROBES
-        ]
-    ]
+    usable = np.flatnonzero(on_pixel_x & on_pixel_y & inside & (blocks.counts > 0))
+    # Stable, so that the choice among equally long blocks is the same everywhere.
+    longest = np.argsort(-blocks.counts[usable].astype(np.int64), kind="stable")
+    indices: list[int] = usable[longest][:PROBES_TRIED].tolist()
+    return indices
 
 
 def _through_openslide(
     source: OpenSlideSource, number: int, blocks: TiffBlocks, column: int, row: int
-) -> Pixels:
+) -> RgbPixels:
     level = source.levels[number]
     left = column * blocks.width_px
     top = row * blocks.height_px
-    size = min(blocks.width_px, level.width_px - left), min(blocks.height_px, level.height_px - top)
-    return source.window(number, left, top, *size)[0]
+    width = min(blocks.width_px, level.width_px - left)
+    height = min(blocks.height_px, level.height_px - top)
+    pixels, _, _ = source.window(number, left, top, width, height)
+    return pixels

@@ -1,15 +1,14 @@
-"""Tables on disk: the slide table, folds and splits, spreadsheets and the conventions of other tools."""
+"""Tables on disk: the slide table, folds and splits, spreadsheets, other tools' conventions."""
 
+from mil.io.tables.conventions import SPLITS
+from mil.io.tables.csv_files import read_csv, write_csv
 from mil.io.tables.slides import (
     COLUMNS,
-    SPLITS,
     Slide,
-    read_csv,
     read_dataset,
     read_folds,
     read_slides,
     valid_id,
-    write_csv,
 )
 
 __all__ = [

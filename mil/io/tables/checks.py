@@ -1,11 +1,13 @@
-"""What a division must not be, and what is worth knowing about it."""
+"""Checks of a division into splits: faults that stop a run, and warnings worth knowing."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 from mil.errors import DatasetError
-from mil.io.tables import Slide
+from mil.io.tables import SPLITS, Slide
+from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
 
-Row = Mapping[str, object]
+FoldRow = Mapping[str, object]
+FEWER_FOLDS = "add slides, take fewer folds, or name the splits in the csv's column `split`"
 
 
 def check_labels(slides: Sequence[Slide], *, early: bool) -> None:
@@ -16,8 +18,8 @@ def check_labels(slides: Sequence[Slide], *, early: bool) -> None:
         early: whether the slides of a patient become one bag.
 
     Raises:
-        DatasetError: all slides have one label, or those of a patient, who becomes one
-            bag, have two.
+        DatasetError: all slides have one label, or a patient who becomes one bag has
+            two.
     """
     labels = {slide.label for slide in slides}
     if len(labels) < 2:
@@ -25,15 +27,20 @@ def check_labels(slides: Sequence[Slide], *, early: bool) -> None:
             f"all {len(slides)} slides of the table have the label {slides[0].label!r}; a head "
             "needs at least two"
         )
-    first: dict[str, Slide] = {}
-    for slide in slides if early else ():
-        other = first.setdefault(slide.patient, slide)
-        if other.label != slide.label:
+    if early:
+        _check_one_label(slides)
+
+
+def _check_one_label(slides: Sequence[Slide]) -> None:
+    """Refuse a patient with two labels."""
+    first_slides: dict[str, Slide] = {}
+    for slide in slides:
+        first = first_slides.setdefault(slide.patient, slide)
+        if first.label != slide.label:
             raise DatasetError(
-                f"patient {slide.patient} has two labels: {other.label} (slide {other.slide}) "
-                f"and {slide.label} (slide "
-                f"{slide.slide}), but fusion=early makes one bag of them; give them one label, "
-                "or take fusion=late"
+                f"patient {slide.patient} has two labels: {first.label} (slide {first.slide}) "
+                f"and {slide.label} (slide {slide.slide}), but fusion=early makes one bag of "
+                "them; give them one label, or take fusion=late"
             )
 
 
@@ -42,45 +49,62 @@ def check_enough(slides: Sequence[Slide], folds: int, *, every_label: bool) -> N
 
     Args:
         slides: all slides of the table.
-        folds: how many.
-        every_label: Whether each part needs patients with each label.
+        folds: number of folds.
+        every_label: whether each part needs patients with each label.
 
     Raises:
         DatasetError: there are fewer patients, or patients of a label, than folds.
     """
+    # Slides of a fixed test set are not divided.
     if folds > 1:
-        check_parts(
-            slides,
-            [i for i, slide in enumerate(slides) if slide.split != "test"],
-            folds,
-            every_label,
-        )
+        members = [i for i, slide in enumerate(slides) if slide.split != "test"]
+        check_parts(slides, members, folds, every_label)
 
 
 def check_parts(
     slides: Sequence[Slide], members: Sequence[int], parts: int, every_label: bool
 ) -> None:
-    """Refuse to divide some of the slides into more parts than there are patients, or patients of a label."""
-    what = "add slides, take fewer folds, or name the splits in the csv's column `split`"
+    """Refuse to divide slides into more parts than there are patients.
+
+    Args:
+        slides: all slides of the table.
+        members: indices of the slides to divide.
+        parts: number of parts.
+        every_label: whether each part needs patients of each label.
+
+    Raises:
+        DatasetError: there are fewer patients, or patients of a label, than parts.
+    """
     patients = {slides[i].patient for i in members}
     if len(patients) < parts:
-        raise DatasetError(f"cannot divide {len(patients)} patients into {parts} parts; {what}")
-    for label in sorted({slide.label for slide in slides}) if every_label else ():
+        raise DatasetError(
+            f"cannot divide {len(patients)} patients into {parts} parts; {FEWER_FOLDS}"
+        )
+    # Numbers, sets and times have too many labels for that.
+    if not every_label:
+        return
+    for label in sorted({slide.label for slide in slides}):
         count = len(patients_of(slides, members, label))
         if count < parts:
             raise DatasetError(
                 f"cannot divide the patients into {parts} parts: only {count} with label "
-                f"{label!r}; {what}"
+                f"{label!r}; {FEWER_FOLDS}"
             )
 
 
 def patients_of(slides: Sequence[Slide], members: Sequence[int], label: str) -> set[str]:
-    """The patients of some of the slides that have a label."""
+    """Patients with a slide of a label.
+
+    Args:
+        slides: all slides of the table.
+        members: indices of the slides that count.
+        label: the label.
+    """
     return {slides[i].patient for i in members if slides[i].label == label}
 
 
-def check_folds(rows: Sequence[Row]) -> None:
-    """Refuse what cannot be trained on.
+def check_folds(rows: Sequence[FoldRow]) -> None:
+    """Refuse folds that no head can be trained on.
 
     Args:
         rows: rows of folds.csv.
@@ -88,17 +112,13 @@ def check_folds(rows: Sequence[Row]) -> None:
     Raises:
         DatasetError: a patient is in two splits, or training lacks a class.
     """
-    for fold, mine in _by_fold(rows).items():
-        seen: dict[object, Row] = {}
-        for row in mine:
-            other = seen.setdefault(row["patient"], row)
-            if other["split"] != row["split"]:
-                raise DatasetError(
-                    f"fold {fold}: patient {row['patient']} is in two splits: slide "
-                    f"{other['slide']} in "
-                    f"{other['split']}, slide {row['slide']} in {row['split']}; such a split leaks"
-                )
-        labels = _labels(mine, "train")
+    for fold, fold_rows in _by_fold(rows).items():
+        patients = (
+            PatientSlide(str(row["patient"]), str(row["slide"]), str(row["split"]))
+            for row in fold_rows
+        )
+        check_patients_in_one_split(patients, f"fold {fold}")
+        labels = {str(row["label"]) for row in fold_rows if row["split"] == "train"}
         if len(labels) < 2:
             raise DatasetError(
                 f"fold {fold}: the training slides have {len(labels)} class(es) "
@@ -106,48 +126,50 @@ def check_folds(rows: Sequence[Row]) -> None:
             )
 
 
-def doubts(rows: Sequence[Row], named: Callable[[str], set[str]]) -> list[str]:
-    """What can be trained on and should be known: splits without slides or without a label, in words.
+def doubts(rows: Sequence[FoldRow], named: Callable[[str], set[str]]) -> list[str]:
+    """Warnings of splits without slides, or without slides of a label.
+
+    Such folds can be trained on.
 
     Args:
         rows: rows of folds.csv.
-        named: what a label says is there; see `mil.tasks.base.Task.content`.
+        named: function from a label to the classes it names; see
+            `mil.tasks.base.Task.content`.
     """
     folds = _by_fold(rows)
-    every = _named(rows, named)
-    lacking: dict[tuple[str, str], list[object]] = {}
-    for fold, mine in folds.items():
-        for split in ("train", "val", "test"):
-            those = [row for row in mine if row["split"] == split]
-            missing = every - _named(those, named)
-            what = f"slides with label {', '.join(sorted(missing))}" if those else "slides"
-            if missing or not those:
-                lacking.setdefault((split, what), []).append(fold)
-    tested = [row for row in rows if row["split"] == "test"]
-    pooled = len(folds) > 1 and tested and _named(tested, named) == every
-    so = {
+    all_classes = _classes(rows, named)
+    folds_lacking: dict[tuple[str, str], list[object]] = {}
+    for fold, fold_rows in folds.items():
+        for split in SPLITS:
+            split_rows = [row for row in fold_rows if row["split"] == split]
+            missing = all_classes - _classes(split_rows, named)
+            if not split_rows:
+                folds_lacking.setdefault((split, "slides"), []).append(fold)
+            elif missing:
+                lack = f"slides with label {', '.join(sorted(missing))}"
+                folds_lacking.setdefault((split, lack), []).append(fold)
+    test_rows = [row for row in rows if row["split"] == "test"]
+    consequences = {
         "train": "a head cannot learn what it never sees",
         "val": "the epoch is chosen on what there is",
-        "test": "metrics that need it are of all folds together"
-        if pooled
-        else "metrics that need it are left empty",
+        "test": "metrics that need it are left empty",
     }
+    # Metrics of several folds are also computed on all test slides together.
+    if len(folds) > 1 and test_rows and _classes(test_rows, named) == all_classes:
+        consequences["test"] = "metrics that need it are of all folds together"
     return [
-        f"fold {', '.join(map(str, numbers))}: no {split} {what}; {so[split]}"
-        for (split, what), numbers in lacking.items()
+        f"fold {', '.join(map(str, numbers))}: no {split} {lack}; {consequences[split]}"
+        for (split, lack), numbers in folds_lacking.items()
     ]
 
 
-def _by_fold(rows: Sequence[Row]) -> dict[object, list[Row]]:
-    folds: dict[object, list[Row]] = {}
+def _by_fold(rows: Sequence[FoldRow]) -> dict[object, list[FoldRow]]:
+    folds: dict[object, list[FoldRow]] = {}
     for row in rows:
         folds.setdefault(row["fold"], []).append(row)
     return folds
 
 
-def _named(rows: Sequence[Row], named: Callable[[str], set[str]]) -> set[str]:
+def _classes(rows: Sequence[FoldRow], named: Callable[[str], set[str]]) -> set[str]:
+    """Classes that the labels of some rows name."""
     return {name for row in rows for name in named(str(row["label"]))}
-
-
-def _labels(rows: Sequence[Row], split: str) -> set[str]:
-    return {str(row["label"]) for row in rows if row["split"] == split}

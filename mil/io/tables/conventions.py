@@ -1,9 +1,11 @@
-"""How other tools' tables call slides and columns."""
+"""Names of splits, slides and columns, ours and those of other tools' tables."""
 
 from pathlib import PurePosixPath
 
-# Files named so are slides even if OpenSlide cannot open them: they must end in a named
-# state, not vanish.
+SPLITS = ("train", "val", "test")
+# Other words for a split, in small letters.
+SPLIT_WORDS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+
 OPENSLIDE_SUFFIXES = frozenset(
     (
         ".svs",
@@ -20,13 +22,15 @@ OPENSLIDE_SUFFIXES = frozenset(
         ".czi",
     )
 )
+# Files named so are slides even though OpenSlide cannot open them: they must end in a
+# named state, not vanish.
 OTHER_SUFFIXES = frozenset((".vsi", ".isyntax", ".qptiff", ".zvi", ".kfb", ".sdpc"))
 SUFFIXES = OPENSLIDE_SUFFIXES | OTHER_SUFFIXES
 # Other tools' tables name the file of features in place of the slide.
 FEATURE_SUFFIXES = frozenset((".h5", ".pt"))
 
-# Ours, CLAM's, TRIDENT's, STAMP's and slideflow's names, and others in use; small
-# letters, `_` for blanks.
+# Names of columns: ours, CLAM's, TRIDENT's, STAMP's and slideflow's, and others in use;
+# small letters, `_` for blanks.
 KNOWN = {
     "slide": (
         "slide",
@@ -63,6 +67,7 @@ def without_suffix(name: PurePosixPath) -> PurePosixPath:
     if name.suffix.lower() not in SUFFIXES | FEATURE_SUFFIXES:
         return name
     stem = name.with_suffix("")
+    # `a.ome.tif` is the slide `a`.
     return stem.with_suffix("") if stem.suffix.lower() == ".ome" else stem
 
 

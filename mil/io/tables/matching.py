@@ -1,4 +1,4 @@
-"""Which row of a spreadsheet speaks of which slide."""
+"""Matching of rows of a spreadsheet and slides, by name."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,7 +13,14 @@ from mil.io.tables.spreadsheet import Sheet
 
 @dataclass(frozen=True)
 class Matches:
-    """What belongs together, and what is left over on either side, by name."""
+    """Slides with their rows, and what is left over on either side, by name.
+
+    Attributes:
+        pairs: slides that have a label, with their row.
+        without_row: paths of slides that no row names.
+        without_slide: names of rows that match no slide.
+        without_label: paths of slides whose row has no label.
+    """
 
     pairs: list[tuple[Found, dict[str, str]]]
     without_row: list[str]
@@ -24,6 +31,12 @@ class Matches:
 def match(sheet: Sheet, slides: Sequence[Found], slide_column: str, label_column: str) -> Matches:
     """Match rows and slides by name: with or without extension and folder, in any case.
 
+    Args:
+        sheet: the spreadsheet.
+        slides: slides of the folder.
+        slide_column: column that names the slides.
+        label_column: column of the labels.
+
     Raises:
         DatasetError: nothing matches or has a label, a row matches two slides, or two
             rows match one slide.
@@ -32,21 +45,22 @@ def match(sheet: Sheet, slides: Sequence[Found], slide_column: str, label_column
     rows: dict[str, tuple[int, dict[str, str]]] = {}
     without_slide = []
     for line, row in sheet.rows:
-        found = _lookup(index, row[slide_column], f"{sheet.path}: line {line}")
-        if found is None:
+        slide = _lookup(index, row[slide_column], f"{sheet.path}: line {line}")
+        if slide is None:
+            # No error yet: tables often cover more slides than a folder holds.
             without_slide.append(row[slide_column] or f"line {line}")
-        elif found.slide in rows:
+        elif slide.slide in rows:
+            first_line, _ = rows[slide.slide]
             raise DatasetError(
-                f"{sheet.path}: slide {found.path} stands on line {rows[found.slide][0]} and on "
-                f"line {line}; keep one"
+                f"{sheet.path}: slide {slide.path} stands on line {first_line} and on line "
+                f"{line}; keep one"
             )
         else:
-            rows[found.slide] = line, row
+            rows[slide.slide] = line, row
     if not rows:
         raise DatasetError(
             f"{sheet.path}: no row names a slide of the folder: column {slide_column!r} has such "
-            "as "
-            f"{without_slide[0]!r}, the folder has such as {str(slides[0].path)!r}; "
+            f"as {without_slide[0]!r}, the folder has such as {str(slides[0].path)!r}; "
             "make the names the same, or say with --slide-column NAME where they are"
         )
     labelled = {
@@ -57,29 +71,33 @@ def match(sheet: Sheet, slides: Sequence[Found], slide_column: str, label_column
             f"{sheet.path}: no slide has a label in column {label_column!r}; "
             "say with --label-column NAME where they are"
         )
+    unlabelled = rows.keys() - labelled
     return Matches(
-        pairs=[(found, rows[found.slide][1]) for found in slides if found.slide in labelled],
-        without_row=[str(found.path) for found in slides if found.slide not in rows],
+        pairs=[(slide, rows[slide.slide][1]) for slide in slides if slide.slide in labelled],
+        without_row=[str(slide.path) for slide in slides if slide.slide not in rows],
         without_slide=without_slide,
-        without_label=[
-            str(found.path) for found in slides if found.slide in rows.keys() - labelled
-        ],
+        without_label=[str(slide.path) for slide in slides if slide.slide in unlabelled],
     )
 
 
 def _index(slides: Sequence[Found]) -> dict[str, list[Found]]:
-    """Slides by every name they may have in a table: the path, cut anywhere, with and without extension."""
+    """Slides by every name they may have in a table.
+
+    Names are the slide's id, and its path cut anywhere, with and without extension.
+    """
     index: dict[str, list[Found]] = defaultdict(list)
-    for found in slides:
-        keys = {found.slide.lower()}
-        for name in found.names:
-            keys |= {key for tail in _tails(name) for key in _keys(tail)}
+    for slide in slides:
+        keys = {slide.slide.lower()}
+        for name in slide.names:
+            for tail in _tails(name):
+                keys.update(_keys(tail))
         for key in keys:
-            index[key].append(found)
+            index[key].append(slide)
     return index
 
 
 def _tails(name: PurePosixPath) -> list[PurePosixPath]:
+    """The path, and the path without its first folder, its first two ..."""
     return [PurePosixPath(*name.parts[i:]) for i in range(len(name.parts))]
 
 
@@ -88,24 +106,26 @@ def _keys(name: PurePosixPath) -> tuple[str, str]:
 
 
 def _lookup(index: dict[str, list[Found]], text: str, where: str) -> Found | None:
+    """The slide that a cell names; None if no slide has that name."""
+    # The longest tail first, so that a folder's name counts where a table gives it.
     for tail in _tails(PurePosixPath(text.replace("\\", "/"))):
         for key in _keys(tail):
-            found = index.get(key, [])
-            if len(found) > 1:
-                found = [one for one in found if text in _spellings(one)] or found
-            if len(found) > 1:
-                could_be = " or ".join(str(one.path) for one in found[:3])
+            candidates = index.get(key, [])
+            # Names may differ in case only: then the exact spelling decides.
+            if len(candidates) > 1:
+                exact = [slide for slide in candidates if text in _spellings(slide)]
+                candidates = exact or candidates
+            if len(candidates) > 1:
+                could_be = " or ".join(str(slide.path) for slide in candidates[:3])
                 raise DatasetError(
                     f"{where}: slide {text!r} could be {could_be}; write the one you mean"
                 )
-            if found:
-                return found[0]
+            if candidates:
+                return candidates[0]
     return None
 
 
-def _spellings(found: Found) -> set[str]:
-    return {
-        found.slide,
-        *map(str, found.names),
-        *(str(without_suffix(name)) for name in found.names),
-    }
+def _spellings(slide: Found) -> set[str]:
+    names = {str(name) for name in slide.names}
+    stems = {str(without_suffix(name)) for name in slide.names}
+    return {slide.slide} | names | stems

@@ -1,11 +1,13 @@
-"""What to say when slides of a dataset, or their bags, are not there. For the dry run: it imports next to nothing."""
+"""Messages about slides of a dataset, or their bags, that are missing.
+
+The dry run uses them, so this module imports next to nothing.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from mil.config import DatasetConfig
-
-NUM_SHOWN = 3
+from mil.errors import SHOWN
 
 
 def missing_message(
@@ -18,55 +20,59 @@ def missing_message(
     """Which slides are missing, how big the set is, how to get it, and what to type.
 
     Args:
-        dataset_name: as in `dataset=NAME`.
-        dataset: its yaml.
+        dataset_name: name of the dataset, as in `dataset=NAME`.
+        dataset: the dataset's yaml.
         missing: id, and the path looked for, of each missing slide.
-        total: how many slides the table has.
-        slides_dir: the folder that was looked in.
+        total: number of slides in the table.
+        slides_dir: the folder that was searched.
     """
     lines = [
         f"dataset {dataset_name}: {len(missing)} of {total} slides are not in {slides_dir}",
-        *_first(missing),
+        *_examples(missing),
     ]
     if dataset.size:
         lines.append(f"The whole set is {dataset.size}.")
     if dataset.get:
         lines.append(dataset.get.strip())
     advice = f"If they are elsewhere: `--config dataset={dataset_name} slides_dir=DIR`."
-    return "\n".join([*lines, advice + _without(missing, total)])
+    return "\n".join([*lines, advice + _without_them(missing, total)])
 
 
 def missing_bags_message(
     dataset_name: str, missing: Sequence[tuple[str, Path]], total: int, others: list[str]
 ) -> str:
-    """Which slides have no ready bag, and what to do.
+    """Which slides have no precomputed bag, and what to do.
 
     Args:
-        dataset_name: as in `dataset=NAME`.
+        dataset_name: name of the dataset, as in `dataset=NAME`.
         missing: id, and the bag looked for, of each slide without one.
-        total: how many slides the table has.
+        total: number of slides in the table.
         others: bags in the folder that are of no slide in the table.
     """
     folder = missing[0][1].parent
     lines = [
         f"dataset {dataset_name}: {len(missing)} of {total} slides have no bag in {folder}",
-        *_first(missing),
+        *_examples(missing),
     ]
     if others:
         lines.append(
             f"{len(others)} bags there are of no slide in the table, such as {others[0]}.h5."
         )
-    advice = "Bring them in by `mil bags import`; a bag is called SLIDE.h5, after the csv's column of slides."
-    return "\n".join([*lines, advice + _without(missing, total)])
+    advice = (
+        "Bring them in by `mil bags import`; a bag is called SLIDE.h5, after the csv's column of "
+        "slides."
+    )
+    return "\n".join([*lines, advice + _without_them(missing, total)])
 
 
-def _first(missing: Sequence[tuple[str, Path]]) -> list[str]:
-    lines = [f"  {slide}: no {path}" for slide, path in missing[:NUM_SHOWN]]
-    if len(missing) > NUM_SHOWN:
-        lines[-1] += f", and {len(missing) - NUM_SHOWN} more"
+def _examples(missing: Sequence[tuple[str, Path]]) -> list[str]:
+    lines = [f"  {slide}: no {path}" for slide, path in missing[:SHOWN]]
+    if len(missing) > SHOWN:
+        lines[-1] += f", and {len(missing) - SHOWN} more"
     return lines
 
 
-def _without(missing: Sequence[tuple[str, Path]], total: int) -> str:
+def _without_them(missing: Sequence[tuple[str, Path]], total: int) -> str:
+    # Nothing to go on with if all are missing.
     left = total - len(missing)
     return f" To go on with the other {left}: `--config allow_missing=true`." if left else ""

@@ -1,4 +1,4 @@
-"""What lies in a folder of slides: the slides, an id for each, and the annotations that belong to them."""
+"""Scan of a folder of slides: the slides, an id for each, and their annotations."""
 
 import os
 import re
@@ -16,7 +16,12 @@ from mil.progress import progress
 
 ANNOTATION_SUFFIXES = (".xml", ".geojson")
 ANNOTATION_FOLDERS = ("annotations", "lesion_annotations")
-MAX_STEM = 140  # characters of a slide id that come from its file name
+# Characters of a slide id that come from its file name; an id has at most 150.
+MAX_STEM = 140
+# Bytes of an XML file in which ASAP's root element stands.
+HEAD_BYTES = 4096
+# Characters that no file name should have, and `..`, which would leave a folder.
+UNUSABLE = re.compile(r"[/\\{}*?\"'<>|:\x00-\x1f]|\.\.+")
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ def find_slides(root: Path) -> list[Found]:
     """Every slide at any depth, in order of path; a DICOM series is one slide.
 
     Raises:
-        DatasetError: there is none.
+        DatasetError: the folder does not exist, or holds no slide.
     """
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; name the folder of slides with --slides")
@@ -57,13 +62,14 @@ def find_slides(root: Path) -> list[Found]:
                 slides.append(Found(file, (file,), readable=vendor is not None))
             advance(1)
     for members in dicom.values():
-        slides.extend(_series(root, members))
+        slides.extend(_dicom_slides(root, members))
     if not slides:
-        kinds = ", ".join(sorted({file.suffix.lower() or "without extension" for file in files}))
+        kinds = sorted({file.suffix.lower() or "without extension" for file in files})
         raise DatasetError(
-            f"{root}: no slides in this folder or below it; its files are: {kinds or 'none'}"
+            f"{root}: no slides in this folder or below it; its files are: "
+            f"{', '.join(kinds) or 'none'}"
         )
-    return _with_ids(sorted(slides, key=lambda found: found.path))
+    return _with_ids(sorted(slides, key=lambda slide: slide.path))
 
 
 def _files(root: Path) -> Iterator[PurePosixPath]:
@@ -77,11 +83,9 @@ def _files(root: Path) -> Iterator[PurePosixPath]:
             continue
         seen.add(here.resolve())
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (
-            PurePosixPath((here / name).relative_to(root))
-            for name in names
-            if not name.startswith(".")
-        )
+        for name in names:
+            if not name.startswith("."):
+                yield PurePosixPath((here / name).relative_to(root))
 
 
 def _vendor(file: Path) -> str | None:
@@ -91,8 +95,11 @@ def _vendor(file: Path) -> str | None:
         return None
 
 
-def _series(root: Path, members: Sequence[PurePosixPath]) -> list[Found]:
-    """The slides among the DICOM files of one folder; a file that does not open is a slide of its own."""
+def _dicom_slides(root: Path, members: Sequence[PurePosixPath]) -> list[Found]:
+    """The slides among the DICOM files of one folder.
+
+    A file that does not open is a slide of its own.
+    """
     series: dict[str, list[PurePosixPath]] = defaultdict(list)
     broken: list[PurePosixPath] = []
     for file in members:
@@ -101,13 +108,22 @@ def _series(root: Path, members: Sequence[PurePosixPath]) -> list[Found]:
                 series[slide.properties.get("dicom.SeriesInstanceUID", str(file))].append(file)
         except (openslide.OpenSlideError, OSError):
             broken.append(file)
-    if not series:  # one series, and all of it damaged
-        return [_dicom(members, alone=True, readable=False)]
-    slides = [_dicom(files, alone=len(series) == 1, readable=True) for files in series.values()]
-    return slides + [_dicom([file], alone=False, readable=False) for file in broken]
+    # One series, and all of it damaged.
+    if not series:
+        return [_dicom_slide(members, alone=True, readable=False)]
+    alone = len(series) == 1
+    slides = [_dicom_slide(files, alone=alone, readable=True) for files in series.values()]
+    return slides + [_dicom_slide([file], alone=False, readable=False) for file in broken]
 
 
-def _dicom(files: Sequence[PurePosixPath], *, alone: bool, readable: bool) -> Found:
+def _dicom_slide(files: Sequence[PurePosixPath], *, alone: bool, readable: bool) -> Found:
+    """A slide of one DICOM series.
+
+    Args:
+        files: files of the series.
+        alone: whether its folder holds no other series.
+        readable: whether OpenSlide opens it.
+    """
     folder = files[0].parent
     names = tuple(files)
     if alone and folder.name:
@@ -117,24 +133,31 @@ def _dicom(files: Sequence[PurePosixPath], *, alone: bool, readable: bool) -> Fo
 
 
 def _with_ids(slides: Sequence[Found]) -> list[Found]:
-    """Give each slide an id: its file's name; where two are alike, its folder's too, or its whole path."""
-    ids = [_clean(without_suffix(found.names[0]).name) for found in slides]
-    for parts in (-2, 0):
-        for i in _doubled(ids):
-            name = slides[i].names[0]
-            ids[i] = _clean("_".join((name if parts == 0 else without_suffix(name)).parts[parts:]))
-    for number, i in enumerate(_doubled(ids), 1):
+    """Give each slide an id: its file's name.
+
+    Where two are alike, the folder's name goes before it, then the whole path, then a
+    number behind it.
+    """
+    ids = [_clean(without_suffix(slide.names[0]).name) for slide in slides]
+    for i in _duplicates(ids):
+        ids[i] = _clean("_".join(without_suffix(slides[i].names[0]).parts[-2:]))
+    for i in _duplicates(ids):
+        # With its extension: `a.svs` and `a.tif` may lie in one folder.
+        ids[i] = _clean("_".join(slides[i].names[0].parts))
+    # Cleaning may make two paths alike.
+    for number, i in enumerate(_duplicates(ids), 1):
         ids[i] = f"{ids[i]}_{number}"
-    return [replace(found, slide=name) for found, name in zip(slides, ids, strict=True)]
+    return [replace(slide, slide=name) for slide, name in zip(slides, ids, strict=True)]
 
 
-def _doubled(ids: Sequence[str]) -> list[int]:
+def _duplicates(ids: Sequence[str]) -> list[int]:
+    """Indices of ids that stand there more than once, without regard to case."""
     times = Counter(name.lower() for name in ids)
     return [i for i, name in enumerate(ids) if times[name.lower()] > 1]
 
 
 def _clean(name: str) -> str:
-    name = re.sub(r"[/\\{}*?\"'<>|:\x00-\x1f]|\.\.+", "_", name)[-MAX_STEM:].strip()
+    name = UNUSABLE.sub("_", name)[-MAX_STEM:].strip()
     return name if valid_id(name) else f"_{name.lstrip('. -')}"
 
 
@@ -144,59 +167,75 @@ def find_annotations(root: Path, slides: Sequence[Found]) -> tuple[dict[str, str
     It has the slide's name and lies beside it, or in a folder `annotations` there or
     above, up to beside `root`.
 
+    Args:
+        root: folder of the slides.
+        slides: the slides in it.
+
     Returns:
         Slide id to path, relative to `root` where it lies below it; and the files that
-        have a slide's name but are something else, such as Aperio's XML.
+        have a slide's name but are no annotation, such as Aperio's XML.
     """
-    listed: dict[Path, dict[str, Path]] = {}
-    everywhere = Counter(stem for found in slides for stem in _stems(found))
-    here = Counter((found.path.parent, stem) for found in slides for stem in _stems(found))
+    listings: dict[Path, dict[str, Path]] = {}
+    stems_by_slide = {slide.slide: _stems(slide) for slide in slides}
+    in_all = Counter(stem for stems in stems_by_slide.values() for stem in stems)
+    in_folder: Counter[tuple[PurePosixPath, str]] = Counter()
+    for slide in slides:
+        in_folder.update((slide.path.parent, stem) for stem in stems_by_slide[slide.slide])
     paths: dict[str, str] = {}
-    foreign: list[str] = []
-    for found in slides:
-        # A name that slides of several folders share says whose annotation it is only
-        # in the slide's own.
-        stems = sorted(_stems(found))
-        near = {
-            found.slide.lower(),
-            *(stem for stem in stems if here[found.path.parent, stem] == 1),
-        }
-        far = {found.slide.lower(), *(stem for stem in stems if everywhere[stem] == 1)}
-        for file in _beside(root, found.path, near, far, listed):
+    others: set[str] = set()
+    for slide in slides:
+        # A name that slides of several folders share tells whose annotation it is only
+        # in the slide's own folder.
+        stems = stems_by_slide[slide.slide]
+        near = {slide.slide.lower()}
+        near |= {stem for stem in stems if in_folder[slide.path.parent, stem] == 1}
+        far = {slide.slide.lower()} | {stem for stem in stems if in_all[stem] == 1}
+        for file in _annotation_candidates(root, slide.path, near, far, listings):
             path = file.relative_to(root) if file.is_relative_to(root) else file
             if _is_annotation(file):
-                paths[found.slide] = path.as_posix()
+                paths[slide.slide] = path.as_posix()
                 break
-            foreign.append(path.as_posix())
-    return paths, sorted(set(foreign))
+            others.add(path.as_posix())
+    return paths, sorted(others)
 
 
-def _stems(found: Found) -> set[str]:
-    return {without_suffix(name).name.lower() for name in found.names}
+def _stems(slide: Found) -> set[str]:
+    return {without_suffix(name).name.lower() for name in slide.names}
 
 
-def _beside(
+def _annotation_candidates(
     root: Path,
     slide: PurePosixPath,
     near: set[str],
     far: set[str],
-    listed: dict[Path, dict[str, Path]],
+    listings: dict[Path, dict[str, Path]],
 ) -> Iterator[Path]:
+    """Files with a slide's name where its annotation may lie, nearest first.
+
+    Args:
+        root: folder of the slides.
+        slide: path of the slide, relative to `root`.
+        near: names that tell the slide in its own folder, small letters.
+        far: names that tell the slide anywhere.
+        listings: files of folders by name in small letters, filled as folders are read.
+    """
     own, *above = [*(root / parent for parent in slide.parents), root.parent]
-    places = [(own, near), *((own / name, near) for name in ANNOTATION_FOLDERS)]
-    places += [(parent / name, far) for parent in above for name in ANNOTATION_FOLDERS]
-    for folder, stems in places:
-        if folder not in listed:
+    searched = [(own, near), *((own / name, near) for name in ANNOTATION_FOLDERS)]
+    searched += [(parent / name, far) for parent in above for name in ANNOTATION_FOLDERS]
+    for folder, stems in searched:
+        if folder not in listings:
             files = sorted(folder.iterdir()) if folder.is_dir() else []
-            listed[folder] = {
-                file.name.lower(): file for file in files if not file.name.startswith(".")
-            }
-        names = [stem + suffix for suffix in ANNOTATION_SUFFIXES for stem in sorted(stems)]
-        yield from (listed[folder][name] for name in names if name in listed[folder])
+            visible = (file for file in files if not file.name.startswith("."))
+            listings[folder] = {file.name.lower(): file for file in visible}
+        for suffix in ANNOTATION_SUFFIXES:
+            for stem in sorted(stems):
+                file = listings[folder].get(stem + suffix)
+                if file is not None:
+                    yield file
 
 
 def _is_annotation(file: Path) -> bool:
     if file.suffix.lower() != ".xml":
         return True
     with file.open("rb") as opened:
-        return b"<ASAP_Annotations" in opened.read(4096)
+        return b"<ASAP_Annotations" in opened.read(HEAD_BYTES)

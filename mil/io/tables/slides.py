@@ -2,17 +2,17 @@
 
 import csv
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from mil.config import DatasetConfig, dataset_path
 from mil.errors import DatasetError, FormatError, unknown_name
-from mil.io.atomic import atomic_path
-from mil.io.tables.conventions import NO_LABEL
+from mil.io.tables.conventions import NO_LABEL, SPLITS
+from mil.io.tables.csv_files import read_csv
+from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
 
-SPLITS = ("train", "val", "test")
 COLUMNS = (
     "slide",
     "patient",
@@ -27,11 +27,16 @@ COLUMNS = (
     "region",
     "checksum",
 )
-IN_FOLDER = ("path", "annotation", "tissue", "region")  # columns of paths below the slides' folder
+# Columns of paths below the slides' folder.
+IN_FOLDER = ("path", "annotation", "tissue", "region")
+# Columns of URLs, and the column of the path that each is saved to.
+SAVED_TO = {"url": "path", "annotation_url": "annotation"}
 # An id becomes a file name on every system: no separators, no wildcards of the
-# workflow, nothing hidden.
-_NEVER = r"/\\{}*?\"'<>|:\x00-\x1f\x7f\ud800-\udfff"  # the last: a file's name that is not UTF-8
+# workflow, nothing hidden. The last range is of file names that are not UTF-8.
+_NEVER = r"/\\{}*?\"'<>|:\x00-\x1f\x7f\ud800-\udfff"
 SLIDE_ID = re.compile(rf"[^\s.\-{_NEVER}][^{_NEVER}]{{0,149}}")
+# Micrometres per pixel; a larger number is another unit.
+LARGEST_MPP = 1000
 
 
 class LabelGrammar(NamedTuple):
@@ -44,7 +49,23 @@ class LabelGrammar(NamedTuple):
 
 @dataclass(frozen=True)
 class Slide:
-    """One row of the slide table."""
+    """One row of the slide table; an empty field: not given.
+
+    Attributes:
+        slide: the slide's id.
+        patient: the patient's id; the slide's, where the table names none.
+        label: label in the grammar of the dataset's task.
+        path: file below the slides' folder.
+        url: where the file can be fetched.
+        split: train, val or test.
+        mpp: micrometres per pixel of level 0.
+        annotation: file of annotated regions below the slides' folder.
+        annotation_url: where that file can be fetched.
+        tissue: the user's tissue mask below the slides' folder.
+        region: the user's mask of the region that tiles may come from.
+        checksum: checksum of the slide's file.
+        subgroups: values of all other columns, by column.
+    """
 
     slide: str
     patient: str
@@ -79,6 +100,10 @@ def read_dataset(name: str) -> tuple[DatasetConfig, list[Slide]]:
 def read_slides(path: Path, dataset: DatasetConfig) -> list[Slide]:
     """Read and check a slide table.
 
+    Args:
+        path: the table.
+        dataset: the dataset's yaml.
+
     Raises:
         DatasetError: a column is missing, or a row cannot be used; file and line are
             named.
@@ -89,6 +114,7 @@ def read_slides(path: Path, dataset: DatasetConfig) -> list[Slide]:
         )
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
+            # The byte order mark that spreadsheets write is no part of the first column.
             rows = list(_rows(csv.DictReader(file), path, dataset))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(
@@ -96,6 +122,7 @@ def read_slides(path: Path, dataset: DatasetConfig) -> list[Slide]:
         ) from None
     if not rows:
         raise DatasetError(f"{path}: the table has no rows")
+    # Faults of one row come first: they explain faults between rows.
     _check_unique(rows, path)
     return [slide for _, slide in rows]
 
@@ -103,10 +130,11 @@ def read_slides(path: Path, dataset: DatasetConfig) -> list[Slide]:
 def _rows(
     reader: "csv.DictReader[str]", path: Path, dataset: DatasetConfig
 ) -> Iterator[tuple[int, Slide]]:
+    """Line number and slide of each row that is not empty."""
     header = [name.strip() for name in reader.fieldnames or []]
     reader.fieldnames = header
-    named = _named(header, path, dataset)
     grammar = _label_grammar(dataset)
+    column_names = _column_names(header, path, dataset, grammar)
     for raw in reader:
         where = f"{path}: line {reader.line_num}"
         # Cells beyond the header come under the key None: a comma without quotes has
@@ -117,39 +145,41 @@ def _rows(
             )
         row = {key: (value or "").strip() for key, value in raw.items() if key}
         if any(row.values()):
-            yield reader.line_num, _slide(row, named, where, grammar)
+            yield reader.line_num, _slide(row, column_names, where, grammar)
 
 
-def _named(header: Sequence[str], path: Path, dataset: DatasetConfig) -> dict[str, str]:
-    twice = [name for name in header if name and header.count(name) > 1]
-    if twice:
-        raise DatasetError(f"{path}: the column {twice[0]!r} is there twice; rename or remove one")
-    instead = _instead_of_label(header, dataset)
-    known: tuple[str, ...] = COLUMNS
-    if instead:
-        known = (*(name for name in COLUMNS if name != "label"), *instead)
-    for ours in dataset.columns:
-        if ours not in known:
+def _column_names(
+    header: Sequence[str], path: Path, dataset: DatasetConfig, grammar: LabelGrammar
+) -> dict[str, str]:
+    """The table's name of each of our columns."""
+    check_no_duplicates(header, path)
+    label_columns = _label_columns(header, dataset, grammar)
+    known = tuple(name for name in COLUMNS if name != "label") + label_columns
+    if label_columns == ("label",):
+        known = COLUMNS
+    for column in dataset.columns:
+        if column not in known:
             raise DatasetError(
-                f"{path.with_suffix('.yaml')}: columns: {unknown_name('column', ours, known)}"
+                f"{path.with_suffix('.yaml')}: columns: {unknown_name('column', column, known)}"
             )
-    for ours in ("slide", *(instead or ("label",)), *dataset.columns):
-        theirs = dataset.columns.get(ours, ours)
-        if theirs not in header:
+    for column in ("slide", *label_columns, *dataset.columns):
+        name = dataset.columns.get(column, column)
+        if name not in header:
             raise DatasetError(
-                f"{path}: no column {theirs!r}; the table has: {', '.join(header)}. Add it, or "
-                "name "
-                f"the column that holds it in the dataset's yaml: `columns: {{{ours}: ITS_NAME}}`"
+                f"{path}: no column {name!r}; the table has: {', '.join(header)}. Add it, or name "
+                f"the column that holds it in the dataset's yaml: `columns: {{{column}: ITS_NAME}}`"
             )
-    return {ours: dataset.columns.get(ours, ours) for ours in known}
+    return {column: dataset.columns.get(column, column) for column in known}
 
 
-def _instead_of_label(header: Sequence[str], dataset: DatasetConfig) -> tuple[str, ...]:
-    """Columns that stand for `label` in a table, such as time and event; empty: `label` does."""
-    columns = _label_grammar(dataset).columns
+def _label_columns(
+    header: Sequence[str], dataset: DatasetConfig, grammar: LabelGrammar
+) -> tuple[str, ...]:
+    """Columns that hold the label: `label`, or those that stand for it, such as time and event."""
+    columns = grammar.columns
     if columns and (columns[0] in dataset.columns or "label" not in [*dataset.columns, *header]):
         return columns
-    return ()
+    return ("label",)
 
 
 def _label_grammar(dataset: DatasetConfig) -> LabelGrammar:
@@ -160,47 +190,71 @@ def _label_grammar(dataset: DatasetConfig) -> LabelGrammar:
     return LabelGrammar(task.label_columns, task.joined_label, task.checked_label)
 
 
-def _slide(row: dict[str, str], named: dict[str, str], where: str, grammar: LabelGrammar) -> Slide:
-    values = {ours: row.get(theirs, "") for ours, theirs in named.items()}
-    name = values["slide"]
-    label = values.get("label", "")
-    split = values["split"].lower()
-    if not valid_id(name):
+def check_no_duplicates(header: Sequence[str], path: Path) -> None:
+    """Refuse a table with two columns of one name.
+
+    Args:
+        header: names of the columns; columns without a name are passed over.
+        path: the table, for the message.
+
+    Raises:
+        DatasetError: a name stands there twice.
+    """
+    for name in header:
+        if name and header.count(name) > 1:
+            raise DatasetError(f"{path}: the column {name!r} is there twice; rename or remove one")
+
+
+def _slide(
+    row: dict[str, str], column_names: dict[str, str], where: str, grammar: LabelGrammar
+) -> Slide:
+    values = {column: row.get(name, "") for column, name in column_names.items()}
+    slide = values["slide"]
+    if not valid_id(slide):
         raise DatasetError(
-            f"{where}: slide id {name!r} cannot be a file name; use letters, digits, _ and -"
+            f"{where}: slide id {slide!r} cannot be a file name; use letters, digits, _ and -"
         )
+    where = f"{where}: slide {slide}"
+    values["label"] = _label(values, where, grammar)
+    # Spreadsheets capitalise the first letter of a cell.
+    values["split"] = values["split"].lower()
+    if values["split"] and values["split"] not in SPLITS:
+        raise DatasetError(f"{where}: {unknown_name('split', values['split'], SPLITS)}")
+    _check_paths(values, where)
+    mpp = _mpp(values.pop("mpp"), where)
+    patient = values.pop("patient") or slide
+    subgroups = {name: value for name, value in row.items() if name not in column_names.values()}
+    return Slide(**values, patient=patient, mpp=mpp, subgroups=subgroups)
+
+
+def _label(values: dict[str, str], where: str, grammar: LabelGrammar) -> str:
+    """The label, in the grammar of the dataset's task."""
+    label = values.get("label", "")
     cells = [values.pop(column) for column in grammar.columns if column in values]
     try:
-        label = grammar.join(*cells) if cells else label
-        label = grammar.check(label)
+        if cells:
+            label = grammar.join(*cells)
+        return grammar.check(label)
     except ValueError as error:
-        said = f" ({label!r})" if label else ""
-        hint = (
-            f"slide {name} has no label{said}"
-            if label.lower() in NO_LABEL
-            else f"slide {name}: label {label!r}"
-        )
-        raise DatasetError(f"{where}: {hint}; {error}") from None
-    if split and split not in SPLITS:
-        raise DatasetError(f"{where}: slide {name}: {unknown_name('split', split, SPLITS)}")
+        fault = f": label {label!r}"
+        if label.lower() in NO_LABEL:
+            fault = f" has no label ({label!r})" if label else " has no label"
+        raise DatasetError(f"{where}{fault}; {error}") from None
+
+
+def _check_paths(values: dict[str, str], where: str) -> None:
+    """Refuse paths that leave the slides' folder, and URLs without a path in it."""
     for column in IN_FOLDER:
         if ".." in PurePosixPath(values[column].replace("\\", "/")).parts:
             raise DatasetError(
-                f"{where}: slide {name}: {column} {values[column]!r} leaves the slides' folder "
-                "by '..'"
+                f"{where}: {column} {values[column]!r} leaves the slides' folder by '..'"
             )
-    for column, url in (("path", "url"), ("annotation", "annotation_url")):
-        if values[url] and (not values[column] or PurePosixPath(values[column]).is_absolute()):
+    for url, column in SAVED_TO.items():
+        path = values[column]
+        if values[url] and (not path or PurePosixPath(path).is_absolute()):
             raise DatasetError(
-                f"{where}: slide {name}: {url} needs a {column} inside the slides' folder to "
-                "save to"
+                f"{where}: {url} needs a {column} inside the slides' folder to save to"
             )
-    mpp = _mpp(values.pop("mpp"), f"{where}: slide {name}")
-    subgroups = {key: value for key, value in row.items() if key not in named.values()}
-    patient = values.pop("patient") or name
-    return Slide(
-        **{**values, "label": label, "split": split}, patient=patient, mpp=mpp, subgroups=subgroups
-    )
 
 
 def _mpp(text: str, where: str) -> float | None:
@@ -209,8 +263,9 @@ def _mpp(text: str, where: str) -> float | None:
     try:
         mpp = float(text)
     except ValueError:
+        # Out of range, as an impossible number is.
         mpp = -1.0
-    if not 0 < mpp < 1000:
+    if not 0 < mpp < LARGEST_MPP:
         raise DatasetError(
             f"{where}: mpp {text!r} is not a number of micrometres per pixel, such as 0.25"
         )
@@ -218,73 +273,42 @@ def _mpp(text: str, where: str) -> float | None:
 
 
 def _check_unique(rows: Sequence[tuple[int, Slide]], path: Path) -> None:
+    """Refuse two rows of one slide or of one file, and a patient in two splits."""
     # Without regard to case, since some file systems have none.
-    seen: dict[str, int] = {}
+    line_of_id: dict[str, int] = {}
     for line, slide in rows:
-        first = seen.setdefault(slide.slide.lower(), line)
+        first = line_of_id.setdefault(slide.slide.lower(), line)
         if first != line:
             raise DatasetError(
                 f"{path}: slide {slide.slide!r} stands on line {first} and on line {line}; ids "
                 "must differ"
             )
-    paths: dict[str, str] = {}
+    slide_of_path: dict[str, str] = {}
     for _, slide in rows:
-        written = str(PurePosixPath(slide.path.replace("\\", "/")))  # ./a.svs is a.svs
-        other = paths.setdefault(written if slide.path else f"id {slide.slide}", slide.slide)
+        # As a path, since ./a.svs is a.svs. Slides without one cannot collide.
+        key = f"id {slide.slide}"
+        if slide.path:
+            key = str(PurePosixPath(slide.path.replace("\\", "/")))
+        other = slide_of_path.setdefault(key, slide.slide)
         if other != slide.slide:
             raise DatasetError(
                 f"{path}: slides {other} and {slide.slide} have the same path {slide.path}; keep "
                 "one"
             )
-    splits: dict[str, tuple[str, str]] = {}
-    for _, slide in rows:
-        split, other = splits.setdefault(slide.patient, (slide.split, slide.slide))
-        if split != slide.split:
-            raise DatasetError(
-                f"{path}: patient {slide.patient} is in two splits: {other} ({split or 'none'}) "
-                "and "
-                f"{slide.slide} ({slide.split or 'none'}); keep a patient's slides together"
-            )
-
-
-def write_csv(
-    path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None
-) -> None:
-    """Write rows as a CSV file, whole or not at all; columns default to the keys of the first row."""
-    with atomic_path(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file of ours, all values as strings.
-
-    Raises:
-        FormatError: it is not there or is no text.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise FormatError(f"{path}: not a CSV file in UTF-8") from None
+    splits = (PatientSlide(slide.patient, slide.slide, slide.split) for _, slide in rows)
+    check_patients_in_one_split(splits, str(path))
 
 
 def read_folds(path: Path) -> list[dict[str, str]]:
     """Rows of a folds file; `fold` is a whole number as text, `split` one of the three.
 
     Raises:
-        FormatError: it is another table.
+        FormatError: the file is another table.
     """
     rows = read_csv(path)
     for line, row in enumerate(rows, 2):
-        if (
-            not (row.get("fold") or "").isdecimal()
-            or not row.get("slide")
-            or row.get("split") not in SPLITS
-        ):
+        has_fold = (row.get("fold") or "").isdecimal()
+        if not has_fold or not row.get("slide") or row.get("split") not in SPLITS:
             raise FormatError(
                 f"{path}: line {line}: not of a folds file, which has the columns fold, slide, "
                 "split"

@@ -14,18 +14,28 @@ from openpyxl.utils.exceptions import InvalidFileException
 
 from mil.errors import DatasetError, unknown_name
 from mil.io.tables.conventions import KNOWN, column_key
+from mil.io.tables.slides import check_no_duplicates
 
+# Columns that may hold the slide where none of `KNOWN` does.
 LAST_RESORT = {"slide": ("path", "slide_path", "file_path"), "label": (), "patient": ()}
 WHAT_IT_LOOKS_LIKE = (
     "a .csv, .tsv or .xlsx with one row a slide and the columns slide (the file's name), label, "
     "and patient where patients have several slides"
 )
+# A column with more distinct values is hardly one of classes.
 MAX_CLASSES = 20
+SEPARATORS = ",;\t"
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table: its header, and (line number, cells) of each row that is not empty."""
+    """A table.
+
+    Attributes:
+        path: the spreadsheet's file.
+        header: names of its columns; columns without a name are left out.
+        rows: line number, and cells by column, of each row that is not empty.
+    """
 
     path: Path
     header: list[str]
@@ -40,7 +50,7 @@ def read_sheet(path: Path) -> Sheet:
     """Read a .csv or .tsv (UTF-8; comma, semicolon or tab) or the first sheet of an .xlsx.
 
     Raises:
-        DatasetError: it cannot be read, or has no rows.
+        DatasetError: the file cannot be read, or has no rows.
     """
     if not path.is_file():
         raise DatasetError(f"{path}: no such file; --labels wants {WHAT_IT_LOOKS_LIKE}")
@@ -51,39 +61,36 @@ def read_sheet(path: Path) -> Sheet:
         ".xlsx": _read_xlsx,
         ".xlsm": _read_xlsx,
     }
-    if path.suffix.lower() not in readers:
+    read = readers.get(path.suffix.lower())
+    if read is None:
         raise DatasetError(
             f"{path}: cannot read a {path.suffix or 'file without extension'}; save it as .csv "
             "or .xlsx"
         )
-    lines = [(i, cells) for i, cells in readers[path.suffix.lower()](path) if any(cells)]
+    lines = [(number, cells) for number, cells in read(path) if any(cells)]
     if len(lines) < 2:
         raise DatasetError(f"{path}: the table has no rows; --labels wants {WHAT_IT_LOOKS_LIKE}")
-    header = lines[0][1]
+    (_, header), *body = lines
+    check_no_duplicates(header, path)
     rows = []
-    for name in header:
-        if name and header.count(name) > 1:
-            raise DatasetError(f"{path}: the column {name!r} is there twice; rename or remove one")
-    for line, cells in lines[1:]:
+    for line, cells in body:
         if any(cells[len(header) :]):
             raise DatasetError(
                 f"{path}: line {line} has more cells than the header; put text with a comma in "
                 "quotes"
             )
         padded = cells + [""] * (len(header) - len(cells))
-        rows.append(
-            (line, {name: cell for name, cell in zip(header, padded, strict=False) if name})
-        )
+        named = {name: cell for name, cell in zip(header, padded, strict=False) if name}
+        rows.append((line, named))
     return Sheet(path, [name for name in header if name], rows)
 
 
 def _read_text(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of each line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         head = next((line for line in text.splitlines() if line.strip()), "")
-        # The separator is the one that cuts the header into the most columns.
-        separator = max(",;\t", key=lambda mark: len(next(csv.reader([head], delimiter=mark), [])))
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(head))
         for cells in reader:
             yield reader.line_num, [cell.strip() for cell in cells]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -92,7 +99,17 @@ def _read_text(path: Path) -> Iterator[tuple[int, list[str]]]:
         ) from None
 
 
+def _separator(head: str) -> str:
+    """The separator that cuts the header into the most columns."""
+
+    def num_columns(separator: str) -> int:
+        return len(next(csv.reader([head], delimiter=separator), []))
+
+    return max(SEPARATORS, key=num_columns)
+
+
 def _read_xlsx(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Row number and cells of each row."""
     try:
         book = load_workbook(path, read_only=True, data_only=True)
     except (BadZipFile, InvalidFileException, KeyError, ValueError, OSError) as error:
@@ -101,15 +118,20 @@ def _read_xlsx(path: Path) -> Iterator[tuple[int, list[str]]]:
         ) from None
     try:
         sheet = book.worksheets[0]
-        sheet.reset_dimensions()  # some programs write wrong ones
-        for i, cells in enumerate(sheet.iter_rows(), 1):
-            yield i, [_text(cell) for cell in cells]
+        # Some programs write wrong ones, and rows would be missing.
+        sheet.reset_dimensions()
+        for number, cells in enumerate(sheet.iter_rows(), 1):
+            yield number, [_text(cell) for cell in cells]
     finally:
         book.close()
 
 
 def _text(cell: Any) -> str:
+    """A cell as it is shown."""
     value = cell.value
+    if value is None:
+        return ""
+    # Before numbers, since Python's truth values are integers.
     if isinstance(value, bool):
         return str(value).upper()
     if isinstance(value, float) and value.is_integer():
@@ -120,60 +142,61 @@ def _text(cell: Any) -> str:
         return str(value).zfill(len(digits)) if set(digits) == {"0"} else str(value)
     if isinstance(value, datetime) and (value.hour, value.minute, value.second) == (0, 0, 0):
         value = value.date()
-    return (
-        value.isoformat()
-        if isinstance(value, date)
-        else ""
-        if value is None
-        else str(value).strip()
-    )
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value).strip()
 
 
-def find_column(sheet: Sheet, ours: str, given: str | None) -> str | None:
+def find_column(sheet: Sheet, ours: str, user_column: str | None) -> str | None:
     """Which column holds the slide, the label or the patient.
 
     Args:
         sheet: the table.
         ours: slide, label or patient.
-        given: what the user said.
+        user_column: name of the column by the user; None: to be found.
 
     Returns:
         The column's name; None if there is no such column.
 
     Raises:
-        DatasetError: the user's column is not there, or several could be meant.
+        DatasetError: the user's column does not exist, or several could be meant.
     """
-    if given is not None:
-        if given not in sheet.header:
+    # The user's word counts, but a misspelt one must not fall back to a guess.
+    if user_column is not None:
+        if user_column not in sheet.header:
             raise DatasetError(
-                f"{sheet.path}: --{ours}-column: {unknown_name('column', given, sheet.header)}"
+                f"{sheet.path}: --{ours}-column: {unknown_name('column', user_column, sheet.header)}"
             )
-        return given
-    by_name = {column_key(name): name for name in sheet.header}
-    found = [by_name[name] for name in KNOWN[ours] if name in by_name]
-    found = found or [by_name[name] for name in LAST_RESORT[ours] if name in by_name]
+        return user_column
+    by_key = {column_key(name): name for name in sheet.header}
+    candidates = [by_key[name] for name in KNOWN[ours] if name in by_key]
+    if not candidates:
+        candidates = [by_key[name] for name in LAST_RESORT[ours] if name in by_key]
+    if not candidates:
+        return None
     # Our own name says enough, but `label` beside `diagnosis` does not.
-    if len(found) > 1 and (ours == "label" or found[0].lower() != ours):
+    certain = ours != "label" and candidates[0].lower() == ours
+    if len(candidates) > 1 and not certain:
         raise DatasetError(
-            f"{sheet.path}: the {ours} could be in {' or '.join(map(repr, found))}; say which "
+            f"{sheet.path}: the {ours} could be in {' or '.join(map(repr, candidates))}; say which "
             f"with --{ours}-column NAME"
         )
-    return found[0] if found else None
+    return candidates[0]
 
 
-def need_column(sheet: Sheet, ours: str, given: str | None) -> str:
-    """Like `find_column`, for a column that must be there.
+def need_column(sheet: Sheet, ours: str, user_column: str | None) -> str:
+    """Like `find_column`, for a column that must exist.
 
     Raises:
-        DatasetError: also when it is not there; what could be meant is listed.
+        DatasetError: also when it does not exist; columns that could be meant are
+            listed.
     """
-    column = find_column(sheet, ours, given)
+    column = find_column(sheet, ours, user_column)
     if column is None:
         could_be: Sequence[str] = sheet.header
         if ours == "label":
-            could_be = [
-                name for name in sheet.header if _could_be_label(sheet, name)
-            ] or sheet.header
+            likely = [name for name in sheet.header if _could_be_label(sheet, name)]
+            could_be = likely or sheet.header
         raise DatasetError(
             f"{sheet.path}: no column for the {ours}; it could be one of: {', '.join(could_be)}; "
             f"say which with --{ours}-column NAME"

@@ -1,4 +1,4 @@
-"""What attention pooling means."""
+"""Definition of attention pooling, in plain torch."""
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +12,7 @@ def attn_pool_reference(
     features: Float[Tensor, "tiles dim"],
     offsets: Int[Tensor, " bags_plus_1"],
 ) -> Float[Tensor, "bags branches dim"]:
-    """Softmax the scores within each bag, then average that bag's features with them, once for each branch."""
+    """``o = softmax(s)ᵀ x`` over the tiles of each bag, for each branch."""
     return _pooled(scores, features, offsets.diff().tolist())
 
 
@@ -21,15 +21,23 @@ def attn_pool_with_stats_reference(
     features: Float[Tensor, "tiles dim"],
     offsets: Int[Tensor, " bags_plus_1"],
 ) -> tuple[Float[Tensor, "bags branches dim"], AttentionStats]:
-    """The same, with what the losses need of the attention."""
+    """`attn_pool_reference`, with log-sum-exp, entropy and Gram matrix of the attention."""
     sizes = offsets.diff().tolist()
-    log_a = [bag.log_softmax(0) for bag in scores.split(sizes)]
-    log_totals = torch.stack([bag.logsumexp(0) for bag in scores.split(sizes)])
-    entropies = torch.stack([-(bag.exp() * bag).sum(0) for bag in log_a])
-    products = torch.stack([bag.exp().mT @ bag.exp() for bag in log_a])
-    return _pooled(scores, features, sizes), AttentionStats(log_totals, entropies, products)
+    log_p = [bag.log_softmax(0) for bag in scores.split(sizes)]
+    lse = [bag.logsumexp(0) for bag in scores.split(sizes)]
+    entropies = [-(bag.exp() * bag).sum(0) for bag in log_p]
+    grams = [bag.exp().mT @ bag.exp() for bag in log_p]
+    stats = AttentionStats(
+        log_total=torch.stack(lse),
+        entropy=torch.stack(entropies),
+        products=torch.stack(grams),
+    )
+    return _pooled(scores, features, sizes), stats
 
 
 def _pooled(scores: Tensor, features: Tensor, sizes: list[int]) -> Tensor:
-    bags = zip(scores.split(sizes), features.split(sizes), strict=True)
-    return torch.stack([s.softmax(0).to(f.dtype).mT @ f for s, f in bags])
+    pooled = []
+    for s, x in zip(scores.split(sizes), features.split(sizes), strict=True):
+        p = s.softmax(0).to(x.dtype)
+        pooled.append(p.mT @ x)
+    return torch.stack(pooled)

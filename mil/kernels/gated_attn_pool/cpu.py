@@ -1,218 +1,227 @@
-"""Reducing, scoring and pooling on a CPU.
+"""Reducing, scoring and pooling on a CPU, a chunk of rows at a time.
 
-A chunk of rows at a time, so that what lies between the matrix products stays in the
-caches; no gradient of hidden rows is ever whole, and of large bags not even the hidden
-rows are. A chunk holds as many small bags as it has room for, since a product of few
-rows takes longer a row.
+What lies between the matrix products stays in the caches: no gradient of hidden rows is
+ever whole, and of large bags not even the hidden rows are. A chunk holds as many small
+bags as it has room for, since a product of few rows takes longer per row.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from mil.kernels.gated_attn_pool.reference import Mask, Weights
-from mil.kernels.gated_scores.common import GateSums, add_product, chunks
-from mil.kernels.gated_scores.cpu import Gates
+from mil.kernels.chunks import add_product, chunks
+from mil.kernels.gated_attn_pool.reference import Mask, TrunkWeights
+from mil.kernels.gated_scores.cpu import CpuGates
+from mil.kernels.gated_scores.sums import WeightGradients
 
-CHUNK_BYTES = (
-    4 << 20
-)  # hidden rows of a chunk: small enough for the caches, large enough for the matrix products
-KEPT_BYTES = (
-    128 << 20
-)  # hidden rows and gates that are kept for the gradient, whatever the bag; of larger bags
-KEPT_SHARE = 0.4  # of the features' bytes. What is not kept is computed again
-_Rows = tuple[int, slice]  # a bag's number, and its rows of a chunk
+# Bytes of a chunk's hidden rows: small enough for the caches, large enough for the
+# matrix products.
+CHUNK_BYTES = 4 << 20
+# Bytes of hidden rows and gates that may be kept for the gradient: the larger of this,
+# and this share of the features' bytes. The rest is computed again.
+KEPT_BYTES = 128 << 20
+KEPT_SHARE = 0.4
 aten = torch.ops.aten
 
 
-class _Trunk:
-    """Hidden rows and gates, chunk by chunk: kept if there is room, else computed whenever they are asked for."""
+class BagRows(NamedTuple):
+    """Rows of a chunk that belong to one bag."""
 
-    def __init__(self, features: Tensor, weights: Weights, kept: tuple[Tensor, Tensor]) -> None:
+    bag: int
+    rows: slice  # counted from the chunk's first row
+
+
+class CpuKept(NamedTuple):
+    """Rows kept for the gradient: those of the first chunks, as many as there is room for."""
+
+    hidden: Tensor  # [kept tiles, hidden]
+    gated: Tensor  # [kept tiles, gates]; all tiles or none
+
+
+class CpuForward(NamedTuple):
+    """Results of the forward pass that the gradient needs."""
+
+    pooled: Tensor  # [bags, branches, hidden]
+    attention: Tensor  # [tiles, branches], float32
+    # [bags, branches, 1], sum of the attention as rounded for the products.
+    l: Tensor  # noqa: E741
+    masked: Tensor | None  # [tiles, branches], true for scores that the mask has changed
+
+
+class CpuTrunk:
+    """Hidden rows and gates, chunk by chunk: kept if there is room, else computed each time."""
+
+    def __init__(self, features: Tensor, weights: TrunkWeights, kept: CpuKept) -> None:
         self.features = features
         self.kept = kept
-        self.chunk = max(1, CHUNK_BYTES // (features.itemsize * len(weights.reducer)))  # rows
+        # Rows of a chunk.
+        self.chunk = max(1, CHUNK_BYTES // (features.itemsize * len(weights.reducer)))
         self.reducer = weights.reducer.to(features.dtype)
-        self.gates = Gates(weights.gates, features.dtype)
+        self.gates = CpuGates(weights.gates, features.dtype)
 
-    def hidden(self, part: slice, *, known: bool = True) -> Tensor:
-        """Hidden rows of a chunk; `known`: they have been computed before."""
-        kept = self.kept[0][part] if part.stop <= len(self.kept[0]) else None
-        if known and kept is not None:
+    def hidden(self, part: slice, *, computed: bool = True) -> Tensor:
+        """Hidden rows of a chunk; `computed`: kept rows have been filled before."""
+        kept = _kept(self.kept.hidden, part)
+        if computed and kept is not None:
             return kept
         return torch.mm(self.features[part], self.reducer.T, out=kept).relu_()
 
-    def gated(self, part: slice, hidden: Tensor, *, known: bool = True) -> Tensor:
-        """``[tanh, sigmoid]`` of a chunk; `known`: they have been computed before."""
-        kept = self.kept[1][part] if part.stop <= len(self.kept[1]) else None
-        if known and kept is not None:
+    def gated(self, part: slice, hidden: Tensor, *, computed: bool = True) -> Tensor:
+        """``[tanh, sigmoid]`` of a chunk; `computed`: kept rows have been filled before."""
+        kept = _kept(self.kept.gated, part)
+        if computed and kept is not None:
             return kept
         return self.gates.gated(hidden, out=kept)
 
 
-class _Found(NamedTuple):
-    """What the gradient needs of the way forward."""
-
-    pooled: Tensor  # [bags, branches, hidden]
-    attention: Tensor  # [tiles, branches], float32
-    totals: Tensor  # [bags, branches, 1], of the attention as rounded for the products
-    masked: Tensor | None  # [tiles, branches], scores that the mask has changed
+def _kept(rows: Tensor, part: slice) -> Tensor | None:
+    """Memory of a chunk, if it is kept."""
+    return rows[part] if part.stop <= len(rows) else None
 
 
-def room_for(features: Tensor, weights: Weights, learning: bool) -> tuple[Tensor, Tensor]:
-    """Memory for hidden rows, as many as may be kept, and for gates, if there is room for all."""
+def room_for(features: Tensor, weights: TrunkWeights, learning: bool) -> CpuKept:
+    """Memory for hidden rows, as many as may be kept, and for gates, if all have room.
+
+    Args:
+        features: [tiles, dim].
+        weights: parameters.
+        learning: a gradient can be asked for; else gates are not kept.
+    """
     room = max(KEPT_BYTES, int(KEPT_SHARE * features.nbytes)) // features.itemsize
     tiles = len(features)
     hidden = len(weights.reducer)
     gates = len(weights.value) * (1 if weights.gate is None else 2)
-    gated = tiles if learning and tiles * (hidden + gates) <= room else 0
-    return features.new_empty(min(tiles, room // hidden), hidden), features.new_empty(gated, gates)
+    gated_tiles = tiles if learning and tiles * (hidden + gates) <= room else 0
+    hidden_tiles = min(tiles, room // hidden)
+    return CpuKept(
+        hidden=features.new_empty(hidden_tiles, hidden),
+        gated=features.new_empty(gated_tiles, gates),
+    )
 
 
 def gated_attn_pool_forward(
-    trunk: _Trunk, score_bias: Tensor, offsets: Tensor, mask: Mask | None
-) -> tuple[Tensor, _Found]:
-    """Scores, and what they pool."""
+    trunk: CpuTrunk, score_bias: Tensor, offsets: Tensor, mask: Mask | None
+) -> tuple[Tensor, CpuForward]:
+    """Scores [tiles, branches], and the results that the gradient needs."""
     dtype = trunk.features.dtype
     scores = torch.empty(len(trunk.features), len(score_bias))
     for part in chunks(len(scores), trunk.chunk):
-        scores[part] = trunk.gates.scores(
-            trunk.gated(part, trunk.hidden(part, known=False), known=False)
-        )
+        hidden = trunk.hidden(part, computed=False)
+        scores[part] = trunk.gates.scores(trunk.gated(part, hidden, computed=False))
     raw = scores.add_(score_bias)
     scores = raw if mask is None else mask(raw)
-    attention = torch.cat([bag.softmax(0) for bag in scores.split(offsets.diff().tolist())])
-    pooled = torch.zeros(len(offsets) - 1, scores.shape[1], len(trunk.reducer))
-    totals = torch.zeros(*pooled.shape[:2], 1)
+    sizes = offsets.diff().tolist()
+    attention = torch.cat([bag.softmax(0) for bag in scores.split(sizes)])
+    pooled = torch.zeros(len(sizes), scores.shape[1], len(trunk.reducer))
+    l = torch.zeros(*pooled.shape[:2], 1)  # noqa: E741
     ends = offsets.tolist()
     for part in chunks(len(scores), trunk.chunk):
         weights = attention[part].to(dtype)
         hidden = trunk.hidden(part)
         for bag, rows in _bags_in(part, ends):
-            totals[bag, :, 0] += weights[rows].sum(0, dtype=torch.float32)
+            l[bag, :, 0] += weights[rows].sum(0, dtype=torch.float32)
             pooled[bag] += torch.mm(weights[rows].T, hidden[rows])
-    pooled /= totals  # rounded weights do not sum to 1
-    return scores, _Found(pooled, attention, totals, None if mask is None else scores != raw)
+    pooled /= l  # rounded weights do not sum to 1
+    masked = None if mask is None else scores != raw
+    return scores, CpuForward(pooled, attention, l, masked)
 
 
 def gated_attn_pool_backward(
-    trunk: _Trunk,
+    trunk: CpuTrunk,
     offsets: Tensor,
-    found: _Found,
+    forward: CpuForward,
     d_pooled: Tensor,
     d_scores: Tensor,
     d_features: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of reducer and of what scores, in float32; of the features in place."""
-    d_reducer = torch.zeros(trunk.reducer.shape)
-    sums = GateSums.zeros(trunk.gates.weights, trunk.gates.score)
-    back = _Back(trunk, found, d_pooled)
+    """Gradients of the parameters in float32, in the order of `TrunkWeights`.
+
+    Args:
+        trunk: hidden rows and gates of the forward pass.
+        offsets: bag b is rows ``offsets[b]:offsets[b + 1]``.
+        forward: results of the forward pass.
+        d_pooled: [bags, branches, hidden].
+        d_scores: [tiles, branches], gradient that reaches the scores from the losses.
+        d_features: memory of the shape of the features, for their gradient; None: not
+            needed.
+    """
+    d_reducer = torch.zeros_like(trunk.reducer, dtype=torch.float32)
+    sums = WeightGradients.zeros(trunk.gates.weights, trunk.gates.score)
+    backward = _ChunkBackward(trunk, forward, d_pooled)
     ends = offsets.tolist()
     for part in chunks(len(d_scores), trunk.chunk):
         bags = list(_bags_in(part, ends))
         hidden = trunk.hidden(part)
-        back.gates(
-            back.scores(bags, part, hidden, d_scores[part]), trunk.gated(part, hidden), hidden, sums
-        )
-        of_hidden = back.hidden(bags, part, hidden)
-        add_product(d_reducer, of_hidden.T, trunk.features[part])
+        ds = backward.scores(bags, part, hidden, d_scores[part])
+        backward.gates(ds, trunk.gated(part, hidden), hidden, sums)
+        d_hidden = backward.hidden(bags, part, hidden)
+        add_product(d_reducer, d_hidden.T, trunk.features[part])
         if d_features is not None:
-            torch.mm(of_hidden, trunk.reducer, out=d_features[part])
-    return d_reducer, *sums.named()
+            torch.mm(d_hidden, trunk.reducer, out=d_features[part])
+    return d_reducer, *sums.by_parameter()
 
 
-class _Back:
-    """The gradient of a chunk, from its scores back to its hidden rows."""
+class _ChunkBackward:
+    """Gradient of a chunk, from its scores back to its hidden rows."""
 
-    def __init__(self, trunk: _Trunk, found: _Found, d_pooled: Tensor) -> None:
+    def __init__(self, trunk: CpuTrunk, forward: CpuForward, d_pooled: Tensor) -> None:
         self.trunk = trunk
-        self.found = found
+        self.forward = forward
         dtype = trunk.features.dtype
         gates = trunk.gates.weights
         self.width = len(gates)
-        self.d_pooled = d_pooled.to(dtype)
-        self.d_rows = (d_pooled / found.totals).to(dtype)
-        self.mean = (self.d_pooled * found.pooled).sum(-1)  # [bags, branches]
+        self.do = d_pooled.to(dtype)
+        self.do_over_l = (d_pooled / forward.l).to(dtype)
+        self.delta = (self.do * forward.pooled).sum(-1)  # [bags, branches]
         rows = min(trunk.chunk, len(trunk.features))
-        branches = found.attention.shape[1]
+        branches = forward.attention.shape[1]
         # Beside the gradient of the gates stands the attention: one product with
-        # [gates' weights, gradient of the pooled rows] then gives that of the hidden
-        # rows, whole.
-        self.of_gates = trunk.features.new_empty(rows, self.width + branches)
-        self.weights = torch.cat([gates, gates.new_empty(branches, gates.shape[1])])
-        self.of_hidden = trunk.features.new_empty(rows, len(trunk.reducer))
+        # [gates' weights, gradient of the pooled rows] then gives the whole gradient of
+        # the hidden rows.
+        self.d_gates = trunk.features.new_empty(rows, self.width + branches)
+        room = gates.new_empty(branches, gates.shape[1])
+        self.weights = torch.cat([gates, room])
+        self.d_hidden = trunk.features.new_empty(rows, len(trunk.reducer))
 
-    def scores(self, bags: Sequence[_Rows], part: slice, hidden: Tensor, given: Tensor) -> Tensor:
-        """Gradient of the scores, in float32: that of the softmax and what comes from the losses."""
-        felt = [torch.mm(hidden[rows], self.d_pooled[bag].T) - self.mean[bag] for bag, rows in bags]
-        found = torch.addcmul(given, torch.cat(felt), self.found.attention[part])
-        return (
-            found if self.found.masked is None else found.masked_fill_(self.found.masked[part], 0.0)
-        )
-
-    def gates(self, d_scores: Tensor, gated: Tensor, hidden: Tensor, sums: GateSums) -> None:
-        """Gradient of the gates before tanh and sigmoid, kept for `hidden`, and of the parameters."""
-        self.trunk.gates.back(
-            d_scores, gated, hidden, sums, self.of_gates[: len(gated), : self.width]
-        )
-
-    def hidden(self, bags: Sequence[_Rows], part: slice, hidden: Tensor) -> Tensor:
-        """Gradient of the hidden rows before the ReLU, from gates and pooled rows; after `gates`."""
-        self.of_gates[: len(hidden), self.width :] = self.found.attention[part]
-        found = self.of_hidden[: len(hidden)]
+    def scores(
+        self, bags: Sequence[BagRows], part: slice, hidden: Tensor, d_scores: Tensor
+    ) -> Tensor:
+        """``ds = p (dp - delta)`` plus the losses' own gradient; float32, [rows, branches]."""
+        centred = []
         for bag, rows in bags:
-            self.weights[self.width :] = self.d_rows[bag]
-            torch.mm(self.of_gates[rows], self.weights, out=found[rows])
-        aten.threshold_backward.grad_input(found, hidden, 0, grad_input=found)
-        return found
+            dp = torch.mm(hidden[rows], self.do[bag].T)
+            centred.append(dp - self.delta[bag])
+        ds = torch.addcmul(d_scores, torch.cat(centred), self.forward.attention[part])
+        if self.forward.masked is None:
+            return ds
+        return ds.masked_fill_(self.forward.masked[part], 0.0)
+
+    def gates(self, ds: Tensor, gated: Tensor, hidden: Tensor, sums: WeightGradients) -> None:
+        """Gradient of the gates, left for `hidden`; those of the parameters go into `sums`."""
+        out = self.d_gates[: len(gated), : self.width]
+        self.trunk.gates.backward(ds, gated, hidden, sums, out)
+
+    def hidden(self, bags: Sequence[BagRows], part: slice, hidden: Tensor) -> Tensor:
+        """Gradient of the hidden rows before the ReLU; call it after `gates`."""
+        tiles = len(hidden)
+        self.d_gates[:tiles, self.width :] = self.forward.attention[part]
+        d_hidden = self.d_hidden[:tiles]
+        for bag, rows in bags:
+            self.weights[self.width :] = self.do_over_l[bag]
+            torch.mm(self.d_gates[rows], self.weights, out=d_hidden[rows])
+        aten.threshold_backward.grad_input(d_hidden, hidden, 0, grad_input=d_hidden)
+        return d_hidden
 
 
-def _bags_in(part: slice, ends: Sequence[int]) -> Iterator[_Rows]:
-    """The bags that have rows in a chunk, and which rows of it they are."""
+def _bags_in(part: slice, ends: Sequence[int]) -> Iterator[BagRows]:
+    """Bags that have rows in a chunk, and those rows."""
     first = bisect_right(ends, part.start) - 1
     for bag in range(first, len(ends) - 1):
         if ends[bag] >= part.stop:
             return
-        yield (
-            bag,
-            slice(
-                max(ends[bag], part.start) - part.start, min(ends[bag + 1], part.stop) - part.start
-            ),
-        )
-
-
-class ChunkedGatedAttnPool(torch.autograd.Function):
-    """Reducing, scoring and pooling with their gradient; see `mil.kernels.gated_attn_pool.gated_attn_pool`."""
-
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
-        """Pool, and keep what the gradient needs."""
-        weights, (offsets, mask, learning) = Weights(*given[:7]), given[7:]
-        kept = room_for(features, weights, learning=learning and any(ctx.needs_input_grad))
-        with torch.autocast("cpu", enabled=False):
-            scores, found = gated_attn_pool_forward(
-                _Trunk(features, weights, kept), weights.score_bias, offsets, mask
-            )
-        ctx.save_for_backward(features, *weights, offsets, *kept, *found)
-        return found.pooled, scores
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of features and weights."""
-        features, *rest = ctx.saved_tensors
-        weights = Weights(*rest[:7])
-        offsets = rest[7]
-        kept = rest[8:10]
-        found = _Found(*rest[10:])
-        d_features = torch.empty_like(features) if ctx.needs_input_grad[0] else None
-        with torch.autocast("cpu", enabled=False):
-            trunk = _Trunk(features, weights, kept)
-            of_weights = gated_attn_pool_backward(
-                trunk, offsets, found, grads[0], grads[1], d_features
-            )
-        return d_features, *of_weights, None, None, None
+        start = max(ends[bag], part.start)
+        stop = min(ends[bag + 1], part.stop)
+        yield BagRows(bag, slice(start - part.start, stop - part.start))

@@ -1,15 +1,20 @@
-"""Scores of gated attention: two layers over each tile and one score a branch, in one operation."""
+"""Scores of gated attention: two layers over each tile, then one score for each branch."""
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mil.kernels.backend import Backend
-from mil.kernels.gated_scores.common import choose_gated
-from mil.kernels.gated_scores.cpu import ChunkedGatedScores
+from mil.kernels.dispatch import FAST, Backend, Chosen, choose_backend
+from mil.kernels.gated_scores.function import CpuGatedScores, GatedScoresFunction
 from mil.kernels.gated_scores.reference import GateWeights, gated_scores_reference
 
-__all__ = ["Backend", "GateWeights", "gated_scores"]
+__all__ = ["Backend", "GateWeights", "choose_gated", "gated_scores"]
+
+# The narrowest block that a GPU's matrix units multiply by; branches are padded to it.
+MAX_BRANCHES = 16
+CPU_DTYPES = (torch.float32, torch.bfloat16)
 
 
 def gated_scores(
@@ -20,21 +25,53 @@ def gated_scores(
     Ilse et al. 2018, https://arxiv.org/abs/1802.04712, eq. 9; without the gate, eq. 8.
 
     Args:
-        hidden: the type is that of the matrix products; what comes out is float32, or
-            float64 of float64.
-        weights: in float32, or in the type of the hidden rows.
-        backend: see `mil.kernels.backend.choose`; `cpu` is for float32 and bfloat16
-            with weights in float32, `triton` for at most 16 branches.
+        hidden: hidden rows; matrix products are computed in their type.
+        weights: parameters, in float32 or in the type of the hidden rows.
+        backend: see `mil.kernels.dispatch.choose_backend`; `cpu` needs float32 or
+            bfloat16 with weights in float32, `triton` at most 16 branches.
+
+    Returns:
+        Scores in float32, or in float64 for hidden rows of float64.
 
     Raises:
-        ValueError: Triton is asked for, and it is not made for these.
+        ValueError: `backend` is "triton", and it does not support these tensors.
     """
     chosen = choose_gated(backend, hidden, weights, len(weights.score))
     if chosen == "reference":
         return gated_scores_reference(hidden, weights)
     if chosen == "cpu":
-        return ChunkedGatedScores.apply(hidden, *weights)
-    from mil.kernels.gated_scores.kernel import GatedScores  # Triton is needed only on this path
+        return CpuGatedScores.apply(hidden, *weights)
+    # Triton launches on the current device, which need not be the tensors'.
+    with torch.cuda.device_of(hidden):
+        return GatedScoresFunction.apply(hidden, *weights)
 
-    with torch.cuda.device_of(hidden):  # where Triton launches
-        return GatedScores.apply(hidden, *weights)
+
+def choose_gated(
+    backend: Backend, features: Tensor, weights: Sequence[Tensor | None], branches: int
+) -> Chosen:
+    """`mil.kernels.dispatch.choose_backend`, where `auto` knows the limits of the fast forms.
+
+    Args:
+        backend: requested backend.
+        features: features, or hidden rows.
+        weights: parameters; None for one that is absent.
+        branches: number of branches.
+
+    Raises:
+        ValueError: `backend` is "triton", and the features are float64 or there are
+            more
+            than 16 branches.
+    """
+    chosen = choose_backend(backend, features, *weights)
+    if chosen == "triton":
+        supported = branches <= MAX_BRANCHES and features.dtype in FAST
+        if backend == "triton" and not supported:
+            raise ValueError(
+                f"gated attention by Triton supports at most {MAX_BRANCHES} branches in fp16, bf16 "
+                f"or fp32; got {branches} branches of {features.dtype}"
+            )
+        return chosen if supported else "reference"
+    if chosen == "cpu" and backend == "auto":
+        full = all(weight is None or weight.dtype == torch.float32 for weight in weights)
+        return chosen if full and features.dtype in CPU_DTYPES else "reference"
+    return chosen

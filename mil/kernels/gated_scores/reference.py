@@ -1,4 +1,4 @@
-"""What gated scores mean."""
+"""Definition of gated scores, in plain torch."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from mil.kernels.precision import at_least_float32
+from mil.kernels.dispatch import at_least_float32
 
 
 class GateWeights(NamedTuple):
@@ -15,27 +15,29 @@ class GateWeights(NamedTuple):
 
     value: Float[Tensor, "attention hidden"]
     value_bias: Float[Tensor, " attention"]
-    gate: Float[Tensor, "attention hidden"] | None  # none: tanh alone
+    gate: Float[Tensor, "attention hidden"] | None  # None: tanh alone
     gate_bias: Float[Tensor, " attention"] | None
     score: Float[Tensor, "branches attention"]
     score_bias: Float[Tensor, " branches"]
 
     def to(self, dtype: torch.dtype) -> "GateWeights":
-        """The same in another type."""
-        gate, gate_bias = (
-            None if tensor is None else tensor.to(dtype) for tensor in (self.gate, self.gate_bias)
-        )
-        score = self.score.to(dtype)
-        score_bias = self.score_bias.to(dtype)
+        """These weights in another type."""
+        gate = None if self.gate is None else self.gate.to(dtype)
+        gate_bias = None if self.gate_bias is None else self.gate_bias.to(dtype)
         return GateWeights(
-            self.value.to(dtype), self.value_bias.to(dtype), gate, gate_bias, score, score_bias
+            value=self.value.to(dtype),
+            value_bias=self.value_bias.to(dtype),
+            gate=gate,
+            gate_bias=gate_bias,
+            score=self.score.to(dtype),
+            score_bias=self.score_bias.to(dtype),
         )
 
 
 def gated_scores_reference(
     hidden: Float[Tensor, "tiles hidden"], weights: GateWeights
 ) -> Float[Tensor, "tiles branches"]:
-    """Two layers over each tile, one multiplied by the other, then one score a branch; float32 at least."""
+    """``s = w (v ⊙ u) + d``, ``v = tanh(V h + b)``, ``u = sigmoid(U h + c)``; at least float32."""
     cast = weights.to(hidden.dtype)
     values = torch.tanh(functional.linear(hidden, cast.value, cast.value_bias))
     if cast.gate is not None:

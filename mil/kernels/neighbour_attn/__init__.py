@@ -6,11 +6,13 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
-from mil.kernels.backend import Backend, choose
-from mil.kernels.neighbour_attn.cpu import ChunkedNeighbourAttn
+from mil.kernels.dispatch import Backend, choose_backend
+from mil.kernels.neighbour_attn.function import CpuNeighbourAttn, NeighbourAttnFunction
 from mil.kernels.neighbour_attn.reference import neighbour_attn_reference
 
-WHOLE = 16  # numbers of a row by Triton, padded: rows that begin anywhere are read number by number
+# Widths are padded to a multiple of this for Triton, which reads rows that begin at
+# other addresses number by number.
+WIDTH_MULTIPLE = 16
 
 
 def neighbour_attn(
@@ -23,45 +25,42 @@ def neighbour_attn(
     slope: float = 0.2,
     backend: Backend = "auto",
 ) -> tuple[Float[Tensor, "tiles heads width"], Float[Tensor, " edges"]]:
-    """Each tile takes up its neighbours' keys, weighted by how much it attends to them.
+    """Sum of each tile's neighbours' keys, weighted by its attention to them.
 
     The score of an edge from j to i is ``vector · LeakyReLU(queries[i] + keys[j])``;
     the softmax is over the edges into i. Brody et al. 2022,
     https://arxiv.org/abs/2105.14491, eq. 7.
 
     Args:
-        queries: of the tile that looks.
-        keys: of the tile that is looked at.
-        vector: of each head.
-        sources: of the edges, rows of `keys`.
-        targets: of the edges, rows of `queries`, sorted; a tile without edges gets
-            zeros.
-        slope: of the LeakyReLU below 0.
-        backend: see `mil.kernels.backend.choose`; all but the reference never hold all
-            edges with all their numbers, and Triton reckons in float32 whatever it is
-            given.
+        queries: rows of the attending tiles.
+        keys: rows of the attended tiles, and what is summed.
+        vector: score vector of each head.
+        sources: row in `keys` of each edge.
+        targets: row in `queries` of each edge, sorted; a tile without edges gets zeros.
+        slope: slope of the LeakyReLU below 0.
+        backend: see `mil.kernels.dispatch.choose_backend`; the reference alone holds
+            all
+            edges with all their features, and Triton computes in float32 whatever the
+            inputs' type.
 
     Returns:
-        What each tile took up, and the attention of each edge, mean over the heads:
-        both carry gradients.
+        Messages, one row for each tile and head, and the attention of each edge, mean
+        over the heads. Both are differentiable.
     """
-    chosen = choose(backend, queries, keys)
+    chosen = choose_backend(backend, queries, keys)
     if chosen == "reference":
         return neighbour_attn_reference(queries, keys, vector, sources, targets, slope)
-    how: type[Function] = ChunkedNeighbourAttn
+    function: type[Function] = CpuNeighbourAttn
     width = queries.shape[-1]
-    spare = 0
+    padding = 0
     if chosen == "triton":
-        from mil.kernels.neighbour_attn.kernel import (
-            NeighbourAttn,
-        )  # Triton is needed only on this path
-
-        how = NeighbourAttn
-        spare = -width % WHOLE
-    if spare:
-        queries, keys, vector = (
-            functional.pad(tensor, (0, spare)) for tensor in (queries, keys, vector)
-        )
-    with torch.cuda.device_of(queries):  # where Triton launches
-        messages, attention = how.apply(queries, keys, vector, sources, targets, slope)
-    return messages[..., :width] if spare else messages, attention
+        function = NeighbourAttnFunction
+        padding = -width % WIDTH_MULTIPLE
+    if padding:
+        queries = functional.pad(queries, (0, padding))
+        keys = functional.pad(keys, (0, padding))
+        vector = functional.pad(vector, (0, padding))
+    # Triton launches on the current device, which need not be the tensors'.
+    with torch.cuda.device_of(queries):
+        messages, attention = function.apply(queries, keys, vector, sources, targets, slope)
+    return messages[..., :width] if padding else messages, attention

@@ -1,10 +1,10 @@
-"""Some of each bag's highest scores masked by chance (STKIM), per branch."""
+"""Masking random ones of each bag's highest scores (STKIM), per branch."""
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mil.kernels.backend import Backend, choose
+from mil.kernels.dispatch import Backend, choose_backend
 from mil.kernels.topk_mask.reference import topk_mask_reference
 
 
@@ -15,37 +15,37 @@ def topk_mask(
     *,
     share: float,
     fill: float,
-    most: float = 1.0,
+    max_share: float = 1.0,
     backend: Backend = "auto",
 ) -> Float[Tensor, "tiles branches"]:
-    """Mask ``floor(k * share)`` of each bag's k highest scores, per branch; k is ``min(top, floor(tiles * most))``.
+    """Mask ``floor(k * share)`` of each bag's k highest scores, per branch.
 
-    Which ranks are masked the draws say: those whose draws are the smallest of the
-    first k, of equal draws those that come first. Zhang et al. 2024,
+    k is ``min(top, floor(tiles * max_share))``. The masked ranks are those with the
+    smallest of the first k draws; of equal draws, the first. Zhang et al. 2024,
     https://arxiv.org/abs/2311.07125, eq. 9.
 
     Args:
-        scores: a branch's scores are ranked within each bag. Of equal scores the tile
-            that comes first ranks first in Triton; the reference ranks them as
-            `torch.topk` does.
+        scores: attention scores, ranked within each bag and branch. Of equal scores,
+            Triton ranks the first tile first; the reference ranks as `torch.topk` does.
         offsets: bag b is rows ``offsets[b]:offsets[b + 1]``.
-        draws: uniform numbers; of a bag that ranks k scores those from k on are not
-            looked at.
-        share: of the k scores that is masked, 0 to 1.
-        fill: what a masked score becomes.
-        most: largest share of a bag's tiles that may be ranked, 0 to 1.
-        backend: see `mil.kernels.backend.choose`; Triton does not wait for the device,
-            and ranks scores as float32.
+        draws: uniform random numbers; those from k on are not read.
+        share: share of the k scores to mask, 0 to 1.
+        fill: value of a masked score.
+        max_share: largest share of a bag's tiles that may be ranked, 0 to 1.
+        backend: see `mil.kernels.dispatch.choose_backend`; Triton ranks scores as
+            float32 and never waits for the device.
 
     Returns:
-        The scores; those that are masked have no gradient.
+        The scores; masked ones get no gradient.
     """
     if not draws.shape[-1]:
         return scores
-    if choose(backend, scores) != "triton":
-        return topk_mask_reference(scores, offsets, draws, share, fill, most)
-    from mil.kernels.topk_mask.kernel import TopkMask  # Triton is needed only on this path
+    if choose_backend(backend, scores) != "triton":
+        return topk_mask_reference(scores, offsets, draws, share, fill, max_share)
+    # Imported here: Triton exists on Linux alone.
+    from mil.kernels.topk_mask.function import TopkMaskFunction
 
-    with torch.cuda.device_of(scores):  # where Triton launches
-        masked: Tensor = TopkMask.apply(scores, offsets, draws, share, fill, most)
+    # Triton launches on the current device, which need not be the tensors'.
+    with torch.cuda.device_of(scores):
+        masked: Tensor = TopkMaskFunction.apply(scores, offsets, draws, share, fill, max_share)
     return masked

@@ -1,13 +1,13 @@
-"""What masking some of the highest scores means."""
+"""Definition of masking random ones of the highest scores (STKIM), in plain torch."""
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def ranked(tiles: int, top: int, most: float) -> int:
-    """How many of a bag's scores may be masked: `top`, but no more than that share of its tiles."""
-    return min(top, int(tiles * most))
+def num_ranked(tiles: int, top: int, max_share: float) -> int:
+    """Number of a bag's scores that may be masked: `top`, but at most that share of its tiles."""
+    return min(top, int(tiles * max_share))
 
 
 def topk_mask_reference(
@@ -16,13 +16,14 @@ def topk_mask_reference(
     draws: Float[Tensor, "bags branches top"],
     share: float,
     fill: float,
-    most: float,
+    max_share: float,
 ) -> Float[Tensor, "tiles branches"]:
-    """Bag after bag: rank, let the smallest draws name ranks, mask those."""
+    """Of each bag: rank the k highest scores, mask the ranks with the smallest draws."""
     masked = []
-    for bag, drawn in zip(scores.split(offsets.diff().tolist()), draws, strict=True):
-        k = ranked(len(bag), draws.shape[-1], most)
+    for bag, bag_draws in zip(scores.split(offsets.diff().tolist()), draws, strict=True):
+        k = num_ranked(len(bag), draws.shape[-1], max_share)
         highest = bag.topk(k, dim=0).indices  # [k, branches]
-        ranks = drawn[:, :k].argsort(dim=-1, stable=True)[:, : int(k * share)].T
+        num_masked = int(k * share)
+        ranks = bag_draws[:, :k].argsort(dim=-1, stable=True)[:, :num_masked].T
         masked.append(bag.scatter(0, highest.gather(0, ranks), fill))
     return torch.cat(masked)

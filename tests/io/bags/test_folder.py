@@ -1,4 +1,4 @@
-"""A folder of ready bags."""
+"""A folder of precomputed bags."""
 
 import numpy as np
 import pytest
@@ -50,11 +50,10 @@ def test_what_is_there_in_words(tmp_path):
     imported(tmp_path / "z.h5", encoder="uni", source="clam")
     bag_file(tmp_path / "a.h5", "a", np.ones((2, 4)))
     assert describe_bags(tmp_path, ["z"]) == (
-        f"ready bags of uni, unknownpx_unknownmpp, imported from clam, in {tmp_path}; 1 more "
-        "there are of no slide in "
-        "the table"
+        f"precomputed bags of uni, unknownpx_unknownmpp, imported from clam, in {tmp_path}; 1 bags "
+        "there are of no slide in the table"
     )
     assert (
         describe_bags(tmp_path, ["q", "a", "z"])
-        == f"ready bags of tiny, 224px_0.5mpp, in {tmp_path}"
+        == f"precomputed bags of tiny, 224px_0.5mpp, in {tmp_path}"
     )

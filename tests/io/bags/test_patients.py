@@ -73,14 +73,14 @@ def test_what_one_slide_does_not_know_the_whole_does_not(bags):
 
 def test_bags_that_do_not_belong_together(bags, tmp_path):
     bag_file(tmp_path / "wide.h5", "wide", np.ones((1, 4)))
-    with pytest.raises(FormatError, match=r"wide\.h5: 4 numbers a tile, but 3 in a\.h5"):
+    with pytest.raises(FormatError, match=r"wide\.h5: 4 features per tile, but 3 in a\.h5"):
         read_together([bags[0], tmp_path / "wide.h5"], "p")
     bag_file(tmp_path / "other.h5", "other", np.ones((1, 3)), encoder={"encoder": "another"})
     with pytest.raises(FormatError, match=r"other\.h5: encoder is another, but tiny in a\.h5"):
         read_together([bags[0], tmp_path / "other.h5"], "p")
     bag_file(tmp_path / "lost.h5", "lost", np.ones((0, 3)), state="no_tissue", reason="glass")
     with pytest.raises(
-        DatasetError, match=r"lost\.h5: the bag has no tiles \(its state is no_tissue\)"
+        FormatError, match=r"lost\.h5: the bag has no tiles \(its state is no_tissue\)"
     ):
         read_together([bags[0], tmp_path / "lost.h5"], "p")
 
@@ -128,7 +128,7 @@ def test_a_patient_in_two_splits_leaks(tmp_path):
     path = written(tmp_path, "0,a,p,x,train", "0,b,p,x,test", "1,a,p,x,test", "1,b,p,x,test")
     with pytest.raises(
         DatasetError,
-        match=r"fold 0: patient p is in two splits: a in train, b in test; such a split",
+        match="fold 0: patient p is in two splits: slide a in train, slide b in test; such",
     ):
         read_fold_bags(path)
     assert (

@@ -78,7 +78,7 @@ def test_a_ready_bag_is_of_the_slide_that_its_name_says(folders):
 def test_a_folder_of_tiles_for_each_of_bags_or_none(folders):
     (tiles,), (bags,) = folders
     with pytest.raises(
-        ConfigError, match="1 folders of tiles, but 2 of bags; give one for each, or none"
+        ConfigError, match="1 folders of tiles, but 2 of bags; give one for each encoder, or none"
     ):
         gather(["a"], [tiles], [bags, bags])
 

@@ -1,4 +1,4 @@
-"""Pyramids with a pattern whose place and scale can be measured in any tile to a fraction of a pixel.
+"""Pyramids with a pattern whose position and scale can be measured in any tile.
 
 Red is a cosine along x, green one along y, blue a ramp along x and y that tells one
 period from the next.
@@ -18,7 +18,7 @@ CONTRAST = 90.0
 
 
 def pattern(size: tuple[int, int], level: tuple[int, int]) -> np.ndarray:
-    """One level, drawn edge to edge: each pixel is the mean of the level-0 pattern over what it covers."""
+    """One level, edge to edge: each pixel is the mean of the level-0 pattern that it covers."""
     return drawn(level, (size[0] / level[0], size[1] / level[1]), size)
 
 
@@ -47,7 +47,10 @@ def write_pattern(
     mpp: float,
     downsamples: Sequence[float] = (),
 ) -> None:
-    """A tiled TIFF; levels are fitted edge to edge, or have a given downsample and a last pixel cut or filled."""
+    """A tiled TIFF.
+
+    Levels are fitted edge to edge, or have a given downsample and a last pixel cut or filled.
+    """
     with tifffile.TiffWriter(path) as file:
         for number, level in enumerate(levels):
             down = (
@@ -70,7 +73,10 @@ def write_pattern(
 def write_leica(
     path: Path, size: tuple[int, int], offset: tuple[int, int], collection: tuple[int, int]
 ) -> None:
-    """A Leica .scn of one scan, `size` pixels, that lies at `offset` in a larger area: OpenSlide gives it bounds."""
+    """A Leica .scn of one scan, `size` pixels, at `offset` in a larger area.
+
+    OpenSlide gives it bounds.
+    """
     nm = 250  # per pixel
     dimensions = [(size[0] // 4**k, size[1] // 4**k) for k in range(2)]
     pixels = "".join(
@@ -82,7 +88,8 @@ def write_leica(
         f'<collection name="c" sizeX="{collection[0] * nm}" sizeY="{collection[1] * nm}"><barcode/>'
         f'<image name="i"><creationDate>2020-01-01</creationDate><device model="m" version="1"/>'
         f'<pixels sizeX="{size[0]}" sizeY="{size[1]}">{pixels}</pixels>'
-        f'<view sizeX="{size[0] * nm}" sizeY="{size[1] * nm}" offsetX="{offset[0] * nm}" offsetY="{offset[1] * nm}"/>'
+        f'<view sizeX="{size[0] * nm}" sizeY="{size[1] * nm}" '
+        f'offsetX="{offset[0] * nm}" offsetY="{offset[1] * nm}"/>'
         "<scanSettings><objectiveSettings><objective>40</objective></objectiveSettings><illuminationSettings>"
         "<illuminationSource>brightfield</illuminationSource></illuminationSettings></scanSettings>"
         "</image></collection></scn>"
@@ -103,7 +110,7 @@ def write_leica(
 
 
 def measure(tile: np.ndarray, expected: float) -> tuple[np.ndarray, np.ndarray]:
-    """Where a tile's first edge lies, modulo the period, and its scale: level-0 pixels, each for x and y.
+    """Position of a tile's first edge, modulo the period, and its scale, for x and y.
 
     Args:
         tile: uint8 [height, width, 3].

@@ -1,4 +1,4 @@
-"""Blocks: each decoded once, kept while there is room, and a failure reaches everybody who waits for it."""
+"""Blocks: decoded once, kept while there is room, failures reach everybody who waits."""
 
 import math
 import threading
@@ -15,7 +15,7 @@ from mil.errors import UnreadableSlideError
 from mil.io.slides import SlideReader
 from mil.io.slides.blocks import FAILURE_BYTES, BlockCache, BlockError
 from mil.io.slides.levels import Level
-from mil.io.slides.window import around, assemble, count_uses
+from mil.io.slides.window import assemble, bounding_box, count_uses
 from mil.tile.grid import grid
 from tests.synthetic import spoil_tile, write_slide
 
@@ -29,10 +29,10 @@ def test_a_block_is_dropped_after_its_last_expected_use():
     cache.expect({"a": 2, "b": 1})
     for key in ("a", "b", "a"):
         cache.get(key, lambda key=key: decoded.append(key) or BLOCK.copy())
-    assert (decoded, list(cache._held), cache._bytes) == (["a", "b"], [], 0)
+    assert (decoded, list(cache._blocks), cache._bytes) == (["a", "b"], [], 0)
     for _ in range(2):  # more often than expected: decoded again, then kept as any other
         cache.get("b", lambda: decoded.append("again") or BLOCK.copy())
-    assert (decoded, list(cache._held), cache._bytes) == (["a", "b", "again"], ["b"], 300)
+    assert (decoded, list(cache._blocks), cache._bytes) == (["a", "b", "again"], ["b"], 300)
 
 
 def never():
@@ -114,7 +114,7 @@ def test_damage_is_remembered_and_other_errors_are_not():
 
 
 def held(cache: BlockCache) -> int:
-    sizes = [future.result() for future in cache._held.values()]
+    sizes = [future.result() for future in cache._blocks.values()]
     return sum(FAILURE_BYTES if isinstance(found, str) else found.nbytes for found in sizes)
 
 
@@ -150,7 +150,7 @@ def test_the_least_recently_used_goes_first(keys):
         if key in order:
             order.remove(key)
         order = [*order, key][-3:]
-        assert list(cache._held) == order
+        assert list(cache._blocks) == order
 
 
 def count_decoding(monkeypatch, reader: SlideReader, number: int) -> Counter:
@@ -183,7 +183,7 @@ def test_uses_are_counted_as_windows_ask_for_blocks(down, side, corners):
         return np.zeros((256, 240, 3), np.uint8)
 
     for x, y in corners:
-        box = around(
+        box = bounding_box(
             x / down[0], y / down[1], x / down[0] + side / down[0], y / down[1] + side / down[1]
         )
         assemble(level, blocks, block, box)
@@ -214,7 +214,7 @@ def test_row_by_row_each_block_is_decoded_once(tmp_path, monkeypatch, workers, d
 
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(read, corners))
-        assert (reader._cache._bytes, len(reader._cache._held)) == (
+        assert (reader._cache._bytes, len(reader._cache._blocks)) == (
             0,
             0,
         )  # nothing is kept that nobody will ask for

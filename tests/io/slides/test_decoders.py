@@ -11,24 +11,37 @@ import tifffile
 from PIL import Image
 
 from mil.errors import MissingResolutionError, UnreadableSlideError
-from mil.io.slides import SlideReader, tiff
+from mil.io.slides import SlideReader, draw_overview, tiff
 from mil.io.slides.openslide_source import OpenSlideBlocks
 from mil.io.slides.tiff import TiffBlocks
 from tests.messages import one_line
 
 SIZE = (700, 530)  # no multiple of any tile
-APERIO = "Aperio Image Library v12.0.15\r\n{0}x{1} [0,0 {0}x{1}] ({2}x{2}) JPEG/RGB Q=70|AppMag = 20|MPP = 0.4990"
-PHILIPS = """<?xml version="1.0" encoding="UTF-8" ?><DataObject ObjectType="DPUfsImport">
-<Attribute Name="DICOM_MANUFACTURER" Group="0x0008" Element="0x0070" PMSVR="IString">Philips</Attribute>
-<Attribute Name="PIM_DP_SCANNED_IMAGES" Group="0x301D" Element="0x1003" PMSVR="IDataObjectArray"><Array>
-<DataObject ObjectType="DPScannedImage">
-<Attribute Name="PIM_DP_IMAGE_TYPE" Group="0x301D" Element="0x1004" PMSVR="IString">WSI</Attribute>{}
-<Attribute Name="PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE" Group="0x1001" Element="0x8B01" PMSVR="IDataObjectArray">
-<Array>{}</Array></Attribute></DataObject></Array></Attribute></DataObject>"""
-PHILIPS_LEVEL = """<DataObject ObjectType="PixelDataRepresentation">
-<Attribute Name="DICOM_PIXEL_SPACING" Group="0x0028" Element="0x0030" PMSVR="IDoubleArray">"{0}" "{0}"</Attribute>
-<Attribute Name="PIIM_PIXEL_DATA_REPRESENTATION_NUMBER" Group="0x1001" Element="0x8B02" PMSVR="IUInt16">{1}</Attribute>
-</DataObject>"""
+APERIO = (
+    "Aperio Image Library v12.0.15\r\n{0}x{1} [0,0 {0}x{1}] ({2}x{2}) JPEG/RGB Q=70"
+    "|AppMag = 20|MPP = 0.4990"
+)
+PHILIPS = (
+    '<?xml version="1.0" encoding="UTF-8" ?><DataObject ObjectType="DPUfsImport">\n'
+    '<Attribute Name="DICOM_MANUFACTURER" Group="0x0008" Element="0x0070" '
+    'PMSVR="IString">Philips</Attribute>\n'
+    '<Attribute Name="PIM_DP_SCANNED_IMAGES" Group="0x301D" Element="0x1003" '
+    'PMSVR="IDataObjectArray"><Array>\n'
+    '<DataObject ObjectType="DPScannedImage">\n'
+    '<Attribute Name="PIM_DP_IMAGE_TYPE" Group="0x301D" Element="0x1004" '
+    'PMSVR="IString">WSI</Attribute>{}\n'
+    '<Attribute Name="PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE" Group="0x1001" Element="0x8B01" '
+    'PMSVR="IDataObjectArray">\n'
+    "<Array>{}</Array></Attribute></DataObject></Array></Attribute></DataObject>"
+)
+PHILIPS_LEVEL = (
+    '<DataObject ObjectType="PixelDataRepresentation">\n'
+    '<Attribute Name="DICOM_PIXEL_SPACING" Group="0x0028" Element="0x0030" '
+    'PMSVR="IDoubleArray">"{0}" "{0}"</Attribute>\n'
+    '<Attribute Name="PIIM_PIXEL_DATA_REPRESENTATION_NUMBER" Group="0x1001" Element="0x8B02" '
+    'PMSVR="IUInt16">{1}</Attribute>\n'
+    "</DataObject>"
+)
 SPACING = (
     '<Attribute Name="DICOM_PIXEL_SPACING" PMSVR="IDoubleArray">"0.00025" "0.00025"</Attribute>'
 )
@@ -100,7 +113,7 @@ def whole(reader: SlideReader, number: int) -> np.ndarray:
 
 
 def check_same(path: Path, *, fast: bool = True, vendor: str | None = None) -> None:
-    """Both decoders give the same pixels everywhere, and the fast one is taken when it should be."""
+    """Both decoders give the same pixels, and the fast one is taken when it should be."""
     with SlideReader(path) as ours, SlideReader(path, "openslide") as theirs:
         assert vendor in (None, ours.vendor)
         for number in range(len(ours.levels)):
@@ -153,9 +166,12 @@ def jpeg2000(colours: str) -> Callable[[np.ndarray], bytes]:
 
 
 LOSSLESS = {
-    "none": (None, {}), "lzw": ("lzw", {}), "lzw with predictor": ("lzw", {"predictor": True}), "deflate": ("zlib", {}),
+    "none": (None, {}),
+    "lzw": ("lzw", {}),
+    "lzw with predictor": ("lzw", {"predictor": True}),
+    "deflate": ("zlib", {}),
     "deflate with predictor": ("zlib", {"predictor": True}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("aperio", [False, True], ids=["generic", "aperio"])
@@ -351,7 +367,7 @@ def test_philips(tmp_path, missing):
 
 def test_a_decoder_that_disagrees_is_not_used(tmp_path, monkeypatch):
     write(tmp_path / "a.tif", "jpeg")
-    right = tiff._jpeg
+    right = tiff._jpeg_decoder
 
     def two_greys_off(page):
         decode = right(page)
@@ -364,7 +380,7 @@ def test_a_decoder_that_disagrees_is_not_used(tmp_path, monkeypatch):
         return lambda data, index: np.roll(decode(data, index), 1, axis=1)
 
     for wrong in (two_greys_off, one_pixel_off, lambda page: lambda data, index: 1 / 0):
-        monkeypatch.setattr(tiff, "_jpeg", wrong)
+        monkeypatch.setattr(tiff, "_jpeg_decoder", wrong)
         with SlideReader(tmp_path / "a.tif") as reader:
             assert isinstance(reader.blocks(0), OpenSlideBlocks)
         check_same(tmp_path / "a.tif", fast=False)
@@ -388,11 +404,14 @@ def test_reading_beyond_the_edges_is_white_and_never_fails(tmp_path):
 
 
 OME = {
-    "tiled": {"tile": (256, 256)}, "tiled jpeg": {"tile": (256, 256), "compression": "jpeg"},
-    "tiled lzw": {"tile": (240, 240), "compression": "lzw", "predictor": True}, "one strip": {"rowsperstrip": SIZE[1]},
-    "strips": {"rowsperstrip": 7, "compression": "zlib"}, "jpeg 2000": {"tile": (256, 256), "compression": "jpeg2000"},
+    "tiled": {"tile": (256, 256)},
+    "tiled jpeg": {"tile": (256, 256), "compression": "jpeg"},
+    "tiled lzw": {"tile": (240, 240), "compression": "lzw", "predictor": True},
+    "one strip": {"rowsperstrip": SIZE[1]},
+    "strips": {"rowsperstrip": 7, "compression": "zlib"},
+    "jpeg 2000": {"tile": (256, 256), "compression": "jpeg2000"},
     "big": {"tile": (512, 512), "compression": "zlib"},
-}  # fmt: skip
+}
 
 
 def write_ome(
@@ -426,7 +445,9 @@ def test_ome(tmp_path, kind):
             step = 2**number
             far = np.abs(whole(reader, number) - picture[::step, ::step])
             assert far.mean() < (20 if "jpeg" in kind else 1e-9)
-        np.testing.assert_array_equal(np.asarray(reader.picture(1.0).image), whole(reader, 0))
+        np.testing.assert_array_equal(
+            np.asarray(draw_overview(reader, 1.0).image), whole(reader, 0)
+        )
 
 
 def test_ome_of_four_channels_and_without_a_size(tmp_path):
@@ -515,7 +536,7 @@ def test_a_block_that_claims_to_be_huge_is_not_made_room_for(codec, monkeypatch)
         stream = bytearray(jpeg2000("rgb")(block))
         at = stream.find(b"\xff\x51") + 6
     stream[at : at + 2 * len(claims)] = claims * 2
-    assert tiff._claimed(bytes(stream)) == (60000, 60000)
+    assert tiff._claimed_size(bytes(stream)) == (60000, 60000)
 
 
 @needs_shared

@@ -1,4 +1,4 @@
-"""Damage is an error where it lies and nowhere else; a file that is no slide says in one line what it is."""
+"""Damage is an error where it lies and nowhere else; what is no slide says why in one line."""
 
 import os
 import shutil
@@ -14,10 +14,10 @@ import tifffile
 from PIL import Image
 
 from mil.errors import MissingResolutionError, UnreadableSlideError
-from mil.io.slides import SlideReader
+from mil.io.slides import SlideReader, draw_overview
 from mil.io.slides.faults import check_file
-from mil.io.slides.openslide_source import IN_VAIN, OpenSlideSource
-from mil.io.slides.picture import HOLE
+from mil.io.slides.openslide_source import FUTILE_RETRIES, OpenSlideSource
+from mil.io.slides.overview import HOLE_COLOUR
 from mil.io.slides.tiff import TiffBlocks
 from tests.synthetic import spoil_tile, tissue_slide, write_slide
 
@@ -196,7 +196,7 @@ def spoil(path: Path, level: int, indices: range | None = None) -> None:
 
 
 def grey(image: Image.Image) -> np.ndarray:
-    return (np.asarray(image) == HOLE).all(-1)
+    return (np.asarray(image) == HOLE_COLOUR).all(-1)
 
 
 @pytest.mark.parametrize("decoder", ["auto", "openslide"])
@@ -204,10 +204,10 @@ def test_a_picture_takes_what_is_damaged_from_finer_levels(tmp_path, decoder):
     path = tmp_path / "a.tif"
     write_slide(path, noisy((1024, 1024)), 0.25, (1, 4), tile=TILE)
     with SlideReader(path) as reader:
-        whole = np.asarray(reader.picture(4.0).image).astype(int)
+        whole = np.asarray(draw_overview(reader, 4.0).image).astype(int)
     spoil(path, 1, range(0, 1))
     with SlideReader(path, decoder) as reader:
-        picture = reader.picture(4.0)
+        picture = draw_overview(reader, 4.0)
     assert picture.lost == 0
     assert not grey(picture.image).any()
     found = np.asarray(picture.image).astype(int)
@@ -220,7 +220,7 @@ def test_a_picture_whose_coarse_level_is_lost_comes_from_the_finest(tmp_path):
     write_slide(path, noisy((1024, 1024)), 0.25, (1, 4), tile=TILE)
     spoil(path, 1)
     with SlideReader(path) as reader:
-        picture = reader.picture(4.0)
+        picture = draw_overview(reader, 4.0)
     assert picture.lost == 0
     assert not grey(picture.image).any()
 
@@ -233,7 +233,7 @@ def test_a_slide_of_which_nothing_is_readable_has_no_picture(tmp_path, side):
         SlideReader(tmp_path / "a.tif") as reader,
         pytest.raises(UnreadableSlideError, match="cannot be decoded"),
     ):
-        reader.picture(1.0)
+        draw_overview(reader, 1.0)
 
 
 def test_holes_are_counted(tmp_path):
@@ -242,7 +242,7 @@ def test_holes_are_counted(tmp_path):
     spoil(path, 1, range(0, 1))
     spoil(path, 0, range(0, 1))  # 128 of 1024 px, 32 of the picture's 256
     with SlideReader(path) as reader:
-        picture = reader.picture(4.0)
+        picture = draw_overview(reader, 4.0)
     holes = grey(picture.image)
     assert picture.lost == pytest.approx(holes.mean(), abs=0.002)
     assert (32 / 256) ** 2 <= picture.lost <= (40 / 256) ** 2
@@ -256,7 +256,7 @@ def test_a_slide_of_which_the_beginning_is_lost_is_still_shown(tmp_path):
     spoil(path, 1, range(0, 12))
     spoil(path, 0, range(0, 16 * 12))
     with SlideReader(path) as reader:
-        picture = reader.picture(2.0)
+        picture = draw_overview(reader, 2.0)
     assert 0.7 < picture.lost < 0.8
     assert not grey(picture.image)[-200:].any()
 
@@ -272,10 +272,10 @@ def test_a_slide_that_is_all_damage_is_given_up_soon(tmp_path, levels, decoder):
     with SlideReader(path, decoder) as reader:
         if 1 in levels:
             with pytest.raises(UnreadableSlideError, match="cannot be decoded") as caught:
-                reader.picture(2048 / 300)
+                draw_overview(reader, 2048 / 300)
             one_line(caught)
         else:
-            assert reader.picture(2048 / 300).lost == 0
+            assert draw_overview(reader, 2048 / 300).lost == 0
         for x in range(0, 2048, 64):
             for y in range(0, 2048, 64):
                 with pytest.raises(UnreadableSlideError, match="cannot be decoded"):
@@ -301,7 +301,7 @@ def test_openslide_tries_again_only_while_that_helps(tmp_path, monkeypatch):
                     reader.read(x, y, 128.0, 128)
             else:
                 reader.read(x, y, 128.0, 128)
-    assert len(opened) == 1 + 60 + IN_VAIN
+    assert len(opened) == 1 + 60 + FUTILE_RETRIES
 
 
 def picture_file(path: Path, kind: str) -> None:
@@ -456,7 +456,7 @@ def test_bad_slides_of_the_world(tmp_path, name, decoder, capfd):
         pytest.raises(UnreadableSlideError, match=EVERY[name]) as caught,
         SlideReader(path, decoder) as reader,
     ):
-        reader.picture(1.0)
+        draw_overview(reader, 1.0)
     one_line(caught)
     assert capfd.readouterr() == ("", "")
 
@@ -464,7 +464,7 @@ def test_bad_slides_of_the_world(tmp_path, name, decoder, capfd):
 def test_a_slide_without_a_size_opens_all_the_same(tmp_path):
     tissue_slide(tmp_path / "a.tif", mpp=None)
     with SlideReader(tmp_path / "a.tif") as reader:
-        assert reader.picture(4.0).lost == 0
+        assert draw_overview(reader, 4.0).lost == 0
         with pytest.raises(MissingResolutionError) as caught:
             reader.resolution()
     one_line(caught)

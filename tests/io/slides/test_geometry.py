@@ -1,9 +1,9 @@
-"""Physical scale on pyramids whose levels are not halves: where tiles lie, and how large what they show is."""
+"""Physical scale on pyramids whose levels are not halves: positions and sizes of tiles."""
 
 import numpy as np
 import pytest
 
-from mil.io.slides import SlideReader
+from mil.io.slides import SlideReader, draw_overview
 from mil.tile.grid import footprint_px, grid
 from tests.io.slides.patterns import measure, place_error, write_leica, write_pattern
 
@@ -91,7 +91,7 @@ def test_a_scan_that_does_not_begin_at_the_corner(tmp_path, decoder):
                 )
                 assert np.abs(place_error(place, corner - origin)).max() <= 0.5
                 np.testing.assert_allclose(scale, reduction, rtol=1e-3)
-        picture = reader.picture(8.0)
+        picture = draw_overview(reader, 8.0)
     assert picture.image.size == (256, 192)
     place, scale = measure(np.asarray(picture.image), 8.0)
     assert np.abs(place_error(place, (0, 0))).max() <= 0.5

@@ -1,4 +1,4 @@
-"""Physical scale: what is read lies where it should, as large as it should; and slides that cannot be read."""
+"""Physical scale: pixels lie where they should, as large as they should; unreadable slides."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mil.errors import UnreadableSlideError
-from mil.io.slides import SlideReader, as_array, picture
+from mil.io.slides import SlideReader, as_array, draw_overview, overview
 from tests.synthetic import spoil_tile, tissue_slide, write_slide
 
 SIZE = (1560, 1170)  # width, height of level 0, pixels; times 3.9 they are whole
@@ -25,7 +25,10 @@ PYRAMIDS = {
 
 
 def spotted(size: tuple[int, int] = SIZE, radius_px: float = 24.0) -> np.ndarray:
-    """White with dark round spots whose centres of mass are `SPOTS`, a pixel's centre being at its index + 0.5."""
+    """White with dark round spots whose centres of mass are `SPOTS`.
+
+    A pixel's centre is at its index + 0.5.
+    """
     x = np.arange(size[0]) + 0.5
     y = np.arange(size[1]) + 0.5
     dark = sum(
@@ -186,25 +189,25 @@ def test_a_picture_in_regions_equals_one_in_one_piece(tmp_path, monkeypatch):
     tissue_slide(tmp_path / "a.tif", (1500, 1002), levels=(1, 2))
     with SlideReader(tmp_path / "a.tif") as reader:
         for side in (400, 1100):  # from the second level, from the first
-            monkeypatch.setattr(picture, "BLOCK_PX", 4096)
-            whole = reader.picture(1500 / side)
+            monkeypatch.setattr(overview, "BLOCK_PX", 4096)
+            whole = draw_overview(reader, 1500 / side)
             assert (whole.image.size, whole.scale, whole.lost) == (
                 (side, round(1002 * side / 1500)),
                 1500 / side,
                 0,
             )
             for block in (97, 256):
-                monkeypatch.setattr(picture, "BLOCK_PX", block)
-                pieces = as_array(reader.picture(1500 / side).image).astype(int)
+                monkeypatch.setattr(overview, "BLOCK_PX", block)
+                pieces = as_array(draw_overview(reader, 1500 / side).image).astype(int)
                 assert np.abs(pieces - as_array(whole.image)).max() <= 2
 
 
 def test_a_picture_shows_things_in_place_and_never_enlarges(tmp_path):
     write_slide(tmp_path / "a.tif", spotted(), 0.25, (1, 3.9))
     with SlideReader(tmp_path / "a.tif") as reader:
-        small = reader.picture(5.2)
+        small = draw_overview(reader, 5.2)
         assert (small.image.size, small.scale) == ((300, 225), 5.2)
-        whole = reader.picture(0.7)
+        whole = draw_overview(reader, 0.7)
         assert (whole.image.size, whole.scale) == (SIZE, 1.0)
         np.testing.assert_array_equal(as_array(whole.image), spotted())
     for spot in SPOTS:

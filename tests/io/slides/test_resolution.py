@@ -40,22 +40,26 @@ def ome(
 
 def philips(*spacings: str) -> dict[str, str]:
     levels = "".join(
-        f'<DataObject ObjectType="PixelDataRepresentation"><Attribute Name="DICOM_PIXEL_SPACING">{text}</Attribute>'
-        "</DataObject>"
+        '<DataObject ObjectType="PixelDataRepresentation">'
+        f'<Attribute Name="DICOM_PIXEL_SPACING">{text}</Attribute></DataObject>'
         for text in spacings
     )
     return {
-        "tiff.ImageDescription": '<DataObject ObjectType="DPUfsImport"><Attribute Name="PIM_DP_SCANNED_IMAGES"><Array>'
-        '<DataObject ObjectType="DPScannedImage"><Attribute Name="PIM_DP_IMAGE_TYPE">MACROIMAGE</Attribute>'
+        "tiff.ImageDescription": '<DataObject ObjectType="DPUfsImport">'
+        '<Attribute Name="PIM_DP_SCANNED_IMAGES"><Array><DataObject ObjectType="DPScannedImage">'
+        '<Attribute Name="PIM_DP_IMAGE_TYPE">MACROIMAGE</Attribute>'
         '<Attribute Name="DICOM_PIXEL_SPACING">"0.0000315" "0.0000315"</Attribute></DataObject>'
-        '<DataObject ObjectType="DPScannedImage"><Attribute Name="PIM_DP_IMAGE_TYPE">WSI</Attribute>'
-        f'<Attribute Name="SEQUENCE"><Array>{levels}</Array></Attribute></DataObject></Array></Attribute></DataObject>'
+        '<DataObject ObjectType="DPScannedImage">'
+        '<Attribute Name="PIM_DP_IMAGE_TYPE">WSI</Attribute>'
+        f'<Attribute Name="SEQUENCE"><Array>{levels}</Array></Attribute>'
+        "</DataObject></Array></Attribute></DataObject>"
     }
 
 
 def vips(value: str = "0.37") -> dict[str, str]:
     return {
-        "tiff.ImageDescription": '<?xml version="1.0"?><image xmlns="http://www.vips.ecs.soton.ac.uk//dzsave"><properties>'
+        "tiff.ImageDescription": '<?xml version="1.0"?>'
+        '<image xmlns="http://www.vips.ecs.soton.ac.uk//dzsave"><properties>'
         "<property><name>openslide.vendor</name><value "
         "type='VipsRefString'>aperio</value></property>"
         "<property><name>openslide.mpp-x</name><value "
@@ -70,9 +74,17 @@ SAID = {
     "openslide": (OPENSLIDE, 0.25, "openslide"),
     "one axis only": ({"openslide.mpp-y": "0.25"}, 0.25, "openslide"),
     "tags, centimetres": (TAGS, 0.4, "tiff tags"),
-    "tags, inches": ({**DPI_72, "tiff.XResolution": "50800", "tiff.YResolution": "50800"}, 0.5, "tiff tags"),
+    "tags, inches": (
+        {**DPI_72, "tiff.XResolution": "50800", "tiff.YResolution": "50800"},
+        0.5,
+        "tiff tags",
+    ),
     "Aperio": (APERIO, 0.499, "vendor text"),
-    "Aperio as a comment": ({"openslide.comment": APERIO["tiff.ImageDescription"]}, 0.499, "vendor text"),
+    "Aperio as a comment": (
+        {"openslide.comment": APERIO["tiff.ImageDescription"]},
+        0.499,
+        "vendor text",
+    ),
     "Aperio, no spaces": (text("Aperio|MPP=0.25"), 0.25, "vendor text"),
     "Aperio, exponent": (text("Aperio|MPP = 2.5e-1|"), 0.25, "vendor text"),
     "OME": (ome(), 0.5, "vendor text"),
@@ -81,14 +93,19 @@ SAID = {
     "OME, nm": (ome('PhysicalSizeX="500"', 'PhysicalSizeY="500"', "nm"), 0.5, "vendor text"),
     "OME, mm": (ome('PhysicalSizeX="0.0005"', 'PhysicalSizeY="5e-4"', "mm"), 0.5, "vendor text"),
     "Philips": (philips('"0.00022" "0.00022"', '"0.00044" "0.00044"'), 0.22, "vendor text"),
-    "Philips, coarse first": (philips('"0.00044" "0.00044"', '"2.2E-4" "2.2E-4"'), 0.22, "vendor text"),
+    "Philips, coarse first": (
+        philips('"0.00044" "0.00044"', '"2.2E-4" "2.2E-4"'),
+        0.22,
+        "vendor text",
+    ),
     "Philips, without quotes": (philips("0.00025 0.00025"), 0.25, "vendor text"),
     "Philips through OpenSlide": (
         {
             "philips.SEQUENCE[0].DICOM_PIXEL_SPACING": '"0.00025" "0.00025"',
             "philips.SEQUENCE[1].DICOM_PIXEL_SPACING": '"0.0005" "0.0005"',
         },
-        0.25, "vendor text",
+        0.25,
+        "vendor text",
     ),
     "libvips": (vips(), 0.37, "vendor text"),
     "72 dpi, then Aperio": ({**DPI_72, **APERIO}, 0.499, "vendor text"),
@@ -96,11 +113,23 @@ SAID = {
     "OpenSlide before tags": ({**TAGS, **OPENSLIDE, **APERIO, **POWER}, 0.25, "openslide"),
     "tags before text": ({**TAGS, **APERIO, **POWER}, 0.4, "tiff tags"),
     "zero is missing": ({"openslide.mpp-x": "0", "openslide.mpp-y": "0", **TAGS}, 0.4, "tiff tags"),
-    "not a number is missing": ({"openslide.mpp-x": "nan", "openslide.mpp-y": "?", **TAGS}, 0.4, "tiff tags"),
-    "too small": ({"openslide.mpp-x": "1e-6", "openslide.mpp-y": "1e-6", **APERIO}, 0.499, "vendor text"),
+    "not a number is missing": (
+        {"openslide.mpp-x": "nan", "openslide.mpp-y": "?", **TAGS},
+        0.4,
+        "tiff tags",
+    ),
+    "too small": (
+        {"openslide.mpp-x": "1e-6", "openslide.mpp-y": "1e-6", **APERIO},
+        0.499,
+        "vendor text",
+    ),
     "no unit": ({**TAGS, "tiff.ResolutionUnit": "none", **APERIO}, 0.499, "vendor text"),
-    "nearly square": ({"openslide.mpp-x": "0.2500", "openslide.mpp-y": "0.2510"}, 0.2505, "openslide"),
-}  # fmt: skip
+    "nearly square": (
+        {"openslide.mpp-x": "0.2500", "openslide.mpp-y": "0.2510"},
+        0.2505,
+        "openslide",
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", SAID)
@@ -176,7 +205,10 @@ def test_texts_that_say_nothing(kind):
 
 def bomb() -> str:
     entities = "".join(f'<!ENTITY a{k + 1} "{f"&a{k};" * 10}">' for k in range(12))
-    return f'<!DOCTYPE OME [<!ENTITY a0 "boom">{entities}]><OME><Image><Pixels PhysicalSizeX="&a12;"/></Image></OME>'
+    return (
+        f'<!DOCTYPE OME [<!ENTITY a0 "boom">{entities}]>'
+        '<OME><Image><Pixels PhysicalSizeX="&a12;"/></Image></OME>'
+    )
 
 
 HOSTILE = {

@@ -1,4 +1,4 @@
-"""What a file says is not taken at its word, and what is not the slide's fault is not blamed on it."""
+"""Claims of a file are checked, and the system's faults are not blamed on the slide."""
 
 import errno
 import os
@@ -17,9 +17,11 @@ from tests.synthetic import write_slide
 
 NOISE = np.random.default_rng(0).integers(60, 200, (512, 512, 3), np.uint8)
 OME = (
-    '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
-    'UUID="urn:uuid:{own}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="512" '
-    'SizeY="512" SizeC="3" SizeZ="1" SizeT="1" PhysicalSizeX="0.5" PhysicalSizeY="0.5"><Channel ID="Channel:0:0" '
+    '<?xml version="1.0" encoding="UTF-8"?>'
+    '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+    'UUID="urn:uuid:{own}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" '
+    'Type="uint8" SizeX="512" SizeY="512" SizeC="3" SizeZ="1" SizeT="1" '
+    'PhysicalSizeX="0.5" PhysicalSizeY="0.5"><Channel ID="Channel:0:0" '
     'SamplesPerPixel="3"/><TiffData FirstC="0" FirstZ="0" FirstT="0" IFD="0" PlaneCount="1">'
     '<UUID FileName="{name}">urn:uuid:{other}</UUID></TiffData></Pixels></Image></OME>'
 )
@@ -115,7 +117,7 @@ def test_a_lost_disk_is_not_the_slides_fault_but_a_bad_sector_is(
         return True
 
     monkeypatch.setattr(TiffBlocks, "__init__", broken)
-    monkeypatch.setattr("mil.io.slides.tiff._agree", agreed)
+    monkeypatch.setattr("mil.io.slides.tiff._agrees_with_openslide", agreed)
     if states is None:
         with pytest.raises(ReadingError, match=r"reading stopped.*run again"):
             list(stream([request], batch_size=4, workers=2))
@@ -154,7 +156,7 @@ def test_more_uses_than_expected_never_wait_for_each_other():
         assert go_on.wait(10)
         return block.copy()
 
-    cache._held.clear()
+    cache._blocks.clear()
     cache._bytes = 0
     worker = threading.Thread(target=cache.get, args=("a", slow))
     worker.start()
@@ -170,9 +172,9 @@ def test_expectations_add_up():
     for _ in range(2):
         cache.expect({"a": 1})
     cache.get("a", lambda: np.zeros((4, 4, 3), np.uint8))
-    assert list(cache._held) == ["a"]
+    assert list(cache._blocks) == ["a"]
     cache.get("a", lambda: pytest.fail("decoded again"))
-    assert list(cache._held) == []
+    assert list(cache._blocks) == []
 
 
 def test_reasons_do_not_tell_where_the_slide_is(tmp_path):

@@ -51,7 +51,10 @@ def test_a_table_of_one_class_is_refused():
 def test_a_patient_of_two_labels_is_refused_only_where_the_slides_become_one_bag():
     slides = [*cohort(3, slides_each=1), slide("s1_1", "p1", "normal")]
     check_labels(slides, early=False)
-    line = r"patient p1 has two labels: tumour \(slide s1_0\) and normal \(slide s1_1\), but fusion=early"
+    line = (
+        r"patient p1 has two labels: tumour \(slide s1_0\) and normal \(slide s1_1\), "
+        "but fusion=early"
+    )
     with pytest.raises(DatasetError, match=line):
         check_labels(slides, early=True)
 

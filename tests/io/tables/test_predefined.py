@@ -19,7 +19,9 @@ def put(path: Path, text: str) -> Path:
 
 
 def test_folds_are_taken_as_they_are(tmp_path):
-    text = "fold,slide,split\n0,a,train\n0,b,train\n0,c,val\n0,d,test\n1,a,test\n1,b,test\n1,c,train\n1,d,val\n"
+    first = "0,a,train\n0,b,train\n0,c,val\n0,d,test\n"
+    second = "1,a,test\n1,b,test\n1,c,train\n1,d,val\n"
+    text = "fold,slide,split\n" + first + second
     folds, notes = from_file(put(tmp_path / "folds.csv", text), FOUR, allow_missing=False)
     assert folds == [["train", "train", "val", "test"], ["test", "test", "train", "val"]]
     assert notes == []
@@ -28,8 +30,9 @@ def test_folds_are_taken_as_they_are(tmp_path):
 def test_what_has_no_counterpart_is_named_and_left_out_only_when_allowed(tmp_path):
     file = put(tmp_path / "splits_0.csv", ",train,val,test\n0,a,c,x\n1,b,,y\n")
     line = (
-        rf"{file}: 1 slides of the table are in no split \(d\); 2 names are no slide of the table \(x, y\)\. Mend "
-        "the file or the table, or go on without them by --config allow_missing=true"
+        rf"{file}: 1 slides of the table are in no split \(d\); 2 names are no slide of the table "
+        r"\(x, y\)\. Mend the file or the table, or go on without them by "
+        "--config allow_missing=true"
     )
     with pytest.raises(DatasetError, match=line):
         from_file(file, FOUR, allow_missing=False)
@@ -108,6 +111,9 @@ def test_columns_that_cannot_be_left_out_in_turn():
     ):
         groups_of(centres, "one")
     torn = [slide("a", "p", centre="x"), slide("b", "p", centre="y")]
-    line = r"patient p has two values of centre: x \(slide a\) and y \(slide b\); no fold could keep them together"
+    line = (
+        r"patient p has two values of centre: x \(slide a\) and y \(slide b\); "
+        "no fold could keep them together"
+    )
     with pytest.raises(DatasetError, match=line):
         groups_of(torn, "centre")

@@ -297,7 +297,7 @@ def test_split_that_is_none(tmp_path):
 def test_patient_in_two_splits(tmp_path, other):
     text = f"slide,patient,label,split\na,p,normal,train\nb,q,normal,test\nc,p,tumour,{other}\n"
     message = refused(tmp_path, text)
-    assert f"patient p is in two splits: a (train) and c ({other or 'none'})" in message
+    assert f"patient p is in two splits: slide a in train, slide c in {other or 'none'}" in message
 
 
 @pytest.mark.parametrize("column", ["path", "annotation", "tissue", "region"])

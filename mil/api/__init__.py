@@ -1,0 +1,1 @@
+"""Functions for notebooks and scripts, offered as `mil.NAME`: thin wrappers of stages."""

@@ -1,0 +1,163 @@
+"""Features, bags and heads from Python."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import nn
+
+from mil.bags import Bags, join
+from mil.config import DEFAULT_ENCODER, FeaturesConfig, load_encoder
+from mil.features.stage import Target, run
+from mil.io.bags import Bag, read_bag
+from mil.trained import Trained
+from mil.trained.compatibility import check_fits, check_numbers
+from mil.trained.folder import load_trained
+from mil.trained.forward import apply
+
+
+def extract_features(
+    slide: Path | str,
+    tiles: Path | str,
+    out: Path | str,
+    *,
+    encoder: str = DEFAULT_ENCODER,
+    threads: int = 1,
+    device: str = "auto",
+    config: FeaturesConfig | None = None,
+) -> Bag:
+    """Embed the tiles of a slide and write the bag, as `mil features` does.
+
+    Args:
+        slide: File of the slide.
+        tiles: Tiles file of the slide, as `tile_slide` wrote it.
+        out: Bag file to write (.h5).
+        encoder: Name of the encoder in configs/encoders.yaml.
+        threads: Number of CPU threads. Features do not depend on it.
+        device: Device of the encoder: `cpu`, `cuda`, or `auto` (a GPU if there is one).
+        config: Precision, type and batch size; default: those of the configuration.
+
+    Returns:
+        The bag: features [tiles, dim], coordinates [tiles, 2], validity [tiles].
+
+    Raises:
+        UnreadableSlideError: The slide does not open.
+        FormatError: The tiles belong to another slide.
+        ConfigError: The encoder is unknown, cannot be built, or does not fit into
+            memory.
+    """
+    # A name, not a model: the entry pins weights and transform, which the bag records.
+    target = Target(encoder, load_encoder(encoder), Path(out))
+    run(
+        Path(slide),
+        Path(tiles),
+        [target],
+        config=config or FeaturesConfig(),
+        threads=threads,
+        device=device,
+    )
+    # Read back from disk, so that a notebook computes with what a study would.
+    return read_bag(Path(out))
+
+
+def collate(bags: Sequence[Bag]) -> Bags:
+    """Lay the valid tiles of several bags end to end, as the input of a head.
+
+    Args:
+        bags: Bags of one encoder, each with at least one valid tile.
+
+    Returns:
+        Features [tiles of all bags, dim] (float32) and the offsets at which bags begin;
+        coordinates where every bag has them.
+
+    Raises:
+        ValueError: There is no bag, or one has no valid tile.
+    """
+    # Heads compute in float32; bags on disk are float16 to halve their size.
+    features = [torch.from_numpy(bag.features[bag.valid]).float() for bag in bags]
+    coords = [bag.coords[bag.valid] for bag in bags if bag.coords is not None]
+    if len(coords) < len(bags):
+        # Coordinates of some bags alone could not be told apart once laid end to end.
+        return join(features)
+    return join(features, [torch.from_numpy(corners) for corners in coords])
+
+
+# eq=False: modules and arrays have no equality that is a truth value.
+@dataclass(frozen=True, eq=False)
+class TrainedHead:
+    """A trained head, ready to score bags.
+
+    Attributes:
+        module: The network, in evaluation mode: `Bags` in, `HeadOutput` out.
+        settings: Content of the head's `recipe.json`: recipe, task, encoder, tiling,
+            seed, fold, calibration.
+    """
+
+    module: nn.Module
+    settings: Trained
+
+
+class SlideScore(NamedTuple):
+    """Prediction and attention of one head for one slide.
+
+    Attributes:
+        predictions: Calibrated prediction by column of predictions.csv, such as
+            `p_tumour`.
+        attention: Attention of each valid tile; sums to 1.
+        coords: Top left corner (x, y) of each valid tile, level-0 pixels; None where
+            the bag has no coordinates.
+        selected: Tiles that the prediction is made from, for heads that select tiles;
+            else None.
+    """
+
+    predictions: dict[str, float]
+    attention: Float[np.ndarray, " tiles"]
+    coords: Int[np.ndarray, "tiles 2"] | None
+    selected: Bool[np.ndarray, " tiles"] | None
+
+
+def load_head(folder: Path | str) -> TrainedHead:
+    """Load a trained head from its folder. Nothing is unpickled.
+
+    Args:
+        folder: Folder with `recipe.json` and `head.safetensors`, such as
+            results/DATASET/train/TILING/ENCODER/HEAD/seed1_fold0of1.
+
+    Raises:
+        FormatError: A file is missing, has another format, or does not fit the recipe.
+    """
+    module, settings = load_trained(Path(folder))
+    return TrainedHead(module, settings)
+
+
+def score_bag(head: TrainedHead, bag: Bag) -> SlideScore:
+    """Apply a trained head to the bag of a slide.
+
+    Args:
+        head: The head, from `load_head`.
+        bag: Bag of the same encoder, weights and tiling that the head was trained on.
+
+    Returns:
+        Calibrated predictions, and the attention of each valid tile.
+
+    Raises:
+        FormatError: The bag is of another encoder, other weights or another tiling, has
+            no valid tile, or holds values that are not finite.
+    """
+    # A bag in memory has no file; its slide names it in messages.
+    path = Path(f"{bag.slide}.h5")
+    check_numbers(bag, path)
+    check_fits(head.settings, bag, path)
+    # The temperature of the validation slides is applied here, as in predictions.csv.
+    result = apply(head.module, head.settings, bag)
+    columns = head.settings.task.columns
+    return SlideScore(
+        predictions=dict(zip(columns, result.predictions.tolist(), strict=True)),
+        attention=result.attention,
+        coords=None if bag.coords is None else bag.coords[bag.valid],
+        selected=None if result.selection is None else result.selection.selected,
+    )

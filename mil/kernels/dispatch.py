@@ -1,0 +1,42 @@
+"""Which form of an operation runs, and which numbers stay in float32: one rule for all."""
+
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Backend = Literal["auto", "reference", "cpu", "triton"]
+Chosen = Literal["reference", "cpu", "triton"]
+FAST = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def choose_backend(backend: Backend, *tensors: Tensor | None) -> Chosen:
+    """Backend that computes an operation on these tensors.
+
+    `auto` is Triton on a CUDA device, tiled torch on a CPU, and the reference on any
+    other device. Float64 goes to the reference, the only form that computes in float64.
+
+    Args:
+        backend: requested backend; anything but `auto` is returned unchanged.
+        tensors: tensors that the operation reads; the first present one names the
+            device.
+    """
+    if backend != "auto":
+        return backend
+    present = [tensor for tensor in tensors if tensor is not None]
+    if any(tensor.is_floating_point() and tensor.dtype not in FAST for tensor in present):
+        return "reference"
+    device = present[0].device.type
+    if device == "cuda" and find_spec("triton") is not None:
+        return "triton"
+    return "cpu" if device == "cpu" else "reference"
+
+
+def at_least_float32(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Float16 and bfloat16 converted to float32; float32 and float64 unchanged.
+
+    Float16 ends at 65504: it has no room for the score of a masked tile (-1e9).
+    """
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -1,0 +1,67 @@
+"""Shapes of masks: regions, lines, holes and margins."""
+
+import numpy as np
+from scipy import ndimage
+
+from mil.tile.density import BoolMask
+
+
+def keep_large(mask: BoolMask, min_px: float) -> BoolMask:
+    """The mask's connected regions of at least so many pixels."""
+    labels, _ = ndimage.label(mask)
+    large = np.bincount(labels.ravel()) >= min_px
+    large[0] = False
+    return large[labels]
+
+
+def widen(mask: BoolMask, radius: float) -> BoolMask:
+    """The mask and all within `radius` pixels around it (a square), at least one pixel."""
+    if not mask.any():
+        return mask
+    size = 2 * max(1, round(radius)) + 1
+    return ndimage.maximum_filter(mask.view(np.uint8), size).view(bool)
+
+
+def close_gaps(mask: BoolMask, radius: int) -> BoolMask:
+    """Morphological closing by a square: gaps of up to twice the radius are filled."""
+    padded = np.pad(mask, radius).view(np.uint8)
+    size = 2 * radius + 1
+    closed = ndimage.minimum_filter(ndimage.maximum_filter(padded, size), size)
+    return closed[radius:-radius, radius:-radius].view(bool)
+
+
+def without_lines(mask: BoolMask, thin_px: float, long_px: float) -> BoolMask:
+    """The mask without regions that are long and thin.
+
+    Args:
+        mask: pixels to keep, where they form no line.
+        thin_px: largest mean width of a line, pixels.
+        long_px: smallest diagonal of a line's bounding box, pixels.
+    """
+    labels, count = ndimage.label(mask)
+    area = np.bincount(labels.ravel(), minlength=count + 1)
+    keep = np.arange(count + 1) > 0
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels, count), start=1):
+        length = np.hypot(rows.stop - rows.start, columns.stop - columns.start)
+        keep[number] = length < long_px or area[number] > thin_px * length
+    return mask if keep[1:].all() else keep[labels]
+
+
+def mostly_outside(first: BoolMask, second: BoolMask) -> BoolMask:
+    """Regions of the second mask of which less than half lies in the first."""
+    labels, count = ndimage.label(second)
+    area = np.bincount(labels[second], minlength=count + 1)
+    shared = np.bincount(labels[first], minlength=count + 1)
+    new = shared < area / 2
+    new[0] = False
+    return new[labels]
+
+
+def small_holes(mask: BoolMask, max_px: float) -> BoolMask:
+    """Holes of the mask with fewer than so many pixels."""
+    labels, _ = ndimage.label(~mask)
+    small = np.bincount(labels.ravel()) < max_px
+    # What touches the border is no hole: it goes on outside.
+    for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        small[border] = False
+    return small[labels] & ~mask

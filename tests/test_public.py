@@ -1,0 +1,154 @@
+"""What `import mil` offers: lazily, without torch until it is needed, and with what it promises."""
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import mil
+from mil.errors import FormatError
+from mil.heads import build_head
+from mil.io.bags import read_bag
+from mil.tasks import Classification
+from mil.trained import Trained, save_trained
+from tests.synthetic import bag_file, tissue_slide
+
+
+def modules_after(code: str) -> set[str]:
+    """Modules that are loaded in a fresh interpreter after some code."""
+    script = f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)))"
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    return set(json.loads(finished.stdout))
+
+
+def test_importing_the_package_imports_next_to_nothing():
+    loaded = modules_after("import mil")
+    assert {name for name in loaded if name.startswith("mil")} == {"mil", "mil.versions"}
+    assert not loaded & {"numpy", "pydantic", "torch", "openslide"}
+
+
+def test_slides_and_tiles_do_without_torch():
+    names = (
+        "open_slide",
+        "tile_slide",
+        "read_tiles",
+        "read_bag",
+        "read_scores",
+        "read_evaluation",
+        "load_encoders",
+        "head_names",
+    )
+    loaded = modules_after("import mil\n" + "\n".join(f"mil.{name}" for name in names))
+    assert "mil.tile.stage" in loaded
+    assert "torch" not in loaded
+
+
+def test_every_public_name_is_there_and_documented():
+    assert set(mil.__all__) == {*mil.PUBLIC, "PUBLIC", "__version__"}
+    assert set(mil.PUBLIC) <= set(dir(mil))
+    for name in mil.PUBLIC:
+        assert getattr(mil, name).__doc__
+
+
+def test_no_public_name_is_a_module_which_would_replace_it_when_imported():
+    clashes = [name for name in mil.PUBLIC if find_spec(f"mil.{name}") is not None]
+    assert not clashes
+
+
+def test_a_name_that_does_not_exist():
+    with pytest.raises(AttributeError, match="module 'mil' has no attribute 'open_slides'"):
+        _ = mil.open_slides
+
+
+def test_a_slide_is_opened_and_tiled_as_the_stage_does_it(tmp_path):
+    tissue_slide(tmp_path / "a.tif", (2048, 1536), 0.25)
+    with mil.open_slide(str(tmp_path / "a.tif")) as slide:
+        assert slide.size_px == (2048, 1536)
+        assert slide.read(0.0, 0.0, 448.0, 224).shape == (224, 224, 3)
+    tiles = mil.tile_slide(str(tmp_path / "a.tif"), tmp_path / "tiles" / "a.h5")
+    assert tiles.geometry.slide == "a"
+    assert (tiles.geometry.tile_px, tiles.geometry.target_mpp) == (224, 0.5)
+    assert len(tiles.coords)
+    again = mil.read_tiles(tmp_path / "tiles" / "a.h5")
+    np.testing.assert_array_equal(again.coords, tiles.coords)
+    assert (tmp_path / "tiles" / "grid" / "a.jpg").exists()
+
+
+def test_a_slide_that_cannot_be_used_has_a_state(tmp_path):
+    tissue_slide(tmp_path / "a.tif", (2048, 1536), 0.25)
+    tiles = mil.tile_slide(tmp_path / "a.tif", tmp_path / "a.h5", mpp=20.0)
+    assert tiles.geometry.state == "no_mpp"
+    assert tiles.geometry.reason
+
+
+def test_an_encoder_that_does_not_exist(tmp_path):
+    with pytest.raises(mil.MilError, match="no encoder named 'resnet19'; did you mean 'resnet18'"):
+        mil.tile_slide(tmp_path / "a.tif", tmp_path / "a.h5", encoder="resnet19")
+
+
+@pytest.fixture
+def bags(tmp_path) -> list[Path]:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"s{number}.h5" for number in range(2)]
+    for path, count in zip(paths, (5, 8), strict=True):
+        bag_file(path, path.stem, rng.normal(size=(count, 6)).astype(np.float16))
+    return paths
+
+
+def test_bags_are_collated_without_padding(bags):
+    first, second = map(mil.read_bag, bags)
+    together = mil.collate([first, second])
+    assert isinstance(together, mil.Bags)
+    assert together.features.shape == (13, 6)
+    assert together.features.dtype == torch.float32
+    assert together.offsets.tolist() == [0, 5, 13]
+    head = mil.build_head("mean", {}, dim=6, classes=3)
+    assert head(together).logits.shape == (2, 3)
+    with pytest.raises(ValueError, match="no bags to join"):
+        mil.collate([])
+
+
+@pytest.fixture
+def folder(tmp_path, bags) -> Path:
+    """A head's folder, for features as in `bags`."""
+    torch.manual_seed(0)
+    head = build_head("abmil", {}, dim=6, classes=2)
+    trained = Trained(
+        recipe_name="abmil",
+        recipe=mil.load_recipe("abmil"),
+        **read_bag(bags[0]).identity,
+        dim=6,
+        task=Classification(classes=["normal", "tumour"], positive="tumour"),
+        dataset="d",
+        seed=1,
+        fold=0,
+        epoch=1,
+    )
+    save_trained(tmp_path / "head", trained, head.state_dict(), {})
+    return tmp_path / "head"
+
+
+def test_a_trained_head_scores_a_bag(folder, bags):
+    head = mil.load_head(str(folder))
+    bag = mil.read_bag(bags[1])
+    score = mil.score_bag(head, bag)
+    with torch.inference_mode():
+        logits = head.module(mil.collate([bag])).logits
+    expected = logits.double().softmax(1)[0].numpy()
+    assert list(score.predictions) == ["p_normal", "p_tumour"]
+    np.testing.assert_allclose(list(score.predictions.values()), expected, atol=1e-6)
+    assert score.attention.shape == (8,)
+    np.testing.assert_allclose(score.attention.sum(), 1, atol=1e-6)
+    np.testing.assert_array_equal(score.coords, bag.coords)
+    assert score.selected is None
+
+
+def test_a_bag_of_another_length_is_refused(folder, tmp_path):
+    bag_file(tmp_path / "other.h5", "other", np.ones((4, 7), np.float16))
+    with pytest.raises(FormatError, match=r"other\.h5: dim is 7"):
+        mil.score_bag(mil.load_head(folder), mil.read_bag(tmp_path / "other.h5"))
