@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mil.errors import ConfigError, unknown_name
 
-# Names become names of folders: letters, digits, dots, dashes and underscores, never a path.
+# Names become names of folders: letters, digits, dots, dashes and underscores, never a
+# path.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 
@@ -77,6 +78,7 @@ def read_yaml(path: Path) -> Any:
         ConfigError: The file is missing or is not YAML.
     """
     try:
+        # The safe loader: a recipe or dataset of somebody else must not run code.
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
@@ -105,7 +107,8 @@ def named_file(folder: str, name: str, kind: str) -> Path:
     if not path.exists():
         if path == Path(name):
             raise ConfigError(f"{path}: no such file")
-        # A `configs/` of the user's own does not hide the files that came with this package.
+        # A `configs/` of the user's own does not hide the files that came with this
+        # package.
         folders = (Path("configs") / folder, SHIPPED / "configs" / folder)
         known = {file.stem for folder in folders for file in folder.glob("*.yaml")}
         raise ConfigError(unknown_name(kind, name, known))

@@ -9,14 +9,17 @@ from pydantic import Field, field_validator
 from mil.config.base import NAME, Section, checked, config_path, read_yaml
 from mil.errors import ConfigError, unknown_name
 
-# The encoder of the demo and of every default: its weights come with the installation, so that
-# it works without a network.
+# The encoder of the demo and of every default: its weights come with the installation,
+# so that it works without a network.
 DEFAULT_ENCODER = "efficientnet_lite0"
 HUB = ("hf-hub:", "hf_hub:")
+# A part of a path begins with a letter, digit or underscore: it cannot be `..` and
+# leave its folder.
 _PART = r"\w[\w.-]*"
 _PACKAGE_FILE = re.compile(r"package:[A-Za-z_]\w*(?:\.\w+)*/.+")
 _HUB_FILE = re.compile(rf"hf[-_]hub:({_PART}/{_PART})(?:@({_PART}))?(?:/({_PART}(?:/{_PART})*))?")
 
+# YAML knows .inf and .nan, which would pass as floats.
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -112,6 +115,7 @@ def tiling_name(tile_px: int | None, mpp: float | None) -> str:
         tile_px: Side of a tile, pixels; None (`unknown`) for imported bags that do not state it.
         mpp: Resolution of a tile, micrometres per pixel; None like `tile_px`.
     """
+    # Ten digits: rounding errors of a float must not make another folder.
     return f"{tile_px or 'unknown'}px_{'unknown' if mpp is None else f'{mpp:.10g}'}mpp"
 
 

@@ -93,6 +93,7 @@ def init(
     yaml = out / f"{name}.yaml"
     table = out / f"{name}.csv"
     labels = _check_paths(name, yaml, table, labels, force=force)
+    # Absolute, for the dataset may be used from another working directory.
     root = slides.resolve()
     sheet = read_sheet(labels)
     columns = {

@@ -52,6 +52,8 @@ class LevelFinding:
     cut_off: int | None
 
 
+# Compared by identity (eq=False): fields hold arrays, whose equality has no truth
+# value.
 @dataclass(frozen=True, eq=False)
 class TilingFinding:
     """Expected result of `tile` and `features` for one size and resolution of tiles.

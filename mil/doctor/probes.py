@@ -34,7 +34,7 @@ def last_row(coords: Coords) -> Int[np.ndarray, "tried 2"]:
 def unreadable(
     reader: SlideReader, coords: Num[np.ndarray, "tiles 2"], side_level0_px: float, tile_px: int
 ) -> Bool[np.ndarray, " tiles"]:
-    """Whether each tile fails to decode.
+    """True for each tile that cannot be decoded.
 
     Args:
         reader: Open slide.
@@ -58,7 +58,7 @@ def _reads(reader: SlideReader, x: float, y: float, side_level0_px: float, tile_
 def cut_off(
     reader: SlideReader, level: int, coords: Coords, side_level0_px: float
 ) -> Bool[np.ndarray, " tiles"]:
-    """Whether each tile touches a block behind the end of the file.
+    """True for each tile that touches a block behind the end of the file.
 
     Positions of blocks are known for plain TIFF only; for other slides no tile does.
 

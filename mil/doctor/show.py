@@ -11,7 +11,8 @@ from rich.text import Text
 
 from mil.doctor.findings import ABSENT, Diagnosis, EncoderFinding, SlideFinding, advice
 
-# Columns of a terminal from which on sizes in millimetres, sources and decoders are shown.
+# Columns of a terminal from which on sizes in millimetres, sources and decoders are
+# shown.
 WIDE = 110
 # And from which on sizes in pixels are, too.
 WIDEST = 140

@@ -26,7 +26,8 @@ from mil.io.tables.paths import locate, locate_masks
 from mil.progress import progress
 from mil.tile.plan import Drawn
 
-# A tile's row in the bag besides its features: two int32 of coordinates, one byte of validity.
+# A tile's row in the bag besides its features: two int32 of coordinates, one byte of
+# validity.
 ROW_BYTES = 9
 # An HDF5 file with all its attributes and no tiles, roughly.
 FILE_BYTES = 8192
@@ -112,6 +113,7 @@ def _inspect_all(
         try:
             for _ in as_completed(futures):
                 advance(1)
+        # Without this, Ctrl+C would wait for all slides in the queue.
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

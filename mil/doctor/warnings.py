@@ -8,8 +8,8 @@ from mil.io.slides.resolution import CHAIN, PLAUSIBLE_MPP, SQUARE
 
 # Largest relative difference of two sources that state the same pixel size.
 TOLERANCE = 0.05
-# The same, where one of them is the objective power. It is nominal: scanners of 40x have 0.22
-# to 0.28 µm/px, and only a wrong objective differs by more.
+# The same, where one of them is the objective power. It is nominal: scanners of 40x
+# have 0.22 to 0.28 µm/px, and only a wrong objective differs by more.
 TOLERANCE_NOMINAL = 0.30
 NOMINAL = "objective power"
 # Pyramids halve or quarter, so that reading up to twice as many pixels a side is usual.

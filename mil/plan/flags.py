@@ -14,6 +14,7 @@ def quoted(path: Path | str) -> str:
 
 def size_flags(tiling: str) -> str:
     """Side (pixels) and resolution (µm per pixel) of a tile, read from a tiling's folder name."""
+    # From the name, which is in the path of the tiles: flags and path cannot disagree.
     size_px, target_mpp = tiling.removesuffix("mpp").split("px_")
     return f"--size-px {size_px} --target-mpp {target_mpp}"
 
@@ -60,7 +61,7 @@ def state_flags(plan: Plan) -> str:
 
 
 def split_flags(plan: Plan) -> str:
-    """How the patients are divided."""
+    """Settings of the division of patients."""
     split = plan.config.split
     flags = [
         f"--seed {split.seed} --val-share {split.val_share} --test-share {split.test_share}",
@@ -91,6 +92,7 @@ def annotation_flags(plan: Plan, slide: str) -> str:
 def mpp_flag(plan: Plan, slide: str) -> str:
     """A slide's pixel size from the slide table; empty where its file must state it."""
     mpp = plan.slides[slide].mpp
+    # All digits, for a rounded pixel size would move tiles.
     return "" if mpp is None else f"--mpp {mpp!r}"
 
 

@@ -99,8 +99,8 @@ class Plan:
     @property
     def heatmap_slides(self) -> list[str]:
         """Slides that get heatmaps."""
-        # In a run on slides every slide ends in a named state, and `heatmap` shows that of a
-        # missing one; without a precomputed bag there is no state to show.
+        # In a run on slides every slide ends in a named state, and `heatmap` shows that
+        # of a missing one; without a precomputed bag there is no state to show.
         slides = self.present_slides if self.precomputed_dir else list(self.slides)
         if self.config.heatmap.slides == "all":
             return slides
@@ -168,6 +168,7 @@ def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.S
     check_labels(table, early=config.fusion == "early")
     _check_no_braces("split.file", config.split.file or "")
     folds = number_of_folds(config.split, config.folds, table, allow_missing=config.allow_missing)
+    # Checked here and not only by `split`, which comes after hours of embedding.
     if config.split.file is None and config.split.by is None:
         # Here, because it imports numpy, which a run on predefined splits does without.
         from mil.tasks import task_of
@@ -224,6 +225,7 @@ def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
                 plan.config.dataset, list(missing.items()), len(table), not_in_table
             )
         )
+    # One bag is opened for all of them; `train` checks that the others agree.
     first = next(slide for slide in plan.slides if slide in with_bag)
     header = kind_of_bags(folder / f"{first}.h5")
     annotations = {slide: file for slide, file in plan.annotations.items() if file.exists()}

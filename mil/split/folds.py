@@ -163,7 +163,8 @@ def _parts(
     labels = [slides[i].label for i in members]
     patients = [slides[i].patient for i in members]
     counts = {label: len(patients_of(slides, members, label)) for label in dict.fromkeys(labels)}
-    # In order of their first slides: a label's name must not change the division either.
+    # In order of their first slides: a label's name must not change the division
+    # either.
     common = [label for label in counts if counts[label] >= num_parts]
     # Labels too rare for every part count as the first, for scikit-learn warns of them.
     strata = [common.index(label) if label in common else 0 for label in labels]
