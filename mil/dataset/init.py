@@ -194,7 +194,7 @@ def _check_annotations(rows: Sequence[dict[str, str]], root: Path, labels: Path)
 
 
 def _classes(rows: Sequence[dict[str, str]], where: str, positive: str | None) -> dict[str, int]:
-    """Number of slides by class; the class to compare with comes first, `positive` last."""
+    """Number of slides by class; the reference class is first, `positive` last."""
     counts = Counter(row["label"] for row in rows)
     examples = ", ".join(sorted(counts)[:5])
     # A label for each slide is an id or a measurement; of two slides it may be a class.
@@ -214,7 +214,7 @@ def _classes(rows: Sequence[dict[str, str]], where: str, positive: str | None) -
 
 
 def _write(yaml: Path, text: str, rows: Sequence[dict[str, str]], labels: Path) -> None:
-    """Write both files, after a trial in a temporary folder: what is written must read back."""
+    """Write both files, after a trial in a temporary folder: they must read back."""
     columns = [name for name in rows[0] if name not in OPTIONAL or any(row[name] for row in rows)]
     table = [{name: row[name] for name in columns} for row in rows]
     with TemporaryDirectory() as folder:

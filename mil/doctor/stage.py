@@ -102,7 +102,7 @@ def _tiling(config: Config, entry: EncoderConfig) -> tuple[int, float]:
 def _inspect_all(
     jobs: Sequence[tuple[Slide, Path, Drawn]], requirements: Requirements, threads: int
 ) -> list[SlideFinding]:
-    """All slides in the order of the table; at most `threads` of them are open at a time."""
+    """All slides in the order of the table; at most `threads` are open at a time."""
     with (
         ThreadPoolExecutor(threads) as pool,
         progress("inspecting slides", len(jobs), "slides") as advance,

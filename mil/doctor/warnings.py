@@ -1,4 +1,4 @@
-"""Warnings about slides that open: one function for each, which returns a list of sentences."""
+"""Warnings about slides that open: one function for each, returning sentences."""
 
 from collections.abc import Mapping, Sequence
 
@@ -41,7 +41,7 @@ def sizes_disagree(used: Resolution, stated: Mapping[str, float]) -> list[str]:
 
 
 def not_square(properties: Mapping[str, str], levels: Sequence[Level]) -> list[str]:
-    """Pixels whose sides differ, as stated or by the shapes of the levels; at most one warning."""
+    """Pixels whose sides differ, as stated or by the levels' shapes; at most one warning."""
     texts = []
     for source, find in CHAIN:
         pair = find(properties)
