@@ -168,12 +168,14 @@ def _row(
     split = shared.get("split", "").lower()
     row = {
         "slide": file.slide,
+        # Empty: the slide then counts as a patient of its own.
         "patient": cells[columns["patient"]] if columns["patient"] else "",
         "path": file.path.as_posix(),
         "label": cells[columns["label"] or ""],
         "split": SPLIT_WORDS.get(split, split),
         # Some spreadsheets write decimals with a comma.
         "mpp": shared.get("mpp", "").replace(",", "."),
+        # The spreadsheet's cell overrides an annotation beside the slide.
         "annotation": shared.get("annotation", "") or annotations.get(file.slide, ""),
     }
     for key, value in further.items():

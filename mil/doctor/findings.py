@@ -238,6 +238,7 @@ class Diagnosis:
         """Plain values, with format and version."""
         plain = asdict(self)
         for slide, finding in zip(plain["slides"], self.slides, strict=True):
+            # Computed, so not among the fields that asdict knows.
             slide["advice"] = advice(finding.state, self.dataset)
             slide["size_mm"] = finding.size_mm
             for tiling in slide["tilings"].values():

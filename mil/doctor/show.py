@@ -53,6 +53,7 @@ def clean(text: str) -> str:
 
 
 def _text(text: str, style: str = "") -> Text:
+    # A Text, not a string, in which rich would take [red] of a file's text for markup.
     return Text(clean(text), style)
 
 

@@ -150,5 +150,6 @@ def _encoder(
 def _free(folder: Path) -> int:
     """Free space on the disk of a folder that exists or will be made, bytes."""
     folder = folder.absolute()
+    # Its nearest existing parent is on the disk that it will be on.
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     return shutil.disk_usage(os.fspath(existing)).free

@@ -28,6 +28,7 @@ def sizes_disagree(used: Resolution, stated: Mapping[str, float]) -> list[str]:
     sources_by_mpp: dict[str, list[str]] = {}
     for source, mpp in stated.items():
         tolerance = TOLERANCE_NOMINAL if NOMINAL in (source, used.source) else TOLERANCE
+        # Not a statement: many writers leave the TIFF resolution at 72 dpi.
         plausible = PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]
         if plausible and abs(mpp / used.mpp - 1) > tolerance:
             sources_by_mpp.setdefault(f"{mpp:.4g}", []).append(source)
