@@ -1,4 +1,4 @@
-"""Base of all sections of the configuration: the model, the check, and the search for files."""
+"""Base of all sections of the configuration: the model, its check, its files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def checked(model: type[Model], raw: Any, where: str) -> Model:
-    """Check a mapping read from a file; every fault is named at once, with its dotted path.
+    """Check a mapping read from a file; all faults are named, with their dotted paths.
 
     Args:
         model: Model of the section.
@@ -87,7 +87,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def config_path(relative: str) -> Path:
-    """Path of a file of `configs/`: in the working directory, else the one that came with mil."""
+    """Path of a file of `configs/`: the working directory's, else that of mil."""
     local = Path("configs") / relative
     return local if local.exists() else SHIPPED / local
 
@@ -101,7 +101,7 @@ def named_file(folder: str, name: str, kind: str) -> Path:
         kind: Noun for the error message, such as `dataset`.
 
     Raises:
-        ConfigError: There is no such file; for a name, the message lists those that exist.
+        ConfigError: There is no such file; for a name, the message lists the others.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else config_path(f"{folder}/{name}.yaml")
     if not path.exists():

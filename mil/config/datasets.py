@@ -91,7 +91,7 @@ class DatasetConfig(Section):
 
     @property
     def positive_class(self) -> str:
-        """Class of interest: `positive`, or the last class; empty where labels are numbers."""
+        """Class of interest: `positive`, or the last; empty where labels are numbers."""
         return self.positive or (self.classes[-1] if self.classes else "")
 
 

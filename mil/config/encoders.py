@@ -41,7 +41,7 @@ class HubFile(NamedTuple):
 
 
 class EncoderConfig(Section):
-    """One entry of configs/encoders.yaml: a timm model, its weights and the tiles it expects."""
+    """One entry of configs/encoders.yaml: a timm model, its weights and its tiles."""
 
     timm: str = Field(
         description="Name of the model for timm.create_model; names that begin with hf-hub: too."
@@ -103,7 +103,7 @@ class EncoderConfig(Section):
     def settings(self) -> str:
         """All settings that features depend on, as JSON.
 
-        Licence, gating and citation are left out: correcting them must not recompute bags.
+        Without licence, gating and citation: correcting them must not recompute bags.
         """
         return self.model_dump_json(exclude={"licence", "gated", "citation"})
 

@@ -192,7 +192,7 @@ def check_head(name: str) -> EntryPoint | None:
 
 
 def recipe_files() -> dict[str, Path]:
-    """Files of all recipes, by name; ./configs/heads overrides those that came with mil."""
+    """Files of all recipes, by name; ./configs/heads overrides those of mil."""
     folders = (SHIPPED / "configs/heads", config_path("heads"))
     # Of two files with one name, that of the later folder wins.
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}

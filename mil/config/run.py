@@ -92,7 +92,7 @@ class FeaturesConfig(Section):
 
 
 class SplitConfig(Section):
-    """Settings of stage `split`: division of patients into training, validation and test."""
+    """Settings of stage `split`: division of patients into train, val and test."""
 
     file: str | None = Field(
         None,

@@ -195,7 +195,7 @@ class _TilingInspection:
     def _tiles(
         self, requirements: Requirements, masks: plan.Drawn, overview: Overview | None
     ) -> tuple[Coords, float | None]:
-        """Tiles and area of the tissue; the whole grid and None where it is not detected."""
+        """Tiles and area of the tissue; the whole grid and None without detection."""
         if overview is None:
             return self.whole_grid, None
         tile_plan = plan.plan_tiles(
@@ -210,7 +210,7 @@ class _TilingInspection:
         return tile_plan.coords, tile_plan.tissue_mm2
 
     def _probed(self, finding: TilingFinding, coords: Coords) -> TilingFinding:
-        """Read the corners of the slide and the last rows, of the slide and of its tissue."""
+        """Read the corners of the slide, and the last rows of slide and tissue."""
         corners = four_corners(self.reader, self.side)
         probes = np.concatenate([corners, last_row(self.whole_grid), last_row(coords)])
         probes = np.unique(probes.astype(np.int32), axis=0)

@@ -102,7 +102,7 @@ def _tiling(config: Config, entry: EncoderConfig) -> tuple[int, float]:
 def _inspect_all(
     jobs: Sequence[tuple[Slide, Path, Drawn]], requirements: Requirements, threads: int
 ) -> list[SlideFinding]:
-    """All slides in the order of the table; at most `threads` of them are open at a time."""
+    """All slides in the order of the table; at most `threads` are open at a time."""
     with (
         ThreadPoolExecutor(threads) as pool,
         progress("inspecting slides", len(jobs), "slides") as advance,
@@ -150,5 +150,6 @@ def _encoder(
 def _free(folder: Path) -> int:
     """Free space on the disk of a folder that exists or will be made, bytes."""
     folder = folder.absolute()
+    # Its nearest existing parent is on the disk that it will be on.
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     return shutil.disk_usage(os.fspath(existing)).free

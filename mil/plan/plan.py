@@ -1,4 +1,4 @@
-"""Files and settings of a run, known before anything runs: no torch, and no slide is opened."""
+"""Files and settings of a run, known before it starts: no torch, no slide is opened."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -91,7 +91,7 @@ class Plan:
 
     @property
     def shared_readings(self) -> dict[tuple[str, ...], list[str]]:
-        """Slides to read once for several encoders; see `mil.plan.existing.shared_readings`."""
+        """Slides to read once for several encoders; see `existing.shared_readings`."""
         if self.precomputed_dir:
             return {}
         return shared_readings(self.bags_dirs, list(self.slides), self.tilings)
@@ -108,13 +108,13 @@ class Plan:
 
     @property
     def split_files(self) -> list[str]:
-        """Files of predefined splits; none where the patients are divided by the run."""
+        """Files of predefined splits; none where the run divides the patients."""
         file = self.config.split.file
         return [] if file is None else [str(path) for path in split_files(Path(file))]
 
     @property
     def fetchable(self) -> dict[str, tuple[str, str]]:
-        """URL and checksum of each file to fetch; see `mil.io.tables.paths.fetchable`."""
+        """URL and checksum of each file to fetch, by its path below the slides' folder."""
         if self.precomputed_dir:
             return {}
         return paths.fetchable(list(self.slides.values()))
@@ -136,7 +136,7 @@ class Plan:
 
 
 def make_plan(raw: dict[str, Any]) -> Plan:
-    """Check a run's configuration and its slide table, and locate the files it starts from.
+    """Check a run's configuration and slide table, and locate the files it starts from.
 
     Args:
         raw: Configuration, as a mapping read from YAML.
@@ -164,7 +164,7 @@ def make_plan(raw: dict[str, Any]) -> Plan:
 
 
 def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.Slide]) -> Config:
-    """The configuration with the number of folds of the run, which is part of its paths."""
+    """The configuration with the run's number of folds, which is part of its paths."""
     check_labels(table, early=config.fusion == "early")
     _check_no_braces("split.file", config.split.file or "")
     folds = number_of_folds(config.split, config.folds, table, allow_missing=config.allow_missing)
@@ -241,5 +241,5 @@ def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
 
 
 def _tiling(config: Config, entry: EncoderConfig) -> str:
-    """Folder name of an encoder's tiles: sizes of the run, else of the encoder's entry."""
+    """Folder name of an encoder's tiles: sizes of the run, else of its entry."""
     return tiling_name(config.tile.size_px or entry.tile_px, config.tile.mpp or entry.mpp)

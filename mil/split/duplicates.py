@@ -45,6 +45,7 @@ def find_duplicates(slides: Sequence[Slide], bags_dir: Path) -> list[Duplicates]
     digests_of_ends = {slide.slide: features_digest(_bag(slide, bags_dir)) for slide in slides}
     candidates = [slide for group in _grouped(slides, digests_of_ends) for slide in group]
     digests = {slide.slide: features_digest(_bag(slide, bags_dir), None) for slide in candidates}
+    # Hex digits may be written in either case.
     checksums = {slide.slide: slide.checksum.lower() for slide in slides if slide.checksum}
     groups_by_evidence = (
         ("checksum", _grouped(slides, checksums)),

@@ -89,6 +89,7 @@ def leave_one_out(
         DatasetError: The other groups have too few patients to divide.
     """
     folds = {}
+    # Sorted, for the order of the table must not change the numbers of the folds.
     for name in sorted(set(groups)):
         test = [i for i, group in enumerate(groups) if group == name]
         splits = _split_names(slides, test, [])
@@ -141,6 +142,7 @@ def _sample(slides: Sequence[Slide], members: list[int], share: float, seed: int
     for i in members:
         labels.setdefault(slides[i].patient, set()).add(slides[i].label)
     strata: dict[frozenset[str], list[str]] = {}
+    # Sorted, for the order of the table must not change the draw.
     for patient in sorted(labels):
         strata.setdefault(frozenset(labels[patient]), []).append(patient)
     # In order of their first patients: a label's name must not change what is drawn.

@@ -243,7 +243,10 @@ def test_bags_to_report_with_no_slide_anywhere(planted):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "12 in, 12 out" in done.stdout
-    note = f"precomputed bags of stranger.v2, 224px_0.5mpp, in {FOLDER}; 3 bags there are of no slide in the table"
+    note = (
+        f"precomputed bags of stranger.v2, 224px_0.5mpp, in {FOLDER}; 3 bags there are of no "
+        "slide in the table"
+    )
     assert note in done.stdout
     results = planted.folder / "results/toy"
     metrics = json.loads(
