@@ -15,7 +15,7 @@ from mil.trained import apply, load_trained
 from tests.messages import one_line
 from tests.tasks.planted import write_study
 
-# What is asked of each task, and what chance would give.
+# Metric of each task and the least value that counts as learnt.
 ENOUGH = {
     "classification": ("auroc_macro", 0.9),
     "multilabel": ("auroc_macro", 0.9),
