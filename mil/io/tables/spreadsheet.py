@@ -148,7 +148,7 @@ def _text(cell: Any) -> str:
 
 
 def find_column(sheet: Sheet, ours: str, user_column: str | None) -> str | None:
-    """Which column holds the slide, the label or the patient.
+    """Find the column of the slides, the labels or the patients.
 
     Args:
         sheet: the table.
