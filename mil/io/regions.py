@@ -242,7 +242,7 @@ def _span(path: Path, size: tuple[int, int], spans: list[Span]) -> Span:
 
 
 def _deviation(size: tuple[int, int], other: tuple[int, int]) -> float:
-    """How far the proportion of two sizes differs; 0: not at all."""
+    """Relative difference of the proportions of two sizes; 0: none."""
     return abs(size[0] * other[1] / (size[1] * other[0]) - 1)
 
 
