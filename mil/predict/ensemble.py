@@ -92,7 +92,7 @@ def _entry(trained: Trained, folder: Path) -> EncoderConfig:
     if trained.encoder not in encoders:
         raise ConfigError(
             f"{folder}: was trained on features of {trained.encoder}, which has no entry in "
-            "configs/encoders.yaml; add it there (docs/encoders.md): "
+            "configs/encoders.yaml; add it there (docs/how-to/encoders.md): "
             f"{unknown_name('encoder', trained.encoder, encoders)}"
         )
     if not trained.weights_sha256:
