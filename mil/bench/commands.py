@@ -267,7 +267,7 @@ def bench_kernels(
         typer.Option(
             min=1,
             help="Number of tiles of all bags together; repeat for several; default: see "
-            "docs/kernels.md.",
+            "docs/explain/kernels.md.",
         ),
     ] = None,
     dim: Annotated[

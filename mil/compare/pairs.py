@@ -33,6 +33,7 @@ def compare_pairs(heads: Sequence[EvaluatedHead]) -> PairedTests:
             list(first.patients.values()),
             numbers,
         )
+    # Too few patients, or a metric that these slides do not allow.
     except ValueError as error:
         return _untested(task.main_metric, str(error))
     corrected = _corrected(test.differences)
@@ -64,6 +65,7 @@ def _pair(one: str, other: str, difference: Difference, p_holm: float | None) ->
 
 def _corrected(differences: Sequence[Difference]) -> list[float | None]:
     """P values corrected for the number of tested pairs."""
+    # Pairs in which nothing varies are no tests, and count for nothing in the correction.
     tested = [difference.p for difference in differences if difference.p is not None]
     adjusted = iter(holm(np.array(tested)))
     return [None if difference.p is None else float(next(adjusted)) for difference in differences]

@@ -52,6 +52,8 @@ def read_evaluated(folder: Path) -> EvaluatedHead:
         if row.split == "test":
             slides.setdefault(row.slide, []).append(row)
     ordered = dict(sorted(slides.items()))
+    # The columns of the file: an unfitted task does not know how many intervals of
+    # survival there are.
     columns = list(rows[0].predictions) if rows else []
     predictions = np.zeros((len(ordered), len(columns)))
     for number, members in enumerate(ordered.values()):
@@ -79,6 +81,7 @@ def check_comparable(heads: Sequence[EvaluatedHead]) -> None:
                 f"{head.folder} and {first.folder} are of different tasks or classes; compare "
                 "heads of one"
             )
+        # Paired tests compare predictions slide by slide.
         unshared = sorted(set(head.labels) ^ set(first.labels))
         if unshared:
             raise DatasetError(

@@ -43,6 +43,7 @@ def run(evaluated: Sequence[Path], out: Path, *, allow_missing: bool = False) ->
     check_comparable(heads)
     tests = compare_pairs(heads)
     comparison = _comparison(heads, tests, left_out)
+    # A run that is interrupted below must not leave an old comparison that looks whole.
     (out / COMPARISON).unlink(missing_ok=True)
     write_csv_table(out / "comparison.csv", comparison)
     write_markdown(out / "comparison.md", comparison)

@@ -33,6 +33,7 @@ def heads_table(
 ) -> Table:
     """Table of the heads; with columns for patients and runs only where they add something."""
     main = metrics[0]
+    # With one slide for each patient the column would repeat that of the slides.
     patients = several_slides and any(row.patients.get(main) for row in rows)
     runs = any(row.seeds * row.folds > 1 for row in rows)
     header = ["encoder", "recipe", title(main)]

@@ -10,6 +10,7 @@ from mil.statistics.metric import Metric, Spread
 
 NAMES = 2  # first columns, which name the row and are aligned left
 WIDE = 6  # number of columns up to which a LaTeX table fits a page as it is
+# Characters that LaTeX reads as commands, or that its fonts lack.
 ESCAPED = {
     "\\": r"\textbackslash{}",
     "&": r"\&",

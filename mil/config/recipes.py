@@ -130,7 +130,7 @@ class Recipe(Section):
     )
     options: dict[str, Any] = Field({}, description="Options of the head, as its `Config` defines.")
     losses: dict[str, Annotated[LossWeight, BeforeValidator(_constant_as_weight)]] = Field(
-        min_length=1, description="Weight of each loss term, by its name in mil/losses.py."
+        min_length=1, description="Weight of each loss term, by its name in mil/losses/terms.py."
     )
     train: TrainConfig = Field(TrainConfig(), description="Settings of the training.")
     source: str = Field("", description="Publication or code that the settings were taken from.")

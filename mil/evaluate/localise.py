@@ -21,6 +21,7 @@ def share_annotated(
     x = coords[:, 0].astype(float)
     y = coords[:, 1].astype(float)
     boxes = shapely.box(x, y, x + side_px, y + side_px)
+    # Most tiles touch no region, and areas of intersections are slow.
     shapely.prepare(regions)
     share = np.zeros(len(boxes))
     touched = shapely.intersects(regions, boxes)
@@ -48,5 +49,6 @@ def entropy_share(attention: Float[np.ndarray, " tiles"]) -> float | None:
     """Entropy of attention over the entropy of uniform attention, 0..1; None for one tile."""
     if len(attention) < 2:
         return None
+    # 0 log 0 is 0.
     known = attention[attention > 0]
     return float(-(known * np.log(known)).sum() / np.log(len(attention)))

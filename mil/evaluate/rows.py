@@ -39,6 +39,7 @@ class EvaluatedSlide(Prediction):
     selection: Selected | None = None  # None: the head selects no tiles
 
 
+# Functions below give back the kind of row that they were given.
 Row = TypeVar("Row", bound=Prediction)
 
 

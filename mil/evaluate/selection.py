@@ -54,6 +54,7 @@ def annotated_tiles(
     """
     known = (share >= 0.5) | (share == 0)
     annotated = share >= 0.5
+    # Tiles on a border are neither hits nor misses.
     chosen = selected & known
     if not annotated.any() or not chosen.any():
         return None

@@ -67,6 +67,7 @@ def run(
     """
     bags = {(bag.fold, bag.name): bag for bag in read_fold_bags(folds)}
     slides_of = {bag.name: bag.slides for bag in sorted(bags.values(), key=lambda bag: bag.name)}
+    # Records are parsed once: a study has as many copies of them as slides.
     heads = _heads_of(scores_dir, slides_of)
     records = read_records([head.record for head in heads], scores_dir)
     _check_folds(bags, records, folds, dataset_path(dataset).stem)
@@ -111,6 +112,7 @@ def _read(
     path = score_path(scores_dir, name)
     if scores.name != name:
         raise FormatError(f"{path}: holds the scores of {scores.name}; give it that name")
+    # A score that is older than its bag has the attention of other tiles.
     check_bags(scores, path, bag_paths)
     if scores.state != "ok":
         raise FormatError(
@@ -156,8 +158,10 @@ def _check_folds(bags: BagsByFold, records: Sequence[Trained], folds: Path, data
             raise DatasetError(
                 f"{folds}: has no fold {trained.fold}, which {trained.recipe_name} was trained on"
             )
+        # Labels of training slides were checked when the head was trained.
         test = [bag for bag in in_fold if bag.split == "test"]
         check_labels(test, folds, trained.task.kind, trained.classes)
+        # Heads of other datasets, and imported ones, say nothing about these slides.
         seen = digest_of_seen(in_fold)
         if trained.dataset == dataset and None not in (seen, trained.seen) and seen != trained.seen:
             raise DatasetError(
@@ -204,6 +208,7 @@ def _annotated_share(
     """
     shares = []
     for slide in slides:
+        # A bag that is annotated in part would count tumour as other tissue.
         if slide not in annotations:
             return None
         path, frame = annotations[slide]

@@ -60,6 +60,7 @@ def metrics_of_patients(
             patient already.
     """
     patients = by_patient(rows)
+    # A patient with two labels is neither a positive nor a negative.
     mixed = [patient for patient, labels in _labels(rows).items() if len(labels) > 1]
     if mixed:
         named = ", ".join(mixed[:3]) + (" …" if len(mixed) > 3 else "")
@@ -69,6 +70,7 @@ def metrics_of_patients(
         )
         return SetMetrics(note=note, n_patients=len(patients), n_slides=len(rows))
     metrics = set_metrics(patients, task)
+    # Rows of patients were counted, but the file says how many slides they have.
     return metrics.model_copy(update={"fusion": fusion, "n_slides": len(rows)})
 
 

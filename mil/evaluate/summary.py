@@ -32,6 +32,7 @@ def metrics_of(
     test = [row for row in rows if row.split == "test"]
     slides = averaged(test, "slide")
     runs = [_run(members, task, *run) for run, members in by_run(rows).items()]
+    # In the order of the runs; a run without test slides has no metrics.
     names = dict.fromkeys(name for run in runs for name in run.numbers)
     selection = None
     if task.one_of_classes:
@@ -85,6 +86,7 @@ def _calibration(test: Sequence[EvaluatedSlide], task: Task) -> Calibration | No
     note = task.calibration(evaluation_set(before, task), evaluation_set(after, task))
     if note is None:
         return None
+    # Temperature and threshold belong to a head and stand in each of its rows.
     heads = {(row.seed, row.fold): row for row in test}.values()
     return Calibration(
         temperature=mean_sd(row.temperature for row in heads),

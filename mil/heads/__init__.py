@@ -3,7 +3,7 @@
 A head is its `Config` and its `Head(config, dim, classes)`. Some heads need more: the
 protocols below, which a head follows by having their methods. A head whose prediction
 compares the classes sets `for_classes = True`, and is trained for classification alone.
-Other packages add heads by entry points, see docs/own-head.md.
+Other packages add heads by entry points, see docs/how-to/own-head.md.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -136,6 +136,7 @@ def slide_itself(slide: Path, bag: BagPositions, positions: Positions) -> Canvas
     with SlideReader(slide) as reader:
         size = np.array(reader.size_px)
         size_of_bag = bag.width_level0_px or size[0], bag.height_level0_px or size[1]
+        # Where a bag does not know the size of its slide, its tiles tell the least size.
         inside = (positions.corners >= 0).all() and (positions.corners < size).all()
         if not (np.array_equal(size_of_bag, size) and inside):
             raise FormatError(f"{slide}: is of another size than the slide of this bag")

@@ -77,6 +77,7 @@ def run(
         DatasetError: `out` is no PNG.
         FormatError: a file cannot be used, or the scores are of another bag.
     """
+    # The layer and the table take the name with other endings.
     if out.suffix.lower() != ".png":
         raise DatasetError(f"{out}: the picture is a PNG; give a name that ends with .png")
     bag = read_positions(bag_path)
@@ -87,6 +88,7 @@ def run(
         return f"{bag.slide}: {bag.state}, nothing to draw"
     records = read_records([head.record for head in scores.heads], score_path)
     unseen = _unseen(records, bag.slide, folds)
+    # A slide of the training set is drawn too, but says so.
     drawn = unseen or range(len(records))
     chosen = [scores.scores[number] for number in drawn]
     title = title_of(bag.slide, records[0], chosen)
@@ -199,6 +201,7 @@ def _draw(
     title: str,
     scale: Scale,
 ) -> None:
+    # Fractions of a pixel are kept: rounding comes last, in `painted`.
     corners = (positions.corners - np.array(canvas.origin)) / canvas.scale
     side = positions.side / canvas.scale
     top = 100.0 if scale == "percentile" else RELATIVE_TOP
@@ -206,6 +209,7 @@ def _draw(
     coloured = overlay(canvas.image, corners, side, values, top)
     heading = "attention"
     if selected is not None:
+        # Half of the heads: with one head its own selection, with several their majority.
         coloured = outlined(coloured, corners, side, selected >= 0.5)
         heading = "attention, selected tiles outlined"
     with atomic_path(out) as scratch:
@@ -279,6 +283,7 @@ def _measurements(
     multiples = scaled(attention, "relative")
     measurements = [
         {
+            # Six digits are what a float32 holds for certain.
             "attention": float(f"{share:.6g}"),
             "percentile": round(float(percentile), 2),
             "relative": float(f"{multiple:.6g}"),

@@ -108,7 +108,7 @@ def _check_required_fields(headers: Sequence[BagHeader], tool: str, bags: Path) 
         if lacking:
             raise FormatError(
                 f"{bags}: {tool} needs {name}, which {len(lacking)} of {len(headers)} bags lack "
-                f"({some(lacking)}); import them again and state it (docs/bags.md)"
+                f"({some(lacking)}); import them again and state it (docs/reference/bags.md)"
             )
 
 

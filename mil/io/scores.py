@@ -189,7 +189,6 @@ def score_path(folder: Path, name: str) -> Path:
 def write_scores(path: Path, scores: BagScores) -> None:
     """Write a score file whole or not at all: contiguous, uncompressed, float32."""
     record = _Record(scores.name, scores.state, scores.reason, scores.bags, scores.heads)
-    # ASCII: a name may hold what UTF-8 does not, and comes back as it was.
     text = json.dumps(asdict(record)).encode()
     with writing(path, FORMAT, VERSION) as file:
         file["record"] = np.frombuffer(text, np.uint8)

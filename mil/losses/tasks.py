@@ -25,6 +25,7 @@ from mil.tasks import (
 
 def target_tensor(task: Task, label: str) -> Shaped[Tensor, "..."]:
     """Target of a slide for the loss: int64 for a class, else float32."""
+    # Heads compute in float32; metrics keep the label's float64.
     target = torch.as_tensor(task.target(label))
     return target.float() if target.is_floating_point() else target
 
@@ -106,6 +107,7 @@ def _ordinal_log_probabilities(
     Of the last class the former alone.
     """
     above = functional.logsigmoid(logits).cumsum(1)
+    # Every slide is at least of the first class, and none is above the last.
     certain = torch.zeros_like(above[:, :1])
     reached = torch.cat([certain, above], 1)
     stopped = torch.cat([functional.logsigmoid(-logits), certain], 1)
@@ -166,6 +168,7 @@ def survival_cox_loss(
     The risk set of a bag with an event is the bags of the batch whose time is not
     less. A bag alone gives 0.
     """
+    # From the longest time down, the risk set of a bag is everything before it.
     order = targets[:, 0].argsort(descending=True)
     time = targets[order, 0]
     event = targets[order, 1]

@@ -18,6 +18,7 @@ from mil.trained import Trained, find_heads, load_heads
 DIVISION = re.compile(r"_fold\d+of(\d+)")
 # Name of a tiling, such as 224px_0.5mpp.
 TILING = re.compile(r"(\d{1,4})px_(\d+(?:\.\d+)?(?:e[+-]?\d+)?)mpp")
+# What heads must share for their mean to mean something, and the advice otherwise.
 SHARED = {
     **dict.fromkeys(
         ("encoder", "weights_sha256", "tiling", "dim"), "that were trained on the same features"
@@ -91,7 +92,7 @@ def _entry(trained: Trained, folder: Path) -> EncoderConfig:
     if trained.encoder not in encoders:
         raise ConfigError(
             f"{folder}: was trained on features of {trained.encoder}, which has no entry in "
-            "configs/encoders.yaml; add it there (docs/encoders.md): "
+            "configs/encoders.yaml; add it there (docs/how-to/encoders.md): "
             f"{unknown_name('encoder', trained.encoder, encoders)}"
         )
     if not trained.weights_sha256:
@@ -131,6 +132,7 @@ def feeder_of(
     feeder = build_batched_encoder(
         trained.encoder, ensemble.entry, ensemble.tile_px, config, device
     )
+    # The name alone says nothing: an entry may have been given other weights since.
     weights = feeder.encoder.identity["weights_sha256"]
     if weights != trained.weights_sha256 or feeder.dim != trained.dim:
         raise ConfigError(

@@ -121,6 +121,7 @@ def _predict(
 ) -> SlidePrediction:
     name = tiles.geometry.slide
     began = perf_counter()
+    # Reading is part of it: the rate is what a user waits for.
     embedded = _embed(slide, tiles, ensemble, feeder, settings)
     tiles_per_s = len(tiles.coords) / (perf_counter() - began)
     bag = _bag(tiles, embedded, ensemble, feeder)
@@ -164,6 +165,7 @@ def _embed(
     features = np.zeros((count, feeder.dim), dtype) if keeps_features else None
     valid = np.zeros(count, bool)
     tried = 0
+    # A generator holds worker threads, which an error must not leave behind.
     request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
     extraction = extraction_settings(
         [feeder], count, max_corrupt=max_corrupt, threads=settings.threads

@@ -53,6 +53,7 @@ def run(
             written.
     """
     names = _names(slides)
+    # Before heads and encoder are loaded, so that the error comes at once.
     _check_nothing_lost(out / TABLE, names)
     config_file = config_path("config.yaml")
     config = checked(Config, read_yaml(config_file), str(config_file))

@@ -67,7 +67,7 @@ def score(
     heads = [head for folder in head_dir for head in find_heads(folder)]
     failures = 0
     for result in run(heads, jobs, threads=threads):
-        # A line as soon as its file is there, for a list may take hours.
+        # A line as soon as its file is there, for a list may be long.
         typer.echo(f"score {result.line}", err=result.failed)
         failures += result.failed
     if failures:

@@ -163,7 +163,7 @@ def _score(heads: Sequence[_LoadedHead], job: ScoreJob) -> str:
     name = job.name or bag.slide
     if bag.state == "ok":
         check_numbers(bag, job.bags[0])
-        # Before the first head is applied, for a bag may take minutes.
+        # All are checked before the first is applied: there is no score by some heads.
         for head in heads:
             check_fits(head.trained, bag, job.bags[0])
         # One copy in memory, which all heads share.

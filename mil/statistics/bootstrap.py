@@ -65,7 +65,7 @@ def interval(value: float, drawn: Draws, patients: int, *, top: float = 1.0) -> 
 
     The standard error is that of the resamples, times sqrt(k / (k - 1)) for k patients,
     t with k - 1 degrees of freedom. Percentiles of the same resamples cover 82 to 95 %,
-    least where patients are few or the value is near the top (docs/statistics.md). A
+    least where patients are few or the value is near the top (docs/explain/statistics.md). A
     value at an end, from which no resample differs, gets Wilson's interval of k
     patients.
 

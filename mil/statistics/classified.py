@@ -118,6 +118,7 @@ def with_intervals(
         name: Metric(value=value, ci95=None if value is None else intervals.get(name))
         for name, value in values.items()
     }
+    # Not from `resampled`: resampling would add the bias of ECE once more.
     if_calibrated = calibration.ece_if_calibrated(probabilities, member, seed=seed)
     metrics["ece"] = Metric(value=values["ece"], if_calibrated=if_calibrated)
     return MetricsOfSet(metrics, count)
@@ -173,6 +174,7 @@ def _area(
 ) -> Interval | None:
     try:
         return area(delong(labels, probabilities[:, 1][None], patients))
+    # Fewer than two patients of a class.
     except ValueError:
         return None
 

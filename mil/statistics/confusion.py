@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, Num
 
 from mil.statistics.arrays import Labels, Weights
 
+# Whole numbers of one set, or sums of weights of many samples.
 Tables = Num[np.ndarray, "*stack classes classes"]
 Values = Float[np.ndarray, "*stack"]
 
@@ -29,6 +30,7 @@ def weighted_confusion(
     weights: Weights,
 ) -> Float[np.ndarray, "draws classes classes"]:
     """Confusion matrix of each sample in which each slide occurs `weights` times."""
+    # One-hot cells times weights: one matrix product counts all samples.
     cells = np.eye(classes**2)[labels * classes + predicted]
     return (weights @ cells).reshape(-1, classes, classes)
 

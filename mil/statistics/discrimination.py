@@ -116,6 +116,7 @@ def _by_score(
     positive: np.ndarray, scores: np.ndarray, weights: np.ndarray
 ) -> tuple[Float[np.ndarray, "draws scores"], Float[np.ndarray, "draws scores"]]:
     """Weight of positives and of negatives at each score, smallest score first."""
+    # Rows with equal scores are summed first, so that ties need no further care.
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(scores[order]) != 0))
     ordered_weights = weights[:, order]

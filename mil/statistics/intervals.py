@@ -63,7 +63,7 @@ def area(areas: Areas, head: int = 0) -> Interval:
 
     Degrees of freedom are the patients less 2; where patients have several slides,
     those of the rarer class less 1, which gave the nominal coverage
-    (docs/statistics.md). An AUROC of 0 or 1, whose variance DeLong cannot see, gets
+    (docs/explain/statistics.md). An AUROC of 0 or 1, whose variance DeLong cannot see, gets
     Newcombe's interval (2006, Stat. Med. 25:559, method 5).
 
     Args:

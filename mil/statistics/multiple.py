@@ -11,6 +11,7 @@ def holm(p: Float[np.ndarray, " tests"]) -> Float[np.ndarray, " tests"]:
     another.
     """
     order = np.argsort(p, kind="stable")
+    # An adjusted p is never below that of a smaller p.
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty(len(p))
     adjusted[order] = steps.clip(max=1)

@@ -7,6 +7,7 @@ from mil.statistics.metric import Metric, Spread
 
 Value = TypeVar("Value")
 
+# Metrics whose names in metrics.json are not their titles with spaces.
 TITLES = {
     "auroc": "AUROC",
     "auroc_macro": "AUROC, macro",

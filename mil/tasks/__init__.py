@@ -67,6 +67,7 @@ def unfitted_task(kind: str, classes: Sequence[str], positive: str = "") -> Task
         classes: Names of the classes; empty where labels are numbers.
         positive: Class of interest; empty: the last.
     """
+    # The same default as `DatasetConfig.positive_class`.
     last = classes[-1] if classes else ""
     return task_class(kind).unfitted(classes, positive or last)
 
@@ -102,11 +103,13 @@ def _read_task(raw: object) -> Task:
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         raise ValueError("; ".join(fault.removeprefix(": ") for fault in faults)) from None
+    # For mypy: the base class alone does not keep the contract.
     assert isinstance(task, Task)
     return task
 
 
-# Field of a pydantic model that holds a task of any kind.
+# Field of a pydantic model that holds a task of any kind. A union of the classes would
+# have to name each of them, and a new task would be known in one place more.
 AnyTask = Annotated[Task, PlainValidator(_read_task)]
 
 __all__ = [

@@ -35,6 +35,9 @@ class TaskDefaults(Section):
     """Metrics, intervals and tests by resampling, and no calibration."""
 
     kind: str
+
+    # Properties of the class, not fields: recipe.json keeps what a head was fitted
+    # with, and nothing that this code decides.
     # Range of each metric that is not a share; see `mil.statistics.resampled`.
     scales: ClassVar[Mapping[str, resampled.Scale]] = {}
     headlines: ClassVar[Sequence[Headline]]
@@ -130,9 +133,11 @@ class TaskDefaults(Section):
         """Paired bootstrap: all heads are measured on the same resamples of patients."""
         member = members(patients)
         count = int(member.max()) + 1
+        # One patient drawn with replacement is always the same sample.
         if count < 2:
             raise ValueError("there is one patient")
 
+        # Keys are text because `resampled` names its metrics.
         def measured(weights: Weights) -> dict[str, Draws]:
             return {
                 str(head): self.main_metric_of(targets, predicted, weights)
@@ -140,6 +145,7 @@ class TaskDefaults(Section):
             }
 
         whole = measured(np.ones((1, len(member))))
+        # The same resamples for all heads: what they share cancels in the difference.
         drawn = on_resamples(measured, member)
         if not all(np.isfinite(value[0]) for value in whole.values()):
             raise ValueError(f"these slides have no {title(self.main_metric)}")
@@ -331,6 +337,7 @@ def quantile_parts(values: Sequence[float], parts: int) -> list[str]:
     """
     if not values:
         return []
+    # Left: a value at an edge goes down, so that equal values stay together.
     edges = np.quantile(values, np.arange(1, parts) / parts)
     return [str(part) for part in np.searchsorted(edges, values, side="left")]
 
@@ -360,4 +367,5 @@ def refuse_balance(dataset: DatasetConfig, balanced: bool) -> None:
 
 def log_sigmoid(logits: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """Logarithm of the sigmoid; finite for logits of any size."""
+    # log(1 / (1 + exp(-x))) would overflow for large negative logits.
     return -np.logaddexp(0, -logits)

@@ -12,6 +12,7 @@ from mil.tasks._shared import QUARTERS, OfNumbers, number_of, quantile_parts
 from mil.tasks.base import Draws, Headline, Predictions, Targets, Weights
 
 CENSORED = "+"  # after the time of a slide whose event was not observed
+# Words for an event in the column `event`, as cBioPortal and spreadsheets write it.
 EVENTS = {
     "1": True,
     "1.0": True,
@@ -58,6 +59,7 @@ class OfTimes(OfNumbers):
         """Halves by time of the slides with the event, and of those without."""
         followed = [survival_of(label) for label in labels]
         strata = [""] * len(labels)
+        # Events and censored slides apart: a fold without events cannot be tested.
         for event in (True, False):
             slides = [i for i, survival in enumerate(followed) if survival.event == event]
             halves = quantile_parts([followed[i].time for i in slides], QUARTERS // 2)
@@ -87,10 +89,11 @@ def survival_of(label: str) -> Survival:
     try:
         time = number_of(label.removesuffix(CENSORED).rstrip())
     except ValueError:
+        # Refused below, with the message about times instead of numbers.
         time = -1.0
     if time < 0:
         raise ValueError(
-            "a time is needed: 27.5 (the event came then) or 27.5+ (none was seen until then)"
+            "a time is needed: 27.5 (the event came then) or 27.5+ (censored: no event until then)"
         )
     return Survival(time, not label.endswith(CENSORED))
 
@@ -107,12 +110,13 @@ def survival_label(time: str, event: str) -> str:
     """
     if time.rstrip().endswith(CENSORED):
         raise ValueError(
-            f"time {time!r} says that it is censored, which the event does; take the {CENSORED} "
-            "away"
+            f"time {time!r} marks censoring with {CENSORED}, which the column `event` does "
+            f"already; remove the {CENSORED}"
         )
+    # cBioPortal writes 1:DECEASED and 0:LIVING.
     happened = EVENTS.get(event.partition(":")[0].strip().lower())
     if happened is None:
-        raise ValueError(f"event {event!r} is neither 1 (it came) nor 0 (censored)")
+        raise ValueError(f"event {event!r} is neither 1 (the event came) nor 0 (censored)")
     return time if happened else f"{time}{CENSORED}"
 
 

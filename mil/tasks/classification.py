@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from mil.config import DatasetConfig
 from mil.statistics import classified
@@ -82,7 +82,9 @@ class Classification(OfClasses):
         self, predictions: Float[np.ndarray, " columns"], threshold: float | None
     ) -> str:
         """The most probable class; of two, the positive one from the threshold on."""
-        if threshold is None or len(self.classes) != 2:
+        # A threshold is about the positive class of two; with more there is no "rest"
+        # to fall to.
+        if threshold is None or not self._two:
             return super().predicted_class(predictions, threshold)
         positive = self.classes.index(self.positive)
         return self.classes[positive if predictions[positive] >= threshold else 1 - positive]
@@ -117,9 +119,8 @@ class Classification(OfClasses):
         self, targets: Targets, predictions: Predictions, weights: Weights
     ) -> Mapping[str, Draws]:
         """See `mil.statistics.classified.weighted`."""
-        return classified.weighted(
-            self._positive_last(targets), predictions[:, self._order], weights
-        )
+        order = self._order
+        return classified.weighted(np.argsort(order)[targets], predictions[:, order], weights)
 
     def validation_metrics(
         self, targets: Targets, predictions: Predictions
@@ -129,59 +130,56 @@ class Classification(OfClasses):
 
     def metrics(self, test: EvaluationSet) -> dict[str, float | None]:
         """See `mil.statistics.classified.plain`."""
-        return classified.plain(
-            self._positive_last(test.targets),
-            test.predictions[:, self._order],
-            test.thresholds if self._two else None,
-        )
+        ordered = self._positive_second(test)
+        return classified.plain(ordered.targets, ordered.predictions, self._thresholds(test))
 
     def metrics_with_intervals(self, test: EvaluationSet) -> MetricsOfSet:  # type: ignore[override]
         """Metrics with intervals, and the confusion matrix.
 
         Predicted classes of two are those at the thresholds, else the most probable.
         """
-        labels = self._positive_last(test.targets)
-        probabilities = test.predictions[:, self._order]
-        thresholds = test.thresholds if self._two else None
-        predicted = probabilities.argmax(-1)
+        ordered = self._positive_second(test)
+        thresholds = self._thresholds(test)
+        predicted = ordered.predictions.argmax(-1)
         if thresholds is not None:
-            predicted = (probabilities[:, 1] >= thresholds).astype(int)
-        counts = confusion(labels, predicted, len(self.classes))
-        measured = classified.with_intervals(labels, probabilities, test.patients, thresholds)
+            predicted = (ordered.predictions[:, 1] >= thresholds).astype(int)
+        counts = confusion(ordered.targets, predicted, len(self.classes))
         names = [self.classes[number] for number in self._order]
+        measured = classified.with_intervals(
+            ordered.targets, ordered.predictions, test.patients, thresholds
+        )
         return measured._replace(confusion=Confusion(classes=names, table=counts.tolist()))
 
     def power(self, test: EvaluationSet) -> PowerNote | None:
         """Smallest AUROC and difference of AUROCs that the slides could show."""
+        # Hanley and McNeil's error is of two classes; none is known of a macro mean.
         if not self._two:
             return None
-        scores = test.predictions[:, self._order][:, 1]
-        return power_note(self._positive_last(test.targets), scores, test.patients)
+        ordered = self._positive_second(test)
+        return power_note(ordered.targets, ordered.predictions[:, 1], test.patients)
 
     def uncalibrated(self, predictions: Sequence[float], temperature: float) -> Sequence[float]:
         """Softmax of the logits before they were divided by the temperature.
 
         It is softmax(logits / T) to the power T, scaled to sum to 1.
         """
+        # Python's power, not numpy's: they may differ in the last bit, and metrics.json
+        # has all digits.
         powers = [value**temperature for value in predictions]
         total = sum(powers)
         return [value / total for value in powers]
 
     def calibration(self, before: EvaluationSet, after: EvaluationSet) -> CalibrationNote:
         """Brier score and calibration error before and after the temperature."""
-        errors = []
-        for test in (before, after):
-            labels = self._positive_last(test.targets)
-            probabilities = test.predictions[:, self._order]
-            errors.append(
-                CalibrationErrors(
-                    brier=brier(labels, probabilities), ece=ece(labels, probabilities)
-                )
-            )
-        return CalibrationNote(errors[0], errors[1], reliability(labels, probabilities))
+        ordered_after = self._positive_second(after)
+        return CalibrationNote(
+            before=_errors(self._positive_second(before)),
+            after=_errors(ordered_after),
+            reliability=reliability(ordered_after.targets, ordered_after.predictions),
+        )
 
     def main_metric_of(self, targets: Targets, predictions: Predictions, weights: Weights) -> Draws:
-        """Macro AUROC, without the other metrics."""
+        """Macro AUROC alone."""
         return one_vs_rest(weighted_auroc, targets, predictions, weights)
 
     def paired_test(
@@ -192,6 +190,7 @@ class Classification(OfClasses):
         pairs: Sequence[tuple[int, int]],
     ) -> PairedTest:
         """DeLong's test of the AUROCs of two classes, else the bootstrap."""
+        # DeLong's covariance is of one AUROC; a macro mean has none in closed form.
         if not self._two:
             return super().paired_test(targets, predictions, patients, pairs)
         positive = self.classes.index(self.positive)
@@ -212,10 +211,27 @@ class Classification(OfClasses):
             return list(numbers)
         return sorted(numbers, key=lambda number: self.classes[number] == self.positive)
 
-    def _positive_last(self, targets: Targets) -> Int[np.ndarray, " n"]:
-        """Class numbers in the order of `_order`."""
-        place = np.argsort(self._order)
-        return place[targets]
+    def _positive_second(self, test: EvaluationSet) -> EvaluationSet:
+        """Slides with classes in the order of `_order`.
+
+        A dataset may name the positive class first, while statistics of two classes
+        are of class 1.
+        """
+        # The inverse of the order turns old class numbers into new ones.
+        number_in_order = np.argsort(self._order)
+        return test._replace(
+            targets=number_in_order[test.targets], predictions=test.predictions[:, self._order]
+        )
+
+    def _thresholds(self, test: EvaluationSet) -> Float[np.ndarray, " n"] | None:
+        """Thresholds of two classes; more classes have none."""
+        return test.thresholds if self._two else None
+
+
+def _errors(test: EvaluationSet) -> CalibrationErrors:
+    return CalibrationErrors(
+        brier=brier(test.targets, test.predictions), ece=ece(test.targets, test.predictions)
+    )
 
 
 TASK = Classification

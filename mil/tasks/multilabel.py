@@ -76,11 +76,12 @@ class Multilabel(OfClasses):
 
     def checked_label(self, label: str) -> str:
         """Classes of the slide in the dataset's order, each once."""
+        # One spelling for each set, so that labels can be compared as text.
         names = classes_of(label)
         if not set(names) <= set(self.classes):
             raise ValueError(not_among(self.classes))
         if len(set(names)) < len(names):
-            raise ValueError("it names a class twice")
+            raise ValueError("a class is named twice")
         return SEPARATOR.join(name for name in self.classes if name in names)
 
     def target(self, label: str) -> Float[np.ndarray, " classes"]:

@@ -77,6 +77,8 @@ class Ordinal(OfClasses):
 
     def predictions(self, logits: Float[np.ndarray, "n outputs"]) -> Predictions:
         """Probabilities of the classes, which sum to 1."""
+        # Log probabilities: above all classes before, and not above this one. The first
+        # class has none before, and the last none after.
         certain = np.zeros_like(logits[:, :1])
         above = log_sigmoid(logits).cumsum(1)
         reached = np.concatenate([certain, above], 1)

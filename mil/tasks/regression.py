@@ -52,6 +52,7 @@ class Regression(OfNumbers):
         refuse_balance(dataset, balanced)
         numbers = [number_of(label) for label in labels]
         deviation = statistics.pstdev(numbers)
+        # Infinite for labels so far apart that their squares overflow.
         if not deviation > 0 or not math.isfinite(deviation):
             raise DatasetError(
                 f"the labels of the {len(labels)} training slides do not differ; nothing can be "
@@ -62,6 +63,7 @@ class Regression(OfNumbers):
     @classmethod
     def unfitted(cls, classes: Sequence[str], positive: str) -> "Regression":
         """Task without training labels; see `mil.tasks.unfitted_task`."""
+        # Neutral values: metrics take predictions, which are in the label's units.
         return cls(mean=0.0, deviation=1.0)
 
     def checked_label(self, label: str) -> str:

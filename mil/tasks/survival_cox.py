@@ -32,6 +32,7 @@ class SurvivalCox(OfTimes):
             ConfigError: classes were to be balanced.
         """
         refuse_balance(dataset, balanced)
+        # Only to refuse labels without events: the model has nothing to fit.
         observed_events(labels)
         return cls()
 

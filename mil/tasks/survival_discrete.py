@@ -53,9 +53,11 @@ class SurvivalDiscrete(OfTimes):
         times = sorted(event.time for event in observed_events(labels))
         if dataset.ends:
             return cls(ends=dataset.ends)
+        # Quantiles, so that each interval has events to learn from.
         inner: list[float] = []
         if dataset.intervals > 1 and len(times) > 1:
             inner = statistics.quantiles(times, n=dataset.intervals, method="inclusive")
+        # Equal quantiles are one end, and an interval that ends at 0 has no length.
         ends = sorted({time for time in [*inner, times[-1]] if time > 0})
         if not ends:
             raise DatasetError(
@@ -66,6 +68,7 @@ class SurvivalDiscrete(OfTimes):
     @classmethod
     def unfitted(cls, classes: Sequence[str], positive: str) -> "SurvivalDiscrete":
         """Task without training labels; see `mil.tasks.unfitted_task`."""
+        # One interval stands for all: labels, strata and the C-index depend on none.
         return cls(ends=[1.0])
 
     @property
@@ -88,6 +91,7 @@ class SurvivalDiscrete(OfTimes):
 
         The risk is the probability that the event has come, mean over the ends.
         """
+        # Survival is a product of 1 - hazard; sums of logarithms do not underflow.
         survival = np.exp(log_sigmoid(-logits).cumsum(1))
         return np.concatenate([1 - survival.mean(1, keepdims=True), survival], 1)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mil.trained.folder import load_heads, load_trained, save_trained
     from mil.trained.forward import apply
 
+# Importing torch takes two seconds, which every job of a study would wait for.
 _NEED_TORCH = {
     "apply": "mil.trained.forward",
     "load_heads": "mil.trained.folder",

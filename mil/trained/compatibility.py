@@ -40,5 +40,6 @@ def check_numbers(bag: Bag, path: Path) -> None:
         FormatError: the bag has no valid tiles, or its features hold NaN or infinity.
     """
     check_has_tiles(bag, path)
-    # Rows that are not valid are zeros, and no head sees them.
+    # Rows that are not valid are zeros, and no head sees them; one value that is not a
+    # number makes every output of a head NaN, without an error.
     check_finite(bag.features[bag.valid], path)

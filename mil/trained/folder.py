@@ -102,6 +102,7 @@ def load_trained(folder: Path, which: Which = "kept") -> tuple[nn.Module, Traine
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise FormatError(f"{weights}: does not fit recipe.json: {reason}") from None
+    # A training that diverged leaves NaN, which would be in every prediction.
     if not all(tensor.isfinite().all() for tensor in head.state_dict().values()):
         raise FormatError(f"{weights}: holds values that are not numbers; train the head again")
     return head.eval(), trained

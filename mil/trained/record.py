@@ -164,6 +164,7 @@ def check_one_recipe(folders: Sequence[Path], records: Sequence[Trained]) -> Non
     if not records:
         raise DatasetError("no head given; name at least one folder of a trained head")
     first = records[0]
+    # A mean over several recipes would bear the name of the first.
     for folder, trained in zip(folders, records, strict=True):
         if _predicted(trained) != _predicted(first):
             raise DatasetError(

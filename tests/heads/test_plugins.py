@@ -126,7 +126,7 @@ def test_a_package_without_the_module_it_names(plug, tmp_path):
 
 
 def test_the_example_of_the_docs_works(plug, tmp_path):
-    text = (Path(__file__).parents[2] / "docs/own-head.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs/how-to/own-head.md").read_text(encoding="utf-8")
     code, recipe = (
         re.search(rf"```{kind}\n(.*?)```", text, re.DOTALL)[1] for kind in ("python", "yaml")
     )

@@ -1,7 +1,7 @@
 """How often 95 % intervals hold the truth, by simulation.
 
 `python -m tests.statistics.coverage [SAMPLES [FIRST]]` prints the table of
-docs/statistics.md, in 20 minutes.
+docs/explain/statistics.md, in 20 minutes.
 """
 
 import sys

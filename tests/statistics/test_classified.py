@@ -154,7 +154,7 @@ def test_fast_enough():
 
 @pytest.mark.parametrize("setting", [SETTINGS[1], SETTINGS[6]], ids=lambda setting: setting.name)
 def test_intervals_have_their_nominal_coverage(setting):
-    """A light round of `coverage.py`, whose figures are in docs/statistics.md.
+    """A light round of `coverage.py`, whose figures are in docs/explain/statistics.md.
 
     250 samples are good for ± 3 %.
     """
