@@ -1,4 +1,4 @@
-"""Heads that can be used together and here; others are refused before anything is written."""
+"""Heads that fit together, and one line about those that do not before anything is written."""
 
 import pytest
 import yaml

@@ -1,4 +1,4 @@
-"""New slides to predictions: the numbers of the stages, and a state for each failure."""
+"""Predictions of new slides: the same numbers as stage by stage, and a state for each failure."""
 
 import numpy as np
 import pytest
