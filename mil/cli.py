@@ -45,9 +45,9 @@ app.add_typer(heads_app, name="heads")
 heads_app.command("import")(import_head)
 heads_app.command("export")(export_head)
 
-# Errors of the operating system that a user can mend: the disk is full, permission is denied,
-# or a path is already something else (a folder where a file should be, or the reverse). Any
-# other OSError is a fault of ours and keeps its traceback.
+# Errors of the operating system that a user can mend: the disk is full, permission is
+# denied, or a path is already something else (a folder where a file should be, or the
+# reverse). Any other OSError is a fault of ours and keeps its traceback.
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
 PATH_OCCUPIED = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST}

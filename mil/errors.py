@@ -87,7 +87,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     return f"{message}; {hint}there are: {', '.join(names)}"
 
 
-def some(names: Sequence[str]) -> str:
-    """The first three names of a list, and the number of the others."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+def some(names: Sequence[str], most: int = SHOWN) -> str:
+    """The first `most` names of a list, and the number of the others."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -2,8 +2,8 @@
 
 TOOL_VERSION = "0.1.0"
 
-# Raise a number when the stage's output changes: the workflow then recomputes its files, and
-# all that follow from them.
+# Raise a number when the stage's output changes: the workflow then recomputes its
+# files, and all that follow from them.
 STAGE_VERSION = {
     "fetch": 1,
     "tile": 2,

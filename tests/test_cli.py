@@ -64,7 +64,10 @@ def test_ready_bags_need_no_tiles(tmp_path):
     assert done.stdout == "12 in, 12 out\n", done.stderr
     assert len((tmp_path / "folds.csv").read_text().splitlines()) == 13
     done = mil("summary", *on)
-    note = f"precomputed bags of tiny, 224px_0.5mpp, in {tmp_path / 'bags'}; 1 bags there are of no slide in the table"
+    note = (
+        f"precomputed bags of tiny, 224px_0.5mpp, in {tmp_path / 'bags'}; 1 bags there are of no "
+        "slide in the table"
+    )
     assert done.stdout.splitlines() == ["12 in, 12 out", note]
 
 

@@ -91,7 +91,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "empty": (lambda path: path.touch(), "unreadable", "an empty file"),
     "missing": (lambda path: None, "unreadable", "no such file"),
     "text": (lambda path: path.write_text("a,b\n" * 50), "unreadable", "not a slide"),
-    "jpeg": (jpeg, "unreadable", "a JPEG picture"),
+    "jpeg": (jpeg, "unreadable", "a JPEG image"),
     "page": (lambda path: path.write_text("<!DOCTYPE html><p>Sign in"), "unreadable", "a web page"),
     "cut30": (cut(0.3), "unreadable", "cut short"),
     "cut90": (cut(0.9), "unreadable", ""),

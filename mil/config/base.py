@@ -1,4 +1,4 @@
-"""Base of all sections of the configuration: the model, the check, and the search for files."""
+"""Base of all sections of the configuration: the model, its check, its files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mil.errors import ConfigError, unknown_name
 
-# Names become names of folders: letters, digits, dots, dashes and underscores, never a path.
+# Names become names of folders: letters, digits, dots, dashes and underscores, never a
+# path.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 
@@ -27,7 +28,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def checked(model: type[Model], raw: Any, where: str) -> Model:
-    """Check a mapping read from a file; every fault is named at once, with its dotted path.
+    """Check a mapping read from a file; all faults are named, with their dotted paths.
 
     Args:
         model: Model of the section.
@@ -77,6 +78,7 @@ def read_yaml(path: Path) -> Any:
         ConfigError: The file is missing or is not YAML.
     """
     try:
+        # The safe loader: a recipe or dataset of somebody else must not run code.
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
@@ -85,7 +87,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def config_path(relative: str) -> Path:
-    """Path of a file of `configs/`: in the working directory, else the one that came with mil."""
+    """Path of a file of `configs/`: the working directory's, else that of mil."""
     local = Path("configs") / relative
     return local if local.exists() else SHIPPED / local
 
@@ -99,13 +101,14 @@ def named_file(folder: str, name: str, kind: str) -> Path:
         kind: Noun for the error message, such as `dataset`.
 
     Raises:
-        ConfigError: There is no such file; for a name, the message lists those that exist.
+        ConfigError: There is no such file; for a name, the message lists the others.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else config_path(f"{folder}/{name}.yaml")
     if not path.exists():
         if path == Path(name):
             raise ConfigError(f"{path}: no such file")
-        # A `configs/` of the user's own does not hide the files that came with this package.
+        # A `configs/` of the user's own does not hide the files that came with this
+        # package.
         folders = (Path("configs") / folder, SHIPPED / "configs" / folder)
         known = {file.stem for folder in folders for file in folder.glob("*.yaml")}
         raise ConfigError(unknown_name(kind, name, known))

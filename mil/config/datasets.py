@@ -9,8 +9,8 @@ from mil.config.base import Section, named_file
 from mil.config.encoders import Positive
 from mil.config.labels import known_task
 
-# Origin of GeoJSON coordinates: the corner of the scanned part of a slide, as in QuPath, or of
-# the whole slide.
+# Origin of GeoJSON coordinates: the corner of the scanned part of a slide, as in
+# QuPath, or of the whole slide.
 GeojsonFrame = Literal["scanned", "slide"]
 MASK_FORMATS = (".geojson", ".xml", ".png", ".tif")
 
@@ -45,6 +45,7 @@ class DatasetConfig(Section):
     columns: dict[str, str] = Field(
         {}, description="Names of the csv's columns, by the name that mil uses."
     )
+    # All paths are relative to this folder, so that slides can be moved as one.
     slides_dir: str = Field(
         "", description="Folder of the slides; the run's slides_dir overrides it."
     )
@@ -90,7 +91,7 @@ class DatasetConfig(Section):
 
     @property
     def positive_class(self) -> str:
-        """Class of interest: `positive`, or the last class; empty where labels are numbers."""
+        """Class of interest: `positive`, or the last; empty where labels are numbers."""
         return self.positive or (self.classes[-1] if self.classes else "")
 
 

@@ -9,14 +9,17 @@ from pydantic import Field, field_validator
 from mil.config.base import NAME, Section, checked, config_path, read_yaml
 from mil.errors import ConfigError, unknown_name
 
-# The encoder of the demo and of every default: its weights come with the installation, so that
-# it works without a network.
+# The encoder of the demo and of every default: its weights come with the installation,
+# so that it works without a network.
 DEFAULT_ENCODER = "efficientnet_lite0"
 HUB = ("hf-hub:", "hf_hub:")
+# A part of a path begins with a letter, digit or underscore: it cannot be `..` and
+# leave its folder.
 _PART = r"\w[\w.-]*"
 _PACKAGE_FILE = re.compile(r"package:[A-Za-z_]\w*(?:\.\w+)*/.+")
 _HUB_FILE = re.compile(rf"hf[-_]hub:({_PART}/{_PART})(?:@({_PART}))?(?:/({_PART}(?:/{_PART})*))?")
 
+# YAML knows .inf and .nan, which would pass as floats.
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -38,7 +41,7 @@ class HubFile(NamedTuple):
 
 
 class EncoderConfig(Section):
-    """One entry of configs/encoders.yaml: a timm model, its weights and the tiles it expects."""
+    """One entry of configs/encoders.yaml: a timm model, its weights and its tiles."""
 
     timm: str = Field(
         description="Name of the model for timm.create_model; names that begin with hf-hub: too."
@@ -100,7 +103,7 @@ class EncoderConfig(Section):
     def settings(self) -> str:
         """All settings that features depend on, as JSON.
 
-        Licence, gating and citation are left out: correcting them must not recompute bags.
+        Without licence, gating and citation: correcting them must not recompute bags.
         """
         return self.model_dump_json(exclude={"licence", "gated", "citation"})
 
@@ -112,6 +115,7 @@ def tiling_name(tile_px: int | None, mpp: float | None) -> str:
         tile_px: Side of a tile, pixels; None (`unknown`) for imported bags that do not state it.
         mpp: Resolution of a tile, micrometres per pixel; None like `tile_px`.
     """
+    # Ten digits: rounding errors of a float must not make another folder.
     return f"{tile_px or 'unknown'}px_{'unknown' if mpp is None else f'{mpp:.10g}'}mpp"
 
 

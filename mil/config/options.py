@@ -1,4 +1,4 @@
-"""Options that several commands share, and help texts that are the models' descriptions."""
+"""Options that several commands share, and help texts taken from the models."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +9,7 @@ from mil.config.base import Section
 
 
 def option(section: type[Section], field: str, *flags: str, **settings: Any) -> Any:
-    """An option for one field of the configuration; its help is the field's description.
+    """An option for a field of the configuration; its help is the field's description.
 
     The default is not taken from here, for a signature must show it: write
     `= DEFAULTS.min_tissue` with `DEFAULTS = TileConfig()`.

@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from mil.config.base import SHIPPED, Name, Section, checked, config_path, named_file, read_yaml
 from mil.errors import ConfigError, unknown_name
 
-# The functions of mil/losses/terms.py, typed out here because that module imports torch and a
-# recipe is checked before anything runs; a test compares the two.
+# The functions of mil/losses/terms.py, typed out here because that module imports torch
+# and a recipe is checked before anything runs; a test compares the two.
 LOSS_TERMS = (
     "cross_entropy",
     "branch_cross_entropy",
@@ -39,9 +39,12 @@ def _constant_as_weight(value: Any) -> Any:
 
 
 class TrainConfig(Section):
-    """How a head is trained."""
+    """Settings of a head's training."""
 
+    # An option that is off changes no bit of a trained head.
     epochs: int = Field(50, gt=0, description="Number of passes over the training bags.")
+    # One bag a step, as in the published codes; mil's own recipes train on four
+    # (docs/heads.md).
     batch_bags: int = Field(
         1, gt=0, description="Number of bags in a batch; their tiles are concatenated, not padded."
     )
@@ -86,12 +89,15 @@ class TrainConfig(Section):
         description="Fraction of the feature dimensions set to zero in all tiles of a bag, "
         "sampled at each step.",
     )
+    # bf16 is twice as fast and gave the same tables within seeds, but by default
+    # results must not depend on the processor that a study met (docs/decisions).
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         "fp32",
         description="Precision of the matrix products in training; auto: bf16 where the processor "
         "has instructions for it; fp16: on a GPU only, with loss scaling. Parameters, scores, "
         "softmax, losses and optimiser are fp32 in any case.",
     )
+    # f1_auc is the choice of ACMIL; of equal epochs the first is kept.
     select: Literal["loss", "f1_auc", "last"] = Field(
         "loss",
         description="Epoch that is kept; loss: smallest validation loss; f1_auc: largest macro-F1 "
@@ -130,12 +136,14 @@ class Recipe(Section):
     source: str = Field("", description="Publication or code that the settings were taken from.")
 
 
-# Group of entry points by which other packages add heads; the value of each is a module.
+# Group of entry points by which other packages add heads; the value of each is a
+# module.
 PLUGIN_GROUP = "mil.heads"
 
 
 def own_heads() -> list[str]:
     """Names of the heads that come with mil: the files of mil/heads."""
+    # A leading underscore marks parts that several heads share.
     return sorted(path.stem for path in (Path(__file__).parents[1] / "heads").glob("[a-z]*.py"))
 
 
@@ -173,6 +181,8 @@ def check_head(name: str) -> EntryPoint | None:
     owners = ["mil"] * (name in own_heads()) + [package_of(entry) for entry in entries]
     if not owners:
         raise ConfigError(unknown_name("head", name, head_names()))
+    # Refused, not resolved: the order of installed packages must not decide which head
+    # is trained.
     if len(owners) > 1:
         raise ConfigError(
             f"head {name} is in {' and in '.join(owners)}; rename it in {owners[-1]} "
@@ -182,8 +192,9 @@ def check_head(name: str) -> EntryPoint | None:
 
 
 def recipe_files() -> dict[str, Path]:
-    """Files of all recipes, by name; ./configs/heads overrides those that came with mil."""
+    """Files of all recipes, by name; ./configs/heads overrides those of mil."""
     folders = (SHIPPED / "configs/heads", config_path("heads"))
+    # Of two files with one name, that of the later folder wins.
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 

@@ -23,7 +23,7 @@ Names = Annotated[list[Name], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class TileConfig(Section):
-    """How a slide is cut into tiles."""
+    """Settings of stage `tile`: tissue and tiles."""
 
     size_px: int | None = Field(
         None, gt=0, description="Side of a tile, pixels; if unset, that of the encoder."
@@ -33,6 +33,8 @@ class TileConfig(Section):
         gt=0,
         description="Resolution of a tile, micrometres per pixel; if unset, that of the encoder.",
     )
+    # Thresholds of tissue are absolute, never relative to the slide: a faint lymph
+    # node, or a needle biopsy on a large slide, must be kept (docs/slides.md).
     min_tissue: float = Field(
         0.25, ge=0, le=1, description="Smallest fraction of a tile that must be tissue, 0 to 1."
     )
@@ -45,6 +47,8 @@ class TileConfig(Section):
         description="Largest factor by which a slide's pixels may be enlarged to the tiles' "
         "resolution; coarser slides are refused.",
     )
+    # Off by default, because the objective power is nominal: scanners of 40x have 0.22
+    # to 0.28 µm/px.
     objective_power: bool = Field(
         False,
         description="Permission to estimate the pixel size as 10 µm divided by the objective "
@@ -53,17 +57,22 @@ class TileConfig(Section):
 
 
 class FeaturesConfig(Section):
-    """How tiles become features."""
+    """Settings of stage `features`: the encoder and its bags."""
 
+    # The default depends on model and device, never on free memory: else a busy GPU
+    # would give other features, in the last bits, than an idle one.
     batch_size: int | None = Field(
         None,
         gt=0,
         description="Tiles per batch of the encoder; if unset, 16 on a CPU, and as many as its "
         "memory holds on a GPU.",
     )
+    # Features of two precisions differ a little; fp32 makes machines comparable
+    # (docs/encoders.md).
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Precision of the encoder; auto: one that the device is fast in."
     )
+    # Features do not compress, and a bag is read whole: half the bytes, half the time.
     dtype: Literal["float16", "float32"] = Field(
         "float16", description="Data type of the features stored in a bag."
     )
@@ -73,6 +82,8 @@ class FeaturesConfig(Section):
         le=1,
         description="Largest fraction of a slide's tiles that may be unreadable, 0 to 1.",
     )
+    # Like `batch_size`, no setting that a bag depends on: changing it recomputes
+    # nothing.
     compile: bool = Field(
         False,
         description="Use of torch.compile: it costs half a minute or more at each start, and "
@@ -81,7 +92,7 @@ class FeaturesConfig(Section):
 
 
 class SplitConfig(Section):
-    """How patients are divided into training, validation and test."""
+    """Settings of stage `split`: division of patients into train, val and test."""
 
     file: str | None = Field(
         None,
@@ -105,6 +116,8 @@ class SplitConfig(Section):
         lt=1,
         description="Fraction of patients held out where the slide table names no test set.",
     )
+    # Apart from the seeds of training, so that trainings with different seeds share
+    # their folds.
     seed: int = Field(0, ge=0, description="Random seed of the division.")
 
     @model_validator(mode="after")
@@ -115,7 +128,7 @@ class SplitConfig(Section):
 
 
 class HeatmapConfig(Section):
-    """How attention is drawn."""
+    """Settings of stage `heatmap`: slides and colour scale."""
 
     slides: Literal["all", "test"] = Field(
         "all", description="Slides that get a heatmap: all, or those of the table's test split."
@@ -138,6 +151,8 @@ class Config(Section):
     seeds: int = Field(
         1, ge=1, description="Number of trainings of each head and fold, with seeds 1 to `seeds`."
     )
+    # Part of file names, because the same fold number means other patients if their
+    # number differs.
     folds: int = Field(
         1,
         ge=1,

@@ -93,6 +93,7 @@ def init(
     yaml = out / f"{name}.yaml"
     table = out / f"{name}.csv"
     labels = _check_paths(name, yaml, table, labels, force=force)
+    # Absolute, for the dataset may be used from another working directory.
     root = slides.resolve()
     sheet = read_sheet(labels)
     columns = {
@@ -167,12 +168,14 @@ def _row(
     split = shared.get("split", "").lower()
     row = {
         "slide": file.slide,
+        # Empty: the slide then counts as a patient of its own.
         "patient": cells[columns["patient"]] if columns["patient"] else "",
         "path": file.path.as_posix(),
         "label": cells[columns["label"] or ""],
         "split": SPLIT_WORDS.get(split, split),
         # Some spreadsheets write decimals with a comma.
         "mpp": shared.get("mpp", "").replace(",", "."),
+        # The spreadsheet's cell overrides an annotation beside the slide.
         "annotation": shared.get("annotation", "") or annotations.get(file.slide, ""),
     }
     for key, value in further.items():
@@ -193,7 +196,7 @@ def _check_annotations(rows: Sequence[dict[str, str]], root: Path, labels: Path)
 
 
 def _classes(rows: Sequence[dict[str, str]], where: str, positive: str | None) -> dict[str, int]:
-    """Number of slides by class; the class to compare with comes first, `positive` last."""
+    """Number of slides by class; the reference class is first, `positive` last."""
     counts = Counter(row["label"] for row in rows)
     examples = ", ".join(sorted(counts)[:5])
     # A label for each slide is an id or a measurement; of two slides it may be a class.
@@ -213,7 +216,7 @@ def _classes(rows: Sequence[dict[str, str]], where: str, positive: str | None) -
 
 
 def _write(yaml: Path, text: str, rows: Sequence[dict[str, str]], labels: Path) -> None:
-    """Write both files, after a trial in a temporary folder: what is written must read back."""
+    """Write both files, after a trial in a temporary folder: they must read back."""
     columns = [name for name in rows[0] if name not in OPTIONAL or any(row[name] for row in rows)]
     table = [{name: row[name] for name in columns} for row in rows]
     with TemporaryDirectory() as folder:

@@ -39,7 +39,7 @@ class Cells(NamedTuple):
 
 
 class Population(NamedTuple):
-    """How densely nuclei of one kind lie.
+    """Density of the nuclei of one kind.
 
     Attributes:
         kind: key of `KINDS`.

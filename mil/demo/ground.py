@@ -1,4 +1,4 @@
-"""What lies between the nuclei, on a grid of 1 um: both stains, hollows and fibres."""
+"""The ground between the nuclei, on a grid of 1 um: both stains, hollows and fibres."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Ground:
             `SOLID_UM`.
         haem: haematoxylin, optical density in units of the stain.
         eosin: eosin, optical density in units of the stain.
-        fibre: how much the fibres show, 0..1.
+        fibre: visibility of the fibres, 0..1.
         across_um: coordinate across the fibres, in which they run straight.
         along_um: coordinate along the fibres.
     """

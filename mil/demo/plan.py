@@ -1,4 +1,4 @@
-"""Which demo slides there are. Standard library only, so that a dry run can read it."""
+"""The plan of the demo slides. Standard library only, so that a dry run can read it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ NOISE_SIDE = 420
 
 @dataclass(frozen=True)
 class Kind:
-    """How the nuclei of one kind of cell look.
+    """Appearance of the nuclei of one kind of cell.
 
     Attributes:
         diameters: sizes, um.

@@ -1,1 +1,1 @@
-"""Command `doctor`: faults of slides and weights, found before any GPU time is spent."""
+"""Command `doctor`: faults of slides and weights, before any GPU time is spent."""

@@ -1,4 +1,4 @@
-"""Findings of `mil doctor` as plain values: of a slide, of an encoder, of the whole dataset.
+"""Findings of `mil doctor` as plain values: of slides, encoders and the whole dataset.
 
 Field names are keys of the JSON that `mil doctor --json` writes.
 """
@@ -52,6 +52,8 @@ class LevelFinding:
     cut_off: int | None
 
 
+# Compared by identity (eq=False): fields hold arrays, whose equality has no truth
+# value.
 @dataclass(frozen=True, eq=False)
 class TilingFinding:
     """Expected result of `tile` and `features` for one size and resolution of tiles.
@@ -121,7 +123,7 @@ class SlideFinding:
 
     @property
     def decoder(self) -> str:
-        """Decoder of the level that tiles are read from: a compression (fast), or OpenSlide."""
+        """Decoder of the level that tiles are read from: a compression, or OpenSlide."""
         first = next(iter(self.tilings.values()), None)
         return self.levels[first.level if first else 0].decoder if self.levels else ""
 
@@ -140,7 +142,7 @@ class SlideFinding:
 
 @dataclass(frozen=True)
 class EncoderFinding:
-    """One encoder: the availability of its weights, and the size of its bags on disk."""
+    """One encoder: availability of its weights, and size of its bags on disk."""
 
     encoder: str
     tiling: str
@@ -156,7 +158,7 @@ class EncoderFinding:
 
 @dataclass(frozen=True)
 class Rate:
-    """Rate at which one core reads tiles of a format, measured on a slide of the dataset."""
+    """Rate at which one core reads tiles of a format, measured on one slide."""
 
     format: str
     slide: str
@@ -204,7 +206,7 @@ class Diagnosis:
 
     @property
     def seconds_to_read(self) -> float | None:
-        """Estimated time of one core to read all tiles; None when no rate was measured."""
+        """Estimated time of one core to read all tiles; None without a measured rate."""
         if not self.rates:
             return None
         seconds_per_tile = {rate.format: 1 / rate.tiles_per_s for rate in self.rates}
@@ -236,6 +238,7 @@ class Diagnosis:
         """Plain values, with format and version."""
         plain = asdict(self)
         for slide, finding in zip(plain["slides"], self.slides, strict=True):
+            # Computed, so not among the fields that asdict knows.
             slide["advice"] = advice(finding.state, self.dataset)
             slide["size_mm"] = finding.size_mm
             for tiling in slide["tilings"].values():

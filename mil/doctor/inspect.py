@@ -30,7 +30,7 @@ NO_MASKS = plan.Drawn()
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a run will need of every slide.
+    """Requirements of a run on every slide.
 
     Attributes:
         tilings: Sides (pixels) and resolutions (µm per pixel) of tiles.
@@ -53,7 +53,7 @@ def inspect_slide(
     Args:
         row: Row of the slide table.
         file: Expected file of the slide.
-        requirements: What the run will need of the slide.
+        requirements: Requirements of the run.
         masks: The user's masks of the slide.
     """
     finding = SlideFinding(row.slide, str(file))
@@ -125,7 +125,8 @@ def _resolution(reader: SlideReader, row: Slide, requirements: Requirements) -> 
         allowed = requirements.tile.objective_power
         return reader.resolution(row.mpp, allow_objective_power=allowed)
     except SlideError:
-        # Without a pixel size the footprint of a tile is unknown: pixels of level 0 will do.
+        # Without a pixel size the footprint of a tile is unknown: pixels of level 0
+        # will do.
         side = requirements.tilings[0][0]
         corners = four_corners(reader, float(side))
         if unreadable(reader, corners, float(side), side).all():
@@ -194,7 +195,7 @@ class _TilingInspection:
     def _tiles(
         self, requirements: Requirements, masks: plan.Drawn, overview: Overview | None
     ) -> tuple[Coords, float | None]:
-        """Tiles and area of the tissue; the whole grid and None where it is not detected."""
+        """Tiles and area of the tissue; the whole grid and None without detection."""
         if overview is None:
             return self.whole_grid, None
         tile_plan = plan.plan_tiles(
@@ -209,7 +210,7 @@ class _TilingInspection:
         return tile_plan.coords, tile_plan.tissue_mm2
 
     def _probed(self, finding: TilingFinding, coords: Coords) -> TilingFinding:
-        """Read the corners of the slide and the last rows, of the slide and of its tissue."""
+        """Read the corners of the slide, and the last rows of slide and tissue."""
         corners = four_corners(self.reader, self.side)
         probes = np.concatenate([corners, last_row(self.whole_grid), last_row(coords)])
         probes = np.unique(probes.astype(np.int32), axis=0)
@@ -234,8 +235,8 @@ class _TilingInspection:
         if lost.sum() > max_corrupt * len(lost):
             reason = f"{lost.sum()} of {len(lost)} tiles cannot be read: the file ends before them"
             raise CorruptRegionsError(self.reader.path, reason)
-        # A few probes cannot tell the fraction of lost tiles. Damage that truncation does not
-        # explain is assumed to exceed what is allowed.
+        # A few probes cannot tell the fraction of lost tiles. Damage that truncation
+        # does not explain is assumed to exceed what is allowed.
         damaged = coords[_is_among(coords, failed) & ~lost]
         if len(damaged):
             reason = f"tiles that would be used cannot be read: {positions(damaged.tolist())}"

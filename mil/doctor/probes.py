@@ -1,4 +1,4 @@
-"""Tiles of a slide that cannot be read: a few are tried, and those beyond a cut are counted."""
+"""Tiles that cannot be read: a few are tried, and those beyond a cut are counted."""
 
 import math
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ TOLERANCE = 1e-6
 
 
 def four_corners(reader: SlideReader, side_level0_px: float) -> Coords:
-    """Tiles in the corners of the scanned part, which a scanner writes first and last."""
+    """Tiles in the corners of the scanned part; a scanner writes them first and last."""
     left, top = reader.origin_px
     width, height = reader.extent_px
     right = max(0, math.floor(width - side_level0_px))
@@ -26,7 +26,7 @@ def four_corners(reader: SlideReader, side_level0_px: float) -> Coords:
 
 
 def last_row(coords: Coords) -> Int[np.ndarray, "tried 2"]:
-    """First, middle and last tile of the lowest row, which a truncated file loses first."""
+    """First, middle and last tile of the lowest row; a truncated file loses it first."""
     row = coords[coords[:, 1] == coords[:, 1].max(initial=0)]
     return row[[0, len(row) // 2, len(row) - 1]] if len(row) else row
 
@@ -34,7 +34,7 @@ def last_row(coords: Coords) -> Int[np.ndarray, "tried 2"]:
 def unreadable(
     reader: SlideReader, coords: Num[np.ndarray, "tiles 2"], side_level0_px: float, tile_px: int
 ) -> Bool[np.ndarray, " tiles"]:
-    """Whether each tile fails to decode.
+    """True for each tile that cannot be decoded.
 
     Args:
         reader: Open slide.
@@ -58,7 +58,7 @@ def _reads(reader: SlideReader, x: float, y: float, side_level0_px: float, tile_
 def cut_off(
     reader: SlideReader, level: int, coords: Coords, side_level0_px: float
 ) -> Bool[np.ndarray, " tiles"]:
-    """Whether each tile touches a block behind the end of the file.
+    """True for each tile that touches a block behind the end of the file.
 
     Positions of blocks are known for plain TIFF only; for other slides no tile does.
 
@@ -95,5 +95,5 @@ def _block_range(
 
 
 def positions(coords: Iterable[Iterable[int]]) -> str:
-    """The first corners of a list of tiles, level-0 pixels, and the number of the others."""
+    """The first corners of a list of tiles, and the number of the others."""
     return some([f"({x}, {y})" for x, y in coords])

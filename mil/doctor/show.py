@@ -1,4 +1,4 @@
-"""The diagnosis as text: a table of slides, one line for each problem, totals, a verdict."""
+"""The diagnosis as text: table of slides, a line for each problem, totals, verdict."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,8 @@ from rich.text import Text
 
 from mil.doctor.findings import ABSENT, Diagnosis, EncoderFinding, SlideFinding, advice
 
-# Columns of a terminal from which on sizes in millimetres, sources and decoders are shown.
+# Columns of a terminal from which on sizes in millimetres, sources and decoders are
+# shown.
 WIDE = 110
 # And from which on sizes in pixels are, too.
 WIDEST = 140
@@ -52,6 +53,7 @@ def clean(text: str) -> str:
 
 
 def _text(text: str, style: str = "") -> Text:
+    # A Text, not a string, in which rich would take [red] of a file's text for markup.
     return Text(clean(text), style)
 
 
@@ -137,7 +139,7 @@ def _cells(slide: SlideFinding, diagnosis: Diagnosis) -> dict[str, str]:
 
 
 def _problems(diagnosis: Diagnosis, width: int | None) -> Iterable[RenderableType]:
-    """A heading with advice for each state and a line for each of its slides; then warnings."""
+    """A heading with advice for each state, a line for each slide; then warnings."""
     for state in dict.fromkeys(slide.state for slide in diagnosis.lost):
         slides = [slide for slide in diagnosis.lost if slide.state == state]
         yield ""

@@ -26,7 +26,8 @@ from mil.io.tables.paths import locate, locate_masks
 from mil.progress import progress
 from mil.tile.plan import Drawn
 
-# A tile's row in the bag besides its features: two int32 of coordinates, one byte of validity.
+# A tile's row in the bag besides its features: two int32 of coordinates, one byte of
+# validity.
 ROW_BYTES = 9
 # An HDF5 file with all its attributes and no tiles, roughly.
 FILE_BYTES = 8192
@@ -101,7 +102,7 @@ def _tiling(config: Config, entry: EncoderConfig) -> tuple[int, float]:
 def _inspect_all(
     jobs: Sequence[tuple[Slide, Path, Drawn]], requirements: Requirements, threads: int
 ) -> list[SlideFinding]:
-    """All slides in the order of the table; at most `threads` of them are open at a time."""
+    """All slides in the order of the table; at most `threads` are open at a time."""
     with (
         ThreadPoolExecutor(threads) as pool,
         progress("inspecting slides", len(jobs), "slides") as advance,
@@ -112,6 +113,7 @@ def _inspect_all(
         try:
             for _ in as_completed(futures):
                 advance(1)
+        # Without this, Ctrl+C would wait for all slides in the queue.
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -148,5 +150,6 @@ def _encoder(
 def _free(folder: Path) -> int:
     """Free space on the disk of a folder that exists or will be made, bytes."""
     folder = folder.absolute()
+    # Its nearest existing parent is on the disk that it will be on.
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     return shutil.disk_usage(os.fspath(existing)).free

@@ -29,6 +29,7 @@ def _measure(slide: SlideFinding, tile_px: int, tiling: str) -> Rate | None:
     finding = slide.tilings[tiling]
     request = TileRequest(Path(slide.file), finding.to_time, finding.side_level0_px, tile_px)
     start = perf_counter()
+    # One worker, because the rate is that of one core.
     batches = stream([request], batch_size=32, workers=1)
     num_tiles = sum(int(batch.readable.sum()) for batch in batches)
     seconds = perf_counter() - start

@@ -1,4 +1,4 @@
-"""Warnings about slides that open: one function for each, which returns a list of sentences."""
+"""Warnings about slides that open: one function for each, returning sentences."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,8 +8,8 @@ from mil.io.slides.resolution import CHAIN, PLAUSIBLE_MPP, SQUARE
 
 # Largest relative difference of two sources that state the same pixel size.
 TOLERANCE = 0.05
-# The same, where one of them is the objective power. It is nominal: scanners of 40x have 0.22
-# to 0.28 µm/px, and only a wrong objective differs by more.
+# The same, where one of them is the objective power. It is nominal: scanners of 40x
+# have 0.22 to 0.28 µm/px, and only a wrong objective differs by more.
 TOLERANCE_NOMINAL = 0.30
 NOMINAL = "objective power"
 # Pyramids halve or quarter, so that reading up to twice as many pixels a side is usual.
@@ -28,6 +28,7 @@ def sizes_disagree(used: Resolution, stated: Mapping[str, float]) -> list[str]:
     sources_by_mpp: dict[str, list[str]] = {}
     for source, mpp in stated.items():
         tolerance = TOLERANCE_NOMINAL if NOMINAL in (source, used.source) else TOLERANCE
+        # Not a statement: many writers leave the TIFF resolution at 72 dpi.
         plausible = PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]
         if plausible and abs(mpp / used.mpp - 1) > tolerance:
             sources_by_mpp.setdefault(f"{mpp:.4g}", []).append(source)
@@ -41,7 +42,7 @@ def sizes_disagree(used: Resolution, stated: Mapping[str, float]) -> list[str]:
 
 
 def not_square(properties: Mapping[str, str], levels: Sequence[Level]) -> list[str]:
-    """Pixels whose sides differ, as stated or by the shapes of the levels; at most one warning."""
+    """Pixels whose sides differ, as stated or by the levels' shapes; at most one warning."""
     texts = []
     for source, find in CHAIN:
         pair = find(properties)

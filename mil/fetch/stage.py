@@ -22,7 +22,7 @@ CHECKSUM = re.compile(r"(sha256):([0-9a-f]{64})|(md5):([0-9a-f]{32})", re.IGNORE
 
 
 def run(url: str, out: Path, *, checksum: str = "") -> int:
-    """Fetch one file; it appears under its name once it is complete and its checksum is right.
+    """Fetch one file; it appears once it is complete and its checksum is right.
 
     Args:
         url: `https:`, `http:` or `file:`; or `demo:NAME`, which draws a slide or writes an
@@ -59,7 +59,7 @@ def run(url: str, out: Path, *, checksum: str = "") -> int:
 
 
 def _parse_checksum(text: str, url: str) -> tuple[str, str]:
-    """Algorithm and digest, both in lower case; two empty strings for an empty checksum."""
+    """Algorithm and digest in lower case; two empty strings for an empty checksum."""
     if not text:
         return "", ""
     match = CHECKSUM.fullmatch(text.strip())

@@ -35,7 +35,7 @@ class SelectionConfig(Section):
     noise_steps: int = Field(
         1000,
         gt=0,
-        description="Number of training steps over which the noise on the selection decays to zero.",
+        description="Number of training steps over which the selection's noise decays to zero.",
     )
 
 

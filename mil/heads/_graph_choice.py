@@ -32,7 +32,8 @@ class GraphConfig(Section):
     neighbours: int = Field(
         8,
         gt=0,
-        description="Largest number of neighbours of a tile by feature similarity (knn, lsh, minibatch).",
+        description="Largest number of neighbours of a tile by feature similarity "
+        "(knn, lsh, minibatch).",
     )
     tables: int = Field(4, gt=0, description="Number of hash tables (lsh).")
     levels: int = Field(1, gt=0, description="Number of levels of a hash table (lsh).")

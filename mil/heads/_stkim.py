@@ -31,7 +31,8 @@ class StkimConfig(Section):
         1.0,
         ge=0,
         le=1,
-        description="STKIM: largest fraction of a bag's tiles that K may be; 1, as published: no limit.",
+        description="STKIM: largest fraction of a bag's tiles that K may be; 1, as published: no "
+        "limit.",
     )
 
 

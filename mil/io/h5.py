@@ -1,4 +1,4 @@
-"""What our HDF5 files share: written whole, with format, version and an end mark."""
+"""Our HDF5 files: written whole, with format, version and an end mark."""
 
 import errno
 import os

@@ -151,7 +151,7 @@ def read_mask(
         raise
     except DAMAGE as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise FormatError(f"{path}: not a picture that can be read: {reason}") from None
+        raise FormatError(f"{path}: not an image that can be read: {reason}") from None
 
 
 def rasterise(
@@ -234,7 +234,7 @@ def _span(path: Path, size: tuple[int, int], spans: list[Span]) -> Span:
     if best > PROPORTION + 0.5 / min(size):
         (_, (width, height)), (_, (whole_width, whole_height)) = spans
         raise FormatError(
-            f"{path}: a picture of {size[0]} x {size[1]} pixels has neither the proportion of "
+            f"{path}: an image of {size[0]} x {size[1]} pixels has neither the proportion of "
             f"the slide ({whole_width} x {whole_height}) nor of its scanned part ({width} x "
             f"{height}); export it uncropped"
         )
@@ -242,7 +242,7 @@ def _span(path: Path, size: tuple[int, int], spans: list[Span]) -> Span:
 
 
 def _deviation(size: tuple[int, int], other: tuple[int, int]) -> float:
-    """How far the proportion of two sizes differs; 0: not at all."""
+    """Relative difference of the proportions of two sizes; 0: none."""
     return abs(size[0] * other[1] / (size[1] * other[0]) - 1)
 
 

@@ -1,4 +1,4 @@
-"""Files and settings of a run, known before anything runs: no torch, and no slide is opened."""
+"""Files and settings of a run, known before it starts: no torch, no slide is opened."""
 
 from mil.plan.plan import TILING, Plan, make_plan
 

@@ -12,7 +12,7 @@ IN_PATH = ("tile_px", "mpp")
 
 
 def check_encoder(folder: Path, name: str, entry: EncoderConfig) -> None:
-    """Refuse an entry of configs/encoders.yaml that was changed after bags were computed with it.
+    """Refuse an encoder whose entry was changed after bags were computed with it.
 
     Bags take hours: they are neither recomputed unasked nor mixed with others. One bag is
     read, for all of its folder.

@@ -13,7 +13,8 @@ def quoted(path: Path | str) -> str:
 
 
 def size_flags(tiling: str) -> str:
-    """Side (pixels) and resolution (µm per pixel) of a tile, read from a tiling's folder name."""
+    """Side (pixels) and resolution (µm per pixel) of a tile, from a tiling's name."""
+    # From the name, which is in the path of the tiles: flags and path cannot disagree.
     size_px, target_mpp = tiling.removesuffix("mpp").split("px_")
     return f"--size-px {size_px} --target-mpp {target_mpp}"
 
@@ -24,7 +25,7 @@ def tissue_flags(settings: TileConfig) -> str:
 
 
 def tile_flags(settings: TileConfig) -> str:
-    """All settings of `mil tile` but the size of a tile, which the tiling's name states."""
+    """Settings of `mil tile` but the size of a tile, which the tiling's name states."""
     objective_power = " --objective-power" if settings.objective_power else ""
     return f"{tissue_flags(settings)} --max-upsample {settings.max_upsample}{objective_power}"
 
@@ -48,7 +49,7 @@ def speed_flags(settings: FeaturesConfig) -> list[str]:
 
 
 def state_flags(plan: Plan) -> str:
-    """Folders that hold the slides' states: tiles and bags by encoder, or precomputed bags."""
+    """Folders with the slides' states: tiles and bags by encoder, or precomputed bags."""
     if plan.precomputed_dir:
         return f"--bags {quoted(plan.precomputed_dir)}"
     results = f"results/{plan.config.dataset}"
@@ -60,7 +61,7 @@ def state_flags(plan: Plan) -> str:
 
 
 def split_flags(plan: Plan) -> str:
-    """How the patients are divided."""
+    """Settings of the division of patients."""
     split = plan.config.split
     flags = [
         f"--seed {split.seed} --val-share {split.val_share} --test-share {split.test_share}",
@@ -74,7 +75,7 @@ def split_flags(plan: Plan) -> str:
 
 
 def mask_flags(plan: Plan, slide: str) -> str:
-    """A slide's own masks and the origin of their coordinates; empty for a slide without."""
+    """A slide's masks and the origin of their coordinates; empty for a slide without."""
     files = plan.masks.get(slide, {})
     if not files:
         return ""
@@ -83,7 +84,7 @@ def mask_flags(plan: Plan, slide: str) -> str:
 
 
 def annotation_flags(plan: Plan, slide: str) -> str:
-    """A slide's annotation and the origin of its coordinates; empty for a slide without."""
+    """A slide's annotation and the origin of its coordinates; empty without one."""
     file = plan.annotations.get(slide)
     return f"--annotation {quoted(file)} {_frame_flag(plan)}" if file else ""
 
@@ -91,6 +92,7 @@ def annotation_flags(plan: Plan, slide: str) -> str:
 def mpp_flag(plan: Plan, slide: str) -> str:
     """A slide's pixel size from the slide table; empty where its file must state it."""
     mpp = plan.slides[slide].mpp
+    # All digits, for a rounded pixel size would move tiles.
     return "" if mpp is None else f"--mpp {mpp!r}"
 
 

@@ -1,4 +1,4 @@
-"""Files and settings of a run, known before anything runs: no torch, and no slide is opened."""
+"""Files and settings of a run, known before it starts: no torch, no slide is opened."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -91,7 +91,7 @@ class Plan:
 
     @property
     def shared_readings(self) -> dict[tuple[str, ...], list[str]]:
-        """Slides to read once for several encoders; see `mil.plan.existing.shared_readings`."""
+        """Slides to read once for several encoders; see `existing.shared_readings`."""
         if self.precomputed_dir:
             return {}
         return shared_readings(self.bags_dirs, list(self.slides), self.tilings)
@@ -99,8 +99,8 @@ class Plan:
     @property
     def heatmap_slides(self) -> list[str]:
         """Slides that get heatmaps."""
-        # In a run on slides every slide ends in a named state, and `heatmap` shows that of a
-        # missing one; without a precomputed bag there is no state to show.
+        # In a run on slides every slide ends in a named state, and `heatmap` shows that
+        # of a missing one; without a precomputed bag there is no state to show.
         slides = self.present_slides if self.precomputed_dir else list(self.slides)
         if self.config.heatmap.slides == "all":
             return slides
@@ -108,13 +108,13 @@ class Plan:
 
     @property
     def split_files(self) -> list[str]:
-        """Files of predefined splits; none where the patients are divided by the run."""
+        """Files of predefined splits; none where the run divides the patients."""
         file = self.config.split.file
         return [] if file is None else [str(path) for path in split_files(Path(file))]
 
     @property
     def fetchable(self) -> dict[str, tuple[str, str]]:
-        """URL and checksum of each file to fetch; see `mil.io.tables.paths.fetchable`."""
+        """URL and checksum of each file to fetch, by its path below the slides' folder."""
         if self.precomputed_dir:
             return {}
         return paths.fetchable(list(self.slides.values()))
@@ -136,7 +136,7 @@ class Plan:
 
 
 def make_plan(raw: dict[str, Any]) -> Plan:
-    """Check a run's configuration and its slide table, and locate the files it starts from.
+    """Check a run's configuration and slide table, and locate the files it starts from.
 
     Args:
         raw: Configuration, as a mapping read from YAML.
@@ -164,10 +164,11 @@ def make_plan(raw: dict[str, Any]) -> Plan:
 
 
 def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.Slide]) -> Config:
-    """The configuration with the number of folds of the run, which is part of its paths."""
+    """The configuration with the run's number of folds, which is part of its paths."""
     check_labels(table, early=config.fusion == "early")
     _check_no_braces("split.file", config.split.file or "")
     folds = number_of_folds(config.split, config.folds, table, allow_missing=config.allow_missing)
+    # Checked here and not only by `split`, which comes after hours of embedding.
     if config.split.file is None and config.split.by is None:
         # Here, because it imports numpy, which a run on predefined splits does without.
         from mil.tasks import task_of
@@ -224,6 +225,7 @@ def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
                 plan.config.dataset, list(missing.items()), len(table), not_in_table
             )
         )
+    # One bag is opened for all of them; `train` checks that the others agree.
     first = next(slide for slide in plan.slides if slide in with_bag)
     header = kind_of_bags(folder / f"{first}.h5")
     annotations = {slide: file for slide, file in plan.annotations.items() if file.exists()}
@@ -239,5 +241,5 @@ def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
 
 
 def _tiling(config: Config, entry: EncoderConfig) -> str:
-    """Folder name of an encoder's tiles: sizes of the run, else of the encoder's entry."""
+    """Folder name of an encoder's tiles: sizes of the run, else of its entry."""
     return tiling_name(config.tile.size_px or entry.tile_px, config.tile.mpp or entry.mpp)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mil.evaluate.rows import mean_of_all
 from mil.predict.ensemble import Ensemble
 from mil.predict.slide import SlidePrediction
 
@@ -74,9 +75,4 @@ def _mean_calibration(ensemble: Ensemble) -> tuple[float | None, float | None]:
     calibrations = [trained.calibration for _, trained in ensemble.models]
     temperatures = [None if c is None else c.temperature for c in calibrations]
     thresholds = [None if c is None else c.threshold for c in calibrations]
-    return _mean(temperatures), _mean(thresholds)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if len(known) == len(values) else None
+    return mean_of_all(temperatures), mean_of_all(thresholds)

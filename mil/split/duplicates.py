@@ -40,10 +40,12 @@ def find_duplicates(slides: Sequence[Slide], bags_dir: Path) -> list[Duplicates]
     Raises:
         FormatError: A bag cannot be read.
     """
-    # The ends of a bag are compared first, for a whole bag is read only where they agree.
+    # The ends of a bag are compared first, for a whole bag is read only where they
+    # agree.
     digests_of_ends = {slide.slide: features_digest(_bag(slide, bags_dir)) for slide in slides}
     candidates = [slide for group in _grouped(slides, digests_of_ends) for slide in group]
     digests = {slide.slide: features_digest(_bag(slide, bags_dir), None) for slide in candidates}
+    # Hex digits may be written in either case.
     checksums = {slide.slide: slide.checksum.lower() for slide in slides if slide.checksum}
     groups_by_evidence = (
         ("checksum", _grouped(slides, checksums)),
@@ -91,11 +93,11 @@ def check_duplicates(
         leak = leaks[0]
         first, second, evidence = leak.duplicates
         num_pairs = len({(pair.first.slide, pair.second.slide) for _, pair, *_ in leaks})
-        others = f", and {num_pairs - 1} more such pairs" if num_pairs > 1 else ""
+        more_pairs = f", and {num_pairs - 1} more such pairs" if num_pairs > 1 else ""
         raise DatasetError(
             f"fold {leak.fold}: slide {first.slide} is in {leak.first_split} and its duplicate "
-            f"{second.slide} in {leak.second_split} (the same {evidence}){others}; such a split "
-            "leaks: remove one from the table, or give both the same `patient`"
+            f"{second.slide} in {leak.second_split} (the same {evidence}){more_pairs}; such a "
+            "split leaks: remove one from the table, or give both the same `patient`"
         )
     return [
         f"slides {first.slide} and {second.slide} are duplicates (the same {evidence}) and count "

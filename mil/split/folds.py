@@ -89,6 +89,7 @@ def leave_one_out(
         DatasetError: The other groups have too few patients to divide.
     """
     folds = {}
+    # Sorted, for the order of the table must not change the numbers of the folds.
     for name in sorted(set(groups)):
         test = [i for i, group in enumerate(groups) if group == name]
         splits = _split_names(slides, test, [])
@@ -141,6 +142,7 @@ def _sample(slides: Sequence[Slide], members: list[int], share: float, seed: int
     for i in members:
         labels.setdefault(slides[i].patient, set()).add(slides[i].label)
     strata: dict[frozenset[str], list[str]] = {}
+    # Sorted, for the order of the table must not change the draw.
     for patient in sorted(labels):
         strata.setdefault(frozenset(labels[patient]), []).append(patient)
     # In order of their first patients: a label's name must not change what is drawn.
@@ -163,7 +165,8 @@ def _parts(
     labels = [slides[i].label for i in members]
     patients = [slides[i].patient for i in members]
     counts = {label: len(patients_of(slides, members, label)) for label in dict.fromkeys(labels)}
-    # In order of their first slides: a label's name must not change the division either.
+    # In order of their first slides: a label's name must not change the division
+    # either.
     common = [label for label in counts if counts[label] >= num_parts]
     # Labels too rare for every part count as the first, for scikit-learn warns of them.
     strata = [common.index(label) if label in common else 0 for label in labels]

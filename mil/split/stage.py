@@ -101,6 +101,8 @@ def run(
 def _divide(
     slides: Sequence[Slide], task: Task, folds: int, config: SplitConfig, *, allow_missing: bool
 ) -> Division:
+    # Strata replace the labels for the division only; folds.csv has the labels of the
+    # table.
     slides = stratified(slides, task)
     if config.file is not None:
         return _predefined(slides, config, config.file, allow_missing=allow_missing)

@@ -40,7 +40,7 @@ def grid(
     Args:
         extent_px: width and height of the scanned part, level-0 pixels.
         side_px: side of a tile, level-0 pixels; need not be whole.
-        origin_px: where the scanned part begins, level-0 pixels.
+        origin_px: corner of the scanned part, level-0 pixels.
     """
     columns, rows = (int((extent + 1e-6) // side_px) for extent in extent_px)
     x = np.rint(origin_px[0] + np.arange(columns) * side_px).astype(np.int32)
@@ -54,7 +54,7 @@ def share_inside(
     """Share of each tile's area that the mask covers, 0..1; tiles may begin and end between pixels.
 
     Args:
-        mask: what counts.
+        mask: pixels that count.
         corners: top left corners in pixels of the mask, (x, y).
         side: side of a tile in pixels of the mask.
     """

@@ -28,7 +28,7 @@ STAIN_ROUGH_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Ink:
-    """How one kind of ink looks; a pixel is ink if any of the colour ranges holds it.
+    """Colours of one kind of ink; a pixel is ink if any of the colour ranges holds it.
 
     Attributes:
         sure: colours that are ink wherever they cover a stroke.

@@ -1,4 +1,4 @@
-"""Where on a slide there is tissue, and which tiles lie on it."""
+"""The plan of a slide: its tissue, and the tiles that lie on it."""
 
 import math
 from dataclasses import dataclass

@@ -111,7 +111,7 @@ def run(
 
 
 def _no_tiles(name: str, tile_px: int, target_mpp: float) -> Tiles:
-    """What is known of a slide that does not open."""
+    """The tiles of a slide that does not open."""
     geometry = TileGeometry(
         slide=name,
         state="unreadable",

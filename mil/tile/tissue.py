@@ -122,10 +122,10 @@ class TissueMask:
 
 @dataclass(frozen=True)
 class _Colours:
-    """What both attempts work on.
+    """Colours of an overview, which both attempts to find tissue work on.
 
     Attributes:
-        excess: how much more light is lost in green than in red, and than in blue.
+        excess: light lost in green beyond that lost in red, and in blue.
         clear: pixels that may be glass.
         ignored: pixels that are ink or black, which say nothing about tissue.
         textured: pixels with more texture than a tint of the glass.
@@ -240,8 +240,8 @@ def _subtract_glass(
     That is done where enough glass is seen and its colour is even.
 
     Args:
-        over_red: how much more light is lost in green than in red; changed.
-        over_blue: how much more light is lost in green than in blue; changed.
+        over_red: light lost in green beyond that lost in red; changed.
+        over_blue: light lost in green beyond that lost in blue; changed.
         clear: pixels that may be glass.
         reach_px: side of the neighbourhood in which glass has little colour, pixels.
         step_px: distance of the sampled pixels.

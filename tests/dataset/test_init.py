@@ -197,8 +197,8 @@ def test_a_dicom_series_is_one_slide(desk, monkeypatch):
     for name in series:
         (desk.slides / name).parent.mkdir(exist_ok=True)
         (desk.slides / name).touch()
-    found = scan.find_slides(desk.slides)
-    assert [(slide.slide, str(slide.path), slide.readable) for slide in found] == [
+    slides = scan.find_slides(desk.slides)
+    assert [(slide.slide, str(slide.path), slide.readable) for slide in slides] == [
         ("m_1", "m/1.dcm", True),
         ("2", "m/2.dcm", True),
         ("s1_1", "s1/1.dcm", False),
@@ -223,8 +223,8 @@ def test_a_dicom_series_of_which_nothing_opens_is_one_slide(desk):
 
 def test_same_name_in_two_folders(desk):
     desk.put("x/a.tif", "y/A.tif", "a.svs", "y/b.tif", "c.tif", "c.svs", "d.tif", "x/D.tif")
-    found = {str(slide.path): slide.slide for slide in scan.find_slides(desk.slides)}
-    assert found == {
+    slides = {str(slide.path): slide.slide for slide in scan.find_slides(desk.slides)}
+    assert slides == {
         "a.svs": "a",
         "x/a.tif": "x_a",
         "y/A.tif": "y_A",
@@ -578,6 +578,6 @@ def test_odd_characters_in_the_folders_name(abc):
 
 def test_one_label_is_enough_to_look_at_slides(abc):
     abc.sheet("slide,label\na,n\nb,n\n")
-    made = abc.init()
-    assert made.classes == {"n": 2}
-    assert "none can be trained on them" in str(made)
+    report = abc.init()
+    assert report.classes == {"n": 2}
+    assert "none can be trained on them" in str(report)

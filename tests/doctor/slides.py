@@ -71,7 +71,7 @@ def _tissue(size_px: tuple[int, int]) -> np.ndarray:
 
 def aperio_slide(path: Path, text: str) -> Path:
     """Tissue from edge to edge in an Aperio slide that says `text` of itself."""
-    said = f"Aperio Image Library v1\r\n512x512|{text}"
+    description = f"Aperio Image Library v1\r\n512x512|{text}"
     with tifffile.TiffWriter(path) as file:
         file.write(
             _tissue((512, 512)),
@@ -80,7 +80,7 @@ def aperio_slide(path: Path, text: str) -> Path:
             compression="jpeg",
             metadata=None,
             maxworkers=1,
-            description=said,
+            description=description,
         )
     return path
 

@@ -33,8 +33,8 @@ from mil.io.slides import Level, Resolution
         (("objective power", 0.25), {"objective power": 0.25}, ""),
     ],
 )
-def test_pixel_sizes_that_disagree(used, said, warned):
-    finding = warnings.sizes_disagree(Resolution(used[1], used[0]), said)
+def test_pixel_sizes_that_disagree(used, stated, warned):
+    finding = warnings.sizes_disagree(Resolution(used[1], used[0]), stated)
     assert len(finding) == bool(warned)
     if warned:
         assert finding[0] == (
@@ -45,8 +45,8 @@ def test_pixel_sizes_that_disagree(used, said, warned):
 
 def test_pixels_that_are_not_square():
     level = Level(1000, 1000, 1.0, 1.0)
-    said = {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.5"}
-    assert warnings.not_square(said, [level]) == [
+    stated = {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.5"}
+    assert warnings.not_square(stated, [level]) == [
         "its pixels are not square: 0.25 by 0.5 µm by openslide"
     ]
     assert (

@@ -203,7 +203,7 @@ def test_other_tools_files(tmp_path):
     for line in (
         "b.h5: 1 tiles have the corner of another one, such as (0, 0)",
         "b.h5: 2 tiles begin outside the slide of 50000 x 40000 px, such as (-5, 0)",
-        "features a tile",
+        "features per tile",
         "d.h5: not an HDF5 file",
     ):
         assert sum(line in fault for fault in faults) == 1, line

@@ -208,7 +208,7 @@ def test_a_proportion_that_fits_neither(tmp_path, size, fits):
         assert read(tmp_path / "a.png").all()
     else:
         assert (
-            f"a picture of {size[0]} x {size[1]} pixels has neither the proportion of the slide "
+            f"an image of {size[0]} x {size[1]} pixels has neither the proportion of the slide "
             "(6000 x 4000)" in (refused(tmp_path / "a.png"))
         )
 
@@ -327,7 +327,7 @@ def test_damaged_pictures(tmp_path, suffix, kind):
         "other": b"\xff\xd8\xff\xe0" + whole[4:],
     }[kind]
     path.write_bytes(spoilt)
-    assert "not a picture that can be read: " in refused(path)
+    assert "not an image that can be read: " in refused(path)
 
 
 @given(st.lists(st.tuples(st.integers(0, 399), st.integers(0, 255)), max_size=20))

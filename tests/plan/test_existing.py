@@ -36,12 +36,12 @@ def test_a_changed_entry_is_refused_and_nothing_is_lost(folder):
             "mine",
             THEN.model_copy(update={"weights": "new.safetensors", "mean": (0.0, 0.5, 1.0)}),
         )
-    said = str(caught.value)
-    assert said.startswith(
+    message = str(caught.value)
+    assert message.startswith(
         f"encoder mine: changed in configs/encoders.yaml since the bags of {folder} were computed: "
     )
-    assert "weights (then 'old.safetensors', now 'new.safetensors')" in said
-    assert "mean (then None, now [0.0, 0.5, 1.0])" in said
+    assert "weights (then 'old.safetensors', now 'new.safetensors')" in message
+    assert "mean (then None, now [0.0, 0.5, 1.0])" in message
     assert (folder / "a.h5").exists()
 
 
@@ -58,9 +58,12 @@ def test_bags_that_do_not_say_are_left_to_their_readers(tmp_path):
     check_encoder(tmp_path, "mine", THEN)
     bag_file(tmp_path / "b.h5", "b", np.ones((2, 4)))
     check_encoder(tmp_path, "mine", THEN)
-    for said in ({"timm": "resnet18"}, ["timm"], 7):
+    for settings in ({"timm": "resnet18"}, ["timm"], 7):
         bag_file(
-            tmp_path / "b.h5", "b", np.ones((2, 4)), encoder={"encoder_settings": json.dumps(said)}
+            tmp_path / "b.h5",
+            "b",
+            np.ones((2, 4)),
+            encoder={"encoder_settings": json.dumps(settings)},
         )
         check_encoder(tmp_path, "mine", THEN)
     check_encoder(tmp_path, "mine", THEN)

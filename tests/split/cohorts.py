@@ -52,7 +52,7 @@ def written(slides) -> str:
 
 def divide(folder: Path, *, folds=1, allow_missing=False, fusion="late", **config):
     """Run the stage on such a study: rows of folds.csv, and what is told."""
-    told = run(
+    notes = run(
         str(folder / "d.yaml"),
         None,
         folder / "bags",
@@ -62,4 +62,4 @@ def divide(folder: Path, *, folds=1, allow_missing=False, fusion="late", **confi
         fusion=fusion,
         config=SplitConfig(**config),
     )
-    return read_csv(folder / "out/folds.csv"), told
+    return read_csv(folder / "out/folds.csv"), notes

@@ -125,12 +125,15 @@ def divisions(slides, folds, seed):
     """By each way of dividing, for each fold the split of each slide by its name."""
     groups = [s.subgroups["centre"] for s in slides]
     left_out = leave_one_out(slides, groups, val_share=0.2, seed=seed)
-    found = {
+    divisions_by_way = {
         "drawn": make_folds(slides, folds, seed=seed, **SHARES),
         "left out": list(left_out.values()),
     }
     ids = [s.slide for s in slides]
-    return {way: [dict(zip(ids, names, strict=True)) for names in of] for way, of in found.items()}
+    return {
+        way: [dict(zip(ids, names, strict=True)) for names in of]
+        for way, of in divisions_by_way.items()
+    }
 
 
 @given(tables(), st.integers(1, 5), st.integers(0, 3))

@@ -13,10 +13,10 @@ CLASSES = {"classification": ["a", "b"], "ordinal": ["a", "b"], "multilabel": ["
 
 def strata(task, *labels):
     settings = DatasetConfig(task=task, classes=CLASSES.get(task, []))
-    found = stratified(
+    divided = stratified(
         [slide(f"s{i}", label=label) for i, label in enumerate(labels)], task_of(settings)
     )
-    return [one.label for one in found]
+    return [row.label for row in divided]
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_what_a_split_may_lack():
 def test_numbers_are_divided_over_their_range(tmp_path, folds):
     table = "slide,label\n" + "".join(f"s{i},{i}.5\n" for i in range(32))
     write_study(tmp_path, table, classes="[]\ntask: regression")
-    rows, told = divide(tmp_path, folds=folds)
-    assert told == "32 in, 32 out"
+    rows, notes = divide(tmp_path, folds=folds)
+    assert notes == "32 in, 32 out"
     for fold in range(folds):
         tested = [float(r["label"]) for r in rows if (r["fold"], r["split"]) == (str(fold), "test")]
         assert [sum(8 * q < value < 8 * q + 8 for value in tested) for q in range(4)] == [

@@ -17,7 +17,7 @@ LABELS = torch.tensor([1, 0])
 
 
 @pytest.mark.parametrize(
-    ("wanted", "instructions", "dtype"),
+    ("precision", "instructions", "dtype"),
     [
         ("auto", ["avx512_bf16"], torch.bfloat16),
         ("auto", ["avx512_f"], torch.float32),
@@ -26,12 +26,12 @@ LABELS = torch.tensor([1, 0])
     ],
 )
 def test_auto_is_half_precision_where_there_are_instructions_for_it(
-    wanted, instructions, dtype, monkeypatch
+    precision, instructions, dtype, monkeypatch
 ):
     monkeypatch.setattr(
         torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True), raising=False
     )
-    assert choose_dtype(wanted, CPU) == dtype
+    assert choose_dtype(precision, CPU) == dtype
 
 
 def test_a_recipe_is_trained_in_full_precision_unless_it_says_so():

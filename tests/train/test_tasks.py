@@ -15,7 +15,7 @@ from mil.trained import apply, load_trained
 from tests.messages import one_line
 from tests.tasks.planted import write_study
 
-# What is asked of each task, and what chance would give.
+# Metric of each task and the least value that counts as learnt.
 ENOUGH = {
     "classification": ("auroc_macro", 0.9),
     "multilabel": ("auroc_macro", 0.9),
@@ -109,7 +109,8 @@ BATCH_OF_ONE = "train: {epochs: 1}\n"
 WEIGHTED = "train: {epochs: 1, class_weights: balanced}\n"
 SAMPLED = "train: {epochs: 1, sampling: balanced}\n"
 NO_CLASSES_TERM = (
-    "loss term instance_cross_entropy: is of classes, which the task multilabel does not have"
+    "loss term instance_cross_entropy: needs exactly one class for each slide, which the task multi"
+    "label"
 )
 REFUSED = [
     ("regression", DSMIL, HOW, "head dsmil: compares classes"),

@@ -1,4 +1,4 @@
-"""The model card: the numbers of the evaluation, what the data was, and no text that becomes markup."""
+"""The model card: numbers of the evaluation, facts about the data, and no text as markup."""
 
 import json
 
@@ -24,8 +24,16 @@ ENTRY = {
     "citation": "Us 2024",
 }
 CALIBRATION = Calibration(temperature=1.25, threshold=0.4375)
-SLIDES = [("train", "a", "normal"), ("train", "a", "normal"), ("train", "b", "tumour"), ("val", "c", "tumour"),
-          ("test", "d", "normal"), ("test", "e", "tumour"), ("test", "e", "tumour")]  # fmt: skip
+# Split, patient and label of each slide.
+SLIDES = [
+    ("train", "a", "normal"),
+    ("train", "a", "normal"),
+    ("train", "b", "tumour"),
+    ("val", "c", "tumour"),
+    ("test", "d", "normal"),
+    ("test", "e", "tumour"),
+    ("test", "e", "tumour"),
+]
 
 
 @pytest.fixture
@@ -33,13 +41,13 @@ def study(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs" / "datasets").mkdir(parents=True)
     (tmp_path / "configs" / "encoders.yaml").write_text(yaml.safe_dump({"tiny": ENTRY}))
-    what = {
+    dataset = {
         "title": "Nodes <b>2</b> [x](y)",
         "classes": ["normal", "tumour"],
         "licence": "CC0",
         "notes": "one\n# two",
     }
-    (tmp_path / "configs" / "datasets" / "d.yaml").write_text(yaml.safe_dump(what))
+    (tmp_path / "configs" / "datasets" / "d.yaml").write_text(yaml.safe_dump(dataset))
     rows = [
         {
             "slide": f"s{number}",
@@ -57,14 +65,30 @@ def study(tmp_path, monkeypatch):
     ]
     write_csv(tmp_path / "evaluated" / "predictions.csv", rows)
     metrics = {
-        "recipe": "abmil", "encoder": "tiny", "dataset": "d", "task": "classification",
-        "classes": ["normal", "tumour"], "positive": "tumour", "over_runs": {},
-        "test": {"auroc": {"value": 0.8125, "ci95": [0.5, 0.95]}, "accuracy": {"value": 0.75, "ci95": None},
-                 "n_slides": 3, "n_patients": 2, "confusion": {"classes": [], "table": []}},
-        "test_patients": {"auroc": {"value": 0.7, "ci95": [0.25, 1.0]}, "n_slides": 2, "n_patients": 2},
-        "runs": [{"seed": 1, "fold": 0, "n_slides": 3, "auroc": 0.79, "accuracy": None},
-                 {"seed": 2, "fold": 0, "n_slides": 3, "auroc": 0.81}],
-    }  # fmt: skip
+        "recipe": "abmil",
+        "encoder": "tiny",
+        "dataset": "d",
+        "task": "classification",
+        "classes": ["normal", "tumour"],
+        "positive": "tumour",
+        "over_runs": {},
+        "test": {
+            "auroc": {"value": 0.8125, "ci95": [0.5, 0.95]},
+            "accuracy": {"value": 0.75, "ci95": None},
+            "n_slides": 3,
+            "n_patients": 2,
+            "confusion": {"classes": [], "table": []},
+        },
+        "test_patients": {
+            "auroc": {"value": 0.7, "ci95": [0.25, 1.0]},
+            "n_slides": 2,
+            "n_patients": 2,
+        },
+        "runs": [
+            {"seed": 1, "fold": 0, "n_slides": 3, "auroc": 0.79, "accuracy": None},
+            {"seed": 2, "fold": 0, "n_slides": 3, "auroc": 0.81},
+        ],
+    }
     (tmp_path / "evaluated" / "metrics.json").write_text(json.dumps(metrics))
     for seed in (1, 2):
         seal(

@@ -48,10 +48,10 @@ def study(study):
 def refused(study, *config: str) -> str:
     """What a dry run says that must not succeed."""
     done = study.snakemake("-n", "--config", "dataset=toy", "head=abmil", *config)
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "Traceback" not in said
-    return said
+    assert "Traceback" not in output
+    return output
 
 
 def test_no_slide_is_fetched_tiled_or_embedded(study):
@@ -59,8 +59,8 @@ def test_no_slide_is_fetched_tiled_or_embedded(study):
     assert study.planned("head=[abmil,acmil]", "seeds=4", BAGS)["train"] == 8
     done = study.snakemake("--config", "dataset=toy", "head=abmil", BAGS)
     assert done.returncode == 0, done.stdout + done.stderr
-    made = study.folder / "results/toy"
-    assert {path.name for path in made.iterdir()} == {
+    results = study.folder / "results/toy"
+    assert {path.name for path in results.iterdir()} == {
         "split",
         "train",
         "score",
@@ -69,18 +69,18 @@ def test_no_slide_is_fetched_tiled_or_embedded(study):
         "heatmap",
         "report.html",
     }
-    assert (made / "evaluate/224px_0.5mpp/stranger.v2/abmil/metrics.json").exists()
+    assert (results / "evaluate/224px_0.5mpp/stranger.v2/abmil/metrics.json").exists()
     assert study.planned("head=abmil", BAGS) == {}
 
 
 def test_commands_are_told_of_bags_and_of_no_tiles(study):
     done = study.snakemake("-n", "-p", "--config", "dataset=toy", "head=abmil", BAGS)
-    said = re.sub(r"\s+", " ", done.stdout + done.stderr)
-    assert f"mil split --dataset toy --bags '{FOLDER}'" in said
-    assert f"mil train --dataset toy --bags '{FOLDER}'" in said
-    assert f"--bag '{FOLDER}/a.h5'" in said
-    assert f"mil report --dataset toy --bags '{FOLDER}'" in said
-    assert "--tiles" not in said
+    output = re.sub(r"\s+", " ", done.stdout + done.stderr)
+    assert f"mil split --dataset toy --bags '{FOLDER}'" in output
+    assert f"mil train --dataset toy --bags '{FOLDER}'" in output
+    assert f"--bag '{FOLDER}/a.h5'" in output
+    assert f"mil report --dataset toy --bags '{FOLDER}'" in output
+    assert "--tiles" not in output
 
 
 def test_what_an_imported_bag_does_not_know_is_part_of_its_paths(study):
@@ -131,9 +131,11 @@ def test_a_slide_that_is_there_is_drawn_on_and_an_annotation_is_used(study):
     for name in ("b.tif", "b.xml"):
         (study.folder / "data/toy" / name).touch()
     done = study.snakemake("-n", "-p", "--config", "dataset=toy", "head=abmil", BAGS)
-    said = re.sub(r"\s+", " ", done.stdout + done.stderr)
-    assert said.count("--slide data/toy/b.tif") == said.count("--annotation data/toy/b.xml") == 1
-    assert said.count("--slide ") == said.count("--annotation ") == 1
+    output = re.sub(r"\s+", " ", done.stdout + done.stderr)
+    assert (
+        output.count("--slide data/toy/b.tif") == output.count("--annotation data/toy/b.xml") == 1
+    )
+    assert output.count("--slide ") == output.count("--annotation ") == 1
 
 
 def test_from_slides_and_from_bags_is_never_mixed(study):
@@ -154,7 +156,7 @@ def test_from_slides_and_from_bags_is_never_mixed(study):
 def test_slides_without_a_bag_stop_the_run_unless_they_may_be_missing(study):
     (study.folder / FOLDER / "b.h5").unlink()
     (study.folder / FOLDER / "zz.h5").touch()
-    said = refused(study, BAGS)
+    output = refused(study, BAGS)
     for line in (
         f"dataset toy: 1 of 3 slides have no bag in {FOLDER}",
         f"  b: no {FOLDER}/b.h5",
@@ -162,7 +164,7 @@ def test_slides_without_a_bag_stop_the_run_unless_they_may_be_missing(study):
         "`mil bags import`",
         "To go on with the other 2: `--config allow_missing=true`.",
     ):
-        assert line in said
+        assert line in output
     assert study.planned("head=abmil", BAGS, "allow_missing=true") == {
         **READY,
         "score": 2,
@@ -186,9 +188,9 @@ def test_no_bags(study):
         study, "bags=x {slide}"
     )
     (study.folder / FOLDER / "a.h5").write_text("not a bag")
-    said = refused(study, BAGS)
-    assert f"bags: {FOLDER}/a.h5: not an HDF5 file" in said
-    assert "`mil bags import`" in said
+    output = refused(study, BAGS)
+    assert f"bags: {FOLDER}/a.h5: not an HDF5 file" in output
+    assert "`mil bags import`" in output
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,10 @@ def test_bags_to_report_with_no_slide_anywhere(planted):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "12 in, 12 out" in done.stdout
-    note = f"precomputed bags of stranger.v2, 224px_0.5mpp, in {FOLDER}; 3 bags there are of no slide in the table"
+    note = (
+        f"precomputed bags of stranger.v2, 224px_0.5mpp, in {FOLDER}; 3 bags there are of no "
+        "slide in the table"
+    )
     assert note in done.stdout
     results = planted.folder / "results/toy"
     metrics = json.loads(

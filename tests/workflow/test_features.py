@@ -43,14 +43,14 @@ def test_a_slide_that_lacks_one_bag_only_is_read_for_that(study):
     plan = study.planned("head=acmil", TWO)
     assert (plan["features"], plan["features_resnet18_resnet50"]) == (1, 1)
     done = study.snakemake("-n", "-p", "--config", "dataset=toy", "head=acmil", TWO)
-    said = done.stdout + done.stderr
+    output = done.stdout + done.stderr
     assert (
         f"--encoder resnet18 --out {FEATURES}/resnet18/c.h5 --encoder resnet50 --out "
-        f"{FEATURES}/resnet50/c.h5" in said
+        f"{FEATURES}/resnet50/c.h5" in output
     )
     assert (
         "--tiles results/toy/tile/224px_0.5mpp/b.h5 --encoder resnet50 --out "
-        f"{FEATURES}/resnet50/b.h5" in said
+        f"{FEATURES}/resnet50/b.h5" in output
     )
 
 

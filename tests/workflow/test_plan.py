@@ -283,10 +283,10 @@ def test_a_file_or_a_column_says_the_folds(study):
     assert (study.folder / of_two).exists()
     own = study.folder / "my own splits.csv"
     own.write_text("slide,fold_0,fold_1\na,train,test\nb,train,train\nc,test,val\n")
-    given = ["head=abmil", f"split={{file: '{own.name}'}}"]
-    assert study.planned(*given)["train"] == 2
-    done = study.snakemake("--config", "dataset=toy", *given)
+    from_file = ["head=abmil", f"split={{file: '{own.name}'}}"]
+    assert study.planned(*from_file)["train"] == 2
+    done = study.snakemake("--config", "dataset=toy", *from_file)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert study.planned(*given) == {}
+    assert study.planned(*from_file) == {}
     own.write_text("slide,fold_0,fold_1\na,train,test\nb,train,train\nc,val,val\n")
-    assert study.planned(*given)["split"] == 1
+    assert study.planned(*from_file)["split"] == 1

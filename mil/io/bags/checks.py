@@ -61,8 +61,8 @@ def difference(where: object, name: str, value: object, usual: object, usual_whe
 
     Args:
         where: file or folder that differs.
-        name: what differs: `dim` (features per tile), or a key of `BagHeader.identity`.
-        value: its value there; empty: not known.
+        name: name of the value: `dim` (features per tile), or a key of `BagHeader.identity`.
+        value: the value there; empty: not known.
         usual: value of the others; empty: not known.
         usual_where: file, folder or phrase that names the others.
     """
@@ -77,7 +77,7 @@ def check_width(path: object, width: int, usual: int, usual_where: object) -> No
 
     Args:
         path: the bag's file.
-        width: its number of features per tile.
+        width: the bag's number of features per tile.
         usual: the others' number of features per tile.
         usual_where: file that the others are named by.
 

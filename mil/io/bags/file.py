@@ -85,7 +85,7 @@ class BagHeader:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What a head must know of its bags: `encoder`, `weights_sha256`, `tiling`."""
+        """Facts that a head records of its bags: `encoder`, `weights_sha256`, `tiling`."""
         return {
             "encoder": self.encoder,
             "weights_sha256": self.weights_sha256,

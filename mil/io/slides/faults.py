@@ -5,9 +5,9 @@ from pathlib import Path
 
 # How other kinds of file begin, for people who look at the name only.
 OTHER_KINDS = {
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"\x89PNG": "a PNG picture",
-    b"GIF8": "a GIF picture",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x89PNG": "a PNG image",
+    b"GIF8": "a GIF image",
     b"%PDF": "a PDF",
     b"PK\x03\x04": "a ZIP archive; unpack it",
     b"\x1f\x8b": "a gzip archive; unpack it",
@@ -54,7 +54,7 @@ def why_unreadable(path: Path, error: Exception) -> str:
     message = one_line(path, error)
     if "Unsupported or missing image file" not in message:
         return f"OpenSlide cannot open it: {message}"
-    # Only now: a MIRAX slide begins like a JPEG picture too.
+    # Only now: a MIRAX slide begins like a JPEG image too.
     with path.open("rb") as file:
         head = file.read(32)
     # Web pages begin with a mark, with blank lines, or in capitals.

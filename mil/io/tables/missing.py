@@ -17,7 +17,7 @@ def missing_message(
     total: int,
     slides_dir: Path,
 ) -> str:
-    """Which slides are missing, how big the set is, how to get it, and what to type.
+    """Message on missing slides: which, size of the set, how to get it, and what to type.
 
     Args:
         dataset_name: name of the dataset, as in `dataset=NAME`.
@@ -41,7 +41,7 @@ def missing_message(
 def missing_bags_message(
     dataset_name: str, missing: Sequence[tuple[str, Path]], total: int, others: list[str]
 ) -> str:
-    """Which slides have no precomputed bag, and what to do.
+    """Message on slides without a precomputed bag, and what to do.
 
     Args:
         dataset_name: name of the dataset, as in `dataset=NAME`.

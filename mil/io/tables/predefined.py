@@ -33,7 +33,7 @@ def number_of_folds(
         source = f"column {config.by!r}"
     else:
         return folds
-    # 1 is the default, which nobody may have set.
+    # 1 is the default, so that it may stand there unset.
     if folds not in (1, number):
         raise ConfigError(
             f"folds: {folds}, but {source} gives {number}; leave folds out, or say folds={number}"

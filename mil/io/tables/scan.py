@@ -29,10 +29,10 @@ class Found:
     """One slide of a folder.
 
     Attributes:
-        path: its file, relative to the folder.
+        path: the slide's file, relative to the folder.
         names: relative paths by which a table may call it; the first gives its id.
         readable: whether OpenSlide knows its format.
-        slide: its id, unique without regard to case.
+        slide: the slide's id, unique without regard to case.
     """
 
     path: PurePosixPath

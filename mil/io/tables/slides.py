@@ -56,11 +56,11 @@ class Slide:
         patient: the patient's id; the slide's, where the table names none.
         label: label in the grammar of the dataset's task.
         path: file below the slides' folder.
-        url: where the file can be fetched.
+        url: address that the file can be fetched from.
         split: train, val or test.
         mpp: micrometres per pixel of level 0.
         annotation: file of annotated regions below the slides' folder.
-        annotation_url: where that file can be fetched.
+        annotation_url: address that the annotation can be fetched from.
         tissue: the user's tissue mask below the slides' folder.
         region: the user's mask of the region that tiles may come from.
         checksum: checksum of the slide's file.

@@ -148,7 +148,7 @@ def _text(cell: Any) -> str:
 
 
 def find_column(sheet: Sheet, ours: str, user_column: str | None) -> str | None:
-    """Which column holds the slide, the label or the patient.
+    """Find the column of the slides, the labels or the patients.
 
     Args:
         sheet: the table.
@@ -164,9 +164,8 @@ def find_column(sheet: Sheet, ours: str, user_column: str | None) -> str | None:
     # The user's word counts, but a misspelt one must not fall back to a guess.
     if user_column is not None:
         if user_column not in sheet.header:
-            raise DatasetError(
-                f"{sheet.path}: --{ours}-column: {unknown_name('column', user_column, sheet.header)}"
-            )
+            message = unknown_name("column", user_column, sheet.header)
+            raise DatasetError(f"{sheet.path}: --{ours}-column: {message}")
         return user_column
     by_key = {column_key(name): name for name in sheet.header}
     candidates = [by_key[name] for name in KNOWN[ours] if name in by_key]

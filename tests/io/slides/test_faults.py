@@ -318,9 +318,9 @@ NO_SLIDES = {
         lambda path: path.write_text("slide,label\na,1\n" * 9),
         "not a slide that OpenSlide reads",
     ),
-    "jpeg.svs": (lambda path: picture_file(path, "jpeg"), "not a slide but a JPEG picture"),
-    "png.tif": (lambda path: picture_file(path, "png"), "not a slide but a PNG picture"),
-    "gif.tif": (lambda path: picture_file(path, "gif"), "not a slide but a GIF picture"),
+    "jpeg.svs": (lambda path: picture_file(path, "jpeg"), "not a slide but a JPEG image"),
+    "png.tif": (lambda path: picture_file(path, "png"), "not a slide but a PNG image"),
+    "gif.tif": (lambda path: picture_file(path, "gif"), "not a slide but a GIF image"),
     "pdf.ndpi": (lambda path: path.write_bytes(b"%PDF-1.7\n" * 99), "not a slide but a PDF"),
     "zip.mrxs": (archive, "not a slide but a ZIP archive; unpack it"),
     "gzip.svs": (

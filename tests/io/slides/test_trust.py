@@ -161,7 +161,7 @@ def test_more_uses_than_expected_never_wait_for_each_other():
     worker = threading.Thread(target=cache.get, args=("a", slow))
     worker.start()
     assert begun.wait(10)
-    cache._used("a")  # of somebody who had the block before it was dropped
+    cache._count_use("a")  # of somebody who had the block before it was dropped
     go_on.set()
     worker.join(10)
     assert not worker.is_alive()
