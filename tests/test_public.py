@@ -150,5 +150,5 @@ def test_a_trained_head_scores_a_bag(folder, bags):
 
 def test_a_bag_of_another_length_is_refused(folder, tmp_path):
     bag_file(tmp_path / "other.h5", "other", np.ones((4, 7), np.float16))
-    with pytest.raises(FormatError, match=r"other\.h5: dim is 7"):
+    with pytest.raises(FormatError, match=r"other\.h5: 7 features per tile, but 6"):
         mil.score_bag(mil.load_head(folder), mil.read_bag(tmp_path / "other.h5"))
