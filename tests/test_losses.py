@@ -174,7 +174,9 @@ def test_sufficiency_moves_the_selected_towards_all_and_not_the_other_way():
 
 @pytest.mark.parametrize("term", ["full_cross_entropy", "sufficiency", "instance_cross_entropy"])
 def test_a_term_that_a_head_gives_nothing_for_is_one_line(term):
-    with pytest.raises(ConfigError, match=f"loss term {term}: .* take it out, or use ") as error:
+    with pytest.raises(
+        ConfigError, match=f"loss term {term}: .* take it out of the recipe, or use "
+    ) as error:
         TERMS[term](out_of(torch.zeros(10, 1)), BAGS, LABELS)
     assert "\n" not in str(error.value)
 

@@ -196,7 +196,8 @@ def _required(value: Value | None, term: str, heads: str) -> Value:
     """
     if value is None:
         raise ConfigError(
-            f"loss term {term}: this head does not give what it needs; take it out, or use {heads}"
+            f"loss term {term}: needs an output that this head does not have; take it out of the "
+            f"recipe, or use {heads}"
         )
     return value
 
@@ -211,8 +212,8 @@ def check_terms(names: Iterable[str], task: AnyTask) -> None:
     for name in names:
         if name in OF_CLASSES and not task.one_of_classes:
             raise ConfigError(
-                f"loss term {name}: is of classes, which the task {task.kind} does not have; "
-                "take it out"
+                f"loss term {name}: needs exactly one class for each slide, which the task "
+                f"{task.kind} does not have; take it out of the recipe"
             )
 
 

@@ -93,7 +93,7 @@ def survival_of(label: str) -> Survival:
         time = -1.0
     if time < 0:
         raise ValueError(
-            "a time is needed: 27.5 (the event came then) or 27.5+ (none was seen until then)"
+            "a time is needed: 27.5 (the event came then) or 27.5+ (censored: no event until then)"
         )
     return Survival(time, not label.endswith(CENSORED))
 
@@ -110,13 +110,13 @@ def survival_label(time: str, event: str) -> str:
     """
     if time.rstrip().endswith(CENSORED):
         raise ValueError(
-            f"time {time!r} says that it is censored, which the event does; take the {CENSORED} "
-            "away"
+            f"time {time!r} marks censoring with {CENSORED}, which the column `event` does "
+            f"already; remove the {CENSORED}"
         )
     # cBioPortal writes 1:DECEASED and 0:LIVING.
     happened = EVENTS.get(event.partition(":")[0].strip().lower())
     if happened is None:
-        raise ValueError(f"event {event!r} is neither 1 (it came) nor 0 (censored)")
+        raise ValueError(f"event {event!r} is neither 1 (the event came) nor 0 (censored)")
     return time if happened else f"{time}{CENSORED}"
 
 

@@ -81,7 +81,7 @@ class Multilabel(OfClasses):
         if not set(names) <= set(self.classes):
             raise ValueError(not_among(self.classes))
         if len(set(names)) < len(names):
-            raise ValueError("it names a class twice")
+            raise ValueError("a class is named twice")
         return SEPARATOR.join(name for name in self.classes if name in names)
 
     def target(self, label: str) -> Float[np.ndarray, " classes"]:

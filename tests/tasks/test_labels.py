@@ -47,7 +47,7 @@ def test_what_a_label_may_be(task, labels):
         ("classification", "", "the dataset's classes are: a, b"),
         ("ordinal", "a;b", "the dataset's classes are: a, b"),
         ("multilabel", "a;c", "the dataset's classes are: a, b"),
-        ("multilabel", "a;a", "it names a class twice"),
+        ("multilabel", "a;a", "a class is named twice"),
         ("regression", "", "a number is needed"),
         ("regression", "nan", "a number is needed"),
         ("regression", "inf", "a number is needed"),
@@ -95,7 +95,7 @@ def test_an_event_is_one_or_nought(event):
 
 
 def test_a_time_does_not_say_what_the_event_says():
-    with pytest.raises(ValueError, match="says that it is censored"):
+    with pytest.raises(ValueError, match="marks censoring"):
         survival_label("7+", "1")
 
 

@@ -102,7 +102,7 @@ REFUSED = [
     ("survival_cox", "name: dtfd\nlosses: {cross_entropy: 1}\n", HOW, "head dtfd: compares classes"),
     (
         "multilabel", "name: clam_sb\nlosses: {cross_entropy: 1, instance_cross_entropy: 1}\n", HOW,
-        "loss term instance_cross_entropy: is of classes, which the task multilabel does not have",
+        "loss term instance_cross_entropy: needs exactly one class for each slide, which the task multilabel",
     ),
     ("ordinal", RECIPES["abmil"], "train: {epochs: 1, select: f1_auc}\n", "train.select: f1_auc is of classes"),
     ("survival_cox", RECIPES["abmil"], "train: {epochs: 1}\n", "set train.batch_bags in the recipe to 2 or more"),

@@ -88,8 +88,8 @@ SURVIVAL = DatasetConfig(task="survival_cox")
         (
             SURVIVAL,
             "-3",
-            "label '-3'; a time is needed: 27.5 (the event came then) or 27.5+ (none was seen "
-            "until then)",
+            "label '-3'; a time is needed: 27.5 (the event came then) or 27.5+ (censored: "
+            "no event until then)",
         ),
     ],
 )
