@@ -64,7 +64,7 @@ class Study:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=280,  # seconds; a score job of each slide imports torch
         )
 
     def planned(self, *config: str) -> dict[str, int]:
