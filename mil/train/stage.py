@@ -94,7 +94,7 @@ def run(
         ConfigError: Recipe, head, task and device do not go together.
         DatasetError: The fold has no training slides, a label does not suit the task,
             or a loss becomes NaN.
-        FormatError: A bag cannot be read or was made by another encoder.
+        FormatError: A bag cannot be read, has no tiles, or was made by another encoder.
     """
     settings = load_recipe(recipe)
     dataset_config = load_dataset(dataset)

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from mil.bags import Graph
-from mil.errors import FormatError
 from mil.heads import UsesGraph
+from mil.io.bags.checks import check_width
 from mil.io.bags.patients import FoldBag
 from mil.losses.tasks import target_tensor
 from mil.tasks import AnyTask
@@ -173,11 +173,8 @@ class BagStore:
         if index == 0:
             self.dim = dim
             self._first_slide = bag.slide
-        elif dim != self.dim:
-            raise FormatError(
-                f"{bag.slide}.h5 has {dim} features per tile, {self._first_slide}.h5 has "
-                f"{self.dim}; a folder holds bags of one encoder"
-            )
+        else:
+            check_width(f"{bag.slide}.h5", dim, self.dim, f"{self._first_slide}.h5")
 
 
 def open_store(bags_dir: Path, bags: Sequence[FoldBag], task: AnyTask, *, budget: int) -> BagStore:
@@ -190,8 +187,8 @@ def open_store(bags_dir: Path, bags: Sequence[FoldBag], task: AnyTask, *, budget
         budget: Memory for bags and graphs, bytes.
 
     Raises:
-        FormatError: A bag cannot be read, or the bags differ in features per tile.
-        DatasetError: A bag has no tiles.
+        FormatError: A bag cannot be read or has no tiles, or the bags differ in
+            features per tile.
     """
     readers = [
         partial(read_labelled, bag.paths(bags_dir), bag.name, target_tensor(task, bag.label))

@@ -177,17 +177,15 @@ def test_an_error_of_the_encoder_is_not_swallowed(slide):
 def test_handles_are_closed(slide, monkeypatch):
     opened = []
     closed = []
-    enter = SlideReader.__init__
-    leave = SlideReader.__exit__
+    init = SlideReader.__init__
+    close = SlideReader.close
     monkeypatch.setattr(
-        SlideReader, "__init__", lambda self, *to: (opened.append(self), enter(self, *to))[1]
+        SlideReader, "__init__", lambda self, *args: (opened.append(self), init(self, *args))[1]
     )
-    monkeypatch.setattr(
-        SlideReader, "__exit__", lambda self, *why: (closed.append(self), leave(self, *why))[1]
-    )
+    monkeypatch.setattr(SlideReader, "close", lambda self: (closed.append(self), close(self))[1])
     read(slide)
     assert len(opened) >= 1
-    assert {id(one) for one in opened} == {id(one) for one in closed}
+    assert {id(reader) for reader in opened} == {id(reader) for reader in closed}
 
 
 def test_features_are_kept_as_they_will_be_stored(slide):
