@@ -16,7 +16,7 @@ def jld_file(
     labels: Sequence[bool],
     training: Sequence[Sequence[Sequence[bool]]],
 ) -> Path:
-    """Write bags [tiles, dim], labels, and by repetition and fold which bags are trained on, as Julia does."""
+    """Write bags [tiles, dim], labels and training bags by repetition and fold, as Julia does."""
     with h5py.File(path, "w") as file:
         kept = file.create_group("_refs")
 

@@ -38,7 +38,7 @@ class Head(nn.Module):
 def put(
     root: Path, package: str, code: str = GOOD, heads: tuple[str, ...] = ("of_others",)
 ) -> None:
-    """Write a package with one module under a folder of the path; its entry points name it as these heads."""
+    """Write a package with one module in a folder of the path, which plugs in these heads."""
     (root / package).mkdir()
     (root / package / "__init__.py").write_text("")
     (root / package / "head.py").write_text(code)

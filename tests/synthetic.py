@@ -90,7 +90,7 @@ def write_aperio(path: Path, pixels: np.ndarray, description: str) -> None:
 
 
 def spoil_tile(path: Path, index: int) -> None:
-    """Overwrite one compressed tile of level 0, counted row by row, so that it cannot be decoded."""
+    """Damage one compressed tile of level 0, counted row by row: it cannot be decoded."""
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
         offset = page.dataoffsets[index]
@@ -109,7 +109,7 @@ def glass(
 
 
 def stain(picture: np.ndarray, where: np.ndarray, seed: int = 0, strength: float = 1.0) -> None:
-    """Paint tissue where the mask says: eosin pink with purple nuclei; strength 1 is usual, 0.25 pale."""
+    """Paint tissue inside the mask: eosin pink, purple nuclei; strength 1 is usual, 0.25 pale."""
     rng = np.random.default_rng(seed)
     nuclei = rng.random(where.shape) < 0.2
     density = np.where(nuclei[..., None], (0.55, 0.85, 0.4), (0.1, 0.5, 0.2)) * strength
@@ -206,7 +206,7 @@ def bag_file(
     encoder: dict[str, Any] | None = None,
     **geometry: Any,
 ) -> Tiles:
-    """Write a valid bag through `mil.io`; tiles lie side by side in one row unless `coords` says otherwise.
+    """Write a valid bag through `mil.io`; by default its tiles lie side by side in one row.
 
     Returns:
         The tiles it was made from.
@@ -228,7 +228,10 @@ def bag_file(
 def planted_bags(
     count: int = 40, tiles: int = 8, dim: int = 16, push: float = 6.0, seed: int = 0
 ) -> list[tuple[np.ndarray, int]]:
-    """Bags of noise, float32 [tiles, dim], with labels; each positive bag has one tile pushed along the first axis."""
+    """Bags of noise, float32 [tiles, dim], with labels.
+
+    Each positive bag has one tile shifted along the first axis.
+    """
     rng = np.random.default_rng(seed)
     bags = []
     for number in range(count):

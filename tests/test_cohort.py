@@ -1,4 +1,4 @@
-"""A cohort as it comes: 200 slides, half of them damaged in a dozen ways; each ends in its state and harms no other."""
+"""200 slides, half of them damaged in a dozen ways: each ends in its state and harms no other."""
 
 import shutil
 from collections.abc import Callable
@@ -164,7 +164,8 @@ def test_each_slide_ends_in_its_state_and_harms_no_other(cohort, tmp_path, monke
     lines = summary(states).splitlines()
     damaged = each * len(KINDS)
     assert lines[0] == (
-        f"{len(slides)} in, {len(slides) - damaged} out, {each} corrupt_regions, {2 * each} no_mpp, "
+        f"{len(slides)} in, {len(slides) - damaged} out, "
+        f"{each} corrupt_regions, {2 * each} no_mpp, "
         f"{2 * each} no_tissue, {8 * each} unreadable"
     )
     assert len(lines) == 1 + damaged

@@ -1,4 +1,4 @@
-"""A study as a whole, from bags to metrics: what must make no difference makes none, and nothing leaks."""
+"""A whole study, from bags to metrics: invariances hold, and nothing leaks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ SPLITS = ["train"] * 24 + ["val"] * 12 + ["test"] * 24
 def make(
     folder: Path, labels: Sequence[str], tiles: np.random.Generator | None = None
 ) -> list[dict[str, Any]]:
-    """Bags with one planted tile in every second one, and a recipe with chance in it; rows of a folds.csv."""
+    """Bags with a planted tile in every second one, a random recipe; rows of folds.csv."""
     for number, (features, _) in enumerate(planted_bags(count=60, push=8.0)):
         slide = f"s{number:02d}"
         bag_file(
@@ -100,7 +100,10 @@ def test_names_of_labels_change_nothing(usual, tmp_path):
 
 def test_order_of_tiles_changes_nothing_but_rounding(usual, tmp_path):
     rows = make(tmp_path, named("normal", "tumour"), np.random.default_rng(0))
-    without = "name: abmil\noptions: {hidden: 16}\nlosses: {cross_entropy: 1}\ntrain: {epochs: 8, lr: 1.0e-2}\n"
+    without = (
+        "name: abmil\noptions: {hidden: 16}\nlosses: {cross_entropy: 1}\n"
+        "train: {epochs: 8, lr: 1.0e-2}\n"
+    )
     (tmp_path / "fast.yaml").write_text(without)  # acmil draws which tiles it masks by their place
     study(tmp_path, rows, ["normal", "tumour"])
     shuffled = found(tmp_path, "tumour")

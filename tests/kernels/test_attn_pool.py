@@ -187,7 +187,7 @@ def test_what_triton_does_not_take(monkeypatch):
     scores, features, offsets = make([3], 2, 65)
     with pytest.raises(
         ValueError,
-        match="at most 64 branches in fp16, bf16 or fp32; got 65 branches of torch.float32",
+        match=r"at most 64 branches in fp16, bf16 or fp32; got 65 branches of torch\.float32",
     ):
         attn_pool(scores, features, offsets, backend="triton")
     with pytest.raises(ValueError, match=r"got 1 branches of torch.float64"):

@@ -1,4 +1,4 @@
-"""A run on ready bags: no slide anywhere."""
+"""A run on precomputed bags: no slide anywhere."""
 
 import json
 import re

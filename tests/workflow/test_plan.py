@@ -200,6 +200,13 @@ def test_the_dry_run_of_the_demo_needs_no_torch(tmp_path):
     assert done.returncode == 0
 
 
+def test_every_path_of_a_result_is_written_once():
+    files = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
+    paths = {file.name: re.findall(r'"(results/[^"]+)"', file.read_text()) for file in files}
+    assert {name for name, patterns in paths.items() if patterns} == {"paths.smk"}
+    assert len(set(paths["paths.smk"])) == len(paths["paths.smk"]) > 20
+
+
 def test_the_workflow_has_no_lint(tmp_path):
     done = subprocess.run(
         [*SNAKEMAKE, "--lint"],
