@@ -34,7 +34,7 @@ class TileConfig(Section):
         description="Resolution of a tile, micrometres per pixel; if unset, that of the encoder.",
     )
     # Thresholds of tissue are absolute, never relative to the slide: a faint lymph
-    # node, or a needle biopsy on a large slide, must be kept (docs/slides.md).
+    # node, or a needle biopsy on a large slide, must be kept (docs/explain/slides.md).
     min_tissue: float = Field(
         0.25, ge=0, le=1, description="Smallest fraction of a tile that must be tissue, 0 to 1."
     )
@@ -68,7 +68,7 @@ class FeaturesConfig(Section):
         "memory holds on a GPU.",
     )
     # Features of two precisions differ a little; fp32 makes machines comparable
-    # (docs/encoders.md).
+    # (docs/how-to/encoders.md).
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Precision of the encoder; auto: one that the device is fast in."
     )
