@@ -58,9 +58,9 @@ def test_a_changed_or_missing_file_is_named(sealed, name):
 
 def test_another_prediction_for_the_example_is_a_fault(sealed, monkeypatch):
     """As when a release of the tool computes something else from the same files."""
-    real = abmil.Head.answer
+    real = abmil.Head.predict
     monkeypatch.setattr(
-        abmil.Head, "answer", lambda self, pooled, scores: real(self, pooled * 2, scores)
+        abmil.Head, "predict", lambda self, pooled, scores: real(self, pooled * 2, scores)
     )
     faults = verify(sealed)
     assert len(faults) == 2
