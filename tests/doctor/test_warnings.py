@@ -8,7 +8,7 @@ from mil.io.slides import Level, Resolution
 
 
 @pytest.mark.parametrize(
-    ("used", "said", "warned"),
+    ("used", "stated", "warned"),
     [
         (("openslide", 0.25), {"openslide": 0.25, "objective power": 0.25}, ""),
         (
