@@ -15,7 +15,7 @@ from mil.config import DEFAULT_ENCODER, FeaturesConfig, load_encoder
 from mil.features.stage import Target, run
 from mil.io.bags import Bag, read_bag
 from mil.trained import Trained
-from mil.trained.compatibility import check_fits, check_numbers
+from mil.trained.compatibility import check_compatible, check_usable
 from mil.trained.folder import load_trained
 from mil.trained.forward import apply
 
@@ -150,8 +150,8 @@ def score_bag(head: TrainedHead, bag: Bag) -> SlideScore:
     """
     # A bag in memory has no file; its slide names it in messages.
     path = Path(f"{bag.slide}.h5")
-    check_numbers(bag, path)
-    check_fits(head.settings, bag, path)
+    check_usable(bag, path)
+    check_compatible(head.settings, bag, path)
     # The temperature of the validation slides is applied here, as in predictions.csv.
     result = apply(head.module, head.settings, bag)
     columns = head.settings.task.columns

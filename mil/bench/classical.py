@@ -21,7 +21,7 @@ from mil.bench.classical_results import (
     counted_recipe,
     open_results,
 )
-from mil.bench.results_table import Outcome, Row
+from mil.bench.results_table import BenchmarkTable, Row
 from mil.config import Recipe, load_recipe
 from mil.config.recipes import recipe_files
 from mil.progress import progress
@@ -78,7 +78,7 @@ def run(
     folds: int,
     threads: int,
     json: Path | None,
-) -> Outcome:
+) -> BenchmarkTable:
     """Cross-validate heads.
 
     Args:
@@ -103,7 +103,7 @@ def run(
     missing = [cell for cell in cells if _result_of(results, cell) is None]
     _measure(missing, results, threads)
     title = f"mil bench classical, {repeats} x {folds}-fold cross-validation"
-    return Outcome(title, _table(results, cells), NOTE)
+    return BenchmarkTable(title, _table(results, cells), NOTE)
 
 
 def own_recipes() -> dict[str, Recipe]:

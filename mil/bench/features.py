@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mil.bench.processes import central_tiles, encode_plainly, plain_rate, start_up_s
-from mil.bench.results_table import Outcome, Row
+from mil.bench.results_table import BenchmarkTable, Row
 from mil.bench.slides import synthetic_slide
 from mil.config import EncoderConfig, load_encoder
 from mil.device import choose_device, keep_freed_memory
@@ -79,7 +79,7 @@ def run(
     device: str,
     precision: str,
     random_weights: bool,
-) -> Outcome:
+) -> BenchmarkTable:
     """Time feature extraction.
 
     Args:
@@ -107,7 +107,7 @@ def run(
         rows = [
             _row(path, name, entry, settings) for path in paths for name, entry in entries.items()
         ]
-    return Outcome(f"mil bench features, threads: {threads}", rows, NOTE)
+    return BenchmarkTable(f"mil bench features, threads: {threads}", rows, NOTE)
 
 
 def _row(path: Path, name: str, entry: EncoderConfig, settings: _Settings) -> Row:

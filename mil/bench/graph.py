@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mil.bags import Graph
-from mil.bench.results_table import Outcome, Row
+from mil.bench.results_table import BenchmarkTable, Row
 from mil.graph import knn_graph, lsh_graph, minibatch_graph, spatial_graph
 from mil.graph.directions import Directions
 from mil.graph.edges import NO_TILE, from_neighbours
@@ -44,7 +44,7 @@ def run(
     repeats: int,
     knn_up_to: int,
     libraries_up_to: int,
-) -> Outcome:
+) -> BenchmarkTable:
     """Build every kind of graph over synthetic bags, each in a process of its own.
 
     Args:
@@ -69,7 +69,9 @@ def run(
         measured = [_apart(measure, name, size, dim, threads, repeats) for size in own_sizes]
         rows += [{**row, "growth": _per_step(row) / _per_step(measured[0])} for row in measured]
     missing = "".join(f" {name} is not installed: not compared." for name in absent)
-    return Outcome(f"mil bench graph, {dim} features, {threads} threads", rows, NOTE + missing)
+    return BenchmarkTable(
+        f"mil bench graph, {dim} features, {threads} threads", rows, NOTE + missing
+    )
 
 
 def measure(name: str, tiles: int, dim: int, threads: int, repeats: int) -> Row:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from mil.bench.kernels_cases import BYTES, HEADS, OPERATIONS, Case, work
 from mil.bench.kernels_results import Job, Measurement, Rates, Request
-from mil.bench.results_table import Outcome, Row
+from mil.bench.results_table import BenchmarkTable, Row
 from mil.device import choose_device
 from mil.errors import ConfigError
 from mil.kernels.dispatch import Backend
@@ -74,7 +74,7 @@ class How(NamedTuple):
     ways: tuple[str, ...]  # ways to compute, see `kernels_step.measure`
 
 
-def run(operations: Sequence[str], sizes: Sizes, setup: How) -> Outcome:
+def run(operations: Sequence[str], sizes: Sizes, setup: How) -> BenchmarkTable:
     """Time operations.
 
     Args:
@@ -96,7 +96,7 @@ def run(operations: Sequence[str], sizes: Sizes, setup: How) -> Outcome:
         f"mil bench kernels, backend {setup.backend}, {processor}; "
         f"copy {rates.copy / 1e9:.3g} GB/s, TFLOP/s {peak}"
     )
-    return Outcome(title, rows, NOTE, rates.gpu)
+    return BenchmarkTable(title, rows, NOTE, rates.gpu)
 
 
 def chosen_device(name: str, backend: Backend) -> Literal["cpu", "cuda"]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from mil.bench.kernels import NOTHING, PASSES, How, Measurements, measured
 from mil.bench.kernels_cases import Case, Work, work
 from mil.bench.kernels_results import Measurement, Rates
-from mil.bench.results_table import Outcome, Row
+from mil.bench.results_table import BenchmarkTable, Row
 from mil.errors import ConfigError
 
 NOTE = (
@@ -57,7 +57,7 @@ def twice(case: Case) -> Case:
     return case._replace(tiles=2 * case.tiles)
 
 
-def run(setup: How) -> Outcome:
+def run(setup: How) -> BenchmarkTable:
     """Measure all targets.
 
     Raises:
@@ -73,7 +73,7 @@ def run(setup: How) -> Outcome:
     rows = [row_of(bar, results | larger, rates) for bar in BARS]
     held = sum(row["held"] == "yes" for row in rows)
     title = f"mil bench kernels --bars, {rates.gpu}: {held} of {len(rows)} hold"
-    return Outcome(title, rows, NOTE, rates.gpu)
+    return BenchmarkTable(title, rows, NOTE, rates.gpu)
 
 
 def row_of(bar: Bar, results: Results, rates: Rates) -> Row:

@@ -17,7 +17,7 @@ import openslide
 from jaxtyping import Int
 from PIL import Image
 
-from mil.bench.results_table import Outcome, Row
+from mil.bench.results_table import BenchmarkTable, Row
 from mil.bench.slides import CODECS, synthetic_slide
 from mil.errors import NoTissueError
 from mil.io.slides import SlideReader, TileRequest, stream
@@ -46,7 +46,7 @@ def run(
     tile_px: int,
     target_mpp: float,
     repeats: int,
-) -> Outcome:
+) -> BenchmarkTable:
     """Time reading the tiles of slides, as they are stored and at a given scale.
 
     Args:
@@ -70,7 +70,7 @@ def run(
                 target_mpp=target_mpp,
                 repeats=repeats,
             )
-    return Outcome(f"mil bench read, {threads} threads, tiles of {tile_px} px", rows, NOTE)
+    return BenchmarkTable(f"mil bench read, {threads} threads, tiles of {tile_px} px", rows, NOTE)
 
 
 def _rows(

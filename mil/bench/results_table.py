@@ -37,7 +37,7 @@ Row = dict[str, str | int | float]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BenchmarkTable:
     """Results of one benchmark.
 
     Attributes:
@@ -86,7 +86,7 @@ def _processor() -> str:
     return next(names, "") or platform.processor() or "unknown"
 
 
-def show(outcome: Outcome, json: Path | None, console: Console | None = None) -> None:
+def show(outcome: BenchmarkTable, json: Path | None, console: Console | None = None) -> None:
     """Print a benchmark's table and the machine.
 
     Args:
@@ -116,11 +116,11 @@ def show(outcome: Outcome, json: Path | None, console: Console | None = None) ->
         write_json(json, content)
 
 
-def _is_wide(outcome: Outcome) -> bool:
+def _is_wide(outcome: BenchmarkTable) -> bool:
     return bool(outcome.rows) and len(outcome.rows) < len(outcome.rows[0]) > MAX_COLUMNS
 
 
-def _table_of_rows(outcome: Outcome) -> Table:
+def _table_of_rows(outcome: BenchmarkTable) -> Table:
     table = Table(box=None, pad_edge=False)
     first = outcome.rows[0] if outcome.rows else {}
     for name, value in first.items():
@@ -136,7 +136,7 @@ def _table_of_rows(outcome: Outcome) -> Table:
     return table
 
 
-def _table_of_columns(outcome: Outcome) -> Table:
+def _table_of_columns(outcome: BenchmarkTable) -> Table:
     """A column for each row of the results, a line for each value."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column()

@@ -8,7 +8,7 @@ from time import perf_counter, process_time
 
 import openslide
 
-from mil.bench.results_table import Outcome, Row
+from mil.bench.results_table import BenchmarkTable, Row
 from mil.bench.slides import CODECS, synthetic_slide
 from mil.config import TileConfig
 from mil.io.slides import SlideReader, as_array
@@ -25,7 +25,7 @@ NOTE = (
 )
 
 
-def run(slides: Sequence[Path], *, tile_px: int, target_mpp: float) -> Outcome:
+def run(slides: Sequence[Path], *, tile_px: int, target_mpp: float) -> BenchmarkTable:
     """Time tiling, stage by stage.
 
     Args:
@@ -37,7 +37,9 @@ def run(slides: Sequence[Path], *, tile_px: int, target_mpp: float) -> Outcome:
     with TemporaryDirectory() as folder:
         paths = list(slides) or [synthetic_slide(Path(folder), codec) for codec in CODECS]
         rows = [_row(path, Path(folder), tile_px, target_mpp) for path in paths]
-    return Outcome(f"mil bench tile, tiles of {tile_px} px at {target_mpp:g} µm/px", rows, NOTE)
+    return BenchmarkTable(
+        f"mil bench tile, tiles of {tile_px} px at {target_mpp:g} µm/px", rows, NOTE
+    )
 
 
 class _StopWatch:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mil.bench.results_table import Outcome, Row
+from mil.bench.results_table import BenchmarkTable, Row
 from mil.bench.train_results import (
     HeadJob,
     Job,
@@ -51,7 +51,7 @@ def run(
     threads: int,
     repeats: int,
     literal: bool,
-) -> Outcome:
+) -> BenchmarkTable:
     """Time training steps.
 
     Args:
@@ -73,7 +73,7 @@ def run(
     for count, name, precision in product(tiles, names, precisions):
         step = _measured_step(HeadJob(name, count, dim, precision, threads, ROUND_S))
         rows.append(_row(name, count, precision, step))
-    return Outcome(f"mil bench train, dim {dim}, threads: {threads}", rows, NOTE)
+    return BenchmarkTable(f"mil bench train, dim {dim}, threads: {threads}", rows, NOTE)
 
 
 def _own_recipes() -> list[str]:

@@ -12,7 +12,7 @@ from mil.errors import ConfigError, unknown_name
 # The encoder of the demo and of every default: its weights come with the installation,
 # so that it works without a network.
 DEFAULT_ENCODER = "efficientnet_lite0"
-HUB = ("hf-hub:", "hf_hub:")
+HUB_PREFIXES = ("hf-hub:", "hf_hub:")
 # A part of a path begins with a letter, digit or underscore: it cannot be `..` and
 # leave its folder.
 _PART = r"\w[\w.-]*"
@@ -85,7 +85,7 @@ class EncoderConfig(Section):
     @field_validator("weights")
     @classmethod
     def _well_formed(cls, weights: str) -> str:
-        if weights.startswith(HUB) and not _HUB_FILE.fullmatch(weights):
+        if weights.startswith(HUB_PREFIXES) and not _HUB_FILE.fullmatch(weights):
             raise ValueError(
                 "a file on the hub is hf-hub:OWNER/NAME@REVISION/FILE "
                 "(revision and file may be left out)"

@@ -15,7 +15,7 @@ from mil.io.tables import read_dataset, write_csv
 from mil.io.tables.class_order import class_order
 from mil.io.tables.conventions import SPLIT_WORDS
 from mil.io.tables.matching import match
-from mil.io.tables.scan import Found, find_annotations, find_slides
+from mil.io.tables.scan import SlideFile, find_annotations, find_slides
 from mil.io.tables.spreadsheet import (
     MAX_CLASSES,
     WHAT_IT_LOOKS_LIKE,
@@ -160,7 +160,10 @@ def _yaml_text(name: str, labels: Path, classes: list[str], positive: str, slide
 
 
 def _row(
-    file: Found, cells: dict[str, str], columns: dict[str, str | None], annotations: dict[str, str]
+    file: SlideFile,
+    cells: dict[str, str],
+    columns: dict[str, str | None],
+    annotations: dict[str, str],
 ) -> dict[str, str]:
     """One row of the slide table; further columns of the spreadsheet are kept."""
     further = {key: value for key, value in cells.items() if key not in columns.values()}

@@ -16,16 +16,16 @@ from mil.doctor.findings import LevelFinding, SlideFinding, TilingFinding
 from mil.doctor.probes import Coords, cut_off, four_corners, last_row, positions, unreadable
 from mil.errors import CorruptRegionsError, MilError, SlideError, UnreadableSlideError
 from mil.io.slides import Overview, SlideReader
-from mil.io.slides.resolution import Resolution, all_said
+from mil.io.slides.resolution import Resolution, stated_sizes
 from mil.io.slides.tiff import TiffBlocks
 from mil.io.tables import Slide
 from mil.tile import plan
-from mil.tile.checks import check_any, check_loss, check_scale
+from mil.tile.checks import check_any_tile, check_loss, check_scale
 from mil.tile.grid import footprint_px, grid
 
 # Tiles to measure the rate of reading with.
 NUM_TO_TIME = 64
-NO_MASKS = plan.Drawn()
+NO_MASKS = plan.UserMasks()
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Requirements:
 
 
 def inspect_slide(
-    row: Slide, file: Path, requirements: Requirements, masks: plan.Drawn = NO_MASKS
+    row: Slide, file: Path, requirements: Requirements, masks: plan.UserMasks = NO_MASKS
 ) -> SlideFinding:
     """Inspect one slide; any fault of it becomes its state, never an error.
 
@@ -101,7 +101,7 @@ def _described(finding: SlideFinding, reader: SlideReader) -> SlideFinding:
         size_px=reader.size_px,
         scanned_px=reader.extent_px,
         levels=levels,
-        mpp_said=all_said(reader.properties),
+        mpp_said=stated_sizes(reader.properties),
         warnings=not_square + warnings.truncated(levels),
     )
 
@@ -164,7 +164,7 @@ class _TilingInspection:
         self.downsample = reader.levels[self.level].downsample
 
     def run(
-        self, requirements: Requirements, masks: plan.Drawn, overview: Overview | None
+        self, requirements: Requirements, masks: plan.UserMasks, overview: Overview | None
     ) -> TilingFinding:
         excess = (self.target_mpp / self.mpp / self.downsample) ** 2
         finding = TilingFinding("ok", "", level=self.level, excess=excess, side_level0_px=self.side)
@@ -180,7 +180,7 @@ class _TilingInspection:
                 warnings=warnings.far_from_tiles(self.mpp, self.target_mpp, self.downsample),
             )
             finding = self._probed(finding, coords)
-            check_any(
+            check_any_tile(
                 self.reader,
                 len(coords),
                 side_level0_px=self.side,
@@ -193,7 +193,7 @@ class _TilingInspection:
         return finding
 
     def _tiles(
-        self, requirements: Requirements, masks: plan.Drawn, overview: Overview | None
+        self, requirements: Requirements, masks: plan.UserMasks, overview: Overview | None
     ) -> tuple[Coords, float | None]:
         """Tiles and area of the tissue; the whole grid and None without detection."""
         if overview is None:

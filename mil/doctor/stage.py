@@ -24,7 +24,7 @@ from mil.io.atomic import write_json
 from mil.io.tables import Slide, read_dataset
 from mil.io.tables.paths import locate, locate_masks
 from mil.progress import progress
-from mil.tile.plan import Drawn
+from mil.tile.plan import UserMasks
 
 # A tile's row in the bag besides its features: two int32 of coordinates, one byte of
 # validity.
@@ -64,8 +64,8 @@ def run(
     requirements = Requirements(tilings, config.tile, config.features.max_corrupt, tissue)
     files_of_masks = locate_masks(rows, folder, settings)
     frame = settings.geojson_frame
-    masks = {slide: Drawn(**files, frame=frame) for slide, files in files_of_masks.items()}
-    jobs = [(row, locate(row, folder, settings), masks.get(row.slide, Drawn())) for row in rows]
+    masks = {slide: UserMasks(**files, frame=frame) for slide, files in files_of_masks.items()}
+    jobs = [(row, locate(row, folder, settings), masks.get(row.slide, UserMasks())) for row in rows]
     slides = _inspect_all(jobs, requirements, threads)
     results = Path("results") / name
     usable = [slide for slide in slides if slide.state == "ok"]
@@ -100,7 +100,7 @@ def _tiling(config: Config, entry: EncoderConfig) -> tuple[int, float]:
 
 
 def _inspect_all(
-    jobs: Sequence[tuple[Slide, Path, Drawn]], requirements: Requirements, threads: int
+    jobs: Sequence[tuple[Slide, Path, UserMasks]], requirements: Requirements, threads: int
 ) -> list[SlideFinding]:
     """All slides in the order of the table; at most `threads` are open at a time."""
     with (

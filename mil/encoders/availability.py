@@ -9,7 +9,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from mil.config import EncoderConfig
-from mil.config.encoders import HUB
+from mil.config.encoders import HUB_PREFIXES
 from mil.encoders.hub import (
     TIMEOUT_S,
     WEIGHTS_FILES,
@@ -77,7 +77,7 @@ def weights_status(name: str, entry: EncoderConfig, *, ask_hub: bool = True) -> 
     local = None
     if entry.weights != "timm" and entry.hub is None:
         local = local_status(entry.weights)
-        is_complete = not entry.timm.startswith(HUB)
+        is_complete = not entry.timm.startswith(HUB_PREFIXES)
         if is_complete or not local.available:
             return local
     try:
@@ -143,7 +143,7 @@ def remote_source(entry: EncoderConfig) -> RemoteSource:
     if entry.hub is not None:
         names = [entry.hub.file] if entry.hub.file else WEIGHTS_FILES
         return RemoteSource(Repository(entry.hub.repository, entry.hub.revision), names)
-    if entry.timm.startswith(HUB):
+    if entry.timm.startswith(HUB_PREFIXES):
         return RemoteSource(hub_repository(entry.timm))
     # A timm name with a tag is nearly always the name on the hub too. If that is in the
     # cache, seconds of importing timm are saved.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mil.config import EncoderConfig, FeaturesConfig
-from mil.config.encoders import HUB
+from mil.config.encoders import HUB_PREFIXES
 from mil.device import choose_device
 from mil.encoders.availability import fetch_advice, hub_repository
 from mil.encoders.hub import (
@@ -184,7 +184,7 @@ def _create(name: str, entry: EncoderConfig, *, pretrained: bool = False) -> nn.
     try:
         return timm.create_model(entry.timm, pretrained=pretrained, num_classes=0, **args)
     except (HfHubHTTPError, EntryNotFoundError, ConnectionError) as error:
-        if entry.timm.startswith(HUB):
+        if entry.timm.startswith(HUB_PREFIXES):
             repository = hub_repository(entry.timm)
         else:
             repository = Repository(f"timm/{entry.timm}")

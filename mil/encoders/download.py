@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mil.config import EncoderConfig
-from mil.config.encoders import HUB
+from mil.config.encoders import HUB_PREFIXES
 from mil.encoders.availability import (
     hub_repository,
     local_status,
@@ -30,7 +30,7 @@ def fetch(name: str, entry: EncoderConfig) -> Path | None:
     try:
         # timm reads the shape of a model on the hub from its config, also in a run
         # without a network and with weights from elsewhere.
-        if entry.timm.startswith(HUB):
+        if entry.timm.startswith(HUB_PREFIXES):
             local_file(hub_repository(entry.timm), ["config.json"])
         if entry.weights == "timm" or entry.hub is not None:
             return _fetch_remote(entry)

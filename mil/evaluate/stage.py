@@ -223,7 +223,7 @@ def _share_of_slide(
     bag: BagPositions, annotation: Path, frame: GeojsonFrame
 ) -> Float[np.ndarray, " tiles"] | None:
     """Annotated share of each valid tile of a slide, 0..1; None without positions."""
-    places = bag.places()
+    places = bag.positions()
     if places is None:
         return None
     regions = read_annotation(annotation, bag.origin_px if frame == "scanned" else (0, 0))

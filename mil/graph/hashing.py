@@ -46,7 +46,7 @@ def hashes(
     tiles = len(directions)
     dim = directions.features.shape[1]
     shape = (dim, tables * (bits + 1))
-    # Drawn on the generator's device: a CPU's numbers give the same graph on a GPU.
+    # UserMasks on the generator's device: a CPU's numbers give the same graph on a GPU.
     drawn_on = None if generator is None else generator.device
     planes = torch.randn(shape, generator=generator, device=drawn_on).to(device)
     powers = torch.arange(bits - 1, -1, -1, device=device)

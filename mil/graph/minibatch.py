@@ -24,7 +24,7 @@ def minibatch_graph(
 ) -> Graph:
     """Graph in which every tile attends to the most similar tiles of its random block.
 
-    Blocks are drawn within strata. Drawn at every step of a training, the graph works
+    Blocks are drawn within strata. UserMasks at every step of a training, the graph works
     as a dropout of edges. A bag of no more tiles than a block is searched exactly.
 
     Args:

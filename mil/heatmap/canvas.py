@@ -65,7 +65,7 @@ def positions_of(bag: BagPositions) -> Positions | None:
 
     None where they are not known.
     """
-    in_px = bag.places()
+    in_px = bag.positions()
     if in_px is not None:
         return Positions(*in_px, bag.mpp_level0 or 0.0)
     if bag.coords_um is None or not (bag.tile_px and bag.target_mpp):
@@ -90,9 +90,9 @@ def canvas_of(
     Returns:
         The canvas, and an addition to the title; mostly empty.
     """
-    if bag.places() is not None and tiles is not None:
+    if bag.positions() is not None and tiles is not None:
         return tiled_slide(tiles), ""
-    if bag.places() is not None and slide is not None:
+    if bag.positions() is not None and slide is not None:
         try:
             return slide_itself(slide, bag, positions), ""
         except MilError as error:
@@ -154,7 +154,7 @@ def blank_canvas(bag: BagPositions, positions: Positions) -> Canvas:
     corners, side, unit_um = positions
     first = corners.min(0).astype(float)
     last = corners.max(0).astype(float) + side
-    if bag.places() is not None and bag.width_level0_px and bag.height_level0_px:
+    if bag.positions() is not None and bag.width_level0_px and bag.height_level0_px:
         first = np.minimum(first, bag.origin_px)
         last = np.maximum(last, (bag.width_level0_px, bag.height_level0_px))
     else:

@@ -163,7 +163,7 @@ def draw_bundle(
     else:
         canvas, note = canvas_of(bag, positions, tiles, slide)
         # GeoJSON and XML are in pixels, which a bag in micrometres does not know.
-        regions = _regions(annotation if bag.places() else None, canvas, geojson_frame)
+        regions = _regions(annotation if bag.positions() else None, canvas, geojson_frame)
         values = scaled(attention, scale)
         _draw(out, canvas, positions, regions, values, selected, title, scale)
         _write_layers(out, bag, attention, selected, canvas.scanned_px)
@@ -172,7 +172,7 @@ def draw_bundle(
 
 def title_of(slide: str, trained: Trained, scores: Sequence[HeadScores]) -> str:
     """Title of a picture: the slide, the mean prediction of interest, and the recipe."""
-    name = trained.task.of_interest
+    name = trained.task.column_of_interest
     predictions = np.mean([head.predictions for head in scores], axis=0)
     value = predictions[trained.task.columns.index(name)]
     mean_of = f", mean of {len(scores)} heads" if len(scores) > 1 else ""
@@ -261,7 +261,7 @@ def _write_layers(
     """Write the QuPath layer and the table beside the picture."""
     measurements = _measurements(attention, selected)
     rows = [{**name, **values} for name, values in zip(_tile_names(bag), measurements, strict=True)]
-    places = bag.places()
+    places = bag.positions()
     corners, side = places if places is not None else (np.empty((0, 2)), 0.0)
     # Without places there is no tile in the layer, but every tile in the table.
     tiles = [

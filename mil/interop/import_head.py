@@ -33,7 +33,7 @@ from mil.interop.state_dicts import (
 from mil.io.bags import common_identity, read_bag, read_header
 from mil.tasks import Classification, load_dataset
 from mil.trained import Trained, save_trained
-from mil.trained.seal import seal
+from mil.trained.seal import write_manifest
 
 OTHER_SOFTMAX = (
     "CLAM_MB in ACMIL's code adds 1 to the sum that its softmax divides by: its probabilities "
@@ -138,7 +138,7 @@ def run(
     # A checkpoint has no course of training, but the file belongs to every head.
     history = {"train": [], "valid": [], "best_epoch": trained.epoch}
     save_trained(out, trained, weights, history)
-    seal(out)
+    write_manifest(out)
     return HeadImportResult(published, trained, _notes(published, tool, tensors, trained.recipe))
 
 

@@ -9,7 +9,7 @@ from mil.interop.external import FeatureFile
 from mil.io.slides import SlideReader
 from mil.io.slides.resolution import PLAUSIBLE_MPP
 from mil.io.tables.matching import match
-from mil.io.tables.scan import Found, find_slides
+from mil.io.tables.scan import SlideFile, find_slides
 from mil.io.tables.spreadsheet import Sheet, need_column, read_sheet
 from mil.progress import progress
 
@@ -72,7 +72,7 @@ def pixel_sizes(files: Sequence[FeatureFile], root: Path, options: PixelSizeOpti
     return PixelSizes()
 
 
-def slides_of(files: Sequence[FeatureFile], root: Path) -> list[Found]:
+def slides_of(files: Sequence[FeatureFile], root: Path) -> list[SlideFile]:
     """Feature files in the form that `mil.io.tables.matching` matches with a table.
 
     Args:
@@ -81,7 +81,7 @@ def slides_of(files: Sequence[FeatureFile], root: Path) -> list[Found]:
     """
     paths = [_path_in_root(file, root) for file in files]
     return [
-        Found(path, (path,), readable=True, slide=file.slide)
+        SlideFile(path, (path,), readable=True, slide=file.slide)
         for path, file in zip(paths, files, strict=True)
     ]
 

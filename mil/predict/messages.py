@@ -39,7 +39,7 @@ def done(prediction: SlidePrediction, ensemble: Ensemble) -> str:
         advice = _advice(prediction)
         return f"predict {slide}: {prediction.state}: {prediction.reason}{advice}"
     row = row_of(prediction, ensemble)
-    name = ensemble.trained.task.of_interest
+    name = ensemble.trained.task.column_of_interest
     sd = row[f"sd_{name.removeprefix('p_')}"]
     heads = len(prediction.predictions)
     spread = f" (sd {float(sd):.3f} over {heads} heads)" if sd else ""

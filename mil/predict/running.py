@@ -88,8 +88,8 @@ class Running:
         if not len(rows):
             return ""
         task = self._heads[0].trained.task
-        column = list(task.columns).index(task.of_interest)
-        return f"{name_of(task.of_interest)} = {rows[:, column].mean():.3f}"
+        column = list(task.columns).index(task.column_of_interest)
+        return f"{name_of(task.column_of_interest)} = {rows[:, column].mean():.3f}"
 
     @torch.inference_mode()
     def conclude(self) -> list[HeadScores]:

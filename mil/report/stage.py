@@ -109,7 +109,7 @@ def run(
             if state.state != "ok"
         ],
         positive=settings.positive_class,
-        prediction=column_title(task.of_interest),
+        prediction=column_title(task.column_of_interest),
         headlines=task.headlines,
         interval_note=task.interval_note,
         heads=heads,
@@ -183,7 +183,7 @@ def _roc(heads: Sequence[ReportedHead], task: Task) -> str:
                 test.setdefault(row.slide, []).append(row)
         positive = [int(task.is_positive(rows[-1].label)) for rows in test.values()]
         if len(set(positive)) == 2:
-            scores = [_mean(rows, task.of_interest) for rows in test.values()]
+            scores = [_mean(rows, task.column_of_interest) for rows in test.values()]
             curves[head.metrics.name] = np.array(positive), np.array(scores)
     return roc_svg(curves, task.positive) if curves else ""
 
@@ -197,7 +197,7 @@ def _slide_row(
         # With early fusion predictions are of patients; each slide shows its patient's.
         name = slide.patient if head.metrics.fusion == "early" else slide.slide
         rows = _unseen(head.predictions, name)
-        p = _mean(rows, task.of_interest) if rows else None
+        p = _mean(rows, task.column_of_interest) if rows else None
         splits += [row.split for row in rows[:1]]
         cells.append(SlideCell(p, head.heatmaps.get(slide.slide)))
     split = splits[0] if splits else slide.split

@@ -15,7 +15,7 @@ from mil.heads import SelectsTiles
 from mil.io.bags import Bag
 from mil.io.bags.fingerprint import bag_digest
 from mil.io.bags.folder import slides_with_bags
-from mil.io.bags.patients import laid_together, read_each, read_fold_bags
+from mil.io.bags.patients import concatenate_bags, read_each, read_fold_bags
 from mil.io.scores import (
     BagScores,
     HeadScores,
@@ -27,7 +27,7 @@ from mil.io.scores import (
 )
 from mil.progress import progress
 from mil.score.selection import with_other_selections
-from mil.trained.compatibility import check_fits, check_numbers
+from mil.trained.compatibility import check_compatible, check_usable
 from mil.trained.folder import load_heads
 from mil.trained.forward import forward, tensors_of
 from mil.trained.record import FILES, RECORD, Trained
@@ -162,10 +162,10 @@ def _score(heads: Sequence[_LoadedHead], job: ScoreJob) -> str:
     bag, slides = _read(job)
     name = job.name or bag.slide
     if bag.state == "ok":
-        check_numbers(bag, job.bags[0])
+        check_usable(bag, job.bags[0])
         # All are checked before the first is applied: there is no score by some heads.
         for head in heads:
-            check_fits(head.trained, bag, job.bags[0])
+            check_compatible(head.trained, bag, job.bags[0])
         # One copy in memory, which all heads share.
         tensors = tensors_of(bag)
         scores = tuple(_score_by(head, tensors) for head in heads)
@@ -191,7 +191,7 @@ def _read(job: ScoreJob) -> tuple[Bag, list[str]]:
     """The bag, and the slides that it is of."""
     parts = read_each(job.bags)
     name = job.name or parts[0].slide
-    return laid_together(parts, name), [part.slide for part in parts]
+    return concatenate_bags(parts, name), [part.slide for part in parts]
 
 
 def _score_by(head: _LoadedHead, bags: Bags) -> HeadScores:

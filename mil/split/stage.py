@@ -9,7 +9,7 @@ from mil.errors import DatasetError
 from mil.io.bags.patients import BAG, HELD_OUT
 from mil.io.bags.status import gather, summary
 from mil.io.tables import Slide, read_dataset, write_csv
-from mil.io.tables.checks import check_folds, check_labels, doubts
+from mil.io.tables.checks import check_folds, check_labels, warnings_of
 from mil.io.tables.predefined import from_file, groups_of, number_of_folds
 from mil.split.duplicates import check_duplicates, find_duplicates
 from mil.split.folds import leave_one_out, make_folds, with_val
@@ -92,7 +92,7 @@ def run(
     notes = [
         *division.notes,
         *check_duplicates(find_duplicates(usable, bags_dir), splits_by_slide),
-        *doubts(rows, task.content),
+        *warnings_of(rows, task.content),
     ]
     write_csv(out, rows, list(rows[0]))
     return "\n".join([summary(states), *(f"note: {note}" for note in notes)])

@@ -197,7 +197,7 @@ class OfClasses(TaskDefaults):
         return [f"p_{name}" for name in self.classes]
 
     @property
-    def of_interest(self) -> str:
+    def column_of_interest(self) -> str:
         """Probability of the positive class."""
         return f"p_{self.positive}"
 
@@ -207,7 +207,7 @@ class OfClasses(TaskDefaults):
         return self.classes.index(self.positive)
 
     @property
-    def least_bags(self) -> int:
+    def smallest_batch(self) -> int:
         """One bag: classes are not compared across bags."""
         return 1
 
@@ -280,7 +280,7 @@ class OfNumbers(TaskDefaults):
         return [self.column]
 
     @property
-    def of_interest(self) -> str:
+    def column_of_interest(self) -> str:
         """The only prediction."""
         return self.column
 
@@ -290,7 +290,7 @@ class OfNumbers(TaskDefaults):
         return 0
 
     @property
-    def least_bags(self) -> int:
+    def smallest_batch(self) -> int:
         """One bag."""
         return 1
 

@@ -80,7 +80,7 @@ class Task(Protocol):
         """
 
     @property
-    def least_bags(self) -> int:
+    def smallest_batch(self) -> int:
         """Smallest number of bags in a training step."""
 
     def model_dump(self, *, mode: str = "python") -> Mapping[str, object]:
@@ -141,7 +141,7 @@ class Task(Protocol):
         """Names of the predictions, as in predictions.csv: `p_CLASS` for a probability."""
 
     @property
-    def of_interest(self) -> str:
+    def column_of_interest(self) -> str:
         """Column that heatmaps and report show."""
 
     def predictions(self, logits: Float[np.ndarray, "n outputs"]) -> Predictions:

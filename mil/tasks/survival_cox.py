@@ -42,7 +42,7 @@ class SurvivalCox(OfTimes):
         return cls()
 
     @property
-    def least_bags(self) -> int:
+    def smallest_batch(self) -> int:
         """Two bags: with one there is nothing to compare."""
         return 2
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mil.errors import CorruptRegionsError, MissingResolutionError, NoTissueError
 from mil.io.slides import SlideReader
-from mil.tile.plan import Drawn
+from mil.tile.plan import UserMasks
 
 # A slide of which a larger share cannot be seen is damaged, whatever its tiles are like.
 LARGEST_LOSS = 0.01
@@ -46,13 +46,13 @@ def check_loss(slide: Path, lost: float) -> None:
         )
 
 
-def check_any(
+def check_any_tile(
     reader: SlideReader,
     num_tiles: int,
     *,
     side_level0_px: float,
     tissue_mm2: float,
-    user_masks: Drawn,
+    user_masks: UserMasks,
 ) -> None:
     """Refuse a slide without a tile.
 

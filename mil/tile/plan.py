@@ -26,7 +26,7 @@ LARGEST_MASK_PX = 16_000_000
 LEAST_TISSUE = 1e-6
 
 
-class Drawn(NamedTuple):
+class UserMasks(NamedTuple):
     """The user's masks of a slide, and what their GeoJSON counts from."""
 
     tissue: Path | None = None
@@ -34,7 +34,7 @@ class Drawn(NamedTuple):
     frame: GeojsonFrame = "scanned"
 
 
-NO_USER_MASKS = Drawn()
+NO_USER_MASKS = UserMasks()
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ def plan_tiles(
     tile_px: int,
     target_mpp: float,
     config: TileConfig,
-    user_masks: Drawn = NO_USER_MASKS,
+    user_masks: UserMasks = NO_USER_MASKS,
     overview: Overview | None = None,
 ) -> TilePlan:
     """Find tissue and lay tiles over it.
@@ -149,7 +149,7 @@ def plan_tiles(
 
 
 def _mask(
-    reader: SlideReader, detected: TissueMask, scale: float, user_masks: Drawn
+    reader: SlideReader, detected: TissueMask, scale: float, user_masks: UserMasks
 ) -> Bool[np.ndarray, "height width"]:
     """The user's tissue, or the detected one, cut to the user's region."""
 

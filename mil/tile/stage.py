@@ -15,8 +15,8 @@ from mil.io.annotations import feature, write_geojson
 from mil.io.atomic import atomic_path
 from mil.io.slides import Overview, Resolution, SlideReader
 from mil.io.tiles import TileGeometry, Tiles, write_tiles
-from mil.tile.checks import check_any, check_loss, check_scale
-from mil.tile.plan import Drawn, TilePlan, plan_tiles, read_overview, shrink_for_people
+from mil.tile.checks import check_any_tile, check_loss, check_scale
+from mil.tile.plan import TilePlan, UserMasks, plan_tiles, read_overview, shrink_for_people
 from mil.tile.qc_image import draw_qc_image
 from mil.tile.quality import assess
 from mil.tile.tissue import outlines
@@ -70,7 +70,7 @@ def run(
     Raises:
         FormatError: `tissue` or `region` cannot be used; nothing is written.
     """
-    user_masks = Drawn(tissue, region, geojson_frame)
+    user_masks = UserMasks(tissue, region, geojson_frame)
     overview = BLANK
     regions: list[BaseGeometry] = []
     tiles = _no_tiles(name, tile_px, target_mpp)
@@ -95,7 +95,7 @@ def run(
             )
             tiles = _tiles(reader, plan, resolution, tiles.geometry, user_masks)
             regions = outlines(plan.mask, plan.mask_scale, reader.origin_px)
-            check_any(
+            check_any_tile(
                 reader,
                 len(plan.coords),
                 side_level0_px=plan.side_level0_px,
@@ -160,7 +160,7 @@ def _tiles(
     plan: TilePlan,
     resolution: Resolution,
     geometry: TileGeometry,
-    user_masks: Drawn,
+    user_masks: UserMasks,
 ) -> Tiles:
     tissue_source = "found"
     if plan.detected.second_try:

@@ -12,7 +12,7 @@ from torch import Tensor
 from mil.bags import Bags, Graph, join
 from mil.heads import UsesGraph
 from mil.io.bags.checks import check_finite, check_has_tiles
-from mil.io.bags.patients import read_together
+from mil.io.bags.patients import read_concatenated
 
 
 # Not comparable (eq=False): two tensors compare to a tensor, not to a Boolean.
@@ -61,7 +61,7 @@ def read_labelled(paths: Sequence[Path], name: str, target: Tensor) -> LabelledB
         FormatError: The bag has no valid tiles, a feature is NaN or infinite, or a file
             cannot be read.
     """
-    bag = read_together(paths, name)
+    bag = read_concatenated(paths, name)
     path = paths[0]
     check_has_tiles(bag, path)
     # In the dtype of the file, usually float16: half the memory in a store.

@@ -60,10 +60,10 @@ def check_compatible(task: AnyTask, recipe: Recipe, head: nn.Module) -> None:
             "set loss"
         )
     # A Cox loss of a single bag is zero: it orders the bags of one batch by risk.
-    if recipe.train.batch_bags < task.least_bags:
+    if recipe.train.batch_bags < task.smallest_batch:
         raise ConfigError(
             f"task {task.kind}: its loss compares the bags of one batch; set "
-            f"train.batch_bags in the recipe to {task.least_bags} or more (32, for example), "
+            f"train.batch_bags in the recipe to {task.smallest_batch} or more (32, for example), "
             f"not {recipe.train.batch_bags}"
         )
 

@@ -32,7 +32,7 @@ from mil.train.store import BagStore, open_store
 from mil.train.tensorboard import TensorBoardWriter
 from mil.train.validate import calibrate
 from mil.trained import Trained, save_trained
-from mil.trained.seal import seal
+from mil.trained.seal import write_manifest
 from mil.versions import STAGE_VERSION, TOOL_VERSION
 
 CACHE_MB = 8000  # Memory for bags, MiB.
@@ -269,7 +269,7 @@ def _save(job: Job, trained: Trained, result: FitResult, last_weights: dict[str,
     # The score that selected the epoch is also in the metrics of that epoch.
     history = {key: getattr(result.history, key) for key in ("train", "valid", "best_epoch")}
     save_trained(job.out, trained, result.weights, history, last=last_weights)
-    seal(job.out)
+    write_manifest(job.out)
     # Last: killed before this, the same command resumes with nothing left to train.
     for checkpoint in _checkpoint_files(job):
         checkpoint.unlink()

@@ -25,8 +25,8 @@ from mil.statistics.metric import Metric
 from mil.statistics.text import title as metric_title
 from mil.tasks import load_dataset
 from mil.trained import Trained, find_heads, load_trained
-from mil.trained.markdown import md, table
-from mil.trained.seal import read_seal
+from mil.trained.markdown import escaped, table
+from mil.trained.seal import read_manifest
 
 NAME = "MODEL_CARD.md"
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
@@ -111,9 +111,10 @@ def card(
     """
     title = dataset.title if dataset and dataset.title else trained.dataset
     parts = [
-        f"# {md(trained.recipe_name)} for {md(title)}",
+        f"# {escaped(trained.recipe_name)} for {escaped(title)}",
         "Multiple-instance learning on whole-slide images, made with mil. Head: "
-        f"{md(trained.recipe.name)}. Task: {md(trained.task.kind)}{_of_classes(trained)}.",
+        f"{escaped(trained.recipe.name)}. Task: {escaped(trained.task.kind)}"
+        f"{_of_classes(trained)}.",
         f"## Intended use and limits\n\n{LIMITS}",
         f"## Data\n\n{_data(trained, rows, dataset)}",
         f"## Performance\n\n{_performance(trained, metrics)}",
@@ -127,20 +128,24 @@ def card(
 def _of_classes(trained: Trained) -> str:
     if not trained.classes:
         return ""
-    return f" of {', '.join(map(md, trained.classes))}; of interest: {md(trained.positive)}"
+    return (
+        f" of {', '.join(map(escaped, trained.classes))}; of interest: {escaped(trained.positive)}"
+    )
 
 
 def _data(trained: Trained, rows: Sequence[Prediction], dataset: DatasetConfig | None) -> str:
     held_out = next((row.held_out for row in rows if row.held_out), "")
-    without = f" (tested on {md(held_out)}, trained without it)" if held_out else ""
-    sentences = [f"Dataset {md(trained.dataset)}, fold {trained.fold}{without}; {_overlap(rows)}."]
+    without = f" (tested on {escaped(held_out)}, trained without it)" if held_out else ""
+    sentences = [
+        f"Dataset {escaped(trained.dataset)}, fold {trained.fold}{without}; {_overlap(rows)}."
+    ]
     if dataset and dataset.licence:
-        sentences.append(f"Licence of the data: {md(dataset.licence)}.")
+        sentences.append(f"Licence of the data: {escaped(dataset.licence)}.")
     if trained.fusion == "early":
         sentences.append("All slides of a patient were one bag, and count as one.")
     parts = [" ".join(sentences), _counts(trained, rows)]
     if dataset and dataset.notes:
-        parts.append(f"> {md(dataset.notes)}")
+        parts.append(f"> {escaped(dataset.notes)}")
     return "\n\n".join(parts)
 
 
@@ -235,17 +240,17 @@ def _use(trained: Trained, folder: Path, tissue: Tissue) -> str:
     licence = "its licence is not known here"
     cite = ""
     if entry:
-        licence = f"licence: {md(entry.licence)}"
+        licence = f"licence: {escaped(entry.licence)}"
         if entry.gated:
             licence += "; its weights are given to those who ask on their page"
         if entry.citation:
-            cite = f" Cite: {md(entry.citation)}."
+            cite = f" Cite: {escaped(entry.citation)}."
     commands = f"mil heads verify {name}\nmil predict SLIDE... --head {name} --out predicted"
     return (
         f"````bash\n{commands}\n````\n\n"
-        f"It needs the encoder {md(trained.encoder)} ({licence}) with weights of SHA-256 "
-        f"`{trained.weights_sha256 or 'not known'}`, on tiles of {md(trained.tiling)}; what that "
-        f"licence forbids, it forbids for this head too.{cite}\n\n{_on_tissue(tissue)}"
+        f"It needs the encoder {escaped(trained.encoder)} ({licence}) with weights of SHA-256 "
+        f"`{trained.weights_sha256 or 'not known'}`, on tiles of {escaped(trained.tiling)}; what "
+        f"that licence forbids, it forbids for this head too.{cite}\n\n{_on_tissue(tissue)}"
     )
 
 
@@ -281,9 +286,9 @@ def _recipe(trained: Trained) -> str:
 
 
 def _provenance(trained: Trained, folder: Path) -> str:
-    files = [[name, digest] for name, digest in read_seal(folder).sha256.items()]
+    files = [[name, digest] for name, digest in read_manifest(folder).sha256.items()]
     return (
-        f"Trained with mil {md(_tool_version(folder))}, seed {trained.seed}, fold "
+        f"Trained with mil {escaped(_tool_version(folder))}, seed {trained.seed}, fold "
         f"{trained.fold}, epoch {trained.epoch} kept{_calibrated(trained)}.\n\n"
         f"{table(['file', 'SHA-256'], files)}"
     )
@@ -298,7 +303,7 @@ def _calibrated(trained: Trained) -> str:
         f"{calibration.temperature:.4g})"
     )
     if calibration.threshold is not None:
-        text += f", {md(trained.positive)} predicted from {calibration.threshold:.4g} up"
+        text += f", {escaped(trained.positive)} predicted from {calibration.threshold:.4g} up"
     return text
 
 

@@ -8,7 +8,7 @@ from mil.io.bags.checks import check_finite, check_has_tiles, difference
 from mil.trained.record import Trained
 
 
-def check_fits(trained: Trained, bag: Bag, path: Path) -> None:
+def check_compatible(trained: Trained, bag: Bag, path: Path) -> None:
     """Refuse a bag of another encoder, other weights or another tiling than a head's.
 
     Args:
@@ -29,7 +29,7 @@ def check_fits(trained: Trained, bag: Bag, path: Path) -> None:
             raise FormatError(f"{message}; extract features with {trained.encoder} for it")
 
 
-def check_numbers(bag: Bag, path: Path) -> None:
+def check_usable(bag: Bag, path: Path) -> None:
     """Refuse a bag that no head can be applied to.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 _MARKUP = re.compile(r"[\\`*{}\[\]<>#|~!&]|(?<!\w)_|_(?!\w)")
 
 
-def md(text: object) -> str:
+def escaped(text: object) -> str:
     """Text on one line, with every character of markup escaped."""
     return _MARKUP.sub(r"\\\g<0>", " ".join(str(text).split()))
 
@@ -21,5 +21,5 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         rows: cells of each row.
     """
     lines = [header, ["---"] * len(header)]
-    lines += [[md(cell) for cell in row] for row in rows]
+    lines += [[escaped(cell) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -55,7 +55,7 @@ class HeadManifest(Section):
     answers: list[float]
 
 
-def seal(folder: Path) -> HeadManifest:
+def write_manifest(folder: Path) -> HeadManifest:
     """Write the example bag and the manifest of a finished head as it is now.
 
     An older manifest is replaced.
@@ -91,7 +91,7 @@ def _write_example(folder: Path, dim: int) -> None:
         scratch.write_bytes(save(example))
 
 
-def read_seal(folder: Path) -> HeadManifest:
+def read_manifest(folder: Path) -> HeadManifest:
     """Read the manifest of a head's folder.
 
     Raises:
@@ -130,7 +130,7 @@ def verify(folder: Path) -> list[str]:
     Raises:
         FormatError: there is no manifest, or the example is no bag for this head.
     """
-    manifest = read_seal(folder)
+    manifest = read_manifest(folder)
     faults = _file_faults(folder, manifest)
     return faults or _prediction_faults(folder, manifest)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mil.errors import FormatError
 from mil.trained.seal import FILES, MANIFEST, verify
-from mil.trained.seal import seal as write_manifest
+from mil.trained.seal import write_manifest as write_manifest
 
 
 class HeadVerification(NamedTuple):

@@ -10,7 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from mil.bench import read, tile
-from mil.bench.results_table import Outcome, show
+from mil.bench.results_table import BenchmarkTable, show
 from mil.bench.slides import LEVELS, MPP, synthetic_slide
 from mil.cli import app
 from mil.errors import NoTissueError
@@ -93,7 +93,7 @@ def test_table_and_json_hold_the_same(tmp_path):
     rows = [{"slide": "[b]x[/b]", "rate_tiles/s": 1234.5}, {"slide": "y", "rate_tiles/s": 0.01234}]
     written = (tmp_path / "out.txt").open("w", encoding="utf-8")
     console = Console(width=200, record=True, file=written)
-    show(Outcome("title", rows, "the note"), tmp_path / "o.json", console)
+    show(BenchmarkTable("title", rows, "the note"), tmp_path / "o.json", console)
     written.close()
     text = (tmp_path / "out.txt").read_text(encoding="utf-8")
     for word in ("title", "rate tiles/s", "[b]x[/b]", "1234", "0.0123", "the note", "cores"):
@@ -109,7 +109,7 @@ def test_many_values_stand_upright_unless_there_are_many_rows(rows, lines):
     """Fourteen values: as lines for two rows, as columns for thirty."""
     console = Console(file=StringIO(), width=200)
     table = [{f"v{i}": row for i in range(14)} | {"name": "x"} for row in range(rows)]
-    show(Outcome("title", table), None, console)
+    show(BenchmarkTable("title", table), None, console)
     printed = console.file.getvalue().splitlines()[1:-1]
     assert len(printed) == lines
 

@@ -11,7 +11,7 @@ from mil.bags import join
 from mil.errors import FormatError
 from mil.io.bags import read_bag
 from mil.trained import apply, load_trained
-from mil.trained.compatibility import check_fits
+from mil.trained.compatibility import check_compatible
 from mil.trained.seal import verify
 from tests.heads.test_acmil import BAG, golden_bag
 from tests.interop.published import (
@@ -177,7 +177,7 @@ def test_bags_say_what_the_head_is_for(tmp_path):
     imported(file, tmp_path / "head", "aem", "--bags", tmp_path / "bags")
     head, trained = load_trained(tmp_path / "head")
     path = tmp_path / "bags/s1.h5"
-    check_fits(trained, read_bag(path), path)
+    check_compatible(trained, read_bag(path), path)
     assert apply(head, trained, read_bag(path)).predictions.sum() == pytest.approx(1)
     imported(
         file,
@@ -191,7 +191,7 @@ def test_bags_say_what_the_head_is_for(tmp_path):
         "0.5",
     )
     with pytest.raises(FormatError, match="weights_sha256 is 0000"):
-        check_fits(load_trained(tmp_path / "other")[1], read_bag(path), path)
+        check_compatible(load_trained(tmp_path / "other")[1], read_bag(path), path)
 
 
 def test_a_dataset_says_the_classes(tmp_path):

@@ -25,7 +25,7 @@ def test_the_contract():
         "benign",
         None,
     )
-    assert (task.columns, task.of_interest, task.attended) == (
+    assert (task.columns, task.column_of_interest, task.attended) == (
         ["p_normal", "p_benign", "p_tumour"],
         "p_benign",
         1,

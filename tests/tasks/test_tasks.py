@@ -59,8 +59,11 @@ def test_the_contract(kind):
     assert loss.dtype == torch.float64
     assert (loss >= 0).all()
     assert answers.shape == (4, len(task.columns))
-    assert task.of_interest in task.columns
-    assert task.of_interest == unfitted_task(kind, task.classes, task.positive).of_interest
+    assert task.column_of_interest in task.columns
+    assert (
+        task.column_of_interest
+        == unfitted_task(kind, task.classes, task.positive).column_of_interest
+    )
     assert task.attended is None or 0 <= task.attended < task.outputs
     loss.sum().backward()
     assert logits.grad.isfinite().all()
@@ -94,7 +97,7 @@ def test_multilabel_by_hand():
     task = Multilabel(classes=["a", "b"], positive="b")
     assert target_tensor(task, "").tolist() == [0, 0]
     assert target_tensor(task, " b ; a ").tolist() == [1, 1]
-    assert (task.columns, task.of_interest, task.attended) == (["p_a", "p_b"], "p_b", 1)
+    assert (task.columns, task.column_of_interest, task.attended) == (["p_a", "p_b"], "p_b", 1)
     logits = torch.tensor([[0.0, math.log(3)]], dtype=torch.float64)
     assert predictions(task, logits).tolist() == [pytest.approx([0.5, 0.75])]
     want = (math.log(2) + math.log(4)) / 2  # mean over classes of -log(1/2), -log(1 - 3/4)
@@ -248,7 +251,7 @@ def test_cox_of_one_bag_says_nothing():
     loss = task_loss(SurvivalCox(), logits, torch.tensor([[3.0, 1.0]]))
     loss.sum().backward()
     assert loss.item() == logits.grad.item() == 0.0
-    assert SurvivalCox().least_bags == 2
+    assert SurvivalCox().smallest_batch == 2
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from mil.errors import DatasetError
 from mil.io.bags import read_bag
-from mil.io.bags.patients import laid_together
+from mil.io.bags.patients import concatenate_bags
 from mil.io.tables import read_csv
 from mil.train.stage import run as train
 from mil.trained import apply, load_trained
@@ -81,7 +81,7 @@ def test_a_patient_is_one_bag_in_training_and_in_predictions(study):
     )
     assert json.loads((study / "head/recipe.json").read_text())["fusion"] == "early"
     head, trained = load_trained(study / "head")
-    together = laid_together([read_bag(study / f"bags/s3_{part}.h5") for part in range(2)], "p3")
+    together = concatenate_bags([read_bag(study / f"bags/s3_{part}.h5") for part in range(2)], "p3")
     predicted = next(float(row["p_tumour"]) for row in rows if row["slide"] == "p3")
     assert predicted == pytest.approx(apply(head, trained, together).predictions[1], abs=1e-6)
     assert metrics["subgroups"] == {}  # no patient's slides are all of one centre

@@ -9,8 +9,8 @@ from mil.errors import ConfigError, DatasetError, FormatError
 from mil.io.tables import write_csv
 from mil.trained import Calibration
 from mil.trained.card import Tissue, run
-from mil.trained.markdown import md
-from mil.trained.seal import seal
+from mil.trained.markdown import escaped
+from mil.trained.seal import write_manifest
 from tests.interop.made import make
 from tests.messages import one_line
 
@@ -91,7 +91,7 @@ def study(tmp_path, monkeypatch):
     }
     (tmp_path / "evaluated" / "metrics.json").write_text(json.dumps(metrics))
     for seed in (1, 2):
-        seal(
+        write_manifest(
             make(
                 tmp_path / "heads" / f"seed{seed}",
                 seed=seed,
@@ -162,7 +162,7 @@ def test_a_patient_in_two_parts_is_said(study):
 
 def test_one_bag_a_patient_counts_as_patients(study):
     for seed in (1, 2):
-        seal(make(study / "heads" / f"seed{seed}", seed=seed, fusion="early"))
+        write_manifest(make(study / "heads" / f"seed{seed}", seed=seed, fusion="early"))
     said = cards(study)[0]
     assert (
         "All slides of a patient were one bag, and count as one.\n\n| part | patients | labels |"
@@ -213,7 +213,7 @@ def test_without_the_datasets_yaml_its_name_stands(study):
 
 
 def test_a_head_of_another_evaluation_is_refused_and_no_card_is_written(study):
-    seal(make(study / "heads" / "seed3", seed=3))
+    write_manifest(make(study / "heads" / "seed3", seed=3))
     with one_line(DatasetError, match="has no predictions by"):
         cards(study)
     assert not list(study.rglob("MODEL_CARD.md"))
@@ -242,4 +242,4 @@ def test_another_table_is_one_line(study):
     ],
 )
 def test_text_stays_text(text, shown):
-    assert md(text) == shown
+    assert escaped(text) == shown

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from mil.cli import app
 from mil.errors import FormatError
 from mil.heads import abmil, head_names
-from mil.trained.seal import EXAMPLE, MANIFEST, seal, verify
+from mil.trained.seal import EXAMPLE, MANIFEST, verify, write_manifest
 from tests.interop.made import make
 from tests.messages import one_line
 
@@ -25,20 +25,20 @@ FILES = [
 
 @pytest.fixture
 def sealed(tmp_path):
-    seal(make(tmp_path / "one"))
+    write_manifest(make(tmp_path / "one"))
     return tmp_path / "one"
 
 
 @pytest.mark.parametrize("name", head_names())
 def test_every_head_can_be_sealed(tmp_path, name):
-    seal(make(tmp_path, name))
+    write_manifest(make(tmp_path, name))
     assert verify(tmp_path) == []
     assert sorted(json.loads((tmp_path / MANIFEST).read_text())["sha256"]) == FILES
 
 
 def test_the_same_head_has_the_same_manifest(tmp_path, sealed):
     first = [(sealed / name).read_bytes() for name in (MANIFEST, EXAMPLE)]
-    seal(sealed)
+    write_manifest(sealed)
     assert [(sealed / name).read_bytes() for name in (MANIFEST, EXAMPLE)] == first
 
 

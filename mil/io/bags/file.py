@@ -107,7 +107,7 @@ class BagPositions(BagHeader):
     valid: Bool[np.ndarray, " tiles"]
     coords_um: Float[np.ndarray, "tiles 2"] | None = None
 
-    def places(self) -> tuple[Int[np.ndarray, "valid 2"], float] | None:
+    def positions(self) -> tuple[Int[np.ndarray, "valid 2"], float] | None:
         """Positions of the valid tiles: corners and side of a tile, level-0 pixels.
 
         None where the bag does not hold them.

@@ -148,7 +148,7 @@ def digest_of_seen(bags: Iterable[FoldBag]) -> str | None:
     return sha256("\n".join(names).encode()).hexdigest() if names else None
 
 
-def read_together(paths: Sequence[Path], name: str) -> Bag:
+def read_concatenated(paths: Sequence[Path], name: str) -> Bag:
     """The bags of a patient's slides as one.
 
     Args:
@@ -159,11 +159,11 @@ def read_together(paths: Sequence[Path], name: str) -> Bag:
         FormatError: a bag cannot be read; bags differ in encoder, tiling or width; or
             one of several has no tiles, since its slide is not `ok`.
     """
-    return laid_together(read_each(paths), name)
+    return concatenate_bags(read_each(paths), name)
 
 
 def read_each(paths: Sequence[Path]) -> list[Bag]:
-    """Bags that may be laid together; raises what `read_together` does."""
+    """Bags that may be laid together; raises what `read_concatenated` does."""
     bags = [read_bag(path) for path in paths]
     # A single bag is checked by its user, which may accept one without tiles.
     if len(bags) == 1:
@@ -177,7 +177,7 @@ def read_each(paths: Sequence[Path]) -> list[Bag]:
     return bags
 
 
-def laid_together(bags: Sequence[Bag], name: str) -> Bag:
+def concatenate_bags(bags: Sequence[Bag], name: str) -> Bag:
     """Bags concatenated; a single one stays as it is.
 
     Their slides lie side by side, `GAP` tiles apart, all at the scale of the first.

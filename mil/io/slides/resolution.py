@@ -94,7 +94,7 @@ def resolve(
     raise MissingResolutionError(path, reason)
 
 
-def all_said(properties: Properties) -> dict[str, float]:
+def stated_sizes(properties: Properties) -> dict[str, float]:
     """Every pixel size that a slide states, by source, to compare them; micrometres."""
     sides = {source: find(properties) for source, find in CHAIN}
     return {source: (pair[0] + pair[1]) / 2 for source, pair in sides.items() if pair is not None}

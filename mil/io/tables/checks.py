@@ -126,7 +126,7 @@ def check_folds(rows: Sequence[FoldRow]) -> None:
             )
 
 
-def doubts(rows: Sequence[FoldRow], named: Callable[[str], set[str]]) -> list[str]:
+def warnings_of(rows: Sequence[FoldRow], named: Callable[[str], set[str]]) -> list[str]:
     """Warnings of splits without slides, or without slides of a label.
 
     Such folds can be trained on.

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from mil.errors import DatasetError
 from mil.io.tables.conventions import NO_LABEL, without_suffix
-from mil.io.tables.scan import Found
+from mil.io.tables.scan import SlideFile
 from mil.io.tables.spreadsheet import Sheet
 
 
@@ -22,13 +22,15 @@ class Matches:
         without_label: paths of slides whose row has no label.
     """
 
-    pairs: list[tuple[Found, dict[str, str]]]
+    pairs: list[tuple[SlideFile, dict[str, str]]]
     without_row: list[str]
     without_slide: list[str]
     without_label: list[str]
 
 
-def match(sheet: Sheet, slides: Sequence[Found], slide_column: str, label_column: str) -> Matches:
+def match(
+    sheet: Sheet, slides: Sequence[SlideFile], slide_column: str, label_column: str
+) -> Matches:
     """Match rows and slides by name: with or without extension and folder, in any case.
 
     Args:
@@ -80,12 +82,12 @@ def match(sheet: Sheet, slides: Sequence[Found], slide_column: str, label_column
     )
 
 
-def _index(slides: Sequence[Found]) -> dict[str, list[Found]]:
+def _index(slides: Sequence[SlideFile]) -> dict[str, list[SlideFile]]:
     """Slides by every name they may have in a table.
 
     Names are the slide's id, and its path cut anywhere, with and without extension.
     """
-    index: dict[str, list[Found]] = defaultdict(list)
+    index: dict[str, list[SlideFile]] = defaultdict(list)
     for slide in slides:
         keys = {slide.slide.lower()}
         for name in slide.names:
@@ -105,7 +107,7 @@ def _keys(name: PurePosixPath) -> tuple[str, str]:
     return str(name).lower(), str(without_suffix(name)).lower()
 
 
-def _lookup(index: dict[str, list[Found]], text: str, where: str) -> Found | None:
+def _lookup(index: dict[str, list[SlideFile]], text: str, where: str) -> SlideFile | None:
     """The slide that a cell names; None if no slide has that name."""
     # The longest tail first, so that a folder's name counts where a table gives it.
     for tail in _tails(PurePosixPath(text.replace("\\", "/"))):
@@ -125,7 +127,7 @@ def _lookup(index: dict[str, list[Found]], text: str, where: str) -> Found | Non
     return None
 
 
-def _spellings(slide: Found) -> set[str]:
+def _spellings(slide: SlideFile) -> set[str]:
     names = {str(name) for name in slide.names}
     stems = {str(without_suffix(name)) for name in slide.names}
     return {slide.slide} | names | stems

@@ -25,7 +25,7 @@ UNUSABLE = re.compile(r"[/\\{}*?\"'<>|:\x00-\x1f]|\.\.+")
 
 
 @dataclass(frozen=True)
-class Found:
+class SlideFile:
     """One slide of a folder.
 
     Attributes:
@@ -41,7 +41,7 @@ class Found:
     slide: str = ""
 
 
-def find_slides(root: Path) -> list[Found]:
+def find_slides(root: Path) -> list[SlideFile]:
     """Every slide at any depth, in order of path; a DICOM series is one slide.
 
     Raises:
@@ -50,7 +50,7 @@ def find_slides(root: Path) -> list[Found]:
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; name the folder of slides with --slides")
     files = sorted(_files(root))
-    slides: list[Found] = []
+    slides: list[SlideFile] = []
     dicom: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
     with progress("looking for slides", len(files), "files") as advance:
         for file in files:
@@ -59,7 +59,7 @@ def find_slides(root: Path) -> list[Found]:
             if vendor == "dicom" or suffix == ".dcm":
                 dicom[file.parent].append(file)
             elif vendor or suffix in SUFFIXES:
-                slides.append(Found(file, (file,), readable=vendor is not None))
+                slides.append(SlideFile(file, (file,), readable=vendor is not None))
             advance(1)
     for members in dicom.values():
         slides.extend(_dicom_slides(root, members))
@@ -95,7 +95,7 @@ def _vendor(file: Path) -> str | None:
         return None
 
 
-def _dicom_slides(root: Path, members: Sequence[PurePosixPath]) -> list[Found]:
+def _dicom_slides(root: Path, members: Sequence[PurePosixPath]) -> list[SlideFile]:
     """The slides among the DICOM files of one folder.
 
     A file that does not open is a slide of its own.
@@ -116,7 +116,7 @@ def _dicom_slides(root: Path, members: Sequence[PurePosixPath]) -> list[Found]:
     return slides + [_dicom_slide([file], alone=False, readable=False) for file in broken]
 
 
-def _dicom_slide(files: Sequence[PurePosixPath], *, alone: bool, readable: bool) -> Found:
+def _dicom_slide(files: Sequence[PurePosixPath], *, alone: bool, readable: bool) -> SlideFile:
     """A slide of one DICOM series.
 
     Args:
@@ -129,10 +129,10 @@ def _dicom_slide(files: Sequence[PurePosixPath], *, alone: bool, readable: bool)
     if alone and folder.name:
         # Inside a series the files are often numbered: the folder's name says more.
         names = (folder, *names) if len(names) > 1 else (*names, folder)
-    return Found(files[0], names, readable)
+    return SlideFile(files[0], names, readable)
 
 
-def _with_ids(slides: Sequence[Found]) -> list[Found]:
+def _with_ids(slides: Sequence[SlideFile]) -> list[SlideFile]:
     """Give each slide an id: its file's name.
 
     Where two are alike, the folder's name goes before it, then the whole path, then a
@@ -161,7 +161,7 @@ def _clean(name: str) -> str:
     return name if valid_id(name) else f"_{name.lstrip('. -')}"
 
 
-def find_annotations(root: Path, slides: Sequence[Found]) -> tuple[dict[str, str], list[str]]:
+def find_annotations(root: Path, slides: Sequence[SlideFile]) -> tuple[dict[str, str], list[str]]:
     """The annotation file of each slide that has one.
 
     It has the slide's name and lies beside it, or in a folder `annotations` there or
@@ -199,7 +199,7 @@ def find_annotations(root: Path, slides: Sequence[Found]) -> tuple[dict[str, str
     return paths, sorted(others)
 
 
-def _stems(slide: Found) -> set[str]:
+def _stems(slide: SlideFile) -> set[str]:
     return {without_suffix(name).name.lower() for name in slide.names}
 
 

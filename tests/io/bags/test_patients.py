@@ -10,10 +10,10 @@ from mil.io.bags import read_bag
 from mil.io.bags.patients import (
     FoldBag,
     check_labels,
+    concatenate_bags,
     is_early,
-    laid_together,
+    read_concatenated,
     read_fold_bags,
-    read_together,
 )
 from tests.synthetic import bag_file
 
@@ -36,7 +36,7 @@ def bags(tmp_path):
 
 def test_bags_are_laid_end_to_end(bags):
     """The second slide begins 16 tiles right of the first one's last, at the first one's scale."""
-    bag = read_together(bags, "p")
+    bag = read_concatenated(bags, "p")
     assert (bag.slide, bag.state, bag.side_level0_px) == ("p", "ok", 448)
     np.testing.assert_array_equal(bag.features[:, 0], [1, 1, 2, 2, 2])
     np.testing.assert_array_equal(bag.valid, [True, True, True, False, True])
@@ -48,7 +48,7 @@ def test_bags_are_laid_end_to_end(bags):
 
 
 def test_no_neighbour_is_on_another_slide(bags):
-    graph = spatial_graph(torch.from_numpy(read_together(bags, "p").coords))
+    graph = spatial_graph(torch.from_numpy(read_concatenated(bags, "p").coords))
     pairs = {
         (s, t)
         for s, t in zip(graph.sources.tolist(), graph.targets.tolist(), strict=True)
@@ -58,7 +58,7 @@ def test_no_neighbour_is_on_another_slide(bags):
 
 
 def test_one_slide_stays_as_it_is(bags):
-    one = read_together(bags[1:], "p")
+    one = read_concatenated(bags[1:], "p")
     alone = read_bag(bags[1])
     assert one.slide == "b"
     np.testing.assert_array_equal(one.coords, alone.coords)
@@ -68,21 +68,21 @@ def test_one_slide_stays_as_it_is(bags):
 def test_what_one_slide_does_not_know_the_whole_does_not(bags):
     parts = [read_bag(path) for path in bags]
     object.__setattr__(parts[1], "coords", None)
-    assert laid_together(parts, "p").coords is None
+    assert concatenate_bags(parts, "p").coords is None
 
 
 def test_bags_that_do_not_belong_together(bags, tmp_path):
     bag_file(tmp_path / "wide.h5", "wide", np.ones((1, 4)))
     with pytest.raises(FormatError, match=r"wide\.h5: 4 features per tile, but 3 in a\.h5"):
-        read_together([bags[0], tmp_path / "wide.h5"], "p")
+        read_concatenated([bags[0], tmp_path / "wide.h5"], "p")
     bag_file(tmp_path / "other.h5", "other", np.ones((1, 3)), encoder={"encoder": "another"})
     with pytest.raises(FormatError, match=r"other\.h5: encoder is another, but tiny in a\.h5"):
-        read_together([bags[0], tmp_path / "other.h5"], "p")
+        read_concatenated([bags[0], tmp_path / "other.h5"], "p")
     bag_file(tmp_path / "lost.h5", "lost", np.ones((0, 3)), state="no_tissue", reason="glass")
     with pytest.raises(
         FormatError, match=r"lost\.h5: the bag has no tiles \(its state is no_tissue\)"
     ):
-        read_together([bags[0], tmp_path / "lost.h5"], "p")
+        read_concatenated([bags[0], tmp_path / "lost.h5"], "p")
 
 
 def folds(path, *lines, bag=True):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mil.errors import MissingResolutionError
-from mil.io.slides.resolution import all_said, resolve
+from mil.io.slides.resolution import resolve, stated_sizes
 from tests.messages import one_line
 
 SLIDE = Path("a.svs")
@@ -228,11 +228,11 @@ def test_hostile_text_is_harmless(kind):
 
 
 def test_all_that_is_said_can_be_compared():
-    said = all_said({**OPENSLIDE, **TAGS, **APERIO, **POWER})
+    said = stated_sizes({**OPENSLIDE, **TAGS, **APERIO, **POWER})
     assert said == {
         "openslide": 0.25,
         "tiff tags": pytest.approx(0.4),
         "vendor text": 0.499,
         "objective power": 0.25,
     }
-    assert all_said({}) == {}
+    assert stated_sizes({}) == {}

@@ -3,7 +3,7 @@
 import pytest
 
 from mil.errors import DatasetError
-from mil.io.tables.checks import check_folds, check_labels, doubts
+from mil.io.tables.checks import check_folds, check_labels, warnings_of
 from tests.split.cohorts import cohort, slide
 
 
@@ -16,7 +16,7 @@ def rows(*of):
 
 
 def told(rows):
-    return doubts(rows, lambda label: {label})
+    return warnings_of(rows, lambda label: {label})
 
 
 def test_training_on_one_class_is_refused():
