@@ -88,7 +88,7 @@ def test_a_recipe_is_shown_with_its_head():
     assert said.startswith("recipe acmil_2023_11, ")
     assert "source: https://arxiv.org/abs/2311.07125, code of November 2023" in said
     losses = section(said, "losses\n")
-    assert "Cosine between the attention maps of two branches" in losses["branch_diversity"]
+    assert "Cosine similarity of the attention maps of two branches" in losses["branch_diversity"]
     assert section(said, "train")["epochs"].split(maxsplit=2)[1:] == [
         "100",
         "times that every training bag is seen",
