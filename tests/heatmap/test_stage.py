@@ -65,7 +65,7 @@ def head(folder, seed: int, fold: int = 0, **changes):
 
 @pytest.fixture
 def slide(tmp_path):
-    """A bag of six tiles, the last one unreadable, with its tiles file, tissue outline and overview."""
+    """A bag of six tiles, the last one unreadable, with its tiles, outline and overview."""
     valid = np.array([True] * 5 + [False])
     tiles = bag_file(tmp_path / "bag.h5", "s1", FEATURES, COORDS, valid=valid, **GEOMETRY)
     write_tiles(tmp_path / "tiles.h5", tiles)

@@ -1,4 +1,4 @@
-"""Which heads can be used together and here; what is said of those that cannot, before anything is written."""
+"""Heads that can be used together and here; others are refused before anything is written."""
 
 import pytest
 import yaml

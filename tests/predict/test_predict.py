@@ -1,4 +1,4 @@
-"""New slides to answers: the same numbers as stage by stage, and a state for whatever cannot be predicted."""
+"""New slides to predictions: the numbers of the stages, and a state for each failure."""
 
 import numpy as np
 import pytest

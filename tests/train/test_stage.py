@@ -252,7 +252,7 @@ def test_a_spoilt_head_folder_is_one_line(study, spoil):
         ("dim", "wide", "dim: "),
         ("dim", -1, "dim: .*greater than 0"),
         ("dim", 10**13, r"too large for this machine"),
-        ("task", TASK | {"classes": "normal"}, r"task\..*classes: "),
+        ("task", TASK | {"classes": "normal"}, r"task\W.*classes: "),
         ("fold", None, "fold: "),
         ("task", TASK | {"positive": "cyst"}, "'cyst'.* none of the classes"),
         ("recipe", {"name": "abmil"}, r"recipe\.losses: "),

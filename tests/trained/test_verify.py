@@ -88,7 +88,8 @@ def test_rounding_is_not_a_difference(sealed):
             "expected mil.seal version 1, found mil.seal version 9",
         ),
         (
-            '{"format": "mil.seal", "format_version": 1, "tool_version": "1", "answers": [], "logits": [],'
+            '{"format": "mil.seal", "format_version": 1, "tool_version": "1", '
+            '"answers": [], "logits": [],'
             ' "sha256": {"../x": ""}}',
             "sha256",
         ),

@@ -1,4 +1,4 @@
-"""A toy study whose `mil` only makes the files it was asked for, so that plans can be tested in seconds."""
+"""A toy study whose `mil` only makes the files it was asked for: plans in seconds."""
 
 import os
 import subprocess
@@ -18,14 +18,29 @@ stage=$1; out=; outs=(); scores=
 if [ "$stage $2" = "heads card" ]; then
   shift 2; while [ "${1:0:2}" != "--" ]; do echo x > "$1/MODEL_CARD.md"; shift; done; exit
 fi
-while [ $# -gt 0 ]; do case "$1" in --out) out=$2; outs+=("$2"); shift;; --out=*) out=${1#--out=};; --scores) scores=$2;; esac; shift; done
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --out) out=$2; outs+=("$2"); shift;;
+    --out=*) out=${1#--out=};;
+    --scores) scores=$2;;
+  esac
+  shift
+done
 case $stage in
-  score) if [ -n "$scores" ]; then mkdir -p "$scores"; else for out in "${outs[@]}"; do echo x > "$out"; done; fi;;
+  score)
+    if [ -n "$scores" ]; then mkdir -p "$scores"; fi
+    for out in "${outs[@]}"; do echo x > "$out"; done;;
   features) for out in "${outs[@]}"; do echo x > "$out"; done;;
   tile) for e in h5 geojson jpg; do echo x > "${out%.h5}.$e"; done
     echo x > "$(dirname "$out")/grid/$(basename "${out%.h5}").jpg";;
-  train) for f in head.safetensors last.safetensors recipe.json history.json; do echo x > "$out/$f"; done;;
-  evaluate) for f in predictions.csv predictions_patients.csv metrics.json; do echo x > "$out/$f"; done;;
+  train)
+    for f in head.safetensors last.safetensors recipe.json history.json; do
+      echo x > "$out/$f"
+    done;;
+  evaluate)
+    for f in predictions.csv predictions_patients.csv metrics.json; do
+      echo x > "$out/$f"
+    done;;
   compare) for e in json csv md tex; do echo x > "$out/comparison.$e"; done;;
   heatmap) for e in png geojson csv; do echo x > "${out%.png}.$e"; done;;
   summary) echo "3 in, 3 out";;
@@ -51,7 +66,7 @@ class Study:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=280,  # seconds; a score job of each slide imports torch
         )
 
     def planned(self, *config: str) -> dict[str, int]:

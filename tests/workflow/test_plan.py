@@ -278,7 +278,7 @@ def test_masks_of_the_table(study):
 
 
 def test_a_file_or_a_column_says_the_folds(study):
-    """The fold that is made is the one that is asked for; a changed file divides anew, another column too."""
+    """The fold that is made is the one that is asked for; a changed file divides anew."""
     (study.folder / "configs/datasets/toy.csv").write_text(
         "slide,path,label,centre\na,a.tif,normal,x\nb,b.tif,tumour,y's {1}\nc,c.tif,tumour,x\n"
     )
