@@ -87,12 +87,12 @@ def section(output, title):
 
 
 def test_a_recipe_is_shown_with_its_head():
-    output = heads("show", "acmil_2023_11")[1]
-    assert output.startswith("recipe acmil_2023_11, ")
-    assert "source: https://arxiv.org/abs/2311.07125, code of November 2023" in output
-    losses = section(output, "losses\n")
+    said = heads("show", "acmil_2023_11")[1]
+    assert said.startswith("recipe acmil_2023_11, ")
+    assert "source: https://arxiv.org/abs/2311.07125, code of November 2023" in said
+    losses = section(said, "losses\n")
     assert "Cosine similarity of the attention maps of two branches" in losses["branch_diversity"]
-    assert section(output, "train")["epochs"].split(maxsplit=2)[1:] == [
+    assert section(said, "train")["epochs"].split(maxsplit=2)[1:] == [
         "100",
         "Number of passes over the training bags.",
     ]
