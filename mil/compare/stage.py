@@ -99,8 +99,8 @@ def _notes(heads: Sequence[EvaluatedHead], tests: PairedTests) -> list[str]:
     if any(head.metrics.fusion == "early" for head in heads):
         tested_on = f"{patients} test patients, all slides of each as one bag"
     notes = [
-        f"{tested_on}; 95 % intervals. Intervals reflect the sampling of patients; variation "
-        "between training runs is the standard deviation over seeds and folds."
+        f"{tested_on}. The 95 % confidence intervals reflect which patients were tested, not "
+        "retraining; the spread of training runs is the standard deviation over seeds and folds."
     ]
     if first.task.comparison_note:
         notes.append(first.task.comparison_note)

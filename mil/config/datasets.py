@@ -77,7 +77,10 @@ class DatasetConfig(Section):
         description="Instructions to download the slides, for the message that they are missing.",
     )
     licence: str = Field("", description="Licence of the slides.")
-    notes: str = Field("", description="Remarks for later users.")
+    notes: str = Field(
+        "",
+        description="Free text for later users of the dataset; shown in the report.",
+    )
 
     @model_validator(mode="after")
     def _positive_is_a_class(self) -> "DatasetConfig":

@@ -116,8 +116,8 @@ def _read(
     check_bags(scores, path, bag_paths)
     if scores.state != "ok":
         raise FormatError(
-            f"{path}: {name} has no scores (its state is {scores.state}); run `split` again, or "
-            "take its slide out of the csv"
+            f"{path}: {name} has no scores (its state is {scores.state}); run `mil split` again, "
+            "which leaves such slides out, or take its slide out of the slide table"
         )
     if scores.heads != heads:
         raise FormatError(

@@ -13,7 +13,7 @@ DEFAULTS = FeaturesConfig()
 
 
 def features(
-    slide: Annotated[Path, typer.Option(help="File of the slide.")],
+    slide: Annotated[Path, typer.Option(help="Path of the slide image, such as a .svs or .tif.")],
     tiles: Annotated[Path, typer.Option(help="Tiles file of the slide, written by `mil tile`.")],
     out: Annotated[
         list[Path], typer.Option(help="File of the bag to write, .h5; repeat for each encoder.")

@@ -44,7 +44,10 @@ def bags_import(
         typer.Option(help="Table of pixel sizes: a column for the slide and a column `mpp`, µm."),
     ] = None,
     slides_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the slides, to read pixel sizes from.")
+        Path | None,
+        typer.Option(
+            help="Folder of the slide images; only their pixel sizes, µm per pixel, are read."
+        ),
     ] = None,
     side_level0_px: Annotated[
         float | None, typer.Option(min=1, help="Side of a tile on the slide, level-0 pixels.")

@@ -69,7 +69,8 @@ def read_labels(
         sheet = _joined(read_sheet(slide_table), sheet, label, columns)
     elif _is_patient_table(sheet, columns):
         raise DatasetError(
-            f"{labels}: a table of patients; give the table of their slides too: --slide-table FILE"
+            f"{labels}: has one row per patient; give the table of their slides too: --slide-table "
+            "FILE"
         )
     slide = need_column(sheet, "slide", columns.slide)
     patient = find_column(sheet, "patient", columns.patient)

@@ -149,7 +149,10 @@ def check_feature_shape(shape: tuple[int, ...], kind: str, location: str) -> Non
     if not empty and not (len(shape) == 2 and 0 < shape[1] <= MAX_DIM):
         raise FormatError(f"{location}: features of shape {shape}, not one row a tile")
     if kind != "f":
-        raise FormatError(f"{location}: features that are whole numbers, not what an encoder gives")
+        raise FormatError(
+            f"{location}: the features are no floating-point numbers, which every encoder "
+            "computes; check that the file holds features"
+        )
 
 
 def read_features(dataset: h5py.Dataset, location: str) -> Float[np.ndarray, "tiles dim"]:

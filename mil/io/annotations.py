@@ -100,7 +100,7 @@ def _check_size(path: Path) -> None:
     if size > LARGEST_BYTES:
         raise FormatError(
             f"{path}: {size / 1e6:.0f} MB are too much for outlines of one slide; at most "
-            f"{LARGEST_BYTES / 1e6:.0f} MB"
+            f"{LARGEST_BYTES / 1e6:.0f} MB. Export its regions without cells, or simplify them"
         )
 
 

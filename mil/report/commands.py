@@ -14,7 +14,8 @@ TilesDirs = Annotated[
     list[Path] | None,
     typer.Option(
         "--tiles",
-        help="Folder of the tiles files; repeat for each encoder; omit for precomputed bags.",
+        help="Folder that `mil tile` wrote; repeat for each encoder; omit for precomputed "
+        "(imported) bags.",
     ),
 ]
 BagsDirs = Annotated[

@@ -17,7 +17,8 @@ def split(
     bags: BagsDir,
     out: Annotated[Path, typer.Option(help="File of the folds to write, .csv.")],
     tiles: Annotated[
-        Path | None, typer.Option(help="Folder of the tiles files; omit for precomputed bags.")
+        Path | None,
+        typer.Option(help="Folder that `mil tile` wrote; omit for precomputed (imported) bags."),
     ] = None,
     folds: Annotated[int, option(Config, "folds", min=1)] = RUN.folds,
     file: Annotated[str | None, option(SplitConfig, "file")] = SPLIT.file,

@@ -12,7 +12,7 @@ DEFAULTS = TileConfig()
 
 
 def tile(
-    slide: Annotated[Path, typer.Option(help="File of the slide.")],
+    slide: Annotated[Path, typer.Option(help="Path of the slide image, such as a .svs or .tif.")],
     out: Annotated[Path, typer.Option(help="Tiles file to write, .h5; its pictures go beside it.")],
     name: Annotated[
         str, typer.Option(help="Id of the slide; empty: its file's name without the ending.")

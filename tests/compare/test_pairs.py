@@ -188,4 +188,4 @@ def test_patients_of_early_fusion_are_not_called_slides(tmp_path):
     metrics = json.loads((folder / "metrics.json").read_text())
     (folder / "metrics.json").write_text(json.dumps({**metrics, "fusion": "early"}))
     said = compare([folder], tmp_path / "out").notes[0]
-    assert said.startswith("60 test patients, all slides of each as one bag; 95 % intervals.")
+    assert said.startswith("60 test patients, all slides of each as one bag. The 95 % ")

@@ -13,8 +13,8 @@ from mil.encoders.build import build_encoder, build_shell, with_pooling
 from mil.encoders.precision import choose_precision
 
 CPU = torch.device("cpu")
-DOCS = Path(__file__).parents[2] / "docs" / "encoders.md"
-ENTRIES = load_encoders(DOCS.parents[1] / "configs" / "encoders.yaml")
+DOCS = Path(__file__).parents[2] / "docs" / "how-to" / "encoders.md"
+ENTRIES = load_encoders(DOCS.parents[2] / "configs" / "encoders.yaml")
 # Millions of parameters, without a classifier: of their papers, pages, or the size of
 # their weights file over four.
 PUBLISHED = {
@@ -95,7 +95,10 @@ def test_the_documentation_says_the_same():
     }  # as its text says
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in ENTRIES],
+)
 def test_as_large_as_published(name):
     shell = build_shell(name, ENTRIES[name], ENTRIES[name].tile_px)
     assert all(parameter.is_meta for parameter in shell.parameters())  # it took no memory

@@ -17,6 +17,8 @@ SLOW_RECIPES = {
     "acmil_2024_07",
     "acmil_2024_10",
     "acmil_mha",
+    "dtfd",
+    "transmil",
     "aem_camelyon16",
     "aem_camelyon17",
     "aem_lbc",

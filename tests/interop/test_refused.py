@@ -52,7 +52,7 @@ FEATURES = {
     "no columns": (np.ones((5, 0), np.float32), r"features of shape \(5, 0\)"),
     "NaN": (WITH_NAN, "1 of 5 tiles hold NaN or infinity, first row 3"),
     "fewer": (features(4), r"coords of shape \(5, 2\) for 4 tiles"),
-    "whole numbers": (np.ones((5, 8), int), "whole numbers"),
+    "whole numbers": (np.ones((5, 8), int), "no floating-point numbers"),
     "text": (np.full((5, 8), b"x"), "not numbers"),
     "beyond float16": (
         features() + 1e5,
@@ -156,7 +156,7 @@ def test_nothing_is_unpickled(tmp_path):
         ({"a": torch.ones(2, 2)}, "holds a dict, not one tensor"),
         (torch.ones(7), "features of a whole slide"),
         (torch.full((2, 2), float("nan")), "2 of 2 tiles hold NaN"),
-        (torch.ones(2, 2, dtype=torch.int64), "whole numbers"),
+        (torch.ones(2, 2, dtype=torch.int64), "no floating-point numbers"),
     ],
 )
 def test_tensors_that_are_not_features(tmp_path, value, line):

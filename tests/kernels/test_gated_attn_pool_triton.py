@@ -50,6 +50,7 @@ def test_values_and_gradients_match_the_reference_in_double(sizes, mask, poisone
     assert_close(got, want, TOLERANCE[torch.float32])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_types_branches_and_widths(shape, dtype, monkeypatch, poisoned):
@@ -67,6 +68,7 @@ def test_types_branches_and_widths(shape, dtype, monkeypatch, poisoned):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", [None, mask_highest], ids=["all", "masked"])
 @pytest.mark.parametrize(("kept", "rows"), [(0, 0), (25, 16), (49, 48), (50, 50)])
 def test_what_is_not_kept_is_computed_again(kept, rows, mask, monkeypatch, poisoned):

@@ -1,6 +1,7 @@
 """From bags to a head's folder, and back."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -21,6 +22,18 @@ TASK = {"kind": "classification", "classes": ["normal", "tumour"], "positive": "
 
 @pytest.fixture
 def study(tmp_path):
+    return make_study(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    """The folder of a trained head; not to be changed."""
+    study = make_study(tmp_path_factory.mktemp("trained"))
+    fit(study)
+    return study / "head"
+
+
+def make_study(tmp_path):
     """24 bags with one planted tile in each positive one, a dataset and one fold of 12 / 6 / 6."""
     features, labels = zip(*planted_bags(seed=0), strict=True)
     names = ["normal", "tumour"]
@@ -255,12 +268,14 @@ def test_a_spoilt_head_folder_is_one_line(study, spoil):
         ("colour", "red", "no key named 'colour'"),
     ],
 )
-def test_a_recipe_json_that_says_what_cannot_be_is_one_line(study, key, value, message):
-    fit(study)
-    path = study / "head" / "recipe.json"
+def test_a_recipe_json_that_says_what_cannot_be_is_one_line(
+    trained_once, tmp_path, key, value, message
+):
+    head = shutil.copytree(trained_once, tmp_path / "copy")
+    path = head / "recipe.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with one_line(FormatError, match=message):
-        load_trained(study / "head")
+        load_trained(head)
 
 
 def test_weights_that_are_no_numbers_are_one_line(study):

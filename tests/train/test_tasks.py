@@ -77,6 +77,7 @@ def test_a_task_is_learnt(tmp_path, kind):
     assert {name, "score"} <= set(valid[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "recipe"),
     [
@@ -93,6 +94,7 @@ def test_other_heads_learn_it_too(tmp_path, kind, recipe):
     assert of_test_slides(study)[name] > enough - 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["multilabel", "regression", "survival_cox"])
 def test_labels_that_know_nothing_teach_nothing(tmp_path, kind):
     study = write_study(tmp_path, kind, shuffled=True)

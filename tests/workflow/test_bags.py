@@ -83,6 +83,7 @@ def test_commands_are_told_of_bags_and_of_no_tiles(study):
     assert "--tiles" not in output
 
 
+@pytest.mark.slow
 def test_what_an_imported_bag_does_not_know_is_part_of_its_paths(study):
     for path in (study.folder / FOLDER).glob("*.h5"):
         with h5py.File(path, "r+") as file:
@@ -138,6 +139,7 @@ def test_a_slide_that_is_there_is_drawn_on_and_an_annotation_is_used(study):
     assert output.count("--slide ") == output.count("--annotation ") == 1
 
 
+@pytest.mark.slow
 def test_from_slides_and_from_bags_is_never_mixed(study):
     """The same paths, other inputs: Snakemake makes everything after the bags anew, and says so."""
     study.write_table({"a": "normal", "b": "tumour", "c": "tumour"})
@@ -193,6 +195,7 @@ def test_no_bags(study):
     assert "`mil bags import`" in output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["../../x", "hf-hub:someone/uni", "a b", "", "x\n", "$(rm)", "{head}", "x" * 101]
 )

@@ -1,5 +1,7 @@
 """Bags of several encoders: from one reading where that can be, and never made twice."""
 
+import pytest
+
 from tests.workflow.conftest import ROOT
 
 TWO = "encoder=[resnet18,resnet50]"
@@ -23,6 +25,7 @@ def test_encoders_with_the_same_tiles_share_a_reading(study):
         )
 
 
+@pytest.mark.slow
 def test_what_is_made_stays_when_an_encoder_comes(study):
     run(study, "encoder=resnet18")
     plan = study.planned("head=abmil", TWO)
@@ -35,6 +38,7 @@ def test_what_is_made_stays_when_an_encoder_comes(study):
     assert "features" not in more
 
 
+@pytest.mark.slow
 def test_a_slide_that_lacks_one_bag_only_is_read_for_that(study):
     run(study, TWO)
     (study.folder / FEATURES / "resnet50/b.h5").unlink()
@@ -62,6 +66,7 @@ def test_encoders_with_other_tiles_are_read_apart(study):
     assert (plan["features_resnet18_resnet50"], plan["features"], plan["tile"]) == (3, 3, 6)
 
 
+@pytest.mark.slow
 def test_how_fast_bags_are_made_changes_none(study):
     run(study, "encoder=resnet18")
     assert (

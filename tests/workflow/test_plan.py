@@ -135,7 +135,16 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("config", "message"), FAULTS, ids=[fault[1][:30] for fault in FAULTS])
+def one_fast(rows):
+    """The first goes through Snakemake in every run; unit tests have the others' messages too."""
+    first, *others = rows
+    return [
+        pytest.param(*first, id=first[1][:30]),
+        *(pytest.param(*row, id=row[1][:30], marks=pytest.mark.slow) for row in others),
+    ]
+
+
+@pytest.mark.parametrize(("config", "message"), one_fast(FAULTS))
 def test_a_wrong_setting_is_one_line_before_anything_runs(study, config, message):
     done = study.snakemake("-n", "--config", *config)
     assert done.returncode != 0
@@ -158,7 +167,7 @@ TABLES = [
 ]
 
 
-@pytest.mark.parametrize(("table", "message"), TABLES, ids=[row[1][:25] for row in TABLES])
+@pytest.mark.parametrize(("table", "message"), one_fast(TABLES))
 def test_a_wrong_table_is_one_line_before_anything_runs(study, table, message):
     (study.folder / "configs/datasets/toy.csv").write_text(table)
     done = study.snakemake("-n", "--config", "dataset=toy")
@@ -229,6 +238,7 @@ def test_ids_with_spaces_brackets_and_umlauts_go_through(study):
     assert study.planned("head=abmil") == {}
 
 
+@pytest.mark.slow
 def test_another_positive_class_or_patient_column_is_noticed(finished):
     yaml = finished.folder / "configs/datasets/toy.yaml"
     yaml.write_text("classes: [normal, tumour]\npositive: normal\n")
@@ -237,6 +247,7 @@ def test_another_positive_class_or_patient_column_is_noticed(finished):
     assert finished.planned("head=abmil")["split"] == 1
 
 
+@pytest.mark.slow
 def test_a_mask_that_comes_changes_or_goes_tiles_its_slide_anew(finished):
     mask = finished.folder / "data/toy/tissue/b.geojson"
     mask.parent.mkdir()
@@ -276,6 +287,7 @@ def test_masks_of_the_table(study):
     )
 
 
+@pytest.mark.slow
 def test_a_file_or_a_column_says_the_folds(study):
     """A changed file of splits divides again, and so does another column."""
     (study.folder / "configs/datasets/toy.csv").write_text(

@@ -13,7 +13,9 @@ ADVICE = {
     ),
     "unreadable": f"{DAMAGED_FILE}, or convert it; then check its checksum",
     "corrupt_regions": f"{DAMAGED_FILE}, or raise features.max_corrupt",
-    "no_bag": "import its bag into the folder of precomputed bags, or take its row out of the csv",
+    "no_bag": (
+        "import its bag into the folder of precomputed bags, or take its row out of the slide table"
+    ),
     "not reached": "run again; the run stopped before this slide",
 }
 

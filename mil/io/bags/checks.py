@@ -34,8 +34,8 @@ def no_tiles(path: Path, state: str) -> FormatError:
         state: named state of its slide.
     """
     return FormatError(
-        f"{path}: the bag has no tiles (its state is {state}); run `split` again, or take its "
-        "slide out of the csv"
+        f"{path}: the bag has no tiles (its state is {state}); run `mil split` again, which "
+        "leaves such slides out, or take its slide out of the slide table"
     )
 
 

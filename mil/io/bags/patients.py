@@ -71,7 +71,7 @@ def read_fold_bags(path: Path) -> list[FoldBag]:
         where = f"{path}: fold {new.fold}"
         if (bag.label, bag.split) != (new.label, new.split):
             raise FormatError(
-                f"{where}: slides of bag {new.name} differ in label or split; run `split` again"
+                f"{where}: slides of bag {new.name} differ in label or split; run `mil split` again"
             )
         if row["slide"] in bag.slides:
             raise FormatError(
@@ -126,7 +126,7 @@ def check_labels(bags: Iterable[FoldBag], path: Path, task: str, classes: Sequen
         except ValueError as error:
             raise DatasetError(
                 f"{path}: fold {bag.fold}: {bag.name} has the label {bag.label!r}; {error}; run "
-                "`split` again"
+                "`mil split` again"
             ) from None
 
 

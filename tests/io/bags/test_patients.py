@@ -113,7 +113,7 @@ def test_the_bags_of_a_folds_file(tmp_path):
 @pytest.mark.parametrize("second", ["0,b,p,y,train,p", "0,b,p,x,val,p"])
 def test_a_bag_of_two_labels_or_splits_is_refused(tmp_path, second):
     with pytest.raises(
-        FormatError, match="fold 0: slides of bag p differ in label or split; run `split` again"
+        FormatError, match="fold 0: slides of bag p differ in label or split; run `mil split` again"
     ):
         read_fold_bags(folds(tmp_path, "0,a,p,x,train,p", second))
 
@@ -147,9 +147,9 @@ def test_a_label_that_is_none_of_the_tasks_is_one_line(tmp_path):
     check_labels(bags[:1], path, "classification", ["x", "y"])
     with pytest.raises(DatasetError) as told:
         check_labels(bags, path, "classification", ["x", "y"])
-    assert (
-        str(told.value)
-        == f"{path}: fold 0: b has the label ''; the dataset's classes are: x, y; run `split` again"
+    assert str(told.value) == (
+        f"{path}: fold 0: b has the label ''; the dataset's classes are: x, y; run `mil split` "
+        "again"
     )
     with pytest.raises(DatasetError, match="a number is needed"):
         check_labels(bags, path, "regression", [])
