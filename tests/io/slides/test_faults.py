@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -263,12 +262,17 @@ def test_a_slide_of_which_the_beginning_is_lost_is_still_shown(tmp_path):
 
 @pytest.mark.parametrize("decoder", ["auto", "openslide"])
 @pytest.mark.parametrize("levels", [(0,), (0, 1)], ids=["the finest", "all"])
-def test_a_slide_that_is_all_damage_is_given_up_soon(tmp_path, levels, decoder):
+def test_a_slide_that_is_all_damage_is_given_up_soon(tmp_path, levels, decoder, monkeypatch):
     path = tmp_path / "a.tif"
+    opened = []
+    monkeypatch.setattr(
+        OpenSlideSource,
+        "_renew",
+        lambda self, renew=OpenSlideSource._renew: opened.append(1) or renew(self),
+    )
     write_slide(path, noisy((2048, 2048)), 0.25, (1, 4), tile=64, compression="jpeg")
     for level in levels:
         spoil(path, level)
-    began = time.perf_counter()
     with SlideReader(path, decoder) as reader:
         if 1 in levels:
             with pytest.raises(UnreadableSlideError, match="cannot be decoded") as caught:
@@ -280,7 +284,8 @@ def test_a_slide_that_is_all_damage_is_given_up_soon(tmp_path, levels, decoder):
             for y in range(0, 2048, 64):
                 with pytest.raises(UnreadableSlideError, match="cannot be decoded"):
                     reader.read(float(x), float(y), 64.0, 64)
-    assert time.perf_counter() - began < 10
+    # What takes time is to open the slide again; without giving up each of the 1024 tiles does.
+    assert len(opened) < 512
 
 
 def test_openslide_tries_again_only_while_that_helps(tmp_path, monkeypatch):
