@@ -141,8 +141,8 @@ def _add_rows(
         if bag is None:
             continue
         row = _row(bag, trained, head_scores.predictions)
-        # All numbers are of test slides; attention to slides that a head was trained on
-        # is none of them.
+        # Metrics are of test slides: attention to slides that a head has seen says
+        # nothing about others.
         if bag.split == "test":
             row = _with_attention(row, head_scores, share)
             if head_scores.last is not None:
