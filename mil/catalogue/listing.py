@@ -138,6 +138,7 @@ def docstring(path: Path | None) -> str:
         return ""
     try:
         return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    # A ValueError is of bytes that are not UTF-8.
     except (OSError, ValueError, SyntaxError):
         return ""
 

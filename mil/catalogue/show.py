@@ -72,6 +72,7 @@ def wrapped(line: str, width: int) -> list[str]:
         width,
         subsequent_indent=" " * max(columns, default=0),
         break_long_words=False,
+        # An address with hyphens that is cut cannot be followed.
         break_on_hyphens=False,
     )
     # Of an empty line `wrap` makes no line at all.
@@ -192,10 +193,13 @@ def _effective_terms(name: str, options: Mapping[str, Any]) -> list[str]:
     # The user's random state is left as it was.
     with blamed(check_head(name)), torch.random.fork_rng(devices=[]):
         head = build_head(name, {**options}, dim=TRIAL_DIM, classes=2)
+        # In training mode: a teacher, for instance, takes part only then.
         output = _prepared(head, bags).train()(bags)
     terms = []
     for term, loss in TERMS.items():
         try:
+            # A term that finds nothing to act on is a constant 0, which has no
+            # gradient.
             if loss(output, bags, labels, CLASSES).requires_grad:
                 terms.append(term)
         except ConfigError:

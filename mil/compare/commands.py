@@ -25,6 +25,8 @@ def compare(
     from mil.compare.stage import run
 
     pairs = run(evaluated, out, allow_missing=allow_missing).tests.pairs
+    # A pair in which nothing varies has no p value: it was not tested, and is not
+    # counted.
     p_values = [pair.p_holm for pair in pairs if pair.p_holm is not None]
     heads = "1 head" if len(evaluated) == 1 else f"{len(evaluated)} heads"
     tested = ""

@@ -59,6 +59,8 @@ def _pair(one: str, other: str, difference: Difference, p_holm: float | None) ->
         ci95=difference.ci95,
         p=difference.p,
         p_holm=p_holm,
+        # No significant difference does not show that there is none, so each pair
+        # states what its test could have detected.
         smallest_difference=smallest_difference(difference.error) if tested else None,
     )
 

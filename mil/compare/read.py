@@ -32,6 +32,8 @@ class EvaluatedHead(NamedTuple):
     @property
     def task(self) -> Task:
         """Task of the head, as far as metrics need it."""
+        # Class weights, ends of intervals and the like differ between folds, and no
+        # metric of finished predictions depends on them.
         return unfitted_task(self.metrics.task, self.metrics.classes, self.metrics.positive)
 
     @property
@@ -49,8 +51,10 @@ def read_evaluated(folder: Path) -> EvaluatedHead:
     metrics, rows = read_evaluation(folder)
     slides: dict[str, list[Prediction]] = {}
     for row in rows:
+        # The file has training and validation slides too, which its heads have seen.
         if row.split == "test":
             slides.setdefault(row.slide, []).append(row)
+    # One order for all heads: paired tests compare their predictions row by row.
     ordered = dict(sorted(slides.items()))
     # The columns of the file: an unfitted task does not know how many intervals of
     # survival there are.
@@ -88,6 +92,7 @@ def check_comparable(heads: Sequence[EvaluatedHead]) -> None:
                 f"{head.folder} and {first.folder} were tested on different slides: "
                 f"{few(unshared)}; evaluate both with the same folds"
             )
+        # The slide table may have been edited between the two evaluations.
         differing = [
             slide
             for slide in first.labels
@@ -99,6 +104,8 @@ def check_comparable(heads: Sequence[EvaluatedHead]) -> None:
                 f"{head.folder} and {first.folder} have other labels or patients for "
                 f"{few(differing)}; evaluate both with the same slide table"
             )
+    # Recipe and encoder are all that the tables show of a head, so two heads of one
+    # name could not be told apart.
     folders: dict[str, Path] = {}
     for head in heads:
         if head.name in folders:

@@ -180,6 +180,8 @@ def _smallest(shown: Sequence[float], largest_difference: float | None) -> str:
             "With power 0.8 this test set is too small to show any difference; one may exist "
             "all the same."
         )
+    # The smallest difference is that of a single test at alpha 0.05; Holm's correction
+    # for several pairs asks for more.
     before = " and before correction" if len(shown) > 1 else ""
     return (
         f"With power 0.8{before} this test set can show differences of {_span(shown)}; smaller "

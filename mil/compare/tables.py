@@ -41,6 +41,8 @@ def heads_table(
         header.append(f"{title(main)}, patients")
     if runs:
         header.append(f"{title(main)} of runs")
+    # Patients and runs of the other metrics are in comparison.csv alone: the table has
+    # to fit a page.
     header += [title(name) for name in metrics[1:]]
     cells = []
     for row in rows:
@@ -66,11 +68,15 @@ def pairs_table(metric: str, pairs: Sequence[Pair]) -> Table:
 
 def _difference(pair: Pair) -> str:
     between = " ({:+.2f} to {:+.2f})".format(*pair.ci95) if pair.ci95 else ""
+    # A true minus: LaTeX would print the hyphen as a hyphen, and `write.latex` makes
+    # mathematics of `−`.
     return f"{pair.difference:+.3f}{between}".replace("-", "−")
 
 
 def _cell(metric: Metric | None) -> str:
     """`0.931 (0.81 to 1.00)`; in brackets what perfect calibration would give."""
+    # ECE has no interval. Its estimate cannot be below 0 and is biased upward;
+    # resampling would add the bias once more.
     if metric is not None and metric.if_calibrated is not None:
         return value(metric) + " [{:.2f} to {:.2f}]".format(*metric.if_calibrated)
     between = interval(metric)

@@ -87,6 +87,8 @@ def _markdown(table: Table) -> str:
 
 def _plain(text: str) -> str:
     """Text without any mark that Markdown would read."""
+    # Names of recipes and datasets are the user's, and their underscores would begin
+    # emphasis.
     return "".join(f"\\{letter}" if letter in "\\|*_`[]<>#" else letter for letter in text)
 
 
@@ -105,6 +107,8 @@ def write_latex(path: Path, comparison: Comparison) -> None:
 
 
 def _latex(table: Table, *, caption: str, label: str, notes: Sequence[str]) -> str:
+    # A wide table is scaled down to the page. Intervals then go below their numbers, or
+    # the scale would be too small to read.
     wide = len(table.header) > WIDE
     body: list[str] = []
     for row in table.rows:

@@ -119,6 +119,8 @@ def init(
         positive=class_of_interest,
         num_patients=len({row["patient"] or row["slide"] for row in rows}),
         num_annotated=sum(bool(row.get("annotation")) for row in rows),
+        # They stay in the table: every slide ends in a named state, and tiling gives
+        # them theirs.
         unreadable=[str(file.path) for file in files if not file.readable],
         without_row=matches.without_row,
         without_slide=matches.without_slide,
@@ -129,6 +131,8 @@ def init(
 
 def _check_paths(name: str, yaml: Path, table: Path, labels: Path | None, *, force: bool) -> Path:
     """The spreadsheet, if the dataset may have this name and nothing would be lost."""
+    # The name becomes part of paths, here and in results/: without a slash it cannot
+    # lead out of their folders.
     if not re.fullmatch(NAME, name):
         raise DatasetError(
             f"dataset name {name!r}: use letters, digits, dots, dashes and underscores only"
@@ -190,6 +194,8 @@ def _row(
 
 def _check_annotations(rows: Sequence[dict[str, str]], root: Path, labels: Path) -> None:
     for row in rows:
+        # `evaluate` takes a missing file for a slide without annotation, and says
+        # nothing.
         path = root / row["annotation"]
         if row["annotation"] and not path.is_file():
             raise DatasetError(
@@ -231,7 +237,10 @@ def _write(yaml: Path, text: str, rows: Sequence[dict[str, str]], labels: Path) 
         except DatasetError as error:
             # The fault is in the spreadsheet, whose line numbers differ from the trial's.
             trial_line = rf"{re.escape(str(trial.with_suffix('.csv')))}(: line \d+)?"
+            # A function, since backslashes of a path would be read as groups in a
+            # replacement string.
             message = re.sub(trial_line, lambda _: str(labels), str(error))
             raise DatasetError(message) from None
+    # The yaml comes last, by which a dataset is found: it is never without its table.
     write_csv(yaml.with_suffix(".csv"), table, columns)
     write_text(yaml, text)

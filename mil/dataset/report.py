@@ -54,6 +54,8 @@ class InitReport:
             f"positive: {self.positive}; {self.num_annotated} with annotation",
             f"columns: {columns}",
         ]
+        # Splits divide patients. Slides of one patient that count as several may be in
+        # both training and test.
         if self.columns["patient"] is None:
             lines.append("no column for the patient: each slide counts as a patient of its own")
         if len(self.classes) == 1:

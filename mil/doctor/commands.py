@@ -42,6 +42,7 @@ def doctor(
         tissue=not no_tissue,
     )
     in_terminal = sys.stdout.isatty()
+    # A file or a pipe has no width, and its lines may go through grep.
     width = get_terminal_size().columns if in_terminal else None
     typer.echo(show(diagnosis, width, colour=in_terminal), nl=False)
     raise typer.Exit(1 if diagnosis.faults else 0)

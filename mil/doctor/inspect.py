@@ -59,6 +59,8 @@ def inspect_slide(
     finding = SlideFinding(row.slide, str(file))
     try:
         if not file.exists():
+            # The workflow can fetch it, which is another remedy than to correct the
+            # table.
             if row.url:
                 return replace(finding, state="not_fetched", reason=f"will come from {row.url}")
             return replace(finding, state="missing", reason=f"no file {file}")
@@ -66,6 +68,7 @@ def inspect_slide(
             finding = _described(finding, reader)
             resolution = _resolution(reader, row, requirements)
             finding = _with_pixel_size(finding, resolution)
+            # Once for all tilings: tissue detection takes most of the doctor's time.
             overview = plan.read_overview(reader, resolution.mpp) if requirements.tissue else None
             finding = _warned(finding, _overview_warnings(reader, overview))
             if overview is not None:
@@ -81,6 +84,7 @@ def inspect_slide(
         # Faults of the slide itself are SlideErrors: this one is of a user's mask.
         return replace(finding, state="bad_mask", reason=str(error))
     except Exception as error:  # noqa: BLE001  the other slides must still be inspected
+        # A fault of mil itself: the user is asked to report this line.
         frame = traceback.extract_tb(error.__traceback__)[-1]
         line = f"{Path(frame.filename).name}, line {frame.lineno}"
         message = f"{type(error).__name__}: {error} ({line})"
@@ -179,6 +183,8 @@ class _TilingInspection:
                 to_time=_middle(coords),
                 warnings=warnings.far_from_tiles(self.mpp, self.target_mpp, self.downsample),
             )
+            # Before the number of tiles is checked: a slide of which nothing can be
+            # read is unreadable, with tissue or without.
             finding = self._probed(finding, coords)
             check_any_tile(
                 self.reader,
@@ -211,6 +217,7 @@ class _TilingInspection:
 
     def _probed(self, finding: TilingFinding, coords: Coords) -> TilingFinding:
         """Read the corners of the slide, and the last rows of slide and tissue."""
+        # A truncated file fails there first.
         corners = four_corners(self.reader, self.side)
         probes = np.concatenate([corners, last_row(self.whole_grid), last_row(coords)])
         probes = np.unique(probes.astype(np.int32), axis=0)

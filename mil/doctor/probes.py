@@ -72,6 +72,7 @@ def cut_off(
     shape = reader.levels[level]
     if not isinstance(blocks, TiffBlocks) or blocks.cut_off() == 0:
         return np.zeros(len(coords), bool)
+    # From the file's index alone: to read every block would take as long as `features`.
     behind_end = (blocks.offsets + blocks.counts) > reader.path.stat().st_size
     behind_end = behind_end[: blocks.rows * blocks.columns].reshape(blocks.rows, blocks.columns)
     # Summed-area table: the number of lost blocks of any rectangle in four look-ups.

@@ -59,6 +59,8 @@ def run(
     settings, rows = read_dataset(dataset)
     name = dataset_path(dataset).stem
     entries = {encoder: load_encoder(encoder) for encoder in encoders or config.encoder}
+    # The same precedence as in `mil.plan.make_plan`, or the doctor would look at other
+    # files than a run.
     folder = slides_dir or Path(config.slides_dir or settings.slides_dir or f"data/{name}")
     tilings = _tilings(config, entries)
     requirements = Requirements(tilings, config.tile, config.features.max_corrupt, tissue)
@@ -83,6 +85,7 @@ def run(
             tiling: sum(slide.tilings[tiling].num_tiles for slide in usable) for tiling in names
         },
         how_to_get=" ".join(settings.get.split()),
+        # After the inspection, so that no other thread reads from the disk.
         rates=measure(usable, tile_px, tiling_name(tile_px, target_mpp)),
     )
     if json is not None:
@@ -96,6 +99,7 @@ def _tilings(config: Config, entries: dict[str, EncoderConfig]) -> tuple[tuple[i
 
 
 def _tiling(config: Config, entry: EncoderConfig) -> tuple[int, float]:
+    # As `mil.plan` decides it: tiles that are probed must be those that a run reads.
     return config.tile.size_px or entry.tile_px, config.tile.mpp or entry.mpp
 
 
@@ -104,6 +108,7 @@ def _inspect_all(
 ) -> list[SlideFinding]:
     """All slides in the order of the table; at most `threads` are open at a time."""
     with (
+        # An open slide takes about 0.5 GB, hence the limit.
         ThreadPoolExecutor(threads) as pool,
         progress("inspecting slides", len(jobs), "slides") as advance,
     ):

@@ -38,6 +38,7 @@ def _measure(slide: SlideFinding, tile_px: int, tiling: str) -> Rate | None:
 
 def choose(slides: Sequence[SlideFinding], tiling: str) -> list[SlideFinding]:
     """The slide with most tiles of each format, largest first."""
+    # Formats differ in speed: plain TIFF is decoded fast, everything else by OpenSlide.
     largest_by_format: dict[str, SlideFinding] = {}
     for slide in sorted(slides, key=lambda slide: -slide.tilings[tiling].num_tiles):
         if len(slide.tilings[tiling].to_time):

@@ -55,6 +55,7 @@ def not_square(properties: Mapping[str, str], levels: Sequence[Level]) -> list[s
         excess_px = abs(x - y) * min(level.width_px, level.height_px)
         if excess_px > 2 * level.downsample and abs(x / y - 1) > SQUARE:
             texts.append(f"level {number} is {x:.4g} times smaller across but {y:.4g} times down")
+    # Stated sizes and the shapes of the levels show the same fault.
     return texts[:1]
 
 

@@ -41,6 +41,8 @@ def tile_auroc(
         attention: Attention of each tile.
         share: Annotated share of each tile, 0..1.
     """
+    # Attention rises on border tiles, and whether they count decides the figure for
+    # small lesions (docs/explain/decisions.md).
     known = (share >= 0.5) | (share == 0)
     return auroc((share[known] >= 0.5).astype(int), attention[known])
 
@@ -51,4 +53,6 @@ def entropy_share(attention: Float[np.ndarray, " tiles"]) -> float | None:
         return None
     # 0 log 0 is 0.
     known = attention[attention > 0]
+    # Relative, because bags differ in size and the largest possible entropy grows with
+    # it.
     return float(-(known * np.log(known)).sum() / np.log(len(attention)))

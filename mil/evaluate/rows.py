@@ -69,6 +69,8 @@ def _mean_row(group: Sequence[Row]) -> Row:
         name: float(np.mean([row.predictions[name] for row in group]))
         for name in group[0].predictions
     }
+    # A mean over only the heads that have a threshold would be applied to the
+    # predictions of all.
     threshold = mean_of_all([row.threshold for row in group])
     return replace(group[0], predictions=means, threshold=threshold)
 

@@ -120,6 +120,7 @@ def _run(
     for tiles, values in metrics.items():
         for name in metrics["full"]:
             run[f"{name}_{tiles}"] = values.get(name)
+    # Annotations outline the class of interest; other slides have nothing to find.
     annotated = [
         selection.annotated
         for row, selection in zip(rows, selections, strict=True)

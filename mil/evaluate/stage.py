@@ -141,6 +141,8 @@ def _add_rows(
         if bag is None:
             continue
         row = _row(bag, trained, head_scores.predictions)
+        # Metrics are of test slides: attention to slides that a head has seen says
+        # nothing about others.
         if bag.split == "test":
             row = _with_attention(row, head_scores, share)
             if head_scores.last is not None:

@@ -102,6 +102,8 @@ def subgroups(
 
 
 def _main_metrics(metrics: SetMetrics, task: Task) -> SetMetrics:
+    # Subgroups are small and many: they raise questions and answer none, so that the
+    # main metrics are enough.
     shown = {
         name: metric for name, metric in metrics.metrics.items() if name in task.subgroup_metrics
     }

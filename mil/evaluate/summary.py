@@ -81,6 +81,8 @@ def _calibration(test: Sequence[EvaluatedSlide], task: Task) -> Calibration | No
 
     None where the task has no temperature.
     """
+    # Each head has a temperature of its own, which cannot be undone once heads are
+    # averaged.
     before = averaged([_uncalibrated(row, task) for row in test], "slide")
     after = averaged(test, "slide")
     note = task.calibration(evaluation_set(before, task), evaluation_set(after, task))

@@ -95,6 +95,8 @@ def canvas_of(
     if bag.positions() is not None and slide is not None:
         try:
             return slide_itself(slide, bag, positions), ""
+        # The slide is only the background: attention that was asked for is drawn
+        # without it.
         except MilError as error:
             return blank_canvas(bag, positions), f"; drawn without the slide: {error}"
     return blank_canvas(bag, positions), ""
@@ -114,6 +116,7 @@ def tiled_slide(tiles: Path) -> Canvas:
         raise FormatError(
             f"{overview}: no overview picture ({error}); tile the slide again"
         ) from None
+    # The overview shows the scanned part alone: image and GeoJSON have the same origin.
     origin = geometry.origin_x_level0_px, geometry.origin_y_level0_px
     return Canvas(
         image,

@@ -44,6 +44,7 @@ def scaled(attention: Float[np.ndarray, " tiles"], scale: Scale) -> Float[np.nda
     """
     if scale == "relative":
         return attention * len(attention)
+    # Less a half, so that the scale is symmetric: tiles that all tie are at 50.
     return (mid_ranks(attention) - 0.5) / len(attention) * 100
 
 
@@ -98,6 +99,8 @@ def outlined(
     pen = ImageDraw.Draw(marked)
     width = max(1, round(side / 10))
     first = np.rint(corners[chosen]).astype(int)
+    # Pillow's rectangles include their second corner. A tile below a pixel still has
+    # one.
     last = np.maximum(np.rint(corners[chosen] + side).astype(int) - 1, first)
     for box in np.hstack([first, last]).tolist():
         pen.rectangle(box, outline=SELECTED, width=width)

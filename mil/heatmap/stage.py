@@ -82,6 +82,7 @@ def run(
         raise DatasetError(f"{out}: the picture is a PNG; give a name that ends with .png")
     bag = read_positions(bag_path)
     scores = read_scores(score_path)
+    # Scores that are older than their bag have the attention of other tiles.
     check_bags(scores, score_path, [bag_path])
     if bag.state != "ok":
         draw_state(out, tiles_path, bag)
@@ -152,6 +153,7 @@ def draw_bundle(
     Returns:
         An addition to the title; mostly empty.
     """
+    # Of each head it sums to 1, so that the mean does too and no head weighs more.
     attention = np.mean([head.attention for head in scores], axis=0)
     selected = _selected_share(scores)
     positions = positions_of(bag)
@@ -182,6 +184,7 @@ def title_of(slide: str, trained: Trained, scores: Sequence[HeadScores]) -> str:
 def _regions(annotation: Path | None, canvas: Canvas, frame: GeojsonFrame) -> MultiPolygon:
     if annotation is None:
         return MultiPolygon()
+    # QuPath counts from the scanned part of a slide; see docs/explain/decisions.md.
     return read_annotation(annotation, canvas.scanned_px if frame == "scanned" else (0, 0))
 
 
@@ -242,6 +245,7 @@ def draw_state(out: Path, tiles: Path | None, bag: BagHeader) -> None:
                 overview,
                 title=title,
                 scale="percentile",
+                # The state may be that the pixel size is not known: no scale bar.
                 um_per_px=0.0,
                 tissue=[],
                 annotated=[],

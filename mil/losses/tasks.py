@@ -141,6 +141,8 @@ def survival_discrete_loss(
     event = targets[:, 1:] > 0
     ends = targets.new_tensor(task.ends)
     starts = torch.cat([ends.new_zeros(1), ends[:-1]])
+    # Half of the interval, as Gensheimer and Narasimhan do: counting only whole
+    # intervals would discard observed time.
     survived = torch.where(event, ends < time, (starts + ends) / 2 <= time)
     # An event at time 0 belongs to the first interval, which has no time before it.
     event_here = event & (time <= ends) & ((starts < time) | (starts == 0))
@@ -175,6 +177,7 @@ def survival_cox_loss(
     log_risk = logits[order, 0]
     # Index of the last bag with the same time: ties share one risk set.
     last_tied = torch.searchsorted(-time, -time, right=True) - 1
+    # Sums of exponentials would overflow where a head's risks differ much.
     at_risk = log_risk.logcumsumexp(0)[last_tied]
     return torch.zeros_like(log_risk).index_copy(0, order, (at_risk - log_risk) * event)
 
@@ -195,6 +198,8 @@ class TaskLoss(NamedTuple):
     predictions: Callable[[Any, Tensor], Tensor]
 
 
+# By the name of a task's file in `mil/tasks`; a task without a row here cannot be
+# trained.
 OF_TASK: dict[str, TaskLoss] = {
     "classification": TaskLoss(classification_loss, classification_predictions),
     "multilabel": TaskLoss(multilabel_loss, multilabel_predictions),

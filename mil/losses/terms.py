@@ -131,12 +131,15 @@ def instance_cross_entropy(
     instances = _required(out.instances, "instance_cross_entropy", "clam_sb, clam_mb")
     bags_in_batch, classes = out.logits.shape
     of_label = instances.of_class == labels[instances.bag]
+    # From three classes up as with the option `subtyping` of the published code, where
+    # the other classes' tiles are judged too; with two classes it is off.
     counted = of_label | instances.highest if classes > 2 else of_label
     positive = (of_label & instances.highest).long()
     losses = functional.cross_entropy(instances.logits, positive, reduction="none")
     group = (instances.bag * classes + instances.of_class)[counted]
     groups = bags_in_batch * classes
     sums = losses.new_zeros(groups).index_add(0, group, losses[counted])
+    # A bag of one tile has no judged tiles, and 0 / 0 would be NaN.
     sizes = torch.bincount(group, minlength=groups).clamp(min=1)
     return (sums / sizes).sum() / bags_in_batch / (classes if classes > 2 else 1)
 
@@ -184,6 +187,7 @@ def teacher_consistency(
     """
     if out.embedding is None or out.teacher_embedding is None:
         return out.logits.new_zeros(())
+    # The teacher learns from no gradient: it follows the student as a moving average.
     target = (out.teacher_embedding.detach() / TEACHER_TEMPERATURE).softmax(-1)
     return -(target * out.embedding.log_softmax(-1)).sum(-1).mean()
 
@@ -249,4 +253,6 @@ def total_loss(
     """
     terms = {name: TERMS[name](out, bags, labels, task) for name in weights}
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    # Detached: terms are kept for the history, and must not keep a batch's graph in
+    # memory.
     return total, {name: term.detach() for name, term in terms.items()}

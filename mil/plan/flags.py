@@ -40,6 +40,8 @@ def feature_flags(settings: FeaturesConfig) -> str:
 
 def speed_flags(settings: FeaturesConfig) -> list[str]:
     """Settings that change how fast bags are computed, and no bag."""
+    # Kept apart from `feature_flags`, which are parameters of the rule: bags take
+    # hours, and a change of speed alone must not compute them again.
     flags = []
     if settings.batch_size:
         flags.append(f"--batch-size {settings.batch_size}")

@@ -189,6 +189,7 @@ def _from_slides(plan: Plan, table: Sequence[tables.Slide]) -> Plan:
     dataset = plan.dataset
     slides_dir = plan.slides_dir
     files = {row.slide: paths.locate(row, slides_dir, dataset) for row in table}
+    # A slide with a URL is not missing: the workflow fetches it.
     missing = {
         row.slide: files[row.slide]
         for row in table
@@ -229,6 +230,7 @@ def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
     first = next(slide for slide in plan.slides if slide in with_bag)
     header = kind_of_bags(folder / f"{first}.h5")
     annotations = {slide: file for slide, file in plan.annotations.items() if file.exists()}
+    # Slides are optional beside bags, and serve only to be seen under the attention.
     rows = table if plan.slides_dir.is_dir() else []
     files = {row.slide: paths.locate(row, plan.slides_dir, plan.dataset) for row in rows}
     return replace(

@@ -66,5 +66,7 @@ def predict(
         keep_bags=keep_bags,
         say=typer.echo,
     )
+    # A script notices by the exit code; the other slides have their predictions all the
+    # same.
     if any(one.state != "ok" for one in found):
         raise typer.Exit(1)

@@ -77,6 +77,8 @@ def load_ensemble(folder: Path) -> Ensemble:
                 message = difference(head_folder, key, value, usual, folders[0])
                 raise FormatError(f"{message}; give heads {advice}")
     tile_px, target_mpp = _tiling(first, folders[0])
+    # The record has the number of a head's fold, but not of how many: only the folder's
+    # name says that.
     divisions = {int(match[1]) for path in folders if (match := DIVISION.search(path.name))}
     return Ensemble(
         sorted(models, key=lambda model: (model[1].seed, model[1].fold)),
@@ -95,6 +97,8 @@ def _entry(trained: Trained, folder: Path) -> EncoderConfig:
             "configs/encoders.yaml; add it there (docs/how-to/encoders.md): "
             f"{unknown_name('encoder', trained.encoder, encoders)}"
         )
+    # Checkpoints of other codes do not say which weights of the encoder they were
+    # trained on.
     if not trained.weights_sha256:
         raise ConfigError(
             f"{folder}: does not say which weights of {trained.encoder} it was trained on; "
@@ -105,6 +109,7 @@ def _entry(trained: Trained, folder: Path) -> EncoderConfig:
 
 def _tiling(trained: Trained, folder: Path) -> tuple[int, float]:
     """Side of a tile, pixels, and its resolution, micrometres per pixel."""
+    # The record of an imported head may have `unknown` in place of either number.
     match = TILING.fullmatch(trained.tiling)
     if not match or not int(match[1]) or not 0 < float(match[2]) < 1000:
         raise ConfigError(

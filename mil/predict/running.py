@@ -40,6 +40,8 @@ class _RunningHead:
         if self.part is None:
             # All at once: growing with every batch would copy them each time.
             self.scores = scores.new_empty(self._num_tiles, scores.shape[1])
+        # Exact, not an approximation: the softmax over a bag is merged from those of
+        # its parts.
         self.part = part if self.part is None else self.part.merge(part)
         self.scores[self.seen : self.seen + len(scores)] = scores
         self.seen += len(scores)
@@ -73,6 +75,8 @@ class Running:
     def add(self, features: Float[np.ndarray, "tiles dim"]) -> None:
         """Take some more tiles into account; none is fine."""
         if len(features):
+            # As `tensors_of` hands on a whole bag, or streaming would change the
+            # prediction.
             tensor = torch.from_numpy(features).float()
             for head in self._heads:
                 head.add(tensor)
@@ -89,6 +93,8 @@ class Running:
             return ""
         task = self._heads[0].trained.task
         column = list(task.columns).index(task.column_of_interest)
+        # It may still change much: tiles are read from top to bottom, and this is of
+        # the upper ones.
         return f"{name_of(task.column_of_interest)} = {rows[:, column].mean():.3f}"
 
     @torch.inference_mode()

@@ -61,6 +61,8 @@ def run(
     feeder = feeder_of(ensemble, folder, config.features, device)
     for line in _remarks(ensemble, config.features.dtype):
         say(line)
+    # A head does not store the settings of tissue: they are those of this
+    # configuration, and its model card states the study's.
     settings = Settings(
         tile=config.tile,
         features=config.features,
@@ -70,10 +72,14 @@ def run(
         heatmaps_dir=out / "heatmap" if heatmaps else None,
         bags_dir=keep_bags,
     )
+    # Slides that are still to come are in the table too, as `not reached`, so that an
+    # interrupted run shows what is missing.
     predictions = [SlidePrediction(name) for name in names]
     for number, (slide, name) in enumerate(zip(slides, names, strict=True)):
         try:
             predictions[number] = predict(slide, name, ensemble, feeder, settings)
+        # Features that overflow, for instance: a fault of this slide, which must not
+        # stop the others.
         except FormatError as error:
             predictions[number] = SlidePrediction(name, "failed", str(error))
         # After each slide, so that an interrupted run keeps what it has.

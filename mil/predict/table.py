@@ -37,6 +37,8 @@ def row_of(prediction: SlidePrediction, ensemble: Ensemble) -> Row:
         "heads": len(prediction.predictions),
     }
     if not prediction.predictions:
+        # Every row has the same columns, whatever the state of its slide: a csv has one
+        # header.
         return row | dict.fromkeys(
             [*columns, *spread_columns, "temperature", "threshold", "called"], ""
         )

@@ -21,6 +21,7 @@ def roc_svg(curves: Curves, positive: str) -> str:
     """
     # Ids in the SVG are hashes; with a fixed salt the same figure gives the same bytes.
     rcParams["svg.hashsalt"] = "mil"
+    # Not pyplot, which keeps every figure in global state and may look for a display.
     figure = Figure(figsize=(4.6, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1, linestyle=":")
@@ -35,6 +36,7 @@ def roc_svg(curves: Curves, positive: str) -> str:
     # Without a date, for the same reason as the salt.
     figure.savefig(text, format="svg", metadata={"Date": None})
     svg = text.getvalue()
+    # An XML declaration and a doctype may not stand inside an HTML page.
     return svg[svg.index("<svg") :]
 
 

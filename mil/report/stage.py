@@ -130,6 +130,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mil.report", "."),
         autoescape=True,
+        # A misspelt name in the template is an error, not a gap in the page.
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -147,6 +148,7 @@ def _read_head(folder: Path, images: Path, out: Path, shown: set[str]) -> Report
 
 
 def _link(image: Path, out: Path) -> str:
+    # Relative to the page, so that results can be moved or copied as a whole.
     return Path(os.path.relpath(image, out.parent)).as_posix()
 
 
@@ -182,6 +184,7 @@ def _roc(heads: Sequence[ReportedHead], task: Task) -> str:
             if row.split == "test":
                 test.setdefault(row.slide, []).append(row)
         positive = [int(task.is_positive(rows[-1].label)) for rows in test.values()]
+        # With slides of one class alone, one of the two rates has no denominator.
         if len(set(positive)) == 2:
             scores = [_mean(rows, task.column_of_interest) for rows in test.values()]
             curves[head.metrics.name] = np.array(positive), np.array(scores)
@@ -200,5 +203,7 @@ def _slide_row(
         p = _mean(rows, task.column_of_interest) if rows else None
         splits += [row.split for row in rows[:1]]
         cells.append(SlideCell(p, head.heatmaps.get(slide.slide)))
+    # Splits that were drawn at random stand in the predictions; the table has official
+    # ones only.
     split = splits[0] if splits else slide.split
     return SlideRow(slide.slide, slide.patient, slide.label, state.state, split, cells)

@@ -48,6 +48,7 @@ def split(
         out,
         folds=folds,
         allow_missing=allow_missing,
+        # Checked together, as in the yaml: `file` and `by` exclude one another.
         config=checked(SplitConfig, settings, "mil split"),
         fusion=fusion,
     )

@@ -56,6 +56,8 @@ def find_duplicates(slides: Sequence[Slide], bags_dir: Path) -> list[Duplicates]
         for group in groups:
             for first, second in combinations(group, 2):
                 key = (first.slide, second.slide)
+                # One note for a pair, by its first evidence: the checksum is of the
+                # slide, features are of its tiles only.
                 pairs.setdefault(key, Duplicates(first, second, evidence))
     return list(pairs.values())
 

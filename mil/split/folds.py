@@ -147,6 +147,8 @@ def _sample(slides: Sequence[Slide], members: list[int], share: float, seed: int
         strata.setdefault(frozenset(labels[patient]), []).append(patient)
     # In order of their first patients: a label's name must not change what is drawn.
     groups = [patients for patients in strata.values() if len(patients) > 1]
+    # Of a stratum of one patient, which may not be drawn whole, nobody would ever be
+    # drawn.
     groups.append([patients[0] for patients in strata.values() if len(patients) == 1])
     rng = np.random.default_rng(seed)
     chosen: set[str] = set()

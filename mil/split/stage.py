@@ -86,6 +86,8 @@ def run(
     division = _divide(slides, task, folds, config, allow_missing=allow_missing)
     usable_ids = {slide.slide for slide in usable}
     rows = _rows(slides, division, usable_ids, early=fusion == "early")
+    # Predefined splits may have a patient in two splits, and slides that cannot be used
+    # may have been all of a class.
     check_folds(rows)
     ids = [slide.slide for slide in slides]
     splits_by_slide = [dict(zip(ids, fold, strict=True)) for fold in division.splits]

@@ -35,6 +35,8 @@ def task_class(kind: str) -> type[TaskDefaults]:
     Raises:
         ValueError: There is no such task.
     """
+    # Only names of files in this folder are imported: `kind` may come from the record
+    # of a head that somebody else made.
     task: type[TaskDefaults] = import_module(f"mil.tasks.{known_task(kind)}").TASK
     return task
 

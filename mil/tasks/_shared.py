@@ -170,6 +170,8 @@ class OfClasses(TaskDefaults):
 
     @model_validator(mode="after")
     def _classes_fit(self) -> "OfClasses":
+        # Checked here too, and not only in the dataset's yaml: a recipe.json may come
+        # from elsewhere.
         if self.positive not in self.classes:
             raise ValueError(f"positive is {self.positive!r}, which is none of the classes")
         if self.weights is not None and len(self.weights) != len(self.classes):

@@ -49,6 +49,7 @@ class OfTimes(OfNumbers):
     def checked_label(self, label: str) -> str:
         """A time, with `+` if censored."""
         survival_of(label)
+        # One spelling for each label, since `compare` compares labels as text.
         return label.replace(" ", "")
 
     def target(self, label: str) -> Float[np.ndarray, " 2"]:

@@ -39,6 +39,7 @@ class PairedTest(NamedTuple):
     differences: list[Difference]
 
 
+# For `isinstance` where a record of a head is read, see `mil.tasks._read_task`.
 @runtime_checkable
 class Task(Protocol):
     """Labels to targets, logits to predictions, and both to metrics; without torch.

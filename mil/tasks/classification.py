@@ -40,6 +40,7 @@ class Classification(OfClasses):
     weights: list[float] | None = None
 
     one_of_classes: ClassVar[bool] = True
+    # A part of a division without one of the classes has no AUROC.
     every_label: ClassVar[bool] = True
     has_roc: ClassVar[bool] = True
     largest_difference: ClassVar[float | None] = 1.0

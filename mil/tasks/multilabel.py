@@ -112,6 +112,7 @@ class Multilabel(OfClasses):
         present = [
             name
             for name, probability in zip(self.classes, predictions, strict=True)
+            # Thresholds are fitted on validation slides for two classes only.
             if probability >= THRESHOLD
         ]
         return SEPARATOR.join(present)

@@ -89,6 +89,7 @@ class Ordinal(OfClasses):
         self, predictions: Float[np.ndarray, " columns"], threshold: float | None
     ) -> str:
         """Median class: above as many classes as is more probable than not."""
+        # CORN's own rule; elsewhere the class is the most probable one, the mode.
         return self.classes[int(ranks_of(predictions[None])[0])]
 
     def weighted_metrics(

@@ -56,6 +56,7 @@ class SurvivalDiscrete(OfTimes):
         # Quantiles, so that each interval has events to learn from.
         inner: list[float] = []
         if dataset.intervals > 1 and len(times) > 1:
+            # Inclusive: exclusive quantiles of few times may lie beyond the last one.
             inner = statistics.quantiles(times, n=dataset.intervals, method="inclusive")
         # Equal quantiles are one end, and an interval that ends at 0 has no length.
         ends = sorted({time for time in [*inner, times[-1]] if time > 0})

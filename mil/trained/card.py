@@ -188,6 +188,7 @@ def _performance(trained: Trained, metrics: Metrics) -> str:
     early = trained.fusion == "early"
     if not test.metrics:
         return "It was not tested: the dataset has no test slides for this fold."
+    # With early fusion all slides of a patient were one bag, and count as one.
     sets: dict[str, SetMetrics] = {"patients": test}
     if not early:
         sets = {"slides": test}

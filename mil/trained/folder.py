@@ -67,6 +67,7 @@ def save_trained(
 
 
 def _write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    # safetensors refuses tensors that are not contiguous.
     tensors = {name: tensor.contiguous().cpu() for name, tensor in weights.items()}
     with atomic_path(path) as scratch:
         # Not `save_file`, which creates a file that no other user may read.
@@ -100,6 +101,7 @@ def load_trained(folder: Path, which: Which = "kept") -> tuple[nn.Module, Traine
         hint = "; a head of another package needs that to be installed" if missing else ""
         raise FormatError(f"{path}: {error}{hint}") from None
     except (OSError, SafetensorError, RuntimeError) as error:
+        # Torch lists every tensor that does not fit, on a line each.
         reason = str(error).splitlines()[0]
         raise FormatError(f"{weights}: does not fit recipe.json: {reason}") from None
     # A training that diverged leaves NaN, which would be in every prediction.

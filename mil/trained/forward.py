@@ -87,6 +87,8 @@ def predictions(trained: Trained, logits: Float[Tensor, "n outputs"]) -> Float[T
         logits: One row for each bag.
     """
     if trained.calibration is not None:
+        # One number for all classes (Guo 2017), which leaves the most probable class as
+        # it is.
         logits = logits / trained.calibration.temperature
     return task_predictions(trained.task, logits)
 

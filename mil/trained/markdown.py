@@ -10,6 +10,8 @@ _MARKUP = re.compile(r"[\\`*{}\[\]<>#|~!&]|(?<!\w)_|_(?!\w)")
 
 def escaped(text: object) -> str:
     """Text on one line, with every character of markup escaped."""
+    # A line break would end a table's row, and begin a line that may be read as a
+    # heading.
     return _MARKUP.sub(r"\\\g<0>", " ".join(str(text).split()))
 
 

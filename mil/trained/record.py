@@ -73,6 +73,8 @@ def read_record(folder: Path) -> Trained:
     path = folder / RECORD
     try:
         return parse_record(path.read_text(encoding="utf-8"), path)
+    # RecursionError: JSON that is nested deeper than Python reads. A FormatError is a
+    # ValueError too, and has a message of its own.
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, FormatError):
             raise
@@ -94,6 +96,8 @@ def parse_record(text: str, path: Path) -> Trained:
     """
     raw = json.loads(text)
     found = raw.pop("format"), raw.pop("format_version")
+    # Only the model card shows it: whether a head can be read depends on the format's
+    # version.
     raw.pop("tool_version")
     if found == (FORMAT, CLASSES_ONLY):
         raw["task"] = {
@@ -140,6 +144,7 @@ def find_heads(folder: Path) -> list[Path]:
     Raises:
         FormatError: there is none.
     """
+    # By the weights, which are written last: a folder without them is unfinished.
     folders = sorted(path.parent for path in folder.rglob(FILES["kept"]))
     if not folders:
         reason = "has no trained head in it" if folder.is_dir() else "no such folder"

@@ -132,6 +132,7 @@ def verify(folder: Path) -> list[str]:
     """
     manifest = read_manifest(folder)
     faults = _file_faults(folder, manifest)
+    # A changed file explains changed predictions: that is one fault, not two.
     return faults or _prediction_faults(folder, manifest)
 
 
