@@ -316,10 +316,10 @@ def bench_kernels(
         if compiled or (compiled is None and where == "cuda")
         else ("ours", "eager")
     )
-    how = kernels.How(where, backend, threads, (*both, "other"))
+    setup = kernels.Setup(where, backend, threads, (*both, "other"))
     if bars:
-        show(kernels_bars.run(how), json)
+        show(kernels_bars.run(setup), json)
         return
     usual = (kernels.QUICK if quick else kernels.USUAL)[where]
-    sizes = kernels.Sizes(tiles or (), dim or (), branches or (), bags or (), dtype or ())
-    show(kernels.run(op or [], sizes.or_else(usual), how), json)
+    sizes = kernels.KernelSizes(tiles or (), dim or (), branches or (), bags or (), dtype or ())
+    show(kernels.run(op or [], sizes.or_else(usual), setup), json)

@@ -33,8 +33,8 @@ Measurements = dict[str, Measurement]  # by way to compute
 Record = Mapping[str, Any]  # fields of a `Measurement` or of `Rates`, as decoded from JSON
 
 
-class Sizes(NamedTuple):
-    """Sizes to measure, in every combination."""
+class KernelSizes(NamedTuple):
+    """KernelSizes to measure, in every combination."""
 
     tiles: Sequence[int]  # number of tiles of all bags together
     dims: Sequence[int]  # length of a feature vector
@@ -42,9 +42,9 @@ class Sizes(NamedTuple):
     bags: Sequence[int]  # number of bags
     dtypes: Sequence[str]  # type of the features
 
-    def or_else(self, usual: "Sizes") -> "Sizes":
+    def or_else(self, usual: "KernelSizes") -> "KernelSizes":
         """These sizes, with the usual ones for those that are empty."""
-        return Sizes(
+        return KernelSizes(
             self.tiles or usual.tiles,
             self.dims or usual.dims,
             self.branches or usual.branches,
@@ -54,18 +54,18 @@ class Sizes(NamedTuple):
 
 
 USUAL = {
-    "cuda": Sizes(
+    "cuda": KernelSizes(
         (1000, 10_000, 100_000, 1_000_000), (512, 1024, 1536, 2560), (1, 5), (1, 16), ("bf16",)
     ),
-    "cpu": Sizes((1000, 10_000), (512,), (5,), (1, 16), ("fp32",)),
+    "cpu": KernelSizes((1000, 10_000), (512,), (5,), (1, 16), ("fp32",)),
 }
 QUICK = {
-    "cuda": Sizes((10_000, 1_000_000), (512, 1536), (5,), (1, 16), ("bf16",)),
-    "cpu": Sizes((1000,), (512,), (5,), (1, 16), ("fp32",)),
+    "cuda": KernelSizes((10_000, 1_000_000), (512, 1536), (5,), (1, 16), ("bf16",)),
+    "cpu": KernelSizes((1000,), (512,), (5,), (1, 16), ("fp32",)),
 }
 
 
-class How(NamedTuple):
+class Setup(NamedTuple):
     """Device and settings of a run."""
 
     device: Literal["cpu", "cuda"]
@@ -74,7 +74,7 @@ class How(NamedTuple):
     ways: tuple[str, ...]  # ways to compute, see `kernels_step.measure`
 
 
-def run(operations: Sequence[str], sizes: Sizes, setup: How) -> BenchmarkTable:
+def run(operations: Sequence[str], sizes: KernelSizes, setup: Setup) -> BenchmarkTable:
     """Time operations.
 
     Args:
@@ -113,7 +113,7 @@ def chosen_device(name: str, backend: Backend) -> Literal["cpu", "cuda"]:
     return "cuda" if device == "cuda" else "cpu"
 
 
-def cases_of(operations: Sequence[str], sizes: Sizes) -> Iterator[Case]:
+def cases_of(operations: Sequence[str], sizes: KernelSizes) -> Iterator[Case]:
     """Every combination of sizes that differs for an operation.
 
     Attention over neighbours has no branches, masking of scores no features.
@@ -148,7 +148,7 @@ def _check_known(option: str, names: Sequence[str], known: Iterable[str]) -> Non
         raise ConfigError(f"--{option} {unknown[0]}: there are {', '.join(known)}")
 
 
-def measured(cases: Sequence[Case], setup: How) -> tuple[dict[Case, Measurements], Rates]:
+def measured(cases: Sequence[Case], setup: Setup) -> tuple[dict[Case, Measurements], Rates]:
     """Measurements of each way to compute each case, and the rates.
 
     The rates are measured before each operation and at the end, since other processes
@@ -179,7 +179,7 @@ def _best(rates: Sequence[Rates], dtypes: Sequence[str]) -> Rates:
     return Rates(copy, products, last.gpu)
 
 
-def _records(jobs: Sequence[Job], setup: How) -> Iterator[Record]:
+def _records(jobs: Sequence[Job], setup: Setup) -> Iterator[Record]:
     """Record of each job; where a process ends early, another one continues after its job."""
     pending = list(jobs)
     while pending:
@@ -190,7 +190,7 @@ def _records(jobs: Sequence[Job], setup: How) -> Iterator[Record]:
         pending = pending[len(records) + 1 :]
 
 
-def _process(jobs: Sequence[Job], setup: How) -> tuple[list[Record], str]:
+def _process(jobs: Sequence[Job], setup: Setup) -> tuple[list[Record], str]:
     """Answers of a process, and the last line of its errors if it ended early."""
     request = Request(setup.device, setup.backend, setup.threads, SECONDS, jobs)
     program = "from mil.bench.kernels_step import main; main()"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mil.bench.kernels import NOTHING, PASSES, How, Measurements, measured
+from mil.bench.kernels import NOTHING, PASSES, Measurements, Setup, measured
 from mil.bench.kernels_cases import Case, Work, work
 from mil.bench.kernels_results import Measurement, Rates
 from mil.bench.results_table import BenchmarkTable, Row
@@ -57,7 +57,7 @@ def twice(case: Case) -> Case:
     return case._replace(tiles=2 * case.tiles)
 
 
-def run(setup: How) -> BenchmarkTable:
+def run(setup: Setup) -> BenchmarkTable:
     """Measure all targets.
 
     Raises:

@@ -68,7 +68,7 @@ def _row(path: Path, folder: Path, tile_px: int, target_mpp: float) -> Row:
         )
         planned = clock()
         find_tissue(as_array(plan.overview), mpp * plan.mask_scale, config.min_area_mm2)
-        found = clock()
+        tissue_found = clock()
         assess(reader, plan, mpp)
         assessed = clock()
         width, height = reader.size_px
@@ -97,9 +97,9 @@ def _row(path: Path, folder: Path, tile_px: int, target_mpp: float) -> Row:
         "tiles": len(plan.coords),
         "open_s": opened,
         "picture_s": looked,
-        "mask_s": found,
+        "mask_s": tissue_found,
         # `plan_tiles` finds tissue and lays the grid; noise may leave less than nothing.
-        "grid_s": max(planned - found, 0.0),
+        "grid_s": max(planned - tissue_found, 0.0),
         "quality_s": assessed,
         "all_s": all_stages,
         "cpu_s": cpu,

@@ -15,7 +15,7 @@ from mil.evaluate.rows import (
     mean_sd,
     probabilities_of,
 )
-from mil.io.results import Jaccard, Number, Selection
+from mil.io.results import Jaccard, Number, SelectionMetrics
 from mil.io.scores import HeadScores
 from mil.statistics.classified import classification
 
@@ -68,7 +68,7 @@ def annotated_tiles(
 
 def of_selection(
     test: Sequence[EvaluatedSlide], classes: Sequence[str], positive: str
-) -> Selection | None:
+) -> SelectionMetrics | None:
     """Metrics of the selections on test slides; None for a head that selects none.
 
     Args:
@@ -89,7 +89,7 @@ def of_selection(
         return None
     runs = [_run(of_run, classes, positive, *run) for run, of_run in by_run(rows).items()]
     names = [name for name in runs[0] if name not in ("seed", "fold", "n_slides")]
-    return Selection(
+    return SelectionMetrics(
         runs=runs,
         over_runs={name: mean_sd(run[name] for run in runs) for name in names},
         jaccard_over_seeds=_jaccard(rows),

@@ -8,7 +8,7 @@ import numpy as np
 from mil.evaluate.rows import EvaluatedSlide, averaged, by_run, evaluation_set, mean, mean_sd
 from mil.evaluate.selection import of_selection
 from mil.evaluate.subgroups import metrics_of_patients, set_metrics, subgroups
-from mil.io.results import Calibration, Localisation, Metrics, Prediction, RunMetrics
+from mil.io.results import CalibrationMetrics, Localisation, Metrics, Prediction, RunMetrics
 from mil.tasks import Task
 from mil.trained.record import Trained
 
@@ -76,7 +76,7 @@ def _run(rows: Sequence[EvaluatedSlide], task: Task, seed: int, fold: int) -> Ru
     )
 
 
-def _calibration(test: Sequence[EvaluatedSlide], task: Task) -> Calibration | None:
+def _calibration(test: Sequence[EvaluatedSlide], task: Task) -> CalibrationMetrics | None:
     """Temperature and threshold over the heads, and the effect of the temperature.
 
     None where the task has no temperature.
@@ -90,7 +90,7 @@ def _calibration(test: Sequence[EvaluatedSlide], task: Task) -> Calibration | No
         return None
     # Temperature and threshold belong to a head and stand in each of its rows.
     heads = {(row.seed, row.fold): row for row in test}.values()
-    return Calibration(
+    return CalibrationMetrics(
         temperature=mean_sd(row.temperature for row in heads),
         threshold=mean_sd(row.threshold for row in heads),
         before=note.before,

@@ -7,7 +7,7 @@ from mil.config import Section
 from mil.heads._gated import default_hidden
 
 
-class TileConfig(Section):
+class TileClassifierConfig(Section):
     """Options of the heads that classify each tile."""
 
     hidden: int | None = Field(
@@ -18,7 +18,7 @@ class TileConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout after the hidden layer, 0 to 1.")
 
 
-def tile_classifier(config: TileConfig, dim: int, classes: int) -> nn.Sequential:
+def tile_classifier(config: TileClassifierConfig, dim: int, classes: int) -> nn.Sequential:
     """Features [tiles, dim] to logits [tiles, classes], through one hidden layer."""
     hidden = default_hidden(config.hidden, dim)
     return nn.Sequential(

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, per_bag
 from mil.heads._stream import ColumnMaxima
-from mil.heads._tile_classifier import TileConfig, tile_classifier
+from mil.heads._tile_classifier import TileClassifierConfig, tile_classifier
 
 
-class Config(TileConfig):
+class Config(TileClassifierConfig):
     """Options of a recipe with `name: max`."""
 
 

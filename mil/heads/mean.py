@@ -9,11 +9,11 @@ from torch import Tensor
 from mil.bags import Bags, HeadOutput, per_bag
 from mil.heads._pooling import Pooling
 from mil.heads._stream import PoolsTiles
-from mil.heads._tile_classifier import TileConfig, tile_classifier
+from mil.heads._tile_classifier import TileClassifierConfig, tile_classifier
 from mil.kernels.dispatch import at_least_float32
 
 
-class Config(TileConfig):
+class Config(TileClassifierConfig):
     """Options of a recipe with `name: mean`."""
 
 

@@ -163,7 +163,7 @@ class RunMetrics(Section):
         }
 
 
-class Calibration(Section):
+class CalibrationMetrics(Section):
     """Temperature and threshold over the runs, and the calibration of the slides."""
 
     temperature: Spread
@@ -189,7 +189,7 @@ class Jaccard(Section):
     n_pairs: int
 
 
-class Selection(Section):
+class SelectionMetrics(Section):
     """How good the tiles are that a head selects; see `mil.evaluate.selection`."""
 
     runs: list[dict[str, Number]]
@@ -215,11 +215,11 @@ class Metrics(Section):
     last: SetMetrics | None = None  # of the weights of the last epoch
     runs: list[RunMetrics]
     over_runs: dict[str, Spread]
-    calibration: Calibration | None = None
+    calibration: CalibrationMetrics | None = None
     subgroups: dict[str, dict[str, SetMetrics]] = Field({})  # by column and value
     power: PowerNote | None = None
     localisation: Localisation | None = None
-    selection: Selection | None = None
+    selection: SelectionMetrics | None = None
     slides_used: list[str] = Field([])
 
     @property

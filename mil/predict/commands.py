@@ -55,7 +55,7 @@ def predict(
     """
     from mil.predict.stage import run
 
-    found = run(
+    predictions = run(
         slides,
         head,
         out,
@@ -68,5 +68,5 @@ def predict(
     )
     # A script notices by the exit code; the other slides have their predictions all the
     # same.
-    if any(one.state != "ok" for one in found):
+    if any(one.state != "ok" for one in predictions):
         raise typer.Exit(1)

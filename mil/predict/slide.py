@@ -49,7 +49,7 @@ class SlidePrediction:
 
 
 @dataclass(frozen=True)
-class Settings:
+class PredictionSettings:
     """Settings of a prediction; a folder that is None is not written."""
 
     tile: TileConfig
@@ -74,7 +74,7 @@ class _EmbeddedSlide:
 
 
 def predict(
-    slide: Path, name: str, ensemble: Ensemble, feeder: BatchedEncoder, settings: Settings
+    slide: Path, name: str, ensemble: Ensemble, feeder: BatchedEncoder, settings: PredictionSettings
 ) -> SlidePrediction:
     """Predict one slide.
 
@@ -83,7 +83,7 @@ def predict(
         name: Id of the slide, by which its files are called.
         ensemble: Heads of one recipe.
         feeder: Encoder of the heads.
-        settings: Settings of the prediction.
+        settings: PredictionSettings of the prediction.
 
     Raises:
         ConfigError: the encoder's memory does not hold a tile.
@@ -119,7 +119,7 @@ def _predict(
     tiles_path: Path,
     ensemble: Ensemble,
     feeder: BatchedEncoder,
-    settings: Settings,
+    settings: PredictionSettings,
 ) -> SlidePrediction:
     name = tiles.geometry.slide
     began = perf_counter()
@@ -155,7 +155,11 @@ def _scores(bag: Bag, embedded: _EmbeddedSlide, ensemble: Ensemble) -> list[Head
 
 
 def _embed(
-    slide: Path, tiles: Tiles, ensemble: Ensemble, feeder: BatchedEncoder, settings: Settings
+    slide: Path,
+    tiles: Tiles,
+    ensemble: Ensemble,
+    feeder: BatchedEncoder,
+    settings: PredictionSettings,
 ) -> _EmbeddedSlide:
     """Read all tiles; heads that stream see each batch as it comes."""
     geometry = tiles.geometry
@@ -218,7 +222,7 @@ def _draw(
     tiles_path: Path,
     ensemble: Ensemble,
     folder: Path,
-    settings: Settings,
+    settings: PredictionSettings,
 ) -> None:
     draw_bundle(
         bag,
@@ -235,7 +239,7 @@ def _failed(
     reason: str,
     tiles_path: Path,
     ensemble: Ensemble,
-    settings: Settings,
+    settings: PredictionSettings,
     bag_written: bool = False,
 ) -> SlidePrediction:
     """A slide without predictions still has its picture, and its bag if bags are kept."""

@@ -8,7 +8,7 @@ from mil.errors import DatasetError, FormatError, some
 from mil.io.tables import read_csv, valid_id, write_csv
 from mil.predict import messages
 from mil.predict.ensemble import Ensemble, feeder_of, load_ensemble
-from mil.predict.slide import Settings, SlidePrediction, predict
+from mil.predict.slide import PredictionSettings, SlidePrediction, predict
 from mil.predict.table import row_of
 
 TABLE = "predictions.csv"
@@ -63,7 +63,7 @@ def run(
         say(line)
     # A head does not store the settings of tissue: they are those of this
     # configuration, and its model card states the study's.
-    settings = Settings(
+    settings = PredictionSettings(
         tile=config.tile,
         features=config.features,
         heatmap=config.heatmap,

@@ -95,19 +95,19 @@ def parse_record(text: str, path: Path) -> Trained:
         TypeError, AttributeError: the text is not a mapping.
     """
     raw = json.loads(text)
-    found = raw.pop("format"), raw.pop("format_version")
+    header = raw.pop("format"), raw.pop("format_version")
     # Only the model card shows it: whether a head can be read depends on the format's
     # version.
     raw.pop("tool_version")
-    if found == (FORMAT, CLASSES_ONLY):
+    if header == (FORMAT, CLASSES_ONLY):
         raw["task"] = {
             "kind": "classification",
             "classes": raw.pop("classes"),
             "positive": raw.pop("positive"),
         }
-    elif found != (FORMAT, VERSION):
+    elif header != (FORMAT, VERSION):
         raise FormatError(
-            f"{path}: expected {FORMAT} version {VERSION}, found {found[0]} version {found[1]}"
+            f"{path}: expected {FORMAT} version {VERSION}, found {header[0]} version {header[1]}"
         )
     return checked(Trained, raw, str(path))
 

@@ -14,7 +14,7 @@ from mil.bench.kernels_results import Measurement, Rates, Request
 from mil.cli import app
 
 CPU = torch.device("cpu")
-HOW = kernels.How("cpu", "auto", 1, ("ours", "eager", "other"))
+HOW = kernels.Setup("cpu", "auto", 1, ("ours", "eager", "other"))
 RATES = Rates(2e9, {"fp32": 1e12, "bf16": 4e12}, "")
 
 
