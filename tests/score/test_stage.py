@@ -218,7 +218,7 @@ def test_no_head_and_heads_of_two_recipes(bags, tmp_path):
 def test_features_of_another_encoder_are_refused(bags, tmp_path):
     (result,) = score([save_head(tmp_path, encoder="uni")], (bags / "a.h5", tmp_path / "a.h5"))
     assert result.failed
-    assert "encoder is tiny, but abmil was trained on uni" in result.line
+    assert "encoder is tiny, but uni in the features that abmil was trained on" in result.line
 
 
 def test_the_last_epoch_takes_part_only_if_all_heads_have_it(bags, tmp_path):
