@@ -63,6 +63,55 @@ def test_somebody_elses_file(tmp_path):
     assert "expected mil.thing version 3, found another format" in refused(tmp_path / "clam.h5")
 
 
+def test_another_file_is_not_replaced(path, tmp_path):
+    whole = path.read_bytes()
+    with (
+        pytest.raises(FormatError, match=r"a\.h5: is already there as a file of mil\.thing, and"),
+        writing(path, "mil.bag", 3),
+    ):
+        pass
+    assert path.read_bytes() == whole
+    (tmp_path / "slide.tif").write_bytes(b"II*pixels")
+    with (
+        pytest.raises(FormatError, match=r"slide\.tif: is already there as a file of another"),
+        writing(tmp_path / "slide.tif", "mil.thing", 3),
+    ):
+        pass
+    assert (tmp_path / "slide.tif").read_bytes() == b"II*pixels"
+
+
+@pytest.mark.parametrize("size", [0, 1000, 100_000])
+def test_a_file_of_the_same_format_whole_or_cut_short_is_replaced(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+    with writing(path, "mil.thing", 3) as file:
+        file["values"] = [1]
+    with reading(path, "mil.thing", 3) as file:
+        assert file["values"][:].tolist() == [1]
+
+
+def test_a_folder_in_place_of_a_file(tmp_path):
+    assert "is a folder, not a mil.thing file" in refused(tmp_path)
+    with (
+        pytest.raises(IsADirectoryError, match=f"^.Errno 21. Is a directory: '{tmp_path}'$"),
+        writing(tmp_path, "mil.thing", 3),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("value", [[1, 2], "many\nlines", b"bytes"])
+def test_a_foreign_attribute_of_any_type_is_one_line(path, value):
+    with h5py.File(path, "r+") as file:
+        file.attrs["format"] = value
+    assert "expected mil.thing version 3, found" in refused(path)
+
+
+def test_only_what_a_run_left_is_to_be_deleted(path, tmp_path):
+    (tmp_path / "notes.h5").write_text("hello")
+    assert "delete this one if a run left it" in refused(tmp_path / "notes.h5")
+    path.write_bytes(path.read_bytes()[:500])
+    assert refused(path).endswith("; delete it and run again")
+
+
 def test_not_hdf5_and_not_there(tmp_path):
     (tmp_path / "text.h5").write_text("hello")
     assert "not an HDF5 file" in refused(tmp_path / "text.h5")
