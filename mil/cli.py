@@ -55,6 +55,8 @@ NO_PATH = "choose another path"
 REMEDIES = {
     errno.ENOSPC: DISK_FULL,
     errno.EDQUOT: DISK_FULL,
+    # A limit on the size of files, as that of FAT.
+    errno.EFBIG: DISK_FULL,
     errno.EACCES: NO_PERMISSION,
     errno.EPERM: NO_PERMISSION,
     errno.EROFS: NO_PERMISSION,

@@ -24,6 +24,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     Raises:
         OSError: the folder cannot be written to, or `target` is itself a folder.
+        DatasetError: another run writes the same file.
     """
     # Before the work, and with the name that the user knows.
     if target.is_dir():
@@ -36,9 +37,16 @@ def atomic_path(target: Path) -> Iterator[Path]:
     try:
         yield scratch
         # Without it a crash of the machine could leave the name without the content.
-        with scratch.open("rb+") as written:
-            os.fsync(written.fileno())
-        scratch.replace(target)
+        try:
+            with scratch.open("rb+") as written:
+                os.fsync(written.fileno())
+            scratch.replace(target)
+        except FileNotFoundError:
+            # Taken for abandoned: the other run's file is as good as this one.
+            raise DatasetError(
+                f"{target}: another run writes this file at the same time; let one of them end, "
+                "then run again"
+            ) from None
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise

@@ -2,9 +2,12 @@
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import h5py
@@ -19,7 +22,16 @@ OTHER_FORMAT = "another format"
 # Characters of a foreign attribute that a message shows.
 LONGEST_SHOWN = 60
 # Errors of the system that HDF5 reports in its own words only.
-SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+SYSTEM_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+)
+# What h5py says of an object whose file could not be written.
+UNCLOSED = "Can't decrement id ref count"
 
 
 @contextmanager
@@ -36,6 +48,7 @@ def writing(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
         OSError: the disk is full, or the folder cannot be written to.
     """
     check_replaceable(path, format_name)
+    _silence_unclosed()
     # HDF5 closes the file before `atomic_path` moves it.
     with (
         _system_errors(path),
@@ -93,6 +106,29 @@ def _system_errors(path: Path) -> Iterator[None]:
         raise
 
 
+@cache
+def _silence_unclosed() -> None:
+    """Keep h5py from printing a traceback for every object that cannot be closed.
+
+    It does so as soon as the objects of a failed file are freed, beside the one error.
+    """
+    show = sys.excepthook
+    show_unraisable = sys.unraisablehook
+
+    def excepthook(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        if UNCLOSED not in str(error):
+            show(kind, error, trace)
+
+    def unraisablehook(unraisable: Any) -> None:
+        if UNCLOSED not in str(unraisable.exc_value):
+            show_unraisable(unraisable)
+
+    sys.excepthook = excepthook
+    sys.unraisablehook = unraisablehook
+
+
 @contextmanager
 def reading(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
     """Open an HDF5 file of ours, without locks (network file systems have none).
@@ -106,8 +142,6 @@ def reading(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
         FormatError: the file is missing, is of another format or version, was never
             finished, or is damaged where it is read.
     """
-    if path.is_dir():
-        raise FormatError(f"{path}: is a folder, not a {format_name} file; give the file itself")
     try:
         # Many jobs read one file at once, and none writes to it.
         file = h5py.File(path, "r", locking=False)
@@ -133,6 +167,11 @@ def reading(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
 
 def _unopened(path: Path, format_name: str, error: OSError) -> str:
     """Reason why a file does not open as HDF5, and the remedy."""
+    if error.errno == errno.EISDIR:
+        return f"is a folder, not a {format_name} file; give the file itself"
+    # HDF5 names the system's error only where that, and not the content, is the cause.
+    if error.errno:
+        return f"cannot be read: {os.strerror(error.errno)}; check its permissions and its disk"
     reason = " ".join(str(error).split())
     # A file without the signature may be anybody's: nobody is told to delete that.
     if path.stat().st_size and not h5py.is_hdf5(path):

@@ -1,5 +1,8 @@
 """HDF5 files of ours are told from others, and from halves of their own."""
 
+import subprocess
+import sys
+
 import h5py
 import pytest
 
@@ -105,6 +108,16 @@ def test_a_foreign_attribute_of_any_type_is_one_line(path, value):
     assert "expected mil.thing version 3, found" in refused(path)
 
 
+def test_nobody_is_told_to_delete_what_the_disk_does_not_give(path, monkeypatch):
+    def denied(*args, **kwargs):
+        raise PermissionError(13, "Unable to synchronously open file (errno = 13,\n)")
+
+    monkeypatch.setattr(h5py, "File", denied)
+    assert refused(path).endswith(
+        "cannot be read: Permission denied; check its permissions and its disk"
+    )
+
+
 def test_only_what_a_run_left_is_to_be_deleted(path, tmp_path):
     (tmp_path / "notes.h5").write_text("hello")
     assert "delete this one if a run left it" in refused(tmp_path / "notes.h5")
@@ -202,4 +215,40 @@ def test_a_full_disk_is_one_error_whatever_hdf5_makes_of_it(tmp_path):
             "Disable slist failed (\n errno = 28, error message = 'No space left on device', buf "
             "= 0x5)"
         )
+    assert list(tmp_path.iterdir()) == []
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from mil.cli import main
+from mil.io import h5
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+def app():
+    with h5.writing(Path(sys.argv[1]), "mil.x", 1) as file:
+        for number in range(20):
+            file[f"rows{number}"] = np.zeros(5_000)
+
+import mil.cli
+mil.cli.app = app
+main()
+"""
+
+
+def test_a_disk_that_takes_no_more_is_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path / "x.h5")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stderr == (
+        f"mil: [Errno 27] File too large: '{tmp_path / 'x.h5'}'; free some space there, or choose "
+        "another path\n"
+    )
     assert list(tmp_path.iterdir()) == []
