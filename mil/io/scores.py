@@ -238,7 +238,7 @@ def _stacked(rows: Sequence[np.ndarray | None]) -> np.ndarray | None:
     return stacked if stacked.dtype == bool else stacked.astype(np.float32)
 
 
-def read_scores(path: Path, *, branches: bool = False) -> BagScores:
+def read_scores(path: Path | str, *, branches: bool = False) -> BagScores:
     """Read a score file.
 
     Args:
@@ -248,6 +248,7 @@ def read_scores(path: Path, *, branches: bool = False) -> BagScores:
     Raises:
         FormatError: the file is missing, damaged, or holds something that cannot be.
     """
+    path = Path(path)
     with reading(path, FORMAT, VERSION) as file:
         record = _record(file, path)
         arrays = _arrays(file, path, branches=branches)
