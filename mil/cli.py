@@ -45,12 +45,26 @@ app.add_typer(heads_app, name="heads")
 heads_app.command("import")(import_head)
 heads_app.command("export")(export_head)
 
-# Errors of the operating system that a user can mend: the disk is full, permission is
-# denied, or a path is already something else (a folder where a file should be, or the
-# reverse). Any other OSError is a fault of ours and keeps its traceback.
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
-NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
-PATH_OCCUPIED = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
+# Errors of the operating system that a user can mend, with the remedy: the disk is full,
+# permission is denied, or a path cannot be one (a folder where a file should be, the
+# reverse, or a name that is too long). Any other OSError is a fault of ours and keeps its
+# traceback.
+DISK_FULL = "free some space there, or choose another path"
+NO_PERMISSION = "change its permissions, or choose another path"
+NO_PATH = "choose another path"
+REMEDIES = {
+    errno.ENOSPC: DISK_FULL,
+    errno.EDQUOT: DISK_FULL,
+    # A limit on the size of files, as that of FAT.
+    errno.EFBIG: DISK_FULL,
+    errno.EACCES: NO_PERMISSION,
+    errno.EPERM: NO_PERMISSION,
+    errno.EROFS: NO_PERMISSION,
+    errno.EISDIR: NO_PATH,
+    errno.ENOTDIR: NO_PATH,
+    errno.EEXIST: NO_PATH,
+    errno.ENAMETOOLONG: NO_PATH,
+}
 
 
 def _version(requested: bool) -> None:
@@ -93,10 +107,10 @@ def main() -> None:
     except MilError as error:
         sys.exit(f"mil: {error}")
     except OSError as error:
-        if error.errno not in DISK_FULL | NO_PERMISSION | PATH_OCCUPIED:
+        if error.errno not in REMEDIES:
             raise
         message = " ".join(str(error).split())
-        sys.exit(f"mil: {message}; free some space there, or choose another path")
+        sys.exit(f"mil: {message}; {REMEDIES[error.errno]}")
 
 
 if __name__ == "__main__":

@@ -152,3 +152,15 @@ def test_a_bag_of_another_length_is_refused(folder, tmp_path):
     bag_file(tmp_path / "other.h5", "other", np.ones((4, 7), np.float16))
     with pytest.raises(FormatError, match=r"other\.h5: 7 features per tile, but 6"):
         mil.score_bag(mil.load_head(folder), mil.read_bag(tmp_path / "other.h5"))
+
+
+@pytest.mark.parametrize("name", ["read_bag", "read_tiles", "read_scores", "read_evaluation"])
+def test_readers_take_a_path_as_text(tmp_path, name):
+    with pytest.raises(FormatError, match="none"):
+        getattr(mil, name)(str(tmp_path / "none"))
+
+
+def test_a_bag_is_written_to_a_path_as_text(tmp_path):
+    bag_file(tmp_path / "a.h5", "a", np.ones((2, 4)))
+    mil.write_bag(str(tmp_path / "b.h5"), mil.read_bag(str(tmp_path / "a.h5")))
+    assert (tmp_path / "b.h5").read_bytes() == (tmp_path / "a.h5").read_bytes()

@@ -25,6 +25,7 @@ from mil.io.scores import (
     HeadScores,
     ScoringHead,
     check_bags,
+    check_tiles,
     read_scores,
     score_path,
 )
@@ -70,6 +71,7 @@ def run(
     # Records are parsed once: a study has as many copies of them as slides.
     heads = _heads_of(scores_dir, slides_of)
     records = read_records([head.record for head in heads], scores_dir)
+    _check_one_head_a_run(records, scores_dir)
     _check_folds(bags, records, folds, dataset_path(dataset).stem)
     settings, slides = read_dataset(dataset)
     annotations = _annotations(settings, slides, slides_dir)
@@ -78,6 +80,8 @@ def run(
         for name, members in slides_of.items():
             scores = _read(scores_dir, name, heads, [bags_dir / f"{m}.h5" for m in members])
             share = _annotated_share(bags_dir, members, annotations)
+            if share is not None:
+                check_tiles(scores, score_path(scores_dir, name), len(share))
             _add_rows(rows, scores, records, bags, share)
             advance(1)
     rows.kept.sort(key=lambda row: (row.seed, row.fold, row.slide))
@@ -111,7 +115,10 @@ def _read(
     scores = _existing(scores_dir, name)
     path = score_path(scores_dir, name)
     if scores.name != name:
-        raise FormatError(f"{path}: holds the scores of {scores.name}; give it that name")
+        raise FormatError(
+            f"{path}: holds the scores of {scores.name}, not of {name}; delete it and run `mil "
+            "score` again"
+        )
     # A score that is older than its bag has the attention of other tiles.
     check_bags(scores, path, bag_paths)
     if scores.state != "ok":
@@ -170,6 +177,17 @@ def _check_folds(bags: BagsByFold, records: Sequence[Trained], folds: Path, data
                 f"{folds}: fold {trained.fold} trains and validates on other slides than those "
                 f"{trained.recipe_name} seed {trained.seed} was trained with, which may be in its "
                 "test; give the folds of that training, or train again"
+            )
+
+
+def _check_one_head_a_run(records: Sequence[Trained], scores_dir: Path) -> None:
+    """Refuse two heads of one seed and fold: their slides would count twice in one run."""
+    runs = [(trained.seed, trained.fold) for trained in records]
+    for seed, fold in runs:
+        if runs.count((seed, fold)) > 1:
+            raise DatasetError(
+                f"{scores_dir}: has scores by several heads of seed {seed}, fold {fold}, which "
+                "would count as one; score one of them, into another folder"
             )
 
 

@@ -19,7 +19,10 @@ from mil.encoders.runner import (
 )
 from mil.errors import FormatError
 from mil.features.extract import ExtractedFeatures, extract
+from mil.io.atomic import check_not_inputs
 from mil.io.bags import bag_of, write_bag
+from mil.io.bags.file import FORMAT
+from mil.io.h5 import check_replaceable
 from mil.io.slides import SlideReader, TileRequest
 from mil.io.tiles import Tiles, read_tiles
 from mil.progress import progress
@@ -80,7 +83,12 @@ def run(
             that are not finite, and the bags of the others are written.
         ConfigError: An encoder cannot be built, or the device's memory does not hold
             it.
+        DatasetError: The slide or its tiles would be replaced by a bag.
     """
+    check_not_inputs([target.out for target in targets], [slide, tiles_path])
+    for target in targets:
+        # Before the work, which may take an hour.
+        check_replaceable(target.out, FORMAT)
     tiles = read_tiles(tiles_path)
     geometry = tiles.geometry
     if geometry.state != "ok":

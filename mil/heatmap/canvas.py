@@ -91,7 +91,7 @@ def canvas_of(
         The canvas, and an addition to the title; mostly empty.
     """
     if bag.positions() is not None and tiles is not None:
-        return tiled_slide(tiles), ""
+        return tiled_slide(tiles, bag.slide), ""
     if bag.positions() is not None and slide is not None:
         try:
             return slide_itself(slide, bag, positions), ""
@@ -102,13 +102,22 @@ def canvas_of(
     return blank_canvas(bag, positions), ""
 
 
-def tiled_slide(tiles: Path) -> Canvas:
+def tiled_slide(tiles: Path, slide: str) -> Canvas:
     """The overview and the tissue's outline that lie beside a tiles file.
 
+    Args:
+        tiles: Tiles file.
+        slide: Slide that it must be of: attention must not be drawn on another.
+
     Raises:
-        FormatError: there is no overview.
+        FormatError: the tiles are of another slide, or there is no overview.
     """
     geometry = read_tiles(tiles).geometry
+    if geometry.slide != slide:
+        raise FormatError(
+            f"{tiles}: is of {geometry.slide}, but the bag is of {slide}; give the tiles file of "
+            "that slide"
+        )
     overview = tiles.with_suffix(".jpg")
     try:
         image = Image.open(overview).convert("RGB")

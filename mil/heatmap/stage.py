@@ -22,9 +22,9 @@ from mil.heatmap.render import (
     scaled,
 )
 from mil.io.annotations import feature, read_annotation, write_geojson
-from mil.io.atomic import atomic_path
+from mil.io.atomic import atomic_path, check_not_inputs
 from mil.io.bags import BagHeader, BagPositions, read_positions
-from mil.io.scores import HeadScores, check_bags, read_scores
+from mil.io.scores import HeadScores, check_bags, check_tiles, read_scores
 from mil.io.tables import read_folds, write_csv
 from mil.statistics.text import column_title
 from mil.trained.record import Trained, read_records
@@ -80,10 +80,15 @@ def run(
     # The layer and the table take the name with other endings.
     if out.suffix.lower() != ".png":
         raise DatasetError(f"{out}: the picture is a PNG; give a name that ends with .png")
+    outputs = [out, *(out.with_suffix(suffix) for suffix in (".geojson", ".csv"))]
+    # Beside a tiles file lies the tissue's outline, under the name of the layer.
+    of_tiles = [] if tiles_path is None else [tiles_path, tiles_path.with_suffix(".geojson")]
+    check_not_inputs(outputs, [score_path, bag_path, *of_tiles, slide, folds, annotation])
     bag = read_positions(bag_path)
     scores = read_scores(score_path)
     # Scores that are older than their bag have the attention of other tiles.
     check_bags(scores, score_path, [bag_path])
+    check_tiles(scores, score_path, int(bag.valid.sum()))
     if bag.state != "ok":
         draw_state(out, tiles_path, bag)
         return f"{bag.slide}: {bag.state}, nothing to draw"
@@ -238,7 +243,7 @@ def draw_state(out: Path, tiles: Path | None, bag: BagHeader) -> None:
             reason = bag.reason or "This bag holds no tiles."
             draw_message(scratch, f"{bag.slide}   {bag.state}", reason)
         else:
-            overview = tiled_slide(tiles).image
+            overview = tiled_slide(tiles, bag.slide).image
             draw(
                 scratch,
                 overview,

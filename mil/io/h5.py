@@ -2,9 +2,12 @@
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import h5py
@@ -13,6 +16,22 @@ import numpy as np
 from mil.errors import FormatError
 from mil.io.atomic import atomic_path
 from mil.versions import TOOL_VERSION
+
+# Name of the format of a file that is not ours.
+OTHER_FORMAT = "another format"
+# Characters of a foreign attribute that a message shows.
+LONGEST_SHOWN = 60
+# Errors of the system that HDF5 reports in its own words only.
+SYSTEM_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+)
+# What h5py says of an object whose file could not be written.
+UNCLOSED = "Can't decrement id ref count"
 
 
 @contextmanager
@@ -25,11 +44,14 @@ def writing(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
         version: version of the format.
 
     Raises:
+        FormatError: something else lies there, which would be lost.
         OSError: the disk is full, or the folder cannot be written to.
     """
+    check_replaceable(path, format_name)
+    _silence_unclosed()
     # HDF5 closes the file before `atomic_path` moves it.
     with (
-        _full_disk(path),
+        _system_errors(path),
         atomic_path(path) as scratch,
         h5py.File(scratch, "w") as file,
     ):
@@ -38,17 +60,73 @@ def writing(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
         file.attrs["complete"] = True
 
 
+def check_replaceable(path: Path, format_name: str) -> None:
+    """Refuse to replace a file that is not of the format, such as a slide or a bag.
+
+    Args:
+        path: file that will be written; mostly there is none.
+        format_name: name of the format that will be written.
+
+    Raises:
+        FormatError: something else lies there, which would be lost.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return
+    if h5py.is_hdf5(path):
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                stored_name = _one_line(file.attrs.get("format", OTHER_FORMAT))
+        except OSError:
+            # Cut short, as by a crash: nothing is lost with it.
+            return
+    else:
+        stored_name = OTHER_FORMAT
+    if stored_name != format_name:
+        raise FormatError(
+            f"{path}: is already there as a file of {stored_name}, and would be lost; give another "
+            f"path for {format_name}, or delete it first"
+        )
+
+
+def _one_line(value: Any) -> str:
+    """An attribute of a file from anywhere, as it stands in a message."""
+    return " ".join(str(plain(value)).split())[:LONGEST_SHOWN]
+
+
 @contextmanager
-def _full_disk(path: Path) -> Iterator[None]:
-    """Turn HDF5's errors of a full disk, of many kinds and lines, into one OSError."""
+def _system_errors(path: Path) -> Iterator[None]:
+    """Turn HDF5's errors of a disk, of many kinds and lines, into one OSError."""
     try:
         yield
     except (OSError, RuntimeError) as error:
         # HDF5 has no error codes, only the system's text within its own.
-        for number in (errno.ENOSPC, errno.EDQUOT):
+        for number in SYSTEM_ERRORS:
             if os.strerror(number) in str(error):
                 raise OSError(number, os.strerror(number), str(path)) from None
         raise
+
+
+@cache
+def _silence_unclosed() -> None:
+    """Keep h5py from printing a traceback for every object that cannot be closed.
+
+    It does so as soon as the objects of a failed file are freed, beside the one error.
+    """
+    show = sys.excepthook
+    show_unraisable = sys.unraisablehook
+
+    def excepthook(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        if UNCLOSED not in str(error):
+            show(kind, error, trace)
+
+    def unraisablehook(unraisable: Any) -> None:
+        if UNCLOSED not in str(unraisable.exc_value):
+            show_unraisable(unraisable)
+
+    sys.excepthook = excepthook
+    sys.unraisablehook = unraisablehook
 
 
 @contextmanager
@@ -70,17 +148,9 @@ def reading(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
     except FileNotFoundError:
         raise FormatError(f"{path}: no such file") from None
     except OSError as error:
-        raise FormatError(
-            f"{path}: not an HDF5 file, or cut short ({error}); delete it and run again"
-        ) from None
+        raise FormatError(f"{path}: {_unopened(path, format_name, error)}") from None
     with file, _damage(path):
-        stored_name = file.attrs.get("format", "another format")
-        stored_version = file.attrs.get("format_version", "?")
-        if (stored_name, stored_version) != (format_name, version):
-            raise FormatError(
-                f"{path}: expected {format_name} version {version}, found {stored_name} version "
-                f"{stored_version}"
-            )
+        _check_format(file, path, format_name, version)
         # Written last, so that it tells a finished file from one that a crash cut short.
         if not file.attrs.get("complete", False):
             raise FormatError(
@@ -93,6 +163,39 @@ def reading(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
                 "it again"
             )
         yield file
+
+
+def _unopened(path: Path, format_name: str, error: OSError) -> str:
+    """Reason why a file does not open as HDF5, and the remedy."""
+    if error.errno == errno.EISDIR:
+        return f"is a folder, not a {format_name} file; give the file itself"
+    # HDF5 names the system's error only where that, and not the content, is the cause.
+    if error.errno:
+        return f"cannot be read: {os.strerror(error.errno)}; check its permissions and its disk"
+    reason = " ".join(str(error).split())
+    # A file without the signature may be anybody's: nobody is told to delete that.
+    if path.stat().st_size and not h5py.is_hdf5(path):
+        return (
+            f"not an HDF5 file ({reason}); give a {format_name} file, or delete this one if a run "
+            "left it, and run again"
+        )
+    return f"not an HDF5 file, or cut short ({reason}); delete it and run again"
+
+
+def _check_format(file: h5py.File, path: Path, format_name: str, version: int) -> None:
+    stored_name = _one_line(file.attrs.get("format", OTHER_FORMAT))
+    stored_version = _one_line(file.attrs.get("format_version", ""))
+    if (stored_name, stored_version) == (format_name, str(version)):
+        return
+    if stored_name == format_name:
+        remedy = "another version of mil wrote it: make it again with this one"
+    else:
+        remedy = f"give a {format_name} file"
+    in_version = f" version {stored_version}" if stored_version else ""
+    raise FormatError(
+        f"{path}: expected {format_name} version {version}, found {stored_name}{in_version}; "
+        f"{remedy}"
+    )
 
 
 def _is_self_contained(group: h5py.Group, depth: int = 2) -> bool:

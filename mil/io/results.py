@@ -326,12 +326,13 @@ def write_evaluation(
     write_metrics(folder / METRICS, metrics)
 
 
-def read_evaluation(folder: Path) -> Evaluation:
+def read_evaluation(folder: Path | str) -> Evaluation:
     """Read metrics.json and predictions.csv.
 
     Raises:
         FormatError: One is missing, or is not what this version of `mil evaluate` writes.
     """
+    folder = Path(folder)
     try:
         metrics = _read(folder / METRICS, Metrics)
         return Evaluation(metrics, read_predictions(folder / PREDICTIONS))

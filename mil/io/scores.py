@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from pydantic import TypeAdapter, ValidationError
 
 from mil.errors import FormatError
+from mil.io.bags import read_header
 from mil.io.bags.fingerprint import bag_digest
 from mil.io.h5 import reading, writing
 from mil.io.tables import valid_id
@@ -32,6 +33,8 @@ VERSION = 1
 LONGEST_NAME = 200
 # The record of a head takes some 2 kB; a file that claims more than this is not ours.
 LONGEST_RECORD_BYTES = 64 << 20
+# A sum of float32 shares is off by less than 1e-5; damaged bytes are off by far more.
+SUM_TOLERANCE = 1e-3
 
 
 class Outputs(NamedTuple):
@@ -235,7 +238,7 @@ def _stacked(rows: Sequence[np.ndarray | None]) -> np.ndarray | None:
     return stacked if stacked.dtype == bool else stacked.astype(np.float32)
 
 
-def read_scores(path: Path, *, branches: bool = False) -> BagScores:
+def read_scores(path: Path | str, *, branches: bool = False) -> BagScores:
     """Read a score file.
 
     Args:
@@ -245,6 +248,7 @@ def read_scores(path: Path, *, branches: bool = False) -> BagScores:
     Raises:
         FormatError: the file is missing, damaged, or holds something that cannot be.
     """
+    path = Path(path)
     with reading(path, FORMAT, VERSION) as file:
         record = _record(file, path)
         arrays = _arrays(file, path, branches=branches)
@@ -252,6 +256,7 @@ def read_scores(path: Path, *, branches: bool = False) -> BagScores:
         scores: tuple[HeadScores, ...] = ()
     else:
         _check_sizes(arrays, len(record.heads), path)
+        _check_values(arrays, path)
         scores = tuple(_of_head(arrays, number) for number in range(len(record.heads)))
     return BagScores(
         name=record.name,
@@ -274,8 +279,8 @@ def _record(file: h5py.File, path: Path) -> _Record:
         record = _CHECKED.validate_json(np.asarray(data).tobytes())
     except ValidationError as error:
         fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise _damaged(path, f"its record cannot be used: {where}: {fault['msg']}") from None
+        where = "".join(f"{place}: " for place in fault["loc"])
+        raise _damaged(path, f"its record cannot be used: {where}{fault['msg']}") from None
     if record.state not in STATES:
         raise _damaged(path, f"no state is called {record.state!r}")
     if not record.bags or not record.heads:
@@ -317,6 +322,17 @@ def _check_sizes(arrays: dict[str, np.ndarray], heads: int, path: Path) -> None:
                 raise _damaged(
                     path, f"{name} has {length} rows along {axis}, others {lengths[axis]}"
                 )
+
+
+def _check_values(arrays: dict[str, np.ndarray], path: Path) -> None:
+    """Refuse values that no head gives: contiguous data has no checksum of its own."""
+    for name in _NEEDED:
+        if not np.isfinite(arrays[name]).all():
+            raise _damaged(path, f"{name} holds values that are not numbers")
+    attention = arrays["attention"]
+    sums = attention.sum(1)
+    if (attention < 0).any() or (np.abs(sums - 1) > SUM_TOLERANCE).any():
+        raise _damaged(path, "its attention is no share of 1")
 
 
 def _of_head(arrays: dict[str, np.ndarray], number: int) -> HeadScores:
@@ -373,11 +389,34 @@ def check_bags(scores: BagScores, path: Path, bag_paths: Iterable[Path]) -> None
         )
     # The slides' names are not compared: a patient's folds file says which they are.
     for bag_path, bag in zip(paths, scores.bags, strict=True):
-        if bag_digest(bag_path) != bag.digest:
+        if bag_digest(bag_path) == bag.digest:
+            continue
+        slide = read_header(bag_path).slide
+        if slide != bag.slide:
             raise FormatError(
-                f"{path}: was computed from another bag than {bag_path} is now; delete it and run "
-                "`mil score` again"
+                f"{path}: holds the scores of {bag.slide}, but {bag_path} is of {slide}; give the "
+                "score file and the bag of one slide"
             )
+        raise FormatError(
+            f"{path}: was computed from another bag than {bag_path} is now; delete it and run "
+            "`mil score` again"
+        )
+
+
+def check_tiles(scores: BagScores, path: Path, tiles: int) -> None:
+    """Refuse attention of fewer or more tiles than the bag has.
+
+    Args:
+        scores: Content of a score file.
+        path: The score file.
+        tiles: Number of valid tiles of the bag.
+
+    Raises:
+        FormatError: the numbers differ.
+    """
+    for head in scores.scores:
+        if len(head.attention) != tiles:
+            raise _damaged(path, f"has attention of {len(head.attention)} tiles, not of {tiles}")
 
 
 def _damaged(path: Path, reason: str) -> FormatError:

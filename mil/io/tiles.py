@@ -95,13 +95,13 @@ def write_tiles(path: Path, tiles: Tiles) -> None:
         file.attrs.update(asdict(tiles.geometry), digest=tiles.digest)
 
 
-def read_tiles(path: Path) -> Tiles:
+def read_tiles(path: Path | str) -> Tiles:
     """Read a tiles file.
 
     Raises:
         FormatError: the file is no tiles file, or was never finished.
     """
-    with reading(path, FORMAT, VERSION) as file:
+    with reading(Path(path), FORMAT, VERSION) as file:
         attributes = {name: plain(file.attrs[name]) for name in TileGeometry.__dataclass_fields__}
         columns = file.get("quality", {}).items()
         quality = {name: values[:].astype(np.float32) for name, values in columns}

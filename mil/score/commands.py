@@ -51,10 +51,20 @@ def score(
 
     bag_files = bag or []
     score_files = out or []
-    no_folder = bags is None and scores is None and folds is None
-    if bags is not None and scores is not None and not bag_files and not score_files:
+    of_folder = bags is not None or scores is not None or folds is not None
+    if of_folder and (bag_files or score_files):
+        raise DatasetError(
+            "--bag and --out do not go with --bags, --scores and --folds; give files by the "
+            "first, or folders by the others"
+        )
+    if bags is not None and scores is not None:
         jobs = jobs_of_folder(bags, scores, folds)
-    elif no_folder and bag_files and len(bag_files) == len(score_files):
+    elif of_folder:
+        raise DatasetError(
+            "--bags, --scores or --folds alone; give a folder of bags by --bags and a folder for "
+            "their scores by --scores"
+        )
+    elif bag_files and len(bag_files) == len(score_files):
         jobs = [
             ScoreJob(None, (bag_file,), score_file)
             for bag_file, score_file in zip(bag_files, score_files, strict=True)

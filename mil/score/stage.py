@@ -6,12 +6,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
 from mil.bags import Bags
-from mil.errors import DatasetError, MilError
+from mil.errors import DatasetError, FormatError, MilError
 from mil.heads import SelectsTiles
+from mil.io.atomic import check_not_inputs
 from mil.io.bags import Bag
 from mil.io.bags.fingerprint import bag_digest
 from mil.io.bags.folder import slides_with_bags
@@ -71,8 +73,8 @@ def run(heads: Sequence[Path], jobs: Sequence[ScoreJob], *, threads: int) -> Ite
         A result for each bag. One that cannot be scored stops no other.
 
     Raises:
-        DatasetError: no head is given, heads are of several recipes, or two bags have
-            one file for their scores.
+        DatasetError: no head is given, one is given twice, heads are of several recipes,
+            two bags have one file for their scores, or a bag would be replaced by scores.
         FormatError: a head cannot be used.
     """
     torch.set_num_threads(threads)
@@ -122,16 +124,22 @@ def jobs_of_folder(bags_dir: Path, scores_dir: Path, folds: Path | None) -> list
 def _check_apart(jobs: Sequence[ScoreJob]) -> None:
     files: dict[Path, ScoreJob] = {}
     for job in jobs:
-        other = files.setdefault(job.out, job)
+        other = files.setdefault(job.out.resolve(), job)
         if other is not job:
             raise DatasetError(
                 f"{job.out}: would hold the scores of {other.bags[0]} and of {job.bags[0]}; give "
                 "each its own file"
             )
+    check_not_inputs([job.out for job in jobs], [path for job in jobs for path in job.bags])
 
 
 def _load(folders: Sequence[Path]) -> list[_LoadedHead]:
     """Load the heads; the last epoch takes part only if all heads have its weights."""
+    places = [folder.resolve() for folder in folders]
+    for folder, place in zip(folders, places, strict=True):
+        # In a mean, and in a count of trainings, it would weigh double.
+        if places.count(place) > 1:
+            raise DatasetError(f"{folder}: this head is given twice; give it once")
     kept = load_heads(folders)
     last: Sequence[nn.Module | None] = [None] * len(kept)
     # Imported heads have no last epoch.
@@ -169,6 +177,8 @@ def _score(heads: Sequence[_LoadedHead], job: ScoreJob) -> str:
         # One copy in memory, which all heads share.
         tensors = tensors_of(bag)
         scores = tuple(_score_by(head, tensors) for head in heads)
+        for head, head_scores in zip(heads, scores, strict=True):
+            _check_numbers(head.trained, head_scores, job.bags[0])
         line = f"{name}: {len(tensors.features)} tiles by {len(heads)} heads"
     else:
         scores = ()
@@ -185,6 +195,15 @@ def _score(heads: Sequence[_LoadedHead], job: ScoreJob) -> str:
         ),
     )
     return line
+
+
+def _check_numbers(trained: Trained, scores: HeadScores, bag: Path) -> None:
+    """Refuse scores that overflowed: weights and features may be finite all the same."""
+    if not (np.isfinite(scores.predictions).all() and np.isfinite(scores.attention).all()):
+        raise FormatError(
+            f"{bag}: {trained.recipe_name} seed {trained.seed} fold {trained.fold} predicts no "
+            "number for it, since its training diverged; train it again, with a lower train.lr"
+        )
 
 
 def _read(job: ScoreJob) -> tuple[Bag, list[str]]:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mil.config import Fusion, SplitConfig
+from mil.config import Fusion, SplitConfig, dataset_path
 from mil.errors import DatasetError
+from mil.io.atomic import check_not_inputs
 from mil.io.bags.patients import BAG, HELD_OUT
 from mil.io.bags.status import gather, summary
 from mil.io.tables import Slide, read_dataset, write_csv
@@ -66,6 +67,9 @@ def run(
         DatasetError: A slide is not `ok` and `allow_missing` is false, the patients cannot
             be divided, or a patient is in two splits.
     """
+    yaml = dataset_path(dataset)
+    file = None if config.file is None else Path(config.file)
+    check_not_inputs([out], [yaml, yaml.with_suffix(".csv"), file])
     settings, slides = read_dataset(dataset)
     task = task_of(settings)
     check_labels(slides, early=fusion == "early")

@@ -12,9 +12,10 @@ from mil.config import TileConfig
 from mil.config.datasets import GeojsonFrame
 from mil.errors import MissingResolutionError, SlideError
 from mil.io.annotations import feature, write_geojson
-from mil.io.atomic import atomic_path
+from mil.io.atomic import atomic_path, check_not_inputs
+from mil.io.h5 import check_replaceable
 from mil.io.slides import Overview, Resolution, SlideReader
-from mil.io.tiles import TileGeometry, Tiles, write_tiles
+from mil.io.tiles import FORMAT, TileGeometry, Tiles, write_tiles
 from mil.tile.checks import check_any_tile, check_loss, check_scale
 from mil.tile.plan import TilePlan, UserMasks, plan_tiles, read_overview, shrink_for_people
 from mil.tile.qc_image import draw_qc_image
@@ -69,7 +70,11 @@ def run(
 
     Raises:
         FormatError: `tissue` or `region` cannot be used; nothing is written.
+        DatasetError: the slide or a mask would be replaced by a file of the result.
     """
+    check_not_inputs([out, *_beside(out)], [slide, tissue, region])
+    # Before the files beside it are written.
+    check_replaceable(out, FORMAT)
     user_masks = UserMasks(tissue, region, geojson_frame)
     overview = BLANK
     regions: list[BaseGeometry] = []
@@ -183,7 +188,8 @@ def _write(out: Path, tiles: Tiles, overview: Overview, regions: list[BaseGeomet
     origin = (geometry.origin_x_level0_px, geometry.origin_y_level0_px)
     scale = overview.scale
     features = [feature(region, TISSUE) for region in regions]
-    write_geojson(out.with_suffix(".geojson"), features, origin)
+    tissue_file, overview_file, qc_image_file = _beside(out)
+    write_geojson(tissue_file, features, origin)
     # Matrix of an affine transformation: x' = x / scale - left / scale, y' likewise.
     to_overview = (1 / scale, 0, 0, 1 / scale, -origin[0] / scale, -origin[1] / scale)
     qc_image = draw_qc_image(
@@ -194,10 +200,19 @@ def _write(out: Path, tiles: Tiles, overview: Overview, regions: list[BaseGeomet
         tiles.quality,
         [affine_transform(region, to_overview) for region in regions],
     )
-    _save(overview.image, out.with_suffix(".jpg"))
-    _save(qc_image, out.parent / "grid" / f"{out.stem}.jpg")
+    _save(overview.image, overview_file)
+    _save(qc_image, qc_image_file)
     # Last: with it the stage has ended.
     write_tiles(out, tiles)
+
+
+def _beside(out: Path) -> tuple[Path, Path, Path]:
+    """Files of the tissue outline, overview and QC image that belong to a tiles file."""
+    return (
+        out.with_suffix(".geojson"),
+        out.with_suffix(".jpg"),
+        out.parent / "grid" / f"{out.stem}.jpg",
+    )
 
 
 def _save(image: Image.Image, path: Path) -> None:

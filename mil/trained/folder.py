@@ -28,6 +28,8 @@ from mil.trained.record import (
 )
 from mil.versions import TOOL_VERSION
 
+# Characters of an error that a message shows: torch lists every weight that does not fit.
+LONGEST_REASON = 200
 # Written about the weights afterwards, by `mil.trained.seal` and `mil.trained.card`.
 ABOUT_WEIGHTS = ("seal.json", "MODEL_CARD.md")
 
@@ -102,8 +104,11 @@ def load_trained(folder: Path, which: Which = "kept") -> tuple[nn.Module, Traine
         raise FormatError(f"{path}: {error}{hint}") from None
     except (OSError, SafetensorError, RuntimeError) as error:
         # Torch lists every tensor that does not fit, on a line each.
-        reason = str(error).splitlines()[0]
-        raise FormatError(f"{weights}: does not fit recipe.json: {reason}") from None
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        raise FormatError(
+            f"{weights}: does not fit recipe.json: {reason}; get the folder again from its source, "
+            "or train the head again"
+        ) from None
     # A training that diverged leaves NaN, which would be in every prediction.
     if not all(tensor.isfinite().all() for tensor in head.state_dict().values()):
         raise FormatError(f"{weights}: holds values that are not numbers; train the head again")

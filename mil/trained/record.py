@@ -78,7 +78,10 @@ def read_record(folder: Path) -> Trained:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, FormatError):
             raise
-        raise FormatError(f"{folder}: not the folder of a trained head: {error}") from None
+        raise FormatError(
+            f"{folder}: not the folder of a trained head: {error}; get it again from its source, "
+            "or train the head again"
+        ) from None
 
 
 def parse_record(text: str, path: Path) -> Trained:
@@ -148,6 +151,8 @@ def find_heads(folder: Path) -> list[Path]:
     folders = sorted(path.parent for path in folder.rglob(FILES["kept"]))
     if not folders:
         reason = "has no trained head in it" if folder.is_dir() else "no such folder"
+        if folder.is_file():
+            reason = "a file, not a folder"
         raise FormatError(
             f"{folder}: {reason}; give a folder with recipe.json and head.safetensors, such as "
             "results/DATASET/train/TILING/ENCODER/HEAD/SEED, or one that holds several"

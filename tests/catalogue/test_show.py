@@ -96,12 +96,12 @@ def test_a_recipe_is_shown_with_its_head():
         "100",
         "Number of passes over the training bags.",
     ]
-    assert "(stochastic top-K instance masking, STKIM, eq. 9)" in output
-    options = section(output, "options")
+    assert "(stochastic top-K instance masking, STKIM, eq. 9)" in said
+    options = section(said, "options")
     assert (
         " ".join(options["mask_share"].split()) == "mask_share number >= 0, <= 1 0.5 (default 0.6)"
     )
-    assert "STKIM: fraction of the K highest scores masked at each step (p), 0 to 1." in output
+    assert "STKIM: fraction of the K highest scores masked at each step (p), 0 to 1." in said
 
 
 TAKES = {

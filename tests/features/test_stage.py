@@ -9,7 +9,7 @@ import torch
 
 from mil.config import EncoderConfig, FeaturesConfig, TileConfig
 from mil.encoders.build import build_encoder
-from mil.errors import ConfigError, FormatError
+from mil.errors import ConfigError, FormatError, MilError
 from mil.features.extract import ExtractedFeatures
 from mil.features.stage import Target, run
 from mil.io.bags import read_bag
@@ -218,3 +218,19 @@ def test_a_model_too_large_for_its_device_is_one_line(slide, monkeypatch):
         ConfigError, match=r"^encoder tiny: the memory of cpu does not hold the model and one tile"
     ):
         embed(slide)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "tiles.h5", "notes.h5"])
+def test_the_slide_its_tiles_and_other_files_are_not_replaced(slide, name):
+    (slide / "notes.h5").write_text("notes")
+    before = (slide / name).read_bytes()
+    with pytest.raises(MilError, match="would be lost"):
+        run(
+            slide / "a.tif",
+            slide / "tiles.h5",
+            [Target("tiny", ENTRY, slide / name)],
+            config=FeaturesConfig(),
+            threads=1,
+            device="cpu",
+        )
+    assert (slide / name).read_bytes() == before

@@ -19,7 +19,7 @@ from mil.heatmap.render import COLOURS, OPACITY
 from mil.io.annotations import feature, write_geojson
 from mil.io.bags import read_bag, write_bag
 from mil.io.tables import read_csv, write_csv
-from mil.io.tiles import write_tiles
+from mil.io.tiles import Tiles, read_tiles, write_tiles
 from mil.tasks import Classification
 from mil.trained import Trained, apply, load_trained, save_trained
 from tests.messages import one_line
@@ -429,3 +429,28 @@ def test_heads_that_use_all_tiles_mark_none(slide):
     heatmap(slide, [head(slide, 1)])
     assert "selected" not in table(slide)
     assert all("selected" not in one["properties"]["measurements"] for one in layer(slide))
+
+
+def test_attention_is_not_drawn_on_another_slide(slide):
+    write_tiles(slide / "other.h5", replace_slide(read_tiles(slide / "tiles.h5"), "s2"))
+    with pytest.raises(FormatError, match=r"other\.h5: is of s2, but the bag is of s1; give"):
+        heatmap(slide, [head(slide, 1)], "other.h5")
+
+
+def test_the_outline_beside_the_tiles_is_not_replaced(slide):
+    before = (slide / "tiles.geojson").read_bytes()
+    with pytest.raises(DatasetError, match=r"tiles\.geojson: is read by this command"):
+        draw_scored(
+            [head(slide, 1)],
+            slide / "bag.h5",
+            slide / "tiles.h5",
+            slide / "tiles.png",
+            folds=None,
+            annotation=None,
+            scale="percentile",
+        )
+    assert (slide / "tiles.geojson").read_bytes() == before
+
+
+def replace_slide(tiles: Tiles, slide: str) -> Tiles:
+    return replace(tiles, geometry=replace(tiles.geometry, slide=slide))

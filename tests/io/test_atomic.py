@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from mil.io.atomic import atomic_path, write_json, write_text
+from mil.errors import DatasetError
+from mil.io.atomic import atomic_path, check_not_inputs, write_json, write_text
 
 
 def test_content_arrives_with_its_folders_and_nothing_else(tmp_path):
@@ -69,3 +70,23 @@ def test_a_file_whose_name_ends_like_anothers_is_left_alone(tmp_path):
             short.write_text("short")
     assert (tmp_path / "case-12.h5").read_text() == "long"
     assert (tmp_path / "12.h5").read_text() == "short"
+
+
+def test_two_runs_that_write_one_file_are_one_line(tmp_path):
+    target = tmp_path / "a.txt"
+    with (
+        pytest.raises(DatasetError, match=r"a\.txt: another run writes this file at the same time"),
+        atomic_path(target) as scratch,
+    ):
+        scratch.write_text("first")
+        write_text(target, "second")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert target.read_text() == "second"
+
+
+def test_a_file_that_is_read_is_not_written_over(tmp_path):
+    (tmp_path / "link.h5").symlink_to(tmp_path / "a.h5")
+    check_not_inputs([tmp_path / "b.h5"], [tmp_path / "a.h5", None])
+    for same in (tmp_path / "a.h5", tmp_path / "x/../a.h5", tmp_path / "link.h5"):
+        with pytest.raises(DatasetError, match="is read by this command, and would be lost"):
+            check_not_inputs([tmp_path / "b.h5", same], [tmp_path / "a.h5"])

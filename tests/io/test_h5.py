@@ -1,5 +1,8 @@
 """HDF5 files of ours are told from others, and from halves of their own."""
 
+import subprocess
+import sys
+
 import h5py
 import pytest
 
@@ -61,6 +64,65 @@ def test_somebody_elses_file(tmp_path):
     with h5py.File(tmp_path / "clam.h5", "w") as file:
         file["features"] = [1.0]
     assert "expected mil.thing version 3, found another format" in refused(tmp_path / "clam.h5")
+
+
+def test_another_file_is_not_replaced(path, tmp_path):
+    whole = path.read_bytes()
+    with (
+        pytest.raises(FormatError, match=r"a\.h5: is already there as a file of mil\.thing, and"),
+        writing(path, "mil.bag", 3),
+    ):
+        pass
+    assert path.read_bytes() == whole
+    (tmp_path / "slide.tif").write_bytes(b"II*pixels")
+    with (
+        pytest.raises(FormatError, match=r"slide\.tif: is already there as a file of another"),
+        writing(tmp_path / "slide.tif", "mil.thing", 3),
+    ):
+        pass
+    assert (tmp_path / "slide.tif").read_bytes() == b"II*pixels"
+
+
+@pytest.mark.parametrize("size", [0, 1000, 100_000])
+def test_a_file_of_the_same_format_whole_or_cut_short_is_replaced(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+    with writing(path, "mil.thing", 3) as file:
+        file["values"] = [1]
+    with reading(path, "mil.thing", 3) as file:
+        assert file["values"][:].tolist() == [1]
+
+
+def test_a_folder_in_place_of_a_file(tmp_path):
+    assert "is a folder, not a mil.thing file" in refused(tmp_path)
+    with (
+        pytest.raises(IsADirectoryError, match=f"^.Errno 21. Is a directory: '{tmp_path}'$"),
+        writing(tmp_path, "mil.thing", 3),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("value", [[1, 2], "many\nlines", b"bytes"])
+def test_a_foreign_attribute_of_any_type_is_one_line(path, value):
+    with h5py.File(path, "r+") as file:
+        file.attrs["format"] = value
+    assert "expected mil.thing version 3, found" in refused(path)
+
+
+def test_nobody_is_told_to_delete_what_the_disk_does_not_give(path, monkeypatch):
+    def denied(*args, **kwargs):
+        raise PermissionError(13, "Unable to synchronously open file (errno = 13,\n)")
+
+    monkeypatch.setattr(h5py, "File", denied)
+    assert refused(path).endswith(
+        "cannot be read: Permission denied; check its permissions and its disk"
+    )
+
+
+def test_only_what_a_run_left_is_to_be_deleted(path, tmp_path):
+    (tmp_path / "notes.h5").write_text("hello")
+    assert "delete this one if a run left it" in refused(tmp_path / "notes.h5")
+    path.write_bytes(path.read_bytes()[:500])
+    assert refused(path).endswith("; delete it and run again")
 
 
 def test_not_hdf5_and_not_there(tmp_path):
@@ -153,4 +215,40 @@ def test_a_full_disk_is_one_error_whatever_hdf5_makes_of_it(tmp_path):
             "Disable slist failed (\n errno = 28, error message = 'No space left on device', buf "
             "= 0x5)"
         )
+    assert list(tmp_path.iterdir()) == []
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from mil.cli import main
+from mil.io import h5
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+def app():
+    with h5.writing(Path(sys.argv[1]), "mil.x", 1) as file:
+        for number in range(20):
+            file[f"rows{number}"] = np.zeros(5_000)
+
+import mil.cli
+mil.cli.app = app
+main()
+"""
+
+
+def test_a_disk_that_takes_no_more_is_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path / "x.h5")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stderr == (
+        f"mil: [Errno 27] File too large: '{tmp_path / 'x.h5'}'; free some space there, or choose "
+        "another path\n"
+    )
     assert list(tmp_path.iterdir()) == []

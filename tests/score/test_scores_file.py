@@ -13,6 +13,7 @@ from mil.io.scores import (
     ScoringHead,
     TileSelection,
     check_bags,
+    check_tiles,
     read_scores,
     score_path,
     write_scores,
@@ -29,6 +30,12 @@ def numbers(*shape: int) -> np.ndarray:
     return RNG.random(shape).astype(np.float32).astype(np.float64)
 
 
+def shares(tiles: int) -> np.ndarray:
+    """Attention: it sums to 1."""
+    weights = numbers(tiles)
+    return (weights / weights.sum()).astype(np.float32).astype(np.float64)
+
+
 def outputs(*rows: int) -> Outputs:
     return Outputs(numbers(*rows, 2), numbers(*rows, 3))
 
@@ -37,7 +44,7 @@ def of_a_head(**changes) -> HeadScores:
     usual = {
         "logits": numbers(2),
         "predictions": numbers(3),
-        "attention": numbers(TILES),
+        "attention": shares(TILES),
         "branch_logits": numbers(4, 2),
         "branch_attention": numbers(TILES, 5),
         "last": outputs(),
@@ -243,3 +250,27 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_scores(tmp_path / "s1.h5", scores)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["logits", "predictions", "attention"])
+def test_values_that_no_head_gives_are_refused(tmp_path, name):
+    write_scores(tmp_path / "s1.h5", of_a_bag(of_a_head()))
+    with h5py.File(tmp_path / "s1.h5", "r+") as file:
+        file[name][...] = np.nan
+    with pytest.raises(FormatError, match=f"{name} holds values that are not numbers; delete it"):
+        read_scores(tmp_path / "s1.h5")
+
+
+def test_attention_is_a_share_of_one(tmp_path):
+    write_scores(tmp_path / "s1.h5", of_a_bag(of_a_head()))
+    with h5py.File(tmp_path / "s1.h5", "r+") as file:
+        file["attention"][0, 2] += 0.5
+    with pytest.raises(FormatError, match="attention is no share of 1"):
+        read_scores(tmp_path / "s1.h5")
+
+
+def test_attention_has_a_value_for_each_tile(tmp_path):
+    scores = of_a_bag(of_a_head())
+    check_tiles(scores, tmp_path / "s1.h5", TILES)
+    with pytest.raises(FormatError, match="has attention of 7 tiles, not of 8"):
+        check_tiles(scores, tmp_path / "s1.h5", 8)

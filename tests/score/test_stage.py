@@ -8,6 +8,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from mil.bags import attention, log_attention
@@ -192,19 +193,68 @@ def test_bags_of_patients_are_scored_as_one_under_their_own_name(bags, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "flags",
-    [[], ["--bag", "x"], ["--bag", "x", "--out", "y", "--bags", "z"], ["--scores", "x"]],
+    ("flags", "remedy"),
+    [
+        ("", "0 --bag and 0 --out; give as many of one as of the other"),
+        ("--bag x", "1 --bag and 0 --out; give as many of one as of the other"),
+        ("--bag x --out y --bags z", "--bag and --out do not go with --bags, --scores and"),
+        ("--bag x --out y --folds z", "--bag and --out do not go with --bags, --scores and"),
+        ("--scores x", "give a folder of bags by --bags and a folder for their scores"),
+        ("--bags x", "give a folder of bags by --bags and a folder for their scores"),
+    ],
 )
-def test_bags_and_files_that_do_not_pair_are_one_line(bags, tmp_path, flags):
-    done = CliRunner().invoke(app, ["score", "--head-dir", str(save_head(tmp_path)), *flags])
+def test_bags_and_files_that_do_not_pair_are_one_line(bags, tmp_path, flags, remedy):
+    head = str(save_head(tmp_path))
+    done = CliRunner().invoke(app, ["score", "--head-dir", head, *flags.split()])
     assert isinstance(done.exception, DatasetError)
-    assert "give as many of one as of the other" in str(done.exception)
+    assert remedy in str(done.exception)
 
 
 def test_two_bags_cannot_have_one_file(bags, tmp_path):
     out = tmp_path / "x.h5"
     with pytest.raises(DatasetError, match=r"would hold the scores of .*a\.h5 and of .*b\.h5"):
         score([save_head(tmp_path)], (bags / "a.h5", out), (bags / "b.h5", out))
+    with pytest.raises(DatasetError, match="would hold the scores of"):
+        same = tmp_path / "bags/../x.h5"
+        score([save_head(tmp_path)], (bags / "a.h5", out), (bags / "b.h5", same))
+
+
+def test_scores_never_replace_a_bag(bags, tmp_path):
+    head = save_head(tmp_path)
+    before = {path.name: path.read_bytes() for path in bags.iterdir()}
+    with pytest.raises(DatasetError, match=r"a\.h5: is read by this command, and would be lost"):
+        score([head], (bags / "a.h5", bags / "a.h5"))
+    with pytest.raises(DatasetError, match="would be lost"):
+        list(run([head], jobs_of_folder(bags, bags, None), threads=1))
+    (result,) = score([head], (bags / "a.h5", bags / "b.h5"))
+    assert result.failed
+    assert "b.h5: is already there as a file of mil.bag" in result.line
+    assert {path.name: path.read_bytes() for path in bags.iterdir()} == before
+
+
+def test_a_head_counts_once(bags, tmp_path):
+    head = save_head(tmp_path)
+    with pytest.raises(DatasetError, match="abmil1: this head is given twice; give it once"):
+        score([head, tmp_path / "bags/.." / head.name], (bags / "a.h5", tmp_path / "a.h5"))
+
+
+def test_a_head_that_overflows_has_no_scores(bags, tmp_path):
+    head = save_head(tmp_path)
+    weights = load_file(head / "head.safetensors")
+    save_file(
+        {name: torch.full_like(tensor, 1e30) for name, tensor in weights.items()},
+        head / "head.safetensors",
+    )
+    (result,) = score([head], (bags / "a.h5", tmp_path / "a.h5"))
+    assert result.failed
+    assert "abmil seed 1 fold 0 predicts no number for it" in result.line
+    assert not (tmp_path / "a.h5").exists()
+
+
+def test_a_folds_file_without_rows_is_no_success(bags, tmp_path):
+    (tmp_path / "folds.csv").write_text("fold,slide,split\n")
+    with pytest.raises(FormatError, match=r"folds\.csv: has no row for a slide"):
+        jobs_of_folder(bags, tmp_path / "scores", tmp_path / "folds.csv")
 
 
 def test_no_head_and_heads_of_two_recipes(bags, tmp_path):
@@ -285,8 +335,41 @@ def test_scores_that_do_not_belong_together_are_refused(scored):
         evaluate(scored)
     (scored / "scores/b.h5").replace(scored / "scores/c.h5")
     score([scored / "abmil1"], (scored / "bags/b.h5", scored / "scores/b.h5"))
-    with pytest.raises(FormatError, match=r"c\.h5: holds the scores of b; give it that name"):
+    # Not to be renamed: that would replace the scores of b.
+    with pytest.raises(FormatError, match=r"c\.h5: holds the scores of b, not of c; delete it"):
         evaluate(scored)
+
+
+def test_two_heads_of_one_seed_and_fold_are_no_run(scored):
+    heads = [scored / "abmil1", save_head(scored / "again")]
+    score(heads, *((scored / f"bags/{n}.h5", scored / f"scores/{n}.h5") for n in "abc"))
+    with pytest.raises(DatasetError, match="scores by several heads of seed 1, fold 0"):
+        evaluate(scored)
+
+
+def test_a_score_and_a_bag_of_two_slides_are_told_apart_from_an_old_score(scored):
+    with pytest.raises(FormatError, match=r"a\.h5: holds the scores of a, but .*b\.h5 is of b"):
+        draw(scored, "a", bag="b")
+
+
+def test_a_heatmap_replaces_nothing_that_it_reads(scored):
+    layer = scored / "a.geojson"
+    layer.write_text("an annotation")
+    with pytest.raises(DatasetError, match=r"a\.geojson: is read by this command"):
+        draw(scored, "a", annotation=layer)
+    assert layer.read_text() == "an annotation"
+
+
+def draw(folder, name, bag=None, annotation=None):
+    return heatmap_stage.run(
+        folder / f"scores/{name}.h5",
+        folder / f"bags/{bag or name}.h5",
+        None,
+        folder / f"{name}.png",
+        folds=None,
+        annotation=annotation,
+        scale="percentile",
+    )
 
 
 def test_evaluate_and_heatmap_need_no_torch(scored):

@@ -11,8 +11,9 @@ from scipy import ndimage
 from shapely import box
 
 from mil.config import TileConfig
-from mil.errors import FormatError
+from mil.errors import FormatError, MilError
 from mil.io.annotations import feature, read_annotation, write_geojson
+from mil.io.h5 import writing
 from mil.io.slides import SlideReader
 from mil.io.tiles import Tiles, read_tiles
 from mil.tile.flags import FLAG
@@ -456,3 +457,24 @@ def test_a_bad_mask_stops_the_slide_and_writes_nothing(tmp_path, kind, name):
     with pytest.raises(FormatError, match=name):
         tile(tmp_path / "a.tif", **{kind: tmp_path / name})
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["a.tif", "mask.h5", "bag.h5"])
+def test_the_slide_a_mask_and_other_files_are_not_replaced(tmp_path, name):
+    tissue_slide(tmp_path / "a.tif", SIZE, 0.25, box_px=BOX)
+    outline(tmp_path / "mask.geojson", (0, 0, 500, 500))
+    with writing(tmp_path / "bag.h5", "mil.bag", 3):
+        pass
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(MilError, match="would be lost"):
+        run(
+            tmp_path / "a.tif",
+            "a",
+            tmp_path / name,
+            tile_px=TILE_PX,
+            target_mpp=TARGET_MPP,
+            mpp=None,
+            config=TileConfig(),
+            tissue=tmp_path / "mask.geojson",
+        )
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -175,13 +175,13 @@ def bag_of(
     )
 
 
-def write_bag(path: Path, bag: Bag) -> None:
+def write_bag(path: Path | str, bag: Bag) -> None:
     """Write a bag file whole or not at all: contiguous, uncompressed.
 
     The attributes on `coords` have TRIDENT's names, so that tools which read TRIDENT's
     bags open ours.
     """
-    with writing(path, FORMAT, VERSION) as file:
+    with writing(Path(path), FORMAT, VERSION) as file:
         file["features"] = bag.features
         file["valid"] = bag.valid
         if bag.coords is not None:
@@ -196,13 +196,14 @@ def write_bag(path: Path, bag: Bag) -> None:
         file.attrs["invalid_tiles"] = int((~bag.valid).sum())
 
 
-def read_bag(path: Path) -> Bag:
+def read_bag(path: Path | str) -> Bag:
     """Read a bag file.
 
     Raises:
         FormatError: the file is no bag, was never finished, or holds something that
             cannot be.
     """
+    path = Path(path)
     with reading(path, FORMAT, VERSION) as file:
         return Bag(**asdict(_header(file, path)), **_arrays(file, path))
 

@@ -303,9 +303,11 @@ def read_folds(path: Path) -> list[dict[str, str]]:
     """Rows of a folds file; `fold` is a whole number as text, `split` one of the three.
 
     Raises:
-        FormatError: the file is another table.
+        FormatError: the file is another table, or an empty one.
     """
     rows = read_csv(path)
+    if not rows:
+        raise FormatError(f"{path}: has no row for a slide; run `mil split` again")
     for line, row in enumerate(rows, 2):
         has_fold = (row.get("fold") or "").isdecimal()
         if not has_fold or not row.get("slide") or row.get("split") not in SPLITS:
