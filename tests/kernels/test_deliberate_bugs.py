@@ -224,7 +224,14 @@ def spoil(bug, folder, monkeypatch):
             monkeypatch.setattr(user, name, getattr(spoilt, name))
 
 
-@pytest.mark.parametrize("name", BUGS)
+# Half of them in every run; `-m slow` runs the others.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if number % 2 else [])
+        for number, name in enumerate(BUGS)
+    ],
+)
 def test_a_spoilt_line_is_found_out(name, tmp_path, monkeypatch, device):
     bug = BUGS[name]
     spoil(bug, tmp_path, monkeypatch)

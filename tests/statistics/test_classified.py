@@ -144,6 +144,7 @@ def test_a_single_patient_has_no_interval():
     assert found["auroc"] == {"value": 1.0, "ci95": None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", [SETTINGS[1], SETTINGS[6]], ids=lambda setting: setting.name)
 def test_intervals_have_their_nominal_coverage(setting):
     """A light round of `coverage.py`, whose figures are in docs/explain/statistics.md.

@@ -280,6 +280,7 @@ def test_the_sheet_shows_outline_tiles_and_flags(tmp_path):
     assert left.any()
 
 
+@pytest.mark.slow
 def test_a_slide_of_which_much_cannot_be_seen(tmp_path):
     tissue_slide(tmp_path / "a.tif", (2048, 2048), 0.5, levels=(1,))
     for index in (0, 1, 8):

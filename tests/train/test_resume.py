@@ -129,8 +129,12 @@ with patch("{place}", count):
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 2}, {"threads": 2}, {"how": HOW.replace("4, lr", "5, lr")}, {"bag": True}],
-    ids=["seed", "threads", "recipe", "bag"],
+    [
+        pytest.param({"seed": 2}, id="seed"),
+        pytest.param({"threads": 2}, id="threads", marks=pytest.mark.slow),
+        pytest.param({"how": HOW.replace("4, lr", "5, lr")}, id="recipe", marks=pytest.mark.slow),
+        pytest.param({"bag": True}, id="bag"),
+    ],
 )
 def test_another_training_starts_over(small, change, capfd):
     with killed_after(7):

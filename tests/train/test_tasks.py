@@ -65,7 +65,13 @@ def of_test_slides(study):
     return trained.task.validation_metrics(targets, np.stack(answers))
 
 
-@pytest.mark.parametrize("kind", TASKS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind in ("ordinal", "survival_cox") else pytest.mark.slow)
+        for kind in TASKS
+    ],
+)
 def test_a_task_is_learnt(tmp_path, kind):
     study = write_study(tmp_path, kind)
     trained = learnt(study, RECIPES["abmil"])

@@ -249,6 +249,7 @@ def test_holes_are_counted(tmp_path):
     assert not holes[40:].any()
 
 
+@pytest.mark.slow
 def test_a_slide_of_which_the_beginning_is_lost_is_still_shown(tmp_path):
     path = tmp_path / "a.tif"
     write_slide(path, noisy((2048, 2048)), 0.25, (1, 4), tile=TILE)
@@ -260,8 +261,11 @@ def test_a_slide_of_which_the_beginning_is_lost_is_still_shown(tmp_path):
     assert not grey(picture.image)[-200:].any()
 
 
-@pytest.mark.parametrize("decoder", ["auto", "openslide"])
-@pytest.mark.parametrize("levels", [(0,), (0, 1)], ids=["the finest", "all"])
+@pytest.mark.parametrize("decoder", ["auto", pytest.param("openslide", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "levels",
+    [pytest.param((0,), marks=pytest.mark.slow, id="the finest"), pytest.param((0, 1), id="all")],
+)
 def test_a_slide_that_is_all_damage_is_given_up_soon(tmp_path, levels, decoder, monkeypatch):
     path = tmp_path / "a.tif"
     opened = []

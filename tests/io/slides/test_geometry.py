@@ -41,7 +41,7 @@ def slide(request, tmp_path_factory):
     path.unlink()
 
 
-@pytest.mark.parametrize("decoder", ["auto", "openslide"])
+@pytest.mark.parametrize("decoder", ["auto", pytest.param("openslide", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mpp", [RUMC, UMCU], ids=["0.243", "0.226"])
 @pytest.mark.parametrize("target", [TARGET_MPP, 0.75])
 def test_tiles_lie_where_the_grid_says_and_show_the_scale_asked_for(slide, mpp, target, decoder):

@@ -142,7 +142,12 @@ def child(reader: SlideReader, sending) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "decoder"), [("fork", "auto"), ("fork", "openslide"), ("spawn", "auto")]
+    ("method", "decoder"),
+    [
+        ("fork", "auto"),
+        pytest.param("fork", "openslide", marks=pytest.mark.slow),
+        pytest.param("spawn", "auto", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_a_reader_crosses_to_another_process(slides, expected, method, decoder):
