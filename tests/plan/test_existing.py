@@ -56,6 +56,7 @@ def test_bags_that_do_not_say_are_left_to_their_readers(tmp_path):
     check_encoder(tmp_path / "none", "mine", THEN)
     (tmp_path / "b.h5").write_text("not a bag")
     check_encoder(tmp_path, "mine", THEN)
+    (tmp_path / "b.h5").unlink()
     bag_file(tmp_path / "b.h5", "b", np.ones((2, 4)))
     check_encoder(tmp_path, "mine", THEN)
     for settings in ({"timm": "resnet18"}, ["timm"], 7):
