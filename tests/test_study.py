@@ -80,6 +80,7 @@ def usual(tmp_path_factory) -> tuple[bytes, dict[str, float]]:
     return (folder / "seed1" / "head.safetensors").read_bytes(), found(folder, "tumour")
 
 
+@pytest.mark.slow
 def test_order_of_slides_in_the_table_changes_nothing(usual, tmp_path):
     rows = make(tmp_path, named("normal", "tumour"))
     study(
@@ -98,6 +99,7 @@ def test_names_of_labels_change_nothing(usual, tmp_path):
     assert ((tmp_path / "seed1" / "head.safetensors").read_bytes(), found(tmp_path, "a")) == usual
 
 
+@pytest.mark.slow
 def test_order_of_tiles_changes_nothing_but_rounding(usual, tmp_path):
     rows = make(tmp_path, named("normal", "tumour"), np.random.default_rng(0))
     without = (

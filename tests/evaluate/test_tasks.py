@@ -34,12 +34,7 @@ BEST = {
     "kind",
     [
         "classification",
-        "survival_cox",
-        *(
-            pytest.param(kind, marks=pytest.mark.slow)
-            for kind in TASKS
-            if kind not in ("classification", "survival_cox")
-        ),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in TASKS if kind != "classification"),
     ],
 )
 def test_a_study_of_every_task(tmp_path, kind):

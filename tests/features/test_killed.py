@@ -97,6 +97,7 @@ def test_killed_at_twenty_random_moments(slide, undisturbed, tmp_path):
     assert files(tmp_path) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_killed_while_a_bag_is_written(slide, undisturbed, tmp_path):

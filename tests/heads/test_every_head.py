@@ -22,6 +22,7 @@ SLOW_RECIPES = {
     "aem_camelyon16",
     "aem_camelyon17",
     "aem_lbc",
+    "graph_select",
     "graph_select_acmil",
     "graph_select_no_graph",
 }

@@ -61,7 +61,16 @@ def stage_by_stage(place):
 
 
 @pytest.mark.parametrize(
-    "name", ["abmil", "acmil", "clam_mb", "max", "mean", "transmil", "dsmil", "graph_select"]
+    "name",
+    [
+        "acmil",
+        "clam_mb",
+        "transmil",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("abmil", "max", "mean", "dsmil", "graph_select")
+        ),
+    ],
 )
 def test_the_same_numbers_as_stage_by_stage(place, make_head, name):
     folder = make_head(head=name)

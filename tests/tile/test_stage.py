@@ -295,6 +295,7 @@ def test_a_slide_of_which_much_cannot_be_seen(tmp_path):
     )  # what can be seen is shown
 
 
+@pytest.mark.slow
 def test_a_damaged_coarse_level_is_made_good_from_a_finer_one(tmp_path):
     tissue_slide(tmp_path / "a.tif", (4096, 3072), 0.25, levels=(1, 8))
     whole = tile(tmp_path / "a.tif")

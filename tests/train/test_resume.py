@@ -89,7 +89,13 @@ def test_killed_again_and_again(small):
     assert small.files() == small.files("undisturbed")
 
 
-@pytest.mark.parametrize("place", ["mil.train.optim.AdamW.step", "mil.io.atomic.os.fsync"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "mil.train.optim.AdamW.step",
+        pytest.param("mil.io.atomic.os.fsync", marks=pytest.mark.slow),
+    ],
+)
 def test_a_process_that_is_killed(small, place):
     """In the middle of a step; in the middle of writing a checkpoint."""
     small.train("acmil", HOW, "undisturbed")

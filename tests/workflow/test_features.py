@@ -13,6 +13,7 @@ def run(study, *config: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_encoders_with_the_same_tiles_share_a_reading(study):
     plan = study.planned("head=abmil", TWO)
     assert (plan["features_resnet18_resnet50"], plan["tile"], plan["train"]) == (3, 3, 2)

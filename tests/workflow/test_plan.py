@@ -107,6 +107,7 @@ def test_new_heads_score_all_slides_and_more_heads_too(finished):
     assert (more_seeds["train"], more_seeds["score"], more_seeds["heatmap"]) == (1, 3, 3)
 
 
+@pytest.mark.slow
 def test_patients_are_scored_as_one_bag_for_their_metrics(study):
     """With early fusion; a heatmap is still of one slide."""
     early = ["head=abmil", "fusion=early"]

@@ -94,6 +94,7 @@ def joined(batches: list[TileBatch]) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(workers=st.integers(1, 5), batch_size=st.integers(1, 70), order=st.permutations([0, 1, 2]))
 def test_the_same_for_any_workers_and_batches(slides, expected, workers, batch_size, order):
@@ -338,6 +339,7 @@ def test_a_bug_while_reading_comes_out(slides, monkeypatch):
         list(stream([request(slides[0])], batch_size=4, workers=2))
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_on_a_wide_slide(tmp_path):
     """30000 x 2048 pixels are 184 MB; reading takes no more than cache and batches may hold."""
     block = simplejpeg.encode_jpeg(np.full((512, 512, 3), 150, np.uint8), quality=80)
