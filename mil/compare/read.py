@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from mil.errors import DatasetError
+from mil.errors import DatasetError, some
 from mil.io.results import Metrics, Prediction, read_evaluation
 from mil.tasks import Task, unfitted_task
 
-SHOWN = 5  # names of slides that a message prints
+SLIDES_SHOWN = 5  # names of slides that a message prints
 
 
 class EvaluatedHead(NamedTuple):
@@ -90,7 +90,7 @@ def check_comparable(heads: Sequence[EvaluatedHead]) -> None:
         if unshared:
             raise DatasetError(
                 f"{head.folder} and {first.folder} were tested on different slides: "
-                f"{few(unshared)}; evaluate both with the same folds"
+                f"{some(unshared, SLIDES_SHOWN)}; evaluate both with the same folds"
             )
         # The slide table may have been edited between the two evaluations.
         differing = [
@@ -102,7 +102,7 @@ def check_comparable(heads: Sequence[EvaluatedHead]) -> None:
         if differing:
             raise DatasetError(
                 f"{head.folder} and {first.folder} have other labels or patients for "
-                f"{few(differing)}; evaluate both with the same slide table"
+                f"{some(differing, SLIDES_SHOWN)}; evaluate both with the same slide table"
             )
     # Recipe and encoder are all that the tables show of a head, so two heads of one
     # name could not be told apart.
@@ -131,9 +131,3 @@ def _on(head: EvaluatedHead, slides: set[str]) -> EvaluatedHead:
         patients={slide: patient for slide, patient in head.patients.items() if slide in slides},
         predictions=head.predictions[rows],
     )
-
-
-def few(names: Sequence[str]) -> str:
-    """First five names, and the number of further ones."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

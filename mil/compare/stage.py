@@ -5,15 +5,15 @@ from pathlib import Path
 
 from mil.compare.pairs import compare_pairs
 from mil.compare.read import (
+    SLIDES_SHOWN,
     EvaluatedHead,
     check_comparable,
-    few,
     on_shared_slides,
     read_evaluated,
 )
 from mil.compare.tables import tables_of
 from mil.compare.write import write_csv_table, write_latex, write_markdown
-from mil.errors import DatasetError
+from mil.errors import DatasetError, some
 from mil.io.results import COMPARISON, ComparedHead, Comparison, PairedTests, write_comparison
 from mil.statistics.text import title
 
@@ -195,7 +195,7 @@ def _missing(left_out: Sequence[str]) -> list[str]:
     return [
         "Not every head was tested on all slides: paired tests use the slides that all heads "
         "share, while the metrics of a head are of all its own test slides. Slides left out of "
-        f"the tests: {few(left_out)}."
+        f"the tests: {some(left_out, SLIDES_SHOWN)}."
     ]
 
 

@@ -343,6 +343,14 @@ def read_evaluation(folder: Path | str) -> Evaluation:
         ) from None
 
 
+def _read_as(content: str, path: Path, model: type[Model]) -> Model:
+    """Read a JSON file, or refuse it in one line that names the content expected."""
+    try:
+        return _read(path, model)
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: no {content} ({_reason(error)}); run it again") from None
+
+
 def write_metrics(path: Path, metrics: Metrics) -> None:
     """Write metrics.json."""
     write_json(path, metrics.to_json())
@@ -354,12 +362,7 @@ def read_metrics(path: Path) -> Metrics:
     Raises:
         FormatError: It is missing, or is not what this version of `mil evaluate` writes.
     """
-    try:
-        return _read(path, Metrics)
-    except (OSError, ValueError) as error:
-        raise FormatError(
-            f"{path}: no metrics.json of `mil evaluate` ({_reason(error)}); run it again"
-        ) from None
+    return _read_as("metrics.json of `mil evaluate`", path, Metrics)
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
@@ -373,12 +376,7 @@ def read_comparison(path: Path) -> Comparison:
     Raises:
         FormatError: It is missing, or is not what this version of `mil compare` writes.
     """
-    try:
-        return _read(path, Comparison)
-    except (OSError, ValueError) as error:
-        raise FormatError(
-            f"{path}: no comparison.json of `mil compare` ({_reason(error)}); run it again"
-        ) from None
+    return _read_as("comparison.json of `mil compare`", path, Comparison)
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:

@@ -119,7 +119,7 @@ def _tiling(trained: Trained, folder: Path) -> tuple[int, float]:
     return int(match[1]), float(match[2])
 
 
-def feeder_of(
+def runner_of(
     ensemble: Ensemble, folder: Path, config: FeaturesConfig, device: str
 ) -> BatchedEncoder:
     """Build the encoder that the heads were trained on.
@@ -134,17 +134,17 @@ def feeder_of(
         ConfigError: it cannot be built, or its weights are others.
     """
     trained = ensemble.trained
-    feeder = build_batched_encoder(
+    runner = build_batched_encoder(
         trained.encoder, ensemble.entry, ensemble.tile_px, config, device
     )
     # The name alone says nothing: an entry may have been given other weights since.
-    weights = feeder.encoder.identity["weights_sha256"]
-    if weights != trained.weights_sha256 or feeder.dim != trained.dim:
+    weights = runner.encoder.identity["weights_sha256"]
+    if weights != trained.weights_sha256 or runner.dim != trained.dim:
         raise ConfigError(
             f"{folder}: was trained on {trained.encoder} with weights "
             f"{trained.weights_sha256[:12]} and {trained.dim} features a tile, but "
-            f"configs/encoders.yaml has weights {weights[:12]} and {feeder.dim} features under "
+            f"configs/encoders.yaml has weights {weights[:12]} and {runner.dim} features under "
             "that name; give that entry the weights of the head, or use a head that was trained "
             "on these"
         )
-    return feeder
+    return runner

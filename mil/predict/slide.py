@@ -74,7 +74,11 @@ class _EmbeddedSlide:
 
 
 def predict(
-    slide: Path, name: str, ensemble: Ensemble, feeder: BatchedEncoder, settings: PredictionSettings
+    slide: Path,
+    name: str,
+    ensemble: Ensemble,
+    runner: BatchedEncoder,
+    settings: PredictionSettings,
 ) -> SlidePrediction:
     """Predict one slide.
 
@@ -82,7 +86,7 @@ def predict(
         slide: Slide file.
         name: Id of the slide, by which its files are called.
         ensemble: Heads of one recipe.
-        feeder: Encoder of the heads.
+        runner: Encoder of the heads.
         settings: PredictionSettings of the prediction.
 
     Raises:
@@ -104,7 +108,7 @@ def predict(
             return _failed(geometry.state, geometry.reason, tiles_path, ensemble, settings)
         try:
             tiles = read_tiles(tiles_path)
-            return _predict(slide, tiles, tiles_path, ensemble, feeder, settings)
+            return _predict(slide, tiles, tiles_path, ensemble, runner, settings)
         # In a study a failing disk stops the job, which is run again. Here nothing is
         # run again, and one slide must not stop the others.
         except (SlideError, ReadingError) as error:
@@ -118,15 +122,15 @@ def _predict(
     tiles: Tiles,
     tiles_path: Path,
     ensemble: Ensemble,
-    feeder: BatchedEncoder,
+    runner: BatchedEncoder,
     settings: PredictionSettings,
 ) -> SlidePrediction:
     name = tiles.geometry.slide
     began = perf_counter()
     # Reading is part of it: the rate is what a user waits for.
-    embedded = _embed(slide, tiles, ensemble, feeder, settings)
+    embedded = _embed(slide, tiles, ensemble, runner, settings)
     tiles_per_s = len(tiles.coords) / (perf_counter() - began)
-    bag = _bag(tiles, embedded, ensemble, feeder)
+    bag = _bag(tiles, embedded, ensemble, runner)
     if settings.bags_dir:
         write_bag(settings.bags_dir / f"{name}.h5", bag)
     if embedded.state != "ok":
@@ -158,7 +162,7 @@ def _embed(
     slide: Path,
     tiles: Tiles,
     ensemble: Ensemble,
-    feeder: BatchedEncoder,
+    runner: BatchedEncoder,
     settings: PredictionSettings,
 ) -> _EmbeddedSlide:
     """Read all tiles; heads that stream see each batch as it comes."""
@@ -170,15 +174,15 @@ def _embed(
     # Memory grows with the slide only where features are kept: 2 bytes a feature and
     # tile, 26 MB for 10 000 tiles of `efficientnet_lite0`.
     keeps_features = settings.bags_dir is not None or running is None
-    features = np.zeros((count, feeder.dim), dtype) if keeps_features else None
+    features = np.zeros((count, runner.dim), dtype) if keeps_features else None
     valid = np.zeros(count, bool)
     tried = 0
     # A generator holds worker threads, which an error must not leave behind.
     request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
     extraction = extraction_settings(
-        [feeder], count, max_corrupt=max_corrupt, threads=settings.threads
+        [runner], count, max_corrupt=max_corrupt, threads=settings.threads
     )
-    batches = encoded_batches(request, [feeder], extraction)
+    batches = encoded_batches(request, [runner], extraction)
     with progress(f"predict {geometry.slide}", count, "tiles") as advance, closing(batches):
         for batch in batches:
             # Rounded as a bag would hold them, so that streaming changes no prediction.
@@ -186,7 +190,7 @@ def _embed(
                 rounded = batch.features[0].astype(dtype)
             if not np.isfinite(rounded).all():
                 raise FormatError(
-                    f"{geometry.slide}: {feeder.encoder.name} gives features that are not finite "
+                    f"{geometry.slide}: {runner.encoder.name} gives features that are not finite "
                     f"in {dtype}; set features.dtype: float32 or features.precision: fp32 in "
                     "configs/config.yaml"
                 )
@@ -200,7 +204,7 @@ def _embed(
     return _EmbeddedSlide(*state_after_reading(valid, tried, max_corrupt), valid, features, running)
 
 
-def _bag(tiles: Tiles, embedded: _EmbeddedSlide, ensemble: Ensemble, feeder: BatchedEncoder) -> Bag:
+def _bag(tiles: Tiles, embedded: _EmbeddedSlide, ensemble: Ensemble, runner: BatchedEncoder) -> Bag:
     """The slide's bag, as `mil features` would write it; without features if none were kept."""
     features = embedded.features
     if features is None:
@@ -212,7 +216,7 @@ def _bag(tiles: Tiles, embedded: _EmbeddedSlide, ensemble: Ensemble, feeder: Bat
         embedded.valid,
         state=embedded.state,
         reason=embedded.reason,
-        encoder={**feeder.encoder.identity, "encoder_settings": ensemble.entry.settings()},
+        encoder={**runner.encoder.identity, "encoder_settings": ensemble.entry.settings()},
     )
 
 

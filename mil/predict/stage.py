@@ -7,7 +7,7 @@ from mil.config import Config, checked, config_path, read_yaml
 from mil.errors import DatasetError, FormatError, some
 from mil.io.tables import read_csv, valid_id, write_csv
 from mil.predict import messages
-from mil.predict.ensemble import Ensemble, feeder_of, load_ensemble
+from mil.predict.ensemble import Ensemble, load_ensemble, runner_of
 from mil.predict.slide import PredictionSettings, SlidePrediction, predict
 from mil.predict.table import row_of
 
@@ -58,7 +58,7 @@ def run(
     config_file = config_path("config.yaml")
     config = checked(Config, read_yaml(config_file), str(config_file))
     ensemble = load_ensemble(folder)
-    feeder = feeder_of(ensemble, folder, config.features, device)
+    runner = runner_of(ensemble, folder, config.features, device)
     for line in _remarks(ensemble, config.features.dtype):
         say(line)
     # A head does not store the settings of tissue: they are those of this
@@ -77,7 +77,7 @@ def run(
     predictions = [SlidePrediction(name) for name in names]
     for number, (slide, name) in enumerate(zip(slides, names, strict=True)):
         try:
-            predictions[number] = predict(slide, name, ensemble, feeder, settings)
+            predictions[number] = predict(slide, name, ensemble, runner, settings)
         # Features that overflow, for instance: a fault of this slide, which must not
         # stop the others.
         except FormatError as error:
