@@ -14,6 +14,7 @@ from mil.bench.commands import bench_app
 from mil.catalogue.commands import encoders_app, heads_app
 from mil.compare.commands import compare
 from mil.dataset.commands import dataset_app
+from mil.demo.commands import demo_app
 from mil.doctor.commands import doctor
 from mil.errors import MilError
 from mil.evaluate.commands import evaluate
@@ -38,6 +39,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(dataset_app, name="dataset")
+app.add_typer(demo_app, name="demo")
 app.add_typer(bench_app, name="bench")
 app.add_typer(bags_app, name="bags")
 app.add_typer(encoders_app, name="encoders")

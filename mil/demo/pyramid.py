@@ -15,29 +15,46 @@ _JPEG_QUALITY = 85
 _UM_PER_CM = 1e4
 
 
-def halve(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The mean of every 2 x 2 pixels; a last odd row or column is left out."""
+# Added before a division by four, which then rounds.
+_ROUNDED = 2
+
+
+def halve(image: NDArray[np.uint8], rounding: int = _ROUNDED) -> NDArray[np.uint8]:
+    """The mean of every 2 x 2 pixels; a last odd row or column is left out.
+
+    Args:
+        image: [height, width, 3].
+        rounding: number added to the sum of four: 2 rounds their mean, 0 cuts it off.
+    """
     rows = image.shape[0] // 2 * 2
     columns = image.shape[1] // 2 * 2
     upper = image[0:rows:2]
     lower = image[1:rows:2]
-    # Two more, so that the division by four rounds.
     total = upper[:, 0:columns:2].astype(np.uint16)
     total += upper[:, 1:columns:2]
     total += lower[:, 0:columns:2]
     total += lower[:, 1:columns:2]
-    total += 2
+    total += rounding
     total >>= 2
     return total.astype(np.uint8)
 
 
-def write_pyramid(path: Path, image: NDArray[np.uint8], mpp: float) -> None:
+def write_pyramid(
+    path: Path,
+    image: NDArray[np.uint8],
+    mpp: float,
+    *,
+    quality: int = _JPEG_QUALITY,
+    rounding: int = _ROUNDED,
+) -> None:
     """Write JPEG tiles of 256 px, one directory per level, each half the one before.
 
     Args:
         path: file to write.
         image: level 0, [height, width, 3].
         mpp: um per pixel of level 0.
+        quality: quality of the JPEG tiles, 1 to 100.
+        rounding: see `halve`.
     """
     with tifffile.TiffWriter(path) as file:
         level = image
@@ -49,7 +66,7 @@ def write_pyramid(path: Path, image: NDArray[np.uint8], mpp: float) -> None:
                 tile=(_TILE_PX, _TILE_PX),
                 photometric="rgb",
                 compression="jpeg",
-                compressionargs={"level": _JPEG_QUALITY},
+                compressionargs={"level": quality},
                 resolution=(per_cm, per_cm),
                 resolutionunit="CENTIMETER",
                 # Marks reduced levels, so that OpenSlide takes them for a pyramid.
@@ -60,5 +77,5 @@ def write_pyramid(path: Path, image: NDArray[np.uint8], mpp: float) -> None:
             )
             if max(level.shape[:2]) <= _SMALLEST_PX:
                 return
-            level = halve(level)
+            level = halve(level, rounding)
             factor = factor * 2
