@@ -42,10 +42,11 @@ classes: [normal, tumour]
 positive: tumour
 slides_dir: {slides_dir}
 notes: |
-  Composite slides: {num_tiles} real labelled tiles, side by side at places drawn by seed {seed}. Half of the
-  slides hold a spot of tumour tiles ({percent:g} % of their tiles). Each slide has a stain of its own. Slides of
-  different splits share no tile, nor do the two test sets (column test_set). The annotations are exact.
-  A tile for each patch: tile={{mpp: {mpp}}}.
+  Composite slides of {num_tiles} real labelled tiles, at places drawn by seed {seed}.
+  Half of the slides hold a spot of tumour tiles, {percent:g} % of their tiles.
+  Each slide has a stain of its own. Slides of different splits share no tile, nor do
+  the two test sets (column test_set), if there are two. The annotations are exact.
+  A tile of the workflow for each labelled tile: tile={{mpp: {mpp}}}.
 """
 
 
