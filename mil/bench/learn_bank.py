@@ -196,7 +196,7 @@ def _add_stains(
                 return _compressed(image)
 
             features = _encode(encoding, tile, len(images), advance)
-            _write_features(bank.folder / stain_file(number), features)
+            write_features(bank.folder / stain_file(number), features)
 
 
 def _add_tool_cohort(
@@ -212,7 +212,7 @@ def _add_tool_cohort(
 
     with progress(f"encode slides of seed {cohort.seed}", len(cells), "tiles") as advance:
         features = _encode(encoding, tile, len(cells), advance)
-    _write_features(bank.folder / cohort.file, features)
+    write_features(bank.folder / cohort.file, features)
 
 
 def _compressed(image: TileImage) -> TileImage:
@@ -245,7 +245,8 @@ def _encode(
     return features
 
 
-def _write_features(path: Path, features: Float16[np.ndarray, "tiles dim"]) -> None:
+def write_features(path: Path, features: Float16[np.ndarray, "tiles dim"]) -> None:
+    """Write one file of a bank: features of all tiles, or of the slides of a cohort."""
     with h5.writing(path, FORMAT, VERSION) as file:
         file["features"] = features
 

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mil.config import NAME
-from mil.demo.composite_plan import CELL_PX, CompositeSlide, Layout, Stain, plan_composites
+from mil.demo.composite_plan import CELL_PX, CompositeSlide, Layout, Split, Stain, plan_composites
 from mil.demo.labelled_tiles import (
     CLASS_NAMES,
     LabelledTiles,
@@ -57,15 +57,16 @@ class CompositeReport:
     Attributes:
         yaml: yaml of the dataset, with its slide table beside it.
         mpp: micrometres per pixel of the slides, at which a tile is a labelled tile.
-        num_slides: number of slides by split.
+        num_slides: number of slides by set.
     """
 
     yaml: Path
     mpp: str
-    num_slides: dict[str, int]
+    num_slides: dict[Split, int]
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{count} {split}" for split, count in self.num_slides.items())
+        sizes = sizes.replace("second", "second test")
         return (
             f"{self.yaml}: composite slides: {sizes}\n"
             f"now: snakemake --cores all --config dataset={self.yaml} 'tile={{mpp: {self.mpp}}}'"
@@ -133,7 +134,7 @@ def write_composites(
         mpp=f"{mpp:.5f}",
     )
     write_text(yaml, text)
-    return CompositeReport(yaml, f"{mpp:.5f}", dict(Counter(_split(slide) for slide in plan)))
+    return CompositeReport(yaml, f"{mpp:.5f}", dict(Counter(slide.split for slide in plan)))
 
 
 def stained(
