@@ -19,7 +19,7 @@ from mil.config import Section
 from mil.demo.composite import cell_corners
 from mil.demo.composite_plan import Layout, Pool, draw_layout, draw_pools
 from mil.demo.labelled_tiles import CLASS_NAMES
-from mil.errors import DatasetError
+from mil.errors import ConfigError, DatasetError
 from mil.train.data import LabelledBag
 
 # Shares of the tiles of each class up to which they are for training, for validation
@@ -28,6 +28,8 @@ TILE_SHARES = (0.45, 0.60, 0.80)
 # The same for stains, of which training and validation have the first part.
 STAIN_SHARES = (10 / 16, 13 / 16)
 FEWEST_STAINS = 4
+# Training slides of `mil demo composites` that go with two validation slides.
+FEWEST_OF_TOOL = 6
 
 Rng = np.random.Generator
 
@@ -44,7 +46,16 @@ class CohortSettings(Section):
     )
 
     def tool_cohort(self, seed: int) -> ToolCohort:
-        """Slides of `mil demo composites` with as many training slides."""
+        """Slides of `mil demo composites` with as many training slides.
+
+        Raises:
+            ConfigError: they leave no validation slide of each class.
+        """
+        if self.train_slides < FEWEST_OF_TOOL:
+            raise ConfigError(
+                f"--tool-seed: has a third as many validation slides as training slides; set "
+                f"--train-slides to {FEWEST_OF_TOOL} or more, not {self.train_slides}"
+            )
         return ToolCohort(seed, 2 * self.train_slides, self.witness)
 
 
