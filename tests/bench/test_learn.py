@@ -437,19 +437,19 @@ def test_other_tiles_have_a_bank_of_their_own(tiny, tmp_path):
 
 
 def test_from_the_command_line(tiny, tmp_path):
-    head = quick_file(tmp_path)
+    heads = ["--head", quick_file(tmp_path), "--head", quick_file(tmp_path, "slow", epochs=3)]
     arguments = ["bench", "learn", str(tiny), "--encoder", "tiny", "--stains", "4"]
-    arguments += ["--cohorts", "1", "--tool-seed", "0", "--seeds", "1", "--head", head]
+    arguments += ["--cohorts", "1", "--tool-seed", "0", "--seeds", "1", *heads]
     arguments += ["--train-slides", "2", "--val-slides", "2", "--test-slides", "2"]
-    arguments += ["--second-test-slides", "2", "--loop", "own", "--loop", "published"]
-    arguments += ["--against", "published", "--json", str(tmp_path / "o" / "learn.json")]
+    arguments += ["--second-test-slides", "2", "--against", "quick"]
+    arguments += ["--json", str(tmp_path / "o" / "learn.json")]
     failed = CliRunner().invoke(app, arguments)
     assert isinstance(failed.exception, ConfigError), failed.output
     assert "set --train-slides to 6 or more, not 2" in str(failed.exception)
     result = CliRunner().invoke(app, [*arguments, "--train-slides", "6"])
     assert result.exit_code == 0, result.output
     assert "2 cohorts, 6 training slides, 8 % tumour" in result.output
-    assert "quick@published" in result.output
+    assert "slow" in result.output
     assert "differences" in result.output
     folder = tmp_path / "o" / "learn-bank"
     assert len(list(folder.glob("bank-*/*.h5"))) == 5
