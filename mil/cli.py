@@ -14,7 +14,7 @@ from mil.bench.commands import bench_app
 from mil.catalogue.commands import encoders_app, heads_app
 from mil.compare.commands import compare
 from mil.dataset.commands import dataset_app
-from mil.demo.commands import demo_app
+from mil.dataset.demo_commands import demo_app
 from mil.doctor.commands import doctor
 from mil.errors import MilError
 from mil.evaluate.commands import evaluate

@@ -13,7 +13,7 @@ from mil.bench.learn_fit import SlidePrediction
 from mil.statistics.discrimination import auroc
 
 # Inverse strengths of the penalty, of which validation tiles choose one.
-INVERSE_PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MAX_ITERATIONS = 500
 
 

@@ -97,11 +97,12 @@ class TrainConfig(Section):
         "has instructions for it; fp16: on a GPU only, with loss scaling. Parameters, scores, "
         "softmax, losses and optimiser are fp32 in any case.",
     )
-    # f1_auc is the choice of ACMIL; of equal epochs the first is kept.
-    select: Literal["loss", "f1_auc", "last"] = Field(
+    # ACMIL's code selects by f1_auc until October 2024, by f1_micro_auc since then
+    # (its torchmetrics' default is micro). Of equal epochs the first is kept.
+    select: Literal["loss", "f1_auc", "f1_micro_auc", "last"] = Field(
         "loss",
         description="Epoch that is kept; loss: smallest validation loss; f1_auc: largest macro-F1 "
-        "+ AUROC; last: the last.",
+        "+ AUROC; f1_micro_auc: largest micro-F1 + AUROC; last: the last.",
     )
     patience: int | None = Field(
         None,

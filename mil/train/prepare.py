@@ -11,6 +11,7 @@ from mil.heads import TwoStage, UsesGraph
 from mil.losses import check_terms
 from mil.tasks import AnyTask, fit_task
 from mil.train.data import BagSource, batches
+from mil.train.validate import F1_OF
 
 # Losses of the first head of a two-stage head, which exists before any recipe's terms.
 FIRST_STAGE_LOSSES = {"cross_entropy": LossWeight(start=1.0)}
@@ -54,10 +55,10 @@ def check_compatible(task: AnyTask, recipe: Recipe, head: nn.Module) -> None:
             f"head {recipe.name}: compares classes, which the task {task.kind} does not have; "
             "choose another head"
         )
-    if recipe.train.select == "f1_auc" and not task.one_of_classes:
+    if recipe.train.select in F1_OF and not task.one_of_classes:
         raise ConfigError(
-            f"train.select: f1_auc needs classes, which the task {task.kind} does not have; "
-            "set loss"
+            f"train.select: {recipe.train.select} needs classes, which the task {task.kind} does "
+            "not have; set loss"
         )
     # A Cox loss of a single bag is zero: it orders the bags of one batch by risk.
     if recipe.train.batch_bags < task.smallest_batch:

@@ -11,6 +11,10 @@ from mil.tasks import AnyTask
 from mil.train.data import BagSource, batches
 from mil.trained import Calibration
 
+# F1 that a selection adds to the AUROC; micro-F1 of slides with one label each is the
+# accuracy.
+F1_OF = {"f1_auc": "f1_macro", "f1_micro_auc": "accuracy"}
+
 
 @torch.inference_mode()
 def logits_of(
@@ -41,7 +45,8 @@ def validate(
         head: Head in evaluation mode.
         bags: Validation bags; without any the result is empty.
         task: Task of the head.
-        select: `f1_auc`: the score is macro-F1 + AUROC; else it is minus the loss.
+        select: `f1_auc`: the score is macro-F1 + AUROC; `f1_micro_auc`: micro-F1 +
+            AUROC; else it is minus the loss.
         device: Device of the head.
     """
     if not bags:
@@ -53,8 +58,8 @@ def validate(
     # A metric is None where it is undefined, such as the AUROC of a single class.
     metrics = {name: value for name, value in values.items() if value is not None}
     score = -loss
-    if select == "f1_auc":
-        score = metrics["f1_macro"] + metrics.get("auroc_macro", 0.0)
+    if select in F1_OF:
+        score = metrics[F1_OF[select]] + metrics.get("auroc_macro", 0.0)
     return {"loss": loss, **metrics, "score": score}
 
 

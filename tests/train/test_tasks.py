@@ -113,6 +113,7 @@ DSMIL = "name: dsmil\nlosses: {cross_entropy: 1}\n"
 DTFD = "name: dtfd\nlosses: {cross_entropy: 1}\n"
 CLAM = "name: clam_sb\nlosses: {cross_entropy: 1, instance_cross_entropy: 1}\n"
 F1_AUC = "train: {epochs: 1, select: f1_auc}\n"
+F1_MICRO_AUC = "train: {epochs: 1, select: f1_micro_auc}\n"
 BATCH_OF_ONE = "train: {epochs: 1}\n"
 WEIGHTED = "train: {epochs: 1, class_weights: balanced}\n"
 SAMPLED = "train: {epochs: 1, sampling: balanced}\n"
@@ -125,6 +126,7 @@ REFUSED = [
     ("survival_cox", DTFD, HOW, "head dtfd: compares classes"),
     ("multilabel", CLAM, HOW, NO_CLASSES_TERM),
     ("ordinal", RECIPES["abmil"], F1_AUC, "train.select: f1_auc needs classes"),
+    ("ordinal", RECIPES["abmil"], F1_MICRO_AUC, "train.select: f1_micro_auc needs classes"),
     ("survival_cox", RECIPES["abmil"], BATCH_OF_ONE, "batch_bags in the recipe to 2 or more"),
     ("regression", RECIPES["abmil"], WEIGHTED, "class_weights: balanced needs"),
     ("survival_discrete", RECIPES["abmil"], SAMPLED, "sampling: balanced needs"),
