@@ -298,8 +298,9 @@ def bench_learn(
     ] = None,
 ) -> None:
     """Train heads on many cohorts of composite slides, beside a probe of tile labels."""
-    from mil.bench.learn import HEADS, OWN, LearnRun, run
+    from mil.bench.learn import BankOptions, run
     from mil.bench.learn_cohorts import CohortSettings
+    from mil.bench.learn_rows import HEADS, OWN, LearnRun
     from mil.bench.results_table import show
 
     tables = run(
@@ -319,11 +320,13 @@ def bench_learn(
             second_test_slides=second_test_slides,
             witness=witness,
         ),
-        encoder=encoder,
-        stains=stains,
-        max_tiles=max_tiles,
-        bank=bank or (json.parent if json else Path()) / "learn-bank",
-        device=device,
+        BankOptions(
+            folder=bank or (json.parent if json else Path()) / "learn-bank",
+            encoder=encoder,
+            stains=stains,
+            max_tiles=max_tiles,
+            device=device,
+        ),
         threads=threads,
         json=json,
     )

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float16, Int
 from pydantic import Field
 
-from mil.bench.learn_bank import FeatureBank, ToolCohort, tool_slides
+from mil.bench.learn_bank import FeatureBank, ToolCohort
 from mil.config import Section
 from mil.demo.composite import cell_corners
 from mil.demo.composite_plan import Layout, Pool, draw_layout, draw_pools
@@ -135,19 +135,19 @@ def build_cohort(bank: FeatureBank, name: CohortName, settings: CohortSettings) 
     stains = _draw_stains(rng, bank.stains)
     features = bank.features()
 
-    def drawn(stream: int, pool: Pool, group: int, size: int) -> list[FeatureSlide]:
+    def draw(stream: int, pool: Pool, group: int, size: int) -> list[FeatureSlide]:
         source = _Source(features, pool, stains[group], settings.witness)
         return _draw_slides(name.rng(stream), source, size, f"{name} set {stream}")
 
     tests = (
-        drawn(TEST, pools[2], 1, settings.test_slides),
-        drawn(SECOND, pools[3], 2, settings.second_test_slides),
+        draw(TEST, pools[2], 1, settings.test_slides),
+        draw(SECOND, pools[3], 2, settings.second_test_slides),
     )
     if name.kind == "tool":
         train, valid = _tool_sets(bank, settings.tool_cohort(name.seed))
         return Cohort(train, valid, tests)
-    train = drawn(TRAIN, pools[0], 0, settings.train_slides)
-    valid = drawn(VALID, pools[1], 0, settings.val_slides)
+    train = draw(TRAIN, pools[0], 0, settings.train_slides)
+    valid = draw(VALID, pools[1], 0, settings.val_slides)
     return Cohort(train, valid, tests)
 
 
@@ -197,7 +197,7 @@ def _tool_sets(
     bank: FeatureBank, cohort: ToolCohort
 ) -> tuple[list[FeatureSlide], list[FeatureSlide]]:
     """Training and validation slides of `mil demo composites`."""
-    plan = tool_slides(bank, cohort)
+    plan = bank.tool_slides(cohort)
     ends = np.cumsum([len(slide.tiles) for slide in plan])
     features_by_slide = np.split(bank.tool_features(cohort), ends[:-1])
     slides: dict[str, list[FeatureSlide]] = {"train": [], "val": []}

@@ -55,7 +55,7 @@ def demo_composites(
     ] = False,
 ) -> None:
     """Make slides of real labelled tiles, whose tumour is known tile by tile."""
-    from mil.demo.composite import write_composites
+    from mil.demo.composite_dataset import write_composites
 
     report = write_composites(
         tiles,

@@ -9,13 +9,23 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mil.bench import learn, learn_bank
-from mil.bench.learn import FitTask, LearnRun, references_of, rows_of, run, run_task
-from mil.bench.learn_bank import FeatureBank, at_most, open_bank, stain_file
+from mil.bench import learn, learn_encode
+from mil.bench.learn import BankOptions, FitTask, run, run_task
 from mil.bench.learn_cohorts import CohortName, CohortSettings, bags_of, build_cohort
+from mil.bench.learn_encode import (
+    FeatureBank,
+    TileSource,
+    at_most,
+    open_bank,
+    open_source,
+    source_digest,
+    stain_file,
+    write_features,
+)
 from mil.bench.learn_fit import SlidePrediction, train_and_predict
 from mil.bench.learn_probe import probe_and_predict
 from mil.bench.learn_results import LearnResult, TestMetrics, measure
+from mil.bench.learn_rows import LearnRun, references_of, rows_of
 from mil.bench.learn_table import CEILING, by_cohort, difference_table, estimate, learn_table
 from mil.cli import app
 from mil.config import Recipe, load_recipe
@@ -55,16 +65,18 @@ def bank(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bank")
     bank = FeatureBank(folder, "digest", labels, usable, STAINS)
     for stain in range(STAINS):
-        learn_bank.write_features(folder / stain_file(stain), features[stain].astype(np.float16))
+        write_features(folder / stain_file(stain), features[stain].astype(np.float16))
     cohort = SMALL.tool_cohort(0)
-    rows = [features[0, slide.tiles] for slide in learn_bank.tool_slides(bank, cohort)]
-    learn_bank.write_features(folder / cohort.file, np.concatenate(rows).astype(np.float16))
+    rows = [features[0, slide.tiles] for slide in bank.tool_slides(cohort)]
+    write_features(folder / cohort.file, np.concatenate(rows).astype(np.float16))
     return bank
 
 
 @pytest.fixture
 def ready(bank, monkeypatch):
     """Commands use the bank, and encode nothing."""
+    source = TileSource(None, None, bank.digest)
+    monkeypatch.setattr(learn, "open_source", lambda *_, **__: source)
     monkeypatch.setattr(learn, "open_bank", lambda *_, **__: bank)
 
 
@@ -78,11 +90,7 @@ def start(tmp_path, json=None, settings=SMALL, **changes):
         tmp_path,
         LearnRun(**{**choices, **changes}),
         settings,
-        encoder="x",
-        stains=STAINS,
-        max_tiles=100,
-        bank=tmp_path,
-        device="cpu",
+        BankOptions(tmp_path, "x", STAINS, 100, "cpu"),
         threads=1,
         json=json,
     )
@@ -365,7 +373,7 @@ def test_two_processes_find_the_same(bank, tmp_path):
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """Ten small tiles of each class, and an encoder of 32 px with random weights."""
-    monkeypatch.setattr(learn_bank, "CELL_PX", 32)
+    monkeypatch.setattr(learn_encode, "CELL_PX", 32)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/encoders.yaml").write_text(
@@ -375,32 +383,26 @@ def tiny(tmp_path, monkeypatch):
 
 
 def opened(tiles, tmp_path, **changes):
-    options = {
-        "encoder": "tiny",
-        "stains": 4,
-        "max_tiles": 1000,
-        "tool_cohorts": [],
-        "threads": 1,
-        "device": "cpu",
-    }
-    return open_bank(tiles, tmp_path / "cache", **{**options, **changes})
+    source = open_source(tiles, encoder="tiny", max_tiles=1000, device="cpu")
+    options = {"stains": 4, "tool_cohorts": [], "threads": 1}
+    return open_bank(source, tmp_path / "cache", **{**options, **changes})
 
 
 def test_tiles_are_encoded_once_in_stain_and_orientation(tiny, tmp_path, monkeypatch):
     seen = []
-    real = learn_bank._compressed
+    real = learn_encode._compressed
 
     def noted(image):
         seen.append(image)
         return real(image)
 
-    monkeypatch.setattr(learn_bank, "_compressed", noted)
+    monkeypatch.setattr(learn_encode, "_compressed", noted)
     bank = opened(tiny, tmp_path)
     assert bank.features().shape == (4, 21, 96)
     assert len(seen) == 4 * 21
     assert not bank.usable[-1]
     # The first tile of the second stain, drawn as the module says.
-    rng = np.random.default_rng(learn_bank.BANK_SEED)
+    rng = np.random.default_rng(learn_encode.BANK_SEED)
     gain = rng.normal(1, 0.08, (64, 3))
     bias = rng.normal(0, 0.02, (64, 3))
     turns = rng.integers(4, size=(64, 21))
@@ -428,10 +430,10 @@ def test_other_tiles_have_a_bank_of_their_own(tiny, tmp_path):
     assert at_most(tiles, 21) is tiles
     identity = {"encoder": "tiny"}
     digests = {
-        learn_bank._digest(tiles, identity),
-        learn_bank._digest(few, identity),
-        learn_bank._digest(tiles, {"encoder": "other"}),
-        learn_bank._digest(replace(tiles, labels=1 - tiles.labels), identity),
+        source_digest(tiles, identity),
+        source_digest(few, identity),
+        source_digest(tiles, {"encoder": "other"}),
+        source_digest(replace(tiles, labels=1 - tiles.labels), identity),
     }
     assert len(digests) == 4
 

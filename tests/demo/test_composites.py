@@ -11,8 +11,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mil.cli import app
-from mil.demo import composite
-from mil.demo.composite import cell_corners, render, write_composites
+from mil.demo import composite, composite_dataset
+from mil.demo.composite import cell_corners, render
+from mil.demo.composite_dataset import write_composites
 from mil.demo.composite_plan import CELL_PX, plan_composites
 from mil.demo.labelled_tiles import read_labelled_tiles, read_tile, tiles_with_tissue
 from mil.errors import DatasetError
@@ -32,7 +33,8 @@ SMALL = {"slides": 6, "witness": 0.08, "seed": 3, "second": 2, "tile_mpp": 1.0}
 def small_cells():
     """Tiles of 32 px on the slides, not 224."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(composite, "CELL_PX", SIDE)
+        for module in (composite, composite_dataset):
+            patch.setattr(module, "CELL_PX", SIDE)
         yield
 
 
@@ -124,7 +126,8 @@ def test_pixels_are_the_tiles_in_the_slides_stain(folder):
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.skipif(not TOOL.is_file(), reason="the first script is not here")
 def test_files_are_those_of_the_first_script(tmp_path, monkeypatch):
-    monkeypatch.setattr(composite, "CELL_PX", CELL_PX)
+    for module in (composite, composite_dataset):
+        monkeypatch.setattr(module, "CELL_PX", CELL_PX)
     spec = spec_from_file_location("make_composites", TOOL)
     script = module_from_spec(spec)
     spec.loader.exec_module(script)
