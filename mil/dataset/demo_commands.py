@@ -23,8 +23,12 @@ def demo_composites(
         ),
     ],
     out: Annotated[
-        Path, typer.Argument(help="Folder to write; its name becomes that of the dataset.")
+        Path,
+        typer.Argument(help="Folder of the slides to write; its name becomes that of the dataset."),
     ],
+    datasets: Annotated[
+        Path, typer.Option(help="Folder to write NAME.yaml and NAME.csv to.")
+    ] = Path("configs/datasets"),
     slides: Annotated[
         int,
         typer.Option(
@@ -60,6 +64,7 @@ def demo_composites(
     report = write_composites(
         tiles,
         out,
+        datasets=datasets,
         slides=slides,
         witness=witness,
         seed=seed,

@@ -65,9 +65,10 @@ class CompositeReport:
     def __str__(self) -> str:
         sizes = ", ".join(f"{count} {split}" for split, count in self.num_slides.items())
         sizes = sizes.replace("second", "second test")
+        settings = f"dataset={self.yaml.stem} 'tile={{mpp: {self.mpp}}}'"
         return (
             f"{self.yaml}: composite slides: {sizes}\n"
-            f"now: snakemake --cores all --config dataset={self.yaml} 'tile={{mpp: {self.mpp}}}'"
+            f"now: snakemake --cores all --config {settings}"
         )
 
 
@@ -75,6 +76,7 @@ def write_composites(
     folder: Path,
     out: Path,
     *,
+    datasets: Path,
     slides: int,
     witness: float,
     seed: int,
@@ -86,7 +88,9 @@ def write_composites(
 
     Args:
         folder: folder of the tiles; see `read_labelled_tiles`.
-        out: folder to write; its name is that of the dataset and begins the slides' ids.
+        out: folder of the slides; its name is that of the dataset and begins the
+            slides' ids.
+        datasets: folder to write `NAME.yaml` and `NAME.csv` to.
         slides: number of slides without the second test set.
         witness: share of tumour tiles in a positive slide, 0 to 1.
         seed: random seed; see `mil.demo.composite_plan`.
@@ -98,7 +102,7 @@ def write_composites(
         DatasetError: the tiles cannot be used or are too few, or a dataset is there.
     """
     name = out.resolve().name
-    yaml = out / f"{name}.yaml"
+    yaml = datasets / f"{name}.yaml"
     if not re.fullmatch(NAME, name):
         raise DatasetError(
             f"{out}: the folder's name becomes that of the dataset; use letters, digits, dots, "
@@ -106,7 +110,7 @@ def write_composites(
         )
     if yaml.exists() and not force:
         raise DatasetError(
-            f"{yaml}: exists already; choose another folder, or overwrite it with --force"
+            f"{yaml}: exists already; choose another name for {out}, or overwrite it with --force"
         )
     tiles = read_labelled_tiles(folder)
     usable = tiles_with_tissue(tiles)
@@ -119,7 +123,7 @@ def write_composites(
     # Tiles are resized, so their micrometres per pixel change.
     mpp = tile_mpp * _usual_side(tiles) / CELL_PX
     _write_slides(out, name, plan, tiles, mpp)
-    _write_tables(out, name, plan, mpp)
+    _write_tables(out, yaml.with_suffix(".csv"), plan, mpp)
     # Last, since a dataset is found by it.
     text = YAML.format(
         name=name,
@@ -171,10 +175,13 @@ def _write_slides(
             advance(1)
 
 
-def _write_tables(out: Path, name: str, plan: Sequence[CompositeSlide], mpp: float) -> None:
+def _write_tables(out: Path, table: Path, plan: Sequence[CompositeSlide], mpp: float) -> None:
+    """Write `cells.csv` with the label of every tile, and the slide table."""
     slide_rows = []
     cell_rows = []
-    for number, (slide_id, slide) in enumerate(zip(_slide_ids(name, plan), plan, strict=True)):
+    for number, (slide_id, slide) in enumerate(
+        zip(_slide_ids(table.stem, plan), plan, strict=True)
+    ):
         row = {
             "slide": slide_id,
             "patient": f"p{number:03d}",
@@ -192,7 +199,7 @@ def _write_tables(out: Path, name: str, plan: Sequence[CompositeSlide], mpp: flo
         for row in slide_rows:
             del row["test_set"]
     write_csv(out / "cells.csv", cell_rows)
-    write_csv(out / f"{name}.csv", slide_rows)
+    write_csv(table, slide_rows)
 
 
 def _tumour_squares(layout: Layout) -> dict[str, object]:

@@ -11,17 +11,9 @@ from typer.testing import CliRunner
 
 from mil.bench import learn, learn_encode
 from mil.bench.learn import BankOptions, FitTask, run, run_task
+from mil.bench.learn_bank import FeatureBank, stain_file, write_features
 from mil.bench.learn_cohorts import CohortName, CohortSettings, bags_of, build_cohort
-from mil.bench.learn_encode import (
-    FeatureBank,
-    TileSource,
-    at_most,
-    open_bank,
-    open_source,
-    source_digest,
-    stain_file,
-    write_features,
-)
+from mil.bench.learn_encode import TileSource, at_most, open_bank, open_source, source_digest
 from mil.bench.learn_fit import SlidePrediction, train_and_predict
 from mil.bench.learn_probe import probe_and_predict
 from mil.bench.learn_results import LearnResult, TestMetrics, measure

@@ -46,8 +46,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def dataset(folder, tmp_path_factory):
     """Six small composite slides and two of a second test set."""
-    out = tmp_path_factory.mktemp("out") / "mosaic"
-    return write_composites(folder, out, **SMALL)
+    root = tmp_path_factory.mktemp("out")
+    return write_composites(folder, root / "mosaic", datasets=root, **SMALL)
 
 
 def plan_of(folder, **changes):
@@ -133,7 +133,8 @@ def test_files_are_those_of_the_first_script(tmp_path, monkeypatch):
     spec.loader.exec_module(script)
     script.lymph(REAL, tmp_path / "old", 6, 0.08, 1)
     tiles = REAL / "lymph_node_patches"
-    write_composites(tiles, tmp_path / "new", **{**SMALL, "seed": 1, "second": 0})
+    options = {**SMALL, "seed": 1, "second": 0}
+    write_composites(tiles, tmp_path / "new", datasets=tmp_path, **options)
     for number in range(6):
         with (
             tifffile.TiffFile(tmp_path / f"old/slides/lymph_{number:03d}.tif") as old,
@@ -190,12 +191,12 @@ def test_the_dataset_reads(dataset):
     assert slides[0].mpp == SIDE_PX / SIDE
     root = Path(config.slides_dir)
     assert all((root / slide.path).is_file() for slide in slides)
-    assert f"dataset={dataset.yaml}" in str(dataset)
+    assert "--config dataset=mosaic 'tile={mpp: 0.75000}'" in str(dataset)
     assert "3 train, 1 val, 2 test, 2 second test" in str(dataset)
 
 
 def test_annotation_and_cells_are_the_tumour_tiles(dataset):
-    root = dataset.yaml.parent
+    root = dataset.yaml.parent / "mosaic"
     cells = [row for row in read_csv(root / "cells.csv") if row["slide"] == "mosaic_001"]
     tumour = [row for row in cells if row["label"] == "1"]
     assert 0 < len(tumour) < len(cells)
@@ -252,22 +253,24 @@ def test_folders_that_cannot_be_used(tmp_path, folder):
         read_labelled_tiles(tmp_path)
     few = labelled_tiles(tmp_path / "few", of_each=3)
     with one_line(DatasetError, r"few: 3 tiles of the class 'normal' .* too few for 3"):
-        write_composites(few, tmp_path / "out", **{**SMALL, "second": 0})
+        write_composites(few, tmp_path / "out", datasets=tmp_path, **{**SMALL, "second": 0})
     with one_line(DatasetError, "the folder's name becomes that of the dataset"):
-        write_composites(folder, tmp_path / "a b", **SMALL)
+        write_composites(folder, tmp_path / "a b", datasets=tmp_path, **SMALL)
     (tmp_path / "few/normal/000.png").write_text("no image")
     with one_line(DatasetError, "000.png: not an image"):
         tiles_with_tissue(read_labelled_tiles(tmp_path / "few"))
 
 
-def test_from_the_command_line(folder, dataset, tmp_path):
-    out = tmp_path / "mosaic"
+def test_from_the_command_line(folder, dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "data/mosaic"
     arguments = ["demo", "composites", str(folder), str(out), "--slides", "6", "--seed", "3"]
     arguments += ["--second", "2", "--tile-mpp", "1"]
     first = CliRunner().invoke(app, arguments)
     assert first.exit_code == 0, first.output
     assert "snakemake --cores all --config dataset=" in first.output
-    table = (out / "mosaic.csv").read_text()
+    table = (tmp_path / "configs/datasets/mosaic.csv").read_text()
+    assert (out / "cells.csv").is_file()
     assert table == (dataset.yaml.parent / "mosaic.csv").read_text()
     again = CliRunner().invoke(app, arguments)
     assert isinstance(again.exception, DatasetError)
