@@ -16,7 +16,8 @@ NOTE = (
     "Mean ± standard error over cohorts, each the mean of its seeds. slide: AUROC of test slides; "
     "tile: AUROC of attention within positive slides (0.5: chance); 1: test set, 2: second test "
     "set, of other tiles and stains; log loss of slides in nats, mean of both sets, by the head's "
-    "logits and calibrated on validation slides. "
+    "logits and calibrated on validation slides; lowest: the cohort of the lowest slide AUROC, "
+    "mean of both sets. "
     f"{CEILING}: logistic regression on the label of every training tile, the ceiling of these "
     "features; a slide counts by its highest tile."
 )
@@ -129,6 +130,8 @@ def _row(name: str, results: Sequence[LearnResult]) -> Row:
     row: Row = {"recipe": name}
     for column in (*AREAS, *LOSSES):
         row[column.name] = str(estimate(values[:, column.place].tolist()))
+    # A recipe may fail on one cohort and be right on all others.
+    row["lowest"] = f"{values[:, :2].mean(1).min():.3f}"
     if name == CEILING:
         # The highest of a slide's tiles ranks slides, and is no probability of a slide.
         row.update({column.name: NOTHING for column in LOSSES})
@@ -148,7 +151,7 @@ def _chance_row(settings: CohortSettings, num_cohorts: int) -> Row:
         row[f"slide_{number}"] = str(Estimate(0.5, sqrt(variance / num_cohorts)))
     row |= {"tile_1": "0.500", "tile_2": "0.500"}
     row |= {column.name: f"{log(2):.3f}" for column in LOSSES}
-    return row | {"s_a_fit": NOTHING}
+    return row | {"lowest": NOTHING, "s_a_fit": NOTHING}
 
 
 def _signed(value: Estimate) -> str:

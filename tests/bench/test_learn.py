@@ -251,6 +251,9 @@ def test_figures_are_means_over_seeds_and_then_over_cohorts():
     assert row["log_loss"] == "1.250 ± 0.250"
     assert row["calibrated"] == "0.625 ± 0.125"
     assert row["s_a_fit"] == 2.0
+    # Cohort 2: 0.7 and 0.6.
+    assert row["lowest"] == "0.650"
+    assert list(row) == list(chance)
     # 3 against 3 slides: sqrt(7 / 108), of two cohorts over sqrt(2).
     assert chance["slide_1"] == "0.500 ± 0.180"
     assert chance["log_loss"] == "0.693"
