@@ -9,7 +9,6 @@ import torch
 from shapely import box
 
 from mil.config import Recipe
-from mil.evaluate.localise import entropy_share
 from mil.evaluate.rows import EvaluatedSlide
 from mil.evaluate.selection import Selected, annotated_tiles, of_selection
 from mil.heads import build_head
@@ -17,6 +16,7 @@ from mil.io.annotations import feature, write_geojson
 from mil.io.bags import read_bag
 from mil.io.tables import read_csv, write_csv
 from mil.score.selection import RANDOM_DRAWS
+from mil.statistics.attention import entropy_share
 from mil.statistics.classified import classification
 from mil.tasks import Classification
 from mil.trained import Trained, apply, load_trained, save_trained
