@@ -51,13 +51,16 @@ class Localisation(Section):
     @property
     def about_tile_auroc(self) -> str:
         """`0.41 to 0.67; 0.5 is chance`, or why there is no interval."""
-        between = interval(self.tile_auroc) or f"{self.without_interval}: no interval"
-        return f"{between}; {self.tile_auroc_by_chance:g} is chance"
+        chance = f"{self.tile_auroc_by_chance:g} is chance"
+        if self.tile_auroc_ci95 is not None:
+            return f"{interval(self.tile_auroc)}; {chance}"
+        # Files of before have no interval for any number of slides.
+        return chance if self.hottest_tile is None else f"{self.without_interval}; {chance}"
 
     @property
     def without_interval(self) -> str:
-        """`one slide`, or `one patient` with several."""
-        return "one slide" if self.n_slides == 1 else "one patient"
+        """`no interval: one slide`, or `one patient` with several."""
+        return f"no interval: one {'slide' if self.n_slides == 1 else 'patient'}"
 
     @property
     def hits(self) -> str:

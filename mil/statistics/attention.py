@@ -27,3 +27,20 @@ def almost_uniform(share: float | None) -> str:
     if share is None or share <= ALMOST_UNIFORM:
         return ""
     return f"attention almost uniform (entropy share {share:.3f})"
+
+
+def colours_note(attention: Float[np.ndarray, " tiles"], *, ranks: bool) -> str:
+    """Caption of a picture of almost uniform attention; empty for other attention.
+
+    Args:
+        attention: Attention of each tile; sums to 1.
+        ranks: Whether colours are percentiles, which spread over the whole scale
+            however little attention differs.
+    """
+    note = almost_uniform(entropy_share(attention))
+    if not note or not ranks:
+        return note
+    # In a large bag a few tiles may have many times the mean, and the share is high all
+    # the same.
+    largest = float(attention.max()) * len(attention)
+    return f"{note}: colours show ranks, and the largest is only {largest:.3g} × the mean"
