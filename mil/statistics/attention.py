@@ -29,18 +29,19 @@ def almost_uniform(share: float | None) -> str:
     return f"attention almost uniform (entropy share {share:.3f})"
 
 
-def colours_note(attention: Float[np.ndarray, " tiles"], *, ranks: bool) -> str:
-    """Caption of a picture of almost uniform attention; empty for other attention.
+def ranks_note(attention: Float[np.ndarray, " tiles"], ranks: str = "colours show ranks") -> str:
+    """Caution about percentiles of almost uniform attention; empty for other attention.
+
+    Percentiles spread over the whole scale however little attention differs.
 
     Args:
         attention: Attention of each tile; sums to 1.
-        ranks: Whether colours are percentiles, which spread over the whole scale
-            however little attention differs.
+        ranks: Words for what shows the percentiles.
     """
     note = almost_uniform(entropy_share(attention))
-    if not note or not ranks:
-        return note
-    # In a large bag a few tiles may have many times the mean, and the share is high all
-    # the same.
+    if not note:
+        return ""
+    # In a large bag a few tiles may have many times the mean, and the entropy share is
+    # high all the same.
     largest = float(attention.max()) * len(attention)
-    return f"{note}: colours show ranks, and the largest is only {largest:.3g} × the mean"
+    return f"{note}: {ranks}; the largest value is {largest:.3g} × the mean"
