@@ -155,7 +155,7 @@ def lines_drawn(path, **changes) -> list[tuple[float, float, str]]:
             assert 0 <= box.y0 < box.y1 <= figure.bbox.height
             texts.append((box.x0 / width, box.x1 / width, text.get_text()))
 
-    settings = {"title": "t", "scale": "percentile", "um_per_px": 0.0, "tissue": [], "annotated": []}
+    settings = {"scale": "percentile", "um_per_px": 0.0, "tissue": [], "annotated": []}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", savefig)
         picture = Image.new("RGB", (400, 60))
