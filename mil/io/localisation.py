@@ -68,13 +68,33 @@ class Localisation(Section):
         if self.hottest_tile is None:
             return ""
         hits = sum(slide.hit for slide in self.hottest_tile.per_slide.values())
-        return f"{hits:.3g} of {self.n_slides} slide{'s' if self.n_slides > 1 else ''}"
+        return f"{hits:.3g} of {self._slides}"
+
+    @property
+    def about_hits(self) -> str:
+        """`35 to 91 %; 8 % by chance`; empty where it is not known."""
+        if self.hottest_tile is None:
+            return ""
+        chance = f"{_percent(self.hottest_tile.by_chance)} % by chance"
+        ends = self.hottest_tile.rate.ci95
+        if ends is None:
+            return chance
+        return f"{_percent(ends[0])} to {_percent(ends[1])} %; {chance}"
 
     @property
     def text(self) -> str:
         """Both numbers in one line, each beside what chance gives."""
         line = f"tile AUROC {value(self.tile_auroc)} ({self.about_tile_auroc})"
         if self.hottest_tile is None:
-            return f"{line} on {self.n_slides} slide{'s' if self.n_slides > 1 else ''}"
-        chance = f"{self.hottest_tile.by_chance:.2g} by chance"
-        return f"{line}, hottest tile annotated on {self.hits} ({chance})"
+            return f"{line} on {self._slides}"
+        return f"{line}, hottest tile annotated on {self.hits} ({self.about_hits})"
+
+    @property
+    def _slides(self) -> str:
+        return "1 slide" if self.n_slides == 1 else f"{self.n_slides} slides"
+
+
+def _percent(share: float) -> str:
+    """`8`, or `0.4` below one percent."""
+    percent = 100 * share
+    return f"{percent:.0f}" if percent == 0 or percent >= 1 else f"{percent:.1g}"

@@ -84,7 +84,7 @@ def test_interval_and_hits_over_slides():
     assert [hottest.per_slide[f"s{n}"].hit for n in range(5)] == [1, 1, 0, 1, 0]
     assert found.text == (
         f"tile AUROC 0.920 ({low:.2f} to {high:.2f}; 0.5 is chance), hottest tile annotated on "
-        "3 of 5 slides (0.25 by chance)"
+        "3 of 5 slides (23 to 88 %; 25 % by chance)"
     )
     assert found.note.startswith("Of the head's attention. Tile AUROC: 0.5 is chance.")
     json.dumps(found.model_dump())
@@ -95,7 +95,7 @@ def test_slides_of_one_patient_have_no_interval():
     assert (one.tile_auroc_ci95, one.hottest_tile.rate.ci95) == (None, None)
     assert one.text == (
         "tile AUROC 1.000 (no interval: one slide; 0.5 is chance), hottest tile annotated on 1 of "
-        "1 slide (0.25 by chance)"
+        "1 slide (25 % by chance)"
     )
     several = localisation(slides([5, 6], patients="pp"), TELLS, TASK)
     assert several.tile_auroc_ci95 is None
@@ -124,7 +124,8 @@ def test_heads_that_tell_slides_apart_by_other_tiles_are_told_so():
         "the annotated region: tile AUROC 0.000 ("
     )
     assert (
-        "0.5 is chance), hottest tile annotated on 0 of 4 slides (0.25 by chance)." in found.finding
+        "0.5 is chance), hottest tile annotated on 0 of 4 slides (0 to 49 %; 25 % by chance)."
+        in found.finding
     )
     # What is not known to tell slides apart is not blamed for where it looks.
     assert localisation(blind, DOES_NOT, TASK).finding == ""
