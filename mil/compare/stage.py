@@ -160,16 +160,15 @@ def _ensembles(heads: Sequence[EvaluatedHead]) -> str:
 
 def _on_attention(heads: Sequence[EvaluatedHead]) -> list[str]:
     """Sentences about localisation, where slides are annotated."""
-    localised = {head.name: head.metrics.localisation for head in heads}
-    found = {name: tiles for name, tiles in localised.items() if tiles is not None}
-    if not found:
+    if not any(head.metrics.localisation for head in heads):
         return []
     notes = [
         "Tile AUROC and hottest tile are of the mean attention of a slide's heads, on annotated "
         "test slides. For tile AUROC 0.5 is chance; the hottest tile stands beside the rate of "
         "tiles drawn at random. Neither is tested for differences between heads."
     ]
-    return notes + [f"{name}: {tiles.finding}" for name, tiles in found.items() if tiles.finding]
+    findings = [head.metrics.named_finding for head in heads]
+    return notes + [finding for finding in findings if finding]
 
 
 def _on_tests(tests: PairedTests, largest_difference: float | None) -> list[str]:

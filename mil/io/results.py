@@ -227,6 +227,12 @@ class Metrics(Section):
         return f"{self.recipe} · {self.encoder}"
 
     @property
+    def named_finding(self) -> str:
+        """What attention does not find, after the name; empty where there is nothing to say."""
+        finding = "" if self.localisation is None else self.localisation.finding
+        return f"{self.name}: {finding}" if finding else ""
+
+    @property
     def cross_validated(self) -> bool:
         """Whether folds have test slides of their own.
 

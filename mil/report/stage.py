@@ -123,6 +123,7 @@ def run(
         several_runs=any(len(head.metrics.runs) > 1 for head in heads),
         cross_validated=any(head.metrics.cross_validated for head in heads),
         localised=any(head.metrics.localisation for head in heads),
+        findings=[head.metrics.named_finding for head in heads if head.metrics.named_finding],
         compared=None if comparison is None else read_comparison(comparison),
         roc=_roc(heads, task),
         slides=[

@@ -272,7 +272,7 @@ def test_the_ensemble_stands_first_and_single_runs_beside_it(study):
     notes = page[page.index("<svg") : page.index("<h2>Slides</h2>")]
     assert "which are those of the folds that left the slide out" in notes
     assert "wholly outside; 0.5 is chance." in notes
-    assert notes.count("The heads tell slides apart, but ") == 1
+    assert notes.count("abmil · tiny: The heads tell slides apart, but ") == 1
     assert EVIL not in notes
 
 
