@@ -75,7 +75,7 @@ def attention_table(rows: Sequence[ComparedHead]) -> Table:
         if runs:
             line.append(_single_runs(row, ATTENTION_METRICS[0]))
         if tiles and tiles.hottest_tile:
-            line.append(f"{tiles.hits.replace(' of ', '/')} ({tiles.about_hits})")
+            line.append(f"{tiles.number_of_hits}/{tiles.n_slides} ({tiles.about_hits})")
         else:
             line.append("–")
         cells.append(line)

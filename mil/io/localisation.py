@@ -67,8 +67,15 @@ class Localisation(Section):
         """`5 of 7 slides`; empty where it is not known."""
         if self.hottest_tile is None:
             return ""
+        return f"{self.number_of_hits} of {self._slides}"
+
+    @property
+    def number_of_hits(self) -> str:
+        """`5`, or `0.69` where tiles tie for the most attention; empty where not known."""
+        if self.hottest_tile is None:
+            return ""
         hits = sum(slide.hit for slide in self.hottest_tile.per_slide.values())
-        return f"{hits:.3g} of {self._slides}"
+        return f"{hits:g}" if hits == round(hits) else f"{hits:.2f}"
 
     @property
     def about_hits(self) -> str:

@@ -241,10 +241,10 @@ class Metrics(Section):
         return any(run.n_slides < self.test.n_slides for run in self.runs)
 
     def range_over_runs(self, name: str) -> list[float] | None:
-        """Smallest and largest value of a metric of single runs; None: in no run."""
+        """Smallest and largest value of a metric of single runs; None: in fewer than two."""
         values = [run.numbers.get(name) for run in self.runs]
         known = [value for value in values if value is not None]
-        return [min(known), max(known)] if known else None
+        return [min(known), max(known)] if len(known) > 1 else None
 
     def to_json(self) -> dict[str, JsonValue]:
         """The file's content."""

@@ -17,7 +17,7 @@ from mil.io.results import Metrics, Prediction, read_comparison, read_evaluation
 from mil.io.tables import Slide, read_dataset
 from mil.report.plots import roc_svg
 from mil.statistics.attention import almost_uniform
-from mil.statistics.text import column_title, headline, interval, single_runs, value
+from mil.statistics.text import column_title, headline, interval, mean_sd, single_runs, value
 from mil.tasks import Task, task_of
 from mil.versions import TOOL_VERSION
 
@@ -146,7 +146,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(value=value, ci=interval, headline=headline)
+    environment.filters.update(value=value, ci=interval, mean_sd=mean_sd, headline=headline)
     return environment.get_template("page.html.j2")
 
 

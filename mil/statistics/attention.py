@@ -15,7 +15,9 @@ def entropy_share(attention: Float[np.ndarray, " tiles"]) -> float | None:
     known = attention[attention > 0]
     # Relative, because bags differ in size and the largest possible entropy grows with
     # it.
-    return float(-(known * np.log(known)).sum() / np.log(len(attention)))
+    share = float(-(known * np.log(known)).sum() / np.log(len(attention)))
+    # Attention in float32 may sum to a little more than 1.
+    return min(share, 1.0)
 
 
 def almost_uniform(share: float | None) -> str:

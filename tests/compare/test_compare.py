@@ -165,7 +165,7 @@ def test_attention_has_a_table_of_its_own_beside_chance(three, tmp_path):
         "header": ["encoder", "recipe", "tile AUROC (0.5 is chance)", "hottest tile annotated"],
         "rows": [
             ["tiny", "abmil", "–", "–"],
-            ["tiny", "acmil", "0.544 (0.41 to 0.67)", "0/7 slides (0 to 35 %; 8 % by chance)"],
+            ["tiny", "acmil", "0.544 (0.41 to 0.67)", "0/7 (0 to 35 %; 8 % by chance)"],
             ["tiny", "aem_50%", "–", "–"],
         ],
     }
@@ -175,9 +175,9 @@ def test_attention_has_a_table_of_its_own_beside_chance(three, tmp_path):
     table = read_csv(tmp_path / "out" / "comparison.csv")
     assert [row["tile_auroc"] for row in table] == ["", "0.544", ""]
     assert table[1]["hottest_tile_by_chance"] == "0.08"
-    assert r"0/7 slides (0 to 35 \%; 8 \% by chance)" in (
-        tmp_path / "out" / "comparison.tex"
-    ).read_text(encoding="utf-8")
+    assert r"0/7 (0 to 35 \%; 8 \% by chance)" in (tmp_path / "out" / "comparison.tex").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_folds_with_the_same_test_slides_are_averaged_and_not_pooled(tmp_path):

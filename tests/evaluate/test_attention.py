@@ -182,3 +182,10 @@ def test_what_predicts_a_slide_has_a_name(heads_of, slides_of_run, name):
 def test_almost_uniform_is_above_0_98():
     assert almost_uniform(0.9934) == "attention almost uniform (entropy share 0.993)"
     assert almost_uniform(0.98) == almost_uniform(None) == ""
+
+
+def test_hits_that_tie_are_fractions():
+    even = [attended_slide(row("a", "tumour", 0.9), [np.full(8, 1 / 8)], SHARE)]
+    assert "hottest tile annotated on 0.25 of 1 slide (25 % by chance)" in (
+        localisation(even, TELLS, TASK).text
+    )
