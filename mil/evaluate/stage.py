@@ -160,8 +160,8 @@ def _add_rows(
         # Metrics are of test slides: attention to slides that a head has seen says
         # nothing about others.
         if bag.split == "test":
-            row = _with_attention(row, head_scores, share)
             attention.append(head_scores.attention)
+            row = _with_attention(row, head_scores, share)
             if head_scores.last is not None:
                 # What validation says is of the kept epoch, not of the last.
                 uncalibrated = trained.model_copy(update={"calibration": None})
