@@ -149,7 +149,7 @@ def _add_rows(
     bags: BagsByFold,
     share: Float[np.ndarray, " tiles"] | None,
 ) -> None:
-    """Add a row for each head whose fold has the bag."""
+    """Add a row for each head whose fold has the bag; of a test slide its ensemble too."""
     attention = []
     # Folds of other tools may leave bags out.
     for trained, head_scores in zip(records, scores.scores, strict=True):
