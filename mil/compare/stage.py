@@ -11,7 +11,7 @@ from mil.compare.read import (
     on_shared_slides,
     read_evaluated,
 )
-from mil.compare.tables import tables_of
+from mil.compare.tables import ATTENTION_METRICS, tables_of
 from mil.compare.write import write_csv_table, write_latex, write_markdown
 from mil.errors import DatasetError, some
 from mil.io.results import COMPARISON, ComparedHead, Comparison, PairedTests, write_comparison
@@ -58,7 +58,8 @@ def _comparison(
 ) -> Comparison:
     first = heads[0]
     metrics = first.task.comparison_metrics(list(first.metrics.test.metrics))
-    rows = [_row(head) for head in heads]
+    localised = any(head.metrics.localisation for head in heads)
+    rows = [_row(head, ATTENTION_METRICS if localised else ()) for head in heads]
     n_slides = len(first.labels)
     n_patients = len(set(first.patients.values()))
     return Comparison(
@@ -75,9 +76,10 @@ def _comparison(
     )
 
 
-def _row(head: EvaluatedHead) -> ComparedHead:
+def _row(head: EvaluatedHead, attention: Sequence[str]) -> ComparedHead:
     metrics = head.metrics
     names = head.task.comparison_metrics(list(metrics.test.metrics))
+    of_runs = [*names, *attention]
     return ComparedHead(
         recipe=metrics.recipe,
         encoder=metrics.encoder,
@@ -85,7 +87,10 @@ def _row(head: EvaluatedHead) -> ComparedHead:
         folds=len({run.fold for run in metrics.runs}),
         slides={name: metrics.test.metrics.get(name) for name in names},
         patients={name: metrics.test_patients.metrics.get(name) for name in names},
-        over_runs={name: metrics.over_runs.get(name) for name in names},
+        over_runs={name: metrics.over_runs.get(name) for name in of_runs},
+        range_over_runs={name: metrics.range_over_runs(name) for name in of_runs},
+        predicted_by=metrics.predicted_by,
+        localisation=metrics.localisation,
     )
 
 
@@ -105,6 +110,7 @@ def _notes(heads: Sequence[EvaluatedHead], tests: PairedTests) -> list[str]:
     if first.task.comparison_note:
         notes.append(first.task.comparison_note)
     notes += _on_runs(heads, tests.metric)
+    notes += _on_attention(heads)
     mixed = [head.metrics.test_patients.note for head in heads if head.metrics.test_patients.note]
     if mixed:
         notes.append(f"No metrics of patients: {mixed[0]}.")
@@ -118,12 +124,12 @@ def _on_runs(heads: Sequence[EvaluatedHead], metric: str) -> list[str]:
     seeds = max(len({run.seed for run in head.metrics.runs}) for head in heads)
     folds = max(len({run.fold for run in head.metrics.runs}) for head in heads)
     notes = []
-    cross_validated = any(_cross_validated(head) for head in heads)
+    cross_validated = any(head.metrics.cross_validated for head in heads)
     if cross_validated:
         notes.append(
-            "Cross-validation: each slide's prediction comes from the heads that held it out, "
-            f"and the predictions of {folds} folds are pooled. Heads of different folds may "
-            f"differ in scale, which distorts a pooled {title(metric)} but not that of single "
+            "Cross-validation: each test slide is predicted by the heads of the fold that did not "
+            f"see it, and the predictions of {folds} folds are pooled. Heads of different folds "
+            f"may differ in scale, which distorts a pooled {title(metric)} but not that of single "
             "runs. They also share training slides, which intervals and tests do not take into "
             "account."
         )
@@ -134,19 +140,35 @@ def _on_runs(heads: Sequence[EvaluatedHead], metric: str) -> list[str]:
         averaged_over.append("folds")
     if averaged_over:
         notes.append(
-            f"A slide's prediction is the mean over {' and '.join(averaged_over)}, which may be "
-            "better than the prediction of any single run."
+            f"Figures and paired tests are of {_ensembles(heads)}: a slide's prediction is the "
+            f"mean over {' and '.join(averaged_over)}, which may be better than that of any single "
+            "run. Single runs stand beside it with mean ± standard deviation and range."
         )
     return notes
 
 
-def _cross_validated(head: EvaluatedHead) -> bool:
-    """Whether folds have test slides of their own.
+def _ensembles(heads: Sequence[EvaluatedHead]) -> str:
+    """`ensembles of 5 heads`, or of each compared head its own."""
+    names = {head.name: head.metrics.predicted_by for head in heads}
+    # Files of before do not have the name.
+    if not all(names.values()):
+        return "ensembles"
+    if len(set(names.values())) == 1:
+        return f"the {next(iter(names.values()))}"
+    return "ensembles (" + "; ".join(f"{name}: {by}" for name, by in names.items()) + ")"
 
-    Where the slide table names the test slides, they are those of every fold.
-    """
-    all_slides = head.metrics.test.n_slides
-    return any(run.n_slides < all_slides for run in head.metrics.runs)
+
+def _on_attention(heads: Sequence[EvaluatedHead]) -> list[str]:
+    """Sentences about localisation, where slides are annotated."""
+    if not any(head.metrics.localisation for head in heads):
+        return []
+    notes = [
+        "Tile AUROC and hottest tile are of the mean attention of a slide's heads, on annotated "
+        "test slides. For tile AUROC 0.5 is chance; the hottest tile stands beside the rate of "
+        "tiles drawn at random. Neither is tested for differences between heads."
+    ]
+    findings = [head.metrics.named_finding for head in heads]
+    return notes + [finding for finding in findings if finding]
 
 
 def _on_tests(tests: PairedTests, largest_difference: float | None) -> list[str]:

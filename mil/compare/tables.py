@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 from mil.io.results import ComparedHead, Pair, PairedTests, Table
 from mil.statistics.metric import Metric
-from mil.statistics.text import interval, mean_sd, probability, title, value
+from mil.statistics.text import interval, probability, single_runs, title, value
+
+# Metrics of single runs that stand beside the localisation by the ensemble.
+ATTENTION_METRICS = ("tile_auroc", "hottest_tile_rate")
 
 
 def tables_of(
@@ -14,7 +17,7 @@ def tables_of(
     *,
     several_slides: bool,
 ) -> dict[str, Table]:
-    """Table `heads`, and `pairs` where any were tested.
+    """Table `heads`, `attention` where slides are annotated, and `pairs` where any were tested.
 
     Args:
         metrics: Names of the metrics to show, the main one first.
@@ -23,6 +26,8 @@ def tables_of(
         several_slides: Whether some patient has several slides.
     """
     tables = {"heads": heads_table(metrics, rows, several_slides=several_slides)}
+    if any(row.localisation for row in rows):
+        tables["attention"] = attention_table(rows)
     if tests.pairs:
         tables["pairs"] = pairs_table(tests.metric, tests.pairs)
     return tables
@@ -40,7 +45,7 @@ def heads_table(
     if patients:
         header.append(f"{title(main)}, patients")
     if runs:
-        header.append(f"{title(main)} of runs")
+        header.append(f"{title(main)} of single runs")
     # Patients and runs of the other metrics are in comparison.csv alone: the table has
     # to fit a page.
     header += [title(name) for name in metrics[1:]]
@@ -50,10 +55,35 @@ def heads_table(
         if patients:
             line.append(_cell(row.patients[main]))
         if runs:
-            line.append(mean_sd(row.over_runs[main]))
+            line.append(_single_runs(row, main))
         line += [_cell(row.slides[name]) for name in metrics[1:]]
         cells.append(line)
     return Table(header=header, rows=cells)
+
+
+def attention_table(rows: Sequence[ComparedHead]) -> Table:
+    """Table of where attention goes, each figure beside what chance gives."""
+    runs = any(row.seeds * row.folds > 1 for row in rows)
+    header = ["encoder", "recipe", "tile AUROC (0.5 is chance)"]
+    if runs:
+        header.append("tile AUROC of single runs")
+    header.append("hottest tile annotated")
+    cells = []
+    for row in rows:
+        tiles = row.localisation
+        line = [row.encoder, row.recipe, _cell(tiles.tile_auroc if tiles else None)]
+        if runs:
+            line.append(_single_runs(row, ATTENTION_METRICS[0]))
+        if tiles and tiles.hottest_tile:
+            line.append(f"{tiles.number_of_hits}/{tiles.n_slides} ({tiles.about_hits})")
+        else:
+            line.append("–")
+        cells.append(line)
+    return Table(header=header, rows=cells)
+
+
+def _single_runs(row: ComparedHead, metric: str) -> str:
+    return single_runs(row.over_runs.get(metric), row.range_over_runs.get(metric))
 
 
 def pairs_table(metric: str, pairs: Sequence[Pair]) -> Table:

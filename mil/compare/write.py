@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mil.io.atomic import write_text
-from mil.io.results import ComparedHead, Comparison, Table
+from mil.io.results import ComparedHead, Comparison, Localisation, Table
 from mil.io.tables import write_csv
 from mil.statistics.metric import Metric, Spread
 
@@ -45,6 +45,7 @@ def _numbers(row: ComparedHead, comparison: Comparison) -> dict[str, str | float
         "recipe": row.recipe,
         "seeds": row.seeds,
         "folds": row.folds,
+        "predicted_by": row.predicted_by,
         "n_slides": comparison.n_slides,
         "n_patients": comparison.n_patients,
     }
@@ -52,9 +53,24 @@ def _numbers(row: ComparedHead, comparison: Comparison) -> dict[str, str | float
     numbers |= _metric_columns("patients_", row.patients)
     for name, spread in row.over_runs.items():
         known = spread or Spread(mean=None, sd=None)
+        least, most = row.range_over_runs.get(name) or ("", "")
         numbers[f"{name}_mean"] = _or_empty(known.mean)
         numbers[f"{name}_sd"] = _or_empty(known.sd)
+        numbers[f"{name}_min"] = least
+        numbers[f"{name}_max"] = most
+    if "attention" in comparison.tables:
+        numbers |= _attention(row.localisation)
     return numbers
+
+
+def _attention(tiles: Localisation | None) -> dict[str, str | float]:
+    hottest = None if tiles is None else tiles.hottest_tile
+    metrics = {
+        "tile_auroc": None if tiles is None else tiles.tile_auroc,
+        "hottest_tile_rate": None if hottest is None else hottest.rate,
+    }
+    by_chance = None if hottest is None else hottest.by_chance
+    return _metric_columns("", metrics) | {"hottest_tile_by_chance": _or_empty(by_chance)}
 
 
 def _metric_columns(prefix: str, metrics: Mapping[str, Metric | None]) -> dict[str, str | float]:
@@ -73,7 +89,7 @@ def _or_empty(number: float | None) -> float | str:
 
 
 def write_markdown(path: Path, comparison: Comparison) -> None:
-    """Write both tables and the notes."""
+    """Write all tables and the notes."""
     parts = [f"# {_plain(comparison.dataset)}: heads compared"]
     parts += [_markdown(table) for table in comparison.tables.values()]
     parts += [_plain(note) for note in comparison.notes]
@@ -93,9 +109,10 @@ def _plain(text: str) -> str:
 
 
 def write_latex(path: Path, comparison: Comparison) -> None:
-    """Write both tables, for the packages booktabs and graphicx, notes under the last."""
+    """Write all tables, for the packages booktabs and graphicx, notes under the last."""
     captions = {
         "heads": f"Heads on {comparison.dataset}.",
+        "attention": f"Attention of the heads on {comparison.dataset} and the annotated regions.",
         "pairs": f"Paired tests of the heads on {comparison.dataset}.",
     }
     last = list(comparison.tables)[-1]

@@ -1,4 +1,4 @@
-"""How well attention finds annotated regions, and how far it is spread."""
+"""How well the attention of one slide finds its annotated regions."""
 
 import numpy as np
 import shapely
@@ -6,6 +6,8 @@ from jaxtyping import Float, Int
 from shapely import MultiPolygon
 
 from mil.statistics.discrimination import auroc
+
+ANNOTATED = 0.5  # share of a tile's area inside a region from which it is annotated
 
 
 def share_annotated(
@@ -32,7 +34,7 @@ def share_annotated(
 def tile_auroc(
     attention: Float[np.ndarray, " tiles"], share: Float[np.ndarray, " tiles"]
 ) -> float | None:
-    """AUROC of attention for annotated tiles against other tissue.
+    """AUROC of attention for annotated tiles against other tissue; 0.5 is chance.
 
     Annotated: at least half of a tile inside a region; other tissue: nothing of it
     inside. Tiles on a border are neither. None when a slide has only one of the two.
@@ -43,16 +45,26 @@ def tile_auroc(
     """
     # Attention rises on border tiles, and whether they count decides the figure for
     # small lesions (docs/explain/decisions.md).
-    known = (share >= 0.5) | (share == 0)
-    return auroc((share[known] >= 0.5).astype(int), attention[known])
+    known = (share >= ANNOTATED) | (share == 0)
+    return auroc((share[known] >= ANNOTATED).astype(int), attention[known])
 
 
-def entropy_share(attention: Float[np.ndarray, " tiles"]) -> float | None:
-    """Entropy of attention over the entropy of uniform attention, 0..1; None for one tile."""
-    if len(attention) < 2:
-        return None
-    # 0 log 0 is 0.
-    known = attention[attention > 0]
-    # Relative, because bags differ in size and the largest possible entropy grows with
-    # it.
-    return float(-(known * np.log(known)).sum() / np.log(len(attention)))
+def hottest_tile_hit(
+    attention: Float[np.ndarray, " tiles"], share: Float[np.ndarray, " tiles"]
+) -> float:
+    """1 where the tile of most attention is annotated, else 0.
+
+    Of several tiles that tie for the most, the share that is annotated: what drawing
+    one of them would give on average, whatever their order in the bag.
+
+    Args:
+        attention: Attention of each tile.
+        share: Annotated share of each tile, 0..1.
+    """
+    hottest = attention == attention.max()
+    return float((share[hottest] >= ANNOTATED).mean())
+
+
+def hit_by_chance(share: Float[np.ndarray, " tiles"]) -> float:
+    """Probability that a tile drawn at random is annotated, 0..1."""
+    return float((share >= ANNOTATED).mean())

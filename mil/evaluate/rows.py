@@ -35,8 +35,23 @@ class EvaluatedSlide(Prediction):
     """Prediction of a slide and, of a test slide, what its metrics need besides."""
 
     tile_auroc: float | None = None  # None: nothing is annotated
+    hottest_tile_hit: float | None = None  # None where the tile AUROC is
     attention_entropy_share: float | None = None  # None: a bag of one tile
     selection: Selected | None = None  # None: the head selects no tiles
+
+
+class AttendedSlide(NamedTuple):
+    """A test slide under the ensemble's attention, the mean over heads that held it out."""
+
+    slide: str
+    patient: str
+    label: str
+    heads: int
+    entropy_share: float | None  # None: a bag of one tile
+    tile_auroc: float | None  # None: nothing is annotated, or everything
+    # 1 or 0, and the probability of 1 by chance; None where the tile AUROC is.
+    hottest_tile_hit: float | None
+    by_chance: float | None
 
 
 # Functions below give back the kind of row that they were given.

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from mil.config import DatasetConfig, dataset_path
 from mil.config.datasets import GeojsonFrame
 from mil.errors import DatasetError, FormatError
-from mil.evaluate.localise import entropy_share, share_annotated, tile_auroc
-from mil.evaluate.rows import EvaluatedSlide, by_run
+from mil.evaluate.attention import attended_slide
+from mil.evaluate.localise import hottest_tile_hit, share_annotated, tile_auroc
+from mil.evaluate.rows import AttendedSlide, EvaluatedSlide, by_run
 from mil.evaluate.selection import selection_of
 from mil.evaluate.subgroups import by_patient
 from mil.evaluate.summary import metrics_of
@@ -32,6 +33,7 @@ from mil.io.scores import (
 from mil.io.tables import Slide, read_dataset
 from mil.io.tables.paths import locate_annotation
 from mil.progress import progress
+from mil.statistics.attention import entropy_share
 from mil.trained.record import Trained, read_records
 
 BagsByFold = Mapping[tuple[int, str], FoldBag]  # by fold and name of the bag
@@ -39,10 +41,14 @@ Annotations = Mapping[str, tuple[Path, GeojsonFrame]]  # by slide
 
 
 class _Rows(NamedTuple):
-    """Rows of the predictions, by the kept epochs' weights and by the last epochs'."""
+    """Rows of the predictions, by the kept epochs' weights and by the last epochs'.
+
+    Also the test slides under the attention of all their heads.
+    """
 
     kept: list[EvaluatedSlide]
     last: list[EvaluatedSlide]
+    attended: list[AttendedSlide]
 
 
 def run(
@@ -75,7 +81,7 @@ def run(
     _check_folds(bags, records, folds, dataset_path(dataset).stem)
     settings, slides = read_dataset(dataset)
     annotations = _annotations(settings, slides, slides_dir)
-    rows = _Rows([], [])
+    rows = _Rows([], [], [])
     with progress("evaluate", len(slides_of), "slides") as advance:
         for name, members in slides_of.items():
             scores = _read(scores_dir, name, heads, [bags_dir / f"{m}.h5" for m in members])
@@ -85,7 +91,9 @@ def run(
             _add_rows(rows, scores, records, bags, share)
             advance(1)
     rows.kept.sort(key=lambda row: (row.seed, row.fold, row.slide))
-    metrics = metrics_of(rows.kept, records[0], _columns(slides, slides_of), rows.last)
+    metrics = metrics_of(
+        rows.kept, records[0], _columns(slides, slides_of), rows.last, rows.attended
+    )
     patients: list[Prediction] = []
     for of_run in by_run(rows.kept).values():
         patients += by_patient(of_run)
@@ -141,7 +149,8 @@ def _add_rows(
     bags: BagsByFold,
     share: Float[np.ndarray, " tiles"] | None,
 ) -> None:
-    """Add a row for each head whose fold has the bag."""
+    """Add a row for each head whose fold has the bag; of a test slide its ensemble too."""
+    attention = []
     # Folds of other tools may leave bags out.
     for trained, head_scores in zip(records, scores.scores, strict=True):
         bag = bags.get((trained.fold, scores.name))
@@ -151,12 +160,15 @@ def _add_rows(
         # Metrics are of test slides: attention to slides that a head has seen says
         # nothing about others.
         if bag.split == "test":
+            attention.append(head_scores.attention)
             row = _with_attention(row, head_scores, share)
             if head_scores.last is not None:
                 # What validation says is of the kept epoch, not of the last.
                 uncalibrated = trained.model_copy(update={"calibration": None})
                 rows.last.append(_row(bag, uncalibrated, head_scores.last.predictions))
         rows.kept.append(row)
+    if attention:
+        rows.attended.append(attended_slide(rows.kept[-1], attention, share))
 
 
 def _check_folds(bags: BagsByFold, records: Sequence[Trained], folds: Path, dataset: str) -> None:
@@ -276,9 +288,14 @@ def _with_attention(
     row: EvaluatedSlide, scores: HeadScores, share: Float[np.ndarray, " tiles"] | None
 ) -> EvaluatedSlide:
     """Row with what the metrics of a test slide need besides its prediction."""
+    auroc = None if share is None else tile_auroc(scores.attention, share)
+    hit = None
+    if share is not None and auroc is not None:
+        hit = hottest_tile_hit(scores.attention, share)
     return replace(
         row,
-        tile_auroc=None if share is None else tile_auroc(scores.attention, share),
+        tile_auroc=auroc,
+        hottest_tile_hit=hit,
         attention_entropy_share=entropy_share(scores.attention),
         selection=selection_of(scores, share),
     )

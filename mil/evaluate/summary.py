@@ -1,14 +1,22 @@
 """Metrics of one recipe on one encoder, from the predictions of all its heads."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from mil.evaluate.rows import EvaluatedSlide, averaged, by_run, evaluation_set, mean, mean_sd
+from mil.evaluate.attention import localisation
+from mil.evaluate.rows import (
+    AttendedSlide,
+    EvaluatedSlide,
+    averaged,
+    by_run,
+    evaluation_set,
+    mean,
+    mean_sd,
+)
 from mil.evaluate.selection import of_selection
 from mil.evaluate.subgroups import metrics_of_patients, set_metrics, subgroups
-from mil.io.results import CalibrationMetrics, Localisation, Metrics, Prediction, RunMetrics
+from mil.io.results import CalibrationMetrics, Metrics, Prediction, RunMetrics
 from mil.tasks import Task
 from mil.trained.record import Trained
 
@@ -18,6 +26,7 @@ def metrics_of(
     trained: Trained,
     columns: Mapping[str, Mapping[str, str]],
     last: Sequence[Prediction] = (),
+    attended: Sequence[AttendedSlide] = (),
 ) -> Metrics:
     """Content of metrics.json.
 
@@ -27,6 +36,7 @@ def metrics_of(
         columns: Value of each slide, by further column of the slide table.
         last: Predictions of test slides by the last epochs' weights; empty where those
             were not kept.
+        attended: Test slides under the attention of the ensemble; empty: not known.
     """
     task = trained.task
     test = [row for row in rows if row.split == "test"]
@@ -37,6 +47,8 @@ def metrics_of(
     selection = None
     if task.one_of_classes:
         selection = of_selection(test, trained.classes, trained.positive)
+    of_slides = set_metrics(slides, task)
+    entropy_shares = {slide.slide: slide.entropy_share for slide in sorted(attended)}
     return Metrics(
         recipe=trained.recipe_name,
         encoder=trained.encoder,
@@ -44,7 +56,8 @@ def metrics_of(
         task=task.kind,
         classes=trained.classes,
         positive=trained.positive,
-        test=set_metrics(slides, task),
+        predicted_by=predicted_by(test, runs),
+        test=of_slides,
         fusion=trained.fusion,
         test_patients=metrics_of_patients(slides, task, trained.fusion),
         last=set_metrics(averaged(last, "slide"), task) if last else None,
@@ -53,25 +66,49 @@ def metrics_of(
         calibration=_calibration(test, task) if test else None,
         subgroups=subgroups(slides, task, columns),
         power=task.power(evaluation_set(slides, task)) if slides else None,
-        localisation=_localisation(test, task),
+        localisation=localisation(attended, of_slides, task),
+        attention_entropy_share={
+            name: share for name, share in entropy_shares.items() if share is not None
+        },
         selection=selection,
         slides_used=sorted({row.slide for row in test}),
     )
 
 
+def predicted_by(test: Sequence[Prediction], runs: Sequence[RunMetrics]) -> str:
+    """Heads whose mean is a slide's prediction: `ensemble of 5 heads`, or `one head`.
+
+    Where folds have test slides of their own, the number of heads is followed by `per
+    slide`, because a study has more of them. Empty without test slides.
+
+    Args:
+        test: Prediction of each test slide by each head that did not train on it.
+        runs: All runs.
+    """
+    counts = Counter(row.slide for row in test)
+    if not counts:
+        return ""
+    fewest, most = min(counts.values()), max(counts.values())
+    number = f"{most}" if fewest == most else f"{fewest} to {most}"
+    name = "one head" if most == 1 else f"ensemble of {number} heads"
+    return f"{name} per slide" if any(run.n_slides < len(counts) for run in runs) else name
+
+
 def _run(rows: Sequence[EvaluatedSlide], task: Task, seed: int, fold: int) -> RunMetrics:
     """Metrics of one seed and fold.
 
-    The tile AUROC is of the annotated slides that a head should attend to.
+    Tile AUROC and hottest tile are of the annotated slides that a head should attend to.
     """
     test = [row for row in rows if row.split == "test"]
+    to_find = [row for row in test if task.attends_to_annotations(row.label)]
     return RunMetrics(
         seed=seed,
         fold=fold,
         held_out=test[0].held_out if test else "",
         metrics=task.metrics(evaluation_set(test, task)) if test else {},
         n_slides=len(test),
-        tile_auroc=mean(row.tile_auroc for row in test if task.attends_to_annotations(row.label)),
+        tile_auroc=mean(row.tile_auroc for row in to_find),
+        hottest_tile_rate=mean(row.hottest_tile_hit for row in to_find),
         attention_entropy_share=mean(row.attention_entropy_share for row in test),
     )
 
@@ -103,21 +140,3 @@ def _uncalibrated(row: EvaluatedSlide, task: Task) -> EvaluatedSlide:
     names = list(task.columns)
     values = task.uncalibrated([row.predictions[name] for name in names], row.temperature)
     return replace(row, predictions=dict(zip(names, values, strict=True)))
-
-
-def _localisation(test: Sequence[EvaluatedSlide], task: Task) -> Localisation | None:
-    """Tile AUROC by slide; None where no slide that heads should attend to is annotated."""
-    values: dict[str, list[float]] = {}
-    for row in test:
-        if row.tile_auroc is not None and task.attends_to_annotations(row.label):
-            values.setdefault(row.slide, []).append(row.tile_auroc)
-    if not values:
-        return None
-    per_slide = {slide: float(np.mean(aurocs)) for slide, aurocs in sorted(values.items())}
-    means = list(per_slide.values())
-    return Localisation(
-        tile_auroc_mean=float(np.mean(means)),
-        tile_auroc_min=min(means),
-        n_slides=len(means),
-        per_slide=per_slide,
-    )

@@ -1,4 +1,4 @@
-"""Metrics of one head in one line."""
+"""Metrics of one recipe on one encoder at the terminal."""
 
 from mil.io.results import Metrics
 from mil.statistics.text import headline, interval, value
@@ -6,16 +6,21 @@ from mil.tasks import unfitted_task
 
 
 def metrics_line(metrics: Metrics) -> str:
-    """Main metric of the test slides and, where tumour is annotated, the tile AUROC."""
+    """Main metric of the test slides and, where tumour is annotated, how attention finds it.
+
+    A second line where heads tell slides apart and attention does not find the regions.
+    """
     task = unfitted_task(metrics.task, metrics.classes, metrics.positive)
     main = task.headlines[0]
     metric = headline(metrics.test.metrics, main.metrics)
     between = interval(metric)
+    by = f", {metrics.predicted_by}" if metrics.predicted_by else ""
     line = (
         f"evaluate {metrics.recipe} on {metrics.encoder}: test {main.title} {value(metric)}"
-        f"{f' ({between})' if between else ''}, n = {metrics.test.n_slides}"
+        f"{f' ({between})' if between else ''}, n = {metrics.test.n_slides}{by}"
     )
     tiles = metrics.localisation
     if tiles is None:
         return line
-    return f"{line}, tile AUROC {tiles.tile_auroc_mean:.3f} on {tiles.n_slides} slides"
+    finding = f"\n{tiles.finding}" if tiles.finding else ""
+    return f"{line}; {tiles.text}{finding}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill, wrap
 from typing import Literal
 
 import matplotlib as mpl
@@ -30,6 +30,14 @@ RELATIVE_TOP = 10.0
 # Width of one of the two images, and the most that its height may be, inches.
 WIDTH_INCHES = 5.4
 TALLEST_INCHES = 11.0
+# Letters of a title that fit the width of a picture, and of a message, even if most are
+# capitals. Height of a line of it, and its size in points.
+TITLE_LETTERS = 120
+MESSAGE_LETTERS = 75
+LETTERS_PER_INCH = 10
+LINE_INCHES = 0.19
+TITLE_POINTS = 10
+CAUTION = "#9a4f00"
 # Lengths that a scale bar may have, micrometres.
 BAR_LENGTHS_UM = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
@@ -119,6 +127,7 @@ def draw(
     annotated: Rings,
     name: str = "tissue found",
     heading: str = "attention",
+    note: str = "",
 ) -> None:
     """Draw the slide beside its attention, with outlines, colour bar and scale bar.
 
@@ -126,17 +135,21 @@ def draw(
         path: PNG to write.
         overview: RGB image of the slide.
         coloured: The same image with attention on it.
-        title: Title, one line.
+        title: Title; as many lines as it needs.
         scale: Scale of the attention, see `scaled`.
         um_per_px: Micrometres per pixel of the overview; 0: not known, no scale bar.
         tissue: Rings of the tissue outline, pixels of the overview.
         annotated: Rings of annotated regions, pixels of the overview.
         name: Caption of the overview.
         heading: Caption of the coloured image.
+        note: Caution about the colours, below the title; empty: none.
     """
     wide = WIDTH_INCHES
     tall = min(WIDTH_INCHES * overview.height / overview.width, TALLEST_INCHES)
-    figure = Figure(figsize=(2 * wide + 1.5, tall + 0.8), dpi=DOTS_PER_INCH)
+    lines = wrap(title, TITLE_LETTERS)
+    cautions = wrap(note, TITLE_LETTERS)
+    more = LINE_INCHES * (len(lines) + len(cautions) - 1)
+    figure = Figure(figsize=(2 * wide + 1.5, tall + 0.8 + more), dpi=DOTS_PER_INCH)
     width, height = figure.get_size_inches()
     places = [
         ((0.1 + k * (wide + 0.15)) / width, 0.1 / height, wide / width, tall / height)
@@ -162,10 +175,29 @@ def draw(
         label = "attention, multiples of uniform"
     colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, top), COLOURS)
     bar = figure.add_axes(((2 * wide + 0.4) / width, 0.15, 0.15 / width, 0.6))
+    # The label runs along the bar, and a wide slide leaves little height for it.
+    label = fill(label, max(12, int(LETTERS_PER_INCH * height)))
     figure.colorbar(colours, cax=bar, label=label, alpha=OPACITY)
-    # Dollar signs in a slide's name are no formula.
-    figure.text(0.1 / width, 1 - 0.1 / height, title, fontsize=10, va="top", parse_math=False)
+    _write_lines(figure, lines, 0.1, "black")
+    _write_lines(figure, cautions, 0.1 + LINE_INCHES * len(lines), CAUTION)
     figure.savefig(path, format="png")
+
+
+def _write_lines(figure: Figure, lines: Sequence[str], top_inches: float, colour: str) -> None:
+    """Write lines of text from the left, this far below the top of a figure."""
+    width, height = figure.get_size_inches()
+    for number, line in enumerate(lines):
+        y = 1 - (top_inches + LINE_INCHES * number) / height
+        # Dollar signs in a slide's name are no formula.
+        figure.text(
+            0.1 / width,
+            y,
+            line,
+            fontsize=TITLE_POINTS,
+            va="top",
+            color=colour,
+            parse_math=False,
+        )
 
 
 def draw_message(path: Path, title: str, message: str) -> None:
@@ -173,11 +205,11 @@ def draw_message(path: Path, title: str, message: str) -> None:
 
     Args:
         path: PNG to write.
-        title: Title, one line.
+        title: Title; as many lines as it needs.
         message: A sentence or two.
     """
     figure = Figure(figsize=(8.0, 3.2), dpi=DOTS_PER_INCH)
-    figure.text(0.02, 0.95, title, fontsize=10, va="top", parse_math=False)
+    _write_lines(figure, wrap(title, MESSAGE_LETTERS), 0.16, "black")
     figure.text(
         0.5,
         0.45,

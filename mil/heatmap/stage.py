@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from pydantic import JsonValue
 from shapely import MultiPolygon, box
 
 from mil.config.datasets import GeojsonFrame
@@ -26,6 +27,7 @@ from mil.io.atomic import atomic_path, check_not_inputs
 from mil.io.bags import BagHeader, BagPositions, read_positions
 from mil.io.scores import HeadScores, check_bags, check_tiles, read_scores
 from mil.io.tables import read_folds, write_csv
+from mil.statistics.attention import almost_uniform, entropy_share, ranks_note
 from mil.statistics.text import column_title
 from mil.trained.record import Trained, read_records
 
@@ -172,7 +174,10 @@ def draw_bundle(
         # GeoJSON and XML are in pixels, which a bag in micrometres does not know.
         regions = _regions(annotation if bag.positions() else None, canvas, geojson_frame)
         values = scaled(attention, scale)
-        _draw(out, canvas, positions, regions, values, selected, title, scale)
+        caution = almost_uniform(entropy_share(attention))
+        if scale == "percentile":
+            caution = ranks_note(attention)
+        _draw(out, canvas, positions, regions, values, selected, title, scale, caution)
         _write_layers(out, bag, attention, selected, canvas.scanned_px)
     return note
 
@@ -182,7 +187,7 @@ def title_of(slide: str, trained: Trained, scores: Sequence[HeadScores]) -> str:
     name = trained.task.column_of_interest
     predictions = np.mean([head.predictions for head in scores], axis=0)
     value = predictions[trained.task.columns.index(name)]
-    mean_of = f", mean of {len(scores)} heads" if len(scores) > 1 else ""
+    mean_of = f", ensemble of {len(scores)} heads" if len(scores) > 1 else ""
     return f"{slide}   {column_title(name)} = {value:.3f}   {trained.recipe_name}{mean_of}"
 
 
@@ -208,6 +213,7 @@ def _draw(
     selected: Float[np.ndarray, " tiles"] | None,
     title: str,
     scale: Scale,
+    caution: str,
 ) -> None:
     # Fractions of a pixel are kept: rounding comes last, in `painted`.
     corners = (positions.corners - np.array(canvas.origin)) / canvas.scale
@@ -230,6 +236,7 @@ def _draw(
             um_per_px=canvas.um_per_px,
             name=canvas.name,
             heading=heading,
+            note=caution,
             tissue=rings_of(tissue, canvas.scale, canvas.origin),
             annotated=rings_of(regions, canvas.scale, canvas.origin),
         )
@@ -280,7 +287,11 @@ def _write_layers(
         )
         for (x, y), values in zip(corners.tolist(), measurements, strict=False)
     ]
-    write_geojson(out.with_suffix(".geojson"), tiles, scanned_px)
+    about: dict[str, JsonValue] = {
+        "entropy_share": entropy_share(attention),
+        "note": ranks_note(attention, "percentiles are ranks"),
+    }
+    write_geojson(out.with_suffix(".geojson"), tiles, scanned_px, {"attention": about})
     write_csv(out.with_suffix(".csv"), rows)
 
 

@@ -7,7 +7,7 @@ by that origin on its way in and out.
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import shapely
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, parse
+from pydantic import JsonValue
 from shapely import MultiPolygon, Polygon, make_valid, unary_union
 from shapely.affinity import translate
 from shapely.errors import ShapelyError
@@ -224,7 +225,10 @@ def feature(geometry: BaseGeometry, properties: dict[str, Any]) -> dict[str, Any
 
 
 def write_geojson(
-    path: Path, features: Iterable[dict[str, Any]], origin_px: tuple[int, int] = (0, 0)
+    path: Path,
+    features: Iterable[dict[str, Any]],
+    origin_px: tuple[int, int] = (0, 0),
+    about: Mapping[str, JsonValue] | None = None,
 ) -> None:
     """Write features as a GeoJSON FeatureCollection, whole or not at all.
 
@@ -233,6 +237,8 @@ def write_geojson(
         features: GeoJSON features; see `feature`.
         origin_px: corner of the scanned part of the slide, which QuPath counts from,
             level-0 pixels.
+        about: further members of the collection, which readers may ignore (RFC 7946,
+            section 6.1).
     """
     left, top = origin_px
     written = []
@@ -241,5 +247,5 @@ def write_geojson(
             moved = translate(shape(item["geometry"]), -left, -top)
             item = {**item, "geometry": mapping(moved)}
         written.append(item)
-    collection = {"type": "FeatureCollection", "features": written}
+    collection = {"type": "FeatureCollection", "features": written, **(about or {})}
     write_text(path, json.dumps(collection, allow_nan=False))

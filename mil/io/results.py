@@ -17,6 +17,7 @@ from mil.config import Fusion, Section
 from mil.errors import FormatError
 from mil.io.atomic import write_json
 from mil.io.bags.patients import HELD_OUT
+from mil.io.localisation import Localisation
 from mil.io.tables import read_csv, write_csv
 from mil.statistics.metric import (
     CalibrationErrors,
@@ -32,6 +33,7 @@ __all__ = [
     "ComparedHead",
     "Comparison",
     "Evaluation",
+    "Localisation",
     "Metric",
     "Metrics",
     "Pair",
@@ -134,6 +136,7 @@ class RunMetrics(Section):
     metrics: dict[str, float | None] = Field({})
     n_slides: int
     tile_auroc: float | None = None
+    hottest_tile_rate: float | None = None
     attention_entropy_share: float | None = None
 
     @property
@@ -142,6 +145,7 @@ class RunMetrics(Section):
         return {
             **self.metrics,
             "tile_auroc": self.tile_auroc,
+            "hottest_tile_rate": self.hottest_tile_rate,
             "attention_entropy_share": self.attention_entropy_share,
         }
 
@@ -159,6 +163,7 @@ class RunMetrics(Section):
             **self.metrics,
             "n_slides": self.n_slides,
             "tile_auroc": self.tile_auroc,
+            "hottest_tile_rate": self.hottest_tile_rate,
             "attention_entropy_share": self.attention_entropy_share,
         }
 
@@ -171,15 +176,6 @@ class CalibrationMetrics(Section):
     before: CalibrationErrors
     after: CalibrationErrors
     reliability: list[ReliabilityBin]
-
-
-class Localisation(Section):
-    """AUROC of attention for annotated tiles, mean over heads, by slide."""
-
-    tile_auroc_mean: float
-    tile_auroc_min: float
-    n_slides: int
-    per_slide: dict[str, float]
 
 
 class Jaccard(Section):
@@ -207,6 +203,7 @@ class Metrics(Section):
     task: str
     classes: list[str]
     positive: str
+    predicted_by: str = ""  # heads whose mean is a slide's prediction: `ensemble of 5 heads`
     # A slide's prediction is the mean over the heads that did not train on it.
     test: SetMetrics
     # early: a slide in this file is a patient, all slides of one in one bag.
@@ -219,6 +216,8 @@ class Metrics(Section):
     subgroups: dict[str, dict[str, SetMetrics]] = Field({})  # by column and value
     power: PowerNote | None = None
     localisation: Localisation | None = None
+    # Of the ensemble's attention on each test slide; 1: uniform.
+    attention_entropy_share: dict[str, float] = Field({})
     selection: SelectionMetrics | None = None
     slides_used: list[str] = Field([])
 
@@ -226,6 +225,26 @@ class Metrics(Section):
     def name(self) -> str:
         """Recipe and encoder, as tables name them."""
         return f"{self.recipe} · {self.encoder}"
+
+    @property
+    def named_finding(self) -> str:
+        """What attention does not find, after the name; empty where there is nothing to say."""
+        finding = "" if self.localisation is None else self.localisation.finding
+        return f"{self.name}: {finding}" if finding else ""
+
+    @property
+    def cross_validated(self) -> bool:
+        """Whether folds have test slides of their own.
+
+        Where the slide table names the test slides, they are those of every fold.
+        """
+        return any(run.n_slides < self.test.n_slides for run in self.runs)
+
+    def range_over_runs(self, name: str) -> list[float] | None:
+        """Smallest and largest value of a metric of single runs; None: in fewer than two."""
+        values = [run.numbers.get(name) for run in self.runs]
+        known = [value for value in values if value is not None]
+        return [min(known), max(known)] if len(known) > 1 else None
 
     def to_json(self) -> dict[str, JsonValue]:
         """The file's content."""
@@ -242,6 +261,9 @@ class ComparedHead(Section):
     slides: dict[str, Metric | None]
     patients: dict[str, Metric | None]
     over_runs: dict[str, Spread | None]
+    range_over_runs: dict[str, list[float] | None] = Field({})
+    predicted_by: str = ""  # see `Metrics`
+    localisation: Localisation | None = None
 
 
 class Pair(Section):

@@ -93,7 +93,7 @@ def _remarks(ensemble: Ensemble, dtype: str) -> Iterator[str]:
     recipe = ensemble.trained.recipe_name
     if len(ensemble.models) > 1:
         seeds_and_folds = [(trained.seed, trained.fold) for _, trained in ensemble.models]
-        yield f"{recipe}: mean of {messages.heads(seeds_and_folds)}"
+        yield f"{recipe}: ensemble of {messages.heads(seeds_and_folds)}"
     if len(ensemble.divisions) > 1:
         yield f"{recipe}: {messages.several_divisions(ensemble.divisions)}"
     if ensemble.trained.fusion == "early":

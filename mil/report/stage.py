@@ -16,7 +16,8 @@ from mil.io.bags.status import SlideState, gather, summary
 from mil.io.results import Metrics, Prediction, read_comparison, read_evaluation
 from mil.io.tables import Slide, read_dataset
 from mil.report.plots import roc_svg
-from mil.statistics.text import column_title, headline, interval, mean_sd, value
+from mil.statistics.attention import almost_uniform
+from mil.statistics.text import column_title, headline, interval, mean_sd, single_runs, value
 from mil.tasks import Task, task_of
 from mil.versions import TOOL_VERSION
 
@@ -28,12 +29,18 @@ class ReportedHead(NamedTuple):
     predictions: list[Prediction]
     heatmaps: dict[str, str]
 
+    def single_runs(self, names: Sequence[str]) -> str:
+        """Mean, deviation and range over runs of the first of these metrics that there is."""
+        name = next((name for name in names if name in self.metrics.over_runs), "")
+        return single_runs(self.metrics.over_runs.get(name), self.metrics.range_over_runs(name))
+
 
 class SlideCell(NamedTuple):
     """Prediction and heatmap of one slide by one head; None where there is none."""
 
     p: float | None
     heatmap: str | None
+    caution: str  # about the heatmap's colours; mostly empty
 
 
 class SlideRow(NamedTuple):
@@ -113,6 +120,10 @@ def run(
         headlines=task.headlines,
         interval_note=task.interval_note,
         heads=heads,
+        several_runs=any(len(head.metrics.runs) > 1 for head in heads),
+        cross_validated=any(head.metrics.cross_validated for head in heads),
+        localised=any(head.metrics.localisation for head in heads),
+        findings=[head.metrics.named_finding for head in heads if head.metrics.named_finding],
         compared=None if comparison is None else read_comparison(comparison),
         roc=_roc(heads, task),
         slides=[
@@ -202,7 +213,8 @@ def _slide_row(
         rows = _unseen(head.predictions, name)
         p = _mean(rows, task.column_of_interest) if rows else None
         splits += [row.split for row in rows[:1]]
-        cells.append(SlideCell(p, head.heatmaps.get(slide.slide)))
+        caution = almost_uniform(head.metrics.attention_entropy_share.get(name))
+        cells.append(SlideCell(p, head.heatmaps.get(slide.slide), caution))
     # Splits that were drawn at random stand in the predictions; the table has official
     # ones only.
     split = splits[0] if splits else slide.split

@@ -64,6 +64,12 @@ def mean_sd(runs: Spread | None) -> str:
     return f"{runs.mean:.3f}{deviation}"
 
 
+def single_runs(runs: Spread | None, ends: Sequence[float] | None) -> str:
+    """`0.931 ± 0.020 (0.90 to 0.95)`: mean, deviation and range of single runs, or a dash."""
+    between = "" if ends is None else f" ({ends[0]:.2f} to {ends[1]:.2f})"
+    return mean_sd(runs) + between
+
+
 def probability(p: float | None) -> str:
     """`0.031`, `< 0.001`, or a dash."""
     if p is None:

@@ -204,14 +204,30 @@ def _performance(trained: Trained, metrics: Metrics) -> str:
     count = f"{test.n_patients} patients"
     if not early:
         count = f"{test.n_slides} slides of {count}"
-    predicted_by = "this head"
+    predicted_by = "this head, which had not seen them"
     if len(metrics.runs) > 1:
-        predicted_by = f"the mean of those of the study's {len(metrics.runs)} heads (seeds, folds)"
+        ensemble = f" ({metrics.predicted_by})" if metrics.predicted_by else ""
+        predicted_by = (
+            f"the mean of those of the study's {len(metrics.runs)} heads (seeds, folds) that had "
+            f"not seen them{ensemble}"
+        )
     return (
-        f"On {count}, by {predicted_by} that had not seen them; intervals reflect the sampling of "
-        "patients. A test set from the same study says little about slides from elsewhere."
-        f"\n\n{table(header, rows)}"
+        f"On {count}, by {predicted_by}; intervals reflect the sampling of patients. A test set "
+        f"from the same study says little about slides from elsewhere.\n\n{table(header, rows)}"
+        f"{_attention(metrics, run)}"
     )
+
+
+def _attention(metrics: Metrics, run: RunMetrics | None) -> str:
+    """Paragraph on how well attention finds annotated regions; empty where none are known."""
+    tiles = metrics.localisation
+    if tiles is None:
+        return ""
+    alone = ""
+    if len(metrics.runs) > 1 and run is not None and run.tile_auroc is not None:
+        alone = f"; this head alone: tile AUROC {run.tile_auroc:.3f}"
+    finding = f" **{escaped(tiles.finding)}**" if tiles.finding else ""
+    return f"\n\nAttention against annotated regions: {escaped(tiles.text)}{alone}.{finding}"
 
 
 def _run_of(trained: Trained, metrics: Metrics) -> RunMetrics | None:

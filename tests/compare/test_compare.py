@@ -106,14 +106,78 @@ def test_seeds_and_folds_are_averaged_and_patients_kept_together(tmp_path):
     # only the answers of heads that held a slide out
     areas = [row["slides"]["auroc"]["value"] for row in found["rows"]]
     assert found["tests"]["pairs"][0]["difference"] == pytest.approx(areas[0] - areas[1])
-    assert found["tables"]["heads"]["header"][3:5] == ["AUROC, patients", "AUROC of runs"]
+    assert found["tables"]["heads"]["header"][3:5] == [
+        "AUROC, patients",
+        "AUROC of single runs",
+    ]
     notes = " ".join(found["notes"])
     for said in (
         "60 test slides of 20 patients",
-        "predictions of 4 folds are pooled",
-        "mean over seeds",
+        "by the heads of the fold that did not see it, and the predictions of 4 folds are pooled",
+        "Figures and paired tests are of the ensemble of 2 heads per slide: a slide's prediction "
+        "is the mean over seeds,",
     ):
         assert said in notes
+
+
+def test_single_runs_stand_beside_the_ensemble(tmp_path):
+    heads = [evaluated(tmp_path, "abmil", 1.0, seeds=3), evaluated(tmp_path, "acmil", 1.0)]
+    found = run(heads, tmp_path / "out")
+    several, one = found["rows"]
+    assert (several["predicted_by"], one["predicted_by"]) == ("ensemble of 3 heads", "one head")
+    runs = json.loads((heads[0] / "metrics.json").read_text())["runs"]
+    values = [each["auroc"] for each in runs]
+    assert several["range_over_runs"]["auroc"] == [min(values), max(values)]
+    assert found["tables"]["heads"]["rows"][0][3] == (
+        f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} "
+        f"({min(values):.2f} to {max(values):.2f})"
+    )
+    row = read_csv(tmp_path / "out" / "comparison.csv")[0]
+    assert (float(row["auroc_min"]), float(row["auroc_max"])) == (min(values), max(values))
+    assert row["predicted_by"] == "ensemble of 3 heads"
+    assert (
+        "ensembles (abmil · tiny: ensemble of 3 heads; acmil · tiny: one head): a slide's"
+        in " ".join(found["notes"])
+    )
+
+
+def test_attention_has_a_table_of_its_own_beside_chance(three, tmp_path):
+    assert "attention" not in run(three, tmp_path / "out")["tables"]
+    hottest = {
+        "rate": {"value": 0.0, "ci95": [0.0, 0.354]},
+        "by_chance": 0.08,
+        "per_slide": {f"s{n}": {"hit": 0.0, "by_chance": 0.08} for n in range(7)},
+    }
+    tiles = {
+        "tile_auroc_mean": 0.544,
+        "tile_auroc_ci95": [0.41, 0.67],
+        "tile_auroc_min": 0.3,
+        "n_slides": 7,
+        "per_slide": {},
+        "hottest_tile": hottest,
+        "finding": "The head tells slides apart, but its attention does not.",
+    }
+    path = three[1] / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"localisation": tiles}))
+    found = run(three, tmp_path / "out")
+    assert list(found["tables"]) == ["heads", "attention", "pairs"]
+    assert found["tables"]["attention"] == {
+        "header": ["encoder", "recipe", "tile AUROC (0.5 is chance)", "hottest tile annotated"],
+        "rows": [
+            ["tiny", "abmil", "–", "–"],
+            ["tiny", "acmil", "0.544 (0.41 to 0.67)", "0/7 (0 to 35 %; 8 % by chance)"],
+            ["tiny", "aem_50%", "–", "–"],
+        ],
+    }
+    notes = " ".join(found["notes"])
+    assert "For tile AUROC 0.5 is chance" in notes
+    assert "acmil · tiny: The head tells slides apart, but its attention does not." in notes
+    table = read_csv(tmp_path / "out" / "comparison.csv")
+    assert [row["tile_auroc"] for row in table] == ["", "0.544", ""]
+    assert table[1]["hottest_tile_by_chance"] == "0.08"
+    assert r"0/7 (0 to 35 \%; 8 \% by chance)" in (tmp_path / "out" / "comparison.tex").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_folds_with_the_same_test_slides_are_averaged_and_not_pooled(tmp_path):

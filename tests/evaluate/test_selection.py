@@ -9,7 +9,6 @@ import torch
 from shapely import box
 
 from mil.config import Recipe
-from mil.evaluate.localise import entropy_share
 from mil.evaluate.rows import EvaluatedSlide
 from mil.evaluate.selection import Selected, annotated_tiles, of_selection
 from mil.heads import build_head
@@ -17,6 +16,7 @@ from mil.io.annotations import feature, write_geojson
 from mil.io.bags import read_bag
 from mil.io.tables import read_csv, write_csv
 from mil.score.selection import RANDOM_DRAWS
+from mil.statistics.attention import entropy_share
 from mil.statistics.classified import classification
 from mil.tasks import Classification
 from mil.trained import Trained, apply, load_trained, save_trained
@@ -119,7 +119,7 @@ def test_spread_of_attention():
     assert entropy_share(np.ones(1)) is None
 
 
-def save_head(folder, name, seed, **options):
+def save_head(folder, name, seed, *, fold=0, **options):
     torch.manual_seed(seed)
     recipe = Recipe(name=name, options={"hidden": 8, **options}, losses={"cross_entropy": 1})
     trained = Trained(
@@ -132,7 +132,7 @@ def save_head(folder, name, seed, **options):
         task=Classification(classes=CLASSES, positive="tumour"),
         dataset="toy",
         seed=seed,
-        fold=0,
+        fold=fold,
         epoch=1,
     )
     save_trained(
@@ -250,3 +250,25 @@ def test_tile_auroc_and_spread_of_attention_of_each_run(study):
         "sd": pytest.approx(np.std(values, ddof=1)),
     }
     assert 0 < metrics["over_runs"]["attention_entropy_share"]["mean"] <= 1
+
+
+def test_the_ensemble_of_a_slide_is_the_heads_that_held_it_out(study):
+    """The second fold trains on two of the test slides of the first."""
+    rows = read_csv(study / "folds.csv")
+    seen = ("s0", "s1")
+    second = [r | {"fold": 1, "split": "train" if r["slide"] in seen else "test"} for r in rows]
+    write_csv(study / "folds.csv", [*rows, *second])
+    heads = [save_head(study, "abmil", seed, fold=fold) for seed, fold in ((1, 0), (2, 0), (3, 1))]
+    metrics = evaluated(study, heads)
+    assert metrics["predicted_by"] == "ensemble of 1 to 3 heads per slide"
+    # Of s1 two tiles are annotated, of s3 and s5 two and a part of a third and more.
+    for slide, of_slide, first in (("s1", heads[:2], 2), ("s3", heads, 3), ("s5", heads[2:], 3)):
+        bag = read_bag(study / "bags" / f"{slide}.h5")
+        attention = np.mean([apply(*load_trained(one), bag).attention for one in of_slide], axis=0)
+        inside = attention[:2] if slide != "s5" else attention[:3]
+        expected = (inside[:, None] > attention[first:]).mean()
+        assert metrics["localisation"]["per_slide"][slide] == pytest.approx(expected)
+        assert metrics["attention_entropy_share"][slide] == pytest.approx(entropy_share(attention))
+        hit = metrics["localisation"]["hottest_tile"]["per_slide"][slide]
+        assert hit["hit"] == (attention.argmax() < len(inside))
+        assert hit["by_chance"] == len(inside) / TILES

@@ -3,6 +3,8 @@
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 from shapely import MultiPolygon, Polygon, box
 
@@ -140,3 +142,53 @@ def test_the_drawing_shows_what_it_is_given(tmp_path):
         assert lines_y.min() - y.min() == pytest.approx(0.2 * tall, abs=2.5)
         assert y.max() - lines_y.max() == pytest.approx(0.2 * tall, abs=2.5)
         assert not (plain & other).any()
+
+
+def lines_drawn(path, **changes) -> list[tuple[float, float, str]]:
+    """Left end, right end (both as shares of the width) and text of each line above the images."""
+    texts = []
+
+    def savefig(figure, *_, **__):
+        width = figure.bbox.width
+        for text in figure.texts:
+            box = text.get_window_extent(FigureCanvasAgg(figure).get_renderer())
+            assert 0 <= box.y0 < box.y1 <= figure.bbox.height
+            texts.append((box.x0 / width, box.x1 / width, text.get_text()))
+
+    settings = {"scale": "percentile", "um_per_px": 0.0, "tissue": [], "annotated": []}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", savefig)
+        picture = Image.new("RGB", (400, 60))
+        draw(path, picture, picture, **settings | changes)
+    return texts
+
+
+def test_no_line_above_the_images_is_cut(tmp_path):
+    title = "TCGA-A1-A0SK-01Z-00-DX1.A44D70FA-4D96-43F4-9DD7-A61535786297   p(TUMOUR) = 0.8 " * 2
+    note = "attention almost uniform (entropy share 0.993): colours show ranks"
+    lines = lines_drawn(tmp_path / "a.png", title=title, note=note)
+    assert len(lines) > 2
+    assert " ".join(text for *_, text in lines[:-1]).split() == title.split()
+    assert lines[-1][2] == note
+    assert all(0 < left < right < 1 for left, right, _ in lines)
+
+
+def test_without_a_caution_the_picture_is_no_taller(tmp_path):
+    grey = Image.new("RGB", (200, 100))
+    sizes = []
+    for note in ("", "attention almost uniform"):
+        draw(
+            tmp_path / "a.png",
+            grey,
+            grey,
+            title="t",
+            scale="percentile",
+            um_per_px=0.0,
+            tissue=[],
+            annotated=[],
+            note=note,
+        )
+        with Image.open(tmp_path / "a.png") as picture:
+            sizes.append(picture.size)
+    assert sizes[0] == (1353, 385)
+    assert sizes[1][1] > 385

@@ -20,6 +20,7 @@ from mil.io.annotations import feature, write_geojson
 from mil.io.bags import read_bag, write_bag
 from mil.io.tables import read_csv, write_csv
 from mil.io.tiles import Tiles, read_tiles, write_tiles
+from mil.statistics.attention import entropy_share
 from mil.tasks import Classification
 from mil.trained import Trained, apply, load_trained, save_trained
 from tests.messages import one_line
@@ -160,7 +161,36 @@ def test_several_heads_give_their_mean(slide):
     heads = [head(slide, seed) for seed in (1, 2, 3)]
     title = heatmap(slide, heads, scale="relative")
     np.testing.assert_allclose(table(slide)["attention"], attention_of(slide, *heads), rtol=1e-5)
-    assert "mean of 3 heads" in title
+    assert title.endswith("abmil, ensemble of 3 heads")
+
+
+@pytest.mark.parametrize(
+    ("limit", "scale", "caution"),
+    [
+        (0.98, "percentile", ": colours show ranks; the largest value is 1 × the mean"),
+        (0.98, "relative", ""),
+        (1.1, "percentile", None),
+    ],
+)
+def test_even_attention_is_said_on_the_picture_and_in_the_layer(
+    slide, monkeypatch, limit, scale, caution
+):
+    drawn = {}
+    monkeypatch.setattr(
+        "mil.heatmap.stage.draw",
+        lambda path, *pictures, **given: drawn.update(given) or path.touch(),
+    )
+    monkeypatch.setattr("mil.statistics.attention.ALMOST_UNIFORM", limit)
+    change_bag(slide, features=np.zeros((6, DIM), np.float16))
+    one = head(slide, 1)
+    heatmap(slide, [one], scale=scale)
+    about = json.loads((slide / "out" / "s1.geojson").read_text())["attention"]
+    assert about["entropy_share"] == pytest.approx(entropy_share(attention_of(slide, one)))
+    if caution is None:
+        assert drawn["note"] == about["note"] == ""
+    else:
+        assert drawn["note"] == f"attention almost uniform (entropy share 1.000){caution}"
+        assert about["note"].endswith(": percentiles are ranks; the largest value is 1 × the mean")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +215,7 @@ def test_only_heads_that_did_not_see_the_slide(slide, splits, used, seen):
     np.testing.assert_allclose(
         table(slide)["attention"], attention_of(slide, *(heads[i] for i in used)), rtol=1e-5
     )
-    assert ("mean of 2 heads" in title) == (len(used) == 2)
+    assert ("ensemble of 2 heads" in title) == (len(used) == 2)
     assert title.endswith("seen in training") == seen
 
 
@@ -313,7 +343,7 @@ def test_a_ready_bag_is_drawn_on_its_slide_if_that_is_there(slide):
     on_slide = np.asarray(Image.open(slide / "out" / "s1.png").convert("RGB")).astype(int)
     heatmap(slide, [head(slide, 1)], tiles=None)
     on_glass = np.asarray(Image.open(slide / "out" / "s1.png").convert("RGB")).astype(int)
-    left = np.s_[:, : on_glass.shape[1] // 2 - 80]
+    left = np.s_[60:, : on_glass.shape[1] // 2 - 80]  # below the coloured line of text
     assert (np.ptp(on_slide[left], axis=2) > 40).mean() > 0.1  # pink tissue
     assert np.ptp(on_glass[left], axis=2).max() == 0  # grey and white
 

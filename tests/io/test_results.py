@@ -67,6 +67,7 @@ METRICS = """\
     "b"
   ],
   "positive": "b",
+  "predicted_by": "one head per slide",
   "test": {
     "auroc": {
       "value": 1.0,
@@ -117,6 +118,7 @@ METRICS = """\
       "auroc": 1.0,
       "n_slides": 2,
       "tile_auroc": null,
+      "hottest_tile_rate": 0.75,
       "attention_entropy_share": 0.5
     }
   ],
@@ -140,7 +142,37 @@ METRICS = """\
     }
   },
   "power": null,
-  "localisation": null,
+  "localisation": {
+    "tile_auroc_mean": 0.75,
+    "tile_auroc_ci95": [
+      0.5,
+      0.875
+    ],
+    "tile_auroc_by_chance": 0.5,
+    "tile_auroc_min": 0.75,
+    "n_slides": 1,
+    "per_slide": {
+      "s": 0.75
+    },
+    "hottest_tile": {
+      "rate": {
+        "value": 1.0,
+        "ci95": null
+      },
+      "by_chance": 0.25,
+      "per_slide": {
+        "s": {
+          "hit": 1.0,
+          "by_chance": 0.25
+        }
+      }
+    },
+    "note": "",
+    "finding": ""
+  },
+  "attention_entropy_share": {
+    "s": 0.5
+  },
   "selection": {
     "runs": [
       {
@@ -178,6 +210,23 @@ def test_metrics_as_they_have_always_been_written(tmp_path):
     assert metrics.runs[0].held_out == "Centre"
     write_metrics(tmp_path / "again.json", metrics)
     assert (tmp_path / "again.json").read_text() == METRICS
+
+
+def test_metrics_of_before_the_ensembles_attention_are_read(tmp_path):
+    raw = json.loads(METRICS)
+    for name in ("predicted_by", "attention_entropy_share"):
+        del raw[name]
+    del raw["runs"][0]["hottest_tile_rate"]
+    raw["localisation"] = {
+        "tile_auroc_mean": 0.75,
+        "tile_auroc_min": 0.5,
+        "n_slides": 3,
+        "per_slide": {"s": 0.75},
+    }
+    (tmp_path / "metrics.json").write_text(json.dumps(raw))
+    metrics = read_metrics(tmp_path / "metrics.json")
+    assert (metrics.predicted_by, metrics.attention_entropy_share) == ("", {})
+    assert metrics.localisation.text == "tile AUROC 0.750 (0.5 is chance) on 3 slides"
 
 
 def test_a_model_cannot_be_changed():

@@ -126,7 +126,7 @@ def test_heads_of_several_runs_are_said(place, make_head):
         say=said.append,
     )
     assert said[:2] == [
-        "abmil: mean of 3 heads (1 seed, 2 folds)",
+        "abmil: ensemble of 3 heads (1 seed, 2 folds)",
         "abmil: these heads are of several runs, folds=1 and folds=5, and all are averaged; copy "
         "those you want into a "
         "folder of their own",

@@ -208,17 +208,99 @@ def test_nothing_is_fetched_from_elsewhere(study):
 def test_two_recipes_side_by_side(study):
     page = report(study)
     heads = page[page.index("Heads on the test slides") : page.index("<svg")]
-    assert re.findall(r"<tr><td>(.*?)<br>", heads) == ["abmil · tiny", "acmil · tiny"]
-    assert heads.count("AUROC of 2 runs: 0.688 ± 0.06") == 2
+    assert re.findall(r"<tr><td>(.*?)</td>", heads) == ["abmil · tiny", "acmil · tiny"]
+    assert heads.count('<td class="n">0.688 ± 0.062<br><span class="quiet"></span></td>') == 2
     assert heads.count('<td class="n">0.750<br><span class="quiet">0.50 to 1.00</span></td>') == 4
     assert heads.count('<td class="n">0.500<br><span class="quiet"></span></td>') == 2
-    assert heads.count("0.812 on 1") == 2
+    assert heads.count('<td class="n">0.812<br>') == 2
+    assert "(0.5 is chance)" in heads
     for slide in ("a 1#%", "b", "c"):
         probabilities = re.findall(r"<td>(\d\.\d{3}|–)<br>", row_of(page, slide))
         assert probabilities == [
             f"{PROBABILITY[recipe][slide]:.3f}" for recipe in ("abmil", "acmil")
         ]
     assert re.findall(r"<td>(\d\.\d{3}|–)", row_of(page, "d")) == ["–", "–"]
+
+
+def change_metrics(study, recipe="abmil", **changes) -> None:
+    path = study / "evaluate" / recipe / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+HOTTEST = {
+    "rate": {"value": 0.0, "ci95": [0.0, 0.35]},
+    "by_chance": 0.08,
+    "per_slide": {f"s{n}": {"hit": 0.0, "by_chance": 0.08} for n in range(7)},
+}
+LOCALISATION = {
+    "tile_auroc_mean": 0.544,
+    "tile_auroc_ci95": [0.41, 0.67],
+    "tile_auroc_min": 0.3,
+    "n_slides": 7,
+    "per_slide": {f"s{n}": 0.544 for n in range(7)},
+    "hottest_tile": HOTTEST,
+    "finding": f"The heads tell slides apart, but {EVIL}.",
+}
+
+
+def test_the_ensemble_stands_first_and_single_runs_beside_it(study):
+    runs = [
+        {"seed": seed, "fold": 0, "n_slides": 1, "auroc_macro": auroc, "tile_auroc": auroc - 0.1}
+        for seed, auroc in ((1, 0.625), (2, 0.75))
+    ]
+    spreads = {"auroc_macro": {"mean": 0.6875, "sd": 0.0625}}
+    spreads["tile_auroc"] = {"mean": 0.5875, "sd": 0.0625}
+    change_metrics(
+        study,
+        runs=runs,
+        over_runs=spreads,
+        predicted_by="ensemble of 2 heads per slide",
+        localisation=LOCALISATION,
+    )
+    page = report(study)
+    heads = page[page.index("Heads on the test slides") : page.index("<svg")]
+    first = heads[: heads.index("acmil · tiny")]
+    assert 'abmil · tiny<br><span class="quiet">ensemble of 2 heads per slide</span>' in first
+    ensemble = first.index('0.750<br><span class="quiet">0.50 to 1.00</span>')
+    single = first.index('0.688 ± 0.062<br><span class="quiet">(0.62 to 0.75)</span>')
+    assert ensemble < single
+    assert '0.544<br><span class="quiet">0.41 to 0.67<br>runs 0.588 ± 0.062</span>' in first
+    assert '0 of 7 slides<br><span class="quiet">0 to 35 %<br>8 % by chance</span>' in first
+    notes = page[page.index("<svg") : page.index("<h2>Slides</h2>")]
+    assert "which are those of the folds that left the slide out" in notes
+    assert "wholly outside; 0.5 is chance." in notes
+    assert notes.count("abmil · tiny: The heads tell slides apart, but ") == 1
+    assert EVIL not in notes
+
+
+def test_one_head_has_no_spread_and_one_slide_no_interval(study):
+    one = {"tile_auroc_mean": 0.9, "tile_auroc_min": 0.9, "n_slides": 1, "per_slide": {"b": 0.9}}
+    hottest = {
+        "rate": {"value": 1.0, "ci95": None},
+        "by_chance": 0.25,
+        "per_slide": {"b": {"hit": 1.0, "by_chance": 0.25}},
+    }
+    change_metrics(
+        study,
+        runs=[{"seed": 1, "fold": 0, "n_slides": 2}],
+        predicted_by="one head",
+        localisation=one | {"hottest_tile": hottest},
+    )
+    page = report(study, ["abmil"])
+    assert "one head</span>" in page
+    assert "no interval: one slide" in page
+    assert "1 of 1 slide<" in page
+    assert "single runs" not in page.lower()
+    assert "ensemble" not in page
+
+
+def test_colours_of_even_attention_have_a_caution_beside_them(study):
+    change_metrics(study, attention_entropy_share={"b": 0.9934, "c": 0.97})
+    page = report(study)
+    assert row_of(page, "b").count("attention almost uniform (entropy share 0.993)") == 1
+    assert "almost uniform" not in row_of(page, "c")
+    (study / "heatmap" / "abmil" / "b.png").unlink()
+    assert "almost uniform" not in report(study)
 
 
 def compared(study, comparison) -> str:

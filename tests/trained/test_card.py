@@ -142,6 +142,29 @@ def test_what_a_card_says(study):
     assert cards(study) == [one, two]
 
 
+def test_attention_stands_beside_chance(study):
+    path = study / "evaluated" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    assert "Attention against" not in cards(study)[0]
+    metrics["predicted_by"] = "ensemble of 2 heads"
+    metrics["runs"][0]["tile_auroc"] = 0.5625
+    metrics["localisation"] = {
+        "tile_auroc_mean": 0.544,
+        "tile_auroc_ci95": [0.41, 0.67],
+        "tile_auroc_min": 0.3,
+        "n_slides": 7,
+        "per_slide": {},
+        "finding": "The heads tell slides apart, but *not* tiles.",
+    }
+    path.write_text(json.dumps(metrics))
+    one, two = cards(study)
+    text = "Attention against annotated regions: tile AUROC 0.544 (0.41 to 0.67; 0.5 is chance)"
+    assert text in one
+    assert "on 7 slides; this head alone: tile AUROC 0.562." in one
+    assert "on 7 slides. **The heads tell slides apart, but \\*not\\* tiles.**" in two
+    assert "2 heads (seeds, folds) that had not seen them (ensemble of 2 heads);" in one
+
+
 def test_what_counted_as_tissue_is_said(study):
     assert (
         "Which settings decided what counts as tissue is not known here; `mil predict` uses those "
