@@ -88,8 +88,7 @@ class Checkpoint:
         self.path = path
         self.title = title
         self._save_last = save_last
-        # Sorted keys: the order in which inputs were collected does not matter.
-        self.digest = sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+        self.digest = digest_of_inputs(inputs)
         # Monotonic, since the clock of a machine may be set while it trains.
         self._saved_at = monotonic()
 
@@ -144,6 +143,12 @@ class Checkpoint:
 
     def _print(self, message: str) -> None:
         print(f"{self.title}: {message}", file=sys.stderr, flush=True)
+
+
+def digest_of_inputs(inputs: Mapping[str, object]) -> str:
+    """SHA-256, hex, of everything that decides the last bit of the weights."""
+    # Sorted keys: the order in which inputs were collected does not matter.
+    return sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass
@@ -228,16 +233,26 @@ def weights_of(head: nn.Module) -> dict[str, Tensor]:
 
 def rng_states(device: torch.device, rng: torch.Generator) -> dict[str, Tensor]:
     """Random states that training draws from: torch's own, and that of sampling."""
-    states = {"cpu": torch.get_rng_state(), "order": rng.get_state()}
+    return {**torch_states(device), "order": rng.get_state()}
+
+
+def restore_rng(states: Mapping[str, Tensor], device: torch.device, rng: torch.Generator) -> None:
+    """Set the random states to those of `rng_states`."""
+    restore_torch(states, device)
+    rng.set_state(states["order"])
+
+
+def torch_states(device: torch.device) -> dict[str, Tensor]:
+    """Torch's own random states, which initialisation, dropout and masking draw from."""
+    states = {"cpu": torch.get_rng_state()}
     # Dropout and masking on a GPU draw from its own generator.
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
     return states
 
 
-def restore_rng(states: Mapping[str, Tensor], device: torch.device, rng: torch.Generator) -> None:
-    """Set the random states to those of `rng_states`."""
+def restore_torch(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Set torch's own random states to those of `torch_states`."""
     torch.set_rng_state(states["cpu"])
-    rng.set_state(states["order"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda"], device)

@@ -136,6 +136,15 @@ def verify(folder: Path) -> list[str]:
     return faults or _prediction_faults(folder, manifest)
 
 
+def changed_files(folder: Path) -> list[str]:
+    """Files of a head's folder that are missing or changed since its manifest, a line each.
+
+    Raises:
+        FormatError: There is no manifest.
+    """
+    return _file_faults(folder, read_manifest(folder))
+
+
 def _file_faults(folder: Path, manifest: HeadManifest) -> list[str]:
     unlisted = [name for name in REQUIRED_FILES if name not in manifest.sha256]
     faults = [
