@@ -95,9 +95,12 @@ def _recipe_lines(name: str, recipe: Recipe, terms: Sequence[str]) -> Iterator[s
             height += f" to {weight.end:g}"
         effect = _summary(TERMS[term]) if term in terms else NO_EFFECT
         yield f"    {term:<24} {height:<12} {effect}"
-    yield "  train"
+    auto = recipe.train.auto
+    yield "  train" + (": settings not written here are planned from the cohort" if auto else "")
     for option, field in type(recipe.train).model_fields.items():
         value = _value(getattr(recipe.train, option))
+        if auto and option not in recipe.train.model_fields_set:
+            value = "planned"
         yield f"    {option:<24} {value:<12} {field.description or ''}".rstrip()
 
 
