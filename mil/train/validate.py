@@ -47,6 +47,16 @@ def validate(
     if not bags:
         return {}
     logits, targets = logits_of(head, bags, device)
+    return validation_metrics(logits, targets, task, select)
+
+
+def validation_metrics(
+    logits: Float[Tensor, "bags outputs"],
+    targets: Shaped[Tensor, "bags ..."],
+    task: AnyTask,
+    select: str,
+) -> dict[str, float]:
+    """Validation loss, metrics and `score` of the logits of all validation bags."""
     # The loss of the task alone, without the other terms of the recipe.
     loss = float(task_loss(task, logits, targets).mean())
     values = task.validation_metrics(targets.cpu().numpy(), predictions(task, logits).cpu().numpy())
