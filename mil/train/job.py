@@ -60,22 +60,23 @@ class HeadJob:
             checkpoint.unlink()
 
     def checkpoint(self, number: int, stage: str = "", *, is_only: bool) -> Checkpoint:
-        """Checkpoint of one training.
+        """Checkpoint of one training, or of restarts that are trained together.
 
         Args:
-            number: Number of the training among those of the head.
+            number: Number of the (first) training among those of the head.
             stage: Name of a training before the main one, which is "".
-            is_only: Whether the head has no other training.
+            is_only: Whether nothing else is trained for the head.
         """
-        inputs = {**self.inputs, "stage": stage}
-        parts = ["checkpoint"]
+        words = ["checkpoint"]
         if number:
-            inputs["member"] = number
-            parts.append(str(number))
+            words.append(f"training{number}")
         if stage:
-            parts.append(stage)
+            words.append(stage)
+        inputs: dict[str, object] = {**self.inputs, "stage": stage}
+        if number:
+            inputs["training"] = number
         return Checkpoint(
-            self.out / f"{'_'.join(parts)}.safetensors",
+            self.out / f"{'_'.join(words)}.safetensors",
             inputs,
             f"{self.title}, {stage} stage" if stage else self.title,
             # Saved at its end too if other trainings follow before the head is saved.

@@ -5,7 +5,7 @@ initialisation, dropout and masking. The order of bags and the sampling of tiles
 to the part: its restarts see the same batches.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +19,11 @@ from mil.train.inner import InnerFold, inner_folds, largest_count, own_split
 from mil.train.job import HeadJob, TrainingReport
 from mil.train.loop import FitResult, TrainingData, fit
 from mil.train.prepare import FIRST_STAGE_LOSSES, check_compatible, prepare
-from mil.train.restarts import fit_members, kept_restarts, validation_loss
-from mil.train.state import History, torch_states, weights_of
+from mil.train.restarts import kept_restarts, validation_loss
+from mil.train.stacked import fit_stack
+from mil.train.state import History, weights_of
 from mil.train.validate import logits_of
-from mil.trained import Member
+from mil.trained import MemberRecord
 from mil.trained.assembled import ZScore, assemble
 
 
@@ -36,7 +37,7 @@ class MemberTraining(NamedTuple):
         zscore: Standardisation of its features; None: none.
     """
 
-    member: Member
+    member: MemberRecord
     head: nn.Module
     result: FitResult
     zscore: ZScore | None
@@ -152,46 +153,72 @@ def _train_part(schedule: _Schedule, part: InnerFold) -> list[MemberTraining]:
     data = job.fold.training_data(part, zscore)
     numbers = schedule.numbers(part)
     heads: list[nn.Module] = []
-    states: list[Mapping[str, Tensor]] = []
     for number in numbers:
         torch.manual_seed(job.seed_of(number))
         heads.append(_initialised(schedule, part, data, number))
-        states.append(torch_states(data.device))
     if isinstance(heads[0], UsesGraph):
         _add_graphs(job, heads[0], part, zscore)
-    title = job.title
-    if len(schedule.parts) > 1:
-        title += f", part {part.number + 1} of {len(schedule.parts)}"
-    with progress(title, train.epochs * len(heads), "epochs") as advance:
-        reports = [TrainingReport(advance, train, _curves(job, number)) for number in numbers]
-
-        def report(index: int, history: History) -> None:
-            reports[index](history)
-
-        results = fit_members(
-            heads,
-            data,
-            job.recipe.losses,
-            train,
-            seed=schedule.order_seed(part),
-            head_seeds=[job.seed_of(number) for number in numbers],
-            head_states=states,
-            checkpoints=[job.checkpoint(n, is_only=schedule.has_one) for n in numbers],
-            report=report,
-        )
-    for training_report in reports:
-        training_report.close()
+    results = _fit(schedule, part, data, heads)
     trainings: list[MemberTraining] = []
     for restart, (head, result) in enumerate(zip(heads, results, strict=True)):
-        member = Member(
+        member = MemberRecord(
             seed=job.seed_of(numbers[restart]),
             part=part.number,
             restart=restart,
             epoch=result.history.best_epoch,
-            validation_loss=validation_loss(result.history),
+            validation_loss=validation_loss(result),
         )
         trainings.append(MemberTraining(member, head, result, zscore))
     return trainings
+
+
+def _fit(
+    schedule: _Schedule, part: InnerFold, data: TrainingData, heads: Sequence[nn.Module]
+) -> list[FitResult]:
+    """Fit heads with a checkpoint file, a progress bar and curves."""
+    job = schedule.job
+    recipe = job.recipe
+    numbers = schedule.numbers(part)
+    checkpoint = job.checkpoint(numbers[0], is_only=schedule.has_one)
+    title = job.title
+    if len(schedule.parts) > 1:
+        title += f", part {part.number + 1} of {len(schedule.parts)}"
+    with progress(title, recipe.train.epochs * len(heads), "epochs") as advance:
+        reports = [
+            TrainingReport(advance, recipe.train, _curves(job, number)) for number in numbers
+        ]
+
+        def report(histories: Sequence[History]) -> None:
+            for report_one, history in zip(reports, histories, strict=True):
+                report_one(history)
+
+        order_seed = schedule.order_seed(part)
+        if len(heads) == 1:
+            # Dropout and masking draw on from where initialisation ended.
+            single = fit(
+                heads[0],
+                data,
+                recipe.losses,
+                recipe.train,
+                seed=order_seed,
+                checkpoint=checkpoint,
+                report=reports[0],
+            )
+            results = [single]
+        else:
+            results = fit_stack(
+                heads,
+                data,
+                recipe.losses,
+                recipe.train,
+                seed=order_seed,
+                head_seeds=[job.seed_of(number) for number in numbers],
+                checkpoint=checkpoint,
+                report=report,
+            )
+    for training_report in reports:
+        training_report.close()
+    return results
 
 
 def _initialised(

@@ -251,26 +251,16 @@ def weights_of(head: nn.Module) -> dict[str, Tensor]:
 
 def rng_states(device: torch.device, rng: torch.Generator) -> dict[str, Tensor]:
     """Random states that training draws from: torch's own, and that of sampling."""
-    return {**torch_states(device), "order": rng.get_state()}
-
-
-def restore_rng(states: Mapping[str, Tensor], device: torch.device, rng: torch.Generator) -> None:
-    """Set the random states to those of `rng_states`."""
-    restore_torch(states, device)
-    rng.set_state(states["order"])
-
-
-def torch_states(device: torch.device) -> dict[str, Tensor]:
-    """Torch's own random states, which initialisation, dropout and masking draw from."""
-    states = {"cpu": torch.get_rng_state()}
+    states = {"cpu": torch.get_rng_state(), "order": rng.get_state()}
     # Dropout and masking on a GPU draw from its own generator.
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
     return states
 
 
-def restore_torch(states: Mapping[str, Tensor], device: torch.device) -> None:
-    """Set torch's own random states to those of `torch_states`."""
+def restore_rng(states: Mapping[str, Tensor], device: torch.device, rng: torch.Generator) -> None:
+    """Set the random states to those of `rng_states`."""
     torch.set_rng_state(states["cpu"])
+    rng.set_state(states["order"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda"], device)

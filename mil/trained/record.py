@@ -34,7 +34,7 @@ class Calibration(Section):
     threshold: float | None = Field(None, ge=0, le=1)
 
 
-class Member(Section):
+class MemberRecord(Section):
     """One training of a head that has several: a restart, or one of an inner fold."""
 
     # Random seed of its initialisation, dropout and masking.
@@ -63,7 +63,7 @@ class Trained(Section):
     # Epoch whose weights were kept, from 1; of several members, that of the first.
     epoch: int
     # Trainings whose average the head is; empty: one training on the fold's own split.
-    members: list[Member] = Field([], max_length=MAX_MEMBERS)
+    members: list[MemberRecord] = Field([], max_length=MAX_MEMBERS)
     # Facts from which `train: auto` planned the recipe; None: it was written as it is.
     planned_from: Cohort | None = None
     # early: trained on bags of patients, all slides of each.

@@ -14,9 +14,9 @@ from mil.io.bags.patients import FoldBag
 from mil.io.tables import read_csv, write_csv
 from mil.train.inner import inner_folds, largest_count
 from mil.train.job import SEED_STRIDE
-from mil.train.loop import fit
 from mil.train.restarts import kept_restarts
-from mil.trained import Member, apply, load_trained
+from mil.train.stacked import fit_stack
+from mil.trained import MemberRecord, apply, load_trained
 from mil.trained.assembled import average_outputs
 from mil.trained.forward import tensors_of
 from mil.trained.seal import verify
@@ -26,7 +26,7 @@ HOW = "epochs: 3, lr: 1.0e-2, batch_bags: 3, max_tiles: 9"
 
 
 def member(loss, restart=0):
-    return Member(seed=1, part=0, restart=restart, epoch=1, validation_loss=loss)
+    return MemberRecord(seed=1, part=0, restart=restart, epoch=1, validation_loss=loss)
 
 
 def history(small, out="head"):
@@ -48,7 +48,8 @@ def same(one, other):
         ([0.5, 0.2, 0.3], 0.1, [1, 2]),
         ([0.2, 0.2, 0.2], 0.0, [0]),
         ([0.5, 0.2, 0.3], 9.0, [1, 2, 0]),
-        ([None, None], 0.0, [0]),
+        ([None], 0.0, [0]),
+        ([None, 0.4, 0.3], 0.0, [2]),
     ],
 )
 def test_restarts_of_least_validation_loss_are_kept(losses, within, kept):
@@ -61,7 +62,7 @@ def test_the_best_restart_is_the_head_and_has_the_format_of_a_single_training(sm
     best = losses.index(min(losses))
     assert [m["kept"] for m in history(small)["members"]] == [i == best for i in range(3)]
     assert trained.members == [
-        Member(
+        MemberRecord(
             seed=1 + SEED_STRIDE * best,
             part=0,
             restart=best,
@@ -72,21 +73,18 @@ def test_the_best_restart_is_the_head_and_has_the_format_of_a_single_training(sm
     small.train("acmil", HOW, "plain")
     assert weights(small).keys() == weights(small, "plain").keys()
     assert load_trained(small.folder / "head")[1] == trained
-    # The first restart is the training of today; all of them see its batches.
-    plain = history(small, "plain")
-    assert {key: history(small)["members"][0][key] for key in plain} == plain
 
 
 def test_restarts_differ_in_initialisation_and_see_the_same_batches(small, monkeypatch):
     seeds = []
 
-    def record(*arguments, **settings):
-        seeds.append(settings["seed"])
-        return fit(*arguments, **settings)
+    def record(heads, *arguments, **settings):
+        seeds.append((len(heads), settings["seed"], settings["head_seeds"]))
+        return fit_stack(heads, *arguments, **settings)
 
-    monkeypatch.setattr("mil.train.restarts.fit", record)
+    monkeypatch.setattr("mil.train.members.fit_stack", record)
     small.train("acmil", f"{HOW}, restarts: 3, keep_within: 9")
-    assert seeds == [1, 1, 1]
+    assert seeds == [(3, 1, [1, 1 + SEED_STRIDE, 1 + 2 * SEED_STRIDE])]
     losses = [m["train"][0]["loss"] for m in history(small)["members"]]
     assert len(set(losses)) == 3
 
@@ -113,15 +111,19 @@ def test_kept_restarts_predict_as_their_mean(small, head):
     assert verify(small.folder / "head") == []
 
 
-def test_the_kept_members_are_those_that_are_trained_alone(small):
-    small.train("acmil", f"{HOW}, restarts: 2, keep_within: 9")
-    small.train("acmil", HOW, "plain")
-    kept = weights(small)
-    order = [m.restart for m in load_trained(small.folder / "head")[1].members]
-    first = order.index(0)
-    prefix = f"members.{first}."
-    alone = weights(small, "plain")
-    assert same({key: kept[f"{prefix}{key}"] for key in alone}, alone)
+def test_the_members_of_inner_folds_are_those_trained_alone_with_their_seed(small):
+    """The first one draws from the random state of a single training."""
+    small.train("acmil", f"{HOW}, inner_folds: 2")
+    rows = read_csv(small.folder / "folds.csv")
+    labels = [row["label"] for row in rows]
+    part = inner_folds(fold_bags(labels), labels, 2, seed=1)[0]
+    for index, row in enumerate(rows):
+        row["split"] = "val" if index in part.valid else "train"
+    write_csv(small.folder / "folds.csv", rows)
+    small.train("acmil", HOW, "alone")
+    members = weights(small)
+    alone = weights(small, "alone")
+    assert same({key: members[f"members.0.{key}"] for key in alone}, alone)
 
 
 def fold_bags(labels, patients=None, splits=None):
@@ -243,10 +245,9 @@ def test_a_killed_head_of_several_members_resumes_to_the_same_bits(small, monkey
     monkeypatch.setattr("mil.train.state.EVERY_S", 0.0)
     how = f"{HOW}, restarts: 2, inner_folds: 2, keep_within: 9, zscore: true"
     small.train("acmil", how, "undisturbed")
-    with killed_after(17):
+    with killed_after(9):  # steps, when the first of four trainings is finished
         small.train("acmil", how)
-    names = sorted(path.name for path in (small.folder / "head").glob("checkpoint*"))
-    assert names[:2] == ["checkpoint.safetensors", "checkpoint_1.safetensors"]
+    assert list((small.folder / "head").glob("checkpoint*"))
     small.train("acmil", how)
     assert "resumes after epoch 3 of 3" in capfd.readouterr().err
     assert small.files() == small.files("undisturbed")

@@ -12,7 +12,7 @@ from mil.heads import SelectsTiles, Streams, TwoStage, UsesGraph, build_head, he
 from mil.interop import export_head
 from mil.io.bags import read_bag
 from mil.predict.running import Running
-from mil.trained import Member, apply, load_trained
+from mil.trained import MemberRecord, apply, load_trained
 from mil.trained.assembled import ZScore, assemble
 from mil.trained.card import _kept
 from tests.messages import one_line
@@ -179,4 +179,4 @@ def test_its_card_says_what_it_averages(study):
     assert _kept(trained.model_copy(update={"members": trained.members[:1]})) == (
         f"epoch {trained.epoch} kept"
     )
-    assert all(isinstance(member, Member) for member in trained.members)
+    assert all(isinstance(member, MemberRecord) for member in trained.members)
