@@ -138,13 +138,13 @@ class TrainConfig(Section):
     )
     zscore: bool = Field(
         False,
-        description="Whether features are standardised by mean and standard deviation of the "
-        "training tiles.",
+        description="Standardisation of features by mean and standard deviation of the training "
+        "tiles.",
     )
     auto: bool = Field(
         False,
-        description="Whether settings that the recipe does not name are planned from the training "
-        "and validation slides; `train: auto` stands for `train: {auto: true}`.",
+        description="Planning of all settings that the recipe does not write, from facts about the "
+        "training and validation slides; `train: auto` stands for `train: {auto: true}`.",
     )
 
     @field_validator("inner_folds")

@@ -25,6 +25,7 @@ from mil.io.atomic import atomic_path, write_json
 from mil.io.scores import HeadScores
 from mil.trained.folder import load_trained
 from mil.trained.forward import forward
+from mil.trained.record import read_record
 from mil.versions import TOOL_VERSION
 
 FORMAT = "mil.seal"
@@ -65,7 +66,7 @@ def write_manifest(folder: Path) -> HeadManifest:
     """
     # First: a run that stops half-way must not leave an old manifest with a new example.
     (folder / MANIFEST).unlink(missing_ok=True)
-    _write_example(folder, load_trained(folder)[1].dim)
+    _write_example(folder, read_record(folder).dim)
     scores = _score_example(folder)
     digests = {name: _digest(folder / name) for name in FILES if (folder / name).exists()}
     manifest = HeadManifest(

@@ -157,3 +157,12 @@ def test_what_will_be_planned_is_shown(tmp_path):
     lines = [line.split() for line in description_lines(str(path))]
     shown = {words[0]: words[1] for words in lines if len(words) > 1}
     assert (shown["epochs"], shown["lr"], shown["auto"]) == ("20", "planned", "true")
+
+
+def test_what_was_planned_is_shown_of_a_trained_head(small):
+    trained = auto_study(small)
+    text = "\n".join(description_lines(str(small.folder / "head")))
+    assert "recipe acmil, seed 1, fold 0" in text
+    assert "planned (train: auto) for 12 slides of 12 patients, 12 tiles a slide" in text
+    lr = next(line.split()[1] for line in text.splitlines() if line.split()[0] == "lr")
+    assert float(lr) == trained.recipe.train.lr
