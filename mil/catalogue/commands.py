@@ -40,11 +40,12 @@ def heads_show(
     name: Annotated[
         str,
         typer.Argument(
-            help="Name of a head or of a recipe in configs/heads, or the path of a recipe's yaml."
+            help="Name of a head or of a recipe in configs/heads, path of a recipe's yaml, or "
+            "folder of a trained head."
         ),
     ],
 ) -> None:
-    """Describe a head or a recipe: its options, losses and training."""
+    """Describe a head, a recipe or a trained head: its options, losses and training."""
     from mil.catalogue.show import description_lines, wrapped
 
     # A pipe has no width, and its lines may go through grep.

@@ -84,6 +84,8 @@ def _recipe_row(name: str, path: Path) -> RecipeRow:
     if entry:
         sources.append(f"head of the package {package_of(entry)}")
     description = first_sentence(leading_comment(path))
+    if recipe.train.auto:
+        description = f"{description} Training is planned by cohort.".strip()
     return RecipeRow(name, recipe.name, description, ", ".join(filter(None, sources)))
 
 

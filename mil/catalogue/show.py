@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
@@ -20,6 +21,7 @@ from mil.errors import ConfigError, unknown_name
 from mil.heads import TwoStage, UsesGraph, blamed, build_head, head_module
 from mil.losses import TERMS
 from mil.tasks import CLASSES
+from mil.trained.record import RECORD, read_record
 
 # Words of a JSON schema, and how they are shown.
 BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
@@ -40,14 +42,18 @@ MAX_INDENT_SHARE = 0.6
 
 
 def description_lines(name: str) -> list[str]:
-    """Lines about a recipe and its head, or about a head alone.
+    """Lines about a recipe and its head, about a head alone, or about a trained head.
 
     Args:
-        name: name of a head or a recipe, or path of a recipe's yaml.
+        name: name of a head or a recipe, path of a recipe's yaml, or folder of a trained
+            head.
 
     Raises:
         ConfigError: there is no such head or recipe, or it is broken.
+        FormatError: the record of the trained head is damaged.
     """
+    if (Path(name) / RECORD).is_file():
+        return list(_trained_lines(Path(name)))
     if name.endswith((".yaml", ".yml")) or name in recipe_files():
         recipe = load_recipe(name)
         terms = _effective_terms(recipe.name, recipe.options)
@@ -87,6 +93,34 @@ def _recipe_lines(name: str, recipe: Recipe, terms: Sequence[str]) -> Iterator[s
         yield f"  {comment}"
     if recipe.source:
         yield f"  source: {recipe.source}"
+    yield from _settings_lines(recipe, terms)
+
+
+def _trained_lines(folder: Path) -> Iterator[str]:
+    """Lines about a trained head: what it was trained on, its members and its recipe."""
+    trained = read_record(folder)
+    recipe = trained.recipe
+    run = f"seed {trained.seed}, fold {trained.fold}"
+    yield f"trained head {folder}: recipe {trained.recipe_name}, {run}"
+    cohort = trained.planned_from
+    if cohort is not None:
+        yield (
+            f"  planned (train: auto) for {cohort.num_slides} slides of {cohort.num_patients} "
+            f"patients, {cohort.tiles_median} tiles a slide, {cohort.dim} features a tile"
+        )
+    for member in trained.members:
+        loss = member.validation_loss
+        yield (
+            f"  member: part {member.part}, restart {member.restart}, epoch {member.epoch}, "
+            f"validation loss {'not known' if loss is None else f'{loss:.4g}'}"
+        )
+    yield from _settings_lines(recipe, _effective_terms(recipe.name, recipe.options))
+    yield "  options"
+    yield from _option_lines(head_module(recipe.name).Config, recipe.options)
+
+
+def _settings_lines(recipe: Recipe, terms: Sequence[str]) -> Iterator[str]:
+    """Lines about a recipe's head, losses and training."""
     yield f"  head: {recipe.name}"
     yield "  losses"
     for term, weight in recipe.losses.items():
@@ -95,9 +129,12 @@ def _recipe_lines(name: str, recipe: Recipe, terms: Sequence[str]) -> Iterator[s
             height += f" to {weight.end:g}"
         effect = _summary(TERMS[term]) if term in terms else NO_EFFECT
         yield f"    {term:<24} {height:<12} {effect}"
-    yield "  train"
+    auto = recipe.train.auto
+    yield "  train" + (": settings not written here are planned from the cohort" if auto else "")
     for option, field in type(recipe.train).model_fields.items():
         value = _value(getattr(recipe.train, option))
+        if auto and option not in recipe.train.model_fields_set:
+            value = "planned"
         yield f"    {option:<24} {value:<12} {field.description or ''}".rstrip()
 
 

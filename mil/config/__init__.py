@@ -4,6 +4,7 @@ Each section, encoder, recipe and dataset is a frozen model.
 """
 
 from mil.config.base import NAME, Section, checked, config_path, read_yaml
+from mil.config.cohort import Cohort
 from mil.config.datasets import DatasetConfig, dataset_path
 from mil.config.encoders import (
     DEFAULT_ENCODER,
@@ -36,6 +37,7 @@ __all__ = [
     "DEFAULT_ENCODER",
     "LOSS_TERMS",
     "NAME",
+    "Cohort",
     "Config",
     "DatasetConfig",
     "EncoderConfig",

@@ -38,6 +38,11 @@ def _constant_as_weight(value: Any) -> Any:
     return {"start": value} if isinstance(value, int | float) else value
 
 
+def _auto_as_section(value: Any) -> Any:
+    """Let a recipe write `train: auto` for `train: {auto: true}`."""
+    return {"auto": True} if value == "auto" else value
+
+
 class TrainConfig(Section):
     """Settings of a head's training."""
 
@@ -112,6 +117,44 @@ class TrainConfig(Section):
         "early.",
     )
 
+    restarts: int = Field(
+        1,
+        gt=0,
+        description="Number of trainings from different initialisations; the one of least "
+        "validation loss is kept.",
+    )
+    keep_within: float = Field(
+        0.0,
+        ge=0,
+        description="Margin above the least validation loss, nats, within which other restarts "
+        "are kept too and averaged; 0: only the best is kept.",
+    )
+    # 1 would leave nothing to train on, and is refused below.
+    inner_folds: int = Field(
+        0,
+        ge=0,
+        description="Number of parts into which training and validation slides are divided "
+        "together; heads are trained without each part, validated on it, and averaged; 0: the "
+        "validation slides of the fold.",
+    )
+    zscore: bool = Field(
+        False,
+        description="Standardisation of features by mean and standard deviation of the training "
+        "tiles.",
+    )
+    auto: bool = Field(
+        False,
+        description="Planning of all settings that the recipe does not write, from facts about the "
+        "training and validation slides; `train: auto` stands for `train: {auto: true}`.",
+    )
+
+    @field_validator("inner_folds")
+    @classmethod
+    def _leaves_slides_to_train_on(cls, inner_folds: int) -> int:
+        if inner_folds == 1:
+            raise ValueError("must be 0, or 2 or more")
+        return inner_folds
+
     @field_validator("patience")
     @classmethod
     def _waits_for_a_score(cls, patience: int | None, info: ValidationInfo) -> int | None:
@@ -133,7 +176,9 @@ class Recipe(Section):
     losses: dict[str, Annotated[LossWeight, BeforeValidator(_constant_as_weight)]] = Field(
         min_length=1, description="Weight of each loss term, by its name in mil/losses/terms.py."
     )
-    train: TrainConfig = Field(TrainConfig(), description="Settings of the training.")
+    train: Annotated[TrainConfig, BeforeValidator(_auto_as_section)] = Field(
+        TrainConfig(), description="Settings of the training; auto: planned from the cohort."
+    )
     source: str = Field("", description="Publication or code that the settings were taken from.")
 
 

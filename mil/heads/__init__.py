@@ -50,7 +50,11 @@ class FollowsSteps(Protocol):
 
 @runtime_checkable
 class UsesGraph(Protocol):
-    """Head over a neighbour graph of a bag's tiles."""
+    """Head over a neighbour graph of a bag's tiles.
+
+    A graph depends on the tiles, the options and the buffers that `see_training` fills,
+    not on parameters: restarts of a training share the graphs of the first one.
+    """
 
     def see_training(self, train: Iterable[Bags]) -> None:
         """Compute what graphs need of the training bags, such as their mean.

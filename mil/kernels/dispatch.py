@@ -1,5 +1,8 @@
 """Which form of an operation runs, and which numbers stay in float32: one rule for all."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import Literal
 
@@ -10,13 +13,28 @@ from torch import Tensor
 Backend = Literal["auto", "reference", "cpu", "triton"]
 Chosen = Literal["reference", "cpu", "triton"]
 FAST = (torch.float32, torch.bfloat16, torch.float16)
+_reference_alone: ContextVar[bool] = ContextVar("reference_alone", default=False)
+
+
+@contextmanager
+def reference_alone() -> Iterator[None]:
+    """Compute every operation by its reference, in plain torch.
+
+    Transformations of torch (`torch.func.vmap`) know how to transform that alone.
+    """
+    token = _reference_alone.set(True)
+    try:
+        yield
+    finally:
+        _reference_alone.reset(token)
 
 
 def choose_backend(backend: Backend, *tensors: Tensor | None) -> Chosen:
     """Backend that computes an operation on these tensors.
 
-    `auto` is Triton on a CUDA device, tiled torch on a CPU, and the reference on any
-    other device. Float64 goes to the reference, the only form that computes in float64.
+    `auto` is the reference within `reference_alone`; else Triton on a CUDA device,
+    tiled torch on a CPU, and the reference on any other device. Float64 goes to the
+    reference, the only form that computes in float64.
 
     Args:
         backend: requested backend; anything but `auto` is returned unchanged.
@@ -25,6 +43,8 @@ def choose_backend(backend: Backend, *tensors: Tensor | None) -> Chosen:
     """
     if backend != "auto":
         return backend
+    if _reference_alone.get():
+        return "reference"
     present = [tensor for tensor in tensors if tensor is not None]
     if any(tensor.is_floating_point() and tensor.dtype not in FAST for tensor in present):
         return "reference"

@@ -12,14 +12,28 @@ def train(
     dataset: Dataset,
     bags: BagsDir,
     folds: Folds,
-    out: Annotated[Path, typer.Option(help="Folder of the trained head.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the trained head; for several heads with {seed} and {fold} in its "
+            "name, such as heads/seed{seed}_fold{fold}."
+        ),
+    ],
     head: Annotated[
         str, typer.Option(help="Recipe: a name in configs/heads, or the path of its yaml.")
     ] = "abmil",
-    fold: Annotated[int, typer.Option(min=0, help="Number of the fold, from 0.")] = 0,
+    fold: Annotated[
+        list[int] | None,
+        typer.Option(min=0, help="Number of the fold, from 0; repeat for several. Default: 0."),
+    ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Random seed for initialisation, bag order and masking.")
-    ] = 1,
+        list[int] | None,
+        typer.Option(
+            min=0,
+            help="Random seed for initialisation, bag order and masking; repeat for several. "
+            "Default: 1.",
+        ),
+    ] = None,
     threads: Threads = 1,
     device: Device = "auto",
     cache_mb: Annotated[
@@ -32,23 +46,46 @@ def train(
         Path | None, typer.Option(help="Folder for TensorBoard's curves of each training.")
     ] = None,
 ) -> None:
-    """Train one head on the bags of the training slides, or resume an interrupted training."""
-    from mil.train.stage import run
+    """Train a head on the bags of the training slides, or one for each seed and fold.
 
-    trained = run(
+    Bags are read once for all heads. Interrupted trainings resume; finished heads are kept.
+
+    Example: mil train --seed 1 --seed 2 --fold 0 --fold 1 --out 'heads/seed{seed}_fold{fold}' …
+    """
+    from mil.train.stage import HeadRun, run_all
+    from mil.trained import Trained
+
+    def report(head_run: HeadRun, trained: Trained) -> None:
+        kept = f"kept epoch {trained.epoch}"
+        if len(trained.members) > 1:
+            epochs = ", ".join(str(member.epoch) for member in trained.members)
+            kept = f"kept {len(trained.members)} members, epochs {epochs},"
+        # A line as soon as its folder is there, for a list may be long.
+        typer.echo(
+            f"train {trained.recipe_name} seed {trained.seed} fold {trained.fold}: "
+            f"{kept} in {head_run.out}"
+        )
+
+    runs = [
+        HeadRun(one_seed, one_fold, _folder(out, one_seed, one_fold))
+        # Folds first: what the seeds of a fold share is computed once.
+        for one_fold in fold or [0]
+        for one_seed in seed or [1]
+    ]
+    run_all(
         dataset,
         bags,
         folds,
-        out,
+        runs,
         recipe=head,
-        fold=fold,
-        seed=seed,
         threads=threads,
         device=device,
         cache_mb=cache_mb,
         tensorboard=tensorboard,
+        report=report,
     )
-    typer.echo(
-        f"train {trained.recipe_name} seed {trained.seed} fold {trained.fold}: "
-        f"kept epoch {trained.epoch} in {out}"
-    )
+
+
+def _folder(out: Path, seed: int, fold: int) -> Path:
+    # Not `format`, for other braces in a path are its own.
+    return Path(str(out).replace("{seed}", str(seed)).replace("{fold}", str(fold)))

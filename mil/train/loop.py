@@ -1,7 +1,7 @@
 """The training loop: `fit`, one epoch, one step."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -62,12 +62,31 @@ class FitResult(NamedTuple):
     """Result of `fit`; the head itself is left with the weights of the last epoch.
 
     Attributes:
-        weights: Weights of the selected epoch.
+        weights: Weights of the selected epoch; none of a head that diverged.
         history: Losses and metrics by epoch.
     """
 
     weights: dict[str, Tensor]
     history: History
+
+    @property
+    def failed(self) -> bool:
+        """Whether a loss or metric became NaN or infinite; `fit` itself raises instead."""
+        return not self.weights
+
+
+class DivergedError(DatasetError):
+    """A loss or metric is NaN or infinite.
+
+    Args:
+        epoch: Epoch in which it became so, from 1.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        super().__init__(
+            f"training, epoch {epoch}: the loss is not a number; lower train.lr in the recipe"
+        )
 
 
 def fit(
@@ -95,7 +114,7 @@ def fit(
 
     Raises:
         ConfigError: No loss term depends on the head.
-        DatasetError: A loss or metric is NaN or infinite, from which no training
+        DivergedError: A loss or metric is NaN or infinite, from which no training
             recovers.
     """
     if not data.valid:
@@ -116,14 +135,9 @@ def fit(
         history.train.append(_check_finite(means, epoch))
         metrics = data.validate(head.eval(), config.select)
         history.valid.append(_check_finite(metrics, epoch))
-        # Each epoch is better than the one before where the last one is selected.
-        score = float(epoch) if config.select == "last" else metrics["score"]
-        if score > history.best_score:
-            history.best_epoch = epoch
-            history.best_score = score
-            # The last weights are copied once, at the end.
-            if config.select != "last":
-                state.select_weights()
+        # The last weights are copied once, at the end.
+        if history.note_best(config.select) and config.select != "last":
+            state.select_weights()
         if checkpoint is not None and checkpoint.is_due(history.is_over(config)):
             state.save(checkpoint)
         report(history)
@@ -131,6 +145,80 @@ def fit(
     if not state.selected_weights:
         state.select_weights()
     return FitResult(state.selected_weights, history)
+
+
+class ScheduledBatch(NamedTuple):
+    """One batch of an epoch, with the values that depend on its place in the training.
+
+    Attributes:
+        bags: Concatenated bags.
+        targets: Their stacked targets.
+        loss_weights: Weight of each loss term.
+        share: Fraction of the bags of its optimiser step that the batch has.
+        begins_step: Whether it is the first batch of an optimiser step.
+        ends_step: Whether it is the last one.
+        lr: Learning rate of the step.
+    """
+
+    bags: Bags
+    targets: Tensor
+    loss_weights: dict[str, float]
+    share: float
+    begins_step: bool
+    ends_step: bool
+    lr: float
+
+
+def scheduled_batches(
+    data: TrainingData,
+    losses: Mapping[str, LossWeight],
+    config: TrainConfig,
+    rng: torch.Generator,
+    epochs_done: int,
+) -> Iterator[ScheduledBatch]:
+    """Batches of one epoch with their loss weights and learning rates.
+
+    Args:
+        data: Training bags.
+        losses: Weight of each loss term.
+        config: Section `train` of the recipe.
+        rng: Random state of the order of bags and of their sampling.
+        epochs_done: Number of epochs before this one.
+    """
+    num_bags = data.bags_per_epoch(config)
+    bags_per_step = config.batch_bags * config.accumulate
+    # Rounded up: the last step may have fewer bags.
+    num_steps = -(-num_bags // bags_per_step)
+    for index, (bags, targets) in enumerate(data.batches(config, rng)):
+        step, position = divmod(index, config.accumulate)
+        epoch = epochs_done + step / num_steps
+        # Accumulated batches count by their bags: the gradient is that of one large
+        # batch, also where the last batch or the last step is smaller.
+        bags_in_step = min(bags_per_step, num_bags - step * bags_per_step)
+        yield ScheduledBatch(
+            bags=bags,
+            targets=targets,
+            loss_weights={
+                name: loss_weight(weight, epoch, config.epochs) for name, weight in losses.items()
+            },
+            share=len(targets) / bags_in_step,
+            begins_step=position == 0,
+            ends_step=position * config.batch_bags + len(targets) == bags_in_step,
+            lr=learning_rate(config, epoch),
+        )
+
+
+def check_differentiable(loss: Tensor, losses: Iterable[str]) -> None:
+    """Check that a loss depends on the head.
+
+    Raises:
+        ConfigError: It does not: the head has no output for any of the terms.
+    """
+    if not loss.requires_grad:
+        raise ConfigError(
+            f"losses {', '.join(losses)}: this head has no output for these terms; "
+            "add cross_entropy"
+        )
 
 
 def _train_epoch(
@@ -142,35 +230,24 @@ def _train_epoch(
     """Mean of each loss term over the batches of one epoch."""
     head = state.head.train()
     epochs_done = len(state.history.train)
-    num_bags = data.bags_per_epoch(config)
-    bags_per_step = config.batch_bags * config.accumulate
-    # Rounded up: the last step may have fewer bags.
-    num_steps = -(-num_bags // bags_per_step)
     terms_of_batches: list[dict[str, Tensor]] = []
-    for index, (batch, targets) in enumerate(data.batches(config, state.rng)):
-        step, position = divmod(index, config.accumulate)
-        epoch = epochs_done + step / num_steps
-        weights = {
-            name: loss_weight(weight, epoch, config.epochs) for name, weight in losses.items()
-        }
+    for batch in scheduled_batches(data, losses, config, state.rng, epochs_done):
         # The output has no name, so that it does not outlive its loss.
-        loss, terms = total_loss(weights, forward_autocast(head, batch), batch, targets, data.task)
-        if not loss.requires_grad:
-            names = ", ".join(losses)
-            raise ConfigError(
-                f"losses {names}: this head has no output for these terms; add cross_entropy"
-            )
+        loss, terms = total_loss(
+            batch.loss_weights,
+            forward_autocast(head, batch.bags),
+            batch.bags,
+            batch.targets,
+            data.task,
+        )
+        check_differentiable(loss, losses)
         terms_of_batches.append({**terms, "loss": loss.detach()})
         # Gradients add up until the step's last batch.
-        if position == 0:
+        if batch.begins_step:
             state.optimiser.zero_grad()
-        # Accumulated batches count by their bags: the gradient is that of one large
-        # batch, also where the last batch or the last step is smaller.
-        bags_in_step = min(bags_per_step, num_bags - step * bags_per_step)
-        share = len(targets) / bags_in_step
-        state.scaler.scale(loss if share == 1 else loss * share).backward()
-        if position * config.batch_bags + len(targets) == bags_in_step:
-            _step(state, learning_rate(config, epoch), config.clip_norm)
+        state.scaler.scale(loss if batch.share == 1 else loss * batch.share).backward()
+        if batch.ends_step:
+            _step(state, batch.lr, config.clip_norm)
     # Once an epoch: each conversion to a number makes a GPU wait.
     return {
         name: float(torch.stack([terms[name] for terms in terms_of_batches]).mean())
@@ -195,7 +272,5 @@ def _step(state: TrainingState, lr: float, clip_norm: float | None) -> None:
 
 def _check_finite(values: dict[str, float], epoch: int) -> dict[str, float]:
     if not all(map(math.isfinite, values.values())):
-        raise DatasetError(
-            f"training, epoch {epoch}: the loss is not a number; lower train.lr in the recipe"
-        )
+        raise DivergedError(epoch)
     return values

@@ -3,10 +3,11 @@
 Matrix products are in 16 bits; parameters, scores, losses and optimiser in float32.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mil.bags import Bags, HeadOutput, Instances
 from mil.device import has_fast_bf16
@@ -38,11 +39,11 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def forward_autocast(head: nn.Module, bags: Bags) -> HeadOutput:
+def forward_autocast(head: Callable[[Bags], HeadOutput], bags: Bags) -> HeadOutput:
     """Forward pass with matrix products in the dtype of the features.
 
     Args:
-        head: Head with float32 parameters.
+        head: Head, or a function of its kind, with float32 parameters.
         bags: Bags whose features have the dtype of `choose_dtype`.
 
     Returns:

@@ -1,63 +1,41 @@
-"""Stage `train`: bags, folds and a recipe give the folder of a trained head."""
+"""Stage `train`: bags, folds and a recipe give the folders of trained heads."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
 
-from mil.config import (
-    LossWeight,
-    Recipe,
-    check_head,
-    dataset_path,
-    load_recipe,
-    recipe_path,
-)
+from mil.config import DatasetConfig, Recipe, check_head, dataset_path, load_recipe, recipe_path
 from mil.device import choose_device, keep_freed_memory
 from mil.errors import DatasetError
-from mil.heads import UsesGraph, build_head
 from mil.io.bags import common_identity
-from mil.io.bags.patients import FoldBag, check_labels, digest_of_seen, is_early, read_fold_bags
-from mil.progress import progress
+from mil.io.bags.patients import FoldBag, digest_of_seen, is_early, read_fold_bags
 from mil.tasks import AnyTask, load_dataset
-from mil.train.loop import LARGEST_REUSED_BLOCK, FitResult, TrainingData, fit
+from mil.train.auto import described
+from mil.train.facts import study_size
+from mil.train.fold import FoldData, bags_of_fold, fold_data
+from mil.train.job import HeadJob
+from mil.train.loop import LARGEST_REUSED_BLOCK
 from mil.train.precision import choose_dtype
-from mil.train.prepare import FIRST_STAGE_LOSSES, check_compatible, make_task, prepare
-from mil.train.state import Checkpoint, History, weights_of
-from mil.train.store import BagStore, open_store
+from mil.train.prepare import make_task
+from mil.train.result import finished_head, train_head
+from mil.train.store import open_store
 from mil.train.tensorboard import TensorBoardWriter
-from mil.train.validate import calibrate
-from mil.trained import Trained, save_trained
-from mil.trained.seal import write_manifest
+from mil.trained import Trained
 from mil.versions import STAGE_VERSION, TOOL_VERSION
 
 CACHE_MB = 8000  # Memory for bags, MiB.
 
 
-class Job(NamedTuple):
-    """One run of the stage: what the trainings of its head have in common.
+class HeadRun(NamedTuple):
+    """A head that a job trains: its seed, its fold, and its folder."""
 
-    Attributes:
-        title: Name in messages and progress bars.
-        recipe: Recipe of the head.
-        data: Training and validation bags.
-        seed: Random seed.
-        out: Folder of the head, with checkpoints while the run lasts.
-        inputs: Everything that decides the last bit of the weights, as JSON values.
-        curves: TensorBoard writer; None: no curves.
-    """
-
-    title: str
-    recipe: Recipe
-    data: TrainingData
     seed: int
+    fold: int
     out: Path
-    inputs: Mapping[str, object]
-    curves: TensorBoardWriter | None
 
 
 def run(
@@ -74,105 +52,233 @@ def run(
     cache_mb: int = CACHE_MB,
     tensorboard: Path | None = None,
 ) -> Trained:
-    """Train one head; an interrupted training resumes from its checkpoint.
+    """Train one head of a seed and a fold, into one folder; see `run_all`."""
+    heads = run_all(
+        dataset,
+        bags_dir,
+        folds,
+        [HeadRun(seed, fold, out)],
+        recipe=recipe,
+        threads=threads,
+        device=device,
+        cache_mb=cache_mb,
+        tensorboard=tensorboard,
+    )
+    return heads[0]
+
+
+def run_all(
+    dataset: str,
+    bags_dir: Path,
+    folds: Path,
+    runs: Sequence[HeadRun],
+    *,
+    recipe: str,
+    threads: int,
+    device: str,
+    cache_mb: int = CACHE_MB,
+    tensorboard: Path | None = None,
+    report: Callable[[HeadRun, Trained], object] = lambda *_: None,
+) -> list[Trained]:
+    """Train heads of one recipe, whose bags are read once for all of them.
+
+    Each head is the same as if it were trained alone. A head that is finished already,
+    from the same bags, recipe and versions, is kept as it is; an interrupted training
+    resumes from its checkpoint. Checkpoints are removed when all heads are finished.
 
     Args:
         dataset: Name or yaml file of the dataset.
         bags_dir: Folder of the bags.
-        folds: File folds.csv; bags of its test slides are not opened.
-        out: Folder of the head.
+        folds: File folds.csv; a bag is opened only if it is for training or validation
+            in one of the folds, and no head can reach the test bags of its own fold.
+        runs: Seed, fold and folder of each head.
         recipe: Name or file of the recipe.
-        fold: Fold of folds.csv.
-        seed: Random seed for initialisation, bag order, masking and dropout.
         threads: CPU threads.
         device: `cpu`, `cuda`, or `auto`: the GPU if there is one.
         cache_mb: Memory for bags, MiB; bags that do not fit are read again in every
             epoch.
         tensorboard: Folder for training curves, a subfolder each; None: no curves.
+        report: Called with each head and its record as soon as it is finished.
 
     Raises:
         ConfigError: Recipe, head, task and device do not go together.
-        DatasetError: The fold has no training slides, a label does not suit the task,
-            or a loss becomes NaN.
+        DatasetError: A fold has no training slides, a label does not suit the task, two
+            heads have one folder, or a loss becomes NaN.
         FormatError: A bag cannot be read, has no tiles, or was made by another encoder.
     """
+    _check_apart(runs)
     settings = load_recipe(recipe)
-    dataset_config = load_dataset(dataset)
-    torch_device = _set_up(settings, seed, threads, device)
-
-    fold_bags = [bag for bag in read_fold_bags(folds) if bag.fold == fold]
-    train = [bag for bag in fold_bags if bag.split == "train"]
-    valid = [bag for bag in fold_bags if bag.split == "val"]
-    if not train:
-        raise DatasetError(f"{folds}: fold {fold} has no training slides")
-    # Without the test bags, which training never opens.
-    used = [*train, *valid]
-    check_labels(used, folds, dataset_config.task, dataset_config.classes)
-    labels = [bag.label for bag in train]
-    task = make_task(settings, dataset_config, labels)
-
-    name = recipe_path(recipe).stem
-    # Before bags are read, since TensorBoard may not be installed.
-    curves = None
-    if tensorboard is not None:
-        curves = TensorBoardWriter(tensorboard / f"{name}_seed{seed}_fold{fold}")
-
-    # An error unless all bags are of one encoder, its weights and tiling.
-    identity = common_identity([path for bag in used for path in bag.paths(bags_dir)])
-    store = open_store(bags_dir, used, task, budget=cache_mb << 20)
-    data = TrainingData(
-        task=task,
-        train=store.subset(range(len(train))),
-        train_labels=labels,
-        valid=store.subset(range(len(train), len(used))),
+    config = load_dataset(dataset)
+    torch_device = _set_up(settings, threads, device)
+    study = _Study(
+        name=recipe_path(recipe).stem,
+        recipe=settings,
+        dataset=config,
+        dataset_name=dataset_path(dataset).stem,
+        bags_dir=bags_dir,
+        folds=folds,
+        bags=read_fold_bags(folds),
         device=torch_device,
     )
-    inputs = {
-        **_inputs(settings, task, torch_device),
-        "bags": [_bags_on_disk(bags_dir, train), _bags_on_disk(bags_dir, valid)],
-        **identity,
-        "seed": seed,
-        "fold": fold,
-    }
-    job = Job(f"train {name} seed {seed} fold {fold}", settings, data, seed, out, inputs, curves)
-
-    head = build_head(settings.name, settings.options, dim=store.dim, classes=task.outputs)
-    head.to(torch_device)
-    check_compatible(task, settings, head)
-    with _interruption_message(job):
-        result = _train(head, job, store)
-
-    # Calibration is of the selected epoch, which may not be the last.
-    last_weights = weights_of(head)
-    head.load_state_dict(result.weights)
-    trained = Trained(
-        recipe_name=name,
-        recipe=settings,
-        **identity,
-        dim=store.dim,
-        task=task,
-        dataset=dataset_path(dataset).stem,
-        seed=seed,
-        fold=fold,
-        epoch=result.history.best_epoch,
-        fusion="early" if is_early(fold_bags) else "late",
-        calibration=calibrate(head.eval(), data.valid, task, torch_device),
-        seen=digest_of_seen(fold_bags),
-    )
-    _save(job, trained, result, last_weights)
-    return trained
+    bags_by_fold = _checked_folds(study, runs)
+    curves = [_curves(tensorboard, study.name, head_run) for head_run in runs]
+    if curves[0] is not None:
+        # Before bags are read, since TensorBoard may not be installed.
+        TensorBoardWriter(curves[0]).close()
+    opened = _open(study, bags_by_fold, cache_mb << 20)
+    jobs = [
+        _job(study, opened, head_run, folder, is_one_of_several=len(runs) > 1)
+        for head_run, folder in zip(runs, curves, strict=True)
+    ]
+    heads: list[Trained] = []
+    for head_run, job in zip(runs, jobs, strict=True):
+        trained = finished_head(job) or train_head(job, _record(study, opened, head_run))
+        heads.append(trained)
+        report(head_run, trained)
+    # Not head by head: where a job fails, the workflow deletes its finished heads too,
+    # and they are made again from their checkpoints in no time.
+    for job in jobs:
+        job.remove_checkpoints()
+    return heads
 
 
-def _set_up(recipe: Recipe, seed: int, threads: int, device: str) -> torch.device:
-    """Set memory, threads and seed of the process, and choose the device."""
+@dataclass(frozen=True, kw_only=True)
+class _Study:
+    """What all heads of a job have in common."""
+
+    name: str
+    recipe: Recipe
+    dataset: DatasetConfig
+    dataset_name: str
+    bags_dir: Path
+    folds: Path
+    bags: Sequence[FoldBag]
+    device: torch.device
+
+
+class _Opened(NamedTuple):
+    """Bags of the folds in memory, and the encoder and tiling that they share."""
+
+    by_fold: Mapping[int, FoldData]
+    identity: Mapping[str, str]
+
+
+def _check_apart(runs: Sequence[HeadRun]) -> None:
+    folders: dict[Path, HeadRun] = {}
+    for head_run in runs:
+        other = folders.setdefault(head_run.out.resolve(), head_run)
+        if other is not head_run:
+            raise DatasetError(
+                f"--out: {head_run.out} would hold the heads of seed {other.seed} fold "
+                f"{other.fold} and of seed {head_run.seed} fold {head_run.fold}; put {{seed}} and "
+                "{fold} into its name"
+            )
+
+
+def _set_up(recipe: Recipe, threads: int, device: str) -> torch.device:
+    """Set memory and threads of the process, and choose the device."""
     keep_freed_memory(LARGEST_REUSED_BLOCK)
     torch.set_num_threads(threads)
-    torch.manual_seed(seed)
     torch_device = choose_device(device)
     # Called for its error: a precision that the device lacks is reported before bags are
     # read.
     choose_dtype(recipe.train.precision, torch_device)
     return torch_device
+
+
+def _checked_folds(study: _Study, runs: Sequence[HeadRun]) -> dict[int, list[FoldBag]]:
+    """Training and validation bags of each fold, with labels that suit the task."""
+    bags_by_fold: dict[int, list[FoldBag]] = {}
+    for fold in dict.fromkeys(head_run.fold for head_run in runs):
+        bags = bags_of_fold(study.bags, fold, study.folds, study.dataset)
+        labels = [bag.label for bag in bags if bag.split == "train"]
+        # Called for its error, which comes before bags are read.
+        make_task(study.recipe, study.dataset, labels)
+        bags_by_fold[fold] = bags
+    return bags_by_fold
+
+
+def _curves(tensorboard: Path | None, name: str, head_run: HeadRun) -> Path | None:
+    if tensorboard is None:
+        return None
+    return tensorboard / f"{name}_seed{head_run.seed}_fold{head_run.fold}"
+
+
+def _open(study: _Study, bags_by_fold: Mapping[int, Sequence[FoldBag]], budget: int) -> _Opened:
+    """Read the bags of all folds, each once, and plan the recipe of each fold."""
+    bags_by_slides: dict[tuple[str, ...], FoldBag] = {}
+    for bags in bags_by_fold.values():
+        for bag in bags:
+            bags_by_slides.setdefault(bag.slides, bag)
+    bags_to_read = list(bags_by_slides.values())
+    # An error unless all bags are of one encoder, its weights and tiling.
+    identity = common_identity([path for bag in bags_to_read for path in bag.paths(study.bags_dir)])
+    store = open_store(study.bags_dir, bags_to_read, budget=budget)
+    places = {slides: place for place, slides in enumerate(bags_by_slides)}
+    by_fold: dict[int, FoldData] = {}
+    for fold, bags in bags_by_fold.items():
+        data = fold_data(
+            bags,
+            [places[bag.slides] for bag in bags],
+            store,
+            recipe=study.recipe,
+            dataset=study.dataset,
+            size=study_size(study.bags),
+            device=study.device,
+        )
+        by_fold[fold] = data
+        if data.planned_from is not None:
+            plan = described(study.recipe, data.recipe, data.planned_from)
+            print(f"train {study.name} fold {fold}: {plan}", file=sys.stderr, flush=True)
+    return _Opened(by_fold, identity)
+
+
+def _job(
+    study: _Study,
+    opened: _Opened,
+    head_run: HeadRun,
+    curves: Path | None,
+    *,
+    is_one_of_several: bool,
+) -> HeadJob:
+    fold = opened.by_fold[head_run.fold]
+    bags = [_bags_on_disk(study.bags_dir, fold.bags_of(split)) for split in ("train", "val")]
+    inputs = {
+        **_inputs(fold.recipe, fold.task, study.device),
+        "bags": bags,
+        **opened.identity,
+        "seed": head_run.seed,
+        "fold": head_run.fold,
+    }
+    return HeadJob(
+        title=f"train {study.name} seed {head_run.seed} fold {head_run.fold}",
+        fold=fold,
+        seed=head_run.seed,
+        out=head_run.out,
+        inputs=inputs,
+        curves=curves,
+        is_one_of_several=is_one_of_several,
+    )
+
+
+def _record(study: _Study, opened: _Opened, head_run: HeadRun) -> Trained:
+    """Record of a head before its training."""
+    fold = opened.by_fold[head_run.fold]
+    with_test = [bag for bag in study.bags if bag.fold == head_run.fold]
+    return Trained(
+        recipe_name=study.name,
+        recipe=fold.recipe,
+        **opened.identity,
+        dim=fold.dim,
+        task=fold.task,
+        dataset=study.dataset_name,
+        seed=head_run.seed,
+        fold=head_run.fold,
+        epoch=0,
+        planned_from=fold.planned_from,
+        fusion="early" if is_early(with_test) else "late",
+        seen=digest_of_seen(fold.bags),
+    )
 
 
 def _bags_on_disk(bags_dir: Path, bags: Sequence[FoldBag]) -> list[list[object]]:
@@ -199,83 +305,3 @@ def _inputs(recipe: Recipe, task: AnyTask, device: torch.device) -> dict[str, ob
         # Sums are split among threads, and kernels chosen by the CPU's instructions.
         "machine": [device.type, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()],
     }
-
-
-def _train(head: nn.Module, job: Job, store: BagStore) -> FitResult:
-    """Train the first stage if there is one, build graphs, and train the head."""
-
-    def train_first(first: nn.Module) -> None:
-        # The main training follows the best epoch of the first head, not its last.
-        first.load_state_dict(_fit_job(first, job, FIRST_STAGE_LOSSES, "first").weights)
-
-    prepare(head, job.data.train, train_first)
-    if isinstance(head, UsesGraph):
-        num_bags = len(job.data.train) + len(job.data.valid)
-        with progress(f"{job.title}, graphs", num_bags, "slides") as advance:
-            store.add_graphs(head, advance)
-    return _fit_job(head, job, job.recipe.losses)
-
-
-def _fit_job(
-    head: nn.Module, job: Job, losses: Mapping[str, LossWeight], stage: str = ""
-) -> FitResult:
-    """Fit a head with a checkpoint file, a progress bar and curves.
-
-    Args:
-        head: Head, trained in place.
-        job: The run.
-        losses: Weight of each loss term.
-        stage: Name of a training before the main one, which is "". Each has a
-            checkpoint of its own.
-    """
-    config = job.recipe.train
-    title = f"{job.title}, {stage} stage" if stage else job.title
-    file = f"checkpoint_{stage}.safetensors" if stage else "checkpoint.safetensors"
-    inputs = {**job.inputs, "stage": stage}
-    checkpoint = Checkpoint(job.out / file, inputs, title, save_last=bool(stage))
-    num_reported = 0
-    with progress(title, config.epochs, "epochs") as advance:
-
-        def report(history: History) -> None:
-            nonlocal num_reported
-            # A resumed training reports several epochs at once.
-            advance(len(history.train) - num_reported)
-            num_reported = len(history.train)
-            if job.curves is not None and not stage:
-                job.curves.write(history, config)
-
-        return fit(
-            head, job.data, losses, config, seed=job.seed, checkpoint=checkpoint, report=report
-        )
-
-
-@contextmanager
-def _interruption_message(job: Job) -> Iterator[None]:
-    """Tell after Ctrl-C where the same command will resume."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        files = _checkpoint_files(job)
-        outcome = "starts over, since no checkpoint was saved yet"
-        if files:
-            outcome = f"resumes from {files[0]}"
-        message = f"{job.title}: interrupted; the same command {outcome}"
-        print(message, file=sys.stderr, flush=True)
-        raise
-
-
-def _save(job: Job, trained: Trained, result: FitResult, last_weights: dict[str, Tensor]) -> None:
-    """Write the head's folder and remove its checkpoints."""
-    # The score that selected the epoch is also in the metrics of that epoch.
-    history = {key: getattr(result.history, key) for key in ("train", "valid", "best_epoch")}
-    save_trained(job.out, trained, result.weights, history, last=last_weights)
-    write_manifest(job.out)
-    # Last: killed before this, the same command resumes with nothing left to train.
-    for checkpoint in _checkpoint_files(job):
-        checkpoint.unlink()
-    if job.curves is not None:
-        job.curves.close()
-
-
-def _checkpoint_files(job: Job) -> list[Path]:
-    return sorted(job.out.glob("checkpoint*.safetensors"))

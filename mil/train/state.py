@@ -46,6 +46,21 @@ class History:
             return True
         return config.patience is not None and num_epochs - self.best_epoch >= config.patience
 
+    def note_best(self, select: str) -> bool:
+        """Whether the epoch that was just added is the best one; it is noted then.
+
+        Args:
+            select: `last`: each epoch is better than the one before; else the `score` of
+                the validation decides.
+        """
+        epoch = len(self.train)
+        score = float(epoch) if select == "last" else self.valid[-1]["score"]
+        if score <= self.best_score:
+            return False
+        self.best_epoch = epoch
+        self.best_score = score
+        return True
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -53,13 +68,11 @@ class Snapshot:
 
     Attributes:
         tensors: Tensors by `PART/NAME`.
-        history: History up to the last epoch in it.
-        scaler: State of the gradient scaler; empty without fp16.
+        facts: The rest, as JSON values, such as the history up to the last epoch.
     """
 
     tensors: dict[str, Tensor]
-    history: History
-    scaler: Mapping[str, Any]
+    facts: Mapping[str, Any]
 
     def part(self, name: str) -> dict[str, Tensor]:
         """Tensors of one part by their names there."""
@@ -87,11 +100,18 @@ class Checkpoint:
     ) -> None:
         self.path = path
         self.title = title
+        self._inputs = inputs
         self._save_last = save_last
-        # Sorted keys: the order in which inputs were collected does not matter.
-        self.digest = sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+        self.digest = digest_of_inputs(inputs)
         # Monotonic, since the clock of a machine may be set while it trains.
         self._saved_at = monotonic()
+
+    def of_restart(self, number: int) -> "Checkpoint":
+        """Checkpoint of one of several trainings, one after another, beside this file."""
+        path = self.path.with_stem(f"{self.path.stem}_{number}")
+        inputs = {**self._inputs, "restart": number}
+        # Another restart follows before the heads are saved.
+        return Checkpoint(path, inputs, f"{self.title}, restart {number}", save_last=True)
 
     def load(self) -> Snapshot | None:
         """Snapshot of this training; None, with a message, if the file is another's."""
@@ -103,7 +123,7 @@ class Checkpoint:
                 facts = json.loads((file.metadata() or {}).get(FORMAT, "{}"))
                 if facts.get("digest") == self.digest:
                     tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                    return Snapshot(tensors, History(**facts["history"]), facts["scaler"])
+                    return Snapshot(tensors, facts)
         except (OSError, SafetensorError, ValueError) as error:
             # A damaged file costs time, not the run: training can always start over.
             reason = " ".join(str(error).split())
@@ -129,11 +149,7 @@ class Checkpoint:
 
     def save(self, snapshot: Snapshot) -> None:
         """Write the file whole or not at all; the one before stays until then."""
-        facts = {
-            "history": asdict(snapshot.history),
-            "scaler": snapshot.scaler,
-            "digest": self.digest,
-        }
+        facts = {**snapshot.facts, "digest": self.digest}
         content = save(
             {name: tensor.contiguous().cpu() for name, tensor in snapshot.tensors.items()},
             metadata={FORMAT: json.dumps(facts, allow_nan=False)},
@@ -144,6 +160,12 @@ class Checkpoint:
 
     def _print(self, message: str) -> None:
         print(f"{self.title}: {message}", file=sys.stderr, flush=True)
+
+
+def digest_of_inputs(inputs: Mapping[str, object]) -> str:
+    """SHA-256, hex, of everything that decides the last bit of the weights."""
+    # Sorted keys: the order in which inputs were collected does not matter.
+    return sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass
@@ -183,7 +205,8 @@ class TrainingState:
         tensors: dict[str, Tensor] = {}
         for part, named_tensors in parts.items():
             tensors |= {f"{part}/{name}": tensor for name, tensor in named_tensors.items()}
-        checkpoint.save(Snapshot(tensors, self.history, self.scaler.state_dict()))
+        facts = {"history": asdict(self.history), "scaler": self.scaler.state_dict()}
+        checkpoint.save(Snapshot(tensors, facts))
 
     def restore(self, checkpoint: Checkpoint, epochs: int) -> None:
         """Resume from a checkpoint of the same training, if there is one.
@@ -203,9 +226,9 @@ class TrainingState:
         self.selected_weights = {
             name: tensor.to(self._device) for name, tensor in snapshot.part("kept").items()
         }
-        self.history = snapshot.history
+        self.history = History(**snapshot.facts["history"])
         if self.scaler.is_enabled():
-            self.scaler.load_state_dict(dict(snapshot.scaler))
+            self.scaler.load_state_dict(dict(snapshot.facts["scaler"]))
         restore_rng(snapshot.part("chance"), self._device, self.rng)
         checkpoint.report_resumed(len(self.history.train), epochs)
 

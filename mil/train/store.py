@@ -6,17 +6,21 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from mil.bags import Graph
 from mil.heads import UsesGraph
 from mil.io.bags.checks import check_width
 from mil.io.bags.patients import FoldBag
-from mil.losses.tasks import target_tensor
-from mil.tasks import AnyTask
 from mil.train.data import LabelledBag, read_labelled
+from mil.trained.assembled import ZScore
 
 # Share of the budget reserved for bags read ahead, once not all bags fit in memory.
 READ_AHEAD_SHARE = 0.25
 ReadBag = Callable[[], LabelledBag]
+# Target of a bag whose own one is not known yet.
+NO_TARGET = torch.tensor(0)
 BuildGraph = Callable[[LabelledBag], Graph | None]
 
 
@@ -36,6 +40,7 @@ class BagStore:
     Attributes:
         dim: Features per tile.
         peak_bytes: Largest number of bytes held at once so far.
+        graph_key: Name of the graphs that bags come with; empty: none, or without a name.
 
     Raises:
         FormatError: The bags differ in features per tile; also what the readers raise.
@@ -54,6 +59,7 @@ class BagStore:
         self._resident_bytes = 0
         self._ahead_bytes = 0
         self.peak_bytes = 0
+        self.graph_key = ""
         for index, reader in enumerate(readers):
             bag = reader()
             self._check_dim(bag, index)
@@ -62,28 +68,56 @@ class BagStore:
             self._add_bytes(resident=self._sizes[index])
             # After each bag: memory stays within the budget during this reading too.
             self._evict()
+        self._feature_sizes = tuple(self._sizes)
 
-    def subset(self, indices: range) -> "BagSubset":
-        """Some of the bags as a sequence of their own."""
-        return BagSubset(self, indices)
+    def subset(
+        self,
+        indices: Sequence[int],
+        targets: Sequence[Tensor] | None = None,
+        zscore: ZScore | None = None,
+    ) -> "BagSubset":
+        """Some of the bags as a sequence of their own.
+
+        Args:
+            indices: Indices of the bags.
+            targets: Target of each in place of the one it was read with; None: that one.
+            zscore: Standardisation of the features; None: none.
+        """
+        return BagSubset(self, indices, targets, zscore)
 
     @property
     def num_resident(self) -> int:
         """Number of bags that stay in memory."""
         return len(self._bags)
 
-    def add_graphs(self, head: UsesGraph, advance: Callable[[int], object]) -> None:
+    def add_graphs(
+        self,
+        head: UsesGraph,
+        advance: Callable[[int], object],
+        *,
+        indices: Sequence[int] | None = None,
+        zscore: ZScore | None = None,
+        key: str = "",
+    ) -> None:
         """Add the graph that a head builds of each bag, kept where memory allows.
+
+        Graphs of an earlier call are dropped: those of another head may differ.
 
         Args:
             head: Head that uses graphs and builds the same graph of a bag every time.
             advance: Called with 1 after each bag; the graph of a large bag takes seconds.
+            indices: Indices of the bags; None: all of them.
+            zscore: Standardisation of the features that graphs are built of; None: none.
+            key: Name of these graphs for `graph_key`, by which a caller knows them again.
         """
+        self.drop_graphs()
 
         def build(bag: LabelledBag) -> Graph | None:
-            return head.build_graph(bag.features.float(), bag.coords)
+            features = bag.features.float()
+            return head.build_graph(zscore(features) if zscore else features, bag.coords)
 
-        for index, bag in enumerate(self.read_ahead(range(len(self._readers)))):
+        chosen = range(len(self._readers)) if indices is None else indices
+        for index, bag in zip(chosen, self.read_ahead(chosen), strict=True):
             graph = build(bag)
             size = _graph_bytes(graph)
             self._graphs[index] = graph
@@ -97,6 +131,16 @@ class BagStore:
             advance(1)
         # Set last: until then bags come without graphs, also to this loop.
         self._build_graph = build
+        self.graph_key = key
+
+    def drop_graphs(self) -> None:
+        """Drop all graphs; bags come without them from then on."""
+        self._build_graph = None
+        self._sizes = list(self._feature_sizes)
+        for graph in self._graphs.values():
+            self._add_bytes(resident=-_graph_bytes(graph))
+        self._graphs.clear()
+        self.graph_key = ""
 
     def read_ahead(self, indices: Sequence[int]) -> Iterator[LabelledBag]:
         """Bags in the order of `indices`.
@@ -177,39 +221,53 @@ class BagStore:
             check_width(f"{bag.slide}.h5", dim, self.dim, f"{self._first_slide}.h5")
 
 
-def open_store(bags_dir: Path, bags: Sequence[FoldBag], task: AnyTask, *, budget: int) -> BagStore:
-    """Store of the bags of a fold.
+def open_store(bags_dir: Path, bags: Sequence[FoldBag], *, budget: int) -> BagStore:
+    """Store of bags; their targets, which depend on the fold, are given to its subsets.
 
     Args:
         bags_dir: Folder of the bag files.
-        bags: Bags of the fold, whose order is that of the store.
-        task: Task that turns their labels into targets.
+        bags: Bags, whose order is that of the store.
         budget: Memory for bags and graphs, bytes.
 
     Raises:
         FormatError: A bag cannot be read or has no tiles, or the bags differ in
             features per tile.
     """
-    readers = [
-        partial(read_labelled, bag.paths(bags_dir), bag.name, target_tensor(task, bag.label))
-        for bag in bags
-    ]
+    readers = [partial(read_labelled, bag.paths(bags_dir), bag.name, NO_TARGET) for bag in bags]
     return BagStore(readers, budget)
 
 
 class BagSubset:
-    """Some of a store's bags, by their own indices from 0."""
+    """Some of a store's bags, by their own indices from 0; see `BagStore.subset`."""
 
-    def __init__(self, store: BagStore, indices: range) -> None:
+    def __init__(
+        self,
+        store: BagStore,
+        indices: Sequence[int],
+        targets: Sequence[Tensor] | None = None,
+        zscore: ZScore | None = None,
+    ) -> None:
         self._store = store
         self._indices = indices
+        self._targets = targets
+        self._zscore = zscore
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def read_ahead(self, indices: Sequence[int]) -> Iterator[LabelledBag]:
         """Bags in the order of `indices`, read ahead where they are not in memory."""
-        return self._store.read_ahead([self._indices[index] for index in indices])
+        bags = self._store.read_ahead([self._indices[index] for index in indices])
+        if self._targets is None and self._zscore is None:
+            return bags
+        # Not a generator, whose variable would keep the bag before alive.
+        return map(self._adapted, indices, bags)
+
+    def _adapted(self, index: int, bag: LabelledBag) -> LabelledBag:
+        """A bag with the target and the features of this subset."""
+        label = bag.label if self._targets is None else self._targets[index]
+        features = bag.features if self._zscore is None else self._zscore(bag.features)
+        return replace(bag, label=label, features=features)
 
 
 def bytes_of(bag: LabelledBag) -> int:

@@ -52,6 +52,16 @@ def validate(
     if not bags:
         return {}
     logits, targets = logits_of(head, bags, device)
+    return validation_metrics(logits, targets, task, select)
+
+
+def validation_metrics(
+    logits: Float[Tensor, "bags outputs"],
+    targets: Shaped[Tensor, "bags ..."],
+    task: AnyTask,
+    select: str,
+) -> dict[str, float]:
+    """Validation loss, metrics and `score` of the logits of all validation bags."""
     # The loss of the task alone, without the other terms of the recipe.
     loss = float(task_loss(task, logits, targets).mean())
     values = task.validation_metrics(targets.cpu().numpy(), predictions(task, logits).cpu().numpy())
@@ -64,7 +74,9 @@ def validate(
 
 
 def calibrate(
-    head: nn.Module, bags: BagSource, task: AnyTask, device: torch.device
+    device_logits: Float[Tensor, "bags outputs"],
+    device_targets: Shaped[Tensor, "bags ..."],
+    task: AnyTask,
 ) -> Calibration | None:
     """Temperature of the logits and, for two classes, the decision threshold.
 
@@ -72,17 +84,15 @@ def calibrate(
     class.
 
     Args:
-        head: Head in evaluation mode with the weights of the selected epoch.
-        bags: Validation bags.
+        device_logits: Logits of the validation bags by the head of the selected epoch.
+        device_targets: Their targets.
         task: Task of the head.
-        device: Device of the head.
 
     Returns:
         None without validation bags, or for a task other than classification.
     """
-    if not bags or not task.one_of_classes:
+    if not len(device_logits) or not task.one_of_classes:
         return None
-    device_logits, device_targets = logits_of(head, bags, device)
     logits = device_logits.cpu()
     targets = device_targets.cpu()
     temperature = fit_temperature(logits.numpy(), targets.numpy())

@@ -7,7 +7,7 @@ it is first asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from mil.trained.record import Calibration, Trained, find_heads
+from mil.trained.record import Calibration, MemberRecord, Trained, find_heads
 
 if TYPE_CHECKING:
     from mil.trained.folder import load_heads, load_trained, save_trained
@@ -30,6 +30,7 @@ def __getattr__(name: str) -> object:
 
 __all__ = [
     "Calibration",
+    "MemberRecord",
     "Trained",
     "apply",
     "find_heads",

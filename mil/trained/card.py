@@ -299,16 +299,36 @@ def _recipe(trained: Trained) -> str:
     # A fence longer than any in the text, so that the recipe cannot end its own block.
     longest = max([3, *(len(backticks) for backticks in re.findall("`+", text))])
     fence = "`" * (longest + 1)
-    return f"{fence}yaml\n{text}{fence}"
+    return f"{_planned(trained)}{fence}yaml\n{text}{fence}"
+
+
+def _planned(trained: Trained) -> str:
+    """Facts that the recipe was planned from; empty for one that was written as it is."""
+    cohort = trained.planned_from
+    if cohort is None:
+        return ""
+    return (
+        f"Planned (`train: auto`) for {cohort.num_slides} training and validation slides of "
+        f"{cohort.num_patients} patients, {cohort.tiles_median} tiles a slide (median), "
+        f"{cohort.dim} features a tile.\n\n"
+    )
 
 
 def _provenance(trained: Trained, folder: Path) -> str:
     files = [[name, digest] for name, digest in read_manifest(folder).sha256.items()]
     return (
         f"Trained with mil {escaped(_tool_version(folder))}, seed {trained.seed}, fold "
-        f"{trained.fold}, epoch {trained.epoch} kept{_calibrated(trained)}.\n\n"
+        f"{trained.fold}, {_kept(trained)}{_calibrated(trained)}.\n\n"
         f"{table(['file', 'SHA-256'], files)}"
     )
+
+
+def _kept(trained: Trained) -> str:
+    """Epoch that was kept, or the members whose average the head is."""
+    if len(trained.members) < 2:
+        return f"epoch {trained.epoch} kept"
+    epochs = ", ".join(str(member.epoch) for member in trained.members)
+    return f"the average of {len(trained.members)} trainings, epochs {epochs} kept"
 
 
 def _calibrated(trained: Trained) -> str:

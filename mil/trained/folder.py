@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mil.errors import ConfigError, FormatError
 from mil.heads import build_head, head_names
 from mil.io.atomic import atomic_path, write_json
+from mil.trained.assembled import ZScore, assemble
 from mil.trained.record import (
     FILES,
     FORMAT,
@@ -91,12 +92,7 @@ def load_trained(folder: Path, which: Which = "kept") -> tuple[nn.Module, Traine
     path = folder / RECORD
     weights = folder / FILES[which]
     try:
-        head = build_head(
-            trained.recipe.name,
-            trained.recipe.options,
-            dim=trained.dim,
-            classes=trained.task.outputs,
-        )
+        head = _build(trained)
         head.load_state_dict(load_file(weights))
     except ConfigError as error:
         missing = trained.recipe.name not in head_names()
@@ -113,6 +109,24 @@ def load_trained(folder: Path, which: Which = "kept") -> tuple[nn.Module, Traine
     if not all(tensor.isfinite().all() for tensor in head.state_dict().values()):
         raise FormatError(f"{weights}: holds values that are not numbers; train the head again")
     return head.eval(), trained
+
+
+def _build(trained: Trained) -> nn.Module:
+    """The head of a record before its weights are loaded."""
+
+    def build() -> nn.Module:
+        return build_head(
+            trained.recipe.name,
+            trained.recipe.options,
+            dim=trained.dim,
+            classes=trained.task.outputs,
+        )
+
+    if not trained.is_assembled:
+        return build()
+    members = [build() for _ in range(max(len(trained.members), 1))]
+    zscores = [ZScore(trained.dim) for _ in members] if trained.recipe.train.zscore else []
+    return assemble(members, zscores)
 
 
 def load_heads(folders: Sequence[Path], which: Which = "kept") -> list[tuple[nn.Module, Trained]]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from mil.config import Fusion, Recipe, Section, checked
+from mil.config import Cohort, Fusion, Recipe, Section, checked
 from mil.errors import DatasetError, FormatError
 from mil.tasks import AnyTask
 
@@ -19,6 +19,10 @@ CLASSES_ONLY = 1
 RECORD = "recipe.json"
 FILES = {"kept": "head.safetensors", "last": "last.safetensors"}
 Which = Literal["kept", "last"]
+# A record of somebody else must not make a machine build heads without end.
+MAX_MEMBERS = 1000
+# Settings that `train: auto` plans.
+PLANNED_SECTIONS = ("train.", "options.")
 
 
 class Calibration(Section):
@@ -28,6 +32,19 @@ class Calibration(Section):
     temperature: float = Field(gt=0)
     # Of two classes: least probability at which the positive class is predicted.
     threshold: float | None = Field(None, ge=0, le=1)
+
+
+class MemberRecord(Section):
+    """One training of a head that has several: a restart, or one of an inner fold."""
+
+    # Random seed of its initialisation, dropout and masking.
+    seed: int
+    # Inner fold that it was validated on, and its number among the restarts, from 0.
+    part: int = Field(ge=0)
+    restart: int = Field(ge=0)
+    # Epoch whose weights were kept, from 1, and its validation loss, nats.
+    epoch: int
+    validation_loss: float | None = None
 
 
 class Trained(Section):
@@ -43,8 +60,12 @@ class Trained(Section):
     dataset: str
     seed: int
     fold: int
-    # Epoch whose weights were kept, from 1.
+    # Epoch whose weights were kept, from 1; of several members, that of the first.
     epoch: int
+    # Trainings whose average the head is; empty: one training on the fold's own split.
+    members: list[MemberRecord] = Field([], max_length=MAX_MEMBERS)
+    # Facts from which `train: auto` planned the recipe; None: it was written as it is.
+    planned_from: Cohort | None = None
     # early: trained on bags of patients, all slides of each.
     fusion: Fusion = "late"
     # Of the kept epoch.
@@ -52,6 +73,11 @@ class Trained(Section):
     # Digest of the slides of training and validation (`mil.io.bags.patients`); None: not
     # known.
     seen: str | None = None
+
+    @property
+    def is_assembled(self) -> bool:
+        """Whether the weights are those of `mil.trained.assembled`, not of one plain head."""
+        return len(self.members) > 1 or self.recipe.train.zscore
 
     @property
     def classes(self) -> list[str]:
@@ -182,6 +208,8 @@ def check_one_recipe(folders: Sequence[Path], records: Sequence[Trained]) -> Non
                 "heads of one recipe and task"
             )
         settings = _differing(trained.recipe, first.recipe)
+        if _planned_apart(trained, first):
+            settings = [name for name in settings if not name.startswith(PLANNED_SECTIONS)]
         if settings:
             raise DatasetError(
                 f"{folder} and {folders[0]} are both of recipe {first.recipe_name}, but with "
@@ -192,6 +220,12 @@ def check_one_recipe(folders: Sequence[Path], records: Sequence[Trained]) -> Non
 
 def _predicted(trained: Trained) -> tuple[str, str, list[str]]:
     return trained.recipe_name, trained.task.kind, list(trained.task.columns)
+
+
+def _planned_apart(one: Trained, other: Trained) -> bool:
+    """Whether the recipes of both were planned, from other facts, as of two folds."""
+    facts = (one.planned_from, other.planned_from)
+    return None not in facts and facts[0] != facts[1]
 
 
 def _differing(one: Recipe, other: Recipe) -> list[str]:

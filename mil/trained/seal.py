@@ -25,6 +25,7 @@ from mil.io.atomic import atomic_path, write_json
 from mil.io.scores import HeadScores
 from mil.trained.folder import load_trained
 from mil.trained.forward import forward
+from mil.trained.record import read_record
 from mil.versions import TOOL_VERSION
 
 FORMAT = "mil.seal"
@@ -65,7 +66,7 @@ def write_manifest(folder: Path) -> HeadManifest:
     """
     # First: a run that stops half-way must not leave an old manifest with a new example.
     (folder / MANIFEST).unlink(missing_ok=True)
-    _write_example(folder, load_trained(folder)[1].dim)
+    _write_example(folder, read_record(folder).dim)
     scores = _score_example(folder)
     digests = {name: _digest(folder / name) for name in FILES if (folder / name).exists()}
     manifest = HeadManifest(
@@ -134,6 +135,15 @@ def verify(folder: Path) -> list[str]:
     faults = _file_faults(folder, manifest)
     # A changed file explains changed predictions: that is one fault, not two.
     return faults or _prediction_faults(folder, manifest)
+
+
+def changed_files(folder: Path) -> list[str]:
+    """Files of a head's folder that are missing or changed since its manifest, a line each.
+
+    Raises:
+        FormatError: There is no manifest.
+    """
+    return _file_faults(folder, read_manifest(folder))
 
 
 def _file_faults(folder: Path, manifest: HeadManifest) -> list[str]:

@@ -208,7 +208,7 @@ def test_validation_sees_all_tiles_and_features(small, monkeypatch):
 
     monkeypatch.setattr(torch.nn.Module, "__call__", look)
     monkeypatch.setattr(
-        "mil.train.stage.write_manifest", lambda _: None
+        "mil.train.result.write_manifest", lambda _: None
     )  # which applies the head to a bag of its own
     small.train("acmil", "epochs: 3, max_tiles: 5, feature_dropout: 0.3")
     assert seen == {True: {(5, True)}, False: {(12, False)}}

@@ -15,7 +15,7 @@ SNAKEMAKE = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "
 # Finds --out among its arguments and makes what that command makes; a card goes into
 # the folders it is given.
 FAKE_MIL = """#!/bin/bash
-stage=$1; out=; outs=(); scores=
+stage=$1; out=; outs=(); scores=; seeds=(); folds=()
 if [ "$stage $2" = "heads card" ]; then
   shift 2; while [ "${1:0:2}" != "--" ]; do echo x > "$1/MODEL_CARD.md"; shift; done; exit
 fi
@@ -24,6 +24,8 @@ while [ $# -gt 0 ]; do
     --out) out=$2; outs+=("$2"); shift;;
     --out=*) out=${1#--out=};;
     --scores) scores=$2;;
+    --seed) seeds+=("$2");;
+    --fold) folds+=("$2");;
   esac
   shift
 done
@@ -33,9 +35,12 @@ case $stage in
   features) for out in "${outs[@]}"; do echo x > "$out"; done;;
   tile) for e in h5 geojson jpg; do echo x > "${out%.h5}.$e"; done
     echo x > "$(dirname "$out")/grid/$(basename "${out%.h5}").jpg";;
-  train) for f in head.safetensors last.safetensors recipe.json history.json; do
-      echo x > "$out/$f"
-    done;;
+  train) for seed in "${seeds[@]}"; do for fold in "${folds[@]}"; do
+      folder=${out//"{seed}"/$seed}; folder=${folder//"{fold}"/$fold}
+      for f in head.safetensors last.safetensors recipe.json history.json; do
+        if [ ! -e "$folder/$f" ]; then echo x > "$folder/$f"; fi
+      done
+    done; done;;
   evaluate) for f in predictions.csv predictions_patients.csv metrics.json; do
       echo x > "$out/$f"
     done;;

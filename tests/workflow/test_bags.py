@@ -56,7 +56,7 @@ def refused(study, *config: str) -> str:
 
 def test_no_slide_is_fetched_tiled_or_embedded(study):
     assert study.planned("head=abmil", BAGS) == READY
-    assert study.planned("head=[abmil,acmil]", "seeds=4", BAGS)["train"] == 8
+    assert study.planned("head=[abmil,acmil]", "seeds=4", BAGS)["train"] == 2
     done = study.snakemake("--config", "dataset=toy", "head=abmil", BAGS)
     assert done.returncode == 0, done.stdout + done.stderr
     results = study.folder / "results/toy"

@@ -19,7 +19,7 @@ ALL = {"tile": 3, "features": 3, "split": 1, **MODELS}
 def test_a_fresh_study_plans_everything(study):
     assert study.planned("head=abmil") == ALL
     study.write_table({name: ("normal", "tumour")[i % 2] for i, name in enumerate("abcdef")})
-    assert study.planned("head=[abmil,acmil]", "seeds=2", "folds=3")["train"] == 12
+    assert study.planned("head=[abmil,acmil]", "seeds=2", "folds=3")["train"] == 2
 
 
 def test_a_finished_study_and_its_neighbours(finished):
@@ -53,7 +53,7 @@ def test_a_finished_study_with_other_settings(finished):
 
     finished.write_table({"a": "normal", "b": "tumour", "c": "tumour", "d": "normal"})
     other_folds = finished.planned("head=abmil", "folds=2")
-    assert (other_folds["tile"], other_folds["features"], other_folds["train"]) == (1, 1, 2)
+    assert (other_folds["tile"], other_folds["features"], other_folds["train"]) == (1, 1, 1)
 
 
 def test_a_file_that_was_lost_is_made_again_and_nothing_upstream(finished):
@@ -105,6 +105,19 @@ def test_a_study_made_before_there_were_scores_is_scored(finished):
 def test_new_heads_score_all_slides_and_more_heads_too(finished):
     more_seeds = finished.planned("head=abmil", "seeds=2")
     assert (more_seeds["train"], more_seeds["score"], more_seeds["heatmap"]) == (1, 3, 3)
+
+
+@pytest.mark.slow
+def test_heads_that_are_there_stay_when_a_seed_comes(finished):
+    """`mil train` decides whether they are still good: Snakemake deletes none of them."""
+    head = finished.folder / RESULTS.format("train") / "abmil/seed1_fold0of1/head.safetensors"
+    head.write_text("trained for hours")
+    done = finished.snakemake("--config", "dataset=toy", "head=abmil", "seeds=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert head.read_text() == "trained for hours"
+    assert head.parents[1].joinpath("seed2_fold0of1/head.safetensors").exists()
+    assert finished.planned("head=abmil", "seeds=2") == {}
+    assert finished.planned("head=abmil", "seeds=1").get("train") is None
 
 
 @pytest.mark.slow
@@ -308,7 +321,7 @@ def test_a_file_or_a_column_says_the_folds(study):
     own = study.folder / "my own splits.csv"
     own.write_text("slide,fold_0,fold_1\na,train,test\nb,train,train\nc,test,val\n")
     from_file = ["head=abmil", f"split={{file: '{own.name}'}}"]
-    assert study.planned(*from_file)["train"] == 2
+    assert study.planned(*from_file)["train"] == 1
     done = study.snakemake("--config", "dataset=toy", *from_file)
     assert done.returncode == 0, done.stdout + done.stderr
     assert study.planned(*from_file) == {}

@@ -76,6 +76,16 @@ def canvas_flags(wildcards, input):
     )
 
 
+def run_flags(wildcards, output):
+    """Seeds, folds and folders of the heads that a job trains."""
+    # Snakemake does not record params that ask for `output`: fewer seeds train nothing again.
+    seeds = [f"--seed {seed}" for seed in range(1, CONFIG.seeds + 1)]
+    folds = [f"--fold {fold}" for fold in range(CONFIG.folds)]
+    name = f"seed{{seed}}_fold{{fold}}of{CONFIG.folds}"
+    folder = Path(output[0]).parents[1] / name
+    return " ".join([*seeds, *folds, f"--out {flags.quoted(folder)}"])
+
+
 def head_flags(wildcards, input):
     """Folders of the heads, each after its `--head-dir`."""
     return " ".join(

@@ -1,28 +1,29 @@
-# Bags + folds + recipe -> a head for each seed and fold. An interrupted training leaves a checkpoint that the next run
-# resumes from; it is not an output, for Snakemake would delete it.
+# Bags + folds + recipe -> the heads of all seeds and folds, for which bags are read once. `update`: heads that are there
+# stay, and those that still fit what they would be trained from are kept. An interrupted job leaves checkpoints that the
+# next run resumes from, those of its finished heads too; they are not outputs, for Snakemake would delete them.
 rule train:
     input:
         bags=get_bags,
-        folds=FOLDS,
+        folds=FOLDS_OF_RUN,
         recipe=get_recipe,
     output:
-        WEIGHTS,
-        LAST_WEIGHTS,
-        RECIPE,
-        HISTORY,
+        update(expand_seeds_and_folds(WEIGHTS, allow_missing=True)),
+        update(expand_seeds_and_folds(LAST_WEIGHTS, allow_missing=True)),
+        update(expand_seeds_and_folds(RECIPE, allow_missing=True)),
+        update(expand_seeds_and_folds(HISTORY, allow_missing=True)),
     log:
-        "logs/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}.log",
+        "logs/{dataset}/train/{tiling}/{encoder}/{head}.log",
     threads: 1
     resources:
         gpu=1,
         mem_mb=8000,
-        runtime="4h",
+        runtime="12h",
     params:
         bags=get_bags_dir,
-        out=get_out_dir,
+        runs=run_flags,
         classes=record_classes,
         version=STAGE_VERSION["train"],
     shell:
         "mil train --dataset {wildcards.dataset} --bags {params.bags:q} --folds {input.folds:q}"
-        " --head {input.recipe:q} --fold {wildcards.fold} --seed {wildcards.seed} --threads {threads}"
-        " --cache-mb $(( {resources.mem_mb} * 5 / 8 )) --out {params.out:q} 2>&1 | tee {log:q}"
+        " --head {input.recipe:q} {params.runs} --threads {threads}"
+        " --cache-mb $(( {resources.mem_mb} * 5 / 8 )) 2>&1 | tee {log:q}"

@@ -1,0 +1,100 @@
+"""`train: auto`: the settings of a recipe, planned from facts about the cohort.
+
+A pure function of the recipe and the facts, without torch: the same cohort has the same
+recipe on any machine. Keys that the recipe writes are kept.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from mil.config import Cohort, Recipe, TrainConfig, checked
+
+# Heads whose reducer has a width `hidden`, which a plan may set.
+WITH_HIDDEN = (
+    "abmil",
+    "acmil",
+    "clam_mb",
+    "clam_sb",
+    "dtfd",
+    "graph_select",
+    "ibmil",
+    "max",
+    "mean",
+    "mhim",
+)
+# Bags a step of tasks whose loss compares the bags of one batch.
+BATCH_OF_COMPARING_TASKS = 32
+
+
+class SettingsPlan(NamedTuple):
+    """Settings that a cohort calls for."""
+
+    train: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+
+class SizeRule(NamedTuple):
+    """Settings for cohorts of at most so many slides."""
+
+    max_slides: int
+    train: Mapping[str, Any]
+    hidden: int | None
+
+
+# By number of training and validation slides of the study, smallest cohorts first; the
+# last rule has no bound. Slides are counted over the study, so that no rule flips
+# between two of its folds.
+RULES = (
+    SizeRule(60, {"lr": 1e-3, "batch_bags": 4, "restarts": 5}, hidden=128),
+    SizeRule(2**63, {"lr": 1e-4, "batch_bags": 4}, hidden=None),
+)
+
+
+def plan_recipe(recipe: Recipe, cohort: Cohort) -> Recipe:
+    """Concrete recipe for a cohort; a recipe without `train: auto` is returned as it is.
+
+    Args:
+        recipe: Recipe; keys that it writes are kept.
+        cohort: Facts about the training and validation slides.
+
+    Raises:
+        ConfigError: A planned value does not go with one that the recipe writes.
+    """
+    if not recipe.train.auto:
+        return recipe
+    plan = _plan(recipe.name, cohort)
+    written = recipe.train.model_dump(include=recipe.train.model_fields_set)
+    # Checked again: a planned value must go with those that are written.
+    train = checked(TrainConfig, {**plan.train, **written, "auto": False}, "train: auto")
+    options = {**plan.options, **recipe.options}
+    return recipe.model_copy(update={"train": train, "options": options})
+
+
+def described(recipe: Recipe, planned: Recipe, cohort: Cohort) -> str:
+    """One line about a plan: the facts that count and the settings that differ from defaults.
+
+    Args:
+        recipe: Recipe before planning.
+        planned: Recipe after planning.
+        cohort: Facts from which it was planned.
+    """
+    defaults = TrainConfig().model_dump()
+    train = planned.train.model_dump(exclude={"auto"})
+    settings = {name: value for name, value in train.items() if value != defaults[name]}
+    options = {name: value for name, value in planned.options.items() if name not in recipe.options}
+    listed = ", ".join(f"{name} {value}" for name, value in {**options, **settings}.items())
+    return (
+        f"planned for {cohort.num_slides} slides of {cohort.num_patients} patients: "
+        f"{listed or 'the default settings'}"
+    )
+
+
+def _plan(head: str, cohort: Cohort) -> SettingsPlan:
+    rule = next(rule for rule in RULES if cohort.num_slides <= rule.max_slides)
+    train = dict(rule.train)
+    if cohort.smallest_batch > train["batch_bags"]:
+        train["batch_bags"] = max(BATCH_OF_COMPARING_TASKS, cohort.smallest_batch)
+    options: dict[str, Any] = {}
+    if rule.hidden is not None and head in WITH_HIDDEN:
+        options["hidden"] = rule.hidden
+    return SettingsPlan(train, options)

@@ -1,0 +1,140 @@
+"""Heads of one recipe with their parameters stacked: one batched product for all of them.
+
+`torch.func.vmap` runs the code of a single head over the stacked parameters. The bags
+are the same for all heads, so that only parameters have the additional dimension.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from mil.bags import Bags
+from mil.config import TrainConfig
+from mil.heads import FollowsSteps
+from mil.kernels.dispatch import reference_alone
+from mil.losses import total_loss
+from mil.tasks import AnyTask
+from mil.train.draws import RandomState, StackedDraws
+from mil.train.optim import AdamW
+from mil.train.precision import forward_autocast
+
+Weights = dict[str, Tensor]
+
+
+class Stack:
+    """Several heads that are trained together.
+
+    The tensors of each head are views of the stacked ones from here on until `release`:
+    a step changes the heads, and what a head does after a step changes the stack.
+
+    Args:
+        heads: Heads of one class and one set of options.
+        states: Random state of each head.
+        config: Section `train` of the recipe.
+
+    Attributes:
+        tensors: Stacked parameters and buffers, by name, [heads, ...].
+        optimiser: Optimiser of the stacked parameters; AdamW works element by element.
+    """
+
+    def __init__(
+        self, heads: Sequence[nn.Module], states: Sequence[RandomState], config: TrainConfig
+    ) -> None:
+        self.heads = heads
+        self.states = states
+        self._device = next(heads[0].parameters()).device
+        self._draws = StackedDraws(states, self._device)
+        self._indices = torch.arange(len(heads), device=self._device)
+        self._parameters = _stacked([dict(head.named_parameters()) for head in heads])
+        self._buffers = _stacked([dict(head.named_buffers()) for head in heads])
+        for name, parameter in heads[0].named_parameters():
+            self._parameters[name].requires_grad_(parameter.requires_grad)
+        self._link(lambda stacked, i: stacked.detach()[i])
+        trainable = [tensor for tensor in self._parameters.values() if tensor.requires_grad]
+        parameters = cast(list[nn.Parameter], trainable)
+        self.optimiser = AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+
+    @property
+    def tensors(self) -> Weights:
+        """Stacked parameters and buffers, by name, [heads, ...]; not copies."""
+        return {name: tensor.detach() for name, tensor in self._parameters.items()} | self._buffers
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy earlier `tensors` into the stack, and so into its heads."""
+        for name, tensor in self.tensors.items():
+            tensor.copy_(tensors[name])
+
+    def release(self) -> None:
+        """Give each head tensors of its own again."""
+        self._link(lambda stacked, i: stacked.detach()[i].clone())
+
+    def losses(
+        self, weights: Mapping[str, float], bags: Bags, targets: Tensor, task: AnyTask
+    ) -> tuple[Float[Tensor, " heads"], dict[str, Tensor]]:
+        """Loss of each head in training, and its terms, detached, as in `total_loss`."""
+
+        def loss_of(head: Callable[[Bags], Any]) -> tuple[Tensor, dict[str, Tensor]]:
+            return total_loss(weights, forward_autocast(head, bags), bags, targets, task)
+
+        self.heads[0].train()
+        return self._for_each(loss_of)
+
+    def logits(self, bags: Bags) -> Float[Tensor, "heads bags outputs"]:
+        """Logits of each head in evaluation mode."""
+        self.heads[0].eval()
+        logits: Tensor = self._for_each(lambda head: head(bags).logits)
+        return logits
+
+    def clip(self, max_norm: float) -> None:
+        """Clip the gradient of each head to a norm, as `torch.nn.utils.clip_grad_norm_`."""
+        grads = [tensor.grad for tensor in self._parameters.values() if tensor.grad is not None]
+        norms = [grad.flatten(1).norm(dim=1) for grad in grads]
+        total = torch.stack(norms).norm(dim=0)
+        factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
+        for grad in grads:
+            grad.mul_(factor.view(-1, *[1] * (grad.dim() - 1)))
+
+    def step(self, lr: float) -> None:
+        """One step of the optimiser, and what each head does after a step."""
+        self.optimiser.param_groups[0]["lr"] = lr
+        self.optimiser.step()
+        for head in self.heads:
+            if isinstance(head, FollowsSteps):
+                head.after_step()
+
+    def _for_each(self, function: Callable[[Callable[[Bags], Any]], Any]) -> Any:
+        """Results of a function of one head for all heads, stacked."""
+        # Its code is run with the parameters of each.
+        module = self.heads[0]
+
+        def of_head(parameters: Weights, buffers: Weights, index: Tensor) -> Any:
+            def head(bags: Bags) -> Any:
+                # Bags are a tuple, which would be taken for a list of arguments.
+                return functional_call(module, (parameters, buffers), (bags,))
+
+            with self._draws.of(index):
+                return function(head)
+
+        # A random function that the draws do not know is an error, not the same numbers
+        # for all heads.
+        with reference_alone():
+            return vmap(of_head, randomness="error")(self._parameters, self._buffers, self._indices)
+
+    def _link(self, tensor_of: Callable[[Tensor, int], Tensor]) -> None:
+        for i, head in enumerate(self.heads):
+            for name, parameter in head.named_parameters():
+                parameter.data = tensor_of(self._parameters[name], i)
+            for name in dict(head.named_buffers()):
+                owner, _, leaf = name.rpartition(".")
+                head.get_submodule(owner)._buffers[leaf] = tensor_of(self._buffers[name], i)
+
+
+def _stacked(tensors: Sequence[Weights]) -> Weights:
+    return {
+        name: torch.stack([of_head[name].detach() for of_head in tensors]) for name in tensors[0]
+    }
