@@ -2,9 +2,9 @@
 
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from mil.config.base import SHIPPED, Name, Section, checked, config_path, named_file, read_yaml
 from mil.errors import ConfigError, unknown_name
@@ -142,11 +142,36 @@ class TrainConfig(Section):
         description="Standardisation of features by mean and standard deviation of the training "
         "tiles.",
     )
+    whiten: int | None = Field(
+        None,
+        gt=0,
+        description="Number of principal components of the training tiles to which features are "
+        "reduced, each scaled to variance 1; if unset, features are used as they are.",
+    )
     auto: bool = Field(
         False,
         description="Planning of all settings that the recipe does not write, from facts about the "
         "training and validation slides; `train: auto` stands for `train: {auto: true}`.",
     )
+
+    @property
+    def scales_features(self) -> bool:
+        """Whether features are scaled before a head, by what is saved with it."""
+        return self.zscore or self.whiten is not None
+
+    def scaled_dim(self, dim: int) -> int:
+        """Number of features per tile after scaling.
+
+        Args:
+            dim: Number of features per tile of the bags.
+        """
+        return dim if self.whiten is None else min(self.whiten, dim)
+
+    @model_validator(mode="after")
+    def _scales_once(self) -> Self:
+        if self.zscore and self.whiten is not None:
+            raise ValueError("zscore and whiten: choose one; whitened features are standardised")
+        return self
 
     @field_validator("inner_folds")
     @classmethod

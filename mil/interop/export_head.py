@@ -68,7 +68,8 @@ def run(folder: Path, file: Path, *, tool: str, force: bool = False) -> HeadExpo
         raise ConfigError(
             f"{folder}: averages {max(len(trained.members), 1)} members or standardises its "
             f"features, but a checkpoint of {tool} holds one head on plain features; train with "
-            "train.inner_folds: 0, train.keep_within: 0 and train.zscore: false to export it"
+            "train.inner_folds: 0, train.keep_within: 0, train.zscore: false and no train.whiten "
+            "to export it"
         )
     published = _published_head(trained.recipe.name, tool, folder)
     # Through the model, which adds the defaults that the recipe leaves out.

@@ -1,7 +1,7 @@
 """The bags of one fold, in a store that other folds may share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -13,12 +13,17 @@ from mil.io.bags.patients import FoldBag, check_labels
 from mil.losses.tasks import target_tensor
 from mil.tasks import AnyTask
 from mil.train.auto import plan_recipe
+from mil.train.data import in_order
 from mil.train.facts import StudySize, cohort_of
 from mil.train.inner import InnerFold
 from mil.train.loop import TrainingData
 from mil.train.prepare import make_task
 from mil.train.store import BagStore, BagSubset
-from mil.trained.assembled import ZScore
+from mil.trained.scaling import FeatureScaling, Whitening, ZScore
+
+# Share of the store's budget for the scaled features of one training, beside the store.
+SCALED_SHARE = 0.5
+BYTES_OF_FLOAT32 = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +39,7 @@ class FoldData:
         planned_from: Facts that the recipe was planned from; None: it was not planned.
         device: Device of heads and batches.
         targets: Target of each bag.
+        scalings: Fitted scalings by indices of their bags in the store.
     """
 
     store: BagStore
@@ -44,6 +50,7 @@ class FoldData:
     planned_from: Cohort | None
     device: torch.device
     targets: Sequence[Tensor] = field(init=False)
+    scalings: dict[tuple[int, ...], FeatureScaling | None] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         targets = [target_tensor(self.task, bag.label) for bag in self.bags]
@@ -54,6 +61,11 @@ class FoldData:
         """Number of features per tile."""
         return self.store.dim
 
+    @property
+    def head_dim(self) -> int:
+        """Number of features per tile that a head takes, after scaling."""
+        return self.recipe.train.scaled_dim(self.dim)
+
     def bags_of(self, split: str) -> list[FoldBag]:
         """Bags of the fold's own training (train) or validation (val)."""
         return [bag for bag in self.bags if bag.split == split]
@@ -62,25 +74,63 @@ class FoldData:
         """Indices in the store of some of the fold's bags."""
         return [self.places[index] for index in indices]
 
-    def training_data(self, part: InnerFold, zscore: ZScore | None) -> TrainingData:
+    def training_data(self, part: InnerFold, scaling: FeatureScaling | None) -> TrainingData:
         """Bags of an inner fold, or of the fold's own split."""
         return TrainingData(
             task=self.task,
-            train=self._subset(part.train, zscore),
+            train=self._subset(part.train, scaling),
             train_labels=[self.bags[index].label for index in part.train],
-            valid=self._subset(part.valid, zscore),
+            valid=self._subset(part.valid, scaling),
             device=self.device,
         )
 
-    def fit_zscore(self, part: InnerFold) -> ZScore:
-        """Standardisation by the training tiles of an inner fold."""
-        train = self._subset(part.train, None)
-        features = (bag.features for bag in train.read_ahead(range(len(train))))
-        return ZScore.fitted(features, self.dim)
+    def fit_scaling(self, part: InnerFold) -> FeatureScaling | None:
+        """Scaling of the features by the tiles of a part's training bags; None: none.
 
-    def _subset(self, indices: Sequence[int], zscore: ZScore | None) -> BagSubset:
+        With inner folds all bags of the fold are training bags of some part, and share
+        one scaling, which uses no labels.
+        """
+        train = self.recipe.train
+        indices = list(part.train)
+        if train.inner_folds:
+            indices = list(range(len(self.bags)))
+        places = tuple(self.store_indices(indices))
+        # The seeds of a job share the fold's bags, and principal components take longer
+        # than a training of a small cohort.
+        if places not in self.scalings:
+            self.scalings[places] = self._fit(indices)
+        return self.scalings[places]
+
+    def scaled_in_memory(self, part: InnerFold, scaling: FeatureScaling | None) -> TrainingData:
+        """Bags of `training_data`, scaled once if they fit in memory beside the store.
+
+        Whitened features take a fraction of the room of the bags themselves, which are
+        then not read again in every epoch.
+        """
+        data = self.training_data(part, scaling)
+        if scaling is None:
+            return data
+        places = self.store_indices([*part.train, *part.valid])
+        num_tiles = sum(self.store.tile_counts[place] for place in places)
+        if num_tiles * self.head_dim * BYTES_OF_FLOAT32 > SCALED_SHARE * self.store.budget:
+            return data
+        train = list(in_order(data.train, range(len(data.train))))
+        valid = list(in_order(data.valid, range(len(data.valid))))
+        return replace(data, train=train, valid=valid)
+
+    def _fit(self, indices: Sequence[int]) -> FeatureScaling | None:
+        train = self.recipe.train
+        if not train.scales_features:
+            return None
+        subset = self._subset(indices, None)
+        features = (bag.features for bag in subset.read_ahead(range(len(subset))))
+        if train.whiten is None:
+            return ZScore.fitted(features, self.dim)
+        return Whitening.fitted(features, len(subset), self.dim, train.scaled_dim(self.dim))
+
+    def _subset(self, indices: Sequence[int], scaling: FeatureScaling | None) -> BagSubset:
         targets = [self.targets[index] for index in indices]
-        return self.store.subset(self.store_indices(indices), targets, zscore)
+        return self.store.subset(self.store_indices(indices), targets, scaling)
 
 
 def bags_of_fold(

@@ -24,7 +24,8 @@ from mil.train.stacked import fit_stack
 from mil.train.state import History, weights_of
 from mil.train.validate import logits_of
 from mil.trained import MemberRecord
-from mil.trained.assembled import ZScore, assemble
+from mil.trained.assembled import assemble
+from mil.trained.scaling import FeatureScaling
 
 
 class MemberTraining(NamedTuple):
@@ -34,13 +35,13 @@ class MemberTraining(NamedTuple):
         member: Its record.
         head: Head with the weights of the last epoch.
         result: Weights of the selected epoch, and history.
-        zscore: Standardisation of its features; None: none.
+        scaling: Scaling of its features; None: none.
     """
 
     member: MemberRecord
     head: nn.Module
     result: FitResult
-    zscore: ZScore | None
+    scaling: FeatureScaling | None
 
 
 class HeadTraining(NamedTuple):
@@ -148,17 +149,18 @@ def _parts(job: HeadJob) -> list[InnerFold]:
 def _train_part(schedule: _Schedule, part: InnerFold) -> list[MemberTraining]:
     """Train the restarts of one part on the same batches."""
     job = schedule.job
-    train = job.recipe.train
-    zscore = job.fold.fit_zscore(part) if train.zscore else None
-    data = job.fold.training_data(part, zscore)
+    scaling = job.fold.fit_scaling(part)
+    data = job.fold.training_data(part, scaling)
     numbers = schedule.numbers(part)
     heads: list[nn.Module] = []
     for number in numbers:
         torch.manual_seed(job.seed_of(number))
         heads.append(_initialised(schedule, part, data, number))
     if isinstance(heads[0], UsesGraph):
-        _add_graphs(job, heads[0], part, zscore)
-    results = _fit(schedule, part, data, heads)
+        _add_graphs(job, heads[0], part, scaling)
+    # Again, since bags have their graphs only now.
+    scaled = job.fold.scaled_in_memory(part, scaling)
+    results = _fit(schedule, part, scaled, heads)
     trainings: list[MemberTraining] = []
     for restart, (head, result) in enumerate(zip(heads, results, strict=True)):
         member = MemberRecord(
@@ -168,7 +170,7 @@ def _train_part(schedule: _Schedule, part: InnerFold) -> list[MemberTraining]:
             epoch=result.history.best_epoch,
             validation_loss=validation_loss(result),
         )
-        trainings.append(MemberTraining(member, head, result, zscore))
+        trainings.append(MemberTraining(member, head, result, scaling))
     return trainings
 
 
@@ -227,7 +229,7 @@ def _initialised(
     """A head before its training, after the first stage if it has one."""
     job = schedule.job
     recipe = job.recipe
-    head = build_head(recipe.name, recipe.options, dim=job.fold.dim, classes=data.task.outputs)
+    head = build_head(recipe.name, recipe.options, dim=job.fold.head_dim, classes=data.task.outputs)
     head.to(data.device)
     check_compatible(data.task, recipe, head)
 
@@ -250,21 +252,25 @@ def _initialised(
     return head
 
 
-def _add_graphs(job: HeadJob, head: UsesGraph, part: InnerFold, zscore: ZScore | None) -> None:
+def _add_graphs(
+    job: HeadJob, head: UsesGraph, part: InnerFold, scaling: FeatureScaling | None
+) -> None:
     """Build the graphs of a part's bags, unless the store has them from another head."""
     indices = job.fold.store_indices([*part.train, *part.valid])
-    key = _graph_key(job, head, indices, zscore)
+    key = _graph_key(job, head, indices, scaling)
     if job.fold.store.graph_key == key:
         return
     with progress(f"{job.title}, graphs", len(indices), "slides") as advance:
-        job.fold.store.add_graphs(head, advance, indices=indices, zscore=zscore, key=key)
+        job.fold.store.add_graphs(head, advance, indices=indices, scaling=scaling, key=key)
 
 
-def _graph_key(job: HeadJob, head: UsesGraph, indices: Sequence[int], zscore: ZScore | None) -> str:
+def _graph_key(
+    job: HeadJob, head: UsesGraph, indices: Sequence[int], scaling: FeatureScaling | None
+) -> str:
     """Digest of what graphs depend on: bags, options, and what the training bags gave."""
     assert isinstance(head, nn.Module)
     digest = sha256(repr((sorted(indices), job.recipe.name, job.recipe.options)).encode())
-    for module in (head, zscore):
+    for module in (head, scaling):
         for buffer in module.buffers() if module is not None else ():
             digest.update(buffer.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
@@ -280,7 +286,7 @@ def _validation_logits(
     heads = [training.head for training in kept]
     ensemble = (assemble(heads) if len(heads) > 1 else heads[0]).eval()
     # Features come standardised, as in training.
-    valid = job.fold.training_data(part, kept[0].zscore).valid
+    valid = job.fold.training_data(part, kept[0].scaling).valid
     logits = logits_of(ensemble, valid, job.fold.device)
     for training, weights in zip(kept, last, strict=True):
         training.head.load_state_dict(weights)

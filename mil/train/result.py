@@ -48,8 +48,8 @@ def train_head(job: HeadJob, record: Trained) -> Trained:
     )
     head = first.head
     if trained.is_assembled:
-        zscores = [member.zscore for member in training.kept if member.zscore is not None]
-        head = assemble([member.head for member in training.kept], zscores).to(job.fold.device)
+        scalings = [member.scaling for member in training.kept if member.scaling is not None]
+        head = assemble([member.head for member in training.kept], scalings).to(job.fold.device)
     last_weights = weights_of(head)
     for member in training.kept:
         member.head.load_state_dict(member.result.weights)

@@ -14,7 +14,7 @@ from mil.heads import UsesGraph
 from mil.io.bags.checks import check_width
 from mil.io.bags.patients import FoldBag
 from mil.train.data import LabelledBag, read_labelled
-from mil.trained.assembled import ZScore
+from mil.trained.scaling import FeatureScaling
 
 # Share of the budget reserved for bags read ahead, once not all bags fit in memory.
 READ_AHEAD_SHARE = 0.25
@@ -41,6 +41,8 @@ class BagStore:
         dim: Features per tile.
         peak_bytes: Largest number of bytes held at once so far.
         graph_key: Name of the graphs that bags come with; empty: none, or without a name.
+        budget: Memory for bags and graphs, bytes.
+        tile_counts: Number of tiles of each bag.
 
     Raises:
         FormatError: The bags differ in features per tile; also what the readers raise.
@@ -48,7 +50,7 @@ class BagStore:
 
     def __init__(self, readers: Sequence[ReadBag], budget: int) -> None:
         self._readers = readers
-        self._budget = budget
+        self.budget = budget
         # Bytes that may stay in memory; less than the budget once bags are read ahead.
         self._resident_limit = float(budget)
         self._bags: dict[int, LabelledBag] = {}
@@ -56,6 +58,7 @@ class BagStore:
         self._graphs: dict[int, Graph | None] = {}
         self._build_graph: BuildGraph | None = None
         self._sizes: list[int] = []  # Bytes of each bag with its graph.
+        self.tile_counts: list[int] = []
         self._resident_bytes = 0
         self._ahead_bytes = 0
         self.peak_bytes = 0
@@ -64,6 +67,7 @@ class BagStore:
             bag = reader()
             self._check_dim(bag, index)
             self._sizes.append(bytes_of(bag))
+            self.tile_counts.append(len(bag.features))
             self._bags[index] = bag
             self._add_bytes(resident=self._sizes[index])
             # After each bag: memory stays within the budget during this reading too.
@@ -74,16 +78,16 @@ class BagStore:
         self,
         indices: Sequence[int],
         targets: Sequence[Tensor] | None = None,
-        zscore: ZScore | None = None,
+        scaling: FeatureScaling | None = None,
     ) -> "BagSubset":
         """Some of the bags as a sequence of their own.
 
         Args:
             indices: Indices of the bags.
             targets: Target of each in place of the one it was read with; None: that one.
-            zscore: Standardisation of the features; None: none.
+            scaling: Scaling of the features; None: none.
         """
-        return BagSubset(self, indices, targets, zscore)
+        return BagSubset(self, indices, targets, scaling)
 
     @property
     def num_resident(self) -> int:
@@ -96,7 +100,7 @@ class BagStore:
         advance: Callable[[int], object],
         *,
         indices: Sequence[int] | None = None,
-        zscore: ZScore | None = None,
+        scaling: FeatureScaling | None = None,
         key: str = "",
     ) -> None:
         """Add the graph that a head builds of each bag, kept where memory allows.
@@ -107,14 +111,14 @@ class BagStore:
             head: Head that uses graphs and builds the same graph of a bag every time.
             advance: Called with 1 after each bag; the graph of a large bag takes seconds.
             indices: Indices of the bags; None: all of them.
-            zscore: Standardisation of the features that graphs are built of; None: none.
+            scaling: Scaling of the features that graphs are built of; None: none.
             key: Name of these graphs for `graph_key`, by which a caller knows them again.
         """
         self.drop_graphs()
 
         def build(bag: LabelledBag) -> Graph | None:
             features = bag.features.float()
-            return head.build_graph(zscore(features) if zscore else features, bag.coords)
+            return head.build_graph(scaling(features) if scaling else features, bag.coords)
 
         chosen = range(len(self._readers)) if indices is None else indices
         for index, bag in zip(chosen, self.read_ahead(chosen), strict=True):
@@ -187,7 +191,7 @@ class BagStore:
         if self._is_resident(index) or not busy:
             return True
         held = self._resident_bytes + self._ahead_bytes
-        return held + self._sizes[index] <= self._budget
+        return held + self._sizes[index] <= self.budget
 
     def _make(self, index: int) -> LabelledBag:
         """A bag with its graph, each from memory or made again."""
@@ -201,7 +205,7 @@ class BagStore:
     def _evict(self) -> None:
         """Drop the last bags until the rest fits, with room to read ahead from then on."""
         if self._resident_bytes > self._resident_limit:
-            self._resident_limit = (1 - READ_AHEAD_SHARE) * self._budget
+            self._resident_limit = (1 - READ_AHEAD_SHARE) * self.budget
         while self._bags and self._resident_bytes > self._resident_limit:
             # Any bag will do: every epoch needs all of them, in another order.
             _, bag = self._bags.popitem()
@@ -245,12 +249,12 @@ class BagSubset:
         store: BagStore,
         indices: Sequence[int],
         targets: Sequence[Tensor] | None = None,
-        zscore: ZScore | None = None,
+        scaling: FeatureScaling | None = None,
     ) -> None:
         self._store = store
         self._indices = indices
         self._targets = targets
-        self._zscore = zscore
+        self._scaling = scaling
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -258,7 +262,7 @@ class BagSubset:
     def read_ahead(self, indices: Sequence[int]) -> Iterator[LabelledBag]:
         """Bags in the order of `indices`, read ahead where they are not in memory."""
         bags = self._store.read_ahead([self._indices[index] for index in indices])
-        if self._targets is None and self._zscore is None:
+        if self._targets is None and self._scaling is None:
             return bags
         # Not a generator, whose variable would keep the bag before alive.
         return map(self._adapted, indices, bags)
@@ -266,7 +270,7 @@ class BagSubset:
     def _adapted(self, index: int, bag: LabelledBag) -> LabelledBag:
         """A bag with the target and the features of this subset."""
         label = bag.label if self._targets is None else self._targets[index]
-        features = bag.features if self._zscore is None else self._zscore(bag.features)
+        features = bag.features if self._scaling is None else self._scaling(bag.features)
         return replace(bag, label=label, features=features)
 
 

@@ -15,65 +15,7 @@ from torch import Tensor, nn
 
 from mil.bags import Bags, Graph, HeadOutput, join_graphs, log_attention, per_bag
 from mil.heads import Part, SelectsTiles, Streams, UsesGraph
-
-# Tiles that are converted to float64 at once.
-CHUNK_TILES = 8192
-
-
-class ZScore(nn.Module):
-    """Features standardised by the tiles that a member was trained on.
-
-    Args:
-        dim: Number of features per tile.
-
-    Attributes:
-        mean: Mean of each feature over the training tiles, [dim].
-        deviation: Standard deviation of each, 1 for a constant feature, [dim].
-    """
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("deviation", torch.ones(dim))
-
-    @classmethod
-    def fitted(cls, bags: Iterable[Float[Tensor, "_ dim"]], dim: int) -> "ZScore":
-        """Mean and deviation of the tiles of all bags.
-
-        Args:
-            bags: Features of each bag; each is read once.
-            dim: Number of features per tile.
-        """
-        zscore = cls(dim)
-        count = 0
-        mean = torch.zeros(dim, dtype=torch.float64)
-        squares = torch.zeros(dim, dtype=torch.float64)
-        # Merged part by part (Chan et al. 1983): a sum of squares would cancel where the
-        # mean is large beside the deviation.
-        chunks = (chunk for features in bags for chunk in features.split(CHUNK_TILES))
-        for chunk in chunks:
-            tiles = chunk.double().cpu()
-            shift = tiles.mean(0) - mean
-            total = count + len(tiles)
-            squares += tiles.var(0, correction=0) * len(tiles)
-            squares += shift.square() * (count * len(tiles) / total)
-            mean += shift * (len(tiles) / total)
-            count = total
-        deviation = (squares / max(count, 1)).sqrt()
-        zscore.mean.copy_(mean)
-        zscore.deviation.copy_(torch.where(deviation > 0, deviation, 1.0))
-        return zscore
-
-    def forward(self, features: Float[Tensor, "tiles dim"]) -> Float[Tensor, "tiles dim"]:
-        """Standardised features in float32, or float64 if they are."""
-        return (features - self.mean) / self.deviation
-
-    def equals(self, other: "ZScore") -> bool:
-        """Whether both standardise alike."""
-        return torch.equal(self.mean, other.mean) and torch.equal(self.deviation, other.deviation)
+from mil.trained.scaling import FeatureScaling, equal_scalings
 
 
 class Assembled(nn.Module):
@@ -81,13 +23,13 @@ class Assembled(nn.Module):
 
     Args:
         members: Heads of one recipe.
-        zscores: Standardisation of each member's features; empty: none.
+        scalings: Scaling of each member's features; empty: none.
     """
 
-    def __init__(self, members: Sequence[nn.Module], zscores: Sequence[ZScore]) -> None:
+    def __init__(self, members: Sequence[nn.Module], scalings: Sequence[FeatureScaling]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.zscores = nn.ModuleList(zscores)
+        self.scalings = nn.ModuleList(scalings)
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Average of the members' outputs for each bag."""
@@ -108,8 +50,8 @@ class Assembled(nn.Module):
             yield member, own
 
     def _features(self, features: Tensor, number: int) -> Tensor:
-        standardised: Tensor = self.zscores[number](features) if len(self.zscores) else features
-        return standardised
+        scaled: Tensor = self.scalings[number](features) if len(self.scalings) else features
+        return scaled
 
     def _graph_source(self, number: int) -> int:
         """First member that builds the graph of this one."""
@@ -126,12 +68,9 @@ class Assembled(nn.Module):
                 self.members[one].buffers(), self.members[other].buffers(), strict=True
             )
         )
-        if not alike or not len(self.zscores):
+        if not alike or not len(self.scalings):
             return alike
-        left, right = self.zscores[one], self.zscores[other]
-        assert isinstance(left, ZScore)
-        assert isinstance(right, ZScore)
-        return left.equals(right)
+        return equal_scalings(self.scalings[one], self.scalings[other])
 
 
 class SelectingAssembled(Assembled):
@@ -185,18 +124,18 @@ class StreamingAssembled(Assembled):
         return average_outputs(outputs, torch.tensor([0, len(scores)], device=scores.device))
 
 
-def assemble(members: Sequence[nn.Module], zscores: Sequence[ZScore] = ()) -> Assembled:
+def assemble(members: Sequence[nn.Module], scalings: Sequence[FeatureScaling] = ()) -> Assembled:
     """One head of several, which streams or selects tiles if all of them do.
 
     Args:
         members: Heads of one recipe.
-        zscores: Standardisation of each member's features; empty: none.
+        scalings: Scaling of each member's features; empty: none.
     """
     if all(isinstance(member, SelectsTiles) for member in members):
-        return SelectingAssembled(members, zscores)
+        return SelectingAssembled(members, scalings)
     if all(isinstance(member, Streams) for member in members):
-        return StreamingAssembled(members, zscores)
-    return Assembled(members, zscores)
+        return StreamingAssembled(members, scalings)
+    return Assembled(members, scalings)
 
 
 def average_outputs(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mil.errors import ConfigError, FormatError
 from mil.heads import build_head, head_names
 from mil.io.atomic import atomic_path, write_json
-from mil.trained.assembled import ZScore, assemble
+from mil.trained.assembled import assemble
 from mil.trained.record import (
     FILES,
     FORMAT,
@@ -27,6 +27,7 @@ from mil.trained.record import (
     check_one_recipe,
     read_record,
 )
+from mil.trained.scaling import FeatureScaling, empty_scaling
 from mil.versions import TOOL_VERSION
 
 # Characters of an error that a message shows: torch lists every weight that does not fit.
@@ -118,15 +119,20 @@ def _build(trained: Trained) -> nn.Module:
         return build_head(
             trained.recipe.name,
             trained.recipe.options,
-            dim=trained.dim,
+            dim=trained.recipe.train.scaled_dim(trained.dim),
             classes=trained.task.outputs,
         )
 
     if not trained.is_assembled:
         return build()
     members = [build() for _ in range(max(len(trained.members), 1))]
-    zscores = [ZScore(trained.dim) for _ in members] if trained.recipe.train.zscore else []
-    return assemble(members, zscores)
+    scalings = [_empty_scaling(trained) for _ in members]
+    return assemble(members, [scaling for scaling in scalings if scaling is not None])
+
+
+def _empty_scaling(trained: Trained) -> FeatureScaling | None:
+    train = trained.recipe.train
+    return empty_scaling(trained.dim, whiten=train.whiten, zscore=train.zscore)
 
 
 def load_heads(folders: Sequence[Path], which: Which = "kept") -> list[tuple[nn.Module, Trained]]:

@@ -77,7 +77,7 @@ class Trained(Section):
     @property
     def is_assembled(self) -> bool:
         """Whether the weights are those of `mil.trained.assembled`, not of one plain head."""
-        return len(self.members) > 1 or self.recipe.train.zscore
+        return len(self.members) > 1 or self.recipe.train.scales_features
 
     @property
     def classes(self) -> list[str]:

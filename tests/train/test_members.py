@@ -226,17 +226,50 @@ def test_z_scores_are_those_of_the_training_tiles_and_stay_with_the_head(small, 
     trained = small.train(head, f"{HOW}, zscore: true")
     saved = weights(small)
     tiles = np.concatenate(shifted).astype(np.float64)
-    np.testing.assert_allclose(saved["zscores.0.mean"], tiles.mean(0), atol=1e-6)
-    np.testing.assert_allclose(saved["zscores.0.deviation"], tiles.std(0), rtol=1e-6)
+    np.testing.assert_allclose(saved["scalings.0.mean"], tiles.mean(0), atol=1e-6)
+    np.testing.assert_allclose(saved["scalings.0.deviation"], tiles.std(0), rtol=1e-6)
     assembled, _ = load_trained(small.folder / "head")
     bag = read_bag(small.folder / "bags" / "s09.h5")
     bags = tensors_of(bag)
-    mean, deviation = saved["zscores.0.mean"], saved["zscores.0.deviation"]
+    mean, deviation = saved["scalings.0.mean"], saved["scalings.0.deviation"]
     with torch.inference_mode():
         own = assembled.members[0](bags._replace(features=(bags.features - mean) / deviation))
         torch.testing.assert_close(assembled(bags).logits, own.logits)
     assert apply(assembled, trained, bag).attention.sum() == pytest.approx(1, abs=1e-6)
     assert verify(small.folder / "head") == []
+
+
+@pytest.mark.parametrize("head", ["acmil", "graph_select"])
+def test_a_head_on_whitened_features_takes_bags_as_they_are(small, head):
+    trained = small.train(head, f"{HOW}, whiten: 4")
+    saved = weights(small)
+    assert saved["scalings.0.projection"].shape == (trained.dim, 4)
+    assembled, _ = load_trained(small.folder / "head")
+    bag = read_bag(small.folder / "bags" / "s09.h5")
+    bags = tensors_of(bag)
+    components = (bags.features - saved["scalings.0.mean"]) @ saved["scalings.0.projection"]
+    with torch.inference_mode():
+        own = assembled.members[0](bags._replace(features=components))
+        torch.testing.assert_close(assembled(bags).logits, own.logits)
+    assert apply(assembled, trained, bag).attention.sum() == pytest.approx(1, abs=1e-6)
+    assert verify(small.folder / "head") == []
+
+
+def test_more_components_than_features_are_the_features(small):
+    trained = small.train("acmil", f"{HOW}, whiten: 4096")
+    assert weights(small)["scalings.0.projection"].shape == (trained.dim, trained.dim)
+
+
+def test_scaled_bags_that_do_not_fit_in_memory_change_no_bit(small, monkeypatch):
+    small.train("acmil", f"{HOW}, whiten: 4, restarts: 2")
+    monkeypatch.setattr("mil.train.fold.SCALED_SHARE", 0.0)
+    small.train("acmil", f"{HOW}, whiten: 4, restarts: 2", "read_again")
+    assert small.files() == small.files("read_again")
+
+
+def test_whitening_and_z_scores_exclude_each_other(small):
+    with one_line(ConfigError, match="zscore and whiten: choose one"):
+        small.train("acmil", f"{HOW}, zscore: true, whiten: 4")
 
 
 def test_a_killed_head_of_several_members_resumes_to_the_same_bits(small, monkeypatch, capfd):

@@ -13,8 +13,9 @@ from mil.interop import export_head
 from mil.io.bags import read_bag
 from mil.predict.running import Running
 from mil.trained import MemberRecord, apply, load_trained
-from mil.trained.assembled import ZScore, assemble
+from mil.trained.assembled import assemble
 from mil.trained.card import _kept
+from mil.trained.scaling import ZScore
 from tests.messages import one_line
 from tests.scored import evaluate, heatmap
 from tests.train.test_stage import fit, make_study
@@ -50,11 +51,11 @@ def zscore_of(seed):
 @torch.inference_mode()
 def test_logits_and_attention_are_the_members_means(name):
     members = [member_of(name, seed) for seed in range(3)]
-    zscores = [zscore_of(seed) for seed in range(3)]
-    head = assemble(members, zscores).eval()
+    scalings = [zscore_of(seed) for seed in range(3)]
+    head = assemble(members, scalings).eval()
     outputs = [
         member(BAGS._replace(features=zscore(BAGS.features)))
-        for member, zscore in zip(members, zscores, strict=True)
+        for member, zscore in zip(members, scalings, strict=True)
     ]
     whole = head(BAGS)
     torch.testing.assert_close(whole.logits, torch.stack([o.logits for o in outputs]).mean(0))
