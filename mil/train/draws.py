@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from mil.train.stacked_linear import StackedLinear
+
 FACTORIES = frozenset({torch.rand, torch.randn, torch.randint, torch.randperm})
 IN_PLACE = frozenset(
     {
@@ -83,6 +85,8 @@ class StackedDraws(TorchFunctionMode):
         self, func: Callable[..., Any], types: object, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is functional.linear and self._is_plain(*args):
+            return StackedLinear.apply(args[0], args[1], args[2] if len(args) > 2 else None)
         if func is functional.dropout:
             return self._dropout(*args, **kwargs)
         if func in FACTORIES:
@@ -95,6 +99,10 @@ class StackedDraws(TorchFunctionMode):
             fresh = lambda: torch.empty(shape, dtype=dtype, device=values.device)  # noqa: E731
             return values.copy_(self._draw(lambda: func(fresh(), *args[1:], **kwargs)))
         return func(*args, **kwargs)
+
+    def _is_plain(self, rows: Tensor, *_: Tensor | None) -> bool:
+        # Autocast converts the arguments of torch's own layer alone.
+        return rows.dim() > 1 and not torch.is_autocast_enabled(self._device.type)
 
     def _dropout(
         self, values: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
