@@ -152,13 +152,14 @@ class Stack(HeadGroup):
         super().__init__(heads, states, config)
         self._draws = StackedDraws(states, self._device)
         self._indices = torch.arange(len(heads), device=self._device)
-        self._parameters = _stacked([dict(head.named_parameters()) for head in heads])
+        stacked = _stacked([dict(head.named_parameters()) for head in heads])
+        self._parameters = {
+            name: nn.Parameter(stacked[name], requires_grad=parameter.requires_grad)
+            for name, parameter in heads[0].named_parameters()
+        }
         self._buffers = _stacked([dict(head.named_buffers()) for head in heads])
-        for name, parameter in heads[0].named_parameters():
-            self._parameters[name].requires_grad_(parameter.requires_grad)
         self._link(lambda stacked, i: stacked.detach()[i])
-        trainable = [tensor for tensor in self._parameters.values() if tensor.requires_grad]
-        parameters = cast(list[nn.Parameter], trainable)
+        parameters = [each for each in self._parameters.values() if each.requires_grad]
         # It works element by element: each head has the steps that it would have alone.
         self.optimiser = AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
 
@@ -170,6 +171,15 @@ class Stack(HeadGroup):
     def release(self) -> None:
         """Give each head tensors of its own again."""
         self._link(lambda stacked, i: stacked.detach()[i].clone())
+
+    @property
+    def gradients(self) -> Weights:
+        """Stacked gradients of the parameters that have one, by name, [heads, ...]."""
+        return {
+            name: tensor.grad
+            for name, tensor in self._parameters.items()
+            if tensor.grad is not None
+        }
 
     def losses(
         self, weights: Mapping[str, float], bags: Bags, targets: Tensor, task: AnyTask
@@ -190,7 +200,7 @@ class Stack(HeadGroup):
 
     def clip(self, max_norm: float) -> None:
         """See `HeadGroup`."""
-        grads = [tensor.grad for tensor in self._parameters.values() if tensor.grad is not None]
+        grads = list(self.gradients.values())
         norms = [grad.flatten(1).norm(dim=1) for grad in grads]
         total = torch.stack(norms).norm(dim=0)
         factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
@@ -202,10 +212,10 @@ class Stack(HeadGroup):
         # Its code is run with the parameters of each.
         module = self.heads[0]
 
-        def of_head(parameters: Weights, buffers: Weights, index: Tensor) -> Any:
+        def of_head(parameters: Mapping[str, Tensor], buffers: Weights, index: Tensor) -> Any:
             def head(bags: Bags) -> Any:
                 # Bags are a tuple, which would be taken for a list of arguments.
-                return functional_call(module, (parameters, buffers), (bags,))
+                return functional_call(module, {**parameters, **buffers}, (bags,))
 
             with self._draws.of(index):
                 return function(head)
