@@ -20,7 +20,7 @@ from mil.heads import FollowsSteps
 from mil.kernels.dispatch import reference_alone
 from mil.losses import total_loss
 from mil.tasks import AnyTask
-from mil.train.draws import RandomState, StackedDraws, restored
+from mil.train.draws import RandomState, StackedFunctions, restored
 from mil.train.optim import AdamW, make_optimiser
 from mil.train.precision import forward_autocast
 
@@ -150,7 +150,7 @@ class Stack(HeadGroup):
         self, heads: Sequence[nn.Module], states: Sequence[RandomState], config: TrainConfig
     ) -> None:
         super().__init__(heads, states, config)
-        self._draws = StackedDraws(states, self._device)
+        self._functions = StackedFunctions(states, self._device)
         self._indices = torch.arange(len(heads), device=self._device)
         stacked = _stacked([dict(head.named_parameters()) for head in heads])
         self._parameters = {
@@ -217,7 +217,7 @@ class Stack(HeadGroup):
                 # Bags are a tuple, which would be taken for a list of arguments.
                 return functional_call(module, {**parameters, **buffers}, (bags,))
 
-            with self._draws.of(index):
+            with self._functions.of(index):
                 return function(head)
 
         # A random function that the draws do not know is an error, not the same numbers

@@ -6,6 +6,8 @@ initialisation alone. Each head has its own losses, history and selected epoch.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -70,14 +72,51 @@ def fit_stack(
     if not data.valid:
         config = config.model_copy(update={"select": "last"})
     size = choose_size(heads, data, losses, config)
-    state = StackedState(heads, head_seeds, seed=seed, size=size.heads, config=config)
+    training = partial(
+        _fit, data=data, losses=losses, config=config, checkpoint=checkpoint, report=report
+    )
+    if size.heads > 1:
+        initial = deepcopy([_tensors_of(head) for head in heads])
+        state = StackedState(heads, head_seeds, seed=seed, size=size.heads, config=config)
+        try:
+            return training(state, size.valid_bags)
+        except RuntimeError:
+            # Torch's error. Some bag takes the code of the head where the trial bags did
+            # not, and where it cannot be stacked.
+            state.release()
+            _reset(heads, initial)
+    state = StackedState(heads, head_seeds, seed=seed, size=1, config=config)
+    return training(state, 1)
+
+
+def _fit(
+    state: StackedState,
+    valid_bags: int,
+    *,
+    data: TrainingData,
+    losses: Mapping[str, LossWeight],
+    config: TrainConfig,
+    checkpoint: Checkpoint | None,
+    report: Report,
+) -> list[FitResult]:
+    """Train all heads of a state, epoch by epoch.
+
+    Args:
+        state: Heads before their training.
+        valid_bags: Validation bags at once.
+        data: Training and validation bags.
+        losses: Weight of each loss term.
+        config: Section `train` of the recipe.
+        checkpoint: Checkpoint to resume from and to save between epochs.
+        report: Called with the history of each head.
+    """
     if checkpoint is not None:
         state.restore(checkpoint, config.epochs)
         report(state.histories())
     # After a resume this may be over at once.
     while not state.is_over(config):
         terms = _train_epoch(state, data, losses, config)
-        valid = _valid_logits(state, data, size.valid_bags) if data.valid else None
+        valid = _valid_logits(state, data, valid_bags) if data.valid else None
         _end_epoch(state, terms, valid, data.task, config)
         if checkpoint is not None and checkpoint.is_due(state.is_over(config)):
             state.save(checkpoint)
@@ -170,3 +209,16 @@ def _end_epoch(
         own_means = {name: values[number] for name, values in means.items()}
         member.end_epoch(own_means, metrics, config)
     state.epochs_done += 1
+
+
+def _tensors_of(head: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, those that are not saved with the head too."""
+    named = [*head.named_parameters(), *head.named_buffers()]
+    return {name: tensor.detach() for name, tensor in named}
+
+
+@torch.no_grad()
+def _reset(heads: Sequence[nn.Module], initial: Sequence[dict[str, Tensor]]) -> None:
+    for head, tensors in zip(heads, initial, strict=True):
+        for name, tensor in _tensors_of(head).items():
+            tensor.copy_(tensors[name])

@@ -32,7 +32,7 @@ DIM = 16
 SEEDS = (11, 12, 13)
 CROSS_ENTROPY = {"cross_entropy": LossWeight(start=1.0)}
 FAST = ("acmil", "clam_sb")
-# Their selection has a size that depends on values, or their edges are drawn.
+# The number of their edges is drawn, or their selection is an operation of its own.
 NOT_STACKED = ("graph_select", "graph_select_acmil", "graph_select_no_graph")
 RECIPES = [
     pytest.param(path.stem, marks=[] if path.stem in FAST else [pytest.mark.slow])
@@ -66,6 +66,9 @@ def heads_of(recipe, count=3):
     """Heads that differ in their initialisation, ready to be trained."""
     settings = load_recipe(recipe)
     options = settings.options | {"hidden": 16}
+    if settings.name == "graph_select":
+        # Fewer than a bag has: else all tiles are selected.
+        options |= {"keep_least": 4}
     heads = []
     for seed in range(count):
         torch.manual_seed(seed)
@@ -327,6 +330,29 @@ def test_a_head_whose_code_cannot_be_stacked_is_trained_all_the_same(kind, stack
         together(heads(), study(), CROSS_ENTROPY, HOW), expected, strict=True
     ):
         assert_same_history(result.history, wanted.history, 1e-6 if stacked else 0.0)
+
+
+def test_what_no_trial_met_costs_time_alone(monkeypatch):
+    """A few small bags first, whose tiles are all selected; a selection in the others."""
+
+    def heads():
+        settings = load_recipe("graph_select_no_graph")
+        made = []
+        for seed in range(3):
+            torch.manual_seed(seed)
+            made.append(build_head(settings.name, settings.options, dim=DIM, classes=2))
+        return made
+
+    data = study(tiles=30)
+    small = [replace(bag, features=bag.features[:16]) for bag in data.train[:2]]
+    data = replace(data, train=[*small, *data.train[2:]])
+    config = HOW.model_copy(update={"max_tiles": None})
+    assert can_stack(heads()[0], data, CROSS_ENTROPY, config)
+    expected = apart(heads(), data, CROSS_ENTROPY, config)
+    for result, wanted in zip(
+        together(heads(), data, CROSS_ENTROPY, config), expected, strict=True
+    ):
+        assert_same_history(result.history, wanted.history, 0.0)
 
 
 def test_terms_that_no_head_has_are_one_line():
