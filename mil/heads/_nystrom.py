@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from mil.heads._dropout import Dropout
+
 # As in the package that TransMIL uses.
 PINV_STEPS = 6  # iterations of the pseudo-inverse
 VALUE_KERNEL = 33  # width of the convolution of the values, tokens
@@ -57,7 +59,7 @@ class NystromAttention(nn.Module):
             groups=heads,
             bias=False,
         )
-        self.out = nn.Sequential(nn.Linear(hidden, hidden), nn.Dropout(dropout))
+        self.out = nn.Sequential(nn.Linear(hidden, hidden), Dropout(dropout))
 
     def forward(
         self, tokens: Float[Tensor, "bags tokens hidden"]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, per_bag
 from mil.config import Section
+from mil.heads._dropout import Dropout
 from mil.heads._gated import default_hidden
 from mil.heads._pooling import pool_by
 from mil.heads._precision import Classifier
@@ -52,7 +53,7 @@ class Head(nn.Module):
         self.attention = nn.Sequential(nn.Linear(dim, hidden))  # the queries
         if config.two_layers:
             self.attention.extend([nn.ReLU(), nn.Linear(hidden, hidden), nn.Tanh()])
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         # The published convolution, whose kernel covers all of [classes, dim].
         self.classify = Classifier(classes * dim, classes)
 
