@@ -3,7 +3,11 @@
 The only place where the benchmark trains.
 """
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -12,14 +16,18 @@ from jaxtyping import Float
 from torch import nn
 
 from mil.bags import attention
-from mil.config import DatasetConfig, LossWeight, Recipe
+from mil.config import DatasetConfig, Recipe
 from mil.demo.labelled_tiles import CLASS_NAMES
-from mil.heads import UsesGraph, build_head
+from mil.io.bags.patients import FoldBag
 from mil.statistics.calibration import softmax
 from mil.tasks import AnyTask
-from mil.train.data import LabelledBag, batches, with_graphs
-from mil.train.loop import TrainingData, fit
-from mil.train.prepare import FIRST_STAGE_LOSSES, check_compatible, make_task, prepare
+from mil.train.data import LabelledBag, batches
+from mil.train.facts import study_size
+from mil.train.fold import FoldData, fold_data
+from mil.train.job import HeadJob
+from mil.train.members import train_members
+from mil.train.result import assembled_head, select_weights
+from mil.train.store import BagStore
 from mil.train.validate import calibrate
 
 CPU = torch.device("cpu")
@@ -64,47 +72,48 @@ def train_and_predict(
         ConfigError: the recipe does not suit a classification.
         DatasetError: a loss becomes NaN.
     """
-    torch.manual_seed(seed)
-    labels = [CLASS_NAMES[int(bag.label)] for bag in train]
-    task = make_task(recipe, DATASET, labels)
-    head = build_head(
-        recipe.name, recipe.options, dim=train[0].features.shape[1], classes=task.outputs
-    )
-    check_compatible(task, recipe, head)
-    data = TrainingData(task=task, train=train, train_labels=labels, valid=valid, device=CPU)
+    fold = _fold(recipe, train, valid)
+    with TemporaryDirectory() as scratch:
+        job = HeadJob(
+            title=f"{recipe.name} seed {seed}",
+            fold=fold,
+            seed=seed,
+            out=Path(scratch),
+            inputs={},
+            curves=None,
+            is_one_of_several=False,
+        )
+        training = train_members(job)
+    select_weights(training)
+    head = assembled_head(training, fold.device).eval()
+    calibration = calibrate(training.logits, training.targets, fold.task)
+    temperature = 1.0 if calibration is None else calibration.temperature
+    return [_predict(head, fold.task, temperature, bags) for bags in tests]
 
-    def train_first(first: nn.Module) -> None:
-        _fit(first, data, FIRST_STAGE_LOSSES, recipe, seed)
 
-    prepare(head, train, train_first)
-    data = TrainingData(
-        task=task,
-        train=_with_graphs(head, train),
-        train_labels=labels,
-        valid=_with_graphs(head, valid),
+def _fold(recipe: Recipe, train: Sequence[LabelledBag], valid: Sequence[LabelledBag]) -> FoldData:
+    """The bags as a fold of its own, in the store that the stage `train` reads from."""
+    bags = [_fold_bag(bag, "train") for bag in train]
+    bags += [_fold_bag(bag, "val") for bag in valid]
+    store = BagStore([partial(_same, bag) for bag in [*train, *valid]], budget=sys.maxsize)
+    return fold_data(
+        bags,
+        range(len(bags)),
+        store,
+        recipe=recipe,
+        dataset=DATASET,
+        size=study_size(bags),
         device=CPU,
     )
-    _fit(head, data, recipe.losses, recipe, seed)
-    calibration = calibrate(head, data.valid, task, CPU)
-    temperature = 1.0 if calibration is None else calibration.temperature
-    return [_predict(head, task, temperature, _with_graphs(head, bags)) for bags in tests]
 
 
-def _fit(
-    head: nn.Module,
-    data: TrainingData,
-    losses: Mapping[str, LossWeight],
-    recipe: Recipe,
-    seed: int,
-) -> None:
-    """Train a head in place, and leave it with the weights of the selected epoch."""
-    result = fit(head, data, losses, recipe.train, seed=seed)
-    head.load_state_dict(result.weights)
-    head.eval()
+def _fold_bag(bag: LabelledBag, split: str) -> FoldBag:
+    label = CLASS_NAMES[int(bag.label)]
+    return FoldBag(0, bag.slide, (bag.slide,), bag.slide, label, split)
 
 
-def _with_graphs(head: nn.Module, bags: Sequence[LabelledBag]) -> Sequence[LabelledBag]:
-    return with_graphs(bags, head) if isinstance(head, UsesGraph) else bags
+def _same(bag: LabelledBag) -> LabelledBag:
+    return bag
 
 
 @torch.inference_mode()

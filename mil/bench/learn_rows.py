@@ -34,6 +34,12 @@ PUBLISHED_LOOP = {
     "weight_decay": 1e-5,
     "select": "loss",
     "patience": None,
+    "auto": False,
+    "whiten": None,
+    "zscore": False,
+    "restarts": 1,
+    "keep_within": 0.0,
+    "inner_folds": 0,
 }
 PUBLISHED = "published"
 OWN = "own"

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mil.errors import FormatError
@@ -46,15 +47,33 @@ def train_head(job: HeadJob, record: Trained) -> Trained:
             "calibration": calibrate(training.logits, training.targets, record.task),
         }
     )
-    head = first.head
-    if trained.is_assembled:
-        scalings = [member.scaling for member in training.kept if member.scaling is not None]
-        head = assemble([member.head for member in training.kept], scalings).to(job.fold.device)
+    head = assembled_head(training, job.fold.device)
     last_weights = weights_of(head)
-    for member in training.kept:
-        member.head.load_state_dict(member.result.weights)
+    select_weights(training)
     _save(job, trained, head, last_weights, _history(training))
     return trained
+
+
+def assembled_head(training: HeadTraining, device: torch.device) -> nn.Module:
+    """The members that are kept as one head, with the weights of their last epochs.
+
+    A single member without scaling is that member itself.
+
+    Args:
+        training: Trainings of the head.
+        device: Device of its members.
+    """
+    members = [member.head for member in training.kept]
+    scalings = [member.scaling for member in training.kept if member.scaling is not None]
+    if len(members) == 1 and not scalings:
+        return members[0]
+    return assemble(members, scalings).to(device)
+
+
+def select_weights(training: HeadTraining) -> None:
+    """Give the members that are kept the weights of their selected epochs."""
+    for member in training.kept:
+        member.head.load_state_dict(member.result.weights)
 
 
 def _members(training: HeadTraining) -> list[Any]:
