@@ -151,6 +151,9 @@ def per_bag(
     rows: Shaped[Tensor, "tiles ..."], offsets: Int[Tensor, " bags_plus_1"]
 ) -> tuple[Tensor, ...]:
     """Rows of each bag."""
+    # The gradient of a split is a copy, even of a single part.
+    if len(offsets) == 2:
+        return (rows,)
     return rows.split(offsets.diff().tolist())
 
 

@@ -9,7 +9,7 @@ STAGE_VERSION = {
     "tile": 2,
     "features": 3,
     "split": 2,
-    "train": 4,
+    "train": 5,
     "score": 1,
     "evaluate": 4,
     "compare": 1,

@@ -1,5 +1,7 @@
 """Parts that CLAM's two heads share, Lu et al. 2021, https://arxiv.org/abs/2004.09666."""
 
+from typing import cast
+
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
@@ -7,11 +9,11 @@ from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, Instances, per_bag
 from mil.config import Section
-from mil.heads._gated import default_hidden
-from mil.heads._pooling import Pooling, pool_by
+from mil.heads._dropout import Dropout
+from mil.heads._gated import GatedScores, Trunk, default_hidden, reduce_and_pool, run_trunk
+from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
 from mil.heads._stream import PoolsTiles
-from mil.kernels.dispatch import at_least_float32
 
 
 class ClamConfig(Section):
@@ -35,26 +37,28 @@ class ClamConfig(Section):
 def reducer(config: ClamConfig, dim: int) -> tuple[nn.Sequential, int]:
     """Layers from features to hidden rows, and the width of those."""
     hidden = default_hidden(config.hidden, dim)
-    layers = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(config.dropout))
+    layers = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), Dropout(config.dropout))
     return layers, hidden
 
 
-class ClamScores(nn.Module):
-    """Gated scores with dropout on each gate, not on their product; one column per row."""
+class ClamScores(GatedScores):
+    """Gated scores with dropout on each gate; one column per row.
+
+    The gates are sequences of layers, so that parameters have CLAM's own names.
+    """
 
     def __init__(self, config: ClamConfig, hidden: int, rows: int) -> None:
         super().__init__()
-        self.value = nn.Sequential(
-            nn.Linear(hidden, config.attention), nn.Tanh(), nn.Dropout(config.dropout)
-        )
-        self.gate = nn.Sequential(
-            nn.Linear(hidden, config.attention), nn.Sigmoid(), nn.Dropout(config.dropout)
-        )
+        self.value = nn.Sequential(nn.Linear(hidden, config.attention))
+        self.gate = nn.Sequential(nn.Linear(hidden, config.attention))
         self.score = nn.Linear(config.attention, rows)
+        # Each gate drops by itself. Their product keeps what both keep, and what it
+        # drops has no gradient in either: dropout of the product is the same.
+        self.dropout = Dropout(1 - (1 - config.dropout) ** 2)
 
-    def forward(self, hidden: Float[Tensor, "tiles hidden"]) -> Float[Tensor, "tiles rows"]:
-        """Scores before the softmax."""
-        return at_least_float32(self.score(self.value(hidden) * self.gate(hidden)))
+    def gates(self) -> tuple[nn.Linear, nn.Linear | None]:
+        """Layers V and U."""
+        return cast(nn.Linear, self.value[0]), cast(nn.Linear, self.gate[0])
 
 
 class InstanceJudges(nn.Module):
@@ -65,18 +69,15 @@ class InstanceJudges(nn.Module):
         self.judges = nn.ModuleList(Classifier(hidden, 2) for _ in range(classes))
         self.instances = instances
 
-    def forward(
-        self,
-        hidden: Float[Tensor, "tiles hidden"],
-        scores: Float[Tensor, "tiles rows"],
-        offsets: Int[Tensor, " bags_plus_1"],
-    ) -> Instances:
+    def forward(self, trunk: Trunk, offsets: Int[Tensor, " bags_plus_1"]) -> Instances:
         """Logits of the extreme tiles; a single column of scores serves every class."""
         classes = len(self.judges)
-        rows, bag, highest = extremes(scores.expand(-1, classes), offsets, self.instances)
-        by_class = [judge(hidden[rows[:, c]]) for c, judge in enumerate(self.judges)]
+        rows, bag, highest = extremes(trunk.pooling.scores, offsets, self.instances)
+        hidden = trunk.hidden(rows)  # [extremes, 1 or classes, hidden]
+        by_class = hidden.expand(-1, classes, -1).unbind(1)
+        logits = [judge(tiles) for judge, tiles in zip(self.judges, by_class, strict=True)]
         return Instances(
-            logits=torch.stack(by_class, 1).flatten(0, 1),
+            logits=torch.stack(logits, 1).flatten(0, 1),
             bag=bag.repeat_interleave(classes),
             of_class=torch.arange(classes, device=rows.device).repeat(len(rows)),
             highest=highest.repeat_interleave(classes),
@@ -116,21 +117,18 @@ class ClamHead(PoolsTiles):
     Subclasses define `predict`.
     """
 
-    reduce: nn.Module
+    reduce: nn.Sequential
     attention: ClamScores
     judge: InstanceJudges
 
     def pool(self, bags: Bags) -> Pooling:
         """Rows [bags, branches, hidden] and scores [tiles, branches]."""
-        return self._pool(self.reduce(bags.features), bags)
+        return reduce_and_pool(self.reduce, self.attention, bags)
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag, and judge its extreme tiles."""
-        hidden = self.reduce(bags.features)  # [tiles, hidden]
-        rows, scores, stats = self._pool(hidden, bags)
-        instances = self.judge(hidden, scores, bags.offsets)
+        trunk = run_trunk(self.reduce, self.attention, bags)
+        rows, scores, stats = trunk.pooling
+        instances = self.judge(trunk, bags.offsets)
         out = self.predict(rows, scores)
         return out._replace(instances=instances, attention_stats=stats)
-
-    def _pool(self, hidden: Tensor, bags: Bags) -> Pooling:
-        return pool_by(self.attention(hidden), hidden, bags.offsets)

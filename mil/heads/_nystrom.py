@@ -10,7 +10,6 @@ many landmarks as tokens, which is plain attention (the package fills it up with
 tokens).
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,22 +18,34 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-# As in the package that TransMIL uses.
-PINV_STEPS = 6  # iterations of the pseudo-inverse
-VALUE_KERNEL = 33  # width of the convolution of the values, tokens
+from mil.heads._dropout import Dropout
+from mil.heads._pseudo_inverse import pseudo_inverse
+
+VALUE_KERNEL = 33  # width of the convolution of the values, tokens, as in that package
 
 
 class NystromFactors(NamedTuple):
-    """Factors of the attention maps [padded, padded].
+    """Factors of the first token's row of the attention maps [padded, padded].
 
-    Empty tokens in front fill up the first segment.
+    Empty tokens in front fill up the first segment. Queries are divided by sqrt(width).
     """
 
-    queries: Float[Tensor, "bags heads padded width"]  # divided by sqrt(width)
+    query: Float[Tensor, "bags heads 1 width"]
     keys: Float[Tensor, "bags heads padded width"]
     query_marks: Float[Tensor, "bags heads landmarks width"]
     key_marks: Float[Tensor, "bags heads landmarks width"]
     inverse: Float[Tensor, "bags heads landmarks landmarks"]
+
+
+class _Landmarks(NamedTuple):
+    """Keys, values and what all queries share."""
+
+    keys: Tensor  # [bags, heads, padded, width]
+    values: Tensor
+    query_marks: Tensor  # [bags, heads, landmarks, width], divided by sqrt(width)
+    key_marks: Tensor
+    inverse: Tensor  # [bags, heads, landmarks, landmarks]
+    summary: Tensor  # [bags, heads, landmarks, width], values as the landmarks see them
 
 
 class NystromAttention(nn.Module):
@@ -48,6 +59,7 @@ class NystromAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.landmarks = landmarks
+        self.scale = (hidden // heads) ** -0.5
         self.project = nn.Linear(hidden, 3 * hidden, bias=False)
         self.along = nn.Conv2d(
             heads,
@@ -57,48 +69,77 @@ class NystromAttention(nn.Module):
             groups=heads,
             bias=False,
         )
-        self.out = nn.Sequential(nn.Linear(hidden, hidden), nn.Dropout(dropout))
+        self.out = nn.Sequential(nn.Linear(hidden, hidden), Dropout(dropout))
 
     def forward(
         self, tokens: Float[Tensor, "bags tokens hidden"]
-    ) -> tuple[Float[Tensor, "bags tokens hidden"], NystromFactors]:
-        """Rows after attention, and the factors that `attention_of_first` needs."""
+    ) -> Float[Tensor, "bags tokens hidden"]:
+        """Rows after attention."""
         length = tokens.shape[1]
-        landmarks = min(self.landmarks, length)
-        # Empty tokens in front make the segments of all landmarks equally long.
-        padded = functional.pad(tokens, (0, 0, -length % landmarks, 0))
-        # [bags, padded, 3, heads, width]
-        projected = self.project(padded).unflatten(2, (3, self.heads, -1))
-        # [bags, heads, padded, width] each
-        queries, keys, values = projected.permute(2, 0, 3, 1, 4).unbind()
-        queries = queries * queries.shape[-1] ** -0.5
-        query_marks = queries.unflatten(2, (landmarks, -1)).mean(3)
-        key_marks = keys.unflatten(2, (landmarks, -1)).mean(3)
+        padded = self._padded(tokens)
+        shared = self._landmarks(padded, length)
+        query_weight, _, _ = self.project.weight.chunk(3)
+        queries = self._by_head(functional.linear(padded, query_weight))
+        attended = functional.scaled_dot_product_attention(
+            queries, shared.key_marks, shared.summary
+        )
+        return self._output(attended + self.along(shared.values))[:, -length:]
+
+    def first(
+        self, tokens: Float[Tensor, "bags tokens hidden"]
+    ) -> tuple[Float[Tensor, "bags 1 hidden"], NystromFactors]:
+        """Row of the first token after attention, and its factors.
+
+        The other tokens need no query then, and no row.
+        """
+        length = tokens.shape[1]
+        padded = self._padded(tokens)
+        shared = self._landmarks(padded, length)
+        query_weight, _, value_weight = self.project.weight.chunk(3)
+        first = padded.shape[1] - length
+        # Tokens that the convolution sees around the first one.
+        start = max(0, first - VALUE_KERNEL // 2)
+        near = padded[:, start : first + VALUE_KERNEL // 2 + 1]
+        place = first - start
+        query = self._by_head(functional.linear(near[:, place, None], query_weight))
+        attended = functional.scaled_dot_product_attention(query, shared.key_marks, shared.summary)
+        values = self._by_head(functional.linear(near, value_weight))
+        row = self._output(attended + self.along(values)[:, :, place, None])
+        factors = NystromFactors(
+            query=query * self.scale,
+            keys=shared.keys,
+            query_marks=shared.query_marks,
+            key_marks=shared.key_marks,
+            inverse=shared.inverse,
+        )
+        return row, factors
+
+    def _padded(self, tokens: Tensor) -> Tensor:
+        """Tokens with empty ones in front: segments of all landmarks are equally long."""
+        landmarks = min(self.landmarks, tokens.shape[1])
+        return functional.pad(tokens, (0, 0, -tokens.shape[1] % landmarks, 0))
+
+    def _landmarks(self, padded: Tensor, length: int) -> _Landmarks:
+        query_weight, key_weight, value_weight = self.project.weight.chunk(3)
+        keys = self._by_head(functional.linear(padded, key_weight))
+        values = self._by_head(functional.linear(padded, value_weight))
+        # Means over segments. The layer is linear: they are taken before it.
+        means = padded.unflatten(1, (min(self.landmarks, length), -1)).mean(2)
+        query_marks = self._by_head(functional.linear(means, query_weight)) * self.scale
+        key_marks = self._by_head(functional.linear(means, key_weight))
         inverse = pseudo_inverse((query_marks @ key_marks.mT).softmax(-1))
         # Scale 1: the queries have been divided already.
-        attend = partial(functional.scaled_dot_product_attention, scale=1.0)
-        summary = inverse @ attend(query_marks, keys, values)
-        mixed = attend(queries, key_marks, summary) + self.along(values)
-        rows = self.out(mixed.transpose(1, 2).flatten(2)[:, -length:])
-        return rows, NystromFactors(queries, keys, query_marks, key_marks, inverse)
+        attended = functional.scaled_dot_product_attention(query_marks, keys, values, scale=1.0)
+        return _Landmarks(keys, values, query_marks, key_marks, inverse, inverse @ attended)
 
+    def _by_head(self, rows: Tensor) -> Tensor:
+        """Rows [bags, tokens, hidden] as [bags, heads, tokens, width]."""
+        return rows.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
-def pseudo_inverse(
-    matrices: Float[Tensor, "bags heads size size"], steps: int = PINV_STEPS
-) -> Float[Tensor, "bags heads size size"]:
-    """Moore-Penrose inverse by Nyströmformer's iteration.
-
-    The initial matrix of a bag is scaled by the largest norms of its heads.
-    """
-    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
-    largest_row = matrices.abs().sum(-1).amax((1, 2))[:, None, None, None]
-    largest_column = matrices.abs().sum(-2).amax((1, 2))[:, None, None, None]
-    inverse = matrices.mT / (largest_row * largest_column)
-    for _ in range(steps):
-        product = matrices @ inverse
-        inner = 15 * identity - product @ (7 * identity - product)
-        inverse = 0.25 * inverse @ (13 * identity - product @ inner)
-    return inverse
+    def _output(self, mixed: Tensor) -> Tensor:
+        """Rows of all heads [bags, heads, tokens, width] to [bags, tokens, hidden]."""
+        rows: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return rows
 
 
 def attention_of_first(factors: NystromFactors, length: int) -> Float[Tensor, "bags tokens"]:
@@ -106,9 +147,8 @@ def attention_of_first(factors: NystromFactors, length: int) -> Float[Tensor, "b
 
     It may be slightly below zero: Nyström attention is an approximation.
     """
-    first = factors.queries[:, :, -length, None]  # [bags, heads, 1, width]
     # [bags, heads, 1, landmarks]
-    weights = (first @ factors.key_marks.mT).softmax(-1) @ factors.inverse
+    weights = (factors.query @ factors.key_marks.mT).softmax(-1) @ factors.inverse
     by_head = zip(
         weights.unbind(1), factors.query_marks.unbind(1), factors.keys.unbind(1), strict=True
     )

@@ -4,6 +4,7 @@ from pydantic import Field
 from torch import nn
 
 from mil.config import Section
+from mil.heads._dropout import Dropout
 from mil.heads._gated import default_hidden
 
 
@@ -22,5 +23,5 @@ def tile_classifier(config: TileClassifierConfig, dim: int, classes: int) -> nn.
     """Features [tiles, dim] to logits [tiles, classes], through one hidden layer."""
     hidden = default_hidden(config.hidden, dim)
     return nn.Sequential(
-        nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(hidden, classes)
+        nn.Linear(dim, hidden), nn.ReLU(), Dropout(config.dropout), nn.Linear(hidden, classes)
     )

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput
+from mil.heads._dropout import Dropout
 from mil.heads._gated import GatedAttention, default_hidden, reduce_and_pool
 from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
@@ -40,7 +41,7 @@ class Head(PoolsTiles):
         self.config = config
         # Indices 0 to 2 are read by `reduce_and_pool`, which fuses these layers.
         self.reduce = nn.Sequential(
-            nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout)
+            nn.Linear(dim, hidden, bias=False), nn.ReLU(), Dropout(config.dropout)
         )
         self.attention = GatedAttention(hidden, config.attention, config.branches)
         self.branch_classify = nn.ModuleList(

@@ -5,14 +5,17 @@ As in the code of ACMIL and AEM. Trained with `cross_entropy` (bag stream) and
 """
 
 import math
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mil.bags import Bags, HeadOutput, per_bag
 from mil.config import Section
+from mil.heads._dropout import Dropout
 from mil.heads._gated import default_hidden
 from mil.heads._pooling import pool_by
 from mil.heads._precision import Classifier
@@ -52,7 +55,7 @@ class Head(nn.Module):
         self.attention = nn.Sequential(nn.Linear(dim, hidden))  # the queries
         if config.two_layers:
             self.attention.extend([nn.ReLU(), nn.Linear(hidden, hidden), nn.Tanh()])
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         # The published convolution, whose kernel covers all of [classes, dim].
         self.classify = Classifier(classes * dim, classes)
 
@@ -77,7 +80,16 @@ class Head(nn.Module):
         self, bags: Bags, critical: Int[Tensor, "bags classes"]
     ) -> Float[Tensor, "tiles classes"]:
         """Products of each tile's query with those of its bag's critical tiles."""
-        queries = self.attention(bags.features)  # [tiles, hidden]
-        pairs = zip(per_bag(queries, bags.offsets), queries[critical], strict=True)
-        scores = torch.cat([bag @ top.mT for bag, top in pairs])
-        return at_least_float32(scores) / math.sqrt(queries.shape[1])
+        top = self.attention(bags.features[critical])  # [bags, classes, hidden]
+        if len(self.attention) == 1:
+            # (W x + b) · q = x · (Wᵀ q) + b · q: a query of linear layers is taken back
+            # to the features, so that no other tile needs one.
+            query = cast(nn.Linear, self.attention[0])
+            directions = top @ query.weight  # [bags, classes, dim]
+            shifts = top @ query.bias  # [bags, classes]
+            parts = zip(per_bag(bags.features, bags.offsets), directions, shifts, strict=True)
+            products = [functional.linear(*part) for part in parts]
+        else:
+            queries = per_bag(self.attention(bags.features), bags.offsets)
+            products = [bag @ rows.mT for bag, rows in zip(queries, top, strict=True)]
+        return at_least_float32(torch.cat(products)) / math.sqrt(top.shape[2])

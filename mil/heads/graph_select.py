@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mil.bags import Bags, Graph, HeadOutput
 from mil.heads._budget import SelectionConfig
+from mil.heads._dropout import Dropout
 from mil.heads._gated import GatedAttention, default_hidden
 from mil.heads._graph_choice import GraphConfig, fixed_graph, graph_of_bags
 from mil.heads._graph_layer import GraphLayer, log_received
@@ -54,7 +55,7 @@ class Head(nn.Module):
         hidden = default_hidden(config.hidden, dim)
         self.config = config
         self.reduce = nn.Sequential(
-            nn.Linear(dim, hidden, bias=False), nn.ReLU(), nn.Dropout(config.dropout)
+            nn.Linear(dim, hidden, bias=False), nn.ReLU(), Dropout(config.dropout)
         )
         self.layers = nn.ModuleList(
             GraphLayer(hidden, config.heads, config.slope) for _ in range(config.layers)

@@ -66,7 +66,9 @@ class Head(nn.Module):
         row_of: dict[int, Tensor] = {}
         scores_of: dict[int, Tensor] = {}
         for numbers in _same_size(tiles):
-            batch = torch.stack([tiles[number] for number in numbers])
+            # A single bag is not copied.
+            alone = len(numbers) == 1
+            batch = tiles[numbers[0]][None] if alone else torch.stack([tiles[n] for n in numbers])
             rows, scores = self._rows_and_scores(batch)
             row_of.update(zip(numbers, rows, strict=True))
             scores_of.update(zip(numbers, scores, strict=True))
@@ -84,11 +86,12 @@ class Head(nn.Module):
         side = math.isqrt(size - 1) + 1
         copies = tiles[:, : side * side - size]
         class_tokens = self.token.expand(count, 1, -1)
-        tokens, _ = self.mix(torch.cat([class_tokens, tiles, copies], dim=1))
-        placed = self.place(tokens[:, 1:], side)
-        tokens, factors = self.attention(torch.cat([tokens[:, :1], placed], dim=1))
-        attention = attention_of_first(factors, tokens.shape[1])[:, 1 : size + 1]
-        return self.norm(tokens[:, 0]), at_least_float32(attention).clamp(min=MIN_ATTENTION).log()
+        mixed = self.mix(torch.cat([class_tokens, tiles, copies], dim=1))
+        first, square = mixed.split([1, side * side], dim=1)
+        # Only the class token is read from here on.
+        last, factors = self.attention.first(torch.cat([first, self.place(square, side)], dim=1))
+        attention = attention_of_first(factors, 1 + side * side)[:, 1 : size + 1]
+        return self.norm(last[:, 0]), at_least_float32(attention).clamp(min=MIN_ATTENTION).log()
 
 
 def _same_size(bags: Sequence[Tensor]) -> Iterable[list[int]]:
@@ -110,9 +113,17 @@ class NystromLayer(nn.Module):
 
     def forward(
         self, tokens: Float[Tensor, "bags tokens hidden"]
-    ) -> tuple[Float[Tensor, "bags tokens hidden"], NystromFactors]:
-        mixed, factors = self.mix(self.norm(tokens))
-        return tokens + mixed, factors
+    ) -> Float[Tensor, "bags tokens hidden"]:
+        """All tokens."""
+        mixed: Tensor = self.mix(self.norm(tokens))
+        return tokens + mixed
+
+    def first(
+        self, tokens: Float[Tensor, "bags tokens hidden"]
+    ) -> tuple[Float[Tensor, "bags 1 hidden"], NystromFactors]:
+        """The first token alone, and the factors of its attention."""
+        row, factors = self.mix.first(self.norm(tokens))
+        return tokens[:, :1] + row, factors
 
 
 class PositionEncoding(nn.Module):

@@ -229,13 +229,18 @@ def test_clam_sb_pools_with_gated_attention():
     )
 
 
-def test_both_gates_and_the_reducer_drop_a_quarter_in_training():
+def test_the_product_of_the_gates_is_kept_where_both_keep_it():
+    head = build_head("clam_sb", {"hidden": 64}, dim=6, classes=2).train()
+    torch.manual_seed(0)
+    dropped = head.attention.dropout(torch.ones(500, 128))
+    assert (dropped != 0).float().mean().item() == pytest.approx(0.75**2, abs=0.01)
+    assert dropped.max().item() == pytest.approx(0.75**-2)
+
+
+def test_the_reducer_drops_a_quarter_in_training():
     head = build_head("clam_sb", {"hidden": 64}, dim=6, classes=2).train()
     assert head.reduce[0].bias is not None
     torch.manual_seed(0)
-    hidden = torch.randn(500, 64)
-    for gate in (head.attention.value, head.attention.gate):
-        assert (gate(hidden) == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
     kept = build_head("clam_sb", {"hidden": 64, "dropout": 0.0}, dim=6, classes=2)
     kept.load_state_dict(head.state_dict())
     full, dropped = (

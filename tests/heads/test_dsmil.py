@@ -11,6 +11,7 @@ from mil.bags import join, per_bag
 from mil.config import load_recipe
 from mil.heads import build_head
 from mil.losses import attention_entropy, total_loss
+from tests.kernels.gated import Largest
 
 LABELS = torch.tensor([0, 2, 1])
 
@@ -116,6 +117,15 @@ def test_equal_tiles_are_one_tile():
     one = bags_of(1)
     many = join([one.features.expand(7, -1)])
     torch.testing.assert_close(head(many).logits, head(one).logits, rtol=0, atol=1e-12)
+
+
+def test_only_critical_tiles_have_a_query():
+    head = build_head("dsmil", {"hidden": 64}, dim=6, classes=3).train()
+    bags = join([torch.randn(2000, 6)])
+    with Largest() as largest:
+        out = head(bags)
+        total_loss({"cross_entropy": 1.0}, out, bags, LABELS[:1])[0].backward()
+    assert largest.nbytes <= bags.features.nbytes
 
 
 def test_dropout_is_on_the_pooled_features_in_training_only():

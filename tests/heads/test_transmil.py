@@ -80,11 +80,12 @@ def exact(monkeypatch):
 def test_with_a_landmark_a_token_it_is_plain_attention(exact, tokens):
     layer = nystrom()
     rows = 4 * bag_of(tokens, 16)
-    got, parts = layer(rows[None])
+    first, factors = layer.first(rows[None])
     want, maps = plain(layer, rows)
-    torch.testing.assert_close(got[0], want, rtol=0, atol=1e-9)
+    torch.testing.assert_close(layer(rows[None])[0], want, rtol=0, atol=1e-9)
+    torch.testing.assert_close(first[0], want[:1], rtol=0, atol=1e-9)
     torch.testing.assert_close(
-        attention_of_first(parts, tokens)[0], maps[:, 0].mean(0), rtol=0, atol=1e-9
+        attention_of_first(factors, tokens)[0], maps[:, 0].mean(0), rtol=0, atol=1e-9
     )
 
 
@@ -92,28 +93,68 @@ def test_where_tokens_repeat_fewer_landmarks_are_as_good(exact):
     # each landmark stands for three equal tokens
     layer = nystrom()
     rows = bag_of(8, 16).repeat_interleave(3, 0)
-    torch.testing.assert_close(layer(rows[None])[0][0], plain(layer, rows)[0], rtol=0, atol=1e-9)
+    torch.testing.assert_close(layer(rows[None])[0], plain(layer, rows)[0], rtol=0, atol=1e-9)
 
 
 def test_after_the_published_steps_it_is_close_to_plain_attention():
     layer = nystrom()
     rows = bag_of(8, 16)
-    got, parts = layer(rows[None])
+    _, factors = layer.first(rows[None])
     want, maps = plain(layer, rows)
-    torch.testing.assert_close(got[0], want, rtol=0, atol=1e-2)
+    torch.testing.assert_close(layer(rows[None])[0], want, rtol=0, atol=1e-2)
     torch.testing.assert_close(
-        attention_of_first(parts, 8)[0], maps[:, 0].mean(0), rtol=0, atol=1e-2
+        attention_of_first(factors, 8)[0], maps[:, 0].mean(0), rtol=0, atol=1e-2
     )
 
 
 @pytest.mark.parametrize("tokens", [9, 13, 24])
 def test_the_first_row_is_that_of_the_product_of_the_three_maps(tokens):
     layer = nystrom()
-    _, parts = layer(3 * bag_of(tokens, 16)[None])
-    near = (parts.queries @ parts.key_marks.mT).softmax(-1)
+    _, parts = layer.first(3 * bag_of(tokens, 16)[None])
+    near = (parts.query @ parts.key_marks.mT).softmax(-1)
     far = (parts.query_marks @ parts.keys.mT).softmax(-1)
     dense = (near @ parts.inverse @ far)[0].mean(0)
-    torch.testing.assert_close(attention_of_first(parts, tokens)[0], dense[-tokens, -tokens:])
+    torch.testing.assert_close(attention_of_first(parts, tokens)[0], dense[0, -tokens:])
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 8, 9, 40, 70])
+def test_the_row_of_the_first_token_alone_is_that_among_all(tokens):
+    layer = nystrom()
+    rows = 3 * bag_of(tokens, 16)[None].expand(2, -1, -1)
+    torch.testing.assert_close(layer.first(rows)[0], layer(rows)[:, :1], rtol=0, atol=1e-12)
+
+
+def test_landmarks_are_means_of_segments_of_queries_and_keys():
+    layer = nystrom()
+    rows = bag_of(21, 16)[None]  # of 24, three in front are empty
+    _, factors = layer.first(rows)
+    projected = layer.project(functional.pad(rows, (0, 0, 3, 0)))
+    for got, part, scale in ((factors.query_marks, 0, 4**-0.5), (factors.key_marks, 1, 1.0)):
+        by_head = projected.chunk(3, 2)[part].unflatten(2, (4, 4)).transpose(1, 2)
+        means = by_head.unflatten(2, (8, 3)).mean(3) * scale
+        torch.testing.assert_close(got, means, rtol=0, atol=1e-12)
+
+
+def test_gradient_of_the_pseudo_inverse_is_that_of_its_definition():
+    def definition(matrices):
+        identity = torch.eye(7).double()
+        row, column = (matrices.abs().sum(axis).amax((1, 2)) for axis in (-1, -2))
+        inverse = matrices.mT / (row * column)[:, None, None, None]
+        for _ in range(6):
+            product = matrices @ inverse
+            inner = 15 * identity - product @ (7 * identity - product)
+            inverse = 0.25 * inverse @ (13 * identity - product @ inner)
+        return inverse
+
+    draw = torch.Generator().manual_seed(0)
+    matrices, upstream = torch.randn(2, 2, 3, 7, 7, generator=draw).double()
+    matrices.requires_grad_()
+    found = []
+    for inverse_of in (pseudo_inverse, definition):
+        inverse = inverse_of(matrices)
+        found.append([inverse, *torch.autograd.grad((inverse * upstream).sum(), matrices)])
+    for got, want in zip(*found, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
 
 
 def test_pseudo_inverse_nears_that_of_linalg():
@@ -166,14 +207,18 @@ def test_few_or_equal_tiles(tiles):
     assert attention(out, bags, 0).sum().item() == pytest.approx(1)
 
 
-def test_scores_are_the_logarithm_of_the_class_tokens_attention():
+def test_scores_are_the_logarithm_of_the_class_tokens_attention(monkeypatch):
     head = head_of(hidden=16)
     bag = bag_of(11)
-    out = head(join([bag]))
     seen = {}
-    head.attention.register_forward_hook(lambda _, inputs, outputs: seen.update(parts=outputs[1]))
-    head(join([bag]))
-    row = attention_of_first(seen["parts"], 17)[0]
+
+    def remembered(factors, length):
+        seen["row"] = attention_of_first(factors, length)
+        return seen["row"]
+
+    monkeypatch.setattr("mil.heads.transmil.attention_of_first", remembered)
+    out = head(join([bag]))
+    row = seen["row"][0]
     assert len(row) == 17  # the class token, 11 tiles and 5 copies
     kept = row[1:12].clamp(min=1e-12)
     torch.testing.assert_close(

@@ -5,7 +5,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mil.bags import MASKED, join
 from mil.kernels.attn_pool.reference import attn_pool_with_stats_reference
-from mil.kernels.gated_attn_pool import TrunkWeights, gated_attn_pool
+from mil.kernels.dropout import draw_keep_mask
+from mil.kernels.gated_attn_pool import TrunkDropout, TrunkWeights, gated_attn_pool
 
 HIDDEN = 12
 GPU = torch.device(
@@ -25,7 +26,7 @@ def leaves(weights, *where):
     )
 
 
-def make(sizes, gated=True, branches=3, dim=20, attention=7):
+def make(sizes, gated=True, branches=3, dim=20, attention=7, bias=False):
     draw = torch.Generator().manual_seed(sum(sizes))
     bags = join([torch.randn(n, dim, generator=draw) for n in sizes])
 
@@ -34,8 +35,17 @@ def make(sizes, gated=True, branches=3, dim=20, attention=7):
 
     gate = (weight(attention, HIDDEN), weight(attention)) if gated else (None, None)
     value = weight(attention, HIDDEN), weight(attention)
-    return bags, TrunkWeights(
+    weights = TrunkWeights(
         weight(HIDDEN, dim), *value, *gate, 3 * weight(branches, attention), weight(branches)
+    )
+    return bags, weights._replace(reducer_bias=weight(HIDDEN)) if bias else weights
+
+
+def dropout_of(tiles, attention=7):
+    """A quarter of the hidden rows and 7/16 of the gates' product dropped."""
+    torch.manual_seed(tiles)
+    return TrunkDropout(
+        draw_keep_mask(tiles, HIDDEN, 0.25), draw_keep_mask(tiles, attention, 0.4375)
     )
 
 
@@ -43,20 +53,22 @@ def mask_highest(scores):
     return scores.scatter(0, scores.argmax(0, keepdim=True), MASKED)
 
 
-def everything(bags, weights, backend, dtype, mask=None, stats=False, of_features=True, asked=None):
+def everything(
+    bags, weights, backend, dtype, mask=None, stats=False, of_features=True, asked=None, **options
+):
     """Pooled rows, scores, and gradients of features and weights, as tensors on the CPU.
 
     The gradients are for random ones of both results.
 
     With `stats` also statistics of the attention, which then have random gradients too;
-    `asked`: of one result alone.
+    `asked`: of one result alone. `options`: of `gated_attn_pool`.
     """
     device = place(backend)
     features = bags.features.clone().to(device, dtype).requires_grad_(of_features)
     kind = torch.float64 if dtype == torch.float64 else torch.float32
     weights = leaves(weights, device, kind)
     pooled, scores, known = gated_attn_pool(
-        features, weights, bags.offsets.to(device), mask, backend=backend
+        features, weights, bags.offsets.to(device), mask, backend=backend, **options
     )
     found = {
         "pooled": pooled,

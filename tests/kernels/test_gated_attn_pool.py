@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from mil.bags import MASKED
-from mil.kernels.gated_attn_pool import TrunkWeights, cpu, gated_attn_pool
+from mil.kernels.dropout import KeepMask, draw_keep_mask
+from mil.kernels.gated_attn_pool import TrunkDropout, cpu, gated_attn_pool
 from tests.kernels.gated import (
     HIDDEN,
     assert_close,
     assert_near,
+    dropout_of,
     everything,
     leaves,
     make,
@@ -38,6 +40,51 @@ def test_values_and_gradients_match_the_reference_in_double(sizes, gated, mask, 
     )
 
 
+@pytest.mark.parametrize("gated", [True, False], ids=["gated", "plain"])
+@pytest.mark.parametrize("sizes", [[1], [17], [16, 1, 33]], ids=str)
+def test_dropout_and_a_bias_match_the_reference_in_double(sizes, gated, poisoned):
+    bags, weights = make(sizes, gated, bias=True)
+    dropout = dropout_of(sum(sizes))
+    got = everything(bags, weights, "cpu", torch.float32, mask_highest, dropout=dropout)
+    want = everything(bags, weights, "reference", torch.float64, mask_highest, dropout=dropout)
+    assert "d_reducer_bias" in got
+    assert_close(got, want, TOLERANCE[torch.float32])
+
+
+def test_dropout_of_the_product_is_dropout_of_each_gate():
+    bags, weights = make([40])
+    weights = leaves(weights, torch.float64)
+    features = bags.features.double()
+    torch.manual_seed(0)
+    value, gate = (draw_keep_mask(40, 7, 0.25) for _ in range(2))
+    both = KeepMask(value.keep * gate.keep, value.scale * gate.scale)
+    pooled, scores, _ = gated_attn_pool(
+        features, weights, bags.offsets, dropout=TrunkDropout(None, both)
+    )
+    hidden = torch.relu(features @ weights.reducer.T)
+    v = torch.tanh(hidden @ weights.value.T + weights.value_bias) * value.keep * value.scale
+    u = torch.sigmoid(hidden @ weights.gate.T + weights.gate_bias) * gate.keep * gate.scale
+    want = (v * u) @ weights.score.T + weights.score_bias
+    torch.testing.assert_close(scores, want)
+    ours = torch.autograd.grad(pooled.square().sum(), tuple(weights[:7]))
+    rows = want.softmax(0).T @ hidden
+    by_layers = torch.autograd.grad(rows.square().sum(), tuple(weights[:7]))
+    for got, expected in zip(ours, by_layers, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_hidden_rows_are_scaled_up_by_what_is_dropped_of_them():
+    bags, weights = make([30], bias=True)
+    dropout = dropout_of(30)
+    pooled, scores, _ = gated_attn_pool(
+        bags.features.double(), leaves(weights, torch.float64), bags.offsets, dropout=dropout
+    )
+    hidden = torch.relu(bags.features @ weights.reducer.T + weights.reducer_bias)
+    hidden = hidden * dropout.hidden.keep / 0.75
+    want = scores.softmax(0).T @ hidden.double()
+    torch.testing.assert_close(pooled[0], want, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("mask", [None, mask_highest], ids=["all", "masked"])
 @pytest.mark.parametrize("sizes", [[40], [33, 60]], ids=str)
 def test_bfloat16_is_near(sizes, mask, poisoned):
@@ -52,13 +99,15 @@ def test_bfloat16_is_near(sizes, mask, poisoned):
 @pytest.mark.parametrize("kept", ["hidden rows", "some hidden rows", "nothing"])
 def test_what_is_not_kept_is_computed_again(kept, monkeypatch, poisoned):
     bags, weights = make([100])
-    want = everything(bags, weights, "reference", torch.float64)
+    dropout = dropout_of(100)
+    want = everything(bags, weights, "reference", torch.float64, dropout=dropout)
     room = {"hidden rows": 100, "some hidden rows": 70, "nothing": 0}[kept]
     monkeypatch.setattr(cpu, "KEPT_BYTES", 4 * HIDDEN * room)
     monkeypatch.setattr(cpu, "KEPT_SHARE", 0.0)
     hidden, gated = cpu.room_for(bags.features, weights, learning=True)
     assert (len(hidden), len(gated)) == (room, 0)
-    assert_close(everything(bags, weights, "cpu", torch.float32), want, TOLERANCE[torch.float32])
+    got = everything(bags, weights, "cpu", torch.float32, dropout=dropout)
+    assert_close(got, want, TOLERANCE[torch.float32])
 
 
 def test_without_a_gradient_no_gates_are_kept():
@@ -129,7 +178,7 @@ def test_a_bag_alone_is_the_same_as_among_others():
 
 def test_a_graph_that_is_kept_gives_the_same_gradient_twice():
     bags, weights = make([40])
-    weights = TrunkWeights(*(t.clone().requires_grad_() for t in weights))
+    weights = leaves(weights)
     pooled, *_ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
     first, second = (
         torch.autograd.grad(pooled.sum(), weights.reducer, retain_graph=True)[0] for _ in range(2)
@@ -139,7 +188,7 @@ def test_a_graph_that_is_kept_gives_the_same_gradient_twice():
 
 def test_a_weight_changed_before_the_gradient_is_noticed():
     bags, weights = make([40])
-    weights = TrunkWeights(*(t.clone().requires_grad_() for t in weights))
+    weights = leaves(weights)
     pooled, *_ = gated_attn_pool(bags.features, weights, bags.offsets, backend="cpu")
     with torch.no_grad():
         weights.reducer.mul_(2)
@@ -154,12 +203,8 @@ def test_a_weight_changed_before_the_gradient_is_noticed():
 )
 def test_doubles_are_left_to_the_reference(dtype, fast):
     bags, weights = make([5])
-    weights = TrunkWeights(
-        *(t.clone().to(max(dtype, torch.float32, key=lambda d: d.itemsize)) for t in weights)
-    )
-    pooled, *_ = gated_attn_pool(
-        bags.features.to(dtype), TrunkWeights(*(t.requires_grad_() for t in weights)), bags.offsets
-    )
+    weights = leaves(weights, max(dtype, torch.float32, key=lambda d: d.itemsize))
+    pooled, *_ = gated_attn_pool(bags.features.to(dtype), weights, bags.offsets)
     assert ("GatedAttnPool" in type(pooled.grad_fn).__name__) == fast
 
 

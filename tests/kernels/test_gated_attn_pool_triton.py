@@ -44,7 +44,7 @@ def set_chunk(monkeypatch, dtype, kept=1000):
 @pytest.mark.parametrize("mask", [None, mask_highest], ids=["all", "masked"])
 @pytest.mark.parametrize("sizes", CASES, ids=str)
 def test_values_and_gradients_match_the_reference_in_double(sizes, mask, poisoned):
-    bags, weights = make(sizes)
+    bags, weights = make(sizes, bias=True)
     got = everything(bags, weights, "triton", torch.float32, mask, stats=True)
     want = everything(bags, weights, "reference", torch.float64, mask, stats=True)
     assert_close(got, want, TOLERANCE[torch.float32])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mil.kernels.chunks import add_product, chunks
-from mil.kernels.gated_attn_pool.reference import Mask, TrunkWeights
+from mil.kernels.gated_attn_pool.reference import Mask, TrunkKeep, TrunkWeights
 from mil.kernels.gated_scores.cpu import CpuGates
 from mil.kernels.gated_scores.sums import WeightGradients
 
@@ -54,12 +54,21 @@ class CpuForward(NamedTuple):
 class CpuTrunk:
     """Hidden rows and gates, chunk by chunk: kept if there is room, else computed each time."""
 
-    def __init__(self, features: Tensor, weights: TrunkWeights, kept: CpuKept) -> None:
+    def __init__(
+        self,
+        features: Tensor,
+        weights: TrunkWeights,
+        kept: CpuKept,
+        keep: TrunkKeep,
+    ) -> None:
         self.features = features
         self.kept = kept
+        self.keep = keep
         # Rows of a chunk.
         self.chunk = max(1, CHUNK_BYTES // (features.itemsize * len(weights.reducer)))
         self.reducer = weights.reducer.to(features.dtype)
+        bias = weights.reducer_bias
+        self.reducer_bias = None if bias is None else bias.to(features.dtype)
         self.gates = CpuGates(weights.gates, features.dtype)
 
     def hidden(self, part: slice, *, computed: bool = True) -> Tensor:
@@ -67,14 +76,24 @@ class CpuTrunk:
         kept = _kept(self.kept.hidden, part)
         if computed and kept is not None:
             return kept
-        return torch.mm(self.features[part], self.reducer.T, out=kept).relu_()
+        features = self.features[part]
+        if self.reducer_bias is None:
+            hidden = torch.mm(features, self.reducer.T, out=kept)
+        else:
+            hidden = torch.addmm(self.reducer_bias, features, self.reducer.T, out=kept)
+        hidden.relu_()
+        return hidden if self.keep.hidden is None else hidden.mul_(self.keep.hidden[part])
 
     def gated(self, part: slice, hidden: Tensor, *, computed: bool = True) -> Tensor:
         """``[tanh, sigmoid]`` of a chunk; `computed`: kept rows have been filled before."""
         kept = _kept(self.kept.gated, part)
         if computed and kept is not None:
             return kept
-        return self.gates.gated(hidden, out=kept)
+        gated = self.gates.gated(hidden, out=kept)
+        # What is dropped of either gate is dropped of their product: tanh is enough.
+        if self.keep.values is not None:
+            gated[:, : self.gates.attention].mul_(self.keep.values[part])
+        return gated
 
 
 def _kept(rows: Tensor, part: slice) -> Tensor | None:
@@ -151,17 +170,21 @@ def gated_attn_pool_backward(
     d_reducer = torch.zeros_like(trunk.reducer, dtype=torch.float32)
     sums = WeightGradients.zeros(trunk.gates.weights, trunk.gates.score)
     backward = _ChunkBackward(trunk, forward, d_pooled)
+    bias = trunk.reducer_bias
+    d_reducer_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
     ends = offsets.tolist()
     for part in chunks(len(d_scores), trunk.chunk):
         bags = list(_bags_in(part, ends))
         hidden = trunk.hidden(part)
         ds = backward.scores(bags, part, hidden, d_scores[part])
-        backward.gates(ds, trunk.gated(part, hidden), hidden, sums)
+        backward.gates(ds, part, hidden, sums)
         d_hidden = backward.hidden(bags, part, hidden)
         add_product(d_reducer, d_hidden.T, trunk.features[part])
+        if d_reducer_bias is not None:
+            d_reducer_bias += d_hidden.sum(0, dtype=torch.float32)
         if d_features is not None:
             torch.mm(d_hidden, trunk.reducer, out=d_features[part])
-    return d_reducer, *sums.by_parameter()
+    return d_reducer, *sums.by_parameter(), d_reducer_bias
 
 
 class _ChunkBackward:
@@ -199,13 +222,20 @@ class _ChunkBackward:
             return ds
         return ds.masked_fill_(self.forward.masked[part], 0.0)
 
-    def gates(self, ds: Tensor, gated: Tensor, hidden: Tensor, sums: WeightGradients) -> None:
+    def gates(self, ds: Tensor, part: slice, hidden: Tensor, sums: WeightGradients) -> None:
         """Gradient of the gates, left for `hidden`; those of the parameters go into `sums`."""
+        trunk = self.trunk
+        gated = trunk.gated(part, hidden)
         out = self.d_gates[: len(gated), : self.width]
-        self.trunk.gates.backward(ds, gated, hidden, sums, out)
+        values_keep = trunk.keep.values
+        keep = None if values_keep is None else values_keep[part]
+        trunk.gates.backward(ds, gated, hidden, sums, out, keep)
 
     def hidden(self, bags: Sequence[BagRows], part: slice, hidden: Tensor) -> Tensor:
-        """Gradient of the hidden rows before the ReLU; call it after `gates`."""
+        """Gradient of the hidden rows before the ReLU; call it after `gates`.
+
+        A dropped number is 0, as one that the ReLU cut off is: neither has a gradient.
+        """
         tiles = len(hidden)
         self.d_gates[:tiles, self.width :] = self.forward.attention[part]
         d_hidden = self.d_hidden[:tiles]

@@ -36,6 +36,8 @@ class GpuTrunk:
         self.features = features
         self.kept = kept
         self.reducer = weights.reducer.to(features.dtype)
+        bias = weights.reducer_bias
+        self.reducer_bias = None if bias is None else bias.to(features.dtype)
         self.gates = GpuGates.of(weights.gates, features.dtype)
         rows = chunk_rows(features, weights)
         self.parts = list(chunks(len(features), rows))
@@ -59,8 +61,15 @@ class GpuTrunk:
         if not (kept and computed):
             features = self.features[part]
             for rows in chunks(len(hidden), self.cached_rows):
-                torch.mm(features[rows], self.reducer.T, out=hidden[rows]).relu_()
+                self._reduce(features[rows], hidden[rows])
         return hidden
+
+    def _reduce(self, features: Tensor, out: Tensor) -> None:
+        if self.reducer_bias is None:
+            torch.mm(features, self.reducer.T, out=out)
+        else:
+            torch.addmm(self.reducer_bias, features, self.reducer.T, out=out)
+        out.relu_()
 
 
 class GpuForward(NamedTuple):
@@ -153,6 +162,8 @@ def gated_attn_pool_backward(
             needed.
     """
     d_reducer = torch.zeros_like(trunk.reducer, dtype=torch.float32)
+    bias = trunk.reducer_bias
+    d_reducer_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
     sums = WeightGradients.zeros(trunk.gates.weights, trunk.gates.score)
     max_rows = max(part.stop - part.start for part in trunk.parts)
     work = trunk.features.new_empty(max_rows, len(trunk.reducer))
@@ -172,6 +183,8 @@ def gated_attn_pool_backward(
             # The ReLU's gradient: 0 where the hidden number is 0.
             aten.threshold_backward.grad_input(d_rows, hidden[rows], 0, grad_input=d_rows)
             add_product(d_reducer, d_rows.T, features[rows])
+            if d_reducer_bias is not None:
+                d_reducer_bias += d_rows.sum(0, dtype=torch.float32)
             if d_features is not None:
                 torch.mm(d_rows, trunk.reducer, out=d_features[part][rows])
-    return d_reducer, *sums.by_parameter()
+    return d_reducer, *sums.by_parameter(), d_reducer_bias

@@ -1,5 +1,6 @@
 """Reducing, scoring and pooling as autograd functions: tiled on a CPU, and by Triton."""
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -8,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from mil.kernels.attn_pool.sums import BagGradients, SoftmaxSums
 from mil.kernels.gated_attn_pool import cpu
-from mil.kernels.gated_attn_pool.reference import TrunkWeights
+from mil.kernels.gated_attn_pool.reference import TrunkKeep, TrunkWeights
 from mil.kernels.gated_scores.function import cast_like
 from mil.kernels.saved import take
 
@@ -24,12 +25,14 @@ class CpuSaved(NamedTuple):
     features: Tensor
     weights: TrunkWeights
     offsets: Tensor
+    keep: TrunkKeep
     kept: cpu.CpuKept
     forward: cpu.CpuForward
 
     def pack(self) -> tuple[Tensor | None, ...]:
         """Flat, for `save_for_backward`."""
-        return self.features, *self.weights, self.offsets, *self.kept, *self.forward
+        parts = (self.weights, (self.offsets,), self.keep, self.kept, self.forward)
+        return self.features, *chain.from_iterable(parts)
 
     @classmethod
     def unpack(cls, saved: tuple[Any, ...]) -> "CpuSaved":
@@ -39,6 +42,7 @@ class CpuSaved(NamedTuple):
             features=next(tensors),
             weights=take(TrunkWeights, tensors),
             offsets=next(tensors),
+            keep=take(TrunkKeep, tensors),
             kept=take(cpu.CpuKept, tensors),
             forward=take(cpu.CpuForward, tensors),
         )
@@ -54,17 +58,18 @@ class CpuGatedAttnPool(torch.autograd.Function):
         Args:
             ctx: context of autograd.
             features: [tiles, dim].
-            inputs: the fields of `TrunkWeights`, offsets, mask, and whether a gradient
-                can be asked for.
+            inputs: the fields of `TrunkWeights`, offsets, mask, whether a gradient can
+                be asked for, and the fields of `TrunkKeep`.
         """
         weights = TrunkWeights(*inputs[:NUM_WEIGHTS])
-        offsets, mask, learning = inputs[NUM_WEIGHTS:]
+        offsets, mask, learning, *rest = inputs[NUM_WEIGHTS:]
+        keep = TrunkKeep(*rest)
         kept = cpu.room_for(features, weights, learning=learning and any(ctx.needs_input_grad))
         # Autocast would cast a chunk's matrices once more, to a type of its own.
         with torch.autocast("cpu", enabled=False):
-            trunk = cpu.CpuTrunk(features, weights, kept)
+            trunk = cpu.CpuTrunk(features, weights, kept, keep)
             scores, forward = cpu.gated_attn_pool_forward(trunk, weights.score_bias, offsets, mask)
-        ctx.save_for_backward(*CpuSaved(features, weights, offsets, kept, forward).pack())
+        ctx.save_for_backward(*CpuSaved(features, weights, offsets, keep, kept, forward).pack())
         return forward.pooled, scores
 
     @staticmethod
@@ -75,11 +80,11 @@ class CpuGatedAttnPool(torch.autograd.Function):
         d_pooled, d_scores = grads
         d_features = torch.empty_like(saved.features) if ctx.needs_input_grad[0] else None
         with torch.autocast("cpu", enabled=False):
-            trunk = cpu.CpuTrunk(saved.features, saved.weights, saved.kept)
+            trunk = cpu.CpuTrunk(saved.features, saved.weights, saved.kept, saved.keep)
             d_weights = cpu.gated_attn_pool_backward(
                 trunk, saved.offsets, saved.forward, d_pooled, d_scores, d_features
             )
-        return d_features, *d_weights, None, None, None
+        return d_features, *d_weights, None, None, None, None, None
 
 
 class GpuSaved(NamedTuple):

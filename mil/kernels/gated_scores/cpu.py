@@ -50,6 +50,7 @@ class CpuGates:
         hidden: Tensor,
         sums: WeightGradients,
         out: Tensor,
+        keep: Tensor | None = None,
     ) -> None:
         """Gradient of the gates before tanh and sigmoid; those of the parameters are added.
 
@@ -62,11 +63,15 @@ class CpuGates:
             hidden: [rows, hidden], hidden rows that the gates come from.
             sums: running sums, to which the parameters' gradients are added.
             out: [rows, gates], memory for the result.
+            keep: [rows, attention], what dropout keeps of v ⊙ u; v in `gated` is then 0
+                where it is dropped.
         """
         sums.score_bias.add_(d_scores.sum(0))
         d_scores = d_scores.to(gated.dtype)
         add_product(sums.score, d_scores.T, self.values(gated))
         d_values = torch.mm(d_scores, self.score)
+        if keep is not None:
+            d_values *= keep
         attention = self.attention
         value = gated[:, :attention]
         gate = gated[:, attention:]

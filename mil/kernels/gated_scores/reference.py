@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -35,11 +35,18 @@ class GateWeights(NamedTuple):
 
 
 def gated_scores_reference(
-    hidden: Float[Tensor, "tiles hidden"], weights: GateWeights
+    hidden: Float[Tensor, "tiles hidden"],
+    weights: GateWeights,
+    keep: UInt8[Tensor, "tiles attention"] | None = None,
 ) -> Float[Tensor, "tiles branches"]:
-    """``s = w (v ⊙ u) + d``, ``v = tanh(V h + b)``, ``u = sigmoid(U h + c)``; at least float32."""
+    """``s = w (v ⊙ u) + d``, ``v = tanh(V h + b)``, ``u = sigmoid(U h + c)``; at least float32.
+
+    With `keep` (dropout, 1: kept) ``v ⊙ u ⊙ keep`` in place of ``v ⊙ u``.
+    """
     cast = weights.to(hidden.dtype)
     values = torch.tanh(functional.linear(hidden, cast.value, cast.value_bias))
     if cast.gate is not None:
         values = values * torch.sigmoid(functional.linear(hidden, cast.gate, cast.gate_bias))
+    if keep is not None:
+        values = values * keep
     return at_least_float32(functional.linear(values, cast.score, cast.score_bias))
