@@ -47,6 +47,8 @@ class HeadGroup(ABC):
     ) -> None:
         self.heads = heads
         self.states = states
+        # Found once: asking a protocol takes longer than a small layer.
+        self._followers = [head for head in heads if isinstance(head, FollowsSteps)]
         self._device = next(heads[0].parameters()).device
         self.scaler = GradScaler(self._device.type, enabled=config.precision == "fp16")
 
@@ -86,9 +88,8 @@ class HeadGroup(ABC):
             self.clip(clip_norm)
         self.scaler.step(optimiser)
         self.scaler.update()
-        for head in self.heads:
-            if isinstance(head, FollowsSteps):
-                head.after_step()
+        for head in self._followers:
+            head.after_step()
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:

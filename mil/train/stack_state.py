@@ -118,6 +118,7 @@ class StackedState:
             tensors |= _prefixed(f"kept {number}", member.selected_weights)
             tensors |= _prefixed(f"last {number}", member.last_weights)
         facts = {
+            "sizes": self._sizes(),
             "epochs_done": self.epochs_done,
             "histories": [_facts_of(member.history) for member in self.members],
             "diverged_in": [member.diverged_in for member in self.members],
@@ -133,7 +134,8 @@ class StackedState:
             epochs: Epochs of the whole training, for the message.
         """
         snapshot = checkpoint.load()
-        if snapshot is None:
+        # Heads that turn out to be no stack after all start over, one by one.
+        if snapshot is None or snapshot.facts["sizes"] != self._sizes():
             return
         self.rng.set_state(snapshot.part("chance")["order"])
         for number, stack in enumerate(self.stacks):
@@ -157,6 +159,9 @@ class StackedState:
         for member in self.members:
             if member.last_weights:
                 member.head.load_state_dict(member.last_weights)
+
+    def _sizes(self) -> list[int]:
+        return [len(stack.heads) for stack in self.stacks]
 
     def _on_device(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.device) for name, tensor in tensors.items()}
