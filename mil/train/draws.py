@@ -1,18 +1,21 @@
 """Random numbers of several heads at once, each head from a random state of its own.
 
 Dropout and masking draw from torch's own random state. Heads that are trained together
-draw what each would draw alone: `StackedDraws` runs a random function of torch once for
-each head, in that head's state.
+draw what each would draw alone: a random function of torch is called once for each
+head, in that head's state.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+from mil.train.over_heads import OverHeads, stacked_attention, stacked_linear
 
 FACTORIES = frozenset({torch.rand, torch.randn, torch.randint, torch.randperm})
 IN_PLACE = frozenset(
@@ -51,10 +54,11 @@ class RandomState:
         self.tensors = _states(self._device)
 
 
-class StackedDraws(TorchFunctionMode):
-    """Random functions of torch within `torch.func.vmap` over heads.
+class StackedFunctions(TorchFunctionMode):
+    """Functions of torch that are computed for all heads of a stack outside of vmap.
 
-    Functions that are not known here raise an error of vmap.
+    These are random functions, and those of `mil.train.over_heads`. A random function
+    that is not known here raises an error of vmap.
 
     Args:
         states: Random state of each head.
@@ -63,13 +67,13 @@ class StackedDraws(TorchFunctionMode):
 
     def __init__(self, states: Sequence[RandomState], device: torch.device) -> None:
         super().__init__()
-        self.states = states
+        self._states = states
         self._device = device
         self._index: Tensor | None = None
 
     @contextmanager
     def of(self, index: Tensor) -> Iterator[None]:
-        """Replace the random functions.
+        """Replace the functions.
 
         Args:
             index: Number of the head, an input of the function that vmap transforms.
@@ -77,74 +81,73 @@ class StackedDraws(TorchFunctionMode):
         self._index = index
         with self:
             yield
-        self._index = None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is functional.dropout:
-            return self._dropout(*args, **kwargs)
         if func in FACTORIES:
             once = kwargs.get("generator") is not None
             return self._draw(lambda: func(*args, **kwargs), once)
         if func in IN_PLACE:
-            values = args[0]
-            shape = values.shape
-            dtype = values.dtype
-            fresh = lambda: torch.empty(shape, dtype=dtype, device=values.device)  # noqa: E731
-            return values.copy_(self._draw(lambda: func(fresh(), *args[1:], **kwargs)))
+            empty = _Like(args[0])
+            draws = self._draw(lambda: func(empty.filled(0.0), *args[1:], **kwargs))
+            return args[0].copy_(draws)
+        if func is functional.dropout:
+            return self._dropout(*args, **kwargs)
+        if func is functional.scaled_dot_product_attention:
+            attend = partial(stacked_attention, **kwargs)
+            return OverHeads.apply(self._index, attend, *args)
+        if func is functional.linear and self._can_be_one_product(*args, **kwargs):
+            bias = args[2] if len(args) > 2 else kwargs.get("bias")
+            return OverHeads.apply(self._index, stacked_linear, args[0], args[1], bias)
         return func(*args, **kwargs)
+
+    def _can_be_one_product(self, rows: Tensor, *_: object, **__: object) -> bool:
+        # Autocast converts the arguments of torch's own function alone.
+        return rows.dim() > 1 and not torch.is_autocast_enabled(self._device.type)
 
     def _dropout(
         self, values: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
     ) -> Tensor:
         if not training or p == 0:
             return values
-        shape = values.shape
-        dtype = values.dtype
-        ones = lambda: torch.ones(shape, dtype=dtype, device=values.device)  # noqa: E731
+        like = _Like(values)
         # Torch itself multiplies by such a mask.
-        return values * self._draw(lambda: functional.dropout(ones(), p))
+        return values * self._draw(lambda: functional.dropout(like.filled(1.0), p))
 
     def _draw(self, draw: Callable[[], Tensor], once: bool = False) -> Tensor:
-        """Draws of each head; `once`: one draw for all, from a generator of the caller."""
-        draw_all = draw if once else lambda: self._drawn(draw)
-        drawn: Tensor = DrawFunction.apply(self._index, draw_all, None if once else 0)
+        """Draws of each head; `once`: the same for all, from a generator of the caller."""
+
+        def draw_all() -> Tensor:
+            if once:
+                drawn = draw()
+                return drawn.expand(len(self._states), *drawn.shape)
+            draws: list[Tensor] = []
+            with restored(self._device):
+                for state in self._states:
+                    with state.active():
+                        draws.append(draw())
+            return torch.stack(draws)
+
+        drawn: Tensor = OverHeads.apply(self._index, draw_all)
         return drawn
 
-    def _drawn(self, draw: Callable[[], Tensor]) -> Tensor:
-        draws: list[Tensor] = []
-        with restored(self._device):
-            for state in self.states:
-                with state.active():
-                    draws.append(draw())
-        return torch.stack(draws)
 
+class _Like:
+    """Shape and type of the tensor of one head, read within vmap.
 
-class DrawFunction(torch.autograd.Function):
-    """Draws within vmap, which itself allows none: they are made outside of it."""
+    Outside of vmap the tensor itself cannot be read any more.
+    """
 
-    @staticmethod
-    def forward(index: Tensor, draw: Callable[[], Tensor], dim: int | None) -> Tensor:
-        """Not called: outside of vmap torch's own functions draw."""
-        raise NotImplementedError
+    def __init__(self, tensor: Tensor) -> None:
+        self._shape = tensor.shape
+        self._dtype = tensor.dtype
+        self._device = tensor.device
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keep nothing: draws have no gradient."""
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, None]:
-        """No gradient."""
-        return None, None, None
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: Any, index: Tensor, draw: Callable[[], Tensor], dim: int | None
-    ) -> tuple[Tensor, int | None]:
-        """The draws, and the dimension of the heads in them."""
-        return draw(), dim
+    def filled(self, value: float) -> Tensor:
+        """New tensor that is this value everywhere."""
+        return torch.full(self._shape, value, dtype=self._dtype, device=self._device)
 
 
 def _states(device: torch.device) -> dict[str, Tensor]:

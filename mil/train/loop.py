@@ -1,7 +1,7 @@
 """The training loop: `fit`, one epoch, one step."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -16,9 +16,10 @@ from mil.heads import FollowsSteps
 from mil.losses import total_loss
 from mil.tasks import AnyTask
 from mil.train.data import BagSource
-from mil.train.optim import learning_rate, loss_weight, make_optimiser
+from mil.train.optim import make_optimiser
 from mil.train.precision import forward_autocast
 from mil.train.sampling import bags_per_epoch, training_batches
+from mil.train.schedule import scheduled
 from mil.train.state import Checkpoint, History, TrainingState
 from mil.train.validate import validate
 
@@ -147,67 +148,6 @@ def fit(
     return FitResult(state.selected_weights, history)
 
 
-class ScheduledBatch(NamedTuple):
-    """One batch of an epoch, with the values that depend on its place in the training.
-
-    Attributes:
-        bags: Concatenated bags.
-        targets: Their stacked targets.
-        loss_weights: Weight of each loss term.
-        share: Fraction of the bags of its optimiser step that the batch has.
-        begins_step: Whether it is the first batch of an optimiser step.
-        ends_step: Whether it is the last one.
-        lr: Learning rate of the step.
-    """
-
-    bags: Bags
-    targets: Tensor
-    loss_weights: dict[str, float]
-    share: float
-    begins_step: bool
-    ends_step: bool
-    lr: float
-
-
-def scheduled_batches(
-    data: TrainingData,
-    losses: Mapping[str, LossWeight],
-    config: TrainConfig,
-    rng: torch.Generator,
-    epochs_done: int,
-) -> Iterator[ScheduledBatch]:
-    """Batches of one epoch with their loss weights and learning rates.
-
-    Args:
-        data: Training bags.
-        losses: Weight of each loss term.
-        config: Section `train` of the recipe.
-        rng: Random state of the order of bags and of their sampling.
-        epochs_done: Number of epochs before this one.
-    """
-    num_bags = data.bags_per_epoch(config)
-    bags_per_step = config.batch_bags * config.accumulate
-    # Rounded up: the last step may have fewer bags.
-    num_steps = -(-num_bags // bags_per_step)
-    for index, (bags, targets) in enumerate(data.batches(config, rng)):
-        step, position = divmod(index, config.accumulate)
-        epoch = epochs_done + step / num_steps
-        # Accumulated batches count by their bags: the gradient is that of one large
-        # batch, also where the last batch or the last step is smaller.
-        bags_in_step = min(bags_per_step, num_bags - step * bags_per_step)
-        yield ScheduledBatch(
-            bags=bags,
-            targets=targets,
-            loss_weights={
-                name: loss_weight(weight, epoch, config.epochs) for name, weight in losses.items()
-            },
-            share=len(targets) / bags_in_step,
-            begins_step=position == 0,
-            ends_step=position * config.batch_bags + len(targets) == bags_in_step,
-            lr=learning_rate(config, epoch),
-        )
-
-
 def check_differentiable(loss: Tensor, losses: Iterable[str]) -> None:
     """Check that a loss depends on the head.
 
@@ -231,7 +171,9 @@ def _train_epoch(
     head = state.head.train()
     epochs_done = len(state.history.train)
     terms_of_batches: list[dict[str, Tensor]] = []
-    for batch in scheduled_batches(data, losses, config, state.rng, epochs_done):
+    batches = data.batches(config, state.rng)
+    num_bags = data.bags_per_epoch(config)
+    for batch in scheduled(batches, num_bags, losses, config, epochs_done):
         # The output has no name, so that it does not outlive its loss.
         loss, terms = total_loss(
             batch.loss_weights,

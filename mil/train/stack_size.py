@@ -24,7 +24,7 @@ from mil.train.stack import Stack
 STACK_BYTES = 1 << 30
 # The same of a single head from which on a stack is not faster: its products are large
 # enough by themselves, and the fused operations of a single head save memory traffic.
-LARGEST_HEAD_BYTES = 64 << 20
+LARGEST_HEAD_BYTES = 24 << 20
 TRIAL_BAGS = 2
 TRIAL_TILES = 64
 # Differences of losses that are rounding.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mil.config import TrainConfig
 from mil.train.draws import RandomState
-from mil.train.stack import Stack
+from mil.train.stack import HeadGroup, Single, Stack
 from mil.train.state import Checkpoint, History, Snapshot, weights_of
 
 
@@ -67,13 +67,13 @@ class StackedState:
         heads: Heads of one class and one set of options.
         head_seeds: Random seed of each.
         seed: Random seed of the order of bags.
-        size: Most heads of a stack.
+        size: Most heads of a stack; 1: each is computed by itself.
         config: Section `train` of the recipe.
 
     Attributes:
         members: The heads.
         random_states: Random state of the dropout and masking of each head.
-        stacks: Stacks of the heads, in their order.
+        stacks: Groups of the heads, in their order.
         rng: Random state of the order of bags and of their sampling.
         epochs_done: Number of epochs so far.
     """
@@ -93,14 +93,19 @@ class StackedState:
         self.rng = torch.Generator().manual_seed(seed)
         self.epochs_done = 0
         bounds = [*range(0, len(heads), size), len(heads)]
-        self.stacks: list[Stack] = []
+        self.stacks: list[HeadGroup] = []
         for first, end in pairwise(bounds):
             states = self.random_states[first:end]
-            self.stacks.append(Stack(heads[first:end], states, config))
+            make = Stack if end - first > 1 else Single
+            self.stacks.append(make(heads[first:end], states, config))
 
     def is_over(self, config: TrainConfig) -> bool:
         """Whether all heads are over."""
         return all(member.is_over(config) for member in self.members)
+
+    def histories(self) -> list[History]:
+        """History of each head."""
+        return [member.history for member in self.members]
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write everything at the end of an epoch."""
@@ -116,6 +121,7 @@ class StackedState:
             "epochs_done": self.epochs_done,
             "histories": [_facts_of(member.history) for member in self.members],
             "diverged_in": [member.diverged_in for member in self.members],
+            "scalers": [stack.scaler.state_dict() for stack in self.stacks],
         }
         checkpoint.save(Snapshot(tensors, facts))
 
@@ -133,6 +139,8 @@ class StackedState:
         for number, stack in enumerate(self.stacks):
             stack.restore(snapshot.part(f"stack {number}"))
             stack.optimiser.restore(snapshot.part(f"optimiser {number}"))
+            if stack.scaler.is_enabled():
+                stack.scaler.load_state_dict(snapshot.facts["scalers"][number])
         for number, member in enumerate(self.members):
             self.random_states[number].tensors = snapshot.part(f"chance {number}")
             member.selected_weights = self._on_device(snapshot.part(f"kept {number}"))

@@ -6,6 +6,8 @@ initialisation alone. Each head has its own losses, history and selected epoch.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,14 +20,13 @@ from mil.train.data import batches
 from mil.train.loop import (
     DivergedError,
     FitResult,
-    ScheduledBatch,
     TrainingData,
-    fit,
-    scheduled_batches,
+    check_differentiable,
 )
-from mil.train.stack import Stack
+from mil.train.schedule import ScheduledBatch, scheduled
+from mil.train.stack import HeadGroup
 from mil.train.stack_size import choose_size
-from mil.train.stack_state import Member, StackedState
+from mil.train.stack_state import StackedState
 from mil.train.state import Checkpoint, History
 from mil.train.validate import validation_metrics
 
@@ -47,7 +48,7 @@ def fit_stack(
 
     To rounding, each head becomes what `fit` makes of it after
     `torch.manual_seed(head_seed)`. Heads that cannot be stacked, or would not be faster,
-    are trained by `fit` one after another.
+    take turns at each batch; the bags are read once for all.
 
     Args:
         heads: Heads of one class and one set of options, trained in place.
@@ -71,87 +72,61 @@ def fit_stack(
     if not data.valid:
         config = config.model_copy(update={"select": "last"})
     size = choose_size(heads, data, losses, config)
-    if size.heads == 1:
-        members = _fit_apart(heads, data, losses, config, seed, head_seeds, checkpoint, report)
-    else:
+    training = partial(
+        _fit, data=data, losses=losses, config=config, checkpoint=checkpoint, report=report
+    )
+    if size.heads > 1:
+        initial = deepcopy([_tensors_of(head) for head in heads])
         state = StackedState(heads, head_seeds, seed=seed, size=size.heads, config=config)
-        _fit_stacked(state, data, losses, config, size.valid_bags, checkpoint, report)
-        members = state.members
-    diverged = [member.diverged_in for member in members if member.diverged_in is not None]
-    if len(diverged) == len(members):
-        raise DivergedError(diverged[-1])
-    return [FitResult(member.selected_weights, member.history) for member in members]
-
-
-def _fit_apart(
-    heads: Sequence[nn.Module],
-    data: TrainingData,
-    losses: Mapping[str, LossWeight],
-    config: TrainConfig,
-    seed: int,
-    head_seeds: Sequence[int],
-    checkpoint: Checkpoint | None,
-    report: Report,
-) -> list[Member]:
-    """Train the heads one after another."""
-    members = [Member(head) for head in heads]
-    for number, (member, head_seed) in enumerate(zip(members, head_seeds, strict=True)):
-
-        def report_member(history: History, member: Member = member) -> None:
-            member.history = history
-            report([each.history for each in members])
-
-        torch.manual_seed(head_seed)
-        own_checkpoint = None if checkpoint is None else checkpoint.of_restart(number)
         try:
-            result = fit(
-                member.head,
-                data,
-                losses,
-                config,
-                seed=seed,
-                checkpoint=own_checkpoint,
-                report=report_member,
-            )
-        except DivergedError as error:
-            member.diverged_in = error.epoch
-        else:
-            member.selected_weights = result.weights
-    return members
+            return training(state, size.valid_bags)
+        except RuntimeError:
+            # Torch's error. Some bag takes the code of the head where the trial bags did
+            # not, and where it cannot be stacked.
+            state.release()
+            _reset(heads, initial)
+    state = StackedState(heads, head_seeds, seed=seed, size=1, config=config)
+    return training(state, 1)
 
 
-def _fit_stacked(
+def _fit(
     state: StackedState,
+    valid_bags: int,
+    *,
     data: TrainingData,
     losses: Mapping[str, LossWeight],
     config: TrainConfig,
-    valid_bags: int,
     checkpoint: Checkpoint | None,
     report: Report,
-) -> None:
-    """Train all heads of a state, epoch by epoch."""
+) -> list[FitResult]:
+    """Train all heads of a state, epoch by epoch.
+
+    Args:
+        state: Heads before their training.
+        valid_bags: Validation bags at once.
+        data: Training and validation bags.
+        losses: Weight of each loss term.
+        config: Section `train` of the recipe.
+        checkpoint: Checkpoint to resume from and to save between epochs.
+        report: Called with the history of each head.
+    """
     if checkpoint is not None:
         state.restore(checkpoint, config.epochs)
-        report([member.history for member in state.members])
+        report(state.histories())
     # After a resume this may be over at once.
     while not state.is_over(config):
         terms = _train_epoch(state, data, losses, config)
-        means = {name: values.tolist() for name, values in terms.items()}
         valid = _valid_logits(state, data, valid_bags) if data.valid else None
-        state.epochs_done += 1
-        for number, member in enumerate(state.members):
-            # Its history and weights are those of the epoch in which it ended.
-            if member.is_over(config):
-                continue
-            metrics: dict[str, float] = {}
-            if valid is not None:
-                metrics = _metrics(valid.logits[number], valid.targets, data, config)
-            own_means = {name: values[number] for name, values in means.items()}
-            member.end_epoch(own_means, metrics, config)
+        _end_epoch(state, terms, valid, data.task, config)
         if checkpoint is not None and checkpoint.is_due(state.is_over(config)):
             state.save(checkpoint)
-        report([member.history for member in state.members])
+        report(state.histories())
     state.release()
+    members = state.members
+    diverged = [member.diverged_in for member in members if member.diverged_in is not None]
+    if len(diverged) == len(members):
+        raise DivergedError(max(diverged))
+    return [FitResult(member.selected_weights, member.history) for member in members]
 
 
 def _train_epoch(
@@ -162,7 +137,9 @@ def _train_epoch(
 ) -> dict[str, Float[Tensor, " heads"]]:
     """Mean of each loss term over the batches of one epoch, of each head."""
     terms_of_batches: list[dict[str, Tensor]] = []
-    for batch in scheduled_batches(data, losses, config, state.rng, state.epochs_done):
+    order = data.batches(config, state.rng)
+    num_bags = data.bags_per_epoch(config)
+    for batch in scheduled(order, num_bags, losses, config, state.epochs_done):
         terms_of_stacks = [_learn(stack, batch, data.task, config) for stack in state.stacks]
         terms_of_batches.append(
             {
@@ -177,20 +154,17 @@ def _train_epoch(
 
 
 def _learn(
-    stack: Stack, batch: ScheduledBatch, task: AnyTask, config: TrainConfig
+    stack: HeadGroup, batch: ScheduledBatch, task: AnyTask, config: TrainConfig
 ) -> dict[str, Float[Tensor, " heads"]]:
     """Gradient of one batch, and a step where the batch ends one; the loss terms."""
     loss, terms = stack.losses(batch.loss_weights, batch.bags, batch.targets, task)
+    check_differentiable(loss, batch.loss_weights)
     # Gradients add up until the step's last batch.
     if batch.begins_step:
         stack.optimiser.zero_grad()
-    # No head depends on the loss of another: the gradient of the sum is that of each.
-    # A loss that is not a number spoils its own head alone.
-    (loss if batch.share == 1 else loss * batch.share).sum().backward()
+    stack.backward(loss if batch.share == 1 else loss * batch.share)
     if batch.ends_step:
-        if config.clip_norm is not None:
-            stack.clip(config.clip_norm)
-        stack.step(batch.lr)
+        stack.step(batch.lr, config.clip_norm)
     return {**terms, "loss": loss.detach()}
 
 
@@ -211,10 +185,40 @@ def _valid_logits(state: StackedState, data: TrainingData, bags_at_once: int) ->
     return ValidLogits(torch.cat(logits, 1), torch.cat(targets))
 
 
-def _metrics(
-    logits: Tensor, targets: Tensor, data: TrainingData, config: TrainConfig
-) -> dict[str, float]:
-    """Validation metrics of one head; without a loss where its logits are not numbers."""
-    if not torch.isfinite(logits).all():
-        return {"loss": math.nan}
-    return validation_metrics(logits, targets, data.task, config.select)
+def _end_epoch(
+    state: StackedState,
+    terms: Mapping[str, Tensor],
+    valid: ValidLogits | None,
+    task: AnyTask,
+    config: TrainConfig,
+) -> None:
+    """Add an epoch to the history of each head that is not over."""
+    means = {name: values.tolist() for name, values in terms.items()}
+    for number, member in enumerate(state.members):
+        # Its history and weights are those of the epoch in which it ended.
+        if member.is_over(config):
+            continue
+        metrics: dict[str, float] = {}
+        if valid is not None:
+            logits = valid.logits[number]
+            # Metrics need numbers.
+            if torch.isfinite(logits).all():
+                metrics = validation_metrics(logits, valid.targets, task, config.select)
+            else:
+                metrics = {"loss": math.nan}
+        own_means = {name: values[number] for name, values in means.items()}
+        member.end_epoch(own_means, metrics, config)
+    state.epochs_done += 1
+
+
+def _tensors_of(head: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, those that are not saved with the head too."""
+    named = [*head.named_parameters(), *head.named_buffers()]
+    return {name: tensor.detach() for name, tensor in named}
+
+
+@torch.no_grad()
+def _reset(heads: Sequence[nn.Module], initial: Sequence[dict[str, Tensor]]) -> None:
+    for head, tensors in zip(heads, initial, strict=True):
+        for name, tensor in _tensors_of(head).items():
+            tensor.copy_(tensors[name])

@@ -100,18 +100,10 @@ class Checkpoint:
     ) -> None:
         self.path = path
         self.title = title
-        self._inputs = inputs
         self._save_last = save_last
         self.digest = digest_of_inputs(inputs)
         # Monotonic, since the clock of a machine may be set while it trains.
         self._saved_at = monotonic()
-
-    def of_restart(self, number: int) -> "Checkpoint":
-        """Checkpoint of one of several trainings, one after another, beside this file."""
-        path = self.path.with_stem(f"{self.path.stem}_{number}")
-        inputs = {**self._inputs, "restart": number}
-        # Another restart follows before the heads are saved.
-        return Checkpoint(path, inputs, f"{self.title}, restart {number}", save_last=True)
 
     def load(self) -> Snapshot | None:
         """Snapshot of this training; None, with a message, if the file is another's."""

@@ -207,7 +207,7 @@ def test_a_checkpoint_is_written_no_more_often_than_it_is_worth(small, monkeypat
     save = Checkpoint.save
 
     def count(self, snapshot):
-        written.append(len(snapshot.history.train))
+        written.append(len(snapshot.facts["history"]["train"]))
         save(self, snapshot)
 
     monkeypatch.setattr(Checkpoint, "save", count)
