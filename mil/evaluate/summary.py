@@ -77,13 +77,13 @@ def _run(rows: Sequence[EvaluatedSlide], task: Task, seed: int, fold: int) -> Ru
 
 
 def _calibration(test: Sequence[EvaluatedSlide], task: Task) -> CalibrationMetrics | None:
-    """Temperature and threshold over the heads, and the effect of the temperature.
+    """Temperature and threshold over the heads, and the effect of calibration.
 
-    None where the task has no temperature.
+    None where the task has no calibration.
     """
-    # Each head has a temperature of its own, which cannot be undone once heads are
+    # Each head has a calibration of its own, which cannot be undone once heads are
     # averaged.
-    before = averaged([_uncalibrated(row, task) for row in test], "slide")
+    before = averaged([_uncalibrated(row) for row in test], "slide")
     after = averaged(test, "slide")
     note = task.calibration(evaluation_set(before, task), evaluation_set(after, task))
     if note is None:
@@ -99,10 +99,8 @@ def _calibration(test: Sequence[EvaluatedSlide], task: Task) -> CalibrationMetri
     )
 
 
-def _uncalibrated(row: EvaluatedSlide, task: Task) -> EvaluatedSlide:
-    names = list(task.columns)
-    values = task.uncalibrated([row.predictions[name] for name in names], row.temperature)
-    return replace(row, predictions=dict(zip(names, values, strict=True)))
+def _uncalibrated(row: EvaluatedSlide) -> EvaluatedSlide:
+    return row if row.uncalibrated is None else replace(row, predictions=row.uncalibrated)
 
 
 def _localisation(test: Sequence[EvaluatedSlide], task: Task) -> Localisation | None:

@@ -156,7 +156,9 @@ def run(
         fold=fold,
         epoch=result.history.best_epoch,
         fusion="early" if is_early(fold_bags) else "late",
-        calibration=calibrate(head.eval(), data.valid, task, torch_device),
+        calibration=calibrate(
+            head.eval(), data.valid, task, torch_device, [bag.patient for bag in valid]
+        ),
         seen=digest_of_seen(fold_bags),
     )
     _save(job, trained, result, last_weights)

@@ -1,12 +1,13 @@
 """Validation of a head, and calibration of its probabilities on the validation bags."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from mil.losses.tasks import predictions, task_loss
-from mil.statistics.calibration import fit_temperature
-from mil.statistics.threshold import youden_threshold
+from mil.statistics.scaling import calibrate_logits
 from mil.tasks import AnyTask
 from mil.train.data import BagSource, batches
 from mil.trained import Calibration
@@ -59,32 +60,26 @@ def validate(
 
 
 def calibrate(
-    head: nn.Module, bags: BagSource, task: AnyTask, device: torch.device
+    head: nn.Module,
+    bags: BagSource,
+    task: AnyTask,
+    device: torch.device,
+    patients: Sequence[str] | None = None,
 ) -> Calibration | None:
-    """Temperature of the logits and, for two classes, the decision threshold.
-
-    The threshold is that of Youden's index, on calibrated probabilities of the positive
-    class.
+    """Calibration of a head on the validation bags; see `calibrate_logits`.
 
     Args:
         head: Head in evaluation mode with the weights of the selected epoch.
         bags: Validation bags.
         task: Task of the head.
         device: Device of the head.
+        patients: Patient of each bag; None: each bag is of another one.
 
     Returns:
         None without validation bags, or for a task other than classification.
     """
     if not bags or not task.one_of_classes:
         return None
-    device_logits, device_targets = logits_of(head, bags, device)
-    logits = device_logits.cpu()
-    targets = device_targets.cpu()
-    temperature = fit_temperature(logits.numpy(), targets.numpy())
-    threshold = None
-    if len(task.classes) == 2:
-        positive = task.classes.index(task.positive)
-        probabilities = predictions(task, logits / temperature)[:, positive].double()
-        is_positive = (targets == positive).long()
-        threshold = youden_threshold(is_positive.numpy(), probabilities.numpy())
-    return Calibration(temperature=temperature, threshold=threshold)
+    logits, targets = logits_of(head, bags, device)
+    positive = task.classes.index(task.positive) if len(task.classes) == 2 else None
+    return calibrate_logits(logits.cpu().numpy(), targets.cpu().numpy(), positive, patients)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from mil.config import Fusion, Recipe, Section, checked
 from mil.errors import DatasetError, FormatError
+from mil.statistics.scaling import Calibration
 from mil.tasks import AnyTask
 
 FORMAT = "mil.head"
@@ -19,15 +20,6 @@ CLASSES_ONLY = 1
 RECORD = "recipe.json"
 FILES = {"kept": "head.safetensors", "last": "last.safetensors"}
 Which = Literal["kept", "last"]
-
-
-class Calibration(Section):
-    """What the validation slides say of a head's probabilities."""
-
-    # Logits are divided by it.
-    temperature: float = Field(gt=0)
-    # Of two classes: least probability at which the positive class is predicted.
-    threshold: float | None = Field(None, ge=0, le=1)
 
 
 class Trained(Section):
