@@ -85,7 +85,13 @@ def run(
             _add_rows(rows, scores, records, bags, share)
             advance(1)
     rows.kept.sort(key=lambda row: (row.seed, row.fold, row.slide))
-    metrics = metrics_of(rows.kept, records[0], _columns(slides, slides_of), rows.last)
+    metrics = metrics_of(
+        rows.kept,
+        records[0],
+        _columns(slides, slides_of),
+        rows.last,
+        [record.calibration for record in records],
+    )
     patients: list[Prediction] = []
     for of_run in by_run(rows.kept).values():
         patients += by_patient(of_run)

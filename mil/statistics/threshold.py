@@ -1,5 +1,7 @@
 """Threshold of a positive prediction, from validation slides."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
@@ -36,6 +38,16 @@ def validation_threshold(positive: Labels, scores: Numbers) -> float:
     # Between probabilities that are rounded to 0 or 1, log odds would be infinite.
     log_odds = logit(min(max(best, TINY), 1 - TINY))
     return expit(log_odds * count / (count + MIDWAY))
+
+
+def mean_threshold(thresholds: Sequence[float | None]) -> float:
+    """Threshold of the mean prediction of several heads.
+
+    0.5 where a head has none: a mean over the others would be applied to predictions
+    of all.
+    """
+    known = [threshold for threshold in thresholds if threshold is not None]
+    return float(np.mean(known)) if known and len(known) == len(thresholds) else DEFAULT_THRESHOLD
 
 
 def youden_threshold(positive: Labels, scores: Numbers) -> float:

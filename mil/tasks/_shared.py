@@ -45,6 +45,7 @@ class TaskDefaults(Section):
     main_metric: ClassVar[str]
     largest_difference: ClassVar[float | None] = None
     has_roc: ClassVar[bool] = False
+    has_threshold: ClassVar[bool] = False
     one_of_classes: ClassVar[bool] = False
     every_label: ClassVar[bool] = False
     label_columns: ClassVar[tuple[str, ...]] = ()

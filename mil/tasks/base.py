@@ -204,6 +204,10 @@ class Task(Protocol):
         """Metrics that subgroups of slides get."""
 
     @property
+    def has_threshold(self) -> bool:
+        """Whether the prediction of interest decides the class, from a threshold up."""
+
+    @property
     def has_roc(self) -> bool:
         """Whether the prediction of interest has a ROC curve."""
 

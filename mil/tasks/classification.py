@@ -187,6 +187,11 @@ class Classification(OfClasses):
         return PairedTest(OBUCHOWSKI if areas.several else DELONG, differences)
 
     @property
+    def has_threshold(self) -> bool:  # type: ignore[override]
+        """Of two classes, that of the positive one."""
+        return self._two
+
+    @property
     def _two(self) -> bool:
         return len(self.classes) == 2
 

@@ -81,5 +81,5 @@ def calibrate(
     if not bags or not task.one_of_classes:
         return None
     logits, targets = logits_of(head, bags, device)
-    positive = task.classes.index(task.positive) if len(task.classes) == 2 else None
+    positive = task.classes.index(task.positive) if task.has_threshold else None
     return calibrate_logits(logits.cpu().numpy(), targets.cpu().numpy(), positive, patients)

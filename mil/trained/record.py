@@ -10,6 +10,7 @@ from pydantic import Field
 from mil.config import Fusion, Recipe, Section, checked
 from mil.errors import DatasetError, FormatError
 from mil.statistics.scaling import Calibration
+from mil.statistics.threshold import mean_threshold
 from mil.tasks import AnyTask
 
 FORMAT = "mil.head"
@@ -54,6 +55,17 @@ class Trained(Section):
     def positive(self) -> str:
         """The class of interest; empty where there are no classes."""
         return self.task.positive
+
+
+def threshold_of(records: Sequence[Trained]) -> float | None:
+    """Threshold of the mean prediction of heads of one recipe.
+
+    None for a task without a threshold; see `mil.statistics.threshold.mean_threshold`.
+    """
+    if not records[0].task.has_threshold:
+        return None
+    calibrations = [record.calibration for record in records]
+    return mean_threshold([None if one is None else one.threshold for one in calibrations])
 
 
 def read_record(folder: Path) -> Trained:
