@@ -1,6 +1,6 @@
 """Predictions taken apart by run, averaged, and as arrays."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeVar
 
@@ -9,9 +9,8 @@ from jaxtyping import Float, Int
 
 from mil.io.results import Prediction
 from mil.statistics.metric import Spread
+from mil.statistics.threshold import DEFAULT_THRESHOLD
 from mil.tasks import EvaluationSet, Task
-
-DEFAULT_THRESHOLD = 0.5  # where no validation slides chose one
 
 
 class Selected(NamedTuple):
@@ -38,6 +37,8 @@ class EvaluatedSlide(Prediction):
     hottest_tile_hit: float | None = None  # None where the tile AUROC is
     attention_entropy_share: float | None = None  # None: a bag of one tile
     selection: Selected | None = None  # None: the head selects no tiles
+    # Predictions without calibration, by column; None: the head has none.
+    uncalibrated: Mapping[str, float] | None = None
 
 
 class AttendedSlide(NamedTuple):
@@ -92,13 +93,17 @@ def _mean_row(group: Sequence[Row]) -> Row:
 
 def evaluation_set(rows: Sequence[Prediction], task: Task) -> EvaluationSet:
     """Rows as the metrics of their task take them; there is at least one."""
-    thresholds = [DEFAULT_THRESHOLD if row.threshold is None else row.threshold for row in rows]
     return EvaluationSet(
         np.stack([task.target(row.label) for row in rows]),
         np.array([[row.predictions[name] for name in task.columns] for row in rows]),
         [row.patient for row in rows],
-        np.array(thresholds),
+        thresholds_of(rows),
     )
+
+
+def thresholds_of(rows: Sequence[Prediction]) -> Float[np.ndarray, " rows"]:
+    """Threshold of each row; 0.5 where validation slides chose none."""
+    return np.array([DEFAULT_THRESHOLD if row.threshold is None else row.threshold for row in rows])
 
 
 def labels_of(rows: Sequence[Prediction], classes: Sequence[str]) -> Int[np.ndarray, " rows"]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -14,10 +15,11 @@ from mil.evaluate.rows import (
     mean,
     mean_sd,
     probabilities_of,
+    thresholds_of,
 )
 from mil.io.results import Jaccard, Number, SelectionMetrics
 from mil.io.scores import HeadScores
-from mil.statistics.classified import classification
+from mil.statistics.classified import classification, predicted_classes
 
 
 def selection_of(scores: HeadScores, share: Float[np.ndarray, " tiles"] | None) -> Selected | None:
@@ -107,16 +109,17 @@ def _run(
     """Metrics of one seed and fold."""
     selections = [_selection(row) for row in rows]
     selected = probabilities_of(rows, classes)
+    decisions = _Decisions(thresholds_of(rows), classes.index(positive))
     full = np.stack([selection.full for selection in selections])
     run: dict[str, Number] = {
         "seed": seed,
         "fold": fold,
         "n_slides": len(rows),
         "reduction": mean(1 - len(s.tiles) / s.of for s in selections),
-        "agreement": float((selected.argmax(-1) == full.argmax(-1)).mean()),
+        "agreement": float((decisions.of(selected) == decisions.of(full)).mean()),
         "kl": float(_divergence(full, selected).mean()),
     }
-    metrics = _metrics_by_tiles(labels_of(rows, classes), selected, selections)
+    metrics = _metrics_by_tiles(labels_of(rows, classes), selected, selections, decisions)
     for tiles, values in metrics.items():
         for name in metrics["full"]:
             run[f"{name}_{tiles}"] = values.get(name)
@@ -137,25 +140,42 @@ def _selection(row: EvaluatedSlide) -> Selected:
     return row.selection
 
 
+class _Decisions(NamedTuple):
+    """Threshold of each slide and number of the positive class, which decide its class."""
+
+    thresholds: Float[np.ndarray, " slides"]
+    positive: int
+
+    def of(
+        self, probabilities: Float[np.ndarray, "n classes"], rows: Sequence[int] | None = None
+    ) -> Int[np.ndarray, " n"]:
+        """Predicted classes of all slides, or of those in some rows."""
+        thresholds = self.thresholds if rows is None else self.thresholds[list(rows)]
+        return predicted_classes(probabilities, thresholds, self.positive)
+
+
 def _metrics_by_tiles(
     labels: Int[np.ndarray, " slides"],
     selected: Float[np.ndarray, "slides classes"],
     selections: Sequence[Selected],
+    decisions: _Decisions,
 ) -> dict[str, dict[str, float | None]]:
     """Metrics of the predictions from selected, all, remaining and random tiles."""
     full = np.stack([selection.full for selection in selections])
     draws = [
-        classification(labels, random)
+        classification(labels, random, decisions.of(random))
         for random in np.stack([selection.random for selection in selections], axis=1)
     ]
     # A head whose budget is the whole bag leaves no tiles over.
     remaining = {i: s.rest for i, s in enumerate(selections) if s.rest is not None}
     rest: dict[str, float | None] = {}
     if remaining:
-        rest = classification(labels[list(remaining)], np.stack(list(remaining.values())))
+        of_rest = np.stack(list(remaining.values()))
+        predicted = decisions.of(of_rest, list(remaining))
+        rest = classification(labels[list(remaining)], of_rest, predicted)
     return {
-        "selected": classification(labels, selected),
-        "full": classification(labels, full),
+        "selected": classification(labels, selected, decisions.of(selected)),
+        "full": classification(labels, full, decisions.of(full)),
         "rest": rest,
         "random": {name: mean(draw[name] for draw in draws) for name in draws[0]},
     }

@@ -92,7 +92,12 @@ def run(
             advance(1)
     rows.kept.sort(key=lambda row: (row.seed, row.fold, row.slide))
     metrics = metrics_of(
-        rows.kept, records[0], _columns(slides, slides_of), rows.last, rows.attended
+        rows.kept,
+        records[0],
+        _columns(slides, slides_of),
+        rows.last,
+        rows.attended,
+        [record.calibration for record in records],
     )
     patients: list[Prediction] = []
     for of_run in by_run(rows.kept).values():
@@ -162,10 +167,13 @@ def _add_rows(
         if bag.split == "test":
             attention.append(head_scores.attention)
             row = _with_attention(row, head_scores, share)
+            if trained.calibration is not None:
+                uncalibrated = trained.task.predictions(head_scores.logits[None])[0]
+                row = replace(row, uncalibrated=_by_column(trained, uncalibrated))
             if head_scores.last is not None:
                 # What validation says is of the kept epoch, not of the last.
-                uncalibrated = trained.model_copy(update={"calibration": None})
-                rows.last.append(_row(bag, uncalibrated, head_scores.last.predictions))
+                bare = trained.model_copy(update={"calibration": None})
+                rows.last.append(_row(bag, bare, head_scores.last.predictions))
         rows.kept.append(row)
     if attention:
         rows.attended.append(attended_slide(rows.kept[-1], attention, share))
@@ -267,13 +275,12 @@ def _row(
 ) -> EvaluatedSlide:
     """Predictions of a bag in its fold by one head."""
     calibration = trained.calibration
-    columns = trained.task.columns
     return EvaluatedSlide(
         slide=bag.name,
         patient=bag.patient,
         split=bag.split,
         label=bag.label,
-        predictions={name: float(value) for name, value in zip(columns, predictions, strict=True)},
+        predictions=_by_column(trained, predictions),
         recipe=trained.recipe_name,
         encoder=trained.encoder,
         seed=trained.seed,
@@ -282,6 +289,11 @@ def _row(
         threshold=None if calibration is None else calibration.threshold,
         held_out=bag.held_out,
     )
+
+
+def _by_column(trained: Trained, predictions: Float[np.ndarray, " columns"]) -> dict[str, float]:
+    columns = trained.task.columns
+    return {name: float(value) for name, value in zip(columns, predictions, strict=True)}
 
 
 def _with_attention(

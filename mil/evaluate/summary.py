@@ -17,6 +17,8 @@ from mil.evaluate.rows import (
 from mil.evaluate.selection import of_selection
 from mil.evaluate.subgroups import metrics_of_patients, set_metrics, subgroups
 from mil.io.results import CalibrationMetrics, Metrics, Prediction, RunMetrics
+from mil.statistics.scaling import Calibration
+from mil.statistics.text import calibration_note
 from mil.tasks import Task
 from mil.trained.record import Trained
 
@@ -27,6 +29,7 @@ def metrics_of(
     columns: Mapping[str, Mapping[str, str]],
     last: Sequence[Prediction] = (),
     attended: Sequence[AttendedSlide] = (),
+    calibrations: Sequence[Calibration | None] = (),
 ) -> Metrics:
     """Content of metrics.json.
 
@@ -37,6 +40,7 @@ def metrics_of(
         last: Predictions of test slides by the last epochs' weights; empty where those
             were not kept.
         attended: Test slides under the attention of the ensemble; empty: not known.
+        calibrations: Calibration of each head.
     """
     task = trained.task
     test = [row for row in rows if row.split == "test"]
@@ -63,7 +67,7 @@ def metrics_of(
         last=set_metrics(averaged(last, "slide"), task) if last else None,
         runs=runs,
         over_runs={name: mean_sd(run.numbers.get(name) for run in runs) for name in names},
-        calibration=_calibration(test, task) if test else None,
+        calibration=_calibration(test, task, calibrations) if test else None,
         subgroups=subgroups(slides, task, columns),
         power=task.power(evaluation_set(slides, task)) if slides else None,
         localisation=localisation(attended, of_slides, task),
@@ -113,14 +117,16 @@ def _run(rows: Sequence[EvaluatedSlide], task: Task, seed: int, fold: int) -> Ru
     )
 
 
-def _calibration(test: Sequence[EvaluatedSlide], task: Task) -> CalibrationMetrics | None:
-    """Temperature and threshold over the heads, and the effect of the temperature.
+def _calibration(
+    test: Sequence[EvaluatedSlide], task: Task, calibrations: Sequence[Calibration | None]
+) -> CalibrationMetrics | None:
+    """Temperature and threshold over the heads, and the effect of calibration.
 
-    None where the task has no temperature.
+    None where the task has no calibration.
     """
-    # Each head has a temperature of its own, which cannot be undone once heads are
+    # Each head has a calibration of its own, which cannot be undone once heads are
     # averaged.
-    before = averaged([_uncalibrated(row, task) for row in test], "slide")
+    before = averaged([_uncalibrated(row) for row in test], "slide")
     after = averaged(test, "slide")
     note = task.calibration(evaluation_set(before, task), evaluation_set(after, task))
     if note is None:
@@ -128,6 +134,7 @@ def _calibration(test: Sequence[EvaluatedSlide], task: Task) -> CalibrationMetri
     # Temperature and threshold belong to a head and stand in each of its rows.
     heads = {(row.seed, row.fold): row for row in test}.values()
     return CalibrationMetrics(
+        note=calibration_note(calibrations),
         temperature=mean_sd(row.temperature for row in heads),
         threshold=mean_sd(row.threshold for row in heads),
         before=note.before,
@@ -136,7 +143,5 @@ def _calibration(test: Sequence[EvaluatedSlide], task: Task) -> CalibrationMetri
     )
 
 
-def _uncalibrated(row: EvaluatedSlide, task: Task) -> EvaluatedSlide:
-    names = list(task.columns)
-    values = task.uncalibrated([row.predictions[name] for name in names], row.temperature)
-    return replace(row, predictions=dict(zip(names, values, strict=True)))
+def _uncalibrated(row: EvaluatedSlide) -> EvaluatedSlide:
+    return row if row.uncalibrated is None else replace(row, predictions=row.uncalibrated)

@@ -28,8 +28,8 @@ from mil.io.bags import BagHeader, BagPositions, read_positions
 from mil.io.scores import HeadScores, check_bags, check_tiles, read_scores
 from mil.io.tables import read_folds, write_csv
 from mil.statistics.attention import almost_uniform, entropy_share, ranks_note
-from mil.statistics.text import column_title
-from mil.trained.record import Trained, read_records
+from mil.statistics.text import with_threshold
+from mil.trained.record import Trained, read_records, threshold_of
 
 VALUES = ("attention", "percentile", "relative")
 NO_POSITIONS = (
@@ -99,7 +99,7 @@ def run(
     # A slide of the training set is drawn too, but says so.
     drawn = unseen or range(len(records))
     chosen = [scores.scores[number] for number in drawn]
-    title = title_of(bag.slide, records[0], chosen)
+    title = title_of(bag.slide, [records[number] for number in drawn], chosen)
     if not unseen:
         title += ", seen in training"
     note = draw_bundle(
@@ -182,13 +182,15 @@ def draw_bundle(
     return note
 
 
-def title_of(slide: str, trained: Trained, scores: Sequence[HeadScores]) -> str:
+def title_of(slide: str, records: Sequence[Trained], scores: Sequence[HeadScores]) -> str:
     """Title of a picture: the slide, the mean prediction of interest, and the recipe."""
+    trained = records[0]
     name = trained.task.column_of_interest
     predictions = np.mean([head.predictions for head in scores], axis=0)
     value = predictions[trained.task.columns.index(name)]
     mean_of = f", ensemble of {len(scores)} heads" if len(scores) > 1 else ""
-    return f"{slide}   {column_title(name)} = {value:.3f}   {trained.recipe_name}{mean_of}"
+    prediction = with_threshold(name, value, threshold_of(records))
+    return f"{slide}   {prediction}   {trained.recipe_name}{mean_of}"
 
 
 def _regions(annotation: Path | None, canvas: Canvas, frame: GeojsonFrame) -> MultiPolygon:

@@ -171,6 +171,7 @@ class RunMetrics(Section):
 class CalibrationMetrics(Section):
     """Temperature and threshold over the runs, and the calibration of the slides."""
 
+    note: str = ""  # which heads are not calibrated, and why; empty: all are
     temperature: Spread
     threshold: Spread
     before: CalibrationErrors

@@ -52,6 +52,11 @@ class Ensemble:
         return self.models[0][1]
 
     @property
+    def records(self) -> list[Trained]:
+        """Record of each head."""
+        return [trained for _, trained in self.models]
+
+    @property
     def streams(self) -> bool:
         """Whether all heads predict from parts of a bag, so that no features need to be kept."""
         return all(isinstance(head, Streams) for head, _ in self.models)

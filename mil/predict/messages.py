@@ -6,10 +6,11 @@ import numpy as np
 
 from mil.io.bags.advice import ADVICE_WITHOUT_STUDY
 from mil.predict.ensemble import Ensemble
-from mil.predict.running import name_of
 from mil.predict.slide import SlidePrediction
 from mil.predict.table import row_of
+from mil.statistics.text import with_threshold
 from mil.trained import Trained
+from mil.trained.record import threshold_of
 
 # Reasons for which a copy or a conversion would not help.
 NOT_A_FILE = ("no such file", "a folder, not a slide")
@@ -43,10 +44,12 @@ def done(prediction: SlidePrediction, ensemble: Ensemble) -> str:
     sd = row[f"sd_{name.removeprefix('p_')}"]
     heads = len(prediction.predictions)
     spread = f" (sd {float(sd):.3f} over {heads} heads)" if sd else ""
+    threshold = threshold_of(ensemble.records)
+    value = with_threshold(name, float(row[name]), threshold)
     called = f", called {row['called']}" if row["called"] else ""
     note = f"; {prediction.reason}" if prediction.reason else ""
     return (
-        f"predict {slide}: ok, {name_of(name)} = {float(row[name]):.3f}{spread}{called}; "
+        f"predict {slide}: ok, {value}{spread}{called}; "
         f"{prediction.tiles} tiles, {prediction.tiles_per_s:.0f} a second{note}"
     )
 

@@ -14,13 +14,10 @@ from torch import Tensor, nn
 from mil.bags import join
 from mil.heads import Part, Streams
 from mil.io.scores import HeadScores
+from mil.statistics.text import with_threshold
 from mil.trained import Trained
 from mil.trained.forward import predictions, scores_of
-
-
-def name_of(column: str) -> str:
-    """A column as people read it: `p(tumour)`."""
-    return f"p({column[2:]})" if column.startswith("p_") else column
+from mil.trained.record import threshold_of
 
 
 class _RunningHead:
@@ -91,11 +88,13 @@ class Running:
         rows = self.predictions()
         if not len(rows):
             return ""
-        task = self._heads[0].trained.task
+        records = [head.trained for head in self._heads]
+        task = records[0].task
         column = list(task.columns).index(task.column_of_interest)
         # It may still change much: tiles are read from top to bottom, and this is of
         # the upper ones.
-        return f"{name_of(task.column_of_interest)} = {rows[:, column].mean():.3f}"
+        mean = float(rows[:, column].mean())
+        return with_threshold(task.column_of_interest, mean, threshold_of(records))
 
     @torch.inference_mode()
     def conclude(self) -> list[HeadScores]:

@@ -232,7 +232,7 @@ def _draw(
         bag,
         scores,
         folder / f"{bag.slide}.png",
-        title=title_of(bag.slide, ensemble.trained, scores),
+        title=title_of(bag.slide, ensemble.records, scores),
         tiles=tiles_path,
         scale=settings.heatmap.scale,
     )

@@ -10,6 +10,7 @@ from mil.predict import messages
 from mil.predict.ensemble import Ensemble, load_ensemble, runner_of
 from mil.predict.slide import PredictionSettings, SlidePrediction, predict
 from mil.predict.table import row_of
+from mil.statistics.text import calibration_note
 
 TABLE = "predictions.csv"
 
@@ -94,6 +95,10 @@ def _remarks(ensemble: Ensemble, dtype: str) -> Iterator[str]:
     if len(ensemble.models) > 1:
         seeds_and_folds = [(trained.seed, trained.fold) for _, trained in ensemble.models]
         yield f"{recipe}: ensemble of {messages.heads(seeds_and_folds)}"
+    if ensemble.trained.task.one_of_classes:
+        note = calibration_note([trained.calibration for trained in ensemble.records])
+        if note:
+            yield f"{recipe}: {note[0].lower()}{note[1:-1]}"
     if len(ensemble.divisions) > 1:
         yield f"{recipe}: {messages.several_divisions(ensemble.divisions)}"
     if ensemble.trained.fusion == "early":

@@ -7,6 +7,7 @@ import numpy as np
 from mil.evaluate.rows import mean_of_all
 from mil.predict.ensemble import Ensemble
 from mil.predict.slide import SlidePrediction
+from mil.trained.record import threshold_of
 
 SPREAD = ("sd", "min", "max")
 Row = dict[str, str | int]
@@ -44,11 +45,11 @@ def row_of(prediction: SlidePrediction, ensemble: Ensemble) -> Row:
         )
     by_head = np.stack(prediction.predictions)  # [heads, columns]
     mean = by_head.mean(0)
-    temperature, threshold = _mean_calibration(ensemble)
+    threshold = threshold_of(ensemble.records)
     row |= {column: _number(value) for column, value in zip(columns, mean, strict=True)}
     row |= dict(zip(spread_columns, _spread(by_head), strict=True))
     row |= {
-        "temperature": _number(temperature),
+        "temperature": _number(_mean_temperature(ensemble)),
         "threshold": _number(threshold),
         "called": task.predicted_class(mean, threshold),
     }
@@ -72,9 +73,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.9g}"
 
 
-def _mean_calibration(ensemble: Ensemble) -> tuple[float | None, float | None]:
-    """Mean temperature and threshold of the heads; None where a head has none."""
-    calibrations = [trained.calibration for _, trained in ensemble.models]
-    temperatures = [None if c is None else c.temperature for c in calibrations]
-    thresholds = [None if c is None else c.threshold for c in calibrations]
-    return mean_of_all(temperatures), mean_of_all(thresholds)
+def _mean_temperature(ensemble: Ensemble) -> float | None:
+    """Mean temperature of the heads; None where a head has no calibration."""
+    calibrations = [trained.calibration for trained in ensemble.records]
+    return mean_of_all([None if one is None else one.temperature for one in calibrations])

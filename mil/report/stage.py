@@ -17,7 +17,16 @@ from mil.io.results import Metrics, Prediction, read_comparison, read_evaluation
 from mil.io.tables import Slide, read_dataset
 from mil.report.plots import roc_svg
 from mil.statistics.attention import almost_uniform
-from mil.statistics.text import column_title, headline, interval, mean_sd, single_runs, value
+from mil.statistics.text import (
+    column_title,
+    headline,
+    interval,
+    mean_sd,
+    predicted,
+    single_runs,
+    value,
+)
+from mil.statistics.threshold import mean_threshold
 from mil.tasks import Task, task_of
 from mil.versions import TOOL_VERSION
 
@@ -38,7 +47,8 @@ class ReportedHead(NamedTuple):
 class SlideCell(NamedTuple):
     """Prediction and heatmap of one slide by one head; None where there is none."""
 
-    p: float | None
+    prediction: str  # a dash where there is none
+    decision: str  # predicted class, and the threshold where it follows from one
     heatmap: str | None
     caution: str  # about the heatmap's colours; mostly empty
 
@@ -184,6 +194,21 @@ def _mean(rows: Sequence[Prediction], column: str) -> float:
     return sum(row.predictions[column] for row in rows) / len(rows)
 
 
+def _slide_cell(
+    rows: Sequence[Prediction], heatmap: str | None, caution: str, task: Task
+) -> SlideCell:
+    """Cell of a slide from its predictions by one or more heads."""
+    if not rows:
+        return SlideCell("–", "", heatmap, caution)
+    means = np.array([_mean(rows, column) for column in task.columns])
+    threshold = mean_threshold([row.threshold for row in rows]) if task.has_threshold else None
+    value = means[list(task.columns).index(task.column_of_interest)]
+    decision = task.predicted_class(means, threshold)
+    if threshold is not None:
+        decision += f", threshold {predicted(threshold, value)}"
+    return SlideCell(predicted(value, threshold), decision, heatmap, caution)
+
+
 def _roc(heads: Sequence[ReportedHead], task: Task) -> str:
     """ROC curves of the test slides; empty where the task or the slides have none."""
     if not task.has_roc:
@@ -211,10 +236,9 @@ def _slide_row(
         # With early fusion predictions are of patients; each slide shows its patient's.
         name = slide.patient if head.metrics.fusion == "early" else slide.slide
         rows = _unseen(head.predictions, name)
-        p = _mean(rows, task.column_of_interest) if rows else None
         splits += [row.split for row in rows[:1]]
         caution = almost_uniform(head.metrics.attention_entropy_share.get(name))
-        cells.append(SlideCell(p, head.heatmaps.get(slide.slide), caution))
+        cells.append(_slide_cell(rows, head.heatmaps.get(slide.slide), caution, task))
     # Splits that were drawn at random stand in the predictions; the table has official
     # ones only.
     split = splits[0] if splits else slide.split

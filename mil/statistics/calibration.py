@@ -1,4 +1,4 @@
-"""Calibration: how far probabilities match frequencies, and the temperature that mends it."""
+"""Calibration: how far probabilities match frequencies."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -6,56 +6,7 @@ from jaxtyping import Float, Int
 from mil.statistics.arrays import Draws, Labels, Members, Numbers, Probabilities, Weights
 from mil.statistics.metric import ReliabilityBin
 
-# Range of temperatures. Beyond it the loss is flat to rounding, and a bisection would
-# only chase noise.
-COLDEST = 0.05
-HOTTEST = 20.0
-BISECTIONS = 60  # halves the range to below the precision of float64
 BINS = 10
-
-
-def fit_temperature(logits: Float[np.ndarray, "n classes"], labels: Labels) -> float:
-    """Temperature T that minimises the negative log likelihood of softmax(logits / T).
-
-    Guo et al. 2017, ICML. Targets are smoothed as Platt (1999) did: of N slides with a
-    class, that class gets (N + 1) / (N + classes) and each other 1 / (N + classes), so
-    that validation slides without an error do not drive T to 0. The loss is convex in
-    1 / T; its slope is bisected.
-
-    Args:
-        logits: Logits of validation slides.
-        labels: Class numbers of these slides.
-
-    Returns:
-        T between 0.05 and 20; 1 without slides.
-    """
-    count, classes = logits.shape
-    if count == 0:
-        return 1.0
-    shifted = logits.astype(float) - logits.max(1, keepdims=True)
-    slides_of_class = np.bincount(labels, minlength=classes)[labels][:, None]
-    one_hot = np.eye(classes)[labels]
-    targets = (1.0 + slides_of_class * one_hot) / (slides_of_class + classes)
-    target_sum = (targets * shifted).sum()
-
-    def slope(inverse: float) -> float:
-        """Derivative of the loss by 1 / T."""
-        return float((softmax(shifted * inverse) * shifted).sum() - target_sum)
-
-    low = 1 / HOTTEST
-    high = 1 / COLDEST
-    if slope(low) >= 0:
-        # Flat where all logits of a slide are equal: nothing to scale.
-        return HOTTEST if slope(low) > 0 else 1.0
-    if slope(high) <= 0:
-        return COLDEST
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        if slope(middle) > 0:
-            high = middle
-        else:
-            low = middle
-    return 2 / (low + high)
 
 
 def softmax(logits: Float[np.ndarray, "n classes"]) -> Probabilities:

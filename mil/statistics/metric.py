@@ -80,7 +80,7 @@ class ReliabilityBin(Section):
 
 
 class CalibrationNote(NamedTuple):
-    """Calibration of the same slides before and after the temperature."""
+    """Errors of the same slides before and after calibration."""
 
     before: CalibrationErrors
     after: CalibrationErrors

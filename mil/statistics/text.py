@@ -3,9 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from mil.errors import some
 from mil.statistics.metric import Metric, Spread
+from mil.statistics.scaling import Calibration
 
 Value = TypeVar("Value")
+
+FEWEST_DIGITS = 3
+MOST_DIGITS = 6
 
 # Metrics whose names in metrics.json are not their titles with spaces.
 TITLES = {
@@ -37,6 +42,59 @@ def title(metric: str) -> str:
 def column_title(column: str) -> str:
     """A column of predictions.csv as people read it: `p(tumour)`, `log risk`."""
     return f"p({column[2:]})" if column.startswith("p_") else column.replace("_", " ")
+
+
+def predicted(value: float, threshold: float | None = None) -> str:
+    """`0.731`: a prediction, with more digits where three would not tell it apart.
+
+    A probability gets up to six, until it differs from 0, from 1 and from its threshold.
+
+    Args:
+        value: A probability or, without a threshold, any other prediction.
+        threshold: Least probability of the positive class; None: there is none.
+    """
+    return f"{value:.{_digits(value, threshold)}f}"
+
+
+def with_threshold(column: str, value: float, threshold: float | None) -> str:
+    """`p(tumour) = 0.731 (threshold 0.482)`: a prediction with its column's name.
+
+    Args:
+        column: Column of predictions.csv.
+        value: The prediction.
+        threshold: Least probability of the positive class; None: there is none.
+    """
+    number = f"{column_title(column)} = {predicted(value, threshold)}"
+    if threshold is None:
+        return number
+    return f"{number} (threshold {threshold:.{_digits(value, threshold)}f})"
+
+
+def _digits(value: float, threshold: float | None) -> int:
+    ends = (0.0, 1.0) if 0 <= value <= 1 else ()
+    others = [end for end in (*ends, threshold) if end is not None and end != value]
+    for digits in range(FEWEST_DIGITS, MOST_DIGITS):
+        if all(round(value, digits) != round(other, digits) for other in others):
+            return digits
+    return MOST_DIGITS
+
+
+def calibration_note(calibrations: Sequence[Calibration | None]) -> str:
+    """A sentence about heads whose probabilities are not calibrated; empty if all are.
+
+    Args:
+        calibrations: Calibration of each head of a classification; None where it had no
+            validation slides.
+    """
+    reasons = [
+        "no validation slides" if calibration is None else calibration.reason
+        for calibration in calibrations
+    ]
+    uncalibrated = [reason for reason in reasons if reason]
+    if not uncalibrated:
+        return ""
+    heads = f" of {len(uncalibrated)} of {len(reasons)} heads" if len(reasons) > 1 else ""
+    return f"Probabilities{heads} are not calibrated: {some(sorted(set(uncalibrated)))}."
 
 
 def headline(metrics: Mapping[str, Value], names: Sequence[str]) -> Value | None:

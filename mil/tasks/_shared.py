@@ -45,6 +45,7 @@ class TaskDefaults(Section):
     main_metric: ClassVar[str]
     largest_difference: ClassVar[float | None] = None
     has_roc: ClassVar[bool] = False
+    has_threshold: ClassVar[bool] = False
     one_of_classes: ClassVar[bool] = False
     every_label: ClassVar[bool] = False
     label_columns: ClassVar[tuple[str, ...]] = ()
@@ -107,12 +108,8 @@ class TaskDefaults(Section):
         """Power is known for the AUROC of two classes only."""
         return None
 
-    def uncalibrated(self, predictions: Sequence[float], temperature: float) -> Sequence[float]:
-        """The predictions themselves: only the softmax of classes has a temperature."""
-        return predictions
-
     def calibration(self, before: EvaluationSet, after: EvaluationSet) -> CalibrationNote | None:
-        """No calibration without a temperature."""
+        """Only the softmax of classes is calibrated."""
         return None
 
     def comparison_metrics(self, available: Sequence[str]) -> list[str]:

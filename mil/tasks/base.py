@@ -66,7 +66,7 @@ class Task(Protocol):
     def one_of_classes(self) -> bool:
         """Whether each slide has exactly one of several classes without an order.
 
-        Softmax, temperature, and loss terms and heads that compare classes need this.
+        Softmax, calibration, and loss terms and heads that compare classes need this.
         """
 
     @property
@@ -159,8 +159,7 @@ class Task(Protocol):
 
         Args:
             predictions: Predictions of one slide, in the order of `columns`.
-            threshold: Least probability of the positive class of two; None: the more
-                probable class.
+            threshold: Least probability of the positive class of two; None: 0.5.
         """
 
     # Metrics
@@ -187,11 +186,8 @@ class Task(Protocol):
     def power(self, test: EvaluationSet) -> PowerNote | None:
         """Smallest difference that the slides could show; None where not defined."""
 
-    def uncalibrated(self, predictions: Sequence[float], temperature: float) -> Sequence[float]:
-        """Predictions of one slide as they were before the logits were divided."""
-
     def calibration(self, before: EvaluationSet, after: EvaluationSet) -> CalibrationNote | None:
-        """Calibration before and after the temperature; None where not defined."""
+        """Errors before and after calibration; None where not defined."""
 
     # Report and comparison
 
@@ -206,6 +202,10 @@ class Task(Protocol):
     @property
     def subgroup_metrics(self) -> Sequence[str]:
         """Metrics that subgroups of slides get."""
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether the prediction of interest decides the class, from a threshold up."""
 
     @property
     def has_roc(self) -> bool:

@@ -85,10 +85,12 @@ class Classification(OfClasses):
         """The most probable class; of two, the positive one from the threshold on."""
         # A threshold is about the positive class of two; with more there is no "rest"
         # to fall to.
-        if threshold is None or not self._two:
+        if not self._two:
             return super().predicted_class(predictions, threshold)
         positive = self.classes.index(self.positive)
-        return self.classes[positive if predictions[positive] >= threshold else 1 - positive]
+        thresholds = None if threshold is None else np.array([threshold])
+        number = classified.predicted_classes(predictions[None], thresholds, positive)[0]
+        return self.classes[number]
 
     @property
     def main_metric(self) -> str:  # type: ignore[override]
@@ -98,15 +100,15 @@ class Classification(OfClasses):
     @property
     def comparison_note(self) -> str:  # type: ignore[override]
         """How classes were predicted for each metric."""
-        at_threshold = "."
+        rule = "A slide is predicted to be of its most probable class."
         if self._two:
-            at_threshold = (
-                "; sensitivity and specificity use the threshold chosen on validation slides."
+            rule = (
+                f"A slide is predicted to be {self.positive} from the threshold of the validation "
+                "slides up; balanced accuracy, F1, sensitivity and specificity follow this rule."
             )
         return (
-            f"Balanced accuracy and F1 are of the most probable class{at_threshold} ECE has no "
-            "interval; brackets show the range that perfectly calibrated probabilities would "
-            "give on as many slides."
+            f"{rule} ECE has no interval; brackets show the range that perfectly calibrated "
+            "probabilities would give on as many slides."
         )
 
     def comparison_metrics(self, available: Sequence[str]) -> list[str]:
@@ -135,15 +137,10 @@ class Classification(OfClasses):
         return classified.plain(ordered.targets, ordered.predictions, self._thresholds(test))
 
     def metrics_with_intervals(self, test: EvaluationSet) -> MetricsOfSet:  # type: ignore[override]
-        """Metrics with intervals, and the confusion matrix.
-
-        Predicted classes of two are those at the thresholds, else the most probable.
-        """
+        """Metrics with intervals, and the confusion matrix."""
         ordered = self._positive_second(test)
         thresholds = self._thresholds(test)
-        predicted = ordered.predictions.argmax(-1)
-        if thresholds is not None:
-            predicted = (ordered.predictions[:, 1] >= thresholds).astype(int)
+        predicted = classified.predicted_classes(ordered.predictions, thresholds)
         counts = confusion(ordered.targets, predicted, len(self.classes))
         names = [self.classes[number] for number in self._order]
         measured = classified.with_intervals(
@@ -159,19 +156,8 @@ class Classification(OfClasses):
         ordered = self._positive_second(test)
         return power_note(ordered.targets, ordered.predictions[:, 1], test.patients)
 
-    def uncalibrated(self, predictions: Sequence[float], temperature: float) -> Sequence[float]:
-        """Softmax of the logits before they were divided by the temperature.
-
-        It is softmax(logits / T) to the power T, scaled to sum to 1.
-        """
-        # Python's power, not numpy's: they may differ in the last bit, and metrics.json
-        # has all digits.
-        powers = [value**temperature for value in predictions]
-        total = sum(powers)
-        return [value / total for value in powers]
-
     def calibration(self, before: EvaluationSet, after: EvaluationSet) -> CalibrationNote:
-        """Brier score and calibration error before and after the temperature."""
+        """Brier score and calibration error before and after calibration."""
         ordered_after = self._positive_second(after)
         return CalibrationNote(
             before=_errors(self._positive_second(before)),
@@ -199,6 +185,11 @@ class Classification(OfClasses):
         areas = delong((targets == positive).astype(int), scores, patients)
         differences = [paired(areas, *pair) for pair in pairs]
         return PairedTest(OBUCHOWSKI if areas.several else DELONG, differences)
+
+    @property
+    def has_threshold(self) -> bool:  # type: ignore[override]
+        """Of two classes, that of the positive one."""
+        return self._two
 
     @property
     def _two(self) -> bool:

@@ -105,9 +105,7 @@ class StackedFunctions(TorchFunctionMode):
             return OverHeads.apply(self._index, stacked_linear, args[0], args[1], bias)
         return func(*args, **kwargs)
 
-    def _can_be_one_product(
-        self, rows: Tensor, weight: Tensor, *_: object, **__: object
-    ) -> bool:
+    def _can_be_one_product(self, rows: Tensor, weight: Tensor, *_: object, **__: object) -> bool:
         # Of a small layer the copies cost less than leaving vmap, about half a
         # millisecond. Autocast converts the arguments of torch's own function alone.
         is_large = rows.dim() > 1 and weight.numel() >= LEAST_WEIGHTS

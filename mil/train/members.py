@@ -53,12 +53,14 @@ class HeadTraining(NamedTuple):
         logits: Logits of each validation bag, [bags, outputs]: with inner folds the
             average of the kept trainings that were validated on it; before calibration.
         targets: Targets of these bags.
+        patients: Patient of each.
     """
 
     trainings: list[MemberTraining]
     kept: list[MemberTraining]
     logits: Tensor
     targets: Tensor
+    patients: list[str]
 
 
 class _Schedule(NamedTuple):
@@ -97,6 +99,7 @@ def train_members(job: HeadJob) -> HeadTraining:
     kept: list[MemberTraining] = []
     logits: list[Tensor] = []
     targets: list[Tensor] = []
+    patients: list[str] = []
     for part in schedule.parts:
         of_part = _train_part(schedule, part)
         members = [training.member for training in of_part]
@@ -106,9 +109,10 @@ def train_members(job: HeadJob) -> HeadTraining:
             part_logits, part_targets = _validation_logits(job, part, kept_of_part)
             logits.append(part_logits)
             targets.append(part_targets)
+            patients += [job.fold.bags[index].patient for index in part.valid]
         trainings += of_part
         kept += kept_of_part
-    return HeadTraining(trainings, kept, _joined(logits), _joined(targets))
+    return HeadTraining(trainings, kept, _joined(logits), _joined(targets), patients)
 
 
 def _joined(rows: Sequence[Tensor]) -> Tensor:

@@ -44,7 +44,9 @@ def train_head(job: HeadJob, record: Trained) -> Trained:
         update={
             "epoch": first.result.history.best_epoch,
             "members": _members(training),
-            "calibration": calibrate(training.logits, training.targets, record.task),
+            "calibration": calibrate(
+                training.logits, training.targets, record.task, training.patients
+            ),
         }
     )
     head = assembled_head(training, job.fold.device)

@@ -1,12 +1,13 @@
 """Validation of a head, and calibration of its probabilities on the validation bags."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from mil.losses.tasks import predictions, task_loss
-from mil.statistics.calibration import fit_temperature
-from mil.statistics.threshold import youden_threshold
+from mil.statistics.scaling import calibrate_logits
 from mil.tasks import AnyTask
 from mil.train.data import BagSource, batches
 from mil.trained import Calibration
@@ -74,32 +75,23 @@ def validation_metrics(
 
 
 def calibrate(
-    device_logits: Float[Tensor, "bags outputs"],
-    device_targets: Shaped[Tensor, "bags ..."],
+    logits: Float[Tensor, "bags outputs"],
+    targets: Shaped[Tensor, "bags ..."],
     task: AnyTask,
+    patients: Sequence[str],
 ) -> Calibration | None:
-    """Temperature of the logits and, for two classes, the decision threshold.
-
-    The threshold is that of Youden's index, on calibrated probabilities of the positive
-    class.
+    """Calibration of a head on the validation bags; see `calibrate_logits`.
 
     Args:
-        device_logits: Logits of the validation bags by the head of the selected epoch.
-        device_targets: Their targets.
+        logits: Logits of the validation bags by the head of the selected epoch.
+        targets: Their targets.
         task: Task of the head.
+        patients: Patient of each bag.
 
     Returns:
         None without validation bags, or for a task other than classification.
     """
-    if not len(device_logits) or not task.one_of_classes:
+    if not len(logits) or not task.one_of_classes:
         return None
-    logits = device_logits.cpu()
-    targets = device_targets.cpu()
-    temperature = fit_temperature(logits.numpy(), targets.numpy())
-    threshold = None
-    if len(task.classes) == 2:
-        positive = task.classes.index(task.positive)
-        probabilities = predictions(task, logits / temperature)[:, positive].double()
-        is_positive = (targets == positive).long()
-        threshold = youden_threshold(is_positive.numpy(), probabilities.numpy())
-    return Calibration(temperature=temperature, threshold=threshold)
+    positive = task.classes.index(task.positive) if task.has_threshold else None
+    return calibrate_logits(logits.cpu().numpy(), targets.cpu().numpy(), positive, patients)

@@ -7,7 +7,8 @@ it is first asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from mil.trained.record import Calibration, MemberRecord, Trained, find_heads
+from mil.statistics.scaling import Calibration
+from mil.trained.record import MemberRecord, Trained, find_heads
 
 if TYPE_CHECKING:
     from mil.trained.folder import load_heads, load_trained, save_trained

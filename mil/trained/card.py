@@ -21,7 +21,9 @@ from mil.io.results import (
     read_metrics,
     read_predictions,
 )
+from mil.statistics.classified import MOST_PROBABLE
 from mil.statistics.metric import Metric
+from mil.statistics.text import calibration_note
 from mil.statistics.text import title as metric_title
 from mil.tasks import load_dataset
 from mil.trained import Trained, find_heads, load_trained
@@ -198,6 +200,9 @@ def _performance(trained: Trained, metrics: Metrics) -> str:
     header = ["metric", *(f"test {name} (95 % CI)" for name in sets), "this head alone"]
     rows = []
     for name in test.metrics:
+        # They follow another decision rule than the head's: metrics.json has them.
+        if name.endswith(MOST_PROBABLE):
+            continue
         values = [_value(of_set.metrics.get(name)) for of_set in sets.values()]
         alone = run.metrics.get(name) if run else None
         rows.append([metric_title(name), *values, _number(alone)])
@@ -213,8 +218,8 @@ def _performance(trained: Trained, metrics: Metrics) -> str:
         )
     return (
         f"On {count}, by {predicted_by}; intervals reflect the sampling of patients. A test set "
-        f"from the same study says little about slides from elsewhere.\n\n{table(header, rows)}"
-        f"{_attention(metrics, run)}"
+        f"from the same study says little about slides from elsewhere.{_on_calibration(trained)}"
+        f"\n\n{table(header, rows)}{_attention(metrics, run)}"
     )
 
 
@@ -228,6 +233,12 @@ def _attention(metrics: Metrics, run: RunMetrics | None) -> str:
         alone = f"; this head alone: tile AUROC {run.tile_auroc:.3f}"
     finding = f" **{escaped(tiles.finding)}**" if tiles.finding else ""
     return f"\n\nAttention against annotated regions: {escaped(tiles.text)}{alone}.{finding}"
+
+
+def _on_calibration(trained: Trained) -> str:
+    """A sentence where the head's probabilities are not calibrated."""
+    note = calibration_note([trained.calibration]) if trained.task.one_of_classes else ""
+    return f" {note}" if note else ""
 
 
 def _run_of(trained: Trained, metrics: Metrics) -> RunMetrics | None:
@@ -335,10 +346,14 @@ def _calibrated(trained: Trained) -> str:
     calibration = trained.calibration
     if calibration is None:
         return ", predictions not calibrated"
-    text = (
-        "; predictions calibrated on the validation slides (temperature "
-        f"{calibration.temperature:.4g})"
-    )
+    text = f"; predictions not calibrated: {calibration.reason}"
+    if not calibration.reason:
+        count = "" if calibration.n is None else f"{calibration.n} "
+        values = [f"temperature {calibration.temperature:.4g}"]
+        if calibration.intercepts:
+            intercepts = (f"{intercept:.4g}" for intercept in calibration.intercepts)
+            values.append(f"intercepts {' and '.join(intercepts)}")
+        text = f"; predictions calibrated on the {count}validation slides ({', '.join(values)})"
     if calibration.threshold is not None:
         text += f", {escaped(trained.positive)} predicted from {calibration.threshold:.4g} up"
     return text

@@ -83,13 +83,15 @@ def predictions(trained: Trained, logits: Float[Tensor, "n outputs"]) -> Float[T
     """Predictions of a task from a head's logits, with calibrated probabilities.
 
     Args:
-        trained: Record of the head: its task, and the temperature of its calibration.
+        trained: Record of the head: its task and its calibration; see
+            `mil.statistics.scaling`.
         logits: One row for each bag.
     """
-    if trained.calibration is not None:
-        # One number for all classes (Guo 2017), which leaves the most probable class as
-        # it is.
-        logits = logits / trained.calibration.temperature
+    calibration = trained.calibration
+    if calibration is not None:
+        logits = logits / calibration.temperature
+        if calibration.intercepts:
+            logits = logits + logits.new_tensor(calibration.intercepts)
     return task_predictions(trained.task, logits)
 
 

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from mil.config import Cohort, Fusion, Recipe, Section, checked
 from mil.errors import DatasetError, FormatError
+from mil.statistics.scaling import Calibration
+from mil.statistics.threshold import mean_threshold
 from mil.tasks import AnyTask
 
 FORMAT = "mil.head"
@@ -23,15 +25,6 @@ Which = Literal["kept", "last"]
 MAX_MEMBERS = 1000
 # Settings that `train: auto` plans.
 PLANNED_SECTIONS = ("train.", "options.")
-
-
-class Calibration(Section):
-    """What the validation slides say of a head's probabilities."""
-
-    # Logits are divided by it.
-    temperature: float = Field(gt=0)
-    # Of two classes: least probability at which the positive class is predicted.
-    threshold: float | None = Field(None, ge=0, le=1)
 
 
 class MemberRecord(Section):
@@ -88,6 +81,17 @@ class Trained(Section):
     def positive(self) -> str:
         """The class of interest; empty where there are no classes."""
         return self.task.positive
+
+
+def threshold_of(records: Sequence[Trained]) -> float | None:
+    """Threshold of the mean prediction of heads of one recipe.
+
+    None for a task without a threshold; see `mil.statistics.threshold.mean_threshold`.
+    """
+    if not records[0].task.has_threshold:
+        return None
+    calibrations = [record.calibration for record in records]
+    return mean_threshold([None if one is None else one.threshold for one in calibrations])
 
 
 def read_record(folder: Path) -> Trained:

@@ -1,72 +1,16 @@
-"""Temperature against scipy's minimiser, Brier against scikit-learn, ECE by hand."""
+"""Brier score against scikit-learn, ECE by hand."""
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize_scalar
 from sklearn.metrics import brier_score_loss
 
 from mil.statistics.calibration import (
-    COLDEST,
-    HOTTEST,
     brier,
     ece,
     ece_if_calibrated,
-    fit_temperature,
     reliability,
-    softmax,
     weighted_ece,
 )
-
-
-@pytest.mark.parametrize("classes", [2, 3])
-def test_temperature_is_the_minimum(classes):
-    rng = np.random.default_rng(classes)
-    labels = rng.integers(0, classes, 80)
-    logits = 4 * (np.eye(classes)[labels] + rng.normal(size=(80, classes)))
-    counts = np.bincount(labels, minlength=classes)[labels][:, None]
-    targets = np.where(
-        np.eye(classes)[labels] == 1, (counts + 1) / (counts + classes), 1 / (counts + classes)
-    )
-
-    def loss(log_t):
-        return -(targets * np.log(softmax(logits / np.exp(log_t)))).sum()
-
-    want = minimize_scalar(
-        loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-10}
-    )
-    assert fit_temperature(logits, labels) == pytest.approx(np.exp(want.x), rel=1e-4)
-
-
-def test_temperature_finds_what_logits_were_multiplied_by():
-    rng = np.random.default_rng(0)
-    true = rng.normal(0, 2, 20_000)
-    labels = (rng.random(20_000) < 1 / (1 + np.exp(-true))).astype(int)
-    for factor in (0.5, 1, 3):
-        logits = np.stack([np.zeros_like(true), factor * true], 1)
-        assert fit_temperature(logits, labels) == pytest.approx(factor, rel=0.05)
-
-
-def test_a_faultless_validation_set_does_not_make_certain():
-    logits = np.array([[6.0, -6.0], [-6.0, 6.0]] * 3)
-    labels = np.array([0, 1] * 3)
-    # Three slides a class: Platt's target is 4/5, so that the log odds 12 / T are log
-    # 4.
-    assert fit_temperature(logits, labels) == pytest.approx(12 / np.log(4), rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("logits", "labels", "want"),
-    [
-        (np.zeros((0, 2)), np.zeros(0, int), 1.0),
-        (np.zeros((4, 2)), np.array([0, 1, 0, 1]), 1.0),
-        (np.array([[9.0, 0.0]] * 4), np.array([1] * 4), HOTTEST),
-        (np.array([[1e-3, 0.0]] * 4), np.array([0] * 4), COLDEST),
-        (np.array([[2e4, 0.0], [0.0, 2e4]]), np.array([0, 1]), HOTTEST),
-    ],
-    ids=["nothing", "flat", "always_wrong", "faint", "huge"],
-)
-def test_temperature_has_ends(logits, labels, want):
-    assert fit_temperature(logits, labels) == want
 
 
 def test_brier():

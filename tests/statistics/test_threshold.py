@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
-from mil.statistics.threshold import youden_threshold
+from mil.statistics.threshold import validation_threshold, youden_threshold
 
 
 def gain(positive, scores, cut):
@@ -40,6 +40,19 @@ def test_the_middlemost_of_equal_cuts():
 )
 def test_no_choice(positive, scores):
     assert youden_threshold(np.array(positive, int), np.array(scores, float)) == 0.5
+
+
+def test_few_slides_draw_it_towards_a_half():
+    scores = np.array([0.1, 0.2, 0.6, 0.9])
+    positive = np.array([0, 0, 1, 1])
+    for copies, weight in ((1, 4 / 24), (5, 20 / 40), (500, 2000 / 2020)):
+        drawn = validation_threshold(np.tile(positive, copies), np.tile(scores, copies))
+        assert np.log(drawn / (1 - drawn)) == pytest.approx(weight * np.log(0.4 / 0.6))
+    # 10 slides, of which one is positive, count as 3.6.
+    few = validation_threshold(np.array([0] * 9 + [1]), np.array([0.1] * 9 + [0.3]))
+    assert np.log(few / (1 - few)) == pytest.approx(3.6 / 23.6 * np.log(0.2 / 0.8))
+    assert validation_threshold(np.array([1, 1]), np.array([0.2, 0.7])) == 0.5
+    assert 0.5 < validation_threshold(positive, np.array([1 - 1e-16, 1, 1, 1])) <= 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8)), min_size=2, max_size=30))

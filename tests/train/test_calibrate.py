@@ -9,8 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from mil.io.bags import read_bag
 from mil.io.tables import read_csv, write_csv
-from mil.statistics.calibration import fit_temperature
-from mil.statistics.threshold import youden_threshold
+from mil.statistics.scaling import calibrate_logits
 from mil.trained import Calibration, apply, load_trained
 from mil.trained.forward import forward_selections, tensors_of
 
@@ -31,37 +30,57 @@ def validation(small, which="kept"):
     ).astype(int)
 
 
+def more_validation(small):
+    """Validate on eight slides: on four, there are too few to calibrate."""
+    rows = read_csv(small.folder / "folds.csv")
+    split = {row["slide"]: "train" if number < 4 else "val" for number, row in enumerate(rows)}
+    write_csv(small.folder / "folds.csv", [row | {"split": split[row["slide"]]} for row in rows])
+
+
 def test_they_are_those_of_the_kept_epoch_on_the_validation_slides(small):
+    more_validation(small)
     trained = small.train("acmil", HOW)
     logits, labels = validation(small)
-    temperature = fit_temperature(logits, labels)
-    assert trained.calibration.temperature == pytest.approx(temperature, rel=1e-4)
-    assert temperature != pytest.approx(1.0, abs=0.05)
-    calibrated = torch.from_numpy(logits / temperature).softmax(-1)[:, 1].numpy()
-    assert trained.calibration.threshold == pytest.approx(
-        youden_threshold(labels, calibrated), abs=1e-5
-    )
+    want = calibrate_logits(logits, labels, 1)
+    assert want.reason == ""
+    assert want.temperature != pytest.approx(1.0, abs=0.05)
+    assert trained.calibration.temperature == pytest.approx(want.temperature, rel=1e-4)
+    assert trained.calibration.intercepts == pytest.approx(want.intercepts, abs=1e-4)
+    assert trained.calibration.threshold == pytest.approx(want.threshold, abs=1e-4)
     assert (
         json.loads(small.files()["recipe.json"])["calibration"] == trained.calibration.model_dump()
     )
     assert load_trained(small.folder / "head")[1] == trained
 
 
-def test_answers_are_divided_by_the_temperature_before_the_softmax(small):
+def test_logits_are_scaled_and_shifted_before_the_softmax(small):
     small.train("graph_select", HOW)
     head, trained = load_trained(small.folder / "head")
     bag = read_bag(small.folder / "bags" / "s00.h5")
     bare, hot = (
-        trained.model_copy(update={"calibration": c}) for c in (None, Calibration(temperature=2.0))
+        trained.model_copy(update={"calibration": c})
+        for c in (None, Calibration(temperature=2.0, intercepts=[0.5, -0.25]))
     )
     plain = apply(head, bare, bag)
     calibrated = apply(head, hot, bag)
     for of_tiles in (lambda scores: scores, lambda scores: scores.selection.full):
-        want = torch.from_numpy(np.log(of_tiles(plain).predictions) / 2).softmax(-1).numpy()
+        logits = np.log(of_tiles(plain).predictions) / 2 + [0.5, -0.25]
+        want = torch.from_numpy(logits).softmax(-1).numpy()
         np.testing.assert_allclose(of_tiles(calibrated).predictions, want, rtol=1e-5)
     own = forward_selections(head, hot, tensors_of(bag), [plain.selection.selected])
     np.testing.assert_allclose(own.predictions[0], calibrated.predictions, rtol=1e-5)
     assert (plain.attention == calibrated.attention).all()
+
+
+def test_on_four_slides_nothing_is_calibrated(small):
+    calibration = small.train("acmil", HOW).calibration
+    assert calibration.reason == "too few validation slides (4)"
+    assert (calibration.temperature, calibration.intercepts, calibration.n) == (1.0, [], 4)
+
+
+def test_records_of_earlier_versions_are_read():
+    earlier = Calibration.model_validate({"temperature": 20.0, "threshold": 0.5})
+    assert (earlier.intercepts, earlier.n, earlier.reason) == ([], None, "")
 
 
 def test_without_validation_slides_there_is_none(small):
@@ -77,7 +96,7 @@ def test_without_validation_slides_there_is_none(small):
 def test_of_three_classes_there_is_no_threshold(small):
     (small.folder / "toy.yaml").write_text("classes: [normal, tumour, other]\n")
     calibration = small.train("acmil", HOW).calibration
-    assert calibration.temperature > 0
+    assert calibration.n == 4
     assert calibration.threshold is None
 
 

@@ -155,7 +155,7 @@ def test_inner_folds_keep_patients_whole_and_classes_in_proportion():
 def test_each_slide_is_validated_on_once_and_calibration_is_out_of_fold(small, monkeypatch):
     collected = []
 
-    def record(logits, targets, task):
+    def record(logits, targets, task, patients):
         collected.append((logits, targets))
 
     monkeypatch.setattr("mil.train.result.calibrate", record)
