@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from mil.train.over_heads import OverHeads, stacked_attention, stacked_linear
+from mil.heads._pseudo_inverse import pseudo_inverse
+from mil.kernels.dropout import KeepMask, draw_keep_mask
+from mil.train.over_heads import OverHeads, as_bags, stacked_linear
 
 FACTORIES = frozenset({torch.rand, torch.randn, torch.randint, torch.randperm})
 IN_PLACE = frozenset(
@@ -27,6 +29,9 @@ IN_PLACE = frozenset(
         Tensor.uniform_,
     }
 )
+# Functions that vmap has no rule for. Their tensors are [bags, ...], and no bag depends on
+# another.
+BY_BAG = frozenset({functional.scaled_dot_product_attention, pseudo_inverse})
 # Weights of a layer from which on its gradient is worth leaving vmap.
 LEAST_WEIGHTS = 1 << 16
 
@@ -97,17 +102,19 @@ class StackedFunctions(TorchFunctionMode):
             return args[0].copy_(draws)
         if func is functional.dropout:
             return self._dropout(*args, **kwargs)
-        if func is functional.scaled_dot_product_attention:
-            attend = partial(stacked_attention, **kwargs)
-            return OverHeads.apply(self._index, attend, *args)
+        if func is draw_keep_mask:
+            return self._keep_mask(*args, **kwargs)
+        if func in BY_BAG:
+            tensors = [each for each in args if isinstance(each, Tensor)]
+            options = args[len(tensors) :]
+            of_bags = lambda *each: func(*each, *options, **kwargs)  # noqa: E731
+            return OverHeads.apply(self._index, partial(as_bags, of_bags), *tensors)
         if func is functional.linear and self._can_be_one_product(*args, **kwargs):
             bias = args[2] if len(args) > 2 else kwargs.get("bias")
             return OverHeads.apply(self._index, stacked_linear, args[0], args[1], bias)
         return func(*args, **kwargs)
 
-    def _can_be_one_product(
-        self, rows: Tensor, weight: Tensor, *_: object, **__: object
-    ) -> bool:
+    def _can_be_one_product(self, rows: Tensor, weight: Tensor, *_: object, **__: object) -> bool:
         # Of a small layer the copies cost less than leaving vmap, about half a
         # millisecond. Autocast converts the arguments of torch's own function alone.
         is_large = rows.dim() > 1 and weight.numel() >= LEAST_WEIGHTS
@@ -121,6 +128,19 @@ class StackedFunctions(TorchFunctionMode):
         like = _Like(values)
         # Torch itself multiplies by such a mask.
         return values * self._draw(lambda: functional.dropout(like.filled(1.0), p))
+
+    def _keep_mask(self, rows: int, width: int, rate: float) -> KeepMask:
+        scales: set[float] = set()
+
+        def draw() -> Tensor:
+            mask = draw_keep_mask(rows, width, rate)
+            scales.add(mask.scale)
+            return mask.keep
+
+        keep = self._draw(draw)
+        # It follows from the rate alone.
+        (scale,) = scales
+        return KeepMask(keep, scale)
 
     def _draw(self, draw: Callable[[], Tensor], once: bool = False) -> Tensor:
         """Draws of each head; `once`: the same for all, from a generator of the caller."""
