@@ -20,6 +20,7 @@ from mil.config import DatasetConfig, Recipe
 from mil.demo.labelled_tiles import CLASS_NAMES
 from mil.io.bags.patients import FoldBag
 from mil.statistics.calibration import softmax
+from mil.statistics.scaling import Scaling
 from mil.tasks import AnyTask
 from mil.train.data import LabelledBag, batches
 from mil.train.facts import study_size
@@ -31,6 +32,7 @@ from mil.train.store import BagStore
 from mil.train.validate import calibrate
 
 CPU = torch.device("cpu")
+NO_CALIBRATION = Scaling(1.0, np.zeros(2))
 DATASET = DatasetConfig(classes=list(CLASS_NAMES), positive=CLASS_NAMES[1])
 
 
@@ -39,7 +41,7 @@ class SlidePrediction(NamedTuple):
 
     Attributes:
         probability: probability of tumour by the head's own logits.
-        calibrated: the same after the temperature fitted on validation slides.
+        calibrated: the same after calibration on validation slides.
         attention: score of each tile, larger where tumour is expected.
     """
 
@@ -61,7 +63,7 @@ def train_and_predict(
     Args:
         recipe: recipe of the head.
         train: training bags, labelled 1 for tumour and 0 for normal.
-        valid: validation bags, by which an epoch is selected and a temperature fitted.
+        valid: validation bags, by which an epoch is selected and the head calibrated.
         tests: sets of test bags; their labels are not used.
         seed: random seed of weights, order of bags, masking and dropout.
 
@@ -86,9 +88,9 @@ def train_and_predict(
         training = train_members(job)
     select_weights(training)
     head = assembled_head(training, fold.device).eval()
-    calibration = calibrate(training.logits, training.targets, fold.task)
-    temperature = 1.0 if calibration is None else calibration.temperature
-    return [_predict(head, fold.task, temperature, bags) for bags in tests]
+    calibration = calibrate(training.logits, training.targets, fold.task, training.patients)
+    scaling = calibration.scaling if calibration is not None else NO_CALIBRATION
+    return [_predict(head, fold.task, scaling, bags) for bags in tests]
 
 
 def _fold(recipe: Recipe, train: Sequence[LabelledBag], valid: Sequence[LabelledBag]) -> FoldData:
@@ -118,7 +120,7 @@ def _same(bag: LabelledBag) -> LabelledBag:
 
 @torch.inference_mode()
 def _predict(
-    head: nn.Module, task: AnyTask, temperature: float, bags: Sequence[LabelledBag]
+    head: nn.Module, task: AnyTask, scaling: Scaling, bags: Sequence[LabelledBag]
 ) -> list[SlidePrediction]:
     predictions = []
     for batch, _ in batches(bags, 1, CPU):
@@ -126,6 +128,6 @@ def _predict(
         logits = output.logits.double().numpy()
         weights = attention(output, batch, task.attended).double().numpy()
         probability = float(softmax(logits)[0, 1])
-        calibrated = float(softmax(logits / temperature)[0, 1])
+        calibrated = float(softmax(scaling.of(logits))[0, 1])
         predictions.append(SlidePrediction(probability, calibrated, weights))
     return predictions

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.overrides import handle_torch_function, has_torch_function
 
 # As in the package that TransMIL uses.
 PINV_STEPS = 6
@@ -27,6 +28,10 @@ def pseudo_inverse(
     The initial matrix of a bag is scaled by the largest norms of its heads. Under
     autocast the products, and so the result, are of its type.
     """
+    # Several heads that are trained as a stack are computed as if they were bags.
+    if has_torch_function((matrices,)):
+        inverse: Tensor = handle_torch_function(pseudo_inverse, (matrices,), matrices, steps)
+        return inverse
     largest_row = matrices.abs().sum(-1).amax((1, 2))[:, None, None, None]
     largest_column = matrices.abs().sum(-2).amax((1, 2))[:, None, None, None]
     initial = matrices.mT / (largest_row * largest_column)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.overrides import handle_torch_function, has_torch_function
 
 # Random bytes drawn at once: they stay in a cache until they are compared. A multiple
 # of 8, since 64 bits are drawn at a time.
@@ -37,6 +38,10 @@ def draw_keep_mask(rows: int, width: int, rate: float) -> KeepMask:
         width: length of a row.
         rate: probability to drop a number, 0 <= rate < 1.
     """
+    # Several heads that are trained as a stack draw for each of them.
+    if has_torch_function((rows,)):
+        mask: KeepMask = handle_torch_function(draw_keep_mask, (rows,), rows, width, rate)
+        return mask
     share = 1.0 - rate
     kind = torch.uint8 if (256 * share).is_integer() else torch.int16
     levels = 256 if kind == torch.uint8 else 65536
@@ -55,6 +60,8 @@ def draw_keep_mask(rows: int, width: int, rate: float) -> KeepMask:
 def dropout(values: Float[Tensor, "*rows width"], rate: float) -> Float[Tensor, "*rows width"]:
     """Drop numbers at random and scale the others up; on a CPU."""
     keep, scale = draw_keep_mask(values.numel(), 1, rate)
+    if has_torch_function((values,)):
+        return values * keep.view(values.shape) * scale
     return _Dropout.apply(values, keep.view(values.shape), scale)
 
 

@@ -30,6 +30,17 @@ STEPS = 100  # of Newton's method, which takes about ten
 CONVERGED = 1e-9
 
 
+class Scaling(NamedTuple):
+    """softmax(logits / temperature + intercepts) are the calibrated probabilities."""
+
+    temperature: float
+    intercepts: Float[np.ndarray, " classes"]
+
+    def of(self, logits: Logits) -> Logits:
+        """Calibrated logits."""
+        return logits / self.temperature + self.intercepts
+
+
 class Calibration(Section):
     """What the validation slides say of a head's probabilities."""
 
@@ -44,16 +55,10 @@ class Calibration(Section):
     # Why temperature and intercepts are not applied; empty: they are.
     reason: str = ""
 
-
-class Scaling(NamedTuple):
-    """softmax(logits / temperature + intercepts) are the calibrated probabilities."""
-
-    temperature: float
-    intercepts: Float[np.ndarray, " classes"]
-
-    def of(self, logits: Logits) -> Logits:
-        """Calibrated logits."""
-        return logits / self.temperature + self.intercepts
+    @property
+    def scaling(self) -> Scaling:
+        """Temperature and intercepts as they are applied to logits."""
+        return Scaling(self.temperature, np.array(self.intercepts or 0.0))
 
 
 def calibrate_logits(

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 class OverHeads(torch.autograd.Function):
@@ -59,12 +58,10 @@ def stacked_linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out.unflatten(1, inner)
 
 
-def stacked_attention(queries: Tensor, keys: Tensor, values: Tensor, **options: Any) -> Tensor:
-    """Scaled dot-product attention of [heads, bags, ...], for which vmap has no rule."""
-    attended = functional.scaled_dot_product_attention(
-        queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), **options
-    )
-    return attended.unflatten(0, queries.shape[:2])
+def as_bags(function: Callable[..., Tensor], *stacked: Tensor) -> Tensor:
+    """Function of tensors [bags, ...], bag by bag, applied to [heads, bags, ...]."""
+    results = function(*(tensor.flatten(0, 1) for tensor in stacked))
+    return results.unflatten(0, stacked[0].shape[:2])
 
 
 class BatchedLinear(torch.autograd.Function):

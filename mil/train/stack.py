@@ -20,9 +20,10 @@ from mil.heads import FollowsSteps
 from mil.kernels.dispatch import reference_alone
 from mil.losses import total_loss
 from mil.tasks import AnyTask
-from mil.train.draws import RandomState, StackedFunctions, restored
 from mil.train.optim import AdamW, make_optimiser
 from mil.train.precision import forward_autocast
+from mil.train.random_state import RandomState, restored
+from mil.train.stack_functions import StackedFunctions
 
 Weights = dict[str, Tensor]
 

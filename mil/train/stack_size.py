@@ -14,9 +14,9 @@ from mil.kernels.dispatch import reference_alone
 from mil.losses import total_loss
 from mil.tasks import AnyTask
 from mil.train.data import BagSource, collate, in_order
-from mil.train.draws import RandomState, restored
 from mil.train.loop import TrainingData
 from mil.train.precision import HALF, choose_dtype, forward_autocast
+from mil.train.random_state import RandomState, restored
 from mil.train.sampling import sample_tiles
 from mil.train.stack import Stack
 
@@ -25,6 +25,8 @@ STACK_BYTES = 1 << 30
 # The same of a single head from which on a stack is not faster: its products are large
 # enough by themselves, and the fused operations of a single head save memory traffic.
 LARGEST_HEAD_BYTES = 24 << 20
+# Heads from which on a stack is faster: vmap takes some milliseconds of each batch.
+LEAST_HEADS = 3
 TRIAL_BAGS = 2
 TRIAL_TILES = 64
 # Differences of losses that are rounding.
@@ -59,7 +61,7 @@ def choose_size(
         config: Section `train` of the recipe.
     """
     apart = StackSize(heads=1, valid_bags=1)
-    if len(heads) < 2 or not can_stack(heads[0], data, losses, config):
+    if len(heads) < LEAST_HEADS or not can_stack(heads[0], data, losses, config):
         return apart
     tiles_of_bag = _tiles_of(data.train, config.max_tiles)
     order = sorted(range(len(tiles_of_bag)), key=lambda bag: -tiles_of_bag[bag])
@@ -91,7 +93,7 @@ def can_stack(
 
     A trial decides: losses and logits of two copies of the head, on a few tiles. Heads
     whose computation depends on the values of a head, or that draw random numbers in a
-    way that `mil.train.draws` does not know, cannot be stacked.
+    way that `mil.train.stack_functions` does not know, cannot be stacked.
 
     Args:
         head: Head; it is not changed.

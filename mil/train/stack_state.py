@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mil.config import TrainConfig
-from mil.train.draws import RandomState
+from mil.train.random_state import RandomState
 from mil.train.stack import HeadGroup, Single, Stack
 from mil.train.state import Checkpoint, History, Snapshot, weights_of
 

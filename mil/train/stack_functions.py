@@ -1,8 +1,8 @@
-"""Random numbers of several heads at once, each head from a random state of its own.
+"""Functions of torch that heads in a stack call for all of them at once.
 
-Dropout and masking draw from torch's own random state. Heads that are trained together
-draw what each would draw alone: a random function of torch is called once for each
-head, in that head's state.
+Heads draw what each would draw alone: a random function is called once for each head,
+in that head's random state. Functions that `torch.func.vmap` does not know, or computes
+slowly, are called once with the stacked tensors.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from mil.train.over_heads import OverHeads, stacked_attention, stacked_linear
+from mil.heads._pseudo_inverse import pseudo_inverse
+from mil.kernels.dropout import KeepMask, draw_keep_mask
+from mil.train.over_heads import OverHeads, as_bags, stacked_linear
+from mil.train.random_state import RandomState, restored
 
 FACTORIES = frozenset({torch.rand, torch.randn, torch.randint, torch.randperm})
 IN_PLACE = frozenset(
@@ -27,33 +30,11 @@ IN_PLACE = frozenset(
         Tensor.uniform_,
     }
 )
+# Functions that vmap has no rule for. Their tensors are [bags, ...], and no bag depends on
+# another.
+BY_BAG = frozenset({functional.scaled_dot_product_attention, pseudo_inverse})
 # Weights of a layer from which on its gradient is worth leaving vmap.
 LEAST_WEIGHTS = 1 << 16
-
-
-class RandomState:
-    """State of torch's own random generators, as one head alone would leave it.
-
-    Args:
-        seed: Seed of the state at the start.
-        device: Device of the head.
-
-    Attributes:
-        tensors: State of each generator, by type of device.
-    """
-
-    def __init__(self, seed: int, device: torch.device) -> None:
-        self._device = device
-        with restored(device):
-            torch.manual_seed(seed)
-            self.tensors = _states(device)
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Draw from this state; the caller restores torch's own afterwards."""
-        _set_states(self.tensors, self._device)
-        yield
-        self.tensors = _states(self._device)
 
 
 class StackedFunctions(TorchFunctionMode):
@@ -97,9 +78,13 @@ class StackedFunctions(TorchFunctionMode):
             return args[0].copy_(draws)
         if func is functional.dropout:
             return self._dropout(*args, **kwargs)
-        if func is functional.scaled_dot_product_attention:
-            attend = partial(stacked_attention, **kwargs)
-            return OverHeads.apply(self._index, attend, *args)
+        if func is draw_keep_mask:
+            return self._keep_mask(*args, **kwargs)
+        if func in BY_BAG:
+            tensors = [each for each in args if isinstance(each, Tensor)]
+            options = args[len(tensors) :]
+            of_bags = lambda *each: func(*each, *options, **kwargs)  # noqa: E731
+            return OverHeads.apply(self._index, partial(as_bags, of_bags), *tensors)
         if func is functional.linear and self._can_be_one_product(*args, **kwargs):
             bias = args[2] if len(args) > 2 else kwargs.get("bias")
             return OverHeads.apply(self._index, stacked_linear, args[0], args[1], bias)
@@ -119,6 +104,19 @@ class StackedFunctions(TorchFunctionMode):
         like = _Like(values)
         # Torch itself multiplies by such a mask.
         return values * self._draw(lambda: functional.dropout(like.filled(1.0), p))
+
+    def _keep_mask(self, rows: int, width: int, rate: float) -> KeepMask:
+        scales: set[float] = set()
+
+        def draw() -> Tensor:
+            mask = draw_keep_mask(rows, width, rate)
+            scales.add(mask.scale)
+            return mask.keep
+
+        keep = self._draw(draw)
+        # It follows from the rate alone.
+        (scale,) = scales
+        return KeepMask(keep, scale)
 
     def _draw(self, draw: Callable[[], Tensor], once: bool = False) -> Tensor:
         """Draws of each head; `once`: the same for all, from a generator of the caller."""
@@ -152,26 +150,3 @@ class _Like:
     def filled(self, value: float) -> Tensor:
         """New tensor that is this value everywhere."""
         return torch.full(self._shape, value, dtype=self._dtype, device=self._device)
-
-
-def _states(device: torch.device) -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def _set_states(states: dict[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(states["cpu"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"], device)
-
-
-@contextmanager
-def restored(device: torch.device) -> Iterator[None]:
-    """Restore torch's own random state afterwards."""
-    states = _states(device)
-    try:
-        yield
-    finally:
-        _set_states(states, device)
