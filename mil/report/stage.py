@@ -16,7 +16,7 @@ from mil.io.bags.status import SlideState, gather, summary
 from mil.io.results import Metrics, Prediction, read_comparison, read_evaluation
 from mil.io.tables import Slide, read_dataset
 from mil.report.plots import roc_svg
-from mil.statistics.text import column_title, headline, interval, mean_sd, predicted, value
+from mil.statistics.text import beside, column_title, headline, interval, mean_sd, predicted, value
 from mil.statistics.threshold import mean_threshold
 from mil.tasks import Task, task_of
 from mil.versions import TOOL_VERSION
@@ -184,7 +184,7 @@ def _slide_cell(rows: Sequence[Prediction], heatmap: str | None, task: Task) -> 
     value = means[list(task.columns).index(task.column_of_interest)]
     decision = task.predicted_class(means, threshold)
     if threshold is not None:
-        decision += f", threshold {predicted(threshold, value)}"
+        decision += f", threshold {beside(threshold, value)}"
     return SlideCell(predicted(value, threshold), decision, heatmap)
 
 

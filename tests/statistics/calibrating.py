@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.stats import norm
 
 from mil.statistics import scaling, threshold
 from mil.statistics.calibration import softmax
 from mil.statistics.confusion import accuracy, balanced_accuracy, confusion
-from scipy.stats import norm
 
 SIZES = (6, 10, 20, 40, 100)
 AUROCS = (0.6, 0.75, 0.9, 0.98)
@@ -92,7 +92,9 @@ def beta(logits: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.nd
 
     def loss(parameters: np.ndarray) -> float:
         z = odds(parameters, logits)
-        return float((np.logaddexp(0, z) - target * z).sum() + ((parameters / widths) ** 2).sum() / 2)
+        return float(
+            (np.logaddexp(0, z) - target * z).sum() + ((parameters / widths) ** 2).sum() / 2
+        )
 
     best = minimize(loss, np.zeros(3)).x
     return lambda new: two(odds(best, new))

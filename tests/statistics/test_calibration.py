@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize_scalar
 from sklearn.metrics import brier_score_loss
 
 from mil.statistics.calibration import (
@@ -10,7 +9,6 @@ from mil.statistics.calibration import (
     ece,
     ece_if_calibrated,
     reliability,
-    softmax,
     weighted_ece,
 )
 
