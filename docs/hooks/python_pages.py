@@ -37,6 +37,8 @@ PACKAGES = {
         "mil.statistics.bootstrap",
         "mil.statistics.intervals",
         "mil.statistics.calibration",
+        "mil.statistics.scaling",
+        "mil.statistics.threshold",
         "mil.statistics.multiple",
         "mil.statistics.power",
     ),

@@ -43,13 +43,13 @@ def done(prediction: SlidePrediction, ensemble: Ensemble) -> str:
     name = ensemble.trained.task.column_of_interest
     sd = row[f"sd_{name.removeprefix('p_')}"]
     heads = len(prediction.predictions)
-    spread = f" (sd {float(sd):.3f} over {heads} heads)" if sd else ""
+    spread = [f"sd {float(sd):.3f} over {heads} heads"] if sd else []
     threshold = threshold_of(ensemble.records)
-    value = with_threshold(name, float(row[name]), threshold)
+    value = with_threshold(name, float(row[name]), threshold, *spread)
     called = f", called {row['called']}" if row["called"] else ""
     note = f"; {prediction.reason}" if prediction.reason else ""
     return (
-        f"predict {slide}: ok, {value}{spread}{called}; "
+        f"predict {slide}: ok, {value}{called}; "
         f"{prediction.tiles} tiles, {prediction.tiles_per_s:.0f} a second{note}"
     )
 

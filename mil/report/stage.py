@@ -18,6 +18,7 @@ from mil.io.tables import Slide, read_dataset
 from mil.report.plots import roc_svg
 from mil.statistics.attention import almost_uniform
 from mil.statistics.text import (
+    beside,
     column_title,
     headline,
     interval,
@@ -205,7 +206,7 @@ def _slide_cell(
     value = means[list(task.columns).index(task.column_of_interest)]
     decision = task.predicted_class(means, threshold)
     if threshold is not None:
-        decision += f", threshold {predicted(threshold, value)}"
+        decision += f", threshold {beside(threshold, value)}"
     return SlideCell(predicted(value, threshold), decision, heatmap, caution)
 
 

@@ -56,18 +56,25 @@ def predicted(value: float, threshold: float | None = None) -> str:
     return f"{value:.{_digits(value, threshold)}f}"
 
 
-def with_threshold(column: str, value: float, threshold: float | None) -> str:
+def beside(threshold: float, value: float) -> str:
+    """`0.482`: a threshold, with as many digits as the probability that it stands beside."""
+    return f"{threshold:.{_digits(value, threshold)}f}"
+
+
+def with_threshold(column: str, value: float, threshold: float | None, *others: str) -> str:
     """`p(tumour) = 0.731 (threshold 0.482)`: a prediction with its column's name.
 
     Args:
         column: Column of predictions.csv.
         value: The prediction.
         threshold: Least probability of the positive class; None: there is none.
+        *others: What else stands in the brackets.
     """
-    number = f"{column_title(column)} = {predicted(value, threshold)}"
-    if threshold is None:
-        return number
-    return f"{number} (threshold {threshold:.{_digits(value, threshold)}f})"
+    notes = list(others)
+    if threshold is not None:
+        notes.insert(0, f"threshold {beside(threshold, value)}")
+    brackets = f" ({', '.join(notes)})" if notes else ""
+    return f"{column_title(column)} = {predicted(value, threshold)}{brackets}"
 
 
 def _digits(value: float, threshold: float | None) -> int:

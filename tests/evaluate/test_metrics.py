@@ -16,7 +16,7 @@ from mil.evaluate.summary import metrics_of
 from mil.heads import build_head
 from mil.io.tables import read_csv, write_csv
 from mil.tasks import Classification
-from mil.trained import Trained, save_trained
+from mil.trained import Calibration, Trained, save_trained
 from tests.scored import evaluate
 from tests.synthetic import bag_file
 
@@ -85,7 +85,8 @@ def test_thresholds_of_validation_are_used():
     found = set_metrics([replace(r, threshold=0.35) for r in SLIDES], TASK).model_dump()
     assert found["sensitivity"]["value"] == 1
     assert found["confusion"]["table"] == [[2, 1], [0, 3]]
-    assert found["accuracy"]["value"] == pytest.approx(4 / 6)  # of the most probable class
+    assert found["accuracy"]["value"] == pytest.approx(5 / 6)
+    assert found["accuracy_most_probable"]["value"] == pytest.approx(4 / 6)
     without = evaluation_set([replace(r, threshold=None) for r in SLIDES], TASK)
     assert TASK.metrics(without)["sensitivity"] == pytest.approx(2 / 3)
 
@@ -135,14 +136,22 @@ def test_subgroups_of_columns_with_two_to_ten_values():
 
 
 def test_before_and_after_the_temperature():
-    """Logits of log odds 2: p after a temperature of 2 has log odds 1."""
+    """Log odds 2, and 1 after a temperature of 2."""
     hot = 1 / (1 + np.exp(-1))
     raw = 1 / (1 + np.exp(-2))
     rows = [
         row("a", "tumour", hot, temperature=2.0, threshold=0.4),
         row("b", "normal", 1 - hot, temperature=2.0),
     ]
-    found = metrics_of(rows, trained(), {}).to_json()["calibration"]
+    rows = [
+        replace(each, uncalibrated={"p_tumour": p, "p_normal": 1 - p})
+        for each, p in zip(rows, (raw, 1 - raw), strict=True)
+    ]
+    few = Calibration(n=4, reason="too few validation slides (4)")
+    found = metrics_of(rows, trained(), {}, (), [few, Calibration(n=9)]).to_json()["calibration"]
+    assert found["note"] == (
+        "Probabilities of 1 of 2 heads are not calibrated: too few validation slides (4)."
+    )
     assert found["temperature"] == {"mean": 2.0, "sd": None}
     assert found["before"]["brier"] == pytest.approx((1 - raw) ** 2)
     assert found["after"]["brier"] == pytest.approx((1 - hot) ** 2)

@@ -112,7 +112,7 @@ def test_bundle(slide):
     )
     np.testing.assert_array_equal(np.stack([found["x"], found["y"]], 1), COORDS[:5])
     p = apply(*load_trained(one), read_bag(slide / "bag.h5")).predictions
-    assert title == f"s1   p(tumour) = {p[1]:.3f}   abmil"
+    assert title == f"s1   p(tumour) = {p[1]:.3f} (threshold 0.500)   abmil"
 
 
 def test_the_layer_lies_on_the_tiles_and_counts_from_the_scanned_part(slide):

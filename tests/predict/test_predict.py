@@ -136,7 +136,8 @@ def test_several_heads_are_averaged_and_their_spread_is_said(place, make_head):
     assert rows["a"]["heads"] == "3"
     assert said[0] == "abmil: ensemble of 3 heads (3 seeds, 1 fold)"
     assert (
-        f"p(tumour) = {np.mean(each):.3f} (sd {np.std(each, ddof=1):.3f} over 3 heads)" in said[1]
+        f"p(tumour) = {np.mean(each):.3f} (threshold 0.500, sd {np.std(each, ddof=1):.3f} over 3 "
+        "heads)" in said[1]
     )
 
 

@@ -43,7 +43,8 @@ def test_an_estimate_is_the_answer_of_the_tiles_so_far():
         running.add(FEATURES[first:last])
         expected = [of_bag(pair, last).predictions for pair in heads]
         np.testing.assert_allclose(running.predictions(), expected, rtol=1e-5)
-        assert running.estimate() == f"p(tumour) = {np.mean(expected, axis=0)[1]:.3f}"
+        mean = np.mean(expected, axis=0)[1]
+        assert running.estimate() == f"p(tumour) = {mean:.3f} (threshold 0.500)"
 
 
 @pytest.mark.parametrize("readable", [40, 31])

@@ -61,7 +61,7 @@ def test_a_slide_without_an_answer_has_the_same_columns():
 @pytest.mark.parametrize(
     ("task", "answers", "name"),
     [
-        (TWO, [0.5, 0.5], "normal"),
+        (TWO, [0.5, 0.5], "tumour"),
         (Classification(classes=THREE, positive="b"), [0.2, 0.3, 0.5], "c"),
         (
             Ordinal(classes=THREE, positive="b"),
@@ -84,10 +84,10 @@ def test_what_a_slide_is_called(task, answers, name):
         (
             TWO,
             [[0.4, 0.6], [0.2, 0.8]],
-            "p(tumour) = 0.700 (sd 0.141 over 2 heads), called tumour; 7 tiles",
+            "p(tumour) = 0.700 (threshold 0.500, sd 0.141 over 2 heads), called tumour; 7 tiles",
         ),
         (Regression(mean=1.0, deviation=2.0), [[3.25]], "predicted = 3.250; 7 tiles"),
-        (SurvivalCox(), [[-0.5]], "log_risk = -0.500; 7 tiles"),
+        (SurvivalCox(), [[-0.5]], "log risk = -0.500; 7 tiles"),
     ],
 )
 def test_the_line_about_a_slide(task, answers, said):
@@ -120,4 +120,4 @@ def test_temperature_and_threshold_are_the_heads_mean():
     assert (said["temperature"], said["threshold"], said["called"]) == ("2", "0.35", "tumour")
     for lacking in (None, Calibration(temperature=2.5)):
         said = row_of(found, ensemble(TWO, calibrations=[both[0], lacking]))
-        assert (said["threshold"], said["called"]) == ("", "normal")
+        assert (said["threshold"], said["called"]) == ("0.5", "normal")

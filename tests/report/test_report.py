@@ -15,7 +15,7 @@ from mil.io.tables import read_csv, write_csv
 from mil.io.tiles import write_tiles
 from mil.report.stage import run
 from mil.statistics.metric import Metric, Spread
-from mil.statistics.text import interval, mean_sd, value
+from mil.statistics.text import interval, mean_sd, value, with_threshold
 from tests.messages import one_line
 from tests.synthetic import bag_file, make_tiles
 
@@ -72,6 +72,14 @@ def study(tmp_path) -> Path:
             "test_patients": whole,
             "runs": [{"seed": seed, "fold": 0, "n_slides": 2} for seed in (1, 2)],
             "over_runs": {"auroc_macro": {"mean": 0.6875, "sd": 0.0625}},
+            "calibration": {
+                "note": "Probabilities are not calibrated: too few validation slides (4).",
+                "temperature": {"mean": 1.0, "sd": None},
+                "threshold": {"mean": 0.25, "sd": 0.0},
+                "before": {"brier": 0.2, "ece": 0.1},
+                "after": {"brier": 0.2, "ece": 0.1},
+                "reliability": [],
+            },
         }
         folder = tmp_path / "evaluate" / recipe
         predictions = [
@@ -80,11 +88,13 @@ def study(tmp_path) -> Path:
                 "patient": f"<i>p{name[0]}</i>",
                 "split": SLIDES[name][1],
                 "label": SLIDES[name][0],
+                "p_normal": 1 - p - step,
                 f"p_{EVIL}": p + step,
                 "recipe": recipe,
                 "encoder": "tiny",
                 "seed": seed,
                 "fold": 0,
+                "threshold": 0.25,
             }
             for seed, step in ((1, -0.0625), (2, 0.0625))
             for name, p in values.items()
@@ -215,7 +225,7 @@ def test_two_recipes_side_by_side(study):
     assert heads.count('<td class="n">0.812<br>') == 2
     assert "(0.5 is chance)" in heads
     for slide in ("a 1#%", "b", "c"):
-        probabilities = re.findall(r"<td>(\d\.\d{3}|–)<br>", row_of(page, slide))
+        probabilities = re.findall(r"<td>(\d\.\d{3}) <span", row_of(page, slide))
         assert probabilities == [
             f"{PROBABILITY[recipe][slide]:.3f}" for recipe in ("abmil", "acmil")
         ]
@@ -358,6 +368,36 @@ def test_a_comparison_that_is_none(study):
         FormatError, match=r"comparison\.json: no comparison\.json of `mil compare` \('dataset' is"
     ):
         compared(study, study / "comparison.json")
+
+
+def test_the_decision_and_its_threshold_stand_beside_each_prediction(study):
+    page = report(study)
+    for slide, called in (("a 1#%", "normal"), ("b", EVIL)):
+        assert (
+            f'<span class="quiet">{html.escape(called).replace("&#x27;", "&#39;")}, threshold 0.250'
+            in row_of(page, slide).partition("</td>\n<td>")[2]
+        )
+    assert page.count('<br><span class="quiet">threshold 0.250 ± 0.000</span></td>') == 2
+    note = "Probabilities are not calibrated: too few validation slides (4)."
+    assert f'<p class="quiet">abmil · tiny: {note}</p>' in page
+
+
+@pytest.mark.parametrize(
+    ("value", "threshold", "text"),
+    [
+        (0.7312, 0.482, "p(tumour) = 0.731 (threshold 0.482)"),
+        (0.50004, 0.5, "p(tumour) = 0.50004 (threshold 0.50000)"),
+        (0.49996, 0.50001, "p(tumour) = 0.49996 (threshold 0.50001)"),
+        (0.5, 0.5, "p(tumour) = 0.500 (threshold 0.500)"),
+        (0.9999, 0.5, "p(tumour) = 0.9999 (threshold 0.5000)"),
+        (2e-5, 0.5, "p(tumour) = 0.00002 (threshold 0.50000)"),
+        (1e-9, 0.5, "p(tumour) = 0.000000 (threshold 0.500000)"),
+        (1.0, 0.9996, "p(tumour) = 1.0000 (threshold 0.9996)"),
+        (0.25, None, "p(tumour) = 0.250"),
+    ],
+)
+def test_digits_tell_a_probability_from_its_threshold(value, threshold, text):
+    assert with_threshold("p_tumour", value, threshold) == text
 
 
 def test_the_same_study_gives_the_same_page(study):

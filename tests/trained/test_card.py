@@ -75,6 +75,7 @@ def study(tmp_path, monkeypatch):
         "test": {
             "auroc": {"value": 0.8125, "ci95": [0.5, 0.95]},
             "accuracy": {"value": 0.75, "ci95": None},
+            "accuracy_most_probable": {"value": 0.5, "ci95": None},
             "n_slides": 3,
             "n_patients": 2,
             "confusion": {"classes": [], "table": []},
@@ -99,6 +100,36 @@ def study(tmp_path, monkeypatch):
             )
         )
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("calibration", "lines"),
+    [
+        (
+            Calibration(n=4, threshold=0.5, reason="too few validation slides (4)"),
+            [
+                "slides from elsewhere. Probabilities are not calibrated: too few validation "
+                "slides (4).",
+                "epoch 1 kept; predictions not calibrated: too few validation slides (4), tumour "
+                "predicted from 0.5 up.",
+            ],
+        ),
+        (
+            Calibration(temperature=1.25, intercepts=[-0.125, 0.125], threshold=0.4375, n=20),
+            [
+                "predictions calibrated on the 20 validation slides (temperature 1.25, intercepts "
+                "-0.125 and 0.125), tumour predicted from 0.4375 up."
+            ],
+        ),
+    ],
+    ids=["too_few", "intercepts"],
+)
+def test_what_a_card_says_of_calibration(study, calibration, lines):
+    make(study / "heads" / "seed1", seed=1, calibration=calibration)
+    write_manifest(study / "heads" / "seed1")
+    one = cards(study)[0]
+    for line in lines:
+        assert line in one
 
 
 def cards(study, **given) -> list[str]:
@@ -129,6 +160,8 @@ def test_what_a_card_says(study):
         "predicted from 0.4375 up." in one
     )
     assert "epoch 1 kept, predictions not calibrated." in two
+    assert "Probabilities are not calibrated: no validation slides." in two
+    assert "most probable" not in one + two
     assert "| accuracy | 0.750 |  | not known |" in one
     assert "| AUROC | 0.812 (0.500 to 0.950) | 0.700 (0.250 to 1.000) | 0.810 |" in two
     digest = json.loads((study / "heads" / "seed1" / "seal.json").read_text())["sha256"][
