@@ -63,7 +63,7 @@ def train_all(small, head, runs, how=HOW):
     ("head", "how"),
     [
         ("acmil", f"{HOW}, zscore: true, class_weights: balanced"),
-        ("graph_select", HOW),
+        pytest.param("graph_select", HOW, marks=pytest.mark.slow),
         pytest.param("mhim", f"{HOW}, restarts: 2, inner_folds: 2", marks=pytest.mark.slow),
         pytest.param("graph_select", f"{HOW}, inner_folds: 2", marks=pytest.mark.slow),
     ],

@@ -89,7 +89,10 @@ def test_restarts_differ_in_initialisation_and_see_the_same_batches(small, monke
     assert len(set(losses)) == 3
 
 
-@pytest.mark.parametrize("head", ["acmil", "graph_select", "mhim"])
+@pytest.mark.parametrize(
+    "head",
+    ["acmil", *(pytest.param(name, marks=pytest.mark.slow) for name in ("graph_select", "mhim"))],
+)
 def test_kept_restarts_predict_as_their_mean(small, head):
     trained = small.train(head, f"{HOW}, restarts: 3, keep_within: 9")
     assert len(trained.members) == 3
@@ -220,7 +223,9 @@ def test_numbers_that_cannot_be_are_one_line(small, setting, value):
         small.train("acmil", f"{setting}: {value}")
 
 
-@pytest.mark.parametrize("head", ["acmil", "graph_select", "ibmil"])
+@pytest.mark.parametrize(
+    "head", ["acmil", "graph_select", pytest.param("ibmil", marks=pytest.mark.slow)]
+)
 def test_z_scores_are_those_of_the_training_tiles_and_stay_with_the_head(small, head):
     shifted = [read_bag(small.folder / "bags" / f"s{i:02d}.h5").features for i in range(8)]
     trained = small.train(head, f"{HOW}, zscore: true")
