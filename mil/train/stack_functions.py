@@ -81,14 +81,22 @@ class StackedFunctions(TorchFunctionMode):
         if func is draw_keep_mask:
             return self._keep_mask(*args, **kwargs)
         if func in BY_BAG:
-            tensors = [each for each in args if isinstance(each, Tensor)]
-            options = args[len(tensors) :]
-            of_bags = lambda *each: func(*each, *options, **kwargs)  # noqa: E731
-            return OverHeads.apply(self._index, partial(as_bags, of_bags), *tensors)
+            return self._by_bag(func, args, kwargs)
         if func is functional.linear and self._can_be_one_product(*args, **kwargs):
             bias = args[2] if len(args) > 2 else kwargs.get("bias")
             return OverHeads.apply(self._index, stacked_linear, args[0], args[1], bias)
         return func(*args, **kwargs)
+
+    def _by_bag(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Tensor:
+        tensors = [each for each in args if isinstance(each, Tensor)]
+        options = args[len(tensors) :]
+
+        def of_bags(*each: Tensor) -> Tensor:
+            result: Tensor = func(*each, *options, **kwargs)
+            return result
+
+        result: Tensor = OverHeads.apply(self._index, partial(as_bags, of_bags), *tensors)
+        return result
 
     def _can_be_one_product(self, rows: Tensor, weight: Tensor, *_: object, **__: object) -> bool:
         # Of a small layer the copies cost less than leaving vmap, about half a
