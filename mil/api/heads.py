@@ -152,7 +152,7 @@ def score_bag(head: TrainedHead, bag: Bag) -> SlideScore:
     path = Path(f"{bag.slide}.h5")
     check_usable(bag, path)
     check_compatible(head.settings, bag, path)
-    # The temperature of the validation slides is applied here, as in predictions.csv.
+    # The calibration on validation slides is applied here, as in predictions.csv.
     result = apply(head.module, head.settings, bag)
     columns = head.settings.task.columns
     return SlideScore(

@@ -95,16 +95,16 @@ def _remarks(ensemble: Ensemble, dtype: str) -> Iterator[str]:
     if len(ensemble.models) > 1:
         seeds_and_folds = [(trained.seed, trained.fold) for _, trained in ensemble.models]
         yield f"{recipe}: ensemble of {messages.heads(seeds_and_folds)}"
-    if ensemble.trained.task.one_of_classes:
-        note = calibration_note([trained.calibration for trained in ensemble.records])
-        if note:
-            yield f"{recipe}: {note[0].lower()}{note[1:-1]}"
     if len(ensemble.divisions) > 1:
         yield f"{recipe}: {messages.several_divisions(ensemble.divisions)}"
     if ensemble.trained.fusion == "early":
         yield f"{recipe}: {messages.EARLY}"
     if not ensemble.streams:
         yield messages.whole_bag(ensemble.trained, dtype)
+    if ensemble.trained.task.one_of_classes:
+        note = calibration_note([trained.calibration for trained in ensemble.records])
+        if note:
+            yield f"{recipe}: {note[0].lower()}{note[1:-1]}"
 
 
 def _check_nothing_lost(path: Path, names: Sequence[str]) -> None:

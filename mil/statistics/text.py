@@ -100,7 +100,9 @@ def calibration_note(calibrations: Sequence[Calibration | None]) -> str:
     uncalibrated = [reason for reason in reasons if reason]
     if not uncalibrated:
         return ""
-    heads = f" of {len(uncalibrated)} of {len(reasons)} heads" if len(reasons) > 1 else ""
+    heads = ""
+    if len(uncalibrated) < len(reasons):
+        heads = f" of {len(uncalibrated)} of {len(reasons)} heads"
     return f"Probabilities{heads} are not calibrated: {some(sorted(set(uncalibrated)))}."
 
 

@@ -114,7 +114,12 @@ def test_the_order_of_classes_changes_nothing():
     assert other.threshold == pytest.approx(one.threshold)
 
 
-@pytest.mark.parametrize("size", [6, 10, 20, 40])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "size", [6, pytest.param(10, marks=SLOW), 20, pytest.param(40, marks=SLOW)]
+)
 def test_new_slides_gain(size):
     """Of twenty cohorts, the mean log loss falls, and no temperature reaches its bound."""
     rng = np.random.default_rng(size)
@@ -131,7 +136,7 @@ def test_new_slides_gain(size):
     assert np.mean(gains) > 0
 
 
-@pytest.mark.parametrize("size", [10, 40])
+@pytest.mark.parametrize("size", [10, pytest.param(40, marks=SLOW)])
 def test_calibrated_heads_lose_next_to_nothing(size):
     rng = np.random.default_rng(size)
     losses = []
