@@ -54,12 +54,14 @@ def test_a_plan_is_concrete_and_a_recipe_without_auto_is_as_it_is():
     planned = plan_recipe(recipe("auto"), COHORT)
     assert not planned.train.auto
     assert planned.train.lr == RULES[0].train["lr"]
-    assert planned.options == {"hidden": RULES[0].hidden}
+    rule = RULES[0]
+    assert planned.options == {"hidden": rule.hidden, "attention": rule.attention, "dropout": 0.5}
+    assert plan_recipe(recipe("auto", "mean"), COHORT).options == {"hidden": rule.hidden}
     written = recipe({"lr": 0.5})
     assert plan_recipe(written, COHORT) is written
     assert plan_recipe(planned, COHORT) is planned
     line = described(recipe("auto"), planned, COHORT)
-    assert line.startswith("planned for 30 slides of 28 patients: hidden 128, ")
+    assert line.startswith("planned for 30 slides of 28 patients: hidden 64, ")
 
 
 def test_what_a_recipe_writes_is_kept_even_if_it_is_a_default():
@@ -132,9 +134,10 @@ def test_test_labels_shuffled_change_no_recipe(small):
 
 def test_heads_planned_for_different_folds_may_be_averaged(small):
     one = auto_study(small)
+    options = {**one.recipe.options, "hidden": 65}
     other = one.model_copy(
         update={
-            "recipe": one.recipe.model_copy(update={"options": {"hidden": 64}}),
+            "recipe": one.recipe.model_copy(update={"options": options}),
             "planned_from": one.planned_from.model_copy(update={"tiles_median": 13}),
         }
     )
