@@ -38,6 +38,7 @@ RECIPES = [
     pytest.param(path.stem, marks=[] if path.stem in FAST else [pytest.mark.slow])
     for path in sorted(config_path("heads").glob("*.yaml"))
 ]
+OTHERS = [recipe.values[0] for recipe in RECIPES if recipe.values[0] != "acmil"]
 STACKED = [recipe for recipe in RECIPES if recipe.values[0] not in NOT_STACKED]
 # With all that a step may have: a last step of fewer bags, batches whose gradients add
 # up, and draws that the heads share.
@@ -130,7 +131,9 @@ def test_losses_and_gradients_of_a_stack_are_those_of_its_heads(recipe):
                 )
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "recipe", ["acmil", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+)
 def test_heads_trained_together_are_those_trained_apart(recipe):
     settings = load_recipe(recipe)
     one_by_one = heads_of(recipe)
@@ -311,9 +314,9 @@ class Odd(nn.Module):
     ("kind", "stacked"),
     [
         ("plain", True),
-        ("reads a value", False),
         ("draws by an unknown function", False),
-        ("counts its calls", False),
+        pytest.param("reads a value", False, marks=pytest.mark.slow),
+        pytest.param("counts its calls", False, marks=pytest.mark.slow),
     ],
 )
 def test_a_head_whose_code_cannot_be_stacked_is_trained_all_the_same(kind, stacked):
