@@ -48,8 +48,7 @@ class TrainConfig(Section):
 
     # An option that is off changes no bit of a trained head.
     epochs: int = Field(50, gt=0, description="Number of passes over the training bags.")
-    # One bag a step, as in the published codes; mil's own recipes train on four
-    # (docs/reference/heads.md).
+    # One bag a step, as in the published codes; planned recipes train on four.
     batch_bags: int = Field(
         1, gt=0, description="Number of bags in a batch; their tiles are concatenated, not padded."
     )
