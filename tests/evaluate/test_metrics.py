@@ -148,7 +148,8 @@ def test_before_and_after_the_temperature():
         for each, p in zip(rows, (raw, 1 - raw), strict=True)
     ]
     few = Calibration(n=4, reason="too few validation slides (4)")
-    found = metrics_of(rows, trained(), {}, (), [few, Calibration(n=9)]).to_json()["calibration"]
+    metrics = metrics_of(rows, trained(), {}, calibrations=[few, Calibration(n=9)])
+    found = metrics.to_json()["calibration"]
     assert found["note"] == (
         "Probabilities of 1 of 2 heads are not calibrated: too few validation slides (4)."
     )

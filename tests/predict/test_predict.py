@@ -137,7 +137,7 @@ def test_several_heads_are_averaged_and_their_spread_is_said(place, make_head):
     assert said[0] == "abmil: ensemble of 3 heads (3 seeds, 1 fold)"
     assert (
         f"p(tumour) = {np.mean(each):.3f} (threshold 0.500, sd {np.std(each, ddof=1):.3f} over 3 "
-        "heads)" in said[1]
+        "heads)" in said[2]
     )
 
 
@@ -244,7 +244,7 @@ def test_features_that_are_not_finite_are_said_and_stop_no_other(place, make_hea
     )
     rows, said = predict(place, ("a.tif", "b.tif"))
     assert [rows[name]["state"] for name in "ab"] == ["failed", "ok"]
-    assert "features.dtype: float32" in said[0]
+    assert "features.dtype: float32" in said[1]
     assert not (place / "out" / "heatmap" / "a.png").exists()
 
 

@@ -218,7 +218,11 @@ def test_nothing_is_fetched_from_elsewhere(study):
 def test_two_recipes_side_by_side(study):
     page = report(study)
     heads = page[page.index("Heads on the test slides") : page.index("<svg")]
-    assert re.findall(r"<tr><td>(.*?)</td>", heads) == ["abmil · tiny", "acmil · tiny"]
+    threshold = '<br><span class="quiet">threshold 0.250 ± 0.000</span>'
+    names = re.findall(r"<tr><td>(.*?)</td>", heads, re.DOTALL)
+    assert [name.replace("\n", "") for name in names] == [
+        f"{name} · tiny{threshold}" for name in ("abmil", "acmil")
+    ]
     assert heads.count('<td class="n">0.688 ± 0.062<br><span class="quiet"></span></td>') == 2
     assert heads.count('<td class="n">0.750<br><span class="quiet">0.50 to 1.00</span></td>') == 4
     assert heads.count('<td class="n">0.500<br><span class="quiet"></span></td>') == 2

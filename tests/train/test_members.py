@@ -283,7 +283,7 @@ def test_a_killed_head_of_several_members_resumes_to_the_same_bits(small, monkey
     monkeypatch.setattr("mil.train.state.EVERY_S", 0.0)
     how = f"{HOW}, restarts: 2, inner_folds: 2, keep_within: 9, zscore: true"
     small.train("acmil", how, "undisturbed")
-    with killed_after(9):  # steps, when the first of four trainings is finished
+    with killed_after(12):  # steps, when the first of four trainings is finished
         small.train("acmil", how)
     assert list((small.folder / "head").glob("checkpoint*"))
     small.train("acmil", how)
