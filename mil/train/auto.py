@@ -41,6 +41,12 @@ WITH_ATTENTION = (
 # of slides (acmil) or of tiles (abmil), and lowered neither.
 WITH_DROPOUT = ("abmil", "acmil")
 DROPOUT = 0.5
+# Smaller cohorts have fewer steps an epoch, and are trained for as many steps as one of
+# this many slides: those of the demo were not learned in 50 epochs.
+EPOCHS = 50
+SLIDES_OF_EPOCHS = 40
+# Epochs of heads that learn more slowly, since their terms oppose each other at first.
+EPOCHS_FACTOR = {"acmil": 2, "acmil_mha": 2}
 # Bags a step of tasks whose loss compares the bags of one batch.
 BATCH_OF_COMPARING_TASKS = 32
 # Task whose rules were measured (docs/results/composite.md); others train as before.
@@ -136,4 +142,11 @@ def _plan(head: str, cohort: Cohort) -> SettingsPlan:
         options["attention"] = rule.attention
     if head in WITH_DROPOUT:
         options["dropout"] = DROPOUT
-    return SettingsPlan(rule.train, options)
+    return SettingsPlan({**rule.train, "epochs": _epochs(head, cohort.num_slides)}, options)
+
+
+def _epochs(head: str, num_slides: int) -> int:
+    slides = min(max(num_slides, 1), SLIDES_OF_EPOCHS)
+    # Rounded up, in whole numbers: no machine rounds otherwise.
+    epochs = -(-EPOCHS * SLIDES_OF_EPOCHS // slides)
+    return epochs * EPOCHS_FACTOR.get(head, 1)

@@ -73,6 +73,14 @@ def test_what_a_recipe_writes_is_kept_even_if_it_is_a_default():
     assert planned.options["hidden"] == 77
 
 
+@pytest.mark.parametrize(("slides", "epochs"), [(400, 50), (40, 50), (22, 91), (6, 334)])
+def test_small_cohorts_are_trained_for_as_many_steps(slides, epochs):
+    cohort = COHORT.model_copy(update={"num_slides": slides})
+    assert plan_recipe(recipe("auto"), cohort).train.epochs == epochs
+    assert plan_recipe(recipe("auto", "acmil"), cohort).train.epochs == 2 * epochs
+    assert plan_recipe(recipe({"auto": True, "epochs": 7}), cohort).train.epochs == 7
+
+
 @pytest.mark.parametrize("name", own_heads())
 @pytest.mark.parametrize("slides", [20, 300])
 def test_every_head_takes_what_is_planned_for_it(name, slides):
