@@ -110,6 +110,10 @@ def plan_recipe(recipe: Recipe, cohort: Cohort) -> Recipe:
     # Checked again: a planned value must go with those that are written.
     train = checked(TrainConfig, {**planned, **written, "auto": False}, "train: auto")
     options = {**plan.options, **recipe.options}
+    heads = recipe.options.get("heads")
+    if "hidden" not in recipe.options and "hidden" in options and isinstance(heads, int):
+        # Rounded up, as the default is: attention heads share the width.
+        options["hidden"] = -(-options["hidden"] // max(heads, 1)) * max(heads, 1)
     return recipe.model_copy(update={"train": train, "options": options})
 
 
