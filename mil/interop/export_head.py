@@ -66,10 +66,9 @@ def run(folder: Path, file: Path, *, tool: str, force: bool = False) -> HeadExpo
         )
     if trained.is_assembled:
         raise ConfigError(
-            f"{folder}: averages {max(len(trained.members), 1)} members or standardises its "
-            f"features, but a checkpoint of {tool} holds one head on plain features; train with "
-            "train.inner_folds: 0, train.keep_within: 0, train.zscore: false and no train.whiten "
-            "to export it"
+            f"{folder}: {_assembled_of(trained)}, but a checkpoint of {tool} holds one head on "
+            "plain features; write keep_within: 0, inner_folds: 0, zscore: false and whiten: null "
+            "under train in the recipe, train again and export that head"
         )
     published = _published_head(trained.recipe.name, tool, folder)
     # Through the model, which adds the defaults that the recipe leaves out.
@@ -95,6 +94,16 @@ def run(folder: Path, file: Path, *, tool: str, force: bool = False) -> HeadExpo
     with atomic_path(file) as scratch:
         torch.save(checkpoint, scratch)
     return HeadExportResult(published, trained, _notes(published, tool, tensors))
+
+
+def _assembled_of(trained: Trained) -> str:
+    """Why a head is not one head on plain features."""
+    reasons = []
+    if len(trained.members) > 1:
+        reasons.append(f"averages {len(trained.members)} members")
+    if trained.recipe.train.scales_features:
+        reasons.append("scales its features")
+    return " and ".join(reasons)
 
 
 def _published_head(head: str, tool: str, folder: Path) -> PublishedHead:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from mil.config import Section
 from mil.statistics.arrays import Labels, Numbers, Probabilities
@@ -45,9 +45,9 @@ class Calibration(Section):
     """What the validation slides say of a head's probabilities."""
 
     # Logits are divided by it; 1 where no calibration is applied.
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
     # Added to the divided logits, one for each class; empty: none.
-    intercepts: list[float] = Field([])
+    intercepts: list[FiniteFloat] = Field([])
     # Of two classes: least probability at which the positive class is predicted.
     threshold: float | None = Field(None, ge=0, le=1)
     # Number of validation slides; None: written by an earlier version.

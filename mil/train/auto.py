@@ -103,9 +103,17 @@ def plan_recipe(recipe: Recipe, cohort: Cohort) -> Recipe:
         return recipe
     plan = _plan(recipe.name, cohort)
     written = recipe.train.model_dump(include=recipe.train.model_fields_set)
+    planned = dict(plan.train)
+    # Whitened features are standardised: a recipe that writes `zscore` means its own way.
+    if recipe.train.zscore:
+        planned.pop("whiten", None)
     # Checked again: a planned value must go with those that are written.
-    train = checked(TrainConfig, {**plan.train, **written, "auto": False}, "train: auto")
+    train = checked(TrainConfig, {**planned, **written, "auto": False}, "train: auto")
     options = {**plan.options, **recipe.options}
+    heads = recipe.options.get("heads")
+    if "hidden" not in recipe.options and "hidden" in options and isinstance(heads, int):
+        # Rounded up, as the default is: attention heads share the width.
+        options["hidden"] = -(-options["hidden"] // max(heads, 1)) * max(heads, 1)
     return recipe.model_copy(update={"train": train, "options": options})
 
 

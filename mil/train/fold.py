@@ -21,8 +21,9 @@ from mil.train.prepare import make_task
 from mil.train.store import BagStore, BagSubset
 from mil.trained.scaling import FeatureScaling, Whitening, ZScore
 
-# Share of the store's budget for the scaled features of one training, beside the store.
-SCALED_SHARE = 0.5
+# Share of the store's budget for the scaled features of one training, beside the store:
+# the workflow gives the store five eighths of a job's memory.
+SCALED_SHARE = 0.25
 BYTES_OF_FLOAT32 = 4
 
 

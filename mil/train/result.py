@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -66,7 +67,8 @@ def assembled_head(training: HeadTraining, device: torch.device) -> nn.Module:
         device: Device of its members.
     """
     members = [member.head for member in training.kept]
-    scalings = [member.scaling for member in training.kept if member.scaling is not None]
+    # Copies: the fold's other heads use the same scaling, which stays on the CPU.
+    scalings = [deepcopy(each.scaling) for each in training.kept if each.scaling is not None]
     if len(members) == 1 and not scalings:
         return members[0]
     return assemble(members, scalings).to(device)

@@ -93,8 +93,10 @@ def load_trained(folder: Path, which: Which = "kept") -> tuple[nn.Module, Traine
     path = folder / RECORD
     weights = folder / FILES[which]
     try:
+        tensors = load_file(weights)
+        _check_members(trained, tensors)
         head = _build(trained)
-        head.load_state_dict(load_file(weights))
+        head.load_state_dict(tensors)
     except ConfigError as error:
         missing = trained.recipe.name not in head_names()
         hint = "; a head of another package needs that to be installed" if missing else ""
@@ -112,6 +114,14 @@ def load_trained(folder: Path, which: Which = "kept") -> tuple[nn.Module, Traine
     return head.eval(), trained
 
 
+def _check_members(trained: Trained, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a record with other members than the file, before any is built."""
+    # A record of somebody else must not make a machine build heads without end.
+    saved = {name.split(".")[1] for name in tensors if name.startswith("members.")}
+    if trained.is_assembled and len(saved) != trained.num_members:
+        raise RuntimeError(f"{trained.num_members} members there, {len(saved)} here")
+
+
 def _build(trained: Trained) -> nn.Module:
     """The head of a record before its weights are loaded."""
 
@@ -125,7 +135,7 @@ def _build(trained: Trained) -> nn.Module:
 
     if not trained.is_assembled:
         return build()
-    members = [build() for _ in range(max(len(trained.members), 1))]
+    members = [build() for _ in range(trained.num_members)]
     scalings = [_empty_scaling(trained) for _ in members]
     return assemble(members, [scaling for scaling in scalings if scaling is not None])
 

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mil.config import Cohort, Fusion, Recipe, Section, checked
 from mil.errors import DatasetError, FormatError
@@ -21,7 +21,7 @@ CLASSES_ONLY = 1
 RECORD = "recipe.json"
 FILES = {"kept": "head.safetensors", "last": "last.safetensors"}
 Which = Literal["kept", "last"]
-# A record of somebody else must not make a machine build heads without end.
+# Largest number of members, far more than any recipe trains.
 MAX_MEMBERS = 1000
 # Settings that `train: auto` plans.
 PLANNED_SECTIONS = ("train.", "options.")
@@ -67,10 +67,25 @@ class Trained(Section):
     # known.
     seen: str | None = None
 
+    @model_validator(mode="after")
+    def _has_intercepts_of_its_outputs(self) -> Self:
+        intercepts = [] if self.calibration is None else self.calibration.intercepts
+        if intercepts and len(intercepts) != self.task.outputs:
+            raise ValueError(
+                f"calibration.intercepts: must be as many as the head has outputs "
+                f"({self.task.outputs}), not {len(intercepts)}"
+            )
+        return self
+
     @property
     def is_assembled(self) -> bool:
         """Whether the weights are those of `mil.trained.assembled`, not of one plain head."""
         return len(self.members) > 1 or self.recipe.train.scales_features
+
+    @property
+    def num_members(self) -> int:
+        """Number of trainings whose average the head is."""
+        return max(len(self.members), 1)
 
     @property
     def classes(self) -> list[str]:

@@ -15,8 +15,9 @@ CHUNK_TILES = 8192
 # Tiles from which principal components are computed, evenly spread over the bags: their
 # products take longer than an epoch of training where there are millions.
 MAX_TILES = 50_000
-# Variance of a component, as a share of the largest, below which it is rounding.
-SMALLEST_VARIANCE = 1e-9
+# Variance of a component, as a share of the largest, below which it is rounding: products
+# of float32 leave some 1e-8 where there is none, as of fewer tiles than components.
+SMALLEST_VARIANCE = 1e-6
 
 
 class ZScore(nn.Module):
@@ -159,7 +160,8 @@ def equal_scalings(one: nn.Module, other: nn.Module) -> bool:
 
 def _evenly(features: Tensor, count: int) -> Tensor:
     """About `count` tiles of a bag, evenly spread over it."""
-    return features[:: -(-len(features) // count)]
+    # A copy where tiles are left out: a view would keep the whole bag in memory.
+    return features[:: -(-len(features) // count)].contiguous()
 
 
 def _signed(axes: Float[Tensor, "dim components"]) -> Float[Tensor, "dim components"]:

@@ -73,6 +73,18 @@ def test_what_a_recipe_writes_is_kept_even_if_it_is_a_default():
     assert planned.options["hidden"] == 77
 
 
+def test_the_planned_width_is_a_multiple_of_written_attention_heads():
+    assert plan_recipe(recipe("auto", "mha", heads=12), COHORT).options["hidden"] == 72
+    assert plan_recipe(recipe("auto", "mha", heads=8), COHORT).options["hidden"] == 64
+    assert plan_recipe(recipe("auto", "mha", heads=12, hidden=24), COHORT).options["hidden"] == 24
+
+
+def test_written_scaling_replaces_the_planned_whitening():
+    planned = plan_recipe(recipe({"auto": True, "zscore": True}), COHORT).train
+    assert (planned.zscore, planned.whiten) == (True, None)
+    assert plan_recipe(recipe({"auto": True, "whiten": None}), COHORT).train.whiten is None
+
+
 @pytest.mark.parametrize(("slides", "epochs"), [(400, 50), (40, 50), (22, 91), (6, 334)])
 def test_small_cohorts_are_trained_for_as_many_steps(slides, epochs):
     cohort = COHORT.model_copy(update={"num_slides": slides})

@@ -14,11 +14,14 @@ from mil.io.bags.patients import FoldBag
 from mil.io.tables import read_csv, write_csv
 from mil.train.inner import inner_folds, largest_count
 from mil.train.job import SEED_STRIDE
+from mil.train.members import HeadTraining, MemberTraining
 from mil.train.restarts import kept_restarts
+from mil.train.result import assembled_head
 from mil.train.stacked import fit_stack
 from mil.trained import MemberRecord, apply, load_trained
 from mil.trained.assembled import average_outputs
 from mil.trained.forward import tensors_of
+from mil.trained.scaling import ZScore
 from mil.trained.seal import verify
 from tests.messages import one_line
 
@@ -127,6 +130,15 @@ def test_the_members_of_inner_folds_are_those_trained_alone_with_their_seed(smal
     members = weights(small)
     alone = weights(small, "alone")
     assert same({key: members[f"members.0.{key}"] for key in alone}, alone)
+
+
+def test_the_scaling_that_other_seeds_use_stays_on_the_cpu():
+    scaling = ZScore(3)
+    training = MemberTraining(member(0.1), torch.nn.Linear(3, 2), None, scaling)
+    kept = HeadTraining([training], [training], torch.empty(0), torch.empty(0), [])
+    head = assembled_head(kept, torch.device("meta"))
+    assert head.scalings[0].mean.device.type == "meta"
+    assert scaling.mean.device.type == "cpu"
 
 
 def fold_bags(labels, patients=None, splits=None):

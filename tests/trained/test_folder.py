@@ -62,6 +62,27 @@ def test_nothing_of_earlier_weights_stays_beside_new_ones(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"members": [{"seed": 1, "part": 0, "restart": i, "epoch": 1} for i in range(999)]},
+            r"head.safetensors: does not fit recipe.json: 999 members there, 0 here; ",
+        ),
+        (
+            {"calibration": {"intercepts": [0.1, 0.2, 0.3]}},
+            r"intercepts: must be as many as the head has outputs \(2\), not 3",
+        ),
+        ({"calibration": {"intercepts": [float("nan"), 0.0]}}, "calibration.intercepts.0: "),
+    ],
+)
+def test_a_record_that_claims_more_than_there_is_is_refused(folder, change, message):
+    path = folder / "recipe.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with one_line(FormatError, match=message):
+        load_trained(folder)
+
+
+@pytest.mark.parametrize(
     ("change", "message", "end"),
     [
         (

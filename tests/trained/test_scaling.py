@@ -49,6 +49,15 @@ def test_bags_of_one_tile_and_fewer_tiles_than_components():
     assert (components.abs().sum(0) > 0).sum() == 2  # three points span a plane
 
 
+def test_components_beyond_the_rank_of_the_tiles_are_zero():
+    generator = torch.Generator().manual_seed(0)
+    tiles = torch.randn(20, 300, generator=generator) + 3
+    whitening = whitened(tiles, components=32)
+    # Twenty points span 19 dimensions; the rest is rounding, and large on other tiles.
+    assert (whitening.projection.abs().sum(0) > 0).sum() == 19
+    assert whitening(torch.randn(20, 300, generator=generator) + 3).abs().max() < 50
+
+
 def test_many_tiles_are_sampled_evenly_from_every_bag(monkeypatch):
     monkeypatch.setattr(scaling, "MAX_TILES", 40)
     tiles = tiles_of(400)
