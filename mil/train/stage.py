@@ -216,6 +216,7 @@ def _open(study: _Study, bags_by_fold: Mapping[int, Sequence[FoldBag]], budget: 
     store = open_store(study.bags_dir, bags_to_read, budget=budget)
     places = {slides: place for place, slides in enumerate(bags_by_slides)}
     by_fold: dict[int, FoldData] = {}
+    reported: set[str] = set()
     for fold, bags in bags_by_fold.items():
         data = fold_data(
             bags,
@@ -229,6 +230,10 @@ def _open(study: _Study, bags_by_fold: Mapping[int, Sequence[FoldBag]], budget: 
         by_fold[fold] = data
         if data.planned_from is not None:
             plan = described(study.recipe, data.recipe, data.planned_from)
+            # Folds of one study mostly have the same plan, which is printed once.
+            if plan in reported:
+                continue
+            reported.add(plan)
             print(f"train {study.name} fold {fold}: {plan}", file=sys.stderr, flush=True)
     return _Opened(by_fold, identity)
 
