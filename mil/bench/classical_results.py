@@ -1,6 +1,5 @@
 """Results file of `mil bench classical`, written after every head and resumed from."""
 
-import json
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -10,11 +9,10 @@ import numpy as np
 from pydantic import Field, JsonValue
 
 from mil.bench.classical_fit import ClassicalProtocol
+from mil.bench.results_file import ResultsContent, read_results
 from mil.bench.results_table import machine
-from mil.config import LossWeight, Recipe, Section, checked
-from mil.errors import FormatError
+from mil.config import LossWeight, Recipe, Section
 from mil.io.atomic import write_json
-from mil.versions import TOOL_VERSION
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -71,13 +69,11 @@ class RunSettings(Section):
     folds: int
 
 
-class _ResultsContent(Section):
+class _ResultsContent(ResultsContent):
     """Content of a results file."""
 
     format: Literal["mil.bench.classical"] = "mil.bench.classical"
     version: Literal[1] = 1
-    tool_version: str = TOOL_VERSION
-    machine: dict[str, str | int]
     settings: RunSettings
     rows: list[ClassicalResult]
 
@@ -127,22 +123,8 @@ def open_results(path: Path | None, settings: RunSettings) -> ResultsFile:
     Raises:
         FormatError: the file holds something else, or results of other settings.
     """
-    if path is None or not path.exists():
-        return ResultsFile(settings, path, [])
-    try:
-        content = checked(_ResultsContent, json.loads(path.read_text(encoding="utf-8")), str(path))
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise FormatError(
-            f"{path}: not the results of this benchmark ({reason}); give another --json"
-        ) from None
-    # A mixture of versions would be a table of two different experiments.
-    if (content.settings, content.tool_version) != (settings, TOOL_VERSION):
-        raise FormatError(
-            f"{path}: measured with other settings or another version; give another --json, or "
-            "delete it"
-        )
-    return ResultsFile(settings, path, content.rows)
+    content = read_results(path, _ResultsContent, settings)
+    return ResultsFile(settings, path, [] if content is None else content.rows)
 
 
 def counted_recipe(recipe: Recipe) -> CountedRecipe:

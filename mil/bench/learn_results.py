@@ -1,6 +1,5 @@
 """Results file of `mil bench learn`, written after every training and resumed from."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,12 @@ from pydantic import Field, JsonValue
 
 from mil.bench.learn_cohorts import CohortSettings, FeatureSlide
 from mil.bench.learn_fit import SlidePrediction
+from mil.bench.results_file import ResultsContent, read_results
 from mil.bench.results_table import machine
-from mil.config import Recipe, Section, checked
-from mil.errors import FormatError
+from mil.config import Recipe, Section
 from mil.io.atomic import write_json
 from mil.statistics.discrimination import auroc
-from mil.versions import STAGE_VERSION, TOOL_VERSION
+from mil.versions import STAGE_VERSION
 
 Share = Annotated[float, Field(ge=0, le=1)]
 # Probabilities are cut off so far from 0 and 1, so that one slide's loss stays finite.
@@ -59,13 +58,11 @@ class RunSettings(Section):
     train_version: int = STAGE_VERSION["train"]
 
 
-class _ResultsContent(Section):
+class _ResultsContent(ResultsContent):
     """Content of a results file."""
 
     format: Literal["mil.bench.learn"] = "mil.bench.learn"
     version: Literal[1] = 1
-    tool_version: str = TOOL_VERSION
-    machine: dict[str, str | int]
     settings: RunSettings
     rows: list[LearnResult]
 
@@ -113,22 +110,8 @@ def open_results(path: Path | None, settings: RunSettings) -> ResultsFile:
     Raises:
         FormatError: the file holds something else, or results of other settings.
     """
-    if path is None or not path.exists():
-        return ResultsFile(settings, path, [])
-    try:
-        content = checked(_ResultsContent, json.loads(path.read_text(encoding="utf-8")), str(path))
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise FormatError(
-            f"{path}: not the results of this benchmark ({reason}); give another --json"
-        ) from None
-    # A mixture would be a table of two different experiments.
-    if (content.settings, content.tool_version) != (settings, TOOL_VERSION):
-        raise FormatError(
-            f"{path}: measured with other tiles, settings or another version; give another "
-            "--json, or delete it"
-        )
-    return ResultsFile(settings, path, content.rows)
+    content = read_results(path, _ResultsContent, settings)
+    return ResultsFile(settings, path, [] if content is None else content.rows)
 
 
 def recipe_content(recipe: Recipe | None) -> JsonValue:

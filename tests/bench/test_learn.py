@@ -344,7 +344,7 @@ def test_results_of_something_else_are_not_touched(ready, tmp_path):
     start(tmp_path, path, cohorts=1, heads=[quick_file(tmp_path)])
     before = path.read_text()
     other = SMALL.model_copy(update={"witness": 0.1})
-    with one_line(FormatError, "other tiles, settings or another version"):
+    with one_line(FormatError, "other data, other settings or another version"):
         start(tmp_path, path, settings=other)
     assert path.read_text() == before
     for text in ("{", "[]", '{"format": "mil.bench"}'):

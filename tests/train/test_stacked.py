@@ -1,10 +1,8 @@
 """Several heads trained at once are those that are trained apart."""
 
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 import torch
@@ -19,13 +17,13 @@ from mil.losses import total_loss
 from mil.tasks import CLASSES, Classification
 from mil.train.data import LabelledBag, batches, with_graphs
 from mil.train.loop import DivergedError, TrainingData, fit
-from mil.train.optim import AdamW
 from mil.train.random_state import RandomState
 from mil.train.stack import Stack
 from mil.train.stack_size import can_stack, choose_size
 from mil.train.stacked import fit_stack
 from mil.train.state import Checkpoint
 from tests.synthetic import planted_bags
+from tests.train.test_resume import killed_after
 
 CPU = torch.device("cpu")
 DIM = 16
@@ -231,25 +229,6 @@ def test_heads_have_tensors_of_their_own_afterwards():
     assert (
         heads[0].classify[0].weight.untyped_storage().nbytes() == heads[0].classify[0].weight.nbytes
     )
-
-
-class Killed(BaseException):
-    """As sudden as can be within one process."""
-
-
-@contextmanager
-def killed_after(steps):
-    left = [steps]
-    step = AdamW.step
-
-    def count(self):
-        if left[0] == 0:
-            raise Killed
-        left[0] -= 1
-        step(self)
-
-    with patch.object(AdamW, "step", count), pytest.raises(Killed):
-        yield
 
 
 @pytest.mark.parametrize("recipe", ["acmil", pytest.param("graph_select", marks=pytest.mark.slow)])
