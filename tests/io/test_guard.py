@@ -1,0 +1,44 @@
+"""Guarded calls: results cross, and no loop, allocation or crash reaches the caller."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mil.errors import FormatError
+from mil.io.guard import run_guarded
+
+FILE = Path("strange.h5")
+
+
+def _loop() -> None:
+    while True:
+        pass
+
+
+def _allocate() -> int:
+    return len(bytearray(2 << 30))
+
+
+def _fail() -> None:
+    raise KeyError("no such\nobject")
+
+
+def test_a_result_crosses() -> None:
+    assert run_guarded(lambda a, b: [a, b], 1, "x" * 200_000, path=FILE)[1] == "x" * 200_000
+
+
+@pytest.mark.parametrize(
+    ("function", "match"),
+    [
+        (_loop, "takes over 0.2 s"),
+        (_allocate, "memory .* over the limit"),
+        (os.abort, "crash .SIGABRT."),
+        (_fail, "no such.{1,2}nobject"),
+    ],
+)
+def test_what_cannot_be_bounded_is_one_line_with_the_file(function, match: str) -> None:
+    with pytest.raises(FormatError, match=match) as error:
+        run_guarded(function, path=FILE, seconds=0.2 if function is _loop else 5.0)
+    assert str(error.value).startswith("strange.h5: ")
+    assert "\n" not in str(error.value)
