@@ -5,6 +5,7 @@ aborts the process when memory is refused, GEOS takes minutes on tangled rings. 
 does the call; the parent kills it when it takes too long, and outlives its crash.
 """
 
+import faulthandler
 import json
 import os
 import resource
@@ -80,6 +81,7 @@ def _run_child(
     function: Callable[..., Any], arguments: tuple[Any, ...], writable: int, gigabytes: float
 ) -> None:
     try:
+        faulthandler.disable()
         _limit_memory(gigabytes)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
