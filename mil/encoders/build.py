@@ -7,6 +7,7 @@ to import than torch, and a slide without tiles needs neither.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,13 @@ from mil.encoders.runner import (
     default_batch_size,
     out_of_memory_message,
 )
+from mil.encoders.timm_import import import_timm
 from mil.encoders.weights import first_line, read_weights, weights_digest, weights_path
 from mil.errors import ConfigError
+
+# Weights files up to this size are of models that are quicker to build than the meta
+# device is to import.
+SMALL_FILE_BYTES = 100_000_000
 
 
 def build_batched_encoder(
@@ -56,6 +62,9 @@ def build_batched_encoder(
     # number of threads.
     torch.set_num_threads(1)
     torch_device = choose_device(device)
+    if config.compile:
+        # Before timm, so that it marks for the compiler what must not be compiled.
+        import_module("torch._dynamo")
     try:
         encoder = build_encoder(
             name, entry, tile_px=tile_px, device=torch_device, precision=config.precision
@@ -87,7 +96,7 @@ def build_encoder(
     """
     path = None if entry.weights in ("timm", "random") else _weights_file(name, entry)
     # Also for weights from timm: it checks the entry before they are downloaded.
-    shell = build_shell(name, entry, tile_px)
+    shell = build_shell(name, entry, tile_px, _shell_device(entry, path))
     if path is None:
         bare, digest = _timm_model(name, entry, device)
     else:
@@ -110,19 +119,26 @@ def build_encoder(
     return Encoder(name, model, mean, std, device, DTYPES[used_precision], identity)
 
 
-def build_shell(name: str, entry: EncoderConfig, tile_px: int) -> nn.Module:
-    """An encoder's model without memory, checked to return `dim` features per tile.
+def _shell_device(entry: EncoderConfig, path: Path | None) -> str:
+    small = entry.weights == "random" if path is None else path.stat().st_size <= SMALL_FILE_BYTES
+    return "cpu" if small else "meta"
+
+
+def build_shell(name: str, entry: EncoderConfig, tile_px: int, device: str = "meta") -> nn.Module:
+    """An encoder's model before its weights, checked to return `dim` features per tile.
 
     Args:
         name: Name of the encoder's entry.
         entry: Entry of configs/encoders.yaml.
         tile_px: Side of a tile, pixels.
+        device: `meta`, for a model without memory, or `cpu`.
 
     Raises:
         ConfigError: timm cannot build the model, or it does not suit its entry.
     """
     try:
-        with torch.device("meta"):
+        # Forked: building an encoder must not change what the caller draws next.
+        with torch.random.fork_rng(), torch.device(device):
             shell = _create(name, entry)
     # Older versions of timm read values while they build, which meta tensors lack.
     except ConfigError:
@@ -175,7 +191,7 @@ def _check_dim(name: str, model: nn.Module, dim: int, tile_px: int) -> None:
 
 
 def _create(name: str, entry: EncoderConfig, *, pretrained: bool = False) -> nn.Module:
-    import timm
+    timm = import_timm()
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
     args: dict[str, Any] = dict(entry.args)
@@ -198,9 +214,7 @@ def _create(name: str, entry: EncoderConfig, *, pretrained: bool = False) -> nn.
 
 def _timm_layer(name: str, layer: object) -> Callable[..., nn.Module]:
     """A layer of `timm.layers` by its name; other arguments timm looks up itself."""
-    import timm.layers
-
-    constructor: Any = getattr(timm.layers, str(layer), None)
+    constructor: Any = getattr(import_timm().layers, str(layer), None)
     # Some layers, such as SwiGLUPacked, are partials of a class.
     layer_class = constructor.func if isinstance(constructor, partial) else constructor
     if not isinstance(layer_class, type) or not issubclass(layer_class, nn.Module):
@@ -210,7 +224,7 @@ def _timm_layer(name: str, layer: object) -> Callable[..., nn.Module]:
 
 def _timm_model(name: str, entry: EncoderConfig, device: torch.device) -> tuple[nn.Module, str]:
     """A model with timm's weights, or random ones that are always the same; and a digest."""
-    # Forked: building an encoder must not change what the caller draws next.
+    # Forked, as above.
     with torch.random.fork_rng(), device:
         torch.manual_seed(0)
         bare = _create(name, entry, pretrained=entry.weights == "timm")

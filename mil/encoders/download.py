@@ -46,8 +46,8 @@ def _fetch_remote(entry: EncoderConfig) -> Path:
     source = remote_source(entry)
     if not source.url:
         return local_file(source.repository, source.names)
-    import timm
+    from mil.encoders.timm_import import import_timm
 
     # Few models of timm are on no hub; timm itself downloads those.
-    timm.create_model(entry.timm, pretrained=True)
+    import_timm().create_model(entry.timm, pretrained=True)
     return torch_cache_path(source.url)

@@ -6,7 +6,7 @@ A module of its own because it imports timm, and with it torch, which takes seco
 
 from typing import NamedTuple
 
-from timm.models import get_pretrained_cfg, is_model
+from mil.encoders.timm_import import import_timm
 
 
 class PretrainedSource(NamedTuple):
@@ -32,10 +32,11 @@ def pretrained_source(model: str) -> PretrainedSource:
     Raises:
         ValueError: timm has no model, or no tag, of that name.
     """
-    if not is_model(model):
+    models = import_timm().models
+    if not models.is_model(model):
         raise ValueError(f"timm has no model {model!r}")
     try:
-        config = get_pretrained_cfg(model)
+        config = models.get_pretrained_cfg(model)
     except RuntimeError as error:
         # The model exists, but not with this tag.
         raise ValueError(f"timm: {error}") from None
