@@ -97,6 +97,14 @@ class DatasetConfig(Section):
         """Class of interest: `positive`, or the last; empty where labels are numbers."""
         return self.positive or (self.classes[-1] if self.classes else "")
 
+    def folder(self, name: str) -> Path:
+        """Folder of the slides, where neither a run nor an option names another.
+
+        Args:
+            name: Name of the dataset, or path of its yaml.
+        """
+        return Path(self.slides_dir or f"data/{dataset_path(name).stem}")
+
 
 def dataset_path(name: str) -> Path:
     """Path of a dataset's yaml, given its name or its path."""

@@ -26,6 +26,20 @@ def option(section: type[Section], field: str, *flags: str, **settings: Any) -> 
 Dataset = Annotated[
     str, typer.Option(help="Dataset: a name in configs/datasets, or the path of its yaml.")
 ]
+SlidesDir = Annotated[
+    Path | None, typer.Option(help="Folder of the slides; default: that of the dataset.")
+]
+DatasetPart = Annotated[
+    str,
+    typer.Option(
+        "--part",
+        help="Part of the dataset, such as 3/8: about an eighth of its slides, always the same.",
+    ),
+]
+PartTable = Annotated[
+    Path | None,
+    typer.Option(help="CSV to write once every slide of the part has its output."),
+]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
     typer.Option(help="Device to compute on; auto: a GPU if there is one."),

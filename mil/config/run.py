@@ -140,6 +140,15 @@ class HeatmapConfig(Section):
     )
 
 
+class SlidesPerJob(Section):
+    """Number of slides that one job of a stage takes, about; outputs stay one file a slide."""
+
+    tile: int = Field(8, ge=1, description="Slides that one job of `tile` takes, about.")
+    features: int = Field(8, ge=1, description="Slides that one job of `features` takes, about.")
+    score: int = Field(64, ge=1, description="Slides that one job of `score` takes, about.")
+    heatmap: int = Field(16, ge=1, description="Slides that one job of `heatmap` takes, about.")
+
+
 class Config(Section):
     """Everything a user can set for a run."""
 
@@ -183,6 +192,7 @@ class Config(Section):
     features: FeaturesConfig = FeaturesConfig()
     split: SplitConfig = SplitConfig()
     heatmap: HeatmapConfig = HeatmapConfig()
+    slides_per_job: SlidesPerJob = SlidesPerJob()
 
 
 def load_config(raw: dict[str, Any]) -> Config:

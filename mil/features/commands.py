@@ -6,18 +6,26 @@ from typing import Annotated, Literal
 import typer
 
 from mil.config import DEFAULT_ENCODER, FeaturesConfig, checked, load_encoder
-from mil.config.options import Device, Threads, option
+from mil.config.options import DatasetPart, Device, SlidesDir, Threads, option
 from mil.errors import ConfigError
 
 DEFAULTS = FeaturesConfig()
 
 
 def features(
-    slide: Annotated[Path, typer.Option(help="Path of the slide image, such as a .svs or .tif.")],
-    tiles: Annotated[Path, typer.Option(help="Tiles file of the slide, written by `mil tile`.")],
+    slide: Annotated[
+        Path | None, typer.Option(help="Path of the slide image, such as a .svs or .tif.")
+    ] = None,
+    tiles: Annotated[
+        Path | None,
+        typer.Option(
+            help="Tiles file of the slide, written by `mil tile`; with --dataset their folder."
+        ),
+    ] = None,
     out: Annotated[
-        list[Path], typer.Option(help="File of the bag to write, .h5; repeat for each encoder.")
-    ],
+        list[Path] | None,
+        typer.Option(help="File of the bag to write, .h5; repeat for each encoder."),
+    ] = None,
     encoder: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,25 +46,40 @@ def features(
     compile: Annotated[bool, option(FeaturesConfig, "compile", "--compile")] = DEFAULTS.compile,
     threads: Threads = 1,
     device: Device = "auto",
+    dataset: Annotated[
+        str,
+        typer.Option(help="Dataset to encode, with --bags in place of --slide and --out."),
+    ] = "",
+    slides_dir: SlidesDir = None,
+    bags: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder for the bags of a dataset; repeat for each encoder."),
+    ] = None,
+    part: DatasetPart = "",
+    table: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="CSV to write once every slide of the part has its bag; repeat for each encoder."
+        ),
+    ] = None,
 ) -> None:
-    """Encode the tiles of a slide; its bag is all that later stages need."""
+    """Encode the tiles of slides; their bags are all that later stages need.
+
+    Of a dataset, bags that are current stay, and a slide that fails stops no other.
+
+    Example: mil features --dataset demo --tiles tiles --bags bags --part 3/8
+    """
     names = encoder or [DEFAULT_ENCODER]
-    if len(names) != len(out):
+    of_dataset = bool(dataset and bags)
+    if of_dataset == bool(slide and out) or tiles is None:
         raise ConfigError(
-            f"mil features: {len(names)} encoders, but {len(out)} bags to write; give one --out "
-            "for each --encoder"
+            "mil features: one slide is --slide, --tiles and --out, a dataset is --dataset, "
+            "--tiles and --bags; give one of the two"
         )
-    # The second bag would replace the first.
-    if len({path.resolve() for path in out}) != len(out):
-        raise ConfigError(
-            "mil features: two --out name the same file; each encoder's bag needs its own"
-        )
-    for path in out:
-        if path.is_dir():
-            raise ConfigError(
-                f"mil features: --out {path} is a folder; give the file of the bag, such as "
-                f"{path}/SLIDE.h5"
-            )
+    _check_outputs(names, bags or out or [], "--bags" if of_dataset else "--out")
+    tables = table or []
+    if tables:
+        _check_outputs(names, tables, "--table")
     entries = [load_encoder(name) for name in names]
     settings = {
         "batch_size": batch_size,
@@ -67,7 +90,36 @@ def features(
     }
     # Everything is checked before torch is imported, which takes seconds.
     config = checked(FeaturesConfig, settings, "mil features")
-    from mil.features.stage import Target, run
+    from mil.features.part import FeatureJob, FeatureSettings, encode_slide, jobs_of_part
+    from mil.features.stage import Target
+    from mil.io.part_jobs import finish, run_jobs
+    from mil.io.tables.parts import parse_part
 
-    targets = [Target(*target) for target in zip(names, entries, out, strict=True)]
-    typer.echo(run(slide, tiles, targets, config=config, threads=threads, device=device))
+    shared = FeatureSettings(config, threads, device)
+    if bags:
+        encoders = list(zip(names, entries, bags, strict=True))
+        jobs = jobs_of_part(dataset, slides_dir, tiles, encoders, shared, parse_part(part))
+        finish("features", run_jobs("features", jobs, encode_slide), tables)
+    elif slide and out:
+        targets = tuple(Target(*target) for target in zip(names, entries, out, strict=True))
+        job = FeatureJob(slide.stem, slide, tiles, targets, shared)
+        typer.echo(f"features {encode_slide(job, job.outputs())}")
+
+
+def _check_outputs(names: list[str], paths: list[Path], flag: str) -> None:
+    if len(names) != len(paths):
+        raise ConfigError(
+            f"mil features: {len(names)} encoders, but {len(paths)} {flag}; give one {flag} for "
+            "each --encoder"
+        )
+    # The second bag would replace the first.
+    if len({path.resolve() for path in paths}) != len(paths):
+        raise ConfigError(
+            f"mil features: two {flag} name the same file; each encoder's bag needs its own"
+        )
+    for path in paths:
+        if path.is_dir() and flag == "--out":
+            raise ConfigError(
+                f"mil features: --out {path} is a folder; give the file of the bag, such as "
+                f"{path}/SLIDE.h5"
+            )

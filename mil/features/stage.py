@@ -1,6 +1,6 @@
 """Stage `features`: a slide and its tiles file give a bag for each encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -36,11 +36,16 @@ class Target:
         encoder: Name of the encoder.
         entry: Entry of configs/encoders.yaml.
         out: File of the bag.
+        made_from: Digest of what the bag depends on; see `mil.io.provenance`.
     """
 
     encoder: str
     entry: EncoderConfig
     out: Path
+    made_from: str = ""
+
+
+Build = Callable[[str, EncoderConfig, int, FeaturesConfig, str], BatchedEncoder]
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ def run(
     config: FeaturesConfig,
     threads: int,
     device: str,
+    build: Build = build_batched_encoder,
 ) -> str:
     """Encode the tiles of a slide; several encoders share one reading of each tile.
 
@@ -73,6 +79,7 @@ def run(
         config: Section `features`.
         threads: Threads for reading, and as many for the encoders on a CPU.
         device: `cpu`, `cuda`, or `auto`: the GPU if there is one.
+        build: Function that builds an encoder, or gives the one of an earlier slide.
 
     Returns:
         One line about the result.
@@ -99,8 +106,7 @@ def run(
     # Without it a third of a small encoder's time on a CPU goes into fresh pages.
     keep_freed_memory()
     encoders = [
-        build_batched_encoder(target.encoder, target.entry, geometry.tile_px, config, device)
-        for target in targets
+        build(target.encoder, target.entry, geometry.tile_px, config, device) for target in targets
     ]
     num_tiles = len(tiles.coords)
     request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
@@ -193,4 +199,4 @@ def _write(
         reason=outcome.reason,
         encoder={**identity, "encoder_settings": target.entry.settings()},
     )
-    write_bag(target.out, bag)
+    write_bag(target.out, bag, made_from=target.made_from)

@@ -6,21 +6,29 @@ from typing import Annotated, Literal
 import typer
 
 from mil.config import HeatmapConfig
-from mil.config.options import GeojsonFrame, option
+from mil.config.options import DatasetPart, GeojsonFrame, PartTable, SlidesDir, option
+from mil.errors import DatasetError
 
 DEFAULTS = HeatmapConfig()
 
 
 def heatmap(
-    score: Annotated[Path, typer.Option(help="Score file of the slide, written by `mil score`.")],
-    bag: Annotated[Path, typer.Option(help="Bag of the slide, which says where its tiles are.")],
+    score: Annotated[
+        Path | None, typer.Option(help="Score file of the slide, written by `mil score`.")
+    ] = None,
+    bag: Annotated[
+        Path | None, typer.Option(help="Bag of the slide, which says where its tiles are.")
+    ] = None,
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(help="Picture to write (.png); .geojson (QuPath) and .csv go beside it."),
-    ],
+    ] = None,
     tiles: Annotated[
         Path | None,
-        typer.Option(help="Tiles file of the slide, beside its overview; omit if precomputed."),
+        typer.Option(
+            help="Tiles file of the slide, beside its overview; with --dataset their folder; omit "
+            "if precomputed."
+        ),
     ] = None,
     slide: Annotated[
         Path | None,
@@ -37,22 +45,57 @@ def heatmap(
         Literal["percentile", "relative"], option(HeatmapConfig, "scale")
     ] = DEFAULTS.scale,
     geojson_frame: GeojsonFrame = "scanned",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="Dataset to draw, with --scores, --bags and --out-dir; what is current stays."
+        ),
+    ] = "",
+    slides_dir: SlidesDir = None,
+    scores: Annotated[Path | None, typer.Option(help="Folder of a dataset's score files.")] = None,
+    bags: Annotated[Path | None, typer.Option(help="Folder of a dataset's bags.")] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option(help="Folder for the pictures of a dataset.")
+    ] = None,
+    slides: Annotated[Literal["all", "test"], option(HeatmapConfig, "slides")] = DEFAULTS.slides,
+    part: DatasetPart = "",
+    table: PartTable = None,
 ) -> None:
-    """Draw the attention of a slide, mean over the heads that scored it.
+    """Draw the attention of slides, mean over the heads that scored them.
 
     Example: mil heatmap --score scores/demo_01.h5 --bag BAGS/demo_01.h5 --out demo_01.png
     """
-    from mil.heatmap.stage import run
+    from mil.heatmap.part import HeatmapFolders, HeatmapJob, draw_slide, jobs_of_part
+    from mil.io.part_jobs import finish, run_jobs
+    from mil.io.tables.parts import parse_part
 
-    line = run(
-        score,
-        bag,
-        tiles,
-        out,
-        slide=slide,
-        folds=folds,
-        annotation=annotation,
-        scale=scale,
-        geojson_frame=geojson_frame,
-    )
-    typer.echo(f"heatmap {line}")
+    if dataset and scores and bags and out_dir:
+        folders = HeatmapFolders(scores, bags, out_dir, tiles, slides_dir)
+        jobs = jobs_of_part(
+            dataset,
+            folders,
+            folds=folds,
+            scale=scale,
+            part=parse_part(part),
+            only_test=slides == "test",
+        )
+        finish("heatmap", run_jobs("heatmap", jobs, draw_slide), [table] if table else [])
+    elif score and bag and out and not dataset:
+        job = HeatmapJob(
+            slide=bag.stem,
+            score=score,
+            bag=bag,
+            out=out,
+            scale=scale,
+            tiles=tiles,
+            file=slide,
+            folds=folds,
+            annotation=annotation,
+            geojson_frame=geojson_frame,
+        )
+        typer.echo(f"heatmap {draw_slide(job, job.outputs())}")
+    else:
+        raise DatasetError(
+            "mil heatmap: one slide is --score, --bag and --out, a dataset is --dataset, --scores, "
+            "--bags and --out-dir; give one of the two"
+        )

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from shapely import MultiPolygon
 
+from mil.io.provenance import MADE_FROM
 from mil.statistics.discrimination import mid_ranks
 
 Scale = Literal["percentile", "relative"]
@@ -128,6 +129,7 @@ def draw(
     name: str = "tissue found",
     heading: str = "attention",
     note: str = "",
+    made_from: str = "",
 ) -> None:
     """Draw the slide beside its attention, with outlines, colour bar and scale bar.
 
@@ -143,6 +145,7 @@ def draw(
         name: Caption of the overview.
         heading: Caption of the coloured image.
         note: Caution about the colours, below the title; empty: none.
+        made_from: Digest of what the picture depends on; see `mil.io.provenance`.
     """
     wide = WIDTH_INCHES
     tall = min(WIDTH_INCHES * overview.height / overview.width, TALLEST_INCHES)
@@ -180,7 +183,12 @@ def draw(
     figure.colorbar(colours, cax=bar, label=label, alpha=OPACITY)
     _write_lines(figure, lines, 0.1, "black")
     _write_lines(figure, cautions, 0.1 + LINE_INCHES * len(lines), CAUTION)
-    figure.savefig(path, format="png")
+    _save(figure, path, made_from)
+
+
+def _save(figure: Figure, path: Path, made_from: str) -> None:
+    metadata = {MADE_FROM: made_from} if made_from else {}
+    figure.savefig(path, format="png", metadata=metadata)
 
 
 def _write_lines(figure: Figure, lines: Sequence[str], top_inches: float, colour: str) -> None:
@@ -200,13 +208,14 @@ def _write_lines(figure: Figure, lines: Sequence[str], top_inches: float, colour
         )
 
 
-def draw_message(path: Path, title: str, message: str) -> None:
+def draw_message(path: Path, title: str, message: str, *, made_from: str = "") -> None:
     """Draw a message in place of a picture.
 
     Args:
         path: PNG to write.
         title: Title; as many lines as it needs.
         message: A sentence or two.
+        made_from: Digest of what the picture depends on; see `mil.io.provenance`.
     """
     figure = Figure(figsize=(8.0, 3.2), dpi=DOTS_PER_INCH)
     _write_lines(figure, wrap(title, MESSAGE_LETTERS), 0.16, "black")
@@ -220,7 +229,7 @@ def draw_message(path: Path, title: str, message: str) -> None:
         color="#555555",
         parse_math=False,
     )
-    figure.savefig(path, format="png")
+    _save(figure, path, made_from)
 
 
 def _draw_rings(axes: Axes, rings: Rings, colour: str, width: float) -> None:

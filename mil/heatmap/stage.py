@@ -49,6 +49,7 @@ def run(
     annotation: Path | None,
     scale: Scale,
     geojson_frame: GeojsonFrame = "scanned",
+    made_from: str = "",
 ) -> str:
     """Draw one slide's attention from its scores.
 
@@ -71,6 +72,7 @@ def run(
         scale: See `mil.heatmap.render.scaled`.
         geojson_frame: Origin of the coordinates of a GeoJSON annotation; see
             `mil.config.datasets`.
+        made_from: Digest of what the picture depends on; see `mil.io.provenance`.
 
     Returns:
         A line about the picture.
@@ -92,7 +94,7 @@ def run(
     check_bags(scores, score_path, [bag_path])
     check_tiles(scores, score_path, int(bag.valid.sum()))
     if bag.state != "ok":
-        draw_state(out, tiles_path, bag)
+        draw_state(out, tiles_path, bag, made_from=made_from)
         return f"{bag.slide}: {bag.state}, nothing to draw"
     records = read_records([head.record for head in scores.heads], score_path)
     unseen = _unseen(records, bag.slide, folds)
@@ -112,6 +114,7 @@ def run(
         annotation=annotation,
         scale=scale,
         geojson_frame=geojson_frame,
+        made_from=made_from,
     )
     return title + note
 
@@ -143,6 +146,7 @@ def draw_bundle(
     annotation: Path | None = None,
     scale: Scale = "percentile",
     geojson_frame: GeojsonFrame = "scanned",
+    made_from: str = "",
 ) -> str:
     """Write picture, layer and table of a slide's valid tiles; see `run`.
 
@@ -156,6 +160,7 @@ def draw_bundle(
         annotation: File of regions to outline, or None.
         scale: See `mil.heatmap.render.scaled`.
         geojson_frame: Origin of the coordinates of a GeoJSON annotation.
+        made_from: Digest of what the picture depends on.
 
     Returns:
         An addition to the title; mostly empty.
@@ -164,11 +169,12 @@ def draw_bundle(
     attention = np.mean([head.attention for head in scores], axis=0)
     selected = _selected_share(scores)
     positions = positions_of(bag)
+    # The picture comes last: the others are there when it is.
     if positions is None:
-        with atomic_path(out) as scratch:
-            draw_message(scratch, title, NO_POSITIONS)
         note = "; the bag does not say where its tiles are"
         _write_layers(out, bag, attention, selected, bag.origin_px)
+        with atomic_path(out) as scratch:
+            draw_message(scratch, title, NO_POSITIONS, made_from=made_from)
     else:
         canvas, note = canvas_of(bag, positions, tiles, slide)
         # GeoJSON and XML are in pixels, which a bag in micrometres does not know.
@@ -177,8 +183,19 @@ def draw_bundle(
         caution = almost_uniform(entropy_share(attention))
         if scale == "percentile":
             caution = ranks_note(attention)
-        _draw(out, canvas, positions, regions, values, selected, title, scale, caution)
         _write_layers(out, bag, attention, selected, canvas.scanned_px)
+        _draw(
+            out,
+            canvas,
+            positions,
+            regions,
+            values,
+            selected,
+            title=title,
+            scale=scale,
+            caution=caution,
+            made_from=made_from,
+        )
     return note
 
 
@@ -213,9 +230,11 @@ def _draw(
     regions: MultiPolygon,
     values: Float[np.ndarray, " tiles"],
     selected: Float[np.ndarray, " tiles"] | None,
+    *,
     title: str,
     scale: Scale,
     caution: str,
+    made_from: str,
 ) -> None:
     # Fractions of a pixel are kept: rounding comes last, in `painted`.
     corners = (positions.corners - np.array(canvas.origin)) / canvas.scale
@@ -241,16 +260,21 @@ def _draw(
             note=caution,
             tissue=rings_of(tissue, canvas.scale, canvas.origin),
             annotated=rings_of(regions, canvas.scale, canvas.origin),
+            made_from=made_from,
         )
 
 
-def draw_state(out: Path, tiles: Path | None, bag: BagHeader) -> None:
+def draw_state(out: Path, tiles: Path | None, bag: BagHeader, *, made_from: str = "") -> None:
     """Draw the overview of a slide without attention, with its state and its reason."""
+    # Empty files: the workflow waits for all three.
+    write_geojson(out.with_suffix(".geojson"), [])
+    write_csv(out.with_suffix(".csv"), [], ("x", "y", *VALUES))
     title = f"{bag.slide}   {bag.state}: {bag.reason}"
     with atomic_path(out) as scratch:
         if tiles is None:
             reason = bag.reason or "This bag holds no tiles."
-            draw_message(scratch, f"{bag.slide}   {bag.state}", reason)
+            title = f"{bag.slide}   {bag.state}"
+            draw_message(scratch, title, reason, made_from=made_from)
         else:
             overview = tiled_slide(tiles, bag.slide).image
             draw(
@@ -263,10 +287,8 @@ def draw_state(out: Path, tiles: Path | None, bag: BagHeader) -> None:
                 um_per_px=0.0,
                 tissue=[],
                 annotated=[],
+                made_from=made_from,
             )
-    # Empty files: the workflow waits for all three.
-    write_geojson(out.with_suffix(".geojson"), [])
-    write_csv(out.with_suffix(".csv"), [], ("x", "y", *VALUES))
 
 
 def _write_layers(

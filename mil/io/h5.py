@@ -35,13 +35,16 @@ UNCLOSED = "Can't decrement id ref count"
 
 
 @contextmanager
-def writing(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
+def writing(
+    path: Path, format_name: str, version: int, *, made_from: str = ""
+) -> Iterator[h5py.File]:
     """Open an HDF5 file to fill; it appears under `path` with its end mark, or not at all.
 
     Args:
         path: file to write.
         format_name: name of the format, such as `mil.bag`.
         version: version of the format.
+        made_from: digest of what the content depends on; see `mil.io.provenance`.
 
     Raises:
         FormatError: something else lies there, which would be lost.
@@ -56,6 +59,8 @@ def writing(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
         h5py.File(scratch, "w") as file,
     ):
         file.attrs.update(format=format_name, format_version=version, tool_version=TOOL_VERSION)
+        if made_from:
+            file.attrs["made_from"] = made_from
         yield file
         file.attrs["complete"] = True
 

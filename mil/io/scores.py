@@ -189,11 +189,17 @@ def score_path(folder: Path, name: str) -> Path:
     return folder / f"{stem}.h5"
 
 
-def write_scores(path: Path, scores: BagScores) -> None:
-    """Write a score file whole or not at all: contiguous, uncompressed, float32."""
+def write_scores(path: Path, scores: BagScores, *, made_from: str = "") -> None:
+    """Write a score file whole or not at all: contiguous, uncompressed, float32.
+
+    Args:
+        path: File to write.
+        scores: Scores of a bag.
+        made_from: Digest of what they depend on; see `mil.io.provenance`.
+    """
     record = _Record(scores.name, scores.state, scores.reason, scores.bags, scores.heads)
     text = json.dumps(asdict(record)).encode()
-    with writing(path, FORMAT, VERSION) as file:
+    with writing(path, FORMAT, VERSION, made_from=made_from) as file:
         file["record"] = np.frombuffer(text, np.uint8)
         file["record"].attrs.update(unit="UTF-8", axes="byte", meaning="bags and heads, as JSON")
         rows_of_heads = [_rows(head_scores) for head_scores in scores.scores]

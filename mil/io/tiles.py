@@ -84,9 +84,15 @@ class Tiles:
         return sha256(corners + scale.encode()).hexdigest()
 
 
-def write_tiles(path: Path, tiles: Tiles) -> None:
-    """Write a tiles file whole or not at all."""
-    with writing(path, FORMAT, VERSION) as file:
+def write_tiles(path: Path, tiles: Tiles, *, made_from: str = "") -> None:
+    """Write a tiles file whole or not at all.
+
+    Args:
+        path: File to write.
+        tiles: Tiles of a slide.
+        made_from: Digest of what they depend on; see `mil.io.provenance`.
+    """
+    with writing(path, FORMAT, VERSION, made_from=made_from) as file:
         file["coords"] = tiles.coords.astype(np.int32)
         # Shares need no more than three digits.
         file["tissue"] = tiles.tissue.astype(np.float16)

@@ -1,4 +1,4 @@
-"""Bags of earlier runs: are they still of the same encoder, and which are missing."""
+"""Bags of earlier runs: are they still of the same encoder, and which parts lack them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mil.config import EncoderConfig
 from mil.errors import ConfigError, FormatError
+from mil.plan.parts import TABLES
 
 # Settings of an encoder that are part of a bag's path: another value is another folder.
 IN_PATH = ("tile_px", "mpp")
@@ -49,28 +50,31 @@ def check_encoder(folder: Path, name: str, entry: EncoderConfig) -> None:
         )
 
 
-def shared_readings(
-    folders: Mapping[str, Path], slides: Sequence[str], tilings: Mapping[str, str]
+def shared_parts(
+    folders: Mapping[str, Path], parts: Sequence[str], tilings: Mapping[str, str]
 ) -> dict[tuple[str, ...], list[str]]:
-    """Slides to be read once for the bags of several encoders that share a tiling.
+    """Parts whose slides are read once for the bags of several encoders of one tiling.
 
     Args:
         folders: Folder of the bags, by encoder.
-        slides: Ids of the slides.
+        parts: Names of the parts.
         tilings: Name of the tiling, by encoder.
 
     Returns:
-        Slides by the encoders, two or more of one tiling, whose bags they lack.
+        Parts by the encoders, two or more of one tiling, whose bags they lack.
     """
-    slides_by_encoders: dict[tuple[str, ...], list[str]] = {}
+    parts_by_encoders: dict[tuple[str, ...], list[str]] = {}
     for tiling in dict.fromkeys(tilings.values()):
         encoders = [name for name in folders if tilings[name] == tiling]
         if len(encoders) < 2:
             continue
         # A folder is listed once: asking for each file is slow on a network's disk.
-        bags = {name: {file.name for file in folders[name].glob("*.h5")} for name in encoders}
-        for slide in slides:
-            lacking = tuple(name for name in encoders if f"{slide}.h5" not in bags[name])
+        tables = {
+            name: {file.name for file in (folders[name] / TABLES).glob("*.csv")}
+            for name in encoders
+        }
+        for part in parts:
+            lacking = tuple(name for name in encoders if f"{part}.csv" not in tables[name])
             if len(lacking) > 1:
-                slides_by_encoders.setdefault(lacking, []).append(slide)
-    return slides_by_encoders
+                parts_by_encoders.setdefault(lacking, []).append(part)
+    return parts_by_encoders

@@ -74,29 +74,3 @@ def split_flags(plan: Plan) -> str:
     if split.by:
         flags.append(f"--by {quoted(split.by)}")
     return " ".join(flags)
-
-
-def mask_flags(plan: Plan, slide: str) -> str:
-    """A slide's masks and the origin of their coordinates; empty for a slide without."""
-    files = plan.masks.get(slide, {})
-    if not files:
-        return ""
-    masks = [f"--{kind} {quoted(file)}" for kind, file in files.items()]
-    return " ".join([*masks, _frame_flag(plan)])
-
-
-def annotation_flags(plan: Plan, slide: str) -> str:
-    """A slide's annotation and the origin of its coordinates; empty without one."""
-    file = plan.annotations.get(slide)
-    return f"--annotation {quoted(file)} {_frame_flag(plan)}" if file else ""
-
-
-def mpp_flag(plan: Plan, slide: str) -> str:
-    """A slide's pixel size from the slide table; empty where its file must state it."""
-    mpp = plan.slides[slide].mpp
-    # All digits, for a rounded pixel size would move tiles.
-    return "" if mpp is None else f"--mpp {mpp!r}"
-
-
-def _frame_flag(plan: Plan) -> str:
-    return f"--geojson-frame {plan.dataset.geojson_frame}"

@@ -22,8 +22,16 @@ from mil.io.tables.checks import check_enough, check_labels
 from mil.io.tables.missing import missing_bags_message, missing_message
 from mil.io.tables.predefined import number_of_folds
 from mil.io.tables.splits import split_files
-from mil.plan.existing import check_encoder, shared_readings
+from mil.plan.existing import check_encoder, shared_parts
+from mil.plan.parts import StageParts, refresh_tables
 
+# Endings of a slide's outputs in the folder of a stage.
+OUTPUTS = {
+    "tile": (".h5", ".geojson", ".jpg"),
+    "features": (".h5",),
+    "score": (".h5",),
+    "heatmap": (".png", ".geojson", ".csv"),
+}
 # Pattern of a tiling's folder name; `mil.config.tiling_name` writes it.
 TILING = r"(?:[0-9]+|unknown)px_(?:[0-9.e+-]+|unknown)mpp"
 
@@ -90,11 +98,11 @@ class Plan:
         return {encoder: results / tiling / encoder for encoder, tiling in self.tilings.items()}
 
     @property
-    def shared_readings(self) -> dict[tuple[str, ...], list[str]]:
-        """Slides to read once for several encoders; see `existing.shared_readings`."""
+    def shared_parts(self) -> dict[tuple[str, ...], list[str]]:
+        """Parts to read once for several encoders; see `existing.shared_parts`."""
         if self.precomputed_dir:
             return {}
-        return shared_readings(self.bags_dirs, list(self.slides), self.tilings)
+        return shared_parts(self.bags_dirs, self.parts("features").names(), self.tilings)
 
     @property
     def heatmap_slides(self) -> list[str]:
@@ -105,6 +113,38 @@ class Plan:
         if self.config.heatmap.slides == "all":
             return slides
         return [slide for slide in slides if self.slides[slide].split == "test"]
+
+    def parts(self, stage: str) -> StageParts:
+        """Division of the slides over the jobs of a stage.
+
+        Args:
+            stage: `tile`, `features`, `score` or `heatmap`.
+        """
+        slides = self.present_slides if self.precomputed_dir else list(self.slides)
+        if stage == "heatmap":
+            slides = self.heatmap_slides
+        return StageParts.of(slides, getattr(self.config.slides_per_job, stage))
+
+    @cached_property
+    def members(self) -> dict[str, dict[str, list[str]]]:
+        """Slides by stage and name of their part."""
+        return {stage: self.parts(stage).members for stage in OUTPUTS}
+
+    def refresh_tables(self) -> None:
+        """Bring the tables of all parts up to date; see `mil.plan.parts.refresh_tables`."""
+        results = Path("results") / self.config.dataset
+        members = self.members
+        for encoder, tiling in self.tilings.items():
+            folders = {
+                "tile": results / "tile" / tiling,
+                "features": results / "features" / tiling / encoder,
+            }
+            for stage, folder in {} if self.precomputed_dir else folders.items():
+                refresh_tables(folder, members[stage], OUTPUTS[stage])
+            for stage in ("score", "heatmap"):
+                for head in self.config.head:
+                    folder = results / stage / tiling / encoder / head
+                    refresh_tables(folder, members[stage], OUTPUTS[stage])
 
     @property
     def split_files(self) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mil.config.options import Threads
+from mil.config.options import DatasetPart, PartTable, Threads
 from mil.errors import DatasetError
 
 
@@ -37,6 +37,12 @@ def score(
             "names: slides, or with fusion=early patients."
         ),
     ] = None,
+    dataset: Annotated[
+        str,
+        typer.Option(help="Dataset of the bags of --bags, to score its slides; current ones stay."),
+    ] = "",
+    part: DatasetPart = "",
+    table: PartTable = None,
     threads: Threads = 1,
 ) -> None:
     """Apply trained heads to bags: logits, predictions and attention of each tile.
@@ -46,7 +52,9 @@ def score(
 
     Example: mil score --head-dir HEADS --bags features/TILING/ENCODER --scores scores
     """
-    from mil.score.stage import ScoreJob, jobs_of_folder, run
+    from mil.io.part_jobs import finish
+    from mil.io.tables.parts import parse_part
+    from mil.score.stage import ScoreJob, jobs_of_folder, jobs_of_part, run
     from mil.trained import find_heads
 
     bag_files = bag or []
@@ -57,8 +65,11 @@ def score(
             "--bag and --out do not go with --bags, --scores and --folds; give files by the "
             "first, or folders by the others"
         )
-    if bags is not None and scores is not None:
-        jobs = jobs_of_folder(bags, scores, folds)
+    chosen = parse_part(part)
+    if dataset and bags is not None and scores is not None:
+        jobs = jobs_of_part(dataset, bags, scores, chosen)
+    elif bags is not None and scores is not None:
+        jobs = jobs_of_folder(bags, scores, folds, chosen)
     elif of_folder:
         raise DatasetError(
             "--bags, --scores or --folds alone; give a folder of bags by --bags and a folder for "
@@ -75,10 +86,5 @@ def score(
             "other, or a folder of bags by --bags and a folder for their scores by --scores"
         )
     heads = [head for folder in head_dir for head in find_heads(folder)]
-    failures = 0
-    for result in run(heads, jobs, threads=threads):
-        # A line as soon as its file is there, for a list may be long.
-        typer.echo(f"score {result.line}", err=result.failed)
-        failures += result.failed
-    if failures:
-        raise typer.Exit(1)
+    results = run(heads, jobs, threads=threads, keep=bool(dataset))
+    finish("score", results, [table] if table else [])

@@ -1,7 +1,7 @@
 """Heads of one recipe and bags in; a score file of each bag out."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -11,13 +11,15 @@ import torch
 from torch import nn
 
 from mil.bags import Bags
-from mil.errors import DatasetError, FormatError, MilError
+from mil.errors import DatasetError, FormatError
 from mil.heads import SelectsTiles
 from mil.io.atomic import check_not_inputs
 from mil.io.bags import Bag
 from mil.io.bags.fingerprint import bag_digest
 from mil.io.bags.folder import slides_with_bags
 from mil.io.bags.patients import concatenate_bags, read_each, read_fold_bags
+from mil.io.part_jobs import Output, SlideResult, run_jobs
+from mil.io.provenance import digest_of
 from mil.io.scores import (
     BagScores,
     HeadScores,
@@ -27,7 +29,8 @@ from mil.io.scores import (
     score_path,
     write_scores,
 )
-from mil.progress import progress
+from mil.io.tables import read_dataset
+from mil.io.tables.parts import WHOLE, Part
 from mil.score.selection import with_other_selections
 from mil.trained.compatibility import check_compatible, check_usable
 from mil.trained.folder import load_heads
@@ -45,13 +48,6 @@ class ScoreJob(NamedTuple):
     out: Path
 
 
-class ScoreResult(NamedTuple):
-    """A line about a bag, and whether it could not be scored."""
-
-    line: str
-    failed: bool
-
-
 class _LoadedHead(NamedTuple):
     """A head in memory, with its weights of the last epoch where those were kept."""
 
@@ -61,13 +57,16 @@ class _LoadedHead(NamedTuple):
     last: nn.Module | None
 
 
-def run(heads: Sequence[Path], jobs: Sequence[ScoreJob], *, threads: int) -> Iterator[ScoreResult]:
+def run(
+    heads: Sequence[Path], jobs: Sequence[ScoreJob], *, threads: int, keep: bool = False
+) -> Iterator[SlideResult]:
     """Apply all heads to each bag; heads are loaded once, each bag is read once.
 
     Args:
         heads: Folders of trained heads of one recipe: its seeds and folds.
         jobs: Bags, each with the file for its scores, written whole or not at all.
         threads: Number of CPU threads.
+        keep: Whether scores stay that are of the same bag and heads.
 
     Yields:
         A result for each bag. One that cannot be scored stops no other.
@@ -80,19 +79,36 @@ def run(heads: Sequence[Path], jobs: Sequence[ScoreJob], *, threads: int) -> Ite
     torch.set_num_threads(threads)
     loaded = _load(heads)
     _check_apart(jobs)
-    with progress("score", len(jobs), "bags") as advance:
-        for job in jobs:
-            try:
-                line = _score(loaded, job)
-                result = ScoreResult(line, failed=False)
-            # Anything else, such as a full disk, would stop the other bags too.
-            except MilError as error:
-                result = ScoreResult(str(error), failed=True)
-            advance(1)
-            yield result
+    identity = [[head.files.sha256, head.files.last_sha256] for head in loaded]
+    known = [_KnownJob(job, identity) for job in jobs]
+
+    def make(job: _KnownJob, stale: Sequence[Output]) -> str:
+        return _score(loaded, job.job, stale[0].digest)
+
+    yield from run_jobs("score", known, make, keep=keep)
 
 
-def jobs_of_folder(bags_dir: Path, scores_dir: Path, folds: Path | None) -> list[ScoreJob]:
+@dataclass(frozen=True)
+class _KnownJob:
+    """A bag to score by heads that are known by the checksums of their weights."""
+
+    job: ScoreJob
+    heads: list[list[str]]
+
+    @property
+    def slide(self) -> str:
+        return self.job.name or self.job.bags[0].stem
+
+    def outputs(self) -> list[Output]:
+        digests = [bag_digest(path) for path in self.job.bags]
+        name = self.job.name
+        digest = digest_of("score", name=name, heads=self.heads, bags=digests)
+        return [Output(self.job.out, digest)]
+
+
+def jobs_of_folder(
+    bags_dir: Path, scores_dir: Path, folds: Path | None, part: Part = WHOLE
+) -> list[ScoreJob]:
     """Jobs for all bags of a folder, or for those that a folds file names.
 
     Args:
@@ -100,6 +116,7 @@ def jobs_of_folder(bags_dir: Path, scores_dir: Path, folds: Path | None) -> list
         scores_dir: Folder for the scores.
         folds: A folds.csv, whose bags are slides or, with early fusion, patients; None:
             every bag of the folder, each a slide.
+        part: Part of them, by their names.
 
     Raises:
         DatasetError: there is no bag in the folder.
@@ -118,6 +135,28 @@ def jobs_of_folder(bags_dir: Path, scores_dir: Path, folds: Path | None) -> list
             score_path(scores_dir, name),
         )
         for name, slides in members.items()
+        if part.holds(name)
+    ]
+
+
+def jobs_of_part(dataset: str, bags_dir: Path, scores_dir: Path, part: Part) -> list[ScoreJob]:
+    """Jobs for the slides of a part of a dataset that have a bag.
+
+    Args:
+        dataset: Name of the dataset, or path of its yaml.
+        bags_dir: Folder of the bags.
+        scores_dir: Folder for the scores.
+        part: Part of the dataset.
+
+    Raises:
+        DatasetError: The slide table cannot be used, or there is no bag in the folder.
+    """
+    _, table = read_dataset(dataset)
+    with_bag = set(slides_with_bags(bags_dir))
+    return [
+        ScoreJob(row.slide, (bags_dir / f"{row.slide}.h5",), score_path(scores_dir, row.slide))
+        for row in table
+        if part.holds(row.slide) and row.slide in with_bag
     ]
 
 
@@ -164,7 +203,7 @@ def _sha256(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
-def _score(heads: Sequence[_LoadedHead], job: ScoreJob) -> str:
+def _score(heads: Sequence[_LoadedHead], job: ScoreJob, made_from: str) -> str:
     # The digests first: a bag that is replaced meanwhile then shows as another one.
     digests = [bag_digest(path) for path in job.bags]
     bag, slides = _read(job)
@@ -193,6 +232,7 @@ def _score(heads: Sequence[_LoadedHead], job: ScoreJob) -> str:
             heads=tuple(head.files for head in heads),
             scores=scores,
         ),
+        made_from=made_from,
     )
     return line
 

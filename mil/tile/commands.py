@@ -6,14 +6,19 @@ from typing import Annotated
 import typer
 
 from mil.config import DEFAULT_ENCODER, TileConfig, checked, load_encoder
-from mil.config.options import GeojsonFrame, option
+from mil.config.options import DatasetPart, GeojsonFrame, PartTable, SlidesDir, option
+from mil.errors import ConfigError
 
 DEFAULTS = TileConfig()
 
 
 def tile(
-    slide: Annotated[Path, typer.Option(help="Path of the slide image, such as a .svs or .tif.")],
-    out: Annotated[Path, typer.Option(help="Tiles file to write, .h5; its pictures go beside it.")],
+    slide: Annotated[
+        Path | None, typer.Option(help="Path of the slide image, such as a .svs or .tif.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Tiles file to write, .h5; its pictures go beside it.")
+    ] = None,
     name: Annotated[
         str, typer.Option(help="Id of the slide; empty: its file's name without the ending.")
     ] = "",
@@ -47,11 +52,37 @@ def tile(
         typer.Option(help="Region that tiles are restricted to: .geojson, .xml, .png, .tif."),
     ] = None,
     geojson_frame: GeojsonFrame = "scanned",
+    dataset: Annotated[
+        str, typer.Option(help="Dataset to tile, with --out-dir in place of --slide and --out.")
+    ] = "",
+    slides_dir: SlidesDir = None,
+    out_dir: Annotated[
+        Path | None, typer.Option(help="Folder for the tiles files of a dataset.")
+    ] = None,
+    part: DatasetPart = "",
+    table: PartTable = None,
 ) -> None:
-    """Find tissue on a slide and cut it into tiles at an exact physical scale."""
-    from mil.io.bags.advice import ADVICE
-    from mil.tile.stage import run
+    """Find tissue on slides and cut it into tiles at an exact physical scale.
 
+    Of a dataset, tiles that are current stay, and a slide that fails stops no other.
+
+    Example: mil tile --dataset demo --out-dir tiles --part 3/8
+    """
+    from mil.io.part_jobs import finish, run_jobs
+    from mil.io.tables.parts import parse_part
+    from mil.tile.part import TileJob, TileSettings, jobs_of_part, tile_slide
+
+    of_dataset = bool(dataset and out_dir)
+    if of_dataset == bool(slide and out):
+        raise ConfigError(
+            "mil tile: one slide is --slide and --out, a dataset is --dataset and --out-dir; give "
+            "one of the two"
+        )
+    if of_dataset and (name or mpp or tissue or region):
+        raise ConfigError(
+            "mil tile: --name, --mpp, --tissue and --region are of one slide; for a dataset give "
+            "them as columns of its slide table"
+        )
     entry = load_encoder(encoder)
     settings = {
         "min_tissue": min_tissue,
@@ -59,22 +90,23 @@ def tile(
         "max_upsample": max_upsample,
         "objective_power": objective_power,
     }
-    geometry, num_tiles = run(
-        slide,
-        name or slide.stem,
-        out,
+    shared = TileSettings(
         tile_px=size_px or entry.tile_px,
         target_mpp=target_mpp or entry.mpp,
-        mpp=mpp,
         config=checked(TileConfig, settings, "mil tile"),
-        tissue=tissue,
-        region=region,
-        geojson_frame=geojson_frame,
     )
-    reason = ""
-    if geometry.state != "ok":
-        reason = f" ({geometry.reason}; {ADVICE[geometry.state]})"
-    typer.echo(
-        f"tile {geometry.slide}: {geometry.state}, {num_tiles} tiles, "
-        f"{geometry.tissue_mm2:.2f} mm² of tissue{reason}"
-    )
+    if slide and out:
+        job = TileJob(
+            slide=name or slide.stem,
+            file=slide,
+            out=out,
+            settings=shared,
+            mpp=mpp,
+            tissue=tissue,
+            region=region,
+            geojson_frame=geojson_frame,
+        )
+        typer.echo(f"tile {tile_slide(job, job.outputs())}")
+    elif out_dir:
+        jobs = jobs_of_part(dataset, slides_dir, out_dir, shared, parse_part(part))
+        finish("tile", run_jobs("tile", jobs, tile_slide), [table] if table else [])

@@ -46,6 +46,7 @@ def run(
     tissue: Path | None = None,
     region: Path | None = None,
     geojson_frame: GeojsonFrame = "scanned",
+    made_from: str = "",
 ) -> tuple[TileGeometry, int]:
     """Tile one slide; any fault of the slide becomes its named state, never an error.
 
@@ -64,6 +65,7 @@ def run(
         region: mask of the part of the slide from which tiles may be taken.
         geojson_frame: corner that the user's GeoJSON counts from; see
             `mil.config.datasets`.
+        made_from: digest of what the tiles depend on; see `mil.io.provenance`.
 
     Returns:
         Geometry with the slide's state, and the number of tiles.
@@ -72,7 +74,7 @@ def run(
         FormatError: `tissue` or `region` cannot be used; nothing is written.
         DatasetError: the slide or a mask would be replaced by a file of the result.
     """
-    check_not_inputs([out, *_beside(out)], [slide, tissue, region])
+    check_not_inputs([out, *files_beside(out)], [slide, tissue, region])
     # Before the files beside it are written.
     check_replaceable(out, FORMAT)
     user_masks = UserMasks(tissue, region, geojson_frame)
@@ -111,7 +113,7 @@ def run(
         state = error.state
         reason = error.reason
     tiles = replace(tiles, geometry=replace(tiles.geometry, state=state, reason=reason))
-    _write(out, tiles, overview, regions)
+    _write(out, tiles, overview, regions, made_from)
     return tiles.geometry, len(tiles.coords)
 
 
@@ -183,12 +185,18 @@ def _tiles(
     return Tiles(geometry, plan.coords, plan.tissue, assess(reader, plan, resolution.mpp))
 
 
-def _write(out: Path, tiles: Tiles, overview: Overview, regions: list[BaseGeometry]) -> None:
+def _write(
+    out: Path,
+    tiles: Tiles,
+    overview: Overview,
+    regions: list[BaseGeometry],
+    made_from: str,
+) -> None:
     geometry = tiles.geometry
     origin = (geometry.origin_x_level0_px, geometry.origin_y_level0_px)
     scale = overview.scale
     features = [feature(region, TISSUE) for region in regions]
-    tissue_file, overview_file, qc_image_file = _beside(out)
+    tissue_file, overview_file, qc_image_file = files_beside(out)
     write_geojson(tissue_file, features, origin)
     # Matrix of an affine transformation: x' = x / scale - left / scale, y' likewise.
     to_overview = (1 / scale, 0, 0, 1 / scale, -origin[0] / scale, -origin[1] / scale)
@@ -203,10 +211,10 @@ def _write(out: Path, tiles: Tiles, overview: Overview, regions: list[BaseGeomet
     _save(overview.image, overview_file)
     _save(qc_image, qc_image_file)
     # Last: with it the stage has ended.
-    write_tiles(out, tiles)
+    write_tiles(out, tiles, made_from=made_from)
 
 
-def _beside(out: Path) -> tuple[Path, Path, Path]:
+def files_beside(out: Path) -> tuple[Path, Path, Path]:
     """Files of the tissue outline, overview and QC image that belong to a tiles file."""
     return (
         out.with_suffix(".geojson"),

@@ -7,7 +7,7 @@ import pytest
 
 from mil.config import EncoderConfig
 from mil.errors import ConfigError
-from mil.plan.existing import check_encoder, shared_readings
+from mil.plan.existing import check_encoder, shared_parts
 from tests.messages import one_line
 from tests.synthetic import bag_file
 
@@ -70,18 +70,16 @@ def test_bags_that_do_not_say_are_left_to_their_readers(tmp_path):
     check_encoder(tmp_path, "mine", THEN)
 
 
-def test_slides_by_what_they_lack(tmp_path):
+def test_parts_by_what_they_lack(tmp_path):
     folders = {name: tmp_path / name for name in ("a", "b", "c", "wide")}
     tilings = {"a": "224px_0.5mpp", "b": "224px_0.5mpp", "c": "224px_0.5mpp", "wide": "224px_1mpp"}
     for name, slides in {"a": "12", "b": "1", "c": "14"}.items():
-        folders[name].mkdir()
+        (folders[name] / "parts").mkdir(parents=True)
         for slide in slides:
-            (folders[name] / f"{slide}.h5").touch()
-    assert shared_readings(folders, list("1234"), tilings) == {
+            (folders[name] / f"parts/{slide}.csv").touch()
+    assert shared_parts(folders, list("1234"), tilings) == {
         ("b", "c"): ["2"],
         ("a", "b", "c"): ["3"],
         ("a", "b"): ["4"],
     }
-    assert (
-        shared_readings({"a": folders["a"], "wide": folders["wide"]}, list("1234"), tilings) == {}
-    )
+    assert shared_parts({"a": folders["a"], "wide": folders["wide"]}, list("1234"), tilings) == {}

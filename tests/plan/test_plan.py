@@ -1,17 +1,23 @@
 """What a run is made of, before anything runs."""
 
+import os
 import re
 import sys
+from itertools import chain
 from pathlib import Path
 from subprocess import run
 
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from mil.config import Config, load_config, load_encoders
 from mil.errors import ConfigError, DatasetError
+from mil.io.tables import read_csv
 from mil.plan import TILING, make_plan
-from mil.plan.flags import annotation_flags, mask_flags, size_flags, split_flags, state_flags
+from mil.plan.flags import size_flags, split_flags, state_flags
+from mil.plan.parts import refresh_tables
 from tests.synthetic import bag_file
 
 TABLE = """slide,label,path,split,annotation,url
@@ -82,16 +88,61 @@ def test_which_slides_are_drawn(study):
     assert plan(heatmap={"slides": "test"}).heatmap_slides == ["b"]
 
 
-def test_files_of_strangers_are_quoted(study):
-    (study / "data/toy/region").mkdir()
-    (study / "data/toy/region/a.xml").touch()
-    checked = plan()
-    assert (
-        annotation_flags(checked, "b")
-        == "--annotation 'data/toy/b'\"'\"'s regions.xml' --geojson-frame scanned"
-    )
-    assert mask_flags(checked, "a") == "--region data/toy/region/a.xml --geojson-frame scanned"
-    assert (annotation_flags(checked, "a"), mask_flags(checked, "b")) == ("", "")
+def test_parts_of_a_stage_hold_every_slide_once(study):
+    rows = "".join(f"s{n:02d},{('normal', 'tumour')[n % 2]}\n" for n in range(60))
+    (study / "configs/datasets/toy.csv").write_text("slide,label\n" + rows)
+    parts = plan(allow_missing=True).members
+    sizes = {stage: len(members) for stage, members in parts.items()}
+    assert sizes == {"tile": 8, "features": 8, "score": 1, "heatmap": 4}
+    for members in parts.values():
+        slides = sorted(chain.from_iterable(members.values()))
+        assert slides == [f"s{n:02d}" for n in range(60)]
+    of_features = plan(allow_missing=True).parts("features")
+    upstream = {name: of_features.names(slides) for name, slides in parts["heatmap"].items()}
+    assert sorted(chain.from_iterable(upstream.values())) == sorted(of_features.names())
+    assert all(len(names) == 2 for names in upstream.values())
+
+
+@pytest.fixture
+def two_parts(tmp_path) -> Path:
+    """Folder of two slides' outputs, each a part whose table is newer than them."""
+    (tmp_path / "parts").mkdir()
+    for name in ("a.png", "a.csv", "b.png", "b.csv"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1, 1))
+    for part, slide in (("1of2", "a"), ("2of2", "b")):
+        (tmp_path / f"parts/{part}.csv").write_text(f"slide,made_from\n{slide},then\n")
+    return tmp_path
+
+
+def refreshed(folder: Path) -> dict[str, str]:
+    """Digest of the slide of each part that has a table."""
+    refresh_tables(folder, {"1of2": ["a"], "2of2": ["b"]}, (".png", ".csv"))
+    tables = {path.stem: read_csv(path) for path in (folder / "parts").iterdir()}
+    return {part: rows[0]["made_from"] for part, rows in tables.items()}
+
+
+def test_tables_stay_as_long_as_their_outputs_do(two_parts):
+    assert refreshed(two_parts) == {"1of2": "then", "2of2": "then"}
+    refresh_tables(two_parts / "absent", {"1of2": ["a"]}, (".png",))
+
+
+def test_a_part_that_lost_an_output_has_no_table(two_parts):
+    (two_parts / "a.csv").unlink()
+    assert refreshed(two_parts) == {"2of2": "then"}
+
+
+def test_the_digest_of_a_replaced_output_is_taken_over(two_parts):
+    picture = Image.new("RGB", (2, 2))
+    picture.save(two_parts / "b.png", pnginfo=text_chunk("made_from", "now"))
+    os.utime(two_parts / "b.png", (2**31, 2**31))
+    assert refreshed(two_parts) == {"1of2": "then", "2of2": "now"}
+
+
+def text_chunk(name: str, text: str) -> PngInfo:
+    chunks = PngInfo()
+    chunks.add_text(name, text)
+    return chunks
 
 
 def test_a_tilings_name_says_its_size():

@@ -10,45 +10,69 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+# The slides a, b, c and d are then parts of their own.
+ONE_SLIDE_PER_JOB = "slides_per_job={tile: 1, features: 1, score: 1, heatmap: 1}"
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2"]
 
-# Finds --out among its arguments and makes what that command makes; a card goes into
-# the folders it is given.
-FAKE_MIL = """#!/bin/bash
-stage=$1; out=; outs=(); scores=; seeds=(); folds=()
-if [ "$stage $2" = "heads card" ]; then
-  shift 2; while [ "${1:0:2}" != "--" ]; do echo x > "$1/MODEL_CARD.md"; shift; done; exit
-fi
-while [ $# -gt 0 ]; do
-  case "$1" in
-    --out) out=$2; outs+=("$2"); shift;;
-    --out=*) out=${1#--out=};;
-    --scores) scores=$2;;
-    --seed) seeds+=("$2");;
-    --fold) folds+=("$2");;
-  esac
-  shift
-done
-case $stage in
-  score) if [ -n "$scores" ]; then mkdir -p "$scores"; fi
-    for out in "${outs[@]}"; do echo x > "$out"; done;;
-  features) for out in "${outs[@]}"; do echo x > "$out"; done;;
-  tile) for e in h5 geojson jpg; do echo x > "${out%.h5}.$e"; done
-    echo x > "$(dirname "$out")/grid/$(basename "${out%.h5}").jpg";;
-  train) for seed in "${seeds[@]}"; do for fold in "${folds[@]}"; do
-      folder=${out//"{seed}"/$seed}; folder=${folder//"{fold}"/$fold}
-      for f in head.safetensors last.safetensors recipe.json history.json; do
-        if [ ! -e "$folder/$f" ]; then echo x > "$folder/$f"; fi
-      done
-    done; done;;
-  evaluate) for f in predictions.csv predictions_patients.csv metrics.json; do
-      echo x > "$out/$f"
-    done;;
-  compare) for e in json csv md tex; do echo x > "$out/comparison.$e"; done;;
-  heatmap) for e in png geojson csv; do echo x > "${out%.png}.$e"; done;;
-  summary) echo "3 in, 3 out";;
-  *) echo x > "$out";;
-esac
+# Makes the files that the command named by its arguments makes. The slides of a part are
+# those of the real one, and of them, too, only what is lacking is made.
+FAKE_MIL = """#!/usr/bin/python3 -S
+import csv, sys
+from pathlib import Path
+from zlib import crc32
+
+def touch(path, keep=False):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not (keep and path.exists()):
+        path.write_text("x")
+
+stage, *arguments = sys.argv[1:]
+options = {}
+for flag, value in zip(arguments, arguments[1:]):
+    if flag.startswith("--"):
+        options.setdefault(flag.partition("=")[0], []).append(flag.partition("=")[2] or value)
+first = {flag: values[0] for flag, values in options.items()}
+SUFFIXES = {
+    "tile": (".h5", ".geojson", ".jpg"), "features": (".h5",), "score": (".h5",),
+    "heatmap": (".png", ".geojson", ".csv"),
+}
+FOLDERS = {"tile": "--out-dir", "features": "--bags", "score": "--scores", "heatmap": "--out-dir"}
+if "--table" in options:
+    number, parts = map(int, first["--part"].split("of"))
+    with open("configs/datasets/toy.csv") as file:
+        slides = [row["slide"] for row in csv.DictReader(file)]
+    mine = [slide for slide in slides if (crc32(slide.encode()) >> 12) % parts + 1 == number]
+    for folder, table in zip(options[FOLDERS[stage]], options["--table"]):
+        for slide in mine:
+            for suffix in SUFFIXES[stage]:
+                touch(f"{folder}/{slide}{suffix}", keep=True)
+        Path(table).parent.mkdir(exist_ok=True)
+        rows = "".join(f"{slide},x\\n" for slide in mine)
+        Path(table).write_text("slide,made_from\\n" + rows)
+elif stage == "heads":
+    for folder in arguments[1:]:
+        if folder.startswith("--"):
+            break
+        touch(f"{folder}/MODEL_CARD.md")
+elif stage == "train":
+    for seed in options["--seed"]:
+        for fold in options["--fold"]:
+            folder = first["--out"].replace("{seed}", seed).replace("{fold}", fold)
+            for name in ("head.safetensors", "last.safetensors", "recipe.json", "history.json"):
+                touch(f"{folder}/{name}", keep=True)
+elif stage == "evaluate":
+    for name in ("predictions.csv", "predictions_patients.csv", "metrics.json"):
+        touch(f"{first['--out']}/{name}")
+elif stage == "compare":
+    for suffix in ("json", "csv", "md", "tex"):
+        touch(f"{first['--out']}/comparison.{suffix}")
+elif stage == "score":
+    Path(first["--scores"]).mkdir(parents=True, exist_ok=True)
+elif stage == "summary":
+    print("3 in, 3 out")
+else:
+    touch(first["--out"])
 """
 
 
@@ -61,6 +85,8 @@ class Study:
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [*SNAKEMAKE, *arguments]
+        if "--config" in arguments and not any("slides_per_job" in word for word in arguments):
+            command.append(ONE_SLIDE_PER_JOB)
         environment = {**os.environ, "PATH": self.path, "COLUMNS": "200"}
         return subprocess.run(
             command,

@@ -50,12 +50,8 @@ def test_a_slide_that_lacks_one_bag_only_is_read_for_that(study):
     done = study.snakemake("-n", "-p", "--config", "dataset=toy", "head=acmil", TWO)
     output = done.stdout + done.stderr
     assert (
-        f"--encoder resnet18 --out {FEATURES}/resnet18/c.h5 --encoder resnet50 --out "
-        f"{FEATURES}/resnet50/c.h5" in output
-    )
-    assert (
-        "--tiles results/toy/tile/224px_0.5mpp/b.h5 --encoder resnet50 --out "
-        f"{FEATURES}/resnet50/b.h5" in output
+        f"--encoder resnet18 --bags {FEATURES}/resnet18 --table {FEATURES}/resnet18/parts/4of4.csv "
+        f"--encoder resnet50 --bags {FEATURES}/resnet50 --table" in output
     )
 
 

@@ -29,7 +29,7 @@ def test_a_finished_study_and_its_neighbours(finished):
     assert other_head == MODELS
     plan = finished.snakemake("-n", "-p", "--config", "dataset=toy", "head=acmil")
     commands = re.findall(r"mil score .*", plan.stdout + plan.stderr)
-    assert len(commands) == 3
+    assert len(commands) == 3  # one for each part
     assert all("/acmil/" in command and "/abmil/" not in command for command in commands)
 
     finished.write_table({"a": "normal", "b": "tumour", "c": "tumour", "d": "normal"})
@@ -67,32 +67,39 @@ RESULTS = "results/toy/{}/224px_0.5mpp/efficientnet_lite0"
 def test_a_slide_is_scored_alone_where_the_heads_are_as_they_were(finished):
     """Nothing but its own score, its heatmap and what gathers: a score depends on one bag."""
     scores = finished.folder / RESULTS.format("score") / "abmil"
-    before = {path.name: path.stat().st_mtime_ns for path in scores.iterdir()}
+    before = {path.name: path.stat().st_mtime_ns for path in scores.glob("*.h5")}
     (scores / "b.h5").unlink()
-    lost = str((scores / "b.h5").relative_to(finished.folder))
-    done = finished.snakemake(lost, "--config", "dataset=toy", "head=abmil")
+    assert finished.planned("head=abmil") == {}  # nothing needs it
+    plan = finished.planned("head=abmil", "heatmap={scale: relative}")
+    assert (plan["score"], plan["heatmap"]) == (1, 3)
+    done = finished.snakemake("--config", "dataset=toy", "head=abmil", "heatmap={scale: relative}")
     assert done.returncode == 0, done.stdout + done.stderr
-    after = {path.name: path.stat().st_mtime_ns for path in scores.iterdir()}
+    after = {path.name: path.stat().st_mtime_ns for path in scores.glob("*.h5")}
     assert {name for name in before if after[name] != before[name]} == {"b.h5"}
-    assert finished.planned("head=abmil") == {}  # the same scores as before
+
+
+def test_a_score_that_was_replaced_is_drawn_and_evaluated_anew(finished):
+    scores = finished.folder / RESULTS.format("score") / "abmil"
     (scores / "b.h5").write_text("other scores")
     now = time.time() + 5
     os.utime(scores / "b.h5", (now, now))
     assert finished.planned("head=abmil") == {"heatmap": 1, **GATHERED}
 
 
-def test_a_slide_more_is_scored_alone_by_heads_that_do_not_depend_on_it(finished):
-    """As where heads are asked for slides that came after their training."""
-    finished.write_table({"a": "normal", "b": "tumour", "c": "tumour", "d": "normal"})
-    score = RESULTS.format("score") + "/abmil/d.h5"
-    done = finished.snakemake(
-        *("-n", score, "--allowed-rules", "tile", "features", "score"),
-        *("--rerun-triggers", "mtime", "--config", "dataset=toy", "head=abmil"),
-    )
-    planned = done.stdout + done.stderr
-    assert done.returncode == 0, planned
-    jobs = re.findall(r"^(tile|features|score|split|train) +(\d+)$", planned, re.MULTILINE)
-    assert set(jobs) == {("tile", "1"), ("features", "1"), ("score", "1")}
+def test_a_part_takes_a_list_of_slides(study):
+    """Two jobs of two slides; a slide more goes through its own part alone."""
+    study.write_table({"a": "normal", "b": "tumour", "c": "tumour", "d": "normal"})
+    lists = ["head=abmil", "slides_per_job={tile: 2, features: 4, score: 4, heatmap: 2}"]
+    parts = {"tile": 2, "features": 1, "score": 1, "heatmap": 2}
+    assert study.planned(*lists) == {**ALL, **parts}
+    done = study.snakemake("--config", "dataset=toy", *lists)
+    assert done.returncode == 0, done.stdout + done.stderr
+    tiles = study.folder / "results/toy/tile/224px_0.5mpp"
+    assert {path.stem for path in tiles.glob("*.h5")} == set("abcd")
+    assert study.planned(*lists) == {}
+    study.write_table({name: "normal" if name < "b" else "tumour" for name in "abcde"})
+    more = study.planned(*lists)
+    assert (more["tile"], more["features"]) == (4, 2)
 
 
 def test_a_study_made_before_there_were_scores_is_scored(finished):
@@ -132,7 +139,8 @@ def test_patients_are_scored_as_one_bag_for_their_metrics(study):
     patients = RESULTS.format("score") + "/abmil/patients"
     assert f"folds1.csv --scores {patients} --threads 1" in commands
     assert f"mil evaluate --dataset toy --scores {patients} --bags" in commands
-    assert "--score " + RESULTS.format("score") + "/abmil/a.h5" in commands
+    scores = RESULTS.format("score") + "/abmil"
+    assert f"mil heatmap --dataset toy --scores {scores} --bags" in commands
 
 
 def test_editing_a_recipe_trains_its_heads_anew(finished):
@@ -215,8 +223,8 @@ def test_the_dry_run_of_the_demo_needs_no_torch(tmp_path):
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for rule in ("score", "heatmap"):
-        assert re.search(rf"^{rule} +96$", done.stdout + done.stderr, re.MULTILINE)
+    for rule, jobs in {"tile": 4, "features": 4, "score": 3, "heatmap": 6}.items():
+        assert re.search(rf"^{rule} +{jobs}$", done.stdout + done.stderr, re.MULTILINE)
     done = subprocess.run(
         [sys.executable, "-c", "import mil, mil.cli"],
         env=environment,
@@ -273,7 +281,7 @@ def test_a_mask_that_comes_changes_or_goes_tiles_its_slide_anew(finished):
     plan = finished.planned("head=abmil")
     assert (plan["tile"], plan["features"]) == (1, 1)
     done = finished.snakemake("-n", "-p", "--config", "dataset=toy", "head=abmil")
-    assert "--tissue data/toy/tissue/b.geojson --geojson-frame scanned" in done.stdout + done.stderr
+    assert "data/toy/tissue/b.geojson" in done.stdout + done.stderr
     assert finished.snakemake("--config", "dataset=toy", "head=abmil").returncode == 0
     assert finished.planned("head=abmil") == {}
     mask.write_text("[]")  # else only the time differs, and that is not enough
@@ -298,11 +306,8 @@ def test_masks_of_the_table(study):
     assert "Traceback" not in done.stdout + done.stderr
     (study.folder / "data/toy/my regions").mkdir()
     (study.folder / "data/toy/my regions/a 1.xml").touch()
-    done = study.snakemake("-n", "-p", "--config", "dataset=toy")
-    assert (
-        "--region 'data/toy/my regions/a 1.xml' --geojson-frame scanned"
-        in done.stdout + done.stderr
-    )
+    done = study.snakemake("-n", "--config", "dataset=toy")
+    assert "data/toy/my regions/a 1.xml" in done.stdout + done.stderr
 
 
 @pytest.mark.slow

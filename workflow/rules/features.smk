@@ -1,22 +1,23 @@
-# Slide + tiles + encoder -> the slide's bag, which every head shares.
+# Slides of a part + tiles + encoder -> their bags, which every head shares.
 rule features:
     input:
-        slide=get_slide,
-        tiles=TILES,
+        slides=get_slides_to_read,
+        tiles=get_tables_of_tiles,
     output:
-        bag=ensure(BAG, non_empty=True),
+        ensure(EMBEDDED_PART, non_empty=True),
     log:
-        "logs/{dataset}/features/{tiling}/{encoder}/{slide}.log",
+        "logs/{dataset}/features/{tiling}/{encoder}/{part}.log",
     threads: 1
     resources:
         gpu=1,
         mem_mb=10000,
-        runtime="2h",
+        runtime="8h",
     params:
-        slide=get_slide_path,
+        slides_dir=PLAN.slides_dir,
+        tiles=tiles_flag,
         targets=target_flags,
         settings=feature_flags,
         version=STAGE_VERSION["features"],
     shell:
-        "mil features --slide {params.slide:q} --tiles {input.tiles:q} {params.targets} {params.settings}"
-        " --threads {threads} 2>&1 | tee {log:q}"
+        "mil features --dataset {wildcards.dataset} --slides-dir {params.slides_dir:q} {params.tiles}"
+        " {params.targets} {params.settings} --part {wildcards.part} --threads {threads} 2>&1 | tee {log:q}"

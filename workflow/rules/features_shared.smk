@@ -1,7 +1,7 @@
-# Slide + tiles + several encoders -> a bag for each. One rule for each set of encoders that share a tiling and lack a bag
-# of the same slide, which is then read once for all of them.
-# Input, params and shell are those of `features`, else a later run for one of the encoders would recompute its bags.
-for encoders, slides in PLAN.shared_readings.items():
+# Slides of a part + tiles + several encoders -> their bags by each. One rule for each set of encoders that share a tiling
+# and lack the bags of the same part, whose slides are then read once for all of them.
+# Input, params and shell are those of `features`, else a later run for one of the encoders would go through its bags again.
+for encoders, parts in PLAN.shared_parts.items():
 
     workflow.ruleorder(f"features_{'_'.join(encoders)}", "features")
 
@@ -9,27 +9,28 @@ for encoders, slides in PLAN.shared_readings.items():
         name:
             f"features_{'_'.join(encoders)}"
         input:
-            slide=get_slide,
-            tiles=TILES,
+            slides=get_slides_to_read,
+            tiles=get_tables_of_tiles,
         output:
             [
-                ensure(BAG.replace("{encoder}", encoder), non_empty=True)
+                ensure(EMBEDDED_PART.replace("{encoder}", encoder), non_empty=True)
                 for encoder in encoders
             ],
         log:
-            f"logs/{{dataset}}/features/{{tiling}}/{'_'.join(encoders)}/{{slide}}.log",
+            f"logs/{{dataset}}/features/{{tiling}}/{'_'.join(encoders)}/{{part}}.log",
         wildcard_constraints:
-            slide="|".join(re.escape(name) for name in slides),
+            part="|".join(parts),
         threads: 1
         resources:
             gpu=1,
             mem_mb=6000 + 4000 * len(encoders),
-            runtime="4h",
+            runtime="16h",
         params:
-            slide=get_slide_path,
+            slides_dir=PLAN.slides_dir,
+            tiles=tiles_flag,
             targets=target_flags,
             settings=feature_flags,
             version=STAGE_VERSION["features"],
         shell:
-            "mil features --slide {params.slide:q} --tiles {input.tiles:q} {params.targets} {params.settings}"
-            " --threads {threads} 2>&1 | tee {log:q}"
+            "mil features --dataset {wildcards.dataset} --slides-dir {params.slides_dir:q} {params.tiles}"
+            " {params.targets} {params.settings} --part {wildcards.part} --threads {threads} 2>&1 | tee {log:q}"

@@ -16,21 +16,6 @@ def size_flags(wildcards):
     return flags.size_flags(wildcards.tiling)
 
 
-def mpp_flag(wildcards):
-    """Pixel size of the slide from the slide table; empty where its file must state it."""
-    return flags.mpp_flag(PLAN, wildcards.slide)
-
-
-def mask_flags(wildcards):
-    """The user's masks of the slide."""
-    return flags.mask_flags(PLAN, wildcards.slide)
-
-
-def annotation_flags(wildcards):
-    """The annotation of the slide."""
-    return flags.annotation_flags(PLAN, wildcards.slide)
-
-
 def tissue_flags(wildcards):
     """Thresholds of tissue; empty for precomputed bags."""
     return "" if PLAN.precomputed_dir else flags.tissue_flags(CONFIG.tile)
@@ -41,12 +26,20 @@ def feature_flags(wildcards):
     return flags.feature_flags(CONFIG.features)
 
 
+def tiles_flag(wildcards):
+    """Folder of the tiles files; empty for precomputed bags."""
+    if PLAN.precomputed_dir:
+        return ""
+    return f"--tiles {flags.quoted(TILES_DIR.format(**wildcards))}"
+
+
 def target_flags(wildcards, output):
-    """Encoders with their bags, and settings that change no bag, only how fast it is computed."""
+    """Encoders with their bags and tables, and settings that change no bag, only how fast it is computed."""
     # Snakemake does not record params that ask for `output`: else a bag would depend on those computed with it.
+    folders = [Path(file).parents[1] for file in output]
     targets = [
-        f"--encoder {Path(file).parent.name} --out {shlex.quote(file)}"
-        for file in output
+        f"--encoder {folder.name} --bags {flags.quoted(folder)} --table {flags.quoted(file)}"
+        for folder, file in zip(folders, output)
     ]
     return " ".join([*targets, *flags.speed_flags(CONFIG.features)])
 
@@ -59,21 +52,6 @@ def state_flags(wildcards):
 def split_flags(wildcards):
     """How the patients are divided."""
     return flags.split_flags(PLAN)
-
-
-def tiles_flag(wildcards, input):
-    """Folder of the tiles files; empty for precomputed bags."""
-    if not input.tiles:
-        return ""
-    return f"--tiles {flags.quoted(Path(input.tiles[0]).parent)}"
-
-
-def canvas_flags(wildcards, input):
-    """Files that a heatmap is drawn on."""
-    files = {kind: input.get(kind) for kind in ("tiles", "slide")}
-    return " ".join(
-        f"--{kind} {flags.quoted(file)}" for kind, file in files.items() if file
-    )
 
 
 def run_flags(wildcards, output):
@@ -101,15 +79,20 @@ def list_head_dirs(wildcards, input):
     return " ".join(flags.quoted(Path(file).parent) for file in input.heads)
 
 
-def get_bags_dir(wildcards, input):
+def get_bags_dir(wildcards):
     """Folder of the bags."""
-    return str(Path(input.bags[0]).parent)
+    return str(PLAN.precomputed_dir or BAGS_DIR.format(**wildcards))
 
 
-def get_scores_dir(wildcards, input):
-    """Folder of the scores of all bags."""
-    scores = Path(input.scores[0])
-    return str(scores if CONFIG.fusion == "early" else scores.parent)
+def get_scores_dir(wildcards):
+    """Folder of the scores of all bags: of slides, or with early fusion of patients."""
+    pattern = SCORES_OF_PATIENTS if CONFIG.fusion == "early" else SCORES_DIR
+    return pattern.format(**wildcards)
+
+
+def get_drawn_scores_dir(wildcards):
+    """Folder of the scores of slides, which heatmaps are drawn from."""
+    return SCORES_DIR.format(**wildcards)
 
 
 def get_evaluate_dir(wildcards, input):
@@ -120,6 +103,11 @@ def get_evaluate_dir(wildcards, input):
 def get_out_dir(wildcards, output):
     """Folder of the files that a rule writes."""
     return str(Path(output[0]).parent)
+
+
+def get_part_dir(wildcards, output):
+    """Folder of a part's outputs, one a slide; its table is in a folder below."""
+    return str(Path(output[0]).parents[1])
 
 
 def get_url(wildcards):
@@ -133,6 +121,17 @@ def get_checksum(wildcards):
 
 
 # Records: no command reads them, but a change of one of them runs its rule again.
+
+
+def record_rows(wildcards):
+    """Slides of a part, with what the slide table says of their tiling: a change tiles again."""
+    members = list_members("tile", wildcards.part)
+    return [f"{name} {SLIDES[name].mpp} {DATASET.geojson_frame}" for name in members]
+
+
+def record_members(wildcards):
+    """Slides of a part of `heatmap`."""
+    return list_members("heatmap", wildcards.part)
 
 
 def record_columns(wildcards):

@@ -1,26 +1,29 @@
-# Scores + overview of a slide -> an image, a QuPath layer and a table.
+# Scores + overviews of a part's slides -> for each an image, a QuPath layer and a table.
 rule heatmap:
     input:
-        unpack(get_canvas),
-        score=SCORES,
-        bag=get_bag,
+        scores=get_scores_to_draw,
         folds=FOLDS_OF_RUN,
-        annotation=get_annotation,
+        annotations=get_annotations_to_draw,
+        canvases=get_canvases,
     output:
-        picture=HEATMAP,
-        qupath=HEATMAP_QUPATH,
-        table=HEATMAP_TABLE,
+        ensure(DRAWN_PART, non_empty=True),
     log:
-        "logs/{dataset}/heatmap/{tiling}/{encoder}/{head}/{slide}.log",
+        "logs/{dataset}/heatmap/{tiling}/{encoder}/{head}/{part}.log",
     resources:
         mem_mb=3000,
-        runtime="30m",
+        runtime="2h",
     params:
-        canvas=canvas_flags,
-        annotation=annotation_flags,
+        scores=get_drawn_scores_dir,
+        bags=get_bags_dir,
+        tiles=tiles_flag,
+        slides_dir=PLAN.slides_dir,
+        out=get_part_dir,
+        slides=CONFIG.heatmap.slides,
+        members=record_members,
         scale=CONFIG.heatmap.scale,
         classes=record_classes,
         version=STAGE_VERSION["heatmap"],
     shell:
-        "mil heatmap --score {input.score:q} --bag {input.bag:q} {params.canvas} --folds {input.folds:q}"
-        " {params.annotation} --scale {params.scale} --out {output.picture:q} 2>&1 | tee {log:q}"
+        "mil heatmap --dataset {wildcards.dataset} --scores {params.scores:q} --bags {params.bags:q} {params.tiles}"
+        " --slides-dir {params.slides_dir:q} --folds {input.folds:q} --slides {params.slides} --scale {params.scale}"
+        " --out-dir {params.out:q} --part {wildcards.part} --table {output:q} 2>&1 | tee {log:q}"

@@ -5,12 +5,12 @@ from mil.config import recipe_path
 FETCHABLE = PLAN.fetchable
 FETCHED = f"{PLAN.slides_dir}/{{file}}"
 
-# A slide, tiled and embedded.
-TILES = "results/{dataset}/tile/{tiling}/{slide}.h5"
-TISSUE = "results/{dataset}/tile/{tiling}/{slide}.geojson"
-OVERVIEW = "results/{dataset}/tile/{tiling}/{slide}.jpg"
-QC_IMAGE = "results/{dataset}/tile/{tiling}/grid/{slide}.jpg"
-BAG = "results/{dataset}/features/{tiling}/{encoder}/{slide}.h5"
+# Slides, tiled and embedded, one file a slide in these folders. A job takes a part of the slides, and its table says that
+# all of them are there: Snakemake knows tables, `mil` knows slides.
+TILES_DIR = "results/{dataset}/tile/{tiling}"
+TILED_PART = "results/{dataset}/tile/{tiling}/parts/{part}.csv"
+BAGS_DIR = "results/{dataset}/features/{tiling}/{encoder}"
+EMBEDDED_PART = "results/{dataset}/features/{tiling}/{encoder}/parts/{part}.csv"
 
 # A head, of one fold and one seed.
 FOLDS = "results/{dataset}/split/{tiling}/{encoder}/folds{folds}.csv"
@@ -22,7 +22,8 @@ HISTORY = "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fol
 MODEL_CARD = "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{fold}of{folds}/MODEL_CARD.md"
 
 # The heads of one recipe: their scores, evaluated and drawn.
-SCORES = "results/{dataset}/score/{tiling}/{encoder}/{head}/{slide}.h5"
+SCORES_DIR = "results/{dataset}/score/{tiling}/{encoder}/{head}"
+SCORED_PART = "results/{dataset}/score/{tiling}/{encoder}/{head}/parts/{part}.csv"
 SCORES_OF_PATIENTS = "results/{dataset}/score/{tiling}/{encoder}/{head}/patients"
 EVALUATE_DIR = "results/{dataset}/evaluate/{tiling}/{encoder}/{head}"
 PREDICTIONS = "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/predictions.csv"
@@ -31,9 +32,7 @@ PATIENTS = (
 )
 METRICS = "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json"
 HEATMAP_DIR = "results/{dataset}/heatmap/{tiling}/{encoder}/{head}"
-HEATMAP = "results/{dataset}/heatmap/{tiling}/{encoder}/{head}/{slide}.png"
-HEATMAP_QUPATH = "results/{dataset}/heatmap/{tiling}/{encoder}/{head}/{slide}.geojson"
-HEATMAP_TABLE = "results/{dataset}/heatmap/{tiling}/{encoder}/{head}/{slide}.csv"
+DRAWN_PART = "results/{dataset}/heatmap/{tiling}/{encoder}/{head}/parts/{part}.csv"
 
 # The study as a whole.
 COMPARISON = "results/{dataset}/compare/comparison.json"
@@ -54,25 +53,87 @@ def expand_seeds_and_folds(pattern, **wildcards):
     )
 
 
-def get_slide(wildcards):
-    """The slide's file; nothing for a missing slide that the run continues without."""
-    missing = wildcards.slide in PLAN.missing
-    return [] if missing else str(PLAN.files[wildcards.slide])
+def expand_parts(pattern, stage, slides=None, **wildcards):
+    """A table for each part of a stage; of those alone that hold `slides`, if they are given."""
+    return expand(pattern, part=PLAN.parts(stage).names(slides), **wildcards)
 
 
-def get_slide_path(wildcards):
-    """Path of the slide's file, whether it exists or not."""
-    return str(PLAN.files[wildcards.slide])
+def without_part(wildcards):
+    """Wildcards but `part`: those that the stages of one path share."""
+    return {name: value for name, value in wildcards.items() if name != "part"}
+
+
+def list_members(stage, part):
+    """Slides of a part."""
+    return PLAN.members[stage][part]
+
+
+def get_slides(wildcards):
+    """Files of a part's slides; not of missing slides, which the run continues without."""
+    members = list_members("tile", wildcards.part)
+    return [str(PLAN.files[name]) for name in members if name not in PLAN.missing]
+
+
+def get_slides_to_read(wildcards):
+    """Files of the slides of a part of `features`; not of missing ones."""
+    members = list_members("features", wildcards.part)
+    return [str(PLAN.files[name]) for name in members if name not in PLAN.missing]
 
 
 def get_masks(wildcards):
-    """The user's masks of the slide, by kind: `tissue`, `region`, or none."""
-    return PLAN.masks.get(wildcards.slide, {})
+    """The user's masks of a part's slides, of tissue and of regions."""
+    members = list_members("tile", wildcards.part)
+    masks = [PLAN.masks.get(name, {}) for name in members]
+    return [str(file) for files in masks for file in files.values()]
 
 
-def get_annotation(wildcards):
-    """The slide's annotation, if it has one; a file that the table names must exist or be fetched."""
-    return PLAN.annotations.get(wildcards.slide, [])
+def get_tables_of_tiles(wildcards):
+    """Tables of the tiles that a part of `features` reads."""
+    members = list_members("features", wildcards.part)
+    return expand_parts(TILED_PART, "tile", members, **without_part(wildcards))
+
+
+def get_all_tiles(wildcards):
+    """Tables of the tiles of all slides; none for precomputed bags."""
+    if PLAN.precomputed_dir:
+        return []
+    return expand_parts(TILED_PART, "tile", **wildcards)
+
+
+def list_bags(slides, wildcards):
+    """What tells that bags of slides are there: tables of `features`, or precomputed bags themselves."""
+    if PLAN.precomputed_dir:
+        return [PLAN.precomputed_bags[name] for name in slides]
+    return expand_parts(EMBEDDED_PART, "features", slides, **without_part(wildcards))
+
+
+def get_bags(wildcards):
+    """Bags of all slides; see `list_bags`."""
+    return list_bags(PLAN.parts("features").slides, wildcards)
+
+
+def get_bags_to_score(wildcards):
+    """Bags of a part of `score`."""
+    return list_bags(list_members("score", wildcards.part), wildcards)
+
+
+def get_scores(wildcards):
+    """Scores of all bags by the heads of a recipe: of slides, or with early fusion of patients."""
+    if CONFIG.fusion == "early":
+        return [SCORES_OF_PATIENTS.format(**wildcards)]
+    return expand_parts(SCORED_PART, "score", **wildcards)
+
+
+def get_scores_to_draw(wildcards):
+    """Tables of the scores that a part of `heatmap` draws."""
+    members = list_members("heatmap", wildcards.part)
+    return expand_parts(SCORED_PART, "score", members, **without_part(wildcards))
+
+
+def get_annotations_to_draw(wildcards):
+    """Annotations of a part's slides; a file that the table names must exist or be fetched."""
+    members = list_members("heatmap", wildcards.part)
+    return [PLAN.annotations[name] for name in members if name in PLAN.annotations]
 
 
 def get_annotations(wildcards):
@@ -80,27 +141,11 @@ def get_annotations(wildcards):
     return list(PLAN.annotations.values())
 
 
-def get_all_tiles(wildcards):
-    """The tiles files of all slides; none for precomputed bags."""
-    return [] if PLAN.precomputed_dir else expand(TILES, slide=SLIDES, **wildcards)
-
-
-def get_bag(wildcards):
-    """The slide's bag: the precomputed one, or the one that `features` computes."""
-    return PLAN.precomputed_bags.get(wildcards.slide, BAG.format(**wildcards))
-
-
-def get_bags(wildcards):
-    """The bags of all slides: precomputed ones, or those that `features` computes."""
-    computed = expand(BAG, slide=SLIDES, **wildcards)
-    return list(PLAN.precomputed_bags.values()) or computed
-
-
-def get_scores(wildcards):
-    """The scores of all bags by the heads of a recipe: of slides, or with early fusion of patients."""
-    if CONFIG.fusion == "early":
-        return [SCORES_OF_PATIENTS.format(**wildcards)]
-    return expand(SCORES, slide=PLAN.precomputed_bags or SLIDES, **wildcards)
+def get_canvases(wildcards):
+    """Files that heatmaps of a part are drawn on, where no table tells of them: slides beside precomputed bags."""
+    members = list_members("heatmap", wildcards.part)
+    beside = PLAN.files if PLAN.precomputed_dir else {}
+    return [str(beside[name]) for name in members if name in beside]
 
 
 def get_split_files(wildcards):
@@ -109,7 +154,7 @@ def get_split_files(wildcards):
 
 
 def get_recipe(wildcards):
-    """The file of a recipe, so that editing it trains its heads again."""
+    """File of a recipe, so that editing it trains its heads again."""
     return str(recipe_path(wildcards.head))
 
 
@@ -123,22 +168,7 @@ def get_model_cards(wildcards):
     return expand_seeds_and_folds(PLAN.for_each_head(MODEL_CARD))
 
 
-def get_canvas(wildcards):
-    """Files that a heatmap is drawn on: of the tiled slide; of a precomputed bag, its slide if it exists."""
-    if PLAN.precomputed_dir:
-        slide = PLAN.files.get(wildcards.slide)
-        return {"slide": str(slide)} if slide else {}
-    return {
-        "tiles": TILES.format(**wildcards),
-        "tissue": TISSUE.format(**wildcards),
-        "overview": OVERVIEW.format(**wildcards),
-    }
-
-
 def get_heatmaps(wildcards):
-    """The heatmaps of the run: of each slide that gets one, by each head."""
-    patterns = PLAN.for_each_head(HEATMAP)
-    slides = PLAN.heatmap_slides
-    return [
-        pattern.replace("{slide}", slide) for pattern in patterns for slide in slides
-    ]
+    """Tables of the heatmaps of the run: of each slide that gets one, by each head."""
+    patterns = PLAN.for_each_head(DRAWN_PART)
+    return [path for pattern in patterns for path in expand_parts(pattern, "heatmap")]

@@ -12,6 +12,10 @@ try:
 except MilError as error:
     raise WorkflowError(str(error)) from None
 
+# Before the files are looked at: tables say what outputs there are.
+if workflow.is_main_process:
+    PLAN.refresh_tables()
+
 CONFIG = PLAN.config
 DATASET = PLAN.dataset
 SLIDES = PLAN.slides
@@ -27,7 +31,7 @@ wildcard_constraints:
     tiling=TILING,
     encoder="|".join(re.escape(name) for name in {**PLAN.encoders, **PLAN.tilings}),
     head=r"[^/]+",
-    slide="|".join(re.escape(name) for name in SLIDES),
+    part=r"[0-9]+of[0-9]+",
     seed=r"\d+",
     fold=r"\d+",
     folds=r"\d+",

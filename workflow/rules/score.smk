@@ -1,22 +1,24 @@
-# Heads of one recipe + bag -> scores of the slide: the only place where a head meets a bag.
+# Heads of one recipe + bags of a part -> scores of its slides: the only place where a head meets a bag.
 rule score:
     input:
         heads=get_weights,
-        bag=get_bag,
+        bags=get_bags_to_score,
     output:
-        ensure(SCORES, non_empty=True),
+        ensure(SCORED_PART, non_empty=True),
     log:
-        "logs/{dataset}/score/{tiling}/{encoder}/{head}/{slide}.log",
+        "logs/{dataset}/score/{tiling}/{encoder}/{head}/{part}.log",
     threads: 1
     resources:
         mem_mb=4000,
-        runtime="30m",
+        runtime="2h",
     params:
         heads=head_flags,
+        bags=get_bags_dir,
+        scores=get_part_dir,
         version=STAGE_VERSION["score"],
     shell:
-        "mil score {params.heads} --bag {input.bag:q} --out {output:q} --threads {threads}"
-        " 2>&1 | tee {log:q}"
+        "mil score {params.heads} --dataset {wildcards.dataset} --bags {params.bags:q} --scores {params.scores:q}"
+        " --part {wildcards.part} --table {output:q} --threads {threads} 2>&1 | tee {log:q}"
 
 
 if CONFIG.fusion == "early":

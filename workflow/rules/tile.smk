@@ -1,25 +1,22 @@
-# Slide -> its tissue and the positions of its tiles.
+# Slides of a part -> their tissue and the positions of their tiles.
 rule tile:
     input:
-        unpack(get_masks),
-        slide=get_slide,
+        slides=get_slides,
+        masks=get_masks,
     output:
-        tiles=ensure(TILES, non_empty=True),
-        tissue=TISSUE,
-        overview=OVERVIEW,
-        qc_image=QC_IMAGE,
+        ensure(TILED_PART, non_empty=True),
     log:
-        "logs/{dataset}/tile/{tiling}/{slide}.log",
+        "logs/{dataset}/tile/{tiling}/{part}.log",
     resources:
         mem_mb=2000,
-        runtime="30m",
+        runtime="2h",
     params:
-        slide=get_slide_path,
+        slides_dir=PLAN.slides_dir,
+        out=get_part_dir,
         size=size_flags,
-        mpp=mpp_flag,
-        masks=mask_flags,
+        rows=record_rows,
         settings=flags.tile_flags(CONFIG.tile),
         version=STAGE_VERSION["tile"],
     shell:
-        "mil tile --slide {params.slide:q} --name {wildcards.slide:q} {params.size} {params.mpp}"
-        " {params.masks} {params.settings} --out {output.tiles:q} 2>&1 | tee {log:q}"
+        "mil tile --dataset {wildcards.dataset} --slides-dir {params.slides_dir:q} {params.size} {params.settings}"
+        " --out-dir {params.out:q} --part {wildcards.part} --table {output:q} 2>&1 | tee {log:q}"

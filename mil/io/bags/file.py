@@ -175,13 +175,18 @@ def bag_of(
     )
 
 
-def write_bag(path: Path | str, bag: Bag) -> None:
+def write_bag(path: Path | str, bag: Bag, *, made_from: str = "") -> None:
     """Write a bag file whole or not at all: contiguous, uncompressed.
 
     The attributes on `coords` have TRIDENT's names, so that tools which read TRIDENT's
     bags open ours.
+
+    Args:
+        path: File to write.
+        bag: Bag of a slide.
+        made_from: Digest of what it depends on; see `mil.io.provenance`.
     """
-    with writing(Path(path), FORMAT, VERSION) as file:
+    with writing(Path(path), FORMAT, VERSION, made_from=made_from) as file:
         file["features"] = bag.features
         file["valid"] = bag.valid
         if bag.coords is not None:

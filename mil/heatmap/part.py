@@ -1,0 +1,164 @@
+"""The heatmaps of a dataset's part."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mil.config.datasets import GeojsonFrame
+from mil.heatmap.render import Scale
+from mil.heatmap.stage import run
+from mil.io.part_jobs import Output
+from mil.io.provenance import digest_of, file_digest, made_from
+from mil.io.scores import score_path
+from mil.io.tables import Slide, read_dataset, read_folds
+from mil.io.tables.parts import Part
+from mil.io.tables.paths import locate, locate_annotation
+
+
+@dataclass(frozen=True)
+class HeatmapJob:
+    """A slide to draw.
+
+    Attributes:
+        slide: Id of the slide.
+        score: Score file of the slide.
+        bag: Bag of the slide.
+        out: Picture to write, a PNG.
+        tiles: Tiles file, or None for a precomputed bag.
+        file: Slide file to draw on, or None.
+        folds: File of the folds, or None.
+        splits: Split of the slide in each fold.
+        annotation: File of regions to outline, or None.
+        scale: Scale of the colours; see `mil.heatmap.render.scaled`.
+        geojson_frame: Origin of the coordinates of a GeoJSON annotation.
+    """
+
+    slide: str
+    score: Path
+    bag: Path
+    out: Path
+    scale: Scale
+    tiles: Path | None = None
+    file: Path | None = None
+    folds: Path | None = None
+    splits: tuple[tuple[str, str], ...] = ()
+    annotation: Path | None = None
+    geojson_frame: GeojsonFrame = "scanned"
+
+    def outputs(self) -> list[Output]:
+        """The picture, with the digest of scores, canvas, annotation and settings."""
+        facts: dict[str, Any] = {
+            "score": made_from(self.score) or file_digest(self.score, None),
+            "bag": file_digest(self.bag),
+            "tiles": [] if self.tiles is None else _canvas_facts(self.tiles),
+            "file": file_digest(self.file),
+            "splits": [list(split) for split in self.splits],
+            "annotation": file_digest(self.annotation, None),
+            "frame": self.geojson_frame,
+            "scale": self.scale,
+        }
+        beside = self.out.with_suffix(".geojson"), self.out.with_suffix(".csv")
+        return [Output(self.out, digest_of("heatmap", **facts), beside)]
+
+
+def _canvas_facts(tiles: Path) -> list[str]:
+    # The outline beside the tiles may have been edited by hand.
+    return [made_from(tiles), file_digest(tiles.with_suffix(".geojson"), None)]
+
+
+@dataclass(frozen=True)
+class HeatmapFolders:
+    """Folders of a part's files.
+
+    Attributes:
+        scores: Folder of the score files.
+        bags: Folder of the bags.
+        out: Folder for the pictures.
+        tiles: Folder of the tiles files; None for precomputed bags.
+        slides: Folder of the slides; None: that of the dataset.
+    """
+
+    scores: Path
+    bags: Path
+    out: Path
+    tiles: Path | None
+    slides: Path | None
+
+
+def jobs_of_part(
+    dataset: str,
+    folders: HeatmapFolders,
+    *,
+    folds: Path | None,
+    scale: Scale,
+    part: Part,
+    only_test: bool,
+) -> list[HeatmapJob]:
+    """A job for each slide of a part of a dataset that was scored.
+
+    Args:
+        dataset: Name of the dataset, or path of its yaml.
+        folders: Folders of the files.
+        folds: File of the folds, or None to draw the mean of all heads.
+        scale: Scale of the colours.
+        part: Part of the dataset.
+        only_test: Whether only slides are drawn whose split in the slide table is test.
+
+    Raises:
+        DatasetError: The slide table cannot be used.
+    """
+    config, table = read_dataset(dataset)
+    slides_dir = folders.slides or config.folder(dataset)
+    splits = _splits(folds)
+    jobs = []
+    for row in table:
+        score = score_path(folders.scores, row.slide)
+        if not part.holds(row.slide) or not score.is_file():
+            continue
+        if only_test and row.split != "test":
+            continue
+        annotation = locate_annotation(row, slides_dir, config)
+        job = HeatmapJob(
+            slide=row.slide,
+            score=score,
+            bag=folders.bags / f"{row.slide}.h5",
+            out=folders.out / f"{row.slide}.png",
+            scale=scale,
+            tiles=None if folders.tiles is None else folders.tiles / f"{row.slide}.h5",
+            file=_background(row, folders, locate(row, slides_dir, config)),
+            folds=folds,
+            splits=splits.get(row.slide, ()),
+            annotation=annotation if annotation and annotation.is_file() else None,
+            geojson_frame=config.geojson_frame,
+        )
+        jobs.append(job)
+    return jobs
+
+
+def _background(row: Slide, folders: HeatmapFolders, file: Path) -> Path | None:
+    """Slide under the attention of a precomputed bag; a tiled slide has its overview."""
+    return file if folders.tiles is None and file.is_file() else None
+
+
+def _splits(folds: Path | None) -> dict[str, tuple[tuple[str, str], ...]]:
+    splits: dict[str, tuple[tuple[str, str], ...]] = {}
+    for row in [] if folds is None else read_folds(folds):
+        splits[row["slide"]] = (*splits.get(row["slide"], ()), (row["fold"], row["split"]))
+    return splits
+
+
+def draw_slide(job: HeatmapJob, stale: Sequence[Output]) -> str:
+    """Draw a slide, and return a line about it; see `mil.heatmap.stage.run`."""
+    return run(
+        job.score,
+        job.bag,
+        job.tiles,
+        job.out,
+        slide=job.file,
+        folds=job.folds,
+        annotation=job.annotation,
+        scale=job.scale,
+        geojson_frame=job.geojson_frame,
+        made_from=stale[0].digest,
+    )

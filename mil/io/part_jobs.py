@@ -1,0 +1,131 @@
+"""A list of slides in one process: outputs that are current stay, a failure stops no other."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import typer
+
+from mil.errors import MilError
+from mil.io.provenance import made_from
+from mil.io.tables import write_csv
+from mil.progress import progress
+
+# Columns of the table of a part.
+COLUMNS = ("slide", "made_from")
+
+
+class Output(NamedTuple):
+    """An output of a slide, and the digest of all that it depends on.
+
+    Attributes:
+        path: HDF5 file or PNG that carries the digest; of several files the last written.
+        digest: See `mil.io.provenance.digest_of`.
+        beside: Further files of the same output.
+    """
+
+    path: Path
+    digest: str
+    beside: tuple[Path, ...] = ()
+
+    @property
+    def current(self) -> bool:
+        """Whether the output is there, and made from what it depends on now."""
+        return made_from(self.path) == self.digest and all(file.exists() for file in self.beside)
+
+
+@runtime_checkable
+class SlideJob(Protocol):
+    """The outputs to make for a slide."""
+
+    @property
+    def slide(self) -> str:
+        """Id of the slide."""
+
+    def outputs(self) -> Sequence[Output]:
+        """Outputs as they should be."""
+
+
+class SlideResult(NamedTuple):
+    """Result of a slide's job.
+
+    Attributes:
+        slide: Id of the slide.
+        line: A line for the user; empty where all outputs stay as they are.
+        digests: Digest of each output; none for a slide that failed.
+    """
+
+    slide: str
+    line: str
+    digests: tuple[str, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether the slide lacks an output."""
+        return not self.digests
+
+
+Job = TypeVar("Job", bound=SlideJob)
+# Makes the outputs of a job that are not current, and returns a line about them.
+Make = Callable[[Job, Sequence[Output]], str]
+
+
+def run_jobs(
+    title: str, jobs: Sequence[Job], make: Make[Job], *, keep: bool = True
+) -> Iterator[SlideResult]:
+    """Make the outputs that are missing or not current, one slide after another.
+
+    Args:
+        title: Name of the stage, for the progress bar.
+        jobs: Jobs, one for each slide.
+        make: Function that makes outputs of a job and returns a line about them.
+        keep: Whether outputs that are current stay; else all are made.
+
+    Yields:
+        A result for each slide, as soon as its outputs are there.
+    """
+    with progress(title, len(jobs), "slides") as advance:
+        for job in jobs:
+            result = _run(job, make, keep=keep)
+            advance(1, "" if result.line else "current")
+            yield result
+
+
+def _run(job: Job, make: Make[Job], *, keep: bool) -> SlideResult:
+    try:
+        outputs = job.outputs()
+        stale = [output for output in outputs if not (keep and output.current)]
+        line = make(job, stale) if stale else ""
+        return SlideResult(job.slide, line, tuple(output.digest for output in outputs))
+    # Anything else, such as a full disk, would stop the other slides too.
+    except MilError as error:
+        return SlideResult(job.slide, str(error), ())
+
+
+def finish(stage: str, results: Iterable[SlideResult], tables: Sequence[Path]) -> None:
+    """Print a line for each slide as it is done, and write the tables of the part.
+
+    Args:
+        stage: Name of the stage, the first word of a line.
+        results: Results of the slides of a part, as they come.
+        tables: CSV for each output, or none: a row for each slide, with the digest of its
+            output.
+
+    Raises:
+        typer.Exit: A slide failed, and no table is written.
+    """
+    complete = []
+    for result in results:
+        if result.line:
+            typer.echo(f"{stage} {result.line}", err=result.failed)
+        complete.append(result)
+    current = sum(not result.line for result in complete)
+    if current:
+        typer.echo(f"{stage}: {current} of {len(complete)} slides are current")
+    if any(result.failed for result in complete):
+        raise typer.Exit(1)
+    for number, table in enumerate(tables):
+        rows: list[dict[str, Any]] = [
+            {"slide": result.slide, "made_from": result.digests[number]} for result in complete
+        ]
+        write_csv(table, rows, COLUMNS)

@@ -1,0 +1,74 @@
+"""What an output was made from: a digest that the output carries itself.
+
+A job over many slides makes only outputs that are missing or whose digest has changed, so
+that a killed job goes on where it was, and a copied folder is not made again.
+"""
+
+import json
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import h5py
+from PIL import Image
+
+from mil.versions import STAGE_VERSION
+
+# Name of the attribute of HDF5 files, and of the text chunk of PNG files.
+MADE_FROM = "made_from"
+# Bytes read at either end of a large file: headers and directories lie there.
+END_BYTES = 64 << 10
+
+
+def digest_of(stage: str, **facts: Any) -> str:
+    """Digest of a stage's version and of all that its output depends on.
+
+    Args:
+        stage: Name of the stage, a key of `STAGE_VERSION`.
+        **facts: Settings, and digests of the input files.
+    """
+    content = json.dumps([stage, STAGE_VERSION[stage], facts], sort_keys=True)
+    return blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+def file_digest(path: Path | None, end_bytes: int | None = END_BYTES) -> str:
+    """Digest of a file's size and both its ends; empty for no file, or a missing one.
+
+    Args:
+        path: File; or folder, of which names and sizes of its files count; or None.
+        end_bytes: Bytes read at either end; None: the whole file.
+    """
+    if path is None or not path.exists():
+        return ""
+    if path.is_dir():
+        listing = sorted((file.name, file.stat().st_size) for file in path.iterdir())
+        return blake2b(repr(listing).encode(), digest_size=16).hexdigest()
+    size = path.stat().st_size
+    digest = blake2b(str(size).encode(), digest_size=16)
+    with path.open("rb") as file:
+        if end_bytes is None or size <= 2 * end_bytes:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        else:
+            digest.update(file.read(end_bytes))
+            file.seek(-end_bytes, 2)
+            digest.update(file.read(end_bytes))
+    return digest.hexdigest()
+
+
+def made_from(path: Path) -> str:
+    """Digest that an output carries; empty where there is no output or no digest.
+
+    Args:
+        path: HDF5 file of ours, or PNG.
+    """
+    try:
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                return str(image.info.get(MADE_FROM, ""))
+        with h5py.File(path, "r", locking=False) as file:
+            stored = file.attrs.get(MADE_FROM, "")
+            return str(stored) if file.attrs.get("complete", False) else ""
+    # A damaged output is made again.
+    except (OSError, RuntimeError, KeyError, ValueError):
+        return ""
