@@ -50,7 +50,7 @@ def test_a_slide_that_lacks_one_bag_only_is_read_for_that(study):
     done = study.snakemake("-n", "-p", "--config", "dataset=toy", "head=acmil", TWO)
     output = done.stdout + done.stderr
     assert (
-        f"--encoder resnet18 --bags {FEATURES}/resnet18 --table {FEATURES}/resnet18/parts/4of4.csv "
+        f"--encoder resnet18 --bags {FEATURES}/resnet18 --table {FEATURES}/resnet18/parts/2of4.csv "
         f"--encoder resnet50 --bags {FEATURES}/resnet50 --table" in output
     )
 
