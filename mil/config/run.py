@@ -141,12 +141,18 @@ class HeatmapConfig(Section):
 
 
 class SlidesPerJob(Section):
-    """Number of slides that one job of a stage takes, about; outputs stay one file a slide."""
+    """Number of slides that a job takes, by stage; outputs stay one file for each slide."""
 
-    tile: int = Field(8, ge=1, description="Slides that one job of `tile` takes, about.")
-    features: int = Field(8, ge=1, description="Slides that one job of `features` takes, about.")
-    score: int = Field(64, ge=1, description="Slides that one job of `score` takes, about.")
-    heatmap: int = Field(16, ge=1, description="Slides that one job of `heatmap` takes, about.")
+    tile: int = Field(8, ge=1, description="Number of slides that a job of `tile` takes, roughly.")
+    features: int = Field(
+        8, ge=1, description="Number of slides that a job of `features` takes, roughly."
+    )
+    score: int = Field(
+        64, ge=1, description="Number of slides that a job of `score` takes, roughly."
+    )
+    heatmap: int = Field(
+        16, ge=1, description="Number of slides that a job of `heatmap` takes, roughly."
+    )
 
 
 class Config(Section):

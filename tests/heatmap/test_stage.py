@@ -361,7 +361,7 @@ def test_a_bag_that_does_not_say_where_its_tiles_are_says_so(slide, monkeypatch,
     said = {}
     monkeypatch.setattr(
         "mil.heatmap.stage.draw_message",
-        lambda path, title, words: said.update(title=title, words=words) or path.touch(),
+        lambda path, title, words, **_: said.update(title=title, words=words) or path.touch(),
     )
     one = head(slide, 1, tiling=read_bag(slide / "bag.h5").tiling)
     title = heatmap(slide, [one], tiles=None)
