@@ -22,6 +22,7 @@ if not PLAN.precomputed_dir:
     include: "workflow/rules/features_shared.smk"
 
 
+include: "workflow/rules/bags.smk"
 include: "workflow/rules/split.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/score.smk"

@@ -143,7 +143,7 @@ class HeatmapConfig(Section):
 class SlidesPerJob(Section):
     """Number of slides that a job takes, by stage; outputs stay one file for each slide."""
 
-    tile: int = Field(8, ge=1, description="Number of slides, roughly, in a job of `tile`.")
+    tile: int = Field(16, ge=1, description="Number of slides, roughly, in a job of `tile`.")
     features: int = Field(
         8, ge=1, description="Number of slides that a job of `features` takes, roughly."
     )
@@ -151,7 +151,7 @@ class SlidesPerJob(Section):
         64, ge=1, description="Number of slides that a job of `score` takes, roughly."
     )
     heatmap: int = Field(
-        16, ge=1, description="Number of slides that a job of `heatmap` takes, roughly."
+        32, ge=1, description="Number of slides that a job of `heatmap` takes, roughly."
     )
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from mil.config.options import BagsDir, Dataset
+
 bags_app = typer.Typer(
     help="Feature bags: import and export for other tools, verify, list.", no_args_is_help=True
 )
@@ -212,6 +214,19 @@ def bags_ls(folder: BagFolder) -> None:
     from mil.interop.show import bag_table
 
     typer.echo(bag_table(folder))
+
+
+@bags_app.command("table")
+def bags_table(
+    dataset: Dataset,
+    bags: BagsDir,
+    out: Annotated[Path, typer.Option(help="CSV to write, with slide and digest of each bag.")],
+) -> None:
+    """List the bags of a dataset with a digest of each, by which a changed bag shows."""
+    from mil.io.bags.table import write_bags_table
+
+    number = write_bags_table(dataset, bags, out)
+    typer.echo(f"bags: {number} in {bags}")
 
 
 @bags_app.command("info")

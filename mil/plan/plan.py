@@ -120,6 +120,13 @@ class Plan:
         Args:
             stage: `tile`, `features`, `score` or `heatmap`.
         """
+        return self._divisions[stage]
+
+    @cached_property
+    def _divisions(self) -> dict[str, StageParts]:
+        return {stage: self._divide(stage) for stage in OUTPUTS}
+
+    def _divide(self, stage: str) -> StageParts:
         slides = self.present_slides if self.precomputed_dir else list(self.slides)
         if stage == "heatmap":
             slides = self.heatmap_slides

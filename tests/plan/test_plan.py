@@ -93,14 +93,14 @@ def test_parts_of_a_stage_hold_every_slide_once(study):
     (study / "configs/datasets/toy.csv").write_text("slide,label\n" + rows)
     parts = plan(allow_missing=True).members
     sizes = {stage: len(members) for stage, members in parts.items()}
-    assert sizes == {"tile": 8, "features": 8, "score": 1, "heatmap": 4}
+    assert sizes == {"tile": 4, "features": 8, "score": 1, "heatmap": 2}
     for members in parts.values():
         slides = sorted(chain.from_iterable(members.values()))
         assert slides == [f"s{n:02d}" for n in range(60)]
     of_features = plan(allow_missing=True).parts("features")
     upstream = {name: of_features.names(slides) for name, slides in parts["heatmap"].items()}
     assert sorted(chain.from_iterable(upstream.values())) == sorted(of_features.names())
-    assert all(len(names) == 2 for names in upstream.values())
+    assert all(len(names) == 4 for names in upstream.values())
 
 
 @pytest.fixture

@@ -50,6 +50,10 @@ if "--table" in options:
         Path(table).parent.mkdir(exist_ok=True)
         rows = "".join(f"{slide},x\\n" for slide in mine)
         Path(table).write_text("slide,made_from\\n" + rows)
+elif stage == "bags":
+    folder = Path(first["--bags"])
+    bags = [f"{path.stem},{path.stat().st_mtime_ns}" for path in sorted(folder.glob("*.h5"))]
+    Path(first["--out"]).write_text("\\n".join(["slide,digest", *bags]))
 elif stage == "heads":
     for folder in arguments[1:]:
         if folder.startswith("--"):

@@ -13,6 +13,7 @@ from mil.io.tables import read_csv
 from tests.synthetic import bag_file, planted_bags
 
 READY = {
+    "bags": 1,
     "split": 1,
     "train": 1,
     "score": 3,
@@ -61,6 +62,7 @@ def test_no_slide_is_fetched_tiled_or_embedded(study):
     assert done.returncode == 0, done.stdout + done.stderr
     results = study.folder / "results/toy"
     assert {path.name for path in results.iterdir()} == {
+        "bags",
         "split",
         "train",
         "score",

@@ -2,7 +2,7 @@
 rule evaluate:
     input:
         scores=get_scores,
-        bags=get_bags,
+        bags=BAGS_TABLE,
         folds=FOLDS_OF_RUN,
         annotations=get_annotations,
     output:

@@ -12,6 +12,8 @@ TILED_PART = "results/{dataset}/tile/{tiling}/parts/{part}.csv"
 BAGS_DIR = "results/{dataset}/features/{tiling}/{encoder}"
 EMBEDDED_PART = "results/{dataset}/features/{tiling}/{encoder}/parts/{part}.csv"
 
+BAGS_TABLE = "results/{dataset}/bags/{tiling}/{encoder}.csv"
+
 # A head, of one fold and one seed.
 FOLDS = "results/{dataset}/split/{tiling}/{encoder}/folds{folds}.csv"
 FOLDS_OF_RUN = FOLDS.replace("{folds}", str(CONFIG.folds))
@@ -91,13 +93,6 @@ def get_tables_of_tiles(wildcards):
     """Tables of the tiles that a part of `features` reads."""
     members = list_members("features", wildcards.part)
     return expand_parts(TILED_PART, "tile", members, **without_part(wildcards))
-
-
-def get_all_tiles(wildcards):
-    """Tables of the tiles of all slides; none for precomputed bags."""
-    if PLAN.precomputed_dir:
-        return []
-    return expand_parts(TILED_PART, "tile", **wildcards)
 
 
 def list_bags(slides, wildcards):

@@ -27,7 +27,7 @@ if CONFIG.fusion == "early":
     rule score_patients:
         input:
             heads=get_weights,
-            bags=get_bags,
+            bags=BAGS_TABLE,
             folds=FOLDS_OF_RUN,
         output:
             directory(SCORES_OF_PATIENTS),

@@ -2,8 +2,7 @@
 rule split:
     input:
         table=str(PLAN.table),
-        tiles=get_all_tiles,
-        bags=get_bags,
+        bags=BAGS_TABLE,
         splits=get_split_files,
     output:
         FOLDS,

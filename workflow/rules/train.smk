@@ -3,7 +3,7 @@
 # next run resumes from, those of its finished heads too; they are not outputs, for Snakemake would delete them.
 rule train:
     input:
-        bags=get_bags,
+        bags=BAGS_TABLE,
         folds=FOLDS_OF_RUN,
         recipe=get_recipe,
     output:
