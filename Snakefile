@@ -41,9 +41,15 @@ rule all:
         get_model_cards,
 
 
+onstart:
+    locks.record_run()
+
+
 onsuccess:
+    locks.forget_run()
     shell("{SUMMARY}")
 
 
 onerror:
+    locks.forget_run()
     shell("{SUMMARY}")

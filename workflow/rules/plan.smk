@@ -4,8 +4,12 @@ import re
 from snakemake.exceptions import WorkflowError
 
 from mil.errors import MilError
-from mil.plan import TILING, make_plan
+from mil.plan import TILING, locks, make_plan
 from mil.versions import STAGE_VERSION
+
+# Jobs that Snakemake runs as processes of their own read these rules too.
+if workflow.is_main_process and (killed_run := locks.remove_stale_locks()):
+    logger.warning(killed_run)
 
 try:
     PLAN = make_plan(config)
