@@ -3,7 +3,7 @@
 Each section, encoder, recipe and dataset is a frozen model.
 """
 
-from mil.config.base import NAME, Section, checked, config_path, read_yaml
+from mil.config.base import NAME, Section, checked, config_path
 from mil.config.cohort import Cohort
 from mil.config.datasets import DatasetConfig, dataset_path
 from mil.config.encoders import (
@@ -32,6 +32,7 @@ from mil.config.run import (
     TileConfig,
     load_config,
 )
+from mil.config.yaml_file import read_yaml
 
 __all__ = [
     "DEFAULT_ENCODER",

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
-from mil.config.base import NAME, Section, checked, config_path, read_yaml
+from mil.config.base import NAME, Section, checked, config_path
+from mil.config.yaml_file import read_yaml
 from mil.errors import ConfigError, unknown_name
 
 # The encoder of the demo and of every default: its weights come with the installation,

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from mil.config.base import SHIPPED, Name, Section, checked, config_path, named_file, read_yaml
+from mil.config.base import SHIPPED, Name, Section, checked, config_path, named_file
+from mil.config.yaml_file import read_yaml
 from mil.errors import ConfigError, unknown_name
 
 # The functions of mil/losses/terms.py, typed out here because that module imports torch

@@ -1,9 +1,6 @@
 # The checked plan of the run, and patterns of the wildcards.
 import re
 
-from snakemake.exceptions import WorkflowError
-
-from mil.errors import MilError
 from mil.plan import TILING, locks, make_plan
 from mil.versions import STAGE_VERSION
 
@@ -11,10 +8,8 @@ from mil.versions import STAGE_VERSION
 if workflow.is_main_process and (killed_run := locks.remove_stale_locks()):
     logger.warning(killed_run)
 
-try:
+with exit_on_error():
     PLAN = make_plan(config)
-except MilError as error:
-    raise WorkflowError(str(error)) from None
 
 CONFIG = PLAN.config
 DATASET = PLAN.dataset
