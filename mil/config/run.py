@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from mil.config.base import Name, Section, checked
+from mil.config.encoder_names import by_alias, unknown_encoder
 from mil.config.encoders import DEFAULT_ENCODER, load_encoders
 from mil.config.recipes import load_recipe
-from mil.errors import ConfigError, unknown_name
+from mil.errors import ConfigError
 
 
 def _as_list(value: Any) -> Any:
@@ -193,9 +194,13 @@ def load_config(raw: dict[str, Any]) -> Config:
     """
     config = checked(Config, raw, "config")
     encoders = load_encoders()
-    for name in config.encoder:
-        if name not in encoders and config.bags is None:
-            raise ConfigError(f"config: encoder: {unknown_name('encoder', name, encoders)}")
+    names = {name: by_alias(name, encoders) for name in config.encoder}
+    for name, entry in names.items():
+        if entry is None and config.bags is None:
+            raise ConfigError(f"config: encoder: {unknown_encoder(name, encoders)}")
+    # Once each: two names may stand for one entry.
+    entries = list(dict.fromkeys(entry or name for name, entry in names.items()))
+    config = config.model_copy(update={"encoder": entries})
     for name in config.head:
         load_recipe(name)
     return config

@@ -89,7 +89,7 @@ def read_yaml(path: Path) -> Any:
     except _Refused as error:
         raise ConfigError(f"{path}: {error}") from None
     except yaml.MarkedYAMLError as error:
-        raise ConfigError(f"{path}: {_where(error)}not YAML: {_what(error)}") from None
+        raise ConfigError(f"{path}: not YAML: {_where(error)}{_what(error)}") from None
     # The library's constructors pass on the errors of int, date and others.
     except Exception as error:  # noqa: BLE001
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())[:200]}") from None

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mil.config import DEFAULT_ENCODER, FeaturesConfig, checked, load_encoder
+from mil.config import DEFAULT_ENCODER, FeaturesConfig, checked, encoder_name, load_encoder
 from mil.config.options import Device, Threads, option
 from mil.errors import ConfigError
 
@@ -57,6 +57,8 @@ def features(
                 f"mil features: --out {path} is a folder; give the file of the bag, such as "
                 f"{path}/SLIDE.h5"
             )
+    # The entry's name, not an alias: a bag states it, and folders of bags carry it.
+    names = [encoder_name(name) for name in names]
     entries = [load_encoder(name) for name in names]
     settings = {
         "batch_size": batch_size,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import yaml
 
-from mil.config import DatasetConfig, load_encoders
+from mil.config import DatasetConfig, by_alias, load_encoders
 from mil.errors import ConfigError, DatasetError
 from mil.io.atomic import write_text
 from mil.io.results import (
@@ -264,7 +264,9 @@ def _number(value: float | None) -> str:
 
 def _use(trained: Trained, folder: Path, tissue: Tissue) -> str:
     name = folder.name or "HEAD"
-    entry = load_encoders().get(trained.encoder)
+    encoders = load_encoders()
+    name_of_entry = by_alias(trained.encoder, encoders)
+    entry = encoders[name_of_entry] if name_of_entry else None
     licence = "its licence is not known here"
     cite = ""
     if entry:

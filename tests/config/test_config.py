@@ -127,7 +127,15 @@ def test_what_cannot_be_on_the_hub_is_one_line(weights):
 
 
 @pytest.mark.parametrize(
-    "weights", ["package:", "package:timm", "package:.timm/x.pth", "package:/x.pth"]
+    "weights",
+    [
+        "package:",
+        "package:timm",
+        "package:.timm/x.pth",
+        "package:/x.pth",
+        "package:timm/../x",
+        "package:timm//etc/x",
+    ],
 )
 def test_what_cannot_be_in_a_package_is_one_line(weights):
     with pytest.raises(
