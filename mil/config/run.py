@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mil.config.base import Name, Section, checked
 from mil.config.encoder_names import by_alias, unknown_encoder
@@ -18,9 +18,21 @@ def _as_list(value: Any) -> Any:
     return value
 
 
+def _no_name_twice(names: list[str]) -> list[str]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is there twice; name each once")
+    return names
+
+
 # Slides of one patient: predicted one by one, or concatenated to one bag.
 Fusion = Literal["late", "early"]
-Names = Annotated[list[Name], BeforeValidator(_as_list), Field(min_length=1)]
+Names = Annotated[
+    list[Name],
+    BeforeValidator(_as_list),
+    Field(min_length=1, max_length=1000),
+    AfterValidator(_no_name_twice),
+]
 
 
 class TileConfig(Section):
@@ -175,6 +187,13 @@ class Config(Section):
         description="Folder of precomputed bags to train on: no slide is read, and encoder and "
         "tiling are those of the bags.",
     )
+    # A slip of one digit would plan for minutes, then train for weeks.
+    max_trainings: int = Field(
+        10_000,
+        ge=1,
+        description="Largest number of trainings of a run: heads, encoders, seeds, folds, restarts "
+        "and inner folds multiplied; a run with more is refused.",
+    )
     allow_missing: bool = Field(
         False,
         description="Permission to continue without slides that cannot be used; the report "
@@ -201,6 +220,23 @@ def load_config(raw: dict[str, Any]) -> Config:
     # Once each: two names may stand for one entry.
     entries = list(dict.fromkeys(entry or name for name, entry in names.items()))
     config = config.model_copy(update={"encoder": entries})
-    for name in config.head:
-        load_recipe(name)
+    check_trainings(config)
     return config
+
+
+def check_trainings(config: Config) -> None:
+    """Check that a run trains no more often than `max_trainings`.
+
+    Raises:
+        ConfigError: It does, or a recipe cannot be used.
+    """
+    trained = [load_recipe(name).train for name in config.head]
+    per_fold = sum(train.restarts * max(train.inner_folds, 1) for train in trained)
+    number = per_fold * len(config.encoder) * config.seeds * config.folds
+    if number > config.max_trainings:
+        raise ConfigError(
+            f"config: {number} trainings (encoders: {len(config.encoder)}, heads: "
+            f"{len(config.head)}, with restarts and inner folds: {per_fold}, seeds: "
+            f"{config.seeds}, folds: {config.folds}); a run has at most "
+            f"max_trainings={config.max_trainings}: lower one of these, or raise it"
+        )
