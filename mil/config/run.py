@@ -189,7 +189,7 @@ class Config(Section):
     )
     # A slip of one digit would plan for minutes, then train for weeks.
     max_trainings: int = Field(
-        10_000,
+        1000,
         ge=1,
         description="Largest number of trainings of a run: heads, encoders, seeds, folds, restarts "
         "and inner folds multiplied; a run with more is refused.",

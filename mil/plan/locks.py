@@ -5,10 +5,21 @@ import json
 import os
 import shutil
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 SNAKEMAKE_FOLDER = Path(".snakemake")
 RUN_FILE = "mil_run.json"
+
+
+class _Run(NamedTuple):
+    """A run that holds locks: its machine, its process, whether that leads its jobs' group."""
+
+    place: str
+    pid: int
+    leads_group: bool
 
 
 def record_run(folder: Path = SNAKEMAKE_FOLDER) -> None:
@@ -20,8 +31,8 @@ def record_run(folder: Path = SNAKEMAKE_FOLDER) -> None:
     # Without the record a kill is followed by Snakemake's advice (`--unlock`), no more.
     with contextlib.suppress(OSError):
         pid = os.getpid()
-        record = {"place": _place(), "pid": pid, "leads_group": os.getpgrp() == pid}
-        (folder / RUN_FILE).write_text(json.dumps(record), encoding="utf-8")
+        run = _Run(_place(), pid, leads_group=os.getpgrp() == pid)
+        (folder / RUN_FILE).write_text(json.dumps(run._asdict()), encoding="utf-8")
 
 
 def forget_run(folder: Path = SNAKEMAKE_FOLDER) -> None:
@@ -34,36 +45,47 @@ def forget_run(folder: Path = SNAKEMAKE_FOLDER) -> None:
         (folder / RUN_FILE).unlink(missing_ok=True)
 
 
-def remove_stale_locks(folder: Path = SNAKEMAKE_FOLDER) -> str:
+def continue_after_kill(
+    log: Callable[[str], None], *, wait: bool, folder: Path = SNAKEMAKE_FOLDER
+) -> None:
     """Remove the locks of a recorded run whose processes have ended on this machine.
 
     Locks without a record, or of another machine, stay: that run may be alive.
 
     Args:
+        log: Receives what the user should know.
+        wait: Whether to wait for jobs that the killed run left, which write its files.
         folder: Snakemake's folder of records.
-
-    Returns:
-        One line about the killed run, for the log; empty if there is none.
     """
-    try:
-        record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-        place, pid = record["place"], record["pid"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    if place != _place() or not isinstance(pid, int) or pid <= 0 or _is_alive(pid):
-        return ""
-    if record.get("leads_group") and _is_alive(-pid):
-        return (
-            f"jobs of a run that was killed (process {pid}) still run in this folder; "
-            f"wait until they end, or end them: kill -- -{pid}"
+    run = _killed_run(folder)
+    if run is None:
+        return
+    if run.leads_group and _is_alive(-run.pid):
+        log(
+            f"jobs of a run that was killed (process {run.pid}) still run in this folder: this run "
+            f"starts when they end; to end them now: kill -- -{run.pid}"
         )
+        while wait and _is_alive(-run.pid):
+            time.sleep(1)
+        if not wait:
+            return
     locks = folder / "locks"
-    had_locks = locks.is_dir() and any(locks.iterdir())
-    if had_locks:
+    if locks.is_dir() and any(locks.iterdir()):
         shutil.rmtree(locks, ignore_errors=True)
+        log(f"the locks of a run that was killed (process {run.pid}) were removed")
     # Before the next run takes its locks, so that none can be mistaken for the dead's.
     forget_run(folder)
-    return f"the locks of a run that was killed (process {pid}) are removed" if had_locks else ""
+
+
+def _killed_run(folder: Path) -> _Run | None:
+    """The recorded run of this machine if its process has ended, else None."""
+    try:
+        run = _Run(**json.loads((folder / RUN_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    if run.place != _place() or not isinstance(run.pid, int) or run.pid <= 0 or _is_alive(run.pid):
+        return None
+    return run
 
 
 def _place() -> str:

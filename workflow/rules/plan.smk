@@ -5,8 +5,8 @@ from mil.plan import TILING, locks, make_plan
 from mil.versions import STAGE_VERSION
 
 # Jobs that Snakemake runs as processes of their own read these rules too.
-if workflow.is_main_process and (killed_run := locks.remove_stale_locks()):
-    logger.warning(killed_run)
+if workflow.is_main_process:
+    locks.continue_after_kill(logger.warning, wait=not workflow.output_settings.dryrun)
 
 with exit_on_error():
     PLAN = make_plan(config)
