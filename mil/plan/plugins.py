@@ -15,6 +15,6 @@ def require_executor(name: str) -> None:
     """
     if find_spec(f"snakemake_executor_plugin_{name}") is None:
         raise SystemExit(
-            f"this profile needs Snakemake's plug-in for {name}, which is not installed: "
+            f"mil: this profile needs Snakemake's plug-in for {name}, which is not installed: "
             f"pip install snakemake-executor-plugin-{name}"
         )
