@@ -20,6 +20,7 @@ from mil.io.results import (
     SetMetrics,
     read_metrics,
     read_predictions,
+    using_results,
 )
 from mil.statistics.classified import MOST_PROBABLE
 from mil.statistics.metric import Metric
@@ -86,7 +87,8 @@ def run(
                 "evaluated"
             )
         settings = _dataset(trained, dataset)
-        cards[folder / NAME] = card(trained, folder, metrics, rows, settings, tissue)
+        with using_results(evaluated):
+            cards[folder / NAME] = card(trained, folder, metrics, rows, settings, tissue)
     # Nothing is written before all heads are known to be of this evaluation.
     for path, text in cards.items():
         write_text(path, text)
