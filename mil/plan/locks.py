@@ -66,7 +66,7 @@ def continue_after_kill(
             f"starts when they end; to end them now: kill -- -{run.pid}"
         )
         while wait and _is_alive(-run.pid):
-            time.sleep(1)
+            time.sleep(0.2)
         if not wait:
             return
     locks = folder / "locks"

@@ -419,8 +419,8 @@ def test_one_recipe_without_curve_or_pictures(study):
 
 def test_predictions_of_other_classes_are_one_line(study):
     path = study / "evaluate" / "abmil" / "predictions.csv"
-    path.write_text(path.read_text().replace("p_tumour", "p_other", 1))
-    with one_line(FormatError, match=r"abmil.*: cannot be used together \(KeyError: 'p_tumour'\)"):
+    path.write_text(path.read_text().replace("p_normal", "p_other", 1))
+    with one_line(FormatError, match=r"abmil.*: cannot be used together \(KeyError: 'p_normal'\)"):
         report(study)
 
 
