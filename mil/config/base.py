@@ -70,7 +70,7 @@ def _message(fault: Any, model: type[BaseModel]) -> str:
         message += f", not {_SHORT.repr(fault['input'])}"
     # YAML reads no as false, 1e5 as a number and 2024-01-02 as a day.
     if fault["type"] == "string_type" and isinstance(fault["input"], bool | int | float | date):
-        message += "; in quotes, it is text"
+        message += '; in quotes it is text: KEY: "..." in a file, \'KEY="..."\' in a shell'
     return f"{path}: {message}" if path else message
 
 

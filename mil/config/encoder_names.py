@@ -11,7 +11,7 @@ from mil.errors import ConfigError
 _CODE_HASH = re.compile(r"-[0-9a-f]{8}$")
 _HUB_PREFIX = re.compile(r"^hf[-_]hub:", re.IGNORECASE)
 # Below it, two names are not one name and a typing error.
-SIMILAR = 0.9
+SIMILAR = 0.88
 
 
 class Entry(Protocol):

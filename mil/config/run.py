@@ -44,6 +44,7 @@ class TileConfig(Section):
     mpp: float | None = Field(
         None,
         gt=0,
+        allow_inf_nan=False,
         description="Resolution of a tile, micrometres per pixel; if unset, that of the encoder.",
     )
     # Thresholds of tissue are absolute, never relative to the slide: a faint lymph
@@ -52,7 +53,10 @@ class TileConfig(Section):
         0.25, ge=0, le=1, description="Smallest fraction of a tile that must be tissue, 0 to 1."
     )
     min_area_mm2: float = Field(
-        0.02, ge=0, description="Smallest area of a tissue region to keep, mm²."
+        0.02,
+        ge=0,
+        allow_inf_nan=False,
+        description="Smallest area of a tissue region to keep, mm².",
     )
     max_upsample: float = Field(
         2.0,

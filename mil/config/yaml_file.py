@@ -55,10 +55,11 @@ class _BoundedLoader(yaml.SafeLoader):
         if self._num_nodes > MAX_NODES:
             raise _Refused(f"more than {MAX_NODES} values, aliases written out")
 
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Hashable, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         # Before the merge keys `<<` are resolved, which may repeat a key.
         written = set()
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else []:
+        # Tags of the file's own may bring nodes of other kinds here.
+        for key, _ in node.value if _is_mapping(node) else []:
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if (key.tag, key.value) in written:
@@ -66,6 +67,10 @@ class _BoundedLoader(yaml.SafeLoader):
                 raise _Refused(f"line {line}: the key {key.value!r} is there twice; keep one")
             written.add((key.tag, key.value))
         return super().construct_mapping(node, deep=deep)
+
+
+def _is_mapping(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.MappingNode)
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:

@@ -63,6 +63,7 @@ def test_more_nodes_than_any_file_of_settings_has_are_refused(tmp_path, kind):
         ("a: 2024-13-45", "not YAML: .*month must be in 1..12"),
         ("a: " + "9" * 5000, "a number of 5000 characters"),
         ("a: " + "1:" * 5000 + "1", "a number of 10001 characters"),
+        ("a: !!map [1]", "not YAML: line 1: expected a mapping"),
         ("a: !!timestamp x", "not YAML: "),
         ("a: \x00", "not YAML: .*character"),
         ("a: 1\n---\na: 2", "not YAML: line 2: .*another document"),
@@ -110,7 +111,7 @@ def test_a_file_without_settings_is_one_line(tmp_path, text, read):
 
 
 def test_a_word_that_yaml_reads_as_another_kind_is_told_to_be_quoted():
-    with one_line(ConfigError, match=r"classes\.1: .*not False; in quotes, it is text"):
+    with one_line(ConfigError, match=r"classes\.1: .*not False; in quotes it is text"):
         checked(DatasetConfig, {"classes": ["yes it is", False]}, "d.yaml")
 
 
