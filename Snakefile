@@ -1,10 +1,18 @@
 # Whole-slide images to trained MIL heads and attention heatmaps.
 #   (fetch ->) tile -> features -> split -> train -> score -> evaluate -> compare -> heatmap -> report
+from pathlib import Path
+
 from snakemake.utils import min_version
 
-from mil.config import config_path
+from mil.config import config_path, read_yaml
+from mil.plan.exits import exit_on_error
 
 min_version("9.0")
+
+# By the reader of all other settings first: Snakemake takes the last of two equal keys.
+with exit_on_error():
+    for file in [config_path("config.yaml"), *workflow.overwrite_configfiles]:
+        read_yaml(Path(file))
 
 
 configfile: str(config_path("config.yaml"))
@@ -42,9 +50,15 @@ rule all:
         get_model_cards,
 
 
+onstart:
+    locks.record_run()
+
+
 onsuccess:
+    locks.forget_run()
     shell("{SUMMARY}")
 
 
 onerror:
+    locks.forget_run()
     shell("{SUMMARY}")

@@ -23,6 +23,7 @@ from mil.fetch.commands import fetch
 from mil.heatmap.commands import heatmap
 from mil.interop.commands import bags_app
 from mil.interop.head_commands import export_head, import_head
+from mil.plan.commands import plan
 from mil.predict.commands import predict
 from mil.report.commands import report, summary
 from mil.score.commands import score
@@ -87,6 +88,8 @@ def _main(
     pass
 
 
+# All its arguments are those of another command.
+app.command(context_settings={"ignore_unknown_options": True})(plan)
 app.command()(fetch)
 app.command()(tile)
 app.command()(features)

@@ -46,10 +46,10 @@ def test_every_stage_explains_itself(stage):
 
 def test_what_a_user_can_mend_is_one_line_and_exit_code_1(tmp_path):
     done = mil(
-        "tile", "--slide", tmp_path / "a.tif", "--out", tmp_path / "a.h5", "--encoder", "resnet81"
+        "tile", "--slide", tmp_path / "a.tif", "--out", tmp_path / "a.h5", "--encoder", "resnt18"
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("mil: no encoder named 'resnet81'; did you mean 'resnet18'?")
+    assert done.stderr.startswith("mil: no encoder named 'resnt18'; did you mean 'resnet18'?")
     assert done.stderr.count("\n") == 1
 
 

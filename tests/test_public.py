@@ -87,7 +87,7 @@ def test_a_slide_that_cannot_be_used_has_a_state(tmp_path):
 
 
 def test_an_encoder_that_does_not_exist(tmp_path):
-    with pytest.raises(mil.MilError, match="no encoder named 'resnet19'; did you mean 'resnet18'"):
+    with pytest.raises(mil.MilError, match="no encoder named 'resnet19'; there are"):
         mil.tile_slide(tmp_path / "a.tif", tmp_path / "a.h5", encoder="resnet19")
 
 

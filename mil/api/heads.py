@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import nn
 
 from mil.bags import Bags, join
-from mil.config import DEFAULT_ENCODER, FeaturesConfig, load_encoder
+from mil.config import DEFAULT_ENCODER, FeaturesConfig, encoder_name, load_encoder
 from mil.features.stage import Target, run
 from mil.io.bags import Bag, read_bag
 from mil.trained import Trained
@@ -51,7 +51,7 @@ def extract_features(
             memory.
     """
     # A name, not a model: the entry pins weights and transform, which the bag records.
-    target = Target(encoder, load_encoder(encoder), Path(out))
+    target = Target(encoder_name(encoder), load_encoder(encoder), Path(out))
     run(
         Path(slide),
         Path(tiles),

@@ -21,11 +21,12 @@ class AccuracySummary(NamedTuple):
     """Accuracy over repetitions and folds, 0 to 1."""
 
     mean: float
-    deviation: float  # standard deviation over repetitions
+    deviation: float | None  # standard deviation over repetitions; None: one repetition
     standard_error: float  # over the folds of one repetition
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.deviation:.3f} ({self.standard_error:.3f})"
+        spread = "" if self.deviation is None else f" ± {self.deviation:.3f}"
+        return f"{self.mean:.3f}{spread} ({self.standard_error:.3f})"
 
 
 class CountedRecipe(Section):
@@ -55,10 +56,9 @@ class ClassicalResult(Section):
     def summary(self) -> AccuracySummary:
         """Mean, standard deviation over repetitions, and standard error over folds."""
         table = np.array(self.accuracy)
-        # One repetition has no deviation.
-        deviation = table.mean(1).std(ddof=1) if len(table) > 1 else 0.0
+        deviation = float(table.mean(1).std(ddof=1)) if len(table) > 1 else None
         standard_error = table.std(1, ddof=1).mean() / sqrt(table.shape[1])
-        return AccuracySummary(float(table.mean()), float(deviation), float(standard_error))
+        return AccuracySummary(float(table.mean()), deviation, float(standard_error))
 
 
 class RunSettings(Section):

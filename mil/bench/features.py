@@ -20,7 +20,7 @@ from torch import Tensor
 from mil.bench.processes import central_tiles, encode_plainly, plain_rate, start_up_s
 from mil.bench.results_table import BenchmarkTable, Row
 from mil.bench.slides import synthetic_slide
-from mil.config import EncoderConfig, load_encoder
+from mil.config import EncoderConfig, encoder_name, load_encoder
 from mil.device import choose_device, keep_freed_memory
 from mil.encoders.build import build_encoder
 from mil.encoders.precision import cast_weights
@@ -98,7 +98,7 @@ def run(
     settings = _Settings(
         threads=threads, tiles=tiles, repeats=repeats, device=device, precision=precision
     )
-    entries = {name: load_encoder(name) for name in encoders}
+    entries = {encoder_name(name): load_encoder(name) for name in encoders}
     if random_weights:
         random = {"weights": "random"}
         entries = {name: entry.model_copy(update=random) for name, entry in entries.items()}

@@ -14,7 +14,7 @@ from jaxtyping import Float16, UInt8
 from PIL import Image
 
 from mil.bench.learn_bank import VERSION, FeatureBank, ToolCohort, stain_file, write_features
-from mil.config import FeaturesConfig, load_encoder
+from mil.config import FeaturesConfig, encoder_name, load_encoder
 from mil.demo.composite import JPEG_QUALITY, oriented, stained
 from mil.demo.composite_plan import BIAS_DEVIATION, CELL_PX, GAIN_DEVIATION, Stain
 from mil.demo.labelled_tiles import (
@@ -64,6 +64,7 @@ def open_source(folder: Path, *, encoder: str, max_tiles: int, device: str) -> T
     """
     tiles = at_most(read_labelled_tiles(folder), max_tiles)
     entry = load_encoder(encoder)
+    encoder = encoder_name(encoder)
     built = build_batched_encoder(encoder, entry, CELL_PX, FeaturesConfig(), device)
     return TileSource(tiles, built, source_digest(tiles, built.encoder.identity))
 

@@ -139,13 +139,15 @@ def encoders_list() -> None:
 @encoders_app.command("show")
 def encoders_show(name: Name) -> None:
     """Describe one encoder: model, weights, tile, scale, licence, and weights on disk."""
-    from mil.config import tiling_name
+    from mil.config import encoder_name, tiling_name
     from mil.encoders.availability import weights_status
 
+    name = encoder_name(name)
     entry = load_encoder(name)
     weights = weights_status(name, entry, ask_hub=False)
     values = {"encoder": name, **entry.model_dump(exclude_none=True)}
     values["args"] = ", ".join(f"{option}={value}" for option, value in entry.args.items())
+    values["aliases"] = ", ".join(entry.aliases)
     values["gated"] = "yes" if entry.gated else "no"
     for key, value in values.items():
         if value != "":
@@ -158,10 +160,11 @@ def encoders_show(name: Name) -> None:
 @encoders_app.command("fetch")
 def encoders_fetch(names: Names) -> None:
     """Download encoders' weights into this machine's cache, for runs without a network."""
+    from mil.config import encoder_name
     from mil.encoders.download import fetch
 
     # All names first: a typing error must not show after a download of gigabytes.
-    entries = [(name, load_encoder(name)) for name in names]
+    entries = [(encoder_name(name), load_encoder(name)) for name in names]
     for name, entry in entries:
         path = fetch(name, entry)
         if path is None:

@@ -14,7 +14,14 @@ from mil.compare.read import (
 from mil.compare.tables import ATTENTION_METRICS, tables_of
 from mil.compare.write import write_csv_table, write_latex, write_markdown
 from mil.errors import DatasetError, some
-from mil.io.results import COMPARISON, ComparedHead, Comparison, PairedTests, write_comparison
+from mil.io.results import (
+    COMPARISON,
+    ComparedHead,
+    Comparison,
+    PairedTests,
+    using_results,
+    write_comparison,
+)
 from mil.statistics.text import title
 
 
@@ -36,13 +43,14 @@ def run(evaluated: Sequence[Path], out: Path, *, allow_missing: bool = False) ->
     """
     if not evaluated:
         raise DatasetError("nothing to compare; name at least one folder that `mil evaluate` wrote")
-    heads = [read_evaluated(folder) for folder in evaluated]
-    left_out: list[str] = []
-    if allow_missing:
-        heads, left_out = on_shared_slides(heads)
-    check_comparable(heads)
-    tests = compare_pairs(heads)
-    comparison = _comparison(heads, tests, left_out)
+    with using_results(*evaluated):
+        heads = [read_evaluated(folder) for folder in evaluated]
+        left_out: list[str] = []
+        if allow_missing:
+            heads, left_out = on_shared_slides(heads)
+        check_comparable(heads)
+        tests = compare_pairs(heads)
+        comparison = _comparison(heads, tests, left_out)
     # A run that is interrupted below must not leave an old comparison that looks whole.
     (out / COMPARISON).unlink(missing_ok=True)
     write_csv_table(out / "comparison.csv", comparison)

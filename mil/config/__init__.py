@@ -3,12 +3,14 @@
 Each section, encoder, recipe and dataset is a frozen model.
 """
 
-from mil.config.base import NAME, Section, checked, config_path, read_yaml
+from mil.config.base import NAME, Section, checked, config_path
 from mil.config.cohort import Cohort
 from mil.config.datasets import DatasetConfig, dataset_path
+from mil.config.encoder_names import by_alias, unknown_encoder
 from mil.config.encoders import (
     DEFAULT_ENCODER,
     EncoderConfig,
+    encoder_name,
     load_encoder,
     load_encoders,
     tiling_name,
@@ -33,6 +35,7 @@ from mil.config.run import (
     TileConfig,
     load_config,
 )
+from mil.config.yaml_file import read_yaml
 
 __all__ = [
     "DEFAULT_ENCODER",
@@ -52,10 +55,12 @@ __all__ = [
     "SplitConfig",
     "TileConfig",
     "TrainConfig",
+    "by_alias",
     "check_head",
     "checked",
     "config_path",
     "dataset_path",
+    "encoder_name",
     "head_names",
     "load_config",
     "load_encoder",
@@ -64,4 +69,5 @@ __all__ = [
     "read_yaml",
     "recipe_path",
     "tiling_name",
+    "unknown_encoder",
 ]

@@ -1,10 +1,11 @@
 """Base of all sections of the configuration: the model, its check, its files."""
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
+from reprlib import Repr
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mil.errors import ConfigError, unknown_name
@@ -16,6 +17,12 @@ Name = Annotated[str, Field(pattern=NAME)]
 
 # The folder that this package lies in, with the `configs/` that came with it.
 SHIPPED = Path(__file__).resolve().parents[2]
+
+# Faults that a message lists, and the length of a value that it quotes.
+MAX_FAULTS = 10
+_SHORT = Repr()
+_SHORT.maxlevel = 2
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 
 class Section(BaseModel):
@@ -41,8 +48,11 @@ def checked(model: type[Model], raw: Any, where: str) -> Model:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        faults = "; ".join(_message(fault, model) for fault in error.errors())
-        raise ConfigError(f"{where}: {faults}") from None
+        errors = error.errors(include_url=False, include_context=False)
+        faults = [_message(fault, model) for fault in errors[:MAX_FAULTS]]
+        if len(errors) > MAX_FAULTS:
+            faults.append(f"and {len(errors) - MAX_FAULTS} more")
+        raise ConfigError(f"{where}: {'; '.join(faults)}") from None
 
 
 def _message(fault: Any, model: type[BaseModel]) -> str:
@@ -57,7 +67,10 @@ def _message(fault: Any, model: type[BaseModel]) -> str:
     # The input of these two kinds of fault is the whole section, too long to be quoted.
     is_whole_section = fault["type"] == "missing" or (fault["type"] == "value_error" and not path)
     if not is_whole_section:
-        message += f", not {fault['input']!r}"
+        message += f", not {_SHORT.repr(fault['input'])}"
+    # YAML reads no as false, 1e5 as a number and 2024-01-02 as a day.
+    if fault["type"] == "string_type" and isinstance(fault["input"], bool | int | float | date):
+        message += '; in quotes it is text: KEY: "..." in a file, \'KEY="..."\' in a shell'
     return f"{path}: {message}" if path else message
 
 
@@ -69,21 +82,6 @@ def _known_keys(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
             return []
         model = inner
     return list(model.model_fields)
-
-
-def read_yaml(path: Path) -> Any:
-    """Read one YAML file.
-
-    Raises:
-        ConfigError: The file is missing or is not YAML.
-    """
-    try:
-        # The safe loader: a recipe or dataset of somebody else must not run code.
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
 
 
 def config_path(relative: str) -> Path:

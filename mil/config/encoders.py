@@ -4,10 +4,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from mil.config.base import NAME, Section, checked, config_path, read_yaml
-from mil.errors import ConfigError, unknown_name
+from mil.config.base import NAME, Section, checked, config_path
+from mil.config.encoder_names import known_encoder
+from mil.config.timm_args import check_args
+from mil.config.yaml_file import read_yaml
+from mil.errors import ConfigError
 
 # The encoder of the demo and of every default: its weights come with the installation,
 # so that it works without a network.
@@ -16,7 +19,7 @@ HUB_PREFIXES = ("hf-hub:", "hf_hub:")
 # A part of a path begins with a letter, digit or underscore: it cannot be `..` and
 # leave its folder.
 _PART = r"\w[\w.-]*"
-_PACKAGE_FILE = re.compile(r"package:[A-Za-z_]\w*(?:\.\w+)*/.+")
+_PACKAGE_FILE = re.compile(rf"package:[A-Za-z_]\w*(?:\.\w+)*(?:/{_PART})+")
 _HUB_FILE = re.compile(rf"hf[-_]hub:({_PART}/{_PART})(?:@({_PART}))?(?:/({_PART}(?:/{_PART})*))?")
 
 # YAML knows .inf and .nan, which would pass as floats.
@@ -46,7 +49,9 @@ class EncoderConfig(Section):
     timm: str = Field(
         description="Name of the model for timm.create_model; names that begin with hf-hub: too."
     )
-    args: dict[str, Any] = Field({}, description="Further arguments of timm.create_model.")
+    args: Annotated[dict[str, Any], AfterValidator(check_args)] = Field(
+        {}, description="Further arguments of timm.create_model: those of the model's shape."
+    )
     pooling: Literal["model", "cls", "mean", "cls+mean"] = Field(
         "model",
         description="Feature of a tile; model: as timm pools; cls: the class token; mean: the "
@@ -81,6 +86,11 @@ class EncoderConfig(Section):
         False, description="True where the hub gives the weights only to approved accounts."
     )
     citation: str = Field("", description="Publication to cite.")
+    aliases: list[str] = Field(
+        [],
+        max_length=50,
+        description="Names of the same weights, pooled in the same way, in other tools.",
+    )
 
     @field_validator("weights")
     @classmethod
@@ -100,12 +110,18 @@ class EncoderConfig(Section):
         match = _HUB_FILE.fullmatch(self.weights)
         return HubFile(*match.groups()) if match else None
 
+    @property
+    def repository(self) -> str:
+        """Repository of the weights on the hub; empty for weights of another source."""
+        return self.hub.repository if self.hub else ""
+
     def settings(self) -> str:
         """All settings that features depend on, as JSON.
 
-        Without licence, gating and citation: correcting them must not recompute bags.
+        Without licence, gating, citation and aliases: correcting them must not recompute
+        bags.
         """
-        return self.model_dump_json(exclude={"licence", "gated", "citation"})
+        return self.model_dump_json(exclude={"licence", "gated", "citation", "aliases"})
 
 
 def tiling_name(tile_px: int | None, mpp: float | None) -> str:
@@ -148,10 +164,25 @@ def load_encoders(path: Path | None = None) -> dict[str, EncoderConfig]:
 def load_encoder(name: str, path: Path | None = None) -> EncoderConfig:
     """Read and check one entry of an encoders file.
 
+    Args:
+        name: Name of the entry, or one of its aliases.
+        path: The file; None: configs/encoders.yaml.
+
     Raises:
         ConfigError: The file is wrong, or it has no entry of that name.
     """
     encoders = load_encoders(path)
-    if name not in encoders:
-        raise ConfigError(unknown_name("encoder", name, encoders))
-    return encoders[name]
+    return encoders[known_encoder(name, encoders)]
+
+
+def encoder_name(name: str, path: Path | None = None) -> str:
+    """Name of an encoder's entry, which bags state and folders carry.
+
+    Args:
+        name: Name of the entry, or one of its aliases.
+        path: The file; None: configs/encoders.yaml.
+
+    Raises:
+        ConfigError: The file is wrong, or it has no entry of that name.
+    """
+    return known_encoder(name, load_encoders(path))

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from mil.config.base import SHIPPED, Name, Section, checked, config_path, named_file, read_yaml
+from mil.config.base import SHIPPED, Name, Section, checked, config_path, named_file
+from mil.config.yaml_file import read_yaml
 from mil.errors import ConfigError, unknown_name
 
 # The functions of mil/losses/terms.py, typed out here because that module imports torch
@@ -47,7 +48,9 @@ class TrainConfig(Section):
     """Settings of a head's training."""
 
     # An option that is off changes no bit of a trained head.
-    epochs: int = Field(50, gt=0, description="Number of passes over the training bags.")
+    epochs: int = Field(
+        50, gt=0, le=100_000, description="Number of passes over the training bags."
+    )
     # One bag a step, as in the published codes; planned recipes train on four.
     batch_bags: int = Field(
         1, gt=0, description="Number of bags in a batch; their tiles are concatenated, not padded."
@@ -119,6 +122,7 @@ class TrainConfig(Section):
     restarts: int = Field(
         1,
         gt=0,
+        le=1000,
         description="Number of trainings from different initialisations; the one of least "
         "validation loss is kept.",
     )
@@ -132,6 +136,7 @@ class TrainConfig(Section):
     inner_folds: int = Field(
         0,
         ge=0,
+        le=1000,
         description="Number of parts into which training and validation slides are divided "
         "together; heads are trained without each part, validated on it, and averaged; 0: the "
         "validation slides of the fold.",

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mil.config.base import Name, Section, checked
+from mil.config.encoder_names import by_alias, unknown_encoder
 from mil.config.encoders import DEFAULT_ENCODER, load_encoders
 from mil.config.recipes import load_recipe
-from mil.errors import ConfigError, unknown_name
+from mil.errors import ConfigError
 
 
 def _as_list(value: Any) -> Any:
@@ -17,9 +18,21 @@ def _as_list(value: Any) -> Any:
     return value
 
 
+def _no_name_twice(names: list[str]) -> list[str]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is there twice; name each once")
+    return names
+
+
 # Slides of one patient: predicted one by one, or concatenated to one bag.
 Fusion = Literal["late", "early"]
-Names = Annotated[list[Name], BeforeValidator(_as_list), Field(min_length=1)]
+Names = Annotated[
+    list[Name],
+    BeforeValidator(_as_list),
+    Field(min_length=1, max_length=1000),
+    AfterValidator(_no_name_twice),
+]
 
 
 class TileConfig(Section):
@@ -31,6 +44,7 @@ class TileConfig(Section):
     mpp: float | None = Field(
         None,
         gt=0,
+        allow_inf_nan=False,
         description="Resolution of a tile, micrometres per pixel; if unset, that of the encoder.",
     )
     # Thresholds of tissue are absolute, never relative to the slide: a faint lymph
@@ -39,7 +53,10 @@ class TileConfig(Section):
         0.25, ge=0, le=1, description="Smallest fraction of a tile that must be tissue, 0 to 1."
     )
     min_area_mm2: float = Field(
-        0.02, ge=0, description="Smallest area of a tissue region to keep, mm²."
+        0.02,
+        ge=0,
+        allow_inf_nan=False,
+        description="Smallest area of a tissue region to keep, mm².",
     )
     max_upsample: float = Field(
         2.0,
@@ -189,6 +206,13 @@ class Config(Section):
         description="Folder of precomputed bags to train on: no slide is read, and encoder and "
         "tiling are those of the bags.",
     )
+    # A slip of one digit would plan for minutes, then train for weeks.
+    max_trainings: int = Field(
+        1000,
+        ge=1,
+        description="Largest number of trainings of a run: heads, encoders, seeds, folds, restarts "
+        "and inner folds multiplied; a run with more is refused.",
+    )
     allow_missing: bool = Field(
         False,
         description="Permission to continue without slides that cannot be used; the report "
@@ -209,9 +233,30 @@ def load_config(raw: dict[str, Any]) -> Config:
     """
     config = checked(Config, raw, "config")
     encoders = load_encoders()
-    for name in config.encoder:
-        if name not in encoders and config.bags is None:
-            raise ConfigError(f"config: encoder: {unknown_name('encoder', name, encoders)}")
-    for name in config.head:
-        load_recipe(name)
+    names = {name: by_alias(name, encoders) for name in config.encoder}
+    for name, entry in names.items():
+        if entry is None and config.bags is None:
+            raise ConfigError(f"config: encoder: {unknown_encoder(name, encoders)}")
+    # Once each: two names may stand for one entry.
+    entries = list(dict.fromkeys(entry or name for name, entry in names.items()))
+    config = config.model_copy(update={"encoder": entries})
+    check_trainings(config)
     return config
+
+
+def check_trainings(config: Config) -> None:
+    """Check that a run trains no more often than `max_trainings`.
+
+    Raises:
+        ConfigError: It does, or a recipe cannot be used.
+    """
+    trained = [load_recipe(name).train for name in config.head]
+    per_fold = sum(train.restarts * max(train.inner_folds, 1) for train in trained)
+    number = per_fold * len(config.encoder) * config.seeds * config.folds
+    if number > config.max_trainings:
+        raise ConfigError(
+            f"config: {number} trainings (encoders: {len(config.encoder)}, heads: "
+            f"{len(config.head)}, with restarts and inner folds: {per_fold}, seeds: "
+            f"{config.seeds}, folds: {config.folds}); a run has at most "
+            f"max_trainings={config.max_trainings}: lower one of these, or raise it"
+        )

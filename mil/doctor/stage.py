@@ -11,6 +11,7 @@ from mil.config import (
     EncoderConfig,
     config_path,
     dataset_path,
+    encoder_name,
     load_config,
     load_encoder,
     read_yaml,
@@ -58,7 +59,8 @@ def run(
     config = load_config(read_yaml(config_path("config.yaml")))
     settings, rows = read_dataset(dataset)
     name = dataset_path(dataset).stem
-    entries = {encoder: load_encoder(encoder) for encoder in encoders or config.encoder}
+    names = [encoder_name(encoder) for encoder in encoders or config.encoder]
+    entries = {encoder: load_encoder(encoder) for encoder in names}
     # The same precedence as in `mil.plan.make_plan`, or the doctor would look at other
     # files than a run.
     folder = slides_dir or Path(config.slides_dir or settings.slides_dir or f"data/{name}")

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Sequence
-from importlib.resources import files
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.error import URLError
@@ -118,17 +119,32 @@ def package_of(weights: str) -> str:
 
 
 def package_file(weights: str) -> Path | None:
-    """Path of `package:PACKAGE/FILE`, whether or not the file exists.
+    """Path of `package:PACKAGE/FILE`, whether or not the file exists; nothing is imported.
 
     Returns:
         None if the package is not installed.
     """
     package, _, inside = weights.removeprefix("package:").partition("/")
+    folders = _package_folders(package)
+    files = [folder / inside for folder in folders]
+    return next((file for file in files if file.is_file()), files[0] if files else None)
+
+
+def _package_folders(package: str) -> list[Path]:
+    """Folders of an installed package; none for a module, which holds no files."""
+    top, *inner = package.split(".")
     try:
-        return Path(str(files(package))) / inside
-    # TypeError: the name is that of a module, which holds no files.
-    except (ModuleNotFoundError, TypeError, ValueError):
-        return None
+        # Of a top-level name `find_spec` imports nothing; of an inner one it would import
+        # the packages above it, and an entry of someone else's could name any.
+        spec = find_spec(top)
+        path = top
+        for part in inner:
+            path = f"{path}.{part}"
+            locations = spec.submodule_search_locations if spec else None
+            spec = PathFinder.find_spec(path, locations) if locations else None
+    except (ImportError, ValueError, AttributeError):
+        return []
+    return [Path(folder) for folder in (spec and spec.submodule_search_locations) or []]
 
 
 def remote_source(entry: EncoderConfig) -> RemoteSource:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mil.config import DEFAULT_ENCODER, FeaturesConfig, checked, load_encoder
+from mil.config import DEFAULT_ENCODER, FeaturesConfig, checked, encoder_name, load_encoder
 from mil.config.options import DatasetPart, Device, SlidesDir, Threads, option
 from mil.errors import ConfigError
 
@@ -80,6 +80,8 @@ def features(
     tables = table or []
     if tables:
         _check_outputs(names, tables, "--table")
+    # The entry's name, not an alias: a bag states it, and folders of bags carry it.
+    names = [encoder_name(name) for name in names]
     entries = [load_encoder(name) for name in names]
     settings = {
         "batch_size": batch_size,

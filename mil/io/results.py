@@ -6,15 +6,17 @@ again has the same bytes.
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from pydantic import Field, JsonValue, ValidationError, model_serializer, model_validator
 
 from mil.config import Fusion, Section
-from mil.errors import FormatError
+from mil.errors import FormatError, MilError
 from mil.io.atomic import write_json
 from mil.io.bags.patients import HELD_OUT
 from mil.io.localisation import Localisation
@@ -47,6 +49,7 @@ __all__ = [
     "read_evaluation",
     "read_metrics",
     "read_predictions",
+    "using_results",
     "write_comparison",
     "write_evaluation",
     "write_metrics",
@@ -359,7 +362,7 @@ def read_evaluation(folder: Path | str) -> Evaluation:
     try:
         metrics = _read(folder / METRICS, Metrics)
         return Evaluation(metrics, read_predictions(folder / PREDICTIONS))
-    except (OSError, ValueError, FormatError) as error:
+    except (OSError, ValueError, RecursionError, FormatError) as error:
         raise FormatError(
             f"{folder}: no predictions.csv and metrics.json of `mil evaluate` "
             f"({_reason(error)}); run it again"
@@ -370,7 +373,7 @@ def _read_as(content: str, path: Path, model: type[Model]) -> Model:
     """Read a JSON file, or refuse it in one line that names the content expected."""
     try:
         return _read(path, model)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FormatError(f"{path}: no {content} ({_reason(error)}); run it again") from None
 
 
@@ -415,13 +418,43 @@ def read_predictions(path: Path) -> list[Prediction]:
     """
     rows = read_csv(path)
     try:
-        return [_prediction(row) for row in rows]
+        predictions = [_prediction(row) for row in rows]
     except KeyError as error:
         raise FormatError(
             f"{path}: no column {error.args[0]!r}; run `mil evaluate` again"
         ) from None
     except (TypeError, ValueError, csv.Error) as error:
         raise FormatError(f"{path}: {error}; run `mil evaluate` again") from None
+    if not predictions:
+        raise FormatError(f"{path}: has no rows; run `mil evaluate` again")
+    return predictions
+
+
+@contextmanager
+def using_results(*paths: Path) -> Iterator[None]:
+    """One line for results that pass every check of their own and still contradict another.
+
+    Such files were edited, or are of different runs: a class that predictions lack, a metric
+    of another kind. The error that they caused stays as the cause.
+
+    Args:
+        paths: Files or folders that the block computes with.
+
+    Raises:
+        FormatError: The block raised an error that names no fault of its own.
+    """
+    try:
+        yield
+    except (MilError, OSError):
+        raise
+    except Exception as error:
+        where = ", ".join(map(str, dict.fromkeys(paths)))
+        fault = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+        raise FormatError(
+            f"{where}: cannot be used together ({fault}); if one was edited or is of another run, "
+            "run `mil evaluate` and `mil compare` again, else this is a fault of mil: please "
+            "report it"
+        ) from error
 
 
 def _cells(prediction: Prediction) -> dict[str, object]:
@@ -454,6 +487,8 @@ def _number(value: float | None) -> str:
 
 
 def _prediction(row: Mapping[str, str]) -> Prediction:
+    if None in row or None in row.values():
+        raise ValueError("a row has more or fewer cells than the header")
     names = list(row)
     for name in ("label", "recipe"):
         if name not in row:
@@ -467,13 +502,13 @@ def _prediction(row: Mapping[str, str]) -> Prediction:
         patient=row["patient"],
         split=row["split"],
         label=row["label"],
-        predictions={name: float(row[name]) for name in columns},
+        predictions={name: _finite(row[name]) for name in columns},
         recipe=row["recipe"],
         encoder=row["encoder"],
         seed=int(row["seed"]),
         fold=int(row["fold"]),
-        temperature=float(row.get("temperature") or 1.0),
-        threshold=float(threshold) if threshold else None,
+        temperature=_finite(row.get("temperature") or "1"),
+        threshold=_finite(threshold) if threshold else None,
         held_out=row.get(HELD_OUT, ""),
         n_slides=int(n_slides) if n_slides else None,
     )
@@ -492,13 +527,24 @@ def _with_metrics(model: type[Section], raw: object) -> object:
 
 
 def _read(path: Path, model: type[Model]) -> Model:
-    return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    text = path.read_text(encoding="utf-8")
+    # JSON has no infinite numbers and no halves of characters, but Python's reader takes both.
+    content = json.loads(text, parse_float=_finite, parse_constant=_finite)
+    json.dumps(content, ensure_ascii=False).encode()
+    return model.model_validate(content)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{text[:20]!r} is not a finite number")
+    return number
 
 
 def _reason(error: Exception) -> str:
     """One line about why a file cannot be used; of several faults the first."""
     if not isinstance(error, ValidationError):
-        return " ".join(str(error).split())
+        return " ".join(str(error).split())[:300]
     fault = error.errors()[0]
     place = ".".join(map(str, fault["loc"]))
     if fault["type"] == "missing":

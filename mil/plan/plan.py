@@ -15,6 +15,7 @@ from mil.config import (
     load_encoders,
     tiling_name,
 )
+from mil.config.run import check_trainings
 from mil.errors import DatasetError
 from mil.io import tables
 from mil.io.tables import paths
@@ -221,7 +222,9 @@ def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.S
         from mil.tasks import task_of
 
         check_enough(table, folds, every_label=task_of(dataset).every_label)
-    return config.model_copy(update={"folds": folds})
+    config = config.model_copy(update={"folds": folds})
+    check_trainings(config)
+    return config
 
 
 def _check_no_braces(setting: str, path: str) -> None:

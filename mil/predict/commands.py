@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from mil.errors import DatasetError
+
 
 def predict(
     slides: Annotated[
@@ -55,6 +57,10 @@ def predict(
     """
     from mil.predict.stage import run
 
+    for slide in slides:
+        # A shell hands on a pattern that matches nothing.
+        if any(mark in slide.name for mark in "*?[") and not slide.exists():
+            raise DatasetError(f"{slide}: no file matches this pattern; look at the folder")
     predictions = run(
         slides,
         head,

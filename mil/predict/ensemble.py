@@ -6,10 +6,10 @@ from pathlib import Path
 
 from torch import nn
 
-from mil.config import EncoderConfig, FeaturesConfig, load_encoders
+from mil.config import EncoderConfig, FeaturesConfig, by_alias, load_encoders, unknown_encoder
 from mil.encoders.build import build_batched_encoder
 from mil.encoders.runner import BatchedEncoder
-from mil.errors import ConfigError, FormatError, unknown_name
+from mil.errors import ConfigError, FormatError
 from mil.heads import Streams
 from mil.io.bags.checks import difference
 from mil.trained import Trained, find_heads, load_heads
@@ -96,11 +96,12 @@ def load_ensemble(folder: Path) -> Ensemble:
 
 def _entry(trained: Trained, folder: Path) -> EncoderConfig:
     encoders = load_encoders()
-    if trained.encoder not in encoders:
+    name = by_alias(trained.encoder, encoders)
+    if name is None:
         raise ConfigError(
             f"{folder}: was trained on features of {trained.encoder}, which has no entry in "
             "configs/encoders.yaml; add it there (docs/how-to/encoders.md): "
-            f"{unknown_name('encoder', trained.encoder, encoders)}"
+            f"{unknown_encoder(trained.encoder, encoders)}"
         )
     # Checkpoints of other codes do not say which weights of the encoder they were
     # trained on.
@@ -109,7 +110,7 @@ def _entry(trained: Trained, folder: Path) -> EncoderConfig:
             f"{folder}: does not say which weights of {trained.encoder} it was trained on; "
             "import the head again with --weights-sha256, or with --bags"
         )
-    return encoders[trained.encoder]
+    return encoders[name]
 
 
 def _tiling(trained: Trained, folder: Path) -> tuple[int, float]:

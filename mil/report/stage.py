@@ -13,7 +13,7 @@ from mil.io.atomic import write_text
 from mil.io.bags.advice import ADVICE
 from mil.io.bags.folder import describe_bags
 from mil.io.bags.status import SlideState, gather, summary
-from mil.io.results import Metrics, Prediction, read_comparison, read_evaluation
+from mil.io.results import Metrics, Prediction, read_comparison, read_evaluation, using_results
 from mil.io.tables import Slide, read_dataset
 from mil.report.plots import roc_svg
 from mil.statistics.attention import almost_uniform
@@ -108,41 +108,42 @@ def run(
         for slide, state in zip(slides, states, strict=True)
         if (drawn == "all" or slide.split == "test") and state.state != "no_bag"
     }
-    heads = [
-        _read_head(folder, images, out, shown)
-        for folder, images in zip(evaluated, heatmaps, strict=True)
-    ]
-    qc_images = _qc_images(names, tiles_dirs, out)
-    precomputed = [] if tiles_dirs else bags_dirs
-    page = _template().render(
-        title=settings.title or dataset,
-        bags=[describe_bags(folder, names) for folder in precomputed],
-        notes=settings.notes,
-        licence=settings.licence,
-        version=TOOL_VERSION,
-        summary=summary(states).splitlines()[0],
-        lost=[
-            (state, ADVICE[state.state], qc_images.get(state.slide))
-            for state in states
-            if state.state != "ok"
-        ],
-        positive=settings.positive_class,
-        prediction=column_title(task.column_of_interest),
-        headlines=task.headlines,
-        interval_note=task.interval_note,
-        heads=heads,
-        several_runs=any(len(head.metrics.runs) > 1 for head in heads),
-        cross_validated=any(head.metrics.cross_validated for head in heads),
-        localised=any(head.metrics.localisation for head in heads),
-        findings=[head.metrics.named_finding for head in heads if head.metrics.named_finding],
-        compared=None if comparison is None else read_comparison(comparison),
-        roc=_roc(heads, task),
-        slides=[
-            _slide_row(slide, state, heads, task)
-            for slide, state in zip(slides, states, strict=True)
-        ],
-        qc_images=qc_images,
-    )
+    with using_results(*evaluated, *([comparison] if comparison else [])):
+        heads = [
+            _read_head(folder, images, out, shown)
+            for folder, images in zip(evaluated, heatmaps, strict=True)
+        ]
+        qc_images = _qc_images(names, tiles_dirs, out)
+        precomputed = [] if tiles_dirs else bags_dirs
+        page = _template().render(
+            title=settings.title or dataset,
+            bags=[describe_bags(folder, names) for folder in precomputed],
+            notes=settings.notes,
+            licence=settings.licence,
+            version=TOOL_VERSION,
+            summary=summary(states).splitlines()[0],
+            lost=[
+                (state, ADVICE[state.state], qc_images.get(state.slide))
+                for state in states
+                if state.state != "ok"
+            ],
+            positive=settings.positive_class,
+            prediction=column_title(task.column_of_interest),
+            headlines=task.headlines,
+            interval_note=task.interval_note,
+            heads=heads,
+            several_runs=any(len(head.metrics.runs) > 1 for head in heads),
+            cross_validated=any(head.metrics.cross_validated for head in heads),
+            localised=any(head.metrics.localisation for head in heads),
+            findings=[head.metrics.named_finding for head in heads if head.metrics.named_finding],
+            compared=None if comparison is None else read_comparison(comparison),
+            roc=_roc(heads, task),
+            slides=[
+                _slide_row(slide, state, heads, task)
+                for slide, state in zip(slides, states, strict=True)
+            ],
+            qc_images=qc_images,
+        )
     write_text(out, page)
 
 

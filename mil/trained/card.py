@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import yaml
 
-from mil.config import DatasetConfig, load_encoders
+from mil.config import DatasetConfig, by_alias, load_encoders
 from mil.errors import ConfigError, DatasetError
 from mil.io.atomic import write_text
 from mil.io.results import (
@@ -20,6 +20,7 @@ from mil.io.results import (
     SetMetrics,
     read_metrics,
     read_predictions,
+    using_results,
 )
 from mil.statistics.classified import MOST_PROBABLE
 from mil.statistics.metric import Metric
@@ -86,7 +87,8 @@ def run(
                 "evaluated"
             )
         settings = _dataset(trained, dataset)
-        cards[folder / NAME] = card(trained, folder, metrics, rows, settings, tissue)
+        with using_results(evaluated):
+            cards[folder / NAME] = card(trained, folder, metrics, rows, settings, tissue)
     # Nothing is written before all heads are known to be of this evaluation.
     for path, text in cards.items():
         write_text(path, text)
@@ -264,7 +266,9 @@ def _number(value: float | None) -> str:
 
 def _use(trained: Trained, folder: Path, tissue: Tissue) -> str:
     name = folder.name or "HEAD"
-    entry = load_encoders().get(trained.encoder)
+    encoders = load_encoders()
+    name_of_entry = by_alias(trained.encoder, encoders)
+    entry = encoders[name_of_entry] if name_of_entry else None
     licence = "its licence is not known here"
     cite = ""
     if entry:

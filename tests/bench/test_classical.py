@@ -153,6 +153,15 @@ def test_figures_are_those_of_the_folds():
     assert error == pytest.approx(np.std([1.0, 0.5], ddof=1) / np.sqrt(2))
 
 
+def test_one_repetition_has_no_interval():
+    settings = CountedRecipe(name="b", options={}, losses={}, clip_norm=None)
+    row = ClassicalResult(
+        dataset="a", data="", recipe="b", what=settings, accuracy=[[1.0, 0.5]], seconds=1.0
+    )
+    assert row.summary().deviation is None
+    assert str(row.summary()) == "0.750 (0.250)"
+
+
 def test_options_are_the_protocols_unless_the_recipe_says_otherwise():
     protocol = ClassicalProtocol(hidden=24, attention=12, dropout=0.4)
     assert protocol.options(load_recipe("abmil_plain")) == {

@@ -18,6 +18,7 @@ from mil.config import (
     tiling_name,
 )
 from mil.config.encoders import HubFile
+from mil.config.run import check_trainings
 from mil.errors import ConfigError
 from mil.heads import build_head
 from tests.messages import one_line
@@ -127,7 +128,15 @@ def test_what_cannot_be_on_the_hub_is_one_line(weights):
 
 
 @pytest.mark.parametrize(
-    "weights", ["package:", "package:timm", "package:.timm/x.pth", "package:/x.pth"]
+    "weights",
+    [
+        "package:",
+        "package:timm",
+        "package:.timm/x.pth",
+        "package:/x.pth",
+        "package:timm/../x",
+        "package:timm//etc/x",
+    ],
 )
 def test_what_cannot_be_in_a_package_is_one_line(weights):
     with pytest.raises(
@@ -230,3 +239,37 @@ def test_a_dataset_that_cannot_be_is_refused(settings, message):
 
 def test_numbers_have_no_positive_class():
     assert DatasetConfig(task="survival_cox").positive_class == ""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"seeds": 1_000_000},
+        {"folds": 10**20},
+        {"seeds": 101, "folds": 10},
+        {"seeds": 501, "head": ["abmil_plain", "acmil_2024_10"]},
+        {"seeds": 501, "encoder": ["uni", "virchow2"]},
+    ],
+)
+def test_a_number_of_trainings_that_is_surely_a_slip_is_refused(settings):
+    settings = {"head": ["abmil_plain"], **settings}
+    with one_line(ConfigError, match=r"\d+ trainings .* has at most max_trainings=1000: lower one"):
+        load_config(settings)
+    assert load_config({**settings, "max_trainings": 10**21}).max_trainings == 10**21
+
+
+def test_restarts_and_inner_folds_count_as_trainings(tmp_path):
+    path = tmp_path / "mine.yaml"
+    train = "train: {restarts: 20, inner_folds: 5}"
+    path.write_text(f"name: abmil\nlosses: {{cross_entropy: 1}}\n{train}\n")
+    config = Config(head=["mine"], seeds=11)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mil.config.run.load_recipe", lambda _: load_recipe(str(path)))
+        with one_line(ConfigError, match=r"1100 trainings .*inner folds: 100, seeds: 11"):
+            check_trainings(config)
+
+
+@pytest.mark.parametrize("key", ["head", "encoder"])
+def test_a_name_twice_is_refused(key):
+    with one_line(ConfigError, match=f"{key}: uni is there twice; name each once"):
+        load_config({key: "uni,phikon,uni"})

@@ -125,7 +125,7 @@ def test_weights_that_cannot_be_had(tmp_path, monkeypatch):
 
 
 def test_an_unknown_encoder_is_said_at_once(tmp_path):
-    done = doctor(write_dataset(tmp_path, ["a,a.tif,a"]), "--encoder", "resnet81")
+    done = doctor(write_dataset(tmp_path, ["a,a.tif,a"]), "--encoder", "resnt18")
     assert done.exit_code == 1
     assert "did you mean 'resnet18'" in str(done.exception)
 

@@ -5,7 +5,7 @@ from huggingface_hub import constants, errors
 
 from mil.config import EncoderConfig, load_encoder
 from mil.encoders import availability, timm_hub
-from mil.encoders.availability import weights_status
+from mil.encoders.availability import local_status, package_file, weights_status
 from tests.encoders.hub import NO_FILE, play, refusal
 
 FETCH = (
@@ -164,3 +164,37 @@ def test_weights_at_an_address(monkeypatch, tmp_path):
     (tmp_path / "hub/checkpoints").mkdir(parents=True)
     (tmp_path / "hub/checkpoints/w.pth").write_bytes(b"0")
     assert status_of("gcvit_base").status == "cached"
+
+
+@pytest.fixture
+def hostile_package(tmp_path, monkeypatch):
+    """A package, with one inside it, that leave a mark when they are imported."""
+    inner = tmp_path / "site" / "hostile_weights" / "inner"
+    inner.mkdir(parents=True)
+    mark = f"import pathlib; pathlib.Path({str(tmp_path / 'imported')!r}).touch()\n"
+    for folder in (inner, inner.parent):
+        (folder / "__init__.py").write_text(mark)
+        (folder / "w.pth").write_bytes(b"weights")
+    (tmp_path / "site" / "hostile_module.py").write_text(mark)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    yield inner.parent
+    assert not (tmp_path / "imported").exists()
+
+
+def test_a_package_is_looked_up_without_being_imported(hostile_package):
+    assert package_file("package:hostile_weights/w.pth") == hostile_package / "w.pth"
+    inner = package_file("package:hostile_weights.inner/w.pth")
+    assert inner == hostile_package / "inner" / "w.pth"
+    assert local_status("package:hostile_weights/w.pth").status == "installed"
+    assert local_status("package:hostile_weights/x.pth").status == "missing"
+    for name in ("hostile_module", "hostile_weights.none.more", "hostile_module.x", "none_at_all"):
+        assert package_file(f"package:{name}/w.pth") is None
+
+
+def test_a_package_of_several_folders_is_looked_up_in_each(tmp_path, monkeypatch):
+    for site in ("one", "two"):
+        (tmp_path / site / "spread_weights").mkdir(parents=True)
+        monkeypatch.syspath_prepend(str(tmp_path / site))
+    (tmp_path / "one" / "spread_weights" / "w.pth").touch()
+    file = tmp_path / "one" / "spread_weights" / "w.pth"
+    assert package_file("package:spread_weights/w.pth") == file

@@ -184,4 +184,4 @@ def test_a_fetch_that_fails(hub, monkeypatch, capsys):
     assert str(stopped.value.code).startswith(
         "mil: encoder x: ask for access on https://huggingface.co/A/B"
     )
-    assert "did you mean 'x'" in str(mil("fetch", "xx").exception)
+    assert "there are: x, y" in str(mil("fetch", "xx").exception)

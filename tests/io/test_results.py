@@ -16,6 +16,7 @@ from mil.io.results import (
     read_evaluation,
     read_metrics,
     read_predictions,
+    using_results,
     write_comparison,
     write_metrics,
     write_predictions,
@@ -288,3 +289,52 @@ def test_results_that_are_none_are_one_line(tmp_path):
 
 def test_a_set_without_slides_has_numbers_only():
     assert SetMetrics(n_slides=0, n_patients=0).model_dump() == {"n_slides": 0, "n_patients": 0}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ('"accuracy": {"value": 1', '"accuracy": {"value": NaN, "x": 1', "not a finite number"),
+        ('"value": 1.0', '"value": 1e999', "not a finite number"),
+        ('"abmil"', '"\\ud800"', "surrogates not allowed"),
+        ("{", "[" * 100_000, "recursion|parenthesis|nested|delimiter|Expecting|value"),
+    ],
+)
+def test_metrics_that_no_json_may_hold_are_one_line(tmp_path, old, new, fault):
+    folder = evaluated(tmp_path, "abmil", 1.0, slides=30)
+    text = (folder / "metrics.json").read_text()
+    if old not in text:
+        old, new = next(iter(json.loads(text))), new.strip('"')
+    (folder / "metrics.json").write_text(text.replace(old, new, 1))
+    with one_line(FormatError):
+        read_metrics(folder / "metrics.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda lines: [lines[0], lines[1] + ",x"], "more or fewer cells than the header"),
+        (lambda lines: [lines[0], lines[1].rpartition(",")[0]], "more or fewer cells"),
+        (lambda lines: [lines[0], lines[1].replace("0.", "nan,0.", 1)], "more or fewer|finite"),
+        (lambda lines: [lines[0]], "has no rows"),
+        (lambda lines: [], "has no rows"),
+    ],
+)
+def test_predictions_that_were_edited_are_one_line(tmp_path, change, fault):
+    path = evaluated(tmp_path, "abmil", 1.0, slides=30) / "predictions.csv"
+    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+    with one_line(FormatError, match=rf"predictions\.csv: .*({fault})"):
+        read_predictions(path)
+
+
+def test_results_that_contradict_each_other_are_one_line_with_the_cause(tmp_path):
+    expected = r"a, .*b: cannot be used together \(KeyError: 'x'\)"
+    with (
+        one_line(FormatError, match=expected) as caught,
+        using_results(tmp_path / "a", tmp_path / "b"),
+    ):
+        {}["x"]
+    assert isinstance(caught.value.__cause__, KeyError)
+    # What has words of its own keeps them.
+    with one_line(FormatError, match="^mine$"), using_results(tmp_path):
+        raise FormatError("mine")

@@ -290,3 +290,10 @@ def test_answers_for_other_slides_are_not_written_over(place, make_head):
     ):
         predict(place, ("missing.tif",), heatmaps=False)
     assert (place / "out" / "predictions.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("pattern", ["none/*.svs", "slide_?.tif", "s[12].tif"])
+def test_a_pattern_that_no_file_matches_is_told_as_such(tmp_path, monkeypatch, pattern):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["predict", pattern, "--head", "heads", "--out", "out"])
+    assert str(done.exception) == f"{pattern}: no file matches this pattern; look at the folder"

@@ -417,6 +417,13 @@ def test_one_recipe_without_curve_or_pictures(study):
     assert "0.875" in row_of(page, "b")
 
 
+def test_predictions_of_other_classes_are_one_line(study):
+    path = study / "evaluate" / "abmil" / "predictions.csv"
+    path.write_text(path.read_text().replace("p_normal", "p_other", 1))
+    with one_line(FormatError, match=r"abmil.*: cannot be used together \(KeyError: 'p_normal'\)"):
+        report(study)
+
+
 def test_an_evaluation_that_is_missing(study):
     (study / "evaluate" / "abmil" / "metrics.json").unlink()
     with one_line(FormatError, match="evaluate/abmil: no predictions"):

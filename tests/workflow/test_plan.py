@@ -157,7 +157,7 @@ FAULTS = [
     (["dataset=toy", "tile={sise_px: 3, mpp: -1}"], "tile.mpp"),
     (["dataset=toi"], "no dataset named 'toi'; did you mean 'toy'?"),
     (["dataset=toy", "head=abmli"], "no head recipe named 'abmli'; did you mean 'abmil'?"),
-    (["dataset=toy", "encoder=resnet81"], "did you mean 'resnet18'?"),
+    (["dataset=toy", "encoder=resnt18"], "did you mean 'resnet18'?"),
     (["dataset=../toy"], "dataset: String should match"),
 ]
 

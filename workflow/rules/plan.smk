@@ -1,16 +1,19 @@
 # The checked plan of the run, and patterns of the wildcards.
 import re
+from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
-from mil.errors import MilError
-from mil.plan import TILING, make_plan
+from mil.plan import TILING, locks, make_plan
+from mil.plan.exits import exit_on_error, require_writable_folder
 from mil.versions import STAGE_VERSION
 
-try:
+# Jobs that Snakemake runs as processes of their own read these rules too.
+if workflow.is_main_process:
+    with exit_on_error():
+        require_writable_folder(Path())
+    locks.continue_after_kill(logger.warning, wait=not workflow.output_settings.dryrun)
+
+with exit_on_error():
     PLAN = make_plan(config)
-except MilError as error:
-    raise WorkflowError(str(error)) from None
 
 # Before the files are looked at: tables say what outputs there are.
 if workflow.is_main_process:

@@ -1,0 +1,63 @@
+"""What ends the reading of the workflow, and a profile, in one line."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mil.errors import ConfigError, DatasetError
+from mil.plan.exits import exit_on_error, require_writable_folder
+from mil.plan.plugins import require_executor
+from tests.messages import one_line
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (DatasetError("a.csv: no rows"), "mil: a.csv: no rows"),
+        (
+            PermissionError(13, "Permission denied", "a.csv"),
+            "mil: [Errno 13] Permission denied: 'a.csv'",
+        ),
+    ],
+)
+def test_an_error_that_a_user_can_mend_ends_the_process_with_its_line(error, line):
+    with pytest.raises(SystemExit) as stopped, exit_on_error():
+        raise error
+    assert stopped.value.code == line
+
+
+@pytest.mark.parametrize("error", [KeyError("ours"), OSError("without a path")])
+def test_a_fault_of_ours_keeps_its_trace(error):
+    with pytest.raises(type(error)), exit_on_error():
+        raise error
+
+
+@pytest.mark.parametrize("closed", ["", "results", ".snakemake"])
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch, closed):
+    require_writable_folder(tmp_path)
+    (tmp_path / closed).mkdir(exist_ok=True)
+    # Of root, no folder is closed.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / closed)
+    with one_line(ConfigError, match=f"{closed or '.snakemake'}: cannot be written to; a run"):
+        require_writable_folder(tmp_path)
+
+
+def test_a_profile_without_its_plug_in_says_how_to_get_it():
+    line = "pip install snakemake-executor-plugin-no_such_cluster$"
+    with pytest.raises(SystemExit, match=f"^mil: this profile needs .*: {line}"):
+        require_executor("no_such_cluster")
+
+
+def test_the_profile_of_slurm_asks_for_its_plug_in():
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    assert profile["__definitions__"][-1] == f'require_executor("{profile["executor"]}")'
+
+
+def test_the_profile_that_every_run_reads_changes_nothing_else():
+    """More would override the user's own `--profile`."""
+    profile = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())
+    assert profile == {"rerun-incomplete": True}
