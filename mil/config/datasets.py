@@ -57,6 +57,12 @@ class DatasetConfig(Section):
         [],
         description="Patterns of an annotation's path, tried in turn where the csv has none.",
     )
+    annotation_classes: list[str] = Field(
+        [],
+        description="Classes of annotations that outline the positive region; if empty, those "
+        "named like it (tumour, carcinoma, metastasis, lesion, `positive`) and, where a file has "
+        "none of these, regions without a class.",
+    )
     tissue_paths: list[str] = Field(
         [f"tissue/{{slide}}{ending}" for ending in MASK_FORMATS],
         description="Patterns of the path of a tissue mask, which replaces tissue detection.",

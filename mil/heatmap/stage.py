@@ -221,7 +221,9 @@ def _draw(
     corners = (positions.corners - np.array(canvas.origin)) / canvas.scale
     side = positions.side / canvas.scale
     top = 100.0 if scale == "percentile" else RELATIVE_TOP
-    tissue = read_annotation(canvas.tissue, canvas.scanned_px) if canvas.tissue else MultiPolygon()
+    tissue = MultiPolygon()
+    if canvas.tissue:
+        tissue = read_annotation(canvas.tissue, canvas.scanned_px).everything()
     coloured = overlay(canvas.image, corners, side, values, top)
     heading = "attention"
     if selected is not None:

@@ -22,11 +22,11 @@ from shapely import MultiPolygon
 
 from mil.config.datasets import GeojsonFrame
 from mil.errors import FormatError
-from mil.io.annotations import read_annotation
+from mil.io.annotations import SUFFIXES, read_annotation
 from mil.io.slides.blocks import LARGEST_BLOCK_BYTES
 from mil.io.slides.tiff import COMPRESSIONS, J2K
 
-OUTLINES = (".geojson", ".json", ".xml")
+OUTLINES = SUFFIXES
 IMAGES = (".png", ".tif", ".tiff")
 # How far the proportion of an image's sides may be from the slide's.
 PROPORTION = 0.01
@@ -136,7 +136,7 @@ def read_mask(
     suffix = path.suffix.lower()
     if suffix in OUTLINES:
         frame_px = origin_px if geojson_frame == "scanned" else (0, 0)
-        return rasterise(read_annotation(path, frame_px), origin_px, pitch, shape)
+        return rasterise(read_annotation(path, frame_px).everything(), origin_px, pitch, shape)
     if suffix not in IMAGES:
         kinds = ", ".join((*OUTLINES, *IMAGES))
         raise FormatError(f"{path}: a mask is one of {kinds}, not {path.suffix or 'this'}")
