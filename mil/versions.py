@@ -11,9 +11,9 @@ STAGE_VERSION = {
     "split": 2,
     "train": 5,
     "score": 1,
-    "evaluate": 5,
+    "evaluate": 6,
     "compare": 2,
-    "heatmap": 4,
+    "heatmap": 5,
     "card": 3,
     "report": 4,
 }

@@ -53,12 +53,14 @@ class SlideAnnotations:
             slides: Its slide table.
             slides_dir: Folder in which annotations are looked for.
         """
-        paths = {slide.slide: locate_annotation(slide, slides_dir, settings) for slide in slides}
-        return cls(
-            files={name: path for name, path in paths.items() if path is not None and path.exists()},
-            frame=settings.geojson_frame,
-            rule=positive_rule(settings),
-        )
+        located = cls({}, settings.geojson_frame, positive_rule(settings))
+        for slide in slides:
+            path = locate_annotation(slide, slides_dir, settings)
+            if path is not None and path.exists():
+                located.files[slide.slide] = path
+            elif path is not None:
+                located.unusable[slide.slide] = f"there is no file {path}"
+        return located
 
     def share(
         self, bags_dir: Path, name: str, slides: Sequence[str]
@@ -103,7 +105,7 @@ class SlideAnnotations:
         regions = annotation.positive(self.rule)
         # An empty file says that nothing is annotated; one with other content does not.
         if regions.is_empty and annotation.content != "nothing":
-            self.unusable[slide] = f"{file.name} holds {annotation.content}"
+            self.unusable[slide] = f"{file} holds {annotation.content}"
             return None
         return share_annotated(*places, regions)
 

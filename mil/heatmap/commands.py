@@ -31,12 +31,19 @@ def heatmap(
         typer.Option(help="File of the folds, to draw only heads that did not train on the slide."),
     ] = None,
     annotation: Annotated[
-        Path | None, typer.Option(help="File of regions to outline: ASAP .xml or .geojson.")
+        Path | None, typer.Option(help="File of regions to outline: .xml or .geojson.")
     ] = None,
     scale: Annotated[
         Literal["percentile", "relative"], option(HeatmapConfig, "scale")
     ] = DEFAULTS.scale,
     geojson_frame: GeojsonFrame = "scanned",
+    annotation_class: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Class of the annotation to outline; repeat for several. "
+            "Default: those named like the positive region."
+        ),
+    ] = None,
 ) -> None:
     """Draw the attention of a slide, mean over the heads that scored it.
 
@@ -54,5 +61,6 @@ def heatmap(
         annotation=annotation,
         scale=scale,
         geojson_frame=geojson_frame,
+        annotation_classes=annotation_class or (),
     )
     typer.echo(f"heatmap {line}")

@@ -22,7 +22,7 @@ from mil.heatmap.render import (
     rings_of,
     scaled,
 )
-from mil.io.annotations import feature, read_annotation, write_geojson
+from mil.io.annotations import PositiveClasses, feature, few, read_annotation, write_geojson
 from mil.io.atomic import atomic_path, check_not_inputs
 from mil.io.bags import BagHeader, BagPositions, read_positions
 from mil.io.scores import HeadScores, check_bags, check_tiles, read_scores
@@ -49,6 +49,7 @@ def run(
     annotation: Path | None,
     scale: Scale,
     geojson_frame: GeojsonFrame = "scanned",
+    annotation_classes: Sequence[str] = (),
 ) -> str:
     """Draw one slide's attention from its scores.
 
@@ -71,6 +72,8 @@ def run(
         scale: See `mil.heatmap.render.scaled`.
         geojson_frame: Origin of the coordinates of a GeoJSON annotation; see
             `mil.config.datasets`.
+        annotation_classes: Classes of the annotation to outline; empty: those named like
+            the positive region.
 
     Returns:
         A line about the picture.
@@ -112,6 +115,7 @@ def run(
         annotation=annotation,
         scale=scale,
         geojson_frame=geojson_frame,
+        positive=PositiveClasses(tuple(annotation_classes), records[0].positive),
     )
     return title + note
 
@@ -143,6 +147,7 @@ def draw_bundle(
     annotation: Path | None = None,
     scale: Scale = "percentile",
     geojson_frame: GeojsonFrame = "scanned",
+    positive: PositiveClasses = PositiveClasses(),  # noqa: B008  an immutable tuple
 ) -> str:
     """Write picture, layer and table of a slide's valid tiles; see `run`.
 
@@ -156,6 +161,7 @@ def draw_bundle(
         annotation: File of regions to outline, or None.
         scale: See `mil.heatmap.render.scaled`.
         geojson_frame: Origin of the coordinates of a GeoJSON annotation.
+        positive: Rule by which classes of the annotation are outlined.
 
     Returns:
         An addition to the title; mostly empty.
@@ -172,7 +178,9 @@ def draw_bundle(
     else:
         canvas, note = canvas_of(bag, positions, tiles, slide)
         # GeoJSON and XML are in pixels, which a bag in micrometres does not know.
-        regions = _regions(annotation if bag.positions() else None, canvas, geojson_frame)
+        drawable = annotation if bag.positions() else None
+        regions, about_regions = _regions(drawable, canvas, geojson_frame, positive)
+        note += about_regions
         values = scaled(attention, scale)
         caution = almost_uniform(entropy_share(attention))
         if scale == "percentile":
@@ -193,11 +201,19 @@ def title_of(slide: str, records: Sequence[Trained], scores: Sequence[HeadScores
     return f"{slide}   {prediction}   {trained.recipe_name}{mean_of}"
 
 
-def _regions(annotation: Path | None, canvas: Canvas, frame: GeojsonFrame) -> MultiPolygon:
-    if annotation is None:
-        return MultiPolygon()
+def _regions(
+    path: Path | None, canvas: Canvas, frame: GeojsonFrame, positive: PositiveClasses
+) -> tuple[MultiPolygon, str]:
+    """The positive region of an annotation, and a note where it is not the whole file."""
+    if path is None:
+        return MultiPolygon(), ""
     # QuPath counts from the scanned part of a slide; see docs/explain/decisions.md.
-    return read_annotation(annotation, canvas.scanned_px if frame == "scanned" else (0, 0))
+    annotation = read_annotation(path, canvas.scanned_px if frame == "scanned" else (0, 0))
+    regions = annotation.positive(positive)
+    if regions.is_empty and annotation.content != "nothing":
+        return regions, f"; no region to outline: {path.name} holds {annotation.content}"
+    faults = f"; {path.name}: left out {few(annotation.faults)}" if annotation.faults else ""
+    return regions, faults
 
 
 def _selected_share(scores: Sequence[HeadScores]) -> Float[np.ndarray, " tiles"] | None:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ PROPORTION = 0.01
 STRIP_PX = 512
 # Pixels of a TIFF; the largest slides have some tens of gigapixels.
 LARGEST_PX = 100_000_000_000
+# Directories of a TIFF: levels, and channels of each.
+MOST_PAGES = 200
 # Crossings of outlines with rows of the grid that are computed at once.
 CROSSINGS = 4_000_000
 # Bytes of compressed segments that tifffile reads at once.
@@ -152,6 +155,47 @@ def read_mask(
     except DAMAGE as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise FormatError(f"{path}: not an image that can be read: {reason}") from None
+
+
+def faults_of(path: Path) -> list[str]:
+    """Sentence about each outline of a mask that is left out as damaged; none of images.
+
+    Raises:
+        FormatError: the file cannot be read.
+    """
+    return list(read_annotation(path).faults) if path.suffix.lower() in OUTLINES else []
+
+
+def why_empty(
+    path: Path,
+    *,
+    origin_px: tuple[int, int],
+    extent_px: tuple[int, int],
+    geojson_frame: GeojsonFrame = "scanned",
+) -> str:
+    """Why no pixel of a mask is inside: what its file holds, and where it lies.
+
+    Args:
+        path: a mask that `read_mask` reads.
+        origin_px: corner of the scanned part, level-0 pixels.
+        extent_px: width and height of the scanned part, level-0 pixels.
+        geojson_frame: corner that GeoJSON counts from.
+    """
+    if path.suffix.lower() not in OUTLINES:
+        return "all of its pixels on the slide are 0"
+    annotation = read_annotation(path, origin_px if geojson_frame == "scanned" else (0, 0))
+    area = annotation.everything()
+    if area.is_empty:
+        return f"it outlines no area; it holds {annotation.content}"
+    left, top = origin_px
+    right, bottom = left + extent_px[0], top + extent_px[1]
+    if not area.intersects(shapely.box(left, top, right, bottom)):
+        x0, y0, x1, y1 = area.bounds
+        return (
+            f"its regions lie beside the slide: x {x0:.0f} to {x1:.0f}, y {y0:.0f} to {y1:.0f}, the "
+            f"slide x {left} to {right}, y {top} to {bottom}"
+        )
+    return "its regions are smaller than a pixel of the tissue mask"
 
 
 def rasterise(
@@ -280,7 +324,11 @@ def _levels(file: tifffile.TiffFile) -> dict[tuple[int, int], list[tifffile.Tiff
 
     Channels share a size.
     """
-    all_pages = [inner for page in file.pages for inner in (page, *(page.pages or ()))]
+    chain = (inner for page in file.pages for inner in (page, *(page.pages or ())))
+    # Directories may name each other in a loop, which no reader detects.
+    all_pages = list(islice(chain, MOST_PAGES + 1))
+    if len(all_pages) > MOST_PAGES:
+        raise ValueError(f"it has more than {MOST_PAGES} directories, or they loop")
     whole = all_pages[0].imagewidth, all_pages[0].imagelength
     width, height = whole
     if not 0 < width * height <= LARGEST_PX:

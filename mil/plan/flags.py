@@ -86,9 +86,13 @@ def mask_flags(plan: Plan, slide: str) -> str:
 
 
 def annotation_flags(plan: Plan, slide: str) -> str:
-    """A slide's annotation and the origin of its coordinates; empty without one."""
+    """A slide's annotation, its origin of coordinates and classes; empty without one."""
     file = plan.annotations.get(slide)
-    return f"--annotation {quoted(file)} {_frame_flag(plan)}" if file else ""
+    if not file:
+        return ""
+    names = plan.dataset.annotation_classes
+    classes = [f"--annotation-class {quoted(name)}" for name in names]
+    return " ".join([f"--annotation {quoted(file)}", _frame_flag(plan), *classes])
 
 
 def mpp_flag(plan: Plan, slide: str) -> str:

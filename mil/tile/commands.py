@@ -50,6 +50,7 @@ def tile(
 ) -> None:
     """Find tissue on a slide and cut it into tiles at an exact physical scale."""
     from mil.io.bags.advice import ADVICE
+    from mil.io.regions import faults_of
     from mil.tile.stage import run
 
     entry = load_encoder(encoder)
@@ -78,3 +79,6 @@ def tile(
         f"tile {geometry.slide}: {geometry.state}, {num_tiles} tiles, "
         f"{geometry.tissue_mm2:.2f} mm² of tissue{reason}"
     )
+    for mask in (tissue, region):
+        for fault in faults_of(mask) if mask else ():
+            typer.echo(f"mask {mask}: left out {fault}")

@@ -8,8 +8,8 @@ import pytest
 from shapely import box
 
 from mil.errors import FormatError
-from mil.evaluate.stage import _annotations, _share_of_slide
-from mil.io.annotations import feature, write_geojson
+from mil.evaluate.annotations import SlideAnnotations
+from mil.io.annotations import PositiveClasses, feature, write_geojson
 from mil.io.bags import read_bag
 from mil.io.tables import read_dataset
 from tests.synthetic import bag_file
@@ -45,19 +45,16 @@ def test_annotations_lie_where_their_frame_says(bag, frame, shift):
     x = 1448 - shift[0]
     y = 500 - shift[1]
     write_geojson(bag.with_name("a.geojson"), [feature(box(x, y, x + 448, y + 112), {})])
-    np.testing.assert_allclose(
-        _share_of_slide(read_bag(bag), bag.with_name("a.geojson"), frame), [0, 0.25]
-    )
+    annotations = SlideAnnotations({"a": bag.with_name("a.geojson")}, frame, PositiveClasses())
+    np.testing.assert_allclose(annotations.share(bag.parent, "a", ["a"]), [0, 0.25])
 
 
 def test_a_bag_without_places_is_held_against_nothing(bag):
     for unknown in ({"coords": None}, {"side_level0_px": None}):
-        assert (
-            _share_of_slide(
-                replace(read_bag(bag), **unknown), bag.with_name("nowhere.xml"), "slide"
-            )
-            is None
-        )
+        annotations = SlideAnnotations({"a": bag.with_name("no.xml")}, "slide", PositiveClasses())
+        known = replace(read_bag(bag), **unknown)
+        assert annotations._share_of_slide("a", known) is None
+        assert annotations.unusable == {"a": "its bag has no positions of tiles in pixels"}
 
 
 def test_the_datasets_yaml_says_the_frame(tmp_path):
@@ -67,6 +64,6 @@ def test_the_datasets_yaml_says_the_frame(tmp_path):
         (tmp_path / "d.yaml").write_text(
             f'classes: [x, y]\nannotation_paths: ["{{slide}}.geojson"]\n{said}'
         )
-        assert _annotations(*read_dataset(str(tmp_path / "d.yaml")), tmp_path) == {
-            "a": (tmp_path / "a.geojson", frame)
-        }
+        located = SlideAnnotations.locate(*read_dataset(str(tmp_path / "d.yaml")), tmp_path)
+        assert located.files == {"a": tmp_path / "a.geojson"}
+        assert located.frame == frame
