@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 # Class of an object: its group or layer, outermost first; empty: none.
@@ -92,18 +93,18 @@ def class_name(names: Names) -> str:
 
 def meaningful(names: Iterable[object]) -> Names:
     """Class of an object without the names that viewers give by themselves."""
-    texts = (_printable(str(name)) for name in names if name is not None)
-    return tuple(
-        text
-        for text in texts
-        if _plain(text) in CAMELYON16 | CUT_OUT or not UNNAMED.fullmatch(_plain(text))
-    )
+    texts = (_read_name(str(name)[:LONGEST_NAME]) for name in names if name is not None)
+    return tuple(text for text in texts if text)
 
 
-def _printable(name: str) -> str:
-    """A name in one form and one line, its end cut off where it is very long."""
-    text = unicodedata.normalize("NFC", name[:LONGEST_NAME])
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+# A file has few classes, and many objects of each.
+@lru_cache(maxsize=1024)
+def _read_name(name: str) -> str:
+    """A name in one form and one line; empty if it says nothing."""
+    text = unicodedata.normalize("NFC", name)
+    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    plain = _plain(text)
+    return "" if plain not in CAMELYON16 | CUT_OUT and UNNAMED.fullmatch(plain) else text
 
 
 def cut_from(names: Names) -> Names | None:
@@ -119,6 +120,7 @@ def _spellings(names: Names) -> set[str]:
     return {_plain(name) for name in names} | {_plain(": ".join(names))}
 
 
+@lru_cache(maxsize=1024)
 def _plain(name: str) -> str:
     # QuPath marks classes that it ignores by `*`.
     return unicodedata.normalize("NFKC", name).strip().rstrip("*").strip().casefold()

@@ -29,8 +29,8 @@ NO_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 # Collections inside collections.
 DEEPEST = 100
 # Lists, objects and values of a file; parsed, they take up to 90 and 40 bytes each.
-MOST_BRACKETS = 3_000_000
-MOST_VALUES = 10_000_000
+MOST_BRACKETS = 1_000_000
+MOST_VALUES = 5_000_000
 # Errors of a value of another structure.
 DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 # Keys in which other tools than QuPath name the class.

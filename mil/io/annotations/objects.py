@@ -11,9 +11,9 @@ from mil.io.annotations.classes import Names, class_name
 # No slide reaches so far, level-0 pixels.
 LARGEST_PX = 1e8
 # Parsed and joined, a corner takes some hundred bytes and some microseconds.
-LARGEST_CORNERS = 1_000_000
+LARGEST_CORNERS = 500_000
 TOO_MANY = (
-    f"it has more than {LARGEST_CORNERS // 1_000_000} million corners, too many for regions of one "
+    f"it has more than {LARGEST_CORNERS // 1000} 000 corners, too many for regions of one "
     "slide; export it without cells, or simplify its regions"
 )
 # Segments of a ring that is drawn for an ellipse.
@@ -86,11 +86,12 @@ def fault_of(ring: np.ndarray) -> str:
     """Reason why positions are no ring; empty where they are."""
     if ring.ndim != 2 or ring.shape[1] < 2:
         return "is no list of (x, y)"
-    if not np.isfinite(ring[:, :2]).all():
-        return "has a coordinate that is no number"
-    if (np.abs(ring[:, :2]) > LARGEST_PX).any():
-        return "has a coordinate that is on no slide"
-    corners = len(np.unique(ring[:, :2], axis=0)) if len(ring) < 5 else len(ring)
+    # NaN is not smaller either.
+    if not (np.abs(ring[:, :2]) <= LARGEST_PX).all():
+        known = np.isfinite(ring[:, :2]).all()
+        return f"has a coordinate that is {'on no slide' if known else 'no number'}"
+    # Closed, a triangle has four positions.
+    corners = len(set(map(tuple, ring[:, :2].tolist()))) if len(ring) < 5 else len(ring)
     if corners < 3:
         return f"has {corners} corner{'' if corners == 1 else 's'}, too few for an area"
     return ""

@@ -48,8 +48,12 @@ def read_xml(path: Path) -> Content:
     reader = _Reader()
     try:
         parser = DefusedXMLParser(target=reader)
+        raw = path.read_bytes()
+        # An element may have an end of its own.
+        if raw.count(b"<") > 2 * LARGEST_CORNERS:
+            raise ValueError(TOO_MANY)
         # At once: parts of a long name or value would be read again and again.
-        parser.feed(path.read_bytes())
+        parser.feed(raw)
         parser.close()
     except (ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:
         raise FormatError(f"{path}: not an ASAP annotation: {error}") from None
@@ -99,6 +103,10 @@ class _Reader:
     def start(self, name: str, attributes: Attributes) -> None:
         """Begin an element."""
         self.depth += 1
+        # First, for most elements are these.
+        if name in VERTICES and self.region is not None:
+            self._add_vertex(attributes)
+            return
         if self.depth > DEEPEST:
             raise ValueError(f"its elements are nested deeper than {DEEPEST}")
         tag = name.rpartition("}")[2]
@@ -122,10 +130,15 @@ class _Reader:
             if attributes.get("Name") == "Description":
                 self.layer = [attributes.get("Value", "")]
         elif tag in VERTICES and self.region is not None:
-            self._spend(1)
-            order, x, y = (_number(attributes.get(key, "")) for key in ("Order", "X", "Y"))
-            place = len(self.region.vertices) if math.isnan(order) else order
-            self.region.vertices.append((place, x, y))
+            self._add_vertex(attributes)
+
+    def _add_vertex(self, attributes: Attributes) -> None:
+        assert self.region is not None
+        self._spend(1)
+        vertices = self.region.vertices
+        order = _number(attributes["Order"]) if "Order" in attributes else math.nan
+        place = len(vertices) if math.isnan(order) else order
+        vertices.append((place, _number(attributes.get("X", "")), _number(attributes.get("Y", ""))))
 
     def end(self, name: str) -> None:
         """End an element."""
