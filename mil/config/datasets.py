@@ -12,7 +12,7 @@ from mil.config.labels import known_task
 # Origin of GeoJSON coordinates: the corner of the scanned part of a slide, as in
 # QuPath, or of the whole slide.
 GeojsonFrame = Literal["scanned", "slide"]
-MASK_FORMATS = (".geojson", ".xml", ".png", ".tif")
+MASK_FORMATS = (".geojson", ".xml", ".annotations", ".png", ".tif")
 
 
 class DatasetConfig(Section):

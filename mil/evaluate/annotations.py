@@ -92,9 +92,7 @@ class SlideAnnotations:
             self.unusable[name] = "no tile lies outside its positive region"
         return of_bag
 
-    def _share_of_slide(
-        self, slide: str, bag: BagPositions
-    ) -> Float[np.ndarray, " tiles"] | None:
+    def _share_of_slide(self, slide: str, bag: BagPositions) -> Float[np.ndarray, " tiles"] | None:
         places = bag.positions()
         if places is None:
             self.unusable[slide] = "its bag has no positions of tiles in pixels"

@@ -51,7 +51,14 @@ def test_other_classes_in_the_same_file_change_nothing(tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        *("tumour", "TUMOR*", "Tumor: Positive", "Tumor: Negative", "invasive carcinoma", "DCIS Lesion"),
+        *(
+            "tumour",
+            "TUMOR*",
+            "Tumor: Positive",
+            "Tumor: Negative",
+            "invasive carcinoma",
+            "DCIS Lesion",
+        ),
         *("metastases", "Adenocarcinoma_2", "Positive", "_0", "_1", "Tumor region 3"),
     ],
 )
@@ -71,14 +78,20 @@ def test_names_of_other_tissue(tmp_path, name):
     assert positive(geojson(tmp_path / "a.geojson", (name, LEFT))).is_empty
 
 
-@pytest.mark.parametrize("name", [None, "", "None", "Region*", "Annotation 3", "Layer 1", "Group 2"])
+@pytest.mark.parametrize(
+    "name", [None, "", "None", "Region*", "Annotation 3", "Layer 1", "Group 2"]
+)
 def test_a_file_of_one_unnamed_class_is_the_region(tmp_path, name):
     assert positive(geojson(tmp_path / "a.geojson", (name, LEFT))).equals(box(0, 0, 100, 100))
 
 
 def test_a_choice_overrides_names(tmp_path):
     path = geojson(
-        tmp_path / "a.geojson", ("Tumor", LEFT), ("Stroma: Hot", RIGHT), (None, INNER), ("hot", RIGHT)
+        tmp_path / "a.geojson",
+        ("Tumor", LEFT),
+        ("Stroma: Hot", RIGHT),
+        (None, INNER),
+        ("hot", RIGHT),
     )
     assert positive(path, "stroma").equals(box(200, 0, 300, 100))
     assert positive(path, "Stroma: hot").equals(box(200, 0, 300, 100))
@@ -131,7 +144,8 @@ def vertices(ring, tag):
 def layer(name, *regions, tag="V"):
     """A layer of ImageScope or HALO; regions are (attributes, ring)."""
     drawn = "".join(
-        f"<Region {said}><Vertices>{vertices(ring, tag)}</Vertices></Region>" for said, ring in regions
+        f"<Region {said}><Vertices>{vertices(ring, tag)}</Vertices></Region>"
+        for said, ring in regions
     )
     return f'<Annotation Name="{name}"><Regions>{drawn}</Regions></Annotation>'
 
@@ -149,7 +163,9 @@ def test_layers_of_halo(tmp_path):
 
 def test_a_layer_of_imagescope_is_named_by_its_description(tmp_path):
     said = '<Attributes><Attribute Name="Description" Value="Tumor"/></Attributes>'
-    text = layer("", ('Type="0" Text="3 mm"', LEFT), tag="Vertex").replace("<Regions>", f"{said}<Regions>")
+    text = layer("", ('Type="0" Text="3 mm"', LEFT), tag="Vertex").replace(
+        "<Regions>", f"{said}<Regions>"
+    )
     other = layer("", ('Type="0" Text="Necrosis"', RIGHT), tag="Vertex")
     assert area(f"<Annotations>{text}{other}</Annotations>", tmp_path).equals(box(0, 0, 100, 100))
 
@@ -163,7 +179,9 @@ def test_rectangles_of_two_corners(tmp_path, kind):
 @pytest.mark.parametrize("kind", ['Type="2"', 'Type="Ellipse"', 'Type="0" GeoShape="Ellipse"'])
 @pytest.mark.parametrize("corners", ["two", "ends of the axes"])
 def test_ellipses(tmp_path, kind, corners):
-    ring = [(100, 10), (300, 50)] if corners == "two" else [(200, 10), (300, 30), (200, 50), (100, 30)]
+    ring = (
+        [(100, 10), (300, 50)] if corners == "two" else [(200, 10), (300, 30), (200, 50), (100, 30)]
+    )
     found = area(f"<Annotations>{layer('Tumor', (kind, ring))}</Annotations>", tmp_path)
     assert found.area == pytest.approx(math.pi * 100 * 20)
     np.testing.assert_allclose(found.bounds, (100, 10, 300, 50), atol=0.1)
@@ -190,7 +208,10 @@ def test_a_file_without_area_says_what_it_holds(tmp_path):
     assert content('[{"geometry": null}]', tmp_path) == "1 object without geometry"
     assert content("[]", tmp_path) == "nothing"
     ruler = layer("Tumor", ('Type="Ruler"', LEFT[:2]))
-    assert content(f"<Annotations>{ruler}</Annotations>", tmp_path, "a.xml") == "1 ruler of class Tumor"
+    assert (
+        content(f"<Annotations>{ruler}</Annotations>", tmp_path, "a.xml")
+        == "1 ruler of class Tumor"
+    )
 
 
 @pytest.mark.parametrize(
@@ -199,8 +220,14 @@ def test_a_file_without_area_says_what_it_holds(tmp_path):
         ([[10, 10], [12, 12]], "its outline has 2 corners, too few for an area"),
         ([[10, 10], [12, 12], [10, 10]], "its outline has 2 corners, too few for an area"),
         ([], "its outline is no list of (x, y)"),
-        ([[0, 0], [1, 0], [1, float("nan")], [0, 0]], "its outline has a coordinate that is no number"),
-        ([[0, 0], [1, 0], [1, float("inf")], [0, 0]], "its outline has a coordinate that is no number"),
+        (
+            [[0, 0], [1, 0], [1, float("nan")], [0, 0]],
+            "its outline has a coordinate that is no number",
+        ),
+        (
+            [[0, 0], [1, 0], [1, float("inf")], [0, 0]],
+            "its outline has a coordinate that is no number",
+        ),
         ([[0, 0], [1, 0], [1, None], [0, 0]], "its outline has a coordinate that is no number"),
         ([[0, 0], [1, 0], [1, "x"], [0, 0]], "its outline is no list of (x, y)"),
         ([[0, 0], [1, 0], [1, 1e12], [0, 0]], "its outline has a coordinate that is on no slide"),
@@ -255,7 +282,10 @@ def test_an_outline_that_crosses_itself_too_often_is_named(tmp_path):
     (fault,) = read.faults
     assert fault.startswith("object 1: its outline crosses itself some")
     # A star has 5 crossings: it is repaired.
-    star = [[50 + 50 * math.sin(4 * math.pi * k / 5), 50 * math.cos(4 * math.pi * k / 5)] for k in range(5)]
+    star = [
+        [50 + 50 * math.sin(4 * math.pi * k / 5), 50 * math.cos(4 * math.pi * k / 5)]
+        for k in range(5)
+    ]
     read = read_annotation(geojson(tmp_path / "b.geojson", (None, star)))
     assert not read.faults
     assert read.everything().is_valid

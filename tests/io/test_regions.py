@@ -344,8 +344,9 @@ def test_a_tiff_with_any_bytes_changed_is_read_or_refused(tmp_path_factory, chan
 
 def test_what_is_no_mask(tmp_path):
     (tmp_path / "a.jpg").touch()
-    assert "a mask is one of .xml, .annotations, .geojson, .json, .png, .tif, .tiff, not .jpg" in refused(
-        tmp_path / "a.jpg"
+    assert (
+        "a mask is one of .xml, .annotations, .geojson, .json, .png, .tif, .tiff, not .jpg"
+        in refused(tmp_path / "a.jpg")
     )
     for name in ("none.png", "none.tif", "none.geojson", "none.xml"):
         assert "o such file" in refused(tmp_path / name)

@@ -21,7 +21,6 @@ from mil.io.annotations.objects import (
     ellipse,
     fault_of,
     label_of,
-    rectangle,
 )
 from mil.io.atomic import write_text
 
@@ -116,7 +115,9 @@ def _add(content: Content, number: int, item: Any) -> None:
             else:
                 raise ValueError(f"it has a geometry of type {str(kind)[:40]!r}")
         except DAMAGE as error:
-            said = str(error) if isinstance(error, ValueError) else "it has a geometry without content"
+            said = (
+                str(error) if isinstance(error, ValueError) else "it has a geometry without content"
+            )
             content.faults.append(f"{label}: {said}")
     if polygons:
         content.add(Drawn(label, names, cut_from(names), polygons))

@@ -133,7 +133,7 @@ def _crossings(rings: Sequence[Ring]) -> int:
     """Number of crossings of sides, of many corners estimated from every so-manieth side."""
     starts = np.concatenate(rings)
     ends = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
-    step = -(-len(starts) ** 2 // PAIRS)
+    step = -(-(len(starts) ** 2) // PAIRS)
     count = 0
     for number in range(0, len(starts), step):
         a, b = starts[number], ends[number]

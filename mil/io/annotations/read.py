@@ -82,7 +82,9 @@ class Annotation:
             by_class.setdefault(names, []).append(region.area)
         inner = [area for names in without for area in areas.get(names, [])]
         # Where a class has no region to be cut out of, its holes are cut out of all.
-        of_all = [area for names in holes if not names or names not in areas for area in holes[names]]
+        of_all = [
+            area for names in holes if not names or names not in areas for area in holes[names]
+        ]
         parts: list[MultiPolygon] = []
         for names in (names for names in areas if names in classes):
             largest = max(area.area for area in areas[names])
@@ -103,7 +105,10 @@ class Annotation:
     def content(self) -> str:
         """What the file holds in words: `2 regions of class Tumor, 1 LineString`."""
         counts = Counter(self.classes)
-        parts = [f"{count} of class {class_name(names)}" for names, count in counts.items()]
+        parts = [
+            f"{count} region{'' if count == 1 else 's'}{f' of class {class_name(names)}' if names else ''}"
+            for names, count in counts.items()
+        ]
         parts += [f"{count} {kind}" for kind, count in self.no_area.items()]
         cut_out = sum(region.cut_from is not None for region in self.regions)
         parts += [f"{cut_out} cut out"] if cut_out else []

@@ -79,7 +79,9 @@ class _Region:
         # ImageScope states a shape besides the number of the tool.
         said = self.attributes.get("GeoShape", "").lower()
         known = (*RECTANGLE, *ELLIPSE, *NO_AREA)
-        return said if said in known and said != "points" else self.attributes.get("Type", "").lower()
+        return (
+            said if said in known and said != "points" else self.attributes.get("Type", "").lower()
+        )
 
     @property
     def corners(self) -> Ring:
