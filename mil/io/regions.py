@@ -192,8 +192,8 @@ def why_empty(
     if not area.intersects(shapely.box(left, top, right, bottom)):
         x0, y0, x1, y1 = area.bounds
         return (
-            f"its regions lie beside the slide: x {x0:.0f} to {x1:.0f}, y {y0:.0f} to {y1:.0f}, the "
-            f"slide x {left} to {right}, y {top} to {bottom}"
+            f"its regions lie beside the slide: x {x0:.0f} to {x1:.0f}, y {y0:.0f} to {y1:.0f}, "
+            f"the slide x {left} to {right}, y {top} to {bottom}"
         )
     return "its regions are smaller than a pixel of the tissue mask"
 

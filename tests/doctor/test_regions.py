@@ -14,13 +14,13 @@ from tests.doctor.slides import requirements
 from tests.synthetic import tissue_slide
 
 # Of the tissue, level-0 pixels of 0.5 µm.
-TISSUE = (600, 150, 900, 350)
+TISSUE = (1200, 300, 1800, 700)
 
 
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory):
     path = tmp_path_factory.mktemp("slide") / "a.tif"
-    tissue_slide(path, (1024, 512), 0.5, box_px=TISSUE)
+    tissue_slide(path, (2048, 1024), 0.5, box_px=TISSUE)
     return path
 
 
@@ -44,7 +44,7 @@ def look_at(slide, annotation=None, detect=True, **masks):
 
 
 def test_classes_and_area_of_an_annotation(slide, tmp_path):
-    path = outline(tmp_path / "a.geojson", ("Tumor", 650, 150, 850, 350), ("Fat", 0, 0, 9, 9))
+    path = outline(tmp_path / "a.geojson", ("Tumor", 1300, 300, 1700, 700), ("Fat", 0, 0, 9, 9))
     finding = look_at(slide, path)
     (region,) = finding.regions
     assert (region.kind, region.classes, region.counted) == (
@@ -52,7 +52,7 @@ def test_classes_and_area_of_an_annotation(slide, tmp_path):
         {"Tumor": 1, "Fat": 1},
         ["Tumor"],
     )
-    assert region.area_mm2 == pytest.approx(0.01)
+    assert region.area_mm2 == pytest.approx(0.04)
     assert finding.warnings == []
 
 
@@ -76,7 +76,7 @@ def test_classes_and_area_of_an_annotation(slide, tmp_path):
             "left out object 2 (Fat): its corners lie on a line",
         ),
         (
-            [("Tumor", 950, 150, 1098, 350)],
+            [("Tumor", 1900, 300, 2196, 700)],
             "Polygon",
             "50 % of its regions' area lies beside the slide",
         ),
@@ -88,21 +88,26 @@ def test_annotations_that_do_not_count(slide, tmp_path, objects, kind, said):
     assert look_at(slide, path).warnings == [f"annotation {path}: {said}"]
 
 
+ON_GLASS = "0 % of its regions' area lies on tissue"
+IF = "they would lie on it"
+
+
 @pytest.mark.parametrize(
-    ("box", "scale", "hint"),
+    ("box", "scale", "said"),
     [
-        (TISSUE, 1 / 4, "0 % of its regions' area lies on tissue; they would lie on it if they are in "
-         "pixels of level 1"),
-        (TISSUE, 0.5, "0 % of its regions' area lies on tissue; they would lie on it if they are in "
-         "micrometres"),
-        ((150, 600, 350, 900), 1.0, "its regions lie beside the slide; they would lie on it with x "
-         "and y exchanged"),
+        (TISSUE, 1 / 4, f"{ON_GLASS}; {IF} if they are in pixels of level 1"),
+        (TISSUE, 0.5, f"{ON_GLASS}; {IF} if they are in micrometres"),
+        (
+            (300, 1200, 700, 1800),
+            1.0,
+            f"its regions lie beside the slide; {IF} with x and y exchanged",
+        ),
     ],
     ids=["other level", "micrometres", "exchanged"],
-)  # fmt: skip
-def test_annotations_of_another_scale_or_order(slide, tmp_path, box, scale, hint):
+)
+def test_annotations_of_another_scale_or_order(slide, tmp_path, box, scale, said):
     path = outline(tmp_path / "a.geojson", ("Tumor", *box), scale=scale)
-    assert look_at(slide, path).warnings == [f"annotation {path}: {hint}"]
+    assert look_at(slide, path).warnings == [f"annotation {path}: {said}"]
 
 
 def test_without_tissue_detection_only_the_slide_counts(slide, tmp_path):

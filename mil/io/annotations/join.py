@@ -85,9 +85,8 @@ def _repair(drawn: Sequence[Drawn]) -> tuple[list[MultiPolygon], list[str]]:
         crossings = 0 if is_valid else _crossings(rings)
         left -= crossings if crossings <= MOST_CROSSINGS else 0
         if crossings > MOST_CROSSINGS or left < 0:
-            faults.append(
-                f"{drawn[number].label}: its outline crosses itself some {crossings} times, too often"
-            )
+            too_often = f"its outline crosses itself some {crossings} times, too often"
+            faults.append(f"{drawn[number].label}: {too_often}")
             continue
         area = polygon if is_valid else polygons_of([make_valid(polygon)])
         if area.is_empty:

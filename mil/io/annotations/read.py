@@ -105,10 +105,10 @@ class Annotation:
     def content(self) -> str:
         """What the file holds in words: `2 regions of class Tumor, 1 LineString`."""
         counts = Counter(self.classes)
-        parts = [
-            f"{count} region{'' if count == 1 else 's'}{f' of class {class_name(names)}' if names else ''}"
-            for names, count in counts.items()
-        ]
+        parts = []
+        for names, count in counts.items():
+            regions = "1 region" if count == 1 else f"{count} regions"
+            parts.append(f"{regions} of class {class_name(names)}" if names else regions)
         parts += [f"{count} {kind}" for kind, count in self.no_area.items()]
         cut_out = sum(region.cut_from is not None for region in self.regions)
         parts += [f"{cut_out} cut out"] if cut_out else []
