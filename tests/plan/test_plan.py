@@ -92,6 +92,12 @@ def test_files_of_strangers_are_quoted(study):
     )
     assert mask_flags(checked, "a") == "--region data/toy/region/a.xml --geojson-frame scanned"
     assert (annotation_flags(checked, "a"), mask_flags(checked, "b")) == ("", "")
+    (study / "configs/datasets/toy.yaml").write_text(
+        "classes: [normal, tumour]\nannotation_classes: [Tumor, my lesion]\n"
+    )
+    assert annotation_flags(plan(), "b").endswith(
+        "--geojson-frame scanned --annotation-class Tumor --annotation-class 'my lesion'"
+    )
 
 
 def test_a_tilings_name_says_its_size():
