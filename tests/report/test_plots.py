@@ -21,7 +21,8 @@ def curves(**scores) -> list[str]:
 def dashes(style: str) -> tuple[str, str]:
     array = re.search(r"stroke-dasharray: ([\d., ]+)", style)
     offset = re.search(r"stroke-dashoffset: ([\d.]+)", style)
-    assert array and offset
+    assert array
+    assert offset
     return array[1], offset[1]
 
 
