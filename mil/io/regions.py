@@ -33,6 +33,8 @@ IMAGES = (".png", ".tif", ".tiff")
 PROPORTION = 0.01
 # Height of the strips in which a PNG is examined, pixels.
 STRIP_PX = 512
+# Values of a PNG: its pixels times its channels.
+LARGEST_PNG = 250_000_000
 # Pixels of a TIFF; the largest slides have some tens of gigapixels.
 LARGEST_PX = 100_000_000_000
 # Directories of a TIFF: levels, and channels of each.
@@ -295,6 +297,13 @@ def _png(path: Path) -> Iterator[_MaskImage]:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=["PNG"]) as image:
+            # A PNG is decoded whole, and some kB of it may be so many.
+            values = image.width * image.height * len(image.getbands())
+            if values > LARGEST_PNG:
+                raise ValueError(
+                    f"{values / 1e6:.0f} MB unpacked are too much for a PNG; save it with one "
+                    "channel, or as a tiled TIFF"
+                )
             yield _MaskImage([image.size], lambda _: _strips(image))
 
 
@@ -362,8 +371,10 @@ def _inside(pixels: np.ndarray, *, alpha: bool) -> Bool[np.ndarray, "height widt
 
     Palettes count by number, as QuPath's do.
     """
-    # NaN is the only value that differs from itself; not all dtypes have `isnan`.
-    set_ = (pixels != 0) & (pixels == pixels)
+    set_ = pixels != 0
+    if pixels.dtype.kind not in "bui":
+        # NaN is the only value that differs from itself; not all dtypes have `isnan`.
+        set_ &= pixels == pixels
     if set_.ndim == 2:
         return set_
     return set_[..., :-1].any(-1) & set_[..., -1] if alpha else set_.any(-1)

@@ -411,3 +411,11 @@ def test_a_bad_outline_of_a_mask_is_left_out_and_named(tmp_path):
         "object 2: its outline has 2 corners, too few for an area"
     ]
     assert regions.faults_of(tmp_path / "a.png") == []
+
+
+def test_a_png_that_unpacks_to_very_much_is_refused(tmp_path, monkeypatch):
+    Image.new("RGBA", (320, 240)).save(tmp_path / "a.png")
+    monkeypatch.setattr(regions, "LARGEST_PNG", 320 * 240 * 4)
+    assert not read(tmp_path / "a.png").any()
+    monkeypatch.setattr(regions, "LARGEST_PNG", 320 * 240 * 4 - 1)
+    assert "too much for a PNG; save it with one channel" in refused(tmp_path / "a.png")
