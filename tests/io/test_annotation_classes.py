@@ -71,7 +71,15 @@ def test_names_like_the_positive_region(tmp_path, name):
     "name",
     [
         *("Stroma", "tumour stroma", "non-tumor", "no tumour", "peritumoral", "Stroma: Positive"),
-        *("Normal", "Necrosis", "Tumor: Stroma", "benign lesion", "tumor-associated stroma"),
+        *(
+            "Other",
+            "Negative",
+            "Normal",
+            "Necrosis",
+            "Tumor: Stroma",
+            "benign lesion",
+            "tumor-associated stroma",
+        ),
     ],
 )
 def test_names_of_other_tissue(tmp_path, name):

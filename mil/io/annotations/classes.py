@@ -11,7 +11,17 @@ Names = tuple[str, ...]
 
 # Names of regions that are cut out of others: classes of QuPath, groups of ASAP.
 # CAMELYON16 calls its holes `_2`.
-CUT_OUT = {"ignore", "hole", "exclude", "excluded", "exclusion", "exclusions", "_2"}
+CUT_OUT = {
+    "ignore",
+    "ignored",
+    "hole",
+    "holes",
+    "exclude",
+    "excluded",
+    "exclusion",
+    "exclusions",
+    "_2",
+}
 # Letters of a class that are read.
 LONGEST_NAME = 80
 # Regions inside the positive one that are not: groups `normal` of CAMELYON17.
@@ -20,7 +30,7 @@ NORMAL = {"normal", "benign", "healthy"}
 CAMELYON16 = {"_0", "_1"}
 # Names that viewers give by themselves, and that say nothing.
 UNNAMED = re.compile(
-    r"(none|null|default|unclassified|other|region|roi|((annotation|my)\s*)?(group|layer)|"
+    r"(none|null|default|unclassified|region|roi|((annotation|my)\s*)?(group|layer)|"
     r"annotations?)?[\s_*#\d]*"
 )
 POSITIVE = {
@@ -28,7 +38,7 @@ POSITIVE = {
     *("carcinoma", "metastasis", "metastases", "metastatic", "lesion", "lesions", "malignant"),
     *("malignancy", "neoplasm", "neoplastic", "mets", "met"),
 }
-ENDINGS = ("carcinoma", "carcinomas")
+ENDINGS = ("carcinoma", "carcinomas", "sarcoma", "melanoma", "karzinom", "metastase", "metastasen")
 # Beside one of the words above, they turn its meaning: `tumour stroma`, `no tumour`.
 OTHERWISE = {
     *("no", "non", "not", "without", "free", "peri", "normal", "benign", "healthy", "stroma"),
