@@ -263,6 +263,23 @@ def test_what_is_no_fault(tmp_path):
     assert not read.faults
 
 
+def test_strange_names_of_classes_are_none(tmp_path):
+    strange = [{"name": ["Tumor"]}, {"name": 3}, {"names": [["x"], None, 5]}, 7, ["x\n", "y"], {}]
+    features = [
+        {
+            "geometry": {"type": "Polygon", "coordinates": [LEFT]},
+            "properties": {"classification": c},
+        }
+        for c in strange
+    ]
+    text = json.dumps([*features, {"geometry": features[0]["geometry"], "properties": 3}])
+    # As Windows programs write it.
+    (tmp_path / "a.geojson").write_bytes(text.encode("utf-16"))
+    read = read_annotation(tmp_path / "a.geojson")
+    assert read.classes == [("Tumor",), (), (), (), ("x", "y"), (), ()]
+    assert not read.faults
+
+
 def test_a_bad_hole_a_bad_part_and_a_strange_object(tmp_path):
     objects = [
         {"geometry": {"type": "Polygon", "coordinates": [LEFT, INNER[:2]]}},
@@ -314,7 +331,7 @@ def test_outlines_of_many_corners_are_joined_in_a_process_with_limits(tmp_path):
         ("a.xml", "<ASAP_Annotations>" + "<a>" * 5000, "nested deeper than 100"),
         ("a.xml", "<ASAP_Annotations>" + "<Annotation>" * 2, "an? <Annotation> inside another"),
         ("a.xml", "<Annotations>" + "<Annotation/>" * 1_000_001, "more than 500 000 corners"),
-        ("a.geojson", "[" * 5000, "nested too deep"),
+        ("a.geojson", "[" * 200_000, "nested too deep"),
         ("a.geojson", "[" + "[]," * 1_000_001 + "[]]", "more than 500 000 corners"),
     ],
     ids=["xml depth", "nested", "many elements", "json depth", "many lists"],

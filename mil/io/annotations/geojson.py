@@ -31,7 +31,7 @@ DEEPEST = 100
 MOST_BRACKETS = 1_000_000
 MOST_VALUES = 5_000_000
 # Errors of a value of another structure.
-DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 # Keys in which other tools than QuPath name the class.
 CLASS_KEYS = ("classification", "class", "label", "category")
 
@@ -46,8 +46,8 @@ def read_geojson(path: Path) -> Content:
         raw = path.read_bytes()
         if raw.count(b"[") + raw.count(b"{") > MOST_BRACKETS or raw.count(b",") > MOST_VALUES:
             raise ValueError(TOO_MANY)
-        features = _features(json.loads(raw.decode("utf-8-sig")))
-    except (OSError, RecursionError, *DAMAGE) as error:
+        features = _features(json.loads(raw))
+    except (OSError, *DAMAGE) as error:
         raise FormatError(f"{path}: not GeoJSON with polygons: {_reason(error)}") from None
     content = Content()
     try:
@@ -158,8 +158,10 @@ def _class_of(item: Any) -> Names:
     said = next((properties[key] for key in CLASS_KEYS if properties.get(key)), None)
     if isinstance(said, dict):
         said = said.get("names") or said.get("name")
-    names = said if isinstance(said, list) else str(said or "").split(":")
-    return meaningful(names)
+    names = said if isinstance(said, list) else [said]
+    texts = [name for name in names if isinstance(name, str)]
+    # QuPath shows a derived class so, and others write it.
+    return meaningful(part for text in texts for part in text.split(":"))
 
 
 def feature(geometry: BaseGeometry, properties: dict[str, Any]) -> dict[str, Any]:
