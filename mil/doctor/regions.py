@@ -91,23 +91,24 @@ def inspect_regions(
 
 def _inspect(kind: str, path: Path, files: OutlineFiles, slide: _Slide) -> RegionFinding:
     """Findings on a file of outlines."""
-    name = f"{'annotation' if kind == 'annotation' else f'mask of {kind}'} {path}"
+    noun = "annotation" if kind == "annotation" else f"mask of {kind}"
+    name = f"{noun} {path}"
     origin = slide.reader.origin_px if files.frame == "scanned" else (0, 0)
     try:
         annotation = read_annotation(path, origin)
-        chosen = files.rule.of(annotation.classes)
-        area = annotation.positive(files.rule)
-        if kind != "annotation":
+        if kind == "annotation":
+            chosen = files.rule.of(annotation.classes)
+            area = annotation.positive(files.rule)
+        else:
             chosen = annotation.classes
             area = annotation.everything()
     except FormatError as error:
-        text = f"{'annotation' if kind == 'annotation' else f'mask of {kind}'} {error}"
-        return RegionFinding(kind, str(path), warnings=[text])
+        return RegionFinding(kind, str(path), warnings=[f"{noun} {error}"])
     texts = []
     if annotation.faults:
         left = "" if annotation.regions else "; no region is left"
         texts.append(f"{name}: left out {few(annotation.faults)}{left}")
-    texts += _about_classes(kind, name, annotation, area)
+    texts += _about_classes(kind, name, annotation, any_chosen=bool(chosen))
     if not area.is_empty:
         texts += [f"{name}: {text}" for text in _about_place(area, slide)]
     return RegionFinding(
@@ -121,13 +122,13 @@ def _inspect(kind: str, path: Path, files: OutlineFiles, slide: _Slide) -> Regio
 
 
 def _about_classes(
-    kind: str, name: str, annotation: Annotation, area: MultiPolygon
+    kind: str, name: str, annotation: Annotation, *, any_chosen: bool
 ) -> Iterator[str]:
     if not annotation.regions:
         # An empty mask is a state of the slide; an empty annotation says: nothing here.
         if kind == "annotation" and annotation.no_area:
             yield f"{name}: no area is outlined; it holds {annotation.content}"
-    elif area.is_empty:
+    elif not any_chosen:
         yield (
             f"{name}: no class is named like the positive region; it holds {annotation.content}; "
             "name its classes in `annotation_classes` of the dataset's yaml"

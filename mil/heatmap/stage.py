@@ -239,7 +239,7 @@ def _draw(
     top = 100.0 if scale == "percentile" else RELATIVE_TOP
     tissue = MultiPolygon()
     if canvas.tissue:
-        tissue = read_annotation(canvas.tissue, canvas.scanned_px).everything()
+        tissue = read_annotation(canvas.tissue, canvas.scanned_px).outlines()
     coloured = overlay(canvas.image, corners, side, values, top)
     heading = "attention"
     if selected is not None:

@@ -25,8 +25,10 @@ MOST_CROSSINGS = 500
 MOST_CROSSINGS_IN_ALL = 1000
 # Pairs of sides that are tried to count crossings.
 PAIRS = 1_000_000
-# Corners of a file up to which no process of its own is needed.
-FEW_CORNERS = 200
+# Corners of a file up to which no process of its own is needed: to repair them, where
+# crossings are counted, and to join them.
+FEW_TO_REPAIR = 2000
+FEW_TO_JOIN = 200
 # Limits of that process, seconds.
 SECONDS_TO_REPAIR = 3.0
 SECONDS_TO_JOIN = 4.0
@@ -38,7 +40,7 @@ def repaired(path: Path, drawn: Sequence[Drawn]) -> tuple[list[MultiPolygon], li
     Raises:
         FormatError: The objects are too complicated.
     """
-    if sum(item.corners for item in drawn) <= FEW_CORNERS:
+    if sum(item.corners for item in drawn) <= FEW_TO_REPAIR:
         areas, faults = _repair(drawn)
     else:
         sent = _guarded(_repair_apart, drawn, path=path, seconds=SECONDS_TO_REPAIR)
@@ -55,8 +57,10 @@ def joined(
     Raises:
         FormatError: They are too complicated.
     """
+    if len(regions) == 1 and not holes:
+        return polygons_of(regions)
     corners = sum(shapely.get_num_coordinates(item) for item in (*regions, *holes))
-    if corners <= FEW_CORNERS:
+    if corners <= FEW_TO_JOIN:
         return _join(regions, holes)
     sent = _guarded(_join_apart, regions, holes, path=path, seconds=SECONDS_TO_JOIN)
     return polygons_of([shapely.from_wkb(sent)])

@@ -11,7 +11,7 @@ from shapely.affinity import translate
 from mil.errors import FormatError
 from mil.io.annotations.classes import Names, PositiveClasses, class_name
 from mil.io.annotations.geojson import read_geojson
-from mil.io.annotations.join import joined, repaired
+from mil.io.annotations.join import joined, polygons_of, repaired
 from mil.io.annotations.objects import Content
 from mil.io.annotations.xml import read_xml
 
@@ -92,6 +92,10 @@ class Annotation:
             own += holes.get(names, []) if names else []
             parts += [joined(self.path, areas[names], own)] if own else areas[names]
         return joined(self.path, parts, of_all)
+
+    def outlines(self) -> MultiPolygon:
+        """Polygons of all objects as they are, to be drawn; they may overlap."""
+        return polygons_of([region.area for region in self.regions])
 
     def everything(self) -> MultiPolygon:
         """Area of all classes, level-0 pixels; see `area_of`."""
