@@ -116,7 +116,7 @@ def test_the_grid_begins_where_the_scan_does(tmp_path, monkeypatch):
     tiles = tile(tmp_path / "a.tif")
     assert tiles.coords.tolist() == [[556, 456], [812, 456], [556, 712], [812, 712]]
     assert (tiles.geometry.origin_x_level0_px, tiles.geometry.origin_y_level0_px) == origin
-    outline = read_annotation(tmp_path / "out" / "s1.geojson", origin)
+    outline = read_annotation(tmp_path / "out" / "s1.geojson", origin).everything()
     np.testing.assert_allclose(outline.bounds, (540, 440, 1080, 980), atol=48)
     assert read_annotation(tmp_path / "out" / "s1.geojson").everything().bounds[0] == pytest.approx(
         240, abs=48
