@@ -215,6 +215,9 @@ def test_a_file_without_area_says_what_it_holds(tmp_path):
     assert content(one("MultiPolygon", []), tmp_path) == "1 empty MultiPolygon"
     assert content('[{"geometry": null}]', tmp_path) == "1 object without geometry"
     assert content("[]", tmp_path) == "nothing"
+    assert content(one("Polygon", [[[1, 1]]]), tmp_path) == (
+        "1 left out (object 1: its outline has 1 corner, too few for an area)"
+    )
     ruler = layer("Tumor", ('Type="Ruler"', LEFT[:2]))
     assert (
         content(f"<Annotations>{ruler}</Annotations>", tmp_path, "a.xml")

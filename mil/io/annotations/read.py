@@ -116,7 +116,9 @@ class Annotation:
         parts += [f"{count} {kind}" for kind, count in self.no_area.items()]
         cut_out = sum(region.cut_from is not None for region in self.regions)
         parts += [f"{cut_out} cut out"] if cut_out else []
-        return few([*parts, *self.faults]) or "nothing"
+        if self.faults:
+            parts.append(f"{len(self.faults)} left out ({few(self.faults)})")
+        return few(parts) or "nothing"
 
 
 def few(parts: Sequence[str]) -> str:
