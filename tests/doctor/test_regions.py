@@ -121,7 +121,7 @@ def test_an_annotation_that_cannot_be_read_is_a_warning(slide, tmp_path):
     finding = look_at(slide, tmp_path / "a.xml")
     assert finding.state == "ok"
     assert finding.warnings[0].startswith(
-        f"annotation {tmp_path / 'a.xml'}: not an ASAP annotation"
+        f"annotation {tmp_path / 'a.xml'}: no annotation of ASAP, ImageScope or HALO"
     )
 
 

@@ -95,11 +95,11 @@ def test_an_entity_bomb_is_refused(tmp_path):
     (tmp_path / "bomb.xml").write_text(
         f'<!DOCTYPE x [<!ENTITY b0 "ha">{levels}]><ASAP_Annotations>&b8;</ASAP_Annotations>'
     )
-    assert "not an ASAP annotation" in refused(tmp_path / "bomb.xml")
+    assert "no annotation of ASAP, ImageScope or HALO" in refused(tmp_path / "bomb.xml")
     (tmp_path / "read.xml").write_text(
         '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><ASAP_Annotations>&e;</ASAP_Annotations>'
     )
-    assert "not an ASAP annotation" in refused(tmp_path / "read.xml")
+    assert "no annotation of ASAP, ImageScope or HALO" in refused(tmp_path / "read.xml")
 
 
 def test_even_a_small_entity_is_refused(tmp_path):
@@ -123,7 +123,7 @@ def test_other_xml(tmp_path):
     (tmp_path / "a.xml").write_text("<Annotations><x/></Annotations>")
     assert "its root is <Annotations>" in refused(tmp_path / "a.xml")
     (tmp_path / "b.xml").write_text("<ASAP_Annotations><open>")
-    assert "not an ASAP annotation" in refused(tmp_path / "b.xml")
+    assert "no annotation of ASAP, ImageScope or HALO" in refused(tmp_path / "b.xml")
     assert "No such file" in refused(tmp_path / "none.xml")
 
 

@@ -56,11 +56,11 @@ def read_xml(path: Path) -> Content:
         parser.feed(raw)
         parser.close()
     except (ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:
-        raise FormatError(f"{path}: not an ASAP annotation: {error}") from None
+        raise FormatError(f"{path}: no annotation of ASAP, ImageScope or HALO: {error}") from None
     if not reader.is_annotation:
         raise FormatError(
-            f"{path}: not an ASAP annotation: its root is <{reader.root}>, not <ASAP_Annotations> "
-            "(or <Annotations> of ImageScope and HALO)"
+            f"{path}: no annotation of ASAP, ImageScope or HALO: its root is "
+            f"<{reader.root[:80]}>, not <ASAP_Annotations> or <Annotations>"
         )
     return reader.content()
 
