@@ -79,6 +79,8 @@ def tile(
         f"tile {geometry.slide}: {geometry.state}, {num_tiles} tiles, "
         f"{geometry.tissue_mm2:.2f} mm² of tissue{reason}"
     )
+    # Of a slide that does not open the masks were not read.
+    read = geometry.state in ("ok", "no_tissue", "empty_mask")
     for mask in (tissue, region):
-        for fault in faults_of(mask) if mask else ():
+        for fault in faults_of(mask) if mask and read else ():
             typer.echo(f"mask {mask}: left out {fault}")
