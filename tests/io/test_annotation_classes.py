@@ -195,6 +195,13 @@ def test_ellipses(tmp_path, kind, corners):
     np.testing.assert_allclose(found.bounds, (100, 10, 300, 50), atol=0.1)
 
 
+def test_an_ellipse_of_qupath(tmp_path):
+    ring = [[200, 10], [300, 30], [200, 50], [100, 30], [200, 10]]
+    geometry = {"type": "Polygon", "coordinates": [ring], "isEllipse": True}
+    found = area(json.dumps([{"geometry": geometry}]), tmp_path, "a.geojson")
+    assert found.area == pytest.approx(math.pi * 100 * 20)
+
+
 def content(text, tmp_path, name="a.geojson"):
     (tmp_path / name).write_text(text)
     read = read_annotation(tmp_path / name)
