@@ -64,6 +64,12 @@ class NoTissueError(SlideError):
     state = "no_tissue"
 
 
+class EmptyMaskError(SlideError):
+    """The user's mask or region leaves no part of a slide."""
+
+    state = "empty_mask"
+
+
 class CorruptRegionsError(SlideError):
     """More tiles of a slide than `max_corrupt` allows cannot be decoded."""
 

@@ -6,14 +6,14 @@ TOOL_VERSION = "0.1.0"
 # files, and all that follow from them.
 STAGE_VERSION = {
     "fetch": 1,
-    "tile": 2,
+    "tile": 3,
     "features": 3,
     "split": 2,
     "train": 5,
     "score": 1,
-    "evaluate": 5,
+    "evaluate": 6,
     "compare": 2,
-    "heatmap": 4,
+    "heatmap": 5,
     "card": 3,
-    "report": 4,
+    "report": 5,
 }

@@ -12,7 +12,7 @@ from mil.config.labels import known_task
 # Origin of GeoJSON coordinates: the corner of the scanned part of a slide, as in
 # QuPath, or of the whole slide.
 GeojsonFrame = Literal["scanned", "slide"]
-MASK_FORMATS = (".geojson", ".xml", ".png", ".tif")
+MASK_FORMATS = (".geojson", ".xml", ".annotations", ".png", ".tif")
 
 
 class DatasetConfig(Section):
@@ -56,6 +56,12 @@ class DatasetConfig(Section):
     annotation_paths: list[str] = Field(
         [],
         description="Patterns of an annotation's path, tried in turn where the csv has none.",
+    )
+    annotation_classes: list[str] = Field(
+        [],
+        description="Classes of annotations that outline the positive region; if empty, those "
+        "named like it (tumour, carcinoma, metastasis, lesion, `positive`) and, where a file has "
+        "none of these, regions without a class.",
     )
     tissue_paths: list[str] = Field(
         [f"tissue/{{slide}}{ending}" for ending in MASK_FORMATS],

@@ -43,6 +43,8 @@ YAML = """\
 # columns: our column name: its name in the csv, where they differ
 # slide_paths: patterns of the path of a slide whose row has none, such as "{{slide}}.svs"
 # annotation_paths: patterns of the path of an annotation whose row has none
+# annotation_classes: classes of annotations that are the positive region; default: those named
+#   like it
 # tissue_paths, region_paths: patterns of your own masks; default: tissue/ and region/ in the
 #   slides' folder
 # geojson_frame: origin of GeoJSON: "scanned" part of the slide, as in QuPath, or the whole "slide"

@@ -70,7 +70,7 @@ class InitReport:
             "slides that OpenSlide does not open, kept; tiling will name the reason": (
                 self.unreadable
             ),
-            "files that are not ASAP annotations, not used": self.foreign,
+            "XML files without annotated regions, not used": self.foreign,
         }
         lines += [_line(title, names) for title, names in lists.items() if names]
         return "\n".join([*lines, f"wrote {self.yaml}", f"wrote {self.csv}"])

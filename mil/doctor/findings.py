@@ -52,6 +52,27 @@ class LevelFinding:
     cut_off: int | None
 
 
+@dataclass(frozen=True)
+class RegionFinding:
+    """Annotation of a slide, or one of its masks.
+
+    Attributes:
+        kind: `annotation`, `tissue` or `region`.
+        file: Path of the file.
+        classes: Number of its regions by class; empty for images.
+        counted: Classes that count: of an annotation those of the positive region.
+        area_mm2: Area of what counts, mm²; None where the file cannot be read.
+        warnings: Sentences about doubtful properties.
+    """
+
+    kind: str
+    file: str
+    classes: dict[str, int] = field(default_factory=dict)
+    counted: list[str] = field(default_factory=list)
+    area_mm2: float | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
 # Compared by identity (eq=False): fields hold arrays, whose equality has no truth
 # value.
 @dataclass(frozen=True, eq=False)
@@ -104,6 +125,7 @@ class SlideFinding:
         mpp_said: Pixel size by each source that states one, micrometres.
         tilings: Findings by tiling, such as `224px_0.5mpp`.
         warnings: Sentences about doubtful properties.
+        regions: Findings on its annotation and masks.
     """
 
     slide: str
@@ -120,6 +142,7 @@ class SlideFinding:
     mpp_said: dict[str, float] = field(default_factory=dict)
     tilings: dict[str, TilingFinding] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    regions: list[RegionFinding] = field(default_factory=list)
 
     @property
     def decoder(self) -> str:

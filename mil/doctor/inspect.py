@@ -14,6 +14,7 @@ from mil.config import TileConfig, tiling_name
 from mil.doctor import warnings
 from mil.doctor.findings import LevelFinding, SlideFinding, TilingFinding
 from mil.doctor.probes import Coords, cut_off, four_corners, last_row, positions, unreadable
+from mil.doctor.regions import OutlineFiles, inspect_regions
 from mil.errors import CorruptRegionsError, MilError, SlideError, UnreadableSlideError
 from mil.io.slides import Overview, SlideReader
 from mil.io.slides.resolution import Resolution, stated_sizes
@@ -46,7 +47,11 @@ class Requirements:
 
 
 def inspect_slide(
-    row: Slide, file: Path, requirements: Requirements, masks: plan.UserMasks = NO_MASKS
+    row: Slide,
+    file: Path,
+    requirements: Requirements,
+    masks: plan.UserMasks = NO_MASKS,
+    outlines: OutlineFiles | None = None,
 ) -> SlideFinding:
     """Inspect one slide; any fault of it becomes its state, never an error.
 
@@ -55,6 +60,7 @@ def inspect_slide(
         file: Expected file of the slide.
         requirements: Requirements of the run.
         masks: The user's masks of the slide.
+        outlines: Files of its outlines, to be looked at; None: none.
     """
     finding = SlideFinding(row.slide, str(file))
     try:
@@ -77,6 +83,10 @@ def inspect_slide(
                 inspection = _TilingInspection(reader, resolution.mpp, tile_px, target_mpp)
                 tiling = tiling_name(tile_px, target_mpp)
                 finding.tilings[tiling] = inspection.run(requirements, masks, overview)
+            if outlines is not None:
+                regions = inspect_regions(outlines, reader, resolution.mpp, inspection.tile_plan)
+                texts = [text for region in regions for text in region.warnings]
+                finding = _warned(replace(finding, regions=regions), texts)
         return _concluded(finding)
     except SlideError as error:
         return replace(finding, state=error.state, reason=error.reason)
@@ -166,6 +176,7 @@ class _TilingInspection:
         self.whole_grid = grid(reader.extent_px, self.side, reader.origin_px)
         self.level = reader.level_for(self.side / tile_px)
         self.downsample = reader.levels[self.level].downsample
+        self.tile_plan: plan.TilePlan | None = None
 
     def run(
         self, requirements: Requirements, masks: plan.UserMasks, overview: Overview | None
@@ -213,6 +224,7 @@ class _TilingInspection:
             user_masks=masks,
             overview=overview,
         )
+        self.tile_plan = tile_plan
         return tile_plan.coords, tile_plan.tissue_mm2
 
     def _probed(self, finding: TilingFinding, coords: Coords) -> TilingFinding:

@@ -216,9 +216,27 @@ def _counts(diagnosis: Diagnosis, any_present: bool) -> Iterable[tuple[str, str]
         yield "formats", formats or "none"
         sources = _counted(f"by {slide.mpp_source}" for slide in diagnosis.slides if slide.mpp)
         yield "µm/px", sources or "none"
+    yield from _regions(diagnosis)
     for encoder in diagnosis.encoders:
         weights = f"{encoder.encoder}: {encoder.weights}, {encoder.detail}"
         yield "weights", f"{weights}; licence: {encoder.licence}"
+
+
+def _regions(diagnosis: Diagnosis) -> Iterable[tuple[str, str]]:
+    """Rows on annotations and masks: how many, their classes, and those that count."""
+    for kind in ("annotation", "tissue", "region"):
+        files = [file for slide in diagnosis.slides for file in slide.regions if file.kind == kind]
+        if not files:
+            continue
+        area = sum(file.area_mm2 or 0.0 for file in files)
+        text = f"{len(files)} of {len(diagnosis.slides)} slides, {area:.3g} mm²"
+        classes = _counted(name for file in files for name in file.classes)
+        counted = ", ".join(dict.fromkeys(name for file in files for name in file.counted))
+        if classes:
+            text += f"; files by class: {classes}"
+        if kind == "annotation":
+            text += f"; positive region: {counted or 'none'}"
+        yield f"{kind}s" if kind == "annotation" else f"{kind} masks", text
 
 
 def _counted(names: Iterable[str]) -> str:

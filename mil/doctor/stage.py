@@ -19,11 +19,13 @@ from mil.config import (
 )
 from mil.doctor.findings import Diagnosis, EncoderFinding, SlideFinding
 from mil.doctor.inspect import Requirements, inspect_slide
+from mil.doctor.regions import OutlineFiles
 from mil.doctor.throughput import measure
 from mil.encoders.availability import weights_status
+from mil.io.annotations import PositiveClasses
 from mil.io.atomic import write_json
 from mil.io.tables import Slide, read_dataset
-from mil.io.tables.paths import locate, locate_masks
+from mil.io.tables.paths import locate, locate_annotation, locate_masks
 from mil.progress import progress
 from mil.tile.plan import UserMasks
 
@@ -69,7 +71,16 @@ def run(
     files_of_masks = locate_masks(rows, folder, settings)
     frame = settings.geojson_frame
     masks = {slide: UserMasks(**files, frame=frame) for slide, files in files_of_masks.items()}
-    jobs = [(row, locate(row, folder, settings), masks.get(row.slide, UserMasks())) for row in rows]
+    rule = PositiveClasses(tuple(settings.annotation_classes), settings.positive_class)
+    jobs = []
+    for row in rows:
+        of_slide = masks.get(row.slide, UserMasks())
+        # An annotation that is still to be fetched is no fault.
+        annotation = locate_annotation(row, folder, settings)
+        if annotation is not None and row.annotation_url and not annotation.exists():
+            annotation = None
+        outlines = OutlineFiles(annotation, of_slide, frame, rule)
+        jobs.append((row, locate(row, folder, settings), of_slide, outlines))
     slides = _inspect_all(jobs, requirements, threads)
     results = Path("results") / name
     usable = [slide for slide in slides if slide.state == "ok"]
@@ -106,7 +117,9 @@ def _tiling(config: Config, entry: EncoderConfig) -> tuple[int, float]:
 
 
 def _inspect_all(
-    jobs: Sequence[tuple[Slide, Path, UserMasks]], requirements: Requirements, threads: int
+    jobs: Sequence[tuple[Slide, Path, UserMasks, OutlineFiles]],
+    requirements: Requirements,
+    threads: int,
 ) -> list[SlideFinding]:
     """All slides in the order of the table; at most `threads` are open at a time."""
     with (
@@ -115,7 +128,8 @@ def _inspect_all(
         progress("inspecting slides", len(jobs), "slides") as advance,
     ):
         futures = [
-            pool.submit(inspect_slide, row, file, requirements, masks) for row, file, masks in jobs
+            pool.submit(inspect_slide, row, file, requirements, masks, outlines)
+            for row, file, masks, outlines in jobs
         ]
         try:
             for _ in as_completed(futures):

@@ -27,7 +27,10 @@ def share_annotated(
     shapely.prepare(regions)
     share = np.zeros(len(boxes))
     touched = shapely.intersects(regions, boxes)
-    share[touched] = shapely.area(shapely.intersection(boxes[touched], regions)) / side_px**2
+    inside = shapely.covers(regions, boxes)
+    share[inside] = 1.0
+    border = touched & ~inside
+    share[border] = shapely.area(shapely.intersection(boxes[border], regions)) / side_px**2
     return share
 
 

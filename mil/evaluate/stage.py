@@ -8,17 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from mil.config import DatasetConfig, dataset_path
-from mil.config.datasets import GeojsonFrame
+from mil.config import dataset_path
 from mil.errors import DatasetError, FormatError
+from mil.evaluate.annotations import SlideAnnotations
 from mil.evaluate.attention import attended_slide
-from mil.evaluate.localise import hottest_tile_hit, share_annotated, tile_auroc
+from mil.evaluate.localise import hottest_tile_hit, tile_auroc
 from mil.evaluate.rows import AttendedSlide, EvaluatedSlide, by_run
 from mil.evaluate.selection import selection_of
 from mil.evaluate.subgroups import by_patient
 from mil.evaluate.summary import metrics_of
-from mil.io.annotations import read_annotation
-from mil.io.bags import BagPositions, read_positions
 from mil.io.bags.patients import FoldBag, check_labels, digest_of_seen, read_fold_bags
 from mil.io.results import Metrics, Prediction, write_evaluation
 from mil.io.scores import (
@@ -31,13 +29,11 @@ from mil.io.scores import (
     score_path,
 )
 from mil.io.tables import Slide, read_dataset
-from mil.io.tables.paths import locate_annotation
 from mil.progress import progress
 from mil.statistics.attention import entropy_share
 from mil.trained.record import Trained, read_records
 
 BagsByFold = Mapping[tuple[int, str], FoldBag]  # by fold and name of the bag
-Annotations = Mapping[str, tuple[Path, GeojsonFrame]]  # by slide
 
 
 class _Rows(NamedTuple):
@@ -80,12 +76,12 @@ def run(
     _check_one_head_a_run(records, scores_dir)
     _check_folds(bags, records, folds, dataset_path(dataset).stem)
     settings, slides = read_dataset(dataset)
-    annotations = _annotations(settings, slides, slides_dir)
+    annotations = SlideAnnotations.locate(settings, slides, slides_dir)
     rows = _Rows([], [], [])
     with progress("evaluate", len(slides_of), "slides") as advance:
         for name, members in slides_of.items():
             scores = _read(scores_dir, name, heads, [bags_dir / f"{m}.h5" for m in members])
-            share = _annotated_share(bags_dir, members, annotations)
+            share = annotations.share(bags_dir, name, members)
             if share is not None:
                 check_tiles(scores, score_path(scores_dir, name), len(share))
             _add_rows(rows, scores, records, bags, share)
@@ -98,6 +94,7 @@ def run(
         rows.last,
         rows.attended,
         [record.calibration for record in records],
+        annotations.notes(records[0].task, rows.attended),
     )
     patients: list[Prediction] = []
     for of_run in by_run(rows.kept).values():
@@ -225,49 +222,6 @@ def _columns(
     return {
         name: {bag: value(name, members) for bag, members in slides_of.items()} for name in names
     }
-
-
-def _annotations(
-    settings: DatasetConfig, slides: Sequence[Slide], slides_dir: Path
-) -> dict[str, tuple[Path, GeojsonFrame]]:
-    """Annotation files that exist, and the frame of their coordinates, by slide."""
-    paths = {slide.slide: locate_annotation(slide, slides_dir, settings) for slide in slides}
-    return {
-        name: (path, settings.geojson_frame)
-        for name, path in paths.items()
-        if path is not None and path.exists()
-    }
-
-
-def _annotated_share(
-    bags_dir: Path, slides: Sequence[str], annotations: Annotations
-) -> Float[np.ndarray, " tiles"] | None:
-    """Annotated share of each valid tile of a bag, 0..1.
-
-    None where a slide of the bag has no annotation, or its tiles no positions.
-    """
-    shares = []
-    for slide in slides:
-        # A bag that is annotated in part would count tumour as other tissue.
-        if slide not in annotations:
-            return None
-        path, frame = annotations[slide]
-        share = _share_of_slide(read_positions(bags_dir / f"{slide}.h5"), path, frame)
-        if share is None:
-            return None
-        shares.append(share)
-    return np.concatenate(shares)
-
-
-def _share_of_slide(
-    bag: BagPositions, annotation: Path, frame: GeojsonFrame
-) -> Float[np.ndarray, " tiles"] | None:
-    """Annotated share of each valid tile of a slide, 0..1; None without positions."""
-    places = bag.positions()
-    if places is None:
-        return None
-    regions = read_annotation(annotation, bag.origin_px if frame == "scanned" else (0, 0))
-    return share_annotated(*places, regions)
 
 
 def _row(

@@ -30,6 +30,7 @@ def metrics_of(
     last: Sequence[Prediction] = (),
     attended: Sequence[AttendedSlide] = (),
     calibrations: Sequence[Calibration | None] = (),
+    annotations: Sequence[str] = (),
 ) -> Metrics:
     """Content of metrics.json.
 
@@ -41,6 +42,7 @@ def metrics_of(
             were not kept.
         attended: Test slides under the attention of the ensemble; empty: not known.
         calibrations: Calibration of each head.
+        annotations: Notes on annotations that do not count.
     """
     task = trained.task
     test = [row for row in rows if row.split == "test"]
@@ -71,6 +73,7 @@ def metrics_of(
         subgroups=subgroups(slides, task, columns),
         power=task.power(evaluation_set(slides, task)) if slides else None,
         localisation=localisation(attended, of_slides, task),
+        annotations=list(annotations),
         attention_entropy_share={
             name: share for name, share in entropy_shares.items() if share is not None
         },

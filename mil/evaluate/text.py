@@ -8,7 +8,8 @@ from mil.tasks import unfitted_task
 def metrics_line(metrics: Metrics) -> str:
     """Main metric of the test slides and, where tumour is annotated, how attention finds it.
 
-    A second line where heads tell slides apart and attention does not find the regions.
+    A second line where heads tell slides apart and attention does not find the regions,
+    and one for each note on annotations that do not count.
     """
     task = unfitted_task(metrics.task, metrics.classes, metrics.positive)
     main = task.headlines[0]
@@ -20,7 +21,7 @@ def metrics_line(metrics: Metrics) -> str:
         f"{f' ({between})' if between else ''}, n = {metrics.test.n_slides}{by}"
     )
     tiles = metrics.localisation
-    if tiles is None:
-        return line
-    finding = f"\n{tiles.finding}" if tiles.finding else ""
-    return f"{line}; {tiles.text}{finding}"
+    if tiles is not None:
+        line += f"; {tiles.text}"
+    findings = [tiles.finding] if tiles is not None and tiles.finding else []
+    return "\n".join([line, *findings, *metrics.annotations])

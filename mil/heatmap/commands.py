@@ -39,12 +39,19 @@ def heatmap(
         typer.Option(help="File of the folds, to draw only heads that did not train on the slide."),
     ] = None,
     annotation: Annotated[
-        Path | None, typer.Option(help="File of regions to outline: ASAP .xml or .geojson.")
+        Path | None, typer.Option(help="File of regions to outline: .xml or .geojson.")
     ] = None,
     scale: Annotated[
         Literal["percentile", "relative"], option(HeatmapConfig, "scale")
     ] = DEFAULTS.scale,
     geojson_frame: GeojsonFrame = "scanned",
+    annotation_class: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Class of the annotation to outline; repeat for several. "
+            "Default: those named like the positive region."
+        ),
+    ] = None,
     dataset: Annotated[
         str,
         typer.Option(
@@ -92,6 +99,7 @@ def heatmap(
             folds=folds,
             annotation=annotation,
             geojson_frame=geojson_frame,
+            annotation_classes=tuple(annotation_class or ()),
         )
         typer.echo(f"heatmap {draw_slide(job, job.outputs())}")
     else:

@@ -32,6 +32,7 @@ class HeatmapJob:
         annotation: File of regions to outline, or None.
         scale: Scale of the colours; see `mil.heatmap.render.scaled`.
         geojson_frame: Origin of the coordinates of a GeoJSON annotation.
+        annotation_classes: Classes of the annotation to outline; see `mil.heatmap.stage.run`.
     """
 
     slide: str
@@ -45,6 +46,7 @@ class HeatmapJob:
     splits: tuple[tuple[str, str], ...] = ()
     annotation: Path | None = None
     geojson_frame: GeojsonFrame = "scanned"
+    annotation_classes: tuple[str, ...] = ()
 
     def outputs(self) -> list[Output]:
         """The picture, with the digest of scores, canvas, annotation and settings."""
@@ -55,6 +57,7 @@ class HeatmapJob:
             "file": file_digest(self.file),
             "splits": [list(split) for split in self.splits],
             "annotation": file_digest(self.annotation, None),
+            "classes": list(self.annotation_classes),
             "frame": self.geojson_frame,
             "scale": self.scale,
         }
@@ -131,6 +134,7 @@ def jobs_of_part(
             splits=splits.get(row.slide, ()),
             annotation=annotation if annotation and annotation.is_file() else None,
             geojson_frame=config.geojson_frame,
+            annotation_classes=tuple(config.annotation_classes),
         )
         jobs.append(job)
     return jobs
@@ -160,5 +164,6 @@ def draw_slide(job: HeatmapJob, stale: Sequence[Output]) -> str:
         annotation=job.annotation,
         scale=job.scale,
         geojson_frame=job.geojson_frame,
+        annotation_classes=job.annotation_classes,
         made_from=stale[0].digest,
     )

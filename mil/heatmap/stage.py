@@ -22,7 +22,7 @@ from mil.heatmap.render import (
     rings_of,
     scaled,
 )
-from mil.io.annotations import feature, read_annotation, write_geojson
+from mil.io.annotations import PositiveClasses, feature, few, read_annotation, write_geojson
 from mil.io.atomic import atomic_path, check_not_inputs
 from mil.io.bags import BagHeader, BagPositions, read_positions
 from mil.io.scores import HeadScores, check_bags, check_tiles, read_scores
@@ -50,6 +50,7 @@ def run(
     scale: Scale,
     geojson_frame: GeojsonFrame = "scanned",
     made_from: str = "",
+    annotation_classes: Sequence[str] = (),
 ) -> str:
     """Draw one slide's attention from its scores.
 
@@ -73,6 +74,8 @@ def run(
         geojson_frame: Origin of the coordinates of a GeoJSON annotation; see
             `mil.config.datasets`.
         made_from: Digest of what the picture depends on; see `mil.io.provenance`.
+        annotation_classes: Classes of the annotation to outline; empty: those named like
+            the positive region.
 
     Returns:
         A line about the picture.
@@ -115,6 +118,7 @@ def run(
         scale=scale,
         geojson_frame=geojson_frame,
         made_from=made_from,
+        positive=PositiveClasses(tuple(annotation_classes), records[0].positive),
     )
     return title + note
 
@@ -147,6 +151,7 @@ def draw_bundle(
     scale: Scale = "percentile",
     geojson_frame: GeojsonFrame = "scanned",
     made_from: str = "",
+    positive: PositiveClasses = PositiveClasses(),  # noqa: B008  an immutable tuple
 ) -> str:
     """Write picture, layer and table of a slide's valid tiles; see `run`.
 
@@ -161,6 +166,7 @@ def draw_bundle(
         scale: See `mil.heatmap.render.scaled`.
         geojson_frame: Origin of the coordinates of a GeoJSON annotation.
         made_from: Digest of what the picture depends on.
+        positive: Rule by which classes of the annotation are outlined.
 
     Returns:
         An addition to the title; mostly empty.
@@ -178,7 +184,9 @@ def draw_bundle(
     else:
         canvas, note = canvas_of(bag, positions, tiles, slide)
         # GeoJSON and XML are in pixels, which a bag in micrometres does not know.
-        regions = _regions(annotation if bag.positions() else None, canvas, geojson_frame)
+        drawable = annotation if bag.positions() else None
+        regions, about_regions = _regions(drawable, canvas, geojson_frame, positive)
+        note += about_regions
         values = scaled(attention, scale)
         caution = almost_uniform(entropy_share(attention))
         if scale == "percentile":
@@ -210,11 +218,19 @@ def title_of(slide: str, records: Sequence[Trained], scores: Sequence[HeadScores
     return f"{slide}   {prediction}   {trained.recipe_name}{mean_of}"
 
 
-def _regions(annotation: Path | None, canvas: Canvas, frame: GeojsonFrame) -> MultiPolygon:
-    if annotation is None:
-        return MultiPolygon()
+def _regions(
+    path: Path | None, canvas: Canvas, frame: GeojsonFrame, positive: PositiveClasses
+) -> tuple[MultiPolygon, str]:
+    """The positive region of an annotation, and a note where it is not the whole file."""
+    if path is None:
+        return MultiPolygon(), ""
     # QuPath counts from the scanned part of a slide; see docs/explain/decisions.md.
-    return read_annotation(annotation, canvas.scanned_px if frame == "scanned" else (0, 0))
+    annotation = read_annotation(path, canvas.scanned_px if frame == "scanned" else (0, 0))
+    regions = annotation.positive(positive)
+    if regions.is_empty and annotation.content != "nothing":
+        return regions, f"; no region to outline: {path.name} holds {annotation.content}"
+    faults = f"; {path.name}: left out {few(annotation.faults)}" if annotation.faults else ""
+    return regions, faults
 
 
 def _selected_share(scores: Sequence[HeadScores]) -> Float[np.ndarray, " tiles"] | None:
@@ -240,7 +256,9 @@ def _draw(
     corners = (positions.corners - np.array(canvas.origin)) / canvas.scale
     side = positions.side / canvas.scale
     top = 100.0 if scale == "percentile" else RELATIVE_TOP
-    tissue = read_annotation(canvas.tissue, canvas.scanned_px) if canvas.tissue else MultiPolygon()
+    tissue = MultiPolygon()
+    if canvas.tissue:
+        tissue = read_annotation(canvas.tissue, canvas.scanned_px).outlines()
     coloured = overlay(canvas.image, corners, side, values, top)
     heading = "attention"
     if selected is not None:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,22 @@ from shapely import MultiPolygon
 
 from mil.config.datasets import GeojsonFrame
 from mil.errors import FormatError
-from mil.io.annotations import read_annotation
+from mil.io.annotations import SUFFIXES, read_annotation
 from mil.io.slides.blocks import LARGEST_BLOCK_BYTES
 from mil.io.slides.tiff import COMPRESSIONS, J2K
 
-OUTLINES = (".geojson", ".json", ".xml")
+OUTLINES = SUFFIXES
 IMAGES = (".png", ".tif", ".tiff")
 # How far the proportion of an image's sides may be from the slide's.
 PROPORTION = 0.01
 # Height of the strips in which a PNG is examined, pixels.
 STRIP_PX = 512
+# Values of a PNG: its pixels times its channels.
+LARGEST_PNG = 250_000_000
 # Pixels of a TIFF; the largest slides have some tens of gigapixels.
 LARGEST_PX = 100_000_000_000
+# Directories of a TIFF: levels, and channels of each.
+MOST_PAGES = 200
 # Crossings of outlines with rows of the grid that are computed at once.
 CROSSINGS = 4_000_000
 # Bytes of compressed segments that tifffile reads at once.
@@ -136,7 +141,7 @@ def read_mask(
     suffix = path.suffix.lower()
     if suffix in OUTLINES:
         frame_px = origin_px if geojson_frame == "scanned" else (0, 0)
-        return rasterise(read_annotation(path, frame_px), origin_px, pitch, shape)
+        return rasterise(read_annotation(path, frame_px).everything(), origin_px, pitch, shape)
     if suffix not in IMAGES:
         kinds = ", ".join((*OUTLINES, *IMAGES))
         raise FormatError(f"{path}: a mask is one of {kinds}, not {path.suffix or 'this'}")
@@ -152,6 +157,47 @@ def read_mask(
     except DAMAGE as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise FormatError(f"{path}: not an image that can be read: {reason}") from None
+
+
+def faults_of(path: Path) -> list[str]:
+    """Sentence about each outline of a mask that is left out as damaged; none of images.
+
+    Raises:
+        FormatError: the file cannot be read.
+    """
+    return list(read_annotation(path).faults) if path.suffix.lower() in OUTLINES else []
+
+
+def why_empty(
+    path: Path,
+    *,
+    origin_px: tuple[int, int],
+    extent_px: tuple[int, int],
+    geojson_frame: GeojsonFrame = "scanned",
+) -> str:
+    """Why no pixel of a mask is inside: what its file holds, and where it lies.
+
+    Args:
+        path: a mask that `read_mask` reads.
+        origin_px: corner of the scanned part, level-0 pixels.
+        extent_px: width and height of the scanned part, level-0 pixels.
+        geojson_frame: corner that GeoJSON counts from.
+    """
+    if path.suffix.lower() not in OUTLINES:
+        return "all of its pixels on the slide are 0"
+    annotation = read_annotation(path, origin_px if geojson_frame == "scanned" else (0, 0))
+    area = annotation.everything()
+    if area.is_empty:
+        return f"it outlines no area; it holds {annotation.content}"
+    left, top = origin_px
+    right, bottom = left + extent_px[0], top + extent_px[1]
+    if not area.intersects(shapely.box(left, top, right, bottom)):
+        x0, y0, x1, y1 = area.bounds
+        return (
+            f"its regions lie beside the slide: x {x0:.0f} to {x1:.0f}, y {y0:.0f} to {y1:.0f}, "
+            f"the slide x {left} to {right}, y {top} to {bottom}"
+        )
+    return "its regions are smaller than a pixel of the tissue mask"
 
 
 def rasterise(
@@ -251,6 +297,13 @@ def _png(path: Path) -> Iterator[_MaskImage]:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=["PNG"]) as image:
+            # A PNG is decoded whole, and some kB of it may be so many.
+            values = image.width * image.height * len(image.getbands())
+            if values > LARGEST_PNG:
+                raise ValueError(
+                    f"{values / 1e6:.0f} MB unpacked are too much for a PNG; save it with one "
+                    "channel, or as a tiled TIFF"
+                )
             yield _MaskImage([image.size], lambda _: _strips(image))
 
 
@@ -280,7 +333,11 @@ def _levels(file: tifffile.TiffFile) -> dict[tuple[int, int], list[tifffile.Tiff
 
     Channels share a size.
     """
-    all_pages = [inner for page in file.pages for inner in (page, *(page.pages or ()))]
+    chain = (inner for page in file.pages for inner in (page, *(page.pages or ())))
+    # Directories may name each other in a loop, which no reader detects.
+    all_pages = list(islice(chain, MOST_PAGES + 1))
+    if len(all_pages) > MOST_PAGES:
+        raise ValueError(f"it has more than {MOST_PAGES} directories, or they loop")
     whole = all_pages[0].imagewidth, all_pages[0].imagelength
     width, height = whole
     if not 0 < width * height <= LARGEST_PX:
@@ -314,8 +371,10 @@ def _inside(pixels: np.ndarray, *, alpha: bool) -> Bool[np.ndarray, "height widt
 
     Palettes count by number, as QuPath's do.
     """
-    # NaN is the only value that differs from itself; not all dtypes have `isnan`.
-    set_ = (pixels != 0) & (pixels == pixels)
+    set_ = pixels != 0
+    if pixels.dtype.kind not in "bui":
+        # NaN is the only value that differs from itself; not all dtypes have `isnan`.
+        set_ &= pixels == pixels
     if set_.ndim == 2:
         return set_
     return set_[..., :-1].any(-1) & set_[..., -1] if alpha else set_.any(-1)

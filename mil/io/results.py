@@ -220,6 +220,7 @@ class Metrics(Section):
     subgroups: dict[str, dict[str, SetMetrics]] = Field({})  # by column and value
     power: PowerNote | None = None
     localisation: Localisation | None = None
+    annotations: list[str] = Field([])  # notes on annotations that do not count
     # Of the ensemble's attention on each test slide; 1: uniform.
     attention_entropy_share: dict[str, float] = Field({})
     selection: SelectionMetrics | None = None
@@ -268,6 +269,7 @@ class ComparedHead(Section):
     range_over_runs: dict[str, list[float] | None] = Field({})
     predicted_by: str = ""  # see `Metrics`
     localisation: Localisation | None = None
+    annotations: list[str] = Field([])  # notes on annotations that do not count
 
 
 class Pair(Section):

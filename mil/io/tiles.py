@@ -13,7 +13,7 @@ from mil.io.h5 import plain, reading, writing
 FORMAT = "mil.tiles"
 VERSION = 2
 # Named states that a slide may end in; see docs/reference/results.md.
-STATES = ("ok", "no_tissue", "no_mpp", "unreadable", "corrupt_regions")
+STATES = ("ok", "no_tissue", "empty_mask", "no_mpp", "unreadable", "corrupt_regions")
 
 
 @dataclass(frozen=True)

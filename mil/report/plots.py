@@ -1,6 +1,7 @@
 """Figures of the report, as inline SVG."""
 
 import io
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,6 +11,10 @@ from matplotlib.figure import Figure
 
 # By head: labels, 1 for the positive class; and scores, larger for the positive class.
 Curves = Mapping[str, tuple[Int[np.ndarray, " slides"], Float[np.ndarray, " slides"]]]
+
+
+# Length of the dashes of curves that lie on each other, line widths.
+DASH = 3
 
 
 def roc_svg(curves: Curves, positive: str) -> str:
@@ -25,10 +30,20 @@ def roc_svg(curves: Curves, positive: str) -> str:
     figure = Figure(figsize=(4.6, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1, linestyle=":")
-    for name, (labels, scores) in curves.items():
-        x, y = _roc(labels, scores)
-        # A dollar sign would start mathematics.
-        axes.plot(x, y, label=name.replace("$", r"\$"), linewidth=1.6, alpha=0.85)
+    points = {name: np.stack(_roc(labels, scores)) for name, (labels, scores) in curves.items()}
+    sizes = Counter(curve.tobytes() for curve in points.values())
+    drawn: Counter[bytes] = Counter()
+    for name, (x, y) in points.items():
+        curve = points[name].tobytes()
+        # Equal curves are dashes in turn, or the last would hide the others.
+        turn = DASH * drawn[curve], (DASH, DASH * (sizes[curve] - 1))
+        drawn[curve] += 1
+        alike = sizes[curve] > 1
+        (line,) = axes.plot(
+            x, y, linewidth=1.6, alpha=0.85, dash_capstyle="butt", linestyle=turn if alike else "-"
+        )
+        # Whole lines in the legend. A dollar sign would start mathematics.
+        axes.plot([], [], color=line.get_color(), label=name.replace("$", r"\$"), linewidth=1.6)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
     axes.set_title(f"test slides, {positive}", parse_math=False)
     axes.legend(fontsize=8, loc="lower right")

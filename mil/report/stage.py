@@ -136,6 +136,10 @@ def run(
             cross_validated=any(head.metrics.cross_validated for head in heads),
             localised=any(head.metrics.localisation for head in heads),
             findings=[head.metrics.named_finding for head in heads if head.metrics.named_finding],
+            # Heads are held against the same annotations.
+            annotation_notes=list(
+                dict.fromkeys(note for head in heads for note in head.metrics.annotations)
+            ),
             compared=None if comparison is None else read_comparison(comparison),
             roc=_roc(heads, task),
             slides=[

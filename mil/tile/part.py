@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
+
 from mil.config import TileConfig
 from mil.config.datasets import GeojsonFrame
 from mil.io.bags.advice import ADVICE
 from mil.io.part_jobs import Output
 from mil.io.provenance import digest_of, file_digest
+from mil.io.regions import faults_of
 from mil.io.tables import read_dataset
 from mil.io.tables.parts import Part
 from mil.io.tables.paths import locate, locate_masks
@@ -124,6 +127,11 @@ def tile_slide(job: TileJob, stale: Sequence[Output]) -> str:
         geojson_frame=job.geojson_frame,
         made_from=stale[0].digest,
     )
+    # Of a slide that does not open the masks were not read.
+    if geometry.state in ("ok", "no_tissue", "empty_mask"):
+        for mask in (job.tissue, job.region):
+            for fault in faults_of(mask) if mask else ():
+                typer.echo(f"mask {mask}: left out {fault}")
     reason = ""
     if geometry.state != "ok":
         reason = f" ({geometry.reason}; {ADVICE[geometry.state]})"

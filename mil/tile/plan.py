@@ -11,7 +11,8 @@ from PIL import Image
 
 from mil.config import TileConfig
 from mil.config.datasets import GeojsonFrame
-from mil.io.regions import read_mask
+from mil.errors import EmptyMaskError
+from mil.io.regions import read_mask, why_empty
 from mil.io.slides import Overview, SlideReader, as_array, draw_overview
 from mil.tile.grid import footprint_px, grid, share_inside
 from mil.tile.tissue import TissueMask, find_tissue
@@ -123,6 +124,7 @@ def plan_tiles(
 
     Raises:
         FormatError: the user's masks cannot be used.
+        EmptyMaskError: the user's masks leave nothing of the slide.
         UnreadableSlideError: nothing of the slide can be decoded.
     """
     overview = overview or read_overview(reader, mpp)
@@ -164,5 +166,26 @@ def _mask(
             geojson_frame=user_masks.frame,
         )
 
-    mask = read(user_masks.tissue) if user_masks.tissue else detected.tissue
-    return mask & read(user_masks.region) if user_masks.region else mask
+    def check_any(mask: Bool[np.ndarray, "height width"], path: Path, kind: str) -> None:
+        if not mask.any():
+            reason = why_empty(
+                path,
+                origin_px=reader.origin_px,
+                extent_px=reader.extent_px,
+                geojson_frame=user_masks.frame,
+            )
+            raise EmptyMaskError(reader.path, f"{kind} {path.name} leaves nothing: {reason}")
+
+    mask = detected.tissue
+    if user_masks.tissue:
+        mask = read(user_masks.tissue)
+        check_any(mask, user_masks.tissue, "the mask of the tissue")
+    if not user_masks.region:
+        return mask
+    region = read(user_masks.region)
+    check_any(region, user_masks.region, "the region")
+    if mask.any() and not (mask & region).any():
+        raise EmptyMaskError(
+            reader.path, f"the region {user_masks.region.name} leaves nothing: no tissue is in it"
+        )
+    return mask & region

@@ -21,15 +21,14 @@ FLAGGED = {
     "blood": (220, 0, 0, 150),
     "black": (0, 0, 0, 170),
 }
-# Sizes of the legend, pixels.
-MARGIN_PX = 34
-FONT_PX = 18
-LEFT_PX = 8.0
-TOP_PX = 6
-GAP_PX = 24
-# Narrower images are padded, or the title would be cut.
+# Letters of the legend: a share of the image's width, since viewers shrink it to fit their
+# window, and at least so many pixels.
+FONT_SHARE = 1 / 64
+LEAST_FONT_PX = 18
+# Narrower images are padded, or the title would take many lines.
 LEAST_WIDTH_PX = 640
 Colour = tuple[int, int, int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def draw_qc_image(
@@ -44,7 +43,7 @@ def draw_qc_image(
 
     Args:
         overview: image of the slide.
-        title: one line for the legend.
+        title: title of the legend; as many lines as it needs.
         corners: top left corners of the tiles, pixels of the overview.
         side: side of a tile, pixels of the overview.
         quality: quality columns of the tiles; see `mil.tile.flags`.
@@ -84,23 +83,54 @@ def _draw_boxes(
 
 
 def _with_legend(image: Image.Image, title: str, counts: Mapping[str, int]) -> Image.Image:
-    font = _font()
-    size = max(image.width, LEAST_WIDTH_PX), image.height + MARGIN_PX
-    canvas = Image.new("RGB", size, (255, 255, 255))
-    canvas.paste(image, (0, MARGIN_PX))
-    texts: list[tuple[str, tuple[int, ...]]] = [(title, (0, 0, 0))]
+    width = max(image.width, LEAST_WIDTH_PX)
+    size_px = max(LEAST_FONT_PX, round(width * FONT_SHARE))
+    font = _font(size_px)
+    margin = size_px // 2
+    texts: list[tuple[str, Colour]] = [(word, (0, 0, 0, 255)) for word in title.split()]
     for name, count in counts.items():
         if count:
-            texts.append((f"{count} {name}", FLAGGED[name][:3]))
+            texts.append((f"  {count} {name}", (*FLAGGED[name][:3], 255)))
+    lines = _lines(texts, font, width - 2 * margin)
+    line_px = round(1.4 * size_px)
+    height = len(lines) * line_px + margin
+    canvas = Image.new("RGB", (width, image.height + height), (255, 255, 255))
+    canvas.paste(image, (0, height))
     pen = ImageDraw.Draw(canvas)
-    x = LEFT_PX
-    for text, colour in texts:
-        pen.text((x, TOP_PX), text, fill=colour, font=font)
-        x += pen.textlength(text, font=font) + GAP_PX
+    for number, line in enumerate(lines):
+        x = float(margin)
+        for text, colour in line:
+            pen.text((x, margin / 2 + number * line_px), text, fill=colour[:3], font=font)
+            x += font.getlength(f"{text} ")
     return canvas
 
 
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _lines(
+    texts: Sequence[tuple[str, Colour]], font: Font, width: int
+) -> list[list[tuple[str, Colour]]]:
+    """Texts in lines of at most this width, pixels; one that is wider is broken."""
+    lines: list[list[tuple[str, Colour]]] = [[]]
+    left = float(width)
+    for text, colour in texts:
+        rest = text
+        while rest:
+            # A line of its own holds at least one letter.
+            fits = len(rest)
+            if font.getlength(rest) > width:
+                fits = next(
+                    n for n in range(fits, 0, -1) if n == 1 or font.getlength(rest[:n]) <= width
+                )
+            part = rest[:fits]
+            if font.getlength(part) > left and lines[-1]:
+                lines.append([])
+                left = float(width)
+            lines[-1].append((part, colour))
+            left -= font.getlength(f"{part} ")
+            rest = rest[fits:]
+    return lines
+
+
+def _font(size_px: int) -> Font:
     """The font that comes with matplotlib, which has µ and ² as Pillow's own has not.
 
     It is located without importing matplotlib, which takes a second.
@@ -110,5 +140,5 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
         folder = Path(package.origin or "").parent / "mpl-data" / "fonts" / "ttf"
         path = folder / "DejaVuSans.ttf"
         if path.is_file():
-            return ImageFont.truetype(str(path), FONT_PX)
-    return ImageFont.load_default(FONT_PX)
+            return ImageFont.truetype(str(path), size_px)
+    return ImageFont.load_default(size_px)

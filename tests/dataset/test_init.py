@@ -510,6 +510,8 @@ def test_annotations(desk):
     (beside / "d.xml").write_text("<Annotations MicronsPerPixel='0.5'/>")  # Aperio's
     (beside / "e.xml").write_text("<Annotations/>")
     (inside / "e.geojson").write_text("{}")
+    halo = "<Annotations><Annotation Name='T'><Regions><Region Type='Polygon'/></Regions>"
+    (inside / "f.annotations").write_text(f"{halo}</Annotation></Annotations>")
     desk.sheet("slide,label\na,n\nb,t\nc,n\nd,t\ne,n\nf,t\n")
     report = desk.init()
     dataset, slides = read_dataset(str(report.yaml))
@@ -519,10 +521,10 @@ def test_annotations(desk):
         "c": str(outside / "C.XML"),
         "d": "",
         "e": "annotations/e.geojson",
-        "f": "",
+        "f": "annotations/f.annotations",
     }
     assert report.foreign == ["in/d.xml", "in/e.xml"]
-    assert report.num_annotated == 4
+    assert report.num_annotated == 5
     assert locate_annotation(slides[2], Path(dataset.slides_dir), dataset) == outside / "C.XML"
 
 

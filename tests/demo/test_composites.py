@@ -200,7 +200,7 @@ def test_annotation_and_cells_are_the_tumour_tiles(dataset):
     cells = [row for row in read_csv(root / "cells.csv") if row["slide"] == "mosaic_001"]
     tumour = [row for row in cells if row["label"] == "1"]
     assert 0 < len(tumour) < len(cells)
-    region = read_annotation(root / "annotations/mosaic_001.geojson")
+    region = read_annotation(root / "annotations/mosaic_001.geojson").everything()
     assert region.area == len(tumour) * SIDE**2
     x, y = int(tumour[0]["x"]), int(tumour[0]["y"])
     pixels = tifffile.imread(root / "slides/mosaic_001.tif")

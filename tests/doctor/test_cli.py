@@ -79,8 +79,8 @@ def test_each_state_has_its_line_and_what_to_do(tmp_path):
         "level 0), or leave it out",
         "  nompp  no pixel size in OpenSlide's properties, TIFF tags or vendor's text",
         f"  gone  no file {tmp_path / 'gone.tif'}",
-        "no_tissue (1): look at its QC image in tile/*/grid; lower tile.min_tissue, or outline "
-        "the tissue yourself",
+        "no_tissue (1): look at its QC image in tile/*/grid; lower tile.min_tissue, or give a mask "
+        "of the tissue of your own, or a larger one",
         "corrupt_regions (1): copy it again from its source, or raise features.max_corrupt",
         "Not ready: 1 of 6 slides missing; 4 of 6 slides unusable.",
     ):

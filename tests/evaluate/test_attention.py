@@ -154,6 +154,9 @@ def test_the_terminal_says_it_in_a_line_of_its_own():
     assert "n = 40, one head; tile AUROC 0.000 (" in first
     assert second == metrics.localisation.finding != ""
     assert set(metrics.attention_entropy_share) == {f"s{n}" for n in range(20)}
+    noted = metrics_of(rows, trained(), {}, annotations=["Classes that do not count: x."])
+    assert metrics_line(noted).splitlines()[1:] == ["Classes that do not count: x."]
+    assert noted.to_json()["annotations"] == ["Classes that do not count: x."]
     # An AUROC of several classes counts as well.
     three = Classification(classes=["a", "b", "tumour"], positive="tumour")
     macro = SetMetrics(metrics={"auroc_macro": TELLS.metrics["auroc"]}, n_slides=9, n_patients=9)

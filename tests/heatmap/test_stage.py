@@ -157,6 +157,29 @@ def test_the_colours_lie_on_the_tiles(slide, monkeypatch):
     )
 
 
+def test_the_positive_region_is_outlined(slide, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        "mil.heatmap.stage.draw",
+        lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch(),
+    )
+    tumour = feature(box(453, 0, 906, 453), {"classification": {"name": "Tumor"}})
+    stroma = feature(box(0, 453, 906, 906), {"classification": {"name": "Stroma"}})
+    write_geojson(slide / "both.geojson", [tumour, stroma])
+    heatmap(slide, [head(slide, 1)], annotation=slide / "both.geojson")
+    (ring,) = drawn["annotated"]
+    np.testing.assert_allclose([ring.min(0), ring.max(0)], [[45.3, 0], [90.6, 45.3]])
+    heatmap(
+        slide, [head(slide, 1)], annotation=slide / "both.geojson", annotation_classes=["stroma"]
+    )
+    (ring,) = drawn["annotated"]
+    np.testing.assert_allclose([ring.min(0), ring.max(0)], [[0, 45.3], [90.6, 90.6]])
+    write_geojson(slide / "other.geojson", [stroma])
+    line = heatmap(slide, [head(slide, 1)], annotation=slide / "other.geojson")
+    assert drawn["annotated"] == []
+    assert line.endswith("; no region to outline: other.geojson holds 1 region of class Stroma")
+
+
 def test_several_heads_give_their_mean(slide):
     heads = [head(slide, seed) for seed in (1, 2, 3)]
     title = heatmap(slide, heads, scale="relative")

@@ -7,11 +7,24 @@ from shapely import GeometryCollection, LineString, MultiPolygon, Point, Polygon
 from shapely.geometry import mapping
 
 from mil.errors import FormatError
-from mil.io.annotations import feature, read_annotation, write_geojson
+from mil.io import annotations
+from mil.io.annotations import feature, write_geojson
 from tests.messages import one_line
 
 SQUARE = [(10, 10), (110, 10), (110, 110), (10, 110)]
 HOLE = [(40, 40), (60, 40), (60, 60), (40, 60)]
+
+
+def read_annotation(path, origin_px=(0, 0)):
+    """Area of all regions of a file."""
+    return annotations.read_annotation(path, origin_px).everything()
+
+
+def faults(path) -> list[str]:
+    """What is left out of a file, of which nothing remains."""
+    read = annotations.read_annotation(path)
+    assert read.everything().is_empty
+    return list(read.faults)
 
 
 def asap(folder, *polygons, name="a.xml"):
@@ -82,11 +95,11 @@ def test_an_entity_bomb_is_refused(tmp_path):
     (tmp_path / "bomb.xml").write_text(
         f'<!DOCTYPE x [<!ENTITY b0 "ha">{levels}]><ASAP_Annotations>&b8;</ASAP_Annotations>'
     )
-    assert "not an ASAP annotation" in refused(tmp_path / "bomb.xml")
+    assert "no annotation of ASAP, ImageScope or HALO" in refused(tmp_path / "bomb.xml")
     (tmp_path / "read.xml").write_text(
         '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><ASAP_Annotations>&e;</ASAP_Annotations>'
     )
-    assert "not an ASAP annotation" in refused(tmp_path / "read.xml")
+    assert "no annotation of ASAP, ImageScope or HALO" in refused(tmp_path / "read.xml")
 
 
 def test_even_a_small_entity_is_refused(tmp_path):
@@ -99,16 +112,18 @@ def test_even_a_small_entity_is_refused(tmp_path):
 
 @pytest.mark.parametrize("value", ["", "abc", "nan", "inf", "1,5"])
 def test_a_coordinate_without_a_number(tmp_path, value):
-    assert "a Coordinate without a number in X" in refused(
-        asap(tmp_path, ("_0", [(value, 1), (2, 2), (3, 1)]))
-    )
+    path = asap(tmp_path, ("_0", [(value, 1), (2, 2), (3, 1)]), ("_0", SQUARE))
+    assert read_annotation(path).equals(Polygon(SQUARE))
+    assert annotations.read_annotation(path).faults == [
+        "object 1 (_0): its outline has a coordinate that is no number"
+    ]
 
 
 def test_other_xml(tmp_path):
     (tmp_path / "a.xml").write_text("<Annotations><x/></Annotations>")
     assert "its root is <Annotations>" in refused(tmp_path / "a.xml")
     (tmp_path / "b.xml").write_text("<ASAP_Annotations><open>")
-    assert "not an ASAP annotation" in refused(tmp_path / "b.xml")
+    assert "no annotation of ASAP, ImageScope or HALO" in refused(tmp_path / "b.xml")
     assert "No such file" in refused(tmp_path / "none.xml")
 
 
@@ -133,10 +148,9 @@ def test_imagescope(tmp_path):
         ('Type="4"', [(500, 0), (600, 0), (600, 9)]),
     ]
     assert read_annotation(imagescope(tmp_path, *regions)).equals(Polygon(SQUARE, [HOLE]))
-    assert "a Vertex without a number in X" in refused(
-        imagescope(tmp_path, ("", [("x", 0), *SQUARE]))
-    )
-    assert "draw it as a polygon" in refused(imagescope(tmp_path, ('Type="2"', SQUARE[:2])))
+    assert faults(imagescope(tmp_path, ("", [("x", 0), *SQUARE]))) == [
+        "object 1: its outline has a coordinate that is no number"
+    ]
 
 
 def test_points_of_asap_are_no_polygon(tmp_path):
@@ -147,7 +161,7 @@ def test_points_of_asap_are_no_polygon(tmp_path):
 
 def test_wrong_suffix(tmp_path):
     (tmp_path / "a.csv").write_text("x,y")
-    assert "ASAP .xml or .geojson, not .csv" in refused(tmp_path / "a.csv")
+    assert "ImageScope and HALO or .geojson, not .csv" in refused(tmp_path / "a.csv")
 
 
 def test_geojson_round_trip(tmp_path):
@@ -198,19 +212,11 @@ def polygon_text(corners):
     "text",
     [
         "",
-        "[1, 2]",
         '{"type": "FeatureCollection"}',
         '"x"',
-        '[{"geometry": {"type": "Polygon", "coordinates": [[[1]]]}}]',
-        polygon_text("[NaN, 0], [1, 0], [1, 1], [NaN, 0]"),
-        '[{"geometry": {"type": "Nonsense"}}]',
         "{}",
         "1",
-        "[[]]",
         "[" * 100_000,
-        polygon_text("[1e999, 0], [1, 0], [1, 1], [1e999, 0]"),
-        polygon_text("[1e12, 0], [1, 0], [1, 1], [1e12, 0]"),
-        polygon_text(f"[{'9' * 400}, 0], [1, 0], [1, 1], [1, 0]"),
     ],
 )
 def test_not_geojson(tmp_path, text):

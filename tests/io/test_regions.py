@@ -344,8 +344,9 @@ def test_a_tiff_with_any_bytes_changed_is_read_or_refused(tmp_path_factory, chan
 
 def test_what_is_no_mask(tmp_path):
     (tmp_path / "a.jpg").touch()
-    assert "a mask is one of .geojson, .json, .xml, .png, .tif, .tiff, not .jpg" in refused(
-        tmp_path / "a.jpg"
+    assert (
+        "a mask is one of .xml, .annotations, .geojson, .json, .png, .tif, .tiff, not .jpg"
+        in refused(tmp_path / "a.jpg")
     )
     for name in ("none.png", "none.tif", "none.geojson", "none.xml"):
         assert "o such file" in refused(tmp_path / name)
@@ -368,3 +369,53 @@ def test_a_mask_written_as_outlines_and_read_again_is_the_same_mask(seed):
     )
     again = rasterise(pieces, origin, (scale, scale), mask.shape)
     assert int((again != mask).sum()) == 0
+
+
+def test_directories_that_loop_and_very_many_of_them(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", rectangle(10, 10, 20, 15).astype(np.uint8))
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        first = file.pages[0].offset
+        end = first + 2 + 12 * len(file.pages[0].tags)
+    raw = bytearray((tmp_path / "a.tif").read_bytes())
+    raw[end : end + 4] = first.to_bytes(4, "little")
+    (tmp_path / "loop.tif").write_bytes(raw)
+    assert "more than 200 directories, or they loop" in refused(tmp_path / "loop.tif")
+    with tifffile.TiffWriter(tmp_path / "many.tif") as file:
+        for _ in range(201):
+            file.write(np.zeros((3, 4), np.uint8), contiguous=False, metadata=None)
+    assert "more than 200 directories, or they loop" in refused(tmp_path / "many.tif")
+
+
+def test_why_a_mask_is_empty(tmp_path):
+    def why(name):
+        return regions.why_empty(tmp_path / name, origin_px=ORIGIN, extent_px=EXTENT)
+
+    write_geojson(tmp_path / "none.geojson", [])
+    assert why("none.geojson") == "it outlines no area; it holds nothing"
+    write_geojson(tmp_path / "far.geojson", [feature(box(9000, 0, 9100, 50), {})])
+    assert why("far.geojson") == (
+        "its regions lie beside the slide: x 10000 to 10100, y 800 to 850, the slide x 1000 to "
+        "4200, y 800 to 3200"
+    )
+    write_geojson(tmp_path / "dot.geojson", [feature(box(0, 0, 1, 1), {})])
+    assert why("dot.geojson") == "its regions are smaller than a pixel of the tissue mask"
+
+
+def test_a_bad_outline_of_a_mask_is_left_out_and_named(tmp_path):
+    (tmp_path / "a.geojson").write_text(
+        '[{"geometry": {"type": "Polygon", "coordinates": [[[800, 800], [1600, 800], [1600, 1200], '
+        '[800, 1200]]]}}, {"geometry": {"type": "Polygon", "coordinates": [[[1, 1], [2, 2]]]}}]'
+    )
+    np.testing.assert_array_equal(read(tmp_path / "a.geojson"), rectangle(10, 10, 20, 15))
+    assert regions.faults_of(tmp_path / "a.geojson") == [
+        "object 2: its outline has 2 corners, too few for an area"
+    ]
+    assert regions.faults_of(tmp_path / "a.png") == []
+
+
+def test_a_png_that_unpacks_to_very_much_is_refused(tmp_path, monkeypatch):
+    Image.new("RGBA", (320, 240)).save(tmp_path / "a.png")
+    monkeypatch.setattr(regions, "LARGEST_PNG", 320 * 240 * 4)
+    assert not read(tmp_path / "a.png").any()
+    monkeypatch.setattr(regions, "LARGEST_PNG", 320 * 240 * 4 - 1)
+    assert "too much for a PNG; save it with one channel" in refused(tmp_path / "a.png")

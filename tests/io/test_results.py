@@ -171,6 +171,9 @@ METRICS = """\
     "note": "",
     "finding": ""
   },
+  "annotations": [
+    "No tile AUROC."
+  ],
   "attention_entropy_share": {
     "s": 0.5
   },
@@ -215,7 +218,7 @@ def test_metrics_as_they_have_always_been_written(tmp_path):
 
 def test_metrics_of_before_the_ensembles_attention_are_read(tmp_path):
     raw = json.loads(METRICS)
-    for name in ("predicted_by", "attention_entropy_share"):
+    for name in ("predicted_by", "annotations", "attention_entropy_share"):
         del raw[name]
     del raw["runs"][0]["hottest_tile_rate"]
     raw["localisation"] = {

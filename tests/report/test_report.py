@@ -287,6 +287,13 @@ def test_the_ensemble_stands_first_and_single_runs_beside_it(study):
     assert EVIL not in notes
 
 
+def test_notes_on_annotations_stand_once_and_without_localisation(study):
+    change_metrics(study, annotations=[f"Classes that do not count: {EVIL}."], localisation=None)
+    page = report(study)
+    assert page.count('<p class="caution">Classes that do not count: ') == 1
+    assert EVIL not in page
+
+
 def test_one_head_has_no_spread_and_one_slide_no_interval(study):
     one = {"tile_auroc_mean": 0.9, "tile_auroc_min": 0.9, "n_slides": 1, "per_slide": {"b": 0.9}}
     hottest = {

@@ -13,6 +13,7 @@ from shapely import box
 from mil.config import TileConfig
 from mil.errors import FormatError, MilError
 from mil.io.annotations import feature, read_annotation, write_geojson
+from mil.io.bags.advice import ADVICE
 from mil.io.h5 import writing
 from mil.io.slides import SlideReader
 from mil.io.tiles import Tiles, read_tiles
@@ -89,7 +90,7 @@ def test_tiles_are_those_of_the_tissue(tmp_path, mpp):
     assert (geometry.width_level0_px, geometry.height_level0_px) == size
     area = (box[2] - box[0]) * (box[3] - box[1])
     assert geometry.tissue_mm2 == pytest.approx(area * mpp**2 / 1e6, rel=0.1)
-    outline = read_annotation(tmp_path / "out" / "s1.geojson")
+    outline = read_annotation(tmp_path / "out" / "s1.geojson").everything()
     np.testing.assert_allclose(
         outline.bounds, box, atol=12 / mpp
     )  # 12 µm, what the mask is smoothed by
@@ -115,9 +116,9 @@ def test_the_grid_begins_where_the_scan_does(tmp_path, monkeypatch):
     tiles = tile(tmp_path / "a.tif")
     assert tiles.coords.tolist() == [[556, 456], [812, 456], [556, 712], [812, 712]]
     assert (tiles.geometry.origin_x_level0_px, tiles.geometry.origin_y_level0_px) == origin
-    outline = read_annotation(tmp_path / "out" / "s1.geojson", origin)
+    outline = read_annotation(tmp_path / "out" / "s1.geojson", origin).everything()
     np.testing.assert_allclose(outline.bounds, (540, 440, 1080, 980), atol=48)
-    assert read_annotation(tmp_path / "out" / "s1.geojson").bounds[0] == pytest.approx(
+    assert read_annotation(tmp_path / "out" / "s1.geojson").everything().bounds[0] == pytest.approx(
         240, abs=48
     )  # as QuPath counts
     assert picture_of(tmp_path / "out" / "s1.h5").shape[:2] == extent[::-1]
@@ -363,7 +364,7 @@ def test_the_mask_lies_right_on_a_narrow_slide_whose_overview_does_not_divide(tm
         tmp_path / "a.tif", (width, 6144), 0.25, box_px=(0, 3000, width, 5400), levels=(1, 4)
     )
     tile(tmp_path / "a.tif")
-    _, top, _, bottom = read_annotation(tmp_path / "out" / "s1.geojson").bounds
+    _, top, _, bottom = read_annotation(tmp_path / "out" / "s1.geojson").everything().bounds
     assert (top, bottom) == (pytest.approx(3000, abs=64), pytest.approx(5400, abs=64))
 
 
@@ -405,7 +406,7 @@ def test_tiles_only_inside_the_region(tmp_path):
         == {(x, y) for x, y in everything if x < 3}
         == {(1, 1), (2, 1), (1, 2), (2, 2)}
     )
-    kept = read_annotation(tmp_path / "out" / "s1.geojson")
+    kept = read_annotation(tmp_path / "out" / "s1.geojson").everything()
     assert kept.bounds == pytest.approx((256, 256, 768, 768), abs=48)
     both = tile(
         tmp_path / "a.tif", region=left, tissue=outline(tmp_path / "t.geojson", (512, 0, 1536, 512))
@@ -437,16 +438,30 @@ def test_the_reason_names_the_file_that_left_nothing(tmp_path):
     tissue_slide(tmp_path / "a.tif", SIZE, 0.25, box_px=BOX)
     far = outline(tmp_path / "far.geojson", (5000, 0, 6000, 9))
     corner = outline(tmp_path / "corner.json", (0, 0, 90, 90))
-    for given, said in (
-        ({"tissue": far}, "in mask far.geojson"),
-        ({"region": corner}, "found inside region corner.json"),
-        ({"tissue": far, "region": corner}, "in mask far.geojson inside region corner.json"),
+    line = tmp_path / "line.geojson"
+    line.write_text('{"type": "LineString", "coordinates": [[0, 0], [700, 0], [0, 0]]}')
+    Image.new("1", (384, 256)).save(tmp_path / "black.png")
+    beside = (
+        "its regions lie beside the slide: x 5000 to 6000, y 0 to 9, the slide x 0 to 1536, "
+        "y 0 to 1024"
+    )
+    mask = "the mask of the tissue"
+    for given, reason in (
+        ({"tissue": far}, f"{mask} far.geojson leaves nothing: {beside}"),
+        ({"region": corner}, "the region corner.json leaves nothing: no tissue is in it"),
+        ({"tissue": far, "region": corner}, f"{mask} far.geojson leaves nothing: {beside}"),
+        (
+            {"tissue": line},
+            f"{mask} line.geojson leaves nothing: it outlines no area; it holds 1 LineString",
+        ),
+        (
+            {"region": tmp_path / "black.png"},
+            "the region black.png leaves nothing: all of its pixels on the slide are 0",
+        ),
     ):
         geometry = tile(tmp_path / "a.tif", **given).geometry
-        assert (geometry.state, geometry.reason) == (
-            "no_tissue",
-            f"no tile with enough tissue (0.000 mm² of tissue {said})",
-        )
+        assert (geometry.state, geometry.reason) == ("empty_mask", reason)
+    assert "outline the tissue" not in ADVICE["empty_mask"]
 
 
 @pytest.mark.parametrize("kind", ["tissue", "region"])

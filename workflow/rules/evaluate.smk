@@ -21,6 +21,7 @@ rule evaluate:
         slides_dir=PLAN.slides_dir,
         classes=record_classes,
         frame=DATASET.geojson_frame,
+        annotation_classes=DATASET.annotation_classes,
         subgroups=record_subgroups,
         version=STAGE_VERSION["evaluate"],
     shell:

@@ -22,6 +22,7 @@ rule heatmap:
         members=record_members,
         scale=CONFIG.heatmap.scale,
         classes=record_classes,
+        annotation_classes=DATASET.annotation_classes,
         version=STAGE_VERSION["heatmap"],
     shell:
         "mil heatmap --dataset {wildcards.dataset} --scores {params.scores:q} --bags {params.bags:q} {params.tiles}"

@@ -5,8 +5,10 @@ DAMAGED_FILE = "copy it again from its source"
 # In a study, after a run: `mil summary`, `mil split`, `mil tile` and the report.
 ADVICE = {
     "no_tissue": (
-        "look at its QC image in tile/*/grid; lower tile.min_tissue, or outline the tissue yourself"
+        "look at its QC image in tile/*/grid; lower tile.min_tissue, or give a mask of the tissue "
+        "of your own, or a larger one"
     ),
+    "empty_mask": "correct the mask file that the reason names, or remove it",
     "no_mpp": (
         "give its pixel size in the csv's column `mpp` (micrometres per pixel at level 0), "
         "or leave it out"

@@ -14,12 +14,15 @@ from mil.io.tables import valid_id
 from mil.io.tables.conventions import SUFFIXES, without_suffix
 from mil.progress import progress
 
-ANNOTATION_SUFFIXES = (".xml", ".geojson")
+ANNOTATION_SUFFIXES = (".xml", ".annotations", ".geojson")
 ANNOTATION_FOLDERS = ("annotations", "lesion_annotations")
 # Characters of a slide id that come from its file name; an id has at most 150.
 MAX_STEM = 140
-# Bytes of an XML file in which ASAP's root element stands.
-HEAD_BYTES = 4096
+# Bytes of an XML file in which its root element stands, and its first region.
+HEAD_BYTES = 65536
+# ASAP's root, or the root and a region of ImageScope and HALO: Aperio's scanner writes the
+# root alone.
+ANNOTATION = re.compile(rb"<ASAP_Annotations\b|<Annotations\b.*?<Region[\s>]", re.DOTALL)
 # Characters that no file name should have, and `..`, which would leave a folder.
 UNUSABLE = re.compile(r"[/\\{}*?\"'<>|:\x00-\x1f]|\.\.+")
 
@@ -235,7 +238,7 @@ def _annotation_candidates(
 
 
 def _is_annotation(file: Path) -> bool:
-    if file.suffix.lower() != ".xml":
+    if file.suffix.lower() == ".geojson":
         return True
     with file.open("rb") as opened:
-        return b"<ASAP_Annotations" in opened.read(HEAD_BYTES)
+        return ANNOTATION.search(opened.read(HEAD_BYTES)) is not None

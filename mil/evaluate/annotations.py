@@ -1,0 +1,164 @@
+"""Annotated share of each tile, and notes on annotations that do not count."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from mil.config import DatasetConfig
+from mil.config.datasets import GeojsonFrame
+from mil.evaluate.localise import ANNOTATED, share_annotated
+from mil.evaluate.rows import AttendedSlide
+from mil.io.annotations import Annotation, PositiveClasses, few, read_annotation
+from mil.io.annotations.classes import class_name
+from mil.io.bags import BagPositions, read_positions
+from mil.io.tables import Slide
+from mil.io.tables.paths import locate_annotation
+from mil.tasks import Task
+
+
+@dataclass
+class SlideAnnotations:
+    """Annotation files of the slides, and what was noted when they were read.
+
+    Attributes:
+        files: Annotation file by slide; only slides that have one.
+        frame: Origin of GeoJSON coordinates.
+        rule: Rule by which classes are the positive region.
+        faults: Notes on outlines that are left out as damaged.
+        left_out: Number of slides by class that does not count.
+        counted: The classes that count.
+        unusable: Reason why a slide or bag has no annotated tiles, by name.
+    """
+
+    files: dict[str, Path]
+    frame: GeojsonFrame
+    rule: PositiveClasses
+    faults: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    counted: Counter[str] = field(default_factory=Counter)
+    unusable: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def locate(
+        cls, settings: DatasetConfig, slides: Sequence[Slide], slides_dir: Path
+    ) -> "SlideAnnotations":
+        """The annotation files that exist.
+
+        Args:
+            settings: The dataset.
+            slides: Its slide table.
+            slides_dir: Folder in which annotations are looked for.
+        """
+        located = cls({}, settings.geojson_frame, positive_rule(settings))
+        for slide in slides:
+            path = locate_annotation(slide, slides_dir, settings)
+            if path is not None and path.exists():
+                located.files[slide.slide] = path
+            elif path is not None:
+                located.unusable[slide.slide] = f"there is no file {path}"
+        return located
+
+    def share(
+        self, bags_dir: Path, name: str, slides: Sequence[str]
+    ) -> Float[np.ndarray, " tiles"] | None:
+        """Annotated share of each valid tile of a bag, 0..1; None: not known.
+
+        Args:
+            bags_dir: Folder of the bags of slides.
+            name: Name of the bag.
+            slides: Its slides.
+        """
+        annotated = [slide for slide in slides if slide in self.files]
+        # A bag that is annotated in part would count tumour as other tissue.
+        if len(annotated) < len(slides):
+            if annotated:
+                self.unusable[name] = "not all slides of the patient are annotated"
+            return None
+        shares = []
+        for slide in slides:
+            share = self._share_of_slide(slide, read_positions(bags_dir / f"{slide}.h5"))
+            if share is None:
+                self.unusable[name] = self.unusable[slide]
+                return None
+            shares.append(share)
+        of_bag = np.concatenate(shares)
+        if not (of_bag >= ANNOTATED).any():
+            self.unusable[name] = "no tile lies at least half inside its positive region"
+        elif of_bag.all():
+            self.unusable[name] = "no tile lies outside its positive region"
+        return of_bag
+
+    def _share_of_slide(self, slide: str, bag: BagPositions) -> Float[np.ndarray, " tiles"] | None:
+        places = bag.positions()
+        if places is None:
+            self.unusable[slide] = "its bag has no positions of tiles in pixels"
+            return None
+        file = self.files[slide]
+        annotation = read_annotation(file, bag.origin_px if self.frame == "scanned" else (0, 0))
+        self._note(slide, annotation)
+        regions = annotation.positive(self.rule)
+        # An empty file says that nothing is annotated; one with other content does not.
+        if regions.is_empty and annotation.content != "nothing":
+            self.unusable[slide] = f"{file} holds {annotation.content}"
+            return None
+        return share_annotated(*places, regions)
+
+    def _note(self, slide: str, annotation: Annotation) -> None:
+        positive = set(self.rule.of(annotation.classes))
+        for names in dict.fromkeys(annotation.classes):
+            counts = self.counted if names in positive else self.left_out
+            counts[class_name(names)] += 1
+        if annotation.faults:
+            self.faults.append(f"{slide} ({annotation.path.name}): {few(annotation.faults)}")
+
+    def notes(self, task: Task, attended: Sequence[AttendedSlide]) -> list[str]:
+        """Sentences on annotations that do not count, and why; empty where all do.
+
+        Args:
+            task: Task of the heads.
+            attended: Test slides under the attention of their heads.
+        """
+        notes = []
+        if self.left_out:
+            counted = few(list(self.counted)) or "none"
+            left_out = [f"{name} ({_slides(n)})" for name, n in self.left_out.most_common()]
+            notes.append(
+                f"Annotation classes of the positive region: {counted}. Classes that do not "
+                f"count: {few(left_out)}. The key `annotation_classes` of the dataset's yaml "
+                "chooses others."
+            )
+        if self.faults:
+            notes.append(f"Outlines left out of annotations: {'; '.join(_first(self.faults))}.")
+        to_find = [slide for slide in attended if task.attends_to_annotations(slide.label)]
+        lost = [slide.slide for slide in to_find if slide.slide in self.unusable]
+        lacking = [f"{name}: {self.unusable[name]}" for name in sorted(lost)]
+        if lacking:
+            notes.append(
+                f"Annotated test slides without tile AUROC ({len(lacking)} of {len(to_find)}): "
+                f"{'; '.join(_first(lacking))}."
+            )
+        elif self.files and all(slide.tile_auroc is None for slide in to_find):
+            notes.append(
+                f"No tile AUROC: {_slides(len(self.files))} of the dataset "
+                f"{'is' if len(self.files) == 1 else 'are'} annotated, but none of the "
+                f"{len(to_find)} test slides whose annotations heads should find."
+            )
+        return notes
+
+
+def positive_rule(settings: DatasetConfig) -> PositiveClasses:
+    """The dataset's rule for the classes of annotations that are its positive region."""
+    return PositiveClasses(tuple(settings.annotation_classes), settings.positive_class)
+
+
+def _slides(count: int) -> str:
+    return "1 slide" if count == 1 else f"{count} slides"
+
+
+def _first(parts: Sequence[str]) -> list[str]:
+    more = [f"and {len(parts) - 3} more"] if len(parts) > 3 else []
+    return [*parts[:3], *more]
