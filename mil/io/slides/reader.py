@@ -305,7 +305,7 @@ class SlideReader:
 
 def _try_out(path: Path, scene: str) -> None:
     """Open a slide and read a pixel of each level; a child process does it at first."""
-    with SlideReader(path, scene=scene) as reader:
+    with SlideReader(path, "openslide", scene=scene) as reader:
         for number in range(reader.num_levels):
             with suppress(BlockError):
                 reader.window(number, 0, 0, 1, 1)
