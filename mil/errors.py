@@ -70,6 +70,12 @@ class SeveralImagesError(SlideError):
     state = "several_images"
 
 
+class SmallSlideError(SlideError):
+    """A whole slide is smaller than one tile."""
+
+    state = "too_small"
+
+
 class NoTissueError(SlideError):
     """No tile of a slide holds enough tissue."""
 

@@ -104,6 +104,7 @@ class SlideFinding:
         mpp_said: Pixel size by each source that states one, micrometres.
         tilings: Findings by tiling, such as `224px_0.5mpp`.
         warnings: Sentences about doubtful properties.
+        scene: Image that the slide table names, in a file of several.
     """
 
     slide: str
@@ -120,6 +121,7 @@ class SlideFinding:
     mpp_said: dict[str, float] = field(default_factory=dict)
     tilings: dict[str, TilingFinding] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    scene: str = ""
 
     @property
     def decoder(self) -> str:

@@ -3,30 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from mil.doctor.findings import LevelFinding
-from mil.io.slides import Level, Resolution
+from mil.io.slides import Level
 from mil.io.slides.levels import same_shape
-from mil.io.slides.resolution import CHAIN, SQUARE, TOLERANCE, disagreeing
+from mil.io.slides.resolution import CHAIN, SQUARE, TOLERANCE
 
 # Pyramids halve or quarter, so that reading up to twice as many pixels a side is usual.
 USUAL_REDUCTION = 2.5
 # Decoding a level of more pixels than this, to detect tissue, takes many seconds.
 LARGE_OVERVIEW_PX = 400e6
-
-
-def sizes_disagree(used: Resolution, stated: Mapping[str, float]) -> list[str]:
-    """Pixel sizes of other sources that differ from the one that is used.
-
-    Args:
-        used: Pixel size that is used, and its source.
-        stated: Pixel size by source, micrometres.
-    """
-    sizes = disagreeing(used, stated)
-    if not sizes:
-        return []
-    return [
-        f"its pixel size is {used.mpp:.4g} µm by {used.source}, but {sizes}; give the right one "
-        "in the csv's `mpp`"
-    ]
 
 
 def not_square(properties: Mapping[str, str], levels: Sequence[Level]) -> list[str]:
@@ -41,8 +25,8 @@ def not_square(properties: Mapping[str, str], levels: Sequence[Level]) -> list[s
             x = level.downsample_x
             y = level.downsample_y
             texts.append(
-                f"level {number} is {x:.4g} times smaller across but {y:.4g} times down: it is "
-                "another image, and is not read"
+                f"level {number} is {x:.4g} times smaller across but {y:.4g} times down; it is not "
+                "read"
             )
     # Stated sizes and the shapes of the levels show the same fault.
     return texts[:1]

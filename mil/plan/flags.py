@@ -98,5 +98,11 @@ def mpp_flag(plan: Plan, slide: str) -> str:
     return "" if mpp is None else f"--mpp {mpp!r}"
 
 
+def scene_flag(plan: Plan, slide: str) -> str:
+    """The image to read of a slide's file, from the slide table; empty where none is named."""
+    scene = plan.slides[slide].scene
+    return f"--scene {quoted(scene)}" if scene else ""
+
+
 def _frame_flag(plan: Plan) -> str:
     return f"--geojson-frame {plan.dataset.geojson_frame}"

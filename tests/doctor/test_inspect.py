@@ -62,9 +62,9 @@ def make_bad(path, kind):
         ("text", "unreadable"),
         ("spoilt", "unreadable"),
         ("glass", "no_tissue"),
-        ("small", "no_tissue"),
+        ("small", "too_small"),
         ("no mpp", "no_mpp"),
-        ("coarse", "no_mpp"),
+        ("coarse", "too_coarse"),
         ("good", "ok"),
     ],
 )
@@ -224,8 +224,8 @@ def test_each_tiling_is_looked_at(tmp_path):
     tissue_slide(tmp_path / "a.tif", (1024, 768), 0.5)
     finding = look_at(tmp_path / "a.tif", tilings=((224, 0.5), (256, 0.2)))
     assert finding.tilings[TILING].state == "ok"
-    assert finding.tilings["256px_0.2mpp"].state == "no_mpp"
-    assert (finding.state, finding.mpp) == ("no_mpp", pytest.approx(0.5))
+    assert finding.tilings["256px_0.2mpp"].state == "too_coarse"
+    assert (finding.state, finding.mpp) == ("too_coarse", pytest.approx(0.5))
     assert "too coarse for tiles of 0.2" in finding.reason
 
 

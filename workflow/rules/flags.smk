@@ -21,6 +21,11 @@ def mpp_flag(wildcards):
     return flags.mpp_flag(PLAN, wildcards.slide)
 
 
+def scene_flag(wildcards):
+    """The image to read of the slide's file; empty where the slide table names none."""
+    return flags.scene_flag(PLAN, wildcards.slide)
+
+
 def mask_flags(wildcards):
     """The user's masks of the slide."""
     return flags.mask_flags(PLAN, wildcards.slide)

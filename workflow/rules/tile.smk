@@ -17,9 +17,10 @@ rule tile:
         slide=get_slide_path,
         size=size_flags,
         mpp=mpp_flag,
+        scene=scene_flag,
         masks=mask_flags,
         settings=flags.tile_flags(CONFIG.tile),
         version=STAGE_VERSION["tile"],
     shell:
         "mil tile --slide {params.slide:q} --name {wildcards.slide:q} {params.size} {params.mpp}"
-        " {params.masks} {params.settings} --out {output.tiles:q} 2>&1 | tee {log:q}"
+        " {params.scene} {params.masks} {params.settings} --out {output.tiles:q} 2>&1 | tee {log:q}"

@@ -54,7 +54,7 @@ def look_first(path: Path, try_out: Callable[[], None]) -> None:
 
 
 def _trial(try_out: Callable[[], None]) -> None:
-    global _in_trial  # noqa: PLW0603  the child alone sets it
+    global _in_trial
     _in_trial = True
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (COMPUTING_S, most))

@@ -10,7 +10,9 @@ import tifffile
 from mil.errors import SeveralImagesError, some
 
 # Names of images that are no scan, as scanners and converters give them.
-NO_SCAN = re.compile(r"(?<![a-z])(label|macro|overview|thumb(nail)?|barcode|preview)(?![a-z])", re.I)
+NO_SCAN = re.compile(
+    r"(?<![a-z])(label|macro|overview|thumb(nail)?|barcode|preview)(?![a-z])", re.I
+)
 # An image is another scan if its area is at least this share of the largest one's, and its
 # pixels are no larger than this multiple of the finest. An overview has far fewer, and far
 # larger, pixels.

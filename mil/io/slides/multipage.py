@@ -1,6 +1,5 @@
 """TIFFs of several pages that are not one pyramid: labels, overviews, several scans."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import tifffile
@@ -34,9 +33,7 @@ def page_images(pages: TiffPages) -> list[ContainerImage]:
     ]
 
 
-def open_image(
-    pages: TiffPages, image: ContainerImage, remark: str
-) -> TiffSource:
+def open_image(pages: TiffPages, image: ContainerImage, remark: str) -> TiffSource:
     """An image of a TIFF that OpenSlide does not take for the slide.
 
     Raises:

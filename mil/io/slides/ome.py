@@ -86,9 +86,7 @@ def _images(
     return images, elements
 
 
-def _page(
-    path: Path, file: tifffile.TiffFile, level: tifffile.TiffPageSeries
-) -> tifffile.TiffPage:
+def _page(path: Path, file: tifffile.TiffFile, level: tifffile.TiffPageSeries) -> tifffile.TiffPage:
     page = level.keyframe
     if level.axes != "YXS" or level.dtype != np.uint8 or page.samplesperpixel < 3:
         shape = " x ".join(str(length) for length in level.shape)

@@ -143,7 +143,9 @@ def _probes(blocks: TiffBlocks, level: Level, ratio: float) -> list[int]:
     on_pixel_x = np.mod(x * ratio + ROUNDING, 1) < NO_MIXTURE
     on_pixel_y = np.mod(y * ratio + ROUNDING, 1) < NO_MIXTURE
     inside = (x < level.width_px) & (y < level.height_px)
-    usable = np.flatnonzero(on_pixel_x & on_pixel_y & inside & (blocks.counts > 0))
+    # OpenSlide must not be asked for what the file cannot hold: it would allocate it.
+    stored = (blocks.counts > 0) & ~blocks.beyond_end()
+    usable = np.flatnonzero(on_pixel_x & on_pixel_y & inside & stored)
     # Stable, so that the choice among equally long blocks is the same everywhere.
     longest = np.argsort(-blocks.counts[usable].astype(np.int64), kind="stable")
     indices: list[int] = usable[longest][:PROBES_TRIED].tolist()

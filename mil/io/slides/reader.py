@@ -12,7 +12,7 @@ import openslide
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from mil.errors import UnreadableSlideError
+from mil.errors import MissingResolutionError, UnreadableSlideError
 from mil.io.slides.blocks import BlockCache, BlockError, Blocks, RgbPixels
 from mil.io.slides.faults import check_file
 from mil.io.slides.first_look import look_first
@@ -30,6 +30,8 @@ Decoder = Literal["auto", "openslide"]
 # is taken once they are announced.
 CACHE_BYTES = 64 << 20
 LARGEST_CACHE_BYTES = 512 << 20
+# A longer side than this is no overview's, pixels.
+FEW_PX = 4000
 
 
 class SlideReader:
@@ -81,25 +83,27 @@ class SlideReader:
         self.properties = self._source.properties
         self.vendor = self._source.vendor
         try:
-            self._check_orientation()
+            self._check_openslide()
         except UnreadableSlideError:
             self.close()
             raise
 
-    def _check_orientation(self) -> None:
-        """Refuse a turned slide whose pixels OpenSlide alone reads: it turns block by block."""
+    def _check_openslide(self) -> None:
+        """Refuse a slide that must not be read through OpenSlide, and has to be."""
         if self._pages is None:
             return
         orientation = max(map(orientation_of, self._pages.pages), default=UPRIGHT)
-        if orientation == UPRIGHT:
-            return
-        if not all(isinstance(self.blocks(number), TiffBlocks) for number in range(self.num_levels)):
-            raise UnreadableSlideError(
-                self.path,
+        fault = self._pages.impossible_claim()
+        if orientation != UPRIGHT:
+            fault = (
                 f"its TIFF orientation is {orientation}, which OpenSlide applies to every block "
-                "by itself; write it again without the tag",
+                "by itself; write it again without the tag"
             )
-        self.remarks.append(turned_remark(orientation))
+            self.remarks.append(turned_remark(orientation))
+        if fault:
+            levels = [self.blocks(number) for number in range(self.num_levels)]
+            if not all(isinstance(blocks, TiffBlocks) for blocks in levels):
+                raise UnreadableSlideError(self.path, fault)
 
     def _fresh_state(self, cache_bytes: int = CACHE_BYTES) -> None:
         self._cache = BlockCache(cache_bytes)
@@ -172,7 +176,18 @@ class SlideReader:
         Raises:
             MissingResolutionError: no source states it.
         """
-        return resolve(self.path, self.properties, override, allow_objective_power)
+        try:
+            return resolve(self.path, self.properties, override, allow_objective_power)
+        except MissingResolutionError as error:
+            width, height = self.size_px
+            if max(width, height) > FEW_PX:
+                raise
+            # Whoever guesses 0.5 µm for an overview gets tiles of the whole body.
+            reason = (
+                f"{error.reason}; {width} x {height} px are few for a scan: an overview or a "
+                "thumbnail?"
+            )
+            raise MissingResolutionError(self.path, reason) from None
 
     def level_for(self, downsample: float) -> int:
         """Number of the coarsest level that is not coarser than `downsample`; 0 if none is."""

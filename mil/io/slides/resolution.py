@@ -21,6 +21,8 @@ PixelSides = tuple[float, float]  # width and height of a pixel, micrometres
 PLAUSIBLE_MPP = (0.02, 50.0)
 # Pixels are taken for square when their sides differ by less than this share.
 SQUARE = 0.01
+# Source of a pixel size that the user gives, in the slide table or by --mpp.
+TABLE = "table"
 # Largest relative difference of two sources that state the same pixel size.
 TOLERANCE = 0.05
 # The same, where one of them is the objective power. It is nominal: scanners of 40x
@@ -85,7 +87,7 @@ def resolve(
             square.
     """
     if override is not None:
-        return Resolution(override, "table")
+        return Resolution(override, TABLE)
     chain = list(CHAIN if allow_objective_power else CHAIN[:-1])
     if properties.get(openslide.PROPERTY_NAME_VENDOR) == NO_VENDOR:
         # Its figure is that of the tags.
@@ -108,8 +110,8 @@ def resolve(
     raise MissingResolutionError(path, reason)
 
 
-def disagreeing(used: Resolution, stated: Mapping[str, float]) -> str:
-    """Pixel sizes of other sources that differ from the one that is used; empty without any.
+def sizes_disagree(used: Resolution, stated: Mapping[str, float]) -> list[str]:
+    """Pixel sizes of other sources that differ from the one that is used; at most one sentence.
 
     Args:
         used: pixel size that is used, and its source.
@@ -122,7 +124,13 @@ def disagreeing(used: Resolution, stated: Mapping[str, float]) -> str:
         plausible = PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]
         if plausible and abs(mpp / used.mpp - 1) > tolerance:
             sources_by_mpp.setdefault(f"{mpp:.4g}", []).append(source)
-    return ", ".join(f"{mpp} by {' and '.join(names)}" for mpp, names in sources_by_mpp.items())
+    if not sources_by_mpp:
+        return []
+    sizes = ", ".join(f"{mpp} by {' and '.join(names)}" for mpp, names in sources_by_mpp.items())
+    return [
+        f"its pixel size is {used.mpp:.4g} µm by {used.source}, but {sizes}; give the right one "
+        "in the csv's `mpp`"
+    ]
 
 
 def stated_sizes(properties: Properties) -> dict[str, float]:

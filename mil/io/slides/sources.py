@@ -1,14 +1,15 @@
 """Which library reads a slide, and which image of its file is the slide."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from mil.errors import SeveralImagesError, UnreadableSlideError
+from mil.errors import SeveralImagesError
 from mil.io.slides.blocks import Blocks, RgbPixels
 from mil.io.slides.faults import TIFF
-from mil.io.slides.images import choose_image
-from mil.io.slides.levels import Level
+from mil.io.slides.images import ContainerImage, choose_image
+from mil.io.slides.levels import Level, same_shape
 from mil.io.slides.multipage import open_image, page_images
 from mil.io.slides.ome import is_ome, open_ome
 from mil.io.slides.openslide_source import OpenSlideSource
@@ -65,36 +66,63 @@ def open_source(path: Path, scene: str = "") -> OpenedSource:
 
 
 def _not_ome(path: Path, pages: TiffPages | None, scene: str) -> OpenedSource:
-    claim = pages.impossible_claim() if pages else ""
-    if claim:
-        raise UnreadableSlideError(path, claim)
-    remark = ""
-    source: OpenSlideSource | None = None
     # OpenSlide refuses a TIFF whose first page is in strips, as labels are.
-    if pages is None or not pages.starts_in_strips():
-        source = OpenSlideSource(path)
+    if pages is not None and pages.starts_in_strips():
+        images = page_images(pages)
+        if images:
+            return _other_image(pages, *choose_image(path, images, scene))
+    source = OpenSlideSource(path)
     try:
-        if pages is not None and (source is None or source.vendor == NO_VENDOR):
-            images = page_images(pages)
-            if images:
-                image, remark = choose_image(path, images, scene)
-                if source is None or image.pages[0].index != 0:
-                    other = open_image(pages, image, remark)
-                    pages.close()
-                    return OpenedSource(other, None, other.remarks)
-                scene = ""
-        if source is None:
-            source = OpenSlideSource(path)
-        if scene not in ("", "0"):
-            width, height = source.levels[0].width_px, source.levels[0].height_px
-            raise SeveralImagesError(
-                path, f"no image {scene!r}: it has one alone, 0 ({width} x {height} px)"
-            )
+        return _of_openslide(path, source, pages, scene)
     except BaseException:
-        if source is not None:
-            source.close()
+        source.close()
         raise
-    return OpenedSource(source, pages, [remark] if remark else [])
+
+
+def _of_openslide(
+    path: Path, source: OpenSlideSource, pages: TiffPages | None, scene: str
+) -> OpenedSource:
+    if pages is not None and source.vendor == NO_VENDOR:
+        images = page_images(pages)
+        main, others = _not_levels(images, source.levels)
+        level0_px = source.levels[0].width_px * source.levels[0].height_px
+        # Where OpenSlide mixes images into one pyramid, its level 0 may be none of them.
+        if main is None and any(image.area_px > level0_px for image in others):
+            source.close()
+            return _other_image(pages, *choose_image(path, images, scene))
+        if main is not None and others:
+            image, remark = choose_image(path, [main, *others], scene)
+            if image is main:
+                return OpenedSource(source, pages, [remark] if remark else [])
+            source.close()
+            return _other_image(pages, image, remark)
+    if scene not in ("", "0"):
+        size = f"{source.levels[0].width_px} x {source.levels[0].height_px} px"
+        raise SeveralImagesError(path, f"no image {scene!r}: it has one alone, 0 ({size})")
+    return OpenedSource(source, pages, [])
+
+
+def _not_levels(
+    images: Sequence[ContainerImage], levels: Sequence[Level]
+) -> tuple[ContainerImage | None, list[ContainerImage]]:
+    """The image that OpenSlide takes for the slide, and those that are no level of it."""
+    sizes = Counter((level.width_px, level.height_px) for level in levels if same_shape(level))
+    main = None
+    others = []
+    for image in images:
+        if sizes[image.size_px] == 0:
+            others.append(image)
+            continue
+        sizes[image.size_px] -= 1
+        if image.size_px == (levels[0].width_px, levels[0].height_px):
+            main = image
+    return main, others
+
+
+def _other_image(pages: TiffPages, image: ContainerImage, remark: str) -> OpenedSource:
+    source = open_image(pages, image, remark)
+    pages.close()
+    return OpenedSource(source, None, source.remarks)
 
 
 def _is_tiff(path: Path) -> bool:

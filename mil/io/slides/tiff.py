@@ -12,7 +12,7 @@ import imagecodecs
 import numpy as np
 import simplejpeg
 import tifffile
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from mil.errors import ReadingError
@@ -237,7 +237,12 @@ class TiffBlocks:
 
     def cut_off(self) -> int:
         """Number of blocks that lie behind the end of the file."""
-        return int((self.offsets.astype(float) + self.counts > self._file_size).sum())
+        return int(self.beyond_end().sum())
+
+    def beyond_end(self) -> Bool[np.ndarray, " blocks"]:
+        """Whether each block lies behind the end of the file."""
+        # As floats, whose sums do not wrap round.
+        return self.offsets.astype(float) + self.counts > self._file_size
 
     def decode(self, data: bytes, index: int) -> RgbPixels:
         """The pixels of one block."""
@@ -316,9 +321,7 @@ def _tifffile_decoder(page: tifffile.TiffPage) -> BlockDecoder:
     return decode
 
 
-def _on_white(
-    pixels: UInt8[np.ndarray, "height width samples"], unassociated: bool
-) -> RgbPixels:
+def _on_white(pixels: UInt8[np.ndarray, "height width samples"], unassociated: bool) -> RgbPixels:
     """Colours on a white background, where the fourth sample is their opacity."""
     colours = pixels[..., :3]
     if pixels.shape[2] < 4 or pixels[..., 3].min() == OPAQUE:

@@ -26,6 +26,7 @@ COLUMNS = (
     "tissue",
     "region",
     "checksum",
+    "scene",
 )
 # Columns of paths below the slides' folder.
 IN_FOLDER = ("path", "annotation", "tissue", "region")
@@ -64,6 +65,7 @@ class Slide:
         tissue: the user's tissue mask below the slides' folder.
         region: the user's mask of the region that tiles may come from.
         checksum: checksum of the slide's file.
+        scene: name or number of the image that is the slide, in a file of several.
         subgroups: values of all other columns, by column.
     """
 
@@ -79,6 +81,7 @@ class Slide:
     tissue: str = ""
     region: str = ""
     checksum: str = ""
+    scene: str = ""
     subgroups: dict[str, str] = field(default_factory=dict)
 
 
