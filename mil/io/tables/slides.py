@@ -291,7 +291,9 @@ def _check_unique(rows: Sequence[tuple[int, Slide]], path: Path) -> None:
         # As a path, since ./a.svs is a.svs. Slides without one cannot collide.
         key = f"id {slide.slide}"
         if slide.path:
-            key = str(PurePosixPath(slide.path.replace("\\", "/")))
+            # Several images of one file are several slides.
+            path_as_written = PurePosixPath(slide.path.replace("\\", "/"))
+            key = f"{path_as_written} {slide.scene.casefold()}"
         other = slide_of_path.setdefault(key, slide.slide)
         if other != slide.slide:
             raise DatasetError(
