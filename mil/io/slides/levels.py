@@ -15,8 +15,10 @@ FINE_ENOUGH = 1e-3
 # A level whose reductions in x and y differ by more than this share, and by more than
 # rounding at its edge explains, is no smaller version of level 0 but another image.
 SAME_SHAPE = 0.01
-# Pixels that no slide has: the largest scans have 1e11.
+# Pixels, and pixels along a side, that no slide has: the largest scans have 1e11, and half
+# a million.
 IMPOSSIBLE_PX = 10**13
+IMPOSSIBLE_SIDE_PX = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def check_sizes(path: Path, sizes: Sequence[Size]) -> None:
         UnreadableSlideError: a level is so.
     """
     for width, height in sizes:
-        if min(width, height) < 1 or width * height > IMPOSSIBLE_PX:
+        impossible = width * height > IMPOSSIBLE_PX or max(width, height) > IMPOSSIBLE_SIDE_PX
+        if min(width, height) < 1 or impossible:
             raise UnreadableSlideError(
                 path, f"it claims a level of {width} x {height} px; the file is damaged"
             )

@@ -6,7 +6,7 @@ import tifffile
 
 from mil.errors import UnreadableSlideError
 from mil.io.slides.images import ContainerImage
-from mil.io.slides.levels import make_levels, same_shape
+from mil.io.slides.levels import check_sizes, make_levels, same_shape
 from mil.io.slides.tiff import TiffPages, is_rgb
 from mil.io.slides.tiff_source import TiffSource, check_block_size, resolution_tags
 
@@ -51,6 +51,7 @@ def open_image(pages: TiffPages, image: ContainerImage, remark: str) -> TiffSour
 def _is_readable(path: Path, page: tifffile.TiffPage) -> bool:
     try:
         check_block_size(path, page)
+        check_sizes(path, [(page.imagewidth, page.imagelength)])
         bytes_only = page.dtype == "uint8" and page.planarconfig == 1
         return bytes_only and page.samplesperpixel in (3, 4) and is_rgb(page)
     except Exception:  # noqa: BLE001  a page that tifffile cannot make sense of

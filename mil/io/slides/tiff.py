@@ -180,8 +180,14 @@ class TiffBlocks:
         self._file = file
         self._reference = reference
         self.same_kinds: set[Kind] = set()
+        # Each is decoded whole, and one that was not scanned is made white.
+        if 3 * self.width_px * self.height_px > LARGEST_BLOCK_BYTES:
+            raise BlockError(f"blocks of {self.width_px} x {self.height_px} px")
         if min(len(self.offsets), len(self.counts)) < self.columns * self.rows:
             raise BlockError("fewer tiles than its size asks for")
+        # Tables of a damaged file may be longer, and of different lengths.
+        self.offsets = self.offsets[: self.columns * self.rows]
+        self.counts = self.counts[: self.columns * self.rows]
         self._file_size = os.fstat(file.fileno()).st_size
         self._decode = _decoder(page)
 

@@ -48,6 +48,18 @@ def test_a_tile_that_claims_4_gb_is_lost_alone(tmp_path):
             reader.read(256.0, 256.0, 64.0, 64)
 
 
+def test_tables_of_different_lengths_are_read_as_far_as_the_slide_goes(tmp_path):
+    path = tmp_path / "a.tif"
+    write(path, "zlib", picture=PICTURE, tile=64)
+    with tifffile.TiffFile(path) as file:
+        counts = list(file.pages[0].databytecounts)
+    overwrite(path, "TileByteCounts", [*counts, 7, 7, 7])
+    with SlideReader(path) as reader:
+        assert isinstance(reader.blocks(0), TiffBlocks)
+        assert reader.blocks(0).cut_off() == 0
+        np.testing.assert_array_equal(reader.read(0.0, 0.0, 192.0, 192), PICTURE[:, :192])
+
+
 @pytest.mark.parametrize("decoder", ["auto", "openslide"])
 def test_openslide_is_not_asked_for_a_tile_that_claims_4_gb(tmp_path, decoder):
     path = claiming(tmp_path / "a.tif", 4)
@@ -68,7 +80,7 @@ def test_a_property_that_cannot_be_read_costs_no_other(tmp_path, name):
         assert reader.properties["aperio.Filename"] == "CMU-1"
 
 
-@pytest.mark.parametrize("size", [(0, 10), (10, -1), (2**31 - 1, 2**31 - 1)])
+@pytest.mark.parametrize("size", [(0, 10), (10, -1), (2**31 - 1, 2**31 - 1), (16, 6_357_008)])
 def test_impossible_sizes_are_refused(tmp_path, size):
     with one_line(UnreadableSlideError, match=f"claims a level of {size[0]} x {size[1]} px"):
         check_sizes(tmp_path / "a.tif", [(100, 100), size])
