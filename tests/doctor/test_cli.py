@@ -77,8 +77,8 @@ def test_each_state_has_its_line_and_what_to_do(tmp_path):
         "unreadable (1): copy it again from its source, or convert it; then check its checksum",
         "  text  not a slide that OpenSlide reads, or cut short",
         f"no_mpp (1): {ADVICE['no_mpp']}",
-        "  nompp  no pixel size in OpenSlide's properties, TIFF tags or vendor's text; 1024 x 768 "
-        "px are few for a scan: an overview or a thumbnail?",
+        "  nompp  no pixel size in OpenSlide's properties, TIFF tags or vendor's text; of 1024 x "
+        "768 px, it may be an overview",
         f"  gone  no file {tmp_path / 'gone.tif'}",
         f"no_tissue (1): {ADVICE['no_tissue']}",
         "corrupt_regions (1): copy it again from its source, or raise features.max_corrupt",

@@ -328,8 +328,8 @@ def test_no_resolution_still_shows_the_slide(tmp_path):
     geometry = tile(tmp_path / "a.tif").geometry
     assert geometry.state == "no_mpp"
     assert geometry.reason == (
-        "no pixel size in OpenSlide's properties, TIFF tags or vendor's text; 1024 x 768 px are "
-        "few for a scan: an overview or a thumbnail?"
+        "no pixel size in OpenSlide's properties, TIFF tags or vendor's text; of 1024 x 768 px, "
+        "it may be an overview"
     )
     picture = picture_of(tmp_path / "out" / "s1.h5")
     assert picture.shape == (768, 1024, 3)

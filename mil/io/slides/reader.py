@@ -183,10 +183,7 @@ class SlideReader:
             if max(width, height) > FEW_PX:
                 raise
             # Whoever guesses 0.5 µm for an overview gets tiles of the whole body.
-            reason = (
-                f"{error.reason}; {width} x {height} px are few for a scan: an overview or a "
-                "thumbnail?"
-            )
+            reason = f"{error.reason}; of {width} x {height} px, it may be an overview"
             raise MissingResolutionError(self.path, reason) from None
 
     def level_for(self, downsample: float) -> int:
