@@ -58,6 +58,24 @@ class MissingResolutionError(SlideError):
     state = "no_mpp"
 
 
+class CoarseSlideError(SlideError):
+    """A slide's pixels are larger than the tiles' resolution allows: no scan but an overview."""
+
+    state = "too_coarse"
+
+
+class SeveralImagesError(SlideError):
+    """Several images of a slide's file may be the slide, or none is named as the user names it."""
+
+    state = "several_images"
+
+
+class SmallSlideError(SlideError):
+    """A whole slide is smaller than one tile."""
+
+    state = "too_small"
+
+
 class NoTissueError(SlideError):
     """No tile of a slide holds enough tissue."""
 

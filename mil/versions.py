@@ -7,7 +7,7 @@ TOOL_VERSION = "0.1.0"
 STAGE_VERSION = {
     "fetch": 1,
     "tile": 3,
-    "features": 3,
+    "features": 4,
     "split": 2,
     "train": 5,
     "score": 1,

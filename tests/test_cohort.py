@@ -103,7 +103,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "no_tissue",
         "no tile with enough tissue",
     ),
-    "tiny": (lambda path: tissue_slide(path, (24, 24), MPP), "no_tissue", "smaller than one tile"),
+    "tiny": (lambda path: tissue_slide(path, (24, 24), MPP), "too_small", "smaller than one tile"),
     "spot": (spoilt(1, range(1, 2)), "corrupt_regions", "cannot be decoded"),
 }
 
@@ -166,7 +166,7 @@ def test_each_slide_ends_in_its_state_and_harms_no_other(cohort, tmp_path, monke
     assert lines[0] == (
         f"{len(slides)} in, {len(slides) - damaged} out, "
         f"{each} corrupt_regions, {2 * each} no_mpp, "
-        f"{2 * each} no_tissue, {8 * each} unreadable"
+        f"{each} no_tissue, {each} too_small, {8 * each} unreadable"
     )
     assert len(lines) == 1 + damaged
     assert "Traceback" not in capfd.readouterr().err

@@ -37,7 +37,7 @@ def tile_slide(
     """Find the tissue of a slide and cut it into tiles, as `mil tile` does.
 
     A problem with the slide is no error but a state: look at `tiles.geometry.state`
-    (`ok`, `no_tissue`, `empty_mask`, `no_mpp`, `unreadable`) and `tiles.geometry.reason`.
+    (such as `ok`, `no_tissue`, `empty_mask`, `no_mpp`, `unreadable`) and `tiles.geometry.reason`.
 
     Args:
         slide: File of the slide.

@@ -38,8 +38,9 @@ Names = Annotated[
 class TileConfig(Section):
     """Settings of stage `tile`: tissue and tiles."""
 
+    # Smaller ones are a slip: they hold less than one nucleus, and are millions.
     size_px: int | None = Field(
-        None, gt=0, description="Side of a tile, pixels; if unset, that of the encoder."
+        None, ge=16, description="Side of a tile, pixels; if unset, that of the encoder."
     )
     mpp: float | None = Field(
         None,

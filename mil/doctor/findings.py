@@ -126,6 +126,7 @@ class SlideFinding:
         tilings: Findings by tiling, such as `224px_0.5mpp`.
         warnings: Sentences about doubtful properties.
         regions: Findings on its annotation and masks.
+        scene: Image that the slide table names, in a file of several.
     """
 
     slide: str
@@ -143,6 +144,7 @@ class SlideFinding:
     tilings: dict[str, TilingFinding] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     regions: list[RegionFinding] = field(default_factory=list)
+    scene: str = ""
 
     @property
     def decoder(self) -> str:

@@ -15,13 +15,20 @@ from mil.doctor import warnings
 from mil.doctor.findings import LevelFinding, SlideFinding, TilingFinding
 from mil.doctor.probes import Coords, cut_off, four_corners, last_row, positions, unreadable
 from mil.doctor.regions import OutlineFiles, inspect_regions
-from mil.errors import CorruptRegionsError, MilError, SlideError, UnreadableSlideError
+from mil.errors import (
+    CorruptRegionsError,
+    FormatError,
+    MilError,
+    ReadingError,
+    SlideError,
+    UnreadableSlideError,
+)
 from mil.io.slides import Overview, SlideReader
 from mil.io.slides.resolution import Resolution, stated_sizes
 from mil.io.slides.tiff import TiffBlocks
 from mil.io.tables import Slide
 from mil.tile import plan
-from mil.tile.checks import check_any_tile, check_loss, check_scale
+from mil.tile.checks import check_any_tile, check_loss, check_scale, remarks_of
 from mil.tile.grid import footprint_px, grid
 
 # Tiles to measure the rate of reading with.
@@ -62,7 +69,7 @@ def inspect_slide(
         masks: The user's masks of the slide.
         outlines: Files of its outlines, to be looked at; None: none.
     """
-    finding = SlideFinding(row.slide, str(file))
+    finding = SlideFinding(row.slide, str(file), scene=row.scene)
     try:
         if not file.exists():
             # The workflow can fetch it, which is another remedy than to correct the
@@ -70,17 +77,17 @@ def inspect_slide(
             if row.url:
                 return replace(finding, state="not_fetched", reason=f"will come from {row.url}")
             return replace(finding, state="missing", reason=f"no file {file}")
-        with SlideReader(file) as reader:
+        with SlideReader(file, scene=row.scene) as reader:
             finding = _described(finding, reader)
             resolution = _resolution(reader, row, requirements)
-            finding = _with_pixel_size(finding, resolution)
+            finding = _with_pixel_size(finding, reader, resolution)
             # Once for all tilings: tissue detection takes most of the doctor's time.
             overview = plan.read_overview(reader, resolution.mpp) if requirements.tissue else None
             finding = _warned(finding, _overview_warnings(reader, overview))
             if overview is not None:
                 check_loss(file, overview.lost)
             for tile_px, target_mpp in requirements.tilings:
-                inspection = _TilingInspection(reader, resolution.mpp, tile_px, target_mpp)
+                inspection = _TilingInspection(reader, resolution, tile_px, target_mpp)
                 tiling = tiling_name(tile_px, target_mpp)
                 finding.tilings[tiling] = inspection.run(requirements, masks, overview)
             if outlines is not None:
@@ -90,9 +97,14 @@ def inspect_slide(
         return _concluded(finding)
     except SlideError as error:
         return replace(finding, state=error.state, reason=error.reason)
-    except MilError as error:
+    except FormatError as error:
         # Faults of the slide itself are SlideErrors: this one is of a user's mask.
         return replace(finding, state="bad_mask", reason=str(error))
+    except ReadingError as error:
+        return replace(finding, state="reading_stopped", reason=str(error))
+    except MilError:
+        # A setting, which concerns all slides.
+        raise
     except Exception as error:  # noqa: BLE001  the other slides must still be inspected
         # A fault of mil itself: the user is asked to report this line.
         frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -102,7 +114,7 @@ def inspect_slide(
 
 
 def _warned(finding: SlideFinding, more: list[str]) -> SlideFinding:
-    return replace(finding, warnings=finding.warnings + more)
+    return replace(finding, warnings=list(dict.fromkeys(finding.warnings + more)))
 
 
 def _described(finding: SlideFinding, reader: SlideReader) -> SlideFinding:
@@ -116,7 +128,7 @@ def _described(finding: SlideFinding, reader: SlideReader) -> SlideFinding:
         scanned_px=reader.extent_px,
         levels=levels,
         mpp_said=stated_sizes(reader.properties),
-        warnings=not_square + warnings.truncated(levels),
+        warnings=[*reader.remarks, *not_square, *warnings.truncated(levels)],
     )
 
 
@@ -150,8 +162,10 @@ def _resolution(reader: SlideReader, row: Slide, requirements: Requirements) -> 
         raise
 
 
-def _with_pixel_size(finding: SlideFinding, resolution: Resolution) -> SlideFinding:
-    finding = _warned(finding, warnings.sizes_disagree(resolution, finding.mpp_said))
+def _with_pixel_size(
+    finding: SlideFinding, reader: SlideReader, resolution: Resolution
+) -> SlideFinding:
+    finding = _warned(finding, remarks_of(reader, resolution))
     return replace(finding, mpp=resolution.mpp, mpp_source=resolution.source)
 
 
@@ -167,13 +181,15 @@ def _overview_warnings(reader: SlideReader, overview: Overview | None) -> list[s
 class _TilingInspection:
     """A slide in tiles of one size and resolution."""
 
-    def __init__(self, reader: SlideReader, mpp: float, tile_px: int, target_mpp: float) -> None:
+    def __init__(
+        self, reader: SlideReader, resolution: Resolution, tile_px: int, target_mpp: float
+    ) -> None:
         self.reader = reader
-        self.mpp = mpp
+        self.resolution = resolution
+        self.mpp = resolution.mpp
         self.tile_px = tile_px
         self.target_mpp = target_mpp
-        self.side = footprint_px(tile_px, target_mpp, mpp)
-        self.whole_grid = grid(reader.extent_px, self.side, reader.origin_px)
+        self.side = footprint_px(tile_px, target_mpp, self.mpp)
         self.level = reader.level_for(self.side / tile_px)
         self.downsample = reader.levels[self.level].downsample
         self.tile_plan: plan.TilePlan | None = None
@@ -185,7 +201,7 @@ class _TilingInspection:
         finding = TilingFinding("ok", "", level=self.level, excess=excess, side_level0_px=self.side)
         try:
             max_upsample = requirements.tile.max_upsample
-            check_scale(self.reader.path, self.mpp, self.target_mpp, max_upsample)
+            check_scale(self.reader, self.resolution, self.target_mpp, max_upsample)
             coords, tissue_mm2 = self._tiles(requirements, masks, overview)
             finding = replace(
                 finding,
@@ -209,12 +225,15 @@ class _TilingInspection:
             return replace(finding, state=error.state, reason=error.reason)
         return finding
 
+    def _whole_grid(self) -> Coords:
+        return grid(self.reader.extent_px, self.side, self.reader.origin_px)
+
     def _tiles(
         self, requirements: Requirements, masks: plan.UserMasks, overview: Overview | None
     ) -> tuple[Coords, float | None]:
         """Tiles and area of the tissue; the whole grid and None without detection."""
         if overview is None:
-            return self.whole_grid, None
+            return self._whole_grid(), None
         tile_plan = plan.plan_tiles(
             self.reader,
             self.mpp,
@@ -231,7 +250,7 @@ class _TilingInspection:
         """Read the corners of the slide, and the last rows of slide and tissue."""
         # A truncated file fails there first.
         corners = four_corners(self.reader, self.side)
-        probes = np.concatenate([corners, last_row(self.whole_grid), last_row(coords)])
+        probes = np.concatenate([corners, last_row(self._whole_grid()), last_row(coords)])
         probes = np.unique(probes.astype(np.int32), axis=0)
         failed = probes[unreadable(self.reader, probes, self.side, self.tile_px)]
         if len(failed) == len(probes):

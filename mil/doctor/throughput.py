@@ -27,7 +27,9 @@ def measure(slides: Sequence[SlideFinding], tile_px: int, tiling: str) -> list[R
 
 def _measure(slide: SlideFinding, tile_px: int, tiling: str) -> Rate | None:
     finding = slide.tilings[tiling]
-    request = TileRequest(Path(slide.file), finding.to_time, finding.side_level0_px, tile_px)
+    request = TileRequest(
+        Path(slide.file), finding.to_time, finding.side_level0_px, tile_px, slide.scene
+    )
     start = perf_counter()
     # One worker, because the rate is that of one core.
     batches = stream([request], batch_size=32, workers=1)

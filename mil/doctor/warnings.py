@@ -3,42 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from mil.doctor.findings import LevelFinding
-from mil.io.slides import Level, Resolution
-from mil.io.slides.resolution import CHAIN, PLAUSIBLE_MPP, SQUARE
+from mil.io.slides import Level
+from mil.io.slides.levels import same_shape
+from mil.io.slides.resolution import CHAIN, SQUARE, TOLERANCE
 
-# Largest relative difference of two sources that state the same pixel size.
-TOLERANCE = 0.05
-# The same, where one of them is the objective power. It is nominal: scanners of 40x
-# have 0.22 to 0.28 µm/px, and only a wrong objective differs by more.
-TOLERANCE_NOMINAL = 0.30
-NOMINAL = "objective power"
 # Pyramids halve or quarter, so that reading up to twice as many pixels a side is usual.
 USUAL_REDUCTION = 2.5
 # Decoding a level of more pixels than this, to detect tissue, takes many seconds.
 LARGE_OVERVIEW_PX = 400e6
-
-
-def sizes_disagree(used: Resolution, stated: Mapping[str, float]) -> list[str]:
-    """Pixel sizes of other sources that differ from the one that is used.
-
-    Args:
-        used: Pixel size that is used, and its source.
-        stated: Pixel size by source, micrometres.
-    """
-    sources_by_mpp: dict[str, list[str]] = {}
-    for source, mpp in stated.items():
-        tolerance = TOLERANCE_NOMINAL if NOMINAL in (source, used.source) else TOLERANCE
-        # Not a statement: many writers leave the TIFF resolution at 72 dpi.
-        plausible = PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]
-        if plausible and abs(mpp / used.mpp - 1) > tolerance:
-            sources_by_mpp.setdefault(f"{mpp:.4g}", []).append(source)
-    if not sources_by_mpp:
-        return []
-    sizes = ", ".join(f"{mpp} by {' and '.join(names)}" for mpp, names in sources_by_mpp.items())
-    return [
-        f"its pixel size is {used.mpp:.4g} µm by {used.source}, but {sizes}; give the right one "
-        "in the csv's `mpp`"
-    ]
 
 
 def not_square(properties: Mapping[str, str], levels: Sequence[Level]) -> list[str]:
@@ -49,12 +21,13 @@ def not_square(properties: Mapping[str, str], levels: Sequence[Level]) -> list[s
         if pair is not None and abs(pair[0] - pair[1]) > SQUARE * max(pair):
             texts.append(f"its pixels are not square: {pair[0]:g} by {pair[1]:g} µm by {source}")
     for number, level in enumerate(levels):
-        x = level.downsample_x
-        y = level.downsample_y
-        # A pixel more or less at the edge of a small level is rounding.
-        excess_px = abs(x - y) * min(level.width_px, level.height_px)
-        if excess_px > 2 * level.downsample and abs(x / y - 1) > SQUARE:
-            texts.append(f"level {number} is {x:.4g} times smaller across but {y:.4g} times down")
+        if not same_shape(level):
+            x = level.downsample_x
+            y = level.downsample_y
+            texts.append(
+                f"level {number} is {x:.4g} times smaller across but {y:.4g} times down; it is not "
+                "read"
+            )
     # Stated sizes and the shapes of the levels show the same fault.
     return texts[:1]
 

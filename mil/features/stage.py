@@ -109,7 +109,9 @@ def run(
         build(target.encoder, target.entry, geometry.tile_px, config, device) for target in targets
     ]
     num_tiles = len(tiles.coords)
-    request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
+    request = TileRequest(
+        slide, tiles.coords, geometry.side_level0_px, geometry.tile_px, geometry.scene
+    )
     settings = extraction_settings(
         encoders, num_tiles, max_corrupt=config.max_corrupt, threads=threads
     )
@@ -135,7 +137,7 @@ def _check_slide(slide: Path, tiles_path: Path, tiles: Tiles) -> None:
     Positions of another slide give features of blank glass, which nothing would show.
     """
     tiled_px = tiles.geometry.width_level0_px, tiles.geometry.height_level0_px
-    with SlideReader(slide) as reader:
+    with SlideReader(slide, scene=tiles.geometry.scene) as reader:
         size_px = reader.size_px
     if size_px != tiled_px:
         raise FormatError(

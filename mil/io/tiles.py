@@ -13,7 +13,17 @@ from mil.io.h5 import plain, reading, writing
 FORMAT = "mil.tiles"
 VERSION = 2
 # Named states that a slide may end in; see docs/reference/results.md.
-STATES = ("ok", "no_tissue", "empty_mask", "no_mpp", "unreadable", "corrupt_regions")
+STATES = (
+    "ok",
+    "no_tissue",
+    "empty_mask",
+    "no_mpp",
+    "too_coarse",
+    "too_small",
+    "several_images",
+    "unreadable",
+    "corrupt_regions",
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class TileGeometry:
         overview_scale: level-0 pixels per pixel of the overview.
         mpp_source: source of `mpp_level0`; see `mil.io.slides.resolution`.
         tissue_source: `found`, found on a second try, or the name of the user's file.
+        scene: name or number of the image that the user chose, in a file of several.
     """
 
     slide: str
@@ -55,6 +66,7 @@ class TileGeometry:
     overview_scale: float
     mpp_source: str = ""
     tissue_source: str = ""
+    scene: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +91,9 @@ class Tiles:
         """Name of this set of tiles: equal for equal corners and scale."""
         geometry = self.geometry
         scale = f"{geometry.tile_px} {geometry.target_mpp!r} {geometry.side_level0_px!r}"
+        # Images of one file may be tiled alike.
+        if geometry.scene:
+            scale += f" {geometry.scene}"
         # In the type of the file, so that a digest survives writing and reading.
         corners = np.ascontiguousarray(self.coords, np.int32).tobytes()
         return sha256(corners + scale.encode()).hexdigest()
@@ -108,7 +123,12 @@ def read_tiles(path: Path | str) -> Tiles:
         FormatError: the file is no tiles file, or was never finished.
     """
     with reading(Path(path), FORMAT, VERSION) as file:
-        attributes = {name: plain(file.attrs[name]) for name in TileGeometry.__dataclass_fields__}
+        attributes = {
+            name: plain(file.attrs[name])
+            for name in TileGeometry.__dataclass_fields__
+            # Files of earlier versions have no scene.
+            if name in file.attrs or name != "scene"
+        }
         columns = file.get("quality", {}).items()
         quality = {name: values[:].astype(np.float32) for name, values in columns}
         tissue = file["tissue"][:].astype(np.float32)

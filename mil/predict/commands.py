@@ -33,6 +33,13 @@ def predict(
             "files state.",
         ),
     ] = None,
+    scene: Annotated[
+        str,
+        typer.Option(
+            help="Name or number of the image to read where a slide's file holds several; "
+            "empty: the largest that is neither a label nor an overview."
+        ),
+    ] = "",
     no_heatmap: Annotated[
         bool, typer.Option("--no-heatmap", help="Write no heatmaps, only the table.")
     ] = False,
@@ -70,6 +77,7 @@ def predict(
         device=device,
         heatmaps=not no_heatmap,
         keep_bags=keep_bags,
+        scene=scene,
         say=typer.echo,
     )
     # A script notices by the exit code; the other slides have their predictions all the

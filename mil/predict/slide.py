@@ -1,6 +1,6 @@
 """One slide: tissue, tiles, features, predictions, heatmap; a fault is its state."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from mil.io.tiles import Tiles, read_tiles
 from mil.predict.ensemble import Ensemble
 from mil.predict.running import Running
 from mil.progress import progress
+from mil.tile.stage import ignore
 from mil.tile.stage import run as tile
 from mil.trained.forward import forward, tensors_of
 
@@ -59,6 +60,8 @@ class PredictionSettings:
     threads: int
     heatmaps_dir: Path | None
     bags_dir: Path | None
+    scene: str = ""
+    say: Callable[[str], object] = ignore
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ def predict(
             target_mpp=ensemble.target_mpp,
             mpp=settings.mpp,
             config=settings.tile,
+            scene=settings.scene,
+            say=settings.say,
         )
         if geometry.state != "ok":
             return _failed(geometry.state, geometry.reason, tiles_path, ensemble, settings)
@@ -178,7 +183,9 @@ def _embed(
     valid = np.zeros(count, bool)
     tried = 0
     # A generator holds worker threads, which an error must not leave behind.
-    request = TileRequest(slide, tiles.coords, geometry.side_level0_px, geometry.tile_px)
+    request = TileRequest(
+        slide, tiles.coords, geometry.side_level0_px, geometry.tile_px, geometry.scene
+    )
     extraction = extraction_settings(
         [runner], count, max_corrupt=max_corrupt, threads=settings.threads
     )

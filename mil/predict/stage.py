@@ -25,6 +25,7 @@ def run(
     device: str,
     heatmaps: bool,
     keep_bags: Path | None,
+    scene: str = "",
     say: Callable[[str], object],
 ) -> list[SlidePrediction]:
     """Predict new slides with a trained head, or with all heads of a folder.
@@ -44,6 +45,8 @@ def run(
         device: Device of the encoder: `cpu`, `cuda`, or `auto`.
         heatmaps: Whether to draw heatmaps.
         keep_bags: Folder for the slides' bags; None: bags are not kept.
+        scene: Name or number of the image to read in files of several images; empty:
+            the largest that is neither a label nor an overview.
         say: Function that is called with each line for the user.
 
     Returns:
@@ -72,6 +75,8 @@ def run(
         threads=threads,
         heatmaps_dir=out / "heatmap" if heatmaps else None,
         bags_dir=keep_bags,
+        scene=scene,
+        say=say,
     )
     # Slides that are still to come are in the table too, as `not reached`, so that an
     # interrupted run shows what is missing.

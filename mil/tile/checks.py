@@ -2,32 +2,87 @@
 
 from pathlib import Path
 
-from mil.errors import CorruptRegionsError, MissingResolutionError, NoTissueError
-from mil.io.slides import SlideReader
+from mil.errors import CoarseSlideError, CorruptRegionsError, NoTissueError, SmallSlideError
+from mil.io.slides import Resolution, SlideReader
+from mil.io.slides.resolution import TABLE, sizes_disagree, stated_sizes
 from mil.tile.plan import UserMasks
 
 # A slide of which a larger share cannot be seen is damaged, whatever its tiles are like.
 LARGEST_LOSS = 0.01
+# The longest glass slides, for whole sections of a brain, are 150 mm.
+LARGEST_GLASS_MM = 200.0
+# A scan is longer than this; cores and regions cut from one may be shorter.
+SMALL_MM = 2.0
+# Factor by which a file's own pixel size must exceed the user's to contradict it.
+CONTRADICTION = 4.0
 
 
-def check_scale(slide: Path, mpp: float, target_mpp: float, max_upsample: float) -> None:
+def check_scale(
+    reader: SlideReader, resolution: Resolution, target_mpp: float, max_upsample: float
+) -> None:
     """Refuse a slide that is too coarse for the tiles.
 
     Args:
-        slide: the slide's file, for the message.
-        mpp: micrometres per pixel of level 0.
+        reader: the open slide.
+        resolution: micrometres per pixel of level 0, and their source.
         target_mpp: resolution the encoder sees, micrometres per pixel.
         max_upsample: largest factor by which tiles may be enlarged.
 
     Raises:
-        MissingResolutionError: its pixels are larger than the factor allows.
+        CoarseSlideError: its pixels are larger than the factor allows, or a pixel size
+            that the user gives hides that they are.
     """
-    if mpp > target_mpp * max_upsample:
-        raise MissingResolutionError(
-            slide,
-            f"its finest level has {mpp:g} µm/px, too coarse for tiles of {target_mpp:g} µm/px"
-            " (an overview, not a scan?)",
+    coarsest = target_mpp * max_upsample
+    mpp, source = resolution
+    if source == TABLE:
+        _check_user_mpp(reader, mpp, coarsest)
+    if mpp > coarsest:
+        raise CoarseSlideError(
+            reader.path,
+            f"its finest level has {mpp:g} µm/px by {source}, too coarse for tiles of "
+            f"{target_mpp:g} µm/px: an overview or a thumbnail, not the scan",
         )
+
+
+def _check_user_mpp(reader: SlideReader, mpp: float, coarsest: float) -> None:
+    """Refuse a pixel size from the user that the number of pixels shows to be wrong."""
+    if _longest_mm(reader, mpp) > LARGEST_GLASS_MM:
+        raise CoarseSlideError(
+            reader.path,
+            f"at {mpp:g} µm/px by {TABLE} it would be {_size_mm(reader, mpp)}, larger than any "
+            "slide",
+        )
+    for source, stated in stated_sizes(reader.properties).items():
+        contradicts = stated > max(coarsest, CONTRADICTION * mpp)
+        # Whole dots per inch are often the default of an image editor.
+        default = abs(stated - 25400 / (100 * round(254 / stated))) < 1e-3 * stated
+        if contradicts and not default and _longest_mm(reader, stated) < LARGEST_GLASS_MM:
+            raise CoarseSlideError(
+                reader.path,
+                f"its pixels are {mpp:g} µm by {TABLE}, but {stated:.4g} µm by {source}, which "
+                f"makes it {_size_mm(reader, stated)}: an overview or a thumbnail, not the scan",
+            )
+
+
+def remarks_of(reader: SlideReader, resolution: Resolution) -> list[str]:
+    """Sentences about an open slide that its user must know of."""
+    remarks = [*reader.remarks, *sizes_disagree(resolution, stated_sizes(reader.properties))]
+    mpp, source = resolution
+    if source == TABLE and _longest_mm(reader, mpp) < SMALL_MM:
+        remarks.append(
+            f"at {mpp:g} µm/px by {TABLE} the whole slide is {_size_mm(reader, mpp)}; is it an "
+            "overview, whose pixels are far larger?"
+        )
+    return remarks
+
+
+def _longest_mm(reader: SlideReader, mpp: float) -> float:
+    return max(reader.size_px) * mpp / 1000
+
+
+def _size_mm(reader: SlideReader, mpp: float) -> str:
+    width, height = (side * mpp / 1000 for side in reader.size_px)
+    return f"{width:.2g} x {height:.2g} mm"
 
 
 def check_loss(slide: Path, lost: float) -> None:
@@ -65,16 +120,17 @@ def check_any_tile(
 
     Raises:
         NoTissueError: there is no tile.
+        SmallSlideError: the slide is smaller than one.
     """
     if num_tiles:
         return
     width, height = reader.size_px
     if min(width, height) < side_level0_px:
-        reason = (
-            f"the slide ({width} x {height} px) is smaller than one tile ({side_level0_px:.0f} px)"
+        raise SmallSlideError(
+            reader.path,
+            f"the slide ({width} x {height} px) is smaller than one tile ({side_level0_px:.0f} px)",
         )
-    else:
-        source = f"in mask {user_masks.tissue.name}" if user_masks.tissue else "found"
-        inside = f" inside region {user_masks.region.name}" if user_masks.region else ""
-        reason = f"no tile with enough tissue ({tissue_mm2:.3f} mm² of tissue {source}{inside})"
+    source = f"in mask {user_masks.tissue.name}" if user_masks.tissue else "found"
+    inside = f" inside region {user_masks.region.name}" if user_masks.region else ""
+    reason = f"no tile with enough tissue ({tissue_mm2:.3f} mm² of tissue {source}{inside})"
     raise NoTissueError(reader.path, reason)

@@ -26,7 +26,7 @@ def tile(
         str,
         typer.Option(help="Encoder (configs/encoders.yaml) that sets tile size and resolution."),
     ] = DEFAULT_ENCODER,
-    size_px: Annotated[int | None, option(TileConfig, "size_px", min=1)] = DEFAULTS.size_px,
+    size_px: Annotated[int | None, option(TileConfig, "size_px", min=16)] = DEFAULTS.size_px,
     target_mpp: Annotated[float | None, option(TileConfig, "mpp", min=0.001)] = DEFAULTS.mpp,
     mpp: Annotated[
         float | None,
@@ -35,6 +35,13 @@ def tile(
             help="Pixel size of level 0, micrometres; it overrides what the slide's file states.",
         ),
     ] = None,
+    scene: Annotated[
+        str,
+        typer.Option(
+            help="Name or number of the image to read where the slide's file holds several; "
+            "empty: the largest that is neither a label nor an overview."
+        ),
+    ] = "",
     min_tissue: Annotated[float, option(TileConfig, "min_tissue")] = DEFAULTS.min_tissue,
     min_area_mm2: Annotated[float, option(TileConfig, "min_area_mm2")] = DEFAULTS.min_area_mm2,
     max_upsample: Annotated[float, option(TileConfig, "max_upsample")] = DEFAULTS.max_upsample,
@@ -78,10 +85,10 @@ def tile(
             "mil tile: one slide is --slide and --out, a dataset is --dataset and --out-dir; give "
             "one of the two"
         )
-    if of_dataset and (name or mpp or tissue or region):
+    if of_dataset and (name or mpp or scene or tissue or region):
         raise ConfigError(
-            "mil tile: --name, --mpp, --tissue and --region are of one slide; for a dataset give "
-            "them as columns of its slide table"
+            "mil tile: --name, --mpp, --scene, --tissue and --region are of one slide; for a "
+            "dataset give them as columns of its slide table"
         )
     entry = load_encoder(encoder)
     settings = {
@@ -105,6 +112,7 @@ def tile(
             tissue=tissue,
             region=region,
             geojson_frame=geojson_frame,
+            scene=scene,
         )
         typer.echo(f"tile {tile_slide(job, job.outputs())}")
     elif out_dir:

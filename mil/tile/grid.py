@@ -3,6 +3,12 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mil.errors import ConfigError
+
+# Positions of tiles on one slide. The largest sections, 75 mm wide, have 2 million at
+# 224 px and 0.25 µm/px; more are a slip in the size of a tile.
+MOST_POSITIONS = 4_000_000
+
 
 def footprint_px(size_px: int, target_mpp: float, slide_mpp: float) -> float:
     """Side of a tile on the slide, level-0 pixels; never rounded.
@@ -41,8 +47,17 @@ def grid(
         extent_px: width and height of the scanned part, level-0 pixels.
         side_px: side of a tile, level-0 pixels; need not be whole.
         origin_px: corner of the scanned part, level-0 pixels.
+
+    Raises:
+        ConfigError: there are more than `MOST_POSITIONS`.
     """
     columns, rows = (int((extent + 1e-6) // side_px) for extent in extent_px)
+    if columns * rows > MOST_POSITIONS:
+        raise ConfigError(
+            f"tiles of {side_px:.3g} px on a slide of {extent_px[0]} x {extent_px[1]} px are "
+            f"{columns * rows / 1e6:.3g} million, and at most {MOST_POSITIONS / 1e6:g} million "
+            "are cut; set larger tiles (tile.size_px or tile.mpp)"
+        )
     x = np.rint(origin_px[0] + np.arange(columns) * side_px).astype(np.int32)
     y = np.rint(origin_px[1] + np.arange(rows) * side_px).astype(np.int32)
     return np.stack([np.tile(x, rows), np.repeat(y, columns)], axis=1)

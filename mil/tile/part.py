@@ -46,6 +46,7 @@ class TileJob:
         tissue: User's mask of the tissue, or None.
         region: User's mask of the region, or None.
         geojson_frame: Origin of the coordinates of a GeoJSON mask.
+        scene: Name or number of the image to read in a file of several; empty: the largest.
     """
 
     slide: str
@@ -56,6 +57,7 @@ class TileJob:
     tissue: Path | None = None
     region: Path | None = None
     geojson_frame: GeojsonFrame = "scanned"
+    scene: str = ""
 
     def outputs(self) -> list[Output]:
         """The tiles file, with the digest of pixels, masks and settings."""
@@ -64,6 +66,7 @@ class TileJob:
             slide=self.slide,
             file=file_digest(self.file),
             mpp=self.mpp,
+            scene=self.scene,
             tissue=_mask_facts(self.tissue),
             region=_mask_facts(self.region),
             frame=self.geojson_frame,
@@ -105,6 +108,7 @@ def jobs_of_part(
             out=out_dir / f"{row.slide}.h5",
             settings=settings,
             mpp=row.mpp,
+            scene=row.scene,
             geojson_frame=config.geojson_frame,
             **masks.get(row.slide, {}),
         )
@@ -125,6 +129,8 @@ def tile_slide(job: TileJob, stale: Sequence[Output]) -> str:
         tissue=job.tissue,
         region=job.region,
         geojson_frame=job.geojson_frame,
+        scene=job.scene,
+        say=typer.echo,
         made_from=stale[0].digest,
     )
     # Of a slide that does not open the masks were not read.

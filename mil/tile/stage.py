@@ -1,5 +1,6 @@
 """Slide in; tiles file, tissue outline, overview and QC image out."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,13 @@ from shapely.geometry.base import BaseGeometry
 
 from mil.config import TileConfig
 from mil.config.datasets import GeojsonFrame
-from mil.errors import MissingResolutionError, SlideError
+from mil.errors import CoarseSlideError, MissingResolutionError, SlideError
 from mil.io.annotations import feature, write_geojson
 from mil.io.atomic import atomic_path, check_not_inputs
 from mil.io.h5 import check_replaceable
 from mil.io.slides import Overview, Resolution, SlideReader
 from mil.io.tiles import FORMAT, TileGeometry, Tiles, write_tiles
-from mil.tile.checks import check_any_tile, check_loss, check_scale
+from mil.tile.checks import check_any_tile, check_loss, check_scale, remarks_of
 from mil.tile.plan import TilePlan, UserMasks, plan_tiles, read_overview, shrink_for_people
 from mil.tile.qc_image import draw_qc_image
 from mil.tile.quality import assess
@@ -34,6 +35,10 @@ BLANK = Overview(Image.new("RGB", (256, 256), (224, 224, 224)), 1.0, 0.0)
 JPEG_QUALITY = 90
 
 
+def ignore(sentence: str) -> None:
+    """Say nothing."""
+
+
 def run(
     slide: Path,
     name: str,
@@ -47,6 +52,8 @@ def run(
     region: Path | None = None,
     geojson_frame: GeojsonFrame = "scanned",
     made_from: str = "",
+    scene: str = "",
+    say: Callable[[str], object] = ignore,
 ) -> tuple[TileGeometry, int]:
     """Tile one slide; any fault of the slide becomes its named state, never an error.
 
@@ -66,6 +73,8 @@ def run(
         geojson_frame: corner that the user's GeoJSON counts from; see
             `mil.config.datasets`.
         made_from: digest of what the tiles depend on; see `mil.io.provenance`.
+        scene: name or number of one of several images of the file; see `SlideReader`.
+        say: called with each sentence about the slide that its user must know of.
 
     Returns:
         Geometry with the slide's state, and the number of tiles.
@@ -73,6 +82,7 @@ def run(
     Raises:
         FormatError: `tissue` or `region` cannot be used; nothing is written.
         DatasetError: the slide or a mask would be replaced by a file of the result.
+        ConfigError: the tiles are so small that there would be millions.
     """
     check_not_inputs([out, *files_beside(out)], [slide, tissue, region])
     # Before the files beside it are written.
@@ -80,16 +90,18 @@ def run(
     user_masks = UserMasks(tissue, region, geojson_frame)
     overview = BLANK
     regions: list[BaseGeometry] = []
-    tiles = _no_tiles(name, tile_px, target_mpp)
+    tiles = _no_tiles(name, tile_px, target_mpp, scene)
     state = "ok"
     reason = ""
     try:
-        with SlideReader(slide) as reader:
+        with SlideReader(slide, scene=scene) as reader:
             full_overview, resolution = _read(reader, mpp, target_mpp, config)
             overview = shrink_for_people(full_overview)
             tiles = replace(tiles, geometry=_with_size(tiles.geometry, reader, overview))
-            if isinstance(resolution, MissingResolutionError):
+            if isinstance(resolution, SlideError):
                 raise resolution
+            for remark in remarks_of(reader, resolution):
+                say(f"tile {name}: {remark}")
             check_loss(slide, full_overview.lost)
             plan = plan_tiles(
                 reader,
@@ -117,7 +129,7 @@ def run(
     return tiles.geometry, len(tiles.coords)
 
 
-def _no_tiles(name: str, tile_px: int, target_mpp: float) -> Tiles:
+def _no_tiles(name: str, tile_px: int, target_mpp: float, scene: str) -> Tiles:
     """The tiles of a slide that does not open."""
     geometry = TileGeometry(
         slide=name,
@@ -133,18 +145,19 @@ def _no_tiles(name: str, tile_px: int, target_mpp: float) -> Tiles:
         origin_y_level0_px=0,
         tissue_mm2=0.0,
         overview_scale=1.0,
+        scene=scene,
     )
     return Tiles(geometry, np.empty((0, 2), np.int32), np.empty(0, np.float32))
 
 
 def _read(
     reader: SlideReader, mpp: float | None, target_mpp: float, config: TileConfig
-) -> tuple[Overview, Resolution | MissingResolutionError]:
+) -> tuple[Overview, Resolution | SlideError]:
     """The slide's overview and resolution; a slide without resolution has an overview too."""
     try:
         resolution = reader.resolution(mpp, allow_objective_power=config.objective_power)
-        check_scale(reader.path, resolution.mpp, target_mpp, config.max_upsample)
-    except MissingResolutionError as error:
+        check_scale(reader, resolution, target_mpp, config.max_upsample)
+    except (MissingResolutionError, CoarseSlideError) as error:
         return read_overview(reader, None), error
     return read_overview(reader, resolution.mpp), resolution
 

@@ -45,7 +45,7 @@ def test_every_setting_is_on_the_page():
 
 def test_a_setting_shows_type_range_and_default():
     assert "| `min_tissue` | number, ≥ 0, ≤ 1 | `0.25` |" in table(TileConfig)
-    assert "| `size_px` | integer, > 0 | empty |" in table(TileConfig)
+    assert "| `size_px` | integer, ≥ 16 | empty |" in table(TileConfig)
     assert "| `objective_power` | true, false | `false` |" in table(TileConfig)
 
 

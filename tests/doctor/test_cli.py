@@ -10,6 +10,7 @@ from mil.cli import app
 from mil.doctor import stage
 from mil.doctor.show import show
 from mil.encoders.availability import WeightsStatus
+from mil.io.bags.advice import ADVICE
 from tests.doctor.slides import cut_slide, write_dataset
 from tests.synthetic import glass, tissue_slide, write_slide
 
@@ -75,12 +76,11 @@ def test_each_state_has_its_line_and_what_to_do(tmp_path):
     for line in (
         "unreadable (1): copy it again from its source, or convert it; then check its checksum",
         "  text  not a slide that OpenSlide reads, or cut short",
-        "no_mpp (1): give its pixel size in the csv's column `mpp` (micrometres per pixel at "
-        "level 0), or leave it out",
-        "  nompp  no pixel size in OpenSlide's properties, TIFF tags or vendor's text",
+        f"no_mpp (1): {ADVICE['no_mpp']}",
+        "  nompp  no pixel size in OpenSlide's properties, TIFF tags or vendor's text; of 1024 x "
+        "768 px, it may be an overview",
         f"  gone  no file {tmp_path / 'gone.tif'}",
-        "no_tissue (1): look at its QC image in tile/*/grid; lower tile.min_tissue, or give a mask "
-        "of the tissue of your own, or a larger one",
+        f"no_tissue (1): {ADVICE['no_tissue']}",
         "corrupt_regions (1): copy it again from its source, or raise features.max_corrupt",
         "Not ready: 1 of 6 slides missing; 4 of 6 slides unusable.",
     ):
@@ -196,6 +196,6 @@ def test_nothing_is_cut_off_at_any_width(tmp_path, width):
     assert squeezed.count("generic-tiff") == 2
     if width is None:
         assert (
-            f"  {long}  no pixel size in OpenSlide's properties, TIFF tags or vendor's text\n"
+            f"  {long}  no pixel size in OpenSlide's properties, TIFF tags or vendor's text; "
             in shown
         )

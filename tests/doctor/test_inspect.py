@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 
 from mil.config import TileConfig
+from mil.errors import ConfigError, ReadingError
+from mil.io.slides import SlideReader
 from mil.tile import plan
 from mil.tile.stage import run as tile
 from tests.doctor.slides import aperio_slide, cut_slide, full_slide, look_at
 from tests.io.slides.patterns import write_leica
+from tests.io.slides.test_blocks_differ import turned
+from tests.io.slides.test_images import LARGE, OTHER, SMALL, ome_of
+from tests.messages import one_line
 from tests.synthetic import glass, spoil_tile, tissue_slide, write_slide
 
 TILING = "224px_0.5mpp"
@@ -62,9 +67,9 @@ def make_bad(path, kind):
         ("text", "unreadable"),
         ("spoilt", "unreadable"),
         ("glass", "no_tissue"),
-        ("small", "no_tissue"),
+        ("small", "too_small"),
         ("no mpp", "no_mpp"),
-        ("coarse", "no_mpp"),
+        ("coarse", "too_coarse"),
         ("good", "ok"),
     ],
 )
@@ -224,8 +229,8 @@ def test_each_tiling_is_looked_at(tmp_path):
     tissue_slide(tmp_path / "a.tif", (1024, 768), 0.5)
     finding = look_at(tmp_path / "a.tif", tilings=((224, 0.5), (256, 0.2)))
     assert finding.tilings[TILING].state == "ok"
-    assert finding.tilings["256px_0.2mpp"].state == "no_mpp"
-    assert (finding.state, finding.mpp) == ("no_mpp", pytest.approx(0.5))
+    assert finding.tilings["256px_0.2mpp"].state == "too_coarse"
+    assert (finding.state, finding.mpp) == ("too_coarse", pytest.approx(0.5))
     assert "too coarse for tiles of 0.2" in finding.reason
 
 
@@ -243,3 +248,36 @@ def test_only_the_scanned_part_is_tried(tmp_path):
     # corner.
     assert (at.num_tiles, finding.state) == (12, "ok")
     assert np.array_equal(at.to_time[0], (3000, 2000))
+
+
+def test_images_that_are_not_read_and_a_turned_slide_are_told(tmp_path):
+    path = ome_of(tmp_path / "a.ome.tif", ("left", SMALL, 0.5), ("right", LARGE, 0.5))
+    assert (
+        look_at(path, tissue=False)
+        .warnings[0]
+        .endswith("is the slide; not read: 0 'left' (120 x 90 px)")
+    )
+    path = ome_of(tmp_path / "b.ome.tif", ("left", OTHER, 0.5), ("right", LARGE, 0.5))
+    finding = look_at(path, tissue=False)
+    assert finding.state == "several_images"
+    assert "0 'left' (360 x 300 px), 1 'right' (400 x 300 px)" in finding.reason
+    path = turned(tmp_path / "c.tif", 3)
+    assert "its TIFF orientation is 3" in look_at(path, mpp=1.0, tissue=False).warnings[0]
+
+
+def test_a_lost_disk_is_no_bad_mask(tmp_path, monkeypatch):
+    tissue_slide(tmp_path / "a.tif")
+
+    def lost(*_):
+        raise ReadingError("a.tif: reading stopped: Stale file handle; run again")
+
+    monkeypatch.setattr(SlideReader, "read_box", lost)
+    finding = look_at(tmp_path / "a.tif", tissue=False)
+    assert finding.state == "reading_stopped"
+    assert "run again" in finding.reason
+
+
+def test_tiles_that_are_a_slip_are_no_fault_of_a_slide(tmp_path):
+    tissue_slide(tmp_path / "a.tif", (1024, 768))
+    with one_line(ConfigError, match="set larger tiles"):
+        look_at(tmp_path / "a.tif", tilings=((1, 0.1),), tissue=False, max_upsample=10.0)

@@ -5,6 +5,7 @@ import pytest
 from mil.doctor import warnings
 from mil.doctor.findings import LevelFinding
 from mil.io.slides import Level, Resolution
+from mil.io.slides.resolution import sizes_disagree
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ from mil.io.slides import Level, Resolution
     ],
 )
 def test_pixel_sizes_that_disagree(used, stated, warned):
-    finding = warnings.sizes_disagree(Resolution(used[1], used[0]), stated)
+    finding = sizes_disagree(Resolution(used[1], used[0]), stated)
     assert len(finding) == bool(warned)
     if warned:
         assert finding[0] == (
@@ -53,7 +54,7 @@ def test_pixels_that_are_not_square():
         warnings.not_square({"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.2501"}, [level]) == []
     )
     assert warnings.not_square({}, [level, Level(250, 500, 4.0, 2.0)]) == [
-        "level 1 is 4 times smaller across but 2 times down"
+        "level 1 is 4 times smaller across but 2 times down; it is not read"
     ]
     # 1001 by 999 px in 16 by 15: a pixel of rounding.
     assert warnings.not_square({}, [level, Level(16, 15, 62.6, 66.6)]) == []

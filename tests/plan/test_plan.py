@@ -232,7 +232,7 @@ def bags(study) -> Path:
 
 
 def test_precomputed_bags_set_encoder_and_tiling_whatever_the_run_sets(bags):
-    checked = plan(bags="my bags", encoder="nobody", tile={"size_px": 7})
+    checked = plan(bags="my bags", encoder="nobody", tile={"size_px": 17})
     assert checked.tilings == {"uni.v9": "96px_0.5mpp"}
     assert checked.precomputed_bags == {name: f"my bags/{name}.h5" for name in "abc"}
     assert state_flags(checked) == "--bags 'my bags'"

@@ -4,6 +4,7 @@ import math
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from mil.errors import UnreadableSlideError
 from mil.io.slides.blocks import LARGEST_BLOCK_BYTES, BlockError, RgbPixels
 from mil.io.slides.faults import why_unreadable
-from mil.io.slides.levels import Level, make_levels
+from mil.io.slides.levels import Level, check_sizes, make_levels, whole_number
 
 # Side of a block where a level does not tell how it is stored, or stores tiles too small
 # or too large to fetch singly.
@@ -50,10 +51,22 @@ class OpenSlideSource:
         self._futile_retries = 0
         self._start()
         slide = self._handle()
-        self.properties: Mapping[str, str] = dict(slide.properties)
+        try:
+            self._describe(slide)
+        except UnreadableSlideError:
+            self.close()
+            raise
+        except Exception as error:  # noqa: BLE001  strange files raise errors of every kind
+            self.close()
+            raise UnreadableSlideError(path, why_unreadable(path, error)) from None
+
+    def _describe(self, slide: openslide.OpenSlide) -> None:
+        self.properties: Mapping[str, str] = _readable_properties(slide)
         self.vendor = self.properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
         self._check_tiles(slide.level_count)
-        self.levels: list[Level] = make_levels(slide.level_dimensions)
+        sizes = slide.level_dimensions
+        check_sizes(self._path, sizes)
+        self.levels: list[Level] = make_levels(sizes)
         self.ratios = slide.level_downsamples
 
     def _start(self) -> None:
@@ -89,7 +102,7 @@ class OpenSlideSource:
     def _tile_size(self, level: int) -> tuple[int, int]:
         """Width and height of a level's tiles as OpenSlide states them; 0: not stated."""
         names = [f"openslide.level[{level}].tile-{side}" for side in SIDES]
-        width, height = (int(self.properties.get(name, 0)) for name in names)
+        width, height = (whole_number(self.properties.get(name), 0) for name in names)
         return width, height
 
     def _handle(self) -> openslide.OpenSlide:
@@ -190,6 +203,15 @@ class OpenSlideBlocks:
         height = min(self.height_px, level.height_px - top)
         pixels, _, _ = self._source.window(self._level, left, top, width, height)
         return pixels
+
+
+def _readable_properties(slide: openslide.OpenSlide) -> dict[str, str]:
+    """The slide's properties but those that cannot be read, as of damaged descriptions."""
+    properties = {}
+    for name in slide.properties:
+        with suppress(Exception):
+            properties[name] = slide.properties[name]
+    return properties
 
 
 def _usual_side(stored_px: int) -> int:

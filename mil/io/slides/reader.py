@@ -1,25 +1,28 @@
 """A slide whose reads are exact in physical scale."""
 
 import os
-from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 import openslide
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from mil.errors import UnreadableSlideError
+from mil.errors import MissingResolutionError, UnreadableSlideError
 from mil.io.slides.blocks import BlockCache, BlockError, Blocks, RgbPixels
 from mil.io.slides.faults import check_file
-from mil.io.slides.levels import Level, nearest_finer
-from mil.io.slides.ome import OmeSource, is_ome
+from mil.io.slides.first_look import look_first
+from mil.io.slides.levels import nearest_finer, whole_number
 from mil.io.slides.openslide_source import OpenSlideSource
+from mil.io.slides.proof import fast_blocks
 from mil.io.slides.resolution import Resolution, resolve
-from mil.io.slides.tiff import VENDORS, TiffBlocks, TiffPages, fast_blocks, open_pages
+from mil.io.slides.sources import open_source
+from mil.io.slides.tiff import UPRIGHT, VENDORS, TiffBlocks, orientation_of
+from mil.io.slides.tiff_source import turned_remark
 from mil.io.slides.window import Resample, Window, assemble, bounding_box, count_uses, resample
 
 Decoder = Literal["auto", "openslide"]
@@ -27,23 +30,8 @@ Decoder = Literal["auto", "openslide"]
 # is taken once they are announced.
 CACHE_BYTES = 64 << 20
 LARGEST_CACHE_BYTES = 512 << 20
-
-
-@runtime_checkable
-class SlideSource(Protocol):
-    """A library's view of a slide: its levels, properties and pixels."""
-
-    vendor: str
-    levels: list[Level]
-    properties: Mapping[str, str]
-
-    def blocks(self, level: int) -> Blocks | None: ...
-
-    def window(
-        self, level: int, left: int, top: int, width: int, height: int
-    ) -> tuple[RgbPixels, float, float]: ...
-
-    def close(self) -> None: ...
+# A longer side than this is no overview's, pixels.
+FEW_PX = 4000
 
 
 class SlideReader:
@@ -59,35 +47,63 @@ class SlideReader:
             agree within one grey level; `openslide` never does.
         resampler: function that brings pixels to their size; stages that have a faster
             one than Pillow pass it.
+        scene: name or number of one of several images in the file; empty: the largest
+            that is neither a label nor an overview.
+
+    Attributes:
+        remarks: sentences about the file that a user must know of.
 
     Raises:
         UnreadableSlideError: the slide does not open.
+        SeveralImagesError: several images may be the slide, or none is named so.
     """
 
     def __init__(
-        self, path: Path, decoder: Decoder = "auto", resampler: Resample = resample
+        self,
+        path: Path,
+        decoder: Decoder = "auto",
+        resampler: Resample = resample,
+        scene: str = "",
     ) -> None:
         self.path = Path(path)
         self.decoder = decoder
         self.resampler = resampler
+        self.scene = scene
         # First, since libraries give unclear errors, or wait on a pipe.
         fault = check_file(self.path)
         if fault:
             raise UnreadableSlideError(self.path, fault)
-        self._source: SlideSource
-        if is_ome(self.path):
-            self._source = OmeSource(self.path)
-        else:
-            self._source = OpenSlideSource(self.path)
-        self._pages = self._tiff_pages()
+        look_first(self.path, partial(_try_out, self.path, scene))
+        opened = open_source(self.path, scene)
+        self._source = opened.source
+        self._pages = opened.pages
+        self.remarks = list(opened.remarks)
         self._fresh_state()
         self.levels = self._source.levels
         self.properties = self._source.properties
         self.vendor = self._source.vendor
+        try:
+            self._check_openslide()
+        except UnreadableSlideError:
+            self.close()
+            raise
 
-    def _tiff_pages(self) -> TiffPages | None:
-        fast = self.decoder == "auto" and self._source.vendor in VENDORS
-        return open_pages(self.path) if fast else None
+    def _check_openslide(self) -> None:
+        """Refuse a slide that must not be read through OpenSlide, and has to be."""
+        if self._pages is None:
+            return
+        orientation = max(map(orientation_of, self._pages.pages), default=UPRIGHT)
+        fault = self._pages.impossible_claim()
+        if orientation != UPRIGHT:
+            fault = (
+                f"its TIFF orientation is {orientation}, which OpenSlide applies to every block "
+                "by itself; write it again without the tag"
+            )
+            self.remarks.append(turned_remark(orientation))
+        if fault:
+            levels = [self.blocks(number) for number in range(self.num_levels)]
+            if not all(isinstance(blocks, TiffBlocks) for blocks in levels):
+                raise UnreadableSlideError(self.path, fault)
 
     def _fresh_state(self, cache_bytes: int = CACHE_BYTES) -> None:
         self._cache = BlockCache(cache_bytes)
@@ -95,8 +111,8 @@ class SlideReader:
         # Last: from now on other threads trust that the rest belongs to this process.
         self._process = os.getpid()
 
-    def __reduce__(self) -> tuple[type["SlideReader"], tuple[Path, Decoder, Resample]]:
-        return SlideReader, (self.path, self.decoder, self.resampler)
+    def __reduce__(self) -> tuple[type["SlideReader"], tuple[Path, Decoder, Resample, str]]:
+        return SlideReader, (self.path, self.decoder, self.resampler, self.scene)
 
     def __enter__(self) -> "SlideReader":
         return self
@@ -126,18 +142,29 @@ class SlideReader:
 
         It is `openslide.bounds-x/y`, else (0, 0).
         """
-        left = self.properties.get(openslide.PROPERTY_NAME_BOUNDS_X, 0)
-        top = self.properties.get(openslide.PROPERTY_NAME_BOUNDS_Y, 0)
-        return int(left), int(top)
+        width, height = self.size_px
+        left = self._bound(openslide.PROPERTY_NAME_BOUNDS_X, 0)
+        top = self._bound(openslide.PROPERTY_NAME_BOUNDS_Y, 0)
+        # A part that lies outside the slide is none.
+        return (left, top) if 0 <= left < width and 0 <= top < height else (0, 0)
 
     @property
     def extent_px(self) -> tuple[int, int]:
         """Width and height of the scanned part of the slide, level-0 pixels."""
         width, height = self.size_px
         left, top = self.origin_px
-        extent_x = self.properties.get(openslide.PROPERTY_NAME_BOUNDS_WIDTH, width - left)
-        extent_y = self.properties.get(openslide.PROPERTY_NAME_BOUNDS_HEIGHT, height - top)
-        return int(extent_x), int(extent_y)
+        extent_x = self._bound(openslide.PROPERTY_NAME_BOUNDS_WIDTH, width - left)
+        extent_y = self._bound(openslide.PROPERTY_NAME_BOUNDS_HEIGHT, height - top)
+        inside = 0 < extent_x <= width - left and 0 < extent_y <= height - top
+        return (extent_x, extent_y) if inside else (width - left, height - top)
+
+    def _bound(self, name: str, default: int) -> int:
+        return whole_number(self.properties.get(name), default)
+
+    @property
+    def num_levels(self) -> int:
+        """Number of levels."""
+        return len(self.levels)
 
     def resolution(
         self, override: float | None = None, *, allow_objective_power: bool = False
@@ -149,7 +176,15 @@ class SlideReader:
         Raises:
             MissingResolutionError: no source states it.
         """
-        return resolve(self.path, self.properties, override, allow_objective_power)
+        try:
+            return resolve(self.path, self.properties, override, allow_objective_power)
+        except MissingResolutionError as error:
+            width, height = self.size_px
+            if max(width, height) > FEW_PX:
+                raise
+            # Whoever guesses 0.5 µm for an overview gets tiles of the whole body.
+            reason = f"{error.reason}; of {width} x {height} px, it may be an overview"
+            raise MissingResolutionError(self.path, reason) from None
 
     def level_for(self, downsample: float) -> int:
         """Number of the coarsest level that is not coarser than `downsample`; 0 if none is."""
@@ -161,8 +196,7 @@ class SlideReader:
         if self._process != os.getpid():
             self._fresh_state(self._cache.max_bytes)
         if level not in self._level_blocks:
-            fast = None if self._pages is None else self._fast_blocks(self._pages, level)
-            blocks = fast or self._source.blocks(level)
+            blocks = self._fast_blocks(level) or self._source.blocks(level)
             if blocks is not None:
                 # Room for two blocks, or no block would outlive the next one.
                 self._make_room(2 * blocks.width_px * blocks.height_px * 3)
@@ -172,9 +206,14 @@ class SlideReader:
     def _make_room(self, cache_bytes: int) -> None:
         self._cache.max_bytes = max(self._cache.max_bytes, min(cache_bytes, LARGEST_CACHE_BYTES))
 
-    def _fast_blocks(self, pages: TiffPages, level: int) -> TiffBlocks | None:
+    def _fast_blocks(self, level: int) -> TiffBlocks | None:
+        if self._pages is None or self.decoder != "auto" or self.vendor not in VENDORS:
+            return None
         assert isinstance(self._source, OpenSlideSource)
-        return fast_blocks(pages, self._source, level)
+        blocks, remark = fast_blocks(self._pages, self._source, level)
+        if remark and remark not in self.remarks:
+            self.remarks.append(remark)
+        return blocks
 
     def expect(
         self, coords: Int[np.ndarray, "tiles 2"], side_level0_px: float, size_px: int
@@ -274,6 +313,14 @@ class SlideReader:
             return self._cache.get((number, column, row), partial(blocks.read, column, row))
 
         return assemble(self.levels[number], blocks, block, box)
+
+
+def _try_out(path: Path, scene: str) -> None:
+    """Open a slide and read a pixel of each level; a child process does it at first."""
+    with SlideReader(path, "openslide", scene=scene) as reader:
+        for number in range(reader.num_levels):
+            with suppress(BlockError):
+                reader.window(number, 0, 0, 1, 1)
 
 
 def as_array(

@@ -21,6 +21,14 @@ PixelSides = tuple[float, float]  # width and height of a pixel, micrometres
 PLAUSIBLE_MPP = (0.02, 50.0)
 # Pixels are taken for square when their sides differ by less than this share.
 SQUARE = 0.01
+# Source of a pixel size that the user gives, in the slide table or by --mpp.
+TABLE = "table"
+# Largest relative difference of two sources that state the same pixel size.
+TOLERANCE = 0.05
+# The same, where one of them is the objective power. It is nominal: scanners of 40x
+# have 0.22 to 0.28 µm/px, and only a wrong objective differs by more.
+TOLERANCE_NOMINAL = 0.30
+NOMINAL = "objective power"
 # Field number of an eyepiece over the camera's: what 10x means in practice, micrometres
 # per pixel.
 MPP_AT_POWER_1 = 10.0
@@ -43,6 +51,11 @@ TIFF_UNITS_UM = {"inch": UM["inch"], "centimeter": UM["cm"]}
 APERIO_MPP = re.compile(r"\|\s*MPP\s*=\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)")
 # OpenSlide's name of Philips' pixel spacing, one property for each level.
 PHILIPS_SPACING = re.compile(r"philips\..*\bDICOM_PIXEL_SPACING")
+# Attributes of OME's element `Pixels` of the image that is the slide; as properties they
+# begin with `ome.`.
+OME_SIZES = ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeXUnit", "PhysicalSizeYUnit")
+# OpenSlide's vendor of TIFFs without a vendor, whose pixel size it takes from the tags.
+NO_VENDOR = "generic-tiff"
 
 
 class Resolution(NamedTuple):
@@ -57,10 +70,10 @@ def resolve(
 ) -> Resolution:
     """Find a slide's pixel size.
 
-    In this order: the slide table's `mpp`; OpenSlide's `mpp-x`, `mpp-y`; the TIFF
-    resolution tags; the vendor's text or XML (Philips, OME, Aperio, libvips); the
-    objective power, as 10 µm over it, if the user allows it. Values that cannot be true
-    (72 dpi) count as missing.
+    In this order: the slide table's `mpp`; OpenSlide's `mpp-x`, `mpp-y`; the vendor's
+    text or XML (Philips, OME, Aperio, libvips); the TIFF resolution tags, from which
+    OpenSlide takes the size of TIFFs without a vendor; the objective power, as 10 µm over
+    it, if the user allows it. Values that cannot be true (72 dpi) count as missing.
 
     Args:
         path: the slide, for messages.
@@ -74,8 +87,11 @@ def resolve(
             square.
     """
     if override is not None:
-        return Resolution(override, "table")
-    chain = CHAIN if allow_objective_power else CHAIN[:-1]
+        return Resolution(override, TABLE)
+    chain = list(CHAIN if allow_objective_power else CHAIN[:-1])
+    if properties.get(openslide.PROPERTY_NAME_VENDOR) == NO_VENDOR:
+        # Its figure is that of the tags.
+        chain.insert(1, chain.pop(0))
     implausible = []
     for source, find in chain:
         sides = find(properties)
@@ -92,6 +108,29 @@ def resolve(
         return Resolution((x + y) / 2, source)
     reason = _missing_reason(implausible, properties, allow_objective_power)
     raise MissingResolutionError(path, reason)
+
+
+def sizes_disagree(used: Resolution, stated: Mapping[str, float]) -> list[str]:
+    """Pixel sizes of other sources that differ from the one that is used; at most one sentence.
+
+    Args:
+        used: pixel size that is used, and its source.
+        stated: pixel size by source, micrometres.
+    """
+    sources_by_mpp: dict[str, list[str]] = {}
+    for source, mpp in stated.items():
+        tolerance = TOLERANCE_NOMINAL if NOMINAL in (source, used.source) else TOLERANCE
+        # Not a statement: many writers leave the TIFF resolution at 72 dpi.
+        plausible = PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1]
+        if plausible and abs(mpp / used.mpp - 1) > tolerance:
+            sources_by_mpp.setdefault(f"{mpp:.4g}", []).append(source)
+    if not sources_by_mpp:
+        return []
+    sizes = ", ".join(f"{mpp} by {' and '.join(names)}" for mpp, names in sources_by_mpp.items())
+    return [
+        f"its pixel size is {used.mpp:.4g} µm by {used.source}, but {sizes}; give the right one "
+        "in the csv's `mpp`"
+    ]
 
 
 def stated_sizes(properties: Properties) -> dict[str, float]:
@@ -130,11 +169,14 @@ def _vendor(properties: Properties) -> PixelSides | None:
     spacings = [text for key, text in properties.items() if PHILIPS_SPACING.fullmatch(key)]
     if spacings:
         return _finest(spacings)
+    ome = {key: properties[f"ome.{key}"] for key in OME_SIZES if f"ome.{key}" in properties}
+    if ome:
+        return ome_sides(ome)
     text = properties.get("tiff.ImageDescription") or properties.get("openslide.comment") or ""
     aperio = APERIO_MPP.search(text)
     if aperio:
         return _pair(aperio[1], aperio[1])
-    root = _xml(text)
+    root = parse_xml(text)
     if root is None:
         return None
     for read in (_philips, _ome, _vips):
@@ -152,13 +194,14 @@ def _objective(properties: Properties) -> PixelSides | None:
 # Most trustworthy first; the last only if the user allows it.
 CHAIN: tuple[tuple[str, Callable[[Properties], PixelSides | None]], ...] = (
     ("openslide", _openslide),
-    ("tiff tags", _tiff),
     ("vendor text", _vendor),
-    ("objective power", _objective),
+    ("tiff tags", _tiff),
+    (NOMINAL, _objective),
 )
 
 
-def _xml(text: str) -> Element | None:
+def parse_xml(text: str) -> Element | None:
+    """Root of a vendor's XML; None where a text is none, or is hostile."""
     if not text.lstrip().startswith("<"):
         return None
     try:
@@ -199,28 +242,33 @@ def _named(attribute: Element, name: str) -> str:
 
 def _ome(root: Element) -> PixelSides | None:
     for element in root.iter():
-        if _local_name(element) == "Pixels":
-            pair = _pair(element.get("PhysicalSizeX"), element.get("PhysicalSizeY"))
-            # The OME schema's default unit is µm.
-            unit_x = UM.get(element.get("PhysicalSizeXUnit", "µm"))
-            unit_y = UM.get(element.get("PhysicalSizeYUnit", "µm"))
-            if pair is None or unit_x is None or unit_y is None:
-                return None
-            return pair[0] * unit_x, pair[1] * unit_y
+        if local_name(element) == "Pixels":
+            return ome_sides(element.attrib)
     return None
+
+
+def ome_sides(attributes: Mapping[str, str]) -> PixelSides | None:
+    """Pixel size from the attributes of OME's element `Pixels`, micrometres."""
+    pair = _pair(attributes.get("PhysicalSizeX"), attributes.get("PhysicalSizeY"))
+    # The OME schema's default unit is µm.
+    unit_x = UM.get(attributes.get("PhysicalSizeXUnit", "µm"))
+    unit_y = UM.get(attributes.get("PhysicalSizeYUnit", "µm"))
+    if pair is None or unit_x is None or unit_y is None:
+        return None
+    return pair[0] * unit_x, pair[1] * unit_y
 
 
 def _vips(root: Element) -> PixelSides | None:
     """Pixel size from libvips, which keeps the properties of the slide that it converted."""
     properties: dict[str, str] = {}
     for element in root.iter():
-        if _local_name(element) == "property":
-            cells = {_local_name(child): (child.text or "").strip() for child in element}
+        if local_name(element) == "property":
+            cells = {local_name(child): (child.text or "").strip() for child in element}
             properties[cells.get("name", "")] = cells.get("value", "")
     return _openslide(properties)
 
 
-def _local_name(element: Element) -> str:
+def local_name(element: Element) -> str:
     """An element's name without its namespace."""
     return element.tag.rpartition("}")[2]
 

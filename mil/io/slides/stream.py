@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from mil.errors import UnreadableSlideError
+from mil.errors import SeveralImagesError, SlideError, UnreadableSlideError
 from mil.io.slides.reader import Decoder, SlideReader
 from mil.io.slides.window import Resample, resample
 
@@ -30,12 +30,14 @@ class TileRequest:
         coords: top left corners, level-0 pixels, row by row.
         side_level0_px: side of a tile on the slide, level-0 pixels.
         tile_px: side of a tile as it is returned, pixels.
+        scene: name or number of one of several images of the file; see `SlideReader`.
     """
 
     slide: Path
     coords: Int[np.ndarray, "tiles 2"]
     side_level0_px: float
     tile_px: int
+    scene: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,7 @@ class TileBatch:
     first: int
     pixels: UInt8[np.ndarray, "tiles height width 3"]
     readable: Bool[np.ndarray, " tiles"]
-    error: UnreadableSlideError | None = None
+    error: SlideError | None = None
 
 
 def stream(
@@ -111,7 +113,7 @@ class _SlideInUse:
         self._reader: SlideReader | None = None
         self._batches_in_progress = 0
         self._last_begun = False
-        self.error: UnreadableSlideError | None = None
+        self.error: SlideError | None = None
 
     def reader(self) -> SlideReader | None:
         """The open slide; None if it does not open, and `error` tells why."""
@@ -119,10 +121,12 @@ class _SlideInUse:
         with self._opening:
             if self._reader is None and self.error is None:
                 try:
-                    reader = SlideReader(request.slide, self._decoder, self._resampler)
+                    reader = SlideReader(
+                        request.slide, self._decoder, self._resampler, request.scene
+                    )
                     reader.expect(request.coords, request.side_level0_px, request.tile_px)
                     self._reader = reader
-                except UnreadableSlideError as error:
+                except (UnreadableSlideError, SeveralImagesError) as error:
                     self.error = error
             return self._reader
 

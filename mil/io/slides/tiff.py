@@ -4,20 +4,20 @@ import errno
 import io
 import logging
 import os
-import struct
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import simplejpeg
 import tifffile
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from mil.errors import ReadingError
-from mil.io.slides.blocks import BlockError, RgbPixels
-from mil.io.slides.levels import Level
-from mil.io.slides.openslide_source import ROUNDING, OpenSlideSource
+from mil.io.slides.blocks import LARGEST_BLOCK_BYTES, BlockError, RgbPixels
+from mil.io.slides.headers import JPEG_END, JPEG_START, Kind, claimed_size, kind_of
 
 # Formats of OpenSlide whose levels are plain grids of TIFF tiles. Others place, overlap
 # or stitch what they store.
@@ -31,23 +31,21 @@ J2K = {34712, APERIO_YCBCR, 33004, 33005}
 # PackBits, LZMA, Zstandard.
 COMPRESSIONS = {1, 5, JPEG, 8, 32946, 32773, 34925, 50000} | J2K
 # Values of TIFF's tag PhotometricInterpretation.
+MIN_IS_BLACK = 1
 RGB = 2
 YCBCR = 6
+# Value of TIFF's tag ExtraSamples: opacity that the colours are not yet multiplied with.
+UNASSOCIATED_ALPHA = 2
+OPAQUE = 255
+# Value of TIFF's tag Orientation: the first row is the top, the first column the left.
+UPRIGHT = 1
 # An APP14 marker with the colour transform, which TIFF keeps in a tag: 0 for RGB, 1 for
 # YCbCr.
 ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
-JPEG_START = b"\xff\xd8"
-JPEG_END = b"\xff\xd9"
-# SOC and SIZ, with which every JPEG 2000 codestream begins.
-J2K_START = b"\xff\x4f\xff\x51"
-# How far a decoder may be from OpenSlide, grey levels; and on how many blocks of a level
-# it must prove it, of how many that are tried.
+# How far a decoder may be from OpenSlide, grey levels.
 TOLERANCE = 1
-PROBES = 2
-PROBES_TRIED = 5 * PROBES
-# OpenSlide mixes neighbouring pixels when a block does not begin on a whole pixel. At
-# this distance or less the mixture does not show.
-NO_MIXTURE = 1e-3
+# Pages of a file that are looked at; a pyramid has about ten.
+MOST_PAGES = 256
 
 # What tifffile logs about a file becomes our one line.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -55,23 +53,44 @@ logging.getLogger("tifffile").propagate = False
 
 
 class TiffPages:
-    """The tiled pages of a TIFF, which may be levels, and the open file.
+    """The pages of a TIFF, which may be levels, and the open file.
 
     Pixels are fetched by position, so threads may share it.
+
+    Attributes:
+        pages: the tiled pages.
+        all_pages: these and the pages in strips, which are labels and overviews.
+        file: the open file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with tifffile.TiffFile(path) as file:
-            self.pages = [
-                page for page in file.pages if isinstance(page, tifffile.TiffPage) and page.is_tiled
-            ]
-            for page in self.pages:
+        with tifffile.TiffFile(path, _multifile=False) as file:
+            pages = islice(file.pages, MOST_PAGES)
+            self.all_pages = [page for page in pages if isinstance(page, tifffile.TiffPage)]
+            self.pages = [page for page in self.all_pages if page.is_tiled]
+            for page in self.all_pages:
                 read_ahead(page)
         self.file = io.FileIO(path)
 
     def close(self) -> None:
         self.file.close()
+
+    def starts_in_strips(self) -> bool:
+        """Whether the first page is in strips, as labels are, and a later one in tiles."""
+        return bool(self.pages) and not self.all_pages[0].is_tiled
+
+    def impossible_claim(self) -> str:
+        """A block that claims more bytes than the file can hold; empty without one.
+
+        OpenSlide allocates as many as are claimed, and ends the program if it cannot.
+        """
+        most = min(os.fstat(self.file.fileno()).st_size, LARGEST_BLOCK_BYTES)
+        for page in self.pages:
+            largest = max(page.databytecounts, default=0)
+            if largest > most:
+                return f"a block of page {page.index} claims {largest} bytes; the file is damaged"
+        return ""
 
 
 def read_ahead(page: tifffile.TiffPage) -> None:
@@ -90,6 +109,42 @@ def open_pages(path: Path) -> TiffPages | None:
         return None
 
 
+def orientation_of(page: tifffile.TiffPage) -> int:
+    """Value of the tag Orientation; pixels are read as they are stored, whatever it is."""
+    tag = page.tags.get("Orientation")
+    return UPRIGHT if tag is None else int(tag.value)
+
+
+def is_plain(page: tifffile.TiffPage) -> bool:
+    """Whether each block alone tells its RGB or grey pixels, 8 bits each.
+
+    What a page may have besides does not show in every block, so that no sample of
+    blocks proves that it is decoded rightly: opacity, palettes, inverted grey, CMYK.
+    """
+    eight_bits = page.dtype == np.uint8 and page.bitspersample == 8 and page.fillorder == 1
+    if not eight_bits or page.planarconfig != 1 or page.extrasamples or page.imagedepth != 1:
+        return False
+    if page.samplesperpixel == 1:
+        return bool(page.photometric == MIN_IS_BLACK)
+    return bool(page.samplesperpixel == 3) and is_rgb(page)
+
+
+def is_rgb(page: tifffile.TiffPage) -> bool:
+    """Whether a page's decoder gives RGB: it is stored so, or its codec converts it."""
+    converted = page.compression == JPEG or page.compression in J2K
+    return bool(page.photometric == RGB or (page.photometric == YCBCR and converted))
+
+
+def same_pixels(pixels: RgbPixels, expected: RgbPixels) -> bool:
+    """Whether a block's pixels are those of OpenSlide, which has its part inside the level."""
+    height, width = expected.shape[:2]
+    pixels = pixels[:height, :width]
+    # Signed, since differences of bytes would wrap round.
+    return pixels.shape == expected.shape and bool(
+        np.abs(pixels.astype(np.int16) - expected).max(initial=0) <= TOLERANCE
+    )
+
+
 class TiffBlocks:
     """One level's tiles, or strips, of a TIFF.
 
@@ -97,16 +152,21 @@ class TiffBlocks:
         page: the level's page, with positions already read.
         file: the open file; not its number, which may be another file's once this one
             is closed.
-        read_sparse: reads a tile that is stored as zero bytes, by column and row; None:
-            such a tile is white. A damaged tile is never read in another way: OpenSlide
-            would fill it with grey or repeated pixels without an error.
+        reference: reads a tile through OpenSlide, by column and row. It is asked for
+            tiles that are stored as zero bytes, and for the first of each kind of tile.
+            None: the former are white, and there is nothing to compare with. A damaged
+            tile is never read in another way: OpenSlide would fill it with grey or
+            repeated pixels without an error.
+
+    Attributes:
+        same_kinds: kinds of tiles that are decoded as OpenSlide does it.
     """
 
     def __init__(
         self,
         page: tifffile.TiffPage,
         file: io.FileIO,
-        read_sparse: Callable[[int, int], RgbPixels] | None = None,
+        reference: Callable[[int, int], RgbPixels] | None = None,
     ) -> None:
         self.width_px = page.tilewidth if page.is_tiled else page.imagewidth
         self.height_px = page.tilelength if page.is_tiled else page.rowsperstrip
@@ -118,23 +178,44 @@ class TiffBlocks:
         self._j2k = page.compression in J2K
         self._page_px = page.imagewidth, page.imagelength
         self._file = file
-        self._read_sparse = read_sparse
+        self._reference = reference
+        self.same_kinds: set[Kind] = set()
+        # Each is decoded whole, and one that was not scanned is made white.
+        if 3 * self.width_px * self.height_px > LARGEST_BLOCK_BYTES:
+            raise BlockError(f"blocks of {self.width_px} x {self.height_px} px")
         if min(len(self.offsets), len(self.counts)) < self.columns * self.rows:
             raise BlockError("fewer tiles than its size asks for")
+        # Tables of a damaged file may be longer, and of different lengths.
+        self.offsets = self.offsets[: self.columns * self.rows]
+        self.counts = self.counts[: self.columns * self.rows]
         self._file_size = os.fstat(file.fileno()).st_size
         self._decode = _decoder(page)
 
     def read(self, column: int, row: int) -> RgbPixels:
         index = row * self.columns + column
         if self.counts[index] == 0:
-            if self._read_sparse is not None:
-                return self._read_sparse(column, row)
+            if self._reference is not None:
+                return self._reference(column, row)
             # Nothing was scanned there.
             return np.full((self.height_px, self.width_px, 3), 255, np.uint8)
+        data, pixels = self._fetched(index)
+        kind = kind_of(data)
+        if self._reference is None or kind in self.same_kinds:
+            return pixels
+        # Probes of other tiles prove nothing for a tile of another kind.
+        expected = self._reference(column, row)
+        if not same_pixels(pixels, expected):
+            return expected
+        self.same_kinds.add(kind)
+        return pixels
+
+    def _fetched(self, index: int) -> tuple[bytes, RgbPixels]:
+        """The compressed bytes of one block and its pixels, at the second attempt if need be."""
         reason = ""
         for last_attempt in (False, True):
             try:
-                return self.decode(self.fetch(index), index)
+                data = self.fetch(index)
+                return data, self.decode(data, index)
             except (OSError, MemoryError) as error:
                 reason = str(error)
                 # A bad sector (EIO) is the slide's own damage; other errors are the
@@ -162,11 +243,16 @@ class TiffBlocks:
 
     def cut_off(self) -> int:
         """Number of blocks that lie behind the end of the file."""
-        return int((self.offsets.astype(float) + self.counts > self._file_size).sum())
+        return int(self.beyond_end().sum())
+
+    def beyond_end(self) -> Bool[np.ndarray, " blocks"]:
+        """Whether each block lies behind the end of the file."""
+        # As floats, whose sums do not wrap round.
+        return self.offsets.astype(float) + self.counts > self._file_size
 
     def decode(self, data: bytes, index: int) -> RgbPixels:
         """The pixels of one block."""
-        width, height = _claimed_size(data)
+        width, height = claimed_size(data)
         if width == 0 and self._j2k:
             raise BlockError("no JPEG 2000 header where one belongs")
         if width <= self.width_px and height <= self.height_px:
@@ -183,21 +269,6 @@ class TiffBlocks:
                 f"{width} x {height} px where {self.width_px} x {self.height_px} belong"
             )
         return block
-
-
-def _claimed_size(data: bytes) -> tuple[int, int]:
-    """Width and height in the header of a JPEG or JPEG 2000; else 0.
-
-    Checked before a decoder allocates memory for them.
-    """
-    if data.startswith(JPEG_START):
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-        return width, height
-    start = data[:512].find(J2K_START)
-    if start < 0:
-        return 0, 0
-    right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
-    return right - left, bottom - top
 
 
 BlockDecoder = Callable[[bytes, int], RgbPixels]
@@ -241,6 +312,8 @@ def _tifffile_decoder(page: tifffile.TiffPage) -> BlockDecoder:
     planes = 1 if page.planarconfig == 1 else page.samplesperpixel
     if planes != 1:
         raise BlockError("its colours are stored apart")
+    # A fourth sample without a meaning counts as opacity, as libtiff has it.
+    unassociated = UNASSOCIATED_ALPHA in page.extrasamples
 
     def decode(data: bytes, index: int) -> RgbPixels:
         decoded, _, _ = page.decode(data, index, jpegtables=page.jpegtables)
@@ -249,102 +322,18 @@ def _tifffile_decoder(page: tifffile.TiffPage) -> BlockDecoder:
         pixels = decoded[0]
         if pixels.shape[2] == 1:
             return np.repeat(pixels, 3, axis=2)
-        return np.ascontiguousarray(pixels[..., :3])
+        return _on_white(pixels, unassociated)
 
     return decode
 
 
-def fast_blocks(pages: TiffPages, source: OpenSlideSource, number: int) -> TiffBlocks | None:
-    """A level's blocks without OpenSlide.
-
-    Args:
-        pages: pages of the TIFF.
-        source: the slide as OpenSlide sees it.
-        number: number of the level.
-
-    Returns:
-        The blocks; None unless the level's page is known and probes of it agree with
-        OpenSlide.
-    """
-    for page in pages.pages:
-        if _may_be_level(page, source, number):
-            blocks = _blocks_of(page, pages, source, number)
-            if blocks is not None and _agrees_with_openslide(blocks, source, number):
-                return blocks
-    return None
-
-
-def _blocks_of(
-    page: tifffile.TiffPage, pages: TiffPages, source: OpenSlideSource, number: int
-) -> TiffBlocks | None:
-    def read_sparse(column: int, row: int) -> RgbPixels:
-        return _through_openslide(source, number, blocks, column, row)
-
-    try:
-        blocks = TiffBlocks(page, pages.file, read_sparse)
-    except Exception:  # noqa: BLE001  a page that tifffile cannot make sense of
-        return None
-    return blocks
-
-
-def _may_be_level(page: tifffile.TiffPage, source: OpenSlideSource, number: int) -> bool:
-    """Whether a page is as large as a level.
-
-    Philips pads its pages to whole tiles, so that several small pages may fit a level.
-    """
-    level = source.levels[number]
-    excess_x = page.imagewidth - level.width_px
-    excess_y = page.imagelength - level.height_px
-    fits = (excess_x, excess_y) == (0, 0)
-    if source.vendor == "philips":
-        fits |= 0 <= excess_x < page.tilewidth and 0 <= excess_y < page.tilelength
-    return page.dtype == np.uint8 and fits
-
-
-def _agrees_with_openslide(blocks: TiffBlocks, source: OpenSlideSource, number: int) -> bool:
-    """Compare the longest blocks, which are the least likely to be plain glass."""
-    compared = 0
-    for index in _probes(blocks, source.levels[number], source.ratios[number]):
-        row, column = divmod(index, blocks.columns)
-        try:
-            expected = _through_openslide(source, number, blocks, column, row)
-            height, width = expected.shape[:2]
-            pixels = blocks.decode(blocks.fetch(index), index)[:height, :width]
-        except Exception:  # noqa: BLE001  a damaged block proves nothing; take the next
-            continue
-        if pixels.shape != expected.shape:
-            return False
-        # Signed, since differences of bytes would wrap round.
-        if np.abs(pixels.astype(np.int16) - expected).max(initial=0) > TOLERANCE:
-            return False
-        compared += 1
-        if compared == PROBES:
-            return True
-    return compared > 0
-
-
-def _probes(blocks: TiffBlocks, level: Level, ratio: float) -> list[int]:
-    """Indices of the longest blocks that OpenSlide reads without mixing pixels."""
-    rows, columns = np.divmod(np.arange(len(blocks.counts)), blocks.columns)
-    x = columns * blocks.width_px
-    y = rows * blocks.height_px
-    on_pixel_x = np.mod(x * ratio + ROUNDING, 1) < NO_MIXTURE
-    on_pixel_y = np.mod(y * ratio + ROUNDING, 1) < NO_MIXTURE
-    inside = (x < level.width_px) & (y < level.height_px)
-    usable = np.flatnonzero(on_pixel_x & on_pixel_y & inside & (blocks.counts > 0))
-    # Stable, so that the choice among equally long blocks is the same everywhere.
-    longest = np.argsort(-blocks.counts[usable].astype(np.int64), kind="stable")
-    indices: list[int] = usable[longest][:PROBES_TRIED].tolist()
-    return indices
-
-
-def _through_openslide(
-    source: OpenSlideSource, number: int, blocks: TiffBlocks, column: int, row: int
-) -> RgbPixels:
-    level = source.levels[number]
-    left = column * blocks.width_px
-    top = row * blocks.height_px
-    width = min(blocks.width_px, level.width_px - left)
-    height = min(blocks.height_px, level.height_px - top)
-    pixels, _, _ = source.window(number, left, top, width, height)
-    return pixels
+def _on_white(pixels: UInt8[np.ndarray, "height width samples"], unassociated: bool) -> RgbPixels:
+    """Colours on a white background, where the fourth sample is their opacity."""
+    colours = pixels[..., :3]
+    if pixels.shape[2] < 4 or pixels[..., 3].min() == OPAQUE:
+        return np.ascontiguousarray(colours)
+    opacity = pixels[..., 3:4].astype(np.uint32)
+    weighted = colours.astype(np.uint32)
+    if unassociated:
+        weighted = (weighted * opacity + OPAQUE // 2) // OPAQUE
+    return np.minimum(weighted + (OPAQUE - opacity), OPAQUE).astype(np.uint8)

@@ -26,6 +26,7 @@ COLUMNS = (
     "tissue",
     "region",
     "checksum",
+    "scene",
 )
 # Columns of paths below the slides' folder.
 IN_FOLDER = ("path", "annotation", "tissue", "region")
@@ -64,6 +65,7 @@ class Slide:
         tissue: the user's tissue mask below the slides' folder.
         region: the user's mask of the region that tiles may come from.
         checksum: checksum of the slide's file.
+        scene: name or number of the image that is the slide, in a file of several.
         subgroups: values of all other columns, by column.
     """
 
@@ -79,6 +81,7 @@ class Slide:
     tissue: str = ""
     region: str = ""
     checksum: str = ""
+    scene: str = ""
     subgroups: dict[str, str] = field(default_factory=dict)
 
 
@@ -288,7 +291,9 @@ def _check_unique(rows: Sequence[tuple[int, Slide]], path: Path) -> None:
         # As a path, since ./a.svs is a.svs. Slides without one cannot collide.
         key = f"id {slide.slide}"
         if slide.path:
-            key = str(PurePosixPath(slide.path.replace("\\", "/")))
+            # Several images of one file are several slides.
+            path_as_written = PurePosixPath(slide.path.replace("\\", "/"))
+            key = f"{path_as_written} {slide.scene.casefold()}"
         other = slide_of_path.setdefault(key, slide.slide)
         if other != slide.slide:
             raise DatasetError(

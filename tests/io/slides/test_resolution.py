@@ -111,7 +111,27 @@ SAID = {
     "72 dpi, then Aperio": ({**DPI_72, **APERIO}, 0.499, "vendor text"),
     "72 dpi twice, then OME": ({**DPI_72, "openslide.mpp-x": "352.8", **ome()}, 0.5, "vendor text"),
     "OpenSlide before tags": ({**TAGS, **OPENSLIDE, **APERIO, **POWER}, 0.25, "openslide"),
-    "tags before text": ({**TAGS, **APERIO, **POWER}, 0.4, "tiff tags"),
+    "text before tags": ({**TAGS, **APERIO, **POWER}, 0.499, "vendor text"),
+    "text before tags that OpenSlide repeats": (
+        {**TAGS, **APERIO, "openslide.vendor": "generic-tiff", "openslide.mpp-x": "0.4"},
+        0.499,
+        "vendor text",
+    ),
+    "tags that OpenSlide repeats": (
+        {**TAGS, "openslide.vendor": "generic-tiff", "openslide.mpp-x": "0.4"},
+        0.4,
+        "openslide",
+    ),
+    "OME's own image": (
+        {
+            **TAGS,
+            "ome.PhysicalSizeX": "250",
+            "ome.PhysicalSizeXUnit": "nm",
+            "ome.PhysicalSizeYUnit": "nm",
+        },
+        0.25,
+        "vendor text",
+    ),
     "zero is missing": ({"openslide.mpp-x": "0", "openslide.mpp-y": "0", **TAGS}, 0.4, "tiff tags"),
     "not a number is missing": (
         {"openslide.mpp-x": "nan", "openslide.mpp-y": "?", **TAGS},

@@ -117,7 +117,7 @@ def test_a_lost_disk_is_not_the_slides_fault_but_a_bad_sector_is(
         return True
 
     monkeypatch.setattr(TiffBlocks, "__init__", broken)
-    monkeypatch.setattr("mil.io.slides.tiff._agrees_with_openslide", agreed)
+    monkeypatch.setattr("mil.io.slides.proof._agrees_with_openslide", agreed)
     if states is None:
         with pytest.raises(ReadingError, match=r"reading stopped.*run again"):
             list(stream([request], batch_size=4, workers=2))
