@@ -290,7 +290,7 @@ def _write_dataset(
         positive=dataset.positive,
         slides_dir=slides_dir,
     )
-    result.notes += _unmatched_lines(labels, splits)
+    result.notes += [*labels.notes, *_unmatched_lines(labels, splits)]
     counts = ", ".join(f"{label} {count}" for label, count in classes.items())
     table = dataset.folder / f"{dataset.name}.csv"
     result.notes.append(f"dataset {dataset.name}: {len(rows)} slides ({counts}) in {table}")

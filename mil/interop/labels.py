@@ -10,9 +10,13 @@ from pathlib import Path
 from mil.errors import ConfigError, DatasetError
 from mil.interop.external import FeatureFile
 from mil.interop.pixel_size import slides_of
+from mil.io.tables.columns import find_column, need_column
+from mil.io.tables.faults import Faults
+from mil.io.tables.labels import one_spelling, relabelled
 from mil.io.tables.matching import match
+from mil.io.tables.slides import check_patients
 from mil.io.tables.splits import Splits, read_split_file, splits_of
-from mil.io.tables.spreadsheet import Sheet, find_column, need_column, read_sheet
+from mil.io.tables.spreadsheet import Sheet, read_sheet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,7 @@ class LabelTable:
     rows: list[LabelledSlide]
     without_label: list[str]
     without_bag: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 def read_labels(
@@ -63,10 +68,11 @@ def read_labels(
         DatasetError: a table cannot be read, or is ambiguous.
     """
     # The label column is sought in the table that the user names for labels.
-    sheet = read_sheet(labels)
+    named = (columns.slide, columns.label, columns.patient)
+    sheet = read_sheet(labels, named)
     label = need_column(sheet, "label", columns.label)
     if slide_table is not None:
-        sheet = _joined(read_sheet(slide_table), sheet, label, columns)
+        sheet = _joined(read_sheet(slide_table, named), sheet, label, columns)
     elif _is_patient_table(sheet, columns):
         raise DatasetError(
             f"{labels}: has one row per patient; give the table of their slides too: --slide-table "
@@ -75,17 +81,24 @@ def read_labels(
     slide = need_column(sheet, "slide", columns.slide)
     patient = find_column(sheet, "patient", columns.patient)
     slides = slides_of(files, root)
-    matches = match(sheet, slides, slide, label)
+    faults = Faults(sheet.path)
+    sheet = relabelled(sheet, label, {}, faults)
+    matches = match(sheet, slides, slide, label, faults)
+    spelling, notes = one_spelling([cells[label] for _, cells in matches.pairs], faults)
+    if patient:
+        pairs = [(matched.slide, cells[patient]) for matched, cells in matches.pairs]
+        check_patients(pairs, patient, faults)
+    faults.check()
     rows = []
     for matched, cells in matches.pairs:
         # Without a patient, each slide is a patient of its own.
         patient_id = (patient and cells[patient]) or matched.slide
         others = {name: cell for name, cell in cells.items() if name not in (slide, label, patient)}
-        rows.append(LabelledSlide(matched.slide, patient_id, cells[label], others))
+        rows.append(LabelledSlide(matched.slide, patient_id, spelling[cells[label]], others))
     # Matching speaks of paths; messages name slides.
     ids = {str(entry.path): entry.slide for entry in slides}
     unlabelled = [ids[path] for path in matches.without_row + matches.without_label]
-    return LabelTable(rows, unlabelled, matches.without_slide)
+    return LabelTable(rows, unlabelled, matches.without_slide, [*sheet.notes, *notes])
 
 
 def _is_patient_table(sheet: Sheet, columns: ColumnNames) -> bool:

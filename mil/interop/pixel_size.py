@@ -8,10 +8,13 @@ from mil.errors import DatasetError, SlideError
 from mil.interop.external import FeatureFile
 from mil.io.slides import SlideReader
 from mil.io.slides.resolution import PLAUSIBLE_MPP
+from mil.io.tables.columns import need_column
+from mil.io.tables.faults import Faults
 from mil.io.tables.matching import match
 from mil.io.tables.scan import SlideFile, find_slides
-from mil.io.tables.spreadsheet import Sheet, need_column, read_sheet
+from mil.io.tables.spreadsheet import Sheet, read_sheet
 from mil.progress import progress
+from mil.text import number_in
 
 # Relative difference from the nominal magnification above which the user is told:
 # scanners at "20x" or "40x" differ from 0.5 and 0.25 µm by a few percent.
@@ -101,7 +104,9 @@ def _from_table(sheet: Sheet, files: Sequence[FeatureFile], root: Path) -> Pixel
         )
     slide_column = need_column(sheet, "slide", None)
     # Rows without a pixel size are left out by `match`, as rows without a label are.
-    matches = match(sheet, slides_of(files, root), slide_column, column)
+    faults = Faults(sheet.path)
+    matches = match(sheet, slides_of(files, root), slide_column, column, faults)
+    faults.check()
     by_slide = {
         matched.slide: _parse_mpp(cells[column], f"{sheet.path}: slide {matched.slide}")
         for matched, cells in matches.pairs
@@ -110,13 +115,9 @@ def _from_table(sheet: Sheet, files: Sequence[FeatureFile], root: Path) -> Pixel
 
 
 def _parse_mpp(text: str, location: str) -> float:
-    try:
-        # Spreadsheets of many countries write a decimal comma.
-        value = float(text.replace(",", "."))
-    except ValueError:
-        value = 0.0
+    value = number_in(text)
     smallest, largest = PLAUSIBLE_MPP
-    if not smallest <= value <= largest:
+    if value is None or not smallest <= value <= largest:
         raise DatasetError(
             f"{location}: mpp {text!r} is not a number of micrometres per pixel, such as 0.25"
         )
