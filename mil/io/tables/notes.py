@@ -44,7 +44,7 @@ def notes_on(sheet: Sheet, column_names: Mapping[str, str]) -> list[str]:
 def _on_patients(sheet: Sheet, column: str) -> Iterator[str]:
     if column in sheet.header and any(row[column] for _, row in sheet.rows):
         return
-    likely = likely_columns(sheet, "patient")
+    likely = [name for name in likely_columns(sheet, "patient") if name != column]
     remedy = f"; if {likely[0]!r} has them: `columns: {{patient: {likely[0]}}}`" if likely else ""
     yield f"no column for the patient: each slide counts as a patient of its own{remedy}"
 

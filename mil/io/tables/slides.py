@@ -215,8 +215,8 @@ def _column_names(
         example = likely[0] if len(likely) == 1 else "ITS_NAME"
         there = some(sheet.header, MOST_SHOWN)
         faults.add(
-            f"no column {names[column]!r}; the table has: {there}. Add it, or name the column that holds "
-            f"it in the dataset's yaml: `columns: {{{column}: {example}}}`"
+            f"no column {names[column]!r}; the table has: {there}. Add it, or name "
+            f"the column that holds it in the dataset's yaml: `columns: {{{column}: {example}}}`"
         )
     # Without them, no row can be read.
     if missing:

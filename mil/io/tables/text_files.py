@@ -21,6 +21,8 @@ SEPARATORS = ",;\t|"
 NAMES_OF_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 # Lines from which the separator is told.
 SAMPLE_LINES = 50
+# Cells of a line that may show that it is the header.
+MOST_KNOWN = 200
 # First line by which Excel is told the separator.
 SEP_LINE = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
 BOMS = (
@@ -165,7 +167,7 @@ def _separator(lines: Sequence[str]) -> str:
 
 def num_known(cells: Sequence[str]) -> int:
     """Number of cells that are names of columns in common use."""
-    return sum(column_key(cell) in HEADER_KEYS for cell in cells)
+    return sum(column_key(cell) in HEADER_KEYS for cell in cells[:MOST_KNOWN])
 
 
 def _rows(path: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
+from openpyxl import load_workbook
+from openpyxl.utils import range_boundaries
+
 from mil.errors import DatasetError, FormatError, some
 from mil.io.guard import run_guarded
 from mil.io.tables.text_files import RawTable, check_num_cells, read_bytes
@@ -18,8 +21,13 @@ LARGEST_UNPACKED_BYTES = 60_000_000
 MOST_PARTS = 5000
 # Cells with formats count too, though they hold nothing.
 MOST_VISITED = 10_000_000
-# A sheet of a million cells takes about half of it.
-SECONDS = 20.0
+# Rows without cells after which no more are looked for.
+MOST_BLANK_ROWS = 20_000
+# Time to read a workbook of no size, and more of it for each byte: 200 000 cells are about
+# a megabyte, and take 2 seconds.
+SECONDS = 5.0
+SECONDS_PER_BYTE = 4e-6
+GIGABYTES = 0.75
 SAVE_AGAIN = "open it in a spreadsheet program and save it as .xlsx or .csv again"
 
 MERGED = re.compile(rb"<(?:\w+:)?mergeCell\s[^>]*?ref=[\"']([A-Z]+\d+:[A-Z]+\d+)[\"']")
@@ -40,7 +48,14 @@ def read_workbook(path: Path) -> RawTable:
     data = read_bytes(path)
     # Damaged workbooks end openpyxl in any exception; bombs take all memory.
     try:
-        lines, notes = run_guarded(_read, data, str(path), path=path, seconds=SECONDS)
+        lines, notes = run_guarded(
+            _read,
+            data,
+            str(path),
+            path=path,
+            seconds=round(SECONDS + SECONDS_PER_BYTE * len(data), 1),
+            gigabytes=GIGABYTES,
+        )
     except FormatError as error:
         message = str(error)
         # Refusals of ours say what to do.
@@ -53,9 +68,6 @@ def read_workbook(path: Path) -> RawTable:
 
 def _read(data: bytes, name: str) -> tuple[list[tuple[int, list[str]]], list[str]]:
     """Rows with their numbers, and notes; runs in the guarded process."""
-    # Imported here: the fork is of a small process, and a csv needs none of it.
-    from openpyxl import load_workbook
-
     path = Path(name)
     _check_unpacked(data, path)
     book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
@@ -64,10 +76,10 @@ def _read(data: bytes, name: str) -> tuple[list[tuple[int, list[str]]], list[str
     for index, sheet in enumerate(sheets or book.worksheets):
         # Some programs write wrong ones, and rows would be missing.
         sheet.reset_dimensions()
-        lines = _rows(sheet, path)
+        lines, notes = _rows(sheet, path)
         if any(any(cells) for _, cells in lines):
             part = ZipFile(io.BytesIO(data)).read(sheet._worksheet_path)
-            notes = [*_filled(lines, part, path), *_without_value(part)]
+            notes += [*_filled(lines, part, path), *_without_value(part)]
             others = [other.title for other in (sheets or book.worksheets) if other is not sheet]
             if others:
                 which = "sheet" if index == 0 else "first sheet with cells"
@@ -87,7 +99,7 @@ def _check_unpacked(data: bytes, path: Path) -> None:
         )
 
 
-def _rows(sheet: Any, path: Path) -> list[tuple[int, list[str]]]:
+def _rows(sheet: Any, path: Path) -> tuple[list[tuple[int, list[str]]], list[str]]:
     lines = []
     num_cells = 0
     num_visited = 0
@@ -96,6 +108,9 @@ def _rows(sheet: Any, path: Path) -> list[tuple[int, list[str]]]:
         num_visited += 1 + len(row)
         if num_visited > MOST_VISITED:
             raise DatasetError(f"{path}: over a million rows or columns; {SAVE_AGAIN}")
+        if number - (lines[-1][0] if lines else 0) > MOST_BLANK_ROWS:
+            note = f"rows below {MOST_BLANK_ROWS} blank ones were not read"
+            return lines, [note]
         cells = [_text(cell) for cell in row]
         # Formatted rows of thousands of empty cells are common.
         while cells and not cells[-1]:
@@ -104,20 +119,19 @@ def _rows(sheet: Any, path: Path) -> list[tuple[int, list[str]]]:
         check_num_cells(num_cells, path)
         if cells:
             lines.append((number, cells))
-    return lines
+    return lines, []
 
 
 def _filled(lines: list[tuple[int, list[str]]], part: bytes, path: Path) -> list[str]:
     """Fill cells merged over rows with the value of their first, and say how many."""
-    from openpyxl.utils import range_boundaries
-
     by_number = dict(lines)
     last = lines[-1][0]
     filled: list[str] = []
     num_visited = 0
-    for match in MERGED.finditer(part):
-        name = match.group(1).decode()
-        column, top, _, bottom = range_boundaries(name)
+    names = {match.group(1).decode() for match in MERGED.finditer(part)}
+    ranges = {name: range_boundaries(name) for name in names}
+    for name in sorted(names, key=lambda name: (ranges[name][1], ranges[name][0])):
+        column, top, _, bottom = ranges[name]
         first = by_number.get(top, [])
         value = first[column - 1] if column <= len(first) else ""
         if not value:
@@ -131,8 +145,9 @@ def _filled(lines: list[tuple[int, list[str]]], part: bytes, path: Path) -> list
             if not cells[column - 1]:
                 cells[column - 1] = value
                 filled.append(name)
-    ranges = list(dict.fromkeys(filled))
-    return [f"{len(filled)} cells filled from merged cells ({some(ranges)})"] if filled else []
+    if not filled:
+        return []
+    return [f"{len(filled)} cells filled from merged cells ({some(list(dict.fromkeys(filled)))})"]
 
 
 def _without_value(part: bytes) -> list[str]:
