@@ -90,6 +90,10 @@ def bags_import(
         str | None, typer.Option(help="Column of patients; default: recognised.")
     ] = None,
     positive: Annotated[str, typer.Option(help="Class of interest; default: the last.")] = "",
+    relabel: Annotated[
+        list[str] | None,
+        typer.Option(help="Label to write in place of another, as OLD=NEW; repeat for several."),
+    ] = None,
     split: Annotated[
         Path | None, typer.Option(help="File of predefined splits, of any tool.")
     ] = None,
@@ -122,6 +126,7 @@ def bags_import(
             split=split,
             fold=fold,
             positive=positive,
+            relabel=relabel or [],
             force=force,
         )
     stated = HeaderFields(

@@ -61,10 +61,11 @@ class Faults:
     def _command(self, command: Sequence[str]) -> str:
         if not command or not self.options:
             return ""
-        options = [
-            word for name, values in self.options.items() for v in values for word in (name, v)
-        ]
-        return shlex.join([*command, *options])
+        words = list(command)
+        for option, values in self.options.items():
+            for value in values:
+                words += [option, value]
+        return " ".join(word if word == "…" else shlex.quote(word) for word in words)
 
 
 def _line(text: str, places: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from zipfile import ZipFile
 
 from openpyxl import load_workbook
-from openpyxl.utils import range_boundaries
+from openpyxl.utils import column_index_from_string
 
 from mil.errors import DatasetError, FormatError, some
 from mil.io.guard import run_guarded
@@ -30,7 +30,7 @@ SECONDS_PER_BYTE = 4e-6
 GIGABYTES = 0.75
 SAVE_AGAIN = "open it in a spreadsheet program and save it as .xlsx or .csv again"
 
-MERGED = re.compile(rb"<(?:\w+:)?mergeCell\s[^>]*?ref=[\"']([A-Z]+\d+:[A-Z]+\d+)[\"']")
+MERGED = re.compile(rb"<(?:\w+:)?mergeCell\s[^>]*?ref=[\"']([A-Z]+)(\d+):[A-Z]+(\d+)[\"']")
 # A formula without the value that it had when the workbook was saved.
 NO_VALUE = re.compile(
     rb"</(?:\w+:)?f>\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v></(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
@@ -78,7 +78,7 @@ def _read(data: bytes, name: str) -> tuple[list[tuple[int, list[str]]], list[str
         sheet.reset_dimensions()
         lines, notes = _rows(sheet, path)
         if any(any(cells) for _, cells in lines):
-            part = ZipFile(io.BytesIO(data)).read(sheet._worksheet_path)
+            part = ZipFile(io.BytesIO(data)).read(_path_of(sheet))
             notes += [*_filled(lines, part, path), *_without_value(part)]
             others = [other.title for other in (sheets or book.worksheets) if other is not sheet]
             if others:
@@ -86,6 +86,11 @@ def _read(data: bytes, name: str) -> tuple[list[tuple[int, list[str]]], list[str
                 notes.append(f"{which} {sheet.title!r} was read, not {some(others)}")
             return lines, notes
     return [], []
+
+
+def _path_of(sheet: Any) -> str:
+    """Path of a sheet's part in the workbook."""
+    return str(sheet._worksheet_path)
 
 
 def _check_unpacked(data: bytes, path: Path) -> None:
@@ -100,7 +105,7 @@ def _check_unpacked(data: bytes, path: Path) -> None:
 
 
 def _rows(sheet: Any, path: Path) -> tuple[list[tuple[int, list[str]]], list[str]]:
-    lines = []
+    lines: list[tuple[int, list[str]]] = []
     num_cells = 0
     num_visited = 0
     for number, row in enumerate(sheet.iter_rows(), 1):
@@ -128,10 +133,9 @@ def _filled(lines: list[tuple[int, list[str]]], part: bytes, path: Path) -> list
     last = lines[-1][0]
     filled: list[str] = []
     num_visited = 0
-    names = {match.group(1).decode() for match in MERGED.finditer(part)}
-    ranges = {name: range_boundaries(name) for name in names}
-    for name in sorted(names, key=lambda name: (ranges[name][1], ranges[name][0])):
-        column, top, _, bottom = ranges[name]
+    for top, bottom, letters in _merged_ranges(part):
+        column = column_index_from_string(letters)
+        name = f"{letters}{top}:{letters}{bottom}"
         first = by_number.get(top, [])
         value = first[column - 1] if column <= len(first) else ""
         if not value:
@@ -148,6 +152,14 @@ def _filled(lines: list[tuple[int, list[str]]], part: bytes, path: Path) -> list
     if not filled:
         return []
     return [f"{len(filled)} cells filled from merged cells ({some(list(dict.fromkeys(filled)))})"]
+
+
+def _merged_ranges(part: bytes) -> list[tuple[int, int, str]]:
+    """First row, last row and first column of merged cells, from top to bottom."""
+    ranges = {
+        (int(top), int(bottom), column.decode()) for column, top, bottom in MERGED.findall(part)
+    }
+    return sorted(ranges)
 
 
 def _without_value(part: bytes) -> list[str]:

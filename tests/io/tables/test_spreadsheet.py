@@ -104,7 +104,7 @@ def test_merged_cells_are_filled_and_told(tmp_path):
     )
     sheet = read_sheet(path)
     assert [row["patient"] for _, row in sheet.rows] == ["p", "p", "q", "q", "q"]
-    assert "4 cells filled from merged cells (A2:A3, A4:A6, C4:C5)" in sheet.notes
+    assert "4 cells filled from merged cells (A2:A3, C4:C5, A4:A6)" in sheet.notes
 
 
 def test_titles_above_the_header_and_two_headers(tmp_path):
