@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from mil.errors import DatasetError, some
+from mil.io.tables.paths import existing
 from mil.io.tables.spreadsheet import read_sheet
 from mil.progress import progress
 
@@ -83,7 +84,7 @@ def _rows_of_table(table: Path) -> list[tuple[Path, int]]:
             raise DatasetError(
                 f"{table}: line {number}: label {word!r}; write 0 for normal and 1 for tumour"
             )
-        tiles.append((table.parent / row[path_column], CLASS_OF[word]))
+        tiles.append((existing(table.parent / row[path_column]), CLASS_OF[word]))
     return tiles
 
 

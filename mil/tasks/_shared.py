@@ -26,7 +26,7 @@ from mil.tasks.base import (
     Task,
     Weights,
 )
-from mil.text import number_in
+from mil.text import escaped, look, number_in
 
 PAIRED_BOOTSTRAP = "paired bootstrap of patients"
 QUARTERS = 4  # strata of a number: quarters of the slides by its size
@@ -215,7 +215,7 @@ class OfClasses(TaskDefaults):
         """One of the classes."""
         name = class_named(label, self.classes)
         if name is None:
-            raise ValueError(not_among(self.classes))
+            raise ValueError(not_among(self.classes, label))
         return name
 
     def target(self, label: str) -> np.ndarray:
@@ -310,9 +310,11 @@ class OfNumbers(TaskDefaults):
         return ""
 
 
-def not_among(classes: Sequence[str]) -> str:
+def not_among(classes: Sequence[str], label: str) -> str:
     """Message about a label that is none of the classes."""
-    return f"the dataset's classes are: {', '.join(classes)}"
+    alike = next((name for name in classes if look(name) == look(label)), None)
+    hint = "" if alike is None else f"; {escaped(label)} only looks like {escaped(alike)}"
+    return f"the dataset's classes are: {', '.join(classes)}{hint}"
 
 
 def class_named(label: str, classes: Sequence[str]) -> str | None:

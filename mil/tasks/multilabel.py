@@ -80,7 +80,7 @@ class Multilabel(OfClasses):
         written = classes_of(label)
         names = [class_named(name, self.classes) for name in written]
         if None in names:
-            raise ValueError(not_among(self.classes))
+            raise ValueError(not_among(self.classes, written[names.index(None)]))
         if len(set(names)) < len(names):
             raise ValueError("a class is named twice")
         return SEPARATOR.join(name for name in self.classes if name in names)

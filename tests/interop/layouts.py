@@ -126,7 +126,7 @@ def mil(*arguments: object) -> tuple[int, str]:
     assert isinstance(result.exception, MilError), repr(result.exception)
     line = str(result.exception)
     # All faults of a table are listed in one answer.
-        assert "\n" not in line or "faults:" in line, line
+    assert "\n" not in line or "faults:" in line, line
     return 1, line
 
 

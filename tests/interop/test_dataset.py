@@ -306,7 +306,10 @@ def test_labels_of_an_import_are_read_as_init_reads_them(job):
     assert "the header is line 4" in output
     assert "labels that count as empty: '-'" in output
     config, slides = read_dataset(str(job.parent / "sets/set.yaml"))
-    assert (config.classes, [slide.slide for slide in slides]) == (["0", "1"], ["001", "002", "003"])
+    assert (config.classes, [slide.slide for slide in slides]) == (
+        ["0", "1"],
+        ["001", "002", "003"],
+    )
 
 
 def test_faults_of_an_imports_labels_are_in_one_answer(job):
@@ -315,7 +318,7 @@ def test_faults_of_an_imports_labels_are_in_one_answer(job):
     code, output, _ = import_dataset(job, "--labels", table)
     assert code == 1
     assert "3 faults" in output
-    assert "slide 003.h5 stands on line 4 and on line 5" in output
+    assert "003.h5 stands on line 4 and on line 5" in output
     assert "labels that differ in case only (Tumor, tumor)" in output
     assert "1 of 4 slides have no patient in column 'case_id' (003)" in output
     assert "try: mil bags import … --relabel tumor=Tumor" in output

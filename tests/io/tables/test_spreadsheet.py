@@ -11,6 +11,7 @@ from mil.config import DatasetConfig
 from mil.errors import DatasetError, FormatError
 from mil.io.tables import read_csv, read_slides
 from mil.io.tables import workbook as workbooks
+from mil.io.tables.predefined import groups_of
 from mil.io.tables.slides import table_notes
 from mil.io.tables.spreadsheet import read_sheet
 from tests.messages import one_line
@@ -252,6 +253,20 @@ def test_words_for_empty_count_in_every_column_but_classes(tmp_path):
     ]
     with one_line(DatasetError, r"slide a has no label \('none'\)"):
         read_slides(path, CLASSES)
+
+
+def test_a_label_that_only_looks_like_a_class_is_shown_with_escapes(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("slide,label\na,n\u043ermal\n", encoding="utf-8")
+    with one_line(DatasetError, r"'n\\u043ermal' only looks like 'normal'"):
+        read_slides(path, CLASSES)
+
+
+def test_empty_cells_of_a_column_to_divide_by_are_named(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("slide,label,site\na,normal,X\nb,tumour,n/a\nc,tumour,#REF!\nd,normal,Y\n")
+    with one_line(DatasetError, r"2 slides have no site \(b, c\)"):
+        groups_of(read_slides(path, CLASSES), "site")
 
 
 @pytest.mark.parametrize(("label", "name"), [("0", "0"), ("0.0", "0"), ("1e0", "1"), ("01", "1")])
