@@ -30,8 +30,10 @@ def test_clean(text, cleaned):
 
 @pytest.mark.parametrize(
     "word",
-    ["", "NA", "n/a", "NaN", "NULL", "None", "-", "–", "#REF!", "#VALUE!", "#N/A", "#WERT!", "<NA>"]
-    + ["#DIV/0!", "#NAME?", "(null)", "NaT", "."],
+    [
+        *("", "NA", "n/a", "NaN", "NULL", "None", "-", "–", "#REF!", "#VALUE!", "#N/A", "#WERT!"),
+        *("<NA>", "#DIV/0!", "#NAME?", "(null)", "NaT", "."),
+    ],
 )
 def test_words_for_empty(word):
     assert is_empty(word)
@@ -44,8 +46,11 @@ def test_words_that_are_not_empty(word):
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("0", 0), ("0.0", 0), ("1e0", 1), ("01", 1), ("0,25", 0.25), ("-.5", -0.5), ("1234,5", 1234.5)]
-    + [("0,250", 0.25), ("1,234", None), ("1_0", None), ("nan", None), ("40x", None), ("", None)],
+    [
+        *(("0", 0), ("0.0", 0), ("1e0", 1), ("01", 1), ("0,25", 0.25), ("-.5", -0.5)),
+        *(("1234,5", 1234.5), ("0,250", 0.25)),
+        *(("1,234", None), ("1_0", None), ("nan", None), ("40x", None), ("", None)),
+    ],
 )
 def test_numbers(text, number):
     assert number_in(text) == number

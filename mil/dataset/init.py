@@ -10,16 +10,16 @@ from tempfile import TemporaryDirectory
 from mil.config import NAME, DatasetConfig
 from mil.dataset.options import InitOptions
 from mil.dataset.report import InitReport
+from mil.dataset.rows import row_of
 from mil.dataset.yaml_text import yaml_text
 from mil.errors import DatasetError, unknown_name
 from mil.io.atomic import write_text
 from mil.io.tables import read_dataset, write_csv
 from mil.io.tables.class_order import class_order
 from mil.io.tables.columns import MAX_CLASSES, choose_column, require_column
-from mil.io.tables.conventions import SPLIT_WORDS
 from mil.io.tables.faults import Faults
 from mil.io.tables.labels import one_spelling, parsed_relabel, relabelled
-from mil.io.tables.matching import columns_of_slides, match
+from mil.io.tables.matching import columns_of_slides, match, without_header
 from mil.io.tables.paths import existing
 from mil.io.tables.scan import SlideFile, find_annotations, find_slides
 from mil.io.tables.slides import slides_of_sheet
@@ -28,8 +28,6 @@ from mil.text import clean
 
 # Columns of the slide table that are left out where no slide has a value.
 OPTIONAL = ("patient", "split", "mpp", "annotation")
-# Columns of the spreadsheet that are columns of the slide table, if their name says so.
-SHARED = ("split", "mpp", "annotation", "path")
 
 
 def init(
@@ -91,7 +89,7 @@ def init(
     matches = match(sheet, slide_files, slide, label, faults)
     files = [file for file, _ in matches.pairs]
     annotations, foreign = find_annotations(root, files)
-    rows = [_row(file, cells, columns, annotations) for file, cells in matches.pairs]
+    rows = [row_of(file, cells, columns, annotations) for file, cells in matches.pairs]
     spelling, notes = one_spelling([row["label"] for row in rows], faults)
     for row in rows:
         row["label"] = spelling[row["label"]]
@@ -126,6 +124,13 @@ def _columns(
 ) -> dict[str, str | None]:
     """Columns of slide, label and patient; None: not there, and not to be guessed."""
     slide = choose_column(sheet, "slide", options.slide_column, Faults(sheet.path))
+    headless = without_header(sheet, slides) if slide is None else ""
+    if headless:
+        faults.add(
+            f"the first line is no header, for {headless!r} is a slide; write one above it, such "
+            "as slide,label"
+        )
+        return {"slide": None, "label": None, "patient": None}
     # Cells that name files of the folder tell more than any name of a column.
     by_content = [] if slide else columns_of_slides(sheet, slides)[:1]
     return {
@@ -152,35 +157,6 @@ def _check_paths(name: str, yaml: Path, table: Path, labels: Path, *, force: boo
         raise DatasetError(
             f"{labels}: the new slide table would replace it; choose another name, or move it"
         )
-
-
-def _row(
-    file: SlideFile,
-    cells: dict[str, str],
-    columns: dict[str, str | None],
-    annotations: dict[str, str],
-) -> dict[str, str]:
-    """One row of the slide table; further columns of the spreadsheet are kept."""
-    further = {key: value for key, value in cells.items() if key not in columns.values()}
-    shared = {key.lower(): further.pop(key) for key in list(further) if key.lower() in SHARED}
-    split = shared.get("split", "").lower()
-    row = {
-        "slide": file.slide,
-        # Empty: the slide then counts as a patient of its own.
-        "patient": cells[columns["patient"]] if columns["patient"] else "",
-        "path": file.path.as_posix(),
-        "label": cells[columns["label"] or ""],
-        "split": SPLIT_WORDS.get(split, split),
-        # Some spreadsheets write decimals with a comma.
-        "mpp": shared.get("mpp", "").replace(",", "."),
-        # The spreadsheet's cell overrides an annotation beside the slide.
-        "annotation": shared.get("annotation", "") or annotations.get(file.slide, ""),
-    }
-    for key, value in further.items():
-        # A column that has our name but was not chosen for it gets another name.
-        is_ours = key in ("slide", "label", "patient")
-        row[f"sheet_{key}" if is_ours else key] = value
-    return row
 
 
 def _check_annotations(

@@ -164,6 +164,11 @@ def test_the_column_of_slides_is_proposed_by_its_cells(desk):
         desk.init("no,Ref,label\n1,a,n\n2,b,t\n3,c,n\n")
 
 
+def test_a_table_without_header_is_named_so(desk):
+    with one_line(DatasetError, "the first line is no header, for 'a' is a slide; write one"):
+        desk.init("a,n\nb,t\nc,n\n")
+
+
 def test_patients_merged_in_excel_stay_together_and_are_told(desk):
     book = Workbook()
     for row in (["patient", "slide", "label"], ["p", "a", "n"], [None, "b", "n"], ["q", "c", "t"]):

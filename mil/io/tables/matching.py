@@ -121,6 +121,12 @@ def columns_of_slides(sheet: Sheet, slides: Sequence[SlideFile]) -> list[str]:
     return sorted(shares, key=lambda column: -shares[column])
 
 
+def without_header(sheet: Sheet, slides: Sequence[SlideFile]) -> str:
+    """The name of a slide that stands where the header should; empty: none does."""
+    index = _index(slides)
+    return next((name for name in sheet.header[:MOST_COLUMNS] if _candidates(index, name)), "")
+
+
 def _index(slides: Sequence[SlideFile]) -> dict[str, list[SlideFile]]:
     """Slides by every name they may have in a table.
 

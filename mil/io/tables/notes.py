@@ -70,8 +70,9 @@ def _on_look_alikes(sheet: Sheet, column_names: Mapping[str, str]) -> Iterator[s
         values = sheet.values(column)
         few = len(values) <= MOST_VALUES and column not in column_names.values()
         if few or column == column_names["patient"]:
-            for alike in look_alikes(values):
-                yield f"column {column!r}: values that look alike ({', '.join(alike)})"
+            pairs = [" and ".join(alike) for alike in look_alikes(values)]
+            if pairs:
+                yield f"column {column!r}: values that look alike ({some(pairs)})"
 
 
 def look_alikes(values: Iterable[str]) -> list[list[str]]:

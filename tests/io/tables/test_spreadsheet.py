@@ -308,6 +308,6 @@ def test_notes_for_the_doctor(tmp_path):
         "them: `columns: {patient: case_id}`",
         "column 'site': 1 of 3 cells are empty (b)",
         "column 'split': 2 of 3 cells are empty (b, c)",
-        "column 'case_id': values that look alike ('P1', 'p1')",
-        "column 'site': values that look alike ('X', '\\u0425')",
+        "column 'case_id': values that look alike ('P1' and 'p1')",
+        "column 'site': values that look alike ('X' and '\\u0425')",
     ]
