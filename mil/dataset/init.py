@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,7 @@ from mil.errors import DatasetError, unknown_name
 from mil.io.atomic import write_text
 from mil.io.tables import read_dataset, write_csv
 from mil.io.tables.class_order import class_order
-from mil.io.tables.columns import MAX_CLASSES, choose_column, require_column
+from mil.io.tables.columns import MAX_CLASSES, choose_column, likely_columns, require_column
 from mil.io.tables.faults import Faults
 from mil.io.tables.labels import one_spelling, parsed_relabel, relabelled
 from mil.io.tables.matching import columns_of_slides, match, without_header
@@ -95,7 +95,7 @@ def init(
         row["label"] = spelling[row["label"]]
     classes = _classes(rows, label, options.positive, faults)
     _check_annotations(rows, matches.lines, root, faults)
-    notes += _check_rows(rows, matches.lines, sheet, classes, faults)
+    notes += _check_rows(rows, matches.lines, sheet, columns["patient"], classes, faults)
     faults.check(command)
     class_of_interest = options.positive or list(classes)[-1]
     text = yaml_text(name, labels, list(classes), class_of_interest, root)
@@ -133,11 +133,17 @@ def _columns(
         return {"slide": None, "label": None, "patient": None}
     # Cells that name files of the folder tell more than any name of a column.
     by_content = [] if slide else columns_of_slides(sheet, slides)[:1]
-    return {
+    columns = {
         "slide": require_column(sheet, "slide", options.slide_column, faults, by_content),
         "label": require_column(sheet, "label", options.label_column, faults),
         "patient": choose_column(sheet, "patient", options.patient_column, faults),
     }
+    likely = likely_columns(sheet, "patient")
+    # A table may do without patients; but where the user is asked, of them too.
+    if faults and columns["patient"] is None and len(likely) == 1:
+        columns["patient"] = likely[0]
+        faults.propose("--patient-column", likely[0])
+    return columns
 
 
 def _check_paths(name: str, yaml: Path, table: Path, labels: Path, *, force: bool) -> None:
@@ -178,14 +184,19 @@ def _check_rows(
     rows: Sequence[dict[str, str]],
     lines: Sequence[int],
     sheet: Sheet,
-    classes: Sequence[str] | dict[str, int],
+    patient: str | None,
+    classes: Iterable[str],
     faults: Faults,
 ) -> list[str]:
     """Add what a run would refuse in the rows, by lines of the spreadsheet; notes for the user."""
     if not rows:
         return []
-    table = replace(sheet, header=list(rows[0]), rows=list(zip(lines, rows, strict=True)))
-    _, notes = slides_of_sheet(table, DatasetConfig(classes=list(classes)), faults)
+    # Patients are called as in the spreadsheet, for the messages.
+    name = patient if patient and patient not in rows[0] else "patient"
+    renamed = [{name if key == "patient" else key: row[key] for key in row} for row in rows]
+    table = replace(sheet, header=list(renamed[0]), rows=list(zip(lines, renamed, strict=True)))
+    dataset = DatasetConfig(classes=list(classes), columns={"patient": name})
+    _, notes = slides_of_sheet(table, dataset, faults)
     return notes
 
 

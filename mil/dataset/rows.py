@@ -31,8 +31,7 @@ def row_of(
         "path": file.path.as_posix(),
         "label": cells[columns["label"] or ""],
         "split": SPLIT_WORDS.get(split, split),
-        # Some spreadsheets write decimals with a comma.
-        "mpp": shared.get("mpp", "").replace(",", "."),
+        "mpp": shared.get("mpp", ""),
         # The spreadsheet's cell overrides an annotation beside the slide.
         "annotation": shared.get("annotation", "") or annotations.get(file.slide, ""),
     }

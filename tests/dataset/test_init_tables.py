@@ -130,16 +130,17 @@ def test_all_faults_and_the_command_that_mends_them(desk):
     with pytest.raises(DatasetError) as caught:
         desk.init(text)
     first, *faults, command = str(caught.value).splitlines()
-    assert first == f"{desk.labels}: 4 faults:"
+    assert first == f"{desk.labels}: 5 faults:"
     assert [fault.strip(" -").partition(";")[0] for fault in faults] == [
         "no column for the slide",
         "no column for the label",
         "slide c.svs stands on line 6 and on line 7",
         "labels that differ in case only (TUMOR, Tumor)",
+        "1 of 4 slides have no patient in column 'Fall' (c)",
     ]
     assert command == (
         f"try: mil dataset init mine --slides {desk.slides} --labels {desk.labels} "
-        "--slide-column Bild --label-column Diagnose --relabel TUMOR=Tumor"
+        "--slide-column Bild --label-column Diagnose --patient-column Fall --relabel TUMOR=Tumor"
     )
     mended = text.replace("c.svs;normal;\n", "")
     options = {"slide_column": "Bild", "label_column": "Diagnose", "relabel": ["TUMOR=Tumor"]}

@@ -77,7 +77,20 @@ FOREIGN = {
     ),
     "patient": (
         *("fall", "fallnummer", "fall_nr", "patientennummer", "patienten_id", "patient_nr"),
-        *("pat_id", "pid", "cas", "numéro_patient", "paciente", "caso", "paziente", "patiënt"),
+        *(
+            "pat",
+            "pat_id",
+            "pat_nr",
+            "pat_no",
+            "patid",
+            "pid",
+            "cas",
+            "numéro_patient",
+            "paciente",
+            "caso",
+            "paziente",
+            "patiënt",
+        ),
         *("participant", "participant_id", "donor", "donor_id", "mrn", "patient_number"),
     ),
 }

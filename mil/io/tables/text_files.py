@@ -60,7 +60,7 @@ def irregular(path: Path) -> str:
     except (OSError, ValueError) as error:
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"
     if stat.S_ISDIR(mode):
-        return "is a folder, not a file"
+        return "is a folder; name a file in it"
     return "" if stat.S_ISREG(mode) else "is a pipe or a device, not a file; write it to a file"
 
 

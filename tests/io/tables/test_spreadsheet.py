@@ -204,7 +204,7 @@ def test_pipes_folders_and_devices_are_not_waited_for(tmp_path):
         for read in (read_sheet, lambda file: read_slides(file, CLASSES)):
             with one_line(DatasetError, "is a pipe or a device"):
                 read(path)
-    with one_line(DatasetError, "is a folder"):
+    with one_line(DatasetError, "is a folder; name a file"):
         read_sheet(tmp_path / "folder.csv")
     with one_line(FormatError, "is a pipe or a device"):
         read_csv(tmp_path / "pipe.csv")
