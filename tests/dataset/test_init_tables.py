@@ -165,6 +165,11 @@ def test_the_column_of_slides_is_proposed_by_its_cells(desk):
         desk.init("no,Ref,label\n1,a,n\n2,b,t\n3,c,n\n")
 
 
+def test_a_table_of_which_no_row_can_be_read(desk):
+    with one_line(DatasetError, "line 2 has more cells than the header; put text with a comma"):
+        desk.init("slide,label\na,n,x\nb,t,y\n")
+
+
 def test_a_table_without_header_is_named_so(desk):
     with one_line(DatasetError, "the first line is no header, for 'a' is a slide; write one"):
         desk.init("a,n\nb,t\nc,n\n")

@@ -80,7 +80,7 @@ def match(
             "say with --label-column NAME where they are"
         )
     # Not if the names are there, but ambiguous.
-    if len(without_slide) == len(sheet.rows):
+    if without_slide and len(without_slide) == len(sheet.rows):
         _refuse_names(sheet, slides, slide_column, without_slide[0], faults)
     unlabelled = rows.keys() - labelled
     return Matches(
