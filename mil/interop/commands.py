@@ -142,7 +142,9 @@ def bags_import(
         tool=tool,
         stated=stated,
         dtype=dtype,
-        sizes=PixelSizeOptions(mpp=mpp, table=mpp_table, slides_dir=slides_dir),
+        sizes=PixelSizeOptions(
+            mpp=mpp, table=mpp_table, slides_dir=slides_dir, slide_column=slide_column
+        ),
         patches=patches,
         dataset=dataset_options,
         force=force,

@@ -29,11 +29,13 @@ class PixelSizeOptions:
         mpp: micrometres per pixel of level 0, for all slides.
         table: table with a column of slides and a column `mpp`.
         slides_dir: folder of the slides, whose files are asked.
+        slide_column: column of slides in the table, if it has one of that name.
     """
 
     mpp: float | None = None
     table: Path | None = None
     slides_dir: Path | None = None
+    slide_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def pixel_sizes(files: Sequence[FeatureFile], root: Path, options: PixelSizeOpti
     if options.mpp is not None:
         return PixelSizes(options.mpp)
     if options.table is not None:
-        return _from_table(read_sheet(options.table), files, root)
+        sheet = read_sheet(options.table, [options.slide_column, "mpp"])
+        return _from_table(sheet, files, root, options.slide_column)
     if options.slides_dir is not None:
         return _from_slides(options.slides_dir, files)
     return PixelSizes()
@@ -96,13 +99,17 @@ def _path_in_root(file: FeatureFile, root: Path) -> PurePosixPath:
     return PurePosixPath(file.path.relative_to(root).as_posix())
 
 
-def _from_table(sheet: Sheet, files: Sequence[FeatureFile], root: Path) -> PixelSizes:
+def _from_table(
+    sheet: Sheet, files: Sequence[FeatureFile], root: Path, user_column: str | None
+) -> PixelSizes:
     column = next((name for name in sheet.header if name.lower() == "mpp"), None)
     if column is None:
         raise DatasetError(
             f"{sheet.path}: no column 'mpp'; the table has: {', '.join(sheet.header)}"
         )
-    slide_column = need_column(sheet, "slide", None)
+    # The option names a column of the labels too, which may be another table.
+    known = user_column if user_column in sheet.header else None
+    slide_column = need_column(sheet, "slide", known)
     # Rows without a pixel size are left out by `match`, as rows without a label are.
     faults = Faults(sheet.path)
     matches = match(sheet, slides_of(files, root), slide_column, column, faults)

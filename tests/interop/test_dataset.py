@@ -199,6 +199,11 @@ def test_pixel_sizes_from_a_table(job):
         1,
         True,
     )
+    put_text(table, "Scans of 2024\n\nRef;mpp\n001;0,2472\n002;0,25\n")
+    options = ("--mpp-table", table, "--slide-column", "Ref", "--force")
+    code, output = bags("import", job, "--out", job.parent / "bags", *options)
+    assert code == 0, output
+    assert read_bag(job.parent / "bags/001.h5").mpp_level0 == 0.2472
     put_text(table, "wsi,scale\n001,72\n")
     assert (
         "no column 'mpp'" in bags("import", job, "--out", job.parent / "b", "--mpp-table", table)[1]
