@@ -76,8 +76,12 @@ def fetchable(slides: Sequence[Slide]) -> dict[str, tuple[str, str]]:
 def _locate(path: str, slide: str, slides_dir: Path, patterns: Sequence[str]) -> Path:
     if path:
         return existing(slides_dir / path)
-    candidates = [existing(file) for file in _candidates(slide, slides_dir, patterns)]
-    return next((file for file in candidates if file.exists()), candidates[0])
+    candidates = _candidates(slide, slides_dir, patterns)
+    # Names as they are written come first, for folders are slow to list.
+    written = next((file for file in candidates if file.exists()), None)
+    if written is not None:
+        return written
+    return next((file for file in map(existing, candidates) if file.exists()), candidates[0])
 
 
 def existing(path: Path) -> Path:
@@ -88,11 +92,14 @@ def existing(path: Path) -> Path:
     """
     if path.exists():
         return path
-    parent = path.parent if path.parent.exists() else _decomposed(path.parent)
-    if not parent.is_dir():
-        return path
-    name = _names_in(parent, parent.stat().st_mtime_ns).get(clean(path.name))
-    return parent / name if name else path
+    for parent in (path.parent, _decomposed(path.parent)):
+        try:
+            names = _names_in(parent, parent.stat().st_mtime_ns)
+        except OSError:
+            continue
+        if clean(path.name) in names:
+            return parent / names[clean(path.name)]
+    return path
 
 
 def _decomposed(path: Path) -> Path:
