@@ -13,7 +13,7 @@ from mil.io.tables.conventions import KNOWN, SPLIT_WORDS, SPLITS
 from mil.io.tables.csv_files import read_csv
 from mil.io.tables.faults import Faults
 from mil.io.tables.leakage import PatientSlide, patients_in_two_splits
-from mil.io.tables.notes import notes_on
+from mil.io.tables.notes import look_alikes, notes_on
 from mil.io.tables.spreadsheet import Sheet, examine_sheet
 from mil.text import clean, is_empty, number_in
 
@@ -125,7 +125,11 @@ def table_notes(name: str) -> list[str]:
 
     path = dataset_path(name).with_suffix(".csv")
     dataset = load_dataset(name)
-    _, notes = slides_of_sheet(_slide_sheet(path, dataset, faults := Faults(path)), dataset, faults)
+    faults = Faults(path)
+    _, notes = slides_of_sheet(_slide_sheet(path, dataset, faults), dataset, faults)
+    alike = [" and ".join(names) for names in look_alikes(dataset.classes)]
+    if alike:
+        notes.append(f"classes that look alike ({some(alike)}) are learnt as different ones")
     return notes
 
 

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from mil.errors import DatasetError, some
 from mil.io.tables.faults import Faults
-from mil.io.tables.text_files import NAMES_OF_SEPARATORS, RawTable, num_known, read_bytes, read_text
+from mil.io.tables.text_files import (
+    NAMES_OF_SEPARATORS,
+    RawTable,
+    irregular,
+    num_known,
+    read_bytes,
+    read_text,
+)
 from mil.text import clean, is_empty
 
 WHAT_IT_LOOKS_LIKE = (
@@ -91,7 +98,7 @@ def examine_sheet(path: Path, faults: Faults, wanted: Sequence[str | None] = ())
     Raises:
         DatasetError: the file cannot be read, or has no rows.
     """
-    if not path.exists():
+    if irregular(path).endswith("No such file or directory"):
         raise DatasetError(f"{path}: no such file; it should be {WHAT_IT_LOOKS_LIKE}")
     raw = _read(path)
     lines = [

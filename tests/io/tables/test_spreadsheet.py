@@ -299,7 +299,7 @@ def test_all_faults_are_in_one_answer(tmp_path):
 
 
 def test_notes_for_the_doctor(tmp_path):
-    (tmp_path / "t.yaml").write_text("classes: [normal, tumour]\n")
+    (tmp_path / "t.yaml").write_text("classes: [normal, tumour, Tumour]\n")
     (tmp_path / "t.csv").write_bytes(
         "slide;label;case_id;site;split\nä;normal;P1;X;train\nb;tumour;p1;;\nc;tumour;p2;Х;\n".encode()
     )
@@ -310,4 +310,5 @@ def test_notes_for_the_doctor(tmp_path):
         "column 'split': 2 of 3 cells are empty (b, c)",
         "column 'case_id': values that look alike ('P1' and 'p1')",
         "column 'site': values that look alike ('X' and '\\u0425')",
+        "classes that look alike ('Tumour' and 'tumour') are learnt as different ones",
     ]
