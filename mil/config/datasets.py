@@ -8,10 +8,13 @@ from pydantic import AfterValidator, Field, model_validator
 from mil.config.base import Section, named_file
 from mil.config.encoders import Positive
 from mil.config.labels import known_task
+from mil.text import clean
 
 # Origin of GeoJSON coordinates: the corner of the scanned part of a slide, as in
 # QuPath, or of the whole slide.
 GeojsonFrame = Literal["scanned", "slide"]
+# Names are compared with cells of the slide table, which are cleaned too.
+CleanText = Annotated[str, AfterValidator(clean)]
 MASK_FORMATS = (".geojson", ".xml", ".annotations", ".png", ".tif")
 
 
@@ -22,12 +25,12 @@ class DatasetConfig(Section):
     task: Annotated[str, AfterValidator(known_task)] = Field(
         "classification", description="Kind of label, which sets loss, predictions and metrics."
     )
-    classes: list[str] = Field(
+    classes: list[CleanText] = Field(
         [],
         description="Names of the classes in the order of the head's outputs, from low to high "
         "for an ordinal task; empty for tasks whose labels are numbers.",
     )
-    positive: str | None = Field(
+    positive: CleanText | None = Field(
         None,
         description="Class of interest for sensitivity and heatmaps; if unset, the last class.",
     )
@@ -57,7 +60,7 @@ class DatasetConfig(Section):
         [],
         description="Patterns of an annotation's path, tried in turn where the csv has none.",
     )
-    annotation_classes: list[str] = Field(
+    annotation_classes: list[CleanText] = Field(
         [],
         description="Classes of annotations that outline the positive region; if empty, those "
         "named like it (tumour, carcinoma, metastasis, lesion, `positive`) and, where a file has "

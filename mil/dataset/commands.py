@@ -1,9 +1,12 @@
 """`mil dataset …` at the command line; the work is imported when a command runs."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
+
+DATASETS = Path("configs/datasets")
 
 dataset_app = typer.Typer(help="Datasets of your own slides.", no_args_is_help=True)
 
@@ -17,8 +20,12 @@ def dataset_init(
         Path, typer.Option(help="Folder of the slides, with subfolders of any depth.")
     ],
     labels: Annotated[
-        Path | None, typer.Option(help="Spreadsheet of the labels: .csv, .tsv or .xlsx.")
-    ] = None,
+        Path,
+        typer.Option(
+            help="Spreadsheet of the labels: a .csv, .tsv or .xlsx with one row a slide and the "
+            "columns slide, label and, where patients have several slides, patient."
+        ),
+    ],
     slide_column: Annotated[
         str | None,
         typer.Option(help="Spreadsheet column of slide names; default: found by its name."),
@@ -33,9 +40,13 @@ def dataset_init(
     positive: Annotated[
         str | None, typer.Option(help="Class of interest; default: the last class.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write NAME.yaml and NAME.csv to.")] = Path(
-        "configs/datasets"
-    ),
+    relabel: Annotated[
+        list[str] | None,
+        typer.Option(help="Label to write in place of another, as OLD=NEW; repeat for several."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder to write NAME.yaml and NAME.csv to.")
+    ] = DATASETS,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite a dataset of that name.")
     ] = False,
@@ -52,7 +63,9 @@ def dataset_init(
         label_column=label_column,
         patient_column=patient_column,
         positive=positive,
+        relabel=relabel or [],
         force=force,
     )
     typer.echo(report)
-    typer.echo(f"now: snakemake --cores all --config dataset={name}")
+    typer.echo(f"now: mil doctor {name if out == DATASETS else quote(str(report.yaml))}")
+    typer.echo(f"then: snakemake --cores all --config dataset={name}")

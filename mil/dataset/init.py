@@ -1,79 +1,46 @@
 """Slides and a spreadsheet in, a dataset (one yaml, one csv) out."""
 
-import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mil.config import NAME
+from mil.config import NAME, DatasetConfig
+from mil.dataset.options import InitOptions
 from mil.dataset.report import InitReport
+from mil.dataset.rows import row_of
+from mil.dataset.yaml_text import yaml_text
 from mil.errors import DatasetError, unknown_name
 from mil.io.atomic import write_text
 from mil.io.tables import read_dataset, write_csv
 from mil.io.tables.class_order import class_order
-from mil.io.tables.conventions import SPLIT_WORDS
-from mil.io.tables.matching import match
+from mil.io.tables.columns import MAX_CLASSES, choose_column, likely_columns, require_column
+from mil.io.tables.faults import Faults
+from mil.io.tables.labels import one_spelling, parsed_relabel, relabelled
+from mil.io.tables.matching import columns_of_slides, match, without_header
+from mil.io.tables.paths import existing
 from mil.io.tables.scan import SlideFile, find_annotations, find_slides
-from mil.io.tables.spreadsheet import (
-    MAX_CLASSES,
-    WHAT_IT_LOOKS_LIKE,
-    find_column,
-    need_column,
-    read_sheet,
-)
+from mil.io.tables.slides import slides_of_sheet
+from mil.io.tables.spreadsheet import Sheet, examine_sheet
+from mil.text import clean
 
 # Columns of the slide table that are left out where no slide has a value.
 OPTIONAL = ("patient", "split", "mpp", "annotation")
-# Columns of the spreadsheet that are columns of the slide table, if their name says so.
-SHARED = ("split", "mpp", "annotation", "path")
-
-YAML = """\
-# Made by `mil dataset init {name}` from {sheet}.
-# The slide table is {name}.csv beside this file; both may be edited by hand.
-#
-# title: title of the dataset in the report
-# task: kind of label: classification (default), multilabel, ordinal, regression,
-#   survival_discrete or survival_cox
-# classes: the labels, in the order of the head's outputs; empty where labels are numbers
-# positive: class of interest for sensitivity and heatmaps
-# intervals, ends: number of time intervals of survival_discrete, or their ends
-# slides_dir: folder of the slides; `--config slides_dir=DIR` overrides it
-# columns: our column name: its name in the csv, where they differ
-# slide_paths: patterns of the path of a slide whose row has none, such as "{{slide}}.svs"
-# annotation_paths: patterns of the path of an annotation whose row has none
-# annotation_classes: classes of annotations that are the positive region; default: those named
-#   like it
-# tissue_paths, region_paths: patterns of your own masks; default: tissue/ and region/ in the
-#   slides' folder
-# geojson_frame: origin of GeoJSON: "scanned" part of the slide, as in QuPath, or the whole "slide"
-# size, get: size of the slides and how to get them, for the message that they are missing
-# licence, notes: for later users
-title: {title}
-classes: {classes}
-positive: {positive}
-slides_dir: {slides_dir}
-columns: {{}}
-slide_paths: ["{{slide}}"]
-annotation_paths: []
-size: ""
-get: ""
-licence: ""
-notes: ""
-"""
 
 
 def init(
     name: str,
     *,
     slides: Path,
-    labels: Path | None,
+    labels: Path,
     out: Path,
     slide_column: str | None = None,
     label_column: str | None = None,
     patient_column: str | None = None,
     positive: str | None = None,
+    relabel: Sequence[str] = (),
     force: bool = False,
 ) -> InitReport:
     """Make a dataset of a folder of slides and a spreadsheet of their labels.
@@ -87,31 +54,51 @@ def init(
         label_column: Spreadsheet column of labels; None: found by its name.
         patient_column: Spreadsheet column of patients; None: found by its name.
         positive: Class of interest; None: the last class.
+        relabel: Labels to write in place of others, as OLD=NEW.
         force: Overwrite a dataset of that name.
 
     Raises:
-        DatasetError: Something is missing or ambiguous; nothing is written.
+        DatasetError: Something is missing or ambiguous; nothing is written. All faults of
+            the spreadsheet are in one message.
     """
     yaml = out / f"{name}.yaml"
     table = out / f"{name}.csv"
-    labels = _check_paths(name, yaml, table, labels, force=force)
+    _check_paths(name, yaml, table, labels, force=force)
     # Absolute, for the dataset may be used from another working directory.
     root = slides.resolve()
-    sheet = read_sheet(labels)
-    columns = {
-        "slide": need_column(sheet, "slide", slide_column),
-        "label": need_column(sheet, "label", label_column),
-        "patient": find_column(sheet, "patient", patient_column),
-    }
-    label = str(columns["label"])
-    matches = match(sheet, find_slides(root), str(columns["slide"]), label)
+    options = InitOptions(
+        slide_column=slide_column,
+        label_column=label_column,
+        patient_column=patient_column,
+        positive=clean(positive) if positive else None,
+        relabel=relabel,
+    )
+    new_labels = parsed_relabel(relabel)
+    faults = Faults(labels)
+    sheet = examine_sheet(labels, faults, (slide_column, label_column, patient_column))
+    slide_files = find_slides(root)
+    columns = _columns(sheet, slide_files, options, faults)
+    command = ["mil", "dataset", "init", name, "--slides", str(slides), "--labels", str(labels)]
+    command += options.words()
+    slide, label = columns["slide"], columns["label"]
+    # Without them there is nothing more to be found out.
+    if slide is None or label is None:
+        faults.check(command)
+        raise AssertionError("a missing column is a fault")
+    sheet = relabelled(sheet, label, new_labels, faults)
+    matches = match(sheet, slide_files, slide, label, faults)
     files = [file for file, _ in matches.pairs]
     annotations, foreign = find_annotations(root, files)
-    rows = [_row(file, cells, columns, annotations) for file, cells in matches.pairs]
-    classes = _classes(rows, f"{labels}: column {label!r}", positive)
-    _check_annotations(rows, root, labels)
-    class_of_interest = positive or list(classes)[-1]
-    text = _yaml_text(name, labels, list(classes), class_of_interest, root)
+    rows = [row_of(file, cells, columns, annotations) for file, cells in matches.pairs]
+    spelling, notes = one_spelling([row["label"] for row in rows], faults)
+    for row in rows:
+        row["label"] = spelling[row["label"]]
+    classes = _classes(rows, label, options.positive, faults)
+    _check_annotations(rows, matches.lines, root, faults)
+    notes += _check_rows(rows, matches.lines, sheet, columns["patient"], classes, faults)
+    faults.check(command)
+    class_of_interest = options.positive or list(classes)[-1]
+    text = yaml_text(name, labels, list(classes), class_of_interest, root)
     _write(yaml, text, rows, labels)
     return InitReport(
         yaml=yaml,
@@ -128,11 +115,39 @@ def init(
         without_slide=matches.without_slide,
         without_label=matches.without_label,
         foreign=foreign,
+        notes=notes,
     )
 
 
-def _check_paths(name: str, yaml: Path, table: Path, labels: Path | None, *, force: bool) -> Path:
-    """The spreadsheet, if the dataset may have this name and nothing would be lost."""
+def _columns(
+    sheet: Sheet, slides: Sequence[SlideFile], options: InitOptions, faults: Faults
+) -> dict[str, str | None]:
+    """Columns of slide, label and patient; None: not there, and not to be guessed."""
+    slide = choose_column(sheet, "slide", options.slide_column, Faults(sheet.path))
+    headless = without_header(sheet, slides) if slide is None else ""
+    if headless:
+        faults.add(
+            f"the first line is no header, for {headless!r} is a slide; write one above it, such "
+            "as slide,label"
+        )
+        return {"slide": None, "label": None, "patient": None}
+    # Cells that name files of the folder tell more than any name of a column.
+    by_content = [] if slide else columns_of_slides(sheet, slides)[:1]
+    columns = {
+        "slide": require_column(sheet, "slide", options.slide_column, faults, by_content),
+        "label": require_column(sheet, "label", options.label_column, faults),
+        "patient": choose_column(sheet, "patient", options.patient_column, faults),
+    }
+    likely = likely_columns(sheet, "patient")
+    # A table may do without patients; but where the user is asked, of them too.
+    if faults and columns["patient"] is None and len(likely) == 1:
+        columns["patient"] = likely[0]
+        faults.propose("--patient-column", likely[0])
+    return columns
+
+
+def _check_paths(name: str, yaml: Path, table: Path, labels: Path, *, force: bool) -> None:
+    """Refuse names that a dataset cannot have, and to write over files that would be lost."""
     # The name becomes part of paths, here and in results/: without a slash it cannot
     # lead out of their folders.
     if not re.fullmatch(NAME, name):
@@ -144,85 +159,62 @@ def _check_paths(name: str, yaml: Path, table: Path, labels: Path | None, *, for
             raise DatasetError(
                 f"{file}: exists already; choose another name, or overwrite it with --force"
             )
-    if labels is None:
-        raise DatasetError(f"no labels for the slides; give --labels FILE: {WHAT_IT_LOOKS_LIKE}")
     if labels.resolve() == table.resolve():
         raise DatasetError(
             f"{labels}: the new slide table would replace it; choose another name, or move it"
         )
-    return labels
 
 
-def _yaml_text(name: str, labels: Path, classes: list[str], positive: str, slides_dir: Path) -> str:
-    values = {
-        "title": name,
-        "classes": classes,
-        "positive": positive,
-        "slides_dir": str(slides_dir),
-    }
-    # JSON is YAML, and its quotes keep `0` and `no` strings.
-    quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
-    return YAML.format(name=name, sheet=labels.name, **quoted)
-
-
-def _row(
-    file: SlideFile,
-    cells: dict[str, str],
-    columns: dict[str, str | None],
-    annotations: dict[str, str],
-) -> dict[str, str]:
-    """One row of the slide table; further columns of the spreadsheet are kept."""
-    further = {key: value for key, value in cells.items() if key not in columns.values()}
-    shared = {key.lower(): further.pop(key) for key in list(further) if key.lower() in SHARED}
-    split = shared.get("split", "").lower()
-    row = {
-        "slide": file.slide,
-        # Empty: the slide then counts as a patient of its own.
-        "patient": cells[columns["patient"]] if columns["patient"] else "",
-        "path": file.path.as_posix(),
-        "label": cells[columns["label"] or ""],
-        "split": SPLIT_WORDS.get(split, split),
-        # Some spreadsheets write decimals with a comma.
-        "mpp": shared.get("mpp", "").replace(",", "."),
-        # The spreadsheet's cell overrides an annotation beside the slide.
-        "annotation": shared.get("annotation", "") or annotations.get(file.slide, ""),
-    }
-    for key, value in further.items():
-        # A column that has our name but was not chosen for it gets another name.
-        is_ours = key in ("slide", "label", "patient")
-        row[f"sheet_{key}" if is_ours else key] = value
-    return row
-
-
-def _check_annotations(rows: Sequence[dict[str, str]], root: Path, labels: Path) -> None:
-    for row in rows:
+def _check_annotations(
+    rows: Sequence[dict[str, str]], lines: Sequence[int], root: Path, faults: Faults
+) -> None:
+    for line, row in zip(lines, rows, strict=True):
         # `evaluate` takes a missing file for a slide without annotation, and says
         # nothing.
         path = root / row["annotation"]
-        if row["annotation"] and not path.is_file():
-            raise DatasetError(
-                f"{labels}: slide {row['slide']}: no annotation {path}; write its path relative "
-                "to the slides' folder, or absolute"
+        if row["annotation"] and not existing(path).is_file():
+            faults.add(
+                f": no annotation {path}; write its path relative to the slides' folder, or "
+                "absolute",
+                f"line {line}: slide {row['slide']}",
             )
 
 
-def _classes(rows: Sequence[dict[str, str]], where: str, positive: str | None) -> dict[str, int]:
+def _check_rows(
+    rows: Sequence[dict[str, str]],
+    lines: Sequence[int],
+    sheet: Sheet,
+    patient: str | None,
+    classes: Iterable[str],
+    faults: Faults,
+) -> list[str]:
+    """Add what a run would refuse in the rows, by lines of the spreadsheet; notes for the user."""
+    if not rows:
+        return []
+    # Patients are called as in the spreadsheet, for the messages.
+    name = patient if patient and patient not in rows[0] else "patient"
+    renamed = [{name if key == "patient" else key: row[key] for key in row} for row in rows]
+    table = replace(sheet, header=list(renamed[0]), rows=list(zip(lines, renamed, strict=True)))
+    dataset = DatasetConfig(classes=list(classes), columns={"patient": name})
+    _, notes = slides_of_sheet(table, dataset, faults)
+    return notes
+
+
+def _classes(
+    rows: Sequence[dict[str, str]], column: str, positive: str | None, faults: Faults
+) -> dict[str, int]:
     """Number of slides by class; the reference class is first, `positive` last."""
     counts = Counter(row["label"] for row in rows)
     examples = ", ".join(sorted(counts)[:5])
     # A label for each slide is an id or a measurement; of two slides it may be a class.
     one_each = len(counts) == len(rows) > 2
     if len(counts) > MAX_CLASSES or one_each:
-        raise DatasetError(
-            f"{where}: {len(counts)} labels for {len(rows)} slides ({examples}, ...); is it the "
-            "wrong column? Say which with --label-column NAME"
-        )
-    if len({label.casefold() for label in counts}) < len(counts):
-        raise DatasetError(
-            f"{where}: labels that differ in case only ({examples}); write them the same"
+        faults.add(
+            f"column {column!r}: {len(counts)} labels for {len(rows)} slides ({examples}, ...); "
+            "is it the wrong column? Say which with --label-column NAME"
         )
     if positive is not None and positive not in counts:
-        raise DatasetError(f"{where}: --positive: {unknown_name('label', positive, counts)}")
+        faults.add(f"column {column!r}: --positive: {unknown_name('label', positive, counts)}")
     return class_order(counts, positive)
 
 

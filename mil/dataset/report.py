@@ -1,7 +1,7 @@
 """The report that `mil dataset init` prints."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mil.errors import some
@@ -25,6 +25,7 @@ class InitReport:
         without_slide: Names in the spreadsheet without a slide; left out.
         without_label: Slides whose label is empty; left out.
         foreign: Files named like an annotation that are none; not used.
+        notes: Sentences on the spreadsheet and the table.
     """
 
     yaml: Path
@@ -39,6 +40,7 @@ class InitReport:
     without_slide: list[str]
     without_label: list[str]
     foreign: list[str]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def num_slides(self) -> int:
@@ -54,10 +56,7 @@ class InitReport:
             f"positive: {self.positive}; {self.num_annotated} with annotation",
             f"columns: {columns}",
         ]
-        # Splits divide patients. Slides of one patient that count as several may be in
-        # both training and test.
-        if self.columns["patient"] is None:
-            lines.append("no column for the patient: each slide counts as a patient of its own")
+        lines += self.notes
         if len(self.classes) == 1:
             lines.append(
                 "only one label: heads trained elsewhere can be applied to these slides, none can "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,8 @@ from jaxtyping import Bool, Int, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from mil.errors import DatasetError, some
+from mil.io.tables.paths import existing
+from mil.io.tables.spreadsheet import read_sheet
 from mil.progress import progress
 
 TABLE = "labels.csv"
@@ -70,25 +71,20 @@ def read_labelled_tiles(folder: Path) -> LabelledTiles:
 
 
 def _rows_of_table(table: Path) -> list[tuple[Path, int]]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{table}: not a csv in UTF-8 ({error})") from None
-    columns = rows[0] if rows else {}
-    path_column = next((name for name in PATH_COLUMNS if name in columns), None)
-    if path_column is None or "label" not in columns:
+    sheet = read_sheet(table)
+    path_column = next((name for name in PATH_COLUMNS if name in sheet.header), None)
+    if path_column is None or "label" not in sheet.header:
         raise DatasetError(
             f"{table}: needs rows with the columns label and one of {', '.join(PATH_COLUMNS)}"
         )
     tiles = []
-    for number, row in enumerate(rows, start=2):
-        word = (row["label"] or "").strip().lower()
+    for number, row in sheet.rows:
+        word = row["label"].lower()
         if word not in CLASS_OF:
             raise DatasetError(
                 f"{table}: line {number}: label {word!r}; write 0 for normal and 1 for tumour"
             )
-        tiles.append((table.parent / (row[path_column] or ""), CLASS_OF[word]))
+        tiles.append((existing(table.parent / row[path_column]), CLASS_OF[word]))
     return tiles
 
 

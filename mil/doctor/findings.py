@@ -206,6 +206,7 @@ class Diagnosis:
         tiles: Number of tiles of all slides that are ok, by tiling.
         how_to_get: Instructions of the dataset to download its slides.
         rates: Measured rates of reading, by format.
+        table_notes: Sentences on the slide table, such as empty cells.
     """
 
     dataset: str
@@ -218,6 +219,7 @@ class Diagnosis:
     tiles: dict[str, int]
     how_to_get: str
     rates: list[Rate]
+    table_notes: list[str] = field(default_factory=list)
 
     @property
     def lost(self) -> list[SlideFinding]:

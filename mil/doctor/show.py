@@ -152,6 +152,11 @@ def _problems(diagnosis: Diagnosis, width: int | None) -> Iterable[RenderableTyp
             yield _indented(_text(", ".join(slide.slide for slide in slides)))
         else:
             yield _lines([(slide.slide, slide.reason) for slide in slides], width)
+    if diagnosis.table_notes:
+        yield ""
+        yield Text(f"slide table ({len(diagnosis.table_notes)})", "bold yellow")
+        for note in diagnosis.table_notes:
+            yield _indented(_text(note))
     warnings = [(slide.slide, text) for slide in diagnosis.slides for text in slide.warnings]
     if warnings:
         yield ""

@@ -26,6 +26,7 @@ from mil.io.annotations import PositiveClasses
 from mil.io.atomic import write_json
 from mil.io.tables import Slide, read_dataset
 from mil.io.tables.paths import locate, locate_annotation, locate_masks
+from mil.io.tables.slides import table_notes
 from mil.progress import progress
 from mil.tile.plan import UserMasks
 
@@ -100,6 +101,7 @@ def run(
         how_to_get=" ".join(settings.get.split()),
         # After the inspection, so that no other thread reads from the disk.
         rates=measure(usable, tile_px, tiling_name(tile_px, target_mpp)),
+        table_notes=table_notes(dataset),
     )
     if json is not None:
         write_json(json, diagnosis.as_json())

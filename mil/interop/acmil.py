@@ -27,6 +27,7 @@ from mil.interop.untrusted import (
 from mil.io.atomic import atomic_path, write_json
 from mil.io.bags import Bag
 from mil.io.tables import valid_id, write_csv
+from mil.text import clean
 
 # The encoder's name follows this prefix in the name of the file.
 FILE_PREFIX = "patch_feats_pretrain_"
@@ -45,11 +46,11 @@ def slides(path: Path) -> Iterator[FeatureFile]:
         names = sorted(file, key=str)
     for name in names:
         # The id becomes a file name, so it must not lead out of the folder.
-        if not isinstance(name, str) or not valid_id(name):
+        if not isinstance(name, str) or not valid_id(clean(name)):
             raise FormatError(
                 f"{path}: the group {name!r} cannot be a slide's id, which becomes a file name"
             )
-        yield FeatureFile("acmil", name, path, name)
+        yield FeatureFile("acmil", clean(name), path, name)
 
 
 def read(file: FeatureFile) -> ExternalFeatures:

@@ -92,6 +92,10 @@ def bags_import(
         str | None, typer.Option(help="Column of patients; default: recognised.")
     ] = None,
     positive: Annotated[str, typer.Option(help="Class of interest; default: the last.")] = "",
+    relabel: Annotated[
+        list[str] | None,
+        typer.Option(help="Label to write in place of another, as OLD=NEW; repeat for several."),
+    ] = None,
     split: Annotated[
         Path | None, typer.Option(help="File of predefined splits, of any tool.")
     ] = None,
@@ -124,6 +128,7 @@ def bags_import(
             split=split,
             fold=fold,
             positive=positive,
+            relabel=relabel or [],
             force=force,
         )
     stated = HeaderFields(
@@ -139,7 +144,9 @@ def bags_import(
         tool=tool,
         stated=stated,
         dtype=dtype,
-        sizes=PixelSizeOptions(mpp=mpp, table=mpp_table, slides_dir=slides_dir),
+        sizes=PixelSizeOptions(
+            mpp=mpp, table=mpp_table, slides_dir=slides_dir, slide_column=slide_column
+        ),
         patches=patches,
         dataset=dataset_options,
         force=force,

@@ -13,7 +13,7 @@ from mil.interop.labels import LabelledSlide
 from mil.io.atomic import write_text
 from mil.io.tables import COLUMNS, read_dataset, write_csv
 from mil.io.tables.class_order import class_order
-from mil.io.tables.spreadsheet import MAX_CLASSES
+from mil.io.tables.columns import MAX_CLASSES
 
 YAML = """\
 # Written by `mil bags import`: the slides are known by their bags.

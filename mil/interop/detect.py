@@ -17,6 +17,7 @@ from mil.interop.external import ExternalFeatures, FeatureFile
 from mil.interop.untrusted import get_item, open_hdf5, read_text
 from mil.io.bags import Bag
 from mil.io.tables import valid_id
+from mil.text import clean
 
 TOOLS = ("clam", "trident", "stamp", "acmil")
 SUFFIXES = (".h5", ".hdf5", ".pt")
@@ -188,9 +189,10 @@ def _candidates(root: Path) -> Iterator[Path]:
 def _feature_files(path: Path, tool: str) -> list[FeatureFile]:
     if tool == "acmil":
         return list(acmil_slides(path))
-    if not valid_id(path.stem):
+    slide = clean(path.stem)
+    if not valid_id(slide):
         raise FormatError(f"{path}: {path.stem!r} cannot be a slide's id; rename the file")
-    return [FeatureFile(tool, path.stem, path)]
+    return [FeatureFile(tool, slide, path)]
 
 
 def _one_file_per_slide(files: list[FeatureFile]) -> list[FeatureFile]:

@@ -41,6 +41,7 @@ class DatasetOptions:
         split: file of splits; None: no predefined split.
         fold: number of the fold in that file.
         positive: class of interest; empty: the last.
+        relabel: labels to write in place of others, as OLD=NEW.
         force: overwrite an existing dataset.
     """
 
@@ -52,6 +53,7 @@ class DatasetOptions:
     split: Path | None = None
     fold: int | None = None
     positive: str = ""
+    relabel: Sequence[str] = ()
     force: bool = False
 
 
@@ -240,7 +242,9 @@ def _read_labels(
     if dataset is None:
         return None
     if dataset.labels is not None:
-        return read_labels(dataset.labels, dataset.slide_table, dataset.columns, files, root)
+        return read_labels(
+            dataset.labels, dataset.slide_table, dataset.columns, files, root, dataset.relabel
+        )
     # Only ACMIL's files hold labels.
     if files[0].tool == "acmil":
         return None
@@ -290,7 +294,7 @@ def _write_dataset(
         positive=dataset.positive,
         slides_dir=slides_dir,
     )
-    result.notes += _unmatched_lines(labels, splits)
+    result.notes += [*labels.notes, *_unmatched_lines(labels, splits)]
     counts = ", ".join(f"{label} {count}" for label, count in classes.items())
     table = dataset.folder / f"{dataset.name}.csv"
     result.notes.append(f"dataset {dataset.name}: {len(rows)} slides ({counts}) in {table}")

@@ -10,9 +10,16 @@ from pathlib import Path
 from mil.errors import ConfigError, DatasetError
 from mil.interop.external import FeatureFile
 from mil.interop.pixel_size import slides_of
-from mil.io.tables.matching import match
+from mil.io.tables.columns import choose_column, find_column, need_column, require_column
+from mil.io.tables.faults import Faults
+from mil.io.tables.labels import one_spelling, parsed_relabel, relabelled
+from mil.io.tables.matching import columns_of_slides, match
+from mil.io.tables.slides import check_patients
 from mil.io.tables.splits import Splits, read_split_file, splits_of
-from mil.io.tables.spreadsheet import Sheet, find_column, need_column, read_sheet
+from mil.io.tables.spreadsheet import Sheet, examine_sheet, read_sheet
+
+# The command has too many options to be repeated in a message.
+OPTIONS_ONLY = ("mil", "bags", "import", "…")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +48,7 @@ class LabelTable:
     rows: list[LabelledSlide]
     without_label: list[str]
     without_bag: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 def read_labels(
@@ -49,6 +57,7 @@ def read_labels(
     columns: ColumnNames,
     files: Sequence[FeatureFile],
     root: Path,
+    relabel: Sequence[str] = (),
 ) -> LabelTable:
     """Read the label and the patient of each slide.
 
@@ -58,34 +67,51 @@ def read_labels(
         columns: names of columns that cannot be recognised.
         files: the feature files.
         root: folder of the features; the table may name slides by their path in it.
+        relabel: labels to write in place of others, as OLD=NEW.
 
     Raises:
         DatasetError: a table cannot be read, or is ambiguous.
     """
     # The label column is sought in the table that the user names for labels.
-    sheet = read_sheet(labels)
-    label = need_column(sheet, "label", columns.label)
-    if slide_table is not None:
-        sheet = _joined(read_sheet(slide_table), sheet, label, columns)
-    elif _is_patient_table(sheet, columns):
+    named = (columns.slide, columns.label, columns.patient)
+    slides = slides_of(files, root)
+    faults = Faults(labels)
+    sheet = examine_sheet(labels, faults, named)
+    if slide_table is None and _is_patient_table(sheet, columns):
         raise DatasetError(
             f"{labels}: has one row per patient; give the table of their slides too: --slide-table "
             "FILE"
         )
-    slide = need_column(sheet, "slide", columns.slide)
-    patient = find_column(sheet, "patient", columns.patient)
-    slides = slides_of(files, root)
-    matches = match(sheet, slides, slide, label)
+    label = require_column(sheet, "label", columns.label, faults)
+    if slide_table is not None and label is not None:
+        sheet = _joined(read_sheet(slide_table, named), sheet, label, columns)
+        # Faults of rows are now of the other table, those of labels of both.
+        faults.check()
+        faults = Faults(sheet.path)
+    by_content = columns_of_slides(sheet, slides)[:1] if columns.slide is None else []
+    slide = require_column(sheet, "slide", columns.slide, faults, by_content)
+    patient = choose_column(sheet, "patient", columns.patient, faults)
+    # Without them there is nothing more to be found out.
+    if label is None or slide is None:
+        faults.check(OPTIONS_ONLY)
+        raise AssertionError("a missing column is a fault")
+    sheet = relabelled(sheet, label, parsed_relabel(relabel), faults)
+    matches = match(sheet, slides, slide, label, faults)
+    spelling, notes = one_spelling([cells[label] for _, cells in matches.pairs], faults)
+    if patient:
+        pairs = [(matched.slide, cells[patient]) for matched, cells in matches.pairs]
+        check_patients(pairs, patient, faults)
+    faults.check(OPTIONS_ONLY)
     rows = []
     for matched, cells in matches.pairs:
         # Without a patient, each slide is a patient of its own.
         patient_id = (patient and cells[patient]) or matched.slide
         others = {name: cell for name, cell in cells.items() if name not in (slide, label, patient)}
-        rows.append(LabelledSlide(matched.slide, patient_id, cells[label], others))
+        rows.append(LabelledSlide(matched.slide, patient_id, spelling[cells[label]], others))
     # Matching speaks of paths; messages name slides.
     ids = {str(entry.path): entry.slide for entry in slides}
     unlabelled = [ids[path] for path in matches.without_row + matches.without_label]
-    return LabelTable(rows, unlabelled, matches.without_slide)
+    return LabelTable(rows, unlabelled, matches.without_slide, [*sheet.notes, *notes])
 
 
 def _is_patient_table(sheet: Sheet, columns: ColumnNames) -> bool:

@@ -8,10 +8,13 @@ from mil.errors import DatasetError, SlideError
 from mil.interop.external import FeatureFile
 from mil.io.slides import SlideReader
 from mil.io.slides.resolution import PLAUSIBLE_MPP
+from mil.io.tables.columns import need_column
+from mil.io.tables.faults import Faults
 from mil.io.tables.matching import match
 from mil.io.tables.scan import SlideFile, find_slides
-from mil.io.tables.spreadsheet import Sheet, need_column, read_sheet
+from mil.io.tables.spreadsheet import Sheet, read_sheet
 from mil.progress import progress
+from mil.text import number_in
 
 # Relative difference from the nominal magnification above which the user is told:
 # scanners at "20x" or "40x" differ from 0.5 and 0.25 µm by a few percent.
@@ -26,11 +29,13 @@ class PixelSizeOptions:
         mpp: micrometres per pixel of level 0, for all slides.
         table: table with a column of slides and a column `mpp`.
         slides_dir: folder of the slides, whose files are asked.
+        slide_column: column of slides in the table, if it has one of that name.
     """
 
     mpp: float | None = None
     table: Path | None = None
     slides_dir: Path | None = None
+    slide_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ def pixel_sizes(files: Sequence[FeatureFile], root: Path, options: PixelSizeOpti
     if options.mpp is not None:
         return PixelSizes(options.mpp)
     if options.table is not None:
-        return _from_table(read_sheet(options.table), files, root)
+        sheet = read_sheet(options.table, [options.slide_column, "mpp"])
+        return _from_table(sheet, files, root, options.slide_column)
     if options.slides_dir is not None:
         return _from_slides(options.slides_dir, files)
     return PixelSizes()
@@ -93,15 +99,21 @@ def _path_in_root(file: FeatureFile, root: Path) -> PurePosixPath:
     return PurePosixPath(file.path.relative_to(root).as_posix())
 
 
-def _from_table(sheet: Sheet, files: Sequence[FeatureFile], root: Path) -> PixelSizes:
+def _from_table(
+    sheet: Sheet, files: Sequence[FeatureFile], root: Path, user_column: str | None
+) -> PixelSizes:
     column = next((name for name in sheet.header if name.lower() == "mpp"), None)
     if column is None:
         raise DatasetError(
             f"{sheet.path}: no column 'mpp'; the table has: {', '.join(sheet.header)}"
         )
-    slide_column = need_column(sheet, "slide", None)
+    # The option names a column of the labels too, which may be another table.
+    known = user_column if user_column in sheet.header else None
+    slide_column = need_column(sheet, "slide", known)
     # Rows without a pixel size are left out by `match`, as rows without a label are.
-    matches = match(sheet, slides_of(files, root), slide_column, column)
+    faults = Faults(sheet.path)
+    matches = match(sheet, slides_of(files, root), slide_column, column, faults)
+    faults.check()
     by_slide = {
         matched.slide: _parse_mpp(cells[column], f"{sheet.path}: slide {matched.slide}")
         for matched, cells in matches.pairs
@@ -110,13 +122,9 @@ def _from_table(sheet: Sheet, files: Sequence[FeatureFile], root: Path) -> Pixel
 
 
 def _parse_mpp(text: str, location: str) -> float:
-    try:
-        # Spreadsheets of many countries write a decimal comma.
-        value = float(text.replace(",", "."))
-    except ValueError:
-        value = 0.0
+    value = number_in(text)
     smallest, largest = PLAUSIBLE_MPP
-    if not smallest <= value <= largest:
+    if value is None or not smallest <= value <= largest:
         raise DatasetError(
             f"{location}: mpp {text!r} is not a number of micrometres per pixel, such as 0.25"
         )

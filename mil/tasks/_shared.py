@@ -26,6 +26,7 @@ from mil.tasks.base import (
     Task,
     Weights,
 )
+from mil.text import escaped, look, number_in
 
 PAIRED_BOOTSTRAP = "paired bootstrap of patients"
 QUARTERS = 4  # strata of a number: quarters of the slides by its size
@@ -212,9 +213,10 @@ class OfClasses(TaskDefaults):
 
     def checked_label(self, label: str) -> str:
         """One of the classes."""
-        if label not in self.classes:
-            raise ValueError(not_among(self.classes))
-        return label
+        name = class_named(label, self.classes)
+        if name is None:
+            raise ValueError(not_among(self.classes, label))
+        return name
 
     def target(self, label: str) -> np.ndarray:
         """Number of the class, from 0."""
@@ -308,24 +310,33 @@ class OfNumbers(TaskDefaults):
         return ""
 
 
-def not_among(classes: Sequence[str]) -> str:
+def not_among(classes: Sequence[str], label: str) -> str:
     """Message about a label that is none of the classes."""
-    return f"the dataset's classes are: {', '.join(classes)}"
+    alike = next((name for name in classes if look(name) == look(label)), None)
+    hint = "" if alike is None else f"; {escaped(label)} only looks like {escaped(alike)}"
+    return f"the dataset's classes are: {', '.join(classes)}{hint}"
+
+
+def class_named(label: str, classes: Sequence[str]) -> str | None:
+    """The class of a label: the same text, or the same number (1.0 is the class 1)."""
+    if label in classes:
+        return label
+    number = number_in(label)
+    if number is None:
+        return None
+    return next((name for name in classes if number_in(name) == number), None)
 
 
 def number_of(label: str) -> float:
-    """Label that is a number.
+    """Label that is a number, with a point or a comma before decimals.
 
     Raises:
         ValueError: It is none, or not a finite one.
     """
-    try:
-        # Python reads 1_0 as 10, which in a table is a slip of the pen.
-        number = float("" if "_" in label else label)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError("a number is needed, such as 27.5")
+    number = number_in(label)
+    if number is None or not math.isfinite(number):
+        thousands = " (with a comma, 1,234 could be a thousand)" if "," in label else ""
+        raise ValueError(f"a number is needed, such as 27.5{thousands}")
     return number
 
 

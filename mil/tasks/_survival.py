@@ -10,19 +10,17 @@ from mil.errors import DatasetError
 from mil.statistics.survival import concordance
 from mil.tasks._shared import QUARTERS, OfNumbers, number_of, quantile_parts
 from mil.tasks.base import Draws, Headline, Predictions, Targets, Weights
+from mil.text import number_in
 
 CENSORED = "+"  # after the time of a slide whose event was not observed
 # Words for an event in the column `event`, as cBioPortal and spreadsheets write it.
 EVENTS = {
-    "1": True,
-    "1.0": True,
     "true": True,
     "yes": True,
-    "0": False,
-    "0.0": False,
     "false": False,
     "no": False,
 }
+OF_NUMBER: dict[float | None, bool] = {1.0: True, 0.0: False}
 
 
 class Survival(NamedTuple):
@@ -50,7 +48,7 @@ class OfTimes(OfNumbers):
         """A time, with `+` if censored."""
         survival_of(label)
         # One spelling for each label, since `compare` compares labels as text.
-        return label.replace(" ", "")
+        return label.replace(" ", "").replace(",", ".")
 
     def target(self, label: str) -> Float[np.ndarray, " 2"]:
         """Time, and 1 if the event came then, 0 if censored."""
@@ -115,7 +113,8 @@ def survival_label(time: str, event: str) -> str:
             f"already; remove the {CENSORED}"
         )
     # cBioPortal writes 1:DECEASED and 0:LIVING.
-    happened = EVENTS.get(event.partition(":")[0].strip().lower())
+    word = event.partition(":")[0].strip().lower()
+    happened = EVENTS.get(word, OF_NUMBER.get(number_in(word)))
     if happened is None:
         raise ValueError(f"event {event!r} is neither 1 (the event came) nor 0 (censored)")
     return time if happened else f"{time}{CENSORED}"

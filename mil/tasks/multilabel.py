@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from mil.config import DatasetConfig
 from mil.statistics.multilabel import multilabel
-from mil.tasks._shared import OfClasses, log_sigmoid, not_among
+from mil.tasks._shared import OfClasses, class_named, log_sigmoid, not_among
 from mil.tasks.base import Draws, Headline, Predictions, Targets, Weights
 
 SEPARATOR = ";"  # between the classes of a slide that has several
@@ -77,9 +77,10 @@ class Multilabel(OfClasses):
     def checked_label(self, label: str) -> str:
         """Classes of the slide in the dataset's order, each once."""
         # One spelling for each set, so that labels can be compared as text.
-        names = classes_of(label)
-        if not set(names) <= set(self.classes):
-            raise ValueError(not_among(self.classes))
+        written = classes_of(label)
+        names = [class_named(name, self.classes) for name in written]
+        if None in names:
+            raise ValueError(not_among(self.classes, written[names.index(None)]))
         if len(set(names)) < len(names):
             raise ValueError("a class is named twice")
         return SEPARATOR.join(name for name in self.classes if name in names)

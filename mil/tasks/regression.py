@@ -69,7 +69,8 @@ class Regression(OfNumbers):
     def checked_label(self, label: str) -> str:
         """A finite number."""
         number_of(label)
-        return label
+        # One spelling for each label, since `compare` compares labels as text.
+        return label.replace(",", ".")
 
     def target(self, label: str) -> Float[np.ndarray, ""]:
         """The number, in the label's units."""

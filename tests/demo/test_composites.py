@@ -233,7 +233,7 @@ def test_subfolders_are_labels_too(folder, tmp_path):
     [
         ("file,label\na.png,2\n", "line 2: label '2'; write 0 for normal"),
         ("file,class\na.png,0\n", "needs rows with the columns label and one of file"),
-        ("file,label\n", "needs rows"),
+        ("file,label\n", "has no rows"),
         ("path,label\na.png,0\nb.png,1\n", "no such images: .*a.png, .*b.png"),
     ],
 )

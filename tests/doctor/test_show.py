@@ -1,5 +1,7 @@
 """How a diagnosis looks, whatever is in it."""
 
+from dataclasses import replace
+
 from mil.doctor.findings import Diagnosis, EncoderFinding, LevelFinding, SlideFinding, TilingFinding
 from mil.doctor.show import show
 
@@ -76,3 +78,13 @@ def test_sizes_have_units():
         "disk     2 MB of bags for e (the largest 2 MB, of big); 1.5 GB free at results/set\n"
         in shown
     )
+
+
+def test_notes_on_the_slide_table_have_a_line_each():
+    found = replace(
+        diagnosis(), table_notes=["no column for the patient", "column 'site': 1 empty"]
+    )
+    assert "slide table (2)\n  no column for the patient\n  column 'site': 1 empty\n" in show(
+        found, None
+    )
+    assert found.as_json()["table_notes"] == found.table_notes

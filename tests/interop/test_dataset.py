@@ -199,6 +199,11 @@ def test_pixel_sizes_from_a_table(job):
         1,
         True,
     )
+    put_text(table, "Scans of 2024\n\nRef;mpp\n001;0,2472\n002;0,25\n")
+    options = ("--mpp-table", table, "--slide-column", "Ref", "--force")
+    code, output = bags("import", job, "--out", job.parent / "bags", *options)
+    assert code == 0, output
+    assert read_bag(job.parent / "bags/001.h5").mpp_level0 == 0.2472
     put_text(table, "wsi,scale\n001,72\n")
     assert (
         "no column 'mpp'" in bags("import", job, "--out", job.parent / "b", "--mpp-table", table)[1]
@@ -293,3 +298,36 @@ def test_a_file_without_its_signs_is_read_as_what_the_user_says(tmp_path):
     )  # as CLAM's
     assert bags("import", path, "--out", tmp_path / "bags", "--from", "trident")[0] == 0
     assert read_bag(tmp_path / "bags/a.h5").encoder == "uni_v1"
+
+
+def test_labels_of_an_import_are_read_as_init_reads_them(job):
+    table = put_text(
+        job.parent / "labels.csv",
+        "Study 7\n\nsep\nslide;case_id;label\n001;p1;1,0\n002;p1;1\n003;p2;0\n004;NULL;-\n",
+    )
+    code, output, _ = import_dataset(job, "--labels", table)
+    assert code == 0, output
+    assert "equal numbers are one class: 1,0, 1 -> 1" in output
+    assert "the header is line 4" in output
+    assert "labels that count as empty: '-'" in output
+    config, slides = read_dataset(str(job.parent / "sets/set.yaml"))
+    assert (config.classes, [slide.slide for slide in slides]) == (
+        ["0", "1"],
+        ["001", "002", "003"],
+    )
+
+
+def test_faults_of_an_imports_labels_are_in_one_answer(job):
+    text = "slide;case_id;label\n001;p1;Tumor\n002;p1;tumor\n003;;normal\n003;p3;normal\n004;p4;x\n"
+    table = put_text(job.parent / "labels.csv", text)
+    code, output, _ = import_dataset(job, "--labels", table)
+    assert code == 1
+    assert "3 faults" in output
+    assert "003.h5 stands on line 4 and on line 5" in output
+    assert "labels that differ in case only (Tumor, tumor)" in output
+    assert "1 of 4 slides have no patient in column 'case_id' (003)" in output
+    assert "try: mil bags import … --relabel tumor=Tumor" in output
+    put_text(table, text.replace("003;;normal\n", ""))
+    code, output, _ = import_dataset(job, "--labels", table, "--relabel", "Tumor=tumor")
+    assert code == 0, output
+    assert "normal 1, tumor 2" in output

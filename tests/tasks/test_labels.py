@@ -53,7 +53,7 @@ def test_what_a_label_may_be(task, labels):
         ("regression", "nan", "a number is needed"),
         ("regression", "inf", "a number is needed"),
         ("regression", "1_0", "a number is needed"),
-        ("regression", "1,5", "a number is needed"),
+        ("regression", "1,500", "a number is needed"),
         ("survival_cox", "", "a time is needed"),
         ("survival_cox", "+", "a time is needed"),
         ("survival_cox", "-1", "a time is needed"),

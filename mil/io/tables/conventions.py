@@ -1,6 +1,9 @@
 """Names of splits, slides and columns, ours and those of other tools' tables."""
 
+import re
 from pathlib import PurePosixPath
+
+from mil.text import clean
 
 SPLITS = ("train", "val", "test")
 # Other words for a split, in small letters.
@@ -58,8 +61,47 @@ KNOWN = {
     "patient": ("patient", "patient_id", "case_id", "case", "subject", "subject_id"),
 }
 
-# Spreadsheets' words for an empty cell, in small letters.
-NO_LABEL = {"", "na", "n/a", "nan", "#n/a"}
+# Columns that may hold the slide where none of `KNOWN` does.
+LAST_RESORT = {"slide": ("path", "slide_path", "file_path"), "label": (), "patient": ()}
+# Names of columns in other languages: proposed, never used unasked.
+FOREIGN = {
+    "slide": (
+        *("objektträger", "schnitt", "bild", "bildname", "datei", "dateiname", "präparat", "scan"),
+        *("lame", "fichier", "nom_du_fichier", "coupe", "lámina", "laminilla"),
+        *("archivo", "imagen", "vetrino", "lâmina", "arquivo", "bestand", "bestandsnaam", "name"),
+    ),
+    "label": (
+        *("diagnose", "befund", "klasse", "kategorie", "ergebnis", "zielgröße", "einstufung"),
+        *("diagnostic", "étiquette", "classe", "résultat", "diagnóstico", "etiqueta", "clase"),
+        *("resultado", "diagnosi", "etichetta", "categoria"),
+    ),
+    "patient": (
+        *("fall", "fallnummer", "fall_nr", "patientennummer", "patienten_id", "patient_nr"),
+        *(
+            "pat",
+            "pat_id",
+            "pat_nr",
+            "pat_no",
+            "patid",
+            "pid",
+            "cas",
+            "numéro_patient",
+            "paciente",
+            "caso",
+            "paziente",
+            "patiënt",
+        ),
+        *("participant", "participant_id", "donor", "donor_id", "mrn", "patient_number"),
+    ),
+}
+# The slide table's own columns beside slide, label and patient.
+OWN_COLUMNS = ("split", "mpp", "annotation", "path", "checksum")
+# Every name by which a row of a table is known for its header.
+HEADER_KEYS = frozenset(
+    name
+    for names in (*KNOWN.values(), *LAST_RESORT.values(), *FOREIGN.values(), OWN_COLUMNS)
+    for name in names
+)
 
 
 def without_suffix(name: PurePosixPath) -> PurePosixPath:
@@ -72,5 +114,5 @@ def without_suffix(name: PurePosixPath) -> PurePosixPath:
 
 
 def column_key(column: str) -> str:
-    """A column's name as it is compared: small letters, `_` for blanks and dashes."""
-    return column.lower().replace(" ", "_").replace("-", "_")
+    """A column's name as it is compared: small letters, `_` for blanks, dashes and dots."""
+    return re.sub(r"[\s.-]+", "_", clean(column).lower()).strip("_")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mil.errors import FormatError
 from mil.io.atomic import atomic_path
+from mil.io.tables.text_files import irregular
 
 
 def write_csv(
@@ -31,6 +32,9 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     Raises:
         FormatError: the file does not exist or is no text.
     """
+    reason = irregular(path)
+    if reason:
+        raise FormatError(f"{path}: {reason}")
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))

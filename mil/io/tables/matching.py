@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from mil.errors import DatasetError
-from mil.io.tables.conventions import NO_LABEL, without_suffix
+from mil.io.tables.conventions import without_suffix
+from mil.io.tables.faults import Faults
 from mil.io.tables.scan import SlideFile
 from mil.io.tables.spreadsheet import Sheet
+from mil.text import clean, is_empty
+
+# Columns in which the names of slides are sought.
+MOST_COLUMNS = 100
 
 
 @dataclass(frozen=True)
@@ -17,69 +21,110 @@ class Matches:
 
     Attributes:
         pairs: slides that have a label, with their row.
+        lines: line of each of these rows.
         without_row: paths of slides that no row names.
         without_slide: names of rows that match no slide.
         without_label: paths of slides whose row has no label.
     """
 
     pairs: list[tuple[SlideFile, dict[str, str]]]
+    lines: list[int]
     without_row: list[str]
     without_slide: list[str]
     without_label: list[str]
 
 
 def match(
-    sheet: Sheet, slides: Sequence[SlideFile], slide_column: str, label_column: str
+    sheet: Sheet,
+    slides: Sequence[SlideFile],
+    slide_column: str,
+    label_column: str,
+    faults: Faults,
 ) -> Matches:
     """Match rows and slides by name: with or without extension and folder, in any case.
 
     Args:
-        sheet: the spreadsheet.
+        sheet: the table.
         slides: slides of the folder.
         slide_column: column that names the slides.
         label_column: column of the labels.
-
-    Raises:
-        DatasetError: nothing matches or has a label, a row matches two slides, or two
-            rows match one slide.
+        faults: faults of the table, to which are added: nothing matches or has a label,
+            a row matches two slides, or two rows match one slide.
     """
     index = _index(slides)
     rows: dict[str, tuple[int, dict[str, str]]] = {}
     without_slide = []
     for line, row in sheet.rows:
-        slide = _lookup(index, row[slide_column], f"{sheet.path}: line {line}")
-        if slide is None:
+        candidates = _narrowed(_candidates(index, row[slide_column]), row[slide_column])
+        if not candidates:
             # No error yet: tables often cover more slides than a folder holds.
             without_slide.append(row[slide_column] or f"line {line}")
-        elif slide.slide in rows:
-            first_line, _ = rows[slide.slide]
-            raise DatasetError(
-                f"{sheet.path}: slide {slide.path} stands on line {first_line} and on line "
-                f"{line}; keep one"
+        elif len(candidates) > 1:
+            could_be = " or ".join(_shown(str(slide.path)) for slide in candidates[:3])
+            faults.add(
+                f": slide {row[slide_column]!r} could be {could_be}; write the one you mean",
+                f"line {line}",
+            )
+        elif candidates[0].slide in rows:
+            first_line, _ = rows[candidates[0].slide]
+            faults.add(
+                f"slide {candidates[0].path} stands on line {first_line} and on line {line}; "
+                "keep one"
             )
         else:
-            rows[slide.slide] = line, row
-    if not rows:
-        raise DatasetError(
-            f"{sheet.path}: no row names a slide of the folder: column {slide_column!r} has such "
-            f"as {without_slide[0]!r}, the folder has such as {str(slides[0].path)!r}; "
-            "make the names the same, or say with --slide-column NAME where they are"
-        )
-    labelled = {
-        name for name, (_, row) in rows.items() if row[label_column].lower() not in NO_LABEL
-    }
-    if not labelled:
-        raise DatasetError(
-            f"{sheet.path}: no slide has a label in column {label_column!r}; "
+            rows[candidates[0].slide] = line, row
+    labelled = {name for name, (_, row) in rows.items() if not is_empty(row[label_column])}
+    if rows and not labelled:
+        faults.add(
+            f"no slide has a label in column {label_column!r}; "
             "say with --label-column NAME where they are"
         )
+    # Not if the names are there, but ambiguous.
+    if without_slide and len(without_slide) == len(sheet.rows):
+        _refuse_names(sheet, slides, slide_column, without_slide[0], faults)
     unlabelled = rows.keys() - labelled
     return Matches(
         pairs=[(slide, rows[slide.slide][1]) for slide in slides if slide.slide in labelled],
+        lines=[rows[slide.slide][0] for slide in slides if slide.slide in labelled],
         without_row=[str(slide.path) for slide in slides if slide.slide not in rows],
         without_slide=without_slide,
         without_label=[str(slide.path) for slide in slides if slide.slide in unlabelled],
     )
+
+
+def _refuse_names(
+    sheet: Sheet, slides: Sequence[SlideFile], slide_column: str, example: str, faults: Faults
+) -> None:
+    others = columns_of_slides(sheet, slides)
+    remedy = "make the names the same, or say with --slide-column NAME where they are"
+    if others:
+        remedy = f"column {others[0]!r} names slides of the folder: --slide-column {others[0]}"
+        faults.propose("--slide-column", others[0])
+    path = str(slides[0].path)
+    # Names that look alike are told apart by their escapes.
+    show = repr if example.isascii() or path.isascii() else ascii
+    faults.add(
+        f"no row names a slide of the folder: column {slide_column!r} has such as "
+        f"{show(example)}, the folder has such as {show(path)}; {remedy}"
+    )
+
+
+def columns_of_slides(sheet: Sheet, slides: Sequence[SlideFile]) -> list[str]:
+    """Columns most of whose cells name slides of the folder, the best first."""
+    index = _index(slides)
+    shares: dict[str, int] = {}
+    for column in sheet.header[:MOST_COLUMNS]:
+        cells = [row[column] for _, row in sheet.rows if row[column]]
+        hits = sum(bool(_candidates(index, cell)) for cell in cells)
+        if hits * 2 > len(cells):
+            shares[column] = hits
+    return sorted(shares, key=lambda column: -shares[column])
+
+
+def without_header(sheet: Sheet, slides: Sequence[SlideFile]) -> str:
+    """The name of a slide that stands where the header should; empty: none does."""
+    index = _index(slides)
+    return next((name for name in sheet.header[:MOST_COLUMNS] if _candidates(index, name)), "")
 
 
 def _index(slides: Sequence[SlideFile]) -> dict[str, list[SlideFile]]:
@@ -89,7 +134,7 @@ def _index(slides: Sequence[SlideFile]) -> dict[str, list[SlideFile]]:
     """
     index: dict[str, list[SlideFile]] = defaultdict(list)
     for slide in slides:
-        keys = {slide.slide.lower()}
+        keys = {clean(slide.slide).lower()}
         for name in slide.names:
             for tail in _tails(name):
                 keys.update(_keys(tail))
@@ -104,30 +149,32 @@ def _tails(name: PurePosixPath) -> list[PurePosixPath]:
 
 
 def _keys(name: PurePosixPath) -> tuple[str, str]:
-    return str(name).lower(), str(without_suffix(name)).lower()
+    # Files copied from macOS have their accents written apart, tables seldom do.
+    return clean(str(name)).lower(), clean(str(without_suffix(name))).lower()
 
 
-def _lookup(index: dict[str, list[SlideFile]], text: str, where: str) -> SlideFile | None:
-    """The slide that a cell names; None if no slide has that name."""
+def _candidates(index: dict[str, list[SlideFile]], text: str) -> list[SlideFile]:
+    """The slides that a cell may name."""
     # The longest tail first, so that a folder's name counts where a table gives it.
     for tail in _tails(PurePosixPath(text.replace("\\", "/"))):
         for key in _keys(tail):
-            candidates = index.get(key, [])
-            # Names may differ in case only: then the exact spelling decides.
-            if len(candidates) > 1:
-                exact = [slide for slide in candidates if text in _spellings(slide)]
-                candidates = exact or candidates
-            if len(candidates) > 1:
-                could_be = " or ".join(str(slide.path) for slide in candidates[:3])
-                raise DatasetError(
-                    f"{where}: slide {text!r} could be {could_be}; write the one you mean"
-                )
-            if candidates:
-                return candidates[0]
-    return None
+            if key in index:
+                return index[key]
+    return []
+
+
+def _narrowed(candidates: list[SlideFile], text: str) -> list[SlideFile]:
+    """Of slides whose names differ in case only, the one that is spelt exactly so."""
+    exact = [slide for slide in candidates if text in _spellings(slide)]
+    return exact or candidates
+
+
+def _shown(text: str) -> str:
+    """A name; with escapes if it holds letters that may look like others."""
+    return text if text.isascii() else ascii(text)
 
 
 def _spellings(slide: SlideFile) -> set[str]:
-    names = {str(name) for name in slide.names}
-    stems = {str(without_suffix(name)) for name in slide.names}
+    names = {clean(str(name)) for name in slide.names}
+    stems = {clean(str(without_suffix(name))) for name in slide.names}
     return {slide.slide} | names | stems

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mil.config import DatasetConfig
 from mil.errors import SHOWN
+from mil.text import clean, escaped
 
 
 def missing_message(
@@ -57,6 +58,13 @@ def missing_bags_message(
     if others:
         lines.append(
             f"{len(others)} bags there are of no slide in the table, such as {others[0]}.h5."
+        )
+    ids = {slide for slide, _ in missing}
+    alike = [name for name in others if clean(name) in ids]
+    if alike:
+        lines.append(
+            f"{len(alike)} of these have the name of a slide in other letters that look the same, "
+            f"such as {escaped(alike[0])}: rename them in composed letters (NFC)."
         )
     advice = (
         "Bring them in by `mil bags import`; a bag is called SLIDE.h5, after the csv's column of "

@@ -1,12 +1,14 @@
 """Paths of a slide's files: the slide, its annotation, the user's masks, and files to fetch."""
 
+import unicodedata
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from mil.config import DatasetConfig
 from mil.errors import DatasetError
 from mil.io.tables import Slide
+from mil.text import clean
 
 
 def locate(slide: Slide, slides_dir: Path, dataset: DatasetConfig) -> Path:
@@ -21,7 +23,7 @@ def locate(slide: Slide, slides_dir: Path, dataset: DatasetConfig) -> Path:
 def locate_annotation(slide: Slide, slides_dir: Path, dataset: DatasetConfig) -> Path | None:
     """Path of a slide's annotation; None when it has none."""
     if slide.annotation:
-        return slides_dir / slide.annotation
+        return existing(slides_dir / slide.annotation)
     path = _locate("", slide.slide, slides_dir, dataset.annotation_paths or [""])
     return path if path.is_file() else None
 
@@ -38,8 +40,9 @@ def locate_masks(
     # A folder is listed once: asking for every pattern of every slide takes minutes on
     # a network's disk.
     @cache
-    def files_in(folder: Path) -> set[Path]:
-        return set(folder.iterdir()) if folder.is_dir() else set()
+    def files_in(folder: Path) -> dict[str, Path]:
+        files = folder.iterdir() if folder.is_dir() else ()
+        return {clean(file.name): file for file in files}
 
     patterns = {"tissue": dataset.tissue_paths, "region": dataset.region_paths}
     masks: dict[str, dict[str, Path]] = {}
@@ -49,7 +52,8 @@ def locate_masks(
             candidates = _candidates(slide.slide, slides_dir, kind_patterns)
             if named:
                 candidates = [slides_dir / named]
-            file = next((file for file in candidates if file in files_in(file.parent)), None)
+            there = (files_in(file.parent).get(clean(file.name)) for file in candidates)
+            file = next((file for file in there if file is not None), None)
             if file is not None:
                 masks.setdefault(slide.slide, {})[kind] = file
             elif named and (slide.url or locate(slide, slides_dir, dataset).exists()):
@@ -71,9 +75,41 @@ def fetchable(slides: Sequence[Slide]) -> dict[str, tuple[str, str]]:
 
 def _locate(path: str, slide: str, slides_dir: Path, patterns: Sequence[str]) -> Path:
     if path:
-        return slides_dir / path
+        return existing(slides_dir / path)
     candidates = _candidates(slide, slides_dir, patterns)
-    return next((file for file in candidates if file.exists()), candidates[0])
+    # Names as they are written come first, for folders are slow to list.
+    written = next((file for file in candidates if file.exists()), None)
+    if written is not None:
+        return written
+    return next((file for file in map(existing, candidates) if file.exists()), candidates[0])
+
+
+def existing(path: Path) -> Path:
+    """The file of that path, or of one that looks the same; the path itself if there is none.
+
+    Tables hold composed letters and plain blanks; names of files copied from macOS have
+    their accents written apart, others have no-break blanks.
+    """
+    if path.exists():
+        return path
+    for parent in (path.parent, _decomposed(path.parent)):
+        try:
+            names = _names_in(parent, parent.stat().st_mtime_ns)
+        except OSError:
+            continue
+        if clean(path.name) in names:
+            return parent / names[clean(path.name)]
+    return path
+
+
+def _decomposed(path: Path) -> Path:
+    return Path(unicodedata.normalize("NFD", str(path)))
+
+
+# A folder is listed again when its time of change is another.
+@lru_cache(maxsize=64)
+def _names_in(folder: Path, _changed_ns: int) -> dict[str, str]:
+    return {clean(file.name): file.name for file in folder.iterdir()}
 
 
 def _candidates(slide: str, slides_dir: Path, patterns: Sequence[str]) -> list[Path]:

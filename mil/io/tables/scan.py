@@ -13,6 +13,7 @@ from mil.errors import DatasetError
 from mil.io.tables import valid_id
 from mil.io.tables.conventions import SUFFIXES, without_suffix
 from mil.progress import progress
+from mil.text import clean
 
 ANNOTATION_SUFFIXES = (".xml", ".annotations", ".geojson")
 ANNOTATION_FOLDERS = ("annotations", "lesion_annotations")
@@ -160,7 +161,7 @@ def _duplicates(ids: Sequence[str]) -> list[int]:
 
 
 def _clean(name: str) -> str:
-    name = UNUSABLE.sub("_", name)[-MAX_STEM:].strip()
+    name = UNUSABLE.sub("_", clean(name))[-MAX_STEM:].strip()
     return name if valid_id(name) else f"_{name.lstrip('. -')}"
 
 
@@ -203,7 +204,7 @@ def find_annotations(root: Path, slides: Sequence[SlideFile]) -> tuple[dict[str,
 
 
 def _stems(slide: SlideFile) -> set[str]:
-    return {without_suffix(name).name.lower() for name in slide.names}
+    return {clean(without_suffix(name).name).lower() for name in slide.names}
 
 
 def _annotation_candidates(
@@ -229,7 +230,7 @@ def _annotation_candidates(
         if folder not in listings:
             files = sorted(folder.iterdir()) if folder.is_dir() else []
             visible = (file for file in files if not file.name.startswith("."))
-            listings[folder] = {file.name.lower(): file for file in visible}
+            listings[folder] = {clean(file.name).lower(): file for file in visible}
         for suffix in ANNOTATION_SUFFIXES:
             for stem in sorted(stems):
                 file = listings[folder].get(stem + suffix)

@@ -1,6 +1,5 @@
 """The slide table: one row a slide, read as strings and checked before anything runs."""
 
-import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,10 +7,15 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from mil.config import DatasetConfig, dataset_path
-from mil.errors import DatasetError, FormatError, unknown_name
-from mil.io.tables.conventions import NO_LABEL, SPLITS
+from mil.errors import DatasetError, FormatError, some, unknown_name
+from mil.io.tables.columns import MOST_SHOWN, likely_columns
+from mil.io.tables.conventions import KNOWN, SPLIT_WORDS, SPLITS
 from mil.io.tables.csv_files import read_csv
-from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
+from mil.io.tables.faults import Faults
+from mil.io.tables.leakage import PatientSlide, patients_in_two_splits
+from mil.io.tables.notes import look_alikes, notes_on
+from mil.io.tables.spreadsheet import Sheet, examine_sheet
+from mil.text import clean, is_empty, number_in
 
 COLUMNS = (
     "slide",
@@ -104,75 +108,127 @@ def read_slides(path: Path, dataset: DatasetConfig) -> list[Slide]:
     """Read and check a slide table.
 
     Args:
-        path: the table.
+        path: the table, as text of any separator and encoding, or a workbook.
         dataset: the dataset's yaml.
 
     Raises:
-        DatasetError: a column is missing, or a row cannot be used; file and line are
-            named.
+        DatasetError: a column is missing, or a row cannot be used; all faults are in one
+            message, with file and line.
     """
+    slides, _ = slides_of_sheet(
+        _slide_sheet(path, dataset, faults := Faults(path)), dataset, faults
+    )
+    faults.check()
+    return slides
+
+
+def table_notes(name: str) -> list[str]:
+    """Sentences about a dataset's slide table that a user should read, such as empty cells."""
+    from mil.tasks import load_dataset
+
+    path = dataset_path(name).with_suffix(".csv")
+    dataset = load_dataset(name)
+    faults = Faults(path)
+    _, notes = slides_of_sheet(_slide_sheet(path, dataset, faults), dataset, faults)
+    alike = [" and ".join(names) for names in look_alikes(dataset.classes)]
+    if alike:
+        notes.append(f"classes that look alike ({some(alike)}) are learnt as different ones")
+    return notes
+
+
+def _slide_sheet(path: Path, dataset: DatasetConfig, faults: Faults) -> Sheet:
     if not path.exists():
         raise DatasetError(
             f"{path}: no such slide table; it needs the columns slide, patient, label"
         )
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            # The byte order mark that spreadsheets write is no part of the first column.
-            rows = list(_rows(csv.DictReader(file), path, dataset))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(
-            f"{path}: not a csv in UTF-8 ({error}); save it as 'CSV UTF-8'"
-        ) from None
-    if not rows:
-        raise DatasetError(f"{path}: the table has no rows")
-    # Faults of one row come first: they explain faults between rows.
-    _check_unique(rows, path)
-    return [slide for _, slide in rows]
+    return examine_sheet(path, faults, list(dataset.columns.values()))
 
 
-def _rows(
-    reader: "csv.DictReader[str]", path: Path, dataset: DatasetConfig
-) -> Iterator[tuple[int, Slide]]:
-    """Line number and slide of each row that is not empty."""
-    header = [name.strip() for name in reader.fieldnames or []]
-    reader.fieldnames = header
+def slides_of_sheet(
+    sheet: Sheet, dataset: DatasetConfig, faults: Faults
+) -> tuple[list[Slide], list[str]]:
+    """Slides of a table, and notes for the user.
+
+    Args:
+        sheet: the table.
+        dataset: the dataset's yaml.
+        faults: faults of the table, to which others are added; the caller checks them.
+
+    Raises:
+        DatasetError: a column is missing.
+    """
     grammar = _label_grammar(dataset)
-    column_names = _column_names(header, path, dataset, grammar)
-    for raw in reader:
-        where = f"{path}: line {reader.line_num}"
-        # Cells beyond the header come under the key None: a comma without quotes has
-        # moved what follows it.
-        if any(cell.strip() for cell in raw.pop(None, [])):
-            raise DatasetError(
-                f"{where} has more cells than the header; put text with a comma in quotes"
-            )
-        row = {key: (value or "").strip() for key, value in raw.items() if key}
-        if any(row.values()):
-            yield reader.line_num, _slide(row, column_names, where, grammar)
+    column_names = _column_names(sheet, dataset, grammar, faults)
+    # Cells of labels are the task's to judge: `-` or `none` may be a class.
+    labels = {column_names[name] for name in ("label", *grammar.columns) if name in column_names}
+    sheet = sheet.emptied(spared=labels)
+    rows = []
+    for line, row in sheet.rows:
+        slide = _slide(row, column_names, f"line {line}", grammar, faults)
+        if slide is not None:
+            rows.append((line, slide))
+    if not sheet.rows:
+        faults.add("the table has no rows")
+    _check_unique(rows, faults)
+    patients = column_names["patient"]
+    if patients in sheet.header:
+        check_patients(
+            [(row[column_names["slide"]], row[patients]) for _, row in sheet.rows], patients, faults
+        )
+    return [slide for _, slide in rows], [*sheet.notes, *notes_on(sheet, column_names)]
+
+
+def check_patients(slides: Sequence[tuple[str, str]], column: str, faults: Faults) -> None:
+    """Refuse a column of patients of which some cells are empty.
+
+    Each of these slides would count as a patient of its own, and a patient's slides
+    come into training and test. Where all are empty, there is no such column.
+
+    Args:
+        slides: each slide and its patient.
+        column: name of the column.
+        faults: faults of the table, to which this is added.
+    """
+    without = [slide for slide, patient in slides if not patient]
+    if without and len(without) < len(slides):
+        faults.add(
+            f"{len(without)} of {len(slides)} slides have no patient in column {column!r} "
+            f"({some(without)}); fill in the cells, with the slide's own name where a patient has "
+            "one slide only"
+        )
 
 
 def _column_names(
-    header: Sequence[str], path: Path, dataset: DatasetConfig, grammar: LabelGrammar
+    sheet: Sheet, dataset: DatasetConfig, grammar: LabelGrammar, faults: Faults
 ) -> dict[str, str]:
     """The table's name of each of our columns."""
-    check_no_duplicates(header, path)
-    label_columns = _label_columns(header, dataset, grammar)
+    header = set(sheet.header)
+    label_columns = _label_columns(sheet.header, dataset, grammar)
     known = tuple(name for name in COLUMNS if name != "label") + label_columns
     if label_columns == ("label",):
         known = COLUMNS
     for column in dataset.columns:
         if column not in known:
             raise DatasetError(
-                f"{path.with_suffix('.yaml')}: columns: {unknown_name('column', column, known)}"
+                f"{sheet.path.with_suffix('.yaml')}: columns: "
+                f"{unknown_name('column', column, known)}"
             )
-    for column in ("slide", *label_columns, *dataset.columns):
-        name = dataset.columns.get(column, column)
-        if name not in header:
-            raise DatasetError(
-                f"{path}: no column {name!r}; the table has: {', '.join(header)}. Add it, or name "
-                f"the column that holds it in the dataset's yaml: `columns: {{{column}: ITS_NAME}}`"
-            )
-    return {column: dataset.columns.get(column, column) for column in known}
+    names = {column: clean(dataset.columns.get(column, column)) for column in known}
+    missing = [
+        name for name in ("slide", *label_columns, *dataset.columns) if names[name] not in header
+    ]
+    for column in dict.fromkeys(missing):
+        likely = likely_columns(sheet, column) if column in KNOWN else []
+        example = likely[0] if len(likely) == 1 else "ITS_NAME"
+        there = some(sheet.header, MOST_SHOWN)
+        faults.add(
+            f"no column {names[column]!r}; the table has: {there}. Add it, or name "
+            f"the column that holds it in the dataset's yaml: `columns: {{{column}: {example}}}`"
+        )
+    # Without them, no row can be read.
+    if missing:
+        faults.check()
+    return names
 
 
 def _label_columns(
@@ -193,44 +249,42 @@ def _label_grammar(dataset: DatasetConfig) -> LabelGrammar:
     return LabelGrammar(task.label_columns, task.joined_label, task.checked_label)
 
 
-def check_no_duplicates(header: Sequence[str], path: Path) -> None:
-    """Refuse a table with two columns of one name.
-
-    Args:
-        header: names of the columns; columns without a name are passed over.
-        path: the table, for the message.
-
-    Raises:
-        DatasetError: a name stands there twice.
-    """
-    for name in header:
-        if name and header.count(name) > 1:
-            raise DatasetError(f"{path}: the column {name!r} is there twice; rename or remove one")
-
-
 def _slide(
-    row: dict[str, str], column_names: dict[str, str], where: str, grammar: LabelGrammar
-) -> Slide:
+    row: dict[str, str],
+    column_names: dict[str, str],
+    line: str,
+    grammar: LabelGrammar,
+    faults: Faults,
+) -> Slide | None:
+    """Slide of a row; None where it has a fault."""
     values = {column: row.get(name, "") for column, name in column_names.items()}
     slide = values["slide"]
     if not valid_id(slide):
-        raise DatasetError(
-            f"{where}: slide id {slide!r} cannot be a file name; use letters, digits, _ and -"
+        faults.add(
+            f": slide id {slide!r} cannot be a file name; use letters, digits, _ and -", line
         )
-    where = f"{where}: slide {slide}"
-    values["label"] = _label(values, where, grammar)
+        return None
+    # Each fault of the row is told, not only its first.
+    problems: list[str] = []
+    values["label"] = _label(values, grammar, problems)
     # Spreadsheets capitalise the first letter of a cell.
-    values["split"] = values["split"].lower()
+    split = values["split"].lower()
+    values["split"] = SPLIT_WORDS.get(split, split)
     if values["split"] and values["split"] not in SPLITS:
-        raise DatasetError(f"{where}: {unknown_name('split', values['split'], SPLITS)}")
-    _check_paths(values, where)
-    mpp = _mpp(values.pop("mpp"), where)
+        problems.append(f": {unknown_name('split', values['split'], SPLITS)}")
+    problems += _path_problems(values)
+    mpp = _mpp(values.pop("mpp"), problems)
+    for problem in problems:
+        faults.add(problem, f"{line}: slide {slide}")
+    if problems:
+        return None
     patient = values.pop("patient") or slide
-    subgroups = {name: value for name, value in row.items() if name not in column_names.values()}
+    ours = set(column_names.values())
+    subgroups = {name: value for name, value in row.items() if name not in ours}
     return Slide(**values, patient=patient, mpp=mpp, subgroups=subgroups)
 
 
-def _label(values: dict[str, str], where: str, grammar: LabelGrammar) -> str:
+def _label(values: dict[str, str], grammar: LabelGrammar, problems: list[str]) -> str:
     """The label, in the grammar of the dataset's task."""
     label = values.get("label", "")
     cells = [values.pop(column) for column in grammar.columns if column in values]
@@ -239,52 +293,43 @@ def _label(values: dict[str, str], where: str, grammar: LabelGrammar) -> str:
             label = grammar.join(*cells)
         return grammar.check(label)
     except ValueError as error:
-        fault = f": label {label!r}"
-        if label.lower() in NO_LABEL:
-            fault = f" has no label ({label!r})" if label else " has no label"
-        raise DatasetError(f"{where}{fault}; {error}") from None
+        problem = f": label {label!r}"
+        if is_empty(label):
+            problem = f" has no label ({label!r})" if label else " has no label"
+        problems.append(f"{problem}; {error}")
+        return label
 
 
-def _check_paths(values: dict[str, str], where: str) -> None:
-    """Refuse paths that leave the slides' folder, and URLs without a path in it."""
+def _path_problems(values: dict[str, str]) -> Iterator[str]:
+    """Paths that leave the slides' folder, and URLs without a path in it."""
     for column in IN_FOLDER:
         if ".." in PurePosixPath(values[column].replace("\\", "/")).parts:
-            raise DatasetError(
-                f"{where}: {column} {values[column]!r} leaves the slides' folder by '..'"
-            )
+            yield f": {column} {values[column]!r} leaves the slides' folder by '..'"
     for url, column in SAVED_TO.items():
         path = values[column]
         if values[url] and (not path or PurePosixPath(path).is_absolute()):
-            raise DatasetError(
-                f"{where}: {url} needs a {column} inside the slides' folder to save to"
-            )
+            yield f": {url} needs a {column} inside the slides' folder to save to"
 
 
-def _mpp(text: str, where: str) -> float | None:
+def _mpp(text: str, problems: list[str]) -> float | None:
     if not text:
         return None
-    try:
-        mpp = float(text)
-    except ValueError:
-        # Out of range, as an impossible number is.
-        mpp = -1.0
-    if not 0 < mpp < LARGEST_MPP:
-        raise DatasetError(
-            f"{where}: mpp {text!r} is not a number of micrometres per pixel, such as 0.25"
-        )
+    # None is out of range, as an impossible number is.
+    mpp = number_in(text)
+    if mpp is None or not 0 < mpp < LARGEST_MPP:
+        problems.append(f": mpp {text!r} is not a number of micrometres per pixel, such as 0.25")
     return mpp
 
 
-def _check_unique(rows: Sequence[tuple[int, Slide]], path: Path) -> None:
+def _check_unique(rows: Sequence[tuple[int, Slide]], faults: Faults) -> None:
     """Refuse two rows of one slide or of one file, and a patient in two splits."""
     # Without regard to case, since some file systems have none.
     line_of_id: dict[str, int] = {}
     for line, slide in rows:
         first = line_of_id.setdefault(slide.slide.lower(), line)
         if first != line:
-            raise DatasetError(
-                f"{path}: slide {slide.slide!r} stands on line {first} and on line {line}; ids "
-                "must differ"
+            faults.add(
+                f"slide {slide.slide!r} stands on line {first} and on line {line}; ids must differ"
             )
     slide_of_path: dict[str, str] = {}
     for _, slide in rows:
@@ -296,12 +341,12 @@ def _check_unique(rows: Sequence[tuple[int, Slide]], path: Path) -> None:
             key = f"{path_as_written} {slide.scene.casefold()}"
         other = slide_of_path.setdefault(key, slide.slide)
         if other != slide.slide:
-            raise DatasetError(
-                f"{path}: slides {other} and {slide.slide} have the same path {slide.path}; keep "
-                "one"
+            faults.add(
+                f"slides {other} and {slide.slide} have the same path {slide.path}; keep one"
             )
     splits = (PatientSlide(slide.patient, slide.slide, slide.split) for _, slide in rows)
-    check_patients_in_one_split(splits, str(path))
+    for fault in patients_in_two_splits(splits):
+        faults.add(fault)
 
 
 def read_folds(path: Path) -> list[dict[str, str]]:

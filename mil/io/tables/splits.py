@@ -3,10 +3,9 @@
 The kind of file is told by its contents.
 """
 
-import csv
-import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,12 +14,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from mil.errors import DatasetError, some
 from mil.io.tables.conventions import KNOWN, SPLIT_WORDS, SPLITS, column_key, without_suffix
 from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
-from mil.io.tables.slides import check_no_duplicates
+from mil.io.tables.text_files import read_bytes, read_text
+from mil.text import clean, is_empty
 
-LARGEST_BYTES = 64 << 20
-# Cells of CLAM's tables of truth values, and cells that name no split; small letters.
+# Cells of CLAM's tables of truth values; small letters.
 FLAGS = {"true", "false", ""}
-EMPTY = {"", "nan"}
 # Keys of ACMIL's and of STAMP's JSON, and their splits.
 ACMIL_KEYS = {"train_names": "train", "val_names": "val", "test_names": "test"}
 STAMP_KEYS = {"train_patients": "train", "val_patients": "val", "test_patients": "test"}
@@ -143,7 +141,7 @@ def splits_of(file: SplitFile, fold: int, rows: Sequence[OfPatient]) -> Splits:
         DatasetError: no slide is named, or a slide or a patient is in two splits.
     """
     named = file.folds[fold]
-    key = str if file.by_patient else _slide_key
+    key = clean if file.by_patient else _slide_key
     rows_by_key: dict[str, list[OfPatient]] = {}
     for row in rows:
         name = row.patient if file.by_patient else row.slide
@@ -167,7 +165,7 @@ def splits_of(file: SplitFile, fold: int, rows: Sequence[OfPatient]) -> Splits:
 
 def _slide_key(name: str) -> str:
     """A slide's name as it is compared: without folder, extension and case."""
-    file_name = PurePosixPath(name.replace("\\", "/")).name
+    file_name = PurePosixPath(clean(name).replace("\\", "/")).name
     return str(without_suffix(PurePosixPath(file_name))).lower()
 
 
@@ -181,7 +179,7 @@ def _from_json(path: Path) -> SplitFile:
         lists = {key: fold[key] for key in keys if key in fold} if isinstance(fold, dict) else {}
         if not lists or not all(_are_names(names) for names in lists.values()):
             raise DatasetError(f"{path}: {UNKNOWN_KIND}")
-        folds[number] = [(name, keys[key]) for key, names in lists.items() for name in names]
+        folds[number] = [(clean(name), keys[key]) for key, names in lists.items() for name in names]
     if not folds:
         raise DatasetError(f"{path}: has no fold")
     return SplitFile(path, folds, by_patient)
@@ -193,7 +191,9 @@ def _are_names(value: Any) -> bool:
 
 def _load_json(path: Path) -> Any:
     try:
-        return json.loads(_text(path))
+        return json.loads(read_bytes(path).decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise DatasetError(f"{path}: not text in UTF-8") from None
     except (json.JSONDecodeError, RecursionError) as error:
         raise DatasetError(f"{path}: not JSON ({error})") from None
 
@@ -248,39 +248,20 @@ def _slide_column(path: Path, header: Sequence[str]) -> str:
 
 def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Header and rows of a table whose first column may have no name, as of pandas' index."""
-    suffix = path.suffix.lower()
-    if suffix not in (".csv", ".tsv", ".txt"):
+    if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
         raise DatasetError(f"{path}: {UNKNOWN_KIND}")
-    delimiter = "," if suffix == ".csv" else "\t"
-    try:
-        lines = list(csv.reader(io.StringIO(_text(path)), delimiter=delimiter))
-    except csv.Error as error:
-        raise DatasetError(f"{path}: not a table ({error})") from None
-    header = [name.strip() for name in lines[0]] if lines else []
-    if not header:
+    raw = read_text(path, read_bytes(path))
+    lines = [cells for _, line in raw.lines if any(cells := [clean(cell) for cell in line])]
+    if not lines:
         raise DatasetError(f"{path}: the file is empty")
-    check_no_duplicates(header, path)
+    header = lines[0]
+    for name, times in Counter(filter(None, header)).items():
+        if times > 1:
+            raise DatasetError(f"{path}: the column {name!r} is there twice; rename or remove one")
     header[0] = header[0] or "slide"
-    rows = []
-    for line in lines[1:]:
-        cells = [cell.strip() for cell in line]
-        if any(cells):
-            # Short lines are padded with empty cells, and cells beyond the header dropped.
-            padded = cells + [""] * len(header)
-            rows.append(dict(zip(header, padded, strict=False)))
-    return header, rows
-
-
-def _text(path: Path) -> str:
-    try:
-        # Parsed, it takes several times its size in memory.
-        if path.stat().st_size > LARGEST_BYTES:
-            raise DatasetError(f"{path}: too large for a file of splits")
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise DatasetError(f"{path}: not text in UTF-8") from None
+    # Short lines are padded with empty cells, and cells beyond the header dropped.
+    padding = [""] * len(header)
+    return header, [dict(zip(header, cells + padding, strict=False)) for cells in lines[1:]]
 
 
 def _from_clam(path: Path, header: Sequence[str], rows: Sequence[Mapping[str, str]]) -> NamedSplits:
@@ -290,7 +271,7 @@ def _from_clam(path: Path, header: Sequence[str], rows: Sequence[Mapping[str, st
     """
     cells = [(row, split, row[split].lower()) for row in rows for split in SPLITS]
     if not {cell for _, _, cell in cells} <= FLAGS:
-        return [(row[split], split) for row, split, cell in cells if cell not in EMPTY]
+        return [(row[split], split) for row, split, cell in cells if not is_empty(cell)]
     slide_column = _slide_column(path, header)
     return [(row[slide_column], split) for row, split, cell in cells if cell == "true"]
 
@@ -302,6 +283,6 @@ def _as_splits(path: Path, pairs: Iterable[tuple[str, str]]) -> NamedSplits:
         split = SPLIT_WORDS.get(word.lower(), word.lower())
         if split in SPLITS:
             named.append((slide, split))
-        elif split not in EMPTY:
+        elif not is_empty(split):
             raise DatasetError(f"{path}: slide {slide}: split {word!r} is none of train, val, test")
     return named

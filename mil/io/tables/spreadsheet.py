@@ -1,30 +1,32 @@
-"""A user's spreadsheet, all cells as strings, and which of its columns is which."""
+"""A user's table of any kind, all cells as texts: the one reader for `init`, runs and imports."""
 
-import csv
-import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
-from openpyxl import load_workbook
-from openpyxl.utils.exceptions import InvalidFileException
+from mil.errors import DatasetError, some
+from mil.io.tables.faults import Faults
+from mil.io.tables.text_files import (
+    NAMES_OF_SEPARATORS,
+    RawTable,
+    irregular,
+    num_known,
+    read_bytes,
+    read_text,
+)
+from mil.text import clean, is_empty
 
-from mil.errors import DatasetError, unknown_name
-from mil.io.tables.conventions import KNOWN, column_key
-from mil.io.tables.slides import check_no_duplicates
-
-# Columns that may hold the slide where none of `KNOWN` does.
-LAST_RESORT = {"slide": ("path", "slide_path", "file_path"), "label": (), "patient": ()}
 WHAT_IT_LOOKS_LIKE = (
     "a .csv, .tsv or .xlsx with one row a slide and the columns slide (the file's name), label, "
     "and patient where patients have several slides"
 )
-# A column with more distinct values is hardly one of classes.
-MAX_CLASSES = 20
-SEPARATORS = ",;\t"
+# Lines among which the header is sought; titles and dates may stand above it.
+HEADER_WITHIN = 20
+# First bytes of .xlsx (a zip), and of Excel's old .xls.
+ZIP = b"PK\x03\x04"
+OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 
 
 @dataclass(frozen=True)
@@ -32,177 +34,144 @@ class Sheet:
     """A table.
 
     Attributes:
-        path: the spreadsheet's file.
+        path: the table's file.
         header: names of its columns; columns without a name are left out.
         rows: line number, and cells by column, of each row that is not empty.
+        notes: sentences on how it was read, for the user.
+        separator: separator of a text; empty for a spreadsheet.
     """
 
     path: Path
     header: list[str]
     rows: list[tuple[int, dict[str, str]]]
+    notes: list[str] = field(default_factory=list)
+    separator: str = ""
 
     def values(self, column: str) -> set[str]:
-        """The distinct values of a column, the empty one left out."""
-        return {row[column] for _, row in self.rows} - {""}
+        """The distinct values of a column, empty ones left out."""
+        return {row[column] for _, row in self.rows if not is_empty(row[column])}
+
+    def emptied(self, spared: Iterable[str] = ()) -> "Sheet":
+        """The table with one form of empty: `NA`, `NULL`, `-`, `#REF!` and the like become "".
+
+        Args:
+            spared: columns that stay as they are.
+        """
+        columns = set(self.header) - set(spared)
+        counts: Counter[tuple[str, str]] = Counter()
+        rows = []
+        for line, row in self.rows:
+            words = {name for name in columns if row[name] and is_empty(row[name])}
+            counts.update((name, row[name]) for name in words)
+            rows.append((line, {**row, **dict.fromkeys(words, "")} if words else row))
+        taken = [
+            f"{word!r} in {name!r} ({count})" for (name, word), count in sorted(counts.items())
+        ]
+        notes = [f"cells that count as empty: {some(taken)}"] if taken else []
+        return replace(self, rows=rows, notes=[*self.notes, *notes])
 
 
-def read_sheet(path: Path) -> Sheet:
-    """Read a .csv or .tsv (UTF-8; comma, semicolon or tab) or the first sheet of an .xlsx.
+def read_sheet(path: Path, wanted: Sequence[str | None] = ()) -> Sheet:
+    """Read a table: text in any usual separator and encoding, or a workbook.
+
+    Args:
+        path: the file; its contents tell what it is, not its name.
+        wanted: names of columns by the user, which the header has.
+
+    Raises:
+        DatasetError: the file cannot be read, or has a fault.
+    """
+    faults = Faults(path)
+    sheet = examine_sheet(path, faults, wanted)
+    faults.check()
+    return sheet
+
+
+def examine_sheet(path: Path, faults: Faults, wanted: Sequence[str | None] = ()) -> Sheet:
+    """Like `read_sheet`, with faults of rows and header collected; the caller checks them.
+
+    Args:
+        path: the file.
+        faults: faults of the table, to which others may be added.
+        wanted: names of columns by the user.
 
     Raises:
         DatasetError: the file cannot be read, or has no rows.
     """
-    if not path.is_file():
-        raise DatasetError(f"{path}: no such file; --labels wants {WHAT_IT_LOOKS_LIKE}")
-    readers = {
-        ".csv": _read_text,
-        ".tsv": _read_text,
-        ".txt": _read_text,
-        ".xlsx": _read_xlsx,
-        ".xlsm": _read_xlsx,
-    }
-    read = readers.get(path.suffix.lower())
-    if read is None:
-        raise DatasetError(
-            f"{path}: cannot read a {path.suffix or 'file without extension'}; save it as .csv "
-            "or .xlsx"
-        )
-    lines = [(number, cells) for number, cells in read(path) if any(cells)]
-    if len(lines) < 2:
-        raise DatasetError(f"{path}: the table has no rows; --labels wants {WHAT_IT_LOOKS_LIKE}")
-    (_, header), *body = lines
-    check_no_duplicates(header, path)
+    if irregular(path).endswith("No such file or directory"):
+        raise DatasetError(f"{path}: no such file; it should be {WHAT_IT_LOOKS_LIKE}")
+    raw = _read(path)
+    lines = [
+        (number, cells)
+        for number, line in raw.lines
+        if any(cells := [clean(cell) for cell in line])
+    ]
+    at = _header_index(lines, {clean(name) for name in wanted if name})
+    notes = list(raw.notes)
+    if at:
+        where = f"line {lines[at][0]}"
+        notes.append(f"the header is {where}; {at} lines above it left out")
+    if len(lines) - at < 2:
+        raise DatasetError(f"{path}: the table has no rows; it should be {WHAT_IT_LOOKS_LIKE}")
+    header = lines[at][1]
+    for name, times in Counter(name for name in header if name).items():
+        if times > 1:
+            faults.add(f"the column {name!r} is there twice; rename or remove one")
     rows = []
-    for line, cells in body:
-        if any(cells[len(header) :]):
-            raise DatasetError(
-                f"{path}: line {line} has more cells than the header; put text with a comma in "
-                "quotes"
+    num_nameless = 0
+    for line, cells in lines[at + 1 :]:
+        num_surplus = sum(map(bool, cells[len(header) :]))
+        if num_surplus and raw.separator:
+            separator = NAMES_OF_SEPARATORS.get(raw.separator, "separator")
+            faults.add(
+                f" has more cells than the header; put text with a {separator} in quotes",
+                f"line {line}",
             )
-        padded = cells + [""] * (len(header) - len(cells))
-        named = {name: cell for name, cell in zip(header, padded, strict=False) if name}
-        rows.append((line, named))
-    return Sheet(path, [name for name in header if name], rows)
+            continue
+        # In a workbook nothing has moved: someone wrote beside the table.
+        num_nameless += num_surplus
+        rows.append((line, _named(header, cells)))
+    if num_nameless:
+        notes.append(f"{num_nameless} cells right of the header's columns left out")
+    return Sheet(path, list(dict.fromkeys(filter(None, header))), rows, notes, raw.separator)
 
 
-def _read_text(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each line."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        head = next((line for line in text.splitlines() if line.strip()), "")
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(head))
-        for cells in reader:
-            yield reader.line_num, [cell.strip() for cell in cells]
-    except (UnicodeDecodeError, csv.Error) as error:
+def _named(header: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
+    """Cells by column, of two columns of one name the first; short lines are padded."""
+    named: dict[str, str] = {}
+    for name, cell in zip_longest(header, cells[: len(header)], fillvalue=""):
+        if name:
+            named.setdefault(name, cell)
+    return named
+
+
+def _read(path: Path) -> RawTable:
+    data = read_bytes(path)
+    if data.startswith(ZIP):
+        # Imported here: a csv needs none of it.
+        from mil.io.tables.workbook import read_workbook
+
+        return read_workbook(path)
+    suffix = path.suffix.lower()
+    if data.startswith(OLD_EXCEL):
         raise DatasetError(
-            f"{path}: not a csv in UTF-8 ({error}); save it as 'CSV UTF-8' or as .xlsx"
-        ) from None
-
-
-def _separator(head: str) -> str:
-    """The separator that cuts the header into the most columns."""
-
-    def num_columns(separator: str) -> int:
-        return len(next(csv.reader([head], delimiter=separator), []))
-
-    return max(SEPARATORS, key=num_columns)
-
-
-def _read_xlsx(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Row number and cells of each row."""
-    try:
-        book = load_workbook(path, read_only=True, data_only=True)
-    except (BadZipFile, InvalidFileException, KeyError, ValueError, OSError) as error:
-        raise DatasetError(
-            f"{path}: not an .xlsx file ({error}); save it as .xlsx or .csv again"
-        ) from None
-    try:
-        sheet = book.worksheets[0]
-        # Some programs write wrong ones, and rows would be missing.
-        sheet.reset_dimensions()
-        for number, cells in enumerate(sheet.iter_rows(), 1):
-            yield number, [_text(cell) for cell in cells]
-    finally:
-        book.close()
-
-
-def _text(cell: Any) -> str:
-    """A cell as it is shown."""
-    value = cell.value
-    if value is None:
-        return ""
-    # Before numbers, since Python's truth values are integers.
-    if isinstance(value, bool):
-        return str(value).upper()
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int):
-        # A number shown as 007 by its format is meant as 007.
-        digits = str(cell.number_format)
-        return str(value).zfill(len(digits)) if set(digits) == {"0"} else str(value)
-    if isinstance(value, datetime) and (value.hour, value.minute, value.second) == (0, 0, 0):
-        value = value.date()
-    if isinstance(value, date):
-        return value.isoformat()
-    return str(value).strip()
-
-
-def find_column(sheet: Sheet, ours: str, user_column: str | None) -> str | None:
-    """Find the column of the slides, the labels or the patients.
-
-    Args:
-        sheet: the table.
-        ours: slide, label or patient.
-        user_column: name of the column by the user; None: to be found.
-
-    Returns:
-        The column's name; None if there is no such column.
-
-    Raises:
-        DatasetError: the user's column does not exist, or several could be meant.
-    """
-    # The user's word counts, but a misspelt one must not fall back to a guess.
-    if user_column is not None:
-        if user_column not in sheet.header:
-            message = unknown_name("column", user_column, sheet.header)
-            raise DatasetError(f"{sheet.path}: --{ours}-column: {message}")
-        return user_column
-    by_key = {column_key(name): name for name in sheet.header}
-    candidates = [by_key[name] for name in KNOWN[ours] if name in by_key]
-    if not candidates:
-        candidates = [by_key[name] for name in LAST_RESORT[ours] if name in by_key]
-    if not candidates:
-        return None
-    # Our own name says enough, but `label` beside `diagnosis` does not.
-    certain = ours != "label" and candidates[0].lower() == ours
-    if len(candidates) > 1 and not certain:
-        raise DatasetError(
-            f"{sheet.path}: the {ours} could be in {' or '.join(map(repr, candidates))}; say which "
-            f"with --{ours}-column NAME"
+            f"{path}: an old .xls workbook, or one with a password; save it as .xlsx"
         )
-    return candidates[0]
-
-
-def need_column(sheet: Sheet, ours: str, user_column: str | None) -> str:
-    """Like `find_column`, for a column that must exist.
-
-    Raises:
-        DatasetError: also when it does not exist; columns that could be meant are
-            listed.
-    """
-    column = find_column(sheet, ours, user_column)
-    if column is None:
-        could_be: Sequence[str] = sheet.header
-        if ours == "label":
-            likely = [name for name in sheet.header if _could_be_label(sheet, name)]
-            could_be = likely or sheet.header
+    if suffix in (".xlsx", ".xlsm", ".ods", ".xls", ".numbers"):
         raise DatasetError(
-            f"{sheet.path}: no column for the {ours}; it could be one of: {', '.join(could_be)}; "
-            f"say which with --{ours}-column NAME"
+            f"{path}: not an .xlsx file, whatever its name; save it as .xlsx or .csv"
         )
-    return column
+    if data.lstrip()[:100].lower().startswith((b"<html", b"<!doctype", b"<table", b"<?xml")):
+        raise DatasetError(f"{path}: a web page, not a table; open it and save it as .xlsx or .csv")
+    return read_text(path, data)
 
 
-def _could_be_label(sheet: Sheet, column: str) -> bool:
-    taken = {"split", "mpp", "annotation", *KNOWN["slide"], *KNOWN["patient"]}
-    return column_key(column) not in taken and 2 <= len(sheet.values(column)) <= MAX_CLASSES
+def _header_index(lines: Sequence[tuple[int, list[str]]], wanted: set[str]) -> int:
+    """Index of the header: the first line with the most known names of columns."""
+    sample = [cells for _, cells in lines[:HEADER_WITHIN]]
+    known = [len(wanted.intersection(cells)) + num_known(cells) for cells in sample]
+    if max(known, default=0) >= 2:
+        return known.index(max(known))
+    # A title has one cell.
+    wide = [index for index, cells in enumerate(sample) if sum(map(bool, cells)) > 1]
+    return wide[0] if wide else 0

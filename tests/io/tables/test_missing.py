@@ -69,3 +69,11 @@ def test_imports_nothing_that_would_slow_a_dry_run():
     code = f"import sys, mil.io.tables.missing; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_bags_whose_names_only_look_like_those_of_slides(tmp_path):
+    missing = [("Müller", tmp_path / "Müller.h5")]
+    message = missing_bags_message("set", missing, 2, ["Mu\u0308ller", "x"])
+    assert "1 of these have the name of a slide in other letters" in message
+    assert "such as 'Mu\\u0308ller': rename them in composed letters (NFC)" in message
+    assert "look the same" not in missing_bags_message("set", missing, 2, ["x"])

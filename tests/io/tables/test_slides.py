@@ -16,6 +16,7 @@ from mil.io.tables import (
     valid_id,
     write_csv,
 )
+from mil.text import clean, is_empty
 from tests.messages import one_line
 
 DATASET = DatasetConfig(classes=["normal", "tumour"])
@@ -193,12 +194,14 @@ def test_same_column_twice(tmp_path):
 
 
 def test_empty_tables(tmp_path):
-    assert "no column 'slide'" in refused(tmp_path, "")
+    assert "no rows" in refused(tmp_path, "")
     assert "no rows" in refused(tmp_path, "slide,label\n")
 
 
 def test_not_utf8(tmp_path):
     (tmp_path / "t.csv").write_bytes("slide,label\nä,normal\n".encode("latin-1"))
+    assert [slide.slide for slide in read_slides(tmp_path / "t.csv", DATASET)] == ["ä"]
+    (tmp_path / "t.csv").write_bytes("slide,label\nпрепарат,normal\n".encode("cp1251"))
     with pytest.raises(DatasetError, match="CSV UTF-8"):
         read_slides(tmp_path / "t.csv", DATASET)
 
@@ -318,27 +321,28 @@ def test_a_url_needs_a_place_to_save_to(tmp_path, path):
     assert "url needs a path inside the slides' folder" in message
 
 
-@pytest.mark.parametrize("mpp", ["0", "-0.25", "nan", "inf", "0,25", "40x", "1000"])
+@pytest.mark.parametrize("mpp", ["0", "-0.25", "inf", "1,234", "40x", "1000"])
 def test_mpp_nonsense(tmp_path, mpp):
     message = refused(tmp_path, f'slide,label,mpp\na,normal,"{mpp}"\n')
     assert f"line 2: slide a: mpp {mpp!r} is not a number of micrometres per pixel" in message
 
 
 def test_mpp(tmp_path):
-    slides = read(tmp_path, "slide,label,mpp\na,normal,0.2455\nb,normal,\nc,normal,1e0\n")
-    assert [slide.mpp for slide in slides] == [0.2455, None, 1.0]
+    text = 'slide,label,mpp\na,normal,0.2455\nb,normal,\nc,normal,1e0\nd,normal,"0,25"\n'
+    assert [slide.mpp for slide in read(tmp_path, text)] == [0.2455, None, 1.0, 0.25]
 
 
-# What a csv in UTF-8 can hold; blanks around a value are not part of it.
-cells = st.text(
-    st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('\n",;'), max_size=12
-).map(str.strip)
-ids = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20).filter(
-    valid_id
+# What a csv in UTF-8 can hold, in the form in which it is compared.
+cells = (
+    st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('\n",;'), max_size=12)
+    .map(clean)
+    .filter(lambda cell: cell == "" or not is_empty(cell))
 )
+ids = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
+ids = ids.map(clean).filter(lambda name: valid_id(name) and not is_empty(name))
 rows = st.builds(
     Slide,
-    slide=ids.filter(lambda name: name == name.strip()),
+    slide=ids,
     patient=cells.filter(bool),
     label=st.sampled_from(DATASET.classes),
     path=cells.filter(lambda path: ".." not in path),
