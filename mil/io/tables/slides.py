@@ -1,7 +1,6 @@
 """The slide table: one row a slide, read as strings and checked before anything runs."""
 
 import csv
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -11,6 +10,7 @@ from mil.config import DatasetConfig, dataset_path
 from mil.errors import DatasetError, FormatError, unknown_name
 from mil.io.tables.conventions import NO_LABEL, SPLITS
 from mil.io.tables.csv_files import read_csv
+from mil.io.tables.ids import id_fault, valid_id
 from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
 
 COLUMNS = (
@@ -31,10 +31,6 @@ COLUMNS = (
 IN_FOLDER = ("path", "annotation", "tissue", "region")
 # Columns of URLs, and the column of the path that each is saved to.
 SAVED_TO = {"url": "path", "annotation_url": "annotation"}
-# An id becomes a file name on every system: no separators, no wildcards of the
-# workflow, nothing hidden. The last range is of file names that are not UTF-8.
-_NEVER = r"/\\{}*?\"'<>|:\x00-\x1f\x7f\ud800-\udfff"
-SLIDE_ID = re.compile(rf"[^\s.\-{_NEVER}][^{_NEVER}]{{0,149}}")
 # Micrometres per pixel; a larger number is another unit.
 LARGEST_MPP = 1000
 
@@ -80,11 +76,6 @@ class Slide:
     region: str = ""
     checksum: str = ""
     subgroups: dict[str, str] = field(default_factory=dict)
-
-
-def valid_id(name: str) -> bool:
-    """Whether a slide id can be part of a file name everywhere; at most 150 characters."""
-    return bool(SLIDE_ID.fullmatch(name)) and ".." not in name
 
 
 def read_dataset(name: str) -> tuple[DatasetConfig, list[Slide]]:
@@ -211,9 +202,7 @@ def _slide(
     values = {column: row.get(name, "") for column, name in column_names.items()}
     slide = values["slide"]
     if not valid_id(slide):
-        raise DatasetError(
-            f"{where}: slide id {slide!r} cannot be a file name; use letters, digits, _ and -"
-        )
+        raise DatasetError(f"{where}: slide id {slide!r} {id_fault(slide)}")
     where = f"{where}: slide {slide}"
     values["label"] = _label(values, where, grammar)
     # Spreadsheets capitalise the first letter of a cell.

@@ -1,0 +1,101 @@
+"""Errors of the operating system on files: the path that each concerns, and its remedy."""
+
+import errno
+import os
+from pathlib import Path
+from tempfile import gettempdir
+
+from mil.errors import MilError
+
+DISK_FULL = "free some space there, or choose another path"
+NO_PERMISSION = "change its permissions, or choose another path"
+NO_PATH = "choose another path"
+FAILING = "look at this disk or its connection, then run again"
+TOO_MANY_OPEN = "raise the limit of open files (`ulimit -n`), or run fewer jobs at a time"
+# Errors that a user can mend. Any other OSError is a fault of ours and keeps its traceback.
+REMEDIES = {
+    errno.ENOSPC: DISK_FULL,
+    errno.EDQUOT: DISK_FULL,
+    # A limit on the size of files, as that of FAT.
+    errno.EFBIG: DISK_FULL,
+    errno.EACCES: NO_PERMISSION,
+    errno.EPERM: NO_PERMISSION,
+    errno.EROFS: "choose a path on a disk that can be written to",
+    errno.EISDIR: NO_PATH,
+    errno.ENOTDIR: NO_PATH,
+    errno.EEXIST: NO_PATH,
+    errno.ENAMETOOLONG: "choose a shorter name or path",
+    errno.ELOOP: "its symbolic links lead in a circle: mend them, or choose another path",
+    errno.EMFILE: TOO_MANY_OPEN,
+    errno.ENFILE: TOO_MANY_OPEN,
+    errno.EIO: FAILING,
+    errno.ESTALE: FAILING,
+}
+# More than a file system keeps back, so that a full disk is noticed.
+PROBE_BYTES = 1 << 20
+
+
+def system_error(error: BaseException, scratch: Path, target: Path) -> OSError | None:
+    """The system's error behind a failed write, with the path that the user knows.
+
+    Python's errors of `write` carry no path. Those of HDF5, torch, PIL and safetensors are of
+    many kinds, often without a number: then the system is asked by writing some more bytes.
+
+    Args:
+        error: What the writer raised.
+        scratch: File that was written.
+        target: File that it was to become.
+
+    Returns:
+        None where the system did not refuse the write, or the error names another file.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        is_ours = error.filename is None or Path(os.fsdecode(error.filename)) == scratch
+        return _error(error.errno, target) if is_ours and error.errno in REMEDIES else None
+    if isinstance(error, MilError) or not isinstance(error, Exception):
+        return None
+    # HDF5 and safetensors quote the system's text within their own.
+    quoted = (number for number in REMEDIES if os.strerror(number) in str(error))
+    number = next(quoted, None) or _refusal(scratch)
+    return None if number is None else _error(number, target)
+
+
+def _error(number: int, path: Path) -> OSError:
+    return OSError(number, os.strerror(number), str(path))
+
+
+def _refusal(scratch: Path) -> int | None:
+    """Number of the error with which the system refuses more bytes of a file, if it does."""
+    try:
+        with scratch.open("ab") as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno
+    return None
+
+
+def one_line(error: OSError) -> str | None:
+    """Message with path and remedy of an error that a user can mend; None: a fault of ours."""
+    text = " ".join(str(error).split())
+    if error.errno == errno.ENOENT and "temporary directory" in text:
+        return f"{text}; set TMPDIR to a folder that can be written to"
+    if error.errno not in REMEDIES:
+        return None
+    remedy = REMEDIES[error.errno]
+    folder = _temporary_folder()
+    if error.filename is None:
+        # All files of ours are written by paths that are named: what is left is the
+        # terminal's output, and libraries' files for the time of a run.
+        text += f": the command's output, or a temporary file in {folder or 'TMPDIR'}"
+    elif folder is not None and folder in Path(os.fsdecode(error.filename)).absolute().parents:
+        remedy += " (that of temporary files is TMPDIR)"
+    return f"{text}; {remedy}"
+
+
+def _temporary_folder() -> Path | None:
+    try:
+        return Path(gettempdir()).absolute()
+    except OSError:
+        return None
