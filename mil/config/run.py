@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from mil.config.base import Name, Section, checked
+from mil.config.base import Name, Section, Text, as_text, checked
 from mil.config.encoders import DEFAULT_ENCODER, load_encoders
 from mil.config.recipes import load_recipe
 from mil.errors import ConfigError, unknown_name
@@ -14,7 +14,7 @@ def _as_list(value: Any) -> Any:
     """Let a user write `head=abmil`, `head=[abmil,acmil]` or `head=abmil,acmil`."""
     if isinstance(value, str):
         return [part.strip() for part in value.strip("[]").split(",") if part.strip()]
-    return value
+    return value if isinstance(value, list) else as_text(value)
 
 
 # Slides of one patient: predicted one by one, or concatenated to one bag.
@@ -94,13 +94,13 @@ class FeaturesConfig(Section):
 class SplitConfig(Section):
     """Settings of stage `split`: division of patients into train, val and test."""
 
-    file: str | None = Field(
+    file: Text | None = Field(
         None,
         min_length=1,
         description="Predefined splits, used as they are: the folds.csv of another run, or files "
         "of CLAM, ACMIL or STAMP.",
     )
-    by: str | None = Field(
+    by: Text | None = Field(
         None,
         min_length=1,
         description="Column of the slide table, such as the centre; each of its values is the "
@@ -164,11 +164,11 @@ class Config(Section):
         description="Slides of one patient; late: predicted one by one; early: concatenated to "
         "one bag.",
     )
-    slides_dir: str | None = Field(
+    slides_dir: Text | None = Field(
         None,
         description="Folder of the slides; if unset, that of the dataset's yaml, or data/DATASET.",
     )
-    bags: str | None = Field(
+    bags: Text | None = Field(
         None,
         min_length=1,
         description="Folder of precomputed bags to train on: no slide is read, and encoder and "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mil.config import NAME
+from mil.config import name_fault
 from mil.dataset.report import InitReport
 from mil.errors import DatasetError, unknown_name
 from mil.io.atomic import write_text
@@ -131,12 +131,8 @@ def init(
 
 def _check_paths(name: str, yaml: Path, table: Path, labels: Path | None, *, force: bool) -> Path:
     """The spreadsheet, if the dataset may have this name and nothing would be lost."""
-    # The name becomes part of paths, here and in results/: without a slash it cannot
-    # lead out of their folders.
-    if not re.fullmatch(NAME, name):
-        raise DatasetError(
-            f"dataset name {name!r}: use letters, digits, dots, dashes and underscores only"
-        )
+    if fault := name_fault(name):
+        raise DatasetError(f"dataset name {name!r}: {fault}")
     for file in (yaml, table):
         if file.exists() and not force:
             raise DatasetError(

@@ -181,6 +181,7 @@ class Diagnosis:
         tiles: Number of tiles of all slides that are ok, by tiling.
         how_to_get: Instructions of the dataset to download its slides.
         rates: Measured rates of reading, by format.
+        names: Faults of names, of the dataset or of slides on this disk.
     """
 
     dataset: str
@@ -193,6 +194,7 @@ class Diagnosis:
     tiles: dict[str, int]
     how_to_get: str
     rates: list[Rate]
+    names: list[str] = field(default_factory=list)
 
     @property
     def lost(self) -> list[SlideFinding]:
@@ -223,7 +225,7 @@ class Diagnosis:
     @property
     def faults(self) -> list[str]:
         """Obstacles to a run, one phrase each; none when it may start."""
-        faults = []
+        faults = list(self.names)
         absent = sum(slide.state in ABSENT for slide in self.lost)
         for count, fault in ((absent, "missing"), (len(self.lost) - absent, "unusable")):
             if count:

@@ -26,7 +26,7 @@ from mil.interop.untrusted import (
 )
 from mil.io.atomic import atomic_path, write_json
 from mil.io.bags import Bag
-from mil.io.tables import valid_id, write_csv
+from mil.io.tables import clean_id, valid_id, write_csv
 
 # The encoder's name follows this prefix in the name of the file.
 FILE_PREFIX = "patch_feats_pretrain_"
@@ -45,11 +45,12 @@ def slides(path: Path) -> Iterator[FeatureFile]:
         names = sorted(file, key=str)
     for name in names:
         # The id becomes a file name, so it must not lead out of the folder.
-        if not isinstance(name, str) or not valid_id(name):
+        if not isinstance(name, str) or name.startswith("."):
             raise FormatError(
                 f"{path}: the group {name!r} cannot be a slide's id, which becomes a file name"
             )
-        yield FeatureFile("acmil", name, path, name)
+        slide = name if valid_id(name) else clean_id(name)
+        yield FeatureFile("acmil", slide, path, name)
 
 
 def read(file: FeatureFile) -> ExternalFeatures:

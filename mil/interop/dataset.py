@@ -1,13 +1,12 @@
 """Dataset without slides: the yaml file and the table that a run on imported bags needs."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mil.config import NAME
+from mil.config import name_fault
 from mil.errors import DatasetError, unknown_name
 from mil.interop.labels import LabelledSlide
 from mil.io.atomic import write_text
@@ -38,10 +37,8 @@ def check_writable(name: str, folder: Path, force: bool) -> None:
     Raises:
         DatasetError: the name cannot be a file's, or the dataset exists already.
     """
-    if not re.fullmatch(NAME, name):
-        raise DatasetError(
-            f"dataset name {name!r}: use letters, digits, dots, dashes and underscores only"
-        )
+    if fault := name_fault(name):
+        raise DatasetError(f"dataset name {name!r}: {fault}")
     for file in (folder / f"{name}.yaml", folder / f"{name}.csv"):
         if file.exists() and not force:
             raise DatasetError(

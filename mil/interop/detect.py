@@ -16,7 +16,7 @@ from mil.interop.cohort import ExportCohort
 from mil.interop.external import ExternalFeatures, FeatureFile
 from mil.interop.untrusted import get_item, open_hdf5, read_text
 from mil.io.bags import Bag
-from mil.io.tables import valid_id
+from mil.io.tables import id_of, valid_id
 
 TOOLS = ("clam", "trident", "stamp", "acmil")
 SUFFIXES = (".h5", ".hdf5", ".pt")
@@ -188,9 +188,11 @@ def _candidates(root: Path) -> Iterator[Path]:
 def _feature_files(path: Path, tool: str) -> list[FeatureFile]:
     if tool == "acmil":
         return list(acmil_slides(path))
-    if not valid_id(path.stem):
-        raise FormatError(f"{path}: {path.stem!r} cannot be a slide's id; rename the file")
-    return [FeatureFile(tool, path.stem, path)]
+    # A bag of ours is called by its slide's id; others after their slide's file.
+    slide = path.stem if tool == "mil" else id_of(path)
+    if not valid_id(slide):
+        raise FormatError(f"{path}: {slide!r} cannot be a slide's id; rename the file")
+    return [FeatureFile(tool, slide, path)]
 
 
 def _one_file_per_slide(files: list[FeatureFile]) -> list[FeatureFile]:
@@ -255,6 +257,6 @@ def files_of_one_tool(files: list[FeatureFile], patches: Path | None) -> list[Fe
 def _patches_file(file: FeatureFile, folder: Path | None) -> Path | None:
     # CLAM's layout: features/h5_files/ID.h5 beside patches/ID.h5, three levels up at most.
     near = [parent / "patches" for parent in list(file.path.parents)[:3]]
-    candidates = [place / f"{file.slide}.h5" for place in ([folder] if folder else near)]
+    candidates = [place / f"{file.path.stem}.h5" for place in ([folder] if folder else near)]
     existing = (path for path in candidates if path.is_file() and path != file.path)
     return next(existing, None)

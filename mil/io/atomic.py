@@ -114,7 +114,7 @@ def _machine() -> str:
     facts = [socket.gethostname()]
     with suppress(OSError):
         facts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
-        facts.append(os.readlink("/proc/self/ns/pid"))
+        facts.append(str(Path("/proc/self/ns/pid").readlink()))
     return sha256("\n".join(facts).encode()).hexdigest()[:8]
 
 

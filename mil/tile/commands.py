@@ -50,6 +50,7 @@ def tile(
 ) -> None:
     """Find tissue on a slide and cut it into tiles at an exact physical scale."""
     from mil.io.bags.advice import ADVICE
+    from mil.io.tables import id_of
     from mil.tile.stage import run
 
     entry = load_encoder(encoder)
@@ -61,7 +62,7 @@ def tile(
     }
     geometry, num_tiles = run(
         slide,
-        name or slide.stem,
+        name or id_of(slide),
         out,
         tile_px=size_px or entry.tile_px,
         target_mpp=target_mpp or entry.mpp,

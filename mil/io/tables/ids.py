@@ -6,7 +6,7 @@ nothing hidden, and short enough for all files that are called by it.
 
 import re
 import unicodedata
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 
 from mil.io.atomic import LONGEST_NAME, LONGEST_SCRATCH
 from mil.io.tables.conventions import without_suffix
@@ -16,7 +16,7 @@ LONGEST_ENDING = len(".geojson")
 # Bytes, as file systems count: letters of other alphabets take two to four. While a file
 # is written, its name has the scratch prefix too.
 MAX_ID_BYTES = LONGEST_NAME - LONGEST_SCRATCH - LONGEST_ENDING
-# Bytes of an id that come from a file's name; a folder's name or a number may join it.
+# Bytes of an id that come from a file's name: a number may follow, where two are alike.
 MAX_STEM_BYTES = MAX_ID_BYTES - 10
 # The last range is of file names that are not UTF-8.
 _NEVER = r"/\\{}*?\"'<>|:\x00-\x1f\x7f\ud800-\udfff"
@@ -32,7 +32,7 @@ def valid_id(name: str) -> bool:
     )
 
 
-def id_of(file: PurePosixPath) -> str:
+def id_of(file: PurePath) -> str:
     """Id of the slide that a file holds: its name without the ending, cleaned.
 
     `A.ome.tif` is `A`; other dots, as of TCGA's names and of UIDs, stay.
