@@ -81,7 +81,9 @@ def test_a_name_that_can_be_reaches_the_run_as_it_is(name):
     ],
 )
 def test_a_setting_that_yaml_read_as_other_than_text_says_how_to_write_it(raw):
-    with one_line(ConfigError, match="rename it, quote it in configs/config.yaml, or write a path as ./"):
+    with one_line(
+        ConfigError, match="rename it, quote it in configs/config.yaml, or write a path as ./"
+    ):
         load_config(raw)
     # Quotes on the command line would not help.
     assert parse_config(['dataset="2024"']) == {"dataset": 2024}
