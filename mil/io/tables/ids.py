@@ -21,15 +21,23 @@ MAX_STEM_BYTES = MAX_ID_BYTES - 10
 # The last range is of file names that are not UTF-8.
 _NEVER = r"/\\{}*?\"'<>|:\x00-\x1f\x7f\ud800-\udfff"
 SLIDE_ID = re.compile(rf"[^\s.\-{_NEVER}][^{_NEVER}]*")
+# Snakemake takes a name that ends in so many repeats for a rule that feeds itself.
+REPEATS = 20
+PERIODIC = re.compile(rf"(.+?)\1{{{REPEATS - 1},}}$")
 # Characters to replace, and `..`, which would leave a folder.
 UNUSABLE = re.compile(rf"[{_NEVER}]|\.\.+")
 
 
 def valid_id(name: str) -> bool:
     """Whether a slide id can be part of a file name everywhere; at most `MAX_ID_BYTES`."""
-    return (
-        bool(SLIDE_ID.fullmatch(name)) and ".." not in name and len(name.encode()) <= MAX_ID_BYTES
-    )
+    if not SLIDE_ID.fullmatch(name) or ".." in name or _is_periodic(name):
+        return False
+    return len(name.encode()) <= MAX_ID_BYTES
+
+
+def _is_periodic(name: str) -> bool:
+    # The count first, since the search is slow.
+    return name.count(name[-1:]) >= REPEATS and PERIODIC.search(name) is not None
 
 
 def id_of(file: PurePath) -> str:
@@ -47,6 +55,8 @@ def clean_id(text: str) -> str:
     visible = "".join(char for char in composed if unicodedata.category(char) != "Cf")
     # The end of a long name tells more slides apart than its beginning.
     name = _last_bytes(UNUSABLE.sub("_", visible), MAX_STEM_BYTES).strip()
+    if _is_periodic(name):
+        name = f"{name}_end"
     return name if valid_id(name) else f"_{name.lstrip('. -')}"
 
 
@@ -56,6 +66,8 @@ def id_fault(name: str) -> str:
     num_bytes = len(name.encode(errors="replace"))
     if num_bytes > MAX_ID_BYTES:
         fault = f"is too long for a file name ({num_bytes} bytes of at most {MAX_ID_BYTES})"
+    elif _is_periodic(name):
+        fault = f"ends in a part that is repeated {REPEATS} times, which the workflow refuses"
     return f"{fault}; use letters, digits, _ and -, such as {clean_id(name)!r}"
 
 

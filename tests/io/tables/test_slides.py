@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from snakemake.io import PeriodicityDetector
 
 from mil.config import DatasetConfig
 from mil.errors import DatasetError, FormatError
@@ -264,15 +265,24 @@ def test_ids_that_cannot_be_file_names(tmp_path, name):
     )
 
 
-@pytest.mark.parametrize("name", ["x" * 203, "語" * 75, "é" * 102])
+@pytest.mark.parametrize("name", ["x" * 202 + "1", "語" * 74 + "1", "é" * 101 + "1"])
 def test_ids_that_are_too_long_in_bytes(tmp_path, name):
     num_bytes = len(name.encode())
     message = refused(tmp_path, f"slide,label\n{name},normal\n")
     assert f"is too long for a file name ({num_bytes} bytes of at most 202)" in message
 
 
+@pytest.mark.parametrize("name", ["0" * 20, "語" * 25, "a" + "ab" * 20, "1." * 20 + "1.1."])
+def test_ids_that_snakemake_takes_for_a_circle(tmp_path, name):
+    assert PeriodicityDetector().is_periodic(name)
+    message = refused(tmp_path, f"slide,label\n{name},normal\n")
+    assert "ends in a part that is repeated 20 times" in message
+    assert id_of(PurePosixPath(f"{name}.svs")) == f"{name}_end"
+    assert not PeriodicityDetector().is_periodic(f"{name}_end")
+
+
 def test_the_longest_id_fits_with_every_ending_and_its_scratch_prefix(tmp_path):
-    name = "語" * 67 + "x"
+    name = "語" * 67 + "1"
     assert valid_id(name)
     assert not valid_id(name + "x")
     for ending in (".h5", ".geojson", ".png", ".csv", ".jpg", ".log"):
@@ -322,7 +332,15 @@ def test_ids_that_never_come_from_a_csv():
 
 @pytest.mark.parametrize(
     "name",
-    ["a", "TCGA-3C-AALI-01Z-00-DX1.F6E9A5DF", "1.2.840.10008", "å 1 (2)", "x" * 202, "語" * 67],
+    [
+        "a",
+        "TCGA-3C-AALI-01Z-00-DX1.F6E9A5DF",
+        "1.2.840.10008",
+        "å 1 (2)",
+        "xy" + "x" * 19 + "y" * 19,
+        ("ab" * 99 + "xy") + "z",
+        "語" * 65 + "1",
+    ],
 )
 def test_ids_that_can(tmp_path, name):
     assert [slide.slide for slide in read(tmp_path, f"slide,label\n{name},normal\n")] == [name]
