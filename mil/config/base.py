@@ -74,7 +74,11 @@ def _proposed_name(name: str) -> str:
 
 
 def as_text(value: Any) -> Any:
-    """Refuse what YAML made of an unquoted name, with the remedy."""
+    """The value; refused if YAML made something else of an unquoted text.
+
+    Raises:
+        ValueError: it is a number, a date, yes or no.
+    """
     # Booleans are integers too.
     if isinstance(value, int | float | date):
         raise ValueError(
@@ -84,8 +88,6 @@ def as_text(value: Any) -> Any:
     return value
 
 
-# Text of a setting, which YAML may have read as something else.
-Text = Annotated[str, BeforeValidator(as_text)]
 Name = Annotated[str, Field(pattern=NAME), BeforeValidator(as_text)]
 
 

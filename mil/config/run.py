@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from mil.config.base import Name, Section, Text, as_text, checked
+from mil.config.base import Name, Section, as_text, checked
 from mil.config.encoders import DEFAULT_ENCODER, load_encoders
 from mil.config.recipes import load_recipe
 from mil.errors import ConfigError, unknown_name
@@ -94,13 +94,13 @@ class FeaturesConfig(Section):
 class SplitConfig(Section):
     """Settings of stage `split`: division of patients into train, val and test."""
 
-    file: Text | None = Field(
+    file: str | None = Field(
         None,
         min_length=1,
         description="Predefined splits, used as they are: the folds.csv of another run, or files "
         "of CLAM, ACMIL or STAMP.",
     )
-    by: Text | None = Field(
+    by: str | None = Field(
         None,
         min_length=1,
         description="Column of the slide table, such as the centre; each of its values is the "
@@ -119,6 +119,11 @@ class SplitConfig(Section):
     # Apart from the seeds of training, so that trainings with different seeds share
     # their folds.
     seed: int = Field(0, ge=0, description="Random seed of the division.")
+
+    @field_validator("file", "by", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        return as_text(value)
 
     @model_validator(mode="after")
     def _one_source(self) -> "SplitConfig":
@@ -164,11 +169,11 @@ class Config(Section):
         description="Slides of one patient; late: predicted one by one; early: concatenated to "
         "one bag.",
     )
-    slides_dir: Text | None = Field(
+    slides_dir: str | None = Field(
         None,
         description="Folder of the slides; if unset, that of the dataset's yaml, or data/DATASET.",
     )
-    bags: Text | None = Field(
+    bags: str | None = Field(
         None,
         min_length=1,
         description="Folder of precomputed bags to train on: no slide is read, and encoder and "
@@ -183,6 +188,11 @@ class Config(Section):
     features: FeaturesConfig = FeaturesConfig()
     split: SplitConfig = SplitConfig()
     heatmap: HeatmapConfig = HeatmapConfig()
+
+    @field_validator("slides_dir", "bags", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        return as_text(value)
 
 
 def load_config(raw: dict[str, Any]) -> Config:

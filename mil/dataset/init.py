@@ -15,6 +15,7 @@ from mil.io.tables import read_dataset, write_csv
 from mil.io.tables.class_order import class_order
 from mil.io.tables.conventions import SPLIT_WORDS
 from mil.io.tables.matching import match
+from mil.io.tables.paths import check_no_braces
 from mil.io.tables.scan import SlideFile, find_annotations, find_slides
 from mil.io.tables.spreadsheet import (
     MAX_CLASSES,
@@ -108,6 +109,8 @@ def init(
     rows = [_row(file, cells, columns, annotations) for file, cells in matches.pairs]
     classes = _classes(rows, f"{labels}: column {label!r}", positive)
     _check_annotations(rows, root, labels)
+    for row in rows:
+        check_no_braces(f"slide {row['slide']}", root / row["path"])
     class_of_interest = positive or list(classes)[-1]
     text = _yaml_text(name, labels, list(classes), class_of_interest, root)
     _write(yaml, text, rows, labels)

@@ -21,11 +21,11 @@ from mil.doctor.findings import Diagnosis, EncoderFinding, SlideFinding
 from mil.doctor.inspect import Requirements, inspect_slide
 from mil.doctor.throughput import measure
 from mil.encoders.availability import weights_status
-from mil.errors import some
+from mil.errors import DatasetError, some
 from mil.io.atomic import LONGEST_NAME, LONGEST_SCRATCH, write_json
 from mil.io.tables import Slide, read_dataset
 from mil.io.tables.ids import LONGEST_ENDING
-from mil.io.tables.paths import locate, locate_masks
+from mil.io.tables.paths import check_no_braces, locate, locate_masks
 from mil.progress import progress
 from mil.tile.plan import UserMasks
 
@@ -90,7 +90,7 @@ def run(
         how_to_get=" ".join(settings.get.split()),
         # After the inspection, so that no other thread reads from the disk.
         rates=measure(usable, tile_px, tiling_name(tile_px, target_mpp)),
-        names=_name_faults(name, rows, results),
+        names=_name_faults(name, rows, results) + _brace_faults(jobs),
     )
     if json is not None:
         write_json(json, diagnosis.as_json())
@@ -181,6 +181,16 @@ def _name_faults(dataset: str, rows: Sequence[Slide], results: Path) -> list[str
             f"({some(too_long)})"
         )
     return faults
+
+
+def _brace_faults(jobs: Sequence[tuple[Slide, Path, UserMasks]]) -> list[str]:
+    """Paths that the workflow would take for patterns, at most one fault."""
+    for row, file, _ in jobs:
+        try:
+            check_no_braces(f"slide {row.slide}", file)
+        except DatasetError as error:
+            return [str(error)]
+    return []
 
 
 def _longest_name(folder: Path) -> int:

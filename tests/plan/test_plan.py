@@ -12,6 +12,7 @@ from mil.config import Config, load_config, load_encoders
 from mil.errors import ConfigError, DatasetError
 from mil.plan import TILING, make_plan
 from mil.plan.flags import annotation_flags, mask_flags, size_flags, split_flags, state_flags
+from tests.messages import one_line
 from tests.synthetic import bag_file
 
 TABLE = """slide,label,path,split,annotation,url
@@ -46,6 +47,23 @@ def test_where_things_are(study):
     assert checked.fetchable == {"c.tif": ("https://example.org/c.tif", "")}
     assert checked.table == Path("configs/datasets/toy.csv")
     assert plan(slides_dir="data/toy/../toy").slides_dir == Path("data/toy/../toy")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "subject"),
+    [("b.tif", "b{x}.tif", "slide b"), ("b's regions", "b{r}", "annotation of slide b")],
+)
+def test_a_path_that_the_workflow_takes_for_a_pattern_is_refused(study, old, new, subject):
+    table = study / "configs/datasets/toy.csv"
+    assert old in table.read_text(encoding="utf-8")
+    table.write_text(table.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    with one_line(DatasetError, match=f"^{subject}: .*the workflow takes .* for wildcards"):
+        plan(allow_missing=True)
+
+
+def test_a_slides_folder_that_the_workflow_takes_for_a_pattern_is_refused(study):
+    with one_line(DatasetError, match=r"^slides_dir: data/\{x\}: the workflow takes"):
+        plan(slides_dir="data/{x}", allow_missing=True)
 
 
 def test_a_missing_slide_stops_unless_it_may_be_missing(study):
