@@ -184,6 +184,12 @@ class Config(Section):
         description="Permission to continue without slides that cannot be used; the report "
         "lists them.",
     )
+    # In the run's configuration, which is the user's own: a dataset may come from others.
+    trust_urls: bool = Field(
+        False,
+        description="Permission to fetch what the slide table names by `file:` outside the "
+        "dataset's folder, or by `http:` without a checksum.",
+    )
     tile: TileConfig = TileConfig()
     features: FeaturesConfig = FeaturesConfig()
     split: SplitConfig = SplitConfig()

@@ -181,7 +181,7 @@ class Diagnosis:
         tiles: Number of tiles of all slides that are ok, by tiling.
         how_to_get: Instructions of the dataset to download its slides.
         rates: Measured rates of reading, by format.
-        names: Faults of names, of the dataset or of slides on this disk.
+        table_faults: Faults of names, paths and URLs of the dataset.
     """
 
     dataset: str
@@ -194,7 +194,7 @@ class Diagnosis:
     tiles: dict[str, int]
     how_to_get: str
     rates: list[Rate]
-    names: list[str] = field(default_factory=list)
+    table_faults: list[str] = field(default_factory=list)
 
     @property
     def lost(self) -> list[SlideFinding]:
@@ -225,7 +225,7 @@ class Diagnosis:
     @property
     def faults(self) -> list[str]:
         """Obstacles to a run, one phrase each; none when it may start."""
-        faults = list(self.names)
+        faults = list(self.table_faults)
         absent = sum(slide.state in ABSENT for slide in self.lost)
         for count, fault in ((absent, "missing"), (len(self.lost) - absent, "unusable")):
             if count:

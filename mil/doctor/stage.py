@@ -26,6 +26,7 @@ from mil.io.atomic import LONGEST_NAME, LONGEST_SCRATCH, write_json
 from mil.io.tables import Slide, read_dataset
 from mil.io.tables.ids import LONGEST_ENDING
 from mil.io.tables.paths import check_no_braces, locate, locate_masks
+from mil.io.tables.urls import check_urls
 from mil.progress import progress
 from mil.tile.plan import UserMasks
 
@@ -90,7 +91,7 @@ def run(
         how_to_get=" ".join(settings.get.split()),
         # After the inspection, so that no other thread reads from the disk.
         rates=measure(usable, tile_px, tiling_name(tile_px, target_mpp)),
-        names=_name_faults(name, rows, results) + _brace_faults(jobs),
+        table_faults=_name_faults(name, rows, results) + _path_faults(jobs, dataset, config),
     )
     if json is not None:
         write_json(json, diagnosis.as_json())
@@ -183,14 +184,22 @@ def _name_faults(dataset: str, rows: Sequence[Slide], results: Path) -> list[str
     return faults
 
 
-def _brace_faults(jobs: Sequence[tuple[Slide, Path, UserMasks]]) -> list[str]:
-    """Paths that the workflow would take for patterns, at most one fault."""
-    for row, file, _ in jobs:
-        try:
+def _path_faults(
+    jobs: Sequence[tuple[Slide, Path, UserMasks]], dataset: str, config: Config
+) -> list[str]:
+    """Paths and URLs that a run would refuse, the first of each kind."""
+    faults = []
+    try:
+        for row, file, _ in jobs:
             check_no_braces(f"slide {row.slide}", file)
-        except DatasetError as error:
-            return [str(error)]
-    return []
+    except DatasetError as error:
+        faults.append(str(error))
+    try:
+        if not config.trust_urls:
+            check_urls([row for row, _, _ in jobs], dataset_path(dataset).parent)
+    except DatasetError as error:
+        faults.append(str(error))
+    return faults
 
 
 def _longest_name(folder: Path) -> int:

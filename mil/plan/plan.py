@@ -22,6 +22,7 @@ from mil.io.tables.checks import check_enough, check_labels
 from mil.io.tables.missing import missing_bags_message, missing_message
 from mil.io.tables.predefined import number_of_folds
 from mil.io.tables.splits import split_files
+from mil.io.tables.urls import check_urls
 from mil.plan.existing import check_encoder, shared_readings
 
 # Pattern of a tiling's folder name; `mil.config.tiling_name` writes it.
@@ -149,6 +150,8 @@ def make_plan(raw: dict[str, Any]) -> Plan:
     dataset, table = tables.read_dataset(config.dataset)
     config = _with_folds(config, dataset, table)
     slides_dir = Path(config.slides_dir or dataset.slides_dir or f"data/{config.dataset}")
+    if config.bags is None:
+        paths.check_no_braces("slides_dir", slides_dir)
     annotations = {row.slide: paths.locate_annotation(row, slides_dir, dataset) for row in table}
     for slide, file in annotations.items():
         paths.check_no_braces(f"annotation of slide {slide}", file or "")
@@ -183,7 +186,8 @@ def _from_slides(plan: Plan, table: Sequence[tables.Slide]) -> Plan:
     config = plan.config
     dataset = plan.dataset
     slides_dir = plan.slides_dir
-    paths.check_no_braces("slides_dir", slides_dir)
+    if not config.trust_urls:
+        check_urls(table, dataset_path(config.dataset).parent)
     files = {row.slide: paths.locate(row, slides_dir, dataset) for row in table}
     for slide, file in files.items():
         paths.check_no_braces(f"slide {slide}", file)

@@ -61,6 +61,14 @@ def test_a_path_that_the_workflow_takes_for_a_pattern_is_refused(study, old, new
         plan(allow_missing=True)
 
 
+def test_a_file_elsewhere_on_this_machine_is_fetched_only_if_the_run_allows_it(study):
+    table = study / "configs/datasets/toy.csv"
+    table.write_text(table.read_text().replace("https://example.org/c.tif", "file:///etc/passwd"))
+    with one_line(DatasetError, match="^slide c: url file:///etc/passwd: leads out of"):
+        plan()
+    assert plan(trust_urls=True).fetchable == {"c.tif": ("file:///etc/passwd", "")}
+
+
 def test_a_slides_folder_that_the_workflow_takes_for_a_pattern_is_refused(study):
     with one_line(DatasetError, match=r"^slides_dir: data/\{x\}: the workflow takes"):
         plan(slides_dir="data/{x}", allow_missing=True)
