@@ -152,7 +152,7 @@ def write_tables(out: Path, cohort: ExportCohort) -> None:
         {"case_id": row.patient, "slide_id": row.slide, "label": cohort.label_number(row.slide)}
         for row in cohort.rows
     ]
-    write_csv(out / f"dataset_csv/{cohort.name}.csv", rows)
+    write_csv(out / f"dataset_csv/{cohort.name}.csv", rows, escape=False)
     # ACMIL counts folds from 1.
     for k, fold in enumerate(cohort.folds, 1):
         names: dict[str, list[str]] = {}

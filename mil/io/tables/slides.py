@@ -10,6 +10,7 @@ from mil.config import DatasetConfig, dataset_path
 from mil.errors import DatasetError, FormatError, unknown_name
 from mil.io.tables.conventions import NO_LABEL, SPLITS
 from mil.io.tables.csv_files import read_csv
+from mil.io.tables.formulas import unescaped
 from mil.io.tables.ids import id_fault, valid_id
 from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
 
@@ -122,7 +123,7 @@ def _rows(
     reader: "csv.DictReader[str]", path: Path, dataset: DatasetConfig
 ) -> Iterator[tuple[int, Slide]]:
     """Line number and slide of each row that is not empty."""
-    header = [name.strip() for name in reader.fieldnames or []]
+    header = [unescaped(name.strip()) for name in reader.fieldnames or []]
     reader.fieldnames = header
     grammar = _label_grammar(dataset)
     column_names = _column_names(header, path, dataset, grammar)
@@ -134,7 +135,7 @@ def _rows(
             raise DatasetError(
                 f"{where} has more cells than the header; put text with a comma in quotes"
             )
-        row = {key: (value or "").strip() for key, value in raw.items() if key}
+        row = {key: unescaped((value or "").strip()) for key, value in raw.items() if key}
         if any(row.values()):
             yield reader.line_num, _slide(row, column_names, where, grammar)
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from mil.errors import DatasetError, some
 from mil.io.tables.conventions import KNOWN, SPLIT_WORDS, SPLITS, column_key, without_suffix
+from mil.io.tables.formulas import unescaped
 from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
 from mil.io.tables.slides import check_no_duplicates
 
@@ -256,14 +257,14 @@ def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         lines = list(csv.reader(io.StringIO(_text(path)), delimiter=delimiter))
     except csv.Error as error:
         raise DatasetError(f"{path}: not a table ({error})") from None
-    header = [name.strip() for name in lines[0]] if lines else []
+    header = [unescaped(name.strip()) for name in lines[0]] if lines else []
     if not header:
         raise DatasetError(f"{path}: the file is empty")
     check_no_duplicates(header, path)
     header[0] = header[0] or "slide"
     rows = []
     for line in lines[1:]:
-        cells = [cell.strip() for cell in line]
+        cells = [unescaped(cell.strip()) for cell in line]
         if any(cells):
             # Short lines are padded with empty cells, and cells beyond the header dropped.
             padded = cells + [""] * len(header)

@@ -14,6 +14,7 @@ from openpyxl.utils.exceptions import InvalidFileException
 
 from mil.errors import DatasetError, unknown_name
 from mil.io.tables.conventions import KNOWN, column_key
+from mil.io.tables.formulas import unescaped
 from mil.io.tables.slides import check_no_duplicates
 
 # Columns that may hold the slide where none of `KNOWN` does.
@@ -92,7 +93,7 @@ def _read_text(path: Path) -> Iterator[tuple[int, list[str]]]:
         head = next((line for line in text.splitlines() if line.strip()), "")
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(head))
         for cells in reader:
-            yield reader.line_num, [cell.strip() for cell in cells]
+            yield reader.line_num, [unescaped(cell.strip()) for cell in cells]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(
             f"{path}: not a csv in UTF-8 ({error}); save it as 'CSV UTF-8' or as .xlsx"
