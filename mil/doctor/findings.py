@@ -9,22 +9,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mil.io.bags.advice import ADVICE, ADVICE_BEFORE_RUN
+from mil.io.bags.advice import remedy_before_run
 
 FORMAT = "mil.doctor"
 VERSION = 1
 # States of slides whose file does not exist (yet).
 ABSENT = ("missing", "not_fetched")
-
-
-def advice(state: str, dataset: str) -> str:
-    """Remedy for a slide's state; empty for `ok`.
-
-    Args:
-        state: Name of the state.
-        dataset: Name of the dataset, for commands in the text.
-    """
-    return {**ADVICE, **ADVICE_BEFORE_RUN}.get(state, "").replace("{}", dataset)
 
 
 def no_coords() -> Int[np.ndarray, "tiles 2"]:
@@ -236,12 +226,18 @@ class Diagnosis:
             faults.append("the bags do not fit on the disk")
         return faults
 
+    def advice(self, slide: SlideFinding) -> str:
+        """Remedy for a slide's state; empty for `ok`."""
+        return remedy_before_run(
+            slide.state, slide.reason, dataset=self.dataset, slides_dir=self.slides_dir
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Plain values, with format and version."""
         plain = asdict(self)
         for slide, finding in zip(plain["slides"], self.slides, strict=True):
             # Computed, so not among the fields that asdict knows.
-            slide["advice"] = advice(finding.state, self.dataset)
+            slide["advice"] = self.advice(finding)
             slide["size_mm"] = finding.size_mm
             for tiling in slide["tilings"].values():
                 # An array, and of use to the doctor alone.

@@ -49,7 +49,7 @@ def tile(
     geojson_frame: GeojsonFrame = "scanned",
 ) -> None:
     """Find tissue on a slide and cut it into tiles at an exact physical scale."""
-    from mil.io.bags.advice import ADVICE
+    from mil.io.bags.advice import remedy
     from mil.io.tables import id_of
     from mil.tile.stage import run
 
@@ -74,7 +74,7 @@ def tile(
     )
     reason = ""
     if geometry.state != "ok":
-        reason = f" ({geometry.reason}; {ADVICE[geometry.state]})"
+        reason = f" ({geometry.reason}; {remedy(geometry.state, geometry.reason)})"
     typer.echo(
         f"tile {geometry.slide}: {geometry.state}, {num_tiles} tiles, "
         f"{geometry.tissue_mm2:.2f} mm² of tissue{reason}"

@@ -79,9 +79,9 @@ def test_each_state_has_its_line_and_what_to_do(tmp_path):
         "level 0), or leave it out",
         "  nompp  no pixel size in OpenSlide's properties, TIFF tags or vendor's text",
         f"  gone  no file {tmp_path / 'gone.tif'}",
-        "no_tissue (1): look at its QC image in tile/*/grid; lower tile.min_tissue, or outline "
-        "the tissue yourself",
-        "corrupt_regions (1): copy it again from its source, or raise features.max_corrupt",
+        "no_tissue (1): run `--until tile` and look at its QC image in tile/*/grid; lower "
+        "tile.min_tissue, or outline the tissue yourself",
+        "corrupt_regions (1): copy it again from its source",
         "Not ready: 1 of 6 slides missing; 4 of 6 slides unusable.",
     ):
         assert line in done.output.splitlines()
@@ -178,7 +178,7 @@ def test_many_slides_to_fetch_are_one_paragraph(tmp_path):
     rows = [f"s{i:02},s{i:02}.tif,demo:mini_01.tif,a" for i in range(12)]
     done = doctor(write_dataset(tmp_path, rows, "slide,path,url,label"))
     assert done.exit_code == 1
-    assert "`snakemake --cores all --until fetch --config dataset=set`" in done.output
+    assert "--until fetch --config dataset=set slides_dir=" in done.output
     assert "  s00, s01, s02, s03, s04, s05, s06, s07, s08, s09, s10, s11\n" in done.output
     assert done.output.endswith("Not ready: 12 of 12 slides missing.\n")
     assert "reading" not in done.output

@@ -243,3 +243,21 @@ def test_only_the_scanned_part_is_tried(tmp_path):
     # corner.
     assert (at.num_tiles, finding.state) == (12, "ok")
     assert np.array_equal(at.to_time[0], (3000, 2000))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(5, "Input/output error"), "cannot be read: Input/output error"),
+        (OSError(24, "Too many open files"), "cannot be read: Too many open files"),
+        (MemoryError(), "needs more memory than there is"),
+    ],
+)
+def test_a_fault_of_the_machine_is_none_of_mil(tmp_path, monkeypatch, error, reason):
+    def fail(path, **options):
+        raise error
+
+    (tmp_path / "a.tif").touch()
+    monkeypatch.setattr("mil.doctor.inspect.SlideReader", fail)
+    finding = look_at(tmp_path / "a.tif")
+    assert (finding.state, finding.reason) == ("unreadable", reason)
