@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import re
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -111,7 +110,7 @@ def _owner() -> str:
 @cache
 def _machine() -> str:
     """Digest of what makes a process number unique: machine, its start, and container."""
-    facts = [socket.gethostname()]
+    facts = [os.uname().nodename]
     with suppress(OSError):
         facts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
         facts.append(str(Path("/proc/self/ns/pid").readlink()))

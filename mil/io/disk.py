@@ -3,7 +3,6 @@
 import errno
 import os
 from pathlib import Path
-from tempfile import gettempdir
 
 from mil.errors import MilError
 
@@ -95,6 +94,9 @@ def one_line(error: OSError) -> str | None:
 
 
 def _temporary_folder() -> Path | None:
+    # Here, since every command imports this module, and few fail.
+    from tempfile import gettempdir
+
     try:
         return Path(gettempdir()).absolute()
     except OSError:

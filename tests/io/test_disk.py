@@ -153,7 +153,7 @@ def test_no_folder_for_temporary_files_is_one_line():
 
 
 def test_a_full_folder_of_temporary_files_names_tmpdir(tmp_path, monkeypatch):
-    monkeypatch.setattr(disk, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     message = one_line(OSError(errno.ENOSPC, "No space left", str(tmp_path / "x/a.h5")))
     assert "x/a.h5" in message
     assert message.endswith("(that of temporary files is TMPDIR)")
