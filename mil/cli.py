@@ -87,7 +87,7 @@ def main() -> None:
         app()
     except MilError as error:
         sys.exit(f"mil: {error}")
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         message = one_line(error)
         if message is None:
             raise

@@ -148,9 +148,10 @@ def check_not_inputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> 
     Raises:
         DatasetError: a file is both.
     """
-    read = {path.resolve() for path in inputs if path is not None}
+    # Not `Path.resolve`, which raises for links that lead in a circle: they name no file.
+    read = {os.path.realpath(path) for path in inputs if path is not None}
     for output in outputs:
-        if output.resolve() in read:
+        if os.path.realpath(output) in read:
             raise DatasetError(
                 f"{output}: is read by this command, and would be lost; give another --out"
             )

@@ -75,8 +75,13 @@ def _refusal(scratch: Path) -> int | None:
     return None
 
 
-def one_line(error: OSError) -> str | None:
+def one_line(error: OSError | RuntimeError) -> str | None:
     """Message with path and remedy of an error that a user can mend; None: a fault of ours."""
+    # Python before 3.13 says so of links that lead in a circle.
+    if "Symlink loop" in str(error) and isinstance(error.__context__, OSError):
+        error = error.__context__
+    if not isinstance(error, OSError):
+        return None
     text = " ".join(str(error).split())
     if error.errno == errno.ENOENT and "temporary directory" in text:
         return f"{text}; set TMPDIR to a folder that can be written to"
@@ -88,7 +93,7 @@ def one_line(error: OSError) -> str | None:
         # All files of ours are written by paths that are named: what is left is the
         # terminal's output, and libraries' files for the time of a run.
         text += f": the command's output, or a temporary file in {folder or 'TMPDIR'}"
-    elif folder is not None and folder in Path(os.fsdecode(error.filename)).absolute().parents:
+    elif remedy == DISK_FULL and folder in Path(os.fsdecode(error.filename)).absolute().parents:
         remedy += " (that of temporary files is TMPDIR)"
     return f"{text}; {remedy}"
 

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from mil import cli
 from mil.errors import DatasetError
 from mil.io import disk
-from mil.io.atomic import atomic_path, write_text
+from mil.io.atomic import atomic_path, check_not_inputs, write_text
 from mil.io.disk import REMEDIES, one_line
 
 NOISE = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
@@ -139,6 +139,31 @@ def test_a_name_that_is_too_long_is_named_without_its_scratch_prefix(tmp_path):
         write_text(target, "x")
     assert caught.value.filename == str(target)
     assert "choose a shorter name" in str(one_line(caught.value))
+
+
+def test_links_that_lead_in_a_circle_are_one_line(tmp_path, monkeypatch):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    check_not_inputs([tmp_path / "x"], [tmp_path / "a"])
+    monkeypatch.setattr(cli, "app", lambda: (tmp_path / "a").resolve(strict=True))
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert "Too many levels of symbolic links" in str(caught.value)
+    assert str(tmp_path / "a") in str(caught.value)
+    assert str(caught.value).endswith("lead in a circle: mend them, or choose another path")
+    # The folder is refused before anything is written.
+    monkeypatch.setattr(cli, "app", lambda: write_text(tmp_path / "a/x", ""))
+    with pytest.raises(SystemExit, match=f"File exists: '{tmp_path / 'a'}'; choose another path"):
+        cli.main()
+
+
+def test_a_runtime_error_of_ours_keeps_its_traceback(monkeypatch):
+    def fail():
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(RuntimeError, match="ours"):
+        cli.main()
 
 
 def test_output_without_a_path_says_so():

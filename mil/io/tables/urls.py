@@ -1,5 +1,6 @@
 """URLs of the slide table: a stranger's table must not reach other files of this machine."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -49,7 +50,7 @@ def _fault(url: str, checksum: str, folder: Path) -> str:
         return ""
     if parts.scheme == "file":
         # Links are followed: the file that would be copied counts.
-        file = Path(url2pathname(parts.path)).resolve()
+        file = Path(os.path.realpath(url2pathname(parts.path)))
         if not file.is_relative_to(folder.resolve()):
             return f"leads out of the dataset's folder {folder}; put the file there"
     if parts.scheme == "http" and not checksum and host not in THIS_MACHINE:
