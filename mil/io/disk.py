@@ -2,7 +2,10 @@
 
 import errno
 import os
+from io import IOBase
 from pathlib import Path
+from traceback import walk_tb
+from typing import Any
 
 from mil.errors import MilError
 
@@ -30,6 +33,9 @@ REMEDIES = {
     errno.EIO: FAILING,
     errno.ESTALE: FAILING,
 }
+# Functions of a traceback, from the last, that may hold the file of an error.
+INNERMOST = 3
+UNKNOWN_FILE = "the command's output, or a file of a library, perhaps in {}"
 # More than a file system keeps back, so that a full disk is noticed.
 PROBE_BYTES = 1 << 20
 
@@ -90,12 +96,30 @@ def one_line(error: OSError | RuntimeError) -> str | None:
     remedy = REMEDIES[error.errno]
     folder = _temporary_folder()
     if error.filename is None:
-        # All files of ours are written by paths that are named: what is left is the
-        # terminal's output, and libraries' files for the time of a run.
-        text += f": the command's output, or a temporary file in {folder or 'TMPDIR'}"
+        # Errors of `read` and `write` carry no path.
+        text += f": {_file_of(error) or UNKNOWN_FILE.format(folder)}"
     elif remedy == DISK_FULL and folder in Path(os.fsdecode(error.filename)).absolute().parents:
         remedy += " (that of temporary files is TMPDIR)"
     return f"{text}; {remedy}"
+
+
+def _file_of(error: OSError) -> str:
+    """The open file, or pathlib's path, that the innermost functions of an error hold."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    for frame in frames[: -INNERMOST - 1 : -1]:
+        values = list(frame.f_locals.values())
+        names = [value.name for value in values if isinstance(value, IOBase) and _is_named(value)]
+        # Any other function may hold paths of files that it does not use just now.
+        if "pathlib" in frame.f_code.co_filename:
+            names += [value for value in values if isinstance(value, Path)]
+        if names:
+            return repr(str(names[0]))
+    return ""
+
+
+def _is_named(file: Any) -> bool:
+    # A number where a file was opened by its descriptor.
+    return isinstance(getattr(file, "name", None), str | Path)
 
 
 def _temporary_folder() -> Path | None:

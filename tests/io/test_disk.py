@@ -1,13 +1,17 @@
 """Errors of the system on files: one line, with the path that the user knows."""
 
 import errno
+import io
 import os
 import resource
+import shutil
 from contextlib import contextmanager
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
@@ -166,9 +170,34 @@ def test_a_runtime_error_of_ours_keeps_its_traceback(monkeypatch):
         cli.main()
 
 
-def test_output_without_a_path_says_so():
+def by_text(path):
+    path.read_text()
+
+
+def by_open(path):
+    with path.open("rb") as file:
+        shutil.copyfileobj(file, io.BytesIO())
+
+
+def by_echo(path):
+    with path.open("r+") as file:
+        typer.echo("x" * 9000, file=file)
+
+
+@pytest.mark.parametrize("act", [by_text, by_open, by_echo])
+def test_an_error_of_reading_or_writing_names_the_open_file(tmp_path, act):
+    # The system refuses to read it, or to write there, as a failing disk does.
+    path = Path("/proc/self/mem") if act is not by_echo else Path("/dev/full")
+    with pytest.raises(OSError, match=r"Errno") as caught:
+        act(path)
+    assert caught.value.filename is None
+    assert f": '{path}'; " in one_line(caught.value)
+
+
+def test_an_error_of_no_known_file_says_so():
     message = one_line(OSError(errno.ENOSPC, "No space left on device"))
-    assert "No space left on device: the command's output, or a temporary file in /" in message
+    place = "the command's output, or a file of a library, perhaps in /"
+    assert f"No space left on device: {place}" in message
 
 
 def test_no_folder_for_temporary_files_is_one_line():
