@@ -155,6 +155,26 @@ def test_labels_are_asked_for(job):
     assert not (job.parent / "bags").exists()  # Reported before anything is written.
 
 
+def test_ids_are_those_that_init_gives_the_slides(tmp_path):
+    for name in ("A.ome", "UID.1.2", "O'Brien 1", "cafe\u0301"):
+        write_trident(tmp_path / "job", name)
+    table = put_text(
+        tmp_path / "labels.csv",
+        "slide,label\nA.ome.tif,x\nUID.1.2,y\nO'Brien 1.svs,x\ncafe\u0301.svs,y\n",
+    )
+    code, output, rows = import_dataset(tmp_path / "job", "--labels", table)
+    assert code == 0, output
+    assert sorted(rows) == ["A", "O_Brien 1", "UID.1.2", "caf\u00e9"]
+    assert {path.stem for path in (tmp_path / "bags").glob("*.h5")} == set(rows)
+
+
+def test_groups_whose_names_cannot_be_files_get_ids_that_can(tmp_path):
+    path = write_acmil(tmp_path / "patch_feats_pretrain_ssl.h5", {"o'f": 0, "x.1": 1})
+    code, output, rows = import_dataset(path)
+    assert code == 0, output
+    assert {slide: row.label for slide, row in rows.items()} == {"o_f": "0", "x.1": "1"}
+
+
 def test_what_is_left_over_is_named(job):
     table = put_text(
         job.parent / "labels.csv", "slide,label,site\n001,a,x\n002,b,y\n003,,z\n099,a,z\n"
