@@ -108,18 +108,19 @@ def _file_of(error: OSError) -> str:
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     for frame in frames[: -INNERMOST - 1 : -1]:
         values = list(frame.f_locals.values())
-        names = [value.name for value in values if isinstance(value, IOBase) and _is_named(value)]
+        names = [name for value in values if (name := _name_of(value))]
         # Any other function may hold paths of files that it does not use just now.
         if "pathlib" in frame.f_code.co_filename:
-            names += [value for value in values if isinstance(value, Path)]
+            names += [str(value) for value in values if isinstance(value, Path)]
         if names:
-            return repr(str(names[0]))
+            return repr(names[0])
     return ""
 
 
-def _is_named(file: Any) -> bool:
-    # A number where a file was opened by its descriptor.
-    return isinstance(getattr(file, "name", None), str | Path)
+def _name_of(value: Any) -> str:
+    """Path of an open file; empty for any other value, and for one opened by a number."""
+    name = getattr(value, "name", None) if isinstance(value, IOBase) else None
+    return str(name) if isinstance(name, str | Path) else ""
 
 
 def _temporary_folder() -> Path | None:
