@@ -33,6 +33,15 @@ REMEDIES = {
     errno.EIO: FAILING,
     errno.ESTALE: FAILING,
 }
+# Those of them that say nothing about the content of a file that is read.
+OF_MACHINE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EIO,
+    errno.ESTALE,
+)
 # Functions of a traceback, from the last, that may hold the file of an error.
 INNERMOST = 3
 UNKNOWN_FILE = "the command's output, or a file of a library, perhaps in {}"
@@ -59,10 +68,31 @@ def system_error(error: BaseException, scratch: Path, target: Path) -> OSError |
         return _error(error.errno, target) if is_ours and error.errno in REMEDIES else None
     if isinstance(error, MilError) or not isinstance(error, Exception):
         return None
-    # HDF5 and safetensors quote the system's text within their own.
-    quoted = (number for number in REMEDIES if os.strerror(number) in str(error))
-    number = next(quoted, None) or _refusal(scratch)
+    number = _quoted(error) or _refusal(scratch)
     return None if number is None else _error(number, target)
+
+
+def raise_of_machine(error: BaseException, path: Path) -> None:
+    """Raise the system's error behind a failed read, lest a whole file be called damaged.
+
+    Args:
+        error: What the reader raised.
+        path: File that was read.
+
+    Raises:
+        OSError: permission, disk, network or open files are at fault, not the content.
+    """
+    number = _quoted(error)
+    if isinstance(error, OSError) and error.errno:
+        number = error.errno
+        path = Path(os.fsdecode(error.filename or path))
+    if number in OF_MACHINE:
+        raise _error(number, path) from None
+
+
+def _quoted(error: BaseException) -> int | None:
+    """Number of the error of the system that HDF5 or safetensors quote in their own text."""
+    return next((number for number in REMEDIES if os.strerror(number) in str(error)), None)
 
 
 def _error(number: int, path: Path) -> OSError:

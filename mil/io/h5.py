@@ -15,6 +15,7 @@ import numpy as np
 
 from mil.errors import FormatError
 from mil.io.atomic import atomic_path
+from mil.io.disk import raise_of_machine
 from mil.versions import TOOL_VERSION
 
 # Name of the format of a file that is not ours.
@@ -197,6 +198,7 @@ def _damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, KeyError) as error:
+        raise_of_machine(error, path)
         reason = " ".join(str(error).split())
         raise FormatError(
             f"{path}: damaged, or lacks what it should hold ({reason}); delete it and run again"

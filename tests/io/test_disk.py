@@ -18,9 +18,9 @@ from safetensors.numpy import save_file
 
 from mil import cli
 from mil.errors import DatasetError
-from mil.io import disk
+from mil.io import disk, h5
 from mil.io.atomic import atomic_path, check_not_inputs, write_text
-from mil.io.disk import REMEDIES, one_line
+from mil.io.disk import REMEDIES, one_line, raise_of_machine
 
 NOISE = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
 
@@ -211,3 +211,40 @@ def test_a_full_folder_of_temporary_files_names_tmpdir(tmp_path, monkeypatch):
     message = one_line(OSError(errno.ENOSPC, "No space left", str(tmp_path / "x/a.h5")))
     assert "x/a.h5" in message
     assert message.endswith("(that of temporary files is TMPDIR)")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        OSError("Can't read data (file read failed: error message = 'Input/output error')"),
+        SafetensorError("I/O error: Input/output error (os error 5)"),
+    ],
+)
+def test_a_failing_disk_does_not_make_a_file_damaged(tmp_path, error):
+    with pytest.raises(OSError, match="Input/output") as caught:
+        raise_of_machine(error, tmp_path / "a.h5")
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(tmp_path / "a.h5"))
+
+
+def test_damage_is_none_of_the_machine(tmp_path):
+    raise_of_machine(OSError("Can't read data (wrong signature)"), tmp_path / "a.h5")
+    raise_of_machine(FileNotFoundError(errno.ENOENT, "No such file"), tmp_path / "a.h5")
+
+
+def test_a_bag_on_a_failing_disk_is_not_to_be_deleted(tmp_path):
+    with h5.writing(tmp_path / "a.h5", "mil.x", 1) as file:
+        file["a"] = np.zeros(3)
+    with pytest.raises(OSError, match="Input/output"), h5.reading(tmp_path / "a.h5", "mil.x", 1):
+        raise OSError("Can't read data (file read failed: 'Input/output error')")
+
+
+def test_a_head_that_may_not_be_read_is_not_to_be_trained_again(tmp_path, monkeypatch):
+    from mil.trained.record import read_record
+
+    def refuse(path, encoding):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(PermissionError):
+        read_record(tmp_path)
