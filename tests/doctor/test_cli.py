@@ -174,6 +174,15 @@ def test_names_that_a_run_could_not_use_are_faults(tmp_path, monkeypatch):
     )
 
 
+def test_urls_and_paths_that_a_run_would_refuse_are_faults(tmp_path):
+    rows = ["a,a.tif,file:///etc/passwd,a", "b,b{x}.tif,http://host/b.tif,a"]
+    done = doctor(write_dataset(tmp_path, rows, "slide,path,url,label"), "--no-tissue")
+    assert done.exit_code == 1
+    verdict = done.output.splitlines()[-1]
+    assert "b{x}.tif: the workflow takes { } in a path for wildcards; rename it" in verdict
+    assert "slide a: url file:///etc/passwd: leads out of the dataset's folder" in verdict
+
+
 def test_many_slides_to_fetch_are_one_paragraph(tmp_path):
     rows = [f"s{i:02},s{i:02}.tif,demo:mini_01.tif,a" for i in range(12)]
     done = doctor(write_dataset(tmp_path, rows, "slide,path,url,label"))

@@ -10,6 +10,7 @@ from snakemake.io import PeriodicityDetector
 from mil.config import DatasetConfig
 from mil.errors import DatasetError, FormatError
 from mil.io.atomic import write_text
+from mil.io.scores import score_path
 from mil.io.tables import (
     Slide,
     id_of,
@@ -446,3 +447,8 @@ def test_two_ids_for_one_file(tmp_path):
     assert "slides a and b have the same path x.tif; keep one" in message
     message = refused(tmp_path, "slide,path,label\na,in/x.tif,normal\nb,./in//x.tif,tumour\n")
     assert "slides a and b have the same path ./in//x.tif; keep one" in message
+
+
+def test_the_scores_of_the_longest_id_are_found_by_it(tmp_path):
+    name = "語" * 67 + "1"
+    assert score_path(tmp_path, name) == tmp_path / f"{name}.h5"
