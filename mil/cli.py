@@ -4,7 +4,6 @@ A command's options are in `commands.py` of its package. The modules that do the
 among them, are imported when a command runs, so that `mil --help` is quick.
 """
 
-import errno
 import sys
 from typing import Annotated
 
@@ -23,6 +22,7 @@ from mil.fetch.commands import fetch
 from mil.heatmap.commands import heatmap
 from mil.interop.commands import bags_app
 from mil.interop.head_commands import export_head, import_head
+from mil.io.disk import one_line
 from mil.plan.commands import plan
 from mil.predict.commands import predict
 from mil.report.commands import report, summary
@@ -47,27 +47,6 @@ app.add_typer(encoders_app, name="encoders")
 app.add_typer(heads_app, name="heads")
 heads_app.command("import")(import_head)
 heads_app.command("export")(export_head)
-
-# Errors of the operating system that a user can mend, with the remedy: the disk is full,
-# permission is denied, or a path cannot be one (a folder where a file should be, the
-# reverse, or a name that is too long). Any other OSError is a fault of ours and keeps its
-# traceback.
-DISK_FULL = "free some space there, or choose another path"
-NO_PERMISSION = "change its permissions, or choose another path"
-NO_PATH = "choose another path"
-REMEDIES = {
-    errno.ENOSPC: DISK_FULL,
-    errno.EDQUOT: DISK_FULL,
-    # A limit on the size of files, as that of FAT.
-    errno.EFBIG: DISK_FULL,
-    errno.EACCES: NO_PERMISSION,
-    errno.EPERM: NO_PERMISSION,
-    errno.EROFS: NO_PERMISSION,
-    errno.EISDIR: NO_PATH,
-    errno.ENOTDIR: NO_PATH,
-    errno.EEXIST: NO_PATH,
-    errno.ENAMETOOLONG: NO_PATH,
-}
 
 
 def _version(requested: bool) -> None:
@@ -111,11 +90,11 @@ def main() -> None:
         app()
     except MilError as error:
         sys.exit(f"mil: {error}")
-    except OSError as error:
-        if error.errno not in REMEDIES:
+    except (OSError, RuntimeError) as error:
+        message = one_line(error)
+        if message is None:
             raise
-        message = " ".join(str(error).split())
-        sys.exit(f"mil: {message}; {REMEDIES[error.errno]}")
+        sys.exit(f"mil: {message}")
 
 
 if __name__ == "__main__":

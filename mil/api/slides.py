@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mil.config import DEFAULT_ENCODER, TileConfig, load_encoder
 from mil.io.slides import SlideReader
+from mil.io.tables import id_of
 from mil.io.tiles import Tiles, read_tiles
 from mil.tile.stage import run
 
@@ -63,7 +64,7 @@ def tile_slide(
     entry = load_encoder(encoder)
     run(
         Path(slide),
-        Path(slide).stem,
+        id_of(Path(slide)),
         Path(out),
         tile_px=config.size_px or entry.tile_px,
         target_mpp=config.mpp or entry.mpp,

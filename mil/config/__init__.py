@@ -3,7 +3,7 @@
 Each section, encoder, recipe and dataset is a frozen model.
 """
 
-from mil.config.base import NAME, Section, checked, config_path
+from mil.config.base import NAME, Section, checked, config_path, name_fault
 from mil.config.cohort import Cohort
 from mil.config.datasets import DatasetConfig, dataset_path
 from mil.config.encoder_names import by_alias, unknown_encoder
@@ -66,6 +66,7 @@ __all__ = [
     "load_encoder",
     "load_encoders",
     "load_recipe",
+    "name_fault",
     "read_yaml",
     "recipe_path",
     "tiling_name",

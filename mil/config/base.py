@@ -1,20 +1,27 @@
 """Base of all sections of the configuration: the model, its check, its files."""
 
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from reprlib import Repr
 from typing import Annotated, Any, TypeVar
+from unicodedata import normalize
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mil.errors import ConfigError, unknown_name
 
 # Names become names of folders: letters, digits, dots, dashes and underscores, never a
 # path.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-Name = Annotated[str, Field(pattern=NAME)]
+# Characters of such a name; paths hold several.
+LONGEST_NAME = 100
 
+# A name that ends so is the path of a yaml.
+YAML_ENDINGS = (".yaml", ".yml")
 # The folder that this package lies in, with the `configs/` that came with it.
 SHIPPED = Path(__file__).resolve().parents[2]
 
@@ -23,6 +30,72 @@ MAX_FAULTS = 10
 _SHORT = Repr()
 _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+
+
+def kind_in_yaml(text: str) -> str:
+    """Kind of value that YAML, or Snakemake's `--config`, reads a text as; empty: a text."""
+    for number in (int, float):
+        with suppress(ValueError):
+            number(text)
+            return "a number"
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return ""
+    except ValueError:
+        # Written like a date that no calendar has.
+        return "a date"
+    if isinstance(value, bool):
+        return "yes or no"
+    kinds = {type(None): "nothing", int: "a number", float: "a number", str: ""}
+    return kinds.get(type(value), "a date")
+
+
+def name_fault(name: str) -> str:
+    """Why a name cannot be that of a dataset, with one that can; empty: it can.
+
+    It becomes part of paths, where a slash would lead out of their folders, and of
+    `--config dataset=NAME`, where `2024` would be a number.
+    """
+    if not re.fullmatch(NAME, name):
+        fault = "use letters, digits, dots, dashes and underscores only"
+    elif len(name) > LONGEST_NAME:
+        fault = f"it is longer than {LONGEST_NAME} characters"
+    elif name.endswith(YAML_ENDINGS):
+        fault = "it would be read as the path of a yaml"
+    elif kind := kind_in_yaml(name):
+        fault = f"YAML reads it as {kind}, not as a text"
+    else:
+        return ""
+    return f"{fault}; such as {_proposed_name(name)!r}"
+
+
+def _proposed_name(name: str) -> str:
+    # Letters without their accents; what has no Latin letter is replaced.
+    plain = normalize("NFKD", name).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", plain).strip("_.-")
+    for ending in YAML_ENDINGS:
+        plain = plain.removesuffix(ending)
+    plain = plain[: LONGEST_NAME - len("study_")]
+    return f"study_{plain or 1}" if not plain or kind_in_yaml(plain) else plain
+
+
+def as_text(value: Any) -> Any:
+    """The value; refused if YAML made something else of an unquoted text.
+
+    Raises:
+        ValueError: it is a number, a date, yes or no.
+    """
+    # Booleans are integers too.
+    if isinstance(value, int | float | date):
+        raise ValueError(
+            "rename it, quote it in configs/config.yaml, or write a path as ./NAME, since "
+            "`--config` reads numbers, dates, yes and no as such; expected a text"
+        )
+    return value
+
+
+Name = Annotated[str, Field(pattern=NAME), BeforeValidator(as_text)]
 
 
 class Section(BaseModel):
@@ -101,7 +174,7 @@ def named_file(folder: str, name: str, kind: str) -> Path:
     Raises:
         ConfigError: There is no such file; for a name, the message lists the others.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else config_path(f"{folder}/{name}.yaml")
+    path = Path(name) if name.endswith(YAML_ENDINGS) else config_path(f"{folder}/{name}.yaml")
     if not path.exists():
         if path == Path(name):
             raise ConfigError(f"{path}: no such file")

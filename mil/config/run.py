@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from mil.config.base import Name, Section, checked
+from mil.config.base import Name, Section, as_text, checked
 from mil.config.encoder_names import by_alias, unknown_encoder
 from mil.config.encoders import DEFAULT_ENCODER, load_encoders
 from mil.config.recipes import load_recipe
@@ -15,7 +15,7 @@ def _as_list(value: Any) -> Any:
     """Let a user write `head=abmil`, `head=[abmil,acmil]` or `head=abmil,acmil`."""
     if isinstance(value, str):
         return [part.strip() for part in value.strip("[]").split(",") if part.strip()]
-    return value
+    return value if isinstance(value, list) else as_text(value)
 
 
 def _no_name_twice(names: list[str]) -> list[str]:
@@ -138,6 +138,11 @@ class SplitConfig(Section):
     # their folds.
     seed: int = Field(0, ge=0, description="Random seed of the division.")
 
+    @field_validator("file", "by", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        return as_text(value)
+
     @model_validator(mode="after")
     def _one_source(self) -> "SplitConfig":
         if self.file is not None and self.by is not None:
@@ -219,11 +224,22 @@ class Config(Section):
         description="Permission to continue without slides that cannot be used; the report "
         "lists them.",
     )
+    # In the run's configuration, which is the user's own: a dataset may come from others.
+    trust_urls: bool = Field(
+        False,
+        description="Permission to fetch what the slide table names by `file:` outside the "
+        "dataset's folder, or by `http:` without a checksum.",
+    )
     tile: TileConfig = TileConfig()
     features: FeaturesConfig = FeaturesConfig()
     split: SplitConfig = SplitConfig()
     heatmap: HeatmapConfig = HeatmapConfig()
     slides_per_job: SlidesPerJob = SlidesPerJob()
+
+    @field_validator("slides_dir", "bags", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        return as_text(value)
 
 
 def load_config(raw: dict[str, Any]) -> Config:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mil.config import NAME, DatasetConfig
+from mil.config import DatasetConfig, name_fault
 from mil.dataset.options import InitOptions
 from mil.dataset.report import InitReport
 from mil.dataset.rows import row_of
@@ -20,7 +20,7 @@ from mil.io.tables.columns import MAX_CLASSES, choose_column, likely_columns, re
 from mil.io.tables.faults import Faults
 from mil.io.tables.labels import one_spelling, parsed_relabel, relabelled
 from mil.io.tables.matching import columns_of_slides, match, without_header
-from mil.io.tables.paths import existing
+from mil.io.tables.paths import check_no_braces, existing
 from mil.io.tables.scan import SlideFile, find_annotations, find_slides
 from mil.io.tables.slides import slides_of_sheet
 from mil.io.tables.spreadsheet import Sheet, examine_sheet
@@ -97,6 +97,8 @@ def init(
     _check_annotations(rows, matches.lines, root, faults)
     notes += _check_rows(rows, matches.lines, sheet, columns["patient"], classes, faults)
     faults.check(command)
+    for row in rows:
+        check_no_braces(f"slide {row['slide']}", root / row["path"])
     class_of_interest = options.positive or list(classes)[-1]
     text = yaml_text(name, labels, list(classes), class_of_interest, root)
     _write(yaml, text, rows, labels)
@@ -148,12 +150,8 @@ def _columns(
 
 def _check_paths(name: str, yaml: Path, table: Path, labels: Path, *, force: bool) -> None:
     """Refuse names that a dataset cannot have, and to write over files that would be lost."""
-    # The name becomes part of paths, here and in results/: without a slash it cannot
-    # lead out of their folders.
-    if not re.fullmatch(NAME, name):
-        raise DatasetError(
-            f"dataset name {name!r}: use letters, digits, dots, dashes and underscores only"
-        )
+    if fault := name_fault(name):
+        raise DatasetError(f"dataset name {name!r}: {fault}")
     for file in (yaml, table):
         if file.exists() and not force:
             raise DatasetError(

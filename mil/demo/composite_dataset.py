@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from mil.config import NAME
+from mil.config import name_fault
 from mil.demo.composite import JPEG_QUALITY, cell_corners, render
 from mil.demo.composite_plan import CELL_PX, CompositeSlide, Layout, Split, plan_composites
 from mil.demo.labelled_tiles import (
@@ -103,11 +102,8 @@ def write_composites(
     """
     name = out.resolve().name
     yaml = datasets / f"{name}.yaml"
-    if not re.fullmatch(NAME, name):
-        raise DatasetError(
-            f"{out}: the folder's name becomes that of the dataset; use letters, digits, dots, "
-            "dashes and underscores only"
-        )
+    if fault := name_fault(name):
+        raise DatasetError(f"{out}: the folder's name becomes that of the dataset; {fault}")
     if yaml.exists() and not force:
         raise DatasetError(
             f"{yaml}: exists already; choose another name for {out}, or overwrite it with --force"

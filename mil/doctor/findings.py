@@ -9,22 +9,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from mil.io.bags.advice import ADVICE, ADVICE_BEFORE_RUN
+from mil.io.bags.advice import remedy_before_run
 
 FORMAT = "mil.doctor"
 VERSION = 1
 # States of slides whose file does not exist (yet).
 ABSENT = ("missing", "not_fetched")
-
-
-def advice(state: str, dataset: str) -> str:
-    """Remedy for a slide's state; empty for `ok`.
-
-    Args:
-        state: Name of the state.
-        dataset: Name of the dataset, for commands in the text.
-    """
-    return {**ADVICE, **ADVICE_BEFORE_RUN}.get(state, "").replace("{}", dataset)
 
 
 def no_coords() -> Int[np.ndarray, "tiles 2"]:
@@ -207,6 +197,7 @@ class Diagnosis:
         how_to_get: Instructions of the dataset to download its slides.
         rates: Measured rates of reading, by format.
         table_notes: Sentences on the slide table, such as empty cells.
+        table_faults: Faults of names, paths and URLs of the dataset.
     """
 
     dataset: str
@@ -220,6 +211,7 @@ class Diagnosis:
     how_to_get: str
     rates: list[Rate]
     table_notes: list[str] = field(default_factory=list)
+    table_faults: list[str] = field(default_factory=list)
 
     @property
     def lost(self) -> list[SlideFinding]:
@@ -250,7 +242,7 @@ class Diagnosis:
     @property
     def faults(self) -> list[str]:
         """Obstacles to a run, one phrase each; none when it may start."""
-        faults = []
+        faults = list(self.table_faults)
         absent = sum(slide.state in ABSENT for slide in self.lost)
         for count, fault in ((absent, "missing"), (len(self.lost) - absent, "unusable")):
             if count:
@@ -261,12 +253,18 @@ class Diagnosis:
             faults.append("the bags do not fit on the disk")
         return faults
 
+    def advice(self, slide: SlideFinding) -> str:
+        """Remedy for a slide's state; empty for `ok`."""
+        return remedy_before_run(
+            slide.state, slide.reason, dataset=self.dataset, slides_dir=self.slides_dir
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Plain values, with format and version."""
         plain = asdict(self)
         for slide, finding in zip(plain["slides"], self.slides, strict=True):
             # Computed, so not among the fields that asdict knows.
-            slide["advice"] = advice(finding.state, self.dataset)
+            slide["advice"] = self.advice(finding)
             slide["size_mm"] = finding.size_mm
             for tiling in slide["tilings"].values():
                 # An array, and of use to the doctor alone.

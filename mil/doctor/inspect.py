@@ -105,6 +105,12 @@ def inspect_slide(
     except MilError:
         # A setting, which concerns all slides.
         raise
+    except OSError as error:
+        # Of the disk, the network or a limit of this process, not of mil.
+        text = error.strerror or " ".join(str(error).split())
+        return replace(finding, state="unreadable", reason=f"cannot be read: {text}")
+    except MemoryError:
+        return replace(finding, state="unreadable", reason="needs more memory than there is")
     except Exception as error:  # noqa: BLE001  the other slides must still be inspected
         # A fault of mil itself: the user is asked to report this line.
         frame = traceback.extract_tb(error.__traceback__)[-1]

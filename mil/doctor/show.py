@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mil.doctor.findings import ABSENT, Diagnosis, EncoderFinding, SlideFinding, advice
+from mil.doctor.findings import ABSENT, Diagnosis, EncoderFinding, SlideFinding
 
 # Columns of a terminal from which on sizes in millimetres, sources and decoders are
 # shown.
@@ -139,11 +139,13 @@ def _cells(slide: SlideFinding, diagnosis: Diagnosis) -> dict[str, str]:
 
 
 def _problems(diagnosis: Diagnosis, width: int | None) -> Iterable[RenderableType]:
-    """A heading with advice for each state, a line for each slide; then warnings."""
-    for state in dict.fromkeys(slide.state for slide in diagnosis.lost):
-        slides = [slide for slide in diagnosis.lost if slide.state == state]
+    """A heading for each state and remedy, a line for each slide; then warnings."""
+    # Slides of one state may need different remedies.
+    by_remedy: dict[tuple[str, str], list[SlideFinding]] = {}
+    for slide in diagnosis.lost:
+        by_remedy.setdefault((slide.state, diagnosis.advice(slide)), []).append(slide)
+    for (state, remedy), slides in by_remedy.items():
         yield ""
-        remedy = advice(state, diagnosis.dataset)
         if state == "missing" and diagnosis.how_to_get:
             remedy += f". {diagnosis.how_to_get}"
         heading = Text.assemble((f"{state} ({len(slides)})", "bold red"))

@@ -14,6 +14,7 @@ from mil.config import (
     encoder_name,
     load_config,
     load_encoder,
+    name_fault,
     read_yaml,
     tiling_name,
 )
@@ -22,11 +23,14 @@ from mil.doctor.inspect import Requirements, inspect_slide
 from mil.doctor.regions import OutlineFiles
 from mil.doctor.throughput import measure
 from mil.encoders.availability import weights_status
+from mil.errors import DatasetError, some
 from mil.io.annotations import PositiveClasses
-from mil.io.atomic import write_json
+from mil.io.atomic import LONGEST_NAME, LONGEST_SCRATCH, write_json
 from mil.io.tables import Slide, read_dataset
-from mil.io.tables.paths import locate, locate_annotation, locate_masks
+from mil.io.tables.ids import LONGEST_ENDING
+from mil.io.tables.paths import check_no_braces, locate, locate_annotation, locate_masks
 from mil.io.tables.slides import table_notes
+from mil.io.tables.urls import check_urls
 from mil.progress import progress
 from mil.tile.plan import UserMasks
 
@@ -102,6 +106,8 @@ def run(
         # After the inspection, so that no other thread reads from the disk.
         rates=measure(usable, tile_px, tiling_name(tile_px, target_mpp)),
         table_notes=table_notes(dataset),
+        table_faults=_name_faults(name, rows, results)
+        + _path_faults([job[:3] for job in jobs], dataset, config),
     )
     if json is not None:
         write_json(json, diagnosis.as_json())
@@ -172,7 +178,52 @@ def _encoder(
 
 def _free(folder: Path) -> int:
     """Free space on the disk of a folder that exists or will be made, bytes."""
+    return shutil.disk_usage(os.fspath(_existing(folder))).free
+
+
+def _existing(folder: Path) -> Path:
+    """The nearest parent that exists: it is on the disk that the folder will be on."""
     folder = folder.absolute()
-    # Its nearest existing parent is on the disk that it will be on.
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    return shutil.disk_usage(os.fspath(existing)).free
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())
+
+
+def _name_faults(dataset: str, rows: Sequence[Slide], results: Path) -> list[str]:
+    """Faults of names that a run would meet: of the dataset, and of slides on this disk."""
+    faults = []
+    if fault := name_fault(dataset):
+        faults.append(f"dataset name {dataset!r}: {fault}; rename its yaml and csv")
+    # Encrypted folders allow shorter names than most disks.
+    longest = _longest_name(_existing(results)) - LONGEST_SCRATCH - LONGEST_ENDING
+    too_long = [row.slide for row in rows if len(row.slide.encode()) > longest]
+    if too_long:
+        faults.append(
+            f"slide ids over {longest} bytes are too long for files on the disk of {results} "
+            f"({some(too_long)})"
+        )
+    return faults
+
+
+def _path_faults(
+    jobs: Sequence[tuple[Slide, Path, UserMasks]], dataset: str, config: Config
+) -> list[str]:
+    """Paths and URLs that a run would refuse, the first of each kind."""
+    faults = []
+    try:
+        for row, file, _ in jobs:
+            check_no_braces(f"slide {row.slide}", file)
+    except DatasetError as error:
+        faults.append(str(error))
+    try:
+        if not config.trust_urls:
+            check_urls([row for row, _, _ in jobs], dataset_path(dataset).parent)
+    except DatasetError as error:
+        faults.append(str(error))
+    return faults
+
+
+def _longest_name(folder: Path) -> int:
+    """Bytes that a file's name may have in a folder."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (OSError, ValueError, AttributeError):
+        return LONGEST_NAME

@@ -5,9 +5,10 @@ import re
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from ssl import SSLError
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
 
 from mil.errors import DatasetError
 from mil.io.atomic import atomic_path
@@ -52,7 +53,7 @@ def run(url: str, out: Path, *, checksum: str = "") -> int:
 
             make(name, scratch)
         else:
-            _download(url, scratch, out)
+            _download(url, scratch, out, checked=bool(algorithm))
         if algorithm:
             _check_digest(scratch, algorithm, digest, url)
         return scratch.stat().st_size
@@ -82,11 +83,47 @@ def _check_digest(path: Path, algorithm: str, expected: str, url: str) -> None:
         )
 
 
-def _download(url: str, scratch: Path, out: Path) -> None:
+class _Redirects(HTTPRedirectHandler):
+    """Follows redirects that are no less safe than the URL that was asked for."""
+
+    def __init__(self, *, checked: bool) -> None:
+        self._checked = checked
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        scheme = urlsplit(newurl).scheme.lower()
+        # A checksum tells whether a file was changed on its way.
+        if scheme == "https" or (scheme == "http" and (req.type == "http" or self._checked)):
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+        reason = f"{msg}, a redirect to {newurl}, which is not https:"
+        raise HTTPError(req.full_url, code, reason, headers, fp)
+
+
+def _check_regular(url: str) -> None:
+    """Refuse devices and pipes, which may never end."""
+    scheme, _, name = url.partition(":")
+    if scheme.lower() == "file":
+        path = Path(url2pathname(name.removeprefix("//")))
+        if path.exists() and not path.is_file():
+            raise DatasetError(f"{url}: not a file; give the URL of one file")
+
+
+def _download(url: str, scratch: Path, out: Path, *, checked: bool) -> None:
+    """Copy what a URL names to `scratch`.
+
+    Args:
+        url: `https:`, `http:` or `file:`.
+        scratch: File to write.
+        out: File that it becomes, for messages.
+        checked: Whether a checksum of the file is known.
+    """
     remedy = f"check the url and the network, or download it by hand and put it at {out}"
+    _check_regular(url)
     try:
         request = Request(url, headers={"User-Agent": f"mil/{TOOL_VERSION}"})
-        with urlopen(request, timeout=TIMEOUT_S) as response:
+        opener = build_opener(_Redirects(checked=checked))
+        with opener.open(request, timeout=TIMEOUT_S) as response:
             expected = int(response.headers.get("Content-Length") or 0)
             received = _copy(response, scratch, url, expected)
     except HTTPError as error:

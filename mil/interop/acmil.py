@@ -26,8 +26,7 @@ from mil.interop.untrusted import (
 )
 from mil.io.atomic import atomic_path, write_json
 from mil.io.bags import Bag
-from mil.io.tables import valid_id, write_csv
-from mil.text import clean
+from mil.io.tables import clean_id, valid_id, write_csv
 
 # The encoder's name follows this prefix in the name of the file.
 FILE_PREFIX = "patch_feats_pretrain_"
@@ -46,11 +45,12 @@ def slides(path: Path) -> Iterator[FeatureFile]:
         names = sorted(file, key=str)
     for name in names:
         # The id becomes a file name, so it must not lead out of the folder.
-        if not isinstance(name, str) or not valid_id(clean(name)):
+        if not isinstance(name, str) or name.startswith("."):
             raise FormatError(
                 f"{path}: the group {name!r} cannot be a slide's id, which becomes a file name"
             )
-        yield FeatureFile("acmil", clean(name), path, name)
+        slide = name if valid_id(name) else clean_id(name)
+        yield FeatureFile("acmil", slide, path, name)
 
 
 def read(file: FeatureFile) -> ExternalFeatures:
@@ -152,7 +152,7 @@ def write_tables(out: Path, cohort: ExportCohort) -> None:
         {"case_id": row.patient, "slide_id": row.slide, "label": cohort.label_number(row.slide)}
         for row in cohort.rows
     ]
-    write_csv(out / f"dataset_csv/{cohort.name}.csv", rows)
+    write_csv(out / f"dataset_csv/{cohort.name}.csv", rows, escape=False)
     # ACMIL counts folds from 1.
     for k, fold in enumerate(cohort.folds, 1):
         names: dict[str, list[str]] = {}

@@ -213,14 +213,14 @@ def write_tables(out: Path, cohort: ExportCohort) -> None:
     rows = [
         {"case_id": row.patient, "slide_id": row.slide, "label": row.label} for row in cohort.rows
     ]
-    write_csv(out / f"dataset_csv/{cohort.name}.csv", rows)
+    write_csv(out / f"dataset_csv/{cohort.name}.csv", rows, escape=False)
     # The suffix _100 is CLAM's: the share of the training slides that is used, percent.
     folder = out / f"splits/{cohort.name}_100"
     for k, fold in enumerate(cohort.folds):
         slides = _slides_by_split(fold)
         _write_split(folder / f"splits_{k}.csv", slides)
-        write_csv(folder / f"splits_{k}_bool.csv", _membership_rows(slides))
-        write_csv(folder / f"splits_{k}_descriptor.csv", _count_rows(slides, cohort))
+        write_csv(folder / f"splits_{k}_bool.csv", _membership_rows(slides), escape=False)
+        write_csv(folder / f"splits_{k}_descriptor.csv", _count_rows(slides, cohort), escape=False)
 
 
 def _slides_by_split(fold: FoldSplits) -> dict[str, list[str]]:
@@ -239,7 +239,7 @@ def _write_split(path: Path, slides: Mapping[str, Sequence[str]]) -> None:
         cells = {split: names[i] if i < len(names) else "" for split, names in slides.items()}
         # The column without a name is the index that pandas writes and CLAM skips.
         rows.append({"": i, **cells})
-    write_csv(path, rows, ["", *SPLITS])
+    write_csv(path, rows, ["", *SPLITS], escape=False)
 
 
 def _membership_rows(slides: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:

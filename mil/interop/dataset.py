@@ -1,19 +1,21 @@
 """Dataset without slides: the yaml file and the table that a run on imported bags needs."""
 
 import json
-import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from mil.config import NAME
+from mil.config import name_fault
 from mil.errors import DatasetError, unknown_name
 from mil.interop.labels import LabelledSlide
 from mil.io.atomic import write_text
-from mil.io.tables import COLUMNS, read_dataset, write_csv
+from mil.io.tables import COLUMNS, SPLITS, read_dataset, write_csv
 from mil.io.tables.class_order import class_order
 from mil.io.tables.columns import MAX_CLASSES
+from mil.io.tables.conventions import SPLIT_WORDS
+from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
+from mil.io.tables.slides import LARGEST_MPP
 
 YAML = """\
 # Written by `mil bags import`: the slides are known by their bags.
@@ -24,7 +26,7 @@ positive: {positive}
 slides_dir: {slides_dir}
 """
 # Columns that are left out where no slide has a value.
-OPTIONAL_COLUMNS = ("split", "mpp")
+OPTIONAL_COLUMNS = ("split", "mpp", "annotation")
 
 
 def check_writable(name: str, folder: Path, force: bool) -> None:
@@ -38,10 +40,8 @@ def check_writable(name: str, folder: Path, force: bool) -> None:
     Raises:
         DatasetError: the name cannot be a file's, or the dataset exists already.
     """
-    if not re.fullmatch(NAME, name):
-        raise DatasetError(
-            f"dataset name {name!r}: use letters, digits, dots, dashes and underscores only"
-        )
+    if fault := name_fault(name):
+        raise DatasetError(f"dataset name {name!r}: {fault}")
     for file in (folder / f"{name}.yaml", folder / f"{name}.csv"):
         if file.exists() and not force:
             raise DatasetError(
@@ -99,7 +99,7 @@ def write_dataset(
         DatasetError: the rows cannot be a dataset.
     """
     classes = count_classes([row.label for row in rows], positive)
-    table = [_cells(row, splits, mpp_by_slide) for row in rows]
+    table = _table(rows, splits, mpp_by_slide)
     columns = [column for column in table[0] if _is_needed(column, table)]
     values = {
         "title": name,
@@ -121,29 +121,95 @@ def write_dataset(
     return classes
 
 
-def _is_needed(column: str, table: Sequence[Mapping[str, str]]) -> bool:
-    return column not in OPTIONAL_COLUMNS or any(cells[column] for cells in table)
+def check_splits(rows: Sequence[LabelledSlide], table: Path) -> None:
+    """Refuse a table whose column of splits divides a patient, before bags are written.
+
+    Args:
+        rows: the slides.
+        table: their table, for the message.
+
+    Raises:
+        DatasetError: a patient is in two splits.
+    """
+    if "split" in _own_columns(rows):
+        splits = (PatientSlide(row.patient, row.slide, _split_of(row)) for row in rows)
+        check_patients_in_one_split(splits, str(table))
+
+
+def _own_columns(rows: Sequence[LabelledSlide]) -> set[str]:
+    """Columns of the table, small letters, that hold what ours of the same name do."""
+    known = {
+        "split": lambda cell: _split_word(cell) in ("", *SPLITS),
+        "mpp": lambda cell: not cell or _is_mpp(cell.replace(",", ".")),
+        "annotation": lambda cell: ".." not in PurePosixPath(cell.replace("\\", "/")).parts,
+    }
+    cells_by_column: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        for name, cell in row.other_columns.items():
+            cells_by_column[name.lower()].append(cell)
+    return {name for name, holds in known.items() if all(map(holds, cells_by_column[name]))}
+
+
+def _split_word(cell: str) -> str:
+    return SPLIT_WORDS.get(cell.lower(), cell.lower())
+
+
+def _is_mpp(text: str) -> bool:
+    try:
+        return 0 < float(text) < LARGEST_MPP
+    except ValueError:
+        return False
+
+
+def _own_cell(row: LabelledSlide, column: str) -> str:
+    return next((cell for name, cell in row.other_columns.items() if name.lower() == column), "")
+
+
+def _split_of(row: LabelledSlide) -> str:
+    return _split_word(_own_cell(row, "split"))
+
+
+def _table(
+    rows: Sequence[LabelledSlide], splits: Mapping[str, str], mpp_by_slide: Mapping[str, float]
+) -> list[dict[str, str]]:
+    """Rows of the slide table; the user's other columns follow, renamed where a name is taken."""
+    own = _own_columns(rows)
+    # A file of splits and the bags' own pixel sizes override the table.
+    own -= {"split"} if splits else set()
+    own -= {"mpp"} if mpp_by_slide else set()
+    return [_cells(row, own, splits, mpp_by_slide) for row in rows]
 
 
 def _cells(
-    row: LabelledSlide, splits: Mapping[str, str], mpp_by_slide: Mapping[str, float]
+    row: LabelledSlide,
+    own: set[str],
+    splits: Mapping[str, str],
+    mpp_by_slide: Mapping[str, float],
 ) -> dict[str, str]:
-    """Cells of one row; the other tool's columns follow, renamed where a name is taken."""
-    # They stay for subgroups and for the user; COLUMNS are the names that mil reads.
-    others = {
-        f"sheet_{name}" if name.lower() in COLUMNS else name: cell
-        for name, cell in row.other_columns.items()
-    }
     mpp = mpp_by_slide.get(row.slide)
-    return {
+    cells = {
         "slide": row.slide,
         "patient": row.patient,
         "label": row.label,
         "split": splits.get(row.slide, ""),
         # Ten digits, without the tail of a float's last bits.
         "mpp": f"{mpp:.10g}" if mpp else "",
-        **others,
     }
+    if "split" in own:
+        cells["split"] = _split_of(row)
+    if "mpp" in own:
+        cells["mpp"] = _own_cell(row, "mpp").replace(",", ".")
+    if "annotation" in own:
+        cells["annotation"] = _own_cell(row, "annotation")
+    # They stay for subgroups and for the user; COLUMNS are the names that mil reads.
+    for name, cell in row.other_columns.items():
+        if name.lower() not in own:
+            cells[f"sheet_{name}" if name.lower() in COLUMNS else name] = cell
+    return cells
+
+
+def _is_needed(column: str, table: Sequence[Mapping[str, str]]) -> bool:
+    return column not in OPTIONAL_COLUMNS or any(cells[column] for cells in table)
 
 
 def _write(

@@ -16,7 +16,7 @@ from mil.interop.cohort import ExportCohort
 from mil.interop.external import ExternalFeatures, FeatureFile
 from mil.interop.untrusted import get_item, open_hdf5, read_text
 from mil.io.bags import Bag
-from mil.io.tables import valid_id
+from mil.io.tables import id_of, valid_id
 from mil.text import clean
 
 TOOLS = ("clam", "trident", "stamp", "acmil")
@@ -189,9 +189,10 @@ def _candidates(root: Path) -> Iterator[Path]:
 def _feature_files(path: Path, tool: str) -> list[FeatureFile]:
     if tool == "acmil":
         return list(acmil_slides(path))
-    slide = clean(path.stem)
+    # A bag of ours is called by its slide's id; others after their slide's file.
+    slide = clean(path.stem) if tool == "mil" else id_of(path)
     if not valid_id(slide):
-        raise FormatError(f"{path}: {path.stem!r} cannot be a slide's id; rename the file")
+        raise FormatError(f"{path}: {slide!r} cannot be a slide's id; rename the file")
     return [FeatureFile(tool, slide, path)]
 
 
@@ -257,6 +258,6 @@ def files_of_one_tool(files: list[FeatureFile], patches: Path | None) -> list[Fe
 def _patches_file(file: FeatureFile, folder: Path | None) -> Path | None:
     # CLAM's layout: features/h5_files/ID.h5 beside patches/ID.h5, three levels up at most.
     near = [parent / "patches" for parent in list(file.path.parents)[:3]]
-    candidates = [place / f"{file.slide}.h5" for place in ([folder] if folder else near)]
+    candidates = [place / f"{file.path.stem}.h5" for place in ([folder] if folder else near)]
     existing = (path for path in candidates if path.is_file() and path != file.path)
     return next(existing, None)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mil.errors import ConfigError, DatasetError, FormatError, some
 from mil.interop.convert import FeatureDtype, bag_from_external
-from mil.interop.dataset import check_writable, count_classes, write_dataset
+from mil.interop.dataset import check_splits, check_writable, count_classes, write_dataset
 from mil.interop.detect import files_of_one_tool, find_feature_files, tool_module
 from mil.interop.external import FeatureFile
 from mil.interop.header import HeaderFields
@@ -141,6 +141,8 @@ def run(
     labels = _read_labels(dataset, files, path)
     if dataset and labels:
         count_classes([row.label for row in labels.rows], dataset.positive)
+        if dataset.labels is not None and dataset.split is None:
+            check_splits(labels.rows, dataset.labels)
     splits = _read_splits(dataset, labels)
     result = BagImportResult(
         files[0].tool, encoder=_existing_encoder(out, files), faults=detected.faults

@@ -120,22 +120,27 @@ def _is_patient_table(sheet: Sheet, columns: ColumnNames) -> bool:
 
 
 def _joined(slides: Sheet, patients: Sheet, label: str, columns: ColumnNames) -> Sheet:
-    """The table of slides with the label of each slide's patient."""
+    """The table of slides with the label and all other columns of each slide's patient."""
     patient_of_slide = need_column(slides, "patient", columns.patient)
     patient_of_label = need_column(patients, "patient", columns.patient)
-    labels: dict[str, str] = {}
+    patient_rows: dict[str, dict[str, str]] = {}
     for line, cells in patients.rows:
         patient = cells[patient_of_label]
         # STAMP's table may list a patient twice, with one label.
-        if labels.setdefault(patient, cells[label]) != cells[label]:
+        if patient_rows.setdefault(patient, cells)[label] != cells[label]:
             raise DatasetError(
                 f"{patients.path}: line {line}: patient {patient} has two labels; keep one"
             )
-    rows = [
-        (line, {**cells, label: labels.get(cells[patient_of_slide], "")})
-        for line, cells in slides.rows
-    ]
-    return Sheet(slides.path, [*dict.fromkeys([*slides.header, label])], rows)
+    columns_of_patient = [name for name in patients.header if name != patient_of_label]
+    nothing = dict.fromkeys(columns_of_patient, "")
+    rows = []
+    for line, cells in slides.rows:
+        of_patient = {**nothing, **patient_rows.get(cells[patient_of_slide], nothing)}
+        of_patient.pop(patient_of_label, None)
+        # The table of slides counts where both have a column, but for the label.
+        rows.append((line, {**of_patient, **cells, label: of_patient[label]}))
+    header = [*dict.fromkeys([*slides.header, *columns_of_patient])]
+    return Sheet(slides.path, header, rows)
 
 
 def labels_in_files(labels: Mapping[str, str]) -> LabelTable:

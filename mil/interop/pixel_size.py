@@ -93,9 +93,11 @@ def slides_of(files: Sequence[FeatureFile], root: Path) -> list[SlideFile]:
 
 
 def _path_in_root(file: FeatureFile, root: Path) -> PurePosixPath:
-    # A group of ACMIL's file has no path of its own; its id stands for one.
-    if file.group or file.path == root or not file.path.is_relative_to(root):
-        return PurePosixPath(file.slide)
+    # A group of ACMIL's file has no path of its own; its name stands for one.
+    if file.group:
+        return PurePosixPath(file.group)
+    if file.path == root or not file.path.is_relative_to(root):
+        return PurePosixPath(file.path.name)
     return PurePosixPath(file.path.relative_to(root).as_posix())
 
 

@@ -211,9 +211,9 @@ def write_tables(out: Path, cohort: ExportCohort) -> None:
     """
     labels = {row.patient: row.label for row in cohort.rows}
     patients = [{"PATIENT": patient, "label": label} for patient, label in labels.items()]
-    write_csv(out / "clini.csv", patients)
+    write_csv(out / "clini.csv", patients, escape=False)
     slides = [{"PATIENT": row.patient, "FILENAME": f"{row.slide}.h5"} for row in cohort.rows]
-    write_csv(out / "slides.csv", slides)
+    write_csv(out / "slides.csv", slides, escape=False)
     if cohort.folds:
         # STAMP draws validation patients from the training patients itself.
         splits = [

@@ -200,7 +200,7 @@ def write_tables(out: Path, cohort: ExportCohort, mpp_by_slide: Mapping[str, flo
         }
         for row in cohort.rows
     ]
-    write_csv(out / f"{cohort.name}.csv", rows)
+    write_csv(out / f"{cohort.name}.csv", rows, escape=False)
     if cohort.folds:
         _write_folds(out / "splits/k=all.tsv", cohort)
 

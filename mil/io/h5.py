@@ -15,21 +15,13 @@ import numpy as np
 
 from mil.errors import FormatError
 from mil.io.atomic import atomic_path
+from mil.io.disk import raise_of_machine
 from mil.versions import TOOL_VERSION
 
 # Name of the format of a file that is not ours.
 OTHER_FORMAT = "another format"
 # Characters of a foreign attribute that a message shows.
 LONGEST_SHOWN = 60
-# Errors of the system that HDF5 reports in its own words only.
-SYSTEM_ERRORS = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-)
 # What h5py says of an object whose file could not be written.
 UNCLOSED = "Can't decrement id ref count"
 
@@ -53,11 +45,7 @@ def writing(
     check_replaceable(path, format_name)
     _silence_unclosed()
     # HDF5 closes the file before `atomic_path` moves it.
-    with (
-        _system_errors(path),
-        atomic_path(path) as scratch,
-        h5py.File(scratch, "w") as file,
-    ):
+    with atomic_path(path) as scratch, h5py.File(scratch, "w") as file:
         file.attrs.update(format=format_name, format_version=version, tool_version=TOOL_VERSION)
         if made_from:
             file.attrs["made_from"] = made_from
@@ -96,19 +84,6 @@ def check_replaceable(path: Path, format_name: str) -> None:
 def _one_line(value: Any) -> str:
     """An attribute of a file from anywhere, as it stands in a message."""
     return " ".join(str(plain(value)).split())[:LONGEST_SHOWN]
-
-
-@contextmanager
-def _system_errors(path: Path) -> Iterator[None]:
-    """Turn HDF5's errors of a disk, of many kinds and lines, into one OSError."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        # HDF5 has no error codes, only the system's text within its own.
-        for number in SYSTEM_ERRORS:
-            if os.strerror(number) in str(error):
-                raise OSError(number, os.strerror(number), str(path)) from None
-        raise
 
 
 @cache
@@ -228,6 +203,7 @@ def _damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, KeyError) as error:
+        raise_of_machine(error, path)
         reason = " ".join(str(error).split())
         raise FormatError(
             f"{path}: damaged, or lacks what it should hold ({reason}); delete it and run again"

@@ -25,12 +25,13 @@ from mil.io.bags import read_header
 from mil.io.bags.fingerprint import bag_digest
 from mil.io.h5 import reading, writing
 from mil.io.tables import valid_id
+from mil.io.tables.ids import MAX_ID_BYTES
 from mil.io.tiles import STATES
 
 FORMAT = "mil.score"
 VERSION = 1
-# File names end at 255 bytes; a longer one is replaced by its digest.
-LONGEST_NAME = 200
+# A patient's name that is longer, or is so in quotes, is replaced by its digest.
+LONGEST_NAME = MAX_ID_BYTES
 # The record of a head takes some 2 kB; a file that claims more than this is not ours.
 LONGEST_RECORD_BYTES = 64 << 20
 # A sum of float32 shares is off by less than 1e-5; damaged bytes are off by far more.

@@ -23,6 +23,7 @@ from mil.io.tables.checks import check_enough, check_labels
 from mil.io.tables.missing import missing_bags_message, missing_message
 from mil.io.tables.predefined import number_of_folds
 from mil.io.tables.splits import split_files
+from mil.io.tables.urls import check_urls
 from mil.plan.existing import check_encoder, shared_parts
 from mil.plan.parts import StageParts, refresh_tables
 
@@ -197,7 +198,11 @@ def make_plan(raw: dict[str, Any]) -> Plan:
     dataset, table = tables.read_dataset(config.dataset)
     config = _with_folds(config, dataset, table)
     slides_dir = Path(config.slides_dir or dataset.slides_dir or f"data/{config.dataset}")
+    if config.bags is None:
+        paths.check_no_braces("slides_dir", slides_dir)
     annotations = {row.slide: paths.locate_annotation(row, slides_dir, dataset) for row in table}
+    for slide, file in annotations.items():
+        paths.check_no_braces(f"annotation of slide {slide}", file or "")
     plan = Plan(
         config=config,
         dataset=dataset,
@@ -214,7 +219,7 @@ def make_plan(raw: dict[str, Any]) -> Plan:
 def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.Slide]) -> Config:
     """The configuration with the run's number of folds, which is part of its paths."""
     check_labels(table, early=config.fusion == "early")
-    _check_no_braces("split.file", config.split.file or "")
+    paths.check_no_braces("split.file", config.split.file or "")
     folds = number_of_folds(config.split, config.folds, table, allow_missing=config.allow_missing)
     # Checked here and not only by `split`, which comes after hours of embedding.
     if config.split.file is None and config.split.by is None:
@@ -227,18 +232,15 @@ def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.S
     return config
 
 
-def _check_no_braces(setting: str, path: str) -> None:
-    if "{" in path:
-        raise DatasetError(
-            f"{setting}: {path}: the workflow takes {{ }} in a path for wildcards; rename it"
-        )
-
-
 def _from_slides(plan: Plan, table: Sequence[tables.Slide]) -> Plan:
     config = plan.config
     dataset = plan.dataset
     slides_dir = plan.slides_dir
+    if not config.trust_urls:
+        check_urls(table, dataset_path(config.dataset).parent)
     files = {row.slide: paths.locate(row, slides_dir, dataset) for row in table}
+    for slide, file in files.items():
+        paths.check_no_braces(f"slide {slide}", file)
     # A slide with a URL is not missing: the workflow fetches it.
     missing = {
         row.slide: files[row.slide]
@@ -246,6 +248,9 @@ def _from_slides(plan: Plan, table: Sequence[tables.Slide]) -> Plan:
         if not row.url and not files[row.slide].exists()
     }
     masks = paths.locate_masks(table, slides_dir, dataset)
+    for slide, files_of_slide in masks.items():
+        for kind, file in files_of_slide.items():
+            paths.check_no_braces(f"{kind} of slide {slide}", file)
     if missing and not config.allow_missing:
         raise DatasetError(
             missing_message(config.dataset, dataset, list(missing.items()), len(table), slides_dir)
@@ -265,7 +270,7 @@ def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
     # Here, because a run on slides needs no HDF5.
     from mil.io.bags.folder import kind_of_bags, slides_with_bags
 
-    _check_no_braces("bags", str(folder))
+    paths.check_no_braces("bags", folder)
     bags = slides_with_bags(folder)
     with_bag = set(bags).intersection(plan.slides)
     missing = {row.slide: folder / f"{row.slide}.h5" for row in table if row.slide not in with_bag}
@@ -283,6 +288,8 @@ def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
     # Slides are optional beside bags, and serve only to be seen under the attention.
     rows = table if plan.slides_dir.is_dir() else []
     files = {row.slide: paths.locate(row, plan.slides_dir, plan.dataset) for row in rows}
+    for slide, file in files.items():
+        paths.check_no_braces(f"slide {slide}", file)
     return replace(
         plan,
         tilings={header.encoder: header.tiling},

@@ -4,16 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mil.io.bags.advice import ADVICE_WITHOUT_STUDY
+from mil.io.bags.advice import remedy_of_one
 from mil.predict.ensemble import Ensemble
 from mil.predict.slide import SlidePrediction
 from mil.predict.table import row_of
 from mil.statistics.text import with_threshold
 from mil.trained import Trained
 from mil.trained.record import threshold_of
-
-# Reasons for which a copy or a conversion would not help.
-NOT_A_FILE = ("no such file", "a folder, not a slide")
 
 EARLY = "trained on all slides of a patient as one bag; here each slide is predicted by itself"
 
@@ -55,9 +52,7 @@ def done(prediction: SlidePrediction, ensemble: Ensemble) -> str:
 
 
 def _advice(prediction: SlidePrediction) -> str:
-    if prediction.reason in NOT_A_FILE:
-        return "; look at the path"
-    remedy = ADVICE_WITHOUT_STUDY.get(prediction.state)
+    remedy = remedy_of_one(prediction.state, prediction.reason)
     return f"; {remedy}" if remedy else ""
 
 

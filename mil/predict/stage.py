@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mil.config import Config, checked, config_path, read_yaml
 from mil.errors import DatasetError, FormatError, some
-from mil.io.tables import read_csv, valid_id, write_csv
+from mil.io.tables import id_of, read_csv, write_csv
 from mil.predict import messages
 from mil.predict.ensemble import Ensemble, load_ensemble, runner_of
 from mil.predict.slide import PredictionSettings, SlidePrediction, predict
@@ -35,7 +35,7 @@ def run(
     fault of a slide is its state.
 
     Args:
-        slides: Slide files; a slide's id is its file's name.
+        slides: Slide files; a slide's id is its file's name without the ending.
         folder: Folder of a head, or one that holds several of one recipe: predictions and
             attention are then their mean.
         out: Folder for predictions.csv, written anew after each slide, and for the
@@ -129,23 +129,19 @@ def _check_nothing_lost(path: Path, names: Sequence[str]) -> None:
 
 
 def _names(slides: Sequence[Path]) -> list[str]:
-    """Ids of slides: the names of their files.
+    """Ids of slides, after the names of their files.
 
     Raises:
-        DatasetError: two have the same, or one cannot name other files.
+        DatasetError: two have the same.
     """
     by_name: dict[str, Path] = {}
-    for slide in slides:
-        if not valid_id(slide.stem):
-            raise DatasetError(
-                f"{slide}: its name cannot be that of other files; rename it: letters, digits, _ "
-                "and -"
-            )
+    names = [id_of(slide) for slide in slides]
+    for slide, name in zip(slides, names, strict=True):
         # Some file systems do not tell capitals from small letters.
-        other = by_name.setdefault(slide.stem.lower(), slide)
+        other = by_name.setdefault(name.lower(), slide)
         if other is not slide:
             raise DatasetError(
-                f"{slide}: has the name of {other}, and so would its files; rename one, or give "
-                "each its own --out"
+                f"{slide}: has the id {name} of {other}, and so would its files; rename one, or "
+                "give each its own --out"
             )
-    return [slide.stem for slide in slides]
+    return names

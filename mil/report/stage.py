@@ -10,7 +10,6 @@ import numpy as np
 
 from mil.errors import ConfigError
 from mil.io.atomic import write_text
-from mil.io.bags.advice import ADVICE
 from mil.io.bags.folder import describe_bags
 from mil.io.bags.status import SlideState, gather, summary
 from mil.io.results import Metrics, Prediction, read_comparison, read_evaluation, using_results
@@ -123,7 +122,7 @@ def run(
             version=TOOL_VERSION,
             summary=summary(states).splitlines()[0],
             lost=[
-                (state, ADVICE[state.state], qc_images.get(state.slide))
+                (state, state.advice, qc_images.get(state.slide))
                 for state in states
                 if state.state != "ok"
             ],

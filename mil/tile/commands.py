@@ -76,6 +76,7 @@ def tile(
     Example: mil tile --dataset demo --out-dir tiles --part 3/8
     """
     from mil.io.part_jobs import finish, run_jobs
+    from mil.io.tables import id_of
     from mil.io.tables.parts import parse_part
     from mil.tile.part import TileJob, TileSettings, jobs_of_part, tile_slide
 
@@ -104,7 +105,7 @@ def tile(
     )
     if slide and out:
         job = TileJob(
-            slide=name or slide.stem,
+            slide=name or id_of(slide),
             file=slide,
             out=out,
             settings=shared,

@@ -8,7 +8,7 @@ import typer
 
 from mil.config import TileConfig
 from mil.config.datasets import GeojsonFrame
-from mil.io.bags.advice import ADVICE
+from mil.io.bags.advice import remedy
 from mil.io.part_jobs import Output
 from mil.io.provenance import digest_of, file_digest
 from mil.io.regions import faults_of
@@ -140,7 +140,7 @@ def tile_slide(job: TileJob, stale: Sequence[Output]) -> str:
                 typer.echo(f"mask {mask}: left out {fault}")
     reason = ""
     if geometry.state != "ok":
-        reason = f" ({geometry.reason}; {ADVICE[geometry.state]})"
+        reason = f" ({geometry.reason}; {remedy(geometry.state, geometry.reason)})"
     return (
         f"{geometry.slide}: {geometry.state}, {num_tiles} tiles, "
         f"{geometry.tissue_mm2:.2f} mm² of tissue{reason}"

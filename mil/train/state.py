@@ -21,6 +21,7 @@ from torch.amp import GradScaler
 
 from mil.config import TrainConfig
 from mil.io.atomic import atomic_path
+from mil.io.disk import raise_of_machine
 from mil.train.optim import AdamW
 
 # Format and version, and the key of the JSON in the metadata of the file.
@@ -117,6 +118,7 @@ class Checkpoint:
                     tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                     return Snapshot(tensors, facts)
         except (OSError, SafetensorError, ValueError) as error:
+            raise_of_machine(error, self.path)
             # A damaged file costs time, not the run: training can always start over.
             reason = " ".join(str(error).split())
             self._print(f"{self.path} cannot be read ({reason}); training starts over")

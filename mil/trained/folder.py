@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mil.errors import ConfigError, FormatError
 from mil.heads import build_head, head_names
 from mil.io.atomic import atomic_path, write_json
+from mil.io.disk import raise_of_machine
 from mil.trained.assembled import assemble
 from mil.trained.record import (
     FILES,
@@ -102,6 +103,7 @@ def load_trained(folder: Path, which: Which = "kept") -> tuple[nn.Module, Traine
         hint = "; a head of another package needs that to be installed" if missing else ""
         raise FormatError(f"{path}: {error}{hint}") from None
     except (OSError, SafetensorError, RuntimeError) as error:
+        raise_of_machine(error, weights)
         # Torch lists every tensor that does not fit, on a line each.
         reason = " ".join(str(error).split())[:LONGEST_REASON]
         raise FormatError(

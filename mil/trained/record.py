@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from mil.config import Cohort, Fusion, Recipe, Section, checked
 from mil.errors import DatasetError, FormatError
+from mil.io.disk import raise_of_machine
 from mil.statistics.scaling import Calibration
 from mil.statistics.threshold import mean_threshold
 from mil.tasks import AnyTask
@@ -123,6 +124,7 @@ def read_record(folder: Path) -> Trained:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, FormatError):
             raise
+        raise_of_machine(error, path)
         raise FormatError(
             f"{folder}: not the folder of a trained head: {error}; get it again from its source, "
             "or train the head again"

@@ -252,15 +252,15 @@ def test_an_ambiguous_name_is_refused(desk):
 
 
 def test_names_that_cannot_be_ids(desk):
-    desk.put("{a}.tif", "b: 2*.tif", "-c.tif", "d..e.tif", "x" * 200 + ".tif", "o'f.ome.tif")
-    desk.sheet("slide,label\n{a},n\nb: 2*,t\n-c,n\nd..e.tif,t\no'f,n\n" + "x" * 200 + ",t\n")
+    desk.put("|a|.tif", "b: 2*.tif", "-c.tif", "d..e.tif", "x" * 200 + ".tif", "o'f.ome.tif")
+    desk.sheet("slide,label\n|a|,n\nb: 2*,t\n-c,n\nd..e.tif,t\no'f,n\n" + "x" * 200 + ",t\n")
     assert desk.labelled() == {
         "_a_": "n",
         "b_ 2_": "t",
         "_c": "n",
         "d_e": "t",
         "o_f": "n",
-        "x" * 140: "t",
+        "x" * 192 + "_end": "t",
     }
 
 
@@ -587,9 +587,16 @@ def test_a_failed_overwrite_leaves_the_old_dataset(abc):
 
 
 def test_odd_characters_in_the_folders_name(abc):
-    odd = abc.folder / 'my "slides": #1 {x} é'
+    odd = abc.folder / 'my "slides": #1 [x] é'
     abc.slides.rename(odd)
     assert load_dataset(str(abc.init(slides=odd).yaml)).slides_dir == str(odd)
+
+
+def test_braces_of_a_path_are_refused_as_the_workflow_would(abc):
+    odd = abc.folder / "{x}"
+    abc.slides.rename(odd)
+    message = abc.refused(slides=odd)
+    assert "{x}/a.tif: the workflow takes { } in a path for wildcards; rename it" in message
 
 
 def test_one_label_is_enough_to_look_at_slides(abc):

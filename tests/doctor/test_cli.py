@@ -158,11 +158,36 @@ def test_a_disk_that_is_too_small(tmp_path, monkeypatch):
     assert done.output.endswith("Not ready: the bags do not fit on the disk.\n")
 
 
+def test_names_that_a_run_could_not_use_are_faults(tmp_path, monkeypatch):
+    tissue_slide(tmp_path / "a.tif", (1024, 768), 0.5)
+    dataset = write_dataset(tmp_path, ["語語,a.tif,a"])
+    renamed = dataset.rename(tmp_path / "2024.yaml")
+    dataset.with_suffix(".csv").rename(tmp_path / "2024.csv")
+    # As an encrypted folder has it.
+    monkeypatch.setattr(stage.os, "pathconf", lambda folder, name: 55)
+    done = doctor(renamed, "--no-tissue")
+    assert done.exit_code == 1
+    assert done.output.splitlines()[-1] == (
+        "Not ready: dataset name '2024': YAML reads it as a number, not as a text; such as "
+        "'study_2024'; rename its yaml and csv; slide ids over 2 bytes are too long for files on "
+        "the disk of results/2024 (語語)."
+    )
+
+
+def test_urls_and_paths_that_a_run_would_refuse_are_faults(tmp_path):
+    rows = ["a,a.tif,file:///etc/passwd,a", "b,b{x}.tif,http://host/b.tif,a"]
+    done = doctor(write_dataset(tmp_path, rows, "slide,path,url,label"), "--no-tissue")
+    assert done.exit_code == 1
+    verdict = done.output.splitlines()[-1]
+    assert "b{x}.tif: the workflow takes { } in a path for wildcards; rename it" in verdict
+    assert "slide a: url file:///etc/passwd: leads out of the dataset's folder" in verdict
+
+
 def test_many_slides_to_fetch_are_one_paragraph(tmp_path):
     rows = [f"s{i:02},s{i:02}.tif,demo:mini_01.tif,a" for i in range(12)]
     done = doctor(write_dataset(tmp_path, rows, "slide,path,url,label"))
     assert done.exit_code == 1
-    assert "`snakemake --cores all --until fetch --config dataset=set`" in done.output
+    assert "--until fetch --config dataset=set slides_dir=" in done.output
     assert "  s00, s01, s02, s03, s04, s05, s06, s07, s08, s09, s10, s11\n" in done.output
     assert done.output.endswith("Not ready: 12 of 12 slides missing.\n")
     assert "reading" not in done.output

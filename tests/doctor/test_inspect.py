@@ -281,3 +281,21 @@ def test_tiles_that_are_a_slip_are_no_fault_of_a_slide(tmp_path):
     tissue_slide(tmp_path / "a.tif", (1024, 768))
     with one_line(ConfigError, match="set larger tiles"):
         look_at(tmp_path / "a.tif", tilings=((1, 0.1),), tissue=False, max_upsample=10.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(5, "Input/output error"), "cannot be read: Input/output error"),
+        (OSError(24, "Too many open files"), "cannot be read: Too many open files"),
+        (MemoryError(), "needs more memory than there is"),
+    ],
+)
+def test_a_fault_of_the_machine_is_none_of_mil(tmp_path, monkeypatch, error, reason):
+    def fail(path, **options):
+        raise error
+
+    (tmp_path / "a.tif").touch()
+    monkeypatch.setattr("mil.doctor.inspect.SlideReader", fail)
+    finding = look_at(tmp_path / "a.tif")
+    assert (finding.state, finding.reason) == ("unreadable", reason)

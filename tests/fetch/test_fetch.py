@@ -1,15 +1,21 @@
 """Fetching: whole or not at all, checked, and one line when it fails."""
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
+from email.message import Message
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import quote, unquote
+from urllib.request import Request
 
 import pytest
 
 from mil.errors import DatasetError
+from mil.fetch import stage
 from mil.fetch.stage import run
 from tests.messages import one_line
 
@@ -29,6 +35,19 @@ class CutShort(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "1000")
         self.end_headers()
         self.wfile.write(b"x" * 10)
+
+    def log_message(self, *args):
+        pass
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Redirects to the URL that the query names."""
+
+    def do_GET(self):
+        self.send_response(302)
+        self.send_header("Location", unquote(self.path.partition("?")[2]))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def log_message(self, *args):
         pass
@@ -66,6 +85,11 @@ def bad_site():
     yield from serve(CutShort)
 
 
+@pytest.fixture(scope="module")
+def other_site():
+    yield from serve(Elsewhere)
+
+
 def fails(url: str, out: Path, **options: str) -> str:
     """The message, after nothing is seen to be left."""
     with one_line(DatasetError) as caught:
@@ -95,6 +119,37 @@ def test_not_on_the_server(site, tmp_path):
     message = fails(f"{site}/other.tif", tmp_path / "x" / "slide.tif")
     assert message.startswith(f"{site}/other.tif: the server answered 404")
     assert "by hand" in message
+
+
+def test_redirects_to_the_web_are_followed(site, other_site, tmp_path):
+    out = tmp_path / "slide.tif"
+    assert run(f"{other_site}/a?{quote(f'{site}/a%20slide.tif')}", out) == len(CONTENT)
+
+
+@pytest.mark.parametrize("target", ["ftp://host/a.tif", "file:///etc/hostname", "data:,x"])
+def test_redirects_to_other_schemes_are_refused(other_site, tmp_path, target):
+    message = fails(f"{other_site}/a?{quote(target)}", tmp_path / "x" / "slide.tif")
+    assert target in message
+
+
+@pytest.mark.parametrize(("checked", "followed"), [(True, True), (False, False)])
+def test_https_is_left_for_http_only_with_a_checksum(checked, followed):
+    handler = stage._Redirects(checked=checked)
+    request = Request("https://host/a")
+    if followed:
+        new = handler.redirect_request(request, None, 302, "Found", Message(), "http://host/b")
+        assert new.full_url == "http://host/b"
+    else:
+        with pytest.raises(HTTPError, match="redirect to http://host/b, which is not https:"):
+            handler.redirect_request(request, None, 302, "Found", Message(), "http://host/b")
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+def test_what_is_not_a_file_is_refused(tmp_path, kind):
+    source = {"device": Path("/dev/zero"), "pipe": tmp_path / "pipe", "folder": tmp_path}[kind]
+    os.mkfifo(tmp_path / "pipe")
+    message = fails(source.as_uri(), tmp_path / "x" / "slide.tif")
+    assert message == f"{source.as_uri()}: not a file; give the URL of one file"
 
 
 def test_server_stops_early(bad_site, tmp_path):
@@ -154,8 +209,8 @@ def test_malformed_url(tmp_path, url):
 
 
 def test_demo(tmp_path, monkeypatch):
-    stage = pytest.importorskip("mil.demo.stage")
-    monkeypatch.setattr(stage, "make", lambda name, out: out.write_text(f"{name} {out.suffix}"))
+    demo = pytest.importorskip("mil.demo.stage")
+    monkeypatch.setattr(demo, "make", lambda name, out: out.write_text(f"{name} {out.suffix}"))
     out = tmp_path / "demo.tif"
     assert run("demo:slide_001", out) == len("slide_001 .tif")
     assert out.read_text() == "slide_001 .tif"

@@ -85,6 +85,54 @@ def test_stamps_two_tables(tmp_path):
     assert "1 rows of the table without a bag: y/gone.h5" in output
 
 
+def test_all_columns_of_both_of_stamps_tables_are_kept(tmp_path):
+    for slide in ("a", "b"):
+        write_stamp(tmp_path / "out", slide)
+    clini = put_text(tmp_path / "clini.csv", "PATIENT,label,site,age\np,x,Ulm,60\nq,y,Bonn,70\n")
+    slides = put_text(tmp_path / "slides.csv", "PATIENT,FILENAME,scanner\np,a.h5,one\nq,b.h5,two\n")
+    code, output, rows = import_dataset(
+        tmp_path / "out", "--labels", clini, "--slide-table", slides
+    )
+    assert code == 0, output
+    assert rows["a"].subgroups == {"scanner": "one", "site": "Ulm", "age": "60"}
+    assert rows["b"].subgroups == {"scanner": "two", "site": "Bonn", "age": "70"}
+    assert (rows["a"].label, rows["b"].patient) == ("x", "q")
+
+
+def test_our_columns_of_a_table_are_ours_after_the_import_too(job):
+    table = put_text(
+        job.parent / "labels.csv",
+        "slide,label,Split,mpp,annotation,path,site\n001,a,training,0.5,x.xml,p,s\n"
+        '002,b,TEST,"0,25",,q,s\n003,a,Validation,0.5,,r,s\n004,b,train,0.5,,t,s\n',
+    )
+    code, output, rows = import_dataset(job, "--labels", table)
+    assert code == 0, output
+    assert [row.split for row in rows.values()] == ["train", "test", "val", "train"]
+    assert [row.mpp for row in rows.values()] == [0.5, 0.25, 0.5, 0.5]
+    assert rows["001"].annotation == "x.xml"
+    assert rows["001"].subgroups == {"sheet_path": "p", "site": "s"}
+
+
+def test_a_column_that_holds_no_splits_is_kept_under_another_name(job):
+    table = put_text(
+        job.parent / "labels.csv", "slide,label,split\n001,a,k1\n002,b,k2\n003,a,\n004,b,k1\n"
+    )
+    code, output, rows = import_dataset(job, "--labels", table)
+    assert code == 0, output
+    assert [row.subgroups["sheet_split"] for row in rows.values()] == ["k1", "k2", "", "k1"]
+    assert {row.split for row in rows.values()} == {""}
+
+
+def test_a_patient_in_two_splits_is_found_before_bags_are_written(job):
+    table = put_text(
+        job.parent / "labels.csv",
+        "slide,patient,label,split\n001,p,a,train\n002,p,b,test\n003,q,a,train\n004,r,b,test\n",
+    )
+    code, output, _ = import_dataset(job, "--labels", table)
+    assert (code, "patient p is in two splits" in output) == (1, True)
+    assert not (job.parent / "bags").exists()
+
+
 def test_a_patient_with_two_labels_has_none(tmp_path):
     write_stamp(tmp_path / "out", "a")
     clini = put_text(tmp_path / "clini.csv", "PATIENT,label\np,x\np,y\n")
@@ -105,6 +153,26 @@ def test_labels_are_asked_for(job):
     assert (code, rows) == (1, {})
     assert output == "a dataset of bags of trident needs their labels; give --labels FILE"
     assert not (job.parent / "bags").exists()  # Reported before anything is written.
+
+
+def test_ids_are_those_that_init_gives_the_slides(tmp_path):
+    for name in ("A.ome", "UID.1.2", "O'Brien 1", "cafe\u0301"):
+        write_trident(tmp_path / "job", name)
+    table = put_text(
+        tmp_path / "labels.csv",
+        "slide,label\nA.ome.tif,x\nUID.1.2,y\nO'Brien 1.svs,x\ncafe\u0301.svs,y\n",
+    )
+    code, output, rows = import_dataset(tmp_path / "job", "--labels", table)
+    assert code == 0, output
+    assert sorted(rows) == ["A", "O_Brien 1", "UID.1.2", "caf\u00e9"]
+    assert {path.stem for path in (tmp_path / "bags").glob("*.h5")} == set(rows)
+
+
+def test_groups_whose_names_cannot_be_files_get_ids_that_can(tmp_path):
+    path = write_acmil(tmp_path / "patch_feats_pretrain_ssl.h5", {"o'f": 0, "x.1": 1})
+    code, output, rows = import_dataset(path)
+    assert code == 0, output
+    assert {slide: row.label for slide, row in rows.items()} == {"o_f": "0", "x.1": "1"}
 
 
 def test_what_is_left_over_is_named(job):

@@ -88,7 +88,7 @@ def test_stamps_coordinates_without_a_unit(files, tmp_path):
     assert "does not say the unit of its coords" in refused(files["stamp"], tmp_path)
 
 
-@pytest.mark.parametrize("name", ["..", "a..b", ".hidden", "a:b", "x" * 151])
+@pytest.mark.parametrize("name", ["..", ".hidden"])
 def test_a_group_that_cannot_be_a_files_name(tmp_path, name):
     path = write_acmil(tmp_path / "patch_feats_pretrain_ssl.h5", {"fine": 0, name: 1})
     assert "cannot be a slide's id" in refused(path, tmp_path)

@@ -247,8 +247,7 @@ def test_a_disk_that_takes_no_more_is_one_line(tmp_path):
         check=False,
         timeout=60,
     )
-    assert done.stderr == (
-        f"mil: [Errno 27] File too large: '{tmp_path / 'x.h5'}'; free some space there, or choose "
-        "another path\n"
-    )
+    place = f"mil: [Errno 27] File too large: '{tmp_path / 'x.h5'}'"
+    assert done.stderr.startswith(f"{place}; free some space there, or choose another path")
+    assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

@@ -54,6 +54,31 @@ def test_where_things_are(study):
     assert plan(slides_dir="data/toy/../toy").slides_dir == Path("data/toy/../toy")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "subject"),
+    [("b.tif", "b{x}.tif", "slide b"), ("b's regions", "b{r}", "annotation of slide b")],
+)
+def test_a_path_that_the_workflow_takes_for_a_pattern_is_refused(study, old, new, subject):
+    table = study / "configs/datasets/toy.csv"
+    assert old in table.read_text(encoding="utf-8")
+    table.write_text(table.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    with one_line(DatasetError, match=f"^{subject}: .*the workflow takes .* for wildcards"):
+        plan(allow_missing=True)
+
+
+def test_a_file_elsewhere_on_this_machine_is_fetched_only_if_the_run_allows_it(study):
+    table = study / "configs/datasets/toy.csv"
+    table.write_text(table.read_text().replace("https://example.org/c.tif", "file:///etc/passwd"))
+    with one_line(DatasetError, match="^slide c: url file:///etc/passwd: leads out of"):
+        plan()
+    assert plan(trust_urls=True).fetchable == {"c.tif": ("file:///etc/passwd", "")}
+
+
+def test_a_slides_folder_that_the_workflow_takes_for_a_pattern_is_refused(study):
+    with one_line(DatasetError, match=r"^slides_dir: data/\{x\}: the workflow takes"):
+        plan(slides_dir="data/{x}", allow_missing=True)
+
+
 def test_a_missing_slide_stops_unless_it_may_be_missing(study):
     (study / "data/toy/b.tif").unlink()
     with pytest.raises(DatasetError, match="1 of 3 slides are not in data/toy"):

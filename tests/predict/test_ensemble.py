@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from mil.errors import MilError
+from mil.io.tables import read_csv
 from mil.predict.ensemble import load_ensemble
 from mil.predict.stage import run
 from tests.messages import one_line
@@ -95,9 +96,29 @@ def test_heads_of_two_recipes_or_of_different_features(place, make_head):
 def test_slides_of_one_name(place, make_head):
     make_head()
     said = refused(place, slides=("a.tif", "more/A.svs"))
-    assert said.startswith("more/A.svs: has the name of a.tif, and so would its files; ")
-    for name in ("a*.tif", "caf\udce9.tif"):  # the second: a name that is not UTF-8
-        assert refused(place, slides=(name,)).endswith("rename it: letters, digits, _ and -")
+    assert said.startswith("more/A.svs: has the id A of a.tif, and so would its files; ")
+    said = refused(place, slides=("o'f.tif", "o_f.ome.tif"))
+    assert said.startswith("o_f.ome.tif: has the id o_f of o'f.tif")
+
+
+def test_ids_of_new_slides_are_those_that_init_gives(place, make_head):
+    make_head()
+    names = ["A.ome.tif", "UID.1.2", "o'f 1.svs", "a*.tif", "caf\udce9.tif"]
+    said: list[str] = []
+    run(
+        [place / name for name in names],
+        place / "heads",
+        place / "out",
+        mpp=None,
+        threads=1,
+        device="cpu",
+        heatmaps=False,
+        keep_bags=None,
+        say=said.append,
+    )
+    rows = read_csv(place / "out" / "predictions.csv")
+    assert [row["slide"] for row in rows] == ["A", "UID.1.2", "o_f 1", "a_", "caf_"]
+    assert {row["reason"] for row in rows} == {"no such file"}
 
 
 def test_heads_are_found_at_any_depth_in_the_order_of_seeds(place, make_head):

@@ -10,7 +10,6 @@ from mil.encoders.runner import BatchedEncoder
 from mil.errors import DatasetError
 from mil.features import stage as features_stage
 from mil.io.bags import read_bag
-from mil.io.bags.advice import ADVICE_WITHOUT_STUDY
 from mil.io.tables import read_csv
 from mil.predict import slide, stage
 from mil.predict.running import Running
@@ -188,10 +187,10 @@ def test_one_slide_does_not_stop_the_others(place, make_head):
     assert all(rows[name]["p_tumour"] == "" and rows[name]["reason"] for name in "bcde")
     lines = dict(line.removeprefix("predict ").split(": ", 1) for line in done.output.splitlines())
     assert lines["b"].startswith("no_mpp: ")
-    assert lines["b"].endswith(f"; {ADVICE_WITHOUT_STUDY['no_mpp']}")
+    assert "; give its pixel size: --mpp, " in lines["b"]
     assert "no tile with enough tissue" in lines["c"]
     assert "a web page" in lines["d"]
-    assert lines["e"] == "unreadable: no such file; look at the path"
+    assert lines["e"] == "unreadable: no such file; correct its path, or put its file there"
     assert lines["a"].startswith("ok, p(tumour) = ")
     assert all((place / "out" / "heatmap" / f"{name}.png").exists() for name in "abcde")
 

@@ -1,4 +1,11 @@
-"""Remedies for the states of slides, in the words of each command that reports them."""
+"""Remedies for the states of slides, in the words of each command that reports them.
+
+A remedy must be true for the cause, which the reason of a state names: `remedy` and its kin
+choose by both. The table of docs/how-to/doctor.md lists them.
+"""
+
+import re
+import shlex
 
 DAMAGED_FILE = "copy it again from its source"
 
@@ -29,14 +36,15 @@ ADVICE = {
     "not reached": "run again; the run stopped before this slide",
 }
 
-# Before a run: states that only `mil doctor` knows. `{}` is the name of the dataset.
+# Before a run: states that only `mil doctor` knows.
 ADVICE_BEFORE_RUN = {
     "missing": (
-        "if the slides are elsewhere, give --slides-dir DIR (for a run: `--config slides_dir=DIR`)"
+        "put its file there, or correct its path in the csv; if all slides are elsewhere, give "
+        "--slides-dir DIR (for a run: `--config slides_dir=DIR`)"
     ),
     "not_fetched": (
         "fetch them first, no GPU is needed: "
-        "`snakemake --cores all --until fetch --config dataset={}`"
+        "`snakemake --cores all --until fetch --config dataset={dataset} slides_dir={slides_dir}`"
     ),
     "bad_mask": "correct the mask file, or remove it",
     "reading_stopped": "look at the disk or network that holds it, and run again",
@@ -59,3 +67,69 @@ ADVICE_WITHOUT_STUDY = {
     "unreadable": ADVICE["unreadable"],
     "corrupt_regions": f"{ADVICE['corrupt_regions']} in configs/config.yaml",
 }
+
+# States of bags that were imported or come from another run: no slide is tiled here.
+ADVICE_OF_BAGS = "make its features again from the slide, or take its row out of the slide table"
+
+LOOK_AT_PATH = "correct its path, or put its file there"
+GIVE_FILE = "give the file of the slide itself"
+CONVERT = "convert it as the reason says"
+# Causes that the advice of a state would be false for: state, pattern of the reason, advice.
+CAUSES = (
+    ("unreadable", r"no such file", LOOK_AT_PATH),
+    ("unreadable", r"a folder, not a slide|neither a file nor a folder", GIVE_FILE),
+    ("unreadable", r"not a slide but ", GIVE_FILE),
+    ("unreadable", r"cannot be read: ", "look at its permissions and its disk, then run again"),
+    ("unreadable", r"an empty file", DAMAGED_FILE),
+    ("unreadable", r".*; write it again |.*only 8-bit RGB is read", CONVERT),
+    ("unreadable", r"needs more memory", "give the job more memory, or run fewer at a time"),
+    # No setting allows these.
+    ("corrupt_regions", r".* of its area cannot be decoded at any level", DAMAGED_FILE),
+    ("corrupt_regions", r"(\d+) of \1 tiles ", DAMAGED_FILE),
+)
+
+
+def remedy(state: str, reason: str, *, precomputed: bool = False) -> str:
+    """Remedy for a slide's state in a study.
+
+    Args:
+        state: Name of the state, not `ok`.
+        reason: Reason of the state.
+        precomputed: Whether the state is that of a precomputed bag.
+    """
+    if precomputed and state != "no_bag":
+        return ADVICE_OF_BAGS
+    return _of_cause(state, reason) or ADVICE[state]
+
+
+def remedy_before_run(state: str, reason: str, *, dataset: str, slides_dir: str) -> str:
+    """Remedy for a slide's state that `mil doctor` expects; empty for `ok`.
+
+    Args:
+        state: Name of the state.
+        reason: Reason of the state.
+        dataset: Name of the dataset, for commands in the text.
+        slides_dir: Folder of the slides, for commands in the text.
+    """
+    text = _of_cause(state, reason) or {**ADVICE, **ADVICE_BEFORE_RUN}.get(state, "")
+    # There is no image before the run.
+    text = text.replace("look at its QC image", "run `--until tile` and look at its QC image")
+    names = {"{dataset}": dataset, "{slides_dir}": shlex.quote(slides_dir)}
+    for pattern, name in names.items():
+        text = text.replace(pattern, name)
+    return text
+
+
+def remedy_of_one(state: str, reason: str) -> str:
+    """Remedy for the state of a single slide without a study; empty: none is known."""
+    text = _of_cause(state, reason) or ADVICE_WITHOUT_STUDY.get(state, "")
+    if state == "no_mpp":
+        text += " (it holds for all slides of a command: predict this one by itself)"
+    return text
+
+
+def _of_cause(state: str, reason: str) -> str:
+    for cause_state, pattern, advice in CAUSES:
+        if state == cause_state and re.match(pattern, reason):
+            return advice
+    return ""

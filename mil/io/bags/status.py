@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mil.errors import ConfigError, FormatError
 from mil.io.bags import read_header
-from mil.io.bags.advice import ADVICE
+from mil.io.bags.advice import remedy
 from mil.io.tiles import read_tiles
 
 
@@ -18,6 +18,15 @@ class SlideState:
     slide: str
     state: str
     reason: str = ""
+    # Whether it is that of a precomputed bag, whose slide is not tiled here.
+    precomputed: bool = field(default=False, compare=False)
+
+    @property
+    def advice(self) -> str:
+        """Remedy; empty for `ok`."""
+        if self.state == "ok":
+            return ""
+        return remedy(self.state, self.reason, precomputed=self.precomputed)
 
 
 def gather(
@@ -66,7 +75,7 @@ def _state(slide: str, tiles_dir: Path | None, bags_dir: Path) -> SlideState:
                 f"{bag}: is the bag of slide {header.slide!r}; give it that name, or import it "
                 "again"
             )
-        return SlideState(slide, header.state, header.reason)
+        return SlideState(slide, header.state, header.reason, tiles_dir is None)
     if tiles_dir is None:
         return SlideState(slide, "no_bag", f"there is no {bag}")
     tiles = tiles_dir / f"{slide}.h5"
@@ -86,5 +95,5 @@ def summary(states: Sequence[SlideState]) -> str:
     lines = [f"{len(states)} in, {len(states) - len(lost)} out{by_state}"]
     for state in lost:
         reason = f": {state.reason}" if state.reason else ""
-        lines.append(f"  {state.slide}  {state.state}{reason}; {ADVICE[state.state]}")
+        lines.append(f"  {state.slide}  {state.state}{reason}; {state.advice}")
     return "\n".join(lines)

@@ -64,6 +64,22 @@ def locate_masks(
     return masks
 
 
+def check_no_braces(subject: str, path: Path | str) -> None:
+    """Refuse a path that Snakemake would take for a pattern.
+
+    Args:
+        subject: Setting or slide that the path is of, for the message.
+        path: The path.
+
+    Raises:
+        DatasetError: it holds a brace, which cannot be escaped.
+    """
+    if "{" in str(path):
+        raise DatasetError(
+            f"{subject}: {path}: the workflow takes {{ }} in a path for wildcards; rename it"
+        )
+
+
 def fetchable(slides: Sequence[Slide]) -> dict[str, tuple[str, str]]:
     """Files that `fetch` can bring: URL and checksum by their path below the slides' folder."""
     files = {slide.path: (slide.url, slide.checksum) for slide in slides if slide.url}

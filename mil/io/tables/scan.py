@@ -10,22 +10,18 @@ from pathlib import Path, PurePosixPath
 import openslide
 
 from mil.errors import DatasetError
-from mil.io.tables import valid_id
 from mil.io.tables.conventions import SUFFIXES, without_suffix
+from mil.io.tables.ids import clean_id, id_of
 from mil.progress import progress
 from mil.text import clean
 
 ANNOTATION_SUFFIXES = (".xml", ".annotations", ".geojson")
 ANNOTATION_FOLDERS = ("annotations", "lesion_annotations")
-# Characters of a slide id that come from its file name; an id has at most 150.
-MAX_STEM = 140
 # Bytes of an XML file in which its root element stands, and its first region.
 HEAD_BYTES = 65536
 # ASAP's root, or the root and a region of ImageScope and HALO: Aperio's scanner writes the
 # root alone.
 ANNOTATION = re.compile(rb"<ASAP_Annotations\b|<Annotations\b.*?<Region[\s>]", re.DOTALL)
-# Characters that no file name should have, and `..`, which would leave a folder.
-UNUSABLE = re.compile(r"[/\\{}*?\"'<>|:\x00-\x1f]|\.\.+")
 
 
 @dataclass(frozen=True)
@@ -142,12 +138,12 @@ def _with_ids(slides: Sequence[SlideFile]) -> list[SlideFile]:
     Where two are alike, the folder's name goes before it, then the whole path, then a
     number behind it.
     """
-    ids = [_clean(without_suffix(slide.names[0]).name) for slide in slides]
+    ids = [id_of(slide.names[0]) for slide in slides]
     for i in _duplicates(ids):
-        ids[i] = _clean("_".join(without_suffix(slides[i].names[0]).parts[-2:]))
+        ids[i] = clean_id("_".join(without_suffix(slides[i].names[0]).parts[-2:]))
     for i in _duplicates(ids):
         # With its extension: `a.svs` and `a.tif` may lie in one folder.
-        ids[i] = _clean("_".join(slides[i].names[0].parts))
+        ids[i] = clean_id("_".join(slides[i].names[0].parts))
     # Cleaning may make two paths alike.
     for number, i in enumerate(_duplicates(ids), 1):
         ids[i] = f"{ids[i]}_{number}"
@@ -158,11 +154,6 @@ def _duplicates(ids: Sequence[str]) -> list[int]:
     """Indices of ids that stand there more than once, without regard to case."""
     times = Counter(name.lower() for name in ids)
     return [i for i, name in enumerate(ids) if times[name.lower()] > 1]
-
-
-def _clean(name: str) -> str:
-    name = UNUSABLE.sub("_", clean(name))[-MAX_STEM:].strip()
-    return name if valid_id(name) else f"_{name.lstrip('. -')}"
 
 
 def find_annotations(root: Path, slides: Sequence[SlideFile]) -> tuple[dict[str, str], list[str]]:

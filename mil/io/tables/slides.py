@@ -1,6 +1,5 @@
 """The slide table: one row a slide, read as strings and checked before anything runs."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,6 +11,7 @@ from mil.io.tables.columns import MOST_SHOWN, likely_columns
 from mil.io.tables.conventions import KNOWN, SPLIT_WORDS, SPLITS
 from mil.io.tables.csv_files import read_csv
 from mil.io.tables.faults import Faults
+from mil.io.tables.ids import id_fault, valid_id
 from mil.io.tables.leakage import PatientSlide, patients_in_two_splits
 from mil.io.tables.notes import look_alikes, notes_on
 from mil.io.tables.spreadsheet import Sheet, examine_sheet
@@ -36,10 +36,6 @@ COLUMNS = (
 IN_FOLDER = ("path", "annotation", "tissue", "region")
 # Columns of URLs, and the column of the path that each is saved to.
 SAVED_TO = {"url": "path", "annotation_url": "annotation"}
-# An id becomes a file name on every system: no separators, no wildcards of the
-# workflow, nothing hidden. The last range is of file names that are not UTF-8.
-_NEVER = r"/\\{}*?\"'<>|:\x00-\x1f\x7f\ud800-\udfff"
-SLIDE_ID = re.compile(rf"[^\s.\-{_NEVER}][^{_NEVER}]{{0,149}}")
 # Micrometres per pixel; a larger number is another unit.
 LARGEST_MPP = 1000
 
@@ -87,11 +83,6 @@ class Slide:
     checksum: str = ""
     scene: str = ""
     subgroups: dict[str, str] = field(default_factory=dict)
-
-
-def valid_id(name: str) -> bool:
-    """Whether a slide id can be part of a file name everywhere; at most 150 characters."""
-    return bool(SLIDE_ID.fullmatch(name)) and ".." not in name
 
 
 def read_dataset(name: str) -> tuple[DatasetConfig, list[Slide]]:
@@ -260,9 +251,7 @@ def _slide(
     values = {column: row.get(name, "") for column, name in column_names.items()}
     slide = values["slide"]
     if not valid_id(slide):
-        faults.add(
-            f": slide id {slide!r} cannot be a file name; use letters, digits, _ and -", line
-        )
+        faults.add(f": slide id {slide!r} {id_fault(slide)}", line)
         return None
     # Each fault of the row is told, not only its first.
     problems: list[str] = []

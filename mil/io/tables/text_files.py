@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from mil.errors import DatasetError
 from mil.io.tables.conventions import HEADER_KEYS, column_key
+from mil.io.tables.formulas import unescaped
 
 # A table of all slides of a large study has a few megabytes; parsed, it takes several
 # times its size in memory.
@@ -193,7 +194,7 @@ def _parsed(path: Path, text: str, separator: str, *, strict: bool) -> list[tupl
     for cells in reader:
         num_cells += len(cells)
         check_num_cells(num_cells, path)
-        rows.append((reader.line_num, cells))
+        rows.append((reader.line_num, [unescaped(cell.strip()) for cell in cells]))
     return rows
 
 

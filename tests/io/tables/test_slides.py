@@ -1,15 +1,19 @@
 """The slide table: what is read, and what is refused with which words."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from snakemake.io import PeriodicityDetector
 
 from mil.config import DatasetConfig
 from mil.errors import DatasetError, FormatError
+from mil.io.atomic import write_text
+from mil.io.scores import score_path
 from mil.io.tables import (
     Slide,
+    id_of,
     read_csv,
     read_folds,
     read_slides,
@@ -255,7 +259,6 @@ BAD_IDS = [
     "a..b",
     "a:b",
     "a|b",
-    "x" * 151,
 ]
 
 
@@ -266,6 +269,65 @@ def test_ids_that_cannot_be_file_names(tmp_path, name):
     )
 
 
+@pytest.mark.parametrize("name", ["x" * 202 + "1", "語" * 74 + "1", "é" * 101 + "1"])
+def test_ids_that_are_too_long_in_bytes(tmp_path, name):
+    num_bytes = len(name.encode())
+    message = refused(tmp_path, f"slide,label\n{name},normal\n")
+    assert f"is too long for a file name ({num_bytes} bytes of at most 202)" in message
+
+
+@pytest.mark.parametrize("name", ["0" * 20, "語" * 25, "a" + "ab" * 20, "1." * 20 + "1.1."])
+def test_ids_that_snakemake_takes_for_a_circle(tmp_path, name):
+    assert PeriodicityDetector().is_periodic(name)
+    message = refused(tmp_path, f"slide,label\n{name},normal\n")
+    assert "ends in a part that is repeated 20 times" in message
+    assert id_of(PurePosixPath(f"{name}.svs")) == f"{name}_end"
+    assert not PeriodicityDetector().is_periodic(f"{name}_end")
+
+
+def test_the_longest_id_fits_with_every_ending_and_its_scratch_prefix(tmp_path):
+    name = "語" * 67 + "1"
+    assert valid_id(name)
+    assert not valid_id(name + "x")
+    for ending in (".h5", ".geojson", ".png", ".csv", ".jpg", ".log"):
+        write_text(tmp_path / f"{name}{ending}", "fits")
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_an_id_that_cannot_be_comes_with_one_that_can(tmp_path):
+    for name, proposal in (("o'f", "o_f"), ("a/b: c", "a_b_ c"), ("-a", "_a"), (".h", "_h")):
+        assert refused(tmp_path, f"slide,label\n{name},normal\n").endswith(
+            f"use letters, digits, _ and -, such as {proposal!r}"
+        )
+
+
+@pytest.mark.parametrize(
+    ("file", "slide"),
+    [
+        ("A.svs", "A"),
+        ("A.ome.tif", "A"),
+        ("A.OME.TIFF", "A"),
+        ("UID.1.2", "UID.1.2"),
+        ("1.2.840.dcm", "1.2.840"),
+        ("TCGA-1.F6E9.svs", "TCGA-1.F6E9"),
+        ("O'Brien 1.svs", "O_Brien 1"),
+        ("a*.tif", "a_"),
+        ("-c.tif", "_c"),
+        (".tif", "_tif"),
+        ("d..e.tif", "d_e"),
+        ("cafe\u0301.tif", "caf\u00e9"),  # accents written apart, as macOS does
+        ("a\u200bb\ufeff.tif", "ab"),  # letters that nobody sees
+        ("caf\udce9.tif", "caf_"),  # not UTF-8
+        ("a\x7fb.svs", "a_b"),
+        ("語" * 75 + "1.svs", "語" * 63 + "1"),
+        ("x" * 250 + "1.svs", "x" * 191 + "1"),
+    ],
+)
+def test_the_id_of_a_file(file, slide):
+    assert id_of(PurePosixPath(file)) == slide
+    assert valid_id(slide)
+
+
 def test_ids_that_never_come_from_a_csv():
     assert not valid_id("")
     assert not valid_id("a\n")
@@ -273,7 +335,16 @@ def test_ids_that_never_come_from_a_csv():
 
 
 @pytest.mark.parametrize(
-    "name", ["a", "TCGA-3C-AALI-01Z-00-DX1.F6E9A5DF", "1.2.840.10008", "å 1 (2)", "x" * 150]
+    "name",
+    [
+        "a",
+        "TCGA-3C-AALI-01Z-00-DX1.F6E9A5DF",
+        "1.2.840.10008",
+        "å 1 (2)",
+        "xy" + "x" * 19 + "y" * 19,
+        ("ab" * 99 + "xy") + "z",
+        "語" * 65 + "1",
+    ],
 )
 def test_ids_that_can(tmp_path, name):
     assert [slide.slide for slide in read(tmp_path, f"slide,label\n{name},normal\n")] == [name]
@@ -380,3 +451,8 @@ def test_two_ids_for_one_file(tmp_path):
     assert "slides a and b have the same path x.tif; keep one" in message
     message = refused(tmp_path, "slide,path,label\na,in/x.tif,normal\nb,./in//x.tif,tumour\n")
     assert "slides a and b have the same path ./in//x.tif; keep one" in message
+
+
+def test_the_scores_of_the_longest_id_are_found_by_it(tmp_path):
+    name = "語" * 67 + "1"
+    assert score_path(tmp_path, name) == tmp_path / f"{name}.h5"
