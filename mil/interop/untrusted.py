@@ -5,7 +5,6 @@ locks, and every number is checked before it is used.
 """
 
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -258,34 +257,6 @@ def read_text(attrs: h5py.AttributeManager, name: str, location: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT_CHARACTERS or not value.isprintable():
         raise FormatError(f"{location}: {name} is not a line of text")
     return "" if value == "None" else value
-
-
-def read_pt(path: Path) -> Float[np.ndarray, "tiles dim"]:
-    """Features from a .pt file that holds one tensor (CLAM) or one array (TRIDENT) only.
-
-    Raises:
-        FormatError: it holds something else, or would have to be unpickled.
-    """
-    # Imported late: torch takes seconds, and only .pt files need it.
-    import torch
-
-    # A pickled array of plain numbers needs these; torch refuses all else.
-    allowed = [np._core.multiarray._reconstruct, np.ndarray, np.dtype]  # type: ignore[attr-defined]
-    allowed += [type(np.dtype(kind)) for kind in ("float16", "float32", "float64")]
-    try:
-        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(allowed):
-            value = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  a damaged pickle fails in as many ways as there are instructions
-        raise FormatError(
-            f"{path}: not one tensor saved by torch, or damaged ({_one_line(error)[:80]})"
-        ) from None
-    if isinstance(value, torch.Tensor):
-        # NumPy has no bfloat16; float32 holds each of its values.
-        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-    if not isinstance(value, np.ndarray):
-        raise FormatError(f"{path}: holds a {type(value).__name__}, not one tensor of features")
-    check_feature_shape(value.shape, value.dtype.kind, str(path))
-    return finite_rows(value, str(path))
 
 
 def _one_line(error: BaseException) -> str:
