@@ -252,7 +252,7 @@ def draw_state(out: Path, tiles: Path | None, bag: BagHeader) -> None:
             reason = bag.reason or "This bag holds no tiles."
             draw_message(scratch, f"{bag.slide}   {bag.state}", reason)
         else:
-            overview = tiled_slide(tiles, bag.slide).image
+            overview = tiled_slide(tiles, bag).image
             draw(
                 scratch,
                 overview,

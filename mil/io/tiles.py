@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from mil.errors import FormatError
+from mil.io.checksums import check_arrays, write_arrays
 from mil.io.h5 import plain, reading, writing
 
 FORMAT = "mil.tiles"
 VERSION = 2
+# Group of the quality columns.
+QUALITY = "quality"
 # Named states that a slide may end in; see docs/reference/results.md.
 STATES = ("ok", "no_tissue", "no_mpp", "unreadable", "corrupt_regions")
 
@@ -86,12 +90,17 @@ class Tiles:
 
 def write_tiles(path: Path, tiles: Tiles) -> None:
     """Write a tiles file whole or not at all."""
+    # Shares need no more than three digits.
+    quality = {
+        f"{QUALITY}/{name}": shares.astype(np.float16) for name, shares in tiles.quality.items()
+    }
+    arrays = {
+        "coords": tiles.coords.astype(np.int32),
+        "tissue": tiles.tissue.astype(np.float16),
+        **quality,
+    }
     with writing(path, FORMAT, VERSION) as file:
-        file["coords"] = tiles.coords.astype(np.int32)
-        # Shares need no more than three digits.
-        file["tissue"] = tiles.tissue.astype(np.float16)
-        for name, values in tiles.quality.items():
-            file[f"quality/{name}"] = values.astype(np.float16)
+        write_arrays(file, arrays)
         file.attrs.update(asdict(tiles.geometry), digest=tiles.digest)
 
 
@@ -99,11 +108,25 @@ def read_tiles(path: Path | str) -> Tiles:
     """Read a tiles file.
 
     Raises:
-        FormatError: the file is no tiles file, or was never finished.
+        FormatError: the file is no tiles file, was never finished, or was changed since it
+            was written.
     """
-    with reading(Path(path), FORMAT, VERSION) as file:
+    path = Path(path)
+    with reading(path, FORMAT, VERSION) as file:
         attributes = {name: plain(file.attrs[name]) for name in TileGeometry.__dataclass_fields__}
-        columns = file.get("quality", {}).items()
-        quality = {name: values[:].astype(np.float32) for name, values in columns}
-        tissue = file["tissue"][:].astype(np.float32)
-        return Tiles(TileGeometry(**attributes), file["coords"][:], tissue, quality)
+        quality = [f"{QUALITY}/{name}" for name in file.get(QUALITY, ())]
+        arrays = {name: file[name][:] for name in ("coords", "tissue", *quality)}
+        check_arrays(file, arrays, path)
+        tiles = Tiles(
+            TileGeometry(**attributes),
+            arrays["coords"],
+            arrays["tissue"].astype(np.float32),
+            {name.partition("/")[2]: arrays[name].astype(np.float32) for name in quality},
+        )
+        # Bags name their tiles by it. Older files have it too, but no checksums.
+        if plain(file.attrs.get("digest", tiles.digest)) != tiles.digest:
+            raise FormatError(
+                f"{path}: its corners or their scale differ from its digest, so they were changed "
+                "after they were written; delete the file and tile the slide again"
+            )
+        return tiles

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mil.errors import FormatError
-from mil.io.bags.file import Bag, read_identity
+from mil.io.bags.file import Bag, BagHeader, read_identity
 
 ONE_ENCODER = "a folder holds bags of one encoder"
 
@@ -24,6 +24,19 @@ def check_has_tiles(bag: Bag, path: Path) -> None:
     """
     if bag.state != "ok" or not bag.valid.any():
         raise no_tiles(path, bag.state)
+
+
+def check_slide(header: BagHeader, path: Path) -> None:
+    """Refuse a bag under the name of another slide.
+
+    Raises:
+        FormatError: the slide in the bag is not that of the file's name.
+    """
+    if header.slide != path.stem:
+        raise FormatError(
+            f"{path}: is the bag of slide {header.slide!r}; give it that name, or make the bag of "
+            f"{path.stem} again"
+        )
 
 
 def no_tiles(path: Path, state: str) -> FormatError:

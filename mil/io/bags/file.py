@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from mil.config import tiling_name
 from mil.errors import FormatError
+from mil.io.checksums import check_arrays, write_arrays
 from mil.io.h5 import plain, reading, writing
 from mil.io.tiles import STATES, Tiles
 
@@ -176,19 +177,20 @@ def bag_of(
 
 
 def write_bag(path: Path | str, bag: Bag) -> None:
-    """Write a bag file whole or not at all: contiguous, uncompressed.
+    """Write a bag file whole or not at all: contiguous, uncompressed, with checksums.
 
     The attributes on `coords` have TRIDENT's names, so that tools which read TRIDENT's
     bags open ours.
     """
+    arrays = {"features": bag.features, "valid": bag.valid}
+    if bag.coords is not None:
+        arrays["coords"] = bag.coords.astype(np.int32)
+    if bag.coords_um is not None:
+        arrays["coords_um"] = bag.coords_um.astype(np.float32)
     with writing(Path(path), FORMAT, VERSION) as file:
-        file["features"] = bag.features
-        file["valid"] = bag.valid
+        write_arrays(file, arrays)
         if bag.coords is not None:
-            file["coords"] = bag.coords.astype(np.int32)
             file["coords"].attrs.update(_as_trident(bag))
-        if bag.coords_um is not None:
-            file["coords_um"] = bag.coords_um.astype(np.float32)
         # HDF5 has no None: what is not known is left out.
         header = {field.name: getattr(bag, field.name) for field in fields(BagHeader)}
         file.attrs.update({name: value for name, value in header.items() if value is not None})
@@ -200,8 +202,8 @@ def read_bag(path: Path | str) -> Bag:
     """Read a bag file.
 
     Raises:
-        FormatError: the file is no bag, was never finished, or holds something that
-            cannot be.
+        FormatError: the file is no bag, was never finished, holds something that cannot
+            be, or was changed since it was written.
     """
     path = Path(path)
     with reading(path, FORMAT, VERSION) as file:
@@ -290,7 +292,9 @@ def _arrays(file: h5py.File, path: Path, *, features: bool = True) -> dict[str, 
             )
     if not features:
         del datasets["features"]
-    return {"coords": None, **{name: np.asarray(data) for name, data in datasets.items()}}
+    arrays = {name: np.asarray(data) for name, data in datasets.items()}
+    check_arrays(file, arrays, path)
+    return {"coords": None, **arrays}
 
 
 def _tile_order(coords: Int[np.ndarray, "tiles 2"] | None) -> str:

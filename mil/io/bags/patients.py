@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from mil.errors import DatasetError, FormatError
 from mil.io.bags import Bag, common_identity, read_bag
-from mil.io.bags.checks import check_width, no_tiles
+from mil.io.bags.checks import check_slide, check_width, no_tiles
 from mil.io.tables import read_folds
 from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
 from mil.tasks import unfitted_task
@@ -156,8 +156,9 @@ def read_concatenated(paths: Sequence[Path], name: str) -> Bag:
         name: name of the joint bag.
 
     Raises:
-        FormatError: a bag cannot be read; bags differ in encoder, tiling or width; or
-            one of several has no tiles, since its slide is not `ok`.
+        FormatError: a bag cannot be read, or is of another slide than its name; bags
+            differ in encoder, tiling or width; or one of several has no tiles, since its
+            slide is not `ok`.
     """
     return concatenate_bags(read_each(paths), name)
 
@@ -165,6 +166,8 @@ def read_concatenated(paths: Sequence[Path], name: str) -> Bag:
 def read_each(paths: Sequence[Path]) -> list[Bag]:
     """Bags that may be laid together; raises what `read_concatenated` does."""
     bags = [read_bag(path) for path in paths]
+    for path, bag in zip(paths, bags, strict=True):
+        check_slide(bag, path)
     # A single bag is checked by its user, which may accept one without tiles.
     if len(bags) == 1:
         return bags

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mil.errors import ConfigError, FormatError
+from mil.errors import ConfigError
 from mil.io.bags import read_header
 from mil.io.bags.advice import ADVICE
+from mil.io.bags.checks import check_slide
 from mil.io.tiles import read_tiles
 
 
@@ -37,8 +38,7 @@ def gather(
 
     Raises:
         ConfigError: `tiles_dirs` and `bags_dirs` differ in length.
-        FormatError: a file is damaged, or a precomputed bag is of another slide than
-            its name.
+        FormatError: a file is damaged, or a bag is of another slide than its name.
     """
     if tiles_dirs and len(tiles_dirs) != len(bags_dirs):
         raise ConfigError(
@@ -60,12 +60,7 @@ def _state(slide: str, tiles_dir: Path | None, bags_dir: Path) -> SlideState:
     bag = bags_dir / f"{slide}.h5"
     if bag.exists():
         header = read_header(bag)
-        # Bags of our own runs are named by the workflow; precomputed ones by users.
-        if tiles_dir is None and header.slide != slide:
-            raise FormatError(
-                f"{bag}: is the bag of slide {header.slide!r}; give it that name, or import it "
-                "again"
-            )
+        check_slide(header, bag)
         return SlideState(slide, header.state, header.reason)
     if tiles_dir is None:
         return SlideState(slide, "no_bag", f"there is no {bag}")
