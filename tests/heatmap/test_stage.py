@@ -69,7 +69,7 @@ def head(folder, seed: int, fold: int = 0, **changes):
 def slide(tmp_path):
     """A bag of six tiles, the last unreadable, with tiles file, tissue outline and overview."""
     valid = np.array([True] * 5 + [False])
-    tiles = bag_file(tmp_path / "bag.h5", "s1", FEATURES, COORDS, valid=valid, **GEOMETRY)
+    tiles = bag_file(tmp_path / "s1.h5", "s1", FEATURES, COORDS, valid=valid, **GEOMETRY)
     write_tiles(tmp_path / "tiles.h5", tiles)
     write_geojson(tmp_path / "tiles.geojson", [feature(box(100, 50, 1400, 900), {})], ORIGIN)
     Image.new("RGB", (150, 100), (240, 240, 240)).save(tmp_path / "tiles.jpg")
@@ -79,7 +79,7 @@ def slide(tmp_path):
 def heatmap(folder, heads, tiles: str | None = "tiles.h5", **changes) -> str:
     given = {"folds": None, "annotation": None, "scale": "percentile", **changes}
     return draw_scored(
-        heads, folder / "bag.h5", tiles and folder / tiles, folder / "out" / "s1.png", **given
+        heads, folder / "s1.h5", tiles and folder / tiles, folder / "out" / "s1.png", **given
     )
 
 
@@ -90,7 +90,7 @@ def table(folder) -> dict[str, np.ndarray]:
 
 def attention_of(folder, *heads) -> np.ndarray:
     return np.mean(
-        [apply(*load_trained(one), read_bag(folder / "bag.h5")).attention for one in heads], axis=0
+        [apply(*load_trained(one), read_bag(folder / "s1.h5")).attention for one in heads], axis=0
     )
 
 
@@ -111,7 +111,7 @@ def test_bundle(slide):
         found["percentile"], (expected.argsort().argsort() + 0.5) * 20, atol=0.01
     )
     np.testing.assert_array_equal(np.stack([found["x"], found["y"]], 1), COORDS[:5])
-    p = apply(*load_trained(one), read_bag(slide / "bag.h5")).predictions
+    p = apply(*load_trained(one), read_bag(slide / "s1.h5")).predictions
     assert title == f"s1   p(tumour) = {p[1]:.3f} (threshold 0.500)   abmil"
 
 
@@ -224,7 +224,7 @@ def test_a_slide_that_is_not_ok_shows_itself_and_why(tmp_path):
     write_tiles(tmp_path / "tiles.h5", tiles)
     Image.new("RGB", (150, 100), (240, 0, 240)).save(tmp_path / "tiles.jpg")
     bag_file(
-        tmp_path / "bag.h5", "s1", np.zeros((0, DIM)), state="no_tissue", reason="no tile <here>"
+        tmp_path / "s1.h5", "s1", np.zeros((0, DIM)), state="no_tissue", reason="no tile <here>"
     )
     assert heatmap(tmp_path, [head(tmp_path, 1)]) == "s1: no_tissue, nothing to draw"
     assert json.loads((tmp_path / "out" / "s1.geojson").read_text()) == {
@@ -277,7 +277,7 @@ def test_the_picture_is_a_png(slide, name):
     with pytest.raises(DatasetError, match=r"give a name that ends with \.png"):
         draw_scored(
             [head(slide, 1)],
-            slide / "bag.h5",
+            slide / "s1.h5",
             None,
             slide / name,
             folds=None,
@@ -288,7 +288,7 @@ def test_the_picture_is_a_png(slide, name):
 
 
 def change_bag(folder, **changes) -> None:
-    write_bag(folder / "bag.h5", replace(read_bag(folder / "bag.h5"), **changes))
+    write_bag(folder / "s1.h5", replace(read_bag(folder / "bag.h5"), **changes))
 
 
 def layer(folder) -> list:
@@ -363,7 +363,7 @@ def test_a_bag_that_does_not_say_where_its_tiles_are_says_so(slide, monkeypatch,
         "mil.heatmap.stage.draw_message",
         lambda path, title, words: said.update(title=title, words=words) or path.touch(),
     )
-    one = head(slide, 1, tiling=read_bag(slide / "bag.h5").tiling)
+    one = head(slide, 1, tiling=read_bag(slide / "s1.h5").tiling)
     title = heatmap(slide, [one], tiles=None)
     assert title == said["title"] + "; the bag does not say where its tiles are"
     assert "p(tumour) = " in said["title"]
@@ -393,7 +393,7 @@ def test_a_bag_in_micrometres_has_a_picture_but_no_layer(slide):
 
 def test_a_ready_bag_that_is_not_ok_says_why(tmp_path):
     bag_file(
-        tmp_path / "bag.h5", "s1", np.zeros((0, DIM)), state="no_tissue", reason="no tile <here>"
+        tmp_path / "s1.h5", "s1", np.zeros((0, DIM)), state="no_tissue", reason="no tile <here>"
     )
     assert heatmap(tmp_path, [head(tmp_path, 1)], tiles=None) == "s1: no_tissue, nothing to draw"
     assert layer(tmp_path) == []
@@ -438,7 +438,7 @@ def test_selected_tiles_are_marked_everywhere(slide, monkeypatch):
     )
     heads = [selecting(slide, seed) for seed in (1, 2, 3)]
     chosen = [
-        apply(*load_trained(one), read_bag(slide / "bag.h5")).selection.selected for one in heads
+        apply(*load_trained(one), read_bag(slide / "s1.h5")).selection.selected for one in heads
     ]
     assert [one.sum() for one in chosen] == [2, 2, 2]
     heatmap(slide, heads)
@@ -472,7 +472,7 @@ def test_the_outline_beside_the_tiles_is_not_replaced(slide):
     with pytest.raises(DatasetError, match=r"tiles\.geojson: is read by this command"):
         draw_scored(
             [head(slide, 1)],
-            slide / "bag.h5",
+            slide / "s1.h5",
             slide / "tiles.h5",
             slide / "tiles.png",
             folds=None,
