@@ -19,7 +19,13 @@ from mil.evaluate.subgroups import by_patient
 from mil.evaluate.summary import metrics_of
 from mil.io.annotations import read_annotation
 from mil.io.bags import BagPositions, read_positions
-from mil.io.bags.patients import FoldBag, check_labels, digest_of_seen, read_fold_bags
+from mil.io.bags.patients import (
+    FoldBag,
+    check_labels,
+    check_labels_of_table,
+    digest_of_seen,
+    read_fold_bags,
+)
 from mil.io.results import Metrics, Prediction, write_evaluation
 from mil.io.scores import (
     BagScores,
@@ -69,7 +75,8 @@ def run(
 
     Raises:
         DatasetError: a fold of a head is not in `folds`, or has other training and
-            validation slides there than the head was trained with.
+            validation slides there than the head was trained with; or `folds` and the
+            slide table differ in a label.
         FormatError: a file cannot be used, or scores are of other bags or heads.
     """
     bags = {(bag.fold, bag.name): bag for bag in read_fold_bags(folds)}
@@ -80,6 +87,7 @@ def run(
     _check_one_head_a_run(records, scores_dir)
     _check_folds(bags, records, folds, dataset_path(dataset).stem)
     settings, slides = read_dataset(dataset)
+    check_labels_of_table(bags.values(), folds, slides)
     annotations = _annotations(settings, slides, slides_dir)
     rows = _Rows([], [], [])
     with progress("evaluate", len(slides_of), "slides") as advance:

@@ -288,7 +288,7 @@ def test_the_picture_is_a_png(slide, name):
 
 
 def change_bag(folder, **changes) -> None:
-    write_bag(folder / "s1.h5", replace(read_bag(folder / "bag.h5"), **changes))
+    write_bag(folder / "s1.h5", replace(read_bag(folder / "s1.h5"), **changes))
 
 
 def layer(folder) -> list:

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from mil.errors import DatasetError, FormatError
 from mil.io.bags import Bag, common_identity, read_bag
 from mil.io.bags.checks import check_slide, check_width, no_tiles
-from mil.io.tables import read_folds
+from mil.io.tables import Slide, read_folds
 from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
 from mil.tasks import unfitted_task
 
@@ -128,6 +128,32 @@ def check_labels(bags: Iterable[FoldBag], path: Path, task: str, classes: Sequen
                 f"{path}: fold {bag.fold}: {bag.name} has the label {bag.label!r}; {error}; run "
                 "`mil split` again"
             ) from None
+
+
+def check_labels_of_table(bags: Iterable[FoldBag], path: Path, slides: Iterable[Slide]) -> None:
+    """Refuse a folds.csv whose labels contradict the slide table.
+
+    Args:
+        bags: bags of the file.
+        path: folds.csv, for the message.
+        slides: the slide table; slides that it does not have are passed over.
+
+    Raises:
+        DatasetError: a slide has another label in the table.
+    """
+    labels = {slide.slide: slide.label for slide in slides}
+    differing = {
+        slide: (bag.label, labels[slide])
+        for bag in bags
+        for slide in bag.slides
+        if labels.get(slide, bag.label) != bag.label
+    }
+    if differing:
+        slide, (label, of_table) = next(iter(differing.items()))
+        raise DatasetError(
+            f"{path}: {len(differing)} slides have another label than in the slide table, such as "
+            f"{slide}: {label!r} here, {of_table!r} there; run `mil split` again"
+        )
 
 
 def is_early(bags: Sequence[FoldBag]) -> bool:
