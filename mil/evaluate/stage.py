@@ -26,6 +26,7 @@ from mil.io.bags.patients import (
     digest_of_seen,
     read_fold_bags,
 )
+from mil.io.probe import probe
 from mil.io.results import Metrics, Prediction, write_evaluation
 from mil.io.scores import (
     BagScores,
@@ -81,6 +82,8 @@ def run(
     """
     bags = {(bag.fold, bag.name): bag for bag in read_fold_bags(folds)}
     slides_of = {bag.name: bag.slides for bag in sorted(bags.values(), key=lambda bag: bag.name)}
+    probe([score_path(scores_dir, name) for name in slides_of])
+    probe([path for bag in bags.values() for path in bag.paths(bags_dir)])
     # Records are parsed once: a study has as many copies of them as slides.
     heads = _heads_of(scores_dir, slides_of)
     records = read_records([head.record for head in heads], scores_dir)

@@ -16,6 +16,7 @@ from mil.interop.cohort import ExportCohort
 from mil.interop.external import ExternalFeatures, FeatureFile
 from mil.interop.untrusted import get_item, open_hdf5, read_text
 from mil.io.bags import Bag
+from mil.io.probe import probe
 from mil.io.tables import valid_id
 
 TOOLS = ("clam", "trident", "stamp", "acmil")
@@ -148,7 +149,9 @@ def find_feature_files(path: Path, tool: str | None = None) -> DetectedFiles:
     files: list[FeatureFile] = []
     faults: list[FormatError] = []
     passed_over: list[FormatError] = []
-    for candidate in [path] if path.is_file() else list(_candidates(path)):
+    candidates = [path] if path.is_file() else list(_candidates(path))
+    probe([file for file in candidates if file.suffix.lower() != ".pt"])
+    for candidate in candidates:
         try:
             files += _feature_files(candidate, _tool_of(candidate, tool))
         except NoFeaturesError as error:
@@ -219,7 +222,7 @@ def _one_file_per_slide(files: list[FeatureFile]) -> list[FeatureFile]:
 
 
 def bag_files(folder: Path) -> list[Path]:
-    """Bag files of a folder, sorted.
+    """Bag files of a folder, sorted and ready to be opened.
 
     Raises:
         FormatError: there are none.
@@ -227,6 +230,7 @@ def bag_files(folder: Path) -> list[Path]:
     files = sorted(file for file in folder.glob("*.h5") if not file.name.startswith("."))
     if not files:
         raise FormatError(f"{folder}: no bags (.h5 files) in this folder")
+    probe(files)
     return files
 
 

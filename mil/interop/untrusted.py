@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from mil.errors import FormatError, MilError
+from mil.io.probe import check_opens
 
 # The widest slide encoders give some thousand features.
 MAX_DIM = 65_536
@@ -22,6 +23,9 @@ MAX_DIM = 65_536
 MAX_COORDINATE = 2**31 - 1
 # Deflate packs at most about 1032 to 1, so a table that claims more was never written.
 MAX_COMPRESSION_RATIO = 1100
+# Features are noise to a compressor: a fifth is saved, and never nine tenths of much.
+LARGE_BYTES = 64 << 20
+MAX_RATIO_OF_LARGE = 50
 MAX_TEXT_CHARACTERS = 1000
 MAX_ATTRIBUTE_VALUES = 100
 MAX_ATTRIBUTE_BYTES = 1 << 20
@@ -36,6 +40,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     Raises:
         FormatError: it is no HDF5 file, or is damaged where it is read.
     """
+    check_opens(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
             yield file
@@ -98,6 +103,16 @@ def get_dataset(group: h5py.Group, name: str, location: str) -> h5py.Dataset | N
     if item.shape is None or _claimed_bytes(item) > MAX_COMPRESSION_RATIO * _stored_bytes(item):
         raise FormatError(
             f"{location}: {name!r} claims the shape {item.shape} but was never written"
+        )
+    # Each chunk is unpacked as a whole, even for one row of it.
+    chunk_bytes = math.prod(item.chunks or ()) * item.dtype.itemsize
+    if chunk_bytes > max(2 * _claimed_bytes(item), LARGE_BYTES):
+        raise FormatError(f"{location}: {name!r} claims chunks of {chunk_bytes / 1e6:.0f} MB")
+    if _claimed_bytes(item) > max(MAX_RATIO_OF_LARGE * _stored_bytes(item), LARGE_BYTES):
+        raise FormatError(
+            f"{location}: {name!r} would unpack {_stored_bytes(item) / 1e6:.1f} MB to "
+            f"{_claimed_bytes(item) / 1e6:.0f} MB, which no features do; write it again without "
+            "compression"
         )
     return item
 

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from mil.errors import FormatError
 from mil.io.bags.fingerprint import bag_digest
 from mil.io.checksums import check_arrays, write_arrays
-from mil.io.h5 import reading, writing
+from mil.io.h5 import dataset_of, reading, writing
 from mil.io.tables import valid_id
 from mil.io.tiles import STATES
 
@@ -279,7 +279,7 @@ _CHECKED = TypeAdapter(_Record)
 
 
 def _record(file: h5py.File, path: Path) -> _Record:
-    data = _dataset(file, "record", path)
+    data = dataset_of(file, "record", path)
     if data.dtype != np.uint8 or data.ndim != 1 or data.nbytes > LONGEST_RECORD_BYTES:
         raise _damaged(path, "its record is not text of a sensible length")
     text = np.asarray(data)
@@ -297,20 +297,13 @@ def _record(file: h5py.File, path: Path) -> _Record:
     return record
 
 
-def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
-    data = file[name]
-    if not isinstance(data, h5py.Dataset):
-        raise _damaged(path, f"{name} is not a dataset")
-    return data
-
-
 def _arrays(file: h5py.File, path: Path, *, branches: bool) -> dict[str, np.ndarray]:
     """Known datasets, each with the type of number and the number of axes of ours."""
     arrays = {}
     for name, dataset in _DATASETS.items():
         if name not in file or (name == "branch_attention" and not branches):
             continue
-        data = _dataset(file, name, path)
+        data = dataset_of(file, name, path)
         kind = "b" if name == "selected" else "f"
         if data.dtype.kind != kind or data.ndim != len(dataset.axes.split()):
             raise _damaged(path, f"{name} does not hold the numbers that it should")

@@ -5,12 +5,14 @@ from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+import h5py
 import numpy as np
 from jaxtyping import Float, Int
+from pydantic import TypeAdapter, ValidationError
 
 from mil.errors import FormatError
 from mil.io.checksums import check_arrays, write_arrays
-from mil.io.h5 import plain, reading, writing
+from mil.io.h5 import dataset_of, plain, reading, writing
 
 FORMAT = "mil.tiles"
 VERSION = 2
@@ -113,20 +115,56 @@ def read_tiles(path: Path | str) -> Tiles:
     """
     path = Path(path)
     with reading(path, FORMAT, VERSION) as file:
-        attributes = {name: plain(file.attrs[name]) for name in TileGeometry.__dataclass_fields__}
+        geometry = _geometry(file, path)
         quality = [f"{QUALITY}/{name}" for name in file.get(QUALITY, ())]
-        arrays = {name: file[name][:] for name in ("coords", "tissue", *quality)}
+        arrays = {
+            name: np.asarray(dataset_of(file, name, path))
+            for name in ("coords", "tissue", *quality)
+        }
+        _check_shapes(arrays, path)
         check_arrays(file, arrays, path)
         tiles = Tiles(
-            TileGeometry(**attributes),
+            geometry,
             arrays["coords"],
             arrays["tissue"].astype(np.float32),
             {name.partition("/")[2]: arrays[name].astype(np.float32) for name in quality},
         )
         # Bags name their tiles by it. Older files have it too, but no checksums.
-        if plain(file.attrs.get("digest", tiles.digest)) != tiles.digest:
+        if str(file.attrs.get("digest", tiles.digest)) != tiles.digest:
             raise FormatError(
                 f"{path}: its corners or their scale differ from its digest, so they were changed "
                 "after they were written; delete the file and tile the slide again"
             )
         return tiles
+
+
+_GEOMETRY_TYPE = TypeAdapter(TileGeometry)
+
+
+def _geometry(file: h5py.File, path: Path) -> TileGeometry:
+    """The attributes, whose types are checked: a tiles file may come from anywhere."""
+    stored = file.attrs
+    names = [name for name in TileGeometry.__dataclass_fields__ if name in stored]
+    try:
+        geometry = _GEOMETRY_TYPE.validate_python({name: plain(stored[name]) for name in names})
+    except ValidationError as error:
+        faults = "; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
+        raise FormatError(
+            f"{path}: its attributes cannot be used: {faults}; tile the slide again"
+        ) from None
+    if geometry.state not in STATES:
+        raise FormatError(f"{path}: no state is called {geometry.state!r}; tile the slide again")
+    return geometry
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Refuse columns of other lengths than the corners."""
+    count = len(arrays["coords"]) if arrays["coords"].ndim else 0
+    for name, array in arrays.items():
+        shape = (count, 2) if name == "coords" else (count,)
+        kind = "iu" if name == "coords" else "f"
+        if array.shape != shape or array.dtype.kind not in kind:
+            raise FormatError(
+                f"{path}: {name} is not the numbers of each tile that it should be; tile the slide "
+                "again"
+            )

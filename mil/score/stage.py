@@ -18,6 +18,7 @@ from mil.io.bags import Bag
 from mil.io.bags.fingerprint import bag_digest
 from mil.io.bags.folder import slides_with_bags
 from mil.io.bags.patients import concatenate_bags, read_each, read_fold_bags
+from mil.io.probe import probe
 from mil.io.scores import (
     BagScores,
     HeadScores,
@@ -80,6 +81,7 @@ def run(heads: Sequence[Path], jobs: Sequence[ScoreJob], *, threads: int) -> Ite
     torch.set_num_threads(threads)
     loaded = _load(heads)
     _check_apart(jobs)
+    probe([path for job in jobs for path in job.bags])
     with progress("score", len(jobs), "bags") as advance:
         for job in jobs:
             try:

@@ -128,8 +128,8 @@ def run_all(
         bags=read_fold_bags(folds),
         device=torch_device,
     )
-    check_labels_of_table(study.bags, folds, slides)
     bags_by_fold = _checked_folds(study, runs)
+    check_labels_of_table(study.bags, folds, slides)
     curves = [_curves(tensorboard, study.name, head_run) for head_run in runs]
     if curves[0] is not None:
         # Before bags are read, since TensorBoard may not be installed.

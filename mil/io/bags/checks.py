@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from mil.errors import FormatError
 from mil.io.bags.file import Bag, BagHeader, read_identity
+from mil.io.probe import probe
 
 ONE_ENCODER = "a folder holds bags of one encoder"
 
@@ -111,6 +112,7 @@ def common_identity(paths: Sequence[Path]) -> dict[str, str]:
     Raises:
         FormatError: two bags differ in encoder, weights or tiling.
     """
+    probe(paths)
     # Headers only: the check of thousands of bags takes seconds.
     first = read_identity(paths[0])
     for path in paths[1:]:

@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from mil.config import tiling_name
 from mil.errors import FormatError
 from mil.io.checksums import check_arrays, write_arrays
-from mil.io.h5 import plain, reading, writing
+from mil.io.h5 import dataset_of, plain, reading, writing
 from mil.io.tiles import STATES, Tiles
 
 # Readers refuse other versions; raise it when a field changes its meaning.
@@ -270,7 +270,7 @@ def _arrays(file: h5py.File, path: Path, *, features: bool = True) -> dict[str, 
         path: Path of the bag file, for messages.
         features: Whether to read the features, which are nearly all of a bag.
     """
-    datasets = {name: file[name] for name in _KINDS if name in file}
+    datasets = {name: dataset_of(file, name, path) for name in _KINDS if name in file}
     shape: tuple[int, ...] = datasets["features"].shape if "features" in datasets else ()
     if len(shape) != 2 or "valid" not in datasets:
         raise FormatError(

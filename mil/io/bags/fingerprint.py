@@ -9,7 +9,7 @@ import h5py
 
 from mil.io.bags.file import FORMAT, VERSION
 from mil.io.checksums import read_checksums
-from mil.io.h5 import reading
+from mil.io.h5 import dataset_of, reading
 
 # Features hashed at either end of a bag, bytes.
 END_BYTES = 256 << 10
@@ -28,7 +28,7 @@ def features_digest(path: Path, end_bytes: int | None = END_BYTES) -> str:
     """
     with reading(path, FORMAT, VERSION) as file:
         digest = blake2b(digest_size=16)
-        _update(digest, file["features"], end_bytes)
+        _update(digest, dataset_of(file, "features", path), end_bytes)
         return digest.hexdigest()
 
 
@@ -48,11 +48,11 @@ def bag_digest(path: Path) -> str:
         if checksums:
             digest.update(" ".join(sorted(map("=".join, checksums.items()))).encode())
             return digest.hexdigest()
-        _update(digest, file["features"], END_BYTES)
+        _update(digest, dataset_of(file, "features", path), END_BYTES)
         for name in ("valid", "coords", "coords_um"):
             if name in file:
                 digest.update(name.encode())
-                _update(digest, file[name], None)
+                _update(digest, dataset_of(file, name, path), None)
         return digest.hexdigest()
 
 

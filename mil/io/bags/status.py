@@ -9,6 +9,7 @@ from mil.errors import ConfigError
 from mil.io.bags import read_header
 from mil.io.bags.advice import ADVICE
 from mil.io.bags.checks import check_slide
+from mil.io.probe import probe
 from mil.io.tiles import read_tiles
 
 
@@ -47,6 +48,7 @@ def gather(
         )
     tiles_or_none: Sequence[Path | None] = tiles_dirs or [None] * len(bags_dirs)
     folders = list(zip(tiles_or_none, bags_dirs, strict=True))
+    probe([pair[1] / f"{slide}.h5" for slide in slides for pair in folders])
     states = []
     for slide in slides:
         by_encoder = [_state(slide, *pair) for pair in folders]
