@@ -84,10 +84,29 @@ class Tiles:
     def digest(self) -> str:
         """Name of this set of tiles: equal for equal corners and scale."""
         geometry = self.geometry
-        scale = f"{geometry.tile_px} {geometry.target_mpp!r} {geometry.side_level0_px!r}"
-        # In the type of the file, so that a digest survives writing and reading.
-        corners = np.ascontiguousarray(self.coords, np.int32).tobytes()
-        return sha256(corners + scale.encode()).hexdigest()
+        return tile_digest(
+            self.coords, geometry.tile_px, geometry.target_mpp, geometry.side_level0_px
+        )
+
+
+def tile_digest(
+    coords: Int[np.ndarray, "tiles 2"],
+    tile_px: int | None,
+    target_mpp: float | None,
+    side_level0_px: float | None,
+) -> str:
+    """Digest of a set of tiles; see `TileGeometry` for their scale.
+
+    Args:
+        coords: top left corners, level-0 pixels, (x, y).
+        tile_px: side of a tile as the encoder sees it, pixels.
+        target_mpp: resolution that the encoder sees, micrometres per pixel.
+        side_level0_px: side of a tile on the slide, level-0 pixels.
+    """
+    scale = f"{tile_px} {target_mpp!r} {side_level0_px!r}"
+    # In the type of the file, so that a digest survives writing and reading.
+    corners = np.ascontiguousarray(coords, np.int32).tobytes()
+    return sha256(corners + scale.encode()).hexdigest()
 
 
 def write_tiles(path: Path, tiles: Tiles) -> None:
