@@ -6,6 +6,7 @@ Each section, encoder, recipe and dataset is a frozen model.
 from mil.config.base import NAME, Section, checked, config_path, read_yaml
 from mil.config.cohort import Cohort
 from mil.config.datasets import DatasetConfig, dataset_path
+from mil.config.encoder_names import by_alias, unknown_encoder
 from mil.config.encoders import (
     DEFAULT_ENCODER,
     EncoderConfig,
@@ -50,6 +51,7 @@ __all__ = [
     "SplitConfig",
     "TileConfig",
     "TrainConfig",
+    "by_alias",
     "check_head",
     "checked",
     "config_path",
@@ -62,4 +64,5 @@ __all__ = [
     "read_yaml",
     "recipe_path",
     "tiling_name",
+    "unknown_encoder",
 ]

@@ -81,6 +81,11 @@ class EncoderConfig(Section):
         False, description="True where the hub gives the weights only to approved accounts."
     )
     citation: str = Field("", description="Publication to cite.")
+    aliases: list[str] = Field(
+        [],
+        max_length=50,
+        description="Names of the same weights, pooled in the same way, in other tools.",
+    )
 
     @field_validator("weights")
     @classmethod
@@ -100,12 +105,18 @@ class EncoderConfig(Section):
         match = _HUB_FILE.fullmatch(self.weights)
         return HubFile(*match.groups()) if match else None
 
+    @property
+    def repository(self) -> str:
+        """Repository of the weights on the hub; empty for weights of another source."""
+        return self.hub.repository if self.hub else ""
+
     def settings(self) -> str:
         """All settings that features depend on, as JSON.
 
-        Without licence, gating and citation: correcting them must not recompute bags.
+        Without licence, gating, citation and aliases: correcting them must not recompute
+        bags.
         """
-        return self.model_dump_json(exclude={"licence", "gated", "citation"})
+        return self.model_dump_json(exclude={"licence", "gated", "citation", "aliases"})
 
 
 def tiling_name(tile_px: int | None, mpp: float | None) -> str:
