@@ -136,6 +136,9 @@ def entry_name(encoder: str, encoders: Mapping[str, EncoderConfig]) -> str:
     TRIDENT's `uni_v1` and STAMP's `mahmood-uni` are `uni` here: heads, recipes and
     comparisons must see one encoder.
     """
+    # The comparison passes over punctuation: a path is no name.
+    if ".." in encoder:
+        return encoder
     return by_alias(encoder, encoders) or encoder
 
 
