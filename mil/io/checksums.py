@@ -20,7 +20,7 @@ ATTRIBUTE = "xxh3_64"
 def checksum(array: np.ndarray) -> str:
     """Checksum of an array's numbers, type and shape, hex."""
     digest = xxh3_64(f"{array.dtype.str} {array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

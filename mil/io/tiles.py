@@ -115,7 +115,7 @@ def write_tiles(path: Path, tiles: Tiles) -> None:
     quality = {
         f"{QUALITY}/{name}": shares.astype(np.float16) for name, shares in tiles.quality.items()
     }
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "coords": tiles.coords.astype(np.int32),
         "tissue": tiles.tissue.astype(np.float16),
         **quality,
