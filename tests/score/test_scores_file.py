@@ -166,7 +166,7 @@ SPOILT = {
     ),
     "record is a group": (
         lambda f: (f.__delitem__("record"), f.create_group("record")),
-        "record is not a dataset",
+        "record is not the numbers",
     ),
     "no attention": (lambda f: f.__delitem__("attention"), "it has no attention"),
     "attention of another length": (
