@@ -14,6 +14,7 @@ from shapely.geometry import shape
 from mil.config import Recipe
 from mil.errors import DatasetError, FormatError
 from mil.heads import build_head
+from mil.heatmap import stage as heatmap_stage
 from mil.heatmap.canvas import GREY
 from mil.heatmap.render import COLOURS, OPACITY
 from mil.io.annotations import feature, write_geojson
@@ -459,6 +460,32 @@ def test_heads_that_use_all_tiles_mark_none(slide):
     heatmap(slide, [head(slide, 1)])
     assert "selected" not in table(slide)
     assert all("selected" not in one["properties"]["measurements"] for one in layer(slide))
+
+
+def test_attention_is_not_drawn_at_other_tiles(slide):
+    """Of the same slide by another tiling, or with its tiles moved."""
+    tiles = read_tiles(slide / "tiles.h5")
+    write_tiles(slide / "other.h5", replace(tiles, coords=tiles.coords + 1))
+    with one_line(FormatError, match=r"other\.h5: holds other tiles than the bag of s1"):
+        heatmap(slide, [head(slide, 1)], "other.h5")
+    geometry = replace(tiles.geometry, side_level0_px=tiles.geometry.side_level0_px * 2)
+    write_tiles(slide / "other.h5", replace(tiles, geometry=geometry))
+    with one_line(FormatError, match=r"other\.h5: holds other tiles"):
+        heatmap(slide, [head(slide, 1)], "other.h5")
+
+
+def test_attention_of_a_bag_under_another_slides_name_is_not_drawn(slide):
+    (slide / "s1.h5").rename(slide / "s2.h5")
+    with one_line(FormatError, match=r"s2\.h5: is the bag of slide 's1'"):
+        heatmap_stage.run(
+            slide / "scores.h5",
+            slide / "s2.h5",
+            None,
+            slide / "s2.png",
+            folds=None,
+            annotation=None,
+            scale="percentile",
+        )
 
 
 def test_attention_is_not_drawn_on_another_slide(slide):
