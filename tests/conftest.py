@@ -21,6 +21,14 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_forks_for_files_of_our_own() -> None:
+    """HDF5 files that a test changes are not probed: a fork takes longer than most tests."""
+    from mil.io import probe
+
+    probe.run_guarded = lambda *_, **__: None
+
+
 @pytest.fixture
 def poisoned(monkeypatch) -> None:
     """Memory that nobody has written is NaN (integers: their largest), so that reading it shows."""

@@ -17,7 +17,14 @@ from mil.evaluate.rows import AttendedSlide, EvaluatedSlide, by_run
 from mil.evaluate.selection import selection_of
 from mil.evaluate.subgroups import by_patient
 from mil.evaluate.summary import metrics_of
-from mil.io.bags.patients import FoldBag, check_labels, digest_of_seen, read_fold_bags
+from mil.io.bags.patients import (
+    FoldBag,
+    check_labels,
+    check_labels_of_table,
+    digest_of_seen,
+    read_fold_bags,
+)
+from mil.io.probe import probe
 from mil.io.results import Metrics, Prediction, write_evaluation
 from mil.io.scores import (
     BagScores,
@@ -65,17 +72,21 @@ def run(
 
     Raises:
         DatasetError: a fold of a head is not in `folds`, or has other training and
-            validation slides there than the head was trained with.
+            validation slides there than the head was trained with; or `folds` and the
+            slide table differ in a label.
         FormatError: a file cannot be used, or scores are of other bags or heads.
     """
     bags = {(bag.fold, bag.name): bag for bag in read_fold_bags(folds)}
     slides_of = {bag.name: bag.slides for bag in sorted(bags.values(), key=lambda bag: bag.name)}
+    probe([score_path(scores_dir, name) for name in slides_of])
+    probe([path for bag in bags.values() for path in bag.paths(bags_dir)])
     # Records are parsed once: a study has as many copies of them as slides.
     heads = _heads_of(scores_dir, slides_of)
     records = read_records([head.record for head in heads], scores_dir)
     _check_one_head_a_run(records, scores_dir)
     _check_folds(bags, records, folds, dataset_path(dataset).stem)
     settings, slides = read_dataset(dataset)
+    check_labels_of_table(bags.values(), folds, slides)
     annotations = SlideAnnotations.locate(settings, slides, slides_dir)
     rows = _Rows([], [], [])
     with progress("evaluate", len(slides_of), "slides") as advance:

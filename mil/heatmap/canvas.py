@@ -10,7 +10,7 @@ from PIL import Image
 
 from mil.errors import FormatError, MilError
 from mil.heatmap.render import painted
-from mil.io.bags import BagPositions
+from mil.io.bags import BagHeader, BagPositions
 from mil.io.slides import SlideReader, draw_overview
 from mil.io.tiles import read_tiles
 
@@ -91,7 +91,7 @@ def canvas_of(
         The canvas, and an addition to the title; mostly empty.
     """
     if bag.positions() is not None and tiles is not None:
-        return tiled_slide(tiles, bag.slide), ""
+        return tiled_slide(tiles, bag), ""
     if bag.positions() is not None and slide is not None:
         try:
             return slide_itself(slide, bag, positions), ""
@@ -102,21 +102,30 @@ def canvas_of(
     return blank_canvas(bag, positions), ""
 
 
-def tiled_slide(tiles: Path, slide: str) -> Canvas:
+def tiled_slide(tiles: Path, bag: BagHeader) -> Canvas:
     """The overview and the tissue's outline that lie beside a tiles file.
 
     Args:
         tiles: Tiles file.
-        slide: Slide that it must be of: attention must not be drawn on another.
+        bag: Bag that it must be of: attention must not be drawn on another slide, nor at
+            other tiles.
 
     Raises:
-        FormatError: the tiles are of another slide, or there is no overview.
+        FormatError: the tiles are of another slide or another tiling, or there is no
+            overview.
     """
-    geometry = read_tiles(tiles).geometry
-    if geometry.slide != slide:
+    read = read_tiles(tiles)
+    geometry = read.geometry
+    if geometry.slide != bag.slide:
         raise FormatError(
-            f"{tiles}: is of {geometry.slide}, but the bag is of {slide}; give the tiles file of "
-            "that slide"
+            f"{tiles}: is of {geometry.slide}, but the bag is of {bag.slide}; give the tiles file "
+            "of that slide"
+        )
+    # Imported bags, and those of slides without tiles, do not name theirs.
+    if bag.tile_digest and bag.tile_digest != read.digest:
+        raise FormatError(
+            f"{tiles}: holds other tiles than the bag of {bag.slide} was made from; give the tiles "
+            "file of that bag, or extract its features again"
         )
     overview = tiles.with_suffix(".jpg")
     try:

@@ -25,6 +25,8 @@ from mil.heatmap.render import (
 from mil.io.annotations import PositiveClasses, feature, few, read_annotation, write_geojson
 from mil.io.atomic import atomic_path, check_not_inputs
 from mil.io.bags import BagHeader, BagPositions, read_positions
+from mil.io.bags.checks import check_slide
+from mil.io.probe import probe
 from mil.io.scores import HeadScores, check_bags, check_tiles, read_scores
 from mil.io.tables import read_folds, write_csv
 from mil.statistics.attention import almost_uniform, entropy_share, ranks_note
@@ -91,7 +93,9 @@ def run(
     # Beside a tiles file lies the tissue's outline, under the name of the layer.
     of_tiles = [] if tiles_path is None else [tiles_path, tiles_path.with_suffix(".geojson")]
     check_not_inputs(outputs, [score_path, bag_path, *of_tiles, slide, folds, annotation])
+    probe([bag_path, score_path, *([] if tiles_path is None else [tiles_path])])
     bag = read_positions(bag_path)
+    check_slide(bag, bag_path)
     scores = read_scores(score_path)
     # Scores that are older than their bag have the attention of other tiles.
     check_bags(scores, score_path, [bag_path])
@@ -294,7 +298,7 @@ def draw_state(out: Path, tiles: Path | None, bag: BagHeader, *, made_from: str 
             title = f"{bag.slide}   {bag.state}"
             draw_message(scratch, title, reason, made_from=made_from)
         else:
-            overview = tiled_slide(tiles, bag.slide).image
+            overview = tiled_slide(tiles, bag).image
             draw(
                 scratch,
                 overview,

@@ -1,24 +1,21 @@
 """Checkpoints of other codes: tensors and plain values are read, no class of theirs is run.
 
-`torch.load` with `weights_only` builds tensors and plain containers, and refuses every
-class that is not on its list. Checkpoints of ACMIL and AEM hold one such class, with the
-settings of the training, so a class without any code of its own is put on that list in
-its place.
+Checkpoints of ACMIL and AEM hold a class with the settings of the training, so a class
+without any code of its own is read in its place.
 """
 
-import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from mil.errors import FormatError
+from mil.interop.torch_file import NUMPY_MODULES, load_untrusted, named
 
 # A head with its optimiser has some megabytes.
 MAX_BYTES = 1 << 30
@@ -38,7 +35,7 @@ class _StandInSettings:
 
 
 class _StandInNumber:
-    """Stands in for a number of NumPy, whose value is not needed."""
+    """Stands in for a number or an array of NumPy, whose values are not needed."""
 
     __slots__ = ()
 
@@ -49,24 +46,18 @@ class _StandInNumber:
         pass
 
 
-def _class_named(path: str, base: type) -> Any:
-    """Class that torch takes for another one, because it compares names only.
-
-    Args:
-        path: module and name of the other class.
-        base: stand-in that does the work.
-    """
-    module, _, name = path.rpartition(".")
-    return type(name, (base,), {"__slots__": (), "__module__": module})
+def _stand_in(path: str, base: type) -> Any:
+    """Class that torch takes for another one; `base` does the work."""
+    return named(path, type(path, (base,), {"__slots__": ()}))
 
 
-# All classes that a checkpoint may hold besides those that torch allows by itself. NumPy
-# moved its numbers from `core` to `_core` in version 2.
+# All classes that a checkpoint may hold besides those that torch allows by itself.
 _STAND_INS = [
-    _class_named("utils.utils.Struct", _StandInSettings),
-    _class_named("numpy.core.multiarray.scalar", _StandInNumber),
-    _class_named("numpy._core.multiarray.scalar", _StandInNumber),
-    _class_named("numpy.dtype", _StandInNumber),
+    _stand_in("utils.utils.Struct", _StandInSettings),
+    _stand_in("numpy.dtype", _StandInNumber),
+    _stand_in("numpy.ndarray", _StandInNumber),
+    *(_stand_in(f"{module}.scalar", _StandInNumber) for module in NUMPY_MODULES),
+    *(_stand_in(f"{module}._reconstruct", _StandInNumber) for module in NUMPY_MODULES),
 ]
 
 
@@ -130,38 +121,13 @@ def _settings(config: object) -> Mapping[str, object]:
 
 
 def _load(path: Path) -> Any:
-    zipped = is_zipfile(path)
+    if path.suffix != ".safetensors":
+        return load_untrusted(path, _STAND_INS, mmap=True)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if zipped:
-            _check_not_compressed(path)
-        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_STAND_INS):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:  # noqa: BLE001  a damaged pickle fails in as many ways as there are instructions
-        raise FormatError(f"{path}: {_reason(error)}") from None
-
-
-def _check_not_compressed(path: Path) -> None:
-    """Refuse a compressed archive: torch writes none, and it could unpack to any size."""
-    with ZipFile(path) as archive:
-        if any(entry.compress_type != ZIP_STORED for entry in archive.infolist()):
-            raise BadZipFile("it is a compressed archive")
-
-
-def _reason(error: BaseException) -> str:
-    """Why torch refused a file, in the user's words."""
-    text = " ".join(str(error).split())
-    if refused_class := re.search(r"GLOBAL (\S+)", text):
-        return (
-            f"reading it would run {refused_class[1][:MAX_QUOTED]}, which is never done with a "
-            "file from elsewhere; save the model's state_dict() alone and import that"
-        )
-    gist = text.rpartition("WeightsUnpickler error: ")[2]
-    gist = gist.partition(" Check the documentation")[0][:MAX_QUOTED]
-    # An error of one word is a key or a number, which helps nobody.
-    detail = f" ({gist})" if " " in gist else ""
-    return f"not a checkpoint saved by torch, cut short or damaged{detail}"
+        return load_file(path)
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise FormatError(f"{path}: not a file of safetensors, or damaged ({reason})") from None
 
 
 def _check_tensors(tensors: Mapping[Any, Any], size: int, path: Path) -> None:

@@ -21,7 +21,6 @@ from mil.interop.untrusted import (
     read_coords,
     read_features,
     read_positive,
-    read_pt,
 )
 from mil.io.atomic import atomic_path
 from mil.io.bags import Bag
@@ -56,6 +55,9 @@ def read(file: FeatureFile) -> ExternalFeatures:
         FormatError: a part of the file cannot be what it should be.
     """
     if file.path.suffix.lower() == ".pt":
+        # Imported late: torch takes seconds, and only .pt files need it.
+        from mil.interop.torch_file import read_pt
+
         content = _H5Content(read_pt(file.path), None, None)
     else:
         content = _read_h5(file)

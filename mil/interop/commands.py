@@ -209,8 +209,8 @@ def bags_verify(
     from mil.interop.verify import run
 
     verification = run(paths)
-    for fault in verification.faults:
-        typer.echo(fault)
+    for line in (*verification.faults, *verification.notes):
+        typer.echo(line)
     typer.echo(f"{verification.bags} bags, {len(verification.faults)} faults")
     raise typer.Exit(1 if verification.faults else 0)
 

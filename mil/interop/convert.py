@@ -6,13 +6,14 @@ goes before what the file states, and that goes before a header that we embedded
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from mil.config import NAME
+from mil.config import NAME, EncoderConfig, by_alias, load_encoders
 from mil.errors import ConfigError, FormatError
 from mil.interop.external import ExternalFeatures, FeatureFile
 from mil.interop.header import FIELD_NAMES, HeaderFields
@@ -88,6 +89,7 @@ def bag_from_external(
     stated: HeaderFields,
     mpp: float | None,
     dtype: FeatureDtype,
+    encoders: Mapping[str, EncoderConfig],
 ) -> Bag:
     """Bag of one slide.
 
@@ -98,6 +100,7 @@ def bag_from_external(
         mpp: micrometres per pixel of level 0; None: as the embedded header has it, if
             there is one.
         dtype: type of the stored features.
+        encoders: entries by name: a name of another tool becomes that of its entry.
 
     Raises:
         FormatError: the type of the bag's features cannot hold what was read.
@@ -106,6 +109,7 @@ def bag_from_external(
     if external.embedded is not None and mpp is None:
         mpp = external.embedded.mpp_level0
     fields = stated.filled_from(_file_fields(external, mpp))
+    fields = replace(fields, encoder=entry_name(fields.encoder, encoders))
     _check_encoder(fields.encoder, file)
     # Micrometres become pixels only with a pixel size that is known.
     coords = external.coords
@@ -124,6 +128,27 @@ def bag_from_external(
         coords=coords,
         coords_um=external.coords_um,
     )
+
+
+def entry_name(encoder: str, encoders: Mapping[str, EncoderConfig]) -> str:
+    """Name of the entry that an encoder of another tool is; its own name if there is none.
+
+    TRIDENT's `uni_v1` and STAMP's `mahmood-uni` are `uni` here: heads, recipes and
+    comparisons must see one encoder.
+    """
+    # The comparison passes over punctuation: a path is no name.
+    if ".." in encoder:
+        return encoder
+    return by_alias(encoder, encoders) or encoder
+
+
+def known_encoders() -> dict[str, EncoderConfig]:
+    """Entries of configs/encoders.yaml; none where that file cannot be used."""
+    try:
+        return load_encoders()
+    except ConfigError:
+        # Bags of any encoder can be imported; what runs encoders reports the file's faults.
+        return {}
 
 
 def _file_fields(external: ExternalFeatures, mpp: float | None) -> HeaderFields:

@@ -16,6 +16,7 @@ from mil.interop.cohort import ExportCohort
 from mil.interop.external import ExternalFeatures, FeatureFile
 from mil.interop.untrusted import get_item, open_hdf5, read_text
 from mil.io.bags import Bag
+from mil.io.probe import probe
 from mil.io.tables import id_of, valid_id
 from mil.text import clean
 
@@ -149,7 +150,9 @@ def find_feature_files(path: Path, tool: str | None = None) -> DetectedFiles:
     files: list[FeatureFile] = []
     faults: list[FormatError] = []
     passed_over: list[FormatError] = []
-    for candidate in [path] if path.is_file() else list(_candidates(path)):
+    candidates = [path] if path.is_file() else list(_candidates(path))
+    probe([file for file in candidates if file.suffix.lower() != ".pt"])
+    for candidate in candidates:
         try:
             files += _feature_files(candidate, _tool_of(candidate, tool))
         except NoFeaturesError as error:
@@ -222,7 +225,7 @@ def _one_file_per_slide(files: list[FeatureFile]) -> list[FeatureFile]:
 
 
 def bag_files(folder: Path) -> list[Path]:
-    """Bag files of a folder, sorted.
+    """Bag files of a folder, sorted and ready to be opened.
 
     Raises:
         FormatError: there are none.
@@ -230,6 +233,7 @@ def bag_files(folder: Path) -> list[Path]:
     files = sorted(file for file in folder.glob("*.h5") if not file.name.startswith("."))
     if not files:
         raise FormatError(f"{folder}: no bags (.h5 files) in this folder")
+    probe(files)
     return files
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from mil.config import EncoderConfig
 from mil.errors import ConfigError, DatasetError, FormatError, some
-from mil.interop.convert import FeatureDtype, bag_from_external
+from mil.interop.convert import FeatureDtype, bag_from_external, known_encoders
 from mil.interop.dataset import check_splits, check_writable, count_classes, write_dataset
 from mil.interop.detect import files_of_one_tool, find_feature_files, tool_module
 from mil.interop.external import FeatureFile
@@ -77,6 +78,7 @@ class BagImportResult:
         unknown: slides that lack a fact, by the fact's name.
         off_nominal: slides whose pixel size is not that of their magnification.
         labels: label of each imported slide, where its file has one.
+        renamed: encoders whose name is another one here, with that name.
         faults: why files could not be used.
         notes: further messages for the user.
     """
@@ -91,6 +93,7 @@ class BagImportResult:
     )
     off_nominal: dict[str, DifferentPixelSize] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
     faults: list[FormatError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -147,10 +150,13 @@ def run(
     result = BagImportResult(
         files[0].tool, encoder=_existing_encoder(out, files), faults=detected.faults
     )
+    encoders = known_encoders()
     with progress("import", len(files), "bags") as advance:
         for file in files:
-            _import_file(file, out, stated, dtype, mpps.mpp_of(file.slide), result)
+            options = _FileOptions(stated, dtype, mpps.mpp_of(file.slide), encoders)
+            _import_file(file, out, options, result)
             advance(1)
+    result.notes += _encoder_notes(result, encoders)
     # Reasons only for sources that were asked: a table or the slides.
     if mpps.unknown:
         result.notes.append(f"no pixel size: {some(mpps.unknown)}")
@@ -168,17 +174,21 @@ def _check_free(files: Sequence[FeatureFile], out: Path, force: bool) -> None:
         )
 
 
+class _FileOptions(NamedTuple):
+    """Arguments of `bag_from_external` besides the file."""
+
+    stated: HeaderFields
+    dtype: FeatureDtype
+    mpp: float | None
+    encoders: Mapping[str, EncoderConfig]
+
+
 def _import_file(
-    file: FeatureFile,
-    out: Path,
-    stated: HeaderFields,
-    dtype: FeatureDtype,
-    mpp: float | None,
-    result: BagImportResult,
+    file: FeatureFile, out: Path, options: _FileOptions, result: BagImportResult
 ) -> None:
     try:
         external = tool_module(file.tool).read(file)
-        bag = bag_from_external(file, external, stated=stated, mpp=mpp, dtype=dtype)
+        bag = bag_from_external(file, external, **options._asdict())
         # After reading and before writing: a folder stays of one encoder.
         _check_alike(bag, result)
         write_bag(out / f"{file.slide}.h5", bag)
@@ -187,7 +197,22 @@ def _import_file(
         result.faults.append(error)
     else:
         _record(bag, external.nominal_mpp, result)
+        name = options.stated.encoder or external.stated.encoder
+        if name and name != bag.encoder:
+            result.renamed[name] = bag.encoder
         result.labels[bag.slide] = external.label
+
+
+def _encoder_notes(result: BagImportResult, encoders: Mapping[str, EncoderConfig]) -> list[str]:
+    notes = [f"encoder {name} is called {here} here" for name, here in result.renamed.items()]
+    entry = encoders.get(result.encoder)
+    if entry is not None and result.dim and entry.dim != result.dim:
+        notes.append(
+            f"encoder {result.encoder} gives {entry.dim} features per tile by "
+            f"configs/encoders.yaml, but these bags have {result.dim}; if they are of another "
+            "encoder, import them again with --encoder NAME"
+        )
+    return notes
 
 
 def _existing_encoder(out: Path, files: Sequence[FeatureFile]) -> str:

@@ -20,6 +20,7 @@ from mil.config import (
 from mil.errors import ConfigError, FormatError
 from mil.heads import head_module
 from mil.interop.checkpoints import ExternalCheckpoint, read_checkpoint
+from mil.interop.convert import entry_name, known_encoders
 from mil.interop.detect import bag_files
 from mil.interop.layouts import MASKING_SETTINGS, PAPERS, TRAINING_SETTINGS, PublishedHead
 from mil.interop.state_dicts import (
@@ -197,6 +198,7 @@ def _bag_identity(options: HeadImportOptions, dim: int, file: Path) -> _BagIdent
         dim: number of features per tile that the head takes.
         file: the checkpoint, for messages.
     """
+    encoder = entry_name(options.encoder, known_encoders())
     if options.bags is None:
         if not options.encoder:
             raise ConfigError(
@@ -204,13 +206,13 @@ def _bag_identity(options: HeadImportOptions, dim: int, file: Path) -> _BagIdent
                 "--encoder NAME"
             )
         tiling = tiling_name(options.tile_px, options.target_mpp)
-        return _BagIdentity(options.encoder, options.weights_sha256, tiling)
+        return _BagIdentity(encoder, options.weights_sha256, tiling)
     usable = [path for path in bag_files(options.bags) if read_header(path).state == "ok"]
     if not usable:
         raise FormatError(f"{options.bags}: none of its bags has features")
     # A head is of one encoder, one set of weights and one tiling.
     identity = _BagIdentity(**common_identity(usable))
-    if options.encoder not in ("", identity.encoder):
+    if identity.encoder not in (encoder, options.encoder) and options.encoder:
         raise ConfigError(
             f"{options.bags}: encoder {identity.encoder}, not {options.encoder}; leave out "
             "--encoder"

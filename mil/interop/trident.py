@@ -22,7 +22,6 @@ from mil.interop.untrusted import (
     read_coords,
     read_features,
     read_positive,
-    read_pt,
     read_text,
 )
 from mil.io.atomic import atomic_path, write_text
@@ -48,6 +47,9 @@ def read(file: FeatureFile) -> ExternalFeatures:
     if folder.startswith(FEATURES_PREFIX):
         folder_encoder = folder.removeprefix(FEATURES_PREFIX)
     if file.path.suffix.lower() == ".pt":
+        # Imported late: torch takes seconds, and only .pt files need it.
+        from mil.interop.torch_file import read_pt
+
         return ExternalFeatures(
             features=read_pt(file.path), stated=HeaderFields(encoder=folder_encoder)
         )

@@ -5,7 +5,6 @@ locks, and every number is checked before it is used.
 """
 
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from mil.errors import FormatError, MilError
+from mil.io.probe import check_opens
 
 # The widest slide encoders give some thousand features.
 MAX_DIM = 65_536
@@ -23,6 +23,9 @@ MAX_DIM = 65_536
 MAX_COORDINATE = 2**31 - 1
 # Deflate packs at most about 1032 to 1, so a table that claims more was never written.
 MAX_COMPRESSION_RATIO = 1100
+# Features are noise to a compressor: a fifth is saved, and never nine tenths of much.
+LARGE_BYTES = 64 << 20
+MAX_RATIO_OF_LARGE = 50
 MAX_TEXT_CHARACTERS = 1000
 MAX_ATTRIBUTE_VALUES = 100
 MAX_ATTRIBUTE_BYTES = 1 << 20
@@ -37,6 +40,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     Raises:
         FormatError: it is no HDF5 file, or is damaged where it is read.
     """
+    check_opens(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
             yield file
@@ -99,6 +103,16 @@ def get_dataset(group: h5py.Group, name: str, location: str) -> h5py.Dataset | N
     if item.shape is None or _claimed_bytes(item) > MAX_COMPRESSION_RATIO * _stored_bytes(item):
         raise FormatError(
             f"{location}: {name!r} claims the shape {item.shape} but was never written"
+        )
+    # Each chunk is unpacked as a whole, even for one row of it.
+    chunk_bytes = math.prod(item.chunks or ()) * item.dtype.itemsize
+    if chunk_bytes > max(2 * _claimed_bytes(item), LARGE_BYTES):
+        raise FormatError(f"{location}: {name!r} claims chunks of {chunk_bytes / 1e6:.0f} MB")
+    if _claimed_bytes(item) > max(MAX_RATIO_OF_LARGE * _stored_bytes(item), LARGE_BYTES):
+        raise FormatError(
+            f"{location}: {name!r} would unpack {_stored_bytes(item) / 1e6:.1f} MB to "
+            f"{_claimed_bytes(item) / 1e6:.0f} MB, which no features do; write it again without "
+            "compression"
         )
     return item
 
@@ -258,34 +272,6 @@ def read_text(attrs: h5py.AttributeManager, name: str, location: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT_CHARACTERS or not value.isprintable():
         raise FormatError(f"{location}: {name} is not a line of text")
     return "" if value == "None" else value
-
-
-def read_pt(path: Path) -> Float[np.ndarray, "tiles dim"]:
-    """Features from a .pt file that holds one tensor (CLAM) or one array (TRIDENT) only.
-
-    Raises:
-        FormatError: it holds something else, or would have to be unpickled.
-    """
-    # Imported late: torch takes seconds, and only .pt files need it.
-    import torch
-
-    # A pickled array of plain numbers needs these; torch refuses all else.
-    allowed = [np._core.multiarray._reconstruct, np.ndarray, np.dtype]  # type: ignore[attr-defined]
-    allowed += [type(np.dtype(kind)) for kind in ("float16", "float32", "float64")]
-    try:
-        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(allowed):
-            value = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  a damaged pickle fails in as many ways as there are instructions
-        raise FormatError(
-            f"{path}: not one tensor saved by torch, or damaged ({_one_line(error)[:80]})"
-        ) from None
-    if isinstance(value, torch.Tensor):
-        # NumPy has no bfloat16; float32 holds each of its values.
-        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-    if not isinstance(value, np.ndarray):
-        raise FormatError(f"{path}: holds a {type(value).__name__}, not one tensor of features")
-    check_feature_shape(value.shape, value.dtype.kind, str(path))
-    return finite_rows(value, str(path))
 
 
 def _one_line(error: BaseException) -> str:

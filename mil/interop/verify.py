@@ -12,12 +12,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from mil.errors import FormatError
+from mil.errors import FormatError, some
 from mil.interop.detect import find_feature_files, tool_module
 from mil.interop.external import FeatureFile
 from mil.interop.untrusted import get_dataset, open_hdf5, read_attribute
 from mil.io.bags import Bag, read_bag
 from mil.io.bags.checks import difference
+from mil.io.checksums import ATTRIBUTE
+from mil.io.tiles import tile_digest
 from mil.progress import progress
 
 ARRAYS = ("features", "valid", "coords", "coords_um")
@@ -37,15 +39,18 @@ class SharedFacts:
 
 
 class BagVerification(NamedTuple):
-    """Number of bags that were examined, and a line for each fault."""
+    """Number of bags that were examined, a line for each fault, and lines that are none."""
 
     bags: int
     faults: list[str]
+    notes: list[str]
 
 
 class _CheckedBag(NamedTuple):
     facts: SharedFacts
     faults: list[str]
+    # Of bags alone: whether changes after their writing would be noticed.
+    has_checksums: bool = True
 
 
 def run(paths: Sequence[Path]) -> BagVerification:
@@ -66,6 +71,7 @@ def run(paths: Sequence[Path]) -> BagVerification:
     # They count as bags: each is a file that should have been one.
     undetected = len(faults)
     facts_by_folder: dict[Path, list[SharedFacts]] = defaultdict(list)
+    without_checksums: list[str] = []
     with progress("verify", len(files), "bags") as advance:
         for file in files:
             try:
@@ -77,10 +83,18 @@ def run(paths: Sequence[Path]) -> BagVerification:
                 folder = file.path if file.group else file.path.parent
                 facts_by_folder[folder].append(checked.facts)
                 faults += checked.faults
+                if not checked.has_checksums:
+                    without_checksums.append(file.slide)
             advance(1)
     for facts in facts_by_folder.values():
         faults += _differences(facts)
-    return BagVerification(len(files) + undetected, faults)
+    notes = []
+    if without_checksums:
+        notes.append(
+            f"{len(without_checksums)} bags carry no checksums, since an older version wrote them: "
+            f"{some(without_checksums)}; a change of their numbers would not be noticed"
+        )
+    return BagVerification(len(files) + undetected, faults, notes)
 
 
 def _check_bag(file: FeatureFile) -> _CheckedBag:
@@ -90,6 +104,7 @@ def _check_bag(file: FeatureFile) -> _CheckedBag:
             get_dataset(opened, name, file.location)
         for name in opened.attrs:
             read_attribute(opened.attrs, name, file.location)
+        has_checksums = ATTRIBUTE in opened.attrs
     bag = read_bag(file.path)
     facts = SharedFacts(file.location)
     # A slide without tiles knows neither its weights nor, sometimes, its tiling.
@@ -97,7 +112,14 @@ def _check_bag(file: FeatureFile) -> _CheckedBag:
         facts = SharedFacts(
             file.location, bag.features.shape[1], bag.encoder, bag.weights_sha256, bag.tiling
         )
-    return _CheckedBag(facts, list(_bag_faults(bag, file)))
+    faults = list(_bag_faults(bag, file))
+    # Checksums would have shown it.
+    if not has_checksums and not _has_its_tiles(bag):
+        faults.append(
+            f"{file.location}: its coordinates are not those of the tiles that it was made from; "
+            "extract its features again"
+        )
+    return _CheckedBag(facts, faults, has_checksums)
 
 
 def _bag_faults(bag: Bag, file: FeatureFile) -> Iterator[str]:
@@ -119,6 +141,15 @@ def _bag_faults(bag: Bag, file: FeatureFile) -> Iterator[str]:
         yield from _coordinate_faults(
             bag.coords, bag.width_level0_px, bag.height_level0_px, location
         )
+
+
+def _has_its_tiles(bag: Bag) -> bool:
+    """Whether the corners are those that the digest in the header is of."""
+    # Files of other tools may carry our header beside other tiles.
+    if bag.source != "slide" or not bag.tile_digest or bag.coords is None:
+        return True
+    digest = tile_digest(bag.coords, bag.tile_px, bag.target_mpp, bag.side_level0_px)
+    return digest == bag.tile_digest
 
 
 def _coordinate_faults(

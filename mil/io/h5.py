@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from traceback import extract_tb
 from types import TracebackType
 from typing import Any
 
 import h5py
 import numpy as np
 
-from mil.errors import FormatError
+from mil.errors import FormatError, MilError
 from mil.io.atomic import atomic_path
 from mil.io.disk import raise_of_machine
+from mil.io.probe import check_opens, trust
 from mil.versions import TOOL_VERSION
 
 # Name of the format of a file that is not ours.
@@ -51,6 +53,7 @@ def writing(
             file.attrs["made_from"] = made_from
         yield file
         file.attrs["complete"] = True
+    trust(path)
 
 
 def check_replaceable(path: Path, format_name: str) -> None:
@@ -66,6 +69,7 @@ def check_replaceable(path: Path, format_name: str) -> None:
     if not path.is_file() or not path.stat().st_size:
         return
     if h5py.is_hdf5(path):
+        check_opens(path)
         try:
             with h5py.File(path, "r", locking=False) as file:
                 stored_name = _one_line(file.attrs.get("format", OTHER_FORMAT))
@@ -122,6 +126,7 @@ def reading(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
         FormatError: the file is missing, is of another format or version, was never
             finished, or is damaged where it is read.
     """
+    check_opens(path)
     try:
         # Many jobs read one file at once, and none writes to it.
         file = h5py.File(path, "r", locking=False)
@@ -132,7 +137,7 @@ def reading(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
     with file, _damage(path):
         _check_format(file, path, format_name, version)
         # Written last, so that it tells a finished file from one that a crash cut short.
-        if not file.attrs.get("complete", False):
+        if plain(file.attrs.get("complete", False)) is not True:
             raise FormatError(
                 f"{path}: has no end mark, its writing was cut short; delete it and run again"
             )
@@ -192,7 +197,12 @@ def _is_self_contained(group: h5py.Group, depth: int = 2) -> bool:
         if isinstance(member, h5py.Group):
             if not _is_self_contained(member, depth - 1):
                 return False
-        elif member.is_virtual or member.external or member.id.get_storage_size() != member.nbytes:
+        elif (
+            not isinstance(member, h5py.Dataset)
+            or member.is_virtual
+            or member.external
+            or member.id.get_storage_size() != member.nbytes
+        ):
             return False
     return True
 
@@ -202,12 +212,37 @@ def _damage(path: Path) -> Iterator[None]:
     """Turn HDF5's errors of a file that is damaged further in into one line."""
     try:
         yield
-    except (OSError, RuntimeError, KeyError) as error:
+    except MilError:
+        raise
+    except Exception as error:
         raise_of_machine(error, path)
+        # Errors of our own code are faults of ours, and keep their traceback.
+        if not isinstance(error, OSError | RuntimeError | KeyError) and not _is_of_h5py(error):
+            raise
         reason = " ".join(str(error).split())
         raise FormatError(
             f"{path}: damaged, or lacks what it should hold ({reason}); delete it and run again"
         ) from None
+
+
+def _is_of_h5py(error: BaseException) -> bool:
+    """Whether an error comes from HDF5 or its reader, which raise errors of every kind."""
+    frames = extract_tb(error.__traceback__)
+    return bool(frames) and "h5py" in Path(frames[-1].filename).parts
+
+
+def dataset_of(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    """Dataset of numbers under a name.
+
+    Raises:
+        FormatError: something else is there, or nothing.
+    """
+    item = file.get(name)
+    if not isinstance(item, h5py.Dataset) or item.shape is None or item.dtype.kind not in "biuf":
+        raise FormatError(
+            f"{path}: {name} is not the numbers that it should be; delete it and make it again"
+        )
+    return item
 
 
 def plain(value: Any) -> Any:

@@ -21,9 +21,9 @@ from jaxtyping import Bool, Float
 from pydantic import TypeAdapter, ValidationError
 
 from mil.errors import FormatError
-from mil.io.bags import read_header
 from mil.io.bags.fingerprint import bag_digest
-from mil.io.h5 import reading, writing
+from mil.io.checksums import check_arrays, write_arrays
+from mil.io.h5 import dataset_of, reading, writing
 from mil.io.tables import valid_id
 from mil.io.tables.ids import MAX_ID_BYTES
 from mil.io.tiles import STATES
@@ -191,7 +191,7 @@ def score_path(folder: Path, name: str) -> Path:
 
 
 def write_scores(path: Path, scores: BagScores, *, made_from: str = "") -> None:
-    """Write a score file whole or not at all: contiguous, uncompressed, float32.
+    """Write a score file whole or not at all: contiguous, uncompressed, with checksums.
 
     Args:
         path: File to write.
@@ -200,14 +200,17 @@ def write_scores(path: Path, scores: BagScores, *, made_from: str = "") -> None:
     """
     record = _Record(scores.name, scores.state, scores.reason, scores.bags, scores.heads)
     text = json.dumps(asdict(record)).encode()
+    arrays = {"record": np.frombuffer(text, np.uint8)}
+    rows_of_heads = [_rows(head_scores) for head_scores in scores.scores]
+    for name in _DATASETS:
+        stacked = _stacked([rows.get(name) for rows in rows_of_heads])
+        if stacked is not None:
+            arrays[name] = stacked
     with writing(path, FORMAT, VERSION, made_from=made_from) as file:
-        file["record"] = np.frombuffer(text, np.uint8)
+        write_arrays(file, arrays)
         file["record"].attrs.update(unit="UTF-8", axes="byte", meaning="bags and heads, as JSON")
-        rows_of_heads = [_rows(head_scores) for head_scores in scores.scores]
         for name, dataset in _DATASETS.items():
-            stacked = _stacked([rows.get(name) for rows in rows_of_heads])
-            if stacked is not None:
-                file[name] = stacked
+            if name in arrays:
                 file[name].attrs.update(dataset._asdict())
 
 
@@ -258,7 +261,11 @@ def read_scores(path: Path | str, *, branches: bool = False) -> BagScores:
     path = Path(path)
     with reading(path, FORMAT, VERSION) as file:
         record = _record(file, path)
-        arrays = _arrays(file, path, branches=branches)
+        stored = _arrays(file, path, branches=branches)
+    arrays = {
+        name: array if array.dtype == bool else array.astype(np.float64)
+        for name, array in stored.items()
+    }
     if record.state != "ok":
         scores: tuple[HeadScores, ...] = ()
     else:
@@ -279,11 +286,13 @@ _CHECKED = TypeAdapter(_Record)
 
 
 def _record(file: h5py.File, path: Path) -> _Record:
-    data = _dataset(file, "record", path)
+    data = dataset_of(file, "record", path)
     if data.dtype != np.uint8 or data.ndim != 1 or data.nbytes > LONGEST_RECORD_BYTES:
         raise _damaged(path, "its record is not text of a sensible length")
+    text = np.asarray(data)
+    check_arrays(file, {"record": text}, path)
     try:
-        record = _CHECKED.validate_json(np.asarray(data).tobytes())
+        record = _CHECKED.validate_json(text.tobytes())
     except ValidationError as error:
         fault = error.errors()[0]
         where = "".join(f"{place}: " for place in fault["loc"])
@@ -295,25 +304,18 @@ def _record(file: h5py.File, path: Path) -> _Record:
     return record
 
 
-def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
-    data = file[name]
-    if not isinstance(data, h5py.Dataset):
-        raise _damaged(path, f"{name} is not a dataset")
-    return data
-
-
 def _arrays(file: h5py.File, path: Path, *, branches: bool) -> dict[str, np.ndarray]:
     """Known datasets, each with the type of number and the number of axes of ours."""
     arrays = {}
     for name, dataset in _DATASETS.items():
         if name not in file or (name == "branch_attention" and not branches):
             continue
-        data = _dataset(file, name, path)
+        data = dataset_of(file, name, path)
         kind = "b" if name == "selected" else "f"
         if data.dtype.kind != kind or data.ndim != len(dataset.axes.split()):
             raise _damaged(path, f"{name} does not hold the numbers that it should")
-        array = np.asarray(data)
-        arrays[name] = array if kind == "b" else array.astype(np.float64)
+        arrays[name] = np.asarray(data)
+    check_arrays(file, arrays, path)
     return arrays
 
 
@@ -394,20 +396,17 @@ def check_bags(scores: BagScores, path: Path, bag_paths: Iterable[Path]) -> None
             f"{path}: was computed from {len(scores.bags)} bags, not from {len(paths)}; delete it "
             "and run `mil score` again"
         )
-    # The slides' names are not compared: a patient's folds file says which they are.
     for bag_path, bag in zip(paths, scores.bags, strict=True):
-        if bag_digest(bag_path) == bag.digest:
-            continue
-        slide = read_header(bag_path).slide
-        if slide != bag.slide:
+        if bag.slide != bag_path.stem:
             raise FormatError(
-                f"{path}: holds the scores of {bag.slide}, but {bag_path} is of {slide}; give the "
-                "score file and the bag of one slide"
+                f"{path}: holds the scores of {bag.slide}, not of {bag_path.stem}; give the score "
+                "file and the bag of one slide, or delete it and run `mil score` again"
             )
-        raise FormatError(
-            f"{path}: was computed from another bag than {bag_path} is now; delete it and run "
-            "`mil score` again"
-        )
+        if bag_digest(bag_path) != bag.digest:
+            raise FormatError(
+                f"{path}: was computed from another bag than {bag_path} is now; delete it and run "
+                "`mil score` again"
+            )
 
 
 def check_tiles(scores: BagScores, path: Path, tiles: int) -> None:

@@ -5,13 +5,19 @@ from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+import h5py
 import numpy as np
 from jaxtyping import Float, Int
+from pydantic import TypeAdapter, ValidationError
 
-from mil.io.h5 import plain, reading, writing
+from mil.errors import FormatError
+from mil.io.checksums import check_arrays, write_arrays
+from mil.io.h5 import dataset_of, plain, reading, writing
 
 FORMAT = "mil.tiles"
 VERSION = 2
+# Group of the quality columns.
+QUALITY = "quality"
 # Named states that a slide may end in; see docs/reference/results.md.
 STATES = (
     "ok",
@@ -90,13 +96,29 @@ class Tiles:
     def digest(self) -> str:
         """Name of this set of tiles: equal for equal corners and scale."""
         geometry = self.geometry
-        scale = f"{geometry.tile_px} {geometry.target_mpp!r} {geometry.side_level0_px!r}"
-        # Images of one file may be tiled alike.
-        if geometry.scene:
-            scale += f" {geometry.scene}"
-        # In the type of the file, so that a digest survives writing and reading.
-        corners = np.ascontiguousarray(self.coords, np.int32).tobytes()
-        return sha256(corners + scale.encode()).hexdigest()
+        return tile_digest(
+            self.coords, geometry.tile_px, geometry.target_mpp, geometry.side_level0_px
+        )
+
+
+def tile_digest(
+    coords: Int[np.ndarray, "tiles 2"],
+    tile_px: int | None,
+    target_mpp: float | None,
+    side_level0_px: float | None,
+) -> str:
+    """Digest of a set of tiles; see `TileGeometry` for their scale.
+
+    Args:
+        coords: top left corners, level-0 pixels, (x, y).
+        tile_px: side of a tile as the encoder sees it, pixels.
+        target_mpp: resolution that the encoder sees, micrometres per pixel.
+        side_level0_px: side of a tile on the slide, level-0 pixels.
+    """
+    scale = f"{tile_px} {target_mpp!r} {side_level0_px!r}"
+    # In the type of the file, so that a digest survives writing and reading.
+    corners = np.ascontiguousarray(coords, np.int32).tobytes()
+    return sha256(corners + scale.encode()).hexdigest()
 
 
 def write_tiles(path: Path, tiles: Tiles, *, made_from: str = "") -> None:
@@ -107,12 +129,17 @@ def write_tiles(path: Path, tiles: Tiles, *, made_from: str = "") -> None:
         tiles: Tiles of a slide.
         made_from: Digest of what they depend on; see `mil.io.provenance`.
     """
+    # Shares need no more than three digits.
+    quality = {
+        f"{QUALITY}/{name}": shares.astype(np.float16) for name, shares in tiles.quality.items()
+    }
+    arrays: dict[str, np.ndarray] = {
+        "coords": tiles.coords.astype(np.int32),
+        "tissue": tiles.tissue.astype(np.float16),
+        **quality,
+    }
     with writing(path, FORMAT, VERSION, made_from=made_from) as file:
-        file["coords"] = tiles.coords.astype(np.int32)
-        # Shares need no more than three digits.
-        file["tissue"] = tiles.tissue.astype(np.float16)
-        for name, values in tiles.quality.items():
-            file[f"quality/{name}"] = values.astype(np.float16)
+        write_arrays(file, arrays)
         file.attrs.update(asdict(tiles.geometry), digest=tiles.digest)
 
 
@@ -120,16 +147,61 @@ def read_tiles(path: Path | str) -> Tiles:
     """Read a tiles file.
 
     Raises:
-        FormatError: the file is no tiles file, or was never finished.
+        FormatError: the file is no tiles file, was never finished, or was changed since it
+            was written.
     """
-    with reading(Path(path), FORMAT, VERSION) as file:
-        attributes = {
-            name: plain(file.attrs[name])
-            for name in TileGeometry.__dataclass_fields__
-            # Files of earlier versions have no scene.
-            if name in file.attrs or name != "scene"
+    path = Path(path)
+    with reading(path, FORMAT, VERSION) as file:
+        geometry = _geometry(file, path)
+        quality = [f"{QUALITY}/{name}" for name in file.get(QUALITY, ())]
+        arrays = {
+            name: np.asarray(dataset_of(file, name, path))
+            for name in ("coords", "tissue", *quality)
         }
-        columns = file.get("quality", {}).items()
-        quality = {name: values[:].astype(np.float32) for name, values in columns}
-        tissue = file["tissue"][:].astype(np.float32)
-        return Tiles(TileGeometry(**attributes), file["coords"][:], tissue, quality)
+        _check_shapes(arrays, path)
+        check_arrays(file, arrays, path)
+        tiles = Tiles(
+            geometry,
+            arrays["coords"],
+            arrays["tissue"].astype(np.float32),
+            {name.partition("/")[2]: arrays[name].astype(np.float32) for name in quality},
+        )
+        # Bags name their tiles by it. Older files have it too, but no checksums.
+        if str(file.attrs.get("digest", tiles.digest)) != tiles.digest:
+            raise FormatError(
+                f"{path}: its corners or their scale differ from its digest, so they were changed "
+                "after they were written; delete the file and tile the slide again"
+            )
+        return tiles
+
+
+_GEOMETRY_TYPE = TypeAdapter(TileGeometry)
+
+
+def _geometry(file: h5py.File, path: Path) -> TileGeometry:
+    """The attributes, whose types are checked: a tiles file may come from anywhere."""
+    stored = file.attrs
+    names = [name for name in TileGeometry.__dataclass_fields__ if name in stored]
+    try:
+        geometry = _GEOMETRY_TYPE.validate_python({name: plain(stored[name]) for name in names})
+    except ValidationError as error:
+        faults = "; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
+        raise FormatError(
+            f"{path}: its attributes cannot be used: {faults}; tile the slide again"
+        ) from None
+    if geometry.state not in STATES:
+        raise FormatError(f"{path}: no state is called {geometry.state!r}; tile the slide again")
+    return geometry
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Refuse columns of other lengths than the corners."""
+    count = len(arrays["coords"]) if arrays["coords"].ndim else 0
+    for name, array in arrays.items():
+        shape = (count, 2) if name == "coords" else (count,)
+        kind = "iu" if name == "coords" else "f"
+        if array.shape != shape or array.dtype.kind not in kind:
+            raise FormatError(
+                f"{path}: {name} is not the numbers of each tile that it should be; tile the slide "
+                "again"
+            )

@@ -19,6 +19,7 @@ from mil.io.bags.fingerprint import bag_digest
 from mil.io.bags.folder import slides_with_bags
 from mil.io.bags.patients import concatenate_bags, read_each, read_fold_bags
 from mil.io.part_jobs import Output, SlideResult, run_jobs
+from mil.io.probe import probe
 from mil.io.provenance import digest_of
 from mil.io.scores import (
     BagScores,
@@ -79,6 +80,7 @@ def run(
     torch.set_num_threads(threads)
     loaded = _load(heads)
     _check_apart(jobs)
+    probe([path for job in jobs for path in job.bags])
     identity = [[head.files.sha256, head.files.last_sha256] for head in loaded]
     known = [_KnownJob(job, identity) for job in jobs]
 

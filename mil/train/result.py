@@ -17,8 +17,9 @@ from mil.train.state import History, digest_of_inputs, weights_of
 from mil.train.validate import calibrate
 from mil.trained import Trained, save_trained
 from mil.trained.assembled import assemble
+from mil.trained.manifest import changed_files
 from mil.trained.record import read_record
-from mil.trained.seal import changed_files, write_manifest
+from mil.trained.seal import write_manifest
 
 # Digest of what a head was trained from. Not part of the sealed head: it covers the
 # times of bag files, which differ between machines.

@@ -12,8 +12,15 @@ from mil.config import DatasetConfig, Recipe, check_head, dataset_path, load_rec
 from mil.device import choose_device, keep_freed_memory
 from mil.errors import DatasetError
 from mil.io.bags import common_identity
-from mil.io.bags.patients import FoldBag, digest_of_seen, is_early, read_fold_bags
-from mil.tasks import AnyTask, load_dataset
+from mil.io.bags.patients import (
+    FoldBag,
+    check_labels_of_table,
+    digest_of_seen,
+    is_early,
+    read_fold_bags,
+)
+from mil.io.tables import read_dataset
+from mil.tasks import AnyTask
 from mil.train.auto import described
 from mil.train.facts import study_size
 from mil.train.fold import FoldData, bags_of_fold, fold_data
@@ -102,13 +109,14 @@ def run_all(
 
     Raises:
         ConfigError: Recipe, head, task and device do not go together.
-        DatasetError: A fold has no training slides, a label does not suit the task, two
-            heads have one folder, or a loss becomes NaN.
+        DatasetError: A fold has no training slides, a label does not suit the task or is
+            another one in the slide table, two heads have one folder, or a loss becomes
+            NaN.
         FormatError: A bag cannot be read, has no tiles, or was made by another encoder.
     """
     _check_apart(runs)
     settings = load_recipe(recipe)
-    config = load_dataset(dataset)
+    config, slides = read_dataset(dataset)
     torch_device = _set_up(settings, threads, device)
     study = _Study(
         name=recipe_path(recipe).stem,
@@ -121,6 +129,7 @@ def run_all(
         device=torch_device,
     )
     bags_by_fold = _checked_folds(study, runs)
+    check_labels_of_table(study.bags, folds, slides)
     curves = [_curves(tensorboard, study.name, head_run) for head_run in runs]
     if curves[0] is not None:
         # Before bags are read, since TensorBoard may not be installed.

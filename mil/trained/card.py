@@ -28,8 +28,8 @@ from mil.statistics.text import calibration_note
 from mil.statistics.text import title as metric_title
 from mil.tasks import load_dataset
 from mil.trained import Trained, find_heads, load_trained
+from mil.trained.manifest import read_manifest
 from mil.trained.markdown import escaped, table
-from mil.trained.seal import read_manifest
 
 NAME = "MODEL_CARD.md"
 SPLITS = {"train": "training", "val": "validation", "test": "test"}

@@ -18,6 +18,7 @@ from mil.heads import build_head, head_names
 from mil.io.atomic import atomic_path, write_json
 from mil.io.disk import raise_of_machine
 from mil.trained.assembled import assemble
+from mil.trained.manifest import MANIFEST, check_sealed
 from mil.trained.record import (
     FILES,
     FORMAT,
@@ -34,7 +35,7 @@ from mil.versions import TOOL_VERSION
 # Characters of an error that a message shows: torch lists every weight that does not fit.
 LONGEST_REASON = 200
 # Written about the weights afterwards, by `mil.trained.seal` and `mil.trained.card`.
-ABOUT_WEIGHTS = ("seal.json", "MODEL_CARD.md")
+ABOUT_WEIGHTS = (MANIFEST, "MODEL_CARD.md")
 
 
 def save_trained(
@@ -87,10 +88,11 @@ def load_trained(folder: Path, which: Which = "kept") -> tuple[nn.Module, Traine
         which: Weights to load: those of the kept epoch, or of the last one.
 
     Raises:
-        FormatError: a file is missing, of another format or version, does not fit, or
-            holds no numbers.
+        FormatError: a file is missing, of another format or version, does not fit, holds
+            no numbers, or differs from its checksum in `seal.json`.
     """
     trained = read_record(folder)
+    check_sealed(folder, (RECORD, FILES[which]))
     path = folder / RECORD
     weights = folder / FILES[which]
     try:

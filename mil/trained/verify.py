@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mil.errors import FormatError
-from mil.trained.seal import FILES, MANIFEST, verify
+from mil.trained.manifest import FILES, MANIFEST
+from mil.trained.seal import verify
 from mil.trained.seal import write_manifest as write_manifest
 
 

@@ -14,6 +14,7 @@ from shapely.geometry import shape
 from mil.config import Recipe
 from mil.errors import DatasetError, FormatError
 from mil.heads import build_head
+from mil.heatmap import stage as heatmap_stage
 from mil.heatmap.canvas import GREY
 from mil.heatmap.render import COLOURS, OPACITY
 from mil.io.annotations import feature, write_geojson
@@ -69,7 +70,7 @@ def head(folder, seed: int, fold: int = 0, **changes):
 def slide(tmp_path):
     """A bag of six tiles, the last unreadable, with tiles file, tissue outline and overview."""
     valid = np.array([True] * 5 + [False])
-    tiles = bag_file(tmp_path / "bag.h5", "s1", FEATURES, COORDS, valid=valid, **GEOMETRY)
+    tiles = bag_file(tmp_path / "s1.h5", "s1", FEATURES, COORDS, valid=valid, **GEOMETRY)
     write_tiles(tmp_path / "tiles.h5", tiles)
     write_geojson(tmp_path / "tiles.geojson", [feature(box(100, 50, 1400, 900), {})], ORIGIN)
     Image.new("RGB", (150, 100), (240, 240, 240)).save(tmp_path / "tiles.jpg")
@@ -79,7 +80,7 @@ def slide(tmp_path):
 def heatmap(folder, heads, tiles: str | None = "tiles.h5", **changes) -> str:
     given = {"folds": None, "annotation": None, "scale": "percentile", **changes}
     return draw_scored(
-        heads, folder / "bag.h5", tiles and folder / tiles, folder / "out" / "s1.png", **given
+        heads, folder / "s1.h5", tiles and folder / tiles, folder / "out" / "s1.png", **given
     )
 
 
@@ -90,7 +91,7 @@ def table(folder) -> dict[str, np.ndarray]:
 
 def attention_of(folder, *heads) -> np.ndarray:
     return np.mean(
-        [apply(*load_trained(one), read_bag(folder / "bag.h5")).attention for one in heads], axis=0
+        [apply(*load_trained(one), read_bag(folder / "s1.h5")).attention for one in heads], axis=0
     )
 
 
@@ -111,7 +112,7 @@ def test_bundle(slide):
         found["percentile"], (expected.argsort().argsort() + 0.5) * 20, atol=0.01
     )
     np.testing.assert_array_equal(np.stack([found["x"], found["y"]], 1), COORDS[:5])
-    p = apply(*load_trained(one), read_bag(slide / "bag.h5")).predictions
+    p = apply(*load_trained(one), read_bag(slide / "s1.h5")).predictions
     assert title == f"s1   p(tumour) = {p[1]:.3f} (threshold 0.500)   abmil"
 
 
@@ -247,7 +248,7 @@ def test_a_slide_that_is_not_ok_shows_itself_and_why(tmp_path):
     write_tiles(tmp_path / "tiles.h5", tiles)
     Image.new("RGB", (150, 100), (240, 0, 240)).save(tmp_path / "tiles.jpg")
     bag_file(
-        tmp_path / "bag.h5", "s1", np.zeros((0, DIM)), state="no_tissue", reason="no tile <here>"
+        tmp_path / "s1.h5", "s1", np.zeros((0, DIM)), state="no_tissue", reason="no tile <here>"
     )
     assert heatmap(tmp_path, [head(tmp_path, 1)]) == "s1: no_tissue, nothing to draw"
     assert json.loads((tmp_path / "out" / "s1.geojson").read_text()) == {
@@ -300,7 +301,7 @@ def test_the_picture_is_a_png(slide, name):
     with pytest.raises(DatasetError, match=r"give a name that ends with \.png"):
         draw_scored(
             [head(slide, 1)],
-            slide / "bag.h5",
+            slide / "s1.h5",
             None,
             slide / name,
             folds=None,
@@ -311,7 +312,7 @@ def test_the_picture_is_a_png(slide, name):
 
 
 def change_bag(folder, **changes) -> None:
-    write_bag(folder / "bag.h5", replace(read_bag(folder / "bag.h5"), **changes))
+    write_bag(folder / "s1.h5", replace(read_bag(folder / "s1.h5"), **changes))
 
 
 def layer(folder) -> list:
@@ -386,7 +387,7 @@ def test_a_bag_that_does_not_say_where_its_tiles_are_says_so(slide, monkeypatch,
         "mil.heatmap.stage.draw_message",
         lambda path, title, words, **_: said.update(title=title, words=words) or path.touch(),
     )
-    one = head(slide, 1, tiling=read_bag(slide / "bag.h5").tiling)
+    one = head(slide, 1, tiling=read_bag(slide / "s1.h5").tiling)
     title = heatmap(slide, [one], tiles=None)
     assert title == said["title"] + "; the bag does not say where its tiles are"
     assert "p(tumour) = " in said["title"]
@@ -416,7 +417,7 @@ def test_a_bag_in_micrometres_has_a_picture_but_no_layer(slide):
 
 def test_a_ready_bag_that_is_not_ok_says_why(tmp_path):
     bag_file(
-        tmp_path / "bag.h5", "s1", np.zeros((0, DIM)), state="no_tissue", reason="no tile <here>"
+        tmp_path / "s1.h5", "s1", np.zeros((0, DIM)), state="no_tissue", reason="no tile <here>"
     )
     assert heatmap(tmp_path, [head(tmp_path, 1)], tiles=None) == "s1: no_tissue, nothing to draw"
     assert layer(tmp_path) == []
@@ -461,7 +462,7 @@ def test_selected_tiles_are_marked_everywhere(slide, monkeypatch):
     )
     heads = [selecting(slide, seed) for seed in (1, 2, 3)]
     chosen = [
-        apply(*load_trained(one), read_bag(slide / "bag.h5")).selection.selected for one in heads
+        apply(*load_trained(one), read_bag(slide / "s1.h5")).selection.selected for one in heads
     ]
     assert [one.sum() for one in chosen] == [2, 2, 2]
     heatmap(slide, heads)
@@ -484,6 +485,32 @@ def test_heads_that_use_all_tiles_mark_none(slide):
     assert all("selected" not in one["properties"]["measurements"] for one in layer(slide))
 
 
+def test_attention_is_not_drawn_at_other_tiles(slide):
+    """Of the same slide by another tiling, or with its tiles moved."""
+    tiles = read_tiles(slide / "tiles.h5")
+    write_tiles(slide / "other.h5", replace(tiles, coords=tiles.coords + 1))
+    with one_line(FormatError, match=r"other\.h5: holds other tiles than the bag of s1"):
+        heatmap(slide, [head(slide, 1)], "other.h5")
+    geometry = replace(tiles.geometry, side_level0_px=tiles.geometry.side_level0_px * 2)
+    write_tiles(slide / "other.h5", replace(tiles, geometry=geometry))
+    with one_line(FormatError, match=r"other\.h5: holds other tiles"):
+        heatmap(slide, [head(slide, 1)], "other.h5")
+
+
+def test_attention_of_a_bag_under_another_slides_name_is_not_drawn(slide):
+    (slide / "s1.h5").rename(slide / "s2.h5")
+    with one_line(FormatError, match=r"s2\.h5: is the bag of slide 's1'"):
+        heatmap_stage.run(
+            slide / "scores.h5",
+            slide / "s2.h5",
+            None,
+            slide / "s2.png",
+            folds=None,
+            annotation=None,
+            scale="percentile",
+        )
+
+
 def test_attention_is_not_drawn_on_another_slide(slide):
     write_tiles(slide / "other.h5", replace_slide(read_tiles(slide / "tiles.h5"), "s2"))
     with pytest.raises(FormatError, match=r"other\.h5: is of s2, but the bag is of s1; give"):
@@ -495,7 +522,7 @@ def test_the_outline_beside_the_tiles_is_not_replaced(slide):
     with pytest.raises(DatasetError, match=r"tiles\.geojson: is read by this command"):
         draw_scored(
             [head(slide, 1)],
-            slide / "bag.h5",
+            slide / "s1.h5",
             slide / "tiles.h5",
             slide / "tiles.png",
             folds=None,

@@ -300,7 +300,7 @@ def test_bags_of_one_folder_are_of_one_encoder(job, tmp_path):
     code, output = bags(
         "import", tmp_path / "clam", "--out", tmp_path / "bags", "--encoder", "resnet50"
     )
-    assert (code, "encoder is resnet50, but uni_v1 in the others" in output) == (1, True)
+    assert (code, "encoder is resnet50, but uni in the others" in output) == (1, True)
     code, output = bags("import", tmp_path / "clam", "--out", tmp_path / "b2")
     assert (code, output) == (
         1,
@@ -365,7 +365,7 @@ def test_a_file_without_its_signs_is_read_as_what_the_user_says(tmp_path):
         "name it with --encoder NAME" in bags("import", path, "--out", tmp_path / "bags")[1]
     )  # as CLAM's
     assert bags("import", path, "--out", tmp_path / "bags", "--from", "trident")[0] == 0
-    assert read_bag(tmp_path / "bags/a.h5").encoder == "uni_v1"
+    assert read_bag(tmp_path / "bags/a.h5").encoder == "uni"
 
 
 def test_labels_of_an_import_are_read_as_init_reads_them(job):

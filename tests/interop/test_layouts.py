@@ -106,7 +106,7 @@ def test_trident(tmp_path):
     bag = read_bag(tmp_path / "bags/a.h5")
     np.testing.assert_array_equal(bag.features, features())
     np.testing.assert_array_equal(bag.coords, COORDS)
-    assert (bag.encoder, bag.source) == ("uni_v1", "trident")
+    assert (bag.encoder, bag.source) == ("uni", "trident")
     assert (bag.side_level0_px, bag.tile_px, bag.mpp_level0) == (512.0, 256, 0.2472)
     assert (bag.width_level0_px, bag.height_level0_px) == (50_000, 40_000)
     assert bag.target_mpp is None  # 20x is a name, not a measure
@@ -144,7 +144,7 @@ def test_tridents_pt_files_hold_an_array(tmp_path):
     imported(folder, tmp_path / "bags")
     bag = read_bag(tmp_path / "bags/a.h5")
     np.testing.assert_array_equal(bag.features, features())
-    assert (bag.encoder, bag.coords) == ("uni_v1", None)
+    assert (bag.encoder, bag.coords) == ("uni", None)
 
 
 @pytest.mark.parametrize("mpp", [0.25, 0.2472, 0.4990])
@@ -155,7 +155,7 @@ def test_stamp(tmp_path, mpp):
     np.testing.assert_array_equal(bag.features, features())
     np.testing.assert_array_equal(bag.coords, COORDS)
     np.testing.assert_array_equal(bag.coords_um, (COORDS * mpp).astype(np.float32))
-    assert (bag.encoder, bag.tile_px, bag.source) == ("mahmood-uni", 224, "stamp")
+    assert (bag.encoder, bag.tile_px, bag.source) == ("uni", 224, "stamp")
     assert bag.side_level0_px == pytest.approx(256 / mpp)
     assert bag.target_mpp == pytest.approx(256 / 224)
 
@@ -230,3 +230,24 @@ def test_acmil(tmp_path):
             0.243,
         )
         assert (bag.side_level0_px, bag.tile_px) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "here"),
+    [
+        ("uni_v1", "uni"),
+        ("mahmood-uni", "uni"),
+        ("mahmood-uni-1234abcd", "uni"),
+        ("UNI2", "uni2_h"),
+        ("H-optimus-0", "h_optimus_0"),
+        ("uni_v3", "uni_v3"),
+        ("resnet50_in", "resnet50_in"),
+    ],
+)
+def test_an_encoders_name_in_other_tools_becomes_that_of_its_entry(tmp_path, name, here):
+    write_clam(tmp_path / "clam")
+    output = imported(tmp_path / "clam", tmp_path / "bags", "--encoder", name)
+    assert read_bag(tmp_path / "bags/a.h5").encoder == here
+    assert (f"encoder {name} is called {here} here" in output) == (name != here)
+    # Eight features are not those of UNI: a name alone proves nothing.
+    assert ("but these bags have 8" in output) == (name != here)

@@ -178,7 +178,7 @@ def test_our_header_is_not_believed_over_the_file(files, tmp_path):
     assert bags("import", files["trident"], "--out", tmp_path / "bags")[0] == 0
     bag = read_bag(tmp_path / "bags/a.h5")
     assert (bag.tile_px, bag.side_level0_px, bag.width_level0_px) == (256, 512.0, 50_000)
-    assert (bag.encoder, bag.weights_sha256) == ("uni_v1", "")
+    assert (bag.encoder, bag.weights_sha256) == ("uni", "")
     assert bag.mpp_level0 == 0.3  # which only the header says
 
 

@@ -188,6 +188,25 @@ def test_files_are_read_without_locks(folder):
         assert verify(folder)[0] == 0
 
 
+def test_changed_numbers_are_a_fault(folder):
+    with h5py.File(folder / "b.h5", "r+") as file:
+        file["features"][0] = 0
+    assert_only_fault(folder, "its features differ from their checksum")
+
+
+def test_old_bags_have_no_checksums_and_are_held_against_their_tiles(folder):
+    with h5py.File(folder / "b.h5", "r+") as file:
+        del file.attrs["xxh3_64"]
+    code, lines, last = verify(folder)
+    assert (code, last) == (0, "3 bags, 0 faults")
+    assert lines[0].startswith("1 bags carry no checksums, since an older version wrote them: b;")
+    with h5py.File(folder / "b.h5", "r+") as file:
+        file["coords"][...] = file["coords"][:] + 1
+    code, lines, _ = verify(folder)
+    assert (code, len(lines)) == (1, 2)
+    assert "b.h5: its coordinates are not those of the tiles that it was made from" in lines[0]
+
+
 def test_other_tools_files(tmp_path):
     good_files(tmp_path)
     assert verify(*tmp_path.iterdir()) == (0, [], "4 bags, 0 faults")

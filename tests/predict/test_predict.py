@@ -39,7 +39,9 @@ def predict(place, slides=("a.tif",), head="heads", out="out", **changes):
 
 def stage_by_stage(place):
     """The bag of slide a, as the stages make it."""
-    target = features_stage.Target("tiny", load_encoder("tiny"), place / "by_hand" / "bag.h5")
+    target = features_stage.Target(
+        "tiny", load_encoder("tiny"), place / "by_hand" / "bags" / "a.h5"
+    )
     tile_stage.run(
         place / "a.tif",
         "a",
@@ -57,7 +59,7 @@ def stage_by_stage(place):
         threads=1,
         device="cpu",
     )
-    return read_bag(place / "by_hand" / "bag.h5")
+    return read_bag(place / "by_hand" / "bags" / "a.h5")
 
 
 @pytest.mark.parametrize(
@@ -97,10 +99,12 @@ def test_the_bundle_and_the_kept_bag_are_those_of_the_stages(place, make_head):
     folder = make_head(head="transmil")  # from the whole bag: the very same numbers
     predict(place, keep_bags=place / "kept")
     stage_by_stage(place)
-    assert (place / "kept" / "a.h5").read_bytes() == (place / "by_hand" / "bag.h5").read_bytes()
+    assert (place / "kept" / "a.h5").read_bytes() == (
+        place / "by_hand" / "bags" / "a.h5"
+    ).read_bytes()
     heatmap(
         [folder],
-        place / "by_hand" / "bag.h5",
+        place / "by_hand" / "bags" / "a.h5",
         place / "by_hand" / "a.h5",
         place / "drawn" / "a.png",
         folds=None,

@@ -166,7 +166,7 @@ SPOILT = {
     ),
     "record is a group": (
         lambda f: (f.__delitem__("record"), f.create_group("record")),
-        "record is not a dataset",
+        "record is not the numbers",
     ),
     "no attention": (lambda f: f.__delitem__("attention"), "it has no attention"),
     "attention of another length": (
@@ -201,6 +201,8 @@ def test_a_file_that_cannot_be_is_one_line(tmp_path, spoil):
     how, message = SPOILT[spoil]
     write_scores(tmp_path / "s1.h5", of_a_bag(of_a_head()))
     with h5py.File(tmp_path / "s1.h5", "r+") as file:
+        # As a file of an older version, whose numbers have no checksums.
+        del file.attrs["xxh3_64"]
         how(file)
     with one_line(FormatError, match=message):
         read_scores(tmp_path / "s1.h5")
@@ -209,7 +211,8 @@ def test_a_file_that_cannot_be_is_one_line(tmp_path, spoil):
 def test_scores_of_another_bag_are_refused(tmp_path):
     from mil.io.bags.fingerprint import bag_digest
 
-    bag = tmp_path / "bag.h5"
+    bag = tmp_path / "bags/s1.h5"
+    bag.parent.mkdir()
     features = RNG.normal(size=(TILES, 4))
     bag_file(bag, "s1", features)
     scores = of_a_bag(of_a_head(), bags=(ScoredBag("s1", bag_digest(bag)),))
@@ -256,6 +259,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_values_that_no_head_gives_are_refused(tmp_path, name):
     write_scores(tmp_path / "s1.h5", of_a_bag(of_a_head()))
     with h5py.File(tmp_path / "s1.h5", "r+") as file:
+        del file.attrs["xxh3_64"]
         file[name][...] = np.nan
     with pytest.raises(FormatError, match=f"{name} holds values that are not numbers; delete it"):
         read_scores(tmp_path / "s1.h5")
@@ -265,6 +269,10 @@ def test_attention_is_a_share_of_one(tmp_path):
     write_scores(tmp_path / "s1.h5", of_a_bag(of_a_head()))
     with h5py.File(tmp_path / "s1.h5", "r+") as file:
         file["attention"][0, 2] += 0.5
+    with pytest.raises(FormatError, match="its attention differ from their checksum"):
+        read_scores(tmp_path / "s1.h5")
+    with h5py.File(tmp_path / "s1.h5", "r+") as file:
+        del file.attrs["xxh3_64"]
     with pytest.raises(FormatError, match="attention is no share of 1"):
         read_scores(tmp_path / "s1.h5")
 

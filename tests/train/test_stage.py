@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -122,6 +123,46 @@ def test_a_label_of_no_class_is_one_line(study, slide):
         match=f"fold 0: {slide} has the label 'other'; the dataset's classes are: normal",
     ):
         (predict if slide == "s23" else fit)(study)
+
+
+def exchanged_labels(study, slides):
+    other = {"normal": "tumour", "tumour": "normal"}
+    rows = read_csv(study / "folds.csv")
+    changed = [
+        row | ({"label": other[row["label"]]} if row["slide"] in slides else {}) for row in rows
+    ]
+    write_csv(study / "folds.csv", changed)
+
+
+@pytest.mark.parametrize("slides", [["s00"], ["s15"], ["s23"]], ids=["train", "val", "test"])
+def test_folds_that_contradict_the_slide_table_are_refused(study, slides):
+    exchanged_labels(study, slides)
+    with one_line(
+        DatasetError, match=rf"1 slides have another label .* such as {slides[0]}: .* `mil split`"
+    ):
+        fit(study)
+    assert not (study / "head").exists()
+
+
+def test_exchanged_labels_are_not_evaluated(study, trained_once):
+    shutil.copytree(trained_once, study / "head")
+    exchanged_labels(study, ["s20", "s21"])
+    with one_line(DatasetError, match="2 slides have another label than in the slide table"):
+        predict(study)
+    assert not (study / "evaluated").exists()
+
+
+def test_a_bag_of_another_slide_does_not_train(study):
+    shutil.copy(study / "bags/s01.h5", study / "bags/s00.h5")
+    with one_line(FormatError, match=r"s00\.h5: is the bag of slide 's01'"):
+        fit(study)
+
+
+def test_a_bag_whose_row_was_set_to_zero_does_not_train(study):
+    with h5py.File(study / "bags/s00.h5", "r+") as file:
+        file["features"][0] = 0
+    with one_line(FormatError, match=r"s00\.h5: its features differ from their checksum"):
+        fit(study)
 
 
 def test_a_head_learns_and_predicts_unseen_slides(study):
@@ -272,6 +313,8 @@ def test_a_recipe_json_that_says_what_cannot_be_is_one_line(
     trained_once, tmp_path, key, value, message
 ):
     head = shutil.copytree(trained_once, tmp_path / "copy")
+    # As a head of an older version, whose files have no checksums.
+    (head / "seal.json").unlink()
     path = head / "recipe.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with one_line(FormatError, match=message):
@@ -284,6 +327,7 @@ def test_weights_that_are_no_numbers_are_one_line(study):
     weights = load_file(path)
     weights["classify.weight"][1, 2] = torch.inf
     save_file(weights, path)
+    (study / "head/seal.json").unlink()
     with one_line(FormatError, match=r"head\.safetensors: holds values that are not numbers"):
         load_trained(study / "head")
 
@@ -302,6 +346,7 @@ def test_new_settings_never_lie_beside_old_weights(study, monkeypatch):
 def test_a_pickle_is_never_opened(study):
     fit(study)
     torch.save({"weights": torch.zeros(1)}, study / "head" / "head.safetensors")
+    (study / "head/seal.json").unlink()
     with pytest.raises(FormatError, match=r"does not fit recipe\.json"):
         load_trained(study / "head")
 

@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 from mil.cli import app
 from mil.errors import FormatError
 from mil.heads import abmil, head_names
-from mil.trained.seal import EXAMPLE, MANIFEST, verify, write_manifest
+from mil.trained.folder import load_trained
+from mil.trained.manifest import EXAMPLE, MANIFEST
+from mil.trained.seal import verify, write_manifest
 from tests.interop.made import make
 from tests.messages import one_line
 
@@ -155,3 +157,44 @@ def test_a_folder_without_heads(tmp_path):
         f"{tmp_path}: has no trained head in it; give a folder with recipe.json and "
         "head.safetensors",
     )
+
+
+@pytest.mark.parametrize("name", ["head.safetensors", "recipe.json"])
+def test_a_changed_head_is_not_loaded(sealed, name):
+    load_trained(sealed)
+    path = sealed / name
+    whole = path.read_bytes()
+    # Digits of the settings, or bits of the weights: the head would load all the same.
+    path.write_bytes(whole.replace(b"0.1", b"0.2") if name.endswith("json") else flipped(whole))
+    with one_line(FormatError, match=rf"{name}: differs from its checksum in seal.json"):
+        load_trained(sealed)
+    write_manifest(sealed)
+    load_trained(sealed)
+
+
+def flipped(content):
+    return content[:-4] + bytes(byte ^ 1 for byte in content[-4:])
+
+
+def test_last_weights_are_held_against_the_manifest_too(sealed):
+    last = sealed / "last.safetensors"
+    last.write_bytes(flipped(last.read_bytes()))
+    load_trained(sealed)
+    with one_line(FormatError, match=r"last\.safetensors: differs"):
+        load_trained(sealed, "last")
+
+
+def test_weights_that_the_manifest_does_not_list_are_not_loaded(sealed):
+    (sealed / "last.safetensors").unlink()
+    write_manifest(sealed)
+    (sealed / "last.safetensors").write_bytes((sealed / "head.safetensors").read_bytes())
+    with one_line(FormatError, match=r"has no checksum of last\.safetensors"):
+        load_trained(sealed, "last")
+
+
+def test_a_damaged_manifest_is_one_line_and_a_head_without_one_loads(sealed):
+    (sealed / MANIFEST).write_text("{")
+    with one_line(FormatError, match=r"seal\.json: not the manifest"):
+        load_trained(sealed)
+    (sealed / MANIFEST).unlink()
+    load_trained(sealed)

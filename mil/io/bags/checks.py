@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from mil.errors import FormatError
-from mil.io.bags.file import Bag, read_identity
+from mil.io.bags.file import Bag, BagHeader, read_identity
+from mil.io.probe import probe
 
 ONE_ENCODER = "a folder holds bags of one encoder"
 
@@ -24,6 +25,19 @@ def check_has_tiles(bag: Bag, path: Path) -> None:
     """
     if bag.state != "ok" or not bag.valid.any():
         raise no_tiles(path, bag.state)
+
+
+def check_slide(header: BagHeader, path: Path) -> None:
+    """Refuse a bag under the name of another slide.
+
+    Raises:
+        FormatError: the slide in the bag is not that of the file's name.
+    """
+    if header.slide != path.stem:
+        raise FormatError(
+            f"{path}: is the bag of slide {header.slide!r}; give it that name, or make the bag of "
+            f"{path.stem} again"
+        )
 
 
 def no_tiles(path: Path, state: str) -> FormatError:
@@ -98,6 +112,7 @@ def common_identity(paths: Sequence[Path]) -> dict[str, str]:
     Raises:
         FormatError: two bags differ in encoder, weights or tiling.
     """
+    probe(paths)
     # Headers only: the check of thousands of bags takes seconds.
     first = read_identity(paths[0])
     for path in paths[1:]:

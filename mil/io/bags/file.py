@@ -12,7 +12,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from mil.config import tiling_name
 from mil.errors import FormatError
-from mil.io.h5 import plain, reading, writing
+from mil.io.checksums import check_arrays, write_arrays
+from mil.io.h5 import dataset_of, plain, reading, writing
 from mil.io.tiles import STATES, Tiles
 
 # Readers refuse other versions; raise it when a field changes its meaning.
@@ -176,7 +177,7 @@ def bag_of(
 
 
 def write_bag(path: Path | str, bag: Bag, *, made_from: str = "") -> None:
-    """Write a bag file whole or not at all: contiguous, uncompressed.
+    """Write a bag file whole or not at all: contiguous, uncompressed, with checksums.
 
     The attributes on `coords` have TRIDENT's names, so that tools which read TRIDENT's
     bags open ours.
@@ -186,14 +187,15 @@ def write_bag(path: Path | str, bag: Bag, *, made_from: str = "") -> None:
         bag: Bag of a slide.
         made_from: Digest of what it depends on; see `mil.io.provenance`.
     """
+    arrays = {"features": bag.features, "valid": bag.valid}
+    if bag.coords is not None:
+        arrays["coords"] = bag.coords.astype(np.int32)
+    if bag.coords_um is not None:
+        arrays["coords_um"] = bag.coords_um.astype(np.float32)
     with writing(Path(path), FORMAT, VERSION, made_from=made_from) as file:
-        file["features"] = bag.features
-        file["valid"] = bag.valid
+        write_arrays(file, arrays)
         if bag.coords is not None:
-            file["coords"] = bag.coords.astype(np.int32)
             file["coords"].attrs.update(_as_trident(bag))
-        if bag.coords_um is not None:
-            file["coords_um"] = bag.coords_um.astype(np.float32)
         # HDF5 has no None: what is not known is left out.
         header = {field.name: getattr(bag, field.name) for field in fields(BagHeader)}
         file.attrs.update({name: value for name, value in header.items() if value is not None})
@@ -205,8 +207,8 @@ def read_bag(path: Path | str) -> Bag:
     """Read a bag file.
 
     Raises:
-        FormatError: the file is no bag, was never finished, or holds something that
-            cannot be.
+        FormatError: the file is no bag, was never finished, holds something that cannot
+            be, or was changed since it was written.
     """
     path = Path(path)
     with reading(path, FORMAT, VERSION) as file:
@@ -273,7 +275,7 @@ def _arrays(file: h5py.File, path: Path, *, features: bool = True) -> dict[str, 
         path: Path of the bag file, for messages.
         features: Whether to read the features, which are nearly all of a bag.
     """
-    datasets = {name: file[name] for name in _KINDS if name in file}
+    datasets = {name: dataset_of(file, name, path) for name in _KINDS if name in file}
     shape: tuple[int, ...] = datasets["features"].shape if "features" in datasets else ()
     if len(shape) != 2 or "valid" not in datasets:
         raise FormatError(
@@ -295,7 +297,9 @@ def _arrays(file: h5py.File, path: Path, *, features: bool = True) -> dict[str, 
             )
     if not features:
         del datasets["features"]
-    return {"coords": None, **{name: np.asarray(data) for name, data in datasets.items()}}
+    arrays = {name: np.asarray(data) for name, data in datasets.items()}
+    check_arrays(file, arrays, path)
+    return {"coords": None, **arrays}
 
 
 def _tile_order(coords: Int[np.ndarray, "tiles 2"] | None) -> str:

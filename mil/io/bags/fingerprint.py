@@ -8,7 +8,8 @@ from typing import Any
 import h5py
 
 from mil.io.bags.file import FORMAT, VERSION
-from mil.io.h5 import reading
+from mil.io.checksums import read_checksums
+from mil.io.h5 import dataset_of, reading
 
 # Features hashed at either end of a bag, bytes.
 END_BYTES = 256 << 10
@@ -27,26 +28,31 @@ def features_digest(path: Path, end_bytes: int | None = END_BYTES) -> str:
     """
     with reading(path, FORMAT, VERSION) as file:
         digest = blake2b(digest_size=16)
-        _update(digest, file["features"], end_bytes)
+        _update(digest, dataset_of(file, "features", path), end_bytes)
         return digest.hexdigest()
 
 
 def bag_digest(path: Path) -> str:
     """Digest of all that a head sees of a bag: features, coordinates and validity.
 
-    Of the features, shape and either end are read (`END_BYTES`): a bag that was extracted
-    again with other settings differs everywhere, and readers of scores check every bag.
+    It is of the bag's checksums, which `read_bag` compares with the numbers. Bags of older
+    versions have none: of their features, shape and either end are read (`END_BYTES`),
+    since readers of scores check every bag.
 
     Raises:
         FormatError: it is not a bag.
     """
     with reading(path, FORMAT, VERSION) as file:
         digest = blake2b(digest_size=16)
-        _update(digest, file["features"], END_BYTES)
+        checksums = read_checksums(file, path)
+        if checksums:
+            digest.update(" ".join(sorted(map("=".join, checksums.items()))).encode())
+            return digest.hexdigest()
+        _update(digest, dataset_of(file, "features", path), END_BYTES)
         for name in ("valid", "coords", "coords_um"):
             if name in file:
                 digest.update(name.encode())
-                _update(digest, file[name], None)
+                _update(digest, dataset_of(file, name, path), None)
         return digest.hexdigest()
 
 

@@ -11,8 +11,8 @@ from jaxtyping import Int
 
 from mil.errors import DatasetError, FormatError
 from mil.io.bags import Bag, common_identity, read_bag
-from mil.io.bags.checks import check_width, no_tiles
-from mil.io.tables import read_folds
+from mil.io.bags.checks import check_slide, check_width, no_tiles
+from mil.io.tables import Slide, read_folds
 from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
 from mil.tasks import unfitted_task
 
@@ -130,6 +130,32 @@ def check_labels(bags: Iterable[FoldBag], path: Path, task: str, classes: Sequen
             ) from None
 
 
+def check_labels_of_table(bags: Iterable[FoldBag], path: Path, slides: Iterable[Slide]) -> None:
+    """Refuse a folds.csv whose labels contradict the slide table.
+
+    Args:
+        bags: bags of the file.
+        path: folds.csv, for the message.
+        slides: the slide table; slides that it does not have are passed over.
+
+    Raises:
+        DatasetError: a slide has another label in the table.
+    """
+    labels = {slide.slide: slide.label for slide in slides}
+    differing = {
+        slide: (bag.label, labels[slide])
+        for bag in bags
+        for slide in bag.slides
+        if labels.get(slide, bag.label) != bag.label
+    }
+    if differing:
+        slide, (label, of_table) = next(iter(differing.items()))
+        raise DatasetError(
+            f"{path}: {len(differing)} slides have another label than in the slide table, such as "
+            f"{slide}: {label!r} here, {of_table!r} there; run `mil split` again"
+        )
+
+
 def is_early(bags: Sequence[FoldBag]) -> bool:
     """Whether bags are of patients: some has several slides, or another name than its slide."""
     return any(bag.slides != (bag.name,) for bag in bags)
@@ -156,8 +182,9 @@ def read_concatenated(paths: Sequence[Path], name: str) -> Bag:
         name: name of the joint bag.
 
     Raises:
-        FormatError: a bag cannot be read; bags differ in encoder, tiling or width; or
-            one of several has no tiles, since its slide is not `ok`.
+        FormatError: a bag cannot be read, or is of another slide than its name; bags
+            differ in encoder, tiling or width; or one of several has no tiles, since its
+            slide is not `ok`.
     """
     return concatenate_bags(read_each(paths), name)
 
@@ -165,6 +192,8 @@ def read_concatenated(paths: Sequence[Path], name: str) -> Bag:
 def read_each(paths: Sequence[Path]) -> list[Bag]:
     """Bags that may be laid together; raises what `read_concatenated` does."""
     bags = [read_bag(path) for path in paths]
+    for path, bag in zip(paths, bags, strict=True):
+        check_slide(bag, path)
     # A single bag is checked by its user, which may accept one without tiles.
     if len(bags) == 1:
         return bags

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mil.errors import ConfigError, FormatError
+from mil.errors import ConfigError
 from mil.io.bags import read_header
 from mil.io.bags.advice import remedy
+from mil.io.bags.checks import check_slide
+from mil.io.probe import probe
 from mil.io.tiles import read_tiles
 
 
@@ -46,8 +48,7 @@ def gather(
 
     Raises:
         ConfigError: `tiles_dirs` and `bags_dirs` differ in length.
-        FormatError: a file is damaged, or a precomputed bag is of another slide than
-            its name.
+        FormatError: a file is damaged, or a bag is of another slide than its name.
     """
     if tiles_dirs and len(tiles_dirs) != len(bags_dirs):
         raise ConfigError(
@@ -56,6 +57,7 @@ def gather(
         )
     tiles_or_none: Sequence[Path | None] = tiles_dirs or [None] * len(bags_dirs)
     folders = list(zip(tiles_or_none, bags_dirs, strict=True))
+    probe([pair[1] / f"{slide}.h5" for slide in slides for pair in folders])
     states = []
     for slide in slides:
         by_encoder = [_state(slide, *pair) for pair in folders]
@@ -69,12 +71,7 @@ def _state(slide: str, tiles_dir: Path | None, bags_dir: Path) -> SlideState:
     bag = bags_dir / f"{slide}.h5"
     if bag.exists():
         header = read_header(bag)
-        # Bags of our own runs are named by the workflow; precomputed ones by users.
-        if tiles_dir is None and header.slide != slide:
-            raise FormatError(
-                f"{bag}: is the bag of slide {header.slide!r}; give it that name, or import it "
-                "again"
-            )
+        check_slide(header, bag)
         return SlideState(slide, header.state, header.reason, tiles_dir is None)
     if tiles_dir is None:
         return SlideState(slide, "no_bag", f"there is no {bag}")

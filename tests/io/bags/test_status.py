@@ -67,7 +67,8 @@ def test_a_ready_bag_is_of_the_slide_that_its_name_says(folders):
     _, (bags,) = folders
     (bags / "a.h5").rename(bags / "d.h5")
     with pytest.raises(
-        FormatError, match=r"d\.h5: is the bag of slide 'a'; give it that name, or import it again"
+        FormatError,
+        match=r"d\.h5: is the bag of slide 'a'; give it that name, or make the bag of d again",
     ):
         gather(["d"], [], [bags])
 
