@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from tests.fuzz.bytewise import BYTEWISE, INTERESTING
-from tests.fuzz.trees import VALUES, mutate_xml
+from tests.fuzz.trees import VALUES, mutate_json, mutate_xml
 
 # Any date: an archive must not depend on the clock.
 DATE = (2020, 1, 1, 0, 0, 0)
@@ -319,12 +319,7 @@ def _edit_entry(changed: bytearray, place: int, order: str, big: bool, random: R
 
 def mutate_safetensors(data: bytes, random: Random) -> bytes:
     """A file of safetensors with an edited header of the right length."""
-    from tests.fuzz.trees import mutate_json
-
     (length,) = struct.unpack_from("<Q", data)
     header = mutate_json(data[8 : 8 + length], random)
-    if random.random() < 0.1:
-        length = random.choice(INTERESTING)
-    else:
-        length = len(header)
-    return struct.pack("<Q", length) + header + data[8 + struct.unpack_from("<Q", data)[0] :]
+    claimed = random.choice(INTERESTING) if random.random() < 0.1 else len(header)
+    return struct.pack("<Q", claimed) + header + data[8 + length :]

@@ -437,7 +437,7 @@ DOORS = (
     ),
     Door(
         "init_xlsx",
-        (with_slides(seeds.spreadsheet),),
+        (with_slides(seeds.shared_spreadsheet), with_slides(seeds.spreadsheet)),
         init,
         [*hostile.ANY, *hostile.XLSX],
         ("labels.xlsx",),
@@ -445,7 +445,11 @@ DOORS = (
     ),
     Door(
         "import_table",
-        (seeds.spreadsheet, lambda: seeds.text(labels__csv=seeds.LABELS)),
+        (
+            seeds.shared_spreadsheet,
+            seeds.spreadsheet,
+            lambda: seeds.text(labels__csv=seeds.LABELS),
+        ),
         import_table,
         [*hostile.ANY, *hostile.XLSX],
         weight=2,

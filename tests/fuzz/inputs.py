@@ -1,11 +1,13 @@
 """Input N of a door: always the same bytes."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 from tests.fuzz import bytewise, containers, trees
 from tests.fuzz.doors import Door
+from tests.fuzz.hostile import SLOW
 from tests.fuzz.seeds import Files
 
 Mutation = Callable[[bytes, Random], bytes]
@@ -26,6 +28,7 @@ STRUCTURED: dict[str, tuple[Mutation, ...]] = {
     ".svs": tiff,
     ".safetensors": (containers.mutate_safetensors,),
 }
+LARGEST = 200_000
 # What a mutation that knows a format raises where an earlier one has broken it.
 BROKEN = Exception
 
@@ -49,9 +52,16 @@ def input_of(door: Door, number: int) -> Files:
         other = door.seed(random.randrange(len(door.seeds)))
         content = bytewise.splice(content, random.choice(list(other.values())), random)
     for _ in range(random.choice((1, 1, 1, 2, 3))):
-        content = _mutated(content, Path(name).suffix, random)
+        # What has grown is tried as it is: more would cost time and find no more.
+        if len(content) < LARGEST:
+            content = _mutated(content, Path(name).suffix, random)
     files[name] = content
     return files
+
+
+def is_slow(door: Door, number: int) -> bool:
+    """Whether an input takes seconds to make, or to be given up."""
+    return number < len(door.hostile) and door.hostile[number] in SLOW
 
 
 def _mutated(content: bytes, suffix: str, random: Random) -> bytes:
@@ -66,8 +76,6 @@ def _mutated(content: bytes, suffix: str, random: Random) -> bytes:
 
 def write(files: Files, folder: Path) -> None:
     """Write an input; a file `.pipe` names the file that is a named pipe."""
-    import os
-
     for name, content in files.items():
         if name == ".pipe":
             pipe = folder / content.decode()

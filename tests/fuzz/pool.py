@@ -11,32 +11,40 @@ import resource
 import shutil
 import signal
 import struct
+import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mil.config import recipes
+from mil.errors import MilError
 from tests.fuzz.doors import BY_NAME, Door, OurFaultError
 from tests.fuzz.inputs import input_of, write
 from tests.fuzz.watch import ForbiddenActionError, forbid
 
 # A hang: more than this in a reader's own time, or this much longer on a busy machine.
 SECONDS = 5.0
-PATIENCE = 8.0
+PATIENCE = 4.0
 # More memory than this beyond what the worker holds is a finding; the limit that the system
 # enforces is twice that, so that the machine stays usable.
 LARGEST_BYTES = 1 << 30
+# Errors of the system that the command line turns into one line.
+MENDABLE = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
+MENDABLE |= {errno.ENAMETOOLONG, errno.EROFS}
+# Nobody reads more of an error.
+LONGEST_MESSAGE = 5000
+MOST_LINES = 50
 # Inputs that one worker tries; memory that readers leak is gone with it.
 CHUNK = 200
 POLL_S = 0.05
 TICKS = os.sysconf("SC_CLK_TCK")
 # Index of the input, begin in process time and on the clock.
 PROGRESS = struct.Struct("<qdd")
-REPOSITORY = Path(__file__).parents[2]
 
 Job = tuple[str, int]
 
@@ -93,6 +101,11 @@ class _Worker:
     report: int
     stack: Any
 
+    def close(self) -> None:
+        os.close(self.report)
+        self.stack.close()
+        self.progress.close()
+
 
 class Pool:
     """Workers that try inputs.
@@ -100,10 +113,14 @@ class Pool:
     Args:
         workers: number of processes.
         seconds: time that an input may take.
+        largest_bytes: memory that an input may take.
     """
 
-    def __init__(self, workers: int, seconds: float = SECONDS) -> None:
+    def __init__(
+        self, workers: int, seconds: float = SECONDS, largest_bytes: int = LARGEST_BYTES
+    ) -> None:
         self.seconds = seconds
+        self.largest_bytes = largest_bytes
         self.totals: dict[str, Totals] = {}
         self._number = workers
         self._workers: list[_Worker] = []
@@ -128,6 +145,7 @@ class Pool:
         finally:
             for worker in self._workers:
                 _kill(worker.pid)
+                worker.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _fork(self, jobs: Sequence[Job]) -> _Worker:
@@ -136,13 +154,18 @@ class Pool:
         PROGRESS.pack_into(progress, 0, -1, 0.0, time.monotonic())
         report = os.open(folder.with_suffix(".report"), os.O_RDWR | os.O_CREAT | os.O_APPEND)
         stack = folder.with_suffix(".stack").open("w+")
-        pid = os.fork()
+        with warnings.catch_warnings():
+            # Python 3.12 warns of forks beside threads; there are none.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
         if pid == 0:
             status = 1
             try:
                 os.setpgid(0, 0)
                 self._work(jobs, progress, folder, report, stack)
                 status = 0
+            except BaseException:  # noqa: BLE001  a fault of the harness: the parent tells it
+                os.write(report, f"harness {traceback.format_exc()}\n".encode())
             finally:
                 os._exit(status)
         return _Worker(pid, jobs, progress, folder, report, stack)
@@ -164,11 +187,12 @@ class Pool:
         else:
             _kill(worker.pid, wait=False)
         findings = self._reported(worker)
+        place = _place_in_dump(worker)
+        worker.close()
         if pid and os.waitstatus_to_exitcode(status) == 0:
             return [], findings
         index = max(index, 0)
         door, number = worker.jobs[index]
-        place = _place_in_dump(worker)
         if reason:
             findings.append(Finding(door, number, "hang", place, reason))
         else:
@@ -187,14 +211,16 @@ class Pool:
     def _reported(self, worker: _Worker) -> list[Finding]:
         """Findings that a worker has written before its end."""
         findings = []
-        size = os.fstat(worker.report).st_size
-        for line in os.pread(worker.report, size, 0).decode("utf-8", "replace").splitlines():
+        text = os.pread(worker.report, os.fstat(worker.report).st_size, 0).decode()
+        text, _, fault = text.partition("harness ")
+        if fault:
+            print(f"FAULT OF THE HARNESS: {fault}", file=sys.stderr, flush=True)
+        for line in text.splitlines():
             if line.startswith("total "):
                 for door, values in json.loads(line[6:]).items():
                     self._add(door, Totals(**values))
             elif line.startswith("{"):
                 findings.append(Finding(**json.loads(line)))
-        os.close(worker.report)
         return findings
 
     def _add(self, door: str, more: Totals) -> None:
@@ -211,7 +237,7 @@ class Pool:
     ) -> None:
         faulthandler.enable(stack, all_threads=False)
         faulthandler.register(signal.SIGUSR1, stack, all_threads=False)
-        peak = _settle(folder)
+        peak = _settle(folder, 2 * self.largest_bytes)
         actions = os.open(folder.with_suffix(".actions"), os.O_RDWR | os.O_CREAT | os.O_APPEND)
         forbid(folder, self._canary, actions)
         totals: dict[str, Totals] = {}
@@ -232,7 +258,7 @@ class Pool:
             finding, refused = attempt(door, number, inside, out)
             seconds = time.process_time() - began
             taken = peak.taken()
-            if finding is None and taken > LARGEST_BYTES:
+            if finding is None and taken > self.largest_bytes:
                 finding = Finding(name, number, "memory", "", f"takes {taken >> 20} MB")
             # Whatever became of the exception on its way, or in a child process.
             action = os.pread(actions, 1000, done).decode("utf-8", "replace").strip()
@@ -270,11 +296,13 @@ class _Peak:
         """Without the limit of the system: some hostile inputs are large to make."""
         old = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (old[1], old[1]))
-        yield
-        resource.setrlimit(resource.RLIMIT_AS, old)
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, old)
 
 
-def _settle(folder: Path) -> _Peak:
+def _settle(folder: Path, most_bytes: int) -> _Peak:
     """Limits and surroundings of a worker."""
     os.chdir(folder)
     os.environ["TMPDIR"] = str(folder)
@@ -284,7 +312,7 @@ def _settle(folder: Path) -> _Peak:
         os.dup2(nowhere, number)
     held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     _, most = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (held + 2 * LARGEST_BYTES, most))
+    resource.setrlimit(resource.RLIMIT_AS, (held + most_bytes, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Looking through all installed packages takes longer than most inputs.
     recipes.entry_points = functools.cache(recipes.entry_points)
@@ -297,8 +325,6 @@ def attempt(door: Door, number: int, inside: Path, out: Path) -> tuple[Finding |
     Returns:
         A finding if the reader is at fault, and whether it refused the input.
     """
-    from mil.cli import REMEDIES
-    from mil.errors import MilError
 
     def found(kind: str, error: BaseException | None, message: str) -> Finding:
         place = "" if error is None else _place(error)
@@ -312,7 +338,7 @@ def attempt(door: Door, number: int, inside: Path, out: Path) -> tuple[Finding |
         message = str(error)
         if _has_memory_error(error):
             return found("memory", error, message), True
-        if "\n" in message:
+        if not _is_short(message):
             return found("lines", error, message), True
         names = {path.name for path in inside.rglob("*")} | {str(inside), str(out)}
         if door.named and not any(name in message for name in names):
@@ -320,7 +346,7 @@ def attempt(door: Door, number: int, inside: Path, out: Path) -> tuple[Finding |
         return None, True
     except OSError as error:
         # The command line turns these into one line.
-        if error.errno in REMEDIES and error.filename and error.errno != errno.ENOSPC:
+        if error.errno in MENDABLE and error.filename:
             return None, True
         return found(type(error).__name__, error, str(error)), False
     except OurFaultError as error:
@@ -331,6 +357,13 @@ def attempt(door: Door, number: int, inside: Path, out: Path) -> tuple[Finding |
         kind = "memory" if isinstance(error, MemoryError) else type(error).__name__
         return found(kind, error, str(error)), False
     return None, False
+
+
+def _is_short(message: str) -> bool:
+    """Whether a message is one line, or one line and a list of the faults of a table."""
+    first, *others = message.splitlines() or [""]
+    listed = first.endswith(":") and all(line.lstrip().startswith("- ") for line in others)
+    return len(message) < LONGEST_MESSAGE and (not others or (listed and len(others) < MOST_LINES))
 
 
 def _has_memory_error(error: BaseException) -> bool:
@@ -363,7 +396,6 @@ def _place_in_dump(worker: _Worker) -> str:
     """Innermost line of mil in the stack that faulthandler wrote."""
     worker.stack.seek(0)
     lines = [line.strip() for line in worker.stack if line.startswith("  File")]
-    worker.stack.close()
     ours = [line for line in lines if "/mil/" in line]
     chosen = ours[0].rpartition("/mil/")[2] if ours else ""
     if lines and lines[0] not in ours[:1]:

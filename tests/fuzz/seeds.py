@@ -301,6 +301,68 @@ def spreadsheet() -> Files:
     return {"labels.xlsx": rezipped(members)}
 
 
+MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+SHEETS = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+
+
+def shared_spreadsheet() -> Files:
+    """The labels as Excel writes them: texts are numbers of a table of texts."""
+    from tests.fuzz.containers import rezipped
+
+    texts: list[str] = []
+    rows = []
+    for number, line in enumerate(LABELS.splitlines(), 1):
+        cells = []
+        for column, cell in zip("ABCDEF", line.split(","), strict=True):
+            texts.append(cell)
+            style = f'<c r="{column}{number}" t="s" s="0"><v>{len(texts) - 1}</v></c>'
+            cells.append(style)
+        rows.append(f'<row r="{number}" spans="1:6">{"".join(cells)}</row>')
+    strings = "".join(f"<si><t>{text}</t></si>" for text in texts)
+    types = "".join(
+        f'<Override PartName="/xl/{part}.xml" ContentType="{SHEETS}.{kind}+xml"/>'
+        for part, kind in (
+            ("workbook", "sheet.main"),
+            ("worksheets/sheet1", "worksheet"),
+            ("sharedStrings", "sharedStrings"),
+            ("styles", "styles"),
+        )
+    )
+    relations = "".join(
+        f'<Relationship Id="r{i}" Type="{OFFICE}/{kind}" Target="{target}"/>'
+        for i, (kind, target) in enumerate(
+            (
+                ("worksheet", "worksheets/sheet1.xml"),
+                ("sharedStrings", "sharedStrings.xml"),
+                ("styles", "styles.xml"),
+            ),
+            1,
+        )
+    )
+    members = {
+        "[Content_Types].xml": f'<Types xmlns="{PACKAGE}/content-types">'
+        f'<Default Extension="xml" ContentType="application/xml"/>{types}</Types>',
+        "_rels/.rels": f'<Relationships xmlns="{PACKAGE}/relationships"><Relationship Id="r1" '
+        f'Type="{OFFICE}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook {MAIN} xmlns:r="{OFFICE}"><sheets>'
+        '<sheet name="one" sheetId="1" r:id="r1"/></sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{PACKAGE}/relationships">'
+        f"{relations}</Relationships>",
+        "xl/worksheets/sheet1.xml": f'<worksheet {MAIN}><dimension ref="A1:F5"/><sheetData>'
+        f'{"".join(rows)}</sheetData><mergeCells count="1"><mergeCell ref="B2:B3"/></mergeCells>'
+        "</worksheet>",
+        "xl/sharedStrings.xml": f'<sst {MAIN} count="{len(texts)}">{strings}</sst>',
+        "xl/styles.xml": f'<styleSheet {MAIN}><fonts count="1"><font/></fonts><fills count="1">'
+        '<fill><patternFill patternType="none"/></fill></fills>'
+        '<borders count="1"><border/></borders><cellStyleXfs count="1"><xf/>'
+        '</cellStyleXfs><cellXfs count="1"><xf numFmtId="0" fontId="0" fillId="0" borderId="0"/>'
+        "</cellXfs></styleSheet>",
+    }
+    return {"labels.xlsx": rezipped({name: text.encode() for name, text in members.items()})}
+
+
 def _undated(text: bytes) -> bytes:
     attributes, _, rest = text.partition(b">")
     return attributes + b">2020-01-01T00:00:00Z" + rest[rest.index(b"<") :]
@@ -392,7 +454,8 @@ def state_dict(folder: Path) -> None:
     """Weights of a small model in a .pt."""
     import torch
 
-    torch.save({"state_dict": {"weight": torch.ones(4, 3), "bias": torch.ones(4)}}, folder / "w.pt")
+    weights = {"weight": torch.ones(4, 3), "bias": torch.ones(4)}
+    torch.save({"state_dict": weights}, folder / "w.pt")
 
 
 def array(folder: Path) -> None:
@@ -449,7 +512,13 @@ fold,slide,patient,label,split
 1,d,p3,normal,val
 """
 CLAM_SPLITS = ",train,val,test\n0,a,c,d\n1,b,,\n"
-PATHO_BENCH = "case_id,slide_id,label,fold_0,fold_1\np1,a,1,train,test\np1,b,1,train,test\np2,c,0,test,train\np3,d,0,test,train\n"
+PATHO_BENCH = """\
+case_id,slide_id,label,fold_0,fold_1
+p1,a,1,train,test
+p1,b,1,train,test
+p2,c,0,test,train
+p3,d,0,test,train
+"""
 STAMP_SPLITS = {"splits": [{"train_patients": ["p1"], "test_patients": ["p2", "p3"]}] * 2}
 ACMIL_SPLITS = {"train_names": ["a", "b"], "val_names": ["c"], "test_names": ["d"]}
 

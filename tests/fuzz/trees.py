@@ -266,4 +266,5 @@ def _edit_rows(rows: list[list[str]], random: Random) -> list[list[str]]:
 
 def _cell(random: Random) -> str:
     value = random.choice(VALUES)
-    return value if isinstance(value, str) else str(value)[:400]
+    longest = 100_000 if random.random() < 0.02 else 1000
+    return (value if isinstance(value, str) else str(value))[:longest]
