@@ -360,8 +360,10 @@ def attempt(door: Door, number: int, inside: Path, out: Path) -> tuple[Finding |
 
 
 def _is_short(message: str) -> bool:
-    """Whether a message is one line, or one line and a list of the faults of a table."""
+    """Whether a message is one line, or one line and a list of faults, and what to try."""
     first, *others = message.splitlines() or [""]
+    if others and others[-1].startswith("try: "):
+        others.pop()
     listed = first.endswith(":") and all(line.lstrip().startswith("- ") for line in others)
     return len(message) < LONGEST_MESSAGE and (not others or (listed and len(others) < MOST_LINES))
 

@@ -235,7 +235,7 @@ source: https://arxiv.org/abs/2311.07125
 ENCODERS = """\
 resnet18:
   timm: resnet18
-  args: {features_only: false}
+  args: {img_size: 224}
   pooling: model
   dim: 512
   tile_px: 224
