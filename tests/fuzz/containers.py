@@ -243,6 +243,8 @@ def _link(file: h5py.File, name: str, random: Random) -> None:
         return
 
 
+# A file that was mutated before may claim any number.
+MOST_ENTRIES = 1000
 # Sizes of TIFF's types, bytes.
 TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
 # Tags that readers build upon, and some that files rarely have.
@@ -274,9 +276,10 @@ def _directories(data: bytes) -> tuple[list[int], list[int], str, bool]:
     next_places = [first]
     (place,) = struct.unpack_from(order + offset, data, first)
     seen: set[int] = set()
-    while place and place not in seen:
+    while place and place not in seen and len(entries) < MOST_ENTRIES:
         seen.add(place)
         (number,) = struct.unpack_from(order + count, data, place)
+        number = min(number, MOST_ENTRIES)
         start = place + struct.calcsize(count)
         entries += [start + size * index for index in range(number)]
         next_places.append(start + size * number)

@@ -43,8 +43,10 @@ MOST_LINES = 50
 CHUNK = 200
 POLL_S = 0.05
 TICKS = os.sysconf("SC_CLK_TCK")
-# Index of the input, begin in process time and on the clock.
+# Index of the input (MAKING minus the index while it is made), and its begin in process time
+# and on the clock.
 PROGRESS = struct.Struct("<qdd")
+MAKING = -1
 
 Job = tuple[str, int]
 
@@ -151,7 +153,7 @@ class Pool:
     def _fork(self, jobs: Sequence[Job]) -> _Worker:
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         progress = mmap.mmap(-1, PROGRESS.size)
-        PROGRESS.pack_into(progress, 0, -1, 0.0, time.monotonic())
+        PROGRESS.pack_into(progress, 0, MAKING, 0.0, time.monotonic())
         report = os.open(folder.with_suffix(".report"), os.O_RDWR | os.O_CREAT | os.O_APPEND)
         stack = folder.with_suffix(".stack").open("w+")
         with warnings.catch_warnings():
@@ -176,8 +178,6 @@ class Pool:
         index, began, began_clock = PROGRESS.unpack_from(worker.progress, 0)
         reason = ""
         if not pid:
-            if index < 0:
-                return None, []
             reason = self._overdue(worker, began, began_clock)
             if not reason:
                 return None, []
@@ -191,8 +191,13 @@ class Pool:
         worker.close()
         if pid and os.waitstatus_to_exitcode(status) == 0:
             return [], findings
-        index = max(index, 0)
+        making = index < 0
+        if making:
+            index = MAKING - index
         door, number = worker.jobs[index]
+        if making:
+            findings.append(Finding(door, number, "harness", place, "the input cannot be made"))
+            return worker.jobs[index + 1 :], findings
         if reason:
             findings.append(Finding(door, number, "hang", place, reason))
         else:
@@ -243,14 +248,13 @@ class Pool:
         totals: dict[str, Totals] = {}
         for index, (name, number) in enumerate(jobs):
             began = time.process_time()
-            PROGRESS.pack_into(progress, 0, -1, began, time.monotonic())
+            PROGRESS.pack_into(progress, 0, MAKING - index, began, time.monotonic())
             door = BY_NAME[name]
             inside, out = folder / "in", folder / "out"
-            with peak.paused():
-                for each in (inside, out):
-                    shutil.rmtree(each, ignore_errors=True)
-                    each.mkdir()
-                write(input_of(door, number), inside)
+            for each in (inside, out):
+                shutil.rmtree(each, ignore_errors=True)
+                each.mkdir()
+            write(input_of(door, number), inside)
             began = time.process_time()
             PROGRESS.pack_into(progress, 0, index, began, time.monotonic())
             peak.reset()
@@ -290,16 +294,6 @@ class _Peak:
 
     def taken(self) -> int:
         return self._field(b"VmHWM:") - self._held
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Without the limit of the system: some hostile inputs are large to make."""
-        old = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (old[1], old[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_AS, old)
 
 
 def _settle(folder: Path, most_bytes: int) -> _Peak:
