@@ -341,9 +341,10 @@ def checkpoint(tool: str, folder: Path, out: Path) -> Lines:
 def weights(folder: Path, out: Path) -> Lines:
     import torch
 
-    from mil.encoders.weights import read_weights
+    from mil.encoders.weights import read_weights, weights_path
 
-    read_weights(only(folder), torch.nn.Linear(3, 4), "name")
+    path = weights_path("own", str(only(folder)))
+    read_weights(path, torch.nn.Linear(3, 4), "name")
 
 
 # --- results
