@@ -422,7 +422,7 @@ JSONS = hostile.JSON
 DOORS = (
     Door("slide", SLIDES, slide, [*hostile.ANY, *hostile.TIFF], weight=3),
     Door("ome", OME, slide, [*hostile.OME, *hostile.TIFF], weight=2),
-    Door("tile", (*SLIDES, *OME), tile, hostile.TIFF, weight=0.2),
+    Door("tile", (*SLIDES, *OME), tile, weight=0.2),
     Door("doctor", (*SLIDES, *OME), doctor, [*hostile.ANY, *hostile.TIFF], weight=2),
     Door("mask_tiff", MASKS, mask, [*hostile.ANY, *hostile.TIFF], weight=2),
     Door("mask_png", PNGS, mask, hostile.ANY),
