@@ -82,18 +82,20 @@ def looped(data: bytes, back: int = 0) -> bytes:
 
 
 def tagged(tag: int, value: int, kind: int = 0, count: int = 0) -> Callable[[bytes], bytes]:
-    """A tag of the first directory set to a value."""
+    """A tag of the first directory set to a value; the last one becomes it if there is none."""
 
     def change(data: bytes) -> bytes:
         changed = bytearray(data)
         place, number = _entries(data)
-        for entry in range(place + 2, place + 2 + 12 * number, 12):
-            if struct.unpack_from("<H", data, entry)[0] == tag:
-                if kind:
-                    struct.pack_into("<H", changed, entry + 2, kind)
-                if count:
-                    struct.pack_into("<I", changed, entry + 4, count)
-                struct.pack_into("<I", changed, entry + 8, value)
+        entries = range(place + 2, place + 2 + 12 * number, 12)
+        tags = [struct.unpack_from("<H", data, entry)[0] for entry in entries]
+        entry = entries[tags.index(tag) if tag in tags else -1]
+        struct.pack_into("<H", changed, entry, tag)
+        if kind:
+            struct.pack_into("<H", changed, entry + 2, kind)
+        if count:
+            struct.pack_into("<I", changed, entry + 4, count)
+        struct.pack_into("<I", changed, entry + 8, value)
         return bytes(changed)
 
     return change
@@ -390,8 +392,12 @@ XLSX: list[Generator] = [
 
 
 # --- HDF5
-def heap_object(number: int, size: int) -> Generator:
-    """A global heap whose object claims a size: a reader that trusts it never ends."""
+# Attributes that readers ask for.
+NAMES = ("name", "encoder", "format", "mil_header", "patch_size", "unit", "label")
+
+
+def heap_object(number: int, size: int, *, free: bool = False) -> Generator:
+    """A global heap whose object claims a size; free space of no size has no end."""
 
     def change(data: bytes) -> bytes:
         if b"GCOL" not in data:
@@ -401,7 +407,7 @@ def heap_object(number: int, size: int) -> Generator:
         for _ in range(number):
             (stored,) = struct.unpack_from("<Q", data, place + 8)
             place += 16 + (stored + 7) // 8 * 8
-        struct.pack_into("<HH", changed, place, number + 1, 0)
+        struct.pack_into("<HH", changed, place, 0 if free else number + 1, 0)
         struct.pack_into("<Q", changed, place + 8, size)
         return bytes(changed)
 
@@ -413,7 +419,7 @@ def _with_texts(data: bytes) -> bytes:
     buffer = io.BytesIO(data)
     with h5py.File(buffer, "r+") as file:
         for item in (file, file[_datasets(file)[0]]):
-            for name in ("name", "encoder", "format", "mil_header"):
+            for name in NAMES:
                 item.attrs[name] = name
     return buffer.getvalue()
 
@@ -493,14 +499,15 @@ def _attributes(value: object) -> Callable[[h5py.File], None]:
     def change(file: h5py.File) -> None:
         items = [file, *(file[name] for name in _datasets(file))]
         for item in items:
-            for name in list(item.attrs):
+            for name in list(item.attrs) or NAMES:
                 item.attrs[name] = value
 
     return change
 
 
 HDF5: list[Generator] = [
-    *(heap_object(number, size) for number in range(4) for size in (0, 2**63, 7)),
+    *(heap_object(number, 0, free=True) for number in (0, 2, 4)),
+    *(heap_object(number, size) for number in (0, 2, 4) for size in (2**63, 3, 1)),
     *map(hdf5, (_huge, _packed, _objects, _groups, _types, _vlen, _loop)),
     *(
         hdf5(_attributes(value))
@@ -624,4 +631,4 @@ MAT: list[Generator] = [
 
 
 # Too slow for the quick form: they take seconds to be made, or until a guarded process ends.
-SLOW = {XLSX[0], *HDF5[:12]}
+SLOW = {XLSX[0], *HDF5[:3]}
