@@ -507,7 +507,7 @@ def _attributes(value: object) -> Callable[[h5py.File], None]:
 
 HDF5: list[Generator] = [
     *(heap_object(number, 0, free=True) for number in (0, 2, 4)),
-    *(heap_object(number, size) for number in (0, 2, 4) for size in (2**63, 3, 1)),
+    *(heap_object(number, size) for number in (0, 2, 4) for size in (2**63, 3, 6)),
     *map(hdf5, (_huge, _packed, _objects, _groups, _types, _vlen, _loop)),
     *(
         hdf5(_attributes(value))
