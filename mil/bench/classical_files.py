@@ -37,11 +37,12 @@ def read_jld(path: Path) -> StoredBags:
     Raises:
         FormatError: the file is missing, damaged or holds something else.
     """
+    # Opening a pipe would wait for ever.
+    if not path.is_file():
+        raise FormatError(f"{path}: no such file")
     try:
         with h5py.File(path, "r", locking=False) as file:
             return _JldReader(file, path.stat().st_size).bags()
-    except FileNotFoundError:
-        raise FormatError(f"{path}: no such file") from None
     except (
         _BrokenJldError,
         OSError,

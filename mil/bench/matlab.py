@@ -68,12 +68,11 @@ def read_matrix(path: Path, name: str) -> Shaped[np.ndarray, "rows columns"]:
         FormatError: the file is missing, damaged, of another version, or has no such
             matrix.
     """
+    # Reading from a pipe would wait for ever.
+    if not path.is_file():
+        raise FormatError(f"{path}: no such file")
     try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise FormatError(f"{path}: no such file") from None
-    try:
-        return _matrix(memoryview(raw), name)
+        return _matrix(memoryview(path.read_bytes()), name)
     except (_BrokenMatlabError, zlib.error) as error:
         raise FormatError(
             f"{path}: not a MATLAB 5 file with a matrix {name} ({error}); get the file again"

@@ -66,7 +66,8 @@ def _features_shape(file: Path) -> tuple[int, int]:
         with h5py.File(file, "r", locking=False) as opened:
             tiles, dim = opened["features"].shape
             return tiles, dim
-    except UNREADABLE as error:
+    # A group has no shape.
+    except (*UNREADABLE, AttributeError) as error:
         raise FormatError(f"{file}: has no table of features ({error})") from None
 
 

@@ -128,6 +128,9 @@ def reading(path: Path, format_name: str, version: int) -> Iterator[h5py.File]:
     """
     check_opens(path)
     try:
+        # HDF5 would wait for a pipe's writer for ever.
+        if path.is_fifo():
+            raise FileNotFoundError
         # Many jobs read one file at once, and none writes to it.
         file = h5py.File(path, "r", locking=False)
     except FileNotFoundError:
@@ -190,7 +193,9 @@ def _is_self_contained(group: h5py.Group, depth: int = 2) -> bool:
     table that was never written could fill the memory.
     """
     for name in group:
-        link = group.id.links.get_info(name.encode())
+        # h5py gives a name that is no UTF-8 as bytes.
+        key = name.encode() if isinstance(name, str) else name
+        link = group.id.links.get_info(key)
         if link.type != h5py.h5l.TYPE_HARD or depth == 0:
             return False
         member = group[name]

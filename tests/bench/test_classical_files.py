@@ -1,5 +1,7 @@
 """Files of the classical MIL data sets; a file that is none of them is one line."""
 
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -142,3 +144,13 @@ def test_matlab_that_does_not_fit_together(tmp_path, name, variable, values, mes
     folder = matlab_folder(tmp_path, BAGS, LABELS)
     savemat(folder / f"{name}.mat", {variable: values})
     assert message in refused(read_matlab, folder)
+
+
+@pytest.mark.parametrize("name", ["Toy.jld", "mat/X.mat", "mat/Bag2.mat", "mat/BagI.mat"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    jld_file(tmp_path / "Toy.jld", BAGS, LABELS, FOLDS)
+    matlab_folder(tmp_path / "mat", BAGS, LABELS)
+    pipe = tmp_path / name
+    pipe.unlink()
+    os.mkfifo(pipe)
+    refused(*((read_jld, pipe) if name == "Toy.jld" else (read_matlab, pipe.parent)))

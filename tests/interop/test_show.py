@@ -49,6 +49,16 @@ def test_ls_reads_no_features(tmp_path, monkeypatch):
     assert (code, output.splitlines()[1].split()[1]) == (0, "4")
 
 
+def test_ls_names_a_bag_whose_features_are_no_table(tmp_path):
+    for name in ("a", "b"):
+        bag_file(tmp_path / f"{name}.h5", name, features(4))
+    replaced(tmp_path / "a.h5", "features", lambda file, name: file.create_group(name))
+    replaced(tmp_path / "b.h5", "features", put(1.5))
+    code, output = bags("ls", tmp_path)
+    assert code == 0
+    assert output.count("unusable: ") == 2
+
+
 def test_ls_of_nothing(tmp_path):
     assert bags("ls", tmp_path) == (1, f"{tmp_path}: no bags (.h5 files) in this folder")
 

@@ -1,5 +1,6 @@
 """HDF5 files of ours are told from others, and from halves of their own."""
 
+import os
 import subprocess
 import sys
 
@@ -251,3 +252,23 @@ def test_a_disk_that_takes_no_more_is_one_line(tmp_path):
     assert done.stderr.startswith(f"{place}; free some space there, or choose another path")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    pipe = tmp_path / "a.h5"
+    os.mkfifo(pipe)
+    assert "no such file" in refused(pipe)
+
+
+def test_names_that_are_no_utf8_are_read_past(path):
+    with h5py.File(path, "r+") as file:
+        file[b"\xff"] = 1
+        file.create_group(b"\xfe")[b"\xfd"] = 2
+    with reading(path, "mil.thing", 3) as file:
+        assert file["values"][:].tolist() == list(range(1000))
+
+
+def test_a_link_whose_name_is_no_utf8_is_not_followed(path):
+    with h5py.File(path, "r+") as file:
+        file[b"\xff"] = h5py.ExternalLink("/etc/passwd", "/x")
+    assert "keeps data in other files" in refused(path)
