@@ -82,7 +82,7 @@ def test_a_slide_is_opened_and_tiled_as_the_stage_does_it(tmp_path):
 def test_a_slide_that_cannot_be_used_has_a_state(tmp_path):
     tissue_slide(tmp_path / "a.tif", (2048, 1536), 0.25)
     tiles = mil.tile_slide(tmp_path / "a.tif", tmp_path / "a.h5", mpp=20.0)
-    assert tiles.geometry.state == "no_mpp"
+    assert tiles.geometry.state == "too_coarse"
     assert tiles.geometry.reason
 
 

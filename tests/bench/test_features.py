@@ -19,6 +19,7 @@ ENTRY = EncoderConfig(
 def slide(tmp_path, monkeypatch):
     tissue_slide(tmp_path / "a.tif", (2048, 1536), 0.25)
     monkeypatch.setattr(features, "load_encoder", lambda _: ENTRY)
+    monkeypatch.setattr(features, "encoder_name", lambda name: name)
     monkeypatch.setattr(features, "start_up_s", lambda *_: 1.5)
     monkeypatch.setattr(features, "plain_rate", lambda *_, **__: 50.0)
     return tmp_path / "a.tif"

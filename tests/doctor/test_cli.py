@@ -80,8 +80,9 @@ def test_each_state_has_its_line_and_what_to_do(tmp_path):
         "  nompp  no pixel size in OpenSlide's properties, TIFF tags or vendor's text; of 1024 x "
         "768 px, it may be an overview",
         f"  gone  no file {tmp_path / 'gone.tif'}",
-        f"no_tissue (1): {ADVICE['no_tissue']}",
-        "corrupt_regions (1): copy it again from its source, or raise features.max_corrupt",
+        "no_tissue (1): run `--until tile` and look at its QC image in tile/*/grid; if there is "
+        "tissue, lower tile.min_tissue or correct the outline; else leave the slide out",
+        "corrupt_regions (1): copy it again from its source",
         "Not ready: 1 of 6 slides missing; 4 of 6 slides unusable.",
     ):
         assert line in done.output.splitlines()

@@ -310,6 +310,7 @@ def test_a_head_without_the_gate_has_no_published_form(tmp_path):
     weights = tmp_path / "head/head.safetensors"
     recipe.write_text(recipe.read_text().replace('"gated": true', '"gated": false'))
     save_file({name: t for name, t in load_file(weights).items() if "gate" not in name}, weights)
+    (tmp_path / "head/seal.json").unlink()
     code, line = heads("export", tmp_path / "head", tmp_path / "d.pth", "--to", "aem")
     assert (code, line) == (1, f"{tmp_path / 'head'}: has gated: False, but ABMIL always True")
 
@@ -326,6 +327,7 @@ def test_a_head_of_another_task_is_not_theirs(tmp_path):
     recipe = json.loads((folder / "recipe.json").read_text())
     recipe["task"] = {"kind": "ordinal", "classes": ["a", "b", "c", "d"], "positive": "d"}
     (folder / "recipe.json").write_text(json.dumps(recipe))
+    (folder / "seal.json").unlink()
     code, line = heads("export", folder, tmp_path / "e.pth", "--to", "acmil")
     assert code == 1
     assert "is of the task ordinal, but heads of acmil classify" in line

@@ -18,6 +18,7 @@ from mil.io.tables import read_csv
 from mil.plan import TILING, make_plan
 from mil.plan.flags import size_flags, split_flags, state_flags
 from mil.plan.parts import refresh_tables
+from tests.messages import one_line
 from tests.synthetic import bag_file
 
 TABLE = """slide,label,path,split,annotation,url

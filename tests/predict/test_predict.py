@@ -191,7 +191,7 @@ def test_one_slide_does_not_stop_the_others(place, make_head):
     assert all(rows[name]["p_tumour"] == "" and rows[name]["reason"] for name in "bcde")
     lines = dict(line.removeprefix("predict ").split(": ", 1) for line in done.output.splitlines())
     assert lines["b"].startswith("no_mpp: ")
-    assert "; give its pixel size: --mpp, " in lines["b"]
+    assert "never a guess: --mpp, " in lines["b"]
     assert "no tile with enough tissue" in lines["c"]
     assert "a web page" in lines["d"]
     assert lines["e"] == "unreadable: no such file; correct its path, or put its file there"

@@ -32,17 +32,16 @@ def tile(*options: str) -> str:
 
 def test_every_slide_of_a_dataset_by_its_row(dataset):
     lines = tile("--out-dir", "out", "--table", "out/parts/1of1.csv").splitlines()
-    assert [line.split(",")[0] for line in lines] == [
-        "tile a: ok",
-        "tile b: ok",
-        "tile c: unreadable",
-    ]
+    # Slides as small as these are asked about, too: they might be overviews.
+    states = [line.split(",")[0] for line in lines]
+    states = [state for state in states if " by table " not in state]
+    assert states == ["tile a: ok", "tile b: ok", "tile c: unreadable"]
     a, b = (read_tiles(dataset / f"out/{name}.h5") for name in "ab")
     assert (a.geometry.mpp_level0, b.geometry.mpp_level0) == (0.25, 0.5)
     assert (dataset / "out/parts/1of1.csv").read_text().count("\n") == 4
     assert tile("--out-dir", "out") == "tile: 3 of 3 slides are current\n"
     (dataset / "out/a.geojson").unlink()
-    assert tile("--out-dir", "out").startswith("tile a: ok")
+    assert "tile a: ok" in tile("--out-dir", "out")
 
 
 @pytest.mark.slow

@@ -57,6 +57,7 @@ ADVICE_WITHOUT_STUDY = {
         "give its pixel size as the scanner states it, never a guess: --mpp, micrometres per pixel "
         "at level 0"
     ),
+    "empty_mask": ADVICE["empty_mask"],
     "too_coarse": "give the scan itself instead of an overview; correct --mpp if that is wrong",
     "too_small": "the head's tiles are larger than this slide; give the whole scan",
     "several_images": "name the image that is the slide: --scene, its name or number",
