@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -145,7 +147,33 @@ def tissue_slide(
         The box.
     """
     width, height = size_px
-    left, top, right, bottom = box_px or (width // 4, height // 4, width * 3 // 4, height * 3 // 4)
+    box = box_px or (width // 4, height // 4, width * 3 // 4, height * 3 // 4)
+    content = _tissue_file(size_px, mpp, seed, box, ellipse, tuple(levels), compression)
+    _write_anew(path, content)
+    return box
+
+
+def _write_anew(path: Path, content: bytes) -> None:
+    """Write a file that shares nothing with one that may be open under its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+
+
+# Many tests want the same slide: it is painted once.
+@lru_cache(maxsize=32)
+def _tissue_file(
+    size_px: tuple[int, int],
+    mpp: float | None,
+    seed: int,
+    box_px: tuple[int, int, int, int],
+    ellipse: bool,
+    levels: tuple[float, ...],
+    compression: str | None,
+) -> bytes:
+    """Content of the file that `tissue_slide` writes."""
+    width, height = size_px
+    left, top, right, bottom = box_px
     x = np.arange(width)[None, :] + 0.5
     y = np.arange(height)[:, None] + 0.5
     where = (x > left) & (x < right) & (y > top) & (y < bottom)
@@ -155,8 +183,10 @@ def tissue_slide(
         where = across**2 + down**2 < 1
     picture = glass(size_px, seed)
     stain(picture, where, seed)
-    write_slide(path, picture, mpp, levels, compression=compression)
-    return left, top, right, bottom
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "slide.tif"
+        write_slide(path, picture, mpp, levels, compression=compression)
+        return path.read_bytes()
 
 
 def make_tiles(
@@ -194,6 +224,10 @@ def make_tiles(
     return Tiles(filled, coords.astype(np.int32).reshape(-1, 2), np.ones(len(coords), np.float32))
 
 
+# Contents of small bags: many tests write the same ones.
+_BAGS: dict[tuple[Any, ...], bytes] = {}
+
+
 def bag_file(
     path: Path,
     slide: str,
@@ -218,10 +252,17 @@ def bag_file(
     tiles = make_tiles(coords, slide=slide, **geometry)
     valid = np.ones(len(features), bool) if valid is None else valid
     said = {**ENCODER, **(encoder or {})}
-    write_bag(
-        path,
-        bag_of(tiles, features.astype(np.float16), valid, state=state, reason=reason, encoder=said),
+    bag = bag_of(
+        tiles, features.astype(np.float16), valid, state=state, reason=reason, encoder=said
     )
+    arrays = (bag.features, tiles.coords, valid)
+    key = str([slide, state, reason, said, geometry]), *((a.shape, a.tobytes()) for a in arrays)
+    if key in _BAGS:
+        _write_anew(path, _BAGS[key])
+    else:
+        write_bag(path, bag)
+        if path.stat().st_size < 100_000:
+            _BAGS[key] = path.read_bytes()
     return tiles
 
 

@@ -53,6 +53,7 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_1(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_ready_bags_need_no_tiles(tmp_path):
     rows = "".join(f"s{n},{('normal', 'tumour')[n % 2]}\n" for n in range(12))
     (tmp_path / "d.csv").write_text("slide,label\n" + rows)

@@ -109,7 +109,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], str, str]] = {
 
 
 @pytest.fixture(
-    scope="module", params=[(1, 20), pytest.param((8, 200), marks=pytest.mark.slow)], ids=str
+    scope="module", params=[(1, 16), pytest.param((8, 200), marks=pytest.mark.slow)], ids=str
 )
 def cohort(request, tmp_path_factory) -> tuple[int, dict[str, Path]]:
     """So many slides of each damaged kind, and slides in all; mixed."""

@@ -126,6 +126,7 @@ def test_shuffled_labels_cannot_be_predicted(tmp_path):
     assert np.mean(aurocs) == pytest.approx(0.5, abs=0.08)
 
 
+@pytest.mark.slow
 def test_the_same_study_twice_gives_the_same_metrics(tmp_path):
     rows = make(tmp_path, named("normal", "tumour"))
     written = []

@@ -8,6 +8,7 @@ import torch
 from mil.bags import join
 from mil.kernels import attn_pool as public
 from mil.kernels.attn_pool import attn_pool, attn_pool_with_stats, uses_triton
+from tests.kernels.marks import cases_in_types
 from tests.kernels.packed import make
 
 # One tile; under, on and over a block of 64 and a piece of 128 rows; one long bag
@@ -64,8 +65,9 @@ def check(scores, features, offsets, exact=None, wanted=range(4)):
         )
 
 
-@pytest.mark.parametrize("dtype", ROUNDING, ids=str)
-@pytest.mark.parametrize(("sizes", "dim", "branches"), CASES, ids=str)
+@pytest.mark.parametrize(
+    ("sizes", "dim", "branches", "dtype"), cases_in_types(CASES, ROUNDING), ids=str
+)
 def test_triton_matches_reference_in_double(sizes, dim, branches, dtype, device, poisoned):
     check(*make(sizes, dim, branches, dtype, device))
 

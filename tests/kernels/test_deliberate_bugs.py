@@ -14,6 +14,7 @@ from mil.kernels.attn_pool import attn_pool_with_stats
 from mil.kernels.gated_scores import GateWeights, gated_scores
 from mil.kernels.neighbour_attn import neighbour_attn
 from mil.kernels.topk_mask import topk_mask
+from tests.kernels.marks import SLOW_INTERPRETED
 
 TOLERANCE = 1e-5  # of the largest number of a result; float32
 FOUND_OUT = 1e-3  # a bug is off by more
@@ -224,11 +225,11 @@ def spoil(bug, folder, monkeypatch):
             monkeypatch.setattr(user, name, getattr(spoilt, name))
 
 
-# Half of them in every run; `-m slow` runs the others.
+# A fourth of them in every run; `-m slow` runs the others.
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if number % 2 else [])
+        pytest.param(name, marks=SLOW_INTERPRETED if number % 4 else ())
         for number, name in enumerate(BUGS)
     ],
 )

@@ -16,6 +16,7 @@ from tests.kernels.gated import (
     make,
     mask_highest,
 )
+from tests.kernels.marks import SLOW_INTERPRETED
 
 CHUNK = (
     16  # rows; the sizes below are under, on and over it and half of it, one tile, and several bags
@@ -41,7 +42,9 @@ def set_chunk(monkeypatch, dtype, kept=1000):
     monkeypatch.setattr(cuda, "KEPT_BYTES", row * kept)
 
 
-@pytest.mark.parametrize("mask", [None, mask_highest], ids=["all", "masked"])
+@pytest.mark.parametrize(
+    "mask", [pytest.param(None, marks=SLOW_INTERPRETED), mask_highest], ids=["all", "masked"]
+)
 @pytest.mark.parametrize("sizes", CASES, ids=str)
 def test_values_and_gradients_match_the_reference_in_double(sizes, mask, poisoned):
     bags, weights = make(sizes, bias=True)

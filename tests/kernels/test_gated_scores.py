@@ -9,6 +9,7 @@ from mil.kernels import gated_scores as public
 from mil.kernels.chunks import chunks, even_rows
 from mil.kernels.gated_scores import GateWeights, choose_gated, cpu, gated_scores, triton
 from tests.kernels.gated import GPU, Largest, assert_near, leaves, place
+from tests.kernels.marks import cases_in_types
 
 CONFIG = triton.config
 # of a block; a chunk has two of them. Tiles are below under, on and over both, and one
@@ -96,8 +97,7 @@ def test_sizes_under_on_and_over_block_and_chunk(tiles, backend, monkeypatch, po
     assert_near(everything(hidden, weights, backend, torch.float32), want, TOLERANCE[torch.float32])
 
 
-@pytest.mark.parametrize("width", [70, 80])
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(("width", "dtype"), cases_in_types([(70,), (80,)], TOLERANCE), ids=str)
 def test_the_blocks_that_are_launched_on_a_gpu(dtype, width, monkeypatch, poisoned):
     monkeypatch.setattr(triton, "config", CONFIG)
     hidden, weights = make(150, 5, True, width, 130, dtype)

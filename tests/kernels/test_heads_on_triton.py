@@ -6,6 +6,7 @@ import torch
 from mil.bags import Bags, join
 from mil.heads import UsesGraph, build_head, head_names
 from mil.losses import total_loss
+from tests.kernels.marks import SLOW_INTERPRETED
 
 HEADS = sorted(set(head_names()) - {"max", "mean", "transmil"})  # which do not pool by attention
 WITHOUT_STATS = {
@@ -51,7 +52,10 @@ def losses(name, bags):
     return out, {**parts, **dict(zip(parameters, grads, strict=True))}
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=SLOW_INTERPRETED if name == "acmil_mha" else ()) for name in HEADS],
+)
 def test_losses_and_gradients_are_those_of_the_references(name, device, monkeypatch):
     bags = bags_on(device)
     with monkeypatch.context() as patch:

@@ -6,6 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mil.kernels.neighbour_attn import cpu, neighbour_attn, triton
 from mil.kernels.neighbour_attn.cpu import edge_chunks
+from tests.kernels.marks import cases_in_types
 
 # one tile; one with itself alone among others; under, on and over a chunk; a tile with
 # more edges than a chunk
@@ -70,8 +71,9 @@ def assert_triton_matches(numbers, sources, targets, device, **how):
         )
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("case", FEW, ids=str)
+@pytest.mark.parametrize(
+    ("case", "dtype"), cases_in_types([(case,) for case in FEW], TOLERANCE), ids=str
+)
 def test_triton_matches_reference_in_double(case, dtype, device, small_blocks, poisoned):
     *numbers, sources, targets = make(*case, dtype)
     assert_triton_matches(numbers, sources, targets, device)

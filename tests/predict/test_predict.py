@@ -66,11 +66,10 @@ def stage_by_stage(place):
     "name",
     [
         "acmil",
-        "clam_mb",
         "transmil",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("abmil", "max", "mean", "dsmil", "graph_select")
+            for name in ("abmil", "clam_mb", "max", "mean", "dsmil", "graph_select")
         ),
     ],
 )
@@ -117,6 +116,7 @@ def test_the_bundle_and_the_kept_bag_are_those_of_the_stages(place, make_head):
         ).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_streaming_head_gives_the_same_with_its_bag_kept(place, make_head):
     make_head()
     first, _ = predict(place, heatmaps=False)
@@ -207,7 +207,11 @@ def test_a_pixel_size_that_is_given_goes_before_the_slides_own(place, make_head)
 
 
 @pytest.mark.parametrize(
-    ("most", "state", "tiles"), [(0.01, "corrupt_regions", "0"), (0.5, "ok", "44")]
+    ("most", "state", "tiles"),
+    [
+        pytest.param(0.01, "corrupt_regions", "0", marks=pytest.mark.slow),
+        (0.5, "ok", "44"),
+    ],
 )
 def test_unreadable_tiles_take_no_part_or_are_too_many(
     place, make_head, monkeypatch, most, state, tiles

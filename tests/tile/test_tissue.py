@@ -76,7 +76,17 @@ INKS = {
 }
 
 
-@pytest.mark.parametrize("ink", INKS.values(), ids=INKS)
+# Of the others some are drawn over tissue below; `-m slow` runs them all.
+IN_EVERY_RUN = ("light blue", "dark green", "nearly black", "dark red", "yellow", "purple")
+
+
+@pytest.mark.parametrize(
+    "ink",
+    [
+        pytest.param(ink, id=name, marks=[] if name in IN_EVERY_RUN else pytest.mark.slow)
+        for name, ink in INKS.items()
+    ],
+)
 def test_pen_is_ink_and_not_tissue(ink):
     picture = glass(SIZE)
     truth = disc(2.0)
@@ -220,7 +230,7 @@ def test_pictures_smaller_than_the_smallest_piece(side, share):
     assert find_tissue(picture, 2.0, 0.02).tissue.mean() == share
 
 
-@pytest.mark.parametrize("um_per_px", [2.0, 8.0])
+@pytest.mark.parametrize("um_per_px", [pytest.param(2.0, marks=pytest.mark.slow), 8.0])
 def test_flips_and_turns_give_the_same_mask(um_per_px):
     picture = glass((800, 800))
     pen = np.zeros((800, 800), bool)

@@ -80,6 +80,7 @@ def test_killed_at_random_moments_the_weights_are_those_of_an_undisturbed_traini
         assert small.files(out) == undisturbed, moment
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(small):
     small.train("mhim", HOW, "undisturbed")
     for _ in range(2 * EPOCHS - 1):
@@ -139,7 +140,7 @@ with patch("{place}", count):
         pytest.param({"seed": 2}, id="seed"),
         pytest.param({"threads": 2}, id="threads", marks=pytest.mark.slow),
         pytest.param({"how": HOW.replace("4, lr", "5, lr")}, id="recipe", marks=pytest.mark.slow),
-        pytest.param({"bag": True}, id="bag"),
+        pytest.param({"bag": True}, id="bag", marks=pytest.mark.slow),
     ],
 )
 def test_another_training_starts_over(small, change, capfd):
@@ -158,7 +159,15 @@ def test_another_training_starts_over(small, change, capfd):
     assert small.files() == small.files("undisturbed")
 
 
-@pytest.mark.parametrize("spoilt", [b"", b"{}", b'\x08\0\0\0\0\0\0\0{"a":12}', "cut"])
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        pytest.param(b"", marks=pytest.mark.slow),
+        pytest.param(b"{}", marks=pytest.mark.slow),
+        b'\x08\0\0\0\0\0\0\0{"a":12}',
+        "cut",
+    ],
+)
 def test_a_checkpoint_that_cannot_be_read_is_one_line(small, spoilt, capfd):
     with killed_after(7):
         small.train("acmil", HOW)

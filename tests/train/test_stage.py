@@ -34,6 +34,13 @@ def trained_once(tmp_path_factory):
     return study / "head"
 
 
+@pytest.fixture
+def fitted(study, trained_once):
+    """A study whose head is trained: a copy, to be changed."""
+    shutil.copytree(trained_once, study / "head")
+    return study
+
+
 def make_study(tmp_path):
     """24 bags with one planted tile in each positive one, a dataset and one fold of 12 / 6 / 6."""
     features, labels = zip(*planted_bags(seed=0), strict=True)
@@ -83,46 +90,44 @@ def predict(study, out="evaluated", head="head"):
     )
 
 
-def test_a_head_is_not_tested_on_the_slides_it_was_trained_with(study):
-    fit(study)
-    rows = read_csv(study / "folds.csv")
+def test_a_head_is_not_tested_on_the_slides_it_was_trained_with(fitted):
+    rows = read_csv(fitted / "folds.csv")
     turned = [
         row | {"split": {"train": "test", "test": "train"}.get(row["split"], row["split"])}
         for row in rows
     ]
-    write_csv(study / "folds.csv", turned)
+    write_csv(fitted / "folds.csv", turned)
     with one_line(
         DatasetError, match=r"fold 0 trains and validates on other slides than those fast seed 1"
     ):
-        predict(study)
-    assert not (study / "evaluated").exists()
+        predict(fitted)
+    assert not (fitted / "evaluated").exists()
     # Slides of another study, or a test set alone, are nothing that it could have seen.
-    write_csv(study / "folds.csv", [row for row in rows if row["split"] == "test"])
-    assert predict(study)["test"]["n_slides"] == 6
-    write_csv(study / "folds.csv", turned)
+    write_csv(fitted / "folds.csv", [row for row in rows if row["split"] == "test"])
+    assert predict(fitted)["test"]["n_slides"] == 6
+    write_csv(fitted / "folds.csv", turned)
     for name in ("toy.yaml", "toy.csv"):
-        (study / name).rename(study / name.replace("toy", "other"))
-    where = study / "bags", study / "folds.csv", study / "evaluated"
+        (fitted / name).rename(fitted / name.replace("toy", "other"))
+    where = fitted / "bags", fitted / "folds.csv", fitted / "evaluated"
     found = evaluate(
-        str(study / "other.yaml"), [study / "head"], *where, slides_dir=study, threads=1
+        str(fitted / "other.yaml"), [fitted / "head"], *where, slides_dir=fitted, threads=1
     )
     assert found["test"]["n_slides"] == 12
 
 
 @pytest.mark.parametrize("slide", ["s00", "s14", "s23"])
-def test_a_label_of_no_class_is_one_line(study, slide):
+def test_a_label_of_no_class_is_one_line(fitted, slide):
     """In training, validation and test."""
-    fit(study)
-    rows = read_csv(study / "folds.csv")
+    rows = read_csv(fitted / "folds.csv")
     write_csv(
-        study / "folds.csv",
+        fitted / "folds.csv",
         [row | ({"label": "other"} if row["slide"] == slide else {}) for row in rows],
     )
     with pytest.raises(
         DatasetError,
         match=f"fold 0: {slide} has the label 'other'; the dataset's classes are: normal",
     ):
-        (predict if slide == "s23" else fit)(study)
+        (predict if slide == "s23" else fit)(fitted)
 
 
 def exchanged_labels(study, slides):
@@ -144,12 +149,11 @@ def test_folds_that_contradict_the_slide_table_are_refused(study, slides):
     assert not (study / "head").exists()
 
 
-def test_exchanged_labels_are_not_evaluated(study, trained_once):
-    shutil.copytree(trained_once, study / "head")
-    exchanged_labels(study, ["s20", "s21"])
+def test_exchanged_labels_are_not_evaluated(fitted):
+    exchanged_labels(fitted, ["s20", "s21"])
     with one_line(DatasetError, match="2 slides have another label than in the slide table"):
-        predict(study)
-    assert not (study / "evaluated").exists()
+        predict(fitted)
+    assert not (fitted / "evaluated").exists()
 
 
 def test_a_bag_of_another_slide_does_not_train(study):
@@ -165,12 +169,11 @@ def test_a_bag_whose_row_was_set_to_zero_does_not_train(study):
         fit(study)
 
 
-def test_a_head_learns_and_predicts_unseen_slides(study):
-    fit(study)
-    metrics = predict(study)
+def test_a_head_learns_and_predicts_unseen_slides(fitted):
+    metrics = predict(fitted)
     assert metrics["test"]["auroc"]["value"] >= 0.95
     assert metrics["test"]["n_slides"] == 6
-    rows = read_csv(study / "evaluated" / "predictions.csv")
+    rows = read_csv(fitted / "evaluated" / "predictions.csv")
     assert list(rows[0]) == [
         "slide",
         "patient",
@@ -191,12 +194,14 @@ def test_a_head_learns_and_predicts_unseen_slides(study):
     )
 
 
-def test_same_seed_gives_the_same_predictions_to_the_last_digit(study):
+def test_same_seed_gives_the_same_predictions_to_the_last_digit(fitted):
+    """The head that is there was trained with seed 1."""
+    fit(fitted, "again", seed=1)
+    fit(fitted, "other", seed=2)
     texts = []
-    for out, seed in [("a", 1), ("b", 1), ("c", 2)]:
-        fit(study, out, seed)
-        predict(study, f"eval_{out}", out)
-        texts.append((study / f"eval_{out}" / "predictions.csv").read_text())
+    for head in ("head", "again", "other"):
+        predict(fitted, f"eval_{head}", head)
+        texts.append((fitted / f"eval_{head}" / "predictions.csv").read_text())
     assert texts[0] == texts[1]
     assert texts[0] != texts[2]
 
@@ -217,7 +222,7 @@ def test_the_folder_rebuilds_the_head(study):
     assert history["train"][-1]["loss"] < history["train"][0]["loss"]
 
 
-def test_a_head_learns_in_half_precision_too(study):
+def test_a_head_learns_in_half_precision_too(study, trained_once):
     recipe = (study / "fast.yaml").read_text().replace("{epochs", "{precision: bf16, epochs")
     (study / "half.yaml").write_text(recipe)
     fit(study, recipe="half.yaml")
@@ -225,8 +230,8 @@ def test_a_head_learns_in_half_precision_too(study):
     assert trained.recipe.train.precision == "bf16"
     assert {parameter.dtype for parameter in head.parameters()} == {torch.float32}
     assert predict(study)["test"]["auroc"]["value"] >= 0.95
-    fit(study, "full")
-    assert not torch.equal(head.classify.weight, load_trained(study / "full")[0].classify.weight)
+    full, _ = load_trained(trained_once)
+    assert not torch.equal(head.classify.weight, full.classify.weight)
 
 
 def test_test_slides_are_not_read_in_training(study):
@@ -236,16 +241,15 @@ def test_test_slides_are_not_read_in_training(study):
     assert fit(study).epoch >= 1
 
 
-def test_invalid_tiles_are_left_out(study):
-    fit(study)
-    head, trained = load_trained(study / "head")
-    bag = read_bag(study / "bags" / "s01.h5")
+def test_invalid_tiles_are_left_out(fitted):
+    head, trained = load_trained(fitted / "head")
+    bag = read_bag(fitted / "bags" / "s01.h5")
     valid = np.ones(len(bag.features), bool)
     valid[2] = False
     spoiled = bag.features.copy()
     spoiled[2] = 1e4
-    bag_file(study / "bags" / "bad.h5", "bad", spoiled, valid=valid)
-    scores = apply(head, trained, read_bag(study / "bags" / "bad.h5"))
+    bag_file(fitted / "bags" / "bad.h5", "bad", spoiled, valid=valid)
+    scores = apply(head, trained, read_bag(fitted / "bags" / "bad.h5"))
     assert len(scores.attention) == len(bag.features) - 1
 
 
@@ -289,11 +293,10 @@ def test_a_recipe_with_an_unknown_term_is_one_line(study):
 
 
 @pytest.mark.parametrize("spoil", ["head.safetensors", "recipe.json"])
-def test_a_spoilt_head_folder_is_one_line(study, spoil):
-    fit(study)
-    (study / "head" / spoil).write_bytes(b"{}")
+def test_a_spoilt_head_folder_is_one_line(fitted, spoil):
+    (fitted / "head" / spoil).write_bytes(b"{}")
     with one_line(FormatError):
-        load_trained(study / "head")
+        load_trained(fitted / "head")
 
 
 @pytest.mark.parametrize(
@@ -321,34 +324,31 @@ def test_a_recipe_json_that_says_what_cannot_be_is_one_line(
         load_trained(head)
 
 
-def test_weights_that_are_no_numbers_are_one_line(study):
-    fit(study)
-    path = study / "head" / "head.safetensors"
+def test_weights_that_are_no_numbers_are_one_line(fitted):
+    path = fitted / "head" / "head.safetensors"
     weights = load_file(path)
     weights["classify.weight"][1, 2] = torch.inf
     save_file(weights, path)
-    (study / "head/seal.json").unlink()
+    (fitted / "head/seal.json").unlink()
     with one_line(FormatError, match=r"head\.safetensors: holds values that are not numbers"):
-        load_trained(study / "head")
+        load_trained(fitted / "head")
 
 
-def test_new_settings_never_lie_beside_old_weights(study, monkeypatch):
-    fit(study)
+def test_new_settings_never_lie_beside_old_weights(fitted, monkeypatch):
     monkeypatch.setattr(
         "mil.trained.folder.save", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
     )
     with pytest.raises(OSError, match="disk full"):
-        fit(study, seed=2)
+        fit(fitted, seed=2)
     with pytest.raises(FormatError, match=r"head\.safetensors"):
-        load_trained(study / "head")
+        load_trained(fitted / "head")
 
 
-def test_a_pickle_is_never_opened(study):
-    fit(study)
-    torch.save({"weights": torch.zeros(1)}, study / "head" / "head.safetensors")
-    (study / "head/seal.json").unlink()
+def test_a_pickle_is_never_opened(fitted):
+    torch.save({"weights": torch.zeros(1)}, fitted / "head" / "head.safetensors")
+    (fitted / "head/seal.json").unlink()
     with pytest.raises(FormatError, match=r"does not fit recipe\.json"):
-        load_trained(study / "head")
+        load_trained(fitted / "head")
 
 
 def test_select_last_keeps_the_last_epoch(study):
@@ -364,18 +364,17 @@ def test_without_validation_slides_the_last_epoch_is_kept(study):
     assert fit(study).epoch == 12
 
 
-def test_bags_of_other_weights_are_refused(study):
-    fit(study)
-    spoilt = read_bag(study / "bags" / "s20.h5").features
-    bag_file(study / "bags" / "s20.h5", "s20", spoilt, encoder={"weights_sha256": "other"})
+def test_bags_of_other_weights_are_refused(fitted):
+    spoilt = read_bag(fitted / "bags" / "s20.h5").features
+    bag_file(fitted / "bags" / "s20.h5", "s20", spoilt, encoder={"weights_sha256": "other"})
     with pytest.raises(
         FormatError,
         match=r"s20\.h5: weights_sha256 is other, but .* in the features that fast was trained on",
     ):
-        predict(study)
-    bag_file(study / "bags" / "s03.h5", "s03", spoilt, encoder={"weights_sha256": "other"})
+        predict(fitted)
+    bag_file(fitted / "bags" / "s03.h5", "s03", spoilt, encoder={"weights_sha256": "other"})
     with pytest.raises(FormatError, match=r"weights_sha256 is .*delete the bags of one of them"):
-        fit(study)
+        fit(fitted)
 
 
 @pytest.mark.parametrize("select", ["loss", "f1_auc", "last"])
@@ -410,9 +409,9 @@ def test_losses_that_teach_a_head_nothing_are_one_line(study):
         fit(study, recipe="idle.yaml")
 
 
-def test_heads_of_two_recipes_are_not_averaged(study):
+def test_heads_of_two_recipes_are_not_averaged(fitted):
+    study = fitted
     (study / "other.yaml").write_text((study / "fast.yaml").read_text())
-    fit(study)
     fit(study, out="second", recipe="other.yaml")
     with pytest.raises(
         DatasetError, match=r"second is of recipe other .* give heads of one recipe"

@@ -68,7 +68,7 @@ def of_test_slides(study):
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(kind, marks=[] if kind in ("ordinal", "survival_cox") else pytest.mark.slow)
+        pytest.param(kind, marks=[] if kind == "survival_cox" else pytest.mark.slow)
         for kind in TASKS
     ],
 )

@@ -104,14 +104,19 @@ class Study:
 
     def planned(self, *config: str) -> dict[str, int]:
         """Number of jobs of each rule that a dry run plans."""
-        done = self.snakemake("-n", "--config", "dataset=toy", *config)
-        assert done.returncode == 0, done.stdout + done.stderr
-        lines = (done.stdout + done.stderr).splitlines()
+        return self.planned_and_shown(*config)[0]
+
+    def planned_and_shown(self, *config: str) -> tuple[dict[str, int], str]:
+        """Those numbers, and the dry run's output with the jobs' commands."""
+        done = self.snakemake("-n", "-p", "--config", "dataset=toy", *config)
+        output = done.stdout + done.stderr
+        assert done.returncode == 0, output
+        lines = output.splitlines()
         if "Job stats:" not in lines:
-            return {}
+            return {}, output
         rows = [line.split() for line in lines[lines.index("Job stats:") + 3 :]]
         table = rows[: next(i for i, row in enumerate(rows) if row[:1] == ["total"])]
-        return {name: int(count) for name, count in table if name != "all"}
+        return {name: int(count) for name, count in table if name != "all"}, output
 
     def write_table(self, slides: dict[str, str]) -> None:
         rows = "".join(f"{name},{name}.tif,{label}\n" for name, label in slides.items())

@@ -55,6 +55,7 @@ def refused(study, *config: str) -> str:
     return output
 
 
+@pytest.mark.slow
 def test_no_slide_is_fetched_tiled_or_embedded(study):
     assert study.planned("head=abmil", BAGS) == READY
     assert study.planned("head=[abmil,acmil]", "seeds=4", BAGS)["train"] == 2
@@ -76,8 +77,9 @@ def test_no_slide_is_fetched_tiled_or_embedded(study):
 
 
 def test_commands_are_told_of_bags_and_of_no_tiles(study):
-    done = study.snakemake("-n", "-p", "--config", "dataset=toy", "head=abmil", BAGS)
-    output = re.sub(r"\s+", " ", done.stdout + done.stderr)
+    planned, output = study.planned_and_shown("head=abmil", BAGS)
+    assert planned == READY
+    output = re.sub(r"\s+", " ", output)
     assert f"mil split --dataset toy --bags '{FOLDER}'" in output
     assert f"mil train --dataset toy --bags '{FOLDER}'" in output
     assert "mil score --head-dir" in output
@@ -106,6 +108,7 @@ def test_what_an_imported_bag_does_not_know_is_part_of_its_paths(study):
     )
 
 
+@pytest.mark.slow
 def test_bags_of_an_earlier_run_are_bags_too(study):
     """Rules that could make them again are not there: nothing asks for slides."""
     own = study.folder / "results/toy/features/224px_0.5mpp/stranger.v2"
@@ -114,6 +117,7 @@ def test_bags_of_an_earlier_run_are_bags_too(study):
     assert study.planned("head=abmil", f"bags={own.relative_to(study.folder)}") == READY
 
 
+@pytest.mark.slow
 def test_slides_that_could_be_fetched_are_not(study):
     table = "slide,path,url,label,annotation,annotation_url\n" + "".join(
         f"{name},{name}.tif,https://example.org/{name}.tif,{label},{name}.xml,https://example.org/{name}.xml\n"
@@ -124,6 +128,7 @@ def test_slides_that_could_be_fetched_are_not(study):
     assert study.planned("head=abmil", BAGS) == READY
 
 
+@pytest.mark.slow
 def test_a_slide_that_is_there_is_drawn_on_and_an_annotation_is_used(study):
     (study.folder / "configs/datasets/toy.csv").write_text(
         "slide,path,label,annotation\n"
@@ -159,6 +164,7 @@ def test_from_slides_and_from_bags_is_never_mixed(study):
     )  # and back: the tiles and bags of the slides are still good
 
 
+@pytest.mark.slow
 def test_slides_without_a_bag_stop_the_run_unless_they_may_be_missing(study):
     (study.folder / FOLDER / "b.h5").unlink()
     (study.folder / FOLDER / "zz.h5").touch()
@@ -181,6 +187,7 @@ def test_slides_without_a_bag_stop_the_run_unless_they_may_be_missing(study):
     assert "3 of 3 slides have no bag" in refused(study, BAGS, "allow_missing=true")
 
 
+@pytest.mark.slow
 def test_no_bags(study):
     assert "bags: nowhere: No such file or directory; give the folder" in refused(
         study, "bags=nowhere"

@@ -18,6 +18,10 @@ ALL = {"tile": 3, "features": 3, "bags": 1, "split": 1, **MODELS}
 
 def test_a_fresh_study_plans_everything(study):
     assert study.planned("head=abmil") == ALL
+
+
+@pytest.mark.slow
+def test_a_job_trains_a_recipe_with_all_seeds_and_folds(study):
     study.write_table({name: ("normal", "tumour")[i % 2] for i, name in enumerate("abcdef")})
     assert study.planned("head=[abmil,acmil]", "seeds=2", "folds=3")["train"] == 2
 
@@ -25,10 +29,9 @@ def test_a_fresh_study_plans_everything(study):
 def test_a_finished_study_and_its_neighbours(finished):
     assert finished.planned("head=abmil") == {}
 
-    other_head = finished.planned("head=acmil")
+    other_head, output = finished.planned_and_shown("head=acmil")
     assert other_head == MODELS
-    plan = finished.snakemake("-n", "-p", "--config", "dataset=toy", "head=acmil")
-    commands = re.findall(r"mil score .*", plan.stdout + plan.stderr)
+    commands = re.findall(r"mil score .*", output)
     assert len(commands) == 3  # one for each part
     assert all("/acmil/" in command and "/abmil/" not in command for command in commands)
 
@@ -57,6 +60,7 @@ def test_a_finished_study_with_other_settings(finished):
     assert (other_folds["tile"], other_folds["features"], other_folds["train"]) == (1, 1, 1)
 
 
+@pytest.mark.slow
 def test_a_file_that_was_lost_is_made_again_and_nothing_upstream(finished):
     (finished.folder / "results/toy/heatmap/224px_0.5mpp/efficientnet_lite0/abmil/b.png").unlink()
     assert finished.planned("head=abmil") == {"heatmap": 1, "report": 1}
@@ -65,6 +69,7 @@ def test_a_file_that_was_lost_is_made_again_and_nothing_upstream(finished):
 RESULTS = "results/toy/{}/224px_0.5mpp/efficientnet_lite0"
 
 
+@pytest.mark.slow
 def test_a_slide_is_scored_alone_where_the_heads_are_as_they_were(finished):
     """Nothing but its own score, its heatmap and what gathers: a score depends on one bag."""
     scores = finished.folder / RESULTS.format("score") / "abmil"
@@ -79,6 +84,7 @@ def test_a_slide_is_scored_alone_where_the_heads_are_as_they_were(finished):
     assert {name for name in before if after[name] != before[name]} == {"b.h5"}
 
 
+@pytest.mark.slow
 def test_a_score_that_was_replaced_is_drawn_and_evaluated_anew(finished):
     scores = finished.folder / RESULTS.format("score") / "abmil"
     (scores / "b.h5").write_text("other scores")
@@ -103,6 +109,7 @@ def test_a_part_takes_a_list_of_slides(study):
     assert (more["tile"], more["features"]) == (4, 2)
 
 
+@pytest.mark.slow
 def test_a_study_made_before_there_were_scores_is_scored(finished):
     """Its heads and bags stay, and what is made of both is made from scores."""
     for folder in ("score", "evaluate", "heatmap"):
@@ -110,6 +117,7 @@ def test_a_study_made_before_there_were_scores_is_scored(finished):
     assert finished.planned("head=abmil") == {"score": 3, "heatmap": 3, **GATHERED}
 
 
+@pytest.mark.slow
 def test_new_heads_score_all_slides_and_more_heads_too(finished):
     more_seeds = finished.planned("head=abmil", "seeds=2")
     assert (more_seeds["train"], more_seeds["score"], more_seeds["heatmap"]) == (1, 3, 3)
@@ -144,6 +152,7 @@ def test_patients_are_scored_as_one_bag_for_their_metrics(study):
     assert f"mil heatmap --dataset toy --scores {scores} --bags" in commands
 
 
+@pytest.mark.slow
 def test_editing_a_recipe_trains_its_heads_anew(finished):
     heads = finished.folder / "configs/heads"
     heads.mkdir()
@@ -162,16 +171,16 @@ FAULTS = [
 ]
 
 
-def one_fast(rows):
-    """The first goes through Snakemake in every run; unit tests have the others' messages too."""
-    first, *others = rows
+def named(rows, num_fast):
+    """So many go through Snakemake in every run; unit tests have the others' messages too."""
+    marks = [()] * num_fast + [pytest.mark.slow] * (len(rows) - num_fast)
     return [
-        pytest.param(*first, id=first[1][:30]),
-        *(pytest.param(*row, id=row[1][:30], marks=pytest.mark.slow) for row in others),
+        pytest.param(*row, id=row[1][:30], marks=mark)
+        for row, mark in zip(rows, marks, strict=True)
     ]
 
 
-@pytest.mark.parametrize(("config", "message"), one_fast(FAULTS))
+@pytest.mark.parametrize(("config", "message"), named(FAULTS, num_fast=1))
 def test_a_wrong_setting_is_one_line_before_anything_runs(study, config, message):
     done = study.snakemake("-n", "--config", *config)
     assert done.returncode != 0
@@ -194,7 +203,7 @@ TABLES = [
 ]
 
 
-@pytest.mark.parametrize(("table", "message"), one_fast(TABLES))
+@pytest.mark.parametrize(("table", "message"), named(TABLES, num_fast=0))
 def test_a_wrong_table_is_one_line_before_anything_runs(study, table, message):
     (study.folder / "configs/datasets/toy.csv").write_text(table)
     done = study.snakemake("-n", "--config", "dataset=toy")
@@ -203,6 +212,7 @@ def test_a_wrong_table_is_one_line_before_anything_runs(study, table, message):
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_missing_slides_can_be_left_out(study):
     (study.folder / "data/toy/b.tif").unlink()
     assert study.snakemake("-n", "--config", "dataset=toy").returncode != 0
@@ -256,6 +266,7 @@ def test_the_workflow_has_no_lint(tmp_path):
     assert "Congratulations" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_ids_with_spaces_brackets_and_umlauts_go_through(study):
     study.write_table({"S 12 (HE) $HOME;x": "normal", "Größe-3.1": "tumour", "c": "tumour"})
     done = study.snakemake("--config", "dataset=toy", "head=abmil")
@@ -295,6 +306,7 @@ def test_a_mask_that_comes_changes_or_goes_tiles_its_slide_anew(finished):
     assert finished.planned("head=abmil")["tile"] == 1
 
 
+@pytest.mark.slow
 def test_masks_of_the_table(study):
     table = "slide,path,label,region\na,a.tif,normal,my regions/a 1.xml\nb,b.tif,tumour,\n"
     (study.folder / "configs/datasets/toy.csv").write_text(table)

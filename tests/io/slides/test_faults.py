@@ -35,9 +35,9 @@ def noisy(size: tuple[int, int] = (512, 512)) -> np.ndarray:
     return np.random.default_rng(0).integers(60, 200, (size[1], size[0], 3), np.uint8)
 
 
-def place(path: Path, index: int, level: int = 0) -> tuple[int, int]:
+def place(path: Path, index: int) -> tuple[int, int]:
     with tifffile.TiffFile(path) as file:
-        return file.pages[level].dataoffsets[index], file.pages[level].databytecounts[index]
+        return file.pages[0].dataoffsets[index], file.pages[0].databytecounts[index]
 
 
 def overwrite(path: Path, at: int, data: bytes) -> None:
@@ -188,10 +188,13 @@ def test_no_room_is_made_for_what_the_file_cannot_hold(tmp_path, monkeypatch):
 
 def spoil(path: Path, level: int, indices: range | None = None) -> None:
     with tifffile.TiffFile(path) as file:
-        count = len(file.pages[level].dataoffsets)
-    for index in indices or range(count):
-        offset, size = place(path, index, level)
-        overwrite(path, offset, b"\0" * size)
+        page = file.pages[level]
+        places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    with path.open("r+b") as file:
+        for index in indices or range(len(places)):
+            offset, size = places[index]
+            file.seek(offset)
+            file.write(b"\0" * size)
 
 
 def grey(image: Image.Image) -> np.ndarray:

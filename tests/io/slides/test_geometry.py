@@ -28,7 +28,16 @@ PYRAMIDS = {
 }
 
 
-@pytest.fixture(scope="module", params=PYRAMIDS, ids=str)
+# Large ones, each like another that every run has.
+LARGE = {"one level", "1.9999", "2.0005", "3.8998"}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in PYRAMIDS
+    ],
+)
 def slide(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("pyramid") / "a.tif"
     width, widths, downs = PYRAMIDS[request.param]

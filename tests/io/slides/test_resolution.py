@@ -239,7 +239,13 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.slow] if kind == "very long" else [])
+        for kind in HOSTILE
+    ],
+)
 def test_hostile_text_is_harmless(kind):
     message = refused(text(HOSTILE[kind]))
     assert message.startswith("a.svs: no pixel size in ")

@@ -201,7 +201,10 @@ def test_a_reader_can_be_pickled(slides, expected):
         np.testing.assert_array_equal(again.read(0.0, 0.0, SIDE, TILE_PX), expected[0][0][0])
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize(
+    "workers",
+    [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)],
+)
 def test_each_block_is_decoded_once_in_a_stream(tmp_path, monkeypatch, workers):
     write_slide(tmp_path / "a.tif", noise(0, (4096, 1100)), MPP, tile=128)
     counts = []
