@@ -102,8 +102,8 @@ def run(
     geometry = tiles.geometry
     if name and geometry.slide != name:
         raise FormatError(
-            f"{tiles_path}: its tiles are of the slide {geometry.slide!r}, not {name!r}; delete the "
-            "file and tile the slide again"
+            f"{tiles_path}: its tiles are of the slide {geometry.slide!r}, not {name!r}; delete "
+            "the file and tile the slide again"
         )
     if geometry.state != "ok":
         for target in targets:
