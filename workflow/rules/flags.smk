@@ -126,7 +126,10 @@ def get_checksum(wildcards):
 def record_rows(wildcards):
     """Slides of a part, with what the slide table says of their tiling: a change tiles again."""
     members = list_members("tile", wildcards.part)
-    return [f"{name} {SLIDES[name].mpp} {SLIDES[name].scene} {DATASET.geojson_frame}" for name in members]
+    return [
+        f"{name} {SLIDES[name].mpp} {SLIDES[name].scene} {DATASET.geojson_frame}"
+        for name in members
+    ]
 
 
 def record_members(wildcards):
