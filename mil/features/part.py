@@ -136,5 +136,6 @@ def encode_slide(job: FeatureJob, stale: Sequence[Output]) -> str:
         threads=settings.threads,
         device=settings.device,
         build=settings.build,
+        name=job.slide,
     )
     return line.removeprefix("features ")

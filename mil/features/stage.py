@@ -66,6 +66,7 @@ def run(
     threads: int,
     device: str,
     build: Build = build_batched_encoder,
+    name: str = "",
 ) -> str:
     """Encode the tiles of a slide; several encoders share one reading of each tile.
 
@@ -80,6 +81,7 @@ def run(
         threads: Threads for reading, and as many for the encoders on a CPU.
         device: `cpu`, `cuda`, or `auto`: the GPU if there is one.
         build: Function that builds an encoder, or gives the one of an earlier slide.
+        name: Id of the slide, which its tiles must name too; empty: theirs.
 
     Returns:
         One line about the result.
@@ -98,6 +100,11 @@ def run(
         check_replaceable(target.out, FORMAT)
     tiles = read_tiles(tiles_path)
     geometry = tiles.geometry
+    if name and geometry.slide != name:
+        raise FormatError(
+            f"{tiles_path}: its tiles are of the slide {geometry.slide!r}, not {name!r}; delete "
+            "the file and tile the slide again"
+        )
     if geometry.state != "ok":
         for target in targets:
             _write_empty(target, tiles, config)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mil.config.datasets import GeojsonFrame
+from mil.errors import DatasetError
 from mil.heatmap.render import Scale
 from mil.heatmap.stage import run
 from mil.io.part_jobs import Output
@@ -109,9 +110,12 @@ def jobs_of_part(
         only_test: Whether only slides are drawn whose split in the slide table is test.
 
     Raises:
-        DatasetError: The slide table cannot be used.
+        DatasetError: The slide table cannot be used, or there is no score file in the folder.
     """
     config, table = read_dataset(dataset)
+    # Else a misspelt folder would be a part without slides.
+    if not any(folders.scores.glob("*.h5")):
+        raise DatasetError(f"{folders.scores}: no score file; write them first with `mil score`")
     slides_dir = folders.slides or config.folder(dataset)
     splits = _splits(folds)
     jobs = []

@@ -15,7 +15,7 @@ def plan(
         ),
     ] = None,
 ) -> None:
-    """Show what a run would do: jobs by rule, why, and for which slides. Nothing is run.
+    """Show what a run would do: jobs by rule, why, and for how many slides. Nothing is run.
 
     Example: mil plan --config dataset=mine seeds=5
     """

@@ -27,8 +27,6 @@ RULES = [
     "heatmap",
     "report",
 ]
-# Rules of which one job may hold several slides.
-OF_SLIDES = ("tile", "features", "score", "heatmap")
 # Reasons as Snakemake words them, by what they mean for the user; the first that a job has
 # counts: a missing result needs no other reason.
 REASONS = {
@@ -50,12 +48,15 @@ class PlannedJob(NamedTuple):
     Attributes:
         rule: Name of the rule.
         reason: Why it is run, in our words.
-        slides: Slides that it writes results of; none for jobs of a study.
+        part: Name of the part whose slides it goes through, such as `3of8`; empty for jobs
+            of a study.
+        num_slides: Number of these slides.
     """
 
     rule: str
     reason: str
-    slides: frozenset[str]
+    part: str = ""
+    num_slides: int = 0
 
 
 def plan_summary(arguments: Sequence[str]) -> str:
@@ -117,20 +118,15 @@ def read_jobs(lines: Iterable[str]) -> list[PlannedJob]:
 def _job(rule: str, fields: dict[str, str]) -> PlannedJob:
     given = fields.get("reason", "")
     reason = next((words for known, words in REASONS.items() if known in given), OTHER_REASON)
-    is_of_slides = rule.startswith(OF_SLIDES) and rule != "score_patients"
-    slides = frozenset(_slides(fields.get("output", ""))) if is_of_slides else frozenset()
-    return PlannedJob(rule, reason, slides)
-
-
-def _slides(outputs: str) -> Iterable[str]:
-    # Snakemake separates files by a comma, which names of slides may hold too.
-    for file in re.split(r", (?=results/)", outputs):
-        if match := re.match(r"results/.*/([^/]+)\.(?:h5|png)(?: \(\w+\))?$", file):
-            yield match[1]
+    part = re.search(r"\bpart=(\w+)", fields.get("wildcards", ""))
+    number = re.search(r"\bslides=(\d+)", fields.get("resources", ""))
+    if part is None or number is None:
+        return PlannedJob(rule, reason)
+    return PlannedJob(rule, reason, part[1], int(number[1]))
 
 
 def jobs_table(jobs: Sequence[PlannedJob]) -> str:
-    """Table of jobs: for each rule how many, why, and of which slides (the first few).
+    """Table of jobs: for each rule how many, why, and for how many slides in which parts.
 
     Args:
         jobs: Jobs of a dry run.
@@ -153,9 +149,11 @@ def _row(rule: str, jobs: Sequence[PlannedJob]) -> tuple[str, str, str, str]:
     counts = Counter(job.reason for job in jobs).most_common()
     several = len(counts) > 1
     why = ", ".join(f"{reason} ({number})" if several else reason for reason, number in counts)
-    slides = sorted(set().union(*(job.slides for job in jobs)))
-    listed = f"{len(slides)}: {some(slides)}" if slides else ""
-    return rule, str(len(jobs)), why, listed
+    # Jobs of several encoders or heads go through the same part.
+    sizes = {job.part: job.num_slides for job in jobs if job.part}
+    parts = sorted(sizes, key=lambda part: int(part.partition("of")[0]))
+    slides = f"{sum(sizes.values())} in {some(parts)}" if parts else ""
+    return rule, str(len(jobs)), why, slides
 
 
 def _order(rule: str) -> tuple[int, str]:

@@ -604,3 +604,9 @@ def test_one_label_is_enough_to_look_at_slides(abc):
     report = abc.init()
     assert report.classes == {"n": 2}
     assert "none can be trained on them" in str(report)
+
+
+def test_names_that_a_program_cut_off_at_the_last_dot(desk):
+    desk.put("a.ome.tif", "b.OME.TIFF", "c.tif")
+    desk.sheet("slide,label\na.ome,normal\nb.ome,tumour\nc,normal\n")
+    assert desk.labelled() == {"a": "normal", "b": "tumour", "c": "normal"}

@@ -11,11 +11,13 @@ from mil.config import EncoderConfig, FeaturesConfig, TileConfig
 from mil.encoders.build import build_encoder
 from mil.errors import ConfigError, FormatError, MilError
 from mil.features.extract import ExtractedFeatures
+from mil.features.part import FeatureJob, FeatureSettings, encode_slide
 from mil.features.stage import Target, run
 from mil.io.bags import read_bag
 from mil.io.slides import SlideReader, as_array
 from mil.io.tiles import read_tiles, write_tiles
 from mil.tile import stage as tile_stage
+from tests.messages import one_line
 from tests.synthetic import make_tiles, spoil_tile, tissue_slide
 
 ENTRY = EncoderConfig(
@@ -207,6 +209,22 @@ def test_tiles_of_another_slide_are_refused(slide):
     ):
         embed(slide)
     assert not (slide / "bag.h5").exists()
+
+
+@pytest.mark.parametrize("state", ["ok", "no_tissue"])
+def test_tiles_of_the_same_size_by_another_name_are_refused(tmp_path, state):
+    tiles = make_tiles(np.zeros((1, 2)), slide="b", state=state, mpp=0.25)
+    write_tiles(tmp_path / "a.h5", tiles)
+    job = FeatureJob(
+        "a",
+        tmp_path / "a.tif",
+        tmp_path / "a.h5",
+        (Target("tiny", ENTRY, tmp_path / "bag.h5"),),
+        FeatureSettings(FeaturesConfig(), 1, "cpu"),
+    )
+    with one_line(FormatError, match=r"a\.h5: its tiles are of the slide 'b', not 'a'"):
+        encode_slide(job, job.outputs())
+    assert not (tmp_path / "bag.h5").exists()
 
 
 def test_a_model_too_large_for_its_device_is_one_line(slide, monkeypatch):

@@ -10,35 +10,35 @@ from tests.messages import one_line
 
 WILDCARDS = "dataset=d, tiling=224px_0.5mpp, encoder=e, head=abmil"
 UPDATED = "Input files updated by another job"
+MISSING = "Missing output files: x.csv"
 
 
-def job(rule, outputs, reason, kind="rule"):
+def job(rule, outputs, reason, kind="rule", part="", slides=0):
+    # As Snakemake 9 prints it.
+    wildcards = f"{WILDCARDS}, part={part}" if part else WILDCARDS
+    resources = f"tmpdir=<TBD>, runtime=120, slides={slides}" if part else "tmpdir=<TBD>, gpu=1"
     return (
         f"[Sun Nov 29 21:42:59 2026]\n{kind} {rule}:\n    input: data/d/a.tif\n"
         f"    output: {outputs}\n    log: logs/x.log\n    jobid: 3\n    reason: {reason}\n"
-        f"    wildcards: {WILDCARDS}\n    resources: tmpdir=/tmp, gpu=1\n"
+        f"    wildcards: {wildcards}\n    resources: {resources}\n"
     )
 
 
-def tile_files(slide):
-    return ", ".join(f"results/d/tile/t/{slide}.{ending}" for ending in ("h5", "geojson", "jpg"))
+def of_part(rule, part, slides, reason):
+    return job(rule, f"results/d/{rule}/t/parts/{part}.csv", reason, part=part, slides=slides)
 
 
 OUTPUT = "".join(
     [
         "Building DAG of jobs...\nJob stats:\njob count\n",
         job("report", "results/d/report.html", f"{UPDATED}: results/d/compare/comparison.json"),
-        *(
-            job("score", f"results/d/score/t/e/abmil/{slide}.h5", reason)
-            for slide, reason in [
-                ("a", "Missing output files: x.h5; Input files updated by another job: y.h5"),
-                ("b, results", "Params have changed since last execution"),
-                ("c", "Params have changed since last execution; " + UPDATED + ": y.h5"),
-            ]
-        ),
-        # One job of several slides, and names that hold what separates names.
-        job("tile", f"{tile_files('a')}, {tile_files('b, c')}, {tile_files('d.e')}", "Code has "),
-        job("features_e_f", "results/d/features/t/e/a.h5, results/d/features/t/f/a.h5", UPDATED),
+        of_part("score", "2of4", 3, f"{MISSING}; {UPDATED}: y.h5"),
+        of_part("score", "1of4", 5, "Params have changed since last execution"),
+        # Another head, the same slides.
+        of_part("score", "1of4", 5, f"Params have changed since last execution; {UPDATED}: y.h5"),
+        of_part("tile", "1of1", 9, "Code has changed since last execution"),
+        of_part("features_e_f", "10of16", 7, UPDATED),
+        of_part("features_e_f", "2of16", 6, UPDATED),
         job("train", "results/d/train/t/e/abmil/s/head.safetensors (update)", "Something new"),
         job("own_rule", "x.txt", "Forced execution", kind="checkpoint"),
         job("all", "", UPDATED, kind="localrule"),
@@ -51,10 +51,9 @@ def test_jobs_are_read_from_a_dry_run():
     jobs = summary.read_jobs(OUTPUT.splitlines())
     assert [one.rule for one in jobs].count("score") == 3
     by_rule = {one.rule: one for one in jobs}
-    assert by_rule["tile"].slides == {"a", "b, c", "d.e"}
-    assert by_rule["features_e_f"].slides == {"a"}
+    assert by_rule["tile"] == ("tile", "its rule changed", "1of1", 9)
     assert by_rule["report"].reason == "follows from the jobs above"
-    assert by_rule["train"] == ("train", "see snakemake -n", frozenset())
+    assert by_rule["train"] == ("train", "see snakemake -n", "", 0)
     assert "all" not in by_rule
 
 
@@ -63,17 +62,19 @@ def test_the_table_is_one_line_a_rule_in_the_order_of_a_study():
     rules = [line.split()[0] for line in table[1:-2]]
     assert rules == ["tile", "features_e_f", "train", "score", "report", "own_rule"]
     score = next(line for line in table if line.startswith("score"))
-    assert "3  its settings changed (2), no result yet (1)  3: a, b, results, c" in score
-    assert table[-2].split() == ["total", "8"]
+    assert "3  its settings changed (2), no result yet (1)  8 in 1of4, 2of4" in score
+    assert next(line for line in table if "_e_f" in line).endswith("13 in 2of16, 10of16")
+    assert table[-2].split() == ["total", "9"]
 
 
 def test_the_table_does_not_grow_with_the_slides():
     jobs = [
-        summary.PlannedJob("tile", "no result yet", frozenset({f"s{i:03}"})) for i in range(500)
+        summary.PlannedJob("tile", "no result yet", f"{number}of512", 30)
+        for number in range(1, 501)
     ]
     table = summary.jobs_table(jobs).splitlines()
     assert len(table) == 4
-    assert table[1].endswith("500: s000, s001, s002 and 497 more")
+    assert table[1].endswith("15000 in 1of512, 2of512, 3of512 and 497 more")
 
 
 def test_nothing_to_do_is_said():

@@ -12,6 +12,7 @@ rule features:
         gpu=1,
         mem_mb=10000,
         runtime="8h",
+        slides=count_members("features"),
     params:
         slides_dir=PLAN.slides_dir,
         tiles=tiles_flag,

@@ -25,6 +25,7 @@ for encoders, parts in PLAN.shared_parts.items():
             gpu=1,
             mem_mb=6000 + 4000 * len(encoders),
             runtime="16h",
+            slides=count_members("features"),
         params:
             slides_dir=PLAN.slides_dir,
             tiles=tiles_flag,

@@ -12,6 +12,7 @@ rule heatmap:
     resources:
         mem_mb=3000,
         runtime="2h",
+        slides=count_members("heatmap"),
     params:
         scores=get_drawn_scores_dir,
         bags=get_bags_dir,

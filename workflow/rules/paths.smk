@@ -70,6 +70,11 @@ def list_members(stage, part):
     return PLAN.members[stage][part]
 
 
+def count_members(stage):
+    """Function for the number of a part's slides: a resource, so that a dry run shows it."""
+    return lambda wildcards: len(list_members(stage, wildcards.part))
+
+
 def get_slides(wildcards):
     """Files of a part's slides; not of missing slides, which the run continues without."""
     members = list_members("tile", wildcards.part)

@@ -11,6 +11,7 @@ rule score:
     resources:
         mem_mb=4000,
         runtime="2h",
+        slides=count_members("score"),
     params:
         heads=head_flags,
         bags=get_bags_dir,

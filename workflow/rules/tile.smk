@@ -10,6 +10,7 @@ rule tile:
     resources:
         mem_mb=2000,
         runtime="2h",
+        slides=count_members("tile"),
     params:
         slides_dir=PLAN.slides_dir,
         out=get_part_dir,

@@ -5,11 +5,11 @@ nothing hidden, and short enough for all files that are called by it.
 """
 
 import re
-import unicodedata
 from pathlib import PurePath, PurePosixPath
 
 from mil.io.atomic import LONGEST_NAME, LONGEST_SCRATCH
 from mil.io.tables.conventions import without_suffix
+from mil.text import clean
 
 # The longest ending of a file called by a slide's id, of outlines and heatmaps.
 LONGEST_ENDING = len(".geojson")
@@ -50,11 +50,11 @@ def id_of(file: PurePath) -> str:
 
 def clean_id(text: str) -> str:
     """The valid id that is nearest to a text: unusable characters become `_`."""
-    # One spelling of accents, and nothing that cannot be seen: ids are compared and typed.
-    composed = unicodedata.normalize("NFC", text)
-    visible = "".join(char for char in composed if unicodedata.category(char) != "Cf")
+    # As cells of tables are compared: a slide table must name the id that a file gives.
+    # What `clean` leaves out may part two dots, what it keeps may be unusable.
+    usable = UNUSABLE.sub("_", clean(UNUSABLE.sub("_", text)))
     # The end of a long name tells more slides apart than its beginning.
-    name = _last_bytes(UNUSABLE.sub("_", visible), MAX_STEM_BYTES).strip()
+    name = _last_bytes(usable, MAX_STEM_BYTES).strip()
     if _is_periodic(name):
         name = f"{name}_end"
     return name if valid_id(name) else f"_{name.lstrip('. -')}"

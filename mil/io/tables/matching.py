@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from mil.io.tables.conventions import without_suffix
+from mil.io.tables.conventions import SUFFIXES, without_suffix
 from mil.io.tables.faults import Faults
 from mil.io.tables.scan import SlideFile
 from mil.io.tables.spreadsheet import Sheet
@@ -138,6 +138,9 @@ def _index(slides: Sequence[SlideFile]) -> dict[str, list[SlideFile]]:
         for name in slide.names:
             for tail in _tails(name):
                 keys.update(_keys(tail))
+                # `a.ome` too, as programs call `a.ome.tif` that cut off the last ending.
+                if tail.suffix.lower() in SUFFIXES:
+                    keys.add(clean(str(tail.with_suffix(""))).lower())
         for key in keys:
             index[key].append(slide)
     return index

@@ -20,6 +20,7 @@ from mil.io.bags.advice import (
 )
 from mil.io.bags.status import SlideState
 from mil.io.slides import SlideReader
+from mil.io.tiles import STATES
 from mil.tile.checks import check_loss
 
 
@@ -54,6 +55,13 @@ def test_a_file_that_does_not_open(tmp_path, content, advice):
     assert remedy("unreadable", reason) == advice
     assert remedy_of_one("unreadable", reason) == advice
     assert remedy_before_run("unreadable", reason, dataset="d", slides_dir="s") == advice
+
+
+@pytest.mark.parametrize("state", [state for state in STATES if state != "ok"])
+def test_every_state_has_a_remedy_at_every_door(state):
+    assert remedy(state, "")
+    assert remedy_before_run(state, "", dataset="d", slides_dir="s")
+    assert remedy_of_one(state, "")
 
 
 def test_a_file_without_permission_is_not_damaged():

@@ -317,6 +317,10 @@ def test_an_id_that_cannot_be_comes_with_one_that_can(tmp_path):
         ("d..e.tif", "d_e"),
         ("cafe\u0301.tif", "caf\u00e9"),  # accents written apart, as macOS does
         ("a\u200bb\ufeff.tif", "ab"),  # letters that nobody sees
+        ("a\ufe0f\u3164.tif", "a"),  # of symbols and of Hangul
+        ("u\u200b\u0308.tif", "\u00fc"),  # one between a letter and its accent
+        ("a\u00a0b\u2009c.tif", "a b c"),  # blanks of web pages
+        ("a.\u200b.b.tif", "a_b"),
         ("caf\udce9.tif", "caf_"),  # not UTF-8
         ("a\x7fb.svs", "a_b"),
         ("語" * 75 + "1.svs", "語" * 63 + "1"),
@@ -326,6 +330,8 @@ def test_an_id_that_cannot_be_comes_with_one_that_can(tmp_path):
 def test_the_id_of_a_file(file, slide):
     assert id_of(PurePosixPath(file)) == slide
     assert valid_id(slide)
+    # What a table that names it would say.
+    assert clean(slide) == slide
 
 
 def test_ids_that_never_come_from_a_csv():
