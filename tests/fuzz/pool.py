@@ -131,7 +131,8 @@ class Pool:
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Finding]:
         """Findings of all inputs, in any order."""
-        waiting = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)][::-1]
+        size = max(min(CHUNK, -(-len(jobs) // self._number)), 1)
+        waiting = [jobs[start : start + size] for start in range(0, len(jobs), size)][::-1]
         try:
             while waiting or self._workers:
                 while waiting and len(self._workers) < self._number:
