@@ -20,7 +20,7 @@ from tests.fuzz.hostile import SLOW, Generator
 from tests.fuzz.inputs import input_of, write
 from tests.fuzz.pool import SECONDS, Finding, Job, Pool
 
-QUICK_SECONDS = 30.0
+QUICK_SECONDS = 5.0
 
 
 def main() -> int:

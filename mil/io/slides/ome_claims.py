@@ -47,7 +47,7 @@ def _planes(element: Element, page_px: int | None, pages: int) -> float:
         return float(min(max(counts) or pages, MOST_COUNTED))
     if not element.tag.endswith("Pixels"):
         return 0.0
-    axes = element.get("DimensionOrder", "")
+    axes = element.get("DimensionOrder", "XYCZT")
     if len(axes) > MOST_AXES:
         return inf
     if page_px is None:
