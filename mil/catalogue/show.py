@@ -15,7 +15,7 @@ from torch import nn
 
 from mil.bags import Bags, join
 from mil.catalogue.listing import leading_comment
-from mil.config import Recipe, load_recipe, recipe_path
+from mil.config import Recipe, load_recipe, of_recipe, recipe_path
 from mil.config.recipes import check_head, head_names, package_of, recipe_files
 from mil.errors import ConfigError, unknown_name
 from mil.heads import TwoStage, UsesGraph, blamed, build_head, head_module
@@ -56,7 +56,8 @@ def description_lines(name: str) -> list[str]:
         return list(_trained_lines(Path(name)))
     if name.endswith((".yaml", ".yml")) or name in recipe_files():
         recipe = load_recipe(name)
-        terms = _effective_terms(recipe.name, recipe.options)
+        with of_recipe(name):
+            terms = _effective_terms(recipe.name, recipe.options)
         recipe_lines = _recipe_lines(name, recipe, terms)
         return [*recipe_lines, "", *_head_lines(recipe.name, recipe.options, terms)]
     if name not in head_names():

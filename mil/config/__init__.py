@@ -23,6 +23,7 @@ from mil.config.recipes import (
     check_head,
     head_names,
     load_recipe,
+    of_recipe,
     recipe_path,
 )
 from mil.config.run import (
@@ -67,6 +68,7 @@ __all__ = [
     "load_encoders",
     "load_recipe",
     "name_fault",
+    "of_recipe",
     "read_yaml",
     "recipe_path",
     "tiling_name",

@@ -1,5 +1,7 @@
 """Recipes: a head, its options, losses and training; one file each in configs/heads."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -276,6 +278,25 @@ def recipe_files() -> dict[str, Path]:
 def recipe_path(name: str) -> Path:
     """File of a recipe, given its name or its path."""
     return named_file("heads", name, "head recipe")
+
+
+@contextmanager
+def of_recipe(name: str) -> Iterator[None]:
+    """Name a recipe's file in faults of the head's options, which come from the file.
+
+    Args:
+        name: name or path of the recipe.
+
+    Raises:
+        ConfigError: the fault, with the file.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        # Others name their own file.
+        if not str(error).startswith("head "):
+            raise
+        raise ConfigError(f"{recipe_path(name)}: {error}") from None
 
 
 def load_recipe(name: str) -> Recipe:

@@ -19,7 +19,7 @@ from mil.config.run import check_trainings
 from mil.errors import DatasetError
 from mil.io import tables
 from mil.io.tables import paths
-from mil.io.tables.checks import check_enough, check_labels
+from mil.io.tables.checks import check_enough, check_labels, of_table
 from mil.io.tables.missing import missing_bags_message, missing_message
 from mil.io.tables.predefined import number_of_folds
 from mil.io.tables.splits import split_files
@@ -218,7 +218,9 @@ def make_plan(raw: dict[str, Any]) -> Plan:
 
 def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.Slide]) -> Config:
     """The configuration with the run's number of folds, which is part of its paths."""
-    check_labels(table, early=config.fusion == "early")
+    table_path = dataset_path(config.dataset).with_suffix(".csv")
+    with of_table(table_path):
+        check_labels(table, early=config.fusion == "early")
     paths.check_no_braces("split.file", config.split.file or "")
     folds = number_of_folds(config.split, config.folds, table, allow_missing=config.allow_missing)
     # Checked here and not only by `split`, which comes after hours of embedding.
@@ -226,7 +228,8 @@ def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.S
         # Here, because it imports numpy, which a run on predefined splits does without.
         from mil.tasks import task_of
 
-        check_enough(table, folds, every_label=task_of(dataset).every_label)
+        with of_table(table_path):
+            check_enough(table, folds, every_label=task_of(dataset).every_label)
     config = config.model_copy(update={"folds": folds})
     check_trainings(config)
     return config

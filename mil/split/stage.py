@@ -10,7 +10,7 @@ from mil.io.atomic import check_not_inputs
 from mil.io.bags.patients import BAG, HELD_OUT
 from mil.io.bags.status import gather, summary
 from mil.io.tables import Slide, read_dataset, write_csv
-from mil.io.tables.checks import check_folds, check_labels, warnings_of
+from mil.io.tables.checks import check_folds, check_labels, of_table, warnings_of
 from mil.io.tables.predefined import from_file, groups_of, number_of_folds
 from mil.split.duplicates import check_duplicates, find_duplicates
 from mil.split.folds import leave_one_out, make_folds, with_val
@@ -72,7 +72,8 @@ def run(
     check_not_inputs([out], [yaml, yaml.with_suffix(".csv"), file])
     settings, slides = read_dataset(dataset)
     task = task_of(settings)
-    check_labels(slides, early=fusion == "early")
+    with of_table(yaml.with_suffix(".csv")):
+        check_labels(slides, early=fusion == "early")
     folds = number_of_folds(config, folds, slides, allow_missing=allow_missing)
     tiles_dirs = [] if tiles_dir is None else [tiles_dir]
     states = gather([slide.slide for slide in slides], tiles_dirs, [bags_dir])

@@ -8,7 +8,15 @@ from typing import NamedTuple
 
 import torch
 
-from mil.config import DatasetConfig, Recipe, check_head, dataset_path, load_recipe, recipe_path
+from mil.config import (
+    DatasetConfig,
+    Recipe,
+    check_head,
+    dataset_path,
+    load_recipe,
+    of_recipe,
+    recipe_path,
+)
 from mil.device import choose_device, keep_freed_memory
 from mil.errors import DatasetError
 from mil.io.bags import common_identity
@@ -141,7 +149,8 @@ def run_all(
     ]
     heads: list[Trained] = []
     for head_run, job in zip(runs, jobs, strict=True):
-        trained = finished_head(job) or train_head(job, _record(study, opened, head_run))
+        with of_recipe(recipe):
+            trained = finished_head(job) or train_head(job, _record(study, opened, head_run))
         heads.append(trained)
         report(head_run, trained)
     # Not head by head: where a job fails, the workflow deletes its finished heads too,

@@ -14,6 +14,7 @@ from mil.config import (
     load_config,
     load_encoders,
     load_recipe,
+    of_recipe,
     read_yaml,
     tiling_name,
 )
@@ -221,6 +222,19 @@ def test_a_fault_of_options_is_named_without_the_checkers_own_words(head, option
     with pytest.raises(ConfigError) as caught:
         build_head(head, options, dim=8, classes=2)
     assert str(caught.value) == f"head {head}: options: {faults}"
+
+
+def test_faults_of_a_heads_options_name_the_recipes_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: acmil\noptions: {branches: many}\nlosses: {cross_entropy: 1}\n")
+    settings = load_recipe(str(path))
+    with (
+        pytest.raises(ConfigError, match=rf"^{path}: head acmil: options: branches: "),
+        of_recipe(str(path)),
+    ):
+        build_head(settings.name, settings.options, dim=8, classes=2)
+    with pytest.raises(ConfigError, match=r"^other: wrong$"), of_recipe(str(path)):
+        raise ConfigError("other: wrong")
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.fuzz.doors import BY_NAME, DOORS, Door
-from tests.fuzz.inputs import input_of, is_slow, write
+from tests.fuzz.hostile import SLOW, Generator
+from tests.fuzz.inputs import input_of, write
 from tests.fuzz.pool import SECONDS, Finding, Job, Pool
 
-# The known hostile kinds, and a few mutations of each door.
-QUICK_INPUTS = 1
-QUICK_SECONDS = 30.0
+QUICK_SECONDS = 5.0
 
 
 def main() -> int:
@@ -32,12 +31,10 @@ def main() -> int:
         return _repeat(BY_NAME[name], int(number), options.keep)
     chosen = [BY_NAME[name] for name in options.door] if options.door else list(DOORS)
     began = time.monotonic()
-    _open_all(chosen)
+    _open_all(chosen, all_seeds=not options.quick)
     warm = time.monotonic() - began
     pool = Pool(options.workers, QUICK_SECONDS if options.quick else options.seconds)
-    jobs = _jobs(chosen, QUICK_INPUTS if options.quick else options.inputs, options.first)
-    if options.quick:
-        jobs = [(name, number) for name, number in jobs if not is_slow(BY_NAME[name], number)]
+    jobs = _quick_jobs(chosen) if options.quick else _jobs(chosen, options.inputs, options.first)
     findings = []
     for finding in pool.run(jobs):
         if not any(_alike(finding, other) for other in findings):
@@ -65,10 +62,10 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _open_all(doors: Sequence[Door]) -> None:
+def _open_all(doors: Sequence[Door], *, all_seeds: bool) -> None:
     """Enter each door with its valid seeds: imports happen once, before workers are forked."""
     for door in doors:
-        for number in range(len(door.seeds)):
+        for number in range(len(door.seeds) if all_seeds else 1):
             with TemporaryDirectory() as name:
                 inside, out = Path(name) / "in", Path(name) / "out"
                 inside.mkdir()
@@ -86,6 +83,17 @@ def _jobs(doors: Sequence[Door], inputs: int, first: int) -> list[Job]:
         # Spread evenly over the whole run.
         jobs += [((place + 0.5) / share, (door.name, first + place)) for place in range(share)]
     return [job for _, job in sorted(jobs)]
+
+
+def _quick_jobs(doors: Sequence[Door]) -> list[Job]:
+    """Each known hostile kind at one door of those that it is for, in turn, and one mutation."""
+    places: dict[Generator, list[Job]] = {}
+    for door in doors:
+        for number, generator in enumerate(door.hostile):
+            if generator not in SLOW:
+                places.setdefault(generator, []).append((door.name, number))
+    jobs = [alike[turn % len(alike)] for turn, alike in enumerate(places.values())]
+    return jobs + [(door.name, len(door.hostile)) for door in doors]
 
 
 def _alike(one: Finding, other: Finding) -> bool:

@@ -220,16 +220,13 @@ SPLITS = (
 
 # --- yaml
 def recipe(folder: Path, out: Path) -> Lines:
-    from mil.config import load_recipe
-    from mil.errors import ConfigError
+    from mil.config import load_recipe, of_recipe
     from mil.heads import build_head
 
-    settings = load_recipe(str(only(folder)))
-    try:
+    name = str(only(folder))
+    settings = load_recipe(name)
+    with of_recipe(name):
         build_head(settings.name, settings.options, dim=16, classes=2)
-    except ConfigError as error:
-        # It names the head; the file was read without a fault.
-        yield str(error)
 
 
 def encoders(folder: Path, out: Path) -> Lines:

@@ -630,5 +630,10 @@ MAT: list[Generator] = [
 ]
 
 
-# Too slow for the quick form: they take seconds to be made, or until a guarded process ends.
-SLOW = {XLSX[0], *HDF5[:3]}
+# Over 0.3 s to make, or to be given up: left out of the quick form.
+SLOW = {
+    *(TIFF[2], OME[7], OME[8]),
+    *(XLSX[0], XLSX[15], XLSX[23], TABLE[1]),
+    *HDF5[:3],
+    *(PT[9], PT[10], MAT[5]),
+}

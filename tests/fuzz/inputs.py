@@ -7,7 +7,6 @@ from random import Random
 
 from tests.fuzz import bytewise, containers, trees
 from tests.fuzz.doors import Door
-from tests.fuzz.hostile import SLOW
 from tests.fuzz.seeds import Files
 
 Mutation = Callable[[bytes, Random], bytes]
@@ -57,11 +56,6 @@ def input_of(door: Door, number: int) -> Files:
             content = _mutated(content, Path(name).suffix, random)
     files[name] = content
     return files
-
-
-def is_slow(door: Door, number: int) -> bool:
-    """Whether an input takes seconds to make, or to be given up."""
-    return number < len(door.hostile) and door.hostile[number] in SLOW
 
 
 def _mutated(content: bytes, suffix: str, random: Random) -> bytes:

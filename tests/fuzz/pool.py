@@ -27,9 +27,10 @@ from tests.fuzz.doors import BY_NAME, Door, OurFaultError
 from tests.fuzz.inputs import input_of, write
 from tests.fuzz.watch import ForbiddenActionError, forbid
 
-# A hang: more than this in a reader's own time, or this much longer on a busy machine.
+# A hang: more than this in a reader's own time, or this much longer on a busy machine, where a
+# second of computing may take half a minute.
 SECONDS = 5.0
-PATIENCE = 4.0
+PATIENCE = 24.0
 # More memory than this beyond what the worker holds is a finding; the limit that the system
 # enforces is twice that, so that the machine stays usable.
 LARGEST_BYTES = 1 << 30
@@ -131,7 +132,8 @@ class Pool:
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Finding]:
         """Findings of all inputs, in any order."""
-        waiting = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)][::-1]
+        size = max(min(CHUNK, -(-len(jobs) // self._number)), 1)
+        waiting = [jobs[start : start + size] for start in range(0, len(jobs), size)][::-1]
         try:
             while waiting or self._workers:
                 while waiting and len(self._workers) < self._number:

@@ -137,7 +137,7 @@ LINES = {
     "early, two labels": (
         "slide,patient,label\na,p,normal\nb,p,tumour\nc,q,normal\n",
         {"fusion": "early"},
-        "patient p has two labels",
+        "d.csv: patient p has two labels",
     ),
 }
 

@@ -11,6 +11,7 @@ import tifffile
 from mil.errors import SlideError, UnreadableSlideError
 from mil.io.slides.faults import one_line
 from mil.io.slides.images import ContainerImage, choose_image
+from mil.io.slides.ome_claims import impossible_claim
 from mil.io.slides.resolution import OME_SIZES, local_name, ome_sides, parse_xml
 from mil.io.slides.tiff import is_rgb, read_ahead
 from mil.io.slides.tiff_source import TiffSource, check_block_size, resolution_tags
@@ -45,6 +46,9 @@ def open_ome(path: Path, scene: str = "") -> TiffSource:
         # A file may name other files, and no path from inside a file is followed.
         with tifffile.TiffFile(path, _multifile=False) as file:
             description = file.ome_metadata or ""
+            claim = impossible_claim(description)
+            if claim:
+                raise UnreadableSlideError(path, f"its OME description claims {claim}")
             images, elements = _images(path, file, description)
             image, remark = choose_image(path, images, scene)
             # Pixels are read later, when this file is closed.
@@ -52,7 +56,8 @@ def open_ome(path: Path, scene: str = "") -> TiffSource:
                 read_ahead(page)
             properties = _properties(image, elements.get(image.number), description)
         return TiffSource(path, VENDOR, image.pages, properties, remark)
-    except SlideError:
+    except (SlideError, MemoryError):
+        # A trial in a child process must learn of memory that is refused.
         raise
     except Exception as error:  # noqa: BLE001  strange files raise errors of every kind
         reason = one_line(path, error)

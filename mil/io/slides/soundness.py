@@ -13,10 +13,10 @@ import tifffile
 from mil.io.slides.blocks import LARGEST_BLOCK_BYTES
 from mil.io.slides.faults import TIFF
 from mil.io.slides.levels import IMPOSSIBLE_PX
-from mil.io.slides.resolution import local_name, parse_xml
+from mil.io.slides.ome_claims import claimed_planes
 from mil.io.slides.tiff import COMPRESSIONS, MOST_PAGES, VENDORS
 
-# Planes that an OME-TIFF may claim; tifffile counts them one by one.
+# Planes that an OME-TIFF may claim without a trial; tifffile counts them one by one.
 MOST_PLANES = 10_000
 
 
@@ -67,7 +67,9 @@ def is_sound(path: Path) -> bool:
             if not sound:
                 return False
             if tiff.is_ome:
-                return _claimed_planes(tiff.ome_metadata or "") <= MOST_PLANES
+                smallest = min(page.imagewidth * page.imagelength for page in pages)
+                claimed = claimed_planes(tiff.ome_metadata or "", smallest, len(pages))
+                return claimed <= MOST_PLANES
         return openslide.OpenSlide.detect_format(path) in VENDORS
     except Exception:  # noqa: BLE001  strange files raise errors of every kind
         return False
@@ -80,18 +82,3 @@ def _is_sound_page(page: tifffile.TiffPage | tifffile.TiffFrame, file_bytes: int
         return False
     largest = max(page.databytecounts, default=0)
     return bool(largest <= min(file_bytes, LARGEST_BLOCK_BYTES))
-
-
-def _claimed_planes(description: str) -> int:
-    """Planes of all images that an OME description claims; too many where it cannot be read."""
-    root = parse_xml(description)
-    if root is None:
-        return MOST_PLANES + 1
-    planes = 0
-    for element in root.iter():
-        if local_name(element) == "Pixels":
-            counts = [int(element.get(f"Size{axis}", "1")) for axis in "CZT"]
-            planes += max(counts) ** 3 if min(counts) < 1 else counts[0] * counts[1] * counts[2]
-        elif local_name(element) == "TiffData":
-            planes += abs(int(element.get("PlaneCount", "1")))
-    return planes

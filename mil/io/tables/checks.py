@@ -1,6 +1,8 @@
 """Checks of a division into splits: faults that stop a run, and warnings worth knowing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from mil.errors import DatasetError
 from mil.io.tables import SPLITS, Slide
@@ -8,6 +10,15 @@ from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
 
 FoldRow = Mapping[str, object]
 FEWER_FOLDS = "add slides, take fewer folds, or name the splits in the csv's column `split`"
+
+
+@contextmanager
+def of_table(path: Path) -> Iterator[None]:
+    """Name the slide table in faults of its slides."""
+    try:
+        yield
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from None
 
 
 def check_labels(slides: Sequence[Slide], *, early: bool) -> None:
