@@ -8,6 +8,7 @@ from typing import NamedTuple
 import tifffile
 
 from mil.errors import SeveralImagesError, some
+from mil.text import clean, number_in
 
 # Names of images that are no scan, as scanners and converters give them.
 NO_SCAN = re.compile(
@@ -87,12 +88,15 @@ def choose_image(
 
 
 def _named(path: Path, images: Sequence[ContainerImage], scene: str) -> ContainerImage:
-    wanted = scene.strip().casefold()
-    by_name = [image for image in images if image.name.strip().casefold() == wanted]
+    # Cells of tables are cleaned, and files may write accents apart.
+    wanted = clean(scene).casefold()
+    by_name = [image for image in images if clean(image.name).casefold() == wanted]
     if len(by_name) == 1:
         return by_name[0]
+    # `1.0` too, as programs write whole numbers of a column with empty cells.
+    number = number_in(wanted)
     for image in images:
-        if str(image.number) == wanted:
+        if image.number == number:
             return image
     fault = f"{len(by_name)} images are named" if by_name else "no image is named or numbered"
     raise SeveralImagesError(path, f"{fault} {scene!r}; there are: {_list(images)}")

@@ -15,6 +15,7 @@ from mil.io.slides.ome import is_ome, open_ome
 from mil.io.slides.openslide_source import OpenSlideSource
 from mil.io.slides.resolution import NO_VENDOR
 from mil.io.slides.tiff import TiffPages, open_pages
+from mil.text import number_in
 
 
 @runtime_checkable
@@ -96,7 +97,7 @@ def _of_openslide(
                 return OpenedSource(source, pages, [remark] if remark else [])
             source.close()
             return _other_image(pages, image, remark)
-    if scene not in ("", "0"):
+    if scene and number_in(scene.strip()) != 0:
         size = f"{source.levels[0].width_px} x {source.levels[0].height_px} px"
         raise SeveralImagesError(path, f"no image {scene!r}: it has one alone, 0 ({size})")
     return OpenedSource(source, pages, [])

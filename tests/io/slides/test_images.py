@@ -75,6 +75,20 @@ def test_several_large_images_are_refused_by_name(tmp_path):
         SlideReader(path, scene="middle")
 
 
+@pytest.mark.parametrize(
+    ("name", "scene"),
+    [
+        ("Pra\u0308parat", "pr\u00e4parat"),  # accents written apart in the file
+        ("Area\u00a0B\u200b", "area B"),  # letters that nobody sees
+        ("x", "1.0"),  # as spreadsheets and pandas write whole numbers
+        ("x", "1,0"),
+    ],
+)
+def test_a_scene_is_named_as_tables_write_it(tmp_path, name, scene):
+    path = ome_of(tmp_path / "a.ome.tif", ("left", LARGE, 0.25), (name, SMALL, 0.25))
+    check_read(path, SMALL, 0.25, scene)
+
+
 def test_images_of_one_name_are_chosen_by_number(tmp_path):
     path = ome_of(tmp_path / "a.ome.tif", ("area", LARGE, 0.25), ("area", OTHER, 0.25))
     with one_line(SeveralImagesError, match="2 images are named 'area'"):
@@ -102,7 +116,7 @@ def test_pages_of_one_size_are_refused_until_one_is_named(tmp_path):
     with one_line(SeveralImagesError, match=r"2 images may be the slide: 0 \(400 x 300 px\), 1"):
         SlideReader(path)
     check_read(path, LARGE[::-1], scene="1")
-    check_read(path, LARGE, scene="0")
+    check_read(path, LARGE, scene="0.0")
 
 
 def test_a_pyramid_is_one_image(tmp_path):
