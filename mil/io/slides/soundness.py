@@ -67,8 +67,12 @@ def is_sound(path: Path) -> bool:
             if not sound:
                 return False
             if tiff.is_ome:
-                smallest = min(page.imagewidth * page.imagelength for page in pages)
-                claimed = claimed_planes(tiff.ome_metadata or "", smallest, len(pages))
+                areas_px = [
+                    page.imagewidth * page.imagelength
+                    for page in pages
+                    if isinstance(page, tifffile.TiffPage)
+                ]
+                claimed = claimed_planes(tiff.ome_metadata or "", min(areas_px), len(pages))
                 return claimed <= MOST_PLANES
         return openslide.OpenSlide.detect_format(path) in VENDORS
     except Exception:  # noqa: BLE001  strange files raise errors of every kind
