@@ -33,6 +33,8 @@ from mil.tile.morphology import (
     widen,
     without_lines,
 )
+from mil.tile.relief import Relief, relief
+from mil.tile.smooth import enlarge, without_smooth_lines, without_smooth_parts
 
 # Finer overviews are reduced to this or a little less, micrometres per pixel.
 WORK_UM = 8.0
@@ -58,12 +60,17 @@ OUTLIER_COLOUR = 0.004
 # Standard deviation of a normal distribution over its median absolute deviation.
 DEVIATION_PER_MAD = 1.4826
 
+# The least colour of tissue, as a share of the light lost in its densest channel.
+GREY_SHARE = 0.12
 # Fainter colour is tissue only with texture: a tint of the glass has none.
 SMOOTH_COLOUR = 0.04
 # The edge of tissue lies at this share of the strongest colour near by, but at this
 # colour at most.
 EDGE_SHARE = 0.4
 EDGE_COLOUR = 0.2
+# What loses most light in red or blue, as a tint of the glass does, is tissue from this
+# colour on, or with texture in colour.
+TINT_COLOUR = 0.08
 # Distances, micrometres: of the colours that an edge is compared with, of gaps that are
 # closed, and of ink's surroundings that count as ink.
 NEAR_UM = 40.0
@@ -79,6 +86,8 @@ HOLE_MM2 = 0.02
 LITTLE_MM2 = 0.15
 # A thin region longer than this is the edge of a coverslip, a hair or a scratch.
 LINE_UM = 2000.0
+# One that has little texture may be this wide.
+LINE_WIDTH_UM = 180.0
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,9 @@ class _Colours:
         clear: pixels that may be glass.
         ignored: pixels that are ink or black, which say nothing about tissue.
         textured: pixels with more texture than a tint of the glass.
+        ink: marker ink.
+        green: light lost in green.
+        relief: texture of the overview.
         um_per_px: micrometres per pixel.
     """
 
@@ -136,6 +148,9 @@ class _Colours:
     clear: BoolMask
     ignored: BoolMask
     textured: BoolMask
+    ink: BoolMask
+    green: Plane
+    relief: Relief
     um_per_px: float
 
 
@@ -162,7 +177,7 @@ def find_tissue(overview: RgbImage, um_per_px: float, min_area_mm2: float) -> Ti
         tissue = tissue | new
         second_try = bool(new.any())
     shape = overview.shape
-    return TissueMask(_enlarge(tissue, factor, shape), _enlarge(ink, factor, shape), second_try)
+    return TissueMask(enlarge(tissue, factor, shape), enlarge(ink, factor, shape), second_try)
 
 
 def _prepare(image: RgbImage, density: Density, um_per_px: float) -> tuple[BoolMask, _Colours]:
@@ -173,14 +188,28 @@ def _prepare(image: RgbImage, density: Density, um_per_px: float) -> tuple[BoolM
     ignored = widen(ink, INK_GAP_UM / um_per_px) | (brightest < BLACK)
     red, green, blue = density
     clear = (green < GLASS_GREEN) & ~ignored
-    colours = _Colours((green - red, green - blue), clear, ignored, textured, um_per_px)
+    excess = (green - red, green - blue)
+    colours = _Colours(
+        excess,
+        clear,
+        ignored,
+        textured,
+        ink,
+        green,
+        relief(density, um_per_px),
+        um_per_px,
+    )
     return ink, colours
 
 
 def _coloured(colours: _Colours, sensitivity: Sensitivity) -> BoolMask:
     """Pixels with the colour of tissue."""
     um = colours.um_per_px
-    over_red, over_blue = _smoothed(colours, max(sensitivity.smooth_um / um, LEAST_SMOOTHING_PX))
+    sigma_px = max(sensitivity.smooth_um / um, LEAST_SMOOTHING_PX)
+    over_red, over_blue = _smoothed(colours, sigma_px)
+    # Grey things lose as much light in each channel: lines, dust, shadows, borders.
+    densest = ndimage.gaussian_filter(colours.green, sigma_px, truncate=3)
+    densest += np.maximum(np.maximum(-over_red, -over_blue), 0)
     reach_px = 2 * round(NEAR_UM / um) + 1
     spread = _subtract_glass(over_red, over_blue, colours.clear, reach_px)
     colour = _colour(over_red, over_blue)
@@ -188,10 +217,14 @@ def _coloured(colours: _Colours, sensitivity: Sensitivity) -> BoolMask:
     edge = ndimage.maximum_filter(colour, reach_px)
     edge *= EDGE_SHARE
     np.clip(edge, faintest, EDGE_COLOUR, out=edge)
-    coloured = (colour > edge) & ~colours.ignored
+    coloured = (colour > edge) & (colour > GREY_SHARE * densest)
+    pale = enlarge(colours.relief.pale, colours.relief.factor, colour.shape)
+    lively = enlarge(colours.relief.lively, colours.relief.factor, colour.shape)
+    most_green = (over_red > 0) & (over_blue > 0)
     if sensitivity.needs_texture:
-        coloured &= colours.textured | (colour > SMOOTH_COLOUR)
-    return coloured
+        most_green &= colours.textured | (colour > SMOOTH_COLOUR)
+    coloured &= most_green | lively | (colour > TINT_COLOUR)
+    return (coloured | pale) & ~colours.ignored
 
 
 def _regions(
@@ -201,9 +234,11 @@ def _regions(
     um = colours.um_per_px
     px_per_mm2 = (1000 / um) ** 2
     tissue = close_gaps(coloured, max(1, round(CLOSE_UM / um))) & ~colours.ignored
+    tissue = without_smooth_parts(tissue, colours.ink, colours.relief, um)
     # On a tiny overview the smallest region would not fit: a quarter of it is enough.
     tissue = keep_large(tissue, min(min_area_mm2 * px_per_mm2, tissue.size / 4))
     tissue = without_lines(tissue, sensitivity.thin_um / um, LINE_UM / um)
+    tissue = without_smooth_lines(tissue, colours.relief, LINE_WIDTH_UM / um, LINE_UM / um)
     return tissue | small_holes(tissue, HOLE_MM2 * px_per_mm2)
 
 
@@ -300,14 +335,6 @@ def _reduce(image: RgbImage, factor: int) -> UInt8[np.ndarray, "rows columns 3"]
     for row, column in offsets:
         total += image[row::factor, column::factor]
     return ((total + len(offsets) // 2) // len(offsets)).astype(np.uint8)
-
-
-def _enlarge(
-    mask: BoolMask, factor: int, shape: tuple[int, ...]
-) -> Bool[np.ndarray, "rows columns"]:
-    if factor == 1:
-        return mask
-    return mask.repeat(factor, 0).repeat(factor, 1)[: shape[0], : shape[1]]
 
 
 def outlines(mask: BoolMask, scale: float, origin_px: tuple[int, int]) -> list[BaseGeometry]:
