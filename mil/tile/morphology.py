@@ -47,6 +47,23 @@ def without_lines(mask: BoolMask, thin_px: float, long_px: float) -> BoolMask:
     return mask if keep[1:].all() else keep[labels]
 
 
+def without_faint(mask: BoolMask, sure: BoolMask, small_px: float, share: float) -> BoolMask:
+    """The mask without small regions of which less than a share is sure.
+
+    Args:
+        mask: pixels in regions.
+        sure: pixels that are beyond doubt.
+        small_px: larger regions are kept, pixels.
+        share: least share of a small region that must be sure.
+    """
+    labels, count = ndimage.label(mask)
+    area = np.bincount(labels.ravel(), minlength=count + 1)
+    num_sure = np.bincount(labels[sure], minlength=count + 1)
+    keep = (area >= small_px) | (num_sure >= share * area)
+    keep[0] = False
+    return keep[labels]
+
+
 def mostly_outside(first: BoolMask, second: BoolMask) -> BoolMask:
     """Regions of the second mask of which less than half lies in the first."""
     labels, count = ndimage.label(second)

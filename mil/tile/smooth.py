@@ -1,6 +1,7 @@
 """Parts of a tissue mask that have no texture: ink and its rim, glue, tinted glass."""
 
 import numpy as np
+from jaxtyping import Bool
 from scipy import ndimage
 
 from mil.tile.density import BoolMask
@@ -10,6 +11,8 @@ from mil.tile.relief import Relief
 # Relative texture below which nothing is tissue; it is judged over this many pixels.
 SMOOTH = 0.02
 LINE_SMOOTH = 0.06
+# A smooth part that is nowhere denser than this, nor near ink, may be faint tissue.
+DENSE = 0.15
 # Smaller smooth parts are part of the tissue around them, square millimetres.
 SMOOTH_MM2 = 0.01
 # Share of a smooth part's surroundings that must be tissue for it to belong to them, as
@@ -37,14 +40,16 @@ def without_smooth_parts(
     coarse = reduce_mask(tissue, factor)
     smooth = keep_large(coarse & (relief.relative < SMOOTH), SMOOTH_MM2 * (1000 / um) ** 2)
     rim_px = max(1, round(RIM_UM / um))
-    core_px = max(1, round(CORE_UM / um))
-    artefact = _not_enclosed(smooth, coarse, rim_px)
-    source = artefact | reduce_mask(ink, factor)
+    core_px = float(max(1, round(CORE_UM / um)))
+    ink = reduce_mask(ink, factor)
+    dense = (relief.density > DENSE) | widen(ink, float(rim_px))
+    artefact = _not_enclosed(smooth, dense, coarse, rim_px)
+    source = artefact | ink
     if not source.any():
         return tissue
     rest = coarse & ~artefact
     core = ~widen(~rest, core_px)
-    near = widen(source, rim_px)
+    near = widen(source, float(rim_px))
     rim = rest & near & ~widen(core, core_px)
     return tissue & ~enlarge(artefact | rim, factor, tissue.shape)
 
@@ -72,8 +77,10 @@ def without_smooth_lines(
     return tissue & ~smooth[labels]
 
 
-def _not_enclosed(smooth: BoolMask, tissue: BoolMask, rim_px: int) -> BoolMask:
-    """Smooth parts of which less than `ENCLOSED_SHARE` of the surroundings are tissue."""
+def _not_enclosed(
+    smooth: BoolMask, dense: BoolMask, tissue: BoolMask, rim_px: int
+) -> BoolMask:
+    """Smooth parts, dense somewhere, with less than `ENCLOSED_SHARE` of tissue around them."""
     labels, count = ndimage.label(smooth)
     if count == 0:
         return smooth
@@ -82,11 +89,12 @@ def _not_enclosed(smooth: BoolMask, tissue: BoolMask, rim_px: int) -> BoolMask:
     border = np.bincount(around.ravel(), minlength=count + 1)
     enclosed = np.bincount(around[tissue & ~smooth], minlength=count + 1)
     dropped = enclosed < ENCLOSED_SHARE * np.maximum(border, 1)
+    dropped &= np.bincount(labels[dense], minlength=count + 1) > 0
     dropped[0] = False
     return dropped[labels]
 
 
-def reduce_mask(mask: BoolMask, factor: int) -> BoolMask:
+def reduce_mask(mask: BoolMask, factor: int) -> Bool[np.ndarray, "rows columns"]:
     """Blocks of `factor` x `factor` pixels of which at least half are set."""
     if factor == 1:
         return mask
@@ -99,7 +107,9 @@ def reduce_mask(mask: BoolMask, factor: int) -> BoolMask:
     return count >= (factor**2 + 1) // 2
 
 
-def enlarge(mask: BoolMask, factor: int, shape: tuple[int, ...]) -> BoolMask:
+def enlarge(
+    mask: BoolMask, factor: int, shape: tuple[int, ...]
+) -> Bool[np.ndarray, "rows columns"]:
     """The mask with each pixel repeated `factor` times in both axes, cut to a shape."""
     if factor == 1:
         return mask

@@ -31,6 +31,7 @@ from mil.tile.morphology import (
     mostly_outside,
     small_holes,
     widen,
+    without_faint,
     without_lines,
 )
 from mil.tile.relief import Relief, relief
@@ -64,6 +65,12 @@ DEVIATION_PER_MAD = 1.4826
 GREY_SHARE = 0.12
 # Fainter colour is tissue only with texture: a tint of the glass has none.
 SMOOTH_COLOUR = 0.04
+FAINT_TEXTURE = 0.06
+# A region smaller than this, square millimetres, is tissue only if this share of it has
+# at least this colour, or is pale tissue.
+FAINT_MM2 = 0.15
+SURE_SHARE = 0.05
+SURE_COLOUR = 0.05
 # The edge of tissue lies at this share of the strongest colour near by, but at this
 # colour at most.
 EDGE_SHARE = 0.4
@@ -71,6 +78,8 @@ EDGE_COLOUR = 0.2
 # What loses most light in red or blue, as a tint of the glass does, is tissue from this
 # colour on, or with texture in colour.
 TINT_COLOUR = 0.08
+HUE_SHARE = 0.2
+TINT_TEXTURE = 0.09
 # Distances, micrometres: of the colours that an edge is compared with, of gaps that are
 # closed, and of ink's surroundings that count as ink.
 NEAR_UM = 40.0
@@ -167,11 +176,11 @@ def find_tissue(overview: RgbImage, um_per_px: float, min_area_mm2: float) -> Ti
     work_um = um_per_px * factor
     density = optical_density(image)
     ink, colours = _prepare(image, density, work_um)
-    tissue = _regions(_coloured(colours, USUAL), colours, min_area_mm2, USUAL)
+    tissue = _regions(*_coloured(colours, USUAL), colours, min_area_mm2, USUAL)
     second_try = False
     if tissue.sum() * (work_um / 1000) ** 2 < LITTLE_MM2:
         coloured = _coloured(colours, SENSITIVE)
-        sensitive = _regions(coloured, colours, min_area_mm2, SENSITIVE)
+        sensitive = _regions(*coloured, colours, min_area_mm2, SENSITIVE)
         # Where both attempts agree, the first is sharper.
         new = mostly_outside(tissue, sensitive)
         tissue = tissue | new
@@ -202,8 +211,8 @@ def _prepare(image: RgbImage, density: Density, um_per_px: float) -> tuple[BoolM
     return ink, colours
 
 
-def _coloured(colours: _Colours, sensitivity: Sensitivity) -> BoolMask:
-    """Pixels with the colour of tissue."""
+def _coloured(colours: _Colours, sensitivity: Sensitivity) -> tuple[BoolMask, BoolMask]:
+    """Pixels with the colour of tissue, and those that are surely tissue."""
     um = colours.um_per_px
     sigma_px = max(sensitivity.smooth_um / um, LEAST_SMOOTHING_PX)
     over_red, over_blue = _smoothed(colours, sigma_px)
@@ -219,16 +228,24 @@ def _coloured(colours: _Colours, sensitivity: Sensitivity) -> BoolMask:
     np.clip(edge, faintest, EDGE_COLOUR, out=edge)
     coloured = (colour > edge) & (colour > GREY_SHARE * densest)
     pale = enlarge(colours.relief.pale, colours.relief.factor, colour.shape)
-    lively = enlarge(colours.relief.lively, colours.relief.factor, colour.shape)
-    most_green = (over_red > 0) & (over_blue > 0)
+    relative = colours.relief.relative
+    lively = colours.relief.lively & (relative > TINT_TEXTURE)
+    lively = enlarge(lively, colours.relief.factor, colour.shape)
+    most_green = np.minimum(over_red, over_blue) > HUE_SHARE * colour
     if sensitivity.needs_texture:
-        most_green &= colours.textured | (colour > SMOOTH_COLOUR)
+        rough = enlarge(relative > FAINT_TEXTURE, colours.relief.factor, colour.shape)
+        most_green &= rough | (colour > SMOOTH_COLOUR)
     coloured &= most_green | lively | (colour > TINT_COLOUR)
-    return (coloured | pale) & ~colours.ignored
+    sure = coloured & (colour > SURE_COLOUR) | pale
+    return (coloured | pale) & ~colours.ignored, sure
 
 
 def _regions(
-    coloured: BoolMask, colours: _Colours, min_area_mm2: float, sensitivity: Sensitivity
+    coloured: BoolMask,
+    sure: BoolMask,
+    colours: _Colours,
+    min_area_mm2: float,
+    sensitivity: Sensitivity,
 ) -> BoolMask:
     """Coloured pixels joined to regions; specks and lines are dropped, small holes filled."""
     um = colours.um_per_px
@@ -237,6 +254,8 @@ def _regions(
     tissue = without_smooth_parts(tissue, colours.ink, colours.relief, um)
     # On a tiny overview the smallest region would not fit: a quarter of it is enough.
     tissue = keep_large(tissue, min(min_area_mm2 * px_per_mm2, tissue.size / 4))
+    if sensitivity.needs_texture:
+        tissue = without_faint(tissue, sure, FAINT_MM2 * px_per_mm2, SURE_SHARE)
     tissue = without_lines(tissue, sensitivity.thin_um / um, LINE_UM / um)
     tissue = without_smooth_lines(tissue, colours.relief, LINE_WIDTH_UM / um, LINE_UM / um)
     return tissue | small_holes(tissue, HOLE_MM2 * px_per_mm2)
