@@ -6,7 +6,7 @@ TOOL_VERSION = "0.1.0"
 # files, and all that follow from them.
 STAGE_VERSION = {
     "fetch": 1,
-    "tile": 2,
+    "tile": 3,
     "features": 3,
     "split": 2,
     "train": 5,

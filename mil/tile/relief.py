@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from scipy import ndimage
 
-from mil.tile.density import BoolMask, Density, Plane
+from mil.tile.density import BoolMask, Density, Plane, mean3
 from mil.tile.morphology import keep_large, widen
 
 # The image is reduced to this or a little less, micrometres per pixel.
@@ -113,7 +113,8 @@ def block_mean(plane: Plane, factor: int) -> Float32[np.ndarray, "rows columns"]
     if factor == 1:
         return plane
     height, width = plane.shape
-    plane = np.pad(plane, ((0, -height % factor), (0, -width % factor)), mode="edge")
+    if height % factor or width % factor:
+        plane = np.pad(plane, ((0, -height % factor), (0, -width % factor)), mode="edge")
     total = np.zeros_like(plane[::factor, ::factor])
     for row in range(factor):
         for column in range(factor):
@@ -124,7 +125,7 @@ def block_mean(plane: Plane, factor: int) -> Float32[np.ndarray, "rows columns"]
 
 def _first(plane: Plane) -> Plane:
     """Difference of each pixel from the mean of 3 x 3: 0 on a slope."""
-    return plane - _mean(plane, 3)
+    return plane - mean3(plane)
 
 
 def _second(plane: Plane) -> Plane:
@@ -133,7 +134,7 @@ def _second(plane: Plane) -> Plane:
 
 
 def _mean(plane: Plane, side: int) -> Plane:
-    return ndimage.uniform_filter(plane, side)
+    return mean3(plane) if side == 3 else ndimage.uniform_filter(plane, side)
 
 
 def _noise(texture: Plane, clear: BoolMask) -> float:

@@ -5,7 +5,7 @@ from jaxtyping import Bool
 from scipy import ndimage
 
 from mil.tile.density import BoolMask
-from mil.tile.morphology import keep_large, widen, without_lines
+from mil.tile.morphology import keep_large, largest_near, widen, without_lines
 from mil.tile.relief import Relief
 
 # Relative texture below which nothing is tissue; it is judged over this many pixels.
@@ -84,8 +84,8 @@ def _not_enclosed(
     labels, count = ndimage.label(smooth)
     if count == 0:
         return smooth
-    around = ndimage.maximum_filter(labels, 2 * rim_px + 3)
-    around[ndimage.maximum_filter(smooth.view(np.uint8), 2 * rim_px + 1).view(bool)] = 0
+    around = largest_near(labels, rim_px + 1)
+    around[widen(smooth, float(rim_px))] = 0
     border = np.bincount(around.ravel(), minlength=count + 1)
     enclosed = np.bincount(around[tissue & ~smooth], minlength=count + 1)
     dropped = enclosed < ENCLOSED_SHARE * np.maximum(border, 1)
@@ -113,4 +113,7 @@ def enlarge(
     """The mask with each pixel repeated `factor` times in both axes, cut to a shape."""
     if factor == 1:
         return mask
-    return mask.repeat(factor, 0).repeat(factor, 1)[: shape[0], : shape[1]]
+    height, width = mask.shape
+    large = np.empty((height, factor, width, factor), bool)
+    large[:] = mask[:, None, :, None]
+    return large.reshape(height * factor, width * factor)[: shape[0], : shape[1]]

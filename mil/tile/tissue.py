@@ -1,8 +1,10 @@
 """A classical tissue mask: pixels that absorb light as stained tissue does, not as pen or dust.
 
 What is measured is colour: how much more light one channel loses than another. Grey
-things (dust, shadows, coverslip edges, stitching, vignetting) have none, and the palest
-tissue has some. Thresholds are optical densities and square millimetres, never a share
+things (dust, shadows, coverslip edges, stitching, vignetting) have hardly any for the
+light that they lose, and the palest tissue has some. What has colour but no fine
+texture is ink, glue or tinted glass (`mil.tile.smooth`); what has texture and hardly
+any colour is fat (`mil.tile.relief`). Thresholds are optical densities and square millimetres, never a share
 of the slide, so that a faint node or a small biopsy on a large slide survives.
 """
 
@@ -21,6 +23,7 @@ from mil.tile.density import (
     Plane,
     RgbImage,
     channel_extreme,
+    gaussian,
     optical_density,
     texture,
 )
@@ -28,6 +31,7 @@ from mil.tile.ink import ink_mask
 from mil.tile.morphology import (
     close_gaps,
     keep_large,
+    largest_near,
     mostly_outside,
     small_holes,
     widen,
@@ -63,7 +67,7 @@ DEVIATION_PER_MAD = 1.4826
 
 # The least colour of tissue, as a share of the light lost in its densest channel.
 GREY_SHARE = 0.12
-# Fainter colour is tissue only with texture: a tint of the glass has none.
+# Fainter colour is tissue only with this relative texture: a tint of the glass has less.
 SMOOTH_COLOUR = 0.04
 FAINT_TEXTURE = 0.06
 # A region smaller than this, square millimetres, is tissue only if this share of it has
@@ -75,10 +79,11 @@ SURE_COLOUR = 0.05
 # colour at most.
 EDGE_SHARE = 0.4
 EDGE_COLOUR = 0.2
-# What loses most light in red or blue, as a tint of the glass does, is tissue from this
-# colour on, or with texture in colour.
-TINT_COLOUR = 0.08
+# Eosin and haematoxylin lose most light in green, beyond the other channels by this share
+# of the colour. What does not, as a tint of the glass, is tissue from this colour on, or
+# with this relative texture and texture in colour, as in a pale blue counterstain.
 HUE_SHARE = 0.2
+TINT_COLOUR = 0.08
 TINT_TEXTURE = 0.09
 # Distances, micrometres: of the colours that an edge is compared with, of gaps that are
 # closed, and of ink's surroundings that count as ink.
@@ -108,7 +113,8 @@ class Sensitivity:
         faintest: bounds of the faintest colour that is tissue, optical density. Between
             them it follows the spread of colour on the slide's glass.
         thin_um: mean width up to which a long region is a line, micrometres.
-        needs_texture: whether colour below `SMOOTH_COLOUR` must have texture.
+        needs_texture: whether colour below `SMOOTH_COLOUR` must have texture, and small
+            faint regions something sure.
     """
 
     smooth_um: float
@@ -146,7 +152,6 @@ class _Colours:
         excess: light lost in green beyond that lost in red, and in blue.
         clear: pixels that may be glass.
         ignored: pixels that are ink or black, which say nothing about tissue.
-        textured: pixels with more texture than a tint of the glass.
         ink: marker ink.
         green: light lost in green.
         relief: texture of the overview.
@@ -156,7 +161,6 @@ class _Colours:
     excess: tuple[Plane, Plane]
     clear: BoolMask
     ignored: BoolMask
-    textured: BoolMask
     ink: BoolMask
     green: Plane
     relief: Relief
@@ -192,7 +196,7 @@ def find_tissue(overview: RgbImage, um_per_px: float, min_area_mm2: float) -> Ti
 def _prepare(image: RgbImage, density: Density, um_per_px: float) -> tuple[BoolMask, _Colours]:
     """Marker ink, and the colours of the rest."""
     brightest = channel_extreme(np.maximum, image)
-    roughness, textured = texture(density)
+    roughness = texture(density)
     ink = ink_mask(density, roughness, brightest < FRAME, um_per_px)
     ignored = widen(ink, INK_GAP_UM / um_per_px) | (brightest < BLACK)
     red, green, blue = density
@@ -202,7 +206,6 @@ def _prepare(image: RgbImage, density: Density, um_per_px: float) -> tuple[BoolM
         excess,
         clear,
         ignored,
-        textured,
         ink,
         green,
         relief(density, um_per_px),
@@ -217,13 +220,13 @@ def _coloured(colours: _Colours, sensitivity: Sensitivity) -> tuple[BoolMask, Bo
     sigma_px = max(sensitivity.smooth_um / um, LEAST_SMOOTHING_PX)
     over_red, over_blue = _smoothed(colours, sigma_px)
     # Grey things lose as much light in each channel: lines, dust, shadows, borders.
-    densest = ndimage.gaussian_filter(colours.green, sigma_px, truncate=3)
+    densest = gaussian(colours.green, sigma_px)
     densest += np.maximum(np.maximum(-over_red, -over_blue), 0)
-    reach_px = 2 * round(NEAR_UM / um) + 1
+    reach_px = round(NEAR_UM / um)
     spread = _subtract_glass(over_red, over_blue, colours.clear, reach_px)
     colour = _colour(over_red, over_blue)
     faintest = np.clip(SPREADS * spread, *sensitivity.faintest)
-    edge = ndimage.maximum_filter(colour, reach_px)
+    edge = largest_near(colour, reach_px)
     edge *= EDGE_SHARE
     np.clip(edge, faintest, EDGE_COLOUR, out=edge)
     coloured = (colour > edge) & (colour > GREY_SHARE * densest)
@@ -265,11 +268,11 @@ def _smoothed(colours: _Colours, sigma_px: float) -> tuple[Plane, Plane]:
     """Gaussian means of both differences, the ignored pixels left out."""
     known = ~colours.ignored
     over_red, over_blue = (
-        ndimage.gaussian_filter(np.where(known, plane, 0), sigma_px, truncate=3)
+        gaussian(np.where(known, plane, np.float32(0)), sigma_px)
         for plane in colours.excess
     )
     if colours.ignored.any():
-        weight = ndimage.gaussian_filter(known.astype(np.float32), sigma_px, truncate=3)
+        weight = gaussian(known.astype(np.float32), sigma_px)
         np.maximum(weight, LEAST_WEIGHT, out=weight)
         over_red /= weight
         over_blue /= weight
@@ -297,7 +300,7 @@ def _subtract_glass(
         over_red: light lost in green beyond that lost in red; changed.
         over_blue: light lost in green beyond that lost in blue; changed.
         clear: pixels that may be glass.
-        reach_px: side of the neighbourhood in which glass has little colour, pixels.
+        reach_px: distance within which glass has little colour, pixels.
         step_px: distance of the sampled pixels.
 
     Returns:
@@ -306,8 +309,7 @@ def _subtract_glass(
     """
     rows, columns = (np.arange(((side - 1) % step_px) // 2, side, step_px) for side in clear.shape)
     sampled = np.ix_(rows, columns)
-    near = ndimage.maximum_filter1d(_colour(over_red, over_blue), reach_px, axis=0)[rows]
-    near = ndimage.maximum_filter1d(near, reach_px, axis=1)[:, columns]
+    near = largest_near(_colour(over_red, over_blue), reach_px)[sampled]
     glass = (near < GLASS_COLOUR) & clear[sampled]
     if glass.mean() < GLASS_SHARE or glass.sum() < GLASS_SAMPLES:
         return np.inf
@@ -337,8 +339,12 @@ def _subtract_surface(
     spread = DEVIATION_PER_MAD * float(np.median(residuals[inliers]))
     if spread > EVEN_SPREAD:
         return np.inf
+    # The surface is a product of matrices, powers of y by powers of x: one pass.
+    by_power = np.zeros((3, 3), np.float32)
     for weight, (i, j) in zip(weights, powers, strict=True):
-        values -= np.float32(weight) * (y**i)[:, None] * x**j
+        by_power[i, j] = weight
+    powers_of_y, powers_of_x = (np.vander(at, 3, increasing=True) for at in (y, x))
+    values -= powers_of_y @ by_power @ powers_of_x.T
     return spread
 
 
