@@ -77,9 +77,7 @@ def without_smooth_lines(
     return tissue & ~smooth[labels]
 
 
-def _not_enclosed(
-    smooth: BoolMask, dense: BoolMask, tissue: BoolMask, rim_px: int
-) -> BoolMask:
+def _not_enclosed(smooth: BoolMask, dense: BoolMask, tissue: BoolMask, rim_px: int) -> BoolMask:
     """Smooth parts, dense somewhere, with less than `ENCLOSED_SHARE` of tissue around them."""
     labels, count = ndimage.label(smooth)
     if count == 0:

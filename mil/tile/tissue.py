@@ -38,7 +38,7 @@ from mil.tile.morphology import (
     without_faint,
     without_lines,
 )
-from mil.tile.relief import Relief, relief
+from mil.tile.relief import RELIEF_UM, Relief, relief
 from mil.tile.smooth import enlarge, without_smooth_lines, without_smooth_parts
 
 # Finer overviews are reduced to this or a little less, micrometres per pixel.
@@ -74,7 +74,7 @@ FAINT_TEXTURE = 0.06
 # at least this colour, or is pale tissue.
 FAINT_MM2 = 0.15
 SURE_SHARE = 0.05
-SURE_COLOUR = 0.05
+SURE_COLOUR = 0.06
 # The edge of tissue lies at this share of the strongest colour near by, but at this
 # colour at most.
 EDGE_SHARE = 0.4
@@ -84,7 +84,7 @@ EDGE_COLOUR = 0.2
 # with this relative texture and texture in colour, as in a pale blue counterstain.
 HUE_SHARE = 0.2
 TINT_COLOUR = 0.08
-TINT_TEXTURE = 0.09
+TINT_TEXTURE = 0.12
 # Distances, micrometres: of the colours that an edge is compared with, of gaps that are
 # closed, and of ink's surroundings that count as ink.
 NEAR_UM = 40.0
@@ -232,7 +232,9 @@ def _coloured(colours: _Colours, sensitivity: Sensitivity) -> tuple[BoolMask, Bo
     coloured = (colour > edge) & (colour > GREY_SHARE * densest)
     pale = enlarge(colours.relief.pale, colours.relief.factor, colour.shape)
     relative = colours.relief.relative
-    lively = colours.relief.lively & (relative > TINT_TEXTURE)
+    # Large pixels smooth what they see.
+    least_texture = TINT_TEXTURE * min(1.0, RELIEF_UM / (um * colours.relief.factor))
+    lively = colours.relief.lively & (relative > least_texture)
     lively = enlarge(lively, colours.relief.factor, colour.shape)
     most_green = np.minimum(over_red, over_blue) > HUE_SHARE * colour
     if sensitivity.needs_texture:
@@ -268,8 +270,7 @@ def _smoothed(colours: _Colours, sigma_px: float) -> tuple[Plane, Plane]:
     """Gaussian means of both differences, the ignored pixels left out."""
     known = ~colours.ignored
     over_red, over_blue = (
-        gaussian(np.where(known, plane, np.float32(0)), sigma_px)
-        for plane in colours.excess
+        gaussian(np.where(known, plane, np.float32(0)), sigma_px) for plane in colours.excess
     )
     if colours.ignored.any():
         weight = gaussian(known.astype(np.float32), sigma_px)

@@ -46,7 +46,16 @@ INKS = {
 }
 
 
-@pytest.mark.parametrize("ink", INKS.values(), ids=INKS)
+QUICK = ("black", "purple-black", "red")
+
+
+@pytest.mark.parametrize(
+    "ink",
+    [
+        pytest.param(ink, id=name, marks=() if name in QUICK else pytest.mark.slow)
+        for name, ink in INKS.items()
+    ],
+)
 def test_a_pen_and_its_blurred_rim_are_no_tissue(ink):
     thick = ndimage.gaussian_filter(ring(70), 12)
     dense = light(thick[..., None] * np.log(np.array(GLASS) / ink))
@@ -66,12 +75,23 @@ def test_tissue_inside_a_ring_of_pen_is_kept():
     assert found[~disc(66, (210, 160))].sum() == 0
 
 
-EDGES = {"upright": X - 50, "level": Y - 40, "tilted": X - 0.2 * Y - 45, "bent": np.hypot(X + 900, Y - 160) - 950}  # fmt: skip
+EDGES = {
+    "upright": X - 50,
+    "level": Y - 40,
+    "tilted": X - 0.2 * Y - 45,
+    "bent": np.hypot(X + 900, Y - 160) - 950,
+}
+GLUE = (0.1, 0.15, 0.3)
 
 
 @pytest.mark.parametrize("away", EDGES.values(), ids=EDGES)
 @pytest.mark.parametrize(
-    "tint", [(0.1, 0.15, 0.3), (0.06, 0.05, 0.02), (0.08, 0.12, 0.1)], ids=["glue", "blue", "pink"]
+    "tint",
+    [
+        pytest.param(GLUE, id="glue"),
+        pytest.param((0.06, 0.05, 0.02), id="blue", marks=pytest.mark.slow),
+        pytest.param((0.08, 0.12, 0.1), id="pink", marks=pytest.mark.slow),
+    ],
 )
 def test_no_band_along_an_edge(away, tint):
     edge = np.exp(-((away / 12) ** 2) / 2)[..., None] * (np.array(tint) + 0.4)
@@ -92,8 +112,8 @@ def test_coloured_fringes_of_a_curved_edge_are_no_tissue():
 
 @pytest.mark.parametrize("tint", [(0.045, 0.04, 0.012), (0.06, 0.05, 0.03), (0.01, 0.03, 0.03)])
 def test_a_tinted_strip_beyond_the_coverslip_is_no_tissue(tint):
-    strip = Y < 50 + 8 * np.sin(X / 40)
-    marks = strip & (np.random.default_rng(2).random(strip.shape) < 0.01)
+    strip = (Y < 50 + 8 * np.sin(X / 40)) * (1 + 0.4 * np.sin(X / 30))
+    marks = (Y < 50) & (np.random.default_rng(2).random(strip.shape) < 0.01)
     picture = light(strip[..., None] * np.array(tint) + 0.15 * marks[..., None])
     piece = disc(60, (260, 200))
     stain(picture, piece)
@@ -122,11 +142,12 @@ def net(cell_px: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("beside", [True, False], ids=["beside tissue", "alone"])
-def test_pale_fat_is_kept(beside):
+@pytest.mark.parametrize(("cell_px", "strength"), [(11, 0.2), (18, 0.3)], ids=["faint", "large"])
+def test_pale_fat_is_kept(beside, cell_px, strength):
     fat = disc(110, (210, 160))
     core = disc(40, (160, 130)) & beside
-    membranes = net(11) * (fat & ~core)
-    picture = light(membranes[..., None] * np.array((0.25, 0.8, 0.45)) * 0.3)
+    membranes = net(cell_px) * (fat & ~core)
+    picture = light(membranes[..., None] * np.array((0.25, 0.8, 0.45)) * strength)
     stain(picture, core)
     found = tissue_of(picture)
     assert found[disc(100, (210, 160))].mean() > 0.95
