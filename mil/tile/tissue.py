@@ -4,14 +4,15 @@ What is measured is colour: how much more light one channel loses than another. 
 things (dust, shadows, coverslip edges, stitching, vignetting) have hardly any for the
 light that they lose, and the palest tissue has some. What has colour but no fine
 texture is ink, glue or tinted glass (`mil.tile.smooth`); what has texture and hardly
-any colour is fat (`mil.tile.relief`). Thresholds are optical densities and square millimetres, never a share
-of the slide, so that a faint node or a small biopsy on a large slide survives.
+any colour is fat (`mil.tile.relief`). Thresholds are optical densities and square
+millimetres, never a share of the slide, so that a faint node or a small biopsy on a
+large slide survives.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 from scipy import ndimage
 from shapely import Polygon, make_valid
 from shapely.geometry.base import BaseGeometry
@@ -27,6 +28,7 @@ from mil.tile.density import (
     optical_density,
     texture,
 )
+from mil.tile.glass import colour_of, subtract_glass
 from mil.tile.ink import ink_mask
 from mil.tile.morphology import (
     close_gaps,
@@ -47,23 +49,10 @@ WORK_UM = 8.0
 FRAME = 20
 BLACK = 45
 
-# Glass has less colour than this near by, and loses less light in green than this.
-GLASS_COLOUR = 0.06
+# Glass loses less light in green than this.
 GLASS_GREEN = 0.3
-# The glass's own colour is fitted where at least this share of the slide, and this many
-# of the sampled pixels, are glass.
-GLASS_SHARE = 0.3
-GLASS_SAMPLES = 50
-# Largest spread of colour on glass that is even; tissue has that many times the spread.
-EVEN_SPREAD = 0.008
+# Tissue has so many times the spread of colour that is left on the glass.
 SPREADS = 6.0
-# Residuals beyond three standard deviations, at least this colour, are tissue among the
-# glass: they are left out of the fit step by step.
-FIT_STEPS = 12
-OUTLIER_DEVIATIONS = 3
-OUTLIER_COLOUR = 0.004
-# Standard deviation of a normal distribution over its median absolute deviation.
-DEVIATION_PER_MAD = 1.4826
 
 # The least colour of tissue, as a share of the light lost in its densest channel.
 GREY_SHARE = 0.12
@@ -223,8 +212,8 @@ def _coloured(colours: _Colours, sensitivity: Sensitivity) -> tuple[BoolMask, Bo
     densest = gaussian(colours.green, sigma_px)
     densest += np.maximum(np.maximum(-over_red, -over_blue), 0)
     reach_px = round(NEAR_UM / um)
-    spread = _subtract_glass(over_red, over_blue, colours.clear, reach_px)
-    colour = _colour(over_red, over_blue)
+    spread = subtract_glass(over_red, over_blue, colours.clear, reach_px)
+    colour = colour_of(over_red, over_blue)
     faintest = np.clip(SPREADS * spread, *sensitivity.faintest)
     edge = largest_near(colour, reach_px)
     edge *= EDGE_SHARE
@@ -278,75 +267,6 @@ def _smoothed(colours: _Colours, sigma_px: float) -> tuple[Plane, Plane]:
         over_red /= weight
         over_blue /= weight
     return over_red, over_blue
-
-
-def _colour(over_red: Plane, over_blue: Plane) -> Plane:
-    """Most light lost in a channel less the least lost in a channel."""
-    colour = over_red - over_blue
-    np.abs(colour, out=colour)
-    for plane in (over_red, over_blue):
-        np.maximum(colour, plane, out=colour)
-        np.maximum(colour, -plane, out=colour)
-    return colour
-
-
-def _subtract_glass(
-    over_red: Plane, over_blue: Plane, clear: BoolMask, reach_px: int, step_px: int = 8
-) -> float:
-    """Subtract the glass's own slow change of colour, in place.
-
-    That is done where enough glass is seen and its colour is even.
-
-    Args:
-        over_red: light lost in green beyond that lost in red; changed.
-        over_blue: light lost in green beyond that lost in blue; changed.
-        clear: pixels that may be glass.
-        reach_px: distance within which glass has little colour, pixels.
-        step_px: distance of the sampled pixels.
-
-    Returns:
-        The spread of colour that is left on glass; infinite where nothing could be
-        subtracted.
-    """
-    rows, columns = (np.arange(((side - 1) % step_px) // 2, side, step_px) for side in clear.shape)
-    sampled = np.ix_(rows, columns)
-    near = largest_near(_colour(over_red, over_blue), reach_px)[sampled]
-    glass = (near < GLASS_COLOUR) & clear[sampled]
-    if glass.mean() < GLASS_SHARE or glass.sum() < GLASS_SAMPLES:
-        return np.inf
-    return max(_subtract_surface(values, sampled, glass) for values in (over_red, over_blue))
-
-
-def _subtract_surface(
-    values: Plane, sampled: tuple[np.ndarray, ...], glass: Bool[np.ndarray, "rows columns"]
-) -> float:
-    """Fit a polynomial of second degree to the sampled glass; subtract it if glass lies close.
-
-    Returns:
-        The standard deviation of the residuals; infinite where it is too large.
-    """
-    rows, columns = sampled
-    y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in values.shape)
-    powers = ((0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0))
-    terms = [(y[rows] ** i * x[columns] ** j)[glass] for i, j in powers]
-    basis = np.stack(terms, axis=-1)
-    observed = values[sampled][glass]
-    inliers = np.ones(len(observed), bool)
-    for _ in range(FIT_STEPS):
-        weights = np.linalg.lstsq(basis[inliers], observed[inliers], rcond=None)[0]
-        residuals = abs(observed - basis @ weights)
-        limit = OUTLIER_DEVIATIONS * DEVIATION_PER_MAD * float(np.median(residuals))
-        inliers = residuals <= max(limit, OUTLIER_COLOUR)
-    spread = DEVIATION_PER_MAD * float(np.median(residuals[inliers]))
-    if spread > EVEN_SPREAD:
-        return np.inf
-    # The surface is a product of matrices, powers of y by powers of x: one pass.
-    by_power = np.zeros((3, 3), np.float32)
-    for weight, (i, j) in zip(weights, powers, strict=True):
-        by_power[i, j] = weight
-    powers_of_y, powers_of_x = (np.vander(at, 3, increasing=True) for at in (y, x))
-    values -= powers_of_y @ by_power @ powers_of_x.T
-    return spread
 
 
 def _reduce(image: RgbImage, factor: int) -> UInt8[np.ndarray, "rows columns 3"]:

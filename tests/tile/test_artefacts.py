@@ -112,7 +112,7 @@ def test_coloured_fringes_of_a_curved_edge_are_no_tissue():
 
 @pytest.mark.parametrize("tint", [(0.045, 0.04, 0.012), (0.06, 0.05, 0.03), (0.01, 0.03, 0.03)])
 def test_a_tinted_strip_beyond_the_coverslip_is_no_tissue(tint):
-    strip = (Y < 50 + 8 * np.sin(X / 40)) * (1 + 0.4 * np.sin(X / 30))
+    strip = (50 + 8 * np.sin(X / 40) > Y) * (1 + 0.4 * np.sin(X / 30))
     marks = (Y < 50) & (np.random.default_rng(2).random(strip.shape) < 0.01)
     picture = light(strip[..., None] * np.array(tint) + 0.15 * marks[..., None])
     piece = disc(60, (260, 200))
