@@ -13,10 +13,10 @@ SMOOTH = 0.02
 LINE_SMOOTH = 0.06
 # A smooth part that is nowhere denser than this, nor near ink, may be faint tissue.
 DENSE = 0.15
-# Nor is one ink that has none near and is compact, as a section out of focus is: sides of
-# its bounding box within this factor, and so much of the box filled.
+# One that is compact, unlike a stroke and its rim, may be a section out of focus: sides of
+# its bounding box within this factor, and at least this share of the box filled.
 LONG = 4
-COMPACT_SHARE = 0.5
+COMPACT_SHARE = 0.65
 # Smaller smooth parts are part of the tissue around them, square millimetres.
 SMOOTH_MM2 = 0.01
 # Share of a smooth part's surroundings that must be tissue for it to belong to them, as
@@ -46,9 +46,8 @@ def without_smooth_parts(
     rim_px = max(1, round(RIM_UM / um))
     core_px = float(max(1, round(CORE_UM / um)))
     ink = reduce_mask(ink, factor)
-    near_ink = widen(ink, float(rim_px))
-    dense = (relief.density > DENSE) | near_ink
-    artefact = _not_enclosed(smooth, dense, near_ink, coarse, rim_px)
+    dense = (relief.density > DENSE) | widen(ink, float(rim_px))
+    artefact = _not_enclosed(smooth, dense, coarse, rim_px)
     source = artefact | ink
     if not source.any():
         return tissue
@@ -82,9 +81,7 @@ def without_smooth_lines(
     return tissue & ~smooth[labels]
 
 
-def _not_enclosed(
-    smooth: BoolMask, dense: BoolMask, near_ink: BoolMask, tissue: BoolMask, rim_px: int
-) -> BoolMask:
+def _not_enclosed(smooth: BoolMask, dense: BoolMask, tissue: BoolMask, rim_px: int) -> BoolMask:
     """Smooth parts, dense somewhere, with less than `ENCLOSED_SHARE` of tissue around them."""
     labels, count = ndimage.label(smooth)
     if count == 0:
@@ -95,14 +92,13 @@ def _not_enclosed(
     enclosed = np.bincount(around[tissue & ~smooth], minlength=count + 1)
     dropped = enclosed < ENCLOSED_SHARE * np.maximum(border, 1)
     dropped &= np.bincount(labels[dense], minlength=count + 1) > 0
-    by_ink = np.bincount(labels[near_ink], minlength=count + 1) > 0
     area = np.bincount(labels.ravel(), minlength=count + 1)
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         height = rows.stop - rows.start
         width = columns.stop - columns.start
         compact = max(height, width) < LONG * min(height, width)
         compact &= bool(area[number] > COMPACT_SHARE * height * width)
-        dropped[number] &= by_ink[number] or not compact
+        dropped[number] &= not compact
     dropped[0] = False
     return dropped[labels]
 

@@ -204,7 +204,9 @@ def test_flags_and_sheet_lie_right_where_the_scan_does_not_begin_at_the_corner(
     where = np.zeros((size[1], size[0]), bool)
     where[4 * side : 10 * side, 5 * side : 13 * side] = True
     stain(picture, where)
-    ink = (5 * side, 6 * side, 8 * side, 8 * side)  # left, top, right, bottom
+    half = side // 2
+    # Left, top, right, bottom: tiles at its rim hold tissue too.
+    ink = (6 * side + half, 6 * side + half, 9 * side + half, 8 * side + half)
     picture[ink[1] : ink[3], ink[0] : ink[2]] = (30, 60, 170)
     write_slide(tmp_path / "a.tif", picture, 0.25, (1, 4), compression="jpeg")
     monkeypatch.setattr(SlideReader, "origin_px", property(lambda _: origin))
