@@ -53,7 +53,7 @@ def without_smooth_parts(
         return tissue
     rest = coarse & ~artefact
     core = ~widen(~rest, core_px)
-    near = widen(source, float(rim_px))
+    near = widen(artefact, float(rim_px)) | widen(ink, core_px)
     rim = rest & near & ~widen(core, core_px)
     return tissue & ~enlarge(artefact | rim, factor, tissue.shape)
 

@@ -204,6 +204,9 @@ def test_flags_and_sheet_lie_right_where_the_scan_does_not_begin_at_the_corner(
     where = np.zeros((size[1], size[0]), bool)
     where[4 * side : 10 * side, 5 * side : 13 * side] = True
     stain(picture, where)
+    # Texture that an overview shows: dark cells of 32 µm.
+    cells = np.random.default_rng(1).random((size[1] // 128, size[0] // 128)) < 0.3
+    picture[where & cells.repeat(128, 0).repeat(128, 1)] = (200, 120, 190)
     half = side // 2
     # Left, top, right, bottom: tiles at its rim hold tissue too.
     ink = (6 * side + half, 6 * side + half, 9 * side + half, 8 * side + half)
