@@ -220,7 +220,7 @@ def test_flags_and_sheet_lie_right_where_the_scan_does_not_begin_at_the_corner(
     inked = tiles.coords[tiles.quality["pen"] > FLAG["pen"]]
     low = np.array(ink[:2])
     high = np.array(ink[2:])
-    assert len(inked) >= 4
+    assert len(inked) >= 2
     assert ((inked + side > low - 64) & (inked < high + 64)).all()
     plain = picture_of(tmp_path / "out" / "s1.h5").astype(int)
     with Image.open(tmp_path / "out" / "grid" / "s1.jpg") as file:
