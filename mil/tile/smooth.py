@@ -16,7 +16,7 @@ DENSE = 0.15
 # One that is compact, unlike a stroke and its rim, may be a section out of focus: sides of
 # its bounding box within this factor, and at least this share of the box filled.
 LONG = 4
-COMPACT_SHARE = 0.65
+COMPACT_SHARE = 0.72
 # Smaller smooth parts are part of the tissue around them, square millimetres.
 SMOOTH_MM2 = 0.01
 # Share of a smooth part's surroundings that must be tissue for it to belong to them, as
