@@ -1,37 +1,43 @@
 """Parts of a tissue mask that have no texture: ink and its rim, glue, tinted glass."""
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from mil.tile.density import BoolMask
 from mil.tile.morphology import keep_large, largest_near, widen, without_lines
 from mil.tile.relief import Relief
 
-# Relative texture below which nothing is tissue; it is judged over this many pixels.
+# Relative texture below which a part is smooth; lines are smooth below the second.
 SMOOTH = 0.02
 LINE_SMOOTH = 0.06
-# A smooth part that is nowhere denser than this, nor near ink, may be faint tissue.
-DENSE = 0.15
-# One that is compact, unlike a stroke and its rim, may be a section out of focus: sides of
-# its bounding box within this factor, and at least this share of the box filled.
-LONG = 4
-COMPACT_SHARE = 0.72
 # Smaller smooth parts are part of the tissue around them, square millimetres.
 SMOOTH_MM2 = 0.01
 # Share of a smooth part's surroundings that must be tissue for it to belong to them, as
 # mucus and colloid do.
 ENCLOSED_SHARE = 0.5
-# The rim of a smooth part or of ink: texture is judged over a window, which sees the
-# part's edge. It is this wide, and what is no rim is wider than twice the core radius.
+# A smooth part is the rim of ink if this share of it lies so near to ink, micrometres. A
+# section out of focus is as smooth, but reaches further.
+INK_REACH_UM = 110.0
+INK_SHARE = 0.9
+# It is a band along an edge if it is longer than this, has at most this mean width, and
+# meets the border of the overview over that length; micrometres.
+BAND_LONG_UM = 2000.0
+BAND_WIDTH_UM = 500.0
+# What surrounds a smooth part lies so far from it, micrometres: texture is judged over a
+# window, which sees the part's edge.
 RIM_UM = 110.0
-CORE_UM = 60.0
+# Pixels so near to the overview's border lie at it.
+BORDER_PX = 3
 
 
 def without_smooth_parts(
     tissue: BoolMask, ink: BoolMask, relief: Relief, um_per_px: float
 ) -> BoolMask:
-    """The mask without smooth parts that no tissue encloses, and without their rims.
+    """The mask without the smooth rims of ink and smooth bands along an edge.
+
+    What tissue encloses is kept, and so is what is smooth for another reason, as a
+    section out of focus is.
 
     Args:
         tissue: pixels with the colour of tissue.
@@ -42,26 +48,18 @@ def without_smooth_parts(
     factor = relief.factor
     um = um_per_px * factor
     coarse = reduce_mask(tissue, factor)
-    smooth = keep_large(coarse & (relief.relative < SMOOTH), SMOOTH_MM2 * (1000 / um) ** 2)
-    rim_px = max(1, round(RIM_UM / um))
-    core_px = float(max(1, round(CORE_UM / um)))
     ink = reduce_mask(ink, factor)
-    dense = (relief.density > DENSE) | widen(ink, float(rim_px))
-    artefact = _not_enclosed(smooth, dense, coarse, rim_px)
-    source = artefact | ink
-    if not source.any():
-        return tissue
-    rest = coarse & ~artefact
-    core = ~widen(~rest, core_px)
-    near = widen(artefact, float(rim_px)) | widen(ink, core_px)
-    rim = rest & near & ~widen(core, core_px)
-    return tissue & ~enlarge(artefact | rim, factor, tissue.shape)
+    smooth = keep_large(coarse & (relief.relative < SMOOTH), SMOOTH_MM2 * (1000 / um) ** 2)
+    artefact = _artefacts(smooth, coarse, ink, um)
+    return tissue & ~enlarge(artefact, factor, tissue.shape) if artefact.any() else tissue
 
 
 def without_smooth_lines(
     tissue: BoolMask, relief: Relief, thin_px: float, long_px: float
 ) -> BoolMask:
-    """The mask without lines of little texture, such as the edge of a coverslip.
+    """The mask without lines of little texture that meet the border twice.
+
+    Such is the edge of a coverslip; a thin biopsy ends before the border.
 
     Args:
         tissue: pixels to keep, where they form no line.
@@ -76,31 +74,51 @@ def without_smooth_lines(
     relative = relief.relative.repeat(relief.factor, 0).repeat(relief.factor, 1)
     relative = relative[: tissue.shape[0], : tissue.shape[1]]
     texture = ndimage.median(relative, labels, np.arange(count + 1))
-    smooth = texture < LINE_SMOOTH
+    smooth = (texture < LINE_SMOOTH) & (_along_border(labels, count) > long_px / 2)
     smooth[0] = False
     return tissue & ~smooth[labels]
 
 
-def _not_enclosed(smooth: BoolMask, dense: BoolMask, tissue: BoolMask, rim_px: int) -> BoolMask:
-    """Smooth parts, dense somewhere, with less than `ENCLOSED_SHARE` of tissue around them."""
+def _artefacts(smooth: BoolMask, tissue: BoolMask, ink: BoolMask, um: float) -> BoolMask:
+    """Smooth parts that are rims of ink or bands along an edge, not enclosed by tissue."""
     labels, count = ndimage.label(smooth)
     if count == 0:
         return smooth
-    around = largest_near(labels, rim_px + 1)
-    around[widen(smooth, float(rim_px))] = 0
-    border = np.bincount(around.ravel(), minlength=count + 1)
-    enclosed = np.bincount(around[tissue & ~smooth], minlength=count + 1)
-    dropped = enclosed < ENCLOSED_SHARE * np.maximum(border, 1)
-    dropped &= np.bincount(labels[dense], minlength=count + 1) > 0
     area = np.bincount(labels.ravel(), minlength=count + 1)
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
-        height = rows.stop - rows.start
-        width = columns.stop - columns.start
-        compact = max(height, width) < LONG * min(height, width)
-        compact &= bool(area[number] > COMPACT_SHARE * height * width)
-        dropped[number] &= not compact
+    near_ink = np.bincount(labels[widen(ink, INK_REACH_UM / um)], minlength=count + 1)
+    dropped = near_ink >= INK_SHARE * area
+    long_px = BAND_LONG_UM / um
+    length = _along_border(labels, count)
+    dropped |= (length > long_px) & (area < BAND_WIDTH_UM / um * length)
     dropped[0] = False
-    return dropped[labels]
+    return _open_parts(dropped[labels], tissue, max(1, round(RIM_UM / um)))
+
+
+def _along_border(labels: np.ndarray, count: int) -> Float[np.ndarray, " parts"]:
+    """Diagonal of the box around the pixels of each part that lie at the border."""
+    border = labels.copy()
+    margin = BORDER_PX
+    border[margin:-margin, margin:-margin] = 0
+    length = np.zeros(count + 1)
+    for number, box in enumerate(ndimage.find_objects(border, count), start=1):
+        if box is not None:
+            rows, columns = box
+            length[number] = np.hypot(rows.stop - rows.start, columns.stop - columns.start)
+    return length
+
+
+def _open_parts(parts: BoolMask, tissue: BoolMask, rim_px: int) -> BoolMask:
+    """Parts with less than `ENCLOSED_SHARE` of tissue around them."""
+    labels, count = ndimage.label(parts)
+    if count == 0:
+        return parts
+    around = largest_near(labels, rim_px + 1)
+    around[widen(parts, float(rim_px))] = 0
+    border = np.bincount(around.ravel(), minlength=count + 1)
+    enclosed = np.bincount(around[tissue], minlength=count + 1)
+    is_open = enclosed < ENCLOSED_SHARE * np.maximum(border, 1)
+    is_open[0] = False
+    return is_open[labels]
 
 
 def reduce_mask(mask: BoolMask, factor: int) -> Bool[np.ndarray, "rows columns"]:

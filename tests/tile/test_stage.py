@@ -205,12 +205,7 @@ def test_flags_and_sheet_lie_right_where_the_scan_does_not_begin_at_the_corner(
     where = np.zeros((size[1], size[0]), bool)
     where[4 * side : 10 * side, 5 * side : 13 * side] = True
     stain(picture, where)
-    # Texture that an overview shows: dark cells of 32 µm.
-    cells = np.random.default_rng(1).random((size[1] // 128, size[0] // 128)) < 0.3
-    stain(picture, where & cells.repeat(128, 0).repeat(128, 1), strength=0.3)
-    half = side // 2
-    # Left, top, right, bottom: tiles at its rim hold tissue too.
-    ink = (6 * side + half, 6 * side + half, 9 * side + half, 8 * side + half)
+    ink = (5 * side, 6 * side, 8 * side, 8 * side)  # left, top, right, bottom
     picture[ink[1] : ink[3], ink[0] : ink[2]] = (30, 60, 170)
     write_slide(tmp_path / "a.tif", picture, 0.25, (1, 4), compression="jpeg")
     monkeypatch.setattr(SlideReader, "origin_px", property(lambda _: origin))
@@ -221,7 +216,7 @@ def test_flags_and_sheet_lie_right_where_the_scan_does_not_begin_at_the_corner(
     inked = tiles.coords[tiles.quality["pen"] > FLAG["pen"]]
     low = np.array(ink[:2])
     high = np.array(ink[2:])
-    assert len(inked) >= 2
+    assert len(inked) >= 4
     assert ((inked + side > low - 64) & (inked < high + 64)).all()
     plain = picture_of(tmp_path / "out" / "s1.h5").astype(int)
     with Image.open(tmp_path / "out" / "grid" / "s1.jpg") as file:
@@ -232,7 +227,7 @@ def test_flags_and_sheet_lie_right_where_the_scan_does_not_begin_at_the_corner(
     last = (tiles.coords.max(0) + side - origin) / scale
     assert [columns.min(), rows.min()] == pytest.approx(first, abs=4)
     assert [columns.max(), rows.max()] == pytest.approx(last, abs=4)
-    across = sheet[int((5.5 * side - origin[1]) / scale)]  # through tissue, above the ink
+    across = sheet[int((9.5 * side - origin[1]) / scale)]  # through tissue, below the ink
     green = np.flatnonzero((across[:, 1] > across[:, 0] + 25) & (across[:, 0] < 120))  # the outline
     assert green.min() * scale + origin[0] == pytest.approx(5 * side, abs=48)
     assert green.max() * scale + origin[0] == pytest.approx(13 * side, abs=48)
