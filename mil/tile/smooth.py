@@ -20,6 +20,8 @@ ENCLOSED_SHARE = 0.5
 # section out of focus is as smooth, but reaches further.
 INK_REACH_UM = 110.0
 INK_SHARE = 0.9
+# Smaller spots that look like ink may be nuclei out of focus, square millimetres.
+STROKE_MM2 = 0.1
 # It is a band along an edge if it is longer than this, has at most this mean width, and
 # meets the border of the overview over that length; micrometres.
 BAND_LONG_UM = 2000.0
@@ -48,7 +50,7 @@ def without_smooth_parts(
     factor = relief.factor
     um = um_per_px * factor
     coarse = reduce_mask(tissue, factor)
-    ink = reduce_mask(ink, factor)
+    ink = keep_large(reduce_mask(ink, factor), STROKE_MM2 * (1000 / um) ** 2)
     smooth = keep_large(coarse & (relief.relative < SMOOTH), SMOOTH_MM2 * (1000 / um) ** 2)
     artefact = _artefacts(smooth, coarse, ink, um)
     return tissue & ~enlarge(artefact, factor, tissue.shape) if artefact.any() else tissue

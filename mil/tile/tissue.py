@@ -55,7 +55,7 @@ GLASS_GREEN = 0.3
 SPREADS = 6.0
 
 # The least colour of tissue, as a share of the light lost in its densest channel.
-GREY_SHARE = 0.12
+GREY_SHARE = 0.08
 # Fainter colour is tissue only with this relative texture: a tint of the glass has less.
 SMOOTH_COLOUR = 0.04
 FAINT_TEXTURE = 0.06
@@ -87,6 +87,8 @@ LEAST_WEIGHT = np.float32(0.05)
 HOLE_MM2 = 0.02
 # Less tissue than this asks for a second, more sensitive attempt, square millimetres.
 LITTLE_MM2 = 0.15
+# What lies so near to a pale field belongs to it, micrometres.
+PALE_GAP_UM = 100.0
 # A thin region longer than this is the edge of a coverslip, a hair or a scratch.
 LINE_UM = 2000.0
 # One that has little texture may be this wide.
@@ -171,11 +173,15 @@ def find_tissue(overview: RgbImage, um_per_px: float, min_area_mm2: float) -> Ti
     ink, colours = _prepare(image, density, work_um)
     tissue = _regions(*_coloured(colours, USUAL), colours, min_area_mm2, USUAL)
     second_try = False
-    if tissue.sum() * (work_um / 1000) ** 2 < LITTLE_MM2:
+    # A pale field is no reason to leave out the second attempt: it may be part of a faint
+    # section.
+    pale = enlarge(colours.relief.pale, colours.relief.factor, tissue.shape)
+    dense = tissue & ~widen(pale, PALE_GAP_UM / work_um)
+    if dense.sum() * (work_um / 1000) ** 2 < LITTLE_MM2:
         coloured = _coloured(colours, SENSITIVE)
         sensitive = _regions(*coloured, colours, min_area_mm2, SENSITIVE)
         # Where both attempts agree, the first is sharper.
-        new = mostly_outside(tissue, sensitive)
+        new = mostly_outside(dense, sensitive)
         tissue = tissue | new
         second_try = bool(new.any())
     shape = overview.shape

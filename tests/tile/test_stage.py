@@ -228,7 +228,7 @@ def test_flags_and_sheet_lie_right_where_the_scan_does_not_begin_at_the_corner(
     assert [columns.min(), rows.min()] == pytest.approx(first, abs=4)
     assert [columns.max(), rows.max()] == pytest.approx(last, abs=4)
     across = sheet[int((9.5 * side - origin[1]) / scale)]  # through tissue, below the ink
-    green = np.flatnonzero((across[:, 1] > across[:, 0] + 25) & (across[:, 0] < 120))  # the outline
+    green = np.flatnonzero((across[:, 1] > across[:, 0] + 40) & (across[:, 0] < 90))  # the outline
     assert green.min() * scale + origin[0] == pytest.approx(5 * side, abs=48)
     assert green.max() * scale + origin[0] == pytest.approx(13 * side, abs=48)
 
