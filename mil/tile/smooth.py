@@ -1,4 +1,4 @@
-"""Parts of a tissue mask that have no texture: ink and its rim, glue, tinted glass."""
+"""Parts of a tissue mask that have no texture: rims of ink, and bands along the border."""
 
 import numpy as np
 from jaxtyping import Bool, Float

@@ -3,8 +3,8 @@
 What is measured is colour: how much more light one channel loses than another. Grey
 things (dust, shadows, coverslip edges, stitching, vignetting) have hardly any for the
 light that they lose, and the palest tissue has some. What has colour but no fine
-texture is ink, glue or tinted glass (`mil.tile.smooth`); what has texture and hardly
-any colour is fat (`mil.tile.relief`). Thresholds are optical densities and square
+texture, beside ink or along the border, is a rim of ink or glue (`mil.tile.smooth`);
+what has texture and hardly any colour is fat (`mil.tile.relief`). Thresholds are optical densities and square
 millimetres, never a share of the slide, so that a faint node or a small biopsy on a
 large slide survives.
 """
@@ -55,7 +55,7 @@ GLASS_GREEN = 0.3
 SPREADS = 6.0
 
 # The least colour of tissue, as a share of the light lost in its densest channel.
-GREY_SHARE = 0.08
+GREY_SHARE = 0.1
 # Fainter colour is tissue only with this relative texture: a tint of the glass has less.
 SMOOTH_COLOUR = 0.04
 FAINT_TEXTURE = 0.06

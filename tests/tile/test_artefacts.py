@@ -173,3 +173,19 @@ def test_a_faint_node_without_texture_is_kept():
     node = disc(80)
     found = tissue_of(light(ndimage.gaussian_filter(node * 1.0, 1)[..., None] * (0.02, 0.08, 0.03)))
     assert found[node].mean() > 0.95
+
+
+def test_a_section_out_of_focus_is_kept_whatever_its_shape():
+    piece = (abs(X - 150) < 40) & (abs(Y - 160) < 120) | (abs(X - 230) < 120) & (abs(Y - 250) < 30)
+    picture = np.full((*SIZE[::-1], 3), GLASS, np.uint8)
+    stain(picture, piece)
+    blurred = ndimage.gaussian_filter(picture, (2, 2, 0))
+    assert tissue_of(blurred)[piece].mean() > 0.97
+
+
+def test_tissue_inside_a_narrow_ring_of_pen_on_a_section_is_kept():
+    picture = light(NOTHING[..., None] * np.zeros(3))
+    stain(picture, disc(150, (210, 160)))
+    away = abs(np.hypot(X - 210, Y - 160) - 30)
+    picture[away < 10] = INKS["black"]
+    assert tissue_of(picture)[disc(13, (210, 160))].mean() > 0.95
