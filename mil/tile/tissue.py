@@ -4,9 +4,9 @@ What is measured is colour: how much more light one channel loses than another. 
 things (dust, shadows, coverslip edges, stitching, vignetting) have hardly any for the
 light that they lose, and the palest tissue has some. What has colour but no fine
 texture, beside ink or along the border, is a rim of ink or glue (`mil.tile.smooth`);
-what has texture and hardly any colour is fat (`mil.tile.relief`). Thresholds are optical densities and square
-millimetres, never a share of the slide, so that a faint node or a small biopsy on a
-large slide survives.
+what has texture and hardly any colour is fat (`mil.tile.relief`). Thresholds are optical
+densities and square millimetres, never a share of the slide, so that a faint node or a
+small biopsy on a large slide survives.
 """
 
 from dataclasses import dataclass
