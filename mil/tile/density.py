@@ -38,8 +38,9 @@ SHARE_WITHOUT_PADDING = 0.2
 SHARE_WITH_PADDING = 0.003
 FRAME_BRIGHTNESS = 45
 
-# Deviations of the density below this are noise of clean glass or of a smooth tint.
-LEAST_TEXTURE = 0.003
+# Rows that are smoothed at a time.
+STRIP_ROWS = 32
+
 # Least density that a deviation is divided by, so that noise on glass is no texture.
 LEAST_DENSITY = np.float32(0.05)
 
@@ -177,25 +178,66 @@ def _mean_level(
     return np.array(means)
 
 
-def texture(density: Density) -> tuple[ByteImage, BoolMask]:
-    """Roughness of the image, and where it exceeds that of a smooth tint or clean glass.
+def texture(density: Density) -> ByteImage:
+    """Roughness: mean deviation from the mean of 3 x 3 pixels, in thousandths of the density.
 
-    Returns:
-        Mean deviation from the mean of 3 x 3 pixels, in thousandths of the density (ink
-        about 20, tissue 50 to 255); and where the deviation itself exceeds
-        `LEAST_TEXTURE`.
+    Ink has about 20, tissue 50 to 255.
     """
     # In place throughout: on a large slide each plane takes 64 MB.
     values = density[0] + density[1]
     values += density[2]
     values /= 3
-    around = ndimage.uniform_filter(values, 3)
+    around = mean3(values)
     deviation = np.abs(np.subtract(values, around, out=values), out=values)
     deviation = ndimage.uniform_filter(deviation, 5, output=deviation)
-    textured = deviation > LEAST_TEXTURE
     np.divide(deviation, np.maximum(around, LEAST_DENSITY, out=around), out=deviation)
     deviation *= 1000
-    return np.minimum(deviation, 255, out=deviation).astype(np.uint8), textured
+    return np.minimum(deviation, 255, out=deviation).astype(np.uint8)
+
+
+def mean3(plane: Plane) -> Plane:
+    """Mean of 3 x 3 pixels, edges repeated; several times as fast as SciPy's filter."""
+    rows = plane.copy()
+    rows[1:] += plane[:-1]
+    rows[:-1] += plane[1:]
+    rows[0] += plane[0]
+    rows[-1] += plane[-1]
+    total = rows.copy()
+    total[:, 1:] += rows[:, :-1]
+    total[:, :-1] += rows[:, 1:]
+    total[:, 0] += rows[:, 0]
+    total[:, -1] += rows[:, -1]
+    total *= np.float32(1 / 9)
+    return total
+
+
+def gaussian(plane: Plane, sigma_px: float) -> Plane:
+    """Gaussian mean to three standard deviations, edges mirrored.
+
+    Rows go through the processor's cache in strips, both axes at once, which is several
+    times as fast as SciPy's filter.
+    """
+    radius = int(3 * sigma_px + 0.5)
+    weights = np.exp(-0.5 * (np.arange(radius + 1) / sigma_px) ** 2)
+    weights = (weights / (2 * weights.sum() - weights[0])).astype(np.float32)
+    padded = np.pad(plane, radius, mode="symmetric")
+    height, width = plane.shape
+    smooth = np.empty_like(plane)
+    for top in range(0, height, STRIP_ROWS):
+        rows = min(STRIP_ROWS, height - top)
+        strip = padded[top : top + rows + 2 * radius]
+        down = strip[radius : radius + rows] * weights[0]
+        for step in range(1, radius + 1):
+            pair = strip[radius - step :][:rows] + strip[radius + step :][:rows]
+            pair *= weights[step]
+            down += pair
+        across = smooth[top : top + rows]
+        np.multiply(down[:, radius : radius + width], weights[0], out=across)
+        for step in range(1, radius + 1):
+            pair = down[:, radius - step :][:, :width] + down[:, radius + step :][:, :width]
+            pair *= weights[step]
+            across += pair
+    return smooth
 
 
 def channel_extreme(which: np.ufunc, image: RgbImage) -> ByteImage:

@@ -17,10 +17,12 @@ from mil.tile.density import (
     Plane,
     RgbImage,
     channel_extreme,
+    mean3,
     optical_density,
 )
-from mil.tile.grid import share_inside
+from mil.tile.grid import share_inside, sums_above_left
 from mil.tile.morphology import widen
+from mil.tile.relief import block_mean
 from mil.tile.tissue import BLACK, TissueMask
 
 # From which value each column flags a tile.
@@ -43,7 +45,8 @@ FOLD_MOST_HUE = 1.4
 # everything is dense.
 FOLD_OVER_MEDIAN = 1.5
 SOLID_SHARE = 0.5
-# Side of the neighbourhood that a fold is compared with, pixels of the overview.
+# Side of the neighbourhood that a fold is compared with, pixels of the overview; a
+# multiple of 3.
 AROUND_PX = 51
 # Least share of solid tissue, and least density, that a ratio is divided by.
 LEAST_SOLID = np.float32(0.05)
@@ -98,22 +101,29 @@ def _folds(density: Density, tissue: BoolMask) -> BoolMask:
     Dark nuclei lose more red than their neighbours do, but not so much more blue: what
     is dense, but of another hue than the tissue around, is no fold.
     """
-    total = ndimage.uniform_filter(density[0] + density[1] + density[2], 3)
     if not tissue.any():
         return tissue
+    means = [mean3(plane) for plane in density]
+    total = means[0] + means[1] + means[2]
     solid = tissue & (total > SOLID_SHARE * np.median(total[tissue]))
     dense = solid & (total > FOLD_OVER_MEDIAN * np.median(total[solid]))
-    solid_share = ndimage.uniform_filter(solid.astype(np.float32), AROUND_PX)
+    solid_share = _around(solid.astype(np.float32))
     weight = np.maximum(solid_share, LEAST_SOLID)
     least_ratio = np.full_like(total, np.inf)
     most_ratio = np.zeros_like(total)
-    for plane in density:
-        around = ndimage.uniform_filter(np.where(solid, plane, 0), AROUND_PX) / weight
-        ratio = ndimage.uniform_filter(plane, 3) / np.maximum(around, LEAST_AROUND)
+    for plane, mean in zip(density, means, strict=True):
+        around = _around(np.where(solid, plane, np.float32(0))) / weight
+        around = np.maximum(around, LEAST_AROUND).repeat(3, 0).repeat(3, 1)
+        ratio = mean / around[: mean.shape[0], : mean.shape[1]]
         np.minimum(least_ratio, ratio, out=least_ratio)
         np.maximum(most_ratio, ratio, out=most_ratio)
     same_hue = most_ratio < FOLD_MOST_HUE * least_ratio
     return dense & (least_ratio > FOLD_DENSER) & same_hue
+
+
+def _around(plane: Plane) -> Float32[np.ndarray, "rows columns"]:
+    """Mean over `AROUND_PX`, of and in blocks of 3 x 3 pixels."""
+    return ndimage.uniform_filter(block_mean(plane, 3), AROUND_PX // 3)
 
 
 def blur(
@@ -251,9 +261,13 @@ def _mean(values: Float32[np.ndarray, "rows columns"], corners: Corners, side: f
     size = values.shape[::-1]
     left, top = np.rint(corners).astype(int).clip(0, size).T
     right, bottom = np.rint(corners + side).astype(int).clip(0, size).T
-    # A summed-area table: the sum over any rectangle takes four look-ups.
-    table = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
-    np.cumsum(values, axis=0, out=table[1:, 1:], dtype=np.float64)
-    np.cumsum(table[1:, 1:], axis=1, out=table[1:, 1:])
-    total = table[bottom, right] - table[bottom, left] - table[top, right] + table[top, left]
+    rows, table = sums_above_left(values, np.concatenate([top, bottom]))
+    top_row = np.searchsorted(rows, top)
+    bottom_row = np.searchsorted(rows, bottom)
+    total = (
+        table[bottom_row, right]
+        - table[bottom_row, left]
+        - table[top_row, right]
+        + table[top_row, left]
+    )
     return total / np.maximum((right - left) * (bottom - top), 1)

@@ -1,15 +1,18 @@
 """A classical tissue mask: pixels that absorb light as stained tissue does, not as pen or dust.
 
 What is measured is colour: how much more light one channel loses than another. Grey
-things (dust, shadows, coverslip edges, stitching, vignetting) have none, and the palest
-tissue has some. Thresholds are optical densities and square millimetres, never a share
-of the slide, so that a faint node or a small biopsy on a large slide survives.
+things (dust, shadows, coverslip edges, stitching, vignetting) have hardly any for the
+light that they lose, and the palest tissue has some. What has colour but no fine
+texture, beside ink or along the border, is a rim of ink or glue (`mil.tile.smooth`);
+what has texture and hardly any colour is fat (`mil.tile.relief`). Thresholds are optical
+densities and square millimetres, never a share of the slide, so that a faint node or a
+small biopsy on a large slide survives.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 from scipy import ndimage
 from shapely import Polygon, make_valid
 from shapely.geometry.base import BaseGeometry
@@ -21,18 +24,24 @@ from mil.tile.density import (
     Plane,
     RgbImage,
     channel_extreme,
+    gaussian,
     optical_density,
     texture,
 )
+from mil.tile.glass import colour_of, subtract_glass
 from mil.tile.ink import ink_mask
 from mil.tile.morphology import (
     close_gaps,
     keep_large,
+    largest_near,
     mostly_outside,
     small_holes,
     widen,
+    without_faint,
     without_lines,
 )
+from mil.tile.relief import RELIEF_UM, Relief, relief
+from mil.tile.smooth import enlarge, without_smooth_lines, without_smooth_parts
 
 # Finer overviews are reduced to this or a little less, micrometres per pixel.
 WORK_UM = 8.0
@@ -40,30 +49,31 @@ WORK_UM = 8.0
 FRAME = 20
 BLACK = 45
 
-# Glass has less colour than this near by, and loses less light in green than this.
-GLASS_COLOUR = 0.06
+# Glass loses less light in green than this.
 GLASS_GREEN = 0.3
-# The glass's own colour is fitted where at least this share of the slide, and this many
-# of the sampled pixels, are glass.
-GLASS_SHARE = 0.3
-GLASS_SAMPLES = 50
-# Largest spread of colour on glass that is even; tissue has that many times the spread.
-EVEN_SPREAD = 0.008
+# Tissue has so many times the spread of colour that is left on the glass.
 SPREADS = 6.0
-# Residuals beyond three standard deviations, at least this colour, are tissue among the
-# glass: they are left out of the fit step by step.
-FIT_STEPS = 12
-OUTLIER_DEVIATIONS = 3
-OUTLIER_COLOUR = 0.004
-# Standard deviation of a normal distribution over its median absolute deviation.
-DEVIATION_PER_MAD = 1.4826
 
-# Fainter colour is tissue only with texture: a tint of the glass has none.
+# The least colour of tissue, as a share of the light lost in its densest channel.
+GREY_SHARE = 0.1
+# Fainter colour is tissue only with this relative texture: a tint of the glass has less.
 SMOOTH_COLOUR = 0.04
+FAINT_TEXTURE = 0.06
+# A region smaller than this, square millimetres, is tissue only if this share of it has
+# at least this colour, or is pale tissue.
+FAINT_MM2 = 0.15
+SURE_SHARE = 0.05
+SURE_COLOUR = 0.06
 # The edge of tissue lies at this share of the strongest colour near by, but at this
 # colour at most.
 EDGE_SHARE = 0.4
 EDGE_COLOUR = 0.2
+# Eosin and haematoxylin lose most light in green, beyond the other channels by this share
+# of the colour. What does not, as a tint of the glass, is tissue from this colour on, or
+# with this relative texture and texture in colour, as in a pale blue counterstain.
+HUE_SHARE = 0.2
+TINT_COLOUR = 0.08
+TINT_TEXTURE = 0.12
 # Distances, micrometres: of the colours that an edge is compared with, of gaps that are
 # closed, and of ink's surroundings that count as ink.
 NEAR_UM = 40.0
@@ -77,8 +87,12 @@ LEAST_WEIGHT = np.float32(0.05)
 HOLE_MM2 = 0.02
 # Less tissue than this asks for a second, more sensitive attempt, square millimetres.
 LITTLE_MM2 = 0.15
+# What lies so near to a pale field belongs to it, micrometres.
+PALE_GAP_UM = 100.0
 # A thin region longer than this is the edge of a coverslip, a hair or a scratch.
 LINE_UM = 2000.0
+# One that has little texture may be this wide.
+LINE_WIDTH_UM = 180.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +104,8 @@ class Sensitivity:
         faintest: bounds of the faintest colour that is tissue, optical density. Between
             them it follows the spread of colour on the slide's glass.
         thin_um: mean width up to which a long region is a line, micrometres.
-        needs_texture: whether colour below `SMOOTH_COLOUR` must have texture.
+        needs_texture: whether colour below `SMOOTH_COLOUR` must have texture, and small
+            faint regions something sure.
     """
 
     smooth_um: float
@@ -128,14 +143,18 @@ class _Colours:
         excess: light lost in green beyond that lost in red, and in blue.
         clear: pixels that may be glass.
         ignored: pixels that are ink or black, which say nothing about tissue.
-        textured: pixels with more texture than a tint of the glass.
+        ink: marker ink.
+        green: light lost in green.
+        relief: texture of the overview.
         um_per_px: micrometres per pixel.
     """
 
     excess: tuple[Plane, Plane]
     clear: BoolMask
     ignored: BoolMask
-    textured: BoolMask
+    ink: BoolMask
+    green: Plane
+    relief: Relief
     um_per_px: float
 
 
@@ -152,58 +171,93 @@ def find_tissue(overview: RgbImage, um_per_px: float, min_area_mm2: float) -> Ti
     work_um = um_per_px * factor
     density = optical_density(image)
     ink, colours = _prepare(image, density, work_um)
-    tissue = _regions(_coloured(colours, USUAL), colours, min_area_mm2, USUAL)
+    tissue = _regions(*_coloured(colours, USUAL), colours, min_area_mm2, USUAL)
     second_try = False
-    if tissue.sum() * (work_um / 1000) ** 2 < LITTLE_MM2:
+    # A pale field is no reason to leave out the second attempt: it may be part of a faint
+    # section.
+    pale = enlarge(colours.relief.pale, colours.relief.factor, tissue.shape)
+    dense = tissue & ~widen(pale, PALE_GAP_UM / work_um)
+    if dense.sum() * (work_um / 1000) ** 2 < LITTLE_MM2:
         coloured = _coloured(colours, SENSITIVE)
-        sensitive = _regions(coloured, colours, min_area_mm2, SENSITIVE)
+        sensitive = _regions(*coloured, colours, min_area_mm2, SENSITIVE)
         # Where both attempts agree, the first is sharper.
-        new = mostly_outside(tissue, sensitive)
+        new = mostly_outside(dense, sensitive)
         tissue = tissue | new
         second_try = bool(new.any())
     shape = overview.shape
-    return TissueMask(_enlarge(tissue, factor, shape), _enlarge(ink, factor, shape), second_try)
+    return TissueMask(enlarge(tissue, factor, shape), enlarge(ink, factor, shape), second_try)
 
 
 def _prepare(image: RgbImage, density: Density, um_per_px: float) -> tuple[BoolMask, _Colours]:
     """Marker ink, and the colours of the rest."""
     brightest = channel_extreme(np.maximum, image)
-    roughness, textured = texture(density)
+    roughness = texture(density)
     ink = ink_mask(density, roughness, brightest < FRAME, um_per_px)
     ignored = widen(ink, INK_GAP_UM / um_per_px) | (brightest < BLACK)
     red, green, blue = density
     clear = (green < GLASS_GREEN) & ~ignored
-    colours = _Colours((green - red, green - blue), clear, ignored, textured, um_per_px)
+    excess = (green - red, green - blue)
+    colours = _Colours(
+        excess,
+        clear,
+        ignored,
+        ink,
+        green,
+        relief(density, um_per_px),
+        um_per_px,
+    )
     return ink, colours
 
 
-def _coloured(colours: _Colours, sensitivity: Sensitivity) -> BoolMask:
-    """Pixels with the colour of tissue."""
+def _coloured(colours: _Colours, sensitivity: Sensitivity) -> tuple[BoolMask, BoolMask]:
+    """Pixels with the colour of tissue, and those that are surely tissue."""
     um = colours.um_per_px
-    over_red, over_blue = _smoothed(colours, max(sensitivity.smooth_um / um, LEAST_SMOOTHING_PX))
-    reach_px = 2 * round(NEAR_UM / um) + 1
-    spread = _subtract_glass(over_red, over_blue, colours.clear, reach_px)
-    colour = _colour(over_red, over_blue)
+    sigma_px = max(sensitivity.smooth_um / um, LEAST_SMOOTHING_PX)
+    over_red, over_blue = _smoothed(colours, sigma_px)
+    # Grey things lose as much light in each channel: lines, dust, shadows, borders.
+    densest = gaussian(colours.green, sigma_px)
+    densest += np.maximum(np.maximum(-over_red, -over_blue), 0)
+    reach_px = round(NEAR_UM / um)
+    spread = subtract_glass(over_red, over_blue, colours.clear, reach_px)
+    colour = colour_of(over_red, over_blue)
     faintest = np.clip(SPREADS * spread, *sensitivity.faintest)
-    edge = ndimage.maximum_filter(colour, reach_px)
+    edge = largest_near(colour, reach_px)
     edge *= EDGE_SHARE
     np.clip(edge, faintest, EDGE_COLOUR, out=edge)
-    coloured = (colour > edge) & ~colours.ignored
+    coloured = (colour > edge) & (colour > GREY_SHARE * densest)
+    pale = enlarge(colours.relief.pale, colours.relief.factor, colour.shape)
+    relative = colours.relief.relative
+    # Large pixels smooth what they see.
+    least_texture = TINT_TEXTURE * min(1.0, RELIEF_UM / (um * colours.relief.factor))
+    lively = colours.relief.lively & (relative > least_texture)
+    lively = enlarge(lively, colours.relief.factor, colour.shape)
+    most_green = np.minimum(over_red, over_blue) > HUE_SHARE * colour
     if sensitivity.needs_texture:
-        coloured &= colours.textured | (colour > SMOOTH_COLOUR)
-    return coloured
+        rough = enlarge(relative > FAINT_TEXTURE, colours.relief.factor, colour.shape)
+        most_green &= rough | (colour > SMOOTH_COLOUR)
+    coloured &= most_green | lively | (colour > TINT_COLOUR)
+    sure = coloured & (colour > SURE_COLOUR) | pale
+    return (coloured | pale) & ~colours.ignored, sure
 
 
 def _regions(
-    coloured: BoolMask, colours: _Colours, min_area_mm2: float, sensitivity: Sensitivity
+    coloured: BoolMask,
+    sure: BoolMask,
+    colours: _Colours,
+    min_area_mm2: float,
+    sensitivity: Sensitivity,
 ) -> BoolMask:
     """Coloured pixels joined to regions; specks and lines are dropped, small holes filled."""
     um = colours.um_per_px
     px_per_mm2 = (1000 / um) ** 2
     tissue = close_gaps(coloured, max(1, round(CLOSE_UM / um))) & ~colours.ignored
+    tissue = without_smooth_parts(tissue, colours.ink, colours.relief, um)
     # On a tiny overview the smallest region would not fit: a quarter of it is enough.
     tissue = keep_large(tissue, min(min_area_mm2 * px_per_mm2, tissue.size / 4))
+    if sensitivity.needs_texture:
+        tissue = without_faint(tissue, sure, FAINT_MM2 * px_per_mm2, SURE_SHARE)
     tissue = without_lines(tissue, sensitivity.thin_um / um, LINE_UM / um)
+    tissue = without_smooth_lines(tissue, colours.relief, LINE_WIDTH_UM / um, LINE_UM / um)
     return tissue | small_holes(tissue, HOLE_MM2 * px_per_mm2)
 
 
@@ -211,81 +265,14 @@ def _smoothed(colours: _Colours, sigma_px: float) -> tuple[Plane, Plane]:
     """Gaussian means of both differences, the ignored pixels left out."""
     known = ~colours.ignored
     over_red, over_blue = (
-        ndimage.gaussian_filter(np.where(known, plane, 0), sigma_px, truncate=3)
-        for plane in colours.excess
+        gaussian(np.where(known, plane, np.float32(0)), sigma_px) for plane in colours.excess
     )
     if colours.ignored.any():
-        weight = ndimage.gaussian_filter(known.astype(np.float32), sigma_px, truncate=3)
+        weight = gaussian(known.astype(np.float32), sigma_px)
         np.maximum(weight, LEAST_WEIGHT, out=weight)
         over_red /= weight
         over_blue /= weight
     return over_red, over_blue
-
-
-def _colour(over_red: Plane, over_blue: Plane) -> Plane:
-    """Most light lost in a channel less the least lost in a channel."""
-    colour = over_red - over_blue
-    np.abs(colour, out=colour)
-    for plane in (over_red, over_blue):
-        np.maximum(colour, plane, out=colour)
-        np.maximum(colour, -plane, out=colour)
-    return colour
-
-
-def _subtract_glass(
-    over_red: Plane, over_blue: Plane, clear: BoolMask, reach_px: int, step_px: int = 8
-) -> float:
-    """Subtract the glass's own slow change of colour, in place.
-
-    That is done where enough glass is seen and its colour is even.
-
-    Args:
-        over_red: light lost in green beyond that lost in red; changed.
-        over_blue: light lost in green beyond that lost in blue; changed.
-        clear: pixels that may be glass.
-        reach_px: side of the neighbourhood in which glass has little colour, pixels.
-        step_px: distance of the sampled pixels.
-
-    Returns:
-        The spread of colour that is left on glass; infinite where nothing could be
-        subtracted.
-    """
-    rows, columns = (np.arange(((side - 1) % step_px) // 2, side, step_px) for side in clear.shape)
-    sampled = np.ix_(rows, columns)
-    near = ndimage.maximum_filter1d(_colour(over_red, over_blue), reach_px, axis=0)[rows]
-    near = ndimage.maximum_filter1d(near, reach_px, axis=1)[:, columns]
-    glass = (near < GLASS_COLOUR) & clear[sampled]
-    if glass.mean() < GLASS_SHARE or glass.sum() < GLASS_SAMPLES:
-        return np.inf
-    return max(_subtract_surface(values, sampled, glass) for values in (over_red, over_blue))
-
-
-def _subtract_surface(
-    values: Plane, sampled: tuple[np.ndarray, ...], glass: Bool[np.ndarray, "rows columns"]
-) -> float:
-    """Fit a polynomial of second degree to the sampled glass; subtract it if glass lies close.
-
-    Returns:
-        The standard deviation of the residuals; infinite where it is too large.
-    """
-    rows, columns = sampled
-    y, x = (np.linspace(-1, 1, side, dtype=np.float32) for side in values.shape)
-    powers = ((0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0))
-    terms = [(y[rows] ** i * x[columns] ** j)[glass] for i, j in powers]
-    basis = np.stack(terms, axis=-1)
-    observed = values[sampled][glass]
-    inliers = np.ones(len(observed), bool)
-    for _ in range(FIT_STEPS):
-        weights = np.linalg.lstsq(basis[inliers], observed[inliers], rcond=None)[0]
-        residuals = abs(observed - basis @ weights)
-        limit = OUTLIER_DEVIATIONS * DEVIATION_PER_MAD * float(np.median(residuals))
-        inliers = residuals <= max(limit, OUTLIER_COLOUR)
-    spread = DEVIATION_PER_MAD * float(np.median(residuals[inliers]))
-    if spread > EVEN_SPREAD:
-        return np.inf
-    for weight, (i, j) in zip(weights, powers, strict=True):
-        values -= np.float32(weight) * (y**i)[:, None] * x**j
-    return spread
 
 
 def _reduce(image: RgbImage, factor: int) -> UInt8[np.ndarray, "rows columns 3"]:
@@ -300,14 +287,6 @@ def _reduce(image: RgbImage, factor: int) -> UInt8[np.ndarray, "rows columns 3"]
     for row, column in offsets:
         total += image[row::factor, column::factor]
     return ((total + len(offsets) // 2) // len(offsets)).astype(np.uint8)
-
-
-def _enlarge(
-    mask: BoolMask, factor: int, shape: tuple[int, ...]
-) -> Bool[np.ndarray, "rows columns"]:
-    if factor == 1:
-        return mask
-    return mask.repeat(factor, 0).repeat(factor, 1)[: shape[0], : shape[1]]
 
 
 def outlines(mask: BoolMask, scale: float, origin_px: tuple[int, int]) -> list[BaseGeometry]:
