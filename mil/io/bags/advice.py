@@ -65,7 +65,6 @@ ADVICE_WITHOUT_STUDY = {
         "look at its heatmap; lower tile.min_tissue or tile.min_area_mm2 in configs/config.yaml "
         "if there is tissue"
     ),
-    "empty_mask": ADVICE["empty_mask"],
     "unreadable": ADVICE["unreadable"],
     "corrupt_regions": f"{ADVICE['corrupt_regions']} in configs/config.yaml",
 }
