@@ -425,6 +425,6 @@ def test_a_block_that_claims_more_than_the_file_is_one_line(tmp_path):
     path = tmp_path / "mask.tif"
     tifffile.imwrite(path, np.ones((64, 64), np.uint8), tile=(32, 32), metadata=None)
     with tifffile.TiffFile(path, mode="r+") as file:
-        file.pages[0].tags["TileByteCounts"].overwrite([0xFFFFFFF0] * 4)
-    with one_line(FormatError, match="a block of it claims 4294967280 bytes"):
+        file.pages[0].tags["TileByteCounts"].overwrite([60_000] * 4)
+    with one_line(FormatError, match="a block of it claims 60000 bytes"):
         read_mask(path, origin_px=(0, 0), extent_px=(64, 64), size_px=(64, 64), shape=(8, 8))
