@@ -166,6 +166,8 @@ class _JldReader:
         return item
 
     def _read(self, dataset: h5py.Dataset) -> Any:
+        if dataset.shape is None:
+            raise _BrokenJldError(f"{dataset.name} is empty")
         self._bytes_left -= dataset.nbytes
         if self._bytes_left < 0 or dataset.id.get_storage_size() != dataset.nbytes:
             raise _BrokenJldError("it claims more data than it holds")

@@ -359,6 +359,10 @@ def _segments(page: tifffile.TiffPage) -> Iterator[Block]:
     if page.compression not in COMPRESSIONS - J2K:
         name = tifffile.COMPRESSION(page.compression).name
         raise ValueError(f"compressed as {name}; save it with LZW or deflate")
+    # What a block claims is allocated before it is read.
+    largest = max(page.databytecounts, default=0)
+    if largest > page.parent.filehandle.size:
+        raise ValueError(f"a block of it claims {largest} bytes, more than the file has")
     alpha = page.planarconfig == 1 and bool(page.extrasamples) and page.extrasamples[-1] in ALPHA
     segments = page.segments(maxworkers=1, buffersize=BUFFER_BYTES)
     for pixels, (_, _, top, left, _), _ in segments:

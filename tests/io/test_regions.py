@@ -419,3 +419,12 @@ def test_a_png_that_unpacks_to_very_much_is_refused(tmp_path, monkeypatch):
     assert not read(tmp_path / "a.png").any()
     monkeypatch.setattr(regions, "LARGEST_PNG", 320 * 240 * 4 - 1)
     assert "too much for a PNG; save it with one channel" in refused(tmp_path / "a.png")
+
+
+def test_a_block_that_claims_more_than_the_file_is_one_line(tmp_path):
+    path = tmp_path / "mask.tif"
+    tifffile.imwrite(path, np.ones((64, 64), np.uint8), tile=(32, 32), metadata=None)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags["TileByteCounts"].overwrite([60_000] * 4)
+    with one_line(FormatError, match="a block of it claims 60000 bytes"):
+        read_mask(path, origin_px=(0, 0), extent_px=(64, 64), size_px=(64, 64), shape=(8, 8))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mil.errors import MissingResolutionError, UnreadableSlideError
 from mil.io.slides.blocks import BlockCache, BlockError, Blocks, RgbPixels
-from mil.io.slides.faults import check_file
+from mil.io.slides.faults import check_file, one_line
 from mil.io.slides.first_look import look_first
 from mil.io.slides.levels import nearest_finer, whole_number
 from mil.io.slides.openslide_source import OpenSlideSource
@@ -285,7 +285,7 @@ class SlideReader:
         except BlockError as error:
             position = f"({corner[0]:.0f}, {corner[1]:.0f})"
             raise UnreadableSlideError(
-                self.path, f"pixels at {position} cannot be decoded: {error}"
+                self.path, f"pixels at {position} cannot be decoded: {one_line(self.path, error)}"
             ) from None
         return self.resampler(window, left, top, width, height, size_px)
 

@@ -112,7 +112,8 @@ def open_pages(path: Path) -> TiffPages | None:
 def orientation_of(page: tifffile.TiffPage) -> int:
     """Value of the tag Orientation; pixels are read as they are stored, whatever it is."""
     tag = page.tags.get("Orientation")
-    return UPRIGHT if tag is None else int(tag.value)
+    # A damaged tag holds several numbers, or a text.
+    return int(tag.value) if tag is not None and isinstance(tag.value, int) else UPRIGHT
 
 
 def is_plain(page: tifffile.TiffPage) -> bool:

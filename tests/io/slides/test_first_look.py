@@ -13,7 +13,7 @@ from mil.io.slides import SlideReader, first_look
 from mil.io.slides.first_look import look_first
 from mil.io.slides.levels import check_sizes
 from mil.io.slides.soundness import is_sound
-from mil.io.slides.tiff import TiffBlocks
+from mil.io.slides.tiff import TiffBlocks, orientation_of
 from tests.io.slides.test_decoders import APERIO, drawn, write, write_ome
 from tests.messages import one_line
 
@@ -180,3 +180,13 @@ def test_a_trial_that_computes_for_ever_is_stopped(tmp_path, monkeypatch):
 
     with one_line(UnreadableSlideError, match="opening it takes over 1 s; the file is damaged"):
         look_first(path, for_ever)
+
+
+@pytest.mark.parametrize(("kind", "count", "value"), [(2, 5, "text"), (3, 2, (1, 2))])
+def test_an_orientation_that_is_no_number_is_upright(tmp_path, kind, count, value):
+    path = tmp_path / "a.tif"
+    tags = [(274, kind, count, value, True)]
+    tifffile.imwrite(path, PICTURE, photometric="rgb", metadata=None, extratags=tags)
+    with tifffile.TiffFile(path) as file:
+        assert file.pages[0].tags[274].value == value
+        assert orientation_of(file.pages[0]) == 1
