@@ -67,7 +67,8 @@ def _key(path: Path) -> tuple[str, int, int]:
     except OSError:
         # The reader says so.
         return str(path), 0, 0
-    return str(path), stat.st_mtime_ns, stat.st_size
+    # Time of the inode: a copy may keep the time and size of what it replaces.
+    return str(path), stat.st_ctime_ns, stat.st_size
 
 
 def _fault(paths: Sequence[Path]) -> str:
