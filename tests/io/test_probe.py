@@ -60,11 +60,13 @@ def test_a_file_that_is_never_read_to_its_end_is_named_and_the_others_are_read(h
     assert [str(fault).split(":")[0] for fault in detected.faults] == [str(hanging)]
 
 
-def test_a_file_that_is_replaced_is_probed_again(hanging):
+def test_a_file_that_is_written_anew_is_no_longer_refused(hanging, tmp_path):
     with pytest.raises(FormatError):
         read_bag(hanging)
+    bag_file(tmp_path / "other.h5", "s1", FEATURES)
+    bag = read_bag(tmp_path / "other.h5")
     hanging.unlink()
-    bag_file(hanging, "s1", FEATURES)
+    write_bag(hanging, bag)
     assert read_bag(hanging).slide == "s1"
 
 
