@@ -241,11 +241,15 @@ def _stacked(rows: Sequence[np.ndarray | None]) -> np.ndarray | None:
     if not known:
         return None
     if known[0].dtype == bool:
-        blank = np.zeros_like(known[0])
-    else:
-        blank = np.full(known[0].shape, np.nan, np.float32)
-    stacked = np.stack([blank if row is None else row for row in rows])
-    return stacked if stacked.dtype == bool else stacked.astype(np.float32)
+        return np.stack([np.zeros_like(known[0]) if row is None else row for row in rows])
+    # Ensembles of a recipe may average more members in one fold than in another, and have
+    # as many more branches.
+    shape = np.max([row.shape for row in known], axis=0)
+    stacked = np.full((len(rows), *shape), np.nan, np.float32)
+    for padded, row in zip(stacked, rows, strict=True):
+        if row is not None:
+            padded[tuple(slice(length) for length in row.shape)] = row
+    return stacked
 
 
 def read_scores(path: Path | str, *, branches: bool = False) -> BagScores:
@@ -351,11 +355,19 @@ def _of_head(arrays: dict[str, np.ndarray], number: int) -> HeadScores:
         logits=rows["logits"],
         predictions=rows["predictions"],
         attention=rows["attention"],
-        branch_logits=rows.get("branch_logits"),
-        branch_attention=rows.get("branch_attention"),
+        branch_logits=_without_padding(rows.get("branch_logits"), axis=0),
+        branch_attention=_without_padding(rows.get("branch_attention"), axis=1),
         last=_outputs(rows, "last"),
         selection=_selection(rows),
     )
+
+
+def _without_padding(rows: np.ndarray | None, *, axis: int) -> np.ndarray | None:
+    """Branches of a head, which has fewer than others of its recipe, or none."""
+    if rows is None:
+        return None
+    is_branch = ~np.isnan(rows).all(1 - axis)
+    return rows.compress(is_branch, axis) if is_branch.any() else None
 
 
 def _selection(rows: dict[str, np.ndarray]) -> TileSelection | None:

@@ -196,6 +196,20 @@ SPOILT = {
 }
 
 
+def test_heads_with_more_branches_than_others_of_their_recipe(tmp_path):
+    """Ensembles average more members in one fold than in another."""
+    few = of_a_head(branch_logits=numbers(2, 2), branch_attention=numbers(TILES, 2))
+    none = of_a_head(branch_logits=None, branch_attention=None)
+    written = of_a_bag(of_a_head(), few, none)
+    write_scores(tmp_path / "s1.h5", written)
+    read = read_scores(tmp_path / "s1.h5", branches=True)
+    for then, now in zip(written.scores[:2], read.scores, strict=False):
+        np.testing.assert_array_equal(now.branch_logits, then.branch_logits)
+        np.testing.assert_array_equal(now.branch_attention, then.branch_attention)
+    assert read.scores[2].branch_logits is None
+    assert read.scores[2].branch_attention is None
+
+
 @pytest.mark.parametrize("spoil", SPOILT)
 def test_a_file_that_cannot_be_is_one_line(tmp_path, spoil):
     how, message = SPOILT[spoil]
