@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.workflow.conftest import SNAKEMAKE
+from tests.workflow.conftest import ONE_SLIDE_PER_JOB, SNAKEMAKE
 
 ARGUMENTS = ("--config", "dataset=toy", "head=abmil")
 # Writes what it should, says so, and then does not end: the files are whole, and Snakemake
@@ -66,7 +66,7 @@ def test_a_plan_is_one_line_a_rule(study):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(study.folder)
-        table = plan_summary(["-s", SNAKEMAKE[4], *ARGUMENTS])
+        table = plan_summary(["-s", SNAKEMAKE[4], *ARGUMENTS, ONE_SLIDE_PER_JOB])
     rows = {line.split()[0]: int(line.split()[1]) for line in table.splitlines()[1:-2]}
     assert rows == planned
-    assert "3: a, b, c" in table
+    assert "3 in 2of4, 3of4, 4of4" in table
