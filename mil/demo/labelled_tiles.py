@@ -115,7 +115,8 @@ def read_tile(path: Path, side_px: int | None = None) -> UInt8[np.ndarray, "heig
     try:
         with Image.open(path) as file:
             image = file.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+    # Pillow raises these for a damaged PNG, too.
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         reason = " ".join(str(error).split())
         raise DatasetError(f"{path}: not an image ({reason}); remove it from the tiles") from None
     if side_px is not None:

@@ -3,6 +3,7 @@
 Nothing is unpickled but tensors.
 """
 
+import struct
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -31,6 +32,7 @@ _NOT_WEIGHTS = (
     TypeError,
     ValueError,
     OSError,
+    struct.error,
 )
 Rename = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 

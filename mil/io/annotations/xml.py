@@ -176,7 +176,8 @@ class _Reader:
 
     def _class_of(self, region: _Region) -> Names:
         """Class of a region, outermost group first."""
-        innermost, *rest = region.names
+        # A region outside every layer has no name.
+        innermost, *rest = region.names or ("",)
         groups = [innermost]
         while self.parents.get(groups[0]) and len(groups) < MOST_GROUPS:
             groups.insert(0, self.parents[groups[0]])
