@@ -81,7 +81,7 @@ def run(
     loaded = _load(heads)
     _check_apart(jobs)
     probe([path for job in jobs for path in job.bags])
-    identity = [[head.files.sha256, head.files.last_sha256] for head in loaded]
+    identity = [_identity(head.files) for head in loaded]
     known = [_KnownJob(job, identity) for job in jobs]
 
     def make(job: _KnownJob, stale: Sequence[Output]) -> str:
@@ -90,9 +90,18 @@ def run(
     yield from run_jobs("score", known, make, keep=keep)
 
 
+def _identity(head: ScoringHead) -> list[str]:
+    """What scores of a head depend on: its weights, and its record.
+
+    The record holds calibration, threshold and class of interest, which change where the
+    weights do not.
+    """
+    return [sha256(head.record.encode()).hexdigest(), head.sha256, head.last_sha256]
+
+
 @dataclass(frozen=True)
 class _KnownJob:
-    """A bag to score by heads that are known by the checksums of their weights."""
+    """A bag to score by heads that are known by checksums of record and weights."""
 
     job: ScoreJob
     heads: list[list[str]]

@@ -8,13 +8,15 @@ import typer
 
 from mil.config import TileConfig
 from mil.config.datasets import GeojsonFrame
+from mil.errors import DatasetError, FormatError
 from mil.io.bags.advice import remedy
 from mil.io.part_jobs import Output
-from mil.io.provenance import digest_of, file_digest
+from mil.io.provenance import digest_of, file_digest, made_from
 from mil.io.regions import faults_of
 from mil.io.tables import read_dataset
 from mil.io.tables.parts import Part
 from mil.io.tables.paths import locate, locate_masks
+from mil.io.tiles import read_tiles
 from mil.tile.stage import files_beside, run
 
 
@@ -60,11 +62,13 @@ class TileJob:
     scene: str = ""
 
     def outputs(self) -> list[Output]:
-        """The tiles file, with the digest of pixels, masks and settings."""
-        digest = digest_of(
+        """The tiles file, with the digest of masks and settings, and that of the slide file.
+
+        A slide that is gone, as to make room, keeps tiles of the same settings.
+        """
+        settings = digest_of(
             "tile",
             slide=self.slide,
-            file=file_digest(self.file),
             mpp=self.mpp,
             scene=self.scene,
             tissue=_mask_facts(self.tissue),
@@ -74,6 +78,10 @@ class TileJob:
             target_mpp=self.settings.target_mpp,
             config=self.settings.config.model_dump(mode="json", exclude={"size_px", "mpp"}),
         )
+        digest = f"{settings}-{file_digest(self.file)}"
+        if not self.file.exists():
+            stored = made_from(self.out)
+            digest = stored if stored.startswith(f"{settings}-") else digest
         return [Output(self.out, digest, files_beside(self.out))]
 
 
@@ -116,8 +124,24 @@ def jobs_of_part(
     ]
 
 
+def _has_tiles(path: Path) -> bool:
+    try:
+        return read_tiles(path).geometry.state == "ok"
+    except FormatError:
+        return False
+
+
 def tile_slide(job: TileJob, stale: Sequence[Output]) -> str:
-    """Tile a slide, and return a line about it; see `mil.tile.stage.run`."""
+    """Tile a slide, and return a line about it; see `mil.tile.stage.run`.
+
+    Raises:
+        DatasetError: The slide file is gone, and tiles of other settings would be lost.
+    """
+    if not job.file.exists() and _has_tiles(job.out):
+        raise DatasetError(
+            f"{job.file}: no such file, and {job.out} holds its tiles of other settings; put the "
+            "slide back, or delete the tiles to go on without it"
+        )
     geometry, num_tiles = run(
         job.file,
         job.slide,

@@ -74,6 +74,17 @@ def score(heads, *pairs):
     return list(run(heads, [ScoreJob(None, (bag,), out) for bag, out in pairs], threads=1))
 
 
+def test_scores_follow_the_record_of_a_head_where_its_weights_stay(bags, tmp_path):
+    """Calibration, threshold and class of interest are in the record alone."""
+    jobs = [ScoreJob("b", (bags / "b.h5",), tmp_path / "b.h5")]
+    head = save_head(tmp_path)
+    lines = [next(run([head], jobs, threads=1, keep=True)).line for _ in range(2)]
+    assert lines == ["b: 29 tiles by 1 heads", ""]
+    (result,) = run([save_head(tmp_path, dataset="other")], jobs, threads=1, keep=True)
+    assert result.line == "b: 29 tiles by 1 heads"
+    assert parse_record(read_scores(tmp_path / "b.h5").heads[0].record, head).dataset == "other"
+
+
 @pytest.mark.parametrize("name", ["abmil", "acmil", "acmil_mha", "clam_mb", "dsmil", "transmil"])
 def test_scores_are_what_the_heads_give_bit_for_bit(bags, tmp_path, name):
     heads = [save_head(tmp_path, name, seed) for seed in (1, 2)]

@@ -44,6 +44,18 @@ def test_every_slide_of_a_dataset_by_its_row(dataset):
     assert "tile a: ok" in tile("--out-dir", "out")
 
 
+def test_a_slide_that_is_gone_keeps_its_tiles(dataset):
+    tile("--out-dir", "out")
+    before = (dataset / "out/a.h5").read_bytes()
+    (dataset / "data/toy/a.tif").unlink()
+    assert tile("--out-dir", "out") == "tile: 3 of 3 slides are current\n"
+    command = ["tile", "--dataset", "toy", *OPTIONS, "--out-dir", "out", "--min-tissue", "0.9"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1
+    assert "out/a.h5 holds its tiles of other settings; put the slide back" in done.output
+    assert (dataset / "out/a.h5").read_bytes() == before
+
+
 @pytest.mark.slow
 def test_parts_together_are_the_dataset(dataset):
     for part in ("1/2", "2/2"):
