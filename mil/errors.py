@@ -114,4 +114,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
 def some(names: Sequence[str], most: int = SHOWN) -> str:
     """The first `most` names of a list, and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    # Names of strangers' files may hold line breaks; a message is one line.
+    return ", ".join(" ".join(name.split()) for name in names[:most]) + more

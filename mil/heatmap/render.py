@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from shapely import MultiPolygon
 
-from mil.io.provenance import MADE_FROM
+from mil.io.h5 import MADE_FROM
 from mil.statistics.discrimination import mid_ranks
 
 Scale = Literal["percentile", "relative"]

@@ -20,6 +20,8 @@ from mil.io.disk import raise_of_machine
 from mil.io.probe import check_opens, trust
 from mil.versions import TOOL_VERSION
 
+# Attribute with the digest of what the content depends on; see `mil.io.provenance`.
+MADE_FROM = "made_from"
 # Name of the format of a file that is not ours.
 OTHER_FORMAT = "another format"
 # Characters of a foreign attribute that a message shows.
@@ -50,7 +52,7 @@ def writing(
     with atomic_path(path) as scratch, h5py.File(scratch, "w") as file:
         file.attrs.update(format=format_name, format_version=version, tool_version=TOOL_VERSION)
         if made_from:
-            file.attrs["made_from"] = made_from
+            file.attrs[MADE_FROM] = made_from
         yield file
         file.attrs["complete"] = True
     trust(path)

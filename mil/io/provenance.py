@@ -12,10 +12,10 @@ from typing import Any
 import h5py
 from PIL import Image
 
+# The text chunk of PNG files has the same name.
+from mil.io.h5 import MADE_FROM
 from mil.versions import STAGE_VERSION
 
-# Name of the attribute of HDF5 files, and of the text chunk of PNG files.
-MADE_FROM = "made_from"
 # Bytes read at either end of a large file: headers and directories lie there.
 END_BYTES = 64 << 10
 

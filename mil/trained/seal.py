@@ -48,12 +48,18 @@ def write_manifest(folder: Path) -> HeadManifest:
     An older manifest is replaced.
 
     Raises:
-        FormatError: the folder holds no trained head.
+        FormatError: the folder holds no trained head, or one that predicts no number.
     """
     # First: a run that stops half-way must not leave an old manifest with a new example.
     (folder / MANIFEST).unlink(missing_ok=True)
     _write_example(folder, read_record(folder).dim)
     scores = _score_example(folder)
+    # Finite weights may still be so large that they overflow.
+    if not np.isfinite([*scores.logits, *scores.predictions]).all():
+        raise FormatError(
+            f"{folder}: its weights predict no number for an ordinary bag; they are damaged, or "
+            "its training diverged"
+        )
     digests = {name: file_digest(folder / name) for name in FILES if (folder / name).exists()}
     manifest = HeadManifest(
         tool_version=TOOL_VERSION,

@@ -258,6 +258,15 @@ def test_what_is_there_is_kept(tmp_path):
     assert (tmp_path / "head/head.safetensors").read_bytes() != before
 
 
+def test_weights_that_overflow(tmp_path):
+    weights = {name: 1e30 * tensor for name, tensor in drawn("ABMIL").items()}
+    file = save(tmp_path / "c.pth", weights)
+    options = ("--from", "aem", "--classes", "a,b,c", "--encoder", "tiny")
+    code, line = heads("import", file, "--out", tmp_path / "head", *options)
+    assert code == 1
+    assert "its weights predict no number for an ordinary bag" in line
+
+
 def test_an_import_that_is_killed_leaves_no_mixture(tmp_path, monkeypatch):
     file = save(tmp_path / "c.pth", drawn("ABMIL"))
     imported(file, tmp_path / "head", "aem")

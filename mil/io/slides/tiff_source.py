@@ -93,9 +93,20 @@ def resolution_tags(page: tifffile.TiffPage) -> dict[str, str]:
     properties = {}
     for axis in "XY":
         tag = page.tags.get(f"{axis}Resolution")
-        # A fraction, whose denominator some writers leave at 0.
-        if tag is not None and tag.value[1]:
-            properties[f"tiff.{axis}Resolution"] = repr(tag.value[0] / tag.value[1])
+        number = None if tag is None else _fraction(tag.value)
+        if number is not None:
+            properties[f"tiff.{axis}Resolution"] = repr(number)
     unit = page.tags.get("ResolutionUnit")
-    properties["tiff.ResolutionUnit"] = UNITS.get(int(unit.value), "") if unit else ""
+    code = None if unit is None else unit.value
+    properties["tiff.ResolutionUnit"] = UNITS.get(code, "") if isinstance(code, int) else ""
     return properties
+
+
+def _fraction(value: object) -> float | None:
+    """Value of a tag of two numbers; None for any other, which a damaged file may hold."""
+    match value:
+        # Some writers leave the denominator at 0.
+        case (int(numerator), int(denominator)) if denominator:
+            return numerator / denominator
+        case _:
+            return None
