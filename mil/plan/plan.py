@@ -201,8 +201,7 @@ def make_plan(raw: dict[str, Any]) -> Plan:
     if config.bags is None:
         paths.check_no_braces("slides_dir", slides_dir)
     annotations = {row.slide: paths.locate_annotation(row, slides_dir, dataset) for row in table}
-    for slide, file in annotations.items():
-        paths.check_no_braces(f"annotation of slide {slide}", file or "")
+    _check_no_braces(config, "annotation of slide", annotations)
     plan = Plan(
         config=config,
         dataset=dataset,
@@ -214,6 +213,13 @@ def make_plan(raw: dict[str, Any]) -> Plan:
     if config.bags is None:
         return _from_slides(plan, table)
     return _from_bags(plan, table, Path(config.bags))
+
+
+def _check_no_braces(config: Config, subject: str, files: Mapping[str, Path | None]) -> None:
+    """Refuse paths of the table that Snakemake would take for a pattern, by the table's name."""
+    with of_table(dataset_path(config.dataset).with_suffix(".csv")):
+        for name, file in files.items():
+            paths.check_no_braces(f"{subject} {name}", file or "")
 
 
 def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.Slide]) -> Config:
@@ -242,8 +248,7 @@ def _from_slides(plan: Plan, table: Sequence[tables.Slide]) -> Plan:
     if not config.trust_urls:
         check_urls(table, dataset_path(config.dataset).parent)
     files = {row.slide: paths.locate(row, slides_dir, dataset) for row in table}
-    for slide, file in files.items():
-        paths.check_no_braces(f"slide {slide}", file)
+    _check_no_braces(config, "slide", files)
     # A slide with a URL is not missing: the workflow fetches it.
     missing = {
         row.slide: files[row.slide]
@@ -252,8 +257,7 @@ def _from_slides(plan: Plan, table: Sequence[tables.Slide]) -> Plan:
     }
     masks = paths.locate_masks(table, slides_dir, dataset)
     for slide, files_of_slide in masks.items():
-        for kind, file in files_of_slide.items():
-            paths.check_no_braces(f"{kind} of slide {slide}", file)
+        _check_no_braces(config, f"slide {slide}:", files_of_slide)
     if missing and not config.allow_missing:
         raise DatasetError(
             missing_message(config.dataset, dataset, list(missing.items()), len(table), slides_dir)
@@ -291,8 +295,7 @@ def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
     # Slides are optional beside bags, and serve only to be seen under the attention.
     rows = table if plan.slides_dir.is_dir() else []
     files = {row.slide: paths.locate(row, plan.slides_dir, plan.dataset) for row in rows}
-    for slide, file in files.items():
-        paths.check_no_braces(f"slide {slide}", file)
+    _check_no_braces(plan.config, "slide", files)
     return replace(
         plan,
         tilings={header.encoder: header.tiling},
