@@ -225,6 +225,7 @@ class _TilingInspection:
                 side_level0_px=self.side,
                 tissue_mm2=tissue_mm2 or 0.0,
                 user_masks=masks,
+                overview=overview,
             )
             self._check_loss(coords, finding.unreadable, requirements.max_corrupt)
         except SlideError as error:

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from mil.errors import CoarseSlideError, CorruptRegionsError, NoTissueError, SmallSlideError
-from mil.io.slides import Resolution, SlideReader
+from mil.io.slides import Overview, Resolution, SlideReader
 from mil.io.slides.resolution import TABLE, sizes_disagree, stated_sizes
 from mil.tile.plan import UserMasks
 
@@ -15,6 +17,10 @@ LARGEST_GLASS_MM = 200.0
 SMALL_MM = 2.0
 # Factor by which a file's own pixel size must exceed the user's to contradict it.
 CONTRADICTION = 4.0
+# Largest difference between the channels of a grey pixel, grey levels.
+LARGEST_CHROMA = 2
+# Glass is brighter, grey levels.
+DARKEST_GLASS = 200
 
 
 def check_scale(
@@ -108,6 +114,7 @@ def check_any_tile(
     side_level0_px: float,
     tissue_mm2: float,
     user_masks: UserMasks,
+    overview: Overview | None = None,
 ) -> None:
     """Refuse a slide without a tile.
 
@@ -117,6 +124,7 @@ def check_any_tile(
         side_level0_px: side of a tile, level-0 pixels.
         tissue_mm2: area of tissue, square millimetres.
         user_masks: the user's masks of the slide, named in the message.
+        overview: the image that tissue was sought in, if there is one.
 
     Raises:
         NoTissueError: there is no tile.
@@ -133,4 +141,13 @@ def check_any_tile(
     source = f"in mask {user_masks.tissue.name}" if user_masks.tissue else "found"
     inside = f" inside region {user_masks.region.name}" if user_masks.region else ""
     reason = f"no tile with enough tissue ({tissue_mm2:.3f} mm² of tissue {source}{inside})"
+    if overview is not None and not user_masks.tissue and _is_grey(overview):
+        reason += "; its pixels are grey, and tissue is told from glass by its colour"
     raise NoTissueError(reader.path, reason)
+
+
+def _is_grey(overview: Overview) -> bool:
+    """Whether an image has no colour, and more in it than empty glass."""
+    channels = np.asarray(overview.image)
+    chroma = int(np.ptp(channels, axis=-1).max())
+    return chroma <= LARGEST_CHROMA and int(channels.min()) < DARKEST_GLASS

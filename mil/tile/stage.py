@@ -120,6 +120,7 @@ def run(
                 side_level0_px=plan.side_level0_px,
                 tissue_mm2=plan.tissue_mm2,
                 user_masks=user_masks,
+                overview=full_overview,
             )
     except SlideError as error:
         state = error.state

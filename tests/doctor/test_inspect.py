@@ -13,7 +13,7 @@ from tests.io.slides.patterns import write_leica
 from tests.io.slides.test_blocks_differ import turned
 from tests.io.slides.test_images import LARGE, OTHER, SMALL, ome_of
 from tests.messages import one_line
-from tests.synthetic import glass, spoil_tile, tissue_slide, write_slide
+from tests.synthetic import glass, spoil_tile, stain, tissue_slide, write_slide
 
 TILING = "224px_0.5mpp"
 
@@ -47,6 +47,12 @@ def make_bad(path, kind):
         path.write_text("not a slide")
     elif kind == "glass":
         write_slide(path, glass((1024, 768)), 0.5)
+    elif kind == "grey":
+        picture = glass((1024, 768))
+        where = np.zeros(picture.shape[:2], bool)
+        where[200:600, 200:800] = True
+        stain(picture, where)
+        write_slide(path, picture[..., 1:2].repeat(3, axis=-1), 0.5)
     elif kind == "no mpp":
         tissue_slide(path, mpp=None)
     elif kind == "coarse":
@@ -67,6 +73,7 @@ def make_bad(path, kind):
         ("text", "unreadable"),
         ("spoilt", "unreadable"),
         ("glass", "no_tissue"),
+        ("grey", "no_tissue"),
         ("small", "too_small"),
         ("no mpp", "no_mpp"),
         ("coarse", "too_coarse"),
@@ -83,6 +90,7 @@ def test_the_state_and_the_tiles_are_those_of_the_stage(tmp_path, kind, state):
     assert finding.state == geometry.state == state
     if kind != "spoilt":  # what is said of a slide without a readable pixel differs
         assert finding.reason == geometry.reason
+    assert ("its pixels are grey" in finding.reason) == (kind == "grey")
     if finding.tilings:
         assert finding.tilings[TILING].num_tiles == count
         assert (finding.tilings[TILING].tissue_mm2 or 0) == pytest.approx(geometry.tissue_mm2)

@@ -75,6 +75,7 @@ ADVICE_OF_BAGS = "make its features again from the slide, or take its row out of
 LOOK_AT_PATH = "correct its path, or put its file there"
 GIVE_FILE = "give the file of the slide itself"
 CONVERT = "convert it as the reason says"
+MASK_OF_GREY = "give a mask of its tissue; leave it out if it is no stained section in colour"
 # Causes that the advice of a state would be false for: state, pattern of the reason, advice.
 CAUSES = (
     ("unreadable", r"no such file", LOOK_AT_PATH),
@@ -83,6 +84,9 @@ CAUSES = (
     ("unreadable", r"cannot be read: ", "look at its permissions and its disk, then run again"),
     ("unreadable", r"an empty file", DAMAGED_FILE),
     ("unreadable", r".*; write it again |.*only 8-bit RGB is read", CONVERT),
+    # libtiff, of samples, colours and compressions that it has no decoder for.
+    ("unreadable", r".*: Sorry, ", CONVERT),
+    ("no_tissue", r".*pixels are grey", MASK_OF_GREY),
     ("unreadable", r"needs more memory", "give the job more memory, or run fewer at a time"),
     # No setting allows these.
     ("corrupt_regions", r".* of its area cannot be decoded at any level", DAMAGED_FILE),

@@ -74,6 +74,8 @@ def test_what_must_be_converted_is_not_copied_again():
         "level 0 is stored in pieces of 900 MB; write it again with tiles of 512 px",
         "an OME-TIFF in several files; write it again as one",
         "an OME-TIFF of (3, 9, 9) (CYX, uint16); only 8-bit RGB is read",
+        "pixels at (0, 0) cannot be decoded: Failure in TIFFRGBAImageOK: Sorry, can not handle "
+        "images with 32-bit samples",
     ):
         assert remedy("unreadable", reason) == CONVERT
 
