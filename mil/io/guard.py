@@ -2,7 +2,8 @@
 
 Some libraries cannot be bounded from inside: HDF5 loops on damaged string heaps, OpenSlide
 aborts the process when memory is refused, GEOS takes minutes on tangled rings. A forked child
-does the call; the parent kills it when it takes too long, and outlives its crash.
+does the call; it is ended when it computes too long, and the parent outlives its crash.
+What is limited is time of the processor: a slow disk or a busy machine damages no file.
 """
 
 import faulthandler
@@ -19,9 +20,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mil.errors import FormatError
+from mil.errors import FormatError, ReadingError
 
 SECONDS = 5.0
+# Time in all, as a multiple of the time of the processor: the rest is waiting.
+PATIENCE = 24.0
 GIGABYTES = 1.0
 
 
@@ -42,11 +45,12 @@ def run_guarded(
         function: Function whose result is plain JSON: numbers, text, lists, dictionaries.
         *arguments: Its arguments.
         path: File that the function reads, for the message.
-        seconds: Time after which the child is killed.
+        seconds: Time of the processor after which the child is ended.
         gigabytes: Memory that the child may take beyond what this process holds.
 
     Raises:
         FormatError: The function raised, ran out of time or memory, or crashed.
+        ReadingError: It waits: its disk or network does not answer.
     """
     if sys.platform != "linux":
         return _value(_outcome(function, arguments), path)
@@ -54,16 +58,21 @@ def run_guarded(
     child = _fork()
     if child == 0:
         os.close(readable)
-        _run_child(function, arguments, writable, gigabytes)
+        _run_child(function, arguments, writable, seconds, gigabytes)
     os.close(writable)
     try:
-        sent = _read_until(readable, time.monotonic() + seconds)
+        sent = _read_until(readable, time.monotonic() + seconds * PATIENCE)
     finally:
         os.close(readable)
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
     if sent is None:
+        raise ReadingError(
+            f"{path}: no answer in {seconds * PATIENCE:g} s; look at its disk or network, and run "
+            "again"
+        )
+    if not sent and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF:
         raise FormatError(f"{path}: reading takes over {seconds:g} s; the file is damaged")
     if not sent:
         raise FormatError(f"{path}: reading ends in {_end(status)}; the file is damaged")
@@ -78,11 +87,16 @@ def _fork() -> int:
 
 
 def _run_child(
-    function: Callable[..., Any], arguments: tuple[Any, ...], writable: int, gigabytes: float
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    writable: int,
+    seconds: float,
+    gigabytes: float,
 ) -> None:
     try:
         faulthandler.disable()
         _limit_memory(gigabytes)
+        _limit_computing(seconds)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
@@ -101,6 +115,12 @@ def _limit_memory(gigabytes: float) -> None:
         limit = min(limit, most)
     resource.setrlimit(resource.RLIMIT_AS, (limit, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _limit_computing(seconds: float) -> None:
+    # The system ends the process, whichever library is at work.
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> dict[str, Any]:

@@ -44,9 +44,12 @@ MOST_LINES = 50
 CHUNK = 200
 POLL_S = 0.05
 TICKS = os.sysconf("SC_CLK_TCK")
-# Index of the input (MAKING minus the index while it is made), and its begin in process time
-# and on the clock.
-PROGRESS = struct.Struct("<qdd")
+# Progress of a worker, shared with its parent: index of the input (MAKING minus the index while
+# it is made), and its begin in process time and by the clock, seconds. Each is stored at once:
+# struct would zero all first, and the parent may look in between.
+INDEX, BEGAN, BEGAN_CLOCK = 0, 8, 16
+PROGRESS_BYTES = 24
+DOUBLE = struct.Struct("<d")
 MAKING = -1
 
 Job = tuple[str, int]
@@ -154,8 +157,8 @@ class Pool:
 
     def _fork(self, jobs: Sequence[Job]) -> _Worker:
         folder = Path(tempfile.mkdtemp(dir=self._folder))
-        progress = mmap.mmap(-1, PROGRESS.size)
-        PROGRESS.pack_into(progress, 0, MAKING, 0.0, time.monotonic())
+        progress = mmap.mmap(-1, PROGRESS_BYTES)
+        _tell(progress, MAKING, 0.0)
         report = os.open(folder.with_suffix(".report"), os.O_RDWR | os.O_CREAT | os.O_APPEND)
         stack = folder.with_suffix(".stack").open("w+")
         with warnings.catch_warnings():
@@ -177,7 +180,9 @@ class Pool:
     def _look_after(self, worker: _Worker) -> tuple[Sequence[Job] | None, list[Finding]]:
         """Jobs that a worker has left, None while it works, and what it found."""
         pid, status = os.waitpid(worker.pid, os.WNOHANG)
-        index, began, began_clock = PROGRESS.unpack_from(worker.progress, 0)
+        index = int(_told(worker.progress, INDEX))
+        began = _told(worker.progress, BEGAN)
+        began_clock = _told(worker.progress, BEGAN_CLOCK)
         reason = ""
         if not pid:
             reason = self._overdue(worker, began, began_clock)
@@ -250,7 +255,7 @@ class Pool:
         totals: dict[str, Totals] = {}
         for index, (name, number) in enumerate(jobs):
             began = time.process_time()
-            PROGRESS.pack_into(progress, 0, MAKING - index, began, time.monotonic())
+            _tell(progress, MAKING - index, began)
             door = BY_NAME[name]
             inside, out = folder / "in", folder / "out"
             for each in (inside, out):
@@ -258,7 +263,7 @@ class Pool:
                 each.mkdir()
             write(input_of(door, number), inside)
             began = time.process_time()
-            PROGRESS.pack_into(progress, 0, index, began, time.monotonic())
+            _tell(progress, index, began)
             peak.reset()
             done = os.fstat(actions).st_size
             finding, refused = attempt(door, number, inside, out)
@@ -276,6 +281,16 @@ class Pool:
             totals.setdefault(name, Totals()).add(number, seconds, refused=refused)
         content = json.dumps({name: asdict(total) for name, total in totals.items()})
         os.write(report, f"total {content}\n".encode())
+
+
+def _tell(progress: mmap.mmap, index: int, began: float) -> None:
+    """Store which input is at work; the times first, so that it never looks overdue."""
+    for place, value in ((BEGAN_CLOCK, time.monotonic()), (BEGAN, began), (INDEX, float(index))):
+        progress[place : place + 8] = DOUBLE.pack(value)
+
+
+def _told(progress: mmap.mmap, place: int) -> float:
+    return float(DOUBLE.unpack_from(progress, place)[0])
 
 
 class _Peak:

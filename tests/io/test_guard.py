@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from threading import Event
 
 import pytest
 
-from mil.errors import FormatError
+from mil.errors import FormatError, ReadingError
+from mil.io import guard
 from mil.io.guard import run_guarded
 
 FILE = Path("strange.h5")
@@ -39,6 +41,13 @@ def test_a_result_crosses() -> None:
 )
 def test_what_cannot_be_bounded_is_one_line_with_the_file(function, match: str) -> None:
     with pytest.raises(FormatError, match=match) as error:
-        run_guarded(function, path=FILE, seconds=0.2 if function is _loop else 5.0)
+        run_guarded(function, path=FILE, seconds=0.2 if function is _loop else 60.0)
     assert str(error.value).startswith("strange.h5: ")
     assert "\n" not in str(error.value)
+
+
+def test_waiting_is_no_damage(monkeypatch) -> None:
+    monkeypatch.setattr(guard, "PATIENCE", 0.1)
+    with pytest.raises(ReadingError, match=r"no answer in 0\.5 s; look at its disk") as error:
+        run_guarded(Event().wait, path=FILE, seconds=5.0)
+    assert str(error.value).startswith("strange.h5: ")
