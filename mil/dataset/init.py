@@ -27,7 +27,7 @@ from mil.io.tables.spreadsheet import Sheet, examine_sheet
 from mil.text import clean
 
 # Columns of the slide table that are left out where no slide has a value.
-OPTIONAL = ("patient", "split", "mpp", "annotation")
+OPTIONAL = ("patient", "split", "mpp", "scene", "annotation")
 
 
 def init(

@@ -4,7 +4,7 @@ from mil.io.tables.conventions import SPLIT_WORDS
 from mil.io.tables.scan import SlideFile
 
 # Columns of the spreadsheet that are columns of the slide table, if their name says so.
-SHARED = ("split", "mpp", "annotation", "path")
+SHARED = ("split", "mpp", "scene", "annotation", "path")
 
 
 def row_of(
@@ -32,6 +32,7 @@ def row_of(
         "label": cells[columns["label"] or ""],
         "split": SPLIT_WORDS.get(split, split),
         "mpp": shared.get("mpp", ""),
+        "scene": shared.get("scene", ""),
         # The spreadsheet's cell overrides an annotation beside the slide.
         "annotation": shared.get("annotation", "") or annotations.get(file.slide, ""),
     }

@@ -155,6 +155,20 @@ def test_what_openslide_does_not_open_gets_a_row_all_the_same(abc):
     assert [row["slide"] for row in read_csv(report.csv)] == ["a", "b", "c", "d", "e", "f.scan"]
 
 
+def test_rows_of_one_file_that_differ_in_their_scene_are_several_slides(desk):
+    desk.put("a.tif", "b.tif")
+    desk.sheet("slide,label,Scene\na,n,Left lung\nA.tif,t,1\nb.tif,n,\n")
+    slides = desk.read()
+    assert [(row.slide, row.path, row.scene, row.label) for row in slides] == [
+        ("a_Left lung", "a.tif", "Left lung", "n"),
+        ("a_1", "a.tif", "1", "t"),
+        ("b", "b.tif", "", "n"),
+    ]
+    desk.sheet("slide,label,scene\na,n,1\na,t,1\nb.tif,n,\n")
+    with one_line(DatasetError, match="slide a.tif stands on line 2 and on line 3; keep one"):
+        desk.init(force=True)
+
+
 def test_a_mirax_slide_is_its_mrxs_file(desk):
     (desk.slides / "a").mkdir()
     (desk.slides / "a.mrxs").write_bytes(b"\xff\xd8\xff")

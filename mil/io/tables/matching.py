@@ -1,18 +1,24 @@
 """Matching of rows of a spreadsheet and slides, by name."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from mil.io.tables.conventions import SUFFIXES, without_suffix
 from mil.io.tables.faults import Faults
+from mil.io.tables.ids import clean_id
 from mil.io.tables.scan import SlideFile
 from mil.io.tables.spreadsheet import Sheet
 from mil.text import clean, is_empty
 
 # Columns in which the names of slides are sought.
 MOST_COLUMNS = 100
+# Column of the image in a file of several.
+SCENE = "scene"
+
+# Line and row of each image of a file, by its scene.
+_RowsOfFile = dict[str, tuple[int, dict[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ def match(
 ) -> Matches:
     """Match rows and slides by name: with or without extension and folder, in any case.
 
+    Rows of one file that differ in `scene` are several slides, whose ids end in the scene.
+
     Args:
         sheet: the table.
         slides: slides of the folder.
@@ -52,28 +60,32 @@ def match(
             a row matches two slides, or two rows match one slide.
     """
     index = _index(slides)
-    rows: dict[str, tuple[int, dict[str, str]]] = {}
+    rows: dict[str, _RowsOfFile] = defaultdict(dict)
+    scene_column = next((name for name in sheet.header if name.lower() == SCENE), "")
     without_slide = []
     for line, row in sheet.rows:
         candidates = _narrowed(_candidates(index, row[slide_column]), row[slide_column])
         if not candidates:
             # No error yet: tables often cover more slides than a folder holds.
             without_slide.append(row[slide_column] or f"line {line}")
-        elif len(candidates) > 1:
+            continue
+        if len(candidates) > 1:
             could_be = " or ".join(_shown(str(slide.path)) for slide in candidates[:3])
             faults.add(
                 f": slide {row[slide_column]!r} could be {could_be}; write the one you mean",
                 f"line {line}",
             )
-        elif candidates[0].slide in rows:
-            first_line, _ = rows[candidates[0].slide]
+            continue
+        of_file = rows[candidates[0].slide]
+        scene = row.get(scene_column, "").casefold()
+        first_line, _ = of_file.setdefault(scene, (line, row))
+        if first_line != line:
             faults.add(
                 f"slide {candidates[0].path} stands on line {first_line} and on line {line}; "
                 "keep one"
             )
-        else:
-            rows[candidates[0].slide] = line, row
-    labelled = {name for name, (_, row) in rows.items() if not is_empty(row[label_column])}
+    of_slides = _rows_of_slides(slides, rows, scene_column)
+    labelled = [each for each in of_slides if not is_empty(each[2][label_column])]
     if rows and not labelled:
         faults.add(
             f"no slide has a label in column {label_column!r}; "
@@ -82,14 +94,29 @@ def match(
     # Not if the names are there, but ambiguous.
     if without_slide and len(without_slide) == len(sheet.rows):
         _refuse_names(sheet, slides, slide_column, without_slide[0], faults)
-    unlabelled = rows.keys() - labelled
+    without_label = [each[0] for each in of_slides if is_empty(each[2][label_column])]
     return Matches(
-        pairs=[(slide, rows[slide.slide][1]) for slide in slides if slide.slide in labelled],
-        lines=[rows[slide.slide][0] for slide in slides if slide.slide in labelled],
+        pairs=[(slide, row) for slide, _, row in labelled],
+        lines=[line for _, line, _ in labelled],
         without_row=[str(slide.path) for slide in slides if slide.slide not in rows],
         without_slide=without_slide,
-        without_label=[str(slide.path) for slide in slides if slide.slide in unlabelled],
+        without_label=[str(slide.path) for slide in without_label],
     )
+
+
+def _rows_of_slides(
+    slides: Sequence[SlideFile], rows: Mapping[str, _RowsOfFile], scene_column: str
+) -> list[tuple[SlideFile, int, dict[str, str]]]:
+    """Slides with the line and the row of each, in order of their files."""
+    found = []
+    for slide in slides:
+        of_file = rows.get(slide.slide, {})
+        for line, row in of_file.values():
+            name = slide.slide
+            if len(of_file) > 1:
+                name = clean_id(f"{name}_{row[scene_column]}")
+            found.append((replace(slide, slide=name), line, row))
+    return found
 
 
 def _refuse_names(
