@@ -16,6 +16,7 @@ from mil.heads import build_head
 from mil.io.bags import read_bag
 from mil.tasks import Classification
 from mil.trained import Trained, save_trained
+from tests.io.slides.test_images import LARGE, OTHER, ome_of
 from tests.synthetic import bag_file, tissue_slide
 
 
@@ -77,6 +78,15 @@ def test_a_slide_is_opened_and_tiled_as_the_stage_does_it(tmp_path):
     again = mil.read_tiles(tmp_path / "tiles" / "a.h5")
     np.testing.assert_array_equal(again.coords, tiles.coords)
     assert (tmp_path / "tiles" / "grid" / "a.jpg").exists()
+
+
+def test_an_image_of_several_is_named(tmp_path):
+    path = ome_of(tmp_path / "a.ome.tif", ("left", LARGE, 0.5), ("right", OTHER, 0.25))
+    with mil.open_slide(path, scene="right") as slide:
+        assert slide.size_px == OTHER.shape[1::-1]
+    tiles = mil.tile_slide(path, tmp_path / "a.h5", scene="1")
+    assert tiles.geometry.scene == "1"
+    assert tiles.geometry.mpp_level0 == pytest.approx(0.25)
 
 
 def test_a_slide_that_cannot_be_used_has_a_state(tmp_path):

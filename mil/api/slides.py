@@ -9,11 +9,12 @@ from mil.io.tiles import Tiles, read_tiles
 from mil.tile.stage import run
 
 
-def open_slide(path: Path | str) -> SlideReader:
+def open_slide(path: Path | str, *, scene: str = "") -> SlideReader:
     """Open a whole-slide image; use it in a `with` statement.
 
     Args:
         path: File of the slide, in any format that OpenSlide reads, or plain OME-TIFF.
+        scene: Name or number of the image, in a file of several; default: the largest.
 
     Returns:
         The open slide. `read(x, y, side_level0_px, size_px)` returns RGB pixels, uint8
@@ -22,7 +23,7 @@ def open_slide(path: Path | str) -> SlideReader:
     Raises:
         SlideError: The slide cannot be opened.
     """
-    return SlideReader(Path(path))
+    return SlideReader(Path(path), scene=scene)
 
 
 def tile_slide(
@@ -31,6 +32,7 @@ def tile_slide(
     *,
     encoder: str = DEFAULT_ENCODER,
     mpp: float | None = None,
+    scene: str = "",
     tissue: Path | str | None = None,
     region: Path | str | None = None,
     config: TileConfig | None = None,
@@ -47,6 +49,7 @@ def tile_slide(
         encoder: Encoder whose tile size and resolution to use, a name in
             configs/encoders.yaml.
         mpp: Pixel size of level 0, µm; default: as the slide states it.
+        scene: Name or number of the image, in a file of several; default: the largest.
         tissue: Mask or outline to use instead of automatic tissue detection.
         region: Mask or outline outside which no tile is taken.
         config: Thresholds of tissue detection; default: those of the configuration.
@@ -69,6 +72,7 @@ def tile_slide(
         tile_px=config.size_px or entry.tile_px,
         target_mpp=config.mpp or entry.mpp,
         mpp=mpp,
+        scene=scene,
         config=config,
         tissue=None if tissue is None else Path(tissue),
         region=None if region is None else Path(region),
