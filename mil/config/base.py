@@ -99,9 +99,12 @@ Name = Annotated[str, Field(pattern=NAME), BeforeValidator(as_text)]
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, values cannot be changed."""
+    """Base of all sections: unknown keys are refused, and numbers that are not finite.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Values cannot be changed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 Model = TypeVar("Model", bound=BaseModel)

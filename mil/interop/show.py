@@ -58,7 +58,8 @@ def _table_row(file: Path) -> tuple[str, ...]:
         # One bad file must not hide the others.
         reason = str(error).removeprefix(f"{file}: ")
         return file.stem, "", "", "", "", f"unusable: {reason}", size
-    return header.slide, str(tiles), str(dim), header.encoder, header.tiling, header.state, size
+    cells = header.slide, tiles, dim, header.encoder, header.tiling, header.state, size
+    return tuple(_one_line(cell) for cell in cells)
 
 
 def _features_shape(file: Path) -> tuple[int, int]:
@@ -122,7 +123,12 @@ def _external_lines(external: ExternalFeatures, tool: str) -> Iterator[str]:
 
 
 def _line(name: str, value: object) -> str:
-    return f"  {name:<22} {'not known' if value in (None, '') else value}"
+    return f"  {name:<22} {'not known' if value in (None, '') else _one_line(value)}"
+
+
+def _one_line(value: object) -> str:
+    """A value of a stranger's file, which may hold line breaks."""
+    return " ".join(str(value).split())
 
 
 def _range(coords: Shaped[ndarray, "tiles 2"] | None) -> str | None:

@@ -1,6 +1,7 @@
 """Encoders: weights in their places, known by their digest; errors in one line."""
 
 import pickle
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -272,6 +273,16 @@ def test_a_file_that_holds_no_weights(tmp_path, name):
         "b.pth: not a file of tensors alone, the only kind that is read: it holds no names"
         in refused(weights=str(tmp_path / "b.pth"))
     )
+
+
+def test_a_damaged_archive_is_one_line(tmp_path):
+    torch.save({"a": torch.zeros(3)}, tmp_path / "a.pth")
+    content = (tmp_path / "a.pth").read_bytes()
+    # The locator of a 64-bit directory, which names another disk.
+    locator = struct.pack("<4sLQL", b"PK\6\7", 1, 0, 2)
+    place = content.rindex(b"PK\5\6")
+    (tmp_path / "a.pth").write_bytes(content[:place] + locator + content[place:])
+    assert "a.pth: not a file of tensors alone" in refused(weights=str(tmp_path / "a.pth"))
 
 
 def test_random_weights_are_the_same_each_time():

@@ -79,6 +79,16 @@ def test_info_of_a_bag(tmp_path):
     assert (lines["reason"], lines["origin_x_level0_px"]) == ("not known", "0")
 
 
+def test_line_breaks_of_a_strangers_file_make_no_lines(tmp_path):
+    encoder = {"encoder": "t\ny", "encoder_revision": "v1\nfeatures  9"}
+    bag_file(tmp_path / "a.h5", "a", features(4), encoder=encoder)
+    _, output = bags("info", tmp_path / "a.h5")
+    assert f"  {'encoder_revision':<22} v1 features 9" in output.splitlines()
+    _, output = bags("ls", tmp_path)
+    assert len(output.splitlines()) == 3
+    assert "t y" in output
+
+
 def test_info_says_what_is_not_known(tmp_path):
     bag = Bag(
         slide="x",
