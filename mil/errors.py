@@ -6,6 +6,8 @@ from pathlib import Path
 
 # Names of a list that a message prints.
 SHOWN = 3
+# Characters of another library's message that one of ours quotes.
+LONGEST_REASON = 300
 
 
 class MilError(Exception):
@@ -94,6 +96,15 @@ class CorruptRegionsError(SlideError):
     state = "corrupt_regions"
 
 
+def brief(error: object) -> str:
+    """Message of another library's error in one line of bounded length; its class if it is empty.
+
+    Some quote the whole content of a file.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 1]}…"
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Message for a name that does not exist: the nearest name, then all names.
 
@@ -115,4 +126,4 @@ def some(names: Sequence[str], most: int = SHOWN) -> str:
     """The first `most` names of a list, and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     # Names of strangers' files may hold line breaks; a message is one line.
-    return ", ".join(" ".join(name.split()) for name in names[:most]) + more
+    return ", ".join(brief(name) for name in names[:most]) + more

@@ -12,7 +12,7 @@ from unicodedata import normalize
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from mil.errors import ConfigError, unknown_name
+from mil.errors import ConfigError, brief, unknown_name
 
 # Names become names of folders: letters, digits, dots, dashes and underscores, never a
 # path.
@@ -139,7 +139,8 @@ def _message(fault: Any, model: type[BaseModel]) -> str:
     # Where several types are allowed, pydantic adds the one that was tried to the path:
     # literal['auto','none'], list[int].
     path = ".".join(str(part) for part in location if "[" not in str(part))
-    message = fault["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
+    # Checks of our own quote values, which may be of any length.
+    message = brief(fault["msg"].removeprefix("Value error, ").partition(" or instance of ")[0])
     # The input of these two kinds of fault is the whole section, too long to be quoted.
     is_whole_section = fault["type"] == "missing" or (fault["type"] == "value_error" and not path)
     if not is_whole_section:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from mil.config.base import Section, named_file
 from mil.config.encoders import Positive
 from mil.config.labels import known_task
+from mil.errors import some
 from mil.text import clean
 
 # Origin of GeoJSON coordinates: the corner of the scanned part of a slide, as in
@@ -98,7 +99,9 @@ class DatasetConfig(Section):
         if self.ends != sorted(set(self.ends)):
             raise ValueError("ends: the times must increase")
         if self.positive is not None and self.positive not in self.classes:
-            raise ValueError(f"positive: {self.positive!r} is not among classes {self.classes}")
+            raise ValueError(
+                f"positive: {self.positive!r} is not among classes {some(self.classes)}"
+            )
         return self
 
     @property

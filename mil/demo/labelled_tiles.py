@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from PIL import Image, UnidentifiedImageError
 
-from mil.errors import DatasetError, some
+from mil.errors import DatasetError, brief, some
 from mil.io.tables.paths import existing
 from mil.io.tables.spreadsheet import read_sheet
 from mil.progress import progress
@@ -117,7 +117,7 @@ def read_tile(path: Path, side_px: int | None = None) -> UInt8[np.ndarray, "heig
             image = file.convert("RGB")
     # Pillow raises these for a damaged PNG, too.
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        reason = " ".join(str(error).split())
+        reason = brief(error)
         raise DatasetError(f"{path}: not an image ({reason}); remove it from the tiles") from None
     if side_px is not None:
         image = image.resize((side_px, side_px), Image.Resampling.BICUBIC)

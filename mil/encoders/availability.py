@@ -20,6 +20,7 @@ from mil.encoders.hub import (
     cached_file,
     remote_size,
 )
+from mil.errors import some
 
 Status = HubStatus | Literal["random", "file", "installed", "cached", "reachable", "not here"]
 
@@ -195,7 +196,7 @@ def torch_cache_path(url: str) -> Path:
 
 def _file_status(path: Path, status: Status) -> WeightsStatus:
     if not path.is_file():
-        return WeightsStatus("missing", False, f"no file {path}")
+        return WeightsStatus("missing", False, f"no file {some([str(path)])}")
     return WeightsStatus(status, True, f"{path.name}, {_megabytes(path.stat().st_size)}")
 
 

@@ -28,7 +28,7 @@ class Config(StkimConfig):
         None, gt=0, description="Width after the reducer; if unset, half of the feature dimension."
     )
     attention: int = Field(128, gt=0, description="Width of the attention branches.")
-    branches: int = Field(5, gt=0, description="Number of attention branches (M).")
+    branches: int = Field(5, gt=0, le=1000, description="Number of attention branches (M).")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout after the reducer, 0 to 1.")
 
 

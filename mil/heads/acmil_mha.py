@@ -21,7 +21,7 @@ from mil.kernels.attn_pool import attn_pool
 class Config(MhaConfig, StkimConfig):
     """Options of a recipe with `name: acmil_mha`."""
 
-    branches: int = Field(5, gt=0, description="Number of attention branches (M).")
+    branches: int = Field(5, gt=0, le=1000, description="Number of attention branches (M).")
 
 
 class Head(PoolsTiles):

@@ -38,7 +38,7 @@ class Config(GraphConfig, SelectionConfig):
     dropout: float = Field(
         0.0, ge=0, lt=1, description="Dropout after the reducer and before the score, 0 to 1."
     )
-    layers: int = Field(1, ge=0, description="Number of graph layers (L); 0: no graph.")
+    layers: int = Field(1, ge=0, le=100, description="Number of graph layers (L); 0: no graph.")
     heads: int = Field(4, gt=0, description="Number of attention heads of a graph layer.")
     slope: float = Field(
         0.2, ge=0, le=1, description="Slope below 0 of the LeakyReLU in a graph layer, 0 to 1."

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mil.errors import FormatError
+from mil.errors import FormatError, brief
 from mil.interop.torch_file import NUMPY_MODULES, load_untrusted, named
 
 # A head with its optimiser has some megabytes.
@@ -126,7 +126,7 @@ def _load(path: Path) -> Any:
     try:
         return load_file(path)
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = brief(error)
         raise FormatError(f"{path}: not a file of safetensors, or damaged ({reason})") from None
 
 

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mil.errors import FormatError, MilError, some
+from mil.errors import FormatError, MilError, brief, some
 from mil.interop.untrusted import check_feature_shape, finite_rows
 from mil.io.guard import SECONDS, run_guarded
 
@@ -156,7 +156,7 @@ def _check_not_compressed(path: Path) -> None:
 
 def _reason(error: BaseException) -> str:
     """Why torch refused a file, in the user's words and without its advice to trust the file."""
-    text = " ".join(str(error).split())
+    text = brief(error)
     if refused_class := re.search(r"GLOBAL (\S+)", text):
         return (
             f"reading it would run {refused_class[1][:MAX_QUOTED]}, which is never done with a "
@@ -184,7 +184,7 @@ def read_pt(path: Path) -> Float[np.ndarray, "tiles dim"]:
         raise
     # Kinds of tensors outnumber those known here, and each fails in its own way.
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())
+        reason = brief(error)
         raise FormatError(f"{path}: its tensor cannot be read ({reason})") from None
 
 

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from mil.errors import FormatError, MilError
+from mil.errors import FormatError, MilError, brief
 from mil.io.probe import check_opens
 
 # The widest slide encoders give some thousand features.
@@ -275,4 +275,4 @@ def read_text(attrs: h5py.AttributeManager, name: str, location: str) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return brief(error)

@@ -7,7 +7,7 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import Any
 
-from mil.errors import MilError
+from mil.errors import MilError, brief
 
 DISK_FULL = "free some space there, or choose another path"
 NO_PERMISSION = "change its permissions, or choose another path"
@@ -118,7 +118,7 @@ def one_line(error: OSError | RuntimeError) -> str | None:
         error = error.__context__
     if not isinstance(error, OSError):
         return None
-    text = " ".join(str(error).split())
+    text = brief(error)
     if error.errno == errno.ENOENT and "temporary directory" in text:
         return f"{text}; set TMPDIR to a folder that can be written to"
     if error.errno not in REMEDIES:

@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mil.errors import FormatError, MilError
+from mil.errors import FormatError, MilError, brief
 from mil.io.atomic import atomic_path
 from mil.io.disk import raise_of_machine
 from mil.io.probe import check_opens, trust
@@ -162,7 +162,7 @@ def _unopened(path: Path, format_name: str, error: OSError) -> str:
     # HDF5 names the system's error only where that, and not the content, is the cause.
     if error.errno:
         return f"cannot be read: {os.strerror(error.errno)}; check its permissions and its disk"
-    reason = " ".join(str(error).split())
+    reason = brief(error)
     # A file without the signature may be anybody's: nobody is told to delete that.
     if path.stat().st_size and not h5py.is_hdf5(path):
         return (
@@ -226,7 +226,7 @@ def _damage(path: Path) -> Iterator[None]:
         # Errors of our own code are faults of ours, and keep their traceback.
         if not isinstance(error, OSError | RuntimeError | KeyError) and not _is_of_h5py(error):
             raise
-        reason = " ".join(str(error).split())
+        reason = brief(error)
         raise FormatError(
             f"{path}: damaged, or lacks what it should hold ({reason}); delete it and run again"
         ) from None

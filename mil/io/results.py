@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import Field, JsonValue, ValidationError, model_serializer, model_validator
 
 from mil.config import Fusion, Section
-from mil.errors import FormatError, MilError
+from mil.errors import FormatError, MilError, brief
 from mil.io.atomic import write_json
 from mil.io.bags.patients import HELD_OUT
 from mil.io.localisation import Localisation
@@ -546,7 +546,7 @@ def _finite(text: str) -> float:
 def _reason(error: Exception) -> str:
     """One line about why a file cannot be used; of several faults the first."""
     if not isinstance(error, ValidationError):
-        return " ".join(str(error).split())[:300]
+        return brief(error)
     fault = error.errors()[0]
     place = ".".join(map(str, fault["loc"]))
     if fault["type"] == "missing":

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from mil.config import TrainConfig
+from mil.errors import brief
 from mil.io.atomic import atomic_path
 from mil.io.disk import raise_of_machine
 from mil.train.optim import AdamW
@@ -120,7 +121,7 @@ class Checkpoint:
         except (OSError, SafetensorError, ValueError) as error:
             raise_of_machine(error, self.path)
             # A damaged file costs time, not the run: training can always start over.
-            reason = " ".join(str(error).split())
+            reason = brief(error)
             self._print(f"{self.path} cannot be read ({reason}); training starts over")
             return None
         self._print(

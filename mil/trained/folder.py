@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from mil.errors import ConfigError, FormatError
+from mil.errors import ConfigError, FormatError, brief
 from mil.heads import build_head, head_names
 from mil.io.atomic import atomic_path, write_json
 from mil.io.disk import raise_of_machine
@@ -32,8 +32,6 @@ from mil.trained.record import (
 from mil.trained.scaling import FeatureScaling, empty_scaling
 from mil.versions import TOOL_VERSION
 
-# Characters of an error that a message shows: torch lists every weight that does not fit.
-LONGEST_REASON = 200
 # Written about the weights afterwards, by `mil.trained.seal` and `mil.trained.card`.
 ABOUT_WEIGHTS = (MANIFEST, "MODEL_CARD.md")
 
@@ -107,7 +105,7 @@ def load_trained(folder: Path, which: Which = "kept") -> tuple[nn.Module, Traine
     except (OSError, SafetensorError, RuntimeError) as error:
         raise_of_machine(error, weights)
         # Torch lists every tensor that does not fit, on a line each.
-        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        reason = brief(error)
         raise FormatError(
             f"{weights}: does not fit recipe.json: {reason}; get the folder again from its source, "
             "or train the head again"

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mil.config import Section, checked
-from mil.errors import FormatError
+from mil.errors import FormatError, brief
 
 FORMAT = "mil.seal"
 VERSION = 1
@@ -61,7 +61,7 @@ def read_manifest(folder: Path) -> HeadManifest:
             "writes one for its files as they are now"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
+        reason = brief(error)
         raise FormatError(
             f"{path}: not the manifest of a head ({reason}); get the folder again from its source"
         ) from None

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from mil.bags import join
-from mil.errors import FormatError
+from mil.errors import FormatError, brief
 from mil.io.atomic import atomic_path, write_json
 from mil.io.scores import HeadScores
 from mil.trained.folder import load_trained
@@ -126,7 +126,7 @@ def _score_example(folder: Path) -> HeadScores:
         example = load_file(path)
         return forward(head, trained, join([example["features"]], [example["coords"]]))
     except (OSError, SafetensorError, KeyError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = brief(error)
         raise FormatError(f"{path}: is no bag for this head: {reason}") from None
 
 

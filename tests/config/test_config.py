@@ -244,6 +244,7 @@ def test_faults_of_a_heads_options_name_the_recipes_file(tmp_path):
         ({"task": "survival_discrete", "ends": [0]}, r"ends\.0: .*greater than 0"),
         ({"task": "survival"}, "task: Input should be 'classification'"),
         ({"task": "regression", "positive": "a"}, "positive: 'a' is not among classes"),
+        ({"classes": ["n" * 10_000, "t"], "positive": "a"}, "^.{100,320}$"),
     ],
 )
 def test_a_dataset_that_cannot_be_is_refused(settings, message):

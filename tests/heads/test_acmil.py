@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mil.bags import MASKED, Bags, HeadOutput, join, log_attention
+from mil.errors import ConfigError
 from mil.heads import build_head
 from mil.heads._stkim import mask_top
 from mil.losses import attention_entropy, branch_cross_entropy, branch_diversity, cross_entropy
@@ -198,3 +199,16 @@ def test_bag_row_is_pooled_with_the_mean_attention():
     mean = log_attention(out.scores, bags.offsets).exp().mean(1)
     want = head.classify(mean @ head.reduce(bags.features))
     torch.testing.assert_close(out.logits[0], want, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("acmil", {"branches": 2_000_000}),
+        ("acmil_mha", {"branches": 2_000_000}),
+        ("graph_select", {"layers": 2_000_000}),
+    ],
+)
+def test_a_number_of_modules_that_is_surely_a_slip_is_refused(name, options):
+    with pytest.raises(ConfigError, match="less than or equal to 100"):
+        build_head(name, options, dim=4, classes=2)

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from mil.errors import brief
+
 # How other kinds of file begin, for people who look at the name only.
 OTHER_KINDS = {
     b"\xff\xd8\xff": "a JPEG image",
@@ -43,7 +45,7 @@ def check_file(path: Path) -> str:
 
 def one_line(path: Path, error: Exception) -> str:
     """A library's message in one line, without the slide's folder: reasons are sent around."""
-    return " ".join(str(error).replace(f"{path.parent}{os.sep}", "").split())
+    return brief(str(error).replace(f"{path.parent}{os.sep}", ""))
 
 
 def why_unreadable(path: Path, error: Exception) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mil.errors import FormatError, ReadingError, UnreadableSlideError
 from mil.io.guard import run_guarded
-from mil.io.slides.soundness import is_sound
+from mil.io.slides.soundness import impossible_blocks, is_sound
 
 # Time of computing that opening may take. A good slide takes a few milliseconds.
 COMPUTING_S = 3.0
@@ -29,7 +29,8 @@ def look_first(path: Path, try_out: Callable[[], None]) -> None:
             which will meet it too.
 
     Raises:
-        UnreadableSlideError: the child crashed, or went beyond the limits.
+        UnreadableSlideError: the file claims what cannot be, or the child crashed or went
+            beyond the limits.
     """
     status = path.stat()
     file = (str(path.absolute()), status.st_size, status.st_mtime_ns)
@@ -38,6 +39,8 @@ def look_first(path: Path, try_out: Callable[[], None]) -> None:
     if is_sound(path):
         _known.add(file)
         return
+    if fault := impossible_blocks(path):
+        raise UnreadableSlideError(path, fault)
     try:
         run_guarded(_trial, try_out, path=path, seconds=COMPUTING_S, gigabytes=GIGABYTES)
     except FormatError as error:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tifffile
 
-from mil.errors import UnreadableSlideError
+from mil.errors import UnreadableSlideError, brief
 from mil.io.slides.images import ContainerImage
 from mil.io.slides.levels import check_sizes, make_levels, same_shape
 from mil.io.slides.tiff import TiffPages, is_rgb
@@ -44,7 +44,7 @@ def open_image(pages: TiffPages, image: ContainerImage, remark: str) -> TiffSour
     try:
         return TiffSource(pages.path, VENDOR, image.pages, properties, remark)
     except Exception as error:  # noqa: BLE001  strange files raise errors of every kind
-        reason = " ".join(str(error).split())
+        reason = brief(error)
         raise UnreadableSlideError(pages.path, f"image {image} cannot be read: {reason}") from None
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import openslide
 import tifffile
 
@@ -14,10 +15,13 @@ from mil.io.slides.blocks import LARGEST_BLOCK_BYTES
 from mil.io.slides.faults import TIFF
 from mil.io.slides.levels import IMPOSSIBLE_PX
 from mil.io.slides.ome_claims import claimed_planes
-from mil.io.slides.tiff import COMPRESSIONS, MOST_PAGES, VENDORS
+from mil.io.slides.tiff import COMPRESSIONS, MOST_PAGES, VENDORS, open_pages
 
 # Planes that an OME-TIFF may claim without a trial; tifffile counts them one by one.
 MOST_PLANES = 10_000
+# TIFF's tags TileByteCounts and StripByteCounts.
+BYTE_COUNTS_OF_TILES = 325
+BYTE_COUNTS_OF_STRIPS = 279
 
 
 class _Complaint(Exception):
@@ -77,6 +81,44 @@ def is_sound(path: Path) -> bool:
         return openslide.OpenSlide.detect_format(path) in VENDORS
     except Exception:  # noqa: BLE001  strange files raise errors of every kind
         return False
+
+
+def impossible_blocks(path: Path) -> str:
+    """Impossible sizes of blocks in a TIFF that tifffile does not read; empty: none.
+
+    `TiffPages.impossible_claim` is for those that it reads. OpenSlide takes as much memory for
+    a block as the file claims, and ends the process if it does not get it.
+
+    Args:
+        path: file of any kind.
+    """
+    with path.open("rb") as file:
+        if file.read(4) not in TIFF:
+            return ""
+    try:
+        pages = open_pages(path)
+        if pages is not None:
+            pages.close()
+            return ""
+        # It reads JPEGs of Hamamatsu in lines, whose sizes there are cut to 32 bits.
+        if openslide.OpenSlide.detect_format(path) in (None, "hamamatsu"):
+            return ""
+        file_bytes = path.stat().st_size
+        with tifffile.TiffFile(path, _multifile=False) as tiff:
+            for page in islice(tiff.pages, MOST_PAGES):
+                tags = page.aspage().tags
+                counts = tags.get(BYTE_COUNTS_OF_TILES) or tags.get(BYTE_COUNTS_OF_STRIPS)
+                if counts is None:
+                    return "its TIFF tags are damaged: the sizes of its blocks are missing"
+                largest = int(np.max(counts.value))
+                if largest > file_bytes:
+                    return (
+                        f"a block of page {page.index} claims {largest} bytes; the file is damaged"
+                    )
+    # OpenSlide may read it all the same, and is tried out first.
+    except Exception:  # noqa: BLE001  strange files raise errors of every kind
+        return ""
+    return ""
 
 
 def _is_sound_page(page: tifffile.TiffPage | tifffile.TiffFrame, file_bytes: int) -> bool:

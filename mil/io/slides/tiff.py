@@ -15,7 +15,7 @@ import tifffile
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from mil.errors import ReadingError
+from mil.errors import ReadingError, brief
 from mil.io.slides.blocks import LARGEST_BLOCK_BYTES, BlockError, RgbPixels
 from mil.io.slides.headers import JPEG_END, JPEG_START, Kind, claimed_size, kind_of
 
@@ -226,7 +226,7 @@ class TiffBlocks:
                         f"{self._file.name}: reading stopped: {error}; run again"
                     ) from None
             except Exception as error:  # noqa: BLE001  every codec raises its own
-                reason = " ".join(str(error).split()) or type(error).__name__
+                reason = brief(error)
         raise BlockError(reason)
 
     def fetch(self, index: int) -> bytes:

@@ -12,7 +12,7 @@ from mil.errors import UnreadableSlideError
 from mil.io.slides import SlideReader, first_look
 from mil.io.slides.first_look import look_first
 from mil.io.slides.levels import check_sizes
-from mil.io.slides.soundness import is_sound
+from mil.io.slides.soundness import impossible_blocks, is_sound
 from mil.io.slides.tiff import TiffBlocks, orientation_of
 from tests.io.slides.test_decoders import APERIO, drawn, write, write_ome
 from tests.messages import one_line
@@ -129,6 +129,25 @@ def test_a_directory_that_leads_back_is_not_followed_for_ever(tmp_path):
     assert not is_sound(path)
     with one_line(UnreadableSlideError, match="TIFF that is no slide"):
         SlideReader(path)
+
+
+def test_openslide_is_not_asked_for_blocks_whose_sizes_are_not_known(tmp_path):
+    path = tmp_path / "a.svs"
+    write(path, "jpeg", picture=PICTURE, tile=64, aperio=True)
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        width, counts = (file.pages[0].tags[number] for number in (322, 325))
+    # Several widths of a tile: tifffile does not read on, OpenSlide takes the first.
+    data[width.offset + 4 : width.offset + 8] = (2).to_bytes(4, "little")
+    data[width.offset + 8 : width.offset + 12] = counts.valueoffset.to_bytes(4, "little")
+    place = counts.valueoffset + 4 * (counts.count - 1)
+    data[place : place + 4] = (0xF0000000).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert impossible_blocks(path).endswith("claims 4026531840 bytes; the file is damaged")
+    # A place that tifffile takes for none.
+    data[counts.offset + 8 : counts.offset + 12] = (3).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert impossible_blocks(path).endswith("the sizes of its blocks are missing")
 
 
 @pytest.mark.parametrize(("size", "sound"), [("1", True), ("99", True), ("99999", False)])
