@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -87,7 +88,7 @@ def make_study(folder: Path) -> list[Slide]:
             rows += members[:number]
     for row in rows:
         make(row.path, folder / row.path)
-    return [row.model_copy(update={"path": str(folder / row.path)}) for row in rows]
+    return [replace(row, path=str(folder / row.path)) for row in rows]
 
 
 def _run_mil(folder: Path, slides: Path, cores: int) -> Usage:

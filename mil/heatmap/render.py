@@ -103,15 +103,16 @@ def painted(
     opacity: float,
 ) -> Image.Image:
     """Lay a colour (0..255) on each tile's footprint; positions as for `overlay`."""
-    pixels = np.asarray(image, np.float32).copy()
+    pixels = np.array(image)
     # Corners outside the image are clipped: a negative index would count from its end.
     first = np.rint(corners).astype(int).clip(0)
     last = np.rint(corners + side).astype(int).clip(0)
     for (x0, y0), (x1, y1), colour in zip(first, last, colours, strict=True):
+        # Only here as floats: most of an image of a small slide is no tile.
         window = pixels[y0:y1, x0:x1]
-        window *= 1 - opacity
-        window += opacity * colour
-    return Image.fromarray(pixels.round().astype(np.uint8))
+        blended = window.astype(np.float32) * (1 - opacity) + opacity * colour
+        window[:] = blended.round()
+    return Image.fromarray(pixels)
 
 
 def outlined(
