@@ -7,6 +7,7 @@ WEIGHTS SLIDES OUT, where SLIDES is a csv of slide, path, label and split.
 import csv
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -28,7 +29,7 @@ OPACITY = 0.55
 
 def build_encoder(weights: str) -> tuple[torch.nn.Module, Tensor, Tensor]:
     """The encoder with its weights, and mean and standard deviation of its pixels."""
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     stored = torch.load(weights, weights_only=True)
     # The file names its tensors otherwise; their order is the same.
     model.load_state_dict(dict(zip(model.state_dict(), stored.values(), strict=True)))
