@@ -22,6 +22,8 @@ from torchmil.models import ABMIL
 TILE_PX = 224
 MPP = 0.5
 BATCH = 16
+# Smallest share of tissue in a tile, as ours.
+MIN_TISSUE = 0.25
 EPOCHS = 50
 OVERVIEW_PX = 1200
 OPACITY = 0.55
@@ -53,6 +55,11 @@ def lay_tiles(path: Path) -> TilingResult:
     )
 
 
+def corners_of(tiles: TilingResult) -> np.ndarray:
+    """Corners of the tiles with enough tissue, level-0 pixels, int [tiles, 2]."""
+    return np.stack([tiles.x, tiles.y], axis=1)[tiles.tissue_fractions >= MIN_TISSUE]
+
+
 @torch.no_grad()
 def embed(
     path: Path, tiles: TilingResult, encoder: tuple[torch.nn.Module, Tensor, Tensor]
@@ -62,7 +69,7 @@ def embed(
     features = []
     size = (tiles.read_tile_size_px,) * 2
     with OpenSlide(path) as slide:
-        corners = list(zip(tiles.x.tolist(), tiles.y.tolist(), strict=True))
+        corners = [(x, y) for x, y in corners_of(tiles).tolist()]
         for start in range(0, len(corners), BATCH):
             images = [
                 slide.read_region(corner, tiles.read_level, size)
@@ -114,7 +121,7 @@ def draw(path: Path, tiles: TilingResult, attention: np.ndarray, out: Path) -> N
     pixels = np.asarray(image).astype(np.float32)
     ranks = attention.argsort().argsort() / max(len(attention) - 1, 1)
     side = tiles.tile_size_lv0 / scale
-    for x, y, rank in zip(tiles.x / scale, tiles.y / scale, ranks, strict=True):
+    for (x, y), rank in zip(corners_of(tiles) / scale, ranks, strict=True):
         window = pixels[round(y) : round(y + side), round(x) : round(x + side)]
         window *= 1 - OPACITY
         window += OPACITY * 255 * np.array([rank, 0.2, 1 - rank])
