@@ -3,32 +3,10 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Task as RichTask
-from rich.table import Column
-from rich.text import Text
-
-
-class _RateColumn(ProgressColumn):
-    """Rate in the unit of the bar; rich's own column knows bytes alone."""
-
-    def __init__(self, unit: str) -> None:
-        super().__init__(table_column=Column(no_wrap=True))
-        self.unit = unit
-
-    def render(self, task: RichTask) -> Text:
-        rate = f"{task.speed:.1f}" if task.speed else "-"
-        return Text(f"{rate} {self.unit}/s")
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 class Advance(Protocol):
@@ -49,22 +27,57 @@ def progress(title: str, total: int, unit: str) -> Iterator[Advance]:
     Yields:
         Function to call as items are done.
     """
-    # Without markup: brackets in a note are text.
-    note_column = TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True))
-    columns = (
-        TextColumn(title),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _RateColumn(unit),
-        TimeRemainingColumn(),
-        note_column,
-    )
-    # Standard output is for results; log files of a workflow need no bars.
-    console = Console(file=sys.stderr)
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
+    # Jobs of a workflow write to log files, which need no bars.
+    if not sys.stderr.isatty():
+        yield _unseen
+        return
+    with _bar(title, unit) as bar:
         task = bar.add_task(title, total=total, note="")
 
         def advance(count: int, note: str = "") -> None:
             bar.update(task, advance=count, note=note)
 
         yield advance
+
+
+def _unseen(count: int, note: str = "") -> None:
+    """Show nothing."""
+
+
+def _bar(title: str, unit: str) -> "Progress":
+    """The bar; rich is imported here, since most jobs show none."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.table import Column
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        """Rate in the unit of the bar; rich's own column knows bytes alone."""
+
+        def __init__(self) -> None:
+            super().__init__(table_column=Column(no_wrap=True))
+
+        def render(self, task: Task) -> Text:
+            rate = f"{task.speed:.1f}" if task.speed else "-"
+            return Text(f"{rate} {unit}/s")
+
+    # Without markup: brackets in a note are text.
+    note_column = TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True))
+    return Progress(
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeRemainingColumn(),
+        note_column,
+        # Standard output is for results.
+        console=Console(file=sys.stderr),
+    )

@@ -13,7 +13,7 @@ STAGE_VERSION = {
     "score": 1,
     "evaluate": 6,
     "compare": 2,
-    "heatmap": 5,
+    "heatmap": 6,
     "card": 3,
     "report": 5,
 }

@@ -11,7 +11,6 @@ from PIL import Image
 from mil.errors import FormatError, MilError
 from mil.heatmap.render import painted
 from mil.io.bags import BagHeader, BagPositions
-from mil.io.slides import SlideReader, draw_overview
 from mil.io.tiles import read_tiles
 
 WHITE = (255, 255, 255)
@@ -153,6 +152,9 @@ def slide_itself(slide: Path, bag: BagPositions, positions: Positions) -> Canvas
         SlideError: the slide cannot be read.
         FormatError: it is larger or smaller than the slide of the bag.
     """
+    # Most heatmaps need no slide, whose libraries take a tenth of a second to import.
+    from mil.io.slides import SlideReader, draw_overview
+
     # Any file may lie under the slide's name: attention must not be drawn on another slide.
     with SlideReader(slide) as reader:
         size = np.array(reader.size_px)

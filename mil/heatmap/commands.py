@@ -72,7 +72,7 @@ def heatmap(
 
     Example: mil heatmap --score scores/demo_01.h5 --bag BAGS/demo_01.h5 --out demo_01.png
     """
-    from mil.heatmap.part import HeatmapFolders, HeatmapJob, draw_slide, jobs_of_part
+    from mil.heatmap.part import HeatmapFolders, HeatmapJob, draw_slide, jobs_of_part, probe_files
     from mil.io.part_jobs import finish, run_jobs
     from mil.io.tables.parts import parse_part
 
@@ -86,6 +86,7 @@ def heatmap(
             part=parse_part(part),
             only_test=slides == "test",
         )
+        probe_files(jobs)
         finish("heatmap", run_jobs("heatmap", jobs, draw_slide), [table] if table else [])
     elif score and bag and out and not dataset:
         job = HeatmapJob(

@@ -10,6 +10,7 @@ from mil.errors import DatasetError
 from mil.heatmap.render import Scale
 from mil.heatmap.stage import run
 from mil.io.part_jobs import Output
+from mil.io.probe import probe
 from mil.io.provenance import digest_of, file_digest, made_from
 from mil.io.scores import score_path
 from mil.io.tables import Slide, read_dataset, read_folds
@@ -154,6 +155,16 @@ def _splits(folds: Path | None) -> dict[str, tuple[tuple[str, str], ...]]:
     for row in [] if folds is None else read_folds(folds):
         splits[row["slide"]] = (*splits.get(row["slide"], ()), (row["fold"], row["split"]))
     return splits
+
+
+def probe_files(jobs: Sequence[HeatmapJob]) -> None:
+    """Probe the files of slides without a picture together: a process each takes longer.
+
+    Args:
+        jobs: Jobs of a part; see `mil.io.probe`.
+    """
+    missing = [job for job in jobs if not job.out.exists()]
+    probe([path for job in missing for path in (job.bag, job.score, job.tiles) if path])
 
 
 def draw_slide(job: HeatmapJob, stale: Sequence[Output]) -> str:

@@ -5,27 +5,22 @@ from pathlib import Path
 from textwrap import fill, wrap
 from typing import Literal
 
-import matplotlib as mpl
 import numpy as np
 from jaxtyping import Bool, Float, Num
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from shapely import MultiPolygon
 
-from mil.io.h5 import MADE_FROM
+from mil.heatmap.colours import INFERNO, colours_of
+from mil.heatmap.page import DOTS_PER_INCH, Page, Panel, Place, Rings, pixels, points
 from mil.statistics.discrimination import mid_ranks
 
 Scale = Literal["percentile", "relative"]
-Rings = Sequence[Float[np.ndarray, "corners 2"]]  # pixels of the overview
 
-COLOURS = "inferno"
 OPACITY = 0.55
 # Lines around selected tiles: no colour of attention is like cyan.
 SELECTED = "#00e5ff"
 ANNOTATED = "#00c853"
 TISSUE = "#1565c0"
-DOTS_PER_INCH = 110
 # Multiples of uniform attention where the colours end.
 RELATIVE_TOP = 10.0
 # Width of one of the two images, and the most that its height may be, inches.
@@ -37,8 +32,31 @@ TITLE_LETTERS = 120
 MESSAGE_LETTERS = 75
 LETTERS_PER_INCH = 10
 LINE_INCHES = 0.19
-TITLE_POINTS = 10
+TITLE_POINTS = 10.0
 CAUTION = "#9a4f00"
+# Edges of the page, the space above the images under one line of title, that between
+# the images, and that right of them, inches.
+EDGE_INCHES = 0.1
+ABOVE_INCHES = 0.7
+GAP_INCHES = 0.15
+BESIDE_INCHES = 1.5
+# The colour bar: distance from the images and width, inches; lower end and length as
+# shares of the page's height; parts between its ticks, where they have room and not.
+BAR_GAP_INCHES = 0.4
+BAR_INCHES = 0.15
+BAR_BOTTOM = 0.15
+BAR_SHARE = 0.6
+TICKS = 5
+FEW_TICKS = 2
+# Letters and lines, points.
+CAPTION_POINTS = 9.0
+CAPTION_GAP_POINTS = 3.0
+ANNOTATED_POINTS = 1.4
+TISSUE_POINTS = 0.8
+TICK_POINTS = 3.5
+THIN_POINTS = 0.8
+SCALE_BAR_POINTS = 3.0
+SCALE_BAR_LABEL_POINTS = 8.0
 # Lengths that a scale bar may have, micrometres.
 BAR_LENGTHS_UM = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
@@ -74,8 +92,7 @@ def overlay(
         values: Values of the tiles; 0 is the bottom of the colours.
         top: Value at the top of the colours.
     """
-    colours = mpl.colormaps[COLOURS](np.clip(values / top, 0, 1))[:, :3] * 255
-    return painted(overview, corners, side, colours, OPACITY)
+    return painted(overview, corners, side, colours_of(values / top), OPACITY)
 
 
 def painted(
@@ -86,15 +103,16 @@ def painted(
     opacity: float,
 ) -> Image.Image:
     """Lay a colour (0..255) on each tile's footprint; positions as for `overlay`."""
-    pixels = np.asarray(image, np.float32).copy()
+    pixels = np.array(image)
     # Corners outside the image are clipped: a negative index would count from its end.
     first = np.rint(corners).astype(int).clip(0)
     last = np.rint(corners + side).astype(int).clip(0)
     for (x0, y0), (x1, y1), colour in zip(first, last, colours, strict=True):
+        # Only here as floats: most of an image of a small slide is no tile.
         window = pixels[y0:y1, x0:x1]
-        window *= 1 - opacity
-        window += opacity * colour
-    return Image.fromarray(pixels.round().astype(np.uint8))
+        blended = window.astype(np.float32) * (1 - opacity) + opacity * colour
+        window[:] = blended.round()
+    return Image.fromarray(pixels)
 
 
 def outlined(
@@ -147,65 +165,62 @@ def draw(
         note: Caution about the colours, below the title; empty: none.
         made_from: Digest of what the picture depends on; see `mil.io.provenance`.
     """
-    wide = WIDTH_INCHES
     tall = min(WIDTH_INCHES * overview.height / overview.width, TALLEST_INCHES)
     lines = wrap(title, TITLE_LETTERS)
     cautions = wrap(note, TITLE_LETTERS)
-    more = LINE_INCHES * (len(lines) + len(cautions) - 1)
-    figure = Figure(figsize=(2 * wide + 1.5, tall + 0.8 + more), dpi=DOTS_PER_INCH)
-    width, height = figure.get_size_inches()
-    places = [
-        ((0.1 + k * (wide + 0.15)) / width, 0.1 / height, wide / width, tall / height)
-        for k in (0, 1)
-    ]
-    left, right = (figure.add_axes(place) for place in places)
-    for axes, image, caption in ((left, overview, name), (right, coloured, heading)):
-        # Shrunk to what will be seen: drawing every pixel takes most of the time.
-        small = image.copy()
-        shown_px = round(wide * DOTS_PER_INCH), round(tall * DOTS_PER_INCH)
-        small.thumbnail(shown_px, reducing_gap=2.0)
-        axes.imshow(small, extent=(0, overview.width, overview.height, 0))
-        axes.set_title(caption, fontsize=9, loc="left", pad=3)
-        axes.set_axis_off()
-        _draw_rings(axes, annotated, ANNOTATED, 1.4)
-    _draw_rings(left, tissue, TISSUE, 0.8)
-    _draw_scale_bar(left, overview, um_per_px)
+    above = LINE_INCHES * (len(lines) + len(cautions) - 1) + ABOVE_INCHES
+    page = Page(2 * WIDTH_INCHES + BESIDE_INCHES, above + tall + EDGE_INCHES)
+    panels = []
+    for number, (image, caption) in enumerate(((overview, name), (coloured, heading))):
+        x = EDGE_INCHES + number * (WIDTH_INCHES + GAP_INCHES)
+        panel = page.show(image, Place(x, above, WIDTH_INCHES, tall))
+        page.outline(panel, annotated, ANNOTATED, ANNOTATED_POINTS)
+        baseline = panel.box[1] - points(CAPTION_GAP_POINTS)
+        page.write((panel.box[0], baseline), caption, CAPTION_POINTS, anchor="ls")
+        panels.append(panel)
+    page.outline(panels[0], tissue, TISSUE, TISSUE_POINTS)
+    _draw_scale_bar(page, panels[0], overview, um_per_px)
+    _draw_colour_bar(page, scale)
+    _write_lines(page, lines, EDGE_INCHES, "black")
+    _write_lines(page, cautions, EDGE_INCHES + LINE_INCHES * len(lines), CAUTION)
+    page.save(path, made_from)
+
+
+def _write_lines(page: Page, lines: Sequence[str], top_inches: float, colour: str) -> None:
+    """Write lines of text from the left, this far below the top of a page."""
+    for number, line in enumerate(lines):
+        at = pixels(EDGE_INCHES), pixels(top_inches + LINE_INCHES * number)
+        page.write(at, line, TITLE_POINTS, colour=colour)
+
+
+def _draw_colour_bar(page: Page, scale: Scale) -> None:
+    """Draw the colours with their values, right of the images."""
     if scale == "percentile":
         top = 100.0
         label = "percentile of attention within this slide"
     else:
         top = RELATIVE_TOP
         label = "attention, multiples of uniform"
-    colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, top), COLOURS)
-    bar = figure.add_axes(((2 * wide + 0.4) / width, 0.15, 0.15 / width, 0.6))
+    x = 2 * WIDTH_INCHES + BAR_GAP_INCHES
+    place = Place(
+        x, page.height * (1 - BAR_BOTTOM - BAR_SHARE), BAR_INCHES, page.height * BAR_SHARE
+    )
+    # As they look on white, under the opacity that they are laid on tissue with.
+    page.bar(place, (INFERNO * OPACITY + 255 * (1 - OPACITY)).round().astype(np.uint8))
+    right = pixels(place.x + place.width)
+    parts = TICKS if place.height >= (TICKS + 1) * LINE_INCHES else FEW_TICKS
+    beyond = 0.0
+    for number in range(parts + 1):
+        y = (place.y + place.height * (1 - number / parts)) * DOTS_PER_INCH
+        tick = right + points(TICK_POINTS)
+        page.line((right, y), (tick, y), THIN_POINTS)
+        at = tick + points(TICK_POINTS), y
+        written = page.write(at, f"{top * number / parts:g}", TITLE_POINTS, anchor="lm")
+        beyond = max(beyond, written[2])
     # The label runs along the bar, and a wide slide leaves little height for it.
-    label = fill(label, max(12, int(LETTERS_PER_INCH * height)))
-    figure.colorbar(colours, cax=bar, label=label, alpha=OPACITY)
-    _write_lines(figure, lines, 0.1, "black")
-    _write_lines(figure, cautions, 0.1 + LINE_INCHES * len(lines), CAUTION)
-    _save(figure, path, made_from)
-
-
-def _save(figure: Figure, path: Path, made_from: str) -> None:
-    metadata = {MADE_FROM: made_from} if made_from else {}
-    figure.savefig(path, format="png", metadata=metadata)
-
-
-def _write_lines(figure: Figure, lines: Sequence[str], top_inches: float, colour: str) -> None:
-    """Write lines of text from the left, this far below the top of a figure."""
-    width, height = figure.get_size_inches()
-    for number, line in enumerate(lines):
-        y = 1 - (top_inches + LINE_INCHES * number) / height
-        # Dollar signs in a slide's name are no formula.
-        figure.text(
-            0.1 / width,
-            y,
-            line,
-            fontsize=TITLE_POINTS,
-            va="top",
-            color=colour,
-            parse_math=False,
-        )
+    label = fill(label, max(12, int(LETTERS_PER_INCH * page.height)))
+    middle = (place.y + place.height / 2) * DOTS_PER_INCH
+    page.write_upwards(beyond + points(TICK_POINTS), middle, label, TITLE_POINTS)
 
 
 def draw_message(path: Path, title: str, message: str, *, made_from: str = "") -> None:
@@ -217,37 +232,25 @@ def draw_message(path: Path, title: str, message: str, *, made_from: str = "") -
         message: A sentence or two.
         made_from: Digest of what the picture depends on; see `mil.io.provenance`.
     """
-    figure = Figure(figsize=(8.0, 3.2), dpi=DOTS_PER_INCH)
-    _write_lines(figure, wrap(title, MESSAGE_LETTERS), 0.16, "black")
-    figure.text(
-        0.5,
-        0.45,
-        fill(message, 50),
-        fontsize=15,
-        ha="center",
-        va="center",
-        color="#555555",
-        parse_math=False,
-    )
-    _save(figure, path, made_from)
+    page = Page(8.0, 3.2)
+    _write_lines(page, wrap(title, MESSAGE_LETTERS), 0.16, "black")
+    middle = page.image.width / 2, page.image.height * 0.55
+    page.write(middle, fill(message, 50), 15.0, anchor="mm", colour="#555555")
+    page.save(path, made_from)
 
 
-def _draw_rings(axes: Axes, rings: Rings, colour: str, width: float) -> None:
-    for ring in rings:
-        axes.plot(ring[:, 0], ring[:, 1], color=colour, linewidth=width)
-
-
-def _draw_scale_bar(axes: Axes, overview: Image.Image, um_per_px: float) -> None:
+def _draw_scale_bar(page: Page, panel: Panel, overview: Image.Image, um_per_px: float) -> None:
     """Draw a bar of a round length, the longest that takes a fifth of the width."""
     if um_per_px <= 0:
         return
     longest_um = overview.width * um_per_px / 5
     length = max((n for n in BAR_LENGTHS_UM if n <= longest_um), default=BAR_LENGTHS_UM[0])
-    x = overview.width * 0.03
-    y = overview.height * 0.97
-    axes.plot([x, x + length / um_per_px], [y, y], color="black", linewidth=3)
+    left, top, right, bottom = panel.box
+    x = left + 0.03 * (right - left)
+    y = top + 0.97 * (bottom - top)
+    page.line((x, y), (x + length / um_per_px * panel.scale, y), SCALE_BAR_POINTS)
     label = f"{length / 1000:g} mm" if length >= 1000 else f"{length} µm"
-    axes.text(x, y - overview.height * 0.012, label, fontsize=8)
+    page.write((x, y - 0.012 * (bottom - top)), label, SCALE_BAR_LABEL_POINTS, anchor="ls")
 
 
 def rings_of(

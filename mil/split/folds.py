@@ -6,7 +6,6 @@ Neither the order of the table nor the names of the labels change a division.
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from mil.errors import DatasetError
 from mil.io.tables import Slide
@@ -172,6 +171,10 @@ def _parts(
     common = [label for label in counts if counts[label] >= num_parts]
     # Labels too rare for every part count as the first, for scikit-learn warns of them.
     strata = [common.index(label) if label in common else 0 for label in labels]
+    # Imported when patients are drawn: it takes as long as all other imports together,
+    # and a table that names the splits needs none.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     folds = StratifiedGroupKFold(num_parts, shuffle=True, random_state=seed)
     no_features = np.zeros(len(members))
     return [[members[i] for i in part] for _, part in folds.split(no_features, strata, patients)]

@@ -1,14 +1,13 @@
 """The QC image: the slide with its tissue outlined, its tiles, and the flagged ones coloured."""
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from shapely.geometry.base import BaseGeometry
 
+from mil.io.font import Font, picture_font
 from mil.tile.flags import flagged
 
 OUTLINE = (0, 105, 92)
@@ -28,7 +27,6 @@ LEAST_FONT_PX = 18
 # Narrower images are padded, or the title would take many lines.
 LEAST_WIDTH_PX = 640
 Colour = tuple[int, int, int, int]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def draw_qc_image(
@@ -85,7 +83,7 @@ def _draw_boxes(
 def _with_legend(image: Image.Image, title: str, counts: Mapping[str, int]) -> Image.Image:
     width = max(image.width, LEAST_WIDTH_PX)
     size_px = max(LEAST_FONT_PX, round(width * FONT_SHARE))
-    font = _font(size_px)
+    font = picture_font(float(size_px))
     margin = size_px // 2
     texts: list[tuple[str, Colour]] = [(word, (0, 0, 0, 255)) for word in title.split()]
     for name, count in counts.items():
@@ -128,17 +126,3 @@ def _lines(
             left -= font.getlength(f"{part} ")
             rest = rest[fits:]
     return lines
-
-
-def _font(size_px: int) -> Font:
-    """The font that comes with matplotlib, which has µ and ² as Pillow's own has not.
-
-    It is located without importing matplotlib, which takes a second.
-    """
-    package = find_spec("matplotlib")
-    if package:
-        folder = Path(package.origin or "").parent / "mpl-data" / "fonts" / "ttf"
-        path = folder / "DejaVuSans.ttf"
-        if path.is_file():
-            return ImageFont.truetype(str(path), size_px)
-    return ImageFont.load_default(size_px)

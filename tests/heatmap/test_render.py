@@ -3,12 +3,12 @@
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 from shapely import MultiPolygon, Polygon, box
 
-from mil.heatmap.render import COLOURS, OPACITY, RELATIVE_TOP, draw, overlay, rings_of, scaled
+from mil.heatmap.colours import INFERNO
+from mil.heatmap.page import Page, Place
+from mil.heatmap.render import OPACITY, RELATIVE_TOP, draw, overlay, rings_of, scaled
 
 GREY = 200
 
@@ -27,7 +27,7 @@ def coloured(corners, side, values, size=(60, 40), top=100.0) -> np.ndarray:
 def colour_of(share: float) -> np.ndarray:
     """What a tile at this share of the scale looks like on grey."""
     return np.rint(
-        (1 - OPACITY) * GREY + OPACITY * 255 * np.array(mpl.colormaps[COLOURS](float(share))[:3])
+        (1 - OPACITY) * GREY + OPACITY * 255 * np.array(mpl.colormaps["inferno"](float(share))[:3])
     )
 
 
@@ -147,17 +147,19 @@ def test_the_drawing_shows_what_it_is_given(tmp_path):
 def lines_drawn(path, **changes) -> list[tuple[float, float, str]]:
     """Left end, right end (both as shares of the width) and text of each line above the images."""
     texts = []
+    write = Page.write
 
-    def savefig(figure, *_, **__):
-        width = figure.bbox.width
-        for text in figure.texts:
-            box = text.get_window_extent(FigureCanvasAgg(figure).get_renderer())
-            assert 0 <= box.y0 < box.y1 <= figure.bbox.height
-            texts.append((box.x0 / width, box.x1 / width, text.get_text()))
+    def write_and_note(page, at, text, size, **options):
+        left, upper, right, lower = write(page, at, text, size, **options)
+        assert 0 <= upper < lower <= page.image.height
+        # Captions and ticks are anchored elsewhere than at the top.
+        if "anchor" not in options:
+            texts.append((left / page.image.width, right / page.image.width, text))
+        return left, upper, right, lower
 
     settings = {"scale": "percentile", "um_per_px": 0.0, "tissue": [], "annotated": []}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", savefig)
+        patch.setattr(Page, "write", write_and_note)
         picture = Image.new("RGB", (400, 60))
         draw(path, picture, picture, **settings | changes)
     return texts
@@ -192,3 +194,54 @@ def test_without_a_caution_the_picture_is_no_taller(tmp_path):
             sizes.append(picture.size)
     assert sizes[0] == (1353, 385)
     assert sizes[1][1] > 385
+
+
+def test_the_colours_are_those_of_inferno():
+    expected = mpl.colormaps["inferno"](np.arange(256))[:, :3] * 255
+    np.testing.assert_allclose(INFERNO, expected, atol=0.5)
+
+
+@pytest.mark.parametrize(("scale", "highest"), [("percentile", "100"), ("relative", "10")])
+def test_the_colour_bar_has_its_scale_beside_it(tmp_path, monkeypatch, scale, highest):
+    ticks = {}
+    write = Page.write
+
+    def write_and_note(page, at, text, size, **options):
+        if options.get("anchor") == "lm":
+            ticks[text] = at[1]
+        return write(page, at, text, size, **options)
+
+    monkeypatch.setattr(Page, "write", write_and_note)
+    picture = Image.new("RGB", (300, 300), (200, 200, 200))
+    settings = {"um_per_px": 0.0, "tissue": [], "annotated": []}
+    draw(tmp_path / "a.png", picture, picture, title="t", scale=scale, **settings)
+    with Image.open(tmp_path / "a.png") as page:
+        drawn = np.asarray(page).astype(int)
+    column = drawn[:, round((2 * 5.4 + 0.4 + 0.075) * 110)]
+    for text, share in (("0", 0.0), (highest, 1.0)):
+        inside = round(ticks[text]) + (3 if share else -3)
+        expected = 255 + OPACITY * (INFERNO[round(share * 255)].astype(int) - 255)
+        np.testing.assert_allclose(column[inside], expected, atol=8)
+
+
+def test_an_outline_has_its_width_and_place():
+    page = Page(2.0, 2.0)
+    panel = page.show(Image.new("RGB", (100, 100), "white"), Place(0.5, 0.5, 1.0, 1.0))
+    assert panel.box == (55, 55, 165, 165)
+    page.outline(panel, [np.array([[20, 50], [80, 50]], float)], "#000000", 1.4)
+    dark = 255 - np.asarray(page.image)[:, 110, 0].astype(float)
+    # 1.4 points are 2.14 pixels, half way down; the edge is soft.
+    assert dark.sum() / 255 == pytest.approx(2.14, abs=0.3)
+    assert (dark * np.arange(220)).sum() / dark.sum() + 0.5 == pytest.approx(110, abs=0.5)
+    # Left of the first corner there is nothing.
+    assert np.asarray(page.image)[:, 55 + 20].min() == 255
+
+
+@pytest.mark.parametrize("size", [(40, 30), (3000, 200), (200, 3000)])
+def test_an_image_of_any_size_lies_in_the_middle_of_its_place(size):
+    page = Page(4.0, 4.0)
+    page.show(Image.new("RGB", size, "black"), Place(1.0, 1.0, 2.0, 2.0))
+    y, x = np.nonzero(np.asarray(page.image)[..., 0] == 0)
+    assert (x.min() + x.max() + 1) / 2 == pytest.approx(220, abs=1)
+    assert (y.min() + y.max() + 1) / 2 == pytest.approx(220, abs=1)
+    assert max(np.ptp(x), np.ptp(y)) + 1 == 220

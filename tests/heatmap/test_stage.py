@@ -16,7 +16,7 @@ from mil.errors import DatasetError, FormatError
 from mil.heads import build_head
 from mil.heatmap import stage as heatmap_stage
 from mil.heatmap.canvas import GREY
-from mil.heatmap.render import COLOURS, OPACITY
+from mil.heatmap.render import OPACITY
 from mil.io.annotations import feature, write_geojson
 from mil.io.bags import read_bag, write_bag
 from mil.io.tables import read_csv, write_csv
@@ -345,7 +345,7 @@ def test_a_ready_bag_is_drawn_on_white_glass(slide, monkeypatch):
     before, after = (np.asarray(picture).astype(int) for picture in drawn["p"])
     assert before.shape == (round((3000 - 50) / scale), 1200, 3)
     expected = np.zeros(before.shape[:2], bool)
-    colours = mpl.colormaps[COLOURS](table(slide)["percentile"] / 100)[:, :3] * 255
+    colours = mpl.colormaps["inferno"](table(slide)["percentile"] / 100)[:, :3] * 255
     for (x, y), colour in zip((COORDS[:5] - ORIGIN) / scale, colours, strict=True):
         window = np.s_[round(y) : round(y + SIDE / scale), round(x) : round(x + SIDE / scale)]
         expected[window] = True

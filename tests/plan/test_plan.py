@@ -15,9 +15,9 @@ from PIL.PngImagePlugin import PngInfo
 from mil.config import Config, load_config, load_encoders
 from mil.errors import ConfigError, DatasetError
 from mil.io.tables import read_csv
-from mil.plan import TILING, make_plan
 from mil.plan.flags import size_flags, split_flags, state_flags
 from mil.plan.parts import refresh_tables
+from mil.plan.plan import TILING, make_plan
 from tests.messages import one_line
 from tests.synthetic import bag_file
 

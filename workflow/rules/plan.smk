@@ -2,8 +2,9 @@
 import re
 from pathlib import Path
 
-from mil.plan import TILING, locks, make_plan
+from mil.plan import locks
 from mil.plan.exits import exit_on_error, require_writable_folder
+from mil.plan.plan import TILING, make_plan
 from mil.versions import STAGE_VERSION
 
 # Jobs that Snakemake runs as processes of their own read these rules too.

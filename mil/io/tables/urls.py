@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from mil.errors import DatasetError
 from mil.io.tables.slides import Slide
@@ -49,6 +48,9 @@ def _fault(url: str, checksum: str, folder: Path) -> str:
         # `fetch` says what is wrong with it.
         return ""
     if parts.scheme == "file":
+        # The module also opens connections, and few tables need it.
+        from urllib.request import url2pathname
+
         # Links are followed: the file that would be copied counts.
         file = Path(os.path.realpath(url2pathname(parts.path)))
         if not file.is_relative_to(folder.resolve()):
