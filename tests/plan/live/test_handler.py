@@ -93,9 +93,7 @@ def test_a_failed_job_is_shown_once_with_its_error_and_log(shown, tmp_path):
     log.write_text("tile a: ok\nmil: no room on the disk\n")
     shown.plan()
     shown.start(1, "tile", 3, part="1of2")
-    shown.log(
-        "CalledProcessError ... returned non-zero exit status 1.", LogEvent.ERROR, logging.ERROR
-    )
+    shown.log("Command returned non-zero exit status 1.", LogEvent.ERROR, logging.ERROR)
     shown.fail(1, "tile", str(log))
     shown.log("Exiting because a job execution failed. Look above", level=logging.ERROR)
     shown.log("8 in, 0 out", **{ENDING_RECORD: True})
@@ -111,7 +109,7 @@ def test_a_failed_job_is_shown_once_with_its_error_and_log(shown, tmp_path):
         f"  log: {log}",
         "tile: 0 of 8 slides done, 1 job failed in 0:00",
         "8 in, 0 out",
-        "1 job failed; mend what it names, then the same command continues",
+        "1 job failed; once the cause is mended, the same command continues",
         "Complete log(s): b.log",
     ]
 

@@ -135,7 +135,7 @@ def _lines(console: Console) -> list[str]:
 @pytest.mark.parametrize(
     ("log", "error"),
     [
-        ("tile a: ok\nmil: tile: 1 of 2 slides failed: b: no\n", "mil: tile: 1 of 2 slides failed: b: no"),
+        ("tile a: ok\nmil: tile: b: no\nat last\n", "mil: tile: b: no"),
         ("mil: 2 slides cannot be used\n  a  no_mpp\n", "mil: 2 slides cannot be used"),
         ("Traceback\n  File\nValueError: \x1b[31mred\n\n", "ValueError: [31mred"),
         ("", ""),
