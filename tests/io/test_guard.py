@@ -1,6 +1,8 @@
 """Guarded calls: results cross, and no loop, allocation or crash reaches the caller."""
 
 import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,22 @@ def test_what_cannot_be_bounded_is_one_line_with_the_file(function, match: str) 
         run_guarded(function, path=FILE, seconds=0.2 if function is _loop else 5.0)
     assert str(error.value).startswith("strange.h5: ")
     assert "\n" not in str(error.value)
+
+
+def test_ctrl_c_during_a_fork_is_not_lost(monkeypatch) -> None:
+    """Python ignores exceptions in the calls it makes around a fork."""
+    fork = os.fork
+
+    def interrupted_fork() -> int:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return fork()
+
+    monkeypatch.setattr(os, "fork", interrupted_fork)
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_guarded(lambda: 1, path=FILE)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, usual)

@@ -103,17 +103,16 @@ class LogHandler(LogHandlerBase):
 
     def _show_error(self, record: LogRecord) -> None:
         """Show a message, but no error that only follows from that of a job."""
+        self.stopped = self.stopped or BY_USER.match(str(record.msg)) is not None
         if self.is_quiet or not is_aftermath(record):
             self._show(record)
 
     def _show(self, record: LogRecord) -> None:
         """Show a message as Snakemake words it."""
-        message = str(record.msg)
-        self.stopped = self.stopped or message.startswith(BY_USER)
         text = self.format(record)
         if text and text != "None":
             self._print(text)
-        if message.startswith(DRY_RUN) and not self.shows_all:
+        if str(record.msg).startswith(DRY_RUN) and not self.shows_all:
             self._print("jobs by reason: mil plan; each job with its files: snakemake -n -p")
 
     def _print(self, text: str, style: str | None = None) -> None:

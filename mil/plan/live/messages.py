@@ -37,7 +37,10 @@ AFTERMATH = re.compile(
     r"|.*died with <Signals",
     re.DOTALL,
 )
-BY_USER = "Terminating processes on user request"
+# Of Snakemake when the user presses Ctrl-C, and of a job that ends by it before that.
+BY_USER = re.compile(
+    r"Terminating processes on user request|.*(exit status 130\b|SIGINT)", re.DOTALL
+)
 DRY_RUN = "This was a dry-run"
 
 

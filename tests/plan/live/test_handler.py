@@ -114,12 +114,21 @@ def test_a_failed_job_is_shown_once_with_its_error_and_log(shown, tmp_path):
     ]
 
 
-def test_after_ctrl_c_no_job_has_failed(shown, tmp_path):
+def _ends_by_ctrl_c(shown, log):
+    log.write_text("tile a: ok\n")
+    status = "Command 'mil tile' returned non-zero exit status 130."
+    shown.log(status, LogEvent.ERROR, logging.ERROR)
+
+
+@pytest.mark.parametrize(
+    "end", [_ends_by_ctrl_c, lambda shown, log: log.write_text("tile a: ok\nAborted!\n")]
+)
+def test_after_ctrl_c_no_job_has_failed(shown, tmp_path, end):
     log = tmp_path / "a.log"
-    log.write_text("Aborted!\n")
     shown.plan()
     shown.start(1, "tile", 3, part="1of2")
     shown.start(2, "train", log="b.log")
+    end(shown, log)
     shown.fail(1, "tile", str(log))
     shown.log("Terminating processes on user request, this might take some time.")
     shown.fail(2, "train", "b.log")
