@@ -163,12 +163,13 @@ class LogHandler(LogHandlerBase):
 
     def _fail(self, record: LogRecord) -> None:
         fields = record.__dict__
-        job = self.run.fail(fields["jobid"])
         error = error_of(Path(fields["log"][0])) if fields["log"] else ""
-        if self.stopped or was_stopped(error):
+        stopped = self.stopped or was_stopped(error)
+        job = self.run.fail(fields["jobid"], stopped=stopped)
+        if stopped:
             return
-        label = "" if job is None else job.label
-        self._print(f"{fields['rule_name']} {label} failed: {error or 'no message'}", style="red")
+        name = f"{fields['rule_name']} {job.label if job else ''}".rstrip()
+        self._print(f"{name} failed: {error or 'no message'}", style="red")
         self._print(f"  log: {', '.join(fields['log'])}")
         if self.common_settings.show_failed_logs:
             self._print(self.format(record))

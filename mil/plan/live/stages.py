@@ -169,10 +169,10 @@ class Run:
         stage.ended = now
         return stage
 
-    def fail(self, number: int) -> RunningJob | None:
-        """Note a job that has failed, and return it; None if it is not known."""
+    def fail(self, number: int, *, stopped: bool = False) -> RunningJob | None:
+        """Note a job that has failed, or was stopped, and return it; None if it is not known."""
         job = self.running.pop(number, None)
-        if job is not None:
+        if job is not None and not stopped:
             self._stage(job.stage).failures.add(number)
         return job
 

@@ -134,7 +134,7 @@ def test_after_ctrl_c_no_job_has_failed(shown, tmp_path, end):
     shown.fail(2, "train", "b.log")
     shown.log("8 in, 0 out", **{ENDING_RECORD: True})
     text = "\n".join(shown.lines)
-    assert "failed:" not in text
+    assert "failed" not in text
     assert shown.lines[-1] == "stopped; the same command continues"
 
 
