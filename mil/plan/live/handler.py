@@ -19,7 +19,7 @@ from mil.plan.rules import ENDING_RECORD, SLIDES_RECORD
 # With these, Snakemake's user asks for every job.
 DETAILS = ("printshellcmds", "verbose", "debug_dag")
 QUIET = {"ALL", "PROGRESS", "RULES"}
-REFRESH_PER_SECOND = 2
+REFRESH_PER_SECOND = 1  # 7 ms of the processor each
 
 
 class LogHandler(LogHandlerBase):
