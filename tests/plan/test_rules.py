@@ -33,7 +33,7 @@ def test_commands_write_to_their_logs_alone():
     texts = [file.read_text() for file in sorted(RULES_DIR.glob("*.smk"))]
     rules = re.findall(r"^ *rule\b.*?(?=^ *rule\b|\Z)", "\n".join(texts), re.M | re.S)
     commands = [rule for rule in rules if "shell:" in rule]
-    assert len(commands) >= 15
+    assert len(commands) >= 14
     for rule in commands:
         assert re.search(r'> \{log:q\} 2>&1"\s*$', rule, re.M), rule
         assert "| tee" not in rule
