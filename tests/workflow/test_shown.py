@@ -1,4 +1,4 @@
-"""What a run shows where there is no terminal: a line as a stage begins and ends, and one ending."""
+"""What a run shows without a terminal: a line as a stage begins and ends, and one ending."""
 
 import re
 
