@@ -7,7 +7,8 @@ from snakemake.utils import min_version
 from mil.config import config_path, read_yaml
 from mil.plan.exits import exit_on_error
 
-min_version("9.0")
+# Its first releases leave the log file empty.
+min_version("9.2")
 
 # By the reader of all other settings first: Snakemake takes the last of two equal keys.
 with exit_on_error():
@@ -52,13 +53,14 @@ rule all:
 
 onstart:
     locks.record_run()
+    log_slides()
 
 
 onsuccess:
     locks.forget_run()
-    shell("{SUMMARY}")
+    log_ending(report=REPORT.format(dataset=CONFIG.dataset))
 
 
 onerror:
     locks.forget_run()
-    shell("{SUMMARY}")
+    log_ending()

@@ -13,6 +13,7 @@ import resource
 import select
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -83,7 +84,22 @@ def _fork() -> int:
     # Python 3.12 warns of forks beside threads: the child calls no code that takes their locks.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+        if threading.current_thread() is not threading.main_thread():
+            return os.fork()
+        return _fork_main_thread()
+
+
+def _fork_main_thread() -> int:
+    # Python ignores exceptions while it forks, KeyboardInterrupt too: Ctrl-C waits until after it.
+    interrupted: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: interrupted.append(number))
+    try:
+        child = os.fork()
+    finally:
+        signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
+    if interrupted and child:
+        signal.raise_signal(signal.SIGINT)
+    return child
 
 
 def _run_child(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import typer
 
-from mil.errors import MilError
+from mil.errors import MilError, some
 from mil.io.provenance import made_from
 from mil.io.tables import write_csv
 from mil.progress import progress
@@ -112,7 +112,7 @@ def finish(stage: str, results: Iterable[SlideResult], tables: Sequence[Path]) -
             output.
 
     Raises:
-        typer.Exit: A slide failed, and no table is written.
+        MilError: A slide failed, and no table is written.
     """
     complete = []
     for result in results:
@@ -122,8 +122,14 @@ def finish(stage: str, results: Iterable[SlideResult], tables: Sequence[Path]) -
     current = sum(not result.line for result in complete)
     if current:
         typer.echo(f"{stage}: {current} of {len(complete)} slides are current")
-    if any(result.failed for result in complete):
-        raise typer.Exit(1)
+    failed = [result for result in complete if result.failed]
+    if failed:
+        # The last line of the log, which is what a run shows of a job that failed.
+        others = some([result.slide for result in failed[1:]])
+        also = f"; also {others}" if others else ""
+        raise MilError(
+            f"{stage}: {len(failed)} of {len(complete)} slides failed: {failed[0].line}{also}"
+        )
     for number, table in enumerate(tables):
         rows: list[dict[str, Any]] = [
             {"slide": result.slide, "made_from": result.digests[number]} for result in complete

@@ -18,3 +18,24 @@ def require_executor(name: str) -> None:
             f"mil: this profile needs Snakemake's plug-in for {name}, which is not installed: "
             f"pip install snakemake-executor-plugin-{name}"
         )
+
+
+def register_logger() -> bool:
+    """Make the logger `mil` known to Snakemake, which finds none in a package of another name.
+
+    Returns:
+        Whether it is known now; else a profile names no logger, and a run shows what
+        Snakemake itself shows.
+    """
+    try:
+        from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
+
+        from mil.plan import live
+
+        registry = LoggerPluginRegistry()
+        if not registry.is_installed("mil"):
+            registry.register_plugin("snakemake_logger_plugin_mil", live)
+        return registry.is_installed("mil")
+    # Of an interface of another version anything may come, and a run does without.
+    except Exception:  # noqa: BLE001
+        return False

@@ -10,23 +10,8 @@ from typing import NamedTuple
 
 from mil.config.base import SHIPPED
 from mil.errors import ConfigError, some
+from mil.plan.rules import order_of
 
-# In the order of a study; other rules follow.
-RULES = [
-    "fetch",
-    "tile",
-    "features",
-    "bags",
-    "split",
-    "train",
-    "score",
-    "score_patients",
-    "evaluate",
-    "card",
-    "compare",
-    "heatmap",
-    "report",
-]
 # Reasons as Snakemake words them, by what they mean for the user; the first that a job has
 # counts: a missing result needs no other reason.
 REASONS = {
@@ -38,7 +23,7 @@ REASONS = {
     "Set of input files": "other input files",
     "Input files updated": "follows from the jobs above",
 }
-OTHER_REASON = "see snakemake -n"
+OTHER_REASON = "see snakemake -n -p"
 FAILED = 5  # lines of Snakemake's output that are shown when it fails
 
 
@@ -75,7 +60,13 @@ def _dry_run(arguments: Sequence[str]) -> str:
     has_snakefile = any(re.match(r"-s|--snakefile", argument) for argument in arguments)
     is_here = any(Path(name).exists() for name in ("Snakefile", "workflow/Snakefile"))
     snakefile = [] if has_snakefile or is_here else ["-s", str(SHIPPED / "Snakefile")]
-    command = [sys.executable, "-m", "snakemake", *snakefile, *arguments, "-n", "--nocolor"]
+    # `-p`: without it, a dry run counts jobs and names none.
+    command = [
+        *(sys.executable, "-m", "snakemake"),
+        *snakefile,
+        *arguments,
+        *("-n", "-p", "--nocolor"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     output = f"{done.stdout}\n{done.stderr}"
     if done.returncode != 0:
@@ -133,7 +124,7 @@ def jobs_table(jobs: Sequence[PlannedJob]) -> str:
     """
     if not jobs:
         return "nothing to do: all results are there and up to date"
-    rules = sorted({job.rule for job in jobs}, key=_order)
+    rules = sorted({job.rule for job in jobs}, key=order_of)
     rows = [("rule", "jobs", "why", "slides")]
     rows += [_row(rule, [job for job in jobs if job.rule == rule]) for rule in rules]
     rows.append(("total", str(len(jobs)), "", ""))
@@ -142,7 +133,7 @@ def jobs_table(jobs: Sequence[PlannedJob]) -> str:
         f"{rule:<{widths[0]}}  {number:>{widths[1]}}  {why:<{widths[2]}}  {slides}".rstrip()
         for rule, number, why, slides in rows
     ]
-    return "\n".join([*lines, "every job, with its files and its reason: snakemake -n"])
+    return "\n".join([*lines, "every job, with its files and its reason: snakemake -n -p"])
 
 
 def _row(rule: str, jobs: Sequence[PlannedJob]) -> tuple[str, str, str, str]:
@@ -154,9 +145,3 @@ def _row(rule: str, jobs: Sequence[PlannedJob]) -> tuple[str, str, str, str]:
     parts = sorted(sizes, key=lambda part: int(part.partition("of")[0]))
     slides = f"{sum(sizes.values())} in {some(parts)}" if parts else ""
     return rule, str(len(jobs)), why, slides
-
-
-def _order(rule: str) -> tuple[int, str]:
-    # `features_a_b` is `features` for several encoders.
-    stage = next((name for name in (rule, rule.split("_")[0]) if name in RULES), "")
-    return (RULES.index(stage) if stage else len(RULES), rule)

@@ -48,7 +48,15 @@ def report(
     typer.echo(f"report {out}")
 
 
-def summary(dataset: Dataset, bags: BagsDirs, tiles: TilesDirs = None) -> None:
+def summary(
+    dataset: Dataset,
+    bags: BagsDirs,
+    tiles: TilesDirs = None,
+    most: Annotated[
+        int | None,
+        typer.Option(min=0, help="Most lines about lost slides; default: all lines."),
+    ] = None,
+) -> None:
     """Count the slides of a dataset and those that can be used, with the reason for each loss."""
     from mil.io.bags.folder import describe_bags
     from mil.io.bags.status import gather
@@ -57,7 +65,7 @@ def summary(dataset: Dataset, bags: BagsDirs, tiles: TilesDirs = None) -> None:
 
     _, rows = read_dataset(dataset)
     slides = [row.slide for row in rows]
-    typer.echo(describe_states(gather(slides, tiles or [], bags)))
+    typer.echo(describe_states(gather(slides, tiles or [], bags), most))
     if not tiles:
         for folder in bags:
             typer.echo(describe_bags(folder, slides))

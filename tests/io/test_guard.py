@@ -1,6 +1,8 @@
 """Guarded calls: results cross, and no loop, allocation or crash reaches the caller."""
 
 import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
@@ -51,3 +53,22 @@ def test_waiting_is_no_damage(monkeypatch) -> None:
     with pytest.raises(ReadingError, match=r"no answer in 0\.5 s; look at its disk") as error:
         run_guarded(Event().wait, path=FILE, seconds=5.0)
     assert str(error.value).startswith("strange.h5: ")
+
+
+def test_ctrl_c_during_a_fork_is_not_lost(monkeypatch) -> None:
+    """Python ignores exceptions in the calls it makes around a fork."""
+    fork = os.fork
+
+    def interrupted_fork() -> int:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return fork()
+
+    monkeypatch.setattr(os, "fork", interrupted_fork)
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_guarded(lambda: 1, path=FILE)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, usual)

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mil.errors import ConfigError, FormatError
+from mil.errors import ConfigError, FormatError, MilError
 from mil.io.h5 import writing
 from mil.io.part_jobs import Output, finish, run_jobs
 from mil.io.provenance import digest_of, file_digest, made_from
 from mil.io.tables import read_csv
 from mil.io.tables.parts import WHOLE, Part, number_of_parts, parse_part, parts_of
+from tests.messages import one_line
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def test_an_output_that_is_damaged_or_of_nothing_known_is_made_again(jobs, tmp_p
 def test_a_slide_that_fails_harms_no_other_and_there_is_no_table(jobs, tmp_path, capsys):
     (tmp_path / "b.txt").write_text("bad")
     table = tmp_path / "parts.csv"
-    with pytest.raises(typer.Exit):
+    with one_line(MilError, match="^copy: 1 of 3 slides failed: b.txt: is bad$"):
         finish("copy", run_jobs("copy", jobs, make), [table])
     assert not table.exists()
     assert capsys.readouterr() == ("copy a: text of a\ncopy c: text of c\n", "copy b.txt: is bad\n")

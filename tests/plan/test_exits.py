@@ -1,10 +1,12 @@
 """What ends the reading of the workflow, and a profile, in one line."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+import yte
 
 from mil.errors import ConfigError, DatasetError
 from mil.plan.exits import exit_on_error, require_writable_folder
@@ -57,7 +59,20 @@ def test_the_profile_of_slurm_asks_for_its_plug_in():
     assert profile["__definitions__"][-1] == f'require_executor("{profile["executor"]}")'
 
 
-def test_the_profile_that_every_run_reads_changes_nothing_else():
+@pytest.mark.parametrize(
+    ("profile", "own"),
+    [("default", {}), ("workstation", {"cores": "all", "resources": ["gpu=2"]})],
+)
+def test_a_profile_sets_what_is_said_of_it(profile, own):
     """More would override the user's own `--profile`."""
-    profile = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())
-    assert profile == {"rerun-incomplete": True}
+    with (ROOT / f"profiles/{profile}/config.yaml").open() as file:
+        settings = yte.process_yaml(file, require_use_yte=True)
+    usual = {"rerun-incomplete": True, "keep-going": True, "scheduler": "greedy"}
+    assert settings == {**usual, "logger": ["mil"], **own}
+
+
+def test_the_profile_that_every_run_reads_does_without_mil(monkeypatch):
+    """Then the Snakefile says that it is missing, without a page of usage."""
+    monkeypatch.setitem(sys.modules, "mil.plan.plugins", None)
+    with (ROOT / "profiles/default/config.yaml").open() as file:
+        assert "logger" not in yte.process_yaml(file, require_use_yte=True)

@@ -53,7 +53,7 @@ def test_jobs_are_read_from_a_dry_run():
     by_rule = {one.rule: one for one in jobs}
     assert by_rule["tile"] == ("tile", "its rule changed", "1of1", 9)
     assert by_rule["report"].reason == "follows from the jobs above"
-    assert by_rule["train"] == ("train", "see snakemake -n", "", 0)
+    assert by_rule["train"] == ("train", "see snakemake -n -p", "", 0)
     assert "all" not in by_rule
 
 
@@ -110,8 +110,8 @@ def test_the_arguments_are_those_of_the_run(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     summary.plan_summary(["--config", "seeds=2"])
     shipped = str(summary.SHIPPED / "Snakefile")
-    assert commands[0] == ["-s", shipped, "--config", "seeds=2", "-n", "--nocolor"]
+    assert commands[0] == ["-s", shipped, "--config", "seeds=2", "-n", "-p", "--nocolor"]
     (tmp_path / "Snakefile").touch()
     summary.plan_summary([])
     summary.plan_summary(["-s", "mine"])
-    assert commands[1:] == [["-n", "--nocolor"], ["-s", "mine", "-n", "--nocolor"]]
+    assert commands[1:] == [["-n", "-p", "--nocolor"], ["-s", "mine", "-n", "-p", "--nocolor"]]

@@ -157,7 +157,7 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = new_study(tmp_path_factory.mktemp("finished"))
     done = study.snakemake("--config", "dataset=toy", "head=abmil")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 in, 3 out" in done.stdout
+    assert "3 in, 3 out" in done.stderr
     return study.folder
 
 

@@ -101,7 +101,7 @@ def test_what_an_imported_bag_does_not_know_is_part_of_its_paths(study):
     for path in (study.folder / FOLDER).glob("*.h5"):
         with h5py.File(path, "r+") as file:
             del file.attrs["tile_px"]
-    done = study.snakemake("-n", "--config", "dataset=toy", "head=abmil", BAGS)
+    done = study.snakemake("-n", "-p", "--config", "dataset=toy", "head=abmil", BAGS)
     assert (
         "results/toy/evaluate/unknownpx_unknownmpp/stranger.v2/abmil/metrics.json"
         in done.stdout + done.stderr
@@ -139,7 +139,7 @@ def test_a_slide_that_is_there_is_drawn_on_and_an_annotation_is_used(study):
     )
     for name in ("b.tif", "b.xml"):
         (study.folder / "data/toy" / name).touch()
-    done = study.snakemake("-n", "--config", "dataset=toy", "head=abmil", BAGS)
+    done = study.snakemake("-n", "-p", "--config", "dataset=toy", "head=abmil", BAGS)
     heatmap = re.findall(r"rule heatmap:\n +input: (.*)", done.stdout + done.stderr)
     with_slide = [line for line in heatmap if "data/toy/" in line]
     assert len(heatmap) == 3
@@ -256,12 +256,12 @@ def test_bags_to_report_with_no_slide_anywhere(planted):
         "--config", "dataset=toy", "head=quick", "heatmap={slides: test}", BAGS
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "12 in, 12 out" in done.stdout
+    assert "12 in, 12 out" in done.stderr
     note = (
         f"precomputed bags of stranger.v2, 224px_0.5mpp, in {FOLDER}; 3 bags there are of no "
         "slide in the table"
     )
-    assert note in done.stdout
+    assert note in done.stderr
     results = planted.folder / "results/toy"
     metrics = json.loads(
         (results / "evaluate/224px_0.5mpp/stranger.v2/quick/metrics.json").read_text()

@@ -43,7 +43,7 @@ def test_the_same_command_continues(study, stage, number):
     stuck.unlink()
     again = study.snakemake(*ARGUMENTS)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "3 in, 3 out" in again.stdout
+    assert "3 in, 3 out" in again.stderr
     assert study.planned("head=abmil") == {}
 
 

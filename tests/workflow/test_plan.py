@@ -319,7 +319,7 @@ def test_masks_of_the_table(study):
     assert "Traceback" not in done.stdout + done.stderr
     (study.folder / "data/toy/my regions").mkdir()
     (study.folder / "data/toy/my regions/a 1.xml").touch()
-    done = study.snakemake("-n", "--config", "dataset=toy")
+    done = study.snakemake("-n", "-p", "--config", "dataset=toy")
     assert "data/toy/my regions/a 1.xml" in done.stdout + done.stderr
 
 

@@ -13,4 +13,4 @@ rule bags:
     params:
         bags=get_bags_dir,
     shell:
-        "mil bags table --dataset {wildcards.dataset} --bags {params.bags:q} --out {output:q} 2>&1 | tee {log:q}"
+        "mil bags table --dataset {wildcards.dataset} --bags {params.bags:q} --out {output:q} > {log:q} 2>&1"

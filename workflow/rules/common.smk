@@ -2,3 +2,4 @@
 include: "plan.smk"
 include: "paths.smk"
 include: "flags.smk"
+include: "messages.smk"

@@ -19,4 +19,4 @@ rule compare:
         allow_missing="--allow-missing" if CONFIG.allow_missing else "",
         version=STAGE_VERSION["compare"],
     shell:
-        "mil compare {params.evaluated} {params.allow_missing} --out {params.out:q} 2>&1 | tee {log:q}"
+        "mil compare {params.evaluated} {params.allow_missing} --out {params.out:q} > {log:q} 2>&1"

@@ -26,7 +26,7 @@ rule evaluate:
         version=STAGE_VERSION["evaluate"],
     shell:
         "mil evaluate --dataset {wildcards.dataset} --scores {params.scores:q} --bags {params.bags:q}"
-        " --folds {input.folds:q} --slides-dir {params.slides_dir:q} --out {params.out:q} 2>&1 | tee {log:q}"
+        " --folds {input.folds:q} --slides-dir {params.slides_dir:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 # Heads of one recipe + their metrics -> a model card beside each.
@@ -50,4 +50,4 @@ rule card:
         version=STAGE_VERSION["card"],
     shell:
         "mil heads card {params.heads} --evaluated {params.evaluated:q} --dataset {wildcards.dataset}"
-        " {params.tissue} 2>&1 | tee {log:q}"
+        " {params.tissue} > {log:q} 2>&1"

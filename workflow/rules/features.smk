@@ -21,4 +21,4 @@ rule features:
         version=STAGE_VERSION["features"],
     shell:
         "mil features --dataset {wildcards.dataset} --slides-dir {params.slides_dir:q} {params.tiles}"
-        " {params.targets} {params.settings} --part {wildcards.part} --threads {threads} 2>&1 | tee {log:q}"
+        " {params.targets} {params.settings} --part {wildcards.part} --threads {threads} > {log:q} 2>&1"

@@ -34,4 +34,4 @@ for encoders, parts in PLAN.shared_parts.items():
             version=STAGE_VERSION["features"],
         shell:
             "mil features --dataset {wildcards.dataset} --slides-dir {params.slides_dir:q} {params.tiles}"
-            " {params.targets} {params.settings} --part {wildcards.part} --threads {threads} 2>&1 | tee {log:q}"
+            " {params.targets} {params.settings} --part {wildcards.part} --threads {threads} > {log:q} 2>&1"

@@ -16,4 +16,4 @@ rule fetch:
         version=STAGE_VERSION["fetch"],
     shell:
         "mil fetch --url {params.url:q} --checksum={params.checksum:q} --out {output:q}"
-        " 2>&1 | tee {log:q}"
+        " > {log:q} 2>&1"

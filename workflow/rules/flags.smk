@@ -5,9 +5,6 @@ from pathlib import Path
 
 from mil.plan import flags
 
-SUMMARY = f"mil summary --dataset {CONFIG.dataset} {flags.state_flags(PLAN)}"
-
-
 # Flags. Functions, for Snakemake would take braces in a string for wildcards.
 
 

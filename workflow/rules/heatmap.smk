@@ -28,4 +28,4 @@ rule heatmap:
     shell:
         "mil heatmap --dataset {wildcards.dataset} --scores {params.scores:q} --bags {params.bags:q} {params.tiles}"
         " --slides-dir {params.slides_dir:q} --folds {input.folds:q} --slides {params.slides} --scale {params.scale}"
-        " --out-dir {params.out:q} --part {wildcards.part} --table {output:q} 2>&1 | tee {log:q}"
+        " --out-dir {params.out:q} --part {wildcards.part} --table {output:q} > {log:q} 2>&1"

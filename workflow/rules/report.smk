@@ -20,4 +20,4 @@ rule report:
         version=STAGE_VERSION["report"],
     shell:
         "mil report --dataset {wildcards.dataset} {params.states}"
-        " {params.evaluated} {params.heatmaps} --comparison {input.comparison:q} --drawn {params.drawn} --out {output:q} 2>&1 | tee {log:q}"
+        " {params.evaluated} {params.heatmaps} --comparison {input.comparison:q} --drawn {params.drawn} --out {output:q} > {log:q} 2>&1"

@@ -19,7 +19,7 @@ rule score:
         version=STAGE_VERSION["score"],
     shell:
         "mil score {params.heads} --dataset {wildcards.dataset} --bags {params.bags:q} --scores {params.scores:q}"
-        " --part {wildcards.part} --table {output:q} --threads {threads} 2>&1 | tee {log:q}"
+        " --part {wildcards.part} --table {output:q} --threads {threads} > {log:q} 2>&1"
 
 
 if CONFIG.fusion == "early":
@@ -44,4 +44,4 @@ if CONFIG.fusion == "early":
             version=STAGE_VERSION["score"],
         shell:
             "mil score {params.heads} --bags {params.bags:q} --folds {input.folds:q} --scores {output:q}"
-            " --threads {threads} 2>&1 | tee {log:q}"
+            " --threads {threads} > {log:q} 2>&1"

@@ -20,4 +20,4 @@ rule split:
         version=STAGE_VERSION["split"],
     shell:
         "mil split --dataset {wildcards.dataset} {params.tiles} --bags {params.bags:q}"
-        " --folds {wildcards.folds} {params.settings} {params.missing} --out {output:q} 2>&1 | tee {log:q}"
+        " --folds {wildcards.folds} {params.settings} {params.missing} --out {output:q} > {log:q} 2>&1"

@@ -20,4 +20,4 @@ rule tile:
         version=STAGE_VERSION["tile"],
     shell:
         "mil tile --dataset {wildcards.dataset} --slides-dir {params.slides_dir:q} {params.size} {params.settings}"
-        " --out-dir {params.out:q} --part {wildcards.part} --table {output:q} 2>&1 | tee {log:q}"
+        " --out-dir {params.out:q} --part {wildcards.part} --table {output:q} > {log:q} 2>&1"

@@ -26,4 +26,4 @@ rule train:
     shell:
         "mil train --dataset {wildcards.dataset} --bags {params.bags:q} --folds {input.folds:q}"
         " --head {input.recipe:q} {params.runs} --threads {threads}"
-        " --cache-mb $(( {resources.mem_mb} * 5 / 8 )) 2>&1 | tee {log:q}"
+        " --cache-mb $(( {resources.mem_mb} * 5 / 8 )) > {log:q} 2>&1"

@@ -33,7 +33,7 @@ ADVICE = {
     "no_bag": (
         "import its bag into the folder of precomputed bags, or take its row out of the slide table"
     ),
-    "not reached": "run again; the run stopped before this slide",
+    "not reached": "run again; the run had not come that far",
 }
 
 # Before a run: states that only `mil doctor` knows.

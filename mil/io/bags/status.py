@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mil.errors import ConfigError
+from mil.errors import ConfigError, some
 from mil.io.bags import read_header
 from mil.io.bags.advice import remedy
 from mil.io.bags.checks import check_slide
@@ -84,13 +84,26 @@ def _state(slide: str, tiles_dir: Path | None, bags_dir: Path) -> SlideState:
     return SlideState(slide, "not reached")
 
 
-def summary(states: Sequence[SlideState]) -> str:
-    """`N in, N out`, and a line with advice for each slide that did not come out."""
+def summary(states: Sequence[SlideState], most: int | None = None) -> str:
+    """`N in, N out`, and what became of the slides that did not come out, with advice.
+
+    Slides of the same state and reason share a line.
+
+    Args:
+        states: States of all slides.
+        most: Number of lines about slides; the others are counted. None: all lines.
+    """
     lost = [state for state in states if state.state != "ok"]
     counts = Counter(state.state for state in lost)
     by_state = "".join(f", {count} {name}" for name, count in sorted(counts.items()))
     lines = [f"{len(states)} in, {len(states) - len(lost)} out{by_state}"]
+    alike: dict[tuple[str, str, str], list[str]] = {}
     for state in lost:
-        reason = f": {state.reason}" if state.reason else ""
-        lines.append(f"  {state.slide}  {state.state}{reason}; {state.advice}")
+        alike.setdefault((state.state, state.reason, state.advice), []).append(state.slide)
+    for (name, reason, advice), slides in list(alike.items())[:most]:
+        because = f": {reason}" if reason else ""
+        lines.append(f"  {some(slides)}  {name}{because}; {advice}")
+    if most is not None and len(alike) > most:
+        others = sum(len(slides) for slides in list(alike.values())[most:])
+        lines.append(f"  {others} more slides; `mil summary` without --most lists them")
     return "\n".join(lines)

@@ -94,8 +94,17 @@ def test_summary_counts_and_tells_what_to_do(folders):
     assert lines[2].startswith(
         "  c  corrupt_regions: 5 of 9 tiles cannot be decoded; copy it again"
     )
-    assert lines[3] == f"  d  not reached; {ADVICE['not reached']}"
-    assert len(lines) == 5
+    # Slides of one state and reason share a line.
+    assert lines[3] == f"  d, e  not reached; {ADVICE['not reached']}"
+    assert len(lines) == 4
+
+
+def test_summary_of_many_lost_slides_is_short_where_it_must_be():
+    states = [SlideState(name, "unreadable", f"fault {name}") for name in "abc"]
+    lines = summary(states, most=1).splitlines()
+    assert lines[0] == "3 in, 0 out, 3 unreadable"
+    assert lines[1].startswith("  a  unreadable: fault a; ")
+    assert lines[2:] == ["  2 more slides; `mil summary` without --most lists them"]
 
 
 def test_summary_of_a_good_run():

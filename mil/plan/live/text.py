@@ -1,0 +1,88 @@
+"""Words of a run: durations, rates, a line for a stage, the error of a job."""
+
+from pathlib import Path
+
+from mil.plan.live.stages import Stage
+from mil.text import clean
+
+# Of a log, the end alone is read: an error stands there.
+TAIL_BYTES = 1 << 16
+# A message of one line may quote a stranger's file.
+MOST_CHARACTERS = 500
+# Last lines of a command that the user, or Snakemake, stopped.
+STOPPED = ("Aborted!", "Aborted.", "KeyboardInterrupt")
+
+
+def duration(seconds: float) -> str:
+    """Time as hours, minutes and seconds: `0:07`, `12:30`, `1:02:03`."""
+    minutes, seconds_left = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes_left:02}:{seconds_left:02}"
+    return f"{minutes_left}:{seconds_left:02}"
+
+
+def rate(stage: Stage, done: int, seconds: float) -> str:
+    """Rate, a second or a minute, whichever is the better number; empty where there is none."""
+    if not done or seconds <= 0 or stage.total == 1:
+        return ""
+    unit = stage.unit
+    in_second = done / seconds
+    if in_second < 1:
+        return f"{60 * in_second:.3g} {unit}/min"
+    return f"{in_second:.3g} {unit}/s"
+
+
+def time_left(done: int, total: int, seconds: float) -> str:
+    """Time that the rest takes if it goes on at the mean rate so far; empty before there is any."""
+    if not done or done >= total:
+        return ""
+    return duration(seconds * (total - done) / done)
+
+
+def begin_line(stage: Stage) -> str:
+    """Line for a stage that begins, such as `tile: begins, 32 slides in 4 jobs`."""
+    jobs = _count(stage.jobs, "jobs")
+    if not stage.slides:
+        return f"{stage.name}: begins, {jobs}"
+    return f"{stage.name}: begins, {_count(stage.slides, 'slides')} in {jobs}"
+
+
+def end_line(stage: Stage, now: float) -> str:
+    """Line for a stage that ends, or that a run leaves unfinished."""
+    seconds = stage.seconds(now)
+    failed = f", {_count(stage.failed, 'jobs')} failed" if stage.failed else ""
+    how_fast = rate(stage, stage.done, seconds)
+    at_rate = f", {how_fast}" if how_fast else ""
+    whole = stage.done >= stage.total
+    number = _count(stage.total, stage.unit)
+    done = f"ends, {number}" if whole else f"{stage.done} of {number} done"
+    return f"{stage.name}: {done}{failed} in {duration(seconds)}{at_rate}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun if number != 1 else noun.removesuffix('s')}"
+
+
+def error_of(log: Path) -> str:
+    """Error in the log of a failed job, on one line; empty if there is none.
+
+    It is the last line that `mil` marks as an error, else the last line, which is where a
+    traceback names the exception.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - TAIL_BYTES))
+            tail = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [" ".join(clean(line).split()) for line in tail.splitlines()]
+    lines = [line for line in lines if line]
+    ours = [line for line in lines if line.startswith("mil: ")]
+    return (ours or lines or [""])[-1][:MOST_CHARACTERS]
+
+
+def was_stopped(error: str) -> bool:
+    """Whether the last words of a job say that it was stopped from outside."""
+    return error in STOPPED

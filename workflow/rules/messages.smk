@@ -1,0 +1,27 @@
+# What the workflow itself says of a run, through Snakemake's log: the table of a run (`mil.plan.live`) takes it from there.
+from collections import Counter
+from pathlib import Path
+
+from mil.plan.rules import ENDING_RECORD, SLIDES_RECORD
+
+# The report lists all slides.
+SUMMARY = (
+    f"mil summary --dataset {CONFIG.dataset} {flags.state_flags(PLAN)} --most 10 2>&1"
+)
+
+
+def log_slides():
+    """Log the number of slides that the jobs of each rule go through; shown by the table alone."""
+    slides = Counter()
+    for job in workflow.dag.needrun_jobs():
+        slides[job.rule.name] += int(job.resources.get("slides") or 0)
+    logger.info("", extra={SLIDES_RECORD: dict(slides)})
+
+
+def log_ending(report=None):
+    """Log slides in and out, what was lost and why, and where the report is."""
+    # A damaged bag ends the command with a line that stands in place of its own.
+    lines = [shell("{SUMMARY} || true", read=True).rstrip()]
+    if report is not None and Path(report).exists():
+        lines.append(f"report: {report}")
+    logger.info("\n".join(lines), extra={ENDING_RECORD: True})
