@@ -1,6 +1,7 @@
 """The device to compute on, its precisions, and memory that is kept for reuse."""
 
 import ctypes
+import os
 import sys
 
 import torch
@@ -26,6 +27,27 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not has_gpu:
         raise ConfigError("no CUDA device here; leave out --device, or use --device cpu")
     return torch.device("cuda" if name != "cpu" and has_gpu else "cpu")
+
+
+def visible_gpus(most: int | None = None) -> list[str]:
+    """Ids of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them.
+
+    Args:
+        most: Number of GPUs to take; None: all.
+
+    Raises:
+        ConfigError: Fewer GPUs are visible than that.
+    """
+    count = torch.cuda.device_count()
+    if most is not None and most > count:
+        raise ConfigError(
+            f"--devices {most}: {count} GPUs are visible here; give at most as many, or leave "
+            "out --devices"
+        )
+    # Ids may be numbers or names. CUDA ignores them from the first that it does not know.
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    ids = listed.split(",") if listed else [str(number) for number in range(count)]
+    return [name.strip() for name in ids][:count][:most]
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -19,6 +19,15 @@ from rich.table import Column
 from rich.text import Text
 
 
+_hidden = False
+
+
+def hide_progress() -> None:
+    """Show no progress bars from now on: several processes would draw over each other."""
+    global _hidden
+    _hidden = True
+
+
 class _RateColumn(ProgressColumn):
     """Rate in the unit of the bar; rich's own column knows bytes alone."""
 
@@ -61,7 +70,8 @@ def progress(title: str, total: int, unit: str) -> Iterator[Advance]:
     )
     # Standard output is for results; log files of a workflow need no bars.
     console = Console(file=sys.stderr)
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
+    disable = _hidden or not sys.stderr.isatty()
+    with Progress(*columns, console=console, disable=disable) as bar:
         task = bar.add_task(title, total=total, note="")
 
         def advance(count: int, note: str = "") -> None:
