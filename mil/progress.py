@@ -18,7 +18,6 @@ from rich.progress import Task as RichTask
 from rich.table import Column
 from rich.text import Text
 
-
 _hidden = False
 
 

@@ -41,7 +41,9 @@ def test_a_process_keeps_its_state_and_its_end_costs_one_slide():
             worker(Job("bad"), [])
         with pytest.raises(SystemExit, match=r"^mil: .*No space left.*/data/x\.h5"):
             worker(Job("full disk"), [])
-        assert worker(Job("b"), [Output(Path("b.h5"), "1")]) == "a bad full disk b on three, 1 to make"
+        assert (
+            worker(Job("b"), [Output(Path("b.h5"), "1")]) == "a bad full disk b on three, 1 to make"
+        )
         with one_line(MilError, "^killed: the process of GPU 3 was killed, as when memory"):
             worker(Job("killed"), [])
         assert worker(Job("c"), []) == "c on three, 0 to make"
