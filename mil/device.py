@@ -1,17 +1,10 @@
-"""The device to compute on, its precisions, and memory that is kept for reuse."""
+"""The device to compute on, and its precisions."""
 
-import ctypes
 import os
-import sys
 
 import torch
 
 from mil.errors import ConfigError
-
-# Parameters of mallopt, from glibc's malloc.h.
-M_TRIM_THRESHOLD = -1
-M_MMAP_THRESHOLD = -3
-M_ARENA_MAX = -8
 
 
 def choose_device(name: str) -> torch.device:
@@ -61,26 +54,3 @@ def has_fast_bf16(device: torch.device) -> bool:
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     has_instructions = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return device.type == "cpu" and bool(has_instructions)
-
-
-def keep_freed_memory(largest: int = 1 << 30) -> None:
-    """Let glibc keep freed memory for the next batch instead of returning it.
-
-    Each batch frees and requests the same hundreds of megabytes. By default they are
-    fresh pages each time, which the kernel has to find and to fill with zeros: a third
-    of the time of a small encoder on a CPU. Other systems than Linux with glibc are
-    left as they are.
-
-    Args:
-        largest: Largest block that is kept, bytes. Where blocks of many sizes come and
-            go, a large one may find its old place fragmented and take a second one.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    # Another libc than glibc, such as musl, has no mallopt.
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, largest)
-        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
-        # The arenas of further threads are too small for such blocks.
-        mallopt(M_ARENA_MAX, 1)
