@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+_hidden = False
+
+
+def hide_progress() -> None:
+    """Show no progress bars from now on: several processes would draw over each other."""
+    global _hidden
+    _hidden = True
+
 
 class Advance(Protocol):
     """Function to call with the number of items done since the last call, and a note."""
@@ -28,7 +36,7 @@ def progress(title: str, total: int, unit: str) -> Iterator[Advance]:
         Function to call as items are done.
     """
     # Jobs of a workflow write to log files, which need no bars.
-    if not sys.stderr.isatty():
+    if _hidden or not sys.stderr.isatty():
         yield _unseen
         return
     with _bar(title, unit) as bar:

@@ -21,7 +21,7 @@ from mil.bench.processes import central_tiles, encode_plainly, plain_rate, start
 from mil.bench.results_table import BenchmarkTable, Row
 from mil.bench.slides import synthetic_slide
 from mil.config import EncoderConfig, encoder_name, load_encoder
-from mil.device import choose_device, keep_freed_memory
+from mil.device import choose_device
 from mil.encoders.build import build_encoder
 from mil.encoders.precision import cast_weights
 from mil.encoders.runner import (
@@ -34,6 +34,7 @@ from mil.encoders.runner import (
 from mil.features.extract import extract
 from mil.features.resample import fast_resample
 from mil.io.slides import TileRequest, stream
+from mil.memory import keep_freed_memory
 
 NOTE = (
     "plain: the model as timm builds it, float32, channels first, as many threads, in a process "

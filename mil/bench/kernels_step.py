@@ -13,8 +13,8 @@ from mil.bench.kernels_cases import Case
 from mil.bench.kernels_operations import DTYPES, OPERATION, Inputs, Results
 from mil.bench.kernels_results import Measurement, Rates, Request
 from mil.bench.measure import forget_peak, held_mb, limit_memory, peak_mb, times_of
-from mil.device import keep_freed_memory
 from mil.kernels.dispatch import Backend
+from mil.memory import keep_freed_memory
 
 CHECKED_TILES = 300  # tiles of the bags on which an operation is checked before it is timed
 # Largest error allowed, relative to the largest number of a result.

@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 import openslide
+import torch
 from jaxtyping import Int
 from PIL import Image
 
 from mil.bench.results_table import BenchmarkTable, Row
 from mil.bench.slides import CODECS, synthetic_slide
 from mil.errors import NoTissueError
+from mil.features.resample import fast_resample
 from mil.io.slides import SlideReader, TileRequest, stream
 from mil.io.slides.tiff import TiffBlocks
-from mil.io.slides.window import resample
 from mil.tile.grid import footprint_px, grid
 
 # Tiles in a batch of the stream.
@@ -31,7 +32,8 @@ BATCH_TILES = 64
 MANY_COLUMNS = 40
 NOTE = (
     "loop: one OpenSlide read_region and RGB conversion a tile, and a resize where the scale "
-    "differs, with a handle for each thread; ours: the stream that `mil features` reads from. "
+    "differs, with a handle for each thread; ours: the stream and the resampling of "
+    "`mil features`. "
     "read (fetch the compressed bytes), decode, assemble and resample: one thread, ms a tile; "
     "for slides that OpenSlide decodes, all is assemble. Medians. "
     "peak: of the process so far, the loop included."
@@ -58,6 +60,8 @@ def run(
         target_mpp: resolution of the second measurement, micrometres per pixel.
         repeats: number of rounds; the median is reported.
     """
+    # As in `features`, whose threads each resample tiles of their own.
+    torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
         paths = list(slides) or [synthetic_slide(Path(folder), codec) for codec in CODECS]
         rows: list[Row] = []
@@ -171,7 +175,8 @@ def plain_loop(request: TileRequest, level: int, downsample: float, threads: int
 
 def read_stream(request: TileRequest, threads: int) -> None:
     """Read tiles as `mil features` does."""
-    for batch in stream([request], batch_size=BATCH_TILES, workers=threads):
+    batches = stream([request], batch_size=BATCH_TILES, workers=threads, resampler=fast_resample)
+    for batch in batches:
         # An unreadable tile would be read in no time.
         assert batch.readable.all()
 
@@ -195,6 +200,7 @@ def _stages(path: Path, request: TileRequest) -> dict[str, float]:
     seconds = dict.fromkeys(("read_ms", "decode_ms", "assemble_ms", "resample_ms"), 0.0)
     side = request.side_level0_px
     size = request.tile_px
+    tile = np.empty((size, size, 3), np.uint8)
     with SlideReader(path) as reader:
         # As the stream does, so that blocks are kept as long as they are needed.
         reader.expect(request.coords, side, size)
@@ -213,7 +219,8 @@ def _stages(path: Path, request: TileRequest) -> dict[str, float]:
             began = perf_counter()
             window = reader.window(number, left, top, left + width, top + height)
             assembled = perf_counter()
-            resample(window, left, top, width, height, (size, size))
+            # Put where it belongs, as the stream does.
+            tile[:] = fast_resample(window, left, top, width, height, (size, size))
             seconds["assemble_ms"] += assembled - began
             seconds["resample_ms"] += perf_counter() - assembled
     # Fetching and decoding happen within `window`, as a block is needed.

@@ -21,9 +21,9 @@ from mil.bench.train_results import (
     StepMeasurement,
 )
 from mil.config import load_recipe
-from mil.device import keep_freed_memory
 from mil.heads import FollowsSteps, TwoStage, UsesGraph, build_head
 from mil.losses import total_loss
+from mil.memory import keep_freed_memory
 from mil.train.loop import LARGEST_REUSED_BLOCK
 from mil.train.optim import AdamW, make_optimiser
 from mil.train.precision import choose_dtype, forward_autocast

@@ -46,6 +46,14 @@ def features(
     compile: Annotated[bool, option(FeaturesConfig, "compile", "--compile")] = DEFAULTS.compile,
     threads: Threads = 1,
     device: Device = "auto",
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of GPUs to encode a dataset on; each takes the next slide as soon as it "
+            "is free; default: all that are visible.",
+        ),
+    ] = None,
     dataset: Annotated[
         str,
         typer.Option(help="Dataset to encode, with --bags in place of --slide and --out."),
@@ -76,6 +84,11 @@ def features(
             "mil features: one slide is --slide, --tiles and --out, a dataset is --dataset, "
             "--tiles and --bags; give one of the two"
         )
+    if devices is not None and (slide or device == "cpu"):
+        raise ConfigError(
+            "mil features: --devices is a number of GPUs for a dataset; leave it out with --slide "
+            "and with --device cpu"
+        )
     _check_outputs(names, bags or out or [], "--bags" if of_dataset else "--out")
     tables = table or []
     if tables:
@@ -92,16 +105,17 @@ def features(
     }
     # Everything is checked before torch is imported, which takes seconds.
     config = checked(FeaturesConfig, settings, "mil features")
+    from mil.features.gpus import encode_slides
     from mil.features.part import FeatureJob, FeatureSettings, encode_slide, jobs_of_part
     from mil.features.stage import Target
-    from mil.io.part_jobs import finish, run_jobs
+    from mil.io.part_jobs import finish
     from mil.io.tables.parts import parse_part
 
     shared = FeatureSettings(config, threads, device)
     if bags:
         encoders = list(zip(names, entries, bags, strict=True))
         jobs = jobs_of_part(dataset, slides_dir, tiles, encoders, shared, parse_part(part))
-        finish("features", run_jobs("features", jobs, encode_slide), tables)
+        finish("features", encode_slides(jobs, shared, devices), tables, jobs)
     elif slide and out:
         targets = tuple(Target(*target) for target in zip(names, entries, out, strict=True))
         job = FeatureJob(slide.stem, slide, tiles, targets, shared)

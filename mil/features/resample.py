@@ -1,4 +1,4 @@
-"""Resampling of tiles by torch: Pillow's filter, five times as fast, on the CPU."""
+"""Resampling of tiles by torch: Pillow's filter, several times as fast, on the CPU."""
 
 import numpy as np
 import torch
@@ -35,8 +35,10 @@ def fast_resample(
         return resample(window, left, top, width, height, size_px)
     # torch does not take read-only memory, such as a part of a cached block.
     source = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
-    # As torch takes images: [1, channels, rows, columns].
-    planes = source.permute(2, 0, 1)[None]
+    # As torch takes images: [1, channels, rows, columns]. Permuted last, or the strides of
+    # the first axis hide from torch that channels lie together: it would take them apart,
+    # and the result would have to be put together again, which doubles the time.
+    planes = source[None].permute(0, 3, 1, 2)
     if abs(columns - width) < ON_PIXEL and abs(rows - height) < ON_PIXEL:
         resized = functional.interpolate(planes, size=size_px[::-1], mode="bicubic", antialias=True)
     else:

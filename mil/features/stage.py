@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mil.config import EncoderConfig, FeaturesConfig
-from mil.device import keep_freed_memory
 from mil.encoders.build import build_batched_encoder
 from mil.encoders.runner import (
     BatchedEncoder,
@@ -25,6 +24,7 @@ from mil.io.bags.file import FORMAT
 from mil.io.h5 import check_replaceable
 from mil.io.slides import SlideReader, TileRequest
 from mil.io.tiles import Tiles, read_tiles
+from mil.memory import keep_freed_memory
 from mil.progress import progress
 
 

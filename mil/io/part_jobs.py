@@ -1,7 +1,10 @@
 """A list of slides in one process: outputs that are current stay, a failure stops no other."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import typer
@@ -91,6 +94,52 @@ def run_jobs(
             yield result
 
 
+def pull_jobs(
+    title: str, jobs: Sequence[Job], makers: Sequence[Make[Job]], *, keep: bool = True
+) -> Iterator[SlideResult]:
+    """Make outputs as `run_jobs` does, by several makers at a time, such as one for each GPU.
+
+    A maker takes the next job as soon as it is free, so that a slow slide holds back no
+    other.
+
+    Args:
+        title: Name of the stage, for the progress bar.
+        jobs: Jobs, one for each slide.
+        makers: Functions that make outputs of a job; each has one job at a time.
+        keep: Whether outputs that are current stay; else all are made.
+
+    Yields:
+        A result for each slide, as soon as its outputs are there, in any order.
+    """
+    waiting = deque(jobs)
+    done: SimpleQueue[SlideResult | BaseException] = SimpleQueue()
+
+    def pull(make: Make[Job]) -> None:
+        try:
+            while True:
+                try:
+                    job = waiting.popleft()
+                except IndexError:
+                    return
+                done.put(_run(job, make, keep=keep))
+        except BaseException as error:  # noqa: BLE001  raised below, in the caller's thread
+            done.put(error)
+
+    with progress(title, len(jobs), "slides") as advance, ThreadPoolExecutor(len(makers)) as pool:
+        for make in makers:
+            pool.submit(pull, make)
+        try:
+            for _ in jobs:
+                result = done.get()
+                if isinstance(result, BaseException):
+                    raise result
+                advance(1, "" if result.line else "current")
+                yield result
+        finally:
+            # After an error the others end with the slide that they have in hand.
+            waiting.clear()
+
+
 def _run(job: Job, make: Make[Job], *, keep: bool) -> SlideResult:
     try:
         outputs = job.outputs()
@@ -102,7 +151,12 @@ def _run(job: Job, make: Make[Job], *, keep: bool) -> SlideResult:
         return SlideResult(job.slide, str(error), ())
 
 
-def finish(stage: str, results: Iterable[SlideResult], tables: Sequence[Path]) -> None:
+def finish(
+    stage: str,
+    results: Iterable[SlideResult],
+    tables: Sequence[Path],
+    jobs: Sequence[SlideJob] = (),
+) -> None:
     """Print a line for each slide as it is done, and write the tables of the part.
 
     Args:
@@ -110,6 +164,7 @@ def finish(stage: str, results: Iterable[SlideResult], tables: Sequence[Path]) -
         results: Results of the slides of a part, as they come.
         tables: CSV for each output, or none: a row for each slide, with the digest of its
             output.
+        jobs: Jobs in the order of the tables' rows; none: rows are in that of the results.
 
     Raises:
         MilError: A slide failed, and no table is written.
@@ -130,6 +185,8 @@ def finish(stage: str, results: Iterable[SlideResult], tables: Sequence[Path]) -
         raise MilError(
             f"{stage}: {len(failed)} of {len(complete)} slides failed: {failed[0].line}{also}"
         )
+    position = {job.slide: number for number, job in enumerate(jobs)}
+    complete.sort(key=lambda result: position.get(result.slide, 0))
     for number, table in enumerate(tables):
         rows: list[dict[str, Any]] = [
             {"slide": result.slide, "made_from": result.digests[number]} for result in complete

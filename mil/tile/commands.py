@@ -78,6 +78,7 @@ def tile(
     from mil.io.part_jobs import finish, run_jobs
     from mil.io.tables import id_of
     from mil.io.tables.parts import parse_part
+    from mil.memory import keep_freed_memory
     from mil.tile.part import TileJob, TileSettings, jobs_of_part, tile_slide
 
     of_dataset = bool(dataset and out_dir)
@@ -103,6 +104,8 @@ def tile(
         target_mpp=target_mpp or entry.mpp,
         config=checked(TileConfig, settings, "mil tile"),
     )
+    # Without it a quarter of the time goes into fresh pages.
+    keep_freed_memory()
     if slide and out:
         job = TileJob(
             slide=name or id_of(slide),

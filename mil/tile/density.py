@@ -77,8 +77,19 @@ class ColourBounds:
 
     def mask(self, density: Density, roughness: ByteImage | None = None) -> BoolMask:
         """Pixels whose density, and roughness where it is bounded, lie in the range."""
+        inside = np.ones(density[0].shape, bool)
+        # In strips, which stay in the processor's cache.
+        for top in range(0, len(inside), STRIP_ROWS):
+            rows = slice(top, top + STRIP_ROWS)
+            red, green, blue = (plane[rows] for plane in density)
+            self._narrow(
+                inside[rows], (red, green, blue), None if roughness is None else roughness[rows]
+            )
+        return inside
+
+    def _narrow(self, inside: BoolMask, density: Density, roughness: ByteImage | None) -> None:
+        """Clear the pixels of a mask that lie outside the range."""
         red, green, blue = density
-        inside = np.ones(red.shape, bool)
         if self.red_above is not None:
             inside &= red > self.red_above
         if self.green_above is not None:
@@ -102,7 +113,6 @@ class ColourBounds:
         if self.smoother_than is not None:
             assert roughness is not None
             inside &= roughness < self.smoother_than
-        return inside
 
 
 def optical_density(image: RgbImage) -> Density:

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Bool
 
-from mil.tile.density import BoolMask, Plane
-from mil.tile.morphology import largest_near
+from mil.tile.density import STRIP_ROWS, BoolMask, Plane
+from mil.tile.morphology import largest_near_at
 
 # Glass has less colour than this near by.
 GLASS_COLOUR = 0.06
@@ -26,10 +26,13 @@ DEVIATION_PER_MAD = 1.4826
 def colour_of(over_red: Plane, over_blue: Plane) -> Plane:
     """Most light lost in a channel less the least lost in a channel."""
     colour = over_red - over_blue
-    np.abs(colour, out=colour)
-    for plane in (over_red, over_blue):
-        np.maximum(colour, plane, out=colour)
-        np.maximum(colour, -plane, out=colour)
+    # In strips, which stay in the processor's cache.
+    for top in range(0, len(colour), STRIP_ROWS):
+        rows = slice(top, top + STRIP_ROWS)
+        strip = colour[rows]
+        np.abs(strip, out=strip)
+        for plane in (over_red[rows], over_blue[rows]):
+            np.maximum(strip, np.abs(plane), out=strip)
     return colour
 
 
@@ -53,7 +56,7 @@ def subtract_glass(
     """
     rows, columns = (np.arange(((side - 1) % step_px) // 2, side, step_px) for side in clear.shape)
     sampled = np.ix_(rows, columns)
-    near = largest_near(colour_of(over_red, over_blue), reach_px)[sampled]
+    near = largest_near_at(colour_of(over_red, over_blue), reach_px, rows, columns)
     glass = (near < GLASS_COLOUR) & clear[sampled]
     if glass.mean() < GLASS_SHARE or glass.sum() < GLASS_SAMPLES:
         return np.inf
@@ -75,7 +78,12 @@ def _subtract_surface(
     basis = np.stack(terms, axis=-1)
     observed = values[sampled][glass]
     inliers = np.ones(len(observed), bool)
+    before = None
     for _ in range(FIT_STEPS):
+        # The same pixels give the same surface.
+        if before is not None and np.array_equal(before, inliers):
+            break
+        before = inliers
         weights = np.linalg.lstsq(basis[inliers], observed[inliers], rcond=None)[0]
         residuals = abs(observed - basis @ weights)
         limit = OUTLIER_DEVIATIONS * DEVIATION_PER_MAD * float(np.median(residuals))

@@ -1,7 +1,7 @@
 """Shapes of masks: regions, lines, holes and margins."""
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Int, Shaped
 from scipy import ndimage
 
 from mil.tile.density import BoolMask
@@ -50,6 +50,24 @@ def largest_near(
     return image
 
 
+def largest_near_at(
+    image: Shaped[np.ndarray, "height width"],
+    radius: int,
+    rows: Int[np.ndarray, " rows"],
+    columns: Int[np.ndarray, " columns"],
+) -> Shaped[np.ndarray, "rows columns"]:
+    """`largest_near` at some rows and columns only."""
+    for axis, places in enumerate((rows, columns)):
+        last = image.shape[axis] - 1
+        # A place beyond the border is replaced by one that is in the window already.
+        largest = image.take(places, axis)
+        for shift in range(1, radius + 1):
+            for neighbours in (places - shift, places + shift):
+                np.maximum(largest, image.take(neighbours.clip(0, last), axis), out=largest)
+        image = largest
+    return image
+
+
 def _drop(
     image: Shaped[np.ndarray, "rows columns"], axis: int, first: int, last: int
 ) -> Shaped[np.ndarray, "others places"]:
@@ -58,38 +76,46 @@ def _drop(
     return image[kept] if axis == 0 else image[:, kept]
 
 
-def without_lines(mask: BoolMask, thin_px: float, long_px: float) -> BoolMask:
-    """The mask without regions that are long and thin.
+class Regions:
+    """Connected regions of a mask, numbered from 1; 0 is what lies outside.
 
-    Args:
-        mask: pixels to keep, where they form no line.
-        thin_px: largest mean width of a line, pixels.
-        long_px: smallest diagonal of a line's bounding box, pixels.
+    Attributes:
+        count: number of regions.
+        area: pixels of each number.
     """
-    labels, count = ndimage.label(mask)
-    area = np.bincount(labels.ravel(), minlength=count + 1)
-    keep = np.arange(count + 1) > 0
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labels, count), start=1):
-        length = np.hypot(rows.stop - rows.start, columns.stop - columns.start)
-        keep[number] = length < long_px or area[number] > thin_px * length
-    return mask if keep[1:].all() else keep[labels]
 
+    def __init__(self, mask: BoolMask) -> None:
+        self._labels, self.count = ndimage.label(mask)
+        self.area = self.pixels_in(None)
+        self._boxes: list[tuple[slice, slice]] | None = None
 
-def without_faint(mask: BoolMask, sure: BoolMask, small_px: float, share: float) -> BoolMask:
-    """The mask without small regions of which less than a share is sure.
+    def pixels_in(self, mask: BoolMask | None) -> Int[np.ndarray, " numbers"]:
+        """Pixels of each number that lie in a mask; None: everywhere."""
+        labels = self._labels.ravel() if mask is None else self._labels[mask]
+        return np.bincount(labels, minlength=self.count + 1)
 
-    Args:
-        mask: pixels in regions.
-        sure: pixels that are beyond doubt.
-        small_px: larger regions are kept, pixels.
-        share: least share of a small region that must be sure.
-    """
-    labels, count = ndimage.label(mask)
-    area = np.bincount(labels.ravel(), minlength=count + 1)
-    num_sure = np.bincount(labels[sure], minlength=count + 1)
-    keep = (area >= small_px) | (num_sure >= share * area)
-    keep[0] = False
-    return keep[labels]
+    def mask(self, keep: Bool[np.ndarray, " numbers"]) -> BoolMask:
+        """Pixels of the regions to keep."""
+        return keep[self._labels]
+
+    def are_lines(
+        self, among: Bool[np.ndarray, " numbers"], thin_px: float, long_px: float
+    ) -> Bool[np.ndarray, " numbers"]:
+        """Which regions are long and thin.
+
+        Args:
+            among: regions to look at; the others are no lines.
+            thin_px: largest mean width of a line, pixels.
+            long_px: smallest diagonal of a line's bounding box, pixels.
+        """
+        if self._boxes is None:
+            self._boxes = ndimage.find_objects(self._labels, self.count)
+        lines = np.zeros_like(among)
+        for number in np.flatnonzero(among):
+            rows, columns = self._boxes[number - 1]
+            length = np.hypot(rows.stop - rows.start, columns.stop - columns.start)
+            lines[number] = length >= long_px and self.area[number] <= thin_px * length
+        return lines
 
 
 def mostly_outside(first: BoolMask, second: BoolMask) -> BoolMask:

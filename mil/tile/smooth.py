@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from mil.tile.density import BoolMask
-from mil.tile.morphology import keep_large, largest_near, widen, without_lines
+from mil.tile.morphology import keep_large, largest_near, widen
 from mil.tile.relief import Relief
 
 # Relative texture below which a part is smooth; lines are smooth below the second.
@@ -56,29 +56,23 @@ def without_smooth_parts(
     return tissue & ~enlarge(artefact, factor, tissue.shape) if artefact.any() else tissue
 
 
-def without_smooth_lines(
-    tissue: BoolMask, relief: Relief, thin_px: float, long_px: float
-) -> BoolMask:
-    """The mask without lines of little texture that meet the border twice.
+def smooth_lines(lines: BoolMask, relief: Relief, long_px: float) -> BoolMask:
+    """Lines of little texture that meet the border twice.
 
     Such is the edge of a coverslip; a thin biopsy ends before the border.
 
     Args:
-        tissue: pixels to keep, where they form no line.
+        lines: regions that are long and thin.
         relief: texture of the overview.
-        thin_px: largest mean width of a line, pixels.
         long_px: smallest diagonal of a line's bounding box, pixels.
     """
-    straight = tissue & ~without_lines(tissue, thin_px, long_px)
-    if not straight.any():
-        return tissue
-    labels, count = ndimage.label(straight)
+    labels, count = ndimage.label(lines)
     relative = relief.relative.repeat(relief.factor, 0).repeat(relief.factor, 1)
-    relative = relative[: tissue.shape[0], : tissue.shape[1]]
+    relative = relative[: lines.shape[0], : lines.shape[1]]
     texture = ndimage.median(relative, labels, np.arange(count + 1))
     smooth = (texture < LINE_SMOOTH) & (_along_border(labels, count) > long_px / 2)
     smooth[0] = False
-    return tissue & ~smooth[labels]
+    return smooth[labels]
 
 
 def _artefacts(smooth: BoolMask, tissue: BoolMask, ink: BoolMask, um: float) -> BoolMask:
@@ -143,6 +137,9 @@ def enlarge(
     if factor == 1:
         return mask
     height, width = mask.shape
-    large = np.empty((height, factor, width, factor), bool)
-    large[:] = mask[:, None, :, None]
+    large = np.empty((height, factor, width * factor), bool)
+    # Several times as fast as copying pixel by pixel: whole rows at a time.
+    for column in range(factor):
+        large[:, 0, column::factor] = mask
+    large[:, 1:] = large[:, :1]
     return large.reshape(height * factor, width * factor)[: shape[0], : shape[1]]

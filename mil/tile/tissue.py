@@ -31,17 +31,15 @@ from mil.tile.density import (
 from mil.tile.glass import colour_of, subtract_glass
 from mil.tile.ink import ink_mask
 from mil.tile.morphology import (
+    Regions,
     close_gaps,
-    keep_large,
     largest_near,
     mostly_outside,
     small_holes,
     widen,
-    without_faint,
-    without_lines,
 )
 from mil.tile.relief import RELIEF_UM, Relief, relief
-from mil.tile.smooth import enlarge, without_smooth_lines, without_smooth_parts
+from mil.tile.smooth import enlarge, smooth_lines, without_smooth_parts
 
 # Finer overviews are reduced to this or a little less, micrometres per pixel.
 WORK_UM = 8.0
@@ -216,7 +214,7 @@ def _coloured(colours: _Colours, sensitivity: Sensitivity) -> tuple[BoolMask, Bo
     over_red, over_blue = _smoothed(colours, sigma_px)
     # Grey things lose as much light in each channel: lines, dust, shadows, borders.
     densest = gaussian(colours.green, sigma_px)
-    densest += np.maximum(np.maximum(-over_red, -over_blue), 0)
+    densest -= np.minimum(np.minimum(over_red, over_blue), 0)
     reach_px = round(NEAR_UM / um)
     spread = subtract_glass(over_red, over_blue, colours.clear, reach_px)
     colour = colour_of(over_red, over_blue)
@@ -224,7 +222,9 @@ def _coloured(colours: _Colours, sensitivity: Sensitivity) -> tuple[BoolMask, Bo
     edge = largest_near(colour, reach_px)
     edge *= EDGE_SHARE
     np.clip(edge, faintest, EDGE_COLOUR, out=edge)
-    coloured = (colour > edge) & (colour > GREY_SHARE * densest)
+    coloured = colour > edge
+    densest *= GREY_SHARE
+    coloured &= colour > densest
     pale = enlarge(colours.relief.pale, colours.relief.factor, colour.shape)
     relative = colours.relief.relative
     # Large pixels smooth what they see.
@@ -252,12 +252,19 @@ def _regions(
     px_per_mm2 = (1000 / um) ** 2
     tissue = close_gaps(coloured, max(1, round(CLOSE_UM / um))) & ~colours.ignored
     tissue = without_smooth_parts(tissue, colours.ink, colours.relief, um)
+    regions = Regions(tissue)
     # On a tiny overview the smallest region would not fit: a quarter of it is enough.
-    tissue = keep_large(tissue, min(min_area_mm2 * px_per_mm2, tissue.size / 4))
+    keep = regions.area >= min(min_area_mm2 * px_per_mm2, tissue.size / 4)
+    keep[0] = False
     if sensitivity.needs_texture:
-        tissue = without_faint(tissue, sure, FAINT_MM2 * px_per_mm2, SURE_SHARE)
-    tissue = without_lines(tissue, sensitivity.thin_um / um, LINE_UM / um)
-    tissue = without_smooth_lines(tissue, colours.relief, LINE_WIDTH_UM / um, LINE_UM / um)
+        is_small = regions.area < FAINT_MM2 * px_per_mm2
+        keep &= ~is_small | (regions.pixels_in(sure) >= SURE_SHARE * regions.area)
+    keep &= ~regions.are_lines(keep, sensitivity.thin_um / um, LINE_UM / um)
+    tissue = regions.mask(keep)
+    broader_lines = regions.are_lines(keep, LINE_WIDTH_UM / um, LINE_UM / um)
+    if broader_lines.any():
+        lines = regions.mask(broader_lines)
+        tissue &= ~smooth_lines(lines, colours.relief, LINE_UM / um)
     return tissue | small_holes(tissue, HOLE_MM2 * px_per_mm2)
 
 

@@ -17,7 +17,7 @@ from mil.config import (
     of_recipe,
     recipe_path,
 )
-from mil.device import choose_device, keep_freed_memory
+from mil.device import choose_device
 from mil.errors import DatasetError
 from mil.io.bags import common_identity
 from mil.io.bags.patients import (
@@ -28,6 +28,7 @@ from mil.io.bags.patients import (
     read_fold_bags,
 )
 from mil.io.tables import read_dataset
+from mil.memory import keep_freed_memory
 from mil.tasks import AnyTask
 from mil.train.auto import described
 from mil.train.facts import study_size

@@ -29,6 +29,15 @@ def test_within_one_grey_level_of_pillow(side, size):
     assert np.abs(ours - pillows).mean() < 0.01
 
 
+@pytest.mark.parametrize("side", [448.0, 453.07])
+def test_colours_of_a_pixel_stay_together(side):
+    count = int(np.ceil(side))
+    window = Window(NOISE[:count, :count].copy(), 0.0, 0.0)
+    pixels = fast_resample(window, 0.0, 0.0, side, side, (224, 224))
+    # Else torch took the channels apart, and whoever stores the tile puts them together.
+    assert pixels.flags.c_contiguous
+
+
 def test_a_slide_coarser_than_wanted():
     ours, pillows = both(112.0, 223)
     assert np.abs(ours - pillows).max() <= 2

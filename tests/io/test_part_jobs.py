@@ -1,5 +1,6 @@
 """Lists of slides: what is current stays, a failure stops no other, a kill loses one slide."""
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from mil.errors import ConfigError, FormatError, MilError
 from mil.io.h5 import writing
-from mil.io.part_jobs import Output, finish, run_jobs
+from mil.io.part_jobs import Output, finish, pull_jobs, run_jobs
 from mil.io.provenance import digest_of, file_digest, made_from
 from mil.io.tables import read_csv
 from mil.io.tables.parts import WHOLE, Part, number_of_parts, parse_part, parts_of
@@ -143,3 +144,51 @@ def test_numbered_slides_are_spread_evenly():
     sizes = [len(part) for part in parts_of(ids, 16).values()]
     assert min(sizes) >= 16
     assert max(sizes) <= 24
+
+
+def test_a_slow_slide_holds_back_no_other_and_the_table_keeps_its_order(jobs, tmp_path):
+    others_done = threading.Event()
+    makers_of: dict[str, str] = {}
+
+    def maker(name: str):
+        def make_one(job: Job, stale) -> str:
+            makers_of[job.slide] = name
+            # Ends only because another maker takes the slides after this one.
+            if job.slide == "a":
+                assert others_done.wait(30)
+            line = make(job, stale)
+            if job.slide == "c":
+                others_done.set()
+            return line
+
+        return make_one
+
+    results = list(pull_jobs("copy", jobs, [maker("one"), maker("two")]))
+    assert [result.slide for result in results] == ["b", "c", "a"]
+    assert makers_of["b"] == makers_of["c"] != makers_of["a"]
+    table = tmp_path / "parts.csv"
+    finish("copy", results, [table], jobs)
+    assert [row["slide"] for row in read_csv(table)] == ["a", "b", "c"]
+    assert lines(jobs) == ["", "", ""]
+
+
+def test_of_several_makers_a_slide_that_fails_harms_no_other(jobs, tmp_path):
+    (tmp_path / "b.txt").write_text("bad")
+    results = {result.slide: result for result in pull_jobs("copy", jobs, [make, make])}
+    assert [results[slide].failed for slide in "abc"] == [False, True, False]
+    assert results["b"].line == "b.txt: is bad"
+    assert [result.line for result in pull_jobs("copy", jobs, [make] * 4)].count("") == 2
+
+
+def test_what_stops_a_maker_stops_the_list_and_slides_in_hand_are_finished(jobs, tmp_path):
+    (tmp_path / "a.txt").write_text("kill")
+    both_at_work = threading.Barrier(2)
+
+    def make_one(job: Job, stale) -> str:
+        both_at_work.wait(30)
+        return make(job, stale)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(pull_jobs("copy", jobs[:2], [make_one] * 2))
+    (tmp_path / "a.txt").write_text("text of a")
+    assert lines(jobs[:2]) == ["a: text of a", ""]

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mil.tile.density import gaussian, mean3
+from mil.tile.density import STRIP_ROWS, ColourBounds, gaussian, mean3
 from mil.tile.grid import share_inside, sums_above_left
-from mil.tile.morphology import close_gaps, largest_near
+from mil.tile.morphology import Regions, close_gaps, largest_near, largest_near_at
+from mil.tile.smooth import enlarge
 
 RNG = np.random.default_rng(0)
 
@@ -42,6 +43,50 @@ def test_the_largest_near_is_scipys(shape, radius):
     closed = ndimage.binary_closing(np.pad(padded, radius), np.ones((size, size)))
     inner = slice(2 * radius, -2 * radius)
     np.testing.assert_array_equal(close_gaps(mask, radius), closed[inner, inner])
+
+
+@pytest.mark.parametrize("radius", [1, 5, 50])
+def test_the_largest_near_a_few_places_is_that_of_all(radius):
+    values = plane(40, 33)
+    rows = np.arange(3, 40, 8)
+    columns = np.arange(0, 33, 5)
+    np.testing.assert_array_equal(
+        largest_near_at(values, radius, rows, columns),
+        largest_near(values, radius)[np.ix_(rows, columns)],
+    )
+
+
+def test_bounds_of_colour_hold_in_every_strip():
+    red, green, blue = (plane(2 * STRIP_ROWS + 5, 40) for _ in range(3))
+    roughness = RNG.integers(0, 255, red.shape, np.uint8)
+    bounds = ColourBounds(red_above=0.1, blue_over_green=0.5, smoother_than=200)
+    expected = (red > 0.1) & (blue > 0.5 * green) & (roughness < 200)
+    np.testing.assert_array_equal(bounds.mask((red, green, blue), roughness), expected)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_an_enlarged_mask_repeats_each_pixel(factor):
+    mask = plane(7, 5) > 0
+    expected = mask.repeat(factor, 0).repeat(factor, 1)[:13, :9]
+    np.testing.assert_array_equal(enlarge(mask, factor, (13, 9)), expected)
+
+
+def test_regions_are_measured_by_number():
+    mask = np.zeros((30, 60), bool)
+    mask[2, 5:55] = True
+    mask[10:20, 5:15] = True
+    mask[25, 50:54] = True
+    regions = Regions(mask)
+    assert (regions.count, regions.area.tolist()) == (3, [1646, 50, 100, 4])
+    right = np.zeros_like(mask)
+    right[:, 12:] = True
+    assert regions.pixels_in(right).tolist()[1:] == [43, 30, 4]
+    every = np.array([False, True, True, True])
+    # The square is long, and no line; the last is a line, and short.
+    assert regions.are_lines(every, 2.0, 10.0).tolist() == [False, True, False, False]
+    assert regions.are_lines(every, 9.0, 10.0).tolist() == [False, True, True, False]
+    assert not regions.are_lines(np.zeros(4, bool), 9.0, 1.0).any()
+    np.testing.assert_array_equal(regions.mask(every), mask)
 
 
 def test_sums_of_the_rows_that_are_asked_for():
