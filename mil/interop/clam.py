@@ -111,6 +111,20 @@ def _read_patch_size(
     return _PatchSize(round(patch_px), side)
 
 
+def read_corners(patches: Path) -> Int[np.ndarray, "tiles 2"]:
+    """Top left corners of the tiles in a file of patches, level-0 pixels.
+
+    Raises:
+        FormatError: the file cannot be what it should be.
+    """
+    location = str(patches)
+    with open_hdf5(patches) as opened:
+        positions = get_numeric_dataset(opened, "coords", location)
+        if positions is None:
+            raise FormatError(f"{location}: has no dataset 'coords'")
+        return whole_pixels(read_coords(positions, len(positions), location), location)
+
+
 def _same_tiles(
     positions: h5py.Dataset, tiles: int, coords: Int[np.ndarray, "tiles 2"] | None
 ) -> bool:
