@@ -40,7 +40,8 @@ def bags_fetch(
 
     An interrupted download continues when the same command is run again.
     """
-    from mil.interop.bag_sets import FetchOptions, run
+    from mil.interop.bag_set_fetch import FetchOptions
+    from mil.interop.bag_sets import run
 
     options = FetchOptions(
         out=out or Path("bags") / name,

@@ -133,9 +133,7 @@ def _address(repository: Repository, file: RemoteFile) -> tuple[str, dict[str, s
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.utils import build_hf_headers
 
-    url = hf_hub_url(
-        repository.name, file.path, repo_type="dataset", revision=repository.revision
-    )
+    url = hf_hub_url(repository.name, file.path, repo_type="dataset", revision=repository.revision)
     location = get_hf_file_metadata(url, timeout=TIMEOUT_S).location
     headers = dict(build_hf_headers())
     # The token is the hub's alone: a store behind it has its own, in the address.

@@ -59,7 +59,9 @@ def read_npy_features(path: Path, location: str) -> Shaped[np.ndarray, "tiles di
 
 
 @contextmanager
-def npy_members(archive: Path, scratch: Path, location: str) -> Iterator[Iterator[tuple[str, Path]]]:
+def npy_members(
+    archive: Path, scratch: Path, location: str
+) -> Iterator[Iterator[tuple[str, Path]]]:
     """Name and file of each .npy of an archive, one after the other.
 
     Each file is there until the next one is asked for. Nothing but the content of
@@ -80,9 +82,7 @@ def npy_members(archive: Path, scratch: Path, location: str) -> Iterator[Iterato
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = " ".join(str(error).split())
-        raise FormatError(
-            f"{location}: not a .tar.gz, cut short or damaged ({reason})"
-        ) from None
+        raise FormatError(f"{location}: not a .tar.gz, cut short or damaged ({reason})") from None
     finally:
         scratch.unlink(missing_ok=True)
 

@@ -225,7 +225,7 @@ def test_other_features_than_stated_are_refused(study):
 
 def test_a_full_disk_is_told_before_the_download(study, hub, monkeypatch):  # noqa: F811
     usage = SimpleNamespace(free=100)
-    monkeypatch.setattr("mil.interop.bag_sets.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("mil.interop.bag_set_plan.shutil.disk_usage", lambda _: usage)
     assert "GB are free there, but small-uni needs at least" in line_of(fetched())
     assert hub.sent == []
 
