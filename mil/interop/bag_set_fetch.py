@@ -103,20 +103,15 @@ def fetch_all(fetch: BagSetFetch, pending: Sequence[Portion]) -> None:
         DatasetError: The hub cannot be reached, or refuses.
         FormatError: A table with rows that are counted cannot be used.
     """
-    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     # One bar over all slides; the library's own for archives of gigabytes.
-    small = fetch.entry.layout == "clam"
-    if small:
+    if fetch.entry.layout == "clam":
         disable_progress_bars()
-    try:
-        with progress("fetch", len(pending), "portions") as advance:
-            for portion in pending:
-                _fetch_portion(fetch, portion)
-                advance(1)
-    finally:
-        if small:
-            enable_progress_bars()
+    with progress("fetch", len(pending), "portions") as advance:
+        for portion in pending:
+            _fetch_portion(fetch, portion)
+            advance(1)
 
 
 def _fetch_portion(fetch: BagSetFetch, portion: Portion) -> None:

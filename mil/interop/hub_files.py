@@ -131,7 +131,7 @@ def _address(repository: Repository, file: RemoteFile) -> tuple[str, dict[str, s
     from urllib.parse import urlsplit
 
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     url = hf_hub_url(repository.name, file.path, repo_type="dataset", revision=repository.revision)
     location = get_hf_file_metadata(url, timeout=TIMEOUT_S).location

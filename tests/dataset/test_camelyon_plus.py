@@ -48,6 +48,7 @@ def test_its_slides_of_camelyon16_are_a_dataset_with_the_official_splits(table):
     assert all(row.split == official[row.slide] for row in rows)
 
 
+@pytest.mark.slow
 def test_four_classes_of_both_challenges(table):
     code, text = mil("dataset", "camelyon-plus", table, "--part", "both", "--classes", 4)
     assert code == 0, text
@@ -59,6 +60,7 @@ def test_four_classes_of_both_challenges(table):
     assert rows["normal_020"]["label"] == "itc"
 
 
+@pytest.mark.slow
 def test_another_table_is_refused_with_all_its_faults(table):
     wrong = [
         ("slide_9", "macro"),
@@ -77,6 +79,7 @@ def test_another_table_is_refused_with_all_its_faults(table):
     assert not (table.parent / "configs").exists()
 
 
+@pytest.mark.slow
 def test_an_address_and_an_existing_dataset_are_one_line(table):
     code, text = mil("dataset", "camelyon-plus", "https://x.org/t.xlsx")
     assert code == 1

@@ -127,6 +127,7 @@ def test_a_set_becomes_bags_and_a_dataset(study, hub):  # noqa: F811
     assert not (study / "bags/small-uni/.download").exists()
 
 
+@pytest.mark.slow
 def test_a_second_fetch_downloads_nothing(study, hub):  # noqa: F811
     fetched()
     hub.sent.clear()
@@ -151,6 +152,7 @@ def test_a_cut_network_ends_in_one_line_and_is_continued(study, hub):  # noqa: F
     assert (read_bag(study / "bags/small-uni/n1.h5").features == features("n1")).all()
 
 
+@pytest.mark.slow
 def test_a_file_changed_on_its_way_is_refused_and_fetched_again(study, hub):  # noqa: F811
     hub.spoilt["patches/coords/t1.h5"] = 1
     code, text = fetched()
@@ -162,6 +164,7 @@ def test_a_file_changed_on_its_way_is_refused_and_fetched_again(study, hub):  # 
     assert {name for name, _ in hub.sent} == {"embeddings/t1.pt", "patches/coords/t1.h5"}
 
 
+@pytest.mark.slow
 def test_a_missing_file_leaves_out_its_slide_alone(study, hub):  # noqa: F811
     hub.files["embeddings/n0.pt"] = None
     code, text = fetched()
@@ -174,6 +177,7 @@ def test_a_missing_file_leaves_out_its_slide_alone(study, hub):  # noqa: F811
     assert [row.slide for row in read_dataset("small-uni")[1]] == ["n1", "t0", "t1"]
 
 
+@pytest.mark.slow
 def test_an_unlisted_slide_is_named(study, hub):  # noqa: F811
     del hub.files["embeddings/n0.pt"]
     code, text = fetched()
@@ -216,6 +220,7 @@ def test_a_repository_of_another_layout_is_one_line(study, hub):  # noqa: F811
     assert "has no files embeddings/{slide}.pt; its folders are data/a" in line
 
 
+@pytest.mark.slow
 def test_other_features_than_stated_are_refused(study):
     write_entry(study, dim=9)
     code, text = fetched()
@@ -237,6 +242,7 @@ def test_a_dry_run_writes_nothing(study, hub):  # noqa: F811
     assert not (study / "bags").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_of_other_bags_is_refused(study):
     folder = study / "bags/small-uni"
     folder.mkdir(parents=True)
@@ -250,6 +256,7 @@ def test_a_folder_of_other_bags_is_refused(study):
     assert "holds the bags of set small-uni" in line
 
 
+@pytest.mark.slow
 def test_a_dataset_that_the_user_changed_is_kept(study):
     fetched()
     table = study / "configs/datasets/small-uni.csv"
@@ -261,6 +268,7 @@ def test_a_dataset_that_the_user_changed_is_kept(study):
     assert table.read_text() == changed
 
 
+@pytest.mark.slow
 def test_archives_of_torchmil_become_bags(study, hub):  # noqa: F811
     changes = {"features": "d/f.tar.gz", "coords": "d/c.tar.gz", "side_level0_px": 512}
     write_entry(study, layout="torchmil", **changes)
@@ -304,6 +312,7 @@ def test_a_pickle_is_never_run(study, hub):  # noqa: F811
     assert not (study / "written").exists()
 
 
+@pytest.mark.slow
 def test_tables_with_labels_become_a_dataset(study, hub):  # noqa: F811
     pytest.importorskip("pyarrow")
     import pyarrow
