@@ -9,6 +9,9 @@ from mil.config.encoders import Positive
 from mil.config.yaml_file import read_yaml
 
 
+MAX_DEVICES = 1_000_000
+
+
 class EncoderRate(Section):
     """Rate of an encoder on one kind of device of a machine."""
 
@@ -30,8 +33,8 @@ class MachineConfig(Section):
     """One yaml of configs/machines; a number that is left out is unknown, never guessed."""
 
     title: str = Field(description="Name of the machine for people.")
-    cores: int = Field(gt=0, description="Number of CPU cores.")
-    gpus: int = Field(0, ge=0, description="Number of GPUs.")
+    cores: int = Field(gt=0, le=MAX_DEVICES, description="Number of CPU cores.")
+    gpus: int = Field(0, ge=0, le=MAX_DEVICES, description="Number of GPUs.")
     tile_core_s: Rate | None = Field(
         None, description="Seconds of one core to tile a slide (`mil bench tile`, cpu)."
     )

@@ -8,6 +8,7 @@ from pydantic import Field
 from mil.config import Section, checked
 from mil.errors import FormatError
 from mil.io.atomic import write_json
+from mil.io.tables.text_files import irregular
 
 FILE = "SOURCE.json"
 MAX_BYTES = 10 << 20
@@ -39,8 +40,8 @@ def read_record(folder: Path) -> BagSetRecord | None:
     if not path.exists():
         return None
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError("it is far too long")
+        if irregular(path) or path.stat().st_size > MAX_BYTES:
+            raise ValueError("no file, or far too long")
         raw = json.loads(path.read_text(encoding="utf-8"))
         return checked(BagSetRecord, raw, str(path))
     except (ValueError, RecursionError) as error:

@@ -7,11 +7,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mil.config.machines import EncoderRate, MachineConfig, Rate
+from mil.config.machines import MAX_DEVICES, EncoderRate, MachineConfig, Rate
 from mil.errors import FormatError
+from mil.io.tables.text_files import irregular
 
 FORMAT = "mil.bench"
 MAX_BYTES = 10 << 20
+# No rate and no time is larger; larger integers are no floats.
+MAX_NUMBER = 1e15
 
 
 def with_bench_files(machine: MachineConfig | None, paths: Sequence[Path]) -> MachineConfig:
@@ -30,7 +33,7 @@ def with_bench_files(machine: MachineConfig | None, paths: Sequence[Path]) -> Ma
         if machine is None:
             machine = MachineConfig(
                 title=f"machine of {path}",
-                cores=cores if isinstance(cores, int) and cores > 0 else 1,
+                cores=cores if isinstance(cores, int) and 0 < cores <= MAX_DEVICES else 1,
                 gpus=1 if "gpu" in content["machine"] else 0,
             )
         machine = machine.model_copy(update=_rates(content, machine, path))
@@ -40,8 +43,8 @@ def with_bench_files(machine: MachineConfig | None, paths: Sequence[Path]) -> Ma
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError("it is far too long")
+        if irregular(path) or path.stat().st_size > MAX_BYTES:
+            raise ValueError("no file, or far too long")
         content = json.loads(path.read_text(encoding="utf-8"))
         is_ours = content["format"] == FORMAT and isinstance(content["machine"], dict)
         if not is_ours or not all(isinstance(row, dict) for row in content["rows"]):
@@ -63,7 +66,7 @@ def _rates(content: Mapping[str, Any], machine: MachineConfig, path: Path) -> di
         return {"tile_core_s": Rate(value=median(seconds), source=source)}
     if not title.startswith("mil bench features"):
         raise FormatError(f"{path}: is of {title[:60]!r}; give files of `mil bench tile|features`")
-    match = re.search(r"threads: (\d+)", title)
+    match = re.search(r"threads: ([1-9]\d{0,4})\b", title)
     threads = int(match[1]) if match else 1
     reading = median(_numbers(rows, "reading_tiles/s", path)) / threads
     source = f"mil bench features, per core of {threads} ({path})"
@@ -90,7 +93,11 @@ def _encoder(name: str, rows: Sequence[Mapping[str, Any]], threads: int, path: P
 
 def _numbers(rows: Sequence[Mapping[str, Any]], key: str, path: Path) -> list[float]:
     values = [row.get(key) for row in rows]
-    numbers = [float(value) for value in values if isinstance(value, int | float) and value > 0]
+    numbers = [
+        float(value)
+        for value in values
+        if isinstance(value, int | float) and 0 < value < MAX_NUMBER
+    ]
     if not numbers:
         raise FormatError(f"{path}: has no {key}; measure it again with this version of mil")
     return numbers

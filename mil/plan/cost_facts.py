@@ -12,11 +12,14 @@ from mil.config.machines import MachineConfig
 from mil.errors import FormatError
 from mil.io.tables import Slide
 from mil.io.tables.paths import locate
+from mil.io.tables.text_files import irregular
 from mil.plan.figures import Figure
 
 GB = 1e9
 SIZE = re.compile(r"(\d+(?:[.,]\d+)?)\s*(GB|TB)")
 MAX_DOCTOR_BYTES = 500 << 20
+# Bytes or tiles of one slide; larger integers are no floats.
+MAX_COUNT = 1 << 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +76,12 @@ def read_doctor(path: Path) -> list[Mapping[str, Any]]:
         FormatError: The file is another one.
     """
     try:
-        if path.stat().st_size > MAX_DOCTOR_BYTES:
-            raise ValueError("it is far too long")
+        if irregular(path) or path.stat().st_size > MAX_DOCTOR_BYTES:
+            raise ValueError("no file, or far too long")
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != "mil.doctor":
             raise ValueError("another format")
-        return [slide for slide in content["slides"] if slide["state"] == "ok"]
+        return [dict(slide) for slide in content["slides"] if slide["state"] == "ok"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise FormatError(f"{path}: not written by `mil doctor DATASET --json`") from None
 
@@ -86,7 +89,7 @@ def read_doctor(path: Path) -> list[Mapping[str, Any]]:
 def slide_bytes(study: CostStudy) -> Figure:
     """Bytes of all slides: on the disk, as `mil doctor` found them, or as the yaml says."""
     sizes = [slide.get("size_bytes") for slide in study.doctor]
-    known = [float(size) for size in sizes if isinstance(size, int)]
+    known = [float(size) for size in sizes if isinstance(size, int) and 0 <= size < MAX_COUNT]
     if known:
         return _scaled(sum(known), len(known), study, f"mil doctor ({study.options.doctor})")
     folder = Path(study.config.slides_dir or study.dataset.folder(study.name))
@@ -119,8 +122,9 @@ def num_tiles(study: CostStudy, tiling: str) -> Figure:
     for slide in study.doctor:
         found = slide.get("tilings")
         entry = found.get(tiling) if isinstance(found, dict) else None
-        if isinstance(entry, dict) and isinstance(entry.get("num_tiles"), int):
-            counts.append(entry["num_tiles"])
+        number = entry.get("num_tiles") if isinstance(entry, dict) else None
+        if isinstance(number, int) and 0 <= number < MAX_COUNT:
+            counts.append(number)
     if counts:
         return _scaled(sum(counts), len(counts), study, f"mil doctor ({study.options.doctor})")
     if study.options.tiles:
