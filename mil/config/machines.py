@@ -8,7 +8,6 @@ from mil.config.base import Section, checked, named_file
 from mil.config.encoders import Positive
 from mil.config.yaml_file import read_yaml
 
-
 MAX_DEVICES = 1_000_000
 
 

@@ -41,6 +41,9 @@ def plan_lines(
     ]
     if entry.unverified:
         lines.append(f"not verified in this entry: {entry.unverified}")
+    without = sum(len(part.files) == 1 for part in all_portions) if entry.coords else 0
+    if without:
+        lines.append(f"corners: not there for {without} of {len(all_portions)} portions")
     lines.append(f"download: {num_files} files, {size / GB:.3g} GB{already}")
     if pending:
         lines.append(
