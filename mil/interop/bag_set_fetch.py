@@ -8,7 +8,7 @@ from mil.config import BagSetConfig, EncoderConfig
 from mil.encoders.hub import HubError, Repository
 from mil.errors import DatasetError, FormatError
 from mil.interop.bag_set_dataset import LabelSource
-from mil.interop.bag_set_layouts import Portion, PublishedBag, published_bags
+from mil.interop.bag_set_layouts import UNITS, Portion, PublishedBag, published_bags
 from mil.interop.bag_set_record import BagSetRecord, write_record
 from mil.interop.convert import FeatureDtype, bag_from_external, known_encoders
 from mil.interop.external import FeatureFile
@@ -108,7 +108,7 @@ def fetch_all(fetch: BagSetFetch, pending: Sequence[Portion]) -> None:
     # One bar over all slides; the library's own for archives of gigabytes.
     if fetch.entry.layout == "clam":
         disable_progress_bars()
-    with progress("fetch", len(pending), "portions") as advance:
+    with progress("fetch", len(pending), UNITS[fetch.entry.layout]) as advance:
         for portion in pending:
             _fetch_portion(fetch, portion)
             advance(1)

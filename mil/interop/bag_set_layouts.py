@@ -19,6 +19,9 @@ from mil.interop.torchmil import npy_members, read_npy, read_npy_features
 from mil.interop.untrusted import MAX_COORDINATE
 from mil.io.tables import SPLITS
 
+# What is downloaded, read and removed at a time, by layout.
+UNITS = {"clam": "slides", "torchmil": "archives", "parquet": "tables"}
+
 
 @dataclass(frozen=True)
 class Portion:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mil.errors import DatasetError
 from mil.interop.bag_set_fetch import BagSetFetch
-from mil.interop.bag_set_layouts import Portion
+from mil.interop.bag_set_layouts import UNITS, Portion
 from mil.interop.hub_files import RemoteListing
 
 GB = 1e9
@@ -32,7 +32,8 @@ def plan_lines(
     size = sum(part.size for part in pending)
     num_files = sum(len(part.files) for part in pending)
     done = len(all_portions) - len(pending)
-    already = f"; {done} of {len(all_portions)} portions are there" if done else ""
+    unit = UNITS[entry.layout]
+    already = f"; {done} of {len(all_portions)} {unit} are there" if done else ""
     lines = [
         f"bag set {fetch.name}: {entry.title}, from {fetch.repository.page} at "
         f"{listing.commit[:12]}",
@@ -43,7 +44,7 @@ def plan_lines(
         lines.append(f"not verified in this entry: {entry.unverified}")
     without = sum(len(part.files) == 1 for part in all_portions) if entry.coords else 0
     if without:
-        lines.append(f"corners: not there for {without} of {len(all_portions)} portions")
+        lines.append(f"corners: not there for {without} of {len(all_portions)} {unit}")
     lines.append(f"download: {num_files} files, {size / GB:.3g} GB{already}")
     if pending:
         lines.append(
