@@ -161,11 +161,8 @@ def published_bags(
 def _of_clam(entry: BagSetConfig, portion: Portion, paths: Sequence[Path]) -> PublishedBag:
     slide = portion.slides[0]
     patches = paths[1] if len(paths) > 1 else None
-    file = FeatureFile("clam", slide, paths[0], patches=patches)
-    external = clam.read(file)
-    if external.coords is None and patches is not None:
-        # The set's authors state that both files have the tiles in one order.
-        external = replace(external, coords=clam.read_corners(patches))
+    # The set's authors state that both files have the tiles in one order.
+    external = clam.read_in_one_order(FeatureFile("clam", slide, paths[0], patches=patches))
     return PublishedBag(slide, _without_first(external, entry))
 
 

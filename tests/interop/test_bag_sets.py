@@ -198,8 +198,8 @@ def test_an_unknown_set_is_one_line(study):
 
 
 def test_a_gated_set_without_a_token_is_one_line(study, hub):  # noqa: F811
-    hub.gated = True
-    for changes in ({}, {"gated": True}):
+    # By the hub at the first file, or by the entry before anything is asked.
+    for hub.gated, changes in ((True, {}), (False, {"gated": True})):
         write_entry(study, **changes)
         line = line_of(fetched())
         assert "ask for access on http://127.0.0.1:" in line
@@ -218,6 +218,15 @@ def test_a_repository_of_another_layout_is_one_line(study, hub):  # noqa: F811
     hub.files = {"data/a/x.bin": b"x"}
     line = line_of(fetched())
     assert "has no files embeddings/{slide}.pt; its folders are data/a" in line
+
+
+@pytest.mark.slow
+def test_corners_of_other_tiles_leave_out_their_slide(study, hub):  # noqa: F811
+    hub.files["patches/coords/t1.h5"] = of_patches(corners("t1", rows=4))
+    code, text = fetched()
+    assert code == 1
+    assert "patches/coords/t1.h5: 4 corners for 3 tiles of embeddings/t1.pt" in text
+    assert not (study / "bags/small-uni/t1.h5").exists()
 
 
 @pytest.mark.slow
