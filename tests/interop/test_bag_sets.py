@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import tarfile
 from types import SimpleNamespace
 
@@ -296,24 +297,30 @@ def test_archives_of_torchmil_become_bags(study, hub):  # noqa: F811
     assert hub.sent == []
 
 
+def bad_pickle(path):
+    """An object whose pickle, when it is loaded, makes a file."""
+
+    class Bad:
+        def __reduce__(self):
+            return (open, (str(path), "w"))
+
+    return Bad()
+
+
 def test_an_archive_cannot_write_or_unpickle(study, hub):  # noqa: F811
     write_entry(study, layout="torchmil", features="d/f.tar.gz", coords="")
-    pickled = io.BytesIO()
-    np.save(pickled, np.array([{"a": 1}], dtype=object))
-    hub.files = {"d/f.tar.gz": of_tar({"../../n0.npy": pickled.getvalue()})}
+    content = pickle.dumps(bad_pickle(study / "written"))
+    hub.files = {"d/f.tar.gz": of_tar({"../../n0.npy": content})}
     code, text = fetched()
     assert code == 1
     assert "d/f.tar.gz: n0: not a .npy file of numbers" in text
-    assert [path.name for path in study.parent.glob("*.npy")] == []
+    assert not (study / "written").exists()
+    assert list(study.parent.glob("*.npy")) == []
 
 
 def test_a_pickle_is_never_run(study, hub):  # noqa: F811
-    class Bad:
-        def __reduce__(self):
-            return (open, (str(study / "written"), "w"))
-
     content = io.BytesIO()
-    torch.save(Bad(), content)
+    torch.save(bad_pickle(study / "written"), content)
     hub.files["embeddings/n0.pt"] = content.getvalue()
     code, text = fetched()
     assert code == 1
