@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from mil.config import (
+    BagSetConfig,
     Config,
     DatasetConfig,
     EncoderConfig,
@@ -17,6 +18,7 @@ from mil.config import (
     Section,
     TrainConfig,
 )
+from mil.config.machines import EncoderRate, MachineConfig, Rate
 from mil.config.recipes import own_heads
 from mil.heads import head_module
 
@@ -30,6 +32,8 @@ range stops the run with one line that names it.
 | [a run](#a-run) | `configs/config.yaml` | the file, or `snakemake --config KEY=VALUE` |
 | [a dataset](#a-dataset) | `configs/datasets/NAME.yaml`, beside the slide table | the file |
 | [an encoder](#an-encoder) | an entry of `configs/encoders.yaml` | the file |
+| [a bag set](#a-bag-set) | an entry of `configs/bag_sets.yaml` | the file |
+| [a machine](#a-machine) | `configs/machines/NAME.yaml` | the file |
 | [a recipe](#a-recipe) | `configs/heads/NAME.yaml` | the file |
 | [options of heads](#options-of-heads) | `options` of a recipe | the recipe |
 
@@ -56,6 +60,14 @@ def config_page() -> str:
         "## An encoder",
         _summary(EncoderConfig),
         table(EncoderConfig),
+        "## A bag set",
+        _summary(BagSetConfig),
+        table(BagSetConfig),
+        "## A machine",
+        _summary(MachineConfig),
+        table(MachineConfig),
+        f"A number is written as:\n\n{table(Rate)}",
+        f"The rate of an encoder is written as:\n\n{table(EncoderRate)}",
         "## A recipe",
         _summary(Recipe),
         table(Recipe),

@@ -3,6 +3,7 @@
 Each section, encoder, recipe and dataset is a frozen model.
 """
 
+from mil.config.bag_sets import BagSetConfig, load_bag_set, load_bag_sets
 from mil.config.base import NAME, Section, checked, config_path, name_fault
 from mil.config.cohort import Cohort
 from mil.config.datasets import DatasetConfig, dataset_path
@@ -42,6 +43,7 @@ __all__ = [
     "DEFAULT_ENCODER",
     "LOSS_TERMS",
     "NAME",
+    "BagSetConfig",
     "Cohort",
     "Config",
     "DatasetConfig",
@@ -63,6 +65,8 @@ __all__ = [
     "dataset_path",
     "encoder_name",
     "head_names",
+    "load_bag_set",
+    "load_bag_sets",
     "load_config",
     "load_encoder",
     "load_encoders",

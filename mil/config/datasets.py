@@ -53,6 +53,10 @@ class DatasetConfig(Section):
     slides_dir: str = Field(
         "", description="Folder of the slides; the run's slides_dir overrides it."
     )
+    bags: str = Field(
+        "",
+        description="Folder of precomputed bags that a run trains on; the run's bags overrides it.",
+    )
     slide_paths: list[str] = Field(
         ["{slide}"],
         description="Patterns of a slide's path, tried in turn where the csv has no path.",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -69,3 +69,47 @@ def dataset_init(
     typer.echo(report)
     typer.echo(f"now: mil doctor {name if out == DATASETS else quote(str(report.yaml))}")
     typer.echo(f"then: snakemake --cores all --config dataset={name}")
+
+
+@dataset_app.command("camelyon-plus")
+def dataset_camelyon_plus(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="Table of CAMELYON+, downloaded from doi:10.57760/sciencedb.16442: .xlsx, .csv or "
+            ".tsv with the columns slide and label."
+        ),
+    ],
+    part: Annotated[
+        Literal["camelyon16", "camelyon17", "both"],
+        typer.Option(help="Slides to take: those of CAMELYON16, of CAMELYON17, or both."),
+    ] = "camelyon16",
+    classes: Annotated[
+        int,
+        typer.Option(
+            min=2,
+            max=4,
+            help="Number of classes; 2: normal and tumour, isolated tumour cells included; 4: "
+            "negative, itc, micro, macro.",
+        ),
+    ] = 2,
+    name: Annotated[str, typer.Option(help="Name of the dataset.")] = "camelyonplus",
+    out: Annotated[
+        Path, typer.Option(help="Folder to write NAME.yaml and NAME.csv to.")
+    ] = DATASETS,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite a dataset of that name.")
+    ] = False,
+) -> None:
+    """Make a dataset of CAMELYON+, the corrected labels of CAMELYON16 and 17."""
+    from mil.dataset.camelyon_plus import make
+    from mil.errors import ConfigError
+
+    if classes == 3:
+        raise ConfigError("--classes 3: choose 2 or 4")
+    report = make(table, name, out, part=part, classes=classes, force=force)
+    counts = ", ".join(f"{label} {count}" for label, count in report.counts.items())
+    typer.echo(f"dataset {name}: {sum(report.counts.values())} slides ({counts}) in {out}")
+    for note in report.notes:
+        typer.echo(note)
+    typer.echo(f"now: snakemake --cores all --config dataset={name} slides_dir=DIR")

@@ -18,6 +18,15 @@ class Repository(NamedTuple):
 
     name: str
     revision: str | None = None
+    kind: Literal["model", "dataset"] = "model"
+
+    @property
+    def page(self) -> str:
+        """Address of the repository's page."""
+        from huggingface_hub import constants
+
+        folder = "datasets/" if self.kind == "dataset" else ""
+        return f"{constants.ENDPOINT}/{folder}{self.name}"
 
 
 class HubError(Exception):
@@ -65,7 +74,7 @@ def remote_size(repository: Repository, names: Sequence[str]) -> int | None:
 
     # This call ignores the setting by which users forbid the network.
     if constants.HF_HUB_OFFLINE:
-        raise _offline(repository)
+        raise offline_error(repository)
 
     def size_of(name: str) -> int | None:
         url = hf_hub_url(repository.name, name, revision=repository.revision)
@@ -132,8 +141,7 @@ def hub_error(error: Exception, repository: Repository) -> HubError:
     # From the most special to the most general: the first three are HTTP errors too.
     match error:
         case GatedRepoError():
-            page = f"{constants.ENDPOINT}/{name}"
-            return HubError("gated", f"ask for access on {page}, then log in with `hf auth login`")
+            return HubError("gated", gated_message(repository))
         case RepositoryNotFoundError():
             return HubError(
                 "unknown",
@@ -142,7 +150,7 @@ def hub_error(error: Exception, repository: Repository) -> HubError:
         case RevisionNotFoundError():
             return HubError("unknown", f"{name} has no revision {repository.revision}")
         case LocalEntryNotFoundError() if constants.HF_HUB_OFFLINE:
-            return _offline(repository)
+            return offline_error(repository)
         case LocalEntryNotFoundError():
             return HubError(
                 "not reachable", f"{name} is not on this disk and the hub does not answer"
@@ -154,5 +162,11 @@ def hub_error(error: Exception, repository: Repository) -> HubError:
     return HubError("not reachable", f"{name} cannot be reached ({type(error).__name__})")
 
 
-def _offline(repository: Repository) -> HubError:
+def gated_message(repository: Repository) -> str:
+    """Advice for a repository that the hub gives only to accounts with access."""
+    return f"ask for access on {repository.page}, then log in with `hf auth login`"
+
+
+def offline_error(repository: Repository) -> HubError:
+    """Error that forbids to ask the hub for a repository."""
     return HubError("offline", f"{repository.name} is not on this disk and HF_HUB_OFFLINE is set")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,6 +110,41 @@ def _read_patch_size(
         return _PatchSize()
     side = None if downsample is None else patch_px * downsample * custom
     return _PatchSize(round(patch_px), side)
+
+
+def read_in_one_order(file: FeatureFile) -> ExternalFeatures:
+    """Features of a file whose tiles are known to be in the order of its file of patches.
+
+    A .pt then has corners, which `read` cannot know.
+
+    Raises:
+        FormatError: a file cannot be what it should be, or they have different tiles.
+    """
+    external = read(replace(file, patches=None))
+    if file.patches is None:
+        return external
+    corners = _read_corners(file.patches)
+    tiles = len(external.features)
+    if len(corners) != tiles:
+        raise FormatError(
+            f"{file.patches}: {len(corners)} corners for {tiles} tiles of {file.path}"
+        )
+    size = _read_patch_size(file, tiles, external.coords)
+    return replace(
+        external,
+        coords=corners if external.coords is None else external.coords,
+        stated=HeaderFields(side_level0_px=size.side_level0_px),
+        fallback=HeaderFields(tile_px=size.tile_px),
+    )
+
+
+def _read_corners(patches: Path) -> Int[np.ndarray, "tiles 2"]:
+    location = str(patches)
+    with open_hdf5(patches) as opened:
+        positions = get_numeric_dataset(opened, "coords", location)
+        if positions is None:
+            raise FormatError(f"{location}: has no dataset 'coords'")
+        return whole_pixels(read_coords(positions, len(positions), location), location)
 
 
 def _same_tiles(

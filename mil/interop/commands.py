@@ -7,10 +7,14 @@ from typing import Annotated, Literal
 import typer
 
 from mil.config.options import BagsDir, Dataset
+from mil.interop.bag_set_commands import bags_fetch, bags_sets
 
 bags_app = typer.Typer(
-    help="Feature bags: import and export for other tools, verify, list.", no_args_is_help=True
+    help="Feature bags: published ones, import and export for other tools, verify, list.",
+    no_args_is_help=True,
 )
+bags_app.command("fetch")(bags_fetch)
+bags_app.command("sets")(bags_sets)
 
 Tool = Literal["clam", "trident", "stamp", "acmil"]
 BagFolder = Annotated[Path, typer.Argument(help="Folder of the bags.")]

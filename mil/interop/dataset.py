@@ -17,13 +17,9 @@ from mil.io.tables.conventions import SPLIT_WORDS
 from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
 from mil.io.tables.slides import LARGEST_MPP
 
-YAML = """\
-# Written by `mil bags import`: the slides are known by their bags.
+HEAD = """\
+# Written by `{command}`: the slides are known by their bags.
 # The table is the csv of the same name beside this file.
-title: {title}
-classes: {classes}
-positive: {positive}
-slides_dir: {slides_dir}
 """
 # Columns that are left out where no slide has a value.
 OPTIONAL_COLUMNS = ("split", "mpp", "annotation")
@@ -80,6 +76,8 @@ def write_dataset(
     mpp_by_slide: Mapping[str, float],
     positive: str,
     slides_dir: Path | None,
+    command: str = "mil bags import",
+    more: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
     """Write `NAME.yaml` and `NAME.csv`, after checking that they can be read back.
 
@@ -91,6 +89,8 @@ def write_dataset(
         mpp_by_slide: micrometres per pixel of level 0, where known.
         positive: class of interest; empty: the last.
         slides_dir: folder of the slides, if they are there.
+        command: command that writes it, for the file's first line.
+        more: further keys of the yaml, and others than these.
 
     Returns:
         Number of slides of each class.
@@ -106,10 +106,11 @@ def write_dataset(
         "classes": list(classes),
         "positive": positive or list(classes)[-1],
         "slides_dir": str(slides_dir.resolve()) if slides_dir else "",
+        **(more or {}),
     }
     # JSON is YAML, and its quotes keep labels such as `0` and `no` texts.
-    quoted = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
-    text = YAML.format(**quoted)
+    lines = (f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+    text = HEAD.format(command=command) + "".join(lines)
     # Tried elsewhere first, so that nothing broken is left among the user's datasets.
     with TemporaryDirectory() as trial:
         _write(Path(trial), name, text, table, columns)

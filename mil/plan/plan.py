@@ -196,6 +196,8 @@ def make_plan(raw: dict[str, Any]) -> Plan:
     """
     config = load_config(raw)
     dataset, table = tables.read_dataset(config.dataset)
+    if config.bags is None and dataset.bags:
+        config = config.model_copy(update={"bags": dataset.bags})
     config = _with_folds(config, dataset, table)
     slides_dir = Path(config.slides_dir or dataset.slides_dir or f"data/{config.dataset}")
     if config.bags is None:

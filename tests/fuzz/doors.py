@@ -307,6 +307,23 @@ def import_bags(folder: Path, out: Path) -> Lines:
     yield from result.notes
 
 
+def npy_archive(folder: Path, out: Path) -> Lines:
+    from mil.interop.torchmil import npy_members, read_npy_features
+
+    archive = only(folder)
+    with npy_members(archive, out / "a.npy", str(archive)) as members:
+        for name, path in members:
+            read_npy_features(path, f"{archive}: {name}")
+    return ()
+
+
+def bench_file(folder: Path, out: Path) -> Lines:
+    from mil.plan.bench_files import with_bench_files
+
+    with_bench_files(None, [only(folder)])
+    return ()
+
+
 FOREIGN = tuple(partial(seeds.foreign, tool) for tool in ("clam", "trident", "stamp", "acmil"))
 
 
@@ -503,6 +520,8 @@ DOORS = (
         [*hostile.ANY, *hostile.PT],
         weight=2,
     ),
+    Door("npy_archive", (slide_seed(seeds.npy_archive),), npy_archive, hostile.ANY),
+    Door("bench_file", (slide_seed(seeds.bench_file),), bench_file, JSONS, weight=0.3),
     Door(
         "head",
         HEADS,

@@ -458,6 +458,28 @@ def state_dict(folder: Path) -> None:
     torch.save({"state_dict": weights}, folder / "w.pt")
 
 
+def npy_archive(folder: Path) -> None:
+    """Features of two slides in an archive, uncompressed, so that mutations reach them."""
+    import io
+    import tarfile
+
+    with tarfile.open(folder / "f.tar", "w") as archive:
+        for name in ("a", "b"):
+            buffer = io.BytesIO()
+            np.save(buffer, np.random.default_rng(0).normal(size=(5, 8)).astype("f4"))
+            member = tarfile.TarInfo(f"./{name}.npy")
+            member.size = len(buffer.getvalue())
+            archive.addfile(member, io.BytesIO(buffer.getvalue()))
+
+
+def bench_file(folder: Path) -> None:
+    """Results of `mil bench features`."""
+    row = {"encoder": "uni", "device": "cpu", "encoder_tiles/s": 8, "reading_tiles/s": 400}
+    title = "mil bench features, threads: 2"
+    content = {"format": "mil.bench", "title": title, "machine": {"cores": 2}, "rows": [row]}
+    (folder / "b.json").write_text(json.dumps(content))
+
+
 def array(folder: Path) -> None:
     """Features of one slide in a .pt, as an array of NumPy."""
     import torch

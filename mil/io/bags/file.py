@@ -51,7 +51,8 @@ class BagHeader:
         origin_x_level0_px: left edge of the scanned part of the slide.
         origin_y_level0_px: top edge of the scanned part of the slide.
         tile_digest: digest of the tiles; see `mil.io.tiles.Tiles.digest`.
-        source: `slide`, or the tool it was imported from: clam, trident, stamp, acmil.
+        source: `slide`, or the tool or layout it was imported from: clam, trident, stamp,
+            acmil, torchmil, parquet.
     """
 
     slide: str
