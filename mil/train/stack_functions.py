@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from mil.heads._pseudo_inverse import pseudo_inverse
+from mil.heads._stkim import draw_ranks
 from mil.kernels.dropout import KeepMask, draw_keep_mask
 from mil.kernels.gated_attn_pool import Mask, TrunkDropout, TrunkWeights, gated_attn_pool
 from mil.train.over_heads import as_bags, over_heads, stacked_linear
@@ -80,6 +81,8 @@ class StackedFunctions(TorchFunctionMode):
             return args[0].copy_(draws)
         if func is functional.dropout:
             return self._dropout(*args, **kwargs)
+        if func is draw_ranks:
+            return self._draw(lambda: func(*args))
         if func is draw_keep_mask:
             return self._keep_mask(*args, **kwargs)
         if func is gated_attn_pool:
