@@ -16,9 +16,7 @@ from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 Results = Tensor | tuple[Tensor, ...]
 
 
-def over_heads(
-    index: Tensor, function: Callable[..., Results], *tensors: Tensor | None
-) -> Results:
+def over_heads(index: Tensor, function: Callable[..., Results], *tensors: Tensor | None) -> Results:
     """Results of ``function(*stacked)``, from the tensors that the code of one head has.
 
     An autograd function with a rule for vmap does the same, but takes about half a
