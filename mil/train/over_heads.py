@@ -16,7 +16,9 @@ from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
 Results = Tensor | tuple[Tensor, ...]
 
 
-def over_heads(index: Tensor, function: Callable[..., Results], *tensors: Tensor | None) -> Results:
+def over_heads(
+    index: Tensor | None, function: Callable[..., Results], *tensors: Tensor | None
+) -> Any:
     """Results of ``function(*stacked)``, from the tensors that the code of one head has.
 
     An autograd function with a rule for vmap does the same, but takes about half a
@@ -24,11 +26,12 @@ def over_heads(index: Tensor, function: Callable[..., Results], *tensors: Tensor
     `mil.train.stack_size.can_stack` tries for each recipe.
 
     Args:
-        index: Number of the head, which vmap batches.
+        index: Number of the head, which vmap batches; None, outside of vmap, is an error.
         function: Function of tensors whose first dimension are the heads; tensors that
             are the same for all heads come expanded.
         tensors: Tensors of one head.
     """
+    assert index is not None
     level = functorch.maybe_get_level(index)
     count = len(functorch.get_unwrapped(index))
     stacked = [None if each is None else _stacked(each, level, count) for each in tensors]

@@ -112,7 +112,8 @@ class StackedFunctions(TorchFunctionMode):
             with self:
                 scores = mask(scores)
         pool = partial(stacked_pooled, offsets.diff().tolist())
-        return over_heads(self._index, pool, scores, hidden), scores, None
+        pooled: Tensor = over_heads(self._index, pool, scores, hidden)
+        return pooled, scores, None
 
     def _by_bag(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Tensor:
         tensors = [each for each in args if isinstance(each, Tensor)]

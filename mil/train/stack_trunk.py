@@ -6,6 +6,7 @@ tensors; the definition is `mil.kernels.gated_attn_pool.reference`.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,7 +21,7 @@ def reduced_and_scored(
     features: Float[Tensor, "heads tiles dim"],
     keep_hidden: Tensor | None,
     keep_values: Tensor | None,
-    *weights: Tensor | None,
+    *weights: Any,
 ) -> tuple[Float[Tensor, "heads tiles hidden"], Float[Tensor, "heads tiles branches"]]:
     """Hidden rows of each head, and scores, float32 at least.
 
