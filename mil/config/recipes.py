@@ -1,7 +1,9 @@
 """Recipes: a head, its options, losses and training; one file each in configs/heads."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -230,7 +232,7 @@ def plugged_heads() -> dict[str, EntryPoint]:
     Of two with the same name the first is returned; `check_head` refuses them.
     """
     entries: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=PLUGIN_GROUP):
+    for entry in _plugins(_state_of_path()):
         entries.setdefault(entry.name, entry)
     return entries
 
@@ -245,6 +247,24 @@ def head_names() -> list[str]:
     return sorted({*own_heads(), *plugged_heads()})
 
 
+def _state_of_path() -> tuple[tuple[str, int], ...]:
+    """Folders of Python's path, with the times of their changes, nanoseconds."""
+    folders = [(entry, Path(entry or ".")) for entry in sys.path]
+    return tuple(
+        (entry, folder.stat().st_mtime_ns if folder.exists() else 0) for entry, folder in folders
+    )
+
+
+@cache
+def _plugins(_: tuple[tuple[str, int], ...]) -> list[EntryPoint]:
+    """Entry points of heads, of the packages on a path in this state.
+
+    A study builds hundreds of heads, and a look at all packages takes longer than to
+    build one.
+    """
+    return list(entry_points(group=PLUGIN_GROUP))
+
+
 def check_head(name: str) -> EntryPoint | None:
     """Check that a name means exactly one head.
 
@@ -254,7 +274,7 @@ def check_head(name: str) -> EntryPoint | None:
     Raises:
         ConfigError: No head, or more than one, has that name.
     """
-    entries = list(entry_points(group=PLUGIN_GROUP, name=name))
+    entries = [entry for entry in _plugins(_state_of_path()) if entry.name == name]
     owners = ["mil"] * (name in own_heads()) + [package_of(entry) for entry in entries]
     if not owners:
         raise ConfigError(unknown_name("head", name, head_names()))

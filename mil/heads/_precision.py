@@ -13,5 +13,9 @@ class Classifier(nn.Linear):
 
     def forward(self, rows: Float[Tensor, "*rows hidden"]) -> Float[Tensor, "*rows classes"]:
         """Logits."""
+        rows = rows.to(self.weight.dtype)
+        # To switch autocast off takes longer than the layer itself.
+        if not torch.is_autocast_enabled(rows.device.type):
+            return super().forward(rows)
         with torch.autocast(rows.device.type, enabled=False):
-            return super().forward(rows.to(self.weight.dtype))
+            return super().forward(rows)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
+from torch.overrides import handle_torch_function, has_torch_function
 
 from mil.bags import MASKED
 from mil.config import Section
@@ -67,6 +68,12 @@ def draw_ranks(
     On a CPU one ``torch.rand(branches, k)`` per bag, in the bags' order, as in the
     published code; on a GPU all at once, since each k is known on the device alone.
     """
+    # Several heads that are trained as a stack draw for each of them.
+    if has_torch_function((offsets,)):
+        drawn: Tensor = handle_torch_function(
+            draw_ranks, (offsets,), offsets, branches, top, max_share
+        )
+        return drawn
     # The numbers differ between devices, not their distribution.
     if offsets.device.type != "cpu":
         return torch.rand(len(offsets) - 1, branches, top, device=offsets.device)

@@ -41,6 +41,11 @@ def branch_cross_entropy(
     """
     if out.branch_logits is None:
         return out.logits.new_zeros(())
+    branches = out.branch_logits.shape[1]
+    # Where each bag has a loss of its own, all branches are one call.
+    if task.one_of_classes:
+        of_branches = labels.repeat_interleave(branches)
+        return task_loss(task, out.branch_logits.flatten(0, 1), of_branches).mean()
     losses = [task_loss(task, logits, labels).mean() for logits in out.branch_logits.unbind(1)]
     return torch.stack(losses).mean()
 

@@ -14,6 +14,9 @@ from mil.heads import UsesGraph
 from mil.io.bags.checks import check_finite, check_has_tiles
 from mil.io.bags.patients import read_concatenated
 
+# Tiles of small bags that go through a head together outside of training.
+TILES_AT_ONCE = 1024
+
 
 # Not comparable (eq=False): two tensors compare to a tensor, not to a Boolean.
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,31 @@ def batches(
     else:
         order = torch.randperm(len(bags), generator=rng).tolist()
     yield from collate(in_order(bags, order), size, device, dtype)
+
+
+def small_batches(
+    bags: BagSource, device: torch.device, most_tiles: int = TILES_AT_ONCE
+) -> Iterator[tuple[Bags, Tensor]]:
+    """Batches of whole float32 bags in their order, as many as have so few tiles together.
+
+    A head takes as long for a few small bags as for one of them.
+
+    Args:
+        bags: Bags to batch.
+        device: Device of the batches.
+        most_tiles: Tiles of a batch; a larger bag is a batch of its own.
+    """
+    group: list[LabelledBag] = []
+    tiles = 0
+    for bag in in_order(bags, range(len(bags))):
+        if group and tiles + len(bag.features) > most_tiles:
+            yield from collate(iter(group), len(group), device, torch.float32)
+            group = []
+            tiles = 0
+        group.append(bag)
+        tiles += len(bag.features)
+    if group:
+        yield from collate(iter(group), len(group), device, torch.float32)
 
 
 def in_order(bags: BagSource, indices: Sequence[int]) -> Iterator[LabelledBag]:

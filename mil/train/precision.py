@@ -52,6 +52,9 @@ def forward_autocast(head: Callable[[Bags], HeadOutput], bags: Bags) -> HeadOutp
     dtype = bags.features.dtype
     half = dtype in HALF
     device_type = bags.features.device.type
+    # To enter autocast takes as long as a small layer.
+    if not half and not torch.is_autocast_enabled(device_type):
+        return HeadOutput(*map(_at_least_float32, head(bags)))
     # Autocast knows 16-bit types alone: for float32 it gets one of them, not enabled.
     with torch.autocast(device_type, dtype if half else torch.bfloat16, enabled=half):
         output = head(bags)

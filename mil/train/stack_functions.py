@@ -16,9 +16,12 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from mil.heads._pseudo_inverse import pseudo_inverse
+from mil.heads._stkim import draw_ranks
 from mil.kernels.dropout import KeepMask, draw_keep_mask
-from mil.train.over_heads import OverHeads, as_bags, stacked_linear
+from mil.kernels.gated_attn_pool import Mask, TrunkDropout, TrunkWeights, gated_attn_pool
+from mil.train.over_heads import as_bags, over_heads, stacked_linear
 from mil.train.random_state import RandomState, restored
+from mil.train.stack_trunk import reduced_and_scored, stacked_pooled
 
 FACTORIES = frozenset({torch.rand, torch.randn, torch.randint, torch.randperm})
 IN_PLACE = frozenset(
@@ -78,14 +81,39 @@ class StackedFunctions(TorchFunctionMode):
             return args[0].copy_(draws)
         if func is functional.dropout:
             return self._dropout(*args, **kwargs)
+        if func is draw_ranks:
+            return self._draw(lambda: func(*args))
         if func is draw_keep_mask:
             return self._keep_mask(*args, **kwargs)
+        if func is gated_attn_pool:
+            return self._trunk(*args, **kwargs)
         if func in BY_BAG:
             return self._by_bag(func, args, kwargs)
         if func is functional.linear and self._can_be_one_product(*args, **kwargs):
             bias = args[2] if len(args) > 2 else kwargs.get("bias")
-            return OverHeads.apply(self._index, stacked_linear, args[0], args[1], bias)
+            return over_heads(self._index, stacked_linear, args[0], args[1], bias)
         return func(*args, **kwargs)
+
+    def _trunk(
+        self,
+        features: Tensor,
+        weights: TrunkWeights,
+        offsets: Tensor,
+        mask: Mask | None,
+        _: object,
+        dropout: TrunkDropout,
+    ) -> tuple[Tensor, Tensor, None]:
+        """`gated_attn_pool`; a mask is called within vmap, for it may draw numbers."""
+        reduce = partial(reduced_and_scored, dropout)
+        keep = dropout.keep
+        hidden, scores = over_heads(self._index, reduce, features, *keep, *weights)
+        if mask is not None:
+            # A mode is off while it handles a function.
+            with self:
+                scores = mask(scores)
+        pool = partial(stacked_pooled, offsets.diff().tolist())
+        pooled: Tensor = over_heads(self._index, pool, scores, hidden)
+        return pooled, scores, None
 
     def _by_bag(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Tensor:
         tensors = [each for each in args if isinstance(each, Tensor)]
@@ -95,7 +123,7 @@ class StackedFunctions(TorchFunctionMode):
             result: Tensor = func(*each, *options, **kwargs)
             return result
 
-        result: Tensor = OverHeads.apply(self._index, partial(as_bags, of_bags), *tensors)
+        result: Tensor = over_heads(self._index, partial(as_bags, of_bags), *tensors)
         return result
 
     def _can_be_one_product(self, rows: Tensor, weight: Tensor, *_: object, **__: object) -> bool:
@@ -140,7 +168,7 @@ class StackedFunctions(TorchFunctionMode):
                         draws.append(draw())
             return torch.stack(draws)
 
-        drawn: Tensor = OverHeads.apply(self._index, draw_all)
+        drawn: Tensor = over_heads(self._index, draw_all)
         return drawn
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mil.losses.tasks import predictions, task_loss
 from mil.statistics.scaling import calibrate_logits
 from mil.tasks import AnyTask
-from mil.train.data import BagSource, batches
+from mil.train.data import BagSource, small_batches
 from mil.trained import Calibration
 
 # F1 that a selection adds to the AUROC; micro-F1 of slides with one label each is the
@@ -21,7 +21,7 @@ F1_OF = {"f1_auc": "f1_macro", "f1_micro_auc": "accuracy"}
 def logits_of(
     head: nn.Module, bags: BagSource, device: torch.device
 ) -> tuple[Float[Tensor, "bags outputs"], Shaped[Tensor, "bags ..."]]:
-    """Logits and targets of at least one bag, in float32, bag by bag.
+    """Logits and targets of at least one bag, in float32.
 
     Args:
         head: Head in evaluation mode.
@@ -30,8 +30,8 @@ def logits_of(
     """
     logits: list[Tensor] = []
     targets: list[Tensor] = []
-    # Only logits are collected: no bag stays in memory.
-    for joined, target in batches(bags, 1, device):
+    # Only logits are collected: no large bag stays in memory.
+    for joined, target in small_batches(bags, device):
         logits.append(head(joined).logits)
         targets.append(target)
     return torch.cat(logits), torch.cat(targets)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mil.bags import MASKED
+from mil.kernels import gated_scores
 from mil.kernels.dropout import KeepMask, draw_keep_mask
 from mil.kernels.gated_attn_pool import TrunkDropout, cpu, gated_attn_pool
 from tests.kernels.gated import (
@@ -201,10 +202,21 @@ def test_a_weight_changed_before_the_gradient_is_noticed():
     [(torch.float32, True), (torch.bfloat16, True), (torch.float64, False)],
     ids=str,
 )
-def test_doubles_are_left_to_the_reference(dtype, fast):
+def test_doubles_are_left_to_the_reference(dtype, fast, monkeypatch):
+    monkeypatch.setattr(gated_scores, "SMALL", 0)
     bags, weights = make([5])
     weights = leaves(weights, max(dtype, torch.float32, key=lambda d: d.itemsize))
     pooled, *_ = gated_attn_pool(bags.features.to(dtype), weights, bags.offsets)
+    assert ("GatedAttnPool" in type(pooled.grad_fn).__name__) == fast
+
+
+@pytest.mark.parametrize(("small", "fast"), [(60, False), (59, True)])
+def test_plain_torch_computes_few_numbers(small, fast, monkeypatch):
+    bags, weights = make([5])
+    weights = leaves(weights)
+    numbers = 5 * len(weights.reducer)
+    monkeypatch.setattr(gated_scores, "SMALL", numbers - 60 + small)
+    pooled, *_ = gated_attn_pool(bags.features, weights, bags.offsets)
     assert ("GatedAttnPool" in type(pooled.grad_fn).__name__) == fast
 
 

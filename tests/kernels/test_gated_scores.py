@@ -205,7 +205,8 @@ def test_no_tensor_holds_the_gates_of_all_tiles(backend, monkeypatch):
     ],
     ids=str,
 )
-def test_what_the_cpu_is_left_with(dtype, kind, found):
+def test_what_the_cpu_is_left_with(dtype, kind, found, monkeypatch):
+    monkeypatch.setattr(public, "SMALL", 0)
     hidden, weights = make(5, 2, True, 12, 7)
     weights = leaves(weights, kind)
     assert found in type(gated_scores(hidden.to(dtype), weights).grad_fn).__name__

@@ -5,7 +5,7 @@ import torch
 
 from mil.bags import HeadOutput
 from mil.tasks import CLASSES
-from mil.train.data import LabelledBag
+from mil.train.data import LabelledBag, small_batches
 from mil.train.validate import validate
 
 
@@ -32,3 +32,16 @@ def test_the_selecting_score_by_hand():
     assert score["f1_micro_auc"] == pytest.approx(3 / 4 + 1)
     loss = torch.nn.functional.cross_entropy(logits, labels)
     assert score["loss"] == pytest.approx(-float(loss))
+
+
+def test_small_bags_go_through_a_head_together():
+    sizes = (3, 4, 9, 1, 2)
+    bags = [
+        LabelledBag(f"s{i}", torch.full((tiles, 2), float(i)), None, torch.tensor(i))
+        for i, tiles in enumerate(sizes)
+    ]
+    batches = list(small_batches(bags, torch.device("cpu"), most_tiles=7))
+    assert [batch.offsets.diff().tolist() for batch, _ in batches] == [[3, 4], [9], [1, 2]]
+    assert torch.cat([labels for _, labels in batches]).tolist() == [0, 1, 2, 3, 4]
+    rows = torch.cat([batch.features for batch, _ in batches])
+    assert torch.equal(rows, torch.cat([bag.features for bag in bags]))

@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from mil.bags import AttentionStats
 from mil.kernels.dispatch import Backend
@@ -63,6 +64,13 @@ def gated_attn_pool(
     Raises:
         ValueError: `backend` is "triton", and it does not support these tensors.
     """
+    # Several heads that are trained as a stack are computed at once.
+    if has_torch_function((features,)):
+        arguments = (features, weights, offsets, mask, backend, dropout)
+        outputs: tuple[Tensor, Tensor, AttentionStats | None] = handle_torch_function(
+            gated_attn_pool, (features,), *arguments
+        )
+        return outputs
     weights = dropout.scaled(weights)
     keep = dropout.keep
     chosen = choose_gated(backend, features, weights, len(weights.score))
@@ -76,8 +84,8 @@ def gated_attn_pool(
     assert all(mask is None for mask in dropout), "the Triton form has no dropout"
     # Triton launches on the current device, which need not be the tensors'.
     with torch.cuda.device_of(features):
-        outputs = GatedAttnPoolFunction.apply(features, *weights, offsets, mask, learning)
-    pooled, scores, *stats = outputs
+        results = GatedAttnPoolFunction.apply(features, *weights, offsets, mask, learning)
+    pooled, scores, *stats = results
     return pooled, scores, AttentionStats(*stats)
 
 

@@ -14,6 +14,8 @@ __all__ = ["Backend", "GateWeights", "choose_gated", "gated_scores"]
 
 # The narrowest block that a GPU's matrix units multiply by; branches are padded to it.
 MAX_BRANCHES = 16
+# Numbers of hidden rows up to which plain torch is faster on a CPU: its calls are fewer.
+SMALL = 1 << 17
 CPU_DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -72,6 +74,18 @@ def choose_gated(
             )
         return chosen if supported else "reference"
     if chosen == "cpu" and backend == "auto":
+        if features.dtype == torch.float32 and _is_small(features, weights):
+            return "reference"
         full = all(weight is None or weight.dtype == torch.float32 for weight in weights)
         return chosen if full and features.dtype in CPU_DTYPES else "reference"
     return chosen
+
+
+def _is_small(features: Tensor, weights: Sequence[Tensor | None]) -> bool:
+    first = weights[0]
+    # Rounding of the fast form is another one in bf16.
+    return (
+        first is not None
+        and features.dtype == torch.float32
+        and len(features) * len(first) <= SMALL
+    )

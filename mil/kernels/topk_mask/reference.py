@@ -22,8 +22,12 @@ def topk_mask_reference(
     masked = []
     for bag, bag_draws in zip(scores.split(offsets.diff().tolist()), draws, strict=True):
         k = num_ranked(len(bag), draws.shape[-1], max_share)
-        highest = bag.topk(k, dim=0).indices  # [k, branches]
         num_masked = int(k * share)
+        # Of a small bag nothing may be masked, and ranking takes time.
+        if not num_masked:
+            masked.append(bag)
+            continue
+        highest = bag.topk(k, dim=0).indices  # [k, branches]
         ranks = bag_draws[:, :k].argsort(dim=-1, stable=True)[:, :num_masked].T
         masked.append(bag.scatter(0, highest.gather(0, ranks), fill))
     return torch.cat(masked)
