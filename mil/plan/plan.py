@@ -163,10 +163,41 @@ class Plan:
 
     @property
     def fetchable(self) -> dict[str, tuple[str, str]]:
-        """URL and checksum of each file to fetch, by its path below the slides' folder."""
+        """URL and checksum of each file to fetch, by its path below the slides' folder.
+
+        Of slides that are removed once they are embedded, only their annotations.
+        """
         if self.precomputed_dir:
             return {}
-        return paths.fetchable(list(self.slides.values()))
+        arguments = (list(self.slides.values()), self.slides_dir, self.dataset)
+        slides = {} if self.streaming else paths.fetchable(*arguments)
+        return {**slides, **paths.fetchable_annotations(*arguments)}
+
+    @property
+    def streaming(self) -> bool:
+        """Whether each slide is downloaded, tiled, embedded and removed by one job."""
+        has_urls = any(row.url for row in self.slides.values())
+        return has_urls and not (self.config.fetch.keep or self.precomputed_dir)
+
+    @cached_property
+    def unneeded(self) -> set[str]:
+        """Slides that are not on the disk and need not be: tiles and bags of all encoders exist.
+
+        Of slides that were removed once they were embedded, none is downloaded again.
+        """
+        absent = [name for name, file in self.files.items() if not file.exists()]
+        for encoder, tiling in self.tilings.items() if absent else ():
+            tiles = Path("results") / self.config.dataset / "tile" / tiling
+            for folder in (tiles, self.bags_dirs[encoder]):
+                files = {file.name for file in folder.glob("*.h5")}
+                absent = [name for name in absent if f"{name}.h5" in files]
+        return set(absent)
+
+    @property
+    def slides_to_read(self) -> dict[str, Path]:
+        """Files that jobs of a run on slides depend on: those of slides there or to be fetched."""
+        left_out = {*self.missing, *self.unneeded}
+        return {name: file for name, file in self.files.items() if name not in left_out}
 
     def for_each_head(self, pattern: str) -> list[str]:
         """A path for each encoder and head of the run; other wildcards stay in it.
@@ -198,6 +229,8 @@ def make_plan(raw: dict[str, Any]) -> Plan:
     dataset, table = tables.read_dataset(config.dataset)
     config = _with_folds(config, dataset, table)
     slides_dir = Path(config.slides_dir or dataset.slides_dir or f"data/{config.dataset}")
+    if not config.fetch.download:
+        table = [_without_urls(row, slides_dir, dataset) for row in table]
     if config.bags is None:
         paths.check_no_braces("slides_dir", slides_dir)
     annotations = {row.slide: paths.locate_annotation(row, slides_dir, dataset) for row in table}
@@ -233,6 +266,14 @@ def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.S
     config = config.model_copy(update={"folds": folds})
     check_trainings(config)
     return config
+
+
+def _without_urls(row: tables.Slide, slides_dir: Path, dataset: DatasetConfig) -> tables.Slide:
+    """A row of which only the files that are there count."""
+    annotation = paths.locate_annotation(row, slides_dir, dataset)
+    is_absent = bool(row.annotation_url and annotation and not annotation.exists())
+    named = "" if is_absent else row.annotation
+    return replace(row, url="", annotation_url="", annotation=named)
 
 
 def _from_slides(plan: Plan, table: Sequence[tables.Slide]) -> Plan:

@@ -21,11 +21,11 @@ def locate(slide: Slide, slides_dir: Path, dataset: DatasetConfig) -> Path:
 
 
 def locate_annotation(slide: Slide, slides_dir: Path, dataset: DatasetConfig) -> Path | None:
-    """Path of a slide's annotation; None when it has none."""
+    """Path of a slide's annotation, also of one to be fetched; None when it has none."""
     if slide.annotation:
         return existing(slides_dir / slide.annotation)
     path = _locate("", slide.slide, slides_dir, dataset.annotation_paths or [""])
-    return path if path.is_file() else None
+    return path if path.is_file() or slide.annotation_url else None
 
 
 def locate_masks(
@@ -80,13 +80,33 @@ def check_no_braces(subject: str, path: Path | str) -> None:
         )
 
 
-def fetchable(slides: Sequence[Slide]) -> dict[str, tuple[str, str]]:
-    """Files that `fetch` can bring: URL and checksum by their path below the slides' folder."""
-    files = {slide.path: (slide.url, slide.checksum) for slide in slides if slide.url}
-    for slide in slides:
-        if slide.annotation_url:
-            files[slide.annotation] = (slide.annotation_url, "")
-    return files
+def fetchable(
+    slides: Iterable[Slide], slides_dir: Path, dataset: DatasetConfig
+) -> dict[str, tuple[str, str]]:
+    """Slides that `fetch` can bring: URL and checksum by their path below the slides' folder."""
+    files = ((locate(row, slides_dir, dataset), row) for row in slides if row.url)
+    return {
+        _below(file, slides_dir): (row.url, row.checksum)
+        for file, row in files
+        if file.is_relative_to(slides_dir)
+    }
+
+
+def fetchable_annotations(
+    slides: Iterable[Slide], slides_dir: Path, dataset: DatasetConfig
+) -> dict[str, tuple[str, str]]:
+    """Annotations that `fetch` can bring, as in `fetchable`; no table has their checksums."""
+    annotated = [row for row in slides if row.annotation_url]
+    files = ((locate_annotation(row, slides_dir, dataset), row) for row in annotated)
+    return {
+        _below(file, slides_dir): (row.annotation_url, "")
+        for file, row in files
+        if file is not None and file.is_relative_to(slides_dir)
+    }
+
+
+def _below(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).as_posix()
 
 
 def _locate(path: str, slide: str, slides_dir: Path, patterns: Sequence[str]) -> Path:
