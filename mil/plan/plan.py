@@ -195,9 +195,30 @@ class Plan:
 
     @property
     def slides_to_read(self) -> dict[str, Path]:
-        """Files that jobs of a run on slides depend on: those of slides there or to be fetched."""
+        """Files that jobs of a run on slides depend on: those of slides there or to be fetched.
+
+        Of slides that each job fetches itself, only those that are there.
+        """
         left_out = {*self.missing, *self.unneeded}
-        return {name: file for name, file in self.files.items() if name not in left_out}
+        kept = {name: file for name, file in self.files.items() if name not in left_out}
+        return {name: file for name, file in kept.items() if not self.streaming or file.exists()}
+
+    @property
+    def downloads(self) -> list[tuple[str, Path, bool]]:
+        """URL, file and whether a checksum is known of each file that is still to be fetched."""
+        if self.precomputed_dir:
+            return []
+        arguments = (self.slides_dir, self.dataset)
+        rows = [row for row in self.slides.values() if row.slide not in self.unneeded]
+        files = {
+            **paths.fetchable(rows, *arguments),
+            **paths.fetchable_annotations(self.slides.values(), *arguments),
+        }
+        return [
+            (url, self.slides_dir / file, bool(checksum))
+            for file, (url, checksum) in files.items()
+            if not (self.slides_dir / file).exists()
+        ]
 
     def for_each_head(self, pattern: str) -> list[str]:
         """A path for each encoder and head of the run; other wildcards stay in it.

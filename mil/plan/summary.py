@@ -16,6 +16,7 @@ RULES = [
     "fetch",
     "tile",
     "features",
+    "stream",
     "bags",
     "split",
     "train",

@@ -93,7 +93,16 @@ def get_slides_to_read(wildcards):
 
 def get_masks(wildcards):
     """The user's masks of a part's slides, of tissue and of regions."""
-    members = list_members("tile", wildcards.part)
+    return list_masks(list_members("tile", wildcards.part))
+
+
+def get_masks_to_read(wildcards):
+    """The user's masks of the slides of a part of `stream`."""
+    return list_masks(list_members("features", wildcards.part))
+
+
+def list_masks(members):
+    """The user's masks of slides, of tissue and of regions."""
     masks = [PLAN.masks.get(name, {}) for name in members]
     return [str(file) for files in masks for file in files.values()]
 

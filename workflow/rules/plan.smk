@@ -2,6 +2,7 @@
 import re
 from pathlib import Path
 
+from mil.fetch.announce import Wanted, announce
 from mil.plan import TILING, locks, make_plan
 from mil.plan.exits import exit_on_error, require_writable_folder
 from mil.versions import STAGE_VERSION
