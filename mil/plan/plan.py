@@ -24,6 +24,7 @@ from mil.io.tables.missing import missing_bags_message, missing_message
 from mil.io.tables.predefined import number_of_folds
 from mil.io.tables.splits import split_files
 from mil.io.tables.urls import check_urls
+from mil.plan import downloads
 from mil.plan.existing import check_encoder, shared_parts
 from mil.plan.parts import StageParts, refresh_tables
 
@@ -167,31 +168,17 @@ class Plan:
 
         Of slides that are removed once they are embedded, only their annotations.
         """
-        if self.precomputed_dir:
-            return {}
-        arguments = (list(self.slides.values()), self.slides_dir, self.dataset)
-        slides = {} if self.streaming else paths.fetchable(*arguments)
-        return {**slides, **paths.fetchable_annotations(*arguments)}
+        return {} if self.precomputed_dir else downloads.fetchable(self)
 
-    @property
+    @cached_property
     def streaming(self) -> bool:
-        """Whether each slide is downloaded, tiled, embedded and removed by one job."""
-        has_urls = any(row.url for row in self.slides.values())
-        return has_urls and not (self.config.fetch.keep or self.precomputed_dir)
+        """Whether one job fetches, tiles, embeds and removes each slide; see `downloads`."""
+        return not self.precomputed_dir and downloads.is_streaming(self)
 
     @cached_property
     def unneeded(self) -> set[str]:
-        """Slides that are not on the disk and need not be: tiles and bags of all encoders exist.
-
-        Of slides that were removed once they were embedded, none is downloaded again.
-        """
-        absent = [name for name, file in self.files.items() if not file.exists()]
-        for encoder, tiling in self.tilings.items() if absent else ():
-            tiles = Path("results") / self.config.dataset / "tile" / tiling
-            for folder in (tiles, self.bags_dirs[encoder]):
-                files = {file.name for file in folder.glob("*.h5")}
-                absent = [name for name in absent if f"{name}.h5" in files]
-        return set(absent)
+        """Slides that are not on the disk and need not be; see `downloads.unneeded`."""
+        return downloads.unneeded(self)
 
     @property
     def slides_to_read(self) -> dict[str, Path]:
@@ -206,19 +193,7 @@ class Plan:
     @property
     def downloads(self) -> list[tuple[str, Path, bool]]:
         """URL, file and whether a checksum is known of each file that is still to be fetched."""
-        if self.precomputed_dir:
-            return []
-        arguments = (self.slides_dir, self.dataset)
-        rows = [row for row in self.slides.values() if row.slide not in self.unneeded]
-        files = {
-            **paths.fetchable(rows, *arguments),
-            **paths.fetchable_annotations(self.slides.values(), *arguments),
-        }
-        return [
-            (url, self.slides_dir / file, bool(checksum))
-            for file, (url, checksum) in files.items()
-            if not (self.slides_dir / file).exists()
-        ]
+        return [] if self.precomputed_dir else downloads.pending(self)
 
     def for_each_head(self, pattern: str) -> list[str]:
         """A path for each encoder and head of the run; other wildcards stay in it.

@@ -8,6 +8,7 @@ from email.message import Message
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 from urllib.error import HTTPError
 from urllib.parse import quote, unquote
 from urllib.request import Request
@@ -215,3 +216,70 @@ def test_demo(tmp_path, monkeypatch):
     out = tmp_path / "demo.tif"
     assert run("demo:slide_001", out) == len("slide_001 .tif")
     assert out.read_text() == "slide_001 .tif"
+
+
+class InParts(BaseHTTPRequestHandler):
+    """Sends from any position on, and cuts its first answers; the ETag changes on request."""
+
+    cuts: ClassVar[list[int]] = []
+    starts: ClassVar[list[int]] = []
+    etag = '"one"'
+
+    def do_GET(self):
+        start = int((self.headers.get("Range") or "bytes=0-").partition("=")[2].rstrip("-"))
+        if self.headers.get("If-Range") not in (None, self.etag):
+            start = 0
+        self.starts.append(start)
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.send_header("ETag", self.etag)
+        self.end_headers()
+        self.wfile.write(CONTENT[start:][: self.cuts.pop(0) if self.cuts else None])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def cut_site():
+    yield from serve(InParts)
+
+
+@pytest.fixture
+def cuts(cut_site, monkeypatch):
+    monkeypatch.setattr(InParts, "cuts", [])
+    monkeypatch.setattr(InParts, "starts", [])
+    return InParts
+
+
+def test_goes_on_where_the_connection_was_cut(cuts, cut_site, tmp_path):
+    cuts.cuts += [1_000_000, 300_000]
+    out = tmp_path / "slide.tif"
+    assert run(f"{cut_site}/slide.tif", out, checksum=f"md5:{MD5}") == len(CONTENT)
+    assert cuts.starts == [0, 1_000_000, 1_300_000]
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("etag", ['"one"', '"two"'])
+def test_a_later_run_goes_on_but_not_with_another_file(cuts, cut_site, tmp_path, monkeypatch, etag):
+    cuts.cuts += [1_000_000, 0, 0]
+    out = tmp_path / "slide.tif"
+    with one_line(DatasetError) as caught:
+        run(f"{cut_site}/slide.tif", out)
+    assert "with which the next run goes on" in str(caught.value)
+    assert not out.exists()
+    monkeypatch.setattr(InParts, "etag", etag)
+    cuts.starts.clear()
+    run(f"{cut_site}/slide.tif", out)
+    assert out.read_bytes() == CONTENT
+    assert cuts.starts == ([1_000_000] if etag == '"one"' else [0])
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_two_at_once_do_not_write_one_file(cuts, cut_site, tmp_path):
+    out = tmp_path / "slide.tif"
+    with download._partial_of(out, "other"), one_line(DatasetError) as caught:
+        run(f"{cut_site}/slide.tif", out)
+    assert "another process downloads it" in str(caught.value)
