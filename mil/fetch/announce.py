@@ -101,7 +101,7 @@ def announce(
         + (f" and {unknown} of unknown size" if unknown else "")
         + (f", about {_duration(total / rate)} at {rate / 1e6:.1f} MB/s" if rate else "")
         + f"; {_gigabytes(needed)} of disk are needed"
-        + ("" if slots is None else f" for {slots} slides at a time")
+        + ("" if slots is None else f" for at most {slots} at a time")
         + f", {_gigabytes(free)} are free in {folder}"
     )
     if needed * (1 + MARGIN) > free:
@@ -109,12 +109,14 @@ def announce(
 
 
 def _too_small(needed: int, free: int, folder: Path, slots: int | None) -> str:
-    fewer = "fewer slides at a time (--config 'fetch={keep: false, slots: 1}')"
+    fewer = ""
     if slots is None:
-        fewer = "remove each slide once it is embedded (--config 'fetch={keep: false}')"
+        fewer = "remove each slide once it is embedded (--config 'fetch={keep: false}'), or "
+    elif slots > 1:
+        fewer = "fewer slides at a time (--config 'fetch={keep: false, slots: 1}'), or "
     return (
         f"{folder}: {_gigabytes(needed)} of disk are needed, but {_gigabytes(free)} are free; "
-        f"{fewer}, or choose a folder on a larger disk (slides_dir=DIR)"
+        f"{fewer}choose a folder on a larger disk (slides_dir=DIR)"
     )
 
 

@@ -69,7 +69,7 @@ def test_sizes_time_and_disk(said):
 def test_of_streamed_slides_the_largest_count(said):
     (line,) = said(60 * GB, 70 * GB, 10 * GB, slots=1)
     assert "140.0 GB, about" in line
-    assert "70.0 GB of disk are needed for 1 slides at a time, 100.0 GB are free" in line
+    assert "70.0 GB of disk are needed for at most 1 at a time, 100.0 GB are free" in line
 
 
 def test_what_has_arrived_is_not_counted(said, tmp_path):
@@ -86,6 +86,9 @@ def test_a_disk_too_small(said):
     with one_line(DatasetError) as caught:
         said(60 * GB, 50 * GB, slots=2)
     assert "slots: 1" in str(caught.value)
+    with one_line(DatasetError) as caught:
+        said(110 * GB, slots=1)
+    assert "are free; choose a folder on a larger disk" in str(caught.value)
 
 
 def test_files_that_the_server_lacks_are_named_and_the_others_counted(said):
