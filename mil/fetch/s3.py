@@ -113,9 +113,7 @@ class S3File:
         except HTTPClientError as error:
             raise CutError(_one_line(error)) from None
         except BotoCoreError as error:
-            raise DatasetError(
-                f"{self.url}: {_one_line(error)}; {remedy(self.by_hand)}"
-            ) from None
+            raise DatasetError(f"{self.url}: {_one_line(error)}; {remedy(self.by_hand)}") from None
 
 
 def _facts(answer: dict[str, Any]) -> Facts:

@@ -23,9 +23,7 @@ def stream(
     tiles: Annotated[
         list[Path], typer.Option(help="Folder for the tiles files; repeat for each encoder.")
     ],
-    bags: Annotated[
-        list[Path], typer.Option(help="Folder for the bags; repeat for each encoder.")
-    ],
+    bags: Annotated[list[Path], typer.Option(help="Folder for the bags; repeat for each encoder.")],
     dataset: Dataset,
     slides_dir: SlidesDir = None,
     part: DatasetPart = "",
@@ -86,17 +84,18 @@ def stream(
     sizes = size_px or [entry.tile_px for entry in entries]
     resolutions = target_mpp or [entry.mpp for entry in entries]
     tables = table or []
-    for flag, values in {
-        "--tiles": tiles,
-        "--bags": bags,
-        "--table": tables or bags,
-        "--size-px": sizes,
-        "--target-mpp": resolutions,
-    }.items():
-        if len(values) != len(names):
+    counts = {
+        "--tiles": len(tiles),
+        "--bags": len(bags),
+        "--table": len(tables or names),
+        "--size-px": len(sizes),
+        "--target-mpp": len(resolutions),
+    }
+    for flag, count in counts.items():
+        if count != len(names):
             raise ConfigError(
-                f"mil stream: {len(names)} encoders, but {len(values)} {flag}; give one {flag} "
-                "for each --encoder"
+                f"mil stream: {len(names)} encoders, but {count} {flag}; give one {flag} for each "
+                "--encoder"
             )
     tile_settings = {
         "min_tissue": min_tissue,

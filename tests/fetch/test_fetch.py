@@ -196,9 +196,7 @@ def test_checksum_of_another_kind(shelf, tmp_path, checksum):
     )
 
 
-@pytest.mark.parametrize(
-    "url", ["ftp://host/a.tif", "/data/a.tif", "a.tif", "", "http:"]
-)
+@pytest.mark.parametrize("url", ["ftp://host/a.tif", "/data/a.tif", "a.tif", "", "http:"])
 def test_unknown_scheme(tmp_path, url):
     message = fails(url, tmp_path / "x" / "slide.tif")
     assert message.startswith(repr(url))

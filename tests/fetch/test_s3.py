@@ -1,4 +1,4 @@
-"""Files of a public bucket: resumed where they were cut off, checked, and one line when they fail."""
+"""Files of a public bucket: resumed, checked, and one line when they fail."""
 
 import hashlib
 import os

@@ -13,7 +13,11 @@ TABLE = (
     "a,s3://b/a.tif,s3://b/a.xml,tumour,train\nb,s3://b/b.tif,,normal,train\n"
     "c,,,tumour,val\nd,,,normal,val\n"
 )
-YAML = 'classes: [normal, tumour]\nslide_paths: ["i/{slide}.tif"]\nannotation_paths: ["x/{slide}.xml"]\n'
+YAML = """
+classes: [normal, tumour]
+slide_paths: ["i/{slide}.tif"]
+annotation_paths: ["x/{slide}.xml"]
+"""
 TILING = "224px_0.5mpp"
 BAGS = f"results/toy_mini/features/{TILING}/efficientnet_lite0"
 
@@ -36,7 +40,9 @@ def plan(*, subset: str = "mini", **settings):
     return make_plan({"dataset": "toy", "subset": subset, **settings})
 
 
-def embed(slides: str, folders: tuple[str, ...] = (f"results/toy_mini/tile/{TILING}", BAGS)) -> None:
+def embed(
+    slides: str, folders: tuple[str, ...] = (f"results/toy_mini/tile/{TILING}", BAGS)
+) -> None:
     for folder in folders:
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name in slides:

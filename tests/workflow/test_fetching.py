@@ -4,7 +4,6 @@ The bucket has the layout of the real one; its slides are those of the demo in i
 """
 
 import csv
-import os
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -91,7 +90,7 @@ def snakemake(folder: Path, bucket: Bucket, *arguments: str) -> tuple[int, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=1800,  # seconds: of a run that hangs
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -179,7 +178,7 @@ def test_streamed(bucket, whole, tmp_path):
     assert len(bags(folder)) == 3 * len(SLIDES)
     new_folder(tmp_path / "rows")
     table = "configs/datasets/camelyon16_mini.csv"
-    os.replace(tmp_path / "rows" / table, folder / table)
+    (tmp_path / "rows" / table).replace(folder / table)
     # Without that slide: every bag is there, and no slide is fetched for another head.
     bucket.line.forget()
     code, output = snakemake(folder, bucket, *arguments, "--until", "stream")

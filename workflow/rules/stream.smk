@@ -7,7 +7,9 @@ rule stream:
     output:
         [
             ensure(
-                EMBEDDED_PART.replace("{tiling}", tiling).replace("{encoder}", encoder),
+                EMBEDDED_PART.replace("{tiling}", tiling).replace(
+                    "{encoder}", encoder
+                ),
                 non_empty=True,
             )
             for encoder, tiling in PLAN.tilings.items()

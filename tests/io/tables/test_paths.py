@@ -7,7 +7,13 @@ import pytest
 from mil.config import DatasetConfig
 from mil.errors import DatasetError
 from mil.io.tables import Slide, read_slides
-from mil.io.tables.paths import fetchable, fetchable_annotations, locate, locate_annotation, locate_masks
+from mil.io.tables.paths import (
+    fetchable,
+    fetchable_annotations,
+    locate,
+    locate_annotation,
+    locate_masks,
+)
 
 DATASET = DatasetConfig(classes=["normal", "tumour"])
 
