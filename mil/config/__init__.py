@@ -29,6 +29,7 @@ from mil.config.recipes import (
 from mil.config.run import (
     Config,
     FeaturesConfig,
+    FetchConfig,
     Fusion,
     HeatmapConfig,
     SlidesPerJob,
@@ -47,6 +48,7 @@ __all__ = [
     "DatasetConfig",
     "EncoderConfig",
     "FeaturesConfig",
+    "FetchConfig",
     "Fusion",
     "HeatmapConfig",
     "LossWeight",

@@ -88,6 +88,8 @@ def announce(
         say(line)
     if len(faults) > SHOWN_FAULTS:
         say(f"fetch: {len(faults) - SHOWN_FAULTS} more files cannot be fetched")
+    if faults:
+        say("fetch: add --keep-going, and the other slides go on")
     known = [file for file in sized if file.size]
     if not known:
         return

@@ -5,9 +5,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from mil.config import FeaturesConfig, TileConfig, checked, encoder_name, load_encoder
+from mil.config import (
+    FeaturesConfig,
+    FetchConfig,
+    TileConfig,
+    checked,
+    encoder_name,
+    load_encoder,
+)
 from mil.config.options import Dataset, DatasetPart, Device, SlidesDir, Threads, option
-from mil.config.run import FetchConfig
 from mil.errors import ConfigError
 
 TILE = TileConfig()

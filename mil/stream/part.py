@@ -1,23 +1,21 @@
 """Slides of a part, one after another: fetched, tiled, encoded and removed."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
 from mil.config import EncoderConfig, dataset_path
-from mil.errors import MilError
 from mil.features import part as features
-from mil.features.part import FeatureJob, FeatureSettings, encode_slide
+from mil.features.part import FeatureSettings
 from mil.fetch.store import SlideSource, SlideStore
-from mil.io.part_jobs import Output, SlideResult
+from mil.io.part_jobs import SlideResult
 from mil.io.tables import read_dataset
 from mil.io.tables.parts import Part
 from mil.io.tables.urls import check_urls
 from mil.progress import progress
+from mil.stream.stage import StreamJob, run
 from mil.tile import part as tile
-from mil.tile.part import TileJob, TileSettings, tile_slide
+from mil.tile.part import TileSettings
 
 
 @dataclass(frozen=True)
@@ -37,34 +35,6 @@ class Streamed:
     tiles_dir: Path
     bags_dir: Path
     tiling: TileSettings
-
-
-@dataclass(frozen=True)
-class StreamJob:
-    """Tiles and bags to make of a slide.
-
-    Attributes:
-        source: The slide, and where it comes from.
-        tiles: A job for each tiling.
-        bags: A job for each tiling, with its encoders.
-    """
-
-    source: SlideSource
-    tiles: tuple[TileJob, ...]
-    bags: tuple[FeatureJob, ...]
-
-    @property
-    def slide(self) -> str:
-        """Id of the slide."""
-        return self.tiles[0].slide
-
-    def at(self, file: Path) -> "StreamJob":
-        """The job, with the slide in another file."""
-        return replace(
-            self,
-            tiles=tuple(replace(job, file=file) for job in self.tiles),
-            bags=tuple(replace(job, file=file) for job in self.bags),
-        )
 
 
 def stream_part(
@@ -125,7 +95,7 @@ def stream_part(
             strict=True,
         ):
             source = SlideSource(tile_jobs[0].file, row.url, row.checksum)
-            result = _run(StreamJob(source, tile_jobs, feature_jobs), store, order)
+            result = run(StreamJob(source, tile_jobs, feature_jobs), store, order)
             advance(1, "" if result.line else "current")
             yield result
 
@@ -136,37 +106,3 @@ def _by_tiles(streamed: Sequence[Streamed]) -> dict[Path, list[Streamed]]:
     for item in streamed:
         groups.setdefault(item.tiles_dir, []).append(item)
     return groups
-
-
-def _run(job: StreamJob, store: SlideStore, order: Sequence[Path]) -> SlideResult:
-    try:
-        line = ""
-        if not _is_current(job):
-            with store.borrow(job.source) as file:
-                line = _make(job.at(file))
-        # Not before: the digest of a bag holds that of its tiles.
-        digests = {output.path.parent: output.digest for output in _bags(job)}
-        return SlideResult(job.slide, line, tuple(digests[folder] for folder in order))
-    # Anything else, such as a full disk, would stop the other slides too.
-    except MilError as error:
-        return SlideResult(job.slide, str(error), ())
-
-
-def _is_current(job: StreamJob) -> bool:
-    tiles = [output for tiles in job.tiles for output in tiles.outputs()]
-    return all(output.current for output in [*tiles, *_bags(job)])
-
-
-def _bags(job: StreamJob) -> list[Output]:
-    return [output for bags in job.bags for output in bags.outputs()]
-
-
-def _make(job: StreamJob) -> str:
-    """Make what is not current, and return a line about the slide."""
-    line = ""
-    for tiles, bags in zip(job.tiles, job.bags, strict=True):
-        if stale := [output for output in tiles.outputs() if not output.current]:
-            typer.echo(f"tile {tile_slide(tiles, stale)}")
-        if stale := [output for output in bags.outputs() if not output.current]:
-            line = encode_slide(bags, stale)
-    return line or f"{job.slide}: tiled again, its bags are current"

@@ -94,9 +94,10 @@ def test_a_disk_too_small(said):
 def test_files_that_the_server_lacks_are_named_and_the_others_counted(said):
     lines = said(1_000_000, "none", 1_000_000)
     assert lines[0] == "fetch 1.tif: s3://b/none: the bucket answered 404"
-    assert lines[1].startswith("fetch: 2 files to download, 2.0 MB;")
+    assert "--keep-going" in lines[1]
+    assert lines[2].startswith("fetch: 2 files to download, 2.0 MB;")
     many = said(1_000_000, *["none"] * 30)
-    assert len(many) == 22
+    assert len(many) == 23
     assert many[20] == "fetch: 10 more files cannot be fetched"
 
 

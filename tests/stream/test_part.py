@@ -10,7 +10,7 @@ from mil.errors import DatasetError
 from mil.features.part import FeatureSettings
 from mil.fetch import store
 from mil.io.tables.parts import WHOLE
-from mil.stream import part
+from mil.stream import stage
 from mil.stream.part import Streamed, stream_part
 from mil.tile.part import TileSettings
 from mil.tile.stage import files_beside
@@ -55,8 +55,8 @@ def study(tmp_path, monkeypatch) -> dict[str, list[str]]:
         return f"{job.slide}: ok, 3 tiles"
 
     monkeypatch.setattr(store, "run", fetch)
-    monkeypatch.setattr(part, "tile_slide", tile)
-    monkeypatch.setattr(part, "encode_slide", encode)
+    monkeypatch.setattr(stage, "tile_slide", tile)
+    monkeypatch.setattr(stage, "encode_slide", encode)
     return done
 
 
