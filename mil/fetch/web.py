@@ -20,8 +20,13 @@ from mil.versions import TOOL_VERSION
 TIMEOUT_S = 60.0
 # Answers of a server that is busy; others are final.
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+WITHOUT_HEAD = (405, 501)
 UNSATISFIABLE_RANGE = 416
 PARTIAL_CONTENT = 206
+
+
+class NoHeadError(DatasetError):
+    """A server gives files, but no facts about them alone."""
 
 
 class Redirects(HTTPRedirectHandler):
@@ -56,8 +61,11 @@ class WebFile:
     checked: bool
 
     def facts(self) -> Facts:
-        with self._request(self.url, "HEAD") as response:
-            return _facts(response)
+        try:
+            with self._request(self.url, "HEAD") as response:
+                return _facts(response)
+        except NoHeadError:
+            return Facts()
 
     @contextmanager
     def open(self, start: int, validator: str) -> Iterator[Response]:
@@ -110,7 +118,8 @@ class WebFile:
             answer = f"the server answered {error.code} {error.reason}"
             if error.code in TRANSIENT:
                 raise CutError(answer) from None
-            raise DatasetError(f"{self.url}: {answer}; {remedy(self.by_hand)}") from None
+            kind = NoHeadError if error.code in WITHOUT_HEAD else DatasetError
+            raise kind(f"{self.url}: {answer}; {remedy(self.by_hand)}") from None
         except (URLError, HTTPException, OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             # A missing file, a broken certificate or a malformed URL stays what it is.

@@ -1,9 +1,9 @@
 """Files that a run fetches, and slides that it need not fetch again."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mil.io.tables import paths
 from mil.plan.parts import TABLES
 
 if TYPE_CHECKING:
@@ -12,22 +12,37 @@ if TYPE_CHECKING:
 
 def fetchable(plan: "Plan") -> dict[str, tuple[str, str]]:
     """URL and checksum of each file of the rule `fetch`; see `Plan.fetchable`."""
-    place = (plan.slides_dir, plan.dataset)
-    slides = {} if plan.streaming else paths.fetchable(plan.slides.values(), *place)
-    return {**slides, **paths.fetchable_annotations(plan.slides.values(), *place)}
+    slides = {} if plan.streaming else _slides(plan)
+    return {**slides, **_annotations(plan)}
 
 
 def pending(plan: "Plan") -> list[tuple[str, Path, bool]]:
     """URL, file and whether a checksum is known of each file that is still to be fetched."""
-    place = (plan.slides_dir, plan.dataset)
-    rows = [row for row in plan.slides.values() if row.slide not in plan.unneeded]
-    annotations = paths.fetchable_annotations(plan.slides.values(), *place)
-    files = {**paths.fetchable(rows, *place), **annotations}
+    files = {**_slides(plan, plan.unneeded), **_annotations(plan)}
     return [
         (url, plan.slides_dir / file, bool(checksum))
         for file, (url, checksum) in files.items()
         if not (plan.slides_dir / file).exists()
     ]
+
+
+def _slides(plan: "Plan", left_out: Collection[str] = ()) -> dict[str, tuple[str, str]]:
+    return {
+        file.relative_to(plan.slides_dir).as_posix(): (row.url, row.checksum)
+        for row in plan.slides.values()
+        if row.url
+        and row.slide not in left_out
+        # A folder whose accents are written apart holds what need not be fetched.
+        and (file := plan.files[row.slide]).is_relative_to(plan.slides_dir)
+    }
+
+
+def _annotations(plan: "Plan") -> dict[str, tuple[str, str]]:
+    return {
+        file.relative_to(plan.slides_dir).as_posix(): (plan.slides[name].annotation_url, "")
+        for name, file in plan.annotations.items()
+        if plan.slides[name].annotation_url and file.is_relative_to(plan.slides_dir)
+    }
 
 
 def unneeded(plan: "Plan") -> set[str]:

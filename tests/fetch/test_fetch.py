@@ -17,6 +17,7 @@ import pytest
 
 from mil.errors import DatasetError
 from mil.fetch import download, web
+from mil.fetch.remote import Facts, remote_of
 from mil.fetch.stage import run
 from tests.messages import one_line
 
@@ -281,3 +282,8 @@ def test_two_at_once_do_not_write_one_file(cuts, cut_site, tmp_path):
     with download._partial_of(out, "other"), one_line(DatasetError) as caught:
         run(f"{cut_site}/slide.tif", out)
     assert "another process downloads it" in str(caught.value)
+
+
+def test_a_server_that_tells_no_sizes(cut_site, tmp_path):
+    # Its handler knows no HEAD.
+    assert remote_of(f"{cut_site}/slide.tif", tmp_path).facts() == Facts()

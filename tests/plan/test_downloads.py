@@ -66,6 +66,14 @@ def test_files_go_where_the_patterns_of_the_dataset_have_them(study):
     ]
 
 
+def test_a_slide_of_an_older_tree_is_where_it_is(study):
+    yaml = study / "configs/datasets/toy_mini.yaml"
+    yaml.write_text(YAML.replace("i/{slide}.tif", 'i/{slide}.tif", "old/{slide}.tif'))
+    (study / "data/toy_mini/old").mkdir()
+    (study / "data/toy_mini/old/a.tif").touch()
+    assert [url for url, _, _ in plan().downloads] == ["s3://b/b.tif", "s3://b/a.xml"]
+
+
 def test_streamed_slides_are_no_inputs(study):
     run = plan(fetch={"keep": False})
     assert run.streaming

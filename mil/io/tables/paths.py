@@ -80,35 +80,6 @@ def check_no_braces(subject: str, path: Path | str) -> None:
         )
 
 
-def fetchable(
-    slides: Iterable[Slide], slides_dir: Path, dataset: DatasetConfig
-) -> dict[str, tuple[str, str]]:
-    """Slides that `fetch` can bring: URL and checksum by their path below the slides' folder."""
-    files = ((locate(row, slides_dir, dataset), row) for row in slides if row.url)
-    return {
-        _below(file, slides_dir): (row.url, row.checksum)
-        for file, row in files
-        if file.is_relative_to(slides_dir)
-    }
-
-
-def fetchable_annotations(
-    slides: Iterable[Slide], slides_dir: Path, dataset: DatasetConfig
-) -> dict[str, tuple[str, str]]:
-    """Annotations that `fetch` can bring, as in `fetchable`; no table has their checksums."""
-    annotated = [row for row in slides if row.annotation_url]
-    files = ((locate_annotation(row, slides_dir, dataset), row) for row in annotated)
-    return {
-        _below(file, slides_dir): (row.annotation_url, "")
-        for file, row in files
-        if file is not None and file.is_relative_to(slides_dir)
-    }
-
-
-def _below(file: Path, folder: Path) -> str:
-    return file.relative_to(folder).as_posix()
-
-
 def _locate(path: str, slide: str, slides_dir: Path, patterns: Sequence[str]) -> Path:
     if path:
         return existing(slides_dir / path)

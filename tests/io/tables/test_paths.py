@@ -7,13 +7,7 @@ import pytest
 from mil.config import DatasetConfig
 from mil.errors import DatasetError
 from mil.io.tables import Slide, read_slides
-from mil.io.tables.paths import (
-    fetchable,
-    fetchable_annotations,
-    locate,
-    locate_annotation,
-    locate_masks,
-)
+from mil.io.tables.paths import locate, locate_annotation, locate_masks
 
 DATASET = DatasetConfig(classes=["normal", "tumour"])
 
@@ -91,29 +85,3 @@ def test_a_mask_that_the_table_names_must_be_there(tmp_path, kind):
     assert str(caught.value).startswith(f"slide a: {kind} 'breast': no file {tmp_path / 'breast'}")
     (tmp_path / "a").unlink()  # the slide is missing itself: that is told elsewhere
     assert locate_masks(read(tmp_path, table), tmp_path, dataset()) == {}
-
-
-def test_fetchable(tmp_path):
-    common = {"patient": "p", "label": "normal"}
-    slides = [
-        Slide("a", path="x/a", url="u", checksum="md5:0", **common),
-        Slide("b", path="y", **common),
-        Slide("c", annotation="c.xml", annotation_url="v", **common),
-    ]
-    place = (tmp_path, dataset())
-    assert fetchable(slides, *place) == {"x/a": ("u", "md5:0")}
-    assert fetchable_annotations(slides, *place) == {"c.xml": ("v", "")}
-
-
-def test_fetchable_by_the_patterns_of_the_dataset(tmp_path):
-    patterns = {"slide_paths": ["images/{slide}.tif", "old/{slide}.tif"]}
-    place = (tmp_path, DatasetConfig(annotation_paths=["xml/{slide}.xml"], **patterns))
-    slides = [
-        Slide(name, patient="p", label="normal", url=f"u{name}", annotation_url="v")
-        for name in "ab"
-    ]
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old/b.tif").touch()
-    # A slide of an older tree is where it is, and not fetched to another place.
-    assert fetchable(slides, *place) == {"images/a.tif": ("ua", ""), "old/b.tif": ("ub", "")}
-    assert list(fetchable_annotations(slides, *place)) == ["xml/a.xml", "xml/b.xml"]
