@@ -16,14 +16,3 @@ rule fetch:
     shell:
         "mil fetch --url {params.url:q} --checksum={params.checksum:q} --out {output:q}"
         " 2>&1 | tee {log:q}"
-
-
-def announce_downloads():
-    """Say how much will be downloaded, how long that takes and whether the disk holds it."""
-    with exit_on_error():
-        announce(
-            [Wanted(*file) for file in PLAN.downloads],
-            PLAN.slides_dir,
-            slots=CONFIG.fetch.slots if PLAN.streaming else None,
-            say=logger.info,
-        )

@@ -2,7 +2,6 @@
 import re
 from pathlib import Path
 
-from mil.fetch.announce import Wanted, announce
 from mil.plan import TILING, locks, make_plan
 from mil.plan.exits import exit_on_error, require_writable_folder
 from mil.versions import STAGE_VERSION
@@ -23,6 +22,21 @@ if workflow.is_main_process:
 CONFIG = PLAN.config
 DATASET = PLAN.dataset
 SLIDES = PLAN.slides
+
+
+def announce_downloads():
+    """Say how much will be downloaded, how long that takes and whether the disk holds it."""
+    if not PLAN.downloads:
+        return
+    from mil.fetch.announce import Wanted, announce
+
+    with exit_on_error():
+        announce(
+            [Wanted(*file) for file in PLAN.downloads],
+            PLAN.slides_dir,
+            slots=CONFIG.fetch.slots if PLAN.streaming else None,
+            say=logger.info,
+        )
 
 
 # Only for `--sdm apptainer`: put an image here in which this package is installed.
