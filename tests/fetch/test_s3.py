@@ -99,6 +99,7 @@ def test_a_file_that_changed_in_the_bucket_comes_anew(line, tmp_path):
     note = next(tmp_path.glob(".fetch-*.json"))
     etag = hashlib.md5(CONTENT).hexdigest()
     note.write_text(note.read_text().replace(etag, "0" * 32))
+    note.with_suffix("").write_bytes(CHANGED[:1_900_000])
     run(URL, out)
     assert out.read_bytes() == CONTENT
 
