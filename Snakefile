@@ -26,9 +26,17 @@ include: "workflow/rules/common.smk"
 if not PLAN.precomputed_dir:
 
     include: "workflow/rules/fetch.smk"
-    include: "workflow/rules/tile.smk"
-    include: "workflow/rules/features.smk"
-    include: "workflow/rules/features_shared.smk"
+
+    # Slides that are removed once they are embedded are tiled and embedded by one job.
+    if PLAN.streaming:
+
+        include: "workflow/rules/stream.smk"
+
+    else:
+
+        include: "workflow/rules/tile.smk"
+        include: "workflow/rules/features.smk"
+        include: "workflow/rules/features_shared.smk"
 
 
 include: "workflow/rules/bags.smk"
@@ -52,6 +60,7 @@ rule all:
 
 
 onstart:
+    announce_downloads()
     locks.record_run()
     log_slides()
 

@@ -28,6 +28,7 @@ from mil.predict.commands import predict
 from mil.report.commands import report, summary
 from mil.score.commands import score
 from mil.split.commands import split
+from mil.stream.commands import stream
 from mil.tile.commands import tile
 from mil.train.commands import train
 from mil.versions import TOOL_VERSION
@@ -72,6 +73,7 @@ app.command(context_settings={"ignore_unknown_options": True})(plan)
 app.command()(fetch)
 app.command()(tile)
 app.command()(features)
+app.command()(stream)
 app.command()(split)
 app.command()(train)
 app.command()(score)

@@ -30,6 +30,7 @@ from mil.config.recipes import (
 from mil.config.run import (
     Config,
     FeaturesConfig,
+    FetchConfig,
     Fusion,
     HeatmapConfig,
     SlidesPerJob,
@@ -49,6 +50,7 @@ __all__ = [
     "DatasetConfig",
     "EncoderConfig",
     "FeaturesConfig",
+    "FetchConfig",
     "Fusion",
     "HeatmapConfig",
     "LossWeight",

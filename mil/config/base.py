@@ -182,9 +182,18 @@ def named_file(folder: str, name: str, kind: str) -> Path:
     if not path.exists():
         if path == Path(name):
             raise ConfigError(f"{path}: no such file")
-        # A `configs/` of the user's own does not hide the files that came with this
-        # package.
-        folders = (Path("configs") / folder, SHIPPED / "configs" / folder)
-        known = {file.stem for folder in folders for file in folder.glob("*.yaml")}
+        known = {file.stem for file in named_files(folder)}
         raise ConfigError(unknown_name(kind, name, known))
     return path
+
+
+def named_files(folder: str) -> list[Path]:
+    """Yaml files of `configs/FOLDER`.
+
+    A `configs/` of the user's own does not hide the files that came with this package.
+
+    Args:
+        folder: Folder below `configs/`.
+    """
+    folders = (Path("configs") / folder, SHIPPED / "configs" / folder)
+    return [file for folder in folders for file in folder.glob("*.yaml")]

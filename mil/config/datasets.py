@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mil.config.base import Section, named_file
+from mil.config.base import Section, named_file, named_files
 from mil.config.encoders import Positive
 from mil.config.labels import known_task
 from mil.errors import some
@@ -125,3 +125,16 @@ class DatasetConfig(Section):
 def dataset_path(name: str) -> Path:
     """Path of a dataset's yaml, given its name or its path."""
     return named_file("datasets", name, "dataset")
+
+
+def subsets_of(name: str) -> list[str]:
+    """Names of a dataset's subsets: NAME_mini is the subset `mini` of NAME.
+
+    Args:
+        name: Name of the dataset.
+    """
+    return sorted(
+        file.stem.removeprefix(f"{name}_")
+        for file in named_files("datasets")
+        if file.stem.startswith(f"{name}_")
+    )

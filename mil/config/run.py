@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from mil.config.base import Name, Section, as_text, checked
+from mil.config.datasets import dataset_path, subsets_of
 from mil.config.encoder_names import by_alias, unknown_encoder
 from mil.config.encoders import DEFAULT_ENCODER, load_encoders
 from mil.config.recipes import load_recipe
-from mil.errors import ConfigError
+from mil.errors import ConfigError, unknown_name
 
 
 def _as_list(value: Any) -> Any:
@@ -163,6 +164,27 @@ class HeatmapConfig(Section):
     )
 
 
+class FetchConfig(Section):
+    """Settings of stage `fetch`: files that the slide table names by URL."""
+
+    download: bool = Field(
+        True,
+        description="Permission to download files that are missing; false: a run on the slides "
+        "that are there.",
+    )
+    keep: bool = Field(
+        True,
+        description="Downloaded slides stay on the disk; false: each is removed as soon as its "
+        "tiles and bags are made.",
+    )
+    slots: int = Field(
+        8,
+        ge=1,
+        le=10_000,
+        description="Largest number of slides on the disk at a time where keep is false.",
+    )
+
+
 class SlidesPerJob(Section):
     """Number of slides that a job takes, by stage; outputs stay one file for each slide."""
 
@@ -182,6 +204,11 @@ class Config(Section):
     """Everything a user can set for a run."""
 
     dataset: Name = Field("demo", description="Name of a dataset in configs/datasets.")
+    subset: Name | None = Field(
+        None,
+        description="Part of the dataset that is a dataset of its own, such as mini: "
+        "DATASET_SUBSET in configs/datasets.",
+    )
     encoder: Names = Field(
         [DEFAULT_ENCODER], description="Name of an encoder in configs/encoders.yaml, or several."
     )
@@ -230,6 +257,7 @@ class Config(Section):
         description="Permission to fetch what the slide table names by `file:` outside the "
         "dataset's folder, or by `http:` without a checksum.",
     )
+    fetch: FetchConfig = FetchConfig()
     tile: TileConfig = TileConfig()
     features: FeaturesConfig = FeaturesConfig()
     split: SplitConfig = SplitConfig()
@@ -249,6 +277,7 @@ def load_config(raw: dict[str, Any]) -> Config:
         ConfigError: one line that names every bad key.
     """
     config = checked(Config, raw, "config")
+    config = config.model_copy(update={"dataset": _name_of_subset(config)})
     encoders = load_encoders()
     names = {name: by_alias(name, encoders) for name in config.encoder}
     for name, entry in names.items():
@@ -259,6 +288,21 @@ def load_config(raw: dict[str, Any]) -> Config:
     config = config.model_copy(update={"encoder": entries})
     check_trainings(config)
     return config
+
+
+def _name_of_subset(config: Config) -> str:
+    """Name of the dataset that a run is on: `dataset`, or its subset."""
+    if config.subset is None:
+        return config.dataset
+    # Refused here where there is no such dataset.
+    dataset_path(config.dataset)
+    name = f"{config.dataset}_{config.subset}"
+    subsets = subsets_of(config.dataset)
+    if config.subset not in subsets:
+        raise ConfigError(
+            f"config: {unknown_name(f'subset of {config.dataset}', config.subset, subsets)}"
+        )
+    return name
 
 
 def check_trainings(config: Config) -> None:

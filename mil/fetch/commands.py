@@ -8,7 +8,7 @@ import typer
 
 def fetch(
     url: Annotated[
-        str, typer.Option(help="URL of the file: https:, http: or file:; or demo:NAME.")
+        str, typer.Option(help="URL of the file: https:, http:, s3: or file:; or demo:NAME.")
     ],
     out: Annotated[Path, typer.Option(help="File to write.")],
     checksum: Annotated[

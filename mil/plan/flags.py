@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from mil.config import FeaturesConfig, TileConfig
+from mil.config import Config, FeaturesConfig, TileConfig
 from mil.plan.plan import Plan
 
 
@@ -17,6 +17,12 @@ def size_flags(tiling: str) -> str:
     # From the name, which is in the path of the tiles: flags and path cannot disagree.
     size_px, target_mpp = tiling.removesuffix("mpp").split("px_")
     return f"--size-px {size_px} --target-mpp {target_mpp}"
+
+
+def fetch_flags(config: Config) -> str:
+    """Settings of downloads."""
+    trust_urls = " --trust-urls" if config.trust_urls else ""
+    return f"--slots {config.fetch.slots}{trust_urls}"
 
 
 def tissue_flags(settings: TileConfig) -> str:

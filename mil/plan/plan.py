@@ -24,6 +24,7 @@ from mil.io.tables.missing import missing_bags_message, missing_message
 from mil.io.tables.predefined import number_of_folds
 from mil.io.tables.splits import split_files
 from mil.io.tables.urls import check_urls
+from mil.plan import downloads
 from mil.plan.existing import check_encoder, shared_parts
 from mil.plan.parts import StageParts, refresh_tables
 
@@ -163,10 +164,36 @@ class Plan:
 
     @property
     def fetchable(self) -> dict[str, tuple[str, str]]:
-        """URL and checksum of each file to fetch, by its path below the slides' folder."""
-        if self.precomputed_dir:
-            return {}
-        return paths.fetchable(list(self.slides.values()))
+        """URL and checksum of each file to fetch, by its path below the slides' folder.
+
+        Of slides that are removed once they are embedded, only their annotations.
+        """
+        return {} if self.precomputed_dir else downloads.fetchable(self)
+
+    @cached_property
+    def streaming(self) -> bool:
+        """Whether one job fetches, tiles, embeds and removes each slide; see `downloads`."""
+        return not self.precomputed_dir and downloads.is_streaming(self)
+
+    @cached_property
+    def unneeded(self) -> set[str]:
+        """Slides that are not on the disk and need not be; see `downloads.unneeded`."""
+        return downloads.unneeded(self)
+
+    @property
+    def slides_to_read(self) -> dict[str, Path]:
+        """Files that jobs of a run on slides depend on: those of slides there or to be fetched.
+
+        Of slides that each job fetches itself, only those that are there.
+        """
+        left_out = {*self.missing, *self.unneeded}
+        kept = {name: file for name, file in self.files.items() if name not in left_out}
+        return {name: file for name, file in kept.items() if not self.streaming or file.exists()}
+
+    @property
+    def downloads(self) -> list[tuple[str, Path, bool]]:
+        """URL, file and whether a checksum is known of each file that is still to be fetched."""
+        return [] if self.precomputed_dir else downloads.pending(self)
 
     def for_each_head(self, pattern: str) -> list[str]:
         """A path for each encoder and head of the run; other wildcards stay in it.
@@ -200,6 +227,8 @@ def make_plan(raw: dict[str, Any]) -> Plan:
         config = config.model_copy(update={"bags": dataset.bags})
     config = _with_folds(config, dataset, table)
     slides_dir = Path(config.slides_dir or dataset.slides_dir or f"data/{config.dataset}")
+    if not config.fetch.download:
+        table = [_without_urls(row, slides_dir, dataset) for row in table]
     if config.bags is None:
         paths.check_no_braces("slides_dir", slides_dir)
     annotations = {row.slide: paths.locate_annotation(row, slides_dir, dataset) for row in table}
@@ -241,6 +270,14 @@ def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.S
     config = config.model_copy(update={"folds": folds})
     check_trainings(config)
     return config
+
+
+def _without_urls(row: tables.Slide, slides_dir: Path, dataset: DatasetConfig) -> tables.Slide:
+    """A row of which only the files that are there count."""
+    annotation = paths.locate_annotation(row, slides_dir, dataset)
+    is_absent = bool(row.annotation_url and annotation and not annotation.exists())
+    named = "" if is_absent else row.annotation
+    return replace(row, url="", annotation_url="", annotation=named)
 
 
 def _from_slides(plan: Plan, table: Sequence[tables.Slide]) -> Plan:

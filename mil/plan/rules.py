@@ -5,6 +5,7 @@ RULES = [
     "fetch",
     "tile",
     "features",
+    "stream",
     "bags",
     "split",
     "train",

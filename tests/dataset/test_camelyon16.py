@@ -8,7 +8,8 @@ import pytest
 from mil.io.tables import read_dataset
 from mil.io.tables.paths import locate, locate_annotation
 
-DATASET, SLIDES = read_dataset(str(Path(__file__).parents[2] / "configs/datasets/camelyon16.yaml"))
+CONFIGS = Path(__file__).parents[2] / "configs/datasets"
+DATASET, SLIDES = read_dataset(str(CONFIGS / "camelyon16.yaml"))
 BY_ID = {slide.slide: slide for slide in SLIDES}
 
 
@@ -139,3 +140,30 @@ def test_says_how_to_get_them():
     )
     assert "masks/" in DATASET.get
     assert "--config dataset=camelyon16 slides_dir=DIR" in DATASET.get
+
+
+def test_slides_and_annotations_are_those_of_the_public_bucket():
+    bucket = "s3://camelyon-dataset/CAMELYON16"
+    for slide in SLIDES:
+        assert slide.url == f"{bucket}/images/{slide.slide}.tif"
+        annotation = f"{bucket}/annotations/{slide.slide}.xml"
+        assert slide.annotation_url == (annotation if slide.label == "tumour" else "")
+
+
+def test_mini_is_a_dozen_of_them_with_both_classes_in_each_split():
+    mini, slides = read_dataset(str(CONFIGS / "camelyon16_mini.yaml"))
+    assert slides == [BY_ID[slide.slide] for slide in slides]
+    counts = Counter((slide.split, slide.label) for slide in slides)
+    assert counts == {
+        ("train", "normal"): 3,
+        ("train", "tumour"): 3,
+        ("val", "normal"): 1,
+        ("val", "tumour"): 1,
+        ("test", "normal"): 2,
+        ("test", "tumour"): 2,
+    }
+    assert mini.slide_paths == DATASET.slide_paths
+    assert mini.annotation_paths == DATASET.annotation_paths
+    assert mini.classes == DATASET.classes
+    # Where the whole dataset has them.
+    assert mini.folder("camelyon16_mini") == DATASET.folder("camelyon16")

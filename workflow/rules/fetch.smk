@@ -6,7 +6,6 @@ rule fetch:
         f"logs/{CONFIG.dataset}/fetch/{{file}}.log",
     wildcard_constraints:
         file="|".join(re.escape(file) for file in FETCHABLE) or "(?!)",
-    retries: 2
     resources:
         mem_mb=2000,
         runtime="2h",

@@ -41,6 +41,23 @@ def target_flags(wildcards, output):
     return " ".join([*targets, *flags.speed_flags(CONFIG.features)])
 
 
+def fetch_flags(wildcards, output):
+    """Settings of downloads: no output depends on them."""
+    return flags.fetch_flags(CONFIG)
+
+
+def stream_flags(wildcards, output):
+    """Encoders with sizes of tiles, folders of tiles and bags, and tables."""
+    # Not recorded, as in `target_flags`.
+    targets = [
+        f"--encoder {encoder} {flags.size_flags(tiling)}"
+        f" --tiles {flags.quoted(TILES_DIR.format(tiling=tiling, **wildcards))}"
+        f" --bags {flags.quoted(Path(file).parents[1])} --table {flags.quoted(file)}"
+        for (encoder, tiling), file in zip(PLAN.tilings.items(), output)
+    ]
+    return " ".join([*targets, *flags.speed_flags(CONFIG.features)])
+
+
 def state_flags(wildcards):
     """Folders that hold the states of all slides."""
     return flags.state_flags(PLAN)
@@ -122,7 +139,16 @@ def get_checksum(wildcards):
 
 def record_rows(wildcards):
     """Slides of a part, with what the slide table says of their tiling: a change tiles again."""
-    members = list_members("tile", wildcards.part)
+    return describe_rows(list_members("tile", wildcards.part))
+
+
+def record_rows_to_read(wildcards):
+    """The same, of a part of `stream`."""
+    return describe_rows(list_members("features", wildcards.part))
+
+
+def describe_rows(members):
+    """What the slide table says of the tiling of slides."""
     return [
         f"{name} {SLIDES[name].mpp} {SLIDES[name].scene} {DATASET.geojson_frame}"
         for name in members

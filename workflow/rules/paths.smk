@@ -3,6 +3,7 @@
 from mil.config import recipe_path
 
 FETCHABLE = PLAN.fetchable
+TO_READ = {} if PLAN.precomputed_dir else PLAN.slides_to_read
 FETCHED = f"{PLAN.slides_dir}/{{file}}"
 
 # Slides, tiled and embedded, one file a slide in these folders. A job takes a part of the slides, and its table says that
@@ -75,21 +76,33 @@ def count_members(stage):
     return lambda wildcards: len(list_members(stage, wildcards.part))
 
 
+def list_files(slides):
+    """Files of slides to read."""
+    return [str(TO_READ[name]) for name in slides if name in TO_READ]
+
+
 def get_slides(wildcards):
     """Files of a part's slides; not of missing slides, which the run continues without."""
-    members = list_members("tile", wildcards.part)
-    return [str(PLAN.files[name]) for name in members if name not in PLAN.missing]
+    return list_files(list_members("tile", wildcards.part))
 
 
 def get_slides_to_read(wildcards):
     """Files of the slides of a part of `features`; not of missing ones."""
-    members = list_members("features", wildcards.part)
-    return [str(PLAN.files[name]) for name in members if name not in PLAN.missing]
+    return list_files(list_members("features", wildcards.part))
 
 
 def get_masks(wildcards):
     """The user's masks of a part's slides, of tissue and of regions."""
-    members = list_members("tile", wildcards.part)
+    return list_masks(list_members("tile", wildcards.part))
+
+
+def get_masks_to_read(wildcards):
+    """The user's masks of the slides of a part of `stream`."""
+    return list_masks(list_members("features", wildcards.part))
+
+
+def list_masks(members):
+    """The user's masks of slides, of tissue and of regions."""
     masks = [PLAN.masks.get(name, {}) for name in members]
     return [str(file) for files in masks for file in files.values()]
 

@@ -25,6 +25,21 @@ DATASET = PLAN.dataset
 SLIDES = PLAN.slides
 
 
+def announce_downloads():
+    """Say how much will be downloaded, how long that takes and whether the disk holds it."""
+    if not PLAN.downloads:
+        return
+    from mil.fetch.announce import Wanted, announce
+
+    with exit_on_error():
+        announce(
+            [Wanted(*file) for file in PLAN.downloads],
+            PLAN.slides_dir,
+            slots=CONFIG.fetch.slots if PLAN.streaming else None,
+            say=logger.info,
+        )
+
+
 # Only for `--sdm apptainer`: put an image here in which this package is installed.
 container: "docker://python:3.12-slim"
 

@@ -21,11 +21,11 @@ def locate(slide: Slide, slides_dir: Path, dataset: DatasetConfig) -> Path:
 
 
 def locate_annotation(slide: Slide, slides_dir: Path, dataset: DatasetConfig) -> Path | None:
-    """Path of a slide's annotation; None when it has none."""
+    """Path of a slide's annotation, also of one to be fetched; None when it has none."""
     if slide.annotation:
         return existing(slides_dir / slide.annotation)
     path = _locate("", slide.slide, slides_dir, dataset.annotation_paths or [""])
-    return path if path.is_file() else None
+    return path if path.is_file() or slide.annotation_url else None
 
 
 def locate_masks(
@@ -78,15 +78,6 @@ def check_no_braces(subject: str, path: Path | str) -> None:
         raise DatasetError(
             f"{subject}: {path}: the workflow takes {{ }} in a path for wildcards; rename it"
         )
-
-
-def fetchable(slides: Sequence[Slide]) -> dict[str, tuple[str, str]]:
-    """Files that `fetch` can bring: URL and checksum by their path below the slides' folder."""
-    files = {slide.path: (slide.url, slide.checksum) for slide in slides if slide.url}
-    for slide in slides:
-        if slide.annotation_url:
-            files[slide.annotation] = (slide.annotation_url, "")
-    return files
 
 
 def _locate(path: str, slide: str, slides_dir: Path, patterns: Sequence[str]) -> Path:

@@ -34,8 +34,9 @@ COLUMNS = (
 )
 # Columns of paths below the slides' folder.
 IN_FOLDER = ("path", "annotation", "tissue", "region")
-# Columns of URLs, and the column of the path that each is saved to.
-SAVED_TO = {"url": "path", "annotation_url": "annotation"}
+# Columns of URLs: the column of the path that each is saved to, else the key of the dataset's
+# yaml whose first pattern it is saved to.
+SAVED_TO = {"url": ("path", "slide_paths"), "annotation_url": ("annotation", "annotation_paths")}
 # Micrometres per pixel; a larger number is another unit.
 LARGEST_MPP = 1000
 
@@ -155,7 +156,7 @@ def slides_of_sheet(
     sheet = sheet.emptied(spared=labels)
     rows = []
     for line, row in sheet.rows:
-        slide = _slide(row, column_names, f"line {line}", grammar, faults)
+        slide = _slide(row, column_names, f"line {line}", grammar, dataset, faults)
         if slide is not None:
             rows.append((line, slide))
     if not sheet.rows:
@@ -245,6 +246,7 @@ def _slide(
     column_names: dict[str, str],
     line: str,
     grammar: LabelGrammar,
+    dataset: DatasetConfig,
     faults: Faults,
 ) -> Slide | None:
     """Slide of a row; None where it has a fault."""
@@ -261,7 +263,7 @@ def _slide(
     values["split"] = SPLIT_WORDS.get(split, split)
     if values["split"] and values["split"] not in SPLITS:
         problems.append(f": {unknown_name('split', values['split'], SPLITS)}")
-    problems += _path_problems(values)
+    problems += _path_problems(values, dataset)
     mpp = _mpp(values.pop("mpp"), problems)
     for problem in problems:
         faults.add(problem, f"{line}: slide {slide}")
@@ -289,15 +291,27 @@ def _label(values: dict[str, str], grammar: LabelGrammar, problems: list[str]) -
         return label
 
 
-def _path_problems(values: dict[str, str]) -> Iterator[str]:
+def _path_problems(values: dict[str, str], dataset: DatasetConfig) -> Iterator[str]:
     """Paths that leave the slides' folder, and URLs without a path in it."""
     for column in IN_FOLDER:
         if ".." in PurePosixPath(values[column].replace("\\", "/")).parts:
             yield f": {column} {values[column]!r} leaves the slides' folder by '..'"
-    for url, column in SAVED_TO.items():
-        path = values[column]
-        if values[url] and (not path or PurePosixPath(path).is_absolute()):
+    for url, (column, key) in SAVED_TO.items():
+        path = values[column] or _first_with_ending(getattr(dataset, key))
+        if values[url] and not _is_below(path):
             yield f": {url} needs a {column} inside the slides' folder to save to"
+
+
+def _first_with_ending(patterns: Sequence[str]) -> str:
+    """The first pattern, if it names files with an ending, which readers choose by."""
+    first = next(iter(patterns), "")
+    return first if PurePosixPath(first).suffix else ""
+
+
+def _is_below(path: str) -> bool:
+    """Whether a path stays below the folder that it is relative to."""
+    pure = PurePosixPath(path.replace("\\", "/"))
+    return bool(path) and not pure.is_absolute() and ".." not in pure.parts
 
 
 def _mpp(text: str, problems: list[str]) -> float | None:

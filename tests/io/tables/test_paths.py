@@ -7,7 +7,7 @@ import pytest
 from mil.config import DatasetConfig
 from mil.errors import DatasetError
 from mil.io.tables import Slide, read_slides
-from mil.io.tables.paths import fetchable, locate, locate_annotation, locate_masks
+from mil.io.tables.paths import locate, locate_annotation, locate_masks
 
 DATASET = DatasetConfig(classes=["normal", "tumour"])
 
@@ -85,13 +85,3 @@ def test_a_mask_that_the_table_names_must_be_there(tmp_path, kind):
     assert str(caught.value).startswith(f"slide a: {kind} 'breast': no file {tmp_path / 'breast'}")
     (tmp_path / "a").unlink()  # the slide is missing itself: that is told elsewhere
     assert locate_masks(read(tmp_path, table), tmp_path, dataset()) == {}
-
-
-def test_fetchable():
-    common = {"patient": "p", "label": "normal"}
-    slides = [
-        Slide("a", path="x/a", url="u", checksum="md5:0", **common),
-        Slide("b", path="y", **common),
-        Slide("c", annotation="c.xml", annotation_url="v", **common),
-    ]
-    assert fetchable(slides) == {"x/a": ("u", "md5:0"), "c.xml": ("v", "")}

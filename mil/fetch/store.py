@@ -1,0 +1,115 @@
+"""Slides for a while: one that is on the disk as it is, another downloaded and removed again."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mil.fetch.download import is_partial
+from mil.fetch.stage import run
+
+# Folder of slides that are to be removed, below that of the slides.
+FOLDER = ".streaming"
+# Pause before a job that waits for others looks again, seconds.
+POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class SlideSource:
+    """A slide, and where it comes from.
+
+    Attributes:
+        file: File of the slide, below the folder of the slides.
+        url: URL that it can be fetched from; empty: none.
+        checksum: Its checksum; empty: not known.
+    """
+
+    file: Path
+    url: str = ""
+    checksum: str = ""
+
+
+class SlideStore:
+    """Slides of all jobs of a run, of which at most so many are on the disk at a time.
+
+    Each slide that is downloaded has a slot: a folder, and a lock that the system releases
+    when its process ends, however it ends.
+
+    Attributes:
+        folder: Folder of the slots.
+        slots: Number of slots.
+    """
+
+    def __init__(self, slides_dir: Path, slots: int) -> None:
+        self.folder = slides_dir / FOLDER
+        self.slots = slots
+
+    @contextmanager
+    def borrow(self, source: SlideSource) -> Iterator[Path]:
+        """A slide's file, for as long as the block runs.
+
+        Args:
+            source: The slide. Where it is on the disk, or has no URL, the file is itself.
+
+        Raises:
+            DatasetError: The slide cannot be fetched.
+        """
+        if not source.url or source.file.exists():
+            yield source.file
+            return
+        with self._slot(source.file.name) as slot:
+            file = slot / source.file.name
+            # A killed job may have left it whole.
+            if not file.exists():
+                run(source.url, file, checksum=source.checksum, by_hand=source.file)
+            try:
+                yield file
+            finally:
+                shutil.rmtree(slot, ignore_errors=True)
+
+    @contextmanager
+    def _slot(self, name: str) -> Iterator[Path]:
+        """Folder that holds nothing but what an earlier job left of this slide."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._remove_surplus()
+        with ExitStack() as stack:
+            slot = self._wait_for_slot(name, stack)
+            slot.mkdir(exist_ok=True)
+            for file in slot.iterdir():
+                if file.name != name and not is_partial(file, slot / name):
+                    file.unlink()
+            yield slot
+
+    def _wait_for_slot(self, name: str, stack: ExitStack) -> Path:
+        slots = [self.folder / str(number) for number in range(self.slots)]
+        while True:
+            # That which has a part of this slide first, then empty ones: what killed jobs left
+            # is there for those who take their slides up again.
+            for slot in sorted(slots, key=lambda slot: _rank(slot, name)):
+                lock = FileLock(slot.with_suffix(".lock"))
+                with suppress(Timeout):
+                    lock.acquire(timeout=0)
+                    stack.callback(lock.release)
+                    return slot
+            time.sleep(POLL_S)
+
+    def _remove_surplus(self) -> None:
+        """Empty the slots that an earlier run had more."""
+        for slot in self.folder.iterdir():
+            if slot.name.isdecimal() and int(slot.name) >= self.slots:
+                with suppress(Timeout), FileLock(slot.with_suffix(".lock"), timeout=0):
+                    shutil.rmtree(slot, ignore_errors=True)
+
+
+def _rank(slot: Path, name: str) -> int:
+    try:
+        files = list(slot.iterdir())
+    except OSError:
+        return 1
+    if any(file.name == name or is_partial(file, slot / name) for file in files):
+        return 0
+    return 2 if files else 1
