@@ -1,6 +1,7 @@
 """Logger plug-in of Snakemake: its events as a table, or as lines."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from logging import Handler, LogRecord
 from pathlib import Path
@@ -19,6 +20,8 @@ from mil.plan.rules import ENDING_RECORD, SLIDES_RECORD
 # With these, Snakemake's user asks for every job.
 DETAILS = ("printshellcmds", "verbose", "debug_dag")
 QUIET = {"ALL", "PROGRESS", "RULES"}
+# Failed jobs of a rule that are shown: without a network or a disk, all fail alike.
+SHOWN_FAILURES = 5
 REFRESH_PER_SECOND = 1  # 7 ms of the processor each
 
 
@@ -42,6 +45,7 @@ class LogHandler(LogHandlerBase):
         self.run = Run()
         self.live: Live | None = None
         self.stopped = False
+        self.failures: Counter[str] = Counter()
         self.counted = False
         self.events: dict[LogEvent, Callable[[LogRecord], None]] = {
             LogEvent.RUN_INFO: self._plan,
@@ -168,11 +172,17 @@ class LogHandler(LogHandlerBase):
         job = self.run.fail(fields["jobid"], stopped=stopped)
         if stopped:
             return
-        name = f"{fields['rule_name']} {job.label if job else ''}".rstrip()
+        rule = fields["rule_name"]
+        self.failures[rule] += 1
+        if self.failures[rule] > SHOWN_FAILURES:
+            return
+        name = f"{rule} {job.label if job else ''}".rstrip()
         self._print(f"{name} failed: {error or 'no message'}", style="red")
         self._print(f"  log: {', '.join(fields['log'])}")
         if self.common_settings.show_failed_logs:
             self._print(self.format(record))
+        if self.failures[rule] == SHOWN_FAILURES:
+            self._print(f"further failures of {rule} are in the complete log alone")
 
     def _end(self, record: LogRecord) -> None:
         self._close()

@@ -123,6 +123,18 @@ def _ends_by_ctrl_c(shown, log):
 @pytest.mark.parametrize(
     "end", [_ends_by_ctrl_c, lambda shown, log: log.write_text("tile a: ok\nAborted!\n")]
 )
+def test_jobs_that_all_fail_alike_are_not_all_shown(shown, tmp_path):
+    log = tmp_path / "a.log"
+    log.write_text("mil: no network\n")
+    shown.plan()
+    for number in range(30):
+        shown.fail(number, "fetch", str(log))
+    shown.fail(30, "tile", str(log))
+    assert len(shown.lines) == 5 * 2 + 1 + 2
+    assert shown.lines[10] == "further failures of fetch are in the complete log alone"
+    assert shown.lines[11] == "tile failed: mil: no network"
+
+
 def test_after_ctrl_c_no_job_has_failed(shown, tmp_path, end):
     log = tmp_path / "a.log"
     shown.plan()
