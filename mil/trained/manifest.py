@@ -49,7 +49,8 @@ def read_manifest(folder: Path) -> HeadManifest:
         version = content.pop("format_version")
         if (name, version) != (FORMAT, VERSION):
             raise FormatError(
-                f"{path}: expected {FORMAT} version {VERSION}, found {name} version {version}"
+                f"{path}: expected {FORMAT} version {VERSION}, found {brief(name)} version "
+                f"{brief(version)}"
             )
         return checked(HeadManifest, content, str(path))
     except FormatError:

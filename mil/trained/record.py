@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from mil.config import Cohort, Fusion, Recipe, Section, checked
-from mil.errors import DatasetError, FormatError
+from mil.errors import DatasetError, FormatError, brief
 from mil.io.disk import raise_of_machine
 from mil.statistics.scaling import Calibration
 from mil.statistics.threshold import mean_threshold
@@ -157,7 +157,8 @@ def parse_record(text: str, path: Path) -> Trained:
         }
     elif header != (FORMAT, VERSION):
         raise FormatError(
-            f"{path}: expected {FORMAT} version {VERSION}, found {header[0]} version {header[1]}"
+            f"{path}: expected {FORMAT} version {VERSION}, found {brief(header[0])} version "
+            f"{brief(header[1])}"
         )
     return checked(Trained, raw, str(path))
 

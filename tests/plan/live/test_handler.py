@@ -120,9 +120,6 @@ def _ends_by_ctrl_c(shown, log):
     shown.log(status, LogEvent.ERROR, logging.ERROR)
 
 
-@pytest.mark.parametrize(
-    "end", [_ends_by_ctrl_c, lambda shown, log: log.write_text("tile a: ok\nAborted!\n")]
-)
 def test_jobs_that_all_fail_alike_are_not_all_shown(shown, tmp_path):
     log = tmp_path / "a.log"
     log.write_text("mil: no network\n")
@@ -135,6 +132,9 @@ def test_jobs_that_all_fail_alike_are_not_all_shown(shown, tmp_path):
     assert shown.lines[11] == "tile failed: mil: no network"
 
 
+@pytest.mark.parametrize(
+    "end", [_ends_by_ctrl_c, lambda shown, log: log.write_text("tile a: ok\nAborted!\n")]
+)
 def test_after_ctrl_c_no_job_has_failed(shown, tmp_path, end):
     log = tmp_path / "a.log"
     shown.plan()
