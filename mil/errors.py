@@ -113,7 +113,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
         name: The unknown name.
         known: Names that exist.
     """
-    message = f"no {kind} named {name!r}"
+    message = f"no {kind} named {brief(name)!r}"
     names = sorted(known)
     if not names:
         return message

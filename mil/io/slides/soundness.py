@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -68,6 +68,7 @@ def is_sound(path: Path) -> bool:
             sound = len(pages) <= MOST_PAGES and all(
                 _is_sound_page(page, path.stat().st_size) for page in pages
             )
+            sound = sound and _shrink(pages)
             if not sound:
                 return False
             if tiff.is_ome:
@@ -119,6 +120,12 @@ def impossible_blocks(path: Path) -> str:
     except Exception:  # noqa: BLE001  strange files raise errors of every kind
         return ""
     return ""
+
+
+def _shrink(pages: Sequence[tifffile.TiffPage | tifffile.TiffFrame]) -> bool:
+    """Whether no page is wider or higher than the first, by which OpenSlide divides."""
+    shapes = [page.shape[:2] for page in pages]
+    return all(height <= shapes[0][0] and width <= shapes[0][1] for height, width in shapes)
 
 
 def _is_sound_page(page: tifffile.TiffPage | tifffile.TiffFrame, file_bytes: int) -> bool:

@@ -131,6 +131,23 @@ def test_a_directory_that_leads_back_is_not_followed_for_ever(tmp_path):
         SlideReader(path)
 
 
+def test_a_level_that_is_larger_than_the_slide_is_tried_out_first(tmp_path):
+    path = tmp_path / "a.svs"
+    write(path, "jpeg", picture=PICTURE, tile=64, aperio=True)
+    assert is_sound(path)
+    with tifffile.TiffFile(path) as file:
+        width = file.pages[0].tags[322]
+        height = file.pages[1].tags[257]
+    data = bytearray(path.read_bytes())
+    # Tiles of less than a pixel at the level's ratio, by which OpenSlide divides.
+    data[width.valueoffset : width.valueoffset + 4] = (8).to_bytes(4, "little")
+    data[height.valueoffset : height.valueoffset + 4] = (34_712).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert not is_sound(path)
+    with one_line(UnreadableSlideError, match="crash|claims|cannot|damaged"):
+        SlideReader(path)
+
+
 def test_openslide_is_not_asked_for_blocks_whose_sizes_are_not_known(tmp_path):
     path = tmp_path / "a.svs"
     write(path, "jpeg", picture=PICTURE, tile=64, aperio=True)
