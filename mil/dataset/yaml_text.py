@@ -14,6 +14,7 @@ YAML = """\
 # positive: class of interest for sensitivity and heatmaps
 # intervals, ends: number of time intervals of survival_discrete, or their ends
 # slides_dir: folder of the slides; `--config slides_dir=DIR` overrides it
+# bags: folder of precomputed bags; `--config bags=DIR` overrides it
 # columns: our column name: its name in the csv, where they differ
 # slide_paths: patterns of the path of a slide whose row has none, such as "{{slide}}.svs"
 # annotation_paths: patterns of the path of an annotation whose row has none

@@ -156,7 +156,8 @@ def _check_not_compressed(path: Path) -> None:
 
 def _reason(error: BaseException) -> str:
     """Why torch refused a file, in the user's words and without its advice to trust the file."""
-    text = brief(error)
+    # Whole: the class stands at the end, after advice.
+    text = " ".join(str(error).split())
     if refused_class := re.search(r"GLOBAL (\S+)", text):
         return (
             f"reading it would run {refused_class[1][:MAX_QUOTED]}, which is never done with a "
@@ -165,7 +166,7 @@ def _reason(error: BaseException) -> str:
     gist = text.rpartition("WeightsUnpickler error: ")[2]
     gist = gist.partition(" Check the documentation")[0]
     # An error of one word is a key or a number, which helps nobody.
-    detail = f" ({gist})" if " " in gist else ""
+    detail = f" ({brief(gist)})" if " " in gist else ""
     return f"not a file saved by torch, cut short or damaged{detail}"
 
 
