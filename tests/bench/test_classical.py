@@ -129,6 +129,7 @@ def test_data_sets_are_found_by_name(folder):
         select_data_sets(folder / "nowhere", [])
 
 
+@pytest.mark.slow
 def test_an_easy_data_set_is_learnt_and_the_table_says_so(folder):
     results = run(folder, datasets=[], heads=["mean", "abmil"])
     assert [row["recipe"] for row in results.rows] == ["mean", "abmil", "  published"]

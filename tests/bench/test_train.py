@@ -129,6 +129,7 @@ def test_all_heads_unless_some_are_named(fake):
         )
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_says_why_in_one_line():
     fields = train._measured(HeadJob("acmil", 10, -1, "fp32", 1, 0.0))
     assert list(fields) == ["failed"]
@@ -136,6 +137,7 @@ def test_a_process_that_fails_says_why_in_one_line():
     assert "head acmil: too large for this machine" in fields["failed"]
 
 
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "ROUND_S", 0.01)
     options = [

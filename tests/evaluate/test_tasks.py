@@ -30,13 +30,8 @@ BEST = {
 }
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "classification",
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in TASKS if kind != "classification"),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TASKS)
 def test_a_study_of_every_task(tmp_path, kind):
     study = write_study(tmp_path, kind)
     toy = str(study / "toy.yaml")

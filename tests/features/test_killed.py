@@ -113,6 +113,7 @@ def test_killed_while_a_bag_is_written(slide, undisturbed, tmp_path):
     assert files(tmp_path) == undisturbed[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [2, 4])
 def test_threads_and_a_busy_machine_change_no_bit(slide, undisturbed, tmp_path, threads):
     over = threading.Event()
