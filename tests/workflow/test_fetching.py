@@ -5,8 +5,8 @@ The bucket has the layout of the real one; its slides are those of the demo in i
 
 import csv
 import json
-import subprocess
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
