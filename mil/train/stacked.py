@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mil.config import LossWeight, TrainConfig
 from mil.tasks import AnyTask
-from mil.train.data import batches
+from mil.train.data import batches, small_batches
 from mil.train.loop import (
     DivergedError,
     FitResult,
@@ -179,7 +179,11 @@ class ValidLogits(NamedTuple):
 def _valid_logits(state: StackedState, data: TrainingData, bags_at_once: int) -> ValidLogits:
     logits: list[Tensor] = []
     targets: list[Tensor] = []
-    for bags, target in batches(data.valid, bags_at_once, data.device):
+    # Heads that train apart see what `logits_of` gives a single head.
+    groups = small_batches(data.valid, data.device)
+    if bags_at_once > 1:
+        groups = batches(data.valid, bags_at_once, data.device)
+    for bags, target in groups:
         logits.append(torch.cat([stack.logits(bags) for stack in state.stacks]))
         targets.append(target)
     return ValidLogits(torch.cat(logits, 1), torch.cat(targets))
