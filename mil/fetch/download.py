@@ -63,11 +63,6 @@ def received_bytes(out: Path) -> int:
     return 0
 
 
-def is_partial(file: Path, out: Path) -> bool:
-    """Whether a file holds what has arrived of `out`, or is the note beside that."""
-    return file.name.startswith(_path_of(out).name)
-
-
 def _path_of(out: Path) -> Path:
     # A digest, since the file's own name may be as long as names can be.
     return out.with_name(PREFIX + blake2b(out.name.encode(), digest_size=8).hexdigest())

@@ -5,11 +5,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mil.fetch.download import is_partial
 from mil.fetch.stage import run
 
 # Folder of slides that are to be removed, below that of the slides.
@@ -31,6 +31,13 @@ class SlideSource:
     file: Path
     url: str = ""
     checksum: str = ""
+
+    @property
+    def key(self) -> str:
+        """Name of the folder in a slot that holds this file, and no other of its name."""
+        # Files of two centres may share a name, and a corrected table another file's.
+        source = "\0".join((self.file.name, self.url, self.checksum))
+        return blake2b(source.encode(), digest_size=8).hexdigest()
 
 
 class SlideStore:
@@ -61,8 +68,8 @@ class SlideStore:
         if not source.url or source.file.exists():
             yield source.file
             return
-        with self._slot(source.file.name) as slot:
-            file = slot / source.file.name
+        with self._slot(source.key) as slot:
+            file = slot / source.key / source.file.name
             # A killed job may have left it whole.
             if not file.exists():
                 run(source.url, file, checksum=source.checksum, by_hand=source.file)
@@ -72,24 +79,25 @@ class SlideStore:
                 shutil.rmtree(slot, ignore_errors=True)
 
     @contextmanager
-    def _slot(self, name: str) -> Iterator[Path]:
+    def _slot(self, key: str) -> Iterator[Path]:
         """Folder that holds nothing but what an earlier job left of this slide."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._remove_surplus()
         with ExitStack() as stack:
-            slot = self._wait_for_slot(name, stack)
+            slot = self._wait_for_slot(key, stack)
             slot.mkdir(exist_ok=True)
-            for file in slot.iterdir():
-                if file.name != name and not is_partial(file, slot / name):
-                    file.unlink()
+            for path in slot.iterdir():
+                if path.name != key:
+                    _remove(path)
+            (slot / key).mkdir(exist_ok=True)
             yield slot
 
-    def _wait_for_slot(self, name: str, stack: ExitStack) -> Path:
+    def _wait_for_slot(self, key: str, stack: ExitStack) -> Path:
         slots = [self.folder / str(number) for number in range(self.slots)]
         while True:
             # That which has a part of this slide first, then empty ones: what killed jobs left
             # is there for those who take their slides up again.
-            for slot in sorted(slots, key=lambda slot: _rank(slot, name)):
+            for slot in sorted(slots, key=lambda slot: _rank(slot, key)):
                 lock = FileLock(slot.with_suffix(".lock"))
                 with suppress(Timeout):
                     lock.acquire(timeout=0)
@@ -105,11 +113,18 @@ class SlideStore:
                     shutil.rmtree(slot, ignore_errors=True)
 
 
-def _rank(slot: Path, name: str) -> int:
+def _rank(slot: Path, key: str) -> int:
     try:
-        files = list(slot.iterdir())
+        names = [path.name for path in slot.iterdir()]
     except OSError:
         return 1
-    if any(file.name == name or is_partial(file, slot / name) for file in files):
+    if key in names:
         return 0
-    return 2 if files else 1
+    return 2 if names else 1
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

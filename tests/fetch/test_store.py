@@ -18,7 +18,7 @@ def fetched(monkeypatch) -> list[str]:
 
     def run(url, out, *, checksum, by_hand):
         urls.append(url)
-        assert by_hand.parent == out.parents[2]
+        assert by_hand.parent == out.parents[3]
         if url == "s3://b/none":
             raise DatasetError(f"{url}: not there")
         out.write_text(url)
@@ -83,7 +83,7 @@ def test_no_more_than_its_slots_at_a_time(tmp_path, fetched, slots):
 
 
 def left_by_a_killed_job(folder: Path, slot: int, name: str) -> Path:
-    place = folder / FOLDER / str(slot)
+    place = folder / FOLDER / str(slot) / source(folder, name.removesuffix(".tif")).key
     place.mkdir(parents=True)
     (place / name).write_text("left")
     return place / name
@@ -95,6 +95,31 @@ def test_what_a_killed_job_left_is_used(tmp_path, fetched):
         assert file.read_text() == "left"
     assert fetched == []
     assert slides_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("s3://centre_2/b", ""),
+        ("s3://b/b", "md5:" + "0" * 32),
+    ],
+)
+def test_what_a_killed_job_left_is_no_other_slide_of_its_name(tmp_path, fetched, other):
+    left_by_a_killed_job(tmp_path, 0, "b.tif")
+    url, checksum = other
+    wanted = SlideSource(tmp_path / "b.tif", url, checksum)
+    with SlideStore(tmp_path, 1).borrow(wanted) as file:
+        assert file.read_text() == url
+        assert slides_in(tmp_path) == ["b.tif"]
+    assert fetched == [url]
+
+
+def test_slots_of_a_release_before_make_room(tmp_path):
+    (tmp_path / FOLDER / "0").mkdir(parents=True)
+    (tmp_path / FOLDER / "0" / "b.tif").write_text("left")
+    with SlideStore(tmp_path, 1).borrow(source(tmp_path, "b")) as file:
+        assert file.read_text() == "s3://b/b"
+        assert slides_in(tmp_path) == ["b.tif"]
 
 
 def test_what_a_killed_job_left_of_another_slide_makes_room(tmp_path):
