@@ -1,5 +1,6 @@
 """Slides for a while: a bounded number on the disk, and nothing of the user's removed."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -33,7 +34,9 @@ def source(folder: Path, name: str, url: str = "") -> SlideSource:
 
 
 def slides_in(folder: Path) -> list[str]:
-    return sorted(file.name for file in folder.rglob("*.tif"))
+    # Unlike `rglob`, it passes over folders that are removed meanwhile.
+    names = [name for _, _, names in os.walk(folder) for name in names]
+    return sorted(name for name in names if name.endswith(".tif"))
 
 
 def test_a_slide_is_there_while_it_is_used(tmp_path, fetched):
