@@ -8,6 +8,7 @@ from email.message import Message
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 from urllib.error import HTTPError
 from urllib.parse import quote, unquote
@@ -155,6 +156,11 @@ def test_what_is_not_a_file_is_refused(tmp_path, kind):
     assert message == f"{source.as_uri()}: not a file; give the URL of one file"
 
 
+@pytest.mark.parametrize("url", ["file://localhost/dev/zero", "file:///dev/zero#x"])
+def test_a_device_by_another_url_is_refused(tmp_path, url):
+    assert fails(url, tmp_path / "x" / "slide.tif").endswith("give the URL of one file")
+
+
 def test_server_stops_early(bad_site, tmp_path):
     assert "truncated, 10 of 1000 bytes" in fails(
         f"{bad_site}/slide.tif", tmp_path / "x" / "slide.tif"
@@ -204,7 +210,7 @@ def test_unknown_scheme(tmp_path, url):
     assert "https:, http:, s3:, file:, demo:" in message
 
 
-@pytest.mark.parametrize("url", ["http://[broken/a.tif", "https://", "http://a b/c.tif"])
+@pytest.mark.parametrize("url", ["http://[broken/a.tif", "file://[broken/a.tif", "https://", "http://a b/c.tif"])
 def test_malformed_url(tmp_path, url):
     assert url in fails(url, tmp_path / "x" / "slide.tif")
 
@@ -326,6 +332,13 @@ def test_two_at_once_do_not_write_one_file(cuts, cut_site, tmp_path):
     with download._partial_of(out, "other"), one_line(DatasetError) as caught:
         run(f"{cut_site}/slide.tif", out)
     assert "another process downloads it" in str(caught.value)
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-5", "x", "²"])
+def test_a_size_that_is_no_number(length):
+    response = Message()
+    response["Content-Length"] = length
+    assert web._facts(SimpleNamespace(headers=response)) == Facts()
 
 
 def test_a_server_that_tells_no_sizes(cut_site, tmp_path):
