@@ -9,7 +9,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from mil.config import name_fault
 from mil.errors import DatasetError, some
@@ -99,10 +101,12 @@ def make(
     """
     if fault := name_fault(name):
         raise DatasetError(f"dataset name {name!r}: {fault}")
-    if str(table).startswith(("http:", "https:")):
+    if str(table).startswith(("http:/", "https:/")):
+        # A path keeps one slash of two.
+        url = str(table).replace(":/", "://", 1)
         raise DatasetError(
-            f"{table}: is an address; download it first: mil fetch --url {table} --out "
-            f"{PurePosixPath(str(table)).name or 'table.xlsx'}"
+            f"{url}: is an address; download it first: mil fetch --url {quote(url)} --out table"
+            f"{PurePosixPath(urlsplit(url).path).suffix or '.xlsx'}"
         )
     for file in (folder / f"{name}.yaml", folder / f"{name}.csv"):
         if file.exists() and not force:

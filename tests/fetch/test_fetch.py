@@ -210,7 +210,9 @@ def test_unknown_scheme(tmp_path, url):
     assert "https:, http:, s3:, file:, demo:" in message
 
 
-@pytest.mark.parametrize("url", ["http://[broken/a.tif", "file://[broken/a.tif", "https://", "http://a b/c.tif"])
+@pytest.mark.parametrize(
+    "url", ["http://[broken/a.tif", "file://[broken/a.tif", "https://", "http://a b/c.tif"]
+)
 def test_malformed_url(tmp_path, url):
     assert url in fails(url, tmp_path / "x" / "slide.tif")
 

@@ -1,5 +1,7 @@
 """`mil bags fetch` against a hub on loopback."""
 
+import errno
+import gzip
 import io
 import json
 import pickle
@@ -13,6 +15,10 @@ import torch
 import yaml
 
 from mil.config import load_bag_sets
+from mil.encoders.hub import Repository
+from mil.errors import FormatError
+from mil.interop import hub_files
+from mil.interop.torchmil import MAX_HEADER_BYTES, npy_members
 from mil.io.bags import read_bag
 from mil.io.tables import read_dataset
 from tests.interop.hub import COMMIT, REPOSITORY, hub  # noqa: F401  a fixture
@@ -316,6 +322,31 @@ def test_an_archive_cannot_write_or_unpickle(study, hub):  # noqa: F811
     assert "d/f.tar.gz: n0: not a .npy file of numbers" in text
     assert not (study / "written").exists()
     assert list(study.parent.glob("*.npy")) == []
+
+
+def test_headers_of_an_archive_take_no_memory(tmp_path):
+    header = tarfile.TarInfo("x")
+    header.type = tarfile.XHDTYPE
+    header.size = 2 * MAX_HEADER_BYTES
+    content = header.tobuf(tarfile.USTAR_FORMAT) + bytes(header.size + 1024)
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(content))
+    with (
+        pytest.raises(FormatError, match=r"^d/a: .*a header of \d+ bytes"),
+        npy_members(tmp_path / "a.tar.gz", tmp_path / "scratch", "d/a"),
+    ):
+        pass
+
+
+def test_a_full_disk_is_not_called_a_network_fault(tmp_path, monkeypatch):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(hub_files, "_address", lambda *args: ("http://host", {}))
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    file = hub_files.RemoteFile("embeddings/a.pt", 10)
+    with pytest.raises(OSError, match="No space left") as caught:
+        hub_files.download(Repository(REPOSITORY, COMMIT, "dataset"), file, tmp_path, ".pt")
+    assert caught.value.filename == str(tmp_path / f"{file.scratch_name}.pt")
 
 
 def test_a_pickle_is_never_run(study, hub):  # noqa: F811
