@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 
 from mil.config import load_bag_sets
 from mil.encoders.hub import Repository
 from mil.errors import FormatError
 from mil.interop import hub_files
+from mil.interop.bag_sets import LOCK
 from mil.interop.torchmil import MAX_HEADER_BYTES, npy_members
 from mil.io.bags import read_bag
 from mil.io.tables import read_dataset
@@ -157,6 +159,37 @@ def test_a_cut_network_ends_in_one_line_and_is_continued(study, hub):  # noqa: F
     assert "embeddings/n0.pt" not in dict(hub.sent)
     assert dict(hub.sent)["embeddings/n1.pt"] > 0
     assert (read_bag(study / "bags/small-uni/n1.h5").features == features("n1")).all()
+
+
+@pytest.mark.slow
+def test_a_fetch_of_all_that_is_cut_leaves_no_old_bag_for_a_new_one(study, hub):  # noqa: F811
+    assert fetched()[0] == 0
+    for slide in SLIDES:
+        hub.files[f"embeddings/{slide}.pt"] = of_torch(features(slide) + 1)
+    hub.cut["embeddings/t0.pt"] = 20
+    assert fetched("--force")[0] == 1
+    hub.cut.clear()
+    hub.sent.clear()
+    # The dataset of the first fetch is there already.
+    assert fetched("--datasets", "others")[0] == 0
+    names = {name for name, _ in hub.sent}
+    assert names == {*paths_of("t0"), *paths_of("t1")}
+    for slide in SLIDES:
+        assert (read_bag(study / f"bags/small-uni/{slide}.h5").features > features(slide)).all()
+
+
+def paths_of(slide):
+    return f"embeddings/{slide}.pt", f"patches/coords/{slide}.h5"
+
+
+def test_two_fetches_at_once_do_not_share_a_folder(study, hub):  # noqa: F811
+    folder = study / "bags/small-uni"
+    folder.mkdir(parents=True)
+    with FileLock(folder / LOCK):
+        code, text = fetched()
+    assert code == 1
+    assert "another `mil bags fetch` writes there" in " ".join(text.split())
+    assert hub.sent == []
 
 
 @pytest.mark.slow
