@@ -1,21 +1,28 @@
 """Slides for a while: one that is on the disk as it is, another downloaded and removed again."""
 
+import errno
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import count
 from pathlib import Path
 
+import typer
 from filelock import FileLock, Timeout
 
+from mil.errors import DatasetError
 from mil.fetch.stage import run
 
 # Folder of slides that are to be removed, below that of the slides.
 FOLDER = ".streaming"
 # Pause before a job that waits for others looks again, seconds.
 POLL_S = 0.5
+# Polls before a job says that it waits: a slide takes minutes.
+SILENT_POLLS = 600
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class SlideStore:
             source: The slide. Where it is on the disk, or has no URL, the file is itself.
 
         Raises:
-            DatasetError: The slide cannot be fetched.
+            DatasetError: The slide cannot be fetched, or the file system has no locks.
         """
         if not source.url or source.file.exists():
             yield source.file
@@ -94,16 +101,34 @@ class SlideStore:
 
     def _wait_for_slot(self, key: str, stack: ExitStack) -> Path:
         slots = [self.folder / str(number) for number in range(self.slots)]
-        while True:
+        for polls in count():
+            if polls == SILENT_POLLS:
+                typer.echo(
+                    f"stream: waits, since other jobs hold all {self.slots} slots in "
+                    f"{self.folder}; if no other job runs, remove that folder"
+                )
             # That which has a part of this slide first, then empty ones: what killed jobs left
             # is there for those who take their slides up again.
             for slot in sorted(slots, key=lambda slot: _rank(slot, key)):
                 lock = FileLock(slot.with_suffix(".lock"))
                 with suppress(Timeout):
-                    lock.acquire(timeout=0)
+                    self._acquire(lock)
                     stack.callback(lock.release)
                     return slot
             time.sleep(POLL_S)
+        raise AssertionError("unreachable: the polls never end")
+
+    def _acquire(self, lock: FileLock) -> None:
+        try:
+            lock.acquire(timeout=0)
+        except (NotImplementedError, OSError) as error:
+            # A Timeout has no number.
+            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+                raise
+            raise DatasetError(
+                f"{self.folder}: its file system has no locks, by which jobs keep to "
+                "fetch.slots; choose slides_dir on another disk"
+            ) from None
 
     def _remove_surplus(self) -> None:
         """Empty the slots that an earlier run had more."""

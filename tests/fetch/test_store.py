@@ -1,15 +1,18 @@
 """Slides for a while: a bounded number on the disk, and nothing of the user's removed."""
 
+import errno
 import os
 import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from mil.errors import DatasetError
 from mil.fetch import store
 from mil.fetch.download import _path_of
 from mil.fetch.store import FOLDER, SlideSource, SlideStore
+from tests.messages import one_line
 
 
 @pytest.fixture(autouse=True)
@@ -147,3 +150,37 @@ def test_what_has_arrived_of_a_slide_stays(tmp_path):
     ):
         pass
     assert partial.read_text() == "half"
+
+
+def test_a_job_that_waits_long_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(store, "SILENT_POLLS", 1)
+    (tmp_path / FOLDER).mkdir()
+    lock = FileLock(tmp_path / FOLDER / "0.lock")
+    lock.acquire()
+    polls = []
+
+    def sleep(seconds):
+        polls.append(seconds)
+        if len(polls) == 3:
+            lock.release()
+
+    monkeypatch.setattr(store.time, "sleep", sleep)
+    with SlideStore(tmp_path, 1).borrow(source(tmp_path, "a")):
+        pass
+    assert capsys.readouterr().out == (
+        f"stream: waits, since other jobs hold all 1 slots in {tmp_path / FOLDER}; if no other "
+        "job runs, remove that folder\n"
+    )
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks"), NotImplementedError()])
+def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch, error):
+    def acquire(self, timeout):
+        raise error
+
+    monkeypatch.setattr(store.FileLock, "acquire", acquire)
+    with (
+        one_line(DatasetError, match="has no locks"),
+        SlideStore(tmp_path, 1).borrow(source(tmp_path, "a")),
+    ):
+        pass
