@@ -150,6 +150,7 @@ def _rank(slot: Path, key: str) -> int:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        # On a network's disk, a file that is open somewhere leaves a name behind.
+        shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink()
