@@ -20,6 +20,7 @@ from mil.encoders.hub import Repository
 from mil.errors import FormatError
 from mil.interop import hub_files
 from mil.interop.bag_sets import LOCK
+from mil.interop.parquet import rows as rows_of
 from mil.interop.torchmil import MAX_HEADER_BYTES, npy_members
 from mil.io.bags import read_bag
 from mil.io.tables import read_dataset
@@ -429,6 +430,27 @@ def test_tables_with_labels_become_a_dataset(study, hub):  # noqa: F811
     assert (read_bag(study / "bags/small-uni/train_002.h5").features == features("t1")).all()
     hub.files["data/x_test-0.parquet"] = b"PAR1" + bytes(100)
     assert "data/x_test-0.parquet: not a Parquet file" in line_of(fetched("--force"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("features_column", "message"),
+    [
+        ([[1.0, 2.0]], "holds list<element: double>, not a list of lists of numbers"),
+        ([1], "holds int64, not a list of lists"),
+        ([[[1.0, 2.0]], None], "a row without features"),
+    ],
+)
+def test_a_table_of_another_kind_is_named(tmp_path, features_column, message):
+    pytest.importorskip("pyarrow")
+    import pyarrow
+    from pyarrow import parquet
+
+    labels = [1] * len(features_column)
+    table = pyarrow.table({"features": features_column, "label": labels})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(FormatError, match=message):
+        list(rows_of(tmp_path / "t.parquet", 1, "t"))
 
 
 def test_the_shipped_sets_are_listed():
