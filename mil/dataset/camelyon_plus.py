@@ -9,7 +9,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from mil.config import name_fault
 from mil.errors import DatasetError, some
@@ -17,7 +19,7 @@ from mil.io.atomic import write_text
 from mil.io.tables import id_of, read_dataset, write_csv
 from mil.io.tables.columns import need_column
 from mil.io.tables.faults import Faults
-from mil.io.tables.spreadsheet import read_sheet
+from mil.io.tables.spreadsheet import Sheet, read_sheet
 
 Part = Literal["camelyon16", "camelyon17", "both"]
 # Words of the table, in small letters, by our class; 0 and 1 stand for two classes.
@@ -99,10 +101,12 @@ def make(
     """
     if fault := name_fault(name):
         raise DatasetError(f"dataset name {name!r}: {fault}")
-    if str(table).startswith(("http:", "https:")):
+    if str(table).startswith(("http:/", "https:/")):
+        # A path keeps one slash of two.
+        url = str(table).replace(":/", "://", 1)
         raise DatasetError(
-            f"{table}: is an address; download it first: mil fetch --url {table} --out "
-            f"{PurePosixPath(str(table)).name or 'table.xlsx'}"
+            f"{url}: is an address; download it first: mil fetch --url {quote(url)} --out table"
+            f"{PurePosixPath(urlsplit(url).path).suffix or '.xlsx'}"
         )
     for file in (folder / f"{name}.yaml", folder / f"{name}.csv"):
         if file.exists() and not force:
@@ -133,8 +137,8 @@ def _is_16(part: Part) -> bool:
 
 def _read(table: Path, splits: Mapping[str, str]) -> list[_Row]:
     sheet = read_sheet(table)
-    slide_column = need_column(sheet, "slide", None)
-    label_column = need_column(sheet, "label", None)
+    slide_column = _column(sheet, "slide")
+    label_column = _column(sheet, "label")
     by_word = {word: name for name, words in WORDS.items() for word in words}
     faults = Faults(table)
     rows: dict[str, _Row] = {}
@@ -144,16 +148,27 @@ def _read(table: Path, splits: Mapping[str, str]) -> list[_Row]:
         label = by_word.get(cells[label_column].strip().lower().replace("_", "-"))
         patient = _patient_and_split(slide, splits)
         if patient is None:
-            faults.add("is no slide of CAMELYON16 or 17", place)
+            faults.add(" is no slide of CAMELYON16 or 17", place)
         elif label is None:
             words = ", ".join(FOUR)
-            faults.add(f"label {cells[label_column]!r} is none of {words}", place)
+            faults.add(f": label {cells[label_column]!r} is none of {words}", place)
         elif slide in rows:
-            faults.add("is there twice", place)
+            faults.add(" is there twice", place)
         else:
             rows[slide] = _Row(slide, *patient, label)
     faults.check()
     return list(rows.values())
+
+
+def _column(sheet: Sheet, name: str) -> str:
+    try:
+        return need_column(sheet, name, None)
+    except DatasetError:
+        # That of other commands names options which this one lacks.
+        raise DatasetError(
+            f"{sheet.path}: no column {name!r}; give that of the {name}s this name, as in the "
+            "published table"
+        ) from None
 
 
 def _patient_and_split(slide: str, splits: Mapping[str, str]) -> tuple[str, str] | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mil.errors import DatasetError
 from mil.fetch.checks import check_digest, check_etag
-from mil.fetch.remote import ChangedError, CutError, Facts, Remote, remedy
+from mil.fetch.remote import ChangedError, CutError, Facts, Remote, Response, remedy
 from mil.io.disk import system_error
 from mil.progress import progress
 
@@ -61,11 +61,6 @@ def received_bytes(out: Path) -> int:
     with suppress(OSError):
         return _path_of(out).stat().st_size
     return 0
-
-
-def is_partial(file: Path, out: Path) -> bool:
-    """Whether a file holds what has arrived of `out`, or is the note beside that."""
-    return file.name.startswith(_path_of(out).name)
 
 
 def _path_of(out: Path) -> Path:
@@ -143,7 +138,7 @@ def _partial_of(out: Path, url: str) -> Iterator[_Partial]:
     path = _path_of(out)
     try:
         with FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+") as file:
-            _lock(file, out)
+            _lock(file, path, out)
             partial = _Partial(out, url, file)
             try:
                 yield partial
@@ -156,16 +151,18 @@ def _partial_of(out: Path, url: str) -> Iterator[_Partial]:
         raise fault from None
 
 
-def _lock(file: FileIO, out: Path) -> None:
+def _lock(file: FileIO, path: Path, out: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Between opening and locking, its owner may have made it the complete file.
+        is_ours = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
     except BlockingIOError:
-        raise DatasetError(
-            f"{out}: another process downloads it; let that end, then run again"
-        ) from None
+        is_ours = False
     # Some file systems know no locks.
     except OSError:
         return
+    if not is_ours:
+        raise DatasetError(f"{out}: another process downloads it; let that end, then run again")
 
 
 def _receive(remote: Remote, partial: _Partial, by_hand: Path) -> None:
@@ -199,20 +196,41 @@ def _arrived(partial: _Partial) -> str:
 def _receive_once(remote: Remote, partial: _Partial, name: str, total: int) -> None:
     if partial.facts.size and partial.received == partial.facts.size:
         return
+    # Nobody could tell whether further bytes are of the same file.
+    if not partial.facts.validator:
+        partial.restart()
     with remote.open(partial.received, partial.facts.validator) as response:
         if response.start != partial.received:
             partial.restart()
-        partial.begin(response.facts)
-        expected = response.facts.size
+        partial.begin(_facts_of(response, partial))
+        expected = partial.facts.size
         with progress(name, max(total, expected // MEGABYTE), "MB") as advance:
             advance(partial.received // MEGABYTE)
             while chunk := response.read(READ_BYTES):
                 # Progress counts whole megabytes, and a chunk is smaller than one.
                 previous_mb = partial.received // MEGABYTE
                 partial.write(chunk)
+                if expected and partial.received > expected:
+                    raise ChangedError
                 advance(partial.received // MEGABYTE - previous_mb)
     # Python's HTTP client does not report a server that stops early.
     if partial.received < expected:
         raise CutError(f"truncated, {partial.received} of {expected} bytes arrived")
-    if expected and partial.received > expected:
+
+
+def _facts_of(response: Response, partial: _Partial) -> Facts:
+    """Facts of the whole file, of which the bytes before the response's have arrived.
+
+    Raises:
+        ChangedError: The response is of another file: a server may ignore `If-Range`.
+    """
+    stated = response.facts
+    if not response.start:
+        return stated
+    noted = partial.facts
+    # Of a part, a server need not state what it stated of the whole.
+    if stated.validator not in ("", noted.validator):
         raise ChangedError
+    if stated.size and noted.size and stated.size != noted.size:
+        raise ChangedError
+    return Facts(noted.size or stated.size, noted.validator, noted.md5_etag)

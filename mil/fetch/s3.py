@@ -11,7 +11,14 @@ from typing import Any
 import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+)
+from urllib3.exceptions import HTTPError
 
 from mil.errors import DatasetError
 from mil.fetch.remote import MD5_ETAG, ChangedError, CutError, Facts, Response, remedy
@@ -88,7 +95,8 @@ class S3File:
         def read(count: int) -> bytes:
             try:
                 return body.read(count)
-            except (BotoCoreError, OSError) as error:
+            # botocore translates not all errors of the library below it.
+            except (BotoCoreError, HTTPError, OSError) as error:
                 raise CutError(_one_line(error)) from None
 
         try:
@@ -110,9 +118,10 @@ class S3File:
             if status in TRANSIENT:
                 raise CutError(answer.strip()) from None
             raise DatasetError(f"{self.url}: {answer}; {remedy(self.by_hand)}") from None
-        except HTTPClientError as error:
+        except (HTTPClientError, EndpointConnectionError, ConnectTimeoutError) as error:
             raise CutError(_one_line(error)) from None
-        except BotoCoreError as error:
+        # The latter of an endpoint in the environment that is no URL.
+        except (BotoCoreError, ValueError) as error:
             raise DatasetError(f"{self.url}: {_one_line(error)}; {remedy(self.by_hand)}") from None
 
 

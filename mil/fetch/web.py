@@ -92,7 +92,7 @@ class WebFile:
         parts = urlsplit(self.url)
         query = "&".join(filter(None, [parts.query, urlencode({"partNumber": 1})]))
         with self._request(parts._replace(query=query).geturl(), "HEAD") as response:
-            return int(response.headers.get("Content-Length") or 0)
+            return _length(response)
 
     @contextmanager
     def _request(
@@ -140,7 +140,12 @@ class WebFile:
     def _check_regular(self) -> None:
         """Refuse devices and pipes, which may never end."""
         if self._is_local:
-            path = Path(url2pathname(self.url.partition(":")[2].removeprefix("//")))
+            try:
+                # As the client reads it: without a host such as localhost, and what follows `#`.
+                path = Path(url2pathname(Request(self.url).selector))
+            except ValueError:
+                # The request says what is wrong with it.
+                return
             if path.exists() and not path.is_file():
                 raise DatasetError(f"{self.url}: not a file; give the URL of one file")
 
@@ -155,8 +160,13 @@ def _facts(response: HTTPResponse) -> Facts:
     md5_etag = etag.strip('"') if is_s3 and plain else ""
     if not MD5_ETAG.fullmatch(md5_etag):
         md5_etag = ""
-    length = headers.get("Content-Length") or ""
-    return Facts(int(length) if length.isdecimal() else 0, validator, md5_etag)
+    return Facts(_length(response), validator, md5_etag)
+
+
+def _length(response: HTTPResponse) -> int:
+    """Size that a server states, bytes; 0: none, or no number."""
+    length = response.headers.get("Content-Length") or ""
+    return int(length) if re.fullmatch(r"[0-9]{1,18}", length) else 0
 
 
 def _range_of(text: str) -> tuple[int, int]:

@@ -76,7 +76,11 @@ class BagSetFetch:
         # What an archive or a table really holds is known once it was read.
         if self.entry.layout != "clam":
             slides = tuple(self.record.contents.get(portion.name, ()))
-        return bool(slides) and all(self.bag_path(slide).exists() for slide in slides)
+        return bool(slides) and all(self.has_bag(slide) for slide in slides)
+
+    def has_bag(self, slide: str) -> bool:
+        """Whether a slide's bag is there, of the commit that is fetched."""
+        return slide not in self.record.outdated and self.bag_path(slide).exists()
 
     def bag_path(self, slide: str) -> Path:
         """File of a slide's bag."""
@@ -87,7 +91,7 @@ class BagSetFetch:
         slides = list(self.labels.rows)
         if not self.entry.dataset:
             slides = [slide for content in self.record.contents.values() for slide in content]
-        return [slide for slide in slides if self.bag_path(slide).exists()]
+        return [slide for slide in slides if self.has_bag(slide)]
 
 
 def fetch_all(fetch: BagSetFetch, pending: Sequence[Portion]) -> None:
@@ -169,10 +173,14 @@ def _write_bags(fetch: BagSetFetch, portion: Portion, paths: list[Path], scratch
         bag = _bag(fetch, published)
         write_bag(fetch.bag_path(published.slide), bag)
         content[published.slide] = published.label
+    outdated = [slide for slide in fetch.record.outdated if slide not in content]
+    contents = fetch.record.contents
     if fetch.entry.layout != "clam":
-        contents = {**fetch.record.contents, portion.name: content}
-        fetch.record = fetch.record.model_copy(update={"contents": contents})
-        write_record(fetch.options.out, fetch.record)
+        contents = {**contents, portion.name: content}
+    record = fetch.record.model_copy(update={"contents": contents, "outdated": outdated})
+    if record != fetch.record:
+        fetch.record = record
+        write_record(fetch.options.out, record)
 
 
 def _split_of(slides: dict[str, int | None]) -> str:

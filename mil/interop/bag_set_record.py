@@ -26,6 +26,8 @@ class BagSetRecord(Section):
     unverified: str = ""
     # Slides of each archive or table that was read, with the number of their label.
     contents: dict[str, dict[str, int | None]] = Field(default_factory=dict)
+    # Slides whose bag is older than a fetch of all, which has not reached them yet.
+    outdated: list[str] = Field(default_factory=list)
     # Of the dataset's two files as they were written: a changed one is the user's.
     dataset_sha256: str = ""
 

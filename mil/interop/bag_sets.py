@@ -3,6 +3,8 @@
 import shutil
 from collections.abc import Callable
 
+from filelock import FileLock, Timeout
+
 from mil.config import BagSetConfig, load_bag_set
 from mil.encoders.hub import HubError, Repository
 from mil.errors import DatasetError, FormatError, some
@@ -12,6 +14,9 @@ from mil.interop.bag_set_layouts import portions
 from mil.interop.bag_set_plan import check_disk, plan_lines
 from mil.interop.bag_set_record import BagSetRecord, read_record, write_record
 from mil.interop.hub_files import list_files
+
+# File of the lock that a fetch holds, below the folder of the bags.
+LOCK = ".lock"
 
 
 def run(name: str, options: FetchOptions, echo: Callable[[str], None]) -> bool:
@@ -27,10 +32,28 @@ def run(name: str, options: FetchOptions, echo: Callable[[str], None]) -> bool:
 
     Raises:
         ConfigError: No set has this name.
-        DatasetError: The hub cannot be reached, refuses, or the disk is too small.
+        DatasetError: The hub cannot be reached, refuses, the disk is too small, or another
+            process fetches into the folder.
         FormatError: The folder holds other bags, or the repository is another one.
+        OSError: The folder cannot be written to.
     """
     entry = load_bag_set(name)
+    if options.dry_run:
+        return _run(name, entry, options, echo)
+    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        # Released by the system, however this process ends.
+        with FileLock(options.out / LOCK, timeout=0):
+            return _run(name, entry, options, echo)
+    except Timeout:
+        raise DatasetError(
+            f"{options.out}: another `mil bags fetch` writes there; let that end, then run again"
+        ) from None
+
+
+def _run(
+    name: str, entry: BagSetConfig, options: FetchOptions, echo: Callable[[str], None]
+) -> bool:
     record = _record_of(name, entry, options)
     check_dataset(name, options.datasets, record, options.force)
     labels = label_source(entry)
@@ -73,14 +96,18 @@ def _record_of(name: str, entry: BagSetConfig, options: FetchOptions) -> BagSetR
         encoder=entry.encoder,
         unverified=entry.unverified,
     )
-    if record is None or options.force:
+    if record is None:
         return fresh
+    if options.force:
+        # Of a run that is cut off, they would pass for bags of the new commit.
+        old = sorted(file.stem for file in options.out.glob("[!.]*.h5"))
+        return fresh.model_copy(update={"outdated": old})
     if entry.revision and record.commit not in ("", entry.revision):
         raise FormatError(
             f"{options.out}: holds bags of commit {record.commit}, but the entry of {name} names "
             f"{entry.revision}; choose another --out, or fetch all again with --force"
         )
-    kept = record.model_dump(include={"commit", "contents", "dataset_sha256"})
+    kept = record.model_dump(include={"commit", "contents", "dataset_sha256", "outdated"})
     return fresh.model_copy(update={**kept, "contents": record.contents})
 
 

@@ -1,5 +1,6 @@
 """Files of a dataset on the Hugging Face hub: list them, and download them with resume."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from mil.errors import FormatError
 
 # Longest silence of the hub while it is asked for the list of files.
 TIMEOUT_S = 30.0
+# Errors of a write, which carry no path, and which no network has.
+OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 
 
 class RemoteFile(NamedTuple):
@@ -119,6 +122,8 @@ def download(repository: Repository, file: RemoteFile, folder: Path, suffix: str
         # The library's own errors of the network are OSErrors too, but carry no number.
         if error.errno is not None and error.filename is not None:
             raise
+        if error.errno in OF_DISK:
+            raise OSError(error.errno, os.strerror(error.errno), str(target)) from None
         raise _cut_off(error, repository) from None
     except Exception as error:  # noqa: BLE001  each network library has errors of its own
         raise _cut_off(error, repository) from None

@@ -71,6 +71,12 @@ def _rows(path: Path, first_feature: int, location: str) -> Iterator[ParquetRow]
             missing = {"features", "label"} - set(table.schema_arrow.names)
             if missing:
                 raise FormatError(f"{location}: has no column {sorted(missing)[0]!r}")
+            kind = table.schema_arrow.field("features").type
+            if not (_is_list(kind) and _is_list(kind.value_type)):
+                raise FormatError(
+                    f"{location}: the column features holds {str(kind)[:50]}, not a list of lists "
+                    "of numbers, one a tile"
+                )
             for batch in table.iter_batches(batch_size=1, columns=["features", "label"]):
                 yield _row(batch, first_feature, location)
     except (pyarrow.ArrowException, OSError) as error:
@@ -78,11 +84,19 @@ def _rows(path: Path, first_feature: int, location: str) -> Iterator[ParquetRow]
         raise FormatError(f"{location}: not a Parquet file, or damaged ({reason})") from None
 
 
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind))
+
+
 def _row(batch: Any, first_feature: int, location: str) -> ParquetRow:
     label = batch.column("label")[0].as_py()
     if type(label) is not int:
         raise FormatError(f"{location}: label {label!r} is no whole number")
     tiles = batch.column("features")[0].values
+    if tiles is None:
+        raise FormatError(f"{location}: a row without features")
     widths = np.diff(np.asarray(tiles.offsets))
     if len(tiles) == 0 or (widths != widths[0]).any():
         raise FormatError(f"{location}: tiles without features, or of different numbers of them")

@@ -16,6 +16,26 @@ MAX_MEMBER_BYTES = 8 << 30
 # Features are noise to a compressor; corners are not.
 MAX_RATIO = 100
 MAX_MEMBERS = 1_000_000
+# Headers of long names and other attributes, which `tarfile` reads as a whole.
+MAX_HEADER_BYTES = 1 << 20
+HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+
+class _Member(tarfile.TarInfo):
+    """A member of an archive, whose headers take no more memory than a name needs."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in HEADERS and member.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {member.size} bytes")
+        return member
 
 
 def read_npy(path: Path, location: str) -> Shaped[np.ndarray, "..."]:
@@ -79,7 +99,7 @@ def npy_members(
     if not archive.is_file():
         raise FormatError(f"{location}: not a file")
     try:
-        with tarfile.open(archive, "r|*") as opened:
+        with tarfile.open(archive, "r|*", tarinfo=_Member) as opened:
             yield _members(opened, archive, scratch, location)
     except (tarfile.TarError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:

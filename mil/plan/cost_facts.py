@@ -16,7 +16,7 @@ from mil.io.tables.text_files import irregular
 from mil.plan.figures import Figure
 
 GB = 1e9
-SIZE = re.compile(r"(\d+(?:[.,]\d+)?)\s*(GB|TB)")
+SIZE = re.compile(r"(\d+(?:[.,]\d+)?)\s*(GB|TB)(\s+each)?\b")
 MAX_DOCTOR_BYTES = 500 << 20
 # Bytes or tiles of one slide; larger integers are no floats.
 MAX_COUNT = 1 << 60
@@ -100,6 +100,7 @@ def slide_bytes(study: CostStudy) -> Figure:
     match = SIZE.search(study.dataset.size)
     if match:
         factor = GB if match[2] == "GB" else 1000 * GB
+        factor *= len(study.rows) if match[3] else 1
         return Figure(float(match[1].replace(",", ".")) * factor, "size of the dataset's yaml")
     return Figure(None, "sizes of the slides: mil doctor DATASET --json FILE, then --doctor FILE")
 

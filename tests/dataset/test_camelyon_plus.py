@@ -3,8 +3,11 @@
 import openpyxl
 import pytest
 
+from mil.dataset.camelyon_plus import make
+from mil.errors import DatasetError
 from mil.io.tables import read_csv, read_dataset
 from tests.interop.layouts import mil
+from tests.messages import one_line
 
 ROWS = [
     ("normal_001", "negative"),
@@ -81,10 +84,27 @@ def test_another_table_is_refused_with_all_its_faults(table):
 
 @pytest.mark.slow
 def test_an_address_and_an_existing_dataset_are_one_line(table):
-    code, text = mil("dataset", "camelyon-plus", "https://x.org/t.xlsx")
+    code, text = mil("dataset", "camelyon-plus", "https://x.org/t.csv?a=1&b=2")
     assert code == 1
-    assert "download it first: mil fetch --url" in text
+    assert "mil fetch --url 'https://x.org/t.csv?a=1&b=2' --out table.csv" in " ".join(text.split())
     mil("dataset", "camelyon-plus", table)
     code, text = mil("dataset", "camelyon-plus", table)
     assert code == 1
     assert "is there already" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("case,label\nx,macro\n", "no column 'slide'; give that of the slides this name, as in"),
+        ("slide,grade\nnormal_001,macro\n", "no column 'label'; give that of the labels this"),
+        ("slide,label\nslide_9,macro\n", "line 2: slide slide_9 is no slide of CAMELYON16 or 17"),
+        ("slide,label\nnormal_001,big\n", "line 2: slide normal_001: label 'big' is none of"),
+    ],
+)
+def test_faults_of_a_table_are_whole_sentences(tmp_path, content, message):
+    table = tmp_path / "t.csv"
+    table.write_text(content)
+    with one_line(DatasetError) as caught:
+        make(table, "plus", tmp_path, part="both", classes=2, force=False)
+    assert f"{table}: {message}" in str(caught.value)

@@ -8,6 +8,7 @@ from email.message import Message
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 from urllib.error import HTTPError
 from urllib.parse import quote, unquote
@@ -155,6 +156,11 @@ def test_what_is_not_a_file_is_refused(tmp_path, kind):
     assert message == f"{source.as_uri()}: not a file; give the URL of one file"
 
 
+@pytest.mark.parametrize("url", ["file://localhost/dev/zero", "file:///dev/zero#x"])
+def test_a_device_by_another_url_is_refused(tmp_path, url):
+    assert fails(url, tmp_path / "x" / "slide.tif").endswith("give the URL of one file")
+
+
 def test_server_stops_early(bad_site, tmp_path):
     assert "truncated, 10 of 1000 bytes" in fails(
         f"{bad_site}/slide.tif", tmp_path / "x" / "slide.tif"
@@ -204,7 +210,9 @@ def test_unknown_scheme(tmp_path, url):
     assert "https:, http:, s3:, file:, demo:" in message
 
 
-@pytest.mark.parametrize("url", ["http://[broken/a.tif", "https://", "http://a b/c.tif"])
+@pytest.mark.parametrize(
+    "url", ["http://[broken/a.tif", "file://[broken/a.tif", "https://", "http://a b/c.tif"]
+)
 def test_malformed_url(tmp_path, url):
     assert url in fails(url, tmp_path / "x" / "slide.tif")
 
@@ -223,19 +231,23 @@ class InParts(BaseHTTPRequestHandler):
     cuts: ClassVar[list[int]] = []
     starts: ClassVar[list[int]] = []
     etag = '"one"'
+    content = CONTENT
+    minds_if_range = True
 
     def do_GET(self):
         start = int((self.headers.get("Range") or "bytes=0-").partition("=")[2].rstrip("-"))
-        if self.headers.get("If-Range") not in (None, self.etag):
+        if self.minds_if_range and self.headers.get("If-Range") not in (None, self.etag):
             start = 0
         self.starts.append(start)
+        content = self.content
         self.send_response(206 if start else 200)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
-        self.send_header("Content-Length", str(len(CONTENT) - start))
-        self.send_header("ETag", self.etag)
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content) - start))
+        if self.etag:
+            self.send_header("ETag", self.etag)
         self.end_headers()
-        self.wfile.write(CONTENT[start:][: self.cuts.pop(0) if self.cuts else None])
+        self.wfile.write(content[start:][: self.cuts.pop(0) if self.cuts else None])
 
     def log_message(self, *args):
         pass
@@ -277,11 +289,58 @@ def test_a_later_run_goes_on_but_not_with_another_file(cuts, cut_site, tmp_path,
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.parametrize(
+    ("etag", "content"), [('"two"', CONTENT[::-1]), ('"one"', CONTENT[::-1] + b"x")]
+)
+def test_bytes_of_two_files_are_not_joined(cuts, cut_site, tmp_path, monkeypatch, etag, content):
+    cuts.cuts += [1_000_000, 0, 0]
+    out = tmp_path / "slide.tif"
+    with one_line(DatasetError):
+        run(f"{cut_site}/slide.tif", out)
+    monkeypatch.setattr(InParts, "minds_if_range", False)
+    monkeypatch.setattr(InParts, "etag", etag)
+    monkeypatch.setattr(InParts, "content", content)
+    run(f"{cut_site}/slide.tif", out)
+    assert out.read_bytes() == content
+
+
+def test_without_a_validator_nothing_is_joined(cuts, cut_site, tmp_path, monkeypatch):
+    monkeypatch.setattr(InParts, "minds_if_range", False)
+    monkeypatch.setattr(InParts, "etag", "")
+    cuts.cuts += [1_000_000]
+    run(f"{cut_site}/slide.tif", tmp_path / "slide.tif")
+    assert cuts.starts == [0, 0]
+
+
+def test_a_file_that_became_complete_meanwhile_is_not_emptied(shelf, tmp_path, monkeypatch):
+    out = tmp_path / "slide.tif"
+    lock = download.fcntl.flock
+
+    def complete_before(file, flags):
+        # The other process, between opening and locking.
+        download._path_of(out).rename(out)
+        out.write_text("complete")
+        lock(file, flags)
+
+    monkeypatch.setattr(download.fcntl, "flock", complete_before)
+    with one_line(DatasetError) as caught:
+        run((shelf / "a slide.tif").as_uri(), out)
+    assert "another process downloads it" in str(caught.value)
+    assert out.read_text() == "complete"
+
+
 def test_two_at_once_do_not_write_one_file(cuts, cut_site, tmp_path):
     out = tmp_path / "slide.tif"
     with download._partial_of(out, "other"), one_line(DatasetError) as caught:
         run(f"{cut_site}/slide.tif", out)
     assert "another process downloads it" in str(caught.value)
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-5", "x", "²"])
+def test_a_size_that_is_no_number(length):
+    response = Message()
+    response["Content-Length"] = length
+    assert web._facts(SimpleNamespace(headers=response)) == Facts()
 
 
 def test_a_server_that_tells_no_sizes(cut_site, tmp_path):

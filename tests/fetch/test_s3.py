@@ -3,13 +3,15 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+from urllib3.exceptions import SSLError
 
 from mil.errors import DatasetError
 from mil.fetch import download, s3
 from mil.fetch.download import READ_BYTES
-from mil.fetch.remote import remote_of
+from mil.fetch.remote import CutError, remote_of
 from mil.fetch.stage import run
 from tests.fetch.s3 import Line, bucket_with, environment, line_to
 from tests.messages import one_line
@@ -139,9 +141,29 @@ def test_no_network(monkeypatch, tmp_path):
     monkeypatch.setattr(download, "WAITS_S", (0.0,))
     s3._client.cache_clear()
     message = fails(URL, tmp_path / "slide.tif")
+    # It may come back, and `announce` asks for no other file.
+    with pytest.raises(CutError):
+        remote_of(URL, tmp_path).facts()
     s3._client.cache_clear()
     assert "Could not connect" in message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_endpoint_that_is_no_url(monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "store")
+    s3._client.cache_clear()
+    assert "Invalid endpoint: store" in fails(URL, tmp_path / "slide.tif")
+    s3._client.cache_clear()
+
+
+def test_a_fault_of_the_line_in_the_midst_of_a_file(monkeypatch, tmp_path):
+    def read(count):
+        raise SSLError("bad record mac")
+
+    body = SimpleNamespace(read=read, close=lambda: None)
+    monkeypatch.setattr(s3.S3File, "_ask", lambda *args, **options: {"Body": body})
+    with remote_of(URL, tmp_path).open(0, "") as response, pytest.raises(CutError, match="mac"):
+        response.read(1)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """`mil bags fetch` against a hub on loopback."""
 
+import errno
+import gzip
 import io
 import json
 import pickle
@@ -11,8 +13,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 
 from mil.config import load_bag_sets
+from mil.encoders.hub import Repository
+from mil.errors import FormatError
+from mil.interop import hub_files
+from mil.interop.bag_sets import LOCK
+from mil.interop.parquet import rows as rows_of
+from mil.interop.torchmil import MAX_HEADER_BYTES, npy_members
 from mil.io.bags import read_bag
 from mil.io.tables import read_dataset
 from tests.interop.hub import COMMIT, REPOSITORY, hub  # noqa: F401  a fixture
@@ -151,6 +160,37 @@ def test_a_cut_network_ends_in_one_line_and_is_continued(study, hub):  # noqa: F
     assert "embeddings/n0.pt" not in dict(hub.sent)
     assert dict(hub.sent)["embeddings/n1.pt"] > 0
     assert (read_bag(study / "bags/small-uni/n1.h5").features == features("n1")).all()
+
+
+@pytest.mark.slow
+def test_a_fetch_of_all_that_is_cut_leaves_no_old_bag_for_a_new_one(study, hub):  # noqa: F811
+    assert fetched()[0] == 0
+    for slide in SLIDES:
+        hub.files[f"embeddings/{slide}.pt"] = of_torch(features(slide) + 1)
+    hub.cut["embeddings/t0.pt"] = 20
+    assert fetched("--force")[0] == 1
+    hub.cut.clear()
+    hub.sent.clear()
+    # The dataset of the first fetch is there already.
+    assert fetched("--datasets", "others")[0] == 0
+    names = {name for name, _ in hub.sent}
+    assert names == {*paths_of("t0"), *paths_of("t1")}
+    for slide in SLIDES:
+        assert (read_bag(study / f"bags/small-uni/{slide}.h5").features > features(slide)).all()
+
+
+def paths_of(slide):
+    return f"embeddings/{slide}.pt", f"patches/coords/{slide}.h5"
+
+
+def test_two_fetches_at_once_do_not_share_a_folder(study, hub):  # noqa: F811
+    folder = study / "bags/small-uni"
+    folder.mkdir(parents=True)
+    with FileLock(folder / LOCK):
+        code, text = fetched()
+    assert code == 1
+    assert "another `mil bags fetch` writes there" in " ".join(text.split())
+    assert hub.sent == []
 
 
 @pytest.mark.slow
@@ -318,6 +358,31 @@ def test_an_archive_cannot_write_or_unpickle(study, hub):  # noqa: F811
     assert list(study.parent.glob("*.npy")) == []
 
 
+def test_headers_of_an_archive_take_no_memory(tmp_path):
+    header = tarfile.TarInfo("x")
+    header.type = tarfile.XHDTYPE
+    header.size = 2 * MAX_HEADER_BYTES
+    content = header.tobuf(tarfile.USTAR_FORMAT) + bytes(header.size + 1024)
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(content))
+    with (
+        pytest.raises(FormatError, match=r"^d/a: .*a header of \d+ bytes"),
+        npy_members(tmp_path / "a.tar.gz", tmp_path / "scratch", "d/a"),
+    ):
+        pass
+
+
+def test_a_full_disk_is_not_called_a_network_fault(tmp_path, monkeypatch):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(hub_files, "_address", lambda *args: ("http://host", {}))
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    file = hub_files.RemoteFile("embeddings/a.pt", 10)
+    with pytest.raises(OSError, match="No space left") as caught:
+        hub_files.download(Repository(REPOSITORY, COMMIT, "dataset"), file, tmp_path, ".pt")
+    assert caught.value.filename == str(tmp_path / f"{file.scratch_name}.pt")
+
+
 def test_a_pickle_is_never_run(study, hub):  # noqa: F811
     content = io.BytesIO()
     torch.save(bad_pickle(study / "written"), content)
@@ -365,6 +430,27 @@ def test_tables_with_labels_become_a_dataset(study, hub):  # noqa: F811
     assert (read_bag(study / "bags/small-uni/train_002.h5").features == features("t1")).all()
     hub.files["data/x_test-0.parquet"] = b"PAR1" + bytes(100)
     assert "data/x_test-0.parquet: not a Parquet file" in line_of(fetched("--force"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("features_column", "message"),
+    [
+        ([[1.0, 2.0]], "holds list<element: double>, not a list of lists of numbers"),
+        ([1], "holds int64, not a list of lists"),
+        ([[[1.0, 2.0]], None], "a row without features"),
+    ],
+)
+def test_a_table_of_another_kind_is_named(tmp_path, features_column, message):
+    pytest.importorskip("pyarrow")
+    import pyarrow
+    from pyarrow import parquet
+
+    labels = [1] * len(features_column)
+    table = pyarrow.table({"features": features_column, "label": labels})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(FormatError, match=message):
+        list(rows_of(tmp_path / "t.parquet", 1, "t"))
 
 
 def test_the_shipped_sets_are_listed():

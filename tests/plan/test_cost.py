@@ -108,6 +108,12 @@ def test_rates_of_bench_files_are_those_of_one_core(folder):
     assert found["uni: encode"] == "125 core h"  # 900 000 / (8 / 4) per s
 
 
+def test_a_size_of_each_slide_is_not_that_of_all(folder):
+    yaml_file = folder / "configs/datasets/mine.yaml"
+    yaml_file.write_text("classes: [a, b]\nsize: 100 of 399 files, of some 1.5 GB each\n")
+    assert numbers(table(encoders=["uni"], tiles=9))["slides, size"] == "150 GB"
+
+
 @pytest.mark.slow
 def test_tiles_and_sizes_of_mil_doctor_are_scaled_to_all_slides(folder):
     slide = {

@@ -161,9 +161,9 @@ def test_streamed(bucket, whole, tmp_path):
     def watch() -> None:
         nonlocal most
         while not ended.wait(0.002):
-            # Slides are removed meanwhile, which os.walk passes over.
-            files = [name for _, _, names in os.walk(slides) for name in names]
-            most = max(most, sum(name.endswith(".tif") for name in files))
+            # Unlike `rglob`, it passes over folders that are removed meanwhile.
+            names = [name for _, _, names in os.walk(slides) for name in names]
+            most = max(most, sum(name.endswith(".tif") for name in names))
 
     watching = threading.Thread(target=watch)
     watching.start()

@@ -49,10 +49,11 @@ def _fault(url: str, checksum: str, folder: Path) -> str:
         return ""
     if parts.scheme == "file":
         # The module also opens connections, and few tables need it.
-        from urllib.request import url2pathname
+        from urllib.request import Request, url2pathname
 
-        # Links are followed: the file that would be copied counts.
-        file = Path(os.path.realpath(url2pathname(parts.path)))
+        # As Python's client reads it, to which `?` is part of the name. Links are followed: the
+        # file that would be copied counts.
+        file = Path(os.path.realpath(url2pathname(Request(url).selector)))
         if not file.is_relative_to(folder.resolve()):
             return f"leads out of the dataset's folder {folder}; put the file there"
     if parts.scheme == "http" and not checksum and host not in THIS_MACHINE:

@@ -167,9 +167,11 @@ class LogHandler(LogHandlerBase):
 
     def _fail(self, record: LogRecord) -> None:
         fields = record.__dict__
-        error = error_of(Path(fields["log"][0])) if fields["log"] else ""
+        job = self.run.running.get(fields["jobid"])
+        begun = job.begun if job else 0.0
+        error = error_of(Path(fields["log"][0]), begun) if fields["log"] else ""
         stopped = self.stopped or was_stopped(error)
-        job = self.run.fail(fields["jobid"], stopped=stopped)
+        self.run.fail(fields["jobid"], stopped=stopped)
         if stopped:
             return
         rule = fields["rule_name"]

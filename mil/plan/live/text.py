@@ -1,5 +1,6 @@
 """Words of a run: durations, rates, a line for a stage, the error of a job."""
 
+import os
 from pathlib import Path
 
 from mil.plan.live.stages import Stage
@@ -7,6 +8,8 @@ from mil.text import clean
 
 # Of a log, the end alone is read: an error stands there.
 TAIL_BYTES = 1 << 16
+# Most seconds between the clocks of a cluster's machines and of its disk.
+CLOCKS_S = 60
 # A message of one line may quote a stranger's file.
 MOST_CHARACTERS = 500
 # Last lines of a command that the user, or Snakemake, stopped.
@@ -64,14 +67,21 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun if number != 1 else noun.removesuffix('s')}"
 
 
-def error_of(log: Path) -> str:
+def error_of(log: Path, begun: float = 0.0) -> str:
     """Error in the log of a failed job, on one line; empty if there is none.
 
     It is the last line that `mil` marks as an error, else the last line, which is where a
     traceback names the exception.
+
+    Args:
+        log: The log file.
+        begun: Time when the job started, seconds since the epoch.
     """
     try:
         with log.open("rb") as file:
+            # Of an earlier run: this one's job ended before its command began.
+            if os.fstat(file.fileno()).st_mtime < begun - CLOCKS_S:
+                return ""
             file.seek(0, 2)
             file.seek(max(0, file.tell() - TAIL_BYTES))
             tail = file.read().decode(errors="replace")

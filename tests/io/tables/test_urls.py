@@ -60,3 +60,10 @@ def test_http_needs_a_checksum(folder, columns, refused):
             check_urls([slide(**columns)], folder)
     else:
         check_urls([slide(**columns)], folder)
+
+
+def test_a_question_mark_is_part_of_a_files_name(tmp_path):
+    # As Python's client reads it, which leads out of the folder.
+    url = f"{tmp_path.as_uri()}/a?/../../secret"
+    with one_line(DatasetError):
+        check_urls([slide(url=url)], tmp_path)

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -118,6 +119,16 @@ def _ends_by_ctrl_c(shown, log):
     log.write_text("tile a: ok\n")
     status = "Command 'mil tile' returned non-zero exit status 130."
     shown.log(status, LogEvent.ERROR, logging.ERROR)
+
+
+def test_the_log_of_an_earlier_run_is_not_the_error_of_this_one(shown, tmp_path):
+    log = tmp_path / "a.log"
+    log.write_text("mil: an old error\n")
+    os.utime(log, (1, 1))
+    shown.plan()
+    shown.start(1, "tile", 4, log=str(log), part="1of2")
+    shown.fail(1, "tile", str(log))
+    assert shown.lines[1:] == ["tile 1of2 failed: no message", f"  log: {log}"]
 
 
 def test_jobs_that_all_fail_alike_are_not_all_shown(shown, tmp_path):
