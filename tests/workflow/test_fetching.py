@@ -192,7 +192,8 @@ def test_streamed(bucket, whole, tmp_path):
     bucket.line.forget()
     code, output = snakemake(folder, bucket, *arguments, "--until", "stream")
     assert code == 0, output
-    assert "slides are current" in output
+    logs = [log.read_text() for log in folder.glob("logs/*/stream/*.log")]
+    assert any("slides are current" in log for log in logs)
     assert bucket.line.gets("images/") == []
     for config in ((*CONFIG, STREAMING), CONFIG):
         code, output = snakemake(
