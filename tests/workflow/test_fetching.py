@@ -197,8 +197,9 @@ def test_streamed(bucket, whole, tmp_path):
     assert bucket.line.gets("images/") == []
     for config in ((*CONFIG, STREAMING), CONFIG):
         code, output = snakemake(
-            folder, bucket, *config, "slides_per_job={features: 5}", "head=max", "-n"
+            folder, bucket, *config, "slides_per_job={features: 5}", "head=max", "-n", "-p"
         )
         assert code == 0, output
+        assert "rule train:" in output
         assert not any(f"rule {name}:" in output for name in ("stream", "tile", "features"))
         assert "images/" not in output
