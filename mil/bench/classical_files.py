@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
 from mil.bench.matlab import read_matrix
-from mil.errors import FormatError
+from mil.errors import FormatError, brief
 
 
 class StoredBags(NamedTuple):
@@ -52,7 +52,7 @@ def read_jld(path: Path) -> StoredBags:
         LookupError,
         ArithmeticError,
     ) as error:
-        reason = " ".join(str(error).split())
+        reason = brief(error)
         raise FormatError(
             f"{path}: not a classical MIL data set, or damaged ({reason}); get the file again"
         ) from None

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mil.config import Section, checked
-from mil.errors import FormatError
+from mil.errors import FormatError, brief
 from mil.versions import TOOL_VERSION
 
 
@@ -36,7 +36,7 @@ def read_results(path: Path | None, model: type[Content], settings: Section) -> 
     try:
         content = checked(model, json.loads(path.read_text(encoding="utf-8")), str(path))
     except ValueError as error:
-        reason = " ".join(str(error).split())
+        reason = brief(error)
         raise FormatError(
             f"{path}: not the results of this benchmark ({reason}); give another --json"
         ) from None

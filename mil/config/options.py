@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mil.config.base import Section
+from mil.config.run import FeaturesConfig, TileConfig
 
 
 def option(section: type[Section], field: str, *flags: str, **settings: Any) -> Any:
@@ -22,6 +23,24 @@ def option(section: type[Section], field: str, *flags: str, **settings: Any) -> 
     """
     return typer.Option(*flags, help=section.model_fields[field].description, **settings)
 
+
+# Settings of tiling.
+MinTissue = Annotated[float, option(TileConfig, "min_tissue")]
+MinArea = Annotated[float, option(TileConfig, "min_area_mm2")]
+MaxUpsample = Annotated[float, option(TileConfig, "max_upsample")]
+ObjectivePower = Annotated[bool, option(TileConfig, "objective_power", "--objective-power")]
+# Settings of features.
+BatchSize = Annotated[int | None, option(FeaturesConfig, "batch_size", min=1)]
+Precision = Annotated[Literal["auto", "fp32", "bf16", "fp16"], option(FeaturesConfig, "precision")]
+FeatureDtype = Annotated[Literal["float16", "float32"], option(FeaturesConfig, "dtype")]
+MaxCorrupt = Annotated[float, option(FeaturesConfig, "max_corrupt")]
+Compile = Annotated[bool, option(FeaturesConfig, "compile", "--compile")]
+BagTables = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="CSV to write once every slide of the part has its bag; repeat for each encoder."
+    ),
+]
 
 Dataset = Annotated[
     str, typer.Option(help="Dataset: a name in configs/datasets, or the path of its yaml.")

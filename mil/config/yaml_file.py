@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from mil.errors import ConfigError
+from mil.errors import ConfigError, brief
 
 # Far above any file of settings: the encoders of this package are 14 kB, 500 values.
 MAX_BYTES = 250_000
@@ -97,7 +97,7 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: not YAML: {_where(error)}{_what(error)}") from None
     # The library's constructors pass on the errors of int, date and others.
     except Exception as error:  # noqa: BLE001
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())[:200]}") from None
+        raise ConfigError(f"{path}: not YAML: {brief(error)}") from None
 
 
 def _read_text(path: Path) -> str:

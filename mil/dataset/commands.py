@@ -8,6 +8,9 @@ import typer
 
 DATASETS = Path("configs/datasets")
 
+Out = Annotated[Path, typer.Option(help="Folder to write NAME.yaml and NAME.csv to.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite a dataset of that name.")]
+
 dataset_app = typer.Typer(help="Datasets of your own slides.", no_args_is_help=True)
 
 
@@ -44,12 +47,8 @@ def dataset_init(
         list[str] | None,
         typer.Option(help="Label to write in place of another, as OLD=NEW; repeat for several."),
     ] = None,
-    out: Annotated[
-        Path, typer.Option(help="Folder to write NAME.yaml and NAME.csv to.")
-    ] = DATASETS,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite a dataset of that name.")
-    ] = False,
+    out: Out = DATASETS,
+    force: Force = False,
 ) -> None:
     """Make a dataset of a folder of slides and a spreadsheet of their labels."""
     from mil.dataset.init import init
@@ -94,12 +93,8 @@ def dataset_camelyon_plus(
         ),
     ] = 2,
     name: Annotated[str, typer.Option(help="Name of the dataset.")] = "camelyonplus",
-    out: Annotated[
-        Path, typer.Option(help="Folder to write NAME.yaml and NAME.csv to.")
-    ] = DATASETS,
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite a dataset of that name.")
-    ] = False,
+    out: Out = DATASETS,
+    force: Force = False,
 ) -> None:
     """Make a dataset of CAMELYON+, the corrected labels of CAMELYON16 and 17."""
     from mil.dataset.camelyon_plus import make

@@ -22,6 +22,7 @@ from mil.errors import (
     ReadingError,
     SlideError,
     UnreadableSlideError,
+    brief,
 )
 from mil.io.slides import Overview, SlideReader
 from mil.io.slides.resolution import Resolution, stated_sizes
@@ -107,7 +108,7 @@ def inspect_slide(
         raise
     except OSError as error:
         # Of the disk, the network or a limit of this process, not of mil.
-        text = error.strerror or " ".join(str(error).split())
+        text = error.strerror or brief(error)
         return replace(finding, state="unreadable", reason=f"cannot be read: {text}")
     except MemoryError:
         return replace(finding, state="unreadable", reason="needs more memory than there is")
@@ -116,7 +117,7 @@ def inspect_slide(
         frame = traceback.extract_tb(error.__traceback__)[-1]
         line = f"{Path(frame.filename).name}, line {frame.lineno}"
         message = f"{type(error).__name__}: {error} ({line})"
-        return replace(finding, state="error", reason=" ".join(message.split()))
+        return replace(finding, state="error", reason=brief(message))
 
 
 def _warned(finding: SlideFinding, more: list[str]) -> SlideFinding:

@@ -1,12 +1,23 @@
 """`mil features` at the command line; torch is imported when the command runs."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from mil.config import DEFAULT_ENCODER, FeaturesConfig, checked, encoder_name, load_encoder
-from mil.config.options import DatasetPart, Device, SlidesDir, Threads, option
+from mil.config.options import (
+    BagTables,
+    BatchSize,
+    Compile,
+    DatasetPart,
+    Device,
+    FeatureDtype,
+    MaxCorrupt,
+    Precision,
+    SlidesDir,
+    Threads,
+)
 from mil.errors import ConfigError
 
 DEFAULTS = FeaturesConfig()
@@ -33,17 +44,11 @@ def features(
             f"for several; default: {DEFAULT_ENCODER}."
         ),
     ] = None,
-    batch_size: Annotated[
-        int | None, option(FeaturesConfig, "batch_size", min=1)
-    ] = DEFAULTS.batch_size,
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], option(FeaturesConfig, "precision")
-    ] = DEFAULTS.precision,
-    dtype: Annotated[
-        Literal["float16", "float32"], option(FeaturesConfig, "dtype")
-    ] = DEFAULTS.dtype,
-    max_corrupt: Annotated[float, option(FeaturesConfig, "max_corrupt")] = DEFAULTS.max_corrupt,
-    compile: Annotated[bool, option(FeaturesConfig, "compile", "--compile")] = DEFAULTS.compile,
+    batch_size: BatchSize = DEFAULTS.batch_size,
+    precision: Precision = DEFAULTS.precision,
+    dtype: FeatureDtype = DEFAULTS.dtype,
+    max_corrupt: MaxCorrupt = DEFAULTS.max_corrupt,
+    compile: Compile = DEFAULTS.compile,
     threads: Threads = 1,
     device: Device = "auto",
     devices: Annotated[
@@ -64,12 +69,7 @@ def features(
         typer.Option(help="Folder for the bags of a dataset; repeat for each encoder."),
     ] = None,
     part: DatasetPart = "",
-    table: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="CSV to write once every slide of the part has its bag; repeat for each encoder."
-        ),
-    ] = None,
+    table: BagTables = None,
 ) -> None:
     """Encode the tiles of slides; their bags are all that later stages need.
 

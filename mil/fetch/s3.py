@@ -20,7 +20,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
-from mil.errors import DatasetError
+from mil.errors import DatasetError, brief
 from mil.fetch.remote import MD5_ETAG, ChangedError, CutError, Facts, Response, remedy
 from mil.versions import TOOL_VERSION
 
@@ -97,7 +97,7 @@ class S3File:
                 return body.read(count)
             # botocore translates not all errors of the library below it.
             except (BotoCoreError, HTTPError, OSError) as error:
-                raise CutError(_one_line(error)) from None
+                raise CutError(brief(error)) from None
 
         try:
             yield Response(facts, start, read)
@@ -119,10 +119,10 @@ class S3File:
                 raise CutError(answer.strip()) from None
             raise DatasetError(f"{self.url}: {answer}; {remedy(self.by_hand)}") from None
         except (HTTPClientError, EndpointConnectionError, ConnectTimeoutError) as error:
-            raise CutError(_one_line(error)) from None
+            raise CutError(brief(error)) from None
         # The latter of an endpoint in the environment that is no URL.
         except (BotoCoreError, ValueError) as error:
-            raise DatasetError(f"{self.url}: {_one_line(error)}; {remedy(self.by_hand)}") from None
+            raise DatasetError(f"{self.url}: {brief(error)}; {remedy(self.by_hand)}") from None
 
 
 def _facts(answer: dict[str, Any]) -> Facts:
@@ -133,7 +133,3 @@ def _facts(answer: dict[str, Any]) -> Facts:
     if not plain or not MD5_ETAG.fullmatch(md5_etag):
         md5_etag = ""
     return Facts(int(answer.get("ContentLength", 0)), etag, md5_etag)
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())

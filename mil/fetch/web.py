@@ -12,7 +12,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
 
-from mil.errors import DatasetError
+from mil.errors import DatasetError, brief
 from mil.fetch.remote import MD5_ETAG, ChangedError, CutError, Facts, Response, remedy
 from mil.versions import TOOL_VERSION
 
@@ -84,7 +84,7 @@ class WebFile:
                 try:
                     return response.read(count)
                 except (HTTPException, SSLError, OSError) as error:
-                    raise CutError(_one_line(error)) from None
+                    raise CutError(brief(error)) from None
 
             yield Response(facts, first, read)
 
@@ -126,10 +126,8 @@ class WebFile:
             final = (InvalidURL, ValueError, SSLCertVerificationError, FileNotFoundError)
             is_final = isinstance(error, final) or isinstance(reason, final)
             if is_final or self._is_local or isinstance(reason, str):
-                raise DatasetError(
-                    f"{self.url}: {_one_line(reason)}; {remedy(self.by_hand)}"
-                ) from None
-            raise CutError(_one_line(reason)) from None
+                raise DatasetError(f"{self.url}: {brief(reason)}; {remedy(self.by_hand)}") from None
+            raise CutError(brief(reason)) from None
         with response:
             yield response
 
@@ -175,7 +173,3 @@ def _range_of(text: str) -> tuple[int, int]:
     if match is None:
         raise ChangedError
     return int(match[1]), 0 if match[2] == "*" else int(match[2])
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mil.bags import Bags, Graph, HeadOutput
 from mil.config import Section, check_head, checked, head_names
 from mil.config.recipes import package_of
-from mil.errors import ConfigError, MilError
+from mil.errors import ConfigError, MilError, brief
 
 
 @runtime_checkable
@@ -174,7 +174,7 @@ def blamed(entry: EntryPoint | None) -> Iterator[None]:
     except Exception as error:
         if entry is None:
             raise
-        message = " ".join(f"{type(error).__name__}: {error}".split())
+        message = brief(f"{type(error).__name__}: {error}")
         raise ConfigError(
             f"head {entry.name} of the package {package_of(entry)} does not work: {message}"
         ) from error

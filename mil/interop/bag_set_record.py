@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import Field
 
 from mil.config import Section, checked
-from mil.errors import FormatError
+from mil.errors import FormatError, brief
 from mil.io.atomic import write_json
 from mil.io.tables.text_files import irregular
 
@@ -47,7 +47,7 @@ def read_record(folder: Path) -> BagSetRecord | None:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return checked(BagSetRecord, raw, str(path))
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
+        reason = brief(error)
         raise FormatError(
             f"{path}: not written by `mil bags fetch` ({reason}); choose another --out"
         ) from None

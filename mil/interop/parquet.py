@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from mil.errors import ConfigError, FormatError
+from mil.errors import ConfigError, FormatError, brief
 from mil.interop.untrusted import check_feature_shape, finite_rows
 from mil.io.guard import run_guarded
 
@@ -80,7 +80,7 @@ def _rows(path: Path, first_feature: int, location: str) -> Iterator[ParquetRow]
             for batch in table.iter_batches(batch_size=1, columns=["features", "label"]):
                 yield _row(batch, first_feature, location)
     except (pyarrow.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = brief(error)
         raise FormatError(f"{location}: not a Parquet file, or damaged ({reason})") from None
 
 

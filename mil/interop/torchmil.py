@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Shaped
 
-from mil.errors import FormatError
+from mil.errors import FormatError, brief
 from mil.interop.untrusted import check_feature_shape, finite_rows
 
 # A slide of two million tiles of 1024 float32 features.
@@ -54,7 +54,7 @@ def read_npy(path: Path, location: str) -> Shaped[np.ndarray, "..."]:
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001  a damaged header fails in as many ways as Python's parser has
-        reason = " ".join(str(error).split())
+        reason = brief(error)
         raise FormatError(
             f"{location}: not a .npy file of numbers, cut short or damaged ({reason})"
         ) from None
@@ -104,7 +104,7 @@ def npy_members(
     except (tarfile.TarError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        reason = " ".join(str(error).split())
+        reason = brief(error)
         raise FormatError(f"{location}: not a .tar.gz, cut short or damaged ({reason})") from None
     finally:
         scratch.unlink(missing_ok=True)

@@ -49,7 +49,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         raise
     except UNREADABLE as error:
         raise FormatError(
-            f"{path}: not an HDF5 file, cut short or damaged ({_one_line(error)})"
+            f"{path}: not an HDF5 file, cut short or damaged ({brief(error)})"
         ) from None
 
 
@@ -272,7 +272,3 @@ def read_text(attrs: h5py.AttributeManager, name: str, location: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT_CHARACTERS or not value.isprintable():
         raise FormatError(f"{location}: {name} is not a line of text")
     return "" if value == "None" else value
-
-
-def _one_line(error: BaseException) -> str:
-    return brief(error)

@@ -1,7 +1,7 @@
 """`mil stream` at the command line; the work is imported when the command runs."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -13,7 +13,24 @@ from mil.config import (
     encoder_name,
     load_encoder,
 )
-from mil.config.options import Dataset, DatasetPart, Device, SlidesDir, Threads, option
+from mil.config.options import (
+    BagTables,
+    BatchSize,
+    Compile,
+    Dataset,
+    DatasetPart,
+    Device,
+    FeatureDtype,
+    MaxCorrupt,
+    MaxUpsample,
+    MinArea,
+    MinTissue,
+    ObjectivePower,
+    Precision,
+    SlidesDir,
+    Threads,
+    option,
+)
 from mil.errors import ConfigError
 
 TILE = TileConfig()
@@ -33,12 +50,7 @@ def stream(
     dataset: Dataset,
     slides_dir: SlidesDir = None,
     part: DatasetPart = "",
-    table: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="CSV to write once every slide of the part has its bag; repeat for each encoder."
-        ),
-    ] = None,
+    table: BagTables = None,
     slots: Annotated[int, option(FetchConfig, "slots", min=1)] = FETCH.slots,
     trust_urls: Annotated[
         bool,
@@ -58,23 +70,15 @@ def stream(
             min=0.001, help="Resolution of a tile, micrometres per pixel; repeat for each encoder."
         ),
     ] = None,
-    min_tissue: Annotated[float, option(TileConfig, "min_tissue")] = TILE.min_tissue,
-    min_area_mm2: Annotated[float, option(TileConfig, "min_area_mm2")] = TILE.min_area_mm2,
-    max_upsample: Annotated[float, option(TileConfig, "max_upsample")] = TILE.max_upsample,
-    objective_power: Annotated[
-        bool, option(TileConfig, "objective_power", "--objective-power")
-    ] = TILE.objective_power,
-    batch_size: Annotated[
-        int | None, option(FeaturesConfig, "batch_size", min=1)
-    ] = FEATURES.batch_size,
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], option(FeaturesConfig, "precision")
-    ] = FEATURES.precision,
-    dtype: Annotated[
-        Literal["float16", "float32"], option(FeaturesConfig, "dtype")
-    ] = FEATURES.dtype,
-    max_corrupt: Annotated[float, option(FeaturesConfig, "max_corrupt")] = FEATURES.max_corrupt,
-    compile: Annotated[bool, option(FeaturesConfig, "compile", "--compile")] = FEATURES.compile,
+    min_tissue: MinTissue = TILE.min_tissue,
+    min_area_mm2: MinArea = TILE.min_area_mm2,
+    max_upsample: MaxUpsample = TILE.max_upsample,
+    objective_power: ObjectivePower = TILE.objective_power,
+    batch_size: BatchSize = FEATURES.batch_size,
+    precision: Precision = FEATURES.precision,
+    dtype: FeatureDtype = FEATURES.dtype,
+    max_corrupt: MaxCorrupt = FEATURES.max_corrupt,
+    compile: Compile = FEATURES.compile,
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
@@ -122,6 +126,7 @@ def stream(
     from mil.features.part import FeatureSettings
     from mil.io.part_jobs import finish
     from mil.io.tables.parts import parse_part
+    from mil.memory import keep_freed_memory
     from mil.stream.part import Streamed, stream_part
     from mil.tile.part import TileSettings
 
@@ -131,6 +136,8 @@ def stream(
             names, entries, tiles, bags, sizes, resolutions, strict=True
         )
     ]
+    # As for `tile`: without it a quarter of the time goes into fresh pages.
+    keep_freed_memory()
     results = stream_part(
         dataset,
         slides_dir,

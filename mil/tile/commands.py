@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 from mil.config import DEFAULT_ENCODER, TileConfig, checked, load_encoder
-from mil.config.options import DatasetPart, GeojsonFrame, PartTable, SlidesDir, option
+from mil.config.options import (
+    DatasetPart,
+    GeojsonFrame,
+    MaxUpsample,
+    MinArea,
+    MinTissue,
+    ObjectivePower,
+    PartTable,
+    SlidesDir,
+    option,
+)
 from mil.errors import ConfigError
 
 DEFAULTS = TileConfig()
@@ -42,12 +52,10 @@ def tile(
             "empty: the largest that is neither a label nor an overview."
         ),
     ] = "",
-    min_tissue: Annotated[float, option(TileConfig, "min_tissue")] = DEFAULTS.min_tissue,
-    min_area_mm2: Annotated[float, option(TileConfig, "min_area_mm2")] = DEFAULTS.min_area_mm2,
-    max_upsample: Annotated[float, option(TileConfig, "max_upsample")] = DEFAULTS.max_upsample,
-    objective_power: Annotated[
-        bool, option(TileConfig, "objective_power", "--objective-power")
-    ] = DEFAULTS.objective_power,
+    min_tissue: MinTissue = DEFAULTS.min_tissue,
+    min_area_mm2: MinArea = DEFAULTS.min_area_mm2,
+    max_upsample: MaxUpsample = DEFAULTS.max_upsample,
+    objective_power: ObjectivePower = DEFAULTS.objective_power,
     tissue: Annotated[
         Path | None,
         typer.Option(
