@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import h5py
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import TypeAdapter, ValidationError
 
 from mil.errors import FormatError
@@ -36,6 +36,12 @@ LONGEST_NAME = MAX_ID_BYTES
 LONGEST_RECORD_BYTES = 64 << 20
 # A sum of float32 shares is off by less than 1e-5; damaged bytes are off by far more.
 SUM_TOLERANCE = 1e-3
+
+
+# Kinds of map of a slide's tiles.
+MAP_KINDS = ("attention", "alone", "effect")
+# Shares of the tiles that are removed for patch flipping, rising on a log axis.
+FLIP_SHARES = (0.0, *(10 ** (exponent / 8) for exponent in range(-24, 0)), 0.9, 0.95, 0.99)
 
 
 class Outputs(NamedTuple):
@@ -60,6 +66,23 @@ class TileSelection:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class TileEvidence:
+    """What each tile does to the logits of its bag, by one head; uncalibrated."""
+
+    # Logits of a bag that is this tile alone.
+    alone: Float[np.ndarray, "tiles outputs"]
+    # Logits of the bag less those of the bag without this tile. Of heads whose tiles
+    # attend to one another, an estimate: integrated gradients.
+    effect: Float[np.ndarray, "tiles outputs"]
+    # Where `effect` is an estimate, the same computed by removing some tiles, drawn at
+    # random: their numbers among the valid tiles, and the logits lost.
+    removed_tiles: Int[np.ndarray, " removed"] | None = None
+    removed_effect: Float[np.ndarray, "removed outputs"] | None = None
+    # Where `effect` is an estimate: relative error of the sum of integrated gradients.
+    completeness_error: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class HeadScores:
     """Scores of one bag by one head. Arrays are float64 and hold float32 values."""
 
@@ -77,6 +100,11 @@ class HeadScores:
     # By the weights of the last epoch, uncalibrated; None where they were not kept.
     last: Outputs | None = None
     selection: TileSelection | None = None
+    # None: not computed, as in files of earlier versions.
+    evidence: TileEvidence | None = None
+    # Logits after the most and the least important tiles were removed, by kind of map
+    # (`MAP_KINDS`) and share of tiles (`FLIP_SHARES`); NaN where no tile would be left.
+    flipped_logits: Float[np.ndarray, "kinds 2 shares outputs"] | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +180,7 @@ _COLUMN = "that of the column in predictions.csv"
 _SHARE = "share of the bag; sums to 1 over its tiles"
 _BOOL = "true or false"
 _RANDOM = "from as many random tiles as selected"
+_FLIPPED = "without the most, then the least important tiles, by kind of map"
 _LAST = "by the last epoch's weights, uncalibrated"
 
 # fmt: off
@@ -172,9 +201,19 @@ _DATASETS = {
     "random_predictions": _Dataset("head draw column", _COLUMN, _RANDOM),
     "rest_logits": _Dataset("head output", _LOGIT, "from the tiles that were not selected"),
     "rest_predictions": _Dataset("head column", _COLUMN, "from the tiles that were not selected"),
+    # Rows are NaN where a head has no such evidence.
+    "alone": _Dataset("head tile output", _LOGIT, "logits of a bag that is this tile alone"),
+    "effect": _Dataset("head tile output", _LOGIT, "logits lost when this tile is removed"),
+    # Numbers of valid tiles, from 0; NaN where `effect` is exact.
+    "removed_tiles": _Dataset("head removed", "number", "tiles removed to check `effect`"),
+    "removed_effect": _Dataset("head removed output", _LOGIT, "logits lost without the tile"),
+    "completeness_error": _Dataset("head one", "fraction", "of integrated gradients"),
+    "flipped_logits": _Dataset("head kind order share output", _LOGIT, _FLIPPED),
 }
 # fmt: on
 _NEEDED = ("logits", "predictions", "attention")
+# Datasets with a row for each tile, which are read only where they are asked for.
+_EVIDENCE = ("alone", "effect", "removed_tiles", "removed_effect", "completeness_error")
 
 
 def score_path(folder: Path, name: str) -> Path:
@@ -223,6 +262,9 @@ def _rows(scores: HeadScores) -> dict[str, np.ndarray | None]:
         "branch_logits": scores.branch_logits,
         "branch_attention": scores.branch_attention,
     }
+    if scores.evidence is not None:
+        rows |= _evidence_rows(scores.evidence)
+    rows["flipped_logits"] = scores.flipped_logits
     outputs = {"last": scores.last}
     selection = scores.selection
     if selection is not None:
@@ -233,6 +275,17 @@ def _rows(scores: HeadScores) -> dict[str, np.ndarray | None]:
             rows[f"{name}_logits"] = values.logits
             rows[f"{name}_predictions"] = values.predictions
     return rows
+
+
+def _evidence_rows(evidence: TileEvidence) -> dict[str, np.ndarray | None]:
+    error = evidence.completeness_error
+    return {
+        "alone": evidence.alone,
+        "effect": evidence.effect,
+        "removed_tiles": evidence.removed_tiles,
+        "removed_effect": evidence.removed_effect,
+        "completeness_error": None if error is None else np.array([error]),
+    }
 
 
 def _stacked(rows: Sequence[np.ndarray | None]) -> np.ndarray | None:
@@ -252,12 +305,13 @@ def _stacked(rows: Sequence[np.ndarray | None]) -> np.ndarray | None:
     return stacked
 
 
-def read_scores(path: Path | str, *, branches: bool = False) -> BagScores:
+def read_scores(path: Path | str, *, branches: bool = False, evidence: bool = False) -> BagScores:
     """Read a score file.
 
     Args:
         path: Score file.
         branches: Whether to read the attention of each branch, the largest dataset.
+        evidence: Whether to read the evidence of each tile.
 
     Raises:
         FormatError: the file is missing, damaged, or holds something that cannot be.
@@ -265,7 +319,10 @@ def read_scores(path: Path | str, *, branches: bool = False) -> BagScores:
     path = Path(path)
     with reading(path, FORMAT, VERSION) as file:
         record = _record(file, path)
-        stored = _arrays(file, path, branches=branches)
+        left_out = () if evidence else _EVIDENCE
+        if not branches:
+            left_out = (*left_out, "branch_attention")
+        stored = _arrays(file, path, left_out)
     arrays = {
         name: array if array.dtype == bool else array.astype(np.float64)
         for name, array in stored.items()
@@ -308,11 +365,11 @@ def _record(file: h5py.File, path: Path) -> _Record:
     return record
 
 
-def _arrays(file: h5py.File, path: Path, *, branches: bool) -> dict[str, np.ndarray]:
+def _arrays(file: h5py.File, path: Path, left_out: Sequence[str]) -> dict[str, np.ndarray]:
     """Known datasets, each with the type of number and the number of axes of ours."""
     arrays = {}
     for name, dataset in _DATASETS.items():
-        if name not in file or (name == "branch_attention" and not branches):
+        if name not in file or name in left_out:
             continue
         data = dataset_of(file, name, path)
         kind = "b" if name == "selected" else "f"
@@ -359,7 +416,30 @@ def _of_head(arrays: dict[str, np.ndarray], number: int) -> HeadScores:
         branch_attention=_without_padding(rows.get("branch_attention"), axis=1),
         last=_outputs(rows, "last"),
         selection=_selection(rows),
+        evidence=_evidence(rows),
+        flipped_logits=_known(rows.get("flipped_logits")),
     )
+
+
+def _evidence(rows: dict[str, np.ndarray]) -> TileEvidence | None:
+    alone = _known(rows.get("alone"))
+    effect = _known(rows.get("effect"))
+    if alone is None or effect is None:
+        return None
+    tiles = _known(rows.get("removed_tiles"))
+    error = _known(rows.get("completeness_error"))
+    return TileEvidence(
+        alone=alone,
+        effect=effect,
+        removed_tiles=None if tiles is None else tiles.astype(np.int64),
+        removed_effect=_known(rows.get("removed_effect")),
+        completeness_error=None if error is None else float(error[0]),
+    )
+
+
+def _known(rows: np.ndarray | None) -> np.ndarray | None:
+    """Rows of a head; None where it has none."""
+    return None if rows is None or np.isnan(rows).all() else rows
 
 
 def _without_padding(rows: np.ndarray | None, *, axis: int) -> np.ndarray | None:

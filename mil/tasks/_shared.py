@@ -29,6 +29,8 @@ from mil.tasks.base import (
 from mil.text import escaped, look, number_in
 
 PAIRED_BOOTSTRAP = "paired bootstrap of patients"
+# Probabilities that round to 0 or 1 have no finite log-odds.
+SMALLEST_PROBABILITY = 1e-12
 QUARTERS = 4  # strata of a number: quarters of the slides by its size
 
 
@@ -74,6 +76,31 @@ class TaskDefaults(Section):
     def joined_label(self, *cells: str) -> str:
         """Label made of the cells of `label_columns`, which are none."""
         raise ValueError("the label stands in one column")
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the predictions."""
+        raise NotImplementedError
+
+    @property
+    def column_of_interest(self) -> str:
+        """Column that heatmaps and report show."""
+        raise NotImplementedError
+
+    def predictions(self, logits: Float[np.ndarray, "n outputs"]) -> Predictions:
+        """Predictions in the order of `columns`."""
+        raise NotImplementedError
+
+    @property
+    def evidence_unit(self) -> str:
+        """Unit of the prediction."""
+        return title(self.column_of_interest)
+
+    def evidence(
+        self, logits: Float[np.ndarray, "n outputs"], column: str
+    ) -> Float[np.ndarray, " n"]:
+        """The prediction itself."""
+        return self.predictions(logits)[:, self.columns.index(column)]
 
     def weighted_metrics(
         self, targets: Targets, predictions: Predictions, weights: Weights
@@ -210,6 +237,19 @@ class OfClasses(TaskDefaults):
     def smallest_batch(self) -> int:
         """One bag: classes are not compared across bags."""
         return 1
+
+    @property
+    def evidence_unit(self) -> str:
+        """Log-odds."""
+        return "log-odds"
+
+    def evidence(
+        self, logits: Float[np.ndarray, "n outputs"], column: str
+    ) -> Float[np.ndarray, " n"]:
+        """Log-odds of a class."""
+        probability = super().evidence(logits, column)
+        bounded = probability.clip(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+        return np.log(bounded) - np.log1p(-bounded)
 
     def checked_label(self, label: str) -> str:
         """One of the classes."""

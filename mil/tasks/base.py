@@ -162,6 +162,25 @@ class Task(Protocol):
             threshold: Least probability of the positive class of two; None: 0.5.
         """
 
+    # Evidence of tiles
+
+    @property
+    def evidence_unit(self) -> str:
+        """Unit of `evidence`, as colour bars and tables show it."""
+
+    def evidence(
+        self, logits: Float[np.ndarray, "n outputs"], column: str
+    ) -> Float[np.ndarray, " n"]:
+        """Uncalibrated logits on the scale on which tiles are compared.
+
+        Args:
+            logits: Logits of bags, or of single tiles.
+            column: One of `columns`.
+
+        Returns:
+            For a class its log-odds against the others, else the prediction itself.
+        """
+
     # Metrics
 
     def weighted_metrics(

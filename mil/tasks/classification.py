@@ -79,6 +79,14 @@ class Classification(OfClasses):
         """Probabilities of the classes, which sum to 1."""
         return softmax(logits)
 
+    def evidence(
+        self, logits: Float[np.ndarray, "n outputs"], column: str
+    ) -> Float[np.ndarray, " n"]:
+        """Log-odds of a class: its logit less the log-sum-exp of the others."""
+        number = self.columns.index(column)
+        others = np.delete(logits, number, axis=1)
+        return logits[:, number] - np.logaddexp.reduce(others, axis=1)
+
     def predicted_class(
         self, predictions: Float[np.ndarray, " columns"], threshold: float | None
     ) -> str:

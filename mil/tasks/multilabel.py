@@ -118,6 +118,12 @@ class Multilabel(OfClasses):
         ]
         return SEPARATOR.join(present)
 
+    def evidence(
+        self, logits: Float[np.ndarray, "n outputs"], column: str
+    ) -> Float[np.ndarray, " n"]:
+        """Log-odds of a class: its logit."""
+        return logits[:, self.columns.index(column)]
+
     def weighted_metrics(
         self, targets: Targets, predictions: Predictions, weights: Weights
     ) -> Mapping[str, Draws]:

@@ -6,11 +6,13 @@ import pytest
 
 from mil.errors import FormatError
 from mil.io.scores import (
+    FLIP_SHARES,
     BagScores,
     HeadScores,
     Outputs,
     ScoredBag,
     ScoringHead,
+    TileEvidence,
     TileSelection,
     check_bags,
     check_tiles,
@@ -71,7 +73,7 @@ def values(scores) -> dict[str, np.ndarray]:
     for name, value in vars(scores).items() if hasattr(scores, "__dict__") else []:
         if isinstance(value, Outputs):
             arrays |= {f"{name}.{part}": rows for part, rows in value._asdict().items()}
-        elif isinstance(value, TileSelection):
+        elif isinstance(value, TileSelection | TileEvidence):
             arrays |= {f"{name}.{part}": rows for part, rows in values(value).items()}
         elif value is not None:
             arrays[name] = value
@@ -97,6 +99,24 @@ def test_everything_comes_back_bit_for_bit(tmp_path):
     )
     for one, other in zip(found.scores, scores.scores, strict=True):
         assert_same(one, other)
+
+
+def test_evidence_comes_back_where_it_is_asked_for(tmp_path):
+    estimated = TileEvidence(
+        alone=numbers(TILES, 2),
+        effect=numbers(TILES, 2),
+        removed_tiles=np.array([1, 4]),
+        removed_effect=numbers(2, 2),
+        completeness_error=0.25,
+    )
+    exact = TileEvidence(alone=numbers(TILES, 2), effect=numbers(TILES, 2))
+    flipped = numbers(3, 2, len(FLIP_SHARES), 2)
+    heads = [of_a_head(evidence=estimated, flipped_logits=flipped), of_a_head(evidence=exact)]
+    write_scores(tmp_path / "s1.h5", of_a_bag(*heads))
+    found = read_scores(tmp_path / "s1.h5", branches=True, evidence=True)
+    for one, other in zip(found.scores, heads, strict=True):
+        assert_same(one, other)
+    assert read_scores(tmp_path / "s1.h5").scores[0].evidence is None
 
 
 def test_heads_without_branches_last_epoch_or_selection(tmp_path):
