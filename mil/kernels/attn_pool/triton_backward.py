@@ -8,9 +8,11 @@ import triton.language as tl
 from torch import Tensor
 
 from mil.kernels.attn_pool.sums import BagGradients
+from mil.kernels.attn_pool.triton_forward import FEW_BRANCHES
 from mil.kernels.compile import Variant
 from mil.kernels.segments import split_bags
 from mil.kernels.triton_helpers import segment_rows, split_float32
+from mil.kernels.tuning import tuned
 
 
 @triton.jit
@@ -118,7 +120,7 @@ def _backward_kernel(
 
 def config(dtype: torch.dtype, branches: int, dim: int) -> dict[str, int]:
     """Block sizes, warps and stages; BLOCK_K is the branches, padded. Not tuned on a GPU yet."""
-    few = branches <= 16
+    few = branches <= FEW_BRANCHES
     if dtype == torch.float32:
         rows, columns, warps = (64, 32, 4) if few else (32, 32, 8)
     else:
@@ -155,6 +157,8 @@ def attn_pool_backward(
     branches = scores.shape[1]
     bags = len(offsets) - 1
     blocks = config(features.dtype, branches, dim)
+    if branches <= FEW_BRANCHES:
+        blocks |= tuned("attn_pool.backward", features.dtype, dim, features.device)
     segments = split_bags(offsets, tiles, blocks["BLOCK_N"])
     # Half precision has no tiny numbers: do is multiplied as numbers of at most 1.
     do_scale = shared.do.abs().amax(-1).clamp(min=torch.finfo(torch.float32).tiny)

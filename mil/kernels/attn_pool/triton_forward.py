@@ -15,7 +15,9 @@ from mil.kernels.attn_pool.sums import SoftmaxSums
 from mil.kernels.compile import Variant
 from mil.kernels.segments import split_bags
 from mil.kernels.triton_helpers import full_dot, segment_rows
+from mil.kernels.tuning import tuned
 
+FEW_BRANCHES = 16  # of which a block has room in registers for larger ones
 MIN_ROWS = 128  # rows of a segment
 # Segments of full bags times blocks of columns, unless the columns alone are many.
 MAX_PROGRAMS = 1024
@@ -295,7 +297,7 @@ def config(dtype: torch.dtype, branches: int, dim: int) -> dict[str, dict[str, i
     BLOCK_D columns of features (16 KiB); the second BLOCK_G segments times BLOCK_D
     columns.
     """
-    few = branches <= 16
+    few = branches <= FEW_BRANCHES
     # Rows that do not begin at multiples of 16 are read number by number: many branches
     # then leave registers for half as many rows.
     rows = 32 if dim % 16 and not few else 64
@@ -346,6 +348,8 @@ def attn_pool_forward(scores: Tensor, features: Tensor, offsets: Tensor) -> Soft
     branches = scores.shape[1]
     bags = len(offsets) - 1
     blocks = config(features.dtype, branches, dim)
+    if branches <= FEW_BRANCHES:
+        blocks["segments"] |= tuned("attn_pool.forward", features.dtype, dim, features.device)
     columns = triton.cdiv(dim, blocks["segments"]["BLOCK_D"])
     segments = split_bags(offsets, tiles, rows_per_segment(tiles, columns))
     num_segments = len(segments.bag_of)

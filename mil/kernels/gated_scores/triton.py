@@ -18,6 +18,7 @@ from mil.kernels.compile import Variant
 from mil.kernels.gated_scores.reference import GateWeights
 from mil.kernels.gated_scores.sums import WeightGradients, stacked
 from mil.kernels.triton_helpers import full_dot
+from mil.kernels.tuning import tuned
 
 # Branches, padded: the narrowest block that the matrix units multiply by.
 BLOCK_BRANCHES = 16
@@ -251,6 +252,7 @@ def gated_scores_forward(hidden: Tensor, gates: GpuGates, scores: Tensor) -> Non
     """Scores of hidden rows, written into `scores` [tiles, branches], float32."""
     (tiles, width), (branches, attention) = hidden.shape, gates.score.shape
     blocks = config(hidden.dtype, width, backward=False)
+    blocks |= tuned("gated_scores.forward", hidden.dtype, width, hidden.device)
     _forward_kernel[(triton.cdiv(tiles, blocks["BLOCK_N"]),)](
         hidden,
         gates.weights,
@@ -288,6 +290,7 @@ def gated_scores_backward(
     """
     width, (branches, attention) = hidden.shape[1], gates.score.shape
     blocks = config(hidden.dtype, width, backward=True)
+    blocks |= tuned("gated_scores.backward", hidden.dtype, width, hidden.device)
     max_rows = max(blocks["BLOCK_N"], CHUNK_BYTES // (hidden.itemsize * len(gates.weights)))
     rows = even_rows(len(hidden), max_rows)
     chunk_d_gates = hidden.new_empty(min(rows, len(hidden)), len(gates.weights))
