@@ -19,6 +19,8 @@ SLOW_RECIPES = {
     "acmil_mha",
     "dtfd",
     "transmil",
+    "ep_frozen",
+    "lama",
     "aem_camelyon16",
     "aem_camelyon17",
     "aem_lbc",
