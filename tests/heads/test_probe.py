@@ -115,10 +115,7 @@ def test_pooling_first_is_projecting_first():
     weights = log_attention(head.pool(bags).scores, OFFSETS).exp()
     values = head.values(bags.features).unflatten(1, (4, -1))
     first = torch.stack(
-        [
-            (weights[a:b, :, None] * values[a:b]).sum(0)
-            for a, b in itertools.pairwise(OFFSETS)
-        ]
+        [(weights[a:b, :, None] * values[a:b]).sum(0) for a, b in itertools.pairwise(OFFSETS)]
     )
     torch.testing.assert_close(head.values_of(head.pool(bags).rows), first)
 
