@@ -94,6 +94,9 @@ class HeadOutput(NamedTuple):
     embedding: Float[Tensor, "bags hidden"] | None = None
     teacher_embedding: Float[Tensor, "bags hidden"] | None = None
 
+    # Heads whose layers route tiles to attention heads: 1 where all are used alike.
+    head_balance: Float[Tensor, " bags"] | None = None
+
     # Statistics of the columns of `scores`, where pooling computed them on the way.
     attention_stats: AttentionStats | None = None
 

@@ -21,6 +21,13 @@ SLOW_RECIPES = {
     "transmil",
     "ep_frozen",
     "lama",
+    "mixed_agent",
+    "mixed_dynamic_mask",
+    "mixed_full",
+    "mixed_hyper",
+    "mixed_neighbourhood",
+    "mixed_nystrom",
+    "mixed_uniform",
     "aem_camelyon16",
     "aem_camelyon17",
     "aem_lbc",
@@ -37,7 +44,9 @@ BAGS = join([torch.randn(n, 16, generator=torch.Generator().manual_seed(n)) for 
 
 def planted(seed):
     features, labels = zip(*planted_bags(count=100, tiles=8, push=8.0, seed=seed), strict=True)
-    return join([torch.from_numpy(bag) for bag in features]), torch.tensor(labels)
+    grid = torch.tensor([(n % 4, n // 4) for n in range(8)]) * 256
+    bags = join([torch.from_numpy(bag) for bag in features], [grid] * 100)
+    return bags, torch.tensor(labels)
 
 
 def learn(head, bags, labels, weights):

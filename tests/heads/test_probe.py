@@ -10,19 +10,14 @@ from mil.bags import Bags, attention, join, log_attention
 from mil.errors import ConfigError
 from mil.heads import build_head
 from mil.heads._mha import QueryScores
+from tests.heads.waves import assert_rows, cosines, wave
 
 OFFSETS = torch.tensor([0, 5, 6, 8])
 
 
-def wave(number, *shape):
-    """Parameter: 0.5 sin(1 + flat index + 10 number)."""
-    index = torch.arange(math.prod(shape), dtype=torch.float64)
-    return (0.5 * torch.sin(1 + index + 10 * number)).view(shape)
-
-
 def tiles(dim):
     """Bags of 5, 1 and 2 tiles."""
-    return Bags(torch.cos(torch.arange(8 * dim, dtype=torch.float64)).view(8, dim), OFFSETS)
+    return Bags(cosines(8, dim), OFFSETS)
 
 
 def set_parameters(head, **values):
@@ -35,10 +30,6 @@ def set_parameters(head, **values):
 def built(name, dim, **options):
     torch.manual_seed(0)
     return build_head(name, options, dim=dim, classes=3).double().eval()
-
-
-def assert_rows(tensor, rows):
-    torch.testing.assert_close(tensor, torch.tensor(rows, dtype=torch.float64), rtol=0, atol=1e-11)
 
 
 # fmt: off
