@@ -99,6 +99,30 @@ class MixLayer(nn.Module):
         context = joined if self.collapse else self.out(joined)
         return Mixed(tiles + self.dropout(context), balance)
 
+    def rolled_out(
+        self,
+        attention: Float[Tensor, " tiles"],
+        tiles: Float[Tensor, "tiles hidden"],
+        places: Places,
+    ) -> Float[Tensor, " tiles"]:
+        """Attention to mixed tiles as attention to the tiles before: ``(a + a P) / 2``.
+
+        Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928; half is the tile itself.
+
+        Args:
+            attention: Attention to the tiles after this layer, one bag.
+            tiles: Tiles before this layer.
+            places: The bag.
+        """
+        normal = self.norm(tiles)
+        weights = None if self.router is None else self.router(normal)
+
+        def mix(rows: Rows) -> Tensor:
+            mixed: Tensor = self.mix(rows, places)
+            return mixed
+
+        return (attention + received(attention, mix, self.rows(normal), weights)) / 2
+
     def rows(self, normal: Float[Tensor, "tiles hidden"]) -> Rows:
         """Queries, keys and values by head; collapsed, keys and values are the tiles."""
         by_head: Callable[[Tensor], Tensor] = lambda row: row.unflatten(1, (-1, self.shape.width))  # noqa: E731
@@ -108,6 +132,38 @@ class MixLayer(nn.Module):
         return Rows(
             by_head(self.query(normal)), by_head(self.key(normal)), by_head(self.value(normal))
         )
+
+
+def received(
+    attention: Float[Tensor, " tiles"],
+    mix: Callable[[Rows], Tensor],
+    rows: Rows,
+    weights: Float[Tensor, "tiles heads"] | None = None,
+) -> Float[Tensor, " tiles"]:
+    """Attention that tiles receive through a mixer: ``a P``, P the mean map of its heads.
+
+    Mixed rows are ``P v``, so that one product of a vector with their Jacobian is enough,
+    whatever the mixer, and no map is needed.
+
+    Args:
+        attention: Attention to the mixed tiles.
+        mix: Mixed rows [tiles, heads, value width] of rows.
+        rows: Projected rows of the tiles.
+        weights: Weights of the heads of each tile; None: all alike.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        # What was computed in inference mode takes part in no gradient: copies do.
+        queries, keys, content = (row.detach().clone() for row in rows[:3])
+        values = content.clone().requires_grad_()
+        mixed = mix(Rows(queries, keys, values, content))
+        if weights is None:
+            weights = torch.ones_like(mixed[..., 0])
+        shares = weights / weights.sum(1, keepdim=True)
+        towards = torch.zeros_like(mixed)
+        # Any one channel of the values shows the map.
+        towards[..., 0] = attention.clone()[:, None] * shares.clone()
+        (gradient,) = torch.autograd.grad(mixed, values, towards)
+    return gradient[..., 0].sum(1)
 
 
 class HeadRouter(nn.Module):

@@ -5,11 +5,14 @@ save work. Without layers it is ABMIL. The layer is a transformer's without its 
 network; see `mil/heads/_mixers` for the sources of the mixers.
 """
 
+from typing import cast
+
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from mil.bags import Bags, HeadOutput
+from mil.bags import Bags, HeadOutput, log_attention, per_bag
 from mil.config import Section
 from mil.heads._dropout import Dropout
 from mil.heads._gated import GatedAttention, default_hidden
@@ -18,6 +21,8 @@ from mil.heads._mixers.base import Places
 from mil.heads._mixers.landmark import Options as LandmarkOptions
 from mil.heads._pooling import pool_by
 from mil.heads._precision import Classifier
+
+MIN_ATTENTION = 1e-12
 
 
 class Config(Section):
@@ -81,6 +86,27 @@ class Head(nn.Module):
             head_balance=_mean(of_layers),
             attention_stats=pooled.stats,
         )
+
+    def rollout(self, bags: Bags) -> Float[Tensor, " tiles"]:
+        """Attention to the tiles before they were mixed: whose features the answer came from.
+
+        `scores` are of mixed tiles, which carry what they heard from others. It sums to 1 over
+        each bag.
+        """
+        tiles = self.reduce(bags.features)
+        places = Places(bags.offsets, bags.coords)
+        before = []
+        for layer in self.layers:
+            before.append(tiles)
+            tiles = layer(tiles, places).tiles
+        attention = log_attention(self.attention(tiles), bags.offsets).exp()[:, 0]
+        for module, of_layer in zip(reversed(self.layers), reversed(before), strict=True):
+            layer = cast(MixLayer, module)
+            attention = layer.rolled_out(attention, of_layer, places)
+        # Nyström attention is not quite a probability.
+        positive = attention.clamp(min=MIN_ATTENTION)
+        of_bags = per_bag(positive, bags.offsets)
+        return torch.cat([of_bag / of_bag.sum() for of_bag in of_bags])
 
 
 def _mean(balances: list[Tensor]) -> Tensor | None:

@@ -6,8 +6,18 @@ import torch
 from mil.bags import Bags, join
 from mil.errors import ConfigError
 from mil.heads import build_head
+from mil.heads._mix_layer import received
+from mil.heads._mixers.base import Places, Rows
+from mil.kernels.bag_attn import bag_attn
 from mil.losses import total_loss
+from tests.heads.waves import assert_rows, wave
 
+# fmt: off
+ROLLOUT = [
+    0.128216769466, 0.162687925258, 0.185408709856, 0.161289810729, 0.127537385205,
+    0.113858054964, 0.121001344522,
+]
+# fmt: on
 LABELS = torch.tensor([0, 1, 0])
 
 
@@ -99,3 +109,62 @@ def test_samples_of_hyper_attention_are_the_same_at_every_prediction_and_saved()
     assert torch.equal(head(bags()).logits, head(bags()).logits)
     drawn = [head.train()(bags()).scores for _ in range(2)]
     assert not torch.equal(*drawn)
+
+
+def test_rollout_of_agent_maps_is_the_golden_one():
+    q, k = (wave(number, 2, 7, 4).transpose(0, 1) for number in range(2))
+    agents = wave(2, 2, 3, 4).transpose(0, 1)
+    whole, few = torch.tensor([0, 7]), torch.tensor([0, 3])
+
+    def mix(rows):
+        gathered, _ = bag_attn(agents, rows.keys, rows.values, few, whole)
+        return bag_attn(rows.queries, agents, gathered, whole, few)[0]
+
+    attention = wave(3, 7).softmax(0)
+    rolled = (attention + received(attention, mix, Rows(q, k, k))) / 2
+    assert_rows(rolled, ROLLOUT)
+
+
+MIXES = [
+    {"attention": "full", "heads": 2},
+    {"attention": "full", "heads": 4, "query_heads": 4, "key_heads": 2},
+    {"attention": "full", "heads": 4, "routed": 2, "shared": 1},
+    {"attention": "dynamic_mask", "heads": 2, "keep": 3},
+    {"attention": "landmark", "heads": 2},
+]
+
+
+@pytest.mark.parametrize("mix", MIXES, ids=str)
+def test_rollout_is_that_of_the_explicit_maps(mix):
+    head = built(layers=2, mix=mix).eval()
+    whole = bags()
+    alone = Bags(whole.features[5:], torch.tensor([0, 7]))
+    with torch.inference_mode():
+        rolled = head.rollout(alone)
+        torch.testing.assert_close(rolled, head.rollout(whole)[5:])
+    tiles, maps = head.reduce(alone.features), []
+    places = Places(alone.offsets, None)
+    for layer in head.layers:
+        maps.append(explicit_map(layer, tiles, places))
+        tiles = layer(tiles, places).tiles
+    attention = head.attention(tiles)[:, 0].softmax(0)
+    for of_layer in reversed(maps):
+        attention = (attention + attention @ of_layer) / 2
+    torch.testing.assert_close(rolled, attention)
+    assert rolled.sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def explicit_map(layer, tiles, places):
+    """Mean map of the heads [tiles, tiles], column by column."""
+    normal = layer.norm(tiles)
+    rows = layer.rows(normal)
+    weights = torch.ones(len(tiles), rows.queries.shape[1])
+    if layer.router is not None:
+        weights = layer.router(normal)
+    columns = []
+    for tile in range(len(tiles)):
+        values = torch.zeros_like(rows.values)
+        values[tile] = 1
+        mixed = layer.mix(Rows(rows.queries, rows.keys, values, rows.values), places)
+        columns.append((mixed[..., 0] * weights).sum(1) / weights.sum(1))
+    return torch.stack(columns, 1)

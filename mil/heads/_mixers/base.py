@@ -80,6 +80,8 @@ class Rows(NamedTuple):
     queries: Float[Tensor, "tiles query_heads width"]
     keys: Float[Tensor, "tiles key_heads width"]
     values: Float[Tensor, "tiles key_heads value_width"]
+    # Values by which a mixer chooses tiles; None: the values that it mixes.
+    content: Float[Tensor, "tiles key_heads value_width"] | None = None
 
 
 class Places(NamedTuple):

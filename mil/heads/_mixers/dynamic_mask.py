@@ -38,7 +38,7 @@ class Mixer(nn.Module):
 
     def forward(self, rows: Rows, places: Places) -> Tensor:
         """Mixed rows [tiles, query heads, value width]."""
-        bias = self.bias(rows.values)
+        bias = self.bias(rows.values if rows.content is None else rows.content)
         kept, ends = self._kept(bias, places)
         keys = _of_heads(rows.keys, kept)
         values = _of_heads(rows.values, kept)

@@ -24,5 +24,5 @@ class Mixer(nn.Module):
 
     def forward(self, rows: Rows, places: Places) -> Tensor:
         """Mixed rows [tiles, query heads, value width]."""
-        mixed, _ = bag_attn(*rows, places.offsets, places.offsets)
+        mixed, _ = bag_attn(*rows[:3], places.offsets, places.offsets)
         return mixed

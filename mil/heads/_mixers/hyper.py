@@ -57,7 +57,7 @@ class Mixer(nn.Module):
         count = len(rows.queries)
         whole = torch.tensor([0, count], device=rows.queries.device)
         if count <= self.options.exact_below:
-            return bag_attn(*rows, whole, whole)[0]
+            return bag_attn(*rows[:3], whole, whole)[0]
         samples = min(self.options.samples, count)
         size = (samples, rows.queries.shape[1])
         # The same samples at every prediction; in training from torch's own random state.

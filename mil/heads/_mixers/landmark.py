@@ -66,7 +66,7 @@ class Mixer(nn.Module):
     def forward(self, rows: Rows, places: Places) -> Tensor:
         """Mixed rows [tiles, query heads, value width]."""
         blocks = self._blocks(rows, places)
-        in_order = Rows(*(row[blocks.order] for row in rows))
+        in_order = Rows(*(row[blocks.order] for row in rows[:3]))
         mixed = mixed_by_blocks(in_order, blocks, places.offsets)
         return torch.zeros_like(mixed).index_copy(0, blocks.order, mixed)
 
@@ -127,7 +127,7 @@ def mixed_by_blocks(
     value_means = _means(rows.values, block_of, sizes)
     log_size = at_least_float32(sizes.to(rows.keys.dtype)).log()
     bias = log_size[:, None].expand(-1, rows.keys.shape[1])
-    near, near_lse = bag_attn(*rows, blocks.tile_offsets, blocks.tile_offsets)
+    near, near_lse = bag_attn(*rows[:3], blocks.tile_offsets, blocks.tile_offsets)
     far, far_lse = bag_attn(
         rows.queries, key_means, value_means, bag_offsets, blocks.bag_offsets, bias
     )

@@ -63,7 +63,7 @@ class Mixer(nn.Module):
             _moved(window_of(corners, self.options), first)
             for corners, first in zip(of_bags, firsts, strict=True)
         ]
-        return window_attn(*rows, torch.cat(windows, 1), self.bias)
+        return window_attn(*rows[:3], torch.cat(windows, 1), self.bias)
 
 
 def window_of(coords: Int[Tensor, "tiles 2"], options: Options) -> Int[Tensor, "window tiles"]:
