@@ -76,6 +76,9 @@ class HeadOutput(NamedTuple):
     scores: Float[Tensor, "tiles branches"]
     # Logits of each branch, trained for the same label.
     branch_logits: Float[Tensor, "bags branches classes"] | None = None
+    # Part of each branch in `logits`, of heads whose logits are a sum over branches and
+    # a bias.
+    branch_parts: Float[Tensor, "bags branches classes"] | None = None
     attention_heads: int = 1
     per_class: bool = False
 
@@ -90,6 +93,9 @@ class HeadOutput(NamedTuple):
     # Heads with a teacher: rows of the same bag by the student and by its teacher.
     embedding: Float[Tensor, "bags hidden"] | None = None
     teacher_embedding: Float[Tensor, "bags hidden"] | None = None
+
+    # Heads whose layers route tiles to attention heads: 1 where all are used alike.
+    head_balance: Float[Tensor, " bags"] | None = None
 
     # Statistics of the columns of `scores`, where pooling computed them on the way.
     attention_stats: AttentionStats | None = None

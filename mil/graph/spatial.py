@@ -43,7 +43,7 @@ def spatial_graph(coords: Int[Tensor, "tiles 2"], step: int | float | None = Non
     Raises:
         ValueError: the step is not positive.
     """
-    step = _step(coords) if step is None else step
+    step = grid_step(coords) if step is None else step
     if step <= 0:
         raise ValueError(f"the step between tiles must be positive, not {step}")
     scale = 2 / step
@@ -107,7 +107,7 @@ def _first_in_cell(
     return keys[first], tiles[first]
 
 
-def _step(coords: Int[Tensor, "tiles 2"]) -> float:
+def grid_step(coords: Int[Tensor, "tiles 2"]) -> float:
     """Smallest distance that is not rare between adjacent tiles of a row or column."""
     in_rows = _gaps(coords)
     in_columns = _gaps(coords.flip(1))

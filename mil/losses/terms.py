@@ -197,6 +197,18 @@ def teacher_consistency(
     return -(target * out.embedding.log_softmax(-1)).sum(-1).mean()
 
 
+def head_balance(
+    out: HeadOutput, bags: Bags, labels: Tensor, task: AnyTask = CLASSES
+) -> Float[Tensor, ""]:
+    """How unevenly tiles choose among routed attention heads, mean over bags; 0 when even.
+
+    Jin et al. 2024, https://arxiv.org/abs/2410.11842: number of heads times the sum over
+    them of mean gate and share of the tiles, here over the number of chosen heads, less 1.
+    """
+    balance = _required(out.head_balance, "head_balance", "mixed_abmil with mix: routed")
+    return balance.mean() - 1
+
+
 def _required(value: Value | None, term: str, heads: str) -> Value:
     """Part of a head's output that a term needs.
 
@@ -236,6 +248,7 @@ _TERMS: tuple[Term, ...] = (
     full_cross_entropy,
     sufficiency,
     teacher_consistency,
+    head_balance,
 )
 TERMS: dict[str, Term] = {term.__name__: term for term in _TERMS}
 

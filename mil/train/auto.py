@@ -25,6 +25,7 @@ WITH_HIDDEN = (
     "mean",
     "mha",
     "mhim",
+    "mixed_abmil",
     "transmil",
 )
 WITH_ATTENTION = (
@@ -36,6 +37,7 @@ WITH_ATTENTION = (
     "graph_select",
     "ibmil",
     "mhim",
+    "mixed_abmil",
 )
 # Heads whose option `dropout` a plan may set: with whitened features it raised the AUROC
 # of slides (acmil) or of tiles (abmil), and lowered neither.

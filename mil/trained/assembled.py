@@ -156,10 +156,13 @@ def average_outputs(
     branches = _present(outputs, "branch_logits")
     selected = _present(outputs, "selected")
     full = _present(outputs, "full_logits")
+    parts = _present(outputs, "branch_parts")
     return HeadOutput(
         logits=torch.stack([output.logits for output in outputs]).mean(0),
         scores=_average_scores(outputs, offsets),
         branch_logits=torch.cat(branches, 1) if branches else None,
+        # Parts of a mean: with the mean bias they sum to the mean logits.
+        branch_parts=torch.cat(parts, 1) / len(outputs) if parts else None,
         attention_heads=first.attention_heads,
         per_class=first.per_class,
         selected=torch.stack(selected).any(0) if selected else None,

@@ -24,6 +24,7 @@ STREAMING = (
     "mean",
     "mha",
     "mhim",
+    "probe",
 )
 
 

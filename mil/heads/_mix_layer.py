@@ -1,0 +1,222 @@
+"""A layer in which the tiles of a bag exchange information, by any mixer.
+
+``h + dropout(W_o · mix(Q, K, V))`` of normalised tiles, without a feed-forward network.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple, cast
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mil.errors import ConfigError
+from mil.heads._dropout import Dropout
+from mil.heads._mixers import (
+    agent,
+    dynamic_mask,
+    full,
+    hyper,
+    landmark,
+    neighbourhood,
+    nystrom,
+    uniform,
+)
+from mil.heads._mixers.base import MixOptions, Places, Rows, Shape
+from mil.kernels.dispatch import at_least_float32
+
+Mix = Annotated[
+    agent.Options
+    | dynamic_mask.Options
+    | full.Options
+    | hyper.Options
+    | landmark.Options
+    | neighbourhood.Options
+    | nystrom.Options
+    | uniform.Options,
+    Field(discriminator="attention"),
+]
+
+
+class Mixed(NamedTuple):
+    """Tiles after a layer."""
+
+    tiles: Float[Tensor, "tiles hidden"]
+    # Sum over routed heads of mean gate times share of tiles, over the number chosen;
+    # 1 when even, for each bag. None without routing.
+    balance: Float[Tensor, " bags"] | None
+
+
+def build_mixer(options: MixOptions, shape: Shape) -> nn.Module:
+    """The mixer of these options."""
+    module: Any = import_module(type(options).__module__)
+    return cast(nn.Module, module.Mixer(options, shape))
+
+
+def is_ordered(options: MixOptions) -> bool:
+    """Whether the mixer of these options depends on the order of a bag's tiles."""
+    module: Any = import_module(type(options).__module__)
+    return bool(module.Mixer.ordered)
+
+
+class MixLayer(nn.Module):
+    """Layer norm, projections by head, mixer, output layer, and the tile itself added."""
+
+    def __init__(self, options: MixOptions, hidden: int, dropout: float) -> None:
+        super().__init__()
+        if hidden % options.heads:
+            raise ConfigError(
+                f"mix: hidden must be a multiple of heads ({options.heads}), not {hidden}"
+            )
+        query_heads, key_heads = options.num_heads
+        self.shape = Shape(query_heads, key_heads, hidden // options.heads)
+        self.collapse = options.collapse
+        self.norm = nn.LayerNorm(hidden)
+        self.query = nn.Linear(hidden, query_heads * self.shape.width, bias=False)
+        self.mix = build_mixer(options, self.shape)
+        self.router = HeadRouter(options, hidden) if options.routed else None
+        self.dropout = Dropout(dropout)
+        if not options.collapse:
+            self.key = nn.Linear(hidden, key_heads * self.shape.width, bias=False)
+            self.value = nn.Linear(hidden, key_heads * self.shape.width, bias=False)
+            self.out = nn.Linear(query_heads * self.shape.width, hidden)
+            # Not zero, as residual layers often begin: context would never be learned.
+            nn.init.xavier_uniform_(self.out.weight)
+
+    def forward(self, tiles: Float[Tensor, "tiles hidden"], places: Places) -> Mixed:
+        """Tiles with context."""
+        normal = self.norm(tiles)
+        mixed = self.mix(self.rows(normal), places)
+        balance = None
+        if self.router is not None:
+            weights = self.router(normal)
+            mixed = mixed * weights[..., None].to(mixed.dtype)
+            balance = self.router.balance(normal, places)
+        joined = mixed.flatten(1)
+        context = joined if self.collapse else self.out(joined)
+        return Mixed(tiles + self.dropout(context), balance)
+
+    def rolled_out(
+        self,
+        attention: Float[Tensor, " tiles"],
+        tiles: Float[Tensor, "tiles hidden"],
+        places: Places,
+    ) -> Float[Tensor, " tiles"]:
+        """Attention to mixed tiles as attention to the tiles before: ``(a + a P) / 2``.
+
+        Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928; half is the tile itself.
+
+        Args:
+            attention: Attention to the tiles after this layer, one bag.
+            tiles: Tiles before this layer.
+            places: The bag.
+        """
+        normal = self.norm(tiles)
+        weights = None if self.router is None else self.router(normal)
+
+        def mix(rows: Rows) -> Tensor:
+            mixed: Tensor = self.mix(rows, places)
+            return mixed
+
+        return (attention + received(attention, mix, self.rows(normal), weights)) / 2
+
+    def rows(self, normal: Float[Tensor, "tiles hidden"]) -> Rows:
+        """Queries, keys and values by head; collapsed, keys and values are the tiles."""
+        by_head: Callable[[Tensor], Tensor] = lambda row: row.unflatten(1, (-1, self.shape.width))  # noqa: E731
+        if self.collapse:
+            own = by_head(normal)
+            return Rows(by_head(self.query(normal)), own, own)
+        return Rows(
+            by_head(self.query(normal)), by_head(self.key(normal)), by_head(self.value(normal))
+        )
+
+
+def received(
+    attention: Float[Tensor, " tiles"],
+    mix: Callable[[Rows], Tensor],
+    rows: Rows,
+    weights: Float[Tensor, "tiles heads"] | None = None,
+) -> Float[Tensor, " tiles"]:
+    """Attention that tiles receive through a mixer: ``a P``, P the mean map of its heads.
+
+    Mixed rows are ``P v``, so that one product of a vector with their Jacobian is enough,
+    whatever the mixer, and no map is needed.
+
+    Args:
+        attention: Attention to the mixed tiles.
+        mix: Mixed rows [tiles, heads, value width] of rows.
+        rows: Projected rows of the tiles.
+        weights: Weights of the heads of each tile; None: all alike.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        # What was computed in inference mode takes part in no gradient: copies do.
+        queries, keys, content = (row.detach().clone() for row in rows[:3])
+        values = content.clone().requires_grad_()
+        mixed = mix(Rows(queries, keys, values, content))
+        if weights is None:
+            weights = torch.ones_like(mixed[..., 0])
+        shares = weights / weights.sum(1, keepdim=True)
+        towards = torch.zeros_like(mixed)
+        # Any one channel of the values shows the map.
+        towards[..., 0] = attention.clone()[:, None] * shares.clone()
+        (gradient,) = torch.autograd.grad(mixed, values, towards)
+    return gradient[..., 0].sum(1)
+
+
+class HeadRouter(nn.Module):
+    """Weights of the heads for each tile, Jin et al. 2024, https://arxiv.org/abs/2410.11842.
+
+    Shared heads count for every tile, and of the others those with the largest gates. A
+    router that says nothing leaves a weight of 1 on every head that counts. As in the
+    published code, which renormalises over the chosen heads.
+    """
+
+    def __init__(self, options: MixOptions, hidden: int) -> None:
+        super().__init__()
+        query_heads, _ = options.num_heads
+        self.shared = options.shared
+        self.chosen = options.routed
+        self.gate = nn.Linear(hidden, query_heads - options.shared, bias=False)
+        # A softmax over a single head is 1.
+        several = options.shared > 1
+        self.of_shared = nn.Linear(hidden, options.shared, bias=False) if several else None
+        self.of_kinds = nn.Linear(hidden, 2, bias=False) if options.shared else None
+
+    def forward(self, tiles: Float[Tensor, "tiles hidden"]) -> Float[Tensor, "tiles heads"]:
+        """Weight of each head, shared ones first."""
+        gates, chosen = self._choice(tiles)
+        kept = gates * chosen
+        routed = self.chosen * kept / kept.sum(1, keepdim=True)
+        if self.of_kinds is None:
+            return routed
+        shared = torch.ones_like(routed[:, :1])
+        if self.of_shared is not None:
+            shared = self.shared * _softmax(self.of_shared(tiles))
+        kinds = 2 * _softmax(self.of_kinds(tiles))
+        return torch.cat([shared * kinds[:, :1], routed * kinds[:, 1:]], 1)
+
+    def balance(
+        self, tiles: Float[Tensor, "tiles hidden"], places: Places
+    ) -> Float[Tensor, " bags"]:
+        """Number of routed heads times mean gate times share of tiles that chose a head.
+
+        Summed over the heads and divided by the number of chosen ones: 1 when even.
+        """
+        gates, chosen = self._choice(tiles)
+        sizes = places.sizes()
+        of_bags = zip(gates.split(sizes), chosen.split(sizes), strict=True)
+        sums = [(gate.mean(0) * share.mean(0)).sum() for gate, share in of_bags]
+        return torch.stack(sums) * gates.shape[1] / self.chosen
+
+    def _choice(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
+        """Gates, and 1 for the heads that a tile chooses."""
+        gates = _softmax(self.gate(tiles))
+        largest = gates.topk(self.chosen, dim=1).indices
+        return gates, torch.zeros_like(gates).scatter(1, largest, 1.0)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return functional.softmax(at_least_float32(logits), dim=1)

@@ -1,0 +1,119 @@
+"""Neighbourhood attention, Hassani et al. 2025, https://arxiv.org/abs/2504.16922.
+
+Each tile attends to the tiles in a window of the slide around it. Published for whole grids,
+where windows shift inwards at the border; tissue is ragged, so here a window keeps its place
+and tiles that are not there are left out. In the interior of a grid the two are the same.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Int
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from mil.errors import DatasetError
+from mil.graph.spatial import grid_step
+from mil.heads._mixers.base import MixOptions, Places, Rows, Shape
+from mil.kernels.window_attn import window_attn
+
+
+class Options(MixOptions):
+    """Options of `attention: neighbourhood`."""
+
+    attention: Literal["neighbourhood"]
+    window: int = Field(7, gt=0, le=63, description="Side of the window in tiles, odd.")
+    stride: int = Field(
+        1,
+        gt=0,
+        description="Side of the squares of tiles that share a window, odd, at most window.",
+    )
+    dilation: int = Field(1, gt=0, le=64, description="Distance between tiles of a window.")
+
+    @model_validator(mode="after")
+    def _has_a_middle(self) -> "Options":
+        if self.window % 2 == 0:
+            raise ValueError(f"window: must be odd, not {self.window}")
+        if self.stride % 2 == 0 or self.stride > self.window:
+            raise ValueError(f"stride: must be odd and at most window, not {self.stride}")
+        return self
+
+
+class Mixer(nn.Module):
+    """Attention within a window, with a bias for each place in it."""
+
+    ordered = False
+
+    def __init__(self, options: Options, shape: Shape) -> None:
+        super().__init__()
+        self.options = options
+        # Without it the mixer could not tell left from right.
+        self.bias = nn.Parameter(torch.zeros(options.window**2, shape.query_heads))
+
+    def forward(self, rows: Rows, places: Places) -> Tensor:
+        """Mixed rows [tiles, query heads, value width]."""
+        if places.coords is None:
+            raise DatasetError(
+                "mix: attention: neighbourhood needs the coordinates of the tiles, which these "
+                "bags do not have; choose landmark or agent"
+            )
+        firsts = places.offsets[:-1].tolist()
+        of_bags = places.coords.split(places.sizes())
+        windows = [
+            _moved(window_of(corners, self.options), first)
+            for corners, first in zip(of_bags, firsts, strict=True)
+        ]
+        return window_attn(*rows[:3], torch.cat(windows, 1), self.bias)
+
+
+def window_of(coords: Int[Tensor, "tiles 2"], options: Options) -> Int[Tensor, "window tiles"]:
+    """Tile at each place of each tile's window, row by row; -1 where there is none.
+
+    Of tiles at one position the first is seen by others; every tile sees itself.
+
+    Args:
+        coords: Top left corners of one bag's tiles, level-0 pixels.
+        options: Window, stride and dilation.
+    """
+    step = grid_step(coords)
+    cells = ((coords - coords.amin(0)).double() / step).round().long()
+    dilation = options.dilation
+    # Squares of `stride` tiles are counted among the tiles of one residue.
+    residue = cells % dilation
+    number = cells // dilation
+    leader = number // options.stride * options.stride + options.stride // 2
+    reach = options.window // 2
+    # Room for windows that begin left of the first tile and end right of the last.
+    margin = dilation * (options.window + options.stride)
+    across = int(cells[:, 0].max()) + 2 * margin + 1
+    keys, tile_of = _first_in_cell(_key(cells + margin, across))
+    places = []
+    self_place = torch.arange(len(coords), device=coords.device)
+    for down in range(-reach, reach + 1):
+        for right in range(-reach, reach + 1):
+            shift = number.new_tensor([right, down])
+            cell = (leader + shift) * dilation + residue
+            key = _key(cell + margin, across)
+            index = torch.searchsorted(keys, key).clamp(max=len(keys) - 1)
+            there = tile_of[index].masked_fill(keys[index] != key, -1)
+            # At its own place a tile is itself, not the first of its position.
+            own = (cell == cells).all(1)
+            places.append(torch.where(own, self_place, there))
+    return torch.stack(places)
+
+
+def _key(cells: Tensor, across: int) -> Tensor:
+    return cells[:, 1] * across + cells[:, 0]
+
+
+def _first_in_cell(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys in ascending order, and the first tile of each."""
+    in_order, tiles = keys.sort(stable=True)
+    first = torch.ones_like(in_order, dtype=torch.bool)
+    first[1:] = in_order[1:] != in_order[:-1]
+    return in_order[first], tiles[first]
+
+
+def _moved(window: Tensor, first: int) -> Tensor:
+    """Numbers of a bag's tiles as numbers among the tiles of all bags."""
+    return torch.where(window < 0, window, window + first)

@@ -1,0 +1,113 @@
+"""Attention pooling over tiles that have exchanged information: mixing layers, then ABMIL.
+
+Which tiles attend to which is an option, `mix`: all to all, or one of the published ways to
+save work. Without layers it is ABMIL. The layer is a transformer's without its feed-forward
+network; see `mil/heads/_mixers` for the sources of the mixers.
+"""
+
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from mil.bags import Bags, HeadOutput, log_attention, per_bag
+from mil.config import Section
+from mil.heads._dropout import Dropout
+from mil.heads._gated import GatedAttention, default_hidden
+from mil.heads._mix_layer import Mix, MixLayer, is_ordered
+from mil.heads._mixers.base import Places
+from mil.heads._mixers.landmark import Options as LandmarkOptions
+from mil.heads._pooling import pool_by
+from mil.heads._precision import Classifier
+
+MIN_ATTENTION = 1e-12
+
+
+class Config(Section):
+    """Options of a recipe with `name: mixed_abmil`."""
+
+    hidden: int | None = Field(
+        None,
+        gt=0,
+        description="Width after the reducer, a multiple of the heads; if unset, half of the "
+        "feature dimension, rounded up to one.",
+    )
+    attention: int = Field(128, gt=0, description="Width of the attention branch.")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Dropout after the reducer and before the score, 0 to 1."
+    )
+    layers: int = Field(1, ge=0, le=100, description="Number of mixing layers (L); 0: ABMIL.")
+    mix: Mix = Field(
+        LandmarkOptions(attention="landmark"),
+        description="Which tiles attend to which: `attention` and its options.",
+    )
+    mix_dropout: float = Field(0.1, ge=0, lt=1, description="Dropout after a layer, 0 to 1.")
+
+    def width(self, dim: int) -> int:
+        """Width after the reducer, for features of `dim` numbers."""
+        if self.hidden is not None or not self.layers:
+            return default_hidden(self.hidden, dim)
+        return -(-default_hidden(None, dim) // self.mix.heads) * self.mix.heads
+
+
+class Head(nn.Module):
+    """Reduce each tile, mix the tiles of a bag, score, pool, classify."""
+
+    def __init__(self, config: Config, dim: int, classes: int) -> None:
+        super().__init__()
+        hidden = config.width(dim)
+        self.reduce = nn.Sequential(
+            nn.Linear(dim, hidden, bias=False), nn.ReLU(), Dropout(config.dropout)
+        )
+        self.layers = nn.ModuleList(
+            MixLayer(config.mix, hidden, config.mix_dropout) for _ in range(config.layers)
+        )
+        # A mixer that takes runs of the bag's order depends on it.
+        self.ordered = config.layers > 0 and is_ordered(config.mix)
+        self.attention = GatedAttention(hidden, config.attention, 1, config.dropout)
+        self.classify = Classifier(hidden, classes)
+
+    def forward(self, bags: Bags) -> HeadOutput:
+        """Classify each bag; the scores are of the mixed tiles."""
+        tiles = self.reduce(bags.features)
+        places = Places(bags.offsets, bags.coords)
+        balances = []
+        for layer in self.layers:
+            tiles, balance = layer(tiles, places)
+            balances.append(balance)
+        scores = self.attention(tiles)
+        pooled = pool_by(scores, tiles, bags.offsets)
+        of_layers = [balance for balance in balances if balance is not None]
+        return HeadOutput(
+            self.classify(pooled.rows[:, 0]),
+            scores,
+            head_balance=_mean(of_layers),
+            attention_stats=pooled.stats,
+        )
+
+    def rollout(self, bags: Bags) -> Float[Tensor, " tiles"]:
+        """Attention to the tiles before they were mixed: whose features the answer came from.
+
+        `scores` are of mixed tiles, which carry what they heard from others. It sums to 1 over
+        each bag.
+        """
+        tiles = self.reduce(bags.features)
+        places = Places(bags.offsets, bags.coords)
+        before = []
+        for layer in self.layers:
+            before.append(tiles)
+            tiles = layer(tiles, places).tiles
+        attention = log_attention(self.attention(tiles), bags.offsets).exp()[:, 0]
+        for module, of_layer in zip(reversed(self.layers), reversed(before), strict=True):
+            layer = cast(MixLayer, module)
+            attention = layer.rolled_out(attention, of_layer, places)
+        # Nyström attention is not quite a probability.
+        positive = attention.clamp(min=MIN_ATTENTION)
+        of_bags = per_bag(positive, bags.offsets)
+        return torch.cat([of_bag / of_bag.sum() for of_bag in of_bags])
+
+
+def _mean(balances: list[Tensor]) -> Tensor | None:
+    return torch.stack(balances).mean(0) if balances else None

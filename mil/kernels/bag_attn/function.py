@@ -1,0 +1,61 @@
+"""Attention between segments as an autograd function, tiled on a CPU."""
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from mil.kernels.bag_attn import cpu
+
+
+class Saved(NamedTuple):
+    """Tensors kept for the gradient."""
+
+    queries: Tensor  # [queries, heads, width]
+    keys: Tensor  # [keys, key heads, width]
+    values: Tensor  # [keys, key heads, value width]
+    query_offsets: Tensor  # [segments + 1]
+    key_offsets: Tensor  # [segments + 1]
+    key_bias: Tensor | None  # [keys, key heads]
+    rows: Tensor  # [queries, heads, value width], float32
+    lse: Tensor  # [queries, heads], float32
+
+
+class CpuBagAttn(Function):
+    """Tiled on a CPU; see `mil.kernels.bag_attn.bag_attn`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        query_offsets: Tensor,
+        key_offsets: Tensor,
+        key_bias: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Rows and log-sum-exps."""
+        rows, lse = cpu.bag_attn_forward(
+            queries, keys, values, query_offsets, key_offsets, key_bias
+        )
+        saved = Saved(queries, keys, values, query_offsets, key_offsets, key_bias, rows, lse)
+        ctx.save_for_backward(*saved)
+        return rows.to(values.dtype), lse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of queries, keys, values and biases."""
+        saved = Saved(*ctx.saved_tensors)
+        d_rows, d_lse = grads
+        gradients = cpu.bag_attn_backward(*saved, d_rows=d_rows, d_lse=d_lse)
+        d_bias = gradients.key_bias
+        return (
+            gradients.queries.to(saved.queries.dtype),
+            gradients.keys.to(saved.keys.dtype),
+            gradients.values.to(saved.values.dtype),
+            None,
+            None,
+            None if d_bias is None or saved.key_bias is None else d_bias.to(saved.key_bias.dtype),
+        )

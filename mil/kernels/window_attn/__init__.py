@@ -1,0 +1,42 @@
+"""Dot-product attention of each row to at most so many other rows, named by number."""
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mil.kernels.dispatch import Backend, choose_backend
+from mil.kernels.window_attn.function import TiledWindowAttn
+from mil.kernels.window_attn.reference import window_attn_reference
+
+
+def window_attn(
+    queries: Float[Tensor, "rows query_heads width"],
+    keys: Float[Tensor, "rows key_heads width"],
+    values: Float[Tensor, "rows key_heads value_width"],
+    neighbours: Int[Tensor, "window rows"],
+    bias: Float[Tensor, "window query_heads"],
+    *,
+    backend: Backend = "auto",
+) -> Float[Tensor, "rows query_heads value_width"]:
+    """Attention of row i to the rows ``neighbours[:, i]``.
+
+    ``s_in = q_i · k_j / sqrt(width) + b_n`` with ``j = neighbours[n, i]``,
+    ``o_i = softmax_n(s_in) v_j``.
+
+    Args:
+        queries: Rows that attend; their heads are a multiple of the key heads.
+        keys: Rows that are attended to.
+        values: Rows that are averaged.
+        neighbours: Number of the row at each place of the window; below 0: there is none.
+            Each row has at least one.
+        bias: Added to the scores of a place of the window.
+        backend: See `mil.kernels.dispatch.choose_backend`; on any device the tiled form holds
+            one place of the window at a time, the reference all of them. There is no Triton
+            form yet.
+
+    Returns:
+        Averaged rows, in the type of the values.
+    """
+    if choose_backend(backend, queries, keys, values) == "reference":
+        return window_attn_reference(queries, keys, values, neighbours, bias)
+    rows: Tensor = TiledWindowAttn.apply(queries, keys, values, neighbours, bias)
+    return rows

@@ -1,0 +1,112 @@
+"""Attention within a window as an autograd function, one place of the window at a time.
+
+Scores are computed again for the gradient: what is kept does not grow with the window.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+
+class Saved(NamedTuple):
+    """Tensors kept for the gradient."""
+
+    queries: Tensor  # [rows, heads, width]
+    keys: Tensor  # [rows, key heads, width]
+    values: Tensor  # [rows, key heads, value width]
+    neighbours: Tensor  # [window, rows]
+    bias: Tensor  # [window, heads]
+    rows: Tensor  # [rows, heads, value width], float32
+    lse: Tensor  # [rows, heads], float32
+
+
+class TiledWindowAttn(Function):
+    """See `mil.kernels.window_attn.window_attn`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, neighbours: Tensor, bias: Tensor
+    ) -> Tensor:
+        """Averaged rows."""
+        q = _scaled(queries, keys.shape[1])
+        m = q.new_full(q.shape[:3], -torch.inf)
+        l = torch.zeros_like(m)  # noqa: E741
+        acc = q.new_zeros(*q.shape[:3], values.shape[2])
+        for place, row_bias in zip(neighbours, _by_key_head(bias, keys.shape[1]), strict=True):
+            s, v = _scores(q, keys, place, row_bias), _taken(values, place)
+            m_next = torch.maximum(m, s)
+            factor = _exp_of_difference(m, m_next)
+            p = _exp_of_difference(s, m_next)
+            l = l * factor + p  # noqa: E741
+            acc = acc * factor[..., None] + p[..., None] * v
+            m = m_next
+        rows = (acc / l[..., None]).flatten(1, 2)
+        lse = (m + l.log()).flatten(1, 2)
+        saved = Saved(queries, keys, values, neighbours, bias, rows, lse)
+        ctx.save_for_backward(*saved)
+        return rows.to(values.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of queries, keys, values and biases."""
+        saved = Saved(*ctx.saved_tensors)
+        key_heads = saved.keys.shape[1]
+        q = _scaled(saved.queries, key_heads)
+        do = grads[0].float().unflatten(1, (key_heads, -1))
+        rows = saved.rows.unflatten(1, (key_heads, -1))
+        lse = saved.lse.unflatten(1, (key_heads, -1))
+        delta = (do * rows).sum(-1)
+        dq = torch.zeros_like(q)
+        dk = torch.zeros_like(saved.keys, dtype=torch.float32)
+        dv = torch.zeros_like(saved.values, dtype=torch.float32)
+        d_bias = []
+        for place, row_bias in zip(
+            saved.neighbours, _by_key_head(saved.bias, key_heads), strict=True
+        ):
+            k, v = _taken(saved.keys, place), _taken(saved.values, place)
+            # Where there is no neighbour the score is minus infinity, and p is 0.
+            p = (_scores(q, saved.keys, place, row_bias) - lse).exp()
+            ds = p * ((do * v).sum(-1) - delta)
+            dq += ds[..., None] * k
+            index = place.clamp(min=0)
+            dk.index_add_(0, index, (ds[..., None] * q).sum(2))
+            dv.index_add_(0, index, (p[..., None] * do).sum(2))
+            d_bias.append(ds.sum(0).flatten())
+        scale = saved.queries.shape[2] ** -0.5
+        return (
+            (dq.flatten(1, 2) * scale).to(saved.queries.dtype),
+            dk.to(saved.keys.dtype),
+            dv.to(saved.values.dtype),
+            None,
+            torch.stack(d_bias).to(saved.bias.dtype),
+        )
+
+
+def _scaled(queries: Tensor, key_heads: int) -> Tensor:
+    """Queries [rows, key heads, heads a key head, width], divided by sqrt(width), float32."""
+    scaled = queries.float() * queries.shape[2] ** -0.5
+    return scaled.unflatten(1, (key_heads, -1))
+
+
+def _by_key_head(bias: Tensor, key_heads: int) -> Tensor:
+    return bias.float().unflatten(1, (key_heads, -1))
+
+
+def _taken(rows: Tensor, place: Tensor) -> Tensor:
+    """Rows at a place of the window [rows, key heads, 1, width], float32; any row for none."""
+    return rows.index_select(0, place.clamp(min=0)).float()[:, :, None]
+
+
+def _scores(q: Tensor, keys: Tensor, place: Tensor, bias: Tensor) -> Tensor:
+    """Scores [rows, key heads, heads a key head]; minus infinity where there is no neighbour."""
+    scores = (q * _taken(keys, place)).sum(-1) + bias
+    return scores.masked_fill(place[:, None, None] < 0, -torch.inf)
+
+
+def _exp_of_difference(value: Tensor, largest: Tensor) -> Tensor:
+    """``exp(value - largest)``; 0 where both are minus infinity."""
+    return (value - largest).nan_to_num(nan=-torch.inf).exp()
