@@ -1,0 +1,290 @@
+"use strict";
+// The switches, the keyboard, and what happens when a slide is chosen.
+View.OPACITIES = [0, 0.25, 0.5, 0.75, 1];
+View.TILES_ACROSS = 5;
+
+View.Main = class {
+  constructor(study) {
+    this.study = study;
+    this.slide = null;
+    this.number = -1;
+    // The head of each panel and one of its trainings; null: their mean.
+    this.heads = [{head: 0, member: null}, null];
+    this.layers = [null, null];
+    document.title = `${study.title} · mil view`;
+    View.byId("title").textContent = study.title;
+    View.byId("title").title = study.title;
+    this.list = new View.List(study, (number) => this.choose(number));
+    this.panels = new View.Panels(View.byId("plots"), {
+      point: (panel, x, y) => this.point(panel, x, y, (tile) => this.side.hovered(tile)),
+      leave: () => View.byId("hovered").replaceChildren(
+        View.element("p", {className: "quiet", textContent: "point at a tile"})),
+      tap: (panel, x, y) => this.point(panel, x, y, (tile) => this.tapped(tile)),
+      moved: (viewport) => View.scaleBar(
+        View.byId("scale-bar"), this.slide?.frame?.unit_um ?? 0, viewport.units),
+    });
+    this.side = new View.Side((tile) => this.fly(tile));
+    View.fill(View.byId("scale"), study.scales.map((name) => View.option(name, name)), "percentile");
+    this.connect();
+    this.list.setHead(0);
+    View.say(...study.notes);
+  }
+
+  connect() {
+    for (const id of ["kind", "column", "branch", "scale", "colours"]) {
+      View.byId(id).addEventListener("change", () => this.changed());
+    }
+    View.byId("opacity").addEventListener("input", () => this.panels.setOpacity(this.opacity));
+    View.byId("outlines").addEventListener("change", () => this.panels.setOutlines(View.byId("outlines").checked));
+    View.byId("help-button").addEventListener("click", () => View.byId("help").showModal());
+    document.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  get opacity() { return Number(View.byId("opacity").value); }
+
+  async choose(number) {
+    this.number = number;
+    this.list.select(number);
+    document.body.dataset.ready = "";
+    try {
+      const slide = await View.get(`slide/${number}`);
+      // Another slide was chosen while this one was read.
+      if (this.number !== number) return;
+      slide.overviewUrl = slide.has_overview ? `slide/${number}/overview` : "";
+      slide.pixelsUrl = slide.has_pixels ? `slide/${number}/pixels/{Z}/{X}/{Y}` : "";
+      this.slide = slide;
+      View.byId("kind").dataset.wanted ??= "attention";
+      this.fillSwitches();
+      await this.draw(number);
+    } catch (error) {
+      View.say(error.message);
+    }
+  }
+
+  head(panel) {
+    const chosen = this.heads[panel];
+    return chosen && this.slide ? this.slide.heads[chosen.head] : null;
+  }
+
+  fillSwitches() {
+    const head = this.head(0) ?? {kinds: [], columns: [], branches: 0, interest: 0};
+    const kind = View.byId("kind");
+    const titles = Object.fromEntries(this.study.kinds.map(({name, title}) => [name, title]));
+    View.fill(kind, head.kinds.map((name) => View.option(name, titles[name])), kind.dataset.wanted);
+    const isAttention = kind.value === "attention" || !kind.value;
+    const column = View.byId("column");
+    const wanted = column.value === "" || column.options.length !== head.columns.length ? head.interest : column.value;
+    View.fill(column, head.columns.map((name, index) => View.option(index, name)), wanted);
+    column.parentElement.hidden = isAttention || head.columns.length < 2;
+    const branch = View.byId("branch");
+    const branches = Array.from({length: head.branches}, (_, index) => View.option(index, `branch ${index + 1}`));
+    View.fill(branch, [View.option("", "mean"), ...branches], branch.value);
+    branch.parentElement.hidden = !isAttention || head.branches < 2;
+    const colours = View.byId("colours");
+    const names = this.study.colours[isAttention ? "attention" : "signed"];
+    View.fill(colours, names.map((name) => View.option(name, name)), colours.value);
+  }
+
+  layerQuery(panel) {
+    const chosen = this.heads[panel];
+    const head = this.head(panel);
+    if (!chosen || !head || !head.drawn) return null;
+    const kind = View.byId("kind").value || "attention";
+    // The second head may lack what the first has.
+    if (!head.kinds.includes(kind)) return null;
+    const branch = View.byId("branch").value;
+    const hasBranch = kind === "attention" && branch !== "" && Number(branch) < head.branches;
+    return View.query({
+      head: chosen.head, member: chosen.member, kind,
+      column: kind === "attention" ? null : View.byId("column").value,
+      branch: hasBranch ? branch : null,
+      scale: View.byId("scale").value, colours: View.byId("colours").value,
+    });
+  }
+
+  layerUrl(panel) {
+    const query = this.layerQuery(panel);
+    return query && `slide/${this.number}/layer/{Z}/{X}/{Y}?${query}`;
+  }
+
+  async draw(number) {
+    const shown = this.heads[1] ? [0, 1] : [0];
+    this.captions();
+    await this.panels.build(this.slide, shown.map((panel) => this.layerUrl(panel)), this.opacity);
+    this.panels.setOutlines(View.byId("outlines").checked);
+    await this.describe(number);
+  }
+
+  async changed() {
+    const kind = View.byId("kind");
+    kind.dataset.wanted = kind.value || "attention";
+    if (!this.slide) return;
+    document.body.dataset.ready = "";
+    this.fillSwitches();
+    const panels = this.heads[1] ? [0, 1] : [0];
+    const urls = panels.map((panel) => this.layerUrl(panel));
+    if (urls.some((url, panel) => Boolean(url) !== Boolean(this.panels.shown[panel]?.layer))) {
+      await this.draw(this.number);
+      return;
+    }
+    urls.forEach((url, panel) => url && this.panels.setLayer(panel, url));
+    await this.describe(this.number);
+  }
+
+  // Colour bars, tiles of the highest and lowest values, and notes.
+  async describe(number) {
+    const notes = [...this.slide.notes];
+    for (const panel of [0, 1]) {
+      const head = this.head(panel);
+      if (head) notes.push(...head.notes);
+      const query = this.layerQuery(panel);
+      let layer = null;
+      try {
+        layer = query && await View.get(`slide/${number}/map?${query}`);
+      } catch (error) {
+        notes.push(error.message);
+      }
+      if (this.number !== number) return;
+      this.layers[panel] = layer;
+      const caption = document.querySelector(`.caption[data-panel="${panel}"]`);
+      const bar = caption.querySelector(".bar");
+      if (bar) View.colourBar(bar, layer);
+      const caution = caption.querySelector(".caution");
+      if (caution) caution.textContent = caution.title = layer?.note ?? "";
+      if (panel === 0) {
+        this.side.ranked(layer, (tile) => `slide/${number}/tile/${tile.tile}?head=${this.heads[0].head}`);
+      }
+    }
+    View.say(...new Set(notes));
+    document.body.dataset.ready = String(number);
+  }
+
+  captions() {
+    for (const panel of [0, 1]) {
+      const caption = document.querySelector(`.caption[data-panel="${panel}"]`);
+      caption.hidden = panel === 1 && this.study.heads.length === 0;
+      caption.replaceChildren(View.element("div", {className: "head"}, this.headSelect(panel), this.prediction(panel)));
+      if (this.heads[panel]) {
+        caption.append(View.element("div", {className: "bar"}), View.element("div", {className: "caution"}));
+      }
+    }
+  }
+
+  headSelect(panel) {
+    const select = View.element("select", {className: "head-select"});
+    select.setAttribute("aria-label", panel ? "second head" : "head");
+    if (panel) select.append(View.option("", "no second head"));
+    this.study.heads.forEach((head, index) => {
+      const members = this.slide.heads[index].members;
+      const held = members.filter((member) => !member.seen).length || members.length;
+      const mean = held > 1 ? `, mean of ${held}` : "";
+      select.append(View.option(`${index}:`, `${head.title} · ${head.tiling}${mean}`));
+      if (members.length < 2) return;
+      members.forEach((member, number) => select.append(View.option(`${index}:${number}`,
+        `${head.title}, ${member.title}${member.seen ? " (trained on this slide)" : ""}`)));
+    });
+    const chosen = this.heads[panel];
+    select.value = chosen ? `${chosen.head}:${chosen.member ?? ""}` : "";
+    select.addEventListener("change", () => this.setHead(panel, select.value));
+    return select;
+  }
+
+  setHead(panel, value) {
+    const [head, member] = value.split(":");
+    this.heads[panel] = value ? {head: Number(head), member: member ? Number(member) : null} : null;
+    if (panel === 0) this.list.setHead(this.heads[0].head);
+    document.body.dataset.ready = "";
+    this.fillSwitches();
+    this.draw(this.number);
+  }
+
+  prediction(panel) {
+    const chosen = this.heads[panel];
+    const row = this.study.slides[this.number];
+    const called = chosen && row.called[chosen.head];
+    if (!called) return View.element("span", {className: "prediction"});
+    const predicted = called.predicted ? `, predicted ${called.predicted}` : "";
+    const label = row.label ? `, label ${row.label}` : "";
+    const text = `${this.study.heads[chosen.head].column} = ${View.number(called.value)}${predicted}${label}`;
+    return View.element("span", {className: `prediction${called.wrong ? " wrong" : ""}`, textContent: text, title: text});
+  }
+
+  point(panel, x, y, shown) {
+    const query = this.layerQuery(Math.max(panel, 0));
+    if (!query) return;
+    const place = View.query({x: x.toFixed(2), y: y.toFixed(2)});
+    const number = this.number;
+    this.side.ask(`slide/${number}/at?${query}&${place}`, (tile) => {
+      if (this.number === number) shown(tile);
+    });
+  }
+
+  tapped(tile) {
+    this.side.hovered(tile);
+    this.panels.mark([0, 1], tile);
+  }
+
+  fly(tile) {
+    if (tile.x === undefined || !this.panels.x) return;
+    this.panels.mark([0, 1], tile);
+    const units = tile.side * View.TILES_ACROSS / Math.min(this.panels.width(), this.panels.host.clientHeight);
+    this.panels.fly({x: tile.x + tile.side / 2, y: tile.y + tile.side / 2, units});
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const typing = event.target.matches?.("input[type=search], select, dialog *");
+    if (typing) {
+      if (event.key === "Escape") event.target.blur();
+      return;
+    }
+    const action = this.keys()[event.key];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  }
+
+  keys() {
+    const kind = (number) => () => {
+      const select = View.byId("kind");
+      if (select.options.length <= number) return;
+      select.selectedIndex = number;
+      this.changed();
+    };
+    return {
+      ArrowDown: () => this.list.step(1), ArrowRight: () => this.list.step(1),
+      ArrowUp: () => this.list.step(-1), ArrowLeft: () => this.list.step(-1),
+      "+": () => this.panels.zoom(1.5), "=": () => this.panels.zoom(1.5), "-": () => this.panels.zoom(1 / 1.5),
+      0: () => this.panels.slide?.frame && this.panels.show(this.panels.whole()),
+      1: kind(0), 2: kind(1), 3: kind(2),
+      o: () => this.cycleOpacity(),
+      t: () => View.byId("outlines").click(),
+      b: () => this.toggleSecond(),
+      "/": () => View.byId("filter").focus(),
+      "?": () => View.byId("help").showModal(),
+    };
+  }
+
+  cycleOpacity() {
+    const next = View.OPACITIES.find((one) => one > this.opacity + 1e-6) ?? View.OPACITIES[0];
+    View.byId("opacity").value = next;
+    this.panels.setOpacity(next);
+  }
+
+  toggleSecond() {
+    if (!this.slide || !this.study.heads.length) return;
+    const other = this.study.heads.length > 1 ? (this.heads[0].head + 1) % this.study.heads.length : 0;
+    this.setHead(1, this.heads[1] ? "" : `${other}:`);
+  }
+};
+
+View.start = async () => {
+  try {
+    View.main = new View.Main(await View.get("study"));
+    if (View.main.study.slides.length) await View.main.choose(View.main.list.order[0]);
+    else View.say("This study has no slides.");
+  } catch (error) {
+    View.say(error.message);
+  }
+};
+View.start();
