@@ -71,7 +71,9 @@ def frame_of(study: Study, slide: str, scores: Sequence[SlideScores]) -> SlideFr
     if placed.is_level0 and sized:
         first = np.minimum(corners.min(0), 0)
         last = np.maximum(corners.max(0) + side, sized)
-    frame = Frame(*map(float, first), *map(float, last - first), placed.unit_um)
+    left, top = map(float, first)
+    width, height = map(float, last - first)
+    frame = Frame(left, top, width, height, placed.unit_um)
     return SlideFrame(frame, sized, None, None, "", placed.is_level0, notes)
 
 
@@ -81,10 +83,11 @@ def _of_tiles(path: Path, geometry: TileGeometry, notes: Sequence[str]) -> Slide
     tissue = path.with_suffix(".geojson")
     left = geometry.origin_x_level0_px
     top = geometry.origin_y_level0_px
-    width, height = size[0] - left, size[1] - top
+    width: float = size[0] - left
+    height: float = size[1] - top
     if overview.is_file():
         # It shows the scanned part alone, which may end before the slide does.
-        width, height = _extent(overview, geometry, (width, height))
+        width, height = _extent(overview, geometry, (size[0] - left, size[1] - top))
     frame = None
     if width > 0 and height > 0:
         frame = Frame(left, top, width, height, geometry.mpp_level0)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple, TypeVar, cast, get_args
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from mil.view.study import HeadFolder, Study
 KINDS: tuple[MapKind, ...] = get_args(MapKind)
 # No slide is a kilometre wide: coordinates beyond that, or not finite, are damage.
 FARTHEST_UM = 1e9
+Value = TypeVar("Value")
 
 
 class Choice(NamedTuple):
@@ -91,7 +92,7 @@ class SlideScores:
         scores = [self.scores[number] for number in numbers]
         if choice.kind == "attention" and choice.branch is not None:
             return _branch_map(scores, choice.branch)
-        column = "" if choice.column is None else _item(self.columns, choice.column, "prediction")
+        column = "" if choice.column is None else item_of(self.columns, choice.column, "prediction")
         made = tile_map(choice.kind, records, scores, column)
         if made is None:
             raise ConfigError(
@@ -101,16 +102,21 @@ class SlideScores:
 
     def _members(self, member: int | None) -> Sequence[int]:
         if member is not None:
-            _item(self.scores, member, "head")
+            item_of(self.scores, member, "head")
             return [member]
         # A slide that all heads trained on is shown too, with a note.
         return self.unseen or range(len(self.scores))
 
 
-def _item(items: Sequence, number: int, noun: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def item_of(items: Sequence[Value] | np.ndarray, number: int, noun: str) -> Value:
+    """An item by its number, as a request names it.
+
+    Raises:
+        ConfigError: There is no such item.
+    """
     if not 0 <= number < len(items):
         raise ConfigError(f"there is no {noun} {number} of this slide")
-    return items[number]
+    return cast(Value, items[number])
 
 
 def _branch_map(scores: Sequence[HeadScores], branch: int) -> TileMap:

@@ -13,12 +13,14 @@ STYLE = "text/css; charset=utf-8"
 BOKEH = ("bokeh.min.js", "bokeh-api.min.js")
 # Our scripts in the order in which they are loaded.
 SCRIPTS = ("base.js", "list.js", "panels.js", "side.js", "main.js")
+# Those of the page of a single slide.
+EXPORT_SCRIPTS = ("base.js", "panels.js", "side.js", "export.js")
 STYLES = ("view.css",)
 
 
 def page_html() -> str:
     """The page. It names nothing of the study: that comes as data, and is shown as text."""
-    return _own("page.html")
+    return own_file("page.html")
 
 
 @cache
@@ -31,9 +33,9 @@ def static_file(name: str) -> tuple[str, bytes] | None:
     if name in BOKEH:
         return SCRIPT, bokeh_script(name).encode()
     if name in SCRIPTS:
-        return SCRIPT, _own(name).encode()
+        return SCRIPT, own_file(name).encode()
     if name in STYLES:
-        return STYLE, _own(name).encode()
+        return STYLE, own_file(name).encode()
     return None
 
 
@@ -55,5 +57,6 @@ def bokeh_script(name: str) -> str:
         ) from None
 
 
-def _own(name: str) -> str:
+def own_file(name: str) -> str:
+    """Text of a file of `mil/view/static`."""
     return (files("mil.view") / "static" / name).read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ QUARTERINGS = 3
 DAMAGED = (224, 224, 224)
 DAMAGED_WORD = "cannot be decoded"
 WORD_COLOUR = (110, 110, 110)
-WORD_PX = 14
+WORD_PX = 14.0
 # Smallest grey square that has room for the word, pixels.
 ROOM_FOR_WORD_PX = 128
 # Side of a thumbnail, pixels.
@@ -82,7 +82,8 @@ class Slides:
 
     def _read(self, path: Path, scene: str, box: Box, size_px: int) -> bytes:
         with self._open.borrow((path, scene), lambda: SlideReader(path, scene=scene)) as reader:
-            return encoded(_square(reader, box, size_px, QUARTERINGS))
+            pixels = _square(reader, box, size_px, QUARTERINGS)
+            return encoded(_damaged(size_px) if pixels is None else pixels)
 
     def overview(self, path: Path, scene: str) -> bytes:
         """The scanned part of a slide as one small JPEG.
@@ -100,25 +101,27 @@ class Slides:
         return self._tiles.get((path, scene, "overview"), draw)
 
 
-def _square(reader: SlideReader, box: Box, size_px: int, quarterings: int) -> Pixels:
+def _square(reader: SlideReader, box: Box, size_px: int, quarterings: int) -> Pixels | None:
+    """Pixels of a square, grey where they cannot be decoded; None where none can."""
     try:
         side = min(box.width, box.height)
         return np.asarray(reader.read(box.left, box.top, side, size_px))
     except UnreadableSlideError:
         if not quarterings or size_px < 2:
-            return _damaged(size_px)
+            return None
     half = size_px // 2
     width = box.width / 2
     height = box.height / 2
     pixels = np.empty((2 * half, 2 * half, 3), np.uint8)
+    readable = False
     for down in (0, 1):
         for right in (0, 1):
             quarter = Box(box.left + right * width, box.top + down * height, width, height)
             place = np.s_[down * half : (down + 1) * half, right * half : (right + 1) * half]
-            pixels[place] = _square(reader, quarter, half, quarterings - 1)
-    if (pixels == DAMAGED_FILL).all():
-        return _damaged(size_px)
-    return pixels
+            read = _square(reader, quarter, half, quarterings - 1)
+            pixels[place] = _damaged(half) if read is None else read
+            readable = readable or read is not None
+    return pixels if readable else None
 
 
 def _damaged(size_px: int) -> Pixels:
@@ -130,16 +133,13 @@ def _damaged(size_px: int) -> Pixels:
     return np.asarray(image)
 
 
-DAMAGED_FILL = np.array(DAMAGED, np.uint8)
-
-
 def encoded(pixels: Pixels) -> bytes:
     """RGB pixels as JPEG."""
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=QUALITY))
 
 
-def thumbnail(path: Path, side_px: int = THUMBNAIL_PX) -> bytes:
-    """A small JPEG of an overview; its long side is `side_px` pixels.
+def thumbnail(path: Path | io.BytesIO, side_px: int = THUMBNAIL_PX) -> bytes:
+    """A small JPEG of an image; its long side is `side_px` pixels.
 
     Raises:
         FormatError: The file is no image.

@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from mil.errors import ConfigError, MilError
-from mil.view.maps import KINDS, Choice, MapKind
+from mil.view.layers import LayerChoice
+from mil.view.maps import KINDS, Choice
 from mil.view.page import page_html, static_file
-from mil.view.shown import LayerChoice, Shown
+from mil.view.shown import Shown
 
 JSON = "application/json; charset=utf-8"
 HTML = "text/html; charset=utf-8"
@@ -110,10 +111,11 @@ def layer_of(query: Query) -> LayerChoice:
         ValueError: A number is not one.
     """
     kind = _word(query, "kind", "attention")
-    if kind not in KINDS:
+    known = next((one for one in KINDS if one == kind), None)
+    if known is None:
         raise ConfigError(f"no kind of map is called {kind!r}; choose of {', '.join(KINDS)}")
     choice = Choice(
-        cast(MapKind, kind),
+        known,
         _number(query, "member"),
         _number(query, "column"),
         _number(query, "branch"),
@@ -148,16 +150,16 @@ def _tile(shown: Shown, numbers: Sequence[int], query: Query) -> Reply:
 
 def _layer(shown: Shown, numbers: Sequence[int], query: Query) -> Reply:
     zoom, column, row = numbers[1:]
-    return _image(PNG, shown.layer(numbers[0], layer_of(query), (zoom, column, row)))
+    return _image(PNG, shown.layers.tile(numbers[0], layer_of(query), (zoom, column, row)))
 
 
 def _map(shown: Shown, numbers: Sequence[int], query: Query) -> Reply:
-    return _json(shown.layer_json(numbers[0], layer_of(query)))
+    return _json(shown.layers.describe(numbers[0], layer_of(query)))
 
 
 def _at(shown: Shown, numbers: Sequence[int], query: Query) -> Reply:
     x, y = (float(_word(query, name, "")) for name in "xy")
-    content: dict[str, Any] | None = shown.at(numbers[0], layer_of(query), x, y)
+    content: dict[str, Any] | None = shown.layers.at(numbers[0], layer_of(query), x, y)
     return _json(content)
 
 

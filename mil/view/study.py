@@ -9,6 +9,8 @@ from mil.config import NAME, DatasetConfig
 from mil.errors import ConfigError, MilError, some
 from mil.io.results import METRICS, Metrics, Prediction, read_evaluation
 from mil.io.tables import Slide, read_dataset
+from mil.io.tables.conventions import SUFFIXES
+from mil.io.tables.ids import id_of
 from mil.io.tables.paths import locate, locate_annotation
 
 # Folders of files by TILING/ENCODER/HEAD.
@@ -97,9 +99,13 @@ class Study:
 
 
 def _of_stem(folder: Path, slide: str) -> Path | None:
-    """File of a folder whose name is a slide's id, with any ending or none."""
+    """Slide file of a folder whose name without its ending is a slide's id."""
     try:
-        files = [path for path in folder.iterdir() if slide in (path.name, path.stem)]
+        files = [
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in SUFFIXES and slide in (path.stem, id_of(path))
+        ]
     except OSError:
         return None
     return min(files, default=None)

@@ -160,6 +160,7 @@ View.Main = class {
   }
 
   captions() {
+    View.byId("captions").classList.toggle("single", !this.heads[1]);
     for (const panel of [0, 1]) {
       const caption = document.querySelector(`.caption[data-panel="${panel}"]`);
       caption.hidden = panel === 1 && this.study.heads.length === 0;
