@@ -30,6 +30,9 @@ View.Panels = class {
     this.host.replaceChildren();
     this.slide = slide;
     this.shown = sources.map(() => null);
+    this.x = this.y = null;
+    cancelAnimationFrame(this.flight);
+    // Nothing is known of a slide that was never tiled.
     if (!slide.frame) return;
     if (fresh || !this.viewport) this.viewport = this.whole();
     const {Plotting, Range1d} = Bokeh;
@@ -159,6 +162,7 @@ View.Panels = class {
   }
 
   show(viewport) {
+    if (!this.x) return;
     const finest = 1 / 16;
     const coarsest = this.whole().units * 4;
     this.viewport = {...viewport, units: Math.min(Math.max(viewport.units, finest), coarsest)};
@@ -171,7 +175,7 @@ View.Panels = class {
   }
 
   moved() {
-    if (this.restoring || this.settling) return;
+    if (this.restoring || this.settling || !this.x) return;
     const units = (this.x.end - this.x.start) / this.width();
     this.viewport = {
       x: (this.x.start + this.x.end) / 2, y: -(this.y.start + this.y.end) / 2, units,
