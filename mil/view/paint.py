@@ -12,6 +12,8 @@ from mil.view.pyramid import TILE_PX, Frame
 # Entry 0 of a palette is no colour at all, where no tile lies.
 NOTHING = 0
 COLOURS = 255
+# Side of a tile on the screen from which a line of one pixel cannot be a missing tile.
+FINE_SIDE_PX = 4.0
 
 
 class Places(NamedTuple):
@@ -88,6 +90,28 @@ def _summed(
     return sums[:height, :width]
 
 
+def _without_cracks(
+    means: Float[np.ndarray, "height width"],
+    number: Int[np.ndarray, "height width"],
+    *,
+    across: bool = False,
+) -> tuple[Float[np.ndarray, "height width"], Int[np.ndarray, "height width"]]:
+    """Fill lines of one pixel between two tiles with the value of the first.
+
+    Corners are whole level-0 pixels and sides are not, so that tiles that meet may be
+    apart by less than a pixel.
+    """
+    if across:
+        filled, counts = _without_cracks(means.T, number.T)
+        return filled.T, counts.T
+    means = means.copy()
+    number = number.copy()
+    cracks = (number[:, 1:-1] == 0) & (number[:, :-2] > 0) & (number[:, 2:] > 0)
+    means[:, 1:-1][cracks] = means[:, :-2][cracks]
+    number[:, 1:-1][cracks] = 1
+    return means, number
+
+
 def layer_png(
     shares: Float[np.ndarray, " tiles"],
     colours: UInt8[np.ndarray, "255 3"],
@@ -118,7 +142,15 @@ def painted_png(
     window: tuple[int, int, int, int],
 ) -> bytes:
     """Part of a score layer at any scale, a PNG; see `layer_png` and `coverage`."""
-    means, number = coverage(shares, places, frame, scale, window)
+    left, top, width, height = window
+    # A pixel more on each side, so that image tiles agree about what lies on their edges.
+    means, number = coverage(
+        shares, places, frame, scale, (left - 1, top - 1, width + 2, height + 2)
+    )
+    if places.side / scale >= FINE_SIDE_PX:
+        means, number = _without_cracks(*_without_cracks(means, number), across=True)
+    means = means[1:-1, 1:-1]
+    number = number[1:-1, 1:-1]
     # A sum of differences may leave a value just below 0 or above 1.
     steps = np.clip(np.floor(means * COLOURS + 1e-9), 0, COLOURS - 1).astype(np.uint8) + 1
     indices = np.where(number > 0, steps, NOTHING).astype(np.uint8)

@@ -62,6 +62,25 @@ def test_tiles_of_a_row_meet_and_nothing_is_drawn_where_there_is_none():
     assert (pixels[:, 340:, 3] == 0).all()
 
 
+@pytest.mark.parametrize("address", [(1, 0, 0), (1, 1, 0)])
+def test_a_gap_that_rounding_left_between_tiles_is_closed(address):
+    # Sides of 9.5 and whole corners: tiles at 510 and 520 are half a pixel apart.
+    corners = np.array([(x, 0) for x in (500, 510, 520)])
+    pixels = drawn([0, 0.5, 1], Places(corners, 9.5), Frame(0, 0, 1024, 600, 0.5), address)
+    row = pixels[4, :, 3]
+    across = row[500:] if address[1] == 0 else row[: 529 - 512]
+    assert (across == 255).all()
+
+
+def test_a_missing_tile_stays_a_hole():
+    places = Places(np.array([[0, 0], [2, 0], [6, 0]]), 2.0)
+    assert drawn([1, 1, 1], places, Frame(0, 0, 512, 512, 0.5))[0, :8, 3].tolist() == [
+        *[255] * 4,
+        *[0] * 2,
+        *[255] * 2,
+    ]
+
+
 def test_overlapping_tiles_show_their_mean():
     places = Places(np.array([[0, 0], [50, 0]]), 100.0)
     frame = Frame(0, 0, 512, 512, 0.5)

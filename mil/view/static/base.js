@@ -41,6 +41,13 @@ View.number = (value) => {
   return String(Number(value.toPrecision(4)));
 };
 
+// A number that fits under a tile.
+View.short = (value) => {
+  if (value === null || value === undefined) return "–";
+  const size = Math.abs(value);
+  return size !== 0 && (size < 1e-3 || size >= 1e5) ? value.toExponential(1) : String(Number(value.toPrecision(2)));
+};
+
 View.query = (values) => {
   const known = Object.entries(values).filter(([, value]) => value !== null && value !== "");
   return new URLSearchParams(known).toString();

@@ -56,9 +56,9 @@ View.Side = class {
   button(tile, image) {
     const picture = View.element("img", {alt: "", loading: "lazy", decoding: "async"});
     if (tile.x !== undefined) picture.src = image(tile);
-    const text = View.number(tile.value);
-    const button = View.element("button", {type: "button", title: `tile ${tile.tile}: ${text}`},
-      picture, View.element("span", {textContent: text}));
+    const title = `tile ${tile.tile}: ${View.number(tile.value)}`;
+    const button = View.element("button", {type: "button", title},
+      picture, View.element("span", {textContent: View.short(tile.value)}));
     button.dataset.tile = tile.tile;
     button.addEventListener("click", () => this.fly(tile));
     return button;
