@@ -20,6 +20,10 @@ View.SORTS = {
   state: {title: "state", key: (row) => (row.state === "ok" ? "~" : row.state)},
 };
 
+// Height of a row, pixels, as the styles have it; rows beyond the edges that are made too.
+View.ROW_PX = 58;
+View.SPARE_ROWS = 6;
+
 View.List = class {
   constructor(study, choose) {
     this.study = study;
@@ -28,76 +32,106 @@ View.List = class {
     this.order = study.slides.map((row, index) => index);
     this.selected = -1;
     this.rows = View.byId("rows");
-    this.made = study.slides.map((row, index) => this.row(row, index));
+    // As high as all rows; only those that can be seen are in it.
+    this.sheet = View.element("div", {className: "sheet"});
+    this.rows.replaceChildren(this.sheet);
+    this.texts = study.slides.map((row) =>
+      [row.slide, row.patient, row.label, row.split, row.state].join(" ").toLowerCase());
     View.fill(View.byId("sort"), Object.entries(View.SORTS).map(([name, sort]) => View.option(name, sort.title)), "table");
     View.byId("sort").addEventListener("change", () => this.show());
     View.byId("filter").addEventListener("input", () => this.show());
-    this.texts = study.slides.map((row) =>
-      [row.slide, row.patient, row.label, row.split, row.state].join(" ").toLowerCase());
+    this.rows.addEventListener("scroll", () => this.draw());
+    new ResizeObserver(() => this.draw()).observe(this.rows);
   }
 
-  row(slide, index) {
-    const image = View.element("img", {className: "thumb", alt: "", loading: "lazy", decoding: "async"});
-    image.src = `slide/${index}/thumbnail`;
+  row(index) {
+    const slide = this.study.slides[index];
+    const called = slide.called[this.head];
+    const image = View.element("img", {className: "thumb", alt: "", decoding: "async", src: `slide/${index}/thumbnail`});
+    const value = View.element("span", {className: "value", textContent: called ? View.number(called.value) : "–"});
+    value.classList.toggle("wrong", Boolean(called?.wrong));
+    value.title = `${this.study.heads[this.head]?.column ?? ""}${called?.predicted ? `, predicted ${called.predicted}` : ""}`;
+    const state = slide.state === "ok" ? "" : slide.state;
     const row = View.element("div", {className: "row"}, image,
-      View.element("span", {className: "name", textContent: slide.slide, title: slide.slide}),
-      View.element("span", {className: "value"}),
-      View.element("span", {className: "about"}),
-      View.element("span", {className: "about"}));
+      View.element("span", {className: "name", textContent: slide.slide, title: slide.slide}), value,
+      View.element("span", {
+        className: "about", title: slide.reason,
+        textContent: [slide.label, slide.split, state].filter(Boolean).join(" · "),
+      }),
+      View.element("span", {
+        className: "about", textContent: this.numbers(slide),
+        title: "spread: standard deviation of the prediction over all heads that held the slide out; "
+          + "entropy: evenness of attention, 1 is uniform",
+      }));
     row.setAttribute("role", "option");
+    row.setAttribute("aria-selected", String(index === this.selected));
     row.dataset.slide = index;
     row.addEventListener("click", () => this.choose(index));
     return row;
   }
 
-  fillRow(index) {
-    const slide = this.study.slides[index];
-    const [, , value, about, numbers] = this.made[index].children;
-    const called = slide.called[this.head];
-    value.textContent = called ? View.number(called.value) : "–";
-    value.classList.toggle("wrong", Boolean(called?.wrong));
-    value.title = `${this.study.heads[this.head]?.column ?? ""}${called?.predicted ? `, predicted ${called.predicted}` : ""}`;
-    const state = slide.state === "ok" ? "" : slide.state;
-    about.textContent = [slide.label, slide.split, state].filter(Boolean).join(" · ");
-    about.title = slide.reason;
+  numbers(slide) {
     const parts = [];
     if (slide.uncertainty !== null) parts.push(`spread ${slide.uncertainty.toPrecision(2)}`);
     const entropy = slide.entropy[this.head];
     if (entropy !== null && entropy !== undefined) parts.push(`entropy ${entropy.toPrecision(3)}`);
-    numbers.textContent = parts.join(" · ");
-    numbers.title = "spread: standard deviation of the prediction over all heads that held the slide out; "
-      + "entropy: evenness of attention, 1 is uniform";
+    return parts.join(" · ");
   }
 
   setHead(head) {
     this.head = head;
-    this.made.forEach((row, index) => this.fillRow(index));
     this.show();
   }
 
   show() {
     const sort = View.SORTS[View.byId("sort").value];
     const words = View.byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const keys = this.study.slides.map((row, index) => sort.key(row, index, this.head));
+    const keys = this.study.slides.map((row, index) => sort.key(row, index, this.head) ?? null);
     const sign = sort.down ? -1 : 1;
+    const natural = new Intl.Collator(undefined, {numeric: true});
     this.order = keys.map((key, index) => index)
       .filter((index) => words.every((word) => this.texts[index].includes(word)))
       .sort((one, other) => {
         const [a, b] = [keys[one], keys[other]];
         // Slides without the number come last in either order.
-        if ((a ?? null) === null || (b ?? null) === null) return ((a ?? null) === null) - ((b ?? null) === null) || one - other;
-        const order = typeof a === "string" ? a.localeCompare(b, undefined, {numeric: true}) : a - b;
-        return sign * order || one - other;
+        if (a === null || b === null) return (a === null) - (b === null) || one - other;
+        return sign * (typeof a === "string" ? natural.compare(a, b) : a - b) || one - other;
       });
-    this.rows.replaceChildren(...this.order.map((index) => this.made[index]));
-    View.byId("count").textContent = `${this.order.length} of ${this.made.length}`;
+    View.byId("count").textContent = `${this.order.length} of ${this.study.slides.length}`;
+    this.sheet.style.height = `${this.order.length * View.ROW_PX}px`;
+    this.sheet.replaceChildren();
+    this.draw();
+  }
+
+  // Rows that can be seen now; those that stay are kept, with their pictures.
+  draw() {
+    const first = Math.max(0, Math.floor(this.rows.scrollTop / View.ROW_PX) - View.SPARE_ROWS);
+    const last = Math.min(this.order.length,
+      Math.ceil((this.rows.scrollTop + this.rows.clientHeight) / View.ROW_PX) + View.SPARE_ROWS);
+    const there = new Map([...this.sheet.children].map((row) => [Number(row.dataset.slide), row]));
+    const seen = this.order.slice(first, last).map((index, place) => {
+      const row = there.get(index) ?? this.row(index);
+      row.style.top = `${(first + place) * View.ROW_PX}px`;
+      return row;
+    });
+    this.sheet.replaceChildren(...seen);
   }
 
   select(index) {
-    if (this.selected >= 0) this.made[this.selected].setAttribute("aria-selected", "false");
     this.selected = index;
-    this.made[index].setAttribute("aria-selected", "true");
-    this.made[index].scrollIntoView({block: "nearest"});
+    const at = this.order.indexOf(index);
+    if (at >= 0) {
+      const top = at * View.ROW_PX;
+      const bottom = top + View.ROW_PX;
+      if (top < this.rows.scrollTop) this.rows.scrollTop = top;
+      if (bottom > this.rows.scrollTop + this.rows.clientHeight) {
+        this.rows.scrollTop = bottom - this.rows.clientHeight;
+      }
+    }
+    this.draw();
+    for (const row of this.sheet.children) {
+      row.setAttribute("aria-selected", String(Number(row.dataset.slide) === index));
+    }
   }
 
   step(by) {
