@@ -54,32 +54,30 @@ def export_slide(shown: Shown, slide: str, out: Path) -> None:
 def _content(shown: Shown, number: int) -> dict[str, Any]:
     described = shown.slide_json(number)
     study = shown.describe()
+    row = study["slides"][number]
     overview = shown.overview(number)
+    of_heads = [shown.head_json(number, index) for index in range(len(study["heads"]))]
+    drawn = [index for index, head in enumerate(of_heads) if head["drawn"]]
     heads = [
         {
-            "title": f"{head['title']} · {head['tiling']}",
-            "column": head["column"],
+            "title": f"{study['heads'][index]['title']} · {study['heads'][index]['tiling']}",
+            "column": study["heads"][index]["column"],
             "layers": _layers(shown, number, index),
             "tiles": _tiles(shown, number, index),
         }
-        for index, head in enumerate(study["heads"])
-        if described["heads"][index]["drawn"]
+        for index in drawn
     ]
     return {
         "title": study["title"],
         "version": TOOL_VERSION,
-        "row": study["slides"][number],
-        "called": [
-            study["slides"][number]["called"][index]
-            for index in range(len(study["heads"]))
-            if described["heads"][index]["drawn"]
-        ],
+        "row": row,
+        "called": [row["called"][index] for index in drawn],
         "frame": described["frame"],
         "tissue": described["tissue"],
         "annotated": described["annotated"],
         "notes": [
             note
-            for notes in (described["notes"], *(head["notes"] for head in described["heads"]))
+            for notes in (described["notes"], *(head["notes"] for head in of_heads))
             for note in notes
         ],
         "overviewUrl": "" if overview is None else _data_uri("image/jpeg", overview),

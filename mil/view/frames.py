@@ -9,9 +9,9 @@ from shapely import MultiPolygon
 
 from mil.errors import FormatError, MilError
 from mil.io.annotations import PositiveClasses, read_annotation
-from mil.io.bags import read_header
+from mil.io.bags import BagPositions, read_positions
 from mil.io.tiles import TileGeometry, read_tiles
-from mil.view.maps import SlideScores
+from mil.view.maps import places_of
 from mil.view.pyramid import Frame
 from mil.view.study import Study
 
@@ -44,13 +44,12 @@ class SlideFrame:
     notes: Sequence[str]
 
 
-def frame_of(study: Study, slide: str, scores: Sequence[SlideScores]) -> SlideFrame:
-    """Frame of a slide: of its tiles file, else of its bag, else of its tiles.
+def frame_of(study: Study, slide: str) -> SlideFrame:
+    """Frame of a slide: of its tiles file, else of its bag.
 
     Args:
         study: The study.
         slide: Id of the slide.
-        scores: Scores of the slide by each head, for positions in micrometres.
     """
     notes: list[str] = []
     for tiling in study.tilings:
@@ -61,20 +60,33 @@ def frame_of(study: Study, slide: str, scores: Sequence[SlideScores]) -> SlideFr
             return _of_tiles(path, read_tiles(path).geometry, notes)
         except FormatError as error:
             notes.append(f"The tiles file is not used: {error}")
-    sized = _size_of_bag(study, slide)
-    placed = next((one for one in scores if one.places is not None), None)
-    if placed is None or placed.places is None:
-        return SlideFrame(None, sized, None, None, "", True, notes)
-    corners, side = placed.places
-    first = corners.min(0) - MARGIN * side
-    last = corners.max(0) + (1 + MARGIN) * side
-    if placed.is_level0 and sized:
-        first = np.minimum(corners.min(0), 0)
-        last = np.maximum(corners.max(0) + side, sized)
+    for head in study.heads:
+        path = study.bag_path(head, slide)
+        if path.is_file():
+            try:
+                return _of_bag(read_positions(path), notes)
+            except FormatError as error:
+                notes.append(f"The bag is not used: {error}")
+    return SlideFrame(None, None, None, None, "", True, notes)
+
+
+def _of_bag(bag: BagPositions, notes: Sequence[str]) -> SlideFrame:
+    """Frame of a slide that was not tiled here: the slide, or its tiles with a margin."""
+    size = None
+    if bag.width_level0_px and bag.height_level0_px:
+        size = bag.width_level0_px, bag.height_level0_px
+    places, unit_um, is_level0 = places_of(bag)
+    if is_level0 and size:
+        frame = Frame(0.0, 0.0, float(size[0]), float(size[1]), unit_um)
+        return SlideFrame(frame, size, None, None, "", True, notes)
+    if places is None or not len(places.corners):
+        return SlideFrame(None, size, None, None, "", True, notes)
+    first = places.corners.min(0) - MARGIN * places.side
+    last = places.corners.max(0) + (1 + MARGIN) * places.side
     left, top = map(float, first)
     width, height = map(float, last - first)
-    frame = Frame(left, top, width, height, placed.unit_um)
-    return SlideFrame(frame, sized, None, None, "", placed.is_level0, notes)
+    frame = Frame(left, top, width, height, unit_um)
+    return SlideFrame(frame, size, None, None, "", is_level0, notes)
 
 
 def _of_tiles(path: Path, geometry: TileGeometry, notes: Sequence[str]) -> SlideFrame:
@@ -120,20 +132,6 @@ def _extent(overview: Path, geometry: TileGeometry, most: tuple[int, int]) -> tu
     return extent[0], extent[1]
 
 
-def _size_of_bag(study: Study, slide: str) -> tuple[int, int] | None:
-    for head in study.heads:
-        path = study.bag_path(head, slide)
-        if not path.is_file():
-            continue
-        try:
-            header = read_header(path)
-        except FormatError:
-            continue
-        if header.width_level0_px and header.height_level0_px:
-            return header.width_level0_px, header.height_level0_px
-    return None
-
-
 @dataclass(frozen=True)
 class Outlines:
     """Rings of outlines, units of the frame.
@@ -149,14 +147,13 @@ class Outlines:
     notes: Sequence[str]
 
 
-def outlines_of(study: Study, slide: str, shown: SlideFrame, positive: str) -> Outlines:
+def outlines_of(study: Study, slide: str, shown: SlideFrame) -> Outlines:
     """Outlines of the tissue and of the annotated positive region, simplified.
 
     Args:
         study: The study.
         slide: Id of the slide.
         shown: Its frame.
-        positive: Class of interest of the heads; empty: labels are numbers.
     """
     if shown.frame is None or not shown.is_level0:
         return Outlines([], [], [])
@@ -174,7 +171,7 @@ def outlines_of(study: Study, slide: str, shown: SlideFrame, positive: str) -> O
     if path is not None and study.config is not None:
         # QuPath counts from the scanned part of a slide.
         origin = scanned if study.config.geojson_frame == "scanned" else (0, 0)
-        rule = PositiveClasses(tuple(study.config.annotation_classes), positive)
+        rule = PositiveClasses(tuple(study.config.annotation_classes), study.config.positive_class)
         try:
             annotated = read_annotation(path, origin).positive(rule)
         except MilError as error:

@@ -11,7 +11,7 @@ from mil.trained.tile_maps import MapKind, TileMap
 from mil.view.cache import Recent
 from mil.view.catalogue import short
 from mil.view.colours import as_hex, colours_named
-from mil.view.maps import Choice, SlideScores, item_of
+from mil.view.maps import Choice, SlideScores
 from mil.view.paint import Places, layer_png, painted_png
 from mil.view.pyramid import Frame
 from mil.view.scaling import Scaled, names_of_kinds, scaled
@@ -33,13 +33,6 @@ class LayerChoice(NamedTuple):
     colours: str = ""
 
 
-class ScoredSlide(NamedTuple):
-    """What a layer is made of: the frame of a slide and its scores by each head."""
-
-    frame: Frame | None
-    scores: tuple[SlideScores, ...]
-
-
 class _Layer(NamedTuple):
     tile_map: TileMap
     scaled: Scaled
@@ -50,16 +43,22 @@ class Layers:
     """Score layers of a study. Threads may share them.
 
     Args:
-        slide_of: Frame and scores of a slide, by its number.
+        frame_of: Frame of a slide, by its number.
+        scores_of: Scores of a slide by a head, by their numbers.
     """
 
-    def __init__(self, slide_of: Callable[[int], ScoredSlide]) -> None:
-        self._slide_of = slide_of
+    def __init__(
+        self,
+        frame_of: Callable[[int], Frame | None],
+        scores_of: Callable[[int, int], SlideScores],
+    ) -> None:
+        self._frame_of = frame_of
+        self._scores_of = scores_of
         self._layers: Recent[_Layer] = Recent(MOST_MAPS)
 
     def tile(self, number: int, layer: LayerChoice, address: tuple[int, int, int]) -> bytes | None:
         """Image tile of a score layer; None where it does not reach or has no positions."""
-        frame = self._slide_of(number).frame
+        frame = self._frame_of(number)
         made = self._layer(number, layer)
         if frame is None or made.places is None or not frame.holds(*address):
             return None
@@ -68,7 +67,7 @@ class Layers:
 
     def image(self, number: int, layer: LayerChoice, longest_px: int) -> bytes | None:
         """The whole score layer of a slide as one image; None: there are no positions."""
-        frame = self._slide_of(number).frame
+        frame = self._frame_of(number)
         made = self._layer(number, layer)
         if frame is None or made.places is None:
             return None
@@ -79,11 +78,11 @@ class Layers:
 
     def kinds(self, number: int, head: int) -> list[MapKind]:
         """Kinds of map that a head has of a slide."""
-        return item_of(self._slide_of(number).scores, head, "head").kinds
+        return self._scores_of(number, head).kinds
 
     def values(self, number: int, head: int) -> dict[str, Any] | None:
         """Places of all tiles and their values on each map; None: there are no positions."""
-        scores = item_of(self._slide_of(number).scores, head, "head")
+        scores = self._scores_of(number, head)
         if scores.places is None or not scores.scores:
             return None
         values: dict[str, list[float | None]] = {}
@@ -124,8 +123,7 @@ class Layers:
 
     def at(self, number: int, layer: LayerChoice, x: float, y: float) -> dict[str, Any] | None:
         """The tile at a point with its value on every map of a head; None: there is none."""
-        slide = self._slide_of(number)
-        scores = item_of(slide.scores, layer.head, "head")
+        scores = self._scores_of(number, layer.head)
         if scores.places is None or not scores.scores:
             return None
         hits = scores.places.at(x, y)
@@ -139,7 +137,7 @@ class Layers:
             choice = layer.choice._replace(kind=kind)
             if kind != "attention":
                 choice = choice._replace(branch=None)
-            made = self._layer(number, layer._replace(choice=choice))
+            made = self._layer(number, layer._replace(choice=choice, scale="percentile"))
             values += _values_of(made, tile)
         left, top = map(float, scores.places.corners[tile])
         return {
@@ -151,8 +149,7 @@ class Layers:
         }
 
     def _layer(self, number: int, layer: LayerChoice) -> _Layer:
-        slide = self._slide_of(number)
-        scores = item_of(slide.scores, layer.head, "head")
+        scores = self._scores_of(number, layer.head)
 
         def make() -> _Layer:
             tile_map = scores.map_of(layer.choice)
@@ -162,14 +159,14 @@ class Layers:
 
 
 def _values_of(made: _Layer, tile: int) -> list[dict[str, Any]]:
+    """Value of a tile on a map that is scaled by percentile."""
     tile_map = made.tile_map
     value = float(tile_map.values[tile])
     name = names_of_kinds()[tile_map.kind]
     if tile_map.is_signed:
         return [{"name": f"{name} ({tile_map.unit})", "value": short(value)}]
-    ranks = scaled(tile_map, "percentile")
     return [
         {"name": f"{name}, {tile_map.unit}", "value": short(value)},
         {"name": f"{name}, times uniform", "value": short(value * len(tile_map.values))},
-        {"name": f"{name}, percentile", "value": short(float(ranks.shares[tile]) * 100)},
+        {"name": f"{name}, percentile", "value": short(float(made.scaled.shares[tile]) * 100)},
     ]

@@ -47,8 +47,6 @@ class SlideScores:
         scores: Scores by each head; empty where the slide is not `ok`.
         unseen: Numbers of the heads that did not train on the slide.
         places: Positions of the tiles; None: the bag does not hold them.
-        unit_um: Micrometres per unit of the positions; 0: not known.
-        is_level0: Whether positions are in level-0 pixels.
         notes: Sentences on what is not there.
     """
 
@@ -56,8 +54,6 @@ class SlideScores:
     scores: Sequence[HeadScores]
     unseen: Sequence[int]
     places: Places | None
-    unit_um: float
-    is_level0: bool
     notes: Sequence[str]
 
     @property
@@ -156,7 +152,7 @@ def read_slide(study: Study, head: HeadFolder, slide: str) -> SlideScores:
             records, scores = _scores(path, bag, study.bag_path(head, slide))
         except FormatError as error:
             notes.append(f"Scores are not used: {error}")
-    places, unit_um, is_level0 = _places(bag)
+    places, _, _ = places_of(bag)
     if bag is not None and scores and places is None:
         notes.append("This bag does not say where its tiles are: their values cannot be drawn.")
     unseen = _unseen(records, head, slide)
@@ -167,7 +163,7 @@ def read_slide(study: Study, head: HeadFolder, slide: str) -> SlideScores:
             "Scores hold attention only: evidence of tiles is not in score files of earlier "
             "versions; run `mil score` again for it."
         )
-    return SlideScores(records, scores, unseen, places, unit_um, is_level0, notes)
+    return SlideScores(records, scores, unseen, places, notes)
 
 
 def _scores(
@@ -206,8 +202,11 @@ def _positions(study: Study, head: HeadFolder, slide: str) -> BagPositions:
     )
 
 
-def _places(bag: BagPositions | None) -> tuple[Places | None, float, bool]:
-    """Positions of the valid tiles, micrometres per unit, and whether units are pixels."""
+def places_of(bag: BagPositions | None) -> tuple[Places | None, float, bool]:
+    """Positions of a bag's valid tiles, micrometres per unit, whether units are pixels.
+
+    Places are None where they are not known; 0 micrometres: the unit is not known.
+    """
     if bag is None:
         return None, 0.0, True
     in_px = bag.positions()

@@ -8,11 +8,11 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-from mil.errors import FormatError, UnreadableSlideError
+from mil.errors import FormatError, MissingResolutionError, UnreadableSlideError
 from mil.io.font import picture_font
 from mil.io.slides import SlideReader, draw_overview
 from mil.view.cache import OpenFiles, Recent
-from mil.view.pyramid import TILE_PX, Box
+from mil.view.pyramid import TILE_PX, Box, Frame
 
 # Slides that stay open; each keeps up to 64 MB of decoded blocks.
 MOST_OPEN = 4
@@ -49,12 +49,17 @@ class Slides:
         """Close all slides."""
         self._open.close()
 
-    def check(self, path: Path, scene: str, size_px: tuple[int, int] | None) -> None:
-        """Open a slide, and refuse one of another size: its name may have been used twice.
+    def frame(self, path: Path, scene: str, size_px: tuple[int, int] | None) -> Frame:
+        """The scanned part of a slide; one of another size is refused.
+
+        Args:
+            path: Slide file.
+            scene: Image of the file; empty: its only one.
+            size_px: Width and height of level 0 that the results have; None: not known.
 
         Raises:
             SlideError: The slide cannot be opened.
-            FormatError: It is of another size.
+            FormatError: It is of another size: its name was used twice.
         """
         with self._open.borrow((path, scene), lambda: SlideReader(path, scene=scene)) as reader:
             if size_px is not None and reader.size_px != size_px:
@@ -63,6 +68,13 @@ class Slides:
                     f"{path}: has {width} x {height} px, but the slide of these results has "
                     f"{size_px[0]} x {size_px[1]}; give the folder of its slides with --slides-dir"
                 )
+            try:
+                unit_um = reader.resolution().mpp
+            except MissingResolutionError:
+                unit_um = 0.0
+            left, top = map(float, reader.origin_px)
+            width_px, height_px = map(float, reader.extent_px)
+            return Frame(left, top, width_px, height_px, unit_um)
 
     def region(self, path: Path, scene: str, box: Box, size_px: int = TILE_PX) -> bytes:
         """A square of a slide as JPEG; what cannot be decoded is grey with a word.

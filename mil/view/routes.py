@@ -132,6 +132,10 @@ def _slide(shown: Shown, numbers: Sequence[int], query: Query) -> Reply:
     return _json(shown.slide_json(numbers[0]))
 
 
+def _head(shown: Shown, numbers: Sequence[int], query: Query) -> Reply:
+    return _json(shown.head_json(*numbers))
+
+
 def _thumbnail(shown: Shown, numbers: Sequence[int], query: Query) -> Reply:
     return _image(JPEG, shown.thumbnail(numbers[0]))
 
@@ -166,6 +170,7 @@ def _at(shown: Shown, numbers: Sequence[int], query: Query) -> Reply:
 ROUTES: dict[str, Answer] = {
     "/study": _study,
     f"/slide/{NUMBER}": _slide,
+    f"/slide/{NUMBER}/head/{NUMBER}": _head,
     f"/slide/{NUMBER}/thumbnail": _thumbnail,
     f"/slide/{NUMBER}/overview": _overview,
     f"/slide/{NUMBER}/pixels/{NUMBER}/{NUMBER}/{NUMBER}": _pixels,

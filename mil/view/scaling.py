@@ -63,17 +63,16 @@ def _unsigned(tile_map: TileMap, scale: str) -> Scaled:
 def _signed(tile_map: TileMap, scale: str) -> Scaled:
     values = tile_map.values
     magnitudes = np.abs(values)
-    name = f"{names_of_kinds()[tile_map.kind]}, {tile_map.unit}"
+    name = names_of_kinds()[tile_map.kind]
     if scale == "percentile":
         signed = np.sign(values) * _percentiles(magnitudes)
-        label = f"{name}: percentile of the magnitude, with its sign"
-        return Scaled((signed + 100) / 200, -100.0, 100.0, label)
+        return Scaled((signed + 100) / 200, -100.0, 100.0, f"{name}, signed percentile")
     if scale == "relative":
         multiples = values / (float(magnitudes.mean()) or 1.0)
         shares = np.clip((multiples / RELATIVE_TOP + 1) / 2, 0, 1)
-        return Scaled(shares, -RELATIVE_TOP, RELATIVE_TOP, f"{name}: times the mean magnitude")
+        return Scaled(shares, -RELATIVE_TOP, RELATIVE_TOP, f"{name}, times the mean magnitude")
     top = float(magnitudes.max()) or 1.0
-    return Scaled((values / top + 1) / 2, -top, top, name)
+    return Scaled((values / top + 1) / 2, -top, top, f"{name}, {tile_map.unit}")
 
 
 def _percentiles(values: Float[np.ndarray, " tiles"]) -> Float[np.ndarray, " tiles"]:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,20 +13,21 @@ from mil.view.cache import Recent
 from mil.view.catalogue import SlideEntry, slides_of
 from mil.view.colours import names_of
 from mil.view.frames import SlideFrame, frame_of, outlines_of
-from mil.view.layers import Layers, ScoredSlide
+from mil.view.layers import Layers
 from mil.view.maps import KINDS, SlideScores, item_of, read_slide
 from mil.view.pixels import Slides, cut_from_overview, thumbnail
 from mil.view.pyramid import TILE_PX, Box, Frame
 from mil.view.scaling import SCALES, names_of_kinds
 from mil.view.study import Study
 
-# Slides whose scores are kept.
-MOST_SLIDES = 6
+# Slides whose frames are kept.
+MOST_SLIDES = 16
+# Score files that are kept, each of one slide by the heads of one recipe.
+MOST_SCORES = 12
 
 
 class _Slide(NamedTuple):
     shown: SlideFrame
-    scores: Sequence[SlideScores]
     file: Path | None
     notes: Sequence[str]
 
@@ -42,7 +44,8 @@ class Shown:
         self.entries: Sequence[SlideEntry] = slides_of(study)
         self.slides = Slides()
         self._slides: Recent[_Slide] = Recent(MOST_SLIDES)
-        self.layers = Layers(self._scored)
+        self._scores: Recent[SlideScores] = Recent(MOST_SCORES)
+        self.layers = Layers(self._frame, self.scores)
         # One reader of HDF5 at a time: its files are probed in a child process, which must
         # not be forked while another thread is inside the library.
         self._reading = threading.Lock()
@@ -81,18 +84,16 @@ class Shown:
         }
 
     def slide_json(self, number: int) -> dict[str, Any]:
-        """Frame, heads, outlines and notes of a slide."""
+        """Frame, outlines and notes of a slide."""
         slide = self._slide(number)
         entry = self.entries[number]
         frame = slide.shown.frame
-        positive = next((one.records[0].positive for one in slide.scores if one.records), "")
-        outlines = outlines_of(self.study, entry.slide, slide.shown, positive)
+        outlines = outlines_of(self.study, entry.slide, slide.shown)
         return {
             "slide": entry.slide,
             "frame": None if frame is None else self._frame_json(frame),
             "has_pixels": slide.file is not None,
             "has_overview": slide.shown.overview is not None or slide.file is not None,
-            "heads": [self._head_json(number, one) for number, one in enumerate(slide.scores)],
             "tissue": outlines.tissue,
             "annotated": outlines.annotated,
             "notes": list(dict.fromkeys([*slide.notes, *outlines.notes])),
@@ -101,7 +102,9 @@ class Shown:
     def _frame_json(self, frame: Frame) -> dict[str, Any]:
         return {**frame._asdict(), "max_zoom": frame.max_zoom}
 
-    def _head_json(self, number: int, scores: SlideScores) -> dict[str, Any]:
+    def head_json(self, number: int, head: int) -> dict[str, Any]:
+        """Maps, predictions and trainings of a head of a slide, and notes."""
+        scores = self.scores(number, head)
         return {
             "kinds": scores.kinds,
             "columns": [column_title(column) for column in scores.columns],
@@ -133,27 +136,42 @@ class Shown:
             raise ConfigError(f"there is no slide number {number} in this study")
         return self.entries[number]
 
+    def scores(self, number: int, head: int) -> SlideScores:
+        """Scores of a slide by the heads of one recipe.
+
+        Raises:
+            ConfigError: There is no such slide or head.
+        """
+        entry = self.entry(number)
+        folder = item_of(self.study.heads, head, "head")
+        with self._reading:
+            return self._scores.get(
+                (number, head), lambda: read_slide(self.study, folder, entry.slide)
+            )
+
     def _read(self, entry: SlideEntry) -> _Slide:
         study = self.study
-        scores = [read_slide(study, head, entry.slide) for head in study.heads]
-        shown = frame_of(study, entry.slide, scores)
+        shown = frame_of(study, entry.slide)
         notes = [*shown.notes]
         if entry.state != "ok":
             notes.insert(0, f"{entry.state}: {entry.reason}".removesuffix(": "))
         file = study.slide_file(entry.slide) if shown.is_level0 else None
         if file is None:
             notes.append("The slide's file is not on this machine: its overview is shown.")
-        else:
-            try:
-                self.slides.check(file, shown.scene, shown.size_px)
-            except MilError as error:
-                notes.append(f"The slide's file is not used: {error}")
-                file = None
-        return _Slide(shown, scores, file, notes)
+            return _Slide(shown, None, notes)
+        try:
+            frame = self.slides.frame(file, shown.scene, shown.size_px)
+        except MilError as error:
+            notes.append(f"The slide's file is not used: {error}")
+            return _Slide(shown, None, notes)
+        if shown.overview is None:
+            # Its own overview will be shown, which is of the scanned part.
+            unit_um = frame.unit_um if shown.frame is None else shown.frame.unit_um
+            shown = replace(shown, frame=frame._replace(unit_um=unit_um))
+        return _Slide(shown, file, notes)
 
-    def _scored(self, number: int) -> ScoredSlide:
-        slide = self._slide(number)
-        return ScoredSlide(slide.shown.frame, tuple(slide.scores))
+    def _frame(self, number: int) -> Frame | None:
+        return self._slide(number).shown.frame
 
     # Images
 
@@ -185,7 +203,7 @@ class Shown:
     def tile(self, number: int, head: int, tile: int) -> bytes | None:
         """One tile at its own resolution, of the overview where the slide is not there."""
         slide = self._slide(number)
-        scores = item_of(slide.scores, head, "head")
+        scores = self.scores(number, head)
         if scores.places is None or slide.shown.frame is None:
             return None
         item_of(scores.places.corners, tile, "tile")

@@ -120,15 +120,16 @@ def test_frame_outlines_and_heads_of_a_slide(shown):
         "unit_um": 0.5,
         "max_zoom": 1,
     }
-    assert slide["heads"][0]["kinds"] == ["attention", "alone", "effect"]
-    assert [head["branches"] for head in slide["heads"]] == [0, 3]
-    assert [member["seen"] for member in slide["heads"][0]["members"]] == [False, False]
+    heads = [shown.head_json(0, number) for number in (0, 1)]
+    assert heads[0]["kinds"] == ["attention", "alone", "effect"]
+    assert [head["branches"] for head in heads] == [0, 3]
+    assert [member["seen"] for member in heads[0]["members"]] == [False, False]
     (ring,) = slide["annotated"]
     assert {tuple(point) for point in ring} == {(224, 224), (448, 224), (448, 448), (224, 448)}
     assert len(slide["tissue"]) == 1
-    seen = shown.slide_json(2)
-    assert [member["seen"] for member in seen["heads"][0]["members"]] == [True, True]
-    assert any("trained or selected on this slide" in n for n in seen["heads"][0]["notes"])
+    seen = shown.head_json(2, 0)
+    assert [member["seen"] for member in seen["members"]] == [True, True]
+    assert any("trained or selected on this slide" in note for note in seen["notes"])
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_scores_without_evidence_show_attention_and_say_so(folder, tmp_path):
     plain = [head_scores(len(COORDS), LIT, evidence=False)] * 2
     write_scored_slide(study, "abmil", "s1", plain, ["normal", "tumour"])
     shown = Shown(find_study(study))
-    head = shown.slide_json(0)["heads"][0]
+    head = shown.head_json(0, 0)
     assert head["kinds"] == ["attention"]
     assert any("run `mil score` again" in note for note in head["notes"])
     with one_line(ConfigError, match="no evidence"):
@@ -204,9 +205,9 @@ def test_precomputed_bags_without_positions_are_said(folder, tmp_path):
     scores = [head_scores(len(COORDS), LIT)] * 2
     write_scored_slide(study, "abmil", "s1", scores, ["normal", "tumour"])
     shown = Shown(find_study(study))
-    slide = shown.slide_json(0)
-    assert not slide["heads"][0]["drawn"]
-    assert any("does not say where its tiles are" in n for n in slide["heads"][0]["notes"])
+    head = shown.head_json(0, 0)
+    assert not head["drawn"]
+    assert any("does not say where its tiles are" in note for note in head["notes"])
     assert shown.layers.describe(0, ATTENTION)["top"][0] == {"tile": LIT, "value": 0.5}
     assert shown.layers.tile(0, ATTENTION, (0, 0, 0)) is None
     shown.close()
@@ -219,7 +220,7 @@ def test_scores_older_than_their_bag_are_not_drawn(folder, tmp_path):
     study = tmp_path / "c" / "results" / "d"
     bag_file(study / "features" / TILING / "tiny" / "s1.h5", "s1", np.ones((3, 4)))
     shown = Shown(find_study(study))
-    head = shown.slide_json(0)["heads"][0]
+    head = shown.head_json(0, 0)
     assert not head["drawn"]
     assert any("Scores are not used" in note for note in head["notes"])
     shown.close()

@@ -52,10 +52,10 @@ View.Main = class {
       if (this.number !== number) return;
       slide.overviewUrl = slide.has_overview ? `slide/${number}/overview` : "";
       slide.pixelsUrl = slide.has_pixels ? `slide/${number}/pixels/{Z}/{X}/{Y}` : "";
+      slide.heads = {};
       this.slide = slide;
       View.byId("kind").dataset.wanted ??= "attention";
-      this.fillSwitches();
-      await this.draw(number);
+      await this.redraw(number);
     } catch (error) {
       View.say(error.message);
     }
@@ -105,6 +105,19 @@ View.Main = class {
   layerUrl(panel) {
     const query = this.layerQuery(panel);
     return query && `slide/${this.number}/layer/{Z}/{X}/{Y}?${query}`;
+  }
+
+  // Scores of the heads that are shown, read once a slide; then switches and panels.
+  async redraw(number) {
+    const {slide} = this;
+    for (const chosen of this.heads) {
+      if (chosen && !slide.heads[chosen.head] && this.study.heads.length) {
+        slide.heads[chosen.head] = await View.get(`slide/${number}/head/${chosen.head}`);
+      }
+    }
+    if (this.number !== number || this.slide !== slide) return;
+    this.fillSwitches();
+    await this.draw(number);
   }
 
   async draw(number) {
@@ -176,7 +189,7 @@ View.Main = class {
     select.setAttribute("aria-label", panel ? "second head" : "head");
     if (panel) select.append(View.option("", "no second head"));
     this.study.heads.forEach((head, index) => {
-      const members = this.slide.heads[index].members;
+      const members = this.slide.heads[index]?.members ?? [];
       const held = members.filter((member) => !member.seen).length || members.length;
       const mean = held > 1 ? `, mean of ${held}` : "";
       select.append(View.option(`${index}:`, `${head.title} · ${head.tiling}${mean}`));
@@ -190,13 +203,16 @@ View.Main = class {
     return select;
   }
 
-  setHead(panel, value) {
+  async setHead(panel, value) {
     const [head, member] = value.split(":");
     this.heads[panel] = value ? {head: Number(head), member: member ? Number(member) : null} : null;
     if (panel === 0) this.list.setHead(this.heads[0].head);
     document.body.dataset.ready = "";
-    this.fillSwitches();
-    this.draw(this.number);
+    try {
+      await this.redraw(this.number);
+    } catch (error) {
+      View.say(error.message);
+    }
   }
 
   prediction(panel) {
