@@ -9,7 +9,7 @@ from mil.view.routes import reply_to
 from mil.view.server import ViewServer
 from mil.view.shown import Shown
 from mil.view.study import find_study
-from tests.view.study_files import COORDS, DARK, LIT, SIDE, write_evaluation, write_study
+from tests.view.study_files import COORDS, DARK, LIT, SIDE, SIZE, write_evaluation, write_study
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(
@@ -249,6 +249,9 @@ def test_two_heads_side_by_side_move_together(page):
     page.keyboard.press("b")
     ready(page, 0)
     assert page.evaluate("View.main.panels.count") == 2
+    # The whole slide stays in view.
+    start, end = ranges(page)
+    assert (start < 0, end > SIZE[0]) == (True, True)
     # The second head looks at the tile after.
     first = colours_at(page, 0, *middle(LIT))
     second = colours_at(page, 1, *middle(LIT))

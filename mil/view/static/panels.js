@@ -34,7 +34,7 @@ View.Panels = class {
     cancelAnimationFrame(this.flight);
     // Nothing is known of a slide that was never tiled.
     if (!slide.frame) return;
-    if (fresh || !this.viewport) this.viewport = this.whole();
+    if (fresh || !this.viewport || this.viewport.fits) this.viewport = this.whole();
     const {Plotting, Range1d} = Bokeh;
     const [x, y] = this.extents(this.viewport);
     this.x = new Range1d({start: x[0], end: x[1]});
@@ -152,7 +152,8 @@ View.Panels = class {
   whole() {
     const {frame} = this.slide;
     const units = Math.max(frame.width / this.width(), frame.height / this.host.clientHeight) * 1.04;
-    return {x: frame.left + frame.width / 2, y: frame.top + frame.height / 2, units};
+    // It stays whole when the window or the number of panels changes.
+    return {x: frame.left + frame.width / 2, y: frame.top + frame.height / 2, units, fits: true};
   }
 
   extents({x, y, units}) {
@@ -189,12 +190,12 @@ View.Panels = class {
     const kept = {...this.viewport};
     this.settling = setTimeout(() => {
       this.settling = 0;
-      this.show(kept);
+      this.show(kept.fits ? this.whole() : kept);
     }, 150);
   }
 
   zoom(factor) {
-    if (this.viewport && this.x) this.show({...this.viewport, units: this.viewport.units / factor});
+    if (this.viewport && this.x) this.show({...this.viewport, units: this.viewport.units / factor, fits: false});
   }
 
   // The way to a place, in half a second.
