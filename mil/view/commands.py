@@ -15,7 +15,9 @@ def view(
     ] = 0,
     browser: Annotated[
         bool,
-        typer.Option("--browser/--no-browser", help="Whether the page is opened in a browser."),
+        typer.Option(
+            "--browser/--no-browser", help="Open the page in a browser, where there is a desktop."
+        ),
     ] = True,
     dataset: Annotated[
         str,

@@ -1,6 +1,7 @@
 """A small study as `mil view` finds it: slides, tiles, bags, scores with evidence, metrics."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -173,8 +174,8 @@ def write_study(
         for name, (label, split) in slides.items()
     ]
     write_csv(folder / "d.csv", table)
-    for number, slide in enumerate(slides):
-        _write_slide(folder, study, slide, number, with_files=with_files)
+    for slide in slides:
+        _write_slide(folder, study, slide, with_files=with_files)
         scores = [head_scores(len(COORDS), LIT), head_scores(len(COORDS), LIT)]
         write_scored_slide(study, "abmil", slide, scores, named)
         branched = [head_scores(len(COORDS), LIT + 1, branches=3)]
@@ -189,7 +190,7 @@ def write_study(
     return study
 
 
-def _write_slide(folder: Path, study: Path, slide: str, number: int, *, with_files: bool) -> None:
+def _write_slide(folder: Path, study: Path, slide: str, *, with_files: bool) -> None:
     tiles_path = study / "tile" / TILING / f"{slide}.h5"
     tiles = bag_file(
         study / "features" / TILING / "tiny" / f"{slide}.h5",
@@ -206,6 +207,10 @@ def _write_slide(folder: Path, study: Path, slide: str, number: int, *, with_fil
     overview.save(tiles_path.with_suffix(".jpg"))
     write_geojson(tiles_path.with_suffix(".geojson"), [feature(box(200, 200, 800, 600), {})])
     if with_files:
-        tissue_slide(folder / "slides" / f"{slide}.tif", SIZE, seed=number)
+        first = next((folder / "slides").glob("*.tif"), None)
+        if first is None:
+            tissue_slide(folder / "slides" / f"{slide}.tif", SIZE)
+        else:
+            shutil.copy(first, folder / "slides" / f"{slide}.tif")
         shape = feature(box(224, 224, 448, 448), {"objectType": "annotation"})
         write_geojson(folder / "slides" / f"{slide}.geojson", [shape])

@@ -13,15 +13,10 @@ from tests.view.study_files import LIT, write_study
 EVIL = "</script><script>window.hacked=1</script>"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    write_study(folder, {"s1": ("tumour", "test")}, title=EVIL)
-    return folder
-
-
 @pytest.mark.slow
-def test_the_file_holds_all_and_names_no_address(folder, tmp_path):
+def test_the_file_holds_all_and_names_no_address(tmp_path):
+    folder = tmp_path / "study"
+    write_study(folder, {"s1": ("tumour", "test")}, title=EVIL)
     out = tmp_path / "s1.html"
     export(folder / "results", out, "s1", dataset=str(folder / "d.yaml"))
     page = out.read_text(encoding="utf-8")

@@ -20,13 +20,10 @@ from mil.view.server import POLICY, ViewServer
 from mil.view.shown import Shown
 from mil.view.study import HeadFolder, Study, find_study
 from tests.messages import one_line
-from tests.view.study_files import write_study
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    write_study(folder, {"s1": ("tumour", "test")})
+def shown(folder):
     shown = Shown(find_study(folder / "results" / "d", slides_dir=folder / "slides"))
     yield shown
     shown.close()
