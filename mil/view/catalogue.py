@@ -11,7 +11,7 @@ from mil.io.bags.status import gather
 from mil.io.results import Metrics, Prediction
 from mil.statistics.threshold import mean_threshold
 from mil.tasks import Task, unfitted_task
-from mil.view.study import HeadFolder, Study
+from mil.view.study import Study
 
 SIGNIFICANT = 4
 
@@ -91,7 +91,14 @@ def slides_of(study: Study) -> list[SlideEntry]:
     """
     by_head = [_by_slide(head.predictions) for head in study.heads]
     tasks = [None if head.metrics is None else _task(head.metrics) for head in study.heads]
-    names = dict.fromkeys([*study.table, *(name for rows in by_head for name in rows)])
+    # With early fusion a slide of predictions.csv is a patient.
+    predicted = [
+        name
+        for head, rows in zip(study.heads, by_head, strict=True)
+        if not head.is_early
+        for name in rows
+    ]
+    names = dict.fromkeys([*study.table, *predicted])
     if not study.table:
         names |= dict.fromkeys(sorted(_slides_with_files(study)))
     names.pop("", None)
@@ -99,7 +106,7 @@ def slides_of(study: Study) -> list[SlideEntry]:
     states = _states(study, names, by_head, patients)
     entries = []
     for name in names:
-        bags = [patients[name] if _is_early(head) else name for head in study.heads]
+        bags = [patients[name] if head.is_early else name for head in study.heads]
         rows = [of_head.get(bag, []) for of_head, bag in zip(by_head, bags, strict=True)]
         state, reason = states.get(name, ("ok", ""))
         first = next((unseen_first(of_head)[0] for of_head in rows if of_head), None)
@@ -124,10 +131,6 @@ def slides_of(study: Study) -> list[SlideEntry]:
             )
         )
     return entries
-
-
-def _is_early(head: HeadFolder) -> bool:
-    return head.metrics is not None and head.metrics.fusion == "early"
 
 
 def _task(metrics: Metrics) -> Task:

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from shapely import MultiPolygon
 
 from mil.errors import FormatError, MilError
@@ -91,22 +93,24 @@ def _of_bag(bag: BagPositions, notes: Sequence[str]) -> SlideFrame:
 
 def _of_tiles(path: Path, geometry: TileGeometry, notes: Sequence[str]) -> SlideFrame:
     size = geometry.width_level0_px, geometry.height_level0_px
-    overview = path.with_suffix(".jpg")
-    tissue = path.with_suffix(".geojson")
     left = geometry.origin_x_level0_px
     top = geometry.origin_y_level0_px
     width: float = size[0] - left
     height: float = size[1] - top
-    if overview.is_file():
+    overview = path.with_suffix(".jpg")
+    pixels = size_of_image(overview)
+    if pixels is not None:
         # It shows the scanned part alone, which may end before the slide does.
-        width, height = _extent(overview, geometry, (size[0] - left, size[1] - top))
+        width, height = _extent(pixels, geometry.overview_scale, (width, height))
     frame = None
     if width > 0 and height > 0:
-        frame = Frame(left, top, width, height, geometry.mpp_level0)
+        mpp = geometry.mpp_level0
+        frame = Frame(left, top, width, height, mpp if isfinite(mpp) else 0.0)
+    tissue = path.with_suffix(".geojson")
     return SlideFrame(
         frame,
         size if all(size) else None,
-        overview if overview.is_file() else None,
+        None if pixels is None else overview,
         tissue if tissue.is_file() else None,
         geometry.scene,
         True,
@@ -114,20 +118,23 @@ def _of_tiles(path: Path, geometry: TileGeometry, notes: Sequence[str]) -> Slide
     )
 
 
-def _extent(overview: Path, geometry: TileGeometry, most: tuple[int, int]) -> tuple[float, float]:
-    """Width and height of the scanned part, by its overview and that image's scale."""
-    from PIL import Image
-
+def size_of_image(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image, pixels; None where there is none, or no image."""
     try:
-        with Image.open(overview) as image:
-            shown = image.size
-    except OSError:
-        return most
-    scale = geometry.overview_scale
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, Image.DecompressionBombError):
+        return None
+
+
+def _extent(
+    pixels: tuple[int, int], scale: float, most: tuple[float, float]
+) -> tuple[float, float]:
+    """Width and height of the scanned part, by its overview and that image's scale."""
     # The overview is a whole number of pixels: within one of them the slide decides.
     extent = [
-        float(edge) if abs(edge - pixels * scale) <= scale else pixels * scale
-        for edge, pixels in zip(most, shown, strict=True)
+        edge if abs(edge - shown * scale) <= scale else shown * scale
+        for edge, shown in zip(most, pixels, strict=True)
     ]
     return extent[0], extent[1]
 

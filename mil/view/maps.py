@@ -155,7 +155,7 @@ def read_slide(study: Study, head: HeadFolder, slide: str) -> SlideScores:
     places, _, _ = places_of(bag)
     if bag is not None and scores and places is None:
         notes.append("This bag does not say where its tiles are: their values cannot be drawn.")
-    unseen = _unseen(records, head, slide)
+    unseen = _unseen(records, head, study.bag_name(head, slide))
     if scores and not unseen:
         notes.append("All heads of this recipe were trained or selected on this slide.")
     if scores and all(one.evidence is None for one in scores):

@@ -12,7 +12,7 @@ STYLE = "text/css; charset=utf-8"
 # Scripts of Bokeh: models and views, and its interface for scripts.
 BOKEH = ("bokeh.min.js", "bokeh-api.min.js")
 # Our scripts in the order in which they are loaded.
-SCRIPTS = ("base.js", "list.js", "panels.js", "side.js", "main.js")
+SCRIPTS = ("base.js", "list.js", "panels.js", "side.js", "heads.js", "keys.js", "main.js")
 # Those of the page of a single slide.
 EXPORT_SCRIPTS = ("base.js", "panels.js", "side.js", "export.js")
 STYLES = ("view.css",)

@@ -163,7 +163,7 @@ def thumbnail(path: Path | io.BytesIO, side_px: int = THUMBNAIL_PX) -> bytes:
             small = image.convert("RGB")
             small.thumbnail((side_px, side_px))
             return encoded(np.asarray(small))
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise FormatError(f"{path}: no overview picture ({error}); tile the slide again") from None
 
 
@@ -188,7 +188,7 @@ def cut_from_overview(path: Path, left: float, top: float, side: float) -> bytes
             out = io.BytesIO()
             cut.save(out, "jpeg", quality=QUALITY)
             return out.getvalue()
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise FormatError(f"{path}: no overview picture ({error}); tile the slide again") from None
 
 

@@ -12,7 +12,7 @@ from mil.tasks import unfitted_task
 from mil.view.cache import Recent
 from mil.view.catalogue import SlideEntry, slides_of
 from mil.view.colours import names_of
-from mil.view.frames import SlideFrame, frame_of, outlines_of
+from mil.view.frames import SlideFrame, frame_of, outlines_of, size_of_image
 from mil.view.layers import Layers
 from mil.view.maps import KINDS, SlideScores, item_of, read_slide
 from mil.view.pixels import Slides, cut_from_overview, thumbnail
@@ -214,10 +214,11 @@ class Shown:
             box = Box(x, y, side, side)
             return self.slides.region(slide.file, slide.shown.scene, box, size_px)
         overview = slide.shown.overview
-        if overview is None:
+        size = None if overview is None else size_of_image(overview)
+        if overview is None or size is None:
             return None
         frame = slide.shown.frame
-        scale = frame.width / _width(overview)
+        scale = frame.width / size[0]
         return cut_from_overview(
             overview, (x - frame.left) / scale, (y - frame.top) / scale, side / scale
         )
@@ -234,10 +235,3 @@ def _tile_px(scores: SlideScores) -> int:
     tiling = scores.records[0].tiling if scores.records else ""
     digits = tiling.partition("px")[0]
     return min(int(digits), 1024) if digits.isdecimal() else 224
-
-
-def _width(overview: Path) -> int:
-    from PIL import Image
-
-    with Image.open(overview) as image:
-        return image.width

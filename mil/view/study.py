@@ -37,6 +37,11 @@ class HeadFolder:
     metrics: Metrics | None = None
     predictions: Sequence[Prediction] = ()
 
+    @property
+    def is_early(self) -> bool:
+        """Whether its predictions are of patients, all slides of one in one bag."""
+        return self.metrics is not None and self.metrics.fusion == "early"
+
 
 @dataclass(frozen=True, eq=False)
 class Study:
@@ -71,6 +76,12 @@ class Study:
         of_heads = [head.tiling for head in self.heads]
         folders = [path.name for path in sorted(self.folder.glob("tile/*")) if path.is_dir()]
         return list(dict.fromkeys([*of_heads, *folders]))
+
+    def bag_name(self, head: HeadFolder, slide: str) -> str:
+        """Name of a slide in the predictions of a head: with early fusion its patient's."""
+        if not head.is_early or slide not in self.table:
+            return slide
+        return self.table[slide].patient
 
     def tiles_path(self, tiling: str, slide: str) -> Path:
         """Tiles file of a slide, whether it exists or not."""

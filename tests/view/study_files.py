@@ -100,6 +100,7 @@ def write_evaluation(
     values: dict[str, tuple[str, str, list[float]]],
     classes: list[str],
     dataset: str = "d",
+    fusion: str = "late",
 ) -> None:
     """metrics.json and predictions.csv: by slide its label, split and probability by seed."""
     negative, positive = classes
@@ -113,6 +114,7 @@ def write_evaluation(
         "task": "classification",
         "classes": classes,
         "positive": positive,
+        "fusion": fusion,
         "test": whole,
         "test_patients": whole,
         "runs": [{"seed": 1, "fold": 0, "n_slides": len(values)}],
@@ -127,7 +129,7 @@ def write_evaluation(
     rows: list[dict[str, Any]] = [
         {
             "slide": name,
-            "patient": f"p {name}",
+            "patient": name if fusion == "early" else f"p {name}",
             "split": split,
             "label": label,
             f"p_{negative}": 1 - value,

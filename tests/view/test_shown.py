@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mil.errors import ConfigError
+from mil.errors import ConfigError, FormatError
 from mil.trained.tile_maps import TileMap
 from mil.view import pixels
 from mil.view.catalogue import slides_of
@@ -28,6 +28,7 @@ from tests.view.study_files import (
     SIZE,
     TILING,
     head_scores,
+    write_evaluation,
     write_scored_slide,
 )
 
@@ -272,6 +273,34 @@ def test_attention_scales():
     np.testing.assert_allclose(scaled(tile_map, "percentile").shares, [1 / 6, 0.5, 5 / 6])
     with one_line(ConfigError, match="no scale"):
         scaled(tile_map, "x")
+
+
+def test_with_early_fusion_slides_have_their_patients_predictions(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "c")
+    study = tmp_path / "c" / "results" / "d"
+    shutil.rmtree(study / "evaluate" / TILING / "tiny" / "acmil")
+    values = {
+        "p s1": ("tumour", "test", [0.75, 0.875]),
+        "p s3": ("tumour", "train", [0.5, 0.5]),
+    }
+    write_evaluation(study, "abmil", values, ["normal", "tumour"], fusion="early")
+    shown = Shown(find_study(study, dataset=str(tmp_path / "c" / "d.yaml")))
+    assert [entry.slide for entry in shown.entries] == ["s1", "s2", "s3"]
+    assert shown.entries[0].called[0].value == 0.8125
+    assert [member["seen"] for member in shown.head_json(2, 0)["members"]] == [True, True]
+    shown.close()
+
+
+def test_an_overview_that_is_no_image_is_not_shown(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "c")
+    study = tmp_path / "c" / "results" / "d"
+    (study / "tile" / TILING / "s1.jpg").write_bytes(b"secret")
+    shown = Shown(find_study(study))
+    assert not shown.slide_json(0)["has_overview"]
+    assert shown.overview(0) is None
+    with one_line(FormatError, match="no overview picture"):
+        shown.thumbnail(0)
+    shown.close()
 
 
 def test_a_damaged_tiles_file_is_a_note(folder, tmp_path):

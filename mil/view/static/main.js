@@ -1,6 +1,5 @@
 "use strict";
 // The switches, the keyboard, and what happens when a slide is chosen.
-View.OPACITIES = [0, 0.25, 0.5, 0.75, 1];
 View.TILES_ACROSS = 5;
 
 View.Main = class {
@@ -38,6 +37,8 @@ View.Main = class {
     View.byId("outlines").addEventListener("change", () => this.panels.setOutlines(View.byId("outlines").checked));
     View.byId("help-button").addEventListener("click", () => View.byId("help").showModal());
     document.addEventListener("keydown", (event) => this.key(event));
+    // The keys are the page's again once a choice is made.
+    document.addEventListener("change", (event) => event.target.matches("select") && event.target.blur());
   }
 
   get opacity() { return Number(View.byId("opacity").value); }
@@ -172,60 +173,6 @@ View.Main = class {
     document.body.dataset.ready = String(number);
   }
 
-  captions() {
-    View.byId("captions").classList.toggle("single", !this.heads[1]);
-    for (const panel of [0, 1]) {
-      const caption = document.querySelector(`.caption[data-panel="${panel}"]`);
-      caption.hidden = panel === 1 && this.study.heads.length === 0;
-      caption.replaceChildren(View.element("div", {className: "head"}, this.headSelect(panel), this.prediction(panel)));
-      if (this.heads[panel]) {
-        caption.append(View.element("div", {className: "bar"}), View.element("div", {className: "caution"}));
-      }
-    }
-  }
-
-  headSelect(panel) {
-    const select = View.element("select", {className: "head-select"});
-    select.setAttribute("aria-label", panel ? "second head" : "head");
-    if (panel) select.append(View.option("", "no second head"));
-    this.study.heads.forEach((head, index) => {
-      const members = this.slide.heads[index]?.members ?? [];
-      const held = members.filter((member) => !member.seen).length || members.length;
-      const mean = held > 1 ? `, mean of ${held}` : "";
-      select.append(View.option(`${index}:`, `${head.title} · ${head.tiling}${mean}`));
-      if (members.length < 2) return;
-      members.forEach((member, number) => select.append(View.option(`${index}:${number}`,
-        `${head.title}, ${member.title}${member.seen ? " (trained on this slide)" : ""}`)));
-    });
-    const chosen = this.heads[panel];
-    select.value = chosen ? `${chosen.head}:${chosen.member ?? ""}` : "";
-    select.addEventListener("change", () => this.setHead(panel, select.value));
-    return select;
-  }
-
-  async setHead(panel, value) {
-    const [head, member] = value.split(":");
-    this.heads[panel] = value ? {head: Number(head), member: member ? Number(member) : null} : null;
-    if (panel === 0) this.list.setHead(this.heads[0].head);
-    document.body.dataset.ready = "";
-    try {
-      await this.redraw(this.number);
-    } catch (error) {
-      View.say(error.message);
-    }
-  }
-
-  prediction(panel) {
-    const chosen = this.heads[panel];
-    const row = this.study.slides[this.number];
-    const called = chosen && row.called[chosen.head];
-    if (!called) return View.element("span", {className: "prediction"});
-    const predicted = called.predicted ? `, predicted ${called.predicted}` : "";
-    const label = row.label ? `, label ${row.label}` : "";
-    const text = `${this.study.heads[chosen.head].column} = ${View.number(called.value)}${predicted}${label}`;
-    return View.element("span", {className: `prediction${called.wrong ? " wrong" : ""}`, textContent: text, title: text});
-  }
-
   point(panel, x, y, shown) {
     const query = this.layerQuery(Math.max(panel, 0));
     if (!query) return;
@@ -247,53 +194,9 @@ View.Main = class {
     const units = tile.side * View.TILES_ACROSS / Math.min(this.panels.width(), this.panels.host.clientHeight);
     this.panels.fly({x: tile.x + tile.side / 2, y: tile.y + tile.side / 2, units});
   }
-
-  key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const typing = event.target.matches?.("input[type=search], select, dialog *");
-    if (typing) {
-      if (event.key === "Escape") event.target.blur();
-      return;
-    }
-    const action = this.keys()[event.key];
-    if (!action) return;
-    event.preventDefault();
-    action();
-  }
-
-  keys() {
-    const kind = (number) => () => {
-      const select = View.byId("kind");
-      if (select.options.length <= number) return;
-      select.selectedIndex = number;
-      this.changed();
-    };
-    return {
-      ArrowDown: () => this.list.step(1), ArrowRight: () => this.list.step(1),
-      ArrowUp: () => this.list.step(-1), ArrowLeft: () => this.list.step(-1),
-      "+": () => this.panels.zoom(1.5), "=": () => this.panels.zoom(1.5), "-": () => this.panels.zoom(1 / 1.5),
-      0: () => this.panels.slide?.frame && this.panels.show(this.panels.whole()),
-      1: kind(0), 2: kind(1), 3: kind(2),
-      o: () => this.cycleOpacity(),
-      t: () => View.byId("outlines").click(),
-      b: () => this.toggleSecond(),
-      "/": () => View.byId("filter").focus(),
-      "?": () => View.byId("help").showModal(),
-    };
-  }
-
-  cycleOpacity() {
-    const next = View.OPACITIES.find((one) => one > this.opacity + 1e-6) ?? View.OPACITIES[0];
-    View.byId("opacity").value = next;
-    this.panels.setOpacity(next);
-  }
-
-  toggleSecond() {
-    if (!this.slide || !this.study.heads.length) return;
-    const other = this.study.heads.length > 1 ? (this.heads[0].head + 1) % this.study.heads.length : 0;
-    this.setHead(1, this.heads[1] ? "" : `${other}:`);
-  }
 };
+
+Object.assign(View.Main.prototype, View.Heads, View.Keys);
 
 View.start = async () => {
   try {
