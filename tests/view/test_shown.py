@@ -2,18 +2,20 @@
 
 import io
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mil.errors import ConfigError, FormatError
+from mil.io.tiles import read_tiles, write_tiles
 from mil.trained.tile_maps import TileMap
 from mil.view import pixels
 from mil.view.catalogue import slides_of
 from mil.view.colours import colours_named
 from mil.view.layers import LayerChoice
-from mil.view.maps import Choice
+from mil.view.maps import Choice, read_slide
 from mil.view.pyramid import Box
 from mil.view.scaling import scaled
 from mil.view.shown import Shown
@@ -137,6 +139,23 @@ def test_each_kind_and_class_has_its_highest_tile(shown, choice, tile):
     assert shown.layers.describe(0, LayerChoice(0, choice))["top"][0]["tile"] == tile
 
 
+def test_the_mean_is_over_the_heads_that_held_the_slide_out(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "c")
+    study = tmp_path / "c" / "results" / "d"
+    scores = [head_scores(len(COORDS), LIT), head_scores(len(COORDS), LIT + 1)]
+    write_scored_slide(study, "abmil", "s1", scores, ["normal", "tumour"])
+    read = find_study(study)
+    rows = [
+        replace(row, split="train" if row.seed == 1 else "test")
+        for row in read.heads[0].predictions
+    ]
+    of_slide = read_slide(read, replace(read.heads[0], predictions=rows), "s1")
+    assert list(of_slide.unseen) == [1]
+    values = of_slide.map_of(Choice()).values
+    assert (values.argmax(), values.max()) == (LIT + 1, 0.5)
+    assert of_slide.map_of(Choice(member=0)).values.argmax() == LIT
+
+
 def test_a_branch_has_its_own_map(shown):
     top = [
         shown.layers.describe(0, LayerChoice(1, Choice(branch=branch)))["top"][0]["tile"]
@@ -185,8 +204,6 @@ def test_scores_without_evidence_show_attention_and_say_so(folder, tmp_path):
 
 
 def test_precomputed_bags_without_positions_are_said(folder, tmp_path):
-    from dataclasses import replace
-
     from mil.io.bags import read_bag, write_bag
 
     shutil.copytree(folder, tmp_path / "c")
@@ -210,7 +227,8 @@ def test_scores_older_than_their_bag_are_not_drawn(folder, tmp_path):
 
     shutil.copytree(folder, tmp_path / "c")
     study = tmp_path / "c" / "results" / "d"
-    bag_file(study / "features" / TILING / "tiny" / "s1.h5", "s1", np.ones((3, 4)))
+    # As many tiles as before, with other features.
+    bag_file(study / "features" / TILING / "tiny" / "s1.h5", "s1", np.ones((len(COORDS), 4)))
     shown = Shown(find_study(study))
     head = shown.head_json(0, 0)
     assert not head["drawn"]
@@ -288,6 +306,41 @@ def test_with_early_fusion_slides_have_their_patients_predictions(folder, tmp_pa
     assert [entry.slide for entry in shown.entries] == ["s1", "s2", "s3"]
     assert shown.entries[0].called[0].value == 0.8125
     assert [member["seen"] for member in shown.head_json(2, 0)["members"]] == [True, True]
+    shown.close()
+
+
+def test_the_scanned_part_of_a_slide_sets_frame_outlines_and_addresses(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "c")
+    study = tmp_path / "c" / "results" / "d"
+    path = study / "tile" / TILING / "s1.h5"
+    tiles = read_tiles(path)
+    geometry = replace(tiles.geometry, origin_x_level0_px=96, origin_y_level0_px=48)
+    write_tiles(path, replace(tiles, geometry=geometry))
+    Image.new("RGB", (116, 90)).save(path.with_suffix(".jpg"))
+    shown = Shown(
+        find_study(
+            study, dataset=str(tmp_path / "c" / "d.yaml"), slides_dir=tmp_path / "c" / "slides"
+        )
+    )
+    slide = shown.slide_json(0)
+    # 116 px of 8 end within a pixel of the slide's own edge.
+    assert [slide["frame"][name] for name in ("left", "top", "width", "height")] == [
+        96,
+        48,
+        1024 - 96,
+        768 - 48,
+    ]
+    # GeoJSON counts from the scanned part.
+    assert [min(axis) for axis in zip(*slide["annotated"][0], strict=True)] == [224 + 96, 224 + 48]
+    assert [min(axis) for axis in zip(*slide["tissue"][0], strict=True)] == [200 + 96, 200 + 48]
+    layer = Image.open(io.BytesIO(shown.layers.tile(0, ATTENTION, (1, 0, 0)))).convert("RGBA")
+    x, y = COORDS[LIT] - (96, 48)
+    around = [(x, y), (x - 1, y), (x, y - 1), (x + 223, y + 223)]
+    lit = [
+        layer.getpixel(tuple(map(int, place))) == layer.getpixel((int(x), int(y)))
+        for place in around
+    ]
+    assert lit == [True, False, False, True]
     shown.close()
 
 
