@@ -16,6 +16,7 @@ EVIL = "</script><script>window.hacked=1</script>"
 @pytest.mark.slow
 def test_the_file_holds_all_and_names_no_address(tmp_path):
     folder = tmp_path / "study"
+    folder.mkdir()
     write_study(folder, {"s1": ("tumour", "test")}, title=EVIL)
     out = tmp_path / "s1.html"
     export(folder / "results", out, "s1", dataset=str(folder / "d.yaml"))
