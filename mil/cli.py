@@ -32,6 +32,7 @@ from mil.stream.commands import stream
 from mil.tile.commands import tile
 from mil.train.commands import train
 from mil.versions import TOOL_VERSION
+from mil.view.commands import view
 
 app = typer.Typer(
     help="Whole-slide images to attention heatmaps, one command for each step of a study; "
@@ -82,6 +83,7 @@ app.command()(compare)
 app.command()(heatmap)
 app.command()(report)
 app.command()(summary)
+app.command()(view)
 app.command()(predict)
 app.command()(doctor)
 

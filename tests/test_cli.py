@@ -23,6 +23,7 @@ STAGES = [
     "heatmap",
     "report",
     "summary",
+    "view",
     "predict",
     "doctor",
 ]

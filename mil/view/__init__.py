@@ -1,0 +1,1 @@
+"""Verb `view`: slides of a study with their scores, as a page on the loopback interface."""
