@@ -1,0 +1,256 @@
+"""How good maps are, from score files to metrics.json: one planted tile, known by hand."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mil.evaluate.evidence import evidence_checks, removed_tiles
+from mil.evaluate.flipping import flip_curves
+from mil.evaluate.text import metrics_line
+from mil.io.results import read_metrics, write_metrics
+from mil.io.scores import FLIP_SHARES, TileEvidence, read_scores, write_scores
+from mil.io.tables import read_csv, write_csv
+from mil.statistics.flipping import flip_area
+from mil.tasks import Regression
+from tests.evaluate.mapped_study import (
+    PLANTED,
+    TILES,
+    WITH,
+    WITHOUT,
+    evaluated,
+    head_scores,
+    logits,
+    write_study,
+)
+from tests.evaluate.test_metrics import TASK, trained
+
+SHARES = np.array(FLIP_SHARES)
+# Axis up to the last share that leaves a tile: 0.95 of 12 tiles is 11, 0.99 is all.
+AXIS = np.log10(0.95) + 3
+# The first removal is at 10^(-11/8) of 12 tiles, 0.51; before that the curves are one.
+FIRST = -11 / 8
+
+
+def area(kind: str, scores) -> float:
+    return flip_area(SHARES, flip_curves(TASK, [scores])[kind])
+
+
+def test_the_planted_tile_gives_the_area_by_hand():
+    """Lost with the first tile removed, kept to the last: 4 log-odds from there on."""
+    expected = (WITH - WITHOUT) * (np.log10(0.95) - FIRST + 1 / 16) / AXIS
+    for kind in ("alone", "effect"):
+        assert area(kind, head_scores(tumour=True)) == pytest.approx(expected)
+
+
+def test_a_map_that_ranks_the_tile_in_the_middle_or_last_loses_the_area():
+    """Attention of the first tile, others tie: the planted one is fifth of twelve."""
+    # Gone with 5 tiles removed from the front (10^(-3/8)), with 8 from the back (10^(-1/8)).
+    last = head_scores(tumour=True)
+    turned = replace(last, flipped_logits=last.flipped_logits[:, ::-1])
+    assert area("alone", turned) == pytest.approx(-area("alone", last))
+    assert area("attention", last) == pytest.approx((WITH - WITHOUT) * (2 / 8) / AXIS)
+
+
+def test_attention_counts_toward_the_prediction_and_evidence_toward_the_class():
+    """A slide predicted normal, by a tile that speaks against tumour."""
+    scores = head_scores(tumour=True)
+    against = replace(scores, logits=-scores.logits, flipped_logits=-scores.flipped_logits)
+    assert area("attention", against) == pytest.approx(area("attention", scores))
+    # The order by evidence for tumour puts such a tile last: the same area once turned.
+    turned = replace(against, flipped_logits=against.flipped_logits[:, ::-1])
+    assert area("alone", turned) == pytest.approx(area("alone", scores))
+
+
+def test_of_a_number_attention_counts_where_the_prediction_moves_either_way():
+    task = Regression(mean=0.0, deviation=1.0)
+    numbers = np.zeros((3, 2, len(FLIP_SHARES), 1))
+    numbers[:, 0, 1:] = 2.0
+    scores = replace(head_scores(tumour=True), logits=np.zeros(1), flipped_logits=numbers)
+    curves = flip_curves(task, [scores])
+    assert flip_area(SHARES, curves["attention"]) == pytest.approx(2)
+    # Removing what raises the number should lower it, and here it rises.
+    assert flip_area(SHARES, curves["effect"]) == pytest.approx(-2)
+
+
+def test_curves_are_the_mean_over_heads_and_unknown_kinds_are_left_out():
+    one = head_scores(tumour=True)
+    without = one.flipped_logits.copy()
+    without[1:] = np.nan
+    curves = flip_curves(TASK, [one, replace(one, flipped_logits=without)])
+    np.testing.assert_allclose(curves["attention"], flip_curves(TASK, [one])["attention"])
+    np.testing.assert_allclose(curves["alone"], flip_curves(TASK, [one])["alone"])
+    assert list(flip_curves(TASK, [replace(one, flipped_logits=without)])) == ["attention"]
+    assert flip_curves(TASK, [replace(one, flipped_logits=None)]) == {}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return write_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def metrics(study):
+    return evaluated(study)
+
+
+def test_each_kind_is_measured_over_the_test_slides(metrics):
+    assert list(metrics.maps) == ["attention", "alone", "effect"]
+    found = metrics.maps["effect"].faithfulness
+    of_tumour = area("effect", head_scores(tumour=True))
+    # In normal slides no tile changes anything.
+    assert found.area.value == pytest.approx(of_tumour / 2)
+    assert found.per_slide["t0"] == pytest.approx(of_tumour)
+    assert found.per_slide["n0"] == 0
+    assert (found.n_slides, found.unit) == (8, "log-odds")
+    low, high = found.area.ci95
+    assert low < found.area.value < high
+    # Half the slides lose 4 log-odds, and the last share leaves no tile.
+    assert found.curves.shares == list(FLIP_SHARES)
+    assert found.curves.most_first[0] == found.curves.least_first[-2] == 0
+    assert found.curves.most_first[-2] == (WITHOUT - WITH) / 2
+    assert found.curves.most_first[-1] is None
+
+
+def test_evidence_finds_the_annotated_tile_and_attention_does_not(metrics):
+    effect = metrics.maps["effect"].tiles
+    assert effect.n_slides == 4
+    assert effect.tile_auroc.value == effect.average_precision.value == effect.dice.value == 1
+    assert effect.dice_thresholds == {"0": WITH - WITHOUT}
+    assert "validation slides" in effect.dice_rule
+    assert [hit.rate.value for hit in effect.top_hits] == [1, 1, 1]
+    attention = metrics.maps["attention"].tiles
+    # One of eleven others is above; the rest tie.
+    assert attention.tile_auroc.value == pytest.approx(10 / 11 / 2)
+    assert attention.average_precision_by_chance == pytest.approx(1 / TILES)
+    assert [hit.k for hit in attention.top_hits] == [1, 5, 10]
+    assert [hit.rate.value for hit in attention.top_hits] == pytest.approx([0, 4 / 11, 9 / 11])
+    assert [hit.by_chance for hit in attention.top_hits] == pytest.approx([1 / 12, 5 / 12, 10 / 12])
+    assert metrics.localisation.tile_auroc_mean == attention.tile_auroc.value
+
+
+def test_lesions_are_found_by_evidence_and_missed_by_attention(metrics):
+    assert metrics.lesions.n_slides == 8
+    # 112 x 224 um: the major axis of a rectangle is 4 L / sqrt(12).
+    assert metrics.lesions.n_lesions == {"itc": 0, "micro": 4, "macro": 0}
+    assert metrics.lesions.n_slides_with_lesions == 4
+    assert metrics.lesions.left_out == {}
+    effect = metrics.maps["effect"].froc
+    assert effect.score.value == 1
+    assert effect.by_size["micro"].n_lesions == 4
+    assert effect.curve.sensitivity == [0, 1]
+    attention = metrics.maps["attention"].froc
+    # The first tile is false on every slide; the tile two further is lower and finds none.
+    assert attention.sensitivity[0].value == 0
+    assert attention.score.value < 1
+
+
+def test_the_file_is_read_back_with_the_same_bytes(study, metrics):
+    path = study / "out" / "metrics.json"
+    read = read_metrics(path)
+    assert read == metrics
+    write_metrics(study / "again.json", read)
+    assert (study / "again.json").read_bytes() == path.read_bytes()
+
+
+def test_a_file_of_before_has_no_maps(study):
+    content = json.loads((study / "out" / "metrics.json").read_text())
+    for name in ("maps", "lesions", "evidence_checks"):
+        del content[name]
+    (study / "before.json").write_text(json.dumps(content))
+    before = read_metrics(study / "before.json")
+    assert (before.maps, before.lesions, before.evidence_checks) == ({}, None, [])
+
+
+def test_the_closing_lines_name_each_kind(metrics):
+    lines = metrics_line(metrics).splitlines()
+    assert lines[1].startswith("attention: flipping area 0.")
+    assert lines[3].startswith("effect of the tile: flipping area 0.951 (0.10 to 1.80)")
+    assert " log-odds, tile AUROC 1.000, Dice 1.000, FROC 1.000 (" in lines[3]
+    assert len(lines) == 4
+
+
+def test_scores_without_evidence_are_said_in_one_line(tmp_path):
+    metrics = evaluated(write_study(tmp_path, evidence=False))
+    assert list(metrics.maps) == ["attention"]
+    assert metrics.maps["attention"].faithfulness is None
+    assert metrics.maps["attention"].tiles.n_slides == 4
+    (line,) = [line for line in metrics_line(metrics).splitlines() if "Evidence" in line]
+    assert line.endswith("`mil score` computes it.")
+
+
+def test_slides_that_cannot_count_are_named(tmp_path):
+    study = write_study(tmp_path, more_yaml="incomplete_annotations: [t0, t9]\n")
+    (study / "t1.geojson").unlink()
+    (study / "n0.geojson").write_bytes((study / "t2.geojson").read_bytes())
+    metrics = evaluated(study)
+    assert metrics.lesions.n_slides == 5
+    assert metrics.lesions.left_out == {
+        "n0": "its label is normal, but its annotation outlines a positive region",
+        "t0": "its annotation is not exhaustive (`incomplete_annotations` of the dataset's yaml)",
+        "t1": "it has no annotation",
+    }
+    assert metrics.maps["effect"].tiles.n_slides == metrics.localisation.n_slides == 2
+    lines = metrics_line(metrics)
+    assert "Test slides that FROC leaves out (3): n0: its label is normal" in lines
+    assert "`incomplete_annotations` names slides that the slide table lacks: t9." in lines
+
+
+def test_without_annotated_validation_slides_the_threshold_is_fixed(tmp_path):
+    study = write_study(tmp_path)
+    for slide in ("v0", "v1"):
+        (study / f"{slide}.geojson").unlink()
+    tiles = evaluated(study).maps["alone"].tiles
+    assert tiles.dice_thresholds == {"0": 0.0}
+    assert tiles.dice_rule.startswith("Threshold (evidence of a tile) 0, since no validation")
+    # Only the planted tile is above 0.
+    assert tiles.dice.value == 1
+
+
+def test_thresholds_come_from_the_validation_slides_of_their_fold(tmp_path):
+    """Where the test slides were validation slides of another fold, they choose nothing."""
+    study = write_study(tmp_path)
+    rows = read_csv(study / "folds.csv")
+    other = [
+        {**row, "fold": 1, "split": {"test": "val", "val": "test"}[row["split"]]} for row in rows
+    ]
+    write_csv(study / "folds.csv", [*rows, *other])
+    tiles = evaluated(study).maps["effect"].tiles
+    assert list(tiles.dice_thresholds) == ["0"]
+
+
+def estimated(removed, effect):
+    whole = head_scores(tumour=True)
+    tiles = TileEvidence(
+        alone=whole.evidence.alone,
+        effect=whole.evidence.effect,
+        removed_tiles=np.array(removed),
+        removed_effect=logits(np.array(effect, float)) * [1, 0],
+        completeness_error=0.004,
+    )
+    return replace(whole, evidence=tiles)
+
+
+def test_estimated_effects_are_compared_with_real_ones():
+    # The planted tile was removed with an effect of 3 and not of 4, two others with 0.5 and 0.
+    checked = removed_tiles(trained(), estimated([PLANTED, 0, 7], [3, 0.5, 0]))
+    assert checked.tiles == 3
+    assert checked.pearson == pytest.approx(np.corrcoef([4, 0, 0], [3, 0.5, 0])[0, 1])
+    assert removed_tiles(trained(), head_scores(tumour=True)) is None
+    same = removed_tiles(trained(), estimated([0, 1], [0, 0]))
+    assert same.pearson is None
+    (check,) = evidence_checks([checked, same])
+    assert (check.seed, check.fold, check.n_slides, check.n_tiles) == (1, 0, 2, 5)
+    assert check.pearson == checked.pearson
+    assert check.completeness_error_max == 0.004
+
+
+def test_checks_stand_in_the_metrics_of_each_head(tmp_path):
+    study = write_study(tmp_path)
+    path = study / "scores" / "t0.h5"
+    scores = read_scores(path, evidence=True)
+    write_scores(path, replace(scores, scores=(estimated([PLANTED, 0, 7], [3, 0.5, 0]),)))
+    (check,) = evaluated(study).evidence_checks
+    assert (check.n_slides, check.n_tiles) == (1, 3)
+    assert check.spearman == pytest.approx(3**0.5 / 2)
