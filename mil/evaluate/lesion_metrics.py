@@ -47,10 +47,10 @@ def froc_of(slides: Sequence[LesionSlide], kind: str) -> Froc | None:
 
 
 def lesions_of_slides(lesions: LesionSlides) -> Lesions | None:
-    """The lesions that FROC is of, and the slides left out; None without any lesion."""
+    """The lesions that FROC is of, and the slides left out; None where there are neither."""
     slides = lesions.slides
     counts = Counter(size for slide in slides for size in slide.sizes)
-    if not counts:
+    if not counts and not lesions.left_out:
         return None
     return Lesions(
         n_slides=len(slides),

@@ -1,8 +1,7 @@
 """Detections: highest tiles, each with nothing higher near it."""
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 
 from mil.evaluate.detections import RADIUS_UM, radius_um, suppressed_maxima
 
@@ -42,7 +41,7 @@ def test_the_radius_reaches_the_eight_tiles_around():
     assert suppressed_maxima(grid, values, radius_um(side)).tolist() == [4]
 
 
-@given(st.integers(0, 50))
+@pytest.mark.parametrize("seed", range(5))
 def test_as_by_comparing_every_pair(seed):
     rng = np.random.default_rng(seed)
     centres = rng.integers(0, 12, size=(30, 2)).astype(float)

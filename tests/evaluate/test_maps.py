@@ -6,12 +6,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mil.evaluate.dice import ranked_tiles
 from mil.evaluate.evidence import evidence_checks, removed_tiles
 from mil.evaluate.flipping import flip_curves
+from mil.evaluate.mapped import (
+    AnnotatedTiles,
+    FoundTiles,
+    MappedSlide,
+    ScoredHead,
+    ValidationTiles,
+    maps_of,
+)
+from mil.evaluate.maps import tile_metrics
 from mil.evaluate.text import metrics_line
+from mil.io.map_metrics import MapMetrics
 from mil.io.results import read_metrics, write_metrics
 from mil.io.scores import FLIP_SHARES, TileEvidence, read_scores, write_scores
-from mil.io.tables import read_csv, write_csv
 from mil.statistics.flipping import flip_area
 from mil.tasks import Regression
 from tests.evaluate.mapped_study import (
@@ -171,12 +181,12 @@ def test_the_closing_lines_name_each_kind(metrics):
     assert len(lines) == 4
 
 
-def test_scores_without_evidence_are_said_in_one_line(tmp_path):
-    metrics = evaluated(write_study(tmp_path, evidence=False))
-    assert list(metrics.maps) == ["attention"]
-    assert metrics.maps["attention"].faithfulness is None
-    assert metrics.maps["attention"].tiles.n_slides == 4
-    (line,) = [line for line in metrics_line(metrics).splitlines() if "Evidence" in line]
+def test_scores_without_evidence_are_said_in_one_line(metrics):
+    heads = [ScoredHead(trained(), head_scores(tumour=True, evidence=False), None)]
+    assert [one.kind for one in maps_of(heads)] == ["attention"]
+    older = metrics.model_copy(update={"maps": {"attention": MapMetrics()}})
+    (line,) = metrics_line(older).splitlines()[1:]
+    assert line.startswith("Evidence of tiles was not evaluated")
     assert line.endswith("`mil score` computes it.")
 
 
@@ -184,40 +194,58 @@ def test_slides_that_cannot_count_are_named(tmp_path):
     study = write_study(tmp_path, more_yaml="incomplete_annotations: [t0, t9]\n")
     (study / "t1.geojson").unlink()
     (study / "n0.geojson").write_bytes((study / "t2.geojson").read_bytes())
+    for slide in ("v0", "v1"):
+        (study / f"{slide}.geojson").unlink()
+    path = study / "scores" / "t0.h5"
+    checked = estimated([PLANTED, 0, 7], [3, 0.5, 0])
+    write_scores(path, replace(read_scores(path), scores=(checked,)))
     metrics = evaluated(study)
+
     assert metrics.lesions.n_slides == 5
     assert metrics.lesions.left_out == {
         "n0": "its label is normal, but its annotation outlines a positive region",
         "t0": "its annotation is not exhaustive (`incomplete_annotations` of the dataset's yaml)",
         "t1": "it has no annotation",
     }
-    assert metrics.maps["effect"].tiles.n_slides == metrics.localisation.n_slides == 2
+    assert metrics.localisation.n_slides == 2
     lines = metrics_line(metrics)
     assert "Test slides that FROC leaves out (3): n0: its label is normal" in lines
     assert "`incomplete_annotations` names slides that the slide table lacks: t9." in lines
 
-
-def test_without_annotated_validation_slides_the_threshold_is_fixed(tmp_path):
-    study = write_study(tmp_path)
-    for slide in ("v0", "v1"):
-        (study / f"{slide}.geojson").unlink()
-    tiles = evaluated(study).maps["alone"].tiles
-    assert tiles.dice_thresholds == {"0": 0.0}
+    # No validation slide is annotated: only the planted tile is above 0.
+    tiles = metrics.maps["alone"].tiles
+    assert (tiles.n_slides, tiles.dice_thresholds, tiles.dice.value) == (2, {"0": 0.0}, 1)
     assert tiles.dice_rule.startswith("Threshold (evidence of a tile) 0, since no validation")
-    # Only the planted tile is above 0.
-    assert tiles.dice.value == 1
+
+    (check,) = metrics.evidence_checks
+    assert (check.n_slides, check.n_tiles) == (1, 3)
+    assert check.spearman == pytest.approx(3**0.5 / 2)
 
 
-def test_thresholds_come_from_the_validation_slides_of_their_fold(tmp_path):
-    """Where the test slides were validation slides of another fold, they choose nothing."""
-    study = write_study(tmp_path)
-    rows = read_csv(study / "folds.csv")
-    other = [
-        {**row, "fold": 1, "split": {"test": "val", "val": "test"}[row["split"]]} for row in rows
-    ]
-    write_csv(study / "folds.csv", [*rows, *other])
-    tiles = evaluated(study).maps["effect"].tiles
-    assert list(tiles.dice_thresholds) == ["0"]
+def test_each_fold_has_the_threshold_of_its_own_validation_slides():
+    """Validation slides of one fold are test slides of another, and choose nothing there."""
+    share = np.array([1.0, 0, 0, 0])
+    values = np.array([4.0, 3, 2, 1])
+
+    def mapped(slide, *folds):
+        tiles = AnnotatedTiles(
+            {"alone": FoundTiles(1.0, 1.0, np.ones(3), ranked_tiles(values, share))},
+            0.25,
+            np.ones(3),
+        )
+        return MappedSlide(slide, slide, frozenset(folds), {}, tiles)
+
+    def chosen(fold, threshold):
+        ranked = ranked_tiles(np.array([threshold, -9.0]), share[:2])
+        return ValidationTiles(fold, "alone", ranked)
+
+    validation = [chosen(0, 4.0), chosen(1, 1.0), chosen(7, 0.0)]
+    found = tile_metrics([mapped("a", 0), mapped("b", 1), mapped("c", 0, 1)], validation, "alone")
+    assert found.dice_thresholds == {"0": 4.0, "1": 1.0}
+    # One tile from 4 up, four from 1, two from the mean, 2.5.
+    assert [slide["dice"] for slide in found.per_slide.values()] == pytest.approx([1, 2 / 5, 2 / 3])
+    alone = tile_metrics([mapped("a", 0, 2)], validation, "alone")
+    assert alone.dice_thresholds == {"0": 4.0, "2": 4.0}
 
 
 def estimated(removed, effect):
@@ -244,13 +272,3 @@ def test_estimated_effects_are_compared_with_real_ones():
     assert (check.seed, check.fold, check.n_slides, check.n_tiles) == (1, 0, 2, 5)
     assert check.pearson == checked.pearson
     assert check.completeness_error_max == 0.004
-
-
-def test_checks_stand_in_the_metrics_of_each_head(tmp_path):
-    study = write_study(tmp_path)
-    path = study / "scores" / "t0.h5"
-    scores = read_scores(path, evidence=True)
-    write_scores(path, replace(scores, scores=(estimated([PLANTED, 0, 7], [3, 0.5, 0]),)))
-    (check,) = evaluated(study).evidence_checks
-    assert (check.n_slides, check.n_tiles) == (1, 3)
-    assert check.spearman == pytest.approx(3**0.5 / 2)
