@@ -61,6 +61,7 @@ class MappedSlide(NamedTuple):
     slide: str
     patient: str
     folds: frozenset[int]  # of the heads
+    n_tiles: int
     curves: dict[str, FlipCurves]
     tiles: AnnotatedTiles | None  # None: no annotation that counts
 
@@ -145,6 +146,7 @@ class MappedSlides:
                 slide=bag.name,
                 patient=bag.patient,
                 folds=frozenset(head.record.fold for head in heads),
+                n_tiles=len(heads[0].scores.attention),
                 curves=flip_curves(task, [head.scores for head in heads]),
                 tiles=tiles,
             )

@@ -69,8 +69,9 @@ def faithfulness(slides: Sequence[MappedSlide], kind: str, unit: str) -> Faithfu
         unit: Unit of the evidence.
     """
     shares = np.array(FLIP_SHARES)
-    curves = {slide.slide: slide.curves[kind] for slide in slides if kind in slide.curves}
-    areas = {name: flip_area(shares, of_slide) for name, of_slide in curves.items()}
+    mapped = [slide for slide in slides if kind in slide.curves]
+    curves = {slide.slide: slide.curves[kind] for slide in mapped}
+    areas = {slide.slide: flip_area(shares, slide.curves[kind], slide.n_tiles) for slide in mapped}
     known = {name: area for name, area in areas.items() if area is not None}
     if not known:
         return None

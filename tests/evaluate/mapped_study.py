@@ -1,6 +1,7 @@
 """A study of made-up scores: one tile decides, and it is the annotated one."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def flipped(order: np.ndarray, tumour: bool) -> np.ndarray:
     rows = np.full((2, len(FLIP_SHARES)), np.nan)
     for row, tiles in zip(rows, (order, order[::-1]), strict=True):
         for number, share in enumerate(FLIP_SHARES):
-            left = tiles[round(share * len(tiles)) :]
+            left = tiles[math.ceil(share * len(tiles) - 1e-9) :]
             if len(left):
                 row[number] = WITH if tumour and PLANTED in left else WITHOUT
     return logits(rows)

@@ -37,21 +37,18 @@ from tests.evaluate.mapped_study import (
 from tests.evaluate.test_metrics import TASK, trained
 
 SHARES = np.array(FLIP_SHARES)
-# Axis up to the last share that leaves a tile: 0.95 of 12 tiles is 11, 0.99 is all.
-AXIS = np.log10(0.95) + 3
-# The first removal is at 10^(-11/8) of 12 tiles, 0.51; before that the curves are one.
-FIRST = -11 / 8
+# From one tile to the last share that leaves one: 0.9 of 12 tiles is 11, 0.95 is all.
+AXIS = np.log10(0.9) - np.log10(1 / TILES)
 
 
 def area(kind: str, scores) -> float:
-    return flip_area(SHARES, flip_curves(TASK, [scores])[kind])
+    return flip_area(SHARES, flip_curves(TASK, [scores])[kind], TILES)
 
 
 def test_the_planted_tile_gives_the_area_by_hand():
-    """Lost with the first tile removed, kept to the last: 4 log-odds from there on."""
-    expected = (WITH - WITHOUT) * (np.log10(0.95) - FIRST + 1 / 16) / AXIS
+    """Lost with the first tile removed, kept to the last: 4 log-odds all along."""
     for kind in ("alone", "effect"):
-        assert area(kind, head_scores(tumour=True)) == pytest.approx(expected)
+        assert area(kind, head_scores(tumour=True)) == pytest.approx(WITH - WITHOUT)
 
 
 def test_a_map_that_ranks_the_tile_in_the_middle_or_last_loses_the_area():
@@ -79,9 +76,9 @@ def test_of_a_number_attention_counts_where_the_prediction_moves_either_way():
     numbers[:, 0, 1:] = 2.0
     scores = replace(head_scores(tumour=True), logits=np.zeros(1), flipped_logits=numbers)
     curves = flip_curves(task, [scores])
-    assert flip_area(SHARES, curves["attention"]) == pytest.approx(2)
+    assert flip_area(SHARES, curves["attention"], TILES) == pytest.approx(2)
     # Removing what raises the number should lower it, and here it rises.
-    assert flip_area(SHARES, curves["effect"]) == pytest.approx(-2)
+    assert flip_area(SHARES, curves["effect"], TILES) == pytest.approx(-2)
 
 
 def test_curves_are_the_mean_over_heads_and_unknown_kinds_are_left_out():
@@ -108,19 +105,18 @@ def metrics(study):
 def test_each_kind_is_measured_over_the_test_slides(metrics):
     assert list(metrics.maps) == ["attention", "alone", "effect"]
     found = metrics.maps["effect"].faithfulness
-    of_tumour = area("effect", head_scores(tumour=True))
     # In normal slides no tile changes anything.
-    assert found.area.value == pytest.approx(of_tumour / 2)
-    assert found.per_slide["t0"] == pytest.approx(of_tumour)
+    assert found.area.value == pytest.approx((WITH - WITHOUT) / 2)
+    assert found.per_slide["t0"] == pytest.approx(WITH - WITHOUT)
     assert found.per_slide["n0"] == 0
     assert (found.n_slides, found.unit) == (8, "log-odds")
     low, high = found.area.ci95
     assert low < found.area.value < high
-    # Half the slides lose 4 log-odds, and the last share leaves no tile.
+    # Half the slides lose 4 log-odds, and the last two shares leave no tile.
     assert found.curves.shares == list(FLIP_SHARES)
-    assert found.curves.most_first[0] == found.curves.least_first[-2] == 0
-    assert found.curves.most_first[-2] == (WITHOUT - WITH) / 2
-    assert found.curves.most_first[-1] is None
+    assert found.curves.most_first[0] == found.curves.least_first[-3] == 0
+    assert found.curves.most_first[-3] == (WITHOUT - WITH) / 2
+    assert found.curves.most_first[-2:] == [None, None]
 
 
 def test_evidence_finds_the_annotated_tile_and_attention_does_not(metrics):
@@ -176,7 +172,7 @@ def test_a_file_of_before_has_no_maps(study):
 def test_the_closing_lines_name_each_kind(metrics):
     lines = metrics_line(metrics).splitlines()
     assert lines[1].startswith("attention: flipping area 0.")
-    assert lines[3].startswith("effect of the tile: flipping area 0.951 (0.10 to 1.80)")
+    assert lines[3].startswith("effect of the tile: flipping area 2.000 (")
     assert " log-odds, tile AUROC 1.000, Dice 1.000, FROC 1.000 (" in lines[3]
     assert len(lines) == 4
 
@@ -233,7 +229,7 @@ def test_each_fold_has_the_threshold_of_its_own_validation_slides():
             0.25,
             np.ones(3),
         )
-        return MappedSlide(slide, slide, frozenset(folds), {}, tiles)
+        return MappedSlide(slide, slide, frozenset(folds), 4, {}, tiles)
 
     def chosen(fold, threshold):
         ranked = ranked_tiles(np.array([threshold, -9.0]), share[:2])
