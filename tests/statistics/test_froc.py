@@ -119,3 +119,18 @@ def test_thousands_of_false_detections_are_thinned_without_another_score():
     few = many._replace(false=np.sort(many.false)[-40:])
     assert froc([many], ["a"]).score == froc([few], ["a"]).score
     assert len(froc_curve([many, WELL]).sensitivity) <= 200
+
+
+def test_samples_of_patients_are_those_of_every_point(monkeypatch):
+    """512 points of the curve of each sample give the interval that all points give."""
+    rng = np.random.default_rng(1)
+    slides = []
+    for _ in range(12):
+        lesion = np.where(rng.random(150) < 0.02, rng.integers(3, size=150), -1)
+        slides.append(slide_findings(rng.random(150) + (lesion >= 0), lesion, np.ones(3, bool)))
+    patients = [str(n) for n in range(12)]
+    every = froc(slides, patients)
+    monkeypatch.setattr("mil.statistics.froc.MOST_SAMPLED", 60)
+    some = froc(slides, patients)
+    assert some.score.value == every.score.value
+    np.testing.assert_allclose(some.score.ci95, every.score.ci95, atol=0.003)
