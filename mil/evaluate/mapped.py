@@ -157,7 +157,7 @@ class MappedSlides:
             if (checked := removed_tiles(head.record, head.scores)) is not None
         ]
         scores: dict[str, Float[np.ndarray, " tiles"]] = {
-            one.kind: _detection_scores(one, task, heads) for one in maps
+            one.kind: detection_scores(one, task, heads) for one in maps
         }
         self.lesions.add(bag, scores, annotated, task)
 
@@ -203,7 +203,7 @@ def _comparable(one: TileMap) -> Float[np.ndarray, " tiles"]:
     return one.values * len(one.values) if one.kind == "attention" else one.values
 
 
-def _detection_scores(
+def detection_scores(
     one: TileMap, task: Task, heads: Sequence[ScoredHead]
 ) -> Float[np.ndarray, " tiles"]:
     """Score of each tile as a detection, on a scale that slides share; -inf: it is none.
@@ -212,6 +212,11 @@ def _detection_scores(
     slide. The tile of most attention therefore gets the slide's probability of the class
     of interest, and others their part of it. A tile without attention, or that does not
     speak for the class, is no detection.
+
+    Args:
+        one: Map of the slide.
+        task: Task of the heads.
+        heads: The heads with their scores of the slide.
     """
     values = one.values
     if one.kind == "attention":

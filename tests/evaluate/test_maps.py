@@ -15,6 +15,7 @@ from mil.evaluate.mapped import (
     MappedSlide,
     ScoredHead,
     ValidationTiles,
+    detection_scores,
     maps_of,
 )
 from mil.evaluate.maps import tile_metrics
@@ -134,6 +135,20 @@ def test_evidence_finds_the_annotated_tile_and_attention_does_not(metrics):
     assert [hit.rate.value for hit in attention.top_hits] == pytest.approx([0, 4 / 11, 9 / 11])
     assert [hit.by_chance for hit in attention.top_hits] == pytest.approx([1 / 12, 5 / 12, 10 / 12])
     assert metrics.localisation.tile_auroc_mean == attention.tile_auroc.value
+
+
+def test_attention_detects_by_the_probability_of_the_slide():
+    """The tile of most attention has the slide's probability, others their part of it."""
+    scores = head_scores(tumour=True)
+    attention, alone, effect = maps_of([ScoredHead(trained(), scores, None)])
+    heads = [ScoredHead(trained(), scores, None)]
+    found = detection_scores(attention, TASK, heads)
+    assert found[0] == scores.predictions[0]
+    np.testing.assert_allclose(found[1:], found[0] / (TILES - 1), rtol=1e-6)
+    number = Regression(mean=0.0, deviation=1.0)
+    assert detection_scores(attention, number, heads)[0] == 1
+    np.testing.assert_array_equal(detection_scores(alone, TASK, heads), alone.values)
+    assert np.flatnonzero(detection_scores(effect, TASK, heads) > -np.inf) == [PLANTED]
 
 
 def test_lesions_are_found_by_evidence_and_missed_by_attention(metrics):
