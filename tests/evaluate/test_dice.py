@@ -44,6 +44,8 @@ def test_hits_of_the_first_tiles_by_hand():
     tied = np.array([0.5, 0.1, 0.9, 0.5, 0.5, 0.2])
     assert top_hit(tied, SHARE, 2) == pytest.approx(1 / 3)
     assert top_hit(tied, SHARE, 3) == pytest.approx(2 / 3)
+    # The first is a hit, whatever ties behind it.
+    assert top_hit(np.array([0.9, 0.1, 0.2, 0.5, 0.5, 0.5]), SHARE, 2) == 1
 
 
 def test_hits_by_chance_are_hypergeometric():
