@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm, t
 from sklearn import metrics as sklearn_metrics
 
 from mil.statistics.bootstrap import weights
@@ -73,7 +74,7 @@ def test_a_point_of_the_band_is_the_t_interval_of_its_resamples():
     """Sensitivity at false positive rate 0.2 of each resample, by scikit-learn."""
     positive, scores, member = slides()
     drawn = []
-    for row in weights(member, resamples=200).__next__():
+    for row in next(weights(member, resamples=200)):
         x, y, _ = sklearn_metrics.roc_curve(positive, scores, sample_weight=row)
         at = np.flatnonzero(x == 0.2)
         drawn.append(y[at[-1]] if len(at) else np.interp(0.2, x, y))
@@ -81,8 +82,6 @@ def test_a_point_of_the_band_is_the_t_interval_of_its_resamples():
     curve = roc_curve(positive, scores)
     value = np.interp(0.2, curve.x, curve.y)
     rarer = min(len(set(member[positive == 1])), len(set(member[positive == 0])))
-    from scipy.stats import t
-
     half = t.ppf(0.975, rarer - 1) * error / (value * (1 - value))
     odds = np.log(value / (1 - value))
     band = roc_band(positive, scores, member, resamples=200)
@@ -108,18 +107,19 @@ def test_equal_scores_are_one_point():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [40, 120])
-def test_bands_cover(n):
-    """Sensitivity at each false positive rate of two normal distributions one apart."""
-    from scipy.stats import norm
-
+@pytest.mark.parametrize("band_of", [roc_band, precision_recall_band])
+def test_bands_cover(band_of, n):
+    """The curve of two normal distributions one apart, half of the slides positive."""
     inner = slice(5, 46, 5)
     truth = norm.cdf(norm.ppf(GRID[inner]) + 1)
+    if band_of is precision_recall_band:
+        called_negatives = norm.sf(norm.isf(GRID[inner], loc=1))
+        truth = GRID[inner] / (GRID[inner] + called_negatives)
     rng = np.random.default_rng(3)
     covered = []
     for _ in range(300):
         positive = (rng.random(n) < 0.5).astype(int)
-        band = roc_band(positive, rng.normal(positive), np.arange(n), resamples=300)
-        if band is not None:
-            covered.append((band.low[inner] <= truth) & (truth <= band.high[inner]))
+        band = band_of(positive, rng.normal(positive), np.arange(n), resamples=300)
+        covered.append((band.low[inner] <= truth) & (truth <= band.high[inner]))
     assert np.mean(covered) > 0.93
     assert np.mean(covered, 0).min() > 0.9

@@ -14,9 +14,10 @@ POSITIVE = np.array([0, 1, 0, 1, 1, 0, 0, 0, 1, 0])
 PROBABILITIES = np.array([0.1, 0.4, 0.5, 0.65, 0.9, 0.25, 0.05, 0.5, 0.5, 1.0])
 
 
-@pytest.mark.slow  # dcurves imports pandas and lifelines
+@pytest.mark.slow
 def test_net_benefit_is_that_of_dcurves():
-    dcurves = pytest.importorskip("dcurves")
+    # Imported here: pandas and lifelines take two seconds.
+    import dcurves
     import pandas as pd
 
     frame = pd.DataFrame({"y": POSITIVE, "model": PROBABILITIES})

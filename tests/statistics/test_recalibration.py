@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import t
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 
@@ -35,8 +36,6 @@ def test_slope_and_intercept_are_those_of_statsmodels():
     np.testing.assert_allclose(result.covariance, free.cov_params(), rtol=1e-6)
     assert result.slope == pytest.approx(free.params[1], rel=1e-7)
     assert result.intercept == pytest.approx(held.params[0], rel=1e-7)
-    from scipy.stats import t
-
     half = t.ppf(0.975, patients) * held.bse[0]
     assert result.intercept_ci95 == pytest.approx((held.params[0] - half, held.params[0] + half))
     # Probabilities whose log odds are doubled have slope one half.
