@@ -14,7 +14,10 @@ from mil.io.bags.folder import describe_bags
 from mil.io.bags.status import SlideState, gather, summary
 from mil.io.results import Metrics, Prediction, read_comparison, read_evaluation, using_results
 from mil.io.tables import Slide, read_dataset
-from mil.report.plots import roc_svg
+from mil.report.result_sections import RESULT_SECTIONS
+from mil.report.study import ReportedHead as StudyHead
+from mil.report.section import Section
+from mil.report.study import Study
 from mil.statistics.attention import almost_uniform
 from mil.statistics.text import (
     beside,
@@ -140,7 +143,23 @@ def run(
                 dict.fromkeys(note for head in heads for note in head.metrics.annotations)
             ),
             compared=None if comparison is None else read_comparison(comparison),
-            roc=_roc(heads, task),
+            sections=_sections(
+                Study(
+                    dataset,
+                    settings,
+                    task,
+                    slides,
+                    states,
+                    [],
+                    tiles_dirs,
+                    bags_dirs,
+                    [StudyHead(head.metrics, head.predictions, {}, {}, (), ()) for head in heads],
+                    [],
+                    None if comparison is None else read_comparison(comparison),
+                    {},
+                    out,
+                )
+            ),
             slides=[
                 _slide_row(slide, state, heads, task)
                 for slide, state in zip(slides, states, strict=True)
@@ -214,22 +233,10 @@ def _slide_cell(
     return SlideCell(predicted(value, threshold), decision, heatmap, caution)
 
 
-def _roc(heads: Sequence[ReportedHead], task: Task) -> str:
-    """ROC curves of the test slides; empty where the task or the slides have none."""
-    if not task.has_roc:
-        return ""
-    curves = {}
-    for head in heads:
-        test: dict[str, list[Prediction]] = {}
-        for row in head.predictions:
-            if row.split == "test":
-                test.setdefault(row.slide, []).append(row)
-        positive = [int(task.is_positive(rows[-1].label)) for rows in test.values()]
-        # With slides of one class alone, one of the two rates has no denominator.
-        if len(set(positive)) == 2:
-            scores = [_mean(rows, task.column_of_interest) for rows in test.values()]
-            curves[head.metrics.name] = np.array(positive), np.array(scores)
-    return roc_svg(curves, task.positive) if curves else ""
+def _sections(study: Study) -> list[Section]:
+    """Sections of the results that the study has."""
+    built = [build(study) for build in RESULT_SECTIONS]
+    return [section for section in built if section is not None]
 
 
 def _slide_row(

@@ -1,0 +1,111 @@
+"""Section of the report: predicted against observed numbers, and how far they differ."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from mil.report.figures.blocks import Figure, Table, section
+from mil.report.figures.style import COLOURS, QUIET, figure, panels, shorten, styled
+from mil.report.figures.tested import Tested, size_of, tested_heads
+from mil.report.section import Section
+from mil.report.study import Study
+from mil.statistics.arrays import Numbers
+from mil.statistics.normal import CI_Z
+from mil.statistics.text import interval, value
+
+SHOWN = 4  # heads with panels, two each
+CELLS = 400  # of a panel; points in one cell of a raster of as many rows are drawn once
+
+
+def build(study: Study) -> Section | None:
+    """Scatter and Bland-Altman plots of regression; None for other tasks."""
+    if study.task.kind != "regression":
+        return None
+    heads = tested_heads(study)
+    if not heads:
+        return None
+    return section("agreement", "Predicted and observed", [_figure(study, heads), _table(heads)])
+
+
+@styled
+def _figure(study: Study, heads: Sequence[Tested]) -> Figure:
+    shown = heads[:SHOWN]
+    canvas, axes = panels(2 * len(shown), share="none", width=1.95)
+    for number, head in enumerate(shown):
+        observed = _observed(head)
+        predicted = head.column(study.task.column_of_interest)
+        _scatter(axes[2 * number], observed, predicted)
+        _differences(axes[2 * number + 1], observed, predicted)
+        axes[2 * number].set_title(shorten(head.name))
+    caption = (
+        f"Predicted and observed numbers of {size_of(heads, study)}. Left of each pair: predicted "
+        "against observed, dotted where both are equal. Right: predicted less observed against the "
+        "mean of both (Bland and Altman 1986), with the mean difference and the limits between "
+        "which 95 % of differences lie if they are normal (dashed)."
+    )
+    if len(heads) > SHOWN:
+        caption += f" The first {SHOWN} of {len(heads)} heads are drawn."
+    return figure(canvas, caption)
+
+
+def _observed(head: Tested) -> Numbers:
+    return np.array([float(label.replace(",", ".")) for label in head.labels])
+
+
+def _scatter(axes: Axes, observed: Numbers, predicted: Numbers) -> None:
+    both = np.concatenate([observed, predicted])
+    ends = [both.min(), both.max()]
+    axes.plot(ends, ends, color=QUIET, linewidth=1, linestyle=":")
+    axes.scatter(*_thinned(observed, predicted), s=9, color=COLOURS[0], alpha=0.6, linewidths=0)
+    axes.set(xlabel="observed", ylabel="predicted")
+
+
+def _differences(axes: Axes, observed: Numbers, predicted: Numbers) -> None:
+    difference = predicted - observed
+    mean, low, high = _limits(difference)
+    axes.axhline(0, color=QUIET, linewidth=0.6)
+    axes.axhline(mean, color=COLOURS[1])
+    for end in (low, high):
+        axes.axhline(end, color=COLOURS[1], linewidth=1, linestyle="--")
+    middle = (predicted + observed) / 2
+    axes.scatter(*_thinned(middle, difference), s=9, color=COLOURS[0], alpha=0.6, linewidths=0)
+    axes.set(xlabel="mean of both", ylabel="predicted - observed")
+
+
+def _limits(difference: Numbers) -> tuple[float, float, float]:
+    """Mean difference, and the limits of agreement; of one slide, all the same."""
+    mean = float(difference.mean())
+    spread = float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
+    return mean, mean - CI_Z * spread, mean + CI_Z * spread
+
+
+def _thinned(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
+    """Points of which no two lie in one cell of the raster: the others could not be seen."""
+    if len(x) <= CELLS:
+        return x, y
+    columns = np.floor(CELLS * (x - x.min()) / (np.ptp(x) or 1))
+    rows = np.floor(CELLS * (y - y.min()) / (np.ptp(y) or 1))
+    _, kept = np.unique(columns * (CELLS + 1) + rows, return_index=True)
+    kept = np.sort(kept)
+    return x[kept], y[kept]
+
+
+def _table(heads: Sequence[Tested]) -> Table:
+    rows = []
+    for head in heads:
+        predicted = head.predictions[:, 0]
+        mean, low, high = _limits(predicted - _observed(head))
+        metrics = head.metrics.test.metrics
+        cells = []
+        for name in ("mae", "r2", "spearman"):
+            between = interval(metrics.get(name))
+            cells.append(f"{value(metrics.get(name))}{f' ({between})' if between else ''}")
+        difference = f"{mean:.3g} ({low:.3g} to {high:.3g})".replace("-", "−")
+        rows.append([head.name, str(len(head.slides)), difference, *cells])
+    return Table(
+        "Mean difference of predicted and observed numbers with limits of agreement, and metrics "
+        "with 95 % intervals.",
+        ["head · encoder", "n", "mean difference", "MAE", "R²", "Spearman"],
+        rows,
+    )

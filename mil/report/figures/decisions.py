@@ -1,0 +1,134 @@
+"""Section of the report: confusion matrices, and 2x2 tables at the threshold of validation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mil.report.figures.blocks import Block, Matrices, Matrix, Note, Table, section
+from mil.report.figures.tested import Tested, size_of, subgroup_values, tested_heads
+from mil.report.section import Section
+from mil.report.study import Study
+from mil.statistics.arrays import Labels
+from mil.statistics.confusion import confusion
+from mil.statistics.metric import Metric
+from mil.statistics.predictive_values import TwoByTwo, two_by_two
+from mil.statistics.text import interval, value
+
+FEWEST = 2  # values of a column that divides slides into subgroups
+MOST = 10
+EMPTY = "(empty)"
+UNFOLDED = 12  # most rows of a table of subgroups that is shown without a click
+COUNTS = ("true positive", "false positive", "false negative", "true negative")
+PROPORTIONS = ("sensitivity", "specificity", "PPV", "NPV")
+
+
+def build(study: Study) -> Section | None:
+    """Confusion matrices of one-of-classes and ordinal tasks; 2x2 tables of two classes."""
+    task = study.task
+    if not task.classes or task.kind == "multilabel":
+        return None
+    heads = tested_heads(study)
+    if not heads:
+        return None
+    if not task.has_threshold:
+        return section("decisions", "Confusion matrices", [_matrices(study, heads)])
+    blocks: list[Block] = [_table(study, heads), _about_threshold(heads), _matrices(study, heads)]
+    blocks += _subgroups(study, heads)
+    return section("decisions", "Decisions at the threshold", blocks)
+
+
+def _matrices(study: Study, heads: Sequence[Tested]) -> Matrices:
+    classes = list(study.task.classes)
+    matrices = []
+    for head in heads:
+        labels = np.array([classes.index(label) for label in head.labels])
+        table = confusion(labels, _predicted(study, head), len(classes))
+        matrices.append(Matrix(head.name, classes, table.tolist()))
+    return Matrices(
+        f"Confusion matrices on {size_of(heads, study)}: rows are labels, columns predicted "
+        "classes, cells numbers; the darker, the larger the share of its row.",
+        matrices,
+    )
+
+
+def _predicted(study: Study, head: Tested) -> Labels:
+    """Number of each slide's predicted class."""
+    classes = list(study.task.classes)
+    names = [
+        study.task.predicted_class(predictions, float(threshold))
+        for predictions, threshold in zip(head.predictions, head.thresholds, strict=True)
+    ]
+    return np.array([classes.index(name) for name in names])
+
+
+def _table(study: Study, heads: Sequence[Tested]) -> Table:
+    rows = []
+    for head in heads:
+        table = _two_by_two(study, head, np.ones(len(head.slides), bool))
+        rows.append([head.name, _threshold(head), *_cells(table)])
+    return Table(
+        f"Decisions for {study.task.positive} on {size_of(heads, study)}, with Wilson's 95 % "
+        "intervals that count patients. PPV and NPV depend on the share of "
+        f"{study.task.positive} among these slides.",
+        ["head · encoder", "threshold", *COUNTS, *PROPORTIONS],
+        rows,
+    )
+
+
+def _about_threshold(heads: Sequence[Tested]) -> Note:
+    without = [head.name for head in heads if not head.has_thresholds]
+    text = (
+        "A slide is called positive from the threshold up that validation slides chose, mean over "
+        "the runs that held the slide out; test slides had no part in it."
+    )
+    if without:
+        text += (
+            f" Some runs of {', '.join(without)} have no threshold of validation slides; 0.5 "
+            "stands for it."
+        )
+    return Note(text)
+
+
+def _threshold(head: Tested) -> str:
+    least = head.thresholds.min()
+    most = head.thresholds.max()
+    return f"{least:.3f}" if most - least < 5e-4 else f"{least:.3f} to {most:.3f}"
+
+
+def _two_by_two(study: Study, head: Tested, rows: np.ndarray) -> TwoByTwo:
+    positive = list(study.task.classes).index(study.task.positive)
+    called = (_predicted(study, head) == positive).astype(int)
+    labels = head.positives(study.task, study.task.positive)
+    return two_by_two(labels[rows], called[rows], head.member[rows])
+
+
+def _cells(table: TwoByTwo) -> list[str]:
+    shares = (table.sensitivity, table.specificity, table.ppv, table.npv)
+    return [*map(str, table[: len(COUNTS)]), *map(_share, shares)]
+
+
+def _share(metric: Metric) -> str:
+    between = interval(metric)
+    return f"{value(metric)}{f' ({between})' if between else ''}"
+
+
+def _subgroups(study: Study, heads: Sequence[Tested]) -> list[Block]:
+    """A table for each further column that divides the slides into 2 to 10 groups."""
+    columns = dict.fromkeys(name for slide in study.slides for name in slide.subgroups)
+    tables: list[Block] = []
+    for column in columns:
+        of_slide = subgroup_values(study, column)
+        rows = []
+        for head in heads:
+            values = np.array([of_slide.get(slide, "") or EMPTY for slide in head.slides])
+            names = sorted(set(values.tolist()))
+            if not FEWEST <= len(names) <= MOST:
+                continue
+            for name in names:
+                table = _two_by_two(study, head, values == name)
+                rows.append([head.name, name, str(table.n), *_cells(table)])
+        if rows:
+            caption = f"Decisions by {column}; small groups raise questions and answer none."
+            header = ["head · encoder", column, "slides", *COUNTS, *PROPORTIONS]
+            tables.append(Table(caption, header, rows, names=2, folded=len(rows) > UNFOLDED))
+    return tables
