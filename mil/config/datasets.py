@@ -71,6 +71,11 @@ class DatasetConfig(Section):
         "named like it (tumour, carcinoma, metastasis, lesion, `positive`) and, where a file has "
         "none of these, regions without a class.",
     )
+    incomplete_annotations: list[CleanText] = Field(
+        [],
+        description="Slides whose annotation leaves out some of the positive region: they count "
+        "by their label, and for nothing about tiles and lesions.",
+    )
     tissue_paths: list[str] = Field(
         [f"tissue/{{slide}}{ending}" for ending in MASK_FORMATS],
         description="Patterns of the path of a tissue mask, which replaces tissue detection.",

@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from shapely import MultiPolygon
 
 from mil.config import DatasetConfig
 from mil.config.datasets import GeojsonFrame
@@ -18,6 +20,30 @@ from mil.io.bags import BagPositions, read_positions
 from mil.io.tables import Slide
 from mil.io.tables.paths import locate_annotation
 from mil.tasks import Task
+
+INCOMPLETE = "its annotation is not exhaustive (`incomplete_annotations` of the dataset's yaml)"
+
+
+class AnnotatedSlide(NamedTuple):
+    """Tiles of a slide and its annotated regions.
+
+    Attributes:
+        slide: Its name.
+        file: Annotation file.
+        corners: Top left corners of the valid tiles, level-0 pixels.
+        side_px: Side of a tile, level-0 pixels.
+        mpp: Micrometres per pixel of level 0; None: not known.
+        regions: Positive region, level-0 pixels; empty where nothing is annotated.
+        share: Annotated share of each tile, 0..1.
+    """
+
+    slide: str
+    file: Path
+    corners: Int[np.ndarray, "tiles 2"]
+    side_px: float
+    mpp: float | None
+    regions: MultiPolygon
+    share: Float[np.ndarray, " tiles"]
 
 
 @dataclass
@@ -32,6 +58,7 @@ class SlideAnnotations:
         left_out: Number of slides by class that does not count.
         counted: The classes that count.
         unusable: Reason why a slide or bag has no annotated tiles, by name.
+        unknown: Slides of `incomplete_annotations` that the slide table lacks.
     """
 
     files: dict[str, Path]
@@ -41,6 +68,7 @@ class SlideAnnotations:
     left_out: Counter[str] = field(default_factory=Counter)
     counted: Counter[str] = field(default_factory=Counter)
     unusable: dict[str, str] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
 
     @classmethod
     def locate(
@@ -54,9 +82,14 @@ class SlideAnnotations:
             slides_dir: Folder in which annotations are looked for.
         """
         located = cls({}, settings.geojson_frame, positive_rule(settings))
+        incomplete = set(settings.incomplete_annotations)
+        located.unknown = sorted(incomplete.difference(slide.slide for slide in slides))
         for slide in slides:
             path = locate_annotation(slide, slides_dir, settings)
-            if path is not None and path.exists():
+            # What is not outlined would count as other tissue, and as false detections.
+            if slide.slide in incomplete:
+                located.unusable[slide.slide] = INCOMPLETE
+            elif path is not None and path.exists():
                 located.files[slide.slide] = path
             elif path is not None:
                 located.unusable[slide.slide] = f"there is no file {path}"
@@ -72,27 +105,53 @@ class SlideAnnotations:
             name: Name of the bag.
             slides: Its slides.
         """
+        return self.share_of(name, self.annotated(bags_dir, name, slides))
+
+    def annotated(
+        self, bags_dir: Path, name: str, slides: Sequence[str]
+    ) -> list[AnnotatedSlide] | None:
+        """Each slide of a bag with its regions; None unless all of them are annotated.
+
+        Args:
+            bags_dir: Folder of the bags of slides.
+            name: Name of the bag.
+            slides: Its slides.
+        """
         annotated = [slide for slide in slides if slide in self.files]
         # A bag that is annotated in part would count tumour as other tissue.
         if len(annotated) < len(slides):
             if annotated:
                 self.unusable[name] = "not all slides of the patient are annotated"
             return None
-        shares = []
+        of_bag = []
         for slide in slides:
-            share = self._share_of_slide(slide, read_positions(bags_dir / f"{slide}.h5"))
-            if share is None:
+            of_slide = self.annotated_slide(slide, read_positions(bags_dir / f"{slide}.h5"))
+            if of_slide is None:
                 self.unusable[name] = self.unusable[slide]
                 return None
-            shares.append(share)
-        of_bag = np.concatenate(shares)
+            of_bag.append(of_slide)
+        return of_bag
+
+    def share_of(
+        self, name: str, annotated: Sequence[AnnotatedSlide] | None
+    ) -> Float[np.ndarray, " tiles"] | None:
+        """Annotated share of each valid tile of a bag, 0..1; None: not known.
+
+        Args:
+            name: Name of the bag.
+            annotated: Its slides with their regions; None: not all are annotated.
+        """
+        if annotated is None:
+            return None
+        of_bag = np.concatenate([slide.share for slide in annotated])
         if not (of_bag >= ANNOTATED).any():
             self.unusable[name] = "no tile lies at least half inside its positive region"
         elif of_bag.all():
             self.unusable[name] = "no tile lies outside its positive region"
         return of_bag
 
-    def _share_of_slide(self, slide: str, bag: BagPositions) -> Float[np.ndarray, " tiles"] | None:
+    def annotated_slide(self, slide: str, bag: BagPositions) -> AnnotatedSlide | None:
+        """Tiles and regions of a slide that has an annotation file; None: it cannot be used."""
         places = bag.positions()
         if places is None:
             self.unusable[slide] = "its bag has no positions of tiles in pixels"
@@ -105,7 +164,8 @@ class SlideAnnotations:
         if regions.is_empty and annotation.content != "nothing":
             self.unusable[slide] = f"{file} holds {annotation.content}"
             return None
-        return share_annotated(*places, regions)
+        share = share_annotated(*places, regions)
+        return AnnotatedSlide(slide, file, *places, bag.mpp_level0, regions, share)
 
     def _note(self, slide: str, annotation: Annotation) -> None:
         positive = set(self.rule.of(annotation.classes))
@@ -130,6 +190,11 @@ class SlideAnnotations:
                 f"Annotation classes of the positive region: {counted}. Classes that do not "
                 f"count: {few(left_out)}. The key `annotation_classes` of the dataset's yaml "
                 "chooses others."
+            )
+        if self.unknown:
+            notes.append(
+                f"The key `incomplete_annotations` names slides that the slide table lacks: "
+                f"{few(self.unknown)}."
             )
         if self.faults:
             notes.append(f"Outlines left out of annotations: {'; '.join(_first(self.faults))}.")

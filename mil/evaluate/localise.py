@@ -1,11 +1,11 @@
-"""How well the attention of one slide finds its annotated regions."""
+"""How well a map of one slide, of attention or evidence, finds its annotated regions."""
 
 import numpy as np
 import shapely
 from jaxtyping import Float, Int
 from shapely import MultiPolygon
 
-from mil.statistics.discrimination import auroc
+from mil.statistics.discrimination import auprc, auroc
 
 ANNOTATED = 0.5  # share of a tile's area inside a region from which it is annotated
 
@@ -71,3 +71,61 @@ def hottest_tile_hit(
 def hit_by_chance(share: Float[np.ndarray, " tiles"]) -> float:
     """Probability that a tile drawn at random is annotated, 0..1."""
     return float((share >= ANNOTATED).mean())
+
+
+def average_precision(
+    values: Float[np.ndarray, " tiles"], share: Float[np.ndarray, " tiles"]
+) -> float | None:
+    """Average precision of a map for annotated tiles; see `tile_auroc` for which count.
+
+    By chance it is `annotated_share`.
+
+    Args:
+        values: Value of each tile.
+        share: Annotated share of each tile, 0..1.
+    """
+    known = (share >= ANNOTATED) | (share == 0)
+    return auprc((share[known] >= ANNOTATED).astype(int), values[known])
+
+
+def annotated_share(share: Float[np.ndarray, " tiles"]) -> float:
+    """Share of annotated tiles among those that are annotated or other tissue, 0..1."""
+    known = (share >= ANNOTATED) | (share == 0)
+    return float((share[known] >= ANNOTATED).mean())
+
+
+def top_hit(
+    values: Float[np.ndarray, " tiles"], share: Float[np.ndarray, " tiles"], k: int
+) -> float:
+    """1 where one of the k highest tiles is annotated, else 0.
+
+    Where the last of them tie with others: the probability that drawing among these
+    gives one.
+
+    Args:
+        values: Value of each tile.
+        share: Annotated share of each tile, 0..1.
+        k: Number of tiles.
+    """
+    annotated = share >= ANNOTATED
+    if k >= len(values):
+        return float(annotated.any())
+    last = np.partition(values, -k)[-k]
+    above = values > last
+    if annotated[above].any():
+        return 1.0
+    ties = annotated[values == last]
+    return hit_of_drawn(len(ties), int(ties.sum()), k - int(above.sum()))
+
+
+def hit_of_drawn(tiles: int, annotated: int, k: int) -> float:
+    """Probability that one of k tiles, drawn without replacement, is annotated.
+
+    Args:
+        tiles: Number of tiles.
+        annotated: Number of them that are annotated.
+        k: Number drawn.
+    """
+    drawn = np.arange(min(k, tiles))
+    others = np.clip(tiles - annotated - drawn, 0, None)
+    return float(1 - np.prod(others / (tiles - drawn)))

@@ -13,6 +13,8 @@ from mil.errors import DatasetError, FormatError
 from mil.evaluate.annotations import SlideAnnotations
 from mil.evaluate.attention import attended_slide
 from mil.evaluate.localise import hottest_tile_hit, tile_auroc
+from mil.evaluate.mapped import MappedSlides, ScoredHead
+from mil.evaluate.maps import metrics_of_maps
 from mil.evaluate.rows import AttendedSlide, EvaluatedSlide, by_run
 from mil.evaluate.selection import selection_of
 from mil.evaluate.subgroups import by_patient
@@ -88,14 +90,20 @@ def run(
     settings, slides = read_dataset(dataset)
     check_labels_of_table(bags.values(), folds, slides)
     annotations = SlideAnnotations.locate(settings, slides, slides_dir)
+    mapped = MappedSlides.of(annotations, bags_dir)
+    folds_of = _folds_of(bags)
     rows = _Rows([], [], [])
     with progress("evaluate", len(slides_of), "slides") as advance:
         for name, members in slides_of.items():
-            scores = _read(scores_dir, name, heads, [bags_dir / f"{m}.h5" for m in members])
-            share = annotations.share(bags_dir, name, members)
+            paths = [bags_dir / f"{member}.h5" for member in members]
+            evidence = mapped.needs_evidence(folds_of[name])
+            scores = _read(scores_dir, name, heads, paths, evidence=evidence)
+            annotated = annotations.annotated(bags_dir, name, members)
+            share = annotations.share_of(name, annotated)
             if share is not None:
                 check_tiles(scores, score_path(scores_dir, name), len(share))
             _add_rows(rows, scores, records, bags, share)
+            mapped.add(_scored_heads(scores, records, bags), annotated, share)
             advance(1)
     rows.kept.sort(key=lambda row: (row.seed, row.fold, row.slide))
     metrics = metrics_of(
@@ -106,6 +114,7 @@ def run(
         rows.attended,
         [record.calibration for record in records],
         annotations.notes(records[0].task, rows.attended),
+        metrics_of_maps(mapped, records[0].task.evidence_unit),
     )
     patients: list[Prediction] = []
     for of_run in by_run(rows.kept).values():
@@ -119,21 +128,34 @@ def _heads_of(scores_dir: Path, names: Mapping[str, Sequence[str]]) -> tuple[Sco
     return _existing(scores_dir, next(iter(names))).heads
 
 
-def _existing(scores_dir: Path, name: str) -> BagScores:
+def _folds_of(bags: BagsByFold) -> dict[str, list[FoldBag]]:
+    """The bag in each fold that has it, by name."""
+    by_name: dict[str, list[FoldBag]] = {}
+    for (_, name), bag in bags.items():
+        by_name.setdefault(name, []).append(bag)
+    return by_name
+
+
+def _existing(scores_dir: Path, name: str, *, evidence: bool = False) -> BagScores:
     path = score_path(scores_dir, name)
     if not path.exists():
         raise FormatError(
             f"{path}: no such file, so that {name} has no scores; run `mil score` for it, or for "
             "all bags with --bags, --folds and --scores"
         )
-    return read_scores(path)
+    return read_scores(path, evidence=evidence)
 
 
 def _read(
-    scores_dir: Path, name: str, heads: tuple[ScoringHead, ...], bag_paths: Sequence[Path]
+    scores_dir: Path,
+    name: str,
+    heads: tuple[ScoringHead, ...],
+    bag_paths: Sequence[Path],
+    *,
+    evidence: bool,
 ) -> BagScores:
     """The scores of a bag, which must be of these bag files and by these heads."""
-    scores = _existing(scores_dir, name)
+    scores = _existing(scores_dir, name, evidence=evidence)
     path = score_path(scores_dir, name)
     if scores.name != name:
         raise FormatError(
@@ -185,6 +207,17 @@ def _add_rows(
         rows.kept.append(row)
     if attention:
         rows.attended.append(attended_slide(rows.kept[-1], attention, share))
+
+
+def _scored_heads(
+    scores: BagScores, records: Sequence[Trained], bags: BagsByFold
+) -> list[ScoredHead]:
+    """The heads whose fold has the bag."""
+    return [
+        ScoredHead(record, head_scores, bags[record.fold, scores.name])
+        for record, head_scores in zip(records, scores.scores, strict=True)
+        if (record.fold, scores.name) in bags
+    ]
 
 
 def _check_folds(bags: BagsByFold, records: Sequence[Trained], folds: Path, dataset: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mil.evaluate.attention import localisation
+from mil.evaluate.maps import MapsOfRecipe
 from mil.evaluate.rows import (
     AttendedSlide,
     EvaluatedSlide,
@@ -31,6 +32,7 @@ def metrics_of(
     attended: Sequence[AttendedSlide] = (),
     calibrations: Sequence[Calibration | None] = (),
     annotations: Sequence[str] = (),
+    maps: MapsOfRecipe | None = None,
 ) -> Metrics:
     """Content of metrics.json.
 
@@ -43,8 +45,10 @@ def metrics_of(
         attended: Test slides under the attention of the ensemble; empty: not known.
         calibrations: Calibration of each head.
         annotations: Notes on annotations that do not count.
+        maps: Metrics of the maps of tiles; None: not known.
     """
     task = trained.task
+    maps = maps or MapsOfRecipe({}, None, [])
     test = [row for row in rows if row.split == "test"]
     slides = averaged(test, "slide")
     runs = [_run(members, task, *run) for run, members in by_run(rows).items()]
@@ -74,6 +78,9 @@ def metrics_of(
         power=task.power(evaluation_set(slides, task)) if slides else None,
         localisation=localisation(attended, of_slides, task),
         annotations=list(annotations),
+        maps=maps.maps,
+        lesions=maps.lesions,
+        evidence_checks=maps.evidence_checks,
         attention_entropy_share={
             name: share for name, share in entropy_shares.items() if share is not None
         },

@@ -20,6 +20,7 @@ from mil.errors import FormatError, MilError, brief
 from mil.io.atomic import write_json
 from mil.io.bags.patients import HELD_OUT
 from mil.io.localisation import Localisation
+from mil.io.map_metrics import EvidenceCheck, Lesions, MapMetrics
 from mil.io.tables import read_csv, write_csv
 from mil.statistics.metric import (
     CalibrationErrors,
@@ -221,6 +222,11 @@ class Metrics(Section):
     power: PowerNote | None = None
     localisation: Localisation | None = None
     annotations: list[str] = Field([])  # notes on annotations that do not count
+    # By kind of map: attention, alone, effect; only kinds that could be measured.
+    maps: dict[str, MapMetrics] = Field({})
+    lesions: Lesions | None = None  # of the test slides, that FROC is of
+    # Of heads whose effects of tiles are estimates.
+    evidence_checks: list[EvidenceCheck] = Field([])
     # Of the ensemble's attention on each test slide; 1: uniform.
     attention_entropy_share: dict[str, float] = Field({})
     selection: SelectionMetrics | None = None

@@ -14,8 +14,8 @@ from mil.statistics.metric import Metric, MetricsOfSet
 from mil.statistics.normal import t_quantile
 
 # Range of a metric, which decides the scale on which its interval is symmetric:
-# 0..1, -1..1, 0 and up, or 1 and down.
-Scale = Literal["share", "signed", "positive", "below_one"]
+# 0..1, -1..1, 0 and up, 1 and down, or any number.
+Scale = Literal["share", "signed", "positive", "below_one", "any"]
 # Weights of the slides in each resample [draws, n] -> metrics by name
 WeightedMetrics = Callable[[Weights], Mapping[str, Draws]]
 # exp(700) is close to the largest double.
@@ -39,8 +39,8 @@ def with_intervals(
     """Metrics with 95 % intervals from resampled patients.
 
     The t interval is on the scale of log odds for shares, of log odds of the share of
-    the range (Fisher's z) for what lies in -1..1, of the logarithm for errors, and of
-    the logarithm of 1 - R² for R².
+    the range (Fisher's z) for what lies in -1..1, of the logarithm for errors, of
+    the logarithm of 1 - R² for R², and on its own scale for what has no bounds.
 
     Args:
         weighted: Metrics of samples in which each slide occurs `weights` times.
@@ -78,7 +78,19 @@ def scaled_interval(scale: Scale, value: float, drawn: Draws, patients: int) -> 
         return None if rest is None else (1 - rest[1], 1 - rest[0])
     if scale == "positive":
         return _above_zero(value, drawn, patients)
+    if scale == "any":
+        return _unbounded(value, drawn, patients)
     return interval(value, drawn, patients)
+
+
+def _unbounded(value: float, drawn: Draws, patients: int) -> Interval | None:
+    """A t interval on the metric's own scale."""
+    finite = drawn[np.isfinite(drawn)]
+    if patients < 2 or len(finite) < 2:
+        return None
+    error = float(finite.std(ddof=1)) * (patients / (patients - 1)) ** 0.5
+    half = t_quantile(patients - 1) * error
+    return value - half, value + half
 
 
 def _above_zero(value: float, drawn: Draws, patients: int) -> Interval | None:

@@ -56,7 +56,7 @@ def test_a_bag_without_places_is_held_against_nothing(bag):
     for unknown in ({"coords": None}, {"side_level0_px": None}):
         annotations = SlideAnnotations({"a": bag.with_name("no.xml")}, "slide", PositiveClasses())
         known = replace(read_bag(bag), **unknown)
-        assert annotations._share_of_slide("a", known) is None
+        assert annotations.annotated_slide("a", known) is None
         assert annotations.unusable == {"a": "its bag has no positions of tiles in pixels"}
 
 
