@@ -15,8 +15,8 @@ from mil.io.bags.status import SlideState, gather, summary
 from mil.io.results import Metrics, Prediction, read_comparison, read_evaluation, using_results
 from mil.io.tables import Slide, read_dataset
 from mil.report.result_sections import RESULT_SECTIONS
-from mil.report.study import ReportedHead as StudyHead
 from mil.report.section import Section
+from mil.report.study import ReportedHead as StudyHead
 from mil.report.study import Study
 from mil.statistics.attention import almost_uniform
 from mil.statistics.text import (

@@ -10,7 +10,7 @@ from mil.statistics.arrays import Labels, Members, Numbers, Weights
 from mil.statistics.bootstrap import RESAMPLES, ROUNDING, weights
 from mil.statistics.discrimination import by_score
 from mil.statistics.intervals import wilson
-from mil.statistics.normal import t_quantile
+from mil.statistics.normal import CI_Z, t_quantile
 
 GRID = np.linspace(0, 1, 51)  # false positive rates, or recalls, of a band
 
@@ -89,7 +89,12 @@ def roc_band(
         return _linear(*_roc(positive, scores, sample), GRID)
 
     counts = np.full(len(GRID), float(_patients_of(positive, member)))
-    return _band(height, positive, member, counts, seed, resamples)
+    band = _band(height, positive, member, counts, seed, resamples)
+    if band is None:
+        return None
+    # A sensitivity is at least that of each smaller false positive rate.
+    low = np.maximum.accumulate(band.low)
+    return Band(band.x, low, np.minimum.accumulate(band.high[::-1])[::-1])
 
 
 def precision_recall_band(
@@ -118,29 +123,30 @@ def _band(
     seed: int,
     resamples: int,
 ) -> Band | None:
-    """t interval of the log odds at each point, as `bootstrap.interval` has it.
+    """Wilson's interval of each height as a proportion of as many patients as it varies by.
 
-    Where a resampled height does not vary, or the height is 0 or 1, the interval is
-    Wilson's of `counts` patients.
+    That number is height (1 - height) over the variance of the resamples, at most
+    `counts`; it is divided by (t / 1.96)², t with the patients of the rarer class less
+    1 degrees of freedom, because the variance is only estimated. Where the height is 0
+    or 1, or no resample differs, it is `counts`. An interval on the scale of log odds
+    would leap where a height nears 1.
     """
     rarer = min(_patients_of(positive, member), _patients_of(1 - positive, member))
     if rarer < 2:
         return None
-    value = height(_once(positive))[0]
+    value = np.clip(height(_once(positive))[0], 0, 1)
     blocks = [height(block) for block in weights(member, resamples=resamples, seed=seed)]
     drawn = np.concatenate(blocks)
     # A resample without one of the classes has no curve.
     drawn = drawn[np.isfinite(drawn).all(1)]
     patients = int(member.max()) + 1
-    error = drawn.std(0, ddof=1) * (patients / (patients - 1)) ** 0.5
-    at_end = (error < ROUNDING) | (value < ROUNDING) | (value > 1 - ROUNDING)
-    inside = np.where(at_end, 0.5, value)
-    half = t_quantile(rarer - 1) * error / (inside * (1 - inside))
-    odds = np.log(inside / (1 - inside))
-    low = 1 / (1 + np.exp(half - odds))
-    high = 1 / (1 + np.exp(-half - odds))
-    for point in np.flatnonzero(at_end):
-        low[point], high[point] = wilson(min(max(value[point], 0.0), 1.0), counts[point])
+    variance = drawn.var(0, ddof=1) * patients / (patients - 1)
+    estimated = (CI_Z / t_quantile(rarer - 1)) ** 2
+    varies = (variance > ROUNDING) & (value > ROUNDING) & (value < 1 - ROUNDING)
+    effective = estimated * value * (1 - value) / np.where(varies, variance, 1)
+    n = np.where(varies, np.minimum(effective, counts), counts)
+    ends = [wilson(float(share), float(number)) for share, number in zip(value, n, strict=True)]
+    low, high = np.array(ends).T
     return Band(GRID, low, high)
 
 
@@ -176,9 +182,7 @@ def _with_zero(rows: Rows) -> OneMore:
     return np.concatenate([np.zeros((len(rows), 1)), rows], 1)
 
 
-def _place(
-    x: Rows, grid: Grid, side: Literal["left", "right"]
-) -> Int[np.ndarray, "draws grid"]:
+def _place(x: Rows, grid: Grid, side: Literal["left", "right"]) -> Int[np.ndarray, "draws grid"]:
     """Place of each point of the grid among each row of `x`, which rises from 0 to 1."""
     # One search over all rows: each row is moved to a range of its own.
     start = 2.0 * np.arange(len(x))[:, None]

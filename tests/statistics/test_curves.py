@@ -14,6 +14,7 @@ from mil.statistics.curves import (
     roc_curve,
 )
 from mil.statistics.discrimination import auprc, auroc
+from mil.statistics.intervals import wilson
 
 
 def slides(seed: int = 0, n: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -70,23 +71,31 @@ def test_a_band_holds_its_curve_and_is_of_whole_patients(curve_of, band_of):
     np.testing.assert_allclose(double.low, alone.low, atol=0.02)
 
 
-def test_a_point_of_the_band_is_the_t_interval_of_its_resamples():
-    """Sensitivity at false positive rate 0.2 of each resample, by scikit-learn."""
+def test_a_point_of_the_band_is_wilsons_interval_by_its_resamples():
+    """Precision at recall 0.5 of each resample, by scikit-learn."""
     positive, scores, member = slides()
-    drawn = []
-    for row in next(weights(member, resamples=200)):
-        x, y, _ = sklearn_metrics.roc_curve(positive, scores, sample_weight=row)
-        at = np.flatnonzero(x == 0.2)
-        drawn.append(y[at[-1]] if len(at) else np.interp(0.2, x, y))
-    error = np.std(drawn, ddof=1) * (30 / 29) ** 0.5
-    curve = roc_curve(positive, scores)
-    value = np.interp(0.2, curve.x, curve.y)
+
+    def precision(weight=None) -> float:
+        precisions, recalls, _ = sklearn_metrics.precision_recall_curve(
+            positive, scores, sample_weight=weight
+        )
+        return precisions[np.flatnonzero(recalls > 0.5 - 1e-9)[-1]]
+
+    drawn = [precision(row) for row in next(weights(member, resamples=200))]
+    variance = np.var(drawn, ddof=1) * 30 / 29
     rarer = min(len(set(member[positive == 1])), len(set(member[positive == 0])))
-    half = t.ppf(0.975, rarer - 1) * error / (value * (1 - value))
-    odds = np.log(value / (1 - value))
-    band = roc_band(positive, scores, member, resamples=200)
-    assert band.low[10] == pytest.approx(1 / (1 + np.exp(half - odds)), abs=1e-6)
-    assert band.high[10] == pytest.approx(1 / (1 + np.exp(-half - odds)), abs=1e-6)
+    share = precision()
+    n = share * (1 - share) / variance * (1.959964 / t.ppf(0.975, rarer - 1)) ** 2
+    half = 0.5 * len(set(member[positive == 1]))
+    band = precision_recall_band(positive, scores, member, resamples=200)
+    assert (band.low[25], band.high[25]) == pytest.approx(wilson(share, min(n, half)), abs=1e-5)
+
+
+def test_the_band_of_a_sensitivity_never_falls():
+    positive, scores, member = slides(seed=4)
+    band = roc_band(positive, scores, member)
+    assert (np.diff(band.low) >= 0).all()
+    assert (np.diff(band.high) >= 0).all()
 
 
 def test_perfect_scores_have_a_band_and_single_patients_none():

@@ -6,7 +6,16 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mil.report.figures.blocks import Figure, Table, section
-from mil.report.figures.style import COLOURS, QUIET, figure, panels, shorten, styled
+from mil.report.figures.style import (
+    COLOURS,
+    QUIET,
+    figure,
+    panels,
+    points,
+    shorten,
+    styled,
+    thinned,
+)
 from mil.report.figures.tested import Tested, size_of, tested_heads
 from mil.report.section import Section
 from mil.report.study import Study
@@ -15,7 +24,7 @@ from mil.statistics.normal import CI_Z
 from mil.statistics.text import interval, value
 
 SHOWN = 4  # heads with panels, two each
-CELLS = 400  # of a panel; points in one cell of a raster of as many rows are drawn once
+POINTS = 400  # most points of a panel
 
 
 def build(study: Study) -> Section | None:
@@ -57,7 +66,7 @@ def _scatter(axes: Axes, observed: Numbers, predicted: Numbers) -> None:
     both = np.concatenate([observed, predicted])
     ends = [both.min(), both.max()]
     axes.plot(ends, ends, color=QUIET, linewidth=1, linestyle=":")
-    axes.scatter(*_thinned(observed, predicted), s=9, color=COLOURS[0], alpha=0.6, linewidths=0)
+    points(axes, *thinned(observed, predicted, POINTS), COLOURS[0])
     axes.set(xlabel="observed", ylabel="predicted")
 
 
@@ -69,7 +78,7 @@ def _differences(axes: Axes, observed: Numbers, predicted: Numbers) -> None:
     for end in (low, high):
         axes.axhline(end, color=COLOURS[1], linewidth=1, linestyle="--")
     middle = (predicted + observed) / 2
-    axes.scatter(*_thinned(middle, difference), s=9, color=COLOURS[0], alpha=0.6, linewidths=0)
+    points(axes, *thinned(middle, difference, POINTS), COLOURS[0])
     axes.set(xlabel="mean of both", ylabel="predicted - observed")
 
 
@@ -78,17 +87,6 @@ def _limits(difference: Numbers) -> tuple[float, float, float]:
     mean = float(difference.mean())
     spread = float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
     return mean, mean - CI_Z * spread, mean + CI_Z * spread
-
-
-def _thinned(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
-    """Points of which no two lie in one cell of the raster: the others could not be seen."""
-    if len(x) <= CELLS:
-        return x, y
-    columns = np.floor(CELLS * (x - x.min()) / (np.ptp(x) or 1))
-    rows = np.floor(CELLS * (y - y.min()) / (np.ptp(y) or 1))
-    _, kept = np.unique(columns * (CELLS + 1) + rows, return_index=True)
-    kept = np.sort(kept)
-    return x[kept], y[kept]
 
 
 def _table(heads: Sequence[Tested]) -> Table:

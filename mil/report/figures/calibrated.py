@@ -74,7 +74,9 @@ def _fit(study: Study, head: Tested) -> Fitted:
         probability, right = confidence_and_outcome(labels, head.predictions)
         outcome = right.astype(int)
     try:
-        return Fitted(head, probability, outcome, recalibrate(outcome, probability, head.member), "")
+        return Fitted(
+            head, probability, outcome, recalibrate(outcome, probability, head.member), ""
+        )
     except ValueError as error:
         return Fitted(head, probability, outcome, None, str(error))
 
@@ -87,7 +89,8 @@ def _plots(study: Study, fitted: Sequence[Fitted]) -> Figure:
         _plot(one, calibration)
     two = len(study.task.classes) == 2
     event = f"p({study.task.positive})" if two else "probability of the most probable class"
-    name_axes(axes, f"predicted {event}" if two else "probability", "observed frequency")
+    shown_event = f"predicted {shorten(event)}" if two else "probability (most probable class)"
+    name_axes(axes, shown_event, "observed frequency")
     heads = [one.head for one in fitted]
     caption = (
         f"Calibration of the {'predicted ' if two else ''}{event} on {size_of(heads, study)}. "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
 
 from mil.io.results import Comparison, Pair
 from mil.report.figures.blocks import Block, Figure, Note, section
@@ -10,7 +11,6 @@ from mil.report.figures.style import COLOURS, QUIET, figure, shorten, styled
 from mil.report.section import Section
 from mil.report.study import Study
 from mil.statistics.text import probability, title
-from matplotlib.figure import Figure as Canvas
 
 PAIRS = 28  # of eight heads; more are in the table of pairs alone
 ROW = 0.24  # height of a line, inches
@@ -95,9 +95,7 @@ def _frame(rows: int) -> tuple[Canvas, Axes]:
     return canvas, axes
 
 
-def _point(
-    axes: Axes, row: int, number: float, ends: Sequence[float] | None, colour: str
-) -> None:
+def _point(axes: Axes, row: int, number: float, ends: Sequence[float] | None, colour: str) -> None:
     if ends is not None:
         axes.plot(ends, [row, row], color=colour, linewidth=1.2)
     axes.plot([number], [row], "o", color=colour, markersize=5)

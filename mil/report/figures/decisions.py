@@ -9,6 +9,7 @@ from mil.report.figures.tested import Tested, size_of, subgroup_values, tested_h
 from mil.report.section import Section
 from mil.report.study import Study
 from mil.statistics.arrays import Labels
+from mil.statistics.classified import predicted_classes
 from mil.statistics.confusion import confusion
 from mil.statistics.metric import Metric
 from mil.statistics.predictive_values import TwoByTwo, two_by_two
@@ -54,6 +55,11 @@ def _matrices(study: Study, heads: Sequence[Tested]) -> Matrices:
 def _predicted(study: Study, head: Tested) -> Labels:
     """Number of each slide's predicted class."""
     classes = list(study.task.classes)
+    if study.task.has_threshold:
+        # The same for all slides at once, of which a study may have many.
+        return predicted_classes(
+            head.predictions, head.thresholds, classes.index(study.task.positive)
+        )
     names = [
         study.task.predicted_class(predictions, float(threshold))
         for predictions, threshold in zip(head.predictions, head.thresholds, strict=True)

@@ -13,18 +13,22 @@ from mil.report.figures.style import (
     GREY,
     OVERLAID,
     PANELS,
+    RESAMPLES,
     Turns,
+    coarse,
     figure,
     name_axes,
     panels,
     shorten,
     styled,
     unit_square,
+    vertices,
 )
 from mil.report.figures.tested import Tested, size_of, tested_heads
 from mil.report.section import Section
 from mil.report.study import Study
 from mil.statistics.curves import (
+    GRID,
     Band,
     Curve,
     precision_recall_band,
@@ -35,8 +39,8 @@ from mil.statistics.curves import (
 from mil.statistics.text import interval, value
 
 BANDS = (
-    "Bands are 95 % intervals of each height by itself, from 1000 resamples of patients (t "
-    "interval of the log odds)."
+    f"Bands are 95 % intervals of each height by itself, from {RESAMPLES} resamples of patients "
+    "(Wilson's interval of as many patients as the height varies by)."
 )
 
 
@@ -48,16 +52,27 @@ class Kind(NamedTuple):
     y: str
     curve: Callable[..., Curve]
     band: Callable[..., Band | None]
+    height: Callable[[Curve], np.ndarray]  # at each point of GRID
     metric: str  # in metrics.json, of two classes
     drawstyle: str
 
 
+def _roc_height(curve: Curve) -> np.ndarray:
+    return np.interp(GRID, curve.x, curve.y)
+
+
+def _pr_height(curve: Curve) -> np.ndarray:
+    # Sums of floats end a little below 1.
+    place = np.searchsorted(curve.x, GRID - 1e-9)
+    return curve.y[np.minimum(place, len(curve.y) - 1)]
+
+
 ROC = Kind(
-    "ROC", "1 - specificity", "sensitivity", roc_curve, roc_band, "auroc", "default"
+    "ROC", "1 - specificity", "sensitivity", roc_curve, roc_band, _roc_height, "auroc", "default"
 )  # fmt: skip
 PR = Kind(
     "Precision-recall", "recall (sensitivity)", "precision (PPV)", precision_recall_curve,
-    precision_recall_band, "auprc", "steps-pre",
+    precision_recall_band, _pr_height, "auprc", "steps-pre",
 )  # fmt: skip
 
 
@@ -128,24 +143,25 @@ def _side_by_side(study: Study, name: str, drawn: Sequence[Drawn]) -> Figure:
     for one, kind in zip(axes, (ROC, PR), strict=True):
         _frame(one, kind, drawn)
         one.set_title(kind.name)
-        _overlay(one, kind, drawn, bands=True)
+        _overlay(one, kind, drawn, len(axes), bands=True)
         one.set(xlabel=kind.x, ylabel=kind.y)
     return figure(canvas, _caption(study, name, drawn, "ROC and precision-recall"), _keys(drawn))
 
 
 @styled
 def _panel_a_head(study: Study, name: str, drawn: Sequence[Drawn], kind: Kind) -> Figure:
-    """A panel for each head, the others in grey behind it."""
+    """A panel for each head, the range of all of them behind it."""
     shown = drawn[:PANELS]
     canvas, axes = panels(len(shown))
     curves = [kind.curve(curve.positive, curve.scores) for curve in drawn]
+    heights = np.stack([kind.height(curve) for curve in curves])
     for one, curve, own in zip(axes, shown, curves, strict=False):
         _frame(one, kind, drawn)
-        for other in curves:
-            if other is not own:
-                one.plot(*other, color=GREY, linewidth=0.6, drawstyle=kind.drawstyle)
+        one.fill_between(GRID, heights.min(0), heights.max(0), color=GREY, alpha=0.45, linewidth=0)
         _shade(one, kind, curve, COLOURS[0])
-        one.plot(*own, color=COLOURS[0], drawstyle=kind.drawstyle)
+        one.plot(
+            *coarse(*own, vertices(2 * len(shown))), color=COLOURS[0], drawstyle=kind.drawstyle
+        )
         one.set_title(shorten(curve.head.name))
         metric = _metric(curve.head, kind)
         one.text(
@@ -153,7 +169,7 @@ def _panel_a_head(study: Study, name: str, drawn: Sequence[Drawn], kind: Kind) -
         )
     name_axes(axes, kind.x, kind.y)
     caption = _caption(study, name, drawn, kind.name)
-    others = f"Blue: the head named above the panel; grey: the other {len(drawn) - 1} heads."
+    others = f"Blue: the head named above the panel; grey: range of all {len(drawn)} heads."
     if len(drawn) > PANELS:
         others += f" The first {PANELS} of {len(drawn)} heads have a panel."
     return figure(canvas, f"{caption} {others}")
@@ -167,30 +183,34 @@ def _of_many(study: Study, by_class: dict[str, list[Drawn]], kind: Kind) -> Figu
     bands = max(map(len, shown.values())) <= OVERLAID
     for one, (name, drawn) in zip(axes, shown.items(), strict=True):
         _frame(one, kind, drawn)
-        _overlay(one, kind, drawn, bands=bands)
+        _overlay(one, kind, drawn[: len(COLOURS)], len(shown), bands=bands)
         one.set_title(shorten(f"{name} ({drawn[0].positive.sum()} of {len(drawn[0].positive)})"))
     name_axes(axes, kind.x, kind.y)
     longest = max(shown.values(), key=len)
     against = "each class against the rest; in brackets the slides that have it"
     heads = [curve.head for curve in longest]
     caption = f"{kind.name} curves, {against}. {size_of(heads, study)}. {_about(kind)}"
-    keys = [Key(_colour(number), curve.head.name) for number, curve in enumerate(longest)]
-    return figure(canvas, f"{caption}{' ' + BANDS if bands else ''}", _no_greys(keys))
+    if len(longest) > len(COLOURS):
+        caption += f" The first {len(COLOURS)} of {len(longest)} heads are drawn."
+    keys = [Key(colour, head.name) for colour, head in zip(COLOURS, heads, strict=False)]
+    return figure(canvas, f"{caption}{' ' + BANDS if bands else ''}", keys)
 
 
-def _overlay(axes: Axes, kind: Kind, drawn: Sequence[Drawn], *, bands: bool) -> None:
+def _overlay(
+    axes: Axes, kind: Kind, drawn: Sequence[Drawn], number_of_panels: int, *, bands: bool
+) -> None:
     curves = [kind.curve(curve.positive, curve.scores) for curve in drawn]
-    points = [np.stack(curve) for curve in curves]
-    turns = Turns(points)
-    for number, (curve, line) in enumerate(zip(drawn, points, strict=True)):
-        colour = _colour(number)
+    most = vertices(2 * number_of_panels * len(drawn))
+    lines = [np.stack(coarse(*curve, most)) for curve in curves]
+    turns = Turns(lines)
+    for colour, curve, line in zip(COLOURS, drawn, lines, strict=False):
         if bands:
             _shade(axes, kind, curve, colour)
         axes.plot(*line, color=colour, linestyle=turns.dashes(line), drawstyle=kind.drawstyle)
 
 
 def _shade(axes: Axes, kind: Kind, curve: Drawn, colour: str) -> None:
-    band = kind.band(curve.positive, curve.scores, curve.head.member)
+    band = kind.band(curve.positive, curve.scores, curve.head.member, resamples=RESAMPLES)
     if band is not None:
         axes.fill_between(*band, color=colour, alpha=BAND, linewidth=0)
 
@@ -201,17 +221,6 @@ def _frame(axes: Axes, kind: Kind, drawn: Sequence[Drawn]) -> None:
     if kind is PR:
         share = float(np.mean(drawn[0].positive))
         axes.plot([0, 1], [share, share], color=GREY, linewidth=1, linestyle=":")
-
-
-def _colour(number: int) -> str:
-    return COLOURS[number] if number < len(COLOURS) else GREY
-
-
-def _no_greys(keys: Sequence[Key]) -> list[Key]:
-    """Keys of heads with a colour; those in grey are counted."""
-    named = [key for key in keys if key.colour != GREY]
-    grey = len(keys) - len(named)
-    return [*named, Key(GREY, f"{grey} other heads")] if grey else named
 
 
 def _keys(drawn: Sequence[Drawn]) -> list[Key]:

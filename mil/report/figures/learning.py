@@ -110,7 +110,9 @@ def _figure(heads: Sequence[Trained]) -> Figure:
 
 def _highest(heads: Sequence[Trained]) -> float:
     """Upper end of the axis: a single peak of a loss would flatten the rest."""
-    every = np.concatenate([values for head in heads for run in head.runs for values in run.losses.values()])
+    every = np.concatenate(
+        [values for head in heads for run in head.runs for values in run.losses.values()]
+    )
     return 1.1 * float(np.quantile(every, 0.99)) or 1.0
 
 

@@ -80,7 +80,9 @@ def _figure(heads: Sequence[Found]) -> Figure:
 
 def _curve(axes: Axes, froc: Froc, kind: str) -> None:
     colour = MAP_COLOURS[kind]
-    axes.plot(froc.curve.false_per_slide, froc.curve.sensitivity, color=colour, drawstyle="steps-post")
+    axes.plot(
+        froc.curve.false_per_slide, froc.curve.sensitivity, color=colour, drawstyle="steps-post"
+    )
     # Beside each other, or the last interval would hide the others.
     shift = 0.06 * (list(MAP_TITLES).index(kind) - 1)
     for false, metric in zip(froc.false_per_slide, froc.sensitivity, strict=True):
@@ -130,8 +132,8 @@ def _about(lesions: Lesions, *, drawn: bool) -> list[Block]:
         f"{number} {SIZES.get(size, size)}" for size, number in lesions.n_lesions.items() if number
     )
     text = (
-        f"Lesions: {counts or 'none'} on {lesions.n_slides_with_lesions} of {lesions.n_slides} test "
-        f"slides of {lesions.n_patients} patients."
+        f"Lesions: {counts or 'none'} on {lesions.n_slides_with_lesions} of {lesions.n_slides} "
+        f"test slides of {lesions.n_patients} patients."
     )
     if lesions.left_out:
         slides = list(lesions.left_out)

@@ -14,6 +14,7 @@ from mil.report.figures.style import (
     OVERLAID,
     PANELS,
     QUIET,
+    RESAMPLES,
     Turns,
     figure,
     name_axes,
@@ -27,6 +28,7 @@ from mil.report.study import Study
 from mil.statistics.decision_curve import (
     THRESHOLDS,
     NetBenefit,
+    net_benefit,
     net_benefit_with_band,
     treat_all,
 )
@@ -48,7 +50,7 @@ def build(study: Study) -> Section | None:
     heads = tested_heads(study)
     if not heads:
         return None
-    drawn = [_drawn(study, head) for head in heads]
+    drawn = [_drawn(study, head, banded=number < PANELS) for number, head in enumerate(heads)]
     drawn = [one for one in drawn if 0 < one.prevalence < 1]
     if not drawn:
         note = Note(f"No decision curve: the {size_of(heads, study)} are of one class.")
@@ -56,10 +58,13 @@ def build(study: Study) -> Section | None:
     return section("net_benefit", "Decision curves", [_figure(study, drawn)])
 
 
-def _drawn(study: Study, head: Tested) -> Drawn:
+def _drawn(study: Study, head: Tested, *, banded: bool) -> Drawn:
     positive = head.positives(study.task, study.task.positive)
     scores = head.column(f"p_{study.task.positive}")
-    benefit = net_benefit_with_band(positive, scores, head.member)
+    if banded:
+        benefit = net_benefit_with_band(positive, scores, head.member, resamples=RESAMPLES)
+    else:
+        benefit = NetBenefit(net_benefit(positive, scores), None, None)
     return Drawn(head, float(positive.mean()), treat_all(positive), benefit)
 
 
@@ -70,7 +75,8 @@ def _figure(study: Study, drawn: Sequence[Drawn]) -> Figure:
         f"slide, on {size_of([one.head for one in drawn], study)} (Vickers and Elkin 2006). The "
         "threshold probability says how many false positives one true positive is worth: at 0.2 "
         "four. A head is useful where it lies above acting on all slides (dashed) and on none "
-        "(0). Bands are 95 % intervals from 1000 resamples of patients. Predictions are read as "
+        "(0). Bands are 95 % intervals from "
+        f"{RESAMPLES} resamples of patients. Predictions are read as "
         "probabilities, so that poor calibration costs net benefit; the prevalence is that of "
         "these slides."
     )
@@ -82,16 +88,24 @@ def _figure(study: Study, drawn: Sequence[Drawn]) -> Figure:
         return figure(canvas, caption, [*keys, Key(QUIET, "act on all (dashed), on none (0)")])
     shown = drawn[:PANELS]
     canvas, axes = panels(len(shown))
+    every = np.stack([one.benefit.value for one in drawn])
     for one, own in zip(axes, shown, strict=True):
         _frame(one, own)
-        for other in drawn:
-            one.plot(THRESHOLDS, other.benefit.value, color=GREY, linewidth=0.6)
+        one.fill_between(
+            THRESHOLDS[::2],
+            every.min(0)[::2],
+            every.max(0)[::2],
+            color=GREY,
+            alpha=0.45,
+            linewidth=0,
+        )
         _line(one, own, COLOURS[0], "-")
         one.set_title(shorten(own.head.name))
     name_axes(axes, "threshold probability", "net benefit")
     if len(drawn) > PANELS:
         caption += f" The first {PANELS} of {len(drawn)} heads have a panel."
-    return figure(canvas, f"{caption} Blue: the head named above the panel; grey: the others.")
+    caption += f" Blue: the head named above the panel; grey: range of all {len(drawn)} heads."
+    return figure(canvas, caption)
 
 
 def _overlay(axes: Axes, drawn: Sequence[Drawn]) -> None:

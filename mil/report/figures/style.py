@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.lines import Line2D
 
 from mil.report.figures.blocks import Figure, Key
 
@@ -27,6 +27,15 @@ BAND = 0.16  # opacity
 DASH = 3  # length of the dashes of curves that lie on each other, line widths
 WIDTH = 1.5  # of a line, points
 TITLE = 34  # most letters above a panel
+
+RASTERS = (400, 200, 100, 60, 40, 20)  # cells of a panel in each direction
+# A figure stays below 100 kB: vertices of all its lines, and of one line.
+VERTICES = 3000
+FEWEST_VERTICES, MOST_VERTICES = 30, 250
+FIRST = 12  # vertices of a line that are always kept
+RESAMPLES = 300  # of patients, for a band: its ends vary by 4 % of its width
+
+Values = Float[np.ndarray, " n"]
 
 STYLE = {
     # Ids in the SVG are hashes; with a fixed salt the same figure gives the same bytes.
@@ -126,6 +135,55 @@ def shorten(name: str, most: int = TITLE) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
+def thinned(x: Values, y: Values, most: int) -> tuple[Values, Values]:
+    """Points of which no two lie in one cell of a raster: the others would not be seen.
+
+    The raster is the finest of `RASTERS` that leaves at most so many points.
+    """
+    if len(x) <= most:
+        return x, y
+    kept = np.arange(len(x))
+    for cells in RASTERS:
+        columns = np.floor(cells * (x - x.min()) / (np.ptp(x) or 1))
+        rows = np.floor(cells * (y - y.min()) / (np.ptp(y) or 1))
+        _, kept = np.unique(columns * (cells + 1) + rows, return_index=True)
+        if len(kept) <= most:
+            break
+    kept = np.sort(kept)
+    return x[kept], y[kept]
+
+
+def vertices(lines: int) -> int:
+    """Most vertices of each of so many lines of a figure."""
+    return min(MOST_VERTICES, max(FEWEST_VERTICES, VERTICES // lines))
+
+
+def coarse(x: Values, y: Values, most: int) -> tuple[Values, Values]:
+    """A line whose x never falls, of at most one vertex in each of `most` parts of its width.
+
+    The last vertex of each part is kept, and the first ones, which lie far apart in y.
+    """
+    if len(x) <= most:
+        return x, y
+    part = np.floor(most * (x - x[0]) / (x[-1] - x[0] or 1))
+    last = np.append(np.diff(part) > 0, True)
+    last[:FIRST] = True
+    return x[last], y[last]
+
+
+def points(axes: Axes, x: Values, y: Values, colour: str) -> None:
+    """Scatter of dots: one path, a tenth of the bytes of a mark for each."""
+    between = np.full(len(x), np.nan)
+    axes.plot(
+        np.stack([x, x, between], 1).ravel(),
+        np.stack([y, y, between], 1).ravel(),
+        color=colour,
+        alpha=0.55,
+        linewidth=3,
+        solid_capstyle="round",
+    )
+
+
 class Turns:
     """Dashes in turn for curves that lie on each other, or the last would hide the others."""
 
@@ -143,11 +201,6 @@ class Turns:
         return turn, (DASH, DASH * (self._number[key] - 1))
 
 
-def key_of(line: Line2D, text: str) -> Key:
-    """Key of a line, which the page shows above its figure."""
-    return Key(str(line.get_color()), text)
-
-
 def figure(canvas: Canvas, caption: str, keys: Sequence[Key] = ()) -> Figure:
     """The figure as inline SVG with its caption and its keys."""
     text = io.StringIO()
@@ -160,5 +213,7 @@ def figure(canvas: Canvas, caption: str, keys: Sequence[Key] = ()) -> Figure:
     # Names of groups such as axes_1 would stand on the page once for each figure;
     # nothing refers to them.
     svg = re.sub(r'<g id="[A-Za-z0-9.]+_\d+"', "<g", svg)
+    # A tenth of a point cannot be seen, and the digits after it are a third of the file.
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d)\d+", r"\1", path[0]), svg)
     svg = svg.replace("<svg ", '<svg role="img" ', 1)
     return Figure(svg, caption, list(keys))

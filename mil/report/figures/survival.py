@@ -13,11 +13,13 @@ from mil.report.figures.style import (
     BOTTOM,
     COLOURS,
     PANELS,
+    coarse,
     figure,
     name_axes,
     panels,
     shorten,
     styled,
+    vertices,
 )
 from mil.report.section import Section
 from mil.report.study import ReportedHead, Study
@@ -35,7 +37,8 @@ from mil.statistics.text import interval, probability, value
 GROUPS = ("low risk", "high risk")
 GROUP_COLOURS = (COLOURS[0], COLOURS[1])
 TICKS = 4  # times at which the number at risk stands below a panel
-MOST_MARKS = 200  # censored patients of a group that are marked
+MOST_MARKS = 40  # censored patients of a group that are marked
+MARK = 0.025  # half the height of a mark
 
 
 class RiskGroups(NamedTuple):
@@ -71,7 +74,9 @@ def build(study: Study) -> Section | None:
         blocks.append(_figure(known))
         blocks.append(_table(known))
     else:
-        text = f"No survival curves: no event was observed among {len(known[0].times)} test patients."
+        text = (
+            f"No survival curves: no event was observed among {len(known[0].times)} test patients."
+        )
         blocks.append(Note(text))
     blocks += _notes(known)
     return section("survival", "Survival by predicted risk", blocks)
@@ -137,7 +142,8 @@ def _figure(groups: Sequence[RiskGroups]) -> Figure:
     canvas, axes = panels(len(shown), bottom=BOTTOM + 0.35)
     last = max(float(one.times.max()) for one in shown)
     for one, group in zip(axes, shown, strict=True):
-        _plot(one, group, last)
+        # Of each group a line of steps and a band.
+        _plot(one, group, last, vertices(12 * len(shown)))
     name_axes(axes, "time", "share without event")
     caption = (
         f"Kaplan-Meier curves of {_patients(groups)} test patients by predicted risk; bands are "
@@ -161,16 +167,16 @@ def _source(groups: Sequence[RiskGroups]) -> str:
     return " or ".join(dict.fromkeys(names[group.source] for group in groups))
 
 
-def _plot(axes: Axes, group: RiskGroups, last: float) -> None:
+def _plot(axes: Axes, group: RiskGroups, last: float, most: int) -> None:
     axes.set(xlim=(0, last * 1.02 or 1), ylim=(0, 1.03))
     axes.set_yticks((0, 0.25, 0.5, 0.75, 1), ("0", "", "0.5", "", "1"))
     axes.set_title(shorten(group.name))
-    axes.text(0.04, 0.06, _p(group), transform=axes.transAxes, fontsize=8)
+    axes.text(0.98, 0.93, _p(group), transform=axes.transAxes, ha="right", fontsize=8)
     times = np.linspace(0, last, TICKS)
     for row, (side, colour) in enumerate(zip(_sides(group), GROUP_COLOURS, strict=True)):
         if side is None:
             continue
-        _steps(axes, side, colour)
+        _steps(axes, side, colour, most)
         for time, left in zip(times, number_at_risk(side.times, times), strict=True):
             axes.annotate(
                 str(left),
@@ -185,18 +191,27 @@ def _plot(axes: Axes, group: RiskGroups, last: float) -> None:
             )
 
 
-def _steps(axes: Axes, side: Side, colour: str) -> None:
+def _steps(axes: Axes, side: Side, colour: str, most: int) -> None:
     curve = side.curve
     end = float(side.times.max())
     x = np.append(curve.times, end)
     low, high, middle = (
-        np.append(ends, ends[-1]) for ends in (curve.low, curve.high, curve.survival)
+        coarse(x, np.append(ends, ends[-1]), most)
+        for ends in (curve.low, curve.high, curve.survival)
     )
-    axes.fill_between(x, low, high, step="post", color=colour, alpha=BAND, linewidth=0)
-    axes.plot(x, middle, color=colour, drawstyle="steps-post")
+    axes.fill_between(low[0], low[1], high[1], step="post", color=colour, alpha=BAND, linewidth=0)
+    axes.plot(*middle, color=colour, drawstyle="steps-post")
     marked = np.unique(curve.censored)
     marked = marked[:: max(1, -(-len(marked) // MOST_MARKS))]
-    axes.plot(marked, curve.at(marked), linestyle="", marker="|", markersize=5, color=colour)
+    at = curve.at(marked)
+    between = np.full(len(marked), np.nan)
+    # One path for all: a tenth of the bytes of a mark for each.
+    axes.plot(
+        np.stack([marked, marked, between], 1).ravel(),
+        np.stack([at - MARK, at + MARK, between], 1).ravel(),
+        color=colour,
+        linewidth=0.9,
+    )
 
 
 def _sides(group: RiskGroups) -> list[Side | None]:
@@ -261,12 +276,14 @@ def _notes(groups: Sequence[RiskGroups]) -> list[Block]:
     if any(group.source == "test" for group in groups):
         text = (
             "Predictions of validation and training patients are not known, so that the median of "
-            "the test patients themselves divides the groups; p values are then too small."
+            "the test patients themselves divides the groups, which new patients do not have."
         )
         notes.append(Note(text))
     mixed = max(group.n_mixed for group in groups)
     if mixed:
-        notes.append(Note(f"{mixed} test patients are left out: their slides have different times."))
+        notes.append(
+            Note(f"{mixed} test patients are left out: their slides have different times.")
+        )
     for group in groups:
         try:
             log_rank(group.times, group.events, group.high)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from mil.io.results import Metrics, Prediction
 from mil.report.study import ReportedHead, Study
 from mil.statistics.bootstrap import members
-from mil.statistics.threshold import mean_threshold
+from mil.statistics.threshold import DEFAULT_THRESHOLD
 from mil.tasks import Task
 
 
@@ -46,47 +46,51 @@ class Tested(NamedTuple):
     def positives(self, task: Task, name: str) -> Int[np.ndarray, " n"]:
         """1 for each slide that has the class, else 0."""
         number = list(task.classes).index(name)
-        targets = [task.target(label) for label in self.labels]
-        # Of several labels a target has one number for each class.
-        has = [target[number] if target.ndim else target == number for target in targets]
-        return np.array(has, dtype=int).reshape(len(self.slides))
+        has = {}
+        for label in set(self.labels):
+            target = task.target(label)
+            # Of several labels a target has one number for each class.
+            has[label] = int(target[number] if target.ndim else target == number)
+        return np.array([has[label] for label in self.labels], dtype=int)
 
 
 def tested_heads(study: Study) -> list[Tested]:
     """Test slides of each head; heads without any are left out."""
-    heads = [_tested(head, study.task) for head in study.heads]
-    return [head for head in heads if head.slides]
+    return [
+        _tested(head, study.task)
+        for head in study.heads
+        if any(row.split == "test" for row in head.predictions)
+    ]
 
 
 def _tested(head: ReportedHead, task: Task) -> Tested:
-    of_slide: dict[str, list[Prediction]] = {}
-    for row in head.predictions:
-        if row.split == "test":
-            of_slide.setdefault(row.slide, []).append(row)
-    groups = list(of_slide.values())
+    rows = [row for row in head.predictions if row.split == "test"]
+    first: dict[str, Prediction] = {}
+    for row in rows:
+        first.setdefault(row.slide, row)
+    places = {slide: place for place, slide in enumerate(first)}
+    # Over arrays: a study may have a million rows.
+    slide = np.array([places[row.slide] for row in rows], dtype=int)
     columns = list(task.columns) if task.classes else list(head.predictions[0].predictions)
-    means = [
-        np.mean([[row.predictions[name] for name in columns] for row in group], axis=0)
-        for group in groups
-    ]
-    thresholds = [[row.threshold for row in group] for group in groups]
+    values = np.array([[row.predictions[name] for name in columns] for row in rows], dtype=float)
+    thresholds = [np.nan if row.threshold is None else row.threshold for row in rows]
+    # A mean with a missing one is missing, as `evaluate` has it.
+    means = _means(np.array(thresholds, dtype=float), slide, len(first))
     return Tested(
         metrics=head.metrics,
-        slides=list(of_slide),
-        patients=[group[0].patient for group in groups],
-        labels=[group[0].label for group in groups],
+        slides=list(first),
+        patients=[row.patient for row in first.values()],
+        labels=[row.label for row in first.values()],
         columns=columns,
-        predictions=np.array(means, dtype=float).reshape(len(groups), len(columns)),
-        thresholds=np.array([mean_threshold(of) for of in thresholds], dtype=float),
-        has_thresholds=all(one is not None for of in thresholds for one in of),
+        predictions=np.stack([_means(of, slide, len(first)) for of in values.T], axis=1),
+        thresholds=np.where(np.isnan(means), DEFAULT_THRESHOLD, means),
+        has_thresholds=not np.isnan(means).any(),
     )
 
 
-def counted(number: int, study: Study) -> str:
-    """`12 slides`; patients, where all slides of one are one bag."""
-    early = any(head.metrics.fusion == "early" for head in study.heads)
-    word = "patient" if early else "slide"
-    return f"{number} {word}{'' if number == 1 else 's'}"
+def _means(values: np.ndarray, slide: np.ndarray, slides: int) -> np.ndarray:
+    """Mean of the values of each slide's rows."""
+    return np.bincount(slide, values, slides) / np.maximum(np.bincount(slide, minlength=slides), 1)
 
 
 def size_of(heads: Sequence[Tested], study: Study) -> str:
