@@ -26,7 +26,8 @@ ACROSS = 4  # panels in a row of a page 1180 px wide
 BAND = 0.16  # opacity
 DASH = 3  # length of the dashes of curves that lie on each other, line widths
 WIDTH = 1.5  # of a line, points
-TITLE = 34  # most letters above a panel
+TITLE = 30  # most letters above a panel
+END = 9  # of these at the end of a name, which tells the encoder
 
 RASTERS = (400, 200, 100, 60, 40, 20)  # cells of a panel in each direction
 # A figure stays below 100 kB: vertices of all its lines, and of one line.
@@ -65,7 +66,7 @@ styled = rc_context(STYLE)
 
 # Margins in inches, wide enough for tick labels and names of axes in any font.
 LEFT, RIGHT, TOP, BOTTOM = 0.55, 0.12, 0.3, 0.48
-GAP, ROW_GAP = 0.28, 0.8
+GAP, ROW_GAP, FULL_ROW_GAP = 0.28, 0.8, 0.42
 
 
 def panels(
@@ -90,7 +91,10 @@ def panels(
     columns = min(number, across)
     rows = -(-number // columns)
     gap = GAP if share == "all" else LEFT + 0.05
-    row_gap = ROW_GAP + bottom - BOTTOM
+    # Panels of the last row but one without one below them have names of their own.
+    row_gap = (FULL_ROW_GAP if share == "all" and number % columns == 0 else ROW_GAP) + (
+        bottom - BOTTOM
+    )
     wide = LEFT + columns * width + (columns - 1) * gap + RIGHT
     high = TOP + rows * height + (rows - 1) * row_gap + bottom
     # Not pyplot, which keeps every figure in global state and may look for a display.
@@ -131,8 +135,8 @@ def unit_square(axes: Axes, *, diagonal: bool) -> None:
 
 
 def shorten(name: str, most: int = TITLE) -> str:
-    """Name with its end left out where it is too long for a panel."""
-    return name if len(name) <= most else name[: most - 1] + "…"
+    """Name with its middle left out where it is too long for a panel."""
+    return name if len(name) <= most else f"{name[: most - 1 - END]}…{name[-END:]}"
 
 
 def thinned(x: Values, y: Values, most: int) -> tuple[Values, Values]:
@@ -215,5 +219,6 @@ def figure(canvas: Canvas, caption: str, keys: Sequence[Key] = ()) -> Figure:
     svg = re.sub(r'<g id="[A-Za-z0-9.]+_\d+"', "<g", svg)
     # A tenth of a point cannot be seen, and the digits after it are a third of the file.
     svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d)\d+", r"\1", path[0]), svg)
+    svg = re.sub(r">\s+<", "><", svg)
     svg = svg.replace("<svg ", '<svg role="img" ', 1)
     return Figure(svg, caption, list(keys))

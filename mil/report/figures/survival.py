@@ -37,7 +37,7 @@ from mil.statistics.text import interval, probability, value
 GROUPS = ("low risk", "high risk")
 GROUP_COLOURS = (COLOURS[0], COLOURS[1])
 TICKS = 4  # times at which the number at risk stands below a panel
-MOST_MARKS = 40  # censored patients of a group that are marked
+MOST_MARKS = 25  # censored patients of a group that are marked
 MARK = 0.025  # half the height of a mark
 
 
@@ -202,7 +202,7 @@ def _steps(axes: Axes, side: Side, colour: str, most: int) -> None:
     axes.fill_between(low[0], low[1], high[1], step="post", color=colour, alpha=BAND, linewidth=0)
     axes.plot(*middle, color=colour, drawstyle="steps-post")
     marked = np.unique(curve.censored)
-    marked = marked[:: max(1, -(-len(marked) // MOST_MARKS))]
+    marked = marked[:: max(1, -(-len(marked) // min(MOST_MARKS, most // 2)))]
     at = curve.at(marked)
     between = np.full(len(marked), np.nan)
     # One path for all: a tenth of the bytes of a mark for each.
