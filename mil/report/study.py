@@ -98,5 +98,5 @@ class Study(NamedTuple):
 
     @property
     def pages(self) -> Path:
-        """Folder of the pages of slides: beside the report, of its name."""
-        return self.out.with_suffix("")
+        """Folder of the pages of slides, beside the report."""
+        return self.out.with_name(f"{self.out.stem}_slides")
