@@ -8,8 +8,8 @@ from mil.errors import some
 from mil.io.tables.conventions import SPLITS
 from mil.io.tiles import FLAG, TilesSummary, read_summary
 from mil.report.flow import SPLIT_TITLES, count
-from mil.report.section import Section
-from mil.report.study import Study
+from mil.report.page_section import PageSection
+from mil.report.study_files import StudyFiles
 
 # A column with more values than this is counted, not listed.
 MOST_VALUES = 12
@@ -27,7 +27,7 @@ class Property(NamedTuple):
     rows: list[list[str]]
 
 
-def section(study: Study, summaries: Mapping[str, TilesSummary]) -> Section:
+def section(study: StudyFiles, summaries: Mapping[str, TilesSummary]) -> PageSection:
     """Properties of the slides of each split.
 
     With several folds the splits are those of the first; every fold has the same slides.
@@ -35,7 +35,7 @@ def section(study: Study, summaries: Mapping[str, TilesSummary]) -> Section:
     splits = split_of_slides(study)
     names = [name for name in (*SPLITS, UNASSIGNED) if name in splits.values()]
     columns = [[slide for slide, split in splits.items() if split == name] for name in names]
-    return Section(
+    return PageSection(
         "composition",
         "Slides by split",
         {
@@ -47,7 +47,7 @@ def section(study: Study, summaries: Mapping[str, TilesSummary]) -> Section:
     )
 
 
-def read_summaries(study: Study) -> dict[str, TilesSummary]:
+def read_summaries(study: StudyFiles) -> dict[str, TilesSummary]:
     """Scale and flags of each slide, from the tiles files of the first encoder."""
     if not study.tiles_dirs:
         return {}
@@ -55,7 +55,7 @@ def read_summaries(study: Study) -> dict[str, TilesSummary]:
     return {name: read_summary(path) for name, path in paths.items() if path.exists()}
 
 
-def split_of_slides(study: Study) -> dict[str, str]:
+def split_of_slides(study: StudyFiles) -> dict[str, str]:
     """Split of each slide that can be used, in the first fold; else by predictions or table."""
     states = {state.slide: state.state for state in study.states}
     splits = {slide: bag.split for slide, bag in _first_fold(study)}
@@ -73,14 +73,14 @@ def split_of_slides(study: Study) -> dict[str, str]:
     }
 
 
-def _first_fold(study: Study) -> Iterable[tuple[str, object]]:
+def _first_fold(study: StudyFiles) -> Iterable[tuple[str, object]]:
     folds = study.folds[0] if study.folds else []
     first = min((bag.fold for bag in folds), default=0)
     return ((slide, bag) for bag in folds if bag.fold == first for slide in bag.slides)
 
 
 def _properties(
-    study: Study, summaries: Mapping[str, TilesSummary], columns: Sequence[Sequence[str]]
+    study: StudyFiles, summaries: Mapping[str, TilesSummary], columns: Sequence[Sequence[str]]
 ) -> list[Property]:
     properties = [
         _counted("scanner", lambda slide: _scanner(summaries.get(slide)), columns),
@@ -113,7 +113,7 @@ def _source(summary: TilesSummary | None) -> str:
     return (summary.geometry.mpp_source if summary else "") or NOT_RECORDED
 
 
-def _pixel_size(study: Study, summaries: Mapping[str, TilesSummary]) -> Callable[[str], str]:
+def _pixel_size(study: StudyFiles, summaries: Mapping[str, TilesSummary]) -> Callable[[str], str]:
     states = {state.slide: state for state in study.states}
 
     def value(slide: str) -> str:
@@ -125,7 +125,7 @@ def _pixel_size(study: Study, summaries: Mapping[str, TilesSummary]) -> Callable
     return value
 
 
-def _table_columns(study: Study, columns: Sequence[Sequence[str]]) -> list[Property | None]:
+def _table_columns(study: StudyFiles, columns: Sequence[Sequence[str]]) -> list[Property | None]:
     """Each further column of the slide table, such as site or scanner."""
     cells = {slide.slide: slide.subgroups for slide in study.slides}
     names = list(dict.fromkeys(name for row in cells.values() for name in row))
@@ -156,12 +156,14 @@ def _flag_cell(summaries: Sequence[TilesSummary], flag: str) -> str:
         return "–"
     flagged = sum(one.num_flagged.get(flag, 0) for one in summaries)
     many = [
-        one for one in summaries if one.num_flagged.get(flag, 0) >= FLAGGED_SHARE * one.num_tiles > 0
+        one
+        for one in summaries
+        if one.num_flagged.get(flag, 0) >= FLAGGED_SHARE * one.num_tiles > 0
     ]
     return f"{100 * flagged / tiles:.1f} % ({len(many)})"
 
 
-def _notes(study: Study, splits: Mapping[str, str]) -> list[str]:
+def _notes(study: StudyFiles, splits: Mapping[str, str]) -> list[str]:
     """Whether patients, sites and scanners are in training and test."""
     patient_of = {slide.slide: slide.patient for slide in study.slides}
     notes = []
@@ -193,3 +195,16 @@ def overlap(splits: Mapping[str, str], values: Mapping[str, str]) -> set[str]:
     test = {values[slide] for slide, split in splits.items() if split == "test"}
     others = {values[slide] for slide, split in splits.items() if split in ("train", "val")}
     return test & others
+
+
+def notes_of(content: Mapping[str, object]) -> list[str]:
+    """Sentences of the section."""
+    notes = content.get("notes")
+    return [str(note) for note in notes] if isinstance(notes, list) else []
+
+
+def properties_of(content: Mapping[str, object]) -> list[Property]:
+    """Properties of the section."""
+    properties = content.get("properties")
+    listed = properties if isinstance(properties, list) else []
+    return [one for one in listed if isinstance(one, Property)]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mil.io.bags.patients import FoldBag
 from mil.io.bags.status import SlideState
 from mil.io.tables.conventions import SPLITS
-from mil.report.study import Study
+from mil.report.study_files import StudyFiles
 
 SPLIT_TITLES = {"train": "training", "val": "validation", "test": "test"}
 # Largest number of labels that a box lists.
@@ -100,7 +100,7 @@ class Flow(NamedTuple):
     num_folds: int
 
 
-def flows_of(study: Study) -> list[Flow]:
+def flows_of(study: StudyFiles) -> list[Flow]:
     """Flow of each encoder; encoders with equal counts are shown once, under the first."""
     flows: list[Flow] = []
     for number, states in enumerate(study.states_by_encoder):
@@ -117,7 +117,7 @@ def _title(states: Sequence[SlideState], folder: str) -> str:
     return folder if header is None else f"{header.encoder}, {header.tiling}"
 
 
-def _flow(study: Study, states: Sequence[SlideState], folds: Sequence[FoldBag]) -> Flow:
+def _flow(study: StudyFiles, states: Sequence[SlideState], folds: Sequence[FoldBag]) -> Flow:
     patient_of = {slide.slide: slide.patient for slide in study.slides}
     usable = [state for state in states if state.state == "ok"]
     num_tiles = {

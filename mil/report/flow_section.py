@@ -3,25 +3,25 @@
 from mil.errors import some
 from mil.report.flow import Flow, count, flows_of
 from mil.report.flow_svg import flow_svg
-from mil.report.section import Section
-from mil.report.study import Study
+from mil.report.page_section import PageSection
+from mil.report.study_files import StudyFiles
 
 
-def section(study: Study) -> Section:
+def section(study: StudyFiles) -> PageSection:
     """Diagram for each encoder whose counts differ from those of the ones before."""
     flows = flows_of(study)
-    return Section(
+    return PageSection(
         "flow",
         "Flow of patients, slides and tiles",
         {
             "diagrams": [(flow.title, flow_svg(flow)) for flow in flows],
             "several": len(flows) > 1,
-            "notes": _notes(flows[0]),
+            "notes": notes_of(flows[0]),
         },
     )
 
 
-def _notes(flow: Flow) -> list[str]:
+def notes_of(flow: Flow) -> list[str]:
     """Sentences below the diagram."""
     notes = [
         f"{exclusion.state}{': ' if exclusion.reason else ''}{exclusion.reason} "

@@ -11,7 +11,7 @@ from mil.io.bags.status import SlideState, gather_by_encoder, overall
 from mil.io.results import Comparison, Metrics, Prediction, read_comparison, read_evaluation
 from mil.io.scores import read_records_of
 from mil.io.tables import Slide, read_dataset
-from mil.report.study import ReportedHead, SlideImages, Study
+from mil.report.study_files import ReportedHead, SlideImages, StudyFiles
 from mil.tasks import task_of
 from mil.trained.record import RECORD, Trained, find_heads, read_record, read_records
 
@@ -37,14 +37,14 @@ class Sources(NamedTuple):
     config: Path | None = None
 
 
-def read_study(sources: Sources) -> Study:
+def read_study(sources: Sources) -> StudyFiles:
     """Read a study; raises what `mil.report.stage.run` does."""
     _check_lengths(sources)
     settings, slides = read_dataset(sources.dataset)
     names = [slide.slide for slide in slides]
     by_encoder = gather_by_encoder(names, sources.tiles_dirs, sources.bags_dirs, tally=True)
     states = overall(by_encoder)
-    return Study(
+    return StudyFiles(
         dataset=sources.dataset,
         settings=settings,
         task=task_of(settings),

@@ -12,8 +12,8 @@ from mil.config import dataset_path
 from mil.errors import some
 from mil.io.bags import BagHeader
 from mil.report.flow import count
-from mil.report.section import Section
-from mil.report.study import ReportedHead, Study
+from mil.report.page_section import PageSection
+from mil.report.study_files import ReportedHead, StudyFiles
 from mil.trained.record import Trained
 from mil.versions import STAGE_VERSION, TOOL_VERSION
 
@@ -23,7 +23,7 @@ PACKAGES = ("torch", "timm", "numpy", "scipy", "h5py", "openslide-python", "open
 RECIPE_SECTIONS = ("options", "losses", "train")
 
 
-class Table(NamedTuple):
+class SettingsTable(NamedTuple):
     """A table of names and values, or of more columns."""
 
     title: str
@@ -31,9 +31,9 @@ class Table(NamedTuple):
     rows: list[list[str]]
 
 
-def section(study: Study) -> Section:
+def section(study: StudyFiles) -> PageSection:
     """What was run: the data, the encoder, the recipes, the settings, the versions."""
-    return Section(
+    return PageSection(
         "setup",
         "What was run",
         {
@@ -41,17 +41,17 @@ def section(study: Study) -> Section:
             "encoders": encoder_statements(study),
             "recipes": _recipes(study.heads),
             "config": _config(study.config),
-            "versions": _versions(),
+            "versions": versions(),
         },
     )
 
 
-def _facts(study: Study) -> list[tuple[str, str]]:
+def _facts(study: StudyFiles) -> list[tuple[str, str]]:
     """Rows of the first table."""
     settings = study.settings
     yaml = dataset_path(study.dataset)
-    digests = [f"{path.name} {digest}" for path in (yaml, yaml.with_suffix(".csv"))
-               if (digest := _file_sha256(path))]  # fmt: skip
+    files = {path.name: _file_sha256(path) for path in (yaml, yaml.with_suffix(".csv"))}
+    digests = [f"{name} {digest}" for name, digest in files.items() if digest]
     classes = ", ".join(study.task.classes)
     interest = f"; of interest: {study.task.positive}" if study.task.positive else ""
     facts = [
@@ -90,24 +90,23 @@ def _fusion(heads: Sequence[ReportedHead]) -> str:
     return "one bag (early fusion)" if early else "predicted one by one (late fusion)"
 
 
-def _times(study: Study) -> str:
+def _times(study: StudyFiles) -> str:
     """Times of the first and the last file that the report is written from."""
     files = [
         folder / f"{slide.slide}.h5"
         for folder in (*study.tiles_dirs, *study.bags_dirs)
         for slide in study.slides
     ]
-    files += [
-        folder / "recipe.json" for head in study.heads for folder in head.trained
-    ]
+    files += [folder / "recipe.json" for head in study.heads for folder in head.trained]
     times = [path.stat().st_mtime for path in files if path.exists()]
     if not times:
         return ""
-    first, last = (f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M}" for time in (min(times), max(times)))
+    ends = (min(times), max(times))
+    first, last = (f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M}" for time in ends)
     return f"{first} to {last} UTC, the times of the tiles files, bags and heads"
 
 
-def encoder_statements(study: Study) -> list[str]:
+def encoder_statements(study: StudyFiles) -> list[str]:
     """A sentence about each encoder: name, weights, input and preprocessing."""
     statements = []
     for states in study.states_by_encoder:
@@ -142,7 +141,7 @@ def _statement(headers: Sequence[BagHeader]) -> str:
     return f"{', '.join(parts)}."
 
 
-def _recipes(heads: Sequence[ReportedHead]) -> Table | None:
+def _recipes(heads: Sequence[ReportedHead]) -> SettingsTable | None:
     """Settings of each recipe as they were used, a column each."""
     known = [(head, head.records[0]) for head in heads if head.records]
     if not known:
@@ -150,9 +149,9 @@ def _recipes(heads: Sequence[ReportedHead]) -> Table | None:
     settings = [_settings(record) for _, record in known]
     names = list(dict.fromkeys(name for one in settings for name in one))
     rows = [[name, *(one.get(name, "–") for one in settings)] for name in names]
-    planned = [_planned(head.records) for head, _ in known]
-    rows.insert(0, ["planned by `train: auto` from", *planned])
-    return Table("", ["setting", *(head.metrics.name for head, _ in known)], rows)
+    origins = [planned(head.records) for head, _ in known]
+    rows.insert(0, ["origin of the settings", *origins])
+    return SettingsTable("", ["setting", *(head.metrics.name for head, _ in known)], rows)
 
 
 def _settings(record: Trained) -> dict[str, str]:
@@ -163,13 +162,18 @@ def _settings(record: Trained) -> dict[str, str]:
     return settings
 
 
-def _planned(records: Sequence[Trained]) -> str:
+def planned(records: Sequence[Trained]) -> str:
+    """Whether `train: auto` planned a recipe, and from how many slides."""
     facts = [record.planned_from for record in records if record.planned_from is not None]
     if not facts:
-        return "written as it is"
+        return "written in the recipe"
     first = facts[0]
-    slides = f"{first.num_slides} slides of {first.num_patients} patients"
-    return slides if len(records) == 1 else f"{slides}; settings of seed {records[0].seed}, fold {records[0].fold}"
+    slides = (
+        f"planned by train: auto for {first.num_slides} slides of {first.num_patients} patients"
+    )
+    if len(records) == 1:
+        return slides
+    return f"{slides}; shown: seed {records[0].seed}, fold {records[0].fold}"
 
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -179,17 +183,18 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping) and value:
             rows |= flat(value, f"{prefix}{name}.")
         else:
-            rows[f"{prefix}{name}"] = _text(value)
+            rows[f"{prefix}{name}"] = text_of(value)
     return rows
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """A setting as text."""
     if value is None or value == {}:
         return "not set"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Iterable) and not isinstance(value, str):
-        return ", ".join(map(_text, value))
+        return ", ".join(map(text_of, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -197,7 +202,7 @@ def _config(config: Mapping[str, object]) -> list[tuple[str, str]]:
     return list(flat(config).items())
 
 
-def _versions() -> list[tuple[str, str]]:
+def versions() -> list[tuple[str, str]]:
     """Versions of mil, its stages, Python and packages, where the report is written."""
     stages = ", ".join(f"{stage} {number}" for stage, number in STAGE_VERSION.items())
     rows = [("mil", TOOL_VERSION), ("stages", stages), ("Python", platform.python_version())]
@@ -207,5 +212,3 @@ def _versions() -> list[tuple[str, str]]:
         except PackageNotFoundError:
             continue
     return rows
-
-

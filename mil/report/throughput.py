@@ -5,13 +5,13 @@ from pathlib import Path
 from statistics import median
 
 from mil.io.part_jobs import TIMES, read_times
-from mil.report.section import Section
-from mil.report.study import Study
+from mil.report.page_section import PageSection
+from mil.report.study_files import StudyFiles
 
 PARTS = "parts"
 
 
-def section(study: Study, folders: Sequence[tuple[str, Path]]) -> Section | None:
+def section(study: StudyFiles, folders: Sequence[tuple[str, Path]]) -> PageSection | None:
     """Seconds of each slide by stage; None where no job recorded any.
 
     Args:
@@ -29,11 +29,11 @@ def section(study: Study, folders: Sequence[tuple[str, Path]]) -> Section | None
             rows.append(_row(name, times, num_tiles))
     if not rows:
         return None
-    return Section("throughput", "Throughput", {"rows": rows})
+    return PageSection("throughput", "Throughput", {"rows": rows})
 
 
 def stage_folders(
-    study: Study, scores: Sequence[Path], heatmaps: Sequence[Path]
+    study: StudyFiles, scores: Sequence[Path], heatmaps: Sequence[Path]
 ) -> list[tuple[str, Path]]:
     """Folders in which stages of this study write an output for each slide."""
     folders = [("tile", folder) for folder in dict.fromkeys(study.tiles_dirs)]

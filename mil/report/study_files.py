@@ -63,7 +63,7 @@ class ReportedHead(NamedTuple):
         return [row for row in rows if row.split == "test"] or rows
 
 
-class Study(NamedTuple):
+class StudyFiles(NamedTuple):
     """A study as the report shows it.
 
     Attributes:
