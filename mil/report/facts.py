@@ -259,11 +259,12 @@ def _training(heads: Sequence[ReportedHead]) -> str:
 
 
 def _ensembling(heads: Sequence[ReportedHead]) -> str:
-    parts = [
-        f"{head.metrics.name}: {head.metrics.predicted_by}"
-        for head in heads
-        if head.metrics.predicted_by
-    ]
+    parts = []
+    for head in heads:
+        if head.metrics.predicted_by:
+            members = {record.num_members for record in head.records} - {1}
+            each = f", each the average of {max(members)} trainings" if members else ""
+            parts.append(f"{head.metrics.name}: {head.metrics.predicted_by}{each}")
     return f"{'; '.join(parts)}." if parts else ""
 
 

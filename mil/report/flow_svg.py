@@ -41,9 +41,9 @@ class Box(NamedTuple):
 
 def flow_svg(flow: Flow) -> str:
     """Diagram of a flow, as an inline SVG; all text is escaped."""
-    left = (WIDTH - SIDE - GAP - BOX) / 2 + 20
-    table = Box(left, 4, BOX, ["slide table", *flow.table.lines])
     lost = _exclusions(flow)
+    left = (WIDTH - SIDE - GAP - BOX) / 2 if lost else (WIDTH - BOX) / 2
+    table = Box(left, 4, BOX, ["slide table", *flow.table.lines])
     side = Box(left + BOX + GAP, table.bottom + 8, SIDE, lost, "#a35200") if lost else None
     below = table.bottom + GAP if side is None else max(table.bottom + GAP, side.bottom + 10)
     usable = Box(left, below, BOX, ["slides with features", *flow.usable.lines])

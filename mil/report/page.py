@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Sequence
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def slide_template() -> jinja2.Template:
     return _environment().get_template(SLIDE_TEMPLATE, globals={"policy": POLICY})
 
 
+@cache
 def _environment() -> jinja2.Environment:
     # Names, labels and reasons come from files of others: everything is escaped, and
     # what is ours is marked `safe`.

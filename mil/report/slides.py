@@ -21,7 +21,8 @@ class SlideCell(NamedTuple):
     Attributes:
         head: Name of the head.
         prediction: Value of the column of interest; a dash where there is none.
-        decision: Predicted class, and the threshold where it follows from one.
+        predicted_class: Predicted class; empty where there are no classes.
+        threshold: Threshold that the class follows from, as text; empty where there is none.
         images: Pictures; None where there are none.
         caution: Sentence about the heatmap's colours; mostly empty.
         error: See `Task.prediction_error`; None without a prediction.
@@ -32,13 +33,19 @@ class SlideCell(NamedTuple):
 
     head: str
     prediction: str
-    decision: str
+    predicted_class: str
+    threshold: str
     images: SlideImages | None
     caution: str
     error: float | None
     predictions: dict[str, float]
     split: str
     num_heads: int
+
+    @property
+    def decision(self) -> str:
+        """Predicted class, and the threshold where it follows from one."""
+        return self.predicted_class + (f", threshold {self.threshold}" if self.threshold else "")
 
     @property
     def wrong(self) -> bool:
@@ -90,17 +97,15 @@ def _cell(
 ) -> SlideCell:
     """Cell of a slide from its predictions by one or more heads."""
     if not rows:
-        return SlideCell(head, "–", "", images, caution, None, {}, "", 0)
+        return SlideCell(head, "–", "", "", images, caution, None, {}, "", 0)
     means = np.array([mean_of(rows, column) for column in task.columns])
     threshold = mean_threshold([row.threshold for row in rows]) if task.has_threshold else None
     value = means[list(task.columns).index(task.column_of_interest)]
-    decision = task.predicted_class(means, threshold)
-    if threshold is not None:
-        decision += f", threshold {beside(threshold, value)}"
     return SlideCell(
         head=head,
         prediction=predicted(value, threshold),
-        decision=decision,
+        predicted_class=task.predicted_class(means, threshold),
+        threshold="" if threshold is None else beside(threshold, value),
         images=images,
         caution=caution,
         error=task.prediction_error(label, means, threshold),
