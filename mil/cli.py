@@ -7,7 +7,9 @@ among them, are imported when a command runs, so that `mil --help` is quick.
 import sys
 from typing import Annotated
 
+import click
 import typer
+from typer.core import TyperGroup
 
 from mil.bench.commands import bench_app
 from mil.catalogue.commands import encoders_app, heads_app
@@ -25,7 +27,7 @@ from mil.interop.head_commands import export_head, import_head
 from mil.io.disk import one_line
 from mil.plan.commands import plan
 from mil.predict.commands import predict
-from mil.report.commands import report, summary
+from mil.report.commands import checklist, report, summary
 from mil.score.commands import score
 from mil.split.commands import split
 from mil.stream.commands import stream
@@ -33,7 +35,22 @@ from mil.tile.commands import tile
 from mil.train.commands import train
 from mil.versions import TOOL_VERSION
 
+
+class _TwoWords(TyperGroup):
+    """Commands of which some have two words, such as `report` and `report checklist`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = " ".join(args[:2])
+        command = self.commands.get(name)
+        if command is None:
+            return super().resolve_command(ctx, args)
+        return name, command, args[2:]
+
+
 app = typer.Typer(
+    cls=_TwoWords,
     help="Whole-slide images to attention heatmaps, one command for each step of a study; "
     "`snakemake --cores all` runs all of them.",
     no_args_is_help=True,
@@ -81,6 +98,7 @@ app.command()(evaluate)
 app.command()(compare)
 app.command()(heatmap)
 app.command()(report)
+app.command("report checklist")(checklist)
 app.command()(summary)
 app.command()(predict)
 app.command()(doctor)

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import TypeAdapter, ValidationError
 
 from mil.errors import FormatError
@@ -18,6 +19,8 @@ FORMAT = "mil.tiles"
 VERSION = 2
 # Group of the quality columns.
 QUALITY = "quality"
+# From which value each quality column flags a tile.
+FLAG = {"pen": 0.05, "fold": 0.3, "blood": 0.5, "black": 0.05, "blur": 0.4}
 # Named states that a slide may end in; see docs/reference/results.md.
 STATES = (
     "ok",
@@ -55,6 +58,7 @@ class TileGeometry:
         mpp_source: source of `mpp_level0`; see `mil.io.slides.resolution`.
         tissue_source: `found`, found on a second try, or the name of the user's file.
         scene: name or number of the image that the user chose, in a file of several.
+        scanner: vendor and model of the scanner as the file states them; empty: not known.
     """
 
     slide: str
@@ -73,6 +77,7 @@ class TileGeometry:
     mpp_source: str = ""
     tissue_source: str = ""
     scene: str = ""
+    scanner: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +178,46 @@ def read_tiles(path: Path | str) -> Tiles:
                 "after they were written; delete the file and tile the slide again"
             )
         return tiles
+
+
+def flagged(
+    quality: Mapping[str, Float[np.ndarray, " tiles"]],
+) -> dict[str, Bool[np.ndarray, " tiles"]]:
+    """Tiles that each quality column flags."""
+    return {name: values >= FLAG[name] for name, values in quality.items() if name in FLAG}
+
+
+class TilesSummary(NamedTuple):
+    """What a table of many slides shows of a tiles file.
+
+    Attributes:
+        geometry: physical scale and state of the slide.
+        num_tiles: number of tiles.
+        num_flagged: number of tiles that each quality column flags.
+    """
+
+    geometry: TileGeometry
+    num_tiles: int
+    num_flagged: dict[str, int]
+
+
+def read_summary(path: Path) -> TilesSummary:
+    """Read a tiles file without its corners, and without comparing checksums.
+
+    Raises:
+        FormatError: the file is no tiles file, or was never finished.
+    """
+    with reading(path, FORMAT, VERSION) as file:
+        geometry = _geometry(file, path)
+        names = [name for name in file.get(QUALITY, ()) if name in FLAG]
+        quality = {name: np.asarray(dataset_of(file, f"{QUALITY}/{name}", path)) for name in names}
+        if any(array.ndim != 1 or array.dtype.kind != "f" for array in quality.values()):
+            raise FormatError(
+                f"{path}: a quality column is not a number of each tile; tile the slide again"
+            )
+        num_tiles = len(dataset_of(file, "tissue", path))
+    num_flagged = {name: int(tiles.sum()) for name, tiles in flagged(quality).items()}
+    return TilesSummary(geometry, num_tiles, num_flagged)
 
 
 _GEOMETRY_TYPE = TypeAdapter(TileGeometry)

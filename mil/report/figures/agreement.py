@@ -17,8 +17,8 @@ from mil.report.figures.style import (
     thinned,
 )
 from mil.report.figures.tested import Tested, size_of, tested_heads
-from mil.report.section import Section
-from mil.report.study import Study
+from mil.report.page_section import PageSection
+from mil.report.study_files import StudyFiles
 from mil.statistics.arrays import Numbers
 from mil.statistics.normal import CI_Z
 from mil.statistics.text import interval, value
@@ -27,7 +27,7 @@ SHOWN = 4  # heads with panels, two each
 POINTS = 400  # most points of a panel
 
 
-def build(study: Study) -> Section | None:
+def build(study: StudyFiles) -> PageSection | None:
     """Scatter and Bland-Altman plots of regression; None for other tasks."""
     if study.task.kind != "regression":
         return None
@@ -38,7 +38,7 @@ def build(study: Study) -> Section | None:
 
 
 @styled
-def _figure(study: Study, heads: Sequence[Tested]) -> Figure:
+def _figure(study: StudyFiles, heads: Sequence[Tested]) -> Figure:
     shown = heads[:SHOWN]
     canvas, axes = panels(2 * len(shown), share="none", width=1.95)
     for number, head in enumerate(shown):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mil.report.section import Section
+from mil.report.page_section import PageSection
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,6 @@ class Note:
 Block = Figure | Table | Matrices | Note
 
 
-def section(anchor: str, title: str, blocks: Sequence[Block]) -> Section | None:
+def section(anchor: str, title: str, blocks: Sequence[Block]) -> PageSection | None:
     """Section of these blocks; None without any."""
-    return Section(anchor, title, {"blocks": blocks}) if blocks else None
+    return PageSection(anchor, title, {"blocks": blocks}, "blocks") if blocks else None

@@ -20,8 +20,8 @@ from mil.report.figures.style import (
     unit_square,
 )
 from mil.report.figures.tested import Tested, size_of, tested_heads
-from mil.report.section import Section
-from mil.report.study import Study
+from mil.report.page_section import PageSection
+from mil.report.study_files import StudyFiles
 from mil.statistics.arrays import Labels, Numbers
 from mil.statistics.calibration import confidence_and_outcome
 from mil.statistics.intervals import Interval, proportion
@@ -43,7 +43,7 @@ class Fitted(NamedTuple):
     reason: str
 
 
-def build(study: Study) -> Section | None:
+def build(study: StudyFiles) -> PageSection | None:
     """Calibration of the probability of the positive class, or of the most probable one."""
     task = study.task
     if not task.one_of_classes:
@@ -64,7 +64,7 @@ def build(study: Study) -> Section | None:
     return section("calibration", "Calibration", blocks)
 
 
-def _fit(study: Study, head: Tested) -> Fitted:
+def _fit(study: StudyFiles, head: Tested) -> Fitted:
     task = study.task
     if len(task.classes) == 2:
         probability = head.column(f"p_{task.positive}")
@@ -82,7 +82,7 @@ def _fit(study: Study, head: Tested) -> Fitted:
 
 
 @styled
-def _plots(study: Study, fitted: Sequence[Fitted]) -> Figure:
+def _plots(study: StudyFiles, fitted: Sequence[Fitted]) -> Figure:
     shown = fitted[:PANELS]
     canvas, axes = panels(len(shown))
     for one, calibration in zip(axes, shown, strict=True):

@@ -1,4 +1,4 @@
-"""Section of the report: heads side by side, and the differences of pairs of them."""
+"""Figures of the report: heads side by side, and the differences of pairs of them."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from mil.io.results import Comparison, Pair
-from mil.report.figures.blocks import Block, Figure, Note, section
+from mil.report.figures.blocks import Block, Figure, Note
 from mil.report.figures.style import COLOURS, QUIET, figure, shorten, styled
-from mil.report.section import Section
-from mil.report.study import Study
 from mil.statistics.text import probability, title
 
 PAIRS = 28  # of eight heads; more are in the table of pairs alone
@@ -21,11 +19,8 @@ LETTERS = 30
 LOW, TOP = 0.5, 0.3
 
 
-def build(study: Study) -> Section | None:
+def blocks(comparison: Comparison) -> list[Block]:
     """Main metric of each head and differences of pairs, with intervals."""
-    comparison = study.comparison
-    if comparison is None or not comparison.metrics:
-        return None
     blocks: list[Block] = []
     if len(comparison.rows) > 1:
         blocks.append(_heads(comparison))
@@ -36,7 +31,7 @@ def build(study: Study) -> Section | None:
     elif len(pairs) > PAIRS:
         text = f"{len(pairs)} pairs of heads are too many for a figure; the table has them all."
         blocks.append(Note(text))
-    return section("comparison", "Heads side by side", blocks)
+    return blocks
 
 
 @styled

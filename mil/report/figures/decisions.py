@@ -6,8 +6,8 @@ import numpy as np
 
 from mil.report.figures.blocks import Block, Matrices, Matrix, Note, Table, section
 from mil.report.figures.tested import Tested, size_of, subgroup_values, tested_heads
-from mil.report.section import Section
-from mil.report.study import Study
+from mil.report.page_section import PageSection
+from mil.report.study_files import StudyFiles
 from mil.statistics.arrays import Labels
 from mil.statistics.classified import predicted_classes
 from mil.statistics.confusion import confusion
@@ -23,7 +23,7 @@ COUNTS = ("true positive", "false positive", "false negative", "true negative")
 PROPORTIONS = ("sensitivity", "specificity", "PPV", "NPV")
 
 
-def build(study: Study) -> Section | None:
+def build(study: StudyFiles) -> PageSection | None:
     """Confusion matrices of one-of-classes and ordinal tasks; 2x2 tables of two classes."""
     task = study.task
     if not task.classes or task.kind == "multilabel":
@@ -38,7 +38,7 @@ def build(study: Study) -> Section | None:
     return section("decisions", "Decisions at the threshold", blocks)
 
 
-def _matrices(study: Study, heads: Sequence[Tested]) -> Matrices:
+def _matrices(study: StudyFiles, heads: Sequence[Tested]) -> Matrices:
     classes = list(study.task.classes)
     matrices = []
     for head in heads:
@@ -52,7 +52,7 @@ def _matrices(study: Study, heads: Sequence[Tested]) -> Matrices:
     )
 
 
-def _predicted(study: Study, head: Tested) -> Labels:
+def _predicted(study: StudyFiles, head: Tested) -> Labels:
     """Number of each slide's predicted class."""
     classes = list(study.task.classes)
     if study.task.has_threshold:
@@ -67,7 +67,7 @@ def _predicted(study: Study, head: Tested) -> Labels:
     return np.array([classes.index(name) for name in names])
 
 
-def _table(study: Study, heads: Sequence[Tested]) -> Table:
+def _table(study: StudyFiles, heads: Sequence[Tested]) -> Table:
     rows = []
     for head in heads:
         table = _two_by_two(study, head, np.ones(len(head.slides), bool))
@@ -101,7 +101,7 @@ def _threshold(head: Tested) -> str:
     return f"{least:.3f}" if most - least < 5e-4 else f"{least:.3f} to {most:.3f}"
 
 
-def _two_by_two(study: Study, head: Tested, rows: np.ndarray) -> TwoByTwo:
+def _two_by_two(study: StudyFiles, head: Tested, rows: np.ndarray) -> TwoByTwo:
     positive = list(study.task.classes).index(study.task.positive)
     called = (_predicted(study, head) == positive).astype(int)
     labels = head.positives(study.task, study.task.positive)
@@ -118,7 +118,7 @@ def _share(metric: Metric) -> str:
     return f"{value(metric)}{f' ({between})' if between else ''}"
 
 
-def _subgroups(study: Study, heads: Sequence[Tested]) -> list[Block]:
+def _subgroups(study: StudyFiles, heads: Sequence[Tested]) -> list[Block]:
     """A table for each further column that divides the slides into 2 to 10 groups."""
     columns = dict.fromkeys(name for slide in study.slides for name in slide.subgroups)
     tables: list[Block] = []

@@ -25,8 +25,8 @@ from mil.report.figures.style import (
     vertices,
 )
 from mil.report.figures.tested import Tested, size_of, tested_heads
-from mil.report.section import Section
-from mil.report.study import Study
+from mil.report.page_section import PageSection
+from mil.report.study_files import StudyFiles
 from mil.statistics.curves import (
     GRID,
     Band,
@@ -84,14 +84,14 @@ class Drawn(NamedTuple):
     scores: np.ndarray
 
 
-def build(study: Study) -> Section | None:
+def build(study: StudyFiles) -> PageSection | None:
     """ROC and precision-recall curves of the test slides; None for other tasks."""
     if not study.task.has_roc:
         return None
     return section("discrimination", "ROC and precision-recall curves", _blocks(study))
 
 
-def _blocks(study: Study) -> list[Block]:
+def _blocks(study: StudyFiles) -> list[Block]:
     heads = tested_heads(study)
     if not heads:
         return []
@@ -114,7 +114,7 @@ def _blocks(study: Study) -> list[Block]:
     return blocks
 
 
-def _classes(study: Study) -> list[str]:
+def _classes(study: StudyFiles) -> list[str]:
     """Classes with curves: of two the positive one, else each against the rest."""
     task = study.task
     if task.one_of_classes and len(task.classes) == 2:
@@ -122,7 +122,7 @@ def _classes(study: Study) -> list[str]:
     return list(task.classes)
 
 
-def _with_both(study: Study, heads: Sequence[Tested], name: str) -> list[Drawn]:
+def _with_both(study: StudyFiles, heads: Sequence[Tested], name: str) -> list[Drawn]:
     """Heads whose test slides are of both kinds: else one rate has no denominator."""
     curves = [
         Drawn(head, head.positives(study.task, name), head.column(f"p_{name}")) for head in heads
@@ -130,7 +130,7 @@ def _with_both(study: Study, heads: Sequence[Tested], name: str) -> list[Drawn]:
     return [curve for curve in curves if 0 < curve.positive.sum() < len(curve.positive)]
 
 
-def _of_two(study: Study, name: str, drawn: Sequence[Drawn]) -> list[Block]:
+def _of_two(study: StudyFiles, name: str, drawn: Sequence[Drawn]) -> list[Block]:
     """Both kinds side by side for few heads; a panel for each of many."""
     if len(drawn) <= OVERLAID:
         return [_side_by_side(study, name, drawn)]
@@ -138,7 +138,7 @@ def _of_two(study: Study, name: str, drawn: Sequence[Drawn]) -> list[Block]:
 
 
 @styled
-def _side_by_side(study: Study, name: str, drawn: Sequence[Drawn]) -> Figure:
+def _side_by_side(study: StudyFiles, name: str, drawn: Sequence[Drawn]) -> Figure:
     canvas, axes = panels(2, width=3.6, height=3.3, share="none")
     for one, kind in zip(axes, (ROC, PR), strict=True):
         _frame(one, kind, drawn)
@@ -149,7 +149,7 @@ def _side_by_side(study: Study, name: str, drawn: Sequence[Drawn]) -> Figure:
 
 
 @styled
-def _panel_a_head(study: Study, name: str, drawn: Sequence[Drawn], kind: Kind) -> Figure:
+def _panel_a_head(study: StudyFiles, name: str, drawn: Sequence[Drawn], kind: Kind) -> Figure:
     """A panel for each head, the range of all of them behind it."""
     shown = drawn[:PANELS]
     canvas, axes = panels(len(shown))
@@ -176,7 +176,7 @@ def _panel_a_head(study: Study, name: str, drawn: Sequence[Drawn], kind: Kind) -
 
 
 @styled
-def _of_many(study: Study, by_class: dict[str, list[Drawn]], kind: Kind) -> Figure:
+def _of_many(study: StudyFiles, by_class: dict[str, list[Drawn]], kind: Kind) -> Figure:
     """A panel for each class against the rest."""
     shown = dict(list(by_class.items())[:PANELS])
     canvas, axes = panels(len(shown))
@@ -240,7 +240,7 @@ def _metric(head: Tested, kind: Kind) -> str:
     return f"{kind.metric.upper()} {value(metric)}{f' ({between})' if between else ''}"
 
 
-def _caption(study: Study, name: str, drawn: Sequence[Drawn], what: str) -> str:
+def _caption(study: StudyFiles, name: str, drawn: Sequence[Drawn], what: str) -> str:
     heads = [curve.head for curve in drawn]
     positives = sorted({int(curve.positive.sum()) for curve in drawn})
     between = str(positives[0]) if len(positives) == 1 else f"{positives[0]} to {positives[-1]}"

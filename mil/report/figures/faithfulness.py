@@ -19,8 +19,8 @@ from mil.report.figures.style import (
     shorten,
     styled,
 )
-from mil.report.section import Section
-from mil.report.study import Study
+from mil.report.page_section import PageSection
+from mil.report.study_files import StudyFiles
 from mil.statistics.text import interval, value
 
 MAP_COLOURS = dict(zip(MAP_TITLES, COLOURS, strict=False))
@@ -34,7 +34,7 @@ class Flipped(NamedTuple):
     maps: dict[str, Faithfulness]
 
 
-def build(study: Study) -> Section | None:
+def build(study: StudyFiles) -> PageSection | None:
     """Patch-flipping curves of each kind of map; None where scores have none."""
     heads = []
     for head in study.heads:

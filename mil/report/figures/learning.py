@@ -20,8 +20,8 @@ from mil.report.figures.style import (
     shorten,
     styled,
 )
-from mil.report.section import Section
-from mil.report.study import ReportedHead, Study
+from mil.report.page_section import PageSection
+from mil.report.study_files import ReportedHead, StudyFiles
 
 HISTORY = "history.json"
 LINES = 3  # most runs that have a line each; of more, median and range are drawn
@@ -45,7 +45,7 @@ class Trained(NamedTuple):
     n_unread: int
 
 
-def build(study: Study) -> Section | None:
+def build(study: StudyFiles) -> PageSection | None:
     """Learning curves; None where no folder of trained heads is known."""
     heads = [_trained(head) for head in study.heads if head.trained]
     drawn = [head for head in heads if head.runs]

@@ -16,8 +16,8 @@ from mil.report.figures.style import (
     shorten,
     styled,
 )
-from mil.report.section import Section
-from mil.report.study import Study
+from mil.report.page_section import PageSection
+from mil.report.study_files import StudyFiles
 from mil.statistics.metric import Metric
 from mil.statistics.text import interval, value
 
@@ -33,7 +33,7 @@ class Found(NamedTuple):
     maps: dict[str, Froc]
 
 
-def build(study: Study) -> Section | None:
+def build(study: StudyFiles) -> PageSection | None:
     """FROC curves and maps against annotated tiles; None where nothing is annotated."""
     heads = []
     tiles = []

@@ -23,8 +23,8 @@ from mil.report.figures.style import (
     styled,
 )
 from mil.report.figures.tested import Tested, size_of, tested_heads
-from mil.report.section import Section
-from mil.report.study import Study
+from mil.report.page_section import PageSection
+from mil.report.study_files import StudyFiles
 from mil.statistics.decision_curve import (
     THRESHOLDS,
     NetBenefit,
@@ -43,7 +43,7 @@ class Drawn(NamedTuple):
     benefit: NetBenefit
 
 
-def build(study: Study) -> Section | None:
+def build(study: StudyFiles) -> PageSection | None:
     """Decision curves for the positive class of two; None for other tasks."""
     if not (study.task.has_threshold and study.task.has_roc):
         return None
@@ -58,7 +58,7 @@ def build(study: Study) -> Section | None:
     return section("net_benefit", "Decision curves", [_figure(study, drawn)])
 
 
-def _drawn(study: Study, head: Tested, *, banded: bool) -> Drawn:
+def _drawn(study: StudyFiles, head: Tested, *, banded: bool) -> Drawn:
     positive = head.positives(study.task, study.task.positive)
     scores = head.column(f"p_{study.task.positive}")
     if banded:
@@ -69,7 +69,7 @@ def _drawn(study: Study, head: Tested, *, banded: bool) -> Drawn:
 
 
 @styled
-def _figure(study: Study, drawn: Sequence[Drawn]) -> Figure:
+def _figure(study: StudyFiles, drawn: Sequence[Drawn]) -> Figure:
     caption = (
         f"Net benefit of acting on a prediction of {study.task.positive}, in true positives a "
         f"slide, on {size_of([one.head for one in drawn], study)} (Vickers and Elkin 2006). The "

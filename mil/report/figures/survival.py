@@ -21,8 +21,8 @@ from mil.report.figures.style import (
     styled,
     vertices,
 )
-from mil.report.section import Section
-from mil.report.study import ReportedHead, Study
+from mil.report.page_section import PageSection
+from mil.report.study_files import ReportedHead, StudyFiles
 from mil.statistics.arrays import Numbers
 from mil.statistics.kaplan_meier import (
     Events,
@@ -61,7 +61,7 @@ class Side(NamedTuple):
     curve: SurvivalCurve
 
 
-def build(study: Study) -> Section | None:
+def build(study: StudyFiles) -> PageSection | None:
     """Survival of the test patients by risk group; None for other tasks."""
     if "time" not in study.task.label_columns:
         return None
@@ -82,7 +82,7 @@ def build(study: Study) -> Section | None:
     return section("survival", "Survival by predicted risk", blocks)
 
 
-def _risk_groups(study: Study, head: ReportedHead) -> RiskGroups | None:
+def _risk_groups(study: StudyFiles, head: ReportedHead) -> RiskGroups | None:
     """Patients above the median risk of validation patients, mean over the runs."""
     column = study.task.column_of_interest
     split = next(

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mil.io.results import Metrics, Prediction
-from mil.report.study import ReportedHead, Study
+from mil.report.study_files import ReportedHead, StudyFiles
 from mil.statistics.bootstrap import members
 from mil.statistics.threshold import DEFAULT_THRESHOLD
 from mil.tasks import Task
@@ -54,7 +54,7 @@ class Tested(NamedTuple):
         return np.array([has[label] for label in self.labels], dtype=int)
 
 
-def tested_heads(study: Study) -> list[Tested]:
+def tested_heads(study: StudyFiles) -> list[Tested]:
     """Test slides of each head; heads without any are left out."""
     return [
         _tested(head, study.task)
@@ -93,7 +93,7 @@ def _means(values: np.ndarray, slide: np.ndarray, slides: int) -> np.ndarray:
     return np.bincount(slide, values, slides) / np.maximum(np.bincount(slide, minlength=slides), 1)
 
 
-def size_of(heads: Sequence[Tested], study: Study) -> str:
+def size_of(heads: Sequence[Tested], study: StudyFiles) -> str:
     """`12 test slides of 8 patients`; of several sets `10 to 12 test slides`."""
     slides = sorted({len(head.slides) for head in heads})
     patients = sorted({len(set(head.patients)) for head in heads})
@@ -111,7 +111,7 @@ def _range(numbers: Sequence[int]) -> str:
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
-def subgroup_values(study: Study, column: str) -> Mapping[str, str]:
+def subgroup_values(study: StudyFiles, column: str) -> Mapping[str, str]:
     """Value of each slide, and of each patient whose slides agree, in a further column."""
     values: dict[str, set[str]] = {}
     for slide in study.slides:

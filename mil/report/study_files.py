@@ -63,7 +63,7 @@ class ReportedHead(NamedTuple):
         return [row for row in rows if row.split == "test"] or rows
 
 
-class Study(NamedTuple):
+class StudyFiles(NamedTuple):
     """A study as the report shows it.
 
     Attributes:
@@ -98,5 +98,5 @@ class Study(NamedTuple):
 
     @property
     def pages(self) -> Path:
-        """Folder of the pages of slides: beside the report, of its name."""
-        return self.out.with_suffix("")
+        """Folder of the pages of slides, beside the report."""
+        return self.out.with_name(f"{self.out.stem}_slides")
