@@ -19,7 +19,8 @@ FEWEST = 2  # values of a column that divides slides into subgroups
 MOST = 10
 EMPTY = "(empty)"
 UNFOLDED = 12  # most rows of a table of subgroups that is shown without a click
-COUNTS = ("true positive", "false positive", "false negative", "true negative")
+COUNTS = ("TP", "FP", "FN", "TN")
+ABOUT_COUNTS = "TP, FP, FN, TN: true and false positives, false and true negatives."
 PROPORTIONS = ("sensitivity", "specificity", "PPV", "NPV")
 
 
@@ -74,7 +75,7 @@ def _table(study: StudyFiles, heads: Sequence[Tested]) -> Table:
         rows.append([head.name, _threshold(head), *_cells(table)])
     return Table(
         f"Decisions for {study.task.positive} on {size_of(heads, study)}, with Wilson's 95 % "
-        "intervals that count patients. PPV and NPV depend on the share of "
+        f"intervals that count patients. {ABOUT_COUNTS} PPV and NPV depend on the share of "
         f"{study.task.positive} among these slides.",
         ["head · encoder", "threshold", *COUNTS, *PROPORTIONS],
         rows,
@@ -134,7 +135,10 @@ def _subgroups(study: StudyFiles, heads: Sequence[Tested]) -> list[Block]:
                 table = _two_by_two(study, head, values == name)
                 rows.append([head.name, name, str(table.n), *_cells(table)])
         if rows:
-            caption = f"Decisions by {column}; small groups raise questions and answer none."
+            caption = (
+                f"Decisions by {column}. {ABOUT_COUNTS} Small groups raise questions and answer "
+                "none."
+            )
             header = ["head · encoder", column, "slides", *COUNTS, *PROPORTIONS]
             tables.append(Table(caption, header, rows, names=2, folded=len(rows) > UNFOLDED))
     return tables

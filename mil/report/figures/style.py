@@ -11,6 +11,8 @@ from jaxtyping import Float
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 
 from mil.report.figures.blocks import Figure, Key
 
@@ -177,15 +179,14 @@ def coarse(x: Values, y: Values, most: int) -> tuple[Values, Values]:
 
 def points(axes: Axes, x: Values, y: Values, colour: str) -> None:
     """Scatter of dots: one path, a tenth of the bytes of a mark for each."""
-    between = np.full(len(x), np.nan)
-    axes.plot(
-        np.stack([x, x, between], 1).ravel(),
-        np.stack([y, y, between], 1).ravel(),
-        color=colour,
-        alpha=0.55,
-        linewidth=3,
-        solid_capstyle="round",
+    # A line without length and with round ends is a dot.
+    twice = np.repeat(np.stack([x, y], 1), 2, axis=0)
+    path = Path(twice, np.tile([Path.MOVETO, Path.LINETO], len(x)))
+    path.should_simplify = False
+    axes.add_patch(
+        PathPatch(path, fill=False, edgecolor=colour, alpha=0.55, linewidth=3, capstyle="round")
     )
+    axes.autoscale_view()
 
 
 class Turns:
