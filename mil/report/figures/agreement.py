@@ -16,7 +16,7 @@ from mil.report.figures.style import (
     styled,
     thinned,
 )
-from mil.report.figures.tested import Tested, size_of, tested_heads
+from mil.report.figures.tested import Tested, heads_tested, size_of
 from mil.report.page_section import PageSection
 from mil.report.study_files import StudyFiles
 from mil.statistics.arrays import Numbers
@@ -24,14 +24,14 @@ from mil.statistics.normal import CI_Z
 from mil.statistics.text import interval, value
 
 SHOWN = 4  # heads with panels, two each
-POINTS = 400  # most points of a panel
+POINTS = 300  # most points of a panel
 
 
 def build(study: StudyFiles) -> PageSection | None:
     """Scatter and Bland-Altman plots of regression; None for other tasks."""
     if study.task.kind != "regression":
         return None
-    heads = tested_heads(study)
+    heads = heads_tested(study)
     if not heads:
         return None
     return section("agreement", "Predicted and observed", [_figure(study, heads), _table(heads)])

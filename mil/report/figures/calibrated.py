@@ -19,7 +19,7 @@ from mil.report.figures.style import (
     styled,
     unit_square,
 )
-from mil.report.figures.tested import Tested, size_of, tested_heads
+from mil.report.figures.tested import Tested, heads_tested, size_of
 from mil.report.page_section import PageSection
 from mil.report.study_files import StudyFiles
 from mil.statistics.arrays import Labels, Numbers
@@ -48,7 +48,7 @@ def build(study: StudyFiles) -> PageSection | None:
     task = study.task
     if not task.one_of_classes:
         return None
-    heads = tested_heads(study)
+    heads = heads_tested(study)
     if not heads:
         return None
     fitted = [_fit(study, head) for head in heads]

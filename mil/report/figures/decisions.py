@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mil.report.figures.blocks import Block, Matrices, Matrix, Note, Table, section
-from mil.report.figures.tested import Tested, size_of, subgroup_values, tested_heads
+from mil.report.figures.tested import Tested, heads_tested, size_of, subgroup_values
 from mil.report.page_section import PageSection
 from mil.report.study_files import StudyFiles
 from mil.statistics.arrays import Labels
@@ -29,7 +29,7 @@ def build(study: StudyFiles) -> PageSection | None:
     task = study.task
     if not task.classes or task.kind == "multilabel":
         return None
-    heads = tested_heads(study)
+    heads = heads_tested(study)
     if not heads:
         return None
     if not task.has_threshold:

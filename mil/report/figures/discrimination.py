@@ -24,7 +24,7 @@ from mil.report.figures.style import (
     unit_square,
     vertices,
 )
-from mil.report.figures.tested import Tested, size_of, tested_heads
+from mil.report.figures.tested import Tested, heads_tested, size_of
 from mil.report.page_section import PageSection
 from mil.report.study_files import StudyFiles
 from mil.statistics.curves import (
@@ -92,7 +92,7 @@ def build(study: StudyFiles) -> PageSection | None:
 
 
 def _blocks(study: StudyFiles) -> list[Block]:
-    heads = tested_heads(study)
+    heads = heads_tested(study)
     if not heads:
         return []
     names = _classes(study)

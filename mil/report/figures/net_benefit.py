@@ -22,7 +22,7 @@ from mil.report.figures.style import (
     shorten,
     styled,
 )
-from mil.report.figures.tested import Tested, size_of, tested_heads
+from mil.report.figures.tested import Tested, heads_tested, size_of
 from mil.report.page_section import PageSection
 from mil.report.study_files import StudyFiles
 from mil.statistics.decision_curve import (
@@ -47,7 +47,7 @@ def build(study: StudyFiles) -> PageSection | None:
     """Decision curves for the positive class of two; None for other tasks."""
     if not (study.task.has_threshold and study.task.has_roc):
         return None
-    heads = tested_heads(study)
+    heads = heads_tested(study)
     if not heads:
         return None
     drawn = [_drawn(study, head, banded=number < PANELS) for number, head in enumerate(heads)]

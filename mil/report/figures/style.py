@@ -31,7 +31,7 @@ WIDTH = 1.5  # of a line, points
 TITLE = 30  # most letters above a panel
 END = 9  # of these at the end of a name, which tells the encoder
 
-RASTERS = (400, 200, 100, 60, 40, 20)  # cells of a panel in each direction
+RASTERS = (400, 200, 100, 60, 40, 25, 16)  # cells of a panel in each direction
 # A figure stays below 100 kB: vertices of all its lines, and of one line.
 VERTICES = 3000
 FEWEST_VERTICES, MOST_VERTICES = 30, 250

@@ -54,7 +54,7 @@ class Tested(NamedTuple):
         return np.array([has[label] for label in self.labels], dtype=int)
 
 
-def tested_heads(study: StudyFiles) -> list[Tested]:
+def heads_tested(study: StudyFiles) -> list[Tested]:
     """Test slides of each head; heads without any are left out."""
     return [
         _tested(head, study.task)
