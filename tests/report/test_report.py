@@ -11,11 +11,18 @@ import pytest
 from mil.errors import FormatError
 from mil.io.bags.advice import ADVICE
 from mil.io.tables import read_csv, write_csv
+from mil.report.results import result_sections
 from mil.report.stage import run
 from mil.statistics.metric import Metric, Spread
 from mil.statistics.text import interval, mean_sd, value, with_threshold
 from tests.messages import one_line
 from tests.reported import EVIL, PROBABILITY, make_study
+
+
+@pytest.fixture(autouse=True)
+def _without_figures(monkeypatch):
+    """Figures are tested alone; to draw them for each page would double the time."""
+    monkeypatch.setattr("mil.report.stage.result_sections", lambda study: [])
 
 
 @pytest.fixture
@@ -97,8 +104,11 @@ def test_no_slide_is_lost(study):
     assert "could not be used" not in page
 
 
-def test_text_of_others_is_escaped(study):
+def test_text_of_others_is_escaped(study, monkeypatch):
+    monkeypatch.setattr("mil.report.stage.result_sections", result_sections)
     page = report(study)
+    assert ">ROC and precision-recall curves</h2>" in page
+    assert "ROC and precision-recall curves for &lt;script&gt;" in page
     assert EVIL not in page
     for piece in ("<script>alert", "<b>here</b>", "<i>p"):
         assert piece not in page
@@ -197,7 +207,7 @@ def test_the_ensemble_stands_first_and_single_runs_beside_it(study):
     assert ensemble < single
     assert '0.544<br><span class="quiet">0.41 to 0.67<br>runs 0.588 ± 0.062</span>' in first
     assert '0 of 7 slides<br><span class="quiet">0 to 35 %<br>8 % by chance</span>' in first
-    notes = heads[heads.index("<svg") :]
+    notes = heads[heads.index("</table>") :]
     assert "which are those of the folds that left the slide out" in notes
     assert "wholly outside; 0.5 is chance." in notes
     assert notes.count("abmil · tiny: The heads tell slides apart, but ") == 1

@@ -103,7 +103,7 @@ def _share_scale(axes: Sequence[Axes], heads: Sequence[Flipped]) -> None:
     least = 100 * min((share for share in shares if share > 0), default=0.01)
     low = min(one.get_ylim()[0] for one in axes)
     high = max(one.get_ylim()[1] for one in axes)
-    ticks = [percent for percent in PERCENTS if percent >= least] or [least]
+    ticks = [float(percent) for percent in PERCENTS if percent >= least] or [least]
     for one in axes:
         one.set_xscale("log")
         one.set(xlim=(least * 0.9, 110), ylim=(low, high))

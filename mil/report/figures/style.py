@@ -4,7 +4,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -40,7 +40,7 @@ RESAMPLES = 300  # of patients, for a band: its ends vary by 4 % of its width
 
 Values = Float[np.ndarray, " n"]
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     # Ids in the SVG are hashes; with a fixed salt the same figure gives the same bytes.
     "svg.hashsalt": "mil",
     # Text as text: half the size, found by a search, read by a screen reader.
