@@ -179,6 +179,11 @@ def record_subgroups(wildcards):
     return hashlib.sha256(repr(columns).encode()).hexdigest()[:16]
 
 
+def record_config(wildcards):
+    """Settings of the run as JSON, which the report lists."""
+    return CONFIG.model_dump_json(indent=2)
+
+
 def record_dataset(wildcards):
     """Contents of the dataset's yaml, which the report quotes."""
     return DATASET.model_dump_json()
