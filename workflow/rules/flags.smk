@@ -134,6 +134,12 @@ def get_checksum(wildcards):
     return FETCHABLE[wildcards.file][1]
 
 
+def get_config(wildcards, output):
+    """Settings of the run as JSON, which the report lists."""
+    # Not recorded, as in `target_flags`: a setting of speed alone writes no report again.
+    return CONFIG.model_dump_json(indent=2)
+
+
 # Records: no command reads them, but a change of one of them runs its rule again.
 
 
@@ -177,11 +183,6 @@ def record_subgroups(wildcards):
         (name, sorted(row.subgroups.items())) for name, row in SLIDES.items()
     )
     return hashlib.sha256(repr(columns).encode()).hexdigest()[:16]
-
-
-def record_config(wildcards):
-    """Settings of the run as JSON, which the report lists."""
-    return CONFIG.model_dump_json(indent=2)
 
 
 def record_dataset(wildcards):

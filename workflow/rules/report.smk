@@ -21,7 +21,7 @@ rule report:
         scores=PLAN.for_each_head(f"--scores {SCORES_OF_ALL}"),
         trained=PLAN.for_each_head(f"--trained {TRAINED_DIR}"),
         folds=PLAN.for_each_encoder(f"--folds {FOLDS_OF_RUN}"),
-        config=record_config,
+        config=get_config,
         dataset=record_dataset,
         drawn=CONFIG.heatmap.slides,
         version=STAGE_VERSION["report"],
