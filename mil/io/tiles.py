@@ -187,37 +187,70 @@ def flagged(
     return {name: values >= FLAG[name] for name, values in quality.items() if name in FLAG}
 
 
+@dataclass(frozen=True)
+class SlideFacts:
+    """Attributes of a tiles file that a table of slides shows; see `TileGeometry`."""
+
+    mpp_level0: float
+    width_level0_px: int
+    height_level0_px: int
+    tissue_mm2: float
+    mpp_source: str = ""
+    scanner: str = ""
+
+
 class TilesSummary(NamedTuple):
     """What a table of many slides shows of a tiles file.
 
     Attributes:
-        geometry: physical scale and state of the slide.
+        facts: scale, size and scanner of the slide.
         num_tiles: number of tiles.
         num_flagged: number of tiles that each quality column flags.
     """
 
-    geometry: TileGeometry
+    facts: SlideFacts
     num_tiles: int
     num_flagged: dict[str, int]
+
+
+_FACTS_TYPE = TypeAdapter(SlideFacts)
 
 
 def read_summary(path: Path) -> TilesSummary:
     """Read a tiles file without its corners, and without comparing checksums.
 
     Raises:
-        FormatError: the file is no tiles file, or was never finished.
+        FormatError: the file is no tiles file, was never finished, or holds something that
+            cannot be.
     """
     with reading(path, FORMAT, VERSION) as file:
-        geometry = _geometry(file, path)
-        names = [name for name in file.get(QUALITY, ()) if name in FLAG]
-        quality = {name: np.asarray(dataset_of(file, f"{QUALITY}/{name}", path)) for name in names}
-        if any(array.ndim != 1 or array.dtype.kind != "f" for array in quality.values()):
+        # Few attributes: each takes as long as opening the file.
+        stored = file.attrs
+        names = [name for name in SlideFacts.__dataclass_fields__ if name in stored]
+        try:
+            facts = _FACTS_TYPE.validate_python({name: plain(stored[name]) for name in names})
+        except ValidationError as error:
+            raise FormatError(
+                f"{path}: {error.errors()[0]['loc'][0]} cannot be used; tile the slide again"
+            ) from None
+        columns = file.get(QUALITY, {})
+        quality = {name: columns[name] for name in FLAG if name in columns}
+        tissue = dataset_of(file, "tissue", path)
+        if any(
+            not isinstance(item, h5py.Dataset)
+            or item.shape != tissue.shape
+            or item.dtype.kind != "f"
+            for item in quality.values()
+        ):
             raise FormatError(
                 f"{path}: a quality column is not a number of each tile; tile the slide again"
             )
-        num_tiles = len(dataset_of(file, "tissue", path))
-    num_flagged = {name: int(tiles.sum()) for name, tiles in flagged(quality).items()}
-    return TilesSummary(geometry, num_tiles, num_flagged)
+        by_flag = flagged(
+            {name: item[()].astype(np.float32) for name, item in quality.items()}
+        )
+        num_tiles = len(tissue)
+    num_flagged = {name: int(tiles.sum()) for name, tiles in by_flag.items()}
+    return TilesSummary(facts, num_tiles, num_flagged)
 
 
 _GEOMETRY_TYPE = TypeAdapter(TileGeometry)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mil.errors import some
+from mil.io.probe import probe
 from mil.io.tables.conventions import SPLITS
 from mil.io.tiles import FLAG, TilesSummary, read_summary
 from mil.report.flow import SPLIT_TITLES, count
@@ -52,7 +53,10 @@ def read_summaries(study: StudyFiles) -> dict[str, TilesSummary]:
     if not study.tiles_dirs:
         return {}
     paths = {slide.slide: study.tiles_dirs[0] / f"{slide.slide}.h5" for slide in study.slides}
-    return {name: read_summary(path) for name, path in paths.items() if path.exists()}
+    existing = {name: path for name, path in paths.items() if path.exists()}
+    # Together: each probe on its own starts a process.
+    probe(list(existing.values()))
+    return {name: read_summary(path) for name, path in existing.items()}
 
 
 def split_of_slides(study: StudyFiles) -> dict[str, str]:
@@ -106,11 +110,11 @@ def _counted(
 
 
 def _scanner(summary: TilesSummary | None) -> str:
-    return (summary.geometry.scanner if summary else "") or NOT_RECORDED
+    return (summary.facts.scanner if summary else "") or NOT_RECORDED
 
 
 def _source(summary: TilesSummary | None) -> str:
-    return (summary.geometry.mpp_source if summary else "") or NOT_RECORDED
+    return (summary.facts.mpp_source if summary else "") or NOT_RECORDED
 
 
 def _pixel_size(study: StudyFiles, summaries: Mapping[str, TilesSummary]) -> Callable[[str], str]:
@@ -119,7 +123,7 @@ def _pixel_size(study: StudyFiles, summaries: Mapping[str, TilesSummary]) -> Cal
     def value(slide: str) -> str:
         summary = summaries.get(slide)
         tally = states[slide].tally
-        mpp = summary.geometry.mpp_level0 if summary else tally and tally.header.mpp_level0
+        mpp = summary.facts.mpp_level0 if summary else tally and tally.header.mpp_level0
         return f"{mpp:.4g} µm" if mpp else NOT_RECORDED
 
     return value

@@ -67,12 +67,12 @@ def slides_section(
 ) -> PageSection:
     """All slides with their predictions and heatmaps."""
     # Test slides are shown first, and get the thumbnails that are left.
-    ordered = sorted(range(len(rows)), key=lambda number: rows[number].split != "test")
-    uris: dict[tuple[str, str], str] = {}
-    for number in ordered:
-        for cell in rows[number].cells:
-            if cell.images is not None:
-                uris[rows[number].slide, cell.head] = thumbnails.uri(cell.images.heatmap)
+    uris = {
+        (row.slide, cell.head): thumbnails.uri(cell.images.heatmap)
+        for row in rows
+        for cell in row.cells
+        if cell.images is not None and cell.split == "test"
+    }
     return PageSection(
         "all-slides",
         "Slides",

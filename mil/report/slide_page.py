@@ -135,18 +135,18 @@ def _split(slide: Slide, splits: Mapping[int, str]) -> str:
 
 
 def _of_tiles(summary: TilesSummary) -> list[tuple[str, str]]:
-    geometry = summary.geometry
+    facts = summary.facts
     flags = [f"{flag} {number:,}" for flag, number in summary.num_flagged.items() if number]
-    size = f"{geometry.width_level0_px:,} × {geometry.height_level0_px:,} px"
-    source = f" ({geometry.mpp_source})" if geometry.mpp_source else ""
+    size = f"{facts.width_level0_px:,} × {facts.height_level0_px:,} px"
+    source = f" ({facts.mpp_source})" if facts.mpp_source else ""
     return [
-        ("scanner", geometry.scanner),
-        ("size of level 0", size if geometry.width_level0_px else ""),
+        ("scanner", facts.scanner),
+        ("size of level 0", size if facts.width_level0_px else ""),
         (
             "pixel size of level 0",
-            f"{geometry.mpp_level0:.4g} µm{source}" if geometry.mpp_level0 else "",
+            f"{facts.mpp_level0:.4g} µm{source}" if facts.mpp_level0 else "",
         ),
-        ("tissue", f"{geometry.tissue_mm2:.2f} mm²" if geometry.tissue_mm2 else ""),
+        ("tissue", f"{facts.tissue_mm2:.2f} mm²" if facts.tissue_mm2 else ""),
         ("tiles flagged", ", ".join(flags)),
     ]
 
