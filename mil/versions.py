@@ -11,7 +11,7 @@ STAGE_VERSION = {
     "split": 2,
     "train": 5,
     "score": 1,
-    "evaluate": 6,
+    "evaluate": 7,
     "compare": 2,
     "heatmap": 6,
     "card": 3,

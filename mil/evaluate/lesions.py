@@ -52,7 +52,8 @@ def lesions_of(path: Path, regions: MultiPolygon, mpp: float) -> Lesions:
     """Connected annotated regions, widened, with their holes filled.
 
     The major axis is that of the ellipse with the same second moments. The official script
-    measures it on widened regions and calls less than 275 um isolated tumour cells.
+    measures it on widened regions and calls less than 275 um isolated tumour cells. It
+    widens a mask of 7.8 um pixels, which reaches half a pixel less far on each side.
 
     Args:
         path: Annotation file, for the message.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -21,11 +21,11 @@ from mil.evaluate.localise import (
     top_hit,
 )
 from mil.io.bags.patients import FoldBag
-from mil.io.scores import MAP_KINDS, HeadScores
+from mil.io.scores import HeadScores
 from mil.statistics.flipping import FlipCurves
 from mil.tasks import Task
 from mil.trained.record import Trained
-from mil.trained.tile_maps import TileMap, tile_map
+from mil.trained.tile_maps import MapKind, TileMap, tile_map
 
 TOP = (1, 5, 10)
 
@@ -61,6 +61,7 @@ class MappedSlide(NamedTuple):
     slide: str
     patient: str
     folds: frozenset[int]  # of the heads
+    n_tiles: int
     curves: dict[str, FlipCurves]
     tiles: AnnotatedTiles | None  # None: no annotation that counts
 
@@ -145,6 +146,7 @@ class MappedSlides:
                 slide=bag.name,
                 patient=bag.patient,
                 folds=frozenset(head.record.fold for head in heads),
+                n_tiles=len(heads[0].scores.attention),
                 curves=flip_curves(task, [head.scores for head in heads]),
                 tiles=tiles,
             )
@@ -154,7 +156,9 @@ class MappedSlides:
             for head in heads
             if (checked := removed_tiles(head.record, head.scores)) is not None
         ]
-        scores = {one.kind: _detection_scores(one, task, heads) for one in maps}
+        scores: dict[str, Float[np.ndarray, " tiles"]] = {
+            one.kind: _detection_scores(one, task, heads) for one in maps
+        }
         self.lesions.add(bag, scores, annotated, task)
 
     def _add_validation(
@@ -172,7 +176,7 @@ def maps_of(heads: Sequence[ScoredHead]) -> list[TileMap]:
     """Maps of a bag for the class of interest, mean over heads; only kinds that are known."""
     records = [head.record for head in heads]
     scores = [head.scores for head in heads]
-    maps = [tile_map(kind, records, scores) for kind in MAP_KINDS]
+    maps = [tile_map(kind, records, scores) for kind in get_args(MapKind)]
     return [one for one in maps if one is not None]
 
 

@@ -1,6 +1,5 @@
 """How good the maps of one recipe are: faithfulness, annotated tiles and lesions."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,25 +8,20 @@ from jaxtyping import Float
 
 from mil.evaluate.dice import best_threshold, dice
 from mil.evaluate.evidence import evidence_checks
-from mil.evaluate.lesion_slides import LesionSlide, LesionSlides
-from mil.evaluate.lesions import SIZES
+from mil.evaluate.lesion_metrics import froc_of, lesions_of_slides
 from mil.evaluate.mapped import TOP, AnnotatedTiles, MappedSlide, MappedSlides, ValidationTiles
 from mil.io.map_metrics import (
     EvidenceCheck,
     Faithfulness,
     FlippingCurves,
-    Froc,
-    FrocPoints,
     Lesions,
     MapMetrics,
-    SizeSensitivity,
     TileMetrics,
     TopHits,
 )
 from mil.io.scores import FLIP_SHARES, MAP_KINDS
 from mil.statistics.bootstrap import members
 from mil.statistics.flipping import FlipCurves, flip_area
-from mil.statistics.froc import RATES, froc, froc_curve, sensitivity_at_rates
 from mil.statistics.intervals import proportion
 from mil.statistics.metric import Metric
 from mil.statistics.resampled import Scale, with_intervals
@@ -75,8 +69,9 @@ def faithfulness(slides: Sequence[MappedSlide], kind: str, unit: str) -> Faithfu
         unit: Unit of the evidence.
     """
     shares = np.array(FLIP_SHARES)
-    curves = {slide.slide: slide.curves[kind] for slide in slides if kind in slide.curves}
-    areas = {name: flip_area(shares, of_slide) for name, of_slide in curves.items()}
+    mapped = [slide for slide in slides if kind in slide.curves]
+    curves = {slide.slide: slide.curves[kind] for slide in mapped}
+    areas = {slide.slide: flip_area(shares, slide.curves[kind], slide.n_tiles) for slide in mapped}
     known = {name: area for name, area in areas.items() if area is not None}
     if not known:
         return None
@@ -212,56 +207,3 @@ def _mean(values: Sequence[float], patients: Sequence[str], scale: Scale) -> Met
         return {"mean": mean.clip(0, 1) if scale == "share" else mean}
 
     return with_intervals(weighted, patients, {"mean": scale}).metrics["mean"]
-
-
-def froc_of(slides: Sequence[LesionSlide], kind: str) -> Froc | None:
-    """FROC of a kind of map; None where no lesion counts.
-
-    Args:
-        slides: Slides that count, with and without lesions.
-        kind: Kind of map.
-    """
-    if not slides or any(kind not in slide.findings for slide in slides):
-        return None
-    findings = [slide.findings[kind] for slide in slides]
-    scored = froc(findings, [slide.patient for slide in slides])
-    if scored is None:
-        return None
-    by_size = {}
-    for size in SIZES:
-        of_size = [np.array([one == size for one in slide.sizes], bool) for slide in slides]
-        sensitivity = sensitivity_at_rates(findings, of_size)
-        if sensitivity is not None:
-            by_size[size] = SizeSensitivity(
-                n_lesions=int(sum(some.sum() for some in of_size)),
-                sensitivity=sensitivity,
-                mean=float(np.mean(sensitivity)),
-            )
-    curve = froc_curve(findings)
-    return Froc(
-        score=scored.score,
-        false_per_slide=list(RATES),
-        sensitivity=scored.at_rates,
-        by_size=by_size,
-        curve=FrocPoints(
-            false_per_slide=curve.false_per_slide.tolist(), sensitivity=curve.sensitivity.tolist()
-        ),
-    )
-
-
-def lesions_of_slides(lesions: LesionSlides) -> Lesions | None:
-    """The lesions that FROC is of, and the slides left out; None without any lesion."""
-    slides = lesions.slides
-    counts = Counter(size for slide in slides for size in slide.sizes)
-    if not counts:
-        return None
-    return Lesions(
-        n_slides=len(slides),
-        n_slides_with_lesions=sum(bool(slide.target.any()) for slide in slides),
-        n_patients=len({slide.patient for slide in slides}),
-        n_lesions={size: counts[size] for size in SIZES},
-        left_out=dict(sorted(lesions.left_out.items())),
-        note="Lesions are annotated regions widened by 37.5 um, with holes filled. Isolated "
-        "tumour cells (itc: below 0.2 mm) are no targets and no false detections; micro is up "
-        "to 2 mm, macro above.",
-    )

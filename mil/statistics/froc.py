@@ -156,7 +156,7 @@ def froc_curve(slides: Sequence[SlideFindings]) -> FrocCurve:
 
 
 def sensitivity_at_rates(
-    slides: Sequence[SlideFindings], target: Sequence[Bool[np.ndarray, " lesions"]]
+    slides: Sequence[SlideFindings], target: Sequence[Bool[np.ndarray, " _"]]
 ) -> list[float] | None:
     """Sensitivity at `RATES` for some lesions alone, at the same false detections.
 

@@ -149,13 +149,14 @@ def test_the_terminal_says_it_in_a_line_of_its_own():
     rows = [row(f"n{n}", "normal", 0.1) for n in range(20)]
     rows += [row(f"s{n}", "tumour", 0.9) for n in range(20)]
     metrics = metrics_of(rows, trained(), {}, attended=slides([0] * 20, share=OUTSIDE))
-    first, second = metrics_line(metrics).splitlines()
+    first, second, third = metrics_line(metrics).splitlines()
     assert first.startswith("evaluate abmil on tiny: test AUROC 1.000 (")
     assert "n = 40, one head; tile AUROC 0.000 (" in first
     assert second == metrics.localisation.finding != ""
+    assert third.startswith("Evidence of tiles was not evaluated")
     assert set(metrics.attention_entropy_share) == {f"s{n}" for n in range(20)}
     noted = metrics_of(rows, trained(), {}, annotations=["Classes that do not count: x."])
-    assert metrics_line(noted).splitlines()[1:] == ["Classes that do not count: x."]
+    assert metrics_line(noted).splitlines()[2:] == ["Classes that do not count: x."]
     assert noted.to_json()["annotations"] == ["Classes that do not count: x."]
     # An AUROC of several classes counts as well.
     three = Classification(classes=["a", "b", "tumour"], positive="tumour")

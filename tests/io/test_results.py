@@ -175,6 +175,9 @@ METRICS = """\
   "annotations": [
     "No tile AUROC."
   ],
+  "maps": {},
+  "lesions": null,
+  "evidence_checks": [],
   "attention_entropy_share": {
     "s": 0.5
   },
@@ -219,7 +222,8 @@ def test_metrics_as_they_have_always_been_written(tmp_path):
 
 def test_metrics_of_before_the_ensembles_attention_are_read(tmp_path):
     raw = json.loads(METRICS)
-    for name in ("predicted_by", "annotations", "attention_entropy_share"):
+    later = ("predicted_by", "annotations", "maps", "lesions", "attention_entropy_share")
+    for name in (*later, "evidence_checks"):
         del raw[name]
     del raw["runs"][0]["hottest_tile_rate"]
     raw["localisation"] = {
