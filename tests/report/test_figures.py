@@ -32,7 +32,7 @@ OF_TASK = {
 OF_TASK_SLOW = {
     ("regression", ()): ["agreement"],
     ("classification", ("a", "b", "c")): ["discrimination", "decisions", "calibration"],
-    ("multilabel", ("a", "b")): ["discrimination"],
+    ("multilabel", ("a", "b")): ["discrimination", "decisions"],
     ("survival_discrete", ()): ["survival"],
 }
 
@@ -114,6 +114,21 @@ def test_decisions_by_hand_and_by_subgroup():
     assert "0.5 stands for it" not in notes(section)
     without = decisions.build(of_rows(binary([0.1, 0.9], [0, 1])))
     assert "abmil · tiny have no threshold of validation slides; 0.5" in notes(without)
+
+
+def test_each_of_several_labels_has_a_line():
+    labels = ("a", "a;b", "", "b")
+    rows = [
+        row(f"s{number}", label, {"p_a": p, "p_b": 0.5})
+        for number, (label, p) in enumerate(zip(labels, (0.9, 0.4, 0.6, 0.1), strict=True))
+    ]
+    classes = ("a", "b")
+    of = study("multilabel", [head("multilabel", rows, classes)], classes)
+    (table,) = of_kind(decisions.build(of), "table")
+    assert [line[1:6] for line in table.rows] == [
+        ["a", "1", "1", "1", "1"],
+        ["b", "2", "2", "0", "0"],
+    ]
 
 
 def test_what_cannot_be_drawn_says_why():

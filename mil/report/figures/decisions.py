@@ -14,6 +14,7 @@ from mil.statistics.confusion import confusion
 from mil.statistics.metric import Metric
 from mil.statistics.predictive_values import TwoByTwo, two_by_two
 from mil.statistics.text import interval, value
+from mil.statistics.threshold import DEFAULT_THRESHOLD
 
 FEWEST = 2  # values of a column that divides slides into subgroups
 MOST = 10
@@ -25,13 +26,15 @@ PROPORTIONS = ("sensitivity", "specificity", "PPV", "NPV")
 
 
 def build(study: StudyFiles) -> PageSection | None:
-    """Confusion matrices of one-of-classes and ordinal tasks; 2x2 tables of two classes."""
+    """Confusion matrices of one class of several; 2x2 tables of two classes and of labels."""
     task = study.task
-    if not task.classes or task.kind == "multilabel":
+    if not task.classes:
         return None
     heads = heads_tested(study)
     if not heads:
         return None
+    if task.kind == "multilabel":
+        return section("decisions", "Decisions on each class", [_of_classes(study, heads)])
     if not task.has_threshold:
         return section("decisions", "Confusion matrices", [_matrices(study, heads)])
     blocks: list[Block] = [_table(study, heads), _about_threshold(heads), _matrices(study, heads)]
@@ -79,6 +82,25 @@ def _table(study: StudyFiles, heads: Sequence[Tested]) -> Table:
         f"{study.task.positive} among these slides.",
         ["head · encoder", "threshold", *COUNTS, *PROPORTIONS],
         rows,
+    )
+
+
+def _of_classes(study: StudyFiles, heads: Sequence[Tested]) -> Table:
+    """A 2x2 table in a line for each head and class of several that a slide may have."""
+    rows = []
+    for head in heads:
+        for name in study.task.classes:
+            called = (head.column(f"p_{name}") >= DEFAULT_THRESHOLD).astype(int)
+            table = two_by_two(head.positives(study.task, name), called, head.member)
+            rows.append([head.name, name, *_cells(table)])
+    return Table(
+        f"Decisions on each class from a probability of {DEFAULT_THRESHOLD} up, on "
+        f"{size_of(heads, study)}, with Wilson's 95 % intervals that count patients. "
+        f"{ABOUT_COUNTS}",
+        ["head · encoder", "class", *COUNTS, *PROPORTIONS],
+        rows,
+        names=2,
+        folded=len(rows) > UNFOLDED,
     )
 
 
