@@ -48,6 +48,8 @@ STYLE: dict[Any, Any] = {
     # Names of others may hold a dollar sign, which would start mathematics.
     "text.parse_math": False,
     "font.family": "sans-serif",
+    # By whose widths room is measured. The page's style puts its own font in its place.
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.edgecolor": QUIET,
@@ -218,8 +220,13 @@ def figure(canvas: Canvas, caption: str, keys: Sequence[Key] = ()) -> Figure:
     # Names of groups such as axes_1 would stand on the page once for each figure;
     # nothing refers to them.
     svg = re.sub(r'<g id="[A-Za-z0-9.]+_\d+"', "<g", svg)
-    # A tenth of a point cannot be seen, and the digits after it are a third of the file.
-    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d)\d+", r"\1", path[0]), svg)
+    svg = re.sub(r' d="[^"]*"', lambda path: _short(path[0]), svg)
     svg = re.sub(r">\s+<", "><", svg)
     svg = svg.replace("<svg ", '<svg role="img" ', 1)
     return Figure(svg, caption, list(keys))
+
+
+def _short(path: str) -> str:
+    """A path with tenths of a point: more cannot be seen, and half of the file is digits."""
+    path = re.sub(r"(\.\d)\d+", r"\1", path)
+    return path.replace(" \n", "").replace("L ", "L").replace("M ", "M")
