@@ -245,9 +245,7 @@ def read_summary(path: Path) -> TilesSummary:
             raise FormatError(
                 f"{path}: a quality column is not a number of each tile; tile the slide again"
             )
-        by_flag = flagged(
-            {name: item[()].astype(np.float32) for name, item in quality.items()}
-        )
+        by_flag = flagged({name: item[()].astype(np.float32) for name, item in quality.items()})
         num_tiles = len(tissue)
     num_flagged = {name: int(tiles.sum()) for name, tiles in by_flag.items()}
     return TilesSummary(facts, num_tiles, num_flagged)
