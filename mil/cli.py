@@ -5,9 +5,8 @@ among them, are imported when a command runs, so that `mil --help` is quick.
 """
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -39,9 +38,8 @@ from mil.versions import TOOL_VERSION
 class _TwoWords(TyperGroup):
     """Commands of which some have two words, such as `report` and `report checklist`."""
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    # The types of its context and command differ between versions of typer.
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = " ".join(args[:2])
         command = self.commands.get(name)
         if command is None:

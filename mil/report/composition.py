@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mil.errors import some
+from mil.io.bags.patients import FoldBag
 from mil.io.probe import probe
 from mil.io.tables.conventions import SPLITS
 from mil.io.tiles import FLAG, TilesSummary, read_summary
@@ -77,7 +78,7 @@ def split_of_slides(study: StudyFiles) -> dict[str, str]:
     }
 
 
-def _first_fold(study: StudyFiles) -> Iterable[tuple[str, object]]:
+def _first_fold(study: StudyFiles) -> Iterable[tuple[str, FoldBag]]:
     folds = study.folds[0] if study.folds else []
     first = min((bag.fold for bag in folds), default=0)
     return ((slide, bag) for bag in folds if bag.fold == first for slide in bag.slides)

@@ -95,8 +95,8 @@ def _shown(
 
 
 def _read_heads(sources: Sources, shown: set[str]) -> list[ReportedHead]:
-    scores = sources.scores or [None] * len(sources.evaluated)
-    trained = sources.trained or [None] * len(sources.evaluated)
+    scores: Sequence[Path | None] = sources.scores or [None] * len(sources.evaluated)
+    trained: Sequence[Path | None] = sources.trained or [None] * len(sources.evaluated)
     return [
         _read_head(*folders, shown)
         for folders in zip(sources.evaluated, sources.heatmaps, scores, trained, strict=True)

@@ -19,12 +19,6 @@ from tests.messages import one_line
 from tests.reported import EVIL, PROBABILITY, make_study
 
 
-@pytest.fixture(autouse=True)
-def _without_figures(monkeypatch):
-    """Figures are tested alone; to draw them for each page would double the time."""
-    monkeypatch.setattr("mil.report.stage.result_sections", lambda study: [])
-
-
 @pytest.fixture
 def study(tmp_path) -> Path:
     """Five slides, of which three came through, evaluated with two recipes of two seeds."""
