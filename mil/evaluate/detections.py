@@ -38,20 +38,22 @@ def suppressed_maxima(
         radius: Radius of suppression.
         most: Largest number of detections.
     """
+    # Sorted by x, only tiles of one stretch can be near.
     across = np.argsort(centres[:, 0], kind="stable")
-    x = centres[across, 0]
-    gone = values == -np.inf
+    x, y = centres[across].T
+    left = np.searchsorted(x, x - radius)
+    right = np.searchsorted(x, x + radius, side="right")
+    gone = values[across] == -np.inf
     detections: list[int] = []
-    for tile in np.argsort(-values, kind="stable"):
-        if gone[tile]:
+    # A tile of several that tie comes before those behind it in the bag.
+    order = np.lexsort((across, -values[across]))
+    for centre in order.tolist():
+        if gone[centre]:
             continue
-        detections.append(int(tile))
+        detections.append(centre)
         if len(detections) == most:
             break
-        # Only tiles of the same strip can be near.
-        left = np.searchsorted(x, centres[tile, 0] - radius)
-        right = np.searchsorted(x, centres[tile, 0] + radius, side="right")
-        strip = across[left:right]
-        near = ((centres[strip] - centres[tile]) ** 2).sum(1) <= radius**2
-        gone[strip[near]] = True
-    return np.array(detections, int)
+        near = slice(left[centre], right[centre])
+        away = (x[near] - x[centre]) ** 2 + (y[near] - y[centre]) ** 2
+        gone[near] |= away <= radius**2
+    return across[np.array(detections, int)]

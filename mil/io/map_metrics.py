@@ -98,7 +98,7 @@ class MapMetrics(Section):
             parts.append(f"Dice {value(self.tiles.dice)}")
         if self.froc is not None:
             parts.append(f"FROC {_with_interval(self.froc.score)}")
-        return f"{MAP_TITLES[kind]}: {', '.join(parts)}" if parts else ""
+        return f"{MAP_TITLES.get(kind, kind)}: {', '.join(parts)}" if parts else ""
 
 
 class Lesions(Section):

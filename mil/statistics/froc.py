@@ -26,8 +26,9 @@ RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 # False detections per slide that are kept, the highest first: four times as many as are
 # read, so that samples of patients that have more of them do not reach the end.
 KEPT_PER_SLIDE = 32
-# Points of a curve that is drawn.
+# Points of a curve that is drawn, and of the curve of each sample of patients.
 MOST_POINTS = 200
+MOST_SAMPLED = 512
 
 
 class SlideFindings(NamedTuple):
@@ -105,20 +106,52 @@ def _sorted(slides: Sequence[SlideFindings]) -> _Findings:
     return _Findings(is_lesion[order], slide[order], ends, lesions)
 
 
-def _points(findings: _Findings, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
-    """False detections per slide and sensitivity [draws, points], NaN without lesions."""
-    of_findings = weights[:, findings.slide]
-    false = np.where(findings.is_lesion, 0.0, of_findings).cumsum(1)[:, findings.ends]
-    hits = np.where(findings.is_lesion, of_findings, 0.0).cumsum(1)[:, findings.ends]
+def _counts(
+    findings: _Findings, ends: Int[np.ndarray, " points"]
+) -> tuple[Float[np.ndarray, "slides points"], Float[np.ndarray, "slides points"]]:
+    """Lesions found, and false detections, of each slide between the points of the curve."""
+    shape = (len(findings.lesions), len(ends))
+    point = np.searchsorted(ends, np.arange(len(findings.slide)))
+    cells = findings.slide * len(ends) + point
+    hits, false = (
+        np.bincount(cells[kind], minlength=shape[0] * shape[1]).reshape(shape).astype(float)
+        for kind in (findings.is_lesion, ~findings.is_lesion)
+    )
+    return hits, false
+
+
+def _whole_curve(findings: _Findings) -> FrocCurve:
+    """Every point of the curve of all slides, one of whose lesions counts."""
+    false = (~findings.is_lesion).cumsum()[findings.ends]
+    hits = findings.is_lesion.cumsum()[findings.ends]
+    return FrocCurve(
+        np.append(0.0, false / len(findings.lesions)),
+        np.append(0.0, hits / findings.lesions.sum()),
+    )
+
+
+def _sampled_curves(
+    findings: _Findings, hits: np.ndarray, false: np.ndarray, weights: Weights
+) -> tuple[Float[np.ndarray, "draws points"], Float[np.ndarray, "draws points"]]:
+    """False detections per slide and sensitivity of samples; NaN without lesions.
+
+    Args:
+        findings: Findings of all slides.
+        hits: Lesions found between the points, of each slide.
+        false: The same of false detections.
+        weights: Number of times that each slide occurs in each sample.
+    """
     lesions = weights @ findings.lesions
     lesions[lesions == 0] = np.nan
     nothing = np.zeros((len(weights), 1))
-    per_slide = np.hstack([nothing, false / weights.sum(1, keepdims=True)])
-    return per_slide, np.hstack([nothing, hits / lesions[:, None]])
+    per_slide = (weights @ false).cumsum(1) / weights.sum(1, keepdims=True)
+    sensitivity = (weights @ hits).cumsum(1) / lesions[:, None]
+    return np.hstack([nothing, per_slide]), np.hstack([nothing, sensitivity])
 
 
-def _at_rates(findings: _Findings, weights: Weights) -> dict[str, Draws]:
-    per_slide, sensitivity = _points(findings, weights)
+def _at_rates(
+    per_slide: Float[np.ndarray, "draws points"], sensitivity: Float[np.ndarray, "draws points"]
+) -> dict[str, Draws]:
     # Beyond the last point there is nothing more to find.
     at_rates = np.array(
         [np.interp(RATES, *points) for points in zip(per_slide, sensitivity, strict=True)]
@@ -137,8 +170,24 @@ def froc(slides: Sequence[SlideFindings], patients: Sequence[str]) -> FrocScore 
     findings = _sorted(slides)
     if not findings.lesions.any():
         return None
-    metrics = with_intervals(lambda weights: _at_rates(findings, weights), patients, {}).metrics
+    curve = _whole_curve(findings)
+    # Samples differ by more than what lies between 512 points.
+    hits, false = _counts(findings, findings.ends[_rows_on_log_axis(len(findings.ends))])
+
+    def weighted(weights: Weights) -> dict[str, Draws]:
+        if len(weights) == 1 and (weights == 1).all():
+            return _at_rates(curve.false_per_slide[None], curve.sensitivity[None])
+        return _at_rates(*_sampled_curves(findings, hits, false, weights))
+
+    metrics = with_intervals(weighted, patients, {}).metrics
     return FrocScore(metrics["score"], [metrics[str(rate)] for rate in RATES])
+
+
+def _rows_on_log_axis(number: int) -> Int[np.ndarray, " rows"]:
+    """All rows, or some 512 of them, denser at the first, with the last."""
+    if number <= MOST_SAMPLED:
+        return np.arange(number)
+    return np.unique(np.geomspace(1, number, MOST_SAMPLED).round().astype(int)) - 1
 
 
 def froc_curve(slides: Sequence[SlideFindings]) -> FrocCurve:
@@ -147,12 +196,12 @@ def froc_curve(slides: Sequence[SlideFindings]) -> FrocCurve:
     Args:
         slides: Findings of each slide; a lesion of one of them counts.
     """
-    per_slide, sensitivity = _points(_sorted(slides), np.ones((1, len(slides))))
-    within = np.searchsorted(per_slide[0], 1.25 * RATES[-1], side="right")
+    curve = _whole_curve(_sorted(slides))
+    within = int(np.searchsorted(curve.false_per_slide, 1.25 * RATES[-1], side="right"))
     rows = np.arange(within)
     if within > MOST_POINTS:
         rows = np.unique(np.linspace(0, within - 1, MOST_POINTS).round().astype(int))
-    return FrocCurve(per_slide[0][rows], sensitivity[0][rows])
+    return FrocCurve(curve.false_per_slide[rows], curve.sensitivity[rows])
 
 
 def sensitivity_at_rates(
@@ -168,5 +217,5 @@ def sensitivity_at_rates(
     findings = _sorted(of_some)
     if not findings.lesions.any():
         return None
-    draws = _at_rates(findings, np.ones((1, len(slides))))
-    return [float(draws[str(rate)][0]) for rate in RATES]
+    curve = _whole_curve(findings)
+    return np.interp(RATES, curve.false_per_slide, curve.sensitivity).tolist()

@@ -6,6 +6,10 @@ import pytest
 from mil.statistics.froc import (
     RATES,
     SlideFindings,
+    _at_rates,
+    _counts,
+    _sampled_curves,
+    _sorted,
     froc,
     froc_curve,
     sensitivity_at_rates,
@@ -119,3 +123,31 @@ def test_thousands_of_false_detections_are_thinned_without_another_score():
     few = many._replace(false=np.sort(many.false)[-40:])
     assert froc([many], ["a"]).score == froc([few], ["a"]).score
     assert len(froc_curve([many, WELL]).sensitivity) <= 200
+
+
+def test_a_sample_is_the_curve_of_the_slides_drawn():
+    """Patients have different numbers of slides: three slides of two, or none of one."""
+    slides = [ILL, WELL, findings([0.2, 0.95], [-1, 0], [True])]
+    weights = np.array([[1.0, 1, 1], [2, 0, 3], [0, 4, 1]])
+    sorted_findings = _sorted(slides)
+    counts = _counts(sorted_findings, sorted_findings.ends)
+    sampled = _at_rates(*_sampled_curves(sorted_findings, *counts, weights))
+    for row, counted in enumerate(weights.astype(int)):
+        drawn = [one for one, n in zip(slides, counted, strict=True) for _ in range(n)]
+        alone = sensitivity_at_rates(drawn, [one.target for one in drawn])
+        assert [sampled[str(rate)][row] for rate in RATES] == pytest.approx(alone)
+
+
+def test_samples_of_patients_are_those_of_every_point(monkeypatch):
+    """512 points of the curve of each sample give the interval that all points give."""
+    rng = np.random.default_rng(1)
+    slides = []
+    for _ in range(12):
+        lesion = np.where(rng.random(150) < 0.02, rng.integers(3, size=150), -1)
+        slides.append(slide_findings(rng.random(150) + (lesion >= 0), lesion, np.ones(3, bool)))
+    patients = [str(n) for n in range(12)]
+    every = froc(slides, patients)
+    monkeypatch.setattr("mil.statistics.froc.MOST_SAMPLED", 60)
+    some = froc(slides, patients)
+    assert some.score.value == every.score.value
+    np.testing.assert_allclose(some.score.ci95, every.score.ci95, atol=0.003)
