@@ -141,7 +141,8 @@ def test_contents_settings_and_splits_stand_in_the_page(page):
     contents = text[text.index('<nav class="contents"') :].partition("</nav>")[0]
     for anchor in re.findall(r'href="#([^"]+)"', contents):
         assert f'<section id="{anchor}">' in text
-    assert contents.count("<a ") == 7
+    # Seven, and four of the results.
+    assert contents.count("<a ") == 11
     assert '<tr><th scope="row">tile.min_tissue</th><td>0.25</td></tr>' in text
     assert '<th class="n">training</th><th class="n">test</th>' in text
     assert text.count("data:image/jpeg;base64,") == 1
