@@ -87,13 +87,13 @@ def _figure(heads: Sequence[Trained]) -> Figure:
     shown = heads[:PANELS]
     canvas, axes = panels(len(shown), height=1.9)
     longest = max(len(run.losses["train"]) for head in shown for run in head.runs)
-    highest = _highest(shown)
+    ends = _range(shown)
     for one, head in zip(axes, shown, strict=True):
         for split in SPLITS:
             _draw(one, [run.losses[split] for run in head.runs], SPLIT_COLOURS[split])
         for run in head.runs[: LINES if len(head.runs) <= LINES else 0]:
             _mark(one, run)
-        one.set(xlim=(0, longest + 1), ylim=(0, highest))
+        one.set(xlim=(0, longest + 1), ylim=ends)
         one.set_title(shorten(head.name))
     name_axes(axes, "epoch", "loss")
     caption = (
@@ -108,12 +108,14 @@ def _figure(heads: Sequence[Trained]) -> Figure:
     return figure(canvas, caption, [Key(SPLIT_COLOURS[key], name) for key, name in SPLITS.items()])
 
 
-def _highest(heads: Sequence[Trained]) -> float:
-    """Upper end of the axis: a single peak of a loss would flatten the rest."""
+def _range(heads: Sequence[Trained]) -> tuple[float, float]:
+    """Ends of the axis: a single peak of a loss would flatten the rest."""
     every = np.concatenate(
         [values for head in heads for run in head.runs for values in run.losses.values()]
     )
-    return 1.1 * float(np.quantile(every, 0.99)) or 1.0
+    # Terms such as the entropy of attention may take a loss below 0.
+    low, high = np.quantile(every, (0.01, 0.99))
+    return 1.1 * min(0.0, float(low)), 1.1 * float(high) if high > 0 else 1.0
 
 
 def _draw(axes: Axes, runs: Sequence[Float[np.ndarray, " epochs"]], colour: str) -> None:
