@@ -5,9 +5,10 @@ among them, are imported when a command runs, so that `mil --help` is quick.
 """
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mil.bench.commands import bench_app
 from mil.catalogue.commands import encoders_app, heads_app
@@ -25,7 +26,7 @@ from mil.interop.head_commands import export_head, import_head
 from mil.io.disk import one_line
 from mil.plan.commands import plan
 from mil.predict.commands import predict
-from mil.report.commands import report, summary
+from mil.report.commands import checklist, report, summary
 from mil.score.commands import score
 from mil.split.commands import split
 from mil.stream.commands import stream
@@ -34,7 +35,21 @@ from mil.train.commands import train
 from mil.versions import TOOL_VERSION
 from mil.view.commands import view
 
+
+class _TwoWords(TyperGroup):
+    """Commands of which some have two words, such as `report` and `report checklist`."""
+
+    # The types of its context and command differ between versions of typer.
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = " ".join(args[:2])
+        command = self.commands.get(name)
+        if command is None:
+            return super().resolve_command(ctx, args)
+        return name, command, args[2:]
+
+
 app = typer.Typer(
+    cls=_TwoWords,
     help="Whole-slide images to attention heatmaps, one command for each step of a study; "
     "`snakemake --cores all` runs all of them.",
     no_args_is_help=True,
@@ -82,6 +97,7 @@ app.command()(evaluate)
 app.command()(compare)
 app.command()(heatmap)
 app.command()(report)
+app.command("report checklist")(checklist)
 app.command()(summary)
 app.command()(view)
 app.command()(predict)

@@ -15,5 +15,5 @@ STAGE_VERSION = {
     "compare": 2,
     "heatmap": 6,
     "card": 3,
-    "report": 5,
+    "report": 6,
 }

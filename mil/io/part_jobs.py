@@ -1,5 +1,7 @@
 """A list of slides in one process: outputs that are current stay, a failure stops no other."""
 
+import json
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +12,17 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import typer
 
 from mil.errors import MilError, some
+from mil.io.atomic import write_json
 from mil.io.provenance import made_from
 from mil.io.tables import write_csv
 from mil.progress import progress
 
 # Columns of the table of a part.
 COLUMNS = ("slide", "made_from")
+# Ending of the file beside a table that holds the seconds of each slide. Not a column of
+# the table: it stays when Snakemake removes the table, and a slide that is made again in
+# another time changes no file that others depend on.
+TIMES = ".times"
 
 
 class Output(NamedTuple):
@@ -56,11 +63,13 @@ class SlideResult(NamedTuple):
         slide: Id of the slide.
         line: A line for the user; empty where all outputs stay as they are.
         digests: Digest of each output; none for a slide that failed.
+        seconds: Wall-clock time of its outputs; None where they stay as they are.
     """
 
     slide: str
     line: str
     digests: tuple[str, ...]
+    seconds: float | None = None
 
     @property
     def failed(self) -> bool:
@@ -144,8 +153,10 @@ def _run(job: Job, make: Make[Job], *, keep: bool) -> SlideResult:
     try:
         outputs = job.outputs()
         stale = [output for output in outputs if not (keep and output.current)]
+        started = time.monotonic()
         line = make(job, stale) if stale else ""
-        return SlideResult(job.slide, line, tuple(output.digest for output in outputs))
+        seconds = time.monotonic() - started if stale else None
+        return SlideResult(job.slide, line, tuple(output.digest for output in outputs), seconds)
     # Anything else, such as a full disk, would stop the other slides too.
     except MilError as error:
         return SlideResult(job.slide, str(error), ())
@@ -192,3 +203,34 @@ def finish(
             {"slide": result.slide, "made_from": result.digests[number]} for result in complete
         ]
         write_csv(table, rows, COLUMNS)
+        _add_times(table, complete)
+
+
+def times_path(table: Path) -> Path:
+    """File beside the table of a part that holds the seconds of each slide."""
+    return table.with_suffix(TIMES)
+
+
+def read_times(path: Path) -> dict[str, float]:
+    """Wall-clock seconds by slide; empty where the file is missing or not ours."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(stored, dict):
+        return {}
+    numbers = {str(name): value for name, value in stored.items() if isinstance(value, int | float)}
+    return {name: float(value) for name, value in numbers.items() if 0 <= value < float("inf")}
+
+
+def _add_times(table: Path, results: Sequence[SlideResult]) -> None:
+    """Write the seconds of slides; of slides that stayed as they are, those of the last time."""
+    path = times_path(table)
+    before = read_times(path)
+    times = {}
+    for result in results:
+        seconds = before.get(result.slide) if result.seconds is None else result.seconds
+        if seconds is not None:
+            times[result.slide] = round(seconds, 3)
+    if times != before:
+        write_json(path, times)

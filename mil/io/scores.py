@@ -343,6 +343,16 @@ def read_scores(path: Path | str, *, branches: bool = False, evidence: bool = Fa
     )
 
 
+def read_records_of(path: Path) -> list[str]:
+    """Texts of `recipe.json` of the heads that scored a bag, without the scores.
+
+    Raises:
+        FormatError: the file is missing or damaged.
+    """
+    with reading(path, FORMAT, VERSION) as file:
+        return [head.record for head in _record(file, path).heads]
+
+
 _CHECKED = TypeAdapter(_Record)
 
 

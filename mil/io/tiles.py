@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import TypeAdapter, ValidationError
 
 from mil.errors import FormatError
@@ -18,6 +19,8 @@ FORMAT = "mil.tiles"
 VERSION = 2
 # Group of the quality columns.
 QUALITY = "quality"
+# From which value each quality column flags a tile.
+FLAG = {"pen": 0.05, "fold": 0.3, "blood": 0.5, "black": 0.05, "blur": 0.4}
 # Named states that a slide may end in; see docs/reference/results.md.
 STATES = (
     "ok",
@@ -55,6 +58,7 @@ class TileGeometry:
         mpp_source: source of `mpp_level0`; see `mil.io.slides.resolution`.
         tissue_source: `found`, found on a second try, or the name of the user's file.
         scene: name or number of the image that the user chose, in a file of several.
+        scanner: vendor and model of the scanner as the file states them; empty: not known.
     """
 
     slide: str
@@ -73,6 +77,7 @@ class TileGeometry:
     mpp_source: str = ""
     tissue_source: str = ""
     scene: str = ""
+    scanner: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +178,77 @@ def read_tiles(path: Path | str) -> Tiles:
                 "after they were written; delete the file and tile the slide again"
             )
         return tiles
+
+
+def flagged(
+    quality: Mapping[str, Float[np.ndarray, " tiles"]],
+) -> dict[str, Bool[np.ndarray, " tiles"]]:
+    """Tiles that each quality column flags."""
+    return {name: values >= FLAG[name] for name, values in quality.items() if name in FLAG}
+
+
+@dataclass(frozen=True)
+class SlideFacts:
+    """Attributes of a tiles file that a table of slides shows; see `TileGeometry`."""
+
+    mpp_level0: float
+    width_level0_px: int
+    height_level0_px: int
+    tissue_mm2: float
+    mpp_source: str = ""
+    scanner: str = ""
+
+
+class TilesSummary(NamedTuple):
+    """What a table of many slides shows of a tiles file.
+
+    Attributes:
+        facts: scale, size and scanner of the slide.
+        num_tiles: number of tiles.
+        num_flagged: number of tiles that each quality column flags.
+    """
+
+    facts: SlideFacts
+    num_tiles: int
+    num_flagged: dict[str, int]
+
+
+_FACTS_TYPE = TypeAdapter(SlideFacts)
+
+
+def read_summary(path: Path) -> TilesSummary:
+    """Read a tiles file without its corners, and without comparing checksums.
+
+    Raises:
+        FormatError: the file is no tiles file, was never finished, or holds something that
+            cannot be.
+    """
+    with reading(path, FORMAT, VERSION) as file:
+        # Few attributes: each takes as long as opening the file.
+        stored = file.attrs
+        names = [name for name in SlideFacts.__dataclass_fields__ if name in stored]
+        try:
+            facts = _FACTS_TYPE.validate_python({name: plain(stored[name]) for name in names})
+        except ValidationError as error:
+            raise FormatError(
+                f"{path}: {error.errors()[0]['loc'][0]} cannot be used; tile the slide again"
+            ) from None
+        columns = file.get(QUALITY, {})
+        quality = {name: columns[name] for name in FLAG if name in columns}
+        tissue = dataset_of(file, "tissue", path)
+        if any(
+            not isinstance(item, h5py.Dataset)
+            or item.shape != tissue.shape
+            or item.dtype.kind != "f"
+            for item in quality.values()
+        ):
+            raise FormatError(
+                f"{path}: a quality column is not a number of each tile; tile the slide again"
+            )
+        by_flag = flagged({name: item[()].astype(np.float32) for name, item in quality.items()})
+        num_tiles = len(tissue)
+    num_flagged = {name: int(tiles.sum()) for name, tiles in by_flag.items()}
+    return TilesSummary(facts, num_tiles, num_flagged)
 
 
 _GEOMETRY_TYPE = TypeAdapter(TileGeometry)

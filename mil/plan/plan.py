@@ -195,20 +195,27 @@ class Plan:
         """URL, file and whether a checksum is known of each file that is still to be fetched."""
         return [] if self.precomputed_dir else downloads.pending(self)
 
+    def for_each_encoder(self, pattern: str) -> list[str]:
+        """A path for each encoder of the run; other wildcards stay in it.
+
+        Args:
+            pattern: Path with `{dataset}`, `{tiling}` and `{encoder}`.
+        """
+        return [
+            pattern.replace("{dataset}", self.config.dataset)
+            .replace("{tiling}", tiling)
+            .replace("{encoder}", encoder)
+            for encoder, tiling in self.tilings.items()
+        ]
+
     def for_each_head(self, pattern: str) -> list[str]:
         """A path for each encoder and head of the run; other wildcards stay in it.
 
         Args:
             pattern: Path with `{dataset}`, `{tiling}`, `{encoder}` and `{head}`.
         """
-        return [
-            pattern.replace("{dataset}", self.config.dataset)
-            .replace("{tiling}", tiling)
-            .replace("{encoder}", encoder)
-            .replace("{head}", head)
-            for encoder, tiling in self.tilings.items()
-            for head in self.config.head
-        ]
+        patterns = self.for_each_encoder(pattern)
+        return [path.replace("{head}", head) for path in patterns for head in self.config.head]
 
 
 def make_plan(raw: dict[str, Any]) -> Plan:

@@ -8,6 +8,9 @@ import typer
 from mil.config import HeatmapConfig
 from mil.config.options import Dataset, option
 
+# Guidelines that `mil.report.checklist` has, which is not imported here.
+Guideline = Literal["stard-ai", "tripod-ai", "claim"]
+
 DEFAULTS = HeatmapConfig()
 
 TilesDirs = Annotated[
@@ -39,13 +42,69 @@ def report(
     comparison: Annotated[
         Path | None, typer.Option(help="File comparison.json, written by `mil compare`.")
     ] = None,
+    folds: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="File folds.csv, written by `mil split`; repeat in the order of --bags. Without "
+            "it the flow diagram ends before the splits."
+        ),
+    ] = None,
+    scores: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of a head's score files, for its recipe; repeat in the order of "
+            "--evaluated."
+        ),
+    ] = None,
+    trained: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder with the trained heads of a recipe; repeat in the order of --evaluated."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings of the run as JSON, which the report lists.")
+    ] = None,
     drawn: Annotated[Literal["all", "test"], option(HeatmapConfig, "slides")] = DEFAULTS.slides,
 ) -> None:
-    """Gather slides, metrics, comparison and heatmaps of a study on one page."""
+    """Gather a study on one page, with a page for each slide; see also `mil report checklist`."""
     from mil.report.stage import run
 
-    run(dataset, tiles or [], bags, evaluated, heatmaps, out, drawn, comparison)
+    run(
+        dataset,
+        tiles or [],
+        bags,
+        evaluated,
+        heatmaps,
+        out,
+        drawn,
+        comparison,
+        folds=folds or [],
+        scores=scores or [],
+        trained=trained or [],
+        config=config,
+    )
     typer.echo(f"report {out}")
+
+
+def checklist(
+    study: Annotated[
+        Path, typer.Argument(help="Folder of a study's results, such as results/demo.")
+    ],
+    guideline: Annotated[
+        Guideline, typer.Option("--for", help="Reporting guideline whose checklist is filled.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Markdown file to write; if unset, checklist_GUIDELINE.md beside the report."
+        ),
+    ] = None,
+) -> None:
+    """Fill the checklist of a reporting guideline from the report of a study."""
+    from mil.report.checklist import run
+
+    typer.echo(f"report checklist {run(study, guideline, out)}")
 
 
 def summary(

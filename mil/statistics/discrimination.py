@@ -48,7 +48,7 @@ def weighted_auroc(
     weights: Weights,
 ) -> Draws:
     """AUROC of samples in which each row occurs `weights` times; NaN with one class."""
-    positives, negatives = _by_score(positive, scores, weights)
+    positives, negatives = by_score(positive, scores, weights)
     # Negatives below each score, and half of those at it.
     below = negatives.cumsum(1) - negatives / 2
     return _ratio((positives * below).sum(1), positives.sum(1) * negatives.sum(1))
@@ -60,7 +60,7 @@ def weighted_auprc(
     weights: Weights,
 ) -> Draws:
     """Average precision of samples with rows `weights` times; NaN with one class."""
-    positives, negatives = _by_score(positive, scores, weights)
+    positives, negatives = by_score(positive, scores, weights)
     # Precision and recall count from the largest score down.
     positives = positives[:, ::-1]
     negatives = negatives[:, ::-1]
@@ -112,7 +112,7 @@ def known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _by_score(
+def by_score(
     positive: np.ndarray, scores: np.ndarray, weights: np.ndarray
 ) -> tuple[Float[np.ndarray, "draws scores"], Float[np.ndarray, "draws scores"]]:
     """Weight of positives and of negatives at each score, smallest score first."""

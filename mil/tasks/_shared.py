@@ -92,6 +92,17 @@ class TaskDefaults(Section):
         raise NotImplementedError
 
     @property
+    def error_meaning(self) -> str:
+        """Empty: a single prediction is neither right nor wrong."""
+        return ""
+
+    def prediction_error(
+        self, label: str, predictions: Float[np.ndarray, " columns"], threshold: float | None
+    ) -> float | None:
+        """None: a single prediction is neither right nor wrong."""
+        return None
+
+    @property
     def evidence_unit(self) -> str:
         """Unit of the prediction."""
         return title(self.column_of_interest)
@@ -283,6 +294,21 @@ class OfClasses(TaskDefaults):
     ) -> str:
         """The most probable class."""
         return self.classes[int(predictions.argmax())]
+
+    @property
+    def error_meaning(self) -> str:
+        """Of probabilities."""
+        return "probability of the predicted class less that of the label"
+
+    def prediction_error(
+        self, label: str, predictions: Float[np.ndarray, " columns"], threshold: float | None
+    ) -> float | None:
+        """Largest probability of another class less that of the label."""
+        if label not in self.classes:
+            return None
+        number = self.classes.index(label)
+        others = np.delete(predictions, number)
+        return float(others.max() - predictions[number]) if len(others) else None
 
 
 class OfNumbers(TaskDefaults):

@@ -162,6 +162,24 @@ class Task(Protocol):
             threshold: Least probability of the positive class of two; None: 0.5.
         """
 
+    @property
+    def error_meaning(self) -> str:
+        """What `prediction_error` measures, as a phrase; empty where it is not defined."""
+
+    def prediction_error(
+        self, label: str, predictions: Float[np.ndarray, " columns"], threshold: float | None
+    ) -> float | None:
+        """How wrong the prediction of a slide is: above 0 wrong, larger: worse.
+
+        Args:
+            label: Label of the slide.
+            predictions: Predictions, in the order of `columns`.
+            threshold: Least probability of the positive class of two; None: 0.5.
+
+        Returns:
+            None where the prediction of a single slide is neither right nor wrong.
+        """
+
     # Evidence of tiles
 
     @property

@@ -20,6 +20,7 @@ from mil.statistics.metric import (
     PowerNote,
 )
 from mil.statistics.power import power_note
+from mil.statistics.threshold import DEFAULT_THRESHOLD, TINY
 from mil.tasks._shared import OfClasses, balanced_weights
 from mil.tasks.base import Draws, EvaluationSet, Headline, PairedTest, Predictions, Targets, Weights
 
@@ -99,6 +100,28 @@ class Classification(OfClasses):
         thresholds = None if threshold is None else np.array([threshold])
         number = classified.predicted_classes(predictions[None], thresholds, positive)[0]
         return self.classes[number]
+
+    @property
+    def error_meaning(self) -> str:
+        """Of two classes a distance from the threshold."""
+        if not self._two:
+            return super().error_meaning
+        return "distance of the probability beyond the threshold, as a share of the way to 0 or 1"
+
+    def prediction_error(
+        self, label: str, predictions: Float[np.ndarray, " columns"], threshold: float | None
+    ) -> float | None:
+        """Of two classes the way beyond the threshold; of more see `OfClasses`."""
+        if not self._two or label not in self.classes:
+            return super().prediction_error(label, predictions, threshold)
+        least = DEFAULT_THRESHOLD if threshold is None else threshold
+        probability = float(predictions[self.classes.index(self.positive)])
+        if probability >= least:
+            beyond = (probability - least) / max(1 - least, TINY)
+            # The threshold itself is positive, and a normal slide there is wrong.
+            return -beyond if self.is_positive(label) else max(beyond, TINY)
+        beyond = (least - probability) / least
+        return beyond if self.is_positive(label) else -beyond
 
     @property
     def main_metric(self) -> str:  # type: ignore[override]

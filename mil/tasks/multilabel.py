@@ -118,6 +118,18 @@ class Multilabel(OfClasses):
         ]
         return SEPARATOR.join(present)
 
+    @property
+    def error_meaning(self) -> str:
+        """A distance from 0.5."""
+        return "largest distance of a class's probability beyond 0.5"
+
+    def prediction_error(
+        self, label: str, predictions: Float[np.ndarray, " columns"], threshold: float | None
+    ) -> float | None:
+        """Largest distance on the wrong side of 0.5, over the classes."""
+        signs = 1 - 2 * self.target(label)
+        return float((signs * (predictions - THRESHOLD)).max())
+
     def evidence(
         self, logits: Float[np.ndarray, "n outputs"], column: str
     ) -> Float[np.ndarray, " n"]:

@@ -92,6 +92,21 @@ class Ordinal(OfClasses):
         # CORN's own rule; elsewhere the class is the most probable one, the mode.
         return self.classes[int(ranks_of(predictions[None])[0])]
 
+    @property
+    def error_meaning(self) -> str:
+        """A number of classes."""
+        return "number of classes off, less the probability of the label"
+
+    def prediction_error(
+        self, label: str, predictions: Float[np.ndarray, " columns"], threshold: float | None
+    ) -> float | None:
+        """Classes between label and median class, less the probability of the label."""
+        if label not in self.classes:
+            return None
+        number = self.classes.index(label)
+        off = abs(int(ranks_of(predictions[None])[0]) - number)
+        return float(off - predictions[number])
+
     def weighted_metrics(
         self, targets: Targets, predictions: Predictions, weights: Weights
     ) -> Mapping[str, Draws]:

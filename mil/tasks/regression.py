@@ -88,6 +88,17 @@ class Regression(OfNumbers):
         """Predicted number, in the label's units."""
         return logits * self.deviation + self.mean
 
+    @property
+    def error_meaning(self) -> str:
+        """A difference."""
+        return "difference from the label, in its units"
+
+    def prediction_error(
+        self, label: str, predictions: Float[np.ndarray, " columns"], threshold: float | None
+    ) -> float | None:
+        """Absolute difference from the label."""
+        return float(abs(predictions[0] - number_of(label)))
+
     def weighted_metrics(
         self, targets: Targets, predictions: Predictions, weights: Weights
     ) -> Mapping[str, Draws]:

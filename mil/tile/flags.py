@@ -4,10 +4,8 @@ Each is 0 (good) to 1. `pen`, `fold`, `blood` and `black` are shares of the tile
 measured on the overview; `blur` is measured on a finer image.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from scipy import ndimage
 
 from mil.tile.density import (
@@ -24,9 +22,6 @@ from mil.tile.grid import share_inside, sums_above_left
 from mil.tile.morphology import widen
 from mil.tile.relief import block_mean
 from mil.tile.tissue import BLACK, TissueMask
-
-# From which value each column flags a tile.
-FLAG = {"pen": 0.05, "fold": 0.3, "blood": 0.5, "black": 0.05, "blur": 0.4}
 
 Corners = Float[np.ndarray, "tiles 2"]
 PerTile = Float[np.ndarray, " tiles"]
@@ -66,11 +61,6 @@ NOISE = 1.0
 ENOUGH = 0.1
 # Standard deviation of grey levels below which a tile holds nothing to be sharp.
 BLANK = 4.0
-
-
-def flagged(quality: Mapping[str, PerTile]) -> dict[str, Bool[np.ndarray, " tiles"]]:
-    """Tiles that each quality column flags."""
-    return {name: values >= FLAG[name] for name, values in quality.items() if name in FLAG}
 
 
 def colour_shares(

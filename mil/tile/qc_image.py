@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from shapely.geometry.base import BaseGeometry
 
 from mil.io.font import Font, picture_font
-from mil.tile.flags import flagged
+from mil.io.tiles import flagged
 
 OUTLINE = (0, 105, 92)
 TILE = (40, 70, 200, 140)

@@ -16,6 +16,7 @@ from mil.io.annotations import feature, write_geojson
 from mil.io.atomic import atomic_path, check_not_inputs
 from mil.io.h5 import check_replaceable
 from mil.io.slides import Overview, Resolution, SlideReader
+from mil.io.slides.scanner import scanner_of
 from mil.io.tiles import FORMAT, TileGeometry, Tiles, write_tiles
 from mil.tile.checks import check_any_tile, check_loss, check_scale, remarks_of
 from mil.tile.plan import TilePlan, UserMasks, plan_tiles, read_overview, shrink_for_people
@@ -173,6 +174,7 @@ def _with_size(geometry: TileGeometry, reader: SlideReader, overview: Overview) 
         origin_x_level0_px=left,
         origin_y_level0_px=top,
         overview_scale=overview.scale,
+        scanner=scanner_of(reader.vendor, reader.properties),
     )
 
 

@@ -271,8 +271,9 @@ def bag_info(folder: Path, out: Path) -> Lines:
 
 
 def tiles(folder: Path, out: Path) -> Lines:
-    from mil.io.tiles import read_tiles
+    from mil.io.tiles import read_summary, read_tiles
 
+    read_summary(only(folder))
     read_tiles(only(folder)).digest  # noqa: B018  the digest reads coordinates and scale
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mil.errors import ConfigError, FormatError, MilError
 from mil.io.h5 import writing
-from mil.io.part_jobs import Output, finish, pull_jobs, run_jobs
+from mil.io.part_jobs import Output, finish, pull_jobs, read_times, run_jobs, times_path
 from mil.io.provenance import digest_of, file_digest, made_from
 from mil.io.tables import read_csv
 from mil.io.tables.parts import WHOLE, Part, number_of_parts, parse_part, parts_of
@@ -192,3 +192,29 @@ def test_what_stops_a_maker_stops_the_list_and_slides_in_hand_are_finished(jobs,
         list(pull_jobs("copy", jobs[:2], [make_one] * 2))
     (tmp_path / "a.txt").write_text("text of a")
     assert lines(jobs[:2]) == ["a: text of a", ""]
+
+
+def test_seconds_of_slides_lie_beside_the_table_and_stay_for_those_that_stay(jobs, tmp_path):
+    table = tmp_path / "parts" / "1of2.csv"
+    times = times_path(table)
+    finish("copy", run_jobs("copy", jobs, make), [table])
+    assert times.name == "1of2.times"
+    assert sorted(read_times(times)) == ["a", "b", "c"]
+    content = table.read_bytes()
+    times.write_text('{"a": 7.5, "b": 8.25, "gone": 1.0}')
+    (tmp_path / "b.txt").write_text("another text")
+    table.unlink()
+    finish("copy", run_jobs("copy", jobs, make), [table])
+    assert b"seconds" not in content
+    after = read_times(times)
+    assert sorted(after) == ["a", "b"]
+    assert after["a"] == 7.5
+    assert after["b"] < 8.25
+
+
+def test_times_that_are_none_are_passed_over(tmp_path):
+    path = tmp_path / "1of1.times"
+    assert read_times(path) == {}
+    for text in ("", "[1]", '{"a": "x", "b": -1, "c": 2}', "{" * 9999):
+        path.write_text(text)
+        assert read_times(path) == ({"c": 2.0} if "c" in text else {})

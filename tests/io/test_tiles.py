@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mil.errors import FormatError
-from mil.io.tiles import Tiles, read_tiles, write_tiles
+from mil.io.tiles import FLAG, Tiles, flagged, read_summary, read_tiles, write_tiles
 from tests.synthetic import make_tiles
 
 COORDS = np.array([[0, 0], [453, 0], [0, 453]])
@@ -83,3 +83,27 @@ def test_a_bag_is_not_a_tiles_file(tmp_path):
         file.attrs["format"] = "mil.bag"
     with pytest.raises(FormatError, match=r"expected mil\.tiles version 2, found mil\.bag"):
         read_tiles(tmp_path / "a.h5")
+
+
+def test_a_summary_counts_flagged_tiles_as_the_columns_themselves(tmp_path):
+    # 0.05 in float16 is a little less: the column is compared as it is read elsewhere.
+    pen = np.array([0.05, 0.0504, 1.0])
+    tiles = replace(
+        make_tiles(COORDS, scanner="aperio GT450"), quality={"pen": pen, "other": np.ones(3)}
+    )
+    write_tiles(tmp_path / "a.h5", tiles)
+    summary = read_summary(tmp_path / "a.h5")
+    expected = flagged(read_tiles(tmp_path / "a.h5").quality)["pen"].sum()
+    assert summary.num_flagged == {"pen": expected} == {"pen": 2}
+    assert summary.num_tiles == 3
+    assert (summary.facts.scanner, summary.facts.mpp_level0) == ("aperio GT450", 0.25)
+    assert FLAG["pen"] == 0.05
+
+
+def test_a_summary_of_a_column_of_another_length_is_one_line(tmp_path):
+    write_tiles(tmp_path / "a.h5", replace(make_tiles(COORDS), quality={"pen": np.ones(3)}))
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        del file["quality/pen"]
+        file["quality/pen"] = np.ones(2, np.float16)
+    with pytest.raises(FormatError, match="a quality column is not a number of each tile"):
+        read_summary(tmp_path / "a.h5")

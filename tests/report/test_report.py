@@ -6,106 +6,23 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
 import pytest
 
 from mil.errors import FormatError
 from mil.io.bags.advice import ADVICE
 from mil.io.tables import read_csv, write_csv
-from mil.io.tiles import write_tiles
+from mil.report.results import result_sections
 from mil.report.stage import run
 from mil.statistics.metric import Metric, Spread
 from mil.statistics.text import interval, mean_sd, value, with_threshold
 from tests.messages import one_line
-from tests.synthetic import bag_file, make_tiles
-
-EVIL = "<script>alert('µ')</script>"
-SLIDES = {  # slide: label, split, state
-    "a 1#%": ("normal", "test", "ok"),
-    "b": (EVIL, "test", "ok"),
-    "c": ("normal", "train", "ok"),
-    "d": (EVIL, "test", "no_tissue"),
-    "e": ("normal", "train", "not reached"),
-}
-PROBABILITY = {
-    "abmil": {"a 1#%": 0.125, "b": 0.875, "c": 0.25},
-    "acmil": {"a 1#%": 0.625, "b": 0.375, "c": 0.5},
-}
+from tests.reported import EVIL, PROBABILITY, make_study
 
 
 @pytest.fixture
 def study(tmp_path) -> Path:
     """Five slides, of which three came through, evaluated with two recipes of two seeds."""
-    quoted = EVIL.replace('"', '\\"')
-    (tmp_path / "d.yaml").write_text(
-        f'title: "A & B {quoted}"\nclasses: [normal, "{quoted}"]\nnotes: "see <b>here</b>"\n',
-        encoding="utf-8",
-    )
-    rows = [
-        {"slide": name, "patient": f"<i>p{name[0]}</i>", "label": label, "split": split}
-        for name, (label, split, _) in SLIDES.items()
-    ]
-    write_csv(tmp_path / "d.csv", rows)
-    for name, (_, _, state) in SLIDES.items():
-        if state != "not reached":
-            reason = "" if state == "ok" else f"nothing {EVIL} found"
-            tiles = make_tiles(np.zeros((0, 2)), slide=name, state=state, reason=reason)
-            write_tiles(tmp_path / "tile" / f"{name}.h5", tiles)
-            (tmp_path / "tile" / "grid").mkdir(exist_ok=True)
-            (tmp_path / "tile" / "grid" / f"{name}.jpg").touch()
-        if state == "ok":
-            bag_file(tmp_path / "features" / f"{name}.h5", name, np.ones((1, 4)))
-    for recipe, values in PROBABILITY.items():
-        metric = {"value": 0.75, "ci95": [0.5, 1.0]}
-        test = {"auroc_macro": metric, "f1_macro": metric, "accuracy": {"value": 0.5, "ci95": None}}
-        whole = {**test, "n_slides": 2, "n_patients": 2}
-        tiles = {"tile_auroc_mean": 0.8125, "tile_auroc_min": 0.5, "n_slides": 1, "per_slide": {}}
-        metrics = {
-            "recipe": recipe,
-            "encoder": "tiny",
-            "dataset": "d",
-            "task": "classification",
-            "classes": ["normal", EVIL],
-            "positive": EVIL,
-            "localisation": tiles,
-            "test": whole,
-            "test_patients": whole,
-            "runs": [{"seed": seed, "fold": 0, "n_slides": 2} for seed in (1, 2)],
-            "over_runs": {"auroc_macro": {"mean": 0.6875, "sd": 0.0625}},
-            "calibration": {
-                "note": "Probabilities are not calibrated: too few validation slides (4).",
-                "temperature": {"mean": 1.0, "sd": None},
-                "threshold": {"mean": 0.25, "sd": 0.0},
-                "before": {"brier": 0.2, "ece": 0.1},
-                "after": {"brier": 0.2, "ece": 0.1},
-                "reliability": [],
-            },
-        }
-        folder = tmp_path / "evaluate" / recipe
-        predictions = [
-            {
-                "slide": name,
-                "patient": f"<i>p{name[0]}</i>",
-                "split": SLIDES[name][1],
-                "label": SLIDES[name][0],
-                "p_normal": 1 - p - step,
-                f"p_{EVIL}": p + step,
-                "recipe": recipe,
-                "encoder": "tiny",
-                "seed": seed,
-                "fold": 0,
-                "threshold": 0.25,
-            }
-            for seed, step in ((1, -0.0625), (2, 0.0625))
-            for name, p in values.items()
-        ]
-        write_csv(folder / "predictions.csv", predictions)
-        (folder / "metrics.json").write_text(json.dumps(metrics))
-        pictures = tmp_path / "heatmap" / recipe
-        pictures.mkdir(parents=True)
-        for name in values:
-            (pictures / f"{name}.png").touch()
-    return tmp_path
+    return make_study(tmp_path)
 
 
 def report(study: Path, recipes=("abmil", "acmil")) -> str:
@@ -120,18 +37,21 @@ def report(study: Path, recipes=("abmil", "acmil")) -> str:
     return (study / "report" / "report.html").read_text(encoding="utf-8")
 
 
+def section(page: str, anchor: str) -> str:
+    """HTML of a section."""
+    return page[page.index(f'<section id="{anchor}">') :].partition("</section>")[0]
+
+
 def row_of(page: str, slide: str) -> str:
     """Text of a slide's row in the last table."""
     rows = re.findall(r"<tr data-split.*?</tr>", page, re.DOTALL)
-    return next(row for row in rows if f"<td>{html.escape(slide)}<br>" in row)
+    return next(row for row in rows if f">{html.escape(slide)}</a><br>" in row)
 
 
 def test_n_in_n_out_and_why(study):
     page = report(study)
     assert "<b>5 in, 3 out, 1 no_tissue, 1 not reached</b>" in page
-    lost = page[
-        page.index("Slides that could not be used") : page.index("Heads on the test slides")
-    ]
+    lost = section(page, "lost")
     assert re.findall(r"<tr><td>(.*?)</td>", lost) == [
         'd<br><a href="../tile/grid/d.jpg">QC image</a>',
         "e",
@@ -158,12 +78,10 @@ def test_precomputed_bags(study):
     page = (study / "report" / "report.html").read_text(encoding="utf-8")
     assert "<b>5 in, 3 out, 2 no_bag</b>" in page
     assert f"Trained on precomputed bags of tiny, 224px_0.5mpp, in {study / 'features'}." in page
-    assert set(re.findall(r'(?:src|href)="([^"#]+)"', page)) == {
-        f"../heatmap/abmil/{name}.png" for name in ("a%201%23%25", "b", "c")
-    }
-    lost = page[
-        page.index("Slides that could not be used") : page.index("Heads on the test slides")
-    ]
+    images = {f"../heatmap/abmil/{name}.png" for name in ("a%201%23%25", "b", "c")}
+    pages = {f"report_slides/{name}.html" for name in ("a%201%23%25", "b", "c", "d", "e")}
+    assert set(re.findall(r'(?:src|href)="([^"#]+)"', page)) == images | pages
+    lost = section(page, "lost")
     assert lost.count(html.escape(ADVICE["no_bag"])) == 2
     assert f"there is no {study / 'features' / 'd.h5'}" in lost
 
@@ -180,8 +98,11 @@ def test_no_slide_is_lost(study):
     assert "could not be used" not in page
 
 
-def test_text_of_others_is_escaped(study):
+def test_text_of_others_is_escaped(study, monkeypatch):
+    monkeypatch.setattr("mil.report.stage.result_sections", result_sections)
     page = report(study)
+    assert ">ROC and precision-recall curves</h2>" in page
+    assert "ROC and precision-recall curves for &lt;script&gt;" in page
     assert EVIL not in page
     for piece in ("<script>alert", "<b>here</b>", "<i>p"):
         assert piece not in page
@@ -195,8 +116,8 @@ def test_every_image_is_where_the_page_says(study):
     page = report(study)
     links = re.findall(r'(?:src|href)="([^"#][^"]*)"', page)
     # Three slides with two recipes, a link and a picture each; four slides with their
-    # tiles, a lost one twice.
-    assert len(links) == 12 + 4 + 1
+    # tiles, a lost one twice; the pages of five slides; page, link and picture of the error.
+    assert len(links) == 12 + 4 + 1 + 5 + 3
     for link in links:
         assert (study / "report" / unquote(urlsplit(html.unescape(link)).path)).resolve().is_file()
     for recipe in PROBABILITY:
@@ -204,7 +125,8 @@ def test_every_image_is_where_the_page_says(study):
     assert 'href="../tile/grid/b.jpg">tissue and tiles<' in row_of(page, "b")
 
 
-def test_nothing_is_fetched_from_elsewhere(study):
+def test_nothing_is_fetched_from_elsewhere(study, monkeypatch):
+    monkeypatch.setattr("mil.report.stage.result_sections", result_sections)
     page = report(study)
     assert not re.search(
         r"""(?:src|href|action|poster)\s*=\s*["']?\s*(?:\w+:|//)""", page, re.IGNORECASE
@@ -212,12 +134,12 @@ def test_nothing_is_fetched_from_elsewhere(study):
     assert not re.search(
         r"@import|url\((?!#)|\bfetch\(|XMLHttpRequest|<link|<iframe|<base", page, re.IGNORECASE
     )
-    assert "<svg" in page  # the curve is in the page
+    assert page.count("<svg role") >= 3  # the figures are in the page
 
 
 def test_two_recipes_side_by_side(study):
     page = report(study)
-    heads = page[page.index("Heads on the test slides") : page.index("<svg")]
+    heads = section(page, "heads")
     threshold = '<br><span class="quiet">threshold 0.250 ± 0.000</span>'
     names = re.findall(r"<tr><td>(.*?)</td>", heads, re.DOTALL)
     assert [name.replace("\n", "") for name in names] == [
@@ -272,7 +194,7 @@ def test_the_ensemble_stands_first_and_single_runs_beside_it(study):
         localisation=LOCALISATION,
     )
     page = report(study)
-    heads = page[page.index("Heads on the test slides") : page.index("<svg")]
+    heads = section(page, "heads")
     first = heads[: heads.index("acmil · tiny")]
     assert 'abmil · tiny<br><span class="quiet">ensemble of 2 heads per slide</span>' in first
     ensemble = first.index('0.750<br><span class="quiet">0.50 to 1.00</span>')
@@ -280,7 +202,7 @@ def test_the_ensemble_stands_first_and_single_runs_beside_it(study):
     assert ensemble < single
     assert '0.544<br><span class="quiet">0.41 to 0.67<br>runs 0.588 ± 0.062</span>' in first
     assert '0 of 7 slides<br><span class="quiet">0 to 35 %<br>8 % by chance</span>' in first
-    notes = page[page.index("<svg") : page.index("<h2>Slides</h2>")]
+    notes = heads[heads.index("</table>") :]
     assert "which are those of the folds that left the slide out" in notes
     assert "wholly outside; 0.5 is chance." in notes
     assert notes.count("abmil · tiny: The heads tell slides apart, but ") == 1
@@ -361,11 +283,11 @@ def test_heads_compared(study):
     }
     (study / "comparison.json").write_text(json.dumps(comparison))
     page = compared(study, study / "comparison.json")
-    section = page[page.index("<h2>Heads compared") : page.index("<h2>Slides</h2>")]
-    assert '<td class="n">0.750<br><span class="quiet">(0.50 to 1.00)</span></td>' in section
-    assert '<td class="n">&lt; 0.001</td>' in section
-    assert "<details open><summary>1 paired test</summary>" in section
-    assert section.count(html.escape(EVIL).replace("&#x27;", "&#39;")) == 3
+    compared_heads = section(page, "comparison")
+    assert '<td class="n">0.750<br><span class="quiet">(0.50 to 1.00)</span></td>' in compared_heads
+    assert '<td class="n">&lt; 0.001</td>' in compared_heads
+    assert "<details open><summary>1 paired test</summary>" in compared_heads
+    assert compared_heads.count(html.escape(EVIL).replace("&#x27;", "&#39;")) == 3
     assert EVIL not in page
     assert "Heads compared" not in report(study)
     one_head = {**comparison, "tables": {"heads": heads}, "notes": []}

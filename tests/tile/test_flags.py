@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mil.tile.flags import FLAG, blur, colour_shares
+from mil.io.tiles import FLAG
+from mil.tile.flags import blur, colour_shares
 from mil.tile.tissue import find_tissue
 from tests.synthetic import glass, stain
 

@@ -16,8 +16,7 @@ from mil.io.annotations import feature, read_annotation, write_geojson
 from mil.io.bags.advice import ADVICE
 from mil.io.h5 import writing
 from mil.io.slides import SlideReader
-from mil.io.tiles import Tiles, read_tiles
-from mil.tile.flags import FLAG
+from mil.io.tiles import FLAG, Tiles, read_tiles
 from mil.tile.stage import run
 from tests.synthetic import glass, spoil_tile, stain, tissue_slide, write_aperio, write_slide
 

@@ -134,6 +134,12 @@ def get_checksum(wildcards):
     return FETCHABLE[wildcards.file][1]
 
 
+def get_config(wildcards, output):
+    """Settings of the run as JSON, which the report lists."""
+    # Not recorded, as in `target_flags`: a setting of speed alone writes no report again.
+    return CONFIG.model_dump_json(indent=2)
+
+
 # Records: no command reads them, but a change of one of them runs its rule again.
 
 

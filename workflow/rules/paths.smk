@@ -28,6 +28,8 @@ MODEL_CARD = "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{
 SCORES_DIR = "results/{dataset}/score/{tiling}/{encoder}/{head}"
 SCORED_PART = "results/{dataset}/score/{tiling}/{encoder}/{head}/parts/{part}.csv"
 SCORES_OF_PATIENTS = "results/{dataset}/score/{tiling}/{encoder}/{head}/patients"
+SCORES_OF_ALL = SCORES_OF_PATIENTS if CONFIG.fusion == "early" else SCORES_DIR
+TRAINED_DIR = "results/{dataset}/train/{tiling}/{encoder}/{head}"
 EVALUATE_DIR = "results/{dataset}/evaluate/{tiling}/{encoder}/{head}"
 PREDICTIONS = "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/predictions.csv"
 PATIENTS = (
@@ -43,6 +45,7 @@ COMPARISON_CSV = "results/{dataset}/compare/comparison.csv"
 COMPARISON_MARKDOWN = "results/{dataset}/compare/comparison.md"
 COMPARISON_LATEX = "results/{dataset}/compare/comparison.tex"
 REPORT = "results/{dataset}/report.html"
+RUN_CONFIG = "results/{dataset}/config.json"
 
 
 def expand_seeds_and_folds(pattern, **wildcards):
@@ -135,6 +138,14 @@ def get_scores(wildcards):
     if CONFIG.fusion == "early":
         return [SCORES_OF_PATIENTS.format(**wildcards)]
     return expand_parts(SCORED_PART, "score", **wildcards)
+
+
+def get_all_scores(wildcards):
+    """Scores by all heads of the run."""
+    if CONFIG.fusion == "early":
+        return PLAN.for_each_head(SCORES_OF_PATIENTS)
+    patterns = PLAN.for_each_head(SCORED_PART)
+    return [path for pattern in patterns for path in expand_parts(pattern, "score")]
 
 
 def get_scores_to_draw(wildcards):

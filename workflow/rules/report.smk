@@ -1,11 +1,14 @@
-# Metrics, comparison and heatmaps of the study -> one page.
+# Metrics, comparison and heatmaps of the study -> one page, and a page for each slide beside it.
 rule report:
     input:
         metrics=PLAN.for_each_head(METRICS),
         comparison=COMPARISON,
         heatmaps=get_heatmaps,
+        scores=get_all_scores,
+        folds=PLAN.for_each_encoder(FOLDS_OF_RUN),
     output:
-        REPORT,
+        report=REPORT,
+        config=RUN_CONFIG,
     log:
         "logs/{dataset}/report.log",
     resources:
@@ -15,9 +18,15 @@ rule report:
         states=state_flags,
         evaluated=PLAN.for_each_head(f"--evaluated {EVALUATE_DIR}"),
         heatmaps=PLAN.for_each_head(f"--heatmaps {HEATMAP_DIR}"),
+        scores=PLAN.for_each_head(f"--scores {SCORES_OF_ALL}"),
+        trained=PLAN.for_each_head(f"--trained {TRAINED_DIR}"),
+        folds=PLAN.for_each_encoder(f"--folds {FOLDS_OF_RUN}"),
+        config=get_config,
         dataset=record_dataset,
         drawn=CONFIG.heatmap.slides,
         version=STAGE_VERSION["report"],
     shell:
-        "mil report --dataset {wildcards.dataset} {params.states}"
-        " {params.evaluated} {params.heatmaps} --comparison {input.comparison:q} --drawn {params.drawn} --out {output:q} > {log:q} 2>&1"
+        "printf '%s\\n' {params.config:q} > {output.config:q};"
+        " mil report --dataset {wildcards.dataset} {params.states} {params.folds}"
+        " {params.evaluated} {params.heatmaps} {params.scores} {params.trained} --config {output.config:q}"
+        " --comparison {input.comparison:q} --drawn {params.drawn} --out {output.report:q} > {log:q} 2>&1"

@@ -5,11 +5,13 @@ from mil.io.bags.file import (
     Bag,
     BagHeader,
     BagPositions,
+    BagTally,
     bag_of,
     read_bag,
     read_header,
     read_identity,
     read_positions,
+    read_tally,
     write_bag,
 )
 
@@ -17,11 +19,13 @@ __all__ = [
     "Bag",
     "BagHeader",
     "BagPositions",
+    "BagTally",
     "bag_of",
     "common_identity",
     "read_bag",
     "read_header",
     "read_identity",
     "read_positions",
+    "read_tally",
     "write_bag",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -227,6 +227,26 @@ def read_header(path: Path) -> BagHeader:
     """Read the attributes of a bag file without its features; raises what `read_bag` does."""
     with reading(path, FORMAT, VERSION) as file:
         return _header(file, path)
+
+
+class BagTally(NamedTuple):
+    """Header of a bag, and the number of its tiles."""
+
+    header: BagHeader
+    num_tiles: int
+    num_unreadable: int  # tiles without features
+
+
+def read_tally(path: Path) -> BagTally:
+    """Read the header of a bag and count its tiles; raises what `read_bag` does."""
+    with reading(path, FORMAT, VERSION) as file:
+        header = _header(file, path)
+        if "valid" not in file:
+            return BagTally(header, 0, 0)
+        valid = dataset_of(file, "valid", path)
+        if valid.dtype.kind != "b" or valid.ndim != 1:
+            return BagTally(header, 0, 0)
+        return BagTally(header, len(valid), int(np.count_nonzero(~valid[:])))
 
 
 def read_identity(path: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mil.errors import ConfigError, some
-from mil.io.bags import read_header
+from mil.io.bags import BagTally, read_header, read_tally
 from mil.io.bags.advice import remedy
 from mil.io.bags.checks import check_slide
 from mil.io.probe import probe
@@ -22,6 +22,8 @@ class SlideState:
     reason: str = ""
     # Whether it is that of a precomputed bag, whose slide is not tiled here.
     precomputed: bool = field(default=False, compare=False)
+    # Header of its bag and number of its tiles, where they were asked for.
+    tally: BagTally | None = field(default=None, compare=False, repr=False)
 
     @property
     def advice(self) -> str:
@@ -50,6 +52,38 @@ def gather(
         ConfigError: `tiles_dirs` and `bags_dirs` differ in length.
         FormatError: a file is damaged, or a bag is of another slide than its name.
     """
+    return overall(gather_by_encoder(slides, tiles_dirs, bags_dirs))
+
+
+def overall(by_encoder: Sequence[Sequence[SlideState]]) -> list[SlideState]:
+    """State of each slide over all encoders: the first that is not `ok`, else `ok`.
+
+    Args:
+        by_encoder: States of the slides by each encoder.
+    """
+    states = []
+    for of_slide in zip(*by_encoder, strict=True):
+        # The first encoder that failed speaks for the slide.
+        not_ok = (state for state in of_slide if state.state != "ok")
+        states.append(next(not_ok, of_slide[0]))
+    return states
+
+
+def gather_by_encoder(
+    slides: Sequence[str],
+    tiles_dirs: Sequence[Path],
+    bags_dirs: Sequence[Path],
+    *,
+    tally: bool = False,
+) -> list[list[SlideState]]:
+    """States of the slides by each encoder; arguments and errors as in `gather`.
+
+    Args:
+        slides: ids of the slides.
+        tiles_dirs: a folder of tiles files for each encoder, or none.
+        bags_dirs: a folder of bags for each encoder.
+        tally: whether to count the tiles of each bag.
+    """
     if tiles_dirs and len(tiles_dirs) != len(bags_dirs):
         raise ConfigError(
             f"{len(tiles_dirs)} folders of tiles, but {len(bags_dirs)} of bags; give one for "
@@ -58,21 +92,16 @@ def gather(
     tiles_or_none: Sequence[Path | None] = tiles_dirs or [None] * len(bags_dirs)
     folders = list(zip(tiles_or_none, bags_dirs, strict=True))
     probe([pair[1] / f"{slide}.h5" for slide in slides for pair in folders])
-    states = []
-    for slide in slides:
-        by_encoder = [_state(slide, *pair) for pair in folders]
-        # The first encoder that failed speaks for the slide.
-        not_ok = (state for state in by_encoder if state.state != "ok")
-        states.append(next(not_ok, by_encoder[0]))
-    return states
+    return [[_state(slide, *pair, tally=tally) for slide in slides] for pair in folders]
 
 
-def _state(slide: str, tiles_dir: Path | None, bags_dir: Path) -> SlideState:
+def _state(slide: str, tiles_dir: Path | None, bags_dir: Path, *, tally: bool) -> SlideState:
     bag = bags_dir / f"{slide}.h5"
     if bag.exists():
-        header = read_header(bag)
+        counted = read_tally(bag) if tally else None
+        header = counted.header if counted else read_header(bag)
         check_slide(header, bag)
-        return SlideState(slide, header.state, header.reason, tiles_dir is None)
+        return SlideState(slide, header.state, header.reason, tiles_dir is None, counted)
     if tiles_dir is None:
         return SlideState(slide, "no_bag", f"there is no {bag}")
     tiles = tiles_dir / f"{slide}.h5"

@@ -9,7 +9,7 @@ from mil.errors import (
     SlideError,
 )
 from mil.io.bags.advice import ADVICE
-from mil.io.bags.status import SlideState, gather, summary
+from mil.io.bags.status import SlideState, gather, gather_by_encoder, summary
 from mil.io.tiles import STATES, write_tiles
 from tests.synthetic import bag_file, make_tiles
 
@@ -115,3 +115,13 @@ def test_every_state_has_advice():
     assert set(ADVICE) == {*STATES, "not reached", "no_bag"} - {"ok"}
     errors = SlideError.__subclasses__()
     assert {error.state for error in errors} == set(STATES) - {"ok"}
+
+
+def test_tiles_are_counted_where_that_is_asked_for(tmp_path):
+    bag_file(tmp_path / "a.h5", "a", np.ones((3, 2)), valid=np.array([True, False, True]))
+    (counted,) = gather_by_encoder(["a"], [], [tmp_path], tally=True)[0]
+    assert (counted.tally.num_tiles, counted.tally.num_unreadable) == (3, 1)
+    assert counted.tally.header.encoder == "tiny"
+    (plain,) = gather(["a"], [], [tmp_path])
+    assert plain == counted
+    assert plain.tally is None

@@ -1,0 +1,1 @@
+"""Figures and tables of the results, one module a section of the report."""
