@@ -312,6 +312,7 @@ def test_settings_of_the_heads_that_scored_are_shown(page, tmp_path):
         scores=(),
     )
     write_scores(tmp_path / "scores" / "b.h5", scored)
+    (tmp_path / "scores" / ".partial-a.h5").touch()
     study = page.parent
     run(
         str(study / "d.yaml"),
