@@ -145,7 +145,8 @@ def _read_records(scores: Path | None) -> tuple[list[Trained], set[str]]:
     if scores is None:
         return [], set()
     # All files of a folder are by the same heads: `mil score` makes them again otherwise.
-    first = min(scores.glob("*.h5"), default=None)
+    # Names that begin with a dot are scratch files of a run that was killed.
+    first = min(scores.glob("[!.]*.h5"), default=None)
     if first is None:
         raise FormatError(f"{scores}: has no score file; run `mil score` again")
     texts = read_records_of(first)

@@ -1,6 +1,7 @@
 """The report's files: what a browser may load, a page for each slide, errors, facts, checklists."""
 
 import html
+import json
 import re
 from base64 import b64decode, b64encode
 from hashlib import sha256
@@ -14,7 +15,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mil.cli import app
-from mil.errors import FormatError
+from mil.errors import ConfigError, FormatError
+from mil.io.scores import BagScores, ScoredBag, ScoringHead, write_scores
 from mil.io.tables import write_csv
 from mil.report import checklist
 from mil.report.facts import facts_path, read_facts
@@ -251,3 +253,79 @@ def test_two_words_name_a_command_and_one_word_the_report(page, tmp_path):
     assert done.output == f"report checklist {out}\n"
     assert out.read_text().startswith("# CLAIM 2024: A & B".replace("&", r"\&"))
     assert "--evaluated" in CliRunner().invoke(app, ["report", "--help"]).output
+
+
+@pytest.mark.parametrize(
+    ("option", "of"), [("folds", "--bags"), ("scores", "--evaluated"), ("trained", "--evaluated")]
+)
+def test_folders_that_belong_together_are_as_many(tmp_path, option, of):
+    study = tmp_path / "d.yaml"
+    message = f"--{option}: 2 are named, but 1 of {of}; give one for each"
+    with one_line(ConfigError, match=message):
+        run(str(study), [], [study], [study], [study], study, **{option: [study, study]})
+
+
+def test_settings_that_are_no_json_are_one_line(page, tmp_path):
+    (tmp_path / "config.json").write_text("[1")
+    study = page.parent
+    with one_line(FormatError, match=r"config\.json: not the settings of a run"):
+        run(
+            str(study / "d.yaml"),
+            [],
+            [study / "features"],
+            [],
+            [],
+            tmp_path / "report.html",
+            config=tmp_path / "config.json",
+        )
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_settings_of_the_heads_that_scored_are_shown(page, tmp_path):
+    """Records come from the score files: folders of heads may be of other seeds too."""
+    task = {"kind": "classification", "classes": ["n", "t"], "positive": "t"}
+    record = {
+        "format": "mil.head",
+        "format_version": 2,
+        "tool_version": "0",
+        "recipe_name": "abmil",
+        "recipe": {
+            "name": "abmil",
+            "options": {"hidden": 7},
+            "losses": {"cross_entropy": 1.0},
+            "train": {},
+        },
+        "encoder": "tiny",
+        "weights_sha256": "",
+        "tiling": "t",
+        "dim": 4,
+        "task": task,
+        "dataset": "d",
+        "seed": 1,
+        "fold": 0,
+        "epoch": 1,
+    }
+    scored = BagScores(
+        name="b",
+        state="no_tissue",
+        bags=(ScoredBag("b", "x"),),
+        heads=(ScoringHead(json.dumps(record), "y"),),
+        scores=(),
+    )
+    write_scores(tmp_path / "scores" / "b.h5", scored)
+    (tmp_path / "scores" / ".partial-a.h5").touch()
+    study = page.parent
+    run(
+        str(study / "d.yaml"),
+        [],
+        [study / "features"],
+        [study / "evaluate" / "abmil"],
+        [study / "heatmap" / "abmil"],
+        tmp_path / "report.html",
+        scores=[tmp_path / "scores"],
+    )
+    setup = text_of(tmp_path / "report.html")
+    assert "<tr><td>options.hidden</td><td>7</td></tr>" in setup
+    assert "<tr><td>origin of the settings</td><td>written in the recipe</td></tr>" in setup
+    facts = read_facts(tmp_path / "report.json").facts
+    assert "abmil · tiny: head abmil (hidden 7)" in facts["model"]
