@@ -109,12 +109,14 @@ def features(
     from mil.features.part import FeatureJob, FeatureSettings, encode_slide, jobs_of_part
     from mil.features.stage import Target
     from mil.io.part_jobs import finish
+    from mil.io.probe import probe
     from mil.io.tables.parts import parse_part
 
     shared = FeatureSettings(config, threads, device)
     if bags:
         encoders = list(zip(names, entries, bags, strict=True))
         jobs = jobs_of_part(dataset, slides_dir, tiles, encoders, shared, parse_part(part))
+        probe([job.tiles for job in jobs])
         finish("features", encode_slides(jobs, shared, devices), tables, jobs)
     elif slide and out:
         targets = tuple(Target(*target) for target in zip(names, entries, out, strict=True))
