@@ -32,6 +32,7 @@ from mil.stream.commands import stream
 from mil.tile.commands import tile
 from mil.train.commands import train
 from mil.versions import TOOL_VERSION
+from mil.why.commands import why
 
 app = typer.Typer(
     help="Whole-slide images to attention heatmaps, one command for each step of a study; "
@@ -84,6 +85,7 @@ app.command()(report)
 app.command()(summary)
 app.command()(predict)
 app.command()(doctor)
+app.command()(why)
 
 
 def main() -> None:

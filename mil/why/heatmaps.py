@@ -1,0 +1,99 @@
+"""How a heatmap came about."""
+
+from pathlib import Path
+
+from mil.io.provenance import file_digest, made_from, read_provenance
+from mil.io.scores import score_path
+from mil.io.tables import read_folds
+from mil.io.tables.paths import locate_annotation
+from mil.why.answer import Answer, Input, title
+from mil.why.slides import NO_STUDY, OLDER, made_facts, version_input
+from mil.why.study import AGAIN, Study
+
+
+def of_heatmap(path: Path, study: Study | None) -> Answer:
+    """Answer for the picture of a slide; its layer and its table are made with it."""
+    picture = path.with_name(f"{path.name.partition('.')[0]}.png")
+    if path.suffix == ".png" or not picture.is_file():
+        picture = path
+    provenance = read_provenance(picture)
+    settings = provenance.facts
+    facts = {
+        **made_facts(provenance, "heatmap"),
+        "scale": str(settings.get("scale", "")),
+        "frame of GeoJSON annotations": str(settings.get("frame", "")),
+    }
+    slide = _slide(picture, study)
+    kind = f"heatmap of slide {slide}"
+    if study is None:
+        return Answer(title(path, kind), facts, [], notes=[NO_STUDY])
+    score = score_path(study.folder("score"), slide)
+    bag = study.folder("features") / f"{slide}.h5"
+    tiles = study.folder("tile") / f"{slide}.h5"
+    stated_tiles, stated_outline = [*map(str, settings.get("tiles") or []), "", ""][:2]
+    folds, splits = _folds(settings.get("splits"), study, slide)
+    inputs = [
+        version_input(provenance, "heatmap"),
+        Input("scores", str(score), str(settings.get("score", "")), made_from(score)),
+        Input("bag", str(bag), str(settings.get("bag", "")), file_digest(bag)),
+    ]
+    if stated_tiles or tiles.is_file():
+        outline = tiles.with_suffix(".geojson")
+        inputs += [
+            Input("tiles", str(tiles), stated_tiles, made_from(tiles)),
+            Input("outline", str(outline), stated_outline, file_digest(outline, None)),
+        ]
+    if splits is not None:
+        inputs.append(splits)
+    inputs += _annotation(str(settings.get("annotation", "")), study, slide)
+    words = ["mil", "heatmap", *study.options(slide), *study.slides_option()]
+    words += ["--scores", str(study.folder("score")), "--bags", str(study.folder("features"))]
+    if stated_tiles or tiles.is_file():
+        words += ["--tiles", str(study.folder("tile"))]
+    words += [] if folds is None else ["--folds", str(folds)]
+    words += ["--slides", "all", "--scale", str(settings.get("scale", "percentile"))]
+    words += ["--out-dir", AGAIN]
+    return Answer(
+        title(path, kind),
+        facts,
+        inputs,
+        words if settings else [],
+        f"{AGAIN}/{path.name}",
+        [] if settings else [OLDER],
+    )
+
+
+def _slide(picture: Path, study: Study | None) -> str:
+    """Slide of a picture: its name, or that without the kind of map (`SLIDE.effect.png`)."""
+    slide = picture.stem
+    if study is not None and study.row(slide) is None:
+        shorter = slide.rpartition(".")[0]
+        if study.row(shorter) is not None:
+            return shorter
+    return slide
+
+
+def _folds(stated: object, study: Study, slide: str) -> tuple[Path | None, Input | None]:
+    """The file of folds in which the slide has the splits that the picture states."""
+    files = study.folds_files()
+    if not stated:
+        return None, None
+    for file in files:
+        now = [[row["fold"], row["split"]] for row in read_folds(file) if row["slide"] == slide]
+        if now == stated:
+            return file, Input("splits of the slide in", str(file), repr(stated), repr(now))
+    name = files[0] if files else study.folder("split") / "folds.csv"
+    return name, Input("splits of the slide in", str(name), repr(stated), "others" if files else "")
+
+
+def _annotation(stated: str, study: Study, slide: str) -> list[Input]:
+    """The annotation that was outlined, or that is there now."""
+    row = study.row(slide)
+    folder = study.slides_dir
+    if row is None or folder is None or study.table is None:
+        return [Input("annotation", slide, stated, "")] if stated else []
+    file = locate_annotation(row, folder, study.table[0])
+    now = file_digest(file, None)
+    if not stated and not now:
+        return []
+    return [Input("annotation", str(file), stated or "none", now or ("" if stated else "none"))]
