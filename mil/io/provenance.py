@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import h5py
 from PIL import Image
 
+from mil.errors import FormatError, brief
+
 # The text chunks of PNG files have the same names.
 from mil.io.digests import FACTS, LONGEST_FACTS, MADE_FROM, MADE_WITH, Digest
 from mil.io.probe import check_opens
@@ -50,7 +52,7 @@ def read_provenance(path: Path) -> Provenance:
         path: HDF5 file of ours, or PNG; it may come from anywhere.
 
     Raises:
-        FormatError: HDF5 cannot open the file.
+        FormatError: The file cannot be opened.
     """
     texts = _stated(path)
     stage, stage_version, facts = _parsed(texts[FACTS])
@@ -62,8 +64,14 @@ def read_provenance(path: Path) -> Provenance:
 def _stated(path: Path) -> dict[str, str]:
     keys = (MADE_FROM, FACTS, MADE_WITH)
     if path.suffix == ".png":
-        with Image.open(path) as image:
-            return {key: str(image.info.get(key, "")) for key in keys}
+        try:
+            with Image.open(path, formats=["PNG"]) as image:
+                return {key: str(image.info.get(key, "")) for key in keys}
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            reason = brief(error)
+            raise FormatError(
+                f"{path}: cannot be read as a picture ({reason}); give a PNG that mil wrote"
+            ) from None
     check_opens(path)
     with h5py.File(path, "r", locking=False) as file:
         return {key: str(file.attrs.get(key, "")) for key in keys}

@@ -81,9 +81,19 @@ def _folds(stated: object, study: Study, slide: str) -> tuple[Path | None, Input
     for file in files:
         now = [[row["fold"], row["split"]] for row in read_folds(file) if row["slide"] == slide]
         if now == stated:
-            return file, Input("splits of the slide in", str(file), repr(stated), repr(now))
+            return file, Input("splits of the slide in", str(file), _spoken(stated), _spoken(now))
     name = files[0] if files else study.folder("split") / "folds.csv"
-    return name, Input("splits of the slide in", str(name), repr(stated), "others" if files else "")
+    return name, Input(
+        "splits of the slide in", str(name), _spoken(stated), "others" if files else ""
+    )
+
+
+def _spoken(splits: object) -> str:
+    """Splits of a slide, such as `fold 0 test`; text of any kind in a stranger's file."""
+    if not isinstance(splits, list):
+        return str(splits)
+    pairs = [pair for pair in splits if isinstance(pair, list) and len(pair) == 2]
+    return ", ".join(f"fold {fold} {split}" for fold, split in pairs)
 
 
 def _annotation(stated: str, study: Study, slide: str) -> list[Input]:

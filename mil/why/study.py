@@ -1,6 +1,6 @@
 """The study that a file lies in, by the folders of its path."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -117,12 +117,13 @@ def _stages(path: Path) -> Iterator[tuple[Path, str, list[str]]]:
             yield Path(*parts[:place]), parts[place], list(parts[place + 1 :])
 
 
-def _part_alone(slide: str, slides: list[str]) -> str:
+def _part_alone(slide: str, slides: Sequence[str]) -> str:
     """Coarsest part of the dataset that holds no other slide."""
     parts = 1
-    while parts < MOST_PARTS:
-        part = part_of(slide, parts)
-        if sum(part_of(other, parts) == part for other in slides) <= 1:
-            break
+    others = [other for other in slides if other != slide]
+    while others and parts < MOST_PARTS:
+        # Parts of a finer division lie within those of a coarser one.
         parts *= 2
+        part = part_of(slide, parts)
+        others = [other for other in others if part_of(other, parts) == part]
     return part_of(slide, parts).name
