@@ -13,7 +13,15 @@ from tests.interop.layouts import mil
 from tests.synthetic import tissue_slide
 
 TILING = "64px_0.5mpp"
-ENTRY = {"timm": "test_resnet", "dim": 512, "tile_px": 64, "mpp": 0.5, "weights": "random"}
+ENTRY = {
+    "timm": "test_resnet",
+    "dim": 96,
+    "tile_px": 64,
+    "mpp": 0.5,
+    "weights": "random",
+    "licence": "ours",
+}
+ENCODERS = Path(__file__).parents[2] / "configs" / "encoders.yaml"
 ROOT = Path("results/toy")
 SLIDES = {"a": "train", "b": "train", "c": "val", "d": "val", "e": "test", "f": "test"}
 RECIPE = "name: abmil\nlosses: {cross_entropy: 1}\ntrain: {epochs: 2, batch_bags: 2}\n"
@@ -48,7 +56,8 @@ def study(finished, tmp_path, monkeypatch):
 def make_study():
     for folder in ("configs/datasets", "configs/heads", "data/toy"):
         Path(folder).mkdir(parents=True)
-    Path("configs/encoders.yaml").write_text(yaml.safe_dump({"tiny": ENTRY}))
+    entries = ENCODERS.read_text() + yaml.safe_dump({"tiny": ENTRY})
+    Path("configs/encoders.yaml").write_text(entries)
     Path("configs/heads/quick.yaml").write_text(RECIPE)
     dataset = {"classes": ["normal", "tumour"], "slide_paths": ["{slide}.tif"]}
     Path("configs/datasets/toy.yaml").write_text(yaml.safe_dump(dataset))
