@@ -12,6 +12,7 @@ import typer
 from mil.bench.commands import bench_app
 from mil.catalogue.commands import encoders_app, heads_app
 from mil.compare.commands import compare
+from mil.crate.commands import crate
 from mil.dataset.commands import dataset_app
 from mil.dataset.demo_commands import demo_app
 from mil.doctor.commands import doctor
@@ -86,6 +87,7 @@ app.command()(summary)
 app.command()(predict)
 app.command()(doctor)
 app.command()(why)
+app.command()(crate)
 
 
 def main() -> None:
