@@ -52,7 +52,7 @@ def read_provenance(path: Path) -> Provenance:
         path: HDF5 file of ours, or PNG; it may come from anywhere.
 
     Raises:
-        FormatError: The file cannot be opened.
+        FormatError: The file is no picture, or HDF5 cannot visit it.
     """
     texts = _stated(path)
     stage, stage_version, facts = _parsed(texts[FACTS])
@@ -73,8 +73,12 @@ def _stated(path: Path) -> dict[str, str]:
                 f"{path}: cannot be read as a picture ({reason}); give a PNG that mil wrote"
             ) from None
     check_opens(path)
-    with h5py.File(path, "r", locking=False) as file:
-        return {key: str(file.attrs.get(key, "")) for key in keys}
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return {key: str(file.attrs.get(key, "")) for key in keys}
+    # Attributes of strangers may be of any kind.
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
+        return dict.fromkeys(keys, "")
 
 
 def _parsed(text: str) -> tuple[str, int | None, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mil.io.provenance import file_digest, made_from, read_provenance
+from mil.io.provenance import Provenance, file_digest, made_from, read_provenance
 from mil.io.scores import score_path
 from mil.io.tables import read_folds
 from mil.io.tables.paths import locate_annotation
@@ -12,18 +12,15 @@ from mil.why.study import AGAIN, Study
 
 
 def of_heatmap(path: Path, study: Study | None) -> Answer:
-    """Answer for the picture of a slide; its layer and its table are made with it."""
-    picture = path.with_name(f"{path.name.partition('.')[0]}.png")
-    if path.suffix == ".png" or not picture.is_file():
-        picture = path
-    provenance = read_provenance(picture)
+    """Answer for the picture of a slide; what lies beside it is made with it."""
+    slide = _slide(path, study)
+    provenance = _provenance(path, path.with_name(f"{slide}.png"))
     settings = provenance.facts
     facts = {
         **made_facts(provenance, "heatmap"),
         "scale": str(settings.get("scale", "")),
         "frame of GeoJSON annotations": str(settings.get("frame", "")),
     }
-    slide = _slide(picture, study)
     kind = f"heatmap of slide {slide}"
     if study is None:
         return Answer(title(path, kind), facts, [], notes=[NO_STUDY])
@@ -63,14 +60,26 @@ def of_heatmap(path: Path, study: Study | None) -> Answer:
     )
 
 
-def _slide(picture: Path, study: Study | None) -> str:
-    """Slide of a picture: its name, or that without the kind of map (`SLIDE.effect.png`)."""
-    slide = picture.stem
-    if study is not None and study.row(slide) is None:
-        shorter = slide.rpartition(".")[0]
-        if study.row(shorter) is not None:
-            return shorter
-    return slide
+def _provenance(path: Path, picture: Path) -> Provenance:
+    """What a file states, or else the picture of the slide beside it."""
+    if path.suffix == ".png":
+        provenance = read_provenance(path)
+        if provenance.digest or not picture.is_file():
+            return provenance
+    return read_provenance(picture)
+
+
+def _slide(path: Path, study: Study | None) -> str:
+    """Slide of a file: its name without an ending, or without several (`SLIDE.effect.png`).
+
+    Ids may hold dots: the longest name that is in the slide table counts.
+    """
+    name = path.stem
+    while study is not None and name:
+        if study.row(name) is not None:
+            return name
+        name = name.rpartition(".")[0]
+    return path.stem
 
 
 def _folds(stated: object, study: Study, slide: str) -> tuple[Path | None, Input | None]:

@@ -9,8 +9,9 @@ from mil.io.probe import check_opens
 from mil.io.results import METRICS, PREDICTIONS
 from mil.trained.record import RECORD
 from mil.why.answer import Answer
-from mil.why.heads import of_head, of_predictions, of_scores
+from mil.why.heads import of_head, of_scores
 from mil.why.heatmaps import of_heatmap
+from mil.why.predictions import of_predictions
 from mil.why.slides import FORMATS
 from mil.why.study import Study, study_of
 
@@ -35,7 +36,8 @@ def run(
         FormatError: The file cannot be read, or is of no kind that states how it was made.
         DatasetError: The table has no such slide, or `slide` does not go with the file.
     """
-    if not path.exists():
+    # Neither does a pipe count, whose writer would be waited for.
+    if not path.is_file() and not path.is_dir():
         raise FormatError(f"{path}: no such file; give {KINDS}")
     study = study_of(path, dataset=dataset, slides=slides_dir)
     if path.name in EVALUATED:
@@ -59,7 +61,7 @@ def _of_h5(path: Path, study: Study | None) -> Answer:
     try:
         with h5py.File(path, "r", locking=False) as file:
             name = str(file.attrs.get("format", ""))
-    except OSError:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
         raise FormatError(f"{path}: is no HDF5 file, or is damaged; give {KINDS}") from None
     answers = {**FORMATS, "mil.score": of_scores}
     if name not in answers:
