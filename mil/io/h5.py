@@ -16,6 +16,7 @@ import numpy as np
 
 from mil.errors import FormatError, MilError, brief
 from mil.io.atomic import atomic_path
+from mil.io.digests import MADE_FROM as MADE_FROM
 from mil.io.digests import statements
 from mil.io.disk import raise_of_machine
 from mil.io.probe import check_opens, trust

@@ -1,6 +1,7 @@
 """How a heatmap came about."""
 
 from pathlib import Path
+from typing import Any
 
 from mil.io.provenance import Provenance, file_digest, made_from, read_provenance
 from mil.io.scores import score_path
@@ -27,7 +28,9 @@ def of_heatmap(path: Path, study: Study | None) -> Answer:
     score = score_path(study.folder("score"), slide)
     bag = study.folder("features") / f"{slide}.h5"
     tiles = study.folder("tile") / f"{slide}.h5"
-    stated_tiles, stated_outline = [*map(str, settings.get("tiles") or []), "", ""][:2]
+    of_canvas = settings.get("tiles") or []
+    of_canvas = of_canvas if isinstance(of_canvas, list) else [of_canvas]
+    stated_tiles, stated_outline = [*map(str, of_canvas), "", ""][:2]
     folds, splits = _folds(settings.get("splits"), study, slide)
     inputs = [
         version_input(provenance, "heatmap"),
@@ -48,8 +51,7 @@ def of_heatmap(path: Path, study: Study | None) -> Answer:
     if stated_tiles or tiles.is_file():
         words += ["--tiles", str(study.folder("tile"))]
     words += [] if folds is None else ["--folds", str(folds)]
-    words += ["--slides", "all", "--scale", str(settings.get("scale", "percentile"))]
-    words += ["--out-dir", AGAIN]
+    words += ["--slides", "all", *_options(settings), "--out-dir", AGAIN]
     return Answer(
         title(path, kind),
         facts,
@@ -58,6 +60,21 @@ def of_heatmap(path: Path, study: Study | None) -> Answer:
         f"{AGAIN}/{path.name}",
         [] if settings else [OLDER],
     )
+
+
+def _options(settings: dict[str, Any]) -> list[str]:
+    """Settings of a picture as options; those that it does not state have their defaults."""
+    words = []
+    if "scale" in settings:
+        words += ["--scale", str(settings["scale"])]
+    kinds = settings.get("kinds")
+    if isinstance(kinds, list):
+        words += [word for kind in kinds for word in ("--kind", str(kind))]
+    if settings.get("branches") is True:
+        words.append("--branches")
+    if "sheet" in settings:
+        words += ["--sheet", str(settings["sheet"])]
+    return words
 
 
 def _provenance(path: Path, picture: Path) -> Provenance:

@@ -16,6 +16,7 @@ from mil.io.provenance import digest_of, file_digest, read_provenance
 from mil.io.tables.parts import parse_part
 from mil.io.tiles import write_tiles
 from mil.why.answer import Answer, Input
+from mil.why.heatmaps import _options
 from mil.why.stage import run
 from mil.why.study import _part_alone, study_of
 from tests.messages import one_line
@@ -125,3 +126,11 @@ def test_files_that_say_nothing_are_refused_in_one_line(tmp_path):
         run(tmp_path / "x.png")
     with one_line(DatasetError, "--slide goes with predictions.csv"):
         run(tmp_path / "x.txt", slide="s1")
+
+
+def test_settings_of_a_picture_become_options():
+    assert _options({}) == []
+    settings = {"scale": "raw", "kinds": ["alone", "effect"], "branches": True, "sheet": 5}
+    words = "--scale raw --kind alone --kind effect --branches --sheet 5"
+    assert _options(settings) == words.split()
+    assert _options({"scale": "raw", "branches": False, "kinds": "x"}) == ["--scale", "raw"]
