@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from mil.bench.commands import bench_app
 from mil.catalogue.commands import encoders_app, heads_app
 from mil.compare.commands import compare
+from mil.crate.commands import crate
 from mil.dataset.commands import dataset_app
 from mil.dataset.demo_commands import demo_app
 from mil.doctor.commands import doctor
@@ -34,6 +35,7 @@ from mil.tile.commands import tile
 from mil.train.commands import train
 from mil.versions import TOOL_VERSION
 from mil.view.commands import view
+from mil.why.commands import why
 
 
 class _TwoWords(TyperGroup):
@@ -102,6 +104,8 @@ app.command()(summary)
 app.command()(view)
 app.command()(predict)
 app.command()(doctor)
+app.command()(why)
+app.command()(crate)
 
 
 def main() -> None:

@@ -14,6 +14,6 @@ STAGE_VERSION = {
     "evaluate": 7,
     "compare": 2,
     "heatmap": 6,
-    "card": 3,
+    "card": 4,
     "report": 6,
 }

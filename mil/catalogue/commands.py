@@ -96,6 +96,9 @@ def heads_card(
     min_area_mm2: Annotated[
         float | None, typer.Option(help="Smallest area of a tissue region that was kept, mm².")
     ] = None,
+    licence: Annotated[
+        str, typer.Option(help="Licence under which the heads are given away, such as apache-2.0.")
+    ] = "",
 ) -> None:
     """Write MODEL_CARD.md into each head's folder.
 
@@ -103,7 +106,8 @@ def heads_card(
     """
     from mil.trained.card import Tissue, run
 
-    for path in run(folders, evaluated, dataset=dataset, tissue=Tissue(min_tissue, min_area_mm2)):
+    tissue = Tissue(min_tissue, min_area_mm2)
+    for path in run(folders, evaluated, dataset=dataset, tissue=tissue, licence=licence):
         typer.echo(f"card {path}")
 
 

@@ -118,7 +118,7 @@ def run_trunk(
     rates = (hidden_dropout.p, attention.dropout.p) if attention.training else (0.0, 0.0)
     if any(rates) and not supports_dropout(bags.features, weights):
         return _run_layers(reduce, attention, bags, mask)
-    tiles = len(bags.features)
+    tiles = bags.features.shape[0]
     # In the order of the layers, which draw the same.
     widths = (linear.out_features, attention.score.in_features)
     masks = [

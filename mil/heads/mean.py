@@ -28,7 +28,7 @@ class Head(PoolsTiles):
         """Mean logits [bags, 1, classes], and scores of zero: every tile counts the same."""
         tiles = at_least_float32(self.classify(bags.features))  # [tiles, classes]
         logits = torch.stack([rows.mean(0) for rows in per_bag(tiles, bags.offsets)])
-        return Pooling(logits[:, None], tiles.new_zeros(len(tiles), 1))
+        return Pooling(logits[:, None], tiles.new_zeros(tiles.shape[0], 1))
 
     def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """The pooled logits unchanged."""

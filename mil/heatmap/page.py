@@ -12,8 +12,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
+from mil.io.digests import statements
 from mil.io.font import picture_font
-from mil.io.h5 import MADE_FROM
 
 DOTS_PER_INCH = 110
 POINTS_PER_INCH = 72
@@ -194,8 +194,8 @@ class Page:
             made_from: Digest of what the picture depends on; see `mil.io.provenance`.
         """
         about = PngInfo()
-        if made_from:
-            about.add_text(MADE_FROM, made_from)
+        for key, text in statements(made_from).items():
+            about.add_text(key, text)
         self.image.save(
             path,
             format="png",

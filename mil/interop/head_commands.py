@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from mil.errors import ConfigError
+
 Tool = Literal["acmil", "aem", "clam"]
 
 
@@ -93,13 +95,49 @@ def import_head(
 
 def export_head(
     folder: Annotated[Path, typer.Argument(help="Folder of the trained head.")],
-    file: Annotated[Path, typer.Argument(help="Checkpoint to write.")],
-    tool: Annotated[Tool, typer.Option("--to", help="Code that is to read the checkpoint.")],
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite an existing checkpoint.")
-    ] = False,
+    file: Annotated[Path | None, typer.Argument(help="Checkpoint to write, with --to.")] = None,
+    tool: Annotated[
+        Tool | None, typer.Option("--to", help="Code that is to read the checkpoint.")
+    ] = None,
+    onnx: Annotated[
+        Path | None,
+        typer.Option(
+            help="ONNX file to write, for programs without torch; needs the extra `onnx`."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Export a trained head as a checkpoint that the code of ACMIL, AEM or CLAM reads."""
+    """Export a trained head: a checkpoint for the code of ACMIL, AEM or CLAM, or ONNX."""
+    if onnx is not None and file is None and tool is None:
+        _export_onnx(folder, onnx, force=force)
+    elif onnx is None and file is not None and tool is not None:
+        _export_checkpoint(folder, file, tool, force=force)
+    else:
+        raise ConfigError(
+            "heads export: takes either a checkpoint and its code (FILE --to clam) or an ONNX file "
+            "(--onnx FILE)"
+        )
+
+
+def _export_onnx(folder: Path, file: Path, *, force: bool) -> None:
+    from mil.interop.export_onnx import run
+
+    result = run(folder, file, force=force)
+    typer.echo(
+        f"export: {result.trained.recipe_name} as ONNX in {file}, {result.num_bytes / 1e6:.1f} MB"
+    )
+    typer.echo(
+        f"input: features [tiles, {result.trained.dim}], float32, of {result.trained.encoder} on "
+        f"tiles of {result.trained.tiling}"
+    )
+    typer.echo(f"outputs: {', '.join(result.outputs)}")
+    typer.echo(
+        "checked against mil on a bag of random numbers; ONNX Runtime reads it, WSInfer-MIL does "
+        "not (it reads TorchScript)"
+    )
+
+
+def _export_checkpoint(folder: Path, file: Path, tool: Tool, *, force: bool) -> None:
     from mil.interop.export_head import run
 
     result = run(folder, file, tool=tool, force=force)

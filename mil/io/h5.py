@@ -16,12 +16,12 @@ import numpy as np
 
 from mil.errors import FormatError, MilError, brief
 from mil.io.atomic import atomic_path
+from mil.io.digests import MADE_FROM as MADE_FROM
+from mil.io.digests import statements
 from mil.io.disk import raise_of_machine
 from mil.io.probe import check_opens, trust
 from mil.versions import TOOL_VERSION
 
-# Attribute with the digest of what the content depends on; see `mil.io.provenance`.
-MADE_FROM = "made_from"
 # Name of the format of a file that is not ours.
 OTHER_FORMAT = "another format"
 # Characters of a foreign attribute that a message shows.
@@ -51,8 +51,7 @@ def writing(
     # HDF5 closes the file before `atomic_path` moves it.
     with atomic_path(path) as scratch, h5py.File(scratch, "w") as file:
         file.attrs.update(format=format_name, format_version=version, tool_version=TOOL_VERSION)
-        if made_from:
-            file.attrs[MADE_FROM] = made_from
+        file.attrs.update(statements(made_from))
         yield file
         file.attrs["complete"] = True
     trust(path)

@@ -7,20 +7,34 @@ that a killed job goes on where it was, and a copied folder is not made again.
 import json
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 from PIL import Image
 
-# The text chunk of PNG files has the same name.
-from mil.io.h5 import MADE_FROM
+from mil.errors import FormatError, brief
+
+# The text chunks of PNG files have the same names.
+from mil.io.digests import FACTS, LONGEST_FACTS, MADE_FROM, MADE_WITH, Digest
+from mil.io.probe import check_opens
 from mil.versions import STAGE_VERSION
 
 # Bytes read at either end of a large file: headers and directories lie there.
 END_BYTES = 64 << 10
 
 
-def digest_of(stage: str, **facts: Any) -> str:
+class Provenance(NamedTuple):
+    """What an output states about its making; empty: not stated."""
+
+    digest: str
+    stage: str
+    stage_version: int | None
+    facts: dict[str, Any]
+    # Releases of mil, Python and libraries.
+    made_with: str
+
+
+def digest_of(stage: str, **facts: Any) -> Digest:
     """Digest of a stage's version and of all that its output depends on.
 
     Args:
@@ -28,7 +42,55 @@ def digest_of(stage: str, **facts: Any) -> str:
         **facts: Settings, and digests of the input files.
     """
     content = json.dumps([stage, STAGE_VERSION[stage], facts], sort_keys=True)
-    return blake2b(content.encode(), digest_size=16).hexdigest()
+    return Digest(blake2b(content.encode(), digest_size=16).hexdigest(), content)
+
+
+def read_provenance(path: Path) -> Provenance:
+    """What an output states about its making.
+
+    Args:
+        path: HDF5 file of ours, or PNG; it may come from anywhere.
+
+    Raises:
+        FormatError: The file is no picture, or HDF5 cannot visit it.
+    """
+    texts = _stated(path)
+    stage, stage_version, facts = _parsed(texts[FACTS])
+    return Provenance(
+        texts.get(MADE_FROM, ""), stage, stage_version, facts, texts.get(MADE_WITH, "")
+    )
+
+
+def _stated(path: Path) -> dict[str, str]:
+    keys = (MADE_FROM, FACTS, MADE_WITH)
+    if path.suffix == ".png":
+        try:
+            with Image.open(path, formats=["PNG"]) as image:
+                return {key: str(image.info.get(key, "")) for key in keys}
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            reason = brief(error)
+            raise FormatError(
+                f"{path}: cannot be read as a picture ({reason}); give a PNG that mil wrote"
+            ) from None
+    check_opens(path)
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return {key: str(file.attrs.get(key, "")) for key in keys}
+    # Attributes of strangers may be of any kind.
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
+        return dict.fromkeys(keys, "")
+
+
+def _parsed(text: str) -> tuple[str, int | None, dict[str, Any]]:
+    """Stage, its version and facts; empty where the text is not of ours."""
+    try:
+        stage, stage_version, facts = json.loads(text[: LONGEST_FACTS + 1])
+    # RecursionError: JSON that is nested deeper than Python reads.
+    except (ValueError, TypeError, RecursionError):
+        return "", None, {}
+    if not (isinstance(stage, str) and isinstance(stage_version, int) and isinstance(facts, dict)):
+        return "", None, {}
+    return stage, stage_version, facts
 
 
 def file_digest(path: Path | None, end_bytes: int | None = END_BYTES) -> str:

@@ -78,10 +78,11 @@ class TileJob:
             target_mpp=self.settings.target_mpp,
             config=self.settings.config.model_dump(mode="json", exclude={"size_px", "mpp"}),
         )
-        digest = f"{settings}-{file_digest(self.file)}"
+        digest = settings.and_of(file_digest(self.file))
         if not self.file.exists():
             stored = made_from(self.out)
-            digest = stored if stored.startswith(f"{settings}-") else digest
+            of_slide = stored.removeprefix(f"{settings}-")
+            digest = digest if of_slide == stored else settings.and_of(of_slide)
         return [Output(self.out, digest, files_beside(self.out))]
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import yaml
 
-from mil.config import DatasetConfig, by_alias, load_encoders
+from mil.config import DatasetConfig, EncoderConfig, by_alias, load_encoders
 from mil.errors import ConfigError, DatasetError
 from mil.io.atomic import write_text
 from mil.io.results import (
@@ -28,10 +28,15 @@ from mil.statistics.text import calibration_note
 from mil.statistics.text import title as metric_title
 from mil.tasks import load_dataset
 from mil.trained import Trained, find_heads, load_trained
+from mil.trained.front_matter import Licences, front_matter, run_of
 from mil.trained.manifest import read_manifest
 from mil.trained.markdown import escaped, table
 
 NAME = "MODEL_CARD.md"
+LICENCE_OPEN = (
+    "The licence of this head is not stated: nobody but its owner may grant one. `mil heads card "
+    "--licence` writes it."
+)
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 LIMITS = """\
 For research on whole-slide images like those it was trained on. **Not a medical device**: it must
@@ -52,7 +57,12 @@ UNKNOWN = Tissue()
 
 
 def run(
-    folders: Sequence[Path], evaluated: Path, *, dataset: str = "", tissue: Tissue = UNKNOWN
+    folders: Sequence[Path],
+    evaluated: Path,
+    *,
+    dataset: str = "",
+    tissue: Tissue = UNKNOWN,
+    licence: str = "",
 ) -> list[Path]:
     """Write the cards of the heads of one evaluation.
 
@@ -62,6 +72,7 @@ def run(
         dataset: Name or yaml of the dataset; empty: the name that the head stores, if
             configs/datasets has it.
         tissue: Settings by which the tiles were cut.
+        licence: Licence under which the heads are given away; empty: not stated.
 
     Returns:
         Paths of the cards.
@@ -88,7 +99,7 @@ def run(
             )
         settings = _dataset(trained, dataset)
         with using_results(evaluated):
-            cards[folder / NAME] = card(trained, folder, metrics, rows, settings, tissue)
+            cards[folder / NAME] = card(trained, folder, metrics, rows, settings, tissue, licence)
     # Nothing is written before all heads are known to be of this evaluation.
     for path, text in cards.items():
         write_text(path, text)
@@ -102,8 +113,9 @@ def card(
     rows: Sequence[Prediction],
     dataset: DatasetConfig | None,
     tissue: Tissue = UNKNOWN,
+    licence: str = "",
 ) -> str:
-    """Text of the card, Markdown.
+    """Text of the card: front matter in YAML, then Markdown.
 
     Args:
         trained: Settings of the head.
@@ -112,8 +124,16 @@ def card(
         rows: Predictions by this head.
         dataset: Yaml of the dataset, if it is known.
         tissue: Settings by which the tiles were cut.
+        licence: Licence under which the head is given away; empty: not stated.
     """
     title = dataset.title if dataset and dataset.title else trained.dataset
+    front = front_matter(
+        trained,
+        metrics,
+        title=title,
+        licences=Licences(licence, dataset.licence if dataset else ""),
+        encoder=_encoder_entry(trained),
+    )
     parts = [
         f"# {escaped(trained.recipe_name)} for {escaped(title)}",
         "Multiple-instance learning on whole-slide images, made with mil. Head: "
@@ -123,10 +143,17 @@ def card(
         f"## Data\n\n{_data(trained, rows, dataset)}",
         f"## Performance\n\n{_performance(trained, metrics)}",
         f"## How to use it\n\n{_use(trained, folder, tissue)}",
+        f"## Licence\n\n{_licences(trained, dataset, licence)}",
         f"## Recipe\n\n{_recipe(trained)}",
         f"## Where it comes from\n\n{_provenance(trained, folder)}",
     ]
-    return "\n\n".join(parts) + "\n"
+    return front + "\n" + "\n\n".join(parts) + "\n"
+
+
+def _encoder_entry(trained: Trained) -> EncoderConfig | None:
+    encoders = load_encoders()
+    name = by_alias(trained.encoder, encoders)
+    return encoders[name] if name else None
 
 
 def _of_classes(trained: Trained) -> str:
@@ -198,7 +225,7 @@ def _performance(trained: Trained, metrics: Metrics) -> str:
         sets = {"slides": test}
         if any(name in metrics.test_patients.metrics for name in test.metrics):
             sets["patients"] = metrics.test_patients
-    run = _run_of(trained, metrics)
+    run = run_of(trained, metrics)
     header = ["metric", *(f"test {name} (95 % CI)" for name in sets), "this head alone"]
     rows = []
     for name in test.metrics:
@@ -243,13 +270,6 @@ def _on_calibration(trained: Trained) -> str:
     return f" {note}" if note else ""
 
 
-def _run_of(trained: Trained, metrics: Metrics) -> RunMetrics | None:
-    for run in metrics.runs:
-        if (run.seed, run.fold) == (trained.seed, trained.fold):
-            return run
-    return None
-
-
 def _value(metric: Metric | None) -> str:
     if metric is None:
         return ""
@@ -266,9 +286,7 @@ def _number(value: float | None) -> str:
 
 def _use(trained: Trained, folder: Path, tissue: Tissue) -> str:
     name = folder.name or "HEAD"
-    encoders = load_encoders()
-    name_of_entry = by_alias(trained.encoder, encoders)
-    entry = encoders[name_of_entry] if name_of_entry else None
+    entry = _encoder_entry(trained)
     licence = "its licence is not known here"
     cite = ""
     if entry:
@@ -284,6 +302,23 @@ def _use(trained: Trained, folder: Path, tissue: Tissue) -> str:
         f"`{trained.weights_sha256 or 'not known'}`, on tiles of {escaped(trained.tiling)}; what "
         f"that licence forbids, it forbids for this head too.{cite}\n\n{_on_tissue(tissue)}"
     )
+
+
+def _licences(trained: Trained, dataset: DatasetConfig | None, licence: str) -> str:
+    """Which licences bind the user of the head."""
+    of_head = f"This head is given away under {escaped(licence)}." if licence else LICENCE_OPEN
+    entry = _encoder_entry(trained)
+    of_encoder = "The licence of its encoder is not known here."
+    if entry:
+        gate = ", whose weights are given to those who ask on their page" if entry.gated else ""
+        of_encoder = (
+            f"The licence of its encoder {escaped(trained.encoder)}{gate} is "
+            f"{escaped(entry.licence)}."
+        )
+    of_data = "That of the data is not known here."
+    if dataset and dataset.licence:
+        of_data = f"That of the data is {escaped(dataset.licence)}."
+    return f"{of_head} {of_encoder} {of_data} What these forbid, they forbid for this head too."
 
 
 def _on_tissue(tissue: Tissue) -> str:

@@ -69,12 +69,13 @@ def scores_of(trained: Trained, output: HeadOutput, bags: Bags) -> HeadScores:
     """
     logits, predicted = _outputs(trained, output.logits)
     branches = None if output.branch_logits is None else _exact(output.branch_logits[0])
+    by_branch = branch_attention(output, bags)
     return HeadScores(
         logits=logits[0],
         predictions=predicted[0],
         attention=_exact(attention(output, bags, trained.task.attended)),
         branch_logits=branches,
-        branch_attention=_branch_attention(output, bags),
+        branch_attention=None if by_branch is None else _exact(by_branch),
         selection=_selection(trained, output),
     )
 
@@ -105,16 +106,21 @@ def _selection(trained: Trained, output: HeadOutput) -> TileSelection | None:
     return TileSelection(selected=output.selected.numpy(), full=full)
 
 
-def _branch_attention(output: HeadOutput, bags: Bags) -> Float[np.ndarray, "tiles branches"] | None:
-    """Attention of each branch or class; None for a single branch.
+def branch_attention(output: HeadOutput, bags: Bags) -> Float[Tensor, "tiles branches"] | None:
+    """Attention of each branch or class, which sums to 1 over a bag; None for a single branch.
 
     A branch of several attention heads has their mean.
+
+    Args:
+        output: Output of a head.
+        bags: Bags that the output is of.
     """
-    tiles, columns = output.scores.shape
-    if columns == output.attention_heads:
+    if output.scores.shape[1] == output.attention_heads:
         return None
     weights = log_attention(output.scores, bags.offsets).exp()
-    return _exact(weights.view(tiles, -1, output.attention_heads).mean(2))
+    if output.attention_heads == 1:
+        return weights
+    return weights.unflatten(1, (-1, output.attention_heads)).mean(2)
 
 
 def _outputs(trained: Trained, logits: Tensor) -> Outputs:

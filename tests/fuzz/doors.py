@@ -286,6 +286,12 @@ def scores(folder: Path, out: Path) -> Lines:
     read_records([head.record for head in content.heads], path)
 
 
+def why(folder: Path, out: Path) -> Lines:
+    from mil.why.stage import run
+
+    yield from run(only(folder)).lines()
+
+
 def import_bags(folder: Path, out: Path) -> Lines:
     from mil.interop.header import HeaderFields
     from mil.interop.import_bags import run
@@ -513,6 +519,13 @@ DOORS = (
     Door("bag_info", (slide_seed(seeds.bag),), bag_info, [*hostile.ANY, *hostile.HDF5]),
     Door("tiles", (slide_seed(seeds.tiles),), tiles, [*hostile.ANY, *hostile.HDF5]),
     Door("scores", (slide_seed(seeds.scores),), scores, [*hostile.ANY, *hostile.HDF5]),
+    Door(
+        "why",
+        (slide_seed(seeds.tiles), slide_seed(seeds.bag), slide_seed(seeds.scores)),
+        why,
+        [*hostile.ANY, *hostile.HDF5],
+        weight=0.5,
+    ),
     Door("import_h5", FOREIGN, import_bags, [*hostile.ANY, *hostile.HDF5], weight=3),
     Door(
         "import_pt",

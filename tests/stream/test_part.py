@@ -30,7 +30,7 @@ def study(tmp_path, monkeypatch) -> dict[str, list[str]]:
     def write(path: Path, digest: str) -> None:
         path.parent.mkdir(exist_ok=True)
         with h5py.File(path, "w") as file:
-            file.attrs.update({"made_from": digest, "complete": True})
+            file.attrs.update({"made_from": str(digest), "complete": True})
 
     def fetch(url, out, *, checksum, by_hand):
         if url.endswith("none"):

@@ -263,7 +263,7 @@ def test_patients_without_a_label_get_no_column(study):
 
 def test_without_the_datasets_yaml_its_name_stands(study):
     (study / "configs" / "datasets" / "d.yaml").unlink()
-    assert cards(study)[0].startswith("# abmil for d\n")
+    assert "\n---\n\n# abmil for d\n" in cards(study)[0]
     with pytest.raises(ConfigError, match="no dataset named 'd'"):
         cards(study, dataset="d")
 
@@ -299,3 +299,66 @@ def test_another_table_is_one_line(study):
 )
 def test_text_stays_text(text, shown):
     assert escaped(text) == shown
+
+
+def test_the_hub_reads_the_front_matter_and_its_results_are_of_this_head(study):
+    from huggingface_hub import EvalResult, ModelCard
+
+    data = [ModelCard(text).data for text in cards(study, licence="CC-BY-4.0")]
+    one, two = (of_head.eval_results for of_head in data)
+    # This head alone, not the mean of both, whose interval is therefore not its own.
+    assert one == [
+        EvalResult(
+            task_type="image-classification",
+            task_name="classification of whole-slide images",
+            dataset_type="d",
+            dataset_name="Nodes <b>2</b> [x](y)",
+            dataset_split="test",
+            metric_type="roc_auc",
+            metric_name="AUROC",
+            metric_value=0.79,
+            metric_args={"metric": "auroc", "test_slides": 3},
+        )
+    ]
+    assert [result.metric_value for result in two] == [0.81]
+    first = data[0]
+    assert (first.license, first.library_name, first.datasets) == ("cc-by-4.0", "mil", ["d"])
+    assert first.metrics == ["roc_auc"]
+    assert {"abmil", "tiny", "classification", "multiple-instance-learning"} <= set(first.tags)
+    assert first.mil["encoder_licence"] == "ours | alone"
+    assert (first.mil["encoder_gated"], first.mil["data_licence"]) == (True, "CC0")
+
+
+def test_a_head_of_its_own_has_intervals_and_what_was_not_measured_is_not_claimed(study):
+    from huggingface_hub import ModelCard
+
+    path = study / "evaluated" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["runs"] = metrics["runs"][:1]
+    path.write_text(json.dumps(metrics))
+    one, two = (ModelCard(text).data for text in cards(study))
+    assert one.eval_results[0].metric_args["ci95"] == [0.5, 0.95]
+    assert (one.license, one.license_name) == ("other", "not-stated")
+    # The second head has no line in metrics.json.
+    assert not two.eval_results
+    assert two.metrics is None
+
+
+HOSTILE = "x\n---\nlicense: mit\n- !!python/object/apply:os.system [ls]: {a"
+
+
+def test_names_of_strangers_stay_in_their_place_in_the_front_matter(study):
+    from huggingface_hub import ModelCard
+
+    path = study / "configs" / "datasets" / "d.yaml"
+    dataset = yaml.safe_load(path.read_text()) | {"title": HOSTILE, "licence": HOSTILE}
+    path.write_text(yaml.safe_dump(dataset))
+    text = cards(study, licence="My own\n--- licence")[0]
+    data = ModelCard(text).data
+    on_one_line = " ".join(HOSTILE.split())
+    assert (data.license, data.license_name) == ("other", "My own --- licence")
+    assert data.eval_results[0].dataset_name == on_one_line
+    assert data.mil["data_licence"] == on_one_line
+    assert data.model_name == f"abmil on tiny for {on_one_line}"
+    assert text.split("\n---\n")[1].startswith("\n# abmil for x ")
+    assert "given away under My own --- licence" in text

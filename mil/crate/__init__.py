@@ -1,0 +1,1 @@
+"""`mil crate`: a study's results described as an RO-Crate."""

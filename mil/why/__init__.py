@@ -1,0 +1,1 @@
+"""`mil why`: how a result came about, from what the files themselves state."""
