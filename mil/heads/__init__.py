@@ -19,6 +19,7 @@ from mil.bags import Bags, Graph, HeadOutput
 from mil.config import Section, check_head, checked, head_names
 from mil.config.recipes import package_of
 from mil.errors import ConfigError, MilError, brief
+from mil.heads._removals import KEPT_BYTES, BothEnds, MeanRemovals, Removals
 
 
 @runtime_checkable
@@ -109,6 +110,22 @@ class Streams(Protocol):
         """
 
 
+@runtime_checkable
+class RemovesTiles(Protocol):
+    """Head that computes exactly, in one pass, its logits without any of a bag's tiles.
+
+    Heads that pool tiles by attention follow it by `mil.heads._stream.PoolsTiles`.
+    """
+
+    def removals(self, bags: Bags, room: int = KEPT_BYTES) -> Removals:
+        """The logits of one bag without some of its tiles, outside training.
+
+        Args:
+            bags: One bag.
+            room: Bytes of rows of tiles that may be kept in memory.
+        """
+
+
 def head_module(name: str) -> Any:
     """Module of a head, with its `Config` and its `Head`.
 
@@ -181,8 +198,13 @@ def blamed(entry: EntryPoint | None) -> Iterator[None]:
 
 
 __all__ = [
+    "KEPT_BYTES",
+    "BothEnds",
     "FollowsSteps",
+    "MeanRemovals",
     "Part",
+    "Removals",
+    "RemovesTiles",
     "SelectsTiles",
     "Streams",
     "TwoStage",

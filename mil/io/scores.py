@@ -44,6 +44,17 @@ MAP_KINDS = ("attention", "alone", "effect")
 FLIP_SHARES = (0.0, *(10 ** (exponent / 8) for exponent in range(-24, 0)), 0.9, 0.95, 0.99)
 
 
+def tiles_left(tiles: int) -> Int[np.ndarray, " shares"]:
+    """Number of tiles that patch flipping leaves of a bag, for each of `FLIP_SHARES`.
+
+    The number removed is the share of the tiles, rounded up: of small bags several shares
+    are one number. 0: no tile would be left.
+    """
+    # 0.1 * 30 is a little over 3, and must not become 4.
+    removed = np.ceil(np.array(FLIP_SHARES) * tiles - 1e-9)
+    return (tiles - np.minimum(removed, tiles)).astype(np.int64)
+
+
 class Outputs(NamedTuple):
     """Outputs of a head: before and after its task and calibration."""
 

@@ -14,7 +14,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mil.bags import Bags, Graph, HeadOutput, join_graphs, log_attention, per_bag
-from mil.heads import Part, SelectsTiles, Streams, UsesGraph
+from mil.heads import (
+    KEPT_BYTES,
+    MeanRemovals,
+    Part,
+    Removals,
+    RemovesTiles,
+    SelectsTiles,
+    Streams,
+    UsesGraph,
+)
 from mil.trained.scaling import FeatureScaling, equal_scalings
 
 
@@ -124,8 +133,20 @@ class StreamingAssembled(Assembled):
         return average_outputs(outputs, torch.tensor([0, len(scores)], device=scores.device))
 
 
+class RemovingAssembled(StreamingAssembled):
+    """Members that stream, and that remove tiles: `mil.heads.RemovesTiles`."""
+
+    def removals(self, bags: Bags, room: int = KEPT_BYTES) -> Removals:
+        """Means of the members' logits without some tiles."""
+        members = []
+        for member, own in self._members_and_bags(bags):
+            assert isinstance(member, RemovesTiles)
+            members.append(member.removals(own, room // len(self.members)))
+        return MeanRemovals(members)
+
+
 def assemble(members: Sequence[nn.Module], scalings: Sequence[FeatureScaling] = ()) -> Assembled:
-    """One head of several, which streams or selects tiles if all of them do.
+    """One head of several, which streams, removes or selects tiles if all of them do.
 
     Args:
         members: Heads of one recipe.
@@ -133,6 +154,8 @@ def assemble(members: Sequence[nn.Module], scalings: Sequence[FeatureScaling] = 
     """
     if all(isinstance(member, SelectsTiles) for member in members):
         return SelectingAssembled(members, scalings)
+    if all(isinstance(member, Streams) and isinstance(member, RemovesTiles) for member in members):
+        return RemovingAssembled(members, scalings)
     if all(isinstance(member, Streams) for member in members):
         return StreamingAssembled(members, scalings)
     return Assembled(members, scalings)
