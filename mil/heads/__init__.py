@@ -19,7 +19,7 @@ from mil.bags import Bags, Graph, HeadOutput
 from mil.config import Section, check_head, checked, head_names
 from mil.config.recipes import package_of
 from mil.errors import ConfigError, MilError, brief
-from mil.heads._removals import KEPT_BYTES, BothEnds, MeanRemovals, Removals
+from mil.heads._removals import KEPT_BYTES, BothEnds, MeanRemovals, Removals, Remover
 
 
 @runtime_checkable
@@ -117,11 +117,10 @@ class RemovesTiles(Protocol):
     Heads that pool tiles by attention follow it by `mil.heads._stream.PoolsTiles`.
     """
 
-    def removals(self, bags: Bags, room: int = KEPT_BYTES) -> Removals:
-        """The logits of one bag without some of its tiles, outside training.
+    def remover(self, room: int = KEPT_BYTES) -> Remover:
+        """Function of one bag: its logits without some tiles, by the weights of now.
 
         Args:
-            bags: One bag.
             room: Bytes of rows of tiles that may be kept in memory.
         """
 
@@ -204,6 +203,7 @@ __all__ = [
     "MeanRemovals",
     "Part",
     "Removals",
+    "Remover",
     "RemovesTiles",
     "SelectsTiles",
     "Streams",

@@ -7,8 +7,7 @@ leave little.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -61,6 +60,10 @@ class Removals(ABC):
             order: Numbers of all tiles.
             counts: Numbers of tiles that are left, at least 1 each.
         """
+
+
+# Function of a bag.
+Remover = Callable[[Bags], Removals]
 
 
 class MeanRemovals(Removals):
@@ -116,15 +119,17 @@ class PooledRemovals(Removals):
     """A head that pools tiles: `mil.heads.PoolsTiles`.
 
     Args:
-        head: Head in evaluation mode.
+        head: Head in evaluation mode, which gives the rows of tiles.
+        exact: The same head in float64, which gives their logits.
         bags: One bag.
         room: Bytes of rows that may be kept.
     """
 
-    def __init__(self, head: "PoolsTiles", bags: Bags, room: int = KEPT_BYTES) -> None:
+    def __init__(
+        self, head: "PoolsTiles", exact: "PoolsTiles", bags: Bags, room: int = KEPT_BYTES
+    ) -> None:
         self.head = head
-        # Logits alone are computed in float64; rows are those that the head pools.
-        self.exact = deepcopy(head).double()
+        self.exact = exact
         self.features = bags.features
         self.mixing = head.mixing()
         row = head.each_tile(bags.features[:1])

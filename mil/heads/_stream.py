@@ -7,6 +7,7 @@ https://arxiv.org/abs/1805.02867, eqs. 4 and 5).
 """
 
 from abc import ABC, abstractmethod
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, join
 from mil.heads._pooling import Pooling
-from mil.heads._removals import KEPT_BYTES, PooledRemovals, Removals
+from mil.heads._removals import KEPT_BYTES, PooledRemovals, Remover
 
 
 class PooledPart(NamedTuple):
@@ -79,9 +80,10 @@ class PoolsTiles(nn.Module, ABC):
         """Logits that belong to pooled rows, mixed as `mixing` states."""
         return self.predict(rows, rows.new_zeros(len(rows), rows.shape[1])).logits
 
-    def removals(self, bags: Bags, room: int = KEPT_BYTES) -> Removals:
+    def remover(self, room: int = KEPT_BYTES) -> Remover:
         """See `mil.heads.RemovesTiles`."""
-        return PooledRemovals(self, bags, room)
+        exact = deepcopy(self).double()
+        return lambda bags: PooledRemovals(self, exact, bags, room)
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag."""

@@ -5,7 +5,6 @@ curves are drawn in Samek et al. 2017, https://arxiv.org/abs/1509.06321, for pix
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,8 +17,10 @@ from mil.trained.tile_maps import tile_map
 
 
 @torch.inference_mode()
-def with_flipped(removals: Removals, trained: Trained, scores: HeadScores) -> HeadScores:
-    """Add the logits after tiles were removed, ordered by each kind of map.
+def flipped_logits(
+    removals: Removals, trained: Trained, scores: HeadScores
+) -> Float[np.ndarray, "kinds 2 shares outputs"]:
+    """Logits after tiles were removed, ordered by each kind of map.
 
     Tiles of one value are ordered by their number.
 
@@ -28,8 +29,7 @@ def with_flipped(removals: Removals, trained: Trained, scores: HeadScores) -> He
         trained: Record of the head.
         scores: Scores of the bag by the head, with their evidence.
     """
-    flipped = np.stack([_flipped(removals, scores, order) for order in _orders(trained, scores)])
-    return replace(scores, flipped_logits=flipped)
+    return np.stack([_flipped(removals, scores, order) for order in _orders(trained, scores)])
 
 
 def _orders(trained: Trained, scores: HeadScores) -> list[Int[np.ndarray, " tiles"]]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from mil.bags import Bags
 from mil.errors import DatasetError, FormatError
-from mil.heads import SelectsTiles
+from mil.heads import Remover, RemovesTiles, SelectsTiles
 from mil.io.atomic import check_not_inputs
 from mil.io.bags import Bag
 from mil.io.bags.fingerprint import bag_digest
@@ -32,10 +32,10 @@ from mil.io.scores import (
 )
 from mil.io.tables import read_dataset
 from mil.io.tables.parts import WHOLE, Part
-from mil.score.flipping import with_flipped
+from mil.score.flipping import flipped_logits
 from mil.score.selection import with_other_selections
 from mil.trained.compatibility import check_compatible, check_usable
-from mil.trained.evidence import exact_evidence, removals_of
+from mil.trained.evidence import exact_evidence
 from mil.trained.folder import load_heads
 from mil.trained.forward import forward, tensors_of
 from mil.trained.record import FILES, RECORD, Trained
@@ -58,6 +58,8 @@ class _LoadedHead(NamedTuple):
     trained: Trained
     head: nn.Module
     last: nn.Module | None
+    # None: the head cannot remove tiles.
+    remover: Remover | None
 
 
 def run(
@@ -200,7 +202,8 @@ def _load(folders: Sequence[Path]) -> list[_LoadedHead]:
     loaded = []
     for folder, (head, trained), head_of_last in zip(folders, kept, last, strict=True):
         files = _files(folder, with_last=head_of_last is not None)
-        loaded.append(_LoadedHead(files, trained, head, head_of_last))
+        remover = head.remover() if isinstance(head, RemovesTiles) else None
+        loaded.append(_LoadedHead(files, trained, head, head_of_last, remover))
     return loaded
 
 
@@ -272,12 +275,15 @@ def _score_by(head: _LoadedHead, bags: Bags, path: Path) -> HeadScores:
 
 def _with_evidence(head: _LoadedHead, bags: Bags, scores: HeadScores, path: Path) -> HeadScores:
     """Add the evidence of each tile, and patch flipping by it."""
-    removals = removals_of(head.head, bags)
-    if removals is None:
+    if head.remover is None:
         return scores
+    with torch.inference_mode():
+        removals = head.remover(bags)
     evidence = exact_evidence(removals)
     _check_finite(head.trained, path, evidence.alone, evidence.effect)
-    return with_flipped(removals, head.trained, replace(scores, evidence=evidence))
+    flipped = flipped_logits(removals, head.trained, replace(scores, evidence=evidence))
+    _check_finite(head.trained, path, flipped[~np.isnan(flipped)])
+    return replace(scores, evidence=evidence, flipped_logits=flipped)
 
 
 def _check_finite(trained: Trained, bag: Path, *values: np.ndarray) -> None:

@@ -19,6 +19,7 @@ from mil.heads import (
     MeanRemovals,
     Part,
     Removals,
+    Remover,
     RemovesTiles,
     SelectsTiles,
     Streams,
@@ -136,13 +137,18 @@ class StreamingAssembled(Assembled):
 class RemovingAssembled(StreamingAssembled):
     """Members that stream, and that remove tiles: `mil.heads.RemovesTiles`."""
 
-    def removals(self, bags: Bags, room: int = KEPT_BYTES) -> Removals:
+    def remover(self, room: int = KEPT_BYTES) -> Remover:
         """Means of the members' logits without some tiles."""
-        members = []
-        for member, own in self._members_and_bags(bags):
+        removers = []
+        for member in self.members:
             assert isinstance(member, RemovesTiles)
-            members.append(member.removals(own, room // len(self.members)))
-        return MeanRemovals(members)
+            removers.append(member.remover(room // len(self.members)))
+
+        def removals(bags: Bags) -> Removals:
+            members = zip(removers, self._members_and_bags(bags), strict=True)
+            return MeanRemovals([remover(own) for remover, (_, own) in members])
+
+        return removals
 
 
 def assemble(members: Sequence[nn.Module], scalings: Sequence[FeatureScaling] = ()) -> Assembled:

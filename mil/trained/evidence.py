@@ -3,17 +3,10 @@
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from mil.bags import Bags
-from mil.heads import Removals, RemovesTiles
+from mil.heads import Removals
 from mil.io.scores import TileEvidence
-
-
-@torch.inference_mode()
-def removals_of(head: nn.Module, bags: Bags) -> Removals | None:
-    """The head's logits of one bag without some tiles; None where it cannot compute them."""
-    return head.removals(bags) if isinstance(head, RemovesTiles) else None
 
 
 @torch.inference_mode()

@@ -126,6 +126,6 @@ def assert_planted_tile_is_first(head, bags, labels, logits):
     first = []
     for bag in np.flatnonzero(called):
         features = per_bag(bags.features, bags.offsets)[bag]
-        effect = head.removals(join([features])).effect()
+        effect = head.remover()(join([features])).effect()
         first.append(int((effect[:, 1] - effect[:, 0]).argmax()) == int(features[:, 0].argmax()))
     assert np.mean(first) >= 0.95

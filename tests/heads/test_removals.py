@@ -56,7 +56,7 @@ def assert_close(one, other, tolerance=1e-5):
 
 
 def assert_exact(head, features=FEATURES):
-    removals = head.removals(join([features]))
+    removals = head.remover()(join([features]))
     tiles = len(features)
     whole = head(join([features])).logits.double()
     assert_close(removals.alone(), of_subsets(head, torch.arange(tiles).split(1), features))
@@ -94,11 +94,11 @@ def test_members_are_averaged(name):
 def test_bags_in_chunks_that_are_kept_or_computed_again(monkeypatch, room):
     monkeypatch.setattr(removals_module, "CHUNK_BYTES", 300)
     head = head_of("acmil", 0.7)
-    few = head.removals(join([FEATURES]), room)
+    few = head.remover(room)(join([FEATURES]))
     assert few.chunk < TILES / 2
     assert few.keeps == bool(room)
     monkeypatch.undo()
-    many = head.removals(join([FEATURES]))
+    many = head.remover()(join([FEATURES]))
     order = torch.arange(TILES).flip(0)
     torch.testing.assert_close(few.alone(), many.alone())
     torch.testing.assert_close(few.effect(), many.effect())
@@ -132,7 +132,7 @@ def test_a_tile_with_nearly_all_of_the_attention(factor):
 def test_a_bag_of_one_tile_loses_nothing():
     for name in REMOVING:
         head = head_of(name, 0.7)
-        removals = head.removals(join([FEATURES[:1]]))
+        removals = head.remover()(join([FEATURES[:1]]))
         assert_close(removals.alone(), head(join([FEATURES[:1]])).logits.double())
         assert removals.effect().tolist() == [[0.0] * CLASSES]
 
@@ -160,7 +160,7 @@ class PluggedIn(PoolsTiles):
 def test_a_head_of_another_package_that_pools_needs_no_code_for_it():
     torch.manual_seed(1)
     head = PluggedIn().eval()
-    assert isinstance(head.removals(join([FEATURES])), Removals)
+    assert isinstance(head.remover()(join([FEATURES])), Removals)
     assert_exact(head)
 
 
