@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Bytes of a chunk's rows in float64.
 CHUNK_BYTES = 16 << 20
+# Numbers of a chunk's weighted rows up to which they are added at once.
+SMALL = 200_000
 # Bytes of rows of tiles that are kept; the rows of larger bags are computed again.
 KEPT_BYTES = 256 << 20
 # Attention left to the others below which they are pooled again: the quotient of two
@@ -185,11 +187,10 @@ class PooledRemovals(Removals):
         from_end = [len(edges) - [0, *edges].index(tiles - count) + 1 for count in counts]
         first = self._of_buckets(sums, weights, from_start)
         last = self._of_buckets(sums.flip(0), weights.flip(0), from_end)
-        for number, count in enumerate(counts):
-            if first[number].isnan().any():
-                first[number] = self._of_tiles(order[:count])
-            if last[number].isnan().any():
-                last[number] = self._of_tiles(order[tiles - count :])
+        for number in first.isnan().any(1).nonzero()[:, 0].tolist():
+            first[number] = self._of_tiles(order[: counts[number]])
+        for number in last.isnan().any(1).nonzero()[:, 0].tolist():
+            last[number] = self._of_tiles(order[tiles - counts[number] :])
         return BothEnds(first, last)
 
     def _each(self) -> Iterable[Pooling]:
@@ -225,13 +226,7 @@ class PooledRemovals(Removals):
         start = 0
         for tiles in self._each():
             part = slice(start, start + len(tiles.scores))
-            order = bucket[part].argsort(stable=True)
-            sizes = bucket[part].bincount(minlength=buckets).tolist()
-            rows = tiles.rows[order].split(sizes)
-            of_bucket = weights[part][order].split(sizes)
-            for number, size in enumerate(sizes):
-                if size:
-                    sums[number] += _weighted_sum(of_bucket[number], rows[number])
+            _add_by_bucket(sums, bucket[part], weights[part], tiles.rows)
             start = part.stop
         totals = torch.zeros(buckets, branches, dtype=torch.float64)
         return sums, totals.index_add_(0, bucket, weights)
@@ -276,6 +271,26 @@ class PooledRemovals(Removals):
         if self.mixing is None:
             return rows
         return torch.einsum("mb,sbh->smh", self.mixing, rows)
+
+
+def _add_by_bucket(
+    sums: Float[Tensor, "buckets branches hidden"],
+    bucket: Int[Tensor, " tiles"],
+    weights: Float[Tensor, "tiles branches"],
+    rows: Float[Tensor, "tiles row_branches hidden"],
+) -> None:
+    """Add to the sum of each bucket the weighted rows of its tiles."""
+    if len(rows) * sums[0].numel() <= SMALL:
+        sums.index_add_(0, bucket, weights[..., None] * rows)
+        return
+    # Matrix products: weighted rows of each branch would be as many as there are branches.
+    order = bucket.argsort(stable=True)
+    sizes = bucket.bincount(minlength=len(sums)).tolist()
+    rows_of = rows[order].split(sizes)
+    weights_of = weights[order].split(sizes)
+    for number, size in enumerate(sizes):
+        if size:
+            sums[number] += _weighted_sum(weights_of[number], rows_of[number])
 
 
 def _weighted_sum(weights: Tensor, rows: Tensor) -> Float[Tensor, "branches hidden"]:
