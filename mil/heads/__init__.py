@@ -6,7 +6,7 @@ compares the classes sets `for_classes = True`, and is trained for classificatio
 Other packages add heads by entry points, see docs/how-to/own-head.md.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import EntryPoint
@@ -125,6 +125,16 @@ class RemovesTiles(Protocol):
         """
 
 
+@runtime_checkable
+class HoldsChoices(Protocol):
+    """Head that ranks or selects tiles, and whose logits jump where the choice changes."""
+
+    def logits_held(
+        self, bags: Bags
+    ) -> Callable[[Float[Tensor, "tiles dim"]], Float[Tensor, "bags classes"]]:
+        """Logits as a function of the features, all choices as they are for these bags."""
+
+
 def head_module(name: str) -> Any:
     """Module of a head, with its `Config` and its `Head`.
 
@@ -200,6 +210,7 @@ __all__ = [
     "KEPT_BYTES",
     "BothEnds",
     "FollowsSteps",
+    "HoldsChoices",
     "MeanRemovals",
     "Part",
     "Removals",

@@ -12,8 +12,13 @@ from jaxtyping import Float, Int
 
 from mil.heads import Removals
 from mil.io.scores import FLIP_SHARES, MAP_KINDS, HeadScores, tiles_left
+from mil.trained.evidence import RunRemovals
 from mil.trained.record import Trained
 from mil.trained.tile_maps import tile_map
+
+# Tiles that pass through a head for a kind of map where it has to be run on those that
+# are left: of larger bags fewer shares are computed.
+RUN_TILES = 100_000
 
 
 @torch.inference_mode()
@@ -28,6 +33,9 @@ def flipped_logits(
         removals: The head's logits of the bag without some tiles.
         trained: Record of the head.
         scores: Scores of the bag by the head, with their evidence.
+
+    Returns:
+        NaN where no tile would be left, and for shares that were passed over.
     """
     return np.stack([_flipped(removals, scores, order) for order in _orders(trained, scores)])
 
@@ -51,6 +59,8 @@ def _flipped(
     flipped = np.full((2, len(FLIP_SHARES), len(scores.logits)), np.nan)
     flipped[:, left == tiles] = scores.logits
     counts = _counts(left, tiles)
+    if isinstance(removals, RunRemovals):
+        counts = _affordable(counts)
     if counts:
         ends = removals.kept(torch.from_numpy(order), counts)
         # Without the first tiles of the order the last ones are left.
@@ -64,3 +74,12 @@ def _flipped(
 def _counts(left: Int[np.ndarray, " shares"], tiles: int) -> Sequence[int]:
     """Numbers of tiles that are left, each once: shares of a small bag are the same."""
     return sorted({count for count in left.tolist() if 0 < count < tiles})
+
+
+def _affordable(counts: Sequence[int]) -> Sequence[int]:
+    """As many of the numbers as may be run from both ends, evenly spread."""
+    share = RUN_TILES / max(2 * sum(counts), 1)
+    if share >= 1:
+        return counts
+    chosen = np.linspace(0, len(counts) - 1, max(2, int(share * len(counts))))
+    return [counts[number] for number in np.unique(chosen.round().astype(int))]

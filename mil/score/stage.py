@@ -12,7 +12,7 @@ from torch import nn
 
 from mil.bags import Bags
 from mil.errors import DatasetError, FormatError
-from mil.heads import Remover, RemovesTiles, SelectsTiles
+from mil.heads import Remover, SelectsTiles
 from mil.io.atomic import check_not_inputs
 from mil.io.bags import Bag
 from mil.io.bags.fingerprint import bag_digest
@@ -35,7 +35,7 @@ from mil.io.tables.parts import WHOLE, Part
 from mil.score.flipping import flipped_logits
 from mil.score.selection import with_other_selections
 from mil.trained.compatibility import check_compatible, check_usable
-from mil.trained.evidence import exact_evidence
+from mil.trained.evidence import evidence_of, remover_of
 from mil.trained.folder import load_heads
 from mil.trained.forward import forward, tensors_of
 from mil.trained.record import FILES, RECORD, Trained
@@ -202,8 +202,7 @@ def _load(folders: Sequence[Path]) -> list[_LoadedHead]:
     loaded = []
     for folder, (head, trained), head_of_last in zip(folders, kept, last, strict=True):
         files = _files(folder, with_last=head_of_last is not None)
-        remover = head.remover() if isinstance(head, RemovesTiles) else None
-        loaded.append(_LoadedHead(files, trained, head, head_of_last, remover))
+        loaded.append(_LoadedHead(files, trained, head, head_of_last, remover_of(head)))
     return loaded
 
 
@@ -275,11 +274,7 @@ def _score_by(head: _LoadedHead, bags: Bags, path: Path) -> HeadScores:
 
 def _with_evidence(head: _LoadedHead, bags: Bags, scores: HeadScores, path: Path) -> HeadScores:
     """Add the evidence of each tile, and patch flipping by it."""
-    if head.remover is None:
-        return scores
-    with torch.inference_mode():
-        removals = head.remover(bags)
-    evidence = exact_evidence(removals)
+    removals, evidence = evidence_of(head.head, head.remover, bags)
     _check_finite(head.trained, path, evidence.alone, evidence.effect)
     flipped = flipped_logits(removals, head.trained, replace(scores, evidence=evidence))
     _check_finite(head.trained, path, flipped[~np.isnan(flipped)])

@@ -43,10 +43,10 @@ class Assembled(nn.Module):
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Average of the members' outputs for each bag."""
-        outputs = [member(bags) for member, bags in self._members_and_bags(bags)]
+        outputs = [member(bags) for member, bags in self.members_and_bags(bags)]
         return average_outputs(outputs, bags.offsets)
 
-    def _members_and_bags(self, bags: Bags) -> Iterable[tuple[nn.Module, Bags]]:
+    def members_and_bags(self, bags: Bags) -> Iterable[tuple[nn.Module, Bags]]:
         """Each member with the bags as it takes them."""
         graphs: dict[int, Graph | None] = {}
         for number, member in enumerate(self.members):
@@ -55,7 +55,7 @@ class Assembled(nn.Module):
                 # Restarts build the same graph, which takes longer than the member.
                 source = self._graph_source(number)
                 if source not in graphs:
-                    graphs[source] = _build_graph(member, own)
+                    graphs[source] = bag_graph(member, own)
                 own = own._replace(graph=graphs[source])
             yield member, own
 
@@ -91,7 +91,7 @@ class SelectingAssembled(Assembled):
     ) -> Float[Tensor, "selections bags classes"]:
         """Mean of the members' logits when all of them use the same selection."""
         logits = []
-        for member, own in self._members_and_bags(bags):
+        for member, own in self.members_and_bags(bags):
             assert isinstance(member, SelectsTiles)
             logits.append(member.answers(own, selections))
         return torch.stack(logits).mean(0)
@@ -145,7 +145,7 @@ class RemovingAssembled(StreamingAssembled):
             removers.append(member.remover(room // len(self.members)))
 
         def removals(bags: Bags) -> Removals:
-            members = zip(removers, self._members_and_bags(bags), strict=True)
+            members = zip(removers, self.members_and_bags(bags), strict=True)
             return MeanRemovals([remover(own) for remover, (_, own) in members])
 
         return removals
@@ -210,7 +210,7 @@ def _average_scores(outputs: Sequence[HeadOutput], offsets: Tensor) -> Tensor:
     return torch.cat(scores, 1)
 
 
-def _build_graph(head: UsesGraph, bags: Bags) -> Graph | None:
+def bag_graph(head: UsesGraph, bags: Bags) -> Graph | None:
     """Graph that a head builds of the bags; None if it builds none of one of them."""
     features = per_bag(bags.features, bags.offsets)
     coords: Sequence[Tensor | None] = [None] * len(features)
