@@ -72,6 +72,8 @@ def test_these_remove_tiles_exactly_and_no_others():
     built = {name: build_head(name, {}, dim=DIM, classes=CLASSES) for name in head_names()}
     removing = [name for name, head in sorted(built.items()) if isinstance(head, RemovesTiles)]
     assert tuple(removing) == REMOVING
+    # Their evidence is estimated: tests/trained/test_evidence.py.
+    assert set(built) - set(removing) == {"dsmil", "dtfd", "graph_select", "transmil"}
 
 
 # At first attention is nearly uniform; trained, one tile may have nearly all of it.
