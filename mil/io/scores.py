@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 import h5py
@@ -39,7 +39,7 @@ SUM_TOLERANCE = 1e-3
 
 
 # Kinds of map of a slide's tiles.
-MAP_KINDS = ("attention", "alone", "effect")
+MAP_KINDS: tuple[Literal["attention", "alone", "effect"], ...] = ("attention", "alone", "effect")
 # Shares of the tiles that are removed for patch flipping, rising on a log axis.
 FLIP_SHARES = (0.0, *(10 ** (exponent / 8) for exponent in range(-24, 0)), 0.9, 0.95, 0.99)
 

@@ -22,7 +22,7 @@ from mil.bags import Bags
 from mil.heads import HoldsChoices
 
 # Numbers of points on the line (Gauss-Legendre), until the sum is close enough.
-POINTS = (8, 20, 62)
+POINTS = (8, 20, 62, 126)
 # Tiles at all points beyond which no more points are tried: a bag of 10 000 tiles has 20.
 MOST_TILES = 400_000
 # Largest relative error of the sum at which no more points are tried.
