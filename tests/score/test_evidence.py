@@ -89,3 +89,22 @@ def test_a_bag_of_one_tile_has_evidence_but_nothing_to_flip(scored):
         assert not found.evidence.effect.any()
         np.testing.assert_array_equal(found.flipped_logits[:, :, 0], [[found.logits] * 2] * 3)
         assert np.isnan(found.flipped_logits[:, :, 1:]).all()
+
+
+def test_heads_that_have_to_be_run_get_fewer_shares_of_large_bags(scored, monkeypatch):
+    scores, pairs, tiles = scored("dsmil")
+    (found,) = scores
+    assert found.evidence.removed_tiles.shape == (29,)
+    assert found.evidence.completeness_error <= 0.01
+    flipped = found.flipped_logits
+    left = tiles_left(len(tiles))
+    np.testing.assert_array_equal(np.isnan(flipped[0, 0]).all(1), left == 0)
+    order = np.argsort(-found.attention, kind="stable")
+    expected = logits_of(pairs[0][0], tiles[np.sort(order[1:])])
+    np.testing.assert_allclose(flipped[0, 0, 1], expected, rtol=1e-5)
+    monkeypatch.setattr("mil.score.flipping.RUN_TILES", 200)
+    fewer = scored("dsmil")[0][0].flipped_logits
+    known = ~np.isnan(fewer[0, 0]).all(1)
+    assert known[[0, 1]].all()
+    assert 3 <= len(np.unique(left[known])) < len(np.unique(left)) - 1
+    np.testing.assert_array_equal(fewer[:, :, known], flipped[:, :, known])
