@@ -10,7 +10,7 @@ STAGE_VERSION = {
     "features": 4,
     "split": 2,
     "train": 5,
-    "score": 1,
+    "score": 2,
     "evaluate": 7,
     "compare": 2,
     "heatmap": 6,

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import mil
+from mil.bags import Bags
 from mil.errors import FormatError
 from mil.heads import build_head
 from mil.io.bags import read_bag
@@ -156,6 +157,25 @@ def test_a_trained_head_scores_a_bag(folder, bags):
     np.testing.assert_allclose(score.attention.sum(), 1, atol=1e-6)
     np.testing.assert_array_equal(score.coords, bag.coords)
     assert score.selected is None
+    assert score.effect is None
+
+
+def test_a_trained_head_gives_the_evidence_of_each_tile(folder, bags):
+    head = mil.load_head(str(folder))
+    bag = mil.read_bag(bags[1])
+    score = mil.score_bag(head, bag, evidence=True)
+    tiles = mil.collate([bag]).features
+
+    def log_odds(chosen):
+        with torch.inference_mode():
+            logits = head.module(Bags(chosen, torch.tensor([0, len(chosen)]))).logits[0]
+        return float(logits[1] - logits[0])
+
+    alone = [log_odds(tile[None]) for tile in tiles]
+    np.testing.assert_allclose(score.alone, alone, rtol=1e-4, atol=1e-5)
+    numbers = torch.arange(len(tiles))
+    effect = [log_odds(tiles) - log_odds(tiles[numbers != tile]) for tile in numbers]
+    np.testing.assert_allclose(score.effect, effect, rtol=1e-3, atol=1e-5)
 
 
 def test_a_bag_of_another_length_is_refused(folder, tmp_path):

@@ -1,7 +1,7 @@
 """Features, bags and heads from Python."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +14,15 @@ from mil.bags import Bags, join
 from mil.config import DEFAULT_ENCODER, FeaturesConfig, encoder_name, load_encoder
 from mil.features.stage import Target, run
 from mil.io.bags import Bag, read_bag
+from mil.io.scores import HeadScores
 from mil.trained import Trained
 from mil.trained.compatibility import check_compatible, check_usable
+from mil.trained.evidence import evidence_of, remover_of
 from mil.trained.folder import load_trained
-from mil.trained.forward import apply
+from mil.trained.forward import apply, tensors_of
+from mil.trained.tile_maps import MapKind, tile_map
+
+EVIDENCE: tuple[MapKind, MapKind] = ("alone", "effect")
 
 
 def extract_features(
@@ -112,12 +117,17 @@ class SlideScore(NamedTuple):
             the bag has no coordinates.
         selected: Tiles that the prediction is made from, for heads that select tiles;
             else None.
+        alone: Evidence of each valid tile, were the bag this tile alone, for the class
+            of interest (log-odds) or the prediction itself; None: not asked for.
+        effect: Evidence that the bag loses without the tile, on the same scale.
     """
 
     predictions: dict[str, float]
     attention: Float[np.ndarray, " tiles"]
     coords: Int[np.ndarray, "tiles 2"] | None
     selected: Bool[np.ndarray, " tiles"] | None
+    alone: Float[np.ndarray, " tiles"] | None = None
+    effect: Float[np.ndarray, " tiles"] | None = None
 
 
 def load_head(folder: Path | str) -> TrainedHead:
@@ -134,12 +144,13 @@ def load_head(folder: Path | str) -> TrainedHead:
     return TrainedHead(module, settings)
 
 
-def score_bag(head: TrainedHead, bag: Bag) -> SlideScore:
+def score_bag(head: TrainedHead, bag: Bag, *, evidence: bool = False) -> SlideScore:
     """Apply a trained head to the bag of a slide.
 
     Args:
         head: The head, from `load_head`.
         bag: Bag of the same encoder, weights and tiling that the head was trained on.
+        evidence: Whether to compute the evidence of each tile.
 
     Returns:
         Calibrated predictions, and the attention of each valid tile.
@@ -155,9 +166,24 @@ def score_bag(head: TrainedHead, bag: Bag) -> SlideScore:
     # The calibration on validation slides is applied here, as in predictions.csv.
     result = apply(head.module, head.settings, bag)
     columns = head.settings.task.columns
+    alone = effect = None
+    if evidence:
+        _, of_tiles = evidence_of(head.module, remover_of(head.module), tensors_of(bag))
+        scores = replace(result, evidence=of_tiles)
+        alone, effect = (_values(kind, head.settings, scores) for kind in EVIDENCE)
     return SlideScore(
         predictions=dict(zip(columns, result.predictions.tolist(), strict=True)),
         attention=result.attention,
         coords=None if bag.coords is None else bag.coords[bag.valid],
         selected=None if result.selection is None else result.selection.selected,
+        alone=alone,
+        effect=effect,
     )
+
+
+def _values(
+    kind: MapKind, settings: Trained, scores: HeadScores
+) -> Float[np.ndarray, " tiles"] | None:
+    """Values of a map of the tiles, for the column of interest."""
+    of_tiles = tile_map(kind, [settings], [scores])
+    return None if of_tiles is None else of_tiles.values

@@ -6,7 +6,7 @@ compares the classes sets `for_classes = True`, and is trained for classificatio
 Other packages add heads by entry points, see docs/how-to/own-head.md.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import EntryPoint
@@ -19,6 +19,7 @@ from mil.bags import Bags, Graph, HeadOutput
 from mil.config import Section, check_head, checked, head_names
 from mil.config.recipes import package_of
 from mil.errors import ConfigError, MilError, brief
+from mil.heads._removals import KEPT_BYTES, BothEnds, MeanRemovals, Removals, Remover
 
 
 @runtime_checkable
@@ -109,6 +110,31 @@ class Streams(Protocol):
         """
 
 
+@runtime_checkable
+class RemovesTiles(Protocol):
+    """Head that computes exactly, in one pass, its logits without any of a bag's tiles.
+
+    Heads that pool tiles by attention follow it by `mil.heads._stream.PoolsTiles`.
+    """
+
+    def remover(self, room: int = KEPT_BYTES) -> Remover:
+        """Function of one bag: its logits without some tiles, by the weights of now.
+
+        Args:
+            room: Bytes of rows of tiles that may be kept in memory.
+        """
+
+
+@runtime_checkable
+class HoldsChoices(Protocol):
+    """Head that ranks or selects tiles, and whose logits jump where the choice changes."""
+
+    def logits_held(
+        self, bags: Bags
+    ) -> Callable[[Float[Tensor, "tiles dim"]], Float[Tensor, "bags classes"]]:
+        """Logits as a function of the features, all choices as they are for these bags."""
+
+
 def head_module(name: str) -> Any:
     """Module of a head, with its `Config` and its `Head`.
 
@@ -181,8 +207,15 @@ def blamed(entry: EntryPoint | None) -> Iterator[None]:
 
 
 __all__ = [
+    "KEPT_BYTES",
+    "BothEnds",
     "FollowsSteps",
+    "HoldsChoices",
+    "MeanRemovals",
     "Part",
+    "Removals",
+    "Remover",
+    "RemovesTiles",
     "SelectsTiles",
     "Streams",
     "TwoStage",

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from mil.bags import Bags, HeadOutput, Instances, per_bag
 from mil.config import Section
 from mil.heads._dropout import Dropout
-from mil.heads._gated import GatedScores, Trunk, default_hidden, reduce_and_pool, run_trunk
+from mil.heads._gated import (
+    GatedScores,
+    Trunk,
+    default_hidden,
+    reduce_and_pool,
+    reduce_and_score,
+    run_trunk,
+)
 from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
 from mil.heads._stream import PoolsTiles
@@ -124,6 +131,10 @@ class ClamHead(PoolsTiles):
     def pool(self, bags: Bags) -> Pooling:
         """Rows [bags, branches, hidden] and scores [tiles, branches]."""
         return reduce_and_pool(self.reduce, self.attention, bags)
+
+    def each_tile(self, features: Tensor) -> Pooling:
+        """See `PoolsTiles`."""
+        return reduce_and_score(self.reduce, self.attention, features)
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag, and judge its extreme tiles."""

@@ -108,6 +108,14 @@ def reduce_and_pool(
     return run_trunk(reduce, attention, bags, mask).pooling
 
 
+def reduce_and_score(
+    reduce: nn.Sequential, attention: GatedScores, features: Float[Tensor, "tiles dim"]
+) -> Pooling:
+    """Rows [tiles, 1, hidden], for all branches, and scores of tiles that are each a bag."""
+    hidden = reduce(features)
+    return Pooling(at_least_float32(hidden)[:, None], attention(hidden))
+
+
 def run_trunk(
     reduce: nn.Sequential, attention: GatedScores, bags: Bags, mask: Mask | None = None
 ) -> Trunk:

@@ -7,6 +7,7 @@ https://arxiv.org/abs/1805.02867, eqs. 4 and 5).
 """
 
 from abc import ABC, abstractmethod
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, join
 from mil.heads._pooling import Pooling
+from mil.heads._removals import KEPT_BYTES, PooledRemovals, Remover
 
 
 class PooledPart(NamedTuple):
@@ -44,8 +46,8 @@ class ColumnMaxima(NamedTuple):
 class PoolsTiles(nn.Module, ABC):
     """Head that pools tiles independently and predicts from the pooled rows.
 
-    A subclass defines `pool` and `predict`; `forward` and `mil.heads.Streams` follow
-    from them. Branches are columns of its scores.
+    A subclass defines `pool` and `predict`; `forward`, `mil.heads.Streams` and
+    `mil.heads.RemovesTiles` follow from them. Branches are columns of its scores.
     """
 
     @abstractmethod
@@ -57,6 +59,31 @@ class PoolsTiles(nn.Module, ABC):
         self, pooled: Float[Tensor, "bags branches hidden"], scores: Float[Tensor, "tiles branches"]
     ) -> HeadOutput:
         """Output that belongs to pooled rows."""
+
+    def each_tile(self, features: Float[Tensor, "tiles dim"]) -> Pooling:
+        """Rows and scores of tiles, each a bag of its own.
+
+        A subclass whose branches share the tiles' rows may give one for all of them:
+        rows [tiles, 1, hidden].
+        """
+        offsets = torch.arange(len(features) + 1, device=features.device)
+        return self.pool(Bags(features, offsets))
+
+    def mixing(self) -> Float[Tensor, "mixed branches"] | None:
+        """Weights of the branches' rows in the rows that logits come from, float64.
+
+        None: they are those of the branches.
+        """
+        return None
+
+    def logits_of(self, rows: Float[Tensor, "bags mixed hidden"]) -> Float[Tensor, "bags classes"]:
+        """Logits that belong to pooled rows, mixed as `mixing` states."""
+        return self.predict(rows, rows.new_zeros(len(rows), rows.shape[1])).logits
+
+    def remover(self, room: int = KEPT_BYTES) -> Remover:
+        """See `mil.heads.RemovesTiles`."""
+        exact = deepcopy(self).double()
+        return lambda bags: PooledRemovals(self, exact, bags, room)
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag."""

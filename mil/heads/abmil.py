@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mil.bags import Bags, HeadOutput
 from mil.config import Section
 from mil.heads._dropout import Dropout
-from mil.heads._gated import GatedAttention, default_hidden, reduce_and_pool
+from mil.heads._gated import GatedAttention, default_hidden, reduce_and_pool, reduce_and_score
 from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
 from mil.heads._stream import PoolsTiles
@@ -49,6 +49,10 @@ class Head(PoolsTiles):
     def pool(self, bags: Bags) -> Pooling:
         """Rows [bags, 1, hidden] and scores [tiles, 1]."""
         return reduce_and_pool(self.reduce, self.attention, bags)
+
+    def each_tile(self, features: Tensor) -> Pooling:
+        """See `PoolsTiles`."""
+        return reduce_and_score(self.reduce, self.attention, features)
 
     def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """Classify each bag's row."""

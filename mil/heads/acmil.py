@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput
 from mil.heads._dropout import Dropout
-from mil.heads._gated import GatedAttention, default_hidden, reduce_and_pool
+from mil.heads._gated import GatedAttention, default_hidden, reduce_and_pool, reduce_and_score
 from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
 from mil.heads._stkim import StkimConfig, mask_top
@@ -65,6 +65,19 @@ class Head(PoolsTiles):
             max_share=config.mask_most,
         )
         return reduce_and_pool(self.reduce, self.attention, bags, mask)
+
+    def each_tile(self, features: Tensor) -> Pooling:
+        """See `PoolsTiles`."""
+        return reduce_and_score(self.reduce, self.attention, features)
+
+    def mixing(self) -> Tensor:
+        """The mean of the branches' rows."""
+        branches = len(self.branch_classify)
+        return torch.full((1, branches), 1 / branches, dtype=torch.float64)
+
+    def logits_of(self, rows: Tensor) -> Tensor:
+        """See `PoolsTiles`."""
+        return self.classify(rows[:, 0])
 
     def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """Classify each branch's row, and their mean."""

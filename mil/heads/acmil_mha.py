@@ -72,6 +72,24 @@ class Head(PoolsTiles):
             scores.append(branch_scores)
         return Pooling(torch.cat(rows, 1), torch.cat(scores, 1))
 
+    def each_tile(self, features: Tensor) -> Pooling:
+        """See `PoolsTiles`."""
+        hidden = self.reduce(features)
+        pairs = zip(self.attention, self.queries, strict=True)
+        scores = [attention(query, hidden) for attention, query in pairs]
+        return Pooling(hidden[:, None], torch.cat(scores, 1))
+
+    def mixing(self) -> Tensor:
+        """The mean of the branches' rows, for each attention head."""
+        heads = torch.eye(self.config.heads, dtype=torch.float64)
+        branches = len(self.attention)
+        return heads.repeat(1, branches) / branches
+
+    def logits_of(self, rows: Tensor) -> Tensor:
+        """See `PoolsTiles`."""
+        logits: Tensor = self.classify(self.values(rows))
+        return logits
+
     def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """Classify each branch's row, and the bag."""
         rows = pooled.unflatten(1, (len(self.attention), -1))

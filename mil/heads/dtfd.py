@@ -10,6 +10,7 @@ does the same, except for two things: the recipe's `clip_norm` (the published 5)
 for all gradients together, not for each module, and weight decay is AdamW's.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal
 
@@ -86,6 +87,24 @@ class Head(nn.Module):
         logits = self._classify_rows(rows.detach(), len(bags.offsets) - 1)
         branch_logits = self.pseudo_classify(pooled).unflatten(0, (-1, self.pseudo_bags))
         return HeadOutput(logits, scores, branch_logits)
+
+    @torch.no_grad()
+    def logits_held(self, bags: Bags) -> Callable[[Tensor], Tensor]:
+        """Logits of each bag by the tiles that tier 2 sees now, or the pseudo-bags of now."""
+        count = len(bags.offsets) - 1
+        drawn, offsets = self._split(bags.offsets)
+        distilled = drawn
+        if self.distill != "attended":
+            hidden = self.reduce(bags.features)[drawn]
+            distilled = drawn[self._distilled(self.tile_attention(hidden), hidden, offsets)]
+
+        def logits(features: Tensor) -> Tensor:
+            rows = self.reduce(features[distilled])
+            if self.distill == "attended":
+                rows = attn_pool(self.tile_attention(rows), rows, offsets)[:, 0]
+            return self._classify_rows(rows, count)
+
+        return logits
 
     def _split(
         self, offsets: Int[Tensor, " bags_plus_1"]

@@ -7,7 +7,7 @@ only bags have labels, graph attention is inside the head, the selection is
 differentiable. Without layers, and with all tiles selected, it is ABMIL.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -122,6 +122,19 @@ class Head(nn.Module):
             pooled = pool_selected(scores, hidden, bags.offsets, selected)
             rows.append(pooled.mean(1))
         return self.classify(torch.stack(rows))
+
+    @torch.no_grad()
+    def logits_held(self, bags: Bags) -> Callable[[Tensor], Tensor]:
+        """Logits of each bag by the tiles that are selected now, with the graph of now."""
+        if bags.graph is None:
+            graph = graph_of_bags(self.config, bags, self.centre, self.build_graph, self.training)
+            bags = bags._replace(graph=graph)
+        selected = self(bags).selected
+
+        def logits(features: Tensor) -> Tensor:
+            return self.answers(bags._replace(features=features), [selected])[0]
+
+        return logits
 
     def _scored(self, bags: Bags) -> tuple[Tensor, Tensor]:
         """Tiles after the graph layers [tiles, hidden], and scores [tiles, branches]."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, per_bag
+from mil.heads._removals import KEPT_BYTES, MaxRemovals, Remover
 from mil.heads._stream import ColumnMaxima
 from mil.heads._tile_classifier import TileClassifierConfig, tile_classifier
 
@@ -32,6 +33,10 @@ class Head(nn.Module):
         """See `mil.heads.Streams`."""
         tiles: Tensor = self.classify(features)
         return ColumnMaxima(tiles.amax(0)), tiles
+
+    def remover(self, room: int = KEPT_BYTES) -> Remover:
+        """See `mil.heads.RemovesTiles`."""
+        return lambda bags: MaxRemovals(self.classify(bags.features))
 
     def conclude(self, part: ColumnMaxima, scores: Tensor) -> HeadOutput:
         """See `mil.heads.Streams`."""

@@ -30,6 +30,11 @@ class Head(PoolsTiles):
         logits = torch.stack([rows.mean(0) for rows in per_bag(tiles, bags.offsets)])
         return Pooling(logits[:, None], tiles.new_zeros(tiles.shape[0], 1))
 
+    def each_tile(self, features: Tensor) -> Pooling:
+        """See `PoolsTiles`."""
+        tiles = at_least_float32(self.classify(features))
+        return Pooling(tiles[:, None], tiles.new_zeros(len(tiles), 1))
+
     def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """The pooled logits unchanged."""
         return HeadOutput(pooled[:, 0], scores)

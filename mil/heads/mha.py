@@ -33,6 +33,11 @@ class Head(PoolsTiles):
         hidden = self.reduce(bags.features)  # [tiles, hidden]
         return pool_by(self.attention(self.query[0], hidden), hidden, bags.offsets)
 
+    def each_tile(self, features: Tensor) -> Pooling:
+        """See `PoolsTiles`."""
+        hidden = self.reduce(features)
+        return Pooling(hidden[:, None], self.attention(self.query[0], hidden))
+
     def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """Classify the row that the attention heads make together."""
         logits = self.classify(self.values(pooled))

@@ -72,6 +72,11 @@ class Network(PoolsTiles):
         scores = at_least_float32(self.attention(hidden))
         return pool_by(scores, hidden, bags.offsets)
 
+    def each_tile(self, features: Tensor) -> Pooling:
+        """See `PoolsTiles`."""
+        hidden = self.reduce(features)
+        return Pooling(at_least_float32(hidden)[:, None], at_least_float32(self.attention(hidden)))
+
     def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """Classify each bag's row, which is also its `embedding`."""
         rows = pooled[:, 0]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 import h5py
@@ -39,9 +39,20 @@ SUM_TOLERANCE = 1e-3
 
 
 # Kinds of map of a slide's tiles.
-MAP_KINDS = ("attention", "alone", "effect")
+MAP_KINDS: tuple[Literal["attention", "alone", "effect"], ...] = ("attention", "alone", "effect")
 # Shares of the tiles that are removed for patch flipping, rising on a log axis.
 FLIP_SHARES = (0.0, *(10 ** (exponent / 8) for exponent in range(-24, 0)), 0.9, 0.95, 0.99)
+
+
+def tiles_left(tiles: int) -> Int[np.ndarray, " shares"]:
+    """Number of tiles that patch flipping leaves of a bag, for each of `FLIP_SHARES`.
+
+    The number removed is the share of the tiles, rounded up: of small bags several shares
+    are one number. 0: no tile would be left.
+    """
+    # 0.1 * 30 is a little over 3, and must not become 4.
+    removed = np.ceil(np.array(FLIP_SHARES) * tiles - 1e-9)
+    return (tiles - np.minimum(removed, tiles)).astype(np.int64)
 
 
 class Outputs(NamedTuple):
@@ -212,6 +223,8 @@ _DATASETS = {
 }
 # fmt: on
 _NEEDED = ("logits", "predictions", "attention")
+# Lengths of axes that are the same in every file.
+_LENGTHS = {"one": 1, "kind": len(MAP_KINDS), "order": 2, "share": len(FLIP_SHARES)}
 # Datasets with a row for each tile, which are read only where they are asked for.
 _EVIDENCE = ("alone", "effect", "removed_tiles", "removed_effect", "completeness_error")
 
@@ -251,6 +264,8 @@ def write_scores(path: Path, scores: BagScores, *, made_from: str = "") -> None:
         for name, dataset in _DATASETS.items():
             if name in arrays:
                 file[name].attrs.update(dataset._asdict())
+        if "flipped_logits" in arrays:
+            file["flipped_logits"].attrs.update(kinds=MAP_KINDS, shares=FLIP_SHARES)
 
 
 def _rows(scores: HeadScores) -> dict[str, np.ndarray | None]:
@@ -392,16 +407,16 @@ def _arrays(file: h5py.File, path: Path, left_out: Sequence[str]) -> dict[str, n
 
 def _check_sizes(arrays: dict[str, np.ndarray], heads: int, path: Path) -> None:
     """Refuse datasets that differ in the length of an axis, such as `tile`."""
-    lengths = {"head": heads}
+    lengths = {"head": heads, **_LENGTHS}
     for name in _NEEDED:
         if name not in arrays:
             raise _damaged(path, f"it has no {name}")
     for name, array in arrays.items():
         for axis, length in zip(_DATASETS[name].axes.split(), array.shape, strict=True):
             if lengths.setdefault(axis, length) != length:
-                raise _damaged(
-                    path, f"{name} has {length} rows along {axis}, others {lengths[axis]}"
-                )
+                usual = lengths[axis]
+                where = "not" if axis in _LENGTHS else "others"
+                raise _damaged(path, f"{name} has {length} rows along {axis}, {where} {usual}")
 
 
 def _check_values(arrays: dict[str, np.ndarray], path: Path) -> None:
@@ -413,6 +428,38 @@ def _check_values(arrays: dict[str, np.ndarray], path: Path) -> None:
     sums = attention.sum(1)
     if (attention < 0).any() or (np.abs(sums - 1) > SUM_TOLERANCE).any():
         raise _damaged(path, "its attention is no share of 1")
+    _check_evidence(arrays, path)
+    # NaN: no tile would be left, but all outputs of a share are known, or none.
+    flipped = arrays.get("flipped_logits")
+    if flipped is not None and not _whole_or_absent(flipped.reshape(-1, flipped.shape[-1])):
+        raise _damaged(path, "flipped_logits holds values that are not numbers")
+
+
+def _check_evidence(arrays: dict[str, np.ndarray], path: Path) -> None:
+    """Refuse evidence that is there in part."""
+    for one, other in (("alone", "effect"), ("removed_tiles", "removed_effect")):
+        if (one in arrays) != (other in arrays):
+            names = (one, other) if one in arrays else (other, one)
+            raise _damaged(path, f"it has {names[0]}, but no {names[1]}")
+    for name in _EVIDENCE:
+        if name in arrays and not _whole_or_absent(arrays[name]):
+            raise _damaged(path, f"{name} holds values that are not numbers")
+    removed = arrays.get("removed_tiles")
+    if removed is not None:
+        known = removed[~np.isnan(removed)]
+        tiles = arrays["attention"].shape[1]
+        if ((known < 0) | (known >= tiles) | (known != np.floor(known))).any():
+            raise _damaged(path, f"removed_tiles are not numbers of its {tiles} tiles")
+    error = arrays.get("completeness_error")
+    if error is not None and (error < 0).any():
+        raise _damaged(path, "its completeness_error is negative")
+
+
+def _whole_or_absent(rows: np.ndarray) -> bool:
+    """Whether each row along the first axis is finite, or all NaN."""
+    flat = rows.reshape(len(rows), -1)
+    known = np.isfinite(flat).all(1)
+    return bool((known | np.isnan(flat).all(1)).all())
 
 
 def _of_head(arrays: dict[str, np.ndarray], number: int) -> HeadScores:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -24,6 +24,7 @@ from mil.predict.running import Running
 from mil.progress import progress
 from mil.tile.stage import ignore
 from mil.tile.stage import run as tile
+from mil.trained.evidence import evidence_of, remover_of
 from mil.trained.forward import forward, tensors_of
 
 
@@ -144,6 +145,7 @@ def _predict(
         )
     scores = _scores(bag, embedded, ensemble)
     if settings.heatmaps_dir:
+        scores = _with_evidence(scores, bag, embedded, ensemble)
         _draw(bag, scores, tiles_path, ensemble, settings.heatmaps_dir, settings)
     return SlidePrediction(
         name,
@@ -161,6 +163,20 @@ def _scores(bag: Bag, embedded: _EmbeddedSlide, ensemble: Ensemble) -> list[Head
         return embedded.running.conclude()
     tensors = tensors_of(bag)
     return [forward(head, trained, tensors) for head, trained in ensemble.models]
+
+
+def _with_evidence(
+    scores: Sequence[HeadScores], bag: Bag, embedded: _EmbeddedSlide, ensemble: Ensemble
+) -> list[HeadScores]:
+    """Add the evidence of each tile; not where no features were kept."""
+    if embedded.features is None:
+        return list(scores)
+    tensors = tensors_of(bag)
+    complete = []
+    for (head, _), of_head in zip(ensemble.models, scores, strict=True):
+        _, evidence = evidence_of(head, remover_of(head), tensors)
+        complete.append(replace(of_head, evidence=evidence))
+    return complete
 
 
 def _embed(

@@ -12,7 +12,7 @@ from torch import nn
 
 from mil.bags import Bags
 from mil.errors import DatasetError, FormatError
-from mil.heads import SelectsTiles
+from mil.heads import Remover, SelectsTiles
 from mil.io.atomic import check_not_inputs
 from mil.io.bags import Bag
 from mil.io.bags.fingerprint import bag_digest
@@ -32,8 +32,10 @@ from mil.io.scores import (
 )
 from mil.io.tables import read_dataset
 from mil.io.tables.parts import WHOLE, Part
+from mil.score.flipping import flipped_logits
 from mil.score.selection import with_other_selections
 from mil.trained.compatibility import check_compatible, check_usable
+from mil.trained.evidence import evidence_of, remover_of
 from mil.trained.folder import load_heads
 from mil.trained.forward import forward, tensors_of
 from mil.trained.record import FILES, RECORD, Trained
@@ -56,6 +58,8 @@ class _LoadedHead(NamedTuple):
     trained: Trained
     head: nn.Module
     last: nn.Module | None
+    # None: the head cannot remove tiles.
+    remover: Remover | None
 
 
 def run(
@@ -198,7 +202,7 @@ def _load(folders: Sequence[Path]) -> list[_LoadedHead]:
     loaded = []
     for folder, (head, trained), head_of_last in zip(folders, kept, last, strict=True):
         files = _files(folder, with_last=head_of_last is not None)
-        loaded.append(_LoadedHead(files, trained, head, head_of_last))
+        loaded.append(_LoadedHead(files, trained, head, head_of_last, remover_of(head)))
     return loaded
 
 
@@ -226,9 +230,7 @@ def _score(heads: Sequence[_LoadedHead], job: ScoreJob, made_from: str) -> str:
             check_compatible(head.trained, bag, job.bags[0])
         # One copy in memory, which all heads share.
         tensors = tensors_of(bag)
-        scores = tuple(_score_by(head, tensors) for head in heads)
-        for head, head_scores in zip(heads, scores, strict=True):
-            _check_numbers(head.trained, head_scores, job.bags[0])
+        scores = tuple(_score_by(head, tensors, job.bags[0]) for head in heads)
         line = f"{name}: {len(tensors.features)} tiles by {len(heads)} heads"
     else:
         scores = ()
@@ -248,15 +250,6 @@ def _score(heads: Sequence[_LoadedHead], job: ScoreJob, made_from: str) -> str:
     return line
 
 
-def _check_numbers(trained: Trained, scores: HeadScores, bag: Path) -> None:
-    """Refuse scores that overflowed: weights and features may be finite all the same."""
-    if not (np.isfinite(scores.predictions).all() and np.isfinite(scores.attention).all()):
-        raise FormatError(
-            f"{bag}: {trained.recipe_name} seed {trained.seed} fold {trained.fold} predicts no "
-            "number for it, since its training diverged; train it again, with a lower train.lr"
-        )
-
-
 def _read(job: ScoreJob) -> tuple[Bag, list[str]]:
     """The bag, and the slides that it is of."""
     parts = read_each(job.bags)
@@ -264,13 +257,34 @@ def _read(job: ScoreJob) -> tuple[Bag, list[str]]:
     return concatenate_bags(parts, name), [part.slide for part in parts]
 
 
-def _score_by(head: _LoadedHead, bags: Bags) -> HeadScores:
+def _score_by(head: _LoadedHead, bags: Bags, path: Path) -> HeadScores:
     scores = forward(head.head, head.trained, bags)
+    # Weights and features may be finite, and the predictions overflow all the same.
+    _check_finite(head.trained, path, scores.predictions, scores.attention)
     if isinstance(head.head, SelectsTiles):
         scores = with_other_selections(head.head, head.trained, bags, scores)
+    scores = _with_evidence(head, bags, scores, path)
     if head.last is None:
         return scores
     # The calibration was fitted to the kept epoch.
     uncalibrated = head.trained.model_copy(update={"calibration": None})
     last = forward(head.last, uncalibrated, bags)
     return replace(scores, last=Outputs(last.logits, last.predictions))
+
+
+def _with_evidence(head: _LoadedHead, bags: Bags, scores: HeadScores, path: Path) -> HeadScores:
+    """Add the evidence of each tile, and patch flipping by it."""
+    removals, evidence = evidence_of(head.head, head.remover, bags)
+    _check_finite(head.trained, path, evidence.alone, evidence.effect)
+    flipped = flipped_logits(removals, head.trained, replace(scores, evidence=evidence))
+    _check_finite(head.trained, path, flipped[~np.isnan(flipped)])
+    return replace(scores, evidence=evidence, flipped_logits=flipped)
+
+
+def _check_finite(trained: Trained, bag: Path, *values: np.ndarray) -> None:
+    """Refuse scores that overflowed."""
+    if not all(np.isfinite(numbers).all() for numbers in values):
+        raise FormatError(
+            f"{bag}: {trained.recipe_name} seed {trained.seed} fold {trained.fold} predicts no "
+            "number for it, since its training diverged; train it again, with a lower train.lr"
+        )

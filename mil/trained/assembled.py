@@ -14,7 +14,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mil.bags import Bags, Graph, HeadOutput, join_graphs, log_attention, per_bag
-from mil.heads import Part, SelectsTiles, Streams, UsesGraph
+from mil.heads import (
+    KEPT_BYTES,
+    MeanRemovals,
+    Part,
+    Removals,
+    Remover,
+    RemovesTiles,
+    SelectsTiles,
+    Streams,
+    UsesGraph,
+)
 from mil.trained.scaling import FeatureScaling, equal_scalings
 
 
@@ -33,10 +43,10 @@ class Assembled(nn.Module):
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Average of the members' outputs for each bag."""
-        outputs = [member(bags) for member, bags in self._members_and_bags(bags)]
+        outputs = [member(bags) for member, bags in self.members_and_bags(bags)]
         return average_outputs(outputs, bags.offsets)
 
-    def _members_and_bags(self, bags: Bags) -> Iterable[tuple[nn.Module, Bags]]:
+    def members_and_bags(self, bags: Bags) -> Iterable[tuple[nn.Module, Bags]]:
         """Each member with the bags as it takes them."""
         graphs: dict[int, Graph | None] = {}
         for number, member in enumerate(self.members):
@@ -45,7 +55,7 @@ class Assembled(nn.Module):
                 # Restarts build the same graph, which takes longer than the member.
                 source = self._graph_source(number)
                 if source not in graphs:
-                    graphs[source] = _build_graph(member, own)
+                    graphs[source] = bag_graph(member, own)
                 own = own._replace(graph=graphs[source])
             yield member, own
 
@@ -81,7 +91,7 @@ class SelectingAssembled(Assembled):
     ) -> Float[Tensor, "selections bags classes"]:
         """Mean of the members' logits when all of them use the same selection."""
         logits = []
-        for member, own in self._members_and_bags(bags):
+        for member, own in self.members_and_bags(bags):
             assert isinstance(member, SelectsTiles)
             logits.append(member.answers(own, selections))
         return torch.stack(logits).mean(0)
@@ -124,8 +134,25 @@ class StreamingAssembled(Assembled):
         return average_outputs(outputs, torch.tensor([0, len(scores)], device=scores.device))
 
 
+class RemovingAssembled(StreamingAssembled):
+    """Members that stream, and that remove tiles: `mil.heads.RemovesTiles`."""
+
+    def remover(self, room: int = KEPT_BYTES) -> Remover:
+        """Means of the members' logits without some tiles."""
+        removers = []
+        for member in self.members:
+            assert isinstance(member, RemovesTiles)
+            removers.append(member.remover(room // len(self.members)))
+
+        def removals(bags: Bags) -> Removals:
+            members = zip(removers, self.members_and_bags(bags), strict=True)
+            return MeanRemovals([remover(own) for remover, (_, own) in members])
+
+        return removals
+
+
 def assemble(members: Sequence[nn.Module], scalings: Sequence[FeatureScaling] = ()) -> Assembled:
-    """One head of several, which streams or selects tiles if all of them do.
+    """One head of several, which streams, removes or selects tiles if all of them do.
 
     Args:
         members: Heads of one recipe.
@@ -133,6 +160,8 @@ def assemble(members: Sequence[nn.Module], scalings: Sequence[FeatureScaling] = 
     """
     if all(isinstance(member, SelectsTiles) for member in members):
         return SelectingAssembled(members, scalings)
+    if all(isinstance(member, Streams) and isinstance(member, RemovesTiles) for member in members):
+        return RemovingAssembled(members, scalings)
     if all(isinstance(member, Streams) for member in members):
         return StreamingAssembled(members, scalings)
     return Assembled(members, scalings)
@@ -184,7 +213,7 @@ def _average_scores(outputs: Sequence[HeadOutput], offsets: Tensor) -> Tensor:
     return torch.cat(scores, 1)
 
 
-def _build_graph(head: UsesGraph, bags: Bags) -> Graph | None:
+def bag_graph(head: UsesGraph, bags: Bags) -> Graph | None:
     """Graph that a head builds of the bags; None if it builds none of one of them."""
     features = per_bag(bags.features, bags.offsets)
     coords: Sequence[Tensor | None] = [None] * len(features)

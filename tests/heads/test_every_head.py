@@ -1,12 +1,13 @@
 """A new head is tested here by existing."""
 
+import numpy as np
 import pytest
 import torch
 
-from mil.bags import Bags, join
+from mil.bags import Bags, join, per_bag
 from mil.config import config_path, load_recipe
 from mil.errors import ConfigError
-from mil.heads import FollowsSteps, TwoStage, UsesGraph, build_head, head_names
+from mil.heads import FollowsSteps, RemovesTiles, TwoStage, UsesGraph, build_head, head_names
 from mil.losses import total_loss
 from mil.statistics.discrimination import auroc
 from tests.synthetic import planted_bags
@@ -127,3 +128,17 @@ def test_every_recipe_learns_to_find_one_planted_tile(recipe):
     # With context a head learns these hundred bags by heart sooner.
     least = 0.85 if settings.name == "mixed_abmil" else 0.97
     assert auroc(truth.numpy(), logits[:, 1] - logits[:, 0]) >= least
+    if isinstance(head, RemovesTiles):
+        assert_planted_tile_is_first(head, fresh, truth, logits)
+
+
+@torch.inference_mode()
+def assert_planted_tile_is_first(head, bags, labels, logits):
+    """In bags that the head calls positive, the tile that makes them so has the largest effect."""
+    called = (labels == 1).numpy() & (logits[:, 1] > logits[:, 0])
+    first = []
+    for bag in np.flatnonzero(called):
+        features = per_bag(bags.features, bags.offsets)[bag]
+        effect = head.remover()(join([features])).effect()
+        first.append(int((effect[:, 1] - effect[:, 0]).argmax()) == int(features[:, 0].argmax()))
+    assert np.mean(first) >= 0.95

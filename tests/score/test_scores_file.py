@@ -119,6 +119,65 @@ def test_evidence_comes_back_where_it_is_asked_for(tmp_path):
     assert read_scores(tmp_path / "s1.h5").scores[0].evidence is None
 
 
+ESTIMATED = {
+    "alone": numbers(TILES, 2),
+    "effect": numbers(TILES, 2),
+    "removed_tiles": np.array([1, TILES - 1]),
+    "removed_effect": numbers(2, 2),
+    "completeness_error": 0.25,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "message"),
+    [
+        ("alone", (0, 3, 1), np.nan, "alone holds values that are not numbers"),
+        ("effect", (0, 0, 0), np.inf, "effect holds values that are not numbers"),
+        ("removed_effect", (0, 1, 0), np.nan, "removed_effect holds values that are not"),
+        ("removed_tiles", (0, 1), TILES, "removed_tiles are not numbers of its 7 tiles"),
+        ("removed_tiles", (0, 0), -1, "removed_tiles are not numbers of its 7 tiles"),
+        ("removed_tiles", (0, 0), 0.5, "removed_tiles are not numbers of its 7 tiles"),
+        ("completeness_error", (0, 0), -1, "its completeness_error is negative"),
+        ("completeness_error", (0, 0), np.inf, "completeness_error holds values that are not"),
+        ("flipped_logits", (0, 1, 0, 3, 1), np.nan, "flipped_logits holds values that are not"),
+        ("flipped_logits", (0, 2, 1, 9, 0), np.inf, "flipped_logits holds values that are not"),
+    ],
+)
+def test_evidence_that_cannot_be_is_one_line(tmp_path, name, place, value, message):
+    flipped = numbers(3, 2, len(FLIP_SHARES), 2)
+    head = of_a_head(evidence=TileEvidence(**ESTIMATED), flipped_logits=flipped)
+    write_scores(tmp_path / "s1.h5", of_a_bag(head))
+    with h5py.File(tmp_path / "s1.h5", "r+") as file:
+        del file.attrs["xxh3_64"]
+        file[name][place] = value
+    with one_line(FormatError, match=message):
+        read_scores(tmp_path / "s1.h5", evidence=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("alone", None, "it has effect, but no alone"),
+        ("removed_effect", None, "it has removed_tiles, but no removed_effect"),
+        ("effect", (1, TILES + 1, 2), "effect has 8 rows along tile, others 7"),
+        ("flipped_logits", (1, 3, 2, 5, 2), "flipped_logits has 5 rows along share, not 28"),
+        ("flipped_logits", (1, 1, 2, 28, 2), "flipped_logits has 1 rows along kind, not 3"),
+        ("completeness_error", (1, 2), "completeness_error has 2 rows along one, not 1"),
+    ],
+)
+def test_evidence_of_other_sizes_is_one_line(tmp_path, name, shape, message):
+    flipped = numbers(3, 2, len(FLIP_SHARES), 2)
+    head = of_a_head(evidence=TileEvidence(**ESTIMATED), flipped_logits=flipped)
+    write_scores(tmp_path / "s1.h5", of_a_bag(head))
+    with h5py.File(tmp_path / "s1.h5", "r+") as file:
+        del file.attrs["xxh3_64"]
+        del file[name]
+        if shape is not None:
+            file[name] = np.ones(shape, np.float32)
+    with one_line(FormatError, match=message):
+        read_scores(tmp_path / "s1.h5", evidence=True)
+
+
 def test_heads_without_branches_last_epoch_or_selection(tmp_path):
     plain = of_a_head(branch_logits=None, branch_attention=None, last=None, selection=None)
     write_scores(tmp_path / "s1.h5", of_a_bag(plain))
