@@ -9,7 +9,7 @@ from jaxtyping import Num
 from PIL import Image
 
 from mil.errors import FormatError, MilError
-from mil.heatmap.render import painted
+from mil.heatmap.grid import covered_means
 from mil.io.bags import BagHeader, BagPositions
 from mil.io.tiles import read_tiles
 
@@ -76,7 +76,11 @@ def positions_of(bag: BagPositions) -> Positions | None:
 
 
 def canvas_of(
-    bag: BagPositions, positions: Positions, tiles: Path | None, slide: Path | None
+    bag: BagPositions,
+    positions: Positions,
+    tiles: Path | None,
+    slide: Path | None,
+    scene: str = "",
 ) -> tuple[Canvas, str]:
     """Choose the canvas, and say why it is not the slide if that cannot be used.
 
@@ -85,6 +89,7 @@ def canvas_of(
         positions: Positions of its valid tiles.
         tiles: Tiles file, if the slide was tiled here.
         slide: Otherwise the slide file, if there is one.
+        scene: Name or number of the image that is the slide, in a file of several.
 
     Returns:
         The canvas, and an addition to the title; mostly empty.
@@ -93,7 +98,7 @@ def canvas_of(
         return tiled_slide(tiles, bag), ""
     if bag.positions() is not None and slide is not None:
         try:
-            return slide_itself(slide, bag, positions), ""
+            return slide_itself(slide, bag, positions, scene), ""
         # The slide is only the background: attention that was asked for is drawn
         # without it.
         except MilError as error:
@@ -145,7 +150,7 @@ def tiled_slide(tiles: Path, bag: BagHeader) -> Canvas:
     )
 
 
-def slide_itself(slide: Path, bag: BagPositions, positions: Positions) -> Canvas:
+def slide_itself(slide: Path, bag: BagPositions, positions: Positions, scene: str = "") -> Canvas:
     """An image of a slide that was not tiled here.
 
     Raises:
@@ -156,7 +161,7 @@ def slide_itself(slide: Path, bag: BagPositions, positions: Positions) -> Canvas
     from mil.io.slides import SlideReader, draw_overview
 
     # Any file may lie under the slide's name: attention must not be drawn on another slide.
-    with SlideReader(slide) as reader:
+    with SlideReader(slide, scene=scene) as reader:
         size = np.array(reader.size_px)
         size_of_bag = bag.width_level0_px or size[0], bag.height_level0_px or size[1]
         # Where a bag does not know the size of its slide, its tiles tell the least size.
@@ -188,7 +193,11 @@ def blank_canvas(bag: BagPositions, positions: Positions) -> Canvas:
     extent = np.maximum(last - first, (last - first).max() * SLIMMEST)
     scale = float(extent.max()) / LONGEST_PX
     white = Image.new("RGB", (round(extent[0] / scale), round(extent[1] / scale)), WHITE)
-    grey = np.full((len(corners), 3), GREY)
-    image = painted(white, (corners - first) / scale, side / scale, grey, opacity=1.0)
+    pixels = np.array(white)
+    starts = np.rint((corners - first) / scale).astype(np.int64)
+    ends = np.rint((corners - first + side) / scale).astype(np.int64)
+    covered = covered_means(starts, ends, np.zeros(len(corners)), white.size)
+    pixels[~np.isnan(covered)] = GREY
+    image = Image.fromarray(pixels)
     origin = int(first[0]), int(first[1])
     return Canvas(image, scale, origin, bag.origin_px, unit_um * scale, name="tiles of the bag")

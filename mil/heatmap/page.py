@@ -3,8 +3,9 @@
 Pillow draws it: matplotlib takes longer to import than a whole picture to draw.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,7 +14,6 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from mil.io.font import picture_font
-from mil.io.h5 import MADE_FROM
 
 DOTS_PER_INCH = 110
 POINTS_PER_INCH = 72
@@ -26,6 +26,8 @@ SHRINK_GAP = 2.0
 SQUARES = 3
 # Of zlib: half the time of the default 6, and files a tenth larger.
 COMPRESSION = 1
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 Point = tuple[float | int, float | int]  # pixels of the page
 Edges = tuple[float, float, float, float]
@@ -186,20 +188,20 @@ class Page:
             "black", (*corner, corner[0] + upright.width, corner[1] + upright.height), upright
         )
 
-    def save(self, path: Path, made_from: str = "") -> None:
+    def save(self, path: Path, about: Mapping[str, str] = NOTHING) -> None:
         """Write the page as a PNG.
 
         Args:
             path: File to write; its name may end otherwise.
-            made_from: Digest of what the picture depends on; see `mil.io.provenance`.
+            about: Texts that the file carries, by name.
         """
-        about = PngInfo()
-        if made_from:
-            about.add_text(MADE_FROM, made_from)
+        texts = PngInfo()
+        for name, text in about.items():
+            texts.add_text(name, text)
         self.image.save(
             path,
             format="png",
-            pnginfo=about,
+            pnginfo=texts,
             dpi=(DOTS_PER_INCH, DOTS_PER_INCH),
             compress_level=COMPRESSION,
         )
