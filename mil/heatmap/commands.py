@@ -21,6 +21,10 @@ class MapKind(StrEnum):
     EFFECT = "effect"
 
 
+def _kinds(chosen: list[MapKind] | None) -> tuple[Literal["attention", "alone", "effect"], ...]:
+    return tuple(kind.value for kind in chosen) if chosen else tuple(DEFAULTS.kinds)
+
+
 def heatmap(
     score: Annotated[
         Path | None, typer.Option(help="Score file of the slide, written by `mil score`.")
@@ -109,7 +113,7 @@ def heatmap(
     from mil.io.part_jobs import finish, run_jobs
     from mil.io.tables.parts import parse_part
 
-    kinds = tuple(one.value for one in kind) if kind else tuple(DEFAULTS.kinds)
+    kinds = _kinds(kind)
     if dataset and scores and bags and out_dir:
         folders = HeatmapFolders(scores, bags, out_dir, tiles, slides_dir)
         jobs = jobs_of_part(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 # Tiles of a regular grid begin at whole fractions of their side: with overlap a half, a
 # third or a quarter of it.
@@ -125,6 +125,21 @@ def cell_means(
 ) -> Float[np.ndarray, "rows columns"]:
     """Mean over the tiles that cover a cell; NaN where none does."""
     return covered_means(grid.first, grid.first + grid.span, values, grid.size)
+
+
+def spread(
+    cells: Shaped[np.ndarray, "rows columns *rest"],
+    x: Int[np.ndarray, " edges_x"],
+    y: Int[np.ndarray, " edges_y"],
+) -> Shaped[np.ndarray, "height width *rest"]:
+    """Cells as pixels.
+
+    Args:
+        cells: Content of the cells.
+        x: Edges of the columns, whole pixels, rising.
+        y: Edges of the rows.
+    """
+    return np.repeat(np.repeat(cells, np.diff(x), axis=1), np.diff(y), axis=0)
 
 
 def covered_means(

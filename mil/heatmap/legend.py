@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from textwrap import fill
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from mil.heatmap.page import DOTS_PER_INCH, Page, Panel, Place, pixels, points
-from mil.heatmap.scales import Shading, blended
+from mil.heatmap.scales import OPACITY, Shading
 
 # Letters of a title that fit the width of a picture, even if most are capitals.
 TITLE_LETTERS = 120
@@ -49,7 +50,7 @@ def draw_colour_bar(page: Page, shading: Shading, left_inches: float) -> None:
         x, page.height * (1 - BAR_BOTTOM - BAR_SHARE), BAR_INCHES, page.height * BAR_SHARE
     )
     # As they look on white, under the opacity that they are laid on tissue with.
-    page.bar(place, blended(np.full_like(shading.colours, 255), shading.colours))
+    page.bar(place, on_white(shading.colours))
     right = pixels(place.x + place.width)
     most = SIGNED_TICKS if shading.low < 0 else TICKS
     parts = most if place.height >= (most + 1) * LINE_INCHES else FEW_TICKS
@@ -79,3 +80,8 @@ def draw_scale_bar(page: Page, panel: Panel, image: Image.Image, um_per_px: floa
     page.line((x, y), (x + length / um_per_px * panel.scale, y), SCALE_BAR_POINTS)
     label = f"{length / 1000:g} mm" if length >= 1000 else f"{length} µm"
     page.write((x, y - 0.012 * (bottom - top)), label, SCALE_BAR_LABEL_POINTS, anchor="ls")
+
+
+def on_white(colours: UInt8[np.ndarray, "colours 3"]) -> UInt8[np.ndarray, "colours 3"]:
+    """Colours as they look on white, under the opacity of maps."""
+    return (255 + (colours.astype(float) - 255) * OPACITY / 255).round().astype(np.uint8)

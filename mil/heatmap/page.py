@@ -95,8 +95,9 @@ class Page:
         top = round((place.y + place.height / 2) * DOTS_PER_INCH - height / 2)
         enlarged = Image.Resampling.NEAREST if scale >= SQUARES else Image.Resampling.BILINEAR
         how = enlarged if scale > 1 else Image.Resampling.BICUBIC
-        shown = image.resize((width, height), how, reducing_gap=SHRINK_GAP)
-        self.image.paste(shown, (left, top))
+        if (width, height) != image.size:
+            image = image.resize((width, height), how, reducing_gap=SHRINK_GAP)
+        self.image.paste(image, (left, top))
         return Panel((left, top, left + width, top + height), scale)
 
     def outline(self, panel: Panel, rings: Rings, colour: str, line_points: float) -> None:

@@ -1,19 +1,22 @@
 """The pictures of a slide: one for each kind of map, and one of all branches."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
 from shapely import MultiPolygon
 
 from mil.heatmap.canvas import Canvas, Positions
-from mil.heatmap.grid import TileGrid, covered_means
+from mil.heatmap.colours import colours_of
+from mil.heatmap.grid import TileGrid, cell_means, covered_means, spread
 from mil.heatmap.maps import SlideMaps
-from mil.heatmap.page import NOTHING
-from mil.heatmap.render import draw, draw_grid, outlined, overlay, rings_of
-from mil.heatmap.scales import TITLES, Scale, shading_of
+from mil.heatmap.page import NOTHING, SHRINK_GAP
+from mil.heatmap.render import draw, draw_grid, outlined, overlay, panel_size, rings_of
+from mil.heatmap.scales import OPACITY, TITLES, Scale, Shading, shading_of
 from mil.io.atomic import atomic_path
 from mil.statistics.attention import almost_uniform, entropy_share, ranks_note
 from mil.trained.tile_maps import MapKind, TileMap
@@ -21,18 +24,8 @@ from mil.trained.tile_maps import MapKind, TileMap
 # Share of the heads by which a tile is outlined as selected: with one head its own
 # selection, with several their majority.
 MAJORITY = 0.5
-
-
-class Footprints(NamedTuple):
-    """Footprints of tiles, whole pixels of an image.
-
-    Attributes:
-        first: Left and upper edges.
-        last: Right and lower edges.
-    """
-
-    first: Int[np.ndarray, "tiles 2"]
-    last: Int[np.ndarray, "tiles 2"]
+# Tiles whose cells are so large where they are shown can be drawn there.
+LARGE_PX = 12
 
 
 class DrawnSlide(NamedTuple):
@@ -40,36 +33,73 @@ class DrawnSlide(NamedTuple):
 
     Attributes:
         canvas: Image to draw on.
-        footprints: Footprints of the tiles, pixels of the image.
+        positions: Positions of the tiles.
+        grid: Grid of the tiles.
         tissue: Tissue to outline, pixels of level 0.
         regions: Annotated regions to outline, pixels of level 0.
         title: Title of the pictures.
     """
 
     canvas: Canvas
-    footprints: Footprints
+    positions: Positions
+    grid: TileGrid
     tissue: MultiPolygon
     regions: MultiPolygon
     title: str
 
 
-def footprints_of(positions: Positions, grid: TileGrid, canvas: Canvas) -> Footprints:
-    """Footprints of tiles on a canvas.
+def shrunk(canvas: Canvas, grid: TileGrid) -> Canvas:
+    """The canvas in the size in which it is shown, where tiles are large even then.
 
-    Fractions of a pixel are rounded at both edges, so that neighbours meet. Corners of
-    tiles are rounded to whole pixels of the slide, so edges of the grid are taken where
-    there is one.
+    Pictures of one slide then shrink it once. Small tiles are drawn first and shrunk with
+    the slide, so that none is lost between pixels.
     """
-    if not grid.is_exact:
-        corners = (positions.corners - np.array(canvas.origin)) / canvas.scale
-        side = positions.side / canvas.scale
-        return Footprints(_whole(corners), _whole(corners + side))
-    edges = [_whole((grid.edges(axis) - canvas.origin[axis]) / canvas.scale) for axis in (0, 1)]
-    first, last = grid.first, grid.first + grid.span
-    return Footprints(
-        np.stack([edges[axis][first[:, axis]] for axis in (0, 1)], axis=1),
-        np.stack([edges[axis][last[:, axis]] for axis in (0, 1)], axis=1),
+    size = panel_size(*canvas.image.size)
+    ratio = canvas.image.width / size[0]
+    if ratio <= 1 or grid.cell / (canvas.scale * ratio) < LARGE_PX:
+        return canvas
+    image = canvas.image.resize(size, Image.Resampling.BICUBIC, reducing_gap=SHRINK_GAP)
+    return replace(
+        canvas, image=image, scale=canvas.scale * ratio, um_per_px=canvas.um_per_px * ratio
     )
+
+
+def _layer(
+    drawn: DrawnSlide, shading: Shading
+) -> tuple[UInt8[np.ndarray, "height width 4"], tuple[int, int]]:
+    """Colours and opacity of a map, and its corner on the canvas.
+
+    Fractions of a pixel are rounded at both edges of a tile, so that neighbours meet.
+    """
+    canvas, grid = drawn.canvas, drawn.grid
+    if not grid.is_exact:
+        first, last = _edges(drawn)
+        values = covered_means(first, last, shading.values, canvas.image.size)
+        return _coloured(values, shading), (0, 0)
+    x, y = (
+        _whole((grid.edges(axis) - canvas.origin[axis]) / canvas.scale).clip(0, limit)
+        for axis, limit in enumerate(canvas.image.size)
+    )
+    cells = _coloured(cell_means(grid, shading.values), shading)
+    return spread(cells, x, y), (int(x[0]), int(y[0]))
+
+
+def _coloured(
+    values: Float[np.ndarray, "height width"], shading: Shading
+) -> UInt8[np.ndarray, "height width 4"]:
+    """Colours of values and their opacity, which is 0 where there is none."""
+    covered = ~np.isnan(values)
+    coloured = np.zeros((*values.shape, 4), np.uint8)
+    coloured[covered, :3] = colours_of(shading.shares(values[covered]), shading.colours)
+    coloured[covered, 3] = OPACITY
+    return coloured
+
+
+def _edges(drawn: DrawnSlide) -> tuple[Int[np.ndarray, "tiles 2"], Int[np.ndarray, "tiles 2"]]:
+    """Left and upper edges of all tiles, and right and lower ones, pixels of the canvas."""
+    canvas, positions = drawn.canvas, drawn.positions
+    corners = (positions.corners - np.array(canvas.origin)) / canvas.scale
+    return _whole(corners), _whole(corners + positions.side / canvas.scale)
 
 
 def _whole(places: np.ndarray) -> Int[np.ndarray, "*places"]:
@@ -96,11 +126,14 @@ def draw_map(
     """
     canvas = drawn.canvas
     shading = shading_of(maps.kinds[kind], scale)
-    coloured = overlay(canvas.image, _raster(drawn, shading.values), shading)
+    # Signed colours would mix with those of the stain.
+    below = _grey(canvas.image) if maps.kinds[kind].is_signed else canvas.image
+    coloured = overlay(below, *_layer(drawn, shading))
     heading = TITLES[kind]
     if maps.selected is not None:
         chosen = maps.selected >= MAJORITY
-        coloured = outlined(coloured, drawn.footprints.first[chosen], drawn.footprints.last[chosen])
+        first, last = _edges(drawn)
+        coloured = outlined(coloured, first[chosen], last[chosen])
         heading += ", selected tiles outlined"
     with atomic_path(out) as scratch:
         draw(
@@ -142,9 +175,7 @@ def draw_branches(
     # One colour bar is of all branches.
     high = max(shading.high for shading in shadings)
     shadings = [shading._replace(high=high) for shading in shadings]
-    images = [
-        overlay(drawn.canvas.image, _raster(drawn, shading.values), shading) for shading in shadings
-    ]
+    images = [overlay(drawn.canvas.image, *_layer(drawn, shading)) for shading in shadings]
     with atomic_path(out) as scratch:
         draw_grid(
             scratch,
@@ -157,8 +188,5 @@ def draw_branches(
         )
 
 
-def _raster(
-    drawn: DrawnSlide, values: Float[np.ndarray, " tiles"]
-) -> Float[np.ndarray, "height width"]:
-    first, last = drawn.footprints
-    return covered_means(first, last, values, drawn.canvas.image.size)
+def _grey(image: Image.Image) -> Image.Image:
+    return image.convert("L").convert("RGB")

@@ -6,11 +6,10 @@ from pathlib import Path
 from textwrap import fill, wrap
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw
 from shapely import MultiPolygon
 
-from mil.heatmap.colours import colours_of
 from mil.heatmap.legend import (
     EDGE_INCHES,
     LINE_INCHES,
@@ -19,8 +18,8 @@ from mil.heatmap.legend import (
     draw_scale_bar,
     write_lines,
 )
-from mil.heatmap.page import NOTHING, Page, Panel, Place, Rings, points
-from mil.heatmap.scales import Shading, blended
+from mil.heatmap.page import DOTS_PER_INCH, NOTHING, Page, Panel, Place, Rings, points
+from mil.heatmap.scales import Shading
 
 # Lines around selected tiles: no colour of a map is like cyan.
 SELECTED = "#00e5ff"
@@ -46,20 +45,21 @@ TISSUE_POINTS = 0.8
 
 
 def overlay(
-    overview: Image.Image, values: Float[np.ndarray, "height width"], shading: Shading
+    overview: Image.Image,
+    coloured: UInt8[np.ndarray, "height width 4"],
+    corner: tuple[int, int] = (0, 0),
 ) -> Image.Image:
-    """Colour the pixels of an overview that tiles cover.
+    """Lay a map on an overview.
 
     Args:
         overview: RGB image of the slide.
-        values: Value of each pixel; NaN where there is no tile.
-        shading: Colours of the values.
+        coloured: Colours and opacity of the pixels.
+        corner: Left and upper edge of the map on the overview, pixels.
     """
-    pixels = np.array(overview)
-    covered = ~np.isnan(values)
-    colours = colours_of(shading.shares(values[covered]), shading.colours)
-    pixels[covered] = blended(pixels[covered], colours)
-    return Image.fromarray(pixels)
+    picture = overview.copy()
+    layer = Image.fromarray(coloured)
+    picture.paste(layer, corner, layer)
+    return picture
 
 
 def outlined(
@@ -82,6 +82,12 @@ def outlined(
         width = max(1, round((box[2] - box[0] + 1) / 10))
         pen.rectangle(box, outline=SELECTED, width=width)
     return marked
+
+
+def panel_size(width: int, height: int) -> tuple[int, int]:
+    """Pixels in which an image of this size is shown beside another one."""
+    scale = min(WIDTH_INCHES / width, TALLEST_INCHES / height) * DOTS_PER_INCH
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def draw(

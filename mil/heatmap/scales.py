@@ -12,7 +12,8 @@ from mil.trained.tile_maps import MapKind, TileMap
 
 Scale = Literal["percentile", "relative", "raw"]
 
-OPACITY = 0.55
+# Opacity of the colours, 0 to 255.
+OPACITY = 140
 # Multiples of uniform attention where the colours end.
 RELATIVE_TOP = 10.0
 # Colours of signed values end here among the absolute values: one tile of many that is
@@ -51,7 +52,7 @@ class Shading(NamedTuple):
         """Text of a tick at a share of the way from the bottom to the top."""
         value = self.low + share * (self.high - self.low)
         sign = "+" if self.low < 0 < value else ""
-        return f"{sign}{value:.3g}"
+        return f"{sign}{value:.3g}".replace("-", "−")
 
 
 def scaled(attention: Float[np.ndarray, " tiles"], scale: Scale) -> Float[np.ndarray, " tiles"]:
@@ -111,9 +112,3 @@ def _end_of(known: Float[np.ndarray, " tiles"]) -> float:
         return 0.0
     most = float(np.quantile(known, SIGNED_QUANTILE, method="higher"))
     return most or float(known.max())
-
-
-def blended(below: np.ndarray, colours: np.ndarray) -> UInt8[np.ndarray, "pixels 3"]:
-    """Colours laid on pixels, through which those still show."""
-    mixed = below.astype(np.float32) * (1 - OPACITY) + np.float32(OPACITY) * colours
-    return mixed.round().astype(np.uint8)

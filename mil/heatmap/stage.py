@@ -13,7 +13,7 @@ from mil.heatmap.files import BESIDE, BRANCHES, ENDINGS, PICTURES, beside, remov
 from mil.heatmap.grid import grid_of
 from mil.heatmap.layers import corner_of_scan, write_empty_layers, write_layers
 from mil.heatmap.maps import SlideMaps, maps_of
-from mil.heatmap.picture import DrawnSlide, draw_branches, draw_map, footprints_of
+from mil.heatmap.picture import DrawnSlide, draw_branches, draw_map, shrunk
 from mil.heatmap.render import draw, draw_message
 from mil.heatmap.scales import Scale
 from mil.io.annotations import PositiveClasses, few, read_annotation
@@ -202,8 +202,7 @@ def draw_bundle(
     drawable = annotation if bag.positions() else None
     regions, about_regions = _regions(drawable, canvas, geojson_frame, positive)
     grid = grid_of(positions.corners, positions.side, corner_of_scan(bag, canvas), _end(bag))
-    footprints = footprints_of(positions, grid, canvas)
-    drawn = DrawnSlide(canvas, footprints, _tissue(canvas), regions, title)
+    drawn = DrawnSlide(shrunk(canvas, grid), positions, grid, _tissue(canvas), regions, title)
     endings = write_layers(out, bag, maps, (positions, grid, canvas))
     for kind in [kind for kind in PICTURES if kind in kinds and kind in maps.kinds]:
         draw_map(beside(out, PICTURES[kind]), drawn, maps, kind, scale)
