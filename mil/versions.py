@@ -13,7 +13,7 @@ STAGE_VERSION = {
     "score": 1,
     "evaluate": 6,
     "compare": 2,
-    "heatmap": 6,
+    "heatmap": 7,
     "card": 3,
     "report": 5,
 }

@@ -159,6 +159,7 @@ class HeatmapConfig(Section):
     )
     kinds: list[Literal["attention", "alone", "effect"]] = Field(
         ["attention", "effect"],
+        min_length=1,
         max_length=3,
         description="Kinds of map that get a picture: attention, which is always drawn; effect, "
         "the evidence lost when a tile is removed; alone, the evidence of a tile alone.",

@@ -142,6 +142,9 @@ def heatmap(
             annotation=annotation,
             geojson_frame=geojson_frame,
             annotation_classes=tuple(annotation_class or ()),
+            scene=scene,
+            kinds=kinds,
+            branches=branches,
         )
         typer.echo(f"heatmap {draw_slide(job, job.outputs())}")
     else:

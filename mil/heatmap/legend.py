@@ -63,7 +63,7 @@ def draw_colour_bar(page: Page, shading: Shading, left_inches: float) -> None:
         written = page.write(at, shading.tick(number / parts), TITLE_POINTS, anchor="lm")
         beyond = max(beyond, written[2])
     # The label runs along the bar, and a wide slide leaves little height for it.
-    label = fill(shading.label, max(12, int(LETTERS_PER_INCH * page.height)))
+    label = fill(shading.caption, max(12, int(LETTERS_PER_INCH * page.height)))
     middle = (place.y + place.height / 2) * DOTS_PER_INCH
     page.write_upwards(beyond + points(TICK_POINTS), middle, label, TITLE_POINTS)
 
@@ -79,7 +79,8 @@ def draw_scale_bar(page: Page, panel: Panel, image: Image.Image, um_per_px: floa
     y = top + 0.97 * (bottom - top)
     page.line((x, y), (x + length / um_per_px * panel.scale, y), SCALE_BAR_POINTS)
     label = f"{length / 1000:g} mm" if length >= 1000 else f"{length} µm"
-    page.write((x, y - 0.012 * (bottom - top)), label, SCALE_BAR_LABEL_POINTS, anchor="ls")
+    above = max(0.012 * (bottom - top), points(SCALE_BAR_POINTS))
+    page.write((x, y - above), label, SCALE_BAR_LABEL_POINTS, anchor="ls")
 
 
 def on_white(colours: UInt8[np.ndarray, "colours 3"]) -> UInt8[np.ndarray, "colours 3"]:

@@ -8,6 +8,7 @@ position; OMERO keeps that of the planes too.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -128,6 +129,9 @@ def _metadata(
 ) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "axes": "CYX",
+        # Else both would hold a time and the machine's address.
+        "UUID": uuid5(NAMESPACE_URL, f"mil:{slide}/{head}").urn,
+        "Creator": f"mil {TOOL_VERSION}",
         "Name": f"{slide} {head}",
         "Description": _description(slide, head, place),
         "Channel": {"Name": list(channels)},

@@ -1,5 +1,6 @@
 """Values of tiles on the scale that they are coloured by, and the words for it."""
 
+from math import floor, log10
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +20,9 @@ RELATIVE_TOP = 10.0
 # Colours of signed values end here among the absolute values: one tile of many that is
 # far from all others would leave those white.
 SIGNED_QUANTILE = 0.99
+# Least and largest values that ticks show without a power of ten.
+FEW_DIGITS = (0.01, 10_000)
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # Titles of the kinds of map.
 TITLES: dict[MapKind, str] = {
     "attention": "attention",
@@ -48,11 +52,24 @@ class Shading(NamedTuple):
         """Values as shares of the way from the bottom to the top of the colours."""
         return (values - self.low) / (self.high - self.low)
 
+    @property
+    def exponent(self) -> int:
+        """Power of ten that the ticks are divided by; 0 for values of few digits."""
+        most = max(abs(self.low), abs(self.high))
+        return 0 if FEW_DIGITS[0] <= most < FEW_DIGITS[1] or most == 0 else floor(log10(most))
+
+    @property
+    def caption(self) -> str:
+        """The label, with the power of ten of the ticks."""
+        if not self.exponent:
+            return self.label
+        return f"{self.label} × 10{str(self.exponent).translate(SUPERSCRIPTS)}"
+
     def tick(self, share: float) -> str:
         """Text of a tick at a share of the way from the bottom to the top."""
         value = self.low + share * (self.high - self.low)
         sign = "+" if self.low < 0 < value else ""
-        return f"{sign}{value:.3g}".replace("-", "−")
+        return f"{sign}{value / 10**self.exponent:.3g}".replace("-", "−")
 
 
 def scaled(attention: Float[np.ndarray, " tiles"], scale: Scale) -> Float[np.ndarray, " tiles"]:

@@ -16,7 +16,7 @@ from mil.errors import DatasetError, FormatError
 from mil.heads import build_head
 from mil.heatmap import stage as heatmap_stage
 from mil.heatmap.canvas import GREY
-from mil.heatmap.render import OPACITY
+from mil.heatmap.scales import OPACITY
 from mil.io.annotations import feature, write_geojson
 from mil.io.bags import read_bag, write_bag
 from mil.io.tables import read_csv, write_csv
@@ -135,7 +135,7 @@ def test_the_layer_lies_on_the_tiles_and_counts_from_the_scanned_part(slide):
 def test_the_colours_lie_on_the_tiles(slide, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "mil.heatmap.stage.draw",
+        "mil.heatmap.picture.draw",
         lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch(),
     )
     write_geojson(slide / "tumour.geojson", [feature(box(453, 0, 906, 453), {})])
@@ -161,7 +161,7 @@ def test_the_colours_lie_on_the_tiles(slide, monkeypatch):
 def test_the_positive_region_is_outlined(slide, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "mil.heatmap.stage.draw",
+        "mil.heatmap.picture.draw",
         lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch(),
     )
     tumour = feature(box(453, 0, 906, 453), {"classification": {"name": "Tumor"}})
@@ -201,7 +201,7 @@ def test_even_attention_is_said_on_the_picture_and_in_the_layer(
 ):
     drawn = {}
     monkeypatch.setattr(
-        "mil.heatmap.stage.draw",
+        "mil.heatmap.picture.draw",
         lambda path, *pictures, **given: drawn.update(given) or path.touch(),
     )
     monkeypatch.setattr("mil.statistics.attention.ALMOST_UNIFORM", limit)
@@ -335,7 +335,7 @@ def test_a_ready_bag_gives_the_same_layer_and_table_as_its_tiled_slide(slide, kn
 def test_a_ready_bag_is_drawn_on_white_glass(slide, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "mil.heatmap.stage.draw",
+        "mil.heatmap.picture.draw",
         lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch(),
     )
     write_geojson(slide / "tumour.geojson", [feature(box(453, 0, 906, 453), {})])
@@ -457,7 +457,7 @@ def selecting(folder, seed: int):
 def test_selected_tiles_are_marked_everywhere(slide, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "mil.heatmap.stage.draw",
+        "mil.heatmap.picture.draw",
         lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch(),
     )
     heads = [selecting(slide, seed) for seed in (1, 2, 3)]
