@@ -18,7 +18,7 @@ MOST_CELLS = 16_000_000
 # Pixels that are painted at a time.
 CHUNK_PIXELS = 1 << 21
 
-Point = tuple[float, float]
+Point = tuple[float | int, float | int]
 
 
 class TileGrid(NamedTuple):
@@ -66,10 +66,11 @@ def grid_of(
         cell = side / span
         if cell < LEAST_CELL:
             break
-        origin = [_origin(corners[:, axis], cell, start[axis]) for axis in (0, 1)]
+        origin = [_origin(corners[:, axis], cell, float(start[axis])) for axis in (0, 1)]
         if None not in origin:
-            return _laid_out(corners, side, (origin[0], origin[1]), cell, start, end)
-    return _laid_out(corners, side, start, side / MOST_SPAN, start, end, is_exact=False)
+            return _laid_out(corners, side, np.array(origin, float), cell, start, end)
+    anywhere = np.array(start, float)
+    return _laid_out(corners, side, anywhere, side / MOST_SPAN, start, end, is_exact=False)
 
 
 def _origin(places: np.ndarray, cell: float, start: float) -> float | None:
@@ -90,7 +91,7 @@ def _origin(places: np.ndarray, cell: float, start: float) -> float | None:
 def _laid_out(
     corners: np.ndarray,
     side: float,
-    origin: tuple[float | None, float | None],
+    origin: Float[np.ndarray, "2"],
     cell: float,
     start: Point,
     end: Point | None,
@@ -98,15 +99,14 @@ def _laid_out(
     is_exact: bool = True,
 ) -> TileGrid:
     """The grid of an origin, its first cell moved to the start of what it covers."""
-    at = np.array(origin, float)
     far = corners.max(0) + side if end is None else np.maximum(corners.max(0) + side, end)
     near = np.minimum(corners.min(0), start)
     while np.prod((far - near) / cell + 2) > MOST_CELLS:
         cell *= 2
         is_exact = False
     # The first cell begins within half a cell of the start, or at the first tile.
-    begin = np.minimum(np.rint((start - at) / cell), np.rint((corners.min(0) - at) / cell))
-    corner = at + begin * cell
+    begin = np.minimum(np.rint((start - origin) / cell), np.rint((corners.min(0) - origin) / cell))
+    corner = origin + begin * cell
     first = np.rint((corners - corner) / cell).astype(np.int64)
     span = max(1, round(side / cell))
     size = np.maximum(first.max(0) + span, np.rint((far - corner) / cell).astype(np.int64))

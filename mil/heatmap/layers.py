@@ -1,10 +1,11 @@
 """The files beside a heatmap's picture: QuPath layer, table and OME-TIFF."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from mil.heatmap.canvas import Canvas, Positions
+from mil.heatmap.canvas import Positions, corner_of_scan
 from mil.heatmap.contours import Contour, contours_of
 from mil.heatmap.files import LAYER, RASTER, TABLE, beside
 from mil.heatmap.geojson import TilesOfLayer, layer_ending, write_layer
@@ -18,16 +19,28 @@ from mil.io.bags import BagPositions
 from mil.statistics.attention import entropy_share, ranks_note
 
 
-def write_layers(
-    out: Path, bag: BagPositions, maps: SlideMaps, placed: tuple[Positions, TileGrid, Canvas] | None
-) -> list[str]:
+class Placed(NamedTuple):
+    """Where tiles are.
+
+    Attributes:
+        positions: Positions of the tiles.
+        grid: Their grid.
+        scanned_px: Corner of the scanned part of the slide, level-0 pixels.
+    """
+
+    positions: Positions
+    grid: TileGrid
+    scanned_px: tuple[int, int]
+
+
+def write_layers(out: Path, bag: BagPositions, maps: SlideMaps, placed: Placed | None) -> list[str]:
     """Write the files beside a picture.
 
     Args:
         out: The picture.
         bag: What is known of the slide and its tiles.
         maps: Maps of its valid tiles.
-        placed: Positions of the tiles, their grid and their canvas; None: not known.
+        placed: Where the tiles are; None: not known.
 
     Returns:
         Endings of the files.
@@ -40,39 +53,28 @@ def write_layers(
         percentiles = scaled(maps.attention, "percentile")
         contours = [
             (contour, float(maps.attention[contour.tiles].sum()))
-            for contour in contours_of(tiles.corners, tiles.side, placed[1], percentiles)
+            for contour in contours_of(tiles.corners, tiles.side, placed.grid, percentiles)
         ]
     about: dict[str, JsonValue] = {
         "entropy_share": entropy_share(maps.attention),
         "note": ranks_note(maps.attention, "percentiles are ranks"),
     }
+    scanned_px = bag.origin_px if placed is None else placed.scanned_px
     layer = LAYER if tiles is None else layer_ending(len(tiles.corners))
-    scanned_px = bag.origin_px if placed is None else placed[2].scanned_px
     identity = f"{bag.slide}/{maps.head}"
     write_layer(beside(out, layer), identity, tiles, contours, scanned_px, {"attention": about})
     names = tile_names(bag)
     write_table(beside(out, TABLE), {**names, **measurements, **further_columns(maps)})
     if placed is None:
         return [layer, TABLE]
-    place = _place(bag, *placed)
+    place = Place(
+        placed.grid,
+        corner_of_scan(bag, placed.scanned_px),
+        placed.positions.unit_um,
+        "µm" if in_px is None else "pixels of level 0",
+    )
     write_raster(beside(out, RASTER), bag.slide, maps.recipe, channels_of(maps), place)
     return [layer, TABLE, RASTER]
-
-
-def _place(bag: BagPositions, positions: Positions, grid: TileGrid, canvas: Canvas) -> Place:
-    in_px = bag.positions() is not None
-    return Place(
-        grid,
-        corner_of_scan(bag, canvas),
-        positions.unit_um,
-        "pixels of level 0" if in_px else "µm",
-    )
-
-
-def corner_of_scan(bag: BagPositions, canvas: Canvas) -> tuple[float, float]:
-    """Corner of the scanned part of the slide, in the unit of the positions."""
-    # A bag that counts in micrometres knows no origin.
-    return canvas.scanned_px if bag.positions() is not None else (0.0, 0.0)
 
 
 def write_empty_layers(out: Path) -> list[str]:

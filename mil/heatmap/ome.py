@@ -13,7 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 from jaxtyping import Float, Float32
 
-from mil.heatmap.grid import TileGrid, cell_means
+from mil.heatmap.grid import Point, TileGrid, cell_means
 from mil.heatmap.maps import SlideMaps
 from mil.heatmap.scales import scaled, shading_of
 from mil.io.atomic import atomic_path
@@ -38,7 +38,7 @@ class Place(NamedTuple):
     """
 
     grid: TileGrid
-    start: tuple[float, float]
+    start: Point
     um_per_unit: float
     unit: str
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from shapely import MultiPolygon
 
-from mil.heatmap.canvas import Canvas, Positions
+from mil.heatmap.canvas import Canvas, Positions, footprints_of, whole
 from mil.heatmap.colours import colours_of
 from mil.heatmap.grid import TileGrid, cell_means, covered_means, spread
 from mil.heatmap.maps import SlideMaps
@@ -64,7 +64,7 @@ def shrunk(canvas: Canvas, grid: TileGrid) -> Canvas:
     )
 
 
-def _layer(
+def layer_of(
     drawn: DrawnSlide, shading: Shading
 ) -> tuple[UInt8[np.ndarray, "height width 4"], tuple[int, int]]:
     """Colours and opacity of a map, and its corner on the canvas.
@@ -77,7 +77,7 @@ def _layer(
         values = covered_means(first, last, shading.values, canvas.image.size)
         return _coloured(values, shading), (0, 0)
     x, y = (
-        _whole((grid.edges(axis) - canvas.origin[axis]) / canvas.scale).clip(0, limit)
+        whole((grid.edges(axis) - canvas.origin[axis]) / canvas.scale).clip(0, limit)
         for axis, limit in enumerate(canvas.image.size)
     )
     cells = _coloured(cell_means(grid, shading.values), shading)
@@ -96,14 +96,8 @@ def _coloured(
 
 
 def _edges(drawn: DrawnSlide) -> tuple[Int[np.ndarray, "tiles 2"], Int[np.ndarray, "tiles 2"]]:
-    """Left and upper edges of all tiles, and right and lower ones, pixels of the canvas."""
-    canvas, positions = drawn.canvas, drawn.positions
-    corners = (positions.corners - np.array(canvas.origin)) / canvas.scale
-    return _whole(corners), _whole(corners + positions.side / canvas.scale)
-
-
-def _whole(places: np.ndarray) -> Int[np.ndarray, "*places"]:
-    return np.rint(places).astype(np.int64)
+    canvas = drawn.canvas
+    return footprints_of(drawn.positions, drawn.grid, canvas.origin, canvas.scale)
 
 
 def draw_map(
@@ -128,7 +122,7 @@ def draw_map(
     shading = shading_of(maps.kinds[kind], scale)
     # Signed colours would mix with those of the stain.
     below = _grey(canvas.image) if maps.kinds[kind].is_signed else canvas.image
-    coloured = overlay(below, *_layer(drawn, shading))
+    coloured = overlay(below, *layer_of(drawn, shading))
     heading = TITLES[kind]
     if maps.selected is not None:
         chosen = maps.selected >= MAJORITY
@@ -175,7 +169,7 @@ def draw_branches(
     # One colour bar is of all branches.
     high = max(shading.high for shading in shadings)
     shadings = [shading._replace(high=high) for shading in shadings]
-    images = [overlay(drawn.canvas.image, *_layer(drawn, shading)) for shading in shadings]
+    images = [overlay(drawn.canvas.image, *layer_of(drawn, shading)) for shading in shadings]
     with atomic_path(out) as scratch:
         draw_grid(
             scratch,

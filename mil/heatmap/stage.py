@@ -8,10 +8,10 @@ from shapely import MultiPolygon
 
 from mil.config.datasets import GeojsonFrame
 from mil.errors import DatasetError
-from mil.heatmap.canvas import Canvas, canvas_of, positions_of, tiled_slide
+from mil.heatmap.canvas import Canvas, canvas_of, corner_of_scan, positions_of, tiled_slide
 from mil.heatmap.files import BESIDE, BRANCHES, ENDINGS, PICTURES, beside, remove_others
-from mil.heatmap.grid import grid_of
-from mil.heatmap.layers import corner_of_scan, write_empty_layers, write_layers
+from mil.heatmap.grid import Point, grid_of
+from mil.heatmap.layers import Placed, write_empty_layers, write_layers
 from mil.heatmap.maps import SlideMaps, maps_of
 from mil.heatmap.picture import DrawnSlide, draw_branches, draw_map, shrunk
 from mil.heatmap.render import draw, draw_message
@@ -201,9 +201,10 @@ def draw_bundle(
     # GeoJSON and XML are in pixels, which a bag in micrometres does not know.
     drawable = annotation if bag.positions() else None
     regions, about_regions = _regions(drawable, canvas, geojson_frame, positive)
-    grid = grid_of(positions.corners, positions.side, corner_of_scan(bag, canvas), _end(bag))
+    start = corner_of_scan(bag, canvas.scanned_px)
+    grid = grid_of(positions.corners, positions.side, start, _end(bag))
     drawn = DrawnSlide(shrunk(canvas, grid), positions, grid, _tissue(canvas), regions, title)
-    endings = write_layers(out, bag, maps, (positions, grid, canvas))
+    endings = write_layers(out, bag, maps, Placed(positions, grid, canvas.scanned_px))
     for kind in [kind for kind in PICTURES if kind in kinds and kind in maps.kinds]:
         draw_map(beside(out, PICTURES[kind]), drawn, maps, kind, scale)
         endings.append(PICTURES[kind])
@@ -227,7 +228,7 @@ def _missing(maps: SlideMaps, kinds: Sequence[MapKind]) -> str:
     return f"; no map of {' and '.join(missing)}: the scores hold none" if missing else ""
 
 
-def _end(bag: BagPositions) -> tuple[float, float] | None:
+def _end(bag: BagPositions) -> Point | None:
     """Lower right corner of the slide, pixels of level 0, where the bag knows it."""
     if bag.positions() is None or not (bag.width_level0_px and bag.height_level0_px):
         return None
