@@ -1,12 +1,11 @@
 """Files of a slide's heatmap: the picture `SLIDE.png`, and others beside it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from PIL import Image
 
 from mil.errors import DatasetError
-from mil.io.tables import Slide
 from mil.trained.tile_maps import MapKind
 
 LAYER = ".geojson"
@@ -50,13 +49,13 @@ def remove_others(out: Path, written: Collection[str]) -> None:
             beside(out, ending).unlink(missing_ok=True)
 
 
-def check_names(table: Collection[Slide]) -> None:
+def check_names(slides: Iterable[str]) -> None:
     """Refuse two slides of which one would take the other's files.
 
     Raises:
         DatasetError: One slide is called like a picture of another.
     """
-    names = {row.slide for row in table}
+    names = set(slides)
     for name in sorted(names):
         for ending in OTHER_PICTURES:
             other = name + ending.removesuffix(".png")

@@ -133,7 +133,7 @@ def jobs_of_part(
     if not any(folders.scores.glob("*.h5")):
         raise DatasetError(f"{folders.scores}: no score file; write them first with `mil score`")
     slides_dir = folders.slides or config.folder(dataset)
-    check_names(table)
+    check_names(row.slide for row in table)
     splits = _splits(folds)
     jobs = []
     for row in table:
