@@ -62,6 +62,7 @@ class DrawnSlide:
     mpp: float
     origin: tuple[int, int] = (0, 0)
     extent: tuple[int, int] = (3000, 2600)
+    overview_scale: float = OVERVIEW_SCALE
 
     @property
     def bag(self) -> BagPositions:
@@ -96,11 +97,11 @@ class DrawnSlide:
             origin_x_level0_px=self.origin[0],
             origin_y_level0_px=self.origin[1],
             tissue_mm2=1.0,
-            overview_scale=OVERVIEW_SCALE,
+            overview_scale=self.overview_scale,
         )
         tissue = np.ones(len(self.coords), np.float32)
         write_tiles(folder / "tiles.h5", Tiles(geometry, bag.coords, tissue))
-        size = [round(length / OVERVIEW_SCALE) for length in self.extent]
+        size = [round(length / self.overview_scale) for length in self.extent]
         # A PNG called JPEG: the colour stays as it is.
         Image.new("RGB", size, PAPER).save(folder / "tiles.jpg", format="png")
         (folder / "tiles.geojson").write_text('{"type": "FeatureCollection", "features": []}')
