@@ -21,8 +21,7 @@ class MapKind(StrEnum):
     EFFECT = "effect"
 
 
-def _kinds(chosen: list[MapKind] | None) -> tuple[Literal["attention", "alone", "effect"], ...]:
-    return tuple(kind.value for kind in chosen) if chosen else tuple(DEFAULTS.kinds)
+DEFAULT_KINDS = [MapKind(kind) for kind in DEFAULTS.kinds]
 
 
 def heatmap(
@@ -65,13 +64,7 @@ def heatmap(
     scale: Annotated[
         Literal["percentile", "relative", "raw"], option(HeatmapConfig, "scale")
     ] = DEFAULTS.scale,
-    kind: Annotated[
-        list[MapKind] | None,
-        typer.Option(
-            help="Kind of map that gets a picture; repeat for several. "
-            "Default: attention and effect."
-        ),
-    ] = None,
+    kinds: Annotated[list[MapKind], option(HeatmapConfig, "kinds", "--kind")] = DEFAULT_KINDS,
     branches: Annotated[bool, option(HeatmapConfig, "branches", "--branches")] = DEFAULTS.branches,
     geojson_frame: GeojsonFrame = "scanned",
     annotation_class: Annotated[
@@ -113,7 +106,9 @@ def heatmap(
     from mil.io.part_jobs import finish, run_jobs
     from mil.io.tables.parts import parse_part
 
-    kinds = _kinds(kind)
+    chosen: tuple[Literal["attention", "alone", "effect"], ...] = tuple(
+        kind.value for kind in kinds
+    )
     if dataset and scores and bags and out_dir:
         folders = HeatmapFolders(scores, bags, out_dir, tiles, slides_dir)
         jobs = jobs_of_part(
@@ -121,7 +116,7 @@ def heatmap(
             folders,
             folds=folds,
             scale=scale,
-            kinds=kinds,
+            kinds=chosen,
             branches=branches,
             part=parse_part(part),
             only_test=slides == "test",
@@ -143,7 +138,7 @@ def heatmap(
             geojson_frame=geojson_frame,
             annotation_classes=tuple(annotation_class or ()),
             scene=scene,
-            kinds=kinds,
+            kinds=chosen,
             branches=branches,
         )
         typer.echo(f"heatmap {draw_slide(job, job.outputs())}")
