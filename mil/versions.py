@@ -13,7 +13,7 @@ STAGE_VERSION = {
     "score": 2,
     "evaluate": 7,
     "compare": 2,
-    "heatmap": 6,
+    "heatmap": 7,
     "card": 4,
     "report": 6,
 }

@@ -152,15 +152,27 @@ class SplitConfig(Section):
 
 
 class HeatmapConfig(Section):
-    """Settings of stage `heatmap`: slides and colour scale."""
+    """Settings of stage `heatmap`: slides, kinds of map and colour scale."""
 
     slides: Literal["all", "test"] = Field(
         "all", description="Slides that get a heatmap: all, or those of the table's test split."
     )
-    scale: Literal["percentile", "relative"] = Field(
+    kinds: list[Literal["attention", "alone", "effect"]] = Field(
+        ["attention", "effect"],
+        min_length=1,
+        max_length=3,
+        description="Kinds of map that get a picture: attention, which is always drawn; effect, "
+        "the evidence lost when a tile is removed; alone, the evidence of a tile alone.",
+    )
+    scale: Literal["percentile", "relative", "raw"] = Field(
         "percentile",
-        description="Colour scale of attention: its percentile within the slide, or its "
-        "multiple of uniform attention.",
+        description="Colour scale of attention: its percentile within the slide, its multiple of "
+        "uniform attention, or its share of the slide.",
+    )
+    branches: bool = Field(
+        False,
+        description="A picture and columns of each branch's attention, for heads of several "
+        "branches such as ACMIL.",
     )
 
 

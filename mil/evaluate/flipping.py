@@ -17,7 +17,7 @@ def flip_curves(task: Task, heads: Sequence[HeadScores]) -> dict[str, FlipCurves
         task: Task of the heads.
         heads: Scores of the slide by each head.
     """
-    curves = {}
+    curves: dict[str, FlipCurves] = {}
     for number, kind in enumerate(MAP_KINDS):
         changes = [
             _change(task, head, head.flipped_logits[number], is_signed=kind != "attention")

@@ -48,7 +48,7 @@ def metrics_of_maps(mapped: MappedSlides, evidence_unit: str) -> MapsOfRecipe:
     """
     test = sorted(mapped.test, key=lambda slide: slide.slide)
     slides = sorted(mapped.lesions.slides, key=lambda slide: slide.slide)
-    maps = {}
+    maps: dict[str, MapMetrics] = {}
     for kind in MAP_KINDS:
         of_kind = MapMetrics(
             faithfulness=faithfulness(test, kind, evidence_unit),

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Int, Num
 from PIL import Image
 
 from mil.errors import FormatError, MilError
-from mil.heatmap.render import painted
+from mil.heatmap.grid import Point, TileGrid, covered_means, grid_of
 from mil.io.bags import BagHeader, BagPositions
 from mil.io.tiles import read_tiles
 
@@ -75,8 +75,53 @@ def positions_of(bag: BagPositions) -> Positions | None:
     return Positions(corners, bag.tile_px * bag.target_mpp, 1.0)
 
 
+def corner_of_scan(bag: BagPositions, scanned_px: tuple[int, int]) -> Point:
+    """Corner of the scanned part of the slide, in the unit of the positions.
+
+    Args:
+        bag: Bag of the slide.
+        scanned_px: The corner, level-0 pixels.
+    """
+    # A bag that counts in micrometres knows no origin.
+    return scanned_px if bag.positions() is not None else (0, 0)
+
+
+def footprints_of(
+    positions: Positions, grid: TileGrid, origin: Point, scale: float
+) -> tuple[Int[np.ndarray, "tiles 2"], Int[np.ndarray, "tiles 2"]]:
+    """Left and upper edges of tiles on an image, and right and lower ones, whole pixels.
+
+    Fractions of a pixel are rounded at both edges of a tile, so that neighbours meet.
+    Corners are whole pixels of the slide, so edges of the grid are taken where there is one.
+
+    Args:
+        positions: Positions of the tiles.
+        grid: Grid of the tiles.
+        origin: Top left corner of the image, in the unit of the positions.
+        scale: Units per pixel of the image.
+    """
+    if not grid.is_exact:
+        corners = (positions.corners - np.array(origin)) / scale
+        return whole(corners), whole(corners + positions.side / scale)
+    edges = [whole((grid.edges(axis) - origin[axis]) / scale) for axis in (0, 1)]
+    ends = [grid.first, grid.first + grid.span]
+    first, last = (
+        np.stack([edges[axis][cells[:, axis]] for axis in (0, 1)], axis=1) for cells in ends
+    )
+    return first, last
+
+
+def whole(places: np.ndarray) -> Int[np.ndarray, "*places"]:
+    """Places rounded to whole pixels."""
+    return np.rint(places).astype(np.int64)
+
+
 def canvas_of(
-    bag: BagPositions, positions: Positions, tiles: Path | None, slide: Path | None
+    bag: BagPositions,
+    positions: Positions,
+    tiles: Path | None,
+    slide: Path | None,
+    scene: str = "",
 ) -> tuple[Canvas, str]:
     """Choose the canvas, and say why it is not the slide if that cannot be used.
 
@@ -85,6 +130,7 @@ def canvas_of(
         positions: Positions of its valid tiles.
         tiles: Tiles file, if the slide was tiled here.
         slide: Otherwise the slide file, if there is one.
+        scene: Name or number of the image that is the slide, in a file of several.
 
     Returns:
         The canvas, and an addition to the title; mostly empty.
@@ -93,7 +139,7 @@ def canvas_of(
         return tiled_slide(tiles, bag), ""
     if bag.positions() is not None and slide is not None:
         try:
-            return slide_itself(slide, bag, positions), ""
+            return slide_itself(slide, bag, positions, scene), ""
         # The slide is only the background: attention that was asked for is drawn
         # without it.
         except MilError as error:
@@ -145,7 +191,7 @@ def tiled_slide(tiles: Path, bag: BagHeader) -> Canvas:
     )
 
 
-def slide_itself(slide: Path, bag: BagPositions, positions: Positions) -> Canvas:
+def slide_itself(slide: Path, bag: BagPositions, positions: Positions, scene: str = "") -> Canvas:
     """An image of a slide that was not tiled here.
 
     Raises:
@@ -156,7 +202,7 @@ def slide_itself(slide: Path, bag: BagPositions, positions: Positions) -> Canvas
     from mil.io.slides import SlideReader, draw_overview
 
     # Any file may lie under the slide's name: attention must not be drawn on another slide.
-    with SlideReader(slide) as reader:
+    with SlideReader(slide, scene=scene) as reader:
         size = np.array(reader.size_px)
         size_of_bag = bag.width_level0_px or size[0], bag.height_level0_px or size[1]
         # Where a bag does not know the size of its slide, its tiles tell the least size.
@@ -188,7 +234,11 @@ def blank_canvas(bag: BagPositions, positions: Positions) -> Canvas:
     extent = np.maximum(last - first, (last - first).max() * SLIMMEST)
     scale = float(extent.max()) / LONGEST_PX
     white = Image.new("RGB", (round(extent[0] / scale), round(extent[1] / scale)), WHITE)
-    grey = np.full((len(corners), 3), GREY)
-    image = painted(white, (corners - first) / scale, side / scale, grey, opacity=1.0)
     origin = int(first[0]), int(first[1])
+    grid = grid_of(corners, side, corner_of_scan(bag, bag.origin_px))
+    starts, ends = footprints_of(Positions(corners, side, unit_um), grid, origin, scale)
+    pixels = np.array(white)
+    covered = covered_means(starts, ends, np.zeros(len(corners)), white.size)
+    pixels[~np.isnan(covered)] = GREY
+    image = Image.fromarray(pixels)
     return Canvas(image, scale, origin, bag.origin_px, unit_um * scale, name="tiles of the bag")

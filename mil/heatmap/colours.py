@@ -1,4 +1,4 @@
-"""The colours of attention: inferno, as bytes, since matplotlib takes half a second to import."""
+"""The colours of maps, as bytes, since matplotlib takes half a second to import."""
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -29,11 +29,30 @@ f8fb9a f9fc9d fafda1 fcffa4
 INFERNO: UInt8[np.ndarray, "256 3"] = np.frombuffer(bytes.fromhex(_TABLE), np.uint8).reshape(-1, 3)
 
 
-def colours_of(shares: Float[np.ndarray, " tiles"]) -> UInt8[np.ndarray, "tiles 3"]:
+# ColorBrewer's RdBu by C. Brewer (Apache 2.0), blue to red, which colour-blind people tell
+# apart. An odd number of colours, so that one of them is 0.
+_ANCHORS = "053061 2166ac 4393c3 92c5de d1e5f0 f7f7f7 fddbc7 f4a582 d6604d b2182b 67001f"
+
+
+def _between(anchors: str, number: int) -> UInt8[np.ndarray, "colours 3"]:
+    """Colours at even distances between anchors of even distances."""
+    known = np.frombuffer(bytes.fromhex(anchors), np.uint8).reshape(-1, 3)
+    at = np.linspace(0, len(known) - 1, number)
+    channels = [np.interp(at, np.arange(len(known)), channel) for channel in known.T]
+    return np.stack(channels, axis=1).round().astype(np.uint8)
+
+
+DIVERGING: UInt8[np.ndarray, "255 3"] = _between(_ANCHORS, 255)
+
+
+def colours_of(
+    shares: Float[np.ndarray, " values"], table: UInt8[np.ndarray, "colours 3"] = INFERNO
+) -> UInt8[np.ndarray, "values 3"]:
     """Colour of each value.
 
     Args:
         shares: Values, 0 (bottom of the colours) to 1 (top); beyond, the end's colour.
+        table: Colours from bottom to top.
     """
-    numbers = np.clip(shares * len(INFERNO), 0, len(INFERNO) - 1)
-    return INFERNO[numbers.astype(int)]
+    numbers = np.clip(shares * len(table), 0, len(table) - 1)
+    return table[numbers.astype(int)]

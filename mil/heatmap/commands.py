@@ -1,5 +1,6 @@
 """`mil heatmap` at the command line; the work is imported when it runs."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,17 @@ from mil.errors import DatasetError
 DEFAULTS = HeatmapConfig()
 
 
+class MapKind(StrEnum):
+    """Kinds of map; typer takes no list of literals."""
+
+    ATTENTION = "attention"
+    ALONE = "alone"
+    EFFECT = "effect"
+
+
+DEFAULT_KINDS = [MapKind(kind) for kind in DEFAULTS.kinds]
+
+
 def heatmap(
     score: Annotated[
         Path | None, typer.Option(help="Score file of the slide, written by `mil score`.")
@@ -21,7 +33,9 @@ def heatmap(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Picture to write (.png); .geojson (QuPath) and .csv go beside it."),
+        typer.Option(
+            help="Picture to write (.png); .geojson (QuPath), .ome.tiff and .csv go beside it."
+        ),
     ] = None,
     tiles: Annotated[
         Path | None,
@@ -41,9 +55,17 @@ def heatmap(
     annotation: Annotated[
         Path | None, typer.Option(help="File of regions to outline: .xml or .geojson.")
     ] = None,
+    scene: Annotated[
+        str,
+        typer.Option(
+            help="Image of --slide that is the slide, in a file of several: name or number."
+        ),
+    ] = "",
     scale: Annotated[
-        Literal["percentile", "relative"], option(HeatmapConfig, "scale")
+        Literal["percentile", "relative", "raw"], option(HeatmapConfig, "scale")
     ] = DEFAULTS.scale,
+    kinds: Annotated[list[MapKind], option(HeatmapConfig, "kinds", "--kind")] = DEFAULT_KINDS,
+    branches: Annotated[bool, option(HeatmapConfig, "branches", "--branches")] = DEFAULTS.branches,
     geojson_frame: GeojsonFrame = "scanned",
     annotation_class: Annotated[
         list[str] | None,
@@ -67,15 +89,26 @@ def heatmap(
     slides: Annotated[Literal["all", "test"], option(HeatmapConfig, "slides")] = DEFAULTS.slides,
     part: DatasetPart = "",
     table: PartTable = None,
+    script: Annotated[
+        Path | None,
+        typer.Option(
+            help="Script for QuPath to write, which attaches all heatmaps below its folder; "
+            "default: attach_heatmaps.groovy in --out-dir."
+        ),
+    ] = None,
 ) -> None:
-    """Draw the attention of slides, mean over the heads that scored them.
+    """Draw maps of slides: attention and evidence of tiles, mean over the heads that scored them.
 
     Example: mil heatmap --score scores/demo_01.h5 --bag BAGS/demo_01.h5 --out demo_01.png
     """
+    from mil.heatmap.attach import SCRIPT, write_script
     from mil.heatmap.part import HeatmapFolders, HeatmapJob, draw_slide, jobs_of_part, probe_files
     from mil.io.part_jobs import finish, run_jobs
     from mil.io.tables.parts import parse_part
 
+    chosen: tuple[Literal["attention", "alone", "effect"], ...] = tuple(
+        kind.value for kind in kinds
+    )
     if dataset and scores and bags and out_dir:
         folders = HeatmapFolders(scores, bags, out_dir, tiles, slides_dir)
         jobs = jobs_of_part(
@@ -83,10 +116,13 @@ def heatmap(
             folders,
             folds=folds,
             scale=scale,
+            kinds=chosen,
+            branches=branches,
             part=parse_part(part),
             only_test=slides == "test",
         )
         probe_files(jobs)
+        write_script(script or out_dir / SCRIPT)
         finish("heatmap", run_jobs("heatmap", jobs, draw_slide), [table] if table else [])
     elif score and bag and out and not dataset:
         job = HeatmapJob(
@@ -101,6 +137,9 @@ def heatmap(
             annotation=annotation,
             geojson_frame=geojson_frame,
             annotation_classes=tuple(annotation_class or ()),
+            scene=scene,
+            kinds=chosen,
+            branches=branches,
         )
         typer.echo(f"heatmap {draw_slide(job, job.outputs())}")
     else:

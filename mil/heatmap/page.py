@@ -3,8 +3,9 @@
 Pillow draws it: matplotlib takes longer to import than a whole picture to draw.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,7 +13,6 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
-from mil.io.digests import statements
 from mil.io.font import picture_font
 
 DOTS_PER_INCH = 110
@@ -26,6 +26,8 @@ SHRINK_GAP = 2.0
 SQUARES = 3
 # Of zlib: half the time of the default 6, and files a tenth larger.
 COMPRESSION = 1
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 Point = tuple[float | int, float | int]  # pixels of the page
 Edges = tuple[float, float, float, float]
@@ -93,8 +95,9 @@ class Page:
         top = round((place.y + place.height / 2) * DOTS_PER_INCH - height / 2)
         enlarged = Image.Resampling.NEAREST if scale >= SQUARES else Image.Resampling.BILINEAR
         how = enlarged if scale > 1 else Image.Resampling.BICUBIC
-        shown = image.resize((width, height), how, reducing_gap=SHRINK_GAP)
-        self.image.paste(shown, (left, top))
+        if (width, height) != image.size:
+            image = image.resize((width, height), how, reducing_gap=SHRINK_GAP)
+        self.image.paste(image, (left, top))
         return Panel((left, top, left + width, top + height), scale)
 
     def outline(self, panel: Panel, rings: Rings, colour: str, line_points: float) -> None:
@@ -186,20 +189,20 @@ class Page:
             "black", (*corner, corner[0] + upright.width, corner[1] + upright.height), upright
         )
 
-    def save(self, path: Path, made_from: str = "") -> None:
+    def save(self, path: Path, about: Mapping[str, str] = NOTHING) -> None:
         """Write the page as a PNG.
 
         Args:
             path: File to write; its name may end otherwise.
-            made_from: Digest of what the picture depends on; see `mil.io.provenance`.
+            about: Texts that the file carries, by name.
         """
-        about = PngInfo()
-        for key, text in statements(made_from).items():
-            about.add_text(key, text)
+        texts = PngInfo()
+        for name, text in about.items():
+            texts.add_text(name, text)
         self.image.save(
             path,
             format="png",
-            pnginfo=about,
+            pnginfo=texts,
             dpi=(DOTS_PER_INCH, DOTS_PER_INCH),
             compress_level=COMPRESSION,
         )

@@ -7,7 +7,8 @@ from typing import Any
 
 from mil.config.datasets import GeojsonFrame
 from mil.errors import DatasetError
-from mil.heatmap.render import Scale
+from mil.heatmap.files import check_names, files_of
+from mil.heatmap.scales import Scale
 from mil.heatmap.stage import run
 from mil.io.part_jobs import Output
 from mil.io.probe import probe
@@ -16,6 +17,7 @@ from mil.io.scores import score_path
 from mil.io.tables import Slide, read_dataset, read_folds
 from mil.io.tables.parts import Part
 from mil.io.tables.paths import locate, locate_annotation
+from mil.trained.tile_maps import MapKind
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,12 @@ class HeatmapJob:
         folds: File of the folds, or None.
         splits: Split of the slide in each fold.
         annotation: File of regions to outline, or None.
-        scale: Scale of the colours; see `mil.heatmap.render.scaled`.
+        scale: Scale of the colours; see `mil.heatmap.scales.scaled`.
         geojson_frame: Origin of the coordinates of a GeoJSON annotation.
         annotation_classes: Classes of the annotation to outline; see `mil.heatmap.stage.run`.
+        scene: Name or number of the image that is the slide, in a file of several.
+        kinds: Kinds of map that get a picture.
+        branches: Whether to draw the attention of each branch.
     """
 
     slide: str
@@ -49,6 +54,9 @@ class HeatmapJob:
     annotation: Path | None = None
     geojson_frame: GeojsonFrame = "scanned"
     annotation_classes: tuple[str, ...] = ()
+    scene: str = ""
+    kinds: tuple[MapKind, ...] = ("attention", "effect")
+    branches: bool = False
 
     def outputs(self) -> list[Output]:
         """The picture, with the digest of scores, canvas, annotation and settings."""
@@ -62,9 +70,11 @@ class HeatmapJob:
             "classes": list(self.annotation_classes),
             "frame": self.geojson_frame,
             "scale": self.scale,
+            "scene": self.scene,
+            "kinds": sorted(self.kinds),
+            "branches": self.branches,
         }
-        beside = self.out.with_suffix(".geojson"), self.out.with_suffix(".csv")
-        return [Output(self.out, digest_of("heatmap", **facts), beside)]
+        return [Output(self.out, digest_of("heatmap", **facts), files_of(self.out))]
 
 
 def _canvas_facts(tiles: Path) -> list[str]:
@@ -97,6 +107,8 @@ def jobs_of_part(
     *,
     folds: Path | None,
     scale: Scale,
+    kinds: tuple[MapKind, ...] = ("attention", "effect"),
+    branches: bool = False,
     part: Part,
     only_test: bool,
 ) -> list[HeatmapJob]:
@@ -107,17 +119,21 @@ def jobs_of_part(
         folders: Folders of the files.
         folds: File of the folds, or None to draw the mean of all heads.
         scale: Scale of the colours.
+        kinds: Kinds of map that get a picture.
+        branches: Whether to draw the attention of each branch.
         part: Part of the dataset.
         only_test: Whether only slides are drawn whose split in the slide table is test.
 
     Raises:
-        DatasetError: The slide table cannot be used, or there is no score file in the folder.
+        DatasetError: The slide table cannot be used, there is no score file in the folder,
+            or two slides would have one heatmap.
     """
     config, table = read_dataset(dataset)
     # Else a misspelt folder would be a part without slides.
     if not any(folders.scores.glob("*.h5")):
         raise DatasetError(f"{folders.scores}: no score file; write them first with `mil score`")
     slides_dir = folders.slides or config.folder(dataset)
+    check_names(row.slide for row in table)
     splits = _splits(folds)
     jobs = []
     for row in table:
@@ -140,6 +156,9 @@ def jobs_of_part(
             annotation=annotation if annotation and annotation.is_file() else None,
             geojson_frame=config.geojson_frame,
             annotation_classes=tuple(config.annotation_classes),
+            scene=row.scene,
+            kinds=kinds,
+            branches=branches,
         )
         jobs.append(job)
     return jobs
@@ -180,5 +199,8 @@ def draw_slide(job: HeatmapJob, stale: Sequence[Output]) -> str:
         scale=job.scale,
         geojson_frame=job.geojson_frame,
         annotation_classes=job.annotation_classes,
+        scene=job.scene,
+        kinds=job.kinds,
+        branches=job.branches,
         made_from=stale[0].digest,
     )

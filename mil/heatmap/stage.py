@@ -1,39 +1,33 @@
-"""Scores of a slide in; a picture, a QuPath layer and a table out. No torch."""
+"""Scores of a slide in; pictures, a QuPath layer, an OME-TIFF and a table out. No torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from pydantic import JsonValue
-from shapely import MultiPolygon, box
+from shapely import MultiPolygon
 
 from mil.config.datasets import GeojsonFrame
 from mil.errors import DatasetError
-from mil.heatmap.canvas import Canvas, Positions, canvas_of, positions_of, tiled_slide
-from mil.heatmap.render import (
-    RELATIVE_TOP,
-    Scale,
-    draw,
-    draw_message,
-    outlined,
-    overlay,
-    rings_of,
-    scaled,
-)
-from mil.io.annotations import PositiveClasses, feature, few, read_annotation, write_geojson
+from mil.heatmap.canvas import Canvas, canvas_of, corner_of_scan, positions_of, tiled_slide
+from mil.heatmap.files import BESIDE, BRANCHES, ENDINGS, PICTURES, beside, remove_others
+from mil.heatmap.grid import Point, grid_of
+from mil.heatmap.layers import Placed, write_empty_layers, write_layers
+from mil.heatmap.maps import SlideMaps, maps_of
+from mil.heatmap.picture import DrawnSlide, draw_branches, draw_map, shrunk
+from mil.heatmap.render import draw, draw_message
+from mil.heatmap.scales import Scale
+from mil.io.annotations import PositiveClasses, few, read_annotation
 from mil.io.atomic import atomic_path, check_not_inputs
 from mil.io.bags import BagHeader, BagPositions, read_positions
 from mil.io.bags.checks import check_slide
+from mil.io.digests import statements
 from mil.io.probe import probe
 from mil.io.scores import HeadScores, check_bags, check_tiles, read_scores
-from mil.io.tables import read_folds, write_csv
-from mil.statistics.attention import almost_uniform, entropy_share, ranks_note
+from mil.io.tables import read_folds
 from mil.statistics.text import with_threshold
 from mil.trained.record import Trained, read_records, threshold_of
+from mil.trained.tile_maps import MapKind
 
-VALUES = ("attention", "percentile", "relative")
 NO_POSITIONS = (
     "This bag does not say where its tiles are. Their attention cannot be drawn; it is in the "
     ".csv, tile by tile."
@@ -47,14 +41,17 @@ def run(
     out: Path,
     *,
     slide: Path | None = None,
+    scene: str = "",
     folds: Path | None,
     annotation: Path | None,
     scale: Scale,
+    kinds: Sequence[MapKind] = ("attention", "effect"),
+    branches: bool = False,
     geojson_frame: GeojsonFrame = "scanned",
     made_from: str = "",
     annotation_classes: Sequence[str] = (),
 ) -> str:
-    """Draw one slide's attention from its scores.
+    """Draw the maps of one slide's tiles from its scores.
 
     With several heads (seeds and folds of one recipe) the attention is their mean.
     Given `folds`, only heads that did not train on the slide take part, as long as
@@ -68,11 +65,15 @@ def run(
         tiles_path: Tiles file of the slide; overview and tissue outline lie beside it.
             None for a precomputed bag: attention is then drawn on the slide, if that is
             given, else on a blank canvas.
-        out: Picture to write, a PNG; `.geojson` and `.csv` go beside it.
+        out: Picture of attention to write, a PNG; the other files go beside it, see
+            `mil.heatmap.files`.
         slide: Slide file, only to be seen under the attention of a precomputed bag.
+        scene: Name or number of the image that is the slide, in a file of several.
         folds: The folds.csv, or None to draw the mean of all heads.
         annotation: File of annotated regions to outline, or None.
-        scale: See `mil.heatmap.render.scaled`.
+        scale: Scale of attention; see `mil.heatmap.scales.scaled`.
+        kinds: Kinds of map that get a picture; attention is always drawn.
+        branches: Whether to draw the attention of each branch too.
         geojson_frame: Origin of the coordinates of a GeoJSON annotation; see
             `mil.config.datasets`.
         made_from: Digest of what the picture depends on; see `mil.io.provenance`.
@@ -86,17 +87,17 @@ def run(
         DatasetError: `out` is no PNG.
         FormatError: a file cannot be used, or the scores are of another bag.
     """
-    # The layer and the table take the name with other endings.
+    # The other files take the name with other endings.
     if out.suffix.lower() != ".png":
         raise DatasetError(f"{out}: the picture is a PNG; give a name that ends with .png")
-    outputs = [out, *(out.with_suffix(suffix) for suffix in (".geojson", ".csv"))]
+    outputs = [out, *(beside(out, ending) for ending in ENDINGS)]
     # Beside a tiles file lies the tissue's outline, under the name of the layer.
     of_tiles = [] if tiles_path is None else [tiles_path, tiles_path.with_suffix(".geojson")]
     check_not_inputs(outputs, [score_path, bag_path, *of_tiles, slide, folds, annotation])
     probe([bag_path, score_path, *([] if tiles_path is None else [tiles_path])])
     bag = read_positions(bag_path)
     check_slide(bag, bag_path)
-    scores = read_scores(score_path)
+    scores = read_scores(score_path, branches=branches, evidence=True)
     # Scores that are older than their bag have the attention of other tiles.
     check_bags(scores, score_path, [bag_path])
     check_tiles(scores, score_path, int(bag.valid.sum()))
@@ -113,13 +114,17 @@ def run(
         title += ", seen in training"
     note = draw_bundle(
         bag,
+        [records[number] for number in drawn],
         chosen,
         out,
         title=title,
         tiles=tiles_path,
         slide=slide,
+        scene=scene,
         annotation=annotation,
         scale=scale,
+        kinds=kinds,
+        branches=branches,
         geojson_frame=geojson_frame,
         made_from=made_from,
         positive=PositiveClasses(tuple(annotation_classes), records[0].positive),
@@ -145,29 +150,37 @@ def _unseen(records: Sequence[Trained], slide: str, folds: Path | None) -> Seque
 
 def draw_bundle(
     bag: BagPositions,
+    records: Sequence[Trained],
     scores: Sequence[HeadScores],
     out: Path,
     *,
     title: str,
     tiles: Path | None,
     slide: Path | None = None,
+    scene: str = "",
     annotation: Path | None = None,
     scale: Scale = "percentile",
+    kinds: Sequence[MapKind] = ("attention", "effect"),
+    branches: bool = False,
     geojson_frame: GeojsonFrame = "scanned",
     made_from: str = "",
     positive: PositiveClasses = PositiveClasses(),  # noqa: B008  an immutable tuple
 ) -> str:
-    """Write picture, layer and table of a slide's valid tiles; see `run`.
+    """Write pictures, layers and table of a slide's valid tiles; see `run`.
 
     Args:
         bag: What is known of the slide and its tiles.
-        scores: Scores by each head that takes part.
-        out: Picture to write, a PNG.
-        title: Title of the picture.
+        records: Records of the heads that take part, of one recipe.
+        scores: Scores by each of them.
+        out: Picture of attention to write, a PNG.
+        title: Title of the pictures.
         tiles: Tiles file, or None.
         slide: Slide file, or None.
+        scene: Name or number of the image that is the slide, in a file of several.
         annotation: File of regions to outline, or None.
-        scale: See `mil.heatmap.render.scaled`.
+        scale: Scale of attention; see `mil.heatmap.scales.scaled`.
+        kinds: Kinds of map that get a picture, where the scores hold them.
+        branches: Whether to draw the attention of each branch, where there are several.
         geojson_frame: Origin of the coordinates of a GeoJSON annotation.
         made_from: Digest of what the picture depends on.
         positive: Rule by which classes of the annotation are outlined.
@@ -175,40 +188,57 @@ def draw_bundle(
     Returns:
         An addition to the title; mostly empty.
     """
-    # Of each head it sums to 1, so that the mean does too and no head weighs more.
-    attention = np.mean([head.attention for head in scores], axis=0)
-    selected = _selected_share(scores)
+    maps = maps_of(records, scores)
     positions = positions_of(bag)
-    # The picture comes last: the others are there when it is.
     if positions is None:
-        note = "; the bag does not say where its tiles are"
-        _write_layers(out, bag, attention, selected, bag.origin_px)
+        endings = write_layers(out, bag, maps, None)
+        remove_others(out, endings)
+        # The picture of attention comes last: the others are there when it is.
         with atomic_path(out) as scratch:
-            draw_message(scratch, title, NO_POSITIONS, made_from=made_from)
-    else:
-        canvas, note = canvas_of(bag, positions, tiles, slide)
-        # GeoJSON and XML are in pixels, which a bag in micrometres does not know.
-        drawable = annotation if bag.positions() else None
-        regions, about_regions = _regions(drawable, canvas, geojson_frame, positive)
-        note += about_regions
-        values = scaled(attention, scale)
-        caution = almost_uniform(entropy_share(attention))
-        if scale == "percentile":
-            caution = ranks_note(attention)
-        _write_layers(out, bag, attention, selected, canvas.scanned_px)
-        _draw(
-            out,
-            canvas,
-            positions,
-            regions,
-            values,
-            selected,
-            title=title,
-            scale=scale,
-            caution=caution,
-            made_from=made_from,
-        )
-    return note
+            draw_message(scratch, title, NO_POSITIONS, about=_about(made_from, endings))
+        return "; the bag does not say where its tiles are"
+    canvas, note = canvas_of(bag, positions, tiles, slide, scene)
+    # GeoJSON and XML are in pixels, which a bag in micrometres does not know.
+    drawable = annotation if bag.positions() else None
+    regions, about_regions = _regions(drawable, canvas, geojson_frame, positive)
+    start = corner_of_scan(bag, canvas.scanned_px)
+    grid = grid_of(positions.corners, positions.side, start, _end(bag))
+    drawn = DrawnSlide(shrunk(canvas, grid), positions, grid, _tissue(canvas), regions, title)
+    endings = write_layers(out, bag, maps, Placed(positions, grid, canvas.scanned_px))
+    for kind in [kind for kind in PICTURES if kind in kinds and kind in maps.kinds]:
+        draw_map(beside(out, PICTURES[kind]), drawn, maps, kind, scale)
+        endings.append(PICTURES[kind])
+    if branches and maps.branches is not None:
+        draw_branches(beside(out, BRANCHES), drawn, maps.branches, scale)
+        endings.append(BRANCHES)
+    remove_others(out, endings)
+    draw_map(out, drawn, maps, "attention", scale, _about(made_from, endings))
+    return note + about_regions + _missing(maps, kinds)
+
+
+def _about(made_from: str, endings: Sequence[str]) -> dict[str, str]:
+    """Texts that the picture of attention carries; see `mil.heatmap.files.files_of`."""
+    digest = statements(made_from)
+    return {**digest, BESIDE: " ".join(endings)}
+
+
+def _missing(maps: SlideMaps, kinds: Sequence[MapKind]) -> str:
+    """A note about kinds of map that the scores do not hold."""
+    missing = [kind for kind in PICTURES if kind in kinds and kind not in maps.kinds]
+    return f"; no map of {' and '.join(missing)}: the scores hold none" if missing else ""
+
+
+def _end(bag: BagPositions) -> Point | None:
+    """Lower right corner of the slide, pixels of level 0, where the bag knows it."""
+    if bag.positions() is None or not (bag.width_level0_px and bag.height_level0_px):
+        return None
+    return bag.width_level0_px, bag.height_level0_px
+
+
+def _tissue(canvas: Canvas) -> MultiPolygon:
+    if canvas.tissue is None:
+        return MultiPolygon()
+    return read_annotation(canvas.tissue, canvas.scanned_px).outlines()
 
 
 def title_of(slide: str, records: Sequence[Trained], scores: Sequence[HeadScores]) -> str:
@@ -237,66 +267,17 @@ def _regions(
     return regions, faults
 
 
-def _selected_share(scores: Sequence[HeadScores]) -> Float[np.ndarray, " tiles"] | None:
-    """Share of the heads that selected each tile; None for heads that select none."""
-    masks = [head.selection.selected for head in scores if head.selection is not None]
-    return np.mean(masks, axis=0) if masks else None
-
-
-def _draw(
-    out: Path,
-    canvas: Canvas,
-    positions: Positions,
-    regions: MultiPolygon,
-    values: Float[np.ndarray, " tiles"],
-    selected: Float[np.ndarray, " tiles"] | None,
-    *,
-    title: str,
-    scale: Scale,
-    caution: str,
-    made_from: str,
-) -> None:
-    # Fractions of a pixel are kept: rounding comes last, in `painted`.
-    corners = (positions.corners - np.array(canvas.origin)) / canvas.scale
-    side = positions.side / canvas.scale
-    top = 100.0 if scale == "percentile" else RELATIVE_TOP
-    tissue = MultiPolygon()
-    if canvas.tissue:
-        tissue = read_annotation(canvas.tissue, canvas.scanned_px).outlines()
-    coloured = overlay(canvas.image, corners, side, values, top)
-    heading = "attention"
-    if selected is not None:
-        # Half of the heads: with one head its own selection, with several their majority.
-        coloured = outlined(coloured, corners, side, selected >= 0.5)
-        heading = "attention, selected tiles outlined"
-    with atomic_path(out) as scratch:
-        draw(
-            scratch,
-            canvas.image,
-            coloured,
-            title=title,
-            scale=scale,
-            um_per_px=canvas.um_per_px,
-            name=canvas.name,
-            heading=heading,
-            note=caution,
-            tissue=rings_of(tissue, canvas.scale, canvas.origin),
-            annotated=rings_of(regions, canvas.scale, canvas.origin),
-            made_from=made_from,
-        )
-
-
 def draw_state(out: Path, tiles: Path | None, bag: BagHeader, *, made_from: str = "") -> None:
     """Draw the overview of a slide without attention, with its state and its reason."""
-    # Empty files: the workflow waits for all three.
-    write_geojson(out.with_suffix(".geojson"), [])
-    write_csv(out.with_suffix(".csv"), [], ("x", "y", *VALUES))
+    endings = write_empty_layers(out)
+    remove_others(out, endings)
+    about = _about(made_from, endings)
     title = f"{bag.slide}   {bag.state}: {bag.reason}"
     with atomic_path(out) as scratch:
         if tiles is None:
             reason = bag.reason or "This bag holds no tiles."
             title = f"{bag.slide}   {bag.state}"
-            draw_message(scratch, title, reason, made_from=made_from)
+            draw_message(scratch, title, reason, about=about)
         else:
             overview = tiled_slide(tiles, bag).image
             draw(
@@ -304,69 +285,11 @@ def draw_state(out: Path, tiles: Path | None, bag: BagHeader, *, made_from: str 
                 overview,
                 overview,
                 title=title,
-                scale="percentile",
+                shading=None,
                 # The state may be that the pixel size is not known: no scale bar.
                 um_per_px=0.0,
                 tissue=[],
                 annotated=[],
-                made_from=made_from,
+                heading="no attention",
+                about=about,
             )
-
-
-def _write_layers(
-    out: Path,
-    bag: BagPositions,
-    attention: Float[np.ndarray, " tiles"],
-    selected: Float[np.ndarray, " tiles"] | None,
-    scanned_px: tuple[int, int],
-) -> None:
-    """Write the QuPath layer and the table beside the picture."""
-    measurements = _measurements(attention, selected)
-    rows = [{**name, **values} for name, values in zip(_tile_names(bag), measurements, strict=True)]
-    places = bag.positions()
-    corners, side = places if places is not None else (np.empty((0, 2)), 0.0)
-    # Without places there is no tile in the layer, but every tile in the table.
-    tiles = [
-        feature(
-            box(x, y, x + side, y + side, ccw=False),
-            {"objectType": "tile", "measurements": values},
-        )
-        for (x, y), values in zip(corners.tolist(), measurements, strict=False)
-    ]
-    about: dict[str, JsonValue] = {
-        "entropy_share": entropy_share(attention),
-        "note": ranks_note(attention, "percentiles are ranks"),
-    }
-    write_geojson(out.with_suffix(".geojson"), tiles, scanned_px, {"attention": about})
-    write_csv(out.with_suffix(".csv"), rows)
-
-
-def _measurements(
-    attention: Float[np.ndarray, " tiles"], selected: Float[np.ndarray, " tiles"] | None
-) -> list[dict[str, float]]:
-    """Attention of each tile on three scales, and the share of heads that selected it."""
-    percentiles = scaled(attention, "percentile")
-    multiples = scaled(attention, "relative")
-    measurements = [
-        {
-            # Six digits are what a float32 holds for certain.
-            "attention": float(f"{share:.6g}"),
-            "percentile": round(float(percentile), 2),
-            "relative": float(f"{multiple:.6g}"),
-        }
-        for share, percentile, multiple in zip(attention, percentiles, multiples, strict=True)
-    ]
-    if selected is not None:
-        for values, share in zip(measurements, selected, strict=True):
-            values["selected"] = round(float(share), 3)
-    return measurements
-
-
-def _tile_names(bag: BagPositions) -> list[dict[str, Any]]:
-    """Columns that name each valid tile: its corner, else its row in the bag, from 0."""
-    if bag.coords is not None:
-        return [{"x": x, "y": y} for x, y in bag.coords[bag.valid].tolist()]
-    if bag.coords_um is not None:
-        corners_um = bag.coords_um[bag.valid].tolist()
-        return [{"x_um": round(x, 2), "y_um": round(y, 2)} for x, y in corners_um]
-    return [{"tile": number} for number in np.flatnonzero(bag.valid).tolist()]

@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from mil.config import Config, FeaturesConfig, TileConfig
+from mil.config import Config, FeaturesConfig, HeatmapConfig, TileConfig
 from mil.plan.plan import Plan
 
 
@@ -34,6 +34,12 @@ def tile_flags(settings: TileConfig) -> str:
     """Settings of `mil tile` but the size of a tile, which the tiling's name states."""
     objective_power = " --objective-power" if settings.objective_power else ""
     return f"{tissue_flags(settings)} --max-upsample {settings.max_upsample}{objective_power}"
+
+
+def heatmap_flags(settings: HeatmapConfig) -> str:
+    """Settings that pictures depend on."""
+    kinds = "".join(f" --kind {kind}" for kind in settings.kinds)
+    return f"--scale {settings.scale}{kinds}{' --branches' if settings.branches else ''}"
 
 
 def feature_flags(settings: FeaturesConfig) -> str:

@@ -43,7 +43,9 @@ class StageParts:
 
 
 def refresh_tables(
-    folder: Path, members: Mapping[str, Sequence[str]], suffixes: Sequence[str]
+    folder: Path,
+    members: Mapping[str, Sequence[str]],
+    suffixes: Sequence[str | tuple[str, ...]],
 ) -> None:
     """Bring the tables of a stage's parts up to date with its outputs.
 
@@ -54,7 +56,8 @@ def refresh_tables(
     Args:
         folder: Folder of a stage's outputs.
         members: Slides by the name of their part.
-        suffixes: Endings of a slide's outputs; the first carries the digest.
+        suffixes: Endings of a slide's outputs; the first carries the digest. Of an output
+            with several endings, one file is enough.
     """
     tables = _times(folder / TABLES)
     if not tables:
@@ -65,8 +68,7 @@ def refresh_tables(
         if written is None:
             continue
         times = {
-            slide: [outputs.get(f"{slide}{suffix}", LOST) for suffix in suffixes]
-            for slide in slides
+            slide: [_time_of(slide, suffix, outputs) for suffix in suffixes] for slide in slides
         }
         table = folder / TABLES / f"{part}.csv"
         # A folder that cannot be written to is not run in either.
@@ -77,6 +79,12 @@ def refresh_tables(
             replaced = [slide for slide, of_slide in times.items() if max(of_slide) > written]
             if replaced:
                 _take_over(table, {slide: folder / f"{slide}{suffixes[0]}" for slide in replaced})
+
+
+def _time_of(slide: str, suffix: str | tuple[str, ...], outputs: Mapping[str, int]) -> int:
+    """Time of change of an output, or of the latest of its possible files."""
+    suffixes = (suffix,) if isinstance(suffix, str) else suffix
+    return max(outputs.get(f"{slide}{one}", LOST) for one in suffixes)
 
 
 def _take_over(table: Path, replaced: Mapping[str, Path]) -> None:

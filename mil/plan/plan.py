@@ -28,12 +28,13 @@ from mil.plan import downloads
 from mil.plan.existing import check_encoder, shared_parts
 from mil.plan.parts import StageParts, refresh_tables
 
-# Endings of a slide's outputs in the folder of a stage.
-OUTPUTS = {
+# Endings of a slide's outputs in the folder of a stage; of several in brackets, one.
+OUTPUTS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "tile": (".h5", ".geojson", ".jpg"),
     "features": (".h5",),
     "score": (".h5",),
-    "heatmap": (".png", ".geojson", ".csv"),
+    # The layer of a large slide is packed.
+    "heatmap": (".png", (".geojson", ".geojson.gz"), ".csv"),
 }
 # Pattern of a tiling's folder name; `mil.config.tiling_name` writes it.
 TILING = r"(?:[0-9]+|unknown)px_(?:[0-9.e+-]+|unknown)mpp"

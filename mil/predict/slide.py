@@ -253,11 +253,14 @@ def _draw(
 ) -> None:
     draw_bundle(
         bag,
+        ensemble.records,
         scores,
         folder / f"{bag.slide}.png",
         title=title_of(bag.slide, ensemble.records, scores),
         tiles=tiles_path,
         scale=settings.heatmap.scale,
+        kinds=settings.heatmap.kinds,
+        branches=settings.heatmap.branches,
     )
 
 

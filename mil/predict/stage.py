@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mil.config import Config, checked, config_path, read_yaml
 from mil.errors import DatasetError, FormatError, some
+from mil.heatmap.attach import SCRIPT, write_script
 from mil.io.tables import id_of, read_csv, write_csv
 from mil.predict import messages
 from mil.predict.ensemble import Ensemble, load_ensemble, runner_of
@@ -78,6 +79,8 @@ def run(
         scene=scene,
         say=say,
     )
+    if heatmaps:
+        write_script(out / "heatmap" / SCRIPT)
     # Slides that are still to come are in the table too, as `not reached`, so that an
     # interrupted run shows what is missing.
     predictions = [SlidePrediction(name) for name in names]

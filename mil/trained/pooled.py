@@ -19,7 +19,7 @@ def pooled_output(head: nn.Module, bags: Bags) -> HeadOutput:
         bags: Bags to predict.
     """
     if isinstance(head, Assembled):
-        members = head._members_and_bags(bags)
+        members = head.members_and_bags(bags)
         outputs = [pooled_output(member, own) for member, own in members]
         return average_outputs(outputs, bags.offsets)
     if isinstance(head, PoolsTiles):

@@ -28,7 +28,7 @@ def test_every_command_and_option_is_on_the_page():
 def test_a_command_shows_values_and_defaults():
     page = cli_page()
     assert "| `--min-tissue` | number | `0.25` |" in page
-    assert "| `--scale` | `percentile`, `relative` | `percentile` |" in page
+    assert "| `--scale` | `percentile`, `relative`, `raw` | `percentile` |" in page
     assert "| `--head-dir` | path; repeatable | required |" in page
     assert "| `--threads` | integer, ≥ 1 | `1` |" in page
 

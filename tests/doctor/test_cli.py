@@ -165,7 +165,7 @@ def test_names_that_a_run_could_not_use_are_faults(tmp_path, monkeypatch):
     renamed = dataset.rename(tmp_path / "2024.yaml")
     dataset.with_suffix(".csv").rename(tmp_path / "2024.csv")
     # As an encrypted folder has it.
-    monkeypatch.setattr(stage.os, "pathconf", lambda folder, name: 55)
+    monkeypatch.setattr(stage.os, "pathconf", lambda folder, name: 60)
     done = doctor(renamed, "--no-tissue")
     assert done.exit_code == 1
     assert done.output.splitlines()[-1] == (

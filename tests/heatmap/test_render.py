@@ -6,29 +6,35 @@ import pytest
 from PIL import Image
 from shapely import MultiPolygon, Polygon, box
 
-from mil.heatmap.colours import INFERNO
+from mil.heatmap.canvas import Canvas, Positions
+from mil.heatmap.colours import DIVERGING, INFERNO
+from mil.heatmap.grid import grid_of
 from mil.heatmap.page import Page, Place
-from mil.heatmap.render import OPACITY, RELATIVE_TOP, draw, overlay, rings_of, scaled
+from mil.heatmap.picture import DrawnSlide, layer_of
+from mil.heatmap.render import draw, overlay, rings_of
+from mil.heatmap.scales import OPACITY, RELATIVE_TOP, Shading, scaled, shading_of
+from mil.trained.tile_maps import TileMap
 
 GREY = 200
+NOTHING = MultiPolygon()
+
+
+def shading(values, top=100.0) -> Shading:
+    return Shading(np.array(values, float), 0.0, top, INFERNO, "percentile of attention")
 
 
 def coloured(corners, side, values, size=(60, 40), top=100.0) -> np.ndarray:
-    picture = overlay(
-        Image.new("RGB", size, (GREY,) * 3),
-        np.array(corners, float),
-        side,
-        np.array(values, float),
-        top,
-    )
-    return np.asarray(picture)
+    canvas = Canvas(Image.new("RGB", size, (GREY,) * 3), 1.0, (0, 0), (0, 0), 0.0)
+    places = np.array(corners, float)
+    grid = grid_of(places, side, (0, 0))
+    drawn = DrawnSlide(canvas, Positions(places, side, 0.0), grid, NOTHING, NOTHING, "")
+    return np.asarray(overlay(canvas.image, *layer_of(drawn, shading(values, top))))
 
 
 def colour_of(share: float) -> np.ndarray:
     """What a tile at this share of the scale looks like on grey."""
-    return np.rint(
-        (1 - OPACITY) * GREY + OPACITY * 255 * np.array(mpl.colormaps["inferno"](float(share))[:3])
-    )
+    colour = 255 * np.array(mpl.colormaps["inferno"](float(share))[:3])
+    return np.rint(GREY + OPACITY / 255 * (colour - GREY))
 
 
 def test_uniform_attention_is_one_colour():
@@ -115,7 +121,7 @@ def test_the_drawing_shows_what_it_is_given(tmp_path):
         overview,
         attention,
         title="a$_$b",  # not mathematics
-        scale="percentile",
+        shading=shading([50]),
         um_per_px=8.0,
         tissue=[],
         annotated=[ring],
@@ -157,7 +163,7 @@ def lines_drawn(path, **changes) -> list[tuple[float, float, str]]:
             texts.append((left / page.image.width, right / page.image.width, text))
         return left, upper, right, lower
 
-    settings = {"scale": "percentile", "um_per_px": 0.0, "tissue": [], "annotated": []}
+    settings = {"shading": shading([50]), "um_per_px": 0.0, "tissue": [], "annotated": []}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Page, "write", write_and_note)
         picture = Image.new("RGB", (400, 60))
@@ -184,7 +190,7 @@ def test_without_a_caution_the_picture_is_no_taller(tmp_path):
             grey,
             grey,
             title="t",
-            scale="percentile",
+            shading=shading([50]),
             um_per_px=0.0,
             tissue=[],
             annotated=[],
@@ -201,9 +207,29 @@ def test_the_colours_are_those_of_inferno():
     np.testing.assert_allclose(INFERNO, expected, atol=0.5)
 
 
-@pytest.mark.parametrize(("scale", "highest"), [("percentile", "100"), ("relative", "10")])
-def test_the_colour_bar_has_its_scale_beside_it(tmp_path, monkeypatch, scale, highest):
+def attention_map(*values) -> TileMap:
+    return TileMap("attention", np.array(values), "", "share of the bag")
+
+
+def effect_map(*values) -> TileMap:
+    return TileMap("effect", np.array(values), "p_tumour", "log-odds")
+
+
+@pytest.mark.parametrize(
+    ("tile_map", "scale", "ends", "label"),
+    [
+        (attention_map(0.2, 0.8), "percentile", ("0", "100"), "percentile of attention within"),
+        (attention_map(0.2, 0.8), "relative", ("0", "10"), "attention, times uniform (relative)"),
+        (attention_map(0.2, 0.8), "raw", ("0", "0.8"), "attention, share of the slide (raw)"),
+        (effect_map(-2.5, 1.0), "percentile", ("−2.5", "+2.5"), "on p(tumour), log-odds"),
+        (effect_map(0.0, 0.004), "raw", ("−4", "+4"), "on p(tumour), log-odds × 10⁻³"),
+    ],
+)
+def test_the_colour_bar_has_its_scale_beside_it(
+    tmp_path, monkeypatch, tile_map, scale, ends, label
+):
     ticks = {}
+    labels = []
     write = Page.write
 
     def write_and_note(page, at, text, size, **options):
@@ -212,16 +238,37 @@ def test_the_colour_bar_has_its_scale_beside_it(tmp_path, monkeypatch, scale, hi
         return write(page, at, text, size, **options)
 
     monkeypatch.setattr(Page, "write", write_and_note)
+    monkeypatch.setattr(Page, "write_upwards", lambda *given: labels.append(given[3]))
     picture = Image.new("RGB", (300, 300), (200, 200, 200))
     settings = {"um_per_px": 0.0, "tissue": [], "annotated": []}
-    draw(tmp_path / "a.png", picture, picture, title="t", scale=scale, **settings)
+    colours = shading_of(tile_map, scale)
+    draw(tmp_path / "a.png", picture, picture, title="t", shading=colours, **settings)
     with Image.open(tmp_path / "a.png") as page:
         drawn = np.asarray(page).astype(int)
     column = drawn[:, round((2 * 5.4 + 0.4 + 0.075) * 110)]
-    for text, share in (("0", 0.0), (highest, 1.0)):
+    for text, share in zip(ends, (0.0, 1.0), strict=True):
         inside = round(ticks[text]) + (3 if share else -3)
-        expected = 255 + OPACITY * (INFERNO[round(share * 255)].astype(int) - 255)
-        np.testing.assert_allclose(column[inside], expected, atol=8)
+        end = colours.colours[-1 if share else 0].astype(int)
+        np.testing.assert_allclose(column[inside], 255 + OPACITY / 255 * (end - 255), atol=8)
+    assert label in " ".join(labels[0].split())
+
+
+def test_signed_colours_are_symmetric_about_zero():
+    found = shading_of(effect_map(-1.0, 0.0, 4.0, np.nan), "percentile")
+    assert (found.low, found.high, found.tick(0.5)) == (-4.0, 4.0, "0")
+    assert found.colours is DIVERGING
+    shares = found.shares(np.array([-4.0, -1.0, 0.0, 1.0]))
+    np.testing.assert_allclose(shares, [0, 0.375, 0.5, 0.625])
+    expected = mpl.colormaps["RdBu_r"](np.linspace(0, 1, 255))[:, :3] * 255
+    np.testing.assert_allclose(DIVERGING, expected, atol=3)
+    # White is 0: no channel differs from another by more than the paper's.
+    assert DIVERGING[127].tolist() == [0xF7] * 3
+    assert shading_of(effect_map(0.0, 0.0), "raw").high == 1.0
+
+
+def test_one_tile_far_from_the_others_leaves_them_their_colours():
+    values = np.r_[np.tile([-0.5, 0.5], 100), 50.0]
+    assert shading_of(effect_map(*values), "raw").high == 0.5
 
 
 def test_an_outline_has_its_width_and_place():

@@ -16,7 +16,7 @@ from mil.errors import DatasetError, FormatError
 from mil.heads import build_head
 from mil.heatmap import stage as heatmap_stage
 from mil.heatmap.canvas import GREY
-from mil.heatmap.render import OPACITY
+from mil.heatmap.scales import OPACITY
 from mil.io.annotations import feature, write_geojson
 from mil.io.bags import read_bag, write_bag
 from mil.io.tables import read_csv, write_csv
@@ -78,9 +78,13 @@ def slide(tmp_path):
 
 
 def heatmap(folder, heads, tiles: str | None = "tiles.h5", **changes) -> str:
-    given = {"folds": None, "annotation": None, "scale": "percentile", **changes}
+    given = {"folds": None, "annotation": None, "scale": "percentile", "kinds": ["attention"]}
     return draw_scored(
-        heads, folder / "s1.h5", tiles and folder / tiles, folder / "out" / "s1.png", **given
+        heads,
+        folder / "s1.h5",
+        tiles and folder / tiles,
+        folder / "out" / "s1.png",
+        **given | changes,
     )
 
 
@@ -101,6 +105,7 @@ def test_bundle(slide):
     assert sorted(path.name for path in (slide / "out").iterdir()) == [
         "s1.csv",
         "s1.geojson",
+        "s1.ome.tiff",
         "s1.png",
     ]
     found = table(slide)
@@ -118,9 +123,8 @@ def test_bundle(slide):
 
 def test_the_layer_lies_on_the_tiles_and_counts_from_the_scanned_part(slide):
     heatmap(slide, [head(slide, 1)])
-    layer = json.loads((slide / "out" / "s1.geojson").read_text())["features"]
     found = table(slide)
-    for row, (one, (x, y)) in enumerate(zip(layer, COORDS[:5], strict=True)):
+    for row, (one, (x, y)) in enumerate(zip(layer(slide), COORDS[:5], strict=True)):
         np.testing.assert_allclose(
             shape(one["geometry"]).bounds,
             np.add((0, 0, SIDE, SIDE), (x - 100, y - 50) * 2),
@@ -135,7 +139,7 @@ def test_the_layer_lies_on_the_tiles_and_counts_from_the_scanned_part(slide):
 def test_the_colours_lie_on_the_tiles(slide, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "mil.heatmap.stage.draw",
+        "mil.heatmap.picture.draw",
         lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch(),
     )
     write_geojson(slide / "tumour.geojson", [feature(box(453, 0, 906, 453), {})])
@@ -161,7 +165,7 @@ def test_the_colours_lie_on_the_tiles(slide, monkeypatch):
 def test_the_positive_region_is_outlined(slide, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "mil.heatmap.stage.draw",
+        "mil.heatmap.picture.draw",
         lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch(),
     )
     tumour = feature(box(453, 0, 906, 453), {"classification": {"name": "Tumor"}})
@@ -201,7 +205,7 @@ def test_even_attention_is_said_on_the_picture_and_in_the_layer(
 ):
     drawn = {}
     monkeypatch.setattr(
-        "mil.heatmap.stage.draw",
+        "mil.heatmap.picture.draw",
         lambda path, *pictures, **given: drawn.update(given) or path.touch(),
     )
     monkeypatch.setattr("mil.statistics.attention.ALMOST_UNIFORM", limit)
@@ -316,7 +320,9 @@ def change_bag(folder, **changes) -> None:
 
 
 def layer(folder) -> list:
-    return json.loads((folder / "out" / "s1.geojson").read_text())["features"]
+    """The tiles of the layer."""
+    features = json.loads((folder / "out" / "s1.geojson").read_text())["features"]
+    return [one for one in features if one["properties"]["objectType"] == "tile"]
 
 
 @pytest.mark.parametrize(
@@ -335,9 +341,11 @@ def test_a_ready_bag_gives_the_same_layer_and_table_as_its_tiled_slide(slide, kn
 def test_a_ready_bag_is_drawn_on_white_glass(slide, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "mil.heatmap.stage.draw",
+        "mil.heatmap.picture.draw",
         lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch(),
     )
+    # At the size of the blank canvas, where tiles have sharp edges.
+    monkeypatch.setattr("mil.heatmap.picture.LARGE_PX", np.inf)
     write_geojson(slide / "tumour.geojson", [feature(box(453, 0, 906, 453), {})])
     one = head(slide, 1)
     heatmap(slide, [one], tiles=None, annotation=slide / "tumour.geojson")
@@ -346,12 +354,12 @@ def test_a_ready_bag_is_drawn_on_white_glass(slide, monkeypatch):
     assert before.shape == (round((3000 - 50) / scale), 1200, 3)
     expected = np.zeros(before.shape[:2], bool)
     colours = mpl.colormaps["inferno"](table(slide)["percentile"] / 100)[:, :3] * 255
-    for (x, y), colour in zip((COORDS[:5] - ORIGIN) / scale, colours, strict=True):
+    # Edges of the grid, not of the corners, which are whole pixels of the slide.
+    places = np.rint((COORDS[:5] - ORIGIN) / SIDE) * SIDE / scale
+    for (x, y), colour in zip(places, colours, strict=True):
         window = np.s_[round(y) : round(y + SIDE / scale), round(x) : round(x + SIDE / scale)]
         expected[window] = True
-        assert (
-            np.abs(after[window] - ((1 - OPACITY) * np.array(GREY) + OPACITY * colour)).max() <= 1
-        )
+        assert np.abs(after[window] - (np.array(GREY) + OPACITY / 255 * (colour - GREY))).max() <= 1
     np.testing.assert_array_equal((before == GREY).all(2), expected)
     assert (after[~expected] == 255).all()
     assert drawn["um_per_px"] == pytest.approx(0.25 * scale)
@@ -457,7 +465,7 @@ def selecting(folder, seed: int):
 def test_selected_tiles_are_marked_everywhere(slide, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "mil.heatmap.stage.draw",
+        "mil.heatmap.picture.draw",
         lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch(),
     )
     heads = [selecting(slide, seed) for seed in (1, 2, 3)]

@@ -153,6 +153,15 @@ def test_tables_stay_as_long_as_their_outputs_do(two_parts):
     refresh_tables(two_parts / "absent", {"1of2": ["a"]}, (".png",))
 
 
+def test_one_of_two_endings_is_enough(two_parts):
+    (two_parts / "a.csv").rename(two_parts / "a.csv.gz")
+    refresh_tables(two_parts, {"1of2": ["a"], "2of2": ["b"]}, (".png", (".csv", ".csv.gz")))
+    assert {path.stem for path in (two_parts / "parts").iterdir()} == {"1of2", "2of2"}
+    (two_parts / "a.csv.gz").unlink()
+    refresh_tables(two_parts, {"1of2": ["a"], "2of2": ["b"]}, (".png", (".csv", ".csv.gz")))
+    assert {path.stem for path in (two_parts / "parts").iterdir()} == {"2of2"}
+
+
 def test_a_part_that_lost_an_output_has_no_table(two_parts):
     (two_parts / "a.csv").unlink()
     assert refreshed(two_parts) == {"2of2": "then"}

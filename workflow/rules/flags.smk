@@ -18,6 +18,11 @@ def tissue_flags(wildcards):
     return "" if PLAN.precomputed_dir else flags.tissue_flags(CONFIG.tile)
 
 
+def heatmap_flags(wildcards):
+    """Kinds of map and scale of the colours."""
+    return flags.heatmap_flags(CONFIG.heatmap)
+
+
 def feature_flags(wildcards):
     """Settings that features depend on."""
     return flags.feature_flags(CONFIG.features)
@@ -117,6 +122,11 @@ def get_evaluate_dir(wildcards, input):
 def get_out_dir(wildcards, output):
     """Folder of the files that a rule writes."""
     return str(Path(output[0]).parent)
+
+
+def get_script(wildcards):
+    """QuPath script of a study, which each of its jobs writes."""
+    return QUPATH_SCRIPT.format(**wildcards)
 
 
 def get_part_dir(wildcards, output):

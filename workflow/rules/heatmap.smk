@@ -1,4 +1,4 @@
-# Scores + overviews of a part's slides -> for each an image, a QuPath layer and a table.
+# Scores + overviews of a part's slides -> for each its pictures, a QuPath layer, an OME-TIFF and a table.
 rule heatmap:
     input:
         scores=get_scores_to_draw,
@@ -21,11 +21,12 @@ rule heatmap:
         out=get_part_dir,
         slides=CONFIG.heatmap.slides,
         members=record_members,
-        scale=CONFIG.heatmap.scale,
+        settings=heatmap_flags,
+        script=get_script,
         classes=record_classes,
         annotation_classes=DATASET.annotation_classes,
         version=STAGE_VERSION["heatmap"],
     shell:
         "mil heatmap --dataset {wildcards.dataset} --scores {params.scores:q} --bags {params.bags:q} {params.tiles}"
-        " --slides-dir {params.slides_dir:q} --folds {input.folds:q} --slides {params.slides} --scale {params.scale}"
-        " --out-dir {params.out:q} --part {wildcards.part} --table {output:q} > {log:q} 2>&1"
+        " --slides-dir {params.slides_dir:q} --folds {input.folds:q} --slides {params.slides} {params.settings}"
+        " --script {params.script:q} --out-dir {params.out:q} --part {wildcards.part} --table {output:q} > {log:q} 2>&1"

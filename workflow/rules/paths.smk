@@ -37,6 +37,7 @@ PATIENTS = (
 )
 METRICS = "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json"
 HEATMAP_DIR = "results/{dataset}/heatmap/{tiling}/{encoder}/{head}"
+QUPATH_SCRIPT = "results/{dataset}/heatmap/attach_heatmaps.groovy"
 DRAWN_PART = "results/{dataset}/heatmap/{tiling}/{encoder}/{head}/parts/{part}.csv"
 
 # The study as a whole.

@@ -12,7 +12,7 @@ from mil.io.tables.conventions import without_suffix
 from mil.text import clean
 
 # The longest ending of a file called by a slide's id, of outlines and heatmaps.
-LONGEST_ENDING = len(".geojson")
+LONGEST_ENDING = len(".branches.png")
 # Bytes, as file systems count: letters of other alphabets take two to four. While a file
 # is written, its name has the scratch prefix too.
 MAX_ID_BYTES = LONGEST_NAME - LONGEST_SCRATCH - LONGEST_ENDING
