@@ -32,7 +32,7 @@ from mil.encoders.runner import (
     default_batch_size,
 )
 from mil.features.extract import extract
-from mil.features.resample import fast_resample
+from mil.encoders.resample import fast_resample
 from mil.io.slides import TileRequest, stream
 from mil.memory import keep_freed_memory
 

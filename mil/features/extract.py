@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from mil.encoders.runner import ExtractionSettings
-from mil.features.resample import fast_resample
+from mil.encoders.resample import fast_resample
 from mil.io.slides import Resample, TileBatch, TileRequest, stream
 
 
