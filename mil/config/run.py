@@ -152,7 +152,7 @@ class SplitConfig(Section):
 
 
 class HeatmapConfig(Section):
-    """Settings of stage `heatmap`: slides and colour scale."""
+    """Settings of stage `heatmap`: slides, colour scale and tile sheet."""
 
     slides: Literal["all", "test"] = Field(
         "all", description="Slides that get a heatmap: all, or those of the table's test split."
@@ -161,6 +161,13 @@ class HeatmapConfig(Section):
         "percentile",
         description="Colour scale of attention: its percentile within the slide, or its "
         "multiple of uniform attention.",
+    )
+    sheet: int = Field(
+        8,
+        ge=0,
+        le=20,
+        description="Tiles in a row of the tile sheet, SLIDE.tiles.png, drawn where the slide is "
+        "on the disk; 0: no sheet.",
     )
 
 

@@ -21,7 +21,9 @@ def heatmap(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Picture to write (.png); .geojson (QuPath) and .csv go beside it."),
+        typer.Option(
+            help="Picture to write (.png); .geojson (QuPath), .csv and .tiles.png go beside it."
+        ),
     ] = None,
     tiles: Annotated[
         Path | None,
@@ -65,6 +67,7 @@ def heatmap(
         Path | None, typer.Option(help="Folder for the pictures of a dataset.")
     ] = None,
     slides: Annotated[Literal["all", "test"], option(HeatmapConfig, "slides")] = DEFAULTS.slides,
+    sheet: Annotated[int, option(HeatmapConfig, "sheet", min=0, max=20)] = DEFAULTS.sheet,
     part: DatasetPart = "",
     table: PartTable = None,
 ) -> None:
@@ -85,6 +88,7 @@ def heatmap(
             scale=scale,
             part=parse_part(part),
             only_test=slides == "test",
+            sheet=sheet,
         )
         probe_files(jobs)
         finish("heatmap", run_jobs("heatmap", jobs, draw_slide), [table] if table else [])
@@ -101,6 +105,8 @@ def heatmap(
             annotation=annotation,
             geojson_frame=geojson_frame,
             annotation_classes=tuple(annotation_class or ()),
+            source=slide,
+            sheet=sheet if slide else 0,
         )
         typer.echo(f"heatmap {draw_slide(job, job.outputs())}")
     else:

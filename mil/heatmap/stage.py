@@ -28,10 +28,11 @@ from mil.io.bags import BagHeader, BagPositions, read_positions
 from mil.io.bags.checks import check_slide
 from mil.io.probe import probe
 from mil.io.scores import HeadScores, check_bags, check_tiles, read_scores
-from mil.io.tables import read_folds, write_csv
+from mil.io.tables import write_csv
 from mil.statistics.attention import almost_uniform, entropy_share, ranks_note
 from mil.statistics.text import with_threshold
 from mil.trained.record import Trained, read_records, threshold_of
+from mil.trained.scored_slide import unseen_heads
 
 VALUES = ("attention", "percentile", "relative")
 NO_POSITIONS = (
@@ -104,7 +105,7 @@ def run(
         draw_state(out, tiles_path, bag, made_from=made_from)
         return f"{bag.slide}: {bag.state}, nothing to draw"
     records = read_records([head.record for head in scores.heads], score_path)
-    unseen = _unseen(records, bag.slide, folds)
+    unseen = unseen_heads(records, bag.slide, folds)
     # A slide of the training set is drawn too, but says so.
     drawn = unseen or range(len(records))
     chosen = [scores.scores[number] for number in drawn]
@@ -125,22 +126,6 @@ def run(
         positive=PositiveClasses(tuple(annotation_classes), records[0].positive),
     )
     return title + note
-
-
-def _unseen(records: Sequence[Trained], slide: str, folds: Path | None) -> Sequence[int]:
-    """Numbers of the heads that did not train or validate on a slide.
-
-    All of them without a folds file.
-    """
-    if folds is None:
-        return range(len(records))
-    splits = {int(row["fold"]): row["split"] for row in read_folds(folds) if row["slide"] == slide}
-    # Validation counts as seen: the epoch that was kept was chosen by it.
-    return [
-        number
-        for number, trained in enumerate(records)
-        if splits.get(trained.fold) not in ("train", "val")
-    ]
 
 
 def draw_bundle(

@@ -15,26 +15,27 @@ class Extremes(NamedTuple):
     bottom: Int[np.ndarray, " bottom"]
 
 
-def top_tiles(
-    values: Float[np.ndarray, " tiles"], count: int, *, lowest: bool = False
-) -> Int[np.ndarray, " chosen"]:
-    """Numbers of the tiles with the largest values, largest first.
+def ranked_tiles(values: Float[np.ndarray, " tiles"]) -> Int[np.ndarray, " tiles"]:
+    """Numbers of the tiles from the largest value to the smallest.
 
     Tiles that tie stand in their order in the bag.
+    """
+    return np.argsort(-values, kind="stable")
+
+
+def extreme_tiles(
+    values: Float[np.ndarray, " tiles"], num_top: int, num_bottom: int | None = None
+) -> Extremes:
+    """The tiles at either end of a map.
+
+    A bag of fewer tiles has fewer at its lower end, then at its upper one.
 
     Args:
         values: Value of each tile.
-        count: Number of tiles; a smaller bag gives all of its tiles.
-        lowest: Whether the smallest values are wanted, smallest first.
+        num_top: Number of tiles with the largest values.
+        num_bottom: Number of tiles with the smallest values; None: `num_top`.
     """
-    return np.argsort(values if lowest else -values, kind="stable")[:count]
-
-
-def extreme_tiles(values: Float[np.ndarray, " tiles"], count: int) -> Extremes:
-    """The `count` tiles at either end of a map.
-
-    A bag of fewer than twice as many tiles has fewer at its lower end.
-    """
-    top = top_tiles(values, count)
-    bottom = top_tiles(values, min(count, len(values) - len(top)), lowest=True)
-    return Extremes(top, bottom)
+    ranked = ranked_tiles(values)
+    top = ranked[:num_top]
+    wanted = num_top if num_bottom is None else num_bottom
+    return Extremes(top, ranked[::-1][: min(wanted, len(ranked) - len(top))])
