@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
-from mil.errors import MilError
+from mil.errors import MilError, ReadingError
 from mil.heatmap.page import DOTS_PER_INCH, Page, Place, points
 from mil.heatmap.render import BAR_LENGTHS_UM, draw_message
 from mil.io.atomic import atomic_path
@@ -47,7 +47,7 @@ LONGEST_BAR_PX = 150
 FEWEST_CELLS = 3
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """A row of the sheet: a heading and tiles in order."""
 
     kind: MapKind
@@ -96,7 +96,7 @@ def draw_sheet(
 
     maps = [tile_map(kind, records, scores) for kind in SHOWN]
     known = {one.kind: one for one in maps if one is not None}
-    rows = list(_rows(known, per_row))
+    rows = list(rows_of(known, per_row))
     try:
         geometry = None if tiles is None else read_tiles(tiles).geometry
         footprints = footprints_of_bag(bag, geometry)
@@ -104,12 +104,15 @@ def draw_sheet(
         images = {
             image.number: image.pixels for image in read_tile_images(slide, footprints, chosen)
         }
+    # It may be read with the next run: no sheet, so that one is missing then.
+    except ReadingError as error:
+        return f"; no tile sheet: {error}"
     # The picture of the slide is drawn all the same.
     except MilError as error:
         _draw_reason(out, title, f"No tiles: {error}", made_from)
         return f"; no tile sheet: {error}"
     size_px = min(footprints.tile_px, LARGEST_SHOWN_PX)
-    sheet = _Sheet(title, footprints.tile_px, footprints.mpp, size_px, per_row, rows, len(known))
+    sheet = Sheet(title, footprints.tile_px, footprints.mpp, size_px, per_row, rows, len(known))
     for row in rows:
         sheet.begin_row(row.heading)
         for column, number in enumerate(row.numbers.tolist()):
@@ -132,7 +135,7 @@ def _draw_reason(out: Path, title: str, reason: str, made_from: str) -> None:
         draw_message(scratch, title, reason, made_from=made_from)
 
 
-def _rows(maps: dict[MapKind, TileMap], per_row: int) -> Iterable[_Row]:
+def rows_of(maps: dict[MapKind, TileMap], per_row: int) -> Iterable[Row]:
     """Both ends of each map that rows are ranked by; an end without tiles has no row."""
     for kind in RANKED:
         if kind not in maps:
@@ -142,7 +145,7 @@ def _rows(maps: dict[MapKind, TileMap], per_row: int) -> Iterable[_Row]:
         for numbers, is_top in ((top, True), (bottom, False)):
             if len(numbers):
                 heading = _heading(maps[kind], values[numbers], is_top=is_top)
-                yield _Row(kind, heading, numbers)
+                yield Row(kind, heading, numbers)
 
 
 def _heading(ranked: TileMap, shown: np.ndarray, *, is_top: bool) -> str:
@@ -172,7 +175,7 @@ def _signed(value: float) -> str:
     return f"{value:+.3g}".replace("-", "−")
 
 
-class _Sheet:
+class Sheet:
     """A page of tiles, filled row by row."""
 
     def __init__(
@@ -182,7 +185,7 @@ class _Sheet:
         mpp: float,
         size_px: int,
         per_row: int,
-        rows: Sequence[_Row],
+        rows: Sequence[Row],
         num_kinds: int,
     ) -> None:
         self._size_px = size_px
@@ -202,10 +205,15 @@ class _Sheet:
         self._write(title_lines, EDGE_PX, TITLE_POINTS)
         self._write(about_lines, top, CAPTION_POINTS)
         self._draw_bar(above - _line_px(CAPTION_POINTS) / 2, mpp * tile_px / size_px)
-        self._y = above
+        self._y: int = above
 
     def _write(
-        self, lines: Sequence[str], y: float, size: float, x: float = EDGE_PX, colour: str = "black"
+        self,
+        lines: Sequence[str],
+        y: float | int,
+        size: float,
+        x: int = EDGE_PX,
+        colour: str = "black",
     ) -> None:
         for number, line in enumerate(lines):
             self.page.write((x, y + number * _line_px(size)), line, size, colour=colour)
@@ -242,12 +250,10 @@ class _Sheet:
             middle = EDGE_PX + column * self._cell_px + size / 2, self._y + size / 2
             self.page.write(middle, "cannot be read", CAPTION_POINTS, anchor="mm")
 
-    def write_numbers(
-        self, column: int, place: str, numbers: dict[MapKind, str], row: _Row
-    ) -> None:
+    def write_numbers(self, column: int, place: str, numbers: dict[MapKind, str], row: Row) -> None:
         """Write rank, place and numbers of a tile below it, that of its row in black."""
         x = EDGE_PX + column * self._cell_px
-        y = self._y + self._size_px + points(2)
+        y = self._y + self._size_px + points(2.0)
         self._write([place], y, CAPTION_POINTS, x)
         for line, (kind, text) in enumerate(numbers.items(), 1):
             colour = "black" if kind == row.kind else GREY
@@ -271,5 +277,5 @@ def _line_px(size: float) -> int:
     return round(size * LINE_PX_PER_POINT)
 
 
-def _wrapped(text: str, width_px: float, size: float) -> list[str]:
+def _wrapped(text: str, width_px: int, size: float) -> list[str]:
     return wrap(text, max(20, int((width_px - 2 * EDGE_PX) / (points(size) * LETTER_WIDTH))))

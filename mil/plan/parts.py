@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from mil.io.tables.parts import number_of_parts, part_of, parts_of
 
@@ -43,7 +44,10 @@ class StageParts:
 
 
 def refresh_tables(
-    folder: Path, members: Mapping[str, Sequence[str]], suffixes: Sequence[str]
+    folder: Path,
+    members: Mapping[str, Sequence[str]],
+    suffixes: Sequence[str],
+    further: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Bring the tables of a stage's parts up to date with its outputs.
 
@@ -55,6 +59,7 @@ def refresh_tables(
         folder: Folder of a stage's outputs.
         members: Slides by the name of their part.
         suffixes: Endings of a slide's outputs; the first carries the digest.
+        further: Ending of one more output, of slides that have one.
     """
     tables = _times(folder / TABLES)
     if not tables:
@@ -64,9 +69,12 @@ def refresh_tables(
         written = tables.get(f"{part}.csv")
         if written is None:
             continue
+        endings = {
+            slide: (*suffixes, further[slide]) if slide in further else suffixes for slide in slides
+        }
         times = {
-            slide: [outputs.get(f"{slide}{suffix}", LOST) for suffix in suffixes]
-            for slide in slides
+            slide: [outputs.get(f"{slide}{ending}", LOST) for ending in of_slide]
+            for slide, of_slide in endings.items()
         }
         table = folder / TABLES / f"{part}.csv"
         # A folder that cannot be written to is not run in either.

@@ -35,6 +35,8 @@ OUTPUTS = {
     "score": (".h5",),
     "heatmap": (".png", ".geojson", ".csv"),
 }
+# Ending of a slide's tile sheet, which `mil.heatmap.sheet` draws where the slide is there.
+SHEET = ".tiles.png"
 # Pattern of a tiling's folder name; `mil.config.tiling_name` writes it.
 TILING = r"(?:[0-9]+|unknown)px_(?:[0-9.e+-]+|unknown)mpp"
 
@@ -117,6 +119,17 @@ class Plan:
             return slides
         return [slide for slide in slides if self.slides[slide].split == "test"]
 
+    @cached_property
+    def sheets(self) -> dict[str, str]:
+        """Ending of the tile sheet, by slide that gets one: its file is on the disk.
+
+        A slide that comes back later thus gets its sheet with the next run.
+        """
+        if not self.config.heatmap.sheet:
+            return {}
+        files = {slide: self.files.get(slide) for slide in self.heatmap_slides}
+        return {slide: SHEET for slide, file in files.items() if file and file.is_file()}
+
     def parts(self, stage: str) -> StageParts:
         """Division of the slides over the jobs of a stage.
 
@@ -151,10 +164,11 @@ class Plan:
             }
             for stage, folder in {} if self.precomputed_dir else folders.items():
                 refresh_tables(folder, members[stage], OUTPUTS[stage])
-            for stage in ("score", "heatmap"):
-                for head in self.config.head:
-                    folder = results / stage / tiling / encoder / head
-                    refresh_tables(folder, members[stage], OUTPUTS[stage])
+            for head in self.config.head:
+                scored = results / "score" / tiling / encoder / head
+                refresh_tables(scored, members["score"], OUTPUTS["score"])
+                drawn = results / "heatmap" / tiling / encoder / head
+                refresh_tables(drawn, members["heatmap"], OUTPUTS["heatmap"], self.sheets)
 
     @property
     def split_files(self) -> list[str]:

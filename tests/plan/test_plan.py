@@ -158,6 +158,15 @@ def test_a_part_that_lost_an_output_has_no_table(two_parts):
     assert refreshed(two_parts) == {"2of2": "then"}
 
 
+def test_nor_has_one_with_a_slide_that_lacks_its_further_output(two_parts):
+    members = {"1of2": ["a"], "2of2": ["b"]}
+    (two_parts / "a.tiles.png").touch()
+    os.utime(two_parts / "a.tiles.png", (1, 1))
+    further = {"a": ".tiles.png", "b": ".tiles.png"}
+    refresh_tables(two_parts, members, (".png", ".csv"), further)
+    assert [path.stem for path in (two_parts / "parts").iterdir()] == ["1of2"]
+
+
 def test_the_digest_of_a_replaced_output_is_taken_over(two_parts):
     picture = Image.new("RGB", (2, 2))
     picture.save(two_parts / "b.png", pnginfo=text_chunk("made_from", "now"))

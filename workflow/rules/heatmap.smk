@@ -1,4 +1,4 @@
-# Scores + overviews of a part's slides -> for each an image, a QuPath layer and a table.
+# Scores + overviews of a part's slides -> for each an image, a QuPath layer, a table and, where the slide is there, a tile sheet.
 rule heatmap:
     input:
         scores=get_scores_to_draw,
@@ -22,10 +22,12 @@ rule heatmap:
         slides=CONFIG.heatmap.slides,
         members=record_members,
         scale=CONFIG.heatmap.scale,
+        sheet=CONFIG.heatmap.sheet,
         classes=record_classes,
         annotation_classes=DATASET.annotation_classes,
         version=STAGE_VERSION["heatmap"],
     shell:
         "mil heatmap --dataset {wildcards.dataset} --scores {params.scores:q} --bags {params.bags:q} {params.tiles}"
         " --slides-dir {params.slides_dir:q} --folds {input.folds:q} --slides {params.slides} --scale {params.scale}"
+        " --sheet {params.sheet}"
         " --out-dir {params.out:q} --part {wildcards.part} --table {output:q} > {log:q} 2>&1"
