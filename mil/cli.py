@@ -30,6 +30,7 @@ from mil.score.commands import score
 from mil.split.commands import split
 from mil.stream.commands import stream
 from mil.tile.commands import tile
+from mil.tiles.commands import tiles_app
 from mil.train.commands import train
 from mil.versions import TOOL_VERSION
 
@@ -46,6 +47,7 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(bags_app, name="bags")
 app.add_typer(encoders_app, name="encoders")
 app.add_typer(heads_app, name="heads")
+app.add_typer(tiles_app, name="tiles")
 heads_app.command("import")(import_head)
 heads_app.command("export")(export_head)
 
