@@ -47,7 +47,8 @@ def read_scored_slide(score_path: Path, bag_path: Path, folds: Path | None) -> S
     # Scores that are older than their bag are of other tiles.
     check_bags(scores, score_path, [bag_path])
     check_tiles(scores, score_path, int(bag.valid.sum()))
-    if bag.state != "ok":
+    # Without scores: of a slide whose state is not `ok`.
+    if bag.state != "ok" or not scores.scores:
         return ScoredSlide(bag, [], [], is_unseen=True)
     records = read_records([head.record for head in scores.heads], score_path)
     unseen = unseen_heads(records, bag.slide, folds)
