@@ -134,7 +134,7 @@ def read_tile_images(
     chosen = chosen[np.lexsort((corners[:, 0], corners[:, 1]))]
     side, size_px = footprints.side_level0_px, footprints.tile_px
     with SlideReader(slide, resampler=resampler, scene=footprints.scene) as reader:
-        _check_size(reader, footprints)
+        check_size(reader, footprints)
         reader.expect(footprints.corners[chosen], side, size_px)
         for number in chosen.tolist():
             x, y = footprints.corners[number]
@@ -146,8 +146,12 @@ def read_tile_images(
                 yield TileImage(number, pixels)
 
 
-def _check_size(reader: SlideReader, footprints: TileFootprints) -> None:
-    """Refuse another slide: any file may lie under a slide's name."""
+def check_size(reader: SlideReader, footprints: TileFootprints) -> None:
+    """Refuse another slide: any file may lie under a slide's name.
+
+    Raises:
+        FormatError: The slide is of another size than that of the tiles.
+    """
     size = np.array(reader.size_px)
     corners = footprints.corners
     # Where a bag does not know the size of its slide, its tiles tell the least size.
