@@ -96,7 +96,8 @@ def _around(
     # Glass has no tiles: the middle of a new one must lie in one of the bag's.
     middles = KDTree(corners + side / 2)
     distance, _ = middles.query(fine + side / 2, p=np.inf)
-    on_tissue = (distance <= side / 2) & (fine >= 0).all(1)
+    # Corners are rounded: a middle between two tiles may lie a pixel off both.
+    on_tissue = (distance <= side / 2 + 1) & (fine >= 0).all(1)
     return FineTiles(fine[on_tissue], cells[on_tissue], origin, step, per_side)
 
 
