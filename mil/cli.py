@@ -25,7 +25,7 @@ from mil.interop.head_commands import export_head, import_head
 from mil.io.disk import one_line
 from mil.plan.commands import plan
 from mil.predict.commands import predict
-from mil.predict.refine_commands import refine
+from mil.refine.commands import refine
 from mil.report.commands import report, summary
 from mil.score.commands import score
 from mil.split.commands import split

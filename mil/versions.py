@@ -14,6 +14,7 @@ STAGE_VERSION = {
     "evaluate": 6,
     "compare": 2,
     "heatmap": 6,
+    "refine": 1,
     "card": 3,
     "report": 5,
 }

@@ -5,15 +5,15 @@ import pytest
 import torch
 
 from mil.bags import join
-from mil.config import FeaturesConfig, Recipe
-from mil.errors import DatasetError
+from mil.config import FeaturesConfig, HeatmapConfig, Recipe, checked
+from mil.errors import ConfigError, DatasetError
 from mil.heads import build_head
 from mil.io.tables import read_csv
 from mil.predict.ensemble import load_ensemble, runner_of
-from mil.predict.fine_grid import attended_tiles, cell_means, fine_tiles
-from mil.predict.fine_picture import percentiles_in
-from mil.predict.fine_scores import fine_scores
-from mil.predict.refine import RefineSettings, check_independent, per_side_of, run
+from mil.refine.grid import attended_tiles, cell_means, fine_tiles
+from mil.refine.picture import percentiles_in
+from mil.refine.scores import fine_scores
+from mil.refine.stage import RefineSettings, check_independent, run
 from mil.tasks import Classification
 from mil.trained import Trained
 from mil.trained.assembled import assemble
@@ -138,11 +138,12 @@ def test_percentiles_are_those_of_the_bag():
     assert percentiles_in(np.array([0.0, 3.0, 9.0]), bag).tolist() == [12.5, 56.25, 75.0]
 
 
-@pytest.mark.parametrize("stride", [0.0, -0.25, 0.3, 1.0, 0.05, 2.0])
+@pytest.mark.parametrize("stride", [0.0, -0.25, 0.3, 0.05, 2.0])
 def test_a_stride_divides_a_tile(stride):
-    with one_line(DatasetError, match="divides it evenly into 2 to 8 parts"):
-        per_side_of(stride)
-    assert [per_side_of(one) for one in (0.5, 0.333333, 0.25, 0.125)] == [2, 3, 4, 8]
+    with one_line(ConfigError, match="divides a tile evenly: 0.5, 0.25 or 0.125"):
+        checked(HeatmapConfig, {"stride": stride}, "config")
+    strides = [1, 0.5, 0.333, 0.25, 0.125]
+    assert [HeatmapConfig(stride=one).cells_per_tile for one in strides] == [1, 2, 3, 4, 8]
 
 
 def test_heads_whose_tiles_attend_to_one_another_are_refused():
@@ -165,7 +166,7 @@ def test_a_slide_is_read_again_where_a_head_attends(place, make_head):
         models,
         runner,
         out,
-        RefineSettings(2, config),
+        RefineSettings(2),
     )
     assert line.startswith("a: ")
     assert out.exists()
@@ -182,5 +183,5 @@ def test_a_slide_is_read_again_where_a_head_attends(place, make_head):
             models,
             runner,
             place / "out/a.jpg",
-            RefineSettings(2, config),
+            RefineSettings(2),
         )

@@ -11,7 +11,7 @@ from mil.heatmap.colours import INFERNO, colours_of
 from mil.heatmap.page import DOTS_PER_INCH, Page, Place, pixels, points
 from mil.io.atomic import atomic_path
 from mil.io.slides import SlideReader
-from mil.predict.fine_grid import CellMeans, FineTiles
+from mil.refine.grid import CellMeans, FineTiles
 from mil.statistics.discrimination import mid_ranks
 
 OPACITY = 0.55
@@ -102,6 +102,7 @@ def draw_fine(
     means: CellMeans,
     *,
     title: str,
+    made_from: str = "",
 ) -> None:
     """Draw the region of a finer map three times: bare, tile by tile, and cell by cell.
 
@@ -114,6 +115,7 @@ def draw_fine(
         fine: Tiles of the fine grid.
         means: Means over the tiles that cover each cell; attention first.
         title: Title; as many lines as it needs.
+        made_from: Digest of what the map depends on; see `mil.io.provenance`.
     """
     coarse = region.blank()
     region.fill(coarse, corners, side, percentiles_in(relative, relative))
@@ -144,7 +146,7 @@ def draw_fine(
         )
     _draw_bar(page, 3 * PANEL_INCHES + 2 * GAP_INCHES + 2 * EDGE_INCHES, above, max(height, 1.0))
     with atomic_path(out) as scratch:
-        page.save(scratch)
+        page.save(scratch, made_from)
 
 
 def _draw_bar(page: Page, left: float, top: float, height: float) -> None:

@@ -1,4 +1,4 @@
-"""Finer maps: the attended region of a slide read again with overlapping tiles."""
+"""Stage `refine`: slide, bag, heads and encoder give a finer map of the attended region."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from mil.config import FeaturesConfig
 from mil.encoders.runner import BatchedEncoder, extraction_settings
 from mil.errors import DatasetError, FormatError
 from mil.features.extract import encoded_batches
@@ -20,19 +19,22 @@ from mil.io.tables import write_csv
 from mil.io.tile_images import TileFootprints, check_size, footprints_of_bag
 from mil.io.tiles import read_tiles
 from mil.predict.ensemble import Ensemble
-from mil.predict.fine_grid import CellMeans, FineTiles, attended_tiles, cell_means, fine_tiles
-from mil.predict.fine_picture import Region, draw_fine, percentiles_in
-from mil.predict.fine_scores import fine_scores
 from mil.progress import progress
+from mil.refine.grid import CellMeans, FineTiles, attended_tiles, cell_means, fine_tiles
+from mil.refine.picture import Region, draw_fine, percentiles_in
+from mil.refine.scores import fine_scores
 from mil.trained.compatibility import check_compatible, check_usable
 from mil.trained.forward import forward, tensors_of
 from mil.trained.scored_slide import unseen_heads
 
-ENDING = ".fine.png"
 # Tiles from this percentile of attention up are read again.
 PERCENTILE = 90.0
 # Tiles that are read again of a slide, at most.
 MOST_TILES = 4096
+NOT_INDEPENDENT = (
+    "in this head tiles attend to one another, so that a tile between them has no attention of its "
+    "own; finer maps are of heads that pool, such as abmil, acmil and clam_sb"
+)
 COLUMNS = ("x", "y", "side", "relative", "percentile", "alone", "effect")
 
 
@@ -44,30 +46,13 @@ class RefineSettings:
         per_side: Cells along a tile's side: 4 for a stride of a quarter tile.
         percentile: Percentile of attention from which tiles are read again, 0 to 100.
         most: Largest number of tiles that are read again.
-        features: Section `features` of the configuration.
         threads: Threads for reading, and as many for the encoder on a CPU.
     """
 
     per_side: int
-    features: FeaturesConfig
     percentile: float = PERCENTILE
     most: int = MOST_TILES
     threads: int = 1
-
-
-def per_side_of(stride: float) -> int:
-    """Cells along a tile's side for a stride in tiles.
-
-    Raises:
-        DatasetError: The stride does not divide a tile into 2 to 8 parts.
-    """
-    per_side = round(1 / stride) if stride > 0 else 0
-    if not 2 <= per_side <= 8 or abs(per_side * stride - 1) > 1e-3:
-        raise DatasetError(
-            f"--stride {stride:g}: is a share of a tile such as 0.5, 0.25 or 0.125, that divides "
-            "it evenly into 2 to 8 parts"
-        )
-    return per_side
 
 
 def check_independent(ensemble: Ensemble) -> None:
@@ -77,11 +62,7 @@ def check_independent(ensemble: Ensemble) -> None:
         DatasetError: Heads of this recipe are such.
     """
     if not ensemble.streams:
-        raise DatasetError(
-            f"{ensemble.trained.recipe_name}: in this head tiles attend to one another, so that a "
-            "tile between them has no attention of its own; finer maps are of heads that pool, "
-            "such as abmil, acmil and clam_sb"
-        )
+        raise DatasetError(f"{ensemble.trained.recipe_name}: {NOT_INDEPENDENT}")
 
 
 def run(
@@ -94,6 +75,7 @@ def run(
     settings: RefineSettings,
     *,
     folds: Path | None = None,
+    made_from: str = "",
 ) -> str:
     """Draw a finer map of a slide, and write its cells as a table.
 
@@ -107,6 +89,7 @@ def run(
         out: Picture to write, a PNG; `.csv` goes beside it.
         settings: See `RefineSettings`.
         folds: The folds.csv, to use only heads that did not train on the slide; or None.
+        made_from: Digest of what the map depends on; see `mil.io.provenance`.
 
     Returns:
         A line about the map.
@@ -146,7 +129,7 @@ def run(
     seen = "" if unseen else ", seen in training"
     title = f"{title_of(bag.slide, [trained for _, trained in models], scores)}{seen}"
     _write_table(table, fine, means, relative)
-    draw_fine(out, region, corners, side, relative, fine, means, title=title)
+    draw_fine(out, region, corners, side, relative, fine, means, title=title, made_from=made_from)
     return (
         f"{bag.slide}: {len(fine.corners)} tiles at a stride of 1/{fine.per_side} around the "
         f"{len(attended)} tiles of most attention{seen}"
