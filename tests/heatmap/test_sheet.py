@@ -64,11 +64,13 @@ def test_tiles_at_both_ends_stand_in_order_at_their_own_resolution(place, shown)
             np.testing.assert_array_equal(tile_on(picture, column, top), tile)
 
 
+@pytest.mark.slow
 def test_without_evidence_the_rows_are_those_of_attention(place, shown):
     sheet(place, head_scores(evidence=False))
     assert len(shown) == 6
 
 
+@pytest.mark.slow
 def test_a_small_slide_shows_each_tile_once(place, shown):
     bag = place / "bags/s1.h5"
     valid = np.arange(len(COORDS)) < 4

@@ -78,6 +78,7 @@ def test_the_pixels_are_those_that_the_encoder_got(slide, tiles):
         np.testing.assert_array_equal(image.pixels, seen[image.number])
 
 
+@pytest.mark.slow
 def test_without_torch_they_differ_by_a_grey_level_at_most(slide, tiles):
     seen, _ = seen_by_encoder(slide, tiles)
     images = read_tile_images(slide, footprints_of_tiles(tiles), np.arange(len(COORDS)))
@@ -85,6 +86,7 @@ def test_without_torch_they_differ_by_a_grey_level_at_most(slide, tiles):
     assert np.abs(again - seen).max() == 1
 
 
+@pytest.mark.slow
 def test_a_tile_that_cannot_be_decoded_costs_itself(slide, tiles):
     spoil_tile(slide, 1)
     seen, valid = seen_by_encoder(slide, tiles)
@@ -132,7 +134,7 @@ def test_another_slide_is_refused(slide, tiles):
         assert reader.size_px == footprints.size_px
     larger = replace(footprints, size_px=(640, 513))
     # A bag of another tool need not know the size: its tiles tell it.
-    unknown = replace(footprints, size_px=None, corners=(*COORDS, 100, 0))
+    unknown = replace(footprints, size_px=None, corners=COORDS + np.array([100, 0]))
     for other in (larger, unknown):
         with one_line(FormatError, match="of another size than the slide of these tiles"):
             list(read_tile_images(slide, other, np.array([0])))

@@ -106,7 +106,14 @@ def log_odds(module: torch.nn.Module, features: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize(
-    "name", ["abmil", "acmil", "clam_mb", "max", "mean", "members", "branches"]
+    "name",
+    [
+        "abmil",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("branches", "acmil", "clam_mb", "ibmil", "max", "mean", "members", "mhim")
+        ),
+    ],
 )
 def test_a_tile_of_the_bag_has_its_own_attention_and_others_are_measured_by_it(name):
     if name == "members":

@@ -60,6 +60,7 @@ def test_both_ends_of_a_map_are_written_pixel_for_pixel(files, tmp_path):
             np.testing.assert_array_equal(pixels, tile)
 
 
+@pytest.mark.slow
 def test_a_class_ranks_by_its_own_evidence(files, tmp_path):
     run(files, Choice(top=1, by="effect", column="normal"), tmp_path / "out")
     assert names(tmp_path / "out") == ["s1_top001_x640_y384_effect+1.png", "tiles.csv"]
@@ -67,6 +68,7 @@ def test_a_class_ranks_by_its_own_evidence(files, tmp_path):
         run(files, Choice(top=1, by="effect", column="stroma"), tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_without_scores_a_sample_or_all(files, tmp_path):
     unscored = files._replace(score=None, bag=None)
     run(unscored, Choice(random=3, seed=5), tmp_path / "random")
@@ -106,6 +108,7 @@ def test_a_file_of_somebody_else_is_not_replaced(files, tmp_path):
     assert (tmp_path / "s1_x0_y0.png").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_number_that_is_surely_a_slip_is_asked_about(files, tmp_path, monkeypatch):
     monkeypatch.setattr("mil.tiles.export.MANY", 23)
     with one_line(DatasetError, match="24 files are asked for; if that is meant, add --many"):
@@ -114,6 +117,7 @@ def test_a_number_that_is_surely_a_slip_is_asked_about(files, tmp_path, monkeypa
     assert run(files, Choice(all=True), tmp_path / "out", many=True).written == 24
 
 
+@pytest.mark.slow
 def test_a_tile_that_cannot_be_decoded_is_named_in_the_table(files, tmp_path):
     spoil_tile(files.slide, 5)
     exported = run(files, Choice(top=3), tmp_path / "out")
@@ -125,6 +129,7 @@ def test_a_tile_that_cannot_be_decoded_is_named_in_the_table(files, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_scores_without_evidence_rank_by_attention_alone(files, tmp_path):
     score_file(tmp_path, head_scores(evidence=False))
     with one_line(FormatError, match="holds no evidence of tiles; run `mil score` again"):
