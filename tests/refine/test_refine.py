@@ -54,8 +54,9 @@ def test_means_of_overlapping_tiles():
 
 
 def test_the_bags_own_tiles_are_read_where_they_were():
-    # Corners of the bag are rounded: 0, 113, 227 for a side of 113.3.
-    corners = np.rint(np.array([(x, y) for y in range(3) for x in range(3)]) * 113.3).astype(int)
+    # Corners of the bag are rounded, each by itself: 0, 114, 227 for a side of 113.3.
+    exact = np.array([(x, y) for y in range(3) for x in range(3)]) * 113.3 + 0.4
+    corners = np.rint(exact).astype(int)
     fine = fine_tiles(corners, 113.3, np.arange(9), per_side=4, most=1000)
     there = {tuple(corner) for corner in fine.corners.tolist()}
     assert {tuple(corner) for corner in corners.tolist()} <= there
