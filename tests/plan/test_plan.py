@@ -14,10 +14,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from mil.config import Config, load_config, load_encoders
 from mil.errors import ConfigError, DatasetError
+from mil.heatmap.sheet import ENDING
 from mil.io.tables import read_csv
 from mil.plan.flags import size_flags, split_flags, state_flags
 from mil.plan.parts import refresh_tables
-from mil.plan.plan import TILING, make_plan
+from mil.plan.plan import SHEET, TILING, make_plan
 from tests.messages import one_line
 from tests.synthetic import bag_file
 
@@ -43,6 +44,13 @@ def study(tmp_path, monkeypatch) -> Path:
 
 def plan(**settings):
     return make_plan({"dataset": "toy", **settings})
+
+
+def test_slides_on_the_disk_have_tile_sheets(study):
+    assert SHEET == ENDING
+    assert plan().sheets == {"a": SHEET, "b": SHEET}  # c is still to be fetched
+    assert plan(heatmap={"slides": "test"}).sheets == {"b": SHEET}
+    assert plan(heatmap={"sheet": 0}).sheets == {}
 
 
 def test_where_things_are(study):
