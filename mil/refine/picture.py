@@ -17,6 +17,7 @@ from mil.statistics.discrimination import mid_ranks
 OPACITY = 0.55
 PANEL_INCHES = 5.4
 TALLEST_INCHES = 9.0
+NARROWEST_INCHES = 3.2
 EDGE_INCHES = 0.1
 GAP_INCHES = 0.15
 LINE_INCHES = 0.19
@@ -25,7 +26,7 @@ BAR_INCHES = 1.1
 BAR_WIDTH_INCHES = 0.15
 TITLE_POINTS = 10.0
 CAPTION_POINTS = 9.0
-TITLE_LETTERS = 170
+LETTERS_PER_INCH = 10
 TICKS = (0, 25, 50, 75, 100)
 
 
@@ -127,24 +128,27 @@ def draw_fine(
         ("attention, tile by tile", region.coloured(coarse)),
         (f"attention, mean of tiles at a stride of 1/{fine.per_side}", region.coloured(finer)),
     )
-    lines = wrap(title, TITLE_LETTERS)
-    above = EDGE_INCHES + LINE_INCHES * len(lines) + CAPTION_INCHES
     width = region.image.width / DOTS_PER_INCH
     height = region.image.height / DOTS_PER_INCH
+    # Captions need some width where the region is narrow.
+    panel = max(width, NARROWEST_INCHES)
+    across = 2 * EDGE_INCHES + 3 * panel + 2 * GAP_INCHES
+    lines = wrap(title, int(LETTERS_PER_INCH * across))
+    above = EDGE_INCHES + LINE_INCHES * len(lines) + CAPTION_INCHES
     page = Page(
-        2 * EDGE_INCHES + 3 * PANEL_INCHES + 2 * GAP_INCHES + BAR_INCHES,
+        across + BAR_INCHES,
         above + max(height, 1.0) + EDGE_INCHES,
     )
     for number, line in enumerate(lines):
         at = pixels(EDGE_INCHES), pixels(EDGE_INCHES + LINE_INCHES * number)
         page.write(at, line, TITLE_POINTS)
     for number, (caption, image) in enumerate(panels):
-        left = EDGE_INCHES + number * (PANEL_INCHES + GAP_INCHES)
+        left = EDGE_INCHES + number * (panel + GAP_INCHES)
         page.show(image, Place(left, above, width, height))
         page.write(
             (pixels(left), pixels(above) - points(3.0)), caption, CAPTION_POINTS, anchor="ls"
         )
-    _draw_bar(page, 3 * PANEL_INCHES + 2 * GAP_INCHES + 2 * EDGE_INCHES, above, max(height, 1.0))
+    _draw_bar(page, across, above, max(height, 1.0))
     with atomic_path(out) as scratch:
         page.save(scratch, made_from)
 
