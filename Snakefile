@@ -46,6 +46,14 @@ include: "workflow/rules/score.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/heatmap.smk"
+
+
+# Finer maps need encoder and slides again: only where they are asked for.
+if CONFIG.heatmap.cells_per_tile > 1:
+
+    include: "workflow/rules/refine.smk"
+
+
 include: "workflow/rules/report.smk"
 
 
@@ -56,6 +64,7 @@ rule all:
         expand(COMPARISON_LATEX, dataset=CONFIG.dataset),
         PLAN.for_each_head(METRICS),
         get_heatmaps,
+        get_refined,
         get_model_cards,
 
 

@@ -27,11 +27,13 @@ from mil.interop.head_commands import export_head, import_head
 from mil.io.disk import one_line
 from mil.plan.commands import plan
 from mil.predict.commands import predict
+from mil.refine.commands import refine
 from mil.report.commands import checklist, report, summary
 from mil.score.commands import score
 from mil.split.commands import split
 from mil.stream.commands import stream
 from mil.tile.commands import tile
+from mil.tiles.commands import tiles_app
 from mil.train.commands import train
 from mil.versions import TOOL_VERSION
 from mil.view.commands import view
@@ -64,6 +66,7 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(bags_app, name="bags")
 app.add_typer(encoders_app, name="encoders")
 app.add_typer(heads_app, name="heads")
+app.add_typer(tiles_app, name="tiles")
 heads_app.command("import")(import_head)
 heads_app.command("export")(export_head)
 
@@ -103,6 +106,7 @@ app.command("report checklist")(checklist)
 app.command()(summary)
 app.command()(view)
 app.command()(predict)
+app.command()(refine)
 app.command()(doctor)
 app.command()(why)
 app.command()(crate)

@@ -14,6 +14,7 @@ STAGE_VERSION = {
     "evaluate": 7,
     "compare": 2,
     "heatmap": 7,
+    "refine": 1,
     "card": 4,
     "report": 6,
 }

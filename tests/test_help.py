@@ -64,7 +64,8 @@ def test_a_fragment_is_found(text):
 def test_defaults_of_options_are_those_of_the_configuration(stage):
     section = OPTIONS_OF[stage]()
     # `mil tile --mpp` is the pixel size of the slide, `tile.mpp` the resolution of the tiles.
-    names = {"mpp": "target_mpp", "slides": None} if stage != "split" else {}
+    # `heatmap.stride` is of `mil refine`, whose own default is a stride that refines.
+    names = {"mpp": "target_mpp", "slides": None, "stride": None} if stage != "split" else {}
     options = {
         parameter.name: parameter.default
         for parameter in get_command(app).commands[stage].params

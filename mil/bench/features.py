@@ -24,6 +24,7 @@ from mil.config import EncoderConfig, encoder_name, load_encoder
 from mil.device import choose_device
 from mil.encoders.build import build_encoder
 from mil.encoders.precision import cast_weights
+from mil.encoders.resample import fast_resample
 from mil.encoders.runner import (
     GPU_THREADS,
     BatchedEncoder,
@@ -32,7 +33,6 @@ from mil.encoders.runner import (
     default_batch_size,
 )
 from mil.features.extract import extract
-from mil.features.resample import fast_resample
 from mil.io.slides import TileRequest, stream
 from mil.memory import keep_freed_memory
 

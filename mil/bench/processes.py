@@ -17,8 +17,8 @@ from mil.config import EncoderConfig
 from mil.device import choose_device
 from mil.encoders.build import build_encoder
 from mil.encoders.precision import cast_weights
+from mil.encoders.resample import fast_resample
 from mil.encoders.runner import Encoder, default_batch_size
-from mil.features.resample import fast_resample
 from mil.io.slides import SlideReader, TileRequest, stream
 from mil.tile.grid import footprint_px
 

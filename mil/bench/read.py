@@ -20,8 +20,8 @@ from PIL import Image
 
 from mil.bench.results_table import BenchmarkTable, Row
 from mil.bench.slides import CODECS, synthetic_slide
+from mil.encoders.resample import fast_resample
 from mil.errors import NoTissueError
-from mil.features.resample import fast_resample
 from mil.io.slides import SlideReader, TileRequest, stream
 from mil.io.slides.tiff import TiffBlocks
 from mil.tile.grid import footprint_px, grid

@@ -151,8 +151,13 @@ class SplitConfig(Section):
         return self
 
 
+# Cells of finer maps along a tile's side, and a thousandth for 0.333.
+MOST_PARTS = 8
+STRIDE_TOLERANCE = 1e-3
+
+
 class HeatmapConfig(Section):
-    """Settings of stage `heatmap`: slides, kinds of map and colour scale."""
+    """Settings of stage `heatmap`: slides, kinds of map, colour scale and tile sheet."""
 
     slides: Literal["all", "test"] = Field(
         "all", description="Slides that get a heatmap: all, or those of the table's test split."
@@ -174,6 +179,31 @@ class HeatmapConfig(Section):
         description="A picture and columns of each branch's attention, for heads of several "
         "branches such as ACMIL.",
     )
+    sheet: int = Field(
+        8,
+        ge=0,
+        le=20,
+        description="Tiles in a row of the tile sheet, SLIDE.tiles.png, drawn where the slide is "
+        "on the disk; 0: no sheet.",
+    )
+    stride: float = Field(
+        1.0,
+        description="Distance of neighbouring tiles of finer maps as a share of a tile, such as "
+        "0.25; 1: no finer maps. The attended region is read and embedded again.",
+    )
+
+    @field_validator("stride")
+    @classmethod
+    def _divides_a_tile(cls, stride: float) -> float:
+        parts = [1 / number for number in range(1, MOST_PARTS + 1)]
+        if not any(abs(stride - part) < STRIDE_TOLERANCE for part in parts):
+            raise ValueError("is 1, or a share that divides a tile evenly: 0.5, 0.25 or 0.125")
+        return stride
+
+    @property
+    def cells_per_tile(self) -> int:
+        """Cells of finer maps along a tile's side; 1: there are none."""
+        return round(1 / self.stride)
 
 
 class FetchConfig(Section):

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from mil.encoders.resample import fast_resample
 from mil.encoders.runner import ExtractionSettings
-from mil.features.resample import fast_resample
 from mil.io.slides import Resample, TileBatch, TileRequest, stream
 
 

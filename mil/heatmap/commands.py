@@ -34,7 +34,8 @@ def heatmap(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Picture to write (.png); .geojson (QuPath), .ome.tiff and .csv go beside it."
+            help="Picture to write (.png); .geojson (QuPath), .ome.tiff, .csv and .tiles.png go "
+            "beside it."
         ),
     ] = None,
     tiles: Annotated[
@@ -87,6 +88,7 @@ def heatmap(
         Path | None, typer.Option(help="Folder for the pictures of a dataset.")
     ] = None,
     slides: Annotated[Literal["all", "test"], option(HeatmapConfig, "slides")] = DEFAULTS.slides,
+    sheet: Annotated[int, option(HeatmapConfig, "sheet", min=0, max=20)] = DEFAULTS.sheet,
     part: DatasetPart = "",
     table: PartTable = None,
     script: Annotated[
@@ -120,6 +122,7 @@ def heatmap(
             branches=branches,
             part=parse_part(part),
             only_test=slides == "test",
+            sheet=sheet,
         )
         probe_files(jobs)
         write_script(script or out_dir / SCRIPT)
@@ -140,6 +143,8 @@ def heatmap(
             scene=scene,
             kinds=chosen,
             branches=branches,
+            source=slide,
+            sheet=sheet if slide else 0,
         )
         typer.echo(f"heatmap {draw_slide(job, job.outputs())}")
     else:

@@ -9,14 +9,16 @@ from mil.config.datasets import GeojsonFrame
 from mil.errors import DatasetError
 from mil.heatmap.files import check_names, files_of
 from mil.heatmap.scales import Scale
-from mil.heatmap.stage import run
+from mil.heatmap.sheet import draw_sheet, draw_sheet_of_state, sheet_path
+from mil.heatmap.stage import run, title_of
 from mil.io.part_jobs import Output
 from mil.io.probe import probe
 from mil.io.provenance import digest_of, file_digest, made_from
 from mil.io.scores import score_path
-from mil.io.tables import Slide, read_dataset, read_folds
+from mil.io.tables import read_dataset, read_folds
 from mil.io.tables.parts import Part
 from mil.io.tables.paths import locate, locate_annotation
+from mil.trained.scored_slide import read_scored_slide
 from mil.trained.tile_maps import MapKind
 
 
@@ -40,6 +42,8 @@ class HeatmapJob:
         scene: Name or number of the image that is the slide, in a file of several.
         kinds: Kinds of map that get a picture.
         branches: Whether to draw the attention of each branch.
+        source: Slide file to read the tiles of the sheet from; None: it is not there.
+        sheet: Tiles in a row of the tile sheet; 0: no sheet.
     """
 
     slide: str
@@ -57,15 +61,24 @@ class HeatmapJob:
     scene: str = ""
     kinds: tuple[MapKind, ...] = ("attention", "effect")
     branches: bool = False
+    source: Path | None = None
+    sheet: int = 0
 
     def outputs(self) -> list[Output]:
-        """The picture, with the digest of scores, canvas, annotation and settings."""
-        facts: dict[str, Any] = {
+        """The picture, with the digest of scores, canvas, annotation and settings.
+
+        Where the slide is on the disk the tile sheet too, which has a digest of its own:
+        a slide that comes back later gets its sheet, and the picture stays.
+        """
+        scored: dict[str, Any] = {
             "score": made_from(self.score) or file_digest(self.score, None),
             "bag": file_digest(self.bag),
+            "splits": [list(split) for split in self.splits],
+        }
+        facts = {
+            **scored,
             "tiles": [] if self.tiles is None else _canvas_facts(self.tiles),
             "file": file_digest(self.file),
-            "splits": [list(split) for split in self.splits],
             "annotation": file_digest(self.annotation, None),
             "classes": list(self.annotation_classes),
             "frame": self.geojson_frame,
@@ -74,7 +87,17 @@ class HeatmapJob:
             "kinds": sorted(self.kinds),
             "branches": self.branches,
         }
-        return [Output(self.out, digest_of("heatmap", **facts), files_of(self.out))]
+        outputs = [Output(self.out, digest_of("heatmap", **facts), files_of(self.out))]
+        if self.sheet and self.source is not None:
+            of_sheet = digest_of(
+                "heatmap",
+                **scored,
+                tiles="" if self.tiles is None else made_from(self.tiles),
+                source=file_digest(self.source),
+                sheet=self.sheet,
+            )
+            outputs.append(Output(sheet_path(self.out), of_sheet))
+        return outputs
 
 
 def _canvas_facts(tiles: Path) -> list[str]:
@@ -111,6 +134,7 @@ def jobs_of_part(
     branches: bool = False,
     part: Part,
     only_test: bool,
+    sheet: int = 0,
 ) -> list[HeatmapJob]:
     """A job for each slide of a part of a dataset that was scored.
 
@@ -123,6 +147,7 @@ def jobs_of_part(
         branches: Whether to draw the attention of each branch.
         part: Part of the dataset.
         only_test: Whether only slides are drawn whose split in the slide table is test.
+        sheet: Tiles in a row of the tile sheet; 0: no sheet.
 
     Raises:
         DatasetError: The slide table cannot be used, there is no score file in the folder,
@@ -143,6 +168,8 @@ def jobs_of_part(
         if only_test and row.split != "test":
             continue
         annotation = locate_annotation(row, slides_dir, config)
+        file = locate(row, slides_dir, config)
+        source = file if file.is_file() else None
         job = HeatmapJob(
             slide=row.slide,
             score=score,
@@ -150,7 +177,8 @@ def jobs_of_part(
             out=folders.out / f"{row.slide}.png",
             scale=scale,
             tiles=None if folders.tiles is None else folders.tiles / f"{row.slide}.h5",
-            file=_background(row, folders, locate(row, slides_dir, config)),
+            # Under the attention of a precomputed bag; a tiled slide has its overview.
+            file=source if folders.tiles is None else None,
             folds=folds,
             splits=splits.get(row.slide, ()),
             annotation=annotation if annotation and annotation.is_file() else None,
@@ -159,14 +187,11 @@ def jobs_of_part(
             scene=row.scene,
             kinds=kinds,
             branches=branches,
+            source=source,
+            sheet=sheet,
         )
         jobs.append(job)
     return jobs
-
-
-def _background(row: Slide, folders: HeatmapFolders, file: Path) -> Path | None:
-    """Slide under the attention of a precomputed bag; a tiled slide has its overview."""
-    return file if folders.tiles is None and file.is_file() else None
 
 
 def _splits(folds: Path | None) -> dict[str, tuple[tuple[str, str], ...]]:
@@ -187,7 +212,21 @@ def probe_files(jobs: Sequence[HeatmapJob]) -> None:
 
 
 def draw_slide(job: HeatmapJob, stale: Sequence[Output]) -> str:
-    """Draw a slide, and return a line about it; see `mil.heatmap.stage.run`."""
+    """Draw a slide, or its tile sheet alone, and return a line about it.
+
+    See `mil.heatmap.stage.run` and `mil.heatmap.sheet.draw_sheet`.
+    """
+    digests = {output.path: output.digest for output in stale}
+    line = ""
+    if job.out in digests:
+        line = _draw_picture(job, digests[job.out])
+    of_sheet = digests.get(sheet_path(job.out))
+    if of_sheet is not None:
+        return f"{line or f'{job.slide}: tile sheet'}{_draw_sheet(job, of_sheet)}"
+    return f"{line}{_without_sheet(job)}"
+
+
+def _draw_picture(job: HeatmapJob, digest: str) -> str:
     return run(
         job.score,
         job.bag,
@@ -202,5 +241,38 @@ def draw_slide(job: HeatmapJob, stale: Sequence[Output]) -> str:
         scene=job.scene,
         kinds=job.kinds,
         branches=job.branches,
-        made_from=stale[0].digest,
+        made_from=digest,
     )
+
+
+def _draw_sheet(job: HeatmapJob, digest: str) -> str:
+    """Draw the tile sheet; see `mil.heatmap.sheet.draw_sheet`."""
+    assert job.source is not None
+    out = sheet_path(job.out)
+    scored = read_scored_slide(job.score, job.bag, job.folds)
+    if not scored.records:
+        draw_sheet_of_state(out, scored.bag, made_from=digest)
+        return ""
+    title = title_of(job.slide, scored.records, scored.scores)
+    return draw_sheet(
+        scored.bag,
+        scored.records,
+        scored.scores,
+        out,
+        tiles=job.tiles,
+        slide=job.source,
+        per_row=job.sheet,
+        title=title if scored.is_unseen else f"{title}, seen in training",
+        made_from=digest,
+    )
+
+
+def _without_sheet(job: HeatmapJob) -> str:
+    """Remove the tile sheet of earlier scores where the slide is gone, and say so."""
+    if job.source is not None or not job.sheet:
+        return ""
+    out = sheet_path(job.out)
+    if out.exists():
+        out.unlink()
+        return "; tile sheet of earlier scores removed: the slide is not on this disk"
+    return "; no tile sheet: the slide is not on this disk"

@@ -23,9 +23,9 @@ from mil.io.bags.checks import check_slide
 from mil.io.digests import statements
 from mil.io.probe import probe
 from mil.io.scores import HeadScores, check_bags, check_tiles, read_scores
-from mil.io.tables import read_folds
 from mil.statistics.text import with_threshold
 from mil.trained.record import Trained, read_records, threshold_of
+from mil.trained.scored_slide import unseen_heads
 from mil.trained.tile_maps import MapKind
 
 NO_POSITIONS = (
@@ -105,7 +105,7 @@ def run(
         draw_state(out, tiles_path, bag, made_from=made_from)
         return f"{bag.slide}: {bag.state}, nothing to draw"
     records = read_records([head.record for head in scores.heads], score_path)
-    unseen = _unseen(records, bag.slide, folds)
+    unseen = unseen_heads(records, bag.slide, folds)
     # A slide of the training set is drawn too, but says so.
     drawn = unseen or range(len(records))
     chosen = [scores.scores[number] for number in drawn]
@@ -130,22 +130,6 @@ def run(
         positive=PositiveClasses(tuple(annotation_classes), records[0].positive),
     )
     return title + note
-
-
-def _unseen(records: Sequence[Trained], slide: str, folds: Path | None) -> Sequence[int]:
-    """Numbers of the heads that did not train or validate on a slide.
-
-    All of them without a folds file.
-    """
-    if folds is None:
-        return range(len(records))
-    splits = {int(row["fold"]): row["split"] for row in read_folds(folds) if row["slide"] == slide}
-    # Validation counts as seen: the epoch that was kept was chosen by it.
-    return [
-        number
-        for number, trained in enumerate(records)
-        if splits.get(trained.fold) not in ("train", "val")
-    ]
 
 
 def draw_bundle(

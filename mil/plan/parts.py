@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from mil.io.tables.parts import number_of_parts, part_of, parts_of
 
@@ -46,6 +47,7 @@ def refresh_tables(
     folder: Path,
     members: Mapping[str, Sequence[str]],
     suffixes: Sequence[str | tuple[str, ...]],
+    further: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Bring the tables of a stage's parts up to date with its outputs.
 
@@ -58,6 +60,7 @@ def refresh_tables(
         members: Slides by the name of their part.
         suffixes: Endings of a slide's outputs; the first carries the digest. Of an output
             with several endings, one file is enough.
+        further: Ending of one more output, of slides that have one.
     """
     tables = _times(folder / TABLES)
     if not tables:
@@ -67,8 +70,12 @@ def refresh_tables(
         written = tables.get(f"{part}.csv")
         if written is None:
             continue
+        endings = {
+            slide: (*suffixes, further[slide]) if slide in further else suffixes for slide in slides
+        }
         times = {
-            slide: [_time_of(slide, suffix, outputs) for suffix in suffixes] for slide in slides
+            slide: [_time_of(slide, ending, outputs) for ending in of_slide]
+            for slide, of_slide in endings.items()
         }
         table = folder / TABLES / f"{part}.csv"
         # A folder that cannot be written to is not run in either.

@@ -36,6 +36,10 @@ OUTPUTS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     # The layer of a large slide is packed.
     "heatmap": (".png", (".geojson", ".geojson.gz"), ".csv"),
 }
+# Ending of a slide's tile sheet, which `mil.heatmap.sheet` draws where the slide is there.
+SHEET = ".tiles.png"
+# Endings of a slide's finer map.
+REFINED = (".png", ".csv")
 # Pattern of a tiling's folder name; `mil.config.tiling_name` writes it.
 TILING = r"(?:[0-9]+|unknown)px_(?:[0-9.e+-]+|unknown)mpp"
 
@@ -118,6 +122,20 @@ class Plan:
             return slides
         return [slide for slide in slides if self.slides[slide].split == "test"]
 
+    @property
+    def sheets(self) -> dict[str, str]:
+        """Ending of the tile sheet, by slide that gets one: its file is on the disk.
+
+        A slide that comes back later thus gets its sheet with the next run.
+        """
+        return dict.fromkeys(self.files_there, SHEET) if self.config.heatmap.sheet else {}
+
+    @cached_property
+    def files_there(self) -> set[str]:
+        """Slides to draw whose file is on the disk."""
+        files = {slide: self.files.get(slide) for slide in self.heatmap_slides}
+        return {slide for slide, file in files.items() if file and file.is_file()}
+
     def parts(self, stage: str) -> StageParts:
         """Division of the slides over the jobs of a stage.
 
@@ -152,10 +170,17 @@ class Plan:
             }
             for stage, folder in {} if self.precomputed_dir else folders.items():
                 refresh_tables(folder, members[stage], OUTPUTS[stage])
-            for stage in ("score", "heatmap"):
-                for head in self.config.head:
-                    folder = results / stage / tiling / encoder / head
-                    refresh_tables(folder, members[stage], OUTPUTS[stage])
+            for head in self.config.head:
+                scored = results / "score" / tiling / encoder / head
+                refresh_tables(scored, members["score"], OUTPUTS["score"])
+                drawn = results / "heatmap" / tiling / encoder / head
+                refresh_tables(drawn, members["heatmap"], OUTPUTS["heatmap"], self.sheets)
+                refined = results / "refine" / tiling / encoder / head
+                there = {
+                    part: [slide for slide in slides if slide in self.files_there]
+                    for part, slides in members["heatmap"].items()
+                }
+                refresh_tables(refined, there, REFINED)
 
     @property
     def split_files(self) -> list[str]:

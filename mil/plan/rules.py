@@ -15,6 +15,7 @@ RULES = [
     "card",
     "compare",
     "heatmap",
+    "refine",
     "report",
 ]
 

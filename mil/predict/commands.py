@@ -22,7 +22,8 @@ def predict(
     out: Annotated[
         Path,
         typer.Option(
-            help="Folder to write predictions.csv and heatmap/SLIDE.png, .geojson and .csv to."
+            help="Folder to write predictions.csv and heatmap/SLIDE.png, .geojson, .csv and "
+            ".tiles.png to."
         ),
     ],
     mpp: Annotated[

@@ -62,8 +62,8 @@ class Ensemble:
         return all(isinstance(head, Streams) for head, _ in self.models)
 
 
-def load_ensemble(folder: Path) -> Ensemble:
-    """Load all heads of a folder, and the entry of their encoder.
+def load_ensemble(*roots: Path) -> Ensemble:
+    """Load all heads of some folders, and the entry of their encoder.
 
     Raises:
         FormatError: there is no head, or one cannot be used; or they are of different
@@ -71,7 +71,7 @@ def load_ensemble(folder: Path) -> Ensemble:
         DatasetError: they are of several recipes.
         ConfigError: their encoder is not in configs/encoders.yaml.
     """
-    folders = find_heads(folder)
+    folders = [folder for root in roots for folder in find_heads(root)]
     models = load_heads(folders)
     first = models[0][1]
     for head_folder, (_, trained) in zip(folders, models, strict=True):

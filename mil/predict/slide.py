@@ -14,6 +14,7 @@ from mil.config import FeaturesConfig, HeatmapConfig, TileConfig
 from mil.encoders.runner import BatchedEncoder, extraction_settings, state_after_reading
 from mil.errors import FormatError, ReadingError, SlideError
 from mil.features.extract import encoded_batches
+from mil.heatmap.sheet import draw_sheet, sheet_path
 from mil.heatmap.stage import draw_bundle, draw_state, title_of
 from mil.io.bags import Bag, BagHeader, bag_of, write_bag
 from mil.io.scores import HeadScores
@@ -146,7 +147,7 @@ def _predict(
     scores = _scores(bag, embedded, ensemble)
     if settings.heatmaps_dir:
         scores = _with_evidence(scores, bag, embedded, ensemble)
-        _draw(bag, scores, tiles_path, ensemble, settings.heatmaps_dir, settings)
+        _draw(slide, bag, scores, tiles_path, ensemble, settings.heatmaps_dir, settings)
     return SlidePrediction(
         name,
         "ok",
@@ -244,6 +245,7 @@ def _bag(tiles: Tiles, embedded: _EmbeddedSlide, ensemble: Ensemble, runner: Bat
 
 
 def _draw(
+    slide: Path,
     bag: Bag,
     scores: Sequence[HeadScores],
     tiles_path: Path,
@@ -251,17 +253,30 @@ def _draw(
     folder: Path,
     settings: PredictionSettings,
 ) -> None:
+    picture = folder / f"{bag.slide}.png"
+    title = title_of(bag.slide, ensemble.records, scores)
     draw_bundle(
         bag,
         ensemble.records,
         scores,
-        folder / f"{bag.slide}.png",
-        title=title_of(bag.slide, ensemble.records, scores),
+        picture,
+        title=title,
         tiles=tiles_path,
         scale=settings.heatmap.scale,
         kinds=settings.heatmap.kinds,
         branches=settings.heatmap.branches,
     )
+    if settings.heatmap.sheet:
+        draw_sheet(
+            bag,
+            ensemble.records,
+            scores,
+            sheet_path(picture),
+            tiles=tiles_path,
+            slide=slide,
+            per_row=settings.heatmap.sheet,
+            title=title,
+        )
 
 
 def _failed(

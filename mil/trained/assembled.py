@@ -133,6 +133,14 @@ class StreamingAssembled(Assembled):
             outputs.append(member.conclude(own, member_scores))
         return average_outputs(outputs, torch.tensor([0, len(scores)], device=scores.device))
 
+    def each(
+        self, features: Float[Tensor, "tiles dim"]
+    ) -> Iterable[tuple[Streams, Float[Tensor, "tiles dim"]]]:
+        """Each member with features as it takes them."""
+        for number, member in enumerate(self.members):
+            assert isinstance(member, Streams)
+            yield member, self._features(features, number)
+
 
 class RemovingAssembled(StreamingAssembled):
     """Members that stream, and that remove tiles: `mil.heads.RemovesTiles`."""

@@ -14,10 +14,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from mil.config import Config, load_config, load_encoders
 from mil.errors import ConfigError, DatasetError
+from mil.heatmap.sheet import ENDING
 from mil.io.tables import read_csv
 from mil.plan.flags import size_flags, split_flags, state_flags
 from mil.plan.parts import refresh_tables
-from mil.plan.plan import TILING, make_plan
+from mil.plan.plan import SHEET, TILING, make_plan
 from tests.messages import one_line
 from tests.synthetic import bag_file
 
@@ -43,6 +44,13 @@ def study(tmp_path, monkeypatch) -> Path:
 
 def plan(**settings):
     return make_plan({"dataset": "toy", **settings})
+
+
+def test_slides_on_the_disk_have_tile_sheets(study):
+    assert SHEET == ENDING
+    assert plan().sheets == {"a": SHEET, "b": SHEET}  # c is still to be fetched
+    assert plan(heatmap={"slides": "test"}).sheets == {"b": SHEET}
+    assert plan(heatmap={"sheet": 0}).sheets == {}
 
 
 def test_where_things_are(study):
@@ -165,6 +173,15 @@ def test_one_of_two_endings_is_enough(two_parts):
 def test_a_part_that_lost_an_output_has_no_table(two_parts):
     (two_parts / "a.csv").unlink()
     assert refreshed(two_parts) == {"2of2": "then"}
+
+
+def test_nor_has_one_with_a_slide_that_lacks_its_further_output(two_parts):
+    members = {"1of2": ["a"], "2of2": ["b"]}
+    (two_parts / "a.tiles.png").touch()
+    os.utime(two_parts / "a.tiles.png", (1, 1))
+    further = {"a": ".tiles.png", "b": ".tiles.png"}
+    refresh_tables(two_parts, members, (".png", ".csv"), further)
+    assert [path.stem for path in (two_parts / "parts").iterdir()] == ["1of2"]
 
 
 def test_the_digest_of_a_replaced_output_is_taken_over(two_parts):

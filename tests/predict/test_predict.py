@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from mil.cli import app
@@ -114,6 +115,9 @@ def test_the_bundle_and_the_kept_bag_are_those_of_the_stages(place, make_head):
         assert (place / "out" / "heatmap" / name).read_bytes() == (
             place / "drawn" / name
         ).read_bytes(), name
+    # Eight tiles in a row.
+    with Image.open(place / "out" / "heatmap" / "a.tiles.png") as sheet:
+        assert sheet.width > 8 * 64
 
 
 @pytest.mark.slow

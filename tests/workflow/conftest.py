@@ -35,9 +35,12 @@ for flag, value in zip(arguments, arguments[1:]):
 first = {flag: values[0] for flag, values in options.items()}
 SUFFIXES = {
     "tile": (".h5", ".geojson", ".jpg"), "features": (".h5",), "score": (".h5",),
-    "heatmap": (".png", ".geojson", ".csv"),
+    "heatmap": (".png", ".geojson", ".csv", ".tiles.png"), "refine": (".png", ".csv"),
 }
-FOLDERS = {"tile": "--out-dir", "features": "--bags", "score": "--scores", "heatmap": "--out-dir"}
+FOLDERS = {
+    "tile": "--out-dir", "features": "--bags", "score": "--scores", "heatmap": "--out-dir",
+    "refine": "--out-dir",
+}
 if "--table" in options:
     number, parts = map(int, first["--part"].split("of"))
     with open("configs/datasets/toy.csv") as file:

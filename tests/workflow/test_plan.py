@@ -61,6 +61,19 @@ def test_a_finished_study_with_other_settings(finished):
 
 
 @pytest.mark.slow
+def test_finer_maps_are_made_where_they_are_asked_for(finished):
+    stride = "heatmap={stride: 0.25}"
+    assert finished.planned(stride, "head=abmil") == {"refine": 3}
+    assert finished.snakemake("--config", "dataset=toy", stride, "head=abmil").returncode == 0
+    assert finished.planned(stride, "head=abmil") == {}
+    # A slide that comes back gets its map; of one that is gone nothing is missing.
+    results = finished.folder / "results/toy"
+    next(results.glob("refine/*/*/*/a.png")).unlink()
+    next(results.glob("heatmap/*/*/*/b.tiles.png")).unlink()
+    assert finished.planned(stride, "head=abmil") == {"refine": 1, "heatmap": 1, "report": 1}
+
+
+@pytest.mark.slow
 def test_a_file_that_was_lost_is_made_again_and_nothing_upstream(finished):
     (finished.folder / "results/toy/heatmap/224px_0.5mpp/efficientnet_lite0/abmil/b.png").unlink()
     assert finished.planned("head=abmil") == {"heatmap": 1, "report": 1}

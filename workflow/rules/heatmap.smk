@@ -1,4 +1,4 @@
-# Scores + overviews of a part's slides -> for each its pictures, a QuPath layer, an OME-TIFF and a table.
+# Scores + overviews of a part's slides -> for each its pictures, a QuPath layer, an OME-TIFF, a table and, where the slide is there, a tile sheet.
 rule heatmap:
     input:
         scores=get_scores_to_draw,
@@ -23,10 +23,12 @@ rule heatmap:
         members=record_members,
         settings=heatmap_flags,
         script=get_script,
+        sheet=CONFIG.heatmap.sheet,
         classes=record_classes,
         annotation_classes=DATASET.annotation_classes,
         version=STAGE_VERSION["heatmap"],
     shell:
         "mil heatmap --dataset {wildcards.dataset} --scores {params.scores:q} --bags {params.bags:q} {params.tiles}"
         " --slides-dir {params.slides_dir:q} --folds {input.folds:q} --slides {params.slides} {params.settings}"
+        " --sheet {params.sheet}"
         " --script {params.script:q} --out-dir {params.out:q} --part {wildcards.part} --table {output:q} > {log:q} 2>&1"

@@ -39,6 +39,7 @@ METRICS = "results/{dataset}/evaluate/{tiling}/{encoder}/{head}/metrics.json"
 HEATMAP_DIR = "results/{dataset}/heatmap/{tiling}/{encoder}/{head}"
 QUPATH_SCRIPT = "results/{dataset}/heatmap/attach_heatmaps.groovy"
 DRAWN_PART = "results/{dataset}/heatmap/{tiling}/{encoder}/{head}/parts/{part}.csv"
+REFINED_PART = "results/{dataset}/refine/{tiling}/{encoder}/{head}/parts/{part}.csv"
 
 # The study as a whole.
 COMPARISON = "results/{dataset}/compare/comparison.json"
@@ -196,4 +197,12 @@ def get_model_cards(wildcards):
 def get_heatmaps(wildcards):
     """Tables of the heatmaps of the run: of each slide that gets one, by each head."""
     patterns = PLAN.for_each_head(DRAWN_PART)
+    return [path for pattern in patterns for path in expand_parts(pattern, "heatmap")]
+
+
+def get_refined(wildcards):
+    """Tables of the finer maps of the run; none unless they are asked for."""
+    if CONFIG.heatmap.cells_per_tile == 1:
+        return []
+    patterns = PLAN.for_each_head(REFINED_PART)
     return [path for pattern in patterns for path in expand_parts(pattern, "heatmap")]

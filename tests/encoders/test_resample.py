@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mil.features.resample import fast_resample
+from mil.encoders.resample import fast_resample
 from mil.io.slides import SlideReader, TileRequest, Window, resample, stream
 from tests.synthetic import tissue_slide
 

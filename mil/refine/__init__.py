@@ -1,0 +1,1 @@
+"""Finer maps: the attended region of a slide read again with overlapping tiles."""
