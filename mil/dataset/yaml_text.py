@@ -20,6 +20,7 @@ YAML = """\
 # annotation_paths: patterns of the path of an annotation whose row has none
 # annotation_classes: classes of annotations that are the positive region; default: those named
 #   like it
+# incomplete_annotations: slides whose annotation leaves out some of the positive region
 # tissue_paths, region_paths: patterns of your own masks; default: tissue/ and region/ in the
 #   slides' folder
 # geojson_frame: origin of GeoJSON: "scanned" part of the slide, as in QuPath, or the whole "slide"

@@ -41,7 +41,7 @@ class Config(Section):
     layers: int = Field(1, ge=0, le=100, description="Number of mixing layers (L); 0: ABMIL.")
     mix: Mix = Field(
         LandmarkOptions(attention="landmark"),
-        description="Which tiles attend to which: `attention` and its options.",
+        description="Rule by which tiles attend to each other: `attention` and its options.",
     )
     mix_dropout: float = Field(0.1, ge=0, lt=1, description="Dropout after a layer, 0 to 1.")
 

@@ -274,7 +274,7 @@ def test_names_that_cannot_be_ids(desk):
         "_c": "n",
         "d_e": "t",
         "o_f": "n",
-        "x" * 192 + "_end": "t",
+        "x" * 187 + "_end": "t",
     }
 
 

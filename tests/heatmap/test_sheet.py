@@ -160,8 +160,10 @@ def test_a_slide_that_comes_back_gets_its_sheet_and_the_picture_stays(place):
     assert (place / "out/s1.png").stat().st_mtime_ns == drawn
     # Of other scores the sheet would show tiles that their heads did not look at.
     score_file(place, head_scores(evidence=False))
-    removed = "; tile sheet of earlier scores removed: the slide is not on this disk"
-    assert line_of(gone) == f"{title}{removed}"
+    assert line_of(gone) == (
+        f"{title}; no map of effect: the scores hold none"
+        "; tile sheet of earlier scores removed: the slide is not on this disk"
+    )
     assert not (place / "out/s1.tiles.png").exists()
 
 

@@ -132,7 +132,7 @@ def test_the_layer_lies_on_the_tiles_and_counts_from_the_scanned_part(slide):
         )
         assert one["properties"]["objectType"] == "tile"
         assert one["properties"]["measurements"] == {
-            n: found[n][row] for n in ("attention", "percentile", "relative")
+            n: found[n][row] for n in ("attention", "percentile", "relative", "alone", "effect")
         }
 
 
@@ -402,7 +402,7 @@ def test_a_bag_that_does_not_say_where_its_tiles_are_says_so(slide, monkeypatch,
     assert "does not say where its tiles are" in said["words"]
     assert layer(slide) == []
     found = table(slide)
-    assert list(found) == [*where, "attention", "percentile", "relative"]
+    assert list(found) == [*where, "attention", "percentile", "relative", "alone", "effect"]
     np.testing.assert_allclose(found["attention"], attention_of(slide, one), rtol=1e-5)
 
 
