@@ -1,6 +1,7 @@
 """A run on precomputed bags: no slide anywhere."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from mil.io.tables import read_csv
 from tests.synthetic import bag_file, planted_bags
+from tests.workflow.conftest import ROOT
 
 READY = {
     "bags": 1,
@@ -222,7 +224,7 @@ def test_the_dry_run_needs_no_torch(study, monkeypatch):
     """A `torch` that cannot be imported stands first on the path."""
     for name in ("torch", "timm"):
         (study.folder / f"{name}.py").write_text("raise AssertionError('imported')\n")
-    monkeypatch.setenv("PYTHONPATH", str(study.folder))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(study.folder), str(ROOT)]))
     assert study.planned("head=abmil", BAGS) == READY
 
 

@@ -236,7 +236,7 @@ def test_the_dry_run_of_the_demo_needs_no_torch(tmp_path):
     """A `torch` that cannot be imported stands first on the path."""
     for name in ("torch", "timm"):
         (tmp_path / f"{name}.py").write_text("raise AssertionError('imported')\n")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     done = subprocess.run(
         [*SNAKEMAKE, "-n"],
         cwd=tmp_path,
