@@ -26,6 +26,7 @@ LOSS_TERMS = (
     "full_cross_entropy",
     "sufficiency",
     "teacher_consistency",
+    "head_balance",
 )
 
 

@@ -62,9 +62,13 @@ class Head(nn.Module):
         """Classify each bag."""
         tiles = self.reduce(bags.features)
         scores = self.scores(tiles, bags)
-        rows = pool_by(scores, tiles, bags.offsets).rows
-        logits = self.classify(rows.flatten(1))
-        return HeadOutput(logits, scores, branch_parts=self.classify.parts(rows))
+        pooled = pool_by(scores, tiles, bags.offsets)
+        return HeadOutput(
+            self.classify(pooled.rows.flatten(1)),
+            scores,
+            branch_parts=self.classify.parts(pooled.rows),
+            attention_stats=pooled.stats,
+        )
 
     def scores(
         self, tiles: Float[Tensor, "tiles width"], bags: Bags

@@ -61,7 +61,8 @@ def test_every_recipe_is_sound(recipe):
     settings = load_recipe(recipe)
     assert "cross_entropy" in settings.losses
     head = build_head(settings.name, settings.options, dim=8, classes=3)
-    assert head.eval()(join([torch.zeros(4, 8)])).logits.shape == (1, 3)
+    corners = torch.tensor([(0, 0), (8, 0), (0, 8), (8, 8)])
+    assert head.eval()(join([torch.zeros(4, 8)], [corners])).logits.shape == (1, 3)
 
 
 def test_published_presets_say_what_was_published():

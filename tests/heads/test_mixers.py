@@ -383,7 +383,7 @@ def bags_of(sizes):
 def test_packed_bags_are_mixed_as_one_by_one(options):
     rows, places = bags_of(SIZES)
     together = mixed_by(options, rows, places).split(SIZES)
-    of_bags = zip(*(row.split(SIZES) for row in rows), places.coords.split(SIZES), strict=True)
+    of_bags = zip(*(row.split(SIZES) for row in rows[:3]), places.coords.split(SIZES), strict=True)
     for bag, (*own, coords) in zip(together, of_bags, strict=True):
         alone = mixed_by(options, Rows(*own), Places(one_bag(len(bag)), coords))
         torch.testing.assert_close(bag, alone)
@@ -401,7 +401,7 @@ def test_other_order_of_tiles_gives_the_same_rows_in_that_order(options):
     rows, places = bags_of((49,))
     shuffle = torch.randperm(49, generator=torch.Generator().manual_seed(0))
     moved = Places(places.offsets, places.coords[shuffle])
-    mixed = mixed_by(options, Rows(*(row[shuffle] for row in rows)), moved)
+    mixed = mixed_by(options, Rows(*(row[shuffle] for row in rows[:3])), moved)
     torch.testing.assert_close(mixed, mixed_by(options, rows, places)[shuffle])
 
 
@@ -410,7 +410,7 @@ def test_bags_whose_tiles_are_all_alike_keep_their_value(options):
     if options.attention == "nystrom":
         pytest.skip("its pseudo-inverse of a matrix of equal rows is not exact")
     one = random_rows(1)
-    rows = Rows(*(row.expand(20, -1, -1) for row in one))
+    rows = Rows(*(row.expand(20, -1, -1) for row in one[:3]))
     places = Places(one_bag(20), ANY_PLACE[:20])
     value = rows.values.repeat_interleave(2, 1)
     torch.testing.assert_close(mixed_by(options, rows, places), value)

@@ -40,7 +40,9 @@ def test_a_recipe_is_trained_in_full_precision_unless_it_says_so():
 
 def loss_of(head, settings, dtype):
     draw = torch.Generator().manual_seed(1)
-    bags = join([torch.randn(n, 64, generator=draw).to(torch.bfloat16).to(dtype) for n in (60, 40)])
+    features = [torch.randn(n, 64, generator=draw).to(torch.bfloat16).to(dtype) for n in (60, 40)]
+    coords = [torch.tensor([(i % 8, i // 8) for i in range(n)]) * 256 for n in (60, 40)]
+    bags = join(features, coords)
     torch.manual_seed(2)  # the same tiles are masked and dropped
     out = forward_autocast(head, bags)
     return out, total_loss(

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -36,9 +37,11 @@ class CpuBagAttn(Function):
         key_bias: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Rows and log-sum-exps."""
-        rows, lse = cpu.bag_attn_forward(
-            queries, keys, values, query_offsets, key_offsets, key_bias
-        )
+        # In float32 whatever the type of the rows: autocast would take the products back.
+        with torch.autocast("cpu", enabled=False):
+            rows, lse = cpu.bag_attn_forward(
+                queries, keys, values, query_offsets, key_offsets, key_bias
+            )
         saved = Saved(queries, keys, values, query_offsets, key_offsets, key_bias, rows, lse)
         ctx.save_for_backward(*saved)
         return rows.to(values.dtype), lse
@@ -49,7 +52,8 @@ class CpuBagAttn(Function):
         """Gradients of queries, keys, values and biases."""
         saved = Saved(*ctx.saved_tensors)
         d_rows, d_lse = grads
-        gradients = cpu.bag_attn_backward(*saved, d_rows=d_rows, d_lse=d_lse)
+        with torch.autocast("cpu", enabled=False):
+            gradients = cpu.bag_attn_backward(*saved, d_rows=d_rows, d_lse=d_lse)
         d_bias = gradients.key_bias
         return (
             gradients.queries.to(saved.queries.dtype),
