@@ -447,6 +447,7 @@ class Sizes(TorchDispatchMode):
         return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", MIXERS, ids=NAMES)
 def test_no_map_of_tiles_by_tiles_is_in_memory(options):
     side = 54

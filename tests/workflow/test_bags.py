@@ -78,7 +78,11 @@ def test_no_slide_is_fetched_tiled_or_embedded(study):
     assert study.planned("head=abmil", BAGS) == {}
 
 
-def test_commands_are_told_of_bags_and_of_no_tiles(study):
+def test_commands_are_told_of_bags_and_of_no_tiles_without_torch(study, monkeypatch):
+    """A `torch` that cannot be imported stands first on the path."""
+    for name in ("torch", "timm"):
+        (study.folder / f"{name}.py").write_text("raise AssertionError('imported')\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(study.folder), str(ROOT)]))
     planned, output = study.planned_and_shown("head=abmil", BAGS)
     assert planned == READY
     output = re.sub(r"\s+", " ", output)
@@ -218,14 +222,6 @@ def test_an_encoder_whose_name_is_no_folders_is_one_line(study, name):
     assert f"its encoder is called {name[:100]!r}, which cannot name a folder" in refused(
         study, BAGS
     )
-
-
-def test_the_dry_run_needs_no_torch(study, monkeypatch):
-    """A `torch` that cannot be imported stands first on the path."""
-    for name in ("torch", "timm"):
-        (study.folder / f"{name}.py").write_text("raise AssertionError('imported')\n")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(study.folder), str(ROOT)]))
-    assert study.planned("head=abmil", BAGS) == READY
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ MODELS = {"train": 1, "score": 3, "heatmap": 3, **GATHERED}
 ALL = {"tile": 3, "features": 3, "bags": 1, "split": 1, **MODELS}
 
 
+@pytest.mark.slow
 def test_a_fresh_study_plans_everything(study):
     assert study.planned("head=abmil") == ALL
 
@@ -106,19 +107,26 @@ def test_a_score_that_was_replaced_is_drawn_and_evaluated_anew(finished):
     assert finished.planned("head=abmil") == {"heatmap": 1, **GATHERED}
 
 
+LISTS = ["head=abmil", "slides_per_job={tile: 2, features: 4, score: 4, heatmap: 2}"]
+
+
 def test_a_part_takes_a_list_of_slides(study):
-    """Two jobs of two slides; a slide more goes through its own part alone."""
+    """Two jobs of two slides."""
     study.write_table({"a": "normal", "b": "tumour", "c": "tumour", "d": "normal"})
-    lists = ["head=abmil", "slides_per_job={tile: 2, features: 4, score: 4, heatmap: 2}"]
     parts = {"tile": 2, "features": 1, "score": 1, "heatmap": 2}
-    assert study.planned(*lists) == {**ALL, **parts}
-    done = study.snakemake("--config", "dataset=toy", *lists)
+    assert study.planned(*LISTS) == {**ALL, **parts}
+
+
+@pytest.mark.slow
+def test_a_slide_more_goes_through_its_own_part_alone(study):
+    study.write_table({"a": "normal", "b": "tumour", "c": "tumour", "d": "normal"})
+    done = study.snakemake("--config", "dataset=toy", *LISTS)
     assert done.returncode == 0, done.stdout + done.stderr
     tiles = study.folder / "results/toy/tile/224px_0.5mpp"
     assert {path.stem for path in tiles.glob("*.h5")} == set("abcd")
-    assert study.planned(*lists) == {}
+    assert study.planned(*LISTS) == {}
     study.write_table({name: "normal" if name < "b" else "tumour" for name in "abcde"})
-    more = study.planned(*lists)
+    more = study.planned(*LISTS)
     assert (more["tile"], more["features"]) == (4, 2)
 
 
@@ -266,6 +274,8 @@ def test_every_path_of_a_result_is_written_once():
     assert len(set(paths["paths.smk"])) == len(paths["paths.smk"]) > 20
 
 
+# As `.ci/run` does.
+@pytest.mark.slow
 def test_the_workflow_has_no_lint(tmp_path):
     done = subprocess.run(
         [*SNAKEMAKE, "--lint"],
