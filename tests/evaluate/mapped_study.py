@@ -42,7 +42,8 @@ SLIDES = [
 
 def logits(odds: np.ndarray) -> np.ndarray:
     """Logits of two classes, tumour first, of log-odds [...]."""
-    return np.stack([odds, np.zeros_like(odds)], axis=-1)
+    # NaN where no tile is left, of both.
+    return np.stack([odds, odds * 0], axis=-1)
 
 
 def flipped(order: np.ndarray, tumour: bool) -> np.ndarray:
