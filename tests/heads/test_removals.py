@@ -13,7 +13,7 @@ from mil.trained.scaling import ZScore
 
 DIM = 12
 CLASSES = 3
-TILES = 13
+TILES = 17
 REMOVING = (
     "abmil",
     "acmil",
@@ -82,7 +82,7 @@ def test_these_remove_tiles_exactly_and_no_others():
 @pytest.mark.parametrize("name", REMOVING)
 @torch.inference_mode()
 def test_logits_are_those_of_the_head_on_the_bag_without_the_tile(name):
-    for std in (0.1, 0.7, 2.0):
+    for std in (0.1, 2.0):
         assert_exact(head_of(name, std))
 
 
