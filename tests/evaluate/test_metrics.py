@@ -268,7 +268,9 @@ def test_the_last_epoch_is_evaluated_too(study):
     assert evaluated(study, "out")["last"] is None
 
 
-@pytest.mark.parametrize("place", ["write_predictions", "write_metrics"])
+@pytest.mark.parametrize(
+    "place", [pytest.param("write_predictions", marks=pytest.mark.slow), "write_metrics"]
+)
 def test_old_metrics_never_stand_beside_new_predictions(study, monkeypatch, place):
     evaluated(study, "out")
 
