@@ -183,7 +183,7 @@ class HeatmapConfig(Section):
         8,
         ge=0,
         le=20,
-        description="Tiles in a row of the tile sheet, SLIDE.tiles.png, drawn where the slide is "
+        description="Tiles in a row of the tile sheet, SLIDE.tiles.jpg, drawn where the slide is "
         "on the disk; 0: no sheet.",
     )
     stride: float = Field(

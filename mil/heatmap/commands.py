@@ -34,7 +34,7 @@ def heatmap(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Picture to write (.png); .geojson (QuPath), .ome.tiff, .csv and .tiles.png go "
+            help="Picture to write (.png); .geojson (QuPath), .ome.tiff, .csv and .tiles.jpg go "
             "beside it."
         ),
     ] = None,

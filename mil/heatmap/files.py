@@ -17,7 +17,7 @@ BRANCHES = ".branches.png"
 PICTURES: dict[MapKind, str] = {"alone": ".alone.png", "effect": ".effect.png"}
 ENDINGS = (LAYER, PACKED_LAYER, TABLE, RASTER, BRANCHES, *PICTURES.values())
 # Pictures beside `SLIDE.png`, of this stage or others.
-OTHER_PICTURES = (BRANCHES, *PICTURES.values(), ".tiles.png")
+OTHER_PICTURES = (BRANCHES, *PICTURES.values(), ".tiles.jpg")
 # Name under which `SLIDE.png` holds the endings of the files beside it.
 BESIDE = "beside"
 

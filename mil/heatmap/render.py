@@ -190,21 +190,28 @@ def draw_grid(
 
 
 def draw_message(
-    path: Path, title: str, message: str, *, about: Mapping[str, str] = NOTHING
+    path: Path,
+    title: str,
+    message: str,
+    *,
+    about: Mapping[str, str] = NOTHING,
+    as_photo: bool = False,
 ) -> None:
     """Draw a message in place of a picture.
 
     Args:
-        path: PNG to write.
+        path: Picture to write.
         title: Title; as many lines as it needs.
         message: A sentence or two.
-        about: Texts that the PNG carries, by name.
+        about: Texts that the picture carries, by name.
+        as_photo: Whether to write a JPEG, not a PNG.
     """
     page = Page(8.0, 3.2)
     write_lines(page, wrap(title, MESSAGE_LETTERS), 0.16, "black")
     middle = page.image.width / 2, page.image.height * 0.55
     page.write(middle, fill(message, 50), 15.0, anchor="mm", colour="#555555")
-    page.save(path, about)
+    save = page.save_photo if as_photo else page.save
+    save(path, about)
 
 
 def rings_of(

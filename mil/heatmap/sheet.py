@@ -23,7 +23,7 @@ from mil.trained.record import Trained
 from mil.trained.tile_maps import MapKind, TileMap, tile_map
 from mil.trained.top_tiles import extreme_tiles
 
-ENDING = ".tiles.png"
+ENDING = ".tiles.jpg"
 # Maps that the rows are ranked by; the numbers of the others stand below each tile.
 RANKED: tuple[MapKind, ...] = ("attention", "effect")
 SHOWN: tuple[MapKind, ...] = ("attention", "effect", "alone")
@@ -123,7 +123,7 @@ def draw_sheet(
             sheet.write_numbers(column, f"{column + 1}   ({x}, {y})", _numbers(known, number), row)
         sheet.end_row()
     with atomic_path(out) as scratch:
-        sheet.page.save(scratch, statements(made_from))
+        sheet.page.save_photo(scratch, statements(made_from))
     return ""
 
 
@@ -134,7 +134,7 @@ def draw_sheet_of_state(out: Path, bag: BagHeader, *, made_from: str = "") -> No
 
 def _draw_reason(out: Path, title: str, reason: str, made_from: str) -> None:
     with atomic_path(out) as scratch:
-        draw_message(scratch, title, reason, about=statements(made_from))
+        draw_message(scratch, title, reason, about=statements(made_from), as_photo=True)
 
 
 def rows_of(maps: dict[MapKind, TileMap], per_row: int) -> Iterable[Row]:

@@ -21,6 +21,9 @@ from mil.versions import STAGE_VERSION
 
 # Bytes read at either end of a large file: headers and directories lie there.
 END_BYTES = 64 << 10
+TEXTS = (MADE_FROM, FACTS, MADE_WITH)
+# Formats of pictures by their ending.
+PICTURES = {".png": ("PNG",), ".jpg": ("JPEG",)}
 
 
 class Provenance(NamedTuple):
@@ -49,7 +52,7 @@ def read_provenance(path: Path) -> Provenance:
     """What an output states about its making.
 
     Args:
-        path: HDF5 file of ours, or PNG; it may come from anywhere.
+        path: HDF5 file of ours, PNG or JPEG; it may come from anywhere.
 
     Raises:
         FormatError: The file is no picture, or HDF5 cannot visit it.
@@ -61,24 +64,35 @@ def read_provenance(path: Path) -> Provenance:
     )
 
 
-def _stated(path: Path) -> dict[str, str]:
-    keys = (MADE_FROM, FACTS, MADE_WITH)
-    if path.suffix == ".png":
+def _texts_of(image: Image.Image) -> dict[str, str]:
+    """Texts that a picture carries: those of a PNG, or JSON in the comment of a JPEG."""
+    texts = image.info
+    if image.format == "JPEG":
         try:
-            with Image.open(path, formats=["PNG"]) as image:
-                return {key: str(image.info.get(key, "")) for key in keys}
+            content = json.loads(image.info.get("comment", b"{}"))
+        except ValueError:
+            content = {}
+        texts = content if isinstance(content, dict) else {}
+    return {key: str(texts.get(key, "")) for key in TEXTS}
+
+
+def _stated(path: Path) -> dict[str, str]:
+    if path.suffix in PICTURES:
+        try:
+            with Image.open(path, formats=PICTURES[path.suffix]) as image:
+                return _texts_of(image)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             reason = brief(error)
             raise FormatError(
-                f"{path}: cannot be read as a picture ({reason}); give a PNG that mil wrote"
+                f"{path}: cannot be read as a picture ({reason}); give one that mil wrote"
             ) from None
     check_opens(path)
     try:
         with h5py.File(path, "r", locking=False) as file:
-            return {key: str(file.attrs.get(key, "")) for key in keys}
+            return {key: str(file.attrs.get(key, "")) for key in TEXTS}
     # Attributes of strangers may be of any kind.
     except (OSError, RuntimeError, KeyError, ValueError, TypeError):
-        return dict.fromkeys(keys, "")
+        return dict.fromkeys(TEXTS, "")
 
 
 def _parsed(text: str) -> tuple[str, int | None, dict[str, Any]]:
@@ -122,12 +136,12 @@ def made_from(path: Path) -> str:
     """Digest that an output carries; empty where there is no output or no digest.
 
     Args:
-        path: HDF5 file of ours, or PNG.
+        path: HDF5 file of ours, PNG or JPEG.
     """
     try:
-        if path.suffix == ".png":
-            with Image.open(path) as image:
-                return str(image.info.get(MADE_FROM, ""))
+        if path.suffix in PICTURES:
+            with Image.open(path, formats=PICTURES[path.suffix]) as image:
+                return _texts_of(image)[MADE_FROM]
         with h5py.File(path, "r", locking=False) as file:
             stored = file.attrs.get(MADE_FROM, "")
             return str(stored) if file.attrs.get("complete", False) else ""

@@ -37,7 +37,7 @@ OUTPUTS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "heatmap": (".png", (".geojson", ".geojson.gz"), ".csv"),
 }
 # Ending of a slide's tile sheet, which `mil.heatmap.sheet` draws where the slide is there.
-SHEET = ".tiles.png"
+SHEET = ".tiles.jpg"
 # Endings of a slide's finer map.
 REFINED = (".png", ".csv")
 # Pattern of a tiling's folder name; `mil.config.tiling_name` writes it.

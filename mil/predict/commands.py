@@ -23,7 +23,7 @@ def predict(
         Path,
         typer.Option(
             help="Folder to write predictions.csv and heatmap/SLIDE.png, .geojson, .csv and "
-            ".tiles.png to."
+            ".tiles.jpg to."
         ),
     ],
     mpp: Annotated[

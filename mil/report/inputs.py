@@ -17,7 +17,7 @@ from mil.trained.record import RECORD, Trained, find_heads, read_record, read_re
 
 # Endings of a slide's pictures beside its heatmap, `SLIDE.png`.
 EFFECT = ".effect.png"
-TILES = ".tiles.png"
+TILES = ".tiles.jpg"
 
 
 class Sources(NamedTuple):
@@ -123,7 +123,7 @@ def _read_head(
 
 def find_images(folder: Path, shown: Iterable[str]) -> dict[str, SlideImages]:
     """Pictures of these slides; a folder is listed once."""
-    names = {path.name for path in folder.glob("*.png")}
+    names = {path.name for path in folder.glob("*.[pj][np]g")}
 
     slides = set(shown)
 

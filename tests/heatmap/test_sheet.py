@@ -61,7 +61,9 @@ def test_tiles_at_both_ends_stand_in_order_at_their_own_resolution(place, shown)
         for (column, top), number in zip(shown, numbers, strict=True):
             x, y = COORDS[number].astype(float)
             tile = reader.read(x, y, float(SIDE), 64)
-            np.testing.assert_array_equal(tile_on(picture, column, top), tile)
+            # A JPEG: the grain differs a little, another tile would by far more.
+            drawn = tile_on(picture, column, top).astype(int)
+            assert np.abs(drawn - tile).mean() < 12
 
 
 @pytest.mark.slow
@@ -107,7 +109,8 @@ def test_a_tile_that_cannot_be_decoded_is_grey(place, shown):
     spoil_tile(place / "s1.tif", 5)
     assert sheet(place, head_scores(evidence=False)) == ""
     picture = np.asarray(Image.open(place / "out.png").convert("RGB"))
-    grey = [bool((tile_on(picture, column, top)[:16] == UNREADABLE).all()) for column, top in shown]
+    uppers = [tile_on(picture, column, top)[:14].astype(int) for column, top in shown]
+    grey = [bool((np.abs(upper - UNREADABLE) < 12).all()) for upper in uppers]
     assert grey == [True, True, False, False, False, False]
 
 
@@ -149,11 +152,11 @@ def test_a_slide_that_comes_back_gets_its_sheet_and_the_picture_stays(place):
     title = "s1   p(tumour) = 0.700 (threshold 0.500)   abmil"
     gone = job(place, source=None)
     assert line_of(gone) == f"{title}; no tile sheet: the slide is not on this disk"
-    assert not (place / "out/s1.tiles.png").exists()
+    assert not (place / "out/s1.tiles.jpg").exists()
     assert line_of(gone) == ""
     drawn = (place / "out/s1.png").stat().st_mtime_ns
     assert line_of(job(place)) == "s1: tile sheet"
-    assert (place / "out/s1.tiles.png").exists()
+    assert (place / "out/s1.tiles.jpg").exists()
     assert line_of(job(place)) == ""
     # Another number of tiles in a row changes the sheet alone.
     assert line_of(job(place, sheet=2)) == "s1: tile sheet"
@@ -164,7 +167,7 @@ def test_a_slide_that_comes_back_gets_its_sheet_and_the_picture_stays(place):
         f"{title}; no map of effect: the scores hold none"
         "; tile sheet of earlier scores removed: the slide is not on this disk"
     )
-    assert not (place / "out/s1.tiles.png").exists()
+    assert not (place / "out/s1.tiles.jpg").exists()
 
 
 def test_a_slide_without_tiles_has_its_reason_on_the_sheet(place):
@@ -175,5 +178,5 @@ def test_a_slide_without_tiles_has_its_reason_on_the_sheet(place):
     Image.new("RGB", (192, 128), (240, 240, 240)).save(place / "tiles/s1.jpg")
     score_file(place, None)
     assert line_of(job(place)) == "s1: no_tissue, nothing to draw"
-    assert (place / "out/s1.tiles.png").exists()
+    assert (place / "out/s1.tiles.jpg").exists()
     assert line_of(job(place)) == ""

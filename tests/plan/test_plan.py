@@ -177,9 +177,9 @@ def test_a_part_that_lost_an_output_has_no_table(two_parts):
 
 def test_nor_has_one_with_a_slide_that_lacks_its_further_output(two_parts):
     members = {"1of2": ["a"], "2of2": ["b"]}
-    (two_parts / "a.tiles.png").touch()
-    os.utime(two_parts / "a.tiles.png", (1, 1))
-    further = {"a": ".tiles.png", "b": ".tiles.png"}
+    (two_parts / "a.tiles.jpg").touch()
+    os.utime(two_parts / "a.tiles.jpg", (1, 1))
+    further = {"a": ".tiles.jpg", "b": ".tiles.jpg"}
     refresh_tables(two_parts, members, (".png", ".csv"), further)
     assert [path.stem for path in (two_parts / "parts").iterdir()] == ["1of2"]
 

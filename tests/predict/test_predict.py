@@ -116,7 +116,7 @@ def test_the_bundle_and_the_kept_bag_are_those_of_the_stages(place, make_head):
             place / "drawn" / name
         ).read_bytes(), name
     # Eight tiles in a row.
-    with Image.open(place / "out" / "heatmap" / "a.tiles.png") as sheet:
+    with Image.open(place / "out" / "heatmap" / "a.tiles.jpg") as sheet:
         assert sheet.width > 8 * 64
 
 

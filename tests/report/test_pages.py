@@ -63,7 +63,7 @@ def write(study: Path) -> Path:
 def page(tmp_path_factory) -> Path:
     study = make_study(tmp_path_factory.mktemp("study"))
     pixels = np.random.default_rng(0).integers(0, 255, (400, 900, 3), dtype=np.uint8)
-    for name in ("b.png", "b.effect.png", "b.tiles.png"):
+    for name in ("b.png", "b.effect.png", "b.tiles.jpg"):
         Image.fromarray(pixels).save(study / "heatmap" / "acmil" / name)
     stale = study / "report_slides" / "gone.html"
     stale.parent.mkdir()
@@ -112,7 +112,7 @@ def test_a_slides_page_has_neighbours_state_pictures_and_all_predictions(page):
     assert '<a rel="prev" href="a%201%23%25.html">← a 1#%</a>' in b
     assert '<a rel="next" href="c.html">c →</a>' in b
     assert "Slide 2 of 5." in b
-    for name in ("b.png", "b.effect.png", "b.tiles.png"):
+    for name in ("b.png", "b.effect.png", "b.tiles.jpg"):
         assert b.count(f'src="../heatmap/acmil/{name}"') == 1
     row = re.search(r"<tr><td>acmil · tiny</td>.*?</tr>", b)[0]
     assert '<td class="n">0.625</td><td class="n">0.375</td>' in row

@@ -35,7 +35,7 @@ for flag, value in zip(arguments, arguments[1:]):
 first = {flag: values[0] for flag, values in options.items()}
 SUFFIXES = {
     "tile": (".h5", ".geojson", ".jpg"), "features": (".h5",), "score": (".h5",),
-    "heatmap": (".png", ".geojson", ".csv", ".tiles.png"), "refine": (".png", ".csv"),
+    "heatmap": (".png", ".geojson", ".csv", ".tiles.jpg"), "refine": (".png", ".csv"),
 }
 FOLDERS = {
     "tile": "--out-dir", "features": "--bags", "score": "--scores", "heatmap": "--out-dir",

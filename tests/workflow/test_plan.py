@@ -70,7 +70,7 @@ def test_finer_maps_are_made_where_they_are_asked_for(finished):
     # A slide that comes back gets its map; of one that is gone nothing is missing.
     results = finished.folder / "results/toy"
     next(results.glob("refine/*/*/*/a.png")).unlink()
-    next(results.glob("heatmap/*/*/*/b.tiles.png")).unlink()
+    next(results.glob("heatmap/*/*/*/b.tiles.jpg")).unlink()
     assert finished.planned(stride, "head=abmil") == {"refine": 1, "heatmap": 1, "report": 1}
 
 
