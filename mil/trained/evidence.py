@@ -1,6 +1,7 @@
 """Evidence of each tile: its logits alone, and the logits that its bag loses without it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from mil.trained.gradients import integrated_gradients
 
 # Bags of a single tile that are computed at once.
 TILES_AT_ONCE = 256
+# Tiles of other bags that are computed at once: of small bags many.
+RUN_AT_ONCE = 4096
 # Tiles that are really removed, drawn at random, to compare with an estimate: at most
 # and at least. Between them, as many as take this number of tiles through the head.
 MOST_REMOVED = 32
@@ -35,11 +38,13 @@ class RunRemovals(Removals):
         self.head = head
         self.bags = bags
         self._uses_graph = any(isinstance(module, UsesGraph) for module in head.modules())
+        # Several kinds of map, and several shares of a small bag, leave the same tiles.
+        self._known: dict[bytes, Float[Tensor, " outputs"]] = {}
 
     def alone(self) -> Float[Tensor, "tiles outputs"]:
         """Logits of bags of a single tile; a tile is its own only neighbour."""
         parts = torch.arange(len(self.bags.features)).split(TILES_AT_ONCE)
-        return torch.cat([self._output(part, len(part)).logits for part in parts]).double()
+        return torch.cat([self._output(part.split(1)).logits for part in parts]).double()
 
     def effect(self) -> Float[Tensor, "tiles outputs"]:
         """See `Removals`."""
@@ -49,29 +54,52 @@ class RunRemovals(Removals):
     def effect_of(self, tiles: Int[Tensor, " some"]) -> Float[Tensor, "some outputs"]:
         """Logits of the bag less those of the bag without each of some tiles."""
         numbers = torch.arange(len(self.bags.features))
-        whole = self._logits(numbers)
-        return torch.stack([whole - self._logits(numbers[numbers != tile]) for tile in tiles])
+        logits = self._logits([numbers, *(numbers[numbers != tile] for tile in tiles)])
+        return logits[0] - logits[1:]
 
     def kept(self, order: Int[Tensor, " tiles"], counts: Sequence[int]) -> BothEnds:
         """See `Removals`."""
-        first = [self._logits(order[:count].sort().values) for count in counts]
-        last = [self._logits(order[len(order) - count :].sort().values) for count in counts]
-        return BothEnds(torch.stack(first), torch.stack(last))
+        first = [order[:count].sort().values for count in counts]
+        last = [order[len(order) - count :].sort().values for count in counts]
+        logits = self._logits([*first, *last])
+        return BothEnds(logits[: len(counts)], logits[len(counts) :])
 
-    def _logits(self, tiles: Int[Tensor, " some"]) -> Float[Tensor, " outputs"]:
-        return self._output(tiles, 1).logits[0].double()
+    def _logits(self, bags: Sequence[Int[Tensor, " some"]]) -> Float[Tensor, "bags outputs"]:
+        """Logits of bags of some tiles each, each computed once."""
+        keys = [sha256(tiles.numpy()).digest() for tiles in bags]
+        new = {key: tiles for key, tiles in zip(keys, bags, strict=True) if key not in self._known}
+        for run in _runs(new):
+            logits = self._output([new[key] for key in run]).logits.double()
+            self._known.update(zip(run, logits, strict=True))
+        return torch.stack([self._known[key] for key in keys])
 
-    def _output(self, tiles: Int[Tensor, " some"], bags: int) -> HeadOutput:
-        """Output for some tiles as one bag, or each as a bag of its own."""
-        offsets = torch.linspace(0, len(tiles), bags + 1).round().long()
+    def _output(self, bags: Sequence[Int[Tensor, " some"]]) -> HeadOutput:
+        """Output for bags of some tiles each."""
+        tiles = torch.cat(list(bags))
+        offsets = torch.tensor([0, *map(len, bags)]).cumsum(0)
         coords = None if self.bags.coords is None else self.bags.coords[tiles]
         graph = None
-        if self._uses_graph and bags == len(tiles):
+        if self._uses_graph and len(bags) == len(tiles):
             # Graphs of single tiles, at once.
             own = torch.arange(len(tiles))
             graph = Graph(own, own, torch.full_like(own, SELF))
         output: HeadOutput = self.head(Bags(self.bags.features[tiles], offsets, coords, graph))
         return output
+
+
+def _runs(bags: Mapping[bytes, Int[Tensor, " some"]]) -> Iterator[list[bytes]]:
+    """Keys of bags that are computed at once: one bag, or some of few tiles together."""
+    run: list[bytes] = []
+    room = RUN_AT_ONCE
+    for key, tiles in bags.items():
+        if run and len(tiles) > room:
+            yield run
+            run = []
+            room = RUN_AT_ONCE
+        run.append(key)
+        room -= len(tiles)
+    if run:
+        yield run
 
 
 def remover_of(head: nn.Module) -> Remover | None:

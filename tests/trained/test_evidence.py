@@ -6,6 +6,7 @@ import torch
 
 from mil.bags import Bags, join
 from mil.heads import build_head
+from mil.trained import evidence as evidence_module
 from mil.trained import gradients
 from mil.trained.assembled import assemble
 from mil.trained.evidence import RunRemovals, evidence_of, remover_of
@@ -47,8 +48,8 @@ def test_alone_and_removed_tiles_are_what_the_head_gives(name):
         removed = [numbers[numbers != tile] for tile in evidence.removed_tiles]
         effect = torch.stack([whole - logits_of(head, rest).logits[0] for rest in removed])
         kept = removals.kept(numbers.flip(0), [3, 39])
-        assert torch.equal(kept.last[0], logits_of(head, numbers[:3]).logits[0].double())
-        assert torch.equal(kept.first[1], logits_of(head, numbers[1:]).logits[0].double())
+        for ends, rest in ((kept.last[0], numbers[:3]), (kept.first[1], numbers[1:])):
+            torch.testing.assert_close(ends.float(), logits_of(head, rest).logits[0])
     np.testing.assert_allclose(evidence.alone, alone, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(evidence.removed_effect, effect, rtol=1e-4, atol=1e-6)
     assert len(np.unique(evidence.removed_tiles)) == 32
@@ -91,6 +92,7 @@ def test_more_points_until_the_sum_is_close_or_the_bag_is_large(monkeypatch):
     head = trained_like("dsmil")
     original = gradients._integrated
     monkeypatch.setattr(gradients, "TOLERANCE", -1.0)
+    monkeypatch.setattr(gradients, "WORTHWHILE", np.inf)
     monkeypatch.setattr(
         gradients, "_integrated", lambda *args: tried.append(args[2]) or original(*args)
     )
@@ -105,6 +107,33 @@ def test_more_points_until_the_sum_is_close_or_the_bag_is_large(monkeypatch):
     tried.clear()
     integrated_gradients([(head, BAG)])
     assert tried == [2]
+
+
+def test_no_more_points_where_they_do_not_help(monkeypatch):
+    """The error rises from 3 points to 4: those of 3 are kept."""
+    errors = {2: 8.0, 3: 1.0, 4: 2.0, 5: 0.0}
+    tried = []
+
+    def integrated(head, bags, points):
+        tried.append(points)
+        return torch.full((1, 1), 10 + errors[points])
+
+    monkeypatch.setattr(gradients, "POINTS", tuple(errors))
+    monkeypatch.setattr(gradients, "_change", lambda head, bags: torch.full((1,), 10.0))
+    monkeypatch.setattr(gradients, "_integrated", integrated)
+    assert integrated_gradients([(None, BAG)]).error == pytest.approx(0.1)
+    assert tried == [2, 3, 4]
+
+
+def test_small_bags_are_computed_together(monkeypatch):
+    head = trained_like("dsmil")
+    together = evidence_of(head, None, BAG)[1]
+    # As many points, and as many bags without a tile, as take two bags at a time.
+    monkeypatch.setattr(gradients, "TILES_AT_ONCE", 2 * TILES)
+    monkeypatch.setattr(evidence_module, "RUN_AT_ONCE", 2 * TILES)
+    by_two = evidence_of(head, None, BAG)[1]
+    np.testing.assert_allclose(by_two.effect, together.effect, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(by_two.removed_effect, together.removed_effect, atol=1e-5)
 
 
 @pytest.mark.slow
