@@ -67,10 +67,10 @@ def stage_by_stage(place):
     "name",
     [
         "acmil",
-        "transmil",
+        "dsmil",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("abmil", "clam_mb", "max", "mean", "dsmil", "graph_select")
+            for name in ("abmil", "clam_mb", "max", "mean", "transmil", "graph_select")
         ),
     ],
 )
