@@ -129,22 +129,22 @@ def test_a_streaming_head_gives_the_same_with_its_bag_kept(place, make_head):
 
 
 def test_several_heads_are_averaged_and_their_spread_is_said(place, make_head):
-    for seed in (1, 2, 3):
+    for seed in (1, 2):
         make_head(f"heads/seed{seed}_fold0of1", seed=seed)
     rows, said = predict(place, heatmaps=False)
     alone = [
         predict(place, head=f"heads/seed{n}_fold0of1", out=f"o{n}", heatmaps=False)[0]
-        for n in (1, 2, 3)
+        for n in (1, 2)
     ]
     each = [float(found["a"]["p_tumour"]) for found in alone]
     found = [float(rows["a"][f"{what}_tumour"]) for what in ("p", "sd", "min", "max")]
     np.testing.assert_allclose(
         found, [np.mean(each), np.std(each, ddof=1), min(each), max(each)], rtol=1e-6
     )
-    assert rows["a"]["heads"] == "3"
-    assert said[0] == "abmil: ensemble of 3 heads (3 seeds, 1 fold)"
+    assert rows["a"]["heads"] == "2"
+    assert said[0] == "abmil: ensemble of 2 heads (2 seeds, 1 fold)"
     assert (
-        f"p(tumour) = {np.mean(each):.3f} (threshold 0.500, sd {np.std(each, ddof=1):.3f} over 3 "
+        f"p(tumour) = {np.mean(each):.3f} (threshold 0.500, sd {np.std(each, ddof=1):.3f} over 2 "
         "heads)" in said[2]
     )
 
@@ -173,6 +173,7 @@ def test_a_head_of_patients_says_so(place, make_head):
     assert "each slide is predicted by itself" in predict(place, heatmaps=False)[1][0]
 
 
+@pytest.mark.slow
 def test_twice_the_same_bytes_for_any_number_of_threads(place, make_head):
     make_head()
     for out, threads in (("one", 1), ("two", 3)):
