@@ -175,8 +175,19 @@ LOSSLESS = {
 }
 
 
-@pytest.mark.parametrize("aperio", [False, True], ids=["generic", "aperio"])
-@pytest.mark.parametrize("kind", LOSSLESS)
+@pytest.mark.parametrize(
+    ("kind", "aperio"),
+    # Who made the file does not change how its blocks are decoded: Aperio's once.
+    [
+        *((kind, False) for kind in LOSSLESS),
+        ("lzw with predictor", True),
+        *(
+            pytest.param(kind, True, marks=pytest.mark.slow)
+            for kind in LOSSLESS
+            if kind != "lzw with predictor"
+        ),
+    ],
+)
 def test_lossless(tmp_path, kind, aperio):
     compression, more = LOSSLESS[kind]
     write(tmp_path / "a.tif", compression, aperio=aperio, **more)
@@ -199,9 +210,22 @@ def test_jpeg_ycbcr(tmp_path, sampling, aperio):
     check_same(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("marker", [False, True], ids=["plain", "marked"])
-@pytest.mark.parametrize("shared", [False, True], ids=["own tables", "shared tables"])
-@pytest.mark.parametrize("colours", ["rgb", "ycbcr"])
+@pytest.mark.parametrize(
+    ("colours", "shared", "marker"),
+    # Each pair of values of two of them is among the fast four.
+    [
+        pytest.param(
+            colours,
+            shared,
+            marker,
+            marks=pytest.mark.slow if (colours == "rgb") ^ shared ^ marker else (),
+            id=f"{colours}-{('own', 'shared')[shared]} tables-{('plain', 'marked')[marker]}",
+        )
+        for colours in ("rgb", "ycbcr")
+        for shared in (False, True)
+        for marker in (False, True)
+    ],
+)
 def test_jpeg_streams(tmp_path, colours, shared, marker):
     encode = jpeg(colours, marker=marker)
     tables = None
@@ -277,7 +301,7 @@ def test_colours_stored_apart_are_left_to_openslide(tmp_path):
     check_same(tmp_path / "a.tif", fast=False)
 
 
-@pytest.mark.parametrize("tile", [16, 240, 256, 512, 1024])
+@pytest.mark.parametrize("tile", [pytest.param(16, marks=pytest.mark.slow), 240, 256, 512, 1024])
 @pytest.mark.parametrize("compression", ["jpeg", "zlib"])
 def test_tile_sizes(tmp_path, tile, compression):
     write(tmp_path / "a.tif", compression, tile=tile)
