@@ -75,24 +75,23 @@ def _neighbours(
     keys, tiles = _first_in_cell(column + row * across)
     last = len(keys) - 1
     positions = half_steps[tiles]
+    right, down = torch.tensor(CORNERS, device=keys.device).unbind(1)
+    beside = right + down * across
     sources = []
     targets = []
     for direction in FORWARD:
         offset = 2 * half_steps.new_tensor(direction)
         expected = positions + offset
         cell = (expected - 0.5).floor().long()
-        for right, down in CORNERS:
-            column = cell[:, 0] + right
-            row = cell[:, 1] + down
-            key = column + row * across
-            index = torch.searchsorted(keys, key).clamp(max=last)
-            distance = (positions[index] - expected).abs()
-            close = (distance <= 0.5).all(1)
-            occupied = keys[index] == key
-            is_pair = occupied & close
-            sources.append(tiles[is_pair])
-            neighbour = index[is_pair]
-            targets.append(tiles[neighbour])
+        # [corners, tiles]: all corners at once, since of a small bag each step costs its call.
+        key = cell[:, 0] + cell[:, 1] * across + beside[:, None]
+        index = torch.searchsorted(keys, key).clamp(max=last)
+        distance = (positions[index] - expected).abs()
+        close = (distance <= 0.5).all(2)
+        occupied = keys[index] == key
+        corner, number = (occupied & close).nonzero(as_tuple=True)
+        sources.append(tiles[number])
+        targets.append(tiles[index[corner, number]])
     return torch.cat(sources), torch.cat(targets)
 
 

@@ -66,7 +66,7 @@ class RunRemovals(Removals):
 
     def _logits(self, bags: Sequence[Int[Tensor, " some"]]) -> Float[Tensor, "bags outputs"]:
         """Logits of bags of some tiles each, each computed once."""
-        keys = [sha256(tiles.numpy()).digest() for tiles in bags]
+        keys = [sha256(tiles.numpy().tobytes()).digest() for tiles in bags]
         new = {key: tiles for key, tiles in zip(keys, bags, strict=True) if key not in self._known}
         for run in _runs(new):
             logits = self._output([new[key] for key in run]).logits.double()

@@ -29,9 +29,9 @@ MOST_TILES = 400_000
 TILES_AT_ONCE = 4096
 # Largest relative error of the sum at which no more points are tried.
 TOLERANCE = 0.01
-# Share of the error that must be left with more points, or still more are not tried:
-# beside steps of a logit they hardly help.
-WORTHWHILE = 0.5
+# Share of the error that more points may leave, or still more are not tried: beside
+# kinks of a logit they hardly help.
+WORTHWHILE = 1.0
 
 
 # Logits [bags, outputs] of bags of one size by their features.
@@ -98,13 +98,17 @@ def _integrated(head: nn.Module, bags: Bags, points: int) -> Float[Tensor, "tile
     nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(points))
     at_once = max(1, TILES_AT_ONCE // len(features))
     totals: list[Tensor] = []
+    # What a head selects is computed once for as many points, not each time.
+    functions: dict[int, Logits] = {}
     with _frozen(head):
         # Nodes and weights are those of the interval from -1 to 1.
         for some, shares in zip((nodes + 1).split(at_once), weights.split(at_once), strict=True):
-            logits_of = _function(head, _repeated(bags, len(some)))
+            count = len(some)
+            if count not in functions:
+                functions[count] = _function(head, _repeated(bags, count))
             places = (some / 2).to(features.dtype)[:, None, None]
             at = torch.lerp(baseline, features, places).flatten(0, 1).requires_grad_()
-            slopes = _gradients(logits_of, at)
+            slopes = _gradients(functions[count], at)
             totals.append(torch.stack([_weighted(slope, step, shares / 2) for slope in slopes], 1))
     return torch.stack(totals).sum(0)
 

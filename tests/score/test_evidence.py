@@ -107,4 +107,5 @@ def test_heads_that_have_to_be_run_get_fewer_shares_of_large_bags(scored, monkey
     known = ~np.isnan(fewer[0, 0]).all(1)
     assert known[[0, 1]].all()
     assert 3 <= len(np.unique(left[known])) < len(np.unique(left)) - 1
-    np.testing.assert_array_equal(fewer[:, :, known], flipped[:, :, known])
+    # Other bags are computed together: float32 adds up in another order.
+    np.testing.assert_allclose(fewer[:, :, known], flipped[:, :, known], rtol=1e-5)
