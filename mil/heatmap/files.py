@@ -16,8 +16,8 @@ BRANCHES = ".branches.png"
 # Pictures of the kinds of map other than attention.
 PICTURES: dict[MapKind, str] = {"alone": ".alone.png", "effect": ".effect.png"}
 ENDINGS = (LAYER, PACKED_LAYER, TABLE, RASTER, BRANCHES, *PICTURES.values())
-# Pictures beside `SLIDE.png`, of this stage or others.
-OTHER_PICTURES = (BRANCHES, *PICTURES.values(), ".tiles.jpg")
+# PNGs beside `SLIDE.png`: the picture of a slide of such a name. The tile sheet is a JPEG.
+OTHER_PICTURES = (BRANCHES, *PICTURES.values())
 # Name under which `SLIDE.png` holds the endings of the files beside it.
 BESIDE = "beside"
 
