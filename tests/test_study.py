@@ -92,6 +92,7 @@ def test_order_of_slides_in_the_table_changes_nothing(usual, tmp_path):
     ) == usual
 
 
+@pytest.mark.slow
 def test_names_of_labels_change_nothing(usual, tmp_path):
     study(
         tmp_path, make(tmp_path, named("z", "a")), ["z", "a"]

@@ -201,7 +201,7 @@ def grey(image: Image.Image) -> np.ndarray:
     return (np.asarray(image) == HOLE_COLOUR).all(-1)
 
 
-@pytest.mark.parametrize("decoder", ["auto", "openslide"])
+@pytest.mark.parametrize("decoder", ["auto", pytest.param("openslide", marks=pytest.mark.slow)])
 def test_a_picture_takes_what_is_damaged_from_finer_levels(tmp_path, decoder):
     path = tmp_path / "a.tif"
     write_slide(path, noisy((1024, 1024)), 0.25, (1, 4), tile=TILE)
