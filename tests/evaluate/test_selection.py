@@ -179,7 +179,9 @@ def evaluated(study, heads):
 
 
 def test_heads_and_bags_give_metrics(study):
-    heads = [save_head(study, "graph_select", seed, keep_least=4) for seed in (1, 2)]
+    # Graphs by features alone: each tile that is removed makes a graph anew.
+    options = {"keep_least": 4, "graph": ["knn"]}
+    heads = [save_head(study, "graph_select", seed, **options) for seed in (1, 2)]
     metrics = evaluated(study, heads)
     assert json.loads((study / "out" / "metrics.json").read_text()) == metrics
     selection = metrics["selection"]
