@@ -151,6 +151,20 @@ class SplitConfig(Section):
         return self
 
 
+# Evidence of tiles that is computed, see docs/explain/evidence.md.
+Evidence = Literal["all", "exact", "none"]
+
+
+class ScoreConfig(Section):
+    """Settings of stage `score`: evidence of tiles."""
+
+    evidence: Evidence = Field(
+        "all",
+        description="Evidence of each tile beside attention: all; exact, of heads that pool alone, "
+        "where estimates for large bags of other heads take too long; or none.",
+    )
+
+
 # Cells of finer maps along a tile's side, and a thousandth for 0.333.
 MOST_PARTS = 8
 STRIDE_TOLERANCE = 1e-3
@@ -303,6 +317,7 @@ class Config(Section):
     tile: TileConfig = TileConfig()
     features: FeaturesConfig = FeaturesConfig()
     split: SplitConfig = SplitConfig()
+    score: ScoreConfig = ScoreConfig()
     heatmap: HeatmapConfig = HeatmapConfig()
     slides_per_job: SlidesPerJob = SlidesPerJob()
 

@@ -1,12 +1,15 @@
 """`mil score` at the command line; what does the work is imported when it is called."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from mil.config.options import DatasetPart, PartTable, Threads
+from mil.config import ScoreConfig
+from mil.config.options import DatasetPart, PartTable, Threads, option
 from mil.errors import DatasetError
+
+DEFAULTS = ScoreConfig()
 
 
 def score(
@@ -44,6 +47,9 @@ def score(
     part: DatasetPart = "",
     table: PartTable = None,
     threads: Threads = 1,
+    evidence: Annotated[
+        Literal["all", "exact", "none"], option(ScoreConfig, "evidence")
+    ] = DEFAULTS.evidence,
 ) -> None:
     """Apply trained heads to bags: logits, predictions and attention of each tile.
 
@@ -86,5 +92,5 @@ def score(
             "other, or a folder of bags by --bags and a folder for their scores by --scores"
         )
     heads = [head for folder in head_dir for head in find_heads(folder)]
-    results = run(heads, jobs, threads=threads, keep=bool(dataset))
+    results = run(heads, jobs, threads=threads, keep=bool(dataset), evidence=evidence)
     finish("score", results, [table] if table else [])

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mil.bags import Bags
+from mil.config.run import Evidence
 from mil.errors import DatasetError, FormatError
 from mil.heads import Remover, SelectsTiles
 from mil.io.atomic import check_not_inputs
@@ -60,10 +61,17 @@ class _LoadedHead(NamedTuple):
     last: nn.Module | None
     # None: the head cannot remove tiles.
     remover: Remover | None
+    # Whether the evidence of tiles is computed.
+    has_evidence: bool = True
 
 
 def run(
-    heads: Sequence[Path], jobs: Sequence[ScoreJob], *, threads: int, keep: bool = False
+    heads: Sequence[Path],
+    jobs: Sequence[ScoreJob],
+    *,
+    threads: int,
+    keep: bool = False,
+    evidence: Evidence = "all",
 ) -> Iterator[SlideResult]:
     """Apply all heads to each bag; heads are loaded once, each bag is read once.
 
@@ -72,6 +80,7 @@ def run(
         jobs: Bags, each with the file for its scores, written whole or not at all.
         threads: Number of CPU threads.
         keep: Whether scores stay that are of the same bag and heads.
+        evidence: Evidence of tiles to add; `exact`: of heads that can remove tiles alone.
 
     Yields:
         A result for each bag. One that cannot be scored stops no other.
@@ -82,11 +91,16 @@ def run(
         FormatError: a head cannot be used.
     """
     torch.set_num_threads(threads)
-    loaded = _load(heads)
+    loaded = [
+        head._replace(
+            has_evidence=evidence == "all" or (evidence == "exact" and bool(head.remover))
+        )
+        for head in _load(heads)
+    ]
     _check_apart(jobs)
     probe([path for job in jobs for path in job.bags])
     identity = [_identity(head.files) for head in loaded]
-    known = [_KnownJob(job, identity) for job in jobs]
+    known = [_KnownJob(job, identity, evidence) for job in jobs]
 
     def make(job: _KnownJob, stale: Sequence[Output]) -> str:
         return _score(loaded, job.job, stale[0].digest)
@@ -109,6 +123,7 @@ class _KnownJob:
 
     job: ScoreJob
     heads: list[list[str]]
+    evidence: Evidence = "all"
 
     @property
     def slide(self) -> str:
@@ -117,7 +132,9 @@ class _KnownJob:
     def outputs(self) -> list[Output]:
         digests = [bag_digest(path) for path in self.job.bags]
         name = self.job.name
-        digest = digest_of("score", name=name, heads=self.heads, bags=digests)
+        # Scores with all evidence are those of before the setting.
+        evidence = {} if self.evidence == "all" else {"evidence": self.evidence}
+        digest = digest_of("score", name=name, heads=self.heads, bags=digests, **evidence)
         return [Output(self.job.out, digest)]
 
 
@@ -263,7 +280,8 @@ def _score_by(head: _LoadedHead, bags: Bags, path: Path) -> HeadScores:
     _check_finite(head.trained, path, scores.predictions, scores.attention)
     if isinstance(head.head, SelectsTiles):
         scores = with_other_selections(head.head, head.trained, bags, scores)
-    scores = _with_evidence(head, bags, scores, path)
+    if head.has_evidence:
+        scores = _with_evidence(head, bags, scores, path)
     if head.last is None:
         return scores
     # The calibration was fitted to the kept epoch.

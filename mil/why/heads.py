@@ -52,6 +52,7 @@ def of_scores(path: Path, study: Study | None) -> Answer:
     for head in heads:
         words += ["--head-dir", head.name]
     words += ["--bags", str(study.folder("features")), "--scores", AGAIN]
+    words += ["--evidence", str(provenance.facts.get("evidence", "all"))]
     slide = scores.bags[0].slide
     if len(scores.bags) == 1 and scores.name == slide:
         words += study.options(slide)

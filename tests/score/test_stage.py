@@ -119,6 +119,23 @@ def test_scores_are_what_the_heads_give_bit_for_bit(bags, tmp_path, name):
             np.testing.assert_array_equal(found.branch_logits, output.branch_logits[0].numpy())
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "has_evidence"),
+    [("abmil", "exact", True), ("abmil", "none", False), ("dsmil", "exact", False)],
+)
+def test_evidence_is_what_the_setting_asks_for(bags, tmp_path, name, setting, has_evidence):
+    jobs = [ScoreJob("a", (bags / "a.h5",), tmp_path / "a.h5")]
+    head = save_head(tmp_path, name)
+    (result,) = run([head], jobs, threads=1, keep=True, evidence=setting)
+    assert result.line
+    (scores,) = read_scores(tmp_path / "a.h5", evidence=True).scores
+    assert (scores.evidence is not None) is has_evidence
+    assert (scores.flipped_logits is not None) is has_evidence
+    # Another setting is other scores; the same is none.
+    assert next(run([head], jobs, threads=1, keep=True, evidence=setting)).line == ""
+    assert next(run([head], jobs, threads=1, keep=True)).line
+
+
 def test_a_head_that_selects_is_asked_for_other_selections(bags, tmp_path):
     score([save_head(tmp_path, "graph_select")], (bags / "a.h5", tmp_path / "a.h5"))
     selection = read_scores(tmp_path / "a.h5").scores[0].selection

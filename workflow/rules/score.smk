@@ -16,10 +16,11 @@ rule score:
         heads=head_flags,
         bags=get_bags_dir,
         scores=get_part_dir,
+        evidence=CONFIG.score.evidence,
         version=STAGE_VERSION["score"],
     shell:
         "mil score {params.heads} --dataset {wildcards.dataset} --bags {params.bags:q} --scores {params.scores:q}"
-        " --part {wildcards.part} --table {output:q} --threads {threads} > {log:q} 2>&1"
+        " --part {wildcards.part} --table {output:q} --evidence {params.evidence} --threads {threads} > {log:q} 2>&1"
 
 
 if CONFIG.fusion == "early":
@@ -41,7 +42,8 @@ if CONFIG.fusion == "early":
         params:
             heads=head_flags,
             bags=get_bags_dir,
+            evidence=CONFIG.score.evidence,
             version=STAGE_VERSION["score"],
         shell:
             "mil score {params.heads} --bags {params.bags:q} --folds {input.folds:q} --scores {output:q}"
-            " --threads {threads} > {log:q} 2>&1"
+            " --evidence {params.evidence} --threads {threads} > {log:q} 2>&1"
