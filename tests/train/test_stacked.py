@@ -45,10 +45,15 @@ HOW = TrainConfig(
 )
 
 
+def on_a_grid(tiles):
+    """Corners of tiles, six in a row."""
+    return torch.tensor([(number % 6, number // 6) for number in range(tiles)]) * 256
+
+
 def study(count=10, tiles=12):
     """7 training and 3 validation bags."""
     bags = [
-        LabelledBag(f"s{i}", torch.from_numpy(features), None, torch.tensor(label))
+        LabelledBag(f"s{i}", torch.from_numpy(features), on_a_grid(tiles), torch.tensor(label))
         for i, (features, label) in enumerate(planted_bags(count, tiles, DIM))
     ]
     task = Classification(classes=("normal", "tumour"), positive="tumour")
@@ -109,7 +114,8 @@ def test_losses_and_gradients_of_a_stack_are_those_of_its_heads(recipe):
     settings = load_recipe(recipe)
     weights = {name: weight.start for name, weight in settings.losses.items()}
     heads = [head.double() for head in heads_of(recipe)]
-    bags = join([torch.randn(tiles, DIM).double() for tiles in (23, 40)])
+    features = [torch.randn(tiles, DIM).double() for tiles in (23, 40)]
+    bags = join(features, [on_a_grid(tiles) for tiles in (23, 40)])
     labels = torch.tensor([1, 0])
     alone = deepcopy(heads)
     stack = Stack(heads, [RandomState(seed, CPU) for seed in SEEDS], settings.train)
