@@ -170,7 +170,7 @@ def test_patients_are_scored_as_one_bag_for_their_metrics(study):
     done = study.snakemake("-n", "-p", "-F", "--config", "dataset=toy", *early)
     commands = re.sub(r"\s+", " ", done.stdout + done.stderr)
     patients = RESULTS.format("score") + "/abmil/patients"
-    assert f"folds1.csv --scores {patients} --threads 1" in commands
+    assert f"folds1.csv --scores {patients} --evidence all --threads 1" in commands
     assert f"mil evaluate --dataset toy --scores {patients} --bags" in commands
     scores = RESULTS.format("score") + "/abmil"
     assert f"mil heatmap --dataset toy --scores {scores} --bags" in commands
