@@ -74,8 +74,6 @@ def test_no_slide_is_fetched_tiled_or_embedded(study):
         "heatmap",
         "config.json",
         "report.html",
-        "report.json",
-        "report_slides",
     }
     assert (results / "evaluate/224px_0.5mpp/stranger.v2/abmil/metrics.json").exists()
     assert study.planned("head=abmil", BAGS) == {}
