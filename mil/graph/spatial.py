@@ -72,7 +72,7 @@ def _neighbours(
     cells = half_steps.floor().long()
     column = cells[:, 0]
     row = cells[:, 1]
-    keys, tiles = _first_in_cell(column + row * across)
+    keys, tiles = first_in_cell(column + row * across)
     last = len(keys) - 1
     positions = half_steps[tiles]
     right, down = torch.tensor(CORNERS, device=keys.device).unbind(1)
@@ -95,7 +95,7 @@ def _neighbours(
     return torch.cat(sources), torch.cat(targets)
 
 
-def _first_in_cell(
+def first_in_cell(
     cells: Int[Tensor, " tiles"],
 ) -> tuple[Int[Tensor, " cells"], Int[Tensor, " cells"]]:
     """Cells in ascending order, and the first tile of each."""

@@ -4,8 +4,7 @@
 """
 
 from collections.abc import Callable
-from importlib import import_module
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -50,16 +49,22 @@ class Mixed(NamedTuple):
     balance: Float[Tensor, " bags"] | None
 
 
+# By the options of each.
+MIXERS: dict[type[MixOptions], Any] = {
+    module.Options: module.Mixer  # type: ignore[attr-defined]
+    for module in (agent, dynamic_mask, full, hyper, landmark, neighbourhood, nystrom, uniform)
+}
+
+
 def build_mixer(options: MixOptions, shape: Shape) -> nn.Module:
     """The mixer of these options."""
-    module: Any = import_module(type(options).__module__)
-    return cast(nn.Module, module.Mixer(options, shape))
+    mixer: nn.Module = MIXERS[type(options)](options, shape)
+    return mixer
 
 
 def is_ordered(options: MixOptions) -> bool:
     """Whether the mixer of these options depends on the order of a bag's tiles."""
-    module: Any = import_module(type(options).__module__)
-    return bool(module.Mixer.ordered)
+    return bool(MIXERS[type(options)].ordered)
 
 
 class MixLayer(nn.Module):
@@ -92,9 +97,10 @@ class MixLayer(nn.Module):
         mixed = self.mix(self.rows(normal), places)
         balance = None
         if self.router is not None:
-            weights = self.router(normal)
+            gates = self.router.gates(normal)
+            weights = self.router.weights(normal, gates)
             mixed = mixed * weights[..., None].to(mixed.dtype)
-            balance = self.router.balance(normal, places)
+            balance = self.router.balance(gates, places)
         joined = mixed.flatten(1)
         context = joined if self.collapse else self.out(joined)
         return Mixed(tiles + self.dropout(context), balance)
@@ -166,6 +172,13 @@ def received(
     return gradient[..., 0].sum(1)
 
 
+class Gates(NamedTuple):
+    """Gates of the routed heads of each tile."""
+
+    values: Float[Tensor, "tiles routed"]  # softmax over the heads
+    chosen: Float[Tensor, "tiles routed"]  # 1 for the heads that a tile chooses, else 0
+
+
 class HeadRouter(nn.Module):
     """Weights of the heads for each tile, Jin et al. 2024, https://arxiv.org/abs/2410.11842.
 
@@ -187,8 +200,19 @@ class HeadRouter(nn.Module):
 
     def forward(self, tiles: Float[Tensor, "tiles hidden"]) -> Float[Tensor, "tiles heads"]:
         """Weight of each head, shared ones first."""
-        gates, chosen = self._choice(tiles)
-        kept = gates * chosen
+        return self.weights(tiles, self.gates(tiles))
+
+    def gates(self, tiles: Float[Tensor, "tiles hidden"]) -> Gates:
+        """Gates of the routed heads, and the heads that each tile chooses."""
+        values = _softmax(self.gate(tiles))
+        largest = values.topk(self.chosen, dim=1).indices
+        return Gates(values, torch.zeros_like(values).scatter(1, largest, 1.0))
+
+    def weights(
+        self, tiles: Float[Tensor, "tiles hidden"], gates: Gates
+    ) -> Float[Tensor, "tiles heads"]:
+        """Weight of each head, shared ones first, from the gates of these tiles."""
+        kept = gates.values * gates.chosen
         routed = self.chosen * kept / kept.sum(1, keepdim=True)
         if self.of_kinds is None:
             return routed
@@ -198,24 +222,15 @@ class HeadRouter(nn.Module):
         kinds = 2 * _softmax(self.of_kinds(tiles))
         return torch.cat([shared * kinds[:, :1], routed * kinds[:, 1:]], 1)
 
-    def balance(
-        self, tiles: Float[Tensor, "tiles hidden"], places: Places
-    ) -> Float[Tensor, " bags"]:
+    def balance(self, gates: Gates, places: Places) -> Float[Tensor, " bags"]:
         """Number of routed heads times mean gate times share of tiles that chose a head.
 
         Summed over the heads and divided by the number of chosen ones: 1 when even.
         """
-        gates, chosen = self._choice(tiles)
         sizes = places.sizes()
-        of_bags = zip(gates.split(sizes), chosen.split(sizes), strict=True)
+        of_bags = zip(gates.values.split(sizes), gates.chosen.split(sizes), strict=True)
         sums = [(gate.mean(0) * share.mean(0)).sum() for gate, share in of_bags]
-        return torch.stack(sums) * gates.shape[1] / self.chosen
-
-    def _choice(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
-        """Gates, and 1 for the heads that a tile chooses."""
-        gates = _softmax(self.gate(tiles))
-        largest = gates.topk(self.chosen, dim=1).indices
-        return gates, torch.zeros_like(gates).scatter(1, largest, 1.0)
+        return torch.stack(sums) * gates.values.shape[1] / self.chosen
 
 
 def _softmax(logits: Tensor) -> Tensor:

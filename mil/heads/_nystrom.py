@@ -21,6 +21,9 @@ from torch.utils.checkpoint import checkpoint
 from mil.heads._dropout import Dropout
 from mil.heads._pseudo_inverse import pseudo_inverse
 
+# Nyström attention is not quite a probability: it can be 0 or negative, which has no
+# logarithm.
+MIN_ATTENTION = 1e-12
 VALUE_KERNEL = 33  # width of the convolution of the values, tokens, as in that package
 
 

@@ -4,6 +4,8 @@ A tile's score for branch m is ``tanh(p_m · c * q_m · h)``, divided by the nor
 tile's scores over the branches; c is a context, learned or the mean of the bag.
 """
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from pydantic import Field
@@ -28,14 +30,12 @@ class Config(ProbeConfig):
         description="Width after the reducer; if unset, half of the feature dimension.",
     )
     branches: int = Field(8, gt=0, le=1000, description="Number of attention branches.")
-    context: str = Field(
+    context: Literal["learned", "mean"] = Field(
         "learned",
-        pattern="^(learned|mean)$",
         description="Vector that tiles are compared with: learned, or the mean of the bag.",
     )
-    temperature: str = Field(
+    temperature: Literal["fixed", "learned"] = Field(
         "fixed",
-        pattern="^(fixed|learned)$",
         description="Factor of the scores: fixed at 1, as published, by which no tile has more "
         "than 7.4 times the attention of another, or learned for each branch.",
     )

@@ -19,10 +19,9 @@ from mil.heads._gated import GatedAttention, default_hidden
 from mil.heads._mix_layer import Mix, MixLayer, is_ordered
 from mil.heads._mixers.base import Places
 from mil.heads._mixers.landmark import Options as LandmarkOptions
+from mil.heads._nystrom import MIN_ATTENTION
 from mil.heads._pooling import pool_by
 from mil.heads._precision import Classifier
-
-MIN_ATTENTION = 1e-12
 
 
 class Config(Section):
@@ -90,7 +89,7 @@ class Head(nn.Module):
     def rollout(self, bags: Bags) -> Float[Tensor, " tiles"]:
         """Attention to the tiles before they were mixed: whose features the answer came from.
 
-        `scores` are of mixed tiles, which carry what they heard from others. It sums to 1 over
+        `scores` are of mixed tiles, which carry features of others. It sums to 1 over
         each bag.
         """
         tiles = self.reduce(bags.features)

@@ -17,13 +17,9 @@ from torch.nn import functional
 
 from mil.bags import Bags, HeadOutput, per_bag
 from mil.heads._mha import MhaConfig
-from mil.heads._nystrom import NystromAttention, NystromFactors, attention_of_first
+from mil.heads._nystrom import MIN_ATTENTION, NystromAttention, NystromFactors, attention_of_first
 from mil.heads._precision import Classifier
 from mil.kernels.dispatch import at_least_float32
-
-# Nyström attention is not quite a probability: it can be 0 or negative, which has no
-# logarithm.
-MIN_ATTENTION = 1e-12
 
 
 class Config(MhaConfig):

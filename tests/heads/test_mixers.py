@@ -285,7 +285,9 @@ def test_weights_of_routed_heads_are_the_published_ones(heads):
     weights = router(tiles)
     assert_rows(weights[0], weights_of_first)
     places = Places(one_bag(6), None)
-    assert router.balance(tiles, places).item() * routed == pytest.approx(balance, abs=1e-11)
+    assert router.balance(router.gates(tiles), places).item() * routed == pytest.approx(
+        balance, abs=1e-11
+    )
     projected = (tiles @ wave(0, 48, 16).T).view(6, 3, 8, 2)
     mixer = full.Mixer(full.Options(attention="full"), Shape(8, 8, 2))
     mixed = mixer(Rows(*projected.unbind(1)), places) * weights[..., None]
@@ -297,7 +299,7 @@ def test_a_router_that_says_nothing_leaves_all_heads_as_they_are():
     torch.nn.init.zeros_(router.gate.weight)
     tiles = torch.randn(5, 8)
     torch.testing.assert_close(router(tiles), torch.ones(5, 4))
-    balance = router.balance(tiles, Places(torch.tensor([0, 2, 5]), None))
+    balance = router.balance(router.gates(tiles), Places(torch.tensor([0, 2, 5]), None))
     torch.testing.assert_close(balance, torch.ones(2))
 
 

@@ -11,6 +11,7 @@ from mil.bench.kernels_operations import DTYPES
 from mil.bench.kernels_step import measure
 from mil.io.atomic import write_text
 from mil.kernels.tuning import chip, key, trying
+from mil.kernels.tuning import table as known_blocks
 
 Blocks = dict[str, int]
 # Kernels, the operation that launches each, and whether it is timed with its gradient.
@@ -26,12 +27,18 @@ LEAST_GAIN = 1.03
 
 def tuning(bench: Bench) -> Iterator[GpuRow]:
     """The best blocks found, and how much faster they are than those reckoned."""
-    table: dict[str, dict[str, Blocks]] = {}
+    # What was measured on other chips stays.
+    table = {name: {**blocks} for name, blocks in known_blocks().items()}
     own = table.setdefault("cpu" if bench.dry else chip(bench.device), {})
     for (kernel, operation, backward), width in product(_kernels(bench), _widths(bench)):
         dtype = "fp32" if bench.dry else "bf16"
         case = Case(operation, bench.size(200_000, 8), width, 5, 1, dtype)
         usual = _ms(bench, case, backward)
+        if usual == float("inf"):
+            yield GpuRow(
+                "tuning", f"{kernel} {dtype} {width}", verdict="failed", note="not launched"
+            )
+            continue
         best, blocks = usual, Blocks()
         for candidate in _candidates(kernel, bench):
             if bench.is_late:

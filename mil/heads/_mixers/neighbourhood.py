@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mil.errors import DatasetError
-from mil.graph.spatial import grid_step
+from mil.graph.spatial import first_in_cell, grid_step
 from mil.heads._mixers.base import MixOptions, Places, Rows, Shape
 from mil.kernels.window_attn import window_attn
 
@@ -86,7 +86,7 @@ def window_of(coords: Int[Tensor, "tiles 2"], options: Options) -> Int[Tensor, "
     # Room for windows that begin left of the first tile and end right of the last.
     margin = dilation * (options.window + options.stride)
     across = int(cells[:, 0].max()) + 2 * margin + 1
-    keys, tile_of = _first_in_cell(_key(cells + margin, across))
+    keys, tile_of = first_in_cell(_key(cells + margin, across))
     places = []
     self_place = torch.arange(len(coords), device=coords.device)
     for down in range(-reach, reach + 1):
@@ -104,14 +104,6 @@ def window_of(coords: Int[Tensor, "tiles 2"], options: Options) -> Int[Tensor, "
 
 def _key(cells: Tensor, across: int) -> Tensor:
     return cells[:, 1] * across + cells[:, 0]
-
-
-def _first_in_cell(keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys in ascending order, and the first tile of each."""
-    in_order, tiles = keys.sort(stable=True)
-    first = torch.ones_like(in_order, dtype=torch.bool)
-    first[1:] = in_order[1:] != in_order[:-1]
-    return in_order[first], tiles[first]
 
 
 def _moved(window: Tensor, first: int) -> Tensor:
