@@ -77,7 +77,7 @@ class HeadOutput(NamedTuple):
     # Logits of each branch, trained for the same label.
     branch_logits: Float[Tensor, "bags branches classes"] | None = None
     # Part of each branch in `logits`, of heads whose logits are a sum over branches and
-    # a bias.
+    # a bias; outside training.
     branch_parts: Float[Tensor, "bags branches classes"] | None = None
     attention_heads: int = 1
     per_class: bool = False

@@ -54,7 +54,8 @@ class Head(nn.Module):
         # The weight of a far tile may underflow, and 0 has no logarithm.
         scores = weights.clamp_min(torch.finfo(weights.dtype).tiny).log()[:, None]
         logits = self.classify(rows.flatten(1))
-        return HeadOutput(logits, scores, branch_parts=self.classify.parts(rows))
+        parts = None if self.training else self.classify.parts(rows)
+        return HeadOutput(logits, scores, branch_parts=parts)
 
     def pooled(
         self, rows: Float[Tensor, "tiles width"]

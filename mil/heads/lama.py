@@ -66,7 +66,7 @@ class Head(nn.Module):
         return HeadOutput(
             self.classify(pooled.rows.flatten(1)),
             scores,
-            branch_parts=self.classify.parts(pooled.rows),
+            branch_parts=None if self.training else self.classify.parts(pooled.rows),
             attention_stats=pooled.stats,
         )
 

@@ -90,7 +90,8 @@ class Head(PoolsTiles):
         """Classify the row that the queries make together."""
         values = self.values_of(pooled)
         logits = self.classify(values.flatten(1))
-        return HeadOutput(logits, scores, branch_parts=self.classify.parts(values))
+        parts = None if self.training else self.classify.parts(values)
+        return HeadOutput(logits, scores, branch_parts=parts)
 
     def values_of(
         self, pooled: Float[Tensor, "bags queries width"]

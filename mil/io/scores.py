@@ -105,6 +105,9 @@ class HeadScores:
     attention: Float[np.ndarray, " tiles"]
     # Branches that predict may be others than those that attend, as in DSMIL.
     branch_logits: Float[np.ndarray, "logit_branches outputs"] | None = None
+    # Parts of the branches in `logits`: with a bias they sum to them. None where logits are
+    # no such sum.
+    branch_parts: Float[np.ndarray, "parts outputs"] | None = None
     # Each column sums to 1. Branches are classes where classes attend apart; None for a
     # single one.
     branch_attention: Float[np.ndarray, "tiles branches"] | None = None
@@ -200,6 +203,7 @@ _DATASETS = {
     "predictions": _Dataset("head column", _COLUMN, "calibrated"),
     "attention": _Dataset("head tile", _SHARE, "as drawn in heatmaps"),
     "branch_logits": _Dataset("head logit_branch output", _LOGIT, "of each branch"),
+    "branch_parts": _Dataset("head part output", _LOGIT, "of each branch in the logits"),
     "branch_attention": _Dataset("head tile branch", _SHARE, "of each branch or class"),
     "last_logits": _Dataset("head output", _LOGIT, _LAST),
     "last_predictions": _Dataset("head column", _COLUMN, _LAST),
@@ -275,6 +279,7 @@ def _rows(scores: HeadScores) -> dict[str, np.ndarray | None]:
         "predictions": scores.predictions,
         "attention": scores.attention,
         "branch_logits": scores.branch_logits,
+        "branch_parts": scores.branch_parts,
         "branch_attention": scores.branch_attention,
     }
     if scores.evidence is not None:
@@ -470,6 +475,7 @@ def _of_head(arrays: dict[str, np.ndarray], number: int) -> HeadScores:
         predictions=rows["predictions"],
         attention=rows["attention"],
         branch_logits=_without_padding(rows.get("branch_logits"), axis=0),
+        branch_parts=_without_padding(rows.get("branch_parts"), axis=0),
         branch_attention=_without_padding(rows.get("branch_attention"), axis=1),
         last=_outputs(rows, "last"),
         selection=_selection(rows),

@@ -62,7 +62,7 @@ class _LoadedHead(NamedTuple):
     # None: the head cannot remove tiles.
     remover: Remover | None
     # Whether the evidence of tiles is computed.
-    has_evidence: bool = True
+    has_evidence: bool
 
 
 def run(
@@ -91,12 +91,7 @@ def run(
         FormatError: a head cannot be used.
     """
     torch.set_num_threads(threads)
-    loaded = [
-        head._replace(
-            has_evidence=evidence == "all" or (evidence == "exact" and bool(head.remover))
-        )
-        for head in _load(heads)
-    ]
+    loaded = _load(heads, evidence)
     _check_apart(jobs)
     probe([path for job in jobs for path in job.bags])
     identity = [_identity(head.files) for head in loaded]
@@ -204,7 +199,7 @@ def _check_apart(jobs: Sequence[ScoreJob]) -> None:
     check_not_inputs([job.out for job in jobs], [path for job in jobs for path in job.bags])
 
 
-def _load(folders: Sequence[Path]) -> list[_LoadedHead]:
+def _load(folders: Sequence[Path], evidence: Evidence) -> list[_LoadedHead]:
     """Load the heads; the last epoch takes part only if all heads have its weights."""
     places = [folder.resolve() for folder in folders]
     for folder, place in zip(folders, places, strict=True):
@@ -219,7 +214,9 @@ def _load(folders: Sequence[Path]) -> list[_LoadedHead]:
     loaded = []
     for folder, (head, trained), head_of_last in zip(folders, kept, last, strict=True):
         files = _files(folder, with_last=head_of_last is not None)
-        loaded.append(_LoadedHead(files, trained, head, head_of_last, remover_of(head)))
+        remover = None if evidence == "none" else remover_of(head)
+        has_evidence = evidence == "all" or remover is not None
+        loaded.append(_LoadedHead(files, trained, head, head_of_last, remover, has_evidence))
     return loaded
 
 

@@ -69,12 +69,14 @@ def scores_of(trained: Trained, output: HeadOutput, bags: Bags) -> HeadScores:
     """
     logits, predicted = _outputs(trained, output.logits)
     branches = None if output.branch_logits is None else _exact(output.branch_logits[0])
+    parts = None if output.branch_parts is None else _exact(output.branch_parts[0])
     by_branch = branch_attention(output, bags)
     return HeadScores(
         logits=logits[0],
         predictions=predicted[0],
         attention=_exact(attention(output, bags, trained.task.attended)),
         branch_logits=branches,
+        branch_parts=parts,
         branch_attention=None if by_branch is None else _exact(by_branch),
         selection=_selection(trained, output),
     )

@@ -48,6 +48,7 @@ def of_a_head(**changes) -> HeadScores:
         "predictions": numbers(3),
         "attention": shares(TILES),
         "branch_logits": numbers(4, 2),
+        "branch_parts": numbers(3, 2),
         "branch_attention": numbers(TILES, 5),
         "last": outputs(),
         "selection": TileSelection(
@@ -179,7 +180,9 @@ def test_evidence_of_other_sizes_is_one_line(tmp_path, name, shape, message):
 
 
 def test_heads_without_branches_last_epoch_or_selection(tmp_path):
-    plain = of_a_head(branch_logits=None, branch_attention=None, last=None, selection=None)
+    plain = of_a_head(
+        branch_parts=None, branch_logits=None, branch_attention=None, last=None, selection=None
+    )
     write_scores(tmp_path / "s1.h5", of_a_bag(plain))
     assert_same(read_scores(tmp_path / "s1.h5", branches=True).scores[0], plain)
     with h5py.File(tmp_path / "s1.h5") as file:

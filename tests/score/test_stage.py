@@ -119,6 +119,15 @@ def test_scores_are_what_the_heads_give_bit_for_bit(bags, tmp_path, name):
             np.testing.assert_array_equal(found.branch_logits, output.branch_logits[0].numpy())
 
 
+def test_parts_of_the_queries_are_in_the_scores(bags, tmp_path):
+    (result,) = score([save_head(tmp_path, "probe")], (bags / "a.h5", tmp_path / "a.h5"))
+    assert result.line
+    (scores,) = read_scores(tmp_path / "a.h5").scores
+    weights = load_file(tmp_path / "probe1" / "head.safetensors")
+    bias = weights["classify.linear.bias"].double().numpy()
+    np.testing.assert_allclose(scores.branch_parts.sum(0) + bias, scores.logits, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "setting", "has_evidence"),
     [("abmil", "exact", True), ("abmil", "none", False), ("dsmil", "exact", False)],
