@@ -11,9 +11,8 @@ from mil.report.study_files import StudyFiles
 from mil.statistics.arrays import Labels
 from mil.statistics.classified import predicted_classes
 from mil.statistics.confusion import confusion
-from mil.statistics.metric import Metric
 from mil.statistics.predictive_values import TwoByTwo, two_by_two
-from mil.statistics.text import interval, value
+from mil.statistics.text import with_interval
 from mil.statistics.threshold import DEFAULT_THRESHOLD
 
 FEWEST = 2  # values of a column that divides slides into subgroups
@@ -133,12 +132,7 @@ def _two_by_two(study: StudyFiles, head: Tested, rows: np.ndarray) -> TwoByTwo:
 
 def _cells(table: TwoByTwo) -> list[str]:
     shares = (table.sensitivity, table.specificity, table.ppv, table.npv)
-    return [*map(str, table[: len(COUNTS)]), *map(_share, shares)]
-
-
-def _share(metric: Metric) -> str:
-    between = interval(metric)
-    return f"{value(metric)}{f' ({between})' if between else ''}"
+    return [*map(str, table[: len(COUNTS)]), *map(with_interval, shares)]
 
 
 def _subgroups(study: StudyFiles, heads: Sequence[Tested]) -> list[Block]:

@@ -21,7 +21,7 @@ from mil.report.figures.style import (
 )
 from mil.report.page_section import PageSection
 from mil.report.study_files import StudyFiles
-from mil.statistics.text import interval, value
+from mil.statistics.text import with_interval
 
 MAP_COLOURS = dict(zip(MAP_TITLES, COLOURS, strict=False))
 PERCENTS = (1, 5, 10, 25, 50, 100)  # ticks of the logarithmic axis
@@ -117,7 +117,7 @@ def _table(heads: Sequence[Flipped]) -> Table:
         [
             head.name,
             MAP_TITLES[kind],
-            f"{value(flipped.area)}{_brackets(interval(flipped.area))}".replace("-", "−"),
+            with_interval(flipped.area).replace("-", "−"),
             flipped.unit,
             str(flipped.n_slides),
         ]
@@ -131,10 +131,6 @@ def _table(heads: Sequence[Flipped]) -> Table:
         rows,
         names=2,
     )
-
-
-def _brackets(text: str) -> str:
-    return f" ({text})" if text else ""
 
 
 def _checks(checks: dict[str, list[EvidenceCheck]]) -> list[Block]:
