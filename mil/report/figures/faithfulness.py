@@ -69,9 +69,10 @@ def _figure(heads: Sequence[Flipped]) -> Figure:
     slides = sorted({flipped.n_slides for head in shown for flipped in head.maps.values()})
     number = str(slides[0]) if len(slides) == 1 else f"{slides[0]} to {slides[-1]}"
     caption = (
-        f"Patch flipping on {number} test slides: mean change of the evidence for the prediction "
-        "when tiles are taken out, those of the highest value of the map first (solid) or those "
-        "of the lowest first (dashed). A faithful map has its solid curve far below its dashed "
+        f"Patch flipping on {number} test slides: mean change of the evidence (of attention: "
+        "for the prediction; of other maps: for the class of interest, or the number) when tiles "
+        "are taken out, those of the highest value of the map first (solid) or those of the "
+        "lowest first (dashed). A faithful map has its solid curve far below its dashed "
         "one; the shaded area between them is the measure, 0 for a random order. The axis is "
         "logarithmic."
     )

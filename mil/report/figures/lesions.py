@@ -154,11 +154,18 @@ def _tiles(tiles: Sequence[tuple[str, str, TileMetrics]]) -> Table:
                 *hits,
             ]
         )
+    # Kinds of map have thresholds in units of their own.
+    by_rule: dict[str, list[str]] = {}
+    for _, kind, of in tiles:
+        kinds = by_rule.setdefault(of.dice_rule, [])
+        if MAP_TITLES[kind] not in kinds:
+            kinds.append(MAP_TITLES[kind])
+    rules = [f"{' and '.join(kinds)}: {rule}" for rule, kinds in by_rule.items()]
     most = max((of for _, _, of in tiles), key=lambda of: len(of.top_hits)).top_hits
     rows = [row + ["–"] * (5 + len(most) - len(row)) for row in rows]
     return Table(
         "Maps against annotated tiles, mean over annotated test slides, with 95 % intervals over "
-        f"patients. Dice: {tiles[0][2].dice_rule}",
+        f"patients. Dice of {' Of '.join(rules)}",
         [
             "head · encoder",
             "map",
