@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mil.io.results import ComparedHead, Pair, PairedTests, Table
 from mil.statistics.metric import Metric
-from mil.statistics.text import interval, probability, single_runs, title, value
+from mil.statistics.text import probability, single_runs, title, value, with_interval
 
 # Metrics of single runs that stand beside the localisation by the ensemble.
 ATTENTION_METRICS = ("tile_auroc", "hottest_tile_rate")
@@ -109,5 +109,4 @@ def _cell(metric: Metric | None) -> str:
     # resampling would add the bias once more.
     if metric is not None and metric.if_calibrated is not None:
         return value(metric) + " [{:.2f} to {:.2f}]".format(*metric.if_calibrated)
-    between = interval(metric)
-    return value(metric) + (f" ({between})" if between else "")
+    return with_interval(metric)

@@ -95,18 +95,6 @@ class SlideAnnotations:
                 located.unusable[slide.slide] = f"there is no file {path}"
         return located
 
-    def share(
-        self, bags_dir: Path, name: str, slides: Sequence[str]
-    ) -> Float[np.ndarray, " tiles"] | None:
-        """Annotated share of each valid tile of a bag, 0..1; None: not known.
-
-        Args:
-            bags_dir: Folder of the bags of slides.
-            name: Name of the bag.
-            slides: Its slides.
-        """
-        return self.share_of(name, self.annotated(bags_dir, name, slides))
-
     def annotated(
         self, bags_dir: Path, name: str, slides: Sequence[str]
     ) -> list[AnnotatedSlide] | None:

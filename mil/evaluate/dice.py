@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mil.evaluate.localise import ANNOTATED
+from mil.evaluate.localise import ANNOTATED, off_border
 
 # Tiles of a slide, on a log axis, whose values are tried as threshold; and thresholds that
 # are tried in all.
@@ -30,7 +30,7 @@ def ranked_tiles(
         values: Value of each tile, on a scale that all slides share.
         share: Annotated share of each tile, 0..1.
     """
-    known = np.flatnonzero((share >= ANNOTATED) | (share == 0))
+    known = np.flatnonzero(off_border(share))
     order = known[np.argsort(-values[known], kind="stable")]
     # Kept of every annotated slide until the threshold is known.
     return RankedTiles(values[order].astype(np.float32), share[order] >= ANNOTATED)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import shapely
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from shapely import MultiPolygon
 
 from mil.statistics.discrimination import auprc, auroc
@@ -34,6 +34,15 @@ def share_annotated(
     return share
 
 
+def off_border(share: Float[np.ndarray, " tiles"]) -> Bool[np.ndarray, " tiles"]:
+    """Tiles that are annotated or other tissue; the others lie on a border of a region.
+
+    Args:
+        share: Annotated share of each tile, 0..1.
+    """
+    return (share >= ANNOTATED) | (share == 0)
+
+
 def tile_auroc(
     attention: Float[np.ndarray, " tiles"], share: Float[np.ndarray, " tiles"]
 ) -> float | None:
@@ -48,7 +57,7 @@ def tile_auroc(
     """
     # Attention rises on border tiles, and whether they count decides the figure for
     # small lesions (docs/explain/decisions.md).
-    known = (share >= ANNOTATED) | (share == 0)
+    known = off_border(share)
     return auroc((share[known] >= ANNOTATED).astype(int), attention[known])
 
 
@@ -84,13 +93,13 @@ def average_precision(
         values: Value of each tile.
         share: Annotated share of each tile, 0..1.
     """
-    known = (share >= ANNOTATED) | (share == 0)
+    known = off_border(share)
     return auprc((share[known] >= ANNOTATED).astype(int), values[known])
 
 
 def annotated_share(share: Float[np.ndarray, " tiles"]) -> float:
     """Share of annotated tiles among those that are annotated or other tissue, 0..1."""
-    known = (share >= ANNOTATED) | (share == 0)
+    known = off_border(share)
     return float((share[known] >= ANNOTATED).mean())
 
 

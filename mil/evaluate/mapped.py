@@ -14,6 +14,7 @@ from mil.evaluate.evidence import RemovedTiles, removed_tiles
 from mil.evaluate.flipping import flip_curves
 from mil.evaluate.lesion_slides import LesionSlides
 from mil.evaluate.localise import (
+    ANNOTATED,
     annotated_share,
     average_precision,
     hit_of_drawn,
@@ -193,7 +194,7 @@ def _annotated_tiles(
         by_kind[str(one.kind)] = FoundTiles(
             auroc, precision, hits, ranked_tiles(_comparable(one), share)
         )
-    annotated = int((share >= 0.5).sum())
+    annotated = int((share >= ANNOTATED).sum())
     by_chance = np.array([hit_of_drawn(len(share), annotated, k) for k in TOP])
     return AnnotatedTiles(by_kind, annotated_share(share), by_chance)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mil.evaluate.localise import ANNOTATED, off_border
 from mil.evaluate.rows import (
     EvaluatedSlide,
     Selected,
@@ -54,8 +55,8 @@ def annotated_tiles(
         `tile_prevalence`: the precision of tiles drawn at random. None where nothing is
         annotated, or only border tiles are selected.
     """
-    known = (share >= 0.5) | (share == 0)
-    annotated = share >= 0.5
+    known = off_border(share)
+    annotated = share >= ANNOTATED
     # Tiles on a border are neither hits nor misses.
     chosen = selected & known
     if not annotated.any() or not chosen.any():

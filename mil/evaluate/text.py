@@ -2,7 +2,7 @@
 
 from mil.io.annotations import few
 from mil.io.results import Metrics
-from mil.statistics.text import headline, interval, value
+from mil.statistics.text import headline, with_interval
 from mil.tasks import unfitted_task
 
 
@@ -15,11 +15,10 @@ def metrics_line(metrics: Metrics) -> str:
     task = unfitted_task(metrics.task, metrics.classes, metrics.positive)
     main = task.headlines[0]
     metric = headline(metrics.test.metrics, main.metrics)
-    between = interval(metric)
     by = f", {metrics.predicted_by}" if metrics.predicted_by else ""
     line = (
-        f"evaluate {metrics.recipe} on {metrics.encoder}: test {main.title} {value(metric)}"
-        f"{f' ({between})' if between else ''}, n = {metrics.test.n_slides}{by}"
+        f"evaluate {metrics.recipe} on {metrics.encoder}: test {main.title} {with_interval(metric)}"
+        f", n = {metrics.test.n_slides}{by}"
     )
     tiles = metrics.localisation
     if tiles is not None:

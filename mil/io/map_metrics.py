@@ -4,7 +4,7 @@ from pydantic import Field
 
 from mil.config import Section
 from mil.statistics.metric import Metric
-from mil.statistics.text import interval, value
+from mil.statistics.text import value, with_interval
 
 MAP_TITLES = {
     "attention": "attention",
@@ -92,12 +92,12 @@ class MapMetrics(Section):
         parts = []
         if self.faithfulness is not None:
             area = self.faithfulness.area
-            parts.append(f"flipping area {_with_interval(area)} {self.faithfulness.unit}")
+            parts.append(f"flipping area {with_interval(area)} {self.faithfulness.unit}")
         if self.tiles is not None:
             parts.append(f"tile AUROC {value(self.tiles.tile_auroc)}")
             parts.append(f"Dice {value(self.tiles.dice)}")
         if self.froc is not None:
-            parts.append(f"FROC {_with_interval(self.froc.score)}")
+            parts.append(f"FROC {with_interval(self.froc.score)}")
         return f"{MAP_TITLES.get(kind, kind)}: {', '.join(parts)}" if parts else ""
 
 
@@ -126,8 +126,3 @@ class EvidenceCheck(Section):
     # Relative error of the sum of integrated gradients.
     completeness_error_mean: float | None
     completeness_error_max: float | None
-
-
-def _with_interval(metric: Metric) -> str:
-    between = interval(metric)
-    return f"{value(metric)}{f' ({between})' if between else ''}"

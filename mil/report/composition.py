@@ -29,7 +29,28 @@ class Property(NamedTuple):
     rows: list[list[str]]
 
 
-def section(study: StudyFiles, summaries: Mapping[str, TilesSummary]) -> PageSection:
+class Composition(NamedTuple):
+    """Slides of each split: the columns of the table, and what is in it.
+
+    Attributes:
+        header: Name of each split.
+        sizes: Number of its slides, as text.
+        properties: Properties of the slides.
+        notes: Sentences below the table.
+    """
+
+    header: list[str]
+    sizes: list[str]
+    properties: list[Property]
+    notes: list[str]
+
+
+def section(composition: Composition) -> PageSection:
+    """Table of the properties of slides by split."""
+    return PageSection("composition", "Slides by split", composition._asdict())
+
+
+def composition_of(study: StudyFiles, summaries: Mapping[str, TilesSummary]) -> Composition:
     """Properties of the slides of each split.
 
     With several folds the splits are those of the first; every fold has the same slides.
@@ -37,15 +58,11 @@ def section(study: StudyFiles, summaries: Mapping[str, TilesSummary]) -> PageSec
     splits = split_of_slides(study)
     names = [name for name in (*SPLITS, UNASSIGNED) if name in splits.values()]
     columns = [[slide for slide, split in splits.items() if split == name] for name in names]
-    return PageSection(
-        "composition",
-        "Slides by split",
-        {
-            "header": [SPLIT_TITLES.get(name, name) for name in names],
-            "sizes": [count(len(slides), "slide") for slides in columns],
-            "properties": _properties(study, summaries, columns),
-            "notes": _notes(study, splits),
-        },
+    return Composition(
+        header=[SPLIT_TITLES.get(name, name) for name in names],
+        sizes=[count(len(slides), "slide") for slides in columns],
+        properties=_properties(study, summaries, columns),
+        notes=_notes(study, splits),
     )
 
 
@@ -200,16 +217,3 @@ def overlap(splits: Mapping[str, str], values: Mapping[str, str]) -> set[str]:
     test = {values[slide] for slide, split in splits.items() if split == "test"}
     others = {values[slide] for slide, split in splits.items() if split in ("train", "val")}
     return test & others
-
-
-def notes_of(content: Mapping[str, object]) -> list[str]:
-    """Sentences of the section."""
-    notes = content.get("notes")
-    return [str(note) for note in notes] if isinstance(notes, list) else []
-
-
-def properties_of(content: Mapping[str, object]) -> list[Property]:
-    """Properties of the section."""
-    properties = content.get("properties")
-    listed = properties if isinstance(properties, list) else []
-    return [one for one in listed if isinstance(one, Property)]

@@ -1,16 +1,17 @@
 """Facts about the data of a study in sentences, by name."""
 
-from mil.report import composition, flow_section, setup
+from mil.report import flow_section, setup
+from mil.report.composition import Composition
 from mil.report.flow import Flow, count, flows_of
 from mil.report.study_files import StudyFiles
 
 
-def data_facts(study: StudyFiles, composed: dict[str, object]) -> dict[str, str]:
+def data_facts(study: StudyFiles, composed: Composition) -> dict[str, str]:
     """Sentences about slides, splits and features; empty where nothing is known.
 
     Args:
         study: The study.
-        composed: Content of the section of slides by split.
+        composed: Slides of each split.
     """
     flow = flows_of(study)[0]
     return {
@@ -21,7 +22,7 @@ def data_facts(study: StudyFiles, composed: dict[str, object]) -> dict[str, str]
         "missing": _missing(flow),
         "preprocessing": _joined(*setup.encoder_statements(study), _tiling(study)),
         "splits": _splits(flow),
-        "partition": _joined(*flow_section.notes_of(flow), *composition.notes_of(composed)),
+        "partition": _joined(*flow_section.notes_of(flow), *composed.notes),
         "characteristics": _characteristics(composed),
         "outcomes": _outcomes(flow),
         "annotation": _annotations(study),
@@ -95,11 +96,10 @@ def _outcomes(flow: Flow) -> str:
     return f"{'; '.join(part for part in parts if part)}." if any(parts) else ""
 
 
-def _characteristics(composed: dict[str, object]) -> str:
-    properties = composition.properties_of(composed)
-    if not properties:
+def _characteristics(composed: Composition) -> str:
+    if not composed.properties:
         return ""
-    return f"Table by split of {', '.join(one.name for one in properties)}."
+    return f"Table by split of {', '.join(one.name for one in composed.properties)}."
 
 
 def _annotations(study: StudyFiles) -> str:

@@ -10,6 +10,7 @@ from pydantic import Field
 from mil.config import Section, checked
 from mil.errors import FormatError, MilError
 from mil.io.atomic import write_json
+from mil.report.composition import Composition
 from mil.report.data_facts import data_facts
 from mil.report.result_facts import result_facts
 from mil.report.slides import SlideRow
@@ -54,7 +55,7 @@ def facts_path(out: Path) -> Path:
 def write_facts(
     study: StudyFiles,
     rows: Sequence[SlideRow],
-    composed: dict[str, object],
+    composed: Composition,
     sections: Sequence[Anchor],
 ) -> None:
     """Write the facts of a study.
@@ -62,7 +63,7 @@ def write_facts(
     Args:
         study: The study.
         rows: Predictions of each slide.
-        composed: Content of the section of slides by split.
+        composed: Slides of each split.
         sections: Sections of the page.
     """
     facts = data_facts(study, composed) | result_facts(study, rows)

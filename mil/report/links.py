@@ -24,7 +24,7 @@ def page_path(pages: Path, slide: str) -> Path:
 
 
 def qc_images(slides: Sequence[str], tiles_dirs: Sequence[Path]) -> dict[str, Path]:
-    """QC image of each slide that has one, of the first encoder."""
+    """QC image of each slide that has one, of the first encoder that has it."""
     images: dict[str, Path] = {}
     for folder in tiles_dirs:
         # A folder is listed once: thousands of questions take long on a network.

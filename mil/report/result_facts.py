@@ -8,7 +8,7 @@ from mil.report.flow import count
 from mil.report.slides import SlideRow
 from mil.report.study_files import ReportedHead, StudyFiles
 from mil.report.worst import errors_of_head
-from mil.statistics.text import headline, interval, title, value
+from mil.statistics.text import headline, title, value, with_interval
 
 # Settings of a recipe that a reader asks for first.
 TRAINING = ("epochs", "batch_bags", "lr", "weight_decay", "restarts", "select", "sampling")
@@ -138,13 +138,12 @@ def _performance(study: StudyFiles) -> str:
         numbers = []
         for column in study.task.headlines:
             metric = headline(test.metrics, column.metrics)
-            between = interval(metric)
-            numbers.append(f"{column.title} {value(metric)}{f' ({between})' if between else ''}")
-        for name in ("sensitivity", "specificity"):
-            if name in test.metrics:
-                between = interval(test.metrics[name])
-                number = value(test.metrics[name])
-                numbers.append(f"{title(name)} {number}{f' ({between})' if between else ''}")
+            numbers.append(f"{column.title} {with_interval(metric)}")
+        numbers += [
+            f"{title(name)} {with_interval(test.metrics[name])}"
+            for name in ("sensitivity", "specificity")
+            if name in test.metrics
+        ]
         parts.append(
             f"{head.metrics.name} on {count(test.n_slides, 'test slide')} of "
             f"{count(test.n_patients, 'patient')}: {', '.join(numbers)}"

@@ -81,12 +81,12 @@ def _write(study: StudyFiles, folders: Sequence[tuple[str, Path]]) -> None:
     summaries = composition.read_summaries(study)
     images = qc_images([slide.slide for slide in study.slides], study.tiles_dirs)
     thumbnails = Thumbnails()
-    composed = composition.section(study, summaries)
+    composed = composition.composition_of(study, summaries)
     optional: list[PageSection | None] = [
         flow_section.section(study),
         heads.lost_section(study, images),
         setup.section(study),
-        composed,
+        composition.section(composed),
         heads.section(study),
         *result_sections(study),
         heads.comparison_section(study),
@@ -98,6 +98,6 @@ def _write(study: StudyFiles, folders: Sequence[tuple[str, Path]]) -> None:
     page = page_text(study, sections)
     write_pages(Inputs(study, rows, summaries, images), slide_template())
     anchors = [Anchor(section.anchor, section.title) for section in sections]
-    write_facts(study, rows, dict(composed.content), anchors)
+    write_facts(study, rows, composed, anchors)
     # Last: a report whose pages are not complete must not look current.
     write_text(study.out, page)

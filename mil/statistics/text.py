@@ -123,6 +123,12 @@ def interval(metric: Metric | None) -> str:
     return "{:.2f} to {:.2f}".format(*metric.ci95)
 
 
+def with_interval(metric: Metric | None) -> str:
+    """`0.931 (0.81 to 1.00)`, without brackets where there is no interval."""
+    between = interval(metric)
+    return value(metric) + (f" ({between})" if between else "")
+
+
 def mean_sd(runs: Spread | None) -> str:
     """`0.931 ± 0.020`, or a dash."""
     if runs is None or runs.mean is None:

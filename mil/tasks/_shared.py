@@ -16,6 +16,7 @@ from mil.statistics.bootstrap import RESAMPLES, members, paired_difference
 from mil.statistics.bootstrap import resampled as on_resamples
 from mil.statistics.metric import CalibrationNote, MetricsOfSet, PowerNote
 from mil.statistics.text import title
+from mil.statistics.threshold import TINY
 from mil.tasks.base import (
     Draws,
     EvaluationSet,
@@ -308,7 +309,11 @@ class OfClasses(TaskDefaults):
             return None
         number = self.classes.index(label)
         others = np.delete(predictions, number)
-        return float(others.max() - predictions[number]) if len(others) else None
+        if not len(others):
+            return None
+        error = float(others.max() - predictions[number])
+        # Of classes that tie the first is predicted, and the others are wrong.
+        return error or (0.0 if predictions.argmax() == number else TINY)
 
 
 class OfNumbers(TaskDefaults):

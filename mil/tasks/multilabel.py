@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from mil.config import DatasetConfig
 from mil.statistics.multilabel import multilabel
+from mil.statistics.threshold import TINY
 from mil.tasks._shared import OfClasses, class_named, log_sigmoid, not_among
 from mil.tasks.base import Draws, Headline, Predictions, Targets, Weights
 
@@ -128,7 +129,10 @@ class Multilabel(OfClasses):
     ) -> float | None:
         """Largest distance on the wrong side of 0.5, over the classes."""
         signs = 1 - 2 * self.target(label)
-        return float((signs * (predictions - THRESHOLD)).max())
+        beyond = signs * (predictions - THRESHOLD)
+        # 0.5 itself is positive, and wrong where the slide does not have the class.
+        beyond[(beyond == 0) & (signs > 0)] = TINY
+        return float(beyond.max())
 
     def evidence(
         self, logits: Float[np.ndarray, "n outputs"], column: str

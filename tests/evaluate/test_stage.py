@@ -35,6 +35,10 @@ def bag(tmp_path):
     return tmp_path / "a.h5"
 
 
+def share_of_tiles(annotations, bag):
+    return annotations.share_of("a", annotations.annotated(bag.parent, "a", ["a"]))
+
+
 def test_a_bag_knows_where_the_scanned_part_begins(bag):
     assert read_bag(bag).origin_px == ORIGIN
     with h5py.File(bag, "r+") as file:  # one of before, which does not know it
@@ -49,7 +53,7 @@ def test_annotations_lie_where_their_frame_says(bag, frame, shift):
     y = 500 - shift[1]
     write_geojson(bag.with_name("a.geojson"), [feature(box(x, y, x + 448, y + 112), {})])
     annotations = SlideAnnotations({"a": bag.with_name("a.geojson")}, frame, PositiveClasses())
-    np.testing.assert_allclose(annotations.share(bag.parent, "a", ["a"]), [0, 0.25])
+    np.testing.assert_allclose(share_of_tiles(annotations, bag), [0, 0.25])
 
 
 def test_a_bag_without_places_is_held_against_nothing(bag):
@@ -95,13 +99,13 @@ TASK = unfitted_task("classification", ["y", "x"], "x")
 def test_other_classes_are_other_tissue_and_named(bag):
     file = classes_file(bag.with_name("a.geojson"), ("Tumor", 448), ("Stroma", 0))
     annotations = SlideAnnotations({"a": file}, "scanned", PositiveClasses())
-    np.testing.assert_allclose(annotations.share(bag.parent, "a", ["a"]), [0, 1])
+    np.testing.assert_allclose(share_of_tiles(annotations, bag), [0, 1])
     assert annotations.notes(TASK, [attended("a", auroc=0.5)]) == [
         "Annotation classes of the positive region: Tumor. Classes that do not count: Stroma "
         "(1 slide). The key `annotation_classes` of the dataset's yaml chooses others."
     ]
     chosen = SlideAnnotations({"a": file}, "scanned", PositiveClasses(("Stroma",)))
-    np.testing.assert_allclose(chosen.share(bag.parent, "a", ["a"]), [1, 0])
+    np.testing.assert_allclose(share_of_tiles(chosen, bag), [1, 0])
 
 
 @pytest.mark.parametrize(
@@ -125,7 +129,7 @@ def test_other_classes_are_other_tissue_and_named(bag):
 def test_localisation_does_not_vanish_without_a_word(bag, regions, kind, reason):
     file = classes_file(bag.with_name("a.geojson"), *regions, kind=kind)
     annotations = SlideAnnotations({"a": file}, "scanned", PositiveClasses())
-    annotations.share(bag.parent, "a", ["a"])
+    share_of_tiles(annotations, bag)
     note = annotations.notes(TASK, [attended("a"), attended("b", "y")])[-1]
     assert note == (
         f"Annotated test slides without tile AUROC (1 of 1): a: {reason.format(file=file)}."
@@ -138,7 +142,7 @@ def test_localisation_does_not_vanish_without_a_word(bag, regions, kind, reason)
 def test_an_empty_file_says_that_nothing_is_annotated(bag):
     write_geojson(bag.with_name("a.geojson"), [])
     annotations = SlideAnnotations({"a": bag.with_name("a.geojson")}, "scanned", PositiveClasses())
-    np.testing.assert_array_equal(annotations.share(bag.parent, "a", ["a"]), [0, 0])
+    np.testing.assert_array_equal(share_of_tiles(annotations, bag), [0, 0])
 
 
 def test_a_damaged_object_and_a_missing_file_are_named(bag, tmp_path):
@@ -150,7 +154,7 @@ def test_a_damaged_object_and_a_missing_file_are_named(bag, tmp_path):
     (tmp_path / "d.csv").write_text("slide,label,annotation\na,x,a.geojson\nb,x,b.xml\n")
     (tmp_path / "d.yaml").write_text("classes: [x, y]\n")
     annotations = SlideAnnotations.locate(*read_dataset(str(tmp_path / "d.yaml")), tmp_path)
-    np.testing.assert_allclose(annotations.share(bag.parent, "a", ["a"]), [1, 0])
+    np.testing.assert_allclose(share_of_tiles(annotations, bag), [1, 0])
     assert annotations.notes(TASK, [attended("a", auroc=1.0), attended("b")]) == [
         "Outlines left out of annotations: a (a.geojson): object 2: its outline has 1 corner, too "
         "few for an area.",

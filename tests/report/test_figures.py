@@ -289,6 +289,32 @@ def test_maps_have_flipping_curves_and_froc():
     assert lesions.build(without) is None
 
 
+def test_annotated_tiles_say_the_dice_rule_of_each_kind_of_map():
+    def tiles(rule: str) -> dict:
+        metrics = dict.fromkeys(("tile_auroc", "average_precision", "dice"), METRIC)
+        by_chance = {"average_precision_by_chance": 0.25, "dice_thresholds": {"0": 1.0}}
+        hits = [{"k": 1, "rate": METRIC, "by_chance": 0.25}]
+        return metrics | by_chance | {
+            "n_slides": 2, "dice_rule": rule, "top_hits": hits, "per_slide": {},
+        }  # fmt: skip
+
+    maps = {
+        "attention": {"tiles": tiles("Times uniform.")},
+        "alone": {"tiles": tiles("Evidence.")},
+        "effect": {"tiles": tiles("Evidence.")},
+    }
+    one = head("classification", binary([0.1], [0]), CLASSES, maps=maps)
+    (table,) = of_kind(lesions.build(study("classification", [one], CLASSES)), "table")
+    assert [row[1] for row in table.rows] == [
+        "attention", "evidence of the tile alone", "effect of the tile",
+    ]  # fmt: skip
+    assert table.rows[0][3] == "0.750 (0.250 by chance)"
+    assert table.caption.endswith(
+        "Dice of attention: Times uniform. "
+        "Of evidence of the tile alone and effect of the tile: Evidence."
+    )
+
+
 def test_heads_are_compared_and_many_pairs_stay_in_their_table():
     def comparison(heads: int) -> Comparison:
         rows = [

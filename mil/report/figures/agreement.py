@@ -21,7 +21,7 @@ from mil.report.page_section import PageSection
 from mil.report.study_files import StudyFiles
 from mil.statistics.arrays import Numbers
 from mil.statistics.normal import CI_Z
-from mil.statistics.text import interval, value
+from mil.statistics.text import with_interval
 
 SHOWN = 4  # heads with panels, two each
 POINTS = 300  # most points of a panel
@@ -95,10 +95,7 @@ def _table(heads: Sequence[Tested]) -> Table:
         predicted = head.predictions[:, 0]
         mean, low, high = _limits(predicted - _observed(head))
         metrics = head.metrics.test.metrics
-        cells = []
-        for name in ("mae", "r2", "spearman"):
-            between = interval(metrics.get(name))
-            cells.append(f"{value(metrics.get(name))}{f' ({between})' if between else ''}")
+        cells = [with_interval(metrics.get(name)) for name in ("mae", "r2", "spearman")]
         difference = f"{mean:.3g} ({low:.3g} to {high:.3g})".replace("-", "−")
         rows.append([head.name, str(len(head.slides)), difference, *cells])
     return Table(

@@ -11,9 +11,8 @@ from mil.report.study_files import StudyFiles
 from mil.statistics.arrays import Labels
 from mil.statistics.classified import predicted_classes
 from mil.statistics.confusion import confusion
-from mil.statistics.metric import Metric
 from mil.statistics.predictive_values import TwoByTwo, two_by_two
-from mil.statistics.text import interval, value
+from mil.statistics.text import with_interval
 from mil.statistics.threshold import DEFAULT_THRESHOLD
 
 FEWEST = 2  # values of a column that divides slides into subgroups
@@ -74,7 +73,7 @@ def _predicted(study: StudyFiles, head: Tested) -> Labels:
 def _table(study: StudyFiles, heads: Sequence[Tested]) -> Table:
     rows = []
     for head in heads:
-        table = _two_by_two(study, head, np.ones(len(head.slides), bool))
+        table = two_by_two(*_labels_and_calls(study, head), head.member)
         rows.append([head.name, _threshold(head), *_cells(table)])
     return Table(
         f"Decisions for {study.task.positive} on {size_of(heads, study)}, with Wilson's 95 % "
@@ -124,21 +123,16 @@ def _threshold(head: Tested) -> str:
     return f"{least:.3f}" if most - least < 5e-4 else f"{least:.3f} to {most:.3f}"
 
 
-def _two_by_two(study: StudyFiles, head: Tested, rows: np.ndarray) -> TwoByTwo:
+def _labels_and_calls(study: StudyFiles, head: Tested) -> tuple[Labels, Labels]:
+    """1 for each slide of the positive class, and for each that is predicted to be."""
     positive = list(study.task.classes).index(study.task.positive)
     called = (_predicted(study, head) == positive).astype(int)
-    labels = head.positives(study.task, study.task.positive)
-    return two_by_two(labels[rows], called[rows], head.member[rows])
+    return head.positives(study.task, study.task.positive), called
 
 
 def _cells(table: TwoByTwo) -> list[str]:
     shares = (table.sensitivity, table.specificity, table.ppv, table.npv)
-    return [*map(str, table[: len(COUNTS)]), *map(_share, shares)]
-
-
-def _share(metric: Metric) -> str:
-    between = interval(metric)
-    return f"{value(metric)}{f' ({between})' if between else ''}"
+    return [*map(str, table[: len(COUNTS)]), *map(with_interval, shares)]
 
 
 def _subgroups(study: StudyFiles, heads: Sequence[Tested]) -> list[Block]:
@@ -153,8 +147,11 @@ def _subgroups(study: StudyFiles, heads: Sequence[Tested]) -> list[Block]:
             names = sorted(set(values.tolist()))
             if not FEWEST <= len(names) <= MOST:
                 continue
+            labels, called = _labels_and_calls(study, head)
+            member = head.member
             for name in names:
-                table = _two_by_two(study, head, values == name)
+                inside = values == name
+                table = two_by_two(labels[inside], called[inside], member[inside])
                 rows.append([head.name, name, str(table.n), *_cells(table)])
         if rows:
             caption = (

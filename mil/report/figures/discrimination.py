@@ -36,7 +36,7 @@ from mil.statistics.curves import (
     roc_band,
     roc_curve,
 )
-from mil.statistics.text import interval, value
+from mil.statistics.text import with_interval
 
 BANDS = (
     f"Bands are 95 % intervals of each height by itself, from {RESAMPLES} resamples of patients "
@@ -236,8 +236,7 @@ def _keys(drawn: Sequence[Drawn]) -> list[Key]:
 def _metric(head: Tested, kind: Kind) -> str:
     """`AUROC 0.931 (0.81 to 1.00)`."""
     metric = head.metrics.test.metrics.get(kind.metric)
-    between = interval(metric)
-    return f"{kind.metric.upper()} {value(metric)}{f' ({between})' if between else ''}"
+    return f"{kind.metric.upper()} {with_interval(metric)}"
 
 
 def _caption(study: StudyFiles, name: str, drawn: Sequence[Drawn], what: str) -> str:

@@ -21,7 +21,7 @@ from mil.report.figures.style import (
 )
 from mil.report.page_section import PageSection
 from mil.report.study_files import StudyFiles
-from mil.statistics.text import interval, value
+from mil.statistics.text import with_interval
 
 MAP_COLOURS = dict(zip(MAP_TITLES, COLOURS, strict=False))
 PERCENTS = (1, 5, 10, 25, 50, 100)  # ticks of the logarithmic axis
@@ -69,9 +69,10 @@ def _figure(heads: Sequence[Flipped]) -> Figure:
     slides = sorted({flipped.n_slides for head in shown for flipped in head.maps.values()})
     number = str(slides[0]) if len(slides) == 1 else f"{slides[0]} to {slides[-1]}"
     caption = (
-        f"Patch flipping on {number} test slides: mean change of the evidence for the prediction "
-        "when tiles are taken out, those of the highest value of the map first (solid) or those "
-        "of the lowest first (dashed). A faithful map has its solid curve far below its dashed "
+        f"Patch flipping on {number} test slides: mean change of the evidence (of attention: "
+        "for the prediction; of other maps: for the class of interest, or the number) when tiles "
+        "are taken out, those of the highest value of the map first (solid) or those of the "
+        "lowest first (dashed). A faithful map has its solid curve far below its dashed "
         "one; the shaded area between them is the measure, 0 for a random order. The axis is "
         "logarithmic."
     )
@@ -117,7 +118,7 @@ def _table(heads: Sequence[Flipped]) -> Table:
         [
             head.name,
             MAP_TITLES[kind],
-            f"{value(flipped.area)}{_brackets(interval(flipped.area))}".replace("-", "−"),
+            with_interval(flipped.area).replace("-", "−"),
             flipped.unit,
             str(flipped.n_slides),
         ]
@@ -131,10 +132,6 @@ def _table(heads: Sequence[Flipped]) -> Table:
         rows,
         names=2,
     )
-
-
-def _brackets(text: str) -> str:
-    return f" ({text})" if text else ""
 
 
 def _checks(checks: dict[str, list[EvidenceCheck]]) -> list[Block]:

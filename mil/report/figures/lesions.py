@@ -18,8 +18,7 @@ from mil.report.figures.style import (
 )
 from mil.report.page_section import PageSection
 from mil.report.study_files import StudyFiles
-from mil.statistics.metric import Metric
-from mil.statistics.text import interval, value
+from mil.statistics.text import value, with_interval
 
 MOST_FALSE = 8.0  # false positives a slide at the right end, as CAMELYON16 has it
 SIZES = {"itc": "isolated tumour cells", "micro": "micrometastases", "macro": "macrometastases"}
@@ -105,7 +104,7 @@ def _table(heads: Sequence[Found]) -> Table:
                 for size in sizes
             ]
             at = [value(metric) for metric in froc.sensitivity]
-            rows.append([head.name, MAP_TITLES[kind], _metric(froc.score), *at, *by_size])
+            rows.append([head.name, MAP_TITLES[kind], with_interval(froc.score), *at, *by_size])
     return Table(
         "FROC score (mean sensitivity at the numbers of false positives a slide in the header, "
         "with 95 % interval), and mean sensitivity by size of the lesions.",
@@ -119,11 +118,6 @@ def _table(heads: Sequence[Found]) -> Table:
         rows,
         names=2,
     )
-
-
-def _metric(metric: Metric) -> str:
-    between = interval(metric)
-    return f"{value(metric)}{f' ({between})' if between else ''}"
 
 
 def _about(lesions: Lesions, *, drawn: bool) -> list[Block]:
@@ -149,22 +143,29 @@ def _about(lesions: Lesions, *, drawn: bool) -> list[Block]:
 def _tiles(tiles: Sequence[tuple[str, str, TileMetrics]]) -> Table:
     rows = []
     for name, kind, of in tiles:
-        hits = [f"{_metric(hit.rate)}" for hit in of.top_hits]
+        hits = [with_interval(hit.rate) for hit in of.top_hits]
         rows.append(
             [
                 name,
                 MAP_TITLES[kind],
-                _metric(of.tile_auroc),
+                with_interval(of.tile_auroc),
                 f"{value(of.average_precision)} ({of.average_precision_by_chance:.3f} by chance)",
-                _metric(of.dice),
+                with_interval(of.dice),
                 *hits,
             ]
         )
+    # Kinds of map have thresholds in units of their own.
+    by_rule: dict[str, list[str]] = {}
+    for _, kind, of in tiles:
+        kinds = by_rule.setdefault(of.dice_rule, [])
+        if MAP_TITLES[kind] not in kinds:
+            kinds.append(MAP_TITLES[kind])
+    rules = [f"{' and '.join(kinds)}: {rule}" for rule, kinds in by_rule.items()]
     most = max((of for _, _, of in tiles), key=lambda of: len(of.top_hits)).top_hits
     rows = [row + ["–"] * (5 + len(most) - len(row)) for row in rows]
     return Table(
         "Maps against annotated tiles, mean over annotated test slides, with 95 % intervals over "
-        f"patients. Dice: {tiles[0][2].dice_rule}",
+        f"patients. Dice of {' Of '.join(rules)}",
         [
             "head · encoder",
             "map",

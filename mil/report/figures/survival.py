@@ -32,7 +32,7 @@ from mil.statistics.kaplan_meier import (
     log_rank,
     number_at_risk,
 )
-from mil.statistics.text import interval, probability, value
+from mil.statistics.text import probability, with_interval
 
 GROUPS = ("low risk", "high risk")
 GROUP_COLOURS = (COLOURS[0], COLOURS[1])
@@ -244,7 +244,6 @@ def _table(groups: Sequence[RiskGroups]) -> Table:
     rows = []
     for group in groups:
         metric = group.head.metrics.test.metrics.get("c_index")
-        between = interval(metric)
         cells = []
         for side in _sides(group):
             if side is None:
@@ -257,8 +256,9 @@ def _table(groups: Sequence[RiskGroups]) -> Table:
                 "not reached" if median is None else f"{median:.3g}",
             ]
         result = _test(group)
-        c_index = f"{value(metric)}{f' ({between})' if between else ''}"
-        rows.append([group.name, c_index, *cells, probability(result.p if result else None)])
+        rows.append(
+            [group.name, with_interval(metric), *cells, probability(result.p if result else None)]
+        )
     return Table(
         "C-index with 95 % interval; number of patients, events and median time without event of "
         "both groups; p of the log-rank test.",
