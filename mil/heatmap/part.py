@@ -10,7 +10,7 @@ from mil.errors import DatasetError
 from mil.heatmap.files import check_names, files_of
 from mil.heatmap.scales import Scale
 from mil.heatmap.sheet import draw_sheet, draw_sheet_of_state, sheet_path
-from mil.heatmap.stage import run, title_of
+from mil.heatmap.stage import run, title_of_scored
 from mil.io.part_jobs import Output
 from mil.io.probe import probe
 from mil.io.provenance import digest_of, file_digest, made_from
@@ -18,7 +18,7 @@ from mil.io.scores import score_path
 from mil.io.tables import Slide, read_dataset, read_folds
 from mil.io.tables.parts import Part
 from mil.io.tables.paths import locate, locate_annotation
-from mil.trained.scored_slide import read_scored_slide
+from mil.trained.scored_slide import ScoredSlide, read_scored_slide
 from mil.trained.tile_maps import MapKind
 
 
@@ -233,16 +233,18 @@ def draw_slide(job: HeatmapJob, stale: Sequence[Output]) -> str:
     See `mil.heatmap.stage.run` and `mil.heatmap.sheet.draw_sheet`.
     """
     digests = {output.path: output.digest for output in stale}
+    # Once for the picture and the sheet.
+    scored = read_scored_slide(job.score, job.bag, job.folds, branches=job.branches)
     line = ""
     if job.out in digests:
-        line = _draw_picture(job, digests[job.out])
+        line = _draw_picture(job, scored, digests[job.out])
     of_sheet = digests.get(sheet_path(job.out))
     if of_sheet is not None:
-        return f"{line or f'{job.slide}: tile sheet'}{_draw_sheet(job, of_sheet)}"
+        return f"{line or f'{job.slide}: tile sheet'}{_draw_sheet(job, scored, of_sheet)}"
     return f"{line}{_without_sheet(job)}"
 
 
-def _draw_picture(job: HeatmapJob, digest: str) -> str:
+def _draw_picture(job: HeatmapJob, scored: ScoredSlide, digest: str) -> str:
     return run(
         job.score,
         job.bag,
@@ -258,18 +260,17 @@ def _draw_picture(job: HeatmapJob, digest: str) -> str:
         kinds=job.kinds,
         branches=job.branches,
         made_from=digest,
+        scored=scored,
     )
 
 
-def _draw_sheet(job: HeatmapJob, digest: str) -> str:
+def _draw_sheet(job: HeatmapJob, scored: ScoredSlide, digest: str) -> str:
     """Draw the tile sheet; see `mil.heatmap.sheet.draw_sheet`."""
     assert job.source is not None
     out = sheet_path(job.out)
-    scored = read_scored_slide(job.score, job.bag, job.folds)
     if not scored.records:
         draw_sheet_of_state(out, scored.bag, made_from=digest)
         return ""
-    title = title_of(job.slide, scored.records, scored.scores)
     return draw_sheet(
         scored.bag,
         scored.records,
@@ -278,7 +279,7 @@ def _draw_sheet(job: HeatmapJob, digest: str) -> str:
         tiles=job.tiles,
         slide=job.source,
         per_row=job.sheet,
-        title=title if scored.is_unseen else f"{title}, seen in training",
+        title=title_of_scored(scored),
         made_from=digest,
     )
 
