@@ -111,7 +111,7 @@ def jobs_of_part(
         )
         jobs.append(job)
     if num_gone:
-        say(f"refine: {num_gone} slides are not on this disk and get no finer map")
+        say(f"refine: slides without a finer map, as they are not on this disk: {num_gone}")
     return jobs
 
 
