@@ -1,6 +1,6 @@
 """The heatmaps of a dataset's part."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,15 @@ from mil.errors import DatasetError
 from mil.heatmap.files import check_names, files_of
 from mil.heatmap.scales import Scale
 from mil.heatmap.sheet import draw_sheet, draw_sheet_of_state, sheet_path
-from mil.heatmap.stage import run, title_of
+from mil.heatmap.stage import run, title_of_scored
 from mil.io.part_jobs import Output
 from mil.io.probe import probe
 from mil.io.provenance import digest_of, file_digest, made_from
 from mil.io.scores import score_path
-from mil.io.tables import read_dataset, read_folds
+from mil.io.tables import Slide, read_dataset, read_folds
 from mil.io.tables.parts import Part
 from mil.io.tables.paths import locate, locate_annotation
-from mil.trained.scored_slide import read_scored_slide
+from mil.trained.scored_slide import ScoredSlide, read_scored_slide
 from mil.trained.tile_maps import MapKind
 
 
@@ -107,7 +107,7 @@ def _canvas_facts(tiles: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class HeatmapFolders:
-    """Folders of a part's files.
+    """Folders of a part's files, also of its finer maps.
 
     Attributes:
         scores: Folder of the score files.
@@ -154,19 +154,11 @@ def jobs_of_part(
             or two slides would have one heatmap.
     """
     config, table = read_dataset(dataset)
-    # Else a misspelt folder would be a part without slides.
-    if not any(folders.scores.glob("*.h5")):
-        raise DatasetError(f"{folders.scores}: no score file; write them first with `mil score`")
     slides_dir = folders.slides or config.folder(dataset)
     check_names(row.slide for row in table)
-    splits = _splits(folds)
+    splits = {} if folds is None else splits_in(folds)
     jobs = []
-    for row in table:
-        score = score_path(folders.scores, row.slide)
-        if not part.holds(row.slide) or not score.is_file():
-            continue
-        if only_test and row.split != "test":
-            continue
+    for row, score in scored_rows(table, folders.scores, part, only_test=only_test):
         annotation = locate_annotation(row, slides_dir, config)
         file = locate(row, slides_dir, config)
         source = file if file.is_file() else None
@@ -194,9 +186,33 @@ def jobs_of_part(
     return jobs
 
 
-def _splits(folds: Path | None) -> dict[str, tuple[tuple[str, str], ...]]:
+def scored_rows(
+    table: Iterable[Slide], scores: Path, part: Part, *, only_test: bool
+) -> list[tuple[Slide, Path]]:
+    """Slides of a part that were scored, each with its score file.
+
+    Args:
+        table: Rows of the slide table.
+        scores: Folder of the score files.
+        part: Part of the dataset.
+        only_test: Whether only slides count whose split in the slide table is test.
+
+    Raises:
+        DatasetError: There is no score file in the folder.
+    """
+    # Else a misspelt folder would be a part without slides.
+    if not any(scores.glob("*.h5")):
+        raise DatasetError(f"{scores}: no score file; write them first with `mil score`")
+    rows = [row for row in table if part.holds(row.slide)]
+    drawn = [row for row in rows if not only_test or row.split == "test"]
+    with_path = [(row, score_path(scores, row.slide)) for row in drawn]
+    return [(row, path) for row, path in with_path if path.is_file()]
+
+
+def splits_in(folds: Path) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Fold and split of each slide, for each fold, by slide."""
     splits: dict[str, tuple[tuple[str, str], ...]] = {}
-    for row in [] if folds is None else read_folds(folds):
+    for row in read_folds(folds):
         splits[row["slide"]] = (*splits.get(row["slide"], ()), (row["fold"], row["split"]))
     return splits
 
@@ -217,16 +233,18 @@ def draw_slide(job: HeatmapJob, stale: Sequence[Output]) -> str:
     See `mil.heatmap.stage.run` and `mil.heatmap.sheet.draw_sheet`.
     """
     digests = {output.path: output.digest for output in stale}
+    # Once for the picture and the sheet.
+    scored = read_scored_slide(job.score, job.bag, job.folds, branches=job.branches)
     line = ""
     if job.out in digests:
-        line = _draw_picture(job, digests[job.out])
+        line = _draw_picture(job, scored, digests[job.out])
     of_sheet = digests.get(sheet_path(job.out))
     if of_sheet is not None:
-        return f"{line or f'{job.slide}: tile sheet'}{_draw_sheet(job, of_sheet)}"
+        return f"{line or f'{job.slide}: tile sheet'}{_draw_sheet(job, scored, of_sheet)}"
     return f"{line}{_without_sheet(job)}"
 
 
-def _draw_picture(job: HeatmapJob, digest: str) -> str:
+def _draw_picture(job: HeatmapJob, scored: ScoredSlide, digest: str) -> str:
     return run(
         job.score,
         job.bag,
@@ -242,18 +260,17 @@ def _draw_picture(job: HeatmapJob, digest: str) -> str:
         kinds=job.kinds,
         branches=job.branches,
         made_from=digest,
+        scored=scored,
     )
 
 
-def _draw_sheet(job: HeatmapJob, digest: str) -> str:
+def _draw_sheet(job: HeatmapJob, scored: ScoredSlide, digest: str) -> str:
     """Draw the tile sheet; see `mil.heatmap.sheet.draw_sheet`."""
     assert job.source is not None
     out = sheet_path(job.out)
-    scored = read_scored_slide(job.score, job.bag, job.folds)
     if not scored.records:
         draw_sheet_of_state(out, scored.bag, made_from=digest)
         return ""
-    title = title_of(job.slide, scored.records, scored.scores)
     return draw_sheet(
         scored.bag,
         scored.records,
@@ -262,7 +279,7 @@ def _draw_sheet(job: HeatmapJob, digest: str) -> str:
         tiles=job.tiles,
         slide=job.source,
         per_row=job.sheet,
-        title=title if scored.is_unseen else f"{title}, seen in training",
+        title=title_of_scored(scored),
         made_from=digest,
     )
 

@@ -16,10 +16,10 @@ from mil.heatmap.grid import TileGrid, cell_means, covered_means, spread
 from mil.heatmap.maps import SlideMaps
 from mil.heatmap.page import NOTHING, SHRINK_GAP
 from mil.heatmap.render import draw, draw_grid, outlined, overlay, panel_size, rings_of
-from mil.heatmap.scales import OPACITY, TITLES, Scale, Shading, shading_of
+from mil.heatmap.scales import OPACITY, Scale, Shading, shading_of
 from mil.io.atomic import atomic_path
 from mil.statistics.attention import almost_uniform, entropy_share, ranks_note
-from mil.trained.tile_maps import MapKind, TileMap
+from mil.trained.tile_maps import TITLES, MapKind, TileMap
 
 # Share of the heads by which a tile is outlined as selected: with one head its own
 # selection, with several their majority.

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mil.heatmap.colours import DIVERGING, INFERNO
-from mil.statistics.discrimination import mid_ranks
+from mil.statistics.discrimination import percentiles_within
 from mil.statistics.text import column_title
-from mil.trained.tile_maps import MapKind, TileMap
+from mil.trained.tile_maps import TileMap
 
 Scale = Literal["percentile", "relative", "raw"]
 
@@ -23,12 +23,6 @@ SIGNED_QUANTILE = 0.99
 # Least and largest values that ticks show without a power of ten.
 FEW_DIGITS = (0.01, 10_000)
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-# Titles of the kinds of map.
-TITLES: dict[MapKind, str] = {
-    "attention": "attention",
-    "alone": "evidence of the tile alone",
-    "effect": "effect of the tile on the prediction",
-}
 
 
 class Shading(NamedTuple):
@@ -85,8 +79,7 @@ def scaled(attention: Float[np.ndarray, " tiles"], scale: Scale) -> Float[np.nda
         return attention
     if scale == "relative":
         return attention * len(attention)
-    # Less a half, so that the scale is symmetric: tiles that all tie are at 50.
-    return (mid_ranks(attention) - 0.5) / len(attention) * 100
+    return percentiles_within(attention)
 
 
 def shading_of(tile_map: TileMap, scale: Scale) -> Shading:

@@ -83,7 +83,7 @@ def draw_sheet(
         bag: Positions of the tiles.
         records: Records of the heads that take part.
         scores: Scores by each of them, read with their evidence.
-        out: PNG to write.
+        out: JPEG to write.
         tiles: Tiles file, or None for an imported bag.
         slide: Slide file.
         per_row: Number of tiles in a row.

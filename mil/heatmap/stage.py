@@ -18,14 +18,13 @@ from mil.heatmap.render import draw, draw_message
 from mil.heatmap.scales import Scale
 from mil.io.annotations import PositiveClasses, few, read_annotation
 from mil.io.atomic import atomic_path, check_not_inputs
-from mil.io.bags import BagHeader, BagPositions, read_positions
-from mil.io.bags.checks import check_slide
+from mil.io.bags import BagHeader, BagPositions
 from mil.io.digests import statements
 from mil.io.probe import probe
-from mil.io.scores import HeadScores, check_bags, check_tiles, read_scores
+from mil.io.scores import HeadScores
 from mil.statistics.text import with_threshold
-from mil.trained.record import Trained, read_records, threshold_of
-from mil.trained.scored_slide import unseen_heads
+from mil.trained.record import Trained, threshold_of
+from mil.trained.scored_slide import ScoredSlide, read_scored_slide
 from mil.trained.tile_maps import MapKind
 
 NO_POSITIONS = (
@@ -50,6 +49,7 @@ def run(
     geojson_frame: GeojsonFrame = "scanned",
     made_from: str = "",
     annotation_classes: Sequence[str] = (),
+    scored: ScoredSlide | None = None,
 ) -> str:
     """Draw the maps of one slide's tiles from its scores.
 
@@ -79,6 +79,7 @@ def run(
         made_from: Digest of what the picture depends on; see `mil.io.provenance`.
         annotation_classes: Classes of the annotation to outline; empty: those named like
             the positive region.
+        scored: What the score file and the bag hold, if it was read already.
 
     Returns:
         A line about the picture.
@@ -95,27 +96,17 @@ def run(
     of_tiles = [] if tiles_path is None else [tiles_path, tiles_path.with_suffix(".geojson")]
     check_not_inputs(outputs, [score_path, bag_path, *of_tiles, slide, folds, annotation])
     probe([bag_path, score_path, *([] if tiles_path is None else [tiles_path])])
-    bag = read_positions(bag_path)
-    check_slide(bag, bag_path)
-    scores = read_scores(score_path, branches=branches, evidence=True)
-    # Scores that are older than their bag have the attention of other tiles.
-    check_bags(scores, score_path, [bag_path])
-    check_tiles(scores, score_path, int(bag.valid.sum()))
-    if bag.state != "ok":
+    if scored is None:
+        scored = read_scored_slide(score_path, bag_path, folds, branches=branches)
+    bag = scored.bag
+    if not scored.records:
         draw_state(out, tiles_path, bag, made_from=made_from)
         return f"{bag.slide}: {bag.state}, nothing to draw"
-    records = read_records([head.record for head in scores.heads], score_path)
-    unseen = unseen_heads(records, bag.slide, folds)
-    # A slide of the training set is drawn too, but says so.
-    drawn = unseen or range(len(records))
-    chosen = [scores.scores[number] for number in drawn]
-    title = title_of(bag.slide, [records[number] for number in drawn], chosen)
-    if not unseen:
-        title += ", seen in training"
+    title = title_of_scored(scored)
     note = draw_bundle(
         bag,
-        [records[number] for number in drawn],
-        chosen,
+        scored.records,
+        scored.scores,
         out,
         title=title,
         tiles=tiles_path,
@@ -127,7 +118,7 @@ def run(
         branches=branches,
         geojson_frame=geojson_frame,
         made_from=made_from,
-        positive=PositiveClasses(tuple(annotation_classes), records[0].positive),
+        positive=PositiveClasses(tuple(annotation_classes), scored.records[0].positive),
     )
     return title + note
 
@@ -234,6 +225,12 @@ def title_of(slide: str, records: Sequence[Trained], scores: Sequence[HeadScores
     mean_of = f", ensemble of {len(scores)} heads" if len(scores) > 1 else ""
     prediction = with_threshold(name, value, threshold_of(records))
     return f"{slide}   {prediction}   {trained.recipe_name}{mean_of}"
+
+
+def title_of_scored(scored: ScoredSlide) -> str:
+    """Title of a picture of a slide; one of the training set says so."""
+    title = title_of(scored.bag.slide, scored.records, scored.scores)
+    return title if scored.is_unseen else f"{title}, seen in training"
 
 
 def _regions(

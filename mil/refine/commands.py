@@ -72,9 +72,10 @@ def refine(
     Example: mil refine --slide demo_12.tif --bag BAGS/demo_12.h5 --head-dir HEADS --out fine.png
     """
     from mil.config import Config, checked, config_path, read_yaml
+    from mil.heatmap.part import HeatmapFolders
     from mil.io.part_jobs import finish, run_jobs
     from mil.io.tables.parts import parse_part
-    from mil.refine.part import RefineFolders, Refiner, jobs_of_part
+    from mil.refine.part import Refiner, jobs_of_part
     from mil.refine.stage import RefineSettings, check_independent, run
 
     checked_stride = checked(HeatmapConfig, {"stride": stride}, "--stride")
@@ -85,7 +86,7 @@ def refine(
     settings = RefineSettings(checked_stride.cells_per_tile, percentile, most, threads)
     refiner = Refiner(head_dir, config.features, device)
     if dataset and scores and bags and folds and out_dir:
-        folders = RefineFolders(scores, bags, out_dir, tiles, slides_dir)
+        folders = HeatmapFolders(scores, bags, out_dir, tiles, slides_dir)
         jobs = jobs_of_part(
             dataset,
             folders,

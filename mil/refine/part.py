@@ -8,37 +8,18 @@ from pathlib import Path
 from mil.config import FeaturesConfig
 from mil.encoders.runner import BatchedEncoder
 from mil.errors import FormatError, SlideError
+from mil.heatmap.part import HeatmapFolders, scored_rows, splits_in
 from mil.heatmap.render import draw_message
 from mil.io.atomic import atomic_path
 from mil.io.bags import read_header
 from mil.io.digests import statements
 from mil.io.part_jobs import Output
 from mil.io.provenance import digest_of, file_digest, made_from
-from mil.io.scores import score_path
-from mil.io.tables import read_dataset, read_folds, write_csv
+from mil.io.tables import read_dataset, write_csv
 from mil.io.tables.parts import Part
 from mil.io.tables.paths import locate
 from mil.predict.ensemble import Ensemble, load_ensemble, runner_of
 from mil.refine.stage import COLUMNS, NOT_INDEPENDENT, RefineSettings, run
-
-
-@dataclass(frozen=True)
-class RefineFolders:
-    """Folders of a part's files.
-
-    Attributes:
-        scores: Folder of the score files.
-        bags: Folder of the bags.
-        out: Folder for the finer maps.
-        tiles: Folder of the tiles files; None for precomputed bags.
-        slides: Folder of the slides; None: that of the dataset.
-    """
-
-    scores: Path
-    bags: Path
-    out: Path
-    tiles: Path | None
-    slides: Path | None
 
 
 @dataclass(frozen=True)
@@ -85,7 +66,7 @@ class RefineJob:
 
 def jobs_of_part(
     dataset: str,
-    folders: RefineFolders,
+    folders: HeatmapFolders,
     *,
     folds: Path,
     part: Part,
@@ -103,38 +84,34 @@ def jobs_of_part(
         only_test: Whether only slides are drawn whose split in the slide table is test.
         settings: Settings of the maps.
         say: Called with a line about slides that are not there.
+
+    Raises:
+        DatasetError: The slide table cannot be used, or there is no score file in the folder.
     """
     config, table = read_dataset(dataset)
     slides_dir = folders.slides or config.folder(dataset)
-    splits: dict[str, tuple[tuple[str, str], ...]] = {}
-    for row in read_folds(folds):
-        splits[row["slide"]] = (*splits.get(row["slide"], ()), (row["fold"], row["split"]))
+    splits = splits_in(folds)
     jobs = []
     num_gone = 0
-    for slide in table:
-        score = score_path(folders.scores, slide.slide)
-        if not part.holds(slide.slide) or not score.is_file():
-            continue
-        if only_test and slide.split != "test":
-            continue
-        file = locate(slide, slides_dir, config)
+    for row, score in scored_rows(table, folders.scores, part, only_test=only_test):
+        file = locate(row, slides_dir, config)
         if not file.is_file():
             num_gone += 1
             continue
         job = RefineJob(
-            slide=slide.slide,
+            slide=row.slide,
             file=file,
             score=score,
-            bag=folders.bags / f"{slide.slide}.h5",
-            tiles=None if folders.tiles is None else folders.tiles / f"{slide.slide}.h5",
-            out=folders.out / f"{slide.slide}.png",
+            bag=folders.bags / f"{row.slide}.h5",
+            tiles=None if folders.tiles is None else folders.tiles / f"{row.slide}.h5",
+            out=folders.out / f"{row.slide}.png",
             folds=folds,
-            splits=splits.get(slide.slide, ()),
+            splits=splits.get(row.slide, ()),
             settings=settings,
         )
         jobs.append(job)
     if num_gone:
-        say(f"refine: {num_gone} slides are not on this disk and get no finer map")
+        say(f"refine: slides without a finer map, as they are not on this disk: {num_gone}")
     return jobs
 
 

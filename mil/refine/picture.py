@@ -13,7 +13,7 @@ from mil.io.atomic import atomic_path
 from mil.io.digests import statements
 from mil.io.slides import SlideReader
 from mil.refine.grid import CellMeans, FineTiles
-from mil.statistics.discrimination import mid_ranks
+from mil.statistics.discrimination import percentiles_within
 
 OPACITY = 0.55
 PANEL_INCHES = 5.4
@@ -89,9 +89,8 @@ def percentiles_in(
     values: Float[np.ndarray, " n"], bag: Float[np.ndarray, " tiles"]
 ) -> Float[np.ndarray, " n"]:
     """Percentile of values among those of the bag's tiles, 0 to 100."""
-    ranks = (mid_ranks(bag) - 0.5) / len(bag) * 100
     order = np.argsort(bag, kind="stable")
-    return np.interp(values, bag[order], ranks[order])
+    return np.interp(values, bag[order], percentiles_within(bag)[order])
 
 
 def draw_fine(

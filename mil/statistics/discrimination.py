@@ -107,6 +107,12 @@ def mid_ranks(values: Numbers) -> Numbers:
     return (counts.cumsum() - (counts - 1) / 2)[group]
 
 
+def percentiles_within(values: Numbers) -> Numbers:
+    """Percentile of each value among all of them, 0 to 100; those that tie share the mean."""
+    # Less a half, so that the scale is symmetric: values that all tie are at 50.
+    return (mid_ranks(values) - 0.5) / len(values) * 100
+
+
 def known(value: float) -> float | None:
     """The value as JSON has it: None for NaN."""
     return float(value) if np.isfinite(value) else None

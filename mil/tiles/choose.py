@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mil.errors import DatasetError, FormatError, unknown_name
+from mil.io.scores import MAP_KINDS
 from mil.tasks import Task
 from mil.trained.scored_slide import ScoredSlide
 from mil.trained.tile_maps import MapKind, TileMap, tile_map
@@ -15,7 +16,6 @@ from mil.trained.top_tiles import extreme_tiles
 
 # Tiles that are exported where nothing else is asked for.
 USUAL = 50
-KINDS: tuple[MapKind, ...] = ("attention", "alone", "effect")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def maps_of(scored: ScoredSlide, choice: Choice) -> dict[MapKind, TileMap]:
         DatasetError: The task has no such prediction.
     """
     column = _column(scored.records[0].task, choice.column)
-    maps = {kind: tile_map(kind, scored.records, scored.scores, column) for kind in KINDS}
+    maps = {kind: tile_map(kind, scored.records, scored.scores, column) for kind in MAP_KINDS}
     known = {kind: one for kind, one in maps.items() if one is not None}
     if choice.needs_scores and choice.by not in known:
         raise FormatError(

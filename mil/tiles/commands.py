@@ -46,7 +46,7 @@ def export(
             "predictions.csv; default: that of interest."
         ),
     ] = "",
-    seed: Annotated[int, typer.Option(help="Seed of the random sample.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random sample.")] = 1,
     results: Annotated[
         Path | None,
         typer.Option(

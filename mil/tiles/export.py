@@ -16,6 +16,7 @@ from mil.errors import DatasetError, FormatError, some
 from mil.io.atomic import atomic_path
 from mil.io.bags import read_positions
 from mil.io.bags.checks import check_slide
+from mil.io.scores import MAP_KINDS
 from mil.io.tables import read_csv, write_csv
 from mil.io.tables.ids import valid_id
 from mil.io.tile_images import (
@@ -26,7 +27,7 @@ from mil.io.tile_images import (
 )
 from mil.io.tiles import Tiles, read_tiles
 from mil.progress import progress
-from mil.tiles.choose import KINDS, Choice, ChosenTile, chosen_tiles, maps_of, value_of
+from mil.tiles.choose import Choice, ChosenTile, chosen_tiles, maps_of, value_of
 from mil.tiles.study_files import SlideFiles
 from mil.trained.scored_slide import read_scored_slide
 from mil.trained.tile_maps import MapKind, TileMap
@@ -42,7 +43,7 @@ COLUMNS = (
     "mpp",
     "chosen",
     "rank",
-    *KINDS,
+    *MAP_KINDS,
     "column",
     "unit",
 )
@@ -252,7 +253,7 @@ def _row(source: _Source, tile: ChosenTile, file: str) -> dict[str, object]:
     footprints = source.footprints
     x, y = footprints.corners[tile.number].tolist()
     evidence = next((one for one in source.maps.values() if one.is_signed), None)
-    values = {kind: value_of(source.maps, kind, tile.number) for kind in KINDS}
+    values = {kind: value_of(source.maps, kind, tile.number) for kind in MAP_KINDS}
     return {
         "file": file,
         "slide": footprints.slide,

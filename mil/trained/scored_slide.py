@@ -29,13 +29,16 @@ class ScoredSlide(NamedTuple):
     is_unseen: bool
 
 
-def read_scored_slide(score_path: Path, bag_path: Path, folds: Path | None) -> ScoredSlide:
+def read_scored_slide(
+    score_path: Path, bag_path: Path, folds: Path | None, *, branches: bool = False
+) -> ScoredSlide:
     """Read the scores of a slide by the heads that did not train on it.
 
     Args:
         score_path: Score file of the slide.
         bag_path: Bag of the slide; no features are read.
         folds: The folds.csv, or None: all heads take part.
+        branches: Whether to read the attention of each branch too.
 
     Raises:
         FormatError: A file cannot be used, or the scores are of another bag.
@@ -43,7 +46,7 @@ def read_scored_slide(score_path: Path, bag_path: Path, folds: Path | None) -> S
     probe([bag_path, score_path])
     bag = read_positions(bag_path)
     check_slide(bag, bag_path)
-    scores = read_scores(score_path, evidence=True)
+    scores = read_scores(score_path, branches=branches, evidence=True)
     # Scores that are older than their bag are of other tiles.
     check_bags(scores, score_path, [bag_path])
     check_tiles(scores, score_path, int(bag.valid.sum()))

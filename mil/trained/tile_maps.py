@@ -12,6 +12,13 @@ from mil.trained.record import Trained
 
 MapKind = Literal["attention", "alone", "effect"]
 
+# Titles of the kinds of map.
+TITLES: dict[MapKind, str] = {
+    "attention": "attention",
+    "alone": "evidence of the tile alone",
+    "effect": "effect of the tile on the prediction",
+}
+
 
 class TileMap(NamedTuple):
     """A value for each valid tile of a slide, mean over heads."""

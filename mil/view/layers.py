@@ -7,14 +7,14 @@ import numpy as np
 
 from mil.statistics.attention import ranks_note
 from mil.statistics.text import column_title
-from mil.trained.tile_maps import MapKind, TileMap
+from mil.trained.tile_maps import TITLES, MapKind, TileMap
 from mil.view.cache import Recent
 from mil.view.catalogue import short
 from mil.view.colours import as_hex, colours_named
 from mil.view.maps import Choice, SlideScores
 from mil.view.paint import Places, layer_png, painted_png
 from mil.view.pyramid import Frame
-from mil.view.scaling import Scaled, names_of_kinds, scaled
+from mil.view.scaling import Scaled, scaled
 
 # Maps that are kept.
 MOST_MAPS = 48
@@ -88,7 +88,7 @@ class Layers:
         values: dict[str, list[float | None]] = {}
         for kind in scores.kinds:
             tile_map = self._layer(number, LayerChoice(head, Choice(kind))).tile_map
-            name = f"{names_of_kinds()[kind]}, {tile_map.unit}"
+            name = f"{TITLES[kind]}, {tile_map.unit}"
             values[name] = [short(value) for value in tile_map.values.tolist()]
         x, y = scores.places.corners.T.tolist()
         return {"side": float(scores.places.side), "x": x, "y": y, "values": values}
@@ -162,7 +162,7 @@ def _values_of(made: _Layer, tile: int) -> list[dict[str, Any]]:
     """Value of a tile on a map that is scaled by percentile."""
     tile_map = made.tile_map
     value = float(tile_map.values[tile])
-    name = names_of_kinds()[tile_map.kind]
+    name = TITLES[tile_map.kind]
     if tile_map.is_signed:
         return [{"name": f"{name} ({tile_map.unit})", "value": short(value)}]
     return [

@@ -3,20 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar, cast, get_args
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from mil.errors import ConfigError, FormatError
 from mil.io.bags import BagPositions, read_positions
-from mil.io.scores import HeadScores, check_bags, check_tiles, read_scores, score_path
+from mil.io.scores import MAP_KINDS, HeadScores, check_bags, check_tiles, read_scores, score_path
 from mil.io.tiles import read_tiles
 from mil.trained.record import Trained, read_records
 from mil.trained.tile_maps import MapKind, TileMap, tile_map
 from mil.view.paint import Places
 from mil.view.study import HeadFolder, Study
 
-KINDS: tuple[MapKind, ...] = get_args(MapKind)
 # No slide is a kilometre wide: coordinates beyond that, or not finite, are damage.
 FARTHEST_UM = 1e9
 Value = TypeVar("Value")
@@ -73,7 +72,7 @@ class SlideScores:
         if not self.scores:
             return []
         has_evidence = any(head.evidence is not None for head in self.scores)
-        return list(KINDS) if has_evidence else ["attention"]
+        return list(MAP_KINDS) if has_evidence else ["attention"]
 
     def map_of(self, choice: Choice) -> TileMap:
         """Map of the slide's tiles.

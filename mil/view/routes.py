@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from mil.errors import ConfigError, MilError
+from mil.io.scores import MAP_KINDS
 from mil.view.layers import LayerChoice
-from mil.view.maps import KINDS, Choice
+from mil.view.maps import Choice
 from mil.view.page import page_html, static_file
 from mil.view.shown import Shown
 
@@ -111,9 +112,9 @@ def layer_of(query: Query) -> LayerChoice:
         ValueError: A number is not one.
     """
     kind = _word(query, "kind", "attention")
-    known = next((one for one in KINDS if one == kind), None)
+    known = next((one for one in MAP_KINDS if one == kind), None)
     if known is None:
-        raise ConfigError(f"no kind of map is called {kind!r}; choose of {', '.join(KINDS)}")
+        raise ConfigError(f"no kind of map is called {kind!r}; choose of {', '.join(MAP_KINDS)}")
     choice = Choice(
         known,
         _number(query, "member"),

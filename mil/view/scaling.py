@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from mil.errors import ConfigError
-from mil.statistics.discrimination import mid_ranks
-from mil.trained.tile_maps import TileMap
+from mil.statistics.discrimination import percentiles_within
+from mil.trained.tile_maps import TITLES, TileMap
 
 SCALES = ("percentile", "relative", "raw")
 # Multiples at which the colours of `relative` end.
@@ -50,7 +50,7 @@ def scaled(tile_map: TileMap, scale: str) -> Scaled:
 def _unsigned(tile_map: TileMap, scale: str) -> Scaled:
     values = tile_map.values
     if scale == "percentile":
-        ranks = _percentiles(values)
+        ranks = percentiles_within(values)
         return Scaled(ranks / 100, 0.0, 100.0, "attention, percentile within the slide")
     if scale == "relative":
         multiples = values * len(values)
@@ -63,9 +63,9 @@ def _unsigned(tile_map: TileMap, scale: str) -> Scaled:
 def _signed(tile_map: TileMap, scale: str) -> Scaled:
     values = tile_map.values
     magnitudes = np.abs(values)
-    name = names_of_kinds()[tile_map.kind]
+    name = TITLES[tile_map.kind]
     if scale == "percentile":
-        signed = np.sign(values) * _percentiles(magnitudes)
+        signed = np.sign(values) * percentiles_within(magnitudes)
         return Scaled((signed + 100) / 200, -100.0, 100.0, f"{name}, signed percentile")
     if scale == "relative":
         multiples = values / (float(magnitudes.mean()) or 1.0)
@@ -73,17 +73,3 @@ def _signed(tile_map: TileMap, scale: str) -> Scaled:
         return Scaled(shares, -RELATIVE_TOP, RELATIVE_TOP, f"{name}, times the mean magnitude")
     top = float(magnitudes.max()) or 1.0
     return Scaled((values / top + 1) / 2, -top, top, f"{name}, {tile_map.unit}")
-
-
-def _percentiles(values: Float[np.ndarray, " tiles"]) -> Float[np.ndarray, " tiles"]:
-    # Less a half, as in heatmaps: tiles that all tie are at 50.
-    return (mid_ranks(values) - 0.5) / len(values) * 100
-
-
-def names_of_kinds() -> dict[str, str]:
-    """Names of the kinds of map, as the page shows them."""
-    return {
-        "attention": "attention",
-        "alone": "evidence of the tile alone",
-        "effect": "effect of the tile on the prediction",
-    }

@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mil.errors import ConfigError, MilError
+from mil.io.scores import MAP_KINDS
 from mil.statistics.text import column_title
 from mil.tasks import unfitted_task
+from mil.trained.tile_maps import TITLES
 from mil.view.cache import Recent
 from mil.view.catalogue import SlideEntry, slides_of
 from mil.view.colours import names_of
 from mil.view.frames import SlideFrame, frame_of, outlines_of, size_of_image
 from mil.view.layers import Layers
-from mil.view.maps import KINDS, SlideScores, item_of, read_slide
+from mil.view.maps import SlideScores, item_of, read_slide
 from mil.view.pixels import Slides, cut_from_overview, thumbnail
 from mil.view.pyramid import TILE_PX, Box, Frame
-from mil.view.scaling import SCALES, names_of_kinds
+from mil.view.scaling import SCALES
 from mil.view.study import Study
 
 # Slides whose frames are kept.
@@ -60,7 +62,7 @@ class Shown:
             "title": self.study.title,
             "heads": [self._head(number) for number in range(len(self.study.heads))],
             "slides": [entry.to_json() for entry in self.entries],
-            "kinds": [{"name": kind, "title": names_of_kinds()[kind]} for kind in KINDS],
+            "kinds": [{"name": kind, "title": TITLES[kind]} for kind in MAP_KINDS],
             "scales": list(SCALES),
             "colours": {
                 "attention": names_of(signed=False),

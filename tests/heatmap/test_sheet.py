@@ -9,6 +9,7 @@ from PIL import Image
 
 from mil.heatmap.part import HeatmapJob, draw_slide
 from mil.heatmap.sheet import EDGE_PX, UNREADABLE, Sheet, draw_sheet, rows_of
+from mil.io import scores as scores_file
 from mil.io.bags import read_positions
 from mil.io.part_jobs import run_jobs
 from mil.io.scores import HeadScores, TileEvidence
@@ -28,7 +29,7 @@ def place(tmp_path) -> Path:
 def sheet(place: Path, scores: HeadScores, **changes) -> str:
     settings = {"tiles": place / "tiles/s1.h5", "slide": place / "s1.tif", "per_row": 3, **changes}
     bag = read_positions(place / "bags/s1.h5")
-    return draw_sheet(bag, [RECORD], [scores], place / "out.png", title="s1", **settings)
+    return draw_sheet(bag, [RECORD], [scores], place / "out.jpg", title="s1", **settings)
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def tile_on(picture: np.ndarray, column: int, top: int) -> np.ndarray:
 
 def test_tiles_at_both_ends_stand_in_order_at_their_own_resolution(place, shown):
     assert sheet(place, head_scores()) == ""
-    picture = np.asarray(Image.open(place / "out.png").convert("RGB"))
+    picture = np.asarray(Image.open(place / "out.jpg").convert("RGB"))
     # Of attention and of effect, the largest and the smallest.
     expected = [[23, 22, 21], [0, 1, 2], [0, 1, 2], [23, 22, 21]]
     numbers = [number for row in expected for number in row]
@@ -108,7 +109,7 @@ def test_a_tile_that_cannot_be_decoded_is_grey(place, shown):
     # The last of six blocks of 256 px holds tiles 16, 17, 22 and 23.
     spoil_tile(place / "s1.tif", 5)
     assert sheet(place, head_scores(evidence=False)) == ""
-    picture = np.asarray(Image.open(place / "out.png").convert("RGB"))
+    picture = np.asarray(Image.open(place / "out.jpg").convert("RGB"))
     uppers = [tile_on(picture, column, top)[:14].astype(int) for column, top in shown]
     grey = [bool((np.abs(upper - UNREADABLE) < 12).all()) for upper in uppers]
     assert grey == [True, True, False, False, False, False]
@@ -123,7 +124,7 @@ def test_a_slide_that_is_not_the_bags_gives_the_reason(place, size, reason):
     note = sheet(place, head_scores(), slide=place / "other.tif")
     assert note.startswith(f"; no tile sheet: {place / 'other.tif'}: ")
     assert reason in note
-    with Image.open(place / "out.png") as picture:
+    with Image.open(place / "out.jpg") as picture:
         assert picture.width > 500
 
 
@@ -168,6 +169,27 @@ def test_a_slide_that_comes_back_gets_its_sheet_and_the_picture_stays(place):
         "; tile sheet of earlier scores removed: the slide is not on this disk"
     )
     assert not (place / "out/s1.tiles.jpg").exists()
+
+
+def test_scores_are_read_once_for_picture_and_sheet(place, monkeypatch):
+    Image.new("RGB", (192, 128), (240, 240, 240)).save(place / "tiles/s1.jpg")
+    (place / "tiles/s1.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    score_file(place, head_scores())
+    read = []
+
+    arrays_in = scores_file._arrays
+
+    def note(file, path, left_out):
+        read.append(path)
+        return arrays_in(file, path, left_out)
+
+    # Whoever reads scores calls it.
+    monkeypatch.setattr(scores_file, "_arrays", note)
+    one = job(place)
+    draw_slide(one, one.outputs())
+    assert (place / "out/s1.png").exists()
+    assert (place / "out/s1.tiles.jpg").exists()
+    assert read == [place / "s1.scores.h5"]
 
 
 def test_a_slide_without_tiles_has_its_reason_on_the_sheet(place):
