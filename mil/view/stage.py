@@ -40,19 +40,21 @@ def serve(
         ConfigError: There is no study, or the port is in use.
     """
     study = find_study(results, dataset=dataset, slides_dir=slides_dir, bags_dir=bags_dir)
-    shown = Shown(study)
-    server = ViewServer(partial(reply_to, shown), port)
+    with contextlib.closing(Shown(study)) as shown:
+        with ViewServer(partial(reply_to, shown), port) as server:
+            # Who can read the address may press Ctrl-C: from its first letter on it ends well.
+            try:
+                _serve(server, shown, browser=browser)
+            except KeyboardInterrupt:
+                print("view ended", flush=True)
+
+
+def _serve(server: ViewServer, shown: Shown, *, browser: bool) -> None:
     print(f"view {server.url}   {len(shown.entries)} slides; Ctrl-C ends it", flush=True)
-    for note in study.notes:
+    for note in shown.study.notes:
         print(f"view {note}", flush=True)
     with _opened(server.url) if browser else contextlib.nullcontext():
-        try:
-            server.serve_forever(poll_interval=0.2)
-        except KeyboardInterrupt:
-            print("view ended", flush=True)
-        finally:
-            server.server_close()
-            shown.close()
+        server.serve_forever(poll_interval=0.2)
 
 
 @contextlib.contextmanager
