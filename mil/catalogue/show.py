@@ -109,6 +109,8 @@ def _trained_lines(folder: Path) -> Iterator[str]:
             f"  planned (train: auto) for {cohort.num_slides} slides of {cohort.num_patients} "
             f"patients, {cohort.tiles_median} tiles a slide, {cohort.dim} features a tile"
         )
+    if trained.started_from is not None:
+        yield f"  started from: {trained.started_from.described()}"
     for member in trained.members:
         loss = member.validation_loss
         yield (

@@ -157,6 +157,16 @@ class TrainConfig(Section):
         description="Number of principal components of the training tiles to which features are "
         "reduced, each scaled to variance 1; if unset, features are used as they are.",
     )
+    # Another head's features are scaled as that head scales them: `mil.train.initial`.
+    init: str = Field(
+        "",
+        description="Folder of a trained head of the same encoder, whose weights training starts "
+        "from; its classifier too where the classes are the same; if empty, from random weights.",
+    )
+    init_frozen: bool = Field(
+        False,
+        description="Training of the classifier alone; all other weights stay those of `init`.",
+    )
     auto: bool = Field(
         False,
         description="Planning of all settings that the recipe does not write, from facts about the "
@@ -180,6 +190,12 @@ class TrainConfig(Section):
     def _scales_once(self) -> Self:
         if self.zscore and self.whiten is not None:
             raise ValueError("zscore and whiten: choose one; whitened features are standardised")
+        return self
+
+    @model_validator(mode="after")
+    def _freezes_what_exists(self) -> Self:
+        if self.init_frozen and not self.init:
+            raise ValueError("init_frozen: needs init, the head whose weights stay fixed")
         return self
 
     @field_validator("inner_folds")

@@ -1,7 +1,7 @@
 """Attention pooling (ABMIL), gated or plain, Ilse et al. 2018, https://arxiv.org/abs/1802.04712.
 
 Equations 7 to 9. Tiles are reduced by one linear layer without bias, as in the code of
-ACMIL and AEM.
+ACMIL and AEM; `reducer_bias` adds one, as in CLAM's code and FEATHER's weights.
 """
 
 from pydantic import Field
@@ -26,6 +26,7 @@ class Config(Section):
     gated: bool = Field(
         True, description="Gated attention, tanh times sigmoid (eq. 9); false: tanh alone (eq. 8)."
     )
+    reducer_bias: bool = Field(False, description="Bias of the reducer.")
     dropout: float = Field(
         0.0, ge=0, lt=1, description="Dropout after the reducer and before the score, 0 to 1."
     )
@@ -39,7 +40,7 @@ class Head(PoolsTiles):
         hidden = default_hidden(config.hidden, dim)
         # Indices 0 to 2 are read by `reduce_and_pool`, which fuses these layers.
         self.reduce = nn.Sequential(
-            nn.Linear(dim, hidden, bias=False), nn.ReLU(), Dropout(config.dropout)
+            nn.Linear(dim, hidden, bias=config.reducer_bias), nn.ReLU(), Dropout(config.dropout)
         )
         self.attention = GatedAttention(
             hidden, config.attention, branches=1, dropout=config.dropout, gated=config.gated

@@ -40,13 +40,13 @@ class HeadExportResult:
 def run(folder: Path, file: Path, *, tool: str, force: bool = False) -> HeadExportResult:
     """Write a trained head as a checkpoint of another code.
 
-    CLAM reads a state dict alone; ACMIL and AEM a dict of `model`, `epoch` and
+    CLAM and MIL-Lab read a state dict alone; ACMIL and AEM a dict of `model`, `epoch` and
     `config`, here a plain dict.
 
     Args:
         folder: folder of the trained head.
         file: path of the checkpoint.
-        tool: code that is to read it: acmil, aem or clam.
+        tool: code that is to read it: acmil, aem, clam or feather.
         force: overwrite an existing file.
 
     Raises:
@@ -84,7 +84,8 @@ def run(folder: Path, file: Path, *, tool: str, force: bool = False) -> HeadExpo
     # Clones: views would take all of the memory they look at into the file.
     tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     checkpoint: object = tensors
-    if tool != "clam":
+    # These two read a state dict alone.
+    if tool not in ("clam", "feather"):
         checkpoint = {
             "model": tensors,
             # These codes count epochs from 0.

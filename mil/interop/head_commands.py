@@ -7,7 +7,7 @@ import typer
 
 from mil.errors import ConfigError
 
-Tool = Literal["acmil", "aem", "clam"]
+Tool = Literal["acmil", "aem", "clam", "feather"]
 
 
 def import_head(
@@ -61,7 +61,7 @@ def import_head(
         bool, typer.Option("--force", help="Write into a folder that is not empty.")
     ] = False,
 ) -> None:
-    """Import a checkpoint of ACMIL, AEM or CLAM as a trained head; no code in it is run."""
+    """Import weights of ACMIL, AEM, CLAM or FEATHER as a trained head; no code in them is run."""
     from mil.interop.import_head import HeadImportOptions, run
 
     options = HeadImportOptions(
@@ -107,7 +107,7 @@ def export_head(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Export a trained head: a checkpoint for the code of ACMIL, AEM or CLAM, or ONNX."""
+    """Export a trained head: a checkpoint for the code of ACMIL, AEM, CLAM or MIL-Lab, or ONNX."""
     if onnx is not None and file is None and tool is None:
         _export_onnx(folder, onnx, force=force)
     elif onnx is None and file is not None and tool is not None:

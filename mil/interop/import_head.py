@@ -1,8 +1,8 @@
-"""Import of checkpoints of ACMIL's, AEM's and CLAM's code as folders of trained heads."""
+"""Import of checkpoints of ACMIL's, AEM's, CLAM's and MIL-Lab's code as trained heads."""
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from mil.interop.state_dicts import (
     head_facts,
     normalised_names,
     published_head_of,
+    with_classifier,
 )
 from mil.io.bags import common_identity, read_bag, read_header
 from mil.tasks import Classification, load_dataset
@@ -40,6 +41,8 @@ OTHER_SOFTMAX = (
     "CLAM_MB in ACMIL's code adds 1 to the sum that its softmax divides by: its probabilities "
     "differ from those here"
 )
+# Names of the outputs of weights that are published without a classifier.
+NO_CLASSES = ("none_1", "none_2")
 # Numbers beyond these in a file are damage, or mischief.
 MAX_SETTING = 1e9
 MAX_SEED = 2**31
@@ -103,7 +106,7 @@ def run(
         file: a state dict saved by torch, alone or in a dict beside `epoch` and
             `config`.
         out: folder for the head.
-        tool: code that trained the head: acmil, aem or clam.
+        tool: code that trained the head: acmil, aem, clam or feather.
         options: facts that the file lacks.
         force: write into a folder that is not empty.
 
@@ -118,7 +121,12 @@ def run(
     checkpoint = read_checkpoint(file)
     tensors = normalised_names(checkpoint.tensors)
     published = published_head_of(tensors, tool, file)
+    in_file = tensors
+    tensors = with_classifier(published, tensors)
+    is_start = len(tensors) > len(in_file)
     facts = head_facts(published, tensors, file)
+    if is_start and not (options.classes or options.dataset):
+        options = replace(options, classes=NO_CLASSES)
     task = _task(options, facts.classes, file)
     # Without it a head could be applied to features of another encoder.
     identity = _bag_identity(options, facts.dim, file)
@@ -140,7 +148,13 @@ def run(
     history = {"train": [], "valid": [], "best_epoch": trained.epoch}
     save_trained(out, trained, weights, history)
     write_manifest(out)
-    return HeadImportResult(published, trained, _notes(published, tool, tensors, trained.recipe))
+    notes = _notes(published, tool, tensors, trained.recipe)
+    if is_start:
+        notes.append(
+            "without a classifier, which is zeros here: a start for training (train.init), whose "
+            "own predictions mean nothing"
+        )
+    return HeadImportResult(published, trained, notes)
 
 
 def _checked_name(name: str) -> str:

@@ -1,4 +1,7 @@
-"""Names of tensors in the published codes of ACMIL, AEM and CLAM, for heads that exist here too."""
+"""Names of tensors in the published codes of ACMIL, AEM, CLAM and MIL-Lab (FEATHER's weights).
+
+For heads that exist here too.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +13,7 @@ PAPERS = {
     "acmil": "https://arxiv.org/abs/2311.07125",
     "aem": "https://arxiv.org/abs/2406.15303",
     "clam": "https://arxiv.org/abs/2004.09666",
+    "feather": "https://arxiv.org/abs/2506.09022",
 }
 # Setting of a recipe's training, and its name in the settings of ACMIL and AEM.
 TRAINING_SETTINGS = {
@@ -40,6 +44,7 @@ class PublishedHead:
         width_weights: weight whose rows count the width, by the option that sets it.
         fixed_options: options that the published class does not let one choose.
         losses: loss terms and weights of the published training.
+        without_classifier: whether its weights are published without a classifier.
     """
 
     name: str
@@ -53,6 +58,7 @@ class PublishedHead:
     width_weights: Mapping[str, str] = field(default_factory=dict)
     fixed_options: Mapping[str, int | bool] = field(default_factory=dict)
     losses: Mapping[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
+    without_classifier: bool = False
 
 
 # The reducer is the first layer of ACMIL's and AEM's heads: features to hidden width.
@@ -112,6 +118,16 @@ def _mha_names(_: int, __: int) -> NamePairs:
 
 def _abmil_names(_: int, __: int) -> NamePairs:
     return _gated_names(("classifier.fc", "classify"))
+
+
+def _feather_names(_: int, __: int) -> NamePairs:
+    return [
+        ("patch_embed.0", "reduce.0"),
+        ("global_attn.attention_a.0", "attention.value"),
+        ("global_attn.attention_b.0", "attention.gate"),
+        ("global_attn.attention_c", "attention.score"),
+        ("classifier", "classify"),
+    ]
 
 
 def _dsmil_names(_: int, __: int) -> NamePairs:
@@ -206,7 +222,23 @@ PUBLISHED_HEADS = (
         output_weight="classifier.fc.weight",
         tensor_names=_abmil_names,
         width_weights=_GATED_WIDTHS,
-        fixed_options={"gated": True},
+        fixed_options={"gated": True, "reducer_bias": False},
+    ),
+    PublishedHead(
+        name="ABMIL of MIL-Lab",
+        arch="abmil.base",
+        head="abmil",
+        tools=("feather",),
+        identifying_keys=("patch_embed.0.weight", "global_attn.attention_b.0.weight"),
+        input_weight="patch_embed.0.weight",
+        output_weight="classifier.weight",
+        tensor_names=_feather_names,
+        width_weights={
+            "hidden": "patch_embed.0.weight",
+            "attention": "global_attn.attention_a.0.weight",
+        },
+        fixed_options={"gated": True, "reducer_bias": True},
+        without_classifier=True,
     ),
     PublishedHead(
         name="CLAM_SB",

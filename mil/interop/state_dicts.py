@@ -37,14 +37,14 @@ class HeadFacts:
 
 def normalised_names(tensors: Tensors) -> dict[str, Tensor]:
     """The same tensors under the names of one GPU and of CLAM's present version."""
-    # DataParallel puts `module.` before every name.
-    parallel = all(name.startswith("module.") for name in tensors)
+    # DataParallel puts `module.` before every name, and transformers `model.`.
+    wrappers = ("module.", "model.")
+    wrapper = next((w for w in wrappers if all(name.startswith(w) for name in tensors)), "")
     # CLAM trained without dropout has one layer less before the attention.
     without_dropout = "attention_net.2.attention_c.weight" in tensors
     normalised = {}
     for name, tensor in tensors.items():
-        if parallel:
-            name = name.removeprefix("module.")
+        name = name.removeprefix(wrapper)
         # CLAM on several GPUs wraps only this part of the model.
         name = re.sub(r"^attention_net\.module\.(?=\d)", "attention_net.", name)
         if without_dropout:
@@ -60,7 +60,7 @@ def published_head_of(tensors: Tensors, tool: str, path: Path) -> PublishedHead:
 
     Args:
         tensors: the state dict, with normalised names.
-        tool: code that the user states: acmil, aem or clam.
+        tool: code that the user states: acmil, aem, clam or feather.
         path: the checkpoint, for messages.
 
     Raises:
@@ -82,6 +82,24 @@ def published_head_of(tensors: Tensors, tool: str, path: Path) -> PublishedHead:
             f"{' or '.join(published.tools)}"
         )
     return published
+
+
+def with_classifier(published: PublishedHead, tensors: Tensors) -> dict[str, Tensor]:
+    """The tensors, with a classifier of zeros for two classes where there is none.
+
+    FEATHER is published to be trained further, for classes that its user has.
+
+    Args:
+        published: class of the published codes.
+        tensors: the state dict, with normalised names.
+    """
+    name = published.output_weight
+    width = tensors.get(published.width_weights.get("hidden", ""))
+    if not published.without_classifier or name in tensors or width is None or width.dim() != 2:
+        return dict(tensors)
+    weight = torch.zeros(2, len(width))
+    bias_name = name.removesuffix("weight") + "bias"
+    return {**tensors, name: weight, bias_name: torch.zeros(2)}
 
 
 def head_facts(published: PublishedHead, tensors: Tensors, path: Path) -> HeadFacts:

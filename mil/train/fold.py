@@ -15,6 +15,7 @@ from mil.tasks import AnyTask
 from mil.train.auto import plan_recipe
 from mil.train.data import in_order
 from mil.train.facts import StudySize, cohort_of
+from mil.train.initial import InitialHead
 from mil.train.inner import InnerFold
 from mil.train.loop import TrainingData
 from mil.train.prepare import make_task
@@ -39,6 +40,7 @@ class FoldData:
         recipe: Concrete recipe.
         planned_from: Facts that the recipe was planned from; None: it was not planned.
         device: Device of heads and batches.
+        initial: Head whose weights trainings start from; None: random weights.
         targets: Target of each bag.
         scalings: Fitted scalings by indices of their bags in the store.
     """
@@ -50,6 +52,7 @@ class FoldData:
     recipe: Recipe
     planned_from: Cohort | None
     device: torch.device
+    initial: InitialHead | None = None
     targets: Sequence[Tensor] = field(init=False)
     scalings: dict[tuple[int, ...], FeatureScaling | None] = field(init=False, default_factory=dict)
 
@@ -89,8 +92,11 @@ class FoldData:
         """Scaling of the features by the tiles of a part's training bags; None: none.
 
         With inner folds all bags of the fold are training bags of some part, and share
-        one scaling, which uses no labels.
+        one scaling, which uses no labels. Weights of another head are for features as
+        that head scales them.
         """
+        if self.initial is not None:
+            return self.initial.scaling
         train = self.recipe.train
         indices = list(part.train)
         if train.inner_folds:
@@ -166,6 +172,7 @@ def fold_data(
     dataset: DatasetConfig,
     size: StudySize,
     device: torch.device,
+    initial: InitialHead | None = None,
 ) -> FoldData:
     """A fold ready for training, with its task and its concrete recipe.
 
@@ -177,11 +184,14 @@ def fold_data(
         dataset: Dataset of the task.
         size: Size of the study, for the plan.
         device: Device of heads and batches.
+        initial: Head whose weights trainings start from; None: random weights.
 
     Raises:
-        ConfigError: The recipe balances classes, and the task has none.
+        ConfigError: The recipe balances classes, and the task has none; or it is of
+            another head than `initial`.
         DatasetError: The labels do not allow training.
     """
+    written = recipe
     labels = [bag.label for bag in bags]
     train_labels = [bag.label for bag in bags if bag.split == "train"]
     cohort = None
@@ -189,6 +199,8 @@ def fold_data(
         task = make_task(recipe, dataset, train_labels)
         cohort = cohort_of(size, task, labels, store.subset(places), store.dim)
         recipe = plan_recipe(recipe, cohort)
+    if initial is not None:
+        recipe = initial.followed_by(written, recipe, store.dim)
     # Inner folds train on validation slides too, whose labels then count like the others.
     known = labels if recipe.train.inner_folds else train_labels
     return FoldData(
@@ -199,4 +211,5 @@ def fold_data(
         recipe=recipe,
         planned_from=cohort,
         device=device,
+        initial=initial,
     )

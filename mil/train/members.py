@@ -234,6 +234,8 @@ def _initialised(
     job = schedule.job
     recipe = job.recipe
     head = build_head(recipe.name, recipe.options, dim=job.fold.head_dim, classes=data.task.outputs)
+    if job.fold.initial is not None:
+        job.fold.initial.start(head, number, recipe, data.task)
     head.to(data.device)
     check_compatible(data.task, recipe, head)
 

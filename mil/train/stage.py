@@ -33,6 +33,7 @@ from mil.tasks import AnyTask
 from mil.train.auto import described
 from mil.train.facts import study_size
 from mil.train.fold import FoldData, bags_of_fold, fold_data
+from mil.train.initial import read_initial
 from mil.train.job import HeadJob
 from mil.train.loop import LARGEST_REUSED_BLOCK
 from mil.train.precision import choose_dtype
@@ -232,6 +233,9 @@ def _open(study: _Study, bags_by_fold: Mapping[int, Sequence[FoldBag]], budget: 
     bags_to_read = list(bags_by_slides.values())
     # An error unless all bags are of one encoder, its weights and tiling.
     identity = common_identity([path for bag in bags_to_read for path in bag.paths(study.bags_dir)])
+    folder = study.recipe.train.init
+    # Before the features of all bags are read.
+    initial = read_initial(Path(folder), identity) if folder else None
     store = open_store(study.bags_dir, bags_to_read, budget=budget)
     places = {slides: place for place, slides in enumerate(bags_by_slides)}
     by_fold: dict[int, FoldData] = {}
@@ -245,6 +249,7 @@ def _open(study: _Study, bags_by_fold: Mapping[int, Sequence[FoldBag]], budget: 
             dataset=study.dataset,
             size=study_size(study.bags),
             device=study.device,
+            initial=initial,
         )
         by_fold[fold] = data
         if data.planned_from is not None:
@@ -267,12 +272,15 @@ def _job(
 ) -> HeadJob:
     fold = opened.by_fold[head_run.fold]
     bags = [_bags_on_disk(study.bags_dir, fold.bags_of(split)) for split in ("train", "val")]
+    initial = fold.initial
+    started_from = "" if initial is None else initial.sha256
     inputs = {
         **_inputs(fold.recipe, fold.task, study.device),
         "bags": bags,
         **opened.identity,
         "seed": head_run.seed,
         "fold": head_run.fold,
+        **({"init": started_from} if started_from else {}),
     }
     return HeadJob(
         title=f"train {study.name} seed {head_run.seed} fold {head_run.fold}",
@@ -300,6 +308,7 @@ def _record(study: _Study, opened: _Opened, head_run: HeadRun) -> Trained:
         fold=head_run.fold,
         epoch=0,
         planned_from=fold.planned_from,
+        started_from=None if fold.initial is None else fold.initial.entry(fold.recipe, fold.task),
         fusion="early" if is_early(with_test) else "late",
         seen=digest_of_seen(fold.bags),
     )

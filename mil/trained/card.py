@@ -349,7 +349,7 @@ def _recipe(trained: Trained) -> str:
     # A fence longer than any in the text, so that the recipe cannot end its own block.
     longest = max([3, *(len(backticks) for backticks in re.findall("`+", text))])
     fence = "`" * (longest + 1)
-    return f"{_planned(trained)}{fence}yaml\n{text}{fence}"
+    return f"{_planned(trained)}{_start(trained)}{fence}yaml\n{text}{fence}"
 
 
 def _planned(trained: Trained) -> str:
@@ -362,6 +362,13 @@ def _planned(trained: Trained) -> str:
         f"{cohort.num_patients} patients, {cohort.tiles_median} tiles a slide (median), "
         f"{cohort.dim} features a tile.\n\n"
     )
+
+
+def _start(trained: Trained) -> str:
+    """Head whose weights the training started from; empty for random weights."""
+    if trained.started_from is None:
+        return ""
+    return f"Started from {escaped(trained.started_from.described())}.\n\n"
 
 
 def _provenance(trained: Trained, folder: Path) -> str:

@@ -41,6 +41,27 @@ class MemberRecord(Section):
     validation_loss: float | None = None
 
 
+class InitialRecord(Section):
+    """Head from whose weights a training started: `train.init`."""
+
+    recipe_name: str
+    dataset: str
+    # Of its `head.safetensors`, hex.
+    sha256: str
+    # Parameters that started from random numbers: those of a classifier for other classes.
+    new: list[str] = Field([], max_length=MAX_MEMBERS)
+    # Whether all but the classifier stayed as it was.
+    frozen: bool = False
+
+    def described(self) -> str:
+        """The head, what was new, and what was trained, in a few words."""
+        new = "with a classifier of its own" if self.new else "with its classifier"
+        trained = "the classifier alone trained" if self.frozen else "all weights trained on"
+        of_dataset = f" of dataset {self.dataset}" if self.dataset else ""
+        head = f"{self.recipe_name}{of_dataset} (SHA-256 {self.sha256[:12]})"
+        return f"{head}, {new}, {trained}"
+
+
 class Trained(Section):
     """Content of `recipe.json`: everything needed to rebuild a head and to run it."""
 
@@ -60,6 +81,8 @@ class Trained(Section):
     members: list[MemberRecord] = Field([], max_length=MAX_MEMBERS)
     # Facts from which `train: auto` planned the recipe; None: it was written as it is.
     planned_from: Cohort | None = None
+    # Head whose weights the training started from; None: random weights.
+    started_from: InitialRecord | None = None
     # early: trained on bags of patients, all slides of each.
     fusion: Fusion = "late"
     # Of the kept epoch.

@@ -40,13 +40,13 @@ def serve(
         ConfigError: There is no study, or the port is in use.
     """
     study = find_study(results, dataset=dataset, slides_dir=slides_dir, bags_dir=bags_dir)
-    with contextlib.closing(Shown(study)) as shown:
-        with ViewServer(partial(reply_to, shown), port) as server:
-            # Who can read the address may press Ctrl-C: from its first letter on it ends well.
-            try:
-                _serve(server, shown, browser=browser)
-            except KeyboardInterrupt:
-                print("view ended", flush=True)
+    shown = Shown(study)
+    with contextlib.closing(shown), ViewServer(partial(reply_to, shown), port) as server:
+        # Who can read the address may press Ctrl-C: from its first letter on it ends well.
+        try:
+            _serve(server, shown, browser=browser)
+        except KeyboardInterrupt:
+            print("view ended", flush=True)
 
 
 def _serve(server: ViewServer, shown: Shown, *, browser: bool) -> None:

@@ -73,6 +73,11 @@ SHAPES = {
     | linear("classifier.fc", CLASSES, HIDDEN),
     "CLAM_SB": clam(1, linear("classifiers", CLASSES, HIDDEN)),
     "CLAM_MB": clam(CLASSES, per_class()),
+    "ABMIL of MIL-Lab": linear("patch_embed.0", HIDDEN, DIM)
+    | linear("global_attn.attention_a.0", ATTENTION, HIDDEN)
+    | linear("global_attn.attention_b.0", ATTENTION, HIDDEN)
+    | linear("global_attn.attention_c", 1, ATTENTION)
+    | linear("classifier", CLASSES, HIDDEN),
     "DSMIL": linear("i_classifier.fc.0", CLASSES, DIM)
     | linear("b_classifier.q", HIDDEN, DIM)
     | {"b_classifier.fcc.weight": (CLASSES, CLASSES, DIM), "b_classifier.fcc.bias": (CLASSES,)},
@@ -80,6 +85,7 @@ SHAPES = {
 HEADS = {
     "ACMIL_GA": "acmil",
     "ABMIL": "abmil",
+    "ABMIL of MIL-Lab": "abmil",
     "ACMIL_MHA": "acmil_mha",
     "MHA": "mha",
     "CLAM_SB": "clam_sb",
@@ -89,6 +95,7 @@ HEADS = {
 TOOLS = {
     "ACMIL_GA": "acmil",
     "ABMIL": "aem",
+    "ABMIL of MIL-Lab": "feather",
     "ACMIL_MHA": "acmil",
     "MHA": "aem",
     "CLAM_SB": "clam",
@@ -169,6 +176,12 @@ def logits(name, tensors, x):
     """
     if name == "DSMIL":
         return dsmil(tensors, x)
+    if name == "ABMIL of MIL-Lab":
+        h = row(tensors, "patch_embed.0", x).relu()
+        net = "global_attn.attention"
+        gates = row(tensors, f"{net}_a.0", h).tanh() * row(tensors, f"{net}_b.0", h).sigmoid()
+        attention = row(tensors, f"{net}_c", gates).softmax(0)
+        return row(tensors, "classifier", (attention.T @ h)[0])
     if name.startswith("CLAM"):
         h = row(tensors, "attention_net.0", x).relu()
         net = "attention_net.3.attention"

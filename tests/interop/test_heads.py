@@ -67,7 +67,7 @@ def test_there_and_back_is_the_same_bit_by_bit(tmp_path, name):
     imported(save(tmp_path / "c.pth", tensors), tmp_path / "head", tool)
     assert heads("export", tmp_path / "head", tmp_path / "d.pth", "--to", tool)[0] == 0
     whole = torch.load(tmp_path / "d.pth", weights_only=True)
-    back = whole if tool == "clam" else whole["model"]
+    back = whole if tool in ("clam", "feather") else whole["model"]
     assert list(back) == list(SHAPES[name])
     assert all(torch.equal(back[key], tensors[key]) for key in tensors)
     imported(tmp_path / "d.pth", tmp_path / "again", tool)
@@ -253,6 +253,29 @@ def test_names_of_wrappers_and_older_versions_are_normalised(tmp_path, change):
         load_trained(tmp_path / "head")[0](join([X])).logits[0],
         logits("CLAM_SB", drawn("CLAM_SB"), X),
     )
+
+
+def test_feather_is_a_start_without_a_classifier(tmp_path):
+    """As transformers saves it: `model.` before each name, and no classifier."""
+    tensors = drawn("ABMIL of MIL-Lab")
+    body = {f"model.{key}": value for key, value in tensors.items() if "classifier" not in key}
+    save_file(body, tmp_path / "model.safetensors")
+    arguments = ("--encoder", "uni", "--tile-px", 224, "--target-mpp", 0.5)
+    code, output = heads(
+        "import",
+        tmp_path / "model.safetensors",
+        "--out",
+        tmp_path / "head",
+        "--from",
+        "feather",
+        *arguments,
+    )
+    assert code == 0, output
+    assert "a start for training (train.init)" in output
+    head, trained = load_trained(tmp_path / "head")
+    assert trained.classes == ["none_1", "none_2"]
+    assert head(join([X])).logits.abs().max() == 0
+    assert torch.equal(head.reduce[0].bias, tensors["patch_embed.0.bias"])
 
 
 def test_the_other_softmax_of_acmils_clam_is_reported(tmp_path):

@@ -1,6 +1,8 @@
 # Every path of the results, written out once; in braces, the wildcards. Below, the files that a rule reads where one
 # pattern is not enough.
-from mil.config import recipe_path
+from pathlib import Path
+
+from mil.config import load_recipe, recipe_path
 
 FETCHABLE = PLAN.fetchable
 TO_READ = {} if PLAN.precomputed_dir else PLAN.slides_to_read
@@ -182,6 +184,12 @@ def get_split_files(wildcards):
 def get_recipe(wildcards):
     """File of a recipe, so that editing it trains its heads again."""
     return str(recipe_path(wildcards.head))
+
+
+def get_initial_weights(wildcards):
+    """Weights that a recipe's heads start from, `train.init`; none without it."""
+    folder = load_recipe(wildcards.head).train.init
+    return [str(Path(folder) / "head.safetensors")] if folder else []
 
 
 def get_weights(wildcards):

@@ -6,6 +6,7 @@ rule train:
         bags=BAGS_TABLE,
         folds=FOLDS_OF_RUN,
         recipe=get_recipe,
+        initial=get_initial_weights,
     output:
         update(expand_seeds_and_folds(WEIGHTS, allow_missing=True)),
         update(expand_seeds_and_folds(LAST_WEIGHTS, allow_missing=True)),
