@@ -70,6 +70,7 @@ rule all:
 
 onstart:
     announce_downloads()
+    announce_gpu()
     locks.record_run()
     log_slides()
 

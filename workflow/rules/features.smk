@@ -9,7 +9,7 @@ rule features:
         "logs/{dataset}/features/{tiling}/{encoder}/{part}.log",
     threads: 1
     resources:
-        gpu=1,
+        gpu=count_gpus,
         mem_mb=10000,
         runtime="8h",
         slides=count_members("features"),

@@ -22,7 +22,7 @@ for encoders, parts in PLAN.shared_parts.items():
             part="|".join(parts),
         threads: 1
         resources:
-            gpu=1,
+            gpu=count_gpus,
             mem_mb=6000 + 4000 * len(encoders),
             runtime="16h",
             slides=count_members("features"),

@@ -10,6 +10,15 @@ SUMMARY = (
 )
 
 
+def announce_gpu():
+    """Log whether jobs ask for a GPU, where the nodes of a cluster decided it."""
+    executor = workflow.executor_plugin.name
+    if CONFIG.device != "auto" or executor in ("local", "dryrun", "touch"):
+        return
+    asks = "jobs ask for a GPU" if use_gpu() else "no job asks for a GPU"
+    logger.info(f"device=auto: {asks}; device=cpu or device=gpu decides otherwise")
+
+
 def log_slides():
     """Log the number of slides that the jobs of each rule go through; shown by the table alone."""
     slides = Counter()

@@ -1,9 +1,11 @@
 # The checked plan of the run, and patterns of the wildcards.
 import re
+from functools import cache
 from pathlib import Path
 
 from mil.plan import locks
 from mil.plan.exits import exit_on_error, require_writable_folder
+from mil.plan.gpu import asks_for_gpu
 from mil.plan.plan import TILING, make_plan
 from mil.versions import STAGE_VERSION
 
@@ -38,6 +40,21 @@ def announce_downloads():
             slots=CONFIG.fetch.slots if PLAN.streaming else None,
             say=logger.info,
         )
+
+
+@cache
+def use_gpu():
+    """Whether jobs ask for a GPU; not known before Snakemake has its executor."""
+    # A job on a cluster has what was asked for it: a node differs from the machine that submits.
+    if not workflow.is_main_process:
+        return "gpu" in workflow.global_resources
+    executor = getattr(workflow.executor_plugin, "name", "local")
+    return asks_for_gpu(CONFIG.device, executor)
+
+
+def count_gpus(wildcards):
+    """GPUs that a job asks for; None, for which Snakemake leaves the resource out."""
+    return 1 if use_gpu() else None
 
 
 # Only for `--sdm apptainer`: put an image here in which this package is installed.

@@ -10,12 +10,12 @@ rule refine:
         "logs/{dataset}/refine/{tiling}/{encoder}/{head}/{part}.log",
     threads: 1
     resources:
-        gpu=1,
+        gpu=count_gpus,
         mem_mb=10000,
         runtime="8h",
         slides=count_members("heatmap"),
     params:
-        heads=head_flags,
+        heads=refine_flags,
         scores=get_drawn_scores_dir,
         bags=get_bags_dir,
         tiles=tiles_flag,

@@ -18,7 +18,7 @@ rule stream:
         "logs/{dataset}/stream/{part}.log",
     threads: 1
     resources:
-        gpu=1,
+        gpu=count_gpus,
         mem_mb=6000 + 4000 * len(PLAN.tilings),
         runtime="24h",
         slides=count_members("features"),

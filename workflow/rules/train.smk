@@ -15,7 +15,7 @@ rule train:
         "logs/{dataset}/train/{tiling}/{encoder}/{head}.log",
     threads: 1
     resources:
-        gpu=1,
+        gpu=count_gpus,
         mem_mb=8000,
         runtime="12h",
     params:
