@@ -69,6 +69,7 @@ rule all:
 
 
 onstart:
+    check_arrays()
     announce_downloads()
     announce_gpu()
     locks.record_run()

@@ -10,8 +10,8 @@ rule features:
     threads: 1
     resources:
         gpu=count_gpus,
-        mem_mb=10000,
-        runtime="8h",
+        mem_mb=grow(10000),
+        runtime=grow(8 * HOUR),
         slides=count_members("features"),
     params:
         slides_dir=PLAN.slides_dir,

@@ -23,8 +23,8 @@ for encoders, parts in PLAN.shared_parts.items():
         threads: 1
         resources:
             gpu=count_gpus,
-            mem_mb=6000 + 4000 * len(encoders),
-            runtime="16h",
+            mem_mb=grow(6000 + 4000 * len(encoders)),
+            runtime=grow(16 * HOUR),
             slides=count_members("features"),
         params:
             slides_dir=PLAN.slides_dir,

@@ -11,8 +11,8 @@ rule refine:
     threads: 1
     resources:
         gpu=count_gpus,
-        mem_mb=10000,
-        runtime="8h",
+        mem_mb=grow(10000),
+        runtime=grow(8 * HOUR),
         slides=count_members("heatmap"),
     params:
         heads=refine_flags,

@@ -19,8 +19,8 @@ rule stream:
     threads: 1
     resources:
         gpu=count_gpus,
-        mem_mb=6000 + 4000 * len(PLAN.tilings),
-        runtime="24h",
+        mem_mb=grow(6000 + 4000 * len(PLAN.tilings)),
+        runtime=grow(24 * HOUR),
         slides=count_members("features"),
     params:
         slides_dir=PLAN.slides_dir,

@@ -16,8 +16,8 @@ rule train:
     threads: 1
     resources:
         gpu=count_gpus,
-        mem_mb=8000,
-        runtime="12h",
+        mem_mb=grow(8000),
+        runtime=grow(12 * HOUR),
     params:
         bags=get_bags_dir,
         runs=run_flags,
