@@ -55,7 +55,7 @@ def main() -> int:
             f"--no-install-recommends {' '.join(PACKAGES)}"
         )
     with _work_folder(options.keep) as work, loopback(work / "slurm") as slurm:
-        (work / "local").mkdir()
+        (work / "local").mkdir(exist_ok=True)
         local = _run(work / "local", options, ["--cores", "2"], None)
         # Slides are made once.
         shutil.copytree(work / "local/data", work / "cluster/data")
@@ -100,7 +100,10 @@ def _run(
 @contextlib.contextmanager
 def _work_folder(kept: Path | None) -> Iterator[Path]:
     if kept is not None:
-        kept.mkdir(parents=True)
+        kept.mkdir(parents=True, exist_ok=True)
+        # The local run of an earlier call is continued, which is soon done.
+        for name in ("slurm", "cluster"):
+            shutil.rmtree(kept / name, ignore_errors=True)
         yield kept.resolve()
         return
     # Short: a socket's path has at most 107 characters.
@@ -113,7 +116,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--dataset", choices=SLIDES_PER_JOB, default="demo_mini")
     parser.add_argument("--head", default="[abmil,acmil]", help="Recipes, as in --config head=.")
     parser.add_argument("--device", default="auto", help="Setting device of the run on Slurm.")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="New folder for all files.")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="Folder where all files stay.")
     parser.add_argument(
         "further", nargs="*", help="Further arguments of the run on Slurm, after --."
     )
