@@ -69,7 +69,9 @@ rule all:
 
 
 onstart:
+    check_arrays()
     announce_downloads()
+    announce_gpu()
     locks.record_run()
     log_slides()
 

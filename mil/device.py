@@ -18,7 +18,9 @@ def choose_device(name: str) -> torch.device:
     """
     has_gpu = torch.cuda.is_available()
     if name == "cuda" and not has_gpu:
-        raise ConfigError("no CUDA device here; leave out --device, or use --device cpu")
+        raise ConfigError(
+            "no CUDA device here; compute on the CPU with --device cpu, or in a run with device=cpu"
+        )
     return torch.device("cuda" if name != "cpu" and has_gpu else "cpu")
 
 

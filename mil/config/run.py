@@ -295,6 +295,13 @@ class Config(Section):
         description="Folder of precomputed bags to train on: no slide is read, and encoder and "
         "tiling are those of the bags.",
     )
+    # No result is recomputed where it changes.
+    device: Literal["auto", "cpu", "gpu"] = Field(
+        "auto",
+        description="Device that encoders and heads compute on; cpu: jobs ask for no GPU and use "
+        "none; gpu: they ask for one and need it; auto: they ask for one where this machine has "
+        "one, or on Slurm where a node has one.",
+    )
     # A slip of one digit would plan for minutes, then train for weeks.
     max_trainings: int = Field(
         1000,

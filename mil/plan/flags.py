@@ -62,6 +62,14 @@ def speed_flags(settings: FeaturesConfig) -> list[str]:
     return flags
 
 
+def device_flags(config: Config) -> list[str]:
+    """Device of the commands that use a GPU where there is one."""
+    # Like `speed_flags`, no parameter of a rule that Snakemake records.
+    if config.device == "auto":
+        return []
+    return ["--device", "cuda" if config.device == "gpu" else "cpu"]
+
+
 def state_flags(plan: Plan) -> str:
     """Folders with the slides' states: tiles and bags by encoder, or precomputed bags."""
     if plan.precomputed_dir:

@@ -67,7 +67,12 @@ def test_encoders_with_other_tiles_are_read_apart(study):
 def test_how_fast_bags_are_made_changes_none(study):
     run(study, "encoder=resnet18")
     assert (
-        study.planned("head=abmil", "encoder=resnet18", "features={batch_size: 3, compile: true}")
+        study.planned(
+            "head=abmil",
+            "encoder=resnet18",
+            "features={batch_size: 3, compile: true}",
+            "device=cpu",
+        )
         == {}
     )
     assert (

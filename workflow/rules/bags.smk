@@ -8,8 +8,8 @@ rule bags:
     log:
         "logs/{dataset}/bags/{tiling}/{encoder}.log",
     resources:
-        mem_mb=1000,
-        runtime="1h",
+        mem_mb=grow(1000),
+        runtime=grow(1 * HOUR),
     params:
         bags=get_bags_dir,
     shell:

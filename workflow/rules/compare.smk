@@ -11,8 +11,8 @@ rule compare:
     log:
         "logs/{dataset}/compare.log",
     resources:
-        mem_mb=2000,
-        runtime="10m",
+        mem_mb=grow(2000),
+        runtime=grow(10 * MINUTE),
     params:
         evaluated=PLAN.for_each_head(f"--evaluated {EVALUATE_DIR}"),
         out=get_out_dir,

@@ -12,8 +12,8 @@ rule evaluate:
     log:
         "logs/{dataset}/evaluate/{tiling}/{encoder}/{head}.log",
     resources:
-        mem_mb=4000,
-        runtime="1h",
+        mem_mb=grow(4000),
+        runtime=grow(1 * HOUR),
     params:
         scores=get_scores_dir,
         bags=get_bags_dir,
@@ -40,8 +40,8 @@ rule card:
     log:
         "logs/{dataset}/card/{tiling}/{encoder}/{head}.log",
     resources:
-        mem_mb=2000,
-        runtime="10m",
+        mem_mb=grow(2000),
+        runtime=grow(10 * MINUTE),
     params:
         heads=list_head_dirs,
         evaluated=get_evaluate_dir,

@@ -9,9 +9,9 @@ rule features:
         "logs/{dataset}/features/{tiling}/{encoder}/{part}.log",
     threads: 1
     resources:
-        gpu=1,
-        mem_mb=10000,
-        runtime="8h",
+        gpu=count_gpus,
+        mem_mb=grow(10000),
+        runtime=grow(8 * HOUR),
         slides=count_members("features"),
     params:
         slides_dir=PLAN.slides_dir,

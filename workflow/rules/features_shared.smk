@@ -22,9 +22,9 @@ for encoders, parts in PLAN.shared_parts.items():
             part="|".join(parts),
         threads: 1
         resources:
-            gpu=1,
-            mem_mb=6000 + 4000 * len(encoders),
-            runtime="16h",
+            gpu=count_gpus,
+            mem_mb=grow(6000 + 4000 * len(encoders)),
+            runtime=grow(16 * HOUR),
             slides=count_members("features"),
         params:
             slides_dir=PLAN.slides_dir,

@@ -7,8 +7,8 @@ rule fetch:
     wildcard_constraints:
         file="|".join(re.escape(file) for file in FETCHABLE) or "(?!)",
     resources:
-        mem_mb=2000,
-        runtime="2h",
+        mem_mb=grow(2000),
+        runtime=grow(2 * HOUR),
     params:
         url=get_url,
         checksum=get_checksum,

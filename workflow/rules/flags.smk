@@ -43,7 +43,9 @@ def target_flags(wildcards, output):
         f"--encoder {folder.name} --bags {flags.quoted(folder)} --table {flags.quoted(file)}"
         for folder, file in zip(folders, output)
     ]
-    return " ".join([*targets, *flags.speed_flags(CONFIG.features)])
+    return " ".join(
+        [*targets, *flags.speed_flags(CONFIG.features), *flags.device_flags(CONFIG)]
+    )
 
 
 def fetch_flags(wildcards, output):
@@ -60,7 +62,9 @@ def stream_flags(wildcards, output):
         f" --bags {flags.quoted(Path(file).parents[1])} --table {flags.quoted(file)}"
         for (encoder, tiling), file in zip(PLAN.tilings.items(), output)
     ]
-    return " ".join([*targets, *flags.speed_flags(CONFIG.features)])
+    return " ".join(
+        [*targets, *flags.speed_flags(CONFIG.features), *flags.device_flags(CONFIG)]
+    )
 
 
 def state_flags(wildcards):
@@ -80,7 +84,8 @@ def run_flags(wildcards, output):
     folds = [f"--fold {fold}" for fold in range(CONFIG.folds)]
     name = f"seed{{seed}}_fold{{fold}}of{CONFIG.folds}"
     folder = Path(output[0]).parents[1] / name
-    return " ".join([*seeds, *folds, f"--out {flags.quoted(folder)}"])
+    out = f"--out {flags.quoted(folder)}"
+    return " ".join([*seeds, *folds, out, *flags.device_flags(CONFIG)])
 
 
 def head_flags(wildcards, input):
@@ -88,6 +93,12 @@ def head_flags(wildcards, input):
     return " ".join(
         f"--head-dir {flags.quoted(Path(file).parent)}" for file in input.heads
     )
+
+
+def refine_flags(wildcards, input):
+    """Folders of the heads, and the device."""
+    # Not recorded, as in `target_flags`.
+    return " ".join([head_flags(wildcards, input), *flags.device_flags(CONFIG)])
 
 
 # Folders and other arguments.

@@ -10,8 +10,8 @@ rule heatmap:
     log:
         "logs/{dataset}/heatmap/{tiling}/{encoder}/{head}/{part}.log",
     resources:
-        mem_mb=3000,
-        runtime="2h",
+        mem_mb=grow(3000),
+        runtime=grow(2 * HOUR),
         slides=count_members("heatmap"),
     params:
         scores=get_drawn_scores_dir,

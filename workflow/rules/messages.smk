@@ -1,6 +1,10 @@
 # What the workflow itself says of a run, through Snakemake's log: the table of a run (`mil.plan.live`) takes it from there.
+import sys
 from collections import Counter
 from pathlib import Path
+
+from mil.plan.exits import exit_on_error
+from mil.plan.limits import check_limits
 
 from mil.plan.rules import ENDING_RECORD, SLIDES_RECORD
 
@@ -8,6 +12,28 @@ from mil.plan.rules import ENDING_RECORD, SLIDES_RECORD
 SUMMARY = (
     f"mil summary --dataset {CONFIG.dataset} {flags.state_flags(PLAN)} --most 10 2>&1"
 )
+
+
+def announce_gpu():
+    """Log whether jobs ask for a GPU, where the nodes of a cluster decided it."""
+    executor = workflow.executor_plugin.name
+    if CONFIG.device != "auto" or executor in ("local", "dryrun", "touch"):
+        return
+    asks = "jobs ask for a GPU" if use_gpu() else "no job asks for a GPU"
+    logger.info(f"device=auto: {asks}; device=cpu or device=gpu decides otherwise")
+
+
+def check_arrays():
+    """Refuse limits of the jobs that run at a time, if jobs are submitted as arrays."""
+    jobs = workflow.global_resources["_nodes"].value
+    rate = workflow.scheduling_settings.max_jobs_per_timespan
+    with exit_on_error():
+        check_limits(
+            getattr(workflow.executor_settings, "array_jobs", None),
+            jobs=None if jobs == sys.maxsize else jobs,
+            rate=None if rate is None else rate.max_jobs,
+            resources=[name for name in workflow.global_resources if name[0] != "_"],
+        )
 
 
 def log_slides():

@@ -1,11 +1,17 @@
 # The checked plan of the run, and patterns of the wildcards.
+import os
 import re
+from functools import cache
 from pathlib import Path
 
 from mil.plan import locks
 from mil.plan.exits import exit_on_error, require_writable_folder
+from mil.plan.gpu import asks_for_gpu
 from mil.plan.plan import TILING, make_plan
 from mil.versions import STAGE_VERSION
+
+# Tells the jobs of a run whether it asks for GPUs.
+GPU_VARIABLE = "MIL_USE_GPU"
 
 # Jobs that Snakemake runs as processes of their own read these rules too.
 if workflow.is_main_process:
@@ -38,6 +44,33 @@ def announce_downloads():
             slots=CONFIG.fetch.slots if PLAN.streaming else None,
             say=logger.info,
         )
+
+
+@cache
+def use_gpu():
+    """Whether jobs ask for a GPU; not known before Snakemake has its executor."""
+    # A job on a cluster is told what was asked for it: a node differs from the machine that submits.
+    if not workflow.is_main_process and GPU_VARIABLE in os.environ:
+        return os.environ[GPU_VARIABLE] == "1"
+    executor = getattr(workflow.executor_plugin, "name", "local")
+    asked = asks_for_gpu(CONFIG.device, executor)
+    os.environ[GPU_VARIABLE] = "1" if asked else "0"
+    return asked
+
+
+def count_gpus(wildcards):
+    """GPUs that a job asks for; None, for which Snakemake leaves the resource out."""
+    return 1 if use_gpu() else None
+
+
+# Units of `runtime`.
+MINUTE = 1
+HOUR = 60
+
+
+def grow(amount):
+    """A resource that doubles with each attempt, for jobs that a scheduler killed; see `retries` of profiles."""
+    return lambda wildcards, attempt: amount * 2 ** (attempt - 1)
 
 
 # Only for `--sdm apptainer`: put an image here in which this package is installed.

@@ -10,12 +10,12 @@ rule refine:
         "logs/{dataset}/refine/{tiling}/{encoder}/{head}/{part}.log",
     threads: 1
     resources:
-        gpu=1,
-        mem_mb=10000,
-        runtime="8h",
+        gpu=count_gpus,
+        mem_mb=grow(10000),
+        runtime=grow(8 * HOUR),
         slides=count_members("heatmap"),
     params:
-        heads=head_flags,
+        heads=refine_flags,
         scores=get_drawn_scores_dir,
         bags=get_bags_dir,
         tiles=tiles_flag,

@@ -12,8 +12,8 @@ rule report:
     log:
         "logs/{dataset}/report.log",
     resources:
-        mem_mb=2000,
-        runtime="10m",
+        mem_mb=grow(2000),
+        runtime=grow(10 * MINUTE),
     params:
         states=state_flags,
         evaluated=PLAN.for_each_head(f"--evaluated {EVALUATE_DIR}"),

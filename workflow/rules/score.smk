@@ -9,8 +9,8 @@ rule score:
         "logs/{dataset}/score/{tiling}/{encoder}/{head}/{part}.log",
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime="2h",
+        mem_mb=grow(4000),
+        runtime=grow(2 * HOUR),
         slides=count_members("score"),
     params:
         heads=head_flags,
@@ -37,8 +37,8 @@ if CONFIG.fusion == "early":
             "logs/{dataset}/score/{tiling}/{encoder}/{head}/patients.log",
         threads: 1
         resources:
-            mem_mb=8000,
-            runtime="2h",
+            mem_mb=grow(8000),
+            runtime=grow(2 * HOUR),
         params:
             heads=head_flags,
             bags=get_bags_dir,

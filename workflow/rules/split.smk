@@ -9,8 +9,8 @@ rule split:
     log:
         "logs/{dataset}/split/{tiling}/{encoder}/folds{folds}.log",
     resources:
-        mem_mb=1000,
-        runtime="10m",
+        mem_mb=grow(1000),
+        runtime=grow(10 * MINUTE),
     params:
         tiles=tiles_flag,
         bags=get_bags_dir,

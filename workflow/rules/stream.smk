@@ -18,9 +18,9 @@ rule stream:
         "logs/{dataset}/stream/{part}.log",
     threads: 1
     resources:
-        gpu=1,
-        mem_mb=6000 + 4000 * len(PLAN.tilings),
-        runtime="24h",
+        gpu=count_gpus,
+        mem_mb=grow(6000 + 4000 * len(PLAN.tilings)),
+        runtime=grow(24 * HOUR),
         slides=count_members("features"),
     params:
         slides_dir=PLAN.slides_dir,

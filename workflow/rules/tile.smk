@@ -8,8 +8,8 @@ rule tile:
     log:
         "logs/{dataset}/tile/{tiling}/{part}.log",
     resources:
-        mem_mb=2000,
-        runtime="2h",
+        mem_mb=grow(2000),
+        runtime=grow(2 * HOUR),
         slides=count_members("tile"),
     params:
         slides_dir=PLAN.slides_dir,

@@ -16,9 +16,9 @@ rule train:
         "logs/{dataset}/train/{tiling}/{encoder}/{head}.log",
     threads: 1
     resources:
-        gpu=1,
-        mem_mb=8000,
-        runtime="12h",
+        gpu=count_gpus,
+        mem_mb=grow(8000),
+        runtime=grow(12 * HOUR),
     params:
         bags=get_bags_dir,
         runs=run_flags,

@@ -17,7 +17,10 @@ CHATTER = re.compile(
             r"Execute \d+ jobs",
             r"Waiting for more resources",
             r"host: ",
-            r"Job \d+ has been submitted",  # by Slurm's plug-in, a line a job
+            # By Slurm's plug-in, a line a job or an array.
+            r"Job \d+ has been submitted",
+            r"Submitted array job with",
+            r"Cleaning up SLURM log files",
             r"Config file .* is extended by",
             r"Shutting down, this might take",
             r"Elapsed time: ",
@@ -29,6 +32,8 @@ CHATTER = re.compile(
         )
     )
 )
+# A warning of Slurm's plug-in, a line an array.
+WARNED_CHATTER = re.compile(r"Array job submission does not allow for multiple different wildcard")
 # Follow the error of a job, which is shown by itself.
 AFTERMATH = re.compile(
     r"Exiting because a job execution failed"
@@ -46,7 +51,8 @@ DRY_RUN = "This was a dry-run"
 
 def is_chatter(record: LogRecord) -> bool:
     """Whether a message of Snakemake is of no use to who runs a study."""
-    return record.levelno < WARNING and CHATTER.match(str(record.msg)) is not None
+    pattern = CHATTER if record.levelno < WARNING else WARNED_CHATTER
+    return pattern.match(str(record.msg)) is not None
 
 
 def is_aftermath(record: LogRecord) -> bool:

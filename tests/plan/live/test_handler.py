@@ -168,6 +168,16 @@ def test_other_errors_and_warnings_are_shown(shown):
     assert len(shown.lines) == 3
 
 
+def test_arrays_of_slurm_are_not_lines_of_their_own(shown):
+    shown.log("Submitted array job with Snakemake IDs 1,2 and SLURM job ID 7. The individual task")
+    shown.log(
+        "Array job submission does not allow for multiple different wildcard combinations in",
+        level=logging.WARNING,
+    )
+    shown.log("Unable to guess SLURM account.", level=logging.WARNING)
+    assert shown.lines == ["Unable to guess SLURM account."]
+
+
 def test_a_dry_run_counts_jobs_and_lists_none(monkeypatch):
     shown = Shown(io.StringIO(), monkeypatch, dryrun=True, stdout=True)
     shown.plan()
