@@ -176,12 +176,13 @@ class HeatmapConfig(Section):
     slides: Literal["all", "test"] = Field(
         "all", description="Slides that get a heatmap: all, or those of the table's test split."
     )
-    kinds: list[Literal["attention", "alone", "effect"]] = Field(
+    kinds: list[Literal["attention", "alone", "effect", "rollout"]] = Field(
         ["attention", "effect"],
         min_length=1,
-        max_length=3,
+        max_length=4,
         description="Kinds of map that get a picture: attention, which is always drawn; effect, "
-        "the evidence lost when a tile is removed; alone, the evidence of a tile alone.",
+        "the evidence lost when a tile is removed; alone, the evidence of a tile alone; rollout, "
+        "of heads that mix tiles, the attention to the tiles before mixing.",
     )
     scale: Literal["percentile", "relative", "raw"] = Field(
         "percentile",

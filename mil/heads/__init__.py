@@ -126,6 +126,20 @@ class RemovesTiles(Protocol):
 
 
 @runtime_checkable
+class MixesTiles(Protocol):
+    """Head with layers in which the tiles of a bag exchange information before it pools.
+
+    Its scores are of mixed tiles, which carry features of others.
+    """
+
+    def rollout(self, bags: Bags) -> Float[Tensor, " tiles"] | None:
+        """Attention to the tiles before they were mixed, which sums to 1 over each bag.
+
+        None: the head has no such layer.
+        """
+
+
+@runtime_checkable
 class HoldsChoices(Protocol):
     """Head that ranks or selects tiles, and whose logits jump where the choice changes."""
 
@@ -212,6 +226,7 @@ __all__ = [
     "FollowsSteps",
     "HoldsChoices",
     "MeanRemovals",
+    "MixesTiles",
     "Part",
     "Removals",
     "Remover",

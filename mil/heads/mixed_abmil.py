@@ -86,12 +86,13 @@ class Head(nn.Module):
             attention_stats=pooled.stats,
         )
 
-    def rollout(self, bags: Bags) -> Float[Tensor, " tiles"]:
-        """Attention to the tiles before they were mixed: whose features the answer came from.
+    def rollout(self, bags: Bags) -> Float[Tensor, " tiles"] | None:
+        """Attention to the tiles before they were mixed: whose features the logits came from.
 
-        `scores` are of mixed tiles, which carry features of others. It sums to 1 over
-        each bag.
+        See `mil.heads.MixesTiles`.
         """
+        if not len(self.layers):
+            return None
         tiles = self.reduce(bags.features)
         places = Places(bags.offsets, bags.coords)
         before = []

@@ -147,11 +147,12 @@ def draw_map(
 
 
 def _caution(maps: SlideMaps, kind: MapKind, scale: Scale) -> str:
-    if kind != "attention":
+    tile_map = maps.kinds[kind]
+    if tile_map.is_signed:
         return ""
     if scale == "percentile":
-        return ranks_note(maps.attention)
-    return almost_uniform(entropy_share(maps.attention))
+        return ranks_note(tile_map.values)
+    return almost_uniform(entropy_share(tile_map.values))
 
 
 def draw_branches(

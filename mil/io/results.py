@@ -222,7 +222,7 @@ class Metrics(Section):
     power: PowerNote | None = None
     localisation: Localisation | None = None
     annotations: list[str] = Field([])  # notes on annotations that do not count
-    # By kind of map: attention, alone, effect; only kinds that could be measured.
+    # By kind of map: attention, alone, effect, rollout; only kinds that could be measured.
     maps: dict[str, MapMetrics] = Field({})
     lesions: Lesions | None = None  # of the test slides, that FROC is of
     # Of heads whose effects of tiles are estimates.

@@ -39,7 +39,10 @@ SUM_TOLERANCE = 1e-3
 
 
 # Kinds of map of a slide's tiles.
-MAP_KINDS: tuple[Literal["attention", "alone", "effect"], ...] = ("attention", "alone", "effect")
+MapKind = Literal["attention", "alone", "effect", "rollout"]
+MAP_KINDS: tuple[MapKind, ...] = ("attention", "alone", "effect", "rollout")
+# Those that `flipped_logits` has rows of; rollout, which few heads have, stands apart.
+FLIPPED_KINDS: tuple[MapKind, ...] = ("attention", "alone", "effect")
 # Shares of the tiles that are removed for patch flipping, rising on a log axis.
 FLIP_SHARES = (0.0, *(10 ** (exponent / 8) for exponent in range(-24, 0)), 0.9, 0.95, 0.99)
 
@@ -103,6 +106,9 @@ class HeadScores:
     # Sums to 1 over the valid tiles: that of the class of interest where classes attend
     # apart, else the mean of the branches.
     attention: Float[np.ndarray, " tiles"]
+    # The same by the tiles whose features were mixed into those that `attention` is of. None
+    # for a head without mixing layers.
+    rollout: Float[np.ndarray, " tiles"] | None = None
     # Branches that predict may be others than those that attend, as in DSMIL.
     branch_logits: Float[np.ndarray, "logit_branches outputs"] | None = None
     # Parts of the branches in `logits`: with a bias they sum to them. None where logits are
@@ -117,8 +123,19 @@ class HeadScores:
     # None: not computed, as in files of earlier versions.
     evidence: TileEvidence | None = None
     # Logits after the most and the least important tiles were removed, by kind of map
-    # (`MAP_KINDS`) and share of tiles (`FLIP_SHARES`); NaN where no tile would be left.
+    # (`FLIPPED_KINDS`) and share of tiles (`FLIP_SHARES`); NaN where no tile would be left.
     flipped_logits: Float[np.ndarray, "kinds 2 shares outputs"] | None = None
+    # The same by the rollout, where there is one.
+    flipped_rollout: Float[np.ndarray, "2 shares outputs"] | None = None
+
+    def flipped(self, kind: MapKind) -> Float[np.ndarray, "2 shares outputs"] | None:
+        """Logits after tiles were removed in the order of a map; None: not known."""
+        if kind == "rollout":
+            return self.flipped_rollout
+        if self.flipped_logits is None:
+            return None
+        rows: np.ndarray = self.flipped_logits[FLIPPED_KINDS.index(kind)]
+        return rows
 
 
 @dataclass(frozen=True)
@@ -195,6 +212,7 @@ _SHARE = "share of the bag; sums to 1 over its tiles"
 _BOOL = "true or false"
 _RANDOM = "from as many random tiles as selected"
 _FLIPPED = "without the most, then the least important tiles, by kind of map"
+_ROLLOUT = "as drawn in heatmaps; by the tiles before mixing layers"
 _LAST = "by the last epoch's weights, uncalibrated"
 
 # fmt: off
@@ -202,6 +220,8 @@ _DATASETS = {
     "logits": _Dataset("head output", _LOGIT, "uncalibrated"),
     "predictions": _Dataset("head column", _COLUMN, "calibrated"),
     "attention": _Dataset("head tile", _SHARE, "as drawn in heatmaps"),
+    # A row is NaN where a head has no mixing layers.
+    "rollout": _Dataset("head tile", _SHARE, _ROLLOUT),
     "branch_logits": _Dataset("head logit_branch output", _LOGIT, "of each branch"),
     "branch_parts": _Dataset("head part output", _LOGIT, "of each branch in the logits"),
     "branch_attention": _Dataset("head tile branch", _SHARE, "of each branch or class"),
@@ -224,11 +244,12 @@ _DATASETS = {
     "removed_effect": _Dataset("head removed output", _LOGIT, "logits lost without the tile"),
     "completeness_error": _Dataset("head one", "fraction", "of integrated gradients"),
     "flipped_logits": _Dataset("head kind order share output", _LOGIT, _FLIPPED),
+    "flipped_rollout": _Dataset("head order share output", _LOGIT, "the same by the rollout"),
 }
 # fmt: on
 _NEEDED = ("logits", "predictions", "attention")
 # Lengths of axes that are the same in every file.
-_LENGTHS = {"one": 1, "kind": len(MAP_KINDS), "order": 2, "share": len(FLIP_SHARES)}
+_LENGTHS = {"one": 1, "kind": len(FLIPPED_KINDS), "order": 2, "share": len(FLIP_SHARES)}
 # Datasets with a row for each tile, which are read only where they are asked for.
 _EVIDENCE = ("alone", "effect", "removed_tiles", "removed_effect", "completeness_error")
 
@@ -269,7 +290,7 @@ def write_scores(path: Path, scores: BagScores, *, made_from: str = "") -> None:
             if name in arrays:
                 file[name].attrs.update(dataset._asdict())
         if "flipped_logits" in arrays:
-            file["flipped_logits"].attrs.update(kinds=MAP_KINDS, shares=FLIP_SHARES)
+            file["flipped_logits"].attrs.update(kinds=FLIPPED_KINDS, shares=FLIP_SHARES)
 
 
 def _rows(scores: HeadScores) -> dict[str, np.ndarray | None]:
@@ -278,6 +299,7 @@ def _rows(scores: HeadScores) -> dict[str, np.ndarray | None]:
         "logits": scores.logits,
         "predictions": scores.predictions,
         "attention": scores.attention,
+        "rollout": scores.rollout,
         "branch_logits": scores.branch_logits,
         "branch_parts": scores.branch_parts,
         "branch_attention": scores.branch_attention,
@@ -285,6 +307,7 @@ def _rows(scores: HeadScores) -> dict[str, np.ndarray | None]:
     if scores.evidence is not None:
         rows |= _evidence_rows(scores.evidence)
     rows["flipped_logits"] = scores.flipped_logits
+    rows["flipped_rollout"] = scores.flipped_rollout
     outputs = {"last": scores.last}
     selection = scores.selection
     if selection is not None:
@@ -433,11 +456,23 @@ def _check_values(arrays: dict[str, np.ndarray], path: Path) -> None:
     sums = attention.sum(1)
     if (attention < 0).any() or (np.abs(sums - 1) > SUM_TOLERANCE).any():
         raise _damaged(path, "its attention is no share of 1")
+    rollout = arrays.get("rollout")
+    if rollout is not None and not _shares_or_absent(rollout):
+        raise _damaged(path, "its rollout is no share of 1")
     _check_evidence(arrays, path)
-    # NaN: no tile would be left, but all outputs of a share are known, or none.
-    flipped = arrays.get("flipped_logits")
-    if flipped is not None and not _whole_or_absent(flipped.reshape(-1, flipped.shape[-1])):
-        raise _damaged(path, "flipped_logits holds values that are not numbers")
+    for name in ("flipped_logits", "flipped_rollout"):
+        flipped = arrays.get(name)
+        # NaN: no tile would be left, but all outputs of a share are known, or none.
+        if flipped is not None and not _whole_or_absent(flipped.reshape(-1, flipped.shape[-1])):
+            raise _damaged(path, f"{name} holds values that are not numbers")
+
+
+def _shares_or_absent(rows: np.ndarray) -> bool:
+    """Whether each row is a share of 1, or all NaN."""
+    if not _whole_or_absent(rows):
+        return False
+    known = rows[np.isfinite(rows).all(1)]
+    return bool((known >= 0).all() and (np.abs(known.sum(1) - 1) <= SUM_TOLERANCE).all())
 
 
 def _check_evidence(arrays: dict[str, np.ndarray], path: Path) -> None:
@@ -474,6 +509,7 @@ def _of_head(arrays: dict[str, np.ndarray], number: int) -> HeadScores:
         logits=rows["logits"],
         predictions=rows["predictions"],
         attention=rows["attention"],
+        rollout=_known(rows.get("rollout")),
         branch_logits=_without_padding(rows.get("branch_logits"), axis=0),
         branch_parts=_without_padding(rows.get("branch_parts"), axis=0),
         branch_attention=_without_padding(rows.get("branch_attention"), axis=1),
@@ -481,6 +517,7 @@ def _of_head(arrays: dict[str, np.ndarray], number: int) -> HeadScores:
         selection=_selection(rows),
         evidence=_evidence(rows),
         flipped_logits=_known(rows.get("flipped_logits")),
+        flipped_rollout=_known(rows.get("flipped_rollout")),
     )
 
 

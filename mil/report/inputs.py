@@ -17,6 +17,7 @@ from mil.trained.record import RECORD, Trained, find_heads, read_record, read_re
 
 # Endings of a slide's pictures beside its heatmap, `SLIDE.png`.
 EFFECT = ".effect.png"
+ROLLOUT = ".rollout.png"
 TILES = ".tiles.jpg"
 
 
@@ -134,7 +135,12 @@ def find_images(folder: Path, shown: Iterable[str]) -> dict[str, SlideImages]:
         return folder / f"{slide}{ending}" if f"{slide}{ending}" in names else None
 
     return {
-        slide: SlideImages(folder / f"{slide}.png", beside(slide, EFFECT), beside(slide, TILES))
+        slide: SlideImages(
+            folder / f"{slide}.png",
+            beside(slide, EFFECT),
+            beside(slide, TILES),
+            beside(slide, ROLLOUT),
+        )
         for slide in sorted(slides)
         if f"{slide}.png" in names
     }

@@ -164,6 +164,7 @@ def _pictures(cell: SlideCell, page: Path) -> list[tuple[str, str]]:
         return []
     titles = {
         "attention": cell.images.heatmap,
+        "rollout of attention": cell.images.rollout,
         "effect of each tile on the prediction": cell.images.effect,
         "tiles": cell.images.tiles,
     }

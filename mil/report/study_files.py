@@ -21,11 +21,13 @@ class SlideImages(NamedTuple):
         heatmap: Attention.
         effect: Effect of each tile on the prediction.
         tiles: Sheet of tiles.
+        rollout: Rollout of attention.
     """
 
     heatmap: Path
     effect: Path | None = None
     tiles: Path | None = None
+    rollout: Path | None = None
 
 
 class ReportedHead(NamedTuple):
