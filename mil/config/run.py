@@ -165,6 +165,20 @@ class ScoreConfig(Section):
     )
 
 
+# What is left out of heads, one at a time.
+Ablate = Literal["none", "branches"]
+
+
+class EvaluateConfig(Section):
+    """Settings of stage `evaluate`: what is measured beside the predictions."""
+
+    ablate: Ablate = Field(
+        "none",
+        description="Parts of heads that are left out one at a time, to measure what each does: "
+        "none; or branches, of heads with several branches, queries or attention heads.",
+    )
+
+
 # Cells of finer maps along a tile's side, and a thousandth for 0.333.
 MOST_PARTS = 8
 STRIDE_TOLERANCE = 1e-3
@@ -319,6 +333,7 @@ class Config(Section):
     features: FeaturesConfig = FeaturesConfig()
     split: SplitConfig = SplitConfig()
     score: ScoreConfig = ScoreConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     heatmap: HeatmapConfig = HeatmapConfig()
     slides_per_job: SlidesPerJob = SlidesPerJob()
 

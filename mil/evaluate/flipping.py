@@ -44,9 +44,9 @@ def _change(
     Signed maps rank tiles by what they say for the class of interest (or a large
     number), and so the evidence for that should fall while the highest are removed,
     whatever the prediction: of two classes, turning both the order and the sign gives
-    the same area. Attention, and its rollout, have no sign. Where it goes decides the prediction, which is
-    against the class of interest where the log-odds are below 0; and of a number, the
-    prediction is lost where it moves either way.
+    the same area. Attention, and its rollout, have no sign. Where they go decides the
+    prediction, which is against the class of interest where the log-odds are below 0; and
+    of a number, the prediction is lost where it moves either way.
     """
     column = task.column_of_interest
     whole = task.evidence(head.logits[None], column)[0]

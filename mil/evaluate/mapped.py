@@ -209,10 +209,10 @@ def detection_scores(
 ) -> Float[np.ndarray, " tiles"]:
     """Score of each tile as a detection, on a scale that slides share; -inf: it is none.
 
-    Attention, and its rollout, say where a head looked and not what it saw, and sum to 1 whatever the
-    slide. The tile of most attention therefore gets the slide's probability of the class
-    of interest, and others their part of it. A tile without attention, or that does not
-    speak for the class, is no detection.
+    Attention, and its rollout, say where a head looked and not what it saw, and sum to 1
+    whatever the slide. The tile of most attention therefore gets the slide's probability
+    of the class of interest, and others their part of it. A tile without attention, or
+    that does not speak for the class, is no detection.
 
     Args:
         one: Map of the slide.

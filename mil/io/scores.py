@@ -96,6 +96,16 @@ class TileEvidence:
     completeness_error: float | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class BranchAblation:
+    """A bag without each branch of a head, or without each of its attention heads."""
+
+    # Uncalibrated.
+    logits: Float[np.ndarray, "ablated outputs"]
+    # Attention of the branch that is left out, which sums to 1; None: not read.
+    attention: Float[np.ndarray, "tiles ablated"] | None = None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadScores:
     """Scores of one bag by one head. Arrays are float64 and hold float32 values."""
@@ -117,6 +127,8 @@ class HeadScores:
     # Each column sums to 1. Branches are classes where classes attend apart; None for a
     # single one.
     branch_attention: Float[np.ndarray, "tiles branches"] | None = None
+    # None for a head of a single branch, and one whose branches cannot be left out.
+    ablation: BranchAblation | None = None
     # By the weights of the last epoch, uncalibrated; None where they were not kept.
     last: Outputs | None = None
     selection: TileSelection | None = None
@@ -225,6 +237,10 @@ _DATASETS = {
     "branch_logits": _Dataset("head logit_branch output", _LOGIT, "of each branch"),
     "branch_parts": _Dataset("head part output", _LOGIT, "of each branch in the logits"),
     "branch_attention": _Dataset("head tile branch", _SHARE, "of each branch or class"),
+    # Rows are NaN where a head has fewer branches.
+    "ablated_logits": _Dataset("head ablated output", _LOGIT, "without each branch"),
+    # Only where the branches are others than those of `branch_attention`.
+    "ablated_attention": _Dataset("head tile ablated", _SHARE, "of the branch left out"),
     "last_logits": _Dataset("head output", _LOGIT, _LAST),
     "last_predictions": _Dataset("head column", _COLUMN, _LAST),
     # A row is all false where a head selects no tiles.
@@ -304,6 +320,8 @@ def _rows(scores: HeadScores) -> dict[str, np.ndarray | None]:
         "branch_parts": scores.branch_parts,
         "branch_attention": scores.branch_attention,
     }
+    if scores.ablation is not None:
+        rows |= _ablation_rows(scores.ablation, scores.branch_attention)
     if scores.evidence is not None:
         rows |= _evidence_rows(scores.evidence)
     rows["flipped_logits"] = scores.flipped_logits
@@ -318,6 +336,21 @@ def _rows(scores: HeadScores) -> dict[str, np.ndarray | None]:
             rows[f"{name}_logits"] = values.logits
             rows[f"{name}_predictions"] = values.predictions
     return rows
+
+
+def _ablation_rows(
+    ablation: BranchAblation, branch_attention: np.ndarray | None
+) -> dict[str, np.ndarray | None]:
+    attention = ablation.attention
+    is_known = (
+        attention is not None
+        and branch_attention is not None
+        and np.array_equal(attention, branch_attention)
+    )
+    return {
+        "ablated_logits": ablation.logits,
+        "ablated_attention": None if is_known else attention,
+    }
 
 
 def _evidence_rows(evidence: TileEvidence) -> dict[str, np.ndarray | None]:
@@ -353,7 +386,7 @@ def read_scores(path: Path | str, *, branches: bool = False, evidence: bool = Fa
 
     Args:
         path: Score file.
-        branches: Whether to read the attention of each branch, the largest dataset.
+        branches: Whether to read the attention of each branch, the largest datasets.
         evidence: Whether to read the evidence of each tile.
 
     Raises:
@@ -364,7 +397,7 @@ def read_scores(path: Path | str, *, branches: bool = False, evidence: bool = Fa
         record = _record(file, path)
         left_out = () if evidence else _EVIDENCE
         if not branches:
-            left_out = (*left_out, "branch_attention")
+            left_out = (*left_out, "branch_attention", "ablated_attention")
         stored = _arrays(file, path, left_out)
     arrays = {
         name: array if array.dtype == bool else array.astype(np.float64)
@@ -513,12 +546,24 @@ def _of_head(arrays: dict[str, np.ndarray], number: int) -> HeadScores:
         branch_logits=_without_padding(rows.get("branch_logits"), axis=0),
         branch_parts=_without_padding(rows.get("branch_parts"), axis=0),
         branch_attention=_without_padding(rows.get("branch_attention"), axis=1),
+        ablation=_ablation(rows),
         last=_outputs(rows, "last"),
         selection=_selection(rows),
         evidence=_evidence(rows),
         flipped_logits=_known(rows.get("flipped_logits")),
         flipped_rollout=_known(rows.get("flipped_rollout")),
     )
+
+
+def _ablation(rows: dict[str, np.ndarray]) -> BranchAblation | None:
+    logits = _without_padding(rows.get("ablated_logits"), axis=0)
+    if logits is None:
+        return None
+    attention = _without_padding(rows.get("ablated_attention"), axis=1)
+    if attention is None:
+        attention = _without_padding(rows.get("branch_attention"), axis=1)
+    is_of_these = attention is not None and attention.shape[1] == len(logits)
+    return BranchAblation(logits, attention if is_of_these else None)
 
 
 def _evidence(rows: dict[str, np.ndarray]) -> TileEvidence | None:

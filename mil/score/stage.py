@@ -35,6 +35,7 @@ from mil.io.tables import read_dataset
 from mil.io.tables.parts import WHOLE, Part
 from mil.score.flipping import flipped_by, flipped_logits
 from mil.score.selection import with_other_selections
+from mil.trained.ablation import ablation_of
 from mil.trained.compatibility import check_compatible, check_usable
 from mil.trained.evidence import evidence_of, remover_of
 from mil.trained.folder import load_heads
@@ -277,6 +278,9 @@ def _score_by(head: _LoadedHead, bags: Bags, path: Path) -> HeadScores:
     _check_finite(head.trained, path, scores.predictions, scores.attention)
     if scores.rollout is not None:
         _check_finite(head.trained, path, scores.rollout)
+    scores = replace(scores, ablation=ablation_of(head.head, bags))
+    if scores.ablation is not None:
+        _check_finite(head.trained, path, scores.ablation.logits)
     if isinstance(head.head, SelectsTiles):
         scores = with_other_selections(head.head, head.trained, bags, scores)
     if head.has_evidence:
