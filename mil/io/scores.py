@@ -429,6 +429,44 @@ def read_records_of(path: Path) -> list[str]:
         return [head.record for head in _record(file, path).heads]
 
 
+class BranchParts(NamedTuple):
+    """Logits of a head, and the parts of its branches in them."""
+
+    logits: Float[np.ndarray, " outputs"]
+    parts: Float[np.ndarray, "parts outputs"]
+
+
+def read_branch_parts(path: Path) -> list[BranchParts | None]:
+    """Parts of the branches in the logits of each head, without the maps of tiles.
+
+    Args:
+        path: Score file.
+
+    Returns:
+        None for a head whose logits are no such sum; empty where none are, or the slide was
+        not scored.
+
+    Raises:
+        FormatError: the file is missing or damaged.
+    """
+    with reading(path, FORMAT, VERSION) as file:
+        heads = len(_record(file, path).heads)
+        if "branch_parts" not in file:
+            return []
+        wanted = ("logits", "branch_parts")
+        arrays = _arrays(file, path, [name for name in _DATASETS if name not in wanted])
+    if "logits" not in arrays:
+        raise _damaged(path, "it has no logits")
+    _, outputs = arrays["logits"].shape
+    if arrays["logits"].shape[0] != heads or arrays["branch_parts"].shape[2] != outputs:
+        raise _damaged(path, "logits and branch_parts are not of the same heads and outputs")
+    found = []
+    for logits, padded in zip(arrays["logits"], arrays["branch_parts"], strict=True):
+        parts = _without_padding(padded.astype(np.float64), axis=0)
+        found.append(None if parts is None else BranchParts(logits.astype(np.float64), parts))
+    return found
+
+
 _CHECKED = TypeAdapter(_Record)
 
 
