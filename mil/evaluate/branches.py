@@ -23,7 +23,8 @@ from mil.statistics.bootstrap import members
 from mil.statistics.delong import Difference
 from mil.statistics.intervals import proportion
 from mil.statistics.metric import Metric
-from mil.tasks import Predictions, Task
+from mil.tasks import Task
+from mil.tasks.base import Predictions
 from mil.trained.record import Trained
 
 Share = Float[np.ndarray, " tiles"]

@@ -531,10 +531,26 @@ def _check_values(arrays: dict[str, np.ndarray], path: Path) -> None:
     if rollout is not None and not _shares_or_absent(rollout):
         raise _damaged(path, "its rollout is no share of 1")
     _check_evidence(arrays, path)
+    _check_branches(arrays, path)
     for name in ("flipped_logits", "flipped_rollout"):
         flipped = arrays.get(name)
         # NaN: no tile would be left, but all outputs of a share are known, or none.
         if flipped is not None and not _whole_or_absent(flipped.reshape(-1, flipped.shape[-1])):
+            raise _damaged(path, f"{name} holds values that are not numbers")
+
+
+def _check_branches(arrays: dict[str, np.ndarray], path: Path) -> None:
+    """Refuse branches that are there in part: metrics are computed of them."""
+    by_branch = {
+        "ablated_logits": arrays.get("ablated_logits"),
+        "branch_attention": arrays.get("branch_attention"),
+        "ablated_attention": arrays.get("ablated_attention"),
+    }
+    for name, values in by_branch.items():
+        if values is None:
+            continue
+        rows = values if name == "ablated_logits" else values.transpose(0, 2, 1)
+        if not _whole_or_absent(rows.reshape(-1, rows.shape[-1])):
             raise _damaged(path, f"{name} holds values that are not numbers")
 
 
