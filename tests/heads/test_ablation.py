@@ -117,8 +117,15 @@ def test_maps_of_gaussians_have_the_mean_that_is_drawn(bags):
 
 @pytest.mark.parametrize(
     ("name", "single"),
-    [("acmil", "branches"), ("acmil_mha", "branches"), ("gaam", "gaussians"), ("lama", "branches")]
-    + [("graph_select", "branches"), ("mha", "heads"), ("probe", "queries")],
+    [
+        ("acmil", "branches"),
+        ("acmil_mha", "branches"),
+        ("gaam", "gaussians"),
+        ("graph_select", "branches"),
+        ("lama", "branches"),
+        ("mha", "heads"),
+        ("probe", "queries"),
+    ],
 )
 def test_a_single_branch_cannot_be_left_out(bags, name, single):
     assert built(name, **{single: 1}).ablated(bags) is None
