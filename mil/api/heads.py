@@ -14,13 +14,13 @@ from mil.bags import Bags, join
 from mil.config import DEFAULT_ENCODER, FeaturesConfig, encoder_name, load_encoder
 from mil.features.stage import Target, run
 from mil.io.bags import Bag, read_bag
-from mil.io.scores import HeadScores
+from mil.io.scores import HeadScores, MapKind
 from mil.trained import Trained
 from mil.trained.compatibility import check_compatible, check_usable
 from mil.trained.evidence import evidence_of, remover_of
 from mil.trained.folder import load_trained
 from mil.trained.forward import apply, tensors_of
-from mil.trained.tile_maps import MapKind, tile_map
+from mil.trained.tile_maps import tile_map
 
 EVIDENCE: tuple[MapKind, MapKind] = ("alone", "effect")
 

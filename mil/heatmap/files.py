@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from mil.errors import DatasetError
-from mil.trained.tile_maps import MapKind
+from mil.io.scores import MapKind
 
 LAYER = ".geojson"
 PACKED_LAYER = ".geojson.gz"

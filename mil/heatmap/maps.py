@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mil.io.scores import MAP_KINDS, HeadScores
+from mil.io.scores import MAP_KINDS, HeadScores, MapKind
 from mil.tasks import Classification
 from mil.trained.record import Trained
-from mil.trained.tile_maps import SIGNED, MapKind, TileMap, tile_map
+from mil.trained.tile_maps import SIGNED, TileMap, tile_map
 
 
 @dataclass(frozen=True, eq=False)

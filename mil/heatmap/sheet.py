@@ -16,11 +16,11 @@ from mil.heatmap.render import draw_message
 from mil.io.atomic import atomic_path
 from mil.io.bags import BagHeader, BagPositions
 from mil.io.digests import statements
-from mil.io.scores import HeadScores
+from mil.io.scores import HeadScores, MapKind
 from mil.io.tiles import read_tiles
 from mil.statistics.text import column_title
 from mil.trained.record import Trained
-from mil.trained.tile_maps import TITLES, MapKind, TileMap, tile_map
+from mil.trained.tile_maps import TITLES, TileMap, tile_map
 from mil.trained.top_tiles import extreme_tiles
 
 ENDING = ".tiles.jpg"

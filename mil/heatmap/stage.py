@@ -21,11 +21,11 @@ from mil.io.atomic import atomic_path, check_not_inputs
 from mil.io.bags import BagHeader, BagPositions
 from mil.io.digests import statements
 from mil.io.probe import probe
-from mil.io.scores import HeadScores
+from mil.io.scores import HeadScores, MapKind
 from mil.statistics.text import with_threshold
 from mil.trained.record import Trained, threshold_of
 from mil.trained.scored_slide import ScoredSlide, read_scored_slide
-from mil.trained.tile_maps import SIGNED, MapKind
+from mil.trained.tile_maps import SIGNED
 
 NO_POSITIONS = (
     "This bag does not say where its tiles are. Their attention cannot be drawn; it is in the "

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mil.errors import DatasetError, FormatError, unknown_name
-from mil.io.scores import MAP_KINDS
+from mil.io.scores import MAP_KINDS, MapKind
 from mil.tasks import Task
 from mil.trained.scored_slide import ScoredSlide
-from mil.trained.tile_maps import MapKind, TileMap, tile_map
+from mil.trained.tile_maps import TileMap, tile_map
 from mil.trained.top_tiles import extreme_tiles
 
 # Tiles that are exported where nothing else is asked for.

@@ -9,10 +9,10 @@ import numpy as np
 
 from mil.errors import ConfigError, FormatError
 from mil.io.bags import BagPositions, read_positions
-from mil.io.scores import HeadScores, check_bags, check_tiles, read_scores, score_path
+from mil.io.scores import HeadScores, MapKind, check_bags, check_tiles, read_scores, score_path
 from mil.io.tiles import read_tiles
 from mil.trained.record import Trained, read_records
-from mil.trained.tile_maps import SIGNED, MapKind, TileMap, tile_map
+from mil.trained.tile_maps import SIGNED, TileMap, tile_map
 from mil.view.paint import Places
 from mil.view.study import HeadFolder, Study
 
