@@ -92,7 +92,7 @@ def scored(tmp_path):
     """Score files of two heads, of which one trained on the slide."""
     parts = np.arange(12.0).reshape(6, 2) * [[1], [-1], [1], [1], [1], [1]]
     scores = HeadScores(
-        logits=parts.sum(0) + [0.5, 0.0],
+        logits=parts.sum(0) + np.array([0.5, 0.0]),
         predictions=np.array([0.5, 0.5]),
         attention=np.array([1.0]),
         branch_parts=parts,
