@@ -6,6 +6,7 @@ import torch
 from mil.bags import join, log_attention
 from mil.heads import AblatesBranches, build_head
 from mil.heads._ablation import Ablated
+from mil.heads._mixers.base import Places
 from mil.trained.ablation import ablation_of
 from mil.trained.assembled import assemble
 
@@ -18,6 +19,7 @@ BRANCHED = {
     "graph_select": {"hidden": 6, "branches": 3, "layers": 0},
     "lama": {"hidden": 6, "branches": 3},
     "mha": {"hidden": 6, "heads": 3},
+    "mixed_abmil": {"hidden": 6, "layers": 2, "mix": {"attention": "full", "heads": 3}},
     "probe": {"queries": 4},
 }
 
@@ -105,6 +107,37 @@ def test_an_attention_head_left_out_has_neither_values_nor_their_bias(bags):
     torch.testing.assert_close(found.without[:, 1], head(bags).logits)
 
 
+@pytest.mark.parametrize(
+    "mix",
+    [
+        {"attention": "full", "heads": 3},
+        {"attention": "full", "heads": 6, "query_heads": 4, "key_heads": 2},
+        {"attention": "full", "heads": 3, "routed": 1, "shared": 1},
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_a_head_of_a_mixing_layer_brings_nothing_and_reads_by_its_own_map(bags, mix):
+    head = built("mixed_abmil", mix=mix)
+    found = head.ablated(bags)
+    layer, bag = head.layers[1], join([bags.features[:TILES]])
+    heads = layer.shape.query_heads
+    before = head.layers[0](head.reduce(bag.features), Places(bag.offsets, None)).tiles
+    normal = layer.norm(before)
+    rows = layer.rows(normal)
+    # The second head of the second layer.
+    queries, group = rows.queries[:, 1], 1 // (heads // layer.shape.key_heads)
+    scores = queries @ rows.keys[:, group].T / layer.shape.width**0.5
+    after = layer(before, Places(bag.offsets, None)).tiles
+    attention = head.attention(after)[:, 0].softmax(0)
+    if layer.router is not None:
+        attention = attention * layer.router(normal)[:, 1]
+    read = attention @ scores.softmax(1)
+    torch.testing.assert_close(found.attention[:TILES, heads + 1], read / read.sum())
+    layer.out.weight.unflatten(1, (heads, -1))[:, 1] = 0
+    torch.testing.assert_close(found.without[:, heads + 1], head(bags).logits)
+
+
 @torch.no_grad()
 def test_maps_of_gaussians_have_the_mean_that_is_drawn(bags):
     head = built("gaam")
@@ -124,11 +157,13 @@ def test_maps_of_gaussians_have_the_mean_that_is_drawn(bags):
         ("graph_select", "branches"),
         ("lama", "branches"),
         ("mha", "heads"),
+        ("mixed_abmil", "layers"),
         ("probe", "queries"),
     ],
 )
 def test_a_single_branch_cannot_be_left_out(bags, name, single):
-    assert built(name, **{single: 1}).ablated(bags) is None
+    mix = {"mix": {"attention": "full", "heads": 1}} if name == "mixed_abmil" else {}
+    assert built(name, **{single: 1}, **mix).ablated(bags) is None
 
 
 @torch.no_grad()
